@@ -1,0 +1,1 @@
+"""What a person runs: the local stack, dead letters, the SMTP simulator."""

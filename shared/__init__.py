@@ -1,0 +1,1 @@
+"""What crosses process borders; nothing about mail policy or codes."""

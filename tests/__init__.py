@@ -1,0 +1,1 @@
+"""The tests mirror the tree one to one; `journeys` runs the real processes."""
