@@ -1,0 +1,396 @@
+"""Every message that crosses a queue: frozen models with their routing keys; encode and decode.
+
+The wire form is JSON; unknown fields are ignored on read, so that fields can be added freely. A
+change that an old reader would misunderstand is a new message with a new key.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, ClassVar, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from shared import address
+from shared.errors import Undecodable
+
+MAX_RECIPIENTS = 100  # of one message: RFC 5321 4.5.3.1.8, what every server must accept
+MAX_SUBJECT_CHARS = 900  # fits one line of 998 octets (RFC 5322 2.1.1) when it is ASCII
+
+
+def _no_nul(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("must have no NUL character")
+    return text
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Address = Annotated[str, AfterValidator(address.check_address)]
+Mailbox = Annotated[str, AfterValidator(address.check_mailbox)]
+Mailboxes = Annotated[tuple[Mailbox, ...], BeforeValidator(_as_list)]
+Domain = Annotated[str, AfterValidator(address.check_domain)]
+Subject = Annotated[
+    str,
+    StringConstraints(max_length=MAX_SUBJECT_CHARS),
+    AfterValidator(address.check_header_text),
+]
+Text = Annotated[str, AfterValidator(_no_nul)]
+
+
+class Category(StrEnum):
+    """The three sending classes; each has a queue and SMTP connections of its own."""
+
+    OTP = "otp"
+    TRANSACTIONAL = "transactional"
+    BULK = "bulk"
+
+
+class Stage(StrEnum):
+    """Where in the SMTP conversation something happened (RFC 5321)."""
+
+    CONNECT = "connect"
+    EHLO = "ehlo"
+    TLS = "tls"
+    AUTH = "auth"
+    MAIL = "mail"
+    RCPT = "rcpt"
+    DATA = "data"
+    DOT = "dot"
+
+
+class ReplyClass(StrEnum):
+    """What a refusal says; only `mailbox_unknown` is evidence about a domain."""
+
+    MAILBOX_UNKNOWN = "mailbox_unknown"
+    UNDETERMINED = "undetermined"
+
+
+class Verdict(StrEnum):
+    """What the evidence says of a recipient domain."""
+
+    CATCH_ALL = "catch-all"
+    NOT_CATCH_ALL = "not-catch-all"
+    UNKNOWN = "unknown"
+
+
+class Contract(BaseModel):
+    """One message: its fields, and as class variables the routing keys it may travel under."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    keys: ClassVar[tuple[str, ...]]
+
+    id: Id = Field(description="The same for every copy of this message; consumers count it once")
+
+    @property
+    def routing_key(self) -> str:
+        """The key of this very message, which is also its AMQP type."""
+        return self.keys[0]
+
+
+class Command(Contract):
+    """Asks one service to do something; published to `mail.commands`, refused if nobody would."""
+
+
+class Question(Contract):
+    """Asks one service for an answer; published to `mail.commands`, forgotten after a deadline."""
+
+
+class Event(Contract):
+    """States a fact; published to `mail.events` for whoever binds, perhaps nobody."""
+
+    at: AwareDatetime = Field(description="When it happened")
+
+
+class Answer(Contract):
+    """Answers a question; goes to the asker alone."""
+
+
+class SendEmail(Command):
+    """Asks the sender to deliver one message to each of its recipients."""
+
+    keys = ("email.send.otp", "email.send.transactional", "email.send.bulk")
+
+    category: Category = Category.TRANSACTIONAL
+    from_: Mailbox | None = Field(None, alias="from", description="The sender's default if absent")
+    to: Mailboxes = Field(min_length=1)
+    cc: Mailboxes = ()
+    bcc: Mailboxes = ()
+    reply_to: Mailbox | None = None
+    subject: Subject
+    text: Text | None = Field(None, repr=False)
+    html: Text | None = Field(None, repr=False)
+    sealed: str | None = Field(
+        None, repr=False, description="Text and HTML that only the sender can open"
+    )
+    client: str | None = None
+    created_at: AwareDatetime | None = Field(None, description="When it was accepted")
+    expires_at: AwareDatetime | None = Field(None, description="Not to be sent from then on")
+    attempt: Annotated[int, Field(ge=1)] = 1
+    pending: tuple[Address, ...] | None = Field(
+        None, description="The recipients this attempt is for; all of them if absent"
+    )
+
+    @property
+    def routing_key(self) -> str:
+        """One key a category, so that each has a queue of its own."""
+        return f"email.send.{self.category}"
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """The envelope's recipients of this attempt: each address once."""
+        if self.pending is not None:
+            return self.pending
+        everyone = (*self.to, *self.cc, *self.bcc)
+        return tuple(dict.fromkeys(map(address.bare_address, everyone)))
+
+    @model_validator(mode="after")
+    def _has_content_and_room(self) -> Self:
+        if self.text is None and self.html is None and self.sealed is None:
+            raise ValueError("must have a text or an html part")
+        if len(self.to) + len(self.cc) + len(self.bcc) > MAX_RECIPIENTS:
+            raise ValueError(f"must have at most {MAX_RECIPIENTS} recipients")
+        return self
+
+
+class Reply(BaseModel):
+    """What an SMTP server answered, and at which stage."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    stage: Stage
+    code: int = Field(description="RFC 5321 4.2; 0 when there was no reply at all")
+    enhanced: str | None = Field(None, description="RFC 3463, such as 5.1.1")
+    text: str = ""
+
+
+class Outcome(Event):
+    """What became of one message for one recipient at one attempt."""
+
+    email_id: Id
+    category: Category
+    recipient: str
+    attempt: int
+    reply: Reply | None = None
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing more will be said of this message for this recipient."""
+        return True
+
+
+class EmailDelivered(Outcome):
+    """Signals that the relay took responsibility: 250 to the final dot."""
+
+    keys = ("email.delivered",)
+
+
+class EmailDeferred(Outcome):
+    """Signals a temporary failure; the message comes back after about `retry_after` seconds."""
+
+    keys = ("email.deferred",)
+
+    retry_after: float
+
+    @property
+    def final(self) -> bool:
+        """A deferred message is still under way."""
+        return False
+
+
+class EmailBounced(Outcome):
+    """Signals that the recipient was refused for good."""
+
+    keys = ("email.bounced",)
+
+    reply_class: ReplyClass
+
+
+class EmailFailed(Outcome):
+    """Signals that the message cannot be sent, for a reason that is not the recipient's."""
+
+    keys = ("email.failed",)
+
+    reason: str
+
+
+class EmailExpired(Outcome):
+    """Signals that the message was given up: too old, or past its `expires_at`."""
+
+    keys = ("email.expired",)
+
+
+class EmailUncertain(Outcome):
+    """Signals that the answer to the final dot was lost: the message may have been accepted."""
+
+    keys = ("email.uncertain",)
+
+    retry_after: float | None = Field(None, description="Absent when it is not tried again")
+
+    @property
+    def final(self) -> bool:
+        """Final when the message is held rather than tried again."""
+        return self.retry_after is None
+
+
+class IssueCode(Command):
+    """Asks for a one-time code to be mailed to an address."""
+
+    keys = ("code.issue",)
+
+    email: Address
+    client: str | None = None
+
+
+class VerifyCode(Question):
+    """Asks whether a code is right; a right one is used up by it.
+
+    The same `id` asked again gets the same answer, so that a lost answer can be asked for again.
+    """
+
+    keys = ("code.verify",)
+
+    email: Address
+    code: str = Field(max_length=64, repr=False)
+    client: str | None = None
+
+
+class CodeIssued(Event):
+    """Signals that a code is on its way by mail."""
+
+    keys = ("code.issued",)
+
+    challenge_id: Id
+    email: str
+    expires_at: AwareDatetime
+
+
+class CodeVerified(Event):
+    """Signals that a code was right and is used up."""
+
+    keys = ("code.verified",)
+
+    challenge_id: Id
+    email: str
+
+
+class CodeRefused(Event):
+    """Signals that a code was not right: wrong, expired, used, exhausted or unknown alike."""
+
+    keys = ("code.refused",)
+
+    email: str
+
+
+class FeedbackDelivered(Event):
+    """Signals that somebody else's mail to a domain was delivered."""
+
+    keys = ("feedback.delivered",)
+
+    domain: Domain
+    client: str | None = None
+
+
+class FeedbackBounced(Event):
+    """Signals that somebody else's mail to a domain bounced: no such mailbox."""
+
+    keys = ("feedback.bounced",)
+
+    domain: Domain
+    client: str | None = None
+
+
+class DomainClassified(Event):
+    """Signals that the verdict on a domain has changed."""
+
+    keys = ("domain.classified",)
+
+    domain: str
+    status: Verdict
+
+
+class DescribeDomain(Question):
+    """Asks what is known about a domain."""
+
+    keys = ("domain.describe",)
+
+    domain: Domain
+
+
+class DomainDescribed(Answer):
+    """Answers with the evidence on a domain; one never seen is `unknown`."""
+
+    keys = ("domain.described",)
+
+    domain: str
+    status: Verdict
+    delivered: int
+    bounced: int
+
+
+CONTRACTS: tuple[type[Contract], ...] = (
+    SendEmail,
+    EmailDelivered,
+    EmailDeferred,
+    EmailBounced,
+    EmailFailed,
+    EmailExpired,
+    EmailUncertain,
+    IssueCode,
+    VerifyCode,
+    CodeIssued,
+    CodeVerified,
+    CodeRefused,
+    FeedbackDelivered,
+    FeedbackBounced,
+    DomainClassified,
+    DescribeDomain,
+    DomainDescribed,
+)
+_BY_KEY: Mapping[str, type[Contract]] = {
+    key: contract for contract in CONTRACTS for key in contract.keys
+}
+
+
+def encode(message: Contract) -> bytes:
+    """Give the wire form: JSON, absent fields left out."""
+    return message.model_dump_json(by_alias=True, exclude_none=True).encode()
+
+
+def decode(key: str, body: bytes) -> Contract:
+    """Read the contract that `key`, an AMQP type, names.
+
+    Raises Undecodable, whose text never repeats the input: a body may hold what no log may.
+    """
+    contract = _BY_KEY.get(key)
+    if contract is None:
+        raise Undecodable(f"no contract has the type {key[:100]!r}")
+    try:
+        message = contract.model_validate_json(body)
+    except ValidationError as error:
+        raise Undecodable(mistakes(error)) from None
+    if message.routing_key != key:
+        raise Undecodable(f"type {key} holds a message of type {message.routing_key}")
+    return message
+
+
+def mistakes(error: ValidationError) -> str:
+    """Tell what is wrong, field by field, without the values."""
+    found = error.errors(include_input=False, include_url=False, include_context=False)
+    return "; ".join(
+        f"{'.'.join(map(str, mistake['loc'])) or 'body'}: "
+        f"{mistake['msg'].removeprefix('Value error, ')}"
+        for mistake in found[:10]
+    )

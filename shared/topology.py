@@ -1,0 +1,244 @@
+"""Exchanges, queues, bindings, users and their rights, as data; the only place with their names.
+
+Every queue is declared so that it means the same on RabbitMQ 3.10 and 4.x: an explicit delivery
+limit (endless before 4.0, 20 after), `reject-publish` and at-least-once dead lettering together
+(one without the other silently falls back to at-most-once).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from shared.contracts import (
+    Category,
+    Command,
+    Contract,
+    DescribeDomain,
+    EmailBounced,
+    EmailDelivered,
+    Event,
+    IssueCode,
+    Question,
+    VerifyCode,
+)
+from shared.retry import LADDER, Step
+
+COMMANDS = "mail.commands"
+EVENTS = "mail.events"
+DEAD = "mail.dead"
+UNROUTED = "mail.unrouted"
+
+DELIVERY_LIMIT = 20  # returns to the queue: after so many crashes a message is poison
+# A person who looks at dead letters returns them, and on 4.x each look counts. Unlimited cannot
+# be said in a way that both 3.10 and 4.x understand (-1 discards at once on 3.10).
+DEAD_DELIVERY_LIMIT = 1_000_000
+MAX_WAITING = 2_000_000  # messages a queue; past it publishers are refused and the gateway says 503
+QUESTION_SECONDS = 10  # an older question has no asker any more
+MAX_QUESTIONS = 10_000
+
+
+class Owner(StrEnum):
+    """The services that own queues; the name is also that of the broker's user."""
+
+    GATEWAY = "gateway"
+    SENDER = "sender"
+    OTP = "otp"
+    CLASSIFIER = "classifier"
+    SCHEDULER = "scheduler"
+    LEDGER = "ledger"
+
+
+RUNNING = (Owner.GATEWAY, Owner.SENDER, Owner.OTP, Owner.CLASSIFIER)  # those that exist so far
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A durable exchange; what it cannot route goes to `alternate`, if it has one."""
+
+    name: str
+    kind: str = "topic"
+    alternate: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Messages of `exchange` whose key matches `key` go to the queue."""
+
+    exchange: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A durable queue with one owner, None for those that belong to the road itself."""
+
+    name: str
+    owner: Owner | None
+    bindings: tuple[Binding, ...]
+    arguments: Mapping[str, str | int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A service's rights: three patterns (configure is always nothing), and keys by exchange."""
+
+    name: str
+    write: str
+    read: str
+    topics: Mapping[str, str]
+
+
+def dead_queue(queue: str) -> str:
+    """Name the queue that holds the dead letters of `queue`."""
+    return f"{queue}.dead"
+
+
+def exchange_of(message: Contract) -> str:
+    """Name the exchange that a message is published to. Raises TypeError for an answer."""
+    match message:
+        case Command() | Question():
+            return COMMANDS
+        case Event():
+            return EVENTS
+        case _:
+            raise TypeError(f"{type(message).__name__} goes to its asker, not to an exchange")
+
+
+def sending_queue(category: Category) -> str:
+    """Name the sender's queue for one category."""
+    return f"{Owner.SENDER}.{category}"
+
+
+OTP_COMMANDS = "otp.commands"
+OTP_QUESTIONS = "otp.questions"
+EVIDENCE = "classifier.evidence"
+CLASSIFIER_QUESTIONS = "classifier.questions"
+
+EXCHANGES: tuple[Exchange, ...] = (
+    Exchange(UNROUTED, kind="fanout"),
+    # No alternate: what it routes counts as routed, so `mandatory` would never tell a publisher
+    # that nobody takes its command.
+    Exchange(COMMANDS),
+    Exchange(EVENTS),
+    Exchange(DEAD, alternate=UNROUTED),
+    *(Exchange(step.name, alternate=UNROUTED) for step in LADDER),
+)
+
+
+def _quorum(**more: str | int) -> Mapping[str, str | int]:
+    limits: dict[str, str | int] = {
+        "x-queue-type": "quorum",
+        "x-overflow": "reject-publish",
+        "x-max-length": MAX_WAITING,
+        "x-delivery-limit": DELIVERY_LIMIT,
+    }
+    return limits | {f"x-{name.replace('_', '-')}": value for name, value in more.items()}
+
+
+def _work(name: str, owner: Owner, *bindings: Binding) -> tuple[Queue, Queue]:
+    """Give a work queue and the queue of its dead letters."""
+    arguments = _quorum(
+        dead_letter_exchange=DEAD,
+        dead_letter_routing_key=name,
+        dead_letter_strategy="at-least-once",
+    )
+    return (
+        Queue(name, owner, bindings, arguments),
+        Queue(
+            dead_queue(name),
+            owner,
+            (Binding(DEAD, name),),
+            _quorum(delivery_limit=DEAD_DELIVERY_LIMIT),
+        ),
+    )
+
+
+def _questions(name: str, owner: Owner, contract: type[Question]) -> Queue:
+    """Give a classic queue: a question is worth nothing after its deadline, so keep it cheap."""
+    arguments: Mapping[str, str | int] = {
+        "x-queue-type": "classic",
+        "x-message-ttl": QUESTION_SECONDS * 1000,
+        "x-max-length": MAX_QUESTIONS,
+        "x-overflow": "reject-publish",
+    }
+    return Queue(name, owner, tuple(Binding(COMMANDS, key) for key in contract.keys), arguments)
+
+
+def _delay(step: Step, scale: float) -> Queue:
+    """Give one rung: without a dead-letter key the message goes to the queue its key names."""
+    arguments = _quorum(
+        message_ttl=max(1, round(step.seconds * scale * 1000)),
+        dead_letter_exchange="",
+        dead_letter_strategy="at-least-once",
+    )
+    return Queue(step.name, None, (Binding(step.name, "#"),), arguments)
+
+
+def queues(owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> tuple[Queue, ...]:
+    """Give the queues of `owners` and of the road itself; `scale` shortens the ladder in tests.
+
+    A queue that nobody empties would fill up and, with `reject-publish`, stop its publishers. So
+    the queues of a service that is not deployed are not declared.
+    """
+    owned = (
+        *(
+            queue
+            for category in Category
+            for queue in _work(
+                sending_queue(category),
+                Owner.SENDER,
+                Binding(COMMANDS, f"email.send.{category}"),
+            )
+        ),
+        *_work(OTP_COMMANDS, Owner.OTP, *(Binding(COMMANDS, key) for key in IssueCode.keys)),
+        _questions(OTP_QUESTIONS, Owner.OTP, VerifyCode),
+        *_work(
+            EVIDENCE,
+            Owner.CLASSIFIER,
+            *(Binding(EVENTS, key) for key in (*EmailDelivered.keys, *EmailBounced.keys)),
+            Binding(EVENTS, "feedback.*"),
+        ),
+        _questions(CLASSIFIER_QUESTIONS, Owner.CLASSIFIER, DescribeDomain),
+        *_work("scheduler.commands", Owner.SCHEDULER, Binding(COMMANDS, "schedule.*")),
+        *_work(
+            "ledger.mail",
+            Owner.LEDGER,
+            Binding(COMMANDS, "email.#"),
+            Binding(EVENTS, "email.#"),
+        ),
+    )
+    road = (
+        Queue(UNROUTED, None, (Binding(UNROUTED, ""),), _quorum()),
+        *(_delay(step, scale) for step in LADDER),
+    )
+    return (*(queue for queue in owned if queue.owner in owners), *road)
+
+
+def _user(name: Owner, *, commands: str = "", events: str = "", consumes: bool = True) -> User:
+    """Give the rights of a service: its own queues to read, named keys to write.
+
+    Who answers questions may write to the default exchange, through which replies travel; that
+    also reaches any queue by name, as RabbitMQ has no finer right (access control, 2026-08).
+    """
+    own = rf"^{name}\."
+    topics = {COMMANDS: commands or "^$", EVENTS: events or "^$", DEAD: own if consumes else "^$"}
+    topics |= {step.name: own if consumes else "^$" for step in LADDER}
+    exchanges = [COMMANDS] * bool(commands) + [EVENTS] * bool(events)
+    road = [DEAD, "amq.default", *(step.name for step in LADDER)] if consumes else []
+    allowed = "|".join(exchange.replace(".", r"\.") for exchange in (*exchanges, *road))
+    return User(name, write=f"^({allowed})$", read=own if consumes else "^$", topics=topics)
+
+
+USERS: tuple[User, ...] = (
+    _user(
+        Owner.GATEWAY,
+        commands=r"^(email\.send\.(otp|transactional|bulk)|code\.(issue|verify)|domain\.describe)$",
+        events=r"^feedback\.(delivered|bounced)$",
+        consumes=False,
+    ),
+    _user(Owner.SENDER, events=r"^email\."),
+    _user(Owner.OTP, commands=r"^email\.send\.otp$", events=r"^code\."),
+    _user(Owner.CLASSIFIER, events=r"^domain\.classified$"),
+    _user(Owner.SCHEDULER, commands=r"^email\.send\.(transactional|bulk)$"),
+    _user(Owner.LEDGER, events=r"^suppression\."),
+)
