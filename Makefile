@@ -1,0 +1,43 @@
+.DEFAULT_GOAL := help
+.PHONY: help up down test test-containers check fmt bench docs lock
+BIN := .venv/bin
+COMPILE := $(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-annotate --python-version 3.11
+
+help: ## show this
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS='	' read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
+
+up: ## a running stack: broker, mailbox, all services; Ctrl-C ends it
+	@ops/bootstrap && exec $(BIN)/ops up
+
+down: ## end a stack that was left behind
+	@ops/bootstrap && exec $(BIN)/ops down
+
+test: ## all tests, on a broker and a database of their own
+	@ops/bootstrap dev && exec $(BIN)/pytest -q -m "not container"
+
+test-containers: ## the tests that need a Docker engine
+	@ops/bootstrap dev && exec $(BIN)/pytest -q -m container
+
+check: ## lint, formatting, types, import rules, unused code
+	@ops/bootstrap dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/test_architecture.py
+	$(BIN)/vulture
+
+fmt: ## let ruff put right what it can
+	@ops/bootstrap dev
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: ## measure the sender and the gateway beside what bounds them
+	@ops/bootstrap dev && exec $(BIN)/python -m benchmarks
+
+docs: ## renew the generated contracts
+	@ops/bootstrap dev && exec $(BIN)/python -m ops.contracts
+
+lock: ## renew the lock files from pyproject.toml
+	@ops/bootstrap dev
+	$(COMPILE) -o requirements.lock pyproject.toml
+	$(COMPILE) -c requirements.lock --group dev -o requirements-dev.lock
