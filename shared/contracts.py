@@ -91,6 +91,7 @@ class Contract(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
     keys: ClassVar[tuple[str, ...]]
+    must_arrive: ClassVar[bool] = True  # refused unless a queue takes it
 
     id: Id = Field(description="The same for every copy of this message; consumers count it once")
 
@@ -110,6 +111,8 @@ class Question(Contract):
 
 class Event(Contract):
     """States a fact; published to `mail.events` for whoever binds, perhaps nobody."""
+
+    must_arrive = False
 
     at: AwareDatetime = Field(description="When it happened")
 
@@ -298,6 +301,7 @@ class FeedbackDelivered(Event):
     """Signals that somebody else's mail to a domain was delivered."""
 
     keys = ("feedback.delivered",)
+    must_arrive = True  # its sender was told that it is kept
 
     domain: Domain
     client: str | None = None
@@ -307,6 +311,7 @@ class FeedbackBounced(Event):
     """Signals that somebody else's mail to a domain bounced: no such mailbox."""
 
     keys = ("feedback.bounced",)
+    must_arrive = True  # its sender was told that it is kept
 
     domain: Domain
     client: str | None = None

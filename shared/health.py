@@ -1,0 +1,54 @@
+"""What an orchestrator asks a service: is it alive, is it ready, what has it counted."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+Check = Callable[[], Awaitable[bool]]
+
+
+def routes(checks: Mapping[str, Check]) -> list[web.RouteDef]:
+    """Give `/healthz`, `/readyz` and `/metrics`; ready means that every check says yes."""
+
+    async def alive(_: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def ready(_: web.Request) -> web.Response:
+        results = {name: await check() for name, check in checks.items()}
+        return web.json_response(
+            {"status": "ok" if all(results.values()) else "not ready", "checks": results},
+            status=200 if all(results.values()) else 503,
+        )
+
+    async def measures(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    return [
+        web.get("/healthz", alive),
+        web.get("/readyz", ready),
+        web.get("/metrics", measures),
+    ]
+
+
+@asynccontextmanager
+async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
+    """Serve `app` until the block is left, and give the port. Raises OSError if it is taken."""
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        await site.start()
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def endpoint(host: str, port: int, checks: Mapping[str, Check]) -> AsyncIterator[int]:
+    """Serve the three routes alone, for a service that has no other HTTP."""
+    app = web.Application()
+    app.add_routes(routes(checks))
+    async with serving(app, host, port) as bound:
+        yield bound
