@@ -1,0 +1,231 @@
+"""A private RabbitMQ node: the machine's program, with everything else in one directory."""
+
+import base64
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from ops.broker import Address, BrokerError, Ports
+from ops.process import PidFiles
+
+_START = 90.0  # seconds; about 6 on an idle machine, most of it loading code
+# 6 seconds on 3.10, whose management agent lets its supervisor time out; quorum queues may add.
+_STOP = 30.0
+_EPMD_STOP = 5.0  # seconds
+_SERVER_FOLDERS = ("/usr/lib/rabbitmq/bin", "/usr/local/opt/rabbitmq/sbin", "/opt/homebrew/sbin")
+_EPMD_FOLDERS = ("/usr/lib/erlang/bin", "/usr/lib64/erlang/bin", "/usr/local/bin")
+_TAIL = 5  # lines of the log told when a start fails
+
+
+@dataclass(frozen=True)
+class Programs:
+    """The programs a node is made of."""
+
+    server: Path  # RabbitMQ's start script
+    epmd: Path  # Erlang's port mapper
+
+    @classmethod
+    def find(cls, path: str = os.environ.get("PATH", os.defpath)) -> Self | None:
+        """Find them on this machine, also where no PATH leads; None when one is missing."""
+        # Debian's wrapper in /usr/sbin refuses everybody but root and rabbitmq, so it comes last.
+        server = shutil.which("rabbitmq-server", path=_join(*_SERVER_FOLDERS, path, "/usr/sbin"))
+        epmd = shutil.which("epmd", path=_join(path, *_EPMD_FOLDERS))
+        return cls(Path(server), Path(epmd)) if server and epmd else None
+
+
+class RabbitNode:
+    """One node with ports, cookie, epmd, home, configuration and data of its own.
+
+    It needs no root and no system service, and a system's node beside it goes undisturbed.
+    `pids` remembers its processes for a later launcher. The data stay in `directory`, whose path
+    must be free of the characters `*?^![]{}` (rabbitmq.com/docs/relocate).
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        address: Address,
+        programs: Programs,
+        pids: PidFiles | None = None,
+    ) -> None:
+        self.address = address
+        self._directory = directory.absolute()
+        self._programs = programs
+        self._pids = pids or PidFiles(self._directory / "pids")
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int | None:
+        """The Erlang machine's process id while it runs."""
+        child = self._children.get("rabbitmq")
+        return child.pid if child and child.poll() is None else None
+
+    def start(self, within: float = _START) -> None:
+        """Start on the data it has and return when it serves AMQP and the management API.
+
+        Raises BrokerError with the log's last lines when it does not in `within` seconds.
+        """
+        self._write_files()
+        ports = self.address.ports
+        if "epmd" not in self._children:
+            # Started before the node, which would start one as a daemon that outlives it.
+            port = str(ports.epmd)
+            self._spawn("epmd", self._programs.epmd, "-port", port, "-address", "127.0.0.1")
+        self._spawn("rabbitmq", self._programs.server)
+        if not self.address.wait(within, alive=lambda: self.pid is not None):
+            self.kill()
+            raise BrokerError(f"RabbitMQ did not start: {self._tail()}")
+
+    def stop(self, within: float = _STOP) -> None:
+        """End the node in good order, by force after `within` seconds, and its epmd after it."""
+        self._end("rabbitmq", within)
+        self._end("epmd", _EPMD_STOP)
+
+    def kill(self) -> None:
+        """Kill the Erlang machine as a power cut would; its epmd as well."""
+        for name in ("rabbitmq", "epmd"):
+            if child := self._children.get(name):
+                child.kill()
+            self._end(name, _EPMD_STOP)
+
+    def restart(self, within: float = _START) -> None:
+        """Stop in good order and start again on the same data and ports."""
+        self.stop()
+        self.start(within)
+
+    def discard(self) -> None:
+        """Kill it and delete all of its directory."""
+        self.kill()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _spawn(self, name: str, *command: str | Path) -> None:
+        log = self._directory / "log"
+        with (log / f"{name}.out").open("ab") as output:
+            child = subprocess.Popen(  # noqa: S603 - programs found on this machine, fixed arguments
+                command,
+                env=self._environment(),
+                cwd=self._directory,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a terminal's Ctrl-C is the launcher's to handle
+            )
+        self._children[name] = child
+        self._pids.add(name, child.pid)
+
+    def _end(self, name: str, within: float) -> None:
+        child = self._children.pop(name, None)
+        if child is None:
+            return
+        child.terminate()
+        try:
+            child.wait(within)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        self._pids.remove(name)
+
+    def _environment(self) -> dict[str, str]:
+        ports, here = self.address.ports, self._directory
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LANG": "C.UTF-8",
+            "HOME": str(here),  # where Erlang looks for its cookie
+            # The system's settings must not leak in: this file is sourced by every script.
+            "RABBITMQ_CONF_ENV_FILE": os.devnull,
+            # The start script then becomes the Erlang machine instead of waiting beside it, so that
+            # the process we started is the one to signal.
+            "RUNNING_UNDER_SYSTEMD": "true",
+            "RABBITMQ_NODENAME": "postrider@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(ports.amqp),
+            "RABBITMQ_DIST_PORT": str(ports.distribution),
+            "ERL_EPMD_PORT": str(ports.epmd),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "RABBITMQ_MNESIA_BASE": str(here / "data"),
+            "RABBITMQ_LOG_BASE": str(here / "log"),
+            "RABBITMQ_LOGS": str(here / "log" / "rabbitmq.log"),
+            "RABBITMQ_CONFIG_FILE": str(here / "rabbitmq.conf"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(here / "none.config"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(here / "plugins"),
+        }
+
+    def _write_files(self) -> None:
+        here = self._directory
+        for folder in (here, here / "data", here / "log"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (here / "rabbitmq.conf").write_text(
+            _configuration(self.address.ports, here / "definitions.json")
+        )
+        (here / "plugins").write_text("[rabbitmq_management].\n")
+        _write_private(here / "definitions.json", json.dumps(_definitions(self.address)))
+        cookie = here / ".erlang.cookie"
+        if not cookie.exists():
+            _write_private(cookie, secrets.token_hex(20))
+            cookie.chmod(0o400)  # Erlang insists
+
+    def _tail(self) -> str:
+        lines = [
+            line
+            for name in ("rabbitmq.log", "rabbitmq.out", "epmd.out")
+            if (path := self._directory / "log" / name).exists()
+            for line in path.read_text(errors="replace").splitlines()[-_TAIL:]
+        ]
+        return "\n  ".join([f"see {self._directory / 'log'}", *lines])
+
+
+def _configuration(ports: Ports, definitions: Path) -> str:
+    return f"""\
+management.tcp.ip = 127.0.0.1
+management.tcp.port = {ports.management}
+# Read at every start, so that the administrator's password is always the one we know.
+load_definitions = {definitions}
+log.file.level = info
+# The default is small against a server's memory but large against a laptop's last free space.
+disk_free_limit.absolute = 200MB
+"""
+
+
+def _definitions(address: Address) -> dict[str, object]:
+    rights = {"configure": ".*", "write": ".*", "read": ".*"}
+    return {
+        "vhosts": [{"name": "/"}],
+        "users": [
+            {
+                "name": address.user,
+                "password_hash": _password_hash(address.password),
+                "hashing_algorithm": "rabbit_password_hashing_sha256",
+                "tags": "administrator",
+            }
+        ],
+        "permissions": [{"user": address.user, "vhost": "/", **rights}],
+    }
+
+
+def _password_hash(password: str) -> str:
+    # rabbitmq.com/docs/passwords: base64 of a 32-bit salt and the SHA-256 of salt and password
+    salt = secrets.token_bytes(4)
+    return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
+
+
+def _join(*folders: str) -> str:
+    return os.pathsep.join(folders)
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text)

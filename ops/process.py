@@ -1,0 +1,119 @@
+"""A process that was started here, recognised again even by a later launcher."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+_POLL = 0.05  # seconds; a process that is not our child can only be polled
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process id with the time it started, since the system gives ids again.
+
+    `started` is in clock ticks since boot: field 22 of proc(5) `/proc/<pid>/stat`.
+    """
+
+    pid: int
+    started: int
+
+    @classmethod
+    def of(cls, pid: int) -> Self | None:
+        """Look at a process id; None when nothing runs under it (a zombie does not run)."""
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        # The command's name stands in parentheses and may hold spaces and parentheses itself.
+        fields = stat.rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else cls(pid, int(fields[19]))
+
+    @classmethod
+    def read(cls, line: str) -> Self | None:
+        """Read what `str` wrote; None for anything else, such as a half-written line."""
+        pid, _, started = line.strip().partition(" ")
+        if not (pid.isdecimal() and started.isdecimal()):
+            return None
+        return cls(int(pid), int(started))
+
+    def __str__(self) -> str:
+        return f"{self.pid} {self.started}"
+
+    @property
+    def runs(self) -> bool:
+        """Whether this very process still runs."""
+        return Process.of(self.pid) == self
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal the process and the group it leads, when it still is the one we know."""
+        if not self.runs:
+            return
+        with suppress(ProcessLookupError):
+            if os.getpgid(self.pid) == self.pid:
+                os.killpg(self.pid, number)
+            else:
+                os.kill(self.pid, number)
+
+    def gone(self, within: float) -> bool:
+        """Wait for its end, at most `within` seconds; tell whether it came."""
+        deadline = time.monotonic() + within
+        while self.runs:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL)
+        return True
+
+    def end(self, within: float) -> None:
+        """Ask it to end; kill it when it has not after `within` seconds."""
+        self.signal(signal.SIGTERM)
+        if not self.gone(within):
+            self.signal(signal.SIGKILL)
+            self.gone(within)
+
+
+class PidFiles:
+    """What was started, a file each, so that a later launcher can end what an earlier one left."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def add(self, name: str, pid: int) -> None:
+        """Remember a process, once more when it was started anew under the same name."""
+        process = Process.of(pid)
+        if process is None:  # it is gone already: its starter will notice
+            return
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._path(name).write_text(f"{process}\n")
+
+    def remove(self, name: str) -> None:
+        """Forget a process that ended."""
+        self._path(name).unlink(missing_ok=True)
+
+    def running(self) -> dict[str, Process]:
+        """Tell which of the remembered still run, the last started first."""
+        return dict(self._running())
+
+    def end_all(self, within: float) -> list[str]:
+        """End what still runs, the last started first, and forget all; tell the names."""
+        ended = []
+        for name, process in self._running():
+            process.end(within)
+            ended.append(name)
+        for path in self._directory.glob("*.pid"):
+            path.unlink(missing_ok=True)
+        return ended
+
+    def _path(self, name: str) -> Path:
+        return self._directory / f"{name}.pid"
+
+    def _running(self) -> Iterator[tuple[str, Process]]:
+        files = sorted(self._directory.glob("*.pid"), key=lambda path: -path.stat().st_mtime_ns)
+        for path in files:
+            process = Process.read(path.read_text())
+            if process is not None and process.runs:
+                yield path.stem, process

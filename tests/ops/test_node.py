@@ -1,0 +1,45 @@
+"""A RabbitMQ of our own: it serves, survives a kill with its data, leaves nothing behind."""
+
+from urllib.parse import urlsplit
+
+import aio_pika
+import pytest
+from pamqp.common import FieldTable
+
+from ops.broker import Broker
+
+pytestmark = pytest.mark.rabbit
+
+
+async def test_serves_amqp_in_a_vhost_of_its_own(vhost: str) -> None:
+    """The URL that a test gets leads to a vhost where everything may be done."""
+    async with await aio_pika.connect(vhost) as connection:
+        queue = await (await connection.channel()).declare_queue("anything")
+
+    assert queue.declaration_result.message_count == 0
+
+
+async def test_has_no_guest(rabbit: Broker) -> None:
+    """Nobody enters with RabbitMQ's well-known account."""
+    where = urlsplit(rabbit.address.amqp_url())
+
+    with pytest.raises(aio_pika.exceptions.ProbableAuthenticationError):
+        await aio_pika.connect(f"amqp://guest:guest@127.0.0.1:{where.port}/")
+
+
+async def test_a_restarted_broker_has_its_data(rabbit: Broker, vhost: str) -> None:
+    """What was confirmed before an orderly restart is there after it."""
+    arguments: FieldTable = {"x-queue-type": "quorum"}
+    async with await aio_pika.connect(vhost) as connection:
+        channel = await connection.channel()
+        await channel.declare_queue("kept", durable=True, arguments=arguments)
+        message = aio_pika.Message(b"kept", delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+        await channel.default_exchange.publish(message, routing_key="kept")
+    rabbit.restart()
+
+    async with await aio_pika.connect(vhost) as connection:
+        queue = await (await connection.channel()).get_queue("kept")
+        kept = await queue.get()
+
+    assert kept is not None
+    assert kept.body == b"kept"
