@@ -1,18 +1,17 @@
 """Which RabbitMQ to use: a given one, the machine's, a container, or one installed for it."""
 
-import shutil
 import subprocess
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from ops import docker
 from ops.broker import Address, Broker, BrokerError
 from ops.container import RabbitContainer
 from ops.node import Programs, RabbitNode
 from ops.process import PidFiles
 
 _PACKAGES = Path(__file__).with_name("packages")
-_ENGINE_ANSWER = 10.0  # seconds until a Docker engine that hangs counts as none
 _NOTHING = (
     "no RabbitMQ: set AMQP_URL, install rabbitmq-server (Debian, Ubuntu: as root "
     "'apt-get install rabbitmq-server') or start a Docker engine"
@@ -53,15 +52,9 @@ def inspect() -> Machine:
     """Look at this machine; asks no further than the first thing found."""
     if Programs.find():
         return Machine(node=True, docker=False, installs=False)
-    if docker_answers():
+    if docker.answers():
         return Machine(node=False, docker=True, installs=False)
-    return Machine(node=False, docker=False, installs=_run(str(_PACKAGES), "--check"))
-
-
-def docker_answers() -> bool:
-    """Whether there is a Docker engine this user may use."""
-    docker = shutil.which("docker")
-    return docker is not None and _run(docker, "version", "--format", "{{.Server.Version}}")
+    return Machine(node=False, docker=False, installs=_packages("--check") == 0)
 
 
 def prepare() -> None:
@@ -73,7 +66,7 @@ def prepare() -> None:
         case Source.NONE:
             raise BrokerError(_NOTHING)
         case Source.PACKAGE:
-            subprocess.run([_PACKAGES, "rabbitmq-server"], check=False)  # noqa: S603 - our script
+            _packages("rabbitmq-server")
 
 
 def private(directory: Path, address: Address, pids: PidFiles) -> Broker:
@@ -84,16 +77,11 @@ def private(directory: Path, address: Address, pids: PidFiles) -> Broker:
     programs = Programs.find()
     if programs is not None:
         return RabbitNode(directory, address, programs, pids)
-    if docker_answers():
+    if docker.answers():
         return RabbitContainer(directory, address)
     raise BrokerError(_NOTHING)
 
 
-def _run(*command: str) -> bool:
-    try:
-        done = subprocess.run(  # noqa: S603 - our script or the docker client, fixed arguments
-            command, check=False, capture_output=True, timeout=_ENGINE_ANSWER
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
+def _packages(argument: str) -> int:
+    command = [str(_PACKAGES), argument]
+    return subprocess.run(command, check=False).returncode  # noqa: S603 - our script

@@ -1,16 +1,14 @@
 """A private RabbitMQ in a container, where the machine has a Docker engine but no RabbitMQ."""
 
 import hashlib
-import subprocess
 from pathlib import Path
 
 from ops.broker import Address, BrokerError
+from ops.docker import Container, DockerError, docker
 
 _IMAGE = "rabbitmq:4.0-management"
-_START = 180.0  # seconds; the image may have to be pulled before
+_START = 90.0  # seconds, once the image is there
 _STOP = 30.0  # seconds
-_PULL = 600.0  # seconds
-_NAME = "container"  # the file that tells a later launcher which container to end
 
 
 class RabbitContainer:
@@ -22,32 +20,29 @@ class RabbitContainer:
 
     def __init__(self, directory: Path, address: Address) -> None:
         self.address = address
-        self._directory = directory.absolute()
-        digest = hashlib.sha256(str(self._directory).encode()).hexdigest()[:12]
-        self.name = f"postrider-{digest}"
+        digest = hashlib.sha256(str(directory.absolute()).encode()).hexdigest()[:12]
+        self._volume = f"postrider-{digest}"
+        self._container = Container(self._volume, directory)
 
     def start(self, within: float = _START) -> None:
         """Create and start it; return when it serves. Raises BrokerError."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        (self._directory / _NAME).write_text(self.name)
-        _docker("rm", "--force", self.name, check=False)  # of a launcher that was killed
-        _docker("run", "--detach", *self._options(), _IMAGE, timeout=_PULL)
-        if not self.address.wait(within, alive=self._runs):
-            log = _docker("logs", "--tail", "5", self.name, check=False)
+        try:
+            self._container.run(_IMAGE, *self._options())
+            served = self.address.wait(within, alive=lambda: self._container.runs)
+            said = "" if served else self._container.log()
+        except DockerError as error:
+            raise BrokerError(str(error)) from error
+        if not served:
             self.kill()
-            raise BrokerError(f"RabbitMQ did not start in its container:\n{log}")
+            raise BrokerError(f"RabbitMQ did not start in its container:\n{said}")
 
     def stop(self, within: float = _STOP) -> None:
         """End it in good order; the data stay in the volume."""
-        _docker(
-            "stop", "--time", str(round(within)), self.name, check=False, timeout=within + _STOP
-        )
-        self.kill()
+        self._container.stop(within)
 
     def kill(self) -> None:
-        """End it at once, as a power cut would; the data stay in the volume."""
-        _docker("rm", "--force", self.name, check=False)
-        (self._directory / _NAME).unlink(missing_ok=True)
+        """End it at once, as a crash would; the data stay in the volume."""
+        self._container.remove()
 
     def restart(self, within: float = _START) -> None:
         """Stop in good order and start again on the same data and ports."""
@@ -57,45 +52,15 @@ class RabbitContainer:
     def discard(self) -> None:
         """End it at once and delete its volume."""
         self.kill()
-        _docker("volume", "rm", "--force", self.name, check=False)
-
-    def _runs(self) -> bool:
-        return bool(_docker("ps", "--quiet", "--filter", f"name=^{self.name}$", check=False))
+        docker("volume", "rm", "--force", self._volume)
 
     def _options(self) -> list[str]:
         ports = self.address.ports
         return [
-            f"--name={self.name}",
-            "--hostname=postrider",  # the node's name, and so its data directory's, follows it
-            f"--volume={self.name}:/var/lib/rabbitmq",
+            "--hostname=postrider",  # the node's name, and so its data's folder, follows it
+            f"--volume={self._volume}:/var/lib/rabbitmq",
             f"--publish=127.0.0.1:{ports.amqp}:5672",
             f"--publish=127.0.0.1:{ports.management}:15672",
             f"--env=RABBITMQ_DEFAULT_USER={self.address.user}",
             f"--env=RABBITMQ_DEFAULT_PASS={self.address.password}",
         ]
-
-
-def end_leftover(directory: Path) -> bool:
-    """Remove the container that a killed launcher left; tell whether there was one recorded."""
-    record = directory / _NAME
-    if not record.exists():
-        return False
-    _docker("rm", "--force", record.read_text().strip(), check=False)
-    record.unlink()
-    return True
-
-
-def _docker(*arguments: str, check: bool = True, timeout: float = _START) -> str:
-    try:
-        done = subprocess.run(  # noqa: S603 - our own arguments
-            ["docker", *arguments],  # noqa: S607 - the user's own docker client
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise BrokerError(f"docker {arguments[0]}: {error}") from error
-    if check and done.returncode:
-        raise BrokerError(f"docker {arguments[0]}: {done.stderr.strip()}")
-    return (done.stdout + done.stderr).strip() if arguments[0] == "logs" else done.stdout.strip()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ops import container
+from ops.docker import remove_recorded
 from ops.process import PidFiles, Process
 
 _OWNER = "owner"
@@ -47,7 +47,7 @@ def clear(directory: Path) -> None:
     for pids in directory.rglob("pids"):
         PidFiles(pids).end_all(_PATIENCE)
     for record in directory.rglob("container"):
-        container.end_leftover(record.parent)
+        remove_recorded(record.parent)
     for link in (path for path in directory.rglob("*") if path.is_symlink()):
         shutil.rmtree(link.resolve(), ignore_errors=True)
     shutil.rmtree(directory, ignore_errors=True)
