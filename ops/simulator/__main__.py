@@ -1,0 +1,123 @@
+"""Run the simulator: `python -m ops.simulator`; settings by flag or environment."""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import ssl
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import uvloop
+
+from ops.simulator.door import Credentials
+from ops.simulator.port import PortTakenError
+from ops.simulator.settings import Settings
+from ops.simulator.simulator import Simulator
+
+USAGE_ERROR: Final = 2
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65_535:  # noqa: PLR2004  # the TCP header has 16 bits
+        raise argparse.ArgumentTypeError(f"{text} is no port")
+    return port
+
+
+# Name, default, type, help; the environment variable is the name in capitals.
+_FLAGS: Final[Sequence[tuple[str, str | None, Callable[[str], object], str]]] = (
+    ("smtp-host", "127.0.0.1", str, "where mail is taken"),
+    ("smtp-port", "2525", _port, "its port, 0 for any that is free"),
+    ("smtp-tls-port", None, _port, "a port with TLS from the start"),
+    ("smtp-tls-certificate", None, Path, "a PEM file; STARTTLS is then offered"),
+    ("smtp-tls-key", None, Path, "a PEM file"),
+    ("smtp-login", None, str, "the one user:password let in, instead of any"),
+    ("mailbox-host", "127.0.0.1", str, "where the page and the API are"),
+    ("mailbox-port", "8025", _port, "its port, 0 for any that is free"),
+    ("mailbox-data", None, Path, "a directory to keep the mails in"),
+)
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT; 2 and one clear line if it cannot start."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    # aiosmtpd warns of each command it does not know: that is a client's business.
+    logging.getLogger("mail.log").setLevel(logging.ERROR)
+    try:
+        uvloop.run(_run(settings(sys.argv[1:], os.environ)))
+    except (PortTakenError, OSError, ValueError) as error:
+        print(f"simulator: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    return 0
+
+
+def settings(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """Read the settings; raise ValueError or OSError if they cannot be used."""
+    given = _parser(environ).parse_args(arguments)
+    if bool(given.smtp_tls_certificate) != bool(given.smtp_tls_key):
+        raise ValueError("TLS needs both a certificate and a key")
+    if given.smtp_tls_port is not None and not given.smtp_tls_key:
+        raise ValueError("the TLS port needs a certificate and a key")
+    return Settings(
+        smtp_host=given.smtp_host,
+        smtp_port=given.smtp_port,
+        tls_port=given.smtp_tls_port,
+        web_host=given.mailbox_host,
+        web_port=given.mailbox_port,
+        tls=_tls(given.smtp_tls_certificate, given.smtp_tls_key),
+        credentials=_credentials(given.smtp_login),
+        data=given.mailbox_data,
+    )
+
+
+def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m ops.simulator", description=__doc__)
+
+    for name, default, kind, text in _FLAGS:
+        variable = name.upper().replace("-", "_")
+        parser.add_argument(
+            f"--{name}",
+            default=environ.get(variable) or default,
+            type=kind,
+            help=f"{text} ({variable})",
+        )
+    return parser
+
+
+def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    if certificate is None or key is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, key)
+    except OSError as error:  # a file that is missing or no PEM
+        raise ValueError(f"{certificate}, {key}: {error}") from error
+    return context
+
+
+def _credentials(login: str | None) -> Credentials | None:
+    if login is None:
+        return None
+    user, colon, password = login.partition(":")
+    if not user or not colon:
+        raise ValueError("the login must be user:password")
+    return Credentials(user, password)
+
+
+async def _run(wanted: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with Simulator(wanted) as simulator:
+        print(f"SMTP on {wanted.smtp_host}:{simulator.smtp_port}", flush=True)
+        print(f"mailbox at {simulator.web_url}", flush=True)
+        await stop.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

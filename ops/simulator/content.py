@@ -1,0 +1,136 @@
+"""Reads a mail for people; pure, and never fails, whatever the mail is like.
+
+Mails are hostile input: unknown charsets, broken MIME, raw 8-bit headers. The lenient
+`compat32` policy is used since the modern one parses each structured header and
+raises on some of them.
+"""
+
+import email.header
+import email.message
+import email.parser
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+_FOLD: Final = re.compile(r"\r?\n[ \t]*")
+_WORD: Final = r"=\?[^?\s]+\?[bBqQ]\?[^?]*\?="  # RFC 2047 2
+_ENCODED_WORDS: Final = re.compile(rf"{_WORD}(?:\s+{_WORD})*")
+_HEADER_LIMIT: Final = 256 * 1024  # octets looked at; more is no header for people
+# Python's own escapes are no charset of a mail, and warn about bad input.
+_NO_CHARSETS: Final = frozenset({"unicode_escape", "raw_unicode_escape"})
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A part that is no body; its size in octets."""
+
+    filename: str
+    content_type: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The first text and the first HTML of a mail, if any, and the rest."""
+
+    text: str | None
+    html: str | None
+    attachments: tuple[Attachment, ...] = ()
+
+
+def headers(raw: bytes) -> Mapping[str, str]:
+    """Return the decoded headers by name, as first spelled.
+
+    A header that occurs more than once has its values one a line.
+    """
+    head = email.parser.BytesHeaderParser().parsebytes(raw[:_HEADER_LIMIT])
+    found: dict[str, str] = {}
+    spelled: dict[str, str] = {}
+    for name, value in head.raw_items():
+        name = spelled.setdefault(name.lower(), _text(name))  # noqa: PLW2901  # one spelling for all
+        decoded = _decoded(str(value))
+        found[name] = f"{found[name]}\n{decoded}" if name in found else decoded
+    return found
+
+
+def read(raw: bytes) -> Content:
+    """Return the bodies and attachments; the source as text if MIME is past reading."""
+    try:
+        return _read(raw)
+    except Exception:  # noqa: BLE001  # the parser's failures on hostile mail are many
+        return Content(raw.decode("utf-8", "replace"), None)
+
+
+def _read(raw: bytes) -> Content:
+    bodies: dict[str, str] = {}
+    attachments = []
+    for part in _leaves(raw):
+        kind = part.get_content_type()
+        if kind in bodies or not _is_body(part, kind):
+            attachments.append(_attachment(part, kind))
+        else:
+            bodies[kind] = _body(part)
+    return Content(bodies.get("text/plain"), bodies.get("text/html"), tuple(attachments))
+
+
+def _leaves(raw: bytes) -> Iterator[email.message.Message]:
+    message = email.parser.BytesParser().parsebytes(raw)
+    return (part for part in message.walk() if not part.is_multipart())
+
+
+def _is_body(part: email.message.Message, kind: str) -> bool:
+    attached = part.get_content_disposition() == "attachment"
+    return kind in {"text/plain", "text/html"} and not attached
+
+
+def _attachment(part: email.message.Message, kind: str) -> Attachment:
+    name = part.get_filename()
+    return Attachment(
+        filename=_decoded(str(name)) if name else "unnamed",
+        content_type=_text(kind),
+        size=len(_octets(part)),
+    )
+
+
+def _octets(part: email.message.Message) -> bytes:
+    octets = part.get_payload(decode=True)
+    return octets if isinstance(octets, bytes) else b""
+
+
+def _body(part: email.message.Message) -> str:
+    text = _in_charset(_octets(part), part.get_content_charset() or "utf-8")
+    return text.replace("\r\n", "\n")
+
+
+def _decoded(value: str) -> str:
+    """Return a raw header value unfolded, its encoded words decoded (RFC 2047)."""
+    line = _FOLD.sub(" ", _text(value)).strip()
+    return _ENCODED_WORDS.sub(_decoded_words, line)
+
+
+def _decoded_words(run: re.Match[str]) -> str:
+    # Only whole runs of encoded words: of mixed lines `decode_header` escapes the rest.
+    try:
+        pieces = email.header.decode_header(run[0])
+    except ValueError:  # HeaderParseError is one: bad base64
+        return run[0]
+    return "".join(
+        piece if isinstance(piece, str) else _in_charset(piece, charset or "utf-8")
+        for piece, charset in pieces
+    )
+
+
+def _text(surrogates: str) -> str:
+    """Return text without the surrogates in which the parser hides 8-bit octets."""
+    return surrogates.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _in_charset(octets: bytes, charset: str) -> str:
+    if charset.lower().replace("-", "_") in _NO_CHARSETS:
+        charset = "utf-8"
+    try:
+        text = octets.decode(charset, "replace")
+    except (LookupError, ValueError):
+        text = octets.decode("utf-8", "replace")
+    return text.encode("utf-8", "replace").decode()  # utf-7 may smuggle surrogates

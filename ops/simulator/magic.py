@@ -1,0 +1,75 @@
+"""What an address asks the simulator to do; pure.
+
+The local part is read in pieces between `+`, so that `reply-rcpt-550-5-1-1+anna@x` and
+`anna+slow-200-dot@x` are magic too and each test can have recipients of its own.
+
+    reply-<stage>-<code>[-<enhanced code with dashes>]   a 4xx or 5xx reply there
+    drop-<stage>                                         the connection is cut there
+    drop-after-dot                                       kept, then cut before the reply
+    slow-<ms>-<stage>                                    the reply comes later
+    greylist-<s>                                         451 4.7.1 until s after a first try
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+Stage = Literal["mail", "rcpt", "data", "dot"]
+
+_STAGE: Final = "(?P<stage>mail|rcpt|data|dot)"
+_REPLY: Final = re.compile(
+    rf"reply-{_STAGE}-(?P<code>[45]\d\d)(?P<enhanced>-[45]-\d{{1,3}}-\d{{1,3}})?",
+    re.ASCII,
+)
+_DROP: Final = re.compile(rf"drop-(?P<after>after-(?=dot))?{_STAGE}")
+_SLOW: Final = re.compile(rf"slow-(?P<ms>\d{{1,6}})-{_STAGE}", re.ASCII)
+_GREYLIST: Final = re.compile(r"greylist-(?P<seconds>\d{1,5})", re.ASCII)
+_PREFIXES: Final = ("reply-", "drop-", "slow-", "greylist-")
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What to do at one stage: wait, then cut or answer; the default is to go on."""
+
+    delay: float = 0.0  # seconds
+    reply: str | None = None
+    cut: bool = False
+    cut_after: bool = False  # the dot only: keep the mail, then cut
+    greylist: int | None = None  # seconds, RCPT only
+
+
+GO_ON: Final = Act()
+
+
+def act_at(stage: Stage, addresses: Iterable[str]) -> Act:
+    """Return what the first address with a magic for this stage asks for."""
+    acts = (_act(stage, address) for address in addresses)
+    return next((act for act in acts if act != GO_ON), GO_ON)
+
+
+def _act(stage: Stage, address: str) -> Act:
+    local = address.rpartition("@")[0].lower()
+    act = GO_ON
+    for piece in local.split("+"):
+        if piece.startswith(_PREFIXES):
+            act = _with(act, stage, piece)
+    return act
+
+
+def _with(act: Act, stage: Stage, piece: str) -> Act:
+    if (match := _GREYLIST.fullmatch(piece)) and stage == "rcpt":
+        return replace(act, greylist=int(match["seconds"]))
+    match = next(filter(None, (p.fullmatch(piece) for p in (_REPLY, _DROP, _SLOW))), None)
+    if match is None or match["stage"] != stage:
+        return act
+    if match.re is _SLOW:
+        return replace(act, delay=int(match["ms"]) / 1000)
+    if match.re is _REPLY:
+        return replace(act, reply=_reply(match["code"], match["enhanced"]))
+    return replace(act, cut_after=True) if match["after"] else replace(act, cut=True)
+
+
+def _reply(code: str, enhanced: str | None) -> str:
+    status = f" {enhanced[1:].replace('-', '.')}" if enhanced else ""
+    return f"{code}{status} As this address asks for"

@@ -1,0 +1,135 @@
+"""The mails that the simulator has kept."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from ops.simulator.archive import Archive
+from ops.simulator.change import Change
+from ops.simulator.mail import Mail
+
+MAILS_KEPT: Final = 10_000
+OCTETS_KEPT: Final = 256 * 2**20
+
+
+def utc_now() -> datetime:
+    """Return the time of day."""
+    return datetime.now(UTC)
+
+
+class Mailbox:
+    """Keeps at most so many mails and octets, the oldest going first.
+
+    `change` is announced whenever mails come or go.
+    """
+
+    def __init__(
+        self,
+        archive: Archive | None = None,
+        limit: int = MAILS_KEPT,
+        octets: int = OCTETS_KEPT,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self.change = Change()
+        self._archive = archive
+        self._limit = limit
+        self._octets_limit = octets
+        self._now = now
+        self._octets = 0
+        self._mails: dict[str, Mail] = {}
+        self._by_recipient: dict[str, dict[str, Mail]] = {}
+        self._numbers = itertools.count(1)
+        self._load()
+
+    def __len__(self) -> int:
+        return len(self._mails)
+
+    def keep(self, sender: str, recipients: Sequence[str], raw: bytes) -> Mail:
+        """Keep one mail; raise OSError if the disk refuses it."""
+        received_at = self._now()
+        mail_id = f"{received_at:%Y%m%dT%H%M%S}-{next(self._numbers):06d}"
+        mail = Mail(mail_id, sender, tuple(recipients), received_at, raw)
+        if self._archive:
+            self._archive.save(mail)
+        self._add(mail)
+        self.change.announce()
+        return mail
+
+    def get(self, mail_id: str) -> Mail | None:
+        """Return the mail with this id."""
+        return self._mails.get(mail_id)
+
+    def count(self, to: str | None = None) -> int:
+        """Count the mails, all or those to one recipient of the envelope."""
+        if to is None:
+            return len(self._mails)
+        return len(self._by_recipient.get(to.lower(), ()))
+
+    def find(self, to: str | None = None, limit: int | None = None) -> list[Mail]:
+        """Return the mails, newest first; `to` is compared without regard to case."""
+        mails = self._mails if to is None else self._by_recipient.get(to.lower(), {})
+        return list(itertools.islice(reversed(mails.values()), limit))
+
+    def search(self, part: str, limit: int | None = None) -> list[Mail]:
+        """Return the mails with this text in a recipient's address, newest first."""
+        part = part.lower()
+        found = (
+            mail
+            for mail in reversed(self._mails.values())
+            if any(part in recipient.lower() for recipient in mail.recipients)
+        )
+        return list(itertools.islice(found, limit))
+
+    def clear(self) -> None:
+        """Forget all mails, on disk too."""
+        for mail in list(self._mails.values()):
+            self._remove(mail)
+        self.change.announce()
+
+    async def wait_for(
+        self, count: int = 1, *, to: str | None = None, within: float = 5.0
+    ) -> list[Mail]:
+        """Return the mails, newest first, once there are at least `count` of them.
+
+        Raises TimeoutError, saying how many there are, after `within` seconds.
+        """
+        try:
+            await self.change.wait_until(lambda: self.count(to) >= count, within)
+        except TimeoutError:
+            whose = "" if to is None else f" for {to}"
+            raise TimeoutError(
+                f"{self.count(to)} of {count} mails{whose} within {within} s"
+            ) from None
+        return self.find(to)
+
+    def _load(self) -> None:
+        if self._archive is None:
+            return
+        for mail in self._archive.load():
+            self._add(mail)
+        last = next(reversed(self._mails), "0").rpartition("-")[2]
+        self._numbers = itertools.count(int(last) + 1 if last.isdecimal() else 1)
+
+    def _add(self, mail: Mail) -> None:
+        self._mails[mail.id] = mail
+        self._octets += len(mail.raw)
+        for recipient in mail.recipients:
+            self._by_recipient.setdefault(recipient.lower(), {})[mail.id] = mail
+        while self._is_full():
+            self._remove(next(iter(self._mails.values())))
+
+    def _is_full(self) -> bool:
+        too_many = len(self._mails) > self._limit
+        return too_many or (len(self._mails) > 1 and self._octets > self._octets_limit)
+
+    def _remove(self, mail: Mail) -> None:
+        del self._mails[mail.id]
+        self._octets -= len(mail.raw)
+        for recipient in {recipient.lower() for recipient in mail.recipients}:
+            mails = self._by_recipient[recipient]
+            del mails[mail.id]
+            if not mails:
+                del self._by_recipient[recipient]
+        if self._archive:
+            self._archive.remove(mail)

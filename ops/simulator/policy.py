@@ -1,0 +1,110 @@
+"""Decides what happens at each stage of a session; touches no connection."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from ops.simulator.behaviour import Behaviour, Extension
+from ops.simulator.bucket import TokenBucket
+from ops.simulator.desk import Desk
+from ops.simulator.greylist import Greylist
+from ops.simulator.magic import Act, act_at
+
+# RFC 3207 4: what may be said before STARTTLS where it is demanded. HELO is here so
+# that a client without ESMTP learns at MAIL what is missing.
+_BEFORE_TLS: Final = frozenset({"EHLO", "HELO", "NOOP", "QUIT", "RSET", "STARTTLS"})
+_OF_EXTENSION: Final[dict[str, Extension]] = {"STARTTLS": "STARTTLS", "AUTH": "AUTH"}
+_OF_PARAMETER: Final[dict[str, Extension]] = {
+    "BODY": "8BITMIME",
+    "SIZE": "SIZE",
+    "SMTPUTF8": "SMTPUTF8",
+}
+
+
+class Policy:
+    """The behaviour of the whole and the magic of the addresses, put together.
+
+    What an address asks for goes before the rate, so that a test of one is never
+    disturbed by the other. A new behaviour starts with a full bucket and an empty desk
+    and holds for sessions that are open, too.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._greylist = Greylist(clock)
+        self.behaviour = Behaviour()
+
+    @property
+    def behaviour(self) -> Behaviour:
+        """How the whole behaves."""
+        return self._behaviour
+
+    @behaviour.setter
+    def behaviour(self, behaviour: Behaviour) -> None:
+        rate = behaviour.rate
+        self._behaviour = behaviour
+        self._bucket = rate and TokenBucket(rate.per_second, rate.burst, self._clock)
+        self.desk = Desk(behaviour.served_at_once, behaviour.service_ms / 1000)
+
+    def offers(self, extension: Extension) -> bool:
+        """Whether EHLO lists this extension."""
+        return extension in self._behaviour.extensions
+
+    def on_connect(self, connections: int) -> str | None:
+        """Return the refusal for the newest of so many open connections."""
+        if connections > self._behaviour.connections:
+            return "421 4.3.2 Too many connections"
+        return self._behaviour.refuse.connect
+
+    def on_command(self, verb: str, *, encrypted: bool) -> str | None:
+        """Return the refusal of a command whatever its arguments."""
+        extension = _OF_EXTENSION.get(verb)
+        if extension and not self.offers(extension):
+            return f"502 5.5.1 {verb} is not offered"
+        if self._behaviour.require_tls and not encrypted and verb not in _BEFORE_TLS:
+            return "530 5.7.0 Must issue a STARTTLS command first"
+        return None
+
+    def on_mail(self, sender: str, options: Sequence[str], mails: int) -> Act:
+        """Decide on MAIL after so many mails on this connection."""
+        act = act_at("mail", [sender])
+        if act.reply or act.cut:
+            return act
+        return replace(act, reply=self._strange(options) or self._limit(mails))
+
+    def on_rcpt(self, sender: str, recipient: str) -> Act:
+        """Decide on one RCPT."""
+        act = act_at("rcpt", [recipient])
+        if act.greylist is None or act.reply or act.cut:
+            return act
+        if self._greylist.admits(sender, recipient, act.greylist):
+            return act
+        return replace(act, reply="451 4.7.1 Greylisted, try again later")
+
+    def on_data(self, recipients: Sequence[str]) -> Act:
+        """Decide on DATA, before the body."""
+        return act_at("data", recipients)
+
+    def on_dot(self, recipients: Sequence[str]) -> Act:
+        """Decide on the final dot."""
+        return act_at("dot", recipients)
+
+    def forget(self) -> None:
+        """Return to good manners and to not knowing anybody."""
+        self._greylist = Greylist(self._clock)
+        self.behaviour = Behaviour()
+
+    def _strange(self, options: Sequence[str]) -> str | None:
+        for option in options:
+            extension = _OF_PARAMETER.get(option.partition("=")[0])
+            if extension and not self.offers(extension):
+                return f"555 5.5.4 {extension} is not offered"
+        return None
+
+    def _limit(self, mails: int) -> str | None:
+        most = self._behaviour.mails_per_connection
+        if most is not None and mails >= most:
+            return "421 4.7.0 Too many mails on this connection"
+        if self._bucket and self._behaviour.rate and not self._bucket.take():
+            return self._behaviour.rate.reply
+        return None

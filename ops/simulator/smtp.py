@@ -1,0 +1,240 @@
+"""The aiosmtpd edge: one conversation with one SMTP client."""
+
+import asyncio
+import re
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import wraps
+from typing import Any, AnyStr, Final, NoReturn
+
+from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword, Session
+
+from ops.simulator.door import HOSTNAME, Door
+from ops.simulator.magic import Act
+from ops.simulator.policy import Policy
+from ops.simulator.traffic import Traffic
+from ops.simulator.wire import Wire
+
+COMMAND_LIMIT: Final = 12_288  # octets, RFC 4954 4: AUTH lines are the longest
+LINE_LIMIT: Final = 998  # octets without CRLF, RFC 5321 4.5.3.1.6
+READ_AHEAD: Final = 65_536  # octets
+_END: Final = b"\r\n.\r\n"
+_PLAIN_ADDRESS: Final = re.compile(r"<([\w.!#$%&'*+/=?^`{|}~-]+@[\w.-]+)>(?: +(.*))?")
+
+Command = Callable[[Any], Awaitable[None]]
+
+
+class _Session(Session):
+    login_data: Any = None  # aiosmtpd's own property logs its deprecation at each AUTH
+
+
+class Conversation(SMTP):
+    """Obeys the policy: waits, refuses and cuts, and counts what the client says."""
+
+    # aiosmtpd makes its stream's limit of this; lines are checked in `_receive`.
+    line_length_limit = READ_AHEAD
+
+    def __init__(self, door: Door, handler: object, policy: Policy, traffic: Traffic) -> None:
+        loop = asyncio.get_running_loop()
+        # Before aiosmtpd's own: it needs them when the connection is made.
+        self.visit = traffic.arrive()
+        self._door = door
+        self._policy = policy
+        self._traffic = traffic
+        self._wire = Wire(loop)
+        self._working = False
+        super().__init__(
+            handler,
+            hostname=HOSTNAME,
+            ident="Postrider simulator",
+            tls_context=door.starttls,
+            enable_SMTPUTF8=True,
+            auth_require_tls=False,
+            authenticator=_authenticator(door),
+            loop=loop,
+        )
+        # aiosmtpd shares one such table among all connections and adds at each EHLO.
+        self.command_size_limits = defaultdict(lambda: COMMAND_LIMIT)
+        self._smtp_methods = {
+            verb: self._watched(verb, method) for verb, method in self._smtp_methods.items()
+        }
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether TLS is on, from the start or by STARTTLS."""
+        return self._door.implicit_tls or self._tls_protocol is not None
+
+    async def obey(self, act: Act) -> str | None:
+        """Wait or cut as told; return the reply if one is given."""
+        if act.delay:
+            with self.at_work():
+                await asyncio.sleep(act.delay)
+        if act.cut:
+            self.cut()
+        return act.reply
+
+    def cut(self) -> NoReturn:
+        """Cut the connection without another octet."""
+        self._writer.transport.abort()
+        self._end()
+
+    async def close(self) -> None:
+        """End the conversation, whatever it is at; safe to call again."""
+        self._writer.transport.abort()
+        if self._handler_coroutine is not None:
+            self._handler_coroutine.cancel()
+            await asyncio.wait({self._handler_coroutine})
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Keep the idle time-out away while the client waits for us."""
+        self._working = True
+        try:
+            yield
+        finally:
+            self._working = False
+
+    async def push(self, status: AnyStr) -> None:
+        """Send a line; 421 ends the connection (RFC 5321 3.8)."""
+        await super().push(status)
+        if status[:3] in {"421", b"421"}:
+            self._writer.close()
+            self._end()
+
+    async def check_auth_needed(self, caller_method: str) -> bool:
+        """Refuse a command that needs a login, as aiosmtpd does, by today's policy."""
+        needed = self._policy.behaviour.require_auth and not self.visit.authenticated
+        if needed:
+            await self.push(f"530 5.7.0 Authentication required for {caller_method}")
+        return needed
+
+    async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802  # aiosmtpd's name
+        """Receive a mail; unlike aiosmtpd's, refuses at DATA and reads by the piece."""
+        if await self.check_helo_needed() or await self.check_auth_needed("DATA"):
+            return
+        recipients = self.envelope.rcpt_tos if self.envelope else []
+        if arg or not recipients:
+            await self.push("501 5.5.4 DATA" if arg else "503 5.5.1 Need RCPT first")
+            return
+        if reply := await self.obey(self._policy.on_data(recipients)):
+            await self.push(reply)
+            return
+        await self.push("354 End data with <CR><LF>.<CR><LF>")
+        await self._finish(await self._receive())
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Count the connection as closed."""
+        self._wire.cut()
+        self._traffic.leave(self.visit)
+        super().connection_lost(error)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the client sent, later if it is far away."""
+        receive = super().data_received
+        self._wire.carry(lambda: receive(data), self._latency)
+
+    def eof_received(self) -> bool | None:
+        """End, but not before what is still under way has arrived."""
+        if not self._wire.busy or self.encrypted:
+            return super().eof_received()
+        self._wire.carry(super().eof_received, self._latency)
+        return True
+
+    @property
+    def _latency(self) -> float:
+        return self._policy.behaviour.latency_ms / 1000
+
+    async def _handle_client(self) -> None:
+        # aiosmtpd's task dies of a lost connection, which asyncio would report.
+        with suppress(ConnectionError):
+            with self.at_work():
+                await asyncio.sleep(self._latency)
+            if refusal := self._policy.on_connect(self._traffic.open):
+                await self.push(refusal)
+                self._writer.close()
+                return
+            await super()._handle_client()
+
+    def _watched(self, verb: str, method: Command) -> Command:
+        @wraps(method)
+        async def command(arg: str | None) -> None:
+            self.visit.encrypted = self.encrypted
+            self._traffic.saw(self.visit, verb)
+            if refusal := self._policy.on_command(verb, encrypted=self.encrypted):
+                await self.push(refusal)
+            else:
+                await method(arg)
+            self.visit.authenticated = bool(self.session and self.session.authenticated)
+
+        return command
+
+    async def _receive(self) -> bytes | str:
+        """Return the mail with its dots restored, or the refusal once it is over."""
+        # The CRLF before the first line lets an empty mail end like any other.
+        body = bytearray(b"\r\n")
+        self._reset_timeout()
+        too_big = False
+        while not body.endswith(_END):
+            body += await self._piece()
+            if len(body) > self._policy.behaviour.size_limit + len(_END) + 2:
+                too_big = True
+                del body[:-4]
+        if too_big:
+            return "552 5.3.4 Message too big"
+        content = bytes(body[:-3]).replace(b"\r\n.", b"\r\n")[2:]
+        if max(map(len, content.split(b"\r\n"))) > LINE_LIMIT:
+            return "500 5.5.2 Line too long (RFC 5321 4.5.3.1.6)"
+        return content
+
+    async def _piece(self) -> bytes:
+        try:
+            # A dot and a line end: the end of the mail or of a sentence. Never more,
+            # for the next command may follow in the same packet (RFC 2920).
+            return await self._reader.readuntil(b".\r\n")
+        except asyncio.LimitOverrunError as overrun:
+            self._reset_timeout()  # a large mail on its way is not idle
+            return await self._reader.read(overrun.consumed)
+
+    async def _finish(self, received: bytes | str) -> None:
+        reply = received
+        if isinstance(received, bytes) and self.envelope:
+            self.envelope.content = received
+            reply = await self._call_handler_hook("DATA")
+        self.envelope = self._create_envelope()
+        await self.push(str(reply))
+
+    def _create_session(self) -> Session:
+        return _Session(self.loop)
+
+    def _getaddr(self, arg: str) -> tuple[str | None, str | None]:
+        # The standard library's address parser takes longer than all the rest.
+        if match := _PLAIN_ADDRESS.fullmatch(arg):
+            return match[1], match[2] or ""
+        address, rest = super()._getaddr(arg)
+        return address, rest
+
+    def _reset_timeout(self, duration: float | None = None) -> None:
+        idle = self._policy.behaviour.idle_timeout_ms / 1000
+        super()._reset_timeout(duration or idle)
+
+    def _timeout_cb(self) -> None:
+        if self._working:
+            self._reset_timeout()
+        else:
+            self._writer.write(b"421 4.4.2 Idle for too long\r\n")
+            self._writer.close()
+
+    def _end(self) -> NoReturn:
+        self._wire.cut()
+        # As if cancelled: what is in the buffer must not be served any more.
+        raise asyncio.CancelledError
+
+
+def _authenticator(door: Door) -> Callable[..., AuthResult]:
+    def authenticate(*about: object) -> AuthResult:
+        login = about[-1]
+        admitted = isinstance(login, LoginPassword) and door.admit(*login)
+        return AuthResult(success=admitted, handled=False, auth_data=login)
+
+    return authenticate

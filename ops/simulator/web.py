@@ -1,0 +1,85 @@
+"""The web application: the page, the API, the events."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from ops.simulator.events import Events
+from ops.simulator.port import listening
+from ops.simulator.problem import problems
+from ops.simulator.views import Views
+
+BODY_LIMIT: Final = 64 * 1024  # octets of a request
+GRACE: Final = 1.0  # seconds for answers under way at the end
+
+_PAGE: Final = Path(__file__).parent / "page"
+_FILES: Final = {
+    "/": ("page.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+}
+_GUARDS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "img-src 'self' data:; frame-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+def application(views: Views, events: Events) -> web.Application:
+    """Put the routes together."""
+    app = web.Application(middlewares=[problems], client_max_size=BODY_LIMIT)
+    router = app.router
+    for path, (name, kind) in _FILES.items():
+        router.add_get(path, _file(_PAGE / name, kind))
+    router.add_get("/healthz", views.health)
+    router.add_get("/api/messages", views.messages)
+    router.add_delete("/api/messages", views.clear)
+    router.add_get("/api/messages/{id}", views.message)
+    router.add_get("/api/messages/{id}/raw", views.raw)
+    router.add_get("/api/messages/{id}/source", views.source)
+    router.add_get("/api/messages/{id}/html", views.html)
+    router.add_get("/api/behaviour", views.behaviour)
+    router.add_put("/api/behaviour", views.behave)
+    router.add_delete("/api/behaviour", views.good_manners)
+    router.add_get("/api/events", events.stream)
+    app.on_response_prepare.append(_guard)
+    app.on_shutdown.append(events.close)
+    return app
+
+
+@asynccontextmanager
+async def served(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
+    """Serve the application and yield its port.
+
+    Raises PortTakenError if the port cannot be had.
+    """
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=GRACE)
+    await runner.setup()
+    try:
+        with listening("the mailbox", host, port):
+            await web.TCPSite(runner, host, port).start()
+        yield int(runner.addresses[0][1])
+    finally:
+        await runner.cleanup()
+
+
+async def _guard(_request: web.Request, response: web.StreamResponse) -> None:
+    for name, value in _GUARDS.items():
+        response.headers.setdefault(name, value)
+
+
+def _file(path: Path, kind: str) -> Callable[[web.Request], Awaitable[web.Response]]:
+    text = path.read_text(encoding="utf-8")
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(text=text, content_type=kind)
+
+    return answer
