@@ -6,12 +6,17 @@ import email_validator
 import idna
 
 MAX_DOMAIN_CHARS = 253  # RFC 1035 2.3.4: 255 octets on the wire
+MAX_NAME_CHARS = 200  # of a display name; it has to fit a header line of 998 octets when encoded
 
 # A deployment may well mail to `.local` or `.test` hosts of its own. Whether a domain can be
 # reached is the relay's business; here only the form is checked.
 email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
-_UNSAFE_IN_HEADER = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]|=\?")
+# C0 and C1 controls, both Unicode line breaks, and what opens an encoded word (RFC 2047).
+_UNSAFE_IN_HEADER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]|=\?")
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')  # RFC 5322 3.2.4, a quoted-string
+_PHRASE = re.compile(r"[\w!#$%&'*+/=?^`{|}~ -]*")  # RFC 5322 3.2.3 and RFC 6532: needs no quotes
+_IN_NO_PHRASE = re.compile(r'[()<>\[\]:;@\\,"]')  # RFC 5322 3.2.3 less the dot, see its section 4
 
 
 def check_header_text(text: str) -> str:
@@ -29,14 +34,13 @@ def check_header_text(text: str) -> str:
 def check_mailbox(text: str) -> str:
     """Give the canonical form of one mailbox, `local@domain` or `Name <local@domain>`.
 
-    The domain comes back as lower-case A-labels (RFC 5891); lengths are those of RFC 5321
-    4.5.3.1. Raises ValueError for anything else, a list of mailboxes among it.
+    The name is in quotes when it needs them, the domain in lower-case A-labels (RFC 5891); lengths
+    are those of RFC 5321 4.5.3.1. Raises ValueError for anything else, a list of mailboxes among
+    it, without repeating the text.
     """
-    parts = email_validator.validate_email(
-        check_header_text(text), check_deliverability=False, allow_display_name=True
-    )
-    address = f"{parts.local_part}@{parts.ascii_domain}"
-    return f"{parts.display_name} <{address}>" if parts.display_name else address
+    name, address = split_mailbox(check_header_text(text))
+    canonical = _check_address(address)
+    return f"{_quoted(_check_name(name))} <{canonical}>" if name else canonical
 
 
 def check_address(text: str) -> str:
@@ -48,9 +52,19 @@ def check_address(text: str) -> str:
 
 
 def split_mailbox(mailbox: str) -> tuple[str, str]:
-    """Split a canonical mailbox into its display name, often empty, and its address."""
-    name, found, rest = mailbox.rpartition(" <")
-    return (name, rest.removesuffix(">")) if found else ("", mailbox)
+    """Split a mailbox into its display name without quotes, often empty, and its address.
+
+    Raises ValueError when the name would need quotes and has none.
+    """
+    if not mailbox.endswith(">"):
+        return "", mailbox
+    phrase, _, address = mailbox[:-1].rpartition("<")
+    phrase = phrase.strip()
+    if quoted := _QUOTED.fullmatch(phrase):
+        phrase = re.sub(r"\\(.)", r"\1", quoted[1])
+    elif _IN_NO_PHRASE.search(phrase):
+        raise ValueError('must be one mailbox; a name with any of ()<>[]:;@\\," must be in quotes')
+    return " ".join(phrase.split()), address
 
 
 def bare_address(mailbox: str) -> str:
@@ -66,14 +80,41 @@ def domain_of(address: str) -> str:
 def check_domain(text: str) -> str:
     """Give a recipient domain as lower-case A-labels without a trailing dot (IDNA 2008).
 
-    Raises ValueError for address literals, names of one label and names of digits alone.
+    Raises ValueError for address literals, names of one label and names of digits alone, without
+    repeating the text.
     """
-    try:
-        domain = idna.encode(text.strip().removesuffix("."), uts46=True).decode().lower()
-    except (idna.IDNAError, UnicodeError) as error:
-        raise ValueError(f"is not a domain name: {error}") from None
+    domain = _a_labels(text.strip()).removesuffix(".")
     if "." not in domain or len(domain) > MAX_DOMAIN_CHARS:
         raise ValueError("must be a domain name of two labels or more")
     if domain.rpartition(".")[2].isdigit():
         raise ValueError("must be a domain name, not an address literal")
     return domain
+
+
+def _check_address(text: str) -> str:
+    local, _, domain = text.rpartition("@")
+    parts = email_validator.validate_email(
+        f"{local}@{_a_labels(domain)}",
+        check_deliverability=False,
+        strict=True,  # the limit of the local part too
+    )
+    return f"{parts.local_part}@{parts.ascii_domain}"
+
+
+def _check_name(name: str) -> str:
+    if len(name) > MAX_NAME_CHARS:
+        raise ValueError(f"must have a display name of at most {MAX_NAME_CHARS} characters")
+    return check_header_text(name)  # again: `=\?` in quotes is `=?`
+
+
+def _quoted(name: str) -> str:
+    if _PHRASE.fullmatch(name):
+        return name
+    return '"' + re.sub(r'(["\\])', r"\\\1", name) + '"'
+
+
+def _a_labels(domain: str) -> str:
+    try:
+        return idna.encode(domain, uts46=True).decode().lower()
+    except (idna.IDNAError, UnicodeError):
+        raise ValueError("must have a valid domain name (IDNA 2008)") from None

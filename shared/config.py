@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from shared.errors import ConfigError
@@ -58,11 +60,15 @@ class Settings(BaseSettings):
         try:
             return cls(**_Environment(cls, environ)())
         except ValidationError as error:
-            lines = [
-                f"{'_'.join(map(str, mistake['loc'])).upper()}: {mistake['msg']}"
-                for mistake in error.errors(include_input=False, include_url=False)
-            ]
-            raise ConfigError("\n".join(lines)) from None
+            found = error.errors(include_input=False, include_url=False)
+            raise ConfigError("\n".join(map(_line, found))) from None
+        except SettingsError as error:  # a list or mapping that is not JSON
+            raise ConfigError(str(error)) from None
+
+
+def _line(mistake: ErrorDetails) -> str:
+    variable = "_".join(map(str, mistake["loc"])).upper() or "together"
+    return f"{variable}: {mistake['msg'].removeprefix('Value error, ')}"
 
 
 class _Environment(EnvSettingsSource):

@@ -48,6 +48,7 @@ Subject = Annotated[
     AfterValidator(address.check_header_text),
 ]
 Text = Annotated[str, AfterValidator(_no_nul)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # JSON has no way to write a NaN
 
 
 class Category(StrEnum):
@@ -205,7 +206,7 @@ class EmailDeferred(Outcome):
 
     keys = ("email.deferred",)
 
-    retry_after: float
+    retry_after: Seconds
 
     @property
     def final(self) -> bool:
@@ -240,7 +241,7 @@ class EmailUncertain(Outcome):
 
     keys = ("email.uncertain",)
 
-    retry_after: float | None = Field(None, description="Absent when it is not tried again")
+    retry_after: Seconds | None = Field(None, description="Absent when it is not tried again")
 
     @property
     def final(self) -> bool:

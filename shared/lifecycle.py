@@ -4,7 +4,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import structlog
 import uvloop
@@ -42,15 +42,35 @@ def run(service: Service[S], settings: type[S], environ: Mapping[str, str]) -> i
     return 0
 
 
+class _Stop(asyncio.Event):
+    """The event a service waits for; it remembers whether the service has come to that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.awaited = False
+
+    async def wait(self) -> Literal[True]:
+        """Wait for the signal; whoever does has opened all it needs."""
+        self.awaited = True
+        return await super().wait()
+
+
 async def _until_signalled(service: Service[S], settings: S) -> None:
-    stop = asyncio.Event()
+    stop = _Stop()
+    running = asyncio.ensure_future(service(settings, stop))
+
+    def end() -> None:
+        stop.set()
+        if not stop.awaited:
+            # Still opening, perhaps waiting for a broker: there is nothing in flight to finish.
+            running.cancel()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    # A signal that comes while the service is still opening ends it too.
-    running = asyncio.ensure_future(service(settings, stop))
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    await running
+        loop.add_signal_handler(number, end)
+    try:
+        await running
+    except asyncio.CancelledError:
+        if not stop.is_set():
+            raise
     logger.info("stopped")

@@ -208,7 +208,12 @@ def queues(owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> tuple[Queue
         ),
     )
     road = (
-        Queue(UNROUTED, None, (Binding(UNROUTED, ""),), _quorum()),
+        Queue(
+            UNROUTED,
+            None,
+            (Binding(UNROUTED, ""),),
+            _quorum(delivery_limit=DEAD_DELIVERY_LIMIT),
+        ),
         *(_delay(step, scale) for step in LADDER),
     )
     return (*(queue for queue in owned if queue.owner in owners), *road)
