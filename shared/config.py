@@ -72,14 +72,14 @@ def _line(mistake: ErrorDetails) -> str:
 
 
 class _Environment(EnvSettingsSource):
-    """The variables of a given mapping instead of the process's own."""
+    """The variables of a given mapping instead of the process's own; an empty one is not set."""
 
     def __init__(self, settings: type[BaseSettings], environ: Mapping[str, str]) -> None:
         self._environ = environ
-        super().__init__(settings, env_ignore_empty=True)
+        super().__init__(settings)
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
-        return {name.lower(): value for name, value in self._environ.items()}
+        return {name.lower(): value for name, value in self._environ.items() if value}
 
     def __call__(self) -> dict[str, Any]:
         return dict(super().__call__())

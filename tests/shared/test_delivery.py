@@ -1,0 +1,178 @@
+"""What a delivery leads to: its results, its copies, its answers; and what stays behind."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from shared import delivery, topology
+from shared.contracts import (
+    Contract,
+    DomainDescribed,
+    Event,
+    Question,
+    decode,
+    encode,
+)
+from shared.delivery import Delivery, Draw, dead, failed, finished, publishing, reply
+from shared.retry import LADDER, MAX_ATTEMPTS, Later
+from tests.shared.golden.examples import EXAMPLES
+
+AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
+DRAW = Draw(chance=0.5, turn=0.99)  # no spread, and the rung below a wait that is between two
+SEND, DELIVERED, DEFERRED = EXAMPLES[:3]
+CODE = next(each for each in EXAMPLES if type(each).__name__ == "VerifyCode")
+ANSWER = next(each for each in EXAMPLES if isinstance(each, DomainDescribed))
+PUBLISHED = [each for each in EXAMPLES if each is not ANSWER]
+TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+HERE = Delivery(
+    queue="sender.bulk",
+    type="email.send.bulk",
+    body=encode(SEND),
+    message_id=SEND.id,
+    correlation_id="c1",
+    reply_to=None,
+    attempt=1,
+    trace=TRACE,
+)
+ASKED = replace(HERE, reply_to="amq.rabbitmq.reply-to.g1h2")
+
+
+@pytest.mark.parametrize("message", PUBLISHED, ids=lambda message: type(message).__name__)
+def test_a_publishing_tells_what_it_carries(message: Contract) -> None:
+    """Type and body together are all that a reader needs; the id is the message's own."""
+    made = publishing(message)
+
+    assert decode(made.type, made.body) == message
+    assert made.routing_key == made.type == message.routing_key
+    assert made.message_id == made.correlation_id == message.id
+    assert made.mandatory is message.must_arrive
+    assert made.persistent is not isinstance(message, Question)
+    assert made.exchange == (topology.EVENTS if isinstance(message, Event) else topology.COMMANDS)
+
+
+def test_an_answer_has_no_exchange() -> None:
+    """It goes to its asker alone: publishing it would be a leak."""
+    with pytest.raises(TypeError, match="DomainDescribed"):
+        publishing(ANSWER)
+
+
+def test_what_a_handler_returns_keeps_the_thread() -> None:
+    """Correlation and trace of the delivery go on with all that it leads to."""
+    made = finished(HERE, [DELIVERED, SEND], DRAW)
+
+    assert [item.type for item in made] == [DELIVERED.routing_key, SEND.routing_key]
+    assert {item.correlation_id for item in made} == {"c1"}
+    assert all(item.headers == TRACE for item in made)
+    assert all(item.reply_to is None for item in made)
+
+
+def test_nothing_returned_is_nothing_published() -> None:
+    """A handler may have nothing to say."""
+    assert finished(ASKED, [], DRAW) == []
+
+
+def test_the_asker_gets_copies_of_events_and_answers() -> None:
+    """Events go to their exchange and, after that, to whoever asked; an answer only to him."""
+    made = finished(ASKED, [ANSWER, DELIVERED, SEND], DRAW)
+
+    assert [(item.exchange, item.routing_key) for item in made] == [
+        (topology.EVENTS, "email.delivered"),
+        (topology.COMMANDS, "email.send.bulk"),
+        ("", ASKED.reply_to),
+        ("", ASKED.reply_to),
+    ]
+    assert [item.type for item in made[2:]] == ["domain.described", "email.delivered"]
+
+
+def test_without_an_asker_an_answer_goes_nowhere() -> None:
+    """A question without reply-to is handled and forgotten."""
+    assert finished(HERE, [ANSWER], DRAW) == []
+
+
+def test_a_reply_is_never_mandatory() -> None:
+    """Brokers before 4.2 return it as unroutable although it arrived."""
+    made = reply(ASKED, ANSWER, "amq.rabbitmq.reply-to.g1h2")
+
+    assert not made.mandatory
+    assert not made.persistent
+    assert made.correlation_id == ASKED.correlation_id
+    assert decode(made.type, made.body) == ANSWER
+
+
+def test_a_message_for_later_comes_back_to_its_queue() -> None:
+    """It waits in the ladder as itself, with a fresh count, and its asker is not forgotten."""
+    later = Later(SEND.model_copy(update={"id": "m2", "attempt": 3}), seconds=60)
+
+    (made,) = finished(replace(ASKED, attempt=4), [later], DRAW)
+
+    assert (made.exchange, made.routing_key) == ("delay.1m", ASKED.queue)
+    assert made.headers == {**TRACE, delivery.ATTEMPT: 1}
+    assert made.message_id == "m2"
+    assert decode(made.type, made.body) == later.message
+    assert made.reply_to == ASKED.reply_to
+    assert made.mandatory
+    assert made.persistent
+
+
+@pytest.mark.parametrize("attempt", range(1, MAX_ATTEMPTS))
+def test_a_failure_comes_again(attempt: int) -> None:
+    """The very same bytes, counted, back to the queue they came from."""
+    made = failed(replace(ASKED, attempt=attempt), "broken", None, DRAW, AT)
+
+    assert made.exchange in {step.name for step in LADDER}
+    assert made.headers == {**TRACE, delivery.ATTEMPT: attempt + 1}
+    assert (made.routing_key, made.body, made.type, made.message_id) == (
+        ASKED.queue,
+        ASKED.body,
+        ASKED.type,
+        ASKED.message_id,
+    )
+    assert made.reply_to == ASKED.reply_to
+    assert made.mandatory
+    assert made.persistent
+
+
+def test_a_failure_s_wish_is_heard() -> None:
+    """A handler that says when gets the nearest rung."""
+    assert failed(HERE, "busy", 900, DRAW, AT).exchange == "delay.15m"
+
+
+def test_the_last_failure_is_dead() -> None:
+    """No attempt left: to the dead letters, with the reason of the last one."""
+    made = failed(replace(HERE, attempt=MAX_ATTEMPTS), "broken", 5.0, DRAW, AT)
+
+    assert made.exchange == topology.DEAD
+    assert made.headers[delivery.CAUSE] == "exhausted"
+    assert made.headers[delivery.REASON] == "broken"
+
+
+def test_a_dead_letter_tells_its_story() -> None:
+    """Cause, reason, origin, attempts and time are in the headers; the message is untouched."""
+    made = dead(replace(HERE, attempt=3), "rejected", "no such template", AT)
+
+    assert made.headers == {
+        **TRACE,
+        delivery.CAUSE: "rejected",
+        delivery.REASON: "no such template",
+        delivery.ORIGIN: "sender.bulk",
+        delivery.ATTEMPT: 3,
+        delivery.DIED_AT: "2026-11-21T12:00:00+00:00",
+    }
+    assert (made.exchange, made.routing_key) == (topology.DEAD, "sender.bulk")
+    assert (made.type, made.body, made.message_id) == (HERE.type, HERE.body, HERE.message_id)
+    assert made.mandatory
+    assert made.persistent
+
+
+def test_a_reason_is_cut() -> None:
+    """A header is held in memory by the broker: a reason of a megabyte is none."""
+    made = dead(HERE, "rejected", "x" * 10**6, AT)
+
+    assert made.headers[delivery.REASON] == "x" * delivery.MAX_REASON_CHARS
+
+
+def test_no_body_is_in_the_text_of_a_delivery() -> None:
+    """A traceback or a log line that shows one shows no code and no mail."""
+    assert "body" not in repr(replace(HERE, body=encode(CODE)))
+    assert "body" not in repr(publishing(CODE))
