@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from ops import private_file
 from ops.broker import Address, BrokerError, Ports
 from ops.process import PidFiles
 
@@ -172,10 +173,10 @@ class RabbitNode:
             _configuration(self.address.ports, here / "definitions.json")
         )
         (here / "plugins").write_text("[rabbitmq_management].\n")
-        _write_private(here / "definitions.json", json.dumps(_definitions(self.address)))
+        private_file.write(here / "definitions.json", json.dumps(_definitions(self.address)))
         cookie = here / ".erlang.cookie"
         if not cookie.exists():
-            _write_private(cookie, secrets.token_hex(20))
+            private_file.write(cookie, secrets.token_hex(20))
             cookie.chmod(0o400)  # Erlang insists
 
     def _tail(self) -> str:
@@ -224,8 +225,3 @@ def _password_hash(password: str) -> str:
 
 def _join(*folders: str) -> str:
     return os.pathsep.join(folders)
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.touch(mode=0o600)
-    path.write_text(text)

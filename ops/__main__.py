@@ -1,0 +1,48 @@
+"""`ops`: the commands that a person runs. A new one is a module and a line in the table."""
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+# Each module has `add_arguments(parser)` and `run(arguments) -> exit code`.
+_COMMANDS = {
+    "up": ("ops.stack.up", "run the local stack in the foreground"),
+    "down": ("ops.stack.down", "end a stack that was left behind"),
+    "simulator": ("ops.simulate", "run the SMTP simulator by itself"),
+    "topology": ("ops.topology", "declare exchanges, queues, bindings, users"),
+    "dead": ("ops.dead", "list, show, replay or drop dead letters"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command."""
+    parser = argparse.ArgumentParser(prog="ops", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    chosen = next((word for word in arguments or sys.argv[1:] if word in _COMMANDS), None)
+    for name, (module, text) in _COMMANDS.items():
+        command = commands.add_parser(name, help=text)
+        if name == chosen:  # the others' libraries need not be loaded
+            implementation = importlib.import_module(module)
+            implementation.add_arguments(command)
+            command.set_defaults(run=implementation.run)
+    parsed = parser.parse_args(arguments)
+    return _quietly(parsed)
+
+
+def _quietly(parsed: argparse.Namespace) -> int:
+    try:
+        code = int(parsed.run(parsed))
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

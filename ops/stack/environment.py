@@ -1,0 +1,88 @@
+"""What each service of the stack finds in its environment. Pure."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+# In the order of starting; they are ended in the reverse one.
+SERVICES = ("classifier", "otp", "sender", "gateway")
+_SECRETS = {
+    "gateway": ("GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET"),
+    "otp": ("OTP_KEY", "SEALING_KEY"),
+    "sender": ("SEALING_KEY",),
+    "classifier": (),
+}
+_ALL_SECRETS = frozenset(name for names in _SECRETS.values() for name in names)
+
+
+def health_port(service: str) -> str:
+    """Name the variable of the port that answers for a service's health."""
+    return "GATEWAY_PORT" if service == "gateway" else f"{service.upper()}_HEALTH_PORT"
+
+
+def of_service(
+    service: str,
+    environ: Mapping[str, str],
+    ports: Mapping[str, int],
+    run_dir: Path,
+    secret: Callable[[str], str],
+) -> dict[str, str]:
+    """Give a service's environment but for AMQP_URL.
+
+    It inherits the user's but for what is meant for other services, gets no secret it does not
+    need, and what the user says to it by its prefix wins.
+    """
+    prefix = f"{service.upper()}_"
+    return {
+        **_inherited(service, environ),
+        **_common(service, ports, run_dir),
+        **_own(service, ports),
+        **{name: value for name, value in environ.items() if name.startswith(prefix)},
+        **{name: secret(name) for name in _SECRETS[service]},
+    }
+
+
+def of_simulator(
+    environ: Mapping[str, str], ports: Mapping[str, int], run_dir: Path
+) -> dict[str, str]:
+    """Give the simulator's environment."""
+    return {
+        **_inherited("simulator", environ),
+        "PYTHONUNBUFFERED": "1",
+        "SMTP_PORT": str(ports["SMTP_PORT"]),
+        "MAILBOX_PORT": str(ports["MAILBOX_PORT"]),
+        "MAILBOX_DATA": str(run_dir / "data" / "mailbox"),
+    }
+
+
+def _inherited(service: str, environ: Mapping[str, str]) -> dict[str, str]:
+    others = tuple(f"{name.upper()}_" for name in SERVICES if name != service)
+    hidden = {*_ALL_SECRETS, "AMQP_URL"}
+    return {
+        name: value
+        for name, value in environ.items()
+        if not name.startswith(others) and name not in hidden
+    }
+
+
+def _common(service: str, ports: Mapping[str, int], run_dir: Path) -> dict[str, str]:
+    return {
+        "DATA_DIR": str(run_dir / "data"),
+        "HEALTH_HOST": "127.0.0.1",
+        "HEALTH_PORT": str(ports[health_port(service)]),
+        "PYTHONUNBUFFERED": "1",  # a log line is shown when it is written
+    }
+
+
+def _own(service: str, ports: Mapping[str, int]) -> dict[str, str]:
+    match service:
+        case "gateway":
+            return {"GATEWAY_HOST": "127.0.0.1", "GATEWAY_PORT": str(ports["GATEWAY_PORT"])}
+        case "sender":
+            return {
+                "SENDER_SMTP_HOST": "127.0.0.1",
+                "SENDER_SMTP_PORT": str(ports["SMTP_PORT"]),
+                "SENDER_SMTP_TLS": "none",
+                "SENDER_FROM": "postrider@localhost.example",
+            }
+        case _:
+            return {}

@@ -1,0 +1,85 @@
+"""One stack a run directory, and what a killed one left there."""
+
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ops.docker import remove_recorded
+from ops.process import PidFiles, Process
+from ops.stack.errors import StackError
+
+_PATIENCE = 30.0  # seconds for a leftover process to end before it is killed
+_POLL = 0.1  # seconds
+
+
+@contextmanager
+def held(run_dir: Path) -> Iterator[None]:
+    """Be the only stack in a run directory. Raises StackError when there is one already.
+
+    The kernel frees the lock when its holder dies, however it dies.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with _path(run_dir).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _holder(run_dir)
+            pid = f" (process {holder.pid})" if holder else ""
+            raise StackError(
+                f"a stack runs here already{pid}: use it, end it with 'make down', "
+                "or set RUN_DIR and the ports for a second one"
+            ) from None
+        file.truncate(0)
+        file.write(str(Process.of(os.getpid())))
+        file.flush()
+        yield
+
+
+def clear(run_dir: Path) -> list[str]:
+    """End what a killed stack left and tell the names; only for the holder of the lock."""
+    ended = PidFiles(run_dir / "pids").end_all(_PATIENCE)
+    if container := remove_recorded(run_dir / "rabbitmq"):
+        ended.append(container)
+    (run_dir / "stack.json").unlink(missing_ok=True)
+    return ended
+
+
+def end_holder(run_dir: Path, within: float) -> bool:
+    """End the running stack in good order; tell whether there was one.
+
+    Raises StackError when it is not gone after `within` seconds.
+    """
+    holder = _holder(run_dir)
+    if holder is None or not holder.runs or _is_free(run_dir):
+        return False
+    os.kill(holder.pid, signal.SIGTERM)
+    deadline = time.monotonic() + within
+    while not _is_free(run_dir):
+        if time.monotonic() > deadline:
+            raise StackError(f"process {holder.pid} does not end: kill it, then 'make down' again")
+        time.sleep(_POLL)
+    return True
+
+
+def _is_free(run_dir: Path) -> bool:
+    with _path(run_dir).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def _holder(run_dir: Path) -> Process | None:
+    try:
+        return Process.read(_path(run_dir).read_text())
+    except FileNotFoundError:
+        return None
+
+
+def _path(run_dir: Path) -> Path:
+    return run_dir / "stack.lock"

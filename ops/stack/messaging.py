@@ -1,0 +1,96 @@
+"""The stack's RabbitMQ: given or our own, with the topology and an account a service."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import aio_pika
+from aio_pika.exceptions import AMQPError
+from yarl import URL
+
+from ops import brokers, topology
+from ops.broker import Address, Broker, BrokerError
+from ops.process import PidFiles
+from ops.stack.environment import SERVICES
+from ops.stack.errors import StackError
+from ops.stack.keys import Keys
+from ops.stack.settings import Settings
+from shared.errors import Unavailable
+
+_ANSWER = 5.0  # seconds for a given broker to let us in
+
+
+@dataclass(frozen=True)
+class Messaging:
+    """Where RabbitMQ is, for the user and for each service."""
+
+    amqp_url: str = field(repr=False)
+    management_url: str | None
+    service_urls: Mapping[str, str] = field(repr=False)
+
+
+@asynccontextmanager
+async def given(settings: Settings) -> AsyncIterator[Messaging]:
+    """Use the broker that the user named. Raises StackError when it does not let us in."""
+    url = settings.amqp_url or ""
+    await _try(url)
+    try:
+        await topology.declare(url)
+    except Unavailable as error:
+        raise StackError(f"RabbitMQ at {_masked(url)}: {error}") from error
+    yield Messaging(url, settings.management_url, dict.fromkeys(SERVICES, url))
+
+
+@asynccontextmanager
+async def own(settings: Settings, keys: Keys, pids: PidFiles) -> AsyncIterator[Messaging]:
+    """Start a broker of our own with a user of least rights for each service. Raises StackError."""
+    address = Address(settings.broker_ports, keys.passwords(["admin"])["admin"])
+    try:
+        await asyncio.to_thread(brokers.prepare)
+        broker = brokers.private(settings.run_dir / "rabbitmq", address, pids)
+        async with _running(broker):
+            yield await _furnish(address, keys)
+    except BrokerError as error:
+        raise StackError(str(error)) from error
+
+
+@asynccontextmanager
+async def _running(broker: Broker) -> AsyncIterator[None]:
+    try:
+        await asyncio.to_thread(broker.start)
+        yield
+    finally:
+        await asyncio.to_thread(broker.stop)
+
+
+async def _furnish(address: Address, keys: Keys) -> Messaging:
+    passwords = keys.passwords(SERVICES)
+    url = address.amqp_url()
+    await topology.declare(url)
+    await topology.grant(address.management_url, address.user, address.password, "/", passwords)
+    service_urls = {
+        name: str(URL(url).with_user(name).with_password(password))
+        for name, password in passwords.items()
+    }
+    return Messaging(url, address.management_url, service_urls)
+
+
+async def _try(url: str) -> None:
+    # What the client logs of a failure is said below, in one line.
+    for name in ("aio_pika", "aiormq"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        connection = await aio_pika.connect(url, timeout=_ANSWER)
+        await connection.close()
+    except (AMQPError, OSError, TimeoutError, ValueError) as error:
+        reason = str(error) or f"no answer in {_ANSWER:g} seconds"
+        raise StackError(
+            f"RabbitMQ at {_masked(url)} (AMQP_URL) cannot be used: {reason}"
+        ) from error
+
+
+def _masked(url: str) -> str:
+    parsed = URL(url)
+    return str(parsed.with_password("***")) if parsed.password else url

@@ -1,0 +1,87 @@
+"""Where the stack listens and keeps its files, from the environment."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from ops import ports
+from ops.broker import Ports
+from ops.stack.errors import StackError
+
+_TREE = Path(__file__).parent.parent.parent
+# Each by the environment variable that sets it. None lies in 35672-35682, where RabbitMQ's command
+# line tools listen, or from 32768 on, where Linux takes the ports of outgoing connections.
+PORTS = {
+    "GATEWAY_PORT": 8080,
+    "MAILBOX_PORT": 8025,
+    "SMTP_PORT": 2525,
+    "RABBITMQ_PORT": 5673,
+    "RABBITMQ_MANAGEMENT_PORT": 15683,
+    "RABBITMQ_DIST_PORT": 25683,
+    "RABBITMQ_EPMD_PORT": 24369,
+    "SENDER_HEALTH_PORT": 8091,
+    "OTP_HEALTH_PORT": 8092,
+    "CLASSIFIER_HEALTH_PORT": 8093,
+}
+_HIGHEST = 65535
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Ports by their variable, the folder of all files, a broker if one is given."""
+
+    ports: Mapping[str, int]
+    run_dir: Path
+    amqp_url: str | None
+    management_url: str | None  # of a given broker, if it is known
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str]) -> Self:
+        """Read the environment. Raises StackError for a port that is none or is named twice."""
+        chosen = {
+            name: _port(name, environ.get(name) or default) for name, default in PORTS.items()
+        }
+        owners: dict[int, str] = {}
+        for name, port in chosen.items():
+            if (other := owners.setdefault(port, name)) != name:
+                raise StackError(
+                    f"{other} and {name} are both {port}: set one of them to another port"
+                )
+        return cls(
+            ports=chosen,
+            run_dir=Path(environ.get("RUN_DIR") or _TREE / ".run").absolute(),
+            amqp_url=environ.get("AMQP_URL") or None,
+            management_url=environ.get("RABBITMQ_MANAGEMENT_URL") or None,
+        )
+
+    @property
+    def broker_ports(self) -> Ports:
+        """The ports of a broker of our own."""
+        return Ports(
+            amqp=self.ports["RABBITMQ_PORT"],
+            management=self.ports["RABBITMQ_MANAGEMENT_PORT"],
+            distribution=self.ports["RABBITMQ_DIST_PORT"],
+            epmd=self.ports["RABBITMQ_EPMD_PORT"],
+        )
+
+    def needed_ports(self) -> dict[str, int]:
+        """Tell which ports have to be free; a given broker brings its own."""
+        own = self.amqp_url is None
+        return {name: port for name, port in self.ports.items() if own or "RABBITMQ" not in name}
+
+
+def check_free(needed: Mapping[str, int]) -> None:
+    """Raise StackError for the first port that is taken, naming its variable and its holder."""
+    for name, port in needed.items():
+        if not ports.is_free(port):
+            by = ports.holder(port) or "another program"
+            raise StackError(
+                f"port {port} is taken by {by}: end that or set {name} to another port"
+            )
+
+
+def _port(name: str, text: str | int) -> int:
+    if not str(text).isdecimal() or not 0 < int(text) <= _HIGHEST:
+        raise StackError(f"{name}={text} is no port: set it to a number from 1 to {_HIGHEST}")
+    return int(text)

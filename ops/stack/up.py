@@ -1,0 +1,64 @@
+"""`ops up`: the local stack, in the foreground."""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+
+from ops.process import PidFiles
+from ops.stack import lock
+from ops.stack.errors import StackError
+from ops.stack.journal import Journal
+from ops.stack.settings import Settings, check_free
+from ops.stack.supervisor import Supervisor
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """All is set by the environment: see the settings in the README."""
+    del parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the stack until a signal ends it; 1 and one line when it cannot come up."""
+    del arguments
+    try:
+        settings = Settings.load(os.environ)
+        with lock.held(settings.run_dir):
+            if ended := lock.clear(settings.run_dir):
+                print(f"postrider: ended what an earlier stack left: {', '.join(ended)}")
+            check_free(settings.needed_ports())
+            asyncio.run(_until_signalled(settings))
+    except StackError as error:
+        print(f"postrider: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _until_signalled(settings: Settings) -> None:
+    journal = Journal(settings.run_dir / "logs")
+    pids = PidFiles(settings.run_dir / "pids")
+    supervisor = Supervisor(settings, os.environ, journal, pids)
+    running = asyncio.create_task(supervisor.run(), name="stack")
+    ending = asyncio.Event()
+
+    def end() -> None:
+        if ending.is_set():
+            journal.say("postrider: at once, then")
+            pids.end_all(within=0)
+            return
+        ending.set()
+        journal.say("\npostrider: ending; once more to end at once")
+        running.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, end)
+    try:
+        await running
+    except asyncio.CancelledError:
+        journal.say("postrider: ended, nothing is left running")
+    finally:
+        journal.close()
