@@ -42,7 +42,6 @@ class Listener:
         self._server.close()
         endings = [conversation.close() for conversation in self._conversations]
         await asyncio.gather(*endings)
-        await self._server.wait_closed()
 
     def _begin(self) -> Conversation:
         conversation = self._converse()

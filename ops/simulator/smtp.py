@@ -13,7 +13,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword, Session
 from ops.simulator.door import HOSTNAME, Door
 from ops.simulator.magic import Act
 from ops.simulator.policy import Policy
-from ops.simulator.traffic import Traffic
+from ops.simulator.traffic import Traffic, Visit
 from ops.simulator.wire import Wire
 
 COMMAND_LIMIT: Final = 12_288  # octets, RFC 4954 4: AUTH lines are the longest
@@ -37,8 +37,7 @@ class Conversation(SMTP):
 
     def __init__(self, door: Door, handler: object, policy: Policy, traffic: Traffic) -> None:
         loop = asyncio.get_running_loop()
-        # Before aiosmtpd's own: it needs them when the connection is made.
-        self.visit = traffic.arrive()
+        self.visit = Visit(number=0, open=False)  # until the connection is made
         self._door = door
         self._policy = policy
         self._traffic = traffic
@@ -81,7 +80,8 @@ class Conversation(SMTP):
 
     async def close(self) -> None:
         """End the conversation, whatever it is at; safe to call again."""
-        self._writer.transport.abort()
+        if self.transport is not None:
+            self._writer.transport.abort()
         if self._handler_coroutine is not None:
             self._handler_coroutine.cancel()
             await asyncio.wait({self._handler_coroutine})
@@ -123,6 +123,12 @@ class Conversation(SMTP):
         await self.push("354 End data with <CR><LF>.<CR><LF>")
         await self._finish(await self._receive())
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count the connection, but not again after STARTTLS."""
+        if self._original_transport is None:
+            self.visit = self._traffic.arrive()
+        super().connection_made(transport)
+
     def connection_lost(self, error: Exception | None) -> None:
         """Count the connection as closed."""
         self._wire.cut()
@@ -135,11 +141,9 @@ class Conversation(SMTP):
         self._wire.carry(lambda: receive(data), self._latency)
 
     def eof_received(self) -> bool | None:
-        """End, but not before what is still under way has arrived."""
-        if not self._wire.busy or self.encrypted:
-            return super().eof_received()
-        self._wire.carry(super().eof_received, self._latency)
-        return True
+        """End; aiosmtpd stops serving at once, and so does what is under way."""
+        self._wire.cut()
+        return super().eof_received()
 
     @property
     def _latency(self) -> float:
@@ -179,7 +183,7 @@ class Conversation(SMTP):
             body += await self._piece()
             if len(body) > self._policy.behaviour.size_limit + len(_END) + 2:
                 too_big = True
-                del body[:-4]
+                del body[: -len(_END)]
         if too_big:
             return "552 5.3.4 Message too big"
         content = bytes(body[:-3]).replace(b"\r\n.", b"\r\n")[2:]

@@ -15,11 +15,6 @@ class Wire:
         self._loop = loop
         self._under_way: deque[Callable[[], object]] = deque()
 
-    @property
-    def busy(self) -> bool:
-        """Whether something is under way."""
-        return bool(self._under_way)
-
     def carry(self, arrive: Callable[[], object], delay: float) -> None:
         """Call `arrive` after `delay` seconds and after all that was sent before."""
         if not delay and not self._under_way:

@@ -1,0 +1,1 @@
+"""The simulator, tested by real SMTP and HTTP clients."""

@@ -1,0 +1,92 @@
+"""Reading mails, the hostile ones too."""
+
+import email.message
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ops.simulator.content import headers, read
+
+
+def test_parts() -> None:
+    """Text, HTML and attachments of an ordinary mail are told apart."""
+    mail = email.message.EmailMessage()
+    mail["Subject"] = "Grüße"
+    mail.set_content("Text with ü\n")
+    mail.add_alternative("<p>HTML</p>\n", subtype="html")
+    mail.add_attachment(b"1234", "application", "pdf", filename="Zürich.pdf")
+    raw = mail.as_bytes()
+
+    content = read(raw)
+
+    assert headers(raw)["Subject"] == "Grüße"
+    assert content.text == "Text with ü\n"
+    assert content.html == "<p>HTML</p>\n"
+    assert [(a.filename, a.size) for a in content.attachments] == [("Zürich.pdf", 4)]
+
+
+def test_repeated_header() -> None:
+    """Headers of one name, however spelled, become one with a value a line."""
+    assert headers(b"Received: one\r\nreceived: two\r\n\r\n") == {"Received": "one\ntwo"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "subject"),
+    [
+        (b"Subject: =?utf-8?q?a_b?=\r\n =?utf-8?q?c?=\r\n\r\n", "a bc"),
+        (b"Subject: =?utf-8?b?w7w=?= and more\r\n\r\n", "\xfc and more"),
+        (b"Subject: \xfc\xff\r\n\r\n", "\ufffd\ufffd"),
+        ("Subject: ü\r\n\r\n".encode(), "ü"),
+        (b"Subject: =?no-such?q?a?=\r\n\r\n", "a"),
+        (b"Subject: =?utf-8?b?abc?=\r\n\r\n", "i\ufffd"),
+        (b"Subject:\r\n\r\n", ""),
+        (b"Subject: =?hex?q?zz?=\r\n\r\n", "zz"),
+    ],
+)
+def test_subject(raw: bytes, subject: str) -> None:
+    """Encoded words are decoded, and what cannot be is shown as well as it can."""
+    assert headers(raw)["Subject"] == subject
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "text/plain; charset=no-such",
+        "text/plain; charset=unicode_escape",
+        "text/plain; charset=hex",
+        "text/plain; charset=utf-7",
+        "text/plain; charset=idna",
+        'text/plain; charset="a\x00b"',
+        "text/plain; charset*=x'y'%ff",
+        "multipart/mixed; boundary=",
+        "multipart/mixed",
+        "/",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["8bit", "base64", "uuencode", "no-such"])
+def test_hostile(kind: str, encoding: str) -> None:
+    """No charset, type or encoding makes reading fail, and the result is UTF-8."""
+    raw = f"Content-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
+    content = read(raw.encode() + b"+2AA- \\d \xff\xfe\x00 Zg\r\n")
+
+    (content.text or "").encode()
+
+
+def test_deep() -> None:
+    """A mail of a thousand nested parts is shown as its source at worst."""
+    nested = b"".join(
+        b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (n, n)
+        for n in range(1000)
+    )
+
+    read(nested + b"\r\nend")
+
+
+@given(st.binary(max_size=300))
+def test_any_octets(raw: bytes) -> None:
+    """Whatever the octets are, headers and bodies can be read and encoded."""
+    content = read(raw)
+
+    for text in (*headers(raw), *headers(raw).values(), content.text, content.html):
+        (text or "").encode()

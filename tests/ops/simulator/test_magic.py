@@ -1,0 +1,66 @@
+"""What addresses ask for."""
+
+import pytest
+
+from ops.simulator.magic import GO_ON, Act, Stage, act_at
+
+ASKED = "As this address asks for"
+
+
+@pytest.mark.parametrize(
+    ("address", "stage", "act"),
+    [
+        ("reply-rcpt-550-5-1-1@x.example", "rcpt", Act(reply=f"550 5.1.1 {ASKED}")),
+        ("Reply-RCPT-550-5-1-1@x.example", "rcpt", Act(reply=f"550 5.1.1 {ASKED}")),
+        ("reply-mail-421@x.example", "mail", Act(reply=f"421 {ASKED}")),
+        ("reply-data-451-4-3-0@x.example", "data", Act(reply=f"451 4.3.0 {ASKED}")),
+        ("reply-dot-554@x.example", "dot", Act(reply=f"554 {ASKED}")),
+        ("reply-rcpt-550+anna@x.example", "rcpt", Act(reply=f"550 {ASKED}")),
+        ("anna+reply-rcpt-550@x.example", "rcpt", Act(reply=f"550 {ASKED}")),
+        ("drop-data@x.example", "data", Act(cut=True)),
+        ("drop-dot@x.example", "dot", Act(cut=True)),
+        ("drop-after-dot@x.example", "dot", Act(cut_after=True)),
+        ("slow-250-dot@x.example", "dot", Act(delay=0.25)),
+        ("greylist-60@x.example", "rcpt", Act(greylist=60)),
+        ("slow-9-rcpt+drop-rcpt@x.example", "rcpt", Act(delay=0.009, cut=True)),
+    ],
+)
+def test_asks(address: str, stage: Stage, act: Act) -> None:
+    """Each magic is obeyed at its stage, whatever the case and the sub-address."""
+    assert act_at(stage, [address]) == act
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "anna@x.example",
+        "anna@reply-rcpt-550.example",
+        "reply-rcpt@x.example",
+        "reply-rcpt-250@x.example",
+        "reply-rcpt-5500@x.example",
+        "reply-rcpt-550-9-1-1@x.example",
+        "reply-helo-550@x.example",
+        "drop-after-rcpt@x.example",
+        "slow-9999999-rcpt@x.example",
+        "slow-\u0661-rcpt@x.example",
+        "greylist-@x.example",
+    ],
+)
+def test_ordinary(address: str) -> None:
+    """What is not exactly a magic is an ordinary address."""
+    stages: list[Stage] = ["mail", "rcpt", "data", "dot"]
+
+    assert {act_at(stage, [address]) for stage in stages} == {GO_ON}
+
+
+def test_other_stage() -> None:
+    """A magic says nothing about the other stages."""
+    assert act_at("dot", ["reply-rcpt-550@x.example", "greylist-9@x.example"]) == GO_ON
+
+
+def test_first_decides() -> None:
+    """Of several recipients, the first with a magic for the stage decides."""
+    recipients = ["anna@x", "drop-data@x", "reply-dot-451@x", "reply-dot-554@x"]
+
+    assert act_at("dot", recipients).reply == f"451 {ASKED}"

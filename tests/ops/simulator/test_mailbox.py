@@ -1,0 +1,119 @@
+"""The mailbox and its archive."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from ops.simulator.archive import Archive
+from ops.simulator.mailbox import Mailbox
+
+
+def ids(mailbox: Mailbox) -> list[str]:
+    """Return the ids, newest first."""
+    return [mail.id for mail in mailbox.find()]
+
+
+def test_newest_first() -> None:
+    """The newest mail is found first, by recipient without regard to case."""
+    mailbox = Mailbox()
+    first = mailbox.keep("a@x", ["Anna@x"], b"1")
+    second = mailbox.keep("a@x", ["bob@x", "anna@X"], b"2")
+
+    assert mailbox.find() == [second, first]
+    assert mailbox.find("ANNA@x") == [second, first]
+    assert mailbox.find("bob@x") == [second]
+    assert mailbox.find(limit=1) == [second]
+    assert mailbox.find("ann") == []
+    assert mailbox.search("ANN") == [second, first]
+
+
+def test_bounded_mails() -> None:
+    """Beyond the limit the oldest mails go, and their recipients with them."""
+    mailbox = Mailbox(limit=2)
+    for number in range(3):
+        mailbox.keep("a@x", [f"{number}@x", f"{number}@X"], b"")
+
+    assert len(mailbox) == 2
+    assert mailbox.count("0@x") == 0
+    assert set(mailbox._by_recipient) == {"1@x", "2@x"}
+
+
+def test_bounded_octets() -> None:
+    """Beyond so many octets the oldest mails go; one mail is always kept."""
+    mailbox = Mailbox(octets=10)
+    mailbox.keep("a@x", ["b@x"], b"12345")
+    mailbox.keep("a@x", ["b@x"], b"123456")
+    assert len(mailbox) == 1
+    big = mailbox.keep("a@x", ["b@x"], b"x" * 50)
+
+    assert mailbox.find() == [big]
+
+
+async def test_wait_for() -> None:
+    """A waiter gets its mails as soon as there are enough for its recipient."""
+    mailbox = Mailbox()
+    loop = asyncio.get_running_loop()
+    for to in ("b@x", "c@x", "B@x", "d@x"):
+        loop.call_soon(mailbox.keep, "a@x", [to], b"")
+
+    found = await mailbox.wait_for(2, to="b@x")
+
+    assert [mail.recipients for mail in found] == [("B@x",), ("b@x",)]
+
+
+async def test_wait_for_too_few() -> None:
+    """A waiter that waits in vain is told how many there were."""
+    mailbox = Mailbox()
+    mailbox.keep("a@x", ["b@x"], b"")
+
+    with pytest.raises(TimeoutError, match=r"1 of 2 mails for b@x within 0\.01 s"):
+        await mailbox.wait_for(2, to="b@x", within=0.01)
+
+
+def test_restart(tmp_path: Path) -> None:
+    """A restart finds the mails as they were and gives no id twice."""
+    before = Mailbox(Archive(tmp_path))
+    for number in range(3):
+        before.keep("a@x", [f"{number}@x"], b"\xff%d" % number)
+
+    after = Mailbox(Archive(tmp_path))
+
+    assert [vars(mail) for mail in after.find()] == [vars(m) for m in before.find()]
+    assert after.keep("a@x", ["b@x"], b"").id not in ids(before)
+
+
+def test_restart_with_less(tmp_path: Path) -> None:
+    """A restart with a lower limit keeps the newest, also on disk."""
+    before = Mailbox(Archive(tmp_path))
+    for _ in range(3):
+        before.keep("a@x", ["b@x"], b"")
+
+    assert ids(Mailbox(Archive(tmp_path), limit=1)) == ids(before)[:1]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_broken_files(tmp_path: Path) -> None:
+    """Files that are no whole mail are passed over and left alone."""
+    Mailbox(Archive(tmp_path)).keep("a@x", ["b@x"], b"")
+    (tmp_path / "half.json").write_text("{")
+    (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "alone.eml").write_bytes(b"no envelope")
+
+    mailbox = Mailbox(Archive(tmp_path))
+
+    assert len(mailbox) == 1
+    mailbox.clear()
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"half.json", "list.json", "alone.eml"}
+
+
+def test_clear(tmp_path: Path) -> None:
+    """What is cleared is gone, on disk too, and is not found again."""
+    mailbox = Mailbox(Archive(tmp_path))
+    mailbox.keep("a@x", ["b@x"], b"")
+
+    mailbox.clear()
+
+    assert mailbox.count() == mailbox.count("b@x") == 0
+    assert list(tmp_path.iterdir()) == []

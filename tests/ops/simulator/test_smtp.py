@@ -1,0 +1,231 @@
+"""SMTP as it should be, and the magic of addresses, by real clients."""
+
+import asyncio
+import ssl
+
+import aiosmtplib
+import pytest
+
+from ops.simulator.simulator import Simulator
+from tests.ops.simulator.conftest import Clock
+from tests.ops.simulator.raw import BODY, connected, greeted
+
+
+def client(port: int | None, **more: object) -> aiosmtplib.SMTP:
+    """Build a client that upgrades to TLS only when told to."""
+    options: dict[str, object] = {"start_tls": False, "timeout": 5, **more}
+    return aiosmtplib.SMTP(
+        hostname="127.0.0.1",
+        port=port,
+        local_hostname="client.example",
+        **options,  # type: ignore[arg-type]  # the options differ in type
+    )
+
+
+async def test_keeps(simulator: Simulator) -> None:
+    """A mail is kept octet by octet, with its envelope."""
+    raw = b"Subject: Hello\r\n\r\n.one dot\r\n..two\r\nA sentence.\r\n.\r\n\xff\r\n"
+    async with client(simulator.smtp_port) as smtp:
+        await smtp.sendmail("a@x.example", ["b@x.example", "C@x.example"], raw)
+
+    mail = simulator.mailbox.find()[0]
+    assert mail.raw == raw
+    assert mail.sender == "a@x.example"
+    assert mail.recipients == ("b@x.example", "C@x.example")
+
+
+@pytest.mark.parametrize("body", ["", "\r\n", ".\r\n", "a.\r\n", "..\r\n.\x00\r\n"])
+async def test_dots(simulator: Simulator, body: str) -> None:
+    """Dots at the start of lines and empty mails come through as RFC 5321 4.5.2 says."""
+    stuffed = ("\r\n" + body).replace("\r\n.", "\r\n..")[2:]
+    async with greeted(simulator.smtp_port) as smtp:
+        await smtp.mail("b@x.example", body=stuffed)
+
+    assert simulator.mailbox.find()[0].raw == body.encode()
+
+
+async def test_pipelined(simulator: Simulator) -> None:
+    """Commands sent at once are answered in order, the next mail's among them."""
+    group = "MAIL FROM:<a@x.example>\r\nRCPT TO:<b@x.example>\r\nDATA\r\n"
+    async with connected(simulator.smtp_port) as smtp:
+        assert "250-PIPELINING" in (await smtp.begin()).split("\n")
+        smtp.write(f"{group}{BODY}.\r\n{group}{BODY}.\r\nQUIT\r\n")
+        codes = [(await smtp.hear())[:3] for _ in range(9)]
+
+    assert codes == ["250", "250", "354", "250"] * 2 + ["221"]
+    assert len(simulator.mailbox) == 2
+
+
+async def test_null_sender(simulator: Simulator) -> None:
+    """A bounce has an empty sender."""
+    async with greeted(simulator.smtp_port) as smtp:
+        await smtp.mail("b@x.example", sender="")
+
+    assert simulator.mailbox.find()[0].sender == ""
+
+
+async def test_international(simulator: Simulator) -> None:
+    """An address beyond ASCII needs SMTPUTF8 (RFC 6531), and must be UTF-8."""
+    async with greeted(simulator.smtp_port) as smtp:
+        assert (await smtp.say("MAIL FROM:<jürgen@x.example>"))[:9] == "553 5.6.7"
+        assert (await smtp.say("MAIL FROM:<a@x.example> SMTPUTF8"))[:3] == "250"
+        assert (await smtp.say("RCPT TO:<\udcff@x.example>"))[:3] == "553"
+        assert (await smtp.say("RCPT TO:<jürgen@x.example>"))[:3] == "250"
+
+
+async def test_long_line(simulator: Simulator) -> None:
+    """A line of 998 octets is the longest that is taken (RFC 5321 4.5.3.1.6)."""
+    async with greeted(simulator.smtp_port) as smtp:
+        longest = await smtp.mail("b@x.example", body="x" * 998 + "\r\n")
+        longer = await smtp.mail("b@x.example", body="x" * 999 + "\r\n")
+
+    assert longest[:3] == "250"
+    assert longer[:9] == "500 5.5.2"
+    assert len(simulator.mailbox) == 1
+
+
+async def test_out_of_order(simulator: Simulator) -> None:
+    """DATA without a recipient is refused, and the session goes on."""
+    async with greeted(simulator.smtp_port) as smtp:
+        assert (await smtp.say("DATA"))[:3] == "503"
+        assert (await smtp.say("NOOP"))[:3] == "250"
+        assert "MAIL" in await smtp.say("HELP")
+
+
+@pytest.mark.parametrize(
+    ("sender", "to", "reply"),
+    [
+        ("reply-mail-450-4-7-0@x.example", "b@x.example", "450 4.7.0"),
+        ("a@x.example", "reply-rcpt-550-5-1-1@x.example", "550 5.1.1"),
+        ("a@x.example", "reply-data-451-4-3-0@x.example", "451 4.3.0"),
+        ("a@x.example", "reply-dot-554-5-6-0@x.example", "554 5.6.0"),
+    ],
+)
+async def test_replies(simulator: Simulator, sender: str, to: str, reply: str) -> None:
+    """A reply is given at its stage, nothing is kept, and the session goes on."""
+    async with greeted(simulator.smtp_port) as smtp:
+        assert (await smtp.mail(to, sender))[:9] == reply
+        await smtp.say("RSET")
+        assert len(simulator.mailbox) == 0
+        assert (await smtp.mail("b@x.example"))[:3] == "250"
+
+
+async def test_421_closes(simulator: Simulator) -> None:
+    """After a 421 the connection is closed, whatever was sent behind (RFC 5321 3.8)."""
+    async with greeted(simulator.smtp_port) as smtp:
+        smtp.write("MAIL FROM:<reply-mail-421-4-3-2@x.example>\r\nNOOP\r\n")
+
+        assert (await smtp.hear())[:9] == "421 4.3.2"
+        assert await smtp.hear() == ""
+    assert simulator.traffic.commands["NOOP"] == 0
+
+
+@pytest.mark.parametrize(
+    ("sender", "to", "kept"),
+    [
+        ("drop-mail@x.example", "b@x.example", 0),
+        ("a@x.example", "drop-rcpt@x.example", 0),
+        ("a@x.example", "drop-data@x.example", 0),
+        ("a@x.example", "drop-dot@x.example", 0),
+        ("a@x.example", "drop-after-dot@x.example", 1),
+    ],
+)
+async def test_drops(simulator: Simulator, sender: str, to: str, kept: int) -> None:
+    """The connection is cut without a reply; only after the dot is the mail kept."""
+    async with greeted(simulator.smtp_port) as smtp:
+        assert await smtp.mail(to, sender) == ""
+
+    await simulator.traffic.wait_until(lambda: simulator.traffic.open == 0)
+    assert len(simulator.mailbox) == kept
+
+
+@pytest.mark.parametrize("stage", ["mail", "rcpt", "data", "dot"])
+async def test_slow(simulator: Simulator, stage: str) -> None:
+    """A reply comes so much later, at its stage alone."""
+    loop = asyncio.get_running_loop()
+    slow = f"slow-200-{stage}@x.example"
+    lines = [f"MAIL FROM:<{slow}>", f"RCPT TO:<{slow}>", "DATA", f"{BODY}."]
+    took = {}
+    async with greeted(simulator.smtp_port) as smtp:
+        for name, line in zip(["mail", "rcpt", "data", "dot"], lines, strict=True):
+            began = loop.time()
+            assert (await smtp.say(line))[:1] in {"2", "3"}
+            took[name] = loop.time() - began
+
+    assert {name for name, seconds in took.items() if seconds >= 0.199} == {stage}
+
+
+async def test_greylist(simulator: Simulator, clock: Clock) -> None:
+    """451 4.7.1 until so long after the first try, and then delivered."""
+    async with greeted(simulator.smtp_port) as smtp:
+        assert (await smtp.mail("greylist-60@x.example"))[:9] == "451 4.7.1"
+        await smtp.say("RSET")
+        clock.now += 59
+        assert (await smtp.mail("greylist-60@x.example"))[:9] == "451 4.7.1"
+        await smtp.say("RSET")
+        clock.now += 1
+        assert (await smtp.mail("greylist-60@x.example"))[:3] == "250"
+
+
+async def test_some_recipients(simulator: Simulator) -> None:
+    """The refused recipients of a mail do not hinder the others."""
+    bad = "reply-rcpt-550-5-1-1+1@x.example"
+    async with client(simulator.smtp_port) as smtp:
+        refused, _ = await smtp.sendmail("a@x.example", [bad, "b@x.example"], BODY)
+
+    assert set(refused) == {bad}
+    assert simulator.mailbox.find()[0].recipients == ("b@x.example",)
+
+
+async def test_starttls(secure: Simulator, trusting: ssl.SSLContext) -> None:
+    """STARTTLS is offered, leads to TLS, and is then offered no more."""
+    smtp = client(secure.smtp_port, start_tls=True, tls_context=trusting)
+    async with smtp:
+        await smtp.ehlo()
+        assert not smtp.supports_extension("starttls")
+        await smtp.sendmail("a@x.example", ["b@x.example"], BODY)
+
+    assert secure.traffic.visits[0].encrypted
+    assert len(secure.mailbox) == 1
+
+
+async def test_implicit_tls(secure: Simulator, trusting: ssl.SSLContext) -> None:
+    """The TLS port speaks TLS from the first octet."""
+    smtp = client(secure.tls_port, start_tls=None, use_tls=True, tls_context=trusting)
+    async with smtp:
+        await smtp.sendmail("a@x.example", ["b@x.example"], BODY)
+
+    assert secure.traffic.visits[0].encrypted
+
+
+async def test_login(secure: Simulator) -> None:
+    """The one user with the right password may log in, nobody else."""
+    async with client(secure.smtp_port, username="anna", password="pw"):
+        assert secure.traffic.visits[0].commands.count("AUTH") == 1
+    for user, password in (("anna", "no"), ("bob", "pw")):
+        with pytest.raises(aiosmtplib.SMTPAuthenticationError):
+            await client(secure.smtp_port, username=user, password=password).connect()
+
+
+async def test_anybody(simulator: Simulator) -> None:
+    """Without credentials of its own the simulator lets anybody log in."""
+    async with client(simulator.smtp_port, username="who", password="ever") as smtp:
+        await smtp.quit()
+
+    assert simulator.traffic.visits[0].authenticated
+
+
+async def test_counts(simulator: Simulator) -> None:
+    """Connections, commands and mails are counted for each visit and in all."""
+    traffic = simulator.traffic
+    async with client(simulator.smtp_port) as smtp:
+        await smtp.sendmail("a@x.example", ["b@x.example"], BODY)
+        await smtp.sendmail("a@x.example", ["b@x.example"], BODY)
+        assert traffic.open == 1
+    await traffic.wait_until(lambda: traffic.open == 0)
+
+    visit = traffic.visits[0]
+    mail = ["MAIL", "RCPT", "DATA"]
+    assert list(visit.commands) == ["EHLO", *mail, *mail, "QUIT"]
+    assert visit.mails == 2
+    assert (traffic.total, traffic.commands["QUIT"]) == (1, 1)

@@ -1,0 +1,213 @@
+"""The behaviour of the whole, as clients see it."""
+
+import asyncio
+
+import pytest
+
+from ops.simulator.behaviour import Behaviour, Rate, Refusals
+from ops.simulator.simulator import Simulator
+from tests.ops.simulator.conftest import Clock
+from tests.ops.simulator.raw import connected, greeted
+
+
+async def test_latency(simulator: Simulator) -> None:
+    """Each reply is late by the latency; pipelined commands share one."""
+    loop = asyncio.get_running_loop()
+    async with greeted(simulator.smtp_port) as smtp:
+        simulator.behaviour = Behaviour(latency_ms=100)
+        began = loop.time()
+        await smtp.say("NOOP")
+        once = loop.time() - began
+        smtp.write("NOOP\r\n" * 40)
+        for _ in range(40):
+            await smtp.hear()
+
+    assert once >= 0.1
+    assert loop.time() - began < 4  # 100 ms each would take more
+
+
+async def test_latency_end(simulator: Simulator) -> None:
+    """A client that hangs up while its words are under way is simply gone."""
+    async with greeted(simulator.smtp_port) as smtp:
+        simulator.behaviour = Behaviour(latency_ms=50)
+        smtp.write("NOOP\r\n")
+    await simulator.traffic.wait_until(lambda: simulator.traffic.open == 0)
+
+    assert simulator.traffic.commands["NOOP"] == 0
+
+
+async def test_connections(simulator: Simulator) -> None:
+    """One connection too many is refused with 421, and welcome once another ends."""
+    simulator.behaviour = Behaviour(connections=1)
+    async with connected(simulator.smtp_port) as first:
+        assert (await first.hear())[:3] == "220"
+        async with connected(simulator.smtp_port) as second:
+            assert (await second.hear())[:9] == "421 4.3.2"
+            assert await second.hear() == ""
+    await simulator.traffic.wait_until(lambda: simulator.traffic.open == 0)
+    async with connected(simulator.smtp_port) as third:
+        assert (await third.hear())[:3] == "220"
+
+
+async def test_served_at_once(simulator: Simulator) -> None:
+    """With two places, four mails take two services' time; they queue, none is lost."""
+    loop = asyncio.get_running_loop()
+    simulator.behaviour = Behaviour(served_at_once=2, service_ms=80)
+
+    async def send(number: int) -> float:
+        async with greeted(simulator.smtp_port) as smtp:
+            began = loop.time()
+            await smtp.mail(f"{number}@x.example")
+            return loop.time() - began
+
+    took = sorted(await asyncio.gather(*(send(number) for number in range(4))))
+
+    assert min(took) >= 0.079
+    assert took[2] >= 0.15
+    assert len(simulator.mailbox) == 4
+
+
+async def test_mails_per_connection(simulator: Simulator) -> None:
+    """After so many mails the next MAIL gets 421 and the connection is closed."""
+    simulator.behaviour = Behaviour(mails_per_connection=2)
+    async with greeted(simulator.smtp_port) as smtp:
+        replies = [(await smtp.mail("b@x.example"))[:3] for _ in range(3)]
+        assert await smtp.hear() == ""
+
+    assert replies == ["250", "250", "421"]
+
+
+async def test_rate(simulator: Simulator, clock: Clock) -> None:
+    """Over the rate MAIL is deferred, and welcome again as time goes by."""
+    simulator.behaviour = Behaviour(rate=Rate(per_second=1, burst=2))
+    async with greeted(simulator.smtp_port) as smtp:
+        replies = [(await smtp.mail("b@x.example"))[:9] for _ in range(3)]
+        clock.now += 1
+        replies.append((await smtp.mail("b@x.example"))[:9])
+
+    assert replies == ["250 2.0.0", "250 2.0.0", "450 4.7.1", "250 2.0.0"]
+
+
+@pytest.mark.parametrize(
+    ("refuse", "lines", "reply"),
+    [
+        (Refusals(connect="554 5.7.1 Blocked"), [], "554 5.7.1 Blocked"),
+        (Refusals(connect="421 4.3.2 Later"), [], "421 4.3.2 Later"),
+        (Refusals(ehlo="502 5.5.1 No"), ["EHLO x"], "502 5.5.1 No"),
+        (Refusals(helo="550 No"), ["HELO x"], "550 No"),
+        (Refusals(auth="454 4.7.0 No"), ["EHLO x", "AUTH LOGIN"], "454 4.7.0 No"),
+    ],
+)
+async def test_refusals(
+    simulator: Simulator, refuse: Refusals, lines: list[str], reply: str
+) -> None:
+    """Everybody is refused at the stage that was named, with the reply given."""
+    simulator.behaviour = Behaviour(refuse=refuse)
+    async with connected(simulator.smtp_port) as smtp:
+        heard = await smtp.hear()
+        for line in lines:
+            heard = await smtp.say(line)
+
+    assert heard == reply
+
+
+async def test_helo_instead(simulator: Simulator) -> None:
+    """A client whose EHLO was refused can go on with HELO."""
+    simulator.behaviour = Behaviour(refuse=Refusals(ehlo="502 5.5.1 No"))
+    async with connected(simulator.smtp_port) as smtp:
+        await smtp.begin()
+        assert (await smtp.say("HELO x"))[:3] == "250"
+        assert (await smtp.mail("b@x.example"))[:3] == "250"
+
+
+async def test_idle(simulator: Simulator) -> None:
+    """A client that is silent for too long hears 421 and is left."""
+    simulator.behaviour = Behaviour(idle_timeout_ms=30)
+    async with connected(simulator.smtp_port) as smtp:
+        assert (await smtp.hear())[:3] == "220"
+        assert (await smtp.hear())[:9] == "421 4.4.2"
+        assert await smtp.hear() == ""
+
+
+async def test_waiting_is_not_idle(simulator: Simulator) -> None:
+    """A client that waits for a slow reply is not idle."""
+    simulator.behaviour = Behaviour(idle_timeout_ms=300)
+    async with greeted(simulator.smtp_port) as smtp:
+        assert (await smtp.mail("slow-700-dot@x.example"))[:3] == "250"
+
+
+async def test_extensions(simulator: Simulator) -> None:
+    """EHLO lists what is offered, and the rest is refused."""
+    simulator.behaviour = Behaviour(extensions=("SIZE",), size_limit=5000)
+    async with connected(simulator.smtp_port) as smtp:
+        offered = (await smtp.begin()).split("\n")[1:]
+        assert offered == ["250-SIZE 5000", "250 HELP"]
+        assert (await smtp.say("AUTH LOGIN"))[:3] == "502"
+        assert (await smtp.say("STARTTLS"))[:3] == "502"
+        assert (await smtp.say("MAIL FROM:<a@x> BODY=8BITMIME"))[:3] == "555"
+        assert (await smtp.say("MAIL FROM:<a@x> SIZE=10"))[:3] == "250"
+
+
+async def test_size(simulator: Simulator) -> None:
+    """A mail that is too big is refused, announced or not, and the session goes on."""
+    simulator.behaviour = Behaviour(size_limit=1000)
+    fits = "x" * 98 + "\r\n"
+    async with greeted(simulator.smtp_port) as smtp:
+        assert (await smtp.say("MAIL FROM:<a@x> SIZE=1001"))[:3] == "552"
+        assert (await smtp.mail("b@x.example", body=fits * 10))[:3] == "250"
+        over = await smtp.mail("b@x.example", body=fits * 2000)
+        assert over[:9] == "552 5.3.4"
+        assert (await smtp.mail("b@x.example"))[:3] == "250"
+
+
+async def test_tls_demanded(secure: Simulator) -> None:
+    """Without TLS nothing but the way to it is served."""
+    secure.behaviour = Behaviour(require_tls=True)
+    async with connected(secure.smtp_port) as smtp:
+        assert "250-STARTTLS" in (await smtp.begin()).split("\n")
+        assert (await smtp.say("MAIL FROM:<a@x.example>"))[:9] == "530 5.7.0"
+        assert (await smtp.say("AUTH LOGIN"))[:9] == "530 5.7.0"
+        assert (await smtp.say("STARTTLS"))[:3] == "220"
+
+
+async def test_auth_demanded(secure: Simulator) -> None:
+    """Without a login no mail is taken; with one it is."""
+    secure.behaviour = Behaviour(require_auth=True)
+    async with greeted(secure.smtp_port) as smtp:
+        assert (await smtp.say("MAIL FROM:<a@x.example>"))[:9] == "530 5.7.0"
+        assert (await smtp.say("AUTH PLAIN AGFubmEAbm8="))[:3] == "535"
+        assert (await smtp.say("AUTH PLAIN AGFubmEAcHc="))[:3] == "235"
+        assert (await smtp.mail("b@x.example"))[:3] == "250"
+
+
+async def test_takes_effect_at_once(simulator: Simulator) -> None:
+    """A new behaviour holds for sessions that are open."""
+    async with greeted(simulator.smtp_port) as smtp:
+        simulator.behaviour = Behaviour(require_auth=True)
+        assert (await smtp.say("MAIL FROM:<a@x.example>"))[:3] == "530"
+
+
+async def test_failed_handshake(secure: Simulator) -> None:
+    """A client that does not speak TLS after all is gone and no longer counted."""
+    async with connected(secure.tls_port or 0) as smtp:
+        smtp.write("EHLO x\r\n")
+        await smtp.hear()
+    async with greeted(secure.smtp_port) as smtp:
+        await smtp.say("STARTTLS")
+        smtp.write("EHLO x\r\n")
+        await smtp.hear()
+    await secure.traffic.wait_until(lambda: secure.traffic.open == 0)
+
+    assert secure.traffic.total == 1
+
+
+async def test_close(simulator: Simulator) -> None:
+    """A simulator that closes ends what is open, even a mail that is being served."""
+    async with Simulator() as other, greeted(other.smtp_port) as smtp:
+        smtp.write("MAIL FROM:<slow-60000-mail@x.example>\r\n")
+        await other.traffic.wait_until(lambda: other.traffic.commands["MAIL"] == 1)
+        await other.__aexit__()
+
+        assert await smtp.hear() == ""
+        assert other.traffic.open == 0
+    assert simulator.traffic.total == 0
