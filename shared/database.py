@@ -2,8 +2,13 @@
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from pathlib import Path
 from typing import Any, Self
 
@@ -40,10 +45,9 @@ class Database:
         """
         engine = _sqlite(data_dir, service) if url is None else _postgresql(url, service)
         try:
-            await _migrate(engine, service, migrations)
+            with _told_as_oserror(service):
+                await _migrate(engine, service, migrations)
             yield cls(engine)
-        except sa.exc.OperationalError as error:
-            raise OSError(f"the database of {service}: {error.orig}") from error
         finally:
             await engine.dispose()
 
@@ -104,6 +108,17 @@ def _postgresql(url: str, service: str) -> AsyncEngine:
         pool_pre_ping=True,  # a server that was restarted costs a reconnect, not an error
         connect_args={"server_settings": {"search_path": service}},
     )
+
+
+@contextmanager
+def _told_as_oserror(service: str) -> Iterator[None]:
+    """Say in one line whose database it is and why; the drivers raise many things."""
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        raise OSError(f"the database of {service}: {error.orig}") from error
+    except OSError as error:
+        raise OSError(f"the database of {service}: {error}") from error
 
 
 async def _migrate(engine: AsyncEngine, service: str, migrations: Path) -> None:

@@ -1,0 +1,225 @@
+"""One store on two databases: opening, migrating, transactions."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from ops import ports
+from shared.database import Database
+
+ROOT = Path(__file__).parents[2]
+NOTES = sa.Table("notes", sa.MetaData(), sa.Column("text", sa.Text, primary_key=True))
+
+FIRST = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade():
+    op.create_table("notes", sa.Column("text", sa.Text, primary_key=True))
+"""
+
+SECOND = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade():
+    op.add_column("notes", sa.Column("colour", sa.Text))
+"""
+
+REPLICA = """
+import asyncio, sys
+from pathlib import Path
+from shared.database import Database
+
+async def main(url, folder):
+    async with Database.open("notes", url or None, folder, folder / "migrations") as database:
+        assert await database.ready()
+
+asyncio.run(main(sys.argv[1], Path(sys.argv[2])))
+"""
+
+
+@pytest.fixture
+def migrations(tmp_path: Path) -> Path:
+    """Give the migrations of a service that keeps notes."""
+    folder = tmp_path / "migrations"
+    folder.mkdir()
+    (folder / "0001_notes.py").write_text(FIRST)
+    return folder
+
+
+@pytest.fixture
+async def database(
+    database_url: str | None, tmp_path: Path, migrations: Path
+) -> AsyncIterator[Database]:
+    """Open the notes of one test."""
+    async with Database.open("notes", database_url, tmp_path, migrations) as opened:
+        yield opened
+
+
+async def write(database: Database, *notes: str) -> None:
+    """Write notes in a transaction of their own."""
+    async with database.writing() as connection:
+        await connection.execute(sa.insert(NOTES), [{"text": note} for note in notes])
+
+
+async def read(database: Database) -> list[str]:
+    """Read all notes."""
+    async with database.reading() as connection:
+        return list(await connection.scalars(sa.select(NOTES.c.text).order_by(NOTES.c.text)))
+
+
+async def test_what_is_written_is_read(database: Database) -> None:
+    """A block that ends well is committed."""
+    await write(database, "a", "b")
+
+    assert await read(database) == ["a", "b"]
+
+
+async def test_a_failed_block_writes_nothing(database: Database) -> None:
+    """A block that raises is rolled back as a whole, and the next one works."""
+    with pytest.raises(sa.exc.IntegrityError):
+        await write(database, "a", "a")
+    await write(database, "b")
+
+    assert await read(database) == ["b"]
+
+
+async def test_a_cancelled_block_writes_nothing(database: Database) -> None:
+    """A task that is cancelled in a transaction rolls it back, and the next writer goes on."""
+    inside = asyncio.Event()
+
+    async def never_ends() -> None:
+        async with database.writing() as connection:
+            await connection.execute(sa.insert(NOTES).values(text="half"))
+            inside.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(never_ends())
+    await inside.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await write(database, "whole")
+
+    assert await read(database) == ["whole"]
+
+
+async def test_a_cancellation_at_any_moment_is_harmless(database: Database) -> None:
+    """However far a transaction has come when it is cancelled, it is there whole or not at all."""
+    for turns in range(30):
+        task = asyncio.create_task(write(database, f"{turns:02} a", f"{turns:02} b"))
+        for _ in range(turns):
+            await asyncio.sleep(0)  # gives the task its next turn, and no time passes
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    await write(database, "end")
+
+    notes = await read(database)
+    assert [note[:2] for note in notes if note.endswith("a")] == [
+        note[:2] for note in notes if note.endswith("b")
+    ]
+    assert "end" in notes
+
+
+async def test_writers_do_not_disturb_each_other(
+    database: Database, database_url: str | None, tmp_path: Path, migrations: Path
+) -> None:
+    """Many writers at once, from two replicas, all get their turn."""
+    async with Database.open("notes", database_url, tmp_path, migrations) as replica:
+        both = (database, replica)
+        await asyncio.gather(*(write(both[number % 2], f"{number:02}") for number in range(40)))
+
+    assert len(await read(database)) == 40
+
+
+async def test_a_reader_does_not_wait_for_a_writer(database: Database) -> None:
+    """A read inside somebody's open transaction sees what was committed before it."""
+    await write(database, "old")
+    async with database.writing() as connection:
+        await connection.execute(sa.insert(NOTES).values(text="young"))
+        async with asyncio.timeout(5):
+            assert await read(database) == ["old"]
+
+
+async def test_migrating_again_keeps_the_rows(
+    database_url: str | None, tmp_path: Path, migrations: Path
+) -> None:
+    """A second start finds its tables and rows, and puts a new version of the tables on top."""
+    async with Database.open("notes", database_url, tmp_path, migrations) as database:
+        await write(database, "kept")
+    async with Database.open("notes", database_url, tmp_path, migrations) as database:
+        await write(database, "kept too")
+    (migrations / "0002_colour.py").write_text(SECOND)
+    async with Database.open("notes", database_url, tmp_path, migrations) as database:
+        assert await read(database) == ["kept", "kept too"]
+        async with database.reading() as connection:
+            colours = await connection.scalars(sa.text("SELECT colour FROM notes"))
+            assert list(colours) == [None, None]
+
+
+@pytest.mark.usefixtures("migrations")
+async def test_replicas_migrate_at_once(database_url: str | None, tmp_path: Path) -> None:
+    """Two processes that start together on an empty database both find their tables."""
+    command = (sys.executable, "-c", REPLICA, database_url or "", str(tmp_path))
+    replicas = [await asyncio.create_subprocess_exec(*command, cwd=ROOT) for _ in range(2)]
+
+    assert [await replica.wait() for replica in replicas] == [0, 0]
+
+
+async def test_services_do_not_see_each_other(
+    database: Database, database_url: str | None, tmp_path: Path, migrations: Path
+) -> None:
+    """Two services on one URL have a table of the same name each."""
+    await write(database, "mine")
+    async with Database.open("others", database_url, tmp_path, migrations) as theirs:
+        assert await read(theirs) == []
+
+
+async def test_nobody_answers(tmp_path: Path, migrations: Path) -> None:
+    """A server that is not there is an OSError that names the service, without the password."""
+    (port,) = ports.unused(1)
+    url = f"postgresql+asyncpg://someone:secret-word@127.0.0.1:{port}/none"
+    with pytest.raises(OSError, match="the database of notes: ") as caught:
+        async with Database.open("notes", url, tmp_path, migrations):
+            pass
+
+    assert "secret-word" not in str(caught.value)
+
+
+@pytest.mark.postgres
+async def test_wrong_password(postgres_url: str, tmp_path: Path, migrations: Path) -> None:
+    """A refused login is an OSError that says so, without the password."""
+    url = sa.make_url(postgres_url).set(password="secret-word")
+    with pytest.raises(OSError, match=r"the database of notes: .*password") as caught:
+        async with Database.open(
+            "notes", url.render_as_string(hide_password=False), tmp_path, migrations
+        ):
+            pass
+
+    assert "secret-word" not in str(caught.value)
+
+
+async def test_a_file_that_cannot_be_opened(tmp_path: Path, migrations: Path) -> None:
+    """A SQLite file that cannot be opened is an OSError that names the service."""
+    (tmp_path / "notes.sqlite").mkdir()
+    with pytest.raises(OSError, match="the database of notes: unable to open"):
+        async with Database.open("notes", None, tmp_path, migrations):
+            pass
+
+
+async def test_ready(database: Database) -> None:
+    """A database that answers is ready."""
+    assert await database.ready()
