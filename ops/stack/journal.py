@@ -16,7 +16,7 @@ class Journal:
 
     def __init__(self, directory: Path, terminal: TextIO = sys.stdout) -> None:
         self._directory = directory
-        self._terminal = terminal
+        self._terminal: TextIO | None = terminal
         self._coloured = terminal.isatty() and "NO_COLOR" not in os.environ
         self._files: dict[str, TextIO] = {}
         self._tails: dict[str, deque[str]] = {}
@@ -29,10 +29,12 @@ class Journal:
 
     def say(self, text: str) -> None:
         """Show the user something of the stack itself."""
+        if self._terminal is None:
+            return
         try:
             print(text, file=self._terminal, flush=True)
         except (OSError, ValueError):  # a closed terminal, a pipe whose reader left
-            self._terminal = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for good
+            self._terminal = None
 
     def tail(self, name: str) -> str:
         """Give the last lines of a service."""

@@ -1,0 +1,123 @@
+"""A process of the stack is kept running and ended in good order."""
+
+import asyncio
+import io
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from ops import ports
+from ops.process import PidFiles, Process
+from ops.stack.child import Child, Program
+from ops.stack.errors import StackError
+from ops.stack.journal import Journal
+
+_SERVE = """
+import http.server, sys
+class Ready(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+print("serving", flush=True)
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Ready).serve_forever()
+"""
+_DEAF = "import signal; signal.signal(15, signal.SIG_IGN);" + _SERVE
+
+
+class Bench:
+    """A child on a port of its own, with all it writes."""
+
+    def __init__(self, directory: Path, code: str) -> None:
+        port = ports.unused(1)[0]
+        self.terminal = io.StringIO()
+        self.journal = Journal(directory / "logs", self.terminal)
+        self.pids = PidFiles(directory / "pids")
+        self.changed = asyncio.Event()
+        program = Program(
+            "tried", (sys.executable, "-c", code, str(port)), {}, f"http://127.0.0.1:{port}/"
+        )
+        self.child = Child(program, self.journal, self.pids, self.changed.set)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    """Start a well-behaved child."""
+    bench = Bench(tmp_path, _SERVE)
+    await bench.child.start()
+    await bench.child.ready(within=10)
+    yield bench
+    await bench.child.stop(within=10)
+    bench.journal.close()
+
+
+async def test_its_lines_go_to_a_file_and_by_name_to_the_terminal(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """A user sees who says what, now and later."""
+    await bench.child.stop(within=10)
+
+    assert (tmp_path / "logs" / "tried.log").read_text() == "serving\n"
+    assert bench.terminal.getvalue() == "tried      | serving\n"
+
+
+async def test_a_child_that_dies_is_started_again_and_that_is_said(bench: Bench) -> None:
+    """A crash costs a moment, and the new process id is told."""
+    assert bench.child.pid is not None
+    before = Process.of(bench.child.pid)
+    assert before is not None
+    before.signal(signal.SIGKILL)
+    await asyncio.wait_for(bench.changed.wait(), 10)
+    await bench.child.ready(within=10)
+
+    assert bench.child.pid != before.pid
+    assert "tried was ended by SIGKILL: starting it again in 0.5 seconds" in (
+        bench.terminal.getvalue()
+    )
+    assert bench.pids.running()["tried"].pid == bench.child.pid
+
+
+async def test_a_stopped_child_stays_away(bench: Bench) -> None:
+    """An end that was asked for is no death."""
+    await bench.child.stop(within=10)
+
+    assert bench.pids.running() == {}
+    assert "again" not in bench.terminal.getvalue()
+
+
+async def test_a_child_that_does_not_end_is_killed(tmp_path: Path) -> None:
+    """Nothing is left running."""
+    bench = Bench(tmp_path, _DEAF)
+    await bench.child.start()
+    await bench.child.ready(within=10)
+    assert bench.child.pid is not None
+    process = Process.of(bench.child.pid)
+    await bench.child.stop(within=0.2)
+    bench.journal.close()
+
+    assert process is not None
+    assert not process.runs
+    assert "tried did not end in 0.2 seconds: killed" in bench.terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("print('AMQP_URL: is required'); raise SystemExit(2)", "does not start"),
+        ("print('AMQP_URL: is required', flush=True); import signal; signal.pause()", "not ready"),
+    ],
+)
+async def test_a_child_that_never_gets_ready_is_told_with_its_last_lines(
+    tmp_path: Path, code: str, reason: str
+) -> None:
+    """The user reads what is wrong without looking for a log."""
+    bench = Bench(tmp_path, code)
+    await bench.child.start()
+
+    with pytest.raises(StackError, match=rf"tried .*{reason}(?s:.*)AMQP_URL: is required"):
+        await bench.child.ready(within=2)
+
+    await bench.child.stop(within=10)
+    bench.journal.close()

@@ -1,0 +1,63 @@
+"""Each service is told what it needs and nothing that is another's."""
+
+from pathlib import Path
+
+import pytest
+
+from ops.stack.environment import SERVICES, of_service, of_simulator
+from ops.stack.settings import PORTS
+
+_RUN = Path("/run-dir")
+_SECRETS = {"GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET", "OTP_KEY", "SEALING_KEY"}
+
+
+def _of(service: str, **environ: str) -> dict[str, str]:
+    return of_service(service, environ, PORTS, _RUN, lambda name: f"secret {name}")
+
+
+@pytest.mark.parametrize(
+    ("service", "secrets"),
+    [
+        ("gateway", {"GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET"}),
+        ("otp", {"OTP_KEY", "SEALING_KEY"}),
+        ("sender", {"SEALING_KEY"}),
+        ("classifier", set()),
+    ],
+)
+def test_a_service_gets_its_own_secrets_alone(service: str, secrets: set[str]) -> None:
+    """Also when the user's environment holds all of them."""
+    told = _of(service, **dict.fromkeys(_SECRETS, "given"))
+
+    assert told.keys() & _SECRETS == secrets
+
+
+def test_what_the_user_says_to_a_service_wins_and_goes_to_no_other() -> None:
+    """A prefix addresses one service."""
+    environ = {"SENDER_SMTP_HOST": "relay.example", "SENDER_SMTP_PASSWORD": "hidden"}
+
+    assert _of("sender", **environ).items() >= environ.items()
+    assert not any("SENDER" in name for name in _of("otp", **environ))
+    assert not any("SENDER" in name for name in of_simulator(environ, PORTS, _RUN))
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_service_shares_data_and_database(service: str) -> None:
+    """What is for all goes to all."""
+    told = _of(service, DATABASE_URL="postgresql+asyncpg://db.example/x", LOG_LEVEL="DEBUG")
+
+    assert told["DATA_DIR"] == "/run-dir/data"
+    assert told["DATABASE_URL"] == "postgresql+asyncpg://db.example/x"
+    assert told["LOG_LEVEL"] == "DEBUG"
+
+
+def test_a_broker_of_the_user_is_not_inherited() -> None:
+    """The account each service gets is decided once, elsewhere."""
+    assert "AMQP_URL" not in _of("sender", AMQP_URL="amqp://admin@broker.example/")
+
+
+def test_the_sender_sends_to_the_simulator() -> None:
+    """No mail leaves the machine unless the user says so."""
+    told = _of("sender")
+
+    assert told["SENDER_SMTP_HOST"] == "127.0.0.1"
+    assert told["SENDER_SMTP_PORT"] == of_simulator({}, PORTS, _RUN)["SMTP_PORT"]

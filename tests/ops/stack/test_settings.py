@@ -1,0 +1,58 @@
+"""Ports and places from the environment, and one clear line for what cannot be."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from ops.stack.errors import StackError
+from ops.stack.settings import PORTS, Settings, check_free
+
+
+def test_every_port_has_a_default_of_its_own() -> None:
+    """Nothing has to be set."""
+    settings = Settings.load({})
+
+    assert dict(settings.ports) == PORTS
+    assert settings.run_dir == Path(__file__).parents[3] / ".run"
+
+
+def test_every_port_can_be_set() -> None:
+    """A second stack beside the first needs other ports only."""
+    environ = {name: str(port + 1000) for name, port in PORTS.items()}
+
+    assert dict(Settings.load(environ).ports) == {n: p + 1000 for n, p in PORTS.items()}
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "65536", "http"])
+def test_what_is_no_port_is_refused_by_its_variable(text: str) -> None:
+    """The line names the variable to set."""
+    with pytest.raises(StackError, match=f"SMTP_PORT={text} is no port"):
+        Settings.load({"SMTP_PORT": text})
+
+
+def test_one_port_twice_is_refused() -> None:
+    """Two servers cannot share a port."""
+    with pytest.raises(StackError, match="GATEWAY_PORT and SMTP_PORT are both 2525"):
+        Settings.load({"GATEWAY_PORT": "2525"})
+
+
+def test_a_given_broker_needs_no_ports_of_ours() -> None:
+    """Only what the stack itself listens on has to be free."""
+    needed = Settings.load({"AMQP_URL": "amqp://broker.example/"}).needed_ports()
+
+    assert "GATEWAY_PORT" in needed
+    assert not [name for name in needed if "RABBITMQ" in name]
+
+
+def test_a_taken_port_is_told_with_variable_and_holder() -> None:
+    """The user reads what to end or what to set."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(StackError) as caught:
+            check_free({"MAILBOX_PORT": port})
+
+    assert f"port {port} is taken by" in str(caught.value)
+    assert f"(process {os.getpid()})" in str(caught.value)
+    assert "MAILBOX_PORT" in str(caught.value)

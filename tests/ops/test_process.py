@@ -1,0 +1,82 @@
+"""Processes are recognised by more than their id, so that no stranger is ever signalled."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ops.process import PidFiles, Process
+
+_WAIT_FOR_EVER = "import signal; print('up', flush=True); signal.pause()"
+_IGNORE_SIGTERM = "import signal; signal.signal(15, signal.SIG_IGN); " + _WAIT_FOR_EVER
+
+
+def _started(code: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", code]
+    child = subprocess.Popen(  # noqa: S603 - our own interpreter
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert child.stdout is not None
+    child.stdout.readline()  # it runs its code now
+    return child
+
+
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[str]]:
+    """Start a process that waits until it is ended."""
+    with _started(_WAIT_FOR_EVER) as process:
+        yield process
+        process.kill()
+
+
+def test_a_process_is_read_back_as_it_was_written() -> None:
+    """What one launcher writes, the next one knows again."""
+    process = Process.of(os.getpid())
+
+    assert process is not None
+    assert Process.read(str(process)) == process
+    assert process.runs
+
+
+@pytest.mark.parametrize("line", ["", "12", "twelve 13", "12 13 14"])
+def test_a_damaged_line_names_no_process(line: str) -> None:
+    """A half-written file leads to nobody."""
+    assert Process.read(line) is None
+
+
+def test_another_process_under_the_same_id_is_let_alone(child: subprocess.Popen[str]) -> None:
+    """An id that the system gave again belongs to a stranger."""
+    process = Process.of(child.pid)
+    assert process is not None
+    stranger = replace(process, started=process.started - 1)
+
+    stranger.end(within=1)
+
+    assert not stranger.runs
+    assert child.poll() is None
+
+
+def test_all_that_is_recorded_is_ended_the_last_started_first(tmp_path: Path) -> None:
+    """What uses another thing goes before it."""
+    pids = PidFiles(tmp_path)
+    with _started(_WAIT_FOR_EVER) as broker, _started(_WAIT_FOR_EVER) as service:
+        pids.add("broker", broker.pid)
+        pids.add("service", service.pid)
+
+        ended = pids.end_all(within=5)
+
+    assert ended == ["service", "broker"]
+    assert PidFiles(tmp_path).end_all(within=5) == []
+
+
+def test_a_process_that_does_not_listen_is_killed(tmp_path: Path) -> None:
+    """SIGTERM is a request; nothing is left running all the same."""
+    with _started(_IGNORE_SIGTERM) as deaf:
+        PidFiles(tmp_path).add("deaf", deaf.pid)
+        PidFiles(tmp_path).end_all(within=0.2)
+
+    assert deaf.returncode == -9

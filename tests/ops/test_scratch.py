@@ -1,0 +1,47 @@
+"""A run that was killed leaves nothing to the next one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from ops.process import PidFiles, Process
+from ops.scratch import scratch
+
+
+def test_the_directory_is_gone_after_the_run(tmp_path: Path) -> None:
+    """A run clears up behind itself."""
+    with scratch(tmp_path) as directory:
+        (directory / "file").touch()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_run_left_is_ended_and_deleted(tmp_path: Path) -> None:
+    """Processes, their directories and what they link to go with the next run."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    killed = tmp_path / "runs" / "1"
+    (killed / "node" / "pids").mkdir(parents=True)
+    (killed / "data").symlink_to(elsewhere)
+    (killed / "owner").write_text("1 1")  # process 1 started at another time
+    command = [sys.executable, "-c", "import signal; signal.pause()"]
+    with subprocess.Popen(command, start_new_session=True) as left:  # noqa: S603 - our interpreter
+        PidFiles(killed / "node" / "pids").add("node", left.pid)
+        with scratch(tmp_path / "runs"):
+            pass
+
+    assert left.returncode != 0
+    assert not killed.exists()
+    assert not elsewhere.exists()
+
+
+def test_a_run_beside_this_one_is_let_alone(tmp_path: Path) -> None:
+    """Two runs in one tree do not disturb each other."""
+    beside = tmp_path / str(os.getppid())
+    beside.mkdir()
+    (beside / "owner").write_text(str(Process.of(os.getppid())))
+    with scratch(tmp_path):
+        pass
+
+    assert beside.exists()
