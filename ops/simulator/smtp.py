@@ -127,6 +127,8 @@ class Conversation(SMTP):
         """Count the connection, but not again after STARTTLS."""
         if self._original_transport is None:
             self.visit = self._traffic.arrive()
+        # RFC 3207 4.2: what was said in clear before STARTTLS is forgotten.
+        self._wire.cut()
         super().connection_made(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
