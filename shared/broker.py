@@ -24,11 +24,12 @@ from aio_pika.abc import (
 from aio_pika.exceptions import AMQPError, AuthenticationError, ProbableAuthenticationError
 from yarl import URL
 
-from shared import contracts, delivery, metrics
+from shared import contracts, delivery, letter, metrics
 from shared.consumer import Consumer, Subscription
 from shared.contracts import Contract
 from shared.delivery import Delivery, Publishing
 from shared.errors import NoAnswer, Unavailable, Undecodable
+from shared.letter import Letter
 from shared.topology import Exchange, Queue
 
 PUBLISH_SECONDS = 5.0  # for a confirm, the wait for a connection included
@@ -68,6 +69,17 @@ class Receipt:
             return self.message.channel.is_closed
         except RuntimeError:
             return True
+
+
+@dataclass(frozen=True, slots=True)
+class Pile:
+    """The letters of a queue, each of those `waiting` at the start once.
+
+    No more than those: what is replayed may well come back dead.
+    """
+
+    waiting: int
+    letters: AsyncIterator[tuple[Letter, Receipt]]
 
 
 class Broker:
@@ -125,6 +137,8 @@ class Broker:
                 await asyncio.sleep(RECONNECT_SECONDS)
             else:
                 self._closing.push_async_callback(_within_limit, connection.close)
+                connection.close_callbacks.add(partial(_tell, "connection lost", purpose))
+                connection.reconnect_callbacks.add(partial(_tell, "connection is back", purpose))
                 return connection
 
     async def _confirming_channel(self) -> AbstractRobustChannel:
@@ -195,6 +209,11 @@ class Broker:
     async def _send(self, channel: AbstractRobustChannel, item: Publishing) -> None:
         try:
             async with asyncio.timeout(PUBLISH_SECONDS), self._slots:
+                # The library learns of a lost connection in a task of its own, so let it run:
+                # a closed channel raises at once, and a caller that tries again at once would
+                # keep the loop from ever hearing that it is closed. Then wait out the outage.
+                await asyncio.sleep(0)
+                await channel.ready()
                 exchange = await self._exchange(channel, item.exchange)
                 await exchange.publish(
                     self._message(item), item.routing_key, mandatory=item.mandatory
@@ -269,16 +288,19 @@ class Broker:
             raise Unavailable(f"cannot consume {subscription.queue}: {error}") from error
 
     @asynccontextmanager
-    async def browsing(
-        self, queue: str, limit: int
-    ) -> AsyncIterator[AsyncIterator[tuple[AbstractIncomingMessage, Receipt]]]:
-        """Look at up to `limit` waiting messages; what is not acknowledged goes back at the end."""
-        channel = await self._consuming.channel(publisher_confirms=False)
+    async def browsing(self, queue: str) -> AsyncIterator[Pile]:
+        """Look at dead letters without taking them: what is not acknowledged goes back at the end.
+
+        Raises Unavailable, also while they are read.
+        """
         try:
+            channel = await self._consuming.channel(publisher_confirms=False)
             source = await channel.declare_queue(queue, passive=True)
-            yield _waiting(source, limit)
         except _FAILURES as error:
             raise Unavailable(f"cannot read {queue}: {error}") from error
+        try:
+            waiting = source.declaration_result.message_count or 0
+            yield Pile(waiting, _letters(source, waiting))
         finally:
             await _within_limit(channel.close)
 
@@ -333,14 +355,19 @@ def _delivery(queue: str, message: AbstractIncomingMessage) -> Delivery:
     )
 
 
-async def _waiting(
-    queue: AbstractRobustQueue, limit: int
-) -> AsyncIterator[tuple[AbstractIncomingMessage, Receipt]]:
+async def _letters(queue: AbstractRobustQueue, limit: int) -> AsyncIterator[tuple[Letter, Receipt]]:
     for _ in range(limit):
-        message = await queue.get(fail=False, timeout=CONNECT_SECONDS)
+        try:
+            message = await queue.get(fail=False, timeout=CONNECT_SECONDS)
+        except _FAILURES as error:
+            raise Unavailable(f"cannot read {queue.name}: {error}") from error
         if message is None:
             return
-        yield message, Receipt(message)
+        yield letter.read(_delivery(queue.name, message), message.headers), Receipt(message)
+
+
+def _tell(what: str, purpose: str, *_: object) -> None:
+    logger.warning(what, purpose=purpose)
 
 
 async def _within_limit(close: Callable[[], Awaitable[object]]) -> None:

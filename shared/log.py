@@ -8,8 +8,8 @@ import structlog
 
 from shared.address import domain_of
 
-# Libraries that tell at INFO or WARNING what the seam tells better.
-QUIET = ("aio_pika", "aiormq", "aiosqlite", "aiohttp.access", "asyncio")
+# Libraries that tell, with a traceback for each lost connection, what the seam tells in a line.
+QUIET = ("aio_pika", "aiormq")
 
 
 def masked(address: str) -> str:
@@ -37,7 +37,7 @@ def configure(service: str, level: str) -> None:
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
     for name in QUIET:
-        logging.getLogger(name).setLevel(max(logging.ERROR, logging.getLevelName(level)))
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[*common, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

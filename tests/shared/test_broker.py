@@ -1,0 +1,222 @@
+"""The seam against a real broker: what is published is kept, and what is asked is answered."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+import aio_pika
+import pytest
+
+from ops.broker import Broker as Node
+from shared import broker, topology
+from shared.broker import PUBLISH_SECONDS, Broker
+from shared.consumer import Subscription
+from shared.contracts import (
+    Contract,
+    DescribeDomain,
+    DomainClassified,
+    DomainDescribed,
+    FeedbackBounced,
+    SendEmail,
+    Verdict,
+)
+from shared.errors import NoAnswer, Unavailable
+from tests.proxy import Proxy
+from tests.tap import depth
+from tests.waiting import until
+
+QUEUE = topology.sending_queue(SendEmail.model_fields["category"].default)
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def mail(name: str) -> SendEmail:
+    """Give a message with the given id."""
+    return SendEmail(id=name, to=("ada@example.com",), subject="s", text="t")
+
+
+async def describe(question: DescribeDomain) -> Sequence[Contract]:
+    """Answer as the classifier would."""
+    return [
+        DomainDescribed(
+            id=question.id, domain=question.domain, status=Verdict.UNKNOWN, delivered=7, bounced=0
+        )
+    ]
+
+
+ANSWERS = Subscription(topology.CLASSIFIER_QUESTIONS, {DescribeDomain: describe}, prefetch=4)
+
+
+@pytest.fixture
+async def url(vhost: str) -> str:
+    """Declare the whole topology, with a ladder a hundred times as fast."""
+    await broker.declare(vhost, topology.EXCHANGES, topology.queues(scale=0.01))
+    return vhost
+
+
+@pytest.fixture
+async def proxy(url: str) -> AsyncIterator[Proxy]:
+    """Open a way to the broker that a test can cut."""
+    async with Proxy.to(urlsplit(url).port or 0) as way:
+        yield way
+
+
+def through(proxy: Proxy, url: str) -> str:
+    """Give the URL that leads to the broker by way of the proxy."""
+    return url.replace(f":{urlsplit(url).port}/", f":{proxy.port}/")
+
+
+async def publish_when_back(door: Broker, message: Contract) -> None:
+    """Publish as a client that retries does, for at most half a minute."""
+
+    async def published() -> bool:
+        try:
+            await door.publish(message)
+        except Unavailable:
+            return False
+        return True
+
+    await until(published, within=30)
+
+
+async def test_a_confirmed_command_is_on_its_queue(url: str) -> None:
+    """When `publish` returns, the queue of the message's class holds it, persistent."""
+    async with Broker.connect(url, "tests") as door:
+        await door.publish(mail("m1"))
+
+    assert await depth(url, QUEUE) == 1
+
+
+async def test_an_unroutable_command_is_refused(url: str) -> None:
+    """A command that no queue takes is Unavailable, never confirmed."""
+    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+        await channel.queue_delete(QUEUE)
+
+    async with Broker.connect(url, "tests") as door:
+        with pytest.raises(Unavailable):
+            await door.publish(mail("m1"))
+
+
+async def test_an_event_may_interest_nobody(url: str) -> None:
+    """An event without a binding is published all the same."""
+    event = DomainClassified(id="e1", at=MOMENT, domain="example.com", status=Verdict.UNKNOWN)
+
+    async with Broker.connect(url, "tests") as door:
+        await door.publish(event)
+
+
+async def test_feedback_must_reach_a_queue(url: str) -> None:
+    """Feedback, whose sender is told that it is kept, is refused when no queue takes it."""
+    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+        await channel.queue_delete(topology.EVIDENCE)
+
+    async with Broker.connect(url, "tests") as door:
+        with pytest.raises(Unavailable):
+            await door.publish(FeedbackBounced(id="f1", at=MOMENT, domain="example.com"))
+
+
+async def test_a_full_queue_refuses(vhost: str) -> None:
+    """A queue at its length limit refuses the publish; what was confirmed before stays."""
+    (sender,) = (queue for queue in topology.queues() if queue.name == QUEUE)
+    short = topology.Queue(
+        QUEUE, sender.owner, sender.bindings, {**sender.arguments, "x-max-length": 1}
+    )
+    await broker.declare(vhost, topology.EXCHANGES, [short])
+
+    async with Broker.connect(vhost, "tests") as door:
+        # A quorum queue overshoots its limit by what is in flight.
+        answers = await asyncio.gather(
+            *(door.publish(mail(f"m{number}")) for number in range(20)), return_exceptions=True
+        )
+        with pytest.raises(Unavailable):
+            await door.publish(mail("late"))
+
+    assert await depth(vhost, QUEUE) == answers.count(None)
+
+
+async def test_a_missing_exchange_does_not_poison_the_door(vhost: str) -> None:
+    """The broker closes the channel for a missing exchange; the next publish works again."""
+    async with Broker.connect(vhost, "tests") as door:
+        with pytest.raises(Unavailable):
+            await door.publish(mail("m1"))
+        await broker.declare(vhost, topology.EXCHANGES, topology.queues())
+        await publish_when_back(door, mail("m2"))
+
+    assert await depth(vhost, QUEUE) == 1
+
+
+async def test_a_question_is_answered(url: str) -> None:
+    """The answer comes to the asker alone, decoded."""
+    async with Broker.connect(url, "tests") as door, door.consuming(ANSWERS):
+        answer = await door.ask(DescribeDomain(id="q1", domain="example.com"), within=5)
+
+    assert answer == DomainDescribed(
+        id="q1", domain="example.com", status=Verdict.UNKNOWN, delivered=7, bounced=0
+    )
+
+
+async def test_a_question_has_a_deadline(url: str) -> None:
+    """With nobody to answer, the asker is told so after the deadline."""
+    async with Broker.connect(url, "tests") as door:
+        with pytest.raises(NoAnswer):
+            await door.ask(DescribeDomain(id="q1", domain="example.com"), within=0.05)
+
+
+async def test_questions_are_answered_after_a_cut(url: str, proxy: Proxy) -> None:
+    """A cut connection costs the questions under way; later ones are answered."""
+
+    async def answered() -> bool:
+        try:
+            await door.ask(DescribeDomain(id="q1", domain="a.example"), within=1)
+        except (Unavailable, NoAnswer):
+            return False
+        return True
+
+    async with (
+        Broker.connect(through(proxy, url), "tests") as door,
+        Broker.connect(url, "other") as other,
+        other.consuming(ANSWERS),
+    ):
+        proxy.cut()
+        await until(answered, within=20)
+
+
+async def test_a_broker_that_is_away_refuses_in_bounded_time(rabbit: Node, url: str) -> None:
+    """While the broker is down a publish fails within its limit; when it is back it works."""
+    clock = asyncio.get_running_loop().time
+    async with Broker.connect(url, "tests") as door:
+        await asyncio.to_thread(rabbit.stop)
+        begun = clock()
+        with pytest.raises(Unavailable):
+            await door.publish(mail("m1"))
+        waited = clock() - begun
+        was_ready = await door.ready()
+        await asyncio.to_thread(rabbit.start)
+        await publish_when_back(door, mail("m2"))
+
+    assert waited < PUBLISH_SECONDS + 1
+    assert not was_ready
+    assert await depth(url, QUEUE) >= 1
+
+
+async def test_a_wrong_login_is_told_at_once(url: str) -> None:
+    """A refused login is no reason to wait, and the password is not in the message."""
+    wrong = url.replace(urlsplit(url).password or "", "wr0ng")
+
+    with pytest.raises(Unavailable, match="refuses the login") as caught:
+        async with Broker.connect(wrong, "tests"):
+            pass
+
+    assert "wr0ng" not in str(caught.value)
+
+
+async def test_a_dead_address_is_told_after_the_patience() -> None:
+    """Nobody there: Unavailable after the given patience, with the address and no password."""
+    async with Proxy.to(1) as gone:
+        port = gone.port
+
+    with pytest.raises(Unavailable, match=f"127.0.0.1:{port}") as caught:
+        async with Broker.connect(f"amqp://me:s3cret@127.0.0.1:{port}/", "tests", patience=0):
+            pass
+
+    assert "s3cret" not in str(caught.value)

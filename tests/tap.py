@@ -1,0 +1,53 @@
+"""What tests use to watch a broker from outside: a queue of their own on an exchange."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aio_pika
+from aio_pika.abc import AbstractIncomingMessage
+
+
+class Tap:
+    """Copies of everything that one exchange routes, in order of arrival."""
+
+    def __init__(self) -> None:
+        self._arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+
+    async def next(self, within: float = 10.0) -> AbstractIncomingMessage:
+        """Wait up to `within` seconds for the next message. Raises TimeoutError."""
+        async with asyncio.timeout(within):
+            return await self._arrived.get()
+
+    def empty(self) -> bool:
+        """Whether nothing is waiting to be looked at."""
+        return self._arrived.empty()
+
+    async def _take(self, message: AbstractIncomingMessage) -> None:
+        self._arrived.put_nowait(message)
+
+
+@asynccontextmanager
+async def tapped(url: str, exchange: str, key: str = "#") -> AsyncIterator[Tap]:
+    """Watch `exchange` for keys that match `key`, on a connection of its own."""
+    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+        queue = await channel.declare_queue(exclusive=True)
+        await queue.bind(exchange, key)
+        tap = Tap()
+        await queue.consume(tap._take, no_ack=True)
+        yield tap
+
+
+async def publish_raw(url: str, queue: str, body: bytes, kind: str = "") -> None:
+    """Put bytes into a queue as a foreign program would."""
+    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+        await channel.default_exchange.publish(
+            aio_pika.Message(body, type=kind, delivery_mode=aio_pika.DeliveryMode.PERSISTENT),
+            queue,
+        )
+
+
+async def depth(url: str, queue: str) -> int:
+    """Tell how many messages of a queue wait to be delivered."""
+    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+        return (await channel.declare_queue(queue, passive=True)).declaration_result.message_count

@@ -1,0 +1,16 @@
+"""Waiting for what announces itself in no other way than by being looked at."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+LOOK_SECONDS = 0.02  # between two looks
+
+
+async def until(holds: Callable[[], Awaitable[bool]], within: float = 15.0) -> None:
+    """Look again and again until `holds`; prefer an event wherever there is one.
+
+    Raises TimeoutError after `within` seconds.
+    """
+    async with asyncio.timeout(within):
+        while not await holds():
+            await asyncio.sleep(LOOK_SECONDS)
