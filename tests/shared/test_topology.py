@@ -1,0 +1,394 @@
+"""Exchanges, queues and rights: what the data promise, and that the broker understood them."""
+
+import asyncio
+import re
+from urllib.parse import unquote, urlsplit
+
+import aio_pika
+import pytest
+from aio_pika.abc import AbstractIncomingMessage
+
+from ops.broker import Broker as Node
+from shared import topology
+from shared.broker import declare
+from shared.contracts import CONTRACTS, Category, Command, Contract, Event, Question
+from shared.errors import Unavailable
+from shared.retry import LADDER, Step
+from shared.topology import EXCHANGES, Owner, Queue, User, dead_queue, queues
+from tests.shared.golden.examples import EXAMPLES
+
+ALL = queues(tuple(Owner))
+BY_NAME = {queue.name: queue for queue in ALL}
+QUORUM = [queue for queue in ALL if queue.arguments["x-queue-type"] == "quorum"]
+CLASSIC = [queue for queue in ALL if queue.arguments["x-queue-type"] == "classic"]
+WORK = [queue for queue in QUORUM if dead_queue(queue.name) in BY_NAME]
+DEAD = [BY_NAME[dead_queue(queue.name)] for queue in WORK]
+USERS = {user.name: user for user in topology.USERS}
+COMMAND_KEYS = [
+    key for each in CONTRACTS if issubclass(each, Command | Question) for key in each.keys
+]
+EVENT_KEYS = [key for each in CONTRACTS if issubclass(each, Event) for key in each.keys]
+
+
+def name_of(thing: object) -> str:
+    """Name a parameter by its name."""
+    return str(getattr(thing, "name", thing))
+
+
+def matches(pattern: str, key: str) -> bool:
+    """Tell whether a topic binding takes a key (`*` one word, `#` any number of words)."""
+    expression = re.escape(pattern).replace(r"\#", "#").replace(r"\*", "[^.]+")
+    expression = expression.replace(r"\.#", r"(\..+)?").replace("#", ".*")
+    return re.fullmatch(expression, key) is not None
+
+
+def takers(exchange: str, key: str) -> set[str]:
+    """Name the queues that a message is routed to."""
+    return {
+        queue.name
+        for queue in ALL
+        for binding in queue.bindings
+        if binding.exchange == exchange and matches(binding.key, key)
+    }
+
+
+def test_names_are_not_used_twice() -> None:
+    """An exchange or queue is described once."""
+    assert len(BY_NAME) == len(ALL)
+    assert len({exchange.name for exchange in EXCHANGES}) == len(EXCHANGES)
+
+
+def test_every_queue_belongs_to_its_owner_by_name() -> None:
+    """`<owner>.<what it holds>`: rights are given by that prefix."""
+    for queue in ALL:
+        if queue.owner is not None:
+            assert queue.name.startswith(f"{queue.owner}.")
+
+
+@pytest.mark.parametrize("queue", ALL, ids=name_of)
+def test_every_queue_refuses_when_it_is_full(queue: Queue) -> None:
+    """A limit without `reject-publish` drops what came first, confirmed mail among it."""
+    assert queue.arguments["x-overflow"] == "reject-publish"
+    assert int(queue.arguments["x-max-length"]) > 0
+
+
+@pytest.mark.parametrize("queue", QUORUM, ids=name_of)
+def test_every_quorum_queue_has_a_delivery_limit(queue: Queue) -> None:
+    """Unset it is endless on 3.10 and 20 on 4.x; -1 discards at the first return on 3.10."""
+    assert int(queue.arguments["x-delivery-limit"]) >= topology.DELIVERY_LIMIT
+
+
+@pytest.mark.parametrize("queue", ALL, ids=name_of)
+def test_no_argument_is_negative(queue: Queue) -> None:
+    """-1 means unlimited to one version and zero to another."""
+    assert all(value > 0 for value in queue.arguments.values() if isinstance(value, int))
+
+
+@pytest.mark.parametrize("queue", ALL, ids=name_of)
+def test_dead_lettering_is_at_least_once(queue: Queue) -> None:
+    """The strategy needs a target and `reject-publish`, else the broker silently loses some."""
+    strategy = queue.arguments.get("x-dead-letter-strategy")
+
+    assert ("x-dead-letter-exchange" in queue.arguments) == (strategy is not None)
+    assert strategy in {None, "at-least-once"}
+
+
+@pytest.mark.parametrize("queue", WORK, ids=name_of)
+def test_what_dies_goes_to_the_queue_s_own_dead_letters(queue: Queue) -> None:
+    """Poison of one queue is found in one place, and only there."""
+    assert queue.arguments["x-dead-letter-exchange"] == topology.DEAD
+    key = str(queue.arguments["x-dead-letter-routing-key"])
+    assert takers(topology.DEAD, key) == {dead_queue(queue.name)}
+    assert BY_NAME[dead_queue(queue.name)].owner == queue.owner
+
+
+def test_every_owned_queue_of_commands_or_events_has_dead_letters() -> None:
+    """Only questions are forgotten."""
+    owned = {queue.name for queue in QUORUM if queue.owner} - {queue.name for queue in DEAD}
+
+    assert owned == {queue.name for queue in WORK}
+    assert {queue.name for queue in CLASSIC} == {
+        topology.OTP_QUESTIONS,
+        topology.CLASSIFIER_QUESTIONS,
+    }
+
+
+@pytest.mark.parametrize("queue", DEAD, ids=name_of)
+def test_dead_letters_stay(queue: Queue) -> None:
+    """They neither expire nor die again, however often a person looks at them."""
+    assert queue.arguments["x-delivery-limit"] == topology.DEAD_DELIVERY_LIMIT
+    assert not {"x-message-ttl", "x-expires", "x-dead-letter-exchange"} & queue.arguments.keys()
+
+
+def test_no_queue_vanishes() -> None:
+    """The messages of a queue that expires are lost without a dead letter."""
+    assert not any("x-expires" in queue.arguments for queue in ALL)
+
+
+@pytest.mark.parametrize("step", LADDER, ids=name_of)
+def test_a_rung_sends_back_to_the_queue_of_the_key(step: Step) -> None:
+    """Without a dead-letter key the routing key stays: the name of the queue to come back to."""
+    queue = BY_NAME[step.name]
+
+    assert queue.arguments["x-dead-letter-exchange"] == ""
+    assert "x-dead-letter-routing-key" not in queue.arguments
+    assert queue.arguments["x-message-ttl"] == step.seconds * 1000
+    for work in WORK:
+        assert takers(step.name, work.name) == {step.name}
+
+
+@pytest.mark.parametrize("scale", [1e-9, 0.01, 1.0])
+def test_a_scaled_ladder_still_waits(scale: float) -> None:
+    """A time to live of zero would send a message back before it is confirmed."""
+    steps = [queue for queue in queues(scale=scale) if queue.name.startswith("delay.")]
+
+    assert all(int(queue.arguments["x-message-ttl"]) >= 1 for queue in steps)
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("email.send.otp", {"sender.otp", "ledger.mail"}),
+        ("email.send.transactional", {"sender.transactional", "ledger.mail"}),
+        ("email.send.bulk", {"sender.bulk", "ledger.mail"}),
+        ("code.issue", {"otp.commands"}),
+        ("code.verify", {"otp.questions"}),
+        ("domain.describe", {"classifier.questions"}),
+        ("schedule.add", {"scheduler.commands"}),
+        ("email.send", {"ledger.mail"}),
+        ("unknown.verb", set()),
+    ],
+)
+def test_commands_reach_who_is_asked(key: str, expected: set[str]) -> None:
+    """One service does it; the ledger hears of all mail."""
+    assert takers(topology.COMMANDS, key) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("email.delivered", {"classifier.evidence", "ledger.mail"}),
+        ("email.bounced", {"classifier.evidence", "ledger.mail"}),
+        ("email.deferred", {"ledger.mail"}),
+        ("email.uncertain", {"ledger.mail"}),
+        ("feedback.delivered", {"classifier.evidence"}),
+        ("feedback.bounced", {"classifier.evidence"}),
+        ("code.verified", set()),
+    ],
+)
+def test_events_reach_who_listens(key: str, expected: set[str]) -> None:
+    """Only what is evidence goes to the classifier."""
+    assert takers(topology.EVENTS, key) == expected
+
+
+@pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
+def test_what_must_arrive_has_a_queue(message: Contract) -> None:
+    """Every message that is refused without a queue has one as soon as its service runs."""
+    if not isinstance(message, Command | Question | Event):
+        return
+    names = takers(topology.exchange_of(message), message.routing_key)
+
+    assert not message.must_arrive or names & {queue.name for queue in queues()}
+
+
+def test_only_the_queues_of_running_services_are_declared() -> None:
+    """A queue that nobody empties fills up and then stops its publishers."""
+    assert {queue.owner for queue in queues()} <= {*topology.RUNNING, None}
+    assert {queue.owner for queue in queues([Owner.OTP])} == {Owner.OTP, None}
+
+
+def test_an_unroutable_command_is_not_caught() -> None:
+    """An alternate exchange would count as a route, and `mandatory` would tell nobody."""
+    alternates = {exchange.name: exchange.alternate for exchange in EXCHANGES}
+
+    assert alternates[topology.COMMANDS] is None
+    assert alternates[topology.EVENTS] is None
+
+
+def test_what_we_route_ourselves_is_never_lost() -> None:
+    """A copy for a queue that is not there ends where an operator finds it."""
+    ours = {topology.DEAD, *(step.name for step in LADDER)}
+
+    assert {each.name for each in EXCHANGES if each.alternate == topology.UNROUTED} == ours
+    assert takers(topology.UNROUTED, "") == {topology.UNROUTED}
+
+
+def test_every_binding_names_an_exchange_that_is_declared() -> None:
+    """A typo in a name is found here rather than in production."""
+    names = {exchange.name for exchange in EXCHANGES}
+
+    assert {binding.exchange for queue in ALL for binding in queue.bindings} <= names
+    assert {str(queue.arguments.get("x-dead-letter-exchange", "")) for queue in ALL} <= {*names, ""}
+
+
+@pytest.mark.parametrize("category", Category)
+def test_each_category_has_a_queue(category: Category) -> None:
+    """A code never waits behind a newsletter."""
+    assert takers(topology.COMMANDS, f"email.send.{category}") >= {topology.sending_queue(category)}
+
+
+@pytest.mark.parametrize("user", topology.USERS, ids=name_of)
+def test_rights_are_anchored(user: User) -> None:
+    """`sms` without anchors would also match `mysms.dead`."""
+    patterns = (user.write, user.read, *user.topics.values())
+
+    assert all(pattern.startswith("^") for pattern in patterns)
+    assert user.write.endswith("$")
+
+
+@pytest.mark.parametrize("user", topology.USERS, ids=name_of)
+def test_a_service_reads_its_own_queues_only(user: User) -> None:
+    """Nobody reads another's messages, and a consumer can send only its own ones around."""
+    readable = {queue.name for queue in ALL if re.search(user.read, queue.name)}
+
+    assert readable == {queue.name for queue in ALL if queue.owner == user.name}
+    for road in (topology.DEAD, *(step.name for step in LADDER)):
+        writable = {queue.name for queue in ALL if re.search(user.topics[road], queue.name)}
+        assert writable == readable
+
+
+@pytest.mark.parametrize(
+    ("name", "commands", "events"),
+    [
+        (
+            "gateway",
+            {"email.send.otp", "email.send.transactional", "email.send.bulk"}
+            | {"code.issue", "code.verify", "domain.describe"},
+            {"feedback.delivered", "feedback.bounced"},
+        ),
+        ("sender", set(), {key for key in EVENT_KEYS if key.startswith("email.")}),
+        ("otp", {"email.send.otp"}, {"code.issued", "code.verified", "code.refused"}),
+        ("classifier", set(), {"domain.classified"}),
+        ("scheduler", {"email.send.transactional", "email.send.bulk"}, set()),
+        ("ledger", set(), set()),
+    ],
+)
+def test_a_service_says_only_what_is_its_own(
+    name: str, commands: set[str], events: set[str]
+) -> None:
+    """A service that is taken over cannot speak for another."""
+    topics = USERS[name].topics
+
+    assert {key for key in COMMAND_KEYS if re.search(topics[topology.COMMANDS], key)} == commands
+    assert {key for key in EVENT_KEYS if re.search(topics[topology.EVENTS], key)} == events
+
+
+@pytest.mark.parametrize("user", topology.USERS, ids=name_of)
+def test_every_exchange_that_can_be_written_to_is_limited_by_key(user: User) -> None:
+    """Without a topic right for an exchange every key is allowed there."""
+    written = {each.name for each in EXCHANGES if re.search(user.write, each.name)}
+
+    assert written <= user.topics.keys()
+    assert not re.search(user.write, topology.UNROUTED)
+
+
+@pytest.mark.rabbit
+class TestOnABroker:
+    """What the data are once a broker has read them."""
+
+    async def test_declared_is_what_the_data_say(self, vhost: str, rabbit: Node) -> None:
+        """A typo in an argument is accepted in silence; so everything is read back."""
+        await declare(vhost, EXCHANGES, ALL)
+
+        assert read_queues(rabbit, vhost) == {
+            queue.name: (True, dict(queue.arguments)) for queue in ALL
+        }
+        assert read_exchanges(rabbit, vhost) == {
+            each.name: (
+                each.kind,
+                True,
+                {"alternate-exchange": each.alternate} if each.alternate else {},
+            )
+            for each in EXCHANGES
+        }
+        assert read_bindings(rabbit, vhost) == {
+            (binding.exchange, binding.key, queue.name)
+            for queue in ALL
+            for binding in queue.bindings
+        }
+
+    async def test_poison_ends_in_the_dead_letters(self, vhost: str) -> None:
+        """A message whose handling kills its consumer again and again comes to rest."""
+        await declare(vhost, EXCHANGES, queues())
+        poisoned = topology.sending_queue(Category.BULK)
+        returns: list[AbstractIncomingMessage] = []
+        dead: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+
+        async def give_back(message: AbstractIncomingMessage) -> None:
+            returns.append(message)
+            await message.reject(requeue=True)
+
+        async with await aio_pika.connect(vhost) as connection, connection.channel() as channel:
+            await channel.default_exchange.publish(aio_pika.Message(b"poison"), poisoned)
+            work = await channel.declare_queue(poisoned, passive=True)
+            letters = await channel.declare_queue(dead_queue(poisoned), passive=True)
+            await letters.consume(dead.put)
+            await work.consume(give_back)
+            async with asyncio.timeout(10):
+                letter = await dead.get()
+
+        assert letter.body == b"poison"
+        assert 0 <= len(returns) - topology.DELIVERY_LIMIT <= 1  # versions count differently
+
+    async def test_declaring_twice_is_harmless(self, vhost: str, rabbit: Node) -> None:
+        """Every start declares, whether it is the first or not."""
+        await declare(vhost, EXCHANGES, queues())
+        before = read_queues(rabbit, vhost)
+
+        await declare(vhost, EXCHANGES, queues())
+
+        assert read_queues(rabbit, vhost) == before
+
+    async def test_other_arguments_are_refused_clearly(self, vhost: str) -> None:
+        """Arguments can never be changed: the error names the queue, not the password."""
+        await declare(vhost, EXCHANGES, queues())
+
+        with pytest.raises(Unavailable, match=r"PRECONDITION_FAILED.*'delay\.5s'") as caught:
+            await declare(vhost, EXCHANGES, queues(scale=0.5))
+
+        assert str(urlsplit(vhost).password) not in str(caught.value)
+        assert "127.0.0.1" in str(caught.value)
+
+    async def test_a_broker_that_is_away_is_unavailable(self) -> None:
+        """The error tells where it was looked for, without the password."""
+        with pytest.raises(Unavailable, match=r"user:\*\*\*@127\.0\.0\.1:1/"):
+            await declare("amqp://user:hunter2@127.0.0.1:1/", EXCHANGES, ALL)
+
+
+def vhost_of(url: str) -> str:
+    """Give the name of the vhost of an AMQP URL, as the management API wants it in a path."""
+    return urlsplit(url).path.removeprefix("/")
+
+
+def listed(rabbit: Node, what: str, vhost: str) -> list[dict[str, object]]:
+    """Ask the management API for all of one kind in a vhost."""
+    found = rabbit.address.management.request("GET", f"/{what}/{vhost_of(vhost)}")
+    assert isinstance(found, list)
+    assert all(item["vhost"] == unquote(vhost_of(vhost)) for item in found)
+    return found
+
+
+def read_queues(rabbit: Node, vhost: str) -> dict[object, object]:
+    """Give durability and arguments of every queue by its name."""
+    return {
+        item["name"]: (item["durable"], item["arguments"])
+        for item in listed(rabbit, "queues", vhost)
+    }
+
+
+def read_exchanges(rabbit: Node, vhost: str) -> dict[object, object]:
+    """Give kind, durability and arguments of every exchange of ours by its name."""
+    return {
+        item["name"]: (item["type"], item["durable"], item["arguments"])
+        for item in listed(rabbit, "exchanges", vhost)
+        if item["name"] and not str(item["name"]).startswith("amq.")
+    }
+
+
+def read_bindings(rabbit: Node, vhost: str) -> set[tuple[object, object, object]]:
+    """Give source, key and queue of every binding of ours."""
+    return {
+        (item["source"], item["routing_key"], item["destination"])
+        for item in listed(rabbit, "bindings", vhost)
+        if item["source"]
+    }

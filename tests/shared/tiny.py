@@ -1,0 +1,59 @@
+"""A service as small as can be, for the tests of the lifecycle; it prints where it is."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import ClassVar, Literal
+
+from shared import lifecycle
+from shared.broker import Broker
+from shared.config import Secret, Settings
+
+
+class TinySettings(Settings):
+    """What the tiny service is to do."""
+
+    service: ClassVar[str] = "tiny"
+
+    tiny_act: Literal["wait", "hang", "connect", "fail", "end"] = "wait"
+    tiny_key: Secret = "k" * 32
+
+
+def say(what: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{what}\n")
+    sys.stdout.flush()
+
+
+@asynccontextmanager
+async def opened(settings: TinySettings) -> AsyncIterator[None]:
+    """Open as told, and say when it is closed."""
+    say("opening")
+    try:
+        if settings.tiny_act == "hang":
+            await asyncio.Event().wait()
+        if settings.tiny_act == "fail":
+            raise RuntimeError("a defect")
+        yield
+    finally:
+        say("closed")
+
+
+async def run(settings: TinySettings, stop: asyncio.Event) -> None:
+    """Open, wait for the end, finish what is in flight: the line that comes on standard input."""
+    async with opened(settings):
+        if settings.tiny_act == "connect":
+            async with Broker.connect(settings.amqp_url, "tiny", patience=0):
+                pass
+        if settings.tiny_act == "end":
+            return
+        say("open")
+        await stop.wait()
+        say("draining")
+        say((await asyncio.to_thread(sys.stdin.readline)).strip())
+
+
+if __name__ == "__main__":
+    sys.exit(lifecycle.run(run, TinySettings, os.environ))
