@@ -12,5 +12,5 @@ async def until(holds: Callable[[], Awaitable[bool]], within: float = 15.0) -> N
     Raises TimeoutError after `within` seconds.
     """
     async with asyncio.timeout(within):
-        while not await holds():
+        while not await holds():  # noqa: ASYNC110 -- what is looked at has no event to await
             await asyncio.sleep(LOOK_SECONDS)
