@@ -136,16 +136,12 @@ class SendEmail(Command):
     subject: Subject
     text: Text | None = Field(None, repr=False)
     html: Text | None = Field(None, repr=False)
-    sealed: str | None = Field(
-        None, repr=False, description="Text and HTML that only the sender can open"
-    )
+    sealed: str | None = Field(None, repr=False, description="Content only the sender can open")
     client: str | None = None
     created_at: AwareDatetime | None = Field(None, description="When it was accepted")
     expires_at: AwareDatetime | None = Field(None, description="Not to be sent from then on")
     attempt: Annotated[int, Field(ge=1)] = 1
-    pending: tuple[Address, ...] | None = Field(
-        None, description="The recipients this attempt is for; all of them if absent"
-    )
+    pending: tuple[Address, ...] | None = Field(None, description="Who is left; everyone if absent")
 
     @property
     def routing_key(self) -> str:

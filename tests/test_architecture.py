@@ -1,0 +1,300 @@
+"""The rules of the tree: who may import what, what pure code may not do, how things are named."""
+
+import ast
+from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+import ops
+import services
+import shared
+from tests.modules import PRODUCT, ROOT, Module, is_part, read
+
+MAX_LINES = 400  # of a module; most should have half of that
+FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "base", "misc"}
+
+# The one place, or the few, that know a library. Everything else goes through them.
+LIBRARIES = {
+    "aio_pika": ("shared/broker.py",),
+    "aiormq": ("shared/broker.py",),
+    "pamqp": ("shared/broker.py",),
+    # The benchmark measures the sender beside the bare library.
+    "aiosmtplib": ("services/sender/smtp.py", "benchmarks/*"),
+    "aiosmtpd": ("ops/simulator/*",),
+    "sqlalchemy": ("services/*/store.py", "*/migrations/*", "shared/database.py"),
+    "alembic": ("services/*/store.py", "*/migrations/*", "shared/database.py"),
+    "aiosqlite": ("shared/database.py",),
+    "asyncpg": ("shared/database.py",),
+}
+
+EDGES = {"__main__", "config", "service", "handlers", "smtp", "store", "app", "views", "metrics"}
+PURE_SHARED = {"contracts", "retry", "delivery", "topology", "errors", "address", "letter"}
+NOT_IN_PURE = (
+    "asyncio",
+    "os",
+    "socket",
+    "logging",
+    "aiohttp",
+    "random",
+    "time",
+    "structlog",
+    "subprocess",
+    "threading",
+)
+# Clocks and chance come in from outside.
+NOT_CALLED_IN_PURE = (
+    "datetime.datetime.now",
+    "datetime.datetime.utcnow",
+    "datetime.datetime.today",
+    "datetime.date.today",
+    "uuid.uuid1",
+    "uuid.uuid4",
+)
+NOT_IN_HANDLERS = ("aio_pika", "aiosmtplib", "sqlalchemy", "aiohttp", "os", "socket")
+ENVIRONMENT = ("os.environ", "os.environb", "os.getenv", "os.putenv")
+
+# A test file without a module of its name, and why.
+NO_MODULE = {
+    "tests/test_architecture.py": "it is about the whole tree",
+    "tests/ops/simulator/test_whole.py": "the parts of the simulator together",
+}
+NO_MIRROR = ("tests/journeys/*",)  # the processes together, not one module
+
+Rule = Callable[[Module], Iterable[str]]
+
+
+def layers(module: Module) -> Iterator[str]:
+    """Keep services apart: one knows `shared` and itself, `shared` none, nobody the tests."""
+    here = module.package
+    allowed = {
+        "shared": ("shared",),
+        "services": ("shared", ".".join(here[:2])),
+        "ops": ("shared", "services", "ops"),
+        "benchmarks": PRODUCT,
+    }[here[0]]
+    for line, name in module.imports:
+        ours = name.partition(".")[0] in {*PRODUCT, "tests"}
+        if ours and not any(is_part(name, each) for each in allowed):
+            yield f"{line}: imports {name}; only {' and '.join(allowed)} may be imported here"
+
+
+def libraries(module: Module) -> Iterator[str]:
+    """Know a library in one place, so that it can be replaced there."""
+    for line, name in module.imports:
+        for library, homes in LIBRARIES.items():
+            if is_part(name, library) and not any(fnmatch(module.path, home) for home in homes):
+                yield f"{line}: imports {name}; only {' and '.join(homes)} may"
+
+
+def is_pure(module: Module) -> bool:
+    """Whether a module decides only: all that is neither wiring nor an edge."""
+    if module.package[0] == "shared":
+        return len(module.package) == 1 and module.stem in PURE_SHARED
+    inside = module.package[0] == "services" and "migrations" not in module.package
+    return inside and module.stem not in EDGES
+
+
+def purity(module: Module) -> Iterator[str]:
+    """Decide without I/O, without waiting, without a clock and without dice."""
+    if not is_pure(module):
+        return
+    for line, name in module.imports:
+        if any(is_part(name, each) for each in NOT_IN_PURE):
+            yield f"{line}: imports {name}; this module decides, an edge or the wiring does"
+    for line, name in module.references:
+        if name in NOT_CALLED_IN_PURE:
+            yield f"{line}: uses {name}; time and chance come in from outside"
+
+
+def handlers(module: Module) -> Iterator[str]:
+    """Show a handler contracts and small protocols, never a driver."""
+    if module.package[0] != "services" or module.stem != "handlers":
+        return
+    for line, name in module.imports:
+        if any(is_part(name, each) for each in NOT_IN_HANDLERS):
+            yield f"{line}: imports {name}; a handler gets what it needs by its constructor"
+
+
+def environment(module: Module) -> Iterator[str]:
+    """Let settings in through `__main__`, whole and checked."""
+    if module.package[0] == "ops" or module.stem == "__main__":
+        return
+    for line, name in [*module.imports, *module.references]:
+        if any(is_part(name, each) for each in ENVIRONMENT):
+            yield f"{line}: reads {name}; only __main__ and ops do"
+
+
+def names(module: Module) -> Iterator[str]:
+    """Name a file after the thing that is in it."""
+    for name in (*module.package, module.stem):
+        if name in FORBIDDEN_NAMES:
+            yield f"1: {name!r} says nothing; the code belongs to its caller or to a noun"
+
+
+def size(module: Module) -> Iterator[str]:
+    """Keep a module to what can be read in one sitting."""
+    if module.lines > MAX_LINES:
+        yield f"{MAX_LINES}: has {module.lines} lines, {MAX_LINES} are the limit"
+
+
+def docstrings(module: Module) -> Iterator[str]:
+    """Say in a sentence what a package is."""
+    if module.stem == "__init__" and not ast.get_docstring(module.tree):
+        yield "1: this package has no docstring"
+
+
+EVERYWHERE: tuple[Rule, ...] = (names, size, docstrings)
+IN_PRODUCT: tuple[Rule, ...] = (layers, libraries, purity, handlers, environment)
+
+
+@pytest.fixture(scope="module")
+def product() -> list[Module]:
+    """Read what is shipped."""
+    return read(*PRODUCT)
+
+
+@pytest.fixture(scope="module")
+def tests() -> list[Module]:
+    """Read what proves it."""
+    return read("tests")
+
+
+def broken(rules: Iterable[Rule], modules: Iterable[Module]) -> str:
+    """Give a line for every place where a rule is broken."""
+    return "\n".join(
+        f"{module.path}:{problem}"
+        for module in modules
+        for rule in rules
+        for problem in rule(module)
+    )
+
+
+@pytest.mark.parametrize("rule", IN_PRODUCT, ids=lambda rule: rule.__name__)
+def test_the_product_keeps_the_rules(rule: Rule, product: list[Module]) -> None:
+    """No import, call or look at the environment where it does not belong."""
+    problems = broken([rule], product)
+
+    assert not problems, f"{rule.__doc__}\n{problems}"
+
+
+@pytest.mark.parametrize("rule", EVERYWHERE, ids=lambda rule: rule.__name__)
+def test_the_whole_tree_keeps_the_rules(
+    rule: Rule, product: list[Module], tests: list[Module]
+) -> None:
+    """Names, sizes and docstrings are the same matter in tests."""
+    problems = broken([rule], [*product, *tests])
+
+    assert not problems, f"{rule.__doc__}\n{problems}"
+
+
+def test_every_folder_of_modules_is_a_package(product: list[Module], tests: list[Module]) -> None:
+    """A folder without `__init__.py` is found by some tools and missed by others."""
+    folders = {Path(module.path).parent for module in (*product, *tests)}
+    missing = [
+        str(folder) for folder in sorted(folders) if not (ROOT / folder / "__init__.py").exists()
+    ]
+
+    assert not missing, f"without __init__.py: {', '.join(missing)}"
+
+
+def test_the_tests_mirror_the_tree(product: list[Module], tests: list[Module]) -> None:
+    """Who changes a module finds its tests by its name, and the other way round."""
+    modules = {module.path for module in product}
+    astray = [module.path for module in tests if not has_module(module.path, modules)]
+
+    assert not astray, "\n".join(["no module of that name, and not in NO_MODULE:", *astray])
+
+
+def test_no_exception_is_out_of_date(product: list[Module], tests: list[Module]) -> None:
+    """An exception that is not needed any more hides the next mistake."""
+    modules, paths = {module.path for module in product}, {module.path for module in tests}
+
+    assert NO_MODULE.keys() <= paths
+    assert not [path for path in NO_MODULE if mirrored(path) in modules]
+
+
+def test_the_package_under_test_is_this_tree() -> None:
+    """No stray `shared` of an installed package goes before ours."""
+    for package in (shared, services, ops):
+        assert Path(package.__file__ or "").parent.parent == ROOT
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "text"),
+    [
+        (layers, "shared/x.py", "from services.otp import codes"),
+        (layers, "shared/x.py", "import ops.ports"),
+        (layers, "shared/x.py", "def f():\n    from tests import tap"),
+        (layers, "services/otp/x.py", "from services.sender import compose"),
+        (layers, "services/otp/x.py", "import services.sender.compose as mine"),
+        (layers, "services/otp/x.py", "from services import sender"),
+        (layers, "services/otp/x.py", "from ..sender import compose"),
+        (layers, "services/otp/x.py", "from ops import ports"),
+        (layers, "ops/x.py", "from tests import tap"),
+        (libraries, "shared/consumer.py", "from aio_pika.abc import AbstractMessage"),
+        (libraries, "services/sender/handlers.py", "import aiosmtplib"),
+        (libraries, "services/otp/handlers.py", "from sqlalchemy.ext.asyncio import AsyncEngine"),
+        (purity, "services/otp/codes.py", "import os"),
+        (purity, "services/otp/codes.py", "import os.path"),
+        (purity, "services/otp/codes.py", "from time import monotonic"),
+        (purity, "services/otp/codes.py", "from datetime import datetime as d\nd.now()"),
+        (purity, "services/otp/codes.py", "import datetime\ndatetime.datetime.now()"),
+        (purity, "services/otp/codes.py", "from uuid import uuid4\nmake = uuid4"),
+        (purity, "shared/retry.py", "import random"),
+        (handlers, "services/otp/handlers.py", "import aiohttp"),
+        (environment, "services/otp/service.py", "import os\nos.environ['X']"),
+        (environment, "shared/x.py", "from os import getenv as g\ng('X')"),
+        (names, "services/otp/utils.py", ""),
+        (names, "tests/common/x.py", ""),
+        (size, "shared/x.py", "\n" * 401),
+        (docstrings, "shared/x/__init__.py", ""),
+    ],
+)
+def test_the_rules_bite(rule: Rule, path: str, text: str) -> None:
+    """A rule that finds nothing in what it forbids protects nothing."""
+    assert list(rule(Module(path, text)))
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "text"),
+    [
+        (layers, "services/otp/x.py", "from shared import retry\nfrom services.otp import codes"),
+        (layers, "services/otp/x.py", "from . import codes"),
+        (libraries, "shared/broker.py", "import aio_pika"),
+        (libraries, "services/otp/migrations/0001_x.py", "import sqlalchemy as sa"),
+        (
+            purity,
+            "services/otp/codes.py",
+            "from datetime import datetime\ndatetime.fromtimestamp(0)",
+        ),
+        (purity, "services/otp/codes.py", "def judge(clock): return clock.now()"),
+        (purity, "services/otp/store.py", "import asyncio"),
+        (purity, "shared/lifecycle.py", "import asyncio"),
+        (environment, "services/otp/__main__.py", "import os\nos.environ"),
+        (environment, "ops/x.py", "import os\nos.environ"),
+    ],
+)
+def test_the_rules_bite_no_more_than_that(rule: Rule, path: str, text: str) -> None:
+    """What is allowed is not found fault with."""
+    assert not list(rule(Module(path, text)))
+
+
+def has_module(path: str, modules: set[str]) -> bool:
+    """Whether a file of the tests is one with a module, or one that needs none."""
+    if not PurePosixPath(path).name.startswith("test_") or path in NO_MODULE:
+        return True
+    return mirrored(path) in modules or any(fnmatch(path, each) for each in NO_MIRROR)
+
+
+def mirrored(path: str) -> str:
+    """Name the module that a test file is about."""
+    folder, name = PurePosixPath(path).parent, PurePosixPath(path).name.removeprefix("test_")
+    inside = PurePosixPath(*folder.parts[1:])
+    where = (
+        inside
+        if inside.parts[:1] in {("shared",), ("ops",), ("benchmarks",)}
+        else "services" / inside
+    )
+    return str(where / ("__main__.py" if name == "main.py" else name))
