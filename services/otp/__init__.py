@@ -1,0 +1,1 @@
+"""One-time codes: issued, mailed, verified once, forgotten."""

@@ -1,0 +1,64 @@
+"""The wiring of the otp service."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from services.otp.challenge import Rules
+from services.otp.codes import Codebook
+from services.otp.config import OtpSettings
+from services.otp.handlers import OneTimeCodes
+from services.otp.store import ChallengeStore
+from shared import health, periodic, topology
+from shared.broker import Broker
+from shared.consumer import Subscription
+from shared.contracts import IssueCode, VerifyCode
+from shared.database import Database
+from shared.sealing import Sealer
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+COMMANDS_AT_ONCE = 32
+QUESTIONS_AT_ONCE = 64
+
+
+async def run(settings: OtpSettings, stop: asyncio.Event) -> None:
+    """Issue and verify codes until `stop` is set."""
+    url, folder = settings.database_url, settings.data_dir
+    async with (
+        Broker.connect(settings.amqp_url, settings.service) as broker,
+        Database.open(settings.service, url, folder, MIGRATIONS) as database,
+    ):
+        store, handlers = _parts(settings, database)
+        checks = {"broker": broker.ready, "database": database.ready}
+        async with (
+            periodic.repeating(store.purge, settings.otp_purge_seconds, "purge"),
+            health.endpoint(settings.health_host, settings.health_port, checks),
+            broker.consuming(*_subscriptions(handlers), drain=settings.drain_seconds),
+        ):
+            await stop.wait()
+
+
+def _parts(settings: OtpSettings, database: Database) -> tuple[ChallengeStore, OneTimeCodes]:
+    codebook = Codebook.from_text(settings.otp_key)
+    rules = Rules(settings.otp_lifetime, settings.otp_tries, settings.otp_digits)
+    store = ChallengeStore(database, rules, codebook.key_ids)
+    sealer = Sealer.from_text(settings.sealing_key)
+    return store, OneTimeCodes(store, codebook, sealer, settings.otp_sender, _utc_now)
+
+
+def _subscriptions(handlers: OneTimeCodes) -> Sequence[Subscription]:
+    return (
+        Subscription(topology.OTP_COMMANDS, {IssueCode: handlers.on_issue_code}, COMMANDS_AT_ONCE),
+        Subscription(
+            topology.OTP_QUESTIONS,
+            {VerifyCode: handlers.on_verify_code},
+            QUESTIONS_AT_ONCE,
+            limit=topology.QUESTION_SECONDS,
+            keeps_failures=False,
+        ),
+    )
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,146 @@
+"""The otp service whole, on a real broker: from the command to the mail and the answer."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import orjson
+import pytest
+
+from services.otp import service
+from services.otp.config import OtpSettings
+from shared import topology
+from shared.broker import Broker, declare
+from shared.consumer import Subscription
+from shared.contracts import (
+    Category,
+    CodeIssued,
+    CodeRefused,
+    CodeVerified,
+    IssueCode,
+    SendEmail,
+    VerifyCode,
+)
+from shared.sealing import Sealer
+
+KEY = "1f" * 32
+EMAIL = "anna@example.com"
+SECONDS = 10.0  # to wait for what must come
+
+
+class Mailbox:
+    """Takes the mails from the sender's queue, as a sender does."""
+
+    def __init__(self) -> None:
+        self._mails: asyncio.Queue[SendEmail] = asyncio.Queue()
+
+    async def take(self, mail: SendEmail) -> list[SendEmail]:
+        """Handle a mail; nothing is published for it."""
+        self._mails.put_nowait(mail)
+        return []
+
+    async def code(self) -> str:
+        """Wait for a mail and read its code."""
+        async with asyncio.timeout(SECONDS):
+            mail = await self._mails.get()
+        assert mail.sealed
+        opened = orjson.loads(Sealer.from_text(KEY).open(mail.sealed, context=mail.id))
+        (code,) = (line for line in opened["text"].splitlines() if line.isdecimal())
+        return str(code)
+
+    @property
+    def subscription(self) -> Subscription:
+        """Give the subscription to the mails of codes."""
+        return Subscription(topology.sending_queue(Category.OTP), {SendEmail: self.take}, 4)
+
+
+@pytest.fixture
+def settings(vhost: str, tmp_path: Path) -> OtpSettings:
+    """Give the settings of a service in a vhost of its own."""
+    return OtpSettings(amqp_url=vhost, data_dir=tmp_path, otp_key=KEY, sealing_key=KEY)
+
+
+@asynccontextmanager
+async def running(settings: OtpSettings) -> AsyncIterator[None]:
+    """Run the service beside the block; it must end in time when it is told to."""
+    stop = asyncio.Event()
+    task = asyncio.create_task(service.run(settings, stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        async with asyncio.timeout(SECONDS):
+            await task
+
+
+async def ask(broker: Broker, code: str, request_id: str) -> object:
+    """Ask whether a code is right."""
+    question = VerifyCode(id=request_id, email=EMAIL, code=code)
+    return await broker.ask(question, within=SECONDS)
+
+
+async def issue(broker: Broker, command_id: str) -> CodeIssued:
+    """Ask for a code and wait until it is issued."""
+    async with (
+        asyncio.timeout(SECONDS),
+        broker.converse(IssueCode(id=command_id, email=EMAIL)) as replies,
+    ):
+        reply = await replies.get()
+    assert isinstance(reply, CodeIssued)
+    return reply
+
+
+async def test_from_the_command_to_the_answer(
+    settings: OtpSettings, database_url: str | None
+) -> None:
+    """A code is issued, mailed under a seal, verified once, and the same request is told again."""
+    settings = settings.model_copy(update={"database_url": database_url})
+    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
+    mailbox = Mailbox()
+    async with (
+        running(settings),
+        Broker.connect(settings.amqp_url, "gateway") as broker,
+        broker.consuming(mailbox.subscription),
+    ):
+        issued = await issue(broker, "command-1")
+        code = await mailbox.code()
+        verified = await ask(broker, code, "request-1")
+
+        assert isinstance(verified, CodeVerified)
+        assert verified.challenge_id == issued.challenge_id
+        assert isinstance(await ask(broker, code, "request-1"), CodeVerified)
+        assert isinstance(await ask(broker, code, "request-2"), CodeRefused)
+
+
+async def test_a_restart_forgets_nothing(settings: OtpSettings) -> None:
+    """A code that was mailed before a restart is right after it, and guesses stay counted."""
+    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
+    mailbox = Mailbox()
+    async with (
+        Broker.connect(settings.amqp_url, "gateway") as broker,
+        broker.consuming(mailbox.subscription),
+    ):
+        async with running(settings):
+            await issue(broker, "command-1")
+            code = await mailbox.code()
+            for number in range(4):
+                assert isinstance(await ask(broker, "no-code", f"guess-{number}"), CodeRefused)
+        async with running(settings):
+            assert isinstance(await ask(broker, code, "request-1"), CodeVerified)
+            await issue(broker, "command-2")
+            assert await mailbox.code()
+
+
+async def test_commands_wait_for_the_service(settings: OtpSettings) -> None:
+    """A command that is published while the service is down is handled when it comes."""
+    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
+    mailbox = Mailbox()
+    async with (
+        Broker.connect(settings.amqp_url, "gateway") as broker,
+        broker.consuming(mailbox.subscription),
+    ):
+        await broker.publish(IssueCode(id="command-1", email=EMAIL))
+        async with running(settings):
+            code = await mailbox.code()
+            assert isinstance(await ask(broker, code, "request-1"), CodeVerified)
