@@ -1,0 +1,1 @@
+"""Sends mail through an SMTP relay and tells what became of it."""

@@ -1,0 +1,100 @@
+"""Pure: what an SMTP reply means, by its stage and code; never by its text where a code tells.
+
+A reply that never came has the code 0.
+"""
+
+import re
+
+from shared.contracts import Reply, ReplyClass, Stage
+
+MAX_TEXT_CHARS = 1000  # of a reply that is passed on
+NO_REPLY = 0
+CLOSING = 421  # to any command: the server closes the connection (RFC 5321 3.8)
+START_INPUT = 354
+TOO_BIG = 552  # at MAIL it can be about nothing else than SIZE (RFC 1870 6.1)
+
+# RFC 2034 4: an enhanced code stands right after the reply code or nowhere.
+_ENHANCED = re.compile(r"([245])\.\d{1,3}\.\d{1,3}(?=\s|$)", re.ASCII)
+# Before MAIL nothing has been said of the mail, so a refusal there is about us.
+_BEFORE_MAIL = frozenset((Stage.CONNECT, Stage.EHLO, Stage.TLS, Stage.AUTH))
+# Our dialogue or our login is wrong, whatever mail it is (RFC 5321 4.2.2, RFC 4954 6).
+_NEVER_ABOUT_A_MAIL = frozenset((503, 530))
+# A server that refuses us may use the code of an unknown mailbox all the same.
+_ABOUT_US = re.compile(
+    r"\b(block|blocked|blocklist(ed)?|blacklist(ed)?|denylist(ed)?|dnsbl|rbl|spam|spamhaus|"
+    r"reputation|banned|policy|rate)\b",
+    re.IGNORECASE,
+)
+_TOO_MANY = re.compile(r"too many recipients", re.IGNORECASE)
+
+
+def heard(stage: Stage, code: int, text: str) -> Reply:
+    """Give a reply as it came; text that is no UTF-8 has been decoded with surrogates."""
+    clean = text.encode(errors="surrogateescape").decode(errors="replace")[:MAX_TEXT_CHARS]
+    found = _ENHANCED.match(clean)
+    enhanced = found[0] if found and int(found[1]) == code // 100 else None
+    return Reply(stage=stage, code=code, enhanced=enhanced, text=clean)
+
+
+def missing(stage: Stage, why: str) -> Reply:
+    """Give what stands for a reply that never came or that nobody can read."""
+    return Reply(stage=stage, code=NO_REPLY, text=why[:MAX_TEXT_CHARS])
+
+
+def accepted(reply: Reply) -> bool:
+    """Tell whether the server said yes: 2yz, and 354 to DATA."""
+    if reply.stage is Stage.DATA:
+        return reply.code == START_INPUT
+    return reply.code // 100 == 2  # noqa: PLR2004 -- RFC 5321 4.2.1
+
+
+def refused(reply: Reply) -> bool:
+    """Tell whether the server said no and the conversation can go on: 4yz and 5yz but 421."""
+    return reply.code // 100 in (4, 5) and reply.code != CLOSING
+
+
+def permanent(reply: Reply) -> bool:
+    """Tell whether the same request would be refused again (RFC 5321 4.2.1).
+
+    Trouble with us is never permanent: the mail waits until somebody has put it right. Nor is
+    "too many recipients", for which some servers still use 552 (RFC 5321 4.5.3.1.10).
+    """
+    return reply.code // 100 == 5 and not about_us(reply) and not _too_many(reply)  # noqa: PLR2004 -- RFC 5321 4.2.1
+
+
+def about_us(reply: Reply) -> bool:
+    """Tell whether it is trouble with our connection, login or dialogue: no mail is to blame."""
+    return reply.stage in _BEFORE_MAIL or reply.code in _NEVER_ABOUT_A_MAIL
+
+
+def closed_before(reply: Reply) -> bool:
+    """Tell whether the connection was closed, or about to be, before this mail's turn came."""
+    return reply.stage is Stage.MAIL and reply.code in (NO_REPLY, CLOSING)
+
+
+def lost_after_dot(reply: Reply) -> bool:
+    """Tell whether the mail may have been accepted: all was sent, no reply came (RFC 1047)."""
+    return reply.stage is Stage.DOT and reply.code == NO_REPLY
+
+
+def class_of(reply: Reply, recipient: str) -> ReplyClass:
+    """Tell what a permanent refusal of `recipient` is evidence of.
+
+    To take a block for an unknown mailbox is the worst mistake here, so only the enhanced codes
+    for it count (RFC 3463 3.2; Exchange's 5.1.10), only at RCPT, and no word of a block beside.
+    """
+    text = re.sub(re.escape(recipient), "", reply.text, flags=re.IGNORECASE)
+    unknown = reply.enhanced == "5.1.1" or (
+        reply.enhanced == "5.1.10" and "recipientnotfound" in text.lower()
+    )
+    if reply.stage is Stage.RCPT and unknown and not _ABOUT_US.search(text):
+        return ReplyClass.MAILBOX_UNKNOWN
+    return ReplyClass.UNDETERMINED
+
+
+def _too_many(reply: Reply) -> bool:
+    return (
+        reply.stage is Stage.RCPT
+        and reply.code == TOO_BIG
+        and (reply.enhanced == "5.5.3" or bool(_TOO_MANY.search(reply.text)))
+    )

@@ -1,0 +1,85 @@
+"""The wiring: for each sending class a queue, a pool of SMTP connections and a handler."""
+
+import asyncio
+import ssl
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+
+from services.sender.config import SenderSettings
+from services.sender.content import Opener
+from services.sender.handlers import Sender
+from services.sender.pool import SmtpPool
+from services.sender.relay import Relay, Tls
+from shared import health
+from shared.broker import Broker
+from shared.consumer import Subscription
+from shared.contracts import Category, SendEmail
+from shared.sealing import Sealer
+from shared.topology import sending_queue
+
+# Above the longest transaction (see pool.BEFORE_DOT_SECONDS, and ten minutes for the dot), under
+# the 30 minutes after which the broker takes a command back.
+HANDLING_SECONDS = 1440.0
+
+
+async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
+    """Send mail until `stop` is set, then finish what is in flight and take leave of the relay.
+
+    Ready means that commands can be taken. A relay that is away does not make the sender unready:
+    mail waits on the delay ladder then, and no restart would help. Raises Unavailable, OSError.
+    """
+    async with AsyncExitStack() as opened:
+        broker = await opened.enter_async_context(
+            Broker.connect(settings.amqp_url, settings.service)
+        )
+        relay = _relay(settings)
+        opener = Sealer.from_text(settings.sealing_key).open
+        subscriptions = []
+        for category in Category:
+            pool = SmtpPool(relay, settings.limits(category), category)
+            await opened.enter_async_context(pool)
+            subscriptions.append(_subscription(settings, category, pool, opener))
+        await opened.enter_async_context(
+            health.endpoint(settings.health_host, settings.health_port, {"broker": broker.ready})
+        )
+        async with broker.consuming(*subscriptions, drain=settings.drain_seconds):
+            await stop.wait()
+
+
+def _subscription(
+    settings: SenderSettings, category: Category, pool: SmtpPool, opener: Opener
+) -> Subscription:
+    sender = Sender(
+        smtp=pool,
+        opener=opener,
+        now=lambda: datetime.now(UTC),
+        letterhead=settings.letterhead,
+        schedule=settings.schedule(category),
+    )
+    return Subscription(
+        queue=sending_queue(category),
+        handlers={SendEmail: sender.on_send_email},
+        prefetch=settings.limits(category).connections,
+        limit=HANDLING_SECONDS,
+    )
+
+
+def _relay(settings: SenderSettings) -> Relay:
+    return Relay(
+        host=settings.sender_smtp_host,
+        port=settings.sender_smtp_port,
+        tls=settings.sender_smtp_tls,
+        context=_context(settings),
+        login=settings.login,
+        helo_name=settings.sender_helo_name,
+        patience=settings.patience,
+    )
+
+
+def _context(settings: SenderSettings) -> ssl.SSLContext | None:
+    """Make the one TLS context of all connections: names and certificates are checked."""
+    if settings.sender_smtp_tls is Tls.NONE:
+        return None
+    context = ssl.create_default_context(cafile=settings.sender_smtp_ca_file)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8314 3
+    return context

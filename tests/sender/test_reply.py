@@ -1,0 +1,111 @@
+"""Tests of what an SMTP reply means."""
+
+import pytest
+
+from services.sender import reply as replies
+from shared.contracts import ReplyClass, Stage
+
+ANNA = "anna@x.example"
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "enhanced"),
+    [
+        (550, "5.1.1 No such user", "5.1.1"),
+        (550, "5.1.1", "5.1.1"),
+        (550, "5.1.1\n5.1.1 See below", "5.1.1"),
+        (550, "No such user 5.1.1", None),  # out of the middle of the text
+        (550, "IP 5.7.1.100 is blacklisted", None),
+        (550, "5.7.1.100 is blacklisted", None),
+        (550, "4.1.1 No such user", None),  # not the class of the code
+        (550, "5.1.1: No such user", None),
+        (550, "5.1111.1 No", None),
+        (250, "2.0.0 OK", "2.0.0"),
+        (250, "", None),
+    ],
+)
+def test_enhanced(code: int, text: str, enhanced: str | None) -> None:
+    """An enhanced code stands right after the code and has its class, or there is none."""
+    assert replies.heard(Stage.RCPT, code, text).enhanced == enhanced
+
+
+def test_text() -> None:
+    """What is no UTF-8 does not get into an event, nor does a novel."""
+    strange = b"\xff\xfe no".decode("utf-8", "surrogateescape")
+
+    assert replies.heard(Stage.RCPT, 550, strange).text == "\ufffd\ufffd no"
+    assert len(replies.heard(Stage.RCPT, 550, "x" * 9999).text) == replies.MAX_TEXT_CHARS
+
+
+@pytest.mark.parametrize(
+    ("stage", "code", "accepted", "refused", "permanent"),
+    [
+        (Stage.MAIL, 250, True, False, False),
+        (Stage.RCPT, 251, True, False, False),
+        (Stage.RCPT, 299, True, False, False),  # unknown: by its first digit
+        (Stage.RCPT, 354, False, False, False),
+        (Stage.DATA, 354, True, False, False),
+        (Stage.DATA, 250, False, False, False),
+        (Stage.DATA, 399, False, False, False),
+        (Stage.DOT, 250, True, False, False),
+        (Stage.DOT, 354, False, False, False),
+        (Stage.RCPT, 450, False, True, False),
+        (Stage.RCPT, 499, False, True, False),
+        (Stage.RCPT, 421, False, False, False),  # the connection ends
+        (Stage.RCPT, 550, False, True, True),
+        (Stage.RCPT, 599, False, True, True),
+        (Stage.RCPT, 999, False, False, False),
+        (Stage.RCPT, 199, False, False, False),
+        (Stage.RCPT, 0, False, False, False),
+        (Stage.CONNECT, 554, False, True, False),
+        (Stage.AUTH, 535, False, True, False),
+        (Stage.MAIL, 530, False, True, False),  # we are not logged in
+        (Stage.MAIL, 503, False, True, False),  # our dialogue is out of step
+    ],
+)
+def test_meaning(stage: Stage, code: int, accepted: bool, refused: bool, permanent: bool) -> None:  # noqa: FBT001 -- a table
+    """A reply is understood by its code; what is neither yes nor no ends the conversation."""
+    reply = replies.heard(stage, code, "as it may be")
+
+    assert replies.accepted(reply) is accepted
+    assert replies.refused(reply) is refused
+    assert replies.permanent(reply) is permanent
+
+
+@pytest.mark.parametrize("text", ["5.5.3 No", "Too many recipients"])
+def test_too_many_recipients(text: str) -> None:
+    """552 for "too many recipients" is temporary, as RFC 5321 4.5.3.1.10 asks."""
+    assert not replies.permanent(replies.heard(Stage.RCPT, 552, text))
+    assert replies.permanent(replies.heard(Stage.DOT, 552, text))
+    assert replies.permanent(replies.heard(Stage.RCPT, 552, "5.2.2 Mailbox full"))
+
+
+@pytest.mark.parametrize(
+    ("stage", "code", "text", "unknown"),
+    [
+        (Stage.RCPT, 550, "5.1.1 No such user", True),
+        (Stage.RCPT, 550, "5.1.10 RESOLVER.ADR.RecipientNotFound; not found", True),
+        (Stage.RCPT, 550, "5.1.1 <anna@x.example>: Recipient address rejected", True),
+        (Stage.RCPT, 550, "5.1.10 Recipient has a null MX", False),
+        (Stage.RCPT, 550, "No such user", False),
+        (Stage.RCPT, 550, "5.7.1 Rejected", False),
+        (Stage.RCPT, 550, "5.1.1 Your IP is listed by Spamhaus", False),
+        (Stage.RCPT, 550, "5.1.1 Blocked", False),
+        (Stage.RCPT, 552, "5.2.2 Mailbox full", False),
+        (Stage.DOT, 550, "5.1.1 No such user", False),
+        (Stage.DATA, 550, "5.1.1 No such user", False),
+        (Stage.MAIL, 550, "5.1.1 No such user", False),
+    ],
+)
+def test_unknown_mailbox(stage: Stage, code: int, text: str, unknown: bool) -> None:  # noqa: FBT001 -- a table
+    """Only a server that says so at RCPT, and nothing of a block, makes a mailbox unknown."""
+    found = replies.class_of(replies.heard(stage, code, text), ANNA)
+
+    assert (found is ReplyClass.MAILBOX_UNKNOWN) is unknown
+
+
+def test_address_is_no_word() -> None:
+    """The recipient's own address does not count as what the server says."""
+    reply = replies.heard(Stage.RCPT, 550, "5.1.1 <Spam@x.example>: unknown")
+
+    assert replies.class_of(reply, "spam@x.example") is ReplyClass.MAILBOX_UNKNOWN
