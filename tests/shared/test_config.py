@@ -38,7 +38,7 @@ def test_what_is_not_said_has_its_default() -> None:
     assert settings.amqp_url == GOOD["AMQP_URL"]
     assert settings.database_url is None
     assert (settings.data_dir, settings.log_level) == (Path("data"), "INFO")
-    assert settings.demo_port == 8080
+    assert (settings.demo_key, settings.demo_port) == (SECRET, 8080)
 
 
 def test_variables_are_read_by_their_names() -> None:

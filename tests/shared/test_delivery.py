@@ -20,7 +20,7 @@ from tests.shared.golden.examples import EXAMPLES
 
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
 DRAW = Draw(chance=0.5, turn=0.99)  # no spread, and the rung below a wait that is between two
-SEND, DELIVERED, DEFERRED = EXAMPLES[:3]
+SEND, DELIVERED = EXAMPLES[:2]
 CODE = next(each for each in EXAMPLES if type(each).__name__ == "VerifyCode")
 ANSWER = next(each for each in EXAMPLES if isinstance(each, DomainDescribed))
 PUBLISHED = [each for each in EXAMPLES if each is not ANSWER]

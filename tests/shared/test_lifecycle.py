@@ -101,7 +101,7 @@ async def test_a_service_may_end_by_itself() -> None:
 
 async def test_wrong_settings_are_told_in_lines() -> None:
     """A line for each mistake, none of the values, and the exit code that says not to restart."""
-    async with tiny(TINY_KEY="hunter2", HEALTH_PORT="hunter2") as process:
+    async with tiny(TINY_ACT="hunter2", HEALTH_PORT="hunter2") as process:
         code, lines, errors = await ended(process)
 
     assert code == lifecycle.USAGE == 2
@@ -110,7 +110,7 @@ async def test_wrong_settings_are_told_in_lines() -> None:
         "tiny: wrong settings",
         "AMQP_URL: Field required",
         "HEALTH_PORT: Input should be a valid integer, unable to parse string as an integer",
-        "TINY_KEY: String should have at least 32 characters",
+        "TINY_ACT: Input should be 'wait', 'hang', 'connect', 'fail' or 'end'",
     ]
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 from shared import lifecycle
 from shared.broker import Broker
-from shared.config import Secret, Settings
+from shared.config import Settings
 
 
 class TinySettings(Settings):
@@ -18,7 +18,6 @@ class TinySettings(Settings):
     service: ClassVar[str] = "tiny"
 
     tiny_act: Literal["wait", "hang", "connect", "fail", "end"] = "wait"
-    tiny_key: Secret = "k" * 32
 
 
 def say(what: str) -> None:
