@@ -1,0 +1,98 @@
+"""Pure: a dead letter, what it tells of its death, and its way back.
+
+What we gave up tells it in headers of ours; what the broker gave up, after too many returns, in
+its `x-death`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from shared.delivery import ATTEMPT, CAUSE, DIED_AT, ORIGIN, REASON, Delivery, Publishing
+
+BROKER_REASON = "the broker's own decision"
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A message in a queue of dead letters; `origin` is the queue it died in, None if unknown."""
+
+    delivery: Delivery
+    cause: str
+    reason: str
+    origin: str | None
+    died_at: datetime | None
+
+
+def read(delivery: Delivery, headers: Mapping[str, object]) -> Letter:
+    """Give the letter with the story that its headers tell."""
+    death = _last_death(headers)
+    if death is not None:
+        return _given_up_by_broker(delivery, death)
+    return Letter(
+        delivery,
+        cause=_text(headers.get(CAUSE)) or UNKNOWN,
+        reason=_text(headers.get(REASON)) or "",
+        origin=_text(headers.get(ORIGIN)),
+        died_at=_time(_text(headers.get(DIED_AT))),
+    )
+
+
+def replay(letter: Letter) -> Publishing:
+    """Give the publishing that brings a letter back to where it died, with all attempts anew.
+
+    Whoever asked is not told any more. Raises ValueError when the origin is unknown.
+    """
+    if letter.origin is None:
+        raise ValueError("nobody knows where this letter died")
+    delivery = letter.delivery
+    return Publishing(
+        exchange="",
+        routing_key=letter.origin,
+        type=delivery.type,
+        body=delivery.body,
+        message_id=delivery.message_id,
+        correlation_id=delivery.correlation_id,
+        headers={**delivery.trace, ATTEMPT: 1},
+    )
+
+
+def _given_up_by_broker(delivery: Delivery, death: Mapping[str, Any]) -> Letter:
+    origin, time = _text(death.get("queue")), death.get("time")
+    keys = death.get("routing-keys")
+    if delivery.type == origin and isinstance(keys, list) and keys:
+        # It had no type, so the key stands for it: not the key of its death, the one before.
+        delivery = replace(delivery, type=str(keys[0]))
+    return Letter(
+        delivery,
+        cause=_text(death.get("reason")) or UNKNOWN,
+        reason=BROKER_REASON,
+        origin=origin,
+        died_at=time if isinstance(time, datetime) else None,
+    )
+
+
+def _last_death(headers: Mapping[str, object]) -> Mapping[str, Any] | None:
+    """Give the newest entry, which the broker puts first.
+
+    Not `x-first-death-*`: for a message that once waited in the ladder they tell of that wait.
+    """
+    deaths = headers.get("x-death")
+    if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):
+        return deaths[0]
+    return None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _time(text: str | None) -> datetime | None:
+    """Read a time with its zone, as ours are written; anything else is somebody else's."""
+    try:
+        time = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return time if time.tzinfo else None
