@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+DRAIN_SECONDS = 25.0  # under the 30 that supervisors commonly leave before they kill
+
 Check = Callable[[], Awaitable[bool]]
 
 
@@ -33,9 +35,15 @@ def routes(checks: Mapping[str, Check]) -> list[web.RouteDef]:
 
 
 @asynccontextmanager
-async def serving(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
-    """Serve `app` until the block is left, and give the port. Raises OSError if it is taken."""
-    runner = web.AppRunner(app, access_log=None)
+async def serving(
+    app: web.Application, host: str, port: int, drain: float = DRAIN_SECONDS
+) -> AsyncIterator[int]:
+    """Serve `app` until the block is left, and give the port. Raises OSError if it is taken.
+
+    At the end it takes no more connections, closes idle ones, and gives the requests that are
+    under way `drain` seconds. A request whose client has gone is cancelled.
+    """
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=drain, handler_cancellation=True)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port)

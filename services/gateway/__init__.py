@@ -1,0 +1,1 @@
+"""The HTTP door: it checks, publishes with a confirm, and answers."""

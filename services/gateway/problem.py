@@ -1,0 +1,138 @@
+"""Pure: what went wrong, as problem documents (RFC 9457) with codes that never change."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+
+CONTENT_TYPE = "application/problem+json"
+RETRY_AFTER = 5  # seconds; a broker that restarts is back in about twice that
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of problem: `code` is for programs and never changes, `title` is for people."""
+
+    status: int
+    code: str
+    title: str
+
+
+MALFORMED = Kind(400, "malformed", "The request cannot be read")
+UNAUTHORIZED = Kind(401, "unauthorized", "A valid key is needed")
+NOT_FOUND = Kind(404, "not-found", "There is nothing here")
+NO_SUCH_CLIENT = Kind(404, "no-such-client", "No client has this id")
+METHOD_NOT_ALLOWED = Kind(405, "method-not-allowed", "This cannot be done here")
+TIMEOUT = Kind(408, "timeout", "The request took too long to arrive")
+CLIENT_EXISTS = Kind(409, "client-exists", "A client has this id already")
+TOO_LARGE = Kind(413, "too-large", "The request is too large")
+UNSUPPORTED_MEDIA_TYPE = Kind(415, "unsupported-media-type", "The body must be application/json")
+INVALID = Kind(422, "invalid", "The request has mistakes")
+INTERNAL = Kind(500, "internal", "Something went wrong here")
+UNAVAILABLE = Kind(503, "unavailable", "This cannot be done now")
+
+KINDS = (
+    MALFORMED,
+    UNAUTHORIZED,
+    NOT_FOUND,
+    NO_SUCH_CLIENT,
+    METHOD_NOT_ALLOWED,
+    TIMEOUT,
+    CLIENT_EXISTS,
+    TOO_LARGE,
+    UNSUPPORTED_MEDIA_TYPE,
+    INVALID,
+    INTERNAL,
+    UNAVAILABLE,
+)
+_BY_STATUS = {kind.status: kind for kind in reversed(KINDS)}
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One mistake in a body: where (a JSON Pointer as a URI fragment, RFC 6901 6) and what."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(Exception):
+    """Ends a request with a problem document; `reason` is for the log alone."""
+
+    def __init__(
+        self,
+        kind: Kind,
+        detail: str | None = None,
+        *,
+        errors: Sequence[Mistake] = (),
+        headers: Mapping[str, str] | None = None,
+        reason: str | None = None,
+    ) -> None:
+        super().__init__(kind.code)
+        self.kind = kind
+        self.detail = detail
+        self.errors = errors
+        self.headers = headers or {}
+        self.reason = reason
+
+
+def unavailable(reason: str) -> Problem:
+    """Give the problem of a broker, a service or a database that is away: try again."""
+    return Problem(
+        UNAVAILABLE,
+        "It is not known whether this was done. Try again later.",
+        headers={"Retry-After": str(RETRY_AFTER)},
+        reason=reason,
+    )
+
+
+def kind_of(status: int) -> Kind:
+    """Give the kind for an HTTP status that the server itself answers with."""
+    known = _BY_STATUS.get(status)
+    if known is not None:
+        return known
+    phrase = HTTPStatus(status).phrase
+    return Kind(status, phrase.lower().replace(" ", "-"), phrase)
+
+
+class ProblemDocument(BaseModel):
+    """Tells what went wrong (RFC 9457)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    class Error(BaseModel):
+        """One mistake in the body."""
+
+        model_config = ConfigDict(extra="forbid")
+
+        pointer: str = Field(description="Where: a JSON Pointer such as #/to/0")
+        detail: str
+
+    type: str = Field(description="A URN that ends in the code")
+    title: str
+    status: int
+    code: str = Field(description="For programs: it never changes its meaning")
+    instance: str = Field(description="The path of the request")
+    request_id: str = Field(description="Under which the logs know the request")
+    detail: str | None = Field(None, description="More for people, if there is more to say")
+    errors: list[Error] | None = Field(None, description="The mistakes, the first 20 of them")
+
+
+def document(problem: Problem, instance: str, request_id: str) -> bytes:
+    """Give the JSON of a problem; absent fields are left out."""
+    kind = problem.kind
+    fields: dict[str, object] = {
+        "type": f"urn:postrider:problem:{kind.code}",
+        "title": kind.title,
+        "status": kind.status,
+        "code": kind.code,
+        "instance": instance,
+        "request_id": request_id,
+    }
+    if problem.detail:
+        fields["detail"] = problem.detail
+    if problem.errors:
+        fields["errors"] = problem.errors
+    return orjson.dumps(fields)

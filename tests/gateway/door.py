@@ -1,0 +1,118 @@
+"""What the gateway's tests stand on: the real app on a real socket, and services behind it."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+import orjson
+
+from services.gateway.config import GatewaySettings
+from shared import broker, topology
+from shared.broker import Broker
+from shared.consumer import Handler, Subscription
+from shared.contracts import Category, Contract
+
+ADMIN_TOKEN = "an administrator's token of some length"
+KEY_SECRET = "5d1f" * 16
+QUEUES = (
+    topology.sending_queue(Category.TRANSACTIONAL),
+    topology.OTP_COMMANDS,
+    topology.OTP_QUESTIONS,
+    topology.EVIDENCE,
+    topology.CLASSIFIER_QUESTIONS,
+)
+MAIL = {"to": "ann@example.com", "subject": "Hello", "text": "Hello, Ann."}
+
+
+@dataclass(frozen=True)
+class Heard:
+    """An answer, read whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+    @property
+    def json(self) -> Any:  # noqa: ANN401 -- whatever the server sent
+        """The decoded body."""
+        return orjson.loads(self.content)
+
+
+@dataclass(frozen=True)
+class Door:
+    """A running gateway and one who calls it, as a registered client unless told otherwise."""
+
+    http: aiohttp.ClientSession
+    url: str
+    key: str = ""
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        data: Any = None,  # noqa: ANN401 -- whatever aiohttp can send
+    ) -> Heard:
+        """Send one request: `body` as JSON, or `data` as it is."""
+        given = {"Authorization": f"Bearer {self.key}"} | dict(headers or {})
+        if body is not None:
+            data, given = orjson.dumps(body), {"Content-Type": "application/json"} | given
+        async with self.http.request(method, self.url + path, data=data, headers=given) as answer:
+            return Heard(answer.status, answer.headers, await answer.read())
+
+    async def post(
+        self, path: str, body: object, headers: Mapping[str, str] | None = None
+    ) -> Heard:
+        """Send a POST with a JSON body."""
+        return await self.call("POST", path, body, headers)
+
+    def with_key(self, key: str) -> Self:
+        """Give the same door for another caller."""
+        return replace(self, key=key)
+
+    @property
+    def admin(self) -> Self:
+        """The same door for the administrator."""
+        return self.with_key(ADMIN_TOKEN)
+
+    async def registered(self, client: str) -> Self:
+        """Register a client and give the door for it."""
+        answer = await self.admin.post("/v1/clients", {"id": client})
+        assert answer.status == 201, answer.content
+        return self.with_key(answer.json["api_key"])
+
+
+def settings(amqp_url: str, data_dir: Path, **more: object) -> GatewaySettings:
+    """Give settings for a gateway on a free port."""
+    values: dict[str, object] = {
+        "amqp_url": amqp_url,
+        "data_dir": data_dir,
+        "gateway_port": 0,
+        "gateway_admin_token": ADMIN_TOKEN,
+        "gateway_key_secret": KEY_SECRET,
+    }
+    return GatewaySettings.model_validate(values | more)
+
+
+async def declare(url: str, names: Sequence[str] = QUEUES, max_length: int = 1000) -> None:
+    """Make queues that the gateway publishes to."""
+    queues = [
+        replace(queue, arguments={**queue.arguments, "x-max-length": max_length})
+        for queue in topology.queues(scale=0.01)
+        if queue.name in names
+    ]
+    await broker.declare(url, topology.EXCHANGES, queues)
+
+
+@asynccontextmanager
+async def behind(
+    url: str, queue: str, handlers: Mapping[type[Contract], Handler]
+) -> AsyncIterator[None]:
+    """Run a service behind the gateway that handles one queue."""
+    subscription = Subscription(queue, handlers, prefetch=10)
+    async with Broker.connect(url, "behind") as connected, connected.consuming(subscription):
+        yield

@@ -1,0 +1,220 @@
+"""HTTP itself: who may ask, what is taken, how refusals look. Real sockets, real broker."""
+
+import asyncio
+import gzip
+import io
+import json
+from collections.abc import AsyncIterator
+
+from structlog.testing import capture_logs
+
+from services.gateway.openapi import document
+from services.gateway.problem import ProblemDocument
+from tests.gateway.door import ADMIN_TOKEN, MAIL, Door, Heard
+
+MIB = 1024 * 1024
+
+
+def problem(answer: Heard) -> tuple[int, str]:
+    """Give status and code of a problem document that is whole."""
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    told = ProblemDocument.model_validate(answer.json)
+    assert told.status == answer.status
+    assert told.request_id == answer.headers["X-Request-ID"]
+    return told.status, told.code
+
+
+async def test_ping_and_health_need_no_key(door: Door) -> None:
+    """An orchestrator asks without a key, and gets what it can read."""
+    stranger = door.with_key("")
+
+    assert (await stranger.call("GET", "/ping")).content == b"pong"
+    assert (await stranger.call("GET", "/healthz")).json["status"] == "ok"
+    ready = await stranger.call("GET", "/readyz")
+    assert ready.json == {"status": "ok", "checks": {"broker": True, "database": True}}
+    assert (await stranger.call("GET", "/v1/openapi.json")).json == json.loads(
+        json.dumps(document())
+    )
+
+
+async def test_requests_are_counted_by_route(door: Door) -> None:
+    """The counters name routes, not what clients invent."""
+    await door.call("PUT", "/v1/events/one.example/delivered")
+    await door.call("DELETE", "/coffee/4711")
+
+    counted = (await door.call("GET", "/metrics")).content.decode()
+
+    assert (
+        'postrider_http_requests_total{method="PUT",route="/v1/events/{domain}/delivered"'
+        ',status="202"}' in counted
+    )
+    assert 'postrider_http_requests_total{method="other",route="other",status="404"}' in counted
+    assert "4711" not in counted
+
+
+async def test_who_has_no_key_learns_nothing(door: Door) -> None:
+    """Every fault of a key is the same 401, on every route, before the body is looked at."""
+    for method, path in (
+        ("POST", "/v1/messages"),
+        ("POST", "/v1/otp"),
+        ("POST", "/v1/otp/verify"),
+        ("PUT", "/v1/events/one.example/delivered"),
+        ("PUT", "/v1/events/one.example/bounced"),
+        ("GET", "/v1/domains/one.example"),
+        ("POST", "/v1/clients"),
+        ("DELETE", "/v1/clients/shop"),
+    ):
+        wrong = door.key if "clients" in path else ADMIN_TOKEN
+        headers = (f"Bearer {wrong}", "Bearer ", "Bearer \udcff", f"Basic {door.key}", "")
+        answers = [await door.call(method, path, headers={"Authorization": h}) for h in headers]
+
+        assert {problem(answer) for answer in answers} == {(401, "unauthorized")}
+        challenges = {answer.headers["WWW-Authenticate"] for answer in answers}
+        assert challenges == {'Bearer realm="postrider"'}
+        assert not any("detail" in answer.json for answer in answers)
+
+
+async def test_a_client_is_registered_once_and_revoked_at_once(door: Door) -> None:
+    """The key works from the 201 on, and from the 204 on no more."""
+    bank = await door.registered("bank")
+    assert (await bank.call("PUT", "/v1/events/one.example/delivered")).status == 202
+
+    again = await door.admin.post("/v1/clients", {"id": "bank"})
+    assert problem(again) == (409, "client-exists")
+
+    assert (await door.admin.call("DELETE", "/v1/clients/bank")).status == 204
+    refused = await bank.call("PUT", "/v1/events/one.example/delivered")
+    assert problem(refused) == (401, "unauthorized")
+    missing = await door.admin.call("DELETE", "/v1/clients/bank")
+    assert problem(missing) == (404, "no-such-client")
+
+    renewed = await door.registered("bank")
+    assert (await renewed.call("PUT", "/v1/events/one.example/delivered")).status == 202
+    assert problem(await bank.call("PUT", "/v1/events/one.example/delivered"))[0] == 401
+
+
+async def test_the_scheme_is_read_in_any_case(door: Door) -> None:
+    """RFC 9110 11.1: schemes are case-insensitive."""
+    answer = await door.call(
+        "PUT",
+        "/v1/events/one.example/delivered",
+        headers={"Authorization": f"bearer {door.key}"},
+    )
+
+    assert answer.status == 202
+
+
+async def test_wrong_paths_and_methods_are_problems(door: Door) -> None:
+    """Every refusal is a problem document; a 405 tells what is allowed."""
+    for method, path, expected in (
+        ("GET", "/", (404, "not-found")),
+        ("GET", "/v1/messages/", (404, "not-found")),
+        ("GET", "/v2/messages", (404, "not-found")),
+        ("GET", "/v1/messages", (405, "method-not-allowed")),
+        ("PROPFIND", "/v1/messages", (405, "method-not-allowed")),
+        ("POST", "/ping", (405, "method-not-allowed")),
+        ("GET", "/v1/domains/localhost", (422, "invalid")),
+        ("GET", "/v1/domains/a%2Fb.example", (422, "invalid")),
+        ("GET", "/v1/domains/%00.example", (422, "invalid")),
+        ("PUT", "/v1/events/a%20b.example/bounced", (422, "invalid")),
+    ):
+        answer = await door.call(method, path)
+
+        assert problem(answer) == expected, (method, path)
+        assert ("Allow" in answer.headers) == (answer.status == 405)
+
+
+async def test_wrong_bodies_are_problems(door: Door) -> None:
+    """Type, syntax, size and content have a status each."""
+    for kind, body, expected in (
+        ("text/plain", b"{}", (415, "unsupported-media-type")),
+        ("application/x-www-form-urlencoded", b"to=a", (415, "unsupported-media-type")),
+        ("application/json", b"{", (400, "malformed")),
+        ("application/json", b'{"to": "\xe9"}', (400, "malformed")),
+        ("application/json", b"[]", (400, "malformed")),
+        ("application/json", b"{}", (422, "invalid")),
+        ("application/json", b'"' + b"x" * MIB + b'"', (413, "too-large")),
+    ):
+        answer = await door.call(
+            "POST", "/v1/messages", data=io.BytesIO(body), headers={"Content-Type": kind}
+        )
+
+        assert problem(answer) == expected, body[:20]
+
+
+async def test_a_type_must_be_given(door: Door) -> None:
+    """A body without a Content-Type is not guessed at."""
+    reader, writer = await _connect(door)
+    writer.write(
+        b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        + f"Authorization: Bearer {door.key}\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+    )
+
+    assert b" 415 " in (await reader.read()).splitlines()[0]
+    writer.close()
+
+
+async def test_a_body_without_a_length_is_limited_too(door: Door) -> None:
+    """The limit counts what comes, not what is announced."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(20):
+            yield b" " * (MIB // 10)
+
+    answer = await door.call(
+        "POST", "/v1/messages", data=chunks(), headers={"Content-Type": "application/json"}
+    )
+
+    assert problem(answer) == (413, "too-large")
+
+
+async def test_a_compressed_body_is_limited_by_what_it_holds(door: Door) -> None:
+    """A kilobyte that unpacks to megabytes is too large."""
+    answer = await door.call(
+        "POST",
+        "/v1/messages",
+        data=gzip.compress(b" " * (16 * MIB)),
+        headers={"Content-Type": "application/json", "Content-Encoding": "gzip"},
+    )
+
+    assert answer.status in {400, 413}
+
+
+async def test_answers_are_not_cached_nor_guessed_at(door: Door) -> None:
+    """What is answered is for the asker alone, and what we run on is nobody's business."""
+    for path in ("/ping", "/healthz", "/nowhere", "/v1/openapi.json"):
+        headers = (await door.call("GET", path)).headers
+
+        assert headers["Cache-Control"] == "no-store"
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Server"] == "postrider"
+
+
+async def test_a_harmless_request_id_is_kept_and_another_is_not(door: Door) -> None:
+    """A caller can find its request in our logs, but cannot write into them."""
+    kept = await door.call("GET", "/nowhere", headers={"X-Request-ID": "trace-1"})
+    given = await door.call("GET", "/nowhere", headers={"X-Request-ID": 'a"b' * 50})
+
+    assert kept.headers["X-Request-ID"] == "trace-1"
+    assert given.headers["X-Request-ID"] != 'a"b' * 50
+
+
+async def test_the_log_tells_who_did_what_and_no_secret(door: Door) -> None:
+    """One line a request: actor, object, end and reason; no key, no token, no content."""
+    with capture_logs() as lines:
+        sent = await door.post("/v1/messages", MAIL)
+        await door.with_key("x.y.z").post("/v1/otp/verify", {"email": "a@x.example", "code": "47"})
+
+    accepted, refused = (line for line in lines if line["event"] == "request")
+    assert (accepted["client"], accepted["id"], accepted["status"]) == (
+        "shop",
+        sent.json["id"],
+        202,
+    )
+    assert (refused["status"], refused["reason"]) == (401, "DecodeError")
+    told = json.dumps(lines)
+    assert not any(secret in told for secret in (door.key, "x.y.z", "Hello", '"47"'))
+
+
+async def _connect(door: Door) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection("127.0.0.1", int(door.url.rpartition(":")[2]))

@@ -1,0 +1,50 @@
+"""What the gateway accepts as settings."""
+
+import pytest
+
+from services.gateway.config import GatewaySettings
+from shared.errors import ConfigError
+
+GOOD = {
+    "AMQP_URL": "amqp://127.0.0.1",
+    "GATEWAY_ADMIN_TOKEN": "t" * 32,
+    "GATEWAY_KEY_SECRET": "0123456789abcdef" * 4,
+}
+
+
+def test_the_secrets_are_all_that_must_be_told() -> None:
+    """Everything but the broker and the secrets has a default."""
+    settings = GatewaySettings.load(GOOD)
+
+    assert settings.gateway_port == 8080
+    assert settings.gateway_max_body == 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GATEWAY_ADMIN_TOKEN", ""),
+        ("GATEWAY_ADMIN_TOKEN", "short"),
+        ("GATEWAY_KEY_SECRET", ""),
+        ("GATEWAY_KEY_SECRET", "a password that somebody made up"),
+        ("GATEWAY_KEY_SECRET", "abcd" * 15),
+        ("GATEWAY_KEY_SECRET", "00" * 32),
+        ("GATEWAY_MAX_BODY", str(64 * 1024 * 1024)),
+        ("GATEWAY_ANSWER_SECONDS", "60"),
+    ],
+)
+def test_a_weak_or_missing_setting_stops_the_start(name: str, value: str) -> None:
+    """A gateway without good secrets does not start, and says which is wrong but not its value."""
+    with pytest.raises(ConfigError) as caught:
+        GatewaySettings.load(GOOD | {name: value})
+
+    assert name in str(caught.value)
+    assert not value or value not in str(caught.value).replace("60 ", "")
+
+
+def test_secrets_are_not_shown() -> None:
+    """Settings can be printed without telling a secret."""
+    shown = repr(GatewaySettings.load(GOOD))
+
+    assert GOOD["GATEWAY_ADMIN_TOKEN"] not in shown
+    assert GOOD["GATEWAY_KEY_SECRET"] not in shown

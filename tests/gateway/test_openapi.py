@@ -1,0 +1,124 @@
+"""The OpenAPI document against the app it describes."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import schemathesis
+from hypothesis import Phase, given
+from hypothesis import strategies as st
+from schemathesis import APIOperation, Case, GenerationMode, checks
+from schemathesis.core.result import Ok
+from sqlalchemy.ext.asyncio import create_async_engine
+from yarl import URL
+
+from services.gateway import openapi, service
+from services.gateway.app import build_app
+from services.gateway.operations import OPERATIONS
+from shared import topology
+from shared.broker import Broker
+from shared.contracts import Category
+from shared.database import Database
+from tests.gateway.door import Door, declare, settings
+
+PUBLIC = {"/ping", "/healthz", "/readyz", "/metrics", "/v1/openapi.json"}
+ASKED_OF_OTHERS = {"POST /v1/otp/verify", "GET /v1/domains/{domain}"}
+EXAMPLES = 15  # requests an operation
+Operation = APIOperation[Any, Any, Any, Any]
+CHECKS = [
+    checks.not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_schema_conformance,
+    checks.response_headers_conformance,
+    checks.negative_data_rejection,
+]
+
+
+def test_every_route_is_in_the_document_and_nothing_else(tmp_path: Path) -> None:
+    """What is not described does not exist, and what is described does."""
+    broker = Broker("gateway", URL(), AsyncExitStack())
+    database = Database(create_async_engine("sqlite+aiosqlite://"))
+    given = settings("amqp://nowhere", tmp_path)
+    app = build_app(service._views(given, broker, database, asyncio.Event()), {}, 1024)
+
+    routes = {
+        (route.method, route.resource.canonical)
+        for route in app.router.routes()
+        if route.resource and route.method != "HEAD"
+    }
+    described = {
+        (method.upper(), path)
+        for path, methods in openapi.document()["paths"].items()
+        for method in methods
+    }
+    assert routes == described
+
+
+def test_every_operation_says_who_may_use_it() -> None:
+    """Only what is public on purpose is without security."""
+    paths = openapi.document()["paths"]
+
+    open_paths = {
+        path for path, methods in paths.items() for each in methods.values() if not each["security"]
+    }
+    assert open_paths == PUBLIC
+
+
+def test_bodies_take_known_fields_only() -> None:
+    """A request schema forbids what it does not name."""
+    schemas = openapi.document()["components"]["schemas"]
+
+    for operation in OPERATIONS:
+        if operation.body:
+            assert schemas[operation.body.__name__]["additionalProperties"] is False
+
+
+def test_every_refusal_is_described_as_a_problem() -> None:
+    """Whoever needs a key can meet 401, 500 and 503, and gets a problem document each time."""
+    for methods in openapi.document()["paths"].values():
+        for each in methods.values():
+            errors = {code: told for code, told in each["responses"].items() if code >= "400"}
+            if each["security"]:
+                assert {"401", "500", "503"} <= set(errors)
+                assert all(
+                    "application/problem+json" in told["content"] for told in errors.values()
+                )
+
+
+async def test_generated_requests_meet_described_answers(door: Door, vhost: str) -> None:
+    """Whatever is sent, good or bad, the answer has a described status, type and schema."""
+    await declare(vhost, [topology.sending_queue(each) for each in (Category.OTP, Category.BULK)])
+    await asyncio.to_thread(_try_all, door)
+
+
+def _try_all(door: Door) -> None:
+    """Send generated requests to every operation that no other service has to answer."""
+    for found in schemathesis.openapi.from_dict(openapi.document()).get_all_operations():
+        assert isinstance(found, Ok), found
+        operation = found.ok()
+        if operation.label not in ASKED_OF_OTHERS:
+            _try(operation, door.admin if "/clients" in operation.path else door)
+
+
+def _try(operation: Operation, door: Door) -> None:
+    @hypothesis.settings(
+        max_examples=EXAMPLES, deadline=None, derandomize=True, phases=[Phase.generate]
+    )
+    @given(st.one_of([operation.as_strategy(mode) for mode in _modes(operation)]))
+    def answers_as_described(case: Case[Any]) -> None:
+        case.call_and_validate(
+            door.url,
+            headers={"Authorization": f"Bearer {door.key}"},
+            checks=CHECKS,
+            timeout=10,
+        )
+
+    answers_as_described()
+
+
+def _modes(operation: Operation) -> list[GenerationMode]:
+    """Tell what can be generated: where nothing can be given, nothing can be wrong."""
+    return list(GenerationMode) if operation.body else [GenerationMode.POSITIVE]

@@ -1,0 +1,216 @@
+"""From request bodies to contracts."""
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.gateway import schemas
+from services.gateway.problem import Problem
+from services.gateway.schemas import CodeGuess, NewClient, NewCode, NewMessage, Stamp
+from shared import contracts
+from shared.contracts import Category, SendEmail
+
+STAMP = Stamp("m1", datetime(2026, 11, 1, 12, tzinfo=UTC))
+MAIL = {"to": "ann@example.com", "subject": "Hello", "text": "Hello, Ann."}
+
+
+def command(**fields: object) -> SendEmail:
+    """Read a message that differs from a good one in what is given."""
+    return schemas.read(NewMessage, orjson.dumps(MAIL | fields)).command(STAMP, "shop")
+
+
+def refusal(body: bytes, model: type[schemas.Body] = NewMessage) -> Problem:
+    """Give the problem that a body meets."""
+    with pytest.raises(Problem) as caught:
+        schemas.read(model, body)
+    return caught.value
+
+
+def mistakes(**fields: object) -> dict[str, str]:
+    """Give what is wrong with a message, by place."""
+    problem = refusal(orjson.dumps(MAIL | fields))
+    assert problem.kind.status == 422
+    return {each.pointer: each.detail for each in problem.errors}
+
+
+def test_a_message_becomes_a_command() -> None:
+    """Addresses come out canonical, once as a string or as a list; the rest as it was."""
+    made = command(
+        **{"from": "Shop <shop@Example.com>"},
+        to=["Ann <ann@EXAMPLE.com>", "bob@example.com"],
+        cc="carol@example.com",
+        reply_to="help@example.com",
+        category="bulk",
+        html="<p>Hello",
+    )
+
+    assert made == SendEmail(
+        id="m1",
+        category=Category.BULK,
+        from_="Shop <shop@example.com>",
+        to=("Ann <ann@example.com>", "bob@example.com"),
+        cc=("carol@example.com",),
+        reply_to="help@example.com",
+        subject="Hello",
+        text="Hello, Ann.",
+        html="<p>Hello",
+        client="shop",
+        created_at=STAMP.at,
+    )
+    assert made.routing_key == "email.send.bulk"
+
+
+@given(
+    to=st.lists(st.sampled_from(["a@x.example", "B <b@x.example>"]), min_size=1, max_size=3),
+    subject=st.text(max_size=50),
+    text=st.none() | st.text(max_size=50),
+    html=st.none() | st.text(max_size=50),
+    category=st.sampled_from(Category),
+)
+def test_what_is_accepted_can_be_read_by_the_sender(**fields: Any) -> None:  # noqa: ANN401 -- drawn
+    """The contract's own rules agree to everything that these rules let by."""
+    try:
+        made = command(**fields)
+    except Problem:
+        return
+
+    assert contracts.decode(made.routing_key, contracts.encode(made)) == made
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'"text"',
+        b"NaN",
+        b'{"to": NaN}',
+        b"\xff\xfe",
+        b'{"subject": "\xe9"}',
+        b'{"subject": "\\ud800"}',
+        b"[" * 100_000,
+        b'{"a":' * 2_000 + b"1" + b"}" * 2_000,
+    ],
+)
+def test_what_is_no_json_object_cannot_be_read(body: bytes) -> None:
+    """Strict JSON in strict UTF-8, an object, not nested without end; all else is a 400."""
+    assert refusal(body).kind.status == 400
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [
+        ({"to": None}, "#/to"),
+        ({"to": []}, "#"),
+        ({"to": 5}, "#/to"),
+        ({"to": {"email": "a@x.example"}}, "#/to"),
+        ({"to": ["a@x.example", 5]}, "#/to/1"),
+        ({"to": "a@x.example, b@x.example"}, "#/to/0"),
+        ({"to": "a@x.example\r\nBcc: b@x.example"}, "#/to/0"),
+        ({"to": "a@x.example\x00"}, "#/to/0"),
+        ({"to": "a" * 70 + "@x.example"}, "#/to/0"),
+        ({"to": "a@" + "b." * 500_000 + "example"}, "#/to/0"),
+        ({"cc": ["a@x.example"] * 101}, "#/cc"),
+        ({"bcc": ["a@x.example"] * 100}, "#"),
+        ({"from": "=?utf-8?q?=0ABcc:b?= <a@x.example>"}, "#/from"),
+        ({"from_": "a@x.example"}, "#/from_"),
+        ({"reply_to": ["a@x.example"]}, "#/reply_to"),
+        ({"subject": 5}, "#/subject"),
+        ({"subject": "Hi\r\nBcc: b@x.example"}, "#/subject"),
+        ({"subject": "Hi\nthere"}, "#/subject"),
+        ({"subject": "Hi =?utf-8?q?=0ABcc:_b?="}, "#/subject"),
+        ({"subject": "Hi\x00"}, "#/subject"),
+        ({"subject": "x" * 901}, "#/subject"),
+        ({"text": "a\x00b"}, "#/text"),
+        ({"text": 5}, "#/text"),
+        ({"text": None}, "#"),
+        ({"html": ["a"]}, "#/html"),
+        ({"category": "urgent"}, "#/category"),
+        ({"category": 1}, "#/category"),
+        ({"id": "mine"}, "#/id"),
+        ({"attempt": 9}, "#/attempt"),
+        ({"sealed": "x"}, "#/sealed"),
+        ({"client": "bank"}, "#/client"),
+        ({"a/b~c d%": 1}, "#/a~1b~0c%20d%25"),
+    ],
+)
+def test_each_mistake_has_its_place(fields: dict[str, object], pointer: str) -> None:
+    """A wrong, unknown or dangerous field is a 422 that says where it is."""
+    assert list(mistakes(**fields)) == [pointer]
+
+
+def test_all_mistakes_are_told_at_once_up_to_a_limit() -> None:
+    """Twenty mistakes are enough to know."""
+    found = mistakes(to=["x"] * 100, subject=5)
+
+    assert len(found) == 20
+
+
+def test_values_are_not_repeated() -> None:
+    """An answer and a log may tell the mistake, for the value may be a secret."""
+    body = orjson.dumps({"email": "ann@example.com", "code": "4711-geheim" * 10})
+    problem = refusal(body, CodeGuess)
+
+    assert "4711" not in f"{problem!r} {problem} {problem.errors}"
+    assert "4711" not in repr(schemas.read(CodeGuess, b'{"email": "a@x.example", "code": "4711"}'))
+
+
+def test_a_hundred_thousand_recipients_are_refused_at_once() -> None:
+    """A long list is refused before its addresses are looked at, which would take seconds."""
+    body = orjson.dumps(MAIL | {"to": ["a@x.example"] * 80_000})
+    begun = time.perf_counter()
+
+    assert refusal(body).kind.status == 422
+    assert time.perf_counter() - begun < 0.5
+
+
+def test_codes_and_guesses_name_one_address() -> None:
+    """One bare address in its canonical form."""
+    new = schemas.read(NewCode, b'{"email": "ann@EXAMPLE.com"}').command(STAMP, "shop")
+    guess = schemas.read(CodeGuess, b'{"email": "ann@EXAMPLE.com", "code": "1"}')
+
+    assert (new.email, new.client) == ("ann@example.com", "shop")
+    assert guess.question(STAMP, "shop").email == "ann@example.com"
+    for email in ("Ann <ann@example.com>", ["ann@example.com"], "", None):
+        assert refusal(orjson.dumps({"email": email}), NewCode).kind.status == 422
+
+
+@pytest.mark.parametrize("code", ["", "1" * 65, 123456, None])
+def test_a_code_is_a_string_of_a_sane_length(code: object) -> None:
+    """A number would lose its leading zeros."""
+    body = orjson.dumps({"email": "ann@example.com", "code": code})
+
+    assert refusal(body, CodeGuess).kind.status == 422
+
+
+@pytest.mark.parametrize("name", ["", "Shop", "-shop", "a/b", "a b", "shop\n", "x" * 65, "é"])
+def test_client_ids_are_plain(name: str) -> None:
+    """An id stands in paths and logs as it is."""
+    assert refusal(orjson.dumps({"id": name}), NewClient).kind.status == 422
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [("example.com", "example.com"), ("EXAMPLE.com.", "example.com"), ("bücher.example", None)],
+)
+def test_a_domain_comes_out_canonical(text: str, canonical: str | None) -> None:
+    """Lower case, A-labels, no trailing dot."""
+    assert schemas.read_domain(text) == (canonical or "xn--bcher-kva.example")
+
+
+@pytest.mark.parametrize(
+    "text", ["localhost", "a b.example", "127.0.0.1", "a/b.example", "é" * 9999]
+)
+def test_what_is_no_domain_is_refused(text: str) -> None:
+    """A path with no mail domain in it is a 422."""
+    with pytest.raises(Problem) as caught:
+        schemas.read_domain(text)
+
+    assert caught.value.kind.status == 422
