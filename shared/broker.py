@@ -302,6 +302,9 @@ class Broker:
             waiting = source.declaration_result.message_count or 0
             yield Pile(waiting, _letters(source, waiting))
         finally:
+            # A quorum queue's channel puts acknowledgements aside while 32 are under way, and
+            # forgets them when it closes. What is fetched now is answered after all of them.
+            await _within_limit(partial(source.get, fail=False))
             await _within_limit(channel.close)
 
 
