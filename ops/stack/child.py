@@ -89,6 +89,10 @@ class Child:
             await asyncio.wait([self._keeper], timeout=_LAST_WORDS)
         self._pids.remove(self.program.name)
 
+    def let_go(self) -> None:
+        """Start it no more, whatever ends it."""
+        self._stopping.set()
+
     async def _spawn(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
             *self.program.command,

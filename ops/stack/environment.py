@@ -68,7 +68,8 @@ def _common(service: str, ports: Mapping[str, int], run_dir: Path) -> dict[str, 
     return {
         "DATA_DIR": str(run_dir / "data"),
         "HEALTH_HOST": "127.0.0.1",
-        "HEALTH_PORT": str(ports[health_port(service)]),
+        # The gateway tells its health at its own port as well; its other one may be any.
+        "HEALTH_PORT": "0" if service == "gateway" else str(ports[health_port(service)]),
         "PYTHONUNBUFFERED": "1",  # a log line is shown when it is written
     }
 

@@ -41,10 +41,10 @@ def held(run_dir: Path) -> Iterator[None]:
 
 def clear(run_dir: Path) -> list[str]:
     """End what a killed stack left and tell the names; only for the holder of the lock."""
+    (run_dir / "stack.json").unlink(missing_ok=True)
     ended = PidFiles(run_dir / "pids").end_all(_PATIENCE)
     if container := remove_recorded(run_dir / "rabbitmq"):
         ended.append(container)
-    (run_dir / "stack.json").unlink(missing_ok=True)
     return ended
 
 

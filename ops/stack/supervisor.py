@@ -47,6 +47,12 @@ class Supervisor:
             self._journal.say(announcement(self._record, str(self._settings.run_dir)))
             await asyncio.get_running_loop().create_future()
 
+    def hurry(self) -> None:
+        """Kill everything at once, in the middle of an end in good order."""
+        for child in self._children.values():
+            child.let_go()
+        self._pids.end_all(within=0)
+
     def _messaging(self) -> AbstractAsyncContextManager[Messaging]:
         if self._settings.amqp_url:
             return messaging.given(self._settings)

@@ -47,7 +47,7 @@ async def _until_signalled(settings: Settings) -> None:
     def end() -> None:
         if ending.is_set():
             journal.say("postrider: at once, then")
-            pids.end_all(within=0)
+            supervisor.hurry()
             return
         ending.set()
         journal.say("\npostrider: ending; once more to end at once")

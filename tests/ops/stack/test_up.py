@@ -1,0 +1,187 @@
+"""`ops up` and `ops down` as a user runs them, on ports and in a directory of their own."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from ops import ports
+from ops.process import PidFiles, Process
+from ops.stack.settings import PORTS
+
+_LAST_LINE = "Ctrl-C ends all of it."
+
+
+class Stack:
+    """A stack beside any other."""
+
+    def __init__(self, run_dir: Path, **environ: str) -> None:
+        self.run_dir = run_dir
+        numbers = ports.unused(len(PORTS))
+        chosen = {name: str(port) for name, port in zip(PORTS, numbers, strict=True)}
+        self.environ = {**os.environ, **chosen, "RUN_DIR": str(run_dir), **environ}
+        self.launchers: list[subprocess.Popen[str]] = []
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What stack.json says now."""
+        return dict(json.loads((self.run_dir / "stack.json").read_text()))
+
+    @property
+    def running(self) -> dict[str, Process]:
+        """What is recorded and runs."""
+        return PidFiles(self.run_dir / "pids").running()
+
+    def up(self) -> subprocess.Popen[str]:
+        """Start it and wait until it says that it is up."""
+        launcher = subprocess.Popen(
+            [sys.executable, "-m", "ops", "up"],
+            env=self.environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.launchers.append(launcher)
+        read_until(launcher.stdout, _LAST_LINE)
+        return launcher
+
+    def ops(self, command: str) -> subprocess.CompletedProcess[str]:
+        """Run another command to its end."""
+        return subprocess.run(  # noqa: S603 - our own command
+            [sys.executable, "-m", "ops", command],
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+def read_until(output: IO[str] | None, text: str) -> None:
+    """Read lines until one holds the text; the test's time limit is the deadline."""
+    lines = []
+    for line in output or ():
+        lines.append(line)
+        if text in line:
+            return
+    pytest.fail("".join(["the output ended:\n", *lines]))
+
+
+def stack(run_dir: Path, **environ: str) -> Iterator[Stack]:
+    """Give a stack and end whatever a failed test leaves of it."""
+    stack = Stack(run_dir, **environ)
+    yield stack
+    for launcher in stack.launchers:
+        launcher.kill()
+        launcher.wait()
+        if launcher.stdout is not None:
+            launcher.stdout.close()
+    stack.ops("down")
+
+
+@pytest.fixture
+def own_stack(tmp_path: Path) -> Iterator[Stack]:
+    """Give a stack that starts a broker of its own."""
+    yield from stack(tmp_path / "run", AMQP_URL="")
+
+
+@pytest.fixture
+def stack_on_vhost(tmp_path: Path, vhost: str) -> Iterator[Stack]:
+    """Give a stack on a given broker."""
+    yield from stack(tmp_path / "run", AMQP_URL=vhost)
+
+
+@pytest.mark.journey
+def test_up_brings_everything_and_ends_with_everything(own_stack: Stack) -> None:
+    """All is ready when it says so, stack.json tells where, and a signal leaves nothing."""
+    launcher = own_stack.up()
+    record = own_stack.record
+    processes = own_stack.running.values()
+
+    assert (own_stack.run_dir / "stack.json").stat().st_mode & 0o777 == 0o600
+    assert record.keys() == {
+        *("gateway_url", "admin_token", "client_key", "amqp_url", "management_url"),
+        *("smtp_host", "smtp_port", "mailbox_url", "services"),
+    }
+    assert record["services"].keys() == {"gateway", "sender", "otp", "classifier"}
+    for service in record["services"].values():
+        with urllib.request.urlopen(service["health_url"]) as response:  # noqa: S310 - our own
+            assert response.status == 200
+
+    launcher.send_signal(signal.SIGTERM)
+    output, _ = launcher.communicate()
+
+    assert launcher.returncode == 0, output
+    assert "nothing is left running" in output
+    assert not any(process.runs for process in processes)
+    assert not (own_stack.run_dir / "stack.json").exists()
+
+
+@pytest.mark.journey
+@pytest.mark.rabbit
+def test_a_service_that_dies_comes_back_and_the_record_follows(stack_on_vhost: Stack) -> None:
+    """Whoever reads stack.json finds the process that runs now."""
+    launcher = stack_on_vhost.up()
+    before = stack_on_vhost.record["services"]["otp"]["pid"]
+    os.kill(before, signal.SIGKILL)
+    read_until(launcher.stdout, "otp was ended by SIGKILL: starting it again")
+    read_until(launcher.stdout, "otp ")  # its first line
+    after = stack_on_vhost.record["services"]["otp"]["pid"]
+
+    assert after != before
+    assert stack_on_vhost.running["otp"].pid == after
+
+
+@pytest.mark.journey
+@pytest.mark.rabbit
+def test_what_a_killed_launcher_left_is_ended_by_down(stack_on_vhost: Stack) -> None:
+    """Even kill -9 leaves nothing that `make down` would not end."""
+    launcher = stack_on_vhost.up()
+    left = stack_on_vhost.running.values()
+    launcher.kill()
+    launcher.wait()
+    assert all(process.runs for process in left)
+
+    down = stack_on_vhost.ops("down")
+
+    assert down.returncode == 0
+    assert down.stdout.startswith("postrider: ended gateway, ")
+    assert not any(process.runs for process in left)
+
+
+def test_down_is_content_with_nothing(tmp_path: Path) -> None:
+    """`make down` does no harm where nothing runs."""
+    down = Stack(tmp_path / "run").ops("down")
+
+    assert (down.returncode, down.stdout) == (0, "postrider: nothing is running\n")
+
+
+def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
+    """It names the port, who has it, and the variable to set; nothing was started."""
+    stack = Stack(tmp_path / "run")
+    with socket.create_server(("127.0.0.1", int(stack.environ["SMTP_PORT"]))):
+        up = stack.ops("up")
+
+    assert up.returncode == 1
+    assert up.stderr.count("\n") == 1
+    assert f"port {stack.environ['SMTP_PORT']} is taken by" in up.stderr
+    assert "set SMTP_PORT to another port" in up.stderr
+    assert stack.running == {}
+
+
+def test_a_dead_broker_is_one_clear_line_without_its_password(tmp_path: Path) -> None:
+    """It comes in seconds, without a traceback."""
+    url = f"amqp://user:secret@127.0.0.1:{ports.unused(1)[0]}/"
+    up = Stack(tmp_path / "run", AMQP_URL=url).ops("up")
+
+    assert up.returncode == 1
+    assert up.stderr.count("\n") == 1
+    assert "postrider: RabbitMQ at amqp://user:***@127.0.0.1" in up.stderr
+    assert "secret" not in up.stdout + up.stderr
