@@ -1,0 +1,107 @@
+"""What a service that was broken into might try, and must not be able to do."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from shared import topology
+from shared.broker import Broker
+from shared.consumer import Subscription
+from shared.delivery import Publishing
+from shared.errors import Unavailable
+from shared.retry import LADDER
+from shared.topology import Owner
+
+
+@dataclass(frozen=True)
+class Take:
+    """Consuming a queue."""
+
+    queue: str
+
+    async def tried(self, door: Broker) -> None:
+        """Try it."""
+        async with door.consuming(Subscription(self.queue, {}, prefetch=1)):
+            pass
+
+
+@dataclass(frozen=True)
+class Look:
+    """Fetching from a queue."""
+
+    queue: str
+
+    async def tried(self, door: Broker) -> None:
+        """Try it."""
+        async with door.browsing(self.queue) as pile:
+            async for _ in pile.letters:
+                pass
+
+
+@dataclass(frozen=True)
+class Say:
+    """Publishing to an exchange."""
+
+    exchange: str
+    key: str
+
+    async def tried(self, door: Broker) -> None:
+        """Try it."""
+        await door.send(
+            Publishing(self.exchange, self.key, self.key, b"{}", "m-1", "m-1", mandatory=False)
+        )
+
+
+Act = Take | Look | Say
+REFUSED: Mapping[Owner, Sequence[Act]] = {
+    Owner.GATEWAY: (
+        Take("sender.otp"),
+        Take("otp.questions"),
+        Look("sender.bulk.dead"),
+        Say(topology.COMMANDS, "schedule.add"),
+        Say(topology.EVENTS, "email.delivered"),
+        Say(topology.EVENTS, "domain.classified"),
+        Say(topology.DEAD, "sender.bulk"),
+        Say(LADDER[0].name, "sender.bulk"),
+        Say("", "sender.otp"),
+    ),
+    Owner.SENDER: (
+        Take("otp.commands"),
+        Take("classifier.evidence"),
+        Look("otp.commands.dead"),
+        Look(topology.UNROUTED),
+        Say(topology.COMMANDS, "email.send.bulk"),
+        Say(topology.COMMANDS, "code.verify"),
+        Say(topology.EVENTS, "feedback.bounced"),
+        Say(topology.DEAD, "otp.commands"),
+        *(Say(step.name, "otp.commands") for step in LADDER),
+        Say(topology.UNROUTED, ""),
+        Say("amq.topic", "email.delivered"),
+    ),
+    Owner.OTP: (
+        Take("sender.otp"),
+        Take("classifier.questions"),
+        Look("sender.otp.dead"),
+        Say(topology.COMMANDS, "email.send.bulk"),
+        Say(topology.EVENTS, "email.delivered"),
+        Say(topology.DEAD, "sender.otp"),
+        Say(LADDER[-1].name, "sender.otp"),
+    ),
+    Owner.CLASSIFIER: (
+        Take("otp.questions"),
+        Look("sender.bulk.dead"),
+        Say(topology.COMMANDS, "email.send.otp"),
+        Say(topology.EVENTS, "email.bounced"),
+        Say(topology.DEAD, "sender.bulk"),
+        Say(LADDER[0].name, "otp.commands"),
+    ),
+}
+
+
+async def refused(url: str, act: Act) -> bool:
+    """Try something; tell whether the broker forbids it."""
+    async with Broker.connect(url, "burglar") as door:
+        try:
+            await act.tried(door)
+        except Unavailable as error:
+            return "ACCESS_REFUSED" in str(error)
+    return False

@@ -1,0 +1,370 @@
+"""The topology on a real broker, and each service's user: all that it needs, and nothing else."""
+
+import argparse
+import asyncio
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import aio_pika
+import pytest
+
+from ops import ports
+from ops import topology as command
+from ops.broker import Broker as Node
+from shared import broker, topology
+from shared.broker import Broker
+from shared.consumer import Subscription
+from shared.contracts import (
+    Category,
+    CodeIssued,
+    CodeVerified,
+    Contract,
+    DescribeDomain,
+    DomainClassified,
+    DomainDescribed,
+    EmailDelivered,
+    FeedbackBounced,
+    FeedbackDelivered,
+    IssueCode,
+    SendEmail,
+    Verdict,
+    VerifyCode,
+)
+from shared.errors import Reject, Retry, Unavailable
+from shared.topology import RUNNING, Owner
+from tests.ops.burglary import REFUSED, Look, refused
+from tests.ops.dying import settled
+from tests.proxy import Proxy
+from tests.tap import depth, publish_raw
+
+pytestmark = pytest.mark.rabbit
+
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+ADA = "ada@example.com"
+PASSWORDS: Mapping[str, str] = {owner: secrets.token_hex(16) for owner in RUNNING}
+WORK = {
+    Owner.SENDER: topology.sending_queue(Category.BULK),
+    Owner.OTP: topology.OTP_COMMANDS,
+    Owner.CLASSIFIER: topology.EVIDENCE,
+}
+
+Login = Callable[[Owner], str]
+
+
+@pytest.fixture
+async def login(rabbit: Node, vhost: str) -> Login:
+    """Declare the topology, make the users, and give the URL that one of them logs in with."""
+    await command.declare(vhost, scale=0.01)
+    await grant(rabbit, vhost)
+    return lambda owner: vhost.replace(account(vhost), f"{owner}:{PASSWORDS[owner]}")
+
+
+@pytest.fixture(autouse=True)
+def no_users_left(rabbit: Node) -> Iterator[None]:
+    """Remove the users, which belong to the whole node, not to the test's vhost."""
+    yield
+    for user in topology.USERS:
+        if user.name in users(rabbit):
+            rabbit.address.management.request("DELETE", f"/users/{user.name}")
+
+
+def account(url: str) -> str:
+    """Give the part of a URL that tells user and password."""
+    return urlsplit(url).netloc.rpartition("@")[0]
+
+
+def users(rabbit: Node) -> set[str]:
+    """Name the users of the node."""
+    listed = rabbit.address.management.request("GET", "/users")
+    assert isinstance(listed, list)
+    return {each["name"] for each in listed}
+
+
+async def grant(rabbit: Node, url: str) -> None:
+    """Make the users of the running services in the vhost of `url`."""
+    address, vhost = rabbit.address, unquote(urlsplit(url).path[1:])
+    await command.grant(address.management_url, address.user, address.password, vhost, PASSWORDS)
+
+
+def mail(category: Category = Category.BULK) -> SendEmail:
+    """Give a message of a class."""
+    return SendEmail(id=f"m-{category}", category=category, to=(ADA,), subject="s", text="t")
+
+
+def delivered(email: SendEmail) -> EmailDelivered:
+    """Give what the sender says of a message."""
+    return EmailDelivered(
+        id=f"{email.id}-1",
+        at=MOMENT,
+        email_id=email.id,
+        category=email.category,
+        recipient=ADA,
+        attempt=1,
+    )
+
+
+@dataclass
+class Service:
+    """A service that does what `answer` says and notes what it was given."""
+
+    answer: Callable[[Any], Sequence[Contract]]
+    taken: asyncio.Queue[Contract] = field(default_factory=asyncio.Queue)
+
+    async def on_message(self, message: Contract) -> Sequence[Contract]:
+        """Take any message."""
+        self.taken.put_nowait(message)
+        return self.answer(message)
+
+    async def next(self) -> Contract:
+        """Wait for the next message."""
+        async with asyncio.timeout(10):
+            return await self.taken.get()
+
+    def subscribed(self, queue: str, *contracts: type[Contract]) -> Subscription:
+        """Give the subscription of this service to one of its queues."""
+        return Subscription(queue, dict.fromkeys(contracts, self.on_message), prefetch=10)
+
+
+async def test_declaring_again_changes_nothing(vhost: str) -> None:
+    """A second declaration is harmless, and what waits stays."""
+    queue = topology.sending_queue(Category.BULK)
+    await command.declare(vhost)
+    await publish_raw(vhost, queue, b"{}")
+
+    await command.declare(vhost)
+
+    assert await depth(vhost, queue) == 1
+
+
+async def test_only_the_queues_of_the_given_owners(vhost: str) -> None:
+    """A service that is not deployed has no queue that would fill up."""
+    await command.declare(vhost, owners=(Owner.OTP,))
+
+    assert await depth(vhost, topology.OTP_COMMANDS) == 0
+    with pytest.raises(aio_pika.exceptions.ChannelNotFoundEntity):
+        await depth(vhost, topology.EVIDENCE)
+
+
+async def test_granting_again_changes_nothing(rabbit: Node, vhost: str, login: Login) -> None:
+    """A second grant is harmless to whoever is logged in."""
+    async with Broker.connect(login(Owner.GATEWAY), "gateway") as door:
+        await grant(rabbit, vhost)
+
+        await door.publish(mail())
+
+    assert users(rabbit) >= set(RUNNING)
+
+
+async def test_no_user_for_a_name_that_is_no_service(rabbit: Node) -> None:
+    """A mistyped name is told before anything is made."""
+    address = rabbit.address
+
+    with pytest.raises(ValueError, match="postman"):
+        await command.grant(
+            address.management_url, address.user, address.password, "/", {"postman": "x" * 32}
+        )
+
+    assert "postman" not in users(rabbit)
+
+
+async def test_the_whole_road_with_the_least_rights(vhost: str, login: Login) -> None:
+    """Every service can do all that the design asks of it, as the user it is given."""
+    sender = Service(lambda email: [delivered(email)])
+    otp = Service(
+        lambda _: [
+            mail(Category.OTP),
+            CodeIssued(id="i-1", at=MOMENT, challenge_id="c-1", email=ADA, expires_at=MOMENT),
+        ]
+    )
+    judge = Service(lambda _: [CodeVerified(id="v-1", at=MOMENT, challenge_id="c-1", email=ADA)])
+    classifier = Service(
+        lambda fact: [
+            DomainClassified(
+                id=f"d-{fact.id}", at=MOMENT, domain="example.com", status=Verdict.UNKNOWN
+            )
+        ]
+    )
+    oracle = Service(
+        lambda _: [
+            DomainDescribed(
+                id="q-1", domain="example.com", status=Verdict.UNKNOWN, delivered=7, bounced=0
+            )
+        ]
+    )
+
+    async with (
+        Broker.connect(login(Owner.GATEWAY), "gateway") as gateway,
+        Broker.connect(login(Owner.SENDER), "sender") as sending,
+        Broker.connect(login(Owner.OTP), "otp") as issuing,
+        Broker.connect(login(Owner.CLASSIFIER), "classifier") as judging,
+        sending.consuming(
+            *(sender.subscribed(topology.sending_queue(each), SendEmail) for each in Category)
+        ),
+        issuing.consuming(
+            otp.subscribed(topology.OTP_COMMANDS, IssueCode),
+            judge.subscribed(topology.OTP_QUESTIONS, VerifyCode),
+        ),
+        judging.consuming(
+            classifier.subscribed(
+                topology.EVIDENCE, EmailDelivered, FeedbackDelivered, FeedbackBounced
+            ),
+            oracle.subscribed(topology.CLASSIFIER_QUESTIONS, DescribeDomain),
+        ),
+    ):
+        async with gateway.converse(mail(Category.TRANSACTIONAL)) as replies:
+            async with asyncio.timeout(10):
+                assert isinstance(await replies.get(), EmailDelivered)
+        await gateway.publish(mail(Category.BULK))
+        await gateway.publish(IssueCode(id="i-0", email=ADA))
+        await gateway.publish(FeedbackDelivered(id="f-1", at=MOMENT, domain="example.com"))
+        await gateway.publish(FeedbackBounced(id="f-2", at=MOMENT, domain="example.com"))
+        verified = await gateway.ask(VerifyCode(id="v-0", email=ADA, code="123456"), within=10)
+        described = await gateway.ask(DescribeDomain(id="q-0", domain="example.com"), within=10)
+        sent = [await sender.next() for _ in Category]
+        facts = [await classifier.next() for _ in range(5)]
+
+    assert isinstance(verified, CodeVerified)
+    assert isinstance(described, DomainDescribed)
+    assert {email.id for email in sent} == {f"m-{each}" for each in Category}
+    assert {fact.id for fact in facts} == {"f-1", "f-2", *(f"m-{each}-1" for each in Category)}
+    for queue in topology.queues():
+        assert await depth(vhost, queue.name) == 0
+
+
+@pytest.mark.parametrize("owner", WORK)
+async def test_own_messages_wait_in_the_ladder_and_die(
+    vhost: str, login: Login, owner: Owner
+) -> None:
+    """A service sends its own deliveries through the ladder and to its dead letters."""
+    queue, seen = WORK[owner], []
+
+    async def handle(message: Contract) -> Sequence[Contract]:
+        seen.append(message.id)
+        if len(seen) == 1:
+            raise Retry("not now", after=0)
+        raise Reject("never")
+
+    first = {Owner.SENDER: mail(), Owner.OTP: IssueCode(id="i-1", email=ADA)}.get(
+        owner, FeedbackBounced(id="f-1", at=MOMENT, domain="example.com")
+    )
+    async with (
+        Broker.connect(login(owner), owner) as door,
+        Broker.connect(login(Owner.GATEWAY), "gateway") as gateway,
+        door.consuming(Subscription(queue, {type(first): handle}, prefetch=1)),
+    ):
+        await gateway.publish(first)
+        await settled(vhost, topology.dead_queue(queue), 1)
+
+    assert seen == [first.id, first.id]
+
+
+async def test_a_cut_connection_comes_back_with_the_least_rights(vhost: str, login: Login) -> None:
+    """What is restored after an outage needs no right to declare."""
+    sender = Service(lambda email: [delivered(email)])
+    async with Proxy.to(urlsplit(vhost).port or 0) as proxy:
+        way = login(Owner.SENDER).replace(f":{urlsplit(vhost).port}/", f":{proxy.port}/")
+        async with (
+            Broker.connect(way, "sender") as door,
+            Broker.connect(login(Owner.GATEWAY), "gateway") as gateway,
+            door.consuming(sender.subscribed(topology.sending_queue(Category.BULK), SendEmail)),
+        ):
+            await gateway.publish(mail())
+            await sender.next()
+            await settled(vhost, topology.EVIDENCE, 1)
+            proxy.cut()
+            await gateway.publish(mail())
+            await sender.next()
+
+            await settled(vhost, topology.EVIDENCE, 2)
+
+
+@pytest.mark.parametrize("owner", RUNNING)
+async def test_nothing_else_may_be_published_or_consumed(
+    vhost: str, login: Login, owner: Owner
+) -> None:
+    """A service that was broken into reads no neighbour's queue and speaks in nobody's name."""
+    for act in REFUSED[owner]:
+        if isinstance(act, Look):
+            await publish_raw(vhost, act.queue, b"{}")
+
+    allowed = [act for act in REFUSED[owner] if not await refused(login(owner), act)]
+
+    assert allowed == []
+
+
+@pytest.mark.parametrize("owner", RUNNING)
+async def test_nobody_declares(login: Login, owner: Owner) -> None:
+    """A service makes no queue and no exchange, not even one of its own name."""
+    with pytest.raises(Unavailable, match="ACCESS_REFUSED"):
+        await broker.declare(login(owner), [], [topology.Queue(f"{owner}.own", owner, ())])
+    with pytest.raises(Unavailable, match="ACCESS_REFUSED"):
+        await broker.declare(login(owner), [topology.Exchange(f"{owner}.own")], [])
+
+
+@pytest.mark.parametrize("owner", RUNNING)
+async def test_nobody_deletes_or_rebinds(login: Login, owner: Owner) -> None:
+    """A service cannot delete a queue, nor lead somebody's messages to itself."""
+    queue = WORK.get(owner, "sender.bulk")
+    async with await aio_pika.connect(login(owner)) as connection:
+        for act in ("delete", "bind"):
+            channel = await connection.channel()
+            own = await channel.get_queue(queue, ensure=False)
+            with pytest.raises(aio_pika.exceptions.ChannelClosed, match="ACCESS_REFUSED"):
+                await (own.delete() if act == "delete" else own.bind(topology.EVENTS, "#"))
+
+
+def run(*words: str) -> int:
+    """Run `ops topology` as its command line would."""
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return command.run(parser.parse_args(words))
+
+
+def test_the_command_declares_and_grants(
+    rabbit: Node, vhost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two commands and an environment are all that a deployment needs before its services."""
+    monkeypatch.setenv("AMQP_URL", vhost)
+    monkeypatch.setenv("RABBITMQ_MANAGEMENT_URL", rabbit.address.management_url)
+    for owner, password in PASSWORDS.items():
+        monkeypatch.setenv(f"{owner.upper()}_AMQP_PASSWORD", password)
+
+    assert [run("declare"), run("grant")] == [0, 0]
+
+    way = vhost.replace(account(vhost), f"gateway:{PASSWORDS['gateway']}")
+    asyncio.run(depth(way, topology.EVIDENCE))
+
+
+def test_the_command_tells_which_passwords_are_missing(
+    rabbit: Node, vhost: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is made with half of the passwords; the variables to set are named."""
+    for owner in RUNNING:
+        monkeypatch.delenv(f"{owner.upper()}_AMQP_PASSWORD", raising=False)
+    monkeypatch.setenv("OTP_AMQP_PASSWORD", "x" * 32)
+
+    code = run("grant", "--amqp-url", vhost, "--management-url", rabbit.address.management_url)
+
+    told = capsys.readouterr().err
+    assert code == 1
+    assert "GATEWAY_AMQP_PASSWORD" in told
+    assert "OTP_AMQP_PASSWORD" not in told
+    assert "x" * 32 not in told
+
+
+def test_the_command_gives_up_on_a_broker_that_is_not_there(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A dead broker is one line without the password, after the wait that was asked for."""
+    (port,) = ports.unused(1)
+
+    code = run("declare", "--wait", "0", "--amqp-url", f"amqp://ada:secret@127.0.0.1:{port}/")
+
+    told = capsys.readouterr().err
+    assert code == 1
+    assert "does not answer" in told
+    assert "secret" not in told
