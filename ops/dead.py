@@ -1,0 +1,220 @@
+"""`ops dead`: look at dead letters, send them back to where they died, or drop them.
+
+Looking takes nothing: a letter that is not acknowledged goes back when the channel closes. Until
+then nobody else sees it.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import AsyncIterator
+
+from ops import letters, target
+from ops.broker import BrokerError
+from ops.letters import Selection, Tally
+from ops.quiet import quiet
+from shared import letter
+from shared.broker import Broker, Pile
+from shared.consumer import Receipt
+from shared.errors import Unavailable
+from shared.letter import Letter
+
+_LOOK = 10_000  # letters of a queue that `list` looks at: about a minute
+_SHOW = 10  # letters that `show` shows
+_ANSWER_BYTES = 100  # of a line typed in answer to a question
+_EVERYTHING = Selection(everything=True)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the actions and their options."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="count letters by queue, cause and reason")
+    listing.add_argument("--json", action="store_true", help="for programs")
+    _add_limit(listing, "look at N letters of each queue at the most", _LOOK)
+    show = actions.add_parser("show", help="show headers and body of letters")
+    show.add_argument("queue", choices=letters.dead_queues(), metavar="QUEUE")
+    show.add_argument("id", nargs="?", metavar="ID", help="of one letter, else the first ones")
+    show.add_argument("--body", action="store_true", help="show what mails say and codes are, too")
+    _add_limit(show, "show N letters at the most", _SHOW)
+    replay = actions.add_parser("replay", help="send letters back to the queue they died in")
+    _add_selection(replay)
+    drop = actions.add_parser("drop", help="delete letters for good")
+    _add_selection(drop)
+    drop.add_argument("--yes", action="store_true", help="do not ask")
+    for action in (listing, show, replay, drop):
+        target.add_argument(action)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do what was asked and give the exit code; what is wrong is told in one line."""
+    try:
+        url = target.find(arguments.amqp_url, os.environ)
+        with quiet():
+            return asyncio.run(_run(url, arguments))
+    except (BrokerError, Unavailable) as error:
+        return _complain(str(error))
+
+
+async def _run(url: str, arguments: argparse.Namespace) -> int:
+    async with Broker.connect(url, "ops dead", patience=0) as broker:
+        match arguments.action:
+            case "list":
+                return await _list(broker, arguments.limit, as_json=arguments.json)
+            case "show":
+                return await _show(broker, arguments)
+            case "replay":
+                return await _replay(broker, arguments)
+            case _:
+                return await _drop(broker, arguments)
+
+
+async def _list(broker: Broker, limit: int, *, as_json: bool) -> int:
+    tally, readable = Tally(), True
+    for queue in letters.dead_queues():
+        try:
+            await _look(broker, queue, limit, tally)
+        except Unavailable as error:
+            readable = False
+            _complain(str(error))
+    groups = tally.groups()
+    if as_json:
+        print(letters.as_json(groups))
+    else:
+        print(letters.table(groups) if groups else "no dead letters")
+    return 0 if readable else 1
+
+
+async def _look(broker: Broker, queue: str, limit: int, tally: Tally) -> None:
+    async with broker.browsing(queue) as pile:
+        async for each, _ in _first(pile, limit, _EVERYTHING):
+            tally.add(each)
+        if pile.waiting > limit:
+            _complain(f"{queue}: counted the first {limit} of {pile.waiting}")
+
+
+async def _show(broker: Broker, arguments: argparse.Namespace) -> int:
+    wanted = Selection([arguments.id], everything=arguments.id is None)
+    shown = 0
+    async with broker.browsing(arguments.queue) as pile:
+        async for each, _ in _first(pile, arguments.limit, wanted):
+            print(letters.page(each, body=arguments.body))
+            shown += 1
+    if arguments.id and not shown:
+        return _complain(f"{arguments.queue} has no letter {arguments.id}")
+    return 0
+
+
+async def _replay(broker: Broker, arguments: argparse.Namespace) -> int:
+    """Send copies back, each acknowledged after its confirm: if we die between, it is there twice.
+
+    The id is the same, so that its consumer counts it once.
+    """
+    replayed, kept, missing = 0, 0, set(arguments.id)
+    try:
+        async with broker.browsing(arguments.queue) as pile:
+            async for each, receipt in _first(pile, arguments.limit, _selection(arguments)):
+                missing.discard(each.delivery.message_id)
+                if letters.can_return(each):
+                    await broker.send(letter.replay(each))
+                    await receipt.ack()
+                    replayed += 1
+                else:
+                    kept += 1
+    finally:
+        print(f"{replayed} replayed")
+    if kept:
+        _complain(f"{kept} kept: nobody knows which queue they died in")
+    return _told_missing(arguments.queue, missing) or min(kept, 1)
+
+
+async def _drop(broker: Broker, arguments: argparse.Namespace) -> int:
+    dropped, missing = 0, set(arguments.id)
+    receipts: list[Receipt] = []
+    async with broker.browsing(arguments.queue) as pile:
+        async for each, receipt in _first(pile, arguments.limit, _selection(arguments)):
+            missing.discard(each.delivery.message_id)
+            receipts.append(receipt)
+        question = f"drop {len(receipts)} of {pile.waiting} letters of {arguments.queue} for good?"
+        if receipts and not (arguments.yes or await _agreed(question)):
+            return _complain("nothing dropped")
+        try:
+            for receipt in receipts:
+                await receipt.ack()
+                dropped += 1
+        finally:
+            print(f"{dropped} dropped")
+    return _told_missing(arguments.queue, missing)
+
+
+async def _first(
+    pile: Pile, limit: int | None, wanted: Selection
+) -> AsyncIterator[tuple[Letter, Receipt]]:
+    """Give the first letters that are wanted."""
+    given = 0
+    async for each, receipt in pile.letters:
+        if wanted.takes(each):
+            yield each, receipt
+            given += 1
+            if given == limit:
+                return
+
+
+async def _agreed(question: str) -> bool:
+    """Ask on the terminal, without end: heartbeats go on, and Ctrl-C is heard."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[bytes] = loop.create_future()
+
+    def read() -> None:
+        line = os.read(sys.stdin.fileno(), _ANSWER_BYTES)
+        loop.call_soon_threadsafe(answer.set_result, line)
+
+    print(question, "[y/N] ", end="", flush=True)
+    threading.Thread(target=read, daemon=True).start()
+    return (await answer).strip().lower() in (b"y", b"yes")
+
+
+def _add_limit(parser: argparse.ArgumentParser, meaning: str, default: int | None) -> None:
+    parser.add_argument(
+        "--limit", type=_positive, default=default, metavar="N", help=f"{meaning} ({default})"
+    )
+
+
+def _add_selection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("queue", choices=letters.dead_queues(), metavar="QUEUE")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--id", nargs="+", default=(), metavar="ID", help="those with these ids")
+    which.add_argument(
+        "--reason", type=_some, metavar="TEXT", help="those with TEXT in their cause or reason"
+    )
+    which.add_argument("--all", action="store_true", help="all that wait now")
+    parser.add_argument("--limit", type=_positive, metavar="N", help="N letters at the most")
+
+
+def _selection(arguments: argparse.Namespace) -> Selection:
+    return Selection(arguments.id, arguments.reason, arguments.all)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def _some(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must not be empty: every letter would be meant")
+    return text
+
+
+def _told_missing(queue: str, ids: set[str]) -> int:
+    for each in sorted(ids):
+        _complain(f"{queue} has no letter {each}")
+    return min(len(ids), 1)
+
+
+def _complain(line: str) -> int:
+    print(line, file=sys.stderr)
+    return 1

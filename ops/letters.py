@@ -1,0 +1,179 @@
+"""Pure: dead letters chosen, counted and written down for a person."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from operator import attrgetter
+
+from shared import topology
+from shared.contracts import CONTRACTS
+from shared.letter import Letter
+
+# What a contract keeps out of its own repr, a page of letters keeps out as well.
+WITHHELD = frozenset(
+    declared.alias or name
+    for contract in CONTRACTS
+    for name, declared in contract.model_fields.items()
+    if not declared.repr
+)
+_NAMES = frozenset(queue.name for queue in topology.queues())
+_ORIGINS = tuple(sorted(name for name in _NAMES if topology.dead_queue(name) in _NAMES))
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which letters are meant: some ids, some text of their cause or reason, or all of them."""
+
+    ids: Collection[str] = ()
+    text: str | None = None
+    everything: bool = False
+
+    def takes(self, letter: Letter) -> bool:
+        """Tell whether a letter is meant."""
+        if self.everything or letter.delivery.message_id in self.ids:
+            return True
+        story = f"{letter.cause} {letter.reason}".casefold()
+        return self.text is not None and self.text.casefold() in story
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The letters of a queue that died alike; times are None when no letter tells its own."""
+
+    queue: str
+    cause: str
+    reason: str
+    count: int
+    oldest: datetime | None
+    newest: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Counts letters without keeping them: there may be many, with large bodies."""
+
+    _times: dict[tuple[str, str, str], list[datetime | None]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+
+    def add(self, letter: Letter) -> None:
+        """Count one more."""
+        alike = (letter.delivery.queue, letter.cause, letter.reason)
+        self._times[alike].append(letter.died_at)
+
+    def groups(self) -> list[Group]:
+        """Give the groups, the largest of each queue first."""
+        groups = [_group(alike, times) for alike, times in self._times.items()]
+        return sorted(groups, key=lambda group: (group.queue, -group.count, group.reason))
+
+
+def dead_queues() -> tuple[str, ...]:
+    """Name the queues where dead letters lie."""
+    return (*map(topology.dead_queue, _ORIGINS), topology.UNROUTED)
+
+
+def can_return(letter: Letter) -> bool:
+    """Tell whether a letter names a queue to go back to, and one whose letters lie here."""
+    if letter.origin not in _ORIGINS:
+        return False
+    return letter.delivery.queue in (topology.dead_queue(letter.origin), topology.UNROUTED)
+
+
+def table(groups: Sequence[Group]) -> str:
+    """Write groups as lines of columns."""
+    heads = ("QUEUE", "CAUSE", "REASON", "COUNT", "OLDEST", "NEWEST")
+    return _columns([heads, *map(_row, groups)])
+
+
+def as_json(groups: Sequence[Group]) -> str:
+    """Write groups as a JSON list, for programs."""
+    names = ("queue", "cause", "reason", "count", "oldest", "newest")
+    objects = [dict(zip(names, attrgetter(*names)(group), strict=True)) for group in groups]
+    return json.dumps(objects, default=datetime.isoformat, indent=2)
+
+
+def page(letter: Letter, *, body: bool) -> str:
+    """Write one letter; what a mail says or a code is stands in it only if `body` is asked for."""
+    delivery = letter.delivery
+    facts: Mapping[str, object] = {
+        "id": delivery.message_id,
+        "type": delivery.type,
+        "queue": delivery.queue,
+        "cause": letter.cause,
+        "reason": letter.reason,
+        "origin": letter.origin or "unknown, so it cannot be replayed",
+        "died": letter.died_at.isoformat() if letter.died_at else "unknown",
+        "attempt": delivery.attempt,
+        "correlation id": delivery.correlation_id,
+        **delivery.trace,
+    }
+    lines = _columns([(name, str(value)) for name, value in facts.items()])
+    return f"{lines}\n\n{_body(delivery.body, withhold=not body)}\n"
+
+
+def _body(content: bytes, *, withhold: bool) -> str:
+    try:
+        value: object = json.loads(content)
+        shown = _without_content(value) if withhold else value
+    except (ValueError, RecursionError):
+        value = shown = None
+    if isinstance(value, dict):
+        return _lines(json.dumps(shown, indent=2, ensure_ascii=False))
+    if withhold:
+        return f"(not a JSON object: {len(content)} bytes withheld)"
+    return _lines(content.decode(errors="backslashreplace"))
+
+
+def _without_content(value: object) -> object:
+    if isinstance(value, dict):
+        return {
+            key: _withheld(item) if key.casefold() in WITHHELD else _without_content(item)
+            for key, item in value.items()
+        }
+    return [_without_content(item) for item in value] if isinstance(value, list) else value
+
+
+def _withheld(value: object) -> str:
+    return f"({len(str(value))} characters withheld)"
+
+
+def _group(alike: tuple[str, str, str], times: Sequence[datetime | None]) -> Group:
+    return Group(*alike, len(times), _extreme(min, times), _extreme(max, times))
+
+
+def _extreme(
+    which: Callable[[Iterable[datetime]], datetime], times: Iterable[datetime | None]
+) -> datetime | None:
+    known = [time for time in times if time is not None]
+    return which(known) if known else None
+
+
+def _row(group: Group) -> tuple[str, ...]:
+    first, last = map(_moment, (group.oldest, group.newest))
+    return (group.queue, group.cause, group.reason, str(group.count), first, last)
+
+
+def _moment(time: datetime | None) -> str:
+    return time.isoformat(" ", "seconds") if time else "?"
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> str:
+    rows = [[_printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(_printable, text.split("\n")))
+
+
+def _printable(text: str) -> str:
+    """Write control characters as escapes: a letter must not command the reader's terminal."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )

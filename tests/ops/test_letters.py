@@ -1,0 +1,165 @@
+"""Dead letters chosen, counted and written down: nothing that a mail says, no terminal tricks."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ops import letters
+from ops.letters import Group, Selection, Tally
+from shared import topology
+from shared.delivery import Delivery
+from shared.letter import Letter
+
+MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+LAIN = Delivery(
+    queue="sender.bulk.dead",
+    type="email.send.bulk",
+    body=b'{"id":"m-1","to":["ada@example.com"],"text":"hidden","sealed":"hidden"}',
+    message_id="m-1",
+    correlation_id="c-1",
+    reply_to=None,
+    attempt=3,
+    trace={"traceparent": "00-1-2-01"},
+)
+LETTER = Letter(LAIN, "rejected", "No such class", "sender.bulk", MOMENT)
+
+
+def with_body(body: bytes) -> Letter:
+    """Give the letter with another body."""
+    return replace(LETTER, delivery=replace(LAIN, body=body))
+
+
+def lying_in(queue: str) -> Letter:
+    """Give the letter from another queue."""
+    return replace(LETTER, delivery=replace(LAIN, queue=queue))
+
+
+@pytest.mark.parametrize(
+    ("selection", "taken"),
+    [
+        (Selection(), False),
+        (Selection(everything=True), True),
+        (Selection(["m-0", "m-1"]), True),
+        (Selection(["m-10"]), False),
+        (Selection(text="no SUCH"), True),
+        (Selection(text="reject"), True),
+        (Selection(text="exhausted"), False),
+    ],
+)
+def test_only_what_is_meant_is_taken(selection: Selection, *, taken: bool) -> None:
+    """Ids are whole, a text may be any part of the cause or the reason."""
+    assert selection.takes(LETTER) is taken
+
+
+def test_letters_that_died_alike_are_one_group() -> None:
+    """A group is a queue, a cause and a reason; the largest of a queue stands first."""
+    tally = Tally()
+    later = MOMENT + timedelta(hours=1)
+    for each in (
+        LETTER,
+        replace(LETTER, cause="exhausted"),
+        replace(LETTER, cause="exhausted", died_at=later),
+        replace(LETTER, cause="unknown", died_at=None),
+    ):
+        tally.add(each)
+
+    queue, reason = LAIN.queue, LETTER.reason
+    assert tally.groups() == [
+        Group(queue, "exhausted", reason, 2, MOMENT, later),
+        Group(queue, "rejected", reason, 1, MOMENT, MOMENT),
+        Group(queue, "unknown", reason, 1, None, None),
+    ]
+
+
+def test_a_table_and_a_json_say_the_same() -> None:
+    """What a person reads and what a program reads are the same facts."""
+    groups = [Group("sender.bulk.dead", "rejected", "No such class", 12, MOMENT, None)]
+
+    head, row = letters.table(groups).splitlines()
+    (parsed,) = json.loads(letters.as_json(groups))
+
+    assert head.split() == ["QUEUE", "CAUSE", "REASON", "COUNT", "OLDEST", "NEWEST"]
+    assert row.endswith("12     2026-01-02 03:04:05+00:00  ?")
+    assert parsed["count"] == 12
+    assert (parsed["oldest"], parsed["newest"]) == ("2026-01-02T03:04:05+00:00", None)
+
+
+def test_every_dead_queue_is_known() -> None:
+    """Whatever the topology gives dead letters is looked at, and the unrouted ones too."""
+    assert set(letters.dead_queues()) == {
+        "sender.otp.dead",
+        "sender.transactional.dead",
+        "sender.bulk.dead",
+        "otp.commands.dead",
+        "classifier.evidence.dead",
+        topology.UNROUTED,
+    }
+
+
+@pytest.mark.parametrize(
+    ("letter", "able"),
+    [
+        (LETTER, True),
+        (lying_in(topology.UNROUTED), True),
+        (lying_in("otp.commands.dead"), False),
+        (replace(LETTER, origin=None), False),
+        (replace(LETTER, origin="delay.5s"), False),
+        (replace(LETTER, origin="sender.bulk.dead"), False),
+        (replace(LETTER, origin="amq.rabbitmq.reply-to"), False),
+    ],
+)
+def test_only_to_a_queue_whose_letters_lie_here(letter: Letter, *, able: bool) -> None:
+    """A forged origin does not make an operator carry a message into somebody else's queue."""
+    assert letters.can_return(letter) is able
+
+
+def test_a_page_withholds_what_a_mail_says() -> None:
+    """Addresses are shown; texts, codes and sealed content are not."""
+    page = letters.page(LETTER, body=False)
+
+    assert "ada@example.com" in page
+    assert "00-1-2-01" in page
+    assert "hidden" not in page
+
+
+def test_a_page_shows_the_body_on_request() -> None:
+    """Who asks for the body gets all of it."""
+    assert "hidden" in letters.page(LETTER, body=True)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a":[{"text":"hidden"}]}',
+        b'{"TEXT":"hidden","Code":"hidden"}',
+        b'{"html":{"deep":"hidden"}}',
+        b'"hidden"',
+        b'["hidden"]',
+        b"hidden",
+        b'{"text":"hidden"',
+        b"\xff hidden",
+        b"[" * 100_000 + b'"hidden"' + b"]" * 100_000,
+    ],
+)
+def test_nothing_slips_through(body: bytes) -> None:
+    """What is hidden stays so at any depth, in any case, and in what is no contract at all."""
+    assert "hidden" not in letters.page(with_body(body), body=False)
+
+
+@pytest.mark.parametrize("body", [b"\x1b[2J\x9b", b'{"to":"\\u001b[2J\\u009b\\ud800"}'])
+def test_a_letter_does_not_command_the_terminal(body: bytes) -> None:
+    """Control characters come out as escapes, in headers and bodies alike."""
+    letter = replace(with_body(body), reason="\x1b]0;owned\x07\r\n\u202e")
+
+    page = letters.page(letter, body=True)
+
+    assert all(char.isprintable() or char == "\n" for char in page)
+    assert "\\x1b]0;owned" in page
+
+
+def test_contracts_say_what_is_withheld() -> None:
+    """What a contract keeps out of its repr is what a page leaves out."""
+    assert {"text", "html", "sealed", "code"} <= letters.WITHHELD
+    assert not {"to", "cc", "bcc", "from", "subject", "email", "id"} & letters.WITHHELD
