@@ -1,0 +1,1 @@
+"""The evidence on each recipient domain, and what it says of it."""
