@@ -1,11 +1,15 @@
 """One engine from a URL: SQLite by default, PostgreSQL when asked; schemas migrated at start."""
 
 import asyncio
+import fcntl
+import os
+import sqlite3
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
     asynccontextmanager,
+    closing,
     contextmanager,
     nullcontext,
 )
@@ -43,7 +47,8 @@ class Database:
 
         Without a URL they are a file in `data_dir`. Raises OSError when they cannot be reached.
         """
-        engine = _sqlite(data_dir, service) if url is None else _postgresql(url, service)
+        with _told_as_oserror(service):
+            engine = _sqlite(data_dir, service) if url is None else _postgresql(url, service)
         try:
             with _told_as_oserror(service):
                 await _migrate(engine, service, migrations)
@@ -75,7 +80,9 @@ class Database:
 
 def _sqlite(data_dir: Path, service: str) -> AsyncEngine:
     data_dir.mkdir(parents=True, exist_ok=True)
-    url = sa.URL.create("sqlite+aiosqlite", database=str(data_dir / f"{service}.sqlite"))
+    path = data_dir / f"{service}.sqlite"
+    _prepare(path)
+    url = sa.URL.create("sqlite+aiosqlite", database=str(path))
     engine = create_async_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_SECONDS})
 
     @sa.event.listens_for(engine.sync_engine, "connect")
@@ -83,7 +90,6 @@ def _sqlite(data_dir: Path, service: str) -> AsyncEngine:
         # The driver would begin late and deferred, see `begin`.
         connection.isolation_level = None
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
         # An acknowledgement rests on the commit: NORMAL may lose the last ones at a power cut.
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
@@ -97,6 +103,23 @@ def _sqlite(data_dir: Path, service: str) -> AsyncEngine:
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _prepare(path: Path) -> None:
+    """Make the file, once, for readers beside a writer; the file remembers the mode.
+
+    What is wrong with the file is seen here. The driver would leave a thread behind, which
+    complains when the loop is gone.
+    """
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        # Two processes that change the mode of a new file at once fail as "locked", whatever
+        # the time-out. The end of the descriptor is the end of this lock.
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+    finally:
+        os.close(folder)
 
 
 def _postgresql(url: str, service: str) -> AsyncEngine:
@@ -117,7 +140,7 @@ def _told_as_oserror(service: str) -> Iterator[None]:
         yield
     except sa.exc.DBAPIError as error:
         raise OSError(f"the database of {service}: {error.orig}") from error
-    except OSError as error:
+    except (OSError, sqlite3.Error) as error:
         raise OSError(f"the database of {service}: {error}") from error
 
 

@@ -220,6 +220,16 @@ async def test_a_file_that_cannot_be_opened(tmp_path: Path, migrations: Path) ->
             pass
 
 
+async def test_a_file_that_is_no_database(tmp_path: Path, migrations: Path) -> None:
+    """A file of something else is left as it is, and an OSError says so."""
+    (tmp_path / "notes.sqlite").write_text("Dear diary, " * 100)
+    with pytest.raises(OSError, match="the database of notes: file is not a database"):
+        async with Database.open("notes", None, tmp_path, migrations):
+            pass
+
+    assert (tmp_path / "notes.sqlite").read_text().startswith("Dear diary, ")
+
+
 async def test_ready(database: Database) -> None:
     """A database that answers is ready."""
     assert await database.ready()
