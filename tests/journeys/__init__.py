@@ -1,0 +1,1 @@
+"""Journeys: the real processes, met only as a user meets them, by HTTP, AMQP and SMTP."""

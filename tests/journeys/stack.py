@@ -1,0 +1,92 @@
+"""A stack of its own for journeys: `ops up` in a folder and on ports that nobody else has."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ops import ports
+from ops.stack.settings import PORTS
+
+UP_SECONDS = 90.0
+DOWN_SECONDS = 60.0
+LOOK_SECONDS = 0.1  # between two looks for `stack.json`, which announces itself in no other way
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running `ops up`, and what its `stack.json` tells."""
+
+    process: subprocess.Popen[bytes]
+    run_dir: Path
+    environ: Mapping[str, str]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What `stack.json` tells now; the process ids change when a service is restarted."""
+        told: dict[str, Any] = json.loads((self.run_dir / "stack.json").read_text())
+        return told
+
+    def pid(self, service: str) -> int:
+        """Give the present process of a service."""
+        return int(self.record["services"][service]["pid"])
+
+    def terminate(self, service: str) -> int:
+        """Send SIGTERM to a service, as a deployment does; give the process that was ended."""
+        pid = self.pid(service)
+        os.kill(pid, signal.SIGTERM)
+        return pid
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """End the stack as Ctrl-C does and give its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(DOWN_SECONDS)
+
+    def output(self) -> str:
+        """Give what the stack has printed so far."""
+        return (self.run_dir / "up.out").read_text(errors="replace")
+
+
+def fresh_environ(run_dir: Path) -> dict[str, str]:
+    """Give the environment of a stack with free ports of its own, whatever the caller's has."""
+    ours = ("AMQP_URL", "DATABASE_URL", "GATEWAY_", "SENDER_", "OTP_", "CLASSIFIER_", "RABBITMQ_")
+    inherited = {name: text for name, text in os.environ.items() if not name.startswith(ours)}
+    chosen = zip(PORTS, map(str, ports.unused(len(PORTS))), strict=True)
+    return {**inherited, **dict(chosen), "RUN_DIR": str(run_dir)}
+
+
+@contextmanager
+def running(run_dir: Path, environ: Mapping[str, str] | None = None) -> Iterator[Stack]:
+    """Run `ops up` for the length of the block; it is ended in any case."""
+    environ = environ or fresh_environ(run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with (run_dir / "up.out").open("wb") as output:
+        process = subprocess.Popen(
+            (sys.executable, "-m", "ops", "up"),
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    stack = Stack(process, run_dir, environ)
+    try:
+        _wait_until_up(stack)
+        yield stack
+    finally:
+        if process.poll() is None:
+            stack.stop()
+
+
+def _wait_until_up(stack: Stack) -> None:
+    give_up = time.monotonic() + UP_SECONDS
+    while not (stack.run_dir / "stack.json").exists():
+        if stack.process.poll() is not None or time.monotonic() > give_up:
+            raise AssertionError(f"the stack did not come up:\n{stack.output()}")
+        time.sleep(LOOK_SECONDS)

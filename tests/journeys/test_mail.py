@@ -1,0 +1,113 @@
+"""One mail, from HTTP or AMQP to the mailbox and back to a truthful answer."""
+
+import asyncio
+import json
+
+import aio_pika
+import pytest
+
+from shared import topology
+from tests.journeys.stack import Stack
+from tests.journeys.user import User
+from tests.tap import tapped
+
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(180)]
+
+
+async def test_a_mail_arrives_as_it_was_sent(user: User) -> None:
+    """POST is answered 202 with id and Location; the mail arrives whole, Bcc unseen."""
+    answer = await user.send(
+        "Ada Löwe <ada@mail.example>",
+        subject="Grüße aus 東京",
+        html="<p>It <b>works</b>.</p>",
+        cc=["cc@mail.example"],
+        bcc="bcc@mail.example",
+        reply_to="help@mail.example",
+    )
+    (mail,) = await user.wait_for_mails("ada@mail.example")
+    (hidden,) = await user.wait_for_mails("bcc@mail.example")
+
+    assert answer.status == 202
+    assert answer.body["status"] == "accepted"
+    assert answer.headers["Location"] == f"/v1/messages/{answer.body['id']}"
+    assert mail["subject"] == "Grüße aus 東京"
+    assert mail["text"].strip() == "It works."
+    assert "<b>works</b>" in mail["html"]
+    assert answer.body["id"] in mail["headers"]["Message-ID"]
+    assert "bcc@mail.example" not in json.dumps(hidden["headers"])
+
+
+async def test_who_waits_hears_the_outcome(user: User) -> None:
+    """With `Prefer: wait` the answer is 200 with the final outcome of each recipient."""
+    answer = await user.ask(
+        "POST",
+        "/v1/messages",
+        {
+            "to": ["waits@mail.example", "reply-rcpt-550-5-1-1@mail.example"],
+            "subject": "s",
+            "text": "t",
+        },
+        headers={"Prefer": "wait=10"},
+    )
+    outcomes = {each["recipient"]: each["outcome"] for each in answer.body["recipients"]}
+
+    assert answer.status == 200
+    assert outcomes == {
+        "waits@mail.example": "delivered",
+        "reply-rcpt-550-5-1-1@mail.example": "bounced",
+    }
+
+
+async def test_a_greylisted_mail_comes_back_by_itself(user: User) -> None:
+    """451 at the first try is no bounce: the mail goes by the ladder and is delivered once."""
+    await user.send("greylist-1@mail.example", category="otp")
+
+    mails = await user.wait_for_mails("greylist-1@mail.example")
+
+    assert len(mails) == 1
+
+
+async def test_a_mail_by_amqp_takes_the_same_road(stack: Stack, user: User) -> None:
+    """Any program may publish the command itself and hear the outcome as an event."""
+    url = stack.record["amqp_url"]
+    body = {"id": "from-amqp", "to": "amqp@mail.example", "subject": "s", "text": "t"}
+    message = aio_pika.Message(
+        json.dumps(body).encode(),
+        type="email.send.transactional",
+        message_id="from-amqp",
+        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+    )
+    async with tapped(url, topology.EVENTS, "email.delivered") as events:
+        async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+            exchange = await channel.get_exchange(topology.COMMANDS, ensure=False)
+            await exchange.publish(message, "email.send.transactional", mandatory=True)
+        event = await events.next()
+
+    assert json.loads(event.body)["recipient"] == "amqp@mail.example"
+    assert len(await user.wait_for_mails("amqp@mail.example")) == 1
+
+
+async def test_a_revoked_key_is_refused_at_once(stack: Stack, user: User) -> None:
+    """A client is registered once, and from the moment of its removal its key is worth nothing."""
+    admin = stack.record["admin_token"]
+    made = await user.ask("POST", "/v1/clients", {"id": "guest"}, key=admin)
+    again = await user.ask("POST", "/v1/clients", {"id": "guest"}, key=admin)
+    key = made.body["api_key"]
+    before = await user.ask("GET", "/v1/domains/mail.example", key=key)
+    gone = await user.ask("DELETE", "/v1/clients/guest", key=admin)
+    after = await user.ask("GET", "/v1/domains/mail.example", key=key)
+
+    assert [made.status, again.status, before.status, after.status] == [201, 409, 200, 401]
+    assert gone.status in {200, 204}
+    assert after.headers["Content-Type"].startswith("application/problem+json")
+
+
+async def test_mails_sent_at_once_each_arrive_once(user: User) -> None:
+    """Many clients at once: each accepted mail is in the mailbox, none twice."""
+    answers = await asyncio.gather(
+        *(user.send(f"many+{number}@many.example") for number in range(300))
+    )
+    everything = [await user.wait_for_mails(f"many+{number}@many.example") for number in range(300)]
+
+    assert {answer.status for answer in answers} == {202}
+    assert {len(mails) for mails in everything} == {1}

@@ -1,0 +1,87 @@
+"""`make up` and its end: nothing is left running, and the next one finds its data."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ops.process import Process
+from tests.journeys.stack import DOWN_SECONDS, Stack, fresh_environ, running
+from tests.journeys.user import User
+
+pytestmark = [pytest.mark.journey, pytest.mark.timeout(240)]
+
+
+def recorded(run_dir: Path) -> list[Process]:
+    """Give the processes that the stack has noted as its own."""
+    noted = [Process.read(path.read_text()) for path in (run_dir / "pids").iterdir()]
+    return [process for process in noted if process is not None]
+
+
+async def test_a_second_stack_finds_its_data(tmp_path: Path) -> None:
+    """Ctrl-C ends everything with code 0; the next `up` knows the key, the domain and the mail."""
+    environ = fresh_environ(tmp_path / "run")
+    with running(tmp_path / "run", environ) as first:
+        async with User.of(first.record) as user:
+            await user.send("kept@mail.example")
+            await user.wait_for_mails("kept@mail.example")
+            await user.wait_for_domain("mail.example", 1)
+        key, started = first.record["client_key"], recorded(first.run_dir)
+        code = first.stop()
+    left = [process for process in started if process.runs]
+
+    assert code == 0
+    assert len(started) >= 6
+    assert left == []
+    assert not (first.run_dir / "stack.json").exists()
+
+    with running(tmp_path / "run", environ) as second:
+        assert second.record["client_key"] == key
+        async with User.of(second.record) as user:
+            described = await user.wait_for_domain("mail.example", 1)
+            mails = await user.mails("kept@mail.example")
+        assert described["delivered"] == 1
+        assert len(mails) == 1
+
+
+def test_a_killed_stack_is_ended_by_down(tmp_path: Path) -> None:
+    """After kill -9 of the launcher `ops down` ends every process that it left."""
+    with running(tmp_path / "run") as stack:
+        started = recorded(stack.run_dir)
+        stack.process.send_signal(signal.SIGKILL)
+        stack.process.wait(DOWN_SECONDS)
+        down = subprocess.run(
+            (sys.executable, "-m", "ops", "down"),
+            env=dict(stack.environ),
+            check=False,
+            capture_output=True,
+            timeout=DOWN_SECONDS,
+        )
+
+    assert down.returncode == 0
+    assert [process for process in started if process.runs] == []
+
+
+def test_the_record_says_where_everything_is(stack: Stack) -> None:
+    """`stack.json` has exactly what is promised, readable for its owner alone."""
+    path = stack.run_dir / "stack.json"
+    told = json.loads(path.read_text())
+    mode = path.stat().st_mode & 0o777
+
+    assert set(told) == {
+        "gateway_url",
+        "admin_token",
+        "client_key",
+        "amqp_url",
+        "management_url",
+        "smtp_host",
+        "smtp_port",
+        "mailbox_url",
+        "services",
+    }
+    assert set(told["services"]) == {"gateway", "sender", "otp", "classifier"}
+    assert all(set(each) == {"pid", "health_url"} for each in told["services"].values())
+    assert mode == 0o600
