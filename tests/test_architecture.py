@@ -23,7 +23,13 @@ LIBRARIES = {
     # The benchmark measures the sender beside the bare library.
     "aiosmtplib": ("services/sender/smtp.py", "benchmarks/*"),
     "aiosmtpd": ("ops/simulator/*",),
-    "sqlalchemy": ("services/*/store.py", "*/migrations/*", "shared/database.py"),
+    "sqlalchemy": (
+        "services/*/store.py",
+        "services/*/tables.py",
+        "*/migrations/*",
+        "shared/database.py",
+        "shared/dialect.py",
+    ),
     "alembic": ("services/*/store.py", "*/migrations/*", "shared/database.py"),
     "aiosqlite": ("shared/database.py",),
     "asyncpg": ("shared/database.py",),
