@@ -5,11 +5,11 @@ Services may not declare anything, so this runs before them; again and again doe
 
 import argparse
 import asyncio
-import http.client
 import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from http.client import HTTPException
 from urllib.parse import quote, unquote, urlsplit
 
 from ops import target
@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
         url = target.find(arguments.amqp_url, os.environ)
         with quiet():
             asyncio.run(action(url, arguments))
-    except (BrokerError, ManagementError, Unavailable, OSError) as error:
+    except (BrokerError, ManagementError, HTTPException, Unavailable, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
@@ -139,7 +139,7 @@ async def _answering(management: Management, patience: float) -> None:
     while True:
         try:
             await asyncio.to_thread(management.request, "GET", "/whoami")
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, HTTPException) as error:
             if time.monotonic() > give_up:
                 raise BrokerError(f"{management.url} does not answer: {error}") from error
             await asyncio.sleep(_POLL)
