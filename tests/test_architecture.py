@@ -63,6 +63,7 @@ ENVIRONMENT = ("os.environ", "os.environb", "os.getenv", "os.putenv")
 
 # A test file without a module of its name, and why.
 NO_MODULE = {
+    "tests/test_publish.py": "it runs the programs of docs/publish.md",
     "tests/test_architecture.py": "it is about the whole tree",
     "tests/ops/simulator/test_whole.py": "the parts of the simulator together",
 }

@@ -1,0 +1,51 @@
+"""`make docs`: write what other programs need to know of ours into docs/."""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from ops import asyncapi
+from services.gateway import openapi
+from shared.contracts import CONTRACTS, Contract
+
+DOCS = Path(__file__).parent.parent / "docs"
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def documents() -> Mapping[str, str]:
+    """Give the text of every generated file by its path under docs/."""
+    found: dict[str, object] = {path_of(each): _schema(each) for each in CONTRACTS}
+    found["asyncapi.json"] = asyncapi.document()
+    found["openapi.json"] = openapi.document()
+    return {
+        path: f"{json.dumps(each, indent=2, ensure_ascii=False)}\n" for path, each in found.items()
+    }
+
+
+def path_of(contract: type[Contract]) -> str:
+    """Name the file of a contract's JSON Schema."""
+    return f"contracts/{contract.__name__}.schema.json"
+
+
+def left_over(folder: Path) -> list[Path]:
+    """Name the schemas in `folder` whose contract is no more."""
+    return sorted({*folder.glob("contracts/*.json")} - {folder / path for path in documents()})
+
+
+def main(folder: Path = DOCS) -> int:
+    """Write all of them, and remove those whose contract is no more."""
+    (folder / "contracts").mkdir(parents=True, exist_ok=True)
+    for path, text in documents().items():
+        (folder / path).write_text(text, encoding="utf-8")
+    for stale in left_over(folder):
+        stale.unlink()
+    return 0
+
+
+def _schema(contract: type[Contract]) -> dict[str, object]:
+    return {"$schema": _DIALECT, **contract.model_json_schema()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

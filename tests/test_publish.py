@@ -1,0 +1,150 @@
+"""The programs of docs/publish.md do what the page says, with no more rights than it says."""
+
+import asyncio
+import re
+import secrets
+import shlex
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import pytest
+
+from ops.broker import Broker as Node
+from ops.contracts import DOCS
+from shared import broker, topology
+from shared.broker import Broker
+from shared.consumer import Subscription
+from shared.contracts import (
+    Category,
+    Contract,
+    DescribeDomain,
+    DomainDescribed,
+    EmailDelivered,
+    SendEmail,
+    Verdict,
+)
+
+pytestmark = pytest.mark.rabbit
+
+PAGE = (DOCS / "publish.md").read_text(encoding="utf-8")
+TRANSACTIONAL = topology.sending_queue(Category.TRANSACTIONAL)
+
+
+@pytest.fixture
+def shop_url(vhost: str, rabbit: Node) -> Iterator[str]:
+    """Give the URL of the user that the page tells to make, in a vhost with our topology."""
+    where, name = urlsplit(vhost), urlsplit(vhost).path.removeprefix("/")
+    ask = rabbit.address.management.request
+    password = secrets.token_hex(16)
+    for command in block("sh").splitlines():
+        match shlex.split(command)[1:]:
+            case ["add_user", user, _]:
+                ask("PUT", f"/users/{user}", {"password": password, "tags": ""})
+            case ["set_permissions", user, configure, write, read]:
+                rights = {"configure": configure, "write": write, "read": read}
+                ask("PUT", f"/permissions/{name}/{user}", rights)
+            case ["set_topic_permissions", user, exchange, write, read]:
+                rights = {"exchange": exchange, "write": write, "read": read}
+                ask("PUT", f"/topic-permissions/{name}/{user}", rights)
+            case unknown:
+                pytest.fail(f"the page has a command that this test does not know: {unknown}")
+    yield f"amqp://shop:{password}@{where.hostname}:{where.port}/{quote(name)}"
+    ask("DELETE", "/users/shop")
+
+
+def block(language: str, marker: str = "") -> str:
+    """Give the text of the page's code block that has `marker`."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    found: list[str] = [text for text in blocks if marker in text]
+    assert len(found) == 1
+    return found[0]
+
+
+async def run(folder: Path, marker: str, url: str) -> tuple[int | None, str, str]:
+    """Run a Python program of the page and give its exit code, what it says and its errors."""
+    program = folder / "program.py"
+    program.write_text(block("python", marker))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, program, env={"AMQP_URL": url}, stdout=PIPE, stderr=PIPE
+    )
+    try:
+        async with asyncio.timeout(30):
+            out, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+    return process.returncode, out.decode(), errors.decode()
+
+
+async def deliver(command: SendEmail) -> Sequence[Contract]:
+    """Say of every recipient that the mail was delivered, as the sender would."""
+    return [
+        EmailDelivered(
+            id=f"{command.id}-{number}",
+            at=datetime.now(UTC),
+            email_id=command.id,
+            category=command.category,
+            recipient=recipient,
+            attempt=command.attempt,
+        )
+        for number, recipient in enumerate(command.recipients)
+    ]
+
+
+async def describe(question: DescribeDomain) -> Sequence[Contract]:
+    """Answer as the classifier would."""
+    return [
+        DomainDescribed(
+            id=question.id,
+            domain=question.domain,
+            status=Verdict.CATCH_ALL,
+            delivered=1001,
+            bounced=0,
+        )
+    ]
+
+
+async def test_a_mail_is_published_and_followed(vhost: str, shop_url: str, tmp_path: Path) -> None:
+    """The page's program publishes what the sender reads, and hears what became of it."""
+    await broker.declare(vhost, topology.EXCHANGES, topology.queues())
+    sender = Subscription(TRANSACTIONAL, {SendEmail: deliver}, prefetch=1)
+
+    async with Broker.connect(vhost, "sender") as door, door.consuming(sender):
+        code, out, errors = await run(tmp_path, "send.py", shop_url)
+
+    assert (code, errors) == (0, "")
+    kept, delivered = out.splitlines()
+    assert kept.startswith("kept ")
+    assert delivered == "email.delivered ann@example.org"
+
+
+async def test_a_mail_that_no_queue_takes_is_told(
+    vhost: str, shop_url: str, tmp_path: Path
+) -> None:
+    """Without a sender's queue the page's program fails instead of saying that it is kept."""
+    await broker.declare(vhost, topology.EXCHANGES, [])
+
+    code, out, errors = await run(tmp_path, "send.py", shop_url)
+
+    assert (code, out) == (1, "")
+    assert "NO_ROUTE" in errors
+
+
+async def test_a_question_is_answered(vhost: str, shop_url: str, tmp_path: Path) -> None:
+    """The page's program gets the answer without a queue of its own."""
+    await broker.declare(vhost, topology.EXCHANGES, topology.queues())
+    classifier = Subscription(
+        topology.CLASSIFIER_QUESTIONS, {DescribeDomain: describe}, prefetch=1, keeps_failures=False
+    )
+
+    async with Broker.connect(vhost, "classifier") as door, door.consuming(classifier):
+        code, out, errors = await run(tmp_path, "ask.py", shop_url)
+
+    assert (code, errors) == (0, "")
+    assert out.startswith("domain.described ")
+    assert "'status': 'catch-all'" in out
