@@ -6,11 +6,11 @@ failed. A connection on which anything unexpected happened is closed, never used
 
 import asyncio
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Self, cast
 
-from aiosmtplib import SMTP, SMTPException, SMTPHeloError, SMTPResponseException
+from aiosmtplib import SMTP, SMTPException, SMTPResponseException
 from aiosmtplib.protocol import SMTPProtocol
 
 from services.sender import reply as replies
@@ -22,7 +22,6 @@ from shared.contracts import Reply, Stage
 
 RESET_SECONDS = 10.0  # for RSET and NOOP, which do no work
 QUIT_SECONDS = 5.0  # a courtesy: losing the connection instead is no failure (RFC 5321 4.1.1.10)
-AT_ONCE = 0.001  # seconds; zero is not a limit to every function that takes one
 
 # One that fails is not followed by the next: each failure counts towards a lock-out.
 _LOGINS = {"plain": SMTP.auth_plain, "login": SMTP.auth_login, "cram-md5": SMTP.auth_crammd5}
@@ -52,12 +51,13 @@ class Connection:
     @classmethod
     async def open(cls, relay: Relay, deadline: float) -> Self:
         """Connect, encrypt, log in. Raises Lost."""
-        with _at(Stage.CONNECT):
+        async with _at(Stage.CONNECT, _left(deadline)):
             sock = await dial(relay.host, relay.port, relay.patience.connect)
         smtp = SMTP(
             hostname=relay.host,
             sock=sock,
             local_hostname=relay.helo_name or literal(sock),
+            timeout=None,  # see `_at`
             use_tls=relay.tls is Tls.IMPLICIT,
             start_tls=False,  # the default upgrades if it can, else goes on in the clear
             tls_context=relay.context,
@@ -72,37 +72,41 @@ class Connection:
         return connection
 
     async def _begin(self, relay: Relay) -> None:
-        smtp, seconds = self._smtp, self._patience.command
-        with _at(Stage.CONNECT):
-            await smtp.connect(timeout=self._within(seconds))
+        async with self._at(Stage.CONNECT):
+            await self._smtp.connect()
         await self._greet()
         if relay.tls is Tls.STARTTLS:
-            with _at(Stage.TLS):
-                await smtp.starttls(timeout=self._within(seconds))
+            async with self._at(Stage.TLS):
+                await self._smtp.starttls()
             await self._greet()  # what was learned in the clear is forgotten (RFC 3207 4.2)
         if relay.login is not None:
-            with _at(Stage.AUTH):
+            async with self._at(Stage.AUTH):
                 await self._log_in(relay.login)
-        # The protocol is then told of anything that the kernel has not taken, see `_content`.
-        cast("asyncio.Transport", smtp.transport).set_write_buffer_limits(high=0)
+        # The protocol is then told of anything that the kernel has not taken, see `_unsent`. At 0
+        # asyncio's TLS would pause when there is nothing to send.
+        cast("asyncio.Transport", self._smtp.transport).set_write_buffer_limits(high=1)
         self.idle_since = _now()
 
     async def _greet(self) -> None:
-        with _at(Stage.EHLO):
-            try:
-                await self._smtp.ehlo(timeout=self._within(self._patience.command))
-            except SMTPHeloError as error:
-                if error.code // 100 != 5:  # noqa: PLR2004 -- 5yz: it knows no EHLO (RFC 5321 3.2)
-                    raise
-                await self._smtp.helo(timeout=self._within(self._patience.command))
+        try:
+            async with self._at(Stage.EHLO):
+                await self._smtp.ehlo()
+        except Lost as lost:
+            if not replies.refused(lost.reply) or not self.usable:
+                raise
+            async with self._at(Stage.EHLO):
+                await self._smtp.helo()  # to a server that knows no EHLO (RFC 5321 3.2)
 
     async def _log_in(self, login: Login) -> None:
         smtp = self._smtp
         offered = [log_in for name, log_in in _LOGINS.items() if name in smtp.server_auth_methods]
         if not offered:
             raise SMTPException("the server offers no login that is known here")
-        timeout = self._within(self._patience.command)
-        await offered[0](smtp, login.username, login.password, timeout=timeout)
+        await offered[0](smtp, login.username, login.password)
+
+    def _at(self, stage: Stage) -> AbstractAsyncContextManager[None]:
+        """Limit one exchange at `stage`."""
+        return _at(stage, min(self._patience.command, _left(self._deadline)))
 
     @property
     def usable(self) -> bool:
@@ -173,10 +177,8 @@ class Connection:
         return [*size, b"SMTPUTF8"] if mail.needs_smtputf8 else size
 
     async def _say(self, stage: Stage, *words: bytes) -> Reply:
-        with _at(stage):
-            response = await self._smtp.execute_command(
-                *words, timeout=self._within(self._patience.command)
-            )
+        async with self._at(stage):
+            response = await self._smtp.execute_command(*words)
         reply = replies.heard(stage, response.code, response.message)
         if self._surplus:
             raise Lost(replies.missing(stage, "more replies than commands"))
@@ -188,11 +190,11 @@ class Connection:
         protocol = self._smtp.protocol
         if protocol is None:
             raise Lost(replies.missing(Stage.DATA, "connection lost"))
-        with _at(Stage.DATA):
+        async with self._at(Stage.DATA):
             protocol.write(_stuffed(content) + b".\r\n")
         try:
-            with _at(Stage.DOT):
-                response = await protocol.read_response(timeout=self._patience.dot)
+            async with _at(Stage.DOT, self._patience.dot):
+                response = await protocol.read_response()
         except Lost as lost:
             if _unsent(protocol):
                 raise Lost(replies.missing(Stage.DATA, lost.reply.text)) from lost
@@ -214,7 +216,8 @@ class Connection:
 
     async def _confirms(self, command: bytes) -> bool:
         try:
-            response = await self._smtp.execute_command(command, timeout=RESET_SECONDS)
+            async with asyncio.timeout(RESET_SECONDS):
+                response = await self._smtp.execute_command(command)
         except (SMTPException, OSError):
             return False
         return response.code == 250 and not self._surplus  # noqa: PLR2004 -- RFC 5321 4.2.3
@@ -223,7 +226,8 @@ class Connection:
         """Take leave and close."""
         try:
             with suppress(SMTPException, OSError):
-                await self._smtp.quit(timeout=QUIT_SECONDS)
+                async with asyncio.timeout(QUIT_SECONDS):
+                    await self._smtp.quit()
         finally:
             self.abort()
 
@@ -233,22 +237,24 @@ class Connection:
             cast("asyncio.Transport", self._smtp.transport).abort()
         self._smtp.close()
 
-    def _within(self, seconds: float) -> float:
-        return max(min(seconds, self._deadline - _now()), AT_ONCE)
 
+@asynccontextmanager
+async def _at(stage: Stage, seconds: float) -> AsyncIterator[None]:
+    """Give all that can go wrong at `stage`, the time running out too, the form of `Lost`.
 
-@contextmanager
-def _at(stage: Stage) -> Iterator[None]:
-    """Give all that can go wrong at `stage` the form of `Lost`."""
+    The library's own limits are not used: they rest on `wait_for`, which before Python 3.12 may
+    swallow a cancellation.
+    """
     try:
-        yield
+        async with asyncio.timeout(seconds):
+            yield
     except SMTPResponseException as error:
         if error.code > 0:
             raise Lost(replies.heard(stage, error.code, error.message)) from error
         raise Lost(replies.missing(stage, "a reply that cannot be read")) from error
     except (SMTPException, OSError) as error:
-        broken_tls = isinstance(error.__cause__ or error, ssl.SSLError)
-        raise Lost(replies.missing(Stage.TLS if broken_tls else stage, str(error))) from error
+        where = Stage.TLS if isinstance(error.__cause__ or error, ssl.SSLError) else stage
+        raise Lost(replies.missing(where, str(error) or "no reply in time")) from error
 
 
 def _is_answer(reply: Reply) -> bool:
@@ -271,6 +277,10 @@ def _stuffed(content: bytes) -> bytes:
     """Double the dots that begin a line (RFC 5321 4.5.2)."""
     first = b"." if content.startswith(b".") else b""
     return first + content.replace(b"\r\n.", b"\r\n..")
+
+
+def _left(deadline: float) -> float:
+    return deadline - _now()
 
 
 def _now() -> float:

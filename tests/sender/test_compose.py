@@ -3,9 +3,9 @@
 import re
 from datetime import UTC, datetime
 from email import message_from_string, policy
-from email.headerregistry import Address, AddressHeader
+from email.header import decode_header, make_header
 from email.message import EmailMessage
-from typing import cast
+from email.utils import getaddresses
 
 import pytest
 from hypothesis import given
@@ -63,12 +63,15 @@ def parsed(mail: Mail) -> EmailMessage:
     return message_from_string(mail.content.decode(), policy=policy.default)
 
 
-def mailboxes(message: EmailMessage, name: str) -> tuple[tuple[str, str], ...]:
-    """Give names and addresses of a header."""
-    if message[name] is None:
-        return ()
-    found: tuple[Address, ...] = cast("AddressHeader", message[name]).addresses
-    return tuple((each.display_name, each.addr_spec) for each in found)
+def mailboxes(mail: Mail, name: str) -> tuple[tuple[str, str], ...]:
+    """Give names and addresses of a header.
+
+    With the older parser: the newer one, before Python 3.13, reads the fold between two encoded
+    words of a name as a space, against RFC 2047 6.2.
+    """
+    header = message_from_string(mail.content.decode(), policy=policy.compat32)[name]
+    found = getaddresses([header] if header else [])
+    return tuple((str(make_header(decode_header(name))), address) for name, address in found)
 
 
 def as_pairs(*values: str) -> tuple[tuple[str, str], ...]:
@@ -104,12 +107,12 @@ def test_mailboxes(from_: str, to: list[str], cc: tuple[str, ...], reply: str) -
     """Any names and addresses come back as they were, none is added."""
     command = a_command(*to, from_=from_, cc=cc, reply_to=reply)
 
-    message = parsed(composed(command))
+    mail = composed(command)
 
-    assert mailboxes(message, "From") == as_pairs(from_)
-    assert mailboxes(message, "To") == as_pairs(*to)
-    assert mailboxes(message, "Cc") == as_pairs(*cc)
-    assert mailboxes(message, "Reply-To") == as_pairs(reply)
+    assert mailboxes(mail, "From") == as_pairs(from_)
+    assert mailboxes(mail, "To") == as_pairs(*to)
+    assert mailboxes(mail, "Cc") == as_pairs(*cc)
+    assert mailboxes(mail, "Reply-To") == as_pairs(reply)
 
 
 @given(text=st.none() | BODIES, html=BODIES)
@@ -189,7 +192,7 @@ def test_smtputf8() -> None:
     assert composed(a_command("jörg@x.example")).needs_smtputf8
     assert composed(a_command(bcc="jörg@x.example")).needs_smtputf8
 
-    assert mailboxes(parsed(composed(a_command("Jörg <jörg@bücher.example>"))), "To") == (
+    assert mailboxes(composed(a_command("Jörg <jörg@bücher.example>")), "To") == (
         ("Jörg", "jörg@xn--bcher-kva.example"),
     )
 

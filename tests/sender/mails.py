@@ -1,0 +1,58 @@
+"""Mails and pools as tests need them."""
+
+import ssl
+from collections.abc import Mapping
+
+from services.sender.compose import Mail
+from services.sender.outcome import Replies, Unsendable
+from services.sender.pool import Limits, SmtpPool
+from services.sender.relay import Login, Patience, Relay, Tls
+from shared.contracts import Reply, Stage
+
+CONTENT = b"Subject: Hello\r\n\r\nHow are you?\r\n"
+SHORT = Patience(5, 5, 5)
+ANNA = "anna@x.example"
+
+
+def a_relay(
+    port: int,
+    tls: Tls = Tls.NONE,
+    context: ssl.SSLContext | None = None,
+    login: Login | None = None,
+    patience: Patience = SHORT,
+) -> Relay:
+    """Give a relay on this machine that is not waited for long."""
+    return Relay("127.0.0.1", port, tls, context, login, patience=patience)
+
+
+def a_pool(
+    relay: Relay, connections: int = 1, mails: int = 100, idle_seconds: float = 60
+) -> SmtpPool:
+    """Give a pool, of one connection if nothing else is said."""
+    return SmtpPool(relay, Limits(connections, mails, idle_seconds), "test")
+
+
+def a_mail(
+    *recipients: str,
+    sender: str = "post@our.example",
+    content: bytes = CONTENT,
+    needs_smtputf8: bool = False,
+) -> Mail:
+    """Give a mail for some recipients, anna when none is named."""
+    return Mail(sender, recipients or (ANNA,), content, needs_smtputf8)
+
+
+def of(result: Replies | Unsendable) -> Mapping[str, Reply]:
+    """Give the replies, by recipient."""
+    assert not isinstance(result, Unsendable)
+    return result
+
+
+def ends(result: Replies | Unsendable) -> list[tuple[Stage, int]]:
+    """Give stage and code for each recipient."""
+    return [(reply.stage, reply.code) for reply in of(result).values()]
+
+
+async def sent(pool: SmtpPool, *recipients: str) -> list[tuple[Stage, int]]:
+    """Send a mail and give stage and code for each recipient."""
+    return ends(await pool.send(a_mail(*recipients)))

@@ -1,0 +1,88 @@
+"""An SMTP server that says what a test wants, right or wrong, byte by byte."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+
+POLITE = {
+    "CONNECT": b"220 scripted.invalid\r\n",
+    "EHLO": b"250 scripted.invalid\r\n",
+    "HELO": b"250 scripted.invalid\r\n",
+    "DATA": b"354 Go on\r\n",
+    "QUIT": b"221 Bye\r\n",
+}
+CUT = b""  # no reply, the connection is closed
+HANG = b"-"  # no reply, the connection stays
+
+
+class Scripted:
+    """Answers each command by its verb; `DOT` stands for the end of a mail.
+
+    `CUT-BODY` closes the connection with the body unread; `IN-BODY` is said before it is read.
+    """
+
+    def __init__(self, script: Mapping[str, bytes]) -> None:
+        self.port = 0
+        self.script = {**POLITE, **script}
+        self.heard: Counter[str] = Counter()
+        self.lines: list[bytes] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve a connection."""
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def end(self) -> None:
+        """Cut all connections."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        verb = "CONNECT"
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                while await self._answered(verb, writer):
+                    if "CUT-BODY" in self.script and verb == "DATA":
+                        return
+                    verb = await self._next(verb, reader, writer)
+        finally:
+            writer.transport.abort()
+
+    async def _next(
+        self, verb: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> str:
+        if verb == "DATA" and self.script["DATA"].startswith(b"354"):
+            if "IN-BODY" in self.script:
+                await reader.read(1)
+                writer.write(self.script["IN-BODY"])
+                await writer.wait_closed()
+            await reader.readuntil(b"\r\n.\r\n")
+            return "DOT"
+        self.lines.append(await reader.readuntil(b"\r\n"))
+        return self.lines[-1].split()[0].decode()
+
+    async def _answered(self, verb: str, writer: asyncio.StreamWriter) -> bool:
+        self.heard[verb] += 1
+        answer = self.script.get(verb, b"250 OK\r\n")
+        if answer != HANG:
+            writer.write(answer)
+            await writer.drain()
+        return answer != CUT and verb != "QUIT"
+
+
+@asynccontextmanager
+async def scripted(script: Mapping[str, bytes]) -> AsyncIterator[Scripted]:
+    """Serve on a free port for the length of the block."""
+    server = Scripted(script)
+    listener = await asyncio.start_server(server.accept, "127.0.0.1", 0)
+    server.port = listener.sockets[0].getsockname()[1]
+    try:
+        yield server
+    finally:
+        listener.close()
+        await server.end()
+        await listener.wait_closed()

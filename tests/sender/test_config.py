@@ -1,0 +1,126 @@
+"""Tests of the sender's settings."""
+
+from pathlib import Path
+
+import pytest
+
+from services.sender.compose import Letterhead
+from services.sender.config import SenderSettings
+from services.sender.pool import Limits
+from services.sender.relay import Login
+from services.sender.schedule import Schedule
+from shared.contracts import Category
+from shared.errors import ConfigError
+
+NEEDED = {
+    "AMQP_URL": "amqp://localhost",
+    "SENDER_SMTP_HOST": "relay.example",
+    "SENDER_SMTP_PORT": "465",
+    "SENDER_SMTP_TLS": "implicit",
+    "SENDER_FROM": "Post <post@bücher.example>",
+    "SEALING_KEY": "00" * 32,
+}
+
+
+def load(**more: str) -> SenderSettings:
+    """Read the settings from what is needed and `more`."""
+    return SenderSettings.load(NEEDED | more)
+
+
+def test_defaults() -> None:
+    """What is needed is enough; the Message-IDs are of the domain that mail comes from."""
+    settings = load()
+
+    assert settings.login is None
+    assert settings.letterhead == Letterhead(
+        "Post <post@xn--bcher-kva.example>", "xn--bcher-kva.example"
+    )
+    assert settings.limits(Category.OTP) == Limits(connections=2, mails=100, idle_seconds=30)
+    assert settings.schedule(Category.BULK) == Schedule(
+        300, 14_400, 345_600, retries_uncertain=False
+    )
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_needed(name: str) -> None:
+    """What has no safe default must be said, the TLS mode above all."""
+    with pytest.raises(ConfigError, match=name):
+        load(**{name: ""})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SENDER_SMTP_HOST", "a..b"),
+        ("SENDER_SMTP_HOST", "a b"),
+        ("SENDER_SMTP_HOST", "x" * 64),
+        ("SENDER_SMTP_PORT", "0"),
+        ("SENDER_SMTP_TLS", "maybe"),
+        ("SENDER_SMTP_CA_FILE", "/nowhere.pem"),
+        ("SENDER_HELO_NAME", "me\r\nRSET"),
+        ("SENDER_FROM", "nobody"),
+        ("SENDER_DOT_SECONDS", "601"),
+        ("SENDER_CONNECTIONS_BULK", "0"),
+        ("SEALING_KEY", "00" * 31),
+        ("SEALING_KEY", "secret" * 8),
+    ],
+)
+def test_refused(name: str, value: str) -> None:
+    """A wrong setting is named and its value is not repeated."""
+    with pytest.raises(ConfigError) as caught:
+        load(**{name: value})
+
+    assert str(caught.value).startswith(name)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["relay", "relay.example", "relay.example.", "10.0.0.1", "::1"])
+def test_hosts(host: str) -> None:
+    """A relay may be named in any way that a resolver takes."""
+    assert load(SENDER_SMTP_HOST=host).sender_smtp_host == host
+
+
+def test_login() -> None:
+    """User and password go together."""
+    login = load(SENDER_SMTP_USERNAME="anna", SENDER_SMTP_PASSWORD="pw").login
+
+    assert login == Login("anna", "pw")
+    assert "pw" not in repr(login)
+    with pytest.raises(ConfigError, match="together"):
+        load(SENDER_SMTP_USERNAME="anna")
+    with pytest.raises(ConfigError, match="together"):
+        load(SENDER_SMTP_PASSWORD="pw")
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1"])
+def test_password_in_the_clear(host: str) -> None:
+    """A password crosses no network in clear text; the same machine is no network."""
+    account = {
+        "SENDER_SMTP_TLS": "none",
+        "SENDER_SMTP_USERNAME": "anna",
+        "SENDER_SMTP_PASSWORD": "pw",
+    }
+
+    assert load(**account, SENDER_SMTP_HOST=host).login is not None
+    with pytest.raises(ConfigError, match="clear text"):
+        load(**account)
+
+
+def test_every_class(tmp_path: Path) -> None:
+    """Each class has connections and waits of its own."""
+    ca_file = tmp_path / "ca.pem"
+    ca_file.touch()
+
+    settings = load(
+        SENDER_CONNECTIONS_OTP="7",
+        SENDER_FIRST_WAIT_OTP="1",
+        SENDER_LONGEST_WAIT_OTP="2",
+        SENDER_GIVE_UP_OTP="3",
+        SENDER_RETRY_UNCERTAIN_OTP="false",
+        SENDER_SMTP_CA_FILE=str(ca_file),
+    )
+
+    assert settings.limits(Category.OTP).connections == 7
+    assert settings.limits(Category.BULK).connections == 4
+    assert settings.schedule(Category.OTP) == Schedule(1, 2, 3, retries_uncertain=False)
+    assert settings.schedule(Category.TRANSACTIONAL).first == 15

@@ -1,0 +1,241 @@
+"""Tests of what the replies of an attempt mean for the mail."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+
+from services.sender import outcome
+from services.sender import reply as replies
+from services.sender.outcome import Reason
+from services.sender.schedule import Schedule
+from shared.contracts import (
+    Category,
+    Contract,
+    EmailBounced,
+    EmailDeferred,
+    EmailDelivered,
+    EmailExpired,
+    EmailFailed,
+    EmailUncertain,
+    Outcome,
+    Reply,
+    ReplyClass,
+    SendEmail,
+    Stage,
+)
+from shared.retry import Later
+from tests.sender.commands import NOW, a_command
+
+ANNA, BEN, EVE = "anna@x.example", "ben@x.example", "eve@x.example"
+SCHEDULE = Schedule(first=15, longest=3600, give_up=86_400, retries_uncertain=True)
+HOLDING = Schedule(first=15, longest=3600, give_up=86_400, retries_uncertain=False)
+LATE = NOW + timedelta(days=2)
+
+ACCEPTED = replies.heard(Stage.DOT, 250, "2.0.0 Queued")
+LOST_AFTER_DOT = replies.missing(Stage.DOT, "connection lost")
+
+
+def settle(
+    reply: Reply, command: SendEmail | None = None, schedule: Schedule = SCHEDULE
+) -> tuple[Outcome, Later | None]:
+    """Give the event for anna and the next attempt, if there is one."""
+    told = outcome.settle(command or a_command(), {ANNA: reply}, schedule, NOW)
+    event, *rest = told
+    assert isinstance(event, Outcome)
+    return event, later(rest)
+
+
+def later(told: Sequence[Contract | Later]) -> Later | None:
+    """Give the next attempt, if there is one."""
+    found = [item for item in told if isinstance(item, Later)]
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+@pytest.mark.parametrize(
+    ("stage", "code", "text", "kind"),
+    [
+        (Stage.CONNECT, 421, "Busy", EmailDeferred),
+        (Stage.CONNECT, 554, "5.7.1 Blocked", EmailDeferred),
+        (Stage.EHLO, 550, "5.7.1 Blocked", EmailDeferred),
+        (Stage.TLS, 454, "No TLS now", EmailDeferred),
+        (Stage.AUTH, 535, "5.7.8 No", EmailDeferred),
+        (Stage.AUTH, 454, "4.7.0 No", EmailDeferred),
+        (Stage.MAIL, 451, "", EmailDeferred),
+        (Stage.MAIL, 530, "5.7.0 Log in", EmailDeferred),
+        (Stage.MAIL, 550, "5.1.1 Not you", EmailFailed),
+        (Stage.RCPT, 450, "4.2.0 Greylisted", EmailDeferred),
+        (Stage.RCPT, 452, "4.5.3 Too many", EmailDeferred),
+        (Stage.RCPT, 552, "5.5.3 Too many", EmailDeferred),
+        (Stage.RCPT, 552, "5.2.2 Full", EmailBounced),
+        (Stage.RCPT, 550, "5.1.1 No such user", EmailBounced),
+        (Stage.DATA, 451, "", EmailDeferred),
+        (Stage.DATA, 554, "", EmailBounced),
+        (Stage.DATA, 250, "This is no answer to DATA", EmailDeferred),
+        (Stage.DOT, 452, "", EmailDeferred),
+        (Stage.DOT, 554, "5.7.1 Spam", EmailBounced),
+        (Stage.DOT, 250, "2.0.0 Queued", EmailDelivered),
+        (Stage.DOT, 999, "", EmailDeferred),
+        (Stage.DOT, 354, "", EmailDeferred),
+    ],
+)
+def test_replies(stage: Stage, code: int, text: str, kind: type[Outcome]) -> None:
+    """Each reply has one meaning; it is in the event, and only a deferred mail comes again."""
+    reply = replies.heard(stage, code, text)
+
+    event, again = settle(reply)
+
+    assert type(event) is kind
+    assert event.reply == reply
+    assert (again is not None) is (kind is EmailDeferred)
+
+
+@pytest.mark.parametrize("stage", set(Stage) - {Stage.DOT})
+def test_lost_before_the_dot(stage: Stage) -> None:
+    """A connection that is lost before the dot has delivered nothing."""
+    event, again = settle(replies.missing(stage, "connection lost"))
+
+    assert isinstance(event, EmailDeferred)
+    assert again is not None
+
+
+def test_lost_after_the_dot() -> None:
+    """When the reply to the dot is lost the mail may be there: tried again, or held."""
+    event, again = settle(LOST_AFTER_DOT)
+    held, never = settle(LOST_AFTER_DOT, schedule=HOLDING)
+
+    assert isinstance(event, EmailUncertain)
+    assert (event.retry_after, event.final) == (15, False)
+    assert again is not None
+    assert isinstance(held, EmailUncertain)
+    assert (held.retry_after, held.final) == (None, True)
+    assert never is None
+
+
+def test_uncertain_at_the_end() -> None:
+    """A mail that may be there is never called expired."""
+    event, again = settle(LOST_AFTER_DOT, a_command(created_at=NOW - timedelta(days=2)))
+
+    assert isinstance(event, EmailUncertain)
+    assert event.final
+    assert again is None
+
+
+def test_classes() -> None:
+    """Only an unknown mailbox at RCPT is one; a refusal of the content is undetermined."""
+    at_rcpt, _ = settle(replies.heard(Stage.RCPT, 550, "5.1.1 No such user"))
+    at_dot, _ = settle(replies.heard(Stage.DOT, 550, "5.1.1 No such user"))
+
+    assert isinstance(at_rcpt, EmailBounced)
+    assert at_rcpt.reply_class is ReplyClass.MAILBOX_UNKNOWN
+    assert isinstance(at_dot, EmailBounced)
+    assert at_dot.reply_class is ReplyClass.UNDETERMINED
+
+
+@pytest.mark.parametrize(("code", "reason"), [(550, Reason.SENDER_REFUSED), (552, Reason.TOO_BIG)])
+def test_reasons(code: int, reason: Reason) -> None:
+    """A refusal of MAIL is no recipient's fault and says why."""
+    event, _ = settle(replies.heard(Stage.MAIL, code, ""))
+
+    assert isinstance(event, EmailFailed)
+    assert event.reason == reason
+
+
+def test_next_attempt() -> None:
+    """What comes back is the command for those left, one attempt on, as old as the mail is."""
+    command = a_command(ANNA, BEN, EVE)
+    greylisted = replies.heard(Stage.RCPT, 451, "4.7.1 Later")
+    unknown = replies.heard(Stage.RCPT, 550, "5.1.1 No")
+
+    told = outcome.settle(command, {ANNA: ACCEPTED, BEN: greylisted, EVE: unknown}, SCHEDULE, NOW)
+
+    assert [type(item) for item in told] == [EmailDelivered, EmailDeferred, EmailBounced, Later]
+    assert later(told) == Later(
+        command.model_copy(update={"pending": (BEN,), "attempt": 2, "created_at": NOW}), 15
+    )
+
+
+def test_waits_grow() -> None:
+    """The wait follows the attempt, and the event tells it."""
+    event, again = settle(
+        replies.missing(Stage.CONNECT, "refused"), a_command(attempt=3, created_at=NOW)
+    )
+
+    assert isinstance(event, EmailDeferred)
+    assert event.retry_after == 60
+    assert again is not None
+    assert again.seconds == 60
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        a_command(created_at=NOW - timedelta(days=1)),
+        a_command(expires_at=NOW + timedelta(seconds=10)),
+    ],
+)
+def test_gives_up(command: SendEmail) -> None:
+    """A mail that gets too old before its next attempt is given up, with the last reply."""
+    reply = replies.heard(Stage.RCPT, 451, "4.7.1 Later")
+
+    event, again = settle(reply, command)
+
+    assert isinstance(event, EmailExpired)
+    assert event.reply == reply
+    assert again is None
+
+
+def test_expired() -> None:
+    """A mail expires at its time, not a moment after; without one never."""
+    command = a_command(ANNA, BEN, expires_at=NOW)
+
+    assert outcome.expired(command, NOW)
+    assert not outcome.expired(command, NOW - timedelta(microseconds=1))
+    assert not outcome.expired(a_command(), LATE)
+    assert [type(event) for event in outcome.all_expired(command, NOW)] == [EmailExpired] * 2
+
+
+def test_all_failed() -> None:
+    """What can be sent to nobody fails for everybody who was left."""
+    command = a_command(ANNA, BEN, EVE, pending=(BEN, EVE))
+
+    told = outcome.all_failed(command, Reason.SEAL_BROKEN, NOW)
+
+    assert [(type(event), event.recipient) for event in told if isinstance(event, Outcome)] == [
+        (EmailFailed, BEN),
+        (EmailFailed, EVE),
+    ]
+
+
+def test_ids() -> None:
+    """The id of an event follows from mail, recipient, attempt and kind, not from the time."""
+    command = a_command(ANNA, BEN)
+    others = (
+        a_command(ANNA, BEN, id="mail-2"),
+        command.model_copy(update={"attempt": 2}),
+    )
+
+    def ids(command: SendEmail, reply: Reply, days: int = 0) -> list[str]:
+        at = NOW + timedelta(days=days)
+        told = outcome.settle(command, {ANNA: reply, BEN: reply}, SCHEDULE, at)
+        return [item.id for item in told if isinstance(item, Outcome)]
+
+    told = ids(command, ACCEPTED)
+    different = [*(ids(other, ACCEPTED) for other in others), ids(command, LOST_AFTER_DOT)]
+
+    assert ids(command, ACCEPTED, days=1) == told
+    assert len({*told, *(each for some in different for each in some)}) == 8
+
+
+def test_what_an_event_says() -> None:
+    """An event tells which mail, class, recipient and attempt it is about."""
+    event, _ = settle(ACCEPTED, a_command(category=Category.OTP, attempt=2))
+
+    assert (event.email_id, event.category, event.recipient, event.attempt, event.at) == (
+        "mail-1",
+        Category.OTP,
+        ANNA,
+        2,
+        NOW,
+    )
