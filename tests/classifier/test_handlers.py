@@ -165,7 +165,7 @@ def histories(draw: st.DrawFn) -> tuple[list[Contract], list[Contract]]:
     return events, draw(st.permutations([*events, *copies]))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(histories())
 def test_order_and_copies_change_nothing(
     events_and_history: tuple[list[Contract], list[Contract]],
