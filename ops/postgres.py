@@ -193,9 +193,10 @@ class PostgresContainer:
     def start(self) -> None:
         """Create and start it; return when it serves. Raises PostgresError."""
         try:
-            self._container.run(_IMAGE, *self._options(), command=_FAST)
+            self._container.run(_IMAGE, *self._options(), command=("postgres", *_FAST))
             self._wait()
         except docker.DockerError as error:
+            self.discard()
             raise PostgresError(str(error)) from error
 
     def discard(self) -> None:
@@ -218,7 +219,7 @@ class PostgresContainer:
             try:
                 docker.docker(*probe)
             except docker.DockerError:
-                if time.monotonic() > deadline:
+                if time.monotonic() > deadline or not self._container.runs:
                     raise
                 time.sleep(_POLL)
             else:

@@ -1,0 +1,73 @@
+"""Where a machine has a Docker engine but no RabbitMQ or PostgreSQL, containers stand in."""
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import aio_pika
+import pytest
+import sqlalchemy as sa
+from pamqp.common import FieldTable
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from ops import docker, ports
+from ops.broker import Address, Ports
+from ops.container import RabbitContainer
+from ops.postgres import Account, PostgresContainer
+
+pytestmark = pytest.mark.container
+
+
+@pytest.fixture(autouse=True)
+def engine() -> None:
+    """Skip where there is no engine."""
+    if not docker.answers():
+        pytest.skip("no Docker engine answers")
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[RabbitContainer]:
+    """Start a broker in a container."""
+    broker = RabbitContainer(tmp_path, Address(Ports(*ports.unused(4)), secrets.token_hex(16)))
+    broker.start()
+    yield broker
+    broker.discard()
+
+
+async def test_a_broker_in_a_container_keeps_its_data(broker: RabbitContainer) -> None:
+    """A second `make up` finds what the first one left."""
+    arguments: FieldTable = {"x-queue-type": "quorum"}
+    async with await aio_pika.connect(broker.address.amqp_url()) as connection:
+        channel = await connection.channel()
+        await channel.declare_queue("kept", durable=True, arguments=arguments)
+    broker.restart()
+
+    async with await aio_pika.connect(broker.address.amqp_url()) as connection:
+        queue = await (await connection.channel()).get_queue("kept")
+
+    assert queue.name == "kept"
+
+
+def test_a_container_that_was_left_is_removed(broker: RabbitContainer, tmp_path: Path) -> None:
+    """The record that a killed launcher leaves is enough to end its container."""
+    name = docker.remove_recorded(tmp_path)
+
+    assert name is not None
+    assert not docker.Container(name, tmp_path).runs
+    assert docker.remove_recorded(tmp_path) is None
+    assert not broker.address.answers()
+
+
+async def test_a_database_in_a_container_serves(tmp_path: Path) -> None:
+    """Store tests run on it as on the machine's own server."""
+    server = PostgresContainer(tmp_path, Account(ports.unused(1)[0]))
+    server.start()
+    try:
+        engine = create_async_engine(server.account.url())
+        async with engine.connect() as connection:
+            answer = await connection.scalar(sa.select(1))
+        await engine.dispose()
+    finally:
+        server.discard()
+
+    assert answer == 1
