@@ -140,7 +140,7 @@ class NewClient(Body):
 
 
 B = TypeVar("B", bound=Body)
-Feedback = FeedbackDelivered | FeedbackBounced
+Feedback = FeedbackDelivered | FeedbackBounced  # an event that a client tells us
 
 
 def read(model: type[B], body: bytes) -> B:

@@ -1,7 +1,7 @@
 """The registered clients, each with the id of its one key. A client that is gone is revoked."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from services.gateway.keys import Key
+from services.gateway.rounds import Rounds
 from shared.database import Database
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -21,8 +22,8 @@ clients = sa.Table(
     sa.Column("key_id", sa.String(64), nullable=False),
     sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
 )
-_IS_CURRENT = sa.select(sa.literal(1)).where(
-    clients.c.id == sa.bindparam("client"), clients.c.key_id == sa.bindparam("key")
+_KEYS_OF = sa.select(clients.c.id, clients.c.key_id).where(
+    clients.c.id.in_(sa.bindparam("clients", expanding=True))
 )
 
 
@@ -35,6 +36,7 @@ class ClientStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._rounds = Rounds(self._current)
 
     async def register(self, key: Key, at: datetime) -> bool:
         """Add a client with its key; False when the client is there already."""
@@ -55,9 +57,13 @@ class ClientStore:
 
     async def is_current(self, key: Key) -> bool:
         """Tell whether a key is its client's; never from memory, so that a revocation counts."""
+        return await self._rounds.has(key)
+
+    async def _current(self, keys: Collection[Key]) -> Collection[Key]:
         async with _bounded(), self._database.reading() as connection:
-            found = await connection.execute(_IS_CURRENT, {"client": key.client, "key": key.id})
-            return found.first() is not None
+            named = {"clients": sorted({key.client for key in keys})}
+            found = await connection.execute(_KEYS_OF, named)
+            return {Key(client, key_id) for client, key_id in found}
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from services.gateway import body, prefer, schemas
 from services.gateway.answers import Accepted, Answer, ClientKey, Domain, Finished, Verified
 from services.gateway.clients import Clients
 from services.gateway.problem import CLIENT_EXISTS, NO_SUCH_CLIENT, Problem
-from services.gateway.schemas import CodeGuess, NewClient, NewCode, NewMessage, Stamp
+from services.gateway.schemas import CodeGuess, Feedback, NewClient, NewCode, NewMessage, Stamp
 from services.gateway.waiting import Waiting
 from shared.contracts import (
     CodeRefused,
@@ -103,9 +103,7 @@ class Views:
         """Publish that somebody's mail to a domain bounced."""
         return await self._put_feedback(request, FeedbackBounced)
 
-    async def _put_feedback(
-        self, request: web.Request, kind: type[FeedbackDelivered | FeedbackBounced]
-    ) -> web.Response:
+    async def _put_feedback(self, request: web.Request, kind: type[Feedback]) -> web.Response:
         domain = schemas.read_domain(request.match_info["domain"])
         stamp = self._stamped(request)
         event = kind(id=stamp.id, at=stamp.at, domain=domain, client=request[CLIENT])
