@@ -1,10 +1,12 @@
 """A simulator for each test, and one with TLS and a login."""
 
+import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
 import trustme
+import uvloop
 
 from ops.simulator.door import Credentials
 from ops.simulator.settings import Settings
@@ -43,3 +45,8 @@ async def secure(authority: trustme.CA) -> AsyncIterator[Simulator]:
     settings = Settings(tls=context, tls_port=0, credentials=Credentials("anna", "pw"))
     async with Simulator(settings) as opened:
         yield opened
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run the tests on the loop that the service runs on: transports differ in how they fail."""
+    return {"uvloop": uvloop.new_event_loop}

@@ -1,0 +1,301 @@
+"""Tests of the whole sender between a real RabbitMQ and the simulator."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+import pytest
+
+from ops.simulator.behaviour import Behaviour, Refusals
+from ops.simulator.simulator import Simulator
+from services.sender import service
+from services.sender.config import SenderSettings
+from shared import topology
+from shared.broker import Broker, declare
+from shared.contracts import (
+    Category,
+    EmailBounced,
+    EmailDeferred,
+    EmailDelivered,
+    EmailExpired,
+    EmailFailed,
+    EmailUncertain,
+    Outcome,
+    decode,
+)
+from shared.sealing import Sealer
+from tests.sender.commands import NOW, a_command
+from tests.tap import Tap, depth, publish_raw, tapped
+
+SEALING_KEY = "5e" * 32
+LADDER_SCALE = 0.01
+MAILS_OF_A_LOAD = 200
+
+
+@dataclass
+class Clock:
+    """Seconds, moved by hand."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        """Read it."""
+        return self.now
+
+
+def settings(url: str, smtp_port: int, **more: str) -> SenderSettings:
+    """Give the settings for a simulator, with waits as short as the ladder's in these tests."""
+    return SenderSettings.load(
+        {
+            "AMQP_URL": url,
+            "SENDER_SMTP_HOST": "127.0.0.1",
+            "SENDER_SMTP_PORT": str(smtp_port),
+            "SENDER_SMTP_TLS": "none",
+            "SENDER_FROM": "post@our.example",
+            "SEALING_KEY": SEALING_KEY,
+        }
+        | more
+    )
+
+
+@asynccontextmanager
+async def running(settings: SenderSettings) -> AsyncIterator[None]:
+    """Run the service for the length of the block; it must then end by itself."""
+    stop = asyncio.Event()
+    serving = asyncio.create_task(service.run(settings, stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        async with asyncio.timeout(15):
+            await serving
+
+
+@dataclass(frozen=True)
+class World:
+    """What is around the sender: a vhost of its own, somebody who publishes, a tap, a relay."""
+
+    url: str
+    broker: Broker
+    events: Tap
+    simulator: Simulator
+
+    @property
+    def settings(self) -> SenderSettings:
+        """The settings of a sender in this world."""
+        return settings(self.url, self.simulator.smtp_port)
+
+
+@pytest.fixture
+async def world(vhost: str, simulator: Simulator) -> AsyncIterator[World]:
+    """Give a world whose delay ladder is short."""
+    await declare(vhost, topology.EXCHANGES, topology.queues(scale=LADDER_SCALE))
+    async with (
+        tapped(vhost, topology.EVENTS) as tap,
+        Broker.connect(vhost, "test") as broker,
+    ):
+        yield World(vhost, broker, tap, simulator)
+
+
+async def outcome(events: Tap) -> Outcome:
+    """Wait for the next outcome."""
+    message = await events.next()
+    event = decode(message.type or "", message.body)
+    assert isinstance(event, Outcome)
+    return event
+
+
+@pytest.mark.rabbit
+@pytest.mark.parametrize("category", Category)
+async def test_the_road(world: World, category: Category) -> None:
+    """A command of each class becomes a mail, and the mail an event that answers it."""
+    async with running(world.settings):
+        await world.broker.publish(a_command(category=category), correlation_id="request-1")
+        message = await world.events.next()
+
+    event = decode(message.type or "", message.body)
+    (mail,) = world.simulator.mailbox.find(to="anna@x.example")
+    assert isinstance(event, EmailDelivered)
+    assert (event.email_id, event.category, event.recipient) == (
+        "mail-1",
+        category,
+        "anna@x.example",
+    )
+    assert message.correlation_id == "request-1"
+    assert mail.sender == "post@our.example"
+    assert mail.headers["Message-ID"] == "<mail-1@our.example>"
+    assert await depth(world.url, topology.sending_queue(category)) == 0
+
+
+@pytest.mark.rabbit
+async def test_sealed(world: World) -> None:
+    """What was sealed with the shared key is readable in the mailbox alone."""
+    sealer = Sealer.from_text(SEALING_KEY)
+    sealed = sealer.seal(b'{"text": "123456"}', "mail-1")
+
+    async with running(world.settings):
+        await world.broker.publish(a_command(text=None, sealed=sealed, category=Category.OTP))
+        message = await world.events.next()
+
+    assert world.simulator.mailbox.find()[0].raw.endswith(b"\r\n\r\n123456\r\n")
+    assert b"123456" not in message.body
+
+
+@pytest.mark.rabbit
+async def test_deferred(world: World) -> None:
+    """A deferred mail comes back over the ladder until it is delivered, under one Message-ID."""
+    world.simulator.behaviour = Behaviour(refuse=Refusals(connect="421 4.3.2 Busy"))
+
+    async with running(world.settings):
+        await world.broker.publish(a_command())
+        first = await outcome(world.events)
+        world.simulator.behaviour = Behaviour()
+        others = [await outcome(world.events)]
+        while not others[-1].final:
+            others.append(await outcome(world.events))
+
+    assert isinstance(first, EmailDeferred)
+    assert (first.attempt, first.retry_after) == (1, 15)
+    assert isinstance(others[-1], EmailDelivered)
+    assert [event.attempt for event in (first, *others)] == list(range(1, len(others) + 2))
+    assert len(world.simulator.mailbox) == 1
+    assert world.simulator.mailbox.find()[0].headers["Message-ID"] == "<mail-1@our.example>"
+
+
+@pytest.mark.rabbit
+async def test_only_the_deferred(world: World) -> None:
+    """Of many recipients only those deferred are tried again."""
+    clock = Clock()
+    recipients = ("anna@x.example", "reply-rcpt-550-5-1-1@x.example", "greylist-60@x.example")
+
+    async with Simulator(clock=clock) as greylisting:
+        async with running(settings(world.url, greylisting.smtp_port)):
+            await world.broker.publish(a_command(*recipients, category=Category.OTP))
+            first = [await outcome(world.events) for _ in recipients]
+            clock.now += 60
+            last = await outcome(world.events)
+            while isinstance(last, EmailDeferred):
+                last = await outcome(world.events)
+        mails = [mail.recipients for mail in reversed(greylisting.mailbox.find())]
+
+    assert {(type(event), event.recipient) for event in first} == {
+        (EmailDelivered, "anna@x.example"),
+        (EmailBounced, "reply-rcpt-550-5-1-1@x.example"),
+        (EmailDeferred, "greylist-60@x.example"),
+    }
+    assert (type(last), last.recipient) == (EmailDelivered, "greylist-60@x.example")
+    assert mails == [("anna@x.example",), ("greylist-60@x.example",)]
+
+
+@pytest.mark.rabbit
+@pytest.mark.parametrize(
+    ("recipient", "sender", "kind"),
+    [
+        ("reply-rcpt-550-5-1-1@x.example", "a@our.example", EmailBounced),
+        ("reply-dot-554@x.example", "a@our.example", EmailBounced),
+        ("anna@x.example", "reply-mail-550@our.example", EmailFailed),
+        ("reply-rcpt-450@x.example", "a@our.example", EmailExpired),
+        ("drop-after-dot@x.example", "a@our.example", EmailUncertain),
+    ],
+)
+async def test_final(world: World, recipient: str, sender: str, kind: type[Outcome]) -> None:
+    """What cannot be sent ends in one final event."""
+    more = {"SENDER_GIVE_UP_BULK": "1"}
+
+    async with running(settings(world.url, world.simulator.smtp_port, **more)):
+        await world.broker.publish(a_command(recipient, from_=sender, category=Category.BULK))
+        event = await outcome(world.events)
+
+    assert type(event) is kind
+    assert event.final
+
+
+@pytest.mark.rabbit
+async def test_uncertain(world: World) -> None:
+    """A code whose acceptance is uncertain is mailed again; both copies have one Message-ID."""
+    command = a_command("drop-after-dot@x.example", category=Category.OTP, created_at=NOW)
+    more = {"SENDER_FIRST_WAIT_OTP": "1", "SENDER_GIVE_UP_OTP": "1e9"}
+
+    async with running(settings(world.url, world.simulator.smtp_port, **more)):
+        await world.broker.publish(command)
+        told = [await outcome(world.events) for _ in range(2)]
+
+    first, second = world.simulator.mailbox.find()[-2:]
+    assert [type(event) for event in told] == [EmailUncertain, EmailUncertain]
+    assert not told[0].final
+    assert first.raw == second.raw
+
+
+@pytest.mark.rabbit
+async def test_poison(world: World) -> None:
+    """What is no command goes to the dead letters; the commands behind it are not held up."""
+    queue = topology.sending_queue(Category.TRANSACTIONAL)
+
+    async with running(world.settings):
+        await publish_raw(world.url, queue, b"\x00\xff", "email.send.transactional")
+        await publish_raw(world.url, queue, b"{}", "email.send.transactional")
+        await publish_raw(world.url, queue, b"{}", "something.else")
+        await world.broker.publish(a_command())
+        event = await outcome(world.events)
+
+    assert isinstance(event, EmailDelivered)
+    assert await depth(world.url, topology.dead_queue(queue)) == 3
+    assert await depth(world.url, queue) == 0
+
+
+@pytest.mark.rabbit
+async def test_relay_away(world: World, unused_tcp_port: int) -> None:
+    """A sender whose relay is away is ready all the same: it can take commands, and defers."""
+    port = str(unused_tcp_port)
+    await world.simulator.__aexit__()
+
+    async with running(settings(world.url, world.simulator.smtp_port, HEALTH_PORT=port)):
+        await world.broker.publish(a_command())
+        event = await outcome(world.events)
+        async with (
+            aiohttp.ClientSession() as http,
+            http.get(f"http://127.0.0.1:{port}/readyz") as ready,
+            http.get(f"http://127.0.0.1:{port}/metrics") as measures,
+        ):
+            status, text = ready.status, await measures.text()
+
+    assert isinstance(event, EmailDeferred)
+    assert status == 200
+    assert 'postrider_outcomes_total{category="transactional",outcome="deferred"}' in text
+
+
+@pytest.mark.rabbit
+async def test_classes_do_not_wait(world: World) -> None:
+    """A code does not wait for bulk mail that fills all of bulk's connections."""
+    async with running(world.settings):
+        for number in range(4):
+            slow = a_command("slow-1000-dot@x.example", id=f"bulk-{number}", category=Category.BULK)
+            await world.broker.publish(slow)
+        await world.simulator.traffic.wait_until(
+            lambda: world.simulator.traffic.commands["DATA"] == 4
+        )
+        await world.broker.publish(a_command(category=Category.OTP))
+
+        assert (await outcome(world.events)).category is Category.OTP
+
+
+@pytest.mark.rabbit
+async def test_stop_under_load(world: World) -> None:
+    """Stopped in the middle and started again, each mail was sent once and told once."""
+    ids = [f"mail-{number}" for number in range(MAILS_OF_A_LOAD)]
+    configured = world.settings
+    await asyncio.gather(*(world.broker.publish(a_command(id=each)) for each in ids))
+
+    async with running(configured):
+        await world.simulator.mailbox.wait_for(MAILS_OF_A_LOAD // 4)
+    sent_before = len(world.simulator.mailbox)
+    async with running(configured):
+        told = [await outcome(world.events) for _ in ids]
+
+    assert sent_before < MAILS_OF_A_LOAD
+    assert len(world.simulator.mailbox) == MAILS_OF_A_LOAD
+    assert Counter(event.email_id for event in told) == Counter(ids)
+    assert {type(event) for event in told} == {EmailDelivered}
