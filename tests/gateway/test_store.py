@@ -5,9 +5,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
 
+from ops import ports
 from services.gateway.keys import Key
-from services.gateway.store import MIGRATIONS, ClientStore
+from services.gateway.store import MIGRATIONS, ClientStore, StoreAway
 from shared.database import Database
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -68,3 +70,16 @@ async def test_a_revocation_counts_at_once_for_every_replica(
         await ours.revoke("shop")
 
         assert not await theirs.is_current(KEY)
+
+
+async def test_a_database_that_is_away_is_told_as_such() -> None:
+    """Nobody is let by unchecked, and the gateway can tell its client to try again."""
+    [nowhere] = ports.unused(1)
+    store = ClientStore(
+        Database(create_async_engine(f"postgresql+asyncpg://127.0.0.1:{nowhere}/x"))
+    )
+
+    with pytest.raises(StoreAway):
+        await store.is_current(KEY)
+    with pytest.raises(StoreAway):
+        await store.register(KEY, NOW)
