@@ -1,0 +1,94 @@
+"""`python -m benchmarks`: what the sender and the gateway do beside what bounds them."""
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from benchmarks import accept, bench, drain, hotspots, machine, mail, report, sink
+from benchmarks.errors import BenchError
+from ops.broker import BrokerError
+from shared import log
+from shared.errors import Unavailable
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, and give the exit code."""
+    chosen = _parser().parse_args(arguments)
+    # As Ctrl-C: what was started is ended.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    log.configure("bench", "ERROR")
+    try:
+        _measure(chosen)
+    except (BenchError, BrokerError, Unavailable) as error:
+        sys.stderr.write(f"benchmarks: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _measure(chosen: argparse.Namespace) -> None:
+    program = sink.find() if chosen.what != "accept" else None
+    with bench.opened() as place:
+        print(machine.describe(place.address.management))
+        if program is not None:
+            asyncio.run(_drain(place, program, chosen))
+        if chosen.what != "drain":
+            asyncio.run(_accept(place, chosen))
+
+
+async def _drain(place: bench.Bench, program: sink.Program, chosen: argparse.Namespace) -> None:
+    plan = drain.Plan(chosen.count, chosen.connections, chosen.repetitions)
+    print(
+        f"\n{plan.count:,} mails of {len(mail.ready_made()):,} bytes waiting in RabbitMQ,"
+        f" {plan.connections} SMTP connections to {program.name},"
+        f" {plan.repetitions} times in turns"
+    )
+    async with sink.serving(place, program) as served:
+        series, spent = await drain.measure(place, served, plan)
+        print(report.table("mails/s", series))
+        print(report.split([each.handling for each in spent], [each.smtp for each in spent]))
+        if chosen.profile:
+            into = place.directory / "sender.profile"
+            await drain.drained(place, served, plan, hotspots.profiled(drain.SERVICE, into))
+            print(f"\n{hotspots.table(into, plan.count)}")
+
+
+async def _accept(place: bench.Bench, chosen: argparse.Namespace) -> None:
+    plan = accept.Plan(chosen.count, chosen.callers, chosen.repetitions)
+    print(
+        f"\n{plan.count:,} requests over {plan.connections} HTTP connections,"
+        f" {plan.repetitions} times in turns"
+    )
+    print(report.table("requests/s", await accept.measure(place, plan)))
+    if chosen.profile:
+        into = place.directory / "gateway.profile"
+        once = replace(plan, repetitions=1)
+        await accept.measure(place, once, hotspots.profiled(accept.SERVICE, into))
+        print(f"\n{hotspots.table(into, plan.count)}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("what", nargs="?", choices=["drain", "accept"], help="default: both")
+    add = parser.add_argument
+    add("--count", type=_positive, default=5000, help="mails or requests a time (%(default)s)")
+    add("--repetitions", type=_positive, default=3, help="(%(default)s)")
+    add("--connections", type=_positive, default=4, help="to the SMTP server (%(default)s)")
+    add("--callers", type=_positive, default=32, help="HTTP connections (%(default)s)")
+    add("--profile", action="store_true", help="once more under cProfile; its dearest functions")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,14 @@
+"""Fixtures: a bench on the run's own RabbitMQ."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.bench import Bench
+from ops.broker import Broker
+
+
+@pytest.fixture
+def bench(rabbit: Broker, tmp_path: Path) -> Bench:
+    """Give a place to measure that shares the tests' broker."""
+    return Bench(tmp_path, rabbit.address)

@@ -1,0 +1,72 @@
+"""The measurement of the sender counts right: real processes, real queues, few mails."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+
+from benchmarks import drain, outcomes, sink
+from benchmarks.bench import Bench
+from benchmarks.drain import Plan
+from benchmarks.errors import BenchError
+from shared.broker import Broker
+from shared.contracts import Category, EmailDelivered
+
+pytestmark = pytest.mark.rabbit
+_NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def delivered(at: datetime = _NOON) -> EmailDelivered:
+    """Tell that some mail was delivered."""
+    return EmailDelivered(
+        id=str(uuid4()),
+        at=at,
+        email_id=str(uuid4()),
+        category=Category.TRANSACTIONAL,
+        recipient="a@b.example",
+        attempt=1,
+    )
+
+
+@pytest.mark.journey
+async def test_every_mail_is_sent_once_and_told(bench: Bench) -> None:
+    """A measured drain has as many outcomes and mails at the sink as there were commands."""
+    async with sink.serving(bench, sink.own()) as served:
+        [sender, loop], [spent] = await drain.measure(bench, served, Plan(40, 3, 1))
+
+        assert served.count() == 2 * 40
+
+    assert sender.rate > 0
+    assert loop.rate > 0
+    assert spent.handling > spent.smtp > 0
+
+
+def test_the_rate_is_from_the_first_to_the_last_outcome() -> None:
+    """Five mails a second apart are one a second: there are four seconds between them."""
+    told = [delivered(_NOON + timedelta(seconds=number)) for number in (3, 0, 4, 1, 2)]
+
+    assert drain._rate(told) == 1.0
+
+
+@pytest.mark.parametrize("expected", [2, 4])
+async def test_outcomes_too_many_or_too_few_are_no_measurement(bench: Bench, expected: int) -> None:
+    """A mail that was lost or sent twice is found."""
+    async with bench.vhost() as amqp_url, Broker.connect(amqp_url, "test") as broker:
+        for _ in range(3):
+            await broker.publish(delivered())
+
+        with pytest.raises(BenchError, match=f"3 outcomes of {expected} mails"):
+            await outcomes.read(broker, expected)
+
+
+async def test_outcomes_are_taken(bench: Bench) -> None:
+    """All of them, and none is left."""
+    events = [delivered() for _ in range(3)]
+    async with bench.vhost() as amqp_url, Broker.connect(amqp_url, "test") as broker:
+        for event in events:
+            await broker.publish(event)
+
+        told = await outcomes.read(broker, 3)
+
+        assert {each.id for each in told} == {event.id for event in events}
+        assert await outcomes.waiting(broker, "classifier.evidence") == 0

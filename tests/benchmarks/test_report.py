@@ -1,0 +1,62 @@
+"""The tables: medians, percentiles, ratios."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks import report
+from benchmarks.report import Series
+
+_LATENCIES = st.lists(st.floats(0, 1e6), min_size=1)
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.5, 5.0), (0.51, 6.0), (0.99, 10.0), (1.0, 10.0), (0.0, 1.0)]
+)
+def test_a_percentile_is_the_nearest_rank(share: float, expected: float) -> None:
+    """Of ten values the fifth is the median, the last the 99th percentile."""
+    values = [10.0, 2, 3, 4, 5, 6, 7, 8, 9, 1]
+
+    assert report.percentile(values, share) == expected
+
+
+@given(_LATENCIES, st.floats(0, 1))
+def test_a_percentile_is_a_value_that_was_seen(values: list[float], share: float) -> None:
+    """At least its share of the values does not exceed it."""
+    found = report.percentile(values, share)
+
+    assert found in values
+    assert sum(value <= found for value in values) >= share * len(values)
+
+
+def test_one_disturbed_repetition_does_not_move_the_rate() -> None:
+    """The rate of a series is its median."""
+    assert Series("x", [100, 3, 102]).rate == 100
+
+
+def test_ratios_are_to_the_last_line() -> None:
+    """The baseline comes last and has the ratio 1."""
+    lines = report.table("mails/s", [Series("ours", [1500, 500]), Series("bare", [4000])])
+
+    assert [line.split() for line in lines.splitlines()] == [
+        ["mails/s", "ratio", "lowest", "highest"],
+        ["ours", "1,000", "0.25", "500", "1,500"],
+        ["bare", "4,000", "1.00", "4,000", "4,000"],
+    ]
+
+
+def test_latencies_are_told_in_milliseconds() -> None:
+    """Where requests were timed, the table has the median and the 99th percentile."""
+    timed = Series("post", [10], [0.001, 0.0025, 0.1])
+
+    head, line = report.table("requests/s", [timed]).splitlines()
+
+    assert head.endswith("p50 ms  p99 ms")
+    assert line.split()[-2:] == ["2.5", "100.0"]
+
+
+def test_what_smtp_took_is_told_by_medians() -> None:
+    """Seconds in, milliseconds out."""
+    told = report.split([0.012, 0.010, 0.9], [0.004, 0.004, 0.5])
+
+    assert told == "  of 12.0 ms from delivery to acknowledgement 4.0 ms were SMTP"

@@ -1,0 +1,68 @@
+"""Running a sink and reading its counter."""
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from benchmarks import bare, sink
+from benchmarks.bench import Bench
+from benchmarks.errors import BenchError
+from benchmarks.sink import Program, Sink
+from ops.broker import Address, Ports
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Bench:
+    """Give a bench without a broker."""
+    return Bench(tmp_path, Address(Ports(0, 0, 0, 0), ""))
+
+
+@contextmanager
+def counting(path: Path, said: str) -> Iterator[Sink]:
+    """Give a sink that has said something."""
+    path.write_text(said)
+    yield Sink("test", 0, path)
+
+
+@pytest.mark.parametrize(
+    ("said", "count"),
+    [
+        ("", 0),
+        ("sess=1 quit=0 mesg=7\rsess=2 quit=1 mesg=12\r", 12),
+        ("mesg=1\r" * 100 + "mesg=12345\r", 12345),
+    ],
+)
+def test_the_last_count_holds(said: str, count: int, tmp_path: Path) -> None:
+    """The counter is a file that grows; its end has the news."""
+    with counting(tmp_path / "out", said) as served:
+        assert served.count() == count
+
+
+async def test_every_mail_is_counted(place: Bench) -> None:
+    """What a client was told of as accepted is in the count."""
+    async with sink.serving(place, sink.own()) as served:
+        await bare.send_all(bare.Task(served.port, count=25, connections=3))
+
+        assert served.count() == 25
+
+
+async def test_a_client_that_dies_is_not_waited_for(place: Bench, tmp_path: Path) -> None:
+    """Mails that will never come end the measurement."""
+    command = [sys.executable, "-c", ""]
+    with counting(tmp_path / "out", "mesg=1\r") as served:
+        async with place.running("client", command, {}) as client, asyncio.timeout(10):
+            with pytest.raises(BenchError, match="1 mails did not come"):
+                await served.reach(2, client)
+
+
+async def test_a_sink_that_does_not_start_is_told_with_its_last_words(place: Bench) -> None:
+    """The person who measures learns why."""
+    program = Program("broken", [sys.executable, "-c", "raise SystemExit('no port for you')", ""])
+
+    with pytest.raises(BenchError, match="no port for you"):
+        async with sink.serving(place, program):
+            pass
