@@ -5,13 +5,13 @@ from pathlib import Path
 
 # In the order of starting; they are ended in the reverse one.
 SERVICES = ("classifier", "otp", "sender", "gateway")
-_SECRETS = {
+SECRETS = {
     "gateway": ("GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET"),
     "otp": ("OTP_KEY", "SEALING_KEY"),
     "sender": ("SEALING_KEY",),
     "classifier": (),
 }
-_ALL_SECRETS = frozenset(name for names in _SECRETS.values() for name in names)
+_ALL_SECRETS = frozenset(name for names in SECRETS.values() for name in names)
 
 
 def health_port(service: str) -> str:
@@ -37,7 +37,7 @@ def of_service(
         **_common(service, ports, run_dir),
         **_own(service, ports),
         **{name: value for name, value in environ.items() if name.startswith(prefix)},
-        **{name: secret(name) for name in _SECRETS[service]},
+        **{name: secret(name) for name in SECRETS[service]},
     }
 
 

@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-import aio_pika
-from aio_pika.exceptions import AMQPError
 from yarl import URL
 
 from ops import brokers, topology
@@ -17,9 +15,8 @@ from ops.stack.environment import SERVICES
 from ops.stack.errors import StackError
 from ops.stack.keys import Keys
 from ops.stack.settings import Settings
+from shared.broker import masked
 from shared.errors import Unavailable
-
-_ANSWER = 5.0  # seconds for a given broker to let us in
 
 
 @dataclass(frozen=True)
@@ -35,11 +32,14 @@ class Messaging:
 async def given(settings: Settings) -> AsyncIterator[Messaging]:
     """Use the broker that the user named. Raises StackError when it does not let us in."""
     url = settings.amqp_url or ""
-    await _try(url)
+    where = masked(_parsed(url))
+    for name in ("aio_pika", "aiormq"):  # what they log of a failure is told below, in one line
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         await topology.declare(url)
     except Unavailable as error:
-        raise StackError(f"RabbitMQ at {_masked(url)}: {error}") from error
+        reason = str(error.__cause__ or error) or "no answer"
+        raise StackError(f"RabbitMQ at {where} (AMQP_URL) cannot be used: {reason}") from error
     yield Messaging(url, settings.management_url, dict.fromkeys(SERVICES, url))
 
 
@@ -77,20 +77,11 @@ async def _furnish(address: Address, keys: Keys) -> Messaging:
     return Messaging(url, address.management_url, service_urls)
 
 
-async def _try(url: str) -> None:
-    # What the client logs of a failure is said below, in one line.
-    for name in ("aio_pika", "aiormq"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+def _parsed(url: str) -> URL:
     try:
-        connection = await aio_pika.connect(url, timeout=_ANSWER)
-        await connection.close()
-    except (AMQPError, OSError, TimeoutError, ValueError) as error:
-        reason = str(error) or f"no answer in {_ANSWER:g} seconds"
-        raise StackError(
-            f"RabbitMQ at {_masked(url)} (AMQP_URL) cannot be used: {reason}"
-        ) from error
-
-
-def _masked(url: str) -> str:
-    parsed = URL(url)
-    return str(parsed.with_password("***")) if parsed.password else url
+        parsed = URL(url)
+    except ValueError as error:
+        raise StackError(f"AMQP_URL is no broker's address: {error}") from None
+    if parsed.scheme not in {"amqp", "amqps"}:
+        raise StackError("AMQP_URL is no broker's address: it begins with amqp:// or amqps://")
+    return parsed

@@ -185,3 +185,13 @@ def test_a_dead_broker_is_one_clear_line_without_its_password(tmp_path: Path) ->
     assert up.stderr.count("\n") == 1
     assert "postrider: RabbitMQ at amqp://user:***@127.0.0.1" in up.stderr
     assert "secret" not in up.stdout + up.stderr
+
+
+@pytest.mark.parametrize("url", ["broker.example", "http://user:secret@[::1", "amqp://h:99999/"])
+def test_what_is_no_broker_address_is_one_clear_line(tmp_path: Path, url: str) -> None:
+    """A slip in a variable is told as such."""
+    up = Stack(tmp_path / "run", AMQP_URL=url).ops("up")
+
+    assert up.returncode == 1
+    assert up.stderr.count("\n") == 1
+    assert up.stderr.startswith("postrider: AMQP_URL is no broker's address: ")
