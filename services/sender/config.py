@@ -49,9 +49,13 @@ class SenderSettings(Settings):
     sender_smtp_username: str | None = None
     sender_smtp_password: str | None = Field(None, repr=False)
     sender_smtp_ca_file: FilePath | None = Field(None, description="The system's if absent")
-    sender_helo_name: HeloName | None = Field(None, max_length=255, description="Our address")
+    sender_helo_name: HeloName | None = Field(
+        None, max_length=255, description="Our address if absent"
+    )
     sender_from: Mailbox = Field(description="From, where a command has none")
-    sender_message_id_domain: Domain | None = Field(None, description="That of SENDER_FROM")
+    sender_message_id_domain: Domain | None = Field(
+        None, description="That of SENDER_FROM if absent"
+    )
     sealing_key: Annotated[Secret, AfterValidator(_sealing_keys)]
 
     sender_connections_otp: Connections = 2

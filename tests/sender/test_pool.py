@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from prometheus_client import REGISTRY
 
 from ops.simulator.behaviour import Behaviour
 from ops.simulator.simulator import Simulator
@@ -131,6 +132,28 @@ async def test_limit_of_the_server(simulator: Simulator) -> None:
 
     assert sorted(results) == sorted([DELIVERED, [(Stage.CONNECT, 421)]])
     assert after == DELIVERED
+
+
+async def test_every_connection_is_closed(simulator: Simulator) -> None:
+    """Whatever became of its mails, each connection that was opened is closed, and counted."""
+
+    def counted(what: str) -> float:
+        return REGISTRY.get_sample_value(f"postrider_smtp_{what}_total", {"category": "test"}) or 0
+
+    before = counted("opened"), counted("closed")
+    stages = ("mail", "rcpt", "data", "dot")
+    magics = [
+        f"{what}@x.example"
+        for stage in stages
+        for what in (f"drop-{stage}", f"reply-{stage}-421", f"reply-{stage}-550", "anna")
+    ]
+
+    async with a_pool(a_relay(simulator.smtp_port), connections=3, mails=4) as pool:
+        await asyncio.gather(*(pool.send(a_mail(each, sender=each)) for each in magics * 3))
+    await simulator.traffic.wait_until(lambda: simulator.traffic.open == 0)
+
+    assert counted("opened") - before[0] == simulator.traffic.total
+    assert counted("closed") - before[1] == simulator.traffic.total
 
 
 async def test_relay_away(simulator: Simulator) -> None:

@@ -1,5 +1,6 @@
 """Tests of one SMTP transaction, stage by stage, against the simulator and worse servers."""
 
+import asyncio
 import ssl
 
 import pytest
@@ -10,6 +11,7 @@ from ops.simulator.settings import Settings
 from ops.simulator.simulator import Simulator
 from services.sender.outcome import Reason, Unsendable
 from services.sender.relay import Login, Patience, Tls
+from services.sender.smtp import Connection
 from shared.contracts import Stage
 from tests.sender.mails import ANNA, a_mail, a_pool, a_relay, ends, of, sent
 from tests.sender.scripted import CUT, HANG, scripted
@@ -78,6 +80,22 @@ async def test_slow_enough(simulator: Simulator) -> None:
 
     async with a_pool(a_relay(simulator.smtp_port, patience=BRIEF)) as pool:
         assert await sent(pool, *slow) == [(Stage.DOT, 250)] * 3
+
+
+async def test_deadline(simulator: Simulator) -> None:
+    """Replies that are each in time may still take too long together; the dot is apart."""
+    slow = [f"slow-150-rcpt+{number}@x.example" for number in range(4)]
+    loop = asyncio.get_running_loop()
+    connection = await Connection.open(a_relay(simulator.smtp_port), loop.time() + 5)
+
+    late = await connection.transact(a_mail(*slow), loop.time() + 0.4)
+    fresh = await Connection.open(a_relay(simulator.smtp_port), loop.time() + 5)
+    dot = await fresh.transact(a_mail("slow-400-dot@x.example"), loop.time() + 0.3)
+    await fresh.quit()
+
+    assert ends(late) == [(Stage.RCPT, 0)] * 4
+    assert not connection.usable
+    assert ends(dot) == DELIVERED
 
 
 async def test_each_recipient(simulator: Simulator) -> None:
