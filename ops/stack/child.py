@@ -117,6 +117,7 @@ class Child:
                 return
             await self._spawn()
             self._changed()
+            self._journal.say(f"{self.program.name} runs again as process {self.pid}")
             if self._stopping.is_set():  # it was too young to be signalled
                 self._signal(signal.SIGTERM)
 

@@ -132,7 +132,7 @@ def test_a_service_that_dies_comes_back_and_the_record_follows(stack_on_vhost: S
     before = stack_on_vhost.record["services"]["otp"]["pid"]
     os.kill(before, signal.SIGKILL)
     read_until(launcher.stdout, "otp was ended by SIGKILL: starting it again")
-    read_until(launcher.stdout, "otp ")  # its first line
+    read_until(launcher.stdout, "otp runs again")
     after = stack_on_vhost.record["services"]["otp"]["pid"]
 
     assert after != before
