@@ -122,4 +122,4 @@ class SmtpPool:
 
 
 def _was_closed(result: Replies | Unsendable) -> bool:
-    return not isinstance(result, Unsendable) and all(map(replies.closed_before, result.values()))
+    return not isinstance(result, Unsendable) and any(map(replies.closed_before, result.values()))
