@@ -92,6 +92,7 @@ class Broker:
         self._slots = asyncio.Semaphore(MAX_UNCONFIRMED)
         self._conversations: dict[str, asyncio.Queue[Contract]] = {}
         self._consumers: list[tuple[AbstractRobustQueue, str]] = []
+        self._leaving = False
 
     @classmethod
     @asynccontextmanager
@@ -105,7 +106,10 @@ class Broker:
         async with AsyncExitStack() as closing:
             broker = cls(name, URL(url), closing)
             await broker._open(patience)
-            yield broker
+            try:
+                yield broker
+            finally:
+                broker._leaving = True
 
     async def _open(self, patience: float) -> None:
         self._publishing = await self._connection("publish", patience)
@@ -137,9 +141,13 @@ class Broker:
                 await asyncio.sleep(RECONNECT_SECONDS)
             else:
                 self._closing.push_async_callback(_within_limit, connection.close)
-                connection.close_callbacks.add(partial(_tell, "connection lost", purpose))
-                connection.reconnect_callbacks.add(partial(_tell, "connection is back", purpose))
+                connection.close_callbacks.add(partial(self._tell_loss, purpose))
+                connection.reconnect_callbacks.add(partial(_tell_return, purpose))
                 return connection
+
+    def _tell_loss(self, purpose: str, *_: object) -> None:
+        if not self._leaving:
+            logger.warning("connection lost", purpose=purpose)
 
     async def _confirming_channel(self) -> AbstractRobustChannel:
         # Without on_return_raises a message that matched no queue counts as published.
@@ -274,6 +282,8 @@ class Broker:
                 *(_within_limit(partial(queue.cancel, tag)) for queue, tag in tags)
             )
             await asyncio.gather(*(consumer.drain(drain) for consumer, _ in consumers))
+            await asyncio.gather(*(_flush(queue) for queue, _ in tags))
+            await asyncio.gather(*(_within_limit(queue.channel.close) for queue, _ in tags))
 
     async def _subscribe(self, consumer: Consumer, subscription: Subscription) -> None:
         async def on_message(message: AbstractIncomingMessage) -> None:
@@ -302,9 +312,7 @@ class Broker:
             waiting = source.declaration_result.message_count or 0
             yield Pile(waiting, _letters(source, waiting))
         finally:
-            # A quorum queue's channel puts acknowledgements aside while 32 are under way, and
-            # forgets them when it closes. What is fetched now is answered after all of them.
-            await _within_limit(partial(source.get, fail=False))
+            await _flush(source)
             await _within_limit(channel.close)
 
 
@@ -369,8 +377,17 @@ async def _letters(queue: AbstractRobustQueue, limit: int) -> AsyncIterator[tupl
         yield letter.read(_delivery(queue.name, message), message.headers), Receipt(message)
 
 
-def _tell(what: str, purpose: str, *_: object) -> None:
-    logger.warning(what, purpose=purpose)
+def _tell_return(purpose: str, *_: object) -> None:
+    logger.info("connection is back", purpose=purpose)
+
+
+async def _flush(queue: AbstractRobustQueue) -> None:
+    """Return when the broker has taken all acknowledgements of this channel.
+
+    A quorum queue's channel puts acknowledgements aside while 32 are under way, and forgets them
+    when it closes. What is fetched now is answered after all of them, and goes back unread.
+    """
+    await _within_limit(partial(queue.get, fail=False))
 
 
 async def _within_limit(close: Callable[[], Awaitable[object]]) -> None:

@@ -19,6 +19,7 @@ from shared.errors import ConfigError
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 Secret = Annotated[str, Field(min_length=32, repr=False)]  # 128 bits as hex at the least
+DatabaseUrl = Annotated[str, Field(pattern=r"^postgresql\+asyncpg://.+")]
 
 
 class Settings(BaseSettings):
@@ -32,7 +33,9 @@ class Settings(BaseSettings):
 
     amqp_url: str = Field(repr=False)
     data_dir: Path = Path("data")
-    database_url: str | None = Field(None, repr=False, description="SQLite in DATA_DIR if absent")
+    database_url: DatabaseUrl | None = Field(
+        None, repr=False, description="postgresql+asyncpg://…; SQLite in DATA_DIR if absent"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     health_host: str = "127.0.0.1"
     health_port: Port = 0

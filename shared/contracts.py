@@ -137,7 +137,7 @@ class SendEmail(Command):
     text: Text | None = Field(None, repr=False)
     html: Text | None = Field(None, repr=False)
     sealed: str | None = Field(None, repr=False, description="Content only the sender can open")
-    client: str | None = None
+    client: Id | None = None
     created_at: AwareDatetime | None = Field(None, description="When it was accepted")
     expires_at: AwareDatetime | None = Field(None, description="Not to be sent from then on")
     attempt: Annotated[int, Field(ge=1)] = 1
@@ -251,7 +251,7 @@ class IssueCode(Command):
     keys = ("code.issue",)
 
     email: Address
-    client: str | None = None
+    client: Id | None = None
 
 
 class VerifyCode(Question):
@@ -264,7 +264,7 @@ class VerifyCode(Question):
 
     email: Address
     code: str = Field(max_length=64, repr=False)
-    client: str | None = None
+    client: Id | None = None
 
 
 class CodeIssued(Event):
@@ -301,7 +301,7 @@ class FeedbackDelivered(Event):
     must_arrive = True  # its sender was told that it is kept
 
     domain: Domain
-    client: str | None = None
+    client: Id | None = None
 
 
 class FeedbackBounced(Event):
@@ -311,7 +311,7 @@ class FeedbackBounced(Event):
     must_arrive = True  # its sender was told that it is kept
 
     domain: Domain
-    client: str | None = None
+    client: Id | None = None
 
 
 class DomainClassified(Event):

@@ -8,8 +8,13 @@ import structlog
 
 from shared.address import domain_of
 
-# Libraries that tell, with a traceback for each lost connection, what the seam tells in a line.
-QUIET = ("aio_pika", "aiormq")
+# Libraries that tell, with a traceback for each lost connection, what the seam tells in a line,
+# or at each start what nobody asked.
+QUIET = {
+    "aio_pika": logging.CRITICAL,
+    "aiormq": logging.CRITICAL,
+    "alembic": logging.WARNING,
+}
 
 
 def masked(address: str) -> str:
@@ -36,8 +41,8 @@ def configure(service: str, level: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    for name in QUIET:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name, least in QUIET.items():
+        logging.getLogger(name).setLevel(least)
     structlog.configure(
         processors=[*common, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -40,8 +40,8 @@ async def run(settings: ClassifierSettings, stop: asyncio.Event) -> None:
         checks = {"broker": broker.ready, "database": database.ready}
         async with (
             periodic.repeating(purge, settings.classifier_purge_seconds, "purge"),
-            health.endpoint(settings.health_host, settings.health_port, checks),
             broker.consuming(*subscriptions, drain=settings.drain_seconds),
+            health.endpoint(settings.health_host, settings.health_port, checks),
         ):
             await stop.wait()
 

@@ -33,8 +33,8 @@ async def run(settings: OtpSettings, stop: asyncio.Event) -> None:
         checks = {"broker": broker.ready, "database": database.ready}
         async with (
             periodic.repeating(store.purge, settings.otp_purge_seconds, "purge"),
-            health.endpoint(settings.health_host, settings.health_port, checks),
             broker.consuming(*_subscriptions(handlers), drain=settings.drain_seconds),
+            health.endpoint(settings.health_host, settings.health_port, checks),
         ):
             await stop.wait()
 

@@ -20,8 +20,8 @@ logger.debug("too fine")
 logging.getLogger("theirs").warning("of a library: %s", "ann")
 logging.getLogger("theirs").info("also heard")
 logging.getLogger("theirs").debug("too fine")
-for quiet in log.QUIET:
-    logging.getLogger(quiet + ".deep").error("told better by the seam")
+for quiet, least in log.QUIET.items():
+    logging.getLogger(quiet + ".deep").log(least - 10, "told better by the seam")
 
 async def handle(name):
     log.bind({"id": name})
