@@ -1,1 +1,1 @@
-"""Sends mail through an SMTP relay and tells what became of it."""
+"""Sends mail through an SMTP relay and tells what became of each."""

@@ -1,4 +1,4 @@
-"""Run the sender: `python -m services.sender`, set by environment variables."""
+"""Run the sender: `python -m services.sender`, its settings from the environment."""
 
 import os
 import sys
