@@ -9,46 +9,27 @@ from enum import StrEnum
 from typing import Annotated, ClassVar, Self
 
 from pydantic import (
-    AfterValidator,
     AwareDatetime,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
-    StringConstraints,
     ValidationError,
     model_validator,
 )
 
 from shared import address
 from shared.errors import Undecodable
-
-MAX_RECIPIENTS = 100  # of one message: RFC 5321 4.5.3.1.8, what every server must accept
-MAX_SUBJECT_CHARS = 900  # fits one line of 998 octets (RFC 5322 2.1.1) when it is ASCII
-
-
-def _no_nul(text: str) -> str:
-    if "\x00" in text:
-        raise ValueError("must have no NUL character")
-    return text
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-Address = Annotated[str, AfterValidator(address.check_address)]
-Mailbox = Annotated[str, AfterValidator(address.check_mailbox)]
-Mailboxes = Annotated[tuple[Mailbox, ...], BeforeValidator(_as_list)]
-Domain = Annotated[str, AfterValidator(address.check_domain)]
-Subject = Annotated[
-    str,
-    StringConstraints(max_length=MAX_SUBJECT_CHARS),
-    AfterValidator(address.check_header_text),
-]
-Text = Annotated[str, AfterValidator(_no_nul)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # JSON has no way to write a NaN
+from shared.fields import (
+    MAX_RECIPIENTS,
+    Address,
+    Domain,
+    Id,
+    Mailbox,
+    Mailboxes,
+    Seconds,
+    Subject,
+    Text,
+)
 
 
 class Category(StrEnum):

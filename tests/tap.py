@@ -50,4 +50,5 @@ async def publish_raw(url: str, queue: str, body: bytes, kind: str = "") -> None
 async def depth(url: str, queue: str) -> int:
     """Tell how many messages of a queue wait to be delivered."""
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
-        return (await channel.declare_queue(queue, passive=True)).declaration_result.message_count
+        declared = await channel.declare_queue(queue, passive=True)
+        return declared.declaration_result.message_count or 0

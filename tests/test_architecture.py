@@ -38,7 +38,16 @@ LIBRARIES = {
 EDGES = {"__main__", "config", "service", "handlers", "smtp", "store", "app", "views", "metrics"}
 EDGES |= {"dial", "pool"}  # of the sender: a socket, and connections kept
 EDGES |= {"body", "middleware", "rounds", "waiting"}  # of the gateway: around a request
-PURE_SHARED = {"contracts", "retry", "delivery", "topology", "errors", "address", "letter"}
+PURE_SHARED = {
+    "contracts",
+    "fields",
+    "retry",
+    "delivery",
+    "topology",
+    "errors",
+    "address",
+    "letter",
+}
 NOT_IN_PURE = (
     "asyncio",
     "os",

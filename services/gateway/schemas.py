@@ -22,16 +22,14 @@ from pydantic_core import ErrorDetails
 from services.gateway.problem import INVALID, MALFORMED, Mistake, Problem
 from shared import address
 from shared.contracts import (
-    MAX_RECIPIENTS,
     Category,
     FeedbackBounced,
     FeedbackDelivered,
     IssueCode,
     SendEmail,
-    Subject,
-    Text,
     VerifyCode,
 )
+from shared.fields import MAX_RECIPIENTS, Subject, Text
 
 MAX_MAILBOX_CHARS = 600  # a display name and the 254 of an address (RFC 5321 4.5.3.1, errata 1690)
 MAX_CODE_CHARS = 64

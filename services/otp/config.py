@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field
 
 from shared.config import Seconds, Settings
-from shared.contracts import Mailbox
+from shared.fields import Mailbox
 from shared.sealing import read_keys
 
 MAX_LIFETIME = 86_400.0  # seconds; NIST SP 800-63A lets a mailed confirmation code live a day

@@ -11,7 +11,8 @@ from services.sender.relay import Login, Patience, Tls
 from services.sender.schedule import Schedule
 from shared import address, sealing
 from shared.config import Port, Seconds, Secret, Settings
-from shared.contracts import Category, Domain, Mailbox
+from shared.contracts import Category
+from shared.fields import Domain, Mailbox
 
 MAX_CONNECTIONS = 2000  # a class; RabbitMQ's limit of a quorum queue's prefetch
 DOT_SECONDS = 600.0  # RFC 5321 4.5.3.2.6

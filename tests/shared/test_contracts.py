@@ -12,8 +12,6 @@ from pydantic import ValidationError
 
 from shared.contracts import (
     CONTRACTS,
-    MAX_RECIPIENTS,
-    MAX_SUBJECT_CHARS,
     Category,
     Contract,
     EmailDeferred,
@@ -27,6 +25,7 @@ from shared.contracts import (
     mistakes,
 )
 from shared.errors import Undecodable
+from shared.fields import MAX_RECIPIENTS, MAX_SUBJECT_CHARS
 from tests.shared.golden.examples import AT, EXAMPLES, path_of
 
 KEYS = [key for contract in CONTRACTS for key in contract.keys]
