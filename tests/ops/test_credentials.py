@@ -1,0 +1,107 @@
+"""What the containers log in with: each its own, and the same at every start."""
+
+import json
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from ops import credentials
+from ops.stack.errors import StackError
+from shared.topology import RUNNING
+
+
+def read(root: Path) -> dict[str, dict[str, str]]:
+    """Read what was written, by container and variable."""
+    return {
+        folder.name: {file.name: file.read_text() for file in folder.iterdir()}
+        for folder in root.iterdir()
+        if folder.name != "keys"
+    }
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Write the credentials of a first start."""
+    credentials.write(tmp_path, {})
+    return tmp_path
+
+
+def test_a_second_start_finds_the_same(root: Path) -> None:
+    """Broker and database keep the passwords of the first start, so everybody has to."""
+    first = read(root)
+    credentials.write(root, {})
+
+    assert read(root) == first
+
+
+def test_every_stack_has_its_own(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No password is known to who has only read this repository."""
+    other = tmp_path_factory.mktemp("other")
+    credentials.write(other, {})
+    mine = {text for variables in read(root).values() for text in variables.values()}
+    theirs = {text for variables in read(other).values() for text in variables.values()}
+
+    assert not mine & theirs
+
+
+def test_a_given_secret_wins(root: Path) -> None:
+    """What the user sets holds, also where there is one of ours already."""
+    credentials.write(root, {"GATEWAY_ADMIN_TOKEN": "a token of mine"})
+
+    assert read(root)["gateway"]["GATEWAY_ADMIN_TOKEN"] == "a token of mine"
+
+
+@pytest.mark.parametrize("service", RUNNING)
+def test_both_sides_of_a_login_agree(root: Path, service: str) -> None:
+    """The password in a service's URL is the one that its account is given."""
+    written = read(root)
+    urls = [urlsplit(written[service][name]) for name in ("AMQP_URL", "DATABASE_URL")]
+
+    assert [url.username for url in urls] == [service, service]
+    assert [url.password for url in urls] == [
+        written["topology"][f"{service.upper()}_AMQP_PASSWORD"],
+        written["roles"][f"{service.upper()}_DATABASE_PASSWORD"],
+    ]
+
+
+def test_administrators_agree(root: Path) -> None:
+    """Who makes the accounts logs in with what broker and database were started with."""
+    written = read(root)
+
+    assert (
+        urlsplit(written["topology"]["AMQP_URL"]).password
+        == written["rabbitmq"]["RABBITMQ_DEFAULT_PASS"]
+    )
+    assert written["roles"]["PGPASSWORD"] == written["postgres"]["POSTGRES_PASSWORD"]
+
+
+def test_only_otp_and_sender_share_a_secret(root: Path) -> None:
+    """No other service could read a code, sign a client's key or speak in another's name."""
+    written = read(root)
+    shared = {
+        (one, other, name)
+        for one in RUNNING
+        for other in RUNNING
+        if one < other
+        for name, text in written[one].items()
+        if text in written[other].values()
+    }
+
+    assert shared == {("otp", "sender", "SEALING_KEY")}
+
+
+def test_the_file_of_secrets_is_the_owners_alone(root: Path) -> None:
+    """All secrets together are in one place, which no container of a service has."""
+    keys = root / "keys" / "keys.json"
+
+    assert keys.stat().st_mode & 0o077 == 0
+    assert json.loads(keys.read_text())
+
+
+def test_a_damaged_file_of_secrets_is_told(root: Path) -> None:
+    """New secrets beside an old database would lock everybody out, so none are made."""
+    (root / "keys" / "keys.json").write_text("{")
+
+    with pytest.raises(StackError, match="damaged"):
+        credentials.write(root, {})
