@@ -78,7 +78,8 @@ NO_MODULE = {
     "tests/test_architecture.py": "it is about the whole tree",
     "tests/ops/simulator/test_whole.py": "the parts of the simulator together",
 }
-NO_MIRROR = ("tests/journeys/*",)  # the processes together, not one module
+# The processes together, or the tests of a module once more: not one module.
+NO_MIRROR = ("tests/journeys/*", "tests/containers/*")
 
 Rule = Callable[[Module], Iterable[str]]
 

@@ -1,0 +1,84 @@
+"""`docker compose up --build`, as a user runs it, on ports and volumes that nobody else has."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from testcontainers.compose import DockerCompose
+
+from ops import ports
+
+_TREE = Path(__file__).parents[2]
+_PORTS = ("GATEWAY_PORT", "MAILBOX_PORT", "RABBITMQ_MANAGEMENT_PORT")
+
+
+class Compose:
+    """The containers of one project."""
+
+    def __init__(self, project: DockerCompose) -> None:
+        self._project = project
+
+    def up(self) -> None:
+        """Start what does not run, and return when all of it is well."""
+        self._project.start()
+
+    def down(self) -> None:
+        """Remove the containers; the volumes stay."""
+        self.run("down")
+
+    def run(self, *command: str) -> str:
+        """Run a command of Compose; give what it printed. Raises CalledProcessError."""
+        whole = [*self._project.compose_command_property, *command]
+        return self._project._run_command(whole).stdout.decode()
+
+    def execute(self, service: str, *command: str) -> str:
+        """Run a command in a service's container; give what it printed."""
+        said, _, _ = self._project.exec_in_container(list(command), service)
+        return said
+
+    def containers(self) -> dict[str, str]:
+        """Tell the state of each container, with its exit code if it has ended."""
+        return {
+            str(each.Service): f"{each.State} {each.ExitCode}"
+            for each in self._project.get_containers(include_all=True)
+        }
+
+    def url(self, service: str, port: int) -> str:
+        """Tell where a published port of a service is."""
+        host, bound = self._project.get_service_host_and_port(service, port)
+        return f"http://{host}:{bound}"
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Compose]:
+    """Run the project for the length of the block; nothing of it is left in any case."""
+    settings: dict[str, object] = dict(zip(_PORTS, ports.unused(len(_PORTS)), strict=True))
+    settings["COMPOSE_PROJECT_NAME"] = f"postrider-test-{secrets.token_hex(4)}"
+    environment = folder / "environment"
+    environment.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+    with DockerCompose(_TREE, build=True, env_file=str(environment)) as project:
+        yield Compose(project)
+
+
+async def registered(compose: Compose, client: str) -> dict[str, Any]:
+    """Register a client as README tells to; give what its user has to know."""
+    token = compose.execute("gateway", "cat", "/run/secrets/GATEWAY_ADMIN_TOKEN")
+    gateway = compose.url("gateway", 8080)
+    headers = {"Authorization": f"Bearer {token}"}
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        session.post(f"{gateway}/v1/clients", json={"id": client}) as response,
+    ):
+        key = (await response.json())["api_key"]
+    return {"client_key": key, **addresses(compose)}
+
+
+def addresses(compose: Compose) -> dict[str, Any]:
+    """Tell where gateway and mailbox are now."""
+    return {
+        "gateway_url": compose.url("gateway", 8080),
+        "mailbox_url": compose.url("simulator", 8025),
+    }

@@ -1,0 +1,7 @@
+"""The seam publishes and asks on RabbitMQ 4.0 as on the machine's own."""
+
+import pytest
+
+from tests.shared.test_broker import *  # noqa: F403 -- the same tests, on the fixtures of this folder
+
+pytestmark = pytest.mark.container

@@ -1,0 +1,7 @@
+"""The seam consumes on RabbitMQ 4.0 as on the machine's own."""
+
+import pytest
+
+from tests.shared.test_consumer import *  # noqa: F403 -- the same tests, on the fixtures of this folder
+
+pytestmark = pytest.mark.container

@@ -1,0 +1,7 @@
+"""Databases are opened, migrated and written on PostgreSQL 17."""
+
+import pytest
+
+from tests.shared.test_database import *  # noqa: F403 -- the same tests, on the fixtures of this folder
+
+pytestmark = pytest.mark.container
