@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measure(chosen: argparse.Namespace) -> None:
     program = sink.find() if chosen.what != "accept" else None
     with bench.opened() as place:
-        print(machine.describe(place.address.management))
+        _say(machine.describe(place.address.management))
         if program is not None:
             asyncio.run(_drain(place, program, chosen))
         if chosen.what != "drain":
@@ -42,33 +42,39 @@ def _measure(chosen: argparse.Namespace) -> None:
 
 async def _drain(place: bench.Bench, program: sink.Program, chosen: argparse.Namespace) -> None:
     plan = drain.Plan(chosen.count, chosen.connections, chosen.repetitions)
-    print(
+    _say(
         f"\n{plan.count:,} mails of {len(mail.ready_made()):,} bytes waiting in RabbitMQ,"
         f" {plan.connections} SMTP connections to {program.name},"
         f" {plan.repetitions} times in turns"
     )
     async with sink.serving(place, program) as served:
         series, spent = await drain.measure(place, served, plan)
-        print(report.table("mails/s", series))
-        print(report.split([each.handling for each in spent], [each.smtp for each in spent]))
+        _say(report.table("mails/s", series))
+        _say(report.split([each.handling for each in spent], [each.smtp for each in spent]))
         if chosen.profile:
             into = place.directory / "sender.profile"
             await drain.drained(place, served, plan, hotspots.profiled(drain.SERVICE, into))
-            print(f"\n{hotspots.table(into, plan.count)}")
+            _say("\nfor each mail, its share of the start included:")
+            _say(hotspots.table(into, plan.count))
 
 
 async def _accept(place: bench.Bench, chosen: argparse.Namespace) -> None:
     plan = accept.Plan(chosen.count, chosen.callers, chosen.repetitions)
-    print(
+    _say(
         f"\n{plan.count:,} requests over {plan.connections} HTTP connections,"
         f" {plan.repetitions} times in turns"
     )
-    print(report.table("requests/s", await accept.measure(place, plan)))
+    _say(report.table("requests/s", await accept.measure(place, plan)))
     if chosen.profile:
         into = place.directory / "gateway.profile"
         once = replace(plan, repetitions=1)
         await accept.measure(place, once, hotspots.profiled(accept.SERVICE, into))
-        print(f"\n{hotspots.table(into, plan.count)}")
+        _say("\nfor each message and a ping, their share of the start included:")
+        _say(hotspots.table(into, plan.count))
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # it takes a minute: who pipes it wants to see it go on
 
 
 def _parser() -> argparse.ArgumentParser:
