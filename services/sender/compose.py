@@ -8,7 +8,7 @@ import base64
 import binascii
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import format_datetime
 
@@ -34,14 +34,26 @@ class Letterhead:
     message_id_domain: str
 
 
+@dataclass(slots=True)
+class Progress:
+    """How far a transaction has come: set by who runs it, read by who was cut off from its end."""
+
+    content_begun: bool = False  # so that the final dot may have left: the mail may be there
+
+
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """An envelope and its content, ready for one SMTP transaction."""
+    """An envelope and its content, ready for one SMTP transaction.
+
+    From `not_after` on MAIL is not to be said any more.
+    """
 
     sender: str
     recipients: tuple[str, ...]
     content: bytes
     needs_smtputf8: bool
+    not_after: datetime | None = None
+    progress: Progress = field(default_factory=Progress, compare=False)
 
 
 def compose(command: SendEmail, content: Content, letterhead: Letterhead, date: datetime) -> Mail:
@@ -57,6 +69,7 @@ def compose(command: SendEmail, content: Content, letterhead: Letterhead, date: 
         recipients=recipients,
         content=(head + _body(content)).encode(),
         needs_smtputf8=not (head + sender + "".join(recipients)).isascii(),
+        not_after=command.expires_at,
     )
 
 

@@ -40,6 +40,7 @@ class Reason(StrEnum):
     TOO_BIG = "too_big"
     SMTPUTF8_NOT_OFFERED = "smtputf8_not_offered"
     SEAL_BROKEN = "seal_broken"
+    EXPIRED = "expired"  # it waited too long for a connection; told as `EmailExpired`
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ def all_expired(command: SendEmail, at: datetime) -> list[Contract | Later]:
 
 def all_failed(command: SendEmail, reason: Reason, at: datetime) -> list[Contract | Later]:
     """Give the events of a mail that can be sent to nobody."""
+    if reason is Reason.EXPIRED:
+        return all_expired(command, at)
     attempt = _Attempt(command, at)
     return [attempt.event(EmailFailed, each, reason=reason) for each in command.recipients]
 

@@ -151,6 +151,7 @@ class Connection:
         """Put the recipients that are refused into `settled`; give the reply to all others."""
         last = await self._envelope(mail, settled)
         if last.stage is Stage.DATA and replies.accepted(last):
+            mail.progress.content_begun = True
             return await self._content(mail.content)
         await self._reset()
         return last
