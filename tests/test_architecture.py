@@ -37,6 +37,7 @@ LIBRARIES = {
 
 EDGES = {"__main__", "config", "service", "handlers", "smtp", "store", "app", "views", "metrics"}
 EDGES |= {"dial", "pool"}  # of the sender: a socket, and connections kept
+EDGES |= {"keyring", "writer"}  # of the sender: files, and work for threads
 EDGES |= {"body", "middleware", "rounds", "waiting"}  # of the gateway: around a request
 PURE_SHARED = {
     "contracts",

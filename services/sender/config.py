@@ -1,11 +1,22 @@
 """The settings of the sender."""
 
 import ipaddress
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Self
 
-from pydantic import AfterValidator, Field, FilePath, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    FilePath,
+    InstanceOf,
+    model_validator,
+)
+from pydantic_settings import NoDecode
 
+from services.sender import keyring
 from services.sender.compose import Letterhead
+from services.sender.dkim import Signer
 from services.sender.pool import Limits
 from services.sender.relay import Login, Patience, Tls
 from services.sender.schedule import Schedule
@@ -23,6 +34,9 @@ def _sealing_keys(text: str) -> str:
     return text
 
 
+# Given as the directory that they are in, and read with the other settings: a key that cannot be
+# used is told before anything is opened.
+Signers = Annotated[Mapping[str, InstanceOf[Signer]], NoDecode, BeforeValidator(keyring.read)]
 Connections = Annotated[int, Field(ge=1, le=MAX_CONNECTIONS)]
 # A name of one label too: in a container network the relay may well be called `relay`.
 Host = Annotated[
@@ -56,6 +70,12 @@ class SenderSettings(Settings):
     sender_from: Mailbox = Field(description="From, where a command has none")
     sender_message_id_domain: Domain | None = Field(
         None, description="That of SENDER_FROM if absent"
+    )
+    sender_dkim_keys: Signers = Field(
+        default_factory=dict,
+        validate_default=False,
+        repr=False,
+        description="A directory of <domain>/<selector>.pem; without it nothing is signed",
     )
     sealing_key: Annotated[Secret, AfterValidator(_sealing_keys)]
 

@@ -9,8 +9,7 @@ import structlog
 
 from services.sender import metrics, outcome
 from services.sender import reply as replies
-from services.sender.compose import Letterhead, Mail, compose
-from services.sender.content import Opener, content_of
+from services.sender.compose import Mail
 from services.sender.outcome import Reason, Replies, Unsendable
 from services.sender.schedule import Schedule
 from shared import log
@@ -27,14 +26,20 @@ class Smtp(Protocol):
         """Run one transaction and give the reply that settled each recipient."""
 
 
+class Writer(Protocol):
+    """What makes a mail of a command."""
+
+    async def write(self, command: SendEmail, now: datetime) -> Mail:
+        """Give the mail. Raises ValueError when its content cannot be opened."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sender:
     """Sends the mails of one class."""
 
     smtp: Smtp
-    opener: Opener
+    writer: Writer
     now: Callable[[], datetime]
-    letterhead: Letterhead
     schedule: Schedule
 
     async def on_send_email(self, command: SendEmail) -> Sequence[Contract | Later]:
@@ -56,10 +61,9 @@ class Sender:
         if outcome.expired(command, begun):
             return outcome.all_expired(command, begun)
         try:
-            content = content_of(command, self.opener)
+            mail = await self.writer.write(command, begun)
         except ValueError:
             return outcome.all_failed(command, Reason.SEAL_BROKEN, begun)
-        mail = compose(command, content, self.letterhead, command.created_at or begun)
         result = await self.smtp.send(mail)
         if isinstance(result, Unsendable):
             return outcome.all_failed(command, result.reason, self.now())

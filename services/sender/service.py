@@ -6,10 +6,10 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 from services.sender.config import SenderSettings
-from services.sender.content import Opener
 from services.sender.handlers import Sender
 from services.sender.pool import SmtpPool
 from services.sender.relay import Relay, Tls
+from services.sender.writer import Writer
 from shared import health
 from shared.broker import Broker
 from shared.consumer import Subscription
@@ -33,12 +33,16 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
             Broker.connect(settings.amqp_url, settings.service)
         )
         relay = _relay(settings)
-        opener = Sealer.from_text(settings.sealing_key).open
+        writer = Writer(
+            Sealer.from_text(settings.sealing_key).open,
+            settings.letterhead,
+            settings.sender_dkim_keys,
+        )
         subscriptions = []
         for category in Category:
             pool = SmtpPool(relay, settings.limits(category), category)
             await opened.enter_async_context(pool)
-            subscriptions.append(_subscription(settings, category, pool, opener))
+            subscriptions.append(_subscription(settings, category, pool, writer))
         await opened.enter_async_context(
             health.endpoint(settings.health_host, settings.health_port, {"broker": broker.ready})
         )
@@ -47,13 +51,12 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
 
 
 def _subscription(
-    settings: SenderSettings, category: Category, pool: SmtpPool, opener: Opener
+    settings: SenderSettings, category: Category, pool: SmtpPool, writer: Writer
 ) -> Subscription:
     sender = Sender(
         smtp=pool,
-        opener=opener,
+        writer=writer,
         now=lambda: datetime.now(UTC),
-        letterhead=settings.letterhead,
         schedule=settings.schedule(category),
     )
     return Subscription(

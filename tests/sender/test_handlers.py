@@ -11,6 +11,7 @@ from services.sender.compose import Letterhead, Mail
 from services.sender.handlers import Sender
 from services.sender.outcome import Reason, Replies, Unsendable
 from services.sender.schedule import Schedule
+from services.sender.writer import Writer
 from shared.contracts import (
     Contract,
     EmailDelivered,
@@ -47,9 +48,8 @@ def a_sender(relay: Relay, now: datetime = NOW) -> Sender:
     """Build a sender that lives at one moment."""
     return Sender(
         smtp=relay,
-        opener=SEALER.open,
+        writer=Writer(SEALER.open, Letterhead("post@our.example", "our.example"), {}),
         now=lambda: now,
-        letterhead=Letterhead("post@our.example", "our.example"),
         schedule=Schedule(15, 3600, 86_400, retries_uncertain=True),
     )
 

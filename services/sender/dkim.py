@@ -1,0 +1,145 @@
+"""Pure: DKIM signatures (RFC 6376) over the final octets of a mail, before dots are doubled.
+
+SHA-256 with RSA (RFC 8301) and, beside it, with Ed25519 (RFC 8463). Both parts are `relaxed`, for
+relays rewrap headers and trim lines. There is never an `l=`: it would let anybody add to a body.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+
+# Named in `h=` once more than they occur, so that one added later breaks the signature: a reader
+# might show the added one (RFC 6376 8.15).
+_ONCE_MORE = ("from", "reply-to", "subject", "date", "to", "cc", "message-id")
+# RFC 6376 5.4.1, RFC 8058 4. What relays add or drop at will, X-* above all, is not signed.
+_AS_OFTEN = (
+    *("mime-version", "content-type", "content-transfer-encoding", "in-reply-to", "references"),
+    *("list-id", "list-unsubscribe", "list-unsubscribe-post", "list-subscribe", "list-help"),
+    *("list-archive", "list-post", "list-owner", "feedback-id", "auto-submitted", "precedence"),
+)
+_FIELD_END = re.compile(rb"\r\n(?![ \t])")
+_FOLD = "\r\n "
+_LINE = 72  # characters of a signature's lines, which nobody reads
+
+PrivateKey = RSAPrivateKey | Ed25519PrivateKey
+Fields = Mapping[bytes, Sequence[bytes]]  # canonical ones by their names, in the order of the mail
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A private key, and the selector that its public half is published under."""
+
+    selector: str
+    private: PrivateKey
+
+    @property
+    def algorithm(self) -> str:
+        """Its name in `a=`."""
+        return "rsa-sha256" if isinstance(self.private, RSAPrivateKey) else "ed25519-sha256"
+
+    def sign(self, data: bytes) -> bytes:
+        """Give the octets of the signature of `data`."""
+        if isinstance(self.private, RSAPrivateKey):
+            return self.private.sign(data, PKCS1v15(), SHA256())
+        return self.private.sign(hashlib.sha256(data).digest())  # RFC 8463 3
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """Signs the mails of one domain, with each of its keys."""
+
+    domain: str
+    keys: tuple[Key, ...]
+
+    def signed(self, content: bytes, at: datetime) -> bytes:
+        """Give the mail with one signature for each key in front of it.
+
+        `at` is the time that the signatures tell. The same mail at the same time gives the same
+        octets. With RSA of 2048 bits it takes about 0.4 ms, nearly all without Python's lock.
+        """
+        head, _, body = content.partition(b"\r\n\r\n")
+        fields = _fields(head)
+        names = _names(fields)
+        body_hash = base64.b64encode(hashlib.sha256(relaxed_body(body)).digest()).decode()
+        covered = b"".join(each + b"\r\n" for each in _covered(fields, names))
+        unsigned = (
+            f"c=relaxed/relaxed; d={self.domain};{_FOLD}t={int(at.timestamp())};"
+            f" bh={body_hash};{_FOLD}h={_listed(tuple(names))};{_FOLD}b="
+        )
+        lines = [_signature(key, unsigned, covered) for key in self.keys]
+        return "".join(lines).encode() + content
+
+
+def _signature(key: Key, unsigned: str, covered: bytes) -> str:
+    field = f"DKIM-Signature: v=1; a={key.algorithm}; s={key.selector};{_FOLD}{unsigned}"
+    made = base64.b64encode(key.sign(covered + relaxed_field(field.encode()))).decode()
+    pieces = (made[start : start + _LINE] for start in range(0, len(made), _LINE))
+    return f"{field}{_FOLD.join(pieces)}\r\n"
+
+
+def relaxed_field(field: bytes) -> bytes:
+    """Give a header field in the form that is signed (RFC 6376 3.4.2), without its line end."""
+    name, _, value = field.partition(b":")
+    squeezed = _squeezed(value.replace(b"\r\n", b"")).strip(b" ")
+    return name.rstrip(b" \t").lower() + b":" + squeezed
+
+
+def relaxed_body(body: bytes) -> bytes:
+    """Give a body in the form that is hashed (RFC 6376 3.4.4)."""
+    lines = _squeezed(body if body.endswith(b"\r\n") else body + b"\r\n")
+    text = lines.replace(b" \r\n", b"\r\n").rstrip(b"\r\n")
+    return text + b"\r\n" if text else b""
+
+
+def _squeezed(octets: bytes) -> bytes:
+    """Make one space of every run of blanks; a regular expression takes five times as long."""
+    octets = octets.replace(b"\t", b" ")
+    while b"  " in octets:
+        octets = octets.replace(b"  ", b" ")
+    return octets
+
+
+def _fields(head: bytes) -> Fields:
+    fields: dict[bytes, list[bytes]] = {}
+    for field in map(relaxed_field, _FIELD_END.split(head)):
+        fields.setdefault(field.partition(b":")[0], []).append(field)
+    return fields
+
+
+def _names(fields: Fields) -> list[str]:
+    """Give the names of `h=`."""
+    return [
+        *(name for name in _ONCE_MORE for _ in range(_count(fields, name) + 1)),
+        *(name for name in _AS_OFTEN for _ in range(_count(fields, name))),
+    ]
+
+
+def _count(fields: Fields, name: str) -> int:
+    return len(fields.get(name.encode(), ()))
+
+
+def _covered(fields: Fields, names: Iterable[str]) -> Iterable[bytes]:
+    """Give the fields that `names` mean: of several with a name the last first (RFC 6376 5.4.2)."""
+    left = {name: list(each) for name, each in fields.items()}
+    for name in names:
+        if same := left.get(name.encode()):
+            yield same.pop()
+
+
+@lru_cache(maxsize=256)  # mails of one kind have the same names
+def _listed(names: tuple[str, ...]) -> str:
+    lines = [""]
+    for name in names:
+        if len(lines[-1]) + len(name) > _LINE:
+            lines.append("")
+        lines[-1] += f"{name}:"
+    return _FOLD.join(lines).removesuffix(":")
