@@ -11,6 +11,7 @@ from services.sender.relay import Login
 from services.sender.schedule import Schedule
 from shared.contracts import Category
 from shared.errors import ConfigError
+from tests.sender.keys import write_key
 
 NEEDED = {
     "AMQP_URL": "amqp://localhost",
@@ -61,6 +62,7 @@ def test_needed(name: str) -> None:
         ("SENDER_FROM", "nobody"),
         ("SENDER_DOT_SECONDS", "601"),
         ("SENDER_CONNECTIONS_BULK", "0"),
+        ("SENDER_DKIM_KEYS", "/nowhere"),
         ("SEALING_KEY", "00" * 31),
         ("SEALING_KEY", "secret" * 8),
     ],
@@ -124,3 +126,27 @@ def test_every_class(tmp_path: Path) -> None:
     assert settings.limits(Category.BULK).connections == 4
     assert settings.schedule(Category.OTP) == Schedule(1, 2, 3, retries_uncertain=False)
     assert settings.schedule(Category.TRANSACTIONAL).first == 15
+
+
+def test_dkim_keys(tmp_path: Path) -> None:
+    """The keys are read from their directory and never shown; without it there are none."""
+    write_key(tmp_path / "our.example" / "s1.pem")
+
+    settings = load(SENDER_DKIM_KEYS=str(tmp_path))
+
+    assert [key.selector for key in settings.sender_dkim_keys["our.example"].keys] == ["s1"]
+    assert "our.example" not in repr(settings).replace("post@our.example", "")
+    assert not load().sender_dkim_keys
+
+
+def test_wrong_dkim_key(tmp_path: Path) -> None:
+    """A key that cannot be used is one line that names its file."""
+    key = tmp_path / "our.example" / "s1.pem"
+    key.parent.mkdir()
+    key.write_bytes(b"secret")
+
+    with pytest.raises(ConfigError) as caught:
+        load(SENDER_DKIM_KEYS=str(tmp_path))
+
+    assert str(caught.value).startswith(f"SENDER_DKIM_KEYS: {key}: must be a private key")
+    assert len(str(caught.value).splitlines()) == 1

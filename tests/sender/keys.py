@@ -1,0 +1,20 @@
+"""Keys for signing with DKIM, made once for all tests, for it takes a while."""
+
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from services.sender.dkim import Key, PrivateKey, Signer
+from tests.sender.verifier import PublicKey
+
+RSA = rsa.generate_private_key(65537, 2048)
+ED25519 = ed25519.Ed25519PrivateKey.generate()
+SIGNER = Signer("our.example", (Key("r1", RSA), Key("e1", ED25519)))
+PUBLIC: tuple[PublicKey, ...] = (RSA.public_key(), ED25519.public_key())
+
+
+def write_key(file: Path, key: PrivateKey = RSA) -> None:
+    """Write a private key as a user would."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
