@@ -4,16 +4,15 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 MILLISECONDS = 1000  # in a second: the unit of every time that a store keeps
 _UNIX_EPOCH = 2_440_587.5  # as a Julian day
 _DAY = 86_400 * MILLISECONDS
 
-Clock = Callable[[AsyncConnection], sa.ColumnElement[int]]
+Clock = Callable[[sa.Connection], sa.ColumnElement[int]]
 
 
-def now(connection: AsyncConnection) -> sa.ColumnElement[int]:
+def now(connection: sa.Connection) -> sa.ColumnElement[int]:
     """Give the database's time, in milliseconds since 1970, as it is when a statement runs.
 
     Replicas share the clock of a PostgreSQL server. A SQLite file has the clock of this machine,
@@ -26,6 +25,6 @@ def now(connection: AsyncConnection) -> sa.ColumnElement[int]:
     return sa.cast(seconds * MILLISECONDS, sa.BigInteger)
 
 
-def insert(connection: AsyncConnection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+def insert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
     """Give an insert that knows `ON CONFLICT`, which SQLAlchemy has once for each dialect."""
     return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)

@@ -28,10 +28,10 @@ LIBRARIES = {
         "services/*/tables.py",
         "*/migrations/*",
         "shared/database.py",
+        "shared/sqlite.py",
         "shared/dialect.py",
     ),
     "alembic": ("services/*/store.py", "*/migrations/*", "shared/database.py"),
-    "aiosqlite": ("shared/database.py",),
     "asyncpg": ("shared/database.py",),
 }
 

@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.classifier.evidence import Change, Evidence, Observation, Rule
 from services.classifier.tables import changes, domains, seen
@@ -30,40 +29,43 @@ class EvidenceStore:
         The event's id and the counters change in one transaction. An event that comes again
         counts nothing, and gives the change that it made the first time.
         """
-        async with self._database.writing() as connection:
-            if not await self._is_new(connection, observation.event_id):
-                return await self._change_by(connection, observation.event_id)
-            after = await self._add(connection, observation)
-            verdict = self._rule.change(after - observation.evidence, after)
-            if verdict is None:
-                return None
-            return await self._note(connection, observation, verdict)
+        return await self._database.write(lambda connection: self._count(connection, observation))
 
     async def evidence(self, domain: str) -> Evidence:
         """Give the evidence on a domain, nothing at all for one never seen."""
-        statement = sa.select(domains.c.delivered, domains.c.bounced)
-        async with self._database.reading() as connection:
-            found = await connection.execute(statement.where(domains.c.domain == domain))
-            row = found.first()
-        return Evidence() if row is None else Evidence(row.delivered, row.bounced)
+        return await self._database.read(lambda connection: self._evidence(connection, domain))
 
     async def purge(self, remember: float) -> int:
         """Forget the events counted more than `remember` seconds ago; tell how many."""
         forgotten = 0
-        while deleted := await self._purge_some(remember):
+        while deleted := await self._database.write(
+            lambda connection: self._purge_some(connection, remember)
+        ):
             forgotten += deleted
         return forgotten
 
-    async def _is_new(self, connection: AsyncConnection, event_id: str) -> bool:
+    def _count(self, connection: sa.Connection, observation: Observation) -> Change | None:
+        if not self._is_new(connection, observation.event_id):
+            return self._change_by(connection, observation.event_id)
+        after = self._add(connection, observation)
+        verdict = self._rule.change(after - observation.evidence, after)
+        return None if verdict is None else self._note(connection, observation, verdict)
+
+    def _evidence(self, connection: sa.Connection, domain: str) -> Evidence:
+        statement = sa.select(domains.c.delivered, domains.c.bounced)
+        row = connection.execute(statement.where(domains.c.domain == domain)).first()
+        return Evidence() if row is None else Evidence(row.delivered, row.bounced)
+
+    def _is_new(self, connection: sa.Connection, event_id: str) -> bool:
         # A copy on its way at another replica is waited for here, until it is committed.
         statement = dialect.insert(connection, seen).on_conflict_do_nothing(
             index_elements=["event_id"]
         )
         values = {"event_id": event_id, "seen_at": self._clock(connection)}
-        inserted = await connection.execute(statement.values(values))
+        inserted = connection.execute(statement.values(values))
         return inserted.rowcount == 1
 
-    async def _add(self, connection: AsyncConnection, observation: Observation) -> Evidence:
+    def _add(self, connection: sa.Connection, observation: Observation) -> Evidence:
         at = round(observation.at.timestamp() * MILLISECONDS)
         statement = dialect.insert(connection, domains).values(
             domain=observation.domain,
@@ -82,11 +84,11 @@ class EvidenceStore:
                 "last_event_at": _greatest(old.last_event_at, new.last_event_at),
             },
         )
-        row = (await connection.execute(upsert.returning(old.delivered, old.bounced))).one()
+        row = connection.execute(upsert.returning(old.delivered, old.bounced)).one()
         return Evidence(row.delivered, row.bounced)
 
-    async def _note(
-        self, connection: AsyncConnection, observation: Observation, verdict: Verdict
+    def _note(
+        self, connection: sa.Connection, observation: Observation, verdict: Verdict
     ) -> Change:
         # The time is taken while the domain's row is locked, so times are in the order of changes.
         statement = sa.insert(changes).values(
@@ -95,20 +97,18 @@ class EvidenceStore:
             status=verdict,
             changed_at=self._clock(connection),
         )
-        row = (await connection.execute(statement.returning(*changes.c))).one()
+        row = connection.execute(statement.returning(*changes.c)).one()
         return _change(row)
 
-    async def _change_by(self, connection: AsyncConnection, event_id: str) -> Change | None:
+    def _change_by(self, connection: sa.Connection, event_id: str) -> Change | None:
         statement = sa.select(changes).where(changes.c.event_id == event_id)
-        row = (await connection.execute(statement)).first()
+        row = connection.execute(statement).first()
         return None if row is None else _change(row)
 
-    async def _purge_some(self, remember: float) -> int:
-        async with self._database.writing() as connection:
-            limit = self._clock(connection) - round(remember * MILLISECONDS)
-            old = sa.select(seen.c.event_id).where(seen.c.seen_at < limit).limit(PURGE_ROWS)
-            deleted = await connection.execute(sa.delete(seen).where(seen.c.event_id.in_(old)))
-            return deleted.rowcount
+    def _purge_some(self, connection: sa.Connection, remember: float) -> int:
+        limit = self._clock(connection) - round(remember * MILLISECONDS)
+        old = sa.select(seen.c.event_id).where(seen.c.seen_at < limit).limit(PURGE_ROWS)
+        return connection.execute(sa.delete(seen).where(seen.c.event_id.in_(old))).rowcount
 
 
 # SQLite and PostgreSQL have these as functions of different names.

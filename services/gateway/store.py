@@ -43,27 +43,26 @@ class ClientStore:
         new = sa.insert(clients).values(id=key.client, key_id=key.id, created_at=at)
         async with _bounded():
             try:
-                async with self._database.writing() as connection:
-                    await connection.execute(new)
+                await self._database.write(lambda connection: connection.execute(new))
             except sa.exc.IntegrityError:
                 return False
         return True
 
     async def revoke(self, client: str) -> bool:
         """Remove a client; False when there is none of that id."""
-        async with _bounded(), self._database.writing() as connection:
-            removed = await connection.execute(sa.delete(clients).where(clients.c.id == client))
-            return removed.rowcount > 0
+        gone = sa.delete(clients).where(clients.c.id == client)
+        async with _bounded():
+            return await self._database.write(lambda c: c.execute(gone).rowcount > 0)
 
     async def is_current(self, key: Key) -> bool:
         """Tell whether a key is its client's; never from memory, so that a revocation counts."""
         return await self._rounds.has(key)
 
     async def _current(self, keys: Collection[Key]) -> Collection[Key]:
-        async with _bounded(), self._database.reading() as connection:
-            named = {"clients": sorted({key.client for key in keys})}
-            found = await connection.execute(_KEYS_OF, named)
-            return {Key(client, key_id) for client, key_id in found}
+        named = {"clients": sorted({key.client for key in keys})}
+        async with _bounded():
+            found = await self._database.read(lambda c: c.execute(_KEYS_OF, named).all())
+        return {Key(client, key_id) for client, key_id in found}
 
 
 @asynccontextmanager

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.otp.challenge import Challenge, Draft, Holder, Rules
 from services.otp.tables import challenges, commands, standing
@@ -40,13 +39,9 @@ class ChallengeStore:
 
         The same command gets the same challenge again, even a dead one.
         """
-        async with self._database.writing() as connection:
-            row = await self._issued(connection, command_id)
-            if row is None:
-                await self._replace_dead(connection, draft.holder)
-                row = await self._stand(connection, draft)
-                await self._remember(connection, command_id, row.id)
-        return _challenge(row)
+        return await self._database.write(
+            lambda connection: self._issue(connection, command_id, draft)
+        )
 
     async def guess(self, holder: Holder, request_id: str) -> Challenge | None:
         """Count one guess and give the challenge that it may be compared with, if there is any.
@@ -54,48 +49,66 @@ class ChallengeStore:
         It is committed before it is compared: no crash gives a guess back. What this very request
         has used up already is given again and counts nothing.
         """
-        async with self._database.writing() as connection:
-            row = (
-                await self._used_by(connection, holder, request_id)
-                or await self._counted(connection, holder)
-                # A copy of this request may have used it up between the two statements.
-                or await self._used_by(connection, holder, request_id)
-            )
-        return None if row is None else _challenge(row)
+        return await self._database.write(
+            lambda connection: self._guess(connection, holder, request_id)
+        )
 
     async def use(self, challenge_id: str, request_id: str) -> bool:
         """Use a challenge up; True for the one request that does, however often it asks."""
-        table, now = challenges, self._clock
-        async with self._database.writing() as connection:
-            alive = sa.and_(standing, table.c.expires_at > now(connection))
-            statement = (
-                sa.update(table)
-                .where(table.c.id == challenge_id, alive)
-                .values(used_at=now(connection), used_by=request_id)
-            )
-            await connection.execute(statement)
-            user = sa.select(table.c.used_by).where(table.c.id == challenge_id)
-            return await connection.scalar(user) == request_id
+        return await self._database.write(
+            lambda connection: self._use(connection, challenge_id, request_id)
+        )
 
     async def purge(self) -> int:
         """Delete what has been dead for KEEP_SECONDS, and tell how much that was."""
-        table = challenges
-        async with self._database.writing() as connection:
-            limit = self._clock(connection) - KEEP_SECONDS * MILLISECONDS
-            deaths = (table.c.used_at, table.c.replaced_at, table.c.expires_at)
-            dead = sa.or_(*(death < limit for death in deaths))
-            deleted = await connection.execute(sa.delete(table).where(dead))
-            return deleted.rowcount
+        return await self._database.write(self._purge)
 
-    async def _issued(self, connection: AsyncConnection, command_id: str) -> _Row | None:
+    def _issue(self, connection: sa.Connection, command_id: str, draft: Draft) -> Challenge:
+        row = self._issued(connection, command_id)
+        if row is None:
+            self._replace_dead(connection, draft.holder)
+            row = self._stand(connection, draft)
+            self._remember(connection, command_id, row.id)
+        return _challenge(row)
+
+    def _guess(
+        self, connection: sa.Connection, holder: Holder, request_id: str
+    ) -> Challenge | None:
+        row = (
+            self._used_by(connection, holder, request_id)
+            or self._counted(connection, holder)
+            # A copy of this request may have used it up between the two statements.
+            or self._used_by(connection, holder, request_id)
+        )
+        return None if row is None else _challenge(row)
+
+    def _use(self, connection: sa.Connection, challenge_id: str, request_id: str) -> bool:
+        table, now = challenges, self._clock(connection)
+        statement = (
+            sa.update(table)
+            .where(table.c.id == challenge_id, standing, table.c.expires_at > now)
+            .values(used_at=now, used_by=request_id)
+        )
+        connection.execute(statement)
+        user = sa.select(table.c.used_by).where(table.c.id == challenge_id)
+        return connection.scalar(user) == request_id
+
+    def _purge(self, connection: sa.Connection) -> int:
+        table = challenges
+        limit = self._clock(connection) - KEEP_SECONDS * MILLISECONDS
+        deaths = (table.c.used_at, table.c.replaced_at, table.c.expires_at)
+        dead = sa.or_(*(death < limit for death in deaths))
+        return connection.execute(sa.delete(table).where(dead)).rowcount
+
+    def _issued(self, connection: sa.Connection, command_id: str) -> _Row | None:
         statement = (
             sa.select(challenges)
             .join(commands)
             .where(commands.c.id == command_id, challenges.c.key_id.in_(self._key_ids))
         )
-        return (await connection.execute(statement)).first()
+        return connection.execute(statement).first()
 
-    async def _replace_dead(self, connection: AsyncConnection, holder: Holder) -> None:
+    def _replace_dead(self, connection: sa.Connection, holder: Holder) -> None:
         table, now = challenges, self._clock(connection)
         dead = sa.or_(
             table.c.expires_at <= now,
@@ -103,9 +116,9 @@ class ChallengeStore:
             table.c.key_id.not_in(self._key_ids),
         )
         statement = sa.update(table).where(_of(holder), standing, dead).values(replaced_at=now)
-        await connection.execute(statement)
+        connection.execute(statement)
 
-    async def _stand(self, connection: AsyncConnection, draft: Draft) -> _Row:
+    def _stand(self, connection: sa.Connection, draft: Draft) -> _Row:
         """Insert the draft, or give what stands in its place, in one statement: no race."""
         now = self._clock(connection)
         statement = dialect.insert(connection, challenges).values(
@@ -125,25 +138,21 @@ class ChallengeStore:
             index_where=standing,
             set_={"tries": challenges.c.tries},
         )
-        return (await connection.execute(statement.returning(*challenges.c))).one()
+        return connection.execute(statement.returning(*challenges.c)).one()
 
-    async def _remember(
-        self, connection: AsyncConnection, command_id: str, challenge_id: str
-    ) -> None:
+    def _remember(self, connection: sa.Connection, command_id: str, challenge_id: str) -> None:
         statement = dialect.insert(connection, commands)
         statement = statement.values(id=command_id, challenge_id=challenge_id)
         statement = statement.on_conflict_do_update(
             index_elements=["id"], set_={"challenge_id": challenge_id}
         )
-        await connection.execute(statement)
+        connection.execute(statement)
 
-    async def _used_by(
-        self, connection: AsyncConnection, holder: Holder, request_id: str
-    ) -> _Row | None:
+    def _used_by(self, connection: sa.Connection, holder: Holder, request_id: str) -> _Row | None:
         statement = sa.select(challenges).where(_of(holder), challenges.c.used_by == request_id)
-        return (await connection.execute(statement)).first()
+        return connection.execute(statement).first()
 
-    async def _counted(self, connection: AsyncConnection, holder: Holder) -> _Row | None:
+    def _counted(self, connection: sa.Connection, holder: Holder) -> _Row | None:
         table = challenges
         statement = (
             sa.update(table)
@@ -156,7 +165,7 @@ class ChallengeStore:
             .values(tries=table.c.tries + 1)
             .returning(*table.c)
         )
-        return (await connection.execute(statement)).first()
+        return connection.execute(statement).first()
 
 
 def _of(holder: Holder) -> sa.ColumnElement[bool]:

@@ -10,7 +10,6 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.classifier import store as store_module
 from services.classifier.evidence import BOUNCE, DELIVERY, Change, Evidence, Observation, Rule
@@ -30,10 +29,13 @@ class Clock:
     def __init__(self) -> None:
         self.seconds = 1_900_000_000.0
 
-    def __call__(self, connection: AsyncConnection) -> sa.ColumnElement[int]:
+    def __call__(self, connection: sa.Connection) -> sa.ColumnElement[int]:
         """Give the time as a store asks for it."""
         del connection
-        return sa.literal(round(self.seconds * 1000), sa.BigInteger)
+        # Asked for at each execution: a statement is made once.
+        return sa.bindparam(
+            "now", unique=True, callable_=lambda: round(self.seconds * 1000), type_=sa.BigInteger
+        )
 
 
 @pytest.fixture
@@ -77,12 +79,16 @@ async def deliver(store: EvidenceStore, count: int) -> list[Change | None]:
     return [await store.count(observation(number)) for number in range(count)]
 
 
+async def ids(database: Database, table: sa.Table) -> list[str]:
+    """Give the events that a table knows."""
+    return await database.read(lambda connection: list(connection.scalars(sa.select(table))))
+
+
 async def test_the_migrations_make_the_tables(database: Database) -> None:
     """The tables that the store writes to are those that the migrations make."""
-    async with database.reading() as connection:
-        differences = await connection.run_sync(
-            lambda sync: compare_metadata(MigrationContext.configure(sync), metadata)
-        )
+    differences = await database.read(
+        lambda connection: compare_metadata(MigrationContext.configure(connection), metadata)
+    )
 
     assert differences == []
 
@@ -163,8 +169,7 @@ async def test_first_and_last(store: EvidenceStore, database: Database) -> None:
     """A domain knows its first and last event by when they happened, not when they came."""
     for number in (5, 9, 2, 7):
         await store.count(observation(number))
-    async with database.reading() as connection:
-        row = (await connection.execute(sa.select(domains))).one()
+    row = await database.read(lambda connection: connection.execute(sa.select(domains)).one())
 
     start = round(AT.timestamp() * 1000)
     assert (row.first_event_at, row.last_event_at) == (start + 2000, start + 9000)
@@ -183,7 +188,6 @@ async def test_old_ids_are_forgotten(
 
     assert kept == 0
     assert await store.purge(60) == 5
-    async with database.reading() as connection:
-        assert list(await connection.scalars(sa.select(seen.c.event_id))) == ["e-9"]
-        assert list(await connection.scalars(sa.select(changes.c.event_id))) == []
+    assert await ids(database, seen) == ["e-9"]
+    assert await ids(database, changes) == []
     assert await store.evidence("example.com") == Evidence(6)

@@ -11,7 +11,6 @@ from hypothesis import Phase, given
 from hypothesis import strategies as st
 from schemathesis import APIOperation, Case, GenerationMode, checks
 from schemathesis.core.result import Ok
-from sqlalchemy.ext.asyncio import create_async_engine
 from yarl import URL
 
 from services.gateway import openapi, service
@@ -20,7 +19,7 @@ from services.gateway.operations import OPERATIONS
 from shared import topology
 from shared.broker import Broker
 from shared.contracts import Category
-from shared.database import Database
+from shared.database import Database, Server
 from tests.gateway.door import Door, declare, settings
 
 PUBLIC = {"/ping", "/healthz", "/readyz", "/metrics", "/v1/openapi.json"}
@@ -40,7 +39,7 @@ CHECKS = [
 def test_every_route_is_in_the_document_and_nothing_else(tmp_path: Path) -> None:
     """What is not described does not exist, and what is described does."""
     broker = Broker("gateway", URL(), AsyncExitStack())
-    database = Database(create_async_engine("sqlite+aiosqlite://"))
+    database = Database(Server("postgresql+asyncpg://", "gateway"))
     given = settings("amqp://nowhere", tmp_path)
     app = build_app(service._views(given, broker, database, asyncio.Event()), {}, 1024)
 

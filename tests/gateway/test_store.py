@@ -5,12 +5,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from ops import ports
 from services.gateway.keys import Key
 from services.gateway.store import MIGRATIONS, ClientStore, StoreAway
-from shared.database import Database
+from shared.database import Database, Server
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 KEY = Key("shop", "k1")
@@ -75,9 +74,8 @@ async def test_a_revocation_counts_at_once_for_every_replica(
 async def test_a_database_that_is_away_is_told_as_such() -> None:
     """Nobody is let by unchecked, and the gateway can tell its client to try again."""
     [nowhere] = ports.unused(1)
-    store = ClientStore(
-        Database(create_async_engine(f"postgresql+asyncpg://127.0.0.1:{nowhere}/x"))
-    )
+    server = Server(f"postgresql+asyncpg://127.0.0.1:{nowhere}/x", "gateway")
+    store = ClientStore(Database(server))
 
     with pytest.raises(StoreAway):
         await store.is_current(KEY)

@@ -232,9 +232,8 @@ async def test_no_failure_tells_the_code(
     """When the database fails, neither the exception nor the driver's log has the code."""
     caplog.set_level(logging.DEBUG)
     code = await issue(codes)
-    async with database.writing() as connection:
-        await connection.execute(sa.text("DROP TABLE commands"))
-        await connection.execute(sa.schema.DropTable(challenges))
+    await database.write(lambda connection: connection.execute(sa.text("DROP TABLE commands")))
+    await database.write(lambda connection: connection.execute(sa.schema.DropTable(challenges)))
     with pytest.raises(sa.exc.OperationalError) as verifying:
         await verify(codes, code)
     with pytest.raises(sa.exc.OperationalError) as issuing:

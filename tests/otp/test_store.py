@@ -9,7 +9,6 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.otp.challenge import Draft, Holder, Rules
 from services.otp.codes import Codebook
@@ -29,10 +28,13 @@ class Clock:
     def __init__(self) -> None:
         self.seconds = 1_900_000_000.0
 
-    def __call__(self, connection: AsyncConnection) -> sa.ColumnElement[int]:
+    def __call__(self, connection: sa.Connection) -> sa.ColumnElement[int]:
         """Give the time as a store asks for it."""
         del connection
-        return sa.literal(round(self.seconds * 1000), sa.BigInteger)
+        # Asked for at each execution: a statement is made once.
+        return sa.bindparam(
+            "now", unique=True, callable_=lambda: round(self.seconds * 1000), type_=sa.BigInteger
+        )
 
 
 @pytest.fixture
@@ -71,16 +73,15 @@ def draft(holder: Holder = ANNA) -> Draft:
 
 async def rows(database: Database, table: sa.Table) -> int:
     """Count the rows of a table."""
-    async with database.reading() as connection:
-        return await connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
+    count = sa.select(sa.func.count()).select_from(table)
+    return await database.read(lambda connection: connection.scalar(count)) or 0
 
 
 async def test_the_migrations_make_the_tables(database: Database) -> None:
     """The tables that the store writes to are those that the migrations make."""
-    async with database.reading() as connection:
-        differences = await connection.run_sync(
-            lambda sync: compare_metadata(MigrationContext.configure(sync), metadata)
-        )
+    differences = await database.read(
+        lambda connection: compare_metadata(MigrationContext.configure(connection), metadata)
+    )
 
     assert differences == []
 
@@ -279,13 +280,14 @@ async def test_no_code_is_stored(store: ChallengeStore, database: Database) -> N
     guessed = await store.guess(ANNA, "request-1")
     assert guessed
     await store.use(guessed.id, "request-1")
-    async with database.reading() as connection:
-        stored = [
+    stored = await database.read(
+        lambda connection: [
             value
             for table in (challenges, commands)
-            for row in await connection.execute(sa.select(table))
+            for row in connection.execute(sa.select(table))
             for value in row
         ]
+    )
 
     code = BOOK.code(challenge)
     assert code not in map(str, stored)

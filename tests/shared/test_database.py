@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -71,25 +72,25 @@ async def database(
 
 async def write(database: Database, *notes: str) -> None:
     """Write notes in a transaction of their own."""
-    async with database.writing() as connection:
-        await connection.execute(sa.insert(NOTES), [{"text": note} for note in notes])
+    rows = [{"text": note} for note in notes]
+    await database.write(lambda connection: connection.execute(sa.insert(NOTES), rows))
 
 
 async def read(database: Database) -> list[str]:
     """Read all notes."""
-    async with database.reading() as connection:
-        return list(await connection.scalars(sa.select(NOTES.c.text).order_by(NOTES.c.text)))
+    ordered = sa.select(NOTES.c.text).order_by(NOTES.c.text)
+    return await database.read(lambda connection: list(connection.scalars(ordered)))
 
 
 async def test_what_is_written_is_read(database: Database) -> None:
-    """A block that ends well is committed."""
+    """A work that ends well is committed when its caller goes on."""
     await write(database, "a", "b")
 
     assert await read(database) == ["a", "b"]
 
 
-async def test_a_failed_block_writes_nothing(database: Database) -> None:
-    """A block that raises is rolled back as a whole, and the next one works."""
+async def test_a_failed_work_writes_nothing(database: Database) -> None:
+    """A work that raises is rolled back as a whole, and the next one works."""
     with pytest.raises(sa.exc.IntegrityError):
         await write(database, "a", "a")
     await write(database, "b")
@@ -97,28 +98,48 @@ async def test_a_failed_block_writes_nothing(database: Database) -> None:
     assert await read(database) == ["b"]
 
 
-async def test_a_cancelled_block_writes_nothing(database: Database) -> None:
-    """A task that is cancelled in a transaction rolls it back, and the next writer goes on."""
-    inside = asyncio.Event()
+@pytest.mark.parametrize("error", [LookupError("none"), StopIteration()])
+async def test_whatever_a_work_raises(database: Database, error: Exception) -> None:
+    """Any exception reaches the caller; one that no coroutine may raise does so as another."""
 
-    async def never_ends() -> None:
-        async with database.writing() as connection:
-            await connection.execute(sa.insert(NOTES).values(text="half"))
-            inside.set()
-            await asyncio.Event().wait()
+    def fail(statement: sa.Executable, connection: sa.Connection) -> None:
+        connection.execute(statement)
+        raise error
 
-    task = asyncio.create_task(never_ends())
-    await inside.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    for run, statement in (
+        (database.write, sa.insert(NOTES).values(text="half")),
+        (database.read, sa.select(NOTES)),
+    ):
+        with pytest.raises((LookupError, RuntimeError)):
+            await run(partial(fail, statement))
     await write(database, "whole")
 
     assert await read(database) == ["whole"]
 
 
+async def test_neighbours_of_a_failed_work(database: Database) -> None:
+    """Of works that run at once, one that raises takes none of the others along."""
+    await write(database, "05")
+    done = await asyncio.gather(
+        *(write(database, f"{number:02}") for number in range(10)), return_exceptions=True
+    )
+
+    assert [number for number, error in enumerate(done) if error] == [5]
+    assert isinstance(done[5], sa.exc.IntegrityError)
+    assert len(await read(database)) == 10
+
+
+async def test_no_write_in_a_read(database: Database) -> None:
+    """A reading transaction cannot change anything."""
+    with pytest.raises(sa.exc.DBAPIError, match=r"(?i)read.?only"):
+        await database.read(lambda connection: connection.execute(sa.delete(NOTES)))
+    await write(database, "a")
+
+    assert await read(database) == ["a"]
+
+
 async def test_a_cancellation_at_any_moment_is_harmless(database: Database) -> None:
-    """However far a transaction has come when it is cancelled, it is there whole or not at all."""
+    """However far a work has come when its caller is cancelled, it is there whole or not at all."""
     for turns in range(30):
         task = asyncio.create_task(write(database, f"{turns:02} a", f"{turns:02} b"))
         for _ in range(turns):
@@ -145,15 +166,6 @@ async def test_writers_do_not_disturb_each_other(
     assert len(await read(database)) == 40
 
 
-async def test_a_reader_does_not_wait_for_a_writer(database: Database) -> None:
-    """A read inside somebody's open transaction sees what was committed before it."""
-    await write(database, "old")
-    async with database.writing() as connection:
-        await connection.execute(sa.insert(NOTES).values(text="young"))
-        async with asyncio.timeout(5):
-            assert await read(database) == ["old"]
-
-
 async def test_migrating_again_keeps_the_rows(
     database_url: str | None, tmp_path: Path, migrations: Path
 ) -> None:
@@ -165,9 +177,8 @@ async def test_migrating_again_keeps_the_rows(
     (migrations / "0002_colour.py").write_text(SECOND)
     async with Database.open("notes", database_url, tmp_path, migrations) as database:
         assert await read(database) == ["kept", "kept too"]
-        async with database.reading() as connection:
-            colours = await connection.scalars(sa.text("SELECT colour FROM notes"))
-            assert list(colours) == [None, None]
+        colours = sa.text("SELECT colour FROM notes")
+        assert await database.read(lambda c: list(c.scalars(colours))) == [None, None]
 
 
 @pytest.mark.usefixtures("migrations")

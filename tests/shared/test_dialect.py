@@ -1,6 +1,7 @@
 """What both databases are made to say alike."""
 
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,37 +18,43 @@ COUNTS = sa.Table(
 )
 
 
-async def test_now_is_in_milliseconds(database_url: str | None, tmp_path: Path) -> None:
-    """The database's time is a whole number of milliseconds, and goes on within a transaction."""
+@pytest.fixture
+async def database(database_url: str | None, tmp_path: Path) -> AsyncIterator[Database]:
+    """Open a database without tables."""
     (tmp_path / "migrations").mkdir()
-    async with (
-        Database.open("notes", database_url, tmp_path, tmp_path / "migrations") as database,
-        database.writing() as connection,
-    ):
-        first = await connection.scalar(sa.select(dialect.now(connection)))
+    async with Database.open("notes", database_url, tmp_path, tmp_path / "migrations") as opened:
+        yield opened
+
+
+async def test_now_is_in_milliseconds(database: Database) -> None:
+    """The database's time is a whole number of milliseconds, and goes on within a transaction."""
+
+    def two_times(connection: sa.Connection) -> tuple[int | None, int | None]:
+        first = second = connection.scalar(sa.select(dialect.now(connection)))
         begun = time.perf_counter()
         while time.perf_counter() < begun + 0.005:
-            second = await connection.scalar(sa.select(dialect.now(connection)))
+            second = connection.scalar(sa.select(dialect.now(connection)))
+        return first, second
+
+    first, second = await database.write(two_times)
 
     assert first == pytest.approx(time.time() * 1000, abs=10_000)
+    assert isinstance(first, int)
     assert isinstance(second, int)
     assert second > first
 
 
-async def test_an_insert_may_meet_its_row(database_url: str | None, tmp_path: Path) -> None:
+async def test_an_insert_may_meet_its_row(database: Database) -> None:
     """One text adds to a row that is there and makes one that is not."""
-    (tmp_path / "migrations").mkdir()
-    async with (
-        Database.open("notes", database_url, tmp_path, tmp_path / "migrations") as database,
-        database.writing() as connection,
-    ):
-        await connection.run_sync(COUNTS.metadata.create_all)
+
+    def add_thrice(connection: sa.Connection) -> list[tuple[str, int]]:
+        COUNTS.metadata.create_all(connection)
         for _ in range(3):
             statement = dialect.insert(connection, COUNTS).values(name="a", count=2)
             added = COUNTS.c["count"] + statement.excluded["count"]
-            await connection.execute(
+            connection.execute(
                 statement.on_conflict_do_update(index_elements=["name"], set_={"count": added})
             )
-        rows = (await connection.execute(sa.select(COUNTS))).all()
+        return [(row.name, row[1]) for row in connection.execute(sa.select(COUNTS))]
 
-    assert list(map(tuple, rows)) == [("a", 6)]
+    assert await database.write(add_thrice) == [("a", 6)]
