@@ -13,7 +13,7 @@ down: ## end a stack that was left behind
 	@ops/bootstrap && exec $(BIN)/ops down
 
 test: ## all tests, on a broker and a database of their own
-	@ops/bootstrap dev && exec $(BIN)/pytest -q -m "not container"
+	@ops/bootstrap dev && exec $(BIN)/pytest -q -n 3 --dist loadfile -m "not container"
 
 test-containers: ## the tests that need a Docker engine
 	@ops/bootstrap dev && exec $(BIN)/pytest -q -m container
