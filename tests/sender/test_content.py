@@ -30,11 +30,12 @@ def test_sealed() -> None:
         "",
         "no seal",
         "\xe4",
-        SEALER.seal(b'{"text": "123456"}', "mail-2"),  # another mail's
-        Sealer([b"j" * 32]).seal(b'{"text": "123456"}', "mail-1"),  # another key's
+        SEALER.seal(b'{"text": "123456"}', "mail-2"),
+        Sealer([b"j" * 32]).seal(b'{"text": "123456"}', "mail-1"),
         SEALER.seal(b"123456", "mail-1"),
         SEALER.seal(b"{}", "mail-1"),
     ],
+    ids=["empty", "no token", "not ASCII", "another mail", "another key", "no JSON", "no content"],
 )
 def test_does_not_open(token: str) -> None:
     """A seal that does not open, or holds no content, is a ValueError without the content."""
