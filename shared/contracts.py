@@ -8,16 +8,10 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, ClassVar, Self
 
-from pydantic import (
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from shared import address
+from shared import address, header
+from shared.attachment import Attachments
 from shared.errors import Undecodable
 from shared.fields import (
     MAX_RECIPIENTS,
@@ -118,6 +112,8 @@ class SendEmail(Command):
     text: Text | None = Field(None, repr=False)
     html: Text | None = Field(None, repr=False)
     sealed: str | None = Field(None, repr=False, description="Content only the sender can open")
+    attachments: Attachments = Field((), repr=False)
+    headers: header.Headers = Field(default_factory=dict, description="List-*, X-* and a few more")
     client: Id | None = None
     created_at: AwareDatetime | None = Field(None, description="When it was accepted")
     expires_at: AwareDatetime | None = Field(None, description="Not to be sent from then on")
@@ -143,6 +139,8 @@ class SendEmail(Command):
             raise ValueError("must have a text or an html part")
         if len(self.to) + len(self.cc) + len(self.bcc) > MAX_RECIPIENTS:
             raise ValueError(f"must have at most {MAX_RECIPIENTS} recipients")
+        if self.category is Category.OTP and header.UNSUBSCRIBE in self.headers:
+            raise ValueError("must not offer to unsubscribe from a code")
         return self
 
 

@@ -40,12 +40,14 @@ EDGES |= {"dial", "pool"}  # of the sender: a socket, and connections kept
 EDGES |= {"keyring", "writer"}  # of the sender: files, and work for threads
 EDGES |= {"body", "middleware", "rounds", "waiting"}  # of the gateway: around a request
 PURE_SHARED = {
+    "attachment",
     "contracts",
     "fields",
     "retry",
     "delivery",
     "topology",
     "errors",
+    "header",
     "address",
     "letter",
 }

@@ -219,6 +219,27 @@ def test_there_is_a_limit_of_recipients() -> None:
         send_email(body(to=many, bcc="one@example.org"))
 
 
+def test_files_and_fields_of_a_publisher_are_checked_too() -> None:
+    """Whoever publishes a command meets the limits that HTTP's callers meet."""
+    file = {"filename": "a.txt", "content": "SGVsbG8="}
+    message = send_email(body(attachments=[file], headers={"x-campaign": "7"}))
+    assert (message.attachments[0].size, message.headers) == (5, {"x-campaign": "7"})
+
+    with pytest.raises(Undecodable, match=r"attachments\.0\.content: must be base64"):
+        send_email(body(attachments=[file | {"content": "?"}]))
+    with pytest.raises(Undecodable, match="headers: Bcc must not be set"):
+        send_email(body(headers={"Bcc": "eve@example.org"}))
+
+
+def test_nobody_unsubscribes_from_a_code() -> None:
+    """Codes are asked for one by one; there is no list to leave."""
+    headers = {"List-Unsubscribe": "<https://example.org/u>"}
+    assert send_email(body(headers=headers)).headers == headers
+
+    with pytest.raises(Undecodable, match="unsubscribe from a code"):
+        decode("email.send.otp", body(category="otp", headers=headers))
+
+
 @pytest.mark.parametrize(
     "raw",
     [

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from shared.attachment import Attachment
 from shared.contracts import (
     Category,
     CodeIssued,
@@ -47,6 +48,19 @@ EXAMPLES: tuple[Contract, ...] = (
         text="plain\r\ntext",
         html="<p>rich</p>",
         sealed="c2VhbGVk",
+        attachments=(
+            Attachment(
+                filename="Größe.png",
+                content_type="image/png",
+                content="iVBORw0KGgo=",
+                content_id="logo",
+            ),
+        ),
+        headers={
+            "List-Unsubscribe": "<https://postrider.example/u/4711>",
+            "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+            "X-Campaign": "Frühling",
+        },
         client="shop",
         created_at=AT,
         expires_at=AT + timedelta(days=5),
