@@ -36,7 +36,7 @@ LIBRARIES = {
 }
 
 EDGES = {"__main__", "config", "service", "handlers", "smtp", "store", "app", "views", "metrics"}
-EDGES |= {"dial", "pool"}  # of the sender: a socket, and connections kept
+EDGES |= {"dial", "dialogue", "connection", "route", "pool"}  # of the sender: between it and SMTP
 EDGES |= {"keyring", "writer"}  # of the sender: files, and work for threads
 EDGES |= {"body", "middleware", "rounds", "waiting"}  # of the gateway: around a request
 PURE_SHARED = {
@@ -79,6 +79,7 @@ ENVIRONMENT = ("os.environ", "os.environb", "os.getenv", "os.putenv")
 NO_MODULE = {
     "tests/test_publish.py": "it runs the programs of docs/publish.md",
     "tests/test_architecture.py": "it is about the whole tree",
+    "tests/sender/test_faults.py": "the sender's pool, connection and dialogue together",
     "tests/ops/simulator/test_whole.py": "the parts of the simulator together",
 }
 # The processes together, or the tests of a module once more: not one module.

@@ -1,8 +1,7 @@
 """The settings of the sender."""
 
-import ipaddress
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -15,18 +14,20 @@ from pydantic import (
 from pydantic_settings import NoDecode
 
 from services.sender import keyring
+from services.sender.account import Account, HeloName, Host, ServerPort
 from services.sender.compose import Letterhead
 from services.sender.dkim import Signer
-from services.sender.pool import Limits
-from services.sender.relay import Login, Patience, Tls
+from services.sender.relay import Auth, Backoff, Limits, Patience, Tls
 from services.sender.schedule import Schedule
+from services.sender.store import LEASE_SECONDS
 from shared import address, sealing
-from shared.config import Port, Seconds, Secret, Settings
+from shared.config import Seconds, Secret, Settings
 from shared.contracts import Category
 from shared.fields import Domain, Mailbox
 
 MAX_CONNECTIONS = 2000  # a class; RabbitMQ's limit of a quorum queue's prefetch
 DOT_SECONDS = 600.0  # RFC 5321 4.5.3.2.6
+AWAY_SECONDS = 86_400.0  # a command may still come again after its mail was given up
 
 
 def _sealing_keys(text: str) -> str:
@@ -38,34 +39,32 @@ def _sealing_keys(text: str) -> str:
 # used is told before anything is opened.
 Signers = Annotated[Mapping[str, InstanceOf[Signer]], NoDecode, BeforeValidator(keyring.read)]
 Connections = Annotated[int, Field(ge=1, le=MAX_CONNECTIONS)]
-# A name of one label too: in a container network the relay may well be called `relay`.
-Host = Annotated[
-    str,
-    Field(
-        pattern=r"^([0-9A-Za-z_-]{1,63}(\.[0-9A-Za-z_-]{1,63})*\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$",
-        max_length=255,
-    ),
-]
-# A domain or an address literal (RFC 5321 4.1.3); some relays know their clients by it.
-HeloName = Annotated[str, Field(pattern=r"^(\[[0-9A-Za-z.:]+\]|[0-9A-Za-z][0-9A-Za-z.-]*)$")]
+
+T = TypeVar("T")
 
 
 class SenderSettings(Settings):
-    """The relay, our identity, and for each class its connections and its patience.
+    """The relays, our identity, and for each class its connections and its patience.
 
-    Times are in seconds. `sender_smtp_tls` has no default, so that clear text is a decision.
+    Times are in seconds. There is one relay in `sender_smtp_…`, or several in `sender_relays`.
+    `sender_smtp_tls` has no default, so that clear text is a decision.
     """
 
     service: ClassVar[str] = "sender"
 
-    sender_smtp_host: Host
-    sender_smtp_port: Annotated[Port, Field(ge=1)]
-    sender_smtp_tls: Tls
+    sender_smtp_host: Host | None = None
+    sender_smtp_port: ServerPort | None = None
+    sender_smtp_tls: Tls | None = None
     sender_smtp_username: str | None = None
     sender_smtp_password: str | None = Field(None, repr=False)
+    sender_smtp_token_file: FilePath | None = Field(
+        None, description="For XOAUTH2; read at each login"
+    )
+    sender_smtp_auth: Auth = Auth.AUTO
     sender_smtp_ca_file: FilePath | None = Field(None, description="The system's if absent")
-    sender_helo_name: HeloName | None = Field(
-        None, max_length=255, description="Our address if absent"
+    sender_helo_name: HeloName | None = Field(None, description="Our address if absent")
+    sender_relays: tuple[Account, ...] = Field(
+        (), repr=False, description="Several relays as a JSON list of objects"
     )
     sender_from: Mailbox = Field(description="From, where a command has none")
     sender_message_id_domain: Domain | None = Field(
@@ -87,6 +86,9 @@ class SenderSettings(Settings):
     sender_connect_seconds: Seconds = 30.0
     sender_command_seconds: Seconds = 300.0
     sender_dot_seconds: Annotated[Seconds, Field(le=DOT_SECONDS)] = DOT_SECONDS
+    sender_write_seconds: Seconds = Field(180.0, description="For each 256 KiB of a mail")
+    sender_rest_seconds: Seconds = Field(5.0, description="Of a relay away; then doubling")
+    sender_longest_rest_seconds: Seconds = 300.0
 
     sender_first_wait_otp: Seconds = 5.0
     sender_first_wait_transactional: Seconds = 15.0
@@ -100,29 +102,66 @@ class SenderSettings(Settings):
     sender_retry_uncertain_otp: bool = True
     sender_retry_uncertain_transactional: bool = True
     sender_retry_uncertain_bulk: bool = False
+    sender_claim_seconds: Seconds = Field(
+        LEASE_SECONDS, description="A sender that has not been heard of for so long is dead"
+    )
+    sender_remember: Seconds = Field(
+        604_800.0, description="How long a mail's outcome answers a copy of its command"
+    )
+    sender_purge_seconds: Seconds = Field(3600.0, description="Between two clearings of old rows")
 
     @model_validator(mode="after")
-    def _logs_in_safely(self) -> Self:
-        if (self.sender_smtp_username is None) != (self.sender_smtp_password is None):
-            raise ValueError("SENDER_SMTP_USERNAME and SENDER_SMTP_PASSWORD go together")
-        clear = self.sender_smtp_tls is Tls.NONE and not _is_loopback(self.sender_smtp_host)
-        if clear and self.sender_smtp_password is not None:
-            raise ValueError("SENDER_SMTP_PASSWORD would cross the network in clear text")
+    def _has_relays(self) -> Self:
+        names = [(account.host, account.port) for account in self.sender_relays]
+        if names and self.sender_smtp_host is not None:
+            raise ValueError("SENDER_RELAYS or SENDER_SMTP_HOST, not both")
+        if len(set(names)) < len(names):
+            raise ValueError("SENDER_RELAYS names a relay twice")
+        if problem := next(filter(None, (each.problem() for each in self.accounts)), None):
+            raise ValueError(f"SENDER_SMTP: {problem}")
+        return self
+
+    @model_validator(mode="after")
+    def _remembers_long_enough(self) -> Self:
+        longest = max(self.schedule(category).give_up for category in Category)
+        if self.sender_remember < longest + AWAY_SECONDS:
+            # A mail forgotten while it is still tried could be sent by two senders.
+            raise ValueError("SENDER_REMEMBER must be a day longer than any SENDER_GIVE_UP")
         return self
 
     @property
-    def login(self) -> Login | None:
-        """The account at the relay, if it asks for one."""
-        if self.sender_smtp_username is None or self.sender_smtp_password is None:
-            return None
-        return Login(self.sender_smtp_username, self.sender_smtp_password)
+    def accounts(self) -> tuple[Account, ...]:
+        """The relays. Raises ValueError when there is none."""
+        return self.sender_relays or (self._account(),)
+
+    def _account(self) -> Account:
+        """Give the one relay of the simple form; what its parts look like was checked before."""
+        return Account.model_construct(
+            host=_needed(self.sender_smtp_host, "HOST"),
+            port=_needed(self.sender_smtp_port, "PORT"),
+            tls=_needed(self.sender_smtp_tls, "TLS"),
+            username=self.sender_smtp_username,
+            password=self.sender_smtp_password,
+            token_file=self.sender_smtp_token_file,
+            auth=self.sender_smtp_auth,
+            ca_file=self.sender_smtp_ca_file,
+            helo_name=self.sender_helo_name,
+        )
 
     @property
     def patience(self) -> Patience:
         """How long to wait for the relay."""
         return Patience(
-            self.sender_connect_seconds, self.sender_command_seconds, self.sender_dot_seconds
+            self.sender_connect_seconds,
+            self.sender_command_seconds,
+            self.sender_dot_seconds,
+            self.sender_write_seconds,
         )
+
+    @property
+    def backoff(self) -> Backoff:
+        """How long a relay rests that does not serve us."""
+        return Backoff(self.sender_rest_seconds, self.sender_longest_rest_seconds)
 
     @property
     def letterhead(self) -> Letterhead:
@@ -145,8 +184,7 @@ class SenderSettings(Settings):
         )
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _needed(value: T | None, name: str) -> T:
+    if value is None:
+        raise ValueError(f"SENDER_SMTP_{name} is needed, or SENDER_RELAYS")
+    return value

@@ -1,31 +1,94 @@
 """What the sender counts."""
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from shared.metrics import SECONDS
 
+_BY = ("category", "relay")
+
+# From a tenth of a second to the four days after which bulk mail is given up.
+_FINAL_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14_400, 86_400, 345_600)
+
+ATTEMPTS = Counter("postrider_attempts", "Mails taken to the relay", ("category",))
+CLAIMED = Counter(
+    "postrider_claims", "Recipients of an attempt, by what was known of them", ("category", "found")
+)
+FINAL = Histogram(
+    "postrider_final_seconds",
+    "From when a mail was accepted until nothing more will be said of it for a recipient",
+    ("category",),
+    buckets=_FINAL_SECONDS,
+)
 OUTCOMES = Counter(
     "postrider_outcomes", "What became of a mail for a recipient", ("category", "outcome")
 )
-OPENED = Counter("postrider_smtp_opened", "SMTP connections opened", ("category",))
-NOT_OPENED = Counter(
+POSTPONED = Counter(
+    "postrider_smtp_postponed", "Mails put off without a try: all relays rest", ("category",)
+)
+_OPEN = Gauge("postrider_smtp_open", "SMTP connections open now", _BY)
+_OPENED = Counter("postrider_smtp_opened", "SMTP connections opened", _BY)
+_NOT_OPENED = Counter(
     "postrider_smtp_not_opened",
     "SMTP connections that could not be opened, by where it ended",
-    ("category", "stage"),
+    (*_BY, "stage"),
 )
-CLOSED = Counter("postrider_smtp_closed", "SMTP connections closed", ("category",))
-REPLACED = Counter(
-    "postrider_smtp_replaced", "Idle SMTP connections found closed or dead", ("category",)
-)
-MAILS = Histogram(
+_CLOSED = Counter("postrider_smtp_closed", "SMTP connections closed", _BY)
+_REPLACED = Counter("postrider_smtp_replaced", "Idle SMTP connections found closed or dead", _BY)
+_MAILS = Histogram(
     "postrider_smtp_mails_per_connection",
     "SMTP transactions over one connection until it was closed",
-    ("category",),
+    _BY,
     buckets=(0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
 )
-TRANSACTION = Histogram(
+_TRANSACTION = Histogram(
     "postrider_smtp_transaction_seconds",
-    "From the wish to send a mail to its last reply, a connection being opened included",
-    ("category",),
+    "From the wish to send a mail over a relay to its last reply, a connection being opened "
+    "included",
+    _BY,
     buckets=SECONDS,
 )
+_PIPELINED = Counter(
+    "postrider_smtp_transactions",
+    "SMTP transactions, by whether their commands went out in one group",
+    (*_BY, "pipelined"),
+)
+_STUMBLED = Counter(
+    "postrider_smtp_stumbled", "Groups of commands that a relay could not cope with", _BY
+)
+_RESTS = Counter("postrider_smtp_rests", "Times that a relay was given a rest", _BY)
+
+
+class RouteMetrics:
+    """The series of one relay as one sending class uses it."""
+
+    def __init__(self, category: str, relay: str) -> None:
+        by = (category, relay)
+        self._by = by
+        self._open = _OPEN.labels(*by)
+        self._opened = _OPENED.labels(*by)
+        self._closed = _CLOSED.labels(*by)
+        self._mails = _MAILS.labels(*by)
+        self._modes = {mode: _PIPELINED.labels(*by, str(mode).lower()) for mode in (False, True)}
+        self.transaction = _TRANSACTION.labels(*by)
+        self.replaced = _REPLACED.labels(*by)
+        self.stumbled = _STUMBLED.labels(*by)
+        self.rests = _RESTS.labels(*by)
+
+    def opened(self) -> None:
+        """Count a connection."""
+        self._open.inc()
+        self._opened.inc()
+
+    def not_opened(self, stage: str) -> None:
+        """Count a connection that did not come about."""
+        _NOT_OPENED.labels(*self._by, stage).inc()
+
+    def transacted(self, *, pipelined: bool) -> None:
+        """Count a transaction."""
+        self._modes[pipelined].inc()
+
+    def closed(self, mails: int) -> None:
+        """Count a connection that has had so many mails."""
+        self._open.dec()
+        self._closed.inc()
+        self._mails.observe(mails)

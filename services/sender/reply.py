@@ -64,7 +64,14 @@ def permanent(reply: Reply) -> bool:
 
 def about_us(reply: Reply) -> bool:
     """Tell whether it is trouble with our connection, login or dialogue: no mail is to blame."""
-    return reply.stage in _BEFORE_MAIL or reply.code in _NEVER_ABOUT_A_MAIL
+    return (
+        reply.stage in _BEFORE_MAIL or reply.code in _NEVER_ABOUT_A_MAIL or refused_by_policy(reply)
+    )
+
+
+def refused_by_policy(reply: Reply) -> bool:
+    """Tell whether the relay does not want our mail, whatever it is (RFC 3463 3.8)."""
+    return reply.stage is Stage.MAIL and (reply.enhanced or "").startswith("5.7.")
 
 
 def closed_before(reply: Reply) -> bool:

@@ -5,6 +5,7 @@ import ssl
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
+from services.sender.account import Account
 from services.sender.config import SenderSettings
 from services.sender.handlers import Sender
 from services.sender.pool import SmtpPool
@@ -32,7 +33,13 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
         broker = await opened.enter_async_context(
             Broker.connect(settings.amqp_url, settings.service)
         )
-        relay = _relay(settings)
+        database = await opened.enter_async_context(
+            Database.open(
+                settings.service, settings.database_url, settings.data_dir, MIGRATIONS
+            )
+        )
+        claims = ClaimStore(database, settings.sender_claim_seconds)
+        relays = [_relay(settings, account) for account in settings.accounts]
         writer = Writer(
             Sealer.from_text(settings.sealing_key).open,
             settings.letterhead,
@@ -40,12 +47,14 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
         )
         subscriptions = []
         for category in Category:
-            pool = SmtpPool(relay, settings.limits(category), category)
+            pool = SmtpPool(relays, settings.limits(category), category, _now)
             await opened.enter_async_context(pool)
-            subscriptions.append(_subscription(settings, category, pool, writer))
+            subscriptions.append(_subscription(settings, category, pool, writer, claims))
+        checks = {"broker": broker.ready, "database": database.ready}
         await opened.enter_async_context(
-            health.endpoint(settings.health_host, settings.health_port, {"broker": broker.ready})
+            health.endpoint(settings.health_host, settings.health_port, checks)
         )
+        await opened.enter_async_context(_upkeep(claims, settings))
         async with broker.consuming(*subscriptions, drain=settings.drain_seconds):
             await stop.wait()
 
@@ -56,7 +65,7 @@ def _subscription(
     sender = Sender(
         smtp=pool,
         writer=writer,
-        now=lambda: datetime.now(UTC),
+        now=_now,
         schedule=settings.schedule(category),
     )
     return Subscription(
@@ -67,22 +76,28 @@ def _subscription(
     )
 
 
-def _relay(settings: SenderSettings) -> Relay:
+def _relay(settings: SenderSettings, account: Account) -> Relay:
     return Relay(
-        host=settings.sender_smtp_host,
-        port=settings.sender_smtp_port,
-        tls=settings.sender_smtp_tls,
-        context=_context(settings),
-        login=settings.login,
-        helo_name=settings.sender_helo_name,
+        host=account.host,
+        port=account.port,
+        tls=account.tls,
+        context=_context(account),
+        login=account.login,
+        helo_name=account.helo_name or settings.sender_helo_name,
         patience=settings.patience,
+        backoff=settings.backoff,
+        weight=account.weight,
     )
 
 
-def _context(settings: SenderSettings) -> ssl.SSLContext | None:
+def _context(account: Account) -> ssl.SSLContext | None:
     """Make the one TLS context of all connections: names and certificates are checked."""
-    if settings.sender_smtp_tls is Tls.NONE:
+    if account.tls is Tls.NONE:
         return None
-    context = ssl.create_default_context(cafile=settings.sender_smtp_ca_file)
+    context = ssl.create_default_context(cafile=account.ca_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8314 3
     return context
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

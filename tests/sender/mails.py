@@ -2,15 +2,17 @@
 
 import ssl
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from services.sender.compose import Mail
 from services.sender.outcome import Replies, Unsendable
-from services.sender.pool import Limits, SmtpPool
-from services.sender.relay import Login, Patience, Relay, Tls
+from services.sender.pool import SmtpPool
+from services.sender.relay import Backoff, Limits, Login, Patience, Relay, Tls
 from shared.contracts import Reply, Stage
 
 CONTENT = b"Subject: Hello\r\n\r\nHow are you?\r\n"
 SHORT = Patience(5, 5, 5)
+NO_REST = Backoff(0, 0)
 ANNA = "anna@x.example"
 
 
@@ -21,15 +23,24 @@ def a_relay(
     login: Login | None = None,
     patience: Patience = SHORT,
 ) -> Relay:
-    """Give a relay on this machine that is not waited for long."""
-    return Relay("127.0.0.1", port, tls, context, login, patience=patience)
+    """Give a relay on this machine that is not waited for long and never rests."""
+    return Relay(
+        "127.0.0.1",
+        port,
+        tls,
+        context,
+        login,
+        patience=patience,
+        backoff=NO_REST,
+    )
 
 
 def a_pool(
-    relay: Relay, connections: int = 1, mails: int = 100, idle_seconds: float = 60
+    *relays: Relay, connections: int = 1, mails: int = 100, idle_seconds: float = 60
 ) -> SmtpPool:
     """Give a pool, of one connection if nothing else is said."""
-    return SmtpPool(relay, Limits(connections, mails, idle_seconds), "test")
+    limits = Limits(connections, mails, idle_seconds)
+    return SmtpPool(relays, limits, "test", lambda: datetime.now(UTC))
 
 
 def a_mail(

@@ -14,12 +14,14 @@ POLITE = {
 }
 CUT = b""  # no reply, the connection is closed
 HANG = b"-"  # no reply, the connection stays
+PIPELINING = {"EHLO": b"250-scripted.invalid\r\n250 PIPELINING\r\n"}
 
 
 class Scripted:
-    """Answers each command by its verb; `DOT` stands for the end of a mail.
+    """Answers each command by its verb, or by the whole line; `DOT` stands for the end of a mail.
 
     `CUT-BODY` closes the connection with the body unread; `IN-BODY` is said before it is read.
+    With `FLUSH` what has been sent too early is thrown away.
     """
 
     def __init__(self, script: Mapping[str, bytes]) -> None:
@@ -55,15 +57,19 @@ class Scripted:
     async def _next(
         self, verb: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> str:
-        if verb == "DATA" and self.script["DATA"].startswith(b"354"):
+        if verb == "DATA" and b"354" in self.script["DATA"]:
             if "IN-BODY" in self.script:
                 await reader.read(1)
                 writer.write(self.script["IN-BODY"])
                 await writer.wait_closed()
-            await reader.readuntil(b"\r\n.\r\n")
+            while await reader.readuntil(b"\r\n") != b".\r\n":
+                pass
             return "DOT"
         self.lines.append(await reader.readuntil(b"\r\n"))
-        return self.lines[-1].split()[0].decode()
+        if "FLUSH" in self.script:
+            reader._buffer.clear()  # type: ignore[attr-defined] # that is the defect it plays
+        line = self.lines[-1].decode().strip()
+        return line if line in self.script else line.partition(" ")[0]
 
     async def _answered(self, verb: str, writer: asyncio.StreamWriter) -> bool:
         self.heard[verb] += 1

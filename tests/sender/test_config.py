@@ -6,8 +6,7 @@ import pytest
 
 from services.sender.compose import Letterhead
 from services.sender.config import SenderSettings
-from services.sender.pool import Limits
-from services.sender.relay import Login
+from services.sender.relay import Limits, Login
 from services.sender.schedule import Schedule
 from shared.contracts import Category
 from shared.errors import ConfigError
@@ -32,7 +31,7 @@ def test_defaults() -> None:
     """What is needed is enough; the Message-IDs are of the domain that mail comes from."""
     settings = load()
 
-    assert settings.login is None
+    assert settings.accounts[0].login is None
     assert settings.letterhead == Letterhead(
         "Post <post@xn--bcher-kva.example>", "xn--bcher-kva.example"
     )
@@ -84,7 +83,7 @@ def test_hosts(host: str) -> None:
 
 def test_login() -> None:
     """User and password go together."""
-    login = load(SENDER_SMTP_USERNAME="anna", SENDER_SMTP_PASSWORD="pw").login
+    login = load(SENDER_SMTP_USERNAME="anna", SENDER_SMTP_PASSWORD="pw").accounts[0].login
 
     assert login == Login("anna", "pw")
     assert "pw" not in repr(login)
@@ -103,7 +102,7 @@ def test_password_in_the_clear(host: str) -> None:
         "SENDER_SMTP_PASSWORD": "pw",
     }
 
-    assert load(**account, SENDER_SMTP_HOST=host).login is not None
+    assert load(**account, SENDER_SMTP_HOST=host).accounts[0].login is not None
     with pytest.raises(ConfigError, match="clear text"):
         load(**account)
 

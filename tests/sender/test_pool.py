@@ -6,6 +6,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from ops.simulator.behaviour import Behaviour
+from ops.simulator.settings import Settings
 from ops.simulator.simulator import Simulator
 from shared.contracts import Stage
 from tests.proxy import Proxy
@@ -138,7 +139,8 @@ async def test_every_connection_is_closed(simulator: Simulator) -> None:
     """Whatever became of its mails, each connection that was opened is closed, and counted."""
 
     def counted(what: str) -> float:
-        return REGISTRY.get_sample_value(f"postrider_smtp_{what}_total", {"category": "test"}) or 0
+        labels = {"category": "test", "relay": f"127.0.0.1:{simulator.smtp_port}"}
+        return REGISTRY.get_sample_value(f"postrider_smtp_{what}_total", labels) or 0
 
     before = counted("opened"), counted("closed")
     stages = ("mail", "rcpt", "data", "dot")
@@ -159,10 +161,10 @@ async def test_every_connection_is_closed(simulator: Simulator) -> None:
 async def test_relay_away(simulator: Simulator) -> None:
     """A relay that is away is no error, and needs no help when it is back."""
     async with a_pool(a_relay(simulator.smtp_port)) as pool:
+        port = simulator.smtp_port
         await simulator.__aexit__()
         away = await sent(pool)
-        async with Simulator() as other:
-            pool._relay = a_relay(other.smtp_port)
+        async with Simulator(Settings(smtp_port=port)):
             back = await sent(pool)
 
     assert away == [(Stage.CONNECT, 0)]

@@ -1,0 +1,261 @@
+"""The transactions over one connection, and the truth about each when something goes wrong.
+
+A connection on which anything unexpected happened is closed, never used again.
+"""
+
+import asyncio
+import re
+from dataclasses import replace
+
+from services.sender import reply as replies
+from services.sender.compose import Mail
+from services.sender.dialogue import Dialogue, Strange
+from services.sender.offers import Offers
+from services.sender.relay import Patience
+from shared.contracts import Reply, Stage
+
+PIECE_OCTETS = 262_144  # of a mail, written at once; each has a time limit of its own
+RESET_SECONDS = 10.0  # for RSET and NOOP, which do no work
+QUIT_SECONDS = 5.0  # a courtesy: losing the connection instead is no failure (RFC 5321 4.1.1.10)
+
+# What those get who are beyond what the server takes at once: as if it had said so itself.
+_NEXT_TIME = Reply(
+    stage=Stage.RCPT, code=452, enhanced="4.5.3", text="too many recipients for this server"
+)
+_CONTROLS = re.compile(rb"[\x00-\x1f\x7f]")
+
+
+class Lost(ConnectionError):
+    """The conversation cannot go on; `reply` tells at which stage it ended and how.
+
+    After a `strange` end the replies before it may have been those of other commands.
+    """
+
+    def __init__(self, reply: Reply, *, strange: bool = False) -> None:
+        super().__init__(reply.text)
+        self.reply = reply
+        self.strange = strange
+
+
+class Connection:
+    """A connection that is open, encrypted and logged in.
+
+    `mails` counts its transactions. It `stumbled` if the server could not cope with a group of
+    commands although it offers PIPELINING.
+    """
+
+    def __init__(self, dialogue: Dialogue, offers: Offers, patience: Patience) -> None:
+        self._dialogue = dialogue
+        self._patience = patience
+        self._deadline = 0.0
+        self.offers = offers
+        self.mails = 0
+        self.idle_since = _now()
+        self.stumbled = False
+
+    @property
+    def usable(self) -> bool:
+        """Whether another transaction may be tried: nothing was said that nobody asked for."""
+        return self._dialogue.open and not self._dialogue.unread
+
+    async def answers(self) -> bool:
+        """Ask the server whether it is still there; a half-open connection looks fine."""
+        return await self._confirms(b"NOOP")
+
+    async def transact(
+        self, mail: Mail, deadline: float, *, pipelined: bool = True
+    ) -> dict[str, Reply]:
+        """Send one mail and give, for each recipient, the reply that settled it.
+
+        `deadline`, in the loop's time, limits all that comes before the final dot. Commands go
+        out in one group if the server offers that and it is wanted. Afterwards `usable` tells
+        whether the connection has come out of it well.
+        """
+        self._deadline = deadline
+        now = replace(mail, recipients=mail.recipients[: self.offers.recipients])
+        settled: dict[str, Reply] = {}
+        try:
+            last = await self._converse(now, settled, pipelined=pipelined)
+        except Lost as lost:
+            self.abort()
+            last = lost.reply
+        except BaseException:
+            # A reply may still be under way, which the next mail would take for its own.
+            self.abort()
+            raise
+        self.mails += 1
+        self.idle_since = _now()
+        later = dict.fromkeys(mail.recipients[len(now.recipients) :], _NEXT_TIME)
+        return {each: settled.get(each, last) for each in now.recipients} | later
+
+    async def _converse(self, mail: Mail, settled: dict[str, Reply], *, pipelined: bool) -> Reply:
+        """Put the recipients that are refused into `settled`; give the reply to all others."""
+        in_group = pipelined and self.offers.pipelining
+        last = await (self._group if in_group else self._lock_step)(mail, settled)
+        if last.stage is Stage.DATA and replies.accepted(last):
+            if len(settled) < len(mail.recipients):
+                return await self._content(mail)
+            # The server waits for a mail that is for nobody (RFC 2920 3.1).
+            await self._say(Stage.DOT, b".")
+        await self._reset()
+        return last
+
+    async def _lock_step(self, mail: Mail, settled: dict[str, Reply]) -> Reply:
+        """Say MAIL, RCPT and, if anybody is left, DATA; give the last reply that is about all."""
+        sender, *recipients, data = self._commands(mail)
+        last = await self._say(Stage.MAIL, sender)
+        if not replies.accepted(last):
+            return last
+        for recipient, command in zip(mail.recipients, recipients, strict=True):
+            reply = await self._say(Stage.RCPT, command)
+            if not replies.accepted(reply):
+                settled[recipient] = reply
+        if len(settled) == len(mail.recipients):
+            return last
+        return await self._say(Stage.DATA, data)
+
+    async def _group(self, mail: Mail, settled: dict[str, Reply]) -> Reply:
+        """Say them all at once, then match the replies by count; give that to DATA."""
+        self._write(b"\r\n".join(self._commands(mail)), Stage.MAIL)
+        begun = False
+        try:
+            sender = await self._hear(Stage.MAIL)
+            begun = True
+            if not replies.accepted(sender):
+                settled.update(dict.fromkeys(mail.recipients, sender))
+            for recipient in mail.recipients:
+                reply = await self._hear(Stage.RCPT)
+                if not replies.accepted(reply):
+                    settled.setdefault(recipient, reply)
+            data = await self._hear(Stage.DATA)
+            self._expect_silence(Stage.DATA)
+        except Lost as lost:
+            # Without all replies, as many as there were commands, nobody knows which is whose.
+            # But a server may well close after a refusal: what it had said then holds.
+            if lost.strange:
+                settled.clear()
+            self.stumbled = lost.strange or (begun and lost.reply.code == replies.NO_REPLY)
+            raise
+        return data
+
+    def _commands(self, mail: Mail) -> list[bytes]:
+        """Give the commands that come before the content. Raises ValueError, before any is said."""
+        size = b" SIZE=%d" % len(mail.content) if self.offers.sized else b""
+        utf8 = b" SMTPUTF8" if mail.needs_smtputf8 else b""
+        recipients = [b"RCPT TO:<%b>" % each.encode() for each in mail.recipients]
+        commands = [b"MAIL FROM:<%b>" % mail.sender.encode() + size + utf8, *recipients, b"DATA"]
+        if any(map(_CONTROLS.search, commands)):
+            raise ValueError("a control character in an address")
+        return commands
+
+    async def _say(self, stage: Stage, command: bytes) -> Reply:
+        self._write(command, stage)
+        reply = await self._hear(stage)
+        self._expect_silence(stage)
+        return reply
+
+    def _write(self, command: bytes, stage: Stage) -> None:
+        try:
+            self._dialogue.write(command + b"\r\n")
+        except ConnectionError as error:
+            raise _lost(stage, error) from error
+
+    async def _hear(self, stage: Stage) -> Reply:
+        """Give the reply to the command at `stage`. Raises Lost unless it is a yes or a no."""
+        try:
+            answer = await self._dialogue.answer(min(self._patience.command, self._left))
+        except OSError as error:
+            raise _lost(stage, error) from error
+        reply = replies.heard(stage, answer.code, answer.text)
+        if not _is_answer(reply):
+            raise Lost(reply, strange=reply.code != replies.CLOSING)
+        return reply
+
+    def _expect_silence(self, stage: Stage) -> None:
+        """See that there is no reply left over, which would become that of the next command."""
+        if self._dialogue.unread:
+            raise Lost(replies.missing(stage, "more replies than commands"), strange=True)
+
+    async def _content(self, mail: Mail) -> Reply:
+        octets = _stuffed(mail.content) + b".\r\n"
+        for start in range(0, len(octets), PIECE_OCTETS):
+            end = start + PIECE_OCTETS
+            mail.progress.content_begun = end >= len(octets)
+            await self._put(octets[start:end])
+            if self._dialogue.unsent or (self._dialogue.unread and end < len(octets)):
+                raise await self._interrupted()
+        try:
+            answer = await self._dialogue.answer(self._patience.dot)
+        except OSError as error:
+            raise _lost(Stage.DOT, error) from error
+        reply = replies.heard(Stage.DOT, answer.code, answer.text)
+        if self._dialogue.unread or not _is_answer(reply):
+            raise Lost(reply)
+        return reply
+
+    async def _put(self, piece: bytes) -> None:
+        """Send part of the content; as long as it is not gone, the final dot is not either."""
+        try:
+            self._dialogue.write(piece)
+            await self._dialogue.drained(min(self._patience.write, self._left))
+        except OSError as error:
+            raise _lost(Stage.DATA, error) from error
+
+    async def _interrupted(self) -> Lost:
+        """Tell what the server said before it had the whole mail: no, if it makes sense."""
+        answer = await self._dialogue.answer(0)
+        reply = replies.heard(Stage.DOT, answer.code, answer.text)
+        if replies.accepted(reply) or not _is_answer(reply):
+            reply = replies.missing(Stage.DATA, "a reply before the end of the mail")
+        return Lost(reply)
+
+    async def _reset(self) -> None:
+        if not await self._confirms(b"RSET"):
+            self.abort()
+
+    async def _confirms(self, command: bytes) -> bool:
+        try:
+            self._dialogue.write(command + b"\r\n")
+            answer = await self._dialogue.answer(RESET_SECONDS)
+        except OSError:
+            return False
+        return answer.code == 250 and self.usable  # noqa: PLR2004 -- RFC 5321 4.2.3
+
+    async def quit(self) -> None:
+        """Take leave and close."""
+        try:
+            self._dialogue.write(b"QUIT\r\n")
+            await self._dialogue.answer(QUIT_SECONDS)
+        except OSError:
+            pass  # it is closed anyway
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """Close without sending what is still waiting to be sent: it might be the final dot."""
+        self._dialogue.abort()
+
+    @property
+    def _left(self) -> float:
+        return self._deadline - _now()
+
+
+def _lost(stage: Stage, error: OSError) -> Lost:
+    """Give what it means that there was no reply."""
+    if isinstance(error, TimeoutError):
+        return Lost(replies.missing(stage, "no reply in time"), strange=True)
+    return Lost(replies.missing(stage, str(error)), strange=isinstance(error, Strange))
+
+
+def _is_answer(reply: Reply) -> bool:
+    return replies.accepted(reply) or replies.refused(reply)
+
+
+def _stuffed(content: bytes) -> bytes:
+    """Double the dots that begin a line (RFC 5321 4.5.2)."""
+    first = b"." if content.startswith(b".") else b""
+    return first + content.replace(b"\r\n.", b"\r\n..")
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

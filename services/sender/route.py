@@ -1,0 +1,185 @@
+"""One relay as one sending class uses it: connections opened on demand, kept, replaced, closed."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from datetime import datetime
+
+from services.sender import reply as replies
+from services.sender.compose import Mail
+from services.sender.connection import Connection, Lost
+from services.sender.metrics import RouteMetrics
+from services.sender.outcome import Reason, Replies, Unsendable
+from services.sender.relay import Limits, Relay
+from services.sender.rest import Rest
+from services.sender.smtp import connect
+from shared.contracts import Reply, Stage
+
+# For how long a relay that could not cope with PIPELINING is spoken to one command at a time.
+LOCK_STEP_SECONDS = 600.0
+
+
+class Route:
+    """The road to one relay; `now` is the clock that mails expire by."""
+
+    def __init__(
+        self, relay: Relay, limits: Limits, metrics: RouteMetrics, now: Callable[[], datetime]
+    ) -> None:
+        self.relay = relay
+        self._limits = limits
+        self._metrics = metrics
+        self._now = now
+        self._rest = Rest(relay.backoff)
+        self._idle: list[Connection] = []  # the latest used last
+        self._busy = 0
+        self._lock_step_until = 0.0
+
+    @property
+    def wait(self) -> float:
+        """Tell for how many seconds not to use it; a connection that is open may be used now."""
+        if any(connection.usable for connection in self._idle):
+            return 0.0
+        return self._rest.wait(_clock())
+
+    async def close(self) -> None:
+        """Take leave of the server on all idle connections."""
+        idle, self._idle = self._idle, []
+        await asyncio.gather(*map(self._quit, idle))
+
+    async def send(self, mail: Mail, deadline: float) -> Replies | Unsendable:
+        """Run one transaction and give the reply that settled each recipient.
+
+        `deadline`, in the loop's time, is for all that comes before the final dot. A kept
+        connection that turns out to be closed costs no attempt: nothing was said on it yet, so
+        the mail goes over a new one at once. Whoever is cancelled here leaves no connection
+        behind that could give its reply to another mail.
+        """
+        self._rest.begin()
+        try:
+            with self._metrics.transaction.time():
+                result = await self._sent(mail, deadline)
+        finally:
+            self._rest.end()
+        await self._judge(result)
+        return result
+
+    async def _sent(self, mail: Mail, deadline: float) -> Replies | Unsendable:
+        kept = await self._kept()
+        if kept is not None:
+            result = await self._over(kept, mail, deadline)
+            if not _said(result, replies.closed_before):
+                return result
+            self._metrics.replaced.inc()
+        try:
+            connection = await connect(self.relay, deadline)
+        except Lost as lost:
+            self._metrics.not_opened(lost.reply.stage)
+            return dict.fromkeys(mail.recipients, lost.reply)
+        self._metrics.opened()
+        return await self._over(connection, mail, deadline)
+
+    async def _judge(self, result: Replies | Unsendable) -> None:
+        """Give the relay a rest if it does not serve us.
+
+        While other connections work, one that cannot be opened is one too many for the relay,
+        no sign that it is away.
+        """
+        chance, rests = random.random(), False  # noqa: S311 -- jitter, not a secret
+        if _said(result, _not_opened):
+            rests = not self._busy and self._rest.failed(_clock(), chance)
+        elif _said(result, _not_begun):
+            rests = self._rest.doubted(_clock(), chance)
+        elif not isinstance(result, Unsendable):
+            self._rest.succeeded()
+        if rests:
+            self._metrics.rests.inc()
+            await self.close()
+
+    async def _kept(self) -> Connection | None:
+        """Give an idle connection in good order; let go of those that are not."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.mails >= self._most_mails(connection):
+                # Before another is opened: the server may limit how many there are.
+                await self._quit(connection)
+            elif await self._is_good(connection):
+                return connection
+        return None
+
+    async def _is_good(self, connection: Connection) -> bool:
+        good = False
+        try:
+            good = connection.usable and (self._is_recent(connection) or await connection.answers())
+        finally:
+            if not good:
+                self._metrics.replaced.inc()
+                self._drop(connection)
+        return good
+
+    def _most_mails(self, connection: Connection) -> int:
+        ours, theirs = self._limits.mails, connection.offers.mails
+        return ours if theirs is None else min(ours, theirs)
+
+    def _is_recent(self, connection: Connection) -> bool:
+        return _clock() - connection.idle_since < self._limits.idle_seconds
+
+    async def _over(
+        self, connection: Connection, mail: Mail, deadline: float
+    ) -> Replies | Unsendable:
+        self._busy += 1
+        try:
+            return self._objection(connection, mail) or await self._transacted(
+                connection, mail, deadline
+            )
+        finally:
+            self._busy -= 1
+            if connection.usable:
+                self._idle.append(connection)
+            else:
+                self._drop(connection)
+
+    def _objection(self, connection: Connection, mail: Mail) -> Unsendable | None:
+        if mail.not_after is not None and self._now() >= mail.not_after:
+            return Unsendable(Reason.EXPIRED)
+        return connection.offers.objection(mail)
+
+    async def _transacted(self, connection: Connection, mail: Mail, deadline: float) -> Replies:
+        pipelined = connection.offers.pipelining and _clock() >= self._lock_step_until
+        result = await connection.transact(mail, deadline, pipelined=pipelined)
+        self._metrics.transacted(pipelined=pipelined)
+        if connection.stumbled:
+            self._metrics.stumbled.inc()
+            self._lock_step_until = _clock() + LOCK_STEP_SECONDS
+        return result
+
+    async def _quit(self, connection: Connection) -> None:
+        try:
+            await connection.quit()
+        finally:
+            self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        connection.abort()
+        self._metrics.closed(connection.mails)
+
+
+def elsewhere(result: Replies | Unsendable) -> bool:
+    """Tell whether the relay took no notice of the mail, so that another one may be asked."""
+    return _said(result, _not_opened) or _said(result, _not_begun)
+
+
+def _said(result: Replies | Unsendable, what: Callable[[Reply], bool]) -> bool:
+    return not isinstance(result, Unsendable) and any(map(what, result.values()))
+
+
+def _not_opened(reply: Reply) -> bool:
+    return reply.stage in (Stage.CONNECT, Stage.EHLO, Stage.TLS, Stage.AUTH)
+
+
+def _not_begun(reply: Reply) -> bool:
+    """Tell whether it ended at MAIL, for reasons that are not the mail's as far as one can tell."""
+    return replies.closed_before(reply) or replies.refused_by_policy(reply)
+
+
+def _clock() -> float:
+    return asyncio.get_running_loop().time()

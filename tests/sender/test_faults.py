@@ -1,0 +1,203 @@
+"""The faults of SMTP servers, each by its name; none of them is booked to a recipient."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from services.sender.relay import Patience
+from services.sender.reply import permanent
+from shared.contracts import Stage
+from tests.sender.mails import ANNA, a_mail, a_pool, a_relay, ends, of, sent
+from tests.sender.scripted import CUT, HANG, PIPELINING, scripted
+
+DELIVERED = [(Stage.DOT, 250)]
+STAGES = ["mail", "rcpt", "data", "dot"]
+BRIEF = Patience(connect=0.3, command=0.3, dot=0.3, write=0.3)
+BEN = "ben@x.example"
+BIG = b"Subject: big\r\n\r\n" + b"x" * 76 * 10**5 + b"\r\n"
+
+
+@pytest.fixture(params=[PIPELINING, {}], ids=["in a group", "in lock-step"])
+def greeting(request: pytest.FixtureRequest) -> Mapping[str, bytes]:
+    """Give what a scripted server answers to EHLO: with PIPELINING, and without."""
+    return dict(request.param)
+
+
+@pytest.mark.parametrize(
+    ("script", "end"),
+    [
+        ({"CONNECT": CUT}, (Stage.CONNECT, 0)),
+        ({"CONNECT": HANG}, (Stage.CONNECT, 0)),
+        ({"CONNECT": b"\x16\x03\x01 no SMTP\r\n"}, (Stage.CONNECT, 0)),
+        ({"EHLO": HANG}, (Stage.EHLO, 0)),
+        ({"EHLO": CUT}, (Stage.EHLO, 0)),
+        ({"MAIL": b"999 What\r\n"}, (Stage.MAIL, 999)),
+        ({"MAIL": b"354 Go on\r\n"}, (Stage.MAIL, 354)),
+        ({"RCPT": b"no reply\r\n"}, (Stage.RCPT, 0)),
+        ({"RCPT": b"250-" + b"x" * 100_000}, (Stage.RCPT, 0)),
+        ({"RCPT": b"250-x\r\n" * 20_000}, (Stage.RCPT, 0)),
+        ({"DATA": b"250 OK\r\n"}, (Stage.DATA, 250)),
+        ({"DATA": HANG}, (Stage.DATA, 0)),
+        ({"DOT": b"\xff\xfe\r\n"}, (Stage.DOT, 0)),
+        ({"DOT": b"354 More\r\n"}, (Stage.DOT, 354)),
+        ({"DOT": b"100 Wait\r\n"}, (Stage.DOT, 100)),
+    ],
+)
+async def test_strange_replies(
+    greeting: Mapping[str, bytes], script: Mapping[str, bytes], end: tuple[Stage, int]
+) -> None:
+    """What is not SMTP ends the transaction where it was said, and the connection with it."""
+    patience = Patience(connect=1, command=0.5, dot=0.5)
+    async with (
+        scripted({**greeting, **script}) as server,
+        a_pool(a_relay(server.port, patience=patience)) as pool,
+    ):
+        first = await sent(pool)
+        second = await sent(pool)
+
+    assert (first, second) == ([end], [end])
+    assert server.heard["CONNECT"] == 2
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        {"MAIL": b"250\r\n", "RCPT": b"250\r\n", "DATA": b"354\r\n", "DOT": b"250\r\n"},
+        {"MAIL": b"250-one\r\n250-two\r\n250 three\r\n"},
+        {"RCPT": b"251 Will forward\r\n"},
+        {"DOT": b"250 gr\xc3\xbc\xc3\x9fe \x1b$B\xff\r\n"},
+    ],
+)
+async def test_unusual_replies(greeting: Mapping[str, bytes], script: Mapping[str, bytes]) -> None:
+    """No text, many lines, other alphabets: the code alone decides."""
+    async with scripted({**greeting, **script}) as server, a_pool(a_relay(server.port)) as pool:
+        assert await sent(pool) == DELIVERED
+        assert await sent(pool) == DELIVERED
+
+    assert server.heard["CONNECT"] == 1
+
+
+async def test_a_reply_too_many() -> None:
+    """Two replies to the dot: the first one counts, the second is nobody's."""
+    script = {"DOT": b"250 OK\r\n550 Sorry\r\n"}
+    async with scripted(script) as server, a_pool(a_relay(server.port)) as pool:
+        assert await sent(pool) == DELIVERED
+        assert await sent(pool) == DELIVERED
+
+    assert server.heard["CONNECT"] == 2
+
+
+async def test_no_reset() -> None:
+    """A refusal is told whatever becomes of the RSET after it."""
+    script = {"RCPT": b"550 No\r\n", "RSET": CUT}
+    async with scripted(script) as server, a_pool(a_relay(server.port)) as pool:
+        assert await sent(pool) == [(Stage.RCPT, 550)]
+        assert await sent(pool) == [(Stage.RCPT, 550)]
+
+    assert server.heard["CONNECT"] == 2
+
+
+async def test_cut_in_the_body() -> None:
+    """While part of the content is still here the dot was not sent: nothing is uncertain."""
+    async with scripted({"CUT-BODY": b""}) as server, a_pool(a_relay(server.port)) as pool:
+        assert ends(await pool.send(a_mail(content=BIG))) == [(Stage.DATA, 0)]
+
+
+async def test_refused_in_the_body() -> None:
+    """A server may refuse before it has read all; the rest is not sent to anybody."""
+    script = {"DATA": b"354 Go on\r\n", "IN-BODY": b"552 5.3.4 Too big\r\n"}
+    async with scripted(script) as server, a_pool(a_relay(server.port)) as pool:
+        assert ends(await pool.send(a_mail(content=BIG))) == [(Stage.DOT, 552)]
+        assert not pool._routes[f"127.0.0.1:{server.port}"]._idle
+
+
+@pytest.mark.parametrize("reply", [b"250 OK\r\n", b"100 Wait\r\n"])
+async def test_lied_to_in_the_body(reply: bytes) -> None:
+    """What cannot be true before the whole mail was sent is not believed."""
+    script = {"DATA": b"354 Go on\r\n", "IN-BODY": reply}
+    async with scripted(script) as server, a_pool(a_relay(server.port)) as pool:
+        assert ends(await pool.send(a_mail(content=BIG))) == [(Stage.DATA, 0)]
+
+
+async def test_body_not_taken() -> None:
+    """No body is written for ever; as long as the dot is here the mail was not sent."""
+    script = {"DATA": b"354 Go on\r\n", "IN-BODY": b""}
+    async with (
+        scripted(script) as server,
+        a_pool(a_relay(server.port, patience=BRIEF)) as pool,
+    ):
+        mail = a_mail(content=BIG)
+
+        assert ends(await pool.send(mail)) == [(Stage.DATA, 0)]
+        assert not mail.progress.content_begun
+
+
+async def test_mail_for_nobody() -> None:
+    """A server that wants the mail although it refused all gets a lone dot, and no blame."""
+    script = {"RCPT": b"550 5.1.1 No\r\n"}
+    async with scripted({**PIPELINING, **script}) as server, a_pool(a_relay(server.port)) as pool:
+        assert await sent(pool, ANNA, BEN) == [(Stage.RCPT, 550)] * 2
+        del server.script["RCPT"]
+        assert await sent(pool) == DELIVERED
+
+    assert (server.heard["DOT"], server.heard["RSET"], server.heard["CONNECT"]) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("then", [b"503 5.5.1 MAIL first\r\n", CUT, b"421 4.7.0 Bye\r\n"])
+async def test_sender_refused(then: bytes) -> None:
+    """What the server says after it has refused the sender is about nobody else."""
+    script = {"MAIL": b"550 5.1.8 No\r\n", "RCPT": then, "DATA": then}
+    async with scripted({**PIPELINING, **script}) as server, a_pool(a_relay(server.port)) as pool:
+        assert await sent(pool, ANNA, BEN) == [(Stage.MAIL, 550)] * 2
+
+
+@pytest.mark.parametrize("then", [CUT, b"421 4.7.0 Bye\r\n"])
+async def test_closed_after_a_refusal(then: bytes) -> None:
+    """A refusal holds although the server then closes and leaves commands without a reply."""
+    script = {f"RCPT TO:<{ANNA}>": b"550 5.1.1 No\r\n", "RCPT": then}
+    async with scripted({**PIPELINING, **script}) as server, a_pool(a_relay(server.port)) as pool:
+        anna, ben = await sent(pool, ANNA, BEN)
+
+    assert anna == (Stage.RCPT, 550)
+    assert ben in {(Stage.RCPT, 0), (Stage.RCPT, 421)}
+
+
+@pytest.mark.parametrize(
+    ("script", "end"),
+    [
+        # Ben's refusal would be taken for Anna's.
+        ({f"RCPT TO:<{ANNA}>": HANG, "RCPT": b"550 No\r\n"}, (Stage.RCPT, 354)),
+        (
+            {f"RCPT TO:<{ANNA}>": HANG, "RCPT": b"550 No\r\n", "DATA": b"550 No\r\n"},
+            (Stage.DATA, 0),
+        ),
+        ({"RCPT": b"250 Yes\r\n550 No\r\n"}, (Stage.DATA, 250)),
+        ({"RCPT": b"354 Go on\r\n"}, (Stage.RCPT, 354)),
+        ({"RCPT": b"550-No\r\n551 No\r\n"}, (Stage.RCPT, 0)),
+        ({f"RCPT TO:<{ANNA}>": b"550 No\r\n", "RCPT": b"What\r\n"}, (Stage.RCPT, 0)),
+    ],
+)
+async def test_miscounted(script: Mapping[str, bytes], end: tuple[Stage, int]) -> None:
+    """When the replies are not as many as the commands nobody is blamed for any of them."""
+    async with (
+        scripted({**PIPELINING, **script}) as server,
+        a_pool(a_relay(server.port, patience=BRIEF)) as pool,
+    ):
+        result = of(await pool.send(a_mail(ANNA, BEN)))
+
+    assert [(reply.stage, reply.code) for reply in result.values()] == [end, end]
+    assert not any(map(permanent, result.values()))
+
+
+async def test_flushes_its_buffer() -> None:
+    """A server that loses what comes early gets its commands one by one from then on."""
+    async with (
+        scripted({**PIPELINING, "FLUSH": b""}) as server,
+        a_pool(a_relay(server.port, patience=BRIEF)) as pool,
+    ):
+        first = await sent(pool)
+        others = [await sent(pool) for _ in range(3)]
+
+    assert first == [(Stage.RCPT, 0)]
+    assert others == [DELIVERED] * 3
+    assert server.heard["CONNECT"] == 2
