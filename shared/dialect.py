@@ -10,6 +10,7 @@ _UNIX_EPOCH = 2_440_587.5  # as a Julian day
 _DAY = 86_400 * MILLISECONDS
 
 Clock = Callable[[sa.Connection], sa.ColumnElement[int]]
+Insert = sqlite.Insert | postgresql.Insert
 
 
 def now(connection: sa.Connection) -> sa.ColumnElement[int]:
@@ -25,6 +26,6 @@ def now(connection: sa.Connection) -> sa.ColumnElement[int]:
     return sa.cast(seconds * MILLISECONDS, sa.BigInteger)
 
 
-def insert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+def insert(connection: sa.Connection, table: sa.Table) -> Insert:
     """Give an insert that knows `ON CONFLICT`, which SQLAlchemy has once for each dialect."""
     return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)

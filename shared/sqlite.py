@@ -61,15 +61,15 @@ class _Call(Generic[T]):
 
     def attempt(self, connection: sa.Connection) -> None:
         """Run the work. Raises only what is the end of its neighbours too."""
-        savepoint = connection.begin_nested()
+        # In plain words, which cost a quarter of SQLAlchemy's savepoints.
+        connection.exec_driver_sql("SAVEPOINT work")
         try:
             self._result = self._work(connection)
         except BaseException as error:  # noqa: BLE001 -- it is raised to the caller
             self._error = error
             # This fails when SQLite has given up the whole transaction, as on a full disk.
-            savepoint.rollback()
-        else:
-            savepoint.commit()
+            connection.exec_driver_sql("ROLLBACK TO work")
+        connection.exec_driver_sql("RELEASE work")
 
     def tell(self, error: BaseException | None) -> None:
         """Wake the caller; `error` is that of the whole transaction."""

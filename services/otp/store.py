@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -33,6 +34,7 @@ class ChallengeStore:
         self._rules = rules
         self._key_ids = key_ids
         self._clock = clock
+        self._texts: _Statements | None = None
 
     async def issue(self, command_id: str, draft: Draft) -> Challenge:
         """Give the challenge that a command asks for: the holder's own if alive, else `draft`.
@@ -64,112 +66,143 @@ class ChallengeStore:
         return await self._database.write(self._purge)
 
     def _issue(self, connection: sa.Connection, command_id: str, draft: Draft) -> Challenge:
-        row = self._issued(connection, command_id)
+        say, holder = self._on(connection), draft.holder
+        row = connection.execute(say.issued, {"command_id": command_id}).first()
         if row is None:
-            self._replace_dead(connection, draft.holder)
-            row = self._stand(connection, draft)
-            self._remember(connection, command_id, row.id)
+            connection.execute(say.replacing, _of(holder))
+            drafted = {"id": draft.id, "nonce": draft.nonce, "key_id": draft.key_id}
+            owned = {"client": holder.client, "email": holder.email}
+            row = connection.execute(say.standing, drafted | owned).one()
+            connection.execute(say.remembering, {"id": command_id, "challenge_id": row.id})
         return _challenge(row)
 
     def _guess(
         self, connection: sa.Connection, holder: Holder, request_id: str
     ) -> Challenge | None:
+        say, of = self._on(connection), _of(holder)
+        by = of | {"request_id": request_id}
         row = (
-            self._used_by(connection, holder, request_id)
-            or self._counted(connection, holder)
+            connection.execute(say.used_by, by).first()
+            or connection.execute(say.counting, of).first()
             # A copy of this request may have used it up between the two statements.
-            or self._used_by(connection, holder, request_id)
+            or connection.execute(say.used_by, by).first()
         )
         return None if row is None else _challenge(row)
 
     def _use(self, connection: sa.Connection, challenge_id: str, request_id: str) -> bool:
-        table, now = challenges, self._clock(connection)
-        statement = (
-            sa.update(table)
-            .where(table.c.id == challenge_id, standing, table.c.expires_at > now)
-            .values(used_at=now, used_by=request_id)
-        )
-        connection.execute(statement)
-        user = sa.select(table.c.used_by).where(table.c.id == challenge_id)
-        return connection.scalar(user) == request_id
+        say, of = self._on(connection), {"challenge_id": challenge_id}
+        connection.execute(say.using, of | {"request_id": request_id})
+        return connection.scalar(say.user, of) == request_id
 
     def _purge(self, connection: sa.Connection) -> int:
-        table = challenges
-        limit = self._clock(connection) - KEEP_SECONDS * MILLISECONDS
-        deaths = (table.c.used_at, table.c.replaced_at, table.c.expires_at)
-        dead = sa.or_(*(death < limit for death in deaths))
-        return connection.execute(sa.delete(table).where(dead)).rowcount
+        return connection.execute(self._on(connection).purging).rowcount
 
-    def _issued(self, connection: sa.Connection, command_id: str) -> _Row | None:
-        statement = (
-            sa.select(challenges)
-            .join(commands)
-            .where(commands.c.id == command_id, challenges.c.key_id.in_(self._key_ids))
+    def _on(self, connection: sa.Connection) -> "_Statements":
+        if self._texts is None:
+            now = self._clock(connection)
+            self._texts = _Statements(connection, now, self._rules, self._key_ids)
+        return self._texts
+
+
+class _Statements:
+    """What is said to one kind of database, made once: making it costs more than running it."""
+
+    def __init__(
+        self,
+        connection: sa.Connection,
+        now: sa.ColumnElement[int],
+        rules: Rules,
+        key_ids: Sequence[str],
+    ) -> None:
+        self._now = now
+        self._rules = rules
+        self._known = challenges.c.key_id.in_(key_ids)
+        self.standing = self._standing(dialect.insert(connection, challenges))
+        self.remembering = self._remembering(dialect.insert(connection, commands))
+
+    @cached_property
+    def issued(self) -> sa.Executable:
+        """See what a command was answered with."""
+        answered = commands.c.id == sa.bindparam("command_id")
+        return sa.select(challenges).join(commands).where(answered, self._known)
+
+    @cached_property
+    def replacing(self) -> sa.Executable:
+        """Let a dead challenge stand for its holder no more."""
+        table = challenges.c
+        exhausted = table.tries >= self._rules.tries
+        dead = sa.or_(table.expires_at <= self._now, exhausted, sa.not_(self._known))
+        return sa.update(challenges).where(_HOLDER, standing, dead).values(replaced_at=self._now)
+
+    @cached_property
+    def used_by(self) -> sa.Executable:
+        """See what a request has used up."""
+        return sa.select(challenges).where(
+            _HOLDER, challenges.c.used_by == sa.bindparam("request_id")
         )
-        return connection.execute(statement).first()
 
-    def _replace_dead(self, connection: sa.Connection, holder: Holder) -> None:
-        table, now = challenges, self._clock(connection)
-        dead = sa.or_(
-            table.c.expires_at <= now,
-            table.c.tries >= self._rules.tries,
-            table.c.key_id.not_in(self._key_ids),
+    @cached_property
+    def counting(self) -> sa.Executable:
+        """Count a guess, if there is one left."""
+        table = challenges.c
+        alive = sa.and_(standing, table.expires_at > self._now, table.tries < self._rules.tries)
+        counted = sa.update(challenges).where(_HOLDER, alive).values(tries=table.tries + 1)
+        return counted.returning(*table)
+
+    @cached_property
+    def using(self) -> sa.Executable:
+        """Use a challenge up, if it is alive."""
+        alive = sa.and_(standing, challenges.c.expires_at > self._now)
+        return (
+            sa.update(challenges)
+            .where(challenges.c.id == sa.bindparam("challenge_id"), alive)
+            .values(used_at=self._now, used_by=sa.bindparam("request_id"))
         )
-        statement = sa.update(table).where(_of(holder), standing, dead).values(replaced_at=now)
-        connection.execute(statement)
 
-    def _stand(self, connection: sa.Connection, draft: Draft) -> _Row:
-        """Insert the draft, or give what stands in its place, in one statement: no race."""
-        now = self._clock(connection)
-        statement = dialect.insert(connection, challenges).values(
-            id=draft.id,
-            client=draft.holder.client,
-            email=draft.holder.email,
-            nonce=draft.nonce,
-            key_id=draft.key_id,
+    @cached_property
+    def user(self) -> sa.Select[str | None]:
+        """See which request has used a challenge up."""
+        return sa.select(challenges.c.used_by).where(
+            challenges.c.id == sa.bindparam("challenge_id")
+        )
+
+    @cached_property
+    def purging(self) -> sa.Executable:
+        """Delete what has been dead for long."""
+        table, limit = challenges.c, self._now - KEEP_SECONDS * MILLISECONDS
+        deaths = (table.used_at, table.replaced_at, table.expires_at)
+        return sa.delete(challenges).where(sa.or_(*(death < limit for death in deaths)))
+
+    def _standing(self, insert: dialect.Insert) -> sa.Executable:
+        """Insert a draft, or give what stands in its place, in one statement: no race."""
+        lifetime = round(self._rules.lifetime * MILLISECONDS)
+        drafted = insert.values(
             digits=self._rules.digits,
             tries=0,
-            created_at=now,
-            expires_at=now + round(self._rules.lifetime * MILLISECONDS),
+            created_at=self._now,
+            expires_at=self._now + lifetime,
         )
         # An update of nothing, since RETURNING has no row after DO NOTHING.
-        statement = statement.on_conflict_do_update(
+        return drafted.on_conflict_do_update(
             index_elements=["client", "email"],
             index_where=standing,
             set_={"tries": challenges.c.tries},
+        ).returning(*challenges.c)
+
+    def _remembering(self, insert: dialect.Insert) -> sa.Executable:
+        return insert.on_conflict_do_update(
+            index_elements=["id"], set_={"challenge_id": insert.excluded.challenge_id}
         )
-        return connection.execute(statement.returning(*challenges.c)).one()
-
-    def _remember(self, connection: sa.Connection, command_id: str, challenge_id: str) -> None:
-        statement = dialect.insert(connection, commands)
-        statement = statement.values(id=command_id, challenge_id=challenge_id)
-        statement = statement.on_conflict_do_update(
-            index_elements=["id"], set_={"challenge_id": challenge_id}
-        )
-        connection.execute(statement)
-
-    def _used_by(self, connection: sa.Connection, holder: Holder, request_id: str) -> _Row | None:
-        statement = sa.select(challenges).where(_of(holder), challenges.c.used_by == request_id)
-        return connection.execute(statement).first()
-
-    def _counted(self, connection: sa.Connection, holder: Holder) -> _Row | None:
-        table = challenges
-        statement = (
-            sa.update(table)
-            .where(
-                _of(holder),
-                standing,
-                table.c.expires_at > self._clock(connection),
-                table.c.tries < self._rules.tries,
-            )
-            .values(tries=table.c.tries + 1)
-            .returning(*table.c)
-        )
-        return connection.execute(statement).first()
 
 
-def _of(holder: Holder) -> sa.ColumnElement[bool]:
-    return sa.and_(challenges.c.client == holder.client, challenges.c.email == holder.email)
+_HOLDER = sa.and_(
+    challenges.c.client == sa.bindparam("of_client"), challenges.c.email == sa.bindparam("of_email")
+)
+
+
+def _of(holder: Holder) -> dict[str, str]:
+    """Give the parameters of _HOLDER."""
+    return {"of_client": holder.client, "of_email": holder.email}
 
 
 def _challenge(row: _Row) -> Challenge:
