@@ -1,12 +1,13 @@
 """Tests of the sender's settings."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from services.sender.compose import Letterhead
 from services.sender.config import SenderSettings
-from services.sender.relay import Limits, Login
+from services.sender.relay import Limits, Login, Tls
 from services.sender.schedule import Schedule
 from shared.contracts import Category
 from shared.errors import ConfigError
@@ -149,3 +150,64 @@ def test_wrong_dkim_key(tmp_path: Path) -> None:
 
     assert str(caught.value).startswith(f"SENDER_DKIM_KEYS: {key}: must be a private key")
     assert len(str(caught.value).splitlines()) == 1
+
+
+SIMPLE = {f"SENDER_SMTP_{name}": "" for name in ("HOST", "PORT", "TLS")}
+ONE = {"host": "a.example", "port": 465, "tls": "implicit"}
+OTHER = {"host": "b.example", "port": 587, "tls": "starttls", "weight": 2, "username": "anna"}
+
+
+def relays(*accounts: dict[str, object], **more: str) -> SenderSettings:
+    """Read settings with a list of relays."""
+    return load(SENDER_RELAYS=json.dumps(accounts), **(SIMPLE | more))
+
+
+def test_one_relay() -> None:
+    """The simple form is one relay."""
+    [account] = load().accounts
+
+    assert (account.host, account.port, account.tls, account.weight) == (
+        "relay.example",
+        465,
+        Tls.IMPLICIT,
+        1,
+    )
+
+
+def test_several_relays() -> None:
+    """Each relay has an account and a weight of its own."""
+    one, other = relays(ONE, OTHER | {"password": "pw"}).accounts
+
+    assert (one.host, one.login, one.weight) == ("a.example", None, 1)
+    assert (other.port, other.login, other.weight) == (587, Login("anna", "pw"), 2)
+
+
+@pytest.mark.parametrize(
+    ("accounts", "problem"),
+    [
+        ([ONE, ONE], "twice"),
+        ([ONE | {"port": 0}], "SENDER_RELAYS_0_PORT"),
+        ([ONE, OTHER], "PASSWORD"),
+        ([OTHER | {"password": "secret", "tls": "none"}], "clear text"),
+        ([{"host": "a.example"}], "SENDER_RELAYS_0_TLS"),
+        ([], "SENDER_RELAYS"),
+    ],
+)
+def test_wrong_relays(accounts: list[dict[str, object]], problem: str) -> None:
+    """A mistake in the list is told with its place, and no secret with it."""
+    with pytest.raises(ConfigError, match=problem) as caught:
+        relays(*accounts)
+
+    assert "secret" not in str(caught.value)
+
+
+def test_both_forms() -> None:
+    """One relay beside a list of them is a mistake."""
+    with pytest.raises(ConfigError, match="not both"):
+        relays(ONE, SENDER_SMTP_HOST="relay.example")
+
+
+def test_no_json() -> None:
+    """A list that nobody can read is told in a line."""
+    with pytest.raises(ConfigError, match="sender_relays"):
+        load(SENDER_RELAYS="{secret", **SIMPLE)

@@ -1,6 +1,9 @@
 """Tests of how a connection is opened: greeting, TLS, login, and servers that want none of it."""
 
 import ssl
+from base64 import b64decode
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import trustme
@@ -8,7 +11,7 @@ import trustme
 from ops.simulator.behaviour import Behaviour, Refusals
 from ops.simulator.settings import Settings
 from ops.simulator.simulator import Simulator
-from services.sender.relay import Login, Patience, Tls
+from services.sender.relay import Auth, Login, Patience, Tls
 from shared.contracts import Stage
 from tests.sender.mails import ANNA, a_mail, a_pool, a_relay, ends, of, sent
 from tests.sender.scripted import scripted
@@ -127,3 +130,119 @@ async def test_nobody_there() -> None:
         port = server.port
     async with a_pool(a_relay(port)) as pool:
         assert await sent(pool) == [(Stage.CONNECT, 0)]
+
+
+# The examples of RFC 4616 (PLAIN), RFC 2195 (CRAM-MD5) and Google's documentation of XOAUTH2.
+LOGINS = [
+    (
+        Login("tim", "tanstaaftanstaaf", Auth.PLAIN),
+        {"AUTH": b"235 OK\r\n"},
+        [b"AUTH PLAIN AHRpbQB0YW5zdGFhZnRhbnN0YWFm\r\n"],
+    ),
+    (
+        Login("tim", "tanstaaftanstaaf", Auth.LOGIN),
+        {"AUTH": b"334 UGFzc3dvcmQ6\r\n", "dGFuc3RhYWZ0YW5zdGFhZg==": b"235 OK\r\n"},
+        [b"AUTH LOGIN dGlt\r\n", b"dGFuc3RhYWZ0YW5zdGFhZg==\r\n"],
+    ),
+    (
+        Login("tim", "tanstaaftanstaaf", Auth.CRAM_MD5),
+        {
+            "AUTH": b"334 PDE4OTYuNjk3MTcwOTUyQHBvc3RvZmZpY2UucmVzdG9uLm1jaS5uZXQ+\r\n",
+            "dGltIGI5MTNhNjAyYzdlZGE3YTQ5NWI0ZTZlNzMzNGQzODkw": b"235 OK\r\n",
+        },
+        [b"AUTH CRAM-MD5\r\n", b"dGltIGI5MTNhNjAyYzdlZGE3YTQ5NWI0ZTZlNzMzNGQzODkw\r\n"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("login", "script", "said"), LOGINS)
+async def test_logins(login: Login, script: dict[str, bytes], said: list[bytes]) -> None:
+    """Each method says what its standard says."""
+    offered = {"EHLO": b"250-x\r\n250 AUTH PLAIN LOGIN CRAM-MD5\r\n"}
+    async with scripted(offered | script) as server:
+        relay = a_relay(server.port, login=login)
+        async with a_pool(relay) as pool:
+            assert await sent(pool) == DELIVERED
+
+    assert server.lines[1 : len(said) + 1] == said
+
+
+async def test_token(tmp_path: Path) -> None:
+    """A token is read at each login, for somebody renews it."""
+    path = tmp_path / "token"
+    relay_login = Login("anna", token_file=path)
+    offered = {"EHLO": b"250-x\r\n250 AUTH XOAUTH2\r\n", "AUTH": b"235 OK\r\n"}
+    async with scripted(offered) as server:
+        async with a_pool(a_relay(server.port, login=relay_login), mails=1) as pool:
+            without = await sent(pool)
+            for token in ("first", "second"):
+                path.write_text(f"{token}\n")
+                assert await sent(pool) == DELIVERED
+        lines = [line.split()[-1] for line in server.lines if line.startswith(b"AUTH")]
+
+    assert without == [(Stage.AUTH, 0)]
+    assert [b64decode(each) for each in lines] == [
+        b"user=anna\x01auth=Bearer first\x01\x01",
+        b"user=anna\x01auth=Bearer second\x01\x01",
+    ]
+
+
+async def test_token_refused(tmp_path: Path) -> None:
+    """The reason that a server gives for its no to a token is answered, then the no is told."""
+    path = tmp_path / "token"
+    path.write_text("old")
+    script = {
+        "EHLO": b"250-x\r\n250 AUTH XOAUTH2\r\n",
+        "AUTH": b"334 eyJzdGF0dXMiOiI0MDEifQ==\r\n",
+        "": b"535 5.7.8 Expired\r\n",
+    }
+    login = Login("anna", token_file=path)
+    async with scripted(script) as server, a_pool(a_relay(server.port, login=login)) as pool:
+        assert await sent(pool) == [(Stage.AUTH, 535)]
+
+
+async def test_login_not_offered(secure: Simulator, trusting: ssl.SSLContext) -> None:
+    """A login that the server does not offer is not replaced by another one."""
+    login = Login("anna", "pw", Auth.CRAM_MD5)
+    relay = a_relay(secure.smtp_port, Tls.STARTTLS, trusting, login)
+
+    async with a_pool(relay) as pool:
+        assert await sent(pool) == [(Stage.AUTH, 0)]
+
+    assert secure.traffic.commands["AUTH"] == 0
+
+
+async def test_broken_starttls(trusting: ssl.SSLContext) -> None:
+    """A server that offers STARTTLS and then talks on in the clear gets neither login nor mail."""
+    script = {
+        "EHLO": b"250-x\r\n250 STARTTLS\r\n",
+        "STARTTLS": b"220 Go ahead\r\n250 in the clear\r\n",
+    }
+    async with scripted(script) as server:
+        relay = a_relay(server.port, Tls.STARTTLS, trusting, Login("anna", "pw"), BRIEF)
+        async with a_pool(relay) as pool:
+            assert await sent(pool) == [(Stage.TLS, 0)]
+
+    assert server.heard["AUTH"] == server.heard["MAIL"] == 0
+
+
+async def test_expired_certificate(authority: trustme.CA, trusting: ssl.SSLContext) -> None:
+    """A certificate that was good is good no more."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    past = datetime(2020, 1, 1, tzinfo=UTC)
+    authority.issue_cert("127.0.0.1", not_after=past).configure_cert(context)
+
+    async with (
+        Simulator(Settings(tls=context)) as other,
+        a_pool(a_relay(other.smtp_port, Tls.STARTTLS, trusting)) as pool,
+    ):
+        assert await sent(pool) == [(Stage.TLS, 0)]
+
+
+async def test_slow_greeting(simulator: Simulator) -> None:
+    """A server may take its time to greet: there is another limit for TCP (RFC 5321 4.5.3.2.1)."""
+    simulator.behaviour = Behaviour(latency_ms=150)
+    patience = Patience(connect=0.1, command=5)
+
+    async with a_pool(a_relay(simulator.smtp_port, patience=patience)) as pool:
+        assert await sent(pool) == DELIVERED
