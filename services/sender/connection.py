@@ -72,7 +72,7 @@ class Connection:
         whether the connection has come out of it well.
         """
         self._deadline = deadline
-        now = replace(mail, recipients=mail.recipients[: self.offers.recipients])
+        now = self._as_much_as_fits(mail)
         settled: dict[str, Reply] = {}
         try:
             last = await self._converse(now, settled, pipelined=pipelined)
@@ -87,6 +87,10 @@ class Connection:
         self.idle_since = _now()
         later = dict.fromkeys(mail.recipients[len(now.recipients) :], _NEXT_TIME)
         return {each: settled.get(each, last) for each in now.recipients} | later
+
+    def _as_much_as_fits(self, mail: Mail) -> Mail:
+        most = self.offers.recipients
+        return mail if most is None else replace(mail, recipients=mail.recipients[:most])
 
     async def _converse(self, mail: Mail, settled: dict[str, Reply], *, pipelined: bool) -> Reply:
         """Put the recipients that are refused into `settled`; give the reply to all others."""

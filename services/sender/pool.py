@@ -6,14 +6,13 @@ from datetime import datetime
 from typing import Self
 
 from services.sender import metrics
-from services.sender import reply as replies
 from services.sender.compose import Mail
 from services.sender.metrics import RouteMetrics
 from services.sender.outcome import Replies, Unsendable
 from services.sender.relay import Limits, Relay
+from services.sender.rest import Postponed
 from services.sender.route import Route, elsewhere
 from services.sender.turns import Turns
-from shared.contracts import Stage
 
 # For all that comes before the final dot, so that even the slowest transaction, with ten minutes
 # for the dot, ends before the broker takes the command back (30 minutes, RabbitMQ's default).
@@ -45,7 +44,7 @@ class SmtpPool:
         """Take leave of the servers on all connections."""
         await asyncio.gather(*(route.close() for route in self._routes.values()))
 
-    async def send(self, mail: Mail) -> Replies | Unsendable:
+    async def send(self, mail: Mail) -> Replies | Unsendable | Postponed:
         """Run one transaction and give the reply that settled each recipient.
 
         A relay that does not serve us passes the mail on to the next one, since nothing was
@@ -55,12 +54,12 @@ class SmtpPool:
             deadline = asyncio.get_running_loop().time() + BEFORE_DOT_SECONDS
             return await self._over_any(mail, deadline)
 
-    async def _over_any(self, mail: Mail, deadline: float) -> Replies | Unsendable:
+    async def _over_any(self, mail: Mail, deadline: float) -> Replies | Unsendable | Postponed:
         waits = {name: route.wait for name, route in self._routes.items()}
         able = {name for name, wait in waits.items() if not wait}
         if not able:
             metrics.POSTPONED.labels(self._name).inc()
-            return dict.fromkeys(mail.recipients, replies.missing(Stage.CONNECT, "all relays rest"))
+            return Postponed(min(waits.values()))
         while True:
             name = self._turns.next(able)
             able.remove(name)

@@ -1,11 +1,20 @@
 """Pure: whether a relay that does not serve us may be tried again (RFC 5321 4.5.4.1)."""
 
+from dataclasses import dataclass
+
 from services.sender.relay import Backoff
 
 GROWTH = 2.0
 MAX_DOUBLINGS = 32  # keeps a year of failures within what a float can hold
 SPREAD = 0.25  # of a rest, to either side: replicas do not come back all at once
 DOUBTS = 2  # refusals in a row that may, each alone, be about the mail
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """The mail was not tried, for all relays rest; how many seconds until the first may be."""
+
+    seconds: float
 
 
 class Rest:

@@ -8,6 +8,7 @@ from services.sender.compose import Mail
 from services.sender.outcome import Replies, Unsendable
 from services.sender.pool import SmtpPool
 from services.sender.relay import Backoff, Limits, Login, Patience, Relay, Tls
+from services.sender.rest import Postponed
 from shared.contracts import Reply, Stage
 
 CONTENT = b"Subject: Hello\r\n\r\nHow are you?\r\n"
@@ -53,13 +54,13 @@ def a_mail(
     return Mail(sender, recipients or (ANNA,), content, needs_smtputf8)
 
 
-def of(result: Replies | Unsendable) -> Mapping[str, Reply]:
+def of(result: Replies | Unsendable | Postponed) -> Mapping[str, Reply]:
     """Give the replies, by recipient."""
-    assert not isinstance(result, Unsendable)
+    assert not isinstance(result, Unsendable | Postponed)
     return result
 
 
-def ends(result: Replies | Unsendable) -> list[tuple[Stage, int]]:
+def ends(result: Replies | Unsendable | Postponed) -> list[tuple[Stage, int]]:
     """Give stage and code for each recipient."""
     return [(reply.stage, reply.code) for reply in of(result).values()]
 

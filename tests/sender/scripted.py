@@ -21,7 +21,8 @@ class Scripted:
     """Answers each command by its verb, or by the whole line; `DOT` stands for the end of a mail.
 
     `CUT-BODY` closes the connection with the body unread; `IN-BODY` is said before it is read.
-    With `FLUSH` what has been sent too early is thrown away.
+    With `FLUSH` what has been sent too early is thrown away, with `TRICKLE` each octet of a reply
+    is a segment of its own.
     """
 
     def __init__(self, script: Mapping[str, bytes]) -> None:
@@ -75,8 +76,10 @@ class Scripted:
         self.heard[verb] += 1
         answer = self.script.get(verb, b"250 OK\r\n")
         if answer != HANG:
-            writer.write(answer)
-            await writer.drain()
+            size = 1 if "TRICKLE" in self.script else max(1, len(answer))
+            for start in range(0, len(answer), size):
+                writer.write(answer[start : start + size])
+                await writer.drain()
         return answer != CUT and verb != "QUIT"
 
 

@@ -201,3 +201,14 @@ async def test_flushes_its_buffer() -> None:
     assert first == [(Stage.RCPT, 0)]
     assert others == [DELIVERED] * 3
     assert server.heard["CONNECT"] == 2
+
+
+async def test_one_octet_at_a_time(greeting: Mapping[str, bytes]) -> None:
+    """A reply that trickles in is a reply."""
+    async with (
+        scripted({**greeting, "TRICKLE": b""}) as server,
+        a_pool(a_relay(server.port)) as pool,
+    ):
+        assert [await sent(pool) for _ in range(3)] == [DELIVERED] * 3
+
+    assert server.heard["CONNECT"] == 1

@@ -1,0 +1,215 @@
+"""Tests of several relays: shared by weight, rested when they do not serve us, tried again."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+from prometheus_client import REGISTRY
+
+from ops.simulator.behaviour import Behaviour, Rate, Refusals
+from ops.simulator.simulator import Simulator
+from services.sender.outcome import Replies, Unsendable
+from services.sender.pool import SmtpPool
+from services.sender.relay import Backoff, Login, Relay
+from services.sender.rest import Postponed
+from shared.contracts import Stage
+from tests.sender.mails import a_mail, a_pool, a_relay, ends, sent
+from tests.sender.scripted import CUT, Scripted, scripted
+from tests.waiting import until
+
+DELIVERED = [(Stage.DOT, 250)]
+A_WHILE = Backoff(60, 60)
+AN_INSTANT = Backoff(0.1, 0.1)
+LOGIN = Login("anna", "pw")
+
+
+def resting(port: int, backoff: Backoff = A_WHILE, login: Login | None = None) -> Relay:
+    """Give a relay that rests when it does not serve us."""
+    return replace(a_relay(port, login=login), backoff=backoff)
+
+
+async def rested(pool: SmtpPool) -> None:
+    """Wait until a relay may be tried."""
+
+    async def over() -> bool:
+        return any(not route.wait for route in pool._routes.values())
+
+    await until(over)
+
+
+def rests(server: Scripted) -> float:
+    """Give how often a relay was given a rest."""
+    labels = {"category": "test", "relay": f"127.0.0.1:{server.port}"}
+    return REGISTRY.get_sample_value("postrider_smtp_rests_total", labels) or 0
+
+
+AWAY: list[Mapping[str, bytes]] = [
+    {"CONNECT": CUT},
+    {"CONNECT": b"554 5.7.1 Blocked\r\n"},
+    {"CONNECT": b"421 4.3.2 Busy\r\n"},
+    {"EHLO": b"550 5.7.1 No\r\n", "HELO": b"550 5.7.1 No\r\n"},
+    {"AUTH": b"535 5.7.8 Wrong\r\n"},
+    {"AUTH": b"454 4.7.0 Later\r\n"},
+]
+
+
+@pytest.mark.parametrize("script", AWAY)
+async def test_others_carry_on(simulator: Simulator, script: Mapping[str, bytes]) -> None:
+    """A relay that does not serve us is asked once and costs no mail anything."""
+    greeting = {"EHLO": b"250-x\r\n250 AUTH PLAIN\r\n"}
+    async with scripted({**greeting, **script}) as server:
+        relays = resting(server.port, login=LOGIN), resting(simulator.smtp_port)
+        async with a_pool(*relays) as pool:
+            assert [await sent(pool) for _ in range(6)] == [DELIVERED] * 6
+
+        assert (server.heard["CONNECT"], server.heard["MAIL"], rests(server)) == (1, 0, 1)
+
+
+@pytest.mark.parametrize("script", AWAY)
+async def test_all_rest(script: Mapping[str, bytes]) -> None:
+    """When all relays rest the mails wait, without a connection each."""
+    greeting = {"EHLO": b"250-x\r\n250 AUTH PLAIN\r\n"}
+    async with scripted({**greeting, **script}) as server:
+        async with a_pool(resting(server.port, login=LOGIN)) as pool:
+            first = await pool.send(a_mail())
+            others = [await pool.send(a_mail()) for _ in range(5)]
+
+        assert not isinstance(first, Unsendable | Postponed)
+        for other in others:
+            assert isinstance(other, Postponed)
+            assert 40 < other.seconds < 80
+        assert server.heard["CONNECT"] == 1
+
+
+async def test_the_earliest() -> None:
+    """Mails wait for the relay whose rest is over first."""
+    async with scripted({"CONNECT": CUT}) as one, scripted({"CONNECT": CUT}) as other:
+        relays = resting(one.port), resting(other.port, Backoff(10, 10))
+        async with a_pool(*relays) as pool:
+            await sent(pool)
+            postponed = await pool.send(a_mail())
+
+    assert isinstance(postponed, Postponed)
+    assert 5 < postponed.seconds < 15
+
+
+async def test_back_by_itself() -> None:
+    """After its rest a relay that serves us again has its share again."""
+    async with (
+        scripted({"CONNECT": b"421 4.3.2 Busy\r\n"}) as server,
+        a_pool(resting(server.port, AN_INSTANT)) as pool,
+    ):
+        assert await sent(pool) == [(Stage.CONNECT, 421)]
+        server.script["CONNECT"] = b"220 x\r\n"
+        await rested(pool)
+
+        assert [await sent(pool) for _ in range(3)] == [DELIVERED] * 3
+
+
+async def test_one_probe() -> None:
+    """After a rest one mail finds out for all whether the relay is back."""
+    async with scripted({"CONNECT": CUT}) as server:
+        async with a_pool(resting(server.port, AN_INSTANT), connections=10) as pool:
+            await sent(pool)
+            await rested(pool)
+            results = await asyncio.gather(*(pool.send(a_mail()) for _ in range(10)))
+
+        assert server.heard["CONNECT"] == 2
+        assert sum(isinstance(result, Postponed) for result in results) == 9
+
+
+async def test_refused_by_policy(simulator: Simulator) -> None:
+    """A relay that wants no mail of ours rests; its refusals blame nobody."""
+    async with scripted({"MAIL": b"550 5.7.1 Your mail is not wanted\r\n"}) as server:
+        relays = resting(server.port), resting(simulator.smtp_port)
+        async with a_pool(*relays) as pool:
+            assert [await sent(pool) for _ in range(10)] == [DELIVERED] * 10
+
+        assert server.heard["MAIL"] == 2
+
+
+async def test_refused_once(simulator: Simulator) -> None:
+    """What is refused to one sender is no reason to let the relay rest."""
+    refused = "reply-mail-550-5-7-1@our.example"
+
+    async with a_pool(resting(simulator.smtp_port)) as pool:
+        for _ in range(3):
+            assert ends(await pool.send(a_mail(sender=refused))) == [(Stage.MAIL, 550)]
+            assert await sent(pool) == DELIVERED
+
+
+async def test_too_many_connections(simulator: Simulator) -> None:
+    """A relay that takes no further connection is not away: those it has taken go on."""
+    simulator.behaviour = Behaviour(connections=1)
+
+    async with a_pool(resting(simulator.smtp_port), connections=2) as pool:
+        slow = "slow-100-dot@x.example"
+        await asyncio.gather(sent(pool, slow), sent(pool, slow))
+
+        assert [await sent(pool) for _ in range(3)] == [DELIVERED] * 3
+
+
+async def test_over_what_is_open(simulator: Simulator) -> None:
+    """A relay that takes no new connections is still used over those that are open."""
+    async with a_pool(resting(simulator.smtp_port), connections=2) as pool:
+        await sent(pool)
+        simulator.behaviour = Behaviour(refuse=Refusals(connect="554 5.7.1 No"))
+
+        assert [await sent(pool) for _ in range(3)] == [DELIVERED] * 3
+
+
+async def test_too_fast(simulator: Simulator) -> None:
+    """A relay that wants less mail at a time has not turned us away."""
+    simulator.behaviour = Behaviour(rate=Rate(per_second=0.001))
+
+    async with a_pool(resting(simulator.smtp_port)) as pool:
+        results = [await sent(pool) for _ in range(4)]
+
+    assert results == [DELIVERED, *[[(Stage.MAIL, 450)]] * 3]
+
+
+async def test_by_weight(simulator: Simulator) -> None:
+    """Each relay has its share, and connections of its own."""
+    async with Simulator() as other:
+        relays = resting(simulator.smtp_port), replace(resting(other.smtp_port), weight=3)
+        async with a_pool(*relays) as pool:
+            for _ in range(40):
+                assert await sent(pool) == DELIVERED
+
+        assert (len(simulator.mailbox), len(other.mailbox)) == (10, 30)
+        assert (simulator.traffic.total, other.traffic.total) == (1, 1)
+
+
+async def test_not_offered_is_not_asked_for(simulator: Simulator) -> None:
+    """What one relay does not offer is told at once: nobody knows what the others do."""
+    simulator.behaviour = Behaviour(size_limit=10)
+    relays = resting(simulator.smtp_port)
+
+    async with a_pool(relays) as pool:
+        result: Replies | Unsendable | Postponed = await pool.send(a_mail())
+
+    assert isinstance(result, Unsendable)
+
+
+async def test_cancelled_probe() -> None:
+    """A probe that is cancelled leaves the next one free to try."""
+    async with (
+        scripted({"CONNECT": CUT}) as server,
+        a_pool(resting(server.port, AN_INSTANT)) as pool,
+    ):
+        await sent(pool)
+        await rested(pool)
+        server.script["CONNECT"] = b"-"
+        probe = asyncio.create_task(sent(pool))
+        await until(lambda: heard(server, 2))
+        probe.cancel()
+        await asyncio.wait({probe})
+        server.script["CONNECT"] = b"220 x\r\n"
+
+        assert await sent(pool) == DELIVERED
+
+
+async def heard(server: Scripted, connections: int) -> bool:
+    """Tell whether there were so many connections."""
+    return server.heard["CONNECT"] >= connections
