@@ -6,11 +6,26 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from ops import ports
 from ops import postgres as servers
+
+_CUT_OFF = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+_EMPTY = """
+DO $$ DECLARE name text; BEGIN
+    FOR name IN
+        SELECT nspname FROM pg_namespace
+        WHERE nspname <> 'information_schema' AND NOT starts_with(nspname, 'pg_')
+    LOOP EXECUTE format('DROP SCHEMA %I CASCADE', name); END LOOP;
+    CREATE SCHEMA public;
+END $$
+"""
 
 
 @pytest.fixture(scope="session")
@@ -34,17 +49,31 @@ def postgres(run_directory: Path) -> Iterator[str]:
         server.discard()
 
 
-@pytest.fixture
-async def postgres_url(postgres: str) -> AsyncIterator[str]:
-    """Create a database for one test; the value is SQLAlchemy's URL of it."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def postgres_database(postgres: str) -> AsyncIterator[str]:
+    """Create a database for the tests of one module; the value is SQLAlchemy's URL of it."""
     name = f"test_{secrets.token_hex(4)}"
-    # No pool: a connection left open would outlive the test's event loop.
-    engine = create_async_engine(postgres, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    async with engine.connect() as administrator:
-        await administrator.execute(sa.text(f"CREATE DATABASE {name}"))
+    await _execute(postgres, f"CREATE DATABASE {name}")
     yield f"{postgres.rpartition('/')[0]}/{name}"
+    await _execute(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def postgres_url(postgres_database: str) -> AsyncIterator[str]:
+    """Give one test an empty database; the value is SQLAlchemy's URL of it.
+
+    Emptying one costs a tenth of making one.
+    """
+    yield postgres_database
+    await _execute(postgres_database, _CUT_OFF, _EMPTY)
+
+
+async def _execute(url: str, *statements: str) -> None:
+    # No pool: a connection left open would outlive the test's event loop.
+    engine = create_async_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     async with engine.connect() as administrator:
-        await administrator.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+        for statement in statements:
+            await administrator.exec_driver_sql(statement)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
