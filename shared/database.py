@@ -38,7 +38,8 @@ class Database:
     """A service's tables: a SQLite file of its own, or a schema of its own in PostgreSQL.
 
     What is done with them is a plain function of a connection, a `work`. It executes statements
-    and waits for nothing else: while it runs, other works may have to wait.
+    and waits for nothing else: while it runs, other works may have to wait. It gives values or
+    rows, not a result that is still to be read.
     """
 
     def __init__(self, transactions: Transactions) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from ops import ports
 from shared.database import Database
@@ -164,6 +165,22 @@ async def test_writers_do_not_disturb_each_other(
         await asyncio.gather(*(write(both[number % 2], f"{number:02}") for number in range(40)))
 
     assert len(await read(database)) == 40
+
+
+@pytest.mark.postgres
+async def test_a_reader_does_not_wait_for_a_writer(
+    postgres_url: str, tmp_path: Path, migrations: Path
+) -> None:
+    """A read beside somebody's open transaction sees what was committed before it."""
+    settings = {"server_settings": {"search_path": "notes"}}
+    somebody = create_async_engine(postgres_url, connect_args=settings, poolclass=sa.NullPool)
+    async with Database.open("notes", postgres_url, tmp_path, migrations) as database:
+        await write(database, "old")
+        async with somebody.begin() as connection, asyncio.timeout(5):
+            await connection.execute(sa.insert(NOTES).values(text="young"))
+            found = await read(database)
+
+    assert found == ["old"]
 
 
 async def test_migrating_again_keeps_the_rows(

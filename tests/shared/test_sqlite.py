@@ -164,6 +164,23 @@ async def test_a_transaction_that_is_gone_is_everybodys(file: File, path: Path) 
     assert notes(path) == ["a", "d", "held"]
 
 
+async def test_a_writer_that_waited_in_vain(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who does not get the file in time is told so, and gets it when it is free."""
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.01)
+    file = File(path)
+    await file.write(NOTES.metadata.create_all)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        done = await asyncio.gather(
+            *map(file.write, (note("a"), note("b"))), return_exceptions=True
+        )
+    await file.write(note("c"))
+    await file.close()
+
+    assert ["locked" in str(error) for error in done] == [True, True]
+    assert notes(path) == ["c"]
+
+
 async def test_the_error_of_many_is_no_longer_for_it(file: File) -> None:
     """A traceback that is raised to many callers does not grow from one to the next."""
     await file.write(note("a"))
