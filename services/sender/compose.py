@@ -4,24 +4,16 @@ The output is 7-bit clean but for addresses that need SMTPUTF8, every line ends 
 most 998 octets (RFC 5321 4.5.3.1.6), and the same command always gives the same octets.
 """
 
-import base64
-import binascii
-import hashlib
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import format_datetime
 
-from services.sender import headers
+from services.sender import headers, mime
 from services.sender.content import Content
 from shared import address
 from shared.contracts import Category, SendEmail
 
-_LINE_END = re.compile(r"\r\n|\r|\n")
-# Tabs and printable ASCII in lines that fit: may go as they are.
-_SEVEN_BIT = re.compile(r"(?:[\t -~]{0,998}\r\n)*")
-# Quoted-printable makes three octets of one that is not ASCII, base64 four of three.
-QUOTED_PRINTABLE_SHARE = 1 / 6
 # A dot at the end of an id or before another dot is not RFC 5322's dot-atom; `=` is in no id.
 _STRAY_DOT = re.compile(r"\.(?=\.|$)")
 
@@ -67,7 +59,7 @@ def compose(command: SendEmail, content: Content, letterhead: Letterhead, date: 
     return Mail(
         sender=sender,
         recipients=recipients,
-        content=(head + _body(content)).encode(),
+        content=(head + mime.entity(content, command.attachments)).encode(),
         needs_smtputf8=not (head + sender + "".join(recipients)).isascii(),
         not_after=command.expires_at,
     )
@@ -84,42 +76,7 @@ def _head(command: SendEmail, from_: str, domain: str, date: datetime) -> str:
         f"Message-ID: <{_STRAY_DOT.sub('=2E', command.id)}@{domain}>\r\n",
         # RFC 3834 5: nobody's auto-responder is to answer a code.
         "Auto-Submitted: auto-generated\r\n" if command.category is Category.OTP else "",
+        *(headers.custom(name, value) for name, value in command.headers.items()),
         "MIME-Version: 1.0\r\n",
     ]
     return "".join(lines)
-
-
-def _body(content: Content) -> str:
-    """Give the MIME headers and the body. The last form is the preferred one (RFC 2046 5.1.4)."""
-    forms = [("plain", content.text), ("html", content.html)]
-    parts = [_part(subtype, text) for subtype, text in forms if text is not None]
-    if len(parts) == 1:
-        return parts[0]
-    boundary = "=_" + hashlib.blake2b("".join(parts).encode(), digest_size=16).hexdigest()
-    inner = "".join(f"--{boundary}\r\n{part}\r\n" for part in parts)
-    return (
-        f'Content-Type: multipart/alternative; boundary="{boundary}"\r\n'
-        f"\r\n{inner}--{boundary}--\r\n"
-    )
-
-
-def _part(subtype: str, text: str) -> str:
-    lines = _LINE_END.sub("\r\n", text)
-    if not lines.endswith("\r\n"):
-        lines += "\r\n"
-    encoding, body = _encoded(lines)
-    return (
-        f"Content-Type: text/{subtype}; charset=utf-8\r\n"
-        f"Content-Transfer-Encoding: {encoding}\r\n\r\n{body}"
-    )
-
-
-def _encoded(lines: str) -> tuple[str, str]:
-    """Give the transfer encoding that makes `lines` 7-bit clean at the least cost."""
-    if _SEVEN_BIT.fullmatch(lines):
-        return "7bit", lines
-    octets = lines.encode()
-    if len(octets) - len(lines) > len(octets) * QUOTED_PRINTABLE_SHARE:
-        body = base64.encodebytes(octets).replace(b"\n", b"\r\n")
-        return "base64", body.decode()
-    return "quoted-printable", binascii.b2a_qp(octets).decode()

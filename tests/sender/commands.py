@@ -1,8 +1,10 @@
 """Commands as tests need them."""
 
+import base64
 from datetime import UTC, datetime
 from typing import Any
 
+from shared.attachment import Attachment
 from shared.contracts import Category, SendEmail
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -17,3 +19,8 @@ def a_command(*to: str, category: Category = Category.TRANSACTIONAL, **more: Any
         "text": "How are you?\n",
     }
     return SendEmail(category=category, **(fields | more))
+
+
+def a_file(name: str = "a.txt", octets: bytes = b"Hello", **more: Any) -> Attachment:  # noqa: ANN401 -- fields of the contract
+    """Give a file that goes with a mail."""
+    return Attachment(filename=name, content=base64.b64encode(octets).decode(), **more)

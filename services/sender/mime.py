@@ -1,0 +1,98 @@
+"""Pure: the MIME entities of a mail: its texts, its files, and what holds them together.
+
+All of it is 7-bit, also where a server offers 8BITMIME. The octets must not depend on a connection:
+every attempt sends the same, and a signature has to survive a relay further on that would have to
+convert 8-bit text (RFC 6376 5.3).
+"""
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Sequence
+
+from services.sender import headers
+from services.sender.content import Content
+from shared.attachment import Attachment
+
+_LINE_END = re.compile(r"\r\n|\r|\n")
+# Tabs and printable ASCII in lines that fit: may go as they are.
+_SEVEN_BIT = re.compile(r"(?:[\t -~]{0,998}\r\n)*")
+# Quoted-printable makes three octets of one that is not ASCII, base64 four of three.
+QUOTED_PRINTABLE_SHARE = 1 / 6
+BASE64_COLUMNS = 76  # RFC 2045 6.8
+
+
+def entity(content: Content, files: Sequence[Attachment]) -> str:
+    """Give the body with its MIME headers, in as many levels as are needed.
+
+    mixed(alternative(text, related(html, images)), files). The images are parts of the HTML form,
+    so that a reader who is shown the text is not shown them; without HTML they are files.
+    """
+    forms = [_text("plain", content.text), _text("html", content.html)]
+    # A file's base64 holds no line that could be a boundary.
+    digest = hashlib.blake2b("".join(forms).encode(), digest_size=16).hexdigest()
+    shown = [_file(each, "inline") for each in files if _is_shown(each, content)]
+    if shown:
+        forms[1] = _multipart('related; type="text/html"', [forms[1], *shown], digest)
+    # The last form is the preferred one (RFC 2046 5.1.4).
+    texts = _multipart("alternative", [form for form in forms if form], digest)
+    others = [_file(each, "attachment") for each in files if not _is_shown(each, content)]
+    return _multipart("mixed", [texts, *others], digest)
+
+
+def _is_shown(file: Attachment, content: Content) -> bool:
+    return file.content_id is not None and content.html is not None
+
+
+def _multipart(subtype: str, parts: Sequence[str], digest: str) -> str:
+    """Hold parts together; one alone needs nothing to hold it.
+
+    No boundary is the beginning of another, nor can a text contain one: it is made of its hash.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    boundary = f"=_{subtype.partition(';')[0]}_{digest}"
+    inner = "".join(f"--{boundary}\r\n{part}\r\n" for part in parts)
+    return (
+        f'Content-Type: multipart/{subtype};\r\n boundary="{boundary}"\r\n'
+        f"\r\n{inner}--{boundary}--\r\n"
+    )
+
+
+def _file(file: Attachment, disposition: str) -> str:
+    content = file.content
+    lines = [
+        content[start : start + BASE64_COLUMNS] for start in range(0, len(content), BASE64_COLUMNS)
+    ]
+    content_id = f"Content-ID: <{file.content_id}>\r\n" if file.content_id else ""
+    return (
+        f"Content-Type: {file.content_type}\r\n"
+        "Content-Transfer-Encoding: base64\r\n"
+        f"Content-Disposition: {disposition}{headers.parameter('filename', file.filename)}\r\n"
+        f"{content_id}\r\n" + "\r\n".join(lines) + "\r\n"
+    )
+
+
+def _text(subtype: str, text: str | None) -> str:
+    if text is None:
+        return ""
+    lines = _LINE_END.sub("\r\n", text)
+    if not lines.endswith("\r\n"):
+        lines += "\r\n"
+    encoding, body = _encoded(lines)
+    return (
+        f"Content-Type: text/{subtype}; charset=utf-8\r\n"
+        f"Content-Transfer-Encoding: {encoding}\r\n\r\n{body}"
+    )
+
+
+def _encoded(lines: str) -> tuple[str, str]:
+    """Give the transfer encoding that makes `lines` 7-bit clean at the least cost."""
+    if _SEVEN_BIT.fullmatch(lines):
+        return "7bit", lines
+    octets = lines.encode()
+    if len(octets) - len(lines) > len(octets) * QUOTED_PRINTABLE_SHARE:
+        body = base64.encodebytes(octets).replace(b"\n", b"\r\n")
+        return "base64", body.decode()
+    return "quoted-printable", binascii.b2a_qp(octets).decode()
