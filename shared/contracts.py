@@ -117,6 +117,9 @@ class SendEmail(Command):
     client: Id | None = None
     created_at: AwareDatetime | None = Field(None, description="When it was accepted")
     expires_at: AwareDatetime | None = Field(None, description="Not to be sent from then on")
+    retries: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="Further attempts at most; the class's schedule alone if absent"
+    )
     attempt: Annotated[int, Field(ge=1)] = 1
     pending: tuple[Address, ...] | None = Field(None, description="Who is left; everyone if absent")
 
@@ -206,7 +209,7 @@ class EmailFailed(Outcome):
 
 
 class EmailExpired(Outcome):
-    """Signals that the message was given up: too old, or past its `expires_at`."""
+    """Signals that the message was given up: too old, out of `retries` or past its `expires_at`."""
 
     keys = ("email.expired",)
 

@@ -25,6 +25,7 @@ LIBRARIES = {
     "aiosmtpd": ("ops/simulator/*",),
     "sqlalchemy": (
         "services/*/store.py",
+        "services/*/statements.py",
         "services/*/tables.py",
         "*/migrations/*",
         "shared/database.py",
@@ -36,7 +37,8 @@ LIBRARIES = {
 }
 
 EDGES = {"__main__", "config", "service", "handlers", "smtp", "store", "app", "views", "metrics"}
-EDGES |= {"dial", "dialogue", "connection", "route", "pool"}  # of the sender: between it and SMTP
+EDGES |= {"dial", "dialogue", "connection", "gate", "route", "pool"}  # of the sender: SMTP
+EDGES |= {"batch"}  # of the sender: waiting for others
 EDGES |= {"keyring", "writer"}  # of the sender: files, and work for threads
 EDGES |= {"body", "middleware", "rounds", "waiting"}  # of the gateway: around a request
 PURE_SHARED = {

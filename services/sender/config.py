@@ -15,11 +15,11 @@ from pydantic_settings import NoDecode
 
 from services.sender import keyring
 from services.sender.account import Account, HeloName, Host, ServerPort
+from services.sender.claim import LEASE_SECONDS
 from services.sender.compose import Letterhead
 from services.sender.dkim import Signer
 from services.sender.relay import Auth, Backoff, Limits, Patience, Tls
 from services.sender.schedule import Schedule
-from services.sender.store import LEASE_SECONDS
 from shared import address, sealing
 from shared.config import Seconds, Secret, Settings
 from shared.contracts import Category

@@ -1,7 +1,7 @@
 """What the sender does with a command, one object for each sending class."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -9,12 +9,18 @@ import structlog
 
 from services.sender import metrics, outcome
 from services.sender import reply as replies
-from services.sender.compose import Mail
-from services.sender.outcome import Reason, Replies, Unsendable
+from services.sender.claim import Claim
+from services.sender.compose import Mail, Progress
+from services.sender.outcome import Reason, Replies, Settlement, Unsendable
+from services.sender.rest import Postponed
 from services.sender.schedule import Schedule
 from shared import log
 from shared.contracts import Contract, Outcome, SendEmail
+from shared.errors import Retry
 from shared.retry import Later
+
+# Between two looks at a recipient whom somebody else has claimed: who died is soon found out.
+BUSY_SECONDS = 10.0
 
 logger = structlog.get_logger(__name__)
 
@@ -22,7 +28,7 @@ logger = structlog.get_logger(__name__)
 class Smtp(Protocol):
     """What takes a mail to the relay."""
 
-    async def send(self, mail: Mail) -> Replies | Unsendable:
+    async def send(self, mail: Mail) -> Replies | Unsendable | Postponed:
         """Run one transaction and give the reply that settled each recipient."""
 
 
@@ -33,47 +39,129 @@ class Writer(Protocol):
         """Give the mail. Raises ValueError when its content cannot be opened."""
 
 
+class Claims(Protocol):
+    """Who may send what, and what came of it: the same for all senders."""
+
+    async def claim(self, command: SendEmail) -> Claim:
+        """Claim the recipients of an attempt that are free. Raises Retry."""
+
+    async def settle(self, claim: Claim, events: Sequence[Outcome]) -> None:
+        """Keep what came of it, and give back whom no event is about. Raises Retry."""
+
+    async def give_back(self, claim: Claim) -> None:
+        """Let go of a claim with which nothing was done."""
+
+    def abandon(self, claim: Claim) -> None:
+        """Let a claim lapse of which nobody knows what was done with it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sender:
     """Sends the mails of one class."""
 
     smtp: Smtp
     writer: Writer
+    claims: Claims
     now: Callable[[], datetime]
     schedule: Schedule
 
     async def on_send_email(self, command: SendEmail) -> Sequence[Contract | Later]:
         """Try once to send a mail to its pending recipients and tell each one's outcome.
 
-        Run twice, it mails twice. It runs twice for a command that was redelivered after the
-        process died, or lost the broker, between the final dot and the acknowledgement. Both
-        copies have the same Message-ID, by which a mailbox can tell, and equal outcomes have
-        equal event ids, so that nobody counts them twice.
+        Run twice, it mails once: an attempt is claimed before MAIL, and its outcome is kept
+        before it is told. The second time gives the same events and the same next attempt from
+        the store, or looks in again later while the first is still at it. Only of an attempt
+        whose process died does nobody know how far it came: it is made again under the same
+        Message-ID, or held as uncertain, as its class has it.
         """
-        told = await self._attempt(command)
-        for item in told:
-            if isinstance(item, Outcome):
-                _report(item)
-        return told
+        claim = await self.claims.claim(command)
+        _count(command, claim)
+        settlement = Settlement()
+        if claim.ours:
+            settlement = await self._claimed(command, claim)
+            await self._keep(claim, settlement)
+            for event in settlement.events:
+                _report(event, command)
+        told = [*claim.settled, *settlement.events]
+        return [
+            *told,
+            *outcome.next_attempts(command, told),
+            *_later(command, claim.busy, BUSY_SECONDS),
+            *_later(command, settlement.put_off, settlement.wait),
+        ]
 
-    async def _attempt(self, command: SendEmail) -> Sequence[Contract | Later]:
+    async def _claimed(self, command: SendEmail, claim: Claim) -> Settlement:
+        """Make the attempt; if it is cut off, let go of the claim in the way that is true."""
+        progress = Progress()
+        try:
+            return await self._settlement(command, claim, progress)
+        except BaseException:
+            if progress.content_begun:
+                self.claims.abandon(claim)
+            else:
+                await self.claims.give_back(claim)
+            raise
+
+    async def _settlement(self, command: SendEmail, claim: Claim, progress: Progress) -> Settlement:
+        """Send to those who may be sent to, and hold the others."""
         begun = self.now()
-        if outcome.expired(command, begun):
-            return outcome.all_expired(command, begun)
+        expired = outcome.expired(command, begun)
+        repeats = self.schedule.retries_uncertain and not expired
+        held = outcome.all_held(outcome.again(command, () if repeats else claim.orphans), begun)
+        pending = outcome.again(command, claim.ours if repeats else claim.fresh)
+        if expired or not pending.recipients:
+            return Settlement(outcome.all_expired(pending, begun) + held)
+        attempt = await self._attempt(pending, begun, progress)
+        return replace(attempt, events=attempt.events + held)
+
+    async def _attempt(self, command: SendEmail, begun: datetime, progress: Progress) -> Settlement:
         try:
             mail = await self.writer.write(command, begun)
         except ValueError:
-            return outcome.all_failed(command, Reason.SEAL_BROKEN, begun)
-        result = await self.smtp.send(mail)
-        if isinstance(result, Unsendable):
-            return outcome.all_failed(command, result.reason, self.now())
+            return Settlement(outcome.all_failed(command, Reason.SEAL_BROKEN, begun))
+        result = await self.smtp.send(replace(mail, progress=progress))
+        match result:
+            case Postponed(seconds):
+                return outcome.postpone(command, seconds, self.schedule, self.now())
+            case Unsendable(reason):
+                return Settlement(outcome.all_failed(command, reason, self.now()))
+        metrics.ATTEMPTS.labels(command.category).inc()
         _warn_of_trouble(result)
         return outcome.settle(command, result, self.schedule, self.now())
 
+    async def _keep(self, claim: Claim, settlement: Settlement) -> None:
+        """Keep what came of the attempt, or else tell it all the same: it is the truth."""
+        try:
+            await self.claims.settle(claim, settlement.events)
+        except Retry as error:
+            # Not told, the mail would be sent again for certain; not kept, only if its command
+            # is delivered again.
+            logger.error("an outcome was not kept", reason=str(error))  # noqa: TRY400 -- a line
 
-def _report(event: Outcome) -> None:
+
+def _later(command: SendEmail, recipients: Sequence[str], seconds: float) -> Sequence[Later]:
+    """Give the same attempt again, for some of its recipients, if there are any."""
+    return [Later(outcome.again(command, recipients), seconds)] if recipients else []
+
+
+def _count(command: SendEmail, claim: Claim) -> None:
+    found = {
+        "fresh": claim.fresh,
+        "taken over": claim.orphans,
+        "held elsewhere": claim.busy,
+        "settled before": claim.settled,
+    }
+    for how, recipients in found.items():
+        if recipients:
+            metrics.CLAIMED.labels(command.category, how).inc(len(recipients))
+
+
+def _report(event: Outcome, command: SendEmail) -> None:
     kind = event.routing_key.removeprefix("email.")
     metrics.OUTCOMES.labels(event.category, kind).inc()
+    if event.final and command.created_at is not None:
+        seconds = (event.at - command.created_at).total_seconds()
+        metrics.FINAL.labels(event.category).observe(seconds)
     reply = event.reply
     logger.info(
         kind,

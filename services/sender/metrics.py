@@ -56,6 +56,7 @@ _STUMBLED = Counter(
     "postrider_smtp_stumbled", "Groups of commands that a relay could not cope with", _BY
 )
 _RESTS = Counter("postrider_smtp_rests", "Times that a relay was given a rest", _BY)
+_PUSHED_BACK = Counter("postrider_smtp_pushed_back", "Times that a relay asked for less", _BY)
 
 
 class RouteMetrics:
@@ -73,6 +74,7 @@ class RouteMetrics:
         self.replaced = _REPLACED.labels(*by)
         self.stumbled = _STUMBLED.labels(*by)
         self.rests = _RESTS.labels(*by)
+        self.pushed_back = _PUSHED_BACK.labels(*by)
 
     def opened(self) -> None:
         """Count a connection."""

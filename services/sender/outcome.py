@@ -4,7 +4,7 @@ The ids of events follow from what they state, so that an attempt that is told t
 once.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -12,9 +12,9 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from services.sender import reply as replies
-from services.sender.schedule import Schedule
+from services.sender.hint import wait_asked
+from services.sender.schedule import Schedule, Tried
 from shared.contracts import (
-    Contract,
     EmailBounced,
     EmailDeferred,
     EmailDelivered,
@@ -30,6 +30,7 @@ from shared.retry import Later
 
 Replies = Mapping[str, Reply]  # by recipient: the reply that settled its part of the transaction
 
+EXCESS_SECONDS = 1.0  # until those come again whom a transaction had no room for
 _EVENTS = UUID("6f0f4d0e-5a55-4c5e-8f6b-2d3f4c1b9a70")  # the name space of our event ids
 
 
@@ -50,35 +51,96 @@ class Unsendable:
     reason: Reason
 
 
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What one attempt came to: an event for each recipient it was about.
+
+    Nobody tried to send to the others: they are `put_off`, for about `wait` seconds.
+    """
+
+    events: tuple[Outcome, ...] = ()
+    put_off: tuple[str, ...] = ()
+    wait: float = 0.0
+
+
 def expired(command: SendEmail, at: datetime) -> bool:
     """Tell whether the mail is not to be sent any more."""
     return command.expires_at is not None and at >= command.expires_at
 
 
-def all_expired(command: SendEmail, at: datetime) -> list[Contract | Later]:
+def all_expired(command: SendEmail, at: datetime) -> tuple[Outcome, ...]:
     """Give the events of a mail that is too late for all its recipients."""
-    return [_Attempt(command, at).event(EmailExpired, each) for each in command.recipients]
+    attempt = _Attempt(command, at)
+    return tuple(attempt.event(EmailExpired, each) for each in command.recipients)
 
 
-def all_failed(command: SendEmail, reason: Reason, at: datetime) -> list[Contract | Later]:
+def all_failed(command: SendEmail, reason: Reason, at: datetime) -> tuple[Outcome, ...]:
     """Give the events of a mail that can be sent to nobody."""
     if reason is Reason.EXPIRED:
         return all_expired(command, at)
     attempt = _Attempt(command, at)
-    return [attempt.event(EmailFailed, each, reason=reason) for each in command.recipients]
+    return tuple(attempt.event(EmailFailed, each, reason=reason) for each in command.recipients)
 
 
-def settle(
-    command: SendEmail, heard: Replies, schedule: Schedule, at: datetime
-) -> list[Contract | Later]:
-    """Give an event for each recipient, and the command again for those still to be tried."""
-    wait = schedule.wait_after(command.attempt, _age(command, at), _left(command, at))
+def all_held(command: SendEmail, at: datetime) -> tuple[Outcome, ...]:
+    """Give the events of a mail that somebody may have sent who died, and that is not repeated."""
     attempt = _Attempt(command, at)
-    events = [
-        attempt.outcome(recipient, reply, wait, schedule) for recipient, reply in heard.items()
+    return tuple(attempt.event(EmailUncertain, each) for each in command.recipients)
+
+
+def postpone(command: SendEmail, seconds: float, schedule: Schedule, at: datetime) -> Settlement:
+    """Put off an attempt that was not made, unless its mail would then be too late."""
+    if not schedule.in_time(_Attempt(command, at).tried, seconds):
+        return Settlement(all_expired(command, at))
+    return Settlement((), command.recipients, seconds)
+
+
+def settle(command: SendEmail, heard: Replies, schedule: Schedule, at: datetime) -> Settlement:
+    """Give an event for each recipient; who found no room is put off and not blamed.
+
+    Somebody must have found room beside them: a server that has none for anybody defers, or the
+    mail would come back for ever.
+    """
+    attempt = _Attempt(command, at)
+    excess = tuple(each for each, reply in heard.items() if replies.too_many(reply))
+    if len(excess) == len(heard):
+        excess = ()
+    events = tuple(
+        attempt.outcome(recipient, reply, schedule)
+        for recipient, reply in heard.items()
+        if recipient not in excess
+    )
+    return Settlement(events, excess, EXCESS_SECONDS)
+
+
+def next_attempts(command: SendEmail, events: Iterable[Outcome]) -> list[Later]:
+    """Give the command again for those of whom `events` say that they are tried again.
+
+    It follows from the events alone, so that who reads them from the store gives the same. A
+    mail's age counts from its first attempt where nobody wrote down when it was accepted.
+    """
+    waiting: dict[float, list[Outcome]] = {}
+    for event in events:
+        wait = event.retry_after if isinstance(event, EmailDeferred | EmailUncertain) else None
+        if wait is not None:
+            waiting.setdefault(wait, []).append(event)
+    return [
+        Later(
+            again(command, [event.recipient for event in group]).model_copy(
+                update={
+                    "attempt": command.attempt + 1,
+                    "created_at": command.created_at or min(event.at for event in group),
+                }
+            ),
+            wait,
+        )
+        for wait, group in waiting.items()
     ]
-    again = [event.recipient for event in events if not event.final]
-    return [*events, *_later(command, again, wait, at)]
+
+
+def again(command: SendEmail, recipients: Iterable[str]) -> SendEmail:
+    """Give the same attempt for some of its recipients."""
+    return command.model_copy(update={"pending": tuple(recipients)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +150,8 @@ class _Attempt:
     command: SendEmail
     at: datetime
 
-    def outcome(
-        self, recipient: str, reply: Reply, wait: float | None, schedule: Schedule
-    ) -> Outcome:
+    def outcome(self, recipient: str, reply: Reply, schedule: Schedule) -> Outcome:
+        wait = schedule.wait_after(self.tried, wait_asked(reply))
         if replies.accepted(reply):
             return self.event(EmailDelivered, recipient, reply)
         if replies.lost_after_dot(reply):
@@ -101,6 +162,14 @@ class _Attempt:
         if wait is None:
             return self.event(EmailExpired, recipient, reply)
         return self.event(EmailDeferred, recipient, reply, retry_after=wait)
+
+    @property
+    def tried(self) -> Tried:
+        """What is behind the mail now."""
+        command, at = self.command, self.at
+        age = (at - (command.created_at or at)).total_seconds()
+        left = (command.expires_at - at).total_seconds() if command.expires_at else None
+        return Tried(command.attempt, age, left, command.retries)
 
     def _refused(self, recipient: str, reply: Reply) -> Outcome:
         if reply.stage is Stage.MAIL:
@@ -129,25 +198,3 @@ class _Attempt:
             reply=reply,
             **more,
         )
-
-
-def _later(
-    command: SendEmail, recipients: Sequence[str], wait: float | None, at: datetime
-) -> Iterable[Later]:
-    """Give the next attempt. Its age counts from the first, also where nobody wrote it down."""
-    if not recipients or wait is None:
-        return ()
-    update = {
-        "pending": tuple(recipients),
-        "attempt": command.attempt + 1,
-        "created_at": command.created_at or at,
-    }
-    return (Later(command.model_copy(update=update), wait),)
-
-
-def _age(command: SendEmail, at: datetime) -> float:
-    return (at - (command.created_at or at)).total_seconds()
-
-
-def _left(command: SendEmail, at: datetime) -> float | None:
-    return None if command.expires_at is None else (command.expires_at - at).total_seconds()

@@ -11,6 +11,7 @@ MAX_TEXT_CHARS = 1000  # of a reply that is passed on
 NO_REPLY = 0
 CLOSING = 421  # to any command: the server closes the connection (RFC 5321 3.8)
 START_INPUT = 354
+_NO_ROOM = frozenset((452, 552))
 TOO_BIG = 552  # at MAIL it can be about nothing else than SIZE (RFC 1870 6.1)
 
 # RFC 2034 4: an enhanced code stands right after the reply code or nowhere.
@@ -59,7 +60,7 @@ def permanent(reply: Reply) -> bool:
     Trouble with us is never permanent: the mail waits until somebody has put it right. Nor is
     "too many recipients", for which some servers still use 552 (RFC 5321 4.5.3.1.10).
     """
-    return reply.code // 100 == 5 and not about_us(reply) and not _too_many(reply)  # noqa: PLR2004 -- RFC 5321 4.2.1
+    return reply.code // 100 == 5 and not about_us(reply) and not too_many(reply)  # noqa: PLR2004 -- RFC 5321 4.2.1
 
 
 def about_us(reply: Reply) -> bool:
@@ -99,9 +100,14 @@ def class_of(reply: Reply, recipient: str) -> ReplyClass:
     return ReplyClass.UNDETERMINED
 
 
-def _too_many(reply: Reply) -> bool:
+def too_many(reply: Reply) -> bool:
+    """Tell whether the transaction had no room for a recipient, with whom nothing is wrong.
+
+    452 is the code for it, some servers still use 552 (RFC 5321 4.5.3.1.10); both have other
+    meanings too.
+    """
     return (
         reply.stage is Stage.RCPT
-        and reply.code == TOO_BIG
-        and (reply.enhanced == "5.5.3" or bool(_TOO_MANY.search(reply.text)))
+        and reply.code in _NO_ROOM
+        and ((reply.enhanced or "")[1:] == ".5.3" or bool(_TOO_MANY.search(reply.text)))
     )

@@ -2,8 +2,24 @@
 
 from dataclasses import dataclass
 
+from shared.retry import SPREAD
+
 GROWTH = 2.0  # from one wait to the next; the spread comes from the delay ladder
 MAX_DOUBLINGS = 32  # keeps an absurd attempt number within what a float can hold
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What is behind a mail: attempts (from 1), seconds since it was accepted.
+
+    `left` is what remains until its own expiry in seconds, `retries` how many further attempts
+    its command allows in all; None where it says nothing.
+    """
+
+    attempts: int
+    age: float
+    left: float | None = None
+    retries: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +35,22 @@ class Schedule:
     give_up: float
     retries_uncertain: bool
 
-    def wait_after(self, attempt: int, age: float, left: float | None) -> float | None:
-        """Tell how long to wait after the failed `attempt` (from 1), None to give up.
+    def wait_after(self, tried: Tried, asked: float | None = None) -> float | None:
+        """Tell how long to wait after a failed attempt, None to give up.
 
-        `age` is that of the mail, `left` what remains until its own expiry, if it has one. An
-        attempt that would come too late is not waited for.
+        What the server `asked` for goes before our own wait, unless the mail would then come too
+        late. An attempt that would come too late is not waited for.
         """
-        wait = min(self.first * GROWTH ** min(attempt - 1, MAX_DOUBLINGS), self.longest)
-        if age + wait > self.give_up or (left is not None and wait >= left):
+        if tried.retries is not None and tried.attempts > tried.retries:
             return None
-        return wait
+        if asked is not None:
+            # The ladder may come early by its spread, and who comes early is refused again.
+            wait = asked / (1 - SPREAD)
+            if self.in_time(tried, wait):
+                return wait
+        wait = min(self.first * GROWTH ** min(tried.attempts - 1, MAX_DOUBLINGS), self.longest)
+        return wait if self.in_time(tried, wait) else None
+
+    def in_time(self, tried: Tried, wait: float) -> bool:
+        """Tell whether an attempt after `wait` seconds would not come too late."""
+        return tried.age + wait <= self.give_up and (tried.left is None or wait < tried.left)

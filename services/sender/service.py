@@ -2,25 +2,30 @@
 
 import asyncio
 import ssl
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 from services.sender.account import Account
 from services.sender.config import SenderSettings
 from services.sender.handlers import Sender
 from services.sender.pool import SmtpPool
 from services.sender.relay import Relay, Tls
+from services.sender.store import RENEWALS, ClaimStore
 from services.sender.writer import Writer
-from shared import health
+from shared import health, periodic
 from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import Category, SendEmail
+from shared.database import Database
 from shared.sealing import Sealer
 from shared.topology import sending_queue
 
-# Above the longest transaction (see pool.BEFORE_DOT_SECONDS, and ten minutes for the dot), under
+# Above the longest transaction (see route.BEFORE_DOT_SECONDS, and ten minutes for the dot), under
 # the 30 minutes after which the broker takes a command back.
 HANDLING_SECONDS = 1440.0
+MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
@@ -34,9 +39,7 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
             Broker.connect(settings.amqp_url, settings.service)
         )
         database = await opened.enter_async_context(
-            Database.open(
-                settings.service, settings.database_url, settings.data_dir, MIGRATIONS
-            )
+            Database.open(settings.service, settings.database_url, settings.data_dir, MIGRATIONS)
         )
         claims = ClaimStore(database, settings.sender_claim_seconds)
         relays = [_relay(settings, account) for account in settings.accounts]
@@ -60,11 +63,16 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
 
 
 def _subscription(
-    settings: SenderSettings, category: Category, pool: SmtpPool, writer: Writer
+    settings: SenderSettings,
+    category: Category,
+    pool: SmtpPool,
+    writer: Writer,
+    claims: ClaimStore,
 ) -> Subscription:
     sender = Sender(
         smtp=pool,
         writer=writer,
+        claims=claims,
         now=_now,
         schedule=settings.schedule(category),
     )
@@ -74,6 +82,21 @@ def _subscription(
         prefetch=settings.limits(category).connections,
         limit=HANDLING_SECONDS,
     )
+
+
+@asynccontextmanager
+async def _upkeep(claims: ClaimStore, settings: SenderSettings) -> AsyncIterator[None]:
+    """Renew what is claimed here, to the end of what is in flight, and forget what is old."""
+    often = settings.sender_claim_seconds / RENEWALS
+
+    async def purge() -> int:
+        return await claims.purge(settings.sender_remember)
+
+    async with (
+        periodic.repeating(claims.renew, often, "renewal of claims"),
+        periodic.repeating(purge, settings.sender_purge_seconds, "purge"),
+    ):
+        yield
 
 
 def _relay(settings: SenderSettings, account: Account) -> Relay:

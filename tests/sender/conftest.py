@@ -1,8 +1,9 @@
-"""A simulator for each test, and one with TLS and a login."""
+"""A simulator and claims for each test, and a simulator with TLS and a login."""
 
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
 
 import pytest
 import trustme
@@ -11,6 +12,9 @@ import uvloop
 from ops.simulator.door import Credentials
 from ops.simulator.settings import Settings
 from ops.simulator.simulator import Simulator
+from services.sender.service import MIGRATIONS
+from services.sender.store import ClaimStore
+from shared.database import Database
 
 
 @pytest.fixture
@@ -18,6 +22,25 @@ async def simulator() -> AsyncIterator[Simulator]:
     """Open a simulator on free ports that lets anybody log in."""
     async with Simulator() as opened:
         yield opened
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    """Open the database of one test."""
+    async with Database.open("sender", None, tmp_path, MIGRATIONS) as opened:
+        yield opened
+
+
+@pytest.fixture
+def claims(database: Database) -> ClaimStore:
+    """Give the claims of one sender."""
+    return ClaimStore(database)
+
+
+@pytest.fixture
+def of_the_dead(database: Database) -> ClaimStore:
+    """Give the claims of a sender that dies at once: it holds none for any time."""
+    return ClaimStore(database, lease=0)
 
 
 @pytest.fixture(scope="session")

@@ -1,17 +1,15 @@
 """Tests of what the replies of an attempt mean for the mail."""
 
-from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
 
 from services.sender import outcome
 from services.sender import reply as replies
-from services.sender.outcome import Reason
+from services.sender.outcome import Reason, Settlement
 from services.sender.schedule import Schedule
 from shared.contracts import (
     Category,
-    Contract,
     EmailBounced,
     EmailDeferred,
     EmailDelivered,
@@ -40,17 +38,11 @@ def settle(
     reply: Reply, command: SendEmail | None = None, schedule: Schedule = SCHEDULE
 ) -> tuple[Outcome, Later | None]:
     """Give the event for anna and the next attempt, if there is one."""
-    told = outcome.settle(command or a_command(), {ANNA: reply}, schedule, NOW)
-    event, *rest = told
-    assert isinstance(event, Outcome)
-    return event, later(rest)
-
-
-def later(told: Sequence[Contract | Later]) -> Later | None:
-    """Give the next attempt, if there is one."""
-    found = [item for item in told if isinstance(item, Later)]
-    assert len(found) <= 1
-    return found[0] if found else None
+    asked = command or a_command()
+    (event,) = outcome.settle(asked, {ANNA: reply}, schedule, NOW).events
+    later = outcome.next_attempts(asked, [event])
+    assert len(later) <= 1
+    return event, later[0] if later else None
 
 
 @pytest.mark.parametrize(
@@ -148,12 +140,91 @@ def test_next_attempt() -> None:
     greylisted = replies.heard(Stage.RCPT, 451, "4.7.1 Later")
     unknown = replies.heard(Stage.RCPT, 550, "5.1.1 No")
 
-    told = outcome.settle(command, {ANNA: ACCEPTED, BEN: greylisted, EVE: unknown}, SCHEDULE, NOW)
+    heard = {ANNA: ACCEPTED, BEN: greylisted, EVE: unknown}
+    events = outcome.settle(command, heard, SCHEDULE, NOW).events
 
-    assert [type(item) for item in told] == [EmailDelivered, EmailDeferred, EmailBounced, Later]
-    assert later(told) == Later(
-        command.model_copy(update={"pending": (BEN,), "attempt": 2, "created_at": NOW}), 15
+    assert [type(event) for event in events] == [EmailDelivered, EmailDeferred, EmailBounced]
+    assert outcome.next_attempts(command, events) == [
+        Later(command.model_copy(update={"pending": (BEN,), "attempt": 2, "created_at": NOW}), 15)
+    ]
+
+
+def test_waits_differ() -> None:
+    """Who is asked to wait waits so long; the others come back together at their own time."""
+    command = a_command(ANNA, BEN, EVE)
+    greylisted = replies.heard(Stage.RCPT, 451, "4.7.1 Greylisted, try again in 5 minutes")
+    busy = replies.heard(Stage.RCPT, 451, "4.3.2 Busy")
+
+    heard = {ANNA: greylisted, BEN: busy, EVE: busy}
+    events = outcome.settle(command, heard, SCHEDULE, NOW).events
+    later = outcome.next_attempts(command, events)
+
+    assert [(item.seconds, pending_of(item)) for item in later] == [
+        (375, (ANNA,)),
+        (15, (BEN, EVE)),
+    ]
+
+
+def pending_of(later: Later) -> tuple[str, ...] | None:
+    """Give who is left at the next attempt."""
+    assert isinstance(later.message, SendEmail)
+    return later.message.pending
+
+
+@pytest.mark.parametrize("code", [452, 552])
+def test_no_room(code: int) -> None:
+    """Whom a transaction has no room for is not blamed; the others' outcome stands."""
+    full = replies.heard(Stage.RCPT, code, f"{code // 100}.5.3 Too many recipients")
+    unknown = replies.heard(Stage.RCPT, 550, "5.1.1 No such user")
+
+    settlement = outcome.settle(
+        a_command(ANNA, BEN, EVE), {ANNA: ACCEPTED, BEN: unknown, EVE: full}, SCHEDULE, NOW
     )
+
+    assert [type(event) for event in settlement.events] == [EmailDelivered, EmailBounced]
+    assert settlement.put_off == (EVE,)
+
+
+def test_no_room_for_anybody() -> None:
+    """A server that takes nobody is not asked again for ever: its refusal counts."""
+    full = replies.heard(Stage.RCPT, 452, "4.5.3 Too many recipients")
+
+    settlement = outcome.settle(a_command(ANNA, BEN), {ANNA: full, BEN: full}, SCHEDULE, NOW)
+
+    assert [type(event) for event in settlement.events] == [EmailDeferred, EmailDeferred]
+    assert settlement.put_off == ()
+
+
+def test_postponed() -> None:
+    """An attempt that was not made is put off, uncounted, while its mail has the time."""
+    command = a_command(ANNA, BEN, expires_at=NOW + timedelta(seconds=60))
+
+    in_time = outcome.postpone(command, 30, SCHEDULE, NOW)
+    too_late = outcome.postpone(command, 60, SCHEDULE, NOW)
+
+    assert in_time == Settlement((), (ANNA, BEN), 30)
+    assert [type(event) for event in too_late.events] == [EmailExpired, EmailExpired]
+
+
+@pytest.mark.parametrize(("retries", "again"), [(0, False), (1, True), (None, True)])
+def test_retries(retries: int | None, again: bool) -> None:  # noqa: FBT001 -- a case, not a switch
+    """A command may limit its further attempts; the last one that fails is final."""
+    reply = replies.heard(Stage.RCPT, 451, "4.7.1 Later")
+
+    event, later = settle(reply, a_command(retries=retries))
+    _, second = settle(reply, a_command(retries=retries, attempt=2))
+
+    assert type(event) is (EmailDeferred if again else EmailExpired)
+    assert (later is not None) is again
+    assert (second is not None) is (retries is None)
+
+
+def test_held() -> None:
+    """A mail that somebody who died may have sent is uncertain, without a reply, and final."""
+    (event,) = outcome.all_held(a_command(), NOW)
+
+    assert isinstance(event, EmailUncertain)
+    assert (event.reply, event.final) == (None, True)
 
 
 def test_waits_grow() -> None:
@@ -200,12 +271,19 @@ def test_all_failed() -> None:
     """What can be sent to nobody fails for everybody who was left."""
     command = a_command(ANNA, BEN, EVE, pending=(BEN, EVE))
 
-    told = outcome.all_failed(command, Reason.SEAL_BROKEN, NOW)
+    events = outcome.all_failed(command, Reason.SEAL_BROKEN, NOW)
 
-    assert [(type(event), event.recipient) for event in told if isinstance(event, Outcome)] == [
+    assert [(type(event), event.recipient) for event in events] == [
         (EmailFailed, BEN),
         (EmailFailed, EVE),
     ]
+
+
+def test_expired_meanwhile() -> None:
+    """A mail whose time ran out before MAIL is expired, whoever found that out."""
+    (event,) = outcome.all_failed(a_command(), Reason.EXPIRED, NOW)
+
+    assert isinstance(event, EmailExpired)
 
 
 def test_ids() -> None:
@@ -218,8 +296,8 @@ def test_ids() -> None:
 
     def ids(command: SendEmail, reply: Reply, days: int = 0) -> list[str]:
         at = NOW + timedelta(days=days)
-        told = outcome.settle(command, {ANNA: reply, BEN: reply}, SCHEDULE, at)
-        return [item.id for item in told if isinstance(item, Outcome)]
+        settlement = outcome.settle(command, {ANNA: reply, BEN: reply}, SCHEDULE, at)
+        return [event.id for event in settlement.events]
 
     told = ids(command, ACCEPTED)
     different = [*(ids(other, ACCEPTED) for other in others), ids(command, LOST_AFTER_DOT)]

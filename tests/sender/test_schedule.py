@@ -3,33 +3,51 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.sender.schedule import Schedule
+from services.sender.schedule import Schedule, Tried
 
 OTP = Schedule(first=5, longest=60, give_up=600, retries_uncertain=True)
 
 
 def test_doubles() -> None:
     """Each wait is twice the one before, up to the longest."""
-    waits = [OTP.wait_after(attempt, age=0, left=None) for attempt in range(1, 8)]
+    waits = [OTP.wait_after(Tried(attempt, age=0)) for attempt in range(1, 8)]
 
     assert waits == [5, 10, 20, 40, 60, 60, 60]
 
 
 def test_gives_up() -> None:
     """A mail is given up when the next attempt would come after its time."""
-    assert OTP.wait_after(9, age=540, left=None) == 60
-    assert OTP.wait_after(9, age=541, left=None) is None
+    assert OTP.wait_after(Tried(9, age=540)) == 60
+    assert OTP.wait_after(Tried(9, age=541)) is None
 
 
 def test_expiry() -> None:
     """An attempt that would come when the mail has expired is not waited for."""
-    assert OTP.wait_after(1, age=0, left=5.1) == 5
-    assert OTP.wait_after(1, age=0, left=5) is None
+    assert OTP.wait_after(Tried(1, age=0, left=5.1)) == 5
+    assert OTP.wait_after(Tried(1, age=0, left=5)) is None
+
+
+def test_retries() -> None:
+    """A command's own limit of further attempts holds, however much time is left."""
+    assert OTP.wait_after(Tried(1, age=0, retries=0)) is None
+    assert OTP.wait_after(Tried(2, age=0, retries=2)) == 10
+    assert OTP.wait_after(Tried(3, age=0, retries=2)) is None
+
+
+def test_asked() -> None:
+    """The server's wish goes before our own wait, by as much more as the ladder may be early."""
+    assert OTP.wait_after(Tried(1, age=0), asked=300) == 375
+
+
+def test_asked_too_much() -> None:
+    """A wish that the mail has no time for is not a reason to give it up."""
+    assert OTP.wait_after(Tried(1, age=0), asked=3600) == 5
+    assert OTP.wait_after(Tried(1, age=0, left=200), asked=300) == 5
 
 
 @given(attempt=st.integers(1), age=st.floats(0, 1e12))
 def test_any_attempt(attempt: int, age: float) -> None:
     """No attempt number, however absurd, breaks the sum."""
-    wait = OTP.wait_after(attempt, age, left=None)
+    wait = OTP.wait_after(Tried(attempt, age))
 
     assert wait is None or OTP.first <= wait <= OTP.longest

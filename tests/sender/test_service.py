@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -27,7 +29,7 @@ from shared.contracts import (
     decode,
 )
 from shared.sealing import Sealer
-from tests.sender.commands import NOW, a_command
+from tests.sender.commands import a_command
 from tests.tap import Tap, depth, publish_raw, tapped
 
 SEALING_KEY = "5e" * 32
@@ -46,11 +48,12 @@ class Clock:
         return self.now
 
 
-def settings(url: str, smtp_port: int, **more: str) -> SenderSettings:
+def settings(url: str, data_dir: Path, smtp_port: int, **more: str) -> SenderSettings:
     """Give the settings for a simulator, with waits as short as the ladder's in these tests."""
     return SenderSettings.load(
         {
             "AMQP_URL": url,
+            "DATA_DIR": str(data_dir),
             "SENDER_SMTP_HOST": "127.0.0.1",
             "SENDER_SMTP_PORT": str(smtp_port),
             "SENDER_SMTP_TLS": "none",
@@ -79,25 +82,25 @@ class World:
     """What is around the sender: a vhost of its own, somebody who publishes, a tap, a relay."""
 
     url: str
+    data_dir: Path
     broker: Broker
     events: Tap
     simulator: Simulator
 
-    @property
-    def settings(self) -> SenderSettings:
-        """The settings of a sender in this world."""
-        return settings(self.url, self.simulator.smtp_port)
+    def settings(self, **more: str) -> SenderSettings:
+        """Give the settings of a sender in this world."""
+        return settings(self.url, self.data_dir, self.simulator.smtp_port, **more)
 
 
 @pytest.fixture
-async def world(vhost: str, simulator: Simulator) -> AsyncIterator[World]:
+async def world(vhost: str, tmp_path: Path, simulator: Simulator) -> AsyncIterator[World]:
     """Give a world whose delay ladder is short."""
     await declare(vhost, topology.EXCHANGES, topology.queues(scale=LADDER_SCALE))
     async with (
         tapped(vhost, topology.EVENTS) as tap,
         Broker.connect(vhost, "test") as broker,
     ):
-        yield World(vhost, broker, tap, simulator)
+        yield World(vhost, tmp_path, broker, tap, simulator)
 
 
 async def outcome(events: Tap) -> Outcome:
@@ -112,7 +115,7 @@ async def outcome(events: Tap) -> Outcome:
 @pytest.mark.parametrize("category", Category)
 async def test_the_road(world: World, category: Category) -> None:
     """A command of each class becomes a mail, and the mail an event that answers it."""
-    async with running(world.settings):
+    async with running(world.settings()):
         await world.broker.publish(a_command(category=category), correlation_id="request-1")
         message = await world.events.next()
 
@@ -136,7 +139,7 @@ async def test_sealed(world: World) -> None:
     sealer = Sealer.from_text(SEALING_KEY)
     sealed = sealer.seal(b'{"text": "123456"}', "mail-1")
 
-    async with running(world.settings):
+    async with running(world.settings()):
         await world.broker.publish(a_command(text=None, sealed=sealed, category=Category.OTP))
         message = await world.events.next()
 
@@ -149,7 +152,7 @@ async def test_deferred(world: World) -> None:
     """A deferred mail comes back over the ladder until it is delivered, under one Message-ID."""
     world.simulator.behaviour = Behaviour(refuse=Refusals(connect="421 4.3.2 Busy"))
 
-    async with running(world.settings):
+    async with running(world.settings()):
         await world.broker.publish(a_command())
         first = await outcome(world.events)
         world.simulator.behaviour = Behaviour()
@@ -172,7 +175,7 @@ async def test_only_the_deferred(world: World) -> None:
     recipients = ("anna@x.example", "reply-rcpt-550-5-1-1@x.example", "greylist-60@x.example")
 
     async with Simulator(clock=clock) as greylisting:
-        async with running(settings(world.url, greylisting.smtp_port)):
+        async with running(settings(world.url, world.data_dir, greylisting.smtp_port)):
             await world.broker.publish(a_command(*recipients, category=Category.OTP))
             first = [await outcome(world.events) for _ in recipients]
             clock.now += 60
@@ -205,7 +208,7 @@ async def test_final(world: World, recipient: str, sender: str, kind: type[Outco
     """What cannot be sent ends in one final event."""
     more = {"SENDER_GIVE_UP_BULK": "1"}
 
-    async with running(settings(world.url, world.simulator.smtp_port, **more)):
+    async with running(world.settings(**more)):
         await world.broker.publish(a_command(recipient, from_=sender, category=Category.BULK))
         event = await outcome(world.events)
 
@@ -216,10 +219,10 @@ async def test_final(world: World, recipient: str, sender: str, kind: type[Outco
 @pytest.mark.rabbit
 async def test_uncertain(world: World) -> None:
     """A code whose acceptance is uncertain is mailed again; both copies have one Message-ID."""
-    command = a_command("drop-after-dot@x.example", category=Category.OTP, created_at=NOW)
-    more = {"SENDER_FIRST_WAIT_OTP": "1", "SENDER_GIVE_UP_OTP": "1e9"}
+    created_at = datetime.now(UTC)  # the octets carry it
+    command = a_command("drop-after-dot@x.example", category=Category.OTP, created_at=created_at)
 
-    async with running(settings(world.url, world.simulator.smtp_port, **more)):
+    async with running(world.settings(SENDER_FIRST_WAIT_OTP="1")):
         await world.broker.publish(command)
         told = [await outcome(world.events) for _ in range(2)]
 
@@ -234,7 +237,7 @@ async def test_poison(world: World) -> None:
     """What is no command goes to the dead letters; the commands behind it are not held up."""
     queue = topology.sending_queue(Category.TRANSACTIONAL)
 
-    async with running(world.settings):
+    async with running(world.settings()):
         await publish_raw(world.url, queue, b"\x00\xff", "email.send.transactional")
         await publish_raw(world.url, queue, b"{}", "email.send.transactional")
         await publish_raw(world.url, queue, b"{}", "something.else")
@@ -252,7 +255,7 @@ async def test_relay_away(world: World, unused_tcp_port: int) -> None:
     port = str(unused_tcp_port)
     await world.simulator.__aexit__()
 
-    async with running(settings(world.url, world.simulator.smtp_port, HEALTH_PORT=port)):
+    async with running(world.settings(HEALTH_PORT=port)):
         await world.broker.publish(a_command())
         event = await outcome(world.events)
         async with (
@@ -270,7 +273,7 @@ async def test_relay_away(world: World, unused_tcp_port: int) -> None:
 @pytest.mark.rabbit
 async def test_classes_do_not_wait(world: World) -> None:
     """A code does not wait for bulk mail that fills all of bulk's connections."""
-    async with running(world.settings):
+    async with running(world.settings()):
         for number in range(4):
             slow = a_command("slow-1000-dot@x.example", id=f"bulk-{number}", category=Category.BULK)
             await world.broker.publish(slow)
@@ -286,7 +289,7 @@ async def test_classes_do_not_wait(world: World) -> None:
 async def test_stop_under_load(world: World) -> None:
     """Stopped in the middle and started again, each mail was sent once and told once."""
     ids = [f"mail-{number}" for number in range(MAILS_OF_A_LOAD)]
-    configured = world.settings
+    configured = world.settings()
     await asyncio.gather(*(world.broker.publish(a_command(id=each)) for each in ids))
 
     async with running(configured):

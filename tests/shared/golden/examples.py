@@ -64,6 +64,7 @@ EXAMPLES: tuple[Contract, ...] = (
         client="shop",
         created_at=AT,
         expires_at=AT + timedelta(days=5),
+        retries=5,
         attempt=2,
         pending=("ann@example.org",),
     ),

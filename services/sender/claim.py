@@ -1,0 +1,32 @@
+"""Pure: who of a mail's recipients an attempt may send to, and what is known of the others."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shared.contracts import Outcome
+
+# A claim that nobody has renewed for so long was that of a sender who died. It has nothing to do
+# with how long a transaction takes: who is at one renews its claim.
+LEASE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An attempt's right to send to some recipients, which nobody else has until it is settled.
+
+    Each recipient of the attempt is in one of these, but for those whose next attempt has already
+    begun: of them there is nothing to do or to say.
+    """
+
+    email_id: str
+    attempt: int
+    token: str
+    fresh: tuple[str, ...] = ()  # ours; nobody can have sent this attempt to them
+    orphans: tuple[str, ...] = ()  # ours, from one who died at it and may have sent it
+    busy: tuple[str, ...] = ()  # somebody else is at it now
+    settled: Sequence[Outcome] = ()  # what this attempt has led to, or an earlier one for good
+
+    @property
+    def ours(self) -> tuple[str, ...]:
+        """All recipients that nobody else may send to."""
+        return self.fresh + self.orphans

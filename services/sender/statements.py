@@ -1,0 +1,113 @@
+"""What the sender says to a database, made once: making a statement costs more than running it."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import sqlalchemy as sa
+
+from services.sender.tables import claims
+from shared import dialect
+from shared.dialect import MILLISECONDS
+
+PURGE_ROWS = 5000  # a transaction: claims wait for no longer than such a piece takes
+
+Rows = Sequence[Mapping[str, Any]]
+Row = sa.Row[*tuple[Any, ...]]
+
+
+class Statements:
+    """The statements in the words of one database; `now` and `lease` are in milliseconds."""
+
+    def __init__(self, connection: sa.Connection, now: sa.ColumnElement[int], lease: int) -> None:
+        self._insert = dialect.insert(connection, claims)
+        self._now = now
+        self._lease = lease
+
+    @cached_property
+    def taking(self) -> sa.Executable:
+        """Claim a row that is new, or that nobody holds and nobody has settled so far."""
+        row = self._insert.values(
+            email_id=sa.bindparam("of_email"),
+            recipient=sa.bindparam("of_recipient"),
+            attempt=sa.bindparam("new_attempt"),
+            token=sa.bindparam("of_token"),
+            lease_until=self._now + self._lease,
+            orphan=False,
+            settled=0,
+            final=False,
+            created_at=self._now,
+        )
+        old, new = claims.c, row.excluded
+        # A claim on an earlier attempt is void: ours is there because that one has ended.
+        held = sa.and_(old.token.is_not(None), old.attempt >= new.attempt)
+        lives = sa.and_(held, old.lease_until > self._now)
+        return row.on_conflict_do_update(
+            index_elements=["email_id", "recipient"],
+            set_={
+                "attempt": new.attempt,
+                "token": new.token,
+                "lease_until": new.lease_until,
+                "orphan": held,
+            },
+            where=sa.and_(sa.not_(old.final), old.settled < new.attempt, sa.not_(lives)),
+        )
+
+    @cached_property
+    def looking(self) -> sa.Executable:
+        """See what is known of some mails."""
+        table = claims.c
+        whose = (table.email_id, table.recipient, table.token, table.orphan)
+        mails: sa.BindParameter[str] = sa.bindparam("of_emails", expanding=True)
+        return sa.select(*whose, table.settled, table.final, table.kind, table.event).where(
+            table.email_id.in_(mails)
+        )
+
+    @cached_property
+    def settling(self) -> sa.Executable:
+        """Keep an outcome and let go of the claim; a final one is never replaced."""
+        table, final = claims.c, sa.bindparam("new_final", type_=sa.Boolean)
+        return (
+            sa.update(claims)
+            .where(
+                table.email_id == sa.bindparam("of_email"),
+                table.recipient == sa.bindparam("of_recipient"),
+                sa.not_(table.final),
+                sa.or_(table.token == sa.bindparam("of_token"), final),
+            )
+            .values(
+                token=None,
+                settled=sa.bindparam("new_settled"),
+                final=final,
+                kind=sa.bindparam("new_kind"),
+                event=sa.bindparam("new_event"),
+            )
+        )
+
+    @cached_property
+    def giving_back(self) -> sa.Executable:
+        """Let go of the recipients of a claim that are not settled.
+
+        Of those taken over it still holds that nobody knows what the one who died has done.
+        """
+        token = sa.case((claims.c.orphan, claims.c.token), else_=None)
+        return self._claimed.values(token=token, lease_until=0)
+
+    @cached_property
+    def renewing(self) -> sa.Executable:
+        """Say that the holder of a claim lives."""
+        return self._claimed.values(lease_until=self._now + self._lease)
+
+    @property
+    def _claimed(self) -> sa.Update:
+        return sa.update(claims).where(
+            claims.c.email_id == sa.bindparam("of_email"),
+            claims.c.token == sa.bindparam("of_token"),
+        )
+
+    def forgetting(self, remember: float) -> sa.Executable:
+        """Delete some of the rows made more than `remember` seconds ago."""
+        place = (claims.c.email_id, claims.c.recipient)
+        limit = self._now - round(remember * MILLISECONDS)
+        old = sa.select(*place).where(claims.c.created_at < limit).limit(PURGE_ROWS)
+        return sa.delete(claims).where(sa.tuple_(*place).in_(old))

@@ -1,0 +1,213 @@
+"""Claims in the database: one sender at a time for each recipient, each outcome kept."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from operator import itemgetter
+from typing import Any, TypeVar, cast
+from uuid import uuid4
+
+import sqlalchemy as sa
+import structlog
+
+from services.sender.batch import Batch
+from services.sender.claim import LEASE_SECONDS, Claim
+from services.sender.statements import Row, Rows, Statements
+from shared import contracts, dialect
+from shared.contracts import Outcome, SendEmail
+from shared.database import Database
+from shared.dialect import MILLISECONDS, Clock
+from shared.errors import Retry
+
+RENEWALS = 3  # in a lease: so many may be missed before a sender counts as dead
+PARTING_SECONDS = 5.0  # for the last write of who is being cancelled
+
+_place = itemgetter("of_email", "of_recipient")
+
+T = TypeVar("T")
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What is to be done for a claim: recipients to take, outcomes to keep, the rest to free."""
+
+    claim: Claim
+    take: Sequence[str] = ()
+    keep: Rows = ()
+    free: bool = False
+
+
+class ClaimStore:
+    """The claims of all senders; this object renews those that were made by it.
+
+    A claim whose holder died is free again after `lease` seconds.
+    """
+
+    def __init__(
+        self, database: Database, lease: float = LEASE_SECONDS, clock: Clock = dialect.now
+    ) -> None:
+        self._database = database
+        self._lease = round(lease * MILLISECONDS)
+        self._clock = clock
+        self._words: dict[str, Statements] = {}  # by dialect
+        self._batch = Batch(self._fulfil)
+        self._held: dict[str, str] = {}  # the mails of our claims, by token
+
+    async def claim(self, command: SendEmail) -> Claim:
+        """Claim the recipients of an attempt that are free, in one transaction.
+
+        Raises Retry when the database is away.
+        """
+        claim = Claim(command.id, command.attempt, uuid4().hex)
+        self._held[claim.token] = claim.email_id
+        try:
+            return await self._batch.add(_Wish(claim, take=command.recipients))
+        except BaseException:
+            await self.give_back(claim)
+            raise
+
+    async def settle(self, claim: Claim, events: Sequence[Outcome]) -> None:
+        """Keep what came of a claim, and give back what no event is about.
+
+        A final outcome is kept even if the claim has lapsed: it is the truth. Raises Retry when
+        the database is away.
+        """
+        self.abandon(claim)
+        rows = [_kept(claim, event) for event in events]
+        wish = _Wish(claim, keep=rows, free=len(rows) < len(claim.ours))
+        try:
+            await self._batch.add(wish)
+        except asyncio.CancelledError:
+            # Cancelled before its turn it was not kept, and nobody else knows what it knows.
+            # Kept twice it does no harm.
+            await self._insist(wish)
+            raise
+
+    async def give_back(self, claim: Claim) -> None:
+        """Let go of a claim with which nothing was done; what cannot be given back lapses."""
+        self.abandon(claim)
+        await self._insist(_Wish(claim, free=True))
+
+    def abandon(self, claim: Claim) -> None:
+        """Renew a claim no more: who takes it over will know that it may have been used."""
+        self._held.pop(claim.token, None)
+
+    async def renew(self) -> None:
+        """Renew the claims that are held, RENEWALS times a lease. Raises Retry."""
+        rows = [{"of_email": mail, "of_token": token} for token, mail in self._held.items()]
+        if rows:
+            await self._write(lambda c: c.execute(self._in(c).renewing, rows))
+
+    async def purge(self, remember: float) -> int:
+        """Forget the mails first claimed more than `remember` seconds ago; tell how many rows."""
+        forgotten = 0
+        while deleted := await self._write(
+            lambda c: c.execute(self._in(c).forgetting(remember)).rowcount
+        ):
+            forgotten += deleted
+        return forgotten
+
+    async def _insist(self, wish: _Wish) -> None:
+        """Write although the caller is being cancelled, but not for long."""
+        try:
+            async with asyncio.timeout(PARTING_SECONDS):
+                await self._batch.add(wish)
+        except (Retry, TimeoutError) as error:
+            logger.warning("a claim could not be ended, it lapses", reason=str(error))
+
+    async def _fulfil(self, wishes: Sequence[_Wish]) -> Sequence[Claim]:
+        """Fulfil wishes: in one commit where there is one writer, else in two at the same time.
+
+        Not in one transaction of many writers, which could wait for each other: one for a claim
+        that the other has ended but not committed.
+        """
+        ends = [wish for wish in wishes if wish.keep or wish.free]
+        takes = [wish for wish in wishes if wish.take]
+        claims = {wish.claim.token: wish.claim for wish in wishes}
+
+        def end(connection: sa.Connection) -> Sequence[Claim]:
+            return _end(connection, self._in(connection), ends)
+
+        def take(connection: sa.Connection) -> Sequence[Claim]:
+            return _take(connection, self._in(connection), takes)
+
+        works = [end] * bool(ends) + [take] * bool(takes)
+        for changed in await asyncio.gather(*map(self._write, works)):
+            claims |= {claim.token: claim for claim in changed}
+        return [claims[wish.claim.token] for wish in wishes]
+
+    async def _write(self, work: Callable[[sa.Connection], T]) -> T:
+        try:
+            return await self._database.write(work)
+        except (OSError, sa.exc.SQLAlchemyError) as error:
+            raise Retry(f"the claims cannot be reached: {type(error).__name__}") from error
+
+    def _in(self, connection: sa.Connection) -> Statements:
+        """Give the statements in the words of this database."""
+        name = connection.dialect.name
+        if name not in self._words:
+            self._words[name] = Statements(connection, self._clock(connection), self._lease)
+        return self._words[name]
+
+
+def _end(connection: sa.Connection, say: Statements, wishes: Sequence[_Wish]) -> Sequence[Claim]:
+    """Keep outcomes, and free what is left of claims."""
+    if kept := [row for wish in wishes for row in wish.keep]:
+        connection.execute(say.settling, sorted(kept, key=_place))
+    if freed := [_whose(wish.claim) for wish in wishes if wish.free]:
+        connection.execute(say.giving_back, freed)
+    return ()
+
+
+def _take(connection: sa.Connection, say: Statements, wishes: Sequence[_Wish]) -> Sequence[Claim]:
+    """Take what is free, then look what has been taken and what is known of the rest."""
+    rows = [
+        {**_whose(wish.claim), "of_recipient": recipient, "new_attempt": wish.claim.attempt}
+        for wish in wishes
+        for recipient in wish.take
+    ]
+    # In one order at all senders, or two that take the same at once could wait for each other.
+    connection.execute(say.taking, sorted(rows, key=_place))
+    mails = list({wish.claim.email_id for wish in wishes})
+    found = connection.execute(say.looking, {"of_emails": mails}).all()
+    known = {(row.email_id, row.recipient): row for row in found}
+    return [_claimed(wish, known) for wish in wishes]
+
+
+def _claimed(wish: _Wish, known: Mapping[tuple[str, str], Row]) -> Claim:
+    """Give the claim with the recipients that are its own, and what is known of the others."""
+    claim = wish.claim
+    rows = [known[claim.email_id, each] for each in wish.take]
+    others = [row for row in rows if row.token != claim.token]
+    ours = [row for row in rows if row.token == claim.token]
+    return replace(
+        claim,
+        fresh=tuple(row.recipient for row in ours if not row.orphan),
+        orphans=tuple(row.recipient for row in ours if row.orphan),
+        busy=tuple(
+            row.recipient for row in others if not row.final and row.settled < claim.attempt
+        ),
+        settled=tuple(_event(row) for row in others if row.final or row.settled == claim.attempt),
+    )
+
+
+def _event(row: Row) -> Outcome:
+    return cast("Outcome", contracts.decode(row.kind, row.event.encode()))
+
+
+def _whose(claim: Claim) -> Mapping[str, Any]:
+    return {"of_email": claim.email_id, "of_token": claim.token}
+
+
+def _kept(claim: Claim, event: Outcome) -> Mapping[str, Any]:
+    """Give what is kept of an outcome."""
+    return {
+        **_whose(claim),
+        "of_recipient": event.recipient,
+        "new_settled": claim.attempt,
+        "new_final": event.final,
+        "new_kind": event.routing_key,
+        "new_event": contracts.encode(event).decode(),
+    }

@@ -1,0 +1,83 @@
+"""Senders with real claims, and a relay that a test decides."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from services.sender import reply as replies
+from services.sender.compose import Letterhead, Mail
+from services.sender.handlers import Sender, Smtp
+from services.sender.outcome import Replies, Unsendable
+from services.sender.rest import Postponed
+from services.sender.schedule import Schedule
+from services.sender.store import ClaimStore
+from services.sender.writer import Writer
+from shared.contracts import Contract, Reply, SendEmail, Stage
+from shared.retry import Later
+from shared.sealing import Sealer
+from tests.sender.commands import NOW
+
+SEALER = Sealer([b"k" * 32])
+ACCEPTED = replies.heard(Stage.DOT, 250, "2.0.0 Queued")
+
+
+@dataclass
+class Relay:
+    """Says the same of every mail, or what a recipient has in `special`, and keeps the mail.
+
+    A mail that is `held` gets no answer, neither before nor after its content `went`.
+    """
+
+    answer: Reply | Unsendable | Postponed = ACCEPTED
+    special: dict[str, Reply] = field(default_factory=dict)
+    held: bool = False
+    went: bool = False
+    mails: list[Mail] = field(default_factory=list)
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def send(self, mail: Mail) -> Replies | Unsendable | Postponed:
+        """Answer for each recipient."""
+        self.mails.append(mail)
+        if self.held:
+            mail.progress.content_begun = self.went
+            self.begun.set()
+            await asyncio.Event().wait()
+        if isinstance(self.answer, Unsendable | Postponed):
+            return self.answer
+        return {each: self.special.get(each, self.answer) for each in mail.recipients}
+
+
+class Broken:
+    """Fails as a defect would."""
+
+    async def send(self, mail: Mail) -> Replies:
+        """Fail."""
+        raise ZeroDivisionError(mail.sender)
+
+
+def a_sender(
+    smtp: Smtp, claims: ClaimStore, now: datetime = NOW, *, retries_uncertain: bool = True
+) -> Sender:
+    """Build a sender that lives at one moment."""
+    return Sender(
+        smtp=smtp,
+        writer=Writer(SEALER.open, Letterhead("post@our.example", "our.example"), {}),
+        claims=claims,
+        now=lambda: now,
+        schedule=Schedule(15, 3600, 86_400, retries_uncertain=retries_uncertain),
+    )
+
+
+def kinds(told: Sequence[Contract | Later]) -> list[type]:
+    """Give what was told, by kind."""
+    return [type(item) for item in told]
+
+
+def later(told: Sequence[Contract | Later]) -> list[tuple[float, int, tuple[str, ...] | None]]:
+    """Give what comes again: when, which attempt, for whom."""
+    return [
+        (item.seconds, item.message.attempt, item.message.pending)
+        for item in told
+        if isinstance(item, Later) and isinstance(item.message, SendEmail)
+    ]

@@ -1,0 +1,81 @@
+"""Tests of doing together what was asked for at the same time."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from services.sender.batch import MOST, Batch
+
+
+class Turns:
+    """Doubles numbers; each turn waits until it is let `go`, once that is cleared."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[int]] = []
+        self.begun = asyncio.Event()
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def __call__(self, items: Sequence[int]) -> Sequence[int]:
+        """Do one turn; 13 is the end of it."""
+        self.seen.append(list(items))
+        self.begun.set()
+        await self.go.wait()
+        if 13 in items:
+            raise ValueError("unlucky")
+        return [item * 2 for item in items]
+
+
+async def test_together() -> None:
+    """What is asked for during one turn is the next, and each gets its own result."""
+    turns = Turns()
+    turns.go.clear()
+    batch = Batch(turns)
+
+    first = asyncio.create_task(batch.add(1))
+    await turns.begun.wait()
+    others = [asyncio.create_task(batch.add(number)) for number in (2, 3, 4)]
+    turns.go.set()
+
+    assert await asyncio.gather(first, *others) == [2, 4, 6, 8]
+    assert turns.seen == [[1], [2, 3, 4]]
+
+
+async def test_limit() -> None:
+    """A turn has a limit, so that the first need not wait for any number of others."""
+    turns = Turns()
+    batch = Batch(turns)
+
+    await asyncio.gather(*(batch.add(0) for _ in range(MOST + 1)))
+
+    assert [len(turn) for turn in turns.seen] == [MOST, 1]
+
+
+async def test_failure() -> None:
+    """A turn that fails does so for all in it, and for nobody else."""
+    batch = Batch(Turns())
+
+    failed = await asyncio.gather(batch.add(13), batch.add(1), return_exceptions=True)
+
+    assert [type(each) for each in failed] == [ValueError, ValueError]
+    assert await batch.add(1) == 2
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_cancelled(begun: bool) -> None:  # noqa: FBT001 -- a case, not a switch
+    """Who is cancelled before a turn is not in it, and later spoils it for nobody."""
+    turns = Turns()
+    turns.go.clear()
+    batch = Batch(turns)
+
+    first = asyncio.create_task(batch.add(1))
+    await turns.begun.wait()
+    second, third = (asyncio.create_task(batch.add(number)) for number in (2, 3))
+    (first if begun else second).cancel()
+    turns.go.set()
+    results = await asyncio.gather(first, second, third, return_exceptions=True)
+
+    assert results[2] == 6
+    assert turns.seen == [[1], [2, 3] if begun else [3]]
+    assert [isinstance(each, asyncio.CancelledError) for each in results[:2]] == [begun, not begun]

@@ -1,0 +1,207 @@
+"""Tests of what claims are for: a mail that is told to be sent twice is sent once."""
+
+import asyncio
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from ops.simulator.simulator import Simulator
+from services.sender import reply as replies
+from services.sender.compose import Mail
+from services.sender.handlers import BUSY_SECONDS, Sender
+from services.sender.outcome import Replies, Unsendable
+from services.sender.rest import Postponed
+from services.sender.service import MIGRATIONS
+from services.sender.store import ClaimStore
+from services.sender.tables import claims as table
+from shared.contracts import (
+    EmailDeferred,
+    EmailDelivered,
+    EmailExpired,
+    EmailUncertain,
+    Outcome,
+    SendEmail,
+    Stage,
+)
+from shared.database import Database
+from shared.errors import Retry
+from shared.retry import Later
+from tests.sender.commands import NOW, a_command
+from tests.sender.mails import a_pool, a_relay
+from tests.sender.senders import Broken, Relay, a_sender, kinds, later
+
+ANNA, BEN, EVE = "anna@x.example", "ben@x.example", "eve@x.example"
+GREYLISTED = replies.heard(Stage.RCPT, 451, "4.7.1 Greylisted")
+NO_ROOM = replies.heard(Stage.RCPT, 452, "4.5.3 Too many recipients")
+AT_ONCE = 30  # mails, each of which two senders are told to send
+
+
+async def cut_off(sender: Sender, relay: Relay, command: SendEmail) -> None:
+    """Have the handling of a command cancelled in the middle."""
+    handling = asyncio.create_task(sender.on_send_email(command))
+    await relay.begun.wait()
+    handling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await handling
+
+
+async def test_twice(claims: ClaimStore) -> None:
+    """Run twice, a mail is sent once, and the second time tells the very same."""
+    relay = Relay()
+
+    first = await a_sender(relay, claims).on_send_email(a_command())
+    second = await a_sender(relay, claims, NOW + timedelta(hours=1)).on_send_email(a_command())
+
+    assert len(relay.mails) == 1
+    assert first == second
+
+
+async def test_deferred_twice(claims: ClaimStore) -> None:
+    """A copy of an attempt that was deferred leads to the very same next attempt."""
+    relay = Relay(special={BEN: GREYLISTED})
+    command = a_command(ANNA, BEN)
+
+    first = await a_sender(relay, claims).on_send_email(command)
+    second = await a_sender(relay, claims, NOW + timedelta(hours=1)).on_send_email(command)
+
+    assert len(relay.mails) == 1
+    assert first == second
+    assert kinds(first) == [EmailDelivered, EmailDeferred, Later]
+    assert later(first) == [(15, 2, (BEN,))]
+
+
+async def test_no_room(claims: ClaimStore) -> None:
+    """Whom a transaction has no room for comes again soon, uncounted, and is free at once."""
+    relay = Relay(special={BEN: NO_ROOM, EVE: NO_ROOM})
+    sender = a_sender(relay, claims)
+
+    told = await sender.on_send_email(a_command(ANNA, BEN, EVE))
+    relay.special = {}
+    rest = await sender.on_send_email(a_command(ANNA, BEN, EVE, pending=(BEN, EVE)))
+
+    assert kinds(told) == [EmailDelivered, Later]
+    assert later(told) == [(1, 1, (BEN, EVE))]
+    assert kinds(rest) == [EmailDelivered, EmailDelivered]
+    assert [mail.recipients for mail in relay.mails] == [(ANNA, BEN, EVE), (BEN, EVE)]
+
+
+async def test_somebody_else_is_at_it(claims: ClaimStore) -> None:
+    """A mail that is being sent comes again later, the same attempt, and nothing is sent."""
+    relay = Relay()
+    await claims.claim(a_command())
+
+    told = await a_sender(relay, claims).on_send_email(a_command())
+
+    assert relay.mails == []
+    assert (kinds(told), later(told)) == ([Later], [(BUSY_SECONDS, 1, (ANNA,))])
+
+
+@pytest.mark.parametrize("expires_at", [None, NOW])
+async def test_held(
+    claims: ClaimStore, of_the_dead: ClaimStore, expires_at: datetime | None
+) -> None:
+    """A mail that one who died may have sent is not sent again by a class that holds such mail."""
+    relay = Relay()
+    command = a_command(ANNA, BEN, expires_at=expires_at)
+    await of_the_dead.claim(command.model_copy(update={"pending": (ANNA,)}))
+
+    told = await a_sender(relay, claims, retries_uncertain=False).on_send_email(command)
+
+    assert {item.recipient: type(item) for item in told if isinstance(item, Outcome)} == {
+        ANNA: EmailUncertain,
+        BEN: EmailExpired if expires_at else EmailDelivered,
+    }
+    assert later(told) == []
+    assert [mail.recipients for mail in relay.mails] == ([] if expires_at else [(BEN,)])
+
+
+async def test_taken_over(claims: ClaimStore, of_the_dead: ClaimStore) -> None:
+    """A mail that one who died may have sent is sent by a class that tries again; but not late."""
+    relay = Relay()
+    in_time = a_command()
+    late = a_command(id="mail-2", expires_at=NOW)
+    for command in (in_time, late):
+        await of_the_dead.claim(command)
+
+    sent = await a_sender(relay, claims).on_send_email(in_time)
+    held = await a_sender(relay, claims).on_send_email(late)
+
+    assert (kinds(sent), kinds(held)) == ([EmailDelivered], [EmailUncertain])
+    assert [mail.recipients for mail in relay.mails] == [(ANNA,)]
+
+
+async def test_cut_off_early(claims: ClaimStore) -> None:
+    """Cancelled before its content, a mail was not sent: whoever comes next may do so at once."""
+    relay = Relay(held=True)
+    await cut_off(a_sender(relay, claims), relay, a_command())
+
+    assert (await claims.claim(a_command())).fresh == (ANNA,)
+
+
+async def test_cut_off_late(of_the_dead: ClaimStore) -> None:
+    """Cancelled after its content, a mail may be there: whoever comes next is told so."""
+    relay = Relay(held=True, went=True)
+    await cut_off(a_sender(relay, of_the_dead), relay, a_command())
+
+    assert (await of_the_dead.claim(a_command())).orphans == (ANNA,)
+
+
+async def test_defect(claims: ClaimStore) -> None:
+    """A defect that comes before the content does not block the mail."""
+    with pytest.raises(ZeroDivisionError):
+        await a_sender(Broken(), claims).on_send_email(a_command())
+
+    assert (await claims.claim(a_command())).fresh == (ANNA,)
+
+
+async def test_no_claim_no_mail(claims: ClaimStore, database: Database) -> None:
+    """Without the database nothing is sent; the command comes again later."""
+    relay = Relay()
+    await database.write(table.drop)
+
+    with pytest.raises(Retry):
+        await a_sender(relay, claims).on_send_email(a_command())
+    assert relay.mails == []
+
+
+async def test_not_kept(claims: ClaimStore, database: Database) -> None:
+    """An outcome that cannot be kept is told all the same: untold, its mail would be sent again."""
+
+    class Interrupted(Relay):
+        async def send(self, mail: Mail) -> Replies | Unsendable | Postponed:
+            await database.write(table.drop)
+            return await super().send(mail)
+
+    told = await a_sender(Interrupted(), claims).on_send_email(a_command())
+
+    assert kinds(told) == [EmailDelivered]
+
+
+async def test_two_senders_at_once(
+    database_url: str | None, tmp_path: Path, simulator: Simulator
+) -> None:
+    """Two commands with one id at two senders at once are one mail, however often."""
+    commands = [a_command(ANNA, BEN, id=f"mail-{number}") for number in range(AT_ONCE)]
+    async with (
+        Database.open("sender", database_url, tmp_path, MIGRATIONS) as one,
+        Database.open("sender", database_url, tmp_path, MIGRATIONS) as other,
+        a_pool(a_relay(simulator.smtp_port), connections=4) as pool,
+        a_pool(a_relay(simulator.smtp_port), connections=4) as another_pool,
+    ):
+        senders = (
+            a_sender(pool, ClaimStore(one)),
+            a_sender(another_pool, ClaimStore(other)),
+            a_sender(pool, ClaimStore(one)),
+        )
+        told = await asyncio.gather(
+            *(sender.on_send_email(command) for command in commands for sender in senders)
+        )
+        again = [await senders[1].on_send_email(command) for command in commands]
+
+    mails = simulator.mailbox.find()
+    assert len(mails) == len({mail.headers["Message-ID"] for mail in mails}) == AT_ONCE
+    assert {mail.recipients for mail in mails} == {(ANNA, BEN)}
+    ids = [item.id for each in told for item in each if isinstance(item, EmailDelivered)]
+    assert {item.id for each in again for item in each if isinstance(item, Outcome)} == set(ids)
+    assert len(set(ids)) == AT_ONCE * 2

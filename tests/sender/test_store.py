@@ -1,0 +1,338 @@
+"""Claims in both databases: one sender at a time, outcomes kept, the dead taken over from."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from services.sender import outcome
+from services.sender import reply as replies
+from services.sender.claim import LEASE_SECONDS, Claim
+from services.sender.outcome import Reason
+from services.sender.schedule import Schedule
+from services.sender.service import MIGRATIONS
+from services.sender.store import ClaimStore
+from services.sender.tables import claims, metadata
+from shared.contracts import EmailDelivered, EmailExpired, Outcome, SendEmail, Stage
+from shared.database import Database
+from shared.errors import Retry
+from tests.sender.commands import NOW, a_command
+
+ANNA, BEN, EVE = "anna@x.example", "ben@x.example", "eve@x.example"
+SCHEDULE = Schedule(15, 3600, 86_400, retries_uncertain=True)
+WEEK = 604_800.0
+AT_ONCE = 50  # mails that two senders claim at the same time
+
+
+class Clock:
+    """A time that stands still until it is moved, given to the store as the database's."""
+
+    def __init__(self) -> None:
+        self.seconds = 1_900_000_000.0
+
+    def __call__(self, connection: sa.Connection) -> sa.ColumnElement[int]:
+        """Give the time as a store asks for it: a statement is made once, so not as a value."""
+        del connection
+        return sa.bindparam(
+            "now", unique=True, callable_=lambda: round(self.seconds * 1000), type_=sa.BigInteger
+        )
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Give the time of one test."""
+    return Clock()
+
+
+@pytest.fixture
+async def database(database_url: str | None, tmp_path: Path) -> AsyncIterator[Database]:
+    """Open the database of one test."""
+    async with Database.open("sender", database_url, tmp_path, MIGRATIONS) as opened:
+        yield opened
+
+
+@pytest.fixture
+def store(database: Database, clock: Clock) -> ClaimStore:
+    """Give the store of one test."""
+    return ClaimStore(database, clock=clock)
+
+
+@pytest.fixture
+async def replica(
+    database: Database, database_url: str | None, tmp_path: Path, clock: Clock
+) -> AsyncIterator[ClaimStore]:
+    """Give the same store as another process has it."""
+    del database  # opened first
+    async with Database.open("sender", database_url, tmp_path, MIGRATIONS) as opened:
+        yield ClaimStore(opened, clock=clock)
+
+
+def delivered(command: SendEmail, *recipients: str) -> tuple[Outcome, ...]:
+    """Give the final events of an attempt for some recipients, all of them if none is named."""
+    reply = replies.heard(Stage.DOT, 250, "2.0.0 Queued")
+    heard = dict.fromkeys(recipients or command.recipients, reply)
+    return outcome.settle(command, heard, SCHEDULE, NOW).events
+
+
+def deferred(command: SendEmail, *recipients: str) -> tuple[Outcome, ...]:
+    """Give the events of an attempt that is not the last one."""
+    reply = replies.heard(Stage.RCPT, 451, "4.3.2 Busy")
+    heard = dict.fromkeys(recipients or command.recipients, reply)
+    return outcome.settle(command, heard, SCHEDULE, NOW).events
+
+
+async def rows(database: Database) -> int:
+    """Count the rows."""
+    count = sa.select(sa.func.count()).select_from(claims)
+    return await database.read(lambda connection: connection.scalar(count)) or 0
+
+
+async def pass_by(turns: int) -> None:
+    """Let the loop do so many turns."""
+    loop = asyncio.get_running_loop()
+    for _ in range(turns):
+        turn = loop.create_future()
+        loop.call_soon(turn.set_result, None)
+        await turn
+
+
+async def test_the_migrations_make_the_table(database: Database) -> None:
+    """The table that the store writes to is the one that the migrations make."""
+    differences = await database.read(
+        lambda connection: compare_metadata(MigrationContext.configure(connection), metadata)
+    )
+
+    assert differences == []
+
+
+async def test_fresh(store: ClaimStore) -> None:
+    """A mail that nobody knows is ours, for all its recipients in their order."""
+    claim = await store.claim(a_command(EVE, ANNA, BEN))
+
+    assert claim.fresh == claim.ours == (EVE, ANNA, BEN)
+    assert (claim.orphans, claim.busy, claim.settled) == ((), (), ())
+
+
+async def test_nobody(store: ClaimStore) -> None:
+    """An attempt for nobody claims nothing."""
+    assert (await store.claim(a_command(pending=()))).ours == ()
+
+
+async def test_busy(store: ClaimStore, replica: ClaimStore) -> None:
+    """While one is at it nobody else may send, here or in another process."""
+    await store.claim(a_command())
+
+    assert (await replica.claim(a_command())).busy == (ANNA,)
+    assert (await store.claim(a_command())).busy == (ANNA,)
+
+
+async def test_settled(store: ClaimStore, replica: ClaimStore) -> None:
+    """What came of a mail answers every copy of its command, with the same events."""
+    command = a_command(ANNA, BEN)
+    events = delivered(command)
+    await store.settle(await store.claim(command), events)
+
+    copy = await replica.claim(command)
+
+    assert copy.ours == copy.busy == ()
+    assert tuple(copy.settled) == events
+    assert (await replica.claim(command.model_copy(update={"attempt": 2}))).settled == copy.settled
+
+
+async def test_deferred(store: ClaimStore) -> None:
+    """A copy of a deferred attempt gets its events again; the next attempt may send."""
+    first = a_command()
+    second = a_command(attempt=2)
+    events = deferred(first)
+    await store.settle(await store.claim(first), events)
+
+    copy, following = await store.claim(first), await store.claim(second)
+
+    assert (tuple(copy.settled), copy.ours) == (events, ())
+    assert following.fresh == (ANNA,)
+
+
+async def test_superseded(store: ClaimStore) -> None:
+    """Of an attempt whose successor has been made there is nothing to do and nothing to say."""
+    first, second = a_command(), a_command(attempt=2)
+    for command in (first, second):
+        await store.settle(await store.claim(command), deferred(command))
+
+    copy = await store.claim(first)
+
+    assert (copy.ours, copy.busy, copy.settled) == ((), (), ())
+
+
+async def test_each_recipient_for_itself(store: ClaimStore, replica: ClaimStore) -> None:
+    """Of one mail some may be settled, some under way and some still to be sent to."""
+    half = a_command(ANNA, BEN, EVE, pending=(ANNA, BEN))
+    claim = await store.claim(half)
+    await store.settle(claim, delivered(half, ANNA))
+    await store.claim(half.model_copy(update={"pending": (BEN,)}))
+
+    whole = await replica.claim(a_command(ANNA, BEN, EVE))
+
+    assert whole.fresh == (EVE,)
+    assert whole.busy == (BEN,)
+    assert [event.recipient for event in whole.settled] == [ANNA]
+
+
+async def test_excess_is_given_back(store: ClaimStore, replica: ClaimStore) -> None:
+    """Whom a transaction had no room for is free again at once, by the same attempt."""
+    command = a_command(ANNA, BEN)
+    await store.settle(await store.claim(command), delivered(command, ANNA))
+
+    assert (await replica.claim(command)).fresh == (BEN,)
+
+
+async def test_give_back(store: ClaimStore, replica: ClaimStore) -> None:
+    """A claim that was not used is as if it had never been."""
+    await store.give_back(await store.claim(a_command()))
+
+    assert (await replica.claim(a_command())).fresh == (ANNA,)
+
+
+async def test_takeover(store: ClaimStore, replica: ClaimStore, clock: Clock) -> None:
+    """A claim that is not renewed is taken over at the end of its lease, and known as such."""
+    await store.claim(a_command())
+    clock.seconds += LEASE_SECONDS - 0.001
+    early = await replica.claim(a_command())
+    clock.seconds += 0.001
+    late = await replica.claim(a_command())
+
+    assert early.busy == (ANNA,)
+    assert (late.fresh, late.orphans) == ((), (ANNA,))
+    assert (await store.claim(a_command())).busy == (ANNA,)
+
+
+async def test_renewal(store: ClaimStore, replica: ClaimStore, clock: Clock) -> None:
+    """A claim is kept for as long as its holder is at it, and no longer."""
+    claim = await store.claim(a_command())
+    for _ in range(10):
+        clock.seconds += LEASE_SECONDS / 2
+        await store.renew()
+    kept = await replica.claim(a_command())
+    store.abandon(claim)
+    clock.seconds += LEASE_SECONDS
+    await store.renew()
+
+    assert kept.busy == (ANNA,)
+    assert (await replica.claim(a_command())).orphans == (ANNA,)
+
+
+async def test_an_orphan_stays_one(store: ClaimStore, clock: Clock) -> None:
+    """Who takes over, sends nothing and gives back does not make the first one's deed undone."""
+    await store.claim(a_command())
+    clock.seconds += LEASE_SECONDS
+    await store.give_back(await store.claim(a_command()))
+
+    assert (await store.claim(a_command())).orphans == (ANNA,)
+
+
+async def test_an_earlier_claim_is_void(store: ClaimStore) -> None:
+    """The next attempt is there because the one before has ended, also if that was not kept."""
+    await store.claim(a_command())
+
+    assert (await store.claim(a_command(attempt=2))).fresh == (ANNA,)
+
+
+async def test_late_and_final(store: ClaimStore, replica: ClaimStore, clock: Clock) -> None:
+    """A final outcome holds even if the claim was taken over meanwhile; nothing replaces it."""
+    command = a_command()
+    slow = await store.claim(command)
+    clock.seconds += LEASE_SECONDS
+    quick = await replica.claim(command)
+    await store.settle(slow, delivered(command))
+    await replica.settle(quick, deferred(command))
+    await replica.settle(quick, outcome.all_failed(command, Reason.TOO_BIG, NOW))
+
+    (event,) = (await store.claim(command)).settled
+
+    assert isinstance(event, EmailDelivered)
+
+
+async def test_late_and_deferred(store: ClaimStore, replica: ClaimStore, clock: Clock) -> None:
+    """Who lost a claim and has nothing final to say does not disturb who has it now."""
+    command = a_command()
+    slow = await store.claim(command)
+    clock.seconds += LEASE_SECONDS
+    quick = await replica.claim(command)
+    await store.settle(slow, deferred(command))
+
+    assert (await store.claim(command)).busy == (ANNA,)
+    await replica.settle(quick, outcome.all_expired(command, NOW))
+    (event,) = (await store.claim(command)).settled
+    assert isinstance(event, EmailExpired)
+
+
+async def test_at_once(store: ClaimStore, replica: ClaimStore) -> None:
+    """Commands with one id that two senders claim at once are claimed by one of them."""
+    commands = [a_command(EVE, ANNA, BEN, id=f"mail-{number}") for number in range(AT_ONCE)]
+    backwards = [command.model_copy(update={"to": command.to[::-1]}) for command in commands]
+
+    async def all_at_once(store: ClaimStore, commands: list[SendEmail]) -> list[Claim]:
+        return await asyncio.gather(*map(store.claim, commands))
+
+    ours, theirs, again = await asyncio.gather(
+        all_at_once(store, commands),
+        all_at_once(replica, backwards[::-1]),
+        all_at_once(replica, commands),
+    )
+
+    taken = [(claim.email_id, each) for claim in (*ours, *theirs, *again) for each in claim.fresh]
+    assert len(taken) == len(set(taken)) == AT_ONCE * 3
+
+
+async def test_cancelled(store: ClaimStore, replica: ClaimStore) -> None:
+    """Who is cancelled while claiming leaves no claim behind, whenever that was."""
+    for turns in range(1, 12):
+        command = a_command(id=f"mail-{turns}")
+        claiming = asyncio.create_task(store.claim(command))
+        await pass_by(turns)
+        claiming.cancel()
+        await asyncio.wait({claiming})
+        if not claiming.cancelled():
+            await store.give_back(claiming.result())
+
+        assert (await replica.claim(command)).fresh == (ANNA,)
+
+
+async def test_cancelled_at_the_end(store: ClaimStore, replica: ClaimStore) -> None:
+    """Who is cancelled while keeping an outcome has kept it all the same."""
+    for turns in range(1, 12):
+        command = a_command(id=f"mail-{turns}")
+        claim = await store.claim(command)
+        keeping = asyncio.create_task(store.settle(claim, delivered(command)))
+        await pass_by(turns)
+        keeping.cancel()
+        await asyncio.wait({keeping})
+
+        assert tuple((await replica.claim(command)).settled) == delivered(command)
+
+
+async def test_purge(store: ClaimStore, database: Database, clock: Clock) -> None:
+    """A mail is forgotten when it has been remembered for as long as asked, not before."""
+    command = a_command(ANNA, BEN)
+    await store.settle(await store.claim(command), delivered(command))
+    clock.seconds += WEEK
+
+    assert await store.purge(WEEK) == 0
+    clock.seconds += 0.001
+    assert await store.purge(WEEK) == 2
+    assert await rows(database) == 0
+
+
+async def test_database_away(store: ClaimStore, database: Database) -> None:
+    """Without its table a sender claims nothing: the command comes again later."""
+    command = a_command()
+    claim = await store.claim(command)
+    await database.write(claims.drop)
+
+    with pytest.raises(Retry):
+        await store.claim(command)
+    with pytest.raises(Retry):
+        await store.settle(claim, delivered(command))
