@@ -50,7 +50,7 @@ def _checked_name(given: str) -> str:
         raise ValueError("must have names of 1 to 60 printable ASCII characters without a colon")
     known = _SPELLING.get(given.lower())
     if known is None and not _CUSTOM.fullmatch(given):
-        raise ValueError(f"{given} must not be set; {', '.join(_RULES)} and X-* may")
+        raise ValueError(f"{given} must not be set; {', '.join(KNOWN)} and X-* may")
     return known or given
 
 
@@ -110,7 +110,8 @@ _RULES: Mapping[str, Rule] = {
     "In-Reply-To": _ids,
     "Feedback-ID": _line(_PLAIN, "printable ASCII"),
 }
-_SPELLING = {name.lower(): name for name in _RULES}
+KNOWN = tuple(_RULES)
+_SPELLING = {name.lower(): name for name in KNOWN}
 
 Headers = Annotated[
     Mapping[str, Annotated[str, StringConstraints(max_length=MAX_VALUE_CHARS)]],

@@ -36,9 +36,12 @@ class GatewaySettings(Settings):
     )
     gateway_key_days: int = Field(365, ge=1, le=3650, description="How long a client's key is good")
     gateway_max_body: int = Field(
-        MIB, ge=1024, le=8 * MIB, description="Bytes; RabbitMQ 4 takes 16 MiB at the most"
+        12 * MIB,
+        ge=1024,
+        le=15 * MIB,
+        description="Bytes: attachments as base64, and texts; RabbitMQ 4 takes 16 MiB of command",
     )
-    gateway_body_seconds: Seconds = Field(10.0, description="For a request's body to come in")
+    gateway_body_seconds: Seconds = Field(30.0, description="For a request's body to come in")
     gateway_answer_seconds: float = Field(
         5.0, gt=0, le=QUESTION_SECONDS, description="For another service to answer"
     )

@@ -20,7 +20,8 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from services.gateway.problem import INVALID, MALFORMED, Mistake, Problem
-from shared import address
+from shared import address, header
+from shared.attachment import MAX_ATTACHMENTS, Attachment, check_attachments
 from shared.contracts import (
     Category,
     FeedbackBounced,
@@ -77,6 +78,23 @@ class Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
+class NewAttachment(Attachment):
+    """A file that goes with a message; with a `content_id` the HTML shows it by `cid:`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    def kept(self) -> Attachment:
+        """Give it as a command carries it; it was checked by the same rules."""
+        return Attachment.model_construct(**self.__dict__)
+
+
+_Attachments = Annotated[
+    tuple[Annotated[NewAttachment, AfterValidator(NewAttachment.kept)], ...],
+    Field(max_length=MAX_ATTACHMENTS),
+    AfterValidator(check_attachments),
+]
+
+
 class NewMessage(Body):
     """Asks for one message to be sent to each of its recipients."""
 
@@ -88,6 +106,10 @@ class NewMessage(Body):
     subject: Subject
     text: Text | None = Field(None, repr=False, description="At least one of text and html")
     html: Text | None = Field(None, repr=False)
+    attachments: _Attachments = Field((), repr=False, description="At most 7 MiB together")
+    headers: header.Headers = Field(
+        default_factory=dict, description=f"Among {', '.join(header.KNOWN)} and X-*"
+    )
     category: Category = Category.TRANSACTIONAL
 
     @model_validator(mode="after")
@@ -98,6 +120,8 @@ class NewMessage(Body):
             raise ValueError(f"must have at most {MAX_RECIPIENTS} recipients")
         if self.text is None and self.html is None:
             raise ValueError("must have a text or an html part")
+        if self.category is Category.OTP and header.UNSUBSCRIBE in self.headers:
+            raise ValueError("must not offer to unsubscribe from a code")
         return self
 
     def command(self, stamp: Stamp, client: str) -> SendEmail:

@@ -17,7 +17,7 @@ def test_the_secrets_are_all_that_must_be_told() -> None:
     settings = GatewaySettings.load(GOOD)
 
     assert settings.gateway_port == 8080
-    assert settings.gateway_max_body == 1024 * 1024
+    assert settings.gateway_max_body == 12 * 1024 * 1024
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,11 @@ from services.gateway import schemas
 from services.gateway.problem import Problem
 from services.gateway.schemas import CodeGuess, NewClient, NewCode, NewMessage, Stamp
 from shared import contracts
+from shared.attachment import Attachment
 from shared.contracts import Category, SendEmail
 
 STAMP = Stamp("m1", datetime(2026, 11, 1, 12, tzinfo=UTC))
+FILE = {"filename": "a.txt", "content": "SGVsbG8="}
 MAIL = {"to": "ann@example.com", "subject": "Hello", "text": "Hello, Ann."}
 
 
@@ -47,6 +49,8 @@ def test_a_message_becomes_a_command() -> None:
         reply_to="help@example.com",
         category="bulk",
         html="<p>Hello",
+        attachments=[{"filename": "a.txt", "content": "SGVsbG8="}],
+        headers={"list-id": "<news.example.com>"},
     )
 
     assert made == SendEmail(
@@ -59,6 +63,8 @@ def test_a_message_becomes_a_command() -> None:
         subject="Hello",
         text="Hello, Ann.",
         html="<p>Hello",
+        attachments=(Attachment(filename="a.txt", content="SGVsbG8="),),
+        headers={"List-Id": "<news.example.com>"},
         client="shop",
         created_at=STAMP.at,
     )
@@ -71,6 +77,24 @@ def test_a_message_becomes_a_command() -> None:
     text=st.none() | st.text(max_size=50),
     html=st.none() | st.text(max_size=50),
     category=st.sampled_from(Category),
+    attachments=st.lists(
+        st.fixed_dictionaries(
+            {
+                "filename": st.text(max_size=20),
+                "content": st.sampled_from(["", "SGVsbG8=", "SGVsbG8"]),
+            },
+            optional={
+                "content_type": st.sampled_from(["image/png", "text/csv; charset=utf-8", "x"]),
+                "content_id": st.sampled_from(["logo", "a@b", "<a>", None]),
+            },
+        ),
+        max_size=2,
+    ),
+    headers=st.dictionaries(
+        st.sampled_from(["List-Unsubscribe", "list-id", "X-A", "x-a", "Bcc"]),
+        st.sampled_from(["<https://example.com/u>", "<a.example>"]) | st.text(max_size=20),
+        max_size=2,
+    ),
 )
 def test_what_is_accepted_can_be_read_by_the_sender(**fields: Any) -> None:  # noqa: ANN401 -- drawn
     """The contract's own rules agree to everything that these rules let by."""
@@ -132,6 +156,26 @@ def test_what_is_no_json_object_cannot_be_read(body: bytes) -> None:
         ({"text": 5}, "#/text"),
         ({"text": None}, "#"),
         ({"html": ["a"]}, "#/html"),
+        ({"attachments": {}}, "#/attachments"),
+        ({"attachments": [FILE | {"content": "SGVsbG8"}]}, "#/attachments/0/content"),
+        ({"attachments": [FILE, FILE | {"filename": "../a"}]}, "#/attachments/1/filename"),
+        ({"attachments": [FILE | {"filename": "a\r\nb"}]}, "#/attachments/0/filename"),
+        (
+            {"attachments": [FILE | {"content_type": "message/rfc822"}]},
+            "#/attachments/0/content_type",
+        ),
+        ({"attachments": [FILE | {"content_id": "<a>"}]}, "#/attachments/0/content_id"),
+        ({"attachments": [FILE | {"path": "/etc/passwd"}]}, "#/attachments/0/path"),
+        ({"attachments": [FILE] * 51}, "#/attachments"),
+        ({"attachments": [FILE | {"content": "AAAA" * 2_000_000}] * 2}, "#/attachments"),
+        ({"headers": []}, "#/headers"),
+        ({"headers": {"Bcc": "b@x.example"}}, "#/headers"),
+        ({"headers": {"X-A": "a\r\nBcc: b@x.example"}}, "#/headers"),
+        ({"headers": {"X-A": "=?utf-8?q?=0ABcc:_b?="}}, "#/headers"),
+        ({"headers": {"X-A\r\nBcc": "b@x.example"}}, "#/headers"),
+        ({"headers": {"X-A": 5}}, "#/headers/X-A"),
+        ({"headers": {"List-Unsubscribe": "<ftp://x.example>"}}, "#/headers"),
+        ({"headers": {"List-Unsubscribe": "<https://x.example>"}, "category": "otp"}, "#"),
         ({"category": "urgent"}, "#/category"),
         ({"category": 1}, "#/category"),
         ({"id": "mine"}, "#/id"),

@@ -1,6 +1,8 @@
 """The gateway between HTTP and a real broker: what its answers promise."""
 
 import asyncio
+import base64
+import io
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,11 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
+import orjson
 import pytest
 
 from ops.broker import Broker as Node
 from services.gateway import service
 from shared import contracts, topology
+from shared.attachment import MAX_ATTACHED_BYTES
 from shared.consumer import Handler
 from shared.contracts import (
     Category,
@@ -125,6 +129,26 @@ async def test_an_accepted_message_is_on_its_queue(door: Door, vhost: str) -> No
         "shop",
     )
     assert command.created_at is not None
+
+
+async def test_the_largest_message_that_may_be_sent_is_kept(door: Door, vhost: str) -> None:
+    """Files up to their limit go through the door, through the broker and are whole behind it."""
+    content = base64.b64encode(bytes(range(256)) * (MAX_ATTACHED_BYTES // 256)).decode()
+    mail = MAIL | {"attachments": [{"filename": "Größe.bin", "content": content}]}
+    body, kind = io.BytesIO(orjson.dumps(mail)), {"Content-Type": "application/json"}
+    service_behind = Behind()
+
+    async with behind(vhost, TRANSACTIONAL, {SendEmail: service_behind.on_send_email}):
+        answer = await door.call("POST", "/v1/messages", data=body, headers=kind)
+        async with asyncio.timeout(10):
+            await service_behind.asked.wait()
+
+    (command,) = service_behind.got
+    assert answer.status == 202
+    assert isinstance(command, SendEmail)
+    assert [(file.filename, file.content) for file in command.attachments] == [
+        ("Größe.bin", content)
+    ]
 
 
 async def test_a_message_that_no_queue_takes_is_not_accepted(door: Door) -> None:
@@ -329,6 +353,7 @@ async def test_stopping_answers_what_is_under_way(
         await door.call("GET", "/ping")
 
 
+@pytest.mark.restarts
 async def test_a_broker_that_is_away_is_a_503_and_its_return_is_noticed(
     door: Door, vhost: str, rabbit: Node
 ) -> None:
