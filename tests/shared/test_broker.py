@@ -181,6 +181,7 @@ async def test_questions_are_answered_after_a_cut(url: str, proxy: Proxy) -> Non
         await until(answered, within=20)
 
 
+@pytest.mark.restarts
 async def test_a_broker_that_is_away_refuses_in_bounded_time(rabbit: Node, url: str) -> None:
     """While the broker is down a publish fails within its limit; when it is back it works."""
     clock = asyncio.get_running_loop().time

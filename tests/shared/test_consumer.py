@@ -237,6 +237,7 @@ async def test_later_replaces_the_message(url: str) -> None:
     assert said == ["deferred", "done"]
 
 
+@pytest.mark.restarts
 async def test_a_restart_of_the_broker_loses_nothing(rabbit: Node, url: str) -> None:
     """Work in flight at a restart, work waiting and work that comes after are all done."""
     started, release = asyncio.Event(), asyncio.Event()
