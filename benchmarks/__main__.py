@@ -7,11 +7,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from benchmarks import accept, bench, drain, hotspots, machine, mail, report, sink
+from benchmarks import accept, bench, compose, drain, hotspots, machine, mail, report, sink
 from benchmarks.errors import BenchError
 from ops.broker import BrokerError
 from shared import log
 from shared.errors import Unavailable
+
+_COMPOSE_SECONDS = 0.5  # a time
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,13 +33,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(chosen: argparse.Namespace) -> None:
+    if chosen.what == "compose":
+        _say(machine.describe())
+        _compose(chosen)
+        return
     program = sink.find() if chosen.what != "accept" else None
     with bench.opened() as place:
         _say(machine.describe(place.address.management))
+        if chosen.what is None:
+            _compose(chosen)
         if program is not None:
             asyncio.run(_drain(place, program, chosen))
         if chosen.what != "drain":
             asyncio.run(_accept(place, chosen))
+
+
+def _compose(chosen: argparse.Namespace) -> None:
+    for about, change in compose.TEXTS.items():
+        command = compose.a_command(change)
+        _say(
+            f"\na mail of text and HTML {about}, {len(compose.composed(command)):,} bytes,"
+            f" composed on one core, {chosen.repetitions} times in turns"
+        )
+        series = compose.measure(command, _COMPOSE_SECONDS, chosen.repetitions)
+        _say(report.table("mails/s", series))
 
 
 async def _drain(place: bench.Bench, program: sink.Program, chosen: argparse.Namespace) -> None:
@@ -79,7 +98,9 @@ def _say(text: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=["drain", "accept"], help="default: both")
+    parser.add_argument(
+        "what", nargs="?", choices=["compose", "drain", "accept"], help="default: all"
+    )
     add = parser.add_argument
     add("--count", type=_positive, default=5000, help="mails or requests a time (%(default)s)")
     add("--repetitions", type=_positive, default=3, help="(%(default)s)")

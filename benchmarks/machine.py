@@ -12,16 +12,15 @@ _ROOT = Path(__file__).parent.parent
 _GIT_SECONDS = 10.0
 
 
-def describe(broker: Management) -> str:
-    """Give one line: commit, CPU, Python, RabbitMQ."""
-    return " · ".join(
-        (
-            f"commit {_commit()}",
-            f"{len(os.sched_getaffinity(0))} cores of {_cpu()}",
-            f"Python {platform.python_version()}",
-            f"RabbitMQ {_rabbitmq(broker)}",
-        )
-    )
+def describe(broker: Management | None = None) -> str:
+    """Give one line: commit, CPU, Python, and RabbitMQ if it is part of the measurement."""
+    parts = [
+        f"commit {_commit()}",
+        f"{len(os.sched_getaffinity(0))} cores of {_cpu()}",
+        f"Python {platform.python_version()}",
+        *([f"RabbitMQ {_rabbitmq(broker)}"] if broker else []),
+    ]
+    return " · ".join(parts)
 
 
 def _cpu() -> str:
