@@ -20,17 +20,17 @@ BEFORE_DOT_SECONDS = 780.0
 
 
 class SmtpPool:
-    """Sends mails, as many at a time as its limits allow, each over one of its relays.
+    """Sends mails, each over one of its relays.
 
     The `name` is that of the sending class, for the metrics; `now` is the clock that mails expire
-    by. Each relay has at most `limits.connections` connections.
+    by. Each relay has at most `limits.connections` connections, and fewer if it serves fewer at
+    a time.
     """
 
     def __init__(
         self, relays: Sequence[Relay], limits: Limits, name: str, now: Callable[[], datetime]
     ) -> None:
         self._name = name
-        self._slots = asyncio.Semaphore(limits.connections)
         self._routes = {
             relay.name: Route(relay, limits, RouteMetrics(name, relay.name), now)
             for relay in relays
@@ -50,20 +50,16 @@ class SmtpPool:
         A relay that does not serve us passes the mail on to the next one, since nothing was
         said of it yet. When all of them rest nothing is tried.
         """
-        async with self._slots:
-            deadline = asyncio.get_running_loop().time() + BEFORE_DOT_SECONDS
-            return await self._over_any(mail, deadline)
-
-    async def _over_any(self, mail: Mail, deadline: float) -> Replies | Unsendable | Postponed:
         waits = {name: route.wait for name, route in self._routes.items()}
         able = {name for name, wait in waits.items() if not wait}
         if not able:
             metrics.POSTPONED.labels(self._name).inc()
             return Postponed(min(waits.values()))
+        deadline = asyncio.get_running_loop().time() + BEFORE_DOT_SECONDS
         while True:
-            name = self._turns.next(able)
+            name = self._turns.next({each for each in able if self._routes[each].free} or able)
             able.remove(name)
             result = await self._routes[name].send(mail, deadline)
+            able = {each for each in able if not self._routes[each].wait}
             if not elsewhere(result) or not able:
                 return result
-            able = {each for each in able if not self._routes[each].wait}

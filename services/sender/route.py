@@ -8,15 +8,18 @@ from datetime import datetime
 from services.sender import reply as replies
 from services.sender.compose import Mail
 from services.sender.connection import Connection, Lost
+from services.sender.gate import Gate
 from services.sender.metrics import RouteMetrics
 from services.sender.outcome import Reason, Replies, Unsendable
 from services.sender.relay import Limits, Relay
-from services.sender.rest import Rest
+from services.sender.rest import Postponed, Rest
 from services.sender.smtp import connect
+from services.sender.width import Width, asks_for_less
 from shared.contracts import Reply, Stage
 
 # For how long a relay that could not cope with PIPELINING is spoken to one command at a time.
 LOCK_STEP_SECONDS = 600.0
+TURN_SECONDS = 20.0  # a mail that waits longer for its turn does so on the delay ladder
 
 
 class Route:
@@ -32,7 +35,13 @@ class Route:
         self._rest = Rest(relay.backoff)
         self._idle: list[Connection] = []  # the latest used last
         self._busy = 0
+        self._gate = Gate(Width(limits.connections))
         self._lock_step_until = 0.0
+
+    @property
+    def free(self) -> bool:
+        """Whether a mail would have its turn at once."""
+        return self._gate.free
 
     @property
     def wait(self) -> float:
@@ -46,7 +55,7 @@ class Route:
         idle, self._idle = self._idle, []
         await asyncio.gather(*map(self._quit, idle))
 
-    async def send(self, mail: Mail, deadline: float) -> Replies | Unsendable:
+    async def send(self, mail: Mail, deadline: float) -> Replies | Unsendable | Postponed:
         """Run one transaction and give the reply that settled each recipient.
 
         `deadline`, in the loop's time, is for all that comes before the final dot. A kept
@@ -54,6 +63,16 @@ class Route:
         the mail goes over a new one at once. Whoever is cancelled here leaves no connection
         behind that could give its reply to another mail.
         """
+        if not await self._gate.enter(TURN_SECONDS):
+            return Postponed(TURN_SECONDS)
+        try:
+            # Others may have found out in the meantime that the relay is away.
+            wait = self.wait
+            return Postponed(wait) if wait else await self._tried(mail, deadline)
+        finally:
+            self._gate.leave()
+
+    async def _tried(self, mail: Mail, deadline: float) -> Replies | Unsendable:
         self._rest.begin()
         try:
             with self._metrics.transaction.time():
@@ -94,6 +113,9 @@ class Route:
         if rests:
             self._metrics.rests.inc()
             await self.close()
+        if _said(result, asks_for_less):
+            self._metrics.pushed_back.inc()
+            self._gate.pushed_back()
 
     async def _kept(self) -> Connection | None:
         """Give an idle connection in good order; let go of those that are not."""
@@ -163,8 +185,10 @@ class Route:
         self._metrics.closed(connection.mails)
 
 
-def elsewhere(result: Replies | Unsendable) -> bool:
+def elsewhere(result: Replies | Unsendable | Postponed) -> bool:
     """Tell whether the relay took no notice of the mail, so that another one may be asked."""
+    if isinstance(result, Postponed):
+        return True
     return _said(result, _not_opened) or _said(result, _not_begun)
 
 

@@ -22,7 +22,7 @@ from shared.database import Database
 from shared.sealing import Sealer
 from shared.topology import sending_queue
 
-# Above the longest transaction (see route.BEFORE_DOT_SECONDS, and ten minutes for the dot), under
+# Above the longest transaction (see pool.BEFORE_DOT_SECONDS, and ten minutes for the dot), under
 # the 30 minutes after which the broker takes a command back.
 HANDLING_SECONDS = 1440.0
 MIGRATIONS = Path(__file__).parent / "migrations"

@@ -1,0 +1,63 @@
+"""Where mails wait for their turn at a relay: so many at a time as its width says."""
+
+import asyncio
+from collections import deque
+
+from services.sender.width import Width
+
+
+class Gate:
+    """Lets in and counts; the width may change while mails are under way."""
+
+    def __init__(self, width: Width) -> None:
+        self._width = width
+        self._inside = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def free(self) -> bool:
+        """Whether one would be let in at once."""
+        return self._inside < self._width.limit
+
+    async def enter(self, seconds: float) -> bool:
+        """Wait to be let in; False if that takes too long. Whoever is let in must leave."""
+        if not self.free:
+            try:
+                async with asyncio.timeout(seconds):
+                    while not self.free:
+                        await self._turn()
+            except TimeoutError:
+                return False
+        self._inside += 1
+        return True
+
+    def leave(self) -> None:
+        """Make room for the next."""
+        full = not self.free
+        self._inside -= 1
+        self._width.served(asyncio.get_running_loop().time(), awaited=full)
+        self._call()
+
+    def pushed_back(self) -> None:
+        """Let fewer in, for the relay asks for it."""
+        self._width.pushed_back(asyncio.get_running_loop().time())
+
+    async def _turn(self) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except BaseException:
+            # Called and cancelled at once: somebody else has the turn then.
+            turn.cancel()
+            self._call()
+            raise
+
+    def _call(self) -> None:
+        """Call as many as there is room for."""
+        room = self._width.limit - self._inside
+        while room > 0 and self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                room -= 1

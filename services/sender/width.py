@@ -1,0 +1,99 @@
+"""Pure: how many mails at a time a relay serves best, found by trying.
+
+A relay that serves N at a time delivers no more with more than N, it only makes them wait. So the
+number is moved a step up or down, and the move is kept if the throughput is worth it.
+"""
+
+from shared.contracts import Reply, Stage
+
+START = 4  # at a time, until more is known
+STEP = 0.25  # of the number, to either side
+WORTH = 0.5  # of what the throughput would gain if it grew as the number does, and
+WORTH_AT_MOST = 0.08  # of the throughput: at small numbers a step is a large part of them
+HOLD = 10  # measurements between two trials that were not worth it
+SAMPLE_MAILS = 16  # of a measurement at the least, and four for each at a time
+SAMPLE_SECONDS = 0.25  # the same: shorter ones measure the machine's moods
+CALM_SECONDS = 5.0  # after a relay has asked for less
+
+# Greylisting says 450 4.7.1 at RCPT, and 452 there may be about too many recipients.
+_ABOUT_ALL = frozenset(Stage) - {Stage.RCPT}
+
+
+def asks_for_less(reply: Reply) -> bool:
+    """Tell whether a relay has more of us than it can or will serve."""
+    if reply.code == 421:  # noqa: PLR2004 -- RFC 5321 3.8
+        return True
+    rate = reply.code == 450 and (reply.enhanced or "").startswith("4.7.")  # noqa: PLR2004 -- RFC 5321 4.2.2
+    return reply.stage in _ABOUT_ALL and (rate or reply.code in {452, 454})
+
+
+class Width:
+    """The number for one relay, from 1 to `most`; all times in seconds of one clock."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._settled = min(START, most)
+        self._rate = 0.0  # mails a second at the settled number
+        self._trial: int | None = None
+        self._upwards = True
+        self._hold = 0
+        self._calm_until = 0.0
+        self._begun = 0.0
+        self._count = 0
+
+    @property
+    def limit(self) -> int:
+        """How many at a time now."""
+        return self._settled if self._trial is None else self._trial
+
+    def pushed_back(self, now: float) -> None:
+        """Halve, once for all that were under way when the relay asked for less."""
+        if now >= self._calm_until:
+            self._settled, self._trial = max(1, self.limit // 2), None
+            self._calm_until = now + CALM_SECONDS
+            self._upwards, self._hold = True, 0
+        self._begin(now)
+
+    def served(self, now: float, *, awaited: bool) -> None:
+        """Count a mail. Only what somebody else was waiting for tells what the relay can do."""
+        if not awaited:
+            self._begin(now)
+            return
+        self._count += 1
+        if self._count == 0:
+            self._begun = now
+        seconds = now - self._begun
+        if self._count >= max(SAMPLE_MAILS, 4 * self.limit) and seconds >= SAMPLE_SECONDS:
+            self._learn(self._count / seconds)
+            self._begin(now)
+            if now >= self._calm_until:
+                self._try()
+
+    def _begin(self, now: float) -> None:
+        """Begin to measure; those that are under way began under another number."""
+        self._begun = now
+        self._count = -self.limit
+
+    def _learn(self, rate: float) -> None:
+        if self._trial is None:
+            self._rate = rate
+            return
+        gain = WORTH * (self._trial / self._settled - 1)
+        worth = max(-WORTH_AT_MOST, min(gain, WORTH_AT_MOST))
+        if rate >= self._rate * (1 + worth):
+            self._settled, self._rate = self._trial, rate
+        else:
+            self._upwards, self._hold = not self._upwards, HOLD
+        self._trial = None
+
+    def _try(self) -> None:
+        """Go a step on in the direction that was worth it last, or rest between two turns."""
+        if self._hold:
+            self._hold -= 1
+            return
+        step = max(1, round(self._settled * STEP))
+        trial = self._settled + (step if self._upwards else -step)
+        if 1 <= trial <= self._most:
+            self._trial = trial
+        else:
+            self._upwards, self._hold = not self._upwards, HOLD

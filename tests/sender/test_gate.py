@@ -1,0 +1,81 @@
+"""Tests of the turns at a relay: as many at a time as it serves best."""
+
+import asyncio
+
+from ops.simulator.behaviour import Behaviour
+from ops.simulator.simulator import Simulator
+from services.sender.gate import Gate
+from services.sender.width import Width
+from shared.contracts import Stage
+from tests.sender.mails import a_pool, a_relay, sent
+
+DELIVERED = [(Stage.DOT, 250)]
+
+
+async def test_turns() -> None:
+    """So many at a time, the others in their order."""
+    gate, inside, most = Gate(Width(3)), 0, 0
+
+    async def visit() -> None:
+        nonlocal inside, most
+        assert await gate.enter(5)
+        inside += 1
+        most = max(most, inside)
+        await asyncio.wait({asyncio.create_task(asyncio.Event().wait())}, timeout=0.001)
+        inside -= 1
+        gate.leave()
+
+    await asyncio.gather(*(visit() for _ in range(30)))
+
+    assert (inside, most) == (0, 3)
+    assert gate.free
+
+
+async def test_too_long() -> None:
+    """Who is not let in in time is told, and takes nobody's place."""
+    gate = Gate(Width(1))
+    await gate.enter(5)
+
+    assert not await gate.enter(0.01)
+    gate.leave()
+    assert await gate.enter(5)
+
+
+async def test_cancelled() -> None:
+    """A turn that is called and cancelled at once goes to the next."""
+    gate = Gate(Width(1))
+    await gate.enter(5)
+    first, second = (asyncio.create_task(gate.enter(5)) for _ in range(2))
+    await asyncio.wait({first, second}, timeout=0.01)
+    gate.leave()
+    first.cancel()
+    await asyncio.wait({first})
+
+    assert await second
+
+
+async def test_knee_of_a_relay(simulator: Simulator) -> None:
+    """With more connections than the relay serves at a time it is as fast as with the best few."""
+    service = Behaviour(service_ms=20, served_at_once=6)
+    simulator.behaviour = service
+    loop = asyncio.get_running_loop()
+
+    async def rate(connections: int, warm: int, mails: int) -> float:
+        async with a_pool(a_relay(simulator.smtp_port), connections=connections) as pool:
+            await asyncio.gather(*(sent(pool) for _ in range(warm)))
+            begun = loop.time()
+            assert await asyncio.gather(*(sent(pool) for _ in range(mails))) == [DELIVERED] * mails
+            return mails / (loop.time() - begun)
+
+    assert await rate(40, 300, 200) >= 0.75 * await rate(6, 20, 100)
+    assert simulator.traffic.total < 40
+
+
+async def test_asked_for_less(simulator: Simulator) -> None:
+    """A relay that allows few connections is not pressed again and again."""
+    simulator.behaviour = Behaviour(connections=2, service_ms=10)
+
+    async with a_pool(a_relay(simulator.smtp_port), connections=16) as pool:
+        results = await asyncio.gather(*(sent(pool) for _ in range(100)))
+
+    assert results.count(DELIVERED) >= 95
