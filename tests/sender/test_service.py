@@ -29,7 +29,9 @@ from shared.contracts import (
     decode,
 )
 from shared.sealing import Sealer
-from tests.sender.commands import a_command
+from tests.sender.commands import a_command, a_file
+from tests.sender.keys import PUBLIC, write_key
+from tests.sender.verifier import signatures, verifies
 from tests.tap import Tap, depth, publish_raw, tapped
 
 SEALING_KEY = "5e" * 32
@@ -145,6 +147,43 @@ async def test_sealed(world: World) -> None:
 
     assert world.simulator.mailbox.find()[0].raw.endswith(b"\r\n\r\n123456\r\n")
     assert b"123456" not in message.body
+
+
+@pytest.mark.rabbit
+async def test_all_that_a_mail_may_have(world: World, tmp_path: Path) -> None:
+    """Files, a shown image, fields of the caller's, lone dots: all arrives whole, and signed."""
+    write_key(tmp_path / "keys" / "our.example" / "s1.pem")
+    one_click = {
+        "List-Unsubscribe": f"<https://our.example/u/{'t' * 300}>",
+        "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+    }
+    command = a_command(
+        text=".\n..\nGrüße.\n.\n",
+        html='<p>.</p>\n.\n<img src="cid:logo">',
+        attachments=(
+            a_file("Größe 報告.pdf", b"\r\n.\r\n" * 1000, content_type="application/pdf"),
+            a_file("logo.png", content_type="image/png", content_id="logo"),
+        ),
+        headers=one_click,
+        category=Category.BULK,
+    )
+
+    async with running(world.settings(SENDER_DKIM_KEYS=str(tmp_path / "keys"))):
+        await world.broker.publish(command)
+        event = await outcome(world.events)
+
+    (mail,) = world.simulator.mailbox.find()
+    (signature,) = signatures(mail.raw)
+    content = mail.content()
+    assert isinstance(event, EmailDelivered)
+    assert verifies(mail.raw, signature, PUBLIC[0])
+    assert {name: mail.headers[name] for name in one_click} == one_click
+    assert {name.lower() for name in one_click} < {*signature.names}
+    assert [(file.filename, file.size) for file in content.attachments] == [
+        ("logo.png", 5),
+        ("Größe 報告.pdf", 5000),
+    ]
+    assert (content.text or "").splitlines() == [".", "..", "Grüße.", "."]
 
 
 @pytest.mark.rabbit
