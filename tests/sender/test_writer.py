@@ -1,13 +1,15 @@
 """Tests of writing a mail: opened, composed, signed."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 
 from services.sender.compose import Letterhead
 from services.sender.writer import Writer
+from shared.attachment import MAX_ATTACHED_BYTES
 from shared.sealing import Sealer
-from tests.sender.commands import NOW, a_command
+from tests.sender.commands import NOW, a_command, a_file
 from tests.sender.keys import PUBLIC, SIGNER
 from tests.sender.verifier import signatures, verifies
 
@@ -68,3 +70,18 @@ async def test_clock() -> None:
     content = (await WRITER.write(ahead, NOW)).content
 
     assert signatures(content)[0].tags["t"] == str(int(NOW.timestamp()))
+
+
+async def test_large() -> None:
+    """While the largest mail is written and signed the others go on."""
+    largest = a_command(attachments=(a_file(octets=bytes(MAX_ATTACHED_BYTES)),))
+    writing = asyncio.create_task(WRITER.write(largest, NOW))
+    others = 0
+
+    while not writing.done():
+        await WRITER.write(a_command(id=f"mail-{others}"), NOW)
+        others += 1
+
+    content = (await writing).content
+    assert others > 1
+    assert verifies(content, signatures(content)[0], PUBLIC[0])
