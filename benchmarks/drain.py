@@ -80,6 +80,7 @@ async def drained(
         environment = {
             **_environment(amqp_url, served.port, plan.connections),
             "HEALTH_PORT": str(health_port),
+            "DATA_DIR": str(bench.directory / f"data-{health_port}"),  # each sender knows no mail
         }
         async with bench.running("sender", command, environment) as process:
             await served.reach(expected, process)

@@ -7,12 +7,14 @@ from typing import Self
 
 
 class Proxy:
-    """Forwards each connection to one port until `cut`."""
+    """Forwards each connection to one port until `cut`, and nothing while it is held."""
 
     def __init__(self, target: int) -> None:
         self._target = target
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._flows = asyncio.Event()
+        self._flows.set()
         self.port = 0
 
     @classmethod
@@ -26,6 +28,7 @@ class Proxy:
             yield proxy
         finally:
             server.close()
+            proxy.let_go()
             proxy.cut()
             await asyncio.gather(*proxy._tasks, return_exceptions=True)
 
@@ -33,6 +36,14 @@ class Proxy:
         """Reset every connection that is open now; new ones are let through."""
         for writer in self._writers:
             writer.transport.abort()
+
+    def hold(self) -> None:
+        """Forward nothing from now on, as a network does that has come to a stand."""
+        self._flows.clear()
+
+    def let_go(self) -> None:
+        """Forward what was held, and all that comes."""
+        self._flows.set()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
@@ -46,6 +57,7 @@ class Proxy:
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             while data := await source.read(65536):
+                await self._flows.wait()
                 sink.write(data)
                 await sink.drain()
         sink.transport.abort()

@@ -1,0 +1,197 @@
+"""Tests of the real process, killed at the worst moments: no loss, no copy but the known one."""
+
+import asyncio
+import os
+import sqlite3
+import sys
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from ops.simulator.simulator import Simulator
+from shared import topology
+from shared.broker import Broker, declare
+from shared.contracts import (
+    Category,
+    EmailDelivered,
+    EmailUncertain,
+    Outcome,
+    SendEmail,
+    decode,
+)
+from tests.proxy import Proxy
+from tests.sender.commands import a_command
+from tests.tap import Tap, depth, tapped
+from tests.waiting import until
+
+pytestmark = [pytest.mark.journey, pytest.mark.rabbit]
+
+LADDER_SCALE = 0.01
+WITHIN = 30.0  # seconds for what takes a new process, a lease and some rungs of the ladder
+
+
+@dataclass(frozen=True)
+class World:
+    """What stays when a sender is killed."""
+
+    url: str
+    data_dir: Path
+    proxy: Proxy
+    broker: Broker
+    events: Tap
+    simulator: Simulator
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The variables of a sender in this world; it reaches the broker through the proxy."""
+        port = urlsplit(self.url).port
+        return {
+            "PATH": os.environ["PATH"],
+            "AMQP_URL": self.url.replace(f":{port}", f":{self.proxy.port}"),
+            "DATA_DIR": str(self.data_dir),
+            "SENDER_SMTP_HOST": "127.0.0.1",
+            "SENDER_SMTP_PORT": str(self.simulator.smtp_port),
+            "SENDER_SMTP_TLS": "none",
+            "SENDER_FROM": "post@our.example",
+            "SENDER_CLAIM_SECONDS": "1",
+            "SEALING_KEY": "5e" * 32,
+        }
+
+    @asynccontextmanager
+    async def sender(self) -> AsyncIterator[Process]:
+        """Run a sender for the length of the block; then it is killed, if it still runs."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "services.sender", env=self.environment, stdout=DEVNULL
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+    async def heard(self, verb: str) -> None:
+        """Wait until the relay has been told something."""
+        traffic = self.simulator.traffic
+        await traffic.wait_until(lambda: traffic.commands[verb] > 0, within=WITHIN)
+
+    async def outcome(self) -> Outcome:
+        """Wait for the next outcome."""
+        message = await self.events.next(within=WITHIN)
+        event = decode(message.type or "", message.body)
+        assert isinstance(event, Outcome)
+        return event
+
+    async def settled(self) -> bool:
+        """Tell whether a sender has kept a final outcome."""
+        uri = f"file:{self.data_dir / 'sender.sqlite'}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True)) as database:
+            (count,) = database.execute("SELECT count(*) FROM claims WHERE final").fetchone()
+        return bool(count)
+
+    async def is_done(self) -> bool:
+        """Tell whether no command waits any more."""
+        queues = [topology.sending_queue(category) for category in Category]
+        return not any([await depth(self.url, queue) for queue in queues])
+
+
+@pytest.fixture
+async def world(vhost: str, tmp_path: Path, simulator: Simulator) -> AsyncIterator[World]:
+    """Give a world whose delay ladder is short."""
+    await declare(vhost, topology.EXCHANGES, topology.queues(scale=LADDER_SCALE))
+    async with (
+        Proxy.to(urlsplit(vhost).port or 0) as proxy,
+        tapped(vhost, topology.EVENTS) as tap,
+        Broker.connect(vhost, "test") as broker,
+    ):
+        yield World(vhost, tmp_path, proxy, broker, tap, simulator)
+
+
+async def killed_after(world: World, verb: str, command: SendEmail) -> None:
+    """Kill a sender that has said something of a mail and waits for the reply."""
+    await world.broker.publish(command)
+    async with world.sender() as sender:
+        await world.heard(verb)
+        sender.kill()
+
+
+async def test_killed_at_mail(world: World) -> None:
+    """Killed before anything could be delivered, a mail is sent by the next sender, once."""
+    await killed_after(world, "MAIL", a_command(from_="slow-500-mail@our.example"))
+
+    async with world.sender():
+        event = await world.outcome()
+
+    assert isinstance(event, EmailDelivered)
+    assert len(world.simulator.mailbox) == 1
+
+
+async def test_killed_at_the_dot(world: World) -> None:
+    """Killed between dot and reply, a mail is sent again: perhaps a copy, under one Message-ID."""
+    await killed_after(world, "DATA", a_command("slow-500-dot@x.example"))
+
+    async with world.sender():
+        event = await world.outcome()
+
+    mails = world.simulator.mailbox.find()
+    assert isinstance(event, EmailDelivered)
+    assert 1 <= len(mails) <= 2
+    assert {mail.headers["Message-ID"] for mail in mails} == {"<mail-1@our.example>"}
+
+
+async def test_killed_at_the_dot_of_bulk(world: World) -> None:
+    """Killed between dot and reply, a newsletter is held: it may be there, and is not repeated."""
+    command = a_command("slow-500-dot@x.example", category=Category.BULK)
+    await killed_after(world, "DATA", command)
+
+    async with world.sender():
+        event = await world.outcome()
+
+    assert isinstance(event, EmailUncertain)
+    assert event.final
+    assert world.simulator.traffic.commands["DATA"] == 1
+
+
+async def test_killed_before_telling(world: World) -> None:
+    """Killed with an outcome kept and not told, the next sender tells it and sends nothing."""
+    await world.broker.publish(a_command("slow-500-dot@x.example"))
+    async with world.sender() as sender:
+        await world.heard("DATA")
+        world.proxy.hold()
+        await until(world.settled)
+        sender.kill()
+    untold = world.events.empty()
+    world.proxy.cut()
+    world.proxy.let_go()
+
+    async with world.sender():
+        event = await world.outcome()
+
+    assert untold
+    assert isinstance(event, EmailDelivered)
+    assert len(world.simulator.mailbox) == 1
+
+
+async def test_cut_off_from_the_broker(world: World) -> None:
+    """Mails in flight while the broker is lost come again from it, and are not sent again."""
+    ids = {f"mail-{number}" for number in range(4)}
+    for each in ids:
+        await world.broker.publish(a_command("slow-1000-dot@x.example", id=each))
+
+    async with world.sender():
+        traffic = world.simulator.traffic
+        await traffic.wait_until(lambda: traffic.commands["DATA"] == len(ids), within=WITHIN)
+        world.proxy.cut()
+        told: set[str] = set()
+        while told != ids:
+            event = await world.outcome()
+            assert isinstance(event, EmailDelivered)
+            told.add(event.email_id)
+        await until(world.is_done)
+
+    assert len(world.simulator.mailbox) == len(ids)
