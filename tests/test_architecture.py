@@ -26,6 +26,7 @@ LIBRARIES = {
     "sqlalchemy": (
         "services/*/store.py",
         "services/*/statements.py",
+        "services/sender/paces.py",
         "services/*/tables.py",
         "*/migrations/*",
         "shared/database.py",
@@ -37,8 +38,8 @@ LIBRARIES = {
 }
 
 EDGES = {"__main__", "config", "service", "handlers", "smtp", "store", "app", "views", "metrics"}
-EDGES |= {"dial", "dialogue", "connection", "gate", "route", "pool"}  # of the sender: SMTP
-EDGES |= {"batch"}  # of the sender: waiting for others
+EDGES |= {"dial", "dialogue", "connection", "gate", "throttle", "route", "pool"}  # the sender: SMTP
+EDGES |= {"batch", "paces"}  # of the sender: waiting for others, a store
 EDGES |= {"keyring", "writer"}  # of the sender: files, and work for threads
 EDGES |= {"body", "middleware", "rounds", "waiting"}  # of the gateway: around a request
 PURE_SHARED = {

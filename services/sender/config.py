@@ -14,12 +14,14 @@ from pydantic import (
 from pydantic_settings import NoDecode
 
 from services.sender import keyring
-from services.sender.account import Account, HeloName, Host, ServerPort
+from services.sender.account import Account, HeloName, Host, Rate, ServerPort
 from services.sender.claim import LEASE_SECONDS
 from services.sender.compose import Letterhead
 from services.sender.dkim import Signer
+from services.sender.pace import Pace
 from services.sender.relay import Auth, Backoff, Limits, Patience, Tls
 from services.sender.schedule import Schedule
+from services.sender.throttle import domain_rate, relay_rate
 from shared import address, sealing
 from shared.config import Seconds, Secret, Settings
 from shared.contracts import Category
@@ -65,6 +67,11 @@ class SenderSettings(Settings):
     sender_helo_name: HeloName | None = Field(None, description="Our address if absent")
     sender_relays: tuple[Account, ...] = Field(
         (), repr=False, description="Several relays as a JSON list of objects"
+    )
+    sender_smtp_rate: Rate | None = Field(None, description="Mails a second, over all senders")
+    sender_domain_rates: Mapping[Domain, Rate] = Field(
+        default_factory=dict,
+        description="Recipients a second by their domain, over all senders, as a JSON object",
     )
     sender_from: Mailbox = Field(description="From, where a command has none")
     sender_message_id_domain: Domain | None = Field(
@@ -146,6 +153,7 @@ class SenderSettings(Settings):
             auth=self.sender_smtp_auth,
             ca_file=self.sender_smtp_ca_file,
             helo_name=self.sender_helo_name,
+            rate=self.sender_smtp_rate,
         )
 
     @property
@@ -162,6 +170,13 @@ class SenderSettings(Settings):
     def backoff(self) -> Backoff:
         """How long a relay rests that does not serve us."""
         return Backoff(self.sender_rest_seconds, self.sender_longest_rest_seconds)
+
+    @property
+    def paces(self) -> Mapping[str, Pace]:
+        """The rates that are limited, by their names."""
+        relays = {relay_rate(f"{each.host}:{each.port}"): each.rate for each in self.accounts}
+        domains = {domain_rate(name): rate for name, rate in self.sender_domain_rates.items()}
+        return {name: Pace(rate) for name, rate in {**relays, **domains}.items() if rate}
 
     @property
     def letterhead(self) -> Letterhead:

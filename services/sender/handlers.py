@@ -83,11 +83,13 @@ class Sender:
             for event in settlement.events:
                 _report(event, command)
         told = [*claim.settled, *settlement.events]
+        # So that a mail that is only put off grows old too.
+        seen = command.model_copy(update={"created_at": command.created_at or self.now()})
         return [
             *told,
             *outcome.next_attempts(command, told),
-            *_later(command, claim.busy, BUSY_SECONDS),
-            *_later(command, settlement.put_off, settlement.wait),
+            *_later(seen, claim.busy, BUSY_SECONDS),
+            *_later(seen, settlement.put_off, settlement.wait),
         ]
 
     async def _claimed(self, command: SendEmail, claim: Claim) -> Settlement:

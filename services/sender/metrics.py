@@ -25,6 +25,10 @@ OUTCOMES = Counter(
 POSTPONED = Counter(
     "postrider_smtp_postponed", "Mails put off without a try: all relays rest", ("category",)
 )
+THROTTLED = Counter(
+    "postrider_smtp_throttled", "Mails put off by the rate of a recipient domain", ("category",)
+)
+_THROTTLED = Counter("postrider_smtp_relay_throttled", "Mails put off by the rate of a relay", _BY)
 _OPEN = Gauge("postrider_smtp_open", "SMTP connections open now", _BY)
 _OPENED = Counter("postrider_smtp_opened", "SMTP connections opened", _BY)
 _NOT_OPENED = Counter(
@@ -74,6 +78,7 @@ class RouteMetrics:
         self.replaced = _REPLACED.labels(*by)
         self.stumbled = _STUMBLED.labels(*by)
         self.rests = _RESTS.labels(*by)
+        self.throttled = _THROTTLED.labels(*by)
         self.pushed_back = _PUSHED_BACK.labels(*by)
 
     def opened(self) -> None:

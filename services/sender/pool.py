@@ -1,6 +1,7 @@
 """The SMTP connections of one sending class, over one relay or several."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Self
@@ -12,7 +13,9 @@ from services.sender.outcome import Replies, Unsendable
 from services.sender.relay import Limits, Relay
 from services.sender.rest import Postponed
 from services.sender.route import Route, elsewhere
+from services.sender.throttle import Throttle, domain_rate
 from services.sender.turns import Turns
+from shared.address import domain_of
 
 # For all that comes before the final dot, so that even the slowest transaction, with ten minutes
 # for the dot, ends before the broker takes the command back (30 minutes, RabbitMQ's default).
@@ -28,11 +31,17 @@ class SmtpPool:
     """
 
     def __init__(
-        self, relays: Sequence[Relay], limits: Limits, name: str, now: Callable[[], datetime]
+        self,
+        relays: Sequence[Relay],
+        limits: Limits,
+        name: str,
+        throttle: Throttle,
+        now: Callable[[], datetime],
     ) -> None:
         self._name = name
+        self._throttle = throttle
         self._routes = {
-            relay.name: Route(relay, limits, RouteMetrics(name, relay.name), now)
+            relay.name: Route(relay, limits, RouteMetrics(name, relay.name), throttle, now)
             for relay in relays
         }
         self._turns = Turns({relay.name: relay.weight for relay in relays})
@@ -48,13 +57,18 @@ class SmtpPool:
         """Run one transaction and give the reply that settled each recipient.
 
         A relay that does not serve us passes the mail on to the next one, since nothing was
-        said of it yet. When all of them rest nothing is tried.
+        said of it yet. When all of them rest, or a rate is used up, nothing is tried. Raises
+        Retry when the rates cannot be looked up.
         """
         waits = {name: route.wait for name, route in self._routes.items()}
         able = {name for name, wait in waits.items() if not wait}
         if not able:
             metrics.POSTPONED.labels(self._name).inc()
             return Postponed(min(waits.values()))
+        domains = Counter(domain_rate(domain_of(each)) for each in mail.recipients)
+        if seconds := await self._throttle.wait(domains):
+            metrics.THROTTLED.labels(self._name).inc()
+            return Postponed(seconds)
         deadline = asyncio.get_running_loop().time() + BEFORE_DOT_SECONDS
         while True:
             name = self._turns.next({each for each in able if self._routes[each].free} or able)

@@ -14,6 +14,7 @@ from services.sender.outcome import Reason, Replies, Unsendable
 from services.sender.relay import Limits, Relay
 from services.sender.rest import Postponed, Rest
 from services.sender.smtp import connect
+from services.sender.throttle import Throttle, relay_rate
 from services.sender.width import Width, asks_for_less
 from shared.contracts import Reply, Stage
 
@@ -26,9 +27,15 @@ class Route:
     """The road to one relay; `now` is the clock that mails expire by."""
 
     def __init__(
-        self, relay: Relay, limits: Limits, metrics: RouteMetrics, now: Callable[[], datetime]
+        self,
+        relay: Relay,
+        limits: Limits,
+        metrics: RouteMetrics,
+        throttle: Throttle,
+        now: Callable[[], datetime],
     ) -> None:
         self.relay = relay
+        self._throttle = throttle
         self._limits = limits
         self._metrics = metrics
         self._now = now
@@ -63,6 +70,9 @@ class Route:
         the mail goes over a new one at once. Whoever is cancelled here leaves no connection
         behind that could give its reply to another mail.
         """
+        if seconds := await self._throttle.wait({relay_rate(self.relay.name): 1}):
+            self._metrics.throttled.inc()
+            return Postponed(seconds)
         if not await self._gate.enter(TURN_SECONDS):
             return Postponed(TURN_SECONDS)
         try:

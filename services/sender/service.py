@@ -10,9 +10,11 @@ from pathlib import Path
 from services.sender.account import Account
 from services.sender.config import SenderSettings
 from services.sender.handlers import Sender
+from services.sender.paces import PaceStore
 from services.sender.pool import SmtpPool
 from services.sender.relay import Relay, Tls
 from services.sender.store import RENEWALS, ClaimStore
+from services.sender.throttle import Throttle
 from services.sender.writer import Writer
 from shared import health, periodic
 from shared.broker import Broker
@@ -48,9 +50,10 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
             settings.letterhead,
             settings.sender_dkim_keys,
         )
+        throttle = Throttle(PaceStore(database), settings.paces)
         subscriptions = []
         for category in Category:
-            pool = SmtpPool(relays, settings.limits(category), category, _now)
+            pool = SmtpPool(relays, settings.limits(category), category, throttle, _now)
             await opened.enter_async_context(pool)
             subscriptions.append(_subscription(settings, category, pool, writer, claims))
         checks = {"broker": broker.ready, "database": database.ready}

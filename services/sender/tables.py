@@ -1,4 +1,4 @@
-"""The table of the sender; `migrations` holds the road to it.
+"""The tables of the sender; `migrations` holds the road to them.
 
 All times are milliseconds since 1970 by the database's clock. No word of a mail is ever here.
 """
@@ -23,4 +23,13 @@ claims = sa.Table(
     sa.Column("event", sa.Text),  # what came of the last attempt, as it goes over the wire
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Index("claims_created_at", "created_at"),
+)
+
+# One row for each rate that an operator has set.
+paces = sa.Table(
+    "paces",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    # Microseconds: until when what was taken of it would last, sent evenly.
+    sa.Column("used_until", sa.BigInteger, nullable=False),
 )

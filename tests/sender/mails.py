@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 
 from services.sender.compose import Mail
 from services.sender.outcome import Replies, Unsendable
+from services.sender.pace import Pace
 from services.sender.pool import SmtpPool
 from services.sender.relay import Backoff, Limits, Login, Patience, Relay, Tls
 from services.sender.rest import Postponed
+from services.sender.throttle import Throttle
 from shared.contracts import Reply, Stage
 
 CONTENT = b"Subject: Hello\r\n\r\nHow are you?\r\n"
@@ -36,12 +38,28 @@ def a_relay(
     )
 
 
+class Full:
+    """Buckets that are never empty; for rates see test_throttle.py."""
+
+    async def take(self, name: str, mails: int, pace: Pace) -> float:
+        """Give as many as are asked for."""
+        del name, mails, pace
+        return 0.0
+
+
+UNLIMITED = Throttle(Full(), {})
+
+
 def a_pool(
-    *relays: Relay, connections: int = 1, mails: int = 100, idle_seconds: float = 60
+    *relays: Relay,
+    connections: int = 1,
+    mails: int = 100,
+    idle_seconds: float = 60,
+    throttle: Throttle = UNLIMITED,
 ) -> SmtpPool:
     """Give a pool, of one connection if nothing else is said."""
     limits = Limits(connections, mails, idle_seconds)
-    return SmtpPool(relays, limits, "test", lambda: datetime.now(UTC))
+    return SmtpPool(relays, limits, "test", throttle, lambda: datetime.now(UTC))
 
 
 def a_mail(

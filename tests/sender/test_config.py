@@ -7,6 +7,7 @@ import pytest
 
 from services.sender.compose import Letterhead
 from services.sender.config import SenderSettings
+from services.sender.pace import Pace
 from services.sender.relay import Limits, Login, Tls
 from services.sender.schedule import Schedule
 from shared.contracts import Category
@@ -211,3 +212,23 @@ def test_no_json() -> None:
     """A list that nobody can read is told in a line."""
     with pytest.raises(ConfigError, match="sender_relays"):
         load(SENDER_RELAYS="{secret", **SIMPLE)
+
+
+def test_rates() -> None:
+    """Rates are by relay and by recipient domain, in any spelling of it; none by default."""
+    domains = '{"Gmail.COM": 20, "bücher.example": 0.5}'
+
+    assert load().paces == {}
+    assert load(SENDER_SMTP_RATE="50", SENDER_DOMAIN_RATES=domains).paces == {
+        "relay relay.example:465": Pace(50),
+        "domain gmail.com": Pace(20),
+        "domain xn--bcher-kva.example": Pace(0.5),
+    }
+    assert relays(ONE | {"rate": 5}).paces == {"relay a.example:465": Pace(5)}
+
+
+@pytest.mark.parametrize("rates", ['{"gmail.com": 0}', '{"no domain": 1}', "[]"])
+def test_wrong_rates(rates: str) -> None:
+    """A rate of nothing, or for no domain, is a mistake."""
+    with pytest.raises(ConfigError, match="SENDER_DOMAIN_RATES"):
+        load(SENDER_DOMAIN_RATES=rates)

@@ -341,3 +341,37 @@ async def test_stop_under_load(world: World) -> None:
     assert len(world.simulator.mailbox) == MAILS_OF_A_LOAD
     assert Counter(event.email_id for event in told) == Counter(ids)
     assert {type(event) for event in told} == {EmailDelivered}
+
+
+@pytest.mark.rabbit
+async def test_throttled(world: World) -> None:
+    """Mail beyond a domain's rate waits on the ladder: no attempt, no event, nothing lost."""
+    rates = {"SENDER_DOMAIN_RATES": '{"x.example": 0.9}'}
+    ids = [f"mail-{number}" for number in range(5)]
+
+    async with running(world.settings(**rates)):
+        await asyncio.gather(*(world.broker.publish(a_command(id=each)) for each in ids))
+        told = [await outcome(world.events) for _ in ids]
+
+    assert {type(event) for event in told} == {EmailDelivered}
+    assert {event.attempt for event in told} == {1}
+    assert Counter(event.email_id for event in told) == Counter(ids)
+
+
+@pytest.mark.rabbit
+async def test_all_relays_rest(world: World) -> None:
+    """While the relay rests mails wait without a connection each, and are sent afterwards."""
+    world.simulator.behaviour = Behaviour(refuse=Refusals(connect="554 5.7.1 Blocked"))
+    ids = [f"mail-{number}" for number in range(20)]
+
+    async with running(world.settings(SENDER_REST_SECONDS="1", SENDER_LONGEST_REST_SECONDS="1")):
+        await asyncio.gather(*(world.broker.publish(a_command(id=each)) for each in ids))
+        first = await outcome(world.events)
+        world.simulator.behaviour = Behaviour()
+        told = [await outcome(world.events)]
+        while sum(event.final for event in told) < len(ids):
+            told.append(await outcome(world.events))
+
+    assert isinstance(first, EmailDeferred)
+    assert Counter(event.email_id for event in told if event.final) == Counter(ids)
+    assert len(world.simulator.mailbox) == len(ids)

@@ -1,0 +1,123 @@
+"""Tests of the rates in both databases: what all senders together may send."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from services.sender.pace import Pace
+from services.sender.paces import PaceStore
+from services.sender.service import MIGRATIONS
+from services.sender.tables import paces
+from shared.database import Database
+from shared.errors import Retry
+
+TEN = Pace(10)
+
+
+class Clock:
+    """A time that stands still until it is moved, given to the store as the database's."""
+
+    def __init__(self) -> None:
+        self.seconds = 1_900_000_000.0
+
+    def __call__(self, connection: sa.Connection) -> sa.ColumnElement[int]:
+        """Give the time, as it is when a statement runs."""
+        del connection
+        return sa.bindparam(
+            "now", unique=True, callable_=lambda: round(self.seconds * 1000), type_=sa.BigInteger
+        )
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Give the time of one test."""
+    return Clock()
+
+
+@pytest.fixture
+async def database(database_url: str | None, tmp_path: Path) -> AsyncIterator[Database]:
+    """Open the database of one test."""
+    async with Database.open("sender", database_url, tmp_path, MIGRATIONS) as opened:
+        yield opened
+
+
+@pytest.fixture
+def store(database: Database, clock: Clock) -> PaceStore:
+    """Give the store of one test."""
+    return PaceStore(database, clock)
+
+
+async def taken(store: PaceStore, times: int, mails: int = 1, pace: Pace = TEN) -> int:
+    """Ask several times and give how often there was something."""
+    return sum([not await store.take("a", mails, pace) for _ in range(times)])
+
+
+async def test_burst(store: PaceStore) -> None:
+    """After a pause there is a burst, then nothing."""
+    assert await taken(store, 30) == 10
+
+
+async def test_refilled(store: PaceStore, clock: Clock) -> None:
+    """Time brings more, at the pace and up to the burst."""
+    await taken(store, 30)
+    clock.seconds += 0.5
+    after_a_while = await taken(store, 30)
+    clock.seconds += 3600
+
+    assert after_a_while == 5
+    assert await taken(store, 30) == 10
+
+
+async def test_wait(store: PaceStore, clock: Clock) -> None:
+    """Who comes too early is told how much, and coming then is early enough."""
+    slow = Pace(0.1)
+    await store.take("a", 1, slow)
+    clock.seconds += 4
+    wait = await store.take("a", 1, slow)
+    clock.seconds += wait
+
+    assert wait == pytest.approx(6)
+    assert await store.take("a", 1, slow) == 0
+
+
+async def test_chunks(store: PaceStore, clock: Clock) -> None:
+    """Taken in any portions it is as much."""
+    assert await taken(store, 9, mails=5) == 2
+    clock.seconds += 1
+    assert await taken(store, 9, mails=5) == 2
+
+
+async def test_more_than_a_burst(store: PaceStore, clock: Clock) -> None:
+    """A mail for very many is not held up for ever; those after it wait for it."""
+    assert await store.take("a", 100, TEN) == 0
+    assert await store.take("a", 1, TEN) == pytest.approx(9.1)
+    clock.seconds += 9.1
+    assert await store.take("a", 1, TEN) == 0
+
+
+async def test_names(store: PaceStore) -> None:
+    """Each rate is one of its own."""
+    await taken(store, 30)
+
+    assert await store.take("b", 1, TEN) == 0
+
+
+async def test_replicas(
+    store: PaceStore, database_url: str | None, tmp_path: Path, clock: Clock
+) -> None:
+    """Two senders together have no more than one."""
+    async with Database.open("sender", database_url, tmp_path, MIGRATIONS) as opened:
+        replica = PaceStore(opened, clock)
+
+        assert sum(await asyncio.gather(taken(store, 20), taken(replica, 20))) == 10
+
+
+async def test_database_away(store: PaceStore, database: Database) -> None:
+    """Without its table nothing is known of a rate, so the mail comes again later."""
+    await database.write(paces.drop)
+
+    with pytest.raises(Retry):
+        await store.take("a", 1, TEN)
