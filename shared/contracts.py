@@ -48,9 +48,23 @@ class Stage(StrEnum):
 
 
 class ReplyClass(StrEnum):
-    """What a refusal says; only `mailbox_unknown` is evidence about a domain."""
+    """Why a server says no, not for how long; only `mailbox_unknown` is evidence about a domain."""
 
-    MAILBOX_UNKNOWN = "mailbox_unknown"
+    MAILBOX_UNKNOWN = "mailbox_unknown"  # the recipient's server has no such mailbox
+    MAILBOX_DISABLED = "mailbox_disabled"  # it is there, or was: closed, suspended, moved
+    MAILBOX_FULL = "mailbox_full"
+    DOMAIN = "domain"  # does not exist, takes no mail, cannot be reached by any route
+    POLICY = "policy"  # a rule of the recipient or its server: who may write to whom
+    SPAM_BLOCK = "spam_block"  # we are on a block list, or the mail was taken for spam
+    AUTH_SENDER = "auth_sender"  # SPF, DKIM, DMARC, reverse DNS, the name in EHLO
+    CONTENT = "content"  # a virus, an attachment, a header
+    TOO_BIG = "too_big"
+    RATE = "rate"  # too much, too fast, or too many at once
+    TEMPORARY = "temporary"  # greylisting, trouble of the server or of the network
+    RELAY_DENIED = "relay_denied"  # the server is not there for this recipient's domain
+    OUR_CONFIG = "our_config"  # our sender address, our login, our TLS
+    PROTOCOL = "protocol"  # the dialogue, or the form of an address, is not understood
+    EXPIRED = "expired"  # a server on the way has given up
     UNDETERMINED = "undetermined"
 
 
@@ -173,13 +187,20 @@ class Outcome(Event):
         return True
 
 
+class NotAccepted(Outcome):
+    """What became of a message that no server took for sure, and why."""
+
+    reply_class: ReplyClass | None = Field(None, description="Absent where there is no reply")
+    rule: str | None = Field(None, description="What says so: a rule @ the version of its set")
+
+
 class EmailDelivered(Outcome):
     """Signals that the relay took responsibility: 250 to the final dot."""
 
     keys = ("email.delivered",)
 
 
-class EmailDeferred(Outcome):
+class EmailDeferred(NotAccepted):
     """Signals a temporary failure; the message comes back after about `retry_after` seconds."""
 
     keys = ("email.deferred",)
@@ -192,7 +213,7 @@ class EmailDeferred(Outcome):
         return False
 
 
-class EmailBounced(Outcome):
+class EmailBounced(NotAccepted):
     """Signals that the recipient was refused for good."""
 
     keys = ("email.bounced",)
@@ -200,7 +221,7 @@ class EmailBounced(Outcome):
     reply_class: ReplyClass
 
 
-class EmailFailed(Outcome):
+class EmailFailed(NotAccepted):
     """Signals that the message cannot be sent, for a reason that is not the recipient's."""
 
     keys = ("email.failed",)
@@ -208,13 +229,13 @@ class EmailFailed(Outcome):
     reason: str
 
 
-class EmailExpired(Outcome):
+class EmailExpired(NotAccepted):
     """Signals that the message was given up: too old, out of `retries` or past its `expires_at`."""
 
     keys = ("email.expired",)
 
 
-class EmailUncertain(Outcome):
+class EmailUncertain(NotAccepted):
     """Signals that the answer to the final dot was lost: the message may have been accepted."""
 
     keys = ("email.uncertain",)
@@ -343,9 +364,7 @@ CONTRACTS: tuple[type[Contract], ...] = (
     DescribeDomain,
     DomainDescribed,
 )
-_BY_KEY: Mapping[str, type[Contract]] = {
-    key: contract for contract in CONTRACTS for key in contract.keys
-}
+_BY_KEY: Mapping[str, type[Contract]] = {key: each for each in CONTRACTS for key in each.keys}
 
 
 def encode(message: Contract) -> bytes:

@@ -85,6 +85,8 @@ EXAMPLES: tuple[Contract, ...] = (
         recipient="ann@example.org",
         attempt=1,
         reply=Reply(stage=Stage.RCPT, code=451, enhanced="4.7.1", text="greylisted"),
+        reply_class=ReplyClass.TEMPORARY,
+        rule="greylisted@1",
         retry_after=60.5,
     ),
     EmailBounced(
@@ -96,6 +98,7 @@ EXAMPLES: tuple[Contract, ...] = (
         attempt=1,
         reply=Reply(stage=Stage.RCPT, code=550, enhanced="5.1.1", text="no such user"),
         reply_class=ReplyClass.MAILBOX_UNKNOWN,
+        rule="user-unknown@1",
     ),
     EmailFailed(
         id=EVENT,
@@ -105,6 +108,8 @@ EXAMPLES: tuple[Contract, ...] = (
         recipient="ann@example.org",
         attempt=1,
         reply=Reply(stage=Stage.MAIL, code=530, enhanced="5.7.0", text="authenticate first"),
+        reply_class=ReplyClass.OUR_CONFIG,
+        rule="login@1",
         reason="the relay refuses the sender",
     ),
     EmailExpired(
@@ -115,6 +120,8 @@ EXAMPLES: tuple[Contract, ...] = (
         recipient="ann@example.org",
         attempt=9,
         reply=Reply(stage=Stage.CONNECT, code=0, enhanced=None, text=""),
+        reply_class=ReplyClass.TEMPORARY,
+        rule="no-reply",
     ),
     EmailUncertain(
         id=EVENT,
@@ -124,6 +131,8 @@ EXAMPLES: tuple[Contract, ...] = (
         recipient="ann@example.org",
         attempt=3,
         reply=Reply(stage=Stage.DOT, code=0, enhanced=None, text="connection lost"),
+        reply_class=ReplyClass.TEMPORARY,
+        rule="no-reply",
         retry_after=300.0,
     ),
     IssueCode(id=EMAIL, email="ann@example.org", client="shop"),
