@@ -1,0 +1,90 @@
+"""`ops classify`: tell what an SMTP reply says, and by which rule.
+
+A reply is taken as a server gave it or as it stands in a log of Postfix, Exim or Sendmail, or in
+the Diagnostic-Code of a report.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from services.sender.classify import classify
+from services.sender.rules import rule
+from shared.contracts import Stage
+
+# Not a part of an IP address or of an enhanced code, and with something behind it.
+_CODE = re.compile(r"(?<![\w.\[#])([245]\d\d)(?=[ -]|$)[ -]?", re.ASCII)
+_CODE_AND_ENHANCED = re.compile(r"(?<![\w.\[#])([245]\d\d)[ -](?=#?[245]\.\d)", re.ASCII)
+_BARE_ENHANCED = re.compile(r"(?<![\w.#])(?=[245]\.\d{1,3}\.\d{1,3}(\s|$))", re.ASCII)
+# As Postfix, then Exim and Sendmail name the command that was answered.
+_STAGES = (
+    (Stage.RCPT, re.compile(r"in reply to RCPT TO|after (pipelined )?RCPT TO|>>> RCPT")),
+    (Stage.MAIL, re.compile(r"in reply to MAIL FROM|after (pipelined )?MAIL FROM|>>> MAIL")),
+    (Stage.DOT, re.compile(r"in reply to end of DATA|after (pipelined )?end of data")),
+    (Stage.DATA, re.compile(r"in reply to DATA|after (pipelined )?DATA|>>> DATA")),
+    (Stage.EHLO, re.compile(r"in reply to (HELO|EHLO)|after (HELO|EHLO)")),
+    (Stage.CONNECT, re.compile(r"refused to talk to me|after initial connection")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One reply and what it says; `why` is the source of the rule."""
+
+    reply: str
+    stage: str | None
+    code: int
+    reply_class: str
+    rule: str
+    why: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the reply and what is known besides."""
+    parser.add_argument("reply", help="'550 5.1.1 no such user', or - for one a line")
+    parser.add_argument(
+        "--stage", type=Stage, choices=tuple(Stage), help="what was answered, else RCPT is assumed"
+    )
+    parser.add_argument("--host", default="", help="the server that said it")
+    parser.add_argument("--recipient", default="", help="whom the mail was for")
+    parser.add_argument("--json", action="store_true", help="for programs, one object a line")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the class of each reply."""
+    many = arguments.reply == "-"
+    for line in _lines(sys.stdin) if many else [arguments.reply]:
+        told = tell(line, arguments.stage, arguments.host, arguments.recipient)
+        if arguments.json:
+            print(json.dumps(asdict(told), ensure_ascii=False))
+        elif many:
+            print(told.reply_class, told.rule, told.reply, sep="\t")
+        else:
+            print(f"class  {told.reply_class}\nrule   {told.rule}\nwhy    {told.why}")
+    return 0
+
+
+def tell(line: str, stage: Stage | None = None, host: str = "", recipient: str = "") -> Told:
+    """Tell what one reply says; a stage that stands in the line is found there."""
+    code, text = read(line)
+    stage = stage or next((each for each, words in _STAGES if words.search(line)), None)
+    found = classify(stage, code, None, text, host, recipient=recipient)
+    name = found.rule.partition("@")[0]
+    why = next(each.source for each in rule.load().rules if each.id == name)
+    return Told(line, stage, code, found.reply_class, found.rule, why)
+
+
+def read(line: str) -> tuple[int, str]:
+    """Give the reply code, 0 if there is none, and the text behind it."""
+    found = _CODE_AND_ENHANCED.search(line) or _CODE.match(line) or _CODE.search(line)
+    if found:
+        return int(found[1]), line[found.end() :]
+    bare = _BARE_ENHANCED.search(line)
+    return 0, line[bare.start() :] if bare else line
+
+
+def _lines(lines: Iterable[str]) -> Iterable[str]:
+    return (line.strip() for line in lines if line.strip())

@@ -1,0 +1,91 @@
+"""Tests of `ops classify`: what is typed, what stands in a log, and what is printed."""
+
+import io
+import json
+
+import pytest
+
+from ops import __main__ as ops
+from ops import classify
+from shared.contracts import Stage
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "text"),
+    [
+        ("550 5.1.1 no such user", 550, "5.1.1 no such user"),
+        ("550-5.1.1 no such\n550 5.1.1 user", 550, "5.1.1 no such\n550 5.1.1 user"),
+        ("550", 550, ""),
+        ("smtp; 550 5.1.1 no", 550, "5.1.1 no"),
+        ("host mx.x.example[192.0.2.250] said: 550 no", 550, "no"),
+        ("5.1.1 no", 0, "5.1.1 no"),
+        ("no such user", 0, "no such user"),
+        ("IP 203.0.113.250 is bad", 0, "IP 203.0.113.250 is bad"),
+        ("550 #5.1.0 Address rejected", 550, "#5.1.0 Address rejected"),
+    ],
+)
+def test_read(line: str, code: int, text: str) -> None:
+    """The reply is found in a line of a log, and no part of an address is taken for its code."""
+    assert classify.read(line) == (code, text)
+
+
+@pytest.mark.parametrize(
+    ("line", "stage"),
+    [
+        ("said: 550 no (in reply to RCPT TO command)", Stage.RCPT),
+        ("said: 550 no (in reply to end of DATA command)", Stage.DOT),
+        ("said: 550 no (in reply to DATA command)", Stage.DATA),
+        ("said: 550 no (in reply to MAIL FROM command)", Stage.MAIL),
+        ("SMTP error from remote mail server after end of data: 550 no", Stage.DOT),
+        ("SMTP error after RCPT TO:<anna@x.example>: 550 no", Stage.RCPT),
+        ("host mx refused to talk to me: 554 no", Stage.CONNECT),
+        ("550 no", None),
+    ],
+)
+def test_stage(line: str, stage: Stage | None) -> None:
+    """A log tells which command was answered; what is asked for goes before that."""
+    assert classify.tell(line).stage == stage
+    assert classify.tell(line, Stage.DOT).stage == Stage.DOT
+
+
+def test_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """A person reads the class, the rule and who says so."""
+    assert ops.main(["classify", "550 5.1.1 no such user"]) == 0
+
+    out = capsys.readouterr().out
+    assert "class  mailbox_unknown\n" in out
+    assert "rule   user-unknown@" in out
+    assert "why    RFC 3463" in out
+
+
+def test_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """A program gets the same as JSON; stage and recipient count."""
+    options = [
+        "--stage",
+        "dot",
+        "--recipient",
+        "anna@x.example",
+        "--host",
+        "mx.x.example",
+        "--json",
+    ]
+
+    assert ops.main(["classify", "550 no such user", *options]) == 0
+
+    told = json.loads(capsys.readouterr().out)
+    assert told["reply_class"] == "undetermined"
+    assert (told["stage"], told["code"]) == ("dot", 550)
+
+
+def test_many(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replies from standard input get a line each, empty lines none."""
+    lines = "550 5.1.1 no such user\n\n452 4.2.2 mailbox full\n"
+    monkeypatch.setattr("sys.stdin", io.StringIO(lines))
+
+    assert ops.main(["classify", "-"]) == 0
+
+    told = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [(found, reply) for found, _, reply in told] == [
+        ("mailbox_unknown", "550 5.1.1 no such user"),
+        ("mailbox_full", "452 4.2.2 mailbox full"),
+    ]

@@ -1,0 +1,1 @@
+"""Tests of the rules that tell the class of a reply."""
