@@ -176,8 +176,7 @@ class _Attempt:
             too_big = reply.code == replies.TOO_BIG
             reason = Reason.TOO_BIG if too_big else Reason.SENDER_REFUSED
             return self.event(EmailFailed, recipient, reply, reason=reason)
-        found = replies.class_of(reply, recipient)
-        return self.event(EmailBounced, recipient, reply, reply_class=found)
+        return self.event(EmailBounced, recipient, reply)
 
     def event(
         self,
@@ -188,6 +187,8 @@ class _Attempt:
     ) -> Outcome:
         command = self.command
         stated = f"{command.id}\n{recipient}\n{command.attempt}\n{kind.keys[0]}"
+        alone = len(command.recipients) == 1
+        found = replies.class_of(reply, recipient, alone=alone) if reply else None
         return kind(
             id=str(uuid5(_EVENTS, stated)),
             at=self.at,
@@ -196,5 +197,6 @@ class _Attempt:
             recipient=recipient,
             attempt=command.attempt,
             reply=reply,
+            **(found._asdict() if found else {}),
             **more,
         )

@@ -1,10 +1,11 @@
-"""Pure: what an SMTP reply means, by its stage and code; never by its text where a code tells.
+"""Pure: what an SMTP reply means by its stage and code. Its text tells why, never what to do.
 
 A reply that never came has the code 0.
 """
 
 import re
 
+from services.sender.classify import Finding, classify
 from shared.contracts import Reply, ReplyClass, Stage
 
 MAX_TEXT_CHARS = 1000  # of a reply that is passed on
@@ -20,12 +21,7 @@ _ENHANCED = re.compile(r"([245])\.\d{1,3}\.\d{1,3}(?=\s|$)", re.ASCII)
 _BEFORE_MAIL = frozenset((Stage.CONNECT, Stage.EHLO, Stage.TLS, Stage.AUTH))
 # Our dialogue or our login is wrong, whatever mail it is (RFC 5321 4.2.2, RFC 4954 6).
 _NEVER_ABOUT_A_MAIL = frozenset((503, 530))
-# A server that refuses us may use the code of an unknown mailbox all the same.
-_ABOUT_US = re.compile(
-    r"\b(block|blocked|blocklist(ed)?|blacklist(ed)?|denylist(ed)?|dnsbl|rbl|spam|spamhaus|"
-    r"reputation|banned|policy|rate)\b",
-    re.IGNORECASE,
-)
+_ABOUT_ALL_RECIPIENTS = frozenset((Stage.DATA, Stage.DOT))
 _TOO_MANY = re.compile(r"too many recipients", re.IGNORECASE)
 
 
@@ -85,19 +81,21 @@ def lost_after_dot(reply: Reply) -> bool:
     return reply.stage is Stage.DOT and reply.code == NO_REPLY
 
 
-def class_of(reply: Reply, recipient: str) -> ReplyClass:
-    """Tell what a permanent refusal of `recipient` is evidence of.
+def class_of(reply: Reply, recipient: str, *, alone: bool) -> Finding | None:
+    """Tell why the server said no to the mail for `recipient`; None if it said yes.
 
-    To take a block for an unknown mailbox is the worst mistake here, so only the enhanced codes
-    for it count (RFC 3463 3.2; Exchange's 5.1.10), only at RCPT, and no word of a block beside.
+    What it says after DATA it says of all recipients: unless this one is `alone`, nobody knows
+    whose mailbox is unknown.
     """
-    text = re.sub(re.escape(recipient), "", reply.text, flags=re.IGNORECASE)
-    unknown = reply.enhanced == "5.1.1" or (
-        reply.enhanced == "5.1.10" and "recipientnotfound" in text.lower()
-    )
-    if reply.stage is Stage.RCPT and unknown and not _ABOUT_US.search(text):
-        return ReplyClass.MAILBOX_UNKNOWN
-    return ReplyClass.UNDETERMINED
+    if accepted(reply):
+        return None
+    if reply.code == NO_REPLY:
+        return Finding(ReplyClass.TEMPORARY, "no-reply")
+    found = classify(reply.stage, reply.code, reply.enhanced, reply.text, recipient=recipient)
+    ours = alone or reply.stage not in _ABOUT_ALL_RECIPIENTS
+    if found.reply_class is ReplyClass.MAILBOX_UNKNOWN and not ours:
+        return Finding(ReplyClass.UNDETERMINED, found.rule)
+    return found
 
 
 def too_many(reply: Reply) -> bool:

@@ -16,6 +16,7 @@ from shared.contracts import (
     EmailExpired,
     EmailFailed,
     EmailUncertain,
+    NotAccepted,
     Outcome,
     Reply,
     ReplyClass,
@@ -115,14 +116,19 @@ def test_uncertain_at_the_end() -> None:
 
 
 def test_classes() -> None:
-    """Only an unknown mailbox at RCPT is one; a refusal of the content is undetermined."""
-    at_rcpt, _ = settle(replies.heard(Stage.RCPT, 550, "5.1.1 No such user"))
-    at_dot, _ = settle(replies.heard(Stage.DOT, 550, "5.1.1 No such user"))
+    """Each no has a class and its rule; a refusal of the mail blames none of several."""
+    refusal = replies.heard(Stage.DOT, 550, "5.1.1 No such user")
+    deferred, _ = settle(replies.heard(Stage.RCPT, 450, "4.2.0 Greylisted"))
+    bounced, _ = settle(refusal)
+    among_others, _ = settle(refusal, a_command(ANNA, BEN))
 
-    assert isinstance(at_rcpt, EmailBounced)
-    assert at_rcpt.reply_class is ReplyClass.MAILBOX_UNKNOWN
-    assert isinstance(at_dot, EmailBounced)
-    assert at_dot.reply_class is ReplyClass.UNDETERMINED
+    told = [each for each in (deferred, bounced, among_others) if isinstance(each, NotAccepted)]
+    assert [each.reply_class for each in told] == [
+        ReplyClass.TEMPORARY,
+        ReplyClass.MAILBOX_UNKNOWN,
+        ReplyClass.UNDETERMINED,
+    ]
+    assert all(each.rule for each in told)
 
 
 @pytest.mark.parametrize(("code", "reason"), [(550, Reason.SENDER_REFUSED), (552, Reason.TOO_BIG)])

@@ -87,25 +87,52 @@ def test_too_many_recipients(text: str) -> None:
         (Stage.RCPT, 550, "5.1.10 RESOLVER.ADR.RecipientNotFound; not found", True),
         (Stage.RCPT, 550, "5.1.1 <anna@x.example>: Recipient address rejected", True),
         (Stage.RCPT, 550, "5.1.10 Recipient has a null MX", False),
-        (Stage.RCPT, 550, "No such user", False),
+        (Stage.RCPT, 550, "No such user", True),
         (Stage.RCPT, 550, "5.7.1 Rejected", False),
         (Stage.RCPT, 550, "5.1.1 Your IP is listed by Spamhaus", False),
         (Stage.RCPT, 550, "5.1.1 Blocked", False),
         (Stage.RCPT, 552, "5.2.2 Mailbox full", False),
-        (Stage.DOT, 550, "5.1.1 No such user", False),
-        (Stage.DATA, 550, "5.1.1 No such user", False),
+        (Stage.DOT, 550, "5.1.1 No such user", True),
+        (Stage.DATA, 550, "5.1.1 No such user", True),
+        (Stage.DOT, 550, "No such user", False),
         (Stage.MAIL, 550, "5.1.1 No such user", False),
     ],
 )
 def test_unknown_mailbox(stage: Stage, code: int, text: str, unknown: bool) -> None:  # noqa: FBT001 -- a table
-    """Only a server that says so at RCPT, and nothing of a block, makes a mailbox unknown."""
-    found = replies.class_of(replies.heard(stage, code, text), ANNA)
+    """Only a server that says so from RCPT on, and nothing of a block, makes a mailbox unknown."""
+    found = replies.class_of(replies.heard(stage, code, text), ANNA, alone=True)
 
-    assert (found is ReplyClass.MAILBOX_UNKNOWN) is unknown
+    assert found is not None
+    assert (found.reply_class is ReplyClass.MAILBOX_UNKNOWN) is unknown
+
+
+def test_unknown_among_others() -> None:
+    """A refusal of the mail as a whole does not tell whose mailbox is unknown."""
+    at_rcpt = replies.heard(Stage.RCPT, 550, "5.1.1 No such user")
+    at_dot = replies.heard(Stage.DOT, 550, "5.1.1 No such user")
+
+    found = [replies.class_of(reply, ANNA, alone=False) for reply in (at_rcpt, at_dot)]
+
+    assert [each and each.reply_class for each in found] == [
+        ReplyClass.MAILBOX_UNKNOWN,
+        ReplyClass.UNDETERMINED,
+    ]
+
+
+def test_a_yes_has_no_class() -> None:
+    """Who said yes has no reason for a no, and who said nothing is away for now."""
+    away = replies.class_of(replies.missing(Stage.RCPT, "connection lost"), ANNA, alone=True)
+
+    assert replies.class_of(replies.heard(Stage.DOT, 250, "2.0.0 OK"), ANNA, alone=True) is None
+    assert away is not None
+    assert away.reply_class is ReplyClass.TEMPORARY
 
 
 def test_address_is_no_word() -> None:
     """The recipient's own address does not count as what the server says."""
     reply = replies.heard(Stage.RCPT, 550, "5.1.1 <Spam@x.example>: unknown")
 
-    assert replies.class_of(reply, "spam@x.example") is ReplyClass.MAILBOX_UNKNOWN
+    found = replies.class_of(reply, "spam@x.example", alone=True)
+
+    assert found is not None
+    assert found.reply_class is ReplyClass.MAILBOX_UNKNOWN
