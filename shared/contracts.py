@@ -236,7 +236,7 @@ class EmailExpired(NotAccepted):
 
 
 class EmailUncertain(NotAccepted):
-    """Signals that the answer to the final dot was lost: the message may have been accepted."""
+    """Signals that it may have been accepted: the answer was lost, or who waited for it died."""
 
     keys = ("email.uncertain",)
 

@@ -15,7 +15,7 @@ from services.sender.outcome import Reason, Replies, Settlement, Unsendable
 from services.sender.rest import Postponed
 from services.sender.schedule import Schedule
 from shared import log
-from shared.contracts import Contract, Outcome, SendEmail
+from shared.contracts import Contract, NotAccepted, Outcome, SendEmail
 from shared.errors import Retry
 from shared.retry import Later
 
@@ -161,6 +161,9 @@ def _count(command: SendEmail, claim: Claim) -> None:
 def _report(event: Outcome, command: SendEmail) -> None:
     kind = event.routing_key.removeprefix("email.")
     metrics.OUTCOMES.labels(event.category, kind).inc()
+    reason = event.reply_class if isinstance(event, NotAccepted) else None
+    if reason is not None:
+        metrics.REFUSALS.labels(event.category, reason).inc()
     if event.final and command.created_at is not None:
         seconds = (event.at - command.created_at).total_seconds()
         metrics.FINAL.labels(event.category).observe(seconds)
@@ -172,6 +175,7 @@ def _report(event: Outcome, command: SendEmail) -> None:
         stage=reply and reply.stage,
         code=reply and reply.code,
         enhanced=reply and reply.enhanced,
+        reply_class=reason,
     )
 
 

@@ -22,6 +22,11 @@ FINAL = Histogram(
 OUTCOMES = Counter(
     "postrider_outcomes", "What became of a mail for a recipient", ("category", "outcome")
 )
+REFUSALS = Counter(
+    "postrider_refusals",
+    "Replies that said no to a mail for a recipient, by why",
+    ("category", "reply_class"),
+)
 POSTPONED = Counter(
     "postrider_smtp_postponed", "Mails put off without a try: all relays rest", ("category",)
 )

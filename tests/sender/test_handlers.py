@@ -8,7 +8,7 @@ from services.sender import reply as replies
 from services.sender.outcome import Reason, Unsendable
 from services.sender.rest import Postponed
 from services.sender.store import ClaimStore
-from shared.contracts import EmailDelivered, EmailExpired, EmailFailed, Stage
+from shared.contracts import EmailDelivered, EmailExpired, EmailFailed, ReplyClass, Stage
 from shared.retry import Later
 from tests.sender.commands import NOW, a_command
 from tests.sender.senders import ACCEPTED, SEALER, Relay, a_sender, kinds, later
@@ -114,6 +114,7 @@ async def test_log(claims: ClaimStore) -> None:
             "stage": Stage.RCPT,
             "code": 550,
             "enhanced": "5.1.1",
+            "reply_class": ReplyClass.MAILBOX_UNKNOWN,
         }
     ]
 

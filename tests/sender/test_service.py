@@ -306,7 +306,13 @@ async def test_relay_away(world: World, unused_tcp_port: int) -> None:
 
     assert isinstance(event, EmailDeferred)
     assert status == 200
-    assert 'postrider_outcomes_total{category="transactional",outcome="deferred"}' in text
+    for measure in (
+        'postrider_outcomes_total{category="transactional",outcome="deferred"}',
+        'postrider_refusals_total{category="transactional",reply_class="temporary"}',
+        'postrider_claims_total{category="transactional",found="fresh"}',
+        'postrider_attempts_total{category="transactional"}',
+    ):
+        assert measure in text
 
 
 @pytest.mark.rabbit
