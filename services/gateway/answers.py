@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.contracts import Stage, Verdict
+from shared.contracts import ReplyClass, Stage, Verdict
 
 
 class Answer(BaseModel):
@@ -44,6 +44,7 @@ class RecipientOutcome(Answer):
     )
     attempt: int = Field(description="Which attempt it was, from 1")
     reply: SmtpReply | None = None
+    reply_class: ReplyClass | None = Field(None, description="What the refusal says")
     reason: str | None = Field(None, description="Why it failed")
 
 

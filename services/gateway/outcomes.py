@@ -11,6 +11,7 @@ from shared.contracts import (
     EmailExpired,
     EmailFailed,
     EmailUncertain,
+    NotAccepted,
     Outcome,
 )
 
@@ -62,5 +63,6 @@ def _told(outcome: Outcome) -> RecipientOutcome:
         outcome=_NAMES[type(outcome)],
         attempt=outcome.attempt,
         reply=reply,
+        reply_class=outcome.reply_class if isinstance(outcome, NotAccepted) else None,
         reason=outcome.reason if isinstance(outcome, EmailFailed) else None,
     )

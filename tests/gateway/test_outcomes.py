@@ -93,6 +93,7 @@ def test_what_the_server_said_is_told() -> None:
                 "enhanced": "5.1.1",
                 "text": "no such user",
             },
+            "reply_class": "mailbox_unknown",
         },
         {
             "recipient": "b@x.example",
