@@ -21,14 +21,14 @@ class Gate:
 
     async def enter(self, seconds: float) -> bool:
         """Wait to be let in; False if that takes too long. Whoever is let in must leave."""
-        if not self.free:
-            try:
-                async with asyncio.timeout(seconds):
-                    while not self.free:
-                        await self._turn()
-            except TimeoutError:
-                return False
-        self._inside += 1
+        if self.free:
+            self._inside += 1
+            return True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._turn()
+        except TimeoutError:
+            return False
         return True
 
     def leave(self) -> None:
@@ -43,21 +43,22 @@ class Gate:
         self._width.pushed_back(asyncio.get_running_loop().time())
 
     async def _turn(self) -> None:
+        """Wait to be called; the place is then taken already."""
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
             await turn
         except BaseException:
-            # Called and cancelled at once: somebody else has the turn then.
-            turn.cancel()
-            self._call()
+            if turn.done() and not turn.cancelled():
+                # Called and cancelled at once: somebody else has the place then.
+                self._inside -= 1
+                self._call()
             raise
 
     def _call(self) -> None:
         """Call as many as there is room for."""
-        room = self._width.limit - self._inside
-        while room > 0 and self._waiting:
+        while self.free and self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
                 turn.set_result(None)
-                room -= 1
+                self._inside += 1

@@ -11,7 +11,7 @@ STEP = 0.25  # of the number, to either side
 WORTH = 0.5  # of what the throughput would gain if it grew as the number does, and
 WORTH_AT_MOST = 0.08  # of the throughput: at small numbers a step is a large part of them
 HOLD = 10  # measurements between two trials that were not worth it
-SAMPLE_MAILS = 16  # of a measurement at the least, and four for each at a time
+SAMPLE_MAILS = 6  # of a measurement for each at a time
 SAMPLE_SECONDS = 0.25  # the same: shorter ones measure the machine's moods
 CALM_SECONDS = 5.0  # after a relay has asked for less
 
@@ -63,7 +63,9 @@ class Width:
         if self._count == 0:
             self._begun = now
         seconds = now - self._begun
-        if self._count >= max(SAMPLE_MAILS, 4 * self.limit) and seconds >= SAMPLE_SECONDS:
+        # A relay may serve in bursts, and a measurement must not begin in one and end in another.
+        whole = self._count >= SAMPLE_MAILS * self.limit and self._count % self.limit == 0
+        if whole and seconds >= SAMPLE_SECONDS:
             self._learn(self._count / seconds)
             self._begin(now)
             if now >= self._calm_until:

@@ -12,11 +12,14 @@ from shared.contracts import Reply, Stage
 class Model:
     """A relay that serves so many at a time, each for about a time of its own."""
 
-    def __init__(self, served_at_once: int, seconds: float, far: float = 0.0) -> None:
+    def __init__(
+        self, served_at_once: int, seconds: float, far: float = 0.0, spread: float = 0.2
+    ) -> None:
         self.now = 0.0
         self._free = [0.0] * served_at_once
         self._seconds = seconds
         self._far = far
+        self._spread = spread
         self._under_way: list[float] = []
         self._chance = random.Random(7)  # noqa: S311 -- the same at each run
 
@@ -32,16 +35,17 @@ class Model:
 
     def _send(self) -> None:
         turn = max(heapq.heappop(self._free), self.now)
-        served = turn + self._seconds * self._chance.uniform(0.8, 1.2)
+        served = turn + self._seconds * self._chance.uniform(1 - self._spread, 1 + self._spread)
         heapq.heappush(self._free, served)
         heapq.heappush(self._under_way, served + self._far)
 
 
+@pytest.mark.parametrize("spread", [0.0, 0.2])
 @pytest.mark.parametrize("far", [0.0, 0.02])
 @pytest.mark.parametrize("knee", [1, 2, 3, 8, 20, 50])
-def test_knee(knee: int, far: float) -> None:
+def test_knee(knee: int, far: float, spread: float) -> None:
     """What a relay serves at a time is found, and with it nine tenths of what it can do."""
-    model, width = Model(knee, 0.1, far), Width(100)
+    model, width = Model(knee, 0.1, far, spread), Width(100)
     model.run(width, 20_000)
 
     limits = []
