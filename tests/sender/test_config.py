@@ -232,3 +232,11 @@ def test_wrong_rates(rates: str) -> None:
     """A rate of nothing, or for no domain, is a mistake."""
     with pytest.raises(ConfigError, match="SENDER_DOMAIN_RATES"):
         load(SENDER_DOMAIN_RATES=rates)
+
+
+def test_remembers_long_enough() -> None:
+    """A mail must not be forgotten while copies of its command may still come."""
+    with pytest.raises(ConfigError, match="SENDER_REMEMBER must be a day longer"):
+        load(SENDER_REMEMBER="400000")
+
+    assert load(SENDER_REMEMBER="432000").sender_remember == 432_000

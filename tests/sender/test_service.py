@@ -233,6 +233,33 @@ async def test_only_the_deferred(world: World) -> None:
 
 
 @pytest.mark.rabbit
+async def test_split(world: World) -> None:
+    """Whom a transaction had no room for is tried again by the same attempt, told of nothing."""
+    full = "reply-rcpt-452-4-5-3@x.example"
+
+    async with running(world.settings(SENDER_GIVE_UP_BULK="1")):
+        await world.broker.publish(a_command("anna@x.example", full, category=Category.BULK))
+        told = [await outcome(world.events) for _ in range(2)]
+
+    assert [(type(event), event.recipient, event.attempt) for event in told] == [
+        (EmailDelivered, "anna@x.example", 1),
+        (EmailExpired, full, 1),
+    ]
+    assert world.simulator.traffic.commands["MAIL"] == 2
+
+
+@pytest.mark.rabbit
+async def test_no_retries(world: World) -> None:
+    """A command that allows no retries is tried once, and what is temporary is then final."""
+    async with running(world.settings()):
+        await world.broker.publish(a_command("reply-rcpt-450@x.example", retries=0))
+        event = await outcome(world.events)
+
+    assert isinstance(event, EmailExpired)
+    assert world.simulator.traffic.commands["RCPT"] == 1
+
+
+@pytest.mark.rabbit
 @pytest.mark.parametrize(
     ("recipient", "sender", "kind"),
     [
