@@ -31,8 +31,8 @@ fmt: ## let ruff put right what it can
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: ## measure the sender and the gateway beside what bounds them
-	@ops/bootstrap dev && exec $(BIN)/python -m benchmarks
+bench: ## measure the sender and the gateway beside what bounds them, and what else one could take
+	@ops/bootstrap dev bench && exec $(BIN)/python -m benchmarks
 
 docs: ## renew the generated contracts
 	@ops/bootstrap dev && exec $(BIN)/python -m ops.contracts
@@ -41,3 +41,4 @@ lock: ## renew the lock files from pyproject.toml
 	@ops/bootstrap dev
 	$(COMPILE) -o requirements.lock pyproject.toml
 	$(COMPILE) -c requirements.lock --group dev -o requirements-dev.lock
+	$(COMPILE) -c requirements.lock -c requirements-dev.lock --group bench -o requirements-bench.lock
