@@ -7,13 +7,30 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from benchmarks import accept, bench, compose, drain, hotspots, machine, mail, report, sink
+from benchmarks import (
+    accept,
+    backlog,
+    bench,
+    compose,
+    contest,
+    distance,
+    drain,
+    hotspots,
+    machine,
+    mail,
+    package,
+    report,
+    sink,
+)
 from benchmarks.errors import BenchError
+from benchmarks.package import Programs
+from benchmarks.sink import Sink
 from ops.broker import BrokerError
 from shared import log
 from shared.errors import Unavailable
 
 _COMPOSE_SECONDS = 0.5  # a time
+_AWAY_SECONDS = 0.020  # to the relay and back
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,13 +54,13 @@ def _measure(chosen: argparse.Namespace) -> None:
         _say(machine.describe())
         _compose(chosen)
         return
-    program = sink.find() if chosen.what != "accept" else None
+    programs = package.fetched() if chosen.what != "accept" else None
     with bench.opened() as place:
         _say(machine.describe(place.address.management))
         if chosen.what is None:
             _compose(chosen)
-        if program is not None:
-            asyncio.run(_drain(place, program, chosen))
+        if chosen.what != "accept":
+            asyncio.run(_drain(place, programs, chosen))
         if chosen.what != "drain":
             asyncio.run(_accept(place, chosen))
 
@@ -59,22 +76,67 @@ def _compose(chosen: argparse.Namespace) -> None:
         _say(report.table("mails/s", series))
 
 
-async def _drain(place: bench.Bench, program: sink.Program, chosen: argparse.Namespace) -> None:
-    plan = drain.Plan(chosen.count, chosen.connections, chosen.repetitions)
-    _say(
-        f"\n{plan.count:,} mails of {len(mail.ready_made()):,} bytes waiting in RabbitMQ,"
-        f" {plan.connections} SMTP connections to {program.name},"
-        f" {plan.repetitions} times in turns"
+async def _drain(place: bench.Bench, programs: Programs | None, chosen: argparse.Namespace) -> None:
+    rivals = await contest.rivals(place, programs)
+    for line in rivals.missing:
+        _say(line)
+    program = sink.best(programs)
+    async with (
+        sink.serving(place, program) as near,
+        distance.moved(place, near, _AWAY_SECONDS / 2) as far,
+    ):
+        for where, served, count in (
+            ("at no distance", near, chosen.count),
+            (f"{_AWAY_SECONDS * 1000:.0f} ms away", far, chosen.far_count),
+        ):
+            plan = drain.Plan(count, chosen.connections)
+            _say(_title(f"{program.name} {where}", plan, chosen.repetitions))
+            result = await contest.measure(place, served, plan, rivals.there, chosen.repetitions)
+            missed = _tell(result)
+            if chosen.profile or missed:
+                await _profile(place, served, plan)
+        if chosen.waiting:
+            await _backlog(place, near, chosen)
+
+
+def _title(where: str, plan: drain.Plan, repetitions: int) -> str:
+    size = len(mail.ready_made())
+    return (
+        f"\n{plan.count:,} mails of {size:,} bytes waiting, to {where},"
+        f" {plan.connections} SMTP connections, {repetitions} times in turns; {machine.load()}"
     )
-    async with sink.serving(place, program) as served:
-        series, spent = await drain.measure(place, served, plan)
-        _say(report.table("mails/s", series))
-        _say(report.split([each.handling for each in spent], [each.smtp for each in spent]))
-        if chosen.profile:
-            into = place.directory / "sender.profile"
-            await drain.drained(place, served, plan, hotspots.profiled(drain.SERVICE, into))
-            _say("\nfor each mail, its share of the start included:")
-            _say(hotspots.table(into, plan.count))
+
+
+def _tell(result: contest.Result) -> bool:
+    """Print what was measured; tell whether less was reached than is wanted."""
+    spent, ours = [each.timings for each in result.drains], result.series[0]
+    _say(report.table("mails/s", result.series))
+    _say(report.split([each.handling for each in spent], [each.smtp for each in spent]))
+    verdicts = [
+        *(
+            report.times(ours, series, contest.WANTED[series.name])
+            for series in result.series
+            if series.name in contest.WANTED
+        ),
+        report.most_memory([each.memory for each in result.drains], contest.MEMORY),
+    ]
+    _say("\n".join(verdicts))
+    return any(verdict.endswith(report.MISSED) for verdict in verdicts)
+
+
+async def _profile(place: bench.Bench, served: Sink, plan: drain.Plan) -> None:
+    into = place.directory / "sender.profile"
+    await drain.drained(place, served, plan, hotspots.profiled(drain.SERVICE, into))
+    _say("\nwhere the time goes, for each mail, its share of the start included:")
+    _say(hotspots.table(into, plan.count))
+
+
+async def _backlog(place: bench.Bench, served: Sink, chosen: argparse.Namespace) -> None:
+    plan = drain.Plan(chosen.count, chosen.connections)
+    _say(f"\nthe sender's memory while it sends the first {plan.count:,} of {chosen.waiting:,}:")
+    samples, peak = await backlog.sampled(place, served, chosen.waiting, plan)
+    _say(report.course(samples))
+    _say(report.most_memory([peak], contest.MEMORY))
 
 
 async def _accept(place: bench.Bench, chosen: argparse.Namespace) -> None:
@@ -104,7 +166,9 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--count", type=_positive, default=5000, help="mails or requests a time (%(default)s)")
     add("--repetitions", type=_positive, default=3, help="(%(default)s)")
-    add("--connections", type=_positive, default=4, help="to the SMTP server (%(default)s)")
+    add("--far-count", type=_positive, default=1000, help="mails to the far relay (%(default)s)")
+    add("--connections", type=_positive, default=16, help="to the SMTP server (%(default)s)")
+    add("--waiting", type=_positive, help="also measure memory while so many mails wait")
     add("--callers", type=_positive, default=32, help="HTTP connections (%(default)s)")
     add("--profile", action="store_true", help="once more under cProfile; its dearest functions")
     return parser

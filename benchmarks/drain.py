@@ -1,4 +1,4 @@
-"""How fast the sender empties its queue, beside a bare loop over the same SMTP server.
+"""How fast the sender empties its queue, and a bare loop over the same SMTP server.
 
 The road of each mail is the whole one: out of RabbitMQ, composed, sent, its outcome published and
 confirmed, the command acknowledged. The rate is taken from the times that the outcomes tell, from
@@ -12,11 +12,10 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from benchmarks import mail, outcomes, timings
+from benchmarks import mail, memory, outcomes, timings
 from benchmarks.bare import Task
 from benchmarks.bench import Bench
 from benchmarks.errors import BenchError
-from benchmarks.report import Series
 from benchmarks.sink import Sink
 from benchmarks.timings import Timings
 from ops import ports
@@ -34,38 +33,19 @@ _BATCH = 500  # commands
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many mails over how many SMTP connections, how often."""
+    """How many mails over how many SMTP connections."""
 
     count: int
     connections: int
-    repetitions: int
 
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """One emptied queue: mails a second, and where the time went."""
+    """One emptied queue: mails a second, where the time went, and the most memory in octets."""
 
     rate: float
     timings: Timings
-
-
-async def measure(
-    bench: Bench, served: Sink, plan: Plan
-) -> tuple[Sequence[Series], Sequence[Timings]]:
-    """Measure sender and loop in turns, so that what disturbs the machine meets both.
-
-    Raises BenchError, also when a mail was lost, doubled or is in the dead letters.
-    """
-    senders: list[Drained] = []
-    loops: list[float] = []
-    for _ in range(plan.repetitions):
-        senders.append(await drained(bench, served, plan))
-        loops.append(await looped(bench, served, plan))
-    series = [
-        Series("sender, from queue to outcome", [each.rate for each in senders]),
-        Series("bare aiosmtplib loop", loops),
-    ]
-    return series, [each.timings for each in senders]
+    memory: int
 
 
 async def drained(
@@ -74,22 +54,19 @@ async def drained(
     """Let the sender empty a queue that was filled before it starts."""
     async with bench.vhost() as amqp_url, Broker.connect(amqp_url, NAME) as broker:
         ids = {str(uuid.uuid4()) for _ in range(plan.count)}
-        await _fill(broker, sorted(ids))
+        await fill(broker, sorted(ids))
         expected = served.count() + plan.count
         [health_port] = ports.unused(1)
-        environment = {
-            **_environment(amqp_url, served.port, plan.connections),
-            "HEALTH_PORT": str(health_port),
-            "DATA_DIR": str(bench.directory / f"data-{health_port}"),  # each sender knows no mail
-        }
+        environment = settings(bench, amqp_url, served.port, plan.connections, health_port)
         async with bench.running("sender", command, environment) as process:
             await served.reach(expected, process)
             spent = await timings.fetch(health_port)
+            most = memory.peak(process.pid)
         told = await outcomes.read(broker, plan.count)
         await _check(broker, served, expected)
     if {each.email_id for each in told} != ids:
         raise BenchError("the outcomes are not those of the mails")
-    return Drained(_rate(told), spent)
+    return Drained(_rate(told), spent, most)
 
 
 async def looped(bench: Bench, served: Sink, plan: Plan) -> float:
@@ -97,12 +74,11 @@ async def looped(bench: Bench, served: Sink, plan: Plan) -> float:
     expected = served.count() + plan.count
     task = Task(served.port, plan.count, plan.connections)
     seconds = await bench.ask("benchmarks.bare", asdict(task), _BARE_SECONDS)
-    if served.count() != expected:
-        raise BenchError(f"the loop's mails: {served.count()} instead of {expected}")
+    served.expect(expected)
     return plan.count / float(seconds)
 
 
-async def _fill(broker: Broker, ids: Sequence[str]) -> None:
+async def fill(broker: Broker, ids: Sequence[str]) -> None:
     """Publish a batch at a time: each publishing has but seconds, the wait for others included."""
     for start in range(0, len(ids), _BATCH):
         batch = enumerate(ids[start : start + _BATCH], start)
@@ -112,8 +88,7 @@ async def _fill(broker: Broker, ids: Sequence[str]) -> None:
 
 async def _check(broker: Broker, served: Sink, expected: int) -> None:
     """See that every mail was sent once and nothing is left."""
-    if served.count() != expected:
-        raise BenchError(f"the sender's mails: {served.count()} instead of {expected}")
+    served.expect(expected)
     for queue in (QUEUE, dead_queue(QUEUE)):
         if left := await outcomes.waiting(broker, queue):
             raise BenchError(f"{left} messages are left in {queue}")
@@ -124,9 +99,14 @@ def _rate(told: Sequence[EmailDelivered]) -> float:
     return (len(times) - 1) / (max(times) - min(times)).total_seconds()
 
 
-def _environment(amqp_url: str, smtp_port: int, connections: int) -> Mapping[str, str]:
+def settings(
+    bench: Bench, amqp_url: str, smtp_port: int, connections: int, health_port: int
+) -> Mapping[str, str]:
+    """Give the environment of a sender that has not sent any mail before."""
     return {
         "AMQP_URL": amqp_url,
+        "DATA_DIR": str(bench.directory / f"data-{health_port}"),
+        "HEALTH_PORT": str(health_port),
         "SEALING_KEY": secrets.token_hex(32),
         "SENDER_SMTP_HOST": "127.0.0.1",
         "SENDER_SMTP_PORT": str(smtp_port),

@@ -23,6 +23,11 @@ def describe(broker: Management | None = None) -> str:
     return " · ".join(parts)
 
 
+def load() -> str:
+    """Tell how many processes wanted a core in the last minute: ours, and those that disturb."""
+    return f"load average {os.getloadavg()[0]:.1f}"
+
+
 def _cpu() -> str:
     lines = _CPUS.read_text().splitlines() if _CPUS.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from statistics import median
 
 _MILLISECONDS = 1000
+_MEGABYTE = 1_000_000
+_STEPS = 10
+REACHED, MISSED = "reached", "missed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,27 @@ def table(unit: str, series: Sequence[Series]) -> str:
     if baseline.latencies:
         head += ["p50 ms", "p99 ms"]
     return aligned([head, *(_cells(each, baseline) for each in series)])
+
+
+def times(ours: Series, rival: Series, wanted: float) -> str:
+    """Tell how many times as fast we are, and whether that is what is wanted."""
+    ratio = ours.rate / rival.rate
+    verdict = REACHED if ratio >= wanted else MISSED
+    return f"  {ratio:.1f} times {rival.name}; wanted are {wanted:g}: {verdict}"
+
+
+def most_memory(peaks: Sequence[int], limit: int) -> str:
+    """Tell the most memory of all repetitions, in octets, and whether it is under the limit."""
+    most = max(peaks)
+    verdict = REACHED if most < limit else MISSED
+    wanted = f"wanted are less than {limit / _MEGABYTE:.0f}"
+    return f"  {most / _MEGABYTE:.0f} MB of memory at most; {wanted}: {verdict}"
+
+
+def course(samples: Sequence[int]) -> str:
+    """Tell how memory, in octets, went from the first of `samples` to the last, in ten steps."""
+    steps = [samples[place * (len(samples) - 1) // _STEPS] for place in range(_STEPS + 1)]
+    return "  " + " ".join(f"{step / _MEGABYTE:.0f}" for step in steps) + " MB"
 
 
 def split(whole: Sequence[float], part: Sequence[float]) -> str:

@@ -60,3 +60,31 @@ def test_what_smtp_took_is_told_by_medians() -> None:
     told = report.split([0.012, 0.010, 0.9], [0.004, 0.004, 0.5])
 
     assert told == "  of 12.0 ms from delivery to acknowledgement 4.0 ms were SMTP"
+
+
+@pytest.mark.parametrize(("ours", "verdict"), [(299.0, "missed"), (300.0, "reached")])
+def test_a_wanted_ratio_is_reached_or_missed(ours: float, verdict: str) -> None:
+    """Three times is three times, however it is rounded to be read."""
+    told = report.times(Series("ours", [ours]), Series("theirs", [100]), 3)
+
+    assert told == f"  3.0 times theirs; wanted are 3: {verdict}"
+
+
+@pytest.mark.parametrize(("most", "verdict"), [(119_999_999, "reached"), (120_000_000, "missed")])
+def test_the_most_memory_counts(most: int, verdict: str) -> None:
+    """One repetition that needs too much is enough."""
+    told = report.most_memory([90_000_000, most, 80_000_000], 120_000_000)
+
+    assert told == f"  120 MB of memory at most; wanted are less than 120: {verdict}"
+
+
+@pytest.mark.parametrize(
+    ("samples", "told"),
+    [
+        ([7_000_000], "7 7 7 7 7 7 7 7 7 7 7"),
+        ([number * 1_000_000 for number in range(101)], "0 10 20 30 40 50 60 70 80 90 100"),
+    ],
+)
+def test_a_course_goes_from_the_first_to_the_last(samples: list[int], told: str) -> None:
+    """Many samples are told in ten steps, and one is enough."""
+    assert report.course(samples) == f"  {told} MB"

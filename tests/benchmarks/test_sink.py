@@ -50,6 +50,30 @@ async def test_every_mail_is_counted(place: Bench) -> None:
         assert served.count() == 25
 
 
+async def test_the_rate_is_that_of_the_mails_that_were_waited_for(place: Bench) -> None:
+    """What was counted before is not in it."""
+    loop = asyncio.get_running_loop()
+    async with sink.serving(place, sink.own()) as served:
+        await bare.send_all(bare.Task(served.port, count=25, connections=3))
+        begun = loop.time()
+        async with place.running("client", [sys.executable, "-m", "http.server", "0"], {}) as idle:
+            sending = asyncio.create_task(
+                bare.send_all(bare.Task(served.port, count=10, connections=1))
+            )
+            rate = await served.reach(35, idle)
+            await sending
+
+        assert rate >= 10 / (loop.time() - begun)
+
+
+async def test_mails_too_many_are_no_measurement(tmp_path: Path) -> None:
+    """A mail that was sent twice is found."""
+    with counting(tmp_path / "out", "mesg=3\r") as served:
+        served.expect(3)
+        with pytest.raises(BenchError, match="3 mails at test instead of 2"):
+            served.expect(2)
+
+
 async def test_a_client_that_dies_is_not_waited_for(place: Bench, tmp_path: Path) -> None:
     """Mails that will never come end the measurement."""
     command = [sys.executable, "-c", ""]
