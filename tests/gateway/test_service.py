@@ -198,7 +198,13 @@ async def test_waiting_for_the_outcome_of_every_recipient(door: Door, vhost: str
                 "attempt": 1,
                 "reply": reply,
             },
-            {"recipient": "bob@example.com", "outcome": "bounced", "attempt": 1, "reply": reply},
+            {
+                "recipient": "bob@example.com",
+                "outcome": "bounced",
+                "attempt": 1,
+                "reply": reply,
+                "reply_class": "mailbox_unknown",
+            },
         ],
     }
 
