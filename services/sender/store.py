@@ -20,6 +20,7 @@ from shared.dialect import MILLISECONDS, Clock
 from shared.errors import Retry
 
 RENEWALS = 3  # in a lease: so many may be missed before a sender counts as dead
+KEEP_SECONDS = 30.0  # then an outcome is better told without being kept than not told
 PARTING_SECONDS = 5.0  # for the last write of who is being cancelled
 
 _place = itemgetter("of_email", "of_recipient")
@@ -72,18 +73,22 @@ class ClaimStore:
         """Keep what came of a claim, and give back what no event is about.
 
         A final outcome is kept even if the claim has lapsed: it is the truth. Raises Retry when
-        the database is away.
+        the database is away, after at most KEEP_SECONDS.
         """
-        self.abandon(claim)
         rows = [_kept(claim, event) for event in events]
         wish = _Wish(claim, keep=rows, free=len(rows) < len(claim.ours))
         try:
-            await self._batch.add(wish)
+            async with asyncio.timeout(KEEP_SECONDS):
+                await self._batch.add(wish)
+        except TimeoutError as error:
+            raise Retry("the claims do not answer") from error
         except asyncio.CancelledError:
             # Cancelled before its turn it was not kept, and nobody else knows what it knows.
             # Kept twice it does no harm.
             await self._insist(wish)
             raise
+        finally:
+            self.abandon(claim)
 
     async def give_back(self, claim: Claim) -> None:
         """Let go of a claim with which nothing was done; what cannot be given back lapses."""

@@ -249,17 +249,6 @@ async def test_split(world: World) -> None:
 
 
 @pytest.mark.rabbit
-async def test_no_retries(world: World) -> None:
-    """A command that allows no retries is tried once, and what is temporary is then final."""
-    async with running(world.settings()):
-        await world.broker.publish(a_command("reply-rcpt-450@x.example", retries=0))
-        event = await outcome(world.events)
-
-    assert isinstance(event, EmailExpired)
-    assert world.simulator.traffic.commands["RCPT"] == 1
-
-
-@pytest.mark.rabbit
 @pytest.mark.parametrize(
     ("recipient", "sender", "kind"),
     [
