@@ -47,7 +47,10 @@ class Programs:
 
 
 def there() -> Programs | None:
-    """Find the programs without fetching them: the machine's before those unpacked earlier."""
+    """Find the programs without fetching them: the machine's before those unpacked earlier.
+
+    It takes a second for each place: that long they stay when they are not told what to do.
+    """
     return next((each for each in map(Programs, (Path("/"), UNPACKED)) if each.there()), None)
 
 

@@ -35,6 +35,7 @@ _ALSO = ("maildrop", "saved", "trace")
 # The package's own master.cf, the port aside and without what is not used here.
 _SERVICES = """\
 127.0.0.1:{port} inet n - n - - smtpd
+127.0.0.1:{plain_port} inet n - n - - smtpd -o smtpd_discard_ehlo_keywords=size,pipelining
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
 tlsmgr unix - - n 1000? 1 tlsmgr
@@ -57,11 +58,20 @@ postlog unix-dgram n - n - 1 postlogd
 
 @dataclass(frozen=True, slots=True)
 class Postfix:
-    """One instance: its programs, its directory and the port of 127.0.0.1 that it serves on."""
+    """One instance: its programs, its directory and the ports of 127.0.0.1 that it serves on.
+
+    On the `plain_port` it offers neither SIZE nor PIPELINING.
+    """
 
     programs: Programs
     home: Path
     port: int
+    plain_port: int
+
+    @property
+    def log(self) -> Path:
+        """The file that has what became of each mail."""
+        return self.home / "log"
 
     def command(self) -> Sequence[str]:
         """Give the command that runs it in the foreground."""
@@ -84,7 +94,10 @@ class Postfix:
         whole = {**self._settings(user, group), **settings}
         lines = (f"{name} = {value}\n" for name, value in whole.items())
         (config / "main.cf").write_text("".join(lines))
-        (config / "master.cf").write_text(_SERVICES.format(port=self.port))
+        # Of a file that has just been written it waits for two seconds whether there is more.
+        os.utime(config / "main.cf", (0, 0))
+        services = _SERVICES.format(port=self.port, plain_port=self.plain_port)
+        (config / "master.cf").write_text(services)
 
     def _settings(self, user: str, group: str) -> Mapping[str, str]:
         programs, home = self.programs, self.home
@@ -101,7 +114,7 @@ class Postfix:
             "mail_owner": user,
             "setgid_group": group,
             "import_environment": " ".join(["MAIL_CONFIG", *found]),
-            "maillog_file": f"{home}/log",
+            "maillog_file": f"{self.log}",
             "maillog_file_prefixes": f"{home}",
             "myhostname": HOSTNAME,
             "mydestination": "",
@@ -132,11 +145,12 @@ async def serving(
     """Run a Postfix until the block is left. Raises BenchError when it cannot be had, OSError."""
     if os.geteuid() != 0:
         raise BenchError("Postfix can only be started by root")
-    [port] = ports.unused(1)
-    postfix = Postfix(programs, bench.directory / f"{NAME}-{port}", port)
+    port, plain_port = ports.unused(2)
+    postfix = Postfix(programs, bench.directory / f"{NAME}-{port}", port, plain_port)
     postfix.prepare(settings)
     async with bench.running(NAME, postfix.command(), programs.environment) as process:
-        await bench.listening(NAME, process, port)
+        for each in (port, plain_port):
+            await bench.listening(NAME, process, each)
         yield postfix, process
 
 

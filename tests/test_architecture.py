@@ -82,6 +82,7 @@ ENVIRONMENT = ("os.environ", "os.environb", "os.getenv", "os.putenv")
 NO_MODULE = {
     "tests/test_publish.py": "it runs the programs of docs/publish.md",
     "tests/test_architecture.py": "it is about the whole tree",
+    "tests/sender/test_postfix.py": "the sender and a real server",
     "tests/sender/test_faults.py": "the sender's pool, connection and dialogue together",
     "tests/ops/simulator/test_whole.py": "the parts of the simulator together",
 }

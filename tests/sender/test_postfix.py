@@ -1,0 +1,214 @@
+"""The sender and a real Postfix."""
+
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import trustme
+
+from benchmarks import package, postfix
+from benchmarks.bench import Bench
+from benchmarks.errors import BenchError
+from benchmarks.package import Programs
+from benchmarks.postfix import Postfix
+from ops.broker import Address, Ports
+from services.sender.offers import Offers
+from services.sender.outcome import Reason, Unsendable
+from services.sender.relay import Tls
+from services.sender.reply import class_of, too_many
+from services.sender.smtp import connect
+from services.sender.store import ClaimStore
+from shared.contracts import EmailBounced, EmailDeferred, EmailDelivered, ReplyClass, Stage
+from tests.sender.commands import a_command
+from tests.sender.mails import ANNA, a_mail, a_pool, a_relay, ends, of, sent
+from tests.sender.senders import a_sender, later
+from tests.waiting import until
+
+pytestmark = pytest.mark.postfix
+DELIVERED = [(Stage.DOT, 250)]
+MAX_OCTETS = 20_000
+MAX_RECIPIENTS = 5
+BIG = b"Subject: big\r\n\r\n" + b"x" * 70 + b"\r\n" * MAX_OCTETS
+# What its administrator has written for some recipients; the others of x.example do not exist.
+ANSWERS = {
+    "greylisted": "450 4.2.0 Greylisted, try again in 5 minutes",
+    "broken": "451 4.3.0 The address book is away",
+    "busy": "421 4.7.0 Too many mails from you",
+    "unwanted": "554 5.7.1 Not from you",
+    "closed": "550 5.2.1 This mailbox is closed",
+}
+KNOWN = [ANNA, *(f"{name}@x.example" for name in (*ANSWERS, *"bcdefghi"))]
+SETTINGS = {
+    "relay_domains": "x.example",
+    "relay_transport": "discard:",
+    "default_transport": "discard:",
+    "relay_recipient_maps": f"inline:{{ {', '.join(f'{each}=known' for each in KNOWN)} }}",
+    "smtpd_recipient_restrictions": "check_recipient_access inline:{ "
+    + ", ".join(f"{{ {name}@x.example = {answer} }}" for name, answer in ANSWERS.items())
+    + " }",
+    "smtpd_recipient_limit": str(MAX_RECIPIENTS),
+    "message_size_limit": str(MAX_OCTETS),
+    "smtpd_tls_security_level": "may",
+    "smtpd_error_sleep_time": "0",
+}
+
+
+@pytest.fixture(scope="module")
+def programs() -> Programs:
+    """Find Postfix's programs."""
+    found = package.there()
+    if found is None:
+        pytest.skip("there is no Postfix here (ops/packages postfix)")
+    return found
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """Make a directory in which Postfix finds its files when it has given up root."""
+    with TemporaryDirectory(prefix="postrider-postfix-") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        yield directory
+
+
+@pytest.fixture
+async def server(home: Path, programs: Programs, authority: trustme.CA) -> AsyncIterator[Postfix]:
+    """Run a Postfix that throws away what it accepts."""
+    chain = home / "chain.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(chain)
+    bench = Bench(home, Address(Ports(0, 0, 0, 0), ""))
+    settings = SETTINGS | {"smtpd_tls_chain_files": str(chain)}
+    try:
+        async with postfix.serving(bench, programs, settings) as (serving, _):
+            yield serving
+    except BenchError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(params=["pipelined", "in lock-step"])
+def port(server: Postfix, request: pytest.FixtureRequest) -> int:
+    """Give the port with PIPELINING, and that without."""
+    return server.port if request.param == "pipelined" else server.plain_port
+
+
+async def test_what_it_offers(server: Postfix) -> None:
+    """All that matters to us is understood."""
+    connection = await connect(a_relay(server.port), 1e12)
+    connection.abort()
+
+    assert connection.offers == Offers(
+        pipelining=True, smtputf8=True, sized=True, size=MAX_OCTETS, mails=None, recipients=None
+    )
+
+
+async def test_accepted(server: Postfix, port: int) -> None:
+    """Each mail over one connection is in its queue once, and our dialogue is to its taste."""
+    async with a_pool(a_relay(port)) as pool:
+        assert [await sent(pool) for _ in range(20)] == [DELIVERED] * 20
+
+    async def noted() -> bool:
+        # The last line of a session, with what it counted; several for the cases of this test.
+        return "mail=20 rcpt=20 data=20 quit=1 commands=62" in server.log.read_text()
+
+    await until(noted)
+    assert "improper command pipelining" not in server.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "reply_class"),
+    [
+        ("nobody", 550, ReplyClass.MAILBOX_UNKNOWN),
+        ("closed", 550, ReplyClass.MAILBOX_DISABLED),
+        ("unwanted", 554, ReplyClass.POLICY),
+        ("greylisted", 450, ReplyClass.TEMPORARY),
+        ("broken", 451, ReplyClass.TEMPORARY),
+        ("busy", 421, ReplyClass.RATE),
+    ],
+)
+async def test_refused(port: int, name: str, code: int, reply_class: ReplyClass) -> None:
+    """A refusal has its stage, code and class, and the next mail is not touched by it."""
+    recipient = f"{name}@x.example"
+
+    async with a_pool(a_relay(port)) as pool:
+        reply = of(await pool.send(a_mail(recipient)))[recipient]
+        assert await sent(pool) == DELIVERED
+
+    found = class_of(reply, recipient, alone=True)
+    assert (reply.stage, reply.code) == (Stage.RCPT, code)
+    assert found is not None
+    assert found.reply_class is reply_class
+
+
+async def test_some_are_refused(port: int, claims: ClaimStore) -> None:
+    """Of a mail for several each one's event is told, and who is to wait waits as asked."""
+    command = a_command(ANNA, "nobody@x.example", "greylisted@x.example", "b@x.example")
+
+    async with a_pool(a_relay(port)) as pool:
+        told = await a_sender(pool, claims).on_send_email(command)
+
+    kinds = {
+        each.recipient.partition("@")[0]: type(each)
+        for each in told
+        if isinstance(each, EmailDelivered | EmailBounced | EmailDeferred)
+    }
+    assert kinds == {
+        "anna": EmailDelivered,
+        "nobody": EmailBounced,
+        "greylisted": EmailDeferred,
+        "b": EmailDelivered,
+    }
+    [(seconds, attempt, recipients)] = later(told)
+    assert (attempt, recipients) == (2, ("greylisted@x.example",))
+    assert 300 <= seconds < 400  # the five minutes that it asks for, and a little
+
+
+async def test_too_many_recipients(port: int) -> None:
+    """Those for whom there is no room are told so, and the mail goes to the others."""
+    everyone = [f"{name}@x.example" for name in "bcdefghi"]
+
+    async with a_pool(a_relay(port)) as pool:
+        result = of(await pool.send(a_mail(*everyone)))
+
+    taken, others = everyone[:MAX_RECIPIENTS], everyone[MAX_RECIPIENTS:]
+    assert {(result[each].stage, result[each].code) for each in taken} == {(Stage.DOT, 250)}
+    assert {result[each].code for each in others} == {452}
+    assert all(too_many(result[each]) for each in others)
+
+
+async def test_too_big_for_what_it_offers(server: Postfix) -> None:
+    """A mail over its SIZE is not even begun."""
+    async with a_pool(a_relay(server.port)) as pool:
+        assert await pool.send(a_mail(content=BIG)) == Unsendable(Reason.TOO_BIG)
+
+
+async def test_too_big_without_an_offer(server: Postfix) -> None:
+    """A limit that is not told is found at the end of the mail, and is no recipient's fault."""
+    async with a_pool(a_relay(server.plain_port)) as pool:
+        result = await pool.send(a_mail(content=BIG))
+        assert await sent(pool) == DELIVERED
+
+    reply = of(result)[ANNA]
+    found = class_of(reply, ANNA, alone=True)
+    assert ends(result) == [(Stage.DOT, 552)]
+    assert found is not None
+    assert found.reply_class is ReplyClass.TOO_BIG
+
+
+async def test_starttls(port: int, trusting: ssl.SSLContext) -> None:
+    """Encrypted it takes the same mails."""
+    relay = a_relay(port, Tls.STARTTLS, trusting)
+
+    async with a_pool(relay) as pool:
+        assert [await sent(pool, ANNA, "nobody@x.example") for _ in range(3)] == [
+            [(Stage.DOT, 250), (Stage.RCPT, 550)]
+        ] * 3
+
+
+async def test_an_unknown_authority(server: Postfix) -> None:
+    """Nothing is sent to who cannot prove its name."""
+    relay = a_relay(server.port, Tls.STARTTLS, ssl.create_default_context())
+
+    async with a_pool(relay) as pool:
+        assert await sent(pool) == [(Stage.TLS, 0)]
