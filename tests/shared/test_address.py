@@ -1,7 +1,7 @@
 """Addresses: one canonical form of each, and nothing that could start a header of its own."""
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from shared import address
@@ -221,3 +221,11 @@ def test_a_domain_is_a_fixed_point_or_refused(text: str) -> None:
     assert address.check_domain(domain) == domain
     assert domain == domain.lower()
     assert domain.isascii()
+
+
+@given(text=st.from_regex(address._PLAIN, fullmatch=True).map(lambda text: text[-64:]))
+def test_the_short_way_finds_what_the_library_finds(text: str) -> None:
+    """An address that is taken at a look is canonical by the library's long look as well."""
+    assume(address._PLAIN.fullmatch(text))
+
+    assert address._check_by_library(text) == text
