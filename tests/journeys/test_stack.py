@@ -1,15 +1,12 @@
 """`make up` and its end: nothing is left running, and the next one finds its data."""
 
 import json
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from ops.process import Process
-from tests.journeys.stack import DOWN_SECONDS, Stack, fresh_environ, running
+from tests.journeys.stack import Stack, fresh_environ, running
 from tests.journeys.user import User
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(240)]
@@ -45,24 +42,6 @@ async def test_a_second_stack_finds_its_data(tmp_path: Path) -> None:
             mails = await user.mails("kept@mail.example")
         assert described["delivered"] == 1
         assert len(mails) == 1
-
-
-def test_a_killed_stack_is_ended_by_down(tmp_path: Path) -> None:
-    """After kill -9 of the launcher `ops down` ends every process that it left."""
-    with running(tmp_path / "run") as stack:
-        started = recorded(stack.run_dir)
-        stack.process.send_signal(signal.SIGKILL)
-        stack.process.wait(DOWN_SECONDS)
-        down = subprocess.run(
-            (sys.executable, "-m", "ops", "down"),
-            env=dict(stack.environ),
-            check=False,
-            capture_output=True,
-            timeout=DOWN_SECONDS,
-        )
-
-    assert down.returncode == 0
-    assert [process for process in started if process.runs] == []
 
 
 def test_the_record_says_where_everything_is(stack: Stack) -> None:
