@@ -127,7 +127,7 @@ def _tell(result: contest.Result) -> bool:
 async def _profile(place: bench.Bench, served: Sink, plan: drain.Plan) -> None:
     into = place.directory / "sender.profile"
     await drain.drained(place, served, plan, hotspots.profiled(drain.SERVICE, into))
-    _say("\nwhere the time goes, for each mail, its share of the start included:")
+    _say("\nwhere the time goes, for each mail:")
     _say(hotspots.table(into, plan.count))
 
 
@@ -150,7 +150,7 @@ async def _accept(place: bench.Bench, chosen: argparse.Namespace) -> None:
         into = place.directory / "gateway.profile"
         once = replace(plan, repetitions=1)
         await accept.measure(place, once, hotspots.profiled(accept.SERVICE, into))
-        _say("\nfor each message and a ping, their share of the start included:")
+        _say("\nfor each message and a ping:")
         _say(hotspots.table(into, plan.count))
 
 
