@@ -18,24 +18,10 @@ from services.classifier.store import EvidenceStore
 from services.classifier.tables import changes, domains, metadata, seen
 from shared.contracts import Verdict
 from shared.database import Database
+from tests.clock import Clock
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 RULE = Rule(3)
-
-
-class Clock:
-    """A time that stands still until it is moved, given to the store as the database's."""
-
-    def __init__(self) -> None:
-        self.seconds = 1_900_000_000.0
-
-    def __call__(self, connection: sa.Connection) -> sa.ColumnElement[int]:
-        """Give the time as a store asks for it."""
-        del connection
-        # Asked for at each execution: a statement is made once.
-        return sa.bindparam(
-            "now", unique=True, callable_=lambda: round(self.seconds * 1000), type_=sa.BigInteger
-        )
 
 
 @pytest.fixture

@@ -16,25 +16,11 @@ from services.otp.service import MIGRATIONS
 from services.otp.store import KEEP_SECONDS, ChallengeStore
 from services.otp.tables import challenges, commands, metadata
 from shared.database import Database
+from tests.clock import Clock
 
 ANNA = Holder("shop", "anna@example.com")
 BOOK = Codebook([bytes(32)])
 RULES = Rules(lifetime=600, tries=5, digits=6)
-
-
-class Clock:
-    """A time that stands still until it is moved, given to the store as the database's."""
-
-    def __init__(self) -> None:
-        self.seconds = 1_900_000_000.0
-
-    def __call__(self, connection: sa.Connection) -> sa.ColumnElement[int]:
-        """Give the time as a store asks for it."""
-        del connection
-        # Asked for at each execution: a statement is made once.
-        return sa.bindparam(
-            "now", unique=True, callable_=lambda: round(self.seconds * 1000), type_=sa.BigInteger
-        )
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from services.sender.pace import Pace
 from services.sender.paces import PaceStore
@@ -13,22 +12,9 @@ from services.sender.service import MIGRATIONS
 from services.sender.tables import paces
 from shared.database import Database
 from shared.errors import Retry
+from tests.clock import Clock
 
 TEN = Pace(10)
-
-
-class Clock:
-    """A time that stands still until it is moved, given to the store as the database's."""
-
-    def __init__(self) -> None:
-        self.seconds = 1_900_000_000.0
-
-    def __call__(self, connection: sa.Connection) -> sa.ColumnElement[int]:
-        """Give the time, as it is when a statement runs."""
-        del connection
-        return sa.bindparam(
-            "now", unique=True, callable_=lambda: round(self.seconds * 1000), type_=sa.BigInteger
-        )
 
 
 @pytest.fixture

@@ -20,26 +20,13 @@ from services.sender.tables import claims, metadata
 from shared.contracts import EmailDelivered, EmailExpired, Outcome, SendEmail, Stage
 from shared.database import Database
 from shared.errors import Retry
+from tests.clock import Clock
 from tests.sender.commands import NOW, a_command
 
 ANNA, BEN, EVE = "anna@x.example", "ben@x.example", "eve@x.example"
 SCHEDULE = Schedule(15, 3600, 86_400, retries_uncertain=True)
 WEEK = 604_800.0
 AT_ONCE = 50  # mails that two senders claim at the same time
-
-
-class Clock:
-    """A time that stands still until it is moved, given to the store as the database's."""
-
-    def __init__(self) -> None:
-        self.seconds = 1_900_000_000.0
-
-    def __call__(self, connection: sa.Connection) -> sa.ColumnElement[int]:
-        """Give the time as a store asks for it: a statement is made once, so not as a value."""
-        del connection
-        return sa.bindparam(
-            "now", unique=True, callable_=lambda: round(self.seconds * 1000), type_=sa.BigInteger
-        )
 
 
 @pytest.fixture
