@@ -41,7 +41,7 @@ async def test_ping_and_health_need_no_key(door: Door) -> None:
 async def test_requests_are_counted_by_route(door: Door) -> None:
     """The counters name routes, not what clients invent."""
     await door.call("PUT", "/v1/events/one.example/delivered")
-    await door.call("DELETE", "/coffee/4711")
+    await door.call("DELETE", "/coffee/pot")
 
     counted = (await door.call("GET", "/metrics")).content.decode()
 
@@ -50,7 +50,7 @@ async def test_requests_are_counted_by_route(door: Door) -> None:
         ',status="202"}' in counted
     )
     assert 'postrider_http_requests_total{method="other",route="other",status="404"}' in counted
-    assert "4711" not in counted
+    assert "coffee" not in counted
 
 
 async def test_who_has_no_key_learns_nothing(door: Door) -> None:
