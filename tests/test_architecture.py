@@ -118,7 +118,7 @@ def libraries(module: Module) -> Iterator[str]:
 def is_pure(module: Module) -> bool:
     """Whether a module decides only: all that is neither wiring nor an edge."""
     if module.package[0] == "shared":
-        return len(module.package) == 1 and module.stem in PURE_SHARED
+        return {*module.package[1:], module.stem} & PURE_SHARED != set()
     inside = module.package[0] == "services" and "migrations" not in module.package
     return inside and module.stem not in EDGES
 
@@ -312,7 +312,11 @@ def has_module(path: str, modules: set[str]) -> bool:
     """Whether a file of the tests is one with a module, or one that needs none."""
     if not PurePosixPath(path).name.startswith("test_") or path in NO_MODULE:
         return True
-    return mirrored(path) in modules or any(fnmatch(path, each) for each in NO_MIRROR)
+    module = mirrored(path)
+    package = f"{module.removesuffix('.py')}/__init__.py"
+    return not modules.isdisjoint({module, package}) or any(
+        fnmatch(path, each) for each in NO_MIRROR
+    )
 
 
 def mirrored(path: str) -> str:

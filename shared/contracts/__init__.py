@@ -1,0 +1,124 @@
+"""Every message that crosses a queue: frozen models with their routing keys; encode and decode.
+
+The wire form is JSON; unknown fields are ignored on read, so that fields can be added freely. A
+change that an old reader would misunderstand is a new message with a new key.
+"""
+
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
+from shared.contracts.codes import CodeIssued, CodeRefused, CodeVerified, IssueCode, VerifyCode
+from shared.contracts.domains import (
+    DescribeDomain,
+    DomainClassified,
+    DomainDescribed,
+    FeedbackBounced,
+    FeedbackDelivered,
+    Verdict,
+)
+from shared.contracts.mail import Category, SendEmail
+from shared.contracts.message import Answer, Command, Contract, Event, Question
+from shared.contracts.outcomes import (
+    EmailBounced,
+    EmailDeferred,
+    EmailDelivered,
+    EmailExpired,
+    EmailFailed,
+    EmailUncertain,
+    NotAccepted,
+    Outcome,
+    Reply,
+    ReplyClass,
+    Stage,
+)
+from shared.errors import Undecodable
+
+__all__ = [
+    "CONTRACTS",
+    "Answer",
+    "Category",
+    "CodeIssued",
+    "CodeRefused",
+    "CodeVerified",
+    "Command",
+    "Contract",
+    "DescribeDomain",
+    "DomainClassified",
+    "DomainDescribed",
+    "EmailBounced",
+    "EmailDeferred",
+    "EmailDelivered",
+    "EmailExpired",
+    "EmailFailed",
+    "EmailUncertain",
+    "Event",
+    "FeedbackBounced",
+    "FeedbackDelivered",
+    "IssueCode",
+    "NotAccepted",
+    "Outcome",
+    "Question",
+    "Reply",
+    "ReplyClass",
+    "SendEmail",
+    "Stage",
+    "Verdict",
+    "VerifyCode",
+    "decode",
+    "encode",
+    "mistakes",
+]
+
+CONTRACTS: tuple[type[Contract], ...] = (
+    SendEmail,
+    EmailDelivered,
+    EmailDeferred,
+    EmailBounced,
+    EmailFailed,
+    EmailExpired,
+    EmailUncertain,
+    IssueCode,
+    VerifyCode,
+    CodeIssued,
+    CodeVerified,
+    CodeRefused,
+    FeedbackDelivered,
+    FeedbackBounced,
+    DomainClassified,
+    DescribeDomain,
+    DomainDescribed,
+)
+_BY_KEY: Mapping[str, type[Contract]] = {key: each for each in CONTRACTS for key in each.keys}
+
+
+def encode(message: Contract) -> bytes:
+    """Give the wire form: JSON, absent fields left out."""
+    return message.model_dump_json(by_alias=True, exclude_none=True).encode()
+
+
+def decode(key: str, body: bytes) -> Contract:
+    """Read the contract that `key`, an AMQP type, names.
+
+    Raises Undecodable, whose text never repeats the input: a body may hold what no log may.
+    """
+    contract = _BY_KEY.get(key)
+    if contract is None:
+        raise Undecodable(f"no contract has the type {key[:100]!r}")
+    try:
+        message = contract.model_validate_json(body)
+    except ValidationError as error:
+        raise Undecodable(mistakes(error)) from None
+    if message.routing_key != key:
+        raise Undecodable(f"type {key} holds a message of type {message.routing_key}")
+    return message
+
+
+def mistakes(error: ValidationError) -> str:
+    """Tell what is wrong, field by field, without the values."""
+    found = error.errors(include_input=False, include_url=False, include_context=False)
+    return "; ".join(
+        f"{'.'.join(map(str, mistake['loc'])) or 'body'}: "
+        f"{mistake['msg'].removeprefix('Value error, ')}"
+        for mistake in found[:10]
+    )
