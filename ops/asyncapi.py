@@ -19,7 +19,8 @@ REPLIES = "replies"
 # What goes to `reply_to`, whoever asks: a question's answer, a command's outcomes.
 ANSWERS: Mapping[type[Contract], tuple[type[Contract], ...]] = {
     contracts.SendEmail: tuple(each for each in CONTRACTS if issubclass(each, contracts.Outcome)),
-    contracts.IssueCode: (contracts.CodeIssued,),
+    contracts.IssueCode: (contracts.CodeIssued, contracts.CodeWithheld),
+    contracts.CancelCode: (contracts.CodeCancelled,),
     contracts.VerifyCode: (contracts.CodeVerified, contracts.CodeRefused),
     contracts.DescribeDomain: (contracts.DomainDescribed,),
 }

@@ -31,4 +31,10 @@ Subject = Annotated[
     AfterValidator(address.check_header_text),
 ]
 Text = Annotated[str, AfterValidator(_no_nul)]
+# A short name that a deployment may choose.
+Purpose = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+# A language tag (BCP 47); 35 characters are enough for any (RFC 5646 4.4.1).
+Locale = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*$", max_length=35)
+]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # JSON has no way to write a NaN

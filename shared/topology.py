@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from shared.contracts import (
+    CancelCode,
     Category,
     Command,
     Contract,
@@ -190,7 +191,11 @@ def queues(owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> tuple[Queue
                 Binding(COMMANDS, f"email.send.{category}"),
             )
         ),
-        *_work(OTP_COMMANDS, Owner.OTP, *(Binding(COMMANDS, key) for key in IssueCode.keys)),
+        *_work(
+            OTP_COMMANDS,
+            Owner.OTP,
+            *(Binding(COMMANDS, key) for key in (*IssueCode.keys, *CancelCode.keys)),
+        ),
         _questions(OTP_QUESTIONS, Owner.OTP, VerifyCode),
         *_work(
             EVIDENCE,
@@ -237,7 +242,7 @@ def _user(name: Owner, *, commands: str = "", events: str = "", consumes: bool =
 USERS: tuple[User, ...] = (
     _user(
         Owner.GATEWAY,
-        commands=r"^(email\.send\.(otp|transactional|bulk)|code\.(issue|verify)|domain\.describe)$",
+        commands=r"^(email\.send\.(otp|transactional|bulk)|code\.(issue|cancel|verify)|domain\.describe)$",
         events=r"^feedback\.(delivered|bounced)$",
         consumes=False,
     ),

@@ -94,6 +94,7 @@ class OneTimeCodes:
             challenge_id=challenge.id,
             email=command.email,
             expires_at=challenge.expires_at,
+            resend_at=self.now(),
         )
 
     def _verified(self, question: VerifyCode, challenge: Challenge) -> CodeVerified:

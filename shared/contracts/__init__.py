@@ -8,7 +8,17 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
-from shared.contracts.codes import CodeIssued, CodeRefused, CodeVerified, IssueCode, VerifyCode
+from shared.contracts.codes import (
+    CancelCode,
+    CodeCancelled,
+    CodeIssued,
+    CodeRefused,
+    CodeVerified,
+    CodeWithheld,
+    IssueCode,
+    VerifyCode,
+    Withholding,
+)
 from shared.contracts.domains import (
     DescribeDomain,
     DomainClassified,
@@ -37,10 +47,13 @@ from shared.errors import Undecodable
 __all__ = [
     "CONTRACTS",
     "Answer",
+    "CancelCode",
     "Category",
+    "CodeCancelled",
     "CodeIssued",
     "CodeRefused",
     "CodeVerified",
+    "CodeWithheld",
     "Command",
     "Contract",
     "DescribeDomain",
@@ -65,6 +78,7 @@ __all__ = [
     "Stage",
     "Verdict",
     "VerifyCode",
+    "Withholding",
     "decode",
     "encode",
     "mistakes",
@@ -80,9 +94,12 @@ CONTRACTS: tuple[type[Contract], ...] = (
     EmailUncertain,
     IssueCode,
     VerifyCode,
+    CancelCode,
     CodeIssued,
+    CodeWithheld,
     CodeVerified,
     CodeRefused,
+    CodeCancelled,
     FeedbackDelivered,
     FeedbackBounced,
     DomainClassified,

@@ -1,18 +1,45 @@
-"""One-time codes: asked for, issued, verified, refused."""
+"""One-time codes: asked for, issued, withheld, verified, refused, cancelled."""
+
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address
 
 from pydantic import AwareDatetime, Field
 
-from shared.contracts.message import Command, Event, Question
-from shared.fields import Address, Id
+from shared.contracts.message import Answer, Command, Event, Question
+from shared.fields import Address, Id, Locale, Purpose
+
+CONFIRM_ADDRESS = "confirm-address"  # what a code is for, if nothing else is said
+MIN_DIGITS = 4
+MAX_DIGITS = 8  # of nine digits RFC 4226's 31 bits would no more be uniform
+MAX_TYPED_CHARS = 64  # of a code with the spaces and dashes that somebody put into it
+
+
+class Withholding(StrEnum):
+    """Why no code was mailed; neither tells whether anybody has the address."""
+
+    COOLDOWN = "cooldown"  # one was, only just
+    LIMIT = "limit"  # too many were, to whomever or for whomever
 
 
 class IssueCode(Command):
-    """Asks for a one-time code to be mailed to an address."""
+    """Asks for a one-time code to be mailed to an address.
+
+    While there is one for the same client, purpose and address it is mailed again, with its old
+    expiry. Answered by `CodeIssued` or `CodeWithheld`; the same `id` gets the same answer.
+    """
 
     keys = ("code.issue",)
 
     email: Address
     client: Id | None = None
+    purpose: Purpose = Field(CONFIRM_ADDRESS, description="The code is right for nothing else")
+    length: int | None = Field(
+        None, ge=MIN_DIGITS, le=MAX_DIGITS, description="Digits; the deployment's default if absent"
+    )
+    locale: Locale | None = Field(None, description="Of the mail; English if absent or unknown")
+    ip: IPv4Address | IPv6Address | None = Field(
+        None, description="Of whoever wants the code; mails are limited by it"
+    )
 
 
 class VerifyCode(Question):
@@ -24,8 +51,21 @@ class VerifyCode(Question):
     keys = ("code.verify",)
 
     email: Address
-    code: str = Field(max_length=64, repr=False)
+    code: str = Field(max_length=MAX_TYPED_CHARS, repr=False)
     client: Id | None = None
+    purpose: Purpose = CONFIRM_ADDRESS
+
+
+class CancelCode(Command):
+    """Asks that a code be right no more; harmless if it is not anyway.
+
+    Answered by `CodeCancelled`.
+    """
+
+    keys = ("code.cancel",)
+
+    challenge_id: Id
+    client: Id | None = Field(None, description="Nothing of another client is cancelled")
 
 
 class CodeIssued(Event):
@@ -35,7 +75,19 @@ class CodeIssued(Event):
 
     challenge_id: Id
     email: str
+    client: Id | None = None
+    purpose: Purpose = CONFIRM_ADDRESS
     expires_at: AwareDatetime
+    resend_at: AwareDatetime = Field(description="Not to be asked for again before")
+
+
+class CodeWithheld(Answer):
+    """Answers that no code was mailed."""
+
+    keys = ("code.withheld",)
+
+    reason: Withholding
+    retry_after: float = Field(ge=0, description="Seconds until it is worth asking again")
 
 
 class CodeVerified(Event):
@@ -45,6 +97,8 @@ class CodeVerified(Event):
 
     challenge_id: Id
     email: str
+    client: Id | None = None
+    purpose: Purpose = CONFIRM_ADDRESS
 
 
 class CodeRefused(Event):
@@ -53,3 +107,13 @@ class CodeRefused(Event):
     keys = ("code.refused",)
 
     email: str
+    client: Id | None = None
+    purpose: Purpose = CONFIRM_ADDRESS
+
+
+class CodeCancelled(Answer):
+    """Answers that a code is right no more; it does not tell whether it ever was."""
+
+    keys = ("code.cancelled",)
+
+    challenge_id: Id

@@ -177,7 +177,14 @@ async def test_the_whole_road_with_the_least_rights(vhost: str, login: Login) ->
     otp = Service(
         lambda _: [
             mail(Category.OTP),
-            CodeIssued(id="i-1", at=MOMENT, challenge_id="c-1", email=ADA, expires_at=MOMENT),
+            CodeIssued(
+                id="i-1",
+                at=MOMENT,
+                challenge_id="c-1",
+                email=ADA,
+                expires_at=MOMENT,
+                resend_at=MOMENT,
+            ),
         ]
     )
     judge = Service(lambda _: [CodeVerified(id="v-1", at=MOMENT, challenge_id="c-1", email=ADA)])

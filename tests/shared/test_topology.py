@@ -152,6 +152,7 @@ def test_a_scaled_ladder_still_waits(scale: float) -> None:
         ("email.send.transactional", {"sender.transactional", "ledger.mail"}),
         ("email.send.bulk", {"sender.bulk", "ledger.mail"}),
         ("code.issue", {"otp.commands"}),
+        ("code.cancel", {"otp.commands"}),
         ("code.verify", {"otp.questions"}),
         ("domain.describe", {"classifier.questions"}),
         ("schedule.add", {"scheduler.commands"}),
@@ -253,7 +254,7 @@ def test_a_service_reads_its_own_queues_only(user: User) -> None:
         (
             "gateway",
             {"email.send.otp", "email.send.transactional", "email.send.bulk"}
-            | {"code.issue", "code.verify", "domain.describe"},
+            | {"code.issue", "code.cancel", "code.verify", "domain.describe"},
             {"feedback.delivered", "feedback.bounced"},
         ),
         ("sender", set(), {key for key in EVENT_KEYS if key.startswith("email.")}),

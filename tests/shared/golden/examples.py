@@ -1,14 +1,18 @@
 """One example of every contract, with every field set."""
 
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from shared.attachment import Attachment
 from shared.contracts import (
+    CancelCode,
     Category,
+    CodeCancelled,
     CodeIssued,
     CodeRefused,
     CodeVerified,
+    CodeWithheld,
     Contract,
     DescribeDomain,
     DomainClassified,
@@ -28,6 +32,7 @@ from shared.contracts import (
     Stage,
     Verdict,
     VerifyCode,
+    Withholding,
 )
 
 AT = datetime(2026, 11, 21, 12, 30, 15, 250_000, tzinfo=UTC)
@@ -135,17 +140,38 @@ EXAMPLES: tuple[Contract, ...] = (
         rule="no-reply",
         retry_after=300.0,
     ),
-    IssueCode(id=EMAIL, email="ann@example.org", client="shop"),
-    VerifyCode(id=EMAIL, email="ann@example.org", code="482913", client="shop"),
+    IssueCode(
+        id=EMAIL,
+        email="ann@example.org",
+        client="shop",
+        purpose="sign-in",
+        length=8,
+        locale="de-AT",
+        ip=IPv4Address("192.0.2.7"),
+    ),
+    VerifyCode(id=EMAIL, email="ann@example.org", code="482913", client="shop", purpose="sign-in"),
+    CancelCode(id=EMAIL, challenge_id=EVENT, client="shop"),
     CodeIssued(
         id=EVENT,
         at=AT,
         challenge_id=EMAIL,
         email="ann@example.org",
+        client="shop",
+        purpose="sign-in",
         expires_at=AT + timedelta(minutes=10),
+        resend_at=AT + timedelta(minutes=1),
     ),
-    CodeVerified(id=EVENT, at=AT, challenge_id=EMAIL, email="ann@example.org"),
-    CodeRefused(id=EVENT, at=AT, email="ann@example.org"),
+    CodeWithheld(id=EVENT, reason=Withholding.COOLDOWN, retry_after=42.5),
+    CodeVerified(
+        id=EVENT,
+        at=AT,
+        challenge_id=EMAIL,
+        email="ann@example.org",
+        client="shop",
+        purpose="sign-in",
+    ),
+    CodeRefused(id=EVENT, at=AT, email="ann@example.org", client="shop", purpose="sign-in"),
+    CodeCancelled(id=EVENT, challenge_id=EMAIL),
     FeedbackDelivered(id=EVENT, at=AT, domain="xn--bcher-kva.example", client="shop"),
     FeedbackBounced(id=EVENT, at=AT, domain="xn--bcher-kva.example", client="shop"),
     DomainClassified(id=EVENT, at=AT, domain="example.org", status=Verdict.NOT_CATCH_ALL),
