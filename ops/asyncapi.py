@@ -23,6 +23,8 @@ ANSWERS: Mapping[type[Contract], tuple[type[Contract], ...]] = {
     contracts.CancelCode: (contracts.CodeCancelled,),
     contracts.VerifyCode: (contracts.CodeVerified, contracts.CodeRefused),
     contracts.DescribeDomain: (contracts.DomainDescribed,),
+    contracts.ListDomains: (contracts.DomainsListed,),
+    contracts.CountDomains: (contracts.DomainsCounted,),
 }
 _KEYS = {key: contract for contract in CONTRACTS for key in contract.keys}
 _PUBLISHED = {key: each for key, each in _KEYS.items() if not issubclass(each, Answer)}

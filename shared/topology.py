@@ -14,11 +14,13 @@ from shared.contracts import (
     Category,
     Command,
     Contract,
+    CountDomains,
     DescribeDomain,
     EmailBounced,
     EmailDelivered,
     Event,
     IssueCode,
+    ListDomains,
     Question,
     VerifyCode,
 )
@@ -154,7 +156,7 @@ def _work(name: str, owner: Owner, *bindings: Binding) -> tuple[Queue, Queue]:
     )
 
 
-def _questions(name: str, owner: Owner, contract: type[Question]) -> Queue:
+def _questions(name: str, owner: Owner, *contracts: type[Question]) -> Queue:
     """Give a classic queue: a question is worth nothing after its deadline, so keep it cheap."""
     arguments: Mapping[str, str | int] = {
         "x-queue-type": "classic",
@@ -162,7 +164,8 @@ def _questions(name: str, owner: Owner, contract: type[Question]) -> Queue:
         "x-max-length": MAX_QUESTIONS,
         "x-overflow": "reject-publish",
     }
-    return Queue(name, owner, tuple(Binding(COMMANDS, key) for key in contract.keys), arguments)
+    keys = (key for contract in contracts for key in contract.keys)
+    return Queue(name, owner, tuple(Binding(COMMANDS, key) for key in keys), arguments)
 
 
 def _delay(step: Step, scale: float) -> Queue:
@@ -203,7 +206,9 @@ def queues(owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> tuple[Queue
             *(Binding(EVENTS, key) for key in (*EmailDelivered.keys, *EmailBounced.keys)),
             Binding(EVENTS, "feedback.*"),
         ),
-        _questions(CLASSIFIER_QUESTIONS, Owner.CLASSIFIER, DescribeDomain),
+        _questions(
+            CLASSIFIER_QUESTIONS, Owner.CLASSIFIER, DescribeDomain, ListDomains, CountDomains
+        ),
         *_work("scheduler.commands", Owner.SCHEDULER, Binding(COMMANDS, "schedule.*")),
         *_work(
             "ledger.mail",
@@ -242,8 +247,8 @@ def _user(name: Owner, *, commands: str = "", events: str = "", consumes: bool =
 USERS: tuple[User, ...] = (
     _user(
         Owner.GATEWAY,
-        commands=r"^(email\.send\.(otp|transactional|bulk)|code\.(issue|cancel|verify)|domain\.describe)$",
-        events=r"^feedback\.(delivered|bounced)$",
+        commands=r"^(email\.send\.(otp|transactional|bulk)|code\.(issue|cancel|verify)|domain\.(describe|list|count))$",
+        events=r"^feedback\.(reported|delivered|bounced)$",
         consumes=False,
     ),
     _user(Owner.SENDER, events=r"^email\."),

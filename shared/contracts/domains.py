@@ -1,9 +1,16 @@
 """Recipient domains: what is reported of them, and what the evidence says."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from shared.address import domain_of
 from shared.contracts.message import Answer, Event, Question
-from shared.fields import Domain, Id
+from shared.fields import Address, Domain, Id
+
+MAX_SIGHTINGS = 1000  # a report: some 150 kB, which a broker passes on at once
+MAX_LISTED = 1000  # domains a page
 
 
 class Verdict(StrEnum):
@@ -12,6 +19,51 @@ class Verdict(StrEnum):
     CATCH_ALL = "catch-all"
     NOT_CATCH_ALL = "not-catch-all"
     UNKNOWN = "unknown"
+
+
+class Kind(StrEnum):
+    """What somebody has seen become of a mail."""
+
+    DELIVERED = "delivered"
+    BOUNCED = "bounced"  # no such mailbox
+
+
+class Sighting(BaseModel):
+    """What became of one mail that went another way, for one recipient.
+
+    All fields but `at` say which event it is: a copy with the same ones counts once.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: Id = Field(description="The same for every copy; a name space for each client")
+    domain: Domain
+    kind: Kind
+    at: AwareDatetime = Field(description="When it happened")
+    recipient: Address | None = Field(
+        None, repr=False, description="At that domain; distinct ones are estimated, none is kept"
+    )
+    email_id: Id | None = Field(
+        None, description="The mail, so that its late bounce takes its delivery back"
+    )
+
+    @field_validator("recipient")
+    @classmethod
+    def _at_the_domain(cls, recipient: str | None, info: ValidationInfo) -> str | None:
+        # A wrong domain is told by its own field.
+        if recipient and domain_of(recipient) != info.data.get("domain", domain_of(recipient)):
+            raise ValueError("must be an address at the domain")
+        return recipient
+
+
+class FeedbackReported(Event):
+    """Signals what became of mails that went another way, of one or of many."""
+
+    keys = ("feedback.reported",)
+    must_arrive = True  # its sender was told that it is kept
+
+    client: Id | None = None
+    sightings: tuple[Sighting, ...] = Field(min_length=1, max_length=MAX_SIGHTINGS)
 
 
 class FeedbackDelivered(Event):
@@ -51,12 +103,68 @@ class DescribeDomain(Question):
     domain: Domain
 
 
-class DomainDescribed(Answer):
+class ListDomains(Question):
+    """Asks for the domains that are known, by name, a page at a time."""
+
+    keys = ("domain.list",)
+
+    status: Verdict | None = Field(None, description="Only those; all if absent")
+    after: Domain | None = Field(None, description="The last domain of the page before")
+    limit: int = Field(100, ge=1, le=MAX_LISTED)
+
+
+class CountDomains(Question):
+    """Asks how many domains and events are known."""
+
+    keys = ("domain.count",)
+
+
+class DomainEvidence(BaseModel):
+    """What is known about a domain, and the rule that decides."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    domain: str
+    status: Verdict
+    delivered: int
+    bounced: int = Field(description="Refused since there is no such mailbox")
+    since: AwareDatetime | None = Field(None, description="Its first event; absent if never seen")
+    last_event_at: AwareDatetime | None = None
+    reason: str = Field("", description="The counts and the rule that decide, in words")
+    refusals: Mapping[str, int] = Field(
+        default_factory=dict, description="All others, by reply class; they are no evidence"
+    )
+    recipients: int | None = Field(
+        None, description="Distinct ones delivered to, estimated; in the mode `evidence` alone"
+    )
+    taken_back: int | None = Field(
+        None, description="Deliveries whose bounce came late; in the mode `evidence` alone"
+    )
+
+
+class DomainDescribed(DomainEvidence, Answer):
     """Answers with the evidence on a domain; one never seen is `unknown`."""
 
     keys = ("domain.described",)
 
-    domain: str
-    status: Verdict
+
+class DomainsListed(Answer):
+    """Answers with a page of domains."""
+
+    keys = ("domain.listed",)
+
+    domains: tuple[DomainEvidence, ...]
+    next: str | None = Field(None, description="`after` of the next page; absent at the last one")
+
+
+class DomainsCounted(Answer):
+    """Answers with the number of domains by status, and of events."""
+
+    keys = ("domain.counted",)
+
+    catch_all: int
+    not_catch_all: int
+    unknown: int
+    total: int
     delivered: int
     bounced: int

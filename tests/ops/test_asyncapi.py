@@ -79,7 +79,7 @@ def test_operations_are_those_of_the_running_services() -> None:
         "otp.receive.code.verify",
         "otp.send.email.send.otp",
         "classifier.receive.email.bounced",
-        "classifier.receive.feedback.delivered",
+        "classifier.receive.feedback.reported",
         "classifier.send.domain.classified",
     ],
 )
@@ -107,6 +107,8 @@ def test_what_is_asked_tells_its_answers() -> None:
 
     assert told["otp.receive.code.verify"] == ["code.verified", "code.refused"]
     assert told["classifier.receive.domain.describe"] == ["domain.described"]
+    assert told["classifier.receive.domain.list"] == ["domain.listed"]
+    assert told["classifier.receive.domain.count"] == ["domain.counted"]
     assert len(told["sender.receive.email.send.otp"]) == 6
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from shared import delivery, topology
 from shared.contracts import (
+    Answer,
     Contract,
     DomainDescribed,
     Event,
@@ -23,7 +24,7 @@ DRAW = Draw(chance=0.5, turn=0.99)  # no spread, and the rung below a wait that 
 SEND, DELIVERED = EXAMPLES[:2]
 CODE = next(each for each in EXAMPLES if type(each).__name__ == "VerifyCode")
 ANSWER = next(each for each in EXAMPLES if isinstance(each, DomainDescribed))
-PUBLISHED = [each for each in EXAMPLES if each is not ANSWER]
+PUBLISHED = [each for each in EXAMPLES if not isinstance(each, Answer)]
 TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
 HERE = Delivery(
     queue="sender.bulk",

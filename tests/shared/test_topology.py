@@ -172,6 +172,7 @@ def test_commands_reach_who_is_asked(key: str, expected: set[str]) -> None:
         ("email.bounced", {"classifier.evidence", "ledger.mail"}),
         ("email.deferred", {"ledger.mail"}),
         ("email.uncertain", {"ledger.mail"}),
+        ("feedback.reported", {"classifier.evidence"}),
         ("feedback.delivered", {"classifier.evidence"}),
         ("feedback.bounced", {"classifier.evidence"}),
         ("code.verified", set()),
@@ -254,8 +255,9 @@ def test_a_service_reads_its_own_queues_only(user: User) -> None:
         (
             "gateway",
             {"email.send.otp", "email.send.transactional", "email.send.bulk"}
-            | {"code.issue", "code.cancel", "code.verify", "domain.describe"},
-            {"feedback.delivered", "feedback.bounced"},
+            | {"code.issue", "code.cancel", "code.verify", "domain.describe"}
+            | {"domain.list", "domain.count"},
+            {"feedback.reported", "feedback.delivered", "feedback.bounced"},
         ),
         ("sender", set(), {key for key in EVENT_KEYS if key.startswith("email.")}),
         ("otp", {"email.send.otp"}, {"code.issued", "code.verified", "code.refused"}),

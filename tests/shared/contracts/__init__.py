@@ -1,0 +1,1 @@
+"""Tests of the contracts, a file for each kind."""

@@ -1,0 +1,50 @@
+"""What may be reported of a domain."""
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from shared.contracts import FeedbackReported, Kind, Sighting, decode
+from shared.contracts.domains import MAX_SIGHTINGS
+from shared.errors import Undecodable
+from tests.shared.golden.examples import AT
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"domain": "localhost"}, "sightings.0.domain: "),
+        ({"recipient": "ann@other.example"}, "sightings.0.recipient: must be an address at the"),
+        ({"recipient": "ann"}, "sightings.0.recipient: "),
+        ({"kind": "deferred"}, "sightings.0.kind: "),
+        ({"at": "2026-11-21T12:30:15"}, "sightings.0.at: "),
+        ({"id": ""}, "sightings.0.id: "),
+    ],
+)
+def test_a_sighting_that_cannot_be(change: dict[str, str], told: str) -> None:
+    """What is wrong with one of many is told by its place."""
+    sighting = {"id": "1", "domain": "example.org", "kind": "bounced", "at": AT.isoformat()}
+    report = {"id": "r1", "at": AT.isoformat(), "sightings": [sighting | change]}
+
+    with pytest.raises(Undecodable, match=told):
+        decode("feedback.reported", json.dumps(report).encode())
+
+
+def test_a_sighting_is_canonical() -> None:
+    """However a recipient and its domain are spelled, they belong together."""
+    sighting = Sighting(
+        id="1", domain="Bücher.example.", kind=Kind.BOUNCED, at=AT, recipient="a@BÜCHER.example"
+    )
+
+    assert sighting.domain == "xn--bcher-kva.example"
+    assert sighting.recipient == "a@xn--bcher-kva.example"
+
+
+@pytest.mark.parametrize("count", [0, MAX_SIGHTINGS + 1])
+def test_a_report_has_a_size(count: int) -> None:
+    """A report says something, and no more than a broker passes on at once."""
+    sighting = Sighting(id="1", domain="example.org", kind=Kind.DELIVERED, at=AT)
+
+    with pytest.raises(ValidationError, match="sightings"):
+        FeedbackReported(id="r1", at=AT, sightings=(sighting,) * count)
