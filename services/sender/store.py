@@ -10,10 +10,10 @@ from uuid import uuid4
 import sqlalchemy as sa
 import structlog
 
-from services.sender.batch import Batch
 from services.sender.claim import LEASE_SECONDS, Claim
 from services.sender.statements import Row, Rows, Statements
 from shared import contracts, dialect
+from shared.batch import Batch
 from shared.contracts import Outcome, SendEmail
 from shared.database import Database
 from shared.dialect import MILLISECONDS, Clock

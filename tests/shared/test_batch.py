@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.sender.batch import MOST, Batch
+from shared.batch import MOST, Batch
 
 
 class Turns:
