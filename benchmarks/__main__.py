@@ -13,6 +13,7 @@ from benchmarks import (
     bench,
     compose,
     contest,
+    cost,
     distance,
     drain,
     hotspots,
@@ -59,9 +60,11 @@ def _measure(chosen: argparse.Namespace) -> None:
         _say(machine.describe(place.address.management))
         if chosen.what is None:
             _compose(chosen)
-        if chosen.what != "accept":
+        if chosen.what in {None, "cost"}:
+            asyncio.run(_cost(place, programs, chosen))
+        if chosen.what in {None, "drain"}:
             asyncio.run(_drain(place, programs, chosen))
-        if chosen.what != "drain":
+        if chosen.what in {None, "accept"}:
             asyncio.run(_accept(place, chosen))
 
 
@@ -74,6 +77,18 @@ def _compose(chosen: argparse.Namespace) -> None:
         )
         series = compose.measure(command, _COMPOSE_SECONDS, chosen.repetitions)
         _say(report.table("mails/s", series))
+
+
+async def _cost(place: bench.Bench, programs: Programs | None, chosen: argparse.Namespace) -> None:
+    program = sink.best(programs)
+    _say(
+        f"\n{chosen.count:,} mails by the sender without RabbitMQ to {program.name},"
+        f" {chosen.connections} SMTP connections, {chosen.repetitions} times"
+    )
+    async with sink.serving(place, program) as served:
+        for _ in range(chosen.repetitions):
+            spent = await cost.measured(place, served, chosen.count, chosen.connections)
+            _say(spent.told(chosen.count))
 
 
 async def _drain(place: bench.Bench, programs: Programs | None, chosen: argparse.Namespace) -> None:
@@ -161,7 +176,7 @@ def _say(text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "what", nargs="?", choices=["compose", "drain", "accept"], help="default: all"
+        "what", nargs="?", choices=["compose", "cost", "drain", "accept"], help="default: all"
     )
     add = parser.add_argument
     add("--count", type=_positive, default=5000, help="mails or requests a time (%(default)s)")
