@@ -81,7 +81,7 @@ def report(part: str) -> str:
 
 def main() -> int:
     """Print the report."""
-    for part in (replies.DEVELOPMENT, replies.HOLDOUT):
+    for part in replies.PARTS:
         print(report(part))  # noqa: T201 -- a command line prints
     return 0
 

@@ -16,7 +16,7 @@ def class_of(stage: Stage | None, code: int, text: str, recipient: str = "") -> 
     return classify(stage, code, None, text, recipient=recipient).reply_class
 
 
-@pytest.mark.parametrize("part", [replies.DEVELOPMENT, replies.HOLDOUT])
+@pytest.mark.parametrize("part", replies.PARTS)
 def test_examples(part: str) -> None:
     """What is called an unknown mailbox is one, and few of any class are missed."""
     found = score(replies.read(part))
@@ -29,15 +29,13 @@ def test_examples(part: str) -> None:
 
 
 def test_the_corpus() -> None:
-    """The two parts have no reply in common, and each has every class."""
-    development, holdout = (
-        list(replies.read(part)) for part in (replies.DEVELOPMENT, replies.HOLDOUT)
-    )
-    texts = [(each.stage, each.text) for each in (*development, *holdout)]
+    """The parts have no reply in common, and each has every class."""
+    parts = [list(replies.read(part)) for part in replies.PARTS]
+    texts = [(each.stage, each.text) for part in parts for each in part]
 
     assert len(set(texts)) == len(texts)
-    assert {each.reply_class for each in development} == set(ReplyClass)
-    assert {each.reply_class for each in holdout} == set(ReplyClass)
+    for part in parts:
+        assert {each.reply_class for each in part} == set(ReplyClass)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +64,7 @@ def test_each_class(code: int, text: str, found: ReplyClass) -> None:
     assert class_of(Stage.RCPT, code, text) is found
 
 
-@pytest.mark.parametrize("part", [replies.DEVELOPMENT, replies.HOLDOUT])
+@pytest.mark.parametrize("part", replies.PARTS)
 @pytest.mark.parametrize("stage", BEFORE_RCPT)
 def test_nobody_is_unknown_before_rcpt(part: str, stage: Stage) -> None:
     """A server that has not heard the recipient does not speak of the recipient."""

@@ -17,6 +17,11 @@ from shared.contracts import ReplyClass, Stage
 
 _AFTER_RCPT = (Stage.DATA, Stage.DOT)
 _ANY = "*"
+_TOLD_AT = {
+    ReplyClass.MAILBOX_UNKNOWN: (Stage.RCPT,),
+    ReplyClass.MAILBOX_DISABLED: (Stage.RCPT, *_AFTER_RCPT),
+    ReplyClass.MAILBOX_FULL: (Stage.RCPT, *_AFTER_RCPT),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,7 @@ def _stages_of(found: ReplyClass) -> tuple[Stage, ...]:
     Before RCPT nobody knows the recipient, and after it a server may refuse the mail with the
     words for an unknown mailbox.
     """
-    return (Stage.RCPT,) if found is ReplyClass.MAILBOX_UNKNOWN else ()
+    return _TOLD_AT.get(found, ())
 
 
 class RuleSet:

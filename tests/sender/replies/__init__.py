@@ -9,6 +9,8 @@ from shared.contracts import ReplyClass, Stage
 
 DEVELOPMENT = "development"
 HOLDOUT = "holdout"
+FIELD = "field"
+PARTS = (DEVELOPMENT, HOLDOUT, FIELD)
 
 
 @dataclass(frozen=True, slots=True)
