@@ -5,12 +5,12 @@ import fcntl
 import os
 import sqlite3
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import sqlalchemy as sa
 
@@ -30,8 +30,9 @@ class File:
         # as "locked", whatever the time-out; an immediate one waits its turn.
         # An acknowledgement rests on the commit: NORMAL may lose the last ones at a power cut.
         writer = _engine(path, "BEGIN IMMEDIATE", "synchronous=FULL", "foreign_keys=ON")
-        self._writer = _Lane(writer, f"{path.stem} writer")
-        self._reader = _Lane(_engine(path, "BEGIN", "query_only=ON"), f"{path.stem} reader")
+        reader = _engine(path, "BEGIN", "query_only=ON")
+        self._writer = _Lane(writer, _write, f"{path.stem} writer")
+        self._reader = _Lane(reader, _read, f"{path.stem} reader")
 
     async def write(self, work: Work[T]) -> T:
         """Run `work` with those of its neighbours, and return when all are committed."""
@@ -59,17 +60,14 @@ class _Call(Generic[T]):
         self._error: BaseException | None = None
         self._traceback: TracebackType | None = None
 
-    def attempt(self, connection: sa.Connection) -> None:
-        """Run the work. Raises only what is the end of its neighbours too."""
-        # In plain words, which cost a quarter of SQLAlchemy's savepoints.
-        connection.exec_driver_sql("SAVEPOINT work")
+    def attempt(self, connection: sa.Connection) -> bool:
+        """Run the work and tell whether it did not fail."""
         try:
             self._result = self._work(connection)
         except BaseException as error:  # noqa: BLE001 -- it is raised to the caller
             self._error = error
-            # This fails when SQLite has given up the whole transaction, as on a full disk.
-            connection.exec_driver_sql("ROLLBACK TO work")
-        connection.exec_driver_sql("RELEASE work")
+            return False
+        return True
 
     def tell(self, error: BaseException | None) -> None:
         """Wake the caller; `error` is that of the whole transaction."""
@@ -88,11 +86,33 @@ class _Call(Generic[T]):
         return self._result
 
 
+def _read(connection: sa.Connection, group: Sequence[_Call[Any]]) -> None:
+    """Run works that only read: one that fails leaves nothing to undo."""
+    for call in group:
+        call.attempt(connection)
+
+
+def _write(connection: sa.Connection, group: Sequence[_Call[Any]]) -> None:
+    """Run works, each undone alone. Raises only what is the end of all of them."""
+    # To the driver itself: through SQLAlchemy these words would cost more than many a work.
+    say = cast("sqlite3.Connection", connection.connection.dbapi_connection).execute
+    for call in group:
+        say("SAVEPOINT work")
+        if not call.attempt(connection):
+            # This fails when SQLite has given up the whole transaction, as on a full disk.
+            say("ROLLBACK TO work")
+        say("RELEASE work")
+
+
+Do = Callable[[sa.Connection, Sequence[_Call[Any]]], None]
+
+
 class _Lane:
     """Runs works in one thread: what comes during one transaction goes into the next together."""
 
-    def __init__(self, engine: sa.Engine, name: str) -> None:
+    def __init__(self, engine: sa.Engine, do: Do, name: str) -> None:
         self._engine = engine
+        self._do = do
         self._thread = ThreadPoolExecutor(1, name)
         self._waiting: deque[_Call[Any]] = deque()
         self._running: asyncio.Task[None] | None = None
@@ -142,8 +162,9 @@ class _Lane:
     def _transact(self, group: list[_Call[Any]]) -> Exception | None:
         try:
             with self._engine.begin() as connection:
-                for call in group:
-                    call.attempt(connection)
+                self._do(connection, group)
+        except sqlite3.Error as error:
+            return sa.exc.OperationalError(None, None, error)
         except Exception as error:  # noqa: BLE001 -- it is raised to all callers
             return error
         return None
