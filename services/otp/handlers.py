@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from services.otp import mail
 from services.otp.challenge import Challenge, Draft, Holder
 from services.otp.codes import Codebook
+from services.otp.mail import MailWriter, Occasion
 from shared.contracts import (
     Category,
     CodeIssued,
@@ -39,12 +39,12 @@ class Challenges(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OneTimeCodes:
-    """The handlers; `sender` is the From of the mails, None for the sender's default."""
+    """The handlers."""
 
     challenges: Challenges
     codebook: Codebook
     sealer: Sealer
-    sender: str | None
+    writer: MailWriter
     now: Callable[[], datetime]
 
     async def on_issue_code(self, command: IssueCode) -> Sequence[Contract]:
@@ -74,14 +74,15 @@ class OneTimeCodes:
         message_id = _derived("email.send", command.id)
         now = self.now()
         left = (challenge.expires_at - now).total_seconds()
-        content = mail.compose(self.codebook.code(challenge), left).encode()
+        occasion = Occasion(command.client or "", command.purpose, command.locale, left)
+        mail = self.writer.compose(self.codebook.code(challenge), occasion)
         return SendEmail(
             id=message_id,
             category=Category.OTP,
-            from_=self.sender,
+            from_=mail.from_,
             to=(command.email,),
-            subject=mail.SUBJECT,
-            sealed=self.sealer.seal(content, context=message_id),
+            subject=mail.subject,
+            sealed=self.sealer.seal(mail.encode(), context=message_id),
             client=command.client,
             created_at=now,
             expires_at=challenge.expires_at,

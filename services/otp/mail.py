@@ -1,43 +1,51 @@
 """Pure: the mail that carries a code."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html import escape
 
 import orjson
 
-# No code in it: subjects are logged by relays and shown on locked screens.
-SUBJECT = "Your code to confirm your email address"
+from services.otp.phrasebook import Phrasebook
+from services.otp.template import CODE, fill, fill_lines
+from services.otp.wording import Wording
 
-_TEXT = """\
-Your code to confirm your email address is:
 
-{code}
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """Why a code is mailed: for which client and purpose, to whom, with how many seconds left."""
 
-It can be used once, within {lifetime}.
+    client: str
+    purpose: str
+    locale: str | None
+    seconds: float
 
-Never give it to anyone. We shall never ask you for it.
-If you did not ask for a code, you need not do anything.
-"""
 
-_HTML = """\
-<!doctype html>
-<html lang="en">
-<body style="font-family: sans-serif; font-size: 16px; line-height: 1.5">
-<p>Your code to confirm your email address is:</p>
-<p style="font-family: monospace; font-size: 32px; letter-spacing: 4px"><strong>
-{code}
-</strong></p>
-<p>It can be used once, within {lifetime}.</p>
-<p><strong>Never give it to anyone.</strong> We shall never ask you for it.<br>
-If you did not ask for a code, you need not do anything.</p>
-</body>
-</html>
-"""
+@dataclass(frozen=True, slots=True)
+class Imprint:
+    """What a deployment says of itself: its From, language and names, and where codes are typed.
+
+    Without `from_` it is the sender's default. `locale` is for whoever names none that there is.
+    `products` are by client; the others go by `product`.
+    """
+
+    from_: str | None = None
+    locale: str = "en"
+    product: str | None = None
+    products: Mapping[str, str] = field(default_factory=dict)
+    autofill_domain: str | None = None
+
+    def product_of(self, client: str) -> str:
+        """Name the product of a client; empty if it has none."""
+        return self.products.get(client) or self.product or ""
 
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """Text and HTML; both hold the code, so that neither is ever shown in a log."""
+    """Text and HTML hold the code, so that neither is ever shown in a log; the subject never."""
 
+    from_: str | None
+    subject: str
     text: str = field(repr=False)
     html: str = field(repr=False)
 
@@ -46,15 +54,47 @@ class Mail:
         return orjson.dumps({"text": self.text, "html": self.html})
 
 
-def compose(code: str, seconds: float) -> Mail:
-    """Write the mail of a code that lives `seconds` more: the code alone on its line, no link."""
-    lifetime = _spoken(seconds)
-    return Mail(
-        _TEXT.format(code=code, lifetime=lifetime), _HTML.format(code=code, lifetime=lifetime)
-    )
+@dataclass(frozen=True, slots=True)
+class MailWriter:
+    """Writes mails: the code alone on its line, no link, no code in the subject."""
+
+    phrasebook: Phrasebook
+    imprint: Imprint = field(default_factory=Imprint)
+
+    def compose(self, code: str, occasion: Occasion) -> Mail:
+        """Write the mail of a code, in the language asked for or else the deployment's own."""
+        lang = self.phrasebook.nearest(occasion.locale, self.imprint.locale)
+        product = self.imprint.product_of(occasion.client)
+        said = _said(self.phrasebook.wordings[lang], occasion, product)
+        parts = {**said, CODE: code, "lang": lang}
+        return Mail(
+            from_=self.imprint.from_,
+            subject=said["subject"],
+            text=fill_lines(self.phrasebook.text, parts) + self._autofill(code),
+            html=fill_lines(
+                self.phrasebook.html, {name: escape(text) for name, text in parts.items()}
+            ),
+        )
+
+    def _autofill(self, code: str) -> str:
+        """Give the line that binds a code to its domain, which must be the last.
+
+        Its form is that of https://wicg.github.io/sms-one-time-codes/ 3; mail programs take it
+        over from text messages.
+        """
+        domain = self.imprint.autofill_domain
+        return f"\n@{domain} #{code}\n" if domain else ""
 
 
-def _spoken(seconds: float) -> str:
-    """Say a time in whole minutes, never more than there is, but for the last one."""
-    minutes = max(1, int(seconds // 60))
-    return "1 minute" if minutes == 1 else f"{minutes} minutes"
+def _said(wording: Wording, occasion: Occasion, product: str) -> dict[str, str]:
+    opening = wording.opening(occasion.purpose)
+    named = {"product": product, "subject": opening.subject}
+    return {
+        "direction": wording.direction,
+        "subject": fill(wording.branded_subject, named) if product else opening.subject,
+        "intro": opening.intro,
+        "validity": fill(wording.validity, {"lifetime": wording.lifetime(occasion.seconds)}),
+        "origin": fill(wording.origin, named) if product else "",
+        "warning": wording.warning,
+        "advice": wording.advice,
+    }

@@ -9,6 +9,7 @@ from services.otp.challenge import Rules
 from services.otp.codes import Codebook
 from services.otp.config import OtpSettings
 from services.otp.handlers import OneTimeCodes
+from services.otp.mail import MailWriter
 from services.otp.store import ChallengeStore
 from shared import health, periodic, topology
 from shared.broker import Broker
@@ -44,7 +45,8 @@ def _parts(settings: OtpSettings, database: Database) -> tuple[ChallengeStore, O
     rules = Rules(settings.otp_lifetime, settings.otp_tries, settings.otp_digits)
     store = ChallengeStore(database, rules, codebook.key_ids)
     sealer = Sealer.from_text(settings.sealing_key)
-    return store, OneTimeCodes(store, codebook, sealer, settings.otp_sender, _utc_now)
+    writer = MailWriter(settings.otp_templates, settings.imprint)
+    return store, OneTimeCodes(store, codebook, sealer, writer, _utc_now)
 
 
 def _subscriptions(handlers: OneTimeCodes) -> Sequence[Subscription]:

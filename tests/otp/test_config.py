@@ -1,9 +1,14 @@
 """The settings of the otp service."""
 
+from pathlib import Path
+
 import pytest
 
+from services.otp import folder
 from services.otp.config import OtpSettings
+from services.otp.mail import Imprint
 from shared.errors import ConfigError
+from tests.otp.wordings import toml
 
 KEY = "0f" * 32
 ENVIRON = {"AMQP_URL": "amqp://localhost", "OTP_KEY": KEY, "SEALING_KEY": KEY}
@@ -44,3 +49,74 @@ def test_keys_are_not_shown() -> None:
     with pytest.raises(ConfigError) as caught:
         OtpSettings.load({**ENVIRON, "OTP_KEY": "no-key"})
     assert "no-key" not in str(caught.value)
+
+
+def test_the_mails(tmp_path: Path) -> None:
+    """What mails say is read with the settings: templates, language, names, autofill."""
+    (tmp_path / "nl.toml").write_bytes(toml(warning="Hush."))
+    settings = OtpSettings.load(
+        {
+            **ENVIRON,
+            "OTP_SENDER": "Acme <post@acme.example>",
+            "OTP_TEMPLATES": str(tmp_path),
+            "OTP_LOCALE": "nl-BE",
+            "OTP_PRODUCT": "Acme",
+            "OTP_PRODUCTS": '{"shop": "Acme Shop"}',
+            "OTP_AUTOFILL_DOMAIN": "ACME.example",
+        }
+    )
+
+    assert settings.otp_templates.wordings["nl"].warning == "Hush."
+    assert settings.imprint == Imprint(
+        "Acme <post@acme.example>", "nl-BE", "Acme", {"shop": "Acme Shop"}, "acme.example"
+    )
+
+
+def test_the_mails_need_no_setting() -> None:
+    """Without settings of theirs mails are in English, name nobody and are not for autofill."""
+    settings = OtpSettings.load(ENVIRON)
+
+    assert settings.imprint == Imprint()
+    assert settings.otp_templates == folder.shipped()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTP_PRODUCT", "Acme\r\nBcc: eve@example.com"),
+        ("OTP_PRODUCT", "=?utf-8?q?Acme?="),
+        ("OTP_PRODUCT", "https://acme.example"),
+        ("OTP_PRODUCT", "x" * 61),
+        ("OTP_PRODUCTS", '{"no client": "Acme"}'),
+        ("OTP_PRODUCTS", '{"shop": "Acme\\nBcc: eve@example.com"}'),
+        ("OTP_AUTOFILL_DOMAIN", "https://acme.example"),
+        ("OTP_AUTOFILL_DOMAIN", "acme"),
+        ("OTP_LOCALE", "English"),
+        ("OTP_TEMPLATES", "/nowhere"),
+    ],
+)
+def test_what_no_mail_can_say(name: str, value: str) -> None:
+    """A name that would be a header or a link, and whatever else cannot be, is refused."""
+    with pytest.raises(ConfigError, match=f"^{name}"):
+        OtpSettings.load({**ENVIRON, name: value})
+
+
+def test_a_language_that_nobody_speaks() -> None:
+    """The deployment's own language is one that there is a template for."""
+    with pytest.raises(ConfigError, match="OTP_LOCALE must be one that there is a template for"):
+        OtpSettings.load({**ENVIRON, "OTP_LOCALE": "zh"})
+
+
+def test_wrong_templates(tmp_path: Path) -> None:
+    """Every mistake in the templates is a line that names its file."""
+    (tmp_path / "en.toml").write_bytes(toml(warning="{code}", advice=None))
+    (tmp_path / "fr.toml").write_bytes(b"plural")
+    with pytest.raises(ConfigError) as caught:
+        OtpSettings.load({**ENVIRON, "OTP_TEMPLATES": str(tmp_path)})
+
+    places = [line.partition(": must")[0] for line in str(caught.value).splitlines()]
+    assert places == [
+        f"OTP_TEMPLATES: {tmp_path}/en.toml: warning",
+        f"{tmp_path}/en.toml: advice: Field required",
+        f"{tmp_path}/fr.toml: Expected '=' after a key in a key/value pair (at end of document)",
+    ]

@@ -11,9 +11,11 @@ import orjson
 import pytest
 import sqlalchemy as sa
 
+from services.otp import folder
 from services.otp.challenge import Challenge, Rules
 from services.otp.codes import Codebook
 from services.otp.handlers import OneTimeCodes
+from services.otp.mail import Imprint, MailWriter
 from services.otp.service import MIGRATIONS
 from services.otp.store import ChallengeStore
 from services.otp.tables import challenges
@@ -65,9 +67,8 @@ def codebook() -> CountingCodebook:
 def codes(database: Database, codebook: CountingCodebook) -> OneTimeCodes:
     """Give the handlers of one test."""
     store = ChallengeStore(database, Rules(600, 5, 6), codebook.key_ids)
-    return OneTimeCodes(
-        store, codebook, SEALER, "Shop <shop@example.com>", lambda: datetime.now(UTC)
-    )
+    writer = MailWriter(folder.shipped(), Imprint(from_="Shop <shop@example.com>"))
+    return OneTimeCodes(store, codebook, SEALER, writer, lambda: datetime.now(UTC))
 
 
 def mail_in(returned: Sequence[object]) -> SendEmail:
