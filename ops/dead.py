@@ -17,8 +17,8 @@ from ops.letters import Selection, Tally
 from ops.quiet import quiet
 from shared import letter
 from shared.broker import Broker, Pile
-from shared.consumer import Receipt
 from shared.errors import Unavailable
+from shared.intake import Receipt
 from shared.letter import Letter
 
 _LOOK = 10_000  # letters of a queue that `list` looks at: about a minute
@@ -118,7 +118,7 @@ async def _replay(broker: Broker, arguments: argparse.Namespace) -> int:
                 missing.discard(each.delivery.message_id)
                 if letters.can_return(each):
                     await broker.send(letter.replay(each))
-                    await receipt.ack()
+                    receipt.ack()
                     replayed += 1
                 else:
                     kept += 1
@@ -141,7 +141,7 @@ async def _drop(broker: Broker, arguments: argparse.Namespace) -> int:
             return _complain("nothing dropped")
         try:
             for receipt in receipts:
-                await receipt.ack()
+                receipt.ack()
                 dropped += 1
         finally:
             print(f"{dropped} dropped")

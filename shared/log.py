@@ -10,11 +10,8 @@ import structlog
 
 from shared.address import domain_of
 
-# Libraries that tell, with a traceback for each lost connection, what the seam tells in a line,
-# or at each start what nobody asked.
+# Libraries that tell at each start what nobody asked.
 QUIET = {
-    "aio_pika": logging.CRITICAL,
-    "aiormq": logging.CRITICAL,
     "alembic": logging.WARNING,
 }
 

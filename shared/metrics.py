@@ -9,9 +9,29 @@ DELIVERIES = Counter(
     "postrider_deliveries", "Messages taken from a queue, by how they ended", ("queue", "end")
 )
 HANDLING = Histogram(
-    "postrider_handling_seconds", "From delivery to acknowledgement", ("queue",), buckets=SECONDS
+    "postrider_handling_seconds",
+    "From delivery to acknowledgement; a batch counts once",
+    ("queue",),
+    buckets=SECONDS,
 )
 IN_FLIGHT = Gauge("postrider_in_flight", "Messages being handled now", ("queue",))
 PUBLISHED = Counter(
     "postrider_published", "Messages published, by whether they were confirmed", ("exchange", "end")
 )
+
+
+class Handling:
+    """What is counted of one queue; to look a counter up costs more than to count."""
+
+    def __init__(self, queue: str) -> None:
+        self._queue = queue
+        self._seconds = HANDLING.labels(queue)
+        self._ends: dict[str, Counter] = {}
+        self.in_flight = IN_FLIGHT.labels(queue)
+
+    def ended(self, end: str, seconds: float, count: int = 1) -> None:
+        """Count `count` deliveries that ended, `seconds` after they were taken up."""
+        if end not in self._ends:
+            self._ends[end] = DELIVERIES.labels(self._queue, end)
+        self._ends[end].inc(count)
+        self._seconds.observe(seconds)

@@ -43,7 +43,8 @@ EDGES |= {"dial", "dialogue", "connection", "gate", "throttle", "route", "pool"}
 EDGES |= {"paces"}  # of the sender: a store
 EDGES |= {"keyring", "writer"}  # of the sender: files, and work for threads
 EDGES |= {"folder"}  # of otp: files
-EDGES |= {"body", "middleware", "rounds", "waiting"}  # of the gateway: around a request
+EDGES |= {"intake", "middleware", "reply", "request", "rounds", "waiting"}  # of the gateway
+EDGES |= {f"{each}_views" for each in ("client", "code", "domain", "event", "message")}
 PURE_SHARED = {
     "attachment",
     "contracts",
@@ -83,6 +84,7 @@ ENVIRONMENT = ("os.environ", "os.environb", "os.getenv", "os.putenv")
 # A test file without a module of its name, and why.
 NO_MODULE = {
     "tests/test_publish.py": "it runs the programs of docs/publish.md",
+    "tests/test_settings.py": "it is about the settings of all services",
     "tests/test_architecture.py": "it is about the whole tree",
     "tests/sender/test_postfix.py": "the sender and a real server",
     "tests/sender/test_faults.py": "the sender's pool, connection and dialogue together",

@@ -1,7 +1,6 @@
 """The stack's RabbitMQ: given or our own, with the topology and an account a service."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,8 +14,8 @@ from ops.stack.environment import SERVICES
 from ops.stack.errors import StackError
 from ops.stack.keys import Keys
 from ops.stack.settings import Settings
-from shared.broker import masked
 from shared.errors import Unavailable
+from shared.link import masked
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,6 @@ async def given(settings: Settings) -> AsyncIterator[Messaging]:
     """Use the broker that the user named. Raises StackError when it does not let us in."""
     url = settings.amqp_url or ""
     where = masked(_parsed(url))
-    for name in ("aio_pika", "aiormq"):  # what they log of a failure is told below, in one line
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         await topology.declare(url)
     except Unavailable as error:

@@ -1,7 +1,6 @@
 """The OpenAPI document against the app it describes."""
 
 import asyncio
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from shared import topology
 from shared.broker import Broker
 from shared.contracts import Category
 from shared.database import Database, Server
+from shared.link import Link
 from tests.gateway.door import Door, declare, settings
 
 PUBLIC = {"/ping", "/healthz", "/readyz", "/metrics", "/v1/openapi.json"}
@@ -38,7 +38,7 @@ CHECKS = [
 
 def test_every_route_is_in_the_document_and_nothing_else(tmp_path: Path) -> None:
     """What is not described does not exist, and what is described does."""
-    broker = Broker("gateway", URL(), AsyncExitStack())
+    broker = Broker("gateway", Link(URL(), "publish"), Link(URL(), "consume"))
     database = Database(Server("postgresql+asyncpg://", "gateway"))
     given = settings("amqp://nowhere", tmp_path)
     app = build_app(service._views(given, broker, database, asyncio.Event()), {}, 1024)

@@ -275,12 +275,12 @@ async def test_a_refused_replay_loses_nothing(url: str, capsys: pytest.CaptureFi
 
 KILLED = """
 import os, signal
-from shared import broker
+from shared.intake import Receipt
 
-async def ack(self):
+def ack(self):
     os.kill(os.getpid(), signal.SIGKILL)
 
-broker.Receipt.ack = ack
+Receipt.ack = ack
 from ops.__main__ import main
 main(["dead", "replay", "sender.bulk.dead", "--all"])
 """

@@ -10,7 +10,7 @@ import pytest
 
 from ops.broker import Broker as Node
 from shared import broker, topology
-from shared.broker import PUBLISH_SECONDS, Broker
+from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import (
     Contract,
@@ -22,6 +22,7 @@ from shared.contracts import (
     Verdict,
 )
 from shared.errors import NoAnswer, Unavailable
+from shared.lane import PUBLISH_SECONDS
 from tests.proxy import Proxy
 from tests.tap import depth
 from tests.waiting import until

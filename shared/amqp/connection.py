@@ -1,0 +1,196 @@
+"""One connection to the broker, from the first byte to the last."""
+
+import asyncio
+from typing import Any, Self, cast
+
+from pamqp import commands
+from pamqp.base import Frame
+from yarl import URL
+
+from shared.amqp import handshake, wire
+from shared.amqp.channel import Channel
+from shared.amqp.errors import Closed, LoginRefused
+
+# A dead peer is noticed after so many intervals without a sign of it.
+PATIENCE_INTERVALS = 3
+LARGEST_FRAME = 131_072  # bytes; where the broker names no limit
+
+
+class Connection(asyncio.Protocol):
+    """Opened by `open`. It does not come back by itself: see `shared.link`."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._cutter = wire.Cutter()
+        self._channels: dict[int, Channel] = {}
+        self._answer: asyncio.Future[Frame] | None = None
+        self._ticker: asyncio.TimerHandle | None = None
+        self._heard = self._loop.time()
+        self._full = self._blocked = False
+        self._transport: asyncio.Transport
+        self._most_channels = 0
+        self.largest_frame = LARGEST_FRAME
+        self.lost = asyncio.Event()
+        self.reason = Closed("the connection was lost")
+        self.writable = asyncio.Event()  # cleared while the broker takes no more
+        self.writable.set()
+
+    @classmethod
+    async def open(cls, url: URL, name: str, heartbeat: int) -> Self:
+        """Connect and log in; tell each other every `heartbeat` seconds to be alive.
+
+        Raises OSError, Closed, LoginRefused. Without a limit of time: the caller's to set.
+        """
+        loop = asyncio.get_running_loop()
+        transport, connection = await loop.create_connection(
+            cls, url.host or "localhost", handshake.port(url), ssl=handshake.tls(url)
+        )
+        try:
+            await connection.shake_hands(url, name, heartbeat)
+        except BaseException:
+            transport.abort()
+            raise
+        return connection
+
+    async def channel(self, *, confirms: bool = False, prefetch: int = 0) -> Channel:
+        """Open a channel. Raises Closed."""
+        number = next(n for n in range(1, self._most_channels + 1) if n not in self._channels)
+        channel = self._channels[number] = Channel(self, number)
+        if self.lost.is_set():
+            channel.fail(self.reason)
+        await channel.call(commands.Channel.Open())
+        if confirms:
+            await channel.call(commands.Confirm.Select())
+        if prefetch:
+            await channel.call(commands.Basic.Qos(prefetch_count=prefetch))
+        return channel
+
+    async def close(self) -> None:
+        """Take leave of the broker. Without a limit of time: the caller's to set."""
+        try:
+            if not self.lost.is_set():
+                await self._call(commands.Connection.Close(200, "", 0, 0))
+        except Closed:
+            pass  # it was quicker
+        finally:
+            self._transport.abort()
+
+    def write(self, data: bytes) -> None:
+        """Send frames. What cannot be sent is lost with the connection."""
+        self._transport.write(data)
+
+    def forget(self, number: int) -> None:
+        """Free the number of a channel."""
+        self._channels.pop(number, None)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the stream."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Fail all that waits."""
+        if self.lost.is_set():
+            return
+        if error is not None:
+            self.reason = Closed(f"the connection was lost: {error}")
+        self._fail(self.reason)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come, frame by frame."""
+        self._heard = self._loop.time()
+        try:
+            for kind, number, payload in self._cutter.feed(data):
+                self._take(kind, number, payload)
+        except Closed as error:
+            self._abort(error)
+
+    def pause_writing(self) -> None:
+        """Hold publishers back: the broker does not keep up."""
+        self._full = True
+        self.writable.clear()
+
+    def resume_writing(self) -> None:
+        """Let publishers go on."""
+        self._full = False
+        self._let_go()
+
+    async def shake_hands(self, url: URL, name: str, heartbeat: int) -> None:
+        """Log in, for `open`."""
+        await self._next(wire.PROTOCOL)
+        try:
+            offered = await self._call(handshake.start(url, name))
+        except Closed as error:
+            if error.code == handshake.ACCESS_REFUSED:
+                raise LoginRefused(str(error)) from None
+            raise
+        agreed = handshake.tune(offered, heartbeat)
+        self.largest_frame = agreed.frame_max or LARGEST_FRAME
+        self._most_channels = agreed.channel_max
+        self.write(wire.method(agreed, 0))
+        await self._call(handshake.open_(url))
+        self._tick(heartbeat)
+
+    async def _call(self, method: Frame) -> Any:  # noqa: ANN401 -- each has its own kind of answer
+        return await self._next(wire.method(method, 0))
+
+    async def _next(self, data: bytes) -> Frame:
+        """Send something and give the next method that concerns the whole connection."""
+        self._answer = self._loop.create_future()
+        if self.lost.is_set():
+            raise Closed(str(self.reason), self.reason.code)
+        self.write(data)
+        return await self._answer
+
+    def _take(self, kind: int, number: int, payload: bytes) -> None:
+        if number:
+            channel = self._channels.get(number)
+            if channel is not None:
+                channel.take(kind, payload)
+        elif kind == wire.METHOD:
+            self._take_method(wire.read_method(payload))
+
+    def _take_method(self, method: Frame) -> None:
+        match method:
+            case commands.Connection.Close():
+                self.write(wire.method(commands.Connection.CloseOk(), 0))
+                raise Closed(method.reply_text, method.reply_code or 0)
+            case commands.Connection.Blocked():
+                # Memory or disk is short; what we send now waits unread, and confirms with it.
+                self._blocked = True
+                self.writable.clear()
+            case commands.Connection.Unblocked():
+                self._blocked = False
+                self._let_go()
+            case _ if self._answer is not None and not self._answer.done():
+                self._answer.set_result(method)
+
+    def _let_go(self) -> None:
+        if not self._full and not self._blocked:
+            self.writable.set()
+
+    def _tick(self, heartbeat: int) -> None:
+        """Say that we live, and see that the broker does."""
+        if self._loop.time() - self._heard > PATIENCE_INTERVALS * heartbeat:
+            self._abort(Closed(f"no sign of the broker for {PATIENCE_INTERVALS * heartbeat} s"))
+            return
+        self.write(wire.HEARTBEAT_FRAME)
+        self._ticker = self._loop.call_later(heartbeat / 2, self._tick, heartbeat)
+
+    def _abort(self, reason: Closed) -> None:
+        self._fail(reason)
+        # Not `abort`: an answer to the broker's farewell may still be on its way out.
+        self._transport.close()
+
+    def _fail(self, reason: Closed) -> None:
+        if self.lost.is_set():
+            return
+        self.reason = reason
+        self.lost.set()
+        if self._ticker is not None:
+            self._ticker.cancel()
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(Closed(str(reason), reason.code))
+        for channel in list(self._channels.values()):
+            channel.fail(reason)
+        # Who waits to write shall learn of the loss.
+        self.writable.set()

@@ -1,0 +1,61 @@
+"""Pure: what is said when a connection opens (AMQP 0-9-1, section 2.2.4)."""
+
+import ssl
+from urllib.parse import unquote
+
+from pamqp import commands
+from pamqp.common import FieldTable
+from yarl import URL
+
+PLAIN_PORT, TLS_PORT = 5672, 5671
+ACCESS_REFUSED = 403  # the broker's word for a wrong login
+# What this client understands beyond the protocol of 2008.
+_CAPABILITIES: FieldTable = {
+    "authentication_failure_close": True,  # a wrong login is told, not hung up on
+    "basic.nack": True,
+    "connection.blocked": True,
+    "consumer_cancel_notify": True,
+    "publisher_confirms": True,
+}
+
+
+def start(url: URL, name: str) -> commands.Connection.StartOk:
+    """Log in; `name` is shown in the broker's list of connections."""
+    return commands.Connection.StartOk(
+        client_properties={
+            "product": "Postrider",
+            "connection_name": name,
+            "capabilities": _CAPABILITIES,
+        },
+        mechanism="PLAIN",
+        response=f"\0{url.user or 'guest'}\0{url.password or 'guest'}",
+    )
+
+
+def tune(offered: commands.Connection.Tune, heartbeat: int) -> commands.Connection.TuneOk:
+    """Take the broker's limits, and our own interval between heartbeats in seconds."""
+    return commands.Connection.TuneOk(offered.channel_max, offered.frame_max, heartbeat)
+
+
+def open_(url: URL) -> commands.Connection.Open:
+    """Ask for the virtual host that the path names; `/` if it names none."""
+    return commands.Connection.Open(virtual_host=unquote(url.raw_path.removeprefix("/")) or "/")
+
+
+def port(url: URL) -> int:
+    """Give the port, the usual one if none is named."""
+    return url.port or (TLS_PORT if url.scheme == "amqps" else PLAIN_PORT)
+
+
+def tls(url: URL) -> ssl.SSLContext | None:
+    """Give the context of an amqps address; `cafile` names a file of trusted certificates.
+
+    Name and certificate are always checked. Raises OSError when the file cannot be read.
+    """
+    if url.scheme != "amqps":
+        return None
+    context = ssl.create_default_context(cafile=url.query.get("cafile"))
+    certificate = url.query.get("certfile")
+    if certificate:
+        context.load_cert_chain(certificate, url.query.get("keyfile"))
+    return context

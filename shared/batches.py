@@ -1,0 +1,158 @@
+"""The road of many deliveries at once, for a handler to which many cost little more than one."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import structlog
+
+from shared import contracts, delivery, log, metrics, settling
+from shared.consumer import HANDLING_SECONDS
+from shared.contracts import Contract
+from shared.delivery import Delivery
+from shared.errors import Reject, Retry, Undecodable
+from shared.settling import End, Receipt, Send
+
+BatchHandler = Callable[[Sequence[Any]], Awaitable[Sequence[Contract]]]
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """Which handler takes the messages of a queue, at most `most` of them in one call.
+
+    It waits up to `seconds` for a batch to fill. `limit` is in seconds, for one call. A handler
+    that raises Reject is called again for each message alone, so that one bad message takes no
+    neighbour with it; any other failure is that of all of them.
+    """
+
+    queue: str
+    contracts: tuple[type[Contract], ...]
+    handler: BatchHandler
+    prefetch: int
+    most: int
+    seconds: float
+    limit: float = HANDLING_SECONDS
+
+
+class _Waiting(NamedTuple):
+    message: Delivery
+    receipt: Receipt
+
+
+class _Read(NamedTuple):
+    message: Delivery
+    contract: Contract
+
+
+class Batching:
+    """Handles the deliveries of one subscription, one batch after the other."""
+
+    def __init__(self, subscription: Batches, send: Send) -> None:
+        self._subscription = subscription
+        self._send = send
+        self._waiting: deque[_Waiting] = deque()
+        self._full = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._metrics = metrics.Handling(subscription.queue)
+
+    def take(self, message: Delivery, receipt: Receipt) -> None:
+        """Put a delivery into the next batch."""
+        self._waiting.append(_Waiting(message, receipt))
+        if len(self._waiting) >= self._subscription.most:
+            self._full.set()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._work(), name=message.queue)
+
+    async def drain(self, deadline: float) -> None:
+        """Wait up to `deadline` seconds for what has come, then leave the rest to the broker."""
+        self._full.set()
+        if self._task is None:
+            return
+        await asyncio.wait([self._task], timeout=deadline)
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        if self._waiting:
+            count = len(self._waiting)
+            logger.warning("left to the broker", queue=self._subscription.queue, count=count)
+
+    async def _work(self) -> None:
+        """Handle what waits; it ends when nothing does."""
+        log.bind({"queue": self._subscription.queue})
+        while self._waiting:
+            await self._fill()
+            await self._settle(self._next())
+
+    async def _fill(self) -> None:
+        if len(self._waiting) < self._subscription.most and self._subscription.seconds:
+            self._full.clear()
+            try:
+                async with asyncio.timeout(self._subscription.seconds):
+                    await self._full.wait()
+            except TimeoutError:
+                return
+
+    def _next(self) -> Sequence[_Waiting]:
+        count = min(len(self._waiting), self._subscription.most)
+        batch = [self._waiting.popleft() for _ in range(count)]
+        # What a lost channel gave comes again; all others are of the one channel there is.
+        return [each for each in batch if not each.receipt.void]
+
+    async def _settle(self, batch: Sequence[_Waiting]) -> None:
+        if not batch:
+            return
+        begun, last = time.perf_counter(), batch[-1].receipt
+        self._metrics.in_flight.inc(len(batch))
+        try:
+            ends = await self._handled([each.message for each in batch])
+            publishings = [item for end in ends for item in end.publishings]
+            if await settling.published(publishings, last, self._send):
+                # Batches end in the order in which they came: all before this one are settled.
+                settling.acknowledge(last, multiple=True)
+        finally:
+            self._metrics.in_flight.dec(len(batch))
+        seconds = time.perf_counter() - begun
+        for end in ends:
+            self._metrics.ended(end.name, seconds, end.count)
+
+    async def _handled(self, messages: Sequence[Delivery]) -> list[End]:
+        """Give the ends of all messages. Only a cancellation from outside comes through."""
+        ends: list[End] = []
+        reads: list[_Read] = []
+        for message in messages:
+            try:
+                reads.append(_Read(message, self._decoded(message)))
+            except Undecodable as error:
+                ends.append(settling.failed(message, error))
+        return [*ends, *await self._together(reads)] if reads else ends
+
+    async def _together(self, reads: Sequence[_Read]) -> list[End]:
+        try:
+            returned = await self._handle([each.contract for each in reads])
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and settling.cancelled_from_outside():
+                raise
+            if isinstance(error, Reject) and len(reads) > 1:
+                return [end for each in reads for end in await self._together([each])]
+            return [settling.failed(each.message, error) for each in reads]
+        return [End("done", [delivery.publishing(each) for each in returned], len(reads))]
+
+    async def _handle(self, batch: Sequence[Contract]) -> Sequence[Contract]:
+        limit = self._subscription.limit
+        try:
+            async with asyncio.timeout(limit) as timer:
+                return await self._subscription.handler(batch)
+        except TimeoutError:
+            if timer.expired():
+                raise Retry(f"not done in {limit:g} s") from None
+            raise
+
+    def _decoded(self, message: Delivery) -> Contract:
+        contract = contracts.decode(message.type, message.body)
+        if not isinstance(contract, self._subscription.contracts):
+            raise Undecodable(f"nobody here takes {message.type}")
+        return contract

@@ -1,0 +1,133 @@
+"""A way to consume: a queue whose messages come in for as long as it is open."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+import structlog
+
+from shared import delivery
+from shared.amqp.channel import Channel, Consumption, Incoming
+from shared.amqp.errors import AmqpError, Closed
+from shared.delivery import Delivery
+from shared.errors import Unavailable
+from shared.link import CLOSE_SECONDS, RECONNECT_SECONDS, Link
+
+logger = structlog.get_logger(__name__)
+
+
+class Receipt(NamedTuple):
+    """Settles one delivery; it can be done only on the channel that gave it."""
+
+    channel: Channel
+    tag: int
+
+    def ack(self, *, multiple: bool = False) -> None:
+        """Acknowledge; with `multiple` all that came before as well. Raises Unavailable."""
+        try:
+            self.channel.ack(self.tag, multiple=multiple)
+        except Closed as error:
+            raise Unavailable(str(error)) from error
+
+    @property
+    def void(self) -> bool:
+        """Whether the channel is gone, so that the broker delivers the message again."""
+        return self.channel.closed is not None
+
+
+Take = Callable[[Delivery, Receipt], None]
+
+
+class Intake:
+    """Calls `take` for each message of a queue, at most `prefetch` of them unsettled."""
+
+    def __init__(self, link: Link, queue: str, prefetch: int, take: Take) -> None:
+        self._link = link
+        self._queue = queue
+        self._prefetch = prefetch
+        self._take = take
+        self._channel: Channel | None = None
+        self._consumption: Consumption | None = None
+        self._keeping: asyncio.Task[None] | None = None
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether messages would come in just now."""
+        return self._consumption is not None and not self._consumption.ended.is_set()
+
+    async def open(self) -> None:
+        """Begin. Raises Unavailable when the queue is missing."""
+        try:
+            await self._attach()
+        except (AmqpError, OSError) as error:
+            raise Unavailable(f"cannot consume {self._queue}: {error}") from error
+        self._keeping = asyncio.create_task(self._keep(), name=f"intake {self._queue}")
+
+    async def stop(self) -> None:
+        """Take no more; what has come can still be settled."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._keeping
+        channel, consumption = self._channel, self._consumption
+        if channel is not None and consumption is not None and self.is_attached:
+            with suppress(AmqpError, TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await channel.cancel(consumption)
+
+    async def close(self) -> None:
+        """Let the broker take all acknowledgements, and close."""
+        if self._channel is not None:
+            await flush(self._channel, self._queue)
+
+    async def _attach(self) -> None:
+        if self._channel is None or self._channel.closed is not None:
+            self._channel = await self._link.channel(prefetch=self._prefetch)
+        self._consumption = await self._channel.consume(self._queue, self._on_message)
+
+    async def _keep(self) -> None:
+        """Attach again whenever the broker or the network has ended it, until cancelled."""
+        while True:
+            if self._consumption is not None:
+                await self._consumption.ended.wait()
+                self._consumption = None
+                logger.warning("no more messages from the queue", queue=self._queue)
+            try:
+                await self._attach()
+                logger.info("messages come again", queue=self._queue)
+            except (AmqpError, OSError) as error:
+                logger.info("cannot consume yet", queue=self._queue, reason=str(error))
+                await asyncio.sleep(RECONNECT_SECONDS)
+
+    def _on_message(self, message: Incoming) -> None:
+        self._take(read(self._queue, message), Receipt(message.channel, message.tag))
+
+
+def read(queue: str, message: Incoming) -> Delivery:
+    """Give what came as the rest of the pipeline knows it."""
+    properties, headers = message.properties, message.properties.headers
+    message_id = properties.message_id or ""
+    attempt = headers.get(delivery.ATTEMPT)
+    return Delivery(
+        queue=queue,
+        type=properties.type or message.routing_key,
+        body=message.body,
+        message_id=message_id,
+        correlation_id=properties.correlation_id or message_id,
+        reply_to=properties.reply_to,
+        attempt=attempt if isinstance(attempt, int) and attempt > 0 else 1,
+        trace={name: str(headers[name]) for name in delivery.TRACE if name in headers},
+    )
+
+
+async def flush(channel: Channel, queue: str) -> None:
+    """Close a channel when the broker has taken all its acknowledgements.
+
+    A quorum queue's channel puts acknowledgements aside while 32 are under way, and forgets them
+    when it closes. What is fetched now is answered after all of them, and goes back unread.
+    """
+    with suppress(AmqpError, TimeoutError):
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await channel.get(queue)
+            await channel.close()

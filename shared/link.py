@@ -1,0 +1,121 @@
+"""A connection to the broker that comes back by itself, for one purpose of one service."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Self
+
+import structlog
+from yarl import URL
+
+from shared.amqp.channel import Channel
+from shared.amqp.connection import Connection
+from shared.amqp.errors import AmqpError, Closed, LoginRefused
+from shared.errors import Unavailable
+
+CONNECT_SECONDS = 10.0
+CLOSE_SECONDS = 5.0  # the broker may be away
+RECONNECT_SECONDS = 1.0
+# Each side says so often that it lives; it is given up after three times without a sign.
+HEARTBEAT_SECONDS = 10
+
+logger = structlog.get_logger(__name__)
+
+
+class Link:
+    """Holds a connection; made by `Link.open`, which also closes it."""
+
+    def __init__(self, url: URL, name: str) -> None:
+        self._url = url
+        self._name = name
+        self._connection: Connection
+        self._there = asyncio.Event()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: URL, name: str, patience: float) -> AsyncIterator[Self]:
+        """Connect under `name`; wait `patience` seconds for a broker.
+
+        Raises Unavailable when none answers, or at once when it refuses the login.
+        """
+        link = cls(url, name)
+        await link._connect(patience)
+        keeping = asyncio.create_task(link._keep(), name=f"link {name}")
+        try:
+            yield link
+        finally:
+            keeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeping
+            await link._close()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether there is a connection just now."""
+        return self._there.is_set() and not self._connection.lost.is_set()
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the broker takes more just now."""
+        return self._connection.writable.is_set()
+
+    async def channel(self, *, confirms: bool = False, prefetch: int = 0) -> Channel:
+        """Open a channel, when there is a connection. Raises Closed."""
+        if self._connection.lost.is_set():
+            # The loss has not been seen to yet; who tries at once again must wait for that.
+            self._there.clear()
+        await self._there.wait()
+        return await self._connection.channel(confirms=confirms, prefetch=prefetch)
+
+    async def writable(self) -> None:
+        """Wait while the broker does not keep up, or is short of memory or disk."""
+        await self._connection.writable.wait()
+
+    async def _connect(self, patience: float) -> None:
+        """Connect within `patience` seconds. Raises Unavailable."""
+        give_up = asyncio.get_running_loop().time() + patience
+        while True:
+            try:
+                self._connection = await self._connected()
+            except LoginRefused as error:
+                raise Unavailable(f"{masked(self._url)} refuses the login: {error}") from error
+            except (AmqpError, OSError) as error:
+                if asyncio.get_running_loop().time() > give_up:
+                    raise Unavailable(f"{masked(self._url)} does not answer: {error}") from error
+                logger.info("waiting for the broker", reason=str(error))
+                await asyncio.sleep(RECONNECT_SECONDS)
+            else:
+                self._there.set()
+                return
+
+    async def _connected(self) -> Connection:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            return await Connection.open(self._url, self._name, HEARTBEAT_SECONDS)
+
+    async def _keep(self) -> None:
+        """Connect again whenever the connection is lost, until cancelled."""
+        while True:
+            await self._connection.lost.wait()
+            self._there.clear()
+            logger.warning("connection lost", link=self._name, reason=str(self._connection.reason))
+            await self._return()
+            logger.info("connection is back", link=self._name)
+
+    async def _return(self) -> None:
+        """Try for as long as it takes: whoever publishes has a limit of time of its own."""
+        while True:
+            try:
+                return await self._connect(0.0)
+            except Unavailable as error:
+                logger.info("the broker is away", link=self._name, reason=str(error))
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _close(self) -> None:
+        with suppress(Closed, OSError, TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._connection.close()
+
+
+def masked(url: URL) -> str:
+    """Give a broker's address without the password."""
+    return str(url.with_password("***") if url.password else url.with_query(None))
