@@ -36,7 +36,9 @@ class IssueCode(Command):
     length: int | None = Field(
         None, ge=MIN_DIGITS, le=MAX_DIGITS, description="Digits; the deployment's default if absent"
     )
-    locale: Locale | None = Field(None, description="Of the mail; English if absent or unknown")
+    locale: Locale | None = Field(
+        None, description="Of the mail; the deployment's own if absent or unknown"
+    )
     ip: IPv4Address | IPv6Address | None = Field(
         None, description="Of whoever wants the code; mails are limited by it"
     )
