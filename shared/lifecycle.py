@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Literal, TypeVar
 
 import structlog
@@ -22,14 +22,20 @@ Service = Callable[[S, asyncio.Event], Awaitable[None]]
 logger = structlog.get_logger(__name__)
 
 
-def run(service: Service[S], settings: type[S], environ: Mapping[str, str]) -> int:
+def run(
+    service: Service[S],
+    settings: type[S],
+    environ: Mapping[str, str],
+    arguments: Sequence[str] = (),
+) -> int:
     """Run a service until SIGTERM or SIGINT and give the exit code.
 
-    The signal only sets the event that the service waits for; it then stops taking work,
-    finishes what is in flight and closes. What is wrong is told in lines, not in a traceback.
+    `arguments` are its flags; where they ask for help that is printed, and nothing runs. The signal
+    only sets the event that the service waits for; it then stops taking work, finishes what is in
+    flight and closes. What is wrong is told in lines, not in a traceback.
     """
     try:
-        loaded = settings.load(environ)
+        loaded = settings.load(environ, arguments)
     except ConfigError as error:
         sys.stderr.write(f"{settings.service}: wrong settings\n{error}\n")
         return USAGE

@@ -1,6 +1,6 @@
 """What each service of the stack finds in its environment. Pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 # In the order of starting; they are ended in the reverse one.
@@ -12,6 +12,10 @@ SECRETS = {
     "classifier": (),
 }
 _ALL_SECRETS = frozenset(name for names in SECRETS.values() for name in names)
+_RELAY = frozenset({"SENDER_SMTP_HOST", "SENDER_SMTP_PORT", "SENDER_SMTP_TLS"})
+# What a file may say otherwise. The administrator's token is not in it, for the stack itself is a
+# client of the gateway; nor are the places where the stack looks for a service.
+_SUGGESTED = {"SENDER_FROM", *_RELAY, *_ALL_SECRETS} - {"GATEWAY_ADMIN_TOKEN"}
 
 
 def health_port(service: str) -> str:
@@ -39,6 +43,26 @@ def of_service(
         **{name: value for name, value in environ.items() if name.startswith(prefix)},
         **{name: secret(name) for name in SECRETS[service]},
     }
+
+
+def filed(service: str, tree: Mapping[str, object]) -> frozenset[str]:
+    """Name the variables of what a file of settings tells a service."""
+    section = tree.get(service)
+    words = section if isinstance(section, Mapping) else {}
+    own = (f"{service}_{word}" for word in words)
+    return frozenset(name.upper() for name in (*tree, *words, *own))
+
+
+def give_way(
+    variables: Mapping[str, str], environ: Mapping[str, str], told: Collection[str]
+) -> dict[str, str]:
+    """Take out what the stack suggests and a file tells otherwise, since the environment would win.
+
+    What the user says in the environment stays. Relays in a list are in the place of the one.
+    """
+    relay = _RELAY if "SENDER_RELAYS" in {*told, *environ} else frozenset[str]()
+    otherwise = (_SUGGESTED.intersection(told) | relay) - environ.keys()
+    return {name: text for name, text in variables.items() if name not in otherwise}
 
 
 def of_simulator(

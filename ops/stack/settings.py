@@ -35,10 +35,15 @@ class Settings:
     run_dir: Path
     amqp_url: str | None
     management_url: str | None  # of a given broker, if it is known
+    config: Path | None = None  # the services' file
 
     @classmethod
-    def load(cls, environ: Mapping[str, str]) -> Self:
-        """Read the environment. Raises StackError for a port that is none or is named twice."""
+    def load(cls, environ: Mapping[str, str], config: str | None = None) -> Self:
+        """Read the environment; `config` is a file of settings that goes to the services.
+
+        Raises StackError for a port that is none or is named twice.
+        """
+        config = config or environ.get("CONFIG_FILE")
         chosen = {
             name: _port(name, environ.get(name) or default) for name, default in PORTS.items()
         }
@@ -53,6 +58,7 @@ class Settings:
             run_dir=Path(environ.get("RUN_DIR") or _TREE / ".run").absolute(),
             amqp_url=environ.get("AMQP_URL") or None,
             management_url=environ.get("RABBITMQ_MANAGEMENT_URL") or None,
+            config=Path(config).expanduser().absolute() if config else None,
         )
 
     @property

@@ -4,6 +4,8 @@ import asyncio
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from pathlib import Path
+from typing import Any
 
 from ops.process import PidFiles
 from ops.stack import environment, messaging, record
@@ -11,10 +13,13 @@ from ops.stack.announcement import announcement
 from ops.stack.child import Child, Program
 from ops.stack.client import client_key
 from ops.stack.environment import SERVICES
+from ops.stack.errors import StackError
 from ops.stack.journal import Journal
 from ops.stack.keys import Keys
 from ops.stack.messaging import Messaging
 from ops.stack.settings import Settings
+from shared.config import document
+from shared.errors import ConfigError
 
 _READY = 60.0  # seconds until every service has to be ready
 _STOP = 30.0  # seconds; a service gives what is in flight 25
@@ -32,6 +37,7 @@ class Supervisor:
         self._journal = journal
         self._pids = pids
         self._keys = Keys(settings.run_dir / "secrets.json", environ)
+        self._filed = _read(settings.config)
         self._children: dict[str, Child] = {}
         self._record: record.Record | None = None
 
@@ -70,10 +76,12 @@ class Supervisor:
         variables = environment.of_service(
             name, self._environ, settings.ports, settings.run_dir, self._keys.get
         )
+        filed = environment.filed(name, self._filed)
+        config = {"CONFIG_FILE": str(settings.config)} if settings.config else {}
         return Program(
             name,
             (sys.executable, "-m", f"services.{name}"),
-            variables | {"AMQP_URL": amqp_url},
+            environment.give_way(variables, self._environ, filed) | {"AMQP_URL": amqp_url} | config,
             f"{self._health(name)}/readyz",
         )
 
@@ -124,6 +132,13 @@ class Supervisor:
 
     def _health(self, service: str) -> str:
         return _local(self._settings.ports[environment.health_port(service)])
+
+
+def _read(config: Path | None) -> Mapping[str, Any]:
+    try:
+        return document.load(config) if config else {}
+    except ConfigError as error:
+        raise StackError(str(error)) from error
 
 
 async def _stop_all(group: Sequence[Child]) -> None:

@@ -17,15 +17,16 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """All is set by the environment: see the settings in the README."""
-    del parser
+    """Add `--config`; ports and places are set by the environment: see the README."""
+    parser.add_argument(
+        "--config", metavar="FILE", help="settings of the services, TOML or JSON (CONFIG_FILE)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the stack until a signal ends it; 1 and one line when it cannot come up."""
-    del arguments
     try:
-        settings = Settings.load(os.environ)
+        settings = Settings.load(os.environ, arguments.config)
         with lock.held(settings.run_dir):
             if ended := lock.clear(settings.run_dir):
                 print(f"postrider: ended what an earlier stack left: {', '.join(ended)}")

@@ -1,4 +1,4 @@
-"""`python -m services.classifier`: from the environment to an exit code."""
+"""Run the classifier service until SIGTERM; `--help` lists its settings."""
 
 import os
 import sys
@@ -8,4 +8,4 @@ from services.classifier.config import ClassifierSettings
 from shared import lifecycle
 
 if __name__ == "__main__":
-    sys.exit(lifecycle.run(service.run, ClassifierSettings, os.environ))
+    sys.exit(lifecycle.run(service.run, ClassifierSettings, os.environ, sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Run the gateway until SIGTERM."""
+"""Run the gateway service until SIGTERM; `--help` lists its settings."""
 
 import os
 import sys
@@ -8,4 +8,4 @@ from services.gateway.config import GatewaySettings
 from shared import lifecycle
 
 if __name__ == "__main__":
-    sys.exit(lifecycle.run(service.run, GatewaySettings, os.environ))
+    sys.exit(lifecycle.run(service.run, GatewaySettings, os.environ, sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""`python -m services.otp`: from the environment to an exit code."""
+"""Run the otp service until SIGTERM; `--help` lists its settings."""
 
 import os
 import sys
@@ -8,4 +8,4 @@ from services.otp.config import OtpSettings
 from shared import lifecycle
 
 if __name__ == "__main__":
-    sys.exit(lifecycle.run(service.run, OtpSettings, os.environ))
+    sys.exit(lifecycle.run(service.run, OtpSettings, os.environ, sys.argv[1:]))

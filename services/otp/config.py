@@ -1,6 +1,7 @@
 """The settings of the otp service."""
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Annotated, ClassVar, Self
 
 from pydantic import (
@@ -14,16 +15,21 @@ from pydantic import (
 from pydantic_settings import NoDecode
 
 from services.otp import folder
+from services.otp.challenge import Rules
+from services.otp.codes import DIGITS
+from services.otp.limits import Limits
 from services.otp.mail import Imprint
 from services.otp.phrasebook import Phrasebook
 from services.otp.template import check_no_link
 from shared import address
 from shared.config import Seconds, Settings
+from shared.contracts.codes import MAX_DIGITS, MIN_DIGITS
 from shared.fields import Domain, Id, Locale, Mailbox
 from shared.sealing import read_keys
 
+MILLISECONDS = 1000  # in a second
 MAX_LIFETIME = 86_400.0  # seconds; NIST SP 800-63A lets a mailed confirmation code live a day
-# Rows leave within a day of their death: challenges are kept 20 hours, see `store`.
+# Rows leave within a day of their death: challenges are kept 20 hours, see `statements`.
 MAX_PURGE_SECONDS = 4 * 3600.0
 
 
@@ -37,6 +43,7 @@ Keys = Annotated[
     Field(repr=False, description="Of 32 bytes as hex, newest first, separated by commas"),
     AfterValidator(_check_keys),
 ]
+Mails = Annotated[int, Field(ge=0)]  # 0 is no limit
 # Given as the directory that they are in, and read with the other settings: what cannot be used is
 # told before anything is opened.
 Templates = Annotated[InstanceOf[Phrasebook], NoDecode, BeforeValidator(folder.read)]
@@ -56,8 +63,19 @@ class OtpSettings(Settings):
     otp_key: Keys
     sealing_key: Keys
     otp_lifetime: Seconds = Field(600.0, le=MAX_LIFETIME, description="Of a code")
+    otp_cooldown: Seconds = Field(60.0, le=3600.0, description="Between two mails of one code")
     otp_tries: int = Field(5, ge=1, le=100, description="Guesses a code allows")
-    otp_digits: int = Field(6, ge=4, le=8)
+    otp_failures: int = Field(
+        30, ge=1, le=1000, description="Wrong guesses a recipient has in 24 hours, over all codes"
+    )
+    otp_digits: int = Field(DIGITS, ge=MIN_DIGITS, le=MAX_DIGITS, description="Of a code")
+    otp_recipient_hourly: Mails = Field(5, description="Mails with codes to one address")
+    otp_recipient_daily: Mails = Field(10, description="The same in a day")
+    otp_client_hourly: Mails = Field(5000, description="For one client")
+    # Most clients name no address of whoever asks them: then it is their own.
+    otp_ip_hourly: Mails = Field(1000, description="For whoever asks from one IP address")
+    otp_domain_hourly: Mails = Field(5000, description="To one domain")
+    otp_total_hourly: Mails = Field(20_000, description="In all")
     otp_sender: Mailbox | None = Field(None, description="From; the sender's default if absent")
     otp_templates: Templates = Field(
         default_factory=folder.shipped,
@@ -74,7 +92,7 @@ class OtpSettings(Settings):
         None, description="Where codes are typed: the text's last line binds them to it"
     )
     otp_purge_seconds: Seconds = Field(
-        3600.0, le=MAX_PURGE_SECONDS, description="Between two clearings of dead challenges"
+        60.0, le=MAX_PURGE_SECONDS, description="Between two clearings of dead challenges"
     )
 
     @model_validator(mode="after")
@@ -84,6 +102,28 @@ class OtpSettings(Settings):
         except KeyError:
             raise ValueError("OTP_LOCALE must be one that there is a template for") from None
         return self
+
+    def rules(self, key_ids: AbstractSet[str]) -> Rules:
+        """What challenges are granted, with the keys of these ids."""
+        return Rules(
+            lifetime=round(self.otp_lifetime * MILLISECONDS),
+            cooldown=round(self.otp_cooldown * MILLISECONDS),
+            tries=self.otp_tries,
+            failures=self.otp_failures,
+            key_ids=key_ids,
+        )
+
+    @property
+    def limits(self) -> Limits:
+        """How many mails are sent."""
+        return Limits(
+            self.otp_recipient_hourly,
+            self.otp_recipient_daily,
+            self.otp_client_hourly,
+            self.otp_ip_hourly,
+            self.otp_domain_hourly,
+            self.otp_total_hourly,
+        )
 
     @property
     def imprint(self) -> Imprint:

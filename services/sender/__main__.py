@@ -1,4 +1,4 @@
-"""Run the sender: `python -m services.sender`, its settings from the environment."""
+"""Run the sender service until SIGTERM; `--help` lists its settings."""
 
 import os
 import sys
@@ -8,4 +8,4 @@ from services.sender.config import SenderSettings
 from shared import lifecycle
 
 if __name__ == "__main__":
-    sys.exit(lifecycle.run(service.run, SenderSettings, os.environ))
+    sys.exit(lifecycle.run(service.run, SenderSettings, os.environ, sys.argv[1:]))

@@ -31,6 +31,13 @@ MAX_CONNECTIONS = 2000  # a class; RabbitMQ's limit of a quorum queue's prefetch
 DOT_SECONDS = 600.0  # RFC 5321 4.5.3.2.6
 AWAY_SECONDS = 86_400.0  # a command may still come again after its mail was given up
 
+# What is said of each class alike.
+CONNECTIONS = "SMTP connections of this class to a relay, and its prefetch"
+FIRST_WAIT = "Seconds before the second attempt; then doubling"
+LONGEST_WAIT = "Seconds where doubling ends"
+GIVE_UP = "Seconds after which a deferred mail expires"
+RETRY_UNCERTAIN = "Whether a mail is sent again that may have arrived"
+
 
 def _sealing_keys(text: str) -> str:
     sealing.read_keys(text)
@@ -54,15 +61,15 @@ class SenderSettings(Settings):
 
     service: ClassVar[str] = "sender"
 
-    sender_smtp_host: Host | None = None
-    sender_smtp_port: ServerPort | None = None
-    sender_smtp_tls: Tls | None = None
-    sender_smtp_username: str | None = None
-    sender_smtp_password: str | None = Field(None, repr=False)
+    sender_smtp_host: Host | None = Field(None, description="The relay, if there is but one")
+    sender_smtp_port: ServerPort | None = Field(None, description="Its port")
+    sender_smtp_tls: Tls | None = Field(None, description="From the start, by STARTTLS, or none")
+    sender_smtp_username: str | None = Field(None, description="No login if absent")
+    sender_smtp_password: str | None = Field(None, repr=False, description="Of that user")
     sender_smtp_token_file: FilePath | None = Field(
         None, description="For XOAUTH2; read at each login"
     )
-    sender_smtp_auth: Auth = Auth.AUTO
+    sender_smtp_auth: Auth = Field(Auth.AUTO, description="How to log in")
     sender_smtp_ca_file: FilePath | None = Field(None, description="The system's if absent")
     sender_helo_name: HeloName | None = Field(None, description="Our address if absent")
     sender_relays: tuple[Account, ...] = Field(
@@ -83,32 +90,40 @@ class SenderSettings(Settings):
         repr=False,
         description="A directory of <domain>/<selector>.pem; without it nothing is signed",
     )
-    sealing_key: Annotated[Secret, AfterValidator(_sealing_keys)]
+    sealing_key: Annotated[Secret, AfterValidator(_sealing_keys)] = Field(
+        description="Opens codes; of 32 bytes as hex, newest first, separated by commas"
+    )
 
-    sender_connections_otp: Connections = 2
-    sender_connections_transactional: Connections = 4
-    sender_connections_bulk: Connections = 4
-    sender_messages_per_connection: int = Field(100, ge=1)
+    sender_connections_otp: Connections = Field(2, description=CONNECTIONS)
+    sender_connections_transactional: Connections = Field(4, description=CONNECTIONS)
+    sender_connections_bulk: Connections = Field(4, description=CONNECTIONS)
+    sender_messages_per_connection: int = Field(
+        100, ge=1, description="After so many a connection is closed"
+    )
     sender_idle_seconds: Seconds = Field(30.0, description="An older idle connection is checked")
-    sender_connect_seconds: Seconds = 30.0
-    sender_command_seconds: Seconds = 300.0
-    sender_dot_seconds: Annotated[Seconds, Field(le=DOT_SECONDS)] = DOT_SECONDS
+    sender_connect_seconds: Seconds = Field(30.0, description="For a relay to be reached")
+    sender_command_seconds: Seconds = Field(300.0, description="For the reply to a command")
+    sender_dot_seconds: Annotated[Seconds, Field(le=DOT_SECONDS)] = Field(
+        DOT_SECONDS, description="For the reply to a whole mail"
+    )
     sender_write_seconds: Seconds = Field(180.0, description="For each 256 KiB of a mail")
     sender_rest_seconds: Seconds = Field(5.0, description="Of a relay away; then doubling")
-    sender_longest_rest_seconds: Seconds = 300.0
+    sender_longest_rest_seconds: Seconds = Field(300.0, description="Where doubling ends")
 
-    sender_first_wait_otp: Seconds = 5.0
-    sender_first_wait_transactional: Seconds = 15.0
-    sender_first_wait_bulk: Seconds = 300.0
-    sender_longest_wait_otp: Seconds = 60.0
-    sender_longest_wait_transactional: Seconds = 3600.0
-    sender_longest_wait_bulk: Seconds = 14_400.0
-    sender_give_up_otp: Seconds = 600.0
-    sender_give_up_transactional: Seconds = 86_400.0
-    sender_give_up_bulk: Seconds = Field(345_600.0, description="RFC 5321 4.5.4.1: 4 or 5 days")
-    sender_retry_uncertain_otp: bool = True
-    sender_retry_uncertain_transactional: bool = True
-    sender_retry_uncertain_bulk: bool = False
+    sender_first_wait_otp: Seconds = Field(5.0, description=FIRST_WAIT)
+    sender_first_wait_transactional: Seconds = Field(15.0, description=FIRST_WAIT)
+    sender_first_wait_bulk: Seconds = Field(300.0, description=FIRST_WAIT)
+    sender_longest_wait_otp: Seconds = Field(60.0, description=LONGEST_WAIT)
+    sender_longest_wait_transactional: Seconds = Field(3600.0, description=LONGEST_WAIT)
+    sender_longest_wait_bulk: Seconds = Field(14_400.0, description=LONGEST_WAIT)
+    sender_give_up_otp: Seconds = Field(600.0, description=GIVE_UP)
+    sender_give_up_transactional: Seconds = Field(86_400.0, description=GIVE_UP)
+    sender_give_up_bulk: Seconds = Field(
+        345_600.0, description=f"{GIVE_UP}; RFC 5321 4.5.4.1: 4 or 5 days"
+    )
+    sender_retry_uncertain_otp: bool = Field(default=True, description=RETRY_UNCERTAIN)
+    sender_retry_uncertain_transactional: bool = Field(default=True, description=RETRY_UNCERTAIN)
+    sender_retry_uncertain_bulk: bool = Field(default=False, description=RETRY_UNCERTAIN)
     sender_claim_seconds: Seconds = Field(
         LEASE_SECONDS, description="A sender that has not been heard of for so long is dead"
     )

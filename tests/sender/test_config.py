@@ -187,10 +187,10 @@ def test_several_relays() -> None:
     ("accounts", "problem"),
     [
         ([ONE, ONE], "twice"),
-        ([ONE | {"port": 0}], "SENDER_RELAYS_0_PORT"),
+        ([ONE | {"port": 0}], "SENDER_RELAYS.0.port"),
         ([ONE, OTHER], "PASSWORD"),
         ([OTHER | {"password": "secret", "tls": "none"}], "clear text"),
-        ([{"host": "a.example"}], "SENDER_RELAYS_0_TLS"),
+        ([{"host": "a.example"}], "SENDER_RELAYS.0.tls"),
         ([], "SENDER_RELAYS"),
     ],
 )
@@ -210,7 +210,7 @@ def test_both_forms() -> None:
 
 def test_no_json() -> None:
     """A list that nobody can read is told in a line."""
-    with pytest.raises(ConfigError, match="sender_relays"):
+    with pytest.raises(ConfigError, match="SENDER_RELAYS: .+ as JSON"):
         load(SENDER_RELAYS="{secret", **SIMPLE)
 
 

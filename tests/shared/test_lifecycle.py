@@ -18,10 +18,14 @@ GOOD = {"AMQP_URL": "amqp://tiny:hunter2@127.0.0.1:1/"}
 
 
 @asynccontextmanager
-async def tiny(**environ: str) -> AsyncIterator[Process]:
-    """Run the tiny service with nothing but these variables."""
+async def tiny(*flags: str, **environ: str) -> AsyncIterator[Process]:
+    """Run the tiny service with nothing but these flags and variables."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.shared.tiny", env=environ, stdin=PIPE, stdout=PIPE, stderr=PIPE
+        *(sys.executable, "-m", "tests.shared.tiny", *flags),
+        env=environ,
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
     )
     try:
         async with asyncio.timeout(PATIENCE):
@@ -112,6 +116,24 @@ async def test_wrong_settings_are_told_in_lines() -> None:
         "HEALTH_PORT: Input should be a valid integer, unable to parse string as an integer",
         "TINY_ACT: Input should be 'wait', 'hang', 'connect', 'fail' or 'end'",
     ]
+
+
+async def test_help_needs_nothing() -> None:
+    """Who asks what can be set has not set it yet."""
+    async with tiny("--help") as process:
+        code, lines, errors = await ended(process)
+
+    assert (code, errors) == (0, "")
+    assert any("--tiny-act {wait,hang,connect,fail,end}" in line for line in lines)
+    assert "opening" not in lines
+
+
+async def test_flags_reach_the_service() -> None:
+    """What stands on the command line is heard over the environment."""
+    async with tiny("--tiny-act", "end", **GOOD, TINY_ACT="hang") as process:
+        code, lines, _ = await ended(process)
+
+    assert (code, lines[:2]) == (0, ["opening", "closed"])
 
 
 async def test_a_broker_that_is_away_is_one_line() -> None:

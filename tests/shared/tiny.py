@@ -55,4 +55,4 @@ async def run(settings: TinySettings, stop: asyncio.Event) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(lifecycle.run(run, TinySettings, os.environ))
+    sys.exit(lifecycle.run(run, TinySettings, os.environ, sys.argv[1:]))

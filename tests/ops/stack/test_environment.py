@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.stack.environment import SERVICES, of_service, of_simulator
+from ops.stack.environment import SERVICES, filed, give_way, of_service, of_simulator
 from ops.stack.settings import PORTS
 
 _RUN = Path("/run-dir")
@@ -61,3 +61,49 @@ def test_the_sender_sends_to_the_simulator() -> None:
 
     assert told["SENDER_SMTP_HOST"] == "127.0.0.1"
     assert told["SENDER_SMTP_PORT"] == of_simulator({}, PORTS, _RUN)["SMTP_PORT"]
+
+
+def _with_file(service: str, tree: dict[str, object], **environ: str) -> dict[str, str]:
+    return give_way(_of(service, **environ), environ, filed(service, tree))
+
+
+def test_a_file_goes_over_what_the_stack_suggests() -> None:
+    """The environment goes over the file: what is only suggested must not stand there."""
+    tree: dict[str, object] = {
+        "sealing_key": "x",
+        "sender": {"smtp_host": "relay.example", "from": "me@me.example"},
+        "otp": {"key": "x"},
+    }
+
+    sender = _with_file("sender", tree)
+    assert sender.keys() & {"SENDER_SMTP_HOST", "SENDER_FROM", "SEALING_KEY"} == set()
+    assert sender["SENDER_SMTP_TLS"] == "none"
+    assert _with_file("otp", tree).keys() & _SECRETS == set()
+
+
+def test_the_users_environment_goes_over_the_file() -> None:
+    """As it does without a stack."""
+    environ = {"SENDER_FROM": "other@me.example"}
+
+    assert _with_file("sender", {"sender": {"from": "x"}}, **environ).items() >= environ.items()
+
+
+def test_what_the_stack_has_to_know_is_its_own() -> None:
+    """It looks where it says that a service listens, and is a client of the gateway."""
+    tree: dict[str, object] = {"health_port": 1, "gateway": {"port": 1, "admin_token": "x"}}
+
+    assert _with_file("gateway", tree) == _of("gateway")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_file_of_another_service_changes_nothing(service: str) -> None:
+    """A section is one service's."""
+    assert _with_file(service, {"scheduler": {"from": "x", "key": "x"}}) == _of(service)
+
+
+def test_a_list_of_relays_is_in_the_place_of_the_simulator() -> None:
+    """The sender takes one relay or a list, and refuses to guess between them."""
+    told = _with_file("sender", {}, SENDER_RELAYS="[]")
+    filed_ = _with_file("sender", {"sender": {"relays": []}})
+
+    assert not [name for name in (*told, *filed_) if name.startswith("SENDER_SMTP")]

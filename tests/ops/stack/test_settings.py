@@ -38,6 +38,13 @@ def test_one_port_twice_is_refused() -> None:
         Settings.load({"GATEWAY_PORT": "2525"})
 
 
+def test_a_file_for_the_services_is_named_by_flag_or_variable() -> None:
+    """The services run in other places: they are given its whole path."""
+    assert Settings.load({"CONFIG_FILE": "/x.toml"}).config == Path("/x.toml")
+    assert Settings.load({"CONFIG_FILE": "/x.toml"}, "y.toml").config == Path("y.toml").absolute()
+    assert Settings.load({}).config is None
+
+
 def test_a_given_broker_needs_no_ports_of_ours() -> None:
     """Only what the stack itself listens on has to be free."""
     needed = Settings.load({"AMQP_URL": "amqp://broker.example/"}).needed_ports()

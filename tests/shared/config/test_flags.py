@@ -1,0 +1,108 @@
+"""The layer of the command line, and what it tells of all settings."""
+
+import pytest
+
+from shared.config import flags
+from tests.shared.config.demo import DemoSettings
+
+
+def test_a_flag_gives_a_value_or_a_list_or_a_table() -> None:
+    """What has parts is JSON, as in the environment."""
+    layer, path = flags.read(
+        DemoSettings,
+        "demo",
+        [
+            *("--demo-port", "1", "--demo-least=-5", "--demo-loud", "false"),
+            *("--demo-hosts", '["a", "b"]', '--demo-rates={"c": 1}', "--demo-mood=ill"),
+            *("--demo-seal", "/some/seal", "--config", "x.toml"),
+        ],
+    )
+
+    assert layer.values == {
+        "demo_port": "1",
+        "demo_least": "-5",
+        "demo_loud": "false",
+        "demo_hosts": ["a", "b"],
+        "demo_rates": {"c": 1},
+        "demo_mood": "ill",
+        "demo_seal": "/some/seal",
+    }
+    assert layer.names["demo_port"] == "--demo-port"
+    assert path == "x.toml"
+    assert not layer.mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--demo-prt", "1"], ["--demo-prt: there is no such flag; perhaps --demo-port?"]),
+        (["--demo-por=hunter2"], ["--demo-por: there is no such flag; perhaps --demo-port?"]),
+        (["hunter2"], ["a word on the command line belongs to no flag"]),
+        (["--demo-port"], ["--demo-port: needs a value"]),
+        (
+            ["--demo-port", "--demo-most"],
+            ["--demo-port: needs a value", "--demo-most: needs a value"],
+        ),
+        (["--demo-hosts"], ["--demo-hosts: needs a value"]),
+        (["--config"], ["--config: needs a value"]),
+    ],
+)
+def test_a_flag_that_is_none_is_told_with_the_nearest(
+    arguments: list[str], told: list[str]
+) -> None:
+    """All are told at once, and no value, which may have been meant for a secret."""
+    layer, path = flags.read(DemoSettings, "demo", arguments)
+
+    assert list(layer.mistakes) == told
+    assert not layer.values
+    assert path is None
+
+
+@pytest.mark.parametrize("arguments", [["--demo-key", "hunter2"], ["--demo-key=hunter2"]])
+def test_a_secret_has_no_flag(arguments: list[str]) -> None:
+    """Every user of the machine reads command lines: a secret that stood there is none any more."""
+    layer, _ = flags.read(DemoSettings, "demo", arguments)
+
+    (mistake,) = layer.mistakes
+    assert mistake == (
+        "--demo-key: command lines can be read by others; set DEMO_KEY or DEMO_KEY_FILE,"
+        " and take a new secret"
+    )
+    assert not layer.values
+
+
+@pytest.mark.parametrize("text", ["[", "a=b", "{1}"])
+def test_a_table_that_is_none_is_no_value(text: str) -> None:
+    """It is given on as what no field takes, and so told with the other mistakes."""
+    layer, _ = flags.read(DemoSettings, "demo", ["--demo-rates", text])
+
+    assert not isinstance(layer.values["demo_rates"], str)
+
+
+def test_help_tells_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    """Type, default, meaning and variable of each; the secrets apart, without a flag."""
+    with pytest.raises(SystemExit) as caught:
+        flags.read(DemoSettings, "demo", ["--help"])
+
+    told = " ".join(capsys.readouterr().out.split())
+    assert caught.value.code == 0
+    for text in (
+        "--demo-port int Where it listens (default: 8080) [DEMO_PORT]",
+        "--demo-mood {so-so,ill} How it is (default: so-so) [DEMO_MOOD]",
+        "--demo-loud bool Whether it is heard (default: true) [DEMO_LOUD]",
+        "--demo-seal str The path of a seal [DEMO_SEAL]",
+        "100% of each [DEMO_RATES]",
+        "--log-level {DEBUG,INFO,WARNING,ERROR} What is less is not logged (default: INFO)",
+        "DEMO_KEY Opens the demo (required)",
+    ):
+        assert text in told
+    assert "--demo-key" not in told
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who reports a problem is asked for it first."""
+    with pytest.raises(SystemExit) as caught:
+        flags.read(DemoSettings, "demo", ["--version"])
+
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith("Postrider 0.")

@@ -1,0 +1,194 @@
+"""Settings: all mistakes at once, no values told, nothing read but what is given."""
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from shared.errors import ConfigError
+from tests.shared.config.demo import GOOD, SECRET, DemoSettings, Mood
+
+
+def test_what_is_not_said_has_its_default() -> None:
+    """A service needs to be told only what nobody can guess."""
+    settings = DemoSettings.load(GOOD)
+
+    assert settings.amqp_url == GOOD["AMQP_URL"]
+    assert settings.database_url is None
+    assert (settings.data_dir, settings.log_level) == (Path("data"), "INFO")
+    assert (settings.demo_key, settings.demo_port) == (SECRET, 8080)
+
+
+def test_variables_are_read_by_their_names() -> None:
+    """A field is set by the variable of its name in capitals; lists are JSON."""
+    more = {"DEMO_PORT": "25", "DEMO_HOSTS": '["a", "b"]', "DATA_DIR": "/srv", "UNKNOWN": "x"}
+
+    settings = DemoSettings.load(GOOD | more)
+
+    assert settings.demo_port == 25
+    assert settings.demo_hosts == ("a", "b")
+    assert settings.data_dir == Path("/srv")
+
+
+def test_an_empty_variable_is_not_set() -> None:
+    """A compose file that passes an unset variable on passes an empty one."""
+    settings = DemoSettings.load(GOOD | {"DATABASE_URL": "", "DEMO_PORT": ""})
+
+    assert settings.database_url is None
+    assert settings.demo_port == 8080
+
+
+def test_nothing_else_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither the process's environment nor a .env file slips in."""
+    (tmp_path / ".env").write_text("DEMO_PORT=1\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEMO_PORT", "2")
+
+    assert DemoSettings.load(GOOD).demo_port == 8080
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    """A line each, by the name of the variable, without any value."""
+    with pytest.raises(ConfigError) as caught:
+        DemoSettings.load({"DEMO_KEY": "short", "DEMO_PORT": "hunter2", "LOG_LEVEL": "LOUD"})
+
+    lines = str(caught.value).splitlines()
+    assert [line.partition(": ")[0] for line in lines] == [
+        "AMQP_URL",
+        "LOG_LEVEL",
+        "DEMO_KEY",
+        "DEMO_PORT",
+    ]
+    assert not any(value in str(caught.value) for value in ("short", "hunter2", "LOUD"))
+
+
+@pytest.mark.parametrize("value", ["a,b", "[", '{"a": 1}', "[1]"])
+def test_a_list_that_is_none_is_a_mistake(value: str) -> None:
+    """What is not JSON is told as the others are, not by a traceback."""
+    with pytest.raises(ConfigError, match=r"(?i)demo_hosts"):
+        DemoSettings.load(GOOD | {"DEMO_HOSTS": value})
+
+
+def test_settings_that_contradict_each_other_are_a_mistake() -> None:
+    """A rule over several variables is told in its own words."""
+    with pytest.raises(ConfigError, match=r"^together: DEMO_LEAST must not be over DEMO_MOST$"):
+        DemoSettings.load(GOOD | {"DEMO_LEAST": "5", "DEMO_MOST": "2"})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("DEMO_PORT", "-1"),
+        ("DEMO_PORT", "65536"),
+        ("DEMO_KEY", "x" * 31),
+        ("DRAIN_SECONDS", "0"),
+        ("DRAIN_SECONDS", "soon"),
+        ("HEALTH_PORT", "http"),
+    ],
+)
+def test_limits_are_kept(variable: str, value: str) -> None:
+    """A value that cannot work is refused at the start, not at its first use."""
+    with pytest.raises(ConfigError, match=variable):
+        DemoSettings.load(GOOD | {variable: value})
+
+
+def test_no_secret_is_in_the_text_of_the_settings() -> None:
+    """Settings in a log or a traceback show no key, no password and no URL that holds one."""
+    text = repr(DemoSettings.load(GOOD | {"DATABASE_URL": "postgresql+asyncpg://u:pw0rd@db/x"}))
+
+    assert not any(secret in text for secret in (SECRET, "hunter2", "pw0rd"))
+
+
+def test_settings_are_frozen() -> None:
+    """What was checked stays as it was checked."""
+    settings = DemoSettings.load(GOOD)
+
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.demo_port = 1  # type: ignore[misc] # it is what the test is about
+
+
+def file(directory: Path, text: str) -> str:
+    """Write a TOML file and give its path."""
+    path = directory / "some.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_each_layer_goes_over_the_one_below(tmp_path: Path) -> None:
+    """Defaults, the file, the environment, flags: the last that says something is heard."""
+    path = file(tmp_path, "[demo]\nleast = 2\nport = 2\nmost = 2\n")
+    environ = GOOD | {"CONFIG_FILE": path, "DEMO_PORT": "3", "DEMO_MOST": "3"}
+
+    settings = DemoSettings.load(environ, ["--demo-most", "4"])
+
+    assert (settings.drain_seconds, settings.demo_least) == (25.0, 2)
+    assert (settings.demo_port, settings.demo_most) == (3, 4)
+
+
+def test_the_flag_names_another_file_than_the_environment(tmp_path: Path) -> None:
+    """A file is chosen as a value is."""
+    path = file(tmp_path, "[demo]\nport = 2\n")
+
+    settings = DemoSettings.load(GOOD | {"CONFIG_FILE": "/nowhere.toml"}, [f"--config={path}"])
+
+    assert settings.demo_port == 2
+
+
+def test_mistakes_of_all_layers_are_told_by_where_they_are(tmp_path: Path) -> None:
+    """A user puts all of them right before the next start, and finds each where it is named."""
+    path = file(tmp_path, 'log_level = "LOUD"\n[demo]\nports = 1\nmost = 0\n')
+
+    with pytest.raises(ConfigError) as caught:
+        DemoSettings.load(
+            {"CONFIG_FILE": path, "DEMO_PORT": "x", "DEMO_HOSTS": "a"},
+            ["--demo-least", "none", "--demo-mots=3"],
+        )
+
+    assert [line.partition(": ")[::2] for line in str(caught.value).splitlines()] == [
+        (path, "demo.ports: there is no such setting; perhaps port?"),
+        ("--demo-mots", "there is no such flag; perhaps --demo-most?"),
+        ("AMQP_URL", "Field required"),
+        (path, "log_level: Input should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+        ("DEMO_KEY", "Field required"),
+        ("DEMO_PORT", "Input should be a valid integer, unable to parse string as an integer"),
+        ("DEMO_HOSTS", "Input should be a valid tuple as JSON"),
+        ("--demo-least", "Input should be a valid integer, unable to parse string as an integer"),
+        (path, "demo.most: Input should be greater than or equal to 1"),
+    ]
+
+
+def test_a_mistake_that_a_higher_layer_hides_is_told(tmp_path: Path) -> None:
+    """It would stop the first start without that layer."""
+    path = file(tmp_path, "[demo]\nport = 70000\n")
+
+    with pytest.raises(ConfigError, match=r"^.+some\.toml: demo\.port: .+65535$"):
+        DemoSettings.load(GOOD | {"CONFIG_FILE": path, "DEMO_PORT": "1"}, ["--demo-port=2"])
+
+
+def test_a_place_inside_a_value_is_told(tmp_path: Path) -> None:
+    """Which of many entries is wrong must not be guessed."""
+    path = file(tmp_path, "[demo]\nhosts = ['a', 2]\n")
+
+    with pytest.raises(ConfigError, match=r"some\.toml: demo\.hosts\.1: Input should be"):
+        DemoSettings.load(GOOD | {"CONFIG_FILE": path})
+
+
+def test_a_layer_says_the_same_of_every_kind_of_setting(tmp_path: Path) -> None:
+    """Whichever way a user takes, the service is told the same."""
+    (tmp_path / "seal").write_text("a seal")
+    words = {"mood": "ill", "loud": False, "rates": {"a": 1.5}, "seal": f"{tmp_path}/seal"}
+    (tmp_path / "x.json").write_text(json.dumps({"demo": words}))
+    texts = {
+        name: text if isinstance(text, str) else json.dumps(text) for name, text in words.items()
+    }
+
+    for settings in (
+        DemoSettings.load(GOOD, ["--config", f"{tmp_path}/x.json"]),
+        DemoSettings.load(GOOD | {f"DEMO_{name.upper()}": text for name, text in texts.items()}),
+        DemoSettings.load(GOOD, [f"--demo-{name}={text}" for name, text in texts.items()]),
+    ):
+        assert (settings.demo_mood, settings.demo_loud) == (Mood.ILL, False)
+        assert settings.demo_rates == {"a": 1.5}
+        assert settings.demo_seal is not None
+        assert settings.demo_seal.text == "a seal"

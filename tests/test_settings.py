@@ -1,0 +1,80 @@
+"""What all services tell of their settings, and the file of docs/, as a user meets them."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from shared.config import Settings
+from shared.config.layer import is_secret, variable
+from shared.topology import RUNNING
+from tests.modules import ROOT
+
+EXAMPLE = ROOT / "docs" / "postrider.toml"
+KEY = "".join(f"{number:02x}" for number in range(32))
+SECRETS = {
+    "AMQP_URL": "amqp://localhost/",
+    "SEALING_KEY": KEY,
+    "OTP_KEY": KEY,
+    "GATEWAY_ADMIN_TOKEN": KEY,
+    "GATEWAY_KEY_SECRET": KEY,
+    "SENDER_SMTP_PASSWORD": "hunter2",
+}
+HELP_SECONDS = 30.0  # to start Python and its libraries on a busy machine
+
+
+def settings_of(service: str) -> type[Settings]:
+    """Find the one class of settings in a service's `config`."""
+    module = import_module(f"services.{service}.config")
+    (found,) = (
+        each
+        for each in vars(module).values()
+        if isinstance(each, type) and issubclass(each, Settings) and each is not Settings
+    )
+    return found
+
+
+@pytest.mark.parametrize("service", RUNNING)
+def test_help_tells_all_settings_without_any(service: str) -> None:
+    """Who asks what can be set has set nothing yet; each setting says what it means."""
+    told = subprocess.run(  # noqa: S603 -- our own modules
+        [sys.executable, "-m", f"services.{service}", "--help"],
+        env={},
+        capture_output=True,
+        text=True,
+        timeout=HELP_SECONDS,
+        check=True,
+    ).stdout
+
+    fields = settings_of(service).model_fields
+    assert not [name for name, setting in fields.items() if not setting.description]
+    assert not [name for name in fields if variable(name) not in told]
+    for name, setting in fields.items():
+        assert (f"--{name.replace('_', '-')} " in told) is not is_secret(setting), name
+
+
+@pytest.mark.parametrize("service", RUNNING)
+@pytest.mark.parametrize("suffix", [".toml", ".json"])
+def test_the_example_is_good_for_all_services(service: str, suffix: str, tmp_path: Path) -> None:
+    """What is shown can be copied, in either form, and one file serves all."""
+    path = tmp_path / f"postrider{suffix}"
+    path.write_text(
+        EXAMPLE.read_text() if suffix == ".toml" else json.dumps(tomllib.loads(EXAMPLE.read_text()))
+    )
+
+    loaded = settings_of(service).load(SECRETS, ["--config", str(path)])
+
+    assert loaded.data_dir == Path("/var/lib/postrider")
+    assert loaded.log_level == ("WARNING" if service == "classifier" else "INFO")
+
+
+def test_the_example_reaches_the_settings() -> None:
+    """A section's words are those of the service, tables and all."""
+    sender = settings_of("sender").load(SECRETS, ["--config", str(EXAMPLE)])
+
+    assert getattr(sender, "sender_domain_rates") == {"big.example": 10, "small.example": 0.5}  # noqa: B009 -- of a class found at run time
+    assert sender.health_port == 8091
