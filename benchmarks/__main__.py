@@ -17,6 +17,7 @@ from benchmarks import (
     distance,
     drain,
     hotspots,
+    knee,
     machine,
     mail,
     package,
@@ -32,6 +33,7 @@ from shared.errors import Unavailable
 
 _COMPOSE_SECONDS = 0.5  # a time
 _AWAY_SECONDS = 0.020  # to the relay and back
+_WAITING = 100_000  # commands
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,15 +57,19 @@ def _measure(chosen: argparse.Namespace) -> None:
         _say(machine.describe())
         _compose(chosen)
         return
-    programs = package.fetched() if chosen.what != "accept" else None
+    programs = None if chosen.what in {"accept", "knee"} else package.fetched()
     with bench.opened() as place:
         _say(machine.describe(place.address.management))
         if chosen.what is None:
             _compose(chosen)
         if chosen.what in {None, "cost"}:
             asyncio.run(_cost(place, programs, chosen))
+        if chosen.what in {None, "knee"}:
+            asyncio.run(_knee(place))
         if chosen.what in {None, "drain"}:
             asyncio.run(_drain(place, programs, chosen))
+        if chosen.what == "memory":
+            asyncio.run(_memory(place, programs, chosen))
         if chosen.what in {None, "accept"}:
             asyncio.run(_accept(place, chosen))
 
@@ -91,6 +97,20 @@ async def _cost(place: bench.Bench, programs: Programs | None, chosen: argparse.
             _say(spent.told(chosen.count))
 
 
+async def _knee(place: bench.Bench) -> None:
+    async with knee.playing(place) as (smtp, web):
+        for play in knee.PLAYS:
+            _say(f"\n{knee.about(play)}:")
+            _say((await knee.measured(smtp, web, play, knee.Spans())).told)
+
+
+async def _memory(
+    place: bench.Bench, programs: Programs | None, chosen: argparse.Namespace
+) -> None:
+    async with sink.serving(place, sink.best(programs)) as served:
+        await _backlog(place, served, chosen)
+
+
 async def _drain(place: bench.Bench, programs: Programs | None, chosen: argparse.Namespace) -> None:
     rivals = await contest.rivals(place, programs)
     for line in rivals.missing:
@@ -110,7 +130,7 @@ async def _drain(place: bench.Bench, programs: Programs | None, chosen: argparse
             missed = _tell(result)
             if chosen.profile or missed:
                 await _profile(place, served, plan)
-        if chosen.waiting:
+        if chosen.waiting is not None:
             await _backlog(place, near, chosen)
 
 
@@ -148,8 +168,9 @@ async def _profile(place: bench.Bench, served: Sink, plan: drain.Plan) -> None:
 
 async def _backlog(place: bench.Bench, served: Sink, chosen: argparse.Namespace) -> None:
     plan = drain.Plan(chosen.count, chosen.connections)
-    _say(f"\nthe sender's memory while it sends the first {plan.count:,} of {chosen.waiting:,}:")
-    samples, peak = await backlog.sampled(place, served, chosen.waiting, plan)
+    waiting = chosen.waiting or _WAITING
+    _say(f"\nthe sender's memory while it sends the first {plan.count:,} of {waiting:,}:")
+    samples, peak = await backlog.sampled(place, served, waiting, plan)
     _say(report.course(samples))
     _say(report.most_memory([peak], contest.MEMORY))
 
@@ -176,14 +197,17 @@ def _say(text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "what", nargs="?", choices=["compose", "cost", "drain", "accept"], help="default: all"
+        "what",
+        nargs="?",
+        choices=["compose", "cost", "knee", "drain", "memory", "accept"],
+        help="default: all but memory",
     )
     add = parser.add_argument
     add("--count", type=_positive, default=5000, help="mails or requests a time (%(default)s)")
     add("--repetitions", type=_positive, default=3, help="(%(default)s)")
     add("--far-count", type=_positive, default=1000, help="mails to the far relay (%(default)s)")
     add("--connections", type=_positive, default=16, help="to the SMTP server (%(default)s)")
-    add("--waiting", type=_positive, help="also measure memory while so many mails wait")
+    add("--waiting", type=_positive, help=f"mails that wait while memory is measured ({_WAITING})")
     add("--callers", type=_positive, default=32, help="HTTP connections (%(default)s)")
     add("--profile", action="store_true", help="once more under cProfile; its dearest functions")
     return parser

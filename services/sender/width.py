@@ -1,17 +1,21 @@
 """Pure: how many mails at a time a relay serves best, found by trying.
 
 A relay that serves N at a time delivers no more with more than N, it only makes them wait. So the
-number is moved a step up or down, and the move is kept if the throughput is worth it.
+number is moved a stride up or down, and the move is kept if the throughput is worth it. It begins
+with doubling, as TCP does, and goes over to careful steps when that was too much: what a wide
+stride changes shows at once, what a narrow one changes takes time to tell from chance.
 """
 
 from shared.contracts import Reply, Stage
 
 START = 4  # at a time, until more is known
-STEP = 0.25  # of the number, to either side
+STEP = 0.25  # of the number, to either side, when it is not far from right
+WIDEST = 1.0  # of the number, upwards: a step after one of full worth is twice as wide as that
+FULL = 0.75  # of what the throughput would gain if it grew as the number does
 WORTH = 0.5  # of what the throughput would gain if it grew as the number does, and
-WORTH_AT_MOST = 0.08  # of the throughput: at small numbers a step is a large part of them
+WORTH_AT_MOST = 0.08  # of the throughput for a STEP: at small numbers it is a large part of them
 HOLD = 10  # measurements between two trials that were not worth it
-SAMPLE_MAILS = 6  # of a measurement for each at a time
+SAMPLE_MAILS = 6  # of a measurement of a STEP for each at a time
 SAMPLE_SECONDS = 0.25  # the same: shorter ones measure the machine's moods
 CALM_SECONDS = 5.0  # after a relay has asked for less
 
@@ -35,6 +39,7 @@ class Width:
         self._settled = min(START, most)
         self._rate = 0.0  # mails a second at the settled number
         self._trial: int | None = None
+        self._stride = WIDEST
         self._upwards = True
         self._hold = 0
         self._calm_until = 0.0
@@ -51,7 +56,7 @@ class Width:
         if now >= self._calm_until:
             self._settled, self._trial = max(1, self.limit // 2), None
             self._calm_until = now + CALM_SECONDS
-            self._upwards, self._hold = True, 0
+            self._upwards, self._hold, self._stride = True, 0, STEP
         self._begin(now)
 
     def served(self, now: float, *, awaited: bool) -> None:
@@ -63,9 +68,14 @@ class Width:
         if self._count == 0:
             self._begun = now
         seconds = now - self._begun
+        enough = STEP / self._stride
         # A relay may serve in bursts, and a measurement must not begin in one and end in another.
-        whole = self._count >= SAMPLE_MAILS * self.limit and self._count % self.limit == 0
-        if whole and seconds >= SAMPLE_SECONDS:
+        whole = self._count % self.limit == 0
+        if (
+            whole
+            and self._count >= SAMPLE_MAILS * enough * self.limit
+            and seconds >= SAMPLE_SECONDS * enough
+        ):
             self._learn(self._count / seconds)
             self._begin(now)
             if now >= self._calm_until:
@@ -81,11 +91,13 @@ class Width:
             self._rate = rate
             return
         gain = WORTH * (self._trial / self._settled - 1)
-        worth = max(-WORTH_AT_MOST, min(gain, WORTH_AT_MOST))
-        if rate >= self._rate * (1 + worth):
+        most = WORTH_AT_MOST * self._stride / STEP
+        if rate >= self._rate * (1 + max(-most, min(gain, most))):
+            full = rate >= self._rate * (1 + FULL * (self._trial / self._settled - 1))
+            self._stride = min(2 * self._stride, WIDEST) if self._upwards and full else STEP
             self._settled, self._rate = self._trial, rate
         else:
-            self._upwards, self._hold = not self._upwards, HOLD
+            self._turn_round()
         self._trial = None
 
     def _try(self) -> None:
@@ -93,9 +105,13 @@ class Width:
         if self._hold:
             self._hold -= 1
             return
-        step = max(1, round(self._settled * STEP))
-        trial = self._settled + (step if self._upwards else -step)
-        if 1 <= trial <= self._most:
-            self._trial = trial
+        step = max(1, round(self._settled * self._stride))
+        trial = min(self._settled + (step if self._upwards else -step), self._most)
+        if trial < 1 or trial == self._settled:
+            self._turn_round()
         else:
-            self._upwards, self._hold = not self._upwards, HOLD
+            self._trial = trial
+
+    def _turn_round(self) -> None:
+        """Be content for a while, then try a careful step the other way."""
+        self._upwards, self._hold, self._stride = not self._upwards, HOLD, STEP

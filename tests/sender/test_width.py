@@ -67,6 +67,30 @@ def test_as_fast_as_it_gets() -> None:
     assert model.run(width, 5000) >= 0.9 * 200
 
 
+@pytest.mark.parametrize("far", [0.0, 0.02])
+def test_quick_start(far: float) -> None:
+    """A relay that serves all has all connections after a few doublings, not after seconds."""
+    model, width = Model(1000, 0.04, far), Width(64)
+
+    while width.limit < 64:
+        model.run(width, 1)
+
+    assert model.now <= 20 * (0.04 + far)
+
+
+@pytest.mark.parametrize("knee", [3, 5, 6, 12, 24])
+def test_not_far_too_many(knee: int) -> None:
+    """The doubling goes on only while the throughput does: the relay never has thrice its best."""
+    model, width = Model(knee, 0.1), Width(1000)
+
+    most = 0
+    for _ in range(5000):
+        model.run(width, 1)
+        most = max(most, width.limit)
+
+    assert most <= 3 * knee
+
+
 def test_a_relay_that_changes() -> None:
     """A relay that grows, or shrinks, is followed."""
     width = Width(100)
