@@ -15,12 +15,14 @@ def shipped() -> Phrasebook:
     return _read(SHIPPED)
 
 
-def read(directory: str | Path) -> Phrasebook:
+def read(directory: object) -> Phrasebook:
     """Read what is shipped, with the files of `directory` in place of those with their names.
 
     Names that begin with a dot are passed over, for orchestrators keep links of theirs there.
     Raises ValueError with a line for each mistake, which names the file.
     """
+    if not isinstance(directory, str | Path):
+        raise ValueError("must be the path of a directory")  # noqa: TRY004 -- a setting's mistake
     return _read(SHIPPED, Path(directory))
 
 

@@ -39,6 +39,12 @@ def test_mistakes_name_the_file(tmp_path: Path) -> None:
     assert str(caught.value).startswith(str(tmp_path))
 
 
+def test_no_path() -> None:
+    """A file of settings can hold what is no path at all."""
+    with pytest.raises(ValueError, match=r"^must be the path of a directory$"):
+        folder.read(5)
+
+
 def test_nothing_there(tmp_path: Path) -> None:
     """A directory that is not there or empty, or a folder in it, is told."""
     with pytest.raises(ValueError, match=r"nowhere: cannot be read, No such file"):

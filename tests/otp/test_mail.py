@@ -8,6 +8,8 @@ from html.parser import HTMLParser
 
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from services.otp import folder
 from services.otp.mail import Imprint, Mail, MailWriter, Occasion
@@ -22,6 +24,7 @@ from tests.otp.wordings import LANGUAGES, shipped_layouts, toml
 CODE = "012345"
 EMAIL = "anna@x.example"
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+NAMES = st.text("aé&<>\"'{}$ 日本-:@", min_size=1, max_size=60).map(str.strip).filter(bool)
 ACME = Imprint(product="Acme & <Söhne>", products={"shop": "Acme Shop"})
 
 
@@ -56,6 +59,9 @@ def part(message: EmailMessage, kind: str) -> str:
     assert isinstance(found, EmailMessage)
     content: str = found.get_content()
     return content
+
+
+PLAIN = write(imprint=Imprint())
 
 
 class Page(HTMLParser):
@@ -178,6 +184,21 @@ def test_html_is_escaped() -> None:
 
     assert "&quot;&gt;&lt;script&gt;&amp;" in html
     assert "<script" not in html
+
+
+@settings(deadline=None)
+@given(NAMES)
+def test_any_name(product: str) -> None:
+    """Whatever name a deployment may have, subject, text and HTML say it, and nothing more."""
+    mail = write(imprint=Imprint(product=product))
+    message = sent(mail)
+    text, page = part(message, "plain"), Page(part(message, "html"))
+
+    assert message.keys() == sent(write()).keys()
+    assert message["Subject"] == mail.subject == f"{product}: {PLAIN.subject}"
+    assert f" at {product}." in text
+    assert text.splitlines().count(CODE) == 1
+    assert len(page.shown) == len([line for line in PLAIN.text.splitlines() if line]) + 1
 
 
 def test_autofill() -> None:

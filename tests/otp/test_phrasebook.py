@@ -1,11 +1,15 @@
 """Tests of the languages together."""
 
+import re
 from collections.abc import Mapping
 
 import pytest
 
 from services.otp.phrasebook import Phrasebook
+from tests.modules import ROOT
 from tests.otp.wordings import shipped_layouts, toml
+
+GUIDE = ROOT / "docs" / "templates.md"
 
 
 def a_phrasebook(*tags: str) -> Phrasebook:
@@ -32,6 +36,14 @@ def a_phrasebook(*tags: str) -> Phrasebook:
 def test_nearest(asked: str | None, given: str) -> None:
     """The nearest language is one that the locale is a kind of, else the deployment's own."""
     assert a_phrasebook("de", "en", "pt-br", "zh-hant").nearest(asked, "en-GB") == given
+
+
+def test_the_guide_shows_a_language() -> None:
+    """What docs/templates.md shows can be taken as it is."""
+    (shown,) = re.findall(r"```toml\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    book = Phrasebook.read({**shipped_layouts(), "nl.toml": shown.encode()})
+
+    assert book.wordings["nl"].lifetime(600) == "10 minutes"
 
 
 def test_none_is_near() -> None:
