@@ -25,6 +25,7 @@ class Connection(asyncio.Protocol):
         self._channels: dict[int, Channel] = {}
         self._answer: asyncio.Future[Frame] | None = None
         self._ticker: asyncio.TimerHandle | None = None
+        self._outgoing: list[bytes] = []
         self._heard = self._loop.time()
         self._full = self._blocked = False
         self._transport: asyncio.Transport
@@ -76,8 +77,14 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def write(self, data: bytes) -> None:
-        """Send frames. What cannot be sent is lost with the connection."""
-        self._transport.write(data)
+        """Send frames, together with all others of this turn of the loop.
+
+        A system call for each would cost more than all the rest that is done for a message. What
+        cannot be sent is lost with the connection.
+        """
+        if not self._outgoing:
+            self._loop.call_soon(self._flush)
+        self._outgoing.append(data)
 
     def forget(self, number: int) -> None:
         """Free the number of a channel."""
@@ -164,6 +171,12 @@ class Connection(asyncio.Protocol):
             case _ if self._answer is not None and not self._answer.done():
                 self._answer.set_result(method)
 
+    def _flush(self) -> None:
+        data = b"".join(self._outgoing)
+        self._outgoing.clear()
+        if data and not self._transport.is_closing():
+            self._transport.write(data)
+
     def _let_go(self) -> None:
         if not self._full and not self._blocked:
             self.writable.set()
@@ -178,6 +191,7 @@ class Connection(asyncio.Protocol):
 
     def _abort(self, reason: Closed) -> None:
         self._fail(reason)
+        self._flush()
         # Not `abort`: an answer to the broker's farewell may still be on its way out.
         self._transport.close()
 
