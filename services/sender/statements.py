@@ -1,6 +1,5 @@
 """What the sender says to a database, made once: making a statement costs more than running it."""
 
-from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -8,21 +7,41 @@ import sqlalchemy as sa
 
 from services.sender.tables import claims
 from shared import dialect
-from shared.dialect import MILLISECONDS
+from shared.dialect import MILLISECONDS, Prepared
 
 PURGE_ROWS = 1000  # a transaction: claims wait for no longer than such a piece takes
 
-Rows = Sequence[Mapping[str, Any]]
-Row = sa.Row[*tuple[Any, ...]]
+_PLACE = ("email_id", "recipient")
+
+Found = sa.Row[*tuple[Any, ...]]
 
 
 class Statements:
     """The statements in the words of one database; `now` and `lease` are in milliseconds."""
 
     def __init__(self, connection: sa.Connection, now: sa.ColumnElement[int], lease: int) -> None:
+        self._connection = connection
         self._insert = dialect.insert(connection, claims)
         self._now = now
         self._lease = lease
+
+    @cached_property
+    def making(self) -> Prepared:
+        """Claim those rows that are new, and no others."""
+        table = claims.c
+        given = dialect.rows(
+            self._connection, table.email_id, table.recipient, table.attempt, table.token
+        )
+        row = self._made(
+            given, lease_until=self._now + self._lease, settled=sa.literal(0), final=sa.false()
+        )
+        return Prepared(self._connection, row.on_conflict_do_nothing(index_elements=_PLACE))
+
+    def _made(self, given: sa.Subquery, **more: sa.ColumnElement[Any]) -> dialect.Insert:
+        """Insert what is given and whatever else a row has."""
+        values = {**given.c, "orphan": sa.false(), "created_at": self._now, **more}
+        row = sa.select(*values.values()).where(sa.true())  # SQLite asks for the condition
+        return self._insert.from_select(list(values), row)
 
     @cached_property
     def taking(self) -> sa.Executable:
@@ -43,7 +62,7 @@ class Statements:
         held = sa.and_(old.token.is_not(None), old.attempt >= new.attempt)
         lives = sa.and_(held, old.lease_until > self._now)
         return row.on_conflict_do_update(
-            index_elements=["email_id", "recipient"],
+            index_elements=_PLACE,
             set_={
                 "attempt": new.attempt,
                 "token": new.token,
@@ -64,25 +83,23 @@ class Statements:
         )
 
     @cached_property
-    def settling(self) -> sa.Executable:
-        """Keep an outcome and let go of the claim; a final one is never replaced."""
-        table, final = claims.c, sa.bindparam("new_final", type_=sa.Boolean)
-        return (
-            sa.update(claims)
-            .where(
-                table.email_id == sa.bindparam("of_email"),
-                table.recipient == sa.bindparam("of_recipient"),
-                sa.not_(table.final),
-                sa.or_(table.token == sa.bindparam("of_token"), final),
-            )
-            .values(
-                token=None,
-                settled=sa.bindparam("new_settled"),
-                final=final,
-                kind=sa.bindparam("new_kind"),
-                event=sa.bindparam("new_event"),
-            )
+    def settling(self) -> Prepared:
+        """Keep outcomes and let go of their claims; a final one is never replaced.
+
+        Not an update from those rows: PostgreSQL would lock in an order of its own choice.
+        """
+        table = claims.c
+        kept = (table.email_id, table.recipient, table.token, table.settled, table.final)
+        given = dialect.rows(self._connection, *kept, table.kind, table.event)
+        row = self._made(given, attempt=given.c.settled, lease_until=sa.literal(0))
+        old, new = table, row.excluded
+        known = {name: new[name] for name in ("settled", "final", "kind", "event")}
+        settle = row.on_conflict_do_update(
+            index_elements=_PLACE,
+            set_={"token": None, **known},
+            where=sa.and_(sa.not_(old.final), sa.or_(old.token == new.token, new.final)),
         )
+        return Prepared(self._connection, settle)
 
     @cached_property
     def giving_back(self) -> sa.Executable:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 import structlog
 
 from services.sender.claim import LEASE_SECONDS, Claim
-from services.sender.statements import Row, Rows, Statements
+from services.sender.statements import Found, Statements
 from shared import contracts, dialect
 from shared.batch import Batch
 from shared.contracts import Outcome, SendEmail
@@ -23,7 +23,9 @@ RENEWALS = 3  # in a lease: so many may be missed before a sender counts as dead
 KEEP_SECONDS = 30.0  # then an outcome is better told without being kept than not told
 PARTING_SECONDS = 5.0  # for the last write of who is being cancelled
 
-_place = itemgetter("of_email", "of_recipient")
+Row = tuple[str, str, str, int, bool, str, str]  # what `Statements.settling` takes
+
+_place: Callable[[Row], tuple[str, str]] = itemgetter(0, 1)
 
 T = TypeVar("T")
 
@@ -36,7 +38,7 @@ class _Wish:
 
     claim: Claim
     take: Sequence[str] = ()
-    keep: Rows = ()
+    keep: Sequence[Row] = ()
     free: bool = False
 
 
@@ -159,8 +161,12 @@ class ClaimStore:
 
 def _end(connection: sa.Connection, say: Statements, wishes: Sequence[_Wish]) -> Sequence[Claim]:
     """Keep outcomes, and free what is left of claims."""
-    if kept := [row for wish in wishes for row in wish.keep]:
-        connection.execute(say.settling, sorted(kept, key=_place))
+    kept = sorted((row for wish in wishes for row in wish.keep), key=_place)
+    while kept:
+        # A statement must not come to one row twice.
+        once: dict[tuple[str, str], Row] = {}
+        kept = [row for row in kept if once.setdefault(_place(row), row) is not row]
+        say.settling.run(connection, rows=dialect.packed(list(once.values())))
     if freed := [_whose(wish.claim) for wish in wishes if wish.free]:
         connection.execute(say.giving_back, freed)
     return ()
@@ -168,20 +174,40 @@ def _end(connection: sa.Connection, say: Statements, wishes: Sequence[_Wish]) ->
 
 def _take(connection: sa.Connection, say: Statements, wishes: Sequence[_Wish]) -> Sequence[Claim]:
     """Take what is free, then look what has been taken and what is known of the rest."""
+    new = [wish for wish in wishes if wish.claim.attempt == 1]
+    if new and _all_made(connection, say, new):
+        old = [wish for wish in wishes if wish.claim.attempt > 1]
+        made = [replace(wish.claim, fresh=tuple(wish.take)) for wish in new]
+        return [*made, *(_taken(connection, say, old) if old else ())]
+    return _taken(connection, say, wishes)
+
+
+def _all_made(connection: sa.Connection, say: Statements, wishes: Sequence[_Wish]) -> bool:
+    """Take mails that are not known yet; tell whether that were all."""
+    rows = sorted(
+        (wish.claim.email_id, recipient, wish.claim.attempt, wish.claim.token)
+        for wish in wishes
+        for recipient in wish.take
+    )
+    return say.making.run(connection, rows=dialect.packed(rows)).rowcount == len(rows)
+
+
+def _taken(connection: sa.Connection, say: Statements, wishes: Sequence[_Wish]) -> Sequence[Claim]:
     rows = [
         {**_whose(wish.claim), "of_recipient": recipient, "new_attempt": wish.claim.attempt}
         for wish in wishes
         for recipient in wish.take
     ]
     # In one order at all senders, or two that take the same at once could wait for each other.
-    connection.execute(say.taking, sorted(rows, key=_place))
+    rows.sort(key=itemgetter("of_email", "of_recipient"))
+    connection.execute(say.taking, rows)
     mails = list({wish.claim.email_id for wish in wishes})
     found = connection.execute(say.looking, {"of_emails": mails}).all()
     known = {(row.email_id, row.recipient): row for row in found}
     return [_claimed(wish, known) for wish in wishes]
 
 
-def _claimed(wish: _Wish, known: Mapping[tuple[str, str], Row]) -> Claim:
+def _claimed(wish: _Wish, known: Mapping[tuple[str, str], Found]) -> Claim:
     """Give the claim with the recipients that are its own, and what is known of the others."""
     claim = wish.claim
     rows = [known[claim.email_id, each] for each in wish.take]
@@ -198,7 +224,7 @@ def _claimed(wish: _Wish, known: Mapping[tuple[str, str], Row]) -> Claim:
     )
 
 
-def _event(row: Row) -> Outcome:
+def _event(row: Found) -> Outcome:
     return cast("Outcome", contracts.decode(row.kind, row.event.encode()))
 
 
@@ -206,13 +232,14 @@ def _whose(claim: Claim) -> Mapping[str, Any]:
     return {"of_email": claim.email_id, "of_token": claim.token}
 
 
-def _kept(claim: Claim, event: Outcome) -> Mapping[str, Any]:
+def _kept(claim: Claim, event: Outcome) -> Row:
     """Give what is kept of an outcome."""
-    return {
-        **_whose(claim),
-        "of_recipient": event.recipient,
-        "new_settled": claim.attempt,
-        "new_final": event.final,
-        "new_kind": event.routing_key,
-        "new_event": contracts.encode(event).decode(),
-    }
+    return (
+        claim.email_id,
+        event.recipient,
+        claim.token,
+        claim.attempt,
+        event.final,
+        event.routing_key,
+        contracts.encode(event).decode(),
+    )

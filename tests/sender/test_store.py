@@ -256,6 +256,18 @@ async def test_late_and_deferred(store: ClaimStore, replica: ClaimStore, clock: 
     assert isinstance(event, EmailExpired)
 
 
+async def test_two_ends_at_once(store: ClaimStore, clock: Clock) -> None:
+    """A mail that was taken over here, and both come to their end together: the first counts."""
+    command = a_command()
+    late = await store.claim(command)
+    clock.seconds += LEASE_SECONDS
+    taken_over = await store.claim(command)
+    told = delivered(command)
+    await asyncio.gather(store.settle(late, told), store.settle(taken_over, deferred(command)))
+
+    assert (await store.claim(command)).settled == told
+
+
 async def test_at_once(store: ClaimStore, replica: ClaimStore) -> None:
     """Commands with one id that two senders claim at once are claimed by one of them."""
     commands = [a_command(EVE, ANNA, BEN, id=f"mail-{number}") for number in range(AT_ONCE)]

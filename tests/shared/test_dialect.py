@@ -58,3 +58,29 @@ async def test_an_insert_may_meet_its_row(database: Database) -> None:
         return [(row.name, row[1]) for row in connection.execute(sa.select(COUNTS))]
 
     assert await database.write(add_thrice) == [("a", 6)]
+
+
+async def test_one_parameter_holds_many_rows(database: Database) -> None:
+    """Whatever a text has in it, all rows of one parameter are inserted in one statement."""
+    given = [("a", 1), ('"b", [c]', -(2**40)), ("\\d ü \u2028", 0)]
+
+    def add_all(connection: sa.Connection) -> list[tuple[str, int]]:
+        COUNTS.metadata.create_all(connection)
+        rows = dialect.rows(connection, COUNTS.c.name, COUNTS.c["count"])
+        statement = sa.insert(COUNTS).from_select(["name", "count"], sa.select(*rows.c))
+        done = connection.execute(statement, {"rows": dialect.packed(given)})
+        assert done.rowcount == len(given)
+        return [(row[0], row[1]) for row in connection.execute(sa.select(COUNTS))]
+
+    assert await database.write(add_all) == given
+
+
+async def test_a_prepared_statement(database: Database) -> None:
+    """It is made once and says the same each time, with its own constants and given values."""
+
+    def ask_twice(connection: sa.Connection) -> list[object]:
+        number: sa.BindParameter[int] = sa.bindparam("number", type_=sa.BigInteger)
+        asking = dialect.Prepared(connection, sa.select((number + 1) * number))
+        return [asking.run(connection, number=each).scalar() for each in (2, 10)]
+
+    assert await database.write(ask_twice) == [6, 110]
