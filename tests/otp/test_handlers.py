@@ -119,6 +119,18 @@ async def test_a_code_is_mailed(codes: OneTimeCodes) -> None:
     assert issued.email == EMAIL
 
 
+async def test_the_mail_is_what_was_asked_for(codes: OneTimeCodes) -> None:
+    """The mail is in the language and for the purpose of the command, for as long as is left."""
+    command = IssueCode(id="command-1", email=EMAIL, purpose="sign-in", locale="de-AT")
+    mail = mail_in(await codes.on_issue_code(command))
+
+    assert mail.sealed
+    text = orjson.loads(SEALER.open(mail.sealed, context=mail.id))["text"]
+    assert mail.subject == "Ihr Anmeldecode"
+    assert text.startswith("Ihr Anmeldecode lautet:")
+    assert "Minuten g\u00fcltig" in text
+
+
 async def test_the_code_is_nowhere_in_the_clear(codes: OneTimeCodes) -> None:
     """What is published has the code under the seal alone."""
     returned = await codes.on_issue_code(IssueCode(id="command-1", email=EMAIL))
