@@ -21,22 +21,30 @@ class Batch(Generic[Item, Result]):
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._turning: asyncio.Task[None] | None = None
 
-    async def add(self, item: Item) -> Result:
-        """Give the result for `item`, or raise what its turn raises.
+    async def add(self, item: Item, seconds: float | None = None) -> Result:
+        """Give the result for `item`, or raise what its turn raises, TimeoutError after `seconds`.
 
-        Who is cancelled before the turn begins takes the item back; later it changes nothing.
+        Who leaves before the turn begins takes the item back; later it changes nothing.
         """
-        told: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        told: asyncio.Future[Result] = loop.create_future()
         self._waiting.append((item, told))
         if self._turning is None:
             self._turning = asyncio.create_task(self._turns(), name="batch")
-        return await told
+        if seconds is None:
+            return await told
+        # A tenth of the cost of `asyncio.timeout`, which could interrupt more than this wait.
+        late = loop.call_later(seconds, _end, told)
+        try:
+            return await told
+        finally:
+            late.cancel()
 
     async def _turns(self) -> None:
         try:
             while self._waiting:
                 group, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
-                await self._take([(item, told) for item, told in group if not told.cancelled()])
+                await self._take([(item, told) for item, told in group if not told.done()])
         finally:
             self._turning = None
 
@@ -47,9 +55,14 @@ class Batch(Generic[Item, Result]):
             results = await self._turn([item for item, _ in group])
         except Exception as error:  # noqa: BLE001 -- it is raised to all who asked
             for _, told in group:
-                if not told.cancelled():
+                if not told.done():
                     told.set_exception(error)
         else:
             for (_, told), result in zip(group, results, strict=True):
-                if not told.cancelled():
+                if not told.done():
                     told.set_result(result)
+
+
+def _end(told: asyncio.Future[Result]) -> None:
+    if not told.done():
+        told.set_exception(TimeoutError())

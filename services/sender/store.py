@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from operator import itemgetter
 from typing import Any, TypeVar, cast
 from uuid import uuid4
@@ -56,6 +57,8 @@ class ClaimStore:
         self._clock = clock
         self._words: dict[str, Statements] = {}  # by dialect
         self._batch = Batch(self._fulfil)
+        self._name = uuid4().hex  # of this process among all senders
+        self._numbers = count(1)
         self._held: dict[str, str] = {}  # the mails of our claims, by token
 
     async def claim(self, command: SendEmail) -> Claim:
@@ -63,7 +66,7 @@ class ClaimStore:
 
         Raises Retry when the database is away.
         """
-        claim = Claim(command.id, command.attempt, uuid4().hex)
+        claim = Claim(command.id, command.attempt, f"{self._name}-{next(self._numbers)}")
         self._held[claim.token] = claim.email_id
         try:
             return await self._batch.add(_Wish(claim, take=command.recipients))
@@ -80,8 +83,7 @@ class ClaimStore:
         rows = [_kept(claim, event) for event in events]
         wish = _Wish(claim, keep=rows, free=len(rows) < len(claim.ours))
         try:
-            async with asyncio.timeout(KEEP_SECONDS):
-                await self._batch.add(wish)
+            await self._batch.add(wish, KEEP_SECONDS)
         except TimeoutError as error:
             raise Retry("the claims do not answer") from error
         except asyncio.CancelledError:
@@ -119,8 +121,7 @@ class ClaimStore:
     async def _insist(self, wish: _Wish) -> None:
         """Write although the caller is being cancelled, but not for long."""
         try:
-            async with asyncio.timeout(PARTING_SECONDS):
-                await self._batch.add(wish)
+            await self._batch.add(wish, PARTING_SECONDS)
         except (Retry, TimeoutError) as error:
             logger.warning("a claim could not be ended, it lapses", reason=str(error))
 

@@ -79,3 +79,19 @@ async def test_cancelled(begun: bool) -> None:  # noqa: FBT001 -- a case, not a 
     assert results[2] == 6
     assert turns.seen == [[1], [2, 3] if begun else [3]]
     assert [isinstance(each, asyncio.CancelledError) for each in results[:2]] == [begun, not begun]
+
+
+async def test_too_late() -> None:
+    """Who waits no longer is told so; an item whose turn has not begun is not done any more."""
+    turns = Turns()
+    turns.go.clear()
+    batch = Batch(turns)
+    first = asyncio.create_task(batch.add(1, 0.01))
+    await turns.begun.wait()
+
+    late = await asyncio.gather(first, batch.add(2, 0.01), return_exceptions=True)
+    turns.go.set()
+
+    assert [type(error) for error in late] == [TimeoutError] * 2
+    assert await batch.add(3, 10) == 6
+    assert turns.seen == [[1], [3]]
