@@ -128,7 +128,7 @@ async def test_the_mail_is_what_was_asked_for(codes: OneTimeCodes) -> None:
     text = orjson.loads(SEALER.open(mail.sealed, context=mail.id))["text"]
     assert mail.subject == "Ihr Anmeldecode"
     assert text.startswith("Ihr Anmeldecode lautet:")
-    assert "Minuten g\u00fcltig" in text
+    assert "Minuten g\u00fcltig." in text
 
 
 async def test_the_code_is_nowhere_in_the_clear(codes: OneTimeCodes) -> None:

@@ -146,7 +146,7 @@ def test_the_text_whole() -> None:
         "\n"
         "012345\n"
         "\n"
-        "It can be used once and is valid for 10 minutes.\n"
+        "It can be used once and is valid for 10 minutes after this email was sent.\n"
         "It was requested for this email address at Acme.\n"
         "\n"
         "Never give this code to anyone.\n"
@@ -212,7 +212,7 @@ def test_autofill() -> None:
 
 def test_short_of_time() -> None:
     """A mail of a code that is about to expire does not promise a minute."""
-    assert "valid for less than a minute." in write(seconds=59).text
+    assert "valid for less than a minute after this email was sent." in write(seconds=59).text
 
 
 def test_a_language_of_a_deployment() -> None:

@@ -42,7 +42,7 @@ def test_never_more_than_is_left(seconds: float, spoken: str) -> None:
         ("fr", ("moins d\u2019une minute", "1\xa0minute", "10\xa0minutes", "2\xa0heures")),
         ("es", ("menos de un minuto", "1\xa0minuto", "10\xa0minutos", "2\xa0horas")),
         ("vi", ("chưa đầy một phút", "1\xa0phút", "10\xa0phút", "2\xa0giờ")),
-        ("ja", ("1分未満", "1分", "10分", "2時間")),
+        ("ja", ("1分未満の間のみ", "1分間", "10分間", "2時間")),
     ],
 )
 def test_plurals(language: str, spoken: tuple[str, ...]) -> None:
