@@ -60,7 +60,8 @@ class Broker:
         self._consuming = consuming
         self._lane = Lane(publishing, name)
         self._asking = Lane(publishing, name, self._await_replies)
-        self._conversations: dict[str, asyncio.Queue[Contract]] = {}
+        # By the message's id; the same message may be said twice at once, see `converse`.
+        self._conversations: dict[str, list[asyncio.Queue[Contract]]] = {}
         self._intakes: tuple[Intake, ...] = ()
 
     @classmethod
@@ -111,16 +112,20 @@ class Broker:
     async def converse(self, message: Contract) -> AsyncIterator[asyncio.Queue[Contract]]:
         """Publish a message and give the queue of all that its handler answers, as it comes.
 
-        Replies are not kept for an asker who was cut off, so always wait with a limit. Raises
-        Unavailable, see `publish`.
+        Replies are not kept for an asker who was cut off, so always wait with a limit. Who says
+        the same message at the same time hears the answers to both. Raises Unavailable, see
+        `publish`.
         """
         replies: asyncio.Queue[Contract] = asyncio.Queue()
-        self._conversations[message.id] = replies
+        listening = self._conversations.setdefault(message.id, [])
+        listening.append(replies)
         try:
             await _send(self._asking, delivery.publishing(message, reply_to=DIRECT_REPLY))
             yield replies
         finally:
-            del self._conversations[message.id]
+            listening.remove(replies)
+            if not listening:
+                del self._conversations[message.id]
 
     async def _await_replies(self, channel: Channel) -> None:
         """Consume the replies on the very channel that asks, as direct reply-to wants it."""
@@ -128,13 +133,16 @@ class Broker:
 
     def _on_reply(self, message: Incoming) -> None:
         properties = message.properties
-        replies = self._conversations.get(properties.correlation_id or "")
-        if replies is None:
+        listening = self._conversations.get(properties.correlation_id or "")
+        if not listening:
             return
         try:
-            replies.put_nowait(contracts.decode(properties.type or "", message.body))
+            answer = contracts.decode(properties.type or "", message.body)
         except Undecodable as error:
             logger.warning("an answer that cannot be read", reason=str(error))
+            return
+        for replies in listening:
+            replies.put_nowait(answer)
 
     @asynccontextmanager
     async def consuming(

@@ -1,10 +1,13 @@
 """Pure: the bodies of answers that are no problem."""
 
-from typing import Literal
+from datetime import datetime
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.contracts import ReplyClass, Stage, Verdict
+from services.gateway.reports import Refused
+from shared.contracts import CodeIssued, DomainsCounted, ReplyClass, Sighting, Stage, Verdict
+from shared.contracts.domains import DomainEvidence
 
 
 class Answer(BaseModel):
@@ -56,10 +59,24 @@ class Finished(Answer):
     recipients: list[RecipientOutcome]
 
 
+class CodeSent(Answer):
+    """A code is on its way by mail."""
+
+    id: str
+    expires_at: datetime
+    resend_at: datetime = Field(description="Before that nothing more is mailed")
+
+    @classmethod
+    def of(cls, issued: CodeIssued) -> Self:
+        """Give what of it is the caller's business."""
+        return cls(id=issued.challenge_id, expires_at=issued.expires_at, resend_at=issued.resend_at)
+
+
 class Verified(Answer):
     """Whether the code was right. Wrong, used, expired and unknown ones are told alike."""
 
     verified: bool
+    id: str | None = Field(None, description="Of the code, as POST /v1/otp told it")
 
 
 class Domain(Answer):
@@ -68,7 +85,85 @@ class Domain(Answer):
     domain: str = Field(description="In lower case, as A-labels")
     status: Verdict
     delivered: int
+    bounced: int = Field(description="Refused since there is no such mailbox")
+    since: datetime | None = Field(None, description="Its first event; absent if never seen")
+    last_event_at: datetime | None = None
+    reason: str = Field(description="The counts and the rule that decide, in words")
+    refusals: dict[str, int] = Field(
+        description="All others, by the class of the reply; they are no evidence"
+    )
+    recipients: int | None = Field(
+        None, description="Distinct ones delivered to, estimated; in the mode `evidence` alone"
+    )
+    taken_back: int | None = Field(
+        None, description="Deliveries whose bounce came late; in the mode `evidence` alone"
+    )
+
+    @classmethod
+    def of(cls, known: DomainEvidence) -> "Domain":
+        """Give what is known; it was checked where it was read."""
+        return cls.model_construct(**{name: getattr(known, name) for name in cls.model_fields})
+
+
+class Domains(Answer):
+    """A page of the domains that are known, by name."""
+
+    domains: list[Domain]
+    next: str | None = Field(None, description="`after` of the next page; absent at the last one")
+
+
+class DomainCounts(Answer):
+    """How many domains and events are known."""
+
+    catch_all: int
+    not_catch_all: int
+    unknown: int
+    total: int
+    delivered: int
     bounced: int
+
+    @classmethod
+    def of(cls, counted: DomainsCounted) -> "DomainCounts":
+        """Give the numbers."""
+        return cls(
+            catch_all=counted.catch_all,
+            not_catch_all=counted.not_catch_all,
+            unknown=counted.unknown,
+            total=counted.total,
+            delivered=counted.delivered,
+            bounced=counted.bounced,
+        )
+
+
+class EventMistake(Answer):
+    """One mistake in an event."""
+
+    pointer: str = Field(description="Where: a JSON Pointer into the event, such as #/domain")
+    detail: str
+
+
+class EventAnswer(Answer):
+    """What became of one of the events."""
+
+    status: Literal["accepted", "refused"]
+    id: str | None = Field(None, description="Of an accepted event")
+    errors: list[EventMistake] | None = Field(None, description="Of a refused one")
+
+    @classmethod
+    def of(cls, event: Sighting | Refused) -> "EventAnswer":
+        """Tell it."""
+        if isinstance(event, Sighting):
+            return cls.model_construct(status="accepted", id=event.id, errors=None)
+        errors = [EventMistake(pointer=each.pointer, detail=each.detail) for each in event.mistakes]
+        return cls(status="refused", errors=errors)
+
+
+class EventsAnswer(Answer):
+    """What became of all events; what is accepted is kept."""
+
+    accepted: int
+    refused: int
+    events: list[EventAnswer] = Field(description="In the order of the request")
 
 
 class ClientKey(Answer):

@@ -1,27 +1,37 @@
 """The application: which view answers what, and who may ask."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import orjson
 from aiohttp import web
 
 from services.gateway import openapi, operations
-from services.gateway.clients import Clients
-from services.gateway.middleware import explain, harden, watch
-from services.gateway.operations import Access, Operation
-from services.gateway.views import CLIENT, View, Views, ping
+from services.gateway.clients import Client, Clients
+from services.gateway.middleware import explain, harden, watching
+from services.gateway.operation import Access, Operation
+from services.gateway.peer import Network
+from services.gateway.request import CLIENT, View
+from services.gateway.senders import Senders
+from services.gateway.views import Views, ping
 from shared import health
 from shared.health import Check
 
-ADMIN = "(admin)"  # who the administrator is in the log; no client can have this id
+# Who the administrator is in the log; no client can have this id.
+ADMIN = Client("(admin)", Senders([]))
 
 
-def build_app(views: Views, checks: Mapping[str, Check], max_body: int) -> web.Application:
-    """Make the application; `max_body` is in bytes, `checks` are those of `/readyz`."""
-    app = web.Application(middlewares=[watch, explain], client_max_size=max_body)
+def build_app(
+    views: Views, checks: Mapping[str, Check], max_body: int, proxies: Sequence[Network] = ()
+) -> web.Application:
+    """Make the application; `max_body` is in bytes, `checks` are those of `/readyz`.
+
+    `proxies` are believed when they say whom they were called by.
+    """
+    app = web.Application(middlewares=[watching(proxies), explain], client_max_size=max_body)
     app.on_response_prepare.append(harden)
+    clients = views.clients.clients
     app.add_routes(
-        _route(operation, _guarded(operation.access, view, views.clients))
+        _route(operation, _guarded(operation.access, view, clients))
         for operation, view in _table(views)
     )
     app.add_routes(health.routes(checks))
@@ -30,14 +40,18 @@ def build_app(views: Views, checks: Mapping[str, Check], max_body: int) -> web.A
 
 def _table(views: Views) -> list[tuple[Operation, View]]:
     return [
-        (operations.POST_MESSAGE, views.post_message),
-        (operations.POST_CODE, views.post_code),
-        (operations.VERIFY_CODE, views.verify_code),
-        (operations.PUT_DELIVERED, views.put_delivered),
-        (operations.PUT_BOUNCED, views.put_bounced),
-        (operations.GET_DOMAIN, views.get_domain),
-        (operations.POST_CLIENT, views.post_client),
-        (operations.DELETE_CLIENT, views.delete_client),
+        (operations.POST_MESSAGE, views.messages.post),
+        (operations.POST_CODE, views.codes.post),
+        (operations.VERIFY_CODE, views.codes.verify),
+        (operations.DELETE_CODE, views.codes.delete),
+        (operations.PUT_DELIVERED, views.events.put_delivered),
+        (operations.PUT_BOUNCED, views.events.put_bounced),
+        (operations.POST_EVENTS, views.events.post),
+        (operations.LIST_DOMAINS, views.domains.list),
+        (operations.COUNT_DOMAINS, views.domains.count),  # before what would take it for a domain
+        (operations.GET_DOMAIN, views.domains.get),
+        (operations.POST_CLIENT, views.clients.post),
+        (operations.DELETE_CLIENT, views.clients.delete),
         (operations.GET_DOCUMENT, _document_view()),
         (operations.PING, ping),
     ]

@@ -5,22 +5,31 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from services.gateway.body import Stamp
 from services.gateway.keys import BadKey, Key, Keys
 from services.gateway.problem import UNAUTHORIZED, Problem
-from services.gateway.schemas import Stamp
+from services.gateway.senders import Senders
 
 
 class Store(Protocol):
     """Where the clients are kept."""
 
-    async def register(self, key: Key, at: datetime) -> bool:
+    async def register(self, key: Key, senders: Senders, at: datetime) -> bool:
         """Add a client with its key; False when the client is there already."""
 
     async def revoke(self, client: str) -> bool:
         """Remove a client; False when there is none of that id."""
 
-    async def is_current(self, key: Key) -> bool:
-        """Tell whether a key is its client's."""
+    async def senders(self, key: Key) -> Senders | None:
+        """Give from whom a key's client may send, None when the key is not its client's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who has shown its key."""
+
+    id: str
+    senders: Senders
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +40,13 @@ class Clients:
     keys: Keys
     admin_token: bytes = field(repr=False)
 
-    async def register(self, client: str, stamp: Stamp) -> str | None:
+    async def register(self, client: Client, stamp: Stamp) -> str | None:
         """Give a new client its key; None when it is registered already.
 
         The key is told only here. Who loses it revokes the client and registers it again.
         """
-        key = Key(client, stamp.id)
-        if not await self.store.register(key, stamp.at):
+        key = Key(client.id, stamp.id)
+        if not await self.store.register(key, client.senders, stamp.at):
             return None
         return self.keys.make(key, stamp.at)
 
@@ -45,15 +54,16 @@ class Clients:
         """End a client's key at once; False when there is no such client."""
         return await self.store.revoke(client)
 
-    async def authenticate(self, authorization: str | None) -> str:
+    async def authenticate(self, authorization: str | None) -> Client:
         """Give the client of an Authorization header. Raises Problem, without telling why."""
         try:
             key = self.keys.read(_bearer(authorization))
         except BadKey as error:
             raise _unauthorized(str(error)) from None
-        if not await self.store.is_current(key):
+        senders = await self.store.senders(key)
+        if senders is None:
             raise _unauthorized("Revoked")
-        return key.client
+        return Client(key.client, senders)
 
     def authenticate_admin(self, authorization: str | None) -> None:
         """Let only the administrator by. Raises Problem, without telling why."""

@@ -4,10 +4,14 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
+from services.gateway.peer import Network
 from shared.config import Port, Seconds, Settings
 from shared.topology import QUESTION_SECONDS
 
 MIB = 1024 * 1024
+# Seconds. The sender knows a mail by its id for longer, see SENDER_REMEMBER; a repeat after that
+# would be sent again.
+MAX_REMEMBER = 6 * 86_400.0
 MIN_KEY_BYTES = 32  # RFC 7518 3.2: as long as the hash of HS256
 
 
@@ -26,8 +30,8 @@ class GatewaySettings(Settings):
 
     service: ClassVar[str] = "gateway"
 
-    gateway_host: str = "127.0.0.1"
-    gateway_port: Port = 8080
+    gateway_host: str = Field("127.0.0.1", description="The address of the API")
+    gateway_port: Port = Field(8080, description="Its port; any that is free if 0")
     gateway_admin_token: Annotated[
         str, Field(min_length=32, repr=False, description="Registers and revokes clients")
     ]
@@ -44,5 +48,16 @@ class GatewaySettings(Settings):
     gateway_body_seconds: Seconds = Field(30.0, description="For a request's body to come in")
     gateway_answer_seconds: float = Field(
         5.0, gt=0, le=QUESTION_SECONDS, description="For another service to answer"
+    )
+    gateway_remember: Seconds = Field(
+        86_400.0,
+        le=MAX_REMEMBER,
+        description="How long an Idempotency-Key stands for its request",
+    )
+    gateway_purge_seconds: Seconds = Field(
+        600.0, description="Between two clearings of old Idempotency-Keys"
+    )
+    gateway_proxies: tuple[Network, ...] = Field(
+        (), description="Networks, as a JSON list, whose X-Forwarded-For is believed"
     )
     gateway_max_wait: int = Field(30, ge=0, le=300, description="Seconds; the most of Prefer: wait")

@@ -3,15 +3,17 @@
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
-from services.gateway import metrics, problem
+from services.gateway import idempotency, metrics, peer, problem
+from services.gateway.peer import Network
 from services.gateway.problem import Problem
+from services.gateway.request import CALLER, CLIENT, HARMLESS, REPLAYED, SUBJECT
 from services.gateway.store import StoreAway
-from services.gateway.views import CLIENT, SUBJECT
 from shared import log
 from shared.errors import NoAnswer, Unavailable
 
@@ -22,25 +24,28 @@ REASON = web.RequestKey("reason", str)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")  # what may stand in a log and a header
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
 logger = structlog.get_logger(__name__)
 
 
-@web.middleware
-async def watch(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give the request an id, count it, and tell how it ended: one line, which is the audit."""
-    if request.path in UNWATCHED:
-        return await handler(request)
-    begun = time.perf_counter()
-    log.bind({"request_id": _identify(request)})
-    response = await handler(request)
-    seconds = time.perf_counter() - begun
-    route = _route(request)
-    metrics.REQUESTS.labels(*route, response.status).inc()
-    metrics.DURATION.labels(route[1]).observe(seconds)
-    _tell(request, response.status, seconds)
-    return response
+def watching(proxies: Sequence[Network]) -> Middleware:
+    """Give the outermost middleware; `proxies` are believed when they say who has called them."""
+
+    @web.middleware
+    async def watch(request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Give the request an id, count it, and tell how it ended: one line, the audit."""
+        if request.path in UNWATCHED:
+            return await handler(request)
+        begun = time.perf_counter()
+        log.bind({"request_id": _identify(request)})
+        forwarded = request.headers.getall("X-Forwarded-For", ())
+        request[CALLER] = peer.caller(request.remote or "", forwarded, proxies)
+        response = await handler(request)
+        seconds = time.perf_counter() - begun
+        _count(request, response.status, seconds)
+        _tell(request, response.status, seconds)
+        return response
+
+    return watch
 
 
 @web.middleware
@@ -54,7 +59,7 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
         allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
         return _document(request, Problem(problem.kind_of(error.status), headers=allow))
     except (Unavailable, NoAnswer, StoreAway) as error:
-        return _document(request, problem.unavailable(str(error)))
+        return _document(request, problem.unavailable(str(error), harmless=_is_harmless(request)))
     except ConnectionError:
         raise  # the client has gone; nobody is left to answer
     except Exception:
@@ -66,6 +71,8 @@ async def harden(request: web.Request, response: web.StreamResponse) -> None:
     """Keep answers out of caches, their type from being guessed, and our parts to ourselves."""
     if REQUEST_ID in request:
         response.headers["X-Request-ID"] = request[REQUEST_ID]
+    if request.get(REPLAYED):
+        response.headers["Idempotent-Replayed"] = "true"
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Server"] = "postrider"
@@ -92,6 +99,21 @@ def _identify(request: web.Request) -> str:
     return request[REQUEST_ID]
 
 
+def _is_harmless(request: web.Request) -> bool:
+    """Tell whether to ask again is no more than to ask once, whatever became of this."""
+    return (
+        request.method in {"GET", "DELETE"}
+        or idempotency.HEADER in request.headers
+        or request.get(HARMLESS, False)
+    )
+
+
+def _count(request: web.Request, status: int, seconds: float) -> None:
+    route = _route(request)
+    metrics.REQUESTS.labels(*route, status).inc()
+    metrics.DURATION.labels(route[1]).observe(seconds)
+
+
 def _route(request: web.Request) -> tuple[str, str]:
     """Name method and route for the counters, which must not grow with what clients invent."""
     resource = request.match_info.route.resource
@@ -99,13 +121,14 @@ def _route(request: web.Request) -> tuple[str, str]:
 
 
 def _tell(request: web.Request, status: int, seconds: float) -> None:
+    client = request.get(CLIENT)
     told = {
         "method": request.method,
         "path": request.path,
         "status": status,
         "seconds": round(seconds, 4),
-        "remote": request.remote,
-        "client": request.get(CLIENT),
+        "remote": request.get(CALLER),
+        "client": client.id if client else None,
         "id": request.get(SUBJECT),
         "reason": request.get(REASON),
     }

@@ -1,13 +1,16 @@
 """Pure: the OpenAPI 3.1 document, made from the operations and the schemas they name."""
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from services.gateway import problem
-from services.gateway.operations import OPERATIONS, Access, Operation, Success
+from services.gateway import idempotency, problem
+from services.gateway.body import Body
+from services.gateway.operation import Access, Operation, Success
+from services.gateway.operations import OPERATIONS
 from services.gateway.problem import Kind, ProblemDocument
 
 VERSION = "1.0.0"  # of the interface, not of the program
@@ -17,8 +20,27 @@ Json = dict[str, Any]
 
 _PARAMETERS = {
     "domain": "A recipient domain; internationalised names in either form",
-    "id": "The client's id",
+    "id": "Its id",
 }
+_HEADERS: Mapping[str, Json] = {
+    "Prefer": {
+        "description": "`wait=10` waits up to ten seconds for the outcome (RFC 7240)",
+        "schema": {"type": "string"},
+        "example": "wait=10",
+    },
+    idempotency.HEADER: {
+        "description": "The same key with the same body is one request, however often it is sent; "
+        "for a day, for each client and path",
+        "schema": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": idempotency.MAX_KEY_CHARS,
+            "pattern": "^[ -~]+$",
+        },
+        "example": "8e03978e-40d5-43dd-bc93-6894a57f9324",
+    },
+}
+_AGAIN = {problem.UNAVAILABLE, problem.TOO_MANY_REQUESTS}
 _ANYWHERE = (problem.INTERNAL, problem.UNAVAILABLE)
 _WITH_BODY = (
     problem.MALFORMED,
@@ -68,13 +90,18 @@ def _operation(operation: Operation) -> Json:
     if operation.body:
         described["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": _reference(operation.body)}},
+            "content": _contents(operation, operation.body),
         }
     return described
 
 
+def _contents(operation: Operation, body: type[Body]) -> Json:
+    lines = {each: {"schema": {"type": "string"}} for each in operation.other_types}
+    return {"application/json": {"schema": _reference(body)}} | lines
+
+
 def _parameters(operation: Operation) -> list[Json]:
-    parameters: list[Json] = [
+    paths: list[Json] = [
         {
             "name": name,
             "in": "path",
@@ -84,23 +111,25 @@ def _parameters(operation: Operation) -> list[Json]:
         }
         for name in re.findall(r"{(\w+)}", operation.path)
     ]
-    if operation.waits:
-        parameters.append(
-            {
-                "name": "Prefer",
-                "in": "header",
-                "required": False,
-                "description": "`wait=10` waits up to ten seconds for the outcome (RFC 7240)",
-                "schema": {"type": "string"},
-                "example": "wait=10",
-            }
-        )
-    return parameters
+    headers = [{"name": name, "in": "header", **_HEADERS[name]} for name in _taken(operation)]
+    return paths + _queries(operation) + headers
+
+
+def _taken(operation: Operation) -> list[str]:
+    return ["Prefer"] * operation.waits + [idempotency.HEADER] * operation.repeatable
+
+
+def _queries(operation: Operation) -> list[Json]:
+    if operation.query is None:
+        return []
+    properties = operation.query.model_json_schema(ref_template=REF)["properties"]
+    return [{"name": name, "in": "query", "schema": each} for name, each in properties.items()]
 
 
 def _success(answer: Success, operation: Operation) -> Json:
     described: Json = {"description": answer.description}
-    headers = [*answer.headers, *(["Preference-Applied"] if operation.waits else [])]
+    headers = [*answer.headers, *["Preference-Applied"] * operation.waits]
+    headers += ["Idempotent-Replayed"] * operation.repeatable
     if headers:
         described["headers"] = {name: {"schema": {"type": "string"}} for name in headers}
     if answer.media_type:
@@ -110,7 +139,10 @@ def _success(answer: Success, operation: Operation) -> Json:
 
 
 def _problems(operation: Operation) -> Json:
-    return {str(kind.status): _problem(kind) for kind in _kinds(operation)}
+    by_status: dict[int, list[Kind]] = {}
+    for kind in dict.fromkeys(_kinds(operation)):
+        by_status.setdefault(kind.status, []).append(kind)
+    return {str(status): _problem(kinds) for status, kinds in by_status.items()}
 
 
 def _kinds(operation: Operation) -> list[Kind]:
@@ -119,18 +151,19 @@ def _kinds(operation: Operation) -> list[Kind]:
     return [
         problem.UNAUTHORIZED,
         *(_WITH_BODY if operation.body else ()),
-        *((problem.INVALID,) if "{domain}" in operation.path else ()),
+        *((problem.MALFORMED,) if operation.repeatable else ()),
+        *((problem.INVALID,) if "{domain}" in operation.path or operation.query else ()),
         *operation.problems,
         *_ANYWHERE,
     ]
 
 
-def _problem(kind: Kind) -> Json:
+def _problem(kinds: Sequence[Kind]) -> Json:
     described: Json = {
-        "description": f"{kind.title} (`{kind.code}`)",
+        "description": "; ".join(f"{kind.title} (`{kind.code}`)" for kind in kinds),
         "content": {problem.CONTENT_TYPE: {"schema": _reference(ProblemDocument)}},
     }
-    if kind is problem.UNAVAILABLE:
+    if not _AGAIN.isdisjoint(kinds):
         described["headers"] = {"Retry-After": {"schema": {"type": "integer"}}}
     return described
 
@@ -139,6 +172,7 @@ def _schemas() -> Json:
     answers = [each.model for operation in OPERATIONS for each in operation.answers]
     modes: dict[type[BaseModel] | None, JsonSchemaMode] = {
         **dict.fromkeys((operation.body for operation in OPERATIONS), "validation"),
+        **dict.fromkeys((operation.query for operation in OPERATIONS), "validation"),
         **dict.fromkeys((*answers, ProblemDocument), "serialization"),
     }
     wanted = [(model, mode) for model, mode in modes.items() if model is not None]

@@ -1,51 +1,31 @@
 """Pure: what can be asked of the gateway, as data; the app and its OpenAPI document share it."""
 
-from dataclasses import dataclass
-from enum import StrEnum
-
-from pydantic import BaseModel
-
-from services.gateway.answers import Accepted, ClientKey, Domain, Finished, Health, Verified
-from services.gateway.problem import CLIENT_EXISTS, NO_SUCH_CLIENT, Kind
-from services.gateway.schemas import Body, CodeGuess, NewClient, NewCode, NewMessage
-
-
-class Access(StrEnum):
-    """Whose key an operation asks for."""
-
-    PUBLIC = "public"
-    CLIENT = "client"
-    ADMIN = "admin"
-
-
-@dataclass(frozen=True, slots=True)
-class Success:
-    """One answer that is no problem; without a model it is of another media type, or empty."""
-
-    status: int
-    description: str
-    model: type[BaseModel] | None = None
-    media_type: str | None = "application/json"
-    headers: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """A method and a path, who may use them, what goes in and what comes out."""
-
-    name: str
-    method: str
-    path: str
-    summary: str
-    access: Access
-    answers: tuple[Success, ...]
-    body: type[Body] | None = None
-    problems: tuple[Kind, ...] = ()
-    description: str | None = None
-    waits: bool = False  # takes `Prefer: wait`
-
+from services.gateway.answers import (
+    Accepted,
+    ClientKey,
+    CodeSent,
+    Domain,
+    DomainCounts,
+    Domains,
+    EventsAnswer,
+    Finished,
+    Health,
+    Verified,
+)
+from services.gateway.domains import Page
+from services.gateway.operation import Access, Operation, Success
+from services.gateway.problem import (
+    CLIENT_EXISTS,
+    FOREIGN_SENDER,
+    KEY_REUSED,
+    NO_SUCH_CLIENT,
+    TOO_MANY_REQUESTS,
+)
+from services.gateway.reports import NDJSON, NewEvents
+from services.gateway.schemas import CodeGuess, NewClient, NewCode, NewMessage
 
 _KEPT = Success(202, "It is kept by the broker", Accepted)
+_ONCE = "With an `Idempotency-Key` it counts once, however often it is told."
 _HEALTHY = Success(200, "It works", Health)
 
 POST_MESSAGE = Operation(
@@ -59,9 +39,12 @@ POST_MESSAGE = Operation(
         Success(200, "With `Prefer: wait`: every recipient has its outcome", Finished),
     ),
     body=NewMessage,
+    problems=(FOREIGN_SENDER, KEY_REUSED),
     description="The 202 comes after the broker has confirmed that it keeps the message. After a "
-    "503 it may be kept nevertheless, so that sending it again may deliver it twice.",
+    "503 it may be kept nevertheless: sent again with the same `Idempotency-Key` it is one mail, "
+    "without one it may be two.",
     waits=True,
+    repeatable=True,
 )
 POST_CODE = Operation(
     "postCode",
@@ -69,8 +52,21 @@ POST_CODE = Operation(
     "/v1/otp",
     "Mail a one-time code",
     Access.CLIENT,
-    (_KEPT,),
+    (Success(202, "The mail is on its way", CodeSent),),
     body=NewCode,
+    problems=(KEY_REUSED, TOO_MANY_REQUESTS),
+    description="While a code is good, the same one is mailed again with its old expiry, not "
+    "sooner than `resend_at`. A 429 means that nothing was mailed and tells nothing of the "
+    "address. After a 503 asking again does no harm.",
+    repeatable=True,
+)
+DELETE_CODE = Operation(
+    "deleteCode",
+    "DELETE",
+    "/v1/otp/{id}",
+    "Have a code be right no more",
+    Access.CLIENT,
+    (Success(204, "It is right no more; the same if it never was", media_type=None),),
 )
 VERIFY_CODE = Operation(
     "verifyCode",
@@ -80,6 +76,10 @@ VERIFY_CODE = Operation(
     Access.CLIENT,
     (Success(200, "The verdict; a right code is used up by it", Verified),),
     body=CodeGuess,
+    problems=(KEY_REUSED,),
+    description="A wrong code costs one of the guesses. With an `Idempotency-Key` a lost answer "
+    "can be asked for again: it is the same, and costs nothing more.",
+    repeatable=True,
 )
 PUT_DELIVERED = Operation(
     "putDelivered",
@@ -88,6 +88,8 @@ PUT_DELIVERED = Operation(
     "Tell that a mail to a domain was delivered",
     Access.CLIENT,
     (_KEPT,),
+    description=_ONCE,
+    repeatable=True,
 )
 PUT_BOUNCED = Operation(
     "putBounced",
@@ -96,6 +98,42 @@ PUT_BOUNCED = Operation(
     "Tell that a mail to a domain bounced: no such mailbox",
     Access.CLIENT,
     (_KEPT,),
+    description=_ONCE,
+    repeatable=True,
+)
+POST_EVENTS = Operation(
+    "postEvents",
+    "POST",
+    "/v1/events",
+    "Tell what became of up to a thousand mails",
+    Access.CLIENT,
+    (
+        Success(202, "All events are kept by the broker", EventsAnswer),
+        Success(207, "Those are kept that have no mistakes", EventsAnswer),
+    ),
+    body=NewEvents,
+    other_types=(NDJSON,),
+    problems=(KEY_REUSED,),
+    description="Each event is answered, in the order of the request. An event with an `id` counts "
+    "once, however often it is told; so does the whole request with an `Idempotency-Key`.",
+    repeatable=True,
+)
+LIST_DOMAINS = Operation(
+    "listDomains",
+    "GET",
+    "/v1/domains",
+    "Ask which domains are known",
+    Access.CLIENT,
+    (Success(200, "A page of them, by name", Domains),),
+    query=Page,
+)
+COUNT_DOMAINS = Operation(
+    "countDomains",
+    "GET",
+    "/v1/domains/stats",
+    "Ask how many domains and events are known",
+    Access.CLIENT,
+    (Success(200, "Their numbers", DomainCounts),),
 )
 GET_DOMAIN = Operation(
     "getDomain",
@@ -164,8 +202,12 @@ OPERATIONS = (
     POST_MESSAGE,
     POST_CODE,
     VERIFY_CODE,
+    DELETE_CODE,
     PUT_DELIVERED,
     PUT_BOUNCED,
+    POST_EVENTS,
+    LIST_DOMAINS,
+    COUNT_DOMAINS,
     GET_DOMAIN,
     POST_CLIENT,
     DELETE_CLIENT,

@@ -1,5 +1,6 @@
 """Pure: what went wrong, as problem documents (RFC 9457) with codes that never change."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -22,20 +23,26 @@ class Kind:
 
 MALFORMED = Kind(400, "malformed", "The request cannot be read")
 UNAUTHORIZED = Kind(401, "unauthorized", "A valid key is needed")
+FOREIGN_SENDER = Kind(403, "foreign-sender", "This client may not send from this address")
 NOT_FOUND = Kind(404, "not-found", "There is nothing here")
 NO_SUCH_CLIENT = Kind(404, "no-such-client", "No client has this id")
 METHOD_NOT_ALLOWED = Kind(405, "method-not-allowed", "This cannot be done here")
 TIMEOUT = Kind(408, "timeout", "The request took too long to arrive")
 CLIENT_EXISTS = Kind(409, "client-exists", "A client has this id already")
 TOO_LARGE = Kind(413, "too-large", "The request is too large")
-UNSUPPORTED_MEDIA_TYPE = Kind(415, "unsupported-media-type", "The body must be application/json")
+UNSUPPORTED_MEDIA_TYPE = Kind(415, "unsupported-media-type", "This type of body is not taken")
 INVALID = Kind(422, "invalid", "The request has mistakes")
+KEY_REUSED = Kind(
+    422, "idempotency-key-reused", "The Idempotency-Key stands for a request with another body"
+)
+TOO_MANY_REQUESTS = Kind(429, "too-many-requests", "This was asked for too often")
 INTERNAL = Kind(500, "internal", "Something went wrong here")
 UNAVAILABLE = Kind(503, "unavailable", "This cannot be done now")
 
 KINDS = (
     MALFORMED,
     UNAUTHORIZED,
+    FOREIGN_SENDER,
     NOT_FOUND,
     NO_SUCH_CLIENT,
     METHOD_NOT_ALLOWED,
@@ -44,6 +51,8 @@ KINDS = (
     TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,
     INVALID,
+    KEY_REUSED,
+    TOO_MANY_REQUESTS,
     INTERNAL,
     UNAVAILABLE,
 )
@@ -78,14 +87,23 @@ class Problem(Exception):
         self.reason = reason
 
 
-def unavailable(reason: str) -> Problem:
-    """Give the problem of a broker, a service or a database that is away: try again."""
+def unavailable(reason: str, *, harmless: bool) -> Problem:
+    """Give the problem of a broker, a service or a database that is away: try again.
+
+    `harmless` says whether doing it twice is no more than doing it once.
+    """
     return Problem(
         UNAVAILABLE,
-        "It is not known whether this was done. Try again later.",
+        "It is not known whether this was done. "
+        + ("Asking again does no harm." if harmless else "Try again later."),
         headers={"Retry-After": str(RETRY_AFTER)},
         reason=reason,
     )
+
+
+def too_many(seconds: float) -> Problem:
+    """Give the problem of what was asked for too often; `seconds` until it is worth asking."""
+    return Problem(TOO_MANY_REQUESTS, headers={"Retry-After": str(max(1, math.ceil(seconds)))})
 
 
 def kind_of(status: int) -> Kind:

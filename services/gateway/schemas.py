@@ -1,49 +1,36 @@
-"""Pure: request bodies, checked once and made into contracts. Unknown fields are refused."""
+"""Pure: request bodies, checked once and made into contracts."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Annotated, Any, Self, TypeVar
-from urllib.parse import quote
+from typing import Annotated, Self
 
-import orjson
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
-    ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
-from services.gateway.problem import INVALID, MALFORMED, Mistake, Problem
+from services.gateway import peer
+from services.gateway.body import Body, Stamp
+from services.gateway.clients import Client
+from services.gateway.senders import MAX_SENDERS, Sender, Senders
 from shared import address, header
 from shared.attachment import MAX_ATTACHMENTS, Attachment, check_attachments
-from shared.contracts import (
-    Category,
-    FeedbackBounced,
-    FeedbackDelivered,
-    IssueCode,
-    SendEmail,
-    VerifyCode,
-)
-from shared.fields import MAX_RECIPIENTS, Subject, Text
+from shared.contracts import Category, IssueCode, SendEmail, VerifyCode
+from shared.contracts.codes import CONFIRM_ADDRESS, MAX_DIGITS, MAX_TYPED_CHARS, MIN_DIGITS
+from shared.fields import MAX_RECIPIENTS, Locale, Purpose, Subject, Text
 
 MAX_MAILBOX_CHARS = 600  # a display name and the 254 of an address (RFC 5321 4.5.3.1, errata 1690)
-MAX_CODE_CHARS = 64
-MAX_MISTAKES = 20  # told in one answer
-MAX_KEY_CHARS = 100  # of an unknown field's name, which is the client's text
+MAX_RETRIES = 1000  # far beyond what any schedule has room for
 
-# In place of pydantic's words, where those would puzzle a caller of an HTTP API.
-_DETAILS = {
-    "missing": "is required",
-    "extra_forbidden": "is not a field of this request",
-    "tuple_type": "must be a string or a list of strings",
-    "model_type": "must be a JSON object",
-}
+
+def _ip(value: object) -> peer.Address:
+    """Read an address; a number is none, nor is one with a zone, which only its host can read."""
+    found = peer.canonical(value) if isinstance(value, str) and "%" not in value else None
+    if found is None:
+        raise ValueError("must be an IPv4 or IPv6 address")
+    return found
 
 
 def _as_list(value: object) -> object:
@@ -64,18 +51,9 @@ _Mailboxes = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """What the gateway gives everything it accepts: an id and the time."""
-
-    id: str
-    at: datetime
-
-
-class Body(BaseModel):
-    """A request body: what is not a field of it is a mistake."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+_Retries = Annotated[int, Field(strict=True, ge=0, le=MAX_RETRIES)]
+_Length = Annotated[int, Field(strict=True, ge=MIN_DIGITS, le=MAX_DIGITS)]
+_Ip = Annotated[peer.Address, BeforeValidator(_ip)]
 
 
 class NewAttachment(Attachment):
@@ -98,6 +76,8 @@ _Attachments = Annotated[
 class NewMessage(Body):
     """Asks for one message to be sent to each of its recipients."""
 
+    most = None
+
     to: _Mailboxes = Field(description="One mailbox or several: `a@b.example`, `Ann <a@b.example>`")
     cc: _Mailboxes = ()
     bcc: _Mailboxes = Field((), description="These appear in no header")
@@ -111,6 +91,9 @@ class NewMessage(Body):
         default_factory=dict, description=f"Among {', '.join(header.KNOWN)} and X-*"
     )
     category: Category = Category.TRANSACTIONAL
+    retries: _Retries | None = Field(
+        None, description="Further attempts at most; the category's schedule alone if absent"
+    )
 
     @model_validator(mode="after")
     def _can_be_sent(self) -> Self:
@@ -135,21 +118,35 @@ class NewCode(Body):
     """Asks for a one-time code to be mailed."""
 
     email: _Address
+    purpose: Purpose = Field(CONFIRM_ADDRESS, description="The code is right for nothing else")
+    length: _Length | None = Field(None, description="Digits; the deployment's default if absent")
+    locale: Locale | None = Field(None, description="Of the mail: a language tag such as `de-AT`")
+    ip: _Ip | None = Field(
+        None, description="Of the user who wants the code; the caller's own if absent"
+    )
 
-    def command(self, stamp: Stamp, client: str) -> IssueCode:
-        """Give the command."""
-        return IssueCode(id=stamp.id, email=self.email, client=client)
+    def command(self, stamp: Stamp, client: str, caller: peer.Address | None) -> IssueCode:
+        """Give the command; its fields were checked by the same rules and are not checked again."""
+        return IssueCode.model_construct(
+            id=stamp.id, client=client, **(self.__dict__ | {"ip": self.ip or caller})
+        )
 
 
 class CodeGuess(Body):
     """Asks whether a code is right; a right one is used up by it."""
 
     email: _Address
-    code: str = Field(min_length=1, max_length=MAX_CODE_CHARS, repr=False)
+    code: str = Field(
+        min_length=1,
+        max_length=MAX_TYPED_CHARS,
+        repr=False,
+        description="Spaces and dashes are dropped",
+    )
+    purpose: Purpose = CONFIRM_ADDRESS
 
     def question(self, stamp: Stamp, client: str) -> VerifyCode:
-        """Give the question."""
-        return VerifyCode(id=stamp.id, email=self.email, code=self.code, client=client)
+        """Give the question; its fields were checked by the same rules."""
+        return VerifyCode.model_construct(id=stamp.id, client=client, **self.__dict__)
 
 
 class NewClient(Body):
@@ -159,50 +156,12 @@ class NewClient(Body):
         pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$",
         description="Up to 64 lower-case letters, digits, dots, underscores and hyphens",
     )
+    senders: Annotated[list[Sender], Field(max_length=MAX_SENDERS)] | None = Field(
+        None,
+        description="What may stand in `from`: addresses, and domains such as `@shop.example`; "
+        "any address if absent",
+    )
 
-
-B = TypeVar("B", bound=Body)
-Feedback = FeedbackDelivered | FeedbackBounced  # an event that a client tells us
-
-
-def read(model: type[B], body: bytes) -> B:
-    """Read a body. Raises Problem, whose text never repeats a value."""
-    try:
-        return model.model_validate(_parse(body))
-    except ValidationError as error:
-        raise Problem(INVALID, errors=mistakes(error)) from None
-
-
-def read_domain(text: str) -> str:
-    """Give a domain of a path in its canonical form. Raises Problem."""
-    try:
-        return address.check_domain(text)
-    except ValueError as error:
-        raise Problem(INVALID, f"The domain {error}.") from None
-
-
-def mistakes(error: ValidationError) -> Sequence[Mistake]:
-    """Tell what is wrong, field by field, without the values."""
-    found = error.errors(include_input=False, include_url=False, include_context=False)
-    return [Mistake(_pointer(each["loc"]), _detail(each)) for each in found[:MAX_MISTAKES]]
-
-
-def _parse(body: bytes) -> dict[str, Any]:
-    """Read a JSON object: strict UTF-8, no NaN, no lone surrogate, at most some 1000 deep."""
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise Problem(MALFORMED, "The body is not JSON in UTF-8.") from None
-    if not isinstance(value, dict):
-        raise Problem(MALFORMED, "The body is not a JSON object.")
-    return value
-
-
-def _pointer(place: Sequence[str | int]) -> str:
-    """Give a JSON Pointer in its form as a URI fragment (RFC 6901 3 and 6)."""
-    parts = (str(part)[:MAX_KEY_CHARS].replace("~", "~0").replace("/", "~1") for part in place)
-    return "#" + "".join(f"/{quote(part, safe='~')}" for part in parts)
-
-
-def _detail(mistake: ErrorDetails) -> str:
-    return _DETAILS.get(mistake["type"]) or mistake["msg"].removeprefix("Value error, ")
+    def client(self) -> Client:
+        """Give the client."""
+        return Client(self.id, Senders(self.senders))

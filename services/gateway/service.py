@@ -1,6 +1,8 @@
 """The wiring of the gateway."""
 
 import asyncio
+import hashlib
+import hmac
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,14 +11,20 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from services.gateway.app import build_app
+from services.gateway.body import Stamp
+from services.gateway.client_views import ClientViews
 from services.gateway.clients import Clients
+from services.gateway.code_views import CodeViews
 from services.gateway.config import GatewaySettings
+from services.gateway.domain_views import DomainViews
+from services.gateway.event_views import EventViews
+from services.gateway.intake import Intake
 from services.gateway.keys import Keys
-from services.gateway.schemas import Stamp
-from services.gateway.store import MIGRATIONS, ClientStore
-from services.gateway.views import Limits, Views
+from services.gateway.message_views import MessageViews
+from services.gateway.store import MIGRATIONS, ClientStore, UseStore
+from services.gateway.views import Views
 from services.gateway.waiting import Waiting
-from shared import health
+from shared import health, periodic
 from shared.broker import Broker
 from shared.database import Database
 
@@ -42,9 +50,16 @@ async def serving(settings: GatewaySettings, stop: asyncio.Event) -> AsyncIterat
         ) as database,
         Broker.connect(settings.amqp_url, settings.service) as broker,
     ):
+        uses = UseStore(database, settings.gateway_remember)
         checks = {"broker": broker.ready, "database": database.ready}
-        app = build_app(_views(settings, broker, database, stop), checks, settings.gateway_max_body)
+        app = build_app(
+            _views(settings, broker, database, uses, stop),
+            checks,
+            settings.gateway_max_body,
+            settings.gateway_proxies,
+        )
         async with (
+            periodic.repeating(uses.purge, settings.gateway_purge_seconds, "purge"),
             # All services answer at a health port; this one also at its own.
             health.endpoint(settings.health_host, settings.health_port, checks),
             health.serving(
@@ -55,21 +70,30 @@ async def serving(settings: GatewaySettings, stop: asyncio.Event) -> AsyncIterat
 
 
 def _views(
-    settings: GatewaySettings, broker: Broker, database: Database, stop: asyncio.Event
+    settings: GatewaySettings,
+    broker: Broker,
+    database: Database,
+    uses: UseStore,
+    stop: asyncio.Event,
 ) -> Views:
-    keys = Keys(
-        bytes.fromhex(settings.gateway_key_secret), timedelta(days=settings.gateway_key_days)
+    secret = bytes.fromhex(settings.gateway_key_secret)
+    within = settings.gateway_answer_seconds
+    intake = Intake(
+        settings.gateway_body_seconds,
+        uses,
+        # A key of its own: what is signed with the other are clients' keys.
+        hmac.digest(secret, b"fingerprints of bodies", hashlib.sha256),
+        _stamp,
     )
+    keys = Keys(secret, timedelta(days=settings.gateway_key_days))
+    clients = Clients(ClientStore(database), keys, settings.gateway_admin_token.encode())
+    waiting = Waiting(broker, stop)
     return Views(
-        road=broker,
-        clients=Clients(ClientStore(database), keys, settings.gateway_admin_token.encode()),
-        waiting=Waiting(broker, stop),
-        limits=Limits(
-            body=settings.gateway_body_seconds,
-            answer=settings.gateway_answer_seconds,
-            wait=settings.gateway_max_wait,
-        ),
-        stamp=_stamp,
+        messages=MessageViews(intake, broker, waiting, settings.gateway_max_wait),
+        codes=CodeViews(intake, broker, within),
+        events=EventViews(intake, broker),
+        domains=DomainViews(intake, broker, within),
+        clients=ClientViews(intake, clients),
     )
 
 

@@ -1,28 +1,28 @@
-"""The registered clients, each with the id of its one key. A client that is gone is revoked."""
+"""The registered clients with their one key each, and the Idempotency-Keys they have used."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import sqlalchemy as sa
 
+from services.gateway.body import Stamp
+from services.gateway.idempotency import Use
 from services.gateway.keys import Key
 from services.gateway.rounds import Rounds
+from services.gateway.senders import Senders
+from services.gateway.tables import clients, uses
+from shared import dialect
 from shared.database import Database
+from shared.dialect import MILLISECONDS, Clock
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 STORE_SECONDS = 5.0  # for one question to the database, the wait for a connection included
+PURGED_AT_ONCE = 1000  # rows a transaction: nobody waits long for it
 
-clients = sa.Table(
-    "clients",
-    sa.MetaData(),
-    sa.Column("id", sa.String(64), primary_key=True),
-    sa.Column("key_id", sa.String(64), nullable=False),
-    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-)
-_KEYS_OF = sa.select(clients.c.id, clients.c.key_id).where(
+_KEYS_OF = sa.select(clients.c.id, clients.c.key_id, clients.c.senders).where(
     clients.c.id.in_(sa.bindparam("clients", expanding=True))
 )
 
@@ -38,9 +38,11 @@ class ClientStore:
         self._database = database
         self._rounds = Rounds(self._current)
 
-    async def register(self, key: Key, at: datetime) -> bool:
+    async def register(self, key: Key, senders: Senders, at: datetime) -> bool:
         """Add a client with its key; False when the client is there already."""
-        new = sa.insert(clients).values(id=key.client, key_id=key.id, created_at=at)
+        new = sa.insert(clients).values(
+            id=key.client, key_id=key.id, created_at=at, senders=senders.allowed
+        )
         async with _bounded():
             try:
                 await self._database.write(lambda connection: connection.execute(new))
@@ -54,15 +56,77 @@ class ClientStore:
         async with _bounded():
             return await self._database.write(lambda c: c.execute(gone).rowcount > 0)
 
-    async def is_current(self, key: Key) -> bool:
-        """Tell whether a key is its client's; never from memory, so that a revocation counts."""
-        return await self._rounds.has(key)
+    async def senders(self, key: Key) -> Senders | None:
+        """Give from whom a key's client may send, None when the key is not its client's.
 
-    async def _current(self, keys: Collection[Key]) -> Collection[Key]:
+        Never from memory, so that a revocation counts.
+        """
+        return await self._rounds.get(key)
+
+    async def _current(self, keys: Collection[Key]) -> Mapping[Key, Senders]:
         named = {"clients": sorted({key.client for key in keys})}
         async with _bounded():
             found = await self._database.read(lambda c: c.execute(_KEYS_OF, named).all())
-        return {Key(client, key_id) for client, key_id in found}
+        return {Key(client, key_id): Senders(senders) for client, key_id, senders in found}
+
+
+class UseStore:
+    """Reads and writes the uses of keys. Every method raises StoreAway after STORE_SECONDS."""
+
+    def __init__(self, database: Database, remember: float, clock: Clock = dialect.now) -> None:
+        self._database = database
+        self._remember = round(remember * MILLISECONDS)
+        self._clock = clock
+
+    async def first(self, use: Use, fingerprint: bytes, stamp: Stamp) -> tuple[bytes, Stamp]:
+        """Keep a use of a key, or give the fingerprint and stamp of the one that is kept."""
+        row = {
+            "client": use.client,
+            "path": use.path,
+            "key": use.key,
+            "fingerprint": fingerprint,
+            "request_id": stamp.id,
+            "requested_at": int(stamp.at.timestamp() * MILLISECONDS),
+        }
+        async with _bounded():
+            return await self._database.write(lambda c: _first(c, row))
+
+    async def forget(self, use: Use) -> None:
+        """Let a key stand for nothing."""
+        gone = sa.delete(uses).where(
+            uses.c.client == use.client, uses.c.path == use.path, uses.c.key == use.key
+        )
+        async with _bounded():
+            await self._database.write(lambda c: c.execute(gone))
+
+    async def purge(self) -> None:
+        """Forget what is older than the time it is remembered for."""
+        while await self._database.write(self._purge) == PURGED_AT_ONCE:
+            pass
+
+    def _purge(self, connection: sa.Connection) -> int:
+        # A subquery, which is evaluated once; for a bare clock no index would be used.
+        now = sa.select(self._clock(connection)).scalar_subquery()
+        old = sa.select(uses.c.client, uses.c.path, uses.c.key).where(
+            uses.c.requested_at < now - self._remember
+        )
+        named = sa.tuple_(uses.c.client, uses.c.path, uses.c.key)
+        return connection.execute(
+            sa.delete(uses).where(named.in_(old.limit(PURGED_AT_ONCE)))
+        ).rowcount
+
+
+def _first(connection: sa.Connection, row: Mapping[str, object]) -> tuple[bytes, Stamp]:
+    # An update of nothing, since RETURNING has no row after DO NOTHING.
+    kept = (
+        dialect.insert(connection, uses)
+        .on_conflict_do_update(
+            index_elements=["client", "path", "key"], set_={"client": uses.c.client}
+        )
+        .returning(uses.c.fingerprint, uses.c.request_id, uses.c.requested_at)
+    )
+    fingerprint, request_id, at = connection.execute(kept, row).one()
+    return fingerprint, Stamp(request_id, datetime.fromtimestamp(at / MILLISECONDS, UTC))
 
 
 @asynccontextmanager

@@ -79,9 +79,10 @@ class Door:
         """The same door for the administrator."""
         return self.with_key(ADMIN_TOKEN)
 
-    async def registered(self, client: str) -> Self:
+    async def registered(self, client: str, senders: Sequence[str] | None = None) -> Self:
         """Register a client and give the door for it."""
-        answer = await self.admin.post("/v1/clients", {"id": client})
+        asked = {"id": client} if senders is None else {"id": client, "senders": senders}
+        answer = await self.admin.post("/v1/clients", asked)
         assert answer.status == 201, answer.content
         return self.with_key(answer.json["api_key"])
 

@@ -1,7 +1,7 @@
 """Asking together."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import pytest
 
@@ -16,24 +16,24 @@ class Asked:
         self.rounds: list[list[str]] = []
         self.may_answer = asyncio.Semaphore(0)
 
-    async def __call__(self, items: Collection[str]) -> Collection[str]:
+    async def __call__(self, items: Collection[str]) -> Mapping[str, bool]:
         """Tell what exists at the time of the answer."""
         self.rounds.append(sorted(items))
         await self.may_answer.acquire()
         if "trouble" in items:
             raise OSError("away")
-        return self.existing & set(items)
+        return dict.fromkeys(self.existing & set(items), True)
 
 
-async def begun(*questions: asyncio.Task[bool]) -> None:
+async def begun(*questions: asyncio.Task[bool | None]) -> None:
     """Let every question be put."""
     for _ in range(3):
         await asyncio.wait(questions, timeout=0)
 
 
-def ask(rounds: Rounds[str], *items: str) -> list[asyncio.Task[bool]]:
+def ask(rounds: Rounds[str, bool], *items: str) -> list[asyncio.Task[bool | None]]:
     """Put questions."""
-    return [asyncio.create_task(rounds.has(item)) for item in items]
+    return [asyncio.create_task(rounds.get(item)) for item in items]
 
 
 async def test_what_comes_during_a_round_shares_the_next() -> None:
@@ -47,7 +47,7 @@ async def test_what_comes_during_a_round_shares_the_next() -> None:
     asked.may_answer.release()
     asked.may_answer.release()
 
-    assert await asyncio.gather(*first, *later) == [True, True, False, True, True]
+    assert await asyncio.gather(*first, *later) == [True, True, None, True, True]
     assert asked.rounds == [["a"], ["a", "b", "c"]]
 
 
@@ -94,4 +94,4 @@ async def test_trouble_reaches_all_of_its_round_and_nobody_else() -> None:
 
     asked.may_answer.release()
 
-    assert await rounds.has("a")
+    assert await rounds.get("a")

@@ -1,18 +1,35 @@
 """The clients, in SQLite and in PostgreSQL."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from ops import ports
+from services.gateway.body import Stamp
+from services.gateway.idempotency import Use
 from services.gateway.keys import Key
-from services.gateway.store import MIGRATIONS, ClientStore, StoreAway
+from services.gateway.senders import Senders
+from services.gateway.store import (
+    MIGRATIONS,
+    PURGED_AT_ONCE,
+    ClientStore,
+    StoreAway,
+    UseStore,
+)
+from services.gateway.tables import uses
 from shared.database import Database, Server
+from tests.clock import Clock
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 KEY = Key("shop", "k1")
+ANY = Senders()
+DAY = 86_400.0  # seconds
+USE = Use("shop", "/v1/messages", "order-17")
+STAMP = Stamp("m1", NOW)
 
 
 @pytest.fixture
@@ -26,20 +43,20 @@ async def test_a_registered_key_is_current(database: Database) -> None:
     """A key is current for its client from its registration on, and for nobody else."""
     store = ClientStore(database)
 
-    assert not await store.is_current(KEY)
-    assert await store.register(KEY, NOW)
-    assert await store.is_current(KEY)
-    assert not await store.is_current(Key("bank", "k1"))
-    assert not await store.is_current(Key("shop", "k2"))
+    assert await store.senders(KEY) is None
+    assert await store.register(KEY, ANY, NOW)
+    assert await store.senders(KEY) == ANY
+    assert await store.senders(Key("bank", "k1")) is None
+    assert await store.senders(Key("shop", "k2")) is None
 
 
 async def test_a_client_is_registered_once(database: Database) -> None:
     """A second registration changes nothing."""
     store = ClientStore(database)
-    await store.register(KEY, NOW)
+    await store.register(KEY, ANY, NOW)
 
-    assert not await store.register(Key("shop", "k2"), NOW)
-    assert await store.is_current(KEY)
+    assert not await store.register(Key("shop", "k2"), ANY, NOW)
+    assert await store.senders(KEY) == ANY
 
 
 async def test_a_revoked_key_is_current_no_more_even_for_a_new_client_of_that_id(
@@ -47,14 +64,14 @@ async def test_a_revoked_key_is_current_no_more_even_for_a_new_client_of_that_id
 ) -> None:
     """What was revoked stays revoked."""
     store = ClientStore(database)
-    await store.register(KEY, NOW)
+    await store.register(KEY, ANY, NOW)
 
     assert await store.revoke("shop")
-    assert not await store.is_current(KEY)
+    assert await store.senders(KEY) is None
     assert not await store.revoke("shop")
 
-    assert await store.register(Key("shop", "k2"), NOW)
-    assert not await store.is_current(KEY)
+    assert await store.register(Key("shop", "k2"), ANY, NOW)
+    assert await store.senders(KEY) is None
 
 
 async def test_a_revocation_counts_at_once_for_every_replica(
@@ -63,12 +80,12 @@ async def test_a_revocation_counts_at_once_for_every_replica(
     """No replica keeps a key in its memory."""
     async with Database.open("gateway", database_url, tmp_path, MIGRATIONS) as second:
         ours, theirs = ClientStore(database), ClientStore(second)
-        await ours.register(KEY, NOW)
-        assert await theirs.is_current(KEY)
+        await ours.register(KEY, ANY, NOW)
+        assert await theirs.senders(KEY) == ANY
 
         await ours.revoke("shop")
 
-        assert not await theirs.is_current(KEY)
+        assert await theirs.senders(KEY) is None
 
 
 async def test_a_database_that_is_away_is_told_as_such() -> None:
@@ -78,6 +95,95 @@ async def test_a_database_that_is_away_is_told_as_such() -> None:
     store = ClientStore(Database(server))
 
     with pytest.raises(StoreAway):
-        await store.is_current(KEY)
+        await store.senders(KEY)
     with pytest.raises(StoreAway):
-        await store.register(KEY, NOW)
+        await store.register(KEY, ANY, NOW)
+
+
+async def test_a_client_has_the_senders_it_was_registered_with(database: Database) -> None:
+    """Each its own; none is not the same as any."""
+    store = ClientStore(database)
+    given = [Senders(["a@x.example", "@y.example"]), Senders([]), ANY]
+    for number, senders in enumerate(given):
+        await store.register(Key(f"c{number}", "k"), senders, NOW)
+
+    assert [await store.senders(Key(f"c{number}", "k")) for number in range(3)] == given
+
+
+async def test_the_first_use_of_a_key_stands(database: Database) -> None:
+    """Whoever comes later, at once or after a restart, gets the stamp of the first."""
+    store = UseStore(database, DAY)
+
+    first = await store.first(USE, b"f1", STAMP)
+    again = await UseStore(database, DAY).first(USE, b"f2", Stamp("m2", NOW))
+
+    assert first == again == (b"f1", STAMP)
+
+
+async def test_of_many_first_uses_at_once_one_stands(
+    database: Database, database_url: str | None, tmp_path: Path
+) -> None:
+    """However many replicas hear a request at once, it has one id."""
+    async with Database.open("gateway", database_url, tmp_path, MIGRATIONS) as second:
+        stores = [UseStore(each, DAY) for each in (database, second)]
+        stamps = [Stamp(f"m{number}", NOW) for number in range(20)]
+
+        found = await asyncio.gather(
+            *(
+                stores[number % 2].first(USE, stamp.id.encode(), stamp)
+                for number, stamp in enumerate(stamps)
+            )
+        )
+
+    assert len({(fingerprint, stamp.id) for fingerprint, stamp in found}) == 1
+
+
+async def test_a_key_is_another_for_another_client_or_path(database: Database) -> None:
+    """Nobody meets another's request."""
+    store = UseStore(database, DAY)
+    uses = [USE, Use("bank", USE.path, USE.key), Use(USE.client, "/v1/otp", USE.key)]
+
+    for number, use in enumerate(uses):
+        stamp = Stamp(f"m{number}", NOW)
+        assert await store.first(use, b"f", stamp) == (b"f", stamp)
+
+
+async def test_a_forgotten_key_is_new(database: Database) -> None:
+    """What was refused may be asked for another time; to forget it twice is harmless."""
+    store = UseStore(database, DAY)
+    await store.first(USE, b"f", STAMP)
+
+    await store.forget(USE)
+    await store.forget(USE)
+
+    assert await store.first(USE, b"g", Stamp("m2", NOW)) == (b"g", Stamp("m2", NOW))
+
+
+async def test_keys_are_forgotten_after_their_time(database: Database) -> None:
+    """A day by the database's clock, and not before; more than a transaction takes are no few."""
+    clock = Clock()
+    store = UseStore(database, DAY, clock)
+    begun = datetime.fromtimestamp(clock.seconds, UTC)
+    many = [Use("shop", "/v1/otp", str(number)) for number in range(PURGED_AT_ONCE + 1)]
+    rows = [
+        {
+            "client": use.client,
+            "path": use.path,
+            "key": use.key,
+            "fingerprint": b"f",
+            "request_id": "m1",
+            "requested_at": round(clock.seconds * 1000),
+        }
+        for use in many
+    ]
+    await database.write(lambda connection: connection.execute(sa.insert(uses), rows))
+    clock.seconds += DAY
+    await store.purge()
+    assert await store.first(many[0], b"f", Stamp("m2", begun)) == (b"f", Stamp("m1", begun))
+
+    clock.seconds += 1
+    await store.purge()
+
+    fresh = Stamp("m3", datetime.fromtimestamp(clock.seconds, UTC))
+    assert await store.first(many[0], b"f", fresh) == (b"f", fresh)
+    assert await store.first(many[-1], b"f", fresh) == (b"f", fresh)

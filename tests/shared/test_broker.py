@@ -156,6 +156,16 @@ async def test_a_question_is_answered(url: str) -> None:
     )
 
 
+async def test_the_same_question_at_once_is_answered_to_each(url: str) -> None:
+    """Who repeats a question while it is being asked takes nobody's answer away."""
+    question = DescribeDomain(id="q1", domain="example.com")
+    async with Broker.connect(url, "tests") as door, door.consuming(ANSWERS):
+        answers = await asyncio.gather(*(door.ask(question, within=5) for _ in range(20)))
+
+    assert {answer.id for answer in answers} == {"q1"}
+    assert not door._conversations
+
+
 async def test_a_question_has_a_deadline(url: str) -> None:
     """With nobody to answer, the asker is told so after the deadline."""
     async with Broker.connect(url, "tests") as door:

@@ -1,0 +1,38 @@
+"""Clients over HTTP, for the administrator."""
+
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from services.gateway.answers import ClientKey
+from services.gateway.clients import Clients
+from services.gateway.intake import Intake
+from services.gateway.problem import CLIENT_EXISTS, NO_SUCH_CLIENT, Problem
+from services.gateway.reply import answer
+from services.gateway.request import SUBJECT
+from services.gateway.schemas import NewClient
+
+
+@dataclass(frozen=True, slots=True)
+class ClientViews:
+    """Registers and revokes clients."""
+
+    intake: Intake
+    clients: Clients
+
+    async def post(self, request: web.Request) -> web.Response:
+        """Register a client and tell its key."""
+        new, _ = await self.intake.read(request, NewClient)
+        request[SUBJECT] = new.id
+        api_key = await self.clients.register(new.client(), self.intake.now())
+        if api_key is None:
+            raise Problem(CLIENT_EXISTS)
+        made = {"Location": f"/v1/clients/{new.id}"}
+        return answer(201, ClientKey(id=new.id, api_key=api_key), made)
+
+    async def delete(self, request: web.Request) -> web.Response:
+        """Revoke a client's key."""
+        request[SUBJECT] = request.match_info["id"]
+        if not await self.clients.revoke(request.match_info["id"]):
+            raise Problem(NO_SUCH_CLIENT)
+        return web.Response(status=204)

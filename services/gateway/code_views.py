@@ -1,0 +1,75 @@
+"""One-time codes over HTTP."""
+
+from dataclasses import dataclass
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from services.gateway import peer, problem
+from services.gateway.answers import CodeSent, Verified
+from services.gateway.intake import Intake
+from services.gateway.reply import answer
+from services.gateway.request import CALLER, CLIENT, HARMLESS, SUBJECT
+from services.gateway.road import Road, unexpected
+from services.gateway.schemas import CodeGuess, NewCode
+from shared.contracts import (
+    CancelCode,
+    CodeCancelled,
+    CodeIssued,
+    CodeRefused,
+    CodeVerified,
+    CodeWithheld,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CodeViews:
+    """Has codes mailed, verified and cancelled; `within` are the seconds for an answer."""
+
+    intake: Intake
+    road: Road
+    within: float
+
+    async def post(self, request: web.Request) -> web.Response:
+        """Have a code mailed, unless there were too many."""
+        request[HARMLESS] = True  # the same code would be mailed, not sooner than the cooldown
+        new, content = await self.intake.read(request, NewCode)
+        stamp = await self.intake.stamped(request, content)
+        command = new.command(stamp, request[CLIENT].id, peer.canonical(request[CALLER]))
+        match await self.road.ask(command, self.within):
+            case CodeIssued() as issued:
+                return answer(202, CodeSent.of(issued))
+            case CodeWithheld() as withheld:
+                await self.intake.forget(request)
+                raise problem.too_many(withheld.retry_after)
+            case other:
+                raise unexpected(other)
+
+    async def verify(self, request: web.Request) -> web.Response:
+        """Tell whether a code is right."""
+        guess, content = await self.intake.read(request, CodeGuess)
+        stamp = await self.intake.stamped(request, content)
+        match await self.road.ask(guess.question(stamp, request[CLIENT].id), self.within):
+            case CodeVerified() as verified:
+                return answer(200, Verified(verified=True, id=verified.challenge_id))
+            case CodeRefused():
+                return answer(200, Verified(verified=False))
+            case other:
+                raise unexpected(other)
+
+    async def delete(self, request: web.Request) -> web.Response:
+        """Have a code be right no more; the answer is the same when it was not."""
+        request[SUBJECT] = request.match_info["id"]
+        try:
+            command = CancelCode(
+                id=self.intake.now().id,
+                challenge_id=request.match_info["id"],
+                client=request[CLIENT].id,
+            )
+        except ValidationError:
+            return web.Response(status=204)  # no code has such an id
+        match await self.road.ask(command, self.within):
+            case CodeCancelled():
+                return web.Response(status=204)
+            case other:
+                raise unexpected(other)

@@ -1,0 +1,46 @@
+"""Pure: domains in paths and questions."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from services.gateway import body
+from services.gateway.problem import INVALID, Problem
+from shared import address
+from shared.contracts import ListDomains, Verdict
+from shared.contracts.domains import MAX_LISTED
+
+PAGE = 100  # domains, if nothing is said
+
+
+class Page(BaseModel):
+    """Which of the domains to tell."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    status: Verdict | None = Field(None, description="Only those; all if absent")
+    after: Annotated[str, AfterValidator(address.check_domain)] | None = Field(
+        None, description="`next` of the page before"
+    )
+    limit: int = Field(PAGE, ge=1, le=MAX_LISTED, description="Domains a page")
+
+    def question(self, identifier: str) -> ListDomains:
+        """Give the question; its fields were checked by the same rules."""
+        return ListDomains.model_construct(id=identifier, **self.__dict__)
+
+
+def read(text: str) -> str:
+    """Give a domain of a path in its canonical form. Raises Problem."""
+    try:
+        return address.check_domain(text)
+    except ValueError as error:
+        raise Problem(INVALID, f"The domain {error}.") from None
+
+
+def page(query: Mapping[str, str]) -> Page:
+    """Read a query. Raises Problem."""
+    try:
+        return Page.model_validate(dict(query))
+    except ValidationError as error:
+        raise Problem(INVALID, errors=body.mistakes(error)) from None

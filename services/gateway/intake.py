@@ -1,0 +1,110 @@
+"""Taking requests in: their bodies within limits, and for each an id, the same when it repeats."""
+
+import asyncio
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from aiohttp import web
+
+from services.gateway import body, idempotency
+from services.gateway.body import B, Stamp
+from services.gateway.idempotency import Use
+from services.gateway.problem import (
+    KEY_REUSED,
+    TIMEOUT,
+    TOO_LARGE,
+    UNSUPPORTED_MEDIA_TYPE,
+    Problem,
+)
+from services.gateway.request import CLIENT, REPLAYED, SUBJECT
+
+JSON = "application/json"
+
+
+class Uses(Protocol):
+    """Where the keys of requests are kept."""
+
+    async def first(self, use: Use, fingerprint: bytes, stamp: Stamp) -> tuple[bytes, Stamp]:
+        """Keep a use of a key, or give the fingerprint and stamp of the one that is kept."""
+
+    async def forget(self, use: Use) -> None:
+        """Let the key stand for nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Reads requests; `seconds` are for a body to come in. Methods raise Problem or StoreAway."""
+
+    seconds: float
+    uses: Uses
+    secret: bytes = field(repr=False)
+    now: Callable[[], Stamp]
+
+    async def read(self, request: web.Request, model: type[B]) -> tuple[B, bytes]:
+        """Give what is asked for, and the body that says so."""
+        content = await self.content(request, model.most)
+        return body.read(model, content), content
+
+    async def content(
+        self, request: web.Request, most: int | None = None, types: Collection[str] = (JSON,)
+    ) -> bytes:
+        """Give the body, `most` bytes at most, by default as many as the settings say.
+
+        The limit holds for what is read, also of a body without a length and of a compressed one;
+        a length that is announced is believed, so that nothing is read in vain.
+        """
+        if request.content_type not in types:
+            raise Problem(UNSUPPORTED_MEDIA_TYPE, f"Taken is {' or '.join(types)}.")
+        limit = most or request.client_max_size
+        if (request.content_length or 0) > limit:
+            raise _too_large(limit)
+        try:
+            async with asyncio.timeout(self.seconds):
+                return await _read(request, limit)
+        except TimeoutError:
+            raise Problem(TIMEOUT, headers={"Connection": "close"}) from None
+
+    async def stamped(self, request: web.Request, content: bytes) -> Stamp:
+        """Give the request's stamp: that of the first with the same key and body, if it has one.
+
+        A repeat is then done again under the same id, which is harmless wherever it arrives, and
+        makes up for a first time that was cut off: so nothing has to be locked.
+        """
+        use, stamp = _use(request), self.now()
+        if use is not None:
+            fresh, ours = stamp.id, idempotency.fingerprint(self.secret, content)
+            theirs, stamp = await self.uses.first(use, ours, stamp)
+            if theirs != ours:
+                raise Problem(KEY_REUSED)
+            request[REPLAYED] = stamp.id != fresh
+        request[SUBJECT] = stamp.id
+        return stamp
+
+    async def forget(self, request: web.Request) -> None:
+        """Let the request's key be new again: it was refused, and may be done another time."""
+        if use := _use(request):
+            await self.uses.forget(use)
+
+
+def _use(request: web.Request) -> Use | None:
+    key = idempotency.read(request.headers.getall(idempotency.HEADER, ()))
+    return Use(request[CLIENT].id, request.path, key) if key else None
+
+
+async def _read(request: web.Request, limit: int) -> bytes:
+    content = await request.content.readany()
+    if request.content.at_eof() and len(content) <= limit:
+        return content
+    parts = [content]
+    size = len(content)
+    while size <= limit and (part := await request.content.readany()):
+        parts.append(part)
+        size += len(part)
+    if size > limit:
+        raise _too_large(limit)
+    return b"".join(parts)
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(TOO_LARGE, f"At most {limit} bytes are taken.")

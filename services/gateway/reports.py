@@ -1,0 +1,99 @@
+"""Pure: what clients report of mails that went another way, one event or a thousand."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from services.gateway import body
+from services.gateway.body import Body, Stamp
+from services.gateway.problem import INVALID, TOO_LARGE, Mistake, Problem
+from shared.contracts import FeedbackReported, Sighting
+from shared.contracts.domains import MAX_SIGHTINGS
+
+NDJSON = "application/x-ndjson"
+MOST = 2 * 1024 * 1024  # bytes: MAX_SIGHTINGS of 2 kB, four times what the longest can need
+AHEAD = timedelta(minutes=5)  # that a client's clock may be
+
+
+class NewEvent(Sighting):
+    """What became of one mail for one recipient; without `id` and `at` it gets them here."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        hide_input_in_errors=True,
+        json_schema_extra={"required": ["domain", "kind"]},
+    )
+
+    def kept(self) -> Sighting:
+        """Give it as a report carries it; it was checked by the same rules."""
+        return Sighting.model_construct(**self.__dict__)
+
+
+class NewEvents(Body):
+    """Up to a thousand events; also taken is the bare list, or a line of NDJSON for each."""
+
+    most = MOST
+
+    events: list[NewEvent] = Field(min_length=1, max_length=MAX_SIGHTINGS)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An event that is not taken, and why; it does not stop the others."""
+
+    mistakes: Sequence[Mistake]
+
+
+def items(content: bytes, content_type: str) -> Sequence[Any]:
+    """Give the events of a body, each as it came; None for a line that is not JSON.
+
+    Raises Problem.
+    """
+    found = _lines(content) if content_type == NDJSON else _listed(body.parse(content))
+    if not found:
+        raise Problem(INVALID, "There must be at least one event.")
+    if len(found) > MAX_SIGHTINGS:
+        raise Problem(TOO_LARGE, f"At most {MAX_SIGHTINGS} events are taken.")
+    return found
+
+
+def read(item: object, default_id: str, stamp: Stamp) -> Sighting | Refused:
+    """Read one event; without an id or a time of its own it gets what it is given."""
+    if isinstance(item, dict):
+        item = {"id": default_id, "at": stamp.at} | item
+    try:
+        event = NewEvent.model_validate(item)
+    except ValidationError as error:
+        return Refused(body.mistakes(error))
+    if event.at > stamp.at + AHEAD:
+        return Refused([Mistake("#/at", "must not be in the future")])
+    return event.kept()
+
+
+def report(sightings: Sequence[Sighting], stamp: Stamp, client: str) -> FeedbackReported:
+    """Give the event that tells of all of them; they were checked."""
+    return FeedbackReported.model_construct(
+        id=stamp.id, at=stamp.at, client=client, sightings=tuple(sightings)
+    )
+
+
+def _listed(value: object) -> Sequence[Any]:
+    if isinstance(value, dict) and value.keys() == {"events"}:
+        value = value["events"]
+    if not isinstance(value, list):
+        raise Problem(INVALID, 'The body must be a list, or an object with a list in "events".')
+    return value
+
+
+def _lines(content: bytes) -> Sequence[Any]:
+    return [_line(line) for line in content.split(b"\n") if line.strip()]
+
+
+def _line(line: bytes) -> object:
+    try:
+        return body.parse(line)
+    except Problem:
+        return None

@@ -1,0 +1,56 @@
+"""What a service behind the gateway hears, and answers as a test wants it to."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from shared.contracts import Contract, ReplyClass, SendEmail
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def silent(message: Contract) -> Sequence[Contract]:
+    """Say nothing."""
+    del message
+    return ()
+
+
+@dataclass
+class Behind:
+    """A handler that answers as it is told and remembers what it got."""
+
+    answer: Callable[[Any], Sequence[Contract]] = silent
+    got: list[Any] = field(default_factory=list)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, message: Contract) -> Sequence[Contract]:
+        """Take a message."""
+        self.got.append(message)
+        self.asked.set()
+        return self.answer(message)
+
+
+def outcomes(*kinds: type[Contract]) -> Callable[[SendEmail], Sequence[Contract]]:
+    """Give what answers a mail with outcomes, each for the recipient of its place."""
+    return lambda command: [
+        _outcome(kind, command, recipient)
+        for recipient, kind in zip(command.recipients, kinds, strict=False)
+    ]
+
+
+def _outcome(kind: type[Contract], command: SendEmail, recipient: str) -> Contract:
+    return kind.model_validate(
+        {
+            "id": f"{command.id}-{kind.__name__}",
+            "at": NOW,
+            "email_id": command.id,
+            "category": command.category,
+            "recipient": recipient,
+            "attempt": 1,
+            "reply": {"stage": "rcpt", "code": 250, "text": "so it is"},
+            "reply_class": ReplyClass.MAILBOX_UNKNOWN,
+            "retry_after": 5,
+        }
+    )

@@ -1,0 +1,174 @@
+"""One-time codes over HTTP, on a real broker with a service that answers."""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from ipaddress import IPv4Address
+
+import pytest
+
+from shared import topology
+from shared.contracts import (
+    CancelCode,
+    CodeCancelled,
+    CodeIssued,
+    CodeRefused,
+    CodeVerified,
+    CodeWithheld,
+    Contract,
+    IssueCode,
+    VerifyCode,
+)
+from shared.contracts.codes import Withholding
+from tests.gateway.behind import NOW, Behind
+from tests.gateway.door import Door, behind
+
+ANN = {"email": "ann@example.com"}
+KEY = {"Idempotency-Key": "login-17"}
+
+
+def issue(command: IssueCode) -> Sequence[Contract]:
+    """Mail a code, but not to Bob."""
+    if command.email.startswith("bob"):
+        return [CodeWithheld(id=command.id, reason=Withholding.COOLDOWN, retry_after=41.2)]
+    return [
+        CodeIssued(
+            id=command.id,
+            at=NOW,
+            challenge_id="c1",
+            email=command.email,
+            expires_at=NOW + timedelta(seconds=600),
+            resend_at=NOW + timedelta(seconds=60),
+        )
+    ]
+
+
+def verify(question: VerifyCode) -> Sequence[Contract]:
+    """Take 4711 for right."""
+    if question.code != "4711":
+        return [CodeRefused(id=question.id, at=NOW, email=question.email)]
+    return [CodeVerified(id=question.id, at=NOW, email=question.email, challenge_id="c1")]
+
+
+def cancel(command: CancelCode) -> Sequence[Contract]:
+    """Have a code be right no more."""
+    return [CodeCancelled(id=command.id, challenge_id=command.challenge_id)]
+
+
+@pytest.fixture
+async def issuing(vhost: str, door: Door) -> AsyncIterator[Behind]:
+    """Run what mails and cancels codes, once the queues are there."""
+    del door
+    otp = Behind(lambda it: cancel(it) if isinstance(it, CancelCode) else issue(it))
+    async with behind(vhost, topology.OTP_COMMANDS, {IssueCode: otp, CancelCode: otp}):
+        yield otp
+
+
+@pytest.fixture
+async def verifying(vhost: str, door: Door) -> AsyncIterator[Behind]:
+    """Run what verifies codes, once the queues are there."""
+    del door
+    otp = Behind(verify)
+    async with behind(vhost, topology.OTP_QUESTIONS, {VerifyCode: otp}):
+        yield otp
+
+
+async def test_a_code_is_mailed(door: Door, issuing: Behind) -> None:
+    """The answer says how long it is good and when it may be asked for again, not what it is."""
+    answer = await door.post("/v1/otp", {"email": "Ann@EXAMPLE.com"})
+
+    assert answer.status == 202
+    assert answer.json == {
+        "id": "c1",
+        "expires_at": "2026-11-01T00:10:00Z",
+        "resend_at": "2026-11-01T00:01:00Z",
+    }
+    [command] = issuing.got
+    assert (command.email, command.client) == ("Ann@example.com", "shop")
+    assert command.ip == IPv4Address("127.0.0.1")
+
+
+async def test_what_is_asked_for_goes_with_the_command(door: Door, issuing: Behind) -> None:
+    """Purpose, length, language, and the address of the caller's own user."""
+    asked = {"purpose": "sign-in", "length": 8, "locale": "de-AT", "ip": "::ffff:192.0.2.7"}
+
+    await door.post("/v1/otp", ANN | asked)
+
+    [command] = issuing.got
+    assert (command.purpose, command.length, command.locale) == ("sign-in", 8, "de-AT")
+    assert command.ip == IPv4Address("192.0.2.7")
+
+
+async def test_a_withheld_code_is_a_429(door: Door, issuing: Behind) -> None:
+    """It says when to ask again and nothing of the address: one form for every limit."""
+    answer = await door.post("/v1/otp", {"email": "bob@example.com"})
+
+    assert (answer.status, answer.json["code"]) == (429, "too-many-requests")
+    assert answer.headers["Retry-After"] == "42"
+    assert set(answer.json) == {"type", "title", "status", "code", "instance", "request_id"}
+    assert len(issuing.got) == 1
+
+
+async def test_a_withheld_code_may_be_asked_for_by_the_same_key(
+    door: Door, issuing: Behind
+) -> None:
+    """Nothing was done, so the key stands for nothing: the next time is another request."""
+    for _ in range(2):
+        assert (await door.post("/v1/otp", {"email": "bob@example.com"}, KEY)).status == 429
+
+    first, second = issuing.got
+    assert first.id != second.id
+
+
+async def test_a_code_asked_for_again_with_its_key_is_the_same_request(
+    door: Door, issuing: Behind
+) -> None:
+    """The otp service knows it by its id and mails nothing more."""
+    answers = [await door.post("/v1/otp", ANN, KEY) for _ in range(2)]
+
+    assert answers[0].content == answers[1].content
+    assert len({command.id for command in issuing.got}) == 1
+
+
+async def test_without_an_answer_it_is_said_that_asking_again_is_harmless(
+    door: Door, vhost: str
+) -> None:
+    """Nobody answers here: a 503 with Retry-After, since it may have been done."""
+    del vhost
+    answer = await door.post("/v1/otp", ANN)
+
+    assert (answer.status, answer.json["code"]) == (503, "unavailable")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert answer.json["detail"].endswith("Asking again does no harm.")
+
+
+async def test_a_code_is_verified(door: Door, verifying: Behind) -> None:
+    """The verdict is a 200, whatever it is; a right one names the code."""
+    right = await door.post("/v1/otp/verify", ANN | {"code": "4711", "purpose": "sign-in"})
+    wrong = await door.post("/v1/otp/verify", ANN | {"code": "0815"})
+
+    assert (right.status, right.json) == (200, {"verified": True, "id": "c1"})
+    assert (wrong.status, wrong.json) == (200, {"verified": False})
+    assert [(each.client, each.purpose) for each in verifying.got] == [
+        ("shop", "sign-in"),
+        ("shop", "confirm-address"),
+    ]
+
+
+async def test_a_lost_verdict_can_be_asked_for_again(door: Door, verifying: Behind) -> None:
+    """With the same key it is the same question, which costs no further guess."""
+    for _ in range(2):
+        answer = await door.post("/v1/otp/verify", ANN | {"code": "4711"}, KEY)
+        assert answer.json["verified"]
+    other = await door.post("/v1/otp/verify", ANN | {"code": "0815"}, KEY)
+
+    assert (other.status, other.json["code"]) == (422, "idempotency-key-reused")
+    assert len({question.id for question in verifying.got}) == 1
+
+
+async def test_a_code_is_cancelled(door: Door, issuing: Behind) -> None:
+    """It is asked for by the client, and the answer is the same for what never was."""
+    for identifier in ("c1", "c1", "x" * 101, "a%2Fb", "%C3%A9"):
+        answer = await door.call("DELETE", f"/v1/otp/{identifier}")
+        assert (answer.status, answer.content) == (204, b"")
+
+    assert [(each.challenge_id, each.client) for each in issuing.got] == [("c1", "shop")] * 2

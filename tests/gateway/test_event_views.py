@@ -1,0 +1,154 @@
+"""Events over HTTP, on a real broker: each is kept once and answered."""
+
+import asyncio
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from shared import contracts, topology
+from shared.contracts import FeedbackReported, Sighting
+from tests.gateway.door import Door, Heard
+from tests.tap import Tap, tapped
+
+GOOD = {"domain": "one.example", "kind": "delivered"}
+KEY = {"Idempotency-Key": "day-17"}
+LINES = {"Content-Type": "application/x-ndjson"}
+
+
+async def reported(tap: Tap, count: int = 1) -> list[FeedbackReported]:
+    """Give the next reports."""
+    found = []
+    async with asyncio.timeout(10):
+        for _ in range(count):
+            arrived = await tap.next()
+            message = contracts.decode(arrived.type or "", arrived.body)
+            assert isinstance(message, FeedbackReported)
+            found.append(message)
+    return found
+
+
+def told(sightings: Sequence[Sighting]) -> list[tuple[str, str]]:
+    """Give what was seen where."""
+    return [(each.domain, each.kind.value) for each in sightings]
+
+
+def statuses(answer: Heard) -> list[str]:
+    """Give what became of each event."""
+    return [each["status"] for each in answer.json["events"]]
+
+
+async def test_an_event_is_kept(door: Door, vhost: str) -> None:
+    """Both kinds arrive with the domain in its canonical form, each as an event of its own."""
+    async with tapped(vhost, topology.EVENTS) as tap:
+        answers = [
+            await door.call("PUT", f"/v1/events/B%C3%9Ccher.example/{kind}")
+            for kind in ("delivered", "delivered", "bounced")
+        ]
+        reports = await reported(tap, 3)
+
+    assert [answer.status for answer in answers] == [202] * 3
+    assert [told(report.sightings) for report in reports] == [
+        [("xn--bcher-kva.example", "delivered")],
+        [("xn--bcher-kva.example", "delivered")],
+        [("xn--bcher-kva.example", "bounced")],
+    ]
+    ids = [report.sightings[0].id for report in reports]
+    assert [answer.json["id"] for answer in answers] == ids
+    assert len(set(ids)) == 3
+    assert {report.client for report in reports} == {"shop"}
+
+
+async def test_an_event_told_again_with_its_key_is_the_same_event(door: Door, vhost: str) -> None:
+    """It has the same id, by which it counts once; another client's key is another event."""
+    bank = await door.registered("bank")
+    async with tapped(vhost, topology.EVENTS) as tap:
+        for caller in (door, door, bank):
+            await caller.call("PUT", "/v1/events/one.example/delivered", headers=KEY)
+        ids = [report.sightings[0].id for report in await reported(tap, 3)]
+
+    assert ids[0] == ids[1] != ids[2]
+
+
+async def test_many_events_are_one_report(door: Door, vhost: str) -> None:
+    """A list, an object with a list, and lines of JSON are the same."""
+    events: list[dict[str, Any]] = [GOOD, {"domain": "Two.Example.", "kind": "bounced", "id": "e2"}]
+    async with tapped(vhost, topology.EVENTS) as tap:
+        lines = b"\n".join(map(orjson.dumps, events)) + b"\n\n"
+        answers = [
+            await door.post("/v1/events", events),
+            await door.post("/v1/events", {"events": events}),
+            await door.call("POST", "/v1/events", data=lines, headers=LINES),
+        ]
+        reports = await reported(tap, 3)
+
+    for answer, report in zip(answers, reports, strict=True):
+        assert answer.status == 202
+        assert (answer.json["accepted"], answer.json["refused"]) == (2, 0)
+        assert told(report.sightings) == [("one.example", "delivered"), ("two.example", "bounced")]
+        assert [each["id"] for each in answer.json["events"]] == [
+            each.id for each in report.sightings
+        ]
+        assert report.sightings[1].id == "e2"
+
+
+async def test_bad_events_do_not_stop_good_ones(door: Door, vhost: str) -> None:
+    """Each is answered in its place: kept, or what is wrong with it."""
+    events = [{"domain": "localhost", "kind": "delivered"}, GOOD, GOOD | {"kind": "opened"}, 7]
+    lines = b"\n".join([*map(orjson.dumps, events), b"{", b"\xff"])
+    async with tapped(vhost, topology.EVENTS) as tap:
+        listed = await door.post("/v1/events", events)
+        lined = await door.call("POST", "/v1/events", data=lines, headers=LINES)
+        reports = await reported(tap, 2)
+
+    assert (listed.status, lined.status) == (207, 207)
+    assert statuses(listed) == ["refused", "accepted", "refused", "refused"]
+    assert statuses(lined) == [*statuses(listed), "refused", "refused"]
+    pointers = [each.get("errors", [{}])[0].get("pointer") for each in listed.json["events"]]
+    assert pointers == ["#/domain", None, "#/kind", "#"]
+    assert [told(report.sightings) for report in reports] == [[("one.example", "delivered")]] * 2
+
+
+async def test_a_request_told_again_with_its_key_has_the_same_events(
+    door: Door, vhost: str
+) -> None:
+    """A caller that has lost an answer sends all of it again, and each event counts once."""
+    async with tapped(vhost, topology.EVENTS) as tap:
+        answers = [await door.post("/v1/events", [GOOD, GOOD], KEY) for _ in range(2)]
+        first, second = await reported(tap, 2)
+    other = await door.post("/v1/events", [GOOD], KEY)
+
+    assert answers[0].content == answers[1].content
+    assert first == second
+    assert len({each.id for each in first.sightings}) == 2
+    assert (other.status, other.json["code"]) == (422, "idempotency-key-reused")
+
+
+async def test_what_are_no_events_is_refused_as_a_whole(door: Door) -> None:
+    """Type, syntax, size and form have a status each, and nothing is kept."""
+    for kind, body, expected in (
+        ("text/plain", b"[]", (415, "unsupported-media-type")),
+        ("application/json", b"[", (400, "malformed")),
+        ("application/json", b"[]", (422, "invalid")),
+        ("application/json", b"{}", (422, "invalid")),
+        ("application/json", b'{"events": [], "more": 1}', (422, "invalid")),
+        ("application/x-ndjson", b"\n", (422, "invalid")),
+        ("application/json", orjson.dumps([GOOD] * 1001), (413, "too-large")),
+        ("application/json", b" " * (2 * 1024 * 1024 + 1), (413, "too-large")),
+    ):
+        answer = await door.call(
+            "POST", "/v1/events", data=io.BytesIO(body), headers={"Content-Type": kind}
+        )
+
+        assert (answer.status, answer.json["code"]) == expected, body[:20]
+
+
+async def test_a_thousand_events_are_taken(door: Door, vhost: str) -> None:
+    """That is the limit, told as such."""
+    async with tapped(vhost, topology.EVENTS) as tap:
+        answer = await door.post("/v1/events", [GOOD] * 1000)
+        [report] = await reported(tap)
+
+    assert (answer.status, answer.json["accepted"]) == (202, 1000)
+    assert len({each.id for each in report.sightings}) == 1000
