@@ -27,7 +27,11 @@ from shared.config import Seconds, Secret, Settings
 from shared.contracts import Category
 from shared.fields import Domain, Mailbox
 
-MAX_CONNECTIONS = 2000  # a class; RabbitMQ's limit of a quorum queue's prefetch
+MAX_CONNECTIONS = 2000  # a class
+MAX_PREFETCH = 2000  # RabbitMQ's limit for a quorum queue
+# Mails in hand for each connection beside the one on it, so that it has no pause while claims and
+# outcomes are committed and confirmed. More would only wait for their turn at a slow relay.
+IN_HAND = 3
 DOT_SECONDS = 600.0  # RFC 5321 4.5.3.2.6
 AWAY_SECONDS = 86_400.0  # a command may still come again after its mail was given up
 
@@ -203,6 +207,11 @@ class SenderSettings(Settings):
         """Give the limits of a class's connections."""
         connections: int = getattr(self, f"sender_connections_{category}")
         return Limits(connections, self.sender_messages_per_connection, self.sender_idle_seconds)
+
+    def prefetch(self, category: Category) -> int:
+        """Tell how many mails of a class to have in hand, sent or waiting to be."""
+        connections = self.limits(category).connections
+        return min(connections * (len(self.accounts) + IN_HAND), MAX_PREFETCH)
 
     def schedule(self, category: Category) -> Schedule:
         """Give the waits of a class."""

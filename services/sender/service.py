@@ -82,7 +82,7 @@ def _subscription(
     return Subscription(
         queue=sending_queue(category),
         handlers={SendEmail: sender.on_send_email},
-        prefetch=settings.limits(category).connections,
+        prefetch=settings.prefetch(category),
         limit=HANDLING_SECONDS,
     )
 

@@ -109,6 +109,23 @@ def test_password_in_the_clear(host: str) -> None:
         load(**account)
 
 
+@pytest.mark.parametrize(
+    ("connections", "relays", "in_hand"), [(1, 1, 4), (4, 1, 16), (4, 3, 24), (2000, 2, 2000)]
+)
+def test_mails_in_hand(connections: int, relays: int, in_hand: int) -> None:
+    """No connection has a pause while outcomes are committed, and no mail waits for ages."""
+    names = ("SENDER_SMTP_HOST", "SENDER_SMTP_PORT", "SENDER_SMTP_TLS")
+    accounts = [{"host": f"r{n}.example", "port": 465, "tls": "implicit"} for n in range(relays)]
+
+    settings = load(
+        **dict.fromkeys(names, ""),
+        SENDER_RELAYS=json.dumps(accounts),
+        SENDER_CONNECTIONS_BULK=str(connections),
+    )
+
+    assert settings.prefetch(Category.BULK) == in_hand
+
+
 def test_every_class(tmp_path: Path) -> None:
     """Each class has connections and waits of its own."""
     ca_file = tmp_path / "ca.pem"
@@ -210,7 +227,7 @@ def test_both_forms() -> None:
 
 def test_no_json() -> None:
     """A list that nobody can read is told in a line."""
-    with pytest.raises(ConfigError, match="SENDER_RELAYS: .+ as JSON"):
+    with pytest.raises(ConfigError, match=r"SENDER_RELAYS: .+ as JSON"):
         load(SENDER_RELAYS="{secret", **SIMPLE)
 
 
