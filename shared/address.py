@@ -22,6 +22,7 @@ _IN_NO_PHRASE = re.compile(r'[()<>\[\]:;@\\,"]')  # RFC 5322 3.2.3 less the dot,
 _PLAIN = re.compile(
     r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@(?:[a-z0-9]+(?:-[a-z0-9]+)*\.)+[a-z]{2,}"
 )
+_PLAIN_DOMAIN = re.compile(r"(?:[a-z0-9]+(?:-[a-z0-9]+)*\.)+[a-z]{2,}")
 PLAIN_CHARS = 64  # in all; within them every part is within its limit (RFC 5321 4.5.3.1)
 
 
@@ -89,7 +90,14 @@ def check_domain(text: str) -> str:
     Raises ValueError for address literals, names of one label and names of digits alone, without
     repeating the text.
     """
-    domain = _a_labels(text.strip()).removesuffix(".")
+    if len(text) < PLAIN_CHARS and _PLAIN_DOMAIN.fullmatch(text):
+        return text
+    return _check_any_domain(text.strip())
+
+
+def _check_any_domain(text: str) -> str:
+    # A-labels are longer than what they stand for, and a megabyte of them would take minutes.
+    domain = _a_labels(text).removesuffix(".") if len(text) <= MAX_DOMAIN_CHARS + 1 else ""
     if "." not in domain or len(domain) > MAX_DOMAIN_CHARS:
         raise ValueError("must be a domain name of two labels or more")
     if domain.rpartition(".")[2].isdigit():
