@@ -1,24 +1,42 @@
-"""Pure: what a challenge is, whom it is for, and what a deployment grants it."""
+"""Pure: what a challenge is, whom it is for, and what a deployment grants it.
 
+All times are milliseconds since 1970 by the database's clock.
+"""
+
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from datetime import datetime
+
+# A clock that was put back must not revive what it had ended: what was made later than now is
+# dead. Less than this is how far clocks are put right by the way, and kills nothing.
+STEP = 60_000
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Whom a code is for: right for this client and this canonical address alone."""
+    """Whom a code is for: right for this client, purpose and canonical address alone."""
 
     client: str  # empty for a publisher that names none
+    purpose: str
     email: str
+
+    @property
+    def recipient(self) -> str:
+        """Whose mails and failures are counted: no other spelling of an address starts anew."""
+        return self.email.lower()
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a deployment grants every challenge; `lifetime` is in seconds."""
+    """What a deployment grants; `lifetime` and `cooldown` are in milliseconds.
 
-    lifetime: float
+    `tries` is how many guesses a challenge allows, `failures` how many a recipient has in a day.
+    """
+
+    lifetime: int
+    cooldown: int
     tries: int
-    digits: int
+    failures: int
+    key_ids: AbstractSet[str]  # of the keys that codes can be derived with
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +47,7 @@ class Draft:
     holder: Holder
     nonce: bytes = field(repr=False)
     key_id: str
+    digits: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,4 +59,10 @@ class Challenge:
     nonce: bytes = field(repr=False)
     key_id: str
     digits: int
-    expires_at: datetime
+    created_at: int
+    expires_at: int
+    mailed_at: int  # for the last time
+
+    def is_in_time(self, now: int) -> bool:
+        """Whether it has begun and not expired."""
+        return self.created_at - STEP <= now < self.expires_at

@@ -6,48 +6,61 @@ import secrets
 import unicodedata
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Self
 
 from services.otp.challenge import Challenge, Draft, Holder
 from shared.sealing import key_id, read_keys
 
+DIGITS = 6  # about 20 bits, what NIST SP 800-63B 5.1.3.2 asks of such a code
 NONCE_BYTES = 16
-# Part of what is hashed, so that no code is ever right for another purpose.
-PURPOSE = "confirm-address"
+FINGERPRINT_BYTES = 16  # 128 bits: no two guesses ever have the same
 SEPARATORS = ("Zs", "Pd")  # Unicode's spaces and dashes, as keyboards and mail programs put them
 
+# Before what is hashed for the name of a guess. A code is hashed after a nonce of as many random
+# bytes, so that none of the two ever is the other.
+_GUESS = b"postrider guess\0"
+
 # Stands in for a challenge that is not there, so that its absence takes the same time.
-_NONE = Challenge("", Holder("", ""), bytes(NONCE_BYTES), "", 6, datetime.min.replace(tzinfo=UTC))
+_NONE = Challenge("", Holder("", "", ""), bytes(NONCE_BYTES), "", DIGITS, 0, 0, 0)
 
 
 class Codebook:
     """Derives with the key that a challenge names; new challenges name the first key."""
 
     def __init__(
-        self, keys: Sequence[bytes], random: Callable[[int], bytes] = secrets.token_bytes
+        self,
+        keys: Sequence[bytes],
+        digits: int = DIGITS,
+        random: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         self._keys: Mapping[str, bytes] = {key_id(key).hex(): key for key in keys}
         self._newest = key_id(keys[0]).hex()
+        self._digits = digits
         self._random = random
 
     @classmethod
-    def from_text(cls, text: str) -> Self:
+    def from_text(cls, text: str, digits: int = DIGITS) -> Self:
         """Read keys of 32 bytes as hex, the newest first, separated by commas.
 
         Raises ValueError.
         """
-        return cls(read_keys(text))
+        return cls(read_keys(text), digits)
 
     @property
-    def key_ids(self) -> tuple[str, ...]:
+    def key_ids(self) -> frozenset[str]:
         """Name the keys that are here; a challenge of any other key is dead."""
-        return tuple(self._keys)
+        return frozenset(self._keys)
 
-    def draft(self, holder: Holder) -> Draft:
-        """Draw a new challenge."""
+    def draft(self, holder: Holder, digits: int | None = None) -> Draft:
+        """Draw a new challenge, of so many digits or of as many as the deployment's codes have."""
         name = uuid.UUID(bytes=self._random(16), version=4)
-        return Draft(str(name), holder, self._random(NONCE_BYTES), self._newest)
+        return Draft(
+            id=str(name),
+            holder=holder,
+            nonce=self._random(NONCE_BYTES),
+            key_id=self._newest,
+            digits=digits or self._digits,
+        )
 
     def code(self, challenge: Challenge) -> str:
         """Derive the code of a challenge. Raises KeyError when its key is not here."""
@@ -64,9 +77,23 @@ class Codebook:
         given = normalise(typed).encode("ascii", "replace")
         return hmac.compare_digest(expected.encode(), given) and known
 
+    def fingerprints(self, holder: Holder, request_id: str, typed: str) -> tuple[bytes, ...]:
+        """Name a guess by what was asked, the newest key's name first.
+
+        The same request with another code is another guess. Without a key nobody can try which
+        code it was.
+        """
+        asked = _bound(*_fields(holder), request_id, normalise(typed))
+        return tuple(
+            hmac.digest(key, _GUESS + asked, hashlib.sha256)[:FINGERPRINT_BYTES]
+            for key in self._keys.values()
+        )
+
 
 def normalise(typed: str) -> str:
     """Drop the spaces and dashes of a typed code. What else is no digit makes it wrong."""
+    if typed.isascii() and typed.isdigit():
+        return typed
     return "".join(sign for sign in typed if unicodedata.category(sign) not in SEPARATORS)
 
 
@@ -78,8 +105,16 @@ def truncate(digest: bytes, digits: int) -> str:
 
 
 def _derive(key: bytes, challenge: Challenge) -> str:
-    fields = (PURPOSE, challenge.holder.client, challenge.holder.email)
-    # With its length before it no field can pass for a part of its neighbour.
-    bound = b"".join(len(part).to_bytes(4, "big") + part for part in map(str.encode, fields))
+    bound = _bound(*_fields(challenge.holder))
     digest = hmac.digest(key, challenge.nonce + bound, hashlib.sha256)
     return truncate(digest, challenge.digits)
+
+
+def _fields(holder: Holder) -> tuple[str, ...]:
+    return (holder.purpose, holder.client, holder.email)
+
+
+def _bound(*fields: str) -> bytes:
+    """Join some texts so that none can pass for a part of its neighbour: each after its length."""
+    parts = [each.encode("utf-8", "surrogatepass") for each in fields]
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)

@@ -104,7 +104,7 @@ class OtpSettings(Settings):
         return self
 
     def rules(self, key_ids: AbstractSet[str]) -> Rules:
-        """What challenges are granted, with the keys of these ids."""
+        """Give what challenges are granted, with the keys of these ids."""
         return Rules(
             lifetime=round(self.otp_lifetime * MILLISECONDS),
             cooldown=round(self.otp_cooldown * MILLISECONDS),

@@ -1,19 +1,25 @@
 """What the otp service does with each message."""
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Protocol
 
-from services.otp.challenge import Challenge, Draft, Holder
+from services.otp.allowance import Counted, Guess
+from services.otp.challenge import Challenge, Holder
 from services.otp.codes import Codebook
+from services.otp.issuance import Answer, Issued, Order, Withheld
+from services.otp.limits import Limits
 from services.otp.mail import MailWriter, Occasion
 from shared.contracts import (
+    CancelCode,
     Category,
+    CodeCancelled,
     CodeIssued,
     CodeRefused,
     CodeVerified,
+    CodeWithheld,
     Contract,
     IssueCode,
     SendEmail,
@@ -21,61 +27,79 @@ from shared.contracts import (
 )
 from shared.sealing import Sealer
 
+MILLISECONDS = 1000  # in a second
+
 _IDS = uuid.UUID("5f0d1f0c-9a55-5b0e-8f61-0c7c2a1d7b11")  # a name space of our own (RFC 9562 5.5)
 
 
 class Challenges(Protocol):
-    """Where challenges live."""
+    """Where challenges live. All of it raises Retry."""
 
-    async def issue(self, command_id: str, draft: Draft) -> Challenge:
-        """Give the challenge for a command, the same for the same command."""
+    async def issue(self, order: Order) -> Answer:
+        """Answer a command, the same command the same."""
 
-    async def guess(self, holder: Holder, request_id: str) -> Challenge | None:
+    async def guess(self, guess: Guess) -> Counted:
         """Count a guess and give the challenge to compare it with."""
 
-    async def use(self, challenge_id: str, request_id: str) -> bool:
-        """Use a challenge up; True for the one request that does."""
+    async def use(self, guess_id: bytes, challenge: Challenge) -> bool:
+        """Use a challenge up; True for the one guess that does."""
+
+    async def cancel(self, challenge_id: str, client: str) -> None:
+        """Let a client's challenge be right no more."""
 
 
 @dataclass(frozen=True, slots=True)
 class OneTimeCodes:
-    """The handlers."""
+    """The handlers. All times are those of the database that the challenges live in."""
 
     challenges: Challenges
     codebook: Codebook
     sealer: Sealer
     writer: MailWriter
-    now: Callable[[], datetime]
+    limits: Limits
 
     async def on_issue_code(self, command: IssueCode) -> Sequence[Contract]:
-        """Mail the code of the holder's challenge.
+        """Mail the code of the holder's challenge, or tell that it is too early or too much.
 
-        Safe to run twice: the same command gets the same challenge, code and message id again,
-        and the sender mails a message id once.
+        Safe to run twice: the same command gets the same answer, challenge, code and message id
+        again, and the sender mails a message id once.
         """
-        holder = Holder(command.client or "", command.email)
-        challenge = await self.challenges.issue(command.id, self.codebook.draft(holder))
-        return [self._mail(command, challenge), self._issued(command, challenge)]
+        holder = Holder(command.client or "", command.purpose, command.email)
+        draft = self.codebook.draft(holder, command.length)
+        order = Order(command.id, draft, self.limits.of(holder, command.ip))
+        match await self.challenges.issue(order):
+            case Issued() as issued:
+                return [self._mail(command, issued), _issued(command, issued)]
+            case Withheld() as withheld:
+                return [_withheld(command, withheld)]
 
     async def on_verify_code(self, question: VerifyCode) -> Sequence[Contract]:
         """Tell whether a code is right, and use it up if so.
 
-        Safe to run twice: the request that used a code up is told so again. A wrong one stays
-        wrong, and its second run counts as one more guess.
+        Safe to run twice: the same request with the same code gets the same answer, and counts
+        once. A crash between the count and the answer costs a guess and no more.
         """
-        holder = Holder(question.client or "", question.email)
-        challenge = await self.challenges.guess(holder, question.id)
-        right = self.codebook.is_right(challenge, question.code)
-        if challenge and right and await self.challenges.use(challenge.id, question.id):
-            return [self._verified(question, challenge)]
-        return [self._refused(question)]
+        holder = Holder(question.client or "", question.purpose, question.email)
+        ids = self.codebook.fingerprints(holder, question.id, question.code)
+        counted = await self.challenges.guess(Guess(ids, holder))
+        right = self.codebook.is_right(counted.challenge, question.code)
+        if counted.challenge and right:
+            right = await self.challenges.use(counted.id, counted.challenge)
+            if right:
+                return [_verified(question, counted, counted.challenge)]
+        return [_refused(question, counted)]
 
-    def _mail(self, command: IssueCode, challenge: Challenge) -> SendEmail:
+    async def on_cancel_code(self, command: CancelCode) -> Sequence[Contract]:
+        """Let a challenge be right no more. Safe to run twice: it cannot be more cancelled."""
+        await self.challenges.cancel(command.challenge_id, command.client or "")
+        cancelled = _derived("code.cancelled", command.id)
+        return [CodeCancelled(id=cancelled, challenge_id=command.challenge_id)]
+
+    def _mail(self, command: IssueCode, issued: Issued) -> SendEmail:
         message_id = _derived("email.send", command.id)
-        now = self.now()
-        left = (challenge.expires_at - now).total_seconds()
+        left = issued.left / MILLISECONDS
         occasion = Occasion(command.client or "", command.purpose, command.locale, left)
-        mail = self.writer.compose(self.codebook.code(challenge), occasion)
+        mail = self.writer.compose(self.codebook.code(issued.challenge), occasion)
         return SendEmail(
             id=message_id,
             category=Category.OTP,
@@ -84,32 +108,55 @@ class OneTimeCodes:
             subject=mail.subject,
             sealed=self.sealer.seal(mail.encode(), context=message_id),
             client=command.client,
-            created_at=now,
-            expires_at=challenge.expires_at,
+            created_at=_moment(issued.at),
+            expires_at=_moment(issued.challenge.expires_at),
         )
 
-    def _issued(self, command: IssueCode, challenge: Challenge) -> CodeIssued:
-        return CodeIssued(
-            id=_derived("code.issued", command.id),
-            at=self.now(),
-            challenge_id=challenge.id,
-            email=command.email,
-            expires_at=challenge.expires_at,
-            resend_at=self.now(),
-        )
 
-    def _verified(self, question: VerifyCode, challenge: Challenge) -> CodeVerified:
-        return CodeVerified(
-            id=_derived("code.verified", question.id),
-            at=self.now(),
-            challenge_id=challenge.id,
-            email=question.email,
-        )
+def _issued(command: IssueCode, issued: Issued) -> CodeIssued:
+    return CodeIssued(
+        id=_derived("code.issued", command.id),
+        at=_moment(issued.at),
+        challenge_id=issued.challenge.id,
+        email=command.email,
+        client=command.client,
+        purpose=command.purpose,
+        expires_at=_moment(issued.challenge.expires_at),
+        resend_at=_moment(issued.resend_at),
+    )
 
-    def _refused(self, question: VerifyCode) -> CodeRefused:
-        return CodeRefused(
-            id=_derived("code.refused", question.id), at=self.now(), email=question.email
-        )
+
+def _withheld(command: IssueCode, withheld: Withheld) -> CodeWithheld:
+    return CodeWithheld(
+        id=_derived("code.withheld", command.id),
+        reason=withheld.reason,
+        retry_after=withheld.retry_after / MILLISECONDS,
+    )
+
+
+def _verified(question: VerifyCode, counted: Counted, challenge: Challenge) -> CodeVerified:
+    return CodeVerified(
+        id=_derived("code.verified", question.id),
+        at=_moment(counted.at),
+        challenge_id=challenge.id,
+        email=question.email,
+        client=question.client,
+        purpose=question.purpose,
+    )
+
+
+def _refused(question: VerifyCode, counted: Counted) -> CodeRefused:
+    return CodeRefused(
+        id=_derived("code.refused", question.id),
+        at=_moment(counted.at),
+        email=question.email,
+        client=question.client,
+        purpose=question.purpose,
+    )
+
+
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / MILLISECONDS, UTC)
 
 
 def _derived(kind: str, cause: str) -> str:

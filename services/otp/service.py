@@ -2,10 +2,8 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
-from services.otp.challenge import Rules
 from services.otp.codes import Codebook
 from services.otp.config import OtpSettings
 from services.otp.handlers import OneTimeCodes
@@ -14,13 +12,14 @@ from services.otp.store import ChallengeStore
 from shared import health, periodic, topology
 from shared.broker import Broker
 from shared.consumer import Subscription
-from shared.contracts import IssueCode, VerifyCode
+from shared.contracts import CancelCode, IssueCode, VerifyCode
 from shared.database import Database
 from shared.sealing import Sealer
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-COMMANDS_AT_ONCE = 32
-QUESTIONS_AT_ONCE = 64
+# As many as are worth doing in one transaction.
+COMMANDS_AT_ONCE = 64
+QUESTIONS_AT_ONCE = 256
 
 
 async def run(settings: OtpSettings, stop: asyncio.Event) -> None:
@@ -41,17 +40,20 @@ async def run(settings: OtpSettings, stop: asyncio.Event) -> None:
 
 
 def _parts(settings: OtpSettings, database: Database) -> tuple[ChallengeStore, OneTimeCodes]:
-    codebook = Codebook.from_text(settings.otp_key)
-    rules = Rules(settings.otp_lifetime, settings.otp_tries, settings.otp_digits)
-    store = ChallengeStore(database, rules, codebook.key_ids)
+    codebook = Codebook.from_text(settings.otp_key, settings.otp_digits)
+    store = ChallengeStore(database, settings.rules(codebook.key_ids))
     sealer = Sealer.from_text(settings.sealing_key)
     writer = MailWriter(settings.otp_templates, settings.imprint)
-    return store, OneTimeCodes(store, codebook, sealer, writer, _utc_now)
+    return store, OneTimeCodes(store, codebook, sealer, writer, settings.limits)
 
 
 def _subscriptions(handlers: OneTimeCodes) -> Sequence[Subscription]:
     return (
-        Subscription(topology.OTP_COMMANDS, {IssueCode: handlers.on_issue_code}, COMMANDS_AT_ONCE),
+        Subscription(
+            topology.OTP_COMMANDS,
+            {IssueCode: handlers.on_issue_code, CancelCode: handlers.on_cancel_code},
+            COMMANDS_AT_ONCE,
+        ),
         Subscription(
             topology.OTP_QUESTIONS,
             {VerifyCode: handlers.on_verify_code},
@@ -60,7 +62,3 @@ def _subscriptions(handlers: OneTimeCodes) -> Sequence[Subscription]:
             keeps_failures=False,
         ),
     )
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)

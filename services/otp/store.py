@@ -1,216 +1,103 @@
 """Challenges in the database: one alive for each holder, guesses counted, used up once."""
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from functools import cached_property
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 import sqlalchemy as sa
 
-from services.otp.challenge import Challenge, Draft, Holder, Rules
-from services.otp.tables import challenges, commands, standing
+from services.otp import guesses, issues
+from services.otp.allowance import Counted, Guess
+from services.otp.challenge import Challenge, Rules
+from services.otp.guesses import Use
+from services.otp.issuance import Answer, Order
+from services.otp.statements import Statements
+from services.otp.transaction import Transaction
 from shared import dialect
+from shared.batch import Batch
 from shared.database import Database
-from shared.dialect import MILLISECONDS, Clock
+from shared.dialect import Clock
+from shared.errors import Retry
 
-# A dead challenge still answers who asks again: a command may come back for 14 hours
-# (shared.retry). With the purge's own interval it is gone within a day.
-KEEP_SECONDS = 20 * 3600
-
-_Row = sa.Row[*tuple[Any, ...]]
+T = TypeVar("T")
 
 
 class ChallengeStore:
-    """The challenges of this deployment; `key_ids` names the keys that codes can be derived by."""
+    """The challenges of this deployment.
 
-    def __init__(
-        self,
-        database: Database,
-        rules: Rules,
-        key_ids: Sequence[str],
-        clock: Clock = dialect.now,
-    ) -> None:
+    What is asked for at the same time is done in one transaction. Everything raises Retry when
+    the database is away.
+    """
+
+    def __init__(self, database: Database, rules: Rules, clock: Clock = dialect.now) -> None:
         self._database = database
         self._rules = rules
-        self._key_ids = key_ids
         self._clock = clock
-        self._texts: _Statements | None = None
+        self._words: dict[str, Statements] = {}  # by dialect
+        self._orders = Batch(self._fulfil)
+        self._guesses = Batch(self._record)
+        self._uses = Batch(self._use)
 
-    async def issue(self, command_id: str, draft: Draft) -> Challenge:
-        """Give the challenge that a command asks for: the holder's own if alive, else `draft`.
+    async def issue(self, order: Order) -> Answer:
+        """Answer a command with a challenge to be mailed, or with a refusal.
 
-        The same command gets the same challenge again, even a dead one.
+        The same command gets the same answer again, even if its challenge is dead.
         """
-        return await self._database.write(
-            lambda connection: self._issue(connection, command_id, draft)
-        )
+        return await self._orders.add(order)
 
-    async def guess(self, holder: Holder, request_id: str) -> Challenge | None:
-        """Count one guess and give the challenge that it may be compared with, if there is any.
+    async def guess(self, guess: Guess) -> Counted:
+        """Count a guess and give the challenge that it may be compared with, if there is any.
 
-        It is committed before it is compared: no crash gives a guess back. What this very request
-        has used up already is given again and counts nothing.
+        It is committed before it is compared: no crash gives a guess back. A guess that was
+        counted before is given as it was then, and counts nothing.
         """
-        return await self._database.write(
-            lambda connection: self._guess(connection, holder, request_id)
-        )
+        return await self._guesses.add(guess)
 
-    async def use(self, challenge_id: str, request_id: str) -> bool:
-        """Use a challenge up; True for the one request that does, however often it asks."""
-        return await self._database.write(
-            lambda connection: self._use(connection, challenge_id, request_id)
-        )
+    async def use(self, guess_id: bytes, challenge: Challenge) -> bool:
+        """Use a challenge up; True for the one guess that does, however often it asks."""
+        return await self._uses.add(Use(guess_id, challenge))
+
+    async def cancel(self, challenge_id: str, client: str) -> None:
+        """Let a challenge of this client be right no more; harmless if there is none."""
+        named = {"of_id": challenge_id, "of_client": client}
+        await self._write(lambda here: here.each(here.say.cancelling, [named]))
 
     async def purge(self) -> int:
-        """Delete what has been dead for KEEP_SECONDS, and tell how much that was."""
-        return await self._database.write(self._purge)
+        """End what has expired, delete what has been dead for long, and tell how much that was.
 
-    def _issue(self, connection: sa.Connection, command_id: str, draft: Draft) -> Challenge:
-        say, holder = self._on(connection), draft.holder
-        row = connection.execute(say.issued, {"command_id": command_id}).first()
-        if row is None:
-            connection.execute(say.replacing, _of(holder))
-            drafted = {"id": draft.id, "nonce": draft.nonce, "key_id": draft.key_id}
-            owned = {"client": holder.client, "email": holder.email}
-            row = connection.execute(say.standing, drafted | owned).one()
-            connection.execute(say.remembering, {"id": command_id, "challenge_id": row.id})
-        return _challenge(row)
+        In pieces, each whole in itself.
+        """
+        await self._repeat(lambda here: here.change(here.say.expiring))
+        tables = len(await self._write(lambda here: here.say.forgetting))
+        return sum([await self._repeat(partial(_forget, number)) for number in range(tables)])
 
-    def _guess(
-        self, connection: sa.Connection, holder: Holder, request_id: str
-    ) -> Challenge | None:
-        say, of = self._on(connection), _of(holder)
-        by = of | {"request_id": request_id}
-        row = (
-            connection.execute(say.used_by, by).first()
-            or connection.execute(say.counting, of).first()
-            # A copy of this request may have used it up between the two statements.
-            or connection.execute(say.used_by, by).first()
-        )
-        return None if row is None else _challenge(row)
+    async def _repeat(self, work: Callable[[Transaction], int]) -> int:
+        changed = 0
+        while rows := await self._write(work):
+            changed += rows
+        return changed
 
-    def _use(self, connection: sa.Connection, challenge_id: str, request_id: str) -> bool:
-        say, of = self._on(connection), {"challenge_id": challenge_id}
-        connection.execute(say.using, of | {"request_id": request_id})
-        return connection.scalar(say.user, of) == request_id
+    async def _fulfil(self, orders: Sequence[Order]) -> Sequence[Answer]:
+        return await self._write(lambda here: issues.fulfil(here, self._rules, orders))
 
-    def _purge(self, connection: sa.Connection) -> int:
-        return connection.execute(self._on(connection).purging).rowcount
+    async def _record(self, guessed: Sequence[Guess]) -> Sequence[Counted]:
+        return await self._write(lambda here: guesses.record(here, self._rules, guessed))
 
-    def _on(self, connection: sa.Connection) -> "_Statements":
-        if self._texts is None:
-            now = self._clock(connection)
-            self._texts = _Statements(connection, now, self._rules, self._key_ids)
-        return self._texts
+    async def _use(self, uses: Sequence[Use]) -> Sequence[bool]:
+        return await self._write(lambda here: guesses.use(here, uses))
+
+    async def _write(self, work: Callable[[Transaction], T]) -> T:
+        try:
+            return await self._database.write(lambda connection: work(self._begun(connection)))
+        except (OSError, sa.exc.SQLAlchemyError) as error:
+            raise Retry(f"the codes cannot be reached: {type(error).__name__}") from error
+
+    def _begun(self, connection: sa.Connection) -> Transaction:
+        name = connection.dialect.name
+        if name not in self._words:
+            self._words[name] = Statements(connection, self._clock)
+        return Transaction(connection, self._words[name])
 
 
-class _Statements:
-    """What is said to one kind of database, made once: making it costs more than running it."""
-
-    def __init__(
-        self,
-        connection: sa.Connection,
-        now: sa.ColumnElement[int],
-        rules: Rules,
-        key_ids: Sequence[str],
-    ) -> None:
-        self._now = now
-        self._rules = rules
-        self._known = challenges.c.key_id.in_(key_ids)
-        self.standing = self._standing(dialect.insert(connection, challenges))
-        self.remembering = self._remembering(dialect.insert(connection, commands))
-
-    @cached_property
-    def issued(self) -> sa.Executable:
-        """See what a command was answered with."""
-        answered = commands.c.id == sa.bindparam("command_id")
-        return sa.select(challenges).join(commands).where(answered, self._known)
-
-    @cached_property
-    def replacing(self) -> sa.Executable:
-        """Let a dead challenge stand for its holder no more."""
-        table = challenges.c
-        exhausted = table.tries >= self._rules.tries
-        dead = sa.or_(table.expires_at <= self._now, exhausted, sa.not_(self._known))
-        return sa.update(challenges).where(_HOLDER, standing, dead).values(replaced_at=self._now)
-
-    @cached_property
-    def used_by(self) -> sa.Executable:
-        """See what a request has used up."""
-        return sa.select(challenges).where(
-            _HOLDER, challenges.c.used_by == sa.bindparam("request_id")
-        )
-
-    @cached_property
-    def counting(self) -> sa.Executable:
-        """Count a guess, if there is one left."""
-        table = challenges.c
-        alive = sa.and_(standing, table.expires_at > self._now, table.tries < self._rules.tries)
-        counted = sa.update(challenges).where(_HOLDER, alive).values(tries=table.tries + 1)
-        return counted.returning(*table)
-
-    @cached_property
-    def using(self) -> sa.Executable:
-        """Use a challenge up, if it is alive."""
-        alive = sa.and_(standing, challenges.c.expires_at > self._now)
-        return (
-            sa.update(challenges)
-            .where(challenges.c.id == sa.bindparam("challenge_id"), alive)
-            .values(used_at=self._now, used_by=sa.bindparam("request_id"))
-        )
-
-    @cached_property
-    def user(self) -> sa.Select[str | None]:
-        """See which request has used a challenge up."""
-        return sa.select(challenges.c.used_by).where(
-            challenges.c.id == sa.bindparam("challenge_id")
-        )
-
-    @cached_property
-    def purging(self) -> sa.Executable:
-        """Delete what has been dead for long."""
-        table, limit = challenges.c, self._now - KEEP_SECONDS * MILLISECONDS
-        deaths = (table.used_at, table.replaced_at, table.expires_at)
-        return sa.delete(challenges).where(sa.or_(*(death < limit for death in deaths)))
-
-    def _standing(self, insert: dialect.Insert) -> sa.Executable:
-        """Insert a draft, or give what stands in its place, in one statement: no race."""
-        lifetime = round(self._rules.lifetime * MILLISECONDS)
-        drafted = insert.values(
-            digits=self._rules.digits,
-            tries=0,
-            created_at=self._now,
-            expires_at=self._now + lifetime,
-        )
-        # An update of nothing, since RETURNING has no row after DO NOTHING.
-        return drafted.on_conflict_do_update(
-            index_elements=["client", "email"],
-            index_where=standing,
-            set_={"tries": challenges.c.tries},
-        ).returning(*challenges.c)
-
-    def _remembering(self, insert: dialect.Insert) -> sa.Executable:
-        return insert.on_conflict_do_update(
-            index_elements=["id"], set_={"challenge_id": insert.excluded.challenge_id}
-        )
-
-
-_HOLDER = sa.and_(
-    challenges.c.client == sa.bindparam("of_client"), challenges.c.email == sa.bindparam("of_email")
-)
-
-
-def _of(holder: Holder) -> dict[str, str]:
-    """Give the parameters of _HOLDER."""
-    return {"of_client": holder.client, "of_email": holder.email}
-
-
-def _challenge(row: _Row) -> Challenge:
-    return Challenge(
-        id=row.id,
-        holder=Holder(row.client, row.email),
-        nonce=row.nonce,
-        key_id=row.key_id,
-        digits=row.digits,
-        expires_at=datetime.fromtimestamp(row.expires_at / MILLISECONDS, UTC),
-    )
+def _forget(table: int, here: Transaction) -> int:
+    return here.change(here.say.forgetting[table])

@@ -12,39 +12,72 @@ challenges = sa.Table(
     metadata,
     sa.Column("id", sa.Text, primary_key=True),
     sa.Column("client", sa.Text, nullable=False),
+    sa.Column("purpose", sa.Text, nullable=False),
     sa.Column("email", sa.Text, nullable=False),
     sa.Column("nonce", sa.LargeBinary, nullable=False),
     sa.Column("key_id", sa.Text, nullable=False),
     sa.Column("digits", sa.Integer, nullable=False),
-    sa.Column("tries", sa.Integer, nullable=False),
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("expires_at", sa.BigInteger, nullable=False),
-    sa.Column("used_at", sa.BigInteger),
-    sa.Column("used_by", sa.Text),  # the id of the request
-    sa.Column("replaced_at", sa.BigInteger),  # a newer one stands for this holder
-    sa.Index("challenges_holder", "client", "email"),
+    sa.Column("mailed_at", sa.BigInteger, nullable=False),  # for the last time
+    sa.Column("died_at", sa.BigInteger),  # used, expired, replaced or cancelled
+    sa.Column("used_by", sa.LargeBinary),  # the guess
+    sa.Index("challenges_died_at", "died_at"),
 )
-standing = sa.and_(challenges.c.used_at.is_(None), challenges.c.replaced_at.is_(None))
-# Two replicas that issue at once for one holder make one challenge.
+standing = challenges.c.died_at.is_(None)
+# Whatever happens, a holder has one challenge that stands.
 sa.Index(
     "challenges_standing",
-    challenges.c.client,
     challenges.c.email,
+    challenges.c.purpose,
+    challenges.c.client,
     unique=True,
     sqlite_where=standing,
     postgresql_where=standing,
 )
 
-# Which challenge a command was answered with: two commands with one id are one code.
+# What a command was answered with: two commands with one id are one mail.
 commands = sa.Table(
     "commands",
     metadata,
     sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("at", sa.BigInteger, nullable=False, index=True),
     sa.Column(
         "challenge_id",
         sa.Text,
         sa.ForeignKey("challenges.id", ondelete="CASCADE"),
-        nullable=False,
         index=True,
     ),
+    sa.Column("resend_at", sa.BigInteger),
+    sa.Column("reason", sa.Text),  # why nothing was mailed
+    sa.Column("retry_after", sa.BigInteger),  # milliseconds
+)
+
+# The tries of a challenge are its rows here, the failures of a recipient those not verified.
+guesses = sa.Table(
+    "guesses",
+    metadata,
+    sa.Column("id", sa.LargeBinary, primary_key=True),  # of request and code, by a secret key
+    sa.Column("at", sa.BigInteger, nullable=False, index=True),
+    sa.Column("recipient", sa.Text, nullable=False),
+    sa.Column("challenge_id", sa.Text),  # none if it was refused unseen
+    sa.Column("verified", sa.Boolean, nullable=False),
+)
+compared = guesses.c.challenge_id.is_not(None)
+sa.Index(
+    "guesses_compared",
+    guesses.c.recipient,
+    guesses.c.at,
+    sqlite_where=compared,
+    postgresql_where=compared,
+)
+
+# How many mails were sent in a minute, counted for each subject that a limit is about.
+mails = sa.Table(
+    "mails",
+    metadata,
+    sa.Column("subject", sa.Text, primary_key=True),
+    sa.Column("minute", sa.BigInteger, primary_key=True),  # since 1970
+    sa.Column("sent", sa.Integer, nullable=False),
+    sa.Index("mails_minute", "minute"),
 )

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -12,13 +11,16 @@ from services.otp.challenge import Challenge, Holder
 from services.otp.codes import Codebook, normalise, truncate
 
 KEY, OLD_KEY = bytes(range(32)), bytes(32)
+HOLDER = Holder("shop", "sign-in", "a@example.com")
 CHALLENGE = Challenge(
     id="c-1",
-    holder=Holder("shop", "a@example.com"),
+    holder=HOLDER,
     nonce=bytes(16),
-    key_id=Codebook([KEY]).key_ids[0],
+    key_id=min(Codebook([KEY]).key_ids),
     digits=6,
-    expires_at=datetime(2030, 1, 1, tzinfo=UTC),
+    created_at=0,
+    expires_at=600_000,
+    mailed_at=0,
 )
 
 
@@ -46,7 +48,8 @@ def test_a_code_has_all_its_digits(digest: bytes, digits: int) -> None:
     assert code.isdecimal()
 
 
-def test_codes_are_uniform() -> None:
+@pytest.mark.parametrize("digits", range(4, 9))
+def test_codes_are_uniform(digits: int) -> None:
     """Each digit is equally likely at each place, so that a guess is worth no more than 1 in n.
 
     Chi-square with 9 degrees of freedom: 33.7 is exceeded once in 10,000 runs, and this run is
@@ -54,10 +57,12 @@ def test_codes_are_uniform() -> None:
     """
     count = 20_000
     book = Codebook([KEY])
-    codes = [
-        book.code(replace(CHALLENGE, nonce=number.to_bytes(16, "big"))) for number in range(count)
-    ]
-    for place in range(6):
+    challenges = (
+        replace(CHALLENGE, nonce=number.to_bytes(16, "big"), digits=digits)
+        for number in range(count)
+    )
+    codes = [book.code(challenge) for challenge in challenges]
+    for place in range(digits):
         seen = Counter(code[place] for code in codes)
         expected = count / 10
         chi_square = sum((seen[digit] - expected) ** 2 / expected for digit in "0123456789")
@@ -68,14 +73,16 @@ def test_codes_are_uniform() -> None:
     "other",
     [
         replace(CHALLENGE, nonce=bytes([1] * 16)),
-        replace(CHALLENGE, holder=Holder("other", "a@example.com")),
-        replace(CHALLENGE, holder=Holder("shop", "b@example.com")),
-        replace(CHALLENGE, holder=Holder("shopa", "@example.com")),
+        replace(CHALLENGE, holder=replace(HOLDER, client="other")),
+        replace(CHALLENGE, holder=replace(HOLDER, purpose="confirm-address")),
+        replace(CHALLENGE, holder=replace(HOLDER, email="b@example.com")),
+        replace(CHALLENGE, holder=replace(HOLDER, email="A@example.com")),
+        replace(CHALLENGE, holder=replace(HOLDER, client="shopa", email="@example.com")),
     ],
-    ids=["nonce", "client", "recipient", "shifted border"],
+    ids=["nonce", "client", "purpose", "recipient", "spelling", "shifted border"],
 )
 def test_a_code_is_bound(other: Challenge) -> None:
-    """A code is right for one nonce, one client and one recipient alone."""
+    """A code is right for one nonce, client, purpose and recipient alone."""
     book = Codebook([KEY])
 
     assert book.code(other) != book.code(CHALLENGE)
@@ -136,10 +143,10 @@ def test_without_a_challenge_nothing_is_right() -> None:
 def test_keys_rotate() -> None:
     """New challenges name the newest key; those of an old key stay right while it is here."""
     old = Codebook([OLD_KEY])
-    challenge = replace(CHALLENGE, key_id=old.key_ids[0])
+    challenge = replace(CHALLENGE, key_id=min(old.key_ids))
     rotated = Codebook([KEY, OLD_KEY])
 
-    assert rotated.draft(CHALLENGE.holder).key_id == Codebook([KEY]).key_ids[0]
+    assert rotated.draft(HOLDER).key_id == CHALLENGE.key_id
     assert rotated.is_right(challenge, old.code(challenge))
     assert not Codebook([KEY]).is_right(challenge, old.code(challenge))
 
@@ -147,7 +154,46 @@ def test_keys_rotate() -> None:
 def test_no_two_drafts_are_alike() -> None:
     """Each challenge has an id and a nonce of its own."""
     book = Codebook([KEY])
-    drafts = [book.draft(CHALLENGE.holder) for _ in range(100)]
+    drafts = [book.draft(HOLDER) for _ in range(100)]
 
     assert len({draft.nonce for draft in drafts}) == 100
     assert len({draft.id for draft in drafts}) == 100
+
+
+def test_a_draft_has_the_digits_that_are_asked_for() -> None:
+    """Who asks for no length gets that of the deployment."""
+    book = Codebook([KEY], digits=8)
+
+    assert book.draft(HOLDER).digits == 8
+    assert book.draft(HOLDER, 4).digits == 4
+
+
+@pytest.mark.parametrize(
+    ("holder", "request_id", "typed", "same"),
+    [
+        (HOLDER, "request-1", "123456", True),
+        (HOLDER, "request-1", " 123-456 ", True),
+        (HOLDER, "request-1", "123457", False),
+        (HOLDER, "request-2", "123456", False),
+        (replace(HOLDER, purpose="reset"), "request-1", "123456", False),
+        (replace(HOLDER, client="bank"), "request-1", "123456", False),
+        (replace(HOLDER, email="b@example.com"), "request-1", "123456", False),
+    ],
+    ids=["same", "grouped", "code", "request", "purpose", "client", "recipient"],
+)
+def test_a_guess_is_known_again(holder: Holder, request_id: str, typed: str, *, same: bool) -> None:
+    """The same question with the same code is the same guess, and nothing else is."""
+    book = Codebook([KEY])
+    asked = book.fingerprints(HOLDER, "request-1", "123456")
+
+    assert (book.fingerprints(holder, request_id, typed) == asked) is same
+
+
+def test_a_guess_is_known_again_after_a_rotation() -> None:
+    """A guess has a name by each key, the newest first: that of an old key finds it as well."""
+    old = Codebook([OLD_KEY]).fingerprints(HOLDER, "request-1", "123456")
+    new = Codebook([KEY]).fingerprints(HOLDER, "request-1", "123456")
+    rotated = Codebook([KEY, OLD_KEY]).fingerprints(HOLDER, "request-1", "123456")
+
+    assert rotated == (*new, *old)
+    assert new != old

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from services.otp import folder
+from services.otp.challenge import Rules
 from services.otp.config import OtpSettings
+from services.otp.limits import Limits
 from services.otp.mail import Imprint
 from shared.errors import ConfigError
 from tests.otp.wordings import toml
@@ -21,6 +23,8 @@ def test_the_keys_are_enough() -> None:
     assert settings.otp_digits == 6
     assert settings.otp_lifetime == 600
     assert settings.otp_tries == 5
+    assert settings.limits == Limits(5, 10, 5000, 1000, 5000, 20_000)
+    assert settings.rules(frozenset()) == Rules(600_000, 60_000, 5, 30, frozenset())
 
 
 @pytest.mark.parametrize(
@@ -34,6 +38,10 @@ def test_the_keys_are_enough() -> None:
         ("OTP_LIFETIME", "0"),
         ("OTP_LIFETIME", "86401"),
         ("OTP_TRIES", "0"),
+        ("OTP_COOLDOWN", "0"),
+        ("OTP_FAILURES", "0"),
+        ("OTP_RECIPIENT_HOURLY", "-1"),
+        ("OTP_PURGE_SECONDS", "14401"),
         ("OTP_SENDER", "nobody"),
     ],
 )

@@ -1,8 +1,9 @@
-"""Challenges in both databases: one alive, guesses counted, used once, forgotten in time."""
+"""Codes in both databases: by their clock, cancelled, forgotten in time, never in the clear."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,57 +11,18 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from services.otp.challenge import Draft, Holder, Rules
-from services.otp.codes import Codebook
+from services.otp.issuance import Issued
+from services.otp.limits import Limits
 from services.otp.service import MIGRATIONS
-from services.otp.store import KEEP_SECONDS, ChallengeStore
-from services.otp.tables import challenges, commands, metadata
+from services.otp.statements import ANSWER, KEEP
+from services.otp.store import ChallengeStore
+from services.otp.tables import challenges, commands, guesses, mails, metadata
 from shared.database import Database
+from shared.errors import Retry
 from tests.clock import Clock
+from tests.otp.asking import ANNA, BOOK, NO_LIMITS, RULES, Asking, rows
 
-ANNA = Holder("shop", "anna@example.com")
-BOOK = Codebook([bytes(32)])
-RULES = Rules(lifetime=600, tries=5, digits=6)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """Give the time of one test."""
-    return Clock()
-
-
-@pytest.fixture
-async def database(database_url: str | None, tmp_path: Path) -> AsyncIterator[Database]:
-    """Open the database of one test."""
-    async with Database.open("otp", database_url, tmp_path, MIGRATIONS) as opened:
-        yield opened
-
-
-@pytest.fixture
-def store(database: Database, clock: Clock) -> ChallengeStore:
-    """Give the store of one test."""
-    return ChallengeStore(database, RULES, BOOK.key_ids, clock)
-
-
-@pytest.fixture
-async def replica(
-    database: Database, database_url: str | None, tmp_path: Path, clock: Clock
-) -> AsyncIterator[ChallengeStore]:
-    """Give the same store as another process has it."""
-    del database  # opened first
-    async with Database.open("otp", database_url, tmp_path, MIGRATIONS) as opened:
-        yield ChallengeStore(opened, RULES, BOOK.key_ids, clock)
-
-
-def draft(holder: Holder = ANNA) -> Draft:
-    """Give a challenge to be made."""
-    return BOOK.draft(holder)
-
-
-async def rows(database: Database, table: sa.Table) -> int:
-    """Count the rows of a table."""
-    count = sa.select(sa.func.count()).select_from(table)
-    return await database.read(lambda connection: connection.scalar(count)) or 0
+HOUR, DAY = 3600, 86_400  # seconds
 
 
 async def test_the_migrations_make_the_tables(database: Database) -> None:
@@ -72,226 +34,150 @@ async def test_the_migrations_make_the_tables(database: Database) -> None:
     assert differences == []
 
 
-async def test_asking_again_repeats(store: ChallengeStore, clock: Clock) -> None:
-    """While a challenge lives, asking again gives it again, with the same expiry."""
-    first = await store.issue("command-1", draft())
-    clock.seconds += 300
+async def test_only_its_client_cancels(asking: Asking) -> None:
+    """Another client cancels nothing, nor does a wrong id; twice does no harm."""
+    challenge = await asking.challenge(ANNA)
+    await asking.store.cancel(challenge.id, "bank")
+    await asking.store.cancel("no-challenge", ANNA.client)
+    kept = await asking.guess(ANNA)
+    await asking.store.cancel(challenge.id, ANNA.client)
+    await asking.store.cancel(challenge.id, ANNA.client)
 
-    assert await store.issue("command-2", draft()) == first
-    assert first.expires_at.timestamp() == clock.seconds + 300
-
-
-async def test_another_holder_has_another_challenge(store: ChallengeStore) -> None:
-    """A challenge belongs to one client and one address."""
-    holders = (ANNA, Holder("bank", ANNA.email), Holder("shop", "ben@example.com"), Holder("", "a"))
-    issued = [await store.issue(f"c-{holder}", draft(holder)) for holder in holders]
-
-    assert len({challenge.id for challenge in issued}) == 4
-    assert [challenge.holder for challenge in issued] == list(holders)
+    assert kept == challenge
+    assert await asking.guess(ANNA) is None
 
 
-async def test_asked_at_once_there_is_one(store: ChallengeStore, replica: ChallengeStore) -> None:
-    """Commands that arrive at once, at two replicas, make one challenge."""
-    both = (store, replica)
-    issued = await asyncio.gather(
-        *(both[number % 2].issue(f"command-{number}", draft()) for number in range(20))
-    )
+async def test_a_clock_that_jumps_forward(asking: Asking, clock: Clock) -> None:
+    """An hour later than it was a code is dead, and a new one is to be had at once."""
+    challenge = await asking.challenge(ANNA)
+    clock.seconds += HOUR
 
-    assert len({challenge.id for challenge in issued}) == 1
-
-
-async def test_the_same_command_gets_the_same(store: ChallengeStore, clock: Clock) -> None:
-    """A command that comes again gets its own challenge, also when that is used up or expired."""
-    first = await store.issue("command-1", draft())
-    await store.use(first.id, "request-1")
-    second = await store.issue("command-2", draft())
-    clock.seconds += 3600
-    third = await store.issue("command-3", draft())
-
-    assert len({first.id, second.id, third.id}) == 3
-    assert await store.issue("command-1", draft()) == first
-    assert await store.issue("command-2", draft()) == second
+    assert await asking.guess(ANNA) is None
+    assert await asking.use(challenge) is False
+    assert (await asking.challenge(ANNA)).id != challenge.id
 
 
-async def test_the_dead_are_replaced(store: ChallengeStore, clock: Clock) -> None:
-    """After use, expiry or exhaustion a new challenge starts, and only that one is asked for."""
-    used = await store.issue("command-1", draft())
-    await store.use(used.id, "request-1")
-    expired = await store.issue("command-2", draft())
-    clock.seconds += 600
-    exhausted = await store.issue("command-3", draft())
-    for number in range(5):
-        await store.guess(ANNA, f"guess-{number}")
-    alive = await store.issue("command-4", draft())
+async def test_a_clock_that_is_put_back(asking: Asking, clock: Clock) -> None:
+    """It revives no code, gives no guess back and holds nobody up, now or when it comes round."""
+    await asking.challenge(ANNA)
+    await asking.guesses(ANNA, 5)
+    ben, eve = replace(ANNA, email="ben@example.com"), replace(ANNA, email="eve@example.com")
+    await asking.challenge(ben)
+    used = await asking.challenge(eve)
+    await asking.use(used)
+    clock.seconds -= HOUR
+    await asking.store.purge()
+    back = [await asking.guess(holder) for holder in (ANNA, ben, eve)]
+    reused = await asking.use(used, "another")
+    new = await asking.challenge(ben)
+    clock.seconds += HOUR
 
-    assert len({used.id, expired.id, exhausted.id, alive.id}) == 4
-    assert await store.guess(ANNA, "request-2") == alive
-
-
-async def test_a_withdrawn_key_ends_its_challenges(
-    database: Database, store: ChallengeStore, clock: Clock
-) -> None:
-    """A challenge whose key was taken away is replaced at once, for its own command too."""
-    old = await store.issue("command-1", draft())
-    book = Codebook([bytes([1] * 32)])
-    rotated = ChallengeStore(database, RULES, book.key_ids, clock)
-    new = await rotated.issue("command-1", book.draft(ANNA))
-
-    assert new.id != old.id
-    assert new.key_id == book.key_ids[0]
-    assert await rotated.issue("command-1", book.draft(ANNA)) == new
+    assert back == [None, None, None]
+    assert reused is False
+    assert [await asking.guess(holder) for holder in (ANNA, ben, eve)] == [None, None, None]
+    assert new.expires_at == (clock.seconds - HOUR + 600) * 1000
 
 
-async def test_nothing_to_guess(store: ChallengeStore, clock: Clock) -> None:
-    """Unknown, expired and used alike there is nothing to compare with."""
-    unknown = await store.guess(ANNA, "request-1")
-    challenge = await store.issue("command-1", draft())
-    await store.use(challenge.id, "request-2")
-    used = await store.guess(ANNA, "request-3")
-    await store.issue("command-2", draft())
-    clock.seconds += 600
-    expired = await store.guess(ANNA, "request-4")
+async def test_a_clock_that_was_put_right(asking: Asking, clock: Clock) -> None:
+    """A second less kills no code."""
+    challenge = await asking.challenge(ANNA)
+    clock.seconds -= 1
 
-    assert (unknown, used, expired) == (None, None, None)
-
-
-async def test_so_many_guesses(store: ChallengeStore, replica: ChallengeStore) -> None:
-    """Of 50 guesses at once, at two replicas, five may be compared."""
-    challenge = await store.issue("command-1", draft())
-    both = (store, replica)
-    given = await asyncio.gather(
-        *(both[number % 2].guess(ANNA, f"request-{number}") for number in range(50))
-    )
-
-    assert [found for found in given if found] == [challenge] * 5
-
-
-async def test_a_guess_is_counted_before_it_is_given(
-    store: ChallengeStore, replica: ChallengeStore
-) -> None:
-    """A guess whose comparison never comes is counted all the same: a crash gives none back."""
-    await store.issue("command-1", draft())
-    for number in range(5):
-        assert await store.guess(ANNA, f"lost-{number}")
-
-    assert await replica.guess(ANNA, "request-1") is None
-
-
-async def test_used_once(store: ChallengeStore, replica: ChallengeStore) -> None:
-    """Of 100 requests that use a challenge at once, at two replicas, exactly one does."""
-    challenge = await store.issue("command-1", draft())
-    both = (store, replica)
-    used = await asyncio.gather(
-        *(both[number % 2].use(challenge.id, f"request-{number}") for number in range(100))
-    )
-
-    assert used.count(True) == 1
-
-
-async def test_the_user_may_ask_again(store: ChallengeStore, replica: ChallengeStore) -> None:
-    """The request that used a challenge finds it used by itself, ten copies at once too."""
-    challenge = await store.issue("command-1", draft())
-    both = (store, replica)
-
-    async def ask(store: ChallengeStore) -> bool:
-        guessed = await store.guess(ANNA, "request-1")
-        return guessed is not None and await store.use(guessed.id, "request-1")
-
-    assert await ask(store)
-    assert all(await asyncio.gather(*(ask(both[number % 2]) for number in range(10))))
-    assert await store.guess(ANNA, "request-2") is None
-    assert await store.use(challenge.id, "request-2") is False
-
-
-async def test_copies_of_one_request_agree(store: ChallengeStore, replica: ChallengeStore) -> None:
-    """Copies of one request that run at once, at two replicas, all find the challenge."""
-    await store.issue("command-1", draft())
-
-    async def ask(store: ChallengeStore) -> bool:
-        guessed = await store.guess(ANNA, "request-1")
-        return guessed is not None and await store.use(guessed.id, "request-1")
-
-    both = (store, replica)
-    # As many as there are guesses: more could be refused before the first one is through.
-    assert all(await asyncio.gather(*(ask(both[number % 2]) for number in range(5))))
-
-
-async def test_a_repeated_request_leaves_a_newer_challenge_alone(store: ChallengeStore) -> None:
-    """The request that used a challenge gets that one, though a newer one is alive."""
-    old = await store.issue("command-1", draft())
-    await store.use(old.id, "request-1")
-    new = await store.issue("command-2", draft())
-
-    assert await store.guess(ANNA, "request-1") == old
-    assert [await store.guess(ANNA, f"request-{n}") for n in range(2, 7)] == [new] * 5
-
-
-async def test_a_request_is_known_to_its_holder_alone(store: ChallengeStore) -> None:
-    """Another client with the same request id is not given somebody else's challenge."""
-    challenge = await store.issue("command-1", draft())
-    await store.use(challenge.id, "request-1")
-
-    assert await store.guess(Holder("bank", ANNA.email), "request-1") is None
-
-
-async def test_too_late_to_use(store: ChallengeStore, clock: Clock) -> None:
-    """A guess that was counted in time does not use a challenge after its expiry."""
-    challenge = await store.issue("command-1", draft())
-    clock.seconds += 600
-
-    assert await store.use(challenge.id, "request-1") is False
+    assert await asking.store.purge() == 0
+    assert await asking.guess(ANNA) == challenge
+    assert await asking.use(challenge)
 
 
 async def test_the_dead_leave_within_a_day(
-    store: ChallengeStore, clock: Clock, database: Database
+    asking: Asking, clock: Clock, database: Database
 ) -> None:
-    """Used, expired and replaced challenges are deleted with their commands; the living stay."""
-    used = await store.issue("command-1", draft())
-    await store.use(used.id, "request-1")
-    await store.issue("command-2", draft())
-    clock.seconds += 600 + KEEP_SECONDS
-    alive = await store.issue("command-3", draft())
+    """Used and expired challenges are deleted with their commands; the living stay."""
+    await asking.use(await asking.challenge(ANNA))
+    await asking.challenge(ANNA)
+    clock.seconds += 600
+    await asking.store.purge()
+    clock.seconds += KEEP / 1000
+    alive = await asking.challenge(ANNA)
+    await asking.store.purge()
     kept = await rows(database, challenges)
-    clock.seconds += 1
+    clock.seconds += 0.001
+    await asking.store.purge()
 
-    assert kept == 3
-    assert await store.purge() == 2
+    assert kept == 2  # the one that expired, and the living one
+    assert await rows(database, challenges) == 1
     assert await rows(database, commands) == 1
-    assert await store.guess(ANNA, "request-2") == alive
+    assert await asking.guess(ANNA) == alive
 
 
-async def test_no_code_is_stored(store: ChallengeStore, database: Database) -> None:
-    """No column holds the code, as text or as a number."""
-    challenge = await store.issue("command-1", draft())
-    guessed = await store.guess(ANNA, "request-1")
-    assert guessed
-    await store.use(guessed.id, "request-1")
+async def test_guesses_and_mails_leave(asking: Asking, clock: Clock, database: Database) -> None:
+    """What was refused unseen is kept an hour, failures and mails as long as they count."""
+    limits = replace(NO_LIMITS, total_hourly=100)
+    await asking.guess(replace(ANNA, email="nobody@example.com"))
+    await asking.issue(ANNA, limits=limits)
+    await asking.guess(ANNA)
+    counts = []
+    for seconds in (ANSWER / 1000, 0.001, DAY - ANSWER / 1000 - 0.001, 0.001, HOUR):
+        clock.seconds += seconds
+        await asking.store.purge()
+        counts.append((await rows(database, guesses), await rows(database, mails)))
+
+    assert counts == [(2, 1), (1, 1), (1, 1), (0, 1), (0, 0)]
+
+
+async def test_a_great_many_leave(asking: Asking, clock: Clock, database: Database) -> None:
+    """What is too much for one transaction leaves in several."""
+    await asyncio.gather(
+        *(asking.guess(replace(ANNA, email=f"{number}@example.com")) for number in range(1001))
+    )
+    clock.seconds += 2 * HOUR
+
+    assert await asking.store.purge() == 1001
+    assert await rows(database, guesses) == 0
+
+
+async def test_no_code_is_stored(asking: Asking, database: Database) -> None:
+    """No column of any table holds the code, as text, number or bytes."""
+    answer = await asking.issue(ANNA, limits=Limits(5, 5, 5, 5, 5, 5))
+    assert isinstance(answer, Issued)
+    code = BOOK.code(answer.challenge)
+    await asking.guess(ANNA, "request-1", code)
+    await asking.use(answer.challenge, "request-1", code)
     stored = await database.read(
         lambda connection: [
             value
-            for table in (challenges, commands)
+            for table in metadata.sorted_tables
             for row in connection.execute(sa.select(table))
             for value in row
         ]
     )
 
-    code = BOOK.code(challenge)
+    assert len(stored) > 20
     assert code not in map(str, stored)
     assert not any(isinstance(value, bytes) and code.encode() in value for value in stored)
 
 
+async def test_a_database_that_is_away(tmp_path: Path) -> None:
+    """What cannot be kept is to be tried again."""
+    async with Database.open("otp", None, tmp_path, MIGRATIONS) as database:
+        asking = Asking(ChallengeStore(database, RULES))
+        await database.write(lambda c: c.exec_driver_sql("DROP TABLE guesses"))
+
+        with pytest.raises(Retry, match="the codes cannot be reached"):
+            await asking.guess(ANNA)
+
+
 @asynccontextmanager
-async def real(database_url: str | None, folder: Path) -> AsyncIterator[ChallengeStore]:
+async def real(database_url: str | None, folder: Path) -> AsyncIterator[Asking]:
     """Give a store by the database's own clock, whose challenges live a day."""
     async with Database.open("otp", database_url, folder, MIGRATIONS) as database:
-        yield ChallengeStore(database, Rules(86_400, 5, 6), BOOK.key_ids)
+        yield Asking(ChallengeStore(database, replace(RULES, lifetime=DAY * 1000)))
 
 
 async def test_by_the_databases_own_clock(database_url: str | None, tmp_path: Path) -> None:
     """The time of the database decides, not that of the process."""
-    async with real(database_url, tmp_path) as store:
-        challenge = await store.issue("command-1", draft())
+    async with real(database_url, tmp_path) as asking:
+        challenge = await asking.challenge(ANNA)
 
-        assert await store.guess(ANNA, "request-1") == challenge
-        assert await store.use(challenge.id, "request-1")
-        assert await store.purge() == 0
+        assert await asking.guess(ANNA) == challenge
+        assert await asking.use(challenge)
+        assert await asking.store.purge() == 0

@@ -1,0 +1,116 @@
+"""Pure: for each command a challenge to be mailed, an old one or a new one, or a refusal."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from services.otp.allowance import Allowance
+from services.otp.challenge import STEP, Challenge, Draft, Holder, Rules
+from services.otp.limits import Limit
+from services.otp.tally import Tally
+from shared.contracts import Withholding
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a command asks for: a mail with the code of `draft`, if its holder has none alive."""
+
+    command_id: str
+    draft: Draft
+    limits: Sequence[Limit]
+
+    @property
+    def recipient(self) -> str:
+        """Whose mail it would be."""
+        return self.draft.holder.recipient
+
+    @property
+    def subjects(self) -> Sequence[str]:
+        """What is counted with each mail, each once."""
+        return list(dict.fromkeys(limit.subject for limit in self.limits))
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A challenge whose code is to be mailed; all times in milliseconds since 1970."""
+
+    challenge: Challenge
+    at: int
+    resend_at: int
+    left: int  # milliseconds until the challenge expires, when this is given
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """Nothing is to be mailed; `retry_after` is in milliseconds."""
+
+    reason: Withholding
+    retry_after: int
+
+
+Answer = Issued | Withheld
+
+
+@dataclass(slots=True)
+class Issuance:
+    """Decides one order after the other, each by what those before it have changed.
+
+    `alive` holds the challenges that can still be mailed, by their holders.
+    """
+
+    rules: Rules
+    now: int
+    alive: dict[Holder, Challenge]
+    tally: Tally
+    made: list[Challenge] = field(default_factory=list)
+    mailed: set[str] = field(default_factory=set)  # ids of challenges
+
+    def decide(self, order: Order) -> Issued | Withheld:
+        """Give what a command is answered with."""
+        holder = order.draft.holder
+        alive = self.alive.get(holder)
+        cooldown = self._cooldown(alive)
+        limit = max((self.tally.wait(each) for each in order.limits), default=0)
+        if max(cooldown, limit):
+            reason = Withholding.LIMIT if limit > cooldown else Withholding.COOLDOWN
+            return Withheld(reason, max(cooldown, limit))
+        self.tally.add(order.subjects)
+        challenge = replace(alive, mailed_at=self.now) if alive else self._make(order.draft)
+        self.alive[holder] = challenge
+        self.mailed.add(challenge.id)
+        left = challenge.expires_at - self.now
+        return Issued(challenge, self.now, self._resend_at(challenge), left)
+
+    def _cooldown(self, alive: Challenge | None) -> int:
+        # A mail of the future was sent before the clock was put back: nobody waits for that.
+        if alive is None or alive.mailed_at > self.now + STEP:
+            return 0
+        return max(0, alive.mailed_at + self.rules.cooldown - self.now)
+
+    def _make(self, draft: Draft) -> Challenge:
+        challenge = Challenge(
+            id=draft.id,
+            holder=draft.holder,
+            nonce=draft.nonce,
+            key_id=draft.key_id,
+            digits=draft.digits,
+            created_at=self.now,
+            expires_at=self.now + self.rules.lifetime,
+            mailed_at=self.now,
+        )
+        self.made.append(challenge)
+        return challenge
+
+    def _resend_at(self, challenge: Challenge) -> int:
+        """Give when to ask again: for the same code, or from its end on for a new one."""
+        return min(self.now + self.rules.cooldown, challenge.expires_at)
+
+
+def alive(
+    rules: Rules, now: int, standing: Iterable[Challenge], left: Allowance
+) -> dict[Holder, Challenge]:
+    """Give the challenges of which a guess may still be right, by their holders."""
+    return {
+        each.holder: each
+        for each in standing
+        if each.is_in_time(now) and each.key_id in rules.key_ids and not left.is_exhausted(each.id)
+    }

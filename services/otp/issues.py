@@ -1,0 +1,100 @@
+"""Commands in the database: each answered once, with a challenge to be mailed or a refusal."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from services.otp import guesses
+from services.otp.challenge import Challenge, Rules
+from services.otp.issuance import Answer, Issuance, Issued, Order, Withheld, alive
+from services.otp.limits import DAY
+from services.otp.statements import Row
+from services.otp.tally import Tally, minute_of
+from services.otp.transaction import Transaction
+from shared.contracts import Withholding
+
+
+def fulfil(here: Transaction, rules: Rules, orders: Sequence[Order]) -> Sequence[Answer]:
+    """Answer commands, those that were answered before as they were."""
+    here.take_turns(name for order in orders for name in (*order.subjects, order.recipient))
+    answers = _known(here, rules, orders)
+    new = {each.command_id: each for each in orders if each.command_id not in answers}
+    if new:
+        answers |= _decided(here, rules, [*new.values()])
+    return [answers[order.command_id] for order in orders]
+
+
+def _known(here: Transaction, rules: Rules, orders: Sequence[Order]) -> dict[str, Answer]:
+    rows = here.rows(here.say.answers, ids=[order.command_id for order in orders])
+    challenges = here.named(row.challenge_id for row in rows)
+    # The challenge of a key that was withdrawn is no answer any more.
+    usable = {id_: each for id_, each in challenges.items() if each.key_id in rules.key_ids}
+    return {
+        row.id: _answer(row, usable, here.now)
+        for row in rows
+        if row.challenge_id is None or row.challenge_id in usable
+    }
+
+
+def _answer(row: Row, challenges: Mapping[str, Challenge], now: int) -> Answer:
+    if row.challenge_id is None:
+        return Withheld(Withholding(row.reason), row.retry_after)
+    challenge = challenges[row.challenge_id]
+    return Issued(challenge, row.at, row.resend_at, challenge.expires_at - now)
+
+
+def _decided(here: Transaction, rules: Rules, orders: Sequence[Order]) -> Mapping[str, Answer]:
+    standing = _standing(here, orders)
+    left = guesses.allowance(here, rules, list({each.holder.recipient for each in standing}))
+    living = alive(rules, here.now, standing, left)
+    issuance = Issuance(rules, here.now, living, _tally(here, orders))
+    answers = {order.command_id: issuance.decide(order) for order in orders}
+    _keep(here, issuance, standing)
+    here.each(here.say.remembering, [_command_row(here, *each) for each in answers.items()])
+    return answers
+
+
+def _standing(here: Transaction, orders: Sequence[Order]) -> Sequence[Challenge]:
+    holders = {order.draft.holder for order in orders}
+    emails = list({holder.email for holder in holders})
+    found = here.challenges(here.say.standing, emails=emails)
+    return [each for each in found if each.holder in holders]
+
+
+def _keep(here: Transaction, issuance: Issuance, standing: Sequence[Challenge]) -> None:
+    made = issuance.made
+    replaced = {each.holder for each in made}
+    dead = [each.id for each in standing if each.holder in replaced]
+    again = issuance.mailed - {each.id for each in made}
+    here.each(here.say.ending, [{"of_id": id_} for id_ in dead])
+    here.each(here.say.making, [_challenge_row(each) for each in made])
+    here.each(here.say.mailing, [{"of_id": id_, "new_mailed_at": here.now} for id_ in again])
+    here.each(here.say.counting, _mail_rows(issuance.tally))
+
+
+def _tally(here: Transaction, orders: Sequence[Order]) -> Tally:
+    subjects = list({name for order in orders for name in order.subjects})
+    since = minute_of(here.now) - DAY
+    found = here.rows(here.say.tallying, subjects=subjects, since=since)
+    return Tally((tuple(row) for row in found), here.now)
+
+
+def _challenge_row(challenge: Challenge) -> Mapping[str, object]:
+    values = asdict(challenge)
+    return {**values.pop("holder"), **values}
+
+
+def _command_row(here: Transaction, command_id: str, answer: Answer) -> Mapping[str, object]:
+    row = dict.fromkeys(("challenge_id", "resend_at", "reason", "retry_after"), None)
+    match answer:
+        case Issued(challenge=challenge, resend_at=resend_at):
+            told = {"challenge_id": challenge.id, "resend_at": resend_at}
+        case Withheld(reason=reason, retry_after=retry_after):
+            told = {"reason": reason, "retry_after": retry_after}
+    return {"id": command_id, "at": here.now, **row, **told}
+
+
+def _mail_rows(tally: Tally) -> Sequence[Mapping[str, object]]:
+    return [
+        {"subject": subject, "minute": tally.minute, "sent": sent}
+        for subject, sent in sorted(tally.added.items())
+    ]

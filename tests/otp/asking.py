@@ -1,0 +1,81 @@
+"""Asking a store for codes and whether they are right, each time anew unless an id is given."""
+
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address
+from itertools import count
+
+import sqlalchemy as sa
+
+from services.otp.allowance import Guess
+from services.otp.challenge import Challenge, Holder, Rules
+from services.otp.codes import Codebook
+from services.otp.issuance import Answer, Issued, Order
+from services.otp.limits import Limits
+from services.otp.store import ChallengeStore
+from shared.database import Database
+
+BOOK = Codebook([bytes(32)])
+RULES = Rules(lifetime=600_000, cooldown=60_000, tries=5, failures=30, key_ids=BOOK.key_ids)
+FREE = replace(RULES, cooldown=0)
+ANNA = Holder("shop", "sign-in", "anna@example.com")
+NO_LIMITS = Limits(0, 0, 0, 0, 0, 0)
+IP = IPv4Address("192.0.2.7")
+
+_numbers = count()
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Asks one store."""
+
+    store: ChallengeStore
+    book: Codebook = field(default=BOOK)
+
+    async def issue(
+        self,
+        holder: Holder,
+        command_id: str | None = None,
+        *,
+        digits: int | None = None,
+        limits: Limits = NO_LIMITS,
+    ) -> Answer:
+        """Ask for a code."""
+        draft = self.book.draft(holder, digits)
+        name = command_id or f"command/{next(_numbers)}"
+        return await self.store.issue(Order(name, draft, limits.of(holder, IP)))
+
+    async def challenge(
+        self, holder: Holder, command_id: str | None = None, *, digits: int | None = None
+    ) -> Challenge:
+        """Ask for a code that is not to be refused."""
+        answer = await self.issue(holder, command_id, digits=digits)
+        assert isinstance(answer, Issued)
+        return answer.challenge
+
+    async def guess(
+        self, holder: Holder, request_id: str | None = None, code: str = "no-code"
+    ) -> Challenge | None:
+        """Guess, and give what the guess may be compared with."""
+        return (await self.store.guess(self._guess(holder, request_id, code))).challenge
+
+    async def guesses(self, holder: Holder, number: int) -> int:
+        """Guess so many times, and tell how many may be compared."""
+        return sum([await self.guess(holder) is not None for _ in range(number)])
+
+    async def use(
+        self, challenge: Challenge, request_id: str | None = None, code: str = "no-code"
+    ) -> bool:
+        """Guess right and use a challenge up, if it lets us."""
+        guess = self._guess(challenge.holder, request_id, code)
+        await self.store.guess(guess)
+        return await self.store.use(guess.ids[0], challenge)
+
+    def _guess(self, holder: Holder, request_id: str | None, code: str) -> Guess:
+        name = request_id or f"request/{next(_numbers)}"
+        return Guess(self.book.fingerprints(holder, name, code), holder)
+
+
+async def rows(database: Database, table: sa.Table) -> int:
+    """Count the rows of a table."""
+    count = sa.select(sa.func.count()).select_from(table)
+    return await database.read(lambda connection: connection.scalar(count)) or 0

@@ -1,0 +1,29 @@
+"""Reading a mail that a handler returned, as its recipient does."""
+
+from collections.abc import Sequence
+
+import orjson
+
+from shared.contracts import SendEmail
+from shared.sealing import Sealer
+
+SEALER = Sealer([bytes(32)])
+
+
+def mail_in(returned: Sequence[object]) -> SendEmail:
+    """Find the mail among what a handler returned."""
+    (mail,) = (item for item in returned if isinstance(item, SendEmail))
+    return mail
+
+
+def code_in(mail: SendEmail) -> str:
+    """Read the code of a mail as its recipient does."""
+    assert mail.sealed
+    text = orjson.loads(SEALER.open(mail.sealed, context=mail.id))["text"]
+    (code,) = (line for line in text.splitlines() if line.isdecimal())
+    return str(code)
+
+
+def wrong(code: str) -> str:
+    """Give a code that is not right."""
+    return code[:-1] + str((int(code[-1]) + 1) % 10)

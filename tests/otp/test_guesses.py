@@ -1,0 +1,160 @@
+"""Guesses in both databases: counted before they are compared, right at most once."""
+
+import asyncio
+from dataclasses import replace
+
+from services.otp.challenge import Holder
+from tests.clock import Clock
+from tests.otp.asking import ANNA, Asking
+
+HOUR, DAY = 3600, 86_400  # seconds
+
+
+async def test_nothing_to_guess(asking: Asking, clock: Clock) -> None:
+    """Unknown, expired, used and cancelled alike there is nothing to compare with."""
+    unknown = await asking.guess(ANNA)
+    await asking.use(await asking.challenge(ANNA))
+    used = await asking.guess(ANNA)
+    challenge = await asking.challenge(ANNA)
+    await asking.store.cancel(challenge.id, ANNA.client)
+    cancelled = await asking.guess(ANNA)
+    await asking.challenge(ANNA)
+    clock.seconds += 600
+    expired = await asking.guess(ANNA)
+
+    assert (unknown, used, cancelled, expired) == (None, None, None, None)
+
+
+async def test_so_many_guesses(asking: Asking, replica: Asking) -> None:
+    """Of 50 guesses at once, at two replicas, five may be compared."""
+    challenge = await asking.challenge(ANNA)
+    both = (asking, replica)
+    given = await asyncio.gather(*(both[number % 2].guess(ANNA) for number in range(50)))
+
+    assert [found for found in given if found] == [challenge] * 5
+
+
+async def test_a_guess_is_counted_before_it_is_given(asking: Asking, replica: Asking) -> None:
+    """A guess whose comparison never comes is counted all the same: a crash gives none back."""
+    await asking.challenge(ANNA)
+    await asking.guesses(ANNA, 5)
+
+    assert await replica.guess(ANNA) is None
+
+
+async def test_so_many_failures(free: Asking, clock: Clock) -> None:
+    """A recipient has 30 failures in 24 hours, over all codes, clients, purposes, spellings."""
+    holders = [
+        Holder(client, purpose, email)
+        for client in ("shop", "bank")
+        for purpose in ("sign-in", "reset")
+        for email in (ANNA.email, "Anna@example.com")
+    ]
+    compared = 0
+    for holder in holders:
+        await free.challenge(holder)
+        compared += await free.guesses(holder, 10)
+        clock.seconds += 1
+    clock.seconds += DAY - len(holders) - 0.001
+    still = await free.challenge(ANNA), await free.guesses(ANNA, 10)
+    clock.seconds += 0.001
+
+    assert compared == 30
+    assert still[1] == 0
+    assert await free.guesses(ANNA, 10) == 5
+
+
+async def test_failures_are_of_one_recipient(free: Asking) -> None:
+    """Whoever is attacked locks out nobody else."""
+    for _ in range(6):
+        await free.challenge(ANNA)
+        await free.guesses(ANNA, 5)
+    ben = replace(ANNA, email="ben@example.com")
+    await free.challenge(ben)
+    await free.challenge(ANNA)
+
+    assert await free.guess(ANNA) is None
+    assert await free.guess(ben) is not None
+
+
+async def test_what_was_right_is_no_failure(free: Asking) -> None:
+    """Whoever types 40 right codes in a day can type the next."""
+    for _ in range(40):
+        await free.use(await free.challenge(ANNA))
+
+    assert await free.use(await free.challenge(ANNA))
+
+
+async def test_used_once(asking: Asking, replica: Asking) -> None:
+    """Of 100 guesses that use a challenge at once, at two replicas, exactly one does."""
+    challenge = await asking.challenge(ANNA)
+    both = (asking, replica)
+    used = await asyncio.gather(
+        *(both[number % 2].use(challenge, f"{number}") for number in range(100))
+    )
+
+    assert used.count(True) == 1
+
+
+async def test_the_user_may_ask_again(asking: Asking, replica: Asking) -> None:
+    """The request that used a challenge finds it used by itself, ten copies at once too."""
+    challenge = await asking.challenge(ANNA)
+    both = (asking, replica)
+    assert await asking.guess(ANNA, "request-1") == challenge
+    assert await asking.use(challenge, "request-1")
+    again = await asyncio.gather(
+        *(both[number % 2].guess(ANNA, "request-1") for number in range(10))
+    )
+    used = await asyncio.gather(
+        *(both[number % 2].use(challenge, "request-1") for number in range(10))
+    )
+
+    assert again == [challenge] * 10
+    assert all(used)
+    assert await asking.guess(ANNA, "request-2") is None
+    assert await asking.use(challenge, "request-2") is False
+
+
+async def test_copies_of_one_request_count_once(asking: Asking, replica: Asking) -> None:
+    """Copies of one request, at once, at two replicas, are one guess, and so is a late one."""
+    challenge = await asking.challenge(ANNA)
+    both = (asking, replica)
+    given = await asyncio.gather(
+        *(both[number % 2].guess(ANNA, "request-1") for number in range(20))
+    )
+
+    assert given == [challenge] * 20
+    assert await asking.guess(ANNA, "request-1") == challenge
+    assert await asking.guesses(ANNA, 10) == 4
+
+
+async def test_a_repeated_request_leaves_a_newer_challenge_alone(asking: Asking) -> None:
+    """A request gets the challenge that it was about, or none, though a newer one is alive."""
+    assert await asking.guess(ANNA, "request-0") is None
+    old = await asking.challenge(ANNA)
+    await asking.guess(ANNA, "request-1")
+    await asking.use(old, "request-1")
+    new = await asking.challenge(ANNA)
+
+    assert await asking.guess(ANNA, "request-0") is None
+    assert await asking.guess(ANNA, "request-1") == old
+    assert [await asking.guess(ANNA, f"request-{n}") for n in range(2, 7)] == [new] * 5
+
+
+async def test_too_late_to_use(asking: Asking, clock: Clock) -> None:
+    """A guess that was counted in time does not use a challenge after its expiry."""
+    challenge = await asking.challenge(ANNA)
+    clock.seconds += 600
+
+    assert await asking.use(challenge) is False
+
+
+async def test_failures_outlast_a_clock_put_back(free: Asking, clock: Clock) -> None:
+    """Failures of a time that is to come count."""
+    for _ in range(6):
+        await free.challenge(ANNA)
+        await free.guesses(ANNA, 5)
+    clock.seconds -= HOUR
+    await free.challenge(ANNA)
+
+    assert await free.guess(ANNA) is None

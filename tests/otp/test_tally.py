@@ -1,0 +1,78 @@
+"""Mails counted by the minute: never more than a limit in its time, and when it ends."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.otp.limits import HOUR, Limit
+from services.otp.tally import MINUTE, Tally, minute_of
+
+NOW = 1_900_000_000_000 - 1_900_000_000_000 % MINUTE
+ANNA = Limit("recipient/anna@example.com", 5, HOUR)
+
+
+def counted(*minutes: int) -> list[tuple[str, int, int]]:
+    """Give one mail in each of these minutes before now."""
+    return [(ANNA.subject, minute_of(NOW) - minute, 1) for minute in minutes]
+
+
+def test_below_a_limit_nobody_waits() -> None:
+    """Until the limit is reached there is nothing to wait for."""
+    tally = Tally(counted(0, 10, 20, 30), NOW)
+
+    assert tally.wait(ANNA) == 0
+    tally.add([ANNA.subject])
+    assert tally.wait(ANNA) > 0
+
+
+def test_the_wait_is_until_the_oldest_leaves() -> None:
+    """The next mail may go when the oldest of those in its way is an hour old."""
+    assert Tally(counted(0, 10, 20, 30, 40), NOW).wait(ANNA) == 21 * MINUTE
+    assert Tally(counted(0, 10, 20, 30, 40), NOW + 30_000).wait(ANNA) == 20.5 * MINUTE
+    assert Tally(counted(0, 10, 20, 30, 40, 50), NOW).wait(ANNA) == 21 * MINUTE
+    assert Tally([(ANNA.subject, minute_of(NOW), 9)], NOW).wait(ANNA) == 61 * MINUTE
+
+
+def test_what_is_old_does_not_count() -> None:
+    """A mail counts for as long as its minute overlaps the limit's time."""
+    assert Tally(counted(60, 60, 60, 60, 60), NOW).wait(ANNA) == MINUTE
+    assert Tally(counted(61, 61, 61, 61, 61), NOW).wait(ANNA) == 0
+
+
+def test_others_do_not_count() -> None:
+    """Each subject is counted for itself."""
+    tally = Tally(counted(0, 0, 0, 0, 0), NOW)
+
+    assert tally.wait(Limit("recipient/ben@example.com", 5, HOUR)) == 0
+
+
+def test_a_clock_put_back_gives_no_mail_back() -> None:
+    """What was counted in a minute that is to come counts."""
+    assert Tally(counted(-30, -30, -30, -30, -30), NOW).wait(ANNA) == 91 * MINUTE
+
+
+def test_what_was_added() -> None:
+    """Only what was added is to be kept, with the minute that it belongs to."""
+    tally = Tally(counted(0, 1), NOW + 59_999)
+    tally.add([ANNA.subject, "total"])
+    tally.add(["total"])
+
+    assert tally.added == {ANNA.subject: 1, "total": 2}
+    assert tally.minute == minute_of(NOW)
+
+
+@given(st.lists(st.integers(0, 4 * HOUR * MINUTE), max_size=60).map(sorted), st.integers(1, 9))
+def test_never_more_than_the_limit(asked: list[int], count: int) -> None:
+    """Whenever mails are asked for, no hour has more than the limit, and a wait is long enough."""
+    limit = Limit("total", count, HOUR)
+    sent: list[int] = []
+    for at in asked:
+        rows = [("total", minute_of(NOW + time), 1) for time in sent]
+        wait = Tally(rows, NOW + at).wait(limit)
+        if wait:
+            assert Tally(rows, NOW + at + wait).wait(limit) == 0
+            assert Tally(rows, NOW + at + wait - 1).wait(limit) == 1
+        else:
+            sent.append(at)
+
+    for first, last in zip(sent, sent[count:], strict=False):
+        assert last - first >= HOUR * MINUTE

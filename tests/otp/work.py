@@ -1,0 +1,41 @@
+"""What a guess costs, so that two can be told to cost the same."""
+
+import hmac
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+import sqlalchemy as sa
+
+
+@dataclass
+class Work:
+    """What was said to databases, the values left out, and how many digests were made."""
+
+    said: list[str] = field(default_factory=list)
+    hashed: int = 0
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.said.clear()
+        self.hashed = 0
+
+
+@contextmanager
+def watching() -> Iterator[Work]:
+    """Watch all of this process for the length of the block."""
+    seen, digest = Work(), hmac.digest
+
+    def counted(key: bytes, message: bytes, method: Any) -> bytes:  # noqa: ANN401 -- as in hmac
+        seen.hashed += 1
+        return digest(key, message, method)
+
+    def heard(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        seen.said.append(statement)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", heard)
+    with mock.patch("hmac.digest", counted):
+        yield seen
+    sa.event.remove(sa.Engine, "before_cursor_execute", heard)
