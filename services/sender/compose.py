@@ -28,9 +28,18 @@ class Letterhead:
 
 @dataclass(slots=True)
 class Progress:
-    """How far a transaction has come: set by who runs it, read by who was cut off from its end."""
+    """How far an attempt has come: set by who makes it, read by who was cut off from its end.
+
+    `relay` is the one that was tried last, `host:port`, empty as long as there is none.
+    """
 
     content_begun: bool = False  # so that the final dot may have left: the mail may be there
+    relay: str = ""
+
+    @property
+    def host(self) -> str:
+        """Whose replies they are."""
+        return self.relay.rpartition(":")[0]
 
 
 @dataclass(frozen=True, slots=True)

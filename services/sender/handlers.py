@@ -78,10 +78,11 @@ class Sender:
         _count(command, claim)
         settlement = Settlement()
         if claim.ours:
-            settlement = await self._claimed(command, claim)
+            progress = Progress()
+            settlement = await self._claimed(command, claim, progress)
             await self._keep(claim, settlement)
             for event in settlement.events:
-                _report(event, command)
+                _report(event, command, progress.relay)
         told = [*claim.settled, *settlement.events]
         # So that a mail that is only put off grows old too.
         seen = command.model_copy(update={"created_at": command.created_at or self.now()})
@@ -92,9 +93,8 @@ class Sender:
             *_later(seen, settlement.put_off, settlement.wait),
         ]
 
-    async def _claimed(self, command: SendEmail, claim: Claim) -> Settlement:
+    async def _claimed(self, command: SendEmail, claim: Claim, progress: Progress) -> Settlement:
         """Make the attempt; if it is cut off, let go of the claim in the way that is true."""
-        progress = Progress()
         try:
             return await self._settlement(command, claim, progress)
         except BaseException:
@@ -127,9 +127,9 @@ class Sender:
                 return outcome.postpone(command, seconds, self.schedule, self.now())
             case Unsendable(reason):
                 return Settlement(outcome.all_failed(command, reason, self.now()))
-        metrics.ATTEMPTS.labels(command.category).inc()
+        metrics.ATTEMPTS.labels(command.category, progress.relay).inc()
         _warn_of_trouble(result)
-        return outcome.settle(command, result, self.schedule, self.now())
+        return outcome.settle(command, result, self.schedule, self.now(), progress.host)
 
     async def _keep(self, claim: Claim, settlement: Settlement) -> None:
         """Keep what came of the attempt, or else tell it all the same: it is the truth."""
@@ -158,15 +158,15 @@ def _count(command: SendEmail, claim: Claim) -> None:
             metrics.CLAIMED.labels(command.category, how).inc(len(recipients))
 
 
-def _report(event: Outcome, command: SendEmail) -> None:
-    kind = event.routing_key.removeprefix("email.")
-    metrics.OUTCOMES.labels(event.category, kind).inc()
+def _report(event: Outcome, command: SendEmail, relay: str) -> None:
+    kind, by = event.routing_key.removeprefix("email."), (event.category, relay)
+    metrics.OUTCOMES.labels(*by, kind).inc()
     reason = event.reply_class if isinstance(event, NotAccepted) else None
     if reason is not None:
-        metrics.REFUSALS.labels(event.category, reason).inc()
+        metrics.REFUSALS.labels(*by, reason).inc()
     if event.final and command.created_at is not None:
         seconds = (event.at - command.created_at).total_seconds()
-        metrics.FINAL.labels(event.category).observe(seconds)
+        metrics.FINAL.labels(*by).observe(seconds)
     reply = event.reply
     logger.info(
         kind,

@@ -4,28 +4,27 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from shared.metrics import SECONDS
 
+# The relay is the one that was tried last, empty where none was: a mail too late, or held.
 _BY = ("category", "relay")
 
 # From a tenth of a second to the four days after which bulk mail is given up.
 _FINAL_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14_400, 86_400, 345_600)
 
-ATTEMPTS = Counter("postrider_attempts", "Mails taken to the relay", ("category",))
+ATTEMPTS = Counter("postrider_attempts", "Mails taken to a relay", _BY)
 CLAIMED = Counter(
     "postrider_claims", "Recipients of an attempt, by what was known of them", ("category", "found")
 )
 FINAL = Histogram(
     "postrider_final_seconds",
     "From when a mail was accepted until nothing more will be said of it for a recipient",
-    ("category",),
+    _BY,
     buckets=_FINAL_SECONDS,
 )
-OUTCOMES = Counter(
-    "postrider_outcomes", "What became of a mail for a recipient", ("category", "outcome")
-)
+OUTCOMES = Counter("postrider_outcomes", "What became of a mail for a recipient", (*_BY, "outcome"))
 REFUSALS = Counter(
     "postrider_refusals",
     "Replies that said no to a mail for a recipient, by why",
-    ("category", "reply_class"),
+    (*_BY, "reply_class"),
 )
 POSTPONED = Counter(
     "postrider_smtp_postponed", "Mails put off without a try: all relays rest", ("category",)

@@ -95,13 +95,15 @@ def postpone(command: SendEmail, seconds: float, schedule: Schedule, at: datetim
     return Settlement((), command.recipients, seconds)
 
 
-def settle(command: SendEmail, heard: Replies, schedule: Schedule, at: datetime) -> Settlement:
-    """Give an event for each recipient; who found no room is put off and not blamed.
+def settle(
+    command: SendEmail, heard: Replies, schedule: Schedule, at: datetime, host: str = ""
+) -> Settlement:
+    """Give an event for each recipient of what the server `host` said.
 
-    Somebody must have found room beside them: a server that has none for anybody defers, or the
-    mail would come back for ever.
+    Who found no room is put off and not blamed. Somebody must have found room beside them: a
+    server that has none for anybody defers, or the mail would come back for ever.
     """
-    attempt = _Attempt(command, at)
+    attempt = _Attempt(command, at, host)
     excess = tuple(each for each, reply in heard.items() if replies.too_many(reply))
     if len(excess) == len(heard):
         excess = ()
@@ -149,6 +151,7 @@ class _Attempt:
 
     command: SendEmail
     at: datetime
+    host: str = ""
 
     def outcome(self, recipient: str, reply: Reply, schedule: Schedule) -> Outcome:
         wait = schedule.wait_after(self.tried, wait_asked(reply))
@@ -188,7 +191,7 @@ class _Attempt:
         command = self.command
         stated = f"{command.id}\n{recipient}\n{command.attempt}\n{kind.keys[0]}"
         alone = len(command.recipients) == 1
-        found = replies.class_of(reply, recipient, alone=alone) if reply else None
+        found = replies.class_of(reply, recipient, self.host, alone=alone) if reply else None
         return kind(
             id=str(uuid5(_EVENTS, stated)),
             at=self.at,

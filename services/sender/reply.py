@@ -81,8 +81,8 @@ def lost_after_dot(reply: Reply) -> bool:
     return reply.stage is Stage.DOT and reply.code == NO_REPLY
 
 
-def class_of(reply: Reply, recipient: str, *, alone: bool) -> Finding | None:
-    """Tell why the server said no to the mail for `recipient`; None if it said yes.
+def class_of(reply: Reply, recipient: str, host: str = "", *, alone: bool) -> Finding | None:
+    """Tell why the server `host` said no to the mail for `recipient`; None if it said yes.
 
     What it says after DATA it says of all recipients: unless this one is `alone`, nobody knows
     whose mailbox is unknown.
@@ -91,7 +91,8 @@ def class_of(reply: Reply, recipient: str, *, alone: bool) -> Finding | None:
         return None
     if reply.code == NO_REPLY:
         return Finding(ReplyClass.TEMPORARY, "no-reply")
-    found = classify(reply.stage, reply.code, reply.enhanced, reply.text, recipient=recipient)
+    said = (reply.stage, reply.code, reply.enhanced, reply.text)
+    found = classify(*said, host, recipient=recipient)
     ours = alone or reply.stage not in _ABOUT_ALL_RECIPIENTS
     if found.reply_class is ReplyClass.MAILBOX_UNKNOWN and not ours:
         return Finding(ReplyClass.UNDETERMINED, found.rule)

@@ -84,6 +84,7 @@ class Route:
 
     async def _tried(self, mail: Mail, deadline: float) -> Replies | Unsendable:
         self._rest.begin()
+        mail.progress.relay = self.relay.name
         try:
             with self._metrics.transaction.time():
                 result = await self._sent(mail, deadline)

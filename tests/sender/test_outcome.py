@@ -131,6 +131,20 @@ def test_classes() -> None:
     assert all(each.rule for each in told)
 
 
+@pytest.mark.parametrize(
+    ("host", "found"),
+    [("mta5.am0.yahoodns.net", ReplyClass.AUTH_SENDER), ("mx.x.example", ReplyClass.POLICY)],
+)
+def test_who_said_it(host: str, found: ReplyClass) -> None:
+    """What a provider means by words that others use as well is known by its server's name."""
+    reply = replies.heard(Stage.DOT, 554, "5.7.9 Message not accepted for policy reasons")
+
+    (event,) = outcome.settle(a_command(), {ANNA: reply}, SCHEDULE, NOW, host).events
+
+    assert isinstance(event, NotAccepted)
+    assert event.reply_class is found
+
+
 @pytest.mark.parametrize(("code", "reason"), [(550, Reason.SENDER_REFUSED), (552, Reason.TOO_BIG)])
 def test_reasons(code: int, reason: Reason) -> None:
     """A refusal of MAIL is no recipient's fault and says why."""

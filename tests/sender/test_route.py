@@ -54,6 +54,20 @@ AWAY: list[Mapping[str, bytes]] = [
 ]
 
 
+async def test_who_was_tried_last(simulator: Simulator) -> None:
+    """Whoever sends a mail learns whose reply it is: that of the relay which was tried last."""
+    mail = a_mail()
+    async with scripted({"CONNECT": CUT}) as away:
+        relays = [a_relay(away.port), a_relay(simulator.smtp_port)]
+        async with a_pool(*relays) as pool:
+            untold = mail.progress.relay
+            assert ends(await pool.send(mail)) == DELIVERED
+
+    assert untold == ""
+    assert mail.progress.relay == f"127.0.0.1:{simulator.smtp_port}"
+    assert mail.progress.host == "127.0.0.1"
+
+
 @pytest.mark.parametrize("script", AWAY)
 async def test_others_carry_on(simulator: Simulator, script: Mapping[str, bytes]) -> None:
     """A relay that does not serve us is asked once and costs no mail anything."""

@@ -320,13 +320,14 @@ async def test_relay_away(world: World, unused_tcp_port: int) -> None:
         ):
             status, text = ready.status, await measures.text()
 
+    category, relay = 'category="transactional"', f'relay="127.0.0.1:{world.simulator.smtp_port}"'
     assert isinstance(event, EmailDeferred)
     assert status == 200
     for measure in (
-        'postrider_outcomes_total{category="transactional",outcome="deferred"}',
-        'postrider_refusals_total{category="transactional",reply_class="temporary"}',
-        'postrider_claims_total{category="transactional",found="fresh"}',
-        'postrider_attempts_total{category="transactional"}',
+        f'postrider_outcomes_total{{{category},outcome="deferred",{relay}}}',
+        f'postrider_refusals_total{{{category},{relay},reply_class="temporary"}}',
+        f'postrider_claims_total{{{category},found="fresh"}}',
+        f"postrider_attempts_total{{{category},{relay}}}",
     ):
         assert measure in text
 
