@@ -44,7 +44,7 @@ LIBRARIES = {
 }
 
 EDGES = {"__main__", "config", "service", "handlers", "smtp", "store", "app", "views", "metrics"}
-EDGES |= {"dial", "dialogue", "connection", "gate", "throttle", "route", "pool"}  # the sender: SMTP
+EDGES |= {"alarm", "dial", "dialogue", "connection", "gate", "throttle", "route", "pool"}  # the sender: SMTP
 EDGES |= {"paces"}  # of the sender: a store
 EDGES |= {"counting", "catalogue", "revision"}  # of the classifier: parts of its store
 EDGES |= {"keyring", "writer"}  # of the sender: files, and work for threads

@@ -11,6 +11,7 @@ from services.sender import reply as replies
 from services.sender.compose import Mail
 from services.sender.dialogue import Dialogue, Strange
 from services.sender.offers import Offers
+from services.sender.reader import Answer
 from services.sender.relay import Patience
 from shared.contracts import Reply, Stage
 
@@ -95,43 +96,43 @@ class Connection:
     async def _converse(self, mail: Mail, settled: dict[str, Reply], *, pipelined: bool) -> Reply:
         """Put the recipients that are refused into `settled`; give the reply to all others."""
         in_group = pipelined and self.offers.pipelining
-        last = await (self._group if in_group else self._lock_step)(mail, settled)
-        if last.stage is Stage.DATA and replies.accepted(last):
-            if len(settled) < len(mail.recipients):
-                return await self._content(mail)
+        no = await (self._group if in_group else self._lock_step)(mail, settled)
+        if no is None and len(settled) < len(mail.recipients):
+            return await self._content(mail)
+        if no is None:
             # The server waits for a mail that is for nobody (RFC 2920 3.1).
-            await self._say(Stage.DOT, b".")
+            no = _heard(Stage.DOT, await self._say(Stage.DOT, b"."))
         await self._reset()
-        return last
+        return no
 
-    async def _lock_step(self, mail: Mail, settled: dict[str, Reply]) -> Reply:
-        """Say MAIL, RCPT and, if anybody is left, DATA; give the last reply that is about all."""
+    async def _lock_step(self, mail: Mail, settled: dict[str, Reply]) -> Reply | None:
+        """Say MAIL, RCPT and, if anybody is left, DATA; give the no to all, if it is one."""
         sender, *recipients, data = self._commands(mail)
-        last = await self._say(Stage.MAIL, sender)
-        if not replies.accepted(last):
-            return last
+        answer = await self._say(Stage.MAIL, sender)
+        if no := _no(Stage.MAIL, answer):
+            return no
         for recipient, command in zip(mail.recipients, recipients, strict=True):
-            reply = await self._say(Stage.RCPT, command)
-            if not replies.accepted(reply):
-                settled[recipient] = reply
+            if refusal := _no(Stage.RCPT, await self._say(Stage.RCPT, command)):
+                settled[recipient] = refusal
         if len(settled) == len(mail.recipients):
-            return last
-        return await self._say(Stage.DATA, data)
+            return _heard(Stage.MAIL, answer)
+        return _no(Stage.DATA, await self._say(Stage.DATA, data))
 
-    async def _group(self, mail: Mail, settled: dict[str, Reply]) -> Reply:
-        """Say them all at once, then match the replies by count; give that to DATA."""
-        self._write(b"\r\n".join(self._commands(mail)), Stage.MAIL)
+    async def _group(self, mail: Mail, settled: dict[str, Reply]) -> Reply | None:
+        """Say them all at once, then match the replies by count; give the no to DATA, if any."""
+        commands = self._commands(mail)
+        self._write(b"\r\n".join(commands), Stage.MAIL)
+        failure = await self._heard_of(len(commands))
         begun = False
         try:
-            sender = await self._hear(Stage.MAIL)
+            no = _no(Stage.MAIL, self._next(Stage.MAIL, failure))
             begun = True
-            if not replies.accepted(sender):
-                settled.update(dict.fromkeys(mail.recipients, sender))
+            if no is not None:
+                settled.update(dict.fromkeys(mail.recipients, no))
             for recipient in mail.recipients:
-                reply = await self._hear(Stage.RCPT)
-                if not replies.accepted(reply):
-                    settled.setdefault(recipient, reply)
-            data = await self._hear(Stage.DATA)
+                if refusal := _no(Stage.RCPT, self._next(Stage.RCPT, failure)):
+                    settled.setdefault(recipient, refusal)
+            data = self._next(Stage.DATA, failure)
             self._expect_silence(Stage.DATA)
         except Lost as lost:
             # Without all replies, as many as there were commands, nobody knows which is whose.
@@ -140,7 +141,7 @@ class Connection:
                 settled.clear()
             self.stumbled = lost.strange or (begun and lost.reply.code == replies.NO_REPLY)
             raise
-        return data
+        return _no(Stage.DATA, data)
 
     def _commands(self, mail: Mail) -> list[bytes]:
         """Give the commands that come before the content. Raises ValueError, before any is said."""
@@ -148,15 +149,15 @@ class Connection:
         utf8 = b" SMTPUTF8" if mail.needs_smtputf8 else b""
         recipients = [b"RCPT TO:<%b>" % each.encode() for each in mail.recipients]
         commands = [b"MAIL FROM:<%b>" % mail.sender.encode() + size + utf8, *recipients, b"DATA"]
-        if any(map(_CONTROLS.search, commands)):
+        if _CONTROLS.search(b"".join(commands)):
             raise ValueError("a control character in an address")
         return commands
 
-    async def _say(self, stage: Stage, command: bytes) -> Reply:
+    async def _say(self, stage: Stage, command: bytes) -> Answer:
         self._write(command, stage)
-        reply = await self._hear(stage)
+        answer = self._next(stage, await self._heard_of(1))
         self._expect_silence(stage)
-        return reply
+        return answer
 
     def _write(self, command: bytes, stage: Stage) -> None:
         try:
@@ -164,16 +165,22 @@ class Connection:
         except ConnectionError as error:
             raise _lost(stage, error) from error
 
-    async def _hear(self, stage: Stage) -> Reply:
-        """Give the reply to the command at `stage`. Raises Lost unless it is a yes or a no."""
+    async def _heard_of(self, count: int) -> OSError | None:
+        """Wait for so many replies; give what has kept them from coming, if anything has."""
         try:
-            answer = await self._dialogue.answer(min(self._patience.command, self._left))
+            await self._dialogue.answers(count, self._patience.command, self._deadline)
         except OSError as error:
-            raise _lost(stage, error) from error
-        reply = replies.heard(stage, answer.code, answer.text)
-        if not _is_answer(reply):
-            raise Lost(reply, strange=reply.code != replies.CLOSING)
-        return reply
+            return error
+        return None
+
+    def _next(self, stage: Stage, failure: OSError | None) -> Answer:
+        """Give the reply to the command at `stage`. Raises Lost unless it is a yes or a no."""
+        answer = self._dialogue.take()
+        if answer is None:
+            raise _lost(stage, failure or ConnectionError("connection lost")) from failure
+        if not _is_answer(stage, answer):
+            raise Lost(_heard(stage, answer), strange=answer.code != replies.CLOSING)
+        return answer
 
     def _expect_silence(self, stage: Stage) -> None:
         """See that there is no reply left over, which would become that of the next command."""
@@ -192,8 +199,8 @@ class Connection:
             answer = await self._dialogue.answer(self._patience.dot)
         except OSError as error:
             raise _lost(Stage.DOT, error) from error
-        reply = replies.heard(Stage.DOT, answer.code, answer.text)
-        if self._dialogue.unread or not _is_answer(reply):
+        reply = _heard(Stage.DOT, answer)
+        if self._dialogue.unread or not _is_answer(Stage.DOT, answer):
             raise Lost(reply)
         return reply
 
@@ -208,10 +215,9 @@ class Connection:
     async def _interrupted(self) -> Lost:
         """Tell what the server said before it had the whole mail: no, if it makes sense."""
         answer = await self._dialogue.answer(0)
-        reply = replies.heard(Stage.DOT, answer.code, answer.text)
-        if replies.accepted(reply) or not _is_answer(reply):
-            reply = replies.missing(Stage.DATA, "a reply before the end of the mail")
-        return Lost(reply)
+        if not replies.says_no(answer.code):
+            return Lost(replies.missing(Stage.DATA, "a reply before the end of the mail"))
+        return Lost(_heard(Stage.DOT, answer))
 
     async def _reset(self) -> None:
         if not await self._confirms(b"RSET"):
@@ -251,8 +257,17 @@ def _lost(stage: Stage, error: OSError) -> Lost:
     return Lost(replies.missing(stage, str(error)), strange=isinstance(error, Strange))
 
 
-def _is_answer(reply: Reply) -> bool:
-    return replies.accepted(reply) or replies.refused(reply)
+def _is_answer(stage: Stage, answer: Answer) -> bool:
+    return replies.says_yes(stage, answer.code) or replies.says_no(answer.code)
+
+
+def _no(stage: Stage, answer: Answer) -> Reply | None:
+    """Give the reply if it is not a yes; what nobody will read costs more than to send a mail."""
+    return None if replies.says_yes(stage, answer.code) else _heard(stage, answer)
+
+
+def _heard(stage: Stage, answer: Answer) -> Reply:
+    return replies.heard(stage, answer.code, answer.text)
 
 
 def _stuffed(content: bytes) -> bytes:

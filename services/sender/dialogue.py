@@ -5,8 +5,10 @@ that has opened it, which can wait for one reply at a time only.
 """
 
 import asyncio
+import math
 from collections import deque
 
+from services.sender.alarm import Alarm
 from services.sender.reader import Answer, Garbled, Reader
 
 MAX_UNREAD = 256  # replies; the longest group of commands is for 100 recipients
@@ -25,6 +27,10 @@ class Dialogue(asyncio.Protocol):
         self._answers: deque[Answer] = deque()
         self._ended: ConnectionError | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._wanted = 1  # replies, before who waits is woken
+        self._seconds = self._until = math.inf  # limits of the next reply
+        self._loop = asyncio.get_running_loop()
+        self._alarm = Alarm(self._late)
         self.unsent = False  # whether part of what was written has not left this process
         # So that `unsent` tells of anything that the kernel has not taken. At 0 asyncio's TLS
         # would pause when there is nothing to send. Behind TLS some of it may wait where this
@@ -53,36 +59,49 @@ class Dialogue(asyncio.Protocol):
 
         Raises ConnectionError, TimeoutError.
         """
-        if self._held_up:
-            async with asyncio.timeout(seconds):
-                while self._held_up:
-                    await self._change()
+        while self._held_up:
+            await self._change(1, seconds)
+
+    async def answers(self, count: int, seconds: float, until: float = math.inf) -> None:
+        """Wait until `count` replies are there, each within `seconds` of the one before.
+
+        All must have come `until` then, in the loop's time. Raises ConnectionError, TimeoutError;
+        those that came before can still be taken.
+        """
+        while len(self._answers) < count:
+            await self._change(count, seconds, until)
 
     async def answer(self, seconds: float) -> Answer:
         """Give the next reply, in the order of their coming. Raises ConnectionError, TimeoutError.
 
         Those that came before the end can be read after it.
         """
-        if not self._answers:
-            async with asyncio.timeout(seconds):
-                while not self._answers:
-                    await self._change()
+        await self.answers(1, seconds)
         return self._answers.popleft()
+
+    def take(self) -> Answer | None:
+        """Give the next of the replies that have come, if there is one."""
+        return self._answers.popleft() if self._answers else None
 
     def abort(self) -> None:
         """Close without sending what is still waiting to be sent: it might be the final dot."""
+        self._alarm.stop()
         self._end(ConnectionError("closed by us"))
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Read what came."""
+        before = len(self._answers)
         try:
             self._answers.extend(self._reader.feed(data))
         except Garbled as error:
             self._give_up(str(error))
         if len(self._answers) > MAX_UNREAD:
             self._give_up("more replies than commands")
-        self._wake()
+        if len(self._answers) >= self._wanted:
+            self._wake()
+        elif len(self._answers) > before:
+            self._set_alarm()
 
     def eof_received(self) -> None:
         """Note that the server has closed; the transport then closes by itself."""
@@ -105,15 +124,29 @@ class Dialogue(asyncio.Protocol):
     def _held_up(self) -> bool:
         return self.unsent and not self._answers
 
-    async def _change(self) -> None:
-        """Wait for anything to happen. Raises ConnectionError when nothing will any more."""
+    async def _change(self, wanted: int, seconds: float, until: float = math.inf) -> None:
+        """Wait for enough replies or anything else to happen.
+
+        Raises TimeoutError, and ConnectionError when nothing will happen any more.
+        """
         if not self.open:
             raise self._reason()
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._wanted, self._seconds, self._until = wanted, seconds, until
+        self._waiter = self._loop.create_future()
+        self._set_alarm()
         try:
             await self._waiter
         finally:
             self._waiter = None
+            self._alarm.clear()
+
+    def _set_alarm(self) -> None:
+        if self._waiter is not None:
+            self._alarm.set(min(self._loop.time() + self._seconds, self._until))
+
+    def _late(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(TimeoutError())
 
     def _give_up(self, why: str) -> None:
         self._end(Strange(why))

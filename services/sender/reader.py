@@ -1,7 +1,7 @@
 """Pure: SMTP replies out of octets, however the network has cut them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 LINE_OCTETS = 2048  # RFC 5321 4.5.3.1.5 allows 512; some servers explain themselves at length
 REPLY_LINES = 128
@@ -12,8 +12,7 @@ class Garbled(ValueError):
     """These octets are not SMTP, or more than anybody needs to say."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """One whole reply; its text has a line for each of its lines."""
 
     code: int

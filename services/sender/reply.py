@@ -40,14 +40,24 @@ def missing(stage: Stage, why: str) -> Reply:
 
 def accepted(reply: Reply) -> bool:
     """Tell whether the server said yes: 2yz, and 354 to DATA."""
-    if reply.stage is Stage.DATA:
-        return reply.code == START_INPUT
-    return reply.code // 100 == 2  # noqa: PLR2004 -- RFC 5321 4.2.1
+    return says_yes(reply.stage, reply.code)
+
+
+def says_yes(stage: Stage, code: int) -> bool:
+    """Tell whether `code` is a yes at `stage`."""
+    if stage is Stage.DATA:
+        return code == START_INPUT
+    return code // 100 == 2  # noqa: PLR2004 -- RFC 5321 4.2.1
 
 
 def refused(reply: Reply) -> bool:
     """Tell whether the server said no and the conversation can go on: 4yz and 5yz but 421."""
-    return reply.code // 100 in (4, 5) and reply.code != CLOSING
+    return says_no(reply.code)
+
+
+def says_no(code: int) -> bool:
+    """Tell whether `code` is a no after which the conversation can go on."""
+    return code // 100 in (4, 5) and code != CLOSING
 
 
 def permanent(reply: Reply) -> bool:
