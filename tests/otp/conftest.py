@@ -1,6 +1,7 @@
 """One store of codes, and another replica of it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,19 @@ async def replica(
     del database  # opened first
     async with Database.open("otp", database_url, tmp_path, MIGRATIONS) as opened:
         yield Asking(ChallengeStore(opened, FREE, clock))
+
+
+@pytest.fixture
+async def replicas(
+    database: Database, database_url: str | None, tmp_path: Path, clock: Clock
+) -> AsyncIterator[Sequence[Asking]]:
+    """Give three stores without a cooldown, each as a process of its own has it."""
+    del database  # opened first
+    async with AsyncExitStack() as opened:
+        databases = [
+            await opened.enter_async_context(
+                Database.open("otp", database_url, tmp_path, MIGRATIONS)
+            )
+            for _ in range(3)
+        ]
+        yield [Asking(ChallengeStore(each, FREE, clock)) for each in databases]

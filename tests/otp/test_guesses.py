@@ -1,11 +1,16 @@
 """Guesses in both databases: counted before they are compared, right at most once."""
 
 import asyncio
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
+from uuid import uuid4
+
+import pytest
 
 from services.otp.challenge import Holder
 from tests.clock import Clock
-from tests.otp.asking import ANNA, Asking
+from tests.otp.asking import ANNA, BOOK, Asking
 
 HOUR, DAY = 3600, 86_400  # seconds
 
@@ -158,3 +163,42 @@ async def test_failures_outlast_a_clock_put_back(free: Asking, clock: Clock) -> 
     await free.challenge(ANNA)
 
     assert await free.guess(ANNA) is None
+
+
+@pytest.mark.parametrize(
+    ("holders", "allowed"),
+    [
+        ([replace(ANNA, email=f"{number}@example.com") for number in range(20)], 20 * 5),
+        ([replace(ANNA, purpose=f"purpose-{number}") for number in range(20)], 30),
+    ],
+    ids=["20 recipients", "one recipient"],
+)
+async def test_guesses_at_once(
+    replicas: Sequence[Asking], holders: Sequence[Holder], allowed: int
+) -> None:
+    """Of 500 guesses at once, at 20 challenges and 3 replicas, exactly the allowed are compared."""
+    for holder in holders:
+        await replicas[0].challenge(holder)
+    given = await asyncio.gather(
+        *(replicas[number % 3].guess(holders[number % 20]) for number in range(500))
+    )
+    compared = Counter(challenge.id for challenge in given if challenge)
+
+    assert compared.total() == allowed
+    assert max(compared.values()) <= 5
+    assert not any([await replicas[1].guess(holder) for holder in holders])
+
+
+async def test_right_answers_at_once(replicas: Sequence[Asking]) -> None:
+    """Of 100 right answers at once, at 3 replicas, exactly one is verified."""
+    challenge = await replicas[0].challenge(ANNA)
+
+    async def verified(asking: Asking) -> bool:
+        request, code = uuid4().hex, BOOK.code(challenge)
+        found = await asking.guess(ANNA, request, code)
+        right = BOOK.is_right(found, code)
+        return found is not None and right and await asking.use(found, request, code)
+
+    answers = await asyncio.gather(*(verified(replicas[number % 3]) for number in range(100)))
+
+    assert answers.count(True) == 1

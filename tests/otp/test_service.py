@@ -1,6 +1,8 @@
 """The otp service whole, on a real broker: from the command to the mail and the answer."""
 
 import asyncio
+import sys
+from asyncio.subprocess import PIPE, Process, create_subprocess_exec
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,7 +25,9 @@ from shared.contracts import (
     VerifyCode,
 )
 from shared.sealing import Sealer
+from tests.otp.halting import COUNTED
 
+ROOT = Path(__file__).parent.parent.parent
 KEY = "1f" * 32
 EMAIL = "anna@example.com"
 SECONDS = 10.0  # to wait for what must come
@@ -144,3 +148,77 @@ async def test_commands_wait_for_the_service(settings: OtpSettings) -> None:
         async with running(settings):
             code = await mailbox.code()
             assert isinstance(await ask(broker, code, "request-1"), CodeVerified)
+
+
+@asynccontextmanager
+async def halting(settings: OtpSettings) -> AsyncIterator[Process]:
+    """Run a service that halts before each comparison, as a process; it is killed at the end."""
+    environ = {
+        "AMQP_URL": settings.amqp_url,
+        "DATA_DIR": str(settings.data_dir),
+        "DATABASE_URL": settings.database_url or "",
+        "OTP_KEY": KEY,
+        "SEALING_KEY": KEY,
+    }
+    process = await create_subprocess_exec(
+        *(sys.executable, "-m", "tests.otp.halting"), cwd=ROOT, env=environ, stdout=PIPE
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def counted(process: Process, guesses: int) -> None:
+    """Wait until so many guesses are counted and halted."""
+    assert process.stdout
+    async with asyncio.timeout(SECONDS):
+        for _ in range(guesses):
+            assert await process.stdout.readline() == COUNTED
+
+
+@pytest.mark.parametrize(("guesses", "right"), [(4, CodeVerified), (5, CodeRefused)])
+async def test_a_kill_gives_no_guess_back(
+    settings: OtpSettings, database_url: str | None, guesses: int, right: type[object]
+) -> None:
+    """Guesses of a service that is killed between counting and comparing stay counted.
+
+    Their questions come again and are answered, and count no more.
+    """
+    settings = settings.model_copy(update={"database_url": database_url})
+    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
+    mailbox = Mailbox()
+    async with (
+        Broker.connect(settings.amqp_url, "gateway") as broker,
+        broker.consuming(mailbox.subscription),
+        asyncio.TaskGroup() as asked,
+    ):
+        async with halting(settings) as service_:
+            await issue(broker, "command-1")
+            code = await mailbox.code()
+            answers = [
+                asked.create_task(ask(broker, "no-code", f"guess-{number}"))
+                for number in range(guesses)
+            ]
+            await counted(service_, guesses)
+        async with running(settings):
+            assert isinstance(await ask(broker, code, "request-1"), right)
+            assert all([isinstance(await answer, CodeRefused) for answer in answers])
+
+
+async def test_a_kill_loses_no_right_answer(settings: OtpSettings) -> None:
+    """A right guess that was counted and not yet compared is verified by whoever comes next."""
+    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
+    mailbox = Mailbox()
+    async with (
+        Broker.connect(settings.amqp_url, "gateway") as broker,
+        broker.consuming(mailbox.subscription),
+        asyncio.TaskGroup() as asked,
+    ):
+        async with halting(settings) as service_:
+            await issue(broker, "command-1")
+            answer = asked.create_task(ask(broker, await mailbox.code(), "request-1"))
+            await counted(service_, 1)
+        async with running(settings):
+            assert isinstance(await answer, CodeVerified)
