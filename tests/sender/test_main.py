@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import aio_pika
 import pytest
 
+from ops.broker import Broker as Node
 from ops.simulator.simulator import Simulator
 from shared import topology
 from shared.broker import Broker, declare
@@ -32,6 +34,7 @@ from tests.waiting import until
 pytestmark = [pytest.mark.journey, pytest.mark.rabbit]
 
 LADDER_SCALE = 0.01
+MANY = 40  # mails: more than a sender has in hand
 WITHIN = 30.0  # seconds for what takes a new process, a lease and some rungs of the ladder
 
 
@@ -195,3 +198,36 @@ async def test_cut_off_from_the_broker(world: World) -> None:
         await until(world.is_done)
 
     assert len(world.simulator.mailbox) == len(ids)
+
+
+@pytest.mark.restarts
+async def test_the_broker_restarts(rabbit: Node, world: World) -> None:
+    """Mails in hand while the broker goes and comes back are all told of, and each is sent once."""
+    ids = {f"mail-{number}" for number in range(MANY)}
+    for each in ids:
+        await world.broker.publish(a_command("slow-200-dot@x.example", id=each))
+
+    async with world.sender():
+        await world.heard("DATA")
+        await asyncio.to_thread(rabbit.stop)
+        await asyncio.to_thread(rabbit.start)
+        told = await evidence(world.url, ids)
+
+    # What was told and not confirmed is told again, in the same words.
+    assert len({event.id for event in told}) == MANY
+    assert len(world.simulator.mailbox) == MANY
+
+
+async def evidence(url: str, ids: set[str]) -> list[Outcome]:
+    """Take what the classifier would be told until it is about all mails of `ids`."""
+    told: list[Outcome] = []
+    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+        queue = await channel.get_queue(topology.EVIDENCE)
+        async with asyncio.timeout(WITHIN), queue.iterator(no_ack=True) as messages:
+            async for message in messages:
+                event = decode(message.type or "", message.body)
+                assert isinstance(event, Outcome)
+                told.append(event)
+                if {each.email_id for each in told} == ids:
+                    break
+    return told
