@@ -84,13 +84,11 @@ class Sender:
             for event in settlement.events:
                 _report(event, command, progress.relay)
         told = [*claim.settled, *settlement.events]
-        # So that a mail that is only put off grows old too.
-        seen = command.model_copy(update={"created_at": command.created_at or self.now()})
         return [
             *told,
             *outcome.next_attempts(command, told),
-            *_later(seen, claim.busy, BUSY_SECONDS),
-            *_later(seen, settlement.put_off, settlement.wait),
+            *self._later(command, claim.busy, BUSY_SECONDS),
+            *self._later(command, settlement.put_off, settlement.wait),
         ]
 
     async def _claimed(self, command: SendEmail, claim: Claim, progress: Progress) -> Settlement:
@@ -109,8 +107,8 @@ class Sender:
         begun = self.now()
         expired = outcome.expired(command, begun)
         repeats = self.schedule.retries_uncertain and not expired
-        held = outcome.all_held(outcome.again(command, () if repeats else claim.orphans), begun)
-        pending = outcome.again(command, claim.ours if repeats else claim.fresh)
+        held = outcome.all_held(command, () if repeats else claim.orphans, begun)
+        pending = _only(command, claim.ours if repeats else claim.fresh)
         if expired or not pending.recipients:
             return Settlement(outcome.all_expired(pending, begun) + held)
         attempt = await self._attempt(pending, begun, progress)
@@ -127,7 +125,7 @@ class Sender:
                 return outcome.postpone(command, seconds, self.schedule, self.now())
             case Unsendable(reason):
                 return Settlement(outcome.all_failed(command, reason, self.now()))
-        metrics.ATTEMPTS.labels(command.category, progress.relay).inc()
+        metrics.counter(metrics.ATTEMPTS, command.category, progress.relay).inc()
         _warn_of_trouble(result)
         return outcome.settle(command, result, self.schedule, self.now(), progress.host)
 
@@ -140,10 +138,20 @@ class Sender:
             # is delivered again.
             logger.error("an outcome was not kept", reason=str(error))  # noqa: TRY400 -- a line
 
+    def _later(
+        self, command: SendEmail, recipients: Sequence[str], seconds: float
+    ) -> Sequence[Later]:
+        """Give the same attempt again, for some of its recipients, if there are any."""
+        if not recipients:
+            return ()
+        # So that a mail that is only put off grows old too.
+        seen = command.model_copy(update={"created_at": command.created_at or self.now()})
+        return [Later(outcome.again(seen, recipients), seconds)]
 
-def _later(command: SendEmail, recipients: Sequence[str], seconds: float) -> Sequence[Later]:
-    """Give the same attempt again, for some of its recipients, if there are any."""
-    return [Later(outcome.again(command, recipients), seconds)] if recipients else []
+
+def _only(command: SendEmail, recipients: tuple[str, ...]) -> SendEmail:
+    """Give the attempt for some of its recipients; for all of them it is its own copy."""
+    return command if recipients == command.recipients else outcome.again(command, recipients)
 
 
 def _count(command: SendEmail, claim: Claim) -> None:
@@ -155,18 +163,18 @@ def _count(command: SendEmail, claim: Claim) -> None:
     }
     for how, recipients in found.items():
         if recipients:
-            metrics.CLAIMED.labels(command.category, how).inc(len(recipients))
+            metrics.counter(metrics.CLAIMED, command.category, how).inc(len(recipients))
 
 
 def _report(event: Outcome, command: SendEmail, relay: str) -> None:
     kind, by = event.routing_key.removeprefix("email."), (event.category, relay)
-    metrics.OUTCOMES.labels(*by, kind).inc()
+    metrics.counter(metrics.OUTCOMES, *by, kind).inc()
     reason = event.reply_class if isinstance(event, NotAccepted) else None
     if reason is not None:
-        metrics.REFUSALS.labels(*by, reason).inc()
+        metrics.counter(metrics.REFUSALS, *by, reason).inc()
     if event.final and command.created_at is not None:
         seconds = (event.at - command.created_at).total_seconds()
-        metrics.FINAL.labels(*by).observe(seconds)
+        metrics.histogram(metrics.FINAL, *by).observe(seconds)
     reply = event.reply
     logger.info(
         kind,

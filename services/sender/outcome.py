@@ -82,10 +82,10 @@ def all_failed(command: SendEmail, reason: Reason, at: datetime) -> tuple[Outcom
     return tuple(attempt.event(EmailFailed, each, reason=reason) for each in command.recipients)
 
 
-def all_held(command: SendEmail, at: datetime) -> tuple[Outcome, ...]:
-    """Give the events of a mail that somebody may have sent who died, and that is not repeated."""
+def all_held(command: SendEmail, orphans: Iterable[str], at: datetime) -> tuple[Outcome, ...]:
+    """Give the events for those whom somebody may have sent it to who died: it is not repeated."""
     attempt = _Attempt(command, at)
-    return tuple(attempt.event(EmailUncertain, each) for each in command.recipients)
+    return tuple(attempt.event(EmailUncertain, each) for each in orphans)
 
 
 def postpone(command: SendEmail, seconds: float, schedule: Schedule, at: datetime) -> Settlement:
@@ -154,9 +154,9 @@ class _Attempt:
     host: str = ""
 
     def outcome(self, recipient: str, reply: Reply, schedule: Schedule) -> Outcome:
-        wait = schedule.wait_after(self.tried, wait_asked(reply))
         if replies.accepted(reply):
             return self.event(EmailDelivered, recipient, reply)
+        wait = schedule.wait_after(self.tried, wait_asked(reply))
         if replies.lost_after_dot(reply):
             again = wait if schedule.retries_uncertain else None
             return self.event(EmailUncertain, recipient, reply, retry_after=again)
@@ -190,8 +190,6 @@ class _Attempt:
     ) -> Outcome:
         command = self.command
         stated = f"{command.id}\n{recipient}\n{command.attempt}\n{kind.keys[0]}"
-        alone = len(command.recipients) == 1
-        found = replies.class_of(reply, recipient, self.host, alone=alone) if reply else None
         return kind(
             id=str(uuid5(_EVENTS, stated)),
             at=self.at,
@@ -200,6 +198,14 @@ class _Attempt:
             recipient=recipient,
             attempt=command.attempt,
             reply=reply,
-            **(found._asdict() if found else {}),
+            **self._finding(recipient, reply),
             **more,
         )
+
+    def _finding(self, recipient: str, reply: Reply | None) -> Mapping[str, Any]:
+        """Give the fields that tell why a reply is a no."""
+        if reply is None or replies.accepted(reply):
+            return {}
+        alone = len(self.command.recipients) == 1
+        found = replies.class_of(reply, recipient, self.host, alone=alone)
+        return found._asdict() if found else {}
