@@ -19,6 +19,7 @@ from shared.contracts import (
     EmailBounced,
     EmailDelivered,
     Event,
+    FeedbackReported,
     IssueCode,
     ListDomains,
     Question,
@@ -203,8 +204,10 @@ def queues(owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> tuple[Queue
         *_work(
             EVIDENCE,
             Owner.CLASSIFIER,
-            *(Binding(EVENTS, key) for key in (*EmailDelivered.keys, *EmailBounced.keys)),
-            Binding(EVENTS, "feedback.*"),
+            *(
+                Binding(EVENTS, key)
+                for key in (*EmailDelivered.keys, *EmailBounced.keys, *FeedbackReported.keys)
+            ),
         ),
         _questions(
             CLASSIFIER_QUESTIONS, Owner.CLASSIFIER, DescribeDomain, ListDomains, CountDomains
@@ -248,7 +251,7 @@ USERS: tuple[User, ...] = (
     _user(
         Owner.GATEWAY,
         commands=r"^(email\.send\.(otp|transactional|bulk)|code\.(issue|cancel|verify)|domain\.(describe|list|count))$",
-        events=r"^feedback\.(reported|delivered|bounced)$",
+        events=r"^feedback\.reported$",
         consumes=False,
     ),
     _user(Owner.SENDER, events=r"^email\."),

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from services.classifier.rule import Demand, Mode, Rule
 from shared.config import Seconds, Settings
 
 DAY = 86_400.0  # seconds
@@ -17,6 +18,25 @@ class ClassifierSettings(Settings):
     classifier_threshold: int = Field(
         1000, ge=0, description="A domain with more deliveries and no bounce is catch-all"
     )
+    classifier_mode: Mode = Field(
+        Mode.COUNTS, description="`evidence` also asks for recipients, and takes deliveries back"
+    )
+    classifier_recipients: int = Field(
+        100,
+        ge=1,
+        le=1_000_000,
+        description="In the mode `evidence`: distinct recipients, estimated, of a catch-all domain",
+    )
+    classifier_undetermined: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="In the mode `evidence`: undetermined refusals, as a share of the deliveries,"
+        " past which no domain is catch-all",
+    )
+    classifier_cache_seconds: float = Field(
+        0, ge=0, le=DAY, description="How old an answer about a domain may be; 0 keeps none"
+    )
     classifier_remember: Seconds = Field(
         30 * DAY,
         ge=DAY,  # a message that fails comes back for some 14 hours, see shared.retry
@@ -25,3 +45,11 @@ class ClassifierSettings(Settings):
     classifier_purge_seconds: Seconds = Field(
         3600.0, description="Between two clearings of old event ids"
     )
+
+    @property
+    def rule(self) -> Rule:
+        """The rule that these settings say."""
+        if self.classifier_mode is Mode.COUNTS:
+            return Rule(self.classifier_threshold)
+        demand = Demand(self.classifier_recipients, self.classifier_undetermined)
+        return Rule(self.classifier_threshold, demand)

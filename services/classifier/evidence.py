@@ -1,88 +1,90 @@
-"""Pure: what an event says of a domain, and what the evidence adds up to."""
+"""Pure: what an event says of which domain."""
 
-from dataclasses import dataclass
+from base64 import b64encode
+from collections.abc import Iterator
 from datetime import datetime
+from hashlib import blake2b
+from typing import NamedTuple
 
 from shared import address
 from shared.contracts import (
     EmailBounced,
     EmailDelivered,
-    FeedbackBounced,
-    FeedbackDelivered,
+    FeedbackReported,
+    Kind,
     ReplyClass,
-    Verdict,
 )
+from shared.dialect import MILLISECONDS
 
 Outcome = EmailDelivered | EmailBounced
-Feedback = FeedbackDelivered | FeedbackBounced
+Event = Outcome | FeedbackReported
+
+KEY_BYTES = 15  # 20 letters; of 10^12 events no two are likely to share one (1 in 10^12)
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """How many messages to a domain were delivered, and how many mailboxes were unknown there."""
+class Observation(NamedTuple):
+    """What one event says of one domain.
 
-    delivered: int = 0
-    bounced: int = 0
-
-    def __sub__(self, other: "Evidence") -> "Evidence":
-        return Evidence(self.delivered - other.delivered, self.bounced - other.bounced)
-
-
-DELIVERY = Evidence(delivered=1)
-BOUNCE = Evidence(bounced=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What one event adds to the evidence on one domain."""
-
-    event_id: str
-    domain: str
-    evidence: Evidence
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """The verdict on a domain that one event has brought about."""
-
-    event_id: str
-    domain: str
-    status: Verdict
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """When a domain counts as catch-all: more than `threshold` deliveries and no bounce."""
-
-    threshold: int = 1000
-
-    def verdict(self, evidence: Evidence) -> Verdict:
-        """Tell what the evidence says; its order has no say, since only sums are looked at."""
-        if evidence.bounced:
-            return Verdict.NOT_CATCH_ALL
-        return Verdict.CATCH_ALL if evidence.delivered > self.threshold else Verdict.UNKNOWN
-
-    def change(self, before: Evidence, after: Evidence) -> Verdict | None:
-        """Give the new verdict, None when it is still the old one."""
-        verdict = self.verdict(after)
-        return None if verdict == self.verdict(before) else verdict
-
-
-def observe(event: Outcome | Feedback) -> Observation | None:
-    """Say what an event proves, None when it proves nothing.
-
-    Of our own bounces only "no such mailbox" does: a policy block, a full mailbox or a broken
-    relay would be said to a catch-all domain too. Feedback counts as its sender calls it. Raises
-    ValueError when the recipient has no domain.
+    `said` is `delivered`, `bounced`, or the reply class of a refusal that proves nothing. `key`
+    is the same for copies of the event alone, `mail` for all that is said of one mail to one
+    recipient; None if that cannot be told.
     """
-    match event:
-        case EmailBounced() if event.reply_class != ReplyClass.MAILBOX_UNKNOWN:
-            return None
-        case EmailDelivered() | EmailBounced():
-            domain = address.check_domain(address.domain_of(event.recipient))
-        case FeedbackDelivered() | FeedbackBounced():
-            domain = event.domain
-    delivered = isinstance(event, EmailDelivered | FeedbackDelivered)
-    return Observation(event.id, domain, DELIVERY if delivered else BOUNCE, event.at)
+
+    key: str
+    domain: str
+    said: str
+    at: int  # milliseconds since 1970
+    mail: str | None = None
+    recipient: str | None = None
+
+
+def observe(event: Event) -> Iterator[Observation]:
+    """Say what an event tells.
+
+    Of our own bounces only "no such mailbox" counts as one: a policy block, a full mailbox or a
+    broken relay would be said to a catch-all domain too. Feedback counts as its sender calls it.
+    Raises ValueError when the recipient has no domain.
+    """
+    if isinstance(event, FeedbackReported):
+        yield from _sightings(event)
+    else:
+        yield _own(event)
+
+
+def hashed(*parts: str) -> str:
+    """Give a short name for `parts`, of which only the last may have a slash of its own."""
+    return b64encode(blake2b("/".join(parts).encode(), digest_size=KEY_BYTES).digest()).decode()
+
+
+def _own(event: Outcome) -> Observation:
+    domain = address.check_domain(address.domain_of(event.recipient))
+    return Observation(
+        hashed("event", event.id),
+        domain,
+        _said(event),
+        _moment(event.at),
+        f"/{event.email_id}/{domain}/{event.recipient}",
+        event.recipient,
+    )
+
+
+def _said(event: Outcome) -> str:
+    if isinstance(event, EmailDelivered):
+        return Kind.DELIVERED
+    if event.reply_class == ReplyClass.MAILBOX_UNKNOWN:
+        return Kind.BOUNCED
+    return event.reply_class
+
+
+def _sightings(report: FeedbackReported) -> Iterator[Observation]:
+    client = report.client or ""
+    for each in report.sightings:
+        domain, kind, who = each.domain, each.kind, each.recipient or ""
+        mail = f"{client}/{each.email_id}/{domain}/{who}" if each.email_id else None
+        # A client may well name what became of one mail by the mail's id, for all its recipients.
+        key = hashed("sighting", client, each.id, kind, mail or f"{domain}/{who}")
+        yield Observation(key, domain, kind, _moment(each.at), mail, each.recipient)
+
+
+def _moment(at: datetime) -> int:
+    return round(at.timestamp() * MILLISECONDS)

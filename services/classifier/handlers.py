@@ -1,96 +1,112 @@
 """What the classifier does with each message."""
 
-import uuid
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from services.classifier.evidence import (
-    Change,
-    Evidence,
-    Feedback,
-    Observation,
-    Outcome,
-    Rule,
-    observe,
-)
+from services.classifier.cache import Cache
+from services.classifier.change import Change, announce
+from services.classifier.evidence import Event, Observation, observe
+from services.classifier.record import Record, Totals
+from services.classifier.rule import Rule
 from shared.contracts import (
     Contract,
+    CountDomains,
     DescribeDomain,
-    DomainClassified,
     DomainDescribed,
-    EmailBounced,
-    EmailDelivered,
-    FeedbackBounced,
-    FeedbackDelivered,
+    DomainEvidence,
+    DomainsCounted,
+    DomainsListed,
+    FeedbackReported,
+    ListDomains,
+    Verdict,
 )
 from shared.errors import Reject
 
-_IDS = uuid.UUID("9c3c1f57-52bb-5c0a-9d43-6a1c5c1f0d52")  # a name space of our own (RFC 9562 5.5)
+
+class Counter(Protocol):
+    """Where events are counted."""
+
+    async def count(self, observations: Sequence[Observation]) -> Sequence[Change]:
+        """Count observations once; give the changes they made, at every copy again."""
 
 
-class Domains(Protocol):
-    """Where the evidence is kept."""
+class Catalogue(Protocol):
+    """Where what is known can be read."""
 
-    async def count(self, observation: Observation) -> Change | None:
-        """Count an observation once; give the change it made, at every copy again."""
+    async def record(self, domain: str) -> Record:
+        """Give what is known of a domain."""
 
-    async def evidence(self, domain: str) -> Evidence:
-        """Give the evidence on a domain."""
+    async def page(self, status: Verdict | None, after: str, most: int) -> Sequence[Record]:
+        """Give the next domains after one."""
+
+    async def totals(self) -> Totals:
+        """Give the sums over all domains."""
 
 
 @dataclass(frozen=True, slots=True)
-class Classifier:
-    """The handlers. Each is safe to run twice: an event's id and its effect are one transaction.
+class Witness:
+    """Takes what is evidence.
 
-    A change of verdict is announced at every copy of the event that made it, with the same id.
+    Safe to run twice: an event's id and its effect are one transaction. A change of verdict is
+    announced at every copy of the event that made it, with the same id.
     """
 
-    domains: Domains
+    counter: Counter
+
+    async def on_events(self, events: Sequence[Event]) -> Sequence[Contract]:
+        """Count events, and announce the changes of verdicts.
+
+        Raises Reject when a recipient has no domain; then nothing was counted.
+        """
+        observations: list[Observation] = []
+        for event in events:
+            try:
+                observations.extend(observe(event))
+            except ValueError as error:
+                raise Reject(f"the recipient's domain {error}") from error
+            if isinstance(event, FeedbackReported):
+                await asyncio.sleep(0)  # it was long: who asks a question meanwhile is let in
+        return [announce(change) for change in await self.counter.count(observations)]
+
+
+@dataclass(frozen=True, slots=True)
+class Oracle:
+    """Answers questions. Changes nothing, so each can be asked again."""
+
+    catalogue: Catalogue
     rule: Rule
-
-    async def on_email_delivered(self, event: EmailDelivered) -> Sequence[Contract]:
-        """Count a delivery of our own."""
-        return await self._count(event)
-
-    async def on_email_bounced(self, event: EmailBounced) -> Sequence[Contract]:
-        """Count a bounce of our own, if it says that the mailbox is unknown."""
-        return await self._count(event)
-
-    async def on_feedback_delivered(self, event: FeedbackDelivered) -> Sequence[Contract]:
-        """Count a delivery that somebody reports."""
-        return await self._count(event)
-
-    async def on_feedback_bounced(self, event: FeedbackBounced) -> Sequence[Contract]:
-        """Count a bounce that somebody reports."""
-        return await self._count(event)
+    cache: Cache[Record]
 
     async def on_describe_domain(self, question: DescribeDomain) -> Sequence[Contract]:
-        """Answer with the evidence on a domain. Changes nothing."""
-        evidence = await self.domains.evidence(question.domain)
+        """Answer with the evidence on a domain."""
+        record = self.cache.get(question.domain)
+        if record is None:
+            read_at = self.cache.now()
+            record = await self.catalogue.record(question.domain)
+            self.cache.keep(question.domain, record, read_at)
+        return [DomainDescribed(id=question.id, **record.told(self.rule))]
+
+    async def on_list_domains(self, question: ListDomains) -> Sequence[Contract]:
+        """Answer with a page of domains, by name."""
+        page = await self.catalogue.page(question.status, question.after or "", question.limit + 1)
+        shown = page[: question.limit]
         return [
-            DomainDescribed(
+            DomainsListed(
                 id=question.id,
-                domain=question.domain,
-                status=self.rule.verdict(evidence),
-                delivered=evidence.delivered,
-                bounced=evidence.bounced,
+                domains=tuple(DomainEvidence(**each.told(self.rule)) for each in shown),
+                next=shown[-1].domain if len(page) > len(shown) else None,
             )
         ]
 
-    async def _count(self, event: Outcome | Feedback) -> Sequence[Contract]:
-        try:
-            observation = observe(event)
-        except ValueError as error:
-            raise Reject(f"the recipient's domain {error}") from error
-        change = observation and await self.domains.count(observation)
-        return [_classified(change)] if change else []
-
-
-def _classified(change: Change) -> DomainClassified:
-    return DomainClassified(
-        id=str(uuid.uuid5(_IDS, f"domain.classified/{change.event_id}")),
-        at=change.at,
-        domain=change.domain,
-        status=change.status,
-    )
+    async def on_count_domains(self, question: CountDomains) -> Sequence[Contract]:
+        """Answer with the sums over all domains."""
+        totals = await self.catalogue.totals()
+        return [
+            DomainsCounted(
+                id=question.id,
+                total=totals.unknown + totals.catch_all + totals.not_catch_all,
+                **totals._asdict(),
+            )
+        ]

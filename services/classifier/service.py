@@ -1,68 +1,80 @@
 """The wiring of the classifier."""
 
 import asyncio
-from collections.abc import Sequence
+import sys
+import time
 from functools import partial
 from pathlib import Path
 
+from services.classifier.cache import Cache
+from services.classifier.catalogue import Catalogue
 from services.classifier.config import ClassifierSettings
-from services.classifier.evidence import Rule
-from services.classifier.handlers import Classifier
+from services.classifier.handlers import Oracle, Witness
+from services.classifier.record import Record
+from services.classifier.revision import Revision
 from services.classifier.store import EvidenceStore
 from shared import health, periodic, topology
+from shared.batches import Batches
 from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import (
+    CountDomains,
     DescribeDomain,
     EmailBounced,
     EmailDelivered,
-    FeedbackBounced,
-    FeedbackDelivered,
+    FeedbackReported,
+    ListDomains,
 )
 from shared.database import Database
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-EVENTS_AT_ONCE = 64
+EVENTS = (EmailDelivered, EmailBounced, FeedbackReported)
+EVENTS_AT_ONCE = 512  # with the broker's next batch on its way while this one is counted
+BATCH = 256  # messages a transaction
+BATCH_SECONDS = 0.02  # an event waits so long for others
 QUESTIONS_AT_ONCE = 32
+SWITCH_SECONDS = 0.0005  # a question waits for no more of a thread that counts; Python's is 5 ms
 
 
 async def run(settings: ClassifierSettings, stop: asyncio.Event) -> None:
     """Count evidence and answer questions until `stop` is set."""
+    sys.setswitchinterval(SWITCH_SECONDS)
     url, folder = settings.database_url, settings.data_dir
-    rule = Rule(settings.classifier_threshold)
+    rule = settings.rule
     async with (
         Broker.connect(settings.amqp_url, settings.service) as broker,
         Database.open(settings.service, url, folder, MIGRATIONS) as database,
     ):
         store = EvidenceStore(database, rule)
         purge = partial(store.purge, settings.classifier_remember)
-        subscriptions = _subscriptions(Classifier(store, rule))
+        revise = Revision(database, rule, broker.publish).run
+        cache: Cache[Record] = Cache(settings.classifier_cache_seconds, time.monotonic)
+        oracle = Oracle(Catalogue(database), rule, cache)
         checks = {"broker": broker.ready, "database": database.ready}
         async with (
             periodic.repeating(purge, settings.classifier_purge_seconds, "purge"),
-            broker.consuming(*subscriptions, drain=settings.drain_seconds),
+            periodic.repeating(revise, settings.classifier_purge_seconds, "revise"),
+            broker.consuming(_events(store), _questions(oracle), drain=settings.drain_seconds),
             health.endpoint(settings.health_host, settings.health_port, checks),
         ):
             await stop.wait()
 
 
-def _subscriptions(classifier: Classifier) -> Sequence[Subscription]:
-    return (
-        Subscription(
-            topology.EVIDENCE,
-            {
-                EmailDelivered: classifier.on_email_delivered,
-                EmailBounced: classifier.on_email_bounced,
-                FeedbackDelivered: classifier.on_feedback_delivered,
-                FeedbackBounced: classifier.on_feedback_bounced,
-            },
-            EVENTS_AT_ONCE,
-        ),
-        Subscription(
-            topology.CLASSIFIER_QUESTIONS,
-            {DescribeDomain: classifier.on_describe_domain},
-            QUESTIONS_AT_ONCE,
-            limit=topology.QUESTION_SECONDS,
-            keeps_failures=False,
-        ),
+def _events(store: EvidenceStore) -> Batches:
+    return Batches(
+        topology.EVIDENCE, EVENTS, Witness(store).on_events, EVENTS_AT_ONCE, BATCH, BATCH_SECONDS
+    )
+
+
+def _questions(oracle: Oracle) -> Subscription:
+    return Subscription(
+        topology.CLASSIFIER_QUESTIONS,
+        {
+            DescribeDomain: oracle.on_describe_domain,
+            ListDomains: oracle.on_list_domains,
+            CountDomains: oracle.on_count_domains,
+        },
+        QUESTIONS_AT_ONCE,
+        limit=topology.QUESTION_SECONDS,
+        keeps_failures=False,
     )

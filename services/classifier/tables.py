@@ -6,24 +6,49 @@ database's clock.
 
 import sqlalchemy as sa
 
+from shared.contracts import Verdict
+
 metadata = sa.MetaData()
+
+# How a verdict is written in `domains.status`: shorter than its name, since an index has it.
+STATUSES = (Verdict.UNKNOWN, Verdict.CATCH_ALL, Verdict.NOT_CATCH_ALL)
 
 domains = sa.Table(
     "domains",
     metadata,
     sa.Column("domain", sa.Text, primary_key=True),
+    sa.Column("status", sa.SmallInteger, nullable=False),
     sa.Column("delivered", sa.BigInteger, nullable=False),
     sa.Column("bounced", sa.BigInteger, nullable=False),
+    sa.Column("refused", sa.BigInteger, nullable=False),  # all in `refusals`
+    sa.Column("undetermined", sa.BigInteger, nullable=False),  # of them
+    sa.Column("taken_back", sa.BigInteger, nullable=False),
+    sa.Column("recipients", sa.BigInteger, nullable=False),
     sa.Column("first_event_at", sa.BigInteger, nullable=False),
     sa.Column("last_event_at", sa.BigInteger, nullable=False),
+    sa.Index("ix_domains_status", "status", "domain"),
+    sqlite_with_rowid=False,  # one tree to write to instead of two
 )
 
-# The events that were counted: a copy of one counts nothing.
+# Refusals that prove nothing, by reply class.
+refusals = sa.Table(
+    "refusals",
+    metadata,
+    sa.Column("domain", sa.Text, primary_key=True),
+    sa.Column("reply_class", sa.Text, primary_key=True),
+    sa.Column("refused", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# The events that were counted: a copy of one counts nothing. They leave in the order of `number`,
+# which is about that of `seen_at`.
 seen = sa.Table(
     "seen",
     metadata,
-    sa.Column("event_id", sa.Text, primary_key=True),
-    sa.Column("seen_at", sa.BigInteger, nullable=False, index=True),
+    # SQLite numbers rows by itself for this very type alone.
+    sa.Column("number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    sa.Column("key", sa.Text, nullable=False, unique=True),
+    sa.Column("seen_at", sa.BigInteger, nullable=False),
 )
 
 # The few events that changed a verdict: a copy of one announces it again, since nobody knows
@@ -31,10 +56,48 @@ seen = sa.Table(
 changes = sa.Table(
     "changes",
     metadata,
-    sa.Column(
-        "event_id", sa.Text, sa.ForeignKey("seen.event_id", ondelete="CASCADE"), primary_key=True
-    ),
+    sa.Column("key", sa.Text, primary_key=True),
     sa.Column("domain", sa.Text, nullable=False),
-    sa.Column("status", sa.Text, nullable=False),
-    sa.Column("changed_at", sa.BigInteger, nullable=False),
+    sa.Column("status", sa.SmallInteger, nullable=False),
+    sa.Column("changed_at", sa.BigInteger, nullable=False, index=True),
+)
+
+# Sums over all domains. Each connection adds to a row of its own, mostly: a row that all of them
+# wrote to would make them wait for each other.
+totals = sa.Table(
+    "totals",
+    metadata,
+    sa.Column("shard", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("unknown", sa.BigInteger, nullable=False),
+    sa.Column("catch_all", sa.BigInteger, nullable=False),
+    sa.Column("not_catch_all", sa.BigInteger, nullable=False),
+    sa.Column("delivered", sa.BigInteger, nullable=False),
+    sa.Column("bounced", sa.BigInteger, nullable=False),
+)
+
+# What is known of one mail to one recipient, in the mode `evidence` alone.
+mails = sa.Table(
+    "mails",
+    metadata,
+    sa.Column("mail", sa.Text, primary_key=True),
+    sa.Column("delivered", sa.BigInteger, nullable=False),
+    sa.Column("refused", sa.BigInteger, nullable=False),
+    sa.Column("seen_at", sa.BigInteger, nullable=False, index=True),
+)
+
+# Whom a domain's mails were delivered to, as an estimate; in the mode `evidence` alone.
+sketches = sa.Table(
+    "sketches",
+    metadata,
+    sa.Column("domain", sa.Text, primary_key=True),
+    sa.Column("registers", sa.LargeBinary, nullable=False),
+)
+
+# The rule that all verdicts in `domains` follow, and how far the change to another has come.
+rules = sa.Table(
+    "rules",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, nullable=False),  # it is the how manieth
+    sa.Column("done_to", sa.Text),  # the last domain; NULL when all are judged
 )

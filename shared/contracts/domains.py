@@ -66,26 +66,6 @@ class FeedbackReported(Event):
     sightings: tuple[Sighting, ...] = Field(min_length=1, max_length=MAX_SIGHTINGS)
 
 
-class FeedbackDelivered(Event):
-    """Signals that somebody else's mail to a domain was delivered."""
-
-    keys = ("feedback.delivered",)
-    must_arrive = True  # its sender was told that it is kept
-
-    domain: Domain
-    client: Id | None = None
-
-
-class FeedbackBounced(Event):
-    """Signals that somebody else's mail to a domain bounced: no such mailbox."""
-
-    keys = ("feedback.bounced",)
-    must_arrive = True  # its sender was told that it is kept
-
-    domain: Domain
-    client: Id | None = None
-
-
 class DomainClassified(Event):
     """Signals that the verdict on a domain has changed."""
 

@@ -3,15 +3,32 @@
 import pytest
 
 from services.classifier.config import ClassifierSettings
+from services.classifier.rule import Demand, Rule
 from shared.errors import ConfigError
 
 
 def test_the_defaults() -> None:
-    """With a broker alone the classifier runs: a thousand deliveries, thirty days of memory."""
+    """With a broker alone it runs: a thousand deliveries, thirty days of memory, no cache."""
     settings = ClassifierSettings.load({"AMQP_URL": "amqp://localhost"})
 
-    assert settings.classifier_threshold == 1000
+    assert settings.rule == Rule(1000)
     assert settings.classifier_remember == 30 * 24 * 3600
+    assert settings.classifier_cache_seconds == 0
+
+
+def test_the_mode_evidence() -> None:
+    """The second mode has demands of its own, which can be set."""
+    settings = ClassifierSettings.load(
+        {
+            "AMQP_URL": "amqp://localhost",
+            "CLASSIFIER_MODE": "evidence",
+            "CLASSIFIER_THRESHOLD": "10",
+            "CLASSIFIER_RECIPIENTS": "7",
+            "CLASSIFIER_UNDETERMINED": "0.2",
+        }
+    )
+
+    assert settings.rule == Rule(10, Demand(7, 0.2))
 
 
 @pytest.mark.parametrize(
@@ -19,6 +36,10 @@ def test_the_defaults() -> None:
     [
         ("CLASSIFIER_THRESHOLD", "-1"),
         ("CLASSIFIER_THRESHOLD", "many"),
+        ("CLASSIFIER_MODE", "guess"),
+        ("CLASSIFIER_RECIPIENTS", "0"),
+        ("CLASSIFIER_UNDETERMINED", "1.5"),
+        ("CLASSIFIER_CACHE_SECONDS", "-1"),
         ("CLASSIFIER_REMEMBER", "3600"),
         ("CLASSIFIER_PURGE_SECONDS", "0"),
     ],

@@ -1,107 +1,113 @@
-"""The rule, and what counts as evidence."""
+"""What counts as evidence, and when two events are one."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.classifier.evidence import BOUNCE, DELIVERY, Evidence, Rule, observe
+from services.classifier.evidence import observe
 from shared.contracts import (
     Category,
     EmailBounced,
     EmailDelivered,
-    FeedbackBounced,
-    FeedbackDelivered,
+    FeedbackReported,
+    Kind,
     ReplyClass,
-    Verdict,
+    Sighting,
 )
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
+SIGHTING = Sighting(id="s-1", domain="example.com", kind=Kind.DELIVERED, at=AT)
 
 
-def bounced(reply_class: ReplyClass, recipient: str = "a@example.com") -> EmailBounced:
+def bounced(reply_class: ReplyClass) -> EmailBounced:
     """Give a bounce of our own."""
     return EmailBounced(
         id="e-1",
         at=AT,
         email_id="m-1",
         category=Category.BULK,
-        recipient=recipient,
+        recipient="a@example.com",
         attempt=1,
         reply_class=reply_class,
     )
 
 
-def delivered(recipient: str) -> EmailDelivered:
+def delivered(recipient: str = "a@example.com") -> EmailDelivered:
     """Give a delivery of our own."""
     return EmailDelivered(
         id="e-1", at=AT, email_id="m-1", category=Category.OTP, recipient=recipient, attempt=1
     )
 
 
-@pytest.mark.parametrize(
-    ("evidence", "verdict"),
-    [
-        (Evidence(), Verdict.UNKNOWN),
-        (Evidence(delivered=999), Verdict.UNKNOWN),
-        (Evidence(delivered=1000), Verdict.UNKNOWN),
-        (Evidence(delivered=1001), Verdict.CATCH_ALL),
-        (Evidence(delivered=10_000_000_000), Verdict.CATCH_ALL),
-        (Evidence(bounced=1), Verdict.NOT_CATCH_ALL),
-        (Evidence(delivered=1001, bounced=1), Verdict.NOT_CATCH_ALL),
-    ],
-)
-def test_the_rule(evidence: Evidence, verdict: Verdict) -> None:
-    """Only more than 1000 deliveries and no bounce are catch-all; a bounce is the end of it."""
-    assert Rule().verdict(evidence) == verdict
+def reported(*sightings: Sighting, client: str | None = "shop") -> FeedbackReported:
+    """Give a report."""
+    return FeedbackReported(id="r-1", at=AT, client=client, sightings=sightings)
 
 
-def test_the_threshold_can_be_set() -> None:
-    """The number that must be exceeded is a setting."""
-    assert Rule(2).verdict(Evidence(delivered=2)) == Verdict.UNKNOWN
-    assert Rule(2).verdict(Evidence(delivered=3)) == Verdict.CATCH_ALL
-
-
-def test_a_change_is_told_once() -> None:
-    """Only evidence that turns the verdict is a change."""
-    rule = Rule(2)
-
-    assert rule.change(Evidence(2), Evidence(3)) == Verdict.CATCH_ALL
-    assert rule.change(Evidence(3), Evidence(4)) is None
-    assert rule.change(Evidence(4), Evidence(4, 1)) == Verdict.NOT_CATCH_ALL
-    assert rule.change(Evidence(4, 1), Evidence(4, 2)) is None
+def key_of(sighting: Sighting, client: str | None = "shop") -> str:
+    """Give the key of one sighting."""
+    (observation,) = observe(reported(sighting, client=client))
+    return observation.key
 
 
 def test_our_own_delivery_counts() -> None:
     """A delivery counts for the domain of its recipient."""
-    observation = observe(delivered("a@example.com"))
+    (observation,) = observe(delivered())
 
-    assert observation
-    assert observation.domain == "example.com"
-    assert observation.evidence == DELIVERY
-    assert observation.at == AT
+    assert (observation.domain, observation.said) == ("example.com", "delivered")
+    assert observation.at == AT.timestamp() * 1000
+    assert observation.recipient == "a@example.com"
 
 
 @pytest.mark.parametrize("reply_class", ReplyClass)
 def test_of_our_own_bounces_one_counts(reply_class: ReplyClass) -> None:
-    """Only a bounce that says "no such mailbox" is evidence."""
-    observation = observe(bounced(reply_class))
+    """Only a bounce that says "no such mailbox" is one; others are kept apart by their class."""
+    (observation,) = observe(bounced(reply_class))
 
-    if reply_class == ReplyClass.MAILBOX_UNKNOWN:
-        assert observation
-        assert observation.evidence == BOUNCE
-    else:
-        assert observation is None
+    unknown = reply_class == ReplyClass.MAILBOX_UNKNOWN
+    assert observation.said == ("bounced" if unknown else reply_class)
+
+
+def test_our_own_events_are_of_one_mail() -> None:
+    """A late bounce finds its delivery by mail and recipient."""
+    late, delivery = bounced(ReplyClass.POLICY), delivered()
+
+    assert next(observe(late)).mail == next(observe(delivery)).mail
+    assert next(observe(delivered("b@example.com"))).mail != next(observe(delivery)).mail
 
 
 def test_feedback_counts_as_it_is_called() -> None:
-    """What others report counts without a look at reasons."""
-    delivery = observe(FeedbackDelivered(id="e-1", at=AT, domain="example.com"))
-    bounce = observe(FeedbackBounced(id="e-1", at=AT, domain="example.com"))
+    """What others report counts without a look at reasons, each sighting for itself."""
+    bounce = SIGHTING.model_copy(update={"id": "s-2", "kind": Kind.BOUNCED})
 
-    assert delivery
-    assert delivery.evidence == DELIVERY
-    assert bounce
-    assert bounce.evidence == BOUNCE
+    assert [each.said for each in observe(reported(SIGHTING, bounce))] == ["delivered", "bounced"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": "s-2"},
+        {"domain": "example.org"},
+        {"kind": Kind.BOUNCED},
+        {"recipient": "a@example.com"},
+        {"email_id": "m-1"},
+    ],
+    ids=str,
+)
+def test_which_event_it_is(change: dict[str, str]) -> None:
+    """A sighting that differs is another event, so that none of two is lost by which came first."""
+    assert key_of(SIGHTING.model_copy(update=change)) != key_of(SIGHTING)
+
+
+def test_a_repeat_is_the_same_event() -> None:
+    """The time of a repeat is that of the repetition, and says nothing."""
+    assert key_of(SIGHTING.model_copy(update={"at": AT + timedelta(1)})) == key_of(SIGHTING)
+
+
+def test_ids_are_each_client_s_own() -> None:
+    """Two clients that count from one do not take each other's events for copies."""
+    assert key_of(SIGHTING, "shop") != key_of(SIGHTING, "club")
+    assert key_of(SIGHTING, "shop") != key_of(SIGHTING, None)
 
 
 @pytest.mark.parametrize(
@@ -115,9 +121,8 @@ def test_feedback_counts_as_it_is_called() -> None:
 )
 def test_domains_are_canonical(recipient: str, domain: str) -> None:
     """However a recipient was spelled, its domain is lower-case A-labels; sub-domains are own."""
-    observation = observe(delivered(recipient))
+    (observation,) = observe(delivered(recipient))
 
-    assert observation
     assert observation.domain == domain
 
 
@@ -125,4 +130,4 @@ def test_domains_are_canonical(recipient: str, domain: str) -> None:
 def test_a_recipient_without_a_domain(recipient: str) -> None:
     """What has no domain is an error, not evidence on something else."""
     with pytest.raises(ValueError, match="domain"):
-        observe(delivered(recipient))
+        list(observe(delivered(recipient)))

@@ -1,133 +1,135 @@
-"""What the classifier answers and announces, on a real store."""
+"""What the classifier answers and announces."""
 
-import asyncio
-import tempfile
-from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from services.classifier.evidence import Evidence, Rule
-from services.classifier.handlers import Classifier
+from services.classifier.cache import Cache
+from services.classifier.catalogue import Catalogue
+from services.classifier.handlers import Oracle, Witness
 from services.classifier.service import MIGRATIONS
 from services.classifier.store import EvidenceStore
 from shared.contracts import (
     Category,
-    Contract,
+    CountDomains,
     DescribeDomain,
     DomainClassified,
     DomainDescribed,
+    DomainsCounted,
+    DomainsListed,
     EmailBounced,
     EmailDelivered,
-    FeedbackBounced,
-    FeedbackDelivered,
+    FeedbackReported,
+    Kind,
+    ListDomains,
     ReplyClass,
+    Sighting,
     Verdict,
 )
 from shared.database import Database
 from shared.errors import Reject
+from tests.classifier.observations import COUNTS, EVIDENCE
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
-RULE = Rule(3)
-DOMAINS = ("a.example", "b.example")
-
-
-@asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[Classifier]:
-    """Open a classifier as one process has it."""
-    async with Database.open("classifier", None, folder, MIGRATIONS) as database:
-        yield Classifier(EvidenceStore(database, RULE), RULE)
 
 
 @pytest.fixture
-async def classifier(tmp_path: Path) -> AsyncIterator[Classifier]:
-    """Give the handlers of one test."""
-    async with opened(tmp_path) as handlers:
-        yield handlers
+def database_url() -> None:
+    """Stay with SQLite: the stores have tests of their own for both databases."""
 
 
-def outcome(number: int, domain: str) -> dict[str, Any]:
-    """Give the fields that our own outcomes share."""
-    return {
-        "id": f"e-{number}",
-        "at": AT,
-        "email_id": f"m-{number}",
-        "category": Category.TRANSACTIONAL,
-        "recipient": f"somebody@{domain}",
-        "attempt": 1,
-    }
+@pytest.fixture
+def witness(database: Database) -> Witness:
+    """Give who counts."""
+    return Witness(EvidenceStore(database, COUNTS))
 
 
-def delivery(number: int, domain: str = "a.example") -> EmailDelivered:
+@pytest.fixture
+def oracle(database: Database) -> Oracle:
+    """Give who answers."""
+    return Oracle(Catalogue(database), COUNTS, Cache(0, lambda: 0))
+
+
+def delivery(number: int, recipient: str = "ann@a.example") -> EmailDelivered:
     """Give a delivery of our own."""
-    return EmailDelivered(**outcome(number, domain))
+    return EmailDelivered(
+        id=f"e-{number}",
+        at=AT,
+        email_id=f"m-{number}",
+        category=Category.TRANSACTIONAL,
+        recipient=recipient,
+        attempt=1,
+    )
 
 
-def bounce(
-    number: int, domain: str = "a.example", reply_class: ReplyClass = ReplyClass.MAILBOX_UNKNOWN
-) -> EmailBounced:
+def bounce(number: int, reply_class: ReplyClass) -> EmailBounced:
     """Give a bounce of our own."""
-    return EmailBounced(**outcome(number, domain), reply_class=reply_class)
+    return EmailBounced(**delivery(number).model_dump(), reply_class=reply_class)
 
 
-async def handle(classifier: Classifier, event: Contract) -> Sequence[Contract]:
-    """Handle an event as the queue's subscription does."""
-    match event:
-        case EmailDelivered():
-            return await classifier.on_email_delivered(event)
-        case EmailBounced():
-            return await classifier.on_email_bounced(event)
-        case FeedbackDelivered():
-            return await classifier.on_feedback_delivered(event)
-        case FeedbackBounced():
-            return await classifier.on_feedback_bounced(event)
-        case _:
-            raise TypeError(event)
+def report(number: int, kind: Kind, *domains: str) -> FeedbackReported:
+    """Give a report about some domains."""
+    sightings = [
+        Sighting(id=f"s-{number}-{place}", domain=domain, kind=kind, at=AT)
+        for place, domain in enumerate(domains)
+    ]
+    return FeedbackReported(id=f"r-{number}", at=AT, sightings=tuple(sightings))
 
 
-async def describe(classifier: Classifier, domain: str = "a.example") -> DomainDescribed:
+async def describe(oracle: Oracle, domain: str = "a.example") -> DomainDescribed:
     """Ask for the evidence on a domain."""
-    (answer,) = await classifier.on_describe_domain(DescribeDomain(id="q-1", domain=domain))
+    (answer,) = await oracle.on_describe_domain(DescribeDomain(id="q-1", domain=domain))
     assert isinstance(answer, DomainDescribed)
     return answer
 
 
-async def test_never_seen(classifier: Classifier) -> None:
+async def test_never_seen(oracle: Oracle) -> None:
     """A domain never seen is unknown, not an error."""
-    answer = await describe(classifier)
+    answer = await describe(oracle)
 
     assert (answer.status, answer.delivered, answer.bounced) == (Verdict.UNKNOWN, 0, 0)
+    assert (answer.since, answer.last_event_at) == (None, None)
+    assert answer.reason == "unknown: 0 delivered, not more than 3, and no bounce"
 
 
-async def test_every_kind_counts(classifier: Classifier) -> None:
-    """Our own outcomes and others' feedback add up in one sum."""
-    await handle(classifier, delivery(1))
-    await handle(classifier, bounce(2))
-    await handle(classifier, FeedbackDelivered(id="e-3", at=AT, domain="A.example."))
-    await handle(classifier, FeedbackBounced(id="e-4", at=AT, domain="a.example"))
-    answer = await describe(classifier)
+async def test_every_kind_counts(witness: Witness, oracle: Oracle) -> None:
+    """Our own outcomes and others' feedback add up in one sum; other refusals are shown apart."""
+    await witness.on_events(
+        [
+            delivery(1),
+            bounce(2, ReplyClass.MAILBOX_UNKNOWN),
+            bounce(3, ReplyClass.UNDETERMINED),
+            bounce(4, ReplyClass.POLICY),
+            report(5, Kind.DELIVERED, "A.example.", "a.example", "b.example"),
+            report(6, Kind.BOUNCED, "a.example"),
+        ]
+    )
+    answer = await describe(oracle)
 
-    assert (answer.status, answer.delivered, answer.bounced) == (Verdict.NOT_CATCH_ALL, 2, 2)
+    assert (answer.status, answer.delivered, answer.bounced) == (Verdict.NOT_CATCH_ALL, 3, 2)
+    assert answer.refusals == {"policy": 1, "undetermined": 1}
+    assert (answer.since, answer.last_event_at) == (AT, AT)
+    assert (answer.recipients, answer.taken_back) == (None, None)
 
 
-async def test_other_refusals_do_not_count(classifier: Classifier) -> None:
-    """A bounce that does not say "no such mailbox" changes nothing and announces nothing."""
-    refused = bounce(1, reply_class=ReplyClass.UNDETERMINED)
+async def test_the_mode_evidence_tells_more(database: Database) -> None:
+    """Recipients and deliveries taken back are told where they have a say."""
+    await Witness(EvidenceStore(database, EVIDENCE)).on_events(
+        [delivery(number, f"u{number}@a.example") for number in range(5)]
+    )
+    answer = await describe(Oracle(Catalogue(database), EVIDENCE, Cache(0, lambda: 0)))
 
-    assert await handle(classifier, refused) == []
-    assert (await describe(classifier)).bounced == 0
+    assert answer.status == Verdict.CATCH_ALL
+    assert (answer.recipients, answer.taken_back) == (5, 0)
 
 
-async def test_a_change_is_announced(classifier: Classifier) -> None:
+async def test_a_change_is_announced(witness: Witness) -> None:
     """The event that turns the verdict announces it, and again with the same id when it returns."""
-    announced = [await handle(classifier, delivery(number)) for number in range(5)]
-    again = await handle(classifier, delivery(3))
+    announced = [await witness.on_events([delivery(number)]) for number in range(5)]
+    again = await witness.on_events([delivery(3), delivery(4)])
 
     assert [len(messages) for messages in announced] == [0, 0, 0, 1, 0]
     (change,) = announced[3]
@@ -136,81 +138,72 @@ async def test_a_change_is_announced(classifier: Classifier) -> None:
     assert again == [change]
 
 
-async def test_what_has_no_domain_is_rejected(classifier: Classifier) -> None:
-    """An outcome whose recipient has no domain goes to the dead letters with the reason."""
+async def test_what_has_no_domain_is_rejected(witness: Witness, oracle: Oracle) -> None:
+    """A batch with such an outcome is refused whole, so that it can come again without it."""
     with pytest.raises(Reject, match="domain"):
-        await handle(classifier, delivery(1, "[192.0.2.1]"))
+        await witness.on_events([delivery(1), delivery(2, "ann@[192.0.2.1]")])
+
+    assert (await describe(oracle)).delivered == 0
 
 
-def event_of(number: int, kind: int, domain: str) -> Contract:
-    """Give event `number`, of one of the kinds that count or do not."""
-    kinds: tuple[Contract, ...] = (
-        delivery(number, domain),
-        delivery(number, domain),
-        delivery(number, domain),
-        bounce(number, domain),
-        bounce(number, domain, ReplyClass.UNDETERMINED),
-        FeedbackDelivered(id=f"e-{number}", at=AT, domain=domain),
-        FeedbackBounced(id=f"e-{number}", at=AT, domain=domain),
+async def test_pages(witness: Witness, oracle: Oracle) -> None:
+    """Each page names what to ask for next, and the last one nothing."""
+    await witness.on_events([report(1, Kind.DELIVERED, *(f"d{n}.example" for n in range(5)))])
+    pages: list[Sequence[str]] = []
+    after: str | None = None
+    while after or not pages:
+        question = ListDomains(id="q-1", status=Verdict.UNKNOWN, after=after, limit=2)
+        (page,) = await oracle.on_list_domains(question)
+        assert isinstance(page, DomainsListed)
+        pages.append([each.domain for each in page.domains])
+        after = page.next
+
+    assert pages == [["d0.example", "d1.example"], ["d2.example", "d3.example"], ["d4.example"]]
+
+
+async def test_a_page_that_is_just_full_is_the_last(witness: Witness, oracle: Oracle) -> None:
+    """Nobody is sent on to an empty page."""
+    await witness.on_events([report(1, Kind.DELIVERED, "a.example", "b.example")])
+    (page,) = await oracle.on_list_domains(ListDomains(id="q-1", limit=2))
+
+    assert isinstance(page, DomainsListed)
+    assert (len(page.domains), page.next) == (2, None)
+
+
+async def test_counts(witness: Witness, oracle: Oracle) -> None:
+    """The sums tell domains by status, and events."""
+    await witness.on_events(
+        [
+            report(1, Kind.DELIVERED, *["a.example"] * 4, "b.example"),
+            report(2, Kind.BOUNCED, "c.example", "b.example", "c.example"),
+            report(3, Kind.DELIVERED, "d.example"),
+        ]
     )
-    return kinds[kind]
+    (sums,) = await oracle.on_count_domains(CountDomains(id="q-1"))
 
-
-@st.composite
-def histories(draw: st.DrawFn) -> tuple[list[Contract], list[Contract]]:
-    """Draw a set of events, and a history of them: in some order, some of them more than once."""
-    picks = draw(st.lists(st.tuples(st.integers(0, 6), st.sampled_from(DOMAINS)), max_size=12))
-    events = [event_of(number, *pick) for number, pick in enumerate(picks)]
-    copies = draw(st.lists(st.sampled_from(events), max_size=8)) if events else []
-    return events, draw(st.permutations([*events, *copies]))
-
-
-@settings(max_examples=15, deadline=None)
-@given(histories())
-def test_order_and_copies_change_nothing(
-    events_and_history: tuple[list[Contract], list[Contract]],
-) -> None:
-    """The verdicts are a function of the set of events, however two replicas got them."""
-    events, history = events_and_history
-    asyncio.run(_check(events, history))
-
-
-async def _check(events: list[Contract], history: list[Contract]) -> None:
-    async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        both = [await stack.enter_async_context(opened(folder)) for _ in range(2)]
-        returned = await asyncio.gather(
-            *(handle(both[turn % 2], event) for turn, event in enumerate(history))
-        )
-        for domain in DOMAINS:
-            evidence = recount(events, domain)
-            answer = await describe(both[0], domain)
-            assert Evidence(answer.delivered, answer.bounced) == evidence
-            assert answer.status == RULE.verdict(evidence)
-            assert last_announced(returned, domain) == answer.status
-
-
-def recount(events: list[Contract], domain: str) -> Evidence:
-    """Count the plain way what each event says of a domain."""
-    kinds = Counter(
-        type(event)
-        for event in events
-        if domain in (getattr(event, "domain", ""), getattr(event, "recipient", "")[9:])
-        and getattr(event, "reply_class", None) != ReplyClass.UNDETERMINED
-    )
-    return Evidence(
-        kinds[EmailDelivered] + kinds[FeedbackDelivered],
-        kinds[EmailBounced] + kinds[FeedbackBounced],
+    assert sums == DomainsCounted(
+        id="q-1", catch_all=1, not_catch_all=2, unknown=1, total=4, delivered=6, bounced=3
     )
 
 
-def last_announced(returned: Sequence[Sequence[Contract]], domain: str) -> Verdict:
-    """Give the verdict that a listener believes in the end: a bounce is never taken back."""
-    heard = {
-        item.status
-        for items in returned
-        for item in items
-        if isinstance(item, DomainClassified) and item.domain == domain
-    }
-    order = (Verdict.NOT_CATCH_ALL, Verdict.CATCH_ALL)
-    return next((verdict for verdict in order if verdict in heard), Verdict.UNKNOWN)
+async def test_a_cached_answer_has_its_time(database: Database, witness: Witness) -> None:
+    """With a cache an answer may be as old as it was set to be, and no older."""
+    looks = iter([0.0, 4.9, 5.0, 5.0])  # at the clock
+    oracle = Oracle(Catalogue(database), COUNTS, Cache(5, partial(next, looks)))
+    before = await describe(oracle)
+    await witness.on_events([report(1, Kind.BOUNCED, "a.example")])
+    cached = await describe(oracle)
+    after = await describe(oracle)
+
+    assert [each.bounced for each in (before, cached, after)] == [0, 0, 1]
+
+
+async def test_order_does_not_matter_over_a_restart(tmp_path: Path) -> None:
+    """What was counted by another process before is known to this one."""
+    for turn in range(2):
+        async with Database.open("classifier", None, tmp_path, MIGRATIONS) as database:
+            witness = Witness(EvidenceStore(database, COUNTS))
+            await witness.on_events([delivery(number) for number in range(turn + 1)])
+            answer = await describe(Oracle(Catalogue(database), COUNTS, Cache(0, lambda: 0)))
+
+    assert answer.delivered == 2

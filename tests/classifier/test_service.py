@@ -14,16 +14,23 @@ from shared import topology
 from shared.broker import Broker, declare
 from shared.contracts import (
     Category,
-    Contract,
+    CountDomains,
     DescribeDomain,
     DomainClassified,
     DomainDescribed,
+    DomainsCounted,
+    DomainsListed,
     EmailBounced,
     EmailDelivered,
-    FeedbackDelivered,
+    FeedbackReported,
+    Kind,
+    ListDomains,
     ReplyClass,
+    Sighting,
     Verdict,
+    decode,
 )
+from tests.tap import Tap, depth, tapped
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 SECONDS = 10.0  # to wait for what must come
@@ -73,10 +80,10 @@ def bounce(number: int) -> EmailBounced:
     )
 
 
-async def announced(broker: Broker, event: Contract) -> DomainClassified:
-    """Publish an event and wait for the change of verdict that its handling announces."""
-    async with asyncio.timeout(SECONDS), broker.converse(event) as replies:
-        change = await replies.get()
+async def announced(tap: Tap) -> DomainClassified:
+    """Wait for the next change of a verdict."""
+    message = await tap.next()
+    change = decode(message.type or "", message.body)
     assert isinstance(change, DomainClassified)
     return change
 
@@ -98,17 +105,35 @@ async def test_from_the_events_to_the_answer(
     """Events of both kinds, each twice, are counted once; each change of verdict is announced."""
     settings = settings.model_copy(update={"database_url": database_url})
     await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
+    sightings = [
+        Sighting(id=f"s-{number}", domain="EXAMPLE.com", kind=Kind.DELIVERED, at=AT)
+        for number in range(5)
+    ]
     events = [
         *(delivery(number) for number in range(5)),
-        *(FeedbackDelivered(id=f"f-{number}", at=AT, domain="EXAMPLE.com") for number in range(5)),
+        FeedbackReported(id="f-1", at=AT, sightings=tuple(sightings[:3])),
+        FeedbackReported(id="f-2", at=AT, sightings=tuple(sightings[2:])),
     ]
-    async with running(settings), Broker.connect(settings.amqp_url, "gateway") as broker:
+    async with (
+        running(settings),
+        Broker.connect(settings.amqp_url, "gateway") as broker,
+        tapped(settings.amqp_url, topology.EVENTS, "domain.classified") as tap,
+    ):
         await asyncio.gather(*(broker.publish(event) for event in (*events, *events)))
         exactly = await described(broker, 10)
-        more = await announced(broker, delivery(5))
-        refused = await announced(broker, bounce(6))
+        await broker.publish(delivery(5))
+        more = await announced(tap)
+        await broker.publish(bounce(6))
+        refused = await announced(tap)
         end = await described(broker, 11)
+        page = await broker.ask(ListDomains(id="q-2", status=end.status), within=SECONDS)
+        sums = await broker.ask(CountDomains(id="q-3"), within=SECONDS)
+        assert tap.empty()
 
+    assert isinstance(page, DomainsListed)
+    assert [each.domain for each in page.domains] == ["example.com"]
+    assert isinstance(sums, DomainsCounted)
+    assert (sums.total, sums.delivered, sums.bounced) == (1, 11, 1)
     assert (exactly.status, exactly.delivered) == (Verdict.UNKNOWN, 10)
     assert more.status == Verdict.CATCH_ALL
     assert refused.status == Verdict.NOT_CATCH_ALL
@@ -131,3 +156,34 @@ async def test_a_restart_forgets_nothing(settings: ClassifierSettings) -> None:
             answer = await described(broker, 2)
 
     assert answer.delivered == 2
+
+
+async def test_one_bad_message_harms_nobody(settings: ClassifierSettings, vhost: str) -> None:
+    """An outcome without a domain dies alone; those that came with it are counted."""
+    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
+    bad = delivery(1).model_copy(update={"id": "bad", "recipient": "nobody"})
+    async with Broker.connect(settings.amqp_url, "gateway") as broker:
+        await asyncio.gather(
+            *(broker.publish(event) for event in (delivery(1), bad, delivery(2), delivery(3)))
+        )
+        async with running(settings):
+            answer = await described(broker, 3)
+
+    assert answer.delivered == 3
+    assert await depth(vhost, topology.dead_queue(topology.EVIDENCE)) == 1
+
+
+async def test_another_rule_judges_what_is_there(settings: ClassifierSettings) -> None:
+    """After a restart with a lower threshold the verdicts follow it, and that is announced."""
+    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
+    async with (
+        Broker.connect(settings.amqp_url, "gateway") as broker,
+        tapped(settings.amqp_url, topology.EVENTS, "domain.classified") as tap,
+    ):
+        async with running(settings):
+            await broker.publish(delivery(1))
+            await described(broker, 1)
+        async with running(settings.model_copy(update={"classifier_threshold": 0})):
+            change = await announced(tap)
+
+    assert (change.domain, change.status) == ("example.com", Verdict.CATCH_ALL)

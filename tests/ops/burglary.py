@@ -71,7 +71,7 @@ REFUSED: Mapping[Owner, Sequence[Act]] = {
         Look(topology.UNROUTED),
         Say(topology.COMMANDS, "email.send.bulk"),
         Say(topology.COMMANDS, "code.verify"),
-        Say(topology.EVENTS, "feedback.bounced"),
+        Say(topology.EVENTS, "feedback.reported"),
         Say(topology.DEAD, "otp.commands"),
         *(Say(step.name, "otp.commands") for step in LADDER),
         Say(topology.UNROUTED, ""),

@@ -27,10 +27,11 @@ from shared.contracts import (
     DomainClassified,
     DomainDescribed,
     EmailDelivered,
-    FeedbackBounced,
-    FeedbackDelivered,
+    FeedbackReported,
     IssueCode,
+    Kind,
     SendEmail,
+    Sighting,
     Verdict,
     VerifyCode,
 )
@@ -44,6 +45,11 @@ from tests.tap import depth, publish_raw
 pytestmark = pytest.mark.rabbit
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+REPORT = FeedbackReported(
+    id="f-1",
+    at=MOMENT,
+    sightings=(Sighting(id="s-1", domain="example.com", kind=Kind.BOUNCED, at=MOMENT),),
+)
 ADA = "ada@example.com"
 PASSWORDS: Mapping[str, str] = {owner: secrets.token_hex(16) for owner in RUNNING}
 WORK = {
@@ -216,9 +222,7 @@ async def test_the_whole_road_with_the_least_rights(vhost: str, login: Login) ->
             judge.subscribed(topology.OTP_QUESTIONS, VerifyCode),
         ),
         judging.consuming(
-            classifier.subscribed(
-                topology.EVIDENCE, EmailDelivered, FeedbackDelivered, FeedbackBounced
-            ),
+            classifier.subscribed(topology.EVIDENCE, EmailDelivered, FeedbackReported),
             oracle.subscribed(topology.CLASSIFIER_QUESTIONS, DescribeDomain),
         ),
     ):
@@ -227,17 +231,16 @@ async def test_the_whole_road_with_the_least_rights(vhost: str, login: Login) ->
                 assert isinstance(await replies.get(), EmailDelivered)
         await gateway.publish(mail(Category.BULK))
         await gateway.publish(IssueCode(id="i-0", email=ADA))
-        await gateway.publish(FeedbackDelivered(id="f-1", at=MOMENT, domain="example.com"))
-        await gateway.publish(FeedbackBounced(id="f-2", at=MOMENT, domain="example.com"))
+        await gateway.publish(REPORT)
         verified = await gateway.ask(VerifyCode(id="v-0", email=ADA, code="123456"), within=10)
         described = await gateway.ask(DescribeDomain(id="q-0", domain="example.com"), within=10)
         sent = [await sender.next() for _ in Category]
-        facts = [await classifier.next() for _ in range(5)]
+        facts = [await classifier.next() for _ in range(4)]
 
     assert isinstance(verified, CodeVerified)
     assert isinstance(described, DomainDescribed)
     assert {email.id for email in sent} == {f"m-{each}" for each in Category}
-    assert {fact.id for fact in facts} == {"f-1", "f-2", *(f"m-{each}-1" for each in Category)}
+    assert {fact.id for fact in facts} == {"f-1", *(f"m-{each}-1" for each in Category)}
     for queue in topology.queues():
         assert await depth(vhost, queue.name) == 0
 
@@ -255,9 +258,7 @@ async def test_own_messages_wait_in_the_ladder_and_die(
             raise Retry("not now", after=0)
         raise Reject("never")
 
-    first = {Owner.SENDER: mail(), Owner.OTP: IssueCode(id="i-1", email=ADA)}.get(
-        owner, FeedbackBounced(id="f-1", at=MOMENT, domain="example.com")
-    )
+    first = {Owner.SENDER: mail(), Owner.OTP: IssueCode(id="i-1", email=ADA)}.get(owner, REPORT)
     async with (
         Broker.connect(login(owner), owner) as door,
         Broker.connect(login(Owner.GATEWAY), "gateway") as gateway,

@@ -17,8 +17,10 @@ from shared.contracts import (
     DescribeDomain,
     DomainClassified,
     DomainDescribed,
-    FeedbackBounced,
+    FeedbackReported,
+    Kind,
     SendEmail,
+    Sighting,
     Verdict,
 )
 from shared.errors import NoAnswer, Unavailable
@@ -29,6 +31,7 @@ from tests.waiting import until
 
 QUEUE = topology.sending_queue(SendEmail.model_fields["category"].default)
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+BOUNCE = Sighting(id="s1", domain="example.com", kind=Kind.BOUNCED, at=MOMENT)
 
 
 def mail(name: str) -> SendEmail:
@@ -113,7 +116,7 @@ async def test_feedback_must_reach_a_queue(url: str) -> None:
 
     async with Broker.connect(url, "tests") as door:
         with pytest.raises(Unavailable):
-            await door.publish(FeedbackBounced(id="f1", at=MOMENT, domain="example.com"))
+            await door.publish(FeedbackReported(id="f1", at=MOMENT, sightings=(BOUNCE,)))
 
 
 async def test_a_full_queue_refuses(vhost: str) -> None:

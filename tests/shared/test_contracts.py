@@ -351,7 +351,7 @@ def test_somebody_else_s_feedback_must_be_kept() -> None:
     """Its sender was answered 202, so there has to be a queue that keeps it."""
     kept = [each.__name__ for each in CONTRACTS if issubclass(each, Event) and each.must_arrive]
 
-    assert kept == ["FeedbackReported", "FeedbackDelivered", "FeedbackBounced"]
+    assert kept == ["FeedbackReported"]
 
 
 def test_a_message_is_final_unless_it_comes_again() -> None:

@@ -173,8 +173,6 @@ def test_commands_reach_who_is_asked(key: str, expected: set[str]) -> None:
         ("email.deferred", {"ledger.mail"}),
         ("email.uncertain", {"ledger.mail"}),
         ("feedback.reported", {"classifier.evidence"}),
-        ("feedback.delivered", {"classifier.evidence"}),
-        ("feedback.bounced", {"classifier.evidence"}),
         ("code.verified", set()),
     ],
 )
@@ -257,7 +255,7 @@ def test_a_service_reads_its_own_queues_only(user: User) -> None:
             {"email.send.otp", "email.send.transactional", "email.send.bulk"}
             | {"code.issue", "code.cancel", "code.verify", "domain.describe"}
             | {"domain.list", "domain.count"},
-            {"feedback.reported", "feedback.delivered", "feedback.bounced"},
+            {"feedback.reported"},
         ),
         ("sender", set(), {key for key in EVENT_KEYS if key.startswith("email.")}),
         ("otp", {"email.send.otp"}, {"code.issued", "code.verified", "code.refused"}),

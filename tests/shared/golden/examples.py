@@ -27,8 +27,6 @@ from shared.contracts import (
     EmailExpired,
     EmailFailed,
     EmailUncertain,
-    FeedbackBounced,
-    FeedbackDelivered,
     FeedbackReported,
     IssueCode,
     Kind,
@@ -196,8 +194,6 @@ EXAMPLES: tuple[Contract, ...] = (
             Sighting(id="4712", domain="example.org", kind=Kind.BOUNCED, at=AT),
         ),
     ),
-    FeedbackDelivered(id=EVENT, at=AT, domain="xn--bcher-kva.example", client="shop"),
-    FeedbackBounced(id=EVENT, at=AT, domain="xn--bcher-kva.example", client="shop"),
     DomainClassified(id=EVENT, at=AT, domain="example.org", status=Verdict.NOT_CATCH_ALL),
     DescribeDomain(id=EMAIL, domain="example.org"),
     DomainDescribed(

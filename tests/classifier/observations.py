@@ -1,0 +1,27 @@
+"""Observations as tests need them."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from services.classifier.evidence import Observation
+from services.classifier.rule import Demand, Rule
+
+START = datetime(2030, 1, 1, tzinfo=UTC)
+COUNTS = Rule(3)
+EVIDENCE = Rule(3, Demand(recipients=3, undetermined=0.5))
+
+
+def observation(
+    number: int, said: str = "delivered", domain: str = "a.example", mail: int | None = None
+) -> Observation:
+    """Give what event `number` says, a second after the one before; of mail `number` by default."""
+    of = number if mail is None else mail
+    at = round(START.timestamp() * 1000) + number * 1000
+    return Observation(
+        f"key-{number}", domain, said, at, f"mail-{of}/{domain}", f"user{of}@{domain}"
+    )
+
+
+def deliveries(count: int, domain: str = "a.example") -> Sequence[Observation]:
+    """Give the first deliveries to a domain."""
+    return [observation(number, domain=domain) for number in range(count)]

@@ -1,0 +1,97 @@
+"""The rule: what sums add up to, and how that is told."""
+
+import pytest
+
+from services.classifier.rule import Demand, Evidence, Rule
+from shared.contracts import Verdict
+
+STRICT = Rule(1000, Demand(recipients=100, undetermined=0.01))
+
+
+@pytest.mark.parametrize(
+    ("evidence", "verdict"),
+    [
+        (Evidence(), Verdict.UNKNOWN),
+        (Evidence(delivered=999), Verdict.UNKNOWN),
+        (Evidence(delivered=1000), Verdict.UNKNOWN),
+        (Evidence(delivered=1001), Verdict.CATCH_ALL),
+        (Evidence(delivered=1001, undetermined=5000), Verdict.CATCH_ALL),
+        (Evidence(delivered=10_000_000_000), Verdict.CATCH_ALL),
+        (Evidence(bounced=1), Verdict.NOT_CATCH_ALL),
+        (Evidence(delivered=1001, bounced=1), Verdict.NOT_CATCH_ALL),
+    ],
+)
+def test_counts(evidence: Evidence, verdict: Verdict) -> None:
+    """Only more than 1000 deliveries and no bounce are catch-all; a bounce is the end of it."""
+    assert Rule().verdict(evidence) == verdict
+
+
+@pytest.mark.parametrize(
+    ("evidence", "verdict"),
+    [
+        (Evidence(1000, 0, 0, 1000), Verdict.UNKNOWN),
+        (Evidence(1001, 0, 0, 99), Verdict.UNKNOWN),
+        (Evidence(1001, 0, 0, 100), Verdict.CATCH_ALL),
+        (Evidence(2000, 0, 20, 100), Verdict.CATCH_ALL),
+        (Evidence(2000, 0, 21, 100), Verdict.UNKNOWN),
+        (Evidence(2000, 1, 21, 100), Verdict.NOT_CATCH_ALL),
+    ],
+)
+def test_evidence(evidence: Evidence, verdict: Verdict) -> None:
+    """The second mode also asks for recipients, and for few refusals that may hide a bounce."""
+    assert STRICT.verdict(evidence) == verdict
+
+
+def test_the_threshold_can_be_set() -> None:
+    """The number that must be exceeded is a setting."""
+    assert Rule(2).verdict(Evidence(delivered=2)) == Verdict.UNKNOWN
+    assert Rule(2).verdict(Evidence(delivered=3)) == Verdict.CATCH_ALL
+
+
+@pytest.mark.parametrize(
+    ("rule", "evidence", "reason"),
+    [
+        (Rule(), Evidence(), "unknown: 0 delivered, not more than 1000, and no bounce"),
+        (Rule(), Evidence(1001), "catch-all: 1001 delivered, more than 1000, and no bounce"),
+        (Rule(), Evidence(5, 2), "not-catch-all: 2 bounced, and one bounce is enough"),
+        (
+            STRICT,
+            Evidence(1001, 0, 0, 9),
+            (
+                "unknown: 1001 delivered, more than 1000, and no bounce,"
+                " but to about 9 recipients, fewer than 100"
+            ),
+        ),
+        (
+            STRICT,
+            Evidence(1001, 0, 11, 640),
+            (
+                "unknown: 1001 delivered, more than 1000, and no bounce,"
+                " but 11 undetermined refusals, more than 1.00% of that"
+            ),
+        ),
+        (
+            STRICT,
+            Evidence(1001, 0, 0, 640),
+            "catch-all: 1001 delivered, more than 1000, and no bounce, to about 640 recipients",
+        ),
+    ],
+)
+def test_the_reason_names_counts_and_rule(rule: Rule, evidence: Evidence, reason: str) -> None:
+    """Who reads a verdict can check it."""
+    assert rule.reason(evidence) == reason
+
+
+def test_rules_with_one_name_are_one() -> None:
+    """Whatever changes verdicts changes the name, by which a change of rule is noticed."""
+    rules = [
+        Rule(),
+        Rule(2),
+        STRICT,
+        Rule(2, STRICT.demand),
+        Rule(1000, Demand(99, 0.01)),
+        Rule(1000, Demand(100, 0.02)),
+    ]
+
+    assert len({str(rule) for rule in rules}) == len(rules)
+    assert str(Rule()) == "counts 1000"

@@ -1,0 +1,38 @@
+"""The estimate of distinct recipients."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.classifier.sketch import EMPTY, REGISTERS, estimate, hashed, merge
+
+
+def people(count: int, start: int = 0) -> list[int]:
+    """Give the hashes of so many recipients."""
+    return [hashed(f"user{number}@a.example") for number in range(start, start + count)]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 10, 100, 500, 1000, 5000, 50_000])
+def test_about_right(count: int) -> None:
+    """The estimate is within three standard errors, and nearly exact for few."""
+    assert estimate(merge(EMPTY, people(count))) == pytest.approx(count, rel=0.2, abs=1)
+
+
+def test_its_room_is_fixed() -> None:
+    """However many there are, a sketch does not grow."""
+    assert len(merge(EMPTY, people(10_000))) == REGISTERS
+
+
+def test_the_largest_rank_fits() -> None:
+    """A hash whose bits are all zero has a rank too."""
+    assert max(merge(EMPTY, [0])) == 57
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), max_size=50), st.randoms())
+def test_a_function_of_the_set(hashes: list[int], chance: st.DataObject) -> None:
+    """Order, copies and splits change nothing."""
+    shuffled = [*hashes, *hashes[:10]]
+    chance.shuffle(shuffled)  # type: ignore[attr-defined] # a random.Random
+    half = len(shuffled) // 2
+
+    assert merge(merge(EMPTY, shuffled[:half]), shuffled[half:]) == merge(EMPTY, hashes)
