@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 from services.gateway import body, idempotency
 from services.gateway.body import B, Stamp
@@ -60,10 +60,22 @@ class Intake:
         if (request.content_length or 0) > limit:
             raise _too_large(limit)
         try:
-            async with asyncio.timeout(self.seconds):
-                return await _read(request, limit)
+            content = await self._arrived(request.content, limit)
         except TimeoutError:
             raise Problem(TIMEOUT, headers={"Connection": "close"}) from None
+        if len(content) > limit:
+            raise _too_large(limit)
+        return content
+
+    async def _arrived(self, stream: StreamReader, limit: int) -> bytes:
+        """Give a body, or a little more than `limit` of it. Raises TimeoutError."""
+        if stream.is_eof():  # all is there, as it nearly always is
+            return stream.read_nowait()
+        content = bytearray()
+        async with asyncio.timeout(self.seconds):
+            while len(content) <= limit and (part := await stream.readany()):
+                content += part
+        return bytes(content)
 
     async def stamped(self, request: web.Request, content: bytes) -> Stamp:
         """Give the request's stamp: that of the first with the same key and body, if it has one.
@@ -90,20 +102,6 @@ class Intake:
 def _use(request: web.Request) -> Use | None:
     key = idempotency.read(request.headers.getall(idempotency.HEADER, ()))
     return Use(request[CLIENT].id, request.path, key) if key else None
-
-
-async def _read(request: web.Request, limit: int) -> bytes:
-    content = await request.content.readany()
-    if request.content.at_eof() and len(content) <= limit:
-        return content
-    parts = [content]
-    size = len(content)
-    while size <= limit and (part := await request.content.readany()):
-        parts.append(part)
-        size += len(part)
-    if size > limit:
-        raise _too_large(limit)
-    return b"".join(parts)
 
 
 def _too_large(limit: int) -> Problem:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import hmac
+import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -85,7 +86,7 @@ def _views(
         hmac.digest(secret, b"fingerprints of bodies", hashlib.sha256),
         _stamp,
     )
-    keys = Keys(secret, timedelta(days=settings.gateway_key_days))
+    keys = Keys(secret, timedelta(days=settings.gateway_key_days), time.time)
     clients = Clients(ClientStore(database), keys, settings.gateway_admin_token.encode())
     waiting = Waiting(broker, stop)
     return Views(

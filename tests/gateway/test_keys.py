@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -10,11 +11,11 @@ from typing import Any
 import jwt
 import pytest
 
-from services.gateway.keys import AUDIENCE, ISSUER, TYPE, BadKey, Key, Keys
+from services.gateway.keys import AUDIENCE, ISSUER, LEEWAY, MAX_KNOWN, TYPE, BadKey, Key, Keys
 
 SECRET = bytes(range(32))
 OTHER = bytes(range(1, 33))
-KEYS = Keys(SECRET, timedelta(days=1))
+KEYS = Keys(SECRET, timedelta(days=1), time.time)
 NOW = datetime.now(UTC)
 CLAIMS: dict[str, Any] = {
     "iss": ISSUER,
@@ -99,3 +100,29 @@ def test_the_reason_does_not_repeat_the_token() -> None:
         KEYS.read(forged(secret=OTHER))
 
     assert str(caught.value) == "InvalidSignatureError"
+
+
+def test_a_known_key_ends_with_its_time() -> None:
+    """A key is looked into once, but its end counts each time."""
+    now = NOW.timestamp()
+    keys = Keys(SECRET, timedelta(hours=1), lambda: now)
+    token = keys.make(Key("shop", "k1"), NOW)
+    assert keys.read(token) == Key("shop", "k1")
+
+    now += 3600 + LEEWAY.total_seconds() - 1
+    assert keys.read(token) == Key("shop", "k1")
+
+    now += 1
+    with pytest.raises(BadKey, match="Expired"):
+        keys.read(token)
+
+
+def test_no_more_keys_are_known_than_fit() -> None:
+    """Many clients make no gateway grow, and those it has forgotten are looked into again."""
+    keys = Keys(SECRET, timedelta(hours=1), time.time)
+    tokens = [keys.make(Key("shop", f"k{number}"), NOW) for number in range(MAX_KNOWN + 5)]
+
+    assert [keys.read(token).id for token in tokens * 2] == [
+        f"k{number}" for number in range(MAX_KNOWN + 5)
+    ] * 2
+    assert len(keys._known) == MAX_KNOWN
