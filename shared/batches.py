@@ -57,19 +57,21 @@ class Batching:
         self._send = send
         self._waiting: deque[_Waiting] = deque()
         self._full = asyncio.Event()
+        self._draining = False
         self._task: asyncio.Task[None] | None = None
         self._metrics = metrics.Handling(subscription.queue)
 
     def take(self, message: Delivery, receipt: Receipt) -> None:
         """Put a delivery into the next batch."""
         self._waiting.append(_Waiting(message, receipt))
-        if len(self._waiting) >= self._subscription.most:
+        if self._is_full:
             self._full.set()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work(), name=message.queue)
 
     async def drain(self, deadline: float) -> None:
         """Wait up to `deadline` seconds for what has come, then leave the rest to the broker."""
+        self._draining = True
         self._full.set()
         if self._task is None:
             return
@@ -87,8 +89,14 @@ class Batching:
             await self._fill()
             await self._settle(self._next())
 
+    @property
+    def _is_full(self) -> bool:
+        """Whether more would not come, or not into this batch."""
+        most = min(self._subscription.most, self._subscription.prefetch)
+        return self._draining or len(self._waiting) >= most
+
     async def _fill(self) -> None:
-        if len(self._waiting) < self._subscription.most and self._subscription.seconds:
+        if self._subscription.seconds and not self._is_full:
             self._full.clear()
             try:
                 async with asyncio.timeout(self._subscription.seconds):
@@ -133,13 +141,14 @@ class Batching:
     async def _together(self, reads: Sequence[_Read]) -> list[End]:
         try:
             returned = await self._handle([each.contract for each in reads])
+            publishings = [delivery.publishing(each) for each in returned]
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and settling.cancelled_from_outside():
                 raise
             if isinstance(error, Reject) and len(reads) > 1:
                 return [end for each in reads for end in await self._together([each])]
             return [settling.failed(each.message, error) for each in reads]
-        return [End("done", [delivery.publishing(each) for each in returned], len(reads))]
+        return [End("done", publishings, len(reads))]
 
     async def _handle(self, batch: Sequence[Contract]) -> Sequence[Contract]:
         limit = self._subscription.limit

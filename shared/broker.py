@@ -176,11 +176,12 @@ class Broker:
         Raises Unavailable, also while they are read.
         """
         try:
-            channel = await self._consuming.channel()
-            waiting = await declaration.count(channel, queue)
+            async with asyncio.timeout(CONNECT_SECONDS):
+                channel = await self._consuming.channel()
         except _FAILURES as error:
             raise Unavailable(f"cannot read {queue}: {error}") from error
         try:
+            waiting = await _waiting(channel, queue)
             yield Pile(waiting, _letters(channel, queue, waiting))
         finally:
             await intake.flush(channel, queue)
@@ -230,6 +231,13 @@ async def _send(lane: Lane, item: Publishing) -> None:
 def _published(exchange: str, end: str) -> Counter:
     """Give the counter of one exchange; to look it up costs more than to count."""
     return metrics.PUBLISHED.labels(exchange or "reply", end)
+
+
+async def _waiting(channel: Channel, queue: str) -> int:
+    try:
+        return await declaration.count(channel, queue)
+    except _FAILURES as error:
+        raise Unavailable(f"cannot read {queue}: {error}") from error
 
 
 async def _letters(

@@ -81,12 +81,13 @@ class Consumer:
         """Run the handler and name the end. Only a cancellation from outside comes through."""
         try:
             returned = await self._handle(message)
+            publishings = delivery.finished(message, returned, settling.draw())
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and settling.cancelled_from_outside():
                 raise
             end = settling.failed(message, error)
             return end if self._subscription.keeps_failures else End(end.name, ())
-        return End("done", delivery.finished(message, returned, settling.draw()))
+        return End("done", publishings)
 
     async def _handle(self, message: Delivery) -> Sequence[Contract | Later]:
         contract = contracts.decode(message.type, message.body)

@@ -135,7 +135,8 @@ def dead(delivery: Delivery, cause: str, reason: str, at: datetime) -> Publishin
     """Give the copy for the dead letters, with its story in the headers."""
     story: dict[str, str | int] = {
         CAUSE: cause,
-        REASON: reason[:MAX_REASON_CHARS],
+        # It may quote what is no Unicode, which no header could hold.
+        REASON: reason[:MAX_REASON_CHARS].encode(errors="replace").decode(),
         ORIGIN: delivery.queue,
         ATTEMPT: delivery.attempt,
         DIED_AT: at.isoformat(),

@@ -1,18 +1,21 @@
 """A way to consume: a queue whose messages come in for as long as it is open."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 
 from shared import delivery
 from shared.amqp.channel import Channel, Consumption, Incoming
+from shared.amqp.connection import CLOSE_SECONDS
 from shared.amqp.errors import AmqpError, Closed
 from shared.delivery import Delivery
 from shared.errors import Unavailable
-from shared.link import CLOSE_SECONDS, RECONNECT_SECONDS, Link
+from shared.link import RECONNECT_SECONDS, Link
+
+MAX_TRACE_CHARS = 512  # what everybody hands on (W3C Trace Context, 3.3.1.5)
 
 logger = structlog.get_logger(__name__)
 
@@ -117,8 +120,18 @@ def read(queue: str, message: Incoming) -> Delivery:
         correlation_id=properties.correlation_id or message_id,
         reply_to=properties.reply_to,
         attempt=attempt if isinstance(attempt, int) and attempt > 0 else 1,
-        trace={name: str(headers[name]) for name in delivery.TRACE if name in headers},
+        trace=_trace(headers),
     )
+
+
+def _trace(headers: Mapping[str, Any]) -> dict[str, str]:
+    """Give what can be sent on: a stranger's may be anything, and of any size."""
+    found = {name: headers.get(name) for name in delivery.TRACE}
+    return {
+        name: value
+        for name, value in found.items()
+        if isinstance(value, str) and len(value) <= MAX_TRACE_CHARS
+    }
 
 
 async def flush(channel: Channel, queue: str) -> None:

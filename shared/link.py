@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Self
 
 import structlog
@@ -10,11 +10,10 @@ from yarl import URL
 
 from shared.amqp.channel import Channel
 from shared.amqp.connection import Connection
-from shared.amqp.errors import AmqpError, Closed, LoginRefused
+from shared.amqp.errors import AmqpError, LoginRefused
 from shared.errors import Unavailable
 
 CONNECT_SECONDS = 10.0
-CLOSE_SECONDS = 5.0  # the broker may be away
 RECONNECT_SECONDS = 1.0
 # Each side says so often that it lives; it is given up after three times without a sign.
 HEARTBEAT_SECONDS = 10
@@ -25,29 +24,32 @@ logger = structlog.get_logger(__name__)
 class Link:
     """Holds a connection; made by `Link.open`, which also closes it."""
 
-    def __init__(self, url: URL, name: str) -> None:
+    def __init__(self, url: URL, name: str, heartbeat: int) -> None:
         self._url = url
         self._name = name
+        self._heartbeat = heartbeat
         self._connection: Connection
         self._there = asyncio.Event()
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: URL, name: str, patience: float) -> AsyncIterator[Self]:
+    async def open(
+        cls, url: URL, name: str, patience: float, heartbeat: int = HEARTBEAT_SECONDS
+    ) -> AsyncIterator[Self]:
         """Connect under `name`; wait `patience` seconds for a broker.
 
-        Raises Unavailable when none answers, or at once when it refuses the login.
+        Both sides say every `heartbeat` seconds that they live. Raises Unavailable when none
+        answers, or at once when it refuses the login.
         """
-        link = cls(url, name)
+        link = cls(url, name, heartbeat)
         await link._connect(patience)
         keeping = asyncio.create_task(link._keep(), name=f"link {name}")
         try:
             yield link
         finally:
             keeping.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeping
-            await link._close()
+            await asyncio.gather(keeping, return_exceptions=True)
+            await link._connection.close()
 
     @property
     def is_up(self) -> bool:
@@ -69,7 +71,9 @@ class Link:
 
     async def writable(self) -> None:
         """Wait while the broker does not keep up, or is short of memory or disk."""
-        await self._connection.writable.wait()
+        # Again and again: those who were let go before may have filled the way once more.
+        while not self._connection.writable.is_set():
+            await self._connection.writable.wait()
 
     async def _connect(self, patience: float) -> None:
         """Connect within `patience` seconds. Raises Unavailable."""
@@ -80,9 +84,10 @@ class Link:
             except LoginRefused as error:
                 raise Unavailable(f"{masked(self._url)} refuses the login: {error}") from error
             except (AmqpError, OSError) as error:
+                reason = str(error) or type(error).__name__  # a limit of time says nothing
                 if asyncio.get_running_loop().time() > give_up:
-                    raise Unavailable(f"{masked(self._url)} does not answer: {error}") from error
-                logger.info("waiting for the broker", reason=str(error))
+                    raise Unavailable(f"{masked(self._url)} does not answer: {reason}") from error
+                logger.info("waiting for the broker", reason=reason)
                 await asyncio.sleep(RECONNECT_SECONDS)
             else:
                 self._there.set()
@@ -90,7 +95,7 @@ class Link:
 
     async def _connected(self) -> Connection:
         async with asyncio.timeout(CONNECT_SECONDS):
-            return await Connection.open(self._url, self._name, HEARTBEAT_SECONDS)
+            return await Connection.open(self._url, self._name, self._heartbeat)
 
     async def _keep(self) -> None:
         """Connect again whenever the connection is lost, until cancelled."""
@@ -109,11 +114,6 @@ class Link:
             except Unavailable as error:
                 logger.info("the broker is away", link=self._name, reason=str(error))
             await asyncio.sleep(RECONNECT_SECONDS)
-
-    async def _close(self) -> None:
-        with suppress(Closed, OSError, TimeoutError):
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self._connection.close()
 
 
 def masked(url: URL) -> str:

@@ -1,5 +1,6 @@
 """Structured logs on standard output: one JSON object a line, ids bound for each delivery."""
 
+import json
 import logging
 import sys
 from collections.abc import Mapping
@@ -54,7 +55,11 @@ def configure(service: str, level: str) -> None:
 
 
 def _json(event: Any, **_: object) -> bytes:  # noqa: ANN401 -- whatever was logged
-    return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS)
+    try:
+        return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:
+        # Text with surrogates, as bytes of a peer are decoded: a line must not fail its writer.
+        return json.dumps(event, default=repr, skipkeys=True).encode()
 
 
 def bind(context: Mapping[str, str]) -> None:

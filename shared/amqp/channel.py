@@ -8,13 +8,14 @@ from pamqp import commands
 from pamqp.base import Frame
 
 from shared.amqp import properties, wire
-from shared.amqp.confirms import Confirms
+from shared.amqp.confirms import Confirms, Mark
 from shared.amqp.errors import Closed
 from shared.amqp.properties import Properties
 from shared.amqp.wire import Delivered
 
 # The broker answers within milliseconds, a declaration within the seconds of an election.
 CALL_SECONDS = 10.0
+_FAREWELL = commands.Channel.Close(200, "", 0, 0)
 
 
 class Incoming(NamedTuple):
@@ -52,13 +53,13 @@ class Consumption:
 
 
 class _Content:
-    """A message of which not all frames have come."""
+    """A message of which not all frames have come; no `properties` before its header."""
 
     __slots__ = ("left", "method", "pieces", "properties")
 
     def __init__(self, method: Delivered | Frame) -> None:
         self.method = method
-        self.properties = Properties()
+        self.properties: Properties | None = None
         self.left = 0
         self.pieces: list[bytes] = []
 
@@ -74,6 +75,7 @@ class Channel:
         self._consumptions: dict[str, Consumption] = {}
         self._confirms = Confirms()
         self._consumed = 0
+        self._closing = False
         self.number = number
         self.closed: Closed | None = None
 
@@ -101,7 +103,10 @@ class Channel:
     async def consume(
         self, queue: str, on_message: OnMessage, *, no_ack: bool = False
     ) -> Consumption:
-        """Have `on_message` called, at once and in order, for each message of a queue."""
+        """Have `on_message` called, at once and in order, for each message of a queue.
+
+        What it raises goes to the loop's exception handler, and the message stays unacknowledged.
+        """
         self._consumed += 1
         # A tag of our own choice: a message may come before the answer.
         tag = f"{self.number}.{self._consumed}"
@@ -125,7 +130,7 @@ class Channel:
         """Send a message and give the future of its confirm, for a channel that has confirms.
 
         It fails with Returned, Nacked, Closed, or Unconfirmed. Raises Closed, and ValueError for a
-        property or a routing key of more than 255 bytes.
+        property or a routing key of more than 255 bytes, or headers that no frame can hold.
         """
         self._check()
         header = properties.pack(props, len(body))
@@ -133,7 +138,7 @@ class Channel:
             wire.publish(self.number, exchange, key, mandatory=mandatory)
             + wire.content(self.number, header, body, self._connection.largest_frame)
         )
-        return self._confirms.expect(props.message_id)
+        return self._confirms.expect(Mark(props.message_id, exchange, key) if mandatory else None)
 
     def ack(self, tag: int, *, multiple: bool = False) -> None:
         """Acknowledge a delivery; with `multiple` all of the channel up to it. Raises Closed."""
@@ -143,7 +148,8 @@ class Channel:
     async def close(self) -> None:
         """Close the channel; what is not acknowledged goes back to its queue. Raises Closed."""
         if self.closed is None:
-            await self.call(commands.Channel.Close(200, "", 0, 0))
+            self._closing = True
+            await self.call(_FAREWELL)
 
     def fail(self, reason: Closed) -> None:
         """End all that waits, since the channel is gone."""
@@ -158,15 +164,16 @@ class Channel:
 
     def take(self, kind: int, payload: bytes) -> None:
         """Take a frame that came for this channel. Raises Closed when it makes no sense."""
+        content = self._content
         if kind == wire.METHOD:
             self._take_method(wire.method_of(payload), payload)
-        elif self._content is None:
-            raise Closed("content without a method")
-        elif kind == wire.HEADER:
-            self._content.left, self._content.properties = properties.unpack(payload)
-            self._take_body(self._content, b"")
+        elif kind == wire.HEADER and content is not None and content.properties is None:
+            content.left, content.properties = properties.unpack(payload)
+            self._take_body(content, content.properties, b"")
+        elif kind == wire.BODY and content is not None and content.properties is not None:
+            self._take_body(content, content.properties, payload)
         else:
-            self._take_body(self._content, payload)
+            raise Closed(f"a frame of type {kind} out of turn")
 
     def _take_method(self, number: int, payload: bytes) -> None:
         if number == wire.DELIVER:
@@ -185,33 +192,47 @@ class Channel:
                 self._ended(method.consumer_tag)
             case commands.Channel.Close():
                 self._connection.write(wire.method(commands.Channel.CloseOk(), self.number))
-                self._gone(Closed(method.reply_text, method.reply_code or 0))
+                self.fail(Closed(method.reply_text, method.reply_code or 0))
+                # Where both closed at once, the answer to ours is still to come.
+                if not self._closing:
+                    self._connection.forget(self.number)
             case commands.Channel.CloseOk():
                 self._answered(method)
-                self._gone(Closed("the channel was closed"))
+                self.fail(Closed("the channel was closed"))
+                self._connection.forget(self.number)
             case _:
                 self._answered(method)
 
-    def _take_body(self, content: _Content, piece: bytes) -> None:
+    def _take_body(self, content: _Content, props: Properties, piece: bytes) -> None:
         content.left -= len(piece)
         content.pieces.append(piece)
         if content.left > 0:
             return
+        if content.left < 0:
+            raise Closed("a message is longer than was announced")
         self._content = None
-        method, props, body = content.method, content.properties, b"".join(content.pieces)
+        self._take_message(content.method, props, b"".join(content.pieces))
+
+    def _take_message(self, method: Delivered | Frame, props: Properties, body: bytes) -> None:
         match method:
             case Delivered(consumer, tag, key):
-                consumption = self._consumptions.get(consumer)
                 # Without one it was cancelled by the broker, which has taken the message back.
-                if consumption is not None:
-                    consumption.on_message(Incoming(self, tag, key, props, body))
+                if consumer in self._consumptions:
+                    self._deliver(consumer, Incoming(self, tag, key, props, body))
             case commands.Basic.GetOk():
                 tag, key = method.delivery_tag or 0, method.routing_key or ""
                 self._answered(Incoming(self, tag, key, props, body))
             case commands.Basic.Return():
-                self._confirms.returned(
-                    props.message_id, f"{method.reply_code} {method.reply_text}"
-                )
+                mark = Mark(props.message_id, method.exchange or "", method.routing_key or "")
+                self._confirms.returned(mark, f"{method.reply_code} {method.reply_text}")
+
+    def _deliver(self, consumer: str, message: Incoming) -> None:
+        try:
+            self._consumptions[consumer].on_message(message)
+        except Exception as error:  # noqa: BLE001 -- one message must not end the connection
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "a consumer failed to take a message", "exception": error}
+            )
 
     def _answered(self, answer: object) -> None:
         if self._answer is not None and not self._answer.done():
@@ -226,13 +247,9 @@ class Channel:
         if self.closed is not None:
             raise Closed(str(self.closed), self.closed.code)
 
-    def _gone(self, reason: Closed) -> None:
-        self.fail(reason)
-        self._connection.forget(self.number)
-
     def _abandon(self, why: str) -> None:
         """Close the channel without waiting; its number is free when the broker has agreed."""
         if self.closed is None:
-            close = commands.Channel.Close(200, "", 0, 0)
-            self._connection.write(wire.method(close, self.number))
+            self._closing = True
+            self._connection.write(wire.method(_FAREWELL, self.number))
             self.fail(Closed(why))

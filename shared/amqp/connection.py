@@ -13,7 +13,7 @@ from shared.amqp.errors import Closed, LoginRefused
 
 # A dead peer is noticed after so many intervals without a sign of it.
 PATIENCE_INTERVALS = 3
-LARGEST_FRAME = 131_072  # bytes; where the broker names no limit
+CLOSE_SECONDS = 5.0  # for the broker's answer to a farewell
 
 
 class Connection(asyncio.Protocol):
@@ -30,7 +30,7 @@ class Connection(asyncio.Protocol):
         self._full = self._blocked = False
         self._transport: asyncio.Transport
         self._most_channels = 0
-        self.largest_frame = LARGEST_FRAME
+        self.largest_frame = wire.LARGEST_FRAME
         self.lost = asyncio.Event()
         self.reason = Closed("the connection was lost")
         self.writable = asyncio.Event()  # cleared while the broker takes no more
@@ -54,8 +54,11 @@ class Connection(asyncio.Protocol):
         return connection
 
     async def channel(self, *, confirms: bool = False, prefetch: int = 0) -> Channel:
-        """Open a channel. Raises Closed."""
-        number = next(n for n in range(1, self._most_channels + 1) if n not in self._channels)
+        """Open a channel. Raises Closed, also when all are in use."""
+        numbers = range(1, self._most_channels + 1)
+        number = next((each for each in numbers if each not in self._channels), None)
+        if number is None:
+            raise Closed(f"all {self._most_channels} channels are in use")
         channel = self._channels[number] = Channel(self, number)
         if self.lost.is_set():
             channel.fail(self.reason)
@@ -67,12 +70,12 @@ class Connection(asyncio.Protocol):
         return channel
 
     async def close(self) -> None:
-        """Take leave of the broker. Without a limit of time: the caller's to set."""
+        """Take leave of the broker, for at most CLOSE_SECONDS."""
         try:
-            if not self.lost.is_set():
+            async with asyncio.timeout(CLOSE_SECONDS):
                 await self._call(commands.Connection.Close(200, "", 0, 0))
-        except Closed:
-            pass  # it was quicker
+        except (Closed, TimeoutError):
+            pass  # it was quicker, or is away
         finally:
             self._transport.abort()
 
@@ -130,8 +133,10 @@ class Connection(asyncio.Protocol):
             if error.code == handshake.ACCESS_REFUSED:
                 raise LoginRefused(str(error)) from None
             raise
+        if not isinstance(offered, commands.Connection.Tune):
+            raise Closed(f"{offered.name} in place of limits")
         agreed = handshake.tune(offered, heartbeat)
-        self.largest_frame = agreed.frame_max or LARGEST_FRAME
+        self.largest_frame = agreed.frame_max
         self._most_channels = agreed.channel_max
         self.write(wire.method(agreed, 0))
         await self._call(handshake.open_(url))
@@ -160,7 +165,10 @@ class Connection(asyncio.Protocol):
         match method:
             case commands.Connection.Close():
                 self.write(wire.method(commands.Connection.CloseOk(), 0))
-                raise Closed(method.reply_text, method.reply_code or 0)
+                self._fail(Closed(method.reply_text, method.reply_code or 0))
+                self._flush()
+                # Not `abort`: the answer may still be on its way out.
+                self._transport.close()
             case commands.Connection.Blocked():
                 # Memory or disk is short; what we send now waits unread, and confirms with it.
                 self._blocked = True
@@ -190,10 +198,9 @@ class Connection(asyncio.Protocol):
         self._ticker = self._loop.call_later(heartbeat / 2, self._tick, heartbeat)
 
     def _abort(self, reason: Closed) -> None:
+        """Hang up at once: with one who does not read, leaving in good order takes for ever."""
         self._fail(reason)
-        self._flush()
-        # Not `abort`: an answer to the broker's farewell may still be on its way out.
-        self._transport.close()
+        self._transport.abort()
 
     def _fail(self, reason: Closed) -> None:
         if self.lost.is_set():

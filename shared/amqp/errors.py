@@ -1,5 +1,22 @@
 """What can go wrong between us and the broker."""
 
+import struct
+
+from pamqp.exceptions import PAMQPException
+
+# What reading bytes leads to, here and in pamqp, when they are not what they should be: an end
+# too early, an unknown type, a time beyond the calendar, tables in tables without an end.
+READ_ERRORS = (
+    ArithmeticError,
+    LookupError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+    PAMQPException,
+)
+
 
 class AmqpError(Exception):
     """The root of all that this client raises."""

@@ -7,7 +7,10 @@ from pamqp import commands
 from pamqp.common import FieldTable
 from yarl import URL
 
+from shared.amqp import wire
+
 PLAIN_PORT, TLS_PORT = 5672, 5671
+MAX_CHANNELS = 65_535  # their numbers have 16 bits, and 0 is the connection's own
 ACCESS_REFUSED = 403  # the broker's word for a wrong login
 # What this client understands beyond the protocol of 2008.
 _CAPABILITIES: FieldTable = {
@@ -28,13 +31,22 @@ def start(url: URL, name: str) -> commands.Connection.StartOk:
             "capabilities": _CAPABILITIES,
         },
         mechanism="PLAIN",
-        response=f"\0{url.user or 'guest'}\0{url.password or 'guest'}",
+        response="\0{}\0{}".format(
+            *("guest" if each is None else each for each in (url.user, url.password))
+        ),
     )
 
 
 def tune(offered: commands.Connection.Tune, heartbeat: int) -> commands.Connection.TuneOk:
-    """Take the broker's limits, and our own interval between heartbeats in seconds."""
-    return commands.Connection.TuneOk(offered.channel_max, offered.frame_max, heartbeat)
+    """Take the broker's limits, or ours where it has none or wider ones.
+
+    `heartbeat` is our own interval in seconds.
+    """
+    return commands.Connection.TuneOk(
+        offered.channel_max or MAX_CHANNELS,
+        min(offered.frame_max or wire.LARGEST_FRAME, wire.LARGEST_FRAME),
+        heartbeat,
+    )
 
 
 def open_(url: URL) -> commands.Connection.Open:

@@ -6,13 +6,15 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import pamqp.exceptions
 from pamqp import decode, encode
 
-from shared.amqp.errors import Closed
+from shared.amqp.errors import READ_ERRORS, Closed
 
 BASIC = 60  # the class that all messages belong to
 MAX_SHORT_BYTES = 255
+# Of headers that are read: ours have some hundred, and pamqp takes a second for 128 KiB of a
+# stranger's (its time grows by the square).
+MAX_TABLE_BYTES = 16_384
 _PERSISTENT, _TRANSIENT = b"\x02", b"\x01"
 _START = struct.Struct(">HHQH")  # class, weight, size of the body, flags
 _LONG = struct.Struct(">Q")
@@ -62,7 +64,7 @@ _PACKED_FLAGS = tuple(
 def pack(properties: Properties, size: int) -> bytes:
     """Give the payload of the header frame of a body of `size` bytes.
 
-    Raises ValueError when a text is longer than 255 bytes, TypeError for a header of no AMQP type.
+    Raises ValueError when a text is longer than 255 bytes, or a header has no AMQP type.
     """
     flags, parts = 0, [b""]
     for flag, value in zip(_PACKED_FLAGS, properties, strict=True):
@@ -78,18 +80,22 @@ def pack(properties: Properties, size: int) -> bytes:
             case _:
                 if not value:
                     continue
-                parts.append(encode.field_table(dict(value)))
+                parts.append(_packed_table(value))
         flags |= flag
     parts[0] = _START.pack(BASIC, 0, size, flags)
     return b"".join(parts)
 
 
 def unpack(payload: bytes) -> tuple[int, Properties]:
-    """Read a header frame: the size of the body, and the properties. Raises Closed."""
+    """Read a header frame: the size of the body, and the properties. Raises Closed.
+
+    Of those that a stranger has set, what is none of ours is passed over, and headers that cannot
+    be read are none at all.
+    """
     try:
         _, _, size, flags = _START.unpack_from(payload)
         return size, Properties(**_values(payload, _present(flags)))
-    except (ValueError, IndexError, struct.error) as error:
+    except READ_ERRORS as error:
         raise Closed(f"properties that cannot be read: {type(error).__name__}") from error
 
 
@@ -99,7 +105,7 @@ def _present(flags: int) -> tuple[str, ...]:
 
 
 def _values(payload: bytes, names: tuple[str, ...]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"persistent": False}
     at = _START.size
     for name in names:
         if name == "headers":
@@ -110,21 +116,33 @@ def _values(payload: bytes, names: tuple[str, ...]) -> dict[str, Any]:
             found[name] = _LONG.unpack_from(payload, at)[0]
         elif name in _OCTETS:
             end = at + 1
+            if name == "delivery_mode":
+                found["persistent"] = payload[at:end] == _PERSISTENT
         else:
             end = at + 1 + payload[at]
             if name in Properties._fields:
                 # Text that is no UTF-8 must not stop a consumer; nor may it grow past 255 bytes.
                 found[name] = payload[at + 1 : end].decode("utf-8", "ignore")
         at = end
+    if at > len(payload):
+        raise ValueError("properties end too early")
     return found
 
 
 def _table(packed: bytes) -> Mapping[str, Any]:
-    """Read headers; those of a stranger that cannot be read are none at all."""
+    if len(packed) > MAX_TABLE_BYTES:
+        return _NONE
     try:
         return decode.field_table(packed)[1]
-    except (ValueError, KeyError, IndexError, struct.error, pamqp.exceptions.PAMQPException):
+    except READ_ERRORS:
         return _NONE
+
+
+def _packed_table(headers: Mapping[str, Any]) -> bytes:
+    try:
+        return encode.field_table(dict(headers))
+    except TypeError as error:
+        raise ValueError(f"a header that cannot be sent: {error}") from error
 
 
 def _short(text: str) -> bytes:

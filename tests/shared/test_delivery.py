@@ -173,6 +173,13 @@ def test_a_reason_is_cut() -> None:
     assert made.headers[delivery.REASON] == "x" * delivery.MAX_REASON_CHARS
 
 
+def test_a_reason_that_is_no_text_can_be_sent() -> None:
+    """It may quote a peer's bytes, decoded with surrogates; a header that fails fails for ever."""
+    made = dead(HERE, "rejected", "550 caf\udce9", AT)
+
+    assert made.headers[delivery.REASON] == "550 caf?"
+
+
 def test_no_body_is_in_the_text_of_a_delivery() -> None:
     """A traceback or a log line that shows one shows no code and no mail."""
     assert "body" not in repr(replace(HERE, body=encode(CODE)))

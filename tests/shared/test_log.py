@@ -16,6 +16,7 @@ from shared import log
 log.configure("demo", "INFO")
 logger = structlog.get_logger("ours")
 logger.info("two\\nlines", value=object)
+logger.info("no text", value="caf\\udce9", other=object)
 logger.debug("too fine")
 logging.getLogger("theirs").warning("of a library: %s", "ann")
 logging.getLogger("theirs").info("also heard")
@@ -55,6 +56,13 @@ def test_every_line_is_one_object(lines: list[dict[str, Any]]) -> None:
     assert lines[0]["event"] == "two\nlines"
     assert lines[0]["value"] == repr(object)
     assert all({"event", "level", "service", "timestamp"} <= line.keys() for line in lines)
+
+
+def test_what_is_no_text_is_written_all_the_same(lines: list[dict[str, Any]]) -> None:
+    """A peer's bytes, decoded with surrogates, fail neither the line nor whoever writes it."""
+    assert lines[1]["event"] == "no text"
+    assert lines[1]["value"] == "caf\udce9"
+    assert lines[1]["other"] == repr(object)
 
 
 def test_lines_tell_service_level_and_time(lines: list[dict[str, Any]]) -> None:
