@@ -76,7 +76,7 @@ def split_mailbox(mailbox: str) -> tuple[str, str]:
 
 def bare_address(mailbox: str) -> str:
     """Give the address of a canonical mailbox, as the envelope needs it."""
-    return split_mailbox(mailbox)[1]
+    return mailbox[:-1].rpartition("<")[2] if mailbox.endswith(">") else mailbox
 
 
 def domain_of(address: str) -> str:

@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import orjson
@@ -17,6 +18,10 @@ QUIET = {
 }
 
 
+# Of structlog's own context each name is a variable, and each line looks at all of them.
+_CONTEXT: ContextVar[Mapping[str, str]] = ContextVar("log", default={})  # noqa: B039 -- never changed
+
+
 def masked(address: str) -> str:
     """Give an address as logs may hold it: the first letter and the domain (j***@example.com)."""
     return f"{address[:1]}***@{domain_of(address)}"
@@ -25,7 +30,7 @@ def masked(address: str) -> str:
 def configure(service: str, level: str) -> None:
     """Send all logs of this process, those of libraries too, to standard output as JSON."""
     common: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
+        _in_context,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
@@ -51,7 +56,13 @@ def configure(service: str, level: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(service=service)
+    bind({"service": service})
+
+
+def _in_context(
+    _: object, __: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    return {**_CONTEXT.get(), **event}
 
 
 def _json(event: Any, **_: object) -> bytes:  # noqa: ANN401 -- whatever was logged
@@ -64,4 +75,4 @@ def _json(event: Any, **_: object) -> bytes:  # noqa: ANN401 -- whatever was log
 
 def bind(context: Mapping[str, str]) -> None:
     """Add `context` to every log line of the current task."""
-    structlog.contextvars.bind_contextvars(**context)
+    _CONTEXT.set({**_CONTEXT.get(), **context})

@@ -33,6 +33,8 @@ class Writer:
         return await asyncio.to_thread(self._written, command, now, signer)
 
     def _signer(self, command: SendEmail) -> Signer | None:
+        if not self.signers:
+            return None
         from_ = command.from_ or self.letterhead.from_
         return self.signers.get(address.domain_of(address.bare_address(from_)))
 
