@@ -46,7 +46,8 @@ class Progress:
 class Mail:
     """An envelope and its content, ready for one SMTP transaction.
 
-    From `not_after` on MAIL is not to be said any more.
+    From `not_after` on MAIL is not to be said any more. `envelope_id` stands in what others report
+    of the mail (RFC 3461 4.4): at most 100 letters, digits, dots, hyphens and underscores.
     """
 
     sender: str
@@ -54,6 +55,7 @@ class Mail:
     content: bytes
     needs_smtputf8: bool
     not_after: datetime | None = None
+    envelope_id: str = ""
     progress: Progress = field(default_factory=Progress, compare=False)
 
 
@@ -71,6 +73,7 @@ def compose(command: SendEmail, content: Content, letterhead: Letterhead, date: 
         content=(head + mime.entity(content, command.attachments)).encode(),
         needs_smtputf8=not (head + sender + "".join(recipients)).isascii(),
         not_after=command.expires_at,
+        envelope_id=command.id,
     )
 
 

@@ -24,6 +24,7 @@ _NEXT_TIME = Reply(
     stage=Stage.RCPT, code=452, enhanced="4.5.3", text="too many recipients for this server"
 )
 _CONTROLS = re.compile(rb"[\x00-\x1f\x7f]")
+_NOT_XTEXT = re.compile(r"[^!-*,-<>-~]")  # RFC 3461 4
 
 
 class Lost(ConnectionError):
@@ -147,8 +148,14 @@ class Connection:
         """Give the commands that come before the content. Raises ValueError, before any is said."""
         size = b" SIZE=%d" % len(mail.content) if self.offers.sized else b""
         utf8 = b" SMTPUTF8" if mail.needs_smtputf8 else b""
-        recipients = [b"RCPT TO:<%b>" % each.encode() for each in mail.recipients]
-        commands = [b"MAIL FROM:<%b>" % mail.sender.encode() + size + utf8, *recipients, b"DATA"]
+        reports = self.offers.dsn and mail.envelope_id
+        dsn = b" RET=HDRS ENVID=%b" % mail.envelope_id.encode() if reports else b""
+        sender = b"MAIL FROM:<%b>" % mail.sender.encode() + size + utf8 + dsn
+        recipients = [
+            b"RCPT TO:<%b>" % each.encode() + (_original(each) if reports else b"")
+            for each in mail.recipients
+        ]
+        commands = [sender, *recipients, b"DATA"]
         if _CONTROLS.search(b"".join(commands)):
             raise ValueError("a control character in an address")
         return commands
@@ -268,6 +275,14 @@ def _no(stage: Stage, answer: Answer) -> Reply | None:
 
 def _heard(stage: Stage, answer: Answer) -> Reply:
     return replies.heard(stage, answer.code, answer.text)
+
+
+def _original(recipient: str) -> bytes:
+    """Give the parameter by which a report names the recipient as we did (RFC 3461 4.2)."""
+    if not recipient.isascii():
+        return b""  # RFC 6533 has a form of its own for these, which few servers know
+    address = _NOT_XTEXT.sub(lambda found: f"+{ord(found[0]):02X}", recipient)
+    return b" ORCPT=rfc822;%b" % address.encode()
 
 
 def _stuffed(content: bytes) -> bytes:

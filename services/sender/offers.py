@@ -18,6 +18,7 @@ class Offers:
     pipelining: bool = False  # RFC 2920
     smtputf8: bool = False  # RFC 6531
     sized: bool = False  # RFC 1870: MAIL may tell the size
+    dsn: bool = False  # RFC 3461: reports may be asked for in a form to count on
     size: int | None = None
     mails: int | None = None  # RFC 9422: transactions of one connection
     recipients: int | None = None  # the same: of one transaction
@@ -30,6 +31,7 @@ class Offers:
             pipelining="pipelining" in extensions,
             smtputf8="smtputf8" in extensions,
             sized="size" in extensions,
+            dsn="dsn" in extensions,
             size=_limit(extensions.get("size", "")),
             mails=_limit(limits.get("MAILMAX", "")),
             recipients=_limit(limits.get("RCPTMAX", "")),

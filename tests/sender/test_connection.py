@@ -267,3 +267,31 @@ async def test_too_late(simulator: Simulator) -> None:
         assert ends(await pool.send(early)) == DELIVERED
 
     assert simulator.traffic.commands["MAIL"] == 1
+
+
+async def test_reports() -> None:
+    """Who offers DSN is told by which id to report of the mail, and each recipient's name."""
+    odd, unicode = '"a+b=c d"@x.example', "ännchen@x.example"
+    mail = replace(a_mail(ANNA, odd, unicode, needs_smtputf8=True), envelope_id="mail-1")
+    offers = {"EHLO": b"250-x\r\n250-SMTPUTF8\r\n250 DSN\r\n"}
+    async with scripted(offers) as server, a_pool(a_relay(server.port)) as pool:
+        assert ends(await pool.send(mail)) == DELIVERED * 3
+
+    assert [line.decode().strip() for line in server.lines[1:5]] == [
+        "MAIL FROM:<post@our.example> SMTPUTF8 RET=HDRS ENVID=mail-1",
+        f"RCPT TO:<{ANNA}> ORCPT=rfc822;{ANNA}",
+        f'RCPT TO:<{odd}> ORCPT=rfc822;"a+2Bb+3Dc+20d"@x.example',
+        f"RCPT TO:<{unicode}>",  # RFC 6533 has another form for it
+    ]
+
+
+async def test_no_reports() -> None:
+    """Parameters that a server has not offered would be a mistake (RFC 3461 3)."""
+    mail = replace(a_mail(), envelope_id="mail-1")
+    async with scripted({}) as server, a_pool(a_relay(server.port)) as pool:
+        assert ends(await pool.send(mail)) == DELIVERED
+
+    assert [line.decode().strip() for line in server.lines[1:3]] == [
+        "MAIL FROM:<post@our.example>",
+        f"RCPT TO:<{ANNA}>",
+    ]

@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -99,8 +100,19 @@ async def test_what_it_offers(server: Postfix) -> None:
     connection.abort()
 
     assert connection.offers == Offers(
-        pipelining=True, smtputf8=True, sized=True, size=MAX_OCTETS, mails=None, recipients=None
+        pipelining=True, smtputf8=True, sized=True, dsn=True, size=MAX_OCTETS
     )
+
+
+async def test_reports(port: int) -> None:
+    """What a report is to say of a mail and its recipients is said in a way that it takes."""
+    mail = replace(a_mail(ANNA, "a+b=c@x.example"), envelope_id="mail_1.2-3")
+
+    async with a_pool(a_relay(port)) as pool:
+        anna, odd = ends(await pool.send(mail))
+
+    assert [anna] == DELIVERED
+    assert odd == (Stage.RCPT, 550)  # nobody has that name; 501 would be about its form
 
 
 async def test_accepted(server: Postfix, port: int) -> None:
