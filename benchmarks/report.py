@@ -1,9 +1,10 @@
 """Pure: what was measured, as tables to read."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
+
+from ops.load.latencies import percentile
 
 _MILLISECONDS = 1000
 _MEGABYTE = 1_000_000
@@ -23,12 +24,6 @@ class Series:
     def rate(self) -> float:
         """The median, which one disturbed repetition does not move."""
         return median(self.rates)
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """Give the least of `values` that at least `share` (0 to 1) of them do not exceed."""
-    rank = math.ceil(share * len(values))  # the nearest-rank method: always a value that was seen
-    return sorted(values)[max(rank, 1) - 1]
 
 
 def table(unit: str, series: Sequence[Series]) -> str:

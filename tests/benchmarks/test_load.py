@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import pytest
 from aiohttp import web
 
 from benchmarks import load
@@ -52,18 +51,3 @@ async def test_more_connections_than_requests_do_no_harm() -> None:
         await load.call(Task(port, "GET", "/ping", 2, 5))
 
     assert len(asked) == 2
-
-
-@pytest.mark.parametrize(
-    ("answer", "status"),
-    [
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", "200"),
-        (b"HTTP/1.1 202 Accepted\r\ncontent-length:0\r\n\r\n", "202"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nh", None),
-        (b"HTTP/1.1 200 OK\r\nContent-Le", None),
-        (b"", None),
-    ],
-)
-def test_an_answer_is_complete_with_its_last_octet(answer: bytes, status: str | None) -> None:
-    """A part of an answer is none yet."""
-    assert load._complete(answer) == status

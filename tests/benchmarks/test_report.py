@@ -1,32 +1,9 @@
-"""The tables: medians, percentiles, ratios."""
+"""The tables: medians, ratios."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from benchmarks import report
 from benchmarks.report import Series
-
-_LATENCIES = st.lists(st.floats(0, 1e6), min_size=1)
-
-
-@pytest.mark.parametrize(
-    ("share", "expected"), [(0.5, 5.0), (0.51, 6.0), (0.99, 10.0), (1.0, 10.0), (0.0, 1.0)]
-)
-def test_a_percentile_is_the_nearest_rank(share: float, expected: float) -> None:
-    """Of ten values the fifth is the median, the last the 99th percentile."""
-    values = [10.0, 2, 3, 4, 5, 6, 7, 8, 9, 1]
-
-    assert report.percentile(values, share) == expected
-
-
-@given(_LATENCIES, st.floats(0, 1))
-def test_a_percentile_is_a_value_that_was_seen(values: list[float], share: float) -> None:
-    """At least its share of the values does not exceed it."""
-    found = report.percentile(values, share)
-
-    assert found in values
-    assert sum(value <= found for value in values) >= share * len(values)
 
 
 def test_one_disturbed_repetition_does_not_move_the_rate() -> None:
