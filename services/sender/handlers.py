@@ -195,5 +195,5 @@ def _warn_of_trouble(heard: Replies) -> None:
             "the relay is away or refuses us",
             stage=trouble.stage,
             code=trouble.code,
-            reply=trouble.text,
+            reply=replies.masked(trouble.text),
         )

@@ -15,6 +15,7 @@ from services.sender import reply as replies
 from services.sender.hint import wait_asked
 from services.sender.schedule import Schedule, Tried
 from shared.contracts import (
+    Category,
     EmailBounced,
     EmailDeferred,
     EmailDelivered,
@@ -197,7 +198,7 @@ class _Attempt:
             category=command.category,
             recipient=recipient,
             attempt=command.attempt,
-            reply=reply,
+            reply=reply and self._kept(reply),
             **self._finding(recipient, reply),
             **more,
         )
@@ -209,3 +210,10 @@ class _Attempt:
         alone = len(self.command.recipients) == 1
         found = replies.class_of(reply, recipient, self.host, alone=alone)
         return found._asdict() if found else {}
+
+    def _kept(self, reply: Reply) -> Reply:
+        """Give a reply as it may be told and kept: other people's addresses may be in it."""
+        text = replies.masked(reply.text)
+        if self.command.category is Category.OTP:
+            text = replies.without_codes(text)
+        return reply if text == reply.text else reply.model_copy(update={"text": text})

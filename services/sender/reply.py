@@ -22,6 +22,9 @@ _BEFORE_MAIL = frozenset((Stage.CONNECT, Stage.EHLO, Stage.TLS, Stage.AUTH))
 # Our dialogue or our login is wrong, whatever mail it is (RFC 5321 4.2.2, RFC 4954 6).
 _NEVER_ABOUT_A_MAIL = frozenset((503, 530))
 _ABOUT_ALL_RECIPIENTS = frozenset((Stage.DATA, Stage.DOT))
+_LOCAL_PART = re.compile(r"([^\s<>()\"',;:=@])[^\s<>()\"',;:=@]*@")
+# What could be a code: an excerpt of the mail, as filters like to give.
+_CODE = re.compile(r"(?<![\w.])\d{4,8}(?![\w.])", re.ASCII)
 _TOO_MANY = re.compile(r"too many recipients", re.IGNORECASE)
 
 
@@ -36,6 +39,16 @@ def heard(stage: Stage, code: int, text: str) -> Reply:
 def missing(stage: Stage, why: str) -> Reply:
     """Give what stands for a reply that never came or that nobody can read."""
     return Reply(stage=stage, code=NO_REPLY, text=why[:MAX_TEXT_CHARS])
+
+
+def masked(text: str) -> str:
+    """Give what a server said as it may be kept: of addresses the first letter and the domain."""
+    return _LOCAL_PART.sub(r"\1***@", text) if "@" in text else text
+
+
+def without_codes(text: str) -> str:
+    """Give what a server said of a mail with a code, without any number that may be it."""
+    return _CODE.sub("***", text)
 
 
 def accepted(reply: Reply) -> bool:

@@ -337,3 +337,21 @@ def test_what_an_event_says() -> None:
         2,
         NOW,
     )
+
+
+@pytest.mark.parametrize(
+    ("category", "kept"),
+    [
+        (Category.OTP, "5.7.1 a***@x.example: forwarded to b***@y.example, Code: ***"),
+        (Category.BULK, "5.7.1 a***@x.example: forwarded to b***@y.example, Code: 123456"),
+    ],
+)
+def test_what_is_kept_of_a_reply(category: Category, kept: str) -> None:
+    """Replies may have addresses of others in them, and excerpts of the mail."""
+    said = "5.7.1 anna@x.example: forwarded to ben.b@y.example, Code: 123456"
+
+    event, _ = settle(replies.heard(Stage.DOT, 550, said), a_command(category=category))
+
+    assert event.reply is not None
+    assert event.reply.text == kept
+    assert event.reply.enhanced == "5.7.1"

@@ -136,3 +136,32 @@ def test_address_is_no_word() -> None:
 
     assert found is not None
     assert found.reply_class is ReplyClass.MAILBOX_UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("550 <anna@x.example>: no", "550 <a***@x.example>: no"),
+        ("anna@x.example, ben@y.example", "a***@x.example, b***@y.example"),
+        ("ä@x.example unknown", "ä***@x.example unknown"),
+        ("2.0.0 Ok: queued as 4F1", "2.0.0 Ok: queued as 4F1"),
+        ("me @ home", "me @ home"),
+    ],
+)
+def test_masked(text: str, kept: str) -> None:
+    """Of an address the first letter and the domain are enough to find it again."""
+    assert replies.masked(text) == kept
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("Subject: 123456 is your code", "Subject: *** is your code"),
+        ("550 5.7.1 no", "550 5.7.1 no"),
+        ("[192.0.2.1234]", "[192.0.2.1234]"),
+        ("queued as 12345678AB", "queued as 12345678AB"),
+    ],
+)
+def test_without_codes(text: str, kept: str) -> None:
+    """No number of four to eight digits stands alone in what is kept of a code's mail."""
+    assert replies.without_codes(text) == kept
