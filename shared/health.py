@@ -1,5 +1,6 @@
 """What an orchestrator asks a service: is it alive, is it ready, what has it counted."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
@@ -36,7 +37,11 @@ def routes(checks: Mapping[str, Check]) -> list[web.RouteDef]:
 
 @asynccontextmanager
 async def serving(
-    app: web.Application, host: str, port: int, drain: float = DRAIN_SECONDS
+    app: web.Application,
+    host: str,
+    port: int,
+    drain: float = DRAIN_SECONDS,
+    protocol: type[web.RequestHandler] = web.RequestHandler,
 ) -> AsyncIterator[int]:
     """Serve `app` until the block is left, and give the port. Raises OSError if it is taken.
 
@@ -45,10 +50,20 @@ async def serving(
     """
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=drain, handler_cancellation=True)
     await runner.setup()
+    loop = asyncio.get_running_loop()
+
+    def connected() -> web.RequestHandler:
+        assert runner.server is not None  # noqa: S101 -- the runner is set up
+        # None is no access log, as it is to the runner.
+        return protocol(runner.server, loop=loop, access_log=None)  # type: ignore[arg-type]
+
     try:
-        site = web.TCPSite(runner, host, port)
-        await site.start()
-        yield runner.addresses[0][1]
+        # Not by a site of the library, which knows one protocol only.
+        listening = await loop.create_server(connected, host, port)
+        try:
+            yield listening.sockets[0].getsockname()[1]
+        finally:
+            listening.close()
     finally:
         await runner.cleanup()
 

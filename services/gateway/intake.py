@@ -12,6 +12,7 @@ from services.gateway.body import B, Stamp
 from services.gateway.idempotency import Use
 from services.gateway.problem import (
     KEY_REUSED,
+    MALFORMED,
     TIMEOUT,
     TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,
@@ -63,12 +64,19 @@ class Intake:
             content = await self._arrived(request.content, limit)
         except TimeoutError:
             raise Problem(TIMEOUT, headers={"Connection": "close"}) from None
+        except web.RequestPayloadError:
+            raise Problem(
+                MALFORMED, "The body cannot be read to its end.", headers={"Connection": "close"}
+            ) from None
         if len(content) > limit:
             raise _too_large(limit)
         return content
 
     async def _arrived(self, stream: StreamReader, limit: int) -> bytes:
-        """Give a body, or a little more than `limit` of it. Raises TimeoutError."""
+        """Give a body, or a little more than `limit` of it.
+
+        Raises TimeoutError, or RequestPayloadError when it is not in the form it is said to be.
+        """
         if stream.is_eof():  # all is there, as it nearly always is
             return stream.read_nowait()
         content = bytearray()

@@ -14,6 +14,7 @@ from prometheus_client import Counter, Histogram
 from services.gateway import idempotency, metrics, peer, problem
 from services.gateway.peer import Network
 from services.gateway.problem import Problem
+from services.gateway.reply import HARDENING
 from services.gateway.request import CALLER, CLIENT, HARMLESS, REPLAYED, SUBJECT
 from services.gateway.store import StoreAway
 from shared import log
@@ -70,14 +71,12 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 async def harden(request: web.Request, response: web.StreamResponse) -> None:
-    """Keep answers out of caches, their type from being guessed, and our parts to ourselves."""
+    """Give each answer the headers that all have."""
     if REQUEST_ID in request:
         response.headers["X-Request-ID"] = request[REQUEST_ID]
     if request.get(REPLAYED):
         response.headers["Idempotent-Replayed"] = "true"
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Server"] = "postrider"
+    response.headers.update(HARDENING)
 
 
 def _document(request: web.Request, error: Problem) -> web.Response:

@@ -7,6 +7,12 @@ from aiohttp import web
 from services.gateway.answers import Accepted, Answer
 
 JSON = "application/json"
+# Keeps answers out of caches, their type from being guessed, and our parts to ourselves.
+HARDENING = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Server": "postrider",
+}
 
 
 def answer(status: int, content: Answer, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -22,6 +22,7 @@ from services.gateway.event_views import EventViews
 from services.gateway.intake import Intake
 from services.gateway.keys import Keys
 from services.gateway.message_views import MessageViews
+from services.gateway.protocol import Protocol
 from services.gateway.store import MIGRATIONS, ClientStore, UseStore
 from services.gateway.views import Views
 from services.gateway.waiting import Waiting
@@ -64,7 +65,11 @@ async def serving(settings: GatewaySettings, stop: asyncio.Event) -> AsyncIterat
             # All services answer at a health port; this one also at its own.
             health.endpoint(settings.health_host, settings.health_port, checks),
             health.serving(
-                app, settings.gateway_host, settings.gateway_port, drain=settings.drain_seconds
+                app,
+                settings.gateway_host,
+                settings.gateway_port,
+                drain=settings.drain_seconds,
+                protocol=Protocol,
             ) as port,
         ):
             yield port

@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import AsyncIterator
 
+import pytest
 from structlog.testing import capture_logs
 
 from services.gateway.openapi import document
@@ -215,6 +216,56 @@ async def test_the_log_tells_who_did_what_and_no_secret(door: Door) -> None:
     assert (refused["status"], refused["reason"]) == (401, "DecodeError")
     told = json.dumps(lines)
     assert not any(secret in told for secret in (door.key, "x.y.z", "Hello", '"47"'))
+
+
+async def test_a_compression_that_cannot_be_undone_is_a_400(door: Door) -> None:
+    """What the caller got wrong is no fault of ours, and fills no log with traces."""
+    with capture_logs() as lines:
+        for content in (b"no gzip at all", b"\x1f\x8b\x08\x00" + b"x" * 9, b""):
+            answer = await door.call(
+                "POST",
+                "/v1/messages",
+                data=io.BytesIO(content),
+                headers={"Content-Type": "application/json", "Content-Encoding": "gzip"},
+            )
+
+            assert problem(answer) == (400, "malformed")
+
+    assert not any("exc_info" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"EHLO client.example\r\n\r\n",
+        b"GET /ping HTTP/9.9\r\n\r\n",
+        b"GET /ping HTTP/1.1\r\nHost: x\r\nBad Header: 1\r\n\r\n",
+        b"GET /ping HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 9000 + b"\r\n\r\n",
+        b"POST /v1/otp HTTP/1.1\r\nHost: x\r\nContent-Length: 1, 2\r\n\r\n",
+        b"POST /v1/otp HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 TLS",
+    ],
+    ids=["SMTP", "version", "header", "long", "lengths", "smuggling", "TLS"],
+)
+async def test_what_is_no_http_is_a_problem_too(door: Door, request_bytes: bytes) -> None:
+    """A document like all others, no trace in the log, and the connection is closed."""
+    reader, writer = await _connect(door)
+    with capture_logs() as lines:
+        writer.write(request_bytes)
+        async with asyncio.timeout(10):
+            answer = await reader.read()
+    writer.close()
+
+    head, _, body = answer.partition(b"\r\n\r\n")
+    headers = head.decode().splitlines()
+    assert headers[0].startswith("HTTP/1.1 400 ") or headers[0].startswith("HTTP/1.0 400 ")
+    assert "Content-Type: application/problem+json" in headers
+    assert "Cache-Control: no-store" in headers
+    told = ProblemDocument.model_validate_json(body)
+    assert (told.status, told.code) == (400, "malformed")
+    [line] = (line for line in lines if line["event"] == "no request")
+    assert line["request_id"] == told.request_id
+    assert not any("exc_info" in line for line in lines)
 
 
 async def _connect(door: Door) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -59,7 +59,7 @@ CHECKS = [
 
 def test_every_route_is_in_the_document_and_nothing_else(tmp_path: Path) -> None:
     """What is not described does not exist, and what is described does."""
-    broker = Broker("gateway", Link(URL(), "publish"), Link(URL(), "consume"))
+    broker = Broker("gateway", Link(URL(), "publish", 10), Link(URL(), "consume", 10))
     database = Database(Server("postgresql+asyncpg://", "gateway"))
     given = settings("amqp://nowhere", tmp_path)
     views = service._views(given, broker, database, UseStore(database, 1.0), asyncio.Event())
