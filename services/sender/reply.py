@@ -18,7 +18,8 @@ TOO_BIG = 552  # at MAIL it can be about nothing else than SIZE (RFC 1870 6.1)
 # RFC 2034 4: an enhanced code stands right after the reply code or nowhere.
 _ENHANCED = re.compile(r"([245])\.\d{1,3}\.\d{1,3}(?=\s|$)", re.ASCII)
 # Before MAIL nothing has been said of the mail, so a refusal there is about us.
-_BEFORE_MAIL = frozenset((Stage.CONNECT, Stage.EHLO, Stage.TLS, Stage.AUTH))
+BEFORE_MAIL = (Stage.CONNECT, Stage.EHLO, Stage.TLS, Stage.AUTH)
+_DATA = Stage.DATA  # Python 3.11 takes longer to look a member up than to compare it
 # Our dialogue or our login is wrong, whatever mail it is (RFC 5321 4.2.2, RFC 4954 6).
 _NEVER_ABOUT_A_MAIL = frozenset((503, 530))
 _ABOUT_ALL_RECIPIENTS = frozenset((Stage.DATA, Stage.DOT))
@@ -30,7 +31,9 @@ _TOO_MANY = re.compile(r"too many recipients", re.IGNORECASE)
 
 def heard(stage: Stage, code: int, text: str) -> Reply:
     """Give a reply as it came; text that is no UTF-8 has been decoded with surrogates."""
-    clean = text.encode(errors="surrogateescape").decode(errors="replace")[:MAX_TEXT_CHARS]
+    if not text.isascii():
+        text = text.encode(errors="surrogateescape").decode(errors="replace")
+    clean = text[:MAX_TEXT_CHARS]
     found = _ENHANCED.match(clean)
     enhanced = found[0] if found and int(found[1]) == code // 100 else None
     return Reply(stage=stage, code=code, enhanced=enhanced, text=clean)
@@ -58,7 +61,7 @@ def accepted(reply: Reply) -> bool:
 
 def says_yes(stage: Stage, code: int) -> bool:
     """Tell whether `code` is a yes at `stage`."""
-    if stage is Stage.DATA:
+    if stage is _DATA:
         return code == START_INPUT
     return code // 100 == 2  # noqa: PLR2004 -- RFC 5321 4.2.1
 
@@ -85,23 +88,23 @@ def permanent(reply: Reply) -> bool:
 def about_us(reply: Reply) -> bool:
     """Tell whether it is trouble with our connection, login or dialogue: no mail is to blame."""
     return (
-        reply.stage in _BEFORE_MAIL or reply.code in _NEVER_ABOUT_A_MAIL or refused_by_policy(reply)
+        reply.stage in BEFORE_MAIL or reply.code in _NEVER_ABOUT_A_MAIL or refused_by_policy(reply)
     )
 
 
 def refused_by_policy(reply: Reply) -> bool:
     """Tell whether the relay does not want our mail, whatever it is (RFC 3463 3.8)."""
-    return reply.stage is Stage.MAIL and (reply.enhanced or "").startswith("5.7.")
+    return (reply.enhanced or "").startswith("5.7.") and reply.stage is Stage.MAIL
 
 
 def closed_before(reply: Reply) -> bool:
     """Tell whether the connection was closed, or about to be, before this mail's turn came."""
-    return reply.stage is Stage.MAIL and reply.code in (NO_REPLY, CLOSING)
+    return reply.code in (NO_REPLY, CLOSING) and reply.stage is Stage.MAIL
 
 
 def lost_after_dot(reply: Reply) -> bool:
     """Tell whether the mail may have been accepted: all was sent, no reply came (RFC 1047)."""
-    return reply.stage is Stage.DOT and reply.code == NO_REPLY
+    return reply.code == NO_REPLY and reply.stage is Stage.DOT
 
 
 def class_of(reply: Reply, recipient: str, host: str = "", *, alone: bool) -> Finding | None:
@@ -129,7 +132,7 @@ def too_many(reply: Reply) -> bool:
     meanings too.
     """
     return (
-        reply.stage is Stage.RCPT
-        and reply.code in _NO_ROOM
+        reply.code in _NO_ROOM
+        and reply.stage is Stage.RCPT
         and ((reply.enhanced or "")[1:] == ".5.3" or bool(_TOO_MANY.search(reply.text)))
     )

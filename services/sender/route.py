@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from datetime import datetime
 
@@ -16,7 +17,7 @@ from services.sender.rest import Postponed, Rest
 from services.sender.smtp import connect
 from services.sender.throttle import Throttle, relay_rate
 from services.sender.width import Width, asks_for_less
-from shared.contracts import Reply, Stage
+from shared.contracts import Reply
 
 # For how long a relay that could not cope with PIPELINING is spoken to one command at a time.
 LOCK_STEP_SECONDS = 600.0
@@ -39,6 +40,7 @@ class Route:
         self._limits = limits
         self._metrics = metrics
         self._now = now
+        self._name, self._rate = relay.name, {relay_rate(relay.name): 1}
         self._rest = Rest(relay.backoff)
         self._idle: list[Connection] = []  # the latest used last
         self._busy = 0
@@ -70,7 +72,7 @@ class Route:
         the mail goes over a new one at once. Whoever is cancelled here leaves no connection
         behind that could give its reply to another mail.
         """
-        if seconds := await self._throttle.wait({relay_rate(self.relay.name): 1}):
+        if self._throttle.limits and (seconds := await self._throttle.wait(self._rate)):
             self._metrics.throttled.inc()
             return Postponed(seconds)
         if not await self._gate.enter(TURN_SECONDS):
@@ -84,12 +86,12 @@ class Route:
 
     async def _tried(self, mail: Mail, deadline: float) -> Replies | Unsendable:
         self._rest.begin()
-        mail.progress.relay = self.relay.name
+        mail.progress.relay, begun = self._name, time.perf_counter()
         try:
-            with self._metrics.transaction.time():
-                result = await self._sent(mail, deadline)
+            result = await self._sent(mail, deadline)
         finally:
             self._rest.end()
+            self._metrics.transaction.observe(time.perf_counter() - begun)
         await self._judge(result)
         return result
 
@@ -114,12 +116,17 @@ class Route:
         While other connections work, one that cannot be opened is one too many for the relay,
         no sign that it is away.
         """
+        if isinstance(result, Unsendable):
+            return
+        if all(map(replies.accepted, result.values())):
+            self._rest.succeeded()
+            return
         chance, rests = random.random(), False  # noqa: S311 -- jitter, not a secret
         if _said(result, _not_opened):
             rests = not self._busy and self._rest.failed(_clock(), chance)
         elif _said(result, _not_begun):
             rests = self._rest.doubted(_clock(), chance)
-        elif not isinstance(result, Unsendable):
+        else:
             self._rest.succeeded()
         if rests:
             self._metrics.rests.inc()
@@ -208,7 +215,7 @@ def _said(result: Replies | Unsendable, what: Callable[[Reply], bool]) -> bool:
 
 
 def _not_opened(reply: Reply) -> bool:
-    return reply.stage in (Stage.CONNECT, Stage.EHLO, Stage.TLS, Stage.AUTH)
+    return reply.stage in replies.BEFORE_MAIL
 
 
 def _not_begun(reply: Reply) -> bool:

@@ -36,6 +36,11 @@ class Throttle:
         self._allowances: dict[str, Allowance] = defaultdict(Allowance)
         self._asking: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
+    @property
+    def limits(self) -> bool:
+        """Whether there is any rate at all: without one nobody need be asked."""
+        return bool(self._paces)
+
     async def wait(self, mails: Mapping[str, int]) -> float:
         """Take so many mails of each rate; 0.0, or how many seconds it is too early.
 
