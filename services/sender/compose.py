@@ -7,7 +7,6 @@ most 998 octets (RFC 5321 4.5.3.1.6), and the same command always gives the same
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
-from email.utils import format_datetime
 
 from services.sender import headers, mime
 from services.sender.content import Content
@@ -16,6 +15,10 @@ from shared.contracts import Category, SendEmail
 
 # A dot at the end of an id or before another dot is not RFC 5322's dot-atom; `=` is in no id.
 _STRAY_DOT = re.compile(r"\.(?=\.|$)")
+
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ def compose(command: SendEmail, content: Content, letterhead: Letterhead, date: 
 
 def _head(command: SendEmail, from_: str, domain: str, date: datetime) -> str:
     lines = [
-        f"Date: {format_datetime(date)}\r\n",
+        f"Date: {_written(date)}\r\n",
         headers.mailboxes("From", from_),
         headers.mailboxes("To", *command.to),
         headers.mailboxes("Cc", *command.cc) if command.cc else "",
@@ -92,3 +95,12 @@ def _head(command: SendEmail, from_: str, domain: str, date: datetime) -> str:
         "MIME-Version: 1.0\r\n",
     ]
     return "".join(lines)
+
+
+def _written(date: datetime) -> str:
+    """Give a date as a header has it (RFC 5322 3.3), whatever the locale."""
+    zone = f"{date:%z}" if date.utcoffset() else "+0000"
+    return (
+        f"{_DAYS[date.weekday()]}, {date.day:02} {_MONTHS[date.month - 1]} {date.year:04}"
+        f" {date.hour:02}:{date.minute:02}:{date.second:02} {zone}"
+    )

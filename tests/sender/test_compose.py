@@ -1,11 +1,11 @@
 """Tests of the mail that goes over the wire, read back with the standard library."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from email import message_from_string, policy
 from email.header import decode_header, make_header
 from email.message import EmailMessage
-from email.utils import getaddresses
+from email.utils import format_datetime, getaddresses
 from typing import Any
 
 import pytest
@@ -69,6 +69,10 @@ FILES = st.lists(
         content_id=st.none() | st.uuids().map(str),
     ),
     max_size=3,
+)
+
+ZONES = st.timedeltas(timedelta(hours=-14), timedelta(hours=14)).map(
+    lambda offset: timezone(timedelta(minutes=offset // timedelta(minutes=1)))
 )
 
 
@@ -273,3 +277,11 @@ def test_injection_without_contract(subject: str) -> None:
 def test_encoding(text: str, encoding: str) -> None:
     """The transfer encoding is the plainest, then the shortest, that is 7-bit clean."""
     assert parsed(composed(a_command(text=text)))["Content-Transfer-Encoding"] == encoding
+
+
+@given(st.datetimes(timezones=ZONES | st.just(UTC)))
+def test_any_date(date: datetime) -> None:
+    """A date is written as the standard library has it."""
+    lines = composed(a_command(created_at=date)).content.split(b"\r\n")
+
+    assert lines[0].decode() == f"Date: {format_datetime(date)}"
