@@ -1,0 +1,134 @@
+"""A broker that says what a test wants it to say, in frames made and read by the library."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+from pamqp import commands, frame, heartbeat
+from pamqp.base import Frame
+from yarl import URL
+
+from shared.amqp import wire
+from shared.amqp.connection import Connection
+
+SECONDS = 10.0  # that a test waits for anything
+TUNE = (2047, wire.LARGEST_FRAME, 60)  # RabbitMQ's own
+
+
+class Peer:
+    """The broker's end of one connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    def say(self, *frames: Frame, channel: int = 0) -> None:
+        """Send methods."""
+        self.send(*(frame.marshal(each, channel) for each in frames))
+
+    def send(self, *data: bytes) -> None:
+        """Send any bytes."""
+        self._writer.write(b"".join(data))
+
+    async def hear(self, kind: type[Any]) -> Any:  # noqa: ANN401 -- pamqp has no type for all
+        """Give the next frame but heartbeats, which must be of a kind."""
+        while True:
+            heard = await self.next()
+            if not isinstance(heard, heartbeat.Heartbeat) or kind is heartbeat.Heartbeat:
+                assert isinstance(heard, kind), heard
+                return heard
+
+    async def next(self) -> Any:  # noqa: ANN401 -- as above
+        """Give the next frame. Raises EOFError or ConnectionError when the client has hung up."""
+        async with asyncio.timeout(SECONDS):
+            start = await self._reader.readexactly(7)
+            rest = await self._reader.readexactly(int.from_bytes(start[3:], "big") + 1)
+        return frame.unmarshal(start + rest)[2]
+
+    async def ended(self) -> bool:
+        """Wait until the client has hung up, whatever it still says."""
+        try:
+            while True:
+                await self.next()
+        except (EOFError, ConnectionError):
+            return True
+
+    async def start(self) -> commands.Connection.StartOk:
+        """Take the greeting and give the client's first words."""
+        async with asyncio.timeout(SECONDS):
+            assert await self._reader.readexactly(8) == wire.PROTOCOL
+        self.say(commands.Connection.Start(0, 9, {}, "PLAIN", "en_US"))
+        started: commands.Connection.StartOk = await self.hear(commands.Connection.StartOk)
+        return started
+
+    async def tune(self, *limits: int) -> commands.Connection.TuneOk:
+        """Offer limits and give what is agreed; the connection is open then."""
+        self.say(commands.Connection.Tune(*limits))
+        agreed: commands.Connection.TuneOk = await self.hear(commands.Connection.TuneOk)
+        await self.hear(commands.Connection.Open)
+        self.say(commands.Connection.OpenOk())
+        return agreed
+
+    async def open_channel(self, number: int) -> None:
+        """Agree to a channel."""
+        await self.hear(commands.Channel.Open)
+        self.say(commands.Channel.OpenOk(), channel=number)
+
+    def hang_up(self) -> None:
+        """Reset the connection."""
+        self._writer.transport.abort()
+
+    def hold(self) -> None:
+        """Read nothing any more."""
+        transport = self._writer.transport
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+
+    def let_go(self) -> None:
+        """Read again."""
+        transport = self._writer.transport
+        assert isinstance(transport, asyncio.Transport)
+        transport.resume_reading()
+
+
+class Script:
+    """A listening broker; each connection is a peer for the test to speak with."""
+
+    def __init__(self) -> None:
+        self._peers: asyncio.Queue[Peer] = asyncio.Queue()
+        self.url = URL()
+
+    @classmethod
+    @asynccontextmanager
+    async def listening(cls) -> AsyncIterator[Self]:
+        """Listen on a free port for the length of the block."""
+        script, writers = cls(), []
+
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writers.append(writer)
+            script._peers.put_nowait(Peer(reader, writer))
+
+        server = await asyncio.start_server(accept, "127.0.0.1", 0)
+        script.url = URL(f"amqp://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+        try:
+            yield script
+        finally:
+            server.close()
+            for writer in writers:
+                writer.transport.abort()
+
+    async def peer(self) -> Peer:
+        """Wait for the next connection."""
+        async with asyncio.timeout(SECONDS):
+            return await self._peers.get()
+
+    async def opened(
+        self, limits: tuple[int, int, int] = TUNE, heartbeat: int = 10
+    ) -> tuple[Connection, Peer]:
+        """Give both ends of a new connection."""
+        opening = asyncio.create_task(Connection.open(self.url, "tests", heartbeat))
+        peer = await self.peer()
+        await peer.start()
+        await peer.tune(*limits)
+        return await opening, peer
