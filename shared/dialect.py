@@ -73,6 +73,6 @@ def rows(connection: sa.Connection, *columns: sa.Column[Any]) -> sa.Subquery:
     ).subquery("given")
 
 
-def packed(rows: Sequence[Sequence[str | int | bool]]) -> str:
+def packed(rows: Sequence[Sequence[str | int | bool | None]]) -> str:
     """Give rows in the form that `rows` takes."""
     return orjson.dumps(rows).decode()

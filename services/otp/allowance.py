@@ -13,7 +13,7 @@ FAILURE_WINDOW = 24 * 3600 * 1000  # milliseconds, rolling; no challenge lives l
 class Guess:
     """A guess by its names, the newest first; under any of them it may be known already."""
 
-    ids: tuple[bytes, ...]
+    ids: tuple[str, ...]
     holder: Holder
 
 
@@ -21,7 +21,7 @@ class Guess:
 class Counted:
     """A guess that is on record since `at`, and what it may be compared with, if anything."""
 
-    id: bytes
+    id: str
     at: int
     challenge: Challenge | None
 

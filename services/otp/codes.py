@@ -77,7 +77,7 @@ class Codebook:
         given = normalise(typed).encode("ascii", "replace")
         return hmac.compare_digest(expected.encode(), given) and known
 
-    def fingerprints(self, holder: Holder, request_id: str, typed: str) -> tuple[bytes, ...]:
+    def fingerprints(self, holder: Holder, request_id: str, typed: str) -> tuple[str, ...]:
         """Name a guess by what was asked, the newest key's name first.
 
         The same request with another code is another guess. Without a key nobody can try which
@@ -85,7 +85,7 @@ class Codebook:
         """
         asked = _bound(*_fields(holder), request_id, normalise(typed))
         return tuple(
-            hmac.digest(key, _GUESS + asked, hashlib.sha256)[:FINGERPRINT_BYTES]
+            hmac.digest(key, _GUESS + asked, hashlib.sha256)[:FINGERPRINT_BYTES].hex()
             for key in self._keys.values()
         )
 

@@ -1,17 +1,17 @@
 """Guesses in the database: on record before they are compared, right at most once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from services.otp.allowance import FAILURE_WINDOW, Allowance, Counted, Guess, Past
 from services.otp.challenge import Challenge, Holder, Rules
-from services.otp.transaction import Transaction
+from services.otp.transaction import Cell, Transaction
 
 
 class Use(NamedTuple):
     """A guess that was right, and the challenge that it is to use up."""
 
-    guess_id: bytes
+    guess_id: str
     challenge: Challenge
 
 
@@ -32,53 +32,44 @@ def record(here: Transaction, rules: Rules, guesses: Sequence[Guess]) -> Sequenc
 def use(here: Transaction, uses: Sequence[Use]) -> Sequence[bool]:
     """Use challenges up; True for the one guess that does, however often it asks."""
     here.take_turns(use.challenge.holder.recipient for use in uses)
-    ordered = sorted(uses, key=lambda use: use.challenge.id)
-    here.each(
-        here.say.using,
-        [{"of_id": each.challenge.id, "new_used_by": each.guess_id} for each in ordered],
-    )
-    here.each(here.say.verifying, [{"of_guess": each.guess_id} for each in ordered])
-    users = here.rows(here.say.users, ids=list({each.challenge.id for each in ordered}))
-    winners = {row.used_by for row in users}
+    used = here.rows(here.say.using, [(each.challenge.id, each.guess_id) for each in uses])
+    winners = {row.used_by for row in used}
+    here.rows(here.say.verifying, [(each,) for each in winners])
+    late = {each.challenge.id for each in uses if each.guess_id not in winners}
+    winners |= {row.used_by for row in here.rows(here.say.named, [(each,) for each in late])}
     return [each.guess_id in winners for each in uses]
 
 
-def allowance(here: Transaction, rules: Rules, recipients: Sequence[str]) -> Allowance:
+def allowance(here: Transaction, rules: Rules, recipients: Iterable[str]) -> Allowance:
     """Count what some recipients have guessed so far."""
     since = here.now - FAILURE_WINDOW
-    past = here.rows(here.say.past, recipients=recipients, since=since)
+    past = here.rows(here.say.past, [(each,) for each in {*recipients}], since=since)
     return Allowance(rules, (Past(*row) for row in past))
 
 
-def _known(here: Transaction, guesses: Sequence[Guess]) -> dict[bytes, Counted]:
-    ids = [id_ for guess in guesses for id_ in guess.ids]
-    rows = here.rows(here.say.recorded, ids=ids)
+def _known(here: Transaction, guesses: Sequence[Guess]) -> dict[str, Counted]:
+    ids = {id_ for guess in guesses for id_ in guess.ids}
+    rows = here.rows(here.say.recorded, [(id_,) for id_ in ids])
     challenges = here.named(row.challenge_id for row in rows)
     return {row.id: Counted(row.id, row.at, challenges.get(row.challenge_id)) for row in rows}
 
 
-def _granted(here: Transaction, rules: Rules, new: Sequence[Guess]) -> Mapping[bytes, Counted]:
+def _granted(here: Transaction, rules: Rules, new: Sequence[Guess]) -> Mapping[str, Counted]:
     alive = _alive(here, new)
-    left = allowance(here, rules, list({guess.holder.recipient for guess in new}))
+    left = allowance(here, rules, (guess.holder.recipient for guess in new))
     counted = [
         Counted(guess.ids[0], here.now, left.grant(alive.get(guess.holder))) for guess in new
     ]
     rows = [_row(guess, each) for guess, each in zip(new, counted, strict=True)]
-    here.each(here.say.recording, rows)
+    here.rows(here.say.recording, rows)
     return {each.id: each for each in counted}
 
 
 def _alive(here: Transaction, guesses: Sequence[Guess]) -> Mapping[Holder, Challenge]:
-    emails = list({guess.holder.email for guess in guesses})
-    standing = here.challenges(here.say.standing, emails=emails)
+    standing = here.standing(guess.holder.email for guess in guesses)
     return {each.holder: each for each in standing if each.is_in_time(here.now)}
 
 
-def _row(guess: Guess, counted: Counted) -> Mapping[str, object]:
-    return {
-        "id": counted.id,
-        "at": counted.at,
-        "recipient": guess.holder.recipient,
-        "challenge_id": counted.challenge.id if counted.challenge else None,
-        "verified": False,
-    }
+def _row(guess: Guess, counted: Counted) -> Sequence[Cell]:
+    challenge_id = counted.challenge.id if counted.challenge else None
+    return (counted.id, counted.at, guess.holder.recipient, challenge_id, False)

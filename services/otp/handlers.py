@@ -41,7 +41,7 @@ class Challenges(Protocol):
     async def guess(self, guess: Guess) -> Counted:
         """Count a guess and give the challenge to compare it with."""
 
-    async def use(self, guess_id: bytes, challenge: Challenge) -> bool:
+    async def use(self, guess_id: str, challenge: Challenge) -> bool:
         """Use a challenge up; True for the one guess that does."""
 
     async def cancel(self, challenge_id: str, client: str) -> None:

@@ -7,9 +7,8 @@ from services.otp import guesses
 from services.otp.challenge import Challenge, Rules
 from services.otp.issuance import Answer, Issuance, Issued, Order, Withheld, alive
 from services.otp.limits import DAY
-from services.otp.statements import Row
 from services.otp.tally import Tally, minute_of
-from services.otp.transaction import Transaction
+from services.otp.transaction import Cell, Row, Transaction
 from shared.contracts import Withholding
 
 
@@ -24,7 +23,7 @@ def fulfil(here: Transaction, rules: Rules, orders: Sequence[Order]) -> Sequence
 
 
 def _known(here: Transaction, rules: Rules, orders: Sequence[Order]) -> dict[str, Answer]:
-    rows = here.rows(here.say.answers, ids=[order.command_id for order in orders])
+    rows = here.rows(here.say.answers, [(id_,) for id_ in {each.command_id for each in orders}])
     challenges = here.named(row.challenge_id for row in rows)
     # The challenge of a key that was withdrawn is no answer any more.
     usable = {id_: each for id_, each in challenges.items() if each.key_id in rules.key_ids}
@@ -44,19 +43,18 @@ def _answer(row: Row, challenges: Mapping[str, Challenge], now: int) -> Answer:
 
 def _decided(here: Transaction, rules: Rules, orders: Sequence[Order]) -> Mapping[str, Answer]:
     standing = _standing(here, orders)
-    left = guesses.allowance(here, rules, list({each.holder.recipient for each in standing}))
+    left = guesses.allowance(here, rules, (each.holder.recipient for each in standing))
     living = alive(rules, here.now, standing, left)
     issuance = Issuance(rules, here.now, living, _tally(here, orders))
     answers = {order.command_id: issuance.decide(order) for order in orders}
     _keep(here, issuance, standing)
-    here.each(here.say.remembering, [_command_row(here, *each) for each in answers.items()])
+    here.rows(here.say.remembering, [_command_row(here, *each) for each in answers.items()])
     return answers
 
 
 def _standing(here: Transaction, orders: Sequence[Order]) -> Sequence[Challenge]:
     holders = {order.draft.holder for order in orders}
-    emails = list({holder.email for holder in holders})
-    found = here.challenges(here.say.standing, emails=emails)
+    found = here.standing(holder.email for holder in holders)
     return [each for each in found if each.holder in holders]
 
 
@@ -65,16 +63,16 @@ def _keep(here: Transaction, issuance: Issuance, standing: Sequence[Challenge]) 
     replaced = {each.holder for each in made}
     dead = [each.id for each in standing if each.holder in replaced]
     again = issuance.mailed - {each.id for each in made}
-    here.each(here.say.ending, [{"of_id": id_} for id_ in dead])
+    here.rows(here.say.ending, [(id_,) for id_ in dead])
     here.each(here.say.making, [_challenge_row(each) for each in made])
-    here.each(here.say.mailing, [{"of_id": id_, "new_mailed_at": here.now} for id_ in again])
-    here.each(here.say.counting, _mail_rows(issuance.tally))
+    here.rows(here.say.mailing, [(id_,) for id_ in again], now=here.now)
+    here.rows(here.say.counting, _mail_rows(issuance.tally))
 
 
 def _tally(here: Transaction, orders: Sequence[Order]) -> Tally:
-    subjects = list({name for order in orders for name in order.subjects})
+    subjects = {name for order in orders for name in order.subjects}
     since = minute_of(here.now) - DAY
-    found = here.rows(here.say.tallying, subjects=subjects, since=since)
+    found = here.rows(here.say.tallying, [(each,) for each in subjects], since=since)
     return Tally((tuple(row) for row in found), here.now)
 
 
@@ -83,18 +81,13 @@ def _challenge_row(challenge: Challenge) -> Mapping[str, object]:
     return {**values.pop("holder"), **values}
 
 
-def _command_row(here: Transaction, command_id: str, answer: Answer) -> Mapping[str, object]:
-    row = dict.fromkeys(("challenge_id", "resend_at", "reason", "retry_after"), None)
+def _command_row(here: Transaction, command_id: str, answer: Answer) -> Sequence[Cell]:
     match answer:
         case Issued(challenge=challenge, resend_at=resend_at):
-            told = {"challenge_id": challenge.id, "resend_at": resend_at}
+            return (command_id, here.now, challenge.id, resend_at, None, None)
         case Withheld(reason=reason, retry_after=retry_after):
-            told = {"reason": reason, "retry_after": retry_after}
-    return {"id": command_id, "at": here.now, **row, **told}
+            return (command_id, here.now, None, None, reason, retry_after)
 
 
-def _mail_rows(tally: Tally) -> Sequence[Mapping[str, object]]:
-    return [
-        {"subject": subject, "minute": tally.minute, "sent": sent}
-        for subject, sent in sorted(tally.added.items())
-    ]
+def _mail_rows(tally: Tally) -> Sequence[Sequence[Cell]]:
+    return [(subject, tally.minute, sent) for subject, sent in sorted(tally.added.items())]

@@ -15,9 +15,8 @@ from services.otp.limits import DAY
 from services.otp.tables import challenges, commands, compared, guesses, mails, standing
 from services.otp.tally import MINUTE
 from shared import dialect
-from shared.dialect import Clock
+from shared.dialect import Clock, Prepared
 
-Row = sa.Row[*tuple[Any, ...]]
 PURGE_ROWS = 1000  # a transaction: codes wait for no longer than such a piece takes
 # Milliseconds. A dead challenge still answers who asks again: a command may come back for 14 hours
 # (shared.retry). With the purge's own interval it is gone within a day.
@@ -27,41 +26,42 @@ ANSWER = 3600 * 1000
 
 
 class Statements:
-    """The statements in the words of one database."""
+    """The statements in the words of one database.
+
+    Those that are prepared take as many rows as there are, see `dialect.rows`.
+    """
 
     def __init__(self, connection: sa.Connection, clock: Clock) -> None:
+        self._connection = connection
         self._now = clock(connection)
         self._in_time = sa.and_(
             challenges.c.created_at <= self._now + STEP, challenges.c.expires_at > self._now
         )
-        self._insert_command = dialect.insert(connection, commands)
-        self._insert_mails = dialect.insert(connection, mails)
 
     @cached_property
-    def now(self) -> sa.Select[int]:
+    def now(self) -> Prepared:
         """Read the clock."""
-        return sa.select(self._now)
+        return self._prepared(sa.select(self._now))
 
     @cached_property
-    def named(self) -> sa.Executable:
-        """See some challenges, dead or alive."""
-        return sa.select(challenges).where(challenges.c.id.in_(_several("ids")))
+    def named(self) -> Prepared:
+        """See the challenges of some ids, dead or alive."""
+        return self._found(challenges, challenges.c.id)
 
     @cached_property
-    def standing(self) -> sa.Executable:
+    def standing(self) -> Prepared:
         """See the challenges of some addresses that nothing has ended so far."""
-        return sa.select(challenges).where(challenges.c.email.in_(_several("emails")), standing)
+        return self._found(challenges, challenges.c.email, standing)
 
     @cached_property
-    def answers(self) -> sa.Executable:
-        """See what some commands were answered with."""
-        return sa.select(commands).where(commands.c.id.in_(_several("ids")))
+    def answers(self) -> Prepared:
+        """See what the commands of some ids were answered with."""
+        return self._found(commands, commands.c.id)
 
     @cached_property
-    def tallying(self) -> sa.Executable:
+    def tallying(self) -> Prepared:
         """See how many mails there were, by subject and minute."""
-        subjects = mails.c.subject.in_(_several("subjects"))
-        return sa.select(mails).where(subjects, mails.c.minute >= sa.bindparam("since"))
+        return self._found(mails, mails.c.subject, mails.c.minute >= sa.bindparam("since"))
 
     @cached_property
     def making(self) -> sa.Executable:
@@ -69,15 +69,14 @@ class Statements:
         return sa.insert(challenges)
 
     @cached_property
-    def mailing(self) -> sa.Executable:
-        """Remember when a challenge was mailed."""
-        mailed = sa.update(challenges).where(challenges.c.id == sa.bindparam("of_id"))
-        return mailed.values(mailed_at=sa.bindparam("new_mailed_at"))
+    def mailing(self) -> Prepared:
+        """Remember of some ids of challenges that they were mailed."""
+        return self._changed(mailed_at=sa.bindparam("now", type_=sa.BigInteger))
 
     @cached_property
-    def ending(self) -> sa.Executable:
-        """Let a challenge stand no more."""
-        return self._dying.where(challenges.c.id == sa.bindparam("of_id"))
+    def ending(self) -> Prepared:
+        """Let the challenges of some ids stand no more."""
+        return self._changed(standing, died_at=self._now)
 
     @cached_property
     def cancelling(self) -> sa.Executable:
@@ -86,62 +85,58 @@ class Statements:
         return self._dying.where(challenges.c.id == sa.bindparam("of_id"), own)
 
     @cached_property
-    def remembering(self) -> sa.Executable:
-        """Keep the answer to a command; a new one is because the old one's key was withdrawn."""
-        row = self._insert_command
-        names = ("at", "challenge_id", "resend_at", "reason", "retry_after")
-        renewed = {name: getattr(row.excluded, name) for name in names}
-        return row.on_conflict_do_update(index_elements=["id"], set_=renewed)
+    def remembering(self) -> Prepared:
+        """Keep answers to commands; a new one is because the old one's key was withdrawn."""
+        row = self._inserted(commands, *commands.c)
+        renewed = {column.name: row.excluded[column.name] for column in commands.c}
+        return self._prepared(row.on_conflict_do_update(index_elements=["id"], set_=renewed))
 
     @cached_property
-    def counting(self) -> sa.Executable:
+    def counting(self) -> Prepared:
         """Add mails to those of their subject and minute."""
-        row = self._insert_mails
-        return row.on_conflict_do_update(
-            index_elements=["subject", "minute"],
-            set_={"sent": mails.c.sent + row.excluded.sent},
+        row = self._inserted(mails, *mails.c)
+        sum_ = row.on_conflict_do_update(
+            index_elements=["subject", "minute"], set_={"sent": mails.c.sent + row.excluded.sent}
         )
+        return self._prepared(sum_)
 
     @cached_property
-    def recorded(self) -> sa.Executable:
-        """See the guesses that are on record."""
-        return sa.select(guesses).where(guesses.c.id.in_(_several("ids")))
+    def recorded(self) -> Prepared:
+        """See those guesses of some ids that are on record."""
+        return self._found(guesses, guesses.c.id)
 
     @cached_property
-    def past(self) -> sa.Executable:
+    def past(self) -> Prepared:
         """Count the guesses of some recipients, by challenge and end."""
         table = guesses.c
-        columns = (table.recipient, table.challenge_id, table.verified)
-        recent = sa.and_(table.recipient.in_(_several("recipients")), compared)
-        counted = sa.select(*columns, sa.func.count().label("count"))
-        return counted.where(recent, table.at > sa.bindparam("since")).group_by(*columns)
-
-    @cached_property
-    def recording(self) -> sa.Executable:
-        """Put a guess on record."""
-        return sa.insert(guesses)
-
-    @cached_property
-    def using(self) -> sa.Executable:
-        """Use a challenge up, if it is alive."""
-        return (
-            sa.update(challenges)
-            .where(challenges.c.id == sa.bindparam("of_id"), standing, self._in_time)
-            .values(died_at=self._now, used_by=sa.bindparam("new_used_by"))
+        given = dialect.rows(self._connection, table.recipient)
+        by = (table.recipient, table.challenge_id, table.verified)
+        recent = sa.and_(table.at > sa.bindparam("since"), compared)
+        count = sa.select(*by, sa.func.count()).join(
+            given, sa.and_(table.recipient == given.c.recipient, recent)
         )
+        return self._prepared(count.group_by(*by))
 
     @cached_property
-    def verifying(self) -> sa.Executable:
-        """Tell of a guess that it was right, if it has used its challenge up."""
-        table, used = guesses.c, challenges.c
-        user = sa.select(used.used_by).where(used.id == table.challenge_id).scalar_subquery()
-        right = sa.update(guesses).where(table.id == sa.bindparam("of_guess"), table.id == user)
-        return right.values(verified=True)
+    def recording(self) -> Prepared:
+        """Put guesses on record."""
+        return self._prepared(self._inserted(guesses, *guesses.c))
 
     @cached_property
-    def users(self) -> sa.Executable:
-        """See which guesses have used some challenges up."""
-        return sa.select(challenges.c.used_by).where(challenges.c.id.in_(_several("ids")))
+    def using(self) -> Prepared:
+        """Use challenges up that are alive, each by one of the guesses that want it; tell which."""
+        given = dialect.rows(self._connection, challenges.c.id, challenges.c.used_by)
+        used = self._dying.values(used_by=given.c.used_by).where(
+            challenges.c.id == given.c.id, self._in_time
+        )
+        return self._prepared(used.returning(challenges.c.used_by))
+
+    @cached_property
+    def verifying(self) -> Prepared:
+        """Tell of some ids of guesses that they were right."""
+        given = dialect.rows(self._connection, guesses.c.id)
+        right = sa.update(guesses).where(guesses.c.id == given.c.id)
+        return self._prepared(right.values(verified=sa.true()))
 
     @cached_property
     def expiring(self) -> sa.Executable:
@@ -168,6 +163,29 @@ class Statements:
             _deleting(mails, mails.c.minute < self._before((DAY + 1) * MINUTE) / MINUTE),
         )
 
+    def _found(
+        self, table: sa.Table, by: sa.Column[Any], *which: sa.ColumnElement[bool]
+    ) -> Prepared:
+        """Find the rows of `table` whose column `by` is given."""
+        given = dialect.rows(self._connection, by)
+        found = sa.select(table).join(given, sa.and_(by == given.c[by.name], *which))
+        return self._prepared(found)
+
+    def _changed(self, *which: sa.ColumnElement[bool], **values: sa.ColumnElement[int]) -> Prepared:
+        """Change the challenges whose ids are given."""
+        given = dialect.rows(self._connection, challenges.c.id)
+        change = sa.update(challenges).where(challenges.c.id == given.c.id, *which)
+        return self._prepared(change.values(**values))
+
+    def _inserted(self, table: sa.Table, *columns: sa.Column[Any]) -> dialect.Insert:
+        """Insert rows that are given with these columns."""
+        given = dialect.rows(self._connection, *columns)
+        row = sa.select(*given.c).where(sa.true())  # SQLite asks for the condition
+        return dialect.insert(self._connection, table).from_select(list(given.c.keys()), row)
+
+    def _prepared(self, statement: sa.ClauseElement) -> Prepared:
+        return Prepared(self._connection, statement)
+
     def _before(self, age: int) -> sa.ScalarSelect[int]:
         # A query of its own: PostgreSQL uses no index for a time that changes from row to row.
         return sa.select(self._now - age).scalar_subquery()
@@ -177,7 +195,3 @@ def _deleting(table: sa.Table, *old: sa.ColumnElement[bool]) -> sa.Delete:
     key = tuple(table.primary_key)
     few = sa.select(*key).where(*old).limit(PURGE_ROWS)
     return sa.delete(table).where(sa.tuple_(*key).in_(few))
-
-
-def _several(name: str) -> sa.BindParameter[Any]:
-    return sa.bindparam(name, expanding=True)

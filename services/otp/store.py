@@ -53,7 +53,7 @@ class ChallengeStore:
         """
         return await self._guesses.add(guess)
 
-    async def use(self, guess_id: bytes, challenge: Challenge) -> bool:
+    async def use(self, guess_id: str, challenge: Challenge) -> bool:
         """Use a challenge up; True for the one guess that does, however often it asks."""
         return await self._uses.add(Use(guess_id, challenge))
 

@@ -21,10 +21,16 @@ challenges = sa.Table(
     sa.Column("expires_at", sa.BigInteger, nullable=False),
     sa.Column("mailed_at", sa.BigInteger, nullable=False),  # for the last time
     sa.Column("died_at", sa.BigInteger),  # used, expired, replaced or cancelled
-    sa.Column("used_by", sa.LargeBinary),  # the guess
-    sa.Index("challenges_died_at", "died_at"),
+    sa.Column("used_by", sa.Text),  # the guess
 )
 standing = challenges.c.died_at.is_(None)
+# Of the dead alone, or SQLite would take it for the shortest way to all that stand.
+sa.Index(
+    "challenges_died_at",
+    challenges.c.died_at,
+    sqlite_where=sa.not_(standing),
+    postgresql_where=sa.not_(standing),
+)
 # Whatever happens, a holder has one challenge that stands.
 sa.Index(
     "challenges_standing",
@@ -57,7 +63,7 @@ commands = sa.Table(
 guesses = sa.Table(
     "guesses",
     metadata,
-    sa.Column("id", sa.LargeBinary, primary_key=True),  # of request and code, by a secret key
+    sa.Column("id", sa.Text, primary_key=True),  # of request and code, by a secret key
     sa.Column("at", sa.BigInteger, nullable=False, index=True),
     sa.Column("recipient", sa.Text, nullable=False),
     sa.Column("challenge_id", sa.Text),  # none if it was refused unseen

@@ -3,11 +3,17 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import sqlalchemy as sa
 
 from services.otp.challenge import Challenge, Holder
-from services.otp.statements import Row, Statements
+from services.otp.statements import Statements
+from shared import dialect
+from shared.dialect import Prepared
+
+Cell = str | int | bool | None
+Row = sa.Row[*tuple[Any, ...]]
 
 _LOCKING = sa.select(sa.func.pg_advisory_xact_lock(sa.bindparam("key", type_=sa.BigInteger)))
 
@@ -27,16 +33,24 @@ class Transaction:
         """
         if self._connection.dialect.name == "postgresql":
             # In one order everywhere, or two could wait for each other.
-            self.each(_LOCKING, [{"key": key} for key in sorted({*map(_key, names)})])
+            keys = sorted({*map(_key, names)})
+            self.each(_LOCKING, [{"key": key} for key in keys])
 
     @cached_property
     def now(self) -> int:
         """The database's time at the first look, in milliseconds since 1970."""
-        return self._connection.execute(self.say.now).scalar_one()
+        found: int = self.say.now.run(self._connection).scalar_one()
+        return found
 
-    def rows(self, statement: sa.Executable, **values: object) -> Sequence[Row]:
-        """Give what a statement finds."""
-        return self._connection.execute(statement, values).all()
+    def rows(
+        self, statement: Prepared, rows: Iterable[Sequence[Cell]], **values: object
+    ) -> Sequence[Row]:
+        """Run a statement with some rows, perhaps none, and give what it finds or returns."""
+        given = list(rows)
+        if not given:
+            return ()
+        result = statement.run(self._connection, rows=dialect.packed(given), **values)
+        return result.all() if result.returns_rows else ()
 
     def each(self, statement: sa.Executable, values: Sequence[Mapping[str, object]]) -> None:
         """Run a statement for each of `values`, perhaps none."""
@@ -47,15 +61,16 @@ class Transaction:
         """Run a statement and tell how many rows it has changed."""
         return self._connection.execute(statement).rowcount
 
-    def challenges(self, statement: sa.Executable, **values: object) -> Sequence[Challenge]:
-        """Give the challenges that a statement finds."""
-        return [_challenge(row) for row in self.rows(statement, **values)]
+    def standing(self, emails: Iterable[str]) -> Sequence[Challenge]:
+        """Give the challenges of some addresses that nothing has ended so far."""
+        found = self.rows(self.say.standing, [(email,) for email in {*emails}])
+        return [_challenge(row) for row in found]
 
     def named(self, ids: Iterable[str | None]) -> Mapping[str, Challenge]:
-        """Give some challenges by their ids; those whose key is not here are missing."""
+        """Give challenges by their ids, dead or alive."""
         given = {each for each in ids if each is not None}
-        found = self.challenges(self.say.named, ids=list(given)) if given else ()
-        return {each.id: each for each in found}
+        found = self.rows(self.say.named, [(each,) for each in given])
+        return {each.id: each for each in map(_challenge, found)}
 
 
 def _key(name: str) -> int:

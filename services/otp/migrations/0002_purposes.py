@@ -35,9 +35,12 @@ def _create_challenges() -> None:
         sa.Column("expires_at", sa.BigInteger, nullable=False),
         sa.Column("mailed_at", sa.BigInteger, nullable=False),
         sa.Column("died_at", sa.BigInteger),
-        sa.Column("used_by", sa.LargeBinary),
+        sa.Column("used_by", sa.Text),
     )
-    op.create_index("challenges_died_at", "challenges", ["died_at"])
+    dead = sa.text("died_at IS NOT NULL")
+    op.create_index(
+        "challenges_died_at", "challenges", ["died_at"], sqlite_where=dead, postgresql_where=dead
+    )
     standing = sa.text("died_at IS NULL")
     op.create_index(
         "challenges_standing",
@@ -67,7 +70,7 @@ def _create_commands() -> None:
 def _create_guesses() -> None:
     op.create_table(
         "guesses",
-        sa.Column("id", sa.LargeBinary, primary_key=True),
+        sa.Column("id", sa.Text, primary_key=True),
         sa.Column("at", sa.BigInteger, nullable=False),
         sa.Column("recipient", sa.Text, nullable=False),
         sa.Column("challenge_id", sa.Text),
