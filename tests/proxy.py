@@ -1,6 +1,7 @@
 """A TCP proxy on loopback whose connections a test can cut."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Self
@@ -19,10 +20,10 @@ class Proxy:
 
     @classmethod
     @asynccontextmanager
-    async def to(cls, target: int) -> AsyncIterator[Self]:
-        """Listen on a free port for the length of the block."""
+    async def to(cls, target: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[Self]:
+        """Listen on a free port for the length of the block; with `tls` for encrypted streams."""
         proxy = cls(target)
-        server = await asyncio.start_server(proxy._accept, "127.0.0.1", 0)
+        server = await asyncio.start_server(proxy._accept, "127.0.0.1", 0, ssl=tls)
         proxy.port = server.sockets[0].getsockname()[1]
         try:
             yield proxy
