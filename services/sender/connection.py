@@ -13,6 +13,7 @@ from services.sender.dialogue import Dialogue, Strange
 from services.sender.offers import Offers
 from services.sender.reader import Answer
 from services.sender.relay import Patience
+from shared.address import domain_of
 from shared.contracts import Reply, Stage
 
 PIECE_OCTETS = 262_144  # of a mail, written at once; each has a time limit of its own
@@ -51,6 +52,7 @@ class Connection:
         self._patience = patience
         self._deadline = 0.0
         self.offers = offers
+        self._domains: set[str] = set()  # of all recipients so far, if there is a limit to them
         self.mails = 0
         self.idle_since = _now()
         self.stumbled = False
@@ -74,7 +76,9 @@ class Connection:
         whether the connection has come out of it well.
         """
         self._deadline = deadline
-        now = self._as_much_as_fits(mail)
+        now = replace(mail, recipients=self._fitting(mail)) if self._is_limited else mail
+        if self.offers.domains is not None:
+            self._domains.update(domain_of(each).lower() for each in now.recipients)
         settled: dict[str, Reply] = {}
         try:
             last = await self._converse(now, settled, pipelined=pipelined)
@@ -87,12 +91,27 @@ class Connection:
             raise
         self.mails += 1
         self.idle_since = _now()
-        later = dict.fromkeys(mail.recipients[len(now.recipients) :], _NEXT_TIME)
-        return {each: settled.get(each, last) for each in now.recipients} | later
+        told = {each: settled.get(each, last) for each in now.recipients}
+        return {each: told.get(each, _NEXT_TIME) for each in mail.recipients}
 
-    def _as_much_as_fits(self, mail: Mail) -> Mail:
-        most = self.offers.recipients
-        return mail if most is None else replace(mail, recipients=mail.recipients[:most])
+    def has_room(self, mail: Mail) -> bool:
+        """Tell whether the server takes any of the recipients over this connection."""
+        return not self._is_limited or bool(self._fitting(mail))
+
+    @property
+    def _is_limited(self) -> bool:
+        return self.offers.recipients is not None or self.offers.domains is not None
+
+    def _fitting(self, mail: Mail) -> tuple[str, ...]:
+        """Give the recipients that the server takes now (RFC 9422 4)."""
+        most, fitting = self.offers.domains, list[str]()
+        domains = set(self._domains)
+        for each in mail.recipients[: self.offers.recipients]:
+            domain = domain_of(each).lower()
+            if most is None or domain in domains or len(domains) < most:
+                domains.add(domain)
+                fitting.append(each)
+        return tuple(fitting)
 
     async def _converse(self, mail: Mail, settled: dict[str, Reply], *, pipelined: bool) -> Reply:
         """Put the recipients that are refused into `settled`; give the reply to all others."""

@@ -22,6 +22,7 @@ class Offers:
     size: int | None = None
     mails: int | None = None  # RFC 9422: transactions of one connection
     recipients: int | None = None  # the same: of one transaction
+    domains: int | None = None  # the same: of recipients, over one connection
 
     @classmethod
     def read(cls, extensions: Mapping[str, str]) -> Self:
@@ -35,6 +36,7 @@ class Offers:
             size=_limit(extensions.get("size", "")),
             mails=_limit(limits.get("MAILMAX", "")),
             recipients=_limit(limits.get("RCPTMAX", "")),
+            domains=_limit(limits.get("RCPTDOMAINMAX", "")),
         )
 
     def objection(self, mail: Mail) -> Unsendable | None:

@@ -96,7 +96,7 @@ class Route:
         return result
 
     async def _sent(self, mail: Mail, deadline: float) -> Replies | Unsendable:
-        kept = await self._kept()
+        kept = await self._kept(mail)
         if kept is not None:
             result = await self._over(kept, mail, deadline)
             if not _said(result, replies.closed_before):
@@ -135,11 +135,12 @@ class Route:
             self._metrics.pushed_back.inc()
             self._gate.pushed_back()
 
-    async def _kept(self) -> Connection | None:
-        """Give an idle connection in good order; let go of those that are not."""
+    async def _kept(self, mail: Mail) -> Connection | None:
+        """Give an idle connection in good order; let go of those that are not, or are used up."""
         while self._idle:
             connection = self._idle.pop()
-            if connection.mails >= self._most_mails(connection):
+            used_up = connection.mails >= self._most_mails(connection)
+            if used_up or not connection.has_room(mail):
                 # Before another is opened: the server may limit how many there are.
                 await self._quit(connection)
             elif await self._is_good(connection):

@@ -295,3 +295,19 @@ async def test_no_reports() -> None:
         "MAIL FROM:<post@our.example>",
         f"RCPT TO:<{ANNA}>",
     ]
+
+
+async def test_most_domains() -> None:
+    """Recipients beyond the domains that a server takes are put off; a connection is used up."""
+    limits = {"EHLO": b"250-x\r\n250 LIMITS RCPTDOMAINMAX=2\r\n"}
+    several = ["a@one.example", "b@two.example", "c@three.example", "d@ONE.example"]
+    put_off = (Stage.RCPT, 452)
+    async with scripted(limits) as server, a_pool(a_relay(server.port)) as pool:
+        first = await sent(pool, *several)
+        again = await sent(pool, "e@two.example")
+        connections = server.heard["CONNECT"]
+        others = await sent(pool, "f@four.example")
+
+        assert first == [*DELIVERED, *DELIVERED, put_off, *DELIVERED]
+        assert (again, connections) == (DELIVERED, 1)
+        assert (others, server.heard["CONNECT"]) == (DELIVERED, 2)

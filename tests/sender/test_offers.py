@@ -21,11 +21,18 @@ def test_all() -> None:
         "smtputf8": "",
         "dsn": "",
         "size": "1000",
-        "limits": "mailmax=5 RCPTMAX=7 OTHER=9",
+        "limits": "mailmax=5 RCPTMAX=7 RcptDomainMax=3 OTHER=9",
     }
 
     assert Offers.read(extensions) == Offers(
-        pipelining=True, smtputf8=True, dsn=True, sized=True, size=1000, mails=5, recipients=7
+        pipelining=True,
+        smtputf8=True,
+        dsn=True,
+        sized=True,
+        size=1000,
+        mails=5,
+        recipients=7,
+        domains=3,
     )
 
 
