@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for kind in (events, mail):
         _add_number(kind, "--concurrency", 8, MAX_CONCURRENCY, "how many send at the same time")
         kind.add_argument("--via", choices=("http", "amqp"), default="http", help="(%(default)s)")
-        _add_number(kind, "--seconds", 600, 86_400, "for sending; then what was sent is compared")
+        _add_number(kind, "--seconds", 600, 86_400, "to send, and again to arrive")
         _add_number(kind, "--patience", 30, 3600, "seconds to wait for something new to arrive")
         target.add_arguments(kind)
 

@@ -31,7 +31,7 @@ class End(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What bounds a run: how many send at a time, seconds for sending, seconds without news."""
+    """What bounds a run: how many send at a time, seconds for each phase, seconds without news."""
 
     concurrency: int
     seconds: float
@@ -60,8 +60,9 @@ class Run(Generic[T]):
         async with self._progress.phase("sending", lambda: load.done, load.total):
             await self._crew.work(self._limits.concurrency, self._limits.seconds)
         print(self._sending(time.perf_counter() - begun), flush=True)
-        async with self._progress.phase("arriving", lambda: self._there, load.done):
-            await self._settled(self._count, lambda there: there >= load.done)
+        if not self._interrupted.is_set():
+            async with self._progress.phase("arriving", lambda: self._there, load.done):
+                await self._settled(self._count, lambda there: there >= load.done)
         seconds = time.perf_counter() - begun
         differences = await self._settled(self._differences, lambda found: not found)
         if self._interrupted.is_set():
@@ -90,17 +91,18 @@ class Run(Generic[T]):
     async def _settled(
         self, look: Callable[[], Awaitable[V]], is_good: Callable[[V], bool]
     ) -> V | None:
-        """Look until it is good, or has not changed for as long as our patience lasts."""
+        """Look until it is good, has not changed for as long as our patience lasts, or too long."""
         seen: V | None = None
         loop = asyncio.get_running_loop()
-        changed = loop.time()
-        while not self._interrupted.is_set() and loop.time() - changed < self._limits.patience:
+        end = loop.time() + self._limits.seconds
+        give_up = loop.time() + self._limits.patience
+        while not self._interrupted.is_set() and loop.time() < min(end, give_up):
             with suppress(Unavailable):  # whom the load is too much for may answer later
                 now = await look()
                 if is_good(now):
                     return now
                 if now != seen:
-                    seen, changed = now, loop.time()
+                    seen, give_up = now, loop.time() + self._limits.patience
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._interrupted.wait(), _LOOK_SECONDS)
         return seen
