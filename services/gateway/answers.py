@@ -153,7 +153,7 @@ class EventAnswer(Answer):
     def of(cls, event: Sighting | Refused) -> "EventAnswer":
         """Tell it."""
         if isinstance(event, Sighting):
-            return cls.model_construct(status="accepted", id=event.id, errors=None)
+            return cls(status="accepted", id=event.id)
         errors = [EventMistake(pointer=each.pointer, detail=each.detail) for each in event.mistakes]
         return cls(status="refused", errors=errors)
 

@@ -1,8 +1,8 @@
 """What happens around every request: problems become documents, ends are counted and told."""
 
 import re
+import secrets
 import time
-import uuid
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -96,7 +96,7 @@ def _identify(request: web.Request) -> str:
     if REQUEST_ID not in request:
         theirs = request.headers.get("X-Request-ID", "")
         harmless = _REQUEST_ID.fullmatch(theirs)
-        request[REQUEST_ID] = theirs if harmless else uuid.uuid4().hex
+        request[REQUEST_ID] = theirs if harmless else secrets.token_hex(16)
     return request[REQUEST_ID]
 
 

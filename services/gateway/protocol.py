@@ -1,6 +1,6 @@
 """What is no HTTP, or no more of it: refused in the same form as all else."""
 
-import uuid
+import secrets
 from http import HTTPStatus
 
 import structlog
@@ -27,7 +27,7 @@ class Protocol(web.RequestHandler):
     ) -> web.StreamResponse:
         """Answer what the parser cannot read, and hang up: where the next one begins is unknown."""
         del message
-        request_id = uuid.uuid4().hex
+        request_id = secrets.token_hex(16)
         told = {"remote": request.remote, "request_id": request_id, "reason": type(exc).__name__}
         if status < HTTPStatus.INTERNAL_SERVER_ERROR:
             logger.info("no request", **told)

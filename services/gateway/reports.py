@@ -27,10 +27,6 @@ class NewEvent(Sighting):
         json_schema_extra={"required": ["domain", "kind"]},
     )
 
-    def kept(self) -> Sighting:
-        """Give it as a report carries it; it was checked by the same rules."""
-        return Sighting.model_construct(**self.__dict__)
-
 
 class NewEvents(Body):
     """Up to a thousand events; also taken is the bare list, or a line of NDJSON for each."""
@@ -70,7 +66,7 @@ def read(item: object, default_id: str, stamp: Stamp) -> Sighting | Refused:
         return Refused(body.mistakes(error))
     if event.at > stamp.at + AHEAD:
         return Refused([Mistake("#/at", "must not be in the future")])
-    return event.kept()
+    return event
 
 
 def report(sightings: Sequence[Sighting], stamp: Stamp, client: str) -> FeedbackReported:
