@@ -42,7 +42,8 @@ class Prepared:
     """
 
     def __init__(self, connection: sa.Connection, statement: sa.ClauseElement) -> None:
-        self._compiled = cast("SQLCompiler", statement.compile(dialect=connection.dialect))
+        compiled: SQLCompiler = cast("Any", statement.compile(dialect=connection.dialect))
+        self._compiled = compiled
         self._names: Sequence[str] = self._compiled.positiontup or ()
 
     def run(self, connection: sa.Connection, **values: object) -> sa.CursorResult[Any]:

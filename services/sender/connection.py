@@ -20,6 +20,8 @@ PIECE_OCTETS = 262_144  # of a mail, written at once; each has a time limit of i
 RESET_SECONDS = 10.0  # for RSET and NOOP, which do no work
 QUIT_SECONDS = 5.0  # a courtesy: losing the connection instead is no failure (RFC 5321 4.1.1.10)
 
+# Python 3.11 takes longer to look a member up than to compare it.
+MAIL, RCPT, DATA, DOT = Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.DOT
 # What those get who are beyond what the server takes at once: as if it had said so itself.
 _NEXT_TIME = Reply(
     stage=Stage.RCPT, code=452, enhanced="4.5.3", text="too many recipients for this server"
@@ -92,6 +94,8 @@ class Connection:
         self.mails += 1
         self.idle_since = _now()
         told = {each: settled.get(each, last) for each in now.recipients}
+        if now is mail:
+            return told
         return {each: told.get(each, _NEXT_TIME) for each in mail.recipients}
 
     def has_room(self, mail: Mail) -> bool:
@@ -121,39 +125,39 @@ class Connection:
             return await self._content(mail)
         if no is None:
             # The server waits for a mail that is for nobody (RFC 2920 3.1).
-            no = _heard(Stage.DOT, await self._say(Stage.DOT, b"."))
+            no = _heard(DOT, await self._say(DOT, b"."))
         await self._reset()
         return no
 
     async def _lock_step(self, mail: Mail, settled: dict[str, Reply]) -> Reply | None:
         """Say MAIL, RCPT and, if anybody is left, DATA; give the no to all, if it is one."""
         sender, *recipients, data = self._commands(mail)
-        answer = await self._say(Stage.MAIL, sender)
-        if no := _no(Stage.MAIL, answer):
+        answer = await self._say(MAIL, sender)
+        if no := _no(MAIL, answer):
             return no
         for recipient, command in zip(mail.recipients, recipients, strict=True):
-            if refusal := _no(Stage.RCPT, await self._say(Stage.RCPT, command)):
+            if refusal := _no(RCPT, await self._say(RCPT, command)):
                 settled[recipient] = refusal
         if len(settled) == len(mail.recipients):
-            return _heard(Stage.MAIL, answer)
-        return _no(Stage.DATA, await self._say(Stage.DATA, data))
+            return _heard(MAIL, answer)
+        return _no(DATA, await self._say(DATA, data))
 
     async def _group(self, mail: Mail, settled: dict[str, Reply]) -> Reply | None:
         """Say them all at once, then match the replies by count; give the no to DATA, if any."""
         commands = self._commands(mail)
-        self._write(b"\r\n".join(commands), Stage.MAIL)
+        self._write(b"\r\n".join(commands), MAIL)
         failure = await self._heard_of(len(commands))
         begun = False
         try:
-            no = _no(Stage.MAIL, self._next(Stage.MAIL, failure))
+            no = _no(MAIL, self._next(MAIL, failure))
             begun = True
             if no is not None:
                 settled.update(dict.fromkeys(mail.recipients, no))
             for recipient in mail.recipients:
-                if refusal := _no(Stage.RCPT, self._next(Stage.RCPT, failure)):
+                if refusal := _no(RCPT, self._next(RCPT, failure)):
                     settled.setdefault(recipient, refusal)
-            data = self._next(Stage.DATA, failure)
-            self._expect_silence(Stage.DATA)
+            data = self._next(DATA, failure)
+            self._expect_silence(DATA)
         except Lost as lost:
             # Without all replies, as many as there were commands, nobody knows which is whose.
             # But a server may well close after a refusal: what it had said then holds.
@@ -161,7 +165,7 @@ class Connection:
                 settled.clear()
             self.stumbled = lost.strange or (begun and lost.reply.code == replies.NO_REPLY)
             raise
-        return _no(Stage.DATA, data)
+        return _no(DATA, data)
 
     def _commands(self, mail: Mail) -> list[bytes]:
         """Give the commands that come before the content. Raises ValueError, before any is said."""
@@ -224,9 +228,9 @@ class Connection:
         try:
             answer = await self._dialogue.answer(self._patience.dot)
         except OSError as error:
-            raise _lost(Stage.DOT, error) from error
-        reply = _heard(Stage.DOT, answer)
-        if self._dialogue.unread or not _is_answer(Stage.DOT, answer):
+            raise _lost(DOT, error) from error
+        reply = _heard(DOT, answer)
+        if self._dialogue.unread or not _is_answer(DOT, answer):
             raise Lost(reply)
         return reply
 
@@ -236,14 +240,14 @@ class Connection:
             self._dialogue.write(piece)
             await self._dialogue.drained(min(self._patience.write, self._left))
         except OSError as error:
-            raise _lost(Stage.DATA, error) from error
+            raise _lost(DATA, error) from error
 
     async def _interrupted(self) -> Lost:
         """Tell what the server said before it had the whole mail: no, if it makes sense."""
         answer = await self._dialogue.answer(0)
         if not replies.says_no(answer.code):
-            return Lost(replies.missing(Stage.DATA, "a reply before the end of the mail"))
-        return Lost(_heard(Stage.DOT, answer))
+            return Lost(replies.missing(DATA, "a reply before the end of the mail"))
+        return Lost(_heard(DOT, answer))
 
     async def _reset(self) -> None:
         if not await self._confirms(b"RSET"):

@@ -112,7 +112,7 @@ class Sender:
         if expired or not pending.recipients:
             return Settlement(outcome.all_expired(pending, begun) + held)
         attempt = await self._attempt(pending, begun, progress)
-        return replace(attempt, events=attempt.events + held)
+        return replace(attempt, events=attempt.events + held) if held else attempt
 
     async def _attempt(self, command: SendEmail, begun: datetime, progress: Progress) -> Settlement:
         try:
@@ -155,13 +155,13 @@ def _only(command: SendEmail, recipients: tuple[str, ...]) -> SendEmail:
 
 
 def _count(command: SendEmail, claim: Claim) -> None:
-    found = {
-        "fresh": claim.fresh,
-        "taken over": claim.orphans,
-        "held elsewhere": claim.busy,
-        "settled before": claim.settled,
-    }
-    for how, recipients in found.items():
+    found = (
+        ("fresh", claim.fresh),
+        ("taken over", claim.orphans),
+        ("held elsewhere", claim.busy),
+        ("settled before", claim.settled),
+    )
+    for how, recipients in found:
         if recipients:
             metrics.counter(metrics.CLAIMED, command.category, how).inc(len(recipients))
 

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from operator import itemgetter
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 from uuid import uuid4
 
 import sqlalchemy as sa
@@ -33,8 +33,7 @@ T = TypeVar("T")
 logger = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Wish:
+class _Wish(NamedTuple):
     """What is to be done for a claim: recipients to take, outcomes to keep, the rest to free."""
 
     claim: Claim
