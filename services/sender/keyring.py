@@ -18,12 +18,14 @@ _LABEL = "[0-9A-Za-z](?:[0-9A-Za-z-]{0,61}[0-9A-Za-z])?"  # RFC 1035 2.3.1
 _SELECTOR = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")  # RFC 6376 3.1
 
 
-def read(directory: str | Path) -> Mapping[str, Signer]:
+def read(directory: object) -> Mapping[str, Signer]:
     """Read `<domain>/<selector>.pem`: for each domain an RSA key and perhaps one of Ed25519.
 
     Names that begin with a dot are passed over, for orchestrators keep links of theirs there.
     Raises ValueError that names the file and never tells what is in it.
     """
+    if not isinstance(directory, str | Path):
+        raise ValueError("must be the path of a directory")  # noqa: TRY004 -- a setting's mistake
     try:
         folders = [each for each in sorted(Path(directory).iterdir()) if _is_ours(each)]
         return {folder.name: _signer(folder) for folder in folders}

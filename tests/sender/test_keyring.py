@@ -82,6 +82,13 @@ def test_refused(tmp_path: Path, files: dict[str, bytes], named: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("directory", [5, True, None, ["keys"]], ids=str)
+def test_no_path(directory: object) -> None:
+    """A file of settings may hold anything in the place of a path."""
+    with pytest.raises(ValueError, match="must be the path of a directory"):
+        keyring.read(directory)
+
+
 def test_nowhere(tmp_path: Path) -> None:
     """A directory that is not there is named."""
     with pytest.raises(ValueError, match=r"nowhere: cannot be read"):

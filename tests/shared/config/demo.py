@@ -24,7 +24,9 @@ class Mood(StrEnum):
 class Read:
     """What a file held."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: object) -> None:
+        if not isinstance(path, str):
+            raise ValueError("must be a path")  # noqa: TRY004 -- a setting's mistake
         self.text = Path(path).read_text()
 
 
