@@ -187,6 +187,32 @@ def test_a_dead_broker_is_one_clear_line_without_its_password(tmp_path: Path) ->
     assert "secret" not in up.stdout + up.stderr
 
 
+def test_settings_that_cannot_be_read_are_one_clear_line(tmp_path: Path) -> None:
+    """It comes before anything is started."""
+    stack = Stack(tmp_path / "run", CONFIG_FILE=str(tmp_path / "none.toml"))
+    up = stack.ops("up")
+
+    assert up.returncode == 1
+    assert (
+        up.stderr == f"postrider: {tmp_path}/none.toml: cannot be read: No such file or directory\n"
+    )
+    assert stack.running == {}
+
+
+@pytest.mark.journey
+@pytest.mark.rabbit
+def test_the_services_read_the_file_of_settings(tmp_path: Path, vhost: str) -> None:
+    """A mistake there ends the start, and is told by the service whose it is."""
+    (tmp_path / "x.toml").write_text("[sender]\nform = 'me@me.example'\n")
+    stack = Stack(tmp_path / "run", AMQP_URL=vhost, CONFIG_FILE=str(tmp_path / "x.toml"))
+    up = stack.ops("up")
+
+    assert up.returncode == 1
+    assert "postrider: sender does not start:" in up.stderr
+    assert f"{tmp_path}/x.toml: sender.form: there is no such setting; perhaps from?" in up.stderr
+    assert stack.running == {}
+
+
 @pytest.mark.parametrize("url", ["broker.example", "http://user:secret@[::1", "amqp://h:99999/"])
 def test_what_is_no_broker_address_is_one_clear_line(tmp_path: Path, url: str) -> None:
     """A slip in a variable is told as such."""
