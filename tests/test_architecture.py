@@ -51,7 +51,7 @@ EDGES |= {"counting", "catalogue", "revision"}  # of the classifier: parts of it
 EDGES |= {"keyring", "writer"}  # of the sender: files, and work for threads
 EDGES |= {"folder"}  # of otp: files
 EDGES |= {"intake", "middleware", "protocol", "reply", "request"}  # of the gateway
-EDGES |= {"rounds", "waiting"}  # of the gateway: many requests at once
+EDGES |= {"rounds", "turnstile", "waiting"}  # of the gateway: many requests at once
 EDGES |= {f"{each}_views" for each in ("client", "code", "domain", "event", "message")}
 PURE_SHARED = {
     "attachment",

@@ -12,6 +12,7 @@ from services.gateway.operation import Access, Operation
 from services.gateway.peer import Network
 from services.gateway.request import CLIENT, View
 from services.gateway.senders import Senders
+from services.gateway.turnstile import Turnstile
 from services.gateway.views import Views, ping
 from shared import health
 from shared.health import Check
@@ -21,7 +22,11 @@ ADMIN = Client("(admin)", Senders([]))
 
 
 def build_app(
-    views: Views, checks: Mapping[str, Check], max_body: int, proxies: Sequence[Network] = ()
+    views: Views,
+    turnstile: Turnstile,
+    checks: Mapping[str, Check],
+    max_body: int,
+    proxies: Sequence[Network] = (),
 ) -> web.Application:
     """Make the application; `max_body` is in bytes, `checks` are those of `/readyz`.
 
@@ -31,7 +36,7 @@ def build_app(
     app.on_response_prepare.append(harden)
     clients = views.clients.clients
     app.add_routes(
-        _route(operation, _guarded(operation.access, view, clients))
+        _route(operation, _guarded(operation.access, view, clients, turnstile))
         for operation, view in _table(views)
     )
     app.add_routes(health.routes(checks))
@@ -61,11 +66,13 @@ def _route(operation: Operation, view: View) -> web.RouteDef:
     return web.route(operation.method, operation.path, view)
 
 
-def _guarded(access: Access, view: View, clients: Clients) -> View:
-    """Let only those by who have the key that the operation asks for."""
+def _guarded(access: Access, view: View, clients: Clients, turnstile: Turnstile) -> View:
+    """Let only those by who have the key that the operation asks for, as often as they may."""
 
     async def for_client(request: web.Request) -> web.Response:
-        request[CLIENT] = await clients.authenticate(request.headers.get("Authorization"))
+        client = await clients.authenticate(request.headers.get("Authorization"))
+        request[CLIENT] = client
+        await turnstile.admit(client.id)
         return await view(request)
 
     async def for_admin(request: web.Request) -> web.Response:

@@ -41,7 +41,7 @@ class CodeViews:
                 return answer(202, CodeSent.of(issued))
             case CodeWithheld() as withheld:
                 await self.intake.forget(request)
-                raise problem.too_many(withheld.retry_after)
+                raise problem.too_many(withheld.retry_after, withheld.reason)
             case other:
                 raise unexpected(other)
 

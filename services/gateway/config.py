@@ -57,6 +57,12 @@ class GatewaySettings(Settings):
     gateway_purge_seconds: Seconds = Field(
         600.0, description="Between two clearings of old Idempotency-Keys"
     )
+    gateway_client_rate: float = Field(
+        0.0,
+        ge=0,
+        le=1_000_000,
+        description="Requests a second of each client, over all replicas; 0 for no limit",
+    )
     gateway_proxies: tuple[Network, ...] = Field(
         (), description="Networks, as a JSON list, whose X-Forwarded-For is believed"
     )

@@ -150,6 +150,7 @@ def _kinds(operation: Operation) -> list[Kind]:
         return []
     return [
         problem.UNAUTHORIZED,
+        *((problem.TOO_MANY_REQUESTS,) if operation.access is Access.CLIENT else ()),
         *(_WITH_BODY if operation.body else ()),
         *((problem.MALFORMED,) if operation.repeatable else ()),
         *((problem.INVALID,) if "{domain}" in operation.path or operation.query else ()),

@@ -19,7 +19,6 @@ from services.gateway.problem import (
     FOREIGN_SENDER,
     KEY_REUSED,
     NO_SUCH_CLIENT,
-    TOO_MANY_REQUESTS,
 )
 from services.gateway.reports import NDJSON, NewEvents
 from services.gateway.schemas import CodeGuess, NewClient, NewCode, NewMessage
@@ -54,7 +53,7 @@ POST_CODE = Operation(
     Access.CLIENT,
     (Success(202, "The mail is on its way", CodeSent),),
     body=NewCode,
-    problems=(KEY_REUSED, TOO_MANY_REQUESTS),
+    problems=(KEY_REUSED,),
     description="While a code is good, the same one is mailed again with its old expiry, not "
     "sooner than `resend_at`. A 429 means that nothing was mailed and tells nothing of the "
     "address. After a 503 asking again does no harm.",

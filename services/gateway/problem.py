@@ -101,9 +101,13 @@ def unavailable(reason: str, *, harmless: bool) -> Problem:
     )
 
 
-def too_many(seconds: float) -> Problem:
-    """Give the problem of what was asked for too often; `seconds` until it is worth asking."""
-    return Problem(TOO_MANY_REQUESTS, headers={"Retry-After": str(max(1, math.ceil(seconds)))})
+def too_many(seconds: float, reason: str) -> Problem:
+    """Give the problem of what was asked for too often; `seconds` until it is worth asking.
+
+    `reason` is for the log alone.
+    """
+    after = {"Retry-After": str(max(1, math.ceil(seconds)))}
+    return Problem(TOO_MANY_REQUESTS, headers=after, reason=reason)
 
 
 def kind_of(status: int) -> Kind:

@@ -23,7 +23,9 @@ from services.gateway.intake import Intake
 from services.gateway.keys import Keys
 from services.gateway.message_views import MessageViews
 from services.gateway.protocol import Protocol
-from services.gateway.store import MIGRATIONS, ClientStore, UseStore
+from services.gateway.quota import Quota
+from services.gateway.store import MIGRATIONS, ClientStore, QuotaStore, UseStore
+from services.gateway.turnstile import Turnstile
 from services.gateway.views import Views
 from services.gateway.waiting import Waiting
 from shared import health, periodic
@@ -56,6 +58,7 @@ async def serving(settings: GatewaySettings, stop: asyncio.Event) -> AsyncIterat
         checks = {"broker": broker.ready, "database": database.ready}
         app = build_app(
             _views(settings, broker, database, uses, stop),
+            _turnstile(settings, database),
             checks,
             settings.gateway_max_body,
             settings.gateway_proxies,
@@ -101,6 +104,11 @@ def _views(
         domains=DomainViews(intake, broker, within),
         clients=ClientViews(intake, clients),
     )
+
+
+def _turnstile(settings: GatewaySettings, database: Database) -> Turnstile:
+    rate = settings.gateway_client_rate
+    return Turnstile(Quota(rate) if rate else None, QuotaStore(database), time.monotonic)
 
 
 def _stamp() -> Stamp:

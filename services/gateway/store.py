@@ -1,4 +1,4 @@
-"""The registered clients with their one key each, and the Idempotency-Keys they have used."""
+"""The registered clients, the Idempotency-Keys they have used, and how often they have asked."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -11,9 +11,10 @@ import sqlalchemy as sa
 from services.gateway.body import Stamp
 from services.gateway.idempotency import Use
 from services.gateway.keys import Key
+from services.gateway.quota import MICROSECONDS, Quota
 from services.gateway.rounds import Rounds
 from services.gateway.senders import Senders
-from services.gateway.tables import clients, uses
+from services.gateway.tables import clients, quotas, uses
 from shared import dialect
 from shared.database import Database
 from shared.dialect import MILLISECONDS, Clock
@@ -114,6 +115,38 @@ class UseStore:
         return connection.execute(
             sa.delete(uses).where(named.in_(old.limit(PURGED_AT_ONCE)))
         ).rowcount
+
+
+class QuotaStore:
+    """Token buckets, a row each. Every method raises StoreAway after STORE_SECONDS."""
+
+    def __init__(self, database: Database, clock: Clock = dialect.now) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def take(self, client: str, quota: Quota) -> float:
+        """Take a chunk of a client's quota; 0.0, or the seconds until there is one."""
+        async with _bounded():
+            return await self._database.write(lambda c: self._take(c, client, quota))
+
+    def _take(self, connection: sa.Connection, client: str, quota: Quota) -> float:
+        now = self._clock(connection) * (MICROSECONDS // MILLISECONDS)
+        full = now - quota.burst
+        # From when the bucket was full at the earliest, if there is room for a chunk.
+        used = sa.case((quotas.c.used_until > full, quotas.c.used_until), else_=full) + quota.cost
+        taken = (
+            dialect.insert(connection, quotas)
+            .values(client=client, used_until=full + quota.cost)
+            .on_conflict_do_update(
+                index_elements=["client"], set_={"used_until": used}, where=used <= now
+            )
+            .returning(quotas.c.client)
+        )
+        if connection.execute(taken).first() is not None:
+            return 0.0
+        left = sa.select(quotas.c.used_until + quota.cost - now).where(quotas.c.client == client)
+        # In a moment there may be one although it was not so a moment ago.
+        return max(1, connection.scalar(left) or 0) / MICROSECONDS
 
 
 def _first(connection: sa.Connection, row: Mapping[str, object]) -> tuple[bytes, Stamp]:

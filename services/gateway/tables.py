@@ -25,3 +25,11 @@ uses = sa.Table(
     sa.Column("requested_at", sa.BigInteger, nullable=False),  # milliseconds since 1970
     sa.Index("uses_requested_at", "requested_at"),
 )
+
+# Until when what a client has asked is enough at its quota.
+quotas = sa.Table(
+    "quotas",
+    metadata,
+    sa.Column("client", sa.Text, primary_key=True),
+    sa.Column("used_until", sa.BigInteger, nullable=False),  # microseconds since 1970
+)

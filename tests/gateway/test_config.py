@@ -31,6 +31,9 @@ def test_the_secrets_are_all_that_must_be_told() -> None:
         ("GATEWAY_KEY_SECRET", "00" * 32),
         ("GATEWAY_MAX_BODY", str(64 * 1024 * 1024)),
         ("GATEWAY_ANSWER_SECONDS", "60"),
+        ("GATEWAY_CLIENT_RATE", "-1"),
+        ("GATEWAY_PROXIES", '["10.0.0.1/8"]'),
+        ("GATEWAY_REMEMBER", str(7 * 86_400)),
     ],
 )
 def test_a_weak_or_missing_setting_stops_the_start(name: str, value: str) -> None:

@@ -63,7 +63,7 @@ def test_every_route_is_in_the_document_and_nothing_else(tmp_path: Path) -> None
     database = Database(Server("postgresql+asyncpg://", "gateway"))
     given = settings("amqp://nowhere", tmp_path)
     views = service._views(given, broker, database, UseStore(database, 1.0), asyncio.Event())
-    app = build_app(views, {}, 1024)
+    app = build_app(views, service._turnstile(given, database), {}, 1024)
 
     routes = {
         (route.method, route.resource.canonical)

@@ -104,3 +104,23 @@ async def test_a_broker_that_is_away_is_a_503_and_its_return_is_noticed(
             pass
     # Refused messages may be there as well: after a 503 it is not known.
     assert await depth(vhost, TRANSACTIONAL) >= 2
+
+
+async def test_a_client_may_ask_as_often_as_its_quota_says(
+    vhost: str, tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    """Whichever gateway it asks; with a 429 it is told when to come back, and others go by."""
+    await declare(vhost)
+    given = settings(vhost, tmp_path, gateway_client_rate=0.001)
+    async with (
+        service.serving(given, asyncio.Event()) as port,
+        service.serving(given, asyncio.Event()) as second,
+    ):
+        shop = await Door(http, f"http://127.0.0.1:{port}").registered("shop")
+        bank = await shop.registered("bank")
+        elsewhere = Door(http, f"http://127.0.0.1:{second}", shop.key)
+        answers = [await each.post("/v1/messages", MAIL) for each in (shop, shop, elsewhere, bank)]
+
+    assert [answer.status for answer in answers] == [202, 429, 429, 202]
+    assert answers[1].json["code"] == "too-many-requests"
+    assert 0 < int(answers[1].headers["Retry-After"]) <= 1000

@@ -12,11 +12,13 @@ from ops import ports
 from services.gateway.body import Stamp
 from services.gateway.idempotency import Use
 from services.gateway.keys import Key
+from services.gateway.quota import Quota
 from services.gateway.senders import Senders
 from services.gateway.store import (
     MIGRATIONS,
     PURGED_AT_ONCE,
     ClientStore,
+    QuotaStore,
     StoreAway,
     UseStore,
 )
@@ -187,3 +189,42 @@ async def test_keys_are_forgotten_after_their_time(database: Database) -> None:
     fresh = Stamp("m3", datetime.fromtimestamp(clock.seconds, UTC))
     assert await store.first(many[0], b"f", fresh) == (b"f", fresh)
     assert await store.first(many[-1], b"f", fresh) == (b"f", fresh)
+
+
+async def test_a_quota_is_that_of_all_gateways_together(
+    database: Database, database_url: str | None, tmp_path: Path
+) -> None:
+    """In each second, however many gateways there are, no more than the quota is let by."""
+    clock, quota = Clock(), Quota(10)
+    async with Database.open("gateway", database_url, tmp_path, MIGRATIONS) as second:
+        stores = [QuotaStore(each, clock) for each in (database, second)]
+        taken = []
+        for _ in range(4):
+            waits = await asyncio.gather(*(stores[n % 2].take("shop", quota) for n in range(6)))
+            taken.append(quota.chunk * waits.count(0.0))
+            assert all(wait <= quota.chunk / 10 for wait in waits)
+            clock.seconds += 1
+
+    assert taken == [10, 10, 10, 10]
+
+
+async def test_a_quota_is_a_clients_own(database: Database) -> None:
+    """Who asks too often is in nobody else's way, and is told when to come back."""
+    store = QuotaStore(database, Clock())
+    slow = Quota(0.01)
+
+    assert await store.take("shop", slow) == 0.0
+    assert await store.take("shop", slow) == 100.0
+    assert await store.take("bank", slow) == 0.0
+
+
+async def test_what_was_not_used_for_long_is_not_saved_up(database: Database) -> None:
+    """After a night without a request a client may not ask a night's worth at once."""
+    clock, quota = Clock(), Quota(10)
+    store = QuotaStore(database, clock)
+    assert await store.take("shop", quota) == 0.0
+    clock.seconds += 36_000
+
+    waits = [await store.take("shop", quota) for _ in range(3)]
+
+    assert [wait == 0.0 for wait in waits] == [True, True, False]

@@ -1,0 +1,16 @@
+"""Make the table of what each client has used of its quota."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    """Create it."""
+    op.create_table(
+        "quotas",
+        sa.Column("client", sa.Text, primary_key=True),
+        sa.Column("used_until", sa.BigInteger, nullable=False),
+    )
