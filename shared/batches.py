@@ -121,6 +121,9 @@ class Batching:
             if await settling.published(publishings, last, self._send):
                 # Batches end in the order in which they came: all before this one are settled.
                 settling.acknowledge(last, multiple=True)
+        except Exception as error:  # noqa: BLE001 -- told there
+            settling.give_back(last, error, multiple=True)
+            return
         finally:
             self._metrics.in_flight.dec(len(batch))
         seconds = time.perf_counter() - begun

@@ -73,6 +73,9 @@ class Consumer:
             end = await self._handled(message)
             if await settling.published(end.publishings, receipt, self._send):
                 settling.acknowledge(receipt)
+        except Exception as error:  # noqa: BLE001 -- told there
+            settling.give_back(receipt, error)
+            return
         finally:
             self._metrics.in_flight.dec()
         self._metrics.ended(end.name, time.perf_counter() - begun)

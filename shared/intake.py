@@ -33,6 +33,13 @@ class Receipt(NamedTuple):
         except Closed as error:
             raise Unavailable(str(error)) from error
 
+    def requeue(self, *, multiple: bool = False) -> None:
+        """Let the message, or all up to it, be delivered again. Raises Unavailable."""
+        try:
+            self.channel.requeue(self.tag, multiple=multiple)
+        except Closed as error:
+            raise Unavailable(str(error)) from error
+
     @property
     def void(self) -> bool:
         """Whether the channel is gone, so that the broker delivers the message again."""

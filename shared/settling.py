@@ -7,6 +7,7 @@ the handling led to; a process that dies before that leaves the message with the
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -29,6 +30,9 @@ class Receipt(Protocol):
 
     def ack(self, *, multiple: bool = False) -> None:
         """Tell the broker that the message, or all up to it, is done with. Raises Unavailable."""
+
+    def requeue(self, *, multiple: bool = False) -> None:
+        """Let the message, or all up to it, be delivered again. Raises Unavailable."""
 
     @property
     def void(self) -> bool:
@@ -88,6 +92,17 @@ def acknowledge(receipt: Receipt, *, multiple: bool = False) -> None:
         receipt.ack(multiple=multiple)
     except Unavailable:
         logger.warning("the channel went before the acknowledgement; the message comes again")
+
+
+def give_back(receipt: Receipt, error: Exception, *, multiple: bool = False) -> None:
+    """Leave to the broker what a defect of our own, `error`, keeps us from settling.
+
+    It comes again at once, so often as the queue's delivery limit allows, and then to the dead
+    letters. Kept, it would take a place of the prefetch for ever, or end with the next batch.
+    """
+    logger.error("not settled; the message comes again", exc_info=error)
+    with suppress(Unavailable):
+        receipt.requeue(multiple=multiple)
 
 
 def cancelled_from_outside() -> bool:

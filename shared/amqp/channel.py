@@ -145,6 +145,11 @@ class Channel:
         self._check()
         self._connection.write(wire.ack(self.number, tag, multiple=multiple))
 
+    def requeue(self, tag: int, *, multiple: bool = False) -> None:
+        """Put a delivery back into its queue, the same way. Raises Closed."""
+        self._check()
+        self._connection.write(wire.requeue(self.number, tag, multiple=multiple))
+
     async def close(self) -> None:
         """Close the channel; what is not acknowledged goes back to its queue. Raises Closed."""
         if self.closed is None:

@@ -33,6 +33,7 @@ _DELIVERY = struct.Struct(">QBB")  # tag, redelivered, length of the exchange's 
 _CONFIRM = struct.Struct(">QB")  # tag, flags
 _ACK = struct.Struct(">BHIIQBB")
 _ACK_LENGTH = 13
+_REQUEUE = 2
 _PUBLISH_KEYS = 1024  # of which the packed form is remembered; askers' addresses come and go
 
 
@@ -126,6 +127,12 @@ def method(method: Frame, channel: int) -> bytes:
 def ack(channel: int, tag: int, *, multiple: bool) -> bytes:
     """Pack `basic.ack`; `multiple` is for all deliveries up to this one."""
     return _ACK.pack(METHOD, channel, _ACK_LENGTH, ACK, tag, multiple, END)
+
+
+def requeue(channel: int, tag: int, *, multiple: bool) -> bytes:
+    """Pack `basic.nack` that puts back; `multiple` is for all deliveries up to this one."""
+    flags = _REQUEUE | multiple
+    return _ACK.pack(METHOD, channel, _ACK_LENGTH, NACK, tag, flags, END)
 
 
 @lru_cache(_PUBLISH_KEYS)

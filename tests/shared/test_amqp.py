@@ -193,6 +193,28 @@ async def test_prefetch_bounds_what_is_under_way(connection: Connection) -> None
     assert await declaration.count(other, "q") == 2  # what was not acknowledged is back
 
 
+async def test_what_is_put_back_comes_again(connection: Connection) -> None:
+    """One, or all up to it; the others are still ours."""
+    channel = await connection.channel(confirms=True)
+    await declaration.queue(channel, "q", {})
+    for number in range(4):
+        await confirmed(channel, b"%d" % number, "q")
+    tags = [each.tag for _ in range(4) if (each := await channel.get("q")) is not None]
+
+    channel.requeue(tags[2])
+    assert [each.body for each in await fetched(channel)] == [b"2"]
+    channel.requeue(tags[1], multiple=True)
+    assert [each.body for each in await fetched(channel)] == [b"0", b"1"]
+
+
+async def fetched(channel: Channel) -> list[Incoming]:
+    """Give all that is in the queue."""
+    found = []
+    while (message := await channel.get("q")) is not None:
+        found.append(message)
+    return found
+
+
 async def test_ours_is_read_by_the_library(vhost: str, connection: Connection) -> None:
     """Every property as it was meant."""
     channel = await connection.channel(confirms=True)

@@ -11,11 +11,13 @@ import pytest
 from ops.broker import Broker as Node
 from shared import broker, delivery, retry, topology
 from shared.broker import Broker
-from shared.consumer import Subscription
-from shared.contracts import Contract, DomainClassified, SendEmail, Verdict
+from shared.consumer import Consumer, Subscription
+from shared.contracts import Contract, DomainClassified, SendEmail, Verdict, encode
+from shared.delivery import Delivery, Publishing
 from shared.errors import Reject, Retry
 from shared.retry import Later
 from tests.proxy import Proxy
+from tests.shared.ticket import Ticket
 from tests.tap import Tap, depth, publish_raw, tapped
 from tests.waiting import until
 
@@ -378,3 +380,19 @@ async def test_results_wait_for_a_broker_that_does_not_take_them(url: str) -> No
 
     assert done == ["first"]
     assert handler.seen == ["first"]
+
+
+async def test_a_defect_of_our_own_gives_the_message_back() -> None:
+    """It takes no place of the prefetch for ever: the broker bounds how often it comes."""
+
+    async def send(item: Publishing) -> None:
+        raise RuntimeError(f"a defect with {item.message_id}")
+
+    ticket, consumer = Ticket(), Consumer(subscription(Sequel()), send)
+    consumer.take(
+        Delivery(QUEUE, "email.send.transactional", encode(mail("m")), "m", "m", None, 1, {}),
+        ticket,
+    )
+    await consumer.drain(10)
+
+    assert ticket.said == [("requeue", False)]

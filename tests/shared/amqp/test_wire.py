@@ -119,6 +119,8 @@ def test_acknowledgements_agree_with_the_library(channel: int, tag: int, multipl
 
     assert ours == frame.marshal(commands.Basic.Ack(tag, multiple), channel)
     assert wire.read_confirm(payload(ours)) == (tag, multiple)
+    back = frame.marshal(commands.Basic.Nack(tag, multiple, requeue=True), channel)
+    assert wire.requeue(channel, tag, multiple=multiple) == back
 
 
 @given(TAGS, st.booleans(), st.booleans())
