@@ -78,19 +78,26 @@ class UseStore:
         self._database = database
         self._remember = round(remember * MILLISECONDS)
         self._clock = clock
+        self._keeping: sa.Executable | None = None
 
     async def first(self, use: Use, fingerprint: bytes, stamp: Stamp) -> tuple[bytes, Stamp]:
         """Keep a use of a key, or give the fingerprint and stamp of the one that is kept."""
         row = {
-            "client": use.client,
-            "path": use.path,
-            "key": use.key,
-            "fingerprint": fingerprint,
-            "request_id": stamp.id,
-            "requested_at": int(stamp.at.timestamp() * MILLISECONDS),
+            "new_client": use.client,
+            "new_path": use.path,
+            "new_key": use.key,
+            "new_fingerprint": fingerprint,
+            "new_request_id": stamp.id,
+            "new_requested_at": int(stamp.at.timestamp() * MILLISECONDS),
         }
         async with _bounded():
-            return await self._database.write(lambda c: _first(c, row))
+            return await self._database.write(lambda connection: self._first(connection, row))
+
+    def _first(self, connection: sa.Connection, row: Mapping[str, object]) -> tuple[bytes, Stamp]:
+        if self._keeping is None:  # made once: making it costs more than running it
+            self._keeping = _keeping(dialect.insert(connection, uses))
+        fingerprint, request_id, at = connection.execute(self._keeping, row).one()
+        return fingerprint, Stamp(request_id, datetime.fromtimestamp(at / MILLISECONDS, UTC))
 
     async def forget(self, use: Use) -> None:
         """Let a key stand for nothing."""
@@ -123,43 +130,55 @@ class QuotaStore:
     def __init__(self, database: Database, clock: Clock = dialect.now) -> None:
         self._database = database
         self._clock = clock
+        self._texts: tuple[sa.Executable, sa.Executable] | None = None
 
     async def take(self, client: str, quota: Quota) -> float:
         """Take a chunk of a client's quota; 0.0, or the seconds until there is one."""
+        values = {"of_client": client, "cost": quota.cost, "burst": quota.burst}
         async with _bounded():
-            return await self._database.write(lambda c: self._take(c, client, quota))
+            return await self._database.write(lambda c: self._take(c, values)) / MICROSECONDS
 
-    def _take(self, connection: sa.Connection, client: str, quota: Quota) -> float:
-        now = self._clock(connection) * (MICROSECONDS // MILLISECONDS)
-        full = now - quota.burst
-        # From when the bucket was full at the earliest, if there is room for a chunk.
-        used = sa.case((quotas.c.used_until > full, quotas.c.used_until), else_=full) + quota.cost
-        taken = (
-            dialect.insert(connection, quotas)
-            .values(client=client, used_until=full + quota.cost)
-            .on_conflict_do_update(
-                index_elements=["client"], set_={"used_until": used}, where=used <= now
-            )
-            .returning(quotas.c.client)
-        )
-        if connection.execute(taken).first() is not None:
-            return 0.0
-        left = sa.select(quotas.c.used_until + quota.cost - now).where(quotas.c.client == client)
+    def _take(self, connection: sa.Connection, values: Mapping[str, object]) -> int:
+        if self._texts is None:  # made once: making them costs more than running them
+            now = self._clock(connection) * (MICROSECONDS // MILLISECONDS)
+            self._texts = _taking(dialect.insert(connection, quotas), now), _looking(now)
+        taking, looking = self._texts
+        if connection.execute(taking, values).first() is not None:
+            return 0
         # In a moment there may be one although it was not so a moment ago.
-        return max(1, connection.scalar(left) or 0) / MICROSECONDS
+        return max(1, connection.scalar(looking, values) or 0)
 
 
-def _first(connection: sa.Connection, row: Mapping[str, object]) -> tuple[bytes, Stamp]:
+def _keeping(insert: dialect.Insert) -> sa.Executable:
     # An update of nothing, since RETURNING has no row after DO NOTHING.
-    kept = (
-        dialect.insert(connection, uses)
+    row = {column.name: sa.bindparam(f"new_{column.name}", type_=column.type) for column in uses.c}
+    return (
+        insert.values(row)
         .on_conflict_do_update(
             index_elements=["client", "path", "key"], set_={"client": uses.c.client}
         )
         .returning(uses.c.fingerprint, uses.c.request_id, uses.c.requested_at)
     )
-    fingerprint, request_id, at = connection.execute(kept, row).one()
-    return fingerprint, Stamp(request_id, datetime.fromtimestamp(at / MILLISECONDS, UTC))
+
+
+def _taking(insert: dialect.Insert, now: sa.ColumnElement[int]) -> sa.Executable:
+    """Use up time, from when the bucket was full at the earliest, if there is room for a chunk."""
+    full, used, cost = now - _number("burst"), quotas.c.used_until, _number("cost")
+    then = sa.case((used > full, used), else_=full) + cost
+    row = insert.values(client=sa.bindparam("of_client"), used_until=full + cost)
+    return row.on_conflict_do_update(
+        index_elements=["client"], set_={"used_until": then}, where=then <= now
+    ).returning(quotas.c.client)
+
+
+def _looking(now: sa.ColumnElement[int]) -> sa.Select[tuple[int]]:
+    """Tell when there is room for a chunk again."""
+    left = quotas.c.used_until + _number("cost") - now
+    return sa.select(left).where(quotas.c.client == sa.bindparam("of_client"))
+
+
+def _number(name: str) -> sa.BindParameter[int]:
+    return sa.bindparam(name, type_=sa.BigInteger)
 
 
 @asynccontextmanager
