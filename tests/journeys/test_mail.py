@@ -37,6 +37,22 @@ async def test_a_mail_arrives_as_it_was_sent(user: User) -> None:
     assert "bcc@mail.example" not in json.dumps(hidden["headers"])
 
 
+async def test_a_mail_told_many_times_by_one_key_arrives_once(user: User) -> None:
+    """Twenty at once, and one after it has arrived: the same id and the same outcome for all."""
+    mail = {"to": "once@mail.example", "subject": "s", "text": "t"}
+    once = {"Idempotency-Key": "once", "Prefer": "wait=20"}
+
+    answers = await asyncio.gather(
+        *(user.ask("POST", "/v1/messages", mail, headers=once) for _ in range(20))
+    )
+    later = await user.ask("POST", "/v1/messages", mail, headers=once)
+
+    assert {answer.status for answer in (*answers, later)} == {200}
+    assert all(answer.body == later.body for answer in answers)
+    assert later.body["recipients"][0]["outcome"] == "delivered"
+    assert len(await user.mails("once@mail.example")) == 1
+
+
 async def test_who_waits_hears_the_outcome(user: User) -> None:
     """With `Prefer: wait` the answer is 200 with the final outcome of each recipient."""
     answer = await user.ask(
