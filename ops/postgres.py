@@ -11,6 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, Self
@@ -23,8 +24,10 @@ _IMAGE = "postgres:17"
 _START = 30.0  # seconds; about 1 on an idle machine
 _STOP = 5.0  # seconds
 _POLL = 0.05  # seconds
+# A crash of the server alone takes nothing that was committed.
+CRASH_SAFE = ("-c", "fsync=off")
 # Nothing survives a power cut with these, and nothing has to.
-_FAST = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
+FAST = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
 _NOTHING = (
     "no PostgreSQL: set POSTGRES_URL, install postgresql (Debian, Ubuntu: as root "
     "'apt-get install postgresql') or start a Docker engine"
@@ -84,9 +87,16 @@ class PostgresServer:
     `record` is a folder where a later launcher finds the process and the data to clear.
     """
 
-    def __init__(self, record: Path, account: Account, programs: Programs) -> None:
+    def __init__(
+        self,
+        record: Path,
+        account: Account,
+        programs: Programs,
+        options: Sequence[str] = FAST,
+    ) -> None:
         self.account = account
         self._programs = programs
+        self._options = options
         self._record = record
         self._pids = PidFiles(record / "pids")
         self._home = Path()
@@ -99,6 +109,20 @@ class PostgresServer:
         self._home = Path(tempfile.mkdtemp(prefix="postrider-postgres-"))
         (self._record / "postgres-data").symlink_to(self._home)
         self._create()
+        self._serve()
+
+    def restart(self) -> None:
+        """End it at once, as a crash does, and let it serve the same data again."""
+        self._end()
+        self._serve()
+
+    def discard(self) -> None:
+        """End it at once and delete its data."""
+        self._end()
+        shutil.rmtree(self._home, ignore_errors=True)
+        (self._record / "postgres-data").unlink(missing_ok=True)
+
+    def _serve(self) -> None:
         with (self._home / "log").open("ab") as log:
             self._child = self._popen(*self._server(), output=log.fileno())
         self._pids.add("postgres", self._child.pid)
@@ -110,18 +134,17 @@ class PostgresServer:
                 raise PostgresError(f"PostgreSQL did not start:\n{log_text}")
             time.sleep(_POLL)
 
-    def discard(self) -> None:
-        """End it at once and delete its data."""
-        if self._child is not None:
-            self._child.send_signal(signal.SIGQUIT)  # immediate shutdown
-            try:
-                self._child.wait(_STOP)
-            except subprocess.TimeoutExpired:
-                self._child.kill()
-                self._child.wait()
-            self._pids.remove("postgres")
-        shutil.rmtree(self._home, ignore_errors=True)
-        (self._record / "postgres-data").unlink(missing_ok=True)
+    def _end(self) -> None:
+        if self._child is None:
+            return
+        self._child.send_signal(signal.SIGQUIT)  # immediate shutdown
+        try:
+            self._child.wait(_STOP)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        self._pids.remove("postgres")
+        self._child = None
 
     def _create(self) -> None:
         password = self._home / "password"
@@ -155,7 +178,7 @@ class PostgresServer:
             str(self.account.port),
             "-k",
             "",
-            *_FAST,
+            *self._options,
         )
 
     def _popen(self, *command: str | Path, output: int) -> subprocess.Popen[bytes]:
@@ -193,7 +216,7 @@ class PostgresContainer:
     def start(self) -> None:
         """Create and start it; return when it serves. Raises PostgresError."""
         try:
-            self._container.run(_IMAGE, *self._options(), command=("postgres", *_FAST))
+            self._container.run(_IMAGE, *self._options(), command=("postgres", *FAST))
             self._wait()
         except docker.DockerError as error:
             self.discard()

@@ -2,6 +2,8 @@
 
 import pytest
 
-from tests.classifier.test_store import *  # noqa: F403 -- the same tests, on the fixtures of this folder
+from tests.classifier.conftest import *  # noqa: F403 -- the same fixtures, on those of this folder
+from tests.classifier.test_counting import *  # noqa: F403 -- the same tests
+from tests.classifier.test_store import *  # noqa: F403 -- the same tests
 
 pytestmark = pytest.mark.container
