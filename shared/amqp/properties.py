@@ -1,7 +1,7 @@
 """Pure: a message's properties and their packed form (AMQP 0-9-1, section 4.2.6.1)."""
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ _PERSISTENT, _TRANSIENT = b"\x02", b"\x01"
 _START = struct.Struct(">HHQH")  # class, weight, size of the body, flags
 _LONG = struct.Struct(">Q")
 _SIZE = struct.Struct(">I")
+_LENGTHS = tuple(bytes((length,)) for length in range(MAX_SHORT_BYTES + 1))
 
 # In the order of their flags, from the highest bit down, and of their values.
 _NAMES = (
@@ -38,7 +39,6 @@ _NAMES = (
     "cluster_id",
 )
 _FLAGS = {name: 1 << (15 - place) for place, name in enumerate(_NAMES)}
-_OCTETS = ("delivery_mode", "priority")
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -56,9 +56,13 @@ class Properties(NamedTuple):
     app_id: str | None = None
 
 
-_PACKED_FLAGS = tuple(
-    _FLAGS["delivery_mode" if name == "persistent" else name] for name in Properties._fields
-)
+# Their places by the names of the protocol, which has the same order.
+_PLACES = {
+    "delivery_mode" if name == "persistent" else name: place
+    for place, name in enumerate(Properties._fields)
+}
+_PACKED_FLAGS = tuple(_FLAGS[name] for name in _PLACES)
+_ABSENT = Properties(persistent=False)
 
 
 def pack(properties: Properties, size: int) -> bytes:
@@ -68,19 +72,21 @@ def pack(properties: Properties, size: int) -> bytes:
     """
     flags, parts = 0, [b""]
     for flag, value in zip(_PACKED_FLAGS, properties, strict=True):
-        match value:
-            case None:
-                continue
-            case str():
-                parts.append(_short(value))
-            case bool():
-                parts.append(_PERSISTENT if value else _TRANSIENT)
-            case int():
-                parts.append(_LONG.pack(value))
-            case _:
-                if not value:
-                    continue
-                parts.append(_packed_table(value))
+        if value is None:
+            continue
+        if isinstance(value, str):
+            packed = value.encode()
+            if len(packed) > MAX_SHORT_BYTES:
+                raise ValueError(f"a property has more than {MAX_SHORT_BYTES} bytes")
+            parts += (_LENGTHS[len(packed)], packed)
+        elif isinstance(value, bool):
+            parts.append(_PERSISTENT if value else _TRANSIENT)
+        elif isinstance(value, int):
+            parts.append(_LONG.pack(value))
+        elif value:
+            parts.append(_packed_table(value))
+        else:
+            continue
         flags |= flag
     parts[0] = _START.pack(BASIC, 0, size, flags)
     return b"".join(parts)
@@ -94,39 +100,55 @@ def unpack(payload: bytes) -> tuple[int, Properties]:
     """
     try:
         _, _, size, flags = _START.unpack_from(payload)
-        return size, Properties(**_values(payload, _present(flags)))
+        return size, Properties._make(_values(payload, _present(flags)))
     except READ_ERRORS as error:
         raise Closed(f"properties that cannot be read: {type(error).__name__}") from error
 
 
 @lru_cache
-def _present(flags: int) -> tuple[str, ...]:
-    return tuple(name for name in _NAMES if flags & _FLAGS[name])
+def _present(flags: int) -> tuple[tuple[str, int | None], ...]:
+    """Give the names that are there, each with its place in Properties if it has one."""
+    return tuple((name, _PLACES.get(name)) for name in _NAMES if flags & _FLAGS[name])
 
 
-def _values(payload: bytes, names: tuple[str, ...]) -> dict[str, Any]:
-    found: dict[str, Any] = {"persistent": False}
+def _values(payload: bytes, names: tuple[tuple[str, int | None], ...]) -> list[Any]:
+    found = list(_ABSENT)
     at = _START.size
-    for name in names:
-        if name == "headers":
-            end = at + 4 + _SIZE.unpack_from(payload, at)[0]
-            found[name] = _table(payload[at:end])
-        elif name == "timestamp":
-            end = at + 8
-            found[name] = _LONG.unpack_from(payload, at)[0]
-        elif name in _OCTETS:
-            end = at + 1
-            if name == "delivery_mode":
-                found["persistent"] = payload[at:end] == _PERSISTENT
+    for name, place in names:
+        if name in _LONGER:
+            value, end = _LONGER[name](payload, at)
         else:
             end = at + 1 + payload[at]
-            if name in Properties._fields:
-                # Text that is no UTF-8 must not stop a consumer; nor may it grow past 255 bytes.
-                found[name] = payload[at + 1 : end].decode("utf-8", "ignore")
+            # Text that is no UTF-8 must not stop a consumer; nor may it grow past 255 bytes.
+            value = payload[at + 1 : end].decode("utf-8", "ignore")
+        if place is not None:
+            found[place] = value
         at = end
     if at > len(payload):
         raise ValueError("properties end too early")
     return found
+
+
+def _octet(payload: bytes, at: int) -> tuple[bool, int]:
+    return payload[at : at + 1] == _PERSISTENT, at + 1
+
+
+def _long(payload: bytes, at: int) -> tuple[int, int]:
+    return _LONG.unpack_from(payload, at)[0], at + 8
+
+
+def _headers(payload: bytes, at: int) -> tuple[Mapping[str, Any], int]:
+    end = at + 4 + _SIZE.unpack_from(payload, at)[0]
+    return _table(payload[at:end]), end
+
+
+# How to read what is no short text.
+_LONGER: Mapping[str, Callable[[bytes, int], tuple[Any, int]]] = {
+    "headers": _headers,
+    "delivery_mode": _octet,
+    "priority": _octet,
+    "timestamp": _long,
+}
 
 
 def _table(packed: bytes) -> Mapping[str, Any]:
@@ -143,10 +165,3 @@ def _packed_table(headers: Mapping[str, Any]) -> bytes:
         return encode.field_table(dict(headers))
     except TypeError as error:
         raise ValueError(f"a header that cannot be sent: {error}") from error
-
-
-def _short(text: str) -> bytes:
-    packed = text.encode()
-    if len(packed) > MAX_SHORT_BYTES:
-        raise ValueError(f"a property has more than {MAX_SHORT_BYTES} bytes")
-    return bytes((len(packed),)) + packed
