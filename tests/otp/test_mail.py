@@ -17,7 +17,7 @@ from services.otp.phrasebook import Phrasebook
 from services.otp.template import check_no_link
 from services.otp.wording import PURPOSES
 from services.sender.compose import Letterhead, compose
-from services.sender.content import Content
+from services.sender.content import content_of
 from shared.contracts import Category, SendEmail
 from tests.otp.wordings import LANGUAGES, shipped_layouts, toml
 
@@ -42,10 +42,10 @@ def write(
 
 def sent(mail: Mail) -> EmailMessage:
     """Send a mail through the sender's composer, and read it as a mail program does."""
-    content = Content.model_validate_json(mail.encode())
     command = SendEmail(
         id="m-1", category=Category.OTP, to=(EMAIL,), subject=mail.subject, sealed="sealed"
     )
+    content = content_of(command, lambda *_: mail.encode())
     octets = compose(command, content, Letterhead("post@our.example", "our.example"), NOW).content
     parsed = message_from_bytes(octets, policy=policy.default)
     assert isinstance(parsed, EmailMessage)
