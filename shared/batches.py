@@ -16,6 +16,9 @@ from shared.delivery import Delivery
 from shared.errors import Reject, Retry, Undecodable
 from shared.settling import End, Receipt, Send
 
+OCTETS = 4 << 20  # of bodies in one call: read, they take some ten times as much memory
+LONG_OCTETS = 16 << 10  # a body that takes about a millisecond to read
+
 BatchHandler = Callable[[Sequence[Any]], Awaitable[Sequence[Contract]]]
 
 logger = structlog.get_logger(__name__)
@@ -25,9 +28,10 @@ logger = structlog.get_logger(__name__)
 class Batches:
     """Which handler takes the messages of a queue, at most `most` of them in one call.
 
-    It waits up to `seconds` for a batch to fill. `limit` is in seconds, for one call. A handler
-    that raises Reject is called again for each message alone, so that one bad message takes no
-    neighbour with it; any other failure is that of all of them.
+    None is added to a batch that has OCTETS. It waits up to `seconds` for a batch to fill. `limit`
+    is in seconds, for one call. A handler that raises Reject is called again for each message
+    alone, so that one bad message takes no neighbour with it; any other failure is that of all of
+    them.
     """
 
     queue: str
@@ -56,6 +60,7 @@ class Batching:
         self._subscription = subscription
         self._send = send
         self._waiting: deque[_Waiting] = deque()
+        self._octets = 0  # of what waits
         self._full = asyncio.Event()
         self._draining = False
         self._task: asyncio.Task[None] | None = None
@@ -64,6 +69,7 @@ class Batching:
     def take(self, message: Delivery, receipt: Receipt) -> None:
         """Put a delivery into the next batch."""
         self._waiting.append(_Waiting(message, receipt))
+        self._octets += len(message.body)
         if self._is_full:
             self._full.set()
         if self._task is None or self._task.done():
@@ -93,7 +99,7 @@ class Batching:
     def _is_full(self) -> bool:
         """Whether more would not come, or not into this batch."""
         most = min(self._subscription.most, self._subscription.prefetch)
-        return self._draining or len(self._waiting) >= most
+        return self._draining or len(self._waiting) >= most or self._octets >= OCTETS
 
     async def _fill(self) -> None:
         if self._subscription.seconds and not self._is_full:
@@ -105,8 +111,12 @@ class Batching:
                 return
 
     def _next(self) -> Sequence[_Waiting]:
-        count = min(len(self._waiting), self._subscription.most)
-        batch = [self._waiting.popleft() for _ in range(count)]
+        batch: list[_Waiting] = []
+        octets = 0
+        while self._waiting and len(batch) < self._subscription.most and octets < OCTETS:
+            batch.append(self._waiting.popleft())
+            octets += len(batch[-1].message.body)
+        self._octets -= octets
         # What a lost channel gave comes again; all others are of the one channel there is.
         return [each for each in batch if not each.receipt.void]
 
@@ -139,6 +149,8 @@ class Batching:
                 reads.append(_Read(message, self._decoded(message)))
             except Undecodable as error:
                 ends.append(settling.failed(message, error))
+            if len(message.body) > LONG_OCTETS:
+                await asyncio.sleep(0)  # let others in, such as who asks a question
         return [*ends, *await self._together(reads)] if reads else ends
 
     async def _together(self, reads: Sequence[_Read]) -> list[End]:

@@ -1,8 +1,8 @@
 """Pure: what an event says of which domain."""
 
-from base64 import b64encode
+from binascii import b2a_base64
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -14,11 +14,12 @@ from shared.contracts import (
     Kind,
     ReplyClass,
 )
-from shared.dialect import MILLISECONDS
 
 Outcome = EmailDelivered | EmailBounced
 Event = Outcome | FeedbackReported
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 KEY_BYTES = 15  # 20 letters; of 10^12 events no two are likely to share one (1 in 10^12)
 
 
@@ -53,7 +54,8 @@ def observe(event: Event) -> Iterator[Observation]:
 
 def hashed(*parts: str) -> str:
     """Give a short name for `parts`, of which only the last may have a slash of its own."""
-    return b64encode(blake2b("/".join(parts).encode(), digest_size=KEY_BYTES).digest()).decode()
+    digest = blake2b("/".join(parts).encode(), digest_size=KEY_BYTES).digest()
+    return b2a_base64(digest, newline=False).decode()
 
 
 def _own(event: Outcome) -> Observation:
@@ -87,4 +89,4 @@ def _sightings(report: FeedbackReported) -> Iterator[Observation]:
 
 
 def _moment(at: datetime) -> int:
-    return round(at.timestamp() * MILLISECONDS)
+    return (at - _EPOCH) // _MILLISECOND

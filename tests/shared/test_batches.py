@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from shared import batches as batches_module
 from shared import broker, delivery, topology
 from shared.batches import Batches, Batching
 from shared.broker import Broker
@@ -137,6 +138,26 @@ async def test_a_batch_waits_for_no_more_than_may_come(url: str) -> None:
             assert await ids(events, 6) == numbered(6)
 
     assert book.calls == [numbered(6)[:3], numbered(6)[3:]]
+
+
+async def test_long_messages_make_short_batches(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch is full when it has so many octets, whatever it might hold in messages."""
+    monkeypatch.setattr(batches_module, "OCTETS", 2 * len(encode(mail("m0"))))
+    monkeypatch.setattr(batches_module, "LONG_OCTETS", 1)
+    book = Book()
+    async with Broker.connect(url, "sender") as door:
+        await publish(door, numbered(7))
+        async with door.consuming(batches(book, most=100, seconds=0.2)):
+            await until(lambda: is_handled(book, 7), SECONDS)
+
+    assert [len(call) for call in book.calls] == [2, 2, 2, 1]
+    assert book.names == numbered(7)
+    await is_empty(url)
+
+
+async def is_handled(book: Book, count: int) -> bool:
+    """Whether so many messages were handled."""
+    return len(book.names) == count
 
 
 async def test_what_cannot_be_decoded_goes_alone(url: str) -> None:
