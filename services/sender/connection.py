@@ -146,17 +146,16 @@ class Connection:
         """Say them all at once, then match the replies by count; give the no to DATA, if any."""
         commands = self._commands(mail)
         self._write(b"\r\n".join(commands), MAIL)
-        failure = await self._heard_of(len(commands))
         begun = False
         try:
-            no = _no(MAIL, self._next(MAIL, failure))
+            no = _no(MAIL, await self._hear(MAIL))
             begun = True
             if no is not None:
                 settled.update(dict.fromkeys(mail.recipients, no))
             for recipient in mail.recipients:
-                if refusal := _no(RCPT, self._next(RCPT, failure)):
+                if refusal := _no(RCPT, await self._hear(RCPT)):
                     settled.setdefault(recipient, refusal)
-            data = self._next(DATA, failure)
+            data = await self._hear(DATA)
             self._expect_silence(DATA)
         except Lost as lost:
             # Without all replies, as many as there were commands, nobody knows which is whose.
@@ -185,7 +184,7 @@ class Connection:
 
     async def _say(self, stage: Stage, command: bytes) -> Answer:
         self._write(command, stage)
-        answer = self._next(stage, await self._heard_of(1))
+        answer = await self._hear(stage)
         self._expect_silence(stage)
         return answer
 
@@ -195,22 +194,20 @@ class Connection:
         except ConnectionError as error:
             raise _lost(stage, error) from error
 
-    async def _heard_of(self, count: int) -> OSError | None:
-        """Wait for so many replies; give what has kept them from coming, if anything has."""
-        try:
-            await self._dialogue.answers(count, self._patience.command, self._deadline)
-        except OSError as error:
-            return error
-        return None
-
-    def _next(self, stage: Stage, failure: OSError | None) -> Answer:
+    async def _hear(self, stage: Stage) -> Answer:
         """Give the reply to the command at `stage`. Raises Lost unless it is a yes or a no."""
-        answer = self._dialogue.take()
+        answer = self._dialogue.take()  # most replies to a group come together
         if answer is None:
-            raise _lost(stage, failure or ConnectionError("connection lost")) from failure
+            answer = await self._awaited(stage)
         if not _is_answer(stage, answer):
             raise Lost(_heard(stage, answer), strange=answer.code != replies.CLOSING)
         return answer
+
+    async def _awaited(self, stage: Stage) -> Answer:
+        try:
+            return await self._dialogue.answer(self._patience.command, self._deadline)
+        except OSError as error:
+            raise _lost(stage, error) from error
 
     def _expect_silence(self, stage: Stage) -> None:
         """See that there is no reply left over, which would become that of the next command."""

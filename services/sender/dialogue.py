@@ -27,8 +27,6 @@ class Dialogue(asyncio.Protocol):
         self._answers: deque[Answer] = deque()
         self._ended: ConnectionError | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._wanted = 1  # replies, before who waits is woken
-        self._seconds = self._until = math.inf  # limits of the next reply
         self._loop = asyncio.get_running_loop()
         self._alarm = Alarm(self._late)
         self.unsent = False  # whether part of what was written has not left this process
@@ -59,24 +57,20 @@ class Dialogue(asyncio.Protocol):
 
         Raises ConnectionError, TimeoutError.
         """
+        due = self._loop.time() + seconds
         while self._held_up:
-            await self._change(1, seconds)
+            await self._change(due)
 
-    async def answers(self, count: int, seconds: float, until: float = math.inf) -> None:
-        """Wait until `count` replies are there, each within `seconds` of the one before.
+    async def answer(self, seconds: float, until: float = math.inf) -> Answer:
+        """Give the next reply, in the order of their coming, within `seconds`.
 
-        All must have come `until` then, in the loop's time. Raises ConnectionError, TimeoutError;
-        those that came before can still be taken.
+        It must have come `until` then, too, in the loop's time. Raises ConnectionError,
+        TimeoutError. Those that came before the end can be read after it.
         """
-        while len(self._answers) < count:
-            await self._change(count, seconds, until)
-
-    async def answer(self, seconds: float) -> Answer:
-        """Give the next reply, in the order of their coming. Raises ConnectionError, TimeoutError.
-
-        Those that came before the end can be read after it.
-        """
-        await self.answers(1, seconds)
+        if not self._answers:
+            due = min(self._loop.time() + seconds, until)
+            while not self._answers:
+                await self._change(due)
         return self._answers.popleft()
 
     def take(self) -> Answer | None:
@@ -91,17 +85,13 @@ class Dialogue(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read what came."""
-        before = len(self._answers)
         try:
             self._answers.extend(self._reader.feed(data))
         except Garbled as error:
             self._give_up(str(error))
         if len(self._answers) > MAX_UNREAD:
             self._give_up("more replies than commands")
-        if len(self._answers) >= self._wanted:
-            self._wake()
-        elif len(self._answers) > before:
-            self._set_alarm()
+        self._wake()
 
     def eof_received(self) -> None:
         """Note that the server has closed; the transport then closes by itself."""
@@ -124,25 +114,20 @@ class Dialogue(asyncio.Protocol):
     def _held_up(self) -> bool:
         return self.unsent and not self._answers
 
-    async def _change(self, wanted: int, seconds: float, until: float = math.inf) -> None:
-        """Wait for enough replies or anything else to happen.
+    async def _change(self, due: float) -> None:
+        """Wait for anything to happen, until it is `due` in the loop's time.
 
         Raises TimeoutError, and ConnectionError when nothing will happen any more.
         """
         if not self.open:
             raise self._reason()
-        self._wanted, self._seconds, self._until = wanted, seconds, until
         self._waiter = self._loop.create_future()
-        self._set_alarm()
+        self._alarm.set(due)
         try:
             await self._waiter
         finally:
             self._waiter = None
             self._alarm.clear()
-
-    def _set_alarm(self) -> None:
-        if self._waiter is not None:
-            self._alarm.set(min(self._loop.time() + self._seconds, self._until))
 
     def _late(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -1,5 +1,6 @@
 """The faults of SMTP servers, each by its name; none of them is booked to a recipient."""
 
+import asyncio
 from collections.abc import Mapping
 
 import pytest
@@ -141,6 +142,19 @@ async def test_mail_for_nobody() -> None:
         assert await sent(pool) == DELIVERED
 
     assert (server.heard["DOT"], server.heard["RSET"], server.heard["CONNECT"]) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("last", [b"421 4.3.0 Going\r\n", b"999 What\r\n"])
+async def test_no_more_to_come(last: bytes) -> None:
+    """Who says in a group that it ends is believed at once, though nothing follows."""
+    script = {**PIPELINING, "MAIL": last, "RCPT": HANG, "DATA": HANG}
+    patience = Patience(command=60)
+    async with (
+        asyncio.timeout(30),
+        scripted(script) as server,
+        a_pool(a_relay(server.port, patience=patience)) as pool,
+    ):
+        assert await sent(pool) == [(Stage.MAIL, int(last[:3]))]
 
 
 @pytest.mark.parametrize("then", [b"503 5.5.1 MAIL first\r\n", CUT, b"421 4.7.0 Bye\r\n"])
