@@ -1,11 +1,17 @@
-"""What the tests of the client share: nothing may be left to the loop to complain about."""
+"""What the tests of the client share: both loops, and nothing left for them to complain about."""
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import pytest
+import uvloop
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run each test on the loop of the services and on Python's own: their transports differ."""
+    return {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from pamqp import commands, frame, heartbeat
 from pamqp.base import Frame
@@ -81,15 +81,11 @@ class Peer:
 
     def hold(self) -> None:
         """Read nothing any more."""
-        transport = self._writer.transport
-        assert isinstance(transport, asyncio.Transport)
-        transport.pause_reading()
+        cast("asyncio.Transport", self._writer.transport).pause_reading()
 
     def let_go(self) -> None:
         """Read again."""
-        transport = self._writer.transport
-        assert isinstance(transport, asyncio.Transport)
-        transport.resume_reading()
+        cast("asyncio.Transport", self._writer.transport).resume_reading()
 
 
 class Script:
