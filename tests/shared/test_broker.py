@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 import aio_pika
@@ -26,7 +27,7 @@ from shared.contracts import (
 from shared.errors import NoAnswer, Unavailable
 from shared.lane import PUBLISH_SECONDS
 from tests.proxy import Proxy
-from tests.tap import depth
+from tests.tap import depth, tapped
 from tests.waiting import until
 
 QUEUE = topology.sending_queue(SendEmail.model_fields["category"].default)
@@ -235,3 +236,42 @@ async def test_a_dead_address_is_told_after_the_patience() -> None:
             pass
 
     assert "s3cret" not in str(caught.value)
+
+
+STRANGE: tuple[dict[str, Any], ...] = (
+    {"headers": {"traceparent": "0" * 130_000}},
+    {"headers": {"traceparent": ["00"], "tracestate": {"a": 1}, "x-attempt": "many"}},
+    {"headers": {"deep": {"er": [{"and": {"de": ["e", "p", "er"]}}]}, "none": None}},
+    {"headers": {"many": list(range(30_000))}},
+    {"message_id": "é" * 127, "correlation_id": "c" * 255, "reply_to": "r" * 255},
+    {"priority": 255, "expiration": 3600, "content_encoding": "gzip", "content_type": "?"},
+    {"delivery_mode": aio_pika.DeliveryMode.NOT_PERSISTENT, "timestamp": 0, "app_id": ""},
+)
+
+
+async def test_whatever_strangers_send_ends_no_connection(url: str) -> None:
+    """What is too much for a frame is not handed on; all get to the dead letters as they were."""
+    async with Broker.connect(url, "tests") as door, tapped(url, topology.DEAD) as dead:
+        ways = [door._publishing._connection, door._consuming._connection]
+        async with door.consuming(Subscription(QUEUE, {}, prefetch=4)):
+            async with await aio_pika.connect(url) as theirs, theirs.channel() as channel:
+                for number, properties in enumerate(STRANGE):
+                    message = aio_pika.Message(b"%d" % number, type="no.such.type", **properties)
+                    await channel.default_exchange.publish(message, QUEUE)
+            letters = [await dead.next() for _ in STRANGE]
+
+        assert sorted(each.body for each in letters) == [b"%d" % each for each in range(7)]
+        assert {each.type for each in letters} == {"no.such.type"}
+        assert [way.lost.is_set() for way in ways] == [False, False]
+
+
+@pytest.mark.parametrize("queue", ["missing", "q" * 256, "\0"], ids=["missing", "long", "odd"])
+async def test_a_queue_that_cannot_be_read_is_told(url: str, queue: str) -> None:
+    """And no channel is left open for it."""
+    async with Broker.connect(url, "tests") as door:
+        with pytest.raises(Unavailable, match="cannot read"):
+            async with door.browsing(queue):
+                pass
+        channel = await door._consuming.channel()
+
+        assert channel.number == 1
