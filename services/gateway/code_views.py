@@ -1,12 +1,14 @@
 """One-time codes over HTTP."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from aiohttp import web
 from pydantic import ValidationError
 
 from services.gateway import peer, problem
 from services.gateway.answers import CodeSent, Verified
+from services.gateway.body import Stamp
 from services.gateway.intake import Intake
 from services.gateway.reply import answer
 from services.gateway.request import CALLER, CLIENT, HARMLESS, SUBJECT
@@ -21,6 +23,10 @@ from shared.contracts import (
     CodeWithheld,
 )
 
+# The otp service knows a request by its id for 20 hours. Later it would have another code mailed
+# under the old id, which the sender has sent already: nothing would arrive.
+CODES_REMEMBERED = timedelta(hours=16)
+
 
 @dataclass(frozen=True, slots=True)
 class CodeViews:
@@ -34,7 +40,7 @@ class CodeViews:
         """Have a code mailed, unless there were too many."""
         request[HARMLESS] = True  # the same code would be mailed, not sooner than the cooldown
         new, content = await self.intake.read(request, NewCode)
-        stamp = await self.intake.stamped(request, content)
+        stamp = await self._stamped(request, content)
         command = new.command(stamp, request[CLIENT].id, peer.canonical(request[CALLER]))
         match await self.road.ask(command, self.within):
             case CodeIssued() as issued:
@@ -48,7 +54,7 @@ class CodeViews:
     async def verify(self, request: web.Request) -> web.Response:
         """Tell whether a code is right."""
         guess, content = await self.intake.read(request, CodeGuess)
-        stamp = await self.intake.stamped(request, content)
+        stamp = await self._stamped(request, content)
         match await self.road.ask(guess.question(stamp, request[CLIENT].id), self.within):
             case CodeVerified() as verified:
                 return answer(200, Verified(verified=True, id=verified.challenge_id))
@@ -56,6 +62,14 @@ class CodeViews:
                 return answer(200, Verified(verified=False))
             case other:
                 raise unexpected(other)
+
+    async def _stamped(self, request: web.Request, content: bytes) -> Stamp:
+        """Give the stamp of the first with the same key, if it can be known as the same behind."""
+        stamp = await self.intake.stamped(request, content)
+        if self.intake.now().at - stamp.at < CODES_REMEMBERED:
+            return stamp
+        await self.intake.forget(request)
+        return await self.intake.stamped(request, content)
 
     async def delete(self, request: web.Request) -> web.Response:
         """Have a code be right no more; the answer is the same when it was not."""

@@ -1,8 +1,11 @@
 """One-time codes over HTTP, on a real broker with a service that answers."""
 
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from datetime import timedelta
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 
@@ -127,6 +130,22 @@ async def test_a_code_asked_for_again_with_its_key_is_the_same_request(
 
     assert answers[0].content == answers[1].content
     assert len({command.id for command in issuing.got}) == 1
+
+
+async def test_a_key_of_yesterday_is_another_request(
+    door: Door, issuing: Behind, tmp_path: Path
+) -> None:
+    """What the otp service does not know any more as the same must not have the same id."""
+    await door.post("/v1/otp", ANN, KEY)
+    with closing(sqlite3.connect(tmp_path / "gateway.sqlite")) as database:
+        database.execute("UPDATE uses SET requested_at = requested_at - ?", (17 * 3600 * 1000,))
+        database.commit()
+
+    answers = [await door.post("/v1/otp", ANN, KEY) for _ in range(2)]
+
+    first, second, third = (command.id for command in issuing.got)
+    assert first != second == third
+    assert [answer.headers.get("Idempotent-Replayed") for answer in answers] == [None, "true"]
 
 
 async def test_without_an_answer_it_is_said_that_asking_again_is_harmless(
