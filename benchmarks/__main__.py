@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from benchmarks import (
     accept,
+    arrive,
     backlog,
     bench,
     compose,
@@ -21,8 +22,10 @@ from benchmarks import (
     machine,
     mail,
     package,
+    refusals,
     report,
     sink,
+    verify,
 )
 from benchmarks.errors import BenchError
 from benchmarks.package import Programs
@@ -34,6 +37,9 @@ from shared.errors import Unavailable
 _COMPOSE_SECONDS = 0.5  # a time
 _AWAY_SECONDS = 0.020  # to the relay and back
 _WAITING = 100_000  # commands
+_VERIFIERS = 64  # HTTP connections
+_REFUSALS = 10_000
+_ARRIVALS = 500  # codes, one after the other
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,21 +63,14 @@ def _measure(chosen: argparse.Namespace) -> None:
         _say(machine.describe())
         _compose(chosen)
         return
-    programs = None if chosen.what in {"accept", "knee"} else package.fetched()
+    programs = None if chosen.what in {"accept", "codes", "knee"} else package.fetched()
     with bench.opened() as place:
         _say(machine.describe(place.address.management))
         if chosen.what is None:
             _compose(chosen)
-        if chosen.what in {None, "cost"}:
-            asyncio.run(_cost(place, programs, chosen))
-        if chosen.what in {None, "knee"}:
-            asyncio.run(_knee(place))
-        if chosen.what in {None, "drain"}:
-            asyncio.run(_drain(place, programs, chosen))
-        if chosen.what == "memory":
-            asyncio.run(_memory(place, programs, chosen))
-        if chosen.what in {None, "accept"}:
-            asyncio.run(_accept(place, chosen))
+        for name, measure in _MEASUREMENTS.items():
+            if chosen.what == name or (chosen.what is None and name not in _ON_REQUEST):
+                asyncio.run(measure(place, programs, chosen))
 
 
 def _compose(chosen: argparse.Namespace) -> None:
@@ -97,7 +96,7 @@ async def _cost(place: bench.Bench, programs: Programs | None, chosen: argparse.
             _say(spent.told(chosen.count))
 
 
-async def _knee(place: bench.Bench) -> None:
+async def _knee(place: bench.Bench, _programs: Programs | None, _: argparse.Namespace) -> None:
     async with knee.playing(place) as (smtp, web):
         for play in knee.PLAYS:
             _say(f"\n{knee.about(play)}:")
@@ -175,7 +174,9 @@ async def _backlog(place: bench.Bench, served: Sink, chosen: argparse.Namespace)
     _say(report.most_memory([peak], contest.MEMORY))
 
 
-async def _accept(place: bench.Bench, chosen: argparse.Namespace) -> None:
+async def _accept(
+    place: bench.Bench, _programs: Programs | None, chosen: argparse.Namespace
+) -> None:
     plan = accept.Plan(chosen.count, chosen.callers, chosen.repetitions)
     _say(
         f"\n{plan.count:,} requests over {plan.connections} HTTP connections,"
@@ -190,6 +191,38 @@ async def _accept(place: bench.Bench, chosen: argparse.Namespace) -> None:
         _say(hotspots.table(into, plan.count))
 
 
+async def _codes(
+    place: bench.Bench, _programs: Programs | None, chosen: argparse.Namespace
+) -> None:
+    plan = accept.Plan(chosen.count, _VERIFIERS, chosen.repetitions)
+    _say(
+        f"\n{plan.count:,} codes verified over {plan.connections} HTTP connections,"
+        f" {plan.repetitions} times; {machine.load()}"
+    )
+    verified = await verify.measure(place, plan)
+    _say(report.table("verifications/s", verified))
+    _say(report.fast(verified[0], verify.RATE, verify.P99_SECONDS))
+    _say(f"\n{_REFUSALS:,} refusals, one after the other:")
+    _say(refusals.table(await refusals.measure(place, _REFUSALS)))
+    waiting = chosen.waiting or _WAITING
+    _say(f"\n{_ARRIVALS:,} codes, one after the other, from the request to the SMTP server:")
+    idle, busy = await arrive.measure(place, arrive.Plan(_ARRIVALS, waiting))
+    _say(report.table("codes/s", [busy, idle]))
+    _say(report.soon(idle, arrive.P99_SECONDS))
+    _say(report.soon(busy, arrive.TIMES * report.slowest(idle)))
+
+
+_MEASUREMENTS = {
+    "cost": _cost,
+    "knee": _knee,
+    "drain": _drain,
+    "memory": _memory,
+    "accept": _accept,
+    "codes": _codes,
+}
+_ON_REQUEST = {"memory"}
+
+
 def _say(text: str) -> None:
     print(text, flush=True)  # it takes a minute: who pipes it wants to see it go on
 
@@ -199,7 +232,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "what",
         nargs="?",
-        choices=["compose", "cost", "knee", "drain", "memory", "accept"],
+        choices=["compose", *_MEASUREMENTS],
         help="default: all but memory",
     )
     add = parser.add_argument
@@ -207,7 +240,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--repetitions", type=_positive, default=3, help="(%(default)s)")
     add("--far-count", type=_positive, default=1000, help="mails to the far relay (%(default)s)")
     add("--connections", type=_positive, default=16, help="to the SMTP server (%(default)s)")
-    add("--waiting", type=_positive, help=f"mails that wait while memory is measured ({_WAITING})")
+    add(
+        "--waiting",
+        type=_positive,
+        help=f"mails that wait while memory or codes are measured ({_WAITING})",
+    )
     add("--callers", type=_positive, default=32, help="HTTP connections (%(default)s)")
     add("--profile", action="store_true", help="once more under cProfile; its dearest functions")
     return parser

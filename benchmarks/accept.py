@@ -45,6 +45,11 @@ class Gateway:
     port: int
     key: str
 
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What a request with JSON needs."""
+        return {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
+
     def post(self, plan: Plan) -> Task:
         """Give the load of messages."""
         body = {
@@ -57,7 +62,7 @@ class Gateway:
             self.ping(plan),
             method="POST",
             path="/v1/messages",
-            headers={"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"},
+            headers=self.headers,
             body=orjson.dumps(body).decode(),
         )
 
@@ -72,34 +77,36 @@ async def measure(bench: Bench, plan: Plan, command: Sequence[str] = GATEWAY) ->
     Raises BenchError, also when an accepted message is not on its queue.
     """
     async with bench.vhost() as amqp_url, Broker.connect(amqp_url, NAME) as broker:
-        async with _running(bench, amqp_url, command) as gateway:
+        async with running(bench, amqp_url, command) as gateway:
             warm_up = replace(plan, count=_WARM_UP * plan.connections)
             await _turns(bench, gateway, replace(warm_up, repetitions=1))
-            series = await _turns(bench, gateway, plan)
+            turns = await _turns(bench, gateway, plan)
         accepted = warm_up.count + plan.count * plan.repetitions
         kept = await outcomes.waiting(broker, sending_queue(Category.TRANSACTIONAL))
     if kept != accepted:
         raise BenchError(f"{accepted} messages were accepted, {kept} are on the queue")
-    return series
+    return turns
 
 
 async def _turns(bench: Bench, gateway: Gateway, plan: Plan) -> Sequence[Series]:
     posts: list[Mapping[str, Any]] = []
     pings: list[Mapping[str, Any]] = []
     for _ in range(plan.repetitions):
-        posts.append(await _load(bench, gateway.post(plan), ACCEPTED))
-        pings.append(await _load(bench, gateway.ping(plan), OK))
-    return [_series("POST /v1/messages", posts), _series("GET /ping", pings)]
+        posts.append(await loaded(bench, gateway.post(plan), ACCEPTED))
+        pings.append(await loaded(bench, gateway.ping(plan), OK))
+    return [series("POST /v1/messages", posts), series("GET /ping", pings)]
 
 
-async def _load(bench: Bench, task: Task, expected: str) -> Mapping[str, Any]:
+async def loaded(bench: Bench, task: Task, expected: str = OK) -> Mapping[str, Any]:
+    """Let a process make a load. Raises BenchError when an answer was not as expected."""
     seen: Mapping[str, Any] = await bench.ask("benchmarks.load", asdict(task), _LOAD_SECONDS)
     if seen["statuses"] != {expected: task.count}:
         raise BenchError(f"{task.method} {task.path} was answered by {seen['statuses']}")
     return seen
 
 
-def _series(name: str, seen: Sequence[Mapping[str, Any]]) -> Series:
+def series(name: str, seen: Sequence[Mapping[str, Any]]) -> Series:
+    """Give the rates and latencies of some loads."""
     return Series(
         name,
         rates=[len(each["latencies"]) / each["seconds"] for each in seen],
@@ -108,7 +115,10 @@ def _series(name: str, seen: Sequence[Mapping[str, Any]]) -> Series:
 
 
 @asynccontextmanager
-async def _running(bench: Bench, amqp_url: str, command: Sequence[str]) -> AsyncIterator[Gateway]:
+async def running(
+    bench: Bench, amqp_url: str, command: Sequence[str] = GATEWAY
+) -> AsyncIterator[Gateway]:
+    """Run a gateway with one client until the block is left. Raises BenchError."""
     [port] = ports.unused(1)
     admin_token = secrets.token_hex(32)
     environment = {

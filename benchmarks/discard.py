@@ -40,15 +40,22 @@ class Discard(asyncio.Protocol):
         while self._mail_ended() if self._in_mail else self._commanded():
             pass
 
+    def named(self, recipient: bytes) -> None:
+        """Hear the line that names a recipient."""
+
+    def ended(self) -> None:
+        """Hear that a mail has come to its end."""
+        Discard.mails += 1
+        sys.stdout.write(f"mesg={Discard.mails}\r")
+        sys.stdout.flush()
+
     def _mail_ended(self) -> bool:
         end = self._rest.find(_END_OF_MAIL)
         if end < 0:
             return False
         self._rest = self._rest[end + len(_END_OF_MAIL) :]
         self._in_mail = False
-        Discard.mails += 1
-        sys.stdout.write(f"mesg={Discard.mails}\r")
-        sys.stdout.flush()
+        self.ended()
         self._transport.write(_OK)
         return True
 
@@ -61,6 +68,8 @@ class Discard(asyncio.Protocol):
         # The line's end stays, as the one before a dot that ends an empty mail.
         self._rest = self._rest[line.end() - 2 if verb == b"DATA" else line.end() :]
         self._in_mail = verb == b"DATA"
+        if verb == b"RCPT":
+            self.named(line[0])
         if verb == b"QUIT":
             self._transport.close()
         return True

@@ -8,9 +8,10 @@ import asyncio
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 import orjson
@@ -23,7 +24,11 @@ from ops.load.caller import Caller
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Send `count` requests over `connections` to a port of 127.0.0.1."""
+    """Send `count` requests over `connections` to a port of 127.0.0.1.
+
+    All of them have `body`, or each one of `bodies`. An answer without `expected` in it does not
+    count under its status.
+    """
 
     port: int
     method: str
@@ -32,15 +37,22 @@ class Task:
     connections: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: str = ""
+    bodies: Sequence[str] = ()
+    expected: str = ""
 
     @property
     def url(self) -> URL:
         """Where they go."""
         return URL(f"http://127.0.0.1:{self.port}{self.path}")
 
-    def request(self) -> bytes:
-        """Give the octets of one request."""
-        return caller.request(self.method, self.url, self.headers, self.body.encode())
+    def requests(self) -> Iterator[bytes]:
+        """Give the octets of each request."""
+        if not self.bodies:
+            return repeat(self._request(self.body), self.count)
+        return iter([self._request(body) for body in self.bodies])
+
+    def _request(self, body: str) -> bytes:
+        return caller.request(self.method, self.url, self.headers, body.encode())
 
 
 class Load:
@@ -49,22 +61,19 @@ class Load:
     def __init__(self, task: Task) -> None:
         self.statuses: Counter[str] = Counter()
         self.latencies: list[float] = []  # seconds
-        self._request = task.request()
-        self._left = task.count
+        self._requests = task.requests()
+        self._expected = task.expected.encode()
 
     async def over(self, connection: Caller) -> None:
         """Send requests until there are none; a connection that is lost ends it, as counts tell."""
         with suppress(ConnectionError):
-            while self._take():
+            for request in self._requests:
                 begun = time.perf_counter()
-                answer = await connection.ask(self._request)
+                answer = await connection.ask(request)
                 self.latencies.append(time.perf_counter() - begun)
-                self.statuses[str(answer.status)] += 1
+                odd = "" if self._expected in answer.body else " of another text"
+                self.statuses[f"{answer.status}{odd}"] += 1
         connection.close()
-
-    def _take(self) -> bool:
-        self._left -= 1
-        return self._left >= 0
 
 
 async def call(task: Task) -> Mapping[str, Any]:

@@ -42,6 +42,26 @@ def times(ours: Series, rival: Series, wanted: float) -> str:
     return f"  {ratio:.1f} times {rival.name}; wanted are {wanted:g}: {verdict}"
 
 
+def fast(series: Series, rate: float, seconds: float) -> str:
+    """Tell whether a rate, and a latency for 99 of 100, are what is wanted."""
+    verdict = REACHED if series.rate >= rate and slowest(series) < seconds else MISSED
+    wanted = f"wanted are {rate:,.0f} and less than {seconds * _MILLISECONDS:.0f} ms"
+    reached = f"{series.rate:,.0f} a second, p99 {slowest(series) * _MILLISECONDS:.1f} ms"
+    return f"  {series.name}: {reached}; {wanted}: {verdict}"
+
+
+def soon(series: Series, seconds: float) -> str:
+    """Tell whether a latency for 99 of 100 is what is wanted."""
+    verdict = REACHED if slowest(series) < seconds else MISSED
+    wanted = f"wanted is less than {seconds * _MILLISECONDS:.1f} ms"
+    return f"  {series.name}: p99 {slowest(series) * _MILLISECONDS:.1f} ms; {wanted}: {verdict}"
+
+
+def slowest(series: Series) -> float:
+    """Give the latency, in seconds, that 99 of 100 do not exceed."""
+    return percentile(series.latencies, 0.99)
+
+
 def most_memory(peaks: Sequence[int], limit: int) -> str:
     """Tell the most memory of all repetitions, in octets, and whether it is under the limit."""
     most = max(peaks)

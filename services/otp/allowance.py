@@ -31,8 +31,8 @@ class Past:
     """So many guesses of one recipient at one challenge, all `verified` or none."""
 
     recipient: str
-    challenge_id: str
-    verified: bool
+    challenge_id: str | None  # none if there are none
+    verified: bool | None
     count: int
 
 
@@ -44,7 +44,7 @@ class Allowance:
 
     def __init__(self, rules: Rules, past: Iterable[Past]) -> None:
         self._rules = rules
-        self._tries: Counter[str] = Counter()
+        self._tries: Counter[str | None] = Counter()
         self._failures: Counter[str] = Counter()
         for each in past:
             self._tries[each.challenge_id] += each.count

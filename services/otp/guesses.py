@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from services.otp.allowance import FAILURE_WINDOW, Allowance, Counted, Guess, Past
 from services.otp.challenge import Challenge, Holder, Rules
+from services.otp.tables import UNSEEN
 from services.otp.transaction import Cell, Transaction
 
 
@@ -71,5 +72,5 @@ def _alive(here: Transaction, guesses: Sequence[Guess]) -> Mapping[Holder, Chall
 
 
 def _row(guess: Guess, counted: Counted) -> Sequence[Cell]:
-    challenge_id = counted.challenge.id if counted.challenge else None
+    challenge_id = counted.challenge.id if counted.challenge else UNSEEN
     return (counted.id, counted.at, guess.holder.recipient, challenge_id, False)

@@ -50,8 +50,14 @@ class Statements:
 
     @cached_property
     def standing(self) -> Prepared:
-        """See the challenges of some addresses that nothing has ended so far."""
-        return self._found(challenges, challenges.c.email, standing)
+        """See the challenges of some addresses that nothing has ended so far.
+
+        An address that has none is a row without one: nobody is to tell by the time.
+        """
+        email = challenges.c.email
+        given = dialect.rows(self._connection, email)
+        of = sa.and_(email == given.c.email, standing)
+        return self._prepared(sa.select(challenges).select_from(given.outerjoin(challenges, of)))
 
     @cached_property
     def answers(self) -> Prepared:
@@ -107,15 +113,17 @@ class Statements:
 
     @cached_property
     def past(self) -> Prepared:
-        """Count the guesses of some recipients, by challenge and end."""
+        """Count the guesses of some recipients, by challenge and end.
+
+        A recipient who has none is a row with 0, see `standing`.
+        """
         table = guesses.c
         given = dialect.rows(self._connection, table.recipient)
-        by = (table.recipient, table.challenge_id, table.verified)
+        by = (given.c.recipient, table.challenge_id, table.verified)
         recent = sa.and_(table.at > sa.bindparam("since"), compared)
-        count = sa.select(*by, sa.func.count()).join(
-            given, sa.and_(table.recipient == given.c.recipient, recent)
-        )
-        return self._prepared(count.group_by(*by))
+        of = sa.and_(table.recipient == given.c.recipient, recent)
+        count = sa.select(*by, sa.func.count(table.challenge_id))
+        return self._prepared(count.select_from(given.outerjoin(guesses, of)).group_by(*by))
 
     @cached_property
     def recording(self) -> Prepared:

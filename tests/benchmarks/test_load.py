@@ -51,3 +51,15 @@ async def test_more_connections_than_requests_do_no_harm() -> None:
         await load.call(Task(port, "GET", "/ping", 2, 5))
 
     assert len(asked) == 2
+
+
+async def test_each_request_may_have_a_body_of_its_own() -> None:
+    """Every body is sent once; an answer without the expected text counts for itself."""
+    async with answering(200) as (port, asked):
+        task = Task(port, "POST", "/", 3, 2, bodies=["a", "b", "c"], expected="xxx")
+        seen = await load.call(task)
+        other = await load.call(Task(port, "POST", "/", 1, 1, expected="yyy"))
+
+    assert sorted(each.split()[-1] for each in asked[:3]) == ["a", "b", "c"]
+    assert seen["statuses"] == {"200": 3}
+    assert other["statuses"] == {"200 of another text": 1}

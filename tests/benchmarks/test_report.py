@@ -65,3 +65,17 @@ def test_the_most_memory_counts(most: int, verdict: str) -> None:
 def test_a_course_goes_from_the_first_to_the_last(samples: list[int], told: str) -> None:
     """Many samples are told in ten steps, and one is enough."""
     assert report.course(samples) == f"  {told} MB"
+
+
+@pytest.mark.parametrize(
+    ("rate", "slowest", "verdict"),
+    [(2500, 0.0499, "reached"), (2499, 0.0499, "missed"), (2500, 0.05, "missed")],
+)
+def test_a_rate_and_its_latency_count_together(rate: float, slowest: float, verdict: str) -> None:
+    """What is fast for most and slow for some is not what is wanted."""
+    series = Series("codes", [rate], [slowest] * 100)
+
+    assert report.fast(series, 2500, 0.05).endswith(f"less than 50 ms: {verdict}")
+    assert report.soon(series, 0.05).endswith(
+        "missed" if slowest == 0.05 else "less than 50.0 ms: reached"
+    )

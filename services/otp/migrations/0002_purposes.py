@@ -73,18 +73,11 @@ def _create_guesses() -> None:
         sa.Column("id", sa.Text, primary_key=True),
         sa.Column("at", sa.BigInteger, nullable=False),
         sa.Column("recipient", sa.Text, nullable=False),
-        sa.Column("challenge_id", sa.Text),
+        sa.Column("challenge_id", sa.Text, nullable=False),
         sa.Column("verified", sa.Boolean, nullable=False),
     )
     op.create_index("ix_guesses_at", "guesses", ["at"])
-    compared = sa.text("challenge_id IS NOT NULL")
-    op.create_index(
-        "guesses_compared",
-        "guesses",
-        ["recipient", "at"],
-        sqlite_where=compared,
-        postgresql_where=compared,
-    )
+    op.create_index("guesses_recipient", "guesses", ["recipient", "challenge_id", "at", "verified"])
 
 
 def _create_mails() -> None:

@@ -1,0 +1,172 @@
+"""How long a code takes from `POST /v1/otp` to the end of its mail at the SMTP server.
+
+One after the other, with nothing else to do, and then while newsletters wait and are sent.
+"""
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import orjson
+from yarl import URL
+
+from benchmarks import accept, codes, drain, mail, outcomes
+from benchmarks.accept import ACCEPTED, Gateway
+from benchmarks.bench import Bench
+from benchmarks.discard import Discard
+from benchmarks.errors import BenchError
+from benchmarks.report import Series
+from ops import ports
+from ops.load import caller
+from ops.load.caller import Caller
+from shared.broker import Broker
+from shared.contracts import Category
+from shared.topology import sending_queue
+
+P99_SECONDS = 0.030  # what is wanted with nothing else to do
+TIMES = 2  # as long as that, at most, while newsletters wait
+_WARM_UP = 20  # codes
+_ARRIVAL_SECONDS = 30.0  # then a mail counts as lost
+_BATCH = 500  # commands
+_RECIPIENT = re.compile(rb"<([^>]*)>")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """So many codes, each twice: without anything else, and with so many newsletters waiting."""
+
+    count: int
+    waiting: int
+
+
+class Arrivals:
+    """When the mails of recipients have arrived, by the clock of `time.perf_counter`."""
+
+    def __init__(self) -> None:
+        self._expected: dict[bytes, asyncio.Future[float]] = {}
+
+    def expect(self, email: str) -> asyncio.Future[float]:
+        """Give the time that is to come, from now on."""
+        return self._expected.setdefault(email.encode(), asyncio.Future())
+
+    async def wait(self, email: str) -> float:
+        """Wait for the time of a mail. Raises BenchError when there is none."""
+        try:
+            async with asyncio.timeout(_ARRIVAL_SECONDS):
+                return await self.expect(email)
+        except TimeoutError:
+            raise BenchError(f"the mail to {email} did not come") from None
+        finally:
+            self._expected.pop(email.encode(), None)
+
+    def arrived(self, email: bytes) -> None:
+        """Take the time of a mail."""
+        expected = self._expected.get(email)
+        if expected is not None and not expected.done():
+            expected.set_result(time.perf_counter())
+
+
+class _Inbox(Discard):
+    """One connection to our SMTP server."""
+
+    def __init__(self, arrivals: Arrivals) -> None:
+        self._arrivals = arrivals
+        self._recipient = b""
+
+    def named(self, recipient: bytes) -> None:
+        """Remember whose the next mail is."""
+        found = _RECIPIENT.search(recipient)
+        self._recipient = found[1] if found else b""
+
+    def ended(self) -> None:
+        """Tell that it has arrived."""
+        self._arrivals.arrived(self._recipient)
+
+
+async def measure(bench: Bench, plan: Plan) -> Sequence[Series]:
+    """Measure both. Raises BenchError, also when no newsletter is left at the end."""
+    keys, arrivals = codes.Secrets.drawn(), Arrivals()
+    async with (
+        bench.vhost() as amqp_url,
+        Broker.connect(amqp_url, accept.NAME) as broker,
+        accept.running(bench, amqp_url) as gateway,
+        codes.running(bench, amqp_url, keys, bench.directory / "arrive"),
+        _server(arrivals) as smtp_port,
+    ):
+        desk = _Desk(gateway, arrivals)
+        async with _sender(bench, amqp_url, smtp_port, keys):
+            await desk.series("", _WARM_UP)
+            idle = await desk.series("with nothing else to do", plan.count)
+        await _fill(broker, plan.waiting)
+        arrivals.expect(mail.recipient(0))
+        async with _sender(bench, amqp_url, smtp_port, keys):
+            await arrivals.wait(mail.recipient(0))
+            busy = await desk.series(f"with {plan.waiting:,} newsletters waiting", plan.count)
+            if not await outcomes.waiting(broker, sending_queue(Category.BULK)):
+                raise BenchError("the newsletters were sent before the codes")
+    return [idle, busy]
+
+
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """Asks for codes."""
+
+    gateway: Gateway
+    arrivals: Arrivals
+
+    async def series(self, name: str, count: int) -> Series:
+        """Ask for so many, one after the other, and time their mails."""
+        url = URL(f"http://127.0.0.1:{self.gateway.port}/v1/otp")
+        connection, begun = await Caller.connect(url), time.perf_counter()
+        latencies = [await self._latency(connection, url) for _ in range(count)]
+        connection.close()
+        return Series(name, [count / (time.perf_counter() - begun)], latencies)
+
+    async def _latency(self, connection: Caller, url: URL) -> float:
+        email = f"{secrets.token_hex(8)}@bench.example"
+        body = orjson.dumps({"email": email})
+        self.arrivals.expect(email)
+        begun = time.perf_counter()
+        answer = await connection.ask(caller.request("POST", url, self.gateway.headers, body))
+        if str(answer.status) != ACCEPTED:
+            raise BenchError(f"POST /v1/otp was answered by {answer.status}")
+        return await self.arrivals.wait(email) - begun
+
+
+@asynccontextmanager
+async def _server(arrivals: Arrivals) -> AsyncIterator[int]:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: _Inbox(arrivals), "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+@asynccontextmanager
+async def _sender(
+    bench: Bench, amqp_url: str, smtp_port: int, keys: codes.Secrets
+) -> AsyncIterator[None]:
+    [health_port] = ports.unused(1)
+    settings = drain.settings(bench, amqp_url, smtp_port, 4, health_port)
+    environment: Mapping[str, str] = {**settings, "SEALING_KEY": keys.sealing_key}
+    async with bench.running("sender", drain.SENDER, environment) as process:
+        await bench.listening("sender", process, health_port)
+        yield
+
+
+async def _fill(broker: Broker, count: int) -> None:
+    """Let newsletters wait, a batch at a time."""
+    for start in range(0, count, _BATCH):
+        numbers = range(start, min(start + _BATCH, count))
+        commands = [
+            mail.command(f"bulk-{number}", mail.recipient(number)).model_copy(
+                update={"category": Category.BULK}
+            )
+            for number in numbers
+        ]
+        await asyncio.gather(*map(broker.publish, commands))

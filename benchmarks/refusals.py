@@ -1,0 +1,161 @@
+"""Whether the time of a refusal tells why: unknown, wrong, used, expired or exhausted.
+
+As whoever guesses over HTTP sees it, with nobody else there: one guess at a time, of each kind in
+turn, so that what disturbs the machine meets all of them.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from random import shuffle
+
+import orjson
+from yarl import URL
+
+from benchmarks import accept, codes, ranks
+from benchmarks.accept import Gateway
+from benchmarks.bench import Bench
+from benchmarks.errors import BenchError
+from benchmarks.report import aligned
+from ops.load import caller
+from ops.load.caller import Caller
+from ops.load.latencies import percentile
+from services.otp import folder
+from services.otp.challenge import Holder, Rules
+from services.otp.codes import Codebook
+from services.otp.handlers import OneTimeCodes
+from services.otp.issuance import Issued, Order
+from services.otp.limits import Limits
+from services.otp.mail import Imprint, MailWriter
+from services.otp.service import MIGRATIONS
+from services.otp.store import ChallengeStore
+from shared.contracts import VerifyCode
+from shared.contracts.codes import CONFIRM_ADDRESS
+from shared.database import Database
+from shared.sealing import Sealer
+
+UNKNOWN, WRONG, USED, EXPIRED, EXHAUSTED = "unknown", "wrong", "used", "expired", "exhausted"
+KINDS = (UNKNOWN, WRONG, USED, EXPIRED, EXHAUSTED)
+_TRIES = 5
+_REFUSED = b'"verified":false'
+_AT_ONCE = 200  # addresses that are prepared
+_MICROSECONDS = 1_000_000
+
+Times = Mapping[str, Sequence[float]]  # seconds by kind
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """What is typed for an address."""
+
+    email: str
+    code: str
+
+
+class Desk:
+    """Prepares addresses of each kind, in the database of a running otp service with `keys`."""
+
+    def __init__(self, database: Database, keys: codes.Secrets) -> None:
+        self._book = Codebook.from_text(keys.otp_key)
+        rules = Rules(600_000, 60_000, _TRIES, 30, self._book.key_ids)
+        self._store = ChallengeStore(database, rules)
+        self._brief = ChallengeStore(database, replace(rules, lifetime=1))
+        self._codes = OneTimeCodes(
+            self._store,
+            self._book,
+            Sealer.from_text(keys.sealing_key),
+            MailWriter(folder.shipped(), Imprint()),
+            Limits(0, 0, 0, 0, 0, 0),
+        )
+
+    async def prepare(self, kind: str) -> Guess:
+        """Give a guess that will be refused for this reason."""
+        email = f"{secrets.token_hex(8)}@bench.example"
+        if kind == UNKNOWN:
+            return Guess(email, "000000")
+        store = self._brief if kind == EXPIRED else self._store
+        right = Guess(email, await self._issued(store, email))
+        wrong = Guess(email, f"{(int(right.code) + 1) % 1_000_000:06}")
+        for _ in range(_TRIES if kind == EXHAUSTED else 0):
+            await self._guess(wrong)
+        if kind == USED:
+            await self._guess(right)
+        return wrong if kind == WRONG else right
+
+    async def _guess(self, guess: Guess) -> None:
+        question = VerifyCode(
+            id=secrets.token_hex(8), email=guess.email, code=guess.code, client=accept.NAME
+        )
+        await self._codes.on_verify_code(question)
+
+    async def _issued(self, store: ChallengeStore, email: str) -> str:
+        draft = self._book.draft(Holder(accept.NAME, CONFIRM_ADDRESS, email))
+        issued = await store.issue(Order(secrets.token_hex(8), draft, ()))
+        if not isinstance(issued, Issued):
+            raise BenchError("a code was withheld")
+        return self._book.code(issued.challenge)
+
+
+async def measure(bench: Bench, tries: int) -> Times:
+    """Time so many refusals in all. Raises BenchError when a guess is right."""
+    keys, data = codes.Secrets.drawn(), bench.directory / "refusals"
+    async with (
+        bench.vhost() as amqp_url,
+        accept.running(bench, amqp_url) as gateway,
+        codes.running(bench, amqp_url, keys, data),
+    ):
+        async with Database.open("otp", None, data, MIGRATIONS) as database:
+            desk = Desk(database, keys)
+            prepared = {kind: await _prepared(desk, kind, tries // len(KINDS)) for kind in KINDS}
+        return await _times(gateway, prepared)
+
+
+async def _times(gateway: Gateway, prepared: Mapping[str, Sequence[Guess]]) -> Times:
+    url = URL(f"http://127.0.0.1:{gateway.port}/v1/otp/verify")
+    connection = await Caller.connect(url)
+    times: dict[str, list[float]] = {kind: [] for kind in prepared}
+    for guesses in zip(*prepared.values(), strict=True):
+        turn = list(zip(prepared, guesses, strict=True))
+        shuffle(turn)  # each kind comes as often after each other
+        for kind, guess in turn:
+            body = orjson.dumps({"email": guess.email, "code": guess.code})
+            request = caller.request("POST", url, gateway.headers, body)
+            times[kind].append(await _time(connection, request))
+    connection.close()
+    return times
+
+
+def table(times: Times) -> str:
+    """Tell the times of each kind, and how they compare with those of the others."""
+    rows = [["", "p50 µs", "p99 µs", "slower than another", "deviate"]]
+    for kind, ours in times.items():
+        found = _compared(times, kind)
+        spots = [f"{percentile(ours, share) * _MICROSECONDS:,.0f}" for share in (0.5, 0.99)]
+        rows.append([kind, *spots, f"{found.share:.1%}", f"{found.deviate:+.2f}"])
+    differing = [kind for kind in times if _compared(times, kind).differs]
+    verdict = f"{', '.join(differing)} can be told" if differing else "no kind can be told"
+    return f"{aligned(rows)}\n  {verdict} by its time (deviates of {ranks.CRITICAL} and more)"
+
+
+def _compared(times: Times, kind: str) -> ranks.Comparison:
+    others = [each for other, seconds in times.items() if other != kind for each in seconds]
+    return ranks.compare(times[kind], others)
+
+
+async def _prepared(desk: Desk, kind: str, count: int) -> Sequence[Guess]:
+    found: list[Guess] = []
+    while len(found) < count:
+        some = min(_AT_ONCE, count - len(found))
+        found += await asyncio.gather(*(desk.prepare(kind) for _ in range(some)))
+    return found
+
+
+async def _time(connection: Caller, request: bytes) -> float:
+    begun = time.perf_counter()
+    answer = await connection.ask(request)
+    seconds = time.perf_counter() - begun
+    if _REFUSED not in answer.body:
+        raise BenchError(f"a guess was answered by {answer.status}, not refused")
+    return seconds
