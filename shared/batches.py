@@ -17,7 +17,7 @@ from shared.errors import Reject, Retry, Undecodable
 from shared.settling import End, Receipt, Send
 
 OCTETS = 4 << 20  # of bodies in one call: read, they take some ten times as much memory
-LONG_OCTETS = 16 << 10  # a body that takes about a millisecond to read
+TURN_OCTETS = 16 << 10  # of bodies, which take about a millisecond to read
 
 BatchHandler = Callable[[Sequence[Any]], Awaitable[Sequence[Contract]]]
 
@@ -53,8 +53,17 @@ class _Read(NamedTuple):
     contract: Contract
 
 
+class _Batch(NamedTuple):
+    waiting: Sequence[_Waiting]
+    ends: Sequence[End]  # of what cannot be read
+    reads: Sequence[_Read]
+
+
 class Batching:
-    """Handles the deliveries of one subscription, one batch after the other."""
+    """Handles the deliveries of one subscription, one batch after the other.
+
+    While one is handled, the next is read.
+    """
 
     def __init__(self, subscription: Batches, send: Send) -> None:
         self._subscription = subscription
@@ -91,9 +100,15 @@ class Batching:
     async def _work(self) -> None:
         """Handle what waits; it ends when nothing does."""
         log.bind({"queue": self._subscription.queue})
-        while self._waiting:
-            await self._fill()
-            await self._settle(self._next())
+        ahead: asyncio.Task[_Batch] | None = None
+        try:
+            while ahead or self._waiting:
+                batch = await (ahead or self._read())
+                ahead = asyncio.create_task(self._read()) if self._waiting else None
+                await self._settle(batch)
+        finally:
+            if ahead:
+                ahead.cancel()
 
     @property
     def _is_full(self) -> bool:
@@ -120,13 +135,13 @@ class Batching:
         # What a lost channel gave comes again; all others are of the one channel there is.
         return [each for each in batch if not each.receipt.void]
 
-    async def _settle(self, batch: Sequence[_Waiting]) -> None:
-        if not batch:
+    async def _settle(self, batch: _Batch) -> None:
+        if not batch.waiting:
             return
-        begun, last = time.perf_counter(), batch[-1].receipt
-        self._metrics.in_flight.inc(len(batch))
+        begun, last = time.perf_counter(), batch.waiting[-1].receipt
+        self._metrics.in_flight.inc(len(batch.waiting))
         try:
-            ends = await self._handled([each.message for each in batch])
+            ends = [*batch.ends, *(await self._together(batch.reads) if batch.reads else ())]
             publishings = [item for end in ends for item in end.publishings]
             if await settling.published(publishings, last, self._send):
                 # Batches end in the order in which they came: all before this one are settled.
@@ -135,25 +150,30 @@ class Batching:
             settling.give_back(last, error, multiple=True)
             return
         finally:
-            self._metrics.in_flight.dec(len(batch))
+            self._metrics.in_flight.dec(len(batch.waiting))
         seconds = time.perf_counter() - begun
         for end in ends:
             self._metrics.ended(end.name, seconds, end.count)
 
-    async def _handled(self, messages: Sequence[Delivery]) -> list[End]:
-        """Give the ends of all messages. Only a cancellation from outside comes through."""
+    async def _read(self) -> _Batch:
+        await self._fill()
+        waiting = self._next()
         ends: list[End] = []
         reads: list[_Read] = []
-        for message in messages:
+        octets = 0
+        for message, _ in waiting:
             try:
                 reads.append(_Read(message, self._decoded(message)))
-            except Undecodable as error:
+            except Exception as error:  # noqa: BLE001 -- it is told, and settles this one alone
                 ends.append(settling.failed(message, error))
-            if len(message.body) > LONG_OCTETS:
+            octets += len(message.body)
+            if octets >= TURN_OCTETS:
+                octets = 0
                 await asyncio.sleep(0)  # let others in, such as who asks a question
-        return [*ends, *await self._together(reads)] if reads else ends
+        return _Batch(waiting, ends, reads)
 
     async def _together(self, reads: Sequence[_Read]) -> list[End]:
+        """Give the ends of some messages. Only a cancellation from outside comes through."""
         try:
             returned = await self._handle([each.contract for each in reads])
             publishings = [delivery.publishing(each) for each in returned]

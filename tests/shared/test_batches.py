@@ -143,7 +143,7 @@ async def test_a_batch_waits_for_no_more_than_may_come(url: str) -> None:
 async def test_long_messages_make_short_batches(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch is full when it has so many octets, whatever it might hold in messages."""
     monkeypatch.setattr(batches_module, "OCTETS", 2 * len(encode(mail("m0"))))
-    monkeypatch.setattr(batches_module, "LONG_OCTETS", 1)
+    monkeypatch.setattr(batches_module, "TURN_OCTETS", 1)
     book = Book()
     async with Broker.connect(url, "sender") as door:
         await publish(door, numbered(7))
