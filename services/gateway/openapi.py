@@ -30,7 +30,7 @@ _HEADERS: Mapping[str, Json] = {
     },
     idempotency.HEADER: {
         "description": "The same key with the same body is one request, however often it is sent; "
-        "for a day, for each client and path",
+        "for a day (codes: 16 hours), for each client and path",
         "schema": {
             "type": "string",
             "minLength": 1,
