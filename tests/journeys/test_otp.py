@@ -1,11 +1,15 @@
 """One code, from the request to the mailbox and back, and nowhere else."""
 
-from pathlib import Path
+from typing import Any
 
 import pytest
 
+from shared.contracts import Category
+from shared.topology import dead_queue, sending_queue
+from tests.journeys.dump import Broker, Piece, codes, everything
 from tests.journeys.stack import Stack
 from tests.journeys.user import User
+from tests.waiting import until
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(180)]
 
@@ -42,29 +46,65 @@ async def test_a_code_is_for_its_address_only(user: User) -> None:
     assert await user.verified("mine@mail.example", code)
 
 
+async def test_too_early_and_cancelled(user: User) -> None:
+    """Within the cooldown nothing is mailed; a code that was cancelled is wrong."""
+    body = {"email": "early@mail.example"}
+    issued = await user.ask("POST", "/v1/otp", body)
+    early = await user.ask("POST", "/v1/otp", body)
+    code = await user.wait_for_code("early@mail.example")
+    cancelled = [await user.ask("DELETE", f"/v1/otp/{issued.body['id']}") for _ in range(2)]
+
+    assert early.status == 429
+    assert 0 < int(early.headers["Retry-After"]) <= 60
+    assert [answer.status for answer in cancelled] == [204, 204]
+    assert not await user.verified("early@mail.example", code)
+    assert len(await user.mails("early@mail.example")) == 1
+
+
 async def test_a_code_is_written_down_nowhere(stack: Stack, user: User) -> None:
-    """No log, database or file of the stack holds an issued code, but for the mailbox itself."""
-    await user.ask("POST", "/v1/otp", {"email": "secret@mail.example"})
-    code = await user.wait_for_code("secret@mail.example")
-    assert await user.verified("secret@mail.example", code)
+    """Nothing that the stack wrote holds an issued code, but for the mailbox itself.
 
-    mailbox = stack.run_dir / "data" / "mailbox"
-    written = [
-        path
-        for path in stack.run_dir.rglob("*")
-        if path.is_file() and mailbox not in path.parents and _holds(path, code)
-    ]
+    Neither of a code that was delivered and verified, nor of one that waits for another attempt,
+    bounced, or died. Of eight digits, of which no other number is by chance.
+    """
+    kinds = ("delivered", "reply-rcpt-451-4-2-0", "reply-rcpt-550-5-1-1")
+    emails = [f"{kind}+secret@nowhere.example" for kind in kinds]
+    answers = [await user.ask("POST", "/v1/otp", {"email": e, "length": 8}) for e in emails]
+    found = codes(stack, "+secret@nowhere.example")
+    [mail] = await user.wait_for_mails(emails[0])
+    answers += [await user.verify(emails[0], code) for code in (found[emails[1]], found[emails[0]])]
+    broker, dead = Broker(stack), dead_queue(sending_queue(Category.OTP))
+    waiting = await _deferred(broker, emails[1])
+    broker.publish("mail.commands", waiting, type="email.nonsense")
+    await until(lambda: _is_there(broker, dead, emails[1]))
 
-    assert written == []
+    written = [*everything(stack), Piece("subject", mail["subject"].encode())]
+    written += [Piece("answer", repr(answer).encode()) for answer in answers]
+    broker.purge(dead)
+
+    assert [answer.status for answer in answers] == [202, 202, 202, 200, 200]
+    assert answers[-1].body["verified"] is True
+    assert found.keys() == {*emails}
+    assert any(piece.where == dead for piece in written)
+    assert any(piece.where.startswith("otp.sqlite") for piece in written)
+    assert [piece.where for piece in written for code in found.values() if piece.holds(code)] == []
+    assert found[emails[0]] in mail["text"]
 
 
-def _holds(path: Path, code: str) -> bool:
-    """Tell whether a file has the code as a number of its own, not as a part of a longer one."""
-    content = path.read_bytes()
-    place = content.find(code.encode())
-    while place >= 0:
-        around = content[max(place - 1, 0) : place] + content[place + 6 : place + 7]
-        if not any(chr(byte).isalnum() or byte == ord(".") for byte in around):
-            return True
-        place = content.find(code.encode(), place + 1)
-    return False
+async def _deferred(broker: Broker, email: str) -> dict[str, Any]:
+    """Wait until a mail waits for its next attempt, and look at it."""
+
+    def there() -> list[dict[str, Any]]:
+        queues = [name for name in broker.queues() if name.startswith("delay.")]
+        messages = [message for name in queues for message in broker.messages(name)]
+        return [message for message in messages if email in message["payload"]]
+
+    async def is_there() -> bool:
+        return bool(there())
+
+    await until(is_there)
+    return there()[0]
+
+
+async def _is_there(broker: Broker, queue: str, text: str) -> bool:
+    return any(text in message["payload"] for message in broker.messages(queue))

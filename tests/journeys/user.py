@@ -88,9 +88,13 @@ class User:
         assert found, "no code stands alone on a line"
         return found[1]
 
+    async def verify(self, email: str, code: str) -> Answer:
+        """Ask whether a code is right, and give the whole answer."""
+        return await self.ask("POST", "/v1/otp/verify", {"email": email, "code": code})
+
     async def verified(self, email: str, code: str) -> bool:
         """Ask whether a code is right."""
-        answer = await self.ask("POST", "/v1/otp/verify", {"email": email, "code": code})
+        answer = await self.verify(email, code)
         assert answer.status == 200, answer
         verdict: bool = answer.body["verified"]
         return verdict
