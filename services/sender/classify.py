@@ -15,6 +15,7 @@ from shared.contracts import ReplyClass, Stage
 _RULES = rule.load()  # now, for it would hold up all mails for a tenth of a second at the first no
 # RFC 2034 4: an enhanced code stands right after the reply code or nowhere.
 _ENHANCED = re.compile(r"([245])\.(\d{1,3}\.\d{1,3})(?=[\s:;,]|$)", re.ASCII)
+_FINAL = "5"  # what is in a report without its code has ended the matter
 
 
 class Finding(NamedTuple):
@@ -36,11 +37,11 @@ def classify(  # noqa: PLR0913 -- it is all that is known of a reply
     """Tell the class of a refusal by the server `host`.
 
     Without a `stage`, as in many logs, it is taken for an answer to RCPT. A `code` of 0 is one
-    that nobody wrote down. `enhanced` may be absent though `text` begins with it; a class of it
-    that is not the code's own makes it void (RFC 2034 4).
+    that nobody wrote down, and the reply is then a final one. `enhanced` may be absent though
+    `text` begins with it; a class of it that is not the code's own makes it void (RFC 2034 4).
     """
     kind, detail = _parts_of(code, enhanced or text)
-    reply = Circumstances(stage or Stage.RCPT, str(code or kind), detail, host.lower())
+    reply = Circumstances(stage or Stage.RCPT, str(code or kind or _FINAL), detail, host.lower())
     found = _RULES.first(reply, words_of(text, recipient))
     return Finding(found.reply_class, f"{found.id}@{_RULES.version}")
 

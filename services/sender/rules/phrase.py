@@ -22,7 +22,7 @@ _SIGN = re.compile(r"([\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff])")
 _MARKS = re.compile(r"[\u0300-\u036f]")
 # Two words or one, as people like; `doesn't` is one.
 _COMPOUND = re.compile(
-    r"\b(e(?=[ -]mail)|mail(?=[ -]box)|over(?=[ -]quota)"
+    r"\b(e(?=[ -]mail)|mail(?=[ -]box)|over(?=[ -]quota)|look(?=[ -]up\b)|time(?=[ -]out\b)"
     r"|(?:black|block|white|grey|gray|allow|deny|safe)(?=[ -]list))[ -]"
 )
 _NOT = re.compile(r"n['\u2019`\u00b4]t\b")

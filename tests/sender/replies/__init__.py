@@ -10,7 +10,8 @@ from shared.contracts import ReplyClass, Stage
 DEVELOPMENT = "development"
 HOLDOUT = "holdout"
 FIELD = "field"
-PARTS = (DEVELOPMENT, HOLDOUT, FIELD)
+SURVEY = "survey"
+PARTS = (DEVELOPMENT, HOLDOUT, FIELD, SURVEY)
 
 
 @dataclass(frozen=True, slots=True)
