@@ -40,7 +40,11 @@ def _check_keys(text: str) -> str:
 
 Keys = Annotated[
     str,
-    Field(repr=False, description="Of 32 bytes as hex, newest first, separated by commas"),
+    Field(
+        repr=False,
+        description="Of 32 bytes as hex, newest first, separated by commas; a new one goes to the"
+        " end of all replicas' lists before it goes to the front of any",
+    ),
     AfterValidator(_check_keys),
 ]
 Mails = Annotated[int, Field(ge=0)]  # 0 is no limit

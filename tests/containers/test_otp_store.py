@@ -2,6 +2,10 @@
 
 import pytest
 
-from tests.otp.test_store import *  # noqa: F403 -- the same tests, on the fixtures of this folder
+# The same tests, on the fixtures of this folder.
+from tests.otp.conftest import *  # noqa: F403
+from tests.otp.test_guesses import *  # noqa: F403
+from tests.otp.test_issues import *  # noqa: F403
+from tests.otp.test_store import *  # noqa: F403
 
 pytestmark = pytest.mark.container
