@@ -29,8 +29,8 @@ from ops.load.progress import Progress
 from ops.load.run import End, Limits, Run
 from ops.load.table import Table
 from ops.load.target import Target
+from ops.quiet import quiet
 from ops.simulator.mailbox import MAILS_KEPT
-from shared import log
 from shared.contracts import Category
 from shared.contracts.domains import MAX_SIGHTINGS
 from shared.errors import Unavailable
@@ -71,10 +71,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run it; 1 and the reason where it cannot, or where not all arrived once."""
-    log.configure("load", "ERROR")
     try:
-        found = target.find(arguments, os.environ)
-        return uvloop.run(_KINDS[arguments.kind](arguments, found))
+        with quiet():
+            found = target.find(arguments, os.environ)
+            return uvloop.run(_KINDS[arguments.kind](arguments, found))
     except (LoadError, Unavailable) as error:
         print(f"load: {error}", file=sys.stderr)
         return 1
