@@ -179,7 +179,7 @@ class Broker:
             async with asyncio.timeout(CONNECT_SECONDS):
                 channel = await self._consuming.channel()
         except _FAILURES as error:
-            raise Unavailable(f"cannot read {queue}: {error}") from error
+            raise Unavailable(f"cannot read {queue}: {_named(error)}") from error
         try:
             waiting = await _waiting(channel, queue)
             yield Pile(waiting, _letters(channel, queue, waiting))
@@ -209,7 +209,7 @@ async def declare(url: str, exchanges: Iterable[Exchange], queues: Sequence[Queu
         finally:
             await connection.close()
     except _FAILURES as error:
-        raise Unavailable(f"{masked(where)}: {error}") from error
+        raise Unavailable(f"{masked(where)}: {_named(error)}") from error
 
 
 def _consumer(subscription: Subscription | Batches, broker: Broker) -> Consumer | Batching:
@@ -218,12 +218,17 @@ def _consumer(subscription: Subscription | Batches, broker: Broker) -> Consumer 
     return Consumer(subscription, broker.send)
 
 
+def _named(error: Exception) -> str:
+    """Give an error's text, or its kind: that of a limit of time has no text."""
+    return str(error) or type(error).__name__
+
+
 async def _send(lane: Lane, item: Publishing) -> None:
     try:
         await lane.publish(item)
     except _FAILURES as error:
         _published(item.exchange, "failed").inc()
-        raise Unavailable(f"{type(error).__name__}: {error}") from error
+        raise Unavailable(_named(error)) from error
     _published(item.exchange, "confirmed").inc()
 
 
@@ -237,7 +242,7 @@ async def _waiting(channel: Channel, queue: str) -> int:
     try:
         return await declaration.count(channel, queue)
     except _FAILURES as error:
-        raise Unavailable(f"cannot read {queue}: {error}") from error
+        raise Unavailable(f"cannot read {queue}: {_named(error)}") from error
 
 
 async def _letters(
@@ -247,7 +252,7 @@ async def _letters(
         try:
             message = await channel.get(queue)
         except _FAILURES as error:
-            raise Unavailable(f"cannot read {queue}: {error}") from error
+            raise Unavailable(f"cannot read {queue}: {_named(error)}") from error
         if message is None:
             return
         receipt = Receipt(channel, message.tag)

@@ -37,7 +37,7 @@ def fact(name: str) -> DomainClassified:
     return DomainClassified(id=name, at=MOMENT, domain="example.com", status=Verdict.UNKNOWN)
 
 
-def batches(handler: Handler, most: int = 4, seconds: float = 0.05, limit: float = 10) -> Batches:
+def batches(handler: Handler, most: int = 4, seconds: float = 0.5, limit: float = 10) -> Batches:
     """Give a subscription of the test's queue."""
     return Batches(QUEUE, (SendEmail,), handler, 3 * most, most, seconds, limit)
 
@@ -304,7 +304,7 @@ async def test_shutdown_handles_what_has_come(url: str) -> None:
         async with door.consuming(batches(book)):
             rest = await ids(events, 20 - len(handled))
 
-    assert 4 <= len(handled) <= 12
+    assert 4 <= len(handled) < 20
     assert sorted([*handled, *rest]) == numbered(20)
     assert sorted(book.names) == numbered(20)
     await is_empty(url)
