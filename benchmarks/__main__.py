@@ -16,6 +16,7 @@ from benchmarks import (
     contest,
     cost,
     distance,
+    domains,
     drain,
     hotspots,
     knee,
@@ -63,7 +64,7 @@ def _measure(chosen: argparse.Namespace) -> None:
         _say(machine.describe())
         _compose(chosen)
         return
-    programs = None if chosen.what in {"accept", "codes", "knee"} else package.fetched()
+    programs = None if chosen.what in {"accept", "codes", "domains", "knee"} else package.fetched()
     with bench.opened() as place:
         _say(machine.describe(place.address.management))
         if chosen.what is None:
@@ -212,6 +213,12 @@ async def _codes(
     _say(report.soon(busy, arrive.TIMES * report.slowest(idle)))
 
 
+async def _domains(place: bench.Bench, _: Programs | None, chosen: argparse.Namespace) -> None:
+    plan = domains.Plan(chosen.domains, chosen.seconds, chosen.events, chosen.repetitions)
+    async for text in domains.measure(place, plan):
+        _say(text)
+
+
 _MEASUREMENTS = {
     "cost": _cost,
     "knee": _knee,
@@ -219,6 +226,7 @@ _MEASUREMENTS = {
     "memory": _memory,
     "accept": _accept,
     "codes": _codes,
+    "domains": _domains,
 }
 _ON_REQUEST = {"memory"}
 
@@ -246,6 +254,9 @@ def _parser() -> argparse.ArgumentParser:
         help=f"mails that wait while memory or codes are measured ({_WAITING})",
     )
     add("--callers", type=_positive, default=32, help="HTTP connections (%(default)s)")
+    add("--domains", type=_positive, nargs="+", default=[10_000, 1_000_000], help="%(default)s")
+    add("--events", type=_positive, default=60_000, help="of domains, a time (%(default)s)")
+    add("--seconds", type=float, default=3.0, help="a way to count is measured (%(default)s)")
     add("--profile", action="store_true", help="once more under cProfile; its dearest functions")
     return parser
 

@@ -62,6 +62,19 @@ def slowest(series: Series) -> float:
     return percentile(series.latencies, 0.99)
 
 
+def at_least(series: Series, wanted: float) -> str:
+    """Tell whether a rate is what is wanted."""
+    verdict = REACHED if series.rate >= wanted else MISSED
+    return f"  {series.rate:,.0f} a second; wanted are {wanted:,.0f}: {verdict}"
+
+
+def no_slower(series: Series, rival: Series, share: float) -> str:
+    """Tell by how much `series` is slower than `rival`, and whether that is less than `share`."""
+    slower = 1 - series.rate / rival.rate
+    verdict = REACHED if slower <= share else MISSED
+    return f"  {slower:.0%} slower than with {rival.name}; {share:.0%} are allowed: {verdict}"
+
+
 def most_memory(peaks: Sequence[int], limit: int) -> str:
     """Tell the most memory of all repetitions, in octets, and whether it is under the limit."""
     most = max(peaks)

@@ -79,3 +79,21 @@ def test_a_rate_and_its_latency_count_together(rate: float, slowest: float, verd
     assert report.soon(series, 0.05).endswith(
         "missed" if slowest == 0.05 else "less than 50.0 ms: reached"
     )
+
+
+def test_a_rate_that_is_wanted() -> None:
+    """The median decides."""
+    series = Series("ours", [90.0, 100.0, 5000.0])
+
+    assert report.at_least(series, 100).endswith(report.REACHED)
+    assert report.at_least(series, 101).endswith(report.MISSED)
+
+
+def test_no_slower_than_is_allowed() -> None:
+    """A share of the other's rate may be missing; to be faster is allowed."""
+    ours, rival = Series("many", [86.0]), Series("few", [100.0])
+
+    assert "14% slower than with few" in report.no_slower(ours, rival, 0.15)
+    assert report.no_slower(ours, rival, 0.15).endswith(report.REACHED)
+    assert report.no_slower(ours, rival, 0.13).endswith(report.MISSED)
+    assert report.no_slower(rival, ours, 0).endswith(report.REACHED)

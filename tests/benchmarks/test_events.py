@@ -1,0 +1,17 @@
+"""The events that benchmarks make up."""
+
+from itertools import islice
+
+from benchmarks import events
+from shared.contracts import FeedbackReported, decode, encode
+
+
+def test_they_are_what_anybody_might_send() -> None:
+    """They are made without a check, so they are checked here: on the wire they are contracts."""
+    report = events.report(list(islice(events.sightings(domains=7), 500)))
+    read = decode(report.routing_key, encode(report))
+
+    assert isinstance(read, FeedbackReported)
+    assert read == report
+    assert {each.domain for each in read.sightings} == {events.domain(n) for n in range(7)}
+    assert len(events.observations(read.sightings)) == 500
