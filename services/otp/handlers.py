@@ -66,12 +66,12 @@ class OneTimeCodes:
         """
         holder = Holder(command.client or "", command.purpose, command.email)
         draft = self.codebook.draft(holder, command.length)
-        order = Order(command.id, draft, self.limits.of(holder, command.ip))
+        order = Order(_name(command, holder), draft, self.limits.of(holder, command.ip))
         match await self.challenges.issue(order):
             case Issued() as issued:
-                return [self._mail(command, issued), _issued(command, issued)]
+                return [self._mail(command, order, issued), _issued(command, order, issued)]
             case Withheld() as withheld:
-                return [_withheld(command, withheld)]
+                return [_withheld(order, withheld)]
 
     async def on_verify_code(self, question: VerifyCode) -> Sequence[Contract]:
         """Tell whether a code is right, and use it up if so.
@@ -95,8 +95,8 @@ class OneTimeCodes:
         cancelled = _derived("code.cancelled", command.id)
         return [CodeCancelled(id=cancelled, challenge_id=command.challenge_id)]
 
-    def _mail(self, command: IssueCode, issued: Issued) -> SendEmail:
-        message_id = _derived("email.send", command.id)
+    def _mail(self, command: IssueCode, order: Order, issued: Issued) -> SendEmail:
+        message_id = _derived("email.send", order.name)
         left = issued.left / MILLISECONDS
         occasion = Occasion(command.client or "", command.purpose, command.locale, left)
         mail = self.writer.compose(self.codebook.code(issued.challenge), occasion)
@@ -113,9 +113,9 @@ class OneTimeCodes:
         )
 
 
-def _issued(command: IssueCode, issued: Issued) -> CodeIssued:
+def _issued(command: IssueCode, order: Order, issued: Issued) -> CodeIssued:
     return CodeIssued(
-        id=_derived("code.issued", command.id),
+        id=_derived("code.issued", order.name),
         at=_moment(issued.at),
         challenge_id=issued.challenge.id,
         email=command.email,
@@ -126,9 +126,9 @@ def _issued(command: IssueCode, issued: Issued) -> CodeIssued:
     )
 
 
-def _withheld(command: IssueCode, withheld: Withheld) -> CodeWithheld:
+def _withheld(order: Order, withheld: Withheld) -> CodeWithheld:
     return CodeWithheld(
-        id=_derived("code.withheld", command.id),
+        id=_derived("code.withheld", order.name),
         reason=withheld.reason,
         retry_after=withheld.retry_after / MILLISECONDS,
     )
@@ -136,7 +136,7 @@ def _withheld(command: IssueCode, withheld: Withheld) -> CodeWithheld:
 
 def _verified(question: VerifyCode, counted: Counted, challenge: Challenge) -> CodeVerified:
     return CodeVerified(
-        id=_derived("code.verified", question.id),
+        id=_derived("code.verified", counted.id),
         at=_moment(counted.at),
         challenge_id=challenge.id,
         email=question.email,
@@ -147,7 +147,7 @@ def _verified(question: VerifyCode, counted: Counted, challenge: Challenge) -> C
 
 def _refused(question: VerifyCode, counted: Counted) -> CodeRefused:
     return CodeRefused(
-        id=_derived("code.refused", question.id),
+        id=_derived("code.refused", counted.id),
         at=_moment(counted.at),
         email=question.email,
         client=question.client,
@@ -157,6 +157,11 @@ def _refused(question: VerifyCode, counted: Counted) -> CodeRefused:
 
 def _moment(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / MILLISECONDS, UTC)
+
+
+def _name(command: IssueCode, holder: Holder) -> str:
+    """Name a command for its holder alone: who repeats the id of another is not mailed his code."""
+    return _derived("code.issue", f"{holder.client}/{holder.purpose}/{holder.email}/{command.id}")
 
 
 def _derived(kind: str, cause: str) -> str:

@@ -12,9 +12,12 @@ from shared.contracts import Withholding
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a command asks for: a mail with the code of `draft`, if its holder has none alive."""
+    """What a command asks for: a mail with the code of `draft`, if its holder has none alive.
 
-    command_id: str
+    Two orders with one name are one; whoever names them sees to it that they have one holder.
+    """
+
+    name: str
     draft: Draft
     limits: Sequence[Limit]
 

@@ -16,14 +16,14 @@ def fulfil(here: Transaction, rules: Rules, orders: Sequence[Order]) -> Sequence
     """Answer commands, those that were answered before as they were."""
     here.take_turns(name for order in orders for name in (*order.subjects, order.recipient))
     answers = _known(here, rules, orders)
-    new = {each.command_id: each for each in orders if each.command_id not in answers}
+    new = {each.name: each for each in orders if each.name not in answers}
     if new:
         answers |= _decided(here, rules, [*new.values()])
-    return [answers[order.command_id] for order in orders]
+    return [answers[order.name] for order in orders]
 
 
 def _known(here: Transaction, rules: Rules, orders: Sequence[Order]) -> dict[str, Answer]:
-    rows = here.rows(here.say.answers, [(id_,) for id_ in {each.command_id for each in orders}])
+    rows = here.rows(here.say.answers, [(id_,) for id_ in {each.name for each in orders}])
     challenges = here.named(row.challenge_id for row in rows)
     # The challenge of a key that was withdrawn is no answer any more.
     usable = {id_: each for id_, each in challenges.items() if each.key_id in rules.key_ids}
@@ -46,7 +46,7 @@ def _decided(here: Transaction, rules: Rules, orders: Sequence[Order]) -> Mappin
     left = guesses.allowance(here, rules, (each.holder.recipient for each in standing))
     living = alive(rules, here.now, standing, left)
     issuance = Issuance(rules, here.now, living, _tally(here, orders))
-    answers = {order.command_id: issuance.decide(order) for order in orders}
+    answers = {order.name: issuance.decide(order) for order in orders}
     _keep(here, issuance, standing)
     here.rows(here.say.remembering, [_command_row(here, *each) for each in answers.items()])
     return answers

@@ -47,7 +47,7 @@ sa.Index(
     postgresql_where=standing,
 )
 
-# What a command was answered with: two commands with one id are one mail.
+# What a command was answered with: two commands with one id, for one holder, are one mail.
 commands = sa.Table(
     "commands",
     metadata,

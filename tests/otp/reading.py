@@ -1,9 +1,11 @@
-"""Reading a mail that a handler returned, as its recipient does."""
+"""Reading a mail that a handler returned, as its recipient does, and watching codes compared."""
 
 from collections.abc import Sequence
 
 import orjson
 
+from services.otp.challenge import Challenge
+from services.otp.codes import Codebook
 from shared.contracts import SendEmail
 from shared.sealing import Sealer
 
@@ -27,3 +29,14 @@ def code_in(mail: SendEmail) -> str:
 def wrong(code: str) -> str:
     """Give a code that is not right."""
     return code[:-1] + str((int(code[-1]) + 1) % 10)
+
+
+class CountingCodebook(Codebook):
+    """Counts the guesses that could have been right."""
+
+    compared = 0
+
+    def is_right(self, challenge: Challenge | None, typed: str) -> bool:
+        """Compare, and count if there is a challenge."""
+        self.compared += challenge is not None
+        return super().is_right(challenge, typed)

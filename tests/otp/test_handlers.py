@@ -15,7 +15,6 @@ import pytest
 import sqlalchemy as sa
 
 from services.otp import folder
-from services.otp.challenge import Challenge
 from services.otp.codes import Codebook
 from services.otp.handlers import OneTimeCodes
 from services.otp.limits import Limits
@@ -40,21 +39,10 @@ from shared.database import Database
 from shared.errors import Retry
 from tests.clock import Clock
 from tests.otp.asking import FREE, NO_LIMITS, RULES
-from tests.otp.reading import SEALER, code_in, mail_in, wrong
+from tests.otp.reading import SEALER, CountingCodebook, code_in, mail_in, wrong
 from tests.otp.work import Work, watching
 
 EMAIL = "anna@example.com"
-
-
-class CountingCodebook(Codebook):
-    """Counts the guesses that could have been right."""
-
-    compared = 0
-
-    def is_right(self, challenge: Challenge | None, typed: str) -> bool:
-        """Compare, and count if there is a challenge."""
-        self.compared += challenge is not None
-        return super().is_right(challenge, typed)
 
 
 BOOK = Codebook([bytes(32)])
@@ -144,6 +132,20 @@ async def test_the_same_command_mails_the_same(codes: OneTimeCodes) -> None:
         getattr(item, "id", None) for item in second
     ]
     assert code_in(mail_in(first)) == code_in(mail_in(second))
+
+
+async def test_a_command_id_is_known_to_its_holder_alone(codes: OneTimeCodes) -> None:
+    """Whoever repeats the id of another's command is not mailed the other's code."""
+    code = await issue(codes)
+    commands = [
+        IssueCode(id="command-1", email="eve@example.com"),
+        IssueCode(id="command-1", email=EMAIL, client="eve"),
+        IssueCode(id="command-1", email=EMAIL, purpose="sign-in"),
+    ]
+    mails = [mail_in(await codes.on_issue_code(command)) for command in commands]
+
+    assert code not in map(code_in, mails)
+    assert len({mail.id for mail in mails}) == 3
 
 
 async def test_another_command_mails_the_code_again(codes: OneTimeCodes) -> None:
