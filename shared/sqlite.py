@@ -29,7 +29,14 @@ class File:
         # A deferred transaction that begins to write while another process does fails at once
         # as "locked", whatever the time-out; an immediate one waits its turn.
         # An acknowledgement rests on the commit: NORMAL may lose the last ones at a power cut.
-        writer = _engine(path, "BEGIN IMMEDIATE", "synchronous=FULL", "foreign_keys=ON")
+        writer = _engine(
+            path,
+            "BEGIN IMMEDIATE",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            # Pages, 16 MB: one that many commits change goes into the file itself more seldom.
+            "wal_autocheckpoint=4000",
+        )
         reader = _engine(path, "BEGIN", "query_only=ON")
         self._writer = _Lane(writer, _write, f"{path.stem} writer")
         self._reader = _Lane(reader, _read, f"{path.stem} reader")
