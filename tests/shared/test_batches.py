@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import pytest
@@ -11,30 +10,18 @@ from shared import batches as batches_module
 from shared import broker, delivery, topology
 from shared.batches import Batches, Batching
 from shared.broker import Broker
-from shared.contracts import Contract, DomainClassified, SendEmail, Verdict, encode
+from shared.contracts import Contract, SendEmail, encode
 from shared.delivery import Delivery, Publishing
 from shared.errors import Reject, Retry, Unavailable
 from tests.proxy import Proxy
+from tests.shared.messages import KIND, QUEUE, fact, mail
 from tests.shared.ticket import Ticket
 from tests.tap import Tap, depth, publish_raw, tapped
 from tests.waiting import until
 
-QUEUE = "sender.transactional"
-KIND = "email.send.transactional"
-MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 SECONDS = 20.0  # that a test waits for anything
 
 Handler = Callable[[Sequence[SendEmail]], Awaitable[Sequence[Contract]]]
-
-
-def mail(name: str) -> SendEmail:
-    """Give a message with the given id."""
-    return SendEmail(id=name, to=("ada@example.com",), subject="s", text="t")
-
-
-def fact(name: str) -> DomainClassified:
-    """Give an event with the given id."""
-    return DomainClassified(id=name, at=MOMENT, domain="example.com", status=Verdict.UNKNOWN)
 
 
 def batches(handler: Handler, most: int = 4, seconds: float = 0.5, limit: float = 10) -> Batches:

@@ -20,24 +20,18 @@ from shared.contracts import (
     DomainDescribed,
     FeedbackReported,
     Kind,
-    SendEmail,
     Sighting,
     Verdict,
 )
 from shared.errors import NoAnswer, Unavailable
 from shared.lane import PUBLISH_SECONDS
 from tests.proxy import Proxy
+from tests.shared.messages import QUEUE, mail
 from tests.tap import depth, tapped
 from tests.waiting import until
 
-QUEUE = topology.sending_queue(SendEmail.model_fields["category"].default)
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 BOUNCE = Sighting(id="s1", domain="example.com", kind=Kind.BOUNCED, at=MOMENT)
-
-
-def mail(name: str) -> SendEmail:
-    """Give a message with the given id."""
-    return SendEmail(id=name, to=("ada@example.com",), subject="s", text="t")
 
 
 async def describe(question: DescribeDomain) -> Sequence[Contract]:

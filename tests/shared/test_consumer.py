@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import aio_pika
@@ -12,30 +11,19 @@ from ops.broker import Broker as Node
 from shared import broker, delivery, retry, topology
 from shared.broker import Broker
 from shared.consumer import Consumer, Subscription
-from shared.contracts import Contract, DomainClassified, SendEmail, Verdict, encode
+from shared.contracts import Contract, SendEmail, encode
 from shared.delivery import Delivery, Publishing
 from shared.errors import Reject, Retry
 from shared.retry import Later
 from tests.proxy import Proxy
+from tests.shared.messages import KIND, QUEUE, fact, mail
 from tests.shared.ticket import Ticket
 from tests.tap import Tap, depth, publish_raw, tapped
 from tests.waiting import until
 
-QUEUE = "sender.transactional"
 DEAD_QUEUE = topology.dead_queue(QUEUE)
-MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 
 Handler = Callable[[SendEmail], Awaitable[Sequence[Contract | Later]]]
-
-
-def mail(name: str) -> SendEmail:
-    """Give a message with the given id."""
-    return SendEmail(id=name, to=("ada@example.com",), subject="s", text="t")
-
-
-def fact(name: str) -> DomainClassified:
-    """Give an event with the given id."""
-    return DomainClassified(id=name, at=MOMENT, domain="example.com", status=Verdict.UNKNOWN)
 
 
 def subscription(handler: Handler, prefetch: int = 4, limit: float = 10) -> Subscription:
@@ -46,17 +34,20 @@ def subscription(handler: Handler, prefetch: int = 4, limit: float = 10) -> Subs
 class Sequel:
     """A handler that answers each delivery of a message by the next of its steps, then events."""
 
-    def __init__(self, *steps: BaseException) -> None:
+    def __init__(self, *steps: BaseException | None) -> None:
         self._steps = list(steps)
         self.seen: list[str] = []
         self.called = asyncio.Event()
 
     async def __call__(self, command: SendEmail) -> Sequence[Contract]:
-        """Raise the next step while there is one, else report the command as handled."""
+        """Raise the next step, or return one that is none; then report commands as handled."""
         self.seen.append(command.id)
         self.called.set()
         if self._steps and command.id == "first":
-            raise self._steps.pop(0)
+            step = self._steps.pop(0)
+            if step is None:
+                return None  # type: ignore[return-value]  # a defect
+            raise step
         return [fact(command.id)]
 
 
@@ -128,10 +119,18 @@ async def test_an_undecodable_body_goes_to_the_dead_letters(
 
 @pytest.mark.parametrize(
     "failure",
-    [Retry("later"), Retry("later", after=15.0), RuntimeError("defect"), asyncio.CancelledError()],
-    ids=["Retry", "Retry with a wish", "defect", "cancelled from inside"],
+    [
+        Retry("later"),
+        Retry("later", after=15.0),
+        RuntimeError("defect"),
+        asyncio.CancelledError(),
+        None,
+    ],
+    ids=["Retry", "Retry with a wish", "defect", "cancelled from inside", "no result"],
 )
-async def test_a_failure_comes_back_through_the_ladder(url: str, failure: BaseException) -> None:
+async def test_a_failure_comes_back_through_the_ladder(
+    url: str, failure: BaseException | None
+) -> None:
     """A handler that fails gets the message again after a delay; others pass it meanwhile."""
     handler = Sequel(failure)
     async with (
@@ -390,7 +389,7 @@ async def test_a_defect_of_our_own_gives_the_message_back() -> None:
 
     ticket, consumer = Ticket(), Consumer(subscription(Sequel()), send)
     consumer.take(
-        Delivery(QUEUE, "email.send.transactional", encode(mail("m")), "m", "m", None, 1, {}),
+        Delivery(QUEUE, KIND, encode(mail("m")), "m", "m", None, 1, {}),
         ticket,
     )
     await consumer.drain(10)
