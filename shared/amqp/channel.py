@@ -86,6 +86,7 @@ class Channel:
         """
         async with self._calling:
             self._check()
+            self._closing = method is _FAREWELL
             self._answer = asyncio.get_running_loop().create_future()
             try:
                 self._connection.write(wire.method(method, self.number))
@@ -153,7 +154,6 @@ class Channel:
     async def close(self) -> None:
         """Close the channel; what is not acknowledged goes back to its queue. Raises Closed."""
         if self.closed is None:
-            self._closing = True
             await self.call(_FAREWELL)
 
     def fail(self, reason: Closed) -> None:
@@ -254,7 +254,9 @@ class Channel:
 
     def _abandon(self, why: str) -> None:
         """Close the channel without waiting; its number is free when the broker has agreed."""
-        if self.closed is None:
-            self._closing = True
+        if self.closed is not None:
+            return
+        if not self._closing:  # a second farewell would end the connection
             self._connection.write(wire.method(_FAREWELL, self.number))
-            self.fail(Closed(why))
+        self._closing = True
+        self.fail(Closed(why))

@@ -4,78 +4,26 @@ import asyncio
 from typing import Any
 
 import pytest
-from pamqp import body, commands, frame, header
+from pamqp import commands
 from pamqp.base import Frame
 
 from shared.amqp import channel as module
 from shared.amqp import wire
-from shared.amqp.channel import Channel, Incoming
+from shared.amqp.channel import Incoming
 from shared.amqp.errors import Closed, Returned
 from shared.amqp.properties import Properties
+from tests.shared.amqp.line import NUMBER, Line, delivery, head, settled
 
 pytestmark = pytest.mark.usefixtures("complaints")
 
 DECLARE = commands.Queue.Declare(queue="q")
 DECLARED = commands.Queue.DeclareOk("q", 3, 0)
-NUMBER = 7
-
-
-class Line:
-    """The connection of one channel: keeps what is said, and says what it is told to."""
-
-    largest_frame = 100
-
-    def __init__(self) -> None:
-        self.channel = Channel(self, NUMBER)
-        self.said: list[Any] = []
-        self.free: list[int] = []
-
-    def write(self, data: bytes) -> None:
-        """Keep frames, read by the library."""
-        while data:
-            used, number, each = frame.unmarshal(data)
-            assert number == NUMBER
-            self.said.append(each)
-            data = data[used:]
-
-    def forget(self, number: int) -> None:
-        """Note that a number is free."""
-        self.free.append(number)
-
-    def hear(self, *each: Frame | header.ContentHeader | bytes) -> None:
-        """Let the broker say something; bytes are a piece of a body."""
-        for one in each:
-            said = body.ContentBody(one) if isinstance(one, bytes) else one
-            for kind, _, payload in wire.Cutter().feed(frame.marshal(said, NUMBER)):
-                self.channel.take(kind, payload)
-
-    @property
-    def names(self) -> list[str]:
-        """The names of all that was said."""
-        return [each.name for each in self.said]
 
 
 @pytest.fixture
 async def line() -> Line:
     """Open a channel on a line of its own."""
     return Line()
-
-
-async def settled(task: asyncio.Task[Any]) -> None:
-    """Let a task run until it waits."""
-    for _ in range(5):
-        await asyncio.sleep(0)
-    assert not task.done()
-
-
-def head(size: int, **properties: Any) -> header.ContentHeader:  # noqa: ANN401 -- pamqp's
-    """Give the header of a body of some size."""
-    return header.ContentHeader(0, size, commands.Basic.Properties(**properties))
-
-
-def delivery(tag: int, consumer: str = f"{NUMBER}.1") -> Frame:
-    """Announce a delivery."""
-    return commands.Basic.Deliver(consumer, tag, False, "e", "key")  # noqa: FBT003 -- pamqp's
 
 
 async def consuming(line: Line, took: list[Incoming]) -> module.Consumption:
@@ -114,6 +62,34 @@ async def test_a_question_that_is_cut_off_closes_the_channel(line: Line) -> None
     line.hear(DECLARED)
     assert line.free == []
     line.hear(commands.Channel.CloseOk())
+    assert line.free == [NUMBER]
+
+
+async def test_a_farewell_that_is_cut_off_is_not_said_again(line: Line) -> None:
+    """To the broker the second one would be on a channel that was never opened."""
+    closing = asyncio.create_task(line.channel.close())
+    await settled(closing)
+    closing.cancel()
+    await asyncio.wait([closing])
+
+    assert line.names == ["Channel.Close"]
+    assert line.free == []
+    line.hear(commands.Channel.CloseOk())
+    assert line.free == [NUMBER]
+
+
+async def test_a_farewell_that_was_not_said_is_not_answered(line: Line) -> None:
+    """Cut off while it waits for its turn; what the broker closes then is free at once."""
+    asking = asyncio.create_task(line.channel.call(DECLARE))
+    closing = asyncio.create_task(line.channel.close())
+    await settled(closing)
+    closing.cancel()
+    await asyncio.wait([closing])
+
+    line.hear(commands.Channel.Close(404, "NOT_FOUND", 60, 40))
+
+    with pytest.raises(Closed, match="NOT_FOUND"):
+        await asking
     assert line.free == [NUMBER]
 
 
