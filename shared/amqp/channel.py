@@ -256,7 +256,8 @@ class Channel:
         """Close the channel without waiting; its number is free when the broker has agreed."""
         if self.closed is not None:
             return
-        if not self._closing:  # a second farewell would end the connection
+        # A second farewell has an answer of its own, which could meet the number's next channel.
+        if not self._closing:
             self._connection.write(wire.method(_FAREWELL, self.number))
         self._closing = True
         self.fail(Closed(why))

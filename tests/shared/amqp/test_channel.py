@@ -66,7 +66,7 @@ async def test_a_question_that_is_cut_off_closes_the_channel(line: Line) -> None
 
 
 async def test_a_farewell_that_is_cut_off_is_not_said_again(line: Line) -> None:
-    """To the broker the second one would be on a channel that was never opened."""
+    """The second answer could come to another channel of that number."""
     closing = asyncio.create_task(line.channel.close())
     await settled(closing)
     closing.cancel()
