@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Protocol
 
 from services.classifier.cache import Cache
@@ -61,16 +62,14 @@ class Witness:
 
         Raises Reject when a recipient has no domain; then nothing was counted.
         """
+        told = chain.from_iterable(map(observe, events))
         observations: list[Observation] = []
-        paused = 0
-        for event in events:
-            try:
-                observations.extend(observe(event))
-            except ValueError as error:
-                raise Reject(f"the recipient's domain {error}") from error
-            if len(observations) - paused >= TURN:
-                paused = len(observations)
+        try:
+            while some := list(islice(told, TURN)):
+                observations += some
                 await asyncio.sleep(0)
+        except ValueError as error:
+            raise Reject(f"the recipient's domain {error}") from error
         return [announce(change) for change in await self.counter.count(observations)]
 
 

@@ -34,9 +34,9 @@ EVENTS_AT_ONCE = 1024  # with the broker's next batch on its way while this one 
 BATCH = 512  # messages a transaction
 BATCH_SECONDS = 0.02  # an event waits so long for others
 QUESTIONS_AT_ONCE = 32
-# A batch has some ten objects an event and no cycles. At Python's 700 they would all be looked at
-# again and again while they are there, some of the times for tenths of a second.
-COLLECT_OBJECTS = 200_000
+# More than the objects of two batches, one handled and one read: some ten an event, and no cycles.
+# To look at all of them takes a tenth of a second, in which nobody is answered.
+COLLECT_OBJECTS = 1_000_000
 SWITCH_SECONDS = 0.0005  # a question waits for no more of a thread that counts; Python's is 5 ms
 
 
@@ -48,6 +48,8 @@ async def run(settings: ClassifierSettings, stop: asyncio.Event) -> None:
     rule = settings.rule
     async with (
         Broker.connect(settings.amqp_url, settings.service) as broker,
+        # On one connection a question would come after the megabytes of a batch.
+        Broker.connect(settings.amqp_url, settings.service) as asked,
         Database.open(settings.service, url, folder, MIGRATIONS) as database,
     ):
         store = EvidenceStore(database, rule)
@@ -55,11 +57,12 @@ async def run(settings: ClassifierSettings, stop: asyncio.Event) -> None:
         revise = Revision(database, rule, broker.publish).run
         cache: Cache[Record] = Cache(settings.classifier_cache_seconds, time.monotonic)
         oracle = Oracle(Catalogue(database), rule, cache)
-        checks = {"broker": broker.ready, "database": database.ready}
+        checks = {"broker": broker.ready, "questions": asked.ready, "database": database.ready}
         async with (
             periodic.repeating(purge, settings.classifier_purge_seconds, "purge"),
             periodic.repeating(revise, settings.classifier_purge_seconds, "revise"),
-            broker.consuming(_events(store), _questions(oracle), drain=settings.drain_seconds),
+            broker.consuming(_events(store), drain=settings.drain_seconds),
+            asked.consuming(_questions(oracle), drain=settings.drain_seconds),
             health.endpoint(settings.health_host, settings.health_port, checks),
         ):
             await stop.wait()

@@ -1,5 +1,6 @@
 """What the classifier answers and announces."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -9,7 +10,9 @@ import pytest
 
 from services.classifier.cache import Cache
 from services.classifier.catalogue import Catalogue
-from services.classifier.handlers import Oracle, Witness
+from services.classifier.change import Change
+from services.classifier.evidence import Observation
+from services.classifier.handlers import TURN, Oracle, Witness
 from services.classifier.service import MIGRATIONS
 from services.classifier.store import EvidenceStore
 from shared.contracts import (
@@ -124,6 +127,35 @@ async def test_the_mode_evidence_tells_more(database: Database) -> None:
 
     assert answer.status == Verdict.CATCH_ALL
     assert (answer.recipients, answer.taken_back) == (5, 0)
+
+
+class Turns:
+    """Counts nothing but the turns of the loop that others had before it was asked to."""
+
+    def __init__(self) -> None:
+        self.had = 0
+        self._at_last = -1
+        asyncio.get_running_loop().call_soon(self._turn)
+
+    async def count(self, observations: Sequence[Observation]) -> Sequence[Change]:
+        """Stop counting."""
+        assert len(observations) == 2 * TURN
+        self._at_last = self.had
+        return []
+
+    def _turn(self) -> None:
+        self.had += 1
+        if self._at_last < 0:
+            asyncio.get_running_loop().call_soon(self._turn)
+
+
+async def test_others_are_let_in_while_a_long_report_is_read() -> None:
+    """Who asks a question does not wait for the last of its events."""
+    turns = Turns()
+    names = [f"d{number}.example" for number in range(2 * TURN)]
+    await Witness(turns).on_events([report(1, Kind.DELIVERED, *names)])
+
+    assert turns.had >= 2
 
 
 async def test_a_change_is_announced(witness: Witness) -> None:
