@@ -58,8 +58,10 @@ class Broker:
     def __init__(self, name: str, publishing: Link, consuming: Link) -> None:
         self._publishing = publishing
         self._consuming = consuming
-        self._lane = Lane(publishing, name)
-        self._asking = Lane(publishing, name, self._await_replies)
+        self._keeping = Lane(publishing, name)
+        self._answering = Lane(publishing, name, confirms=False)
+        self._ordering = Lane(publishing, name, self._await_replies)
+        self._asking = Lane(publishing, name, self._await_replies, confirms=False)
         # By the message's id; the same message may be said twice at once, see `converse`.
         self._conversations: dict[str, list[asyncio.Queue[Contract]]] = {}
         self._intakes: tuple[Intake, ...] = ()
@@ -93,13 +95,13 @@ class Broker:
         await self.send(delivery.publishing(message, correlation_id))
 
     async def send(self, item: Publishing) -> None:
-        """Publish what a delivery led to. Raises Unavailable, see `publish`."""
-        await _send(self._lane, item)
+        """Publish what a delivery led to; an answer need not be kept. Raises Unavailable."""
+        await _send(self._keeping if item.persistent else self._answering, item)
 
     async def ask(self, question: Contract, within: float) -> Contract:
         """Publish a question and give its answer.
 
-        Raises Unavailable (see `publish`), or NoAnswer after `within` seconds.
+        Raises Unavailable while the broker is away, or NoAnswer after `within` seconds.
         """
         async with self.converse(question) as replies:
             try:
@@ -120,7 +122,8 @@ class Broker:
         listening = self._conversations.setdefault(message.id, [])
         listening.append(replies)
         try:
-            await _send(self._asking, delivery.publishing(message, reply_to=DIRECT_REPLY))
+            item = delivery.publishing(message, reply_to=DIRECT_REPLY)
+            await _send(self._ordering if item.persistent else self._asking, item)
             yield replies
         finally:
             listening.remove(replies)

@@ -1,4 +1,4 @@
-"""A way to publish: a channel with confirms, opened again whenever it is gone."""
+"""A way to publish: a channel, opened again whenever it is gone."""
 
 import asyncio
 import time
@@ -16,12 +16,19 @@ Prepare = Callable[[Channel], Awaitable[object]]
 
 
 class Lane:
-    """Publishes over `link` in the name of a service; `prepare` is done with each new channel."""
+    """Publishes over `link` in the name of a service; `prepare` is done with each new channel.
 
-    def __init__(self, link: Link, service: str, prepare: Prepare | None = None) -> None:
+    Without `confirms` the broker says nothing of what is published: for questions and answers, of
+    which the other side's silence tells as much.
+    """
+
+    def __init__(
+        self, link: Link, service: str, prepare: Prepare | None = None, *, confirms: bool = True
+    ) -> None:
         self._link = link
         self._service = service
         self._prepare = prepare
+        self._confirms = confirms
         self._channel: Channel | None = None
         self._opening = asyncio.Lock()
         self._slots = asyncio.Semaphore(MAX_UNCONFIRMED)
@@ -33,14 +40,14 @@ class Lane:
             return channel
         async with self._opening:
             if self._channel is None or self._channel.closed is not None:
-                channel = await self._link.channel(confirms=True)
+                channel = await self._link.channel(confirms=self._confirms)
                 if self._prepare is not None:
                     await self._prepare(channel)
                 self._channel = channel
             return self._channel
 
     async def publish(self, item: Publishing) -> None:
-        """Publish and wait for the confirm, PUBLISH_SECONDS at most.
+        """Publish, and wait for the confirm if there are any, PUBLISH_SECONDS at most.
 
         Raises AmqpError, TimeoutError, and ValueError for a message that no frame can hold.
         """
@@ -57,13 +64,11 @@ class Lane:
         async with self._slots:
             channel = await self.open()
             await self._link.writable()
-            await channel.publish(
-                item.body,
-                self._properties(item),
-                item.exchange,
-                item.routing_key,
-                mandatory=item.mandatory,
-            )
+            message = (item.body, self._properties(item), item.exchange, item.routing_key)
+            if self._confirms:
+                await channel.publish(*message, mandatory=item.mandatory)
+            else:
+                channel.send(*message, mandatory=False)
 
     def _properties(self, item: Publishing) -> Properties:
         return Properties(

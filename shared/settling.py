@@ -112,11 +112,16 @@ def cancelled_from_outside() -> bool:
 
 
 async def _unsent(items: Sequence[Publishing], send: Send) -> list[Publishing]:
-    if len(items) == 1:  # as for most mails: no task of its own
-        sent = [await _sent(items[0], send)]
+    # Answers first: nobody confirms them, and somebody waits for them.
+    for item in items:
+        if not item.persistent:
+            await _sent(item, send)
+    kept = [item for item in items if item.persistent]
+    if len(kept) == 1:  # as for most mails: no task of its own
+        sent = [await _sent(kept[0], send)]
     else:
-        sent = await asyncio.gather(*(_sent(item, send) for item in items))
-    return [item for item, done in zip(items, sent, strict=True) if not done]
+        sent = await asyncio.gather(*(_sent(item, send) for item in kept))
+    return [item for item, done in zip(kept, sent, strict=True) if not done]
 
 
 async def _sent(item: Publishing, send: Send) -> bool:
@@ -124,8 +129,8 @@ async def _sent(item: Publishing, send: Send) -> bool:
         await send(item)
     except Unavailable as error:
         logger.warning("not published", to=item.routing_key, reason=str(error))
-        # An asker who cannot be reached is no reason to hold anything up.
-        return not item.persistent
+        # An answer is not tried again: an asker who cannot be reached holds nothing up.
+        return False
     return True
 
 

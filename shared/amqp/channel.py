@@ -130,8 +130,18 @@ class Channel:
     ) -> asyncio.Future[None]:
         """Send a message and give the future of its confirm, for a channel that has confirms.
 
-        It fails with Returned, Nacked, Closed, or Unconfirmed. Raises Closed, and ValueError for a
-        property or a routing key of more than 255 bytes, or headers that no frame can hold.
+        It fails with Returned, Nacked, Closed, or Unconfirmed. Raises as `send` does.
+        """
+        self.send(body, props, exchange, key, mandatory=mandatory)
+        return self._confirms.expect(Mark(props.message_id, exchange, key) if mandatory else None)
+
+    def send(
+        self, body: bytes, props: Properties, exchange: str, key: str, *, mandatory: bool
+    ) -> None:
+        """Send a message of which the broker says nothing, for a channel without confirms.
+
+        Raises Closed, and ValueError for a property or a routing key of more than 255 bytes, or
+        headers that no frame can hold.
         """
         self._check()
         header = properties.pack(props, len(body))
@@ -139,7 +149,6 @@ class Channel:
             wire.publish(self.number, exchange, key, mandatory=mandatory)
             + wire.content(self.number, header, body, self._connection.largest_frame)
         )
-        return self._confirms.expect(Mark(props.message_id, exchange, key) if mandatory else None)
 
     def ack(self, tag: int, *, multiple: bool = False) -> None:
         """Acknowledge a delivery; with `multiple` all of the channel up to it. Raises Closed."""
