@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from pamqp import commands, heartbeat
+from pamqp import commands, frame, heartbeat
 
 from shared.amqp import connection as module
 from shared.amqp import wire
 from shared.amqp.channel import Channel
-from shared.amqp.connection import PATIENCE_INTERVALS, Connection
+from shared.amqp.connection import PATIENCE_INTERVALS, TURN_BYTES, Connection
 from shared.amqp.errors import Closed, LoginRefused
 from shared.amqp.properties import Properties
 from tests.shared.amqp.scripted import SECONDS, TUNE, Peer, Script
@@ -132,6 +132,48 @@ async def test_the_broker_s_farewell_is_answered(script: Script) -> None:
     assert await peer.next()
     await peer.hear(commands.Connection.CloseOk)
     assert await peer.ended()
+
+
+async def test_what_comes_at_once_is_read_in_turns(script: Script) -> None:
+    """A thousand small messages keep nobody waiting until the last of them; none is lost."""
+    connection, peer = await script.opened()
+    channel = await with_channel(connection, peer)
+    others = 0
+    reading = True
+
+    def turn() -> None:
+        nonlocal others
+        others += 1
+        if reading:
+            asyncio.get_running_loop().call_soon(turn)
+
+    confirms = [
+        channel.publish(b"", Properties(), "", "k", mandatory=False)
+        for _ in range(TURN_BYTES // 10)
+    ]
+    tags = range(1, len(confirms) + 1)
+    data = b"".join(frame.marshal(commands.Basic.Ack(tag), 1) for tag in tags)
+    turn()
+    connection.data_received(data)
+    await confirms[-1]
+    reading = False
+
+    assert others >= len(data) // TURN_BYTES
+    assert all(each.done() for each in confirms)
+
+
+async def test_the_last_words_are_heard(script: Script) -> None:
+    """What came before the end of the connection counts, however much it is."""
+    connection, peer = await script.opened()
+    channel = await with_channel(connection, peer)
+    confirm = channel.publish(b"", Properties(), "", "k", mandatory=False)
+
+    connection.data_received(wire.HEARTBEAT_FRAME * TURN_BYTES)
+    connection.data_received(frame.marshal(commands.Basic.Ack(1), 1))
+    connection.connection_lost(None)
+
+    await confirm
+    peer.hang_up()
 
 
 @pytest.mark.parametrize(
