@@ -108,7 +108,10 @@ Json = Sequence[Any]
 
 @dataclass(frozen=True, slots=True)
 class _Upsert:
-    """What writes rows, and how the same rows are read back, as a JSON array for each."""
+    """What writes rows, and how the same rows are read back, as a JSON array for each.
+
+    `back` is given the first columns alone: SQLite reads a row's text anew for each column of it.
+    """
 
     text: str
     columns: str
@@ -131,7 +134,7 @@ _ADDED = _Upsert(
     """
     SELECT json_group_array(json_array(domain, status, delivered, bounced, refused, undetermined,
                                        taken_back, recipients))
-    FROM domains WHERE domain IN (SELECT value ->> 0 FROM json_each(:rows))
+    FROM json_each(:rows) CROSS JOIN domains ON domain = value
     """,
 )
 _LINKED = _Upsert(
@@ -139,7 +142,7 @@ _LINKED = _Upsert(
     "json_build_array(mail, delivered, refused)",
     """
     SELECT json_group_array(json_array(mail, delivered, refused))
-    FROM mails WHERE mail IN (SELECT value ->> 0 FROM json_each(:rows))
+    FROM json_each(:rows) CROSS JOIN mails ON mail = value
     """,
 )
 
@@ -212,7 +215,7 @@ class Statements:
         if not self._lite:
             return _read(self.run(connection, upsert.returning(), rows, **values))
         self.run(connection, upsert.text, rows, **values)
-        return _read(self.run(connection, upsert.back, rows))
+        return _read(self.run(connection, upsert.back, [row[0] for row in rows]))
 
     def _text(self, text: str) -> sa.TextClause:
         if text not in self._texts:

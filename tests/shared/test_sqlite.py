@@ -137,6 +137,23 @@ async def test_a_failure_is_of_its_work_alone(file: File, path: Path) -> None:
     assert len(seen) == 2
 
 
+@pytest.mark.parametrize("conflict", ["ABORT", "ROLLBACK"])
+async def test_a_failure_without_neighbours(file: File, path: Path, conflict: str) -> None:
+    """A work that raises, alone in its transaction, leaves nothing, and the next one is kept."""
+    again = sa.text(f"INSERT OR {conflict} INTO notes VALUES ('a')")
+
+    def half(connection: sa.Connection) -> None:
+        note("half")(connection)
+        connection.execute(again)
+
+    await file.write(note("a"))
+    with pytest.raises(sa.exc.IntegrityError):
+        await file.write(half)
+    await file.write(note("b"))
+
+    assert notes(path) == ["a", "b"]
+
+
 async def test_a_failed_commit_is_everybodys(file: File, path: Path) -> None:
     """When the commit fails, all who were in it are told so, and nothing is kept."""
     link = "CREATE TABLE links (text REFERENCES notes DEFERRABLE INITIALLY DEFERRED)"
