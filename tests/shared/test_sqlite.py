@@ -137,10 +137,10 @@ async def test_a_failure_is_of_its_work_alone(file: File, path: Path) -> None:
     assert len(seen) == 2
 
 
-@pytest.mark.parametrize("conflict", ["ABORT", "ROLLBACK"])
-async def test_a_failure_without_neighbours(file: File, path: Path, conflict: str) -> None:
+@pytest.mark.parametrize("insert", ["INSERT OR ABORT", "INSERT OR ROLLBACK"])
+async def test_a_failure_without_neighbours(file: File, path: Path, insert: str) -> None:
     """A work that raises, alone in its transaction, leaves nothing, and the next one is kept."""
-    again = sa.text(f"INSERT OR {conflict} INTO notes VALUES ('a')")
+    again = sa.text(f"{insert} INTO notes VALUES ('a')")
 
     def half(connection: sa.Connection) -> None:
         note("half")(connection)
@@ -243,6 +243,49 @@ async def test_a_reader_does_not_wait_for_a_writer(file: File) -> None:
         found = await file.read(lambda connection: list(connection.scalars(sa.select(NOTES))))
 
     assert found == ["old"]
+
+
+async def test_a_look_waits_for_no_thread(file: File) -> None:
+    """Neither for the writer nor for readers, and it sees what was committed before."""
+    await file.write(note("committed"))
+    go_on = threading.Event()
+    try:
+        async with held(file):
+            reading = asyncio.create_task(file.read(lambda _: go_on.wait(SECONDS)))
+            found = await file.look(lambda connection: connection.scalars(sa.select(NOTES)).all())
+    finally:
+        go_on.set()
+    await reading
+
+    assert found == ["committed"]
+
+
+async def test_a_look_at_a_file_that_another_has_to_itself(file: File, path: Path) -> None:
+    """It waits for that in a thread, not in the loop."""
+    await file.close()
+    other = sqlite3.connect(path, isolation_level=None)
+    opened = File(path)
+    try:
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("INSERT INTO notes VALUES ('theirs')")
+        looking = asyncio.create_task(
+            opened.look(lambda connection: connection.scalars(sa.select(NOTES)).all())
+        )
+        await asyncio.sleep(0)
+        other.close()
+        async with asyncio.timeout(SECONDS):
+            assert await looking == ["theirs"]
+    finally:
+        await opened.close()
+
+
+async def test_no_look_after_the_end(path: Path) -> None:
+    """A closed file is not opened again unseen."""
+    file = File(path)
+    await file.close()
+
+    with pytest.raises(RuntimeError, match="closed"):
+        await file.look(lambda connection: connection.execute(sa.select(1)))
 
 
 async def test_closing_finishes_what_was_asked_for(path: Path) -> None:
