@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from shared import contracts, delivery, log, metrics, settling
+from shared import contracts, delivery, log, metrics, settling, turns
 from shared.consumer import HANDLING_SECONDS
 from shared.contracts import Contract
 from shared.delivery import Delivery
@@ -169,7 +169,7 @@ class Batching:
             octets += len(message.body)
             if octets >= TURN_OCTETS:
                 octets = 0
-                await asyncio.sleep(0)  # let others in, such as who asks a question
+                await turns.give_way()
         return _Batch(waiting, ends, reads)
 
     async def _together(self, reads: Sequence[_Read]) -> list[End]:

@@ -47,7 +47,8 @@ class File:
             "temp_store=MEMORY",
         )
         reader = _engine(path, "BEGIN", "query_only=ON")
-        self._looker = _engine(path, "BEGIN", "query_only=ON")
+        # Its thread has more to do than to wait.
+        self._looker = _engine(path, "BEGIN", "query_only=ON", "busy_timeout=0")
         self._closed = False
         self._writer = _Lane(writer, _write, f"{path.stem} writer")
         self._reader = _Lane(reader, _read, f"{path.stem} reader")
@@ -61,15 +62,18 @@ class File:
         return await self._reader.run(work)
 
     async def look(self, work: Work[T]) -> T:
-        """Run `work` at once, in the thread of the caller.
+        """Run `work` at once, in the caller's thread.
 
-        Beside a thread that counts or an event that is decoded, the ways to another thread and
-        back take a hundred times as long as to read a row.
+        While other threads compute, to go to one and back takes far longer than to read a row.
         """
         if self._closed:
             raise RuntimeError("the database is closed")
-        with self._looker.begin() as connection:
-            return work(connection)
+        try:
+            with self._looker.begin() as connection:
+                return work(connection)
+        except sa.exc.OperationalError:
+            # Another process may have the file to itself for a while; that is waited for there.
+            return await self.read(work)
 
     async def close(self) -> None:
         """Finish what has been asked for and end the threads."""

@@ -1,6 +1,5 @@
 """What the classifier does with each message."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -11,6 +10,7 @@ from services.classifier.change import Change, announce
 from services.classifier.evidence import Event, Observation, observe
 from services.classifier.record import Record, Totals
 from services.classifier.rule import Rule
+from shared import turns
 from shared.contracts import (
     Contract,
     CountDomains,
@@ -67,7 +67,7 @@ class Witness:
         try:
             while some := list(islice(told, TURN)):
                 observations += some
-                await asyncio.sleep(0)
+                await turns.give_way()
         except ValueError as error:
             raise Reject(f"the recipient's domain {error}") from error
         return [announce(change) for change in await self.counter.count(observations)]

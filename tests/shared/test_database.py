@@ -130,6 +130,21 @@ async def test_neighbours_of_a_failed_work(database: Database) -> None:
     assert len(await read(database)) == 10
 
 
+async def test_a_look_sees_what_is_committed(database: Database) -> None:
+    """Each one anew, also after one that failed; and it writes nothing."""
+    await write(database, "one")
+    with pytest.raises(ZeroDivisionError):
+        await database.look(lambda _: 1 / 0)
+    with pytest.raises(sa.exc.DBAPIError):
+        await database.look(
+            lambda connection: connection.execute(sa.insert(NOTES).values(text="x"))
+        )
+    await write(database, "two")
+    found = await database.look(lambda connection: connection.scalars(sa.select(NOTES)).all())
+
+    assert sorted(found) == ["one", "two"]
+
+
 async def test_no_write_in_a_read(database: Database) -> None:
     """A reading transaction cannot change anything."""
     with pytest.raises(sa.exc.DBAPIError, match=r"(?i)read.?only"):
