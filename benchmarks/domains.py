@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from benchmarks import count, flood, machine, report
+from benchmarks import count, flood, machine, report, stream
 from benchmarks.bench import Bench
 from benchmarks.errors import BenchError
 from ops import ports, postgres
@@ -41,6 +41,9 @@ async def measure(place: Bench, plan: Plan) -> AsyncIterator[str]:
                 yield f"\n{size:,} a message through RabbitMQ into {name}; {machine.load()}"
                 async for line in _flooded(place, base, plan, size, wanted):
                     yield line
+                yield f"\n{size:,} a message as a stream into {name}; {machine.load()}"
+                async for line in _streamed(place, base, plan, size, wanted):
+                    yield line
 
 
 async def _flooded(
@@ -62,6 +65,20 @@ async def _flooded(
     yield report.at_least(found[0], wanted)
     yield report.no_slower(found[-1], found[0], SLOWER)
     yield report.soon(found[-1], ANSWER)
+
+
+async def _streamed(
+    place: Bench, base: str | None, plan: Plan, size: int, wanted: float
+) -> AsyncIterator[str]:
+    found = []
+    for rate in (wanted / 2, wanted):
+        events = round(rate * plan.seconds / size) * size
+        async with _database(base) as url:
+            streaming = flood.Plan(events, plan.domains[0], size)
+            found.append(await stream.streamed(place, url, streaming, rate))
+    yield report.table("events/s", found)
+    for each in found:
+        yield report.soon(each, ANSWER)
 
 
 @contextmanager

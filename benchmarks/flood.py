@@ -74,7 +74,7 @@ async def flooded(bench: Bench, url: str | None, plan: Plan) -> Flood:
         await count.fill(database, plan.domains)
     async with bench.vhost() as amqp_url, Broker.connect(amqp_url, NAME) as broker:
         await _publish(broker, plan)
-        environment = _settings(amqp_url, url, data, health_port)
+        environment = settings(amqp_url, url, data, health_port)
         async with bench.running("classifier", SERVICE, environment) as process:
             await bench.listening("classifier", process, health_port)
             before = _processor(process.pid)
@@ -100,10 +100,10 @@ async def _watched(broker: Broker, plan: Plan) -> tuple[float, Sequence[float]]:
     known = plan.domains  # each has one delivery already
     begun, first, latencies = 0.0, 0, list[float]()
     while True:
-        counted, now = await _counted(broker) - known, time.perf_counter()
-        if counted and not begun:
-            begun, first = now, counted
-        if counted >= plan.count:
+        done, now = await counted(broker) - known, time.perf_counter()
+        if done and not begun:
+            begun, first = now, done
+        if done >= plan.count:
             break
         question = DescribeDomain(
             id=f"q-{len(latencies)}", domain=events.domain(chance.randrange(plan.domains))
@@ -114,10 +114,11 @@ async def _watched(broker: Broker, plan: Plan) -> tuple[float, Sequence[float]]:
         await asyncio.sleep(_LOOK_SECONDS)
     if now == begun:
         raise BenchError("all was counted at one look; take more events")
-    return (counted - first) / (now - begun), latencies
+    return (done - first) / (now - begun), latencies
 
 
-async def _counted(broker: Broker) -> int:
+async def counted(broker: Broker) -> int:
+    """Ask the classifier how many events it has counted; 0 while it does not answer."""
     try:
         sums = await broker.ask(CountDomains(id="q"), within=_ASK_SECONDS)
     except NoAnswer:
@@ -127,7 +128,8 @@ async def _counted(broker: Broker) -> int:
     return sums.delivered + sums.bounced
 
 
-def _settings(amqp_url: str, url: str | None, data: Path, health_port: int) -> Mapping[str, str]:
+def settings(amqp_url: str, url: str | None, data: Path, health_port: int) -> Mapping[str, str]:
+    """Give the environment of a classifier."""
     return {
         "AMQP_URL": amqp_url,
         "DATA_DIR": str(data),
