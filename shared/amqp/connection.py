@@ -14,6 +14,7 @@ from shared.amqp.errors import Closed, LoginRefused
 # A dead peer is noticed after so many intervals without a sign of it.
 PATIENCE_INTERVALS = 3
 CLOSE_SECONDS = 5.0  # for the broker's answer to a farewell
+TOGETHER = 8  # messages that are sent at once
 TURN_BYTES = 32 << 10  # that are read at once; a hundred small messages, a millisecond
 
 
@@ -82,7 +83,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def write(self, data: bytes) -> None:
-        """Send frames, together with all others of this turn of the loop.
+        """Send frames, together with some others of this turn of the loop.
 
         A system call for each would cost more than all the rest that is done for a message. What
         cannot be sent is lost with the connection.
@@ -90,6 +91,9 @@ class Connection(asyncio.Protocol):
         if not self._outgoing:
             self._loop.call_soon(self._flush)
         self._outgoing.append(data)
+        if len(self._outgoing) >= TOGETHER:
+            # A turn may be long, as of a gateway with many callers: the others begin meanwhile.
+            self._flush()
 
     def forget(self, number: int) -> None:
         """Free the number of a channel."""
