@@ -4,19 +4,16 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-import sqlalchemy as sa
 
 from benchmarks import events, plain
 from benchmarks.report import Series
 from services.classifier.evidence import Observation
 from services.classifier.rule import Rule
 from services.classifier.service import MIGRATIONS
-from services.classifier.statements import Statements
+from services.classifier.statements import Json, Statements
 from services.classifier.store import EvidenceStore
 from shared.database import Database
 
@@ -87,12 +84,16 @@ async def _plain(url: str | None, domains: int) -> AsyncIterator[plain.Plain]:
 async def fill(database: Database, domains: int) -> None:
     """Make domains known, each by one delivery, whose id is forgotten."""
     for start in range(0, domains, _FILL):
-        names = list(map(events.domain, range(start, min(start + _FILL, domains))))
-        await database.write(partial(_fill, names=names))
+        names = map(events.domain, range(start, min(start + _FILL, domains)))
+        await _add(database, [(name, 0, 0, 1, 0, 0, 0, 0) for name in names])
+    sums = dict.fromkeys(("catch_all", "not_catch_all", "bounced"), 0)
+    sums |= {"unknown": domains, "delivered": domains}
+    await database.write(
+        lambda connection: Statements(connection.dialect.name).sum(connection, sums)
+    )
 
 
-def _fill(connection: sa.Connection, names: Sequence[str]) -> None:
-    say = Statements(connection.dialect.name)
-    say.add(connection, [(name, 0, 0, 1, 0, 0, 0, 0) for name in names])
-    none = dict.fromkeys(("catch_all", "not_catch_all", "bounced"), 0)
-    say.sum(connection, {"unknown": len(names), "delivered": len(names), **none})
+async def _add(database: Database, rows: Json) -> None:
+    await database.write(
+        lambda connection: Statements(connection.dialect.name).add(connection, rows)
+    )

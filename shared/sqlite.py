@@ -16,8 +16,8 @@ import sqlalchemy as sa
 
 BUSY_SECONDS = 5  # how long a writer waits for the transaction of another process
 GROUP = 256  # works a transaction at most: the first waits for the last
-# The log is written back, and begun anew, at 128 MB: a page that many commits change goes into the
-# file itself once for all of them.
+# After the commit that brings the log to 128 MB it is written back and begun anew: a page that many
+# commits change goes into the file itself once for all of them.
 LOG_PAGES = 32_000
 # The most that the writer keeps of the file. Large batches of rows that are far apart change half
 # as much in one transaction; what does not fit is written to the log early, and read again.
