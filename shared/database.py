@@ -51,17 +51,22 @@ class Database:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, service: str, url: str | None, data_dir: Path, migrations: Path
+        cls,
+        service: str,
+        url: str | None,
+        data_dir: Path,
+        migrations: Path,
+        *,
+        cache: int = sqlite.CACHE_KIBIBYTES,
     ) -> AsyncIterator[Self]:
         """Open the tables of `service`, at the newest version of the folder `migrations`.
 
-        Without a URL they are a file in `data_dir`. Raises OSError when they cannot be reached.
-        Works under way are finished at the end.
+        Without a URL they are a file in `data_dir`, of which the writer keeps `cache` kibibytes in
+        memory. Raises OSError when they cannot be reached. Works under way are finished at the end.
         """
         with _told_as_oserror(service):
-            transactions = (
-                sqlite.File(data_dir / f"{service}.sqlite") if url is None else Server(url, service)
-            )
+            file = data_dir / f"{service}.sqlite"
+            transactions = sqlite.File(file, cache) if url is None else Server(url, service)
         try:
             with _told_as_oserror(service):
                 await transactions.write(partial(_migrate, service=service, folder=migrations))

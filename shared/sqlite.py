@@ -19,9 +19,7 @@ GROUP = 256  # works a transaction at most: the first waits for the last
 # After the commit that brings the log to 128 MB it is written back and begun anew: a page that many
 # commits change goes into the file itself once for all of them.
 LOG_PAGES = 32_000
-# The most that the writer keeps of the file. Large batches of rows that are far apart change half
-# as much in one transaction; what does not fit is written to the log early, and read again.
-CACHE_KIBIBYTES = 64 << 10
+CACHE_KIBIBYTES = 2 << 10  # the most that the writer keeps of the file; about SQLite's default
 
 T = TypeVar("T")
 Work = Callable[[sa.Connection], T]
@@ -30,7 +28,7 @@ Work = Callable[[sa.Connection], T]
 class File:
     """The tables of one service in one file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, cache: int = CACHE_KIBIBYTES) -> None:
         _prepare(path)
         # A deferred transaction that begins to write while another process does fails at once
         # as "locked", whatever the time-out; an immediate one waits its turn.
@@ -41,7 +39,7 @@ class File:
             "synchronous=FULL",
             "foreign_keys=ON",
             f"wal_autocheckpoint={LOG_PAGES}",
-            f"cache_size=-{CACHE_KIBIBYTES}",
+            f"cache_size=-{cache}",
             # What undoes a statement or a savepoint: a copy of each page that it changes, which
             # would go through a file and be thrown away.
             "temp_store=MEMORY",

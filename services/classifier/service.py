@@ -37,6 +37,9 @@ QUESTIONS_AT_ONCE = 32
 # More than the objects of two batches, one handled and one read: some ten an event, and no cycles.
 # To look at all of them takes a tenth of a second, in which nobody is answered.
 COLLECT_OBJECTS = 1_000_000
+# Large batches of rows that are far apart change half as much in one transaction; what does not fit
+# is written to the log early, and read again.
+CACHE_KIBIBYTES = 64 << 10
 SWITCH_SECONDS = 0.0005  # a question waits for no more of a thread that counts; Python's is 5 ms
 
 
@@ -50,7 +53,7 @@ async def run(settings: ClassifierSettings, stop: asyncio.Event) -> None:
         Broker.connect(settings.amqp_url, settings.service) as broker,
         # On one connection a question would come after the megabytes of a batch.
         Broker.connect(settings.amqp_url, settings.service) as asked,
-        Database.open(settings.service, url, folder, MIGRATIONS) as database,
+        Database.open(settings.service, url, folder, MIGRATIONS, cache=CACHE_KIBIBYTES) as database,
     ):
         store = EvidenceStore(database, rule)
         purge = partial(store.purge, settings.classifier_remember)
