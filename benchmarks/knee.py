@@ -20,13 +20,13 @@ from ops import ports
 from ops.simulator.behaviour import Behaviour
 from services.sender.compose import Mail
 from services.sender.outcome import Replies, Unsendable
-from services.sender.pace import Pace
 from services.sender.pool import SmtpPool
 from services.sender.relay import Limits, Relay, Tls
 from services.sender.reply import accepted
 from services.sender.rest import Postponed
 from services.sender.smtp import connect
 from services.sender.throttle import Throttle
+from shared.pace import Pace
 
 MOST = 64  # connections that the sender may open
 WANTED = 0.9  # of the best fixed number

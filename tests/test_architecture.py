@@ -66,6 +66,7 @@ PURE_SHARED = {
     "header",
     "address",
     "letter",
+    "pace",
 }
 NOT_IN_PURE = (
     "asyncio",

@@ -23,7 +23,6 @@ from services.gateway.intake import Intake
 from services.gateway.keys import Keys
 from services.gateway.message_views import MessageViews
 from services.gateway.protocol import Protocol
-from services.gateway.quota import Quota
 from services.gateway.store import MIGRATIONS, ClientStore, QuotaStore, UseStore
 from services.gateway.turnstile import Turnstile
 from services.gateway.views import Views
@@ -31,6 +30,7 @@ from services.gateway.waiting import Waiting
 from shared import health, periodic
 from shared.broker import Broker
 from shared.database import Database
+from shared.pace import Pace
 
 logger = structlog.get_logger(__name__)
 
@@ -108,7 +108,7 @@ def _views(
 
 def _turnstile(settings: GatewaySettings, database: Database) -> Turnstile:
     rate = settings.gateway_client_rate
-    return Turnstile(Quota(rate) if rate else None, QuotaStore(database), time.monotonic)
+    return Turnstile(Pace(rate) if rate else None, QuotaStore(database), time.monotonic)
 
 
 def _stamp() -> Stamp:

@@ -11,13 +11,13 @@ import sqlalchemy as sa
 from services.gateway.body import Stamp
 from services.gateway.idempotency import Use
 from services.gateway.keys import Key
-from services.gateway.quota import MICROSECONDS, Quota
 from services.gateway.rounds import Rounds
 from services.gateway.senders import Senders
 from services.gateway.tables import clients, quotas, uses
 from shared import dialect
 from shared.database import Database
 from shared.dialect import MILLISECONDS, Clock
+from shared.pace import MICROSECONDS, Pace
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 STORE_SECONDS = 5.0  # for one question to the database, the wait for a connection included
@@ -132,9 +132,13 @@ class QuotaStore:
         self._clock = clock
         self._texts: tuple[sa.Executable, sa.Executable] | None = None
 
-    async def take(self, client: str, quota: Quota) -> float:
+    async def take(self, client: str, quota: Pace) -> float:
         """Take a chunk of a client's quota; 0.0, or the seconds until there is one."""
-        values = {"of_client": client, "cost": quota.cost, "burst": quota.burst}
+        values = {
+            "of_client": client,
+            "cost": quota.microseconds(quota.chunk),
+            "burst": quota.microseconds(quota.burst),
+        }
         async with _bounded():
             return await self._database.write(lambda c: self._take(c, values)) / MICROSECONDS
 

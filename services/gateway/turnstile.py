@@ -6,20 +6,20 @@ from collections.abc import Callable
 from typing import Protocol
 
 from services.gateway import problem
-from services.gateway.quota import Allowance, Quota
+from shared.pace import Allowance, Pace
 
 
 class Quotas(Protocol):
     """Where it is kept what all gateways together have let by."""
 
-    async def take(self, client: str, quota: Quota) -> float:
+    async def take(self, client: str, quota: Pace) -> float:
         """Take a chunk of a client's quota; 0.0, or the seconds until there is one."""
 
 
 class Turnstile:
     """Counts requests; without a quota nobody is counted. `clock` is in seconds."""
 
-    def __init__(self, quota: Quota | None, quotas: Quotas, clock: Callable[[], float]) -> None:
+    def __init__(self, quota: Pace | None, quotas: Quotas, clock: Callable[[], float]) -> None:
         self._quota = quota
         self._quotas = quotas
         self._clock = clock
@@ -29,13 +29,13 @@ class Turnstile:
 
     async def admit(self, client: str) -> None:
         """Let a client by. Raises Problem when it asks too often, and what the store raises."""
-        if self._quota is None or self._allowances[client].use(self._clock()):
+        if self._quota is None or self._allowances[client].use(1, self._clock()):
             return
         async with self._turns[client]:  # the others use what the first one gets
             await self._refill(client, self._allowances[client], self._quota)
 
-    async def _refill(self, client: str, allowance: Allowance, quota: Quota) -> None:
-        if allowance.use(self._clock()):
+    async def _refill(self, client: str, allowance: Allowance, quota: Pace) -> None:
+        if allowance.use(1, self._clock()):
             return
         seconds = allowance.wait(self._clock())
         if not seconds:
@@ -44,4 +44,4 @@ class Turnstile:
         if seconds:
             raise problem.too_many(seconds, "quota")
         allowance.granted(quota.chunk, self._clock())
-        allowance.use(self._clock())
+        allowance.use(1, self._clock())

@@ -18,7 +18,6 @@ from services.sender.account import Account, HeloName, Host, Rate, ServerPort
 from services.sender.claim import LEASE_SECONDS
 from services.sender.compose import Letterhead
 from services.sender.dkim import Signer
-from services.sender.pace import Pace
 from services.sender.relay import Auth, Backoff, Limits, Patience, Tls
 from services.sender.schedule import Schedule
 from services.sender.throttle import domain_rate, relay_rate
@@ -26,6 +25,7 @@ from shared import address, sealing
 from shared.config import Seconds, Secret, Settings
 from shared.contracts import Category
 from shared.fields import Domain, Mailbox
+from shared.pace import Pace
 
 MAX_CONNECTIONS = 2000  # a class
 MAX_PREFETCH = 2000  # RabbitMQ's limit for a quorum queue

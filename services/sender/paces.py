@@ -2,12 +2,12 @@
 
 import sqlalchemy as sa
 
-from services.sender.pace import MICROSECONDS, Pace
 from services.sender.tables import paces
 from shared import dialect
 from shared.database import Database
 from shared.dialect import MILLISECONDS, Clock
 from shared.errors import Retry
+from shared.pace import MICROSECONDS, Pace
 
 
 class PaceStore:

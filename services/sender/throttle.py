@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Protocol
 
-from services.sender.pace import Allowance, Pace
+from shared.pace import Allowance, Pace
 
 PATIENCE_SECONDS = 1.0  # of a mail in our hands; who would wait longer does so on the ladder
 

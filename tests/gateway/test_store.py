@@ -12,7 +12,6 @@ from ops import ports
 from services.gateway.body import Stamp
 from services.gateway.idempotency import Use
 from services.gateway.keys import Key
-from services.gateway.quota import Quota
 from services.gateway.senders import Senders
 from services.gateway.store import (
     MIGRATIONS,
@@ -24,6 +23,7 @@ from services.gateway.store import (
 )
 from services.gateway.tables import uses
 from shared.database import Database, Server
+from shared.pace import Pace
 from tests.clock import Clock
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -195,7 +195,7 @@ async def test_a_quota_is_that_of_all_gateways_together(
     database: Database, database_url: str | None, tmp_path: Path
 ) -> None:
     """In each second, however many gateways there are, no more than the quota is let by."""
-    clock, quota = Clock(), Quota(10)
+    clock, quota = Clock(), Pace(10)
     async with Database.open("gateway", database_url, tmp_path, MIGRATIONS) as second:
         stores = [QuotaStore(each, clock) for each in (database, second)]
         taken = []
@@ -211,7 +211,7 @@ async def test_a_quota_is_that_of_all_gateways_together(
 async def test_a_quota_is_a_clients_own(database: Database) -> None:
     """Who asks too often is in nobody else's way, and is told when to come back."""
     store = QuotaStore(database, Clock())
-    slow = Quota(0.01)
+    slow = Pace(0.01)
 
     assert await store.take("shop", slow) == 0.0
     assert await store.take("shop", slow) == 100.0
@@ -220,7 +220,7 @@ async def test_a_quota_is_a_clients_own(database: Database) -> None:
 
 async def test_what_was_not_used_for_long_is_not_saved_up(database: Database) -> None:
     """After a night without a request a client may not ask a night's worth at once."""
-    clock, quota = Clock(), Quota(10)
+    clock, quota = Clock(), Pace(10)
     store = QuotaStore(database, clock)
     assert await store.take("shop", quota) == 0.0
     clock.seconds += 36_000

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 
 from services.sender.compose import Mail
 from services.sender.outcome import Replies, Unsendable
-from services.sender.pace import Pace
 from services.sender.pool import SmtpPool
 from services.sender.relay import Backoff, Limits, Login, Patience, Relay, Tls
 from services.sender.rest import Postponed
 from services.sender.throttle import Throttle
 from shared.contracts import Reply, Stage
+from shared.pace import Pace
 
 CONTENT = b"Subject: Hello\r\n\r\nHow are you?\r\n"
 SHORT = Patience(5, 5, 5)

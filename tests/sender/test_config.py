@@ -7,11 +7,11 @@ import pytest
 
 from services.sender.compose import Letterhead
 from services.sender.config import SenderSettings
-from services.sender.pace import Pace
 from services.sender.relay import Limits, Login, Tls
 from services.sender.schedule import Schedule
 from shared.contracts import Category
 from shared.errors import ConfigError
+from shared.pace import Pace
 from tests.sender.keys import write_key
 
 NEEDED = {

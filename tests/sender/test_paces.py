@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from services.sender.pace import Pace
 from services.sender.paces import PaceStore
 from services.sender.service import MIGRATIONS
 from services.sender.tables import paces
 from shared.database import Database
 from shared.errors import Retry
+from shared.pace import Pace
 from tests.clock import Clock
 
 TEN = Pace(10)

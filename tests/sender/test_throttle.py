@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from ops.simulator.simulator import Simulator
-from services.sender.pace import Pace
 from services.sender.paces import PaceStore
 from services.sender.rest import Postponed
 from services.sender.service import MIGRATIONS
 from services.sender.throttle import Throttle, domain_rate, relay_rate
 from shared.contracts import Stage
 from shared.database import Database
+from shared.pace import Pace
 from tests.sender.mails import a_mail, a_pool, a_relay, ends, sent
 
 DELIVERED = [(Stage.DOT, 250)]

@@ -1,15 +1,15 @@
-"""Pure: how fast mail may go, and what one process has set aside of it."""
+"""Pure: how often something may be done, and what one process has set aside of it."""
 
 import math
 from dataclasses import dataclass
 
-CHUNK_SECONDS = 0.5  # of the rate are set aside at a time: not one write for each mail
+CHUNK_SECONDS = 0.5  # of the rate are set aside at a time: not one write for each time
 MICROSECONDS = 1_000_000  # in a second
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """So many mails a second on average, and as many at once after a pause."""
+    """So many a second on average, and those of one second at once after a pause."""
 
     per_second: float
 
@@ -23,9 +23,9 @@ class Pace:
         """How many are set aside at a time."""
         return max(1, int(self.per_second * CHUNK_SECONDS))
 
-    def microseconds(self, mails: int) -> int:
-        """Tell for how long so many mails are enough."""
-        return round(mails / self.per_second * MICROSECONDS)
+    def microseconds(self, count: int) -> int:
+        """Tell for how long so many are enough."""
+        return round(count / self.per_second * MICROSECONDS)
 
 
 class Allowance:
@@ -35,24 +35,24 @@ class Allowance:
     """
 
     def __init__(self) -> None:
-        self._mails = 0
+        self._left = 0
         self._good_until = 0.0
         self._none_until = 0.0
 
-    def use(self, mails: int, now: float) -> bool:
+    def use(self, count: int, now: float) -> bool:
         """Use some of it, if there are as many."""
-        if now >= self._good_until or self._mails < mails:
+        if now >= self._good_until or self._left < count:
             return False
-        self._mails -= mails
+        self._left -= count
         return True
 
     def wait(self, now: float) -> float:
         """Tell for how many seconds there is no use in asking for more."""
         return max(0.0, self._none_until - now)
 
-    def granted(self, mails: int, now: float) -> None:
+    def granted(self, count: int, now: float) -> None:
         """Put aside what was granted; what was left before is forgotten."""
-        self._mails = mails
+        self._left = count
         self._good_until = now + 2 * CHUNK_SECONDS
 
     def refused(self, seconds: float, now: float) -> None:
