@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-CHUNK_SECONDS = 0.5  # of the rate are set aside at a time: not one write for each time
+CHUNK_SECONDS = 0.5  # what lasts so long is set aside at a time: one write for many uses
 MICROSECONDS = 1_000_000  # in a second
 
 

@@ -36,6 +36,7 @@ LIBRARIES = {
         "services/classifier/revision.py",
         "services/*/tables.py",
         "*/migrations/*",
+        "shared/bucket.py",
         "shared/database.py",
         "shared/sqlite.py",
         "shared/dialect.py",

@@ -15,9 +15,10 @@ from services.gateway.rounds import Rounds
 from services.gateway.senders import Senders
 from services.gateway.tables import clients, quotas, uses
 from shared import dialect
+from shared.bucket import Buckets
 from shared.database import Database
 from shared.dialect import MILLISECONDS, Clock
-from shared.pace import MICROSECONDS, Pace
+from shared.pace import Pace
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 STORE_SECONDS = 5.0  # for one question to the database, the wait for a connection included
@@ -125,32 +126,18 @@ class UseStore:
 
 
 class QuotaStore:
-    """Token buckets, a row each. Every method raises StoreAway after STORE_SECONDS."""
+    """Takes from the clients' quotas, a token bucket each."""
 
     def __init__(self, database: Database, clock: Clock = dialect.now) -> None:
-        self._database = database
-        self._clock = clock
-        self._texts: tuple[sa.Executable, sa.Executable] | None = None
+        self._buckets = Buckets(database, quotas, clock)
 
     async def take(self, client: str, quota: Pace) -> float:
-        """Take a chunk of a client's quota; 0.0, or the seconds until there is one."""
-        values = {
-            "of_client": client,
-            "cost": quota.microseconds(quota.chunk),
-            "burst": quota.microseconds(quota.burst),
-        }
-        async with _bounded():
-            return await self._database.write(lambda c: self._take(c, values)) / MICROSECONDS
+        """Take a chunk of a client's quota; 0.0, or the seconds until there is one.
 
-    def _take(self, connection: sa.Connection, values: Mapping[str, object]) -> int:
-        if self._texts is None:  # made once: making them costs more than running them
-            now = self._clock(connection) * (MICROSECONDS // MILLISECONDS)
-            self._texts = _taking(dialect.insert(connection, quotas), now), _looking(now)
-        taking, looking = self._texts
-        if connection.execute(taking, values).first() is not None:
-            return 0
-        # In a moment there may be one although it was not so a moment ago.
-        return max(1, connection.scalar(looking, values) or 0)
+        Raises StoreAway after STORE_SECONDS.
+        """
+        async with _bounded():
+            return await self._buckets.take(client, quota.chunk, quota.chunk, quota)
 
 
 def _keeping(insert: dialect.Insert) -> sa.Executable:
@@ -163,26 +150,6 @@ def _keeping(insert: dialect.Insert) -> sa.Executable:
         )
         .returning(uses.c.fingerprint, uses.c.request_id, uses.c.requested_at)
     )
-
-
-def _taking(insert: dialect.Insert, now: sa.ColumnElement[int]) -> sa.Executable:
-    """Use up time, from when the bucket was full at the earliest, if there is room for a chunk."""
-    full, used, cost = now - _number("burst"), quotas.c.used_until, _number("cost")
-    then = sa.case((used > full, used), else_=full) + cost
-    row = insert.values(client=sa.bindparam("of_client"), used_until=full + cost)
-    return row.on_conflict_do_update(
-        index_elements=["client"], set_={"used_until": then}, where=then <= now
-    ).returning(quotas.c.client)
-
-
-def _looking(now: sa.ColumnElement[int]) -> sa.Select[tuple[int]]:
-    """Tell when there is room for a chunk again."""
-    left = quotas.c.used_until + _number("cost") - now
-    return sa.select(left).where(quotas.c.client == sa.bindparam("of_client"))
-
-
-def _number(name: str) -> sa.BindParameter[int]:
-    return sa.bindparam(name, type_=sa.BigInteger)
 
 
 @asynccontextmanager

@@ -36,44 +36,14 @@ def store(database: Database, clock: Clock) -> PaceStore:
     return PaceStore(database, clock)
 
 
-async def taken(store: PaceStore, times: int, mails: int = 1, pace: Pace = TEN) -> int:
+async def taken(store: PaceStore, times: int) -> int:
     """Ask several times and give how often there was something."""
-    return sum([not await store.take("a", mails, pace) for _ in range(times)])
+    return sum([not await store.take("a", 1, TEN) for _ in range(times)])
 
 
 async def test_burst(store: PaceStore) -> None:
     """After a pause there is a burst, then nothing."""
     assert await taken(store, 30) == 10
-
-
-async def test_refilled(store: PaceStore, clock: Clock) -> None:
-    """Time brings more, at the pace and up to the burst."""
-    await taken(store, 30)
-    clock.seconds += 0.5
-    after_a_while = await taken(store, 30)
-    clock.seconds += 3600
-
-    assert after_a_while == 5
-    assert await taken(store, 30) == 10
-
-
-async def test_wait(store: PaceStore, clock: Clock) -> None:
-    """Who comes too early is told how much, and coming then is early enough."""
-    slow = Pace(0.1)
-    await store.take("a", 1, slow)
-    clock.seconds += 4
-    wait = await store.take("a", 1, slow)
-    clock.seconds += wait
-
-    assert wait == pytest.approx(6)
-    assert await store.take("a", 1, slow) == 0
-
-
-async def test_chunks(store: PaceStore, clock: Clock) -> None:
-    """Taken in any portions it is as much."""
-    assert await taken(store, 9, mails=5) == 2
-    clock.seconds += 1
-    assert await taken(store, 9, mails=5) == 2
 
 
 async def test_more_than_a_burst(store: PaceStore, clock: Clock) -> None:
@@ -82,13 +52,6 @@ async def test_more_than_a_burst(store: PaceStore, clock: Clock) -> None:
     assert await store.take("a", 1, TEN) == pytest.approx(9.1)
     clock.seconds += 9.1
     assert await store.take("a", 1, TEN) == 0
-
-
-async def test_names(store: PaceStore) -> None:
-    """Each rate is one of its own."""
-    await taken(store, 30)
-
-    assert await store.take("b", 1, TEN) == 0
 
 
 async def test_replicas(
