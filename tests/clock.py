@@ -1,5 +1,6 @@
 """A database's clock that a test moves."""
 
+import pytest
 import sqlalchemy as sa
 
 
@@ -15,3 +16,9 @@ class Clock:
         return sa.bindparam(
             "now", unique=True, callable_=lambda: round(self.seconds * 1000), type_=sa.BigInteger
         )
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Give the time of one test."""
+    return Clock()

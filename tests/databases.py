@@ -2,7 +2,8 @@
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from ops import ports
 from ops import postgres as servers
+from shared.database import Database
+
+Opener = Callable[[str, Path], Awaitable[Database]]
 
 _CUT_OFF = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -83,3 +87,12 @@ def database_url(request: pytest.FixtureRequest) -> str | None:
         return None
     url: str = request.getfixturevalue("postgres_url")
     return url
+
+
+@pytest.fixture
+async def open_database(database_url: str | None, tmp_path: Path) -> AsyncIterator[Opener]:
+    """Open the tables of a service by its migrations, at each call as another replica does."""
+    async with AsyncExitStack() as opened:
+        yield lambda service, migrations: opened.enter_async_context(
+            Database.open(service, database_url, tmp_path, migrations)
+        )

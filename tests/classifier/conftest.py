@@ -1,26 +1,19 @@
 """Fixtures of the classifier's stores."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from services.classifier.service import MIGRATIONS
 from shared.database import Database
+from tests.databases import Opener
 
 
 @pytest.fixture
-async def database(database_url: str | None, tmp_path: Path) -> AsyncIterator[Database]:
+async def database(open_database: Opener) -> Database:
     """Open the database of one test."""
-    async with Database.open("classifier", database_url, tmp_path, MIGRATIONS) as opened:
-        yield opened
+    return await open_database("classifier", MIGRATIONS)
 
 
 @pytest.fixture
-async def replica(
-    database: Database, database_url: str | None, tmp_path: Path
-) -> AsyncIterator[Database]:
+async def replica(open_database: Opener) -> Database:
     """Open the same database once more, as another process does."""
-    del database  # opened first
-    async with Database.open("classifier", database_url, tmp_path, MIGRATIONS) as opened:
-        yield opened
+    return await open_database("classifier", MIGRATIONS)

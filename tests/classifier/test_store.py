@@ -23,12 +23,6 @@ from tests.clock import Clock
 
 
 @pytest.fixture
-def clock() -> Clock:
-    """Give the time of one test."""
-    return Clock()
-
-
-@pytest.fixture
 def store(database: Database, clock: Clock) -> EvidenceStore:
     """Give the store of one test."""
     return EvidenceStore(database, COUNTS, clock)

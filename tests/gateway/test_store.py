@@ -1,9 +1,7 @@
 """The clients, in SQLite and in PostgreSQL."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -25,6 +23,7 @@ from services.gateway.tables import uses
 from shared.database import Database, Server
 from shared.pace import Pace
 from tests.clock import Clock
+from tests.databases import Opener
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 KEY = Key("shop", "k1")
@@ -35,10 +34,15 @@ STAMP = Stamp("m1", NOW)
 
 
 @pytest.fixture
-async def database(database_url: str | None, tmp_path: Path) -> AsyncIterator[Database]:
+async def database(open_database: Opener) -> Database:
     """Open a database for one test."""
-    async with Database.open("gateway", database_url, tmp_path, MIGRATIONS) as opened:
-        yield opened
+    return await open_database("gateway", MIGRATIONS)
+
+
+@pytest.fixture
+async def replica(open_database: Opener) -> Database:
+    """Open the same database once more, as another process does."""
+    return await open_database("gateway", MIGRATIONS)
 
 
 async def test_a_registered_key_is_current(database: Database) -> None:
@@ -77,17 +81,16 @@ async def test_a_revoked_key_is_current_no_more_even_for_a_new_client_of_that_id
 
 
 async def test_a_revocation_counts_at_once_for_every_replica(
-    database: Database, database_url: str | None, tmp_path: Path
+    database: Database, replica: Database
 ) -> None:
     """No replica keeps a key in its memory."""
-    async with Database.open("gateway", database_url, tmp_path, MIGRATIONS) as second:
-        ours, theirs = ClientStore(database), ClientStore(second)
-        await ours.register(KEY, ANY, NOW)
-        assert await theirs.senders(KEY) == ANY
+    ours, theirs = ClientStore(database), ClientStore(replica)
+    await ours.register(KEY, ANY, NOW)
+    assert await theirs.senders(KEY) == ANY
 
-        await ours.revoke("shop")
+    await ours.revoke("shop")
 
-        assert await theirs.senders(KEY) is None
+    assert await theirs.senders(KEY) is None
 
 
 async def test_a_database_that_is_away_is_told_as_such() -> None:
@@ -122,20 +125,17 @@ async def test_the_first_use_of_a_key_stands(database: Database) -> None:
     assert first == again == (b"f1", STAMP)
 
 
-async def test_of_many_first_uses_at_once_one_stands(
-    database: Database, database_url: str | None, tmp_path: Path
-) -> None:
+async def test_of_many_first_uses_at_once_one_stands(database: Database, replica: Database) -> None:
     """However many replicas hear a request at once, it has one id."""
-    async with Database.open("gateway", database_url, tmp_path, MIGRATIONS) as second:
-        stores = [UseStore(each, DAY) for each in (database, second)]
-        stamps = [Stamp(f"m{number}", NOW) for number in range(20)]
+    stores = [UseStore(each, DAY) for each in (database, replica)]
+    stamps = [Stamp(f"m{number}", NOW) for number in range(20)]
 
-        found = await asyncio.gather(
-            *(
-                stores[number % 2].first(USE, stamp.id.encode(), stamp)
-                for number, stamp in enumerate(stamps)
-            )
+    found = await asyncio.gather(
+        *(
+            stores[number % 2].first(USE, stamp.id.encode(), stamp)
+            for number, stamp in enumerate(stamps)
         )
+    )
 
     assert len({(fingerprint, stamp.id) for fingerprint, stamp in found}) == 1
 
@@ -192,18 +192,17 @@ async def test_keys_are_forgotten_after_their_time(database: Database) -> None:
 
 
 async def test_a_quota_is_that_of_all_gateways_together(
-    database: Database, database_url: str | None, tmp_path: Path
+    database: Database, replica: Database, clock: Clock
 ) -> None:
     """In each second, however many gateways there are, no more than the quota is let by."""
-    clock, quota = Clock(), Pace(10)
-    async with Database.open("gateway", database_url, tmp_path, MIGRATIONS) as second:
-        stores = [QuotaStore(each, clock) for each in (database, second)]
-        taken = []
-        for _ in range(4):
-            waits = await asyncio.gather(*(stores[n % 2].take("shop", quota) for n in range(6)))
-            taken.append(quota.chunk * waits.count(0.0))
-            assert all(wait <= quota.chunk / 10 for wait in waits)
-            clock.seconds += 1
+    quota = Pace(10)
+    stores = [QuotaStore(each, clock) for each in (database, replica)]
+    taken = []
+    for _ in range(4):
+        waits = await asyncio.gather(*(stores[n % 2].take("shop", quota) for n in range(6)))
+        taken.append(quota.chunk * waits.count(0.0))
+        assert all(wait <= quota.chunk / 10 for wait in waits)
+        clock.seconds += 1
 
     assert taken == [10, 10, 10, 10]
 

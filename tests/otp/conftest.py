@@ -1,8 +1,6 @@
 """One store of codes, and another replica of it."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 
@@ -10,20 +8,14 @@ from services.otp.service import MIGRATIONS
 from services.otp.store import ChallengeStore
 from shared.database import Database
 from tests.clock import Clock
+from tests.databases import Opener
 from tests.otp.asking import FREE, RULES, Asking
 
 
 @pytest.fixture
-def clock() -> Clock:
-    """Give the time of one test."""
-    return Clock()
-
-
-@pytest.fixture
-async def database(database_url: str | None, tmp_path: Path) -> AsyncIterator[Database]:
+async def database(open_database: Opener) -> Database:
     """Open the database of one test."""
-    async with Database.open("otp", database_url, tmp_path, MIGRATIONS) as opened:
-        yield opened
+    return await open_database("otp", MIGRATIONS)
 
 
 @pytest.fixture
@@ -39,26 +31,13 @@ def free(database: Database, clock: Clock) -> Asking:
 
 
 @pytest.fixture
-async def replica(
-    database: Database, database_url: str | None, tmp_path: Path, clock: Clock
-) -> AsyncIterator[Asking]:
+async def replica(open_database: Opener, clock: Clock) -> Asking:
     """Give the same store as another process has it, without a cooldown."""
-    del database  # opened first
-    async with Database.open("otp", database_url, tmp_path, MIGRATIONS) as opened:
-        yield Asking(ChallengeStore(opened, FREE, clock))
+    return Asking(ChallengeStore(await open_database("otp", MIGRATIONS), FREE, clock))
 
 
 @pytest.fixture
-async def replicas(
-    database: Database, database_url: str | None, tmp_path: Path, clock: Clock
-) -> AsyncIterator[Sequence[Asking]]:
+async def replicas(open_database: Opener, clock: Clock) -> Sequence[Asking]:
     """Give three stores without a cooldown, each as a process of its own has it."""
-    del database  # opened first
-    async with AsyncExitStack() as opened:
-        databases = [
-            await opened.enter_async_context(
-                Database.open("otp", database_url, tmp_path, MIGRATIONS)
-            )
-            for _ in range(3)
-        ]
-        yield [Asking(ChallengeStore(each, FREE, clock)) for each in databases]
+    databases = [await open_database("otp", MIGRATIONS) for _ in range(3)]
+    return [Asking(ChallengeStore(each, FREE, clock)) for each in databases]

@@ -2,7 +2,6 @@
 
 import asyncio
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -27,6 +26,7 @@ from shared.contracts import (
 from shared.database import Database
 from shared.errors import Retry
 from shared.retry import Later
+from tests.databases import Opener
 from tests.sender.commands import NOW, a_command
 from tests.sender.mails import a_pool, a_relay
 from tests.sender.senders import Broken, Relay, a_sender, kinds, later
@@ -178,14 +178,11 @@ async def test_not_kept(claims: ClaimStore, database: Database) -> None:
     assert kinds(told) == [EmailDelivered]
 
 
-async def test_two_senders_at_once(
-    database_url: str | None, tmp_path: Path, simulator: Simulator
-) -> None:
+async def test_two_senders_at_once(open_database: Opener, simulator: Simulator) -> None:
     """Two commands with one id at two senders at once are one mail, however often."""
     commands = [a_command(ANNA, BEN, id=f"mail-{number}") for number in range(AT_ONCE)]
+    one, other = [await open_database("sender", MIGRATIONS) for _ in range(2)]
     async with (
-        Database.open("sender", database_url, tmp_path, MIGRATIONS) as one,
-        Database.open("sender", database_url, tmp_path, MIGRATIONS) as other,
         a_pool(a_relay(simulator.smtp_port), connections=4) as pool,
         a_pool(a_relay(simulator.smtp_port), connections=4) as another_pool,
     ):

@@ -1,8 +1,6 @@
 """Tests of the rates in both databases: what all senders together may send."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -13,21 +11,15 @@ from shared.database import Database
 from shared.errors import Retry
 from shared.pace import Pace
 from tests.clock import Clock
+from tests.databases import Opener
 
 TEN = Pace(10)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    """Give the time of one test."""
-    return Clock()
-
-
-@pytest.fixture
-async def database(database_url: str | None, tmp_path: Path) -> AsyncIterator[Database]:
+async def database(open_database: Opener) -> Database:
     """Open the database of one test."""
-    async with Database.open("sender", database_url, tmp_path, MIGRATIONS) as opened:
-        yield opened
+    return await open_database("sender", MIGRATIONS)
 
 
 @pytest.fixture
@@ -54,14 +46,11 @@ async def test_more_than_a_burst(store: PaceStore, clock: Clock) -> None:
     assert await store.take("a", 1, TEN) == 0
 
 
-async def test_replicas(
-    store: PaceStore, database_url: str | None, tmp_path: Path, clock: Clock
-) -> None:
+async def test_replicas(store: PaceStore, open_database: Opener, clock: Clock) -> None:
     """Two senders together have no more than one."""
-    async with Database.open("sender", database_url, tmp_path, MIGRATIONS) as opened:
-        replica = PaceStore(opened, clock)
+    replica = PaceStore(await open_database("sender", MIGRATIONS), clock)
 
-        assert sum(await asyncio.gather(taken(store, 20), taken(replica, 20))) == 10
+    assert sum(await asyncio.gather(taken(store, 20), taken(replica, 20))) == 10
 
 
 async def test_database_away(store: PaceStore, database: Database) -> None:

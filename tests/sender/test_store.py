@@ -1,8 +1,6 @@
 """Claims in both databases: one sender at a time, outcomes kept, the dead taken over from."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -21,6 +19,7 @@ from shared.contracts import EmailDelivered, EmailExpired, Outcome, SendEmail, S
 from shared.database import Database
 from shared.errors import Retry
 from tests.clock import Clock
+from tests.databases import Opener
 from tests.sender.commands import NOW, a_command
 
 ANNA, BEN, EVE = "anna@x.example", "ben@x.example", "eve@x.example"
@@ -30,16 +29,9 @@ AT_ONCE = 50  # mails that two senders claim at the same time
 
 
 @pytest.fixture
-def clock() -> Clock:
-    """Give the time of one test."""
-    return Clock()
-
-
-@pytest.fixture
-async def database(database_url: str | None, tmp_path: Path) -> AsyncIterator[Database]:
+async def database(open_database: Opener) -> Database:
     """Open the database of one test."""
-    async with Database.open("sender", database_url, tmp_path, MIGRATIONS) as opened:
-        yield opened
+    return await open_database("sender", MIGRATIONS)
 
 
 @pytest.fixture
@@ -49,13 +41,9 @@ def store(database: Database, clock: Clock) -> ClaimStore:
 
 
 @pytest.fixture
-async def replica(
-    database: Database, database_url: str | None, tmp_path: Path, clock: Clock
-) -> AsyncIterator[ClaimStore]:
+async def replica(open_database: Opener, clock: Clock) -> ClaimStore:
     """Give the same store as another process has it."""
-    del database  # opened first
-    async with Database.open("sender", database_url, tmp_path, MIGRATIONS) as opened:
-        yield ClaimStore(opened, clock=clock)
+    return ClaimStore(await open_database("sender", MIGRATIONS), clock=clock)
 
 
 def delivered(command: SendEmail, *recipients: str) -> tuple[Outcome, ...]:

@@ -1,15 +1,12 @@
 """Tests of holding mail to rates, with the buckets in a database."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from ops.simulator.simulator import Simulator
 from services.sender.paces import PaceStore
 from services.sender.rest import Postponed
-from services.sender.service import MIGRATIONS
 from services.sender.throttle import Throttle, domain_rate, relay_rate
 from shared.contracts import Stage
 from shared.database import Database
@@ -33,10 +30,9 @@ class Counted:
 
 
 @pytest.fixture
-async def buckets(tmp_path: Path) -> AsyncIterator[Counted]:
+def buckets(database: Database) -> Counted:
     """Give buckets in a database."""
-    async with Database.open("sender", None, tmp_path, MIGRATIONS) as opened:
-        yield Counted(PaceStore(opened))
+    return Counted(PaceStore(database))
 
 
 async def test_no_rate(buckets: Counted) -> None:

@@ -1,7 +1,6 @@
 """Token buckets in both databases: what all replicas together may use."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from shared.bucket import Buckets
 from shared.database import Database
 from shared.pace import Pace
 from tests.clock import Clock
+from tests.databases import Opener
 
 TEN = Pace(10)
 TABLE = sa.Table(
@@ -22,18 +22,12 @@ TABLE = sa.Table(
 
 
 @pytest.fixture
-def clock() -> Clock:
-    """Give the time of one test."""
-    return Clock()
-
-
-@pytest.fixture
-async def database(database_url: str | None, tmp_path: Path) -> AsyncIterator[Database]:
+async def database(open_database: Opener, tmp_path: Path) -> Database:
     """Open a database with a table of buckets."""
     (tmp_path / "migrations").mkdir()
-    async with Database.open("notes", database_url, tmp_path, tmp_path / "migrations") as opened:
-        await opened.write(TABLE.create)
-        yield opened
+    opened = await open_database("notes", tmp_path / "migrations")
+    await opened.write(TABLE.create)
+    return opened
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from ops import ports
 from shared.database import Database
+from tests.databases import Opener
 
 ROOT = Path(__file__).parents[2]
 NOTES = sa.Table("notes", sa.MetaData(), sa.Column("text", sa.Text, primary_key=True))
@@ -63,12 +63,9 @@ def migrations(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def database(
-    database_url: str | None, tmp_path: Path, migrations: Path
-) -> AsyncIterator[Database]:
+async def database(open_database: Opener, migrations: Path) -> Database:
     """Open the notes of one test."""
-    async with Database.open("notes", database_url, tmp_path, migrations) as opened:
-        yield opened
+    return await open_database("notes", migrations)
 
 
 async def write(database: Database, *notes: str) -> None:
@@ -171,15 +168,12 @@ async def test_a_cancellation_at_any_moment_is_harmless(database: Database) -> N
     assert "end" in notes
 
 
-async def test_writers_do_not_disturb_each_other(
-    database: Database, database_url: str | None, tmp_path: Path, migrations: Path
-) -> None:
+async def test_writers_do_not_disturb_each_other(open_database: Opener, migrations: Path) -> None:
     """Many writers at once, from two replicas, all get their turn."""
-    async with Database.open("notes", database_url, tmp_path, migrations) as replica:
-        both = (database, replica)
-        await asyncio.gather(*(write(both[number % 2], f"{number:02}") for number in range(40)))
+    both = [await open_database("notes", migrations) for _ in range(2)]
+    await asyncio.gather(*(write(both[number % 2], f"{number:02}") for number in range(40)))
 
-    assert len(await read(database)) == 40
+    assert len(await read(both[0])) == 40
 
 
 @pytest.mark.postgres
@@ -223,12 +217,12 @@ async def test_replicas_migrate_at_once(database_url: str | None, tmp_path: Path
 
 
 async def test_services_do_not_see_each_other(
-    database: Database, database_url: str | None, tmp_path: Path, migrations: Path
+    database: Database, open_database: Opener, migrations: Path
 ) -> None:
     """Two services on one URL have a table of the same name each."""
     await write(database, "mine")
-    async with Database.open("others", database_url, tmp_path, migrations) as theirs:
-        assert await read(theirs) == []
+
+    assert await read(await open_database("others", migrations)) == []
 
 
 async def test_nobody_answers(tmp_path: Path, migrations: Path) -> None:

@@ -1,7 +1,6 @@
 """What both databases are made to say alike."""
 
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import sqlalchemy as sa
 
 from shared import dialect
 from shared.database import Database
+from tests.databases import Opener
 
 COUNTS = sa.Table(
     "counts",
@@ -19,11 +19,10 @@ COUNTS = sa.Table(
 
 
 @pytest.fixture
-async def database(database_url: str | None, tmp_path: Path) -> AsyncIterator[Database]:
+async def database(open_database: Opener, tmp_path: Path) -> Database:
     """Open a database without tables."""
     (tmp_path / "migrations").mkdir()
-    async with Database.open("notes", database_url, tmp_path, tmp_path / "migrations") as opened:
-        yield opened
+    return await open_database("notes", tmp_path / "migrations")
 
 
 async def test_now_is_in_milliseconds(database: Database) -> None:
