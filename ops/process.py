@@ -112,8 +112,14 @@ class PidFiles:
         return self._directory / f"{name}.pid"
 
     def _running(self) -> Iterator[tuple[str, Process]]:
-        files = sorted(self._directory.glob("*.pid"), key=lambda path: -path.stat().st_mtime_ns)
-        for path in files:
-            process = Process.read(path.read_text())
-            if process is not None and process.runs:
-                yield path.stem, process
+        for _, path in sorted(self._dated(), reverse=True):
+            # Its launcher, if that still runs, takes away the file of a process that ended.
+            with suppress(FileNotFoundError):
+                process = Process.read(path.read_text())
+                if process and process.runs:
+                    yield path.stem, process
+
+    def _dated(self) -> Iterator[tuple[int, Path]]:
+        for path in self._directory.glob("*.pid"):
+            with suppress(FileNotFoundError):
+                yield path.stat().st_mtime_ns, path

@@ -1,5 +1,6 @@
 """A directory for one run, whose leftovers a later run clears when the run was killed."""
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ def scratch(parent: Path) -> Iterator[Path]:
     are recorded in them; those of runs beside this one are left alone.
     """
     parent.mkdir(parents=True, exist_ok=True)
-    clear_leftovers(parent)
+    with _alone(parent):
+        _clear_leftovers(parent)
     directory = parent / str(os.getpid())
     young = parent / f".{os.getpid()}"  # not to be seen before it has an owner
     young.mkdir()
@@ -30,24 +32,46 @@ def scratch(parent: Path) -> Iterator[Path]:
     try:
         yield directory
     finally:
-        clear(directory)
+        # Without its owner's file, which may go first, it is a leftover.
+        with _alone(parent):
+            _clear(directory)
 
 
-def clear_leftovers(parent: Path) -> None:
+@contextmanager
+def _alone(parent: Path) -> Iterator[None]:
+    """Wait until nobody else clears up: two at one directory take the files from each other.
+
+    The kernel frees the lock when its holder dies, however it dies.
+    """
+    handle = os.open(parent, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _clear_leftovers(parent: Path) -> None:
     """Clear the directories of runs that were killed."""
     for directory in parent.glob("[0-9]*"):
         owner = directory / _OWNER
         process = Process.read(owner.read_text()) if owner.exists() else None
         if process is None or not process.runs:
-            clear(directory)
+            _clear(directory)
 
 
-def clear(directory: Path) -> None:
+def _clear(directory: Path) -> None:
     """End what is recorded under a directory and delete it, links' targets included."""
-    for pids in directory.rglob("pids"):
+    for pids in (path for path in _below(directory) if path.name == "pids"):
         PidFiles(pids).end_all(_PATIENCE)
-    for record in directory.rglob("container"):
+    for record in (path for path in _below(directory) if path.name == "container"):
         remove_recorded(record.parent)
-    for link in (path for path in directory.rglob("*") if path.is_symlink()):
+    for link in (path for path in _below(directory) if path.is_symlink()):
         shutil.rmtree(link.resolve(), ignore_errors=True)
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def _below(directory: Path) -> Iterator[Path]:
+    # Unlike Path.rglob this does not mind when what still runs there deletes a folder meanwhile.
+    for folder, folders, files in os.walk(directory):
+        yield from (Path(folder, name) for name in (*folders, *files))

@@ -73,6 +73,20 @@ def test_all_that_is_recorded_is_ended_the_last_started_first(tmp_path: Path) ->
     assert PidFiles(tmp_path).end_all(within=5) == []
 
 
+def test_a_file_that_goes_meanwhile_names_no_process(
+    child: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    """A launcher that still runs takes the files of what ends away."""
+    pids = PidFiles(tmp_path)
+    pids.add("first", child.pid)
+    pids.add("second", child.pid)
+    looking = pids._running()
+    found = [next(looking)]
+    pids.remove("first")
+
+    assert [name for name, _ in [*found, *looking]] == ["second"]
+
+
 def test_a_process_that_does_not_listen_is_killed(tmp_path: Path) -> None:
     """SIGTERM is a request; nothing is left running all the same."""
     with _started(_IGNORE_SIGTERM) as deaf:

@@ -8,6 +8,14 @@ from pathlib import Path
 from ops.process import PidFiles, Process
 from ops.scratch import scratch
 
+_ROOT = Path(__file__).parents[2]
+_RUN = """
+import pathlib, sys
+from ops.scratch import scratch
+with scratch(pathlib.Path(sys.argv[1])):
+    pass
+"""
+
 
 def test_the_directory_is_gone_after_the_run(tmp_path: Path) -> None:
     """A run clears up behind itself."""
@@ -34,6 +42,20 @@ def test_what_a_killed_run_left_is_ended_and_deleted(tmp_path: Path) -> None:
     assert left.returncode != 0
     assert not killed.exists()
     assert not elsewhere.exists()
+
+
+def test_runs_that_start_together_clear_up_one_after_the_other(tmp_path: Path) -> None:
+    """The workers of one run find the same leftovers at the same moment."""
+    for number in range(1, 41):
+        pids = tmp_path / str(number) / "node" / "pids"
+        pids.mkdir(parents=True)
+        for name in ("epmd", "rabbitmq"):
+            (pids / f"{name}.pid").write_text("1 1")  # process 1 started at another time
+    command = [sys.executable, "-c", _RUN, str(tmp_path)]
+    runs = [subprocess.Popen(command, cwd=_ROOT) for _ in range(3)]  # noqa: S603 - our interpreter
+
+    assert [run.wait(30) for run in runs] == [0, 0, 0]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_beside_this_one_is_let_alone(tmp_path: Path) -> None:
