@@ -1,7 +1,20 @@
-"""A database's clock that a test moves."""
+"""Clocks that a test moves."""
+
+from dataclasses import dataclass
 
 import pytest
 import sqlalchemy as sa
+
+
+@dataclass
+class Watch:
+    """The clock of a process, in seconds from any start."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        """Read it."""
+        return self.now
 
 
 class Clock:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from ops import ports
@@ -96,3 +98,10 @@ async def open_database(database_url: str | None, tmp_path: Path) -> AsyncIterat
         yield lambda service, migrations: opened.enter_async_context(
             Database.open(service, database_url, tmp_path, migrations)
         )
+
+
+async def differences(database: Database, metadata: sa.MetaData) -> object:
+    """Compare the tables that a store writes to with those that the migrations made."""
+    return await database.read(
+        lambda connection: compare_metadata(MigrationContext.configure(connection), metadata)
+    )

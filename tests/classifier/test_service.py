@@ -1,9 +1,8 @@
 """The classifier whole, on a real broker: from the events to the answer."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -30,6 +29,7 @@ from shared.contracts import (
     Verdict,
     decode,
 )
+from tests.serving import serving
 from tests.tap import Tap, depth, tapped
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
@@ -42,17 +42,7 @@ def settings(vhost: str, tmp_path: Path) -> ClassifierSettings:
     return ClassifierSettings(amqp_url=vhost, data_dir=tmp_path, classifier_threshold=10)
 
 
-@asynccontextmanager
-async def running(settings: ClassifierSettings) -> AsyncIterator[None]:
-    """Run the service beside the block; it must end in time when it is told to."""
-    stop = asyncio.Event()
-    task = asyncio.create_task(service.run(settings, stop))
-    try:
-        yield
-    finally:
-        stop.set()
-        async with asyncio.timeout(SECONDS):
-            await task
+running = partial(serving, service.run)
 
 
 def delivery(number: int) -> EmailDelivered:

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 
 from services.classifier import store as store_module
 from services.classifier.catalogue import Catalogue
@@ -16,10 +14,12 @@ from services.classifier.rule import Evidence
 from services.classifier.service import MIGRATIONS
 from services.classifier.store import EvidenceStore
 from services.classifier.tables import changes, mails, metadata, seen
+from services.classifier.tally import Tally
 from shared.contracts import Verdict
 from shared.database import Database
 from tests.classifier.observations import COUNTS, EVIDENCE, deliveries, observation
 from tests.clock import Clock
+from tests.databases import differences
 
 
 @pytest.fixture
@@ -42,11 +42,7 @@ async def rows(database: Database, *tables: sa.Table) -> list[int]:
 
 async def test_the_migrations_make_the_tables(database: Database) -> None:
     """The tables that the store writes to are those that the migrations make."""
-    differences = await database.read(
-        lambda connection: compare_metadata(MigrationContext.configure(connection), metadata)
-    )
-
-    assert differences == []
+    assert await differences(database, metadata) == []
 
 
 async def test_what_was_known_before_is_kept(database_url: str | None, tmp_path: Path) -> None:
@@ -60,7 +56,7 @@ async def test_what_was_known_before_is_kept(database_url: str | None, tmp_path:
     async with Database.open("classifier", database_url, tmp_path, MIGRATIONS) as database:
         store, catalogue = EvidenceStore(database, COUNTS), Catalogue(database)
         copy = observation(1, domain="all.example")._replace(key=hashed("event", "e-1"))
-        again = await store.count([copy])
+        again = await store.count(Tally.of([copy]))
         records = await catalogue.page(None, "", 9)
 
         assert [(change.domain, change.status) for change in again] == [
@@ -95,11 +91,11 @@ async def test_old_rows_are_forgotten(
     """Ids, changes and mails leave when they are old enough, piece by piece; the sums stay."""
     monkeypatch.setattr(store_module, "PURGE_ROWS", 2)
     store = EvidenceStore(database, EVIDENCE, clock)
-    await store.count(deliveries(5))
+    await store.count(Tally.of(deliveries(5)))
     clock.seconds += 60
     kept = await store.purge(60)
     clock.seconds += 1
-    await store.count([observation(9)])
+    await store.count(Tally.of([observation(9)]))
     forgotten = await store.purge(60)
 
     assert kept == 0

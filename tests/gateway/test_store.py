@@ -19,11 +19,11 @@ from services.gateway.store import (
     StoreAway,
     UseStore,
 )
-from services.gateway.tables import uses
+from services.gateway.tables import metadata, uses
 from shared.database import Database, Server
 from shared.pace import Pace
 from tests.clock import Clock
-from tests.databases import Opener
+from tests.databases import Opener, differences
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 KEY = Key("shop", "k1")
@@ -43,6 +43,11 @@ async def database(open_database: Opener) -> Database:
 async def replica(open_database: Opener) -> Database:
     """Open the same database once more, as another process does."""
     return await open_database("gateway", MIGRATIONS)
+
+
+async def test_the_migrations_make_the_tables(database: Database) -> None:
+    """The tables that the stores write to are those that the migrations make."""
+    assert await differences(database, metadata) == []
 
 
 async def test_a_registered_key_is_current(database: Database) -> None:

@@ -3,9 +3,9 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -29,25 +29,16 @@ from shared.contracts import (
     decode,
 )
 from shared.sealing import Sealer
+from tests.clock import Watch
 from tests.sender.commands import a_command, a_file
 from tests.sender.keys import PUBLIC, write_key
 from tests.sender.verifier import signatures, verifies
+from tests.serving import serving
 from tests.tap import Tap, depth, publish_raw, tapped
 
 SEALING_KEY = "5e" * 32
 LADDER_SCALE = 0.01
 MAILS_OF_A_LOAD = 200
-
-
-@dataclass
-class Clock:
-    """Seconds, moved by hand."""
-
-    now: float = 1000.0
-
-    def __call__(self) -> float:
-        """Read it."""
-        return self.now
 
 
 def settings(url: str, data_dir: Path, smtp_port: int, **more: str) -> SenderSettings:
@@ -66,17 +57,7 @@ def settings(url: str, data_dir: Path, smtp_port: int, **more: str) -> SenderSet
     )
 
 
-@asynccontextmanager
-async def running(settings: SenderSettings) -> AsyncIterator[None]:
-    """Run the service for the length of the block; it must then end by itself."""
-    stop = asyncio.Event()
-    serving = asyncio.create_task(service.run(settings, stop))
-    try:
-        yield
-    finally:
-        stop.set()
-        async with asyncio.timeout(15):
-            await serving
+running = partial(serving, service.run)
 
 
 @dataclass(frozen=True)
@@ -210,7 +191,7 @@ async def test_deferred(world: World) -> None:
 @pytest.mark.rabbit
 async def test_only_the_deferred(world: World) -> None:
     """Of many recipients only those deferred are tried again."""
-    clock = Clock()
+    clock = Watch()
     recipients = ("anna@x.example", "reply-rcpt-550-5-1-1@x.example", "greylist-60@x.example")
 
     async with Simulator(clock=clock) as greylisting:

@@ -4,8 +4,6 @@ import asyncio
 
 import pytest
 import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 
 from services.sender import outcome
 from services.sender import reply as replies
@@ -19,7 +17,7 @@ from shared.contracts import EmailDelivered, EmailExpired, Outcome, SendEmail, S
 from shared.database import Database
 from shared.errors import Retry
 from tests.clock import Clock
-from tests.databases import Opener
+from tests.databases import Opener, differences
 from tests.sender.commands import NOW, a_command
 
 ANNA, BEN, EVE = "anna@x.example", "ben@x.example", "eve@x.example"
@@ -77,11 +75,7 @@ async def pass_by(turns: int) -> None:
 
 async def test_the_migrations_make_the_table(database: Database) -> None:
     """The table that the store writes to is the one that the migrations make."""
-    differences = await database.read(
-        lambda connection: compare_metadata(MigrationContext.configure(connection), metadata)
-    )
-
-    assert differences == []
+    assert await differences(database, metadata) == []
 
 
 async def test_fresh(store: ClaimStore) -> None:

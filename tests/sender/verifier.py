@@ -32,7 +32,7 @@ def signatures(mail: bytes) -> list[Signature]:
     """Give the signatures of a mail, the first one first."""
     return [
         Signature(field, _tags(field.partition(b":")[2].decode()))
-        for field in _fields(mail)
+        for field in fields(mail)
         if _name(field) == "dkim-signature"
     ]
 
@@ -69,7 +69,7 @@ def relaxed_body(body: bytes) -> bytes:
 
 def _chosen(mail: bytes, signature: Signature) -> Iterator[bytes]:
     """Take fields from the bottom up, each once; a name without a field is nothing (5.4.2)."""
-    left = _fields(mail)[::-1]
+    left = fields(mail)[::-1]
     for name in signature.names:
         found = next((field for field in left if _name(field) == name), None)
         if found is not None:
@@ -77,7 +77,8 @@ def _chosen(mail: bytes, signature: Signature) -> Iterator[bytes]:
             yield found
 
 
-def _fields(mail: bytes) -> list[bytes]:
+def fields(mail: bytes) -> list[bytes]:
+    """Give the fields of a mail's header, each with its folds."""
     return re.split(rb"\r\n(?![ \t])", mail.partition(b"\r\n\r\n")[0])
 
 

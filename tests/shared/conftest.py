@@ -1,7 +1,27 @@
-"""Settings of the property tests."""
+"""What several modules of these tests begin with, and settings of the property tests."""
 
+from collections.abc import AsyncIterator
+
+import pytest
 from hypothesis import settings
+
+from shared import broker, topology
+from tests.shared.amqp.scripted import Script
 
 # A busy machine is no defect: Hypothesis' own limit of 200 ms an example would say it is one.
 settings.register_profile("postrider", deadline=None)
 settings.load_profile("postrider")
+
+
+@pytest.fixture
+async def script() -> AsyncIterator[Script]:
+    """Listen as a broker."""
+    async with Script.listening() as listening:
+        yield listening
+
+
+@pytest.fixture
+async def url(vhost: str) -> str:
+    """Declare the whole topology, with a ladder a thousand times as fast."""
+    await broker.declare(vhost, topology.EXCHANGES, topology.queues(scale=0.001))
+    return vhost

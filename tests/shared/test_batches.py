@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from shared import batches as batches_module
-from shared import broker, delivery, topology
+from shared import delivery, topology
 from shared.batches import Batches, Batching
 from shared.broker import Broker
 from shared.contracts import Contract, SendEmail, encode
@@ -78,13 +78,6 @@ async def is_empty(url: str, queue: str = QUEUE) -> None:
 def numbered(count: int) -> list[str]:
     """Give ids in order."""
     return [f"m{number:03}" for number in range(count)]
-
-
-@pytest.fixture
-async def url(vhost: str) -> str:
-    """Declare the whole topology, with a ladder a thousand times as fast."""
-    await broker.declare(vhost, topology.EXCHANGES, topology.queues(scale=0.001))
-    return vhost
 
 
 async def test_many_are_handled_at_once_and_in_order(url: str) -> None:

@@ -61,13 +61,6 @@ async def ids(tap: Tap, count: int, within: float = 20) -> list[str | None]:
     return [(await tap.next(within)).message_id for _ in range(count)]
 
 
-@pytest.fixture
-async def url(vhost: str) -> str:
-    """Declare the whole topology, with a ladder a thousand times as fast."""
-    await broker.declare(vhost, topology.EXCHANGES, topology.queues(scale=0.001))
-    return vhost
-
-
 async def test_results_are_published_before_the_acknowledgement(url: str) -> None:
     """What a handler returns is on its exchange with the id of the request; the queue is empty."""
     async with (

@@ -194,13 +194,6 @@ async def test_a_message_that_no_frame_holds_is_a_value_error(link: Link) -> Non
     assert await lane.open() is channel
 
 
-@pytest.fixture
-async def script() -> AsyncIterator[Script]:
-    """Listen as a broker."""
-    async with Script.listening() as listening:
-        yield listening
-
-
 async def welcome(script: Script) -> Peer:
     """Let the next connection in, and give it a channel with confirms."""
     peer = await script.peer()

@@ -1,7 +1,6 @@
 """A link: connected for as long as it is open, whatever becomes of its connections."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import pytest
@@ -25,13 +24,6 @@ SECONDS = 20.0  # that a test waits for anything
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try again sooner than a service does."""
     monkeypatch.setattr(module, "RECONNECT_SECONDS", 0.02)
-
-
-@pytest.fixture
-async def script() -> AsyncIterator[Script]:
-    """Listen as a broker."""
-    async with Script.listening() as listening:
-        yield listening
 
 
 async def welcome(script: Script) -> Peer:

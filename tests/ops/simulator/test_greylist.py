@@ -1,10 +1,10 @@
 """The greylist."""
 
 from ops.simulator.greylist import REMEMBERED, Greylist
-from tests.ops.simulator.conftest import Clock
+from tests.clock import Watch
 
 
-def test_first_try(clock: Clock) -> None:
+def test_first_try(clock: Watch) -> None:
     """A pair is admitted once the time since its first try, not its last, is over."""
     greylist = Greylist(clock)
 
@@ -15,7 +15,7 @@ def test_first_try(clock: Clock) -> None:
     assert greylist.admits("a@x", "b@x", 10)
 
 
-def test_pairs(clock: Clock) -> None:
+def test_pairs(clock: Watch) -> None:
     """Another sender to the same recipient begins anew."""
     greylist = Greylist(clock)
     greylist.admits("a@x", "b@x", 10)
@@ -24,7 +24,7 @@ def test_pairs(clock: Clock) -> None:
     assert not greylist.admits("c@x", "b@x", 10)
 
 
-def test_bounded(clock: Clock) -> None:
+def test_bounded(clock: Watch) -> None:
     """It remembers so many pairs and forgets the oldest."""
     greylist = Greylist(clock)
     greylist.admits("a@x", "oldest@x", 10)

@@ -7,7 +7,7 @@ import aiosmtplib
 import pytest
 
 from ops.simulator.simulator import Simulator
-from tests.ops.simulator.conftest import Clock
+from tests.clock import Watch
 from tests.ops.simulator.raw import BODY, connected, greeted
 
 
@@ -155,7 +155,7 @@ async def test_slow(simulator: Simulator, stage: str) -> None:
     assert {name for name, seconds in took.items() if seconds >= 0.199} == {stage}
 
 
-async def test_greylist(simulator: Simulator, clock: Clock) -> None:
+async def test_greylist(simulator: Simulator, clock: Watch) -> None:
     """451 4.7.1 until so long after the first try, and then delivered."""
     async with greeted(simulator.smtp_port) as smtp:
         assert (await smtp.mail("greylist-60@x.example"))[:9] == "451 4.7.1"

@@ -6,7 +6,7 @@ import pytest
 
 from ops.simulator.behaviour import Behaviour, Rate, Refusals
 from ops.simulator.simulator import Simulator
-from tests.ops.simulator.conftest import Clock
+from tests.clock import Watch
 from tests.ops.simulator.raw import connected, greeted
 
 
@@ -77,7 +77,7 @@ async def test_mails_per_connection(simulator: Simulator) -> None:
     assert replies == ["250", "250", "421"]
 
 
-async def test_rate(simulator: Simulator, clock: Clock) -> None:
+async def test_rate(simulator: Simulator, clock: Watch) -> None:
     """Over the rate MAIL is deferred, and welcome again as time goes by."""
     simulator.behaviour = Behaviour(rate=Rate(per_second=1, burst=2))
     async with greeted(simulator.smtp_port) as smtp:

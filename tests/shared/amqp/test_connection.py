@@ -1,7 +1,6 @@
 """A connection by itself: the first words, the last ones, and a peer that is none."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from pamqp import commands, frame, heartbeat
@@ -15,13 +14,6 @@ from shared.amqp.properties import Properties
 from tests.shared.amqp.scripted import SECONDS, TUNE, Peer, Script
 
 pytestmark = pytest.mark.usefixtures("complaints")
-
-
-@pytest.fixture
-async def script() -> AsyncIterator[Script]:
-    """Listen as a broker."""
-    async with Script.listening() as listening:
-        yield listening
 
 
 async def is_lost(connection: Connection) -> Closed:
