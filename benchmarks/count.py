@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,11 +14,12 @@ from benchmarks.report import Series
 from services.classifier.evidence import Observation
 from services.classifier.rule import Rule
 from services.classifier.service import MIGRATIONS
-from services.classifier.statements import Json, Statements
+from services.classifier.statements import Statements
 from services.classifier.store import EvidenceStore
+from services.classifier.tally import Tally
+from services.classifier.wording import ROWS, Row
 from shared.database import Database
 
-_FILL = 2000  # domains a transaction
 GROUP = 1000  # events a commit of the plain way, where it groups them
 
 Count = Callable[[Sequence[Observation]], Awaitable[object]]
@@ -42,7 +44,7 @@ async def measure(url: str | None, plan: Plan) -> Sequence[Series]:
         ours = await stack.enter_async_context(_ours(url, plan.domains))
         theirs = await stack.enter_async_context(_plain(url, plan.domains))
         ways: list[tuple[str, Count, int]] = [
-            *((f"batches of {size:,}", ours.count, size) for size in plan.batches),
+            *((f"batches of {size:,}", partial(_tallied, ours), size) for size in plan.batches),
             (f"an upsert an event, {GROUP:,} a commit", theirs.count, GROUP),
             ("an upsert an event, one a commit", theirs.count, 1),
         ]
@@ -51,6 +53,10 @@ async def measure(url: str | None, plan: Plan) -> Sequence[Series]:
             for name, count, size in ways:
                 rates[name].append(await _rate(count, size, plan, turn))
     return [Series(name, found) for name, found in rates.items()]
+
+
+async def _tallied(ours: EvidenceStore, observations: Sequence[Observation]) -> None:
+    await ours.count(Tally.of(observations))
 
 
 async def _rate(count: Count, size: int, plan: Plan, turn: int) -> float:
@@ -83,17 +89,16 @@ async def _plain(url: str | None, domains: int) -> AsyncIterator[plain.Plain]:
 
 async def fill(database: Database, domains: int) -> None:
     """Make domains known, each by one delivery, whose id is forgotten."""
-    for start in range(0, domains, _FILL):
-        names = map(events.domain, range(start, min(start + _FILL, domains)))
+    for start in range(0, domains, ROWS):
+        names = map(events.domain, range(start, min(start + ROWS, domains)))
         await _add(database, [(name, 0, 0, 1, 0, 0, 0, 0) for name in names])
-    sums = dict.fromkeys(("catch_all", "not_catch_all", "bounced"), 0)
-    sums |= {"unknown": domains, "delivered": domains}
+    sums = (domains, 0, 0, domains, 0)  # unknown and delivered
     await database.write(
         lambda connection: Statements(connection.dialect.name).sum(connection, sums)
     )
 
 
-async def _add(database: Database, rows: Json) -> None:
+async def _add(database: Database, rows: Sequence[Row]) -> None:
     await database.write(
-        lambda connection: Statements(connection.dialect.name).add(connection, rows)
+        lambda connection: Statements(connection.dialect.name).add(connection, rows, 1)
     )

@@ -12,9 +12,10 @@ from services.classifier import mails, sketch
 from services.classifier.change import Change
 from services.classifier.evidence import Observation
 from services.classifier.rule import Evidence, Mode, Rule
-from services.classifier.statements import ROWS, Statements
+from services.classifier.statements import Statements
 from services.classifier.tables import STATUSES
 from services.classifier.tally import Tally
+from services.classifier.wording import ROWS
 from shared.contracts import Kind
 from shared.dialect import MILLISECONDS, Clock
 
@@ -33,11 +34,6 @@ class Row(NamedTuple):
     undetermined: int
     taken_back: int
     recipients: int
-
-    @property
-    def events(self) -> int:
-        """How many events were counted."""
-        return self.delivered + self.bounced + self.refused + self.taken_back
 
     @property
     def evidence(self) -> Evidence:
@@ -61,21 +57,21 @@ class Counting:
         self._clock = sa.select(clock(connection))
         self._sums: Counter[str] = Counter()
 
-    def count(self, observations: Sequence[Observation]) -> Sequence[Change]:
+    def count(self, tally: Tally) -> Sequence[Change]:
         """Count what was not counted before; give the changes that all of it has ever made."""
-        keys = sorted({each.key for each in observations})
-        fresh = self._marked(keys)
-        copies = [key for key in keys if key not in fresh]
-        tally = Tally.of(observations, fresh if copies else None)
+        copies = self._mark(tally.keys)
+        if copies:
+            # All but those, which is not what was added up.
+            tally = Tally.of(tally.observations, frozenset(copies))
+        hashes: Mapping[str, Sequence[int]] = {}
         if self._rule.mode is Mode.EVIDENCE:
-            self._take_back(tally, observations, fresh)
-            hashes = _recipients(observations, fresh)
-        else:
-            hashes = {}
+            fresh = frozenset(tally.keys)
+            self._take_back(tally, fresh)
+            hashes = _recipients(tally.observations, fresh)
         for part in _parts(sorted(tally.refusals.items())):
             rows = [(*refusal, count) for refusal, count in part]
             self._say.refuse(self._connection, rows)
-        judged = [self._add(tally, part, hashes) for part in _parts(sorted(tally.domains))]
+        judged = [self._add(tally, part, hashes) for part in _parts(tally.names)]
         return self.end([*copies, *(key for keys in judged for key in keys)])
 
     def judge(self, rows: Iterable[tuple[Row, str]]) -> Sequence[str]:
@@ -93,14 +89,14 @@ class Counting:
         for status, those in changed.items():
             self._say.judge(self._connection, status, [row.domain for row, _ in those])
             # While the rows are locked, so that times are in the order of changes.
-            notes = [(key, row.domain, status) for row, key in those]
-            self._say.note(self._connection, notes, self._now())
+            notes = [(key, row.domain) for row, key in those]
+            self._say.note(self._connection, notes, status, self._now())
         return [key for those in changed.values() for _, key in those]
 
     def end(self, keys: Sequence[str]) -> Sequence[Change]:
         """Write what is written last; give the changes that events of these keys have made."""
         if any(self._sums.values()):
-            sums = {name: self._sums[name] for name in (*_SUMS, "delivered", "bounced")}
+            sums = [self._sums[name] for name in (*_SUMS, "delivered", "bounced")]
             self._say.sum(self._connection, sums)
         return [
             Change(domain, STATUSES[status], datetime.fromtimestamp(at / MILLISECONDS, UTC), key)
@@ -111,18 +107,15 @@ class Counting:
     def _now(self) -> int:
         return int(self._connection.execute(self._clock).scalar_one())
 
-    def _marked(self, keys: Sequence[str]) -> AbstractSet[str]:
+    def _mark(self, keys: Sequence[str]) -> Sequence[str]:
+        """Remember keys; give those that were known."""
         now = self._now()
-        fresh: set[str] = set()
-        for part in _parts(keys):
-            fresh |= self._say.mark(self._connection, part, now)
-        return fresh
+        known = [self._say.mark(self._connection, part, now) for part in _parts(keys)]
+        return [key for keys in known for key in keys]
 
-    def _take_back(
-        self, tally: Tally, observations: Iterable[Observation], fresh: AbstractSet[str]
-    ) -> None:
+    def _take_back(self, tally: Tally, fresh: AbstractSet[str]) -> None:
         now = self._now()
-        told = mails.told(observations, fresh)
+        told = mails.told(tally.observations, fresh)
         for part in _parts(sorted(told)):
             rows = [(name, told[name].delivered, told[name].refused) for name in part]
             for name, *known in self._say.link(self._connection, rows, now):
@@ -132,18 +125,17 @@ class Counting:
         self, tally: Tally, names: Sequence[str], hashes: Mapping[str, Sequence[int]]
     ) -> Sequence[str]:
         """Add to some domains and judge them; give the keys of the events that changed one."""
-        sums = [tally.domains[name] for name in names]
-        added = [(name, *each.row) for name, each in zip(names, sums, strict=True)]
-        rows = [Row(*row) for row in self._say.add(self._connection, added)]
+        added = self._say.add(self._connection, tally.rows(names), self._rule.threshold)
+        rows = [Row(*row) for row in added.doubtful]
         if estimates := self._estimated([name for name in names if name in hashes], hashes):
             rows = [
                 row._replace(recipients=estimates.get(row.domain, row.recipients)) for row in rows
             ]
         # `status` is that of a row just made too.
-        self._sums["unknown"] += sum(row.events == tally.domains[row.domain].events for row in rows)
-        for each in sums:
-            self._sums["delivered"] += each.delivered
-            self._sums["bounced"] += each.bounced
+        self._sums["unknown"] += added.new
+        for name in names:
+            self._sums["delivered"] += tally.domains[name].delivered
+            self._sums["bounced"] += tally.domains[name].bounced
         # A domain of which only copies came is as it was.
         return self.judge(
             (row, key) for row in rows if (key := tally.domains[row.domain].key) is not None
@@ -160,13 +152,7 @@ class Counting:
         changed = {name: new for name, new in merged.items() if new != kept.get(name)}
         estimates = {name: sketch.estimate(new) for name, new in changed.items()}
         if changed:
-            self._say.sketch(
-                self._connection,
-                [
-                    {"domain": name, "registers": new, "recipients": estimates[name]}
-                    for name, new in changed.items()
-                ],
-            )
+            self._say.sketch(self._connection, changed, estimates)
         return estimates
 
 

@@ -7,9 +7,10 @@ from typing import Protocol
 
 from services.classifier.cache import Cache
 from services.classifier.change import Change, announce
-from services.classifier.evidence import Event, Observation, observe
+from services.classifier.evidence import Event, observe
 from services.classifier.record import Record, Totals
 from services.classifier.rule import Rule
+from services.classifier.tally import Tally
 from shared import turns
 from shared.contracts import (
     Contract,
@@ -30,7 +31,7 @@ TURN = 300  # observations, about a millisecond; then who asks a question is let
 class Counter(Protocol):
     """Where events are counted."""
 
-    async def count(self, observations: Sequence[Observation]) -> Sequence[Change]:
+    async def count(self, tally: Tally) -> Sequence[Change]:
         """Count observations once; give the changes they made, at every copy again."""
 
 
@@ -63,14 +64,16 @@ class Witness:
         Raises Reject when a recipient has no domain; then nothing was counted.
         """
         told = chain.from_iterable(map(observe, events))
-        observations: list[Observation] = []
+        tally = Tally()
         try:
             while some := list(islice(told, TURN)):
-                observations += some
+                tally.add(some)
                 await turns.give_way()
         except ValueError as error:
             raise Reject(f"the recipient's domain {error}") from error
-        return [announce(change) for change in await self.counter.count(observations)]
+        for _ in tally.arrange():
+            await turns.give_way()
+        return [announce(change) for change in await self.counter.count(tally)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ from services.classifier.change import Change, announce
 from services.classifier.counting import Counting, Row
 from services.classifier.evidence import hashed
 from services.classifier.rule import Rule
-from services.classifier.statements import ROWS, Statements
+from services.classifier.statements import Statements
 from services.classifier.tables import domains, rules
+from services.classifier.wording import ROWS
 from shared import dialect
 from shared.contracts import Contract
 from shared.database import Database

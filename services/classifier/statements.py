@@ -1,230 +1,276 @@
-"""What is said to the database: one text for both, for as many rows as there are.
+"""What is said to the database by who counts.
 
-Rows travel as one JSON text: a statement costs much, a row in it little. What is written comes
-back as one JSON text too. Each row that SQLite gives lets other threads run for a while, and a
-thousand such whiles are long.
+What is written comes back as one JSON text: each row that SQLite gives lets other threads run for a
+while, and a thousand such whiles are long.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import orjson
 import sqlalchemy as sa
 
-ROWS = 2000  # a statement: its JSON is read and written while nothing else can run in the process
-SHARDS = 16  # rows of `totals`, about as many as connections that write at once
-
-_WORDS: Mapping[str, Mapping[str, str]] = {
-    "sqlite": {
-        "rows": "json_each(:rows)",
-        "text": "value",
-        "least": "min",
-        "greatest": "max",
-        "shard": "0",
-    },
-    "postgresql": {
-        "rows": "json_array_elements(CAST(:rows AS json))",
-        "text": "(value #>> '{}')",
-        "least": "least",
-        "greatest": "greatest",
-        "shard": f"pg_backend_pid() % {SHARDS}",
-    },
-}
+from services.classifier import wording
+from services.classifier.wording import Row, Saying
 
 _LAST = "SELECT COALESCE(MAX(number), 0) FROM seen"
 # A copy on its way at another replica is waited for here, until it is committed.
-_MARK = """
-INSERT INTO seen (key, seen_at)
-SELECT $text, CAST(:now AS bigint) FROM $rows WHERE true
-ON CONFLICT (key) DO NOTHING
-"""
-_ADD = """
-INSERT INTO domains (
-    domain, first_event_at, last_event_at, delivered, bounced, refused, undetermined, taken_back,
-    status, recipients
-)
-SELECT value ->> 0, CAST(value ->> 1 AS bigint), CAST(value ->> 2 AS bigint),
-       CAST(value ->> 3 AS bigint), CAST(value ->> 4 AS bigint), CAST(value ->> 5 AS bigint),
-       CAST(value ->> 6 AS bigint), CAST(value ->> 7 AS bigint), 0, 0
-FROM $rows WHERE true
-ON CONFLICT (domain) DO UPDATE SET
-    delivered = domains.delivered + excluded.delivered,
-    bounced = domains.bounced + excluded.bounced,
-    refused = domains.refused + excluded.refused,
-    undetermined = domains.undetermined + excluded.undetermined,
-    taken_back = domains.taken_back + excluded.taken_back,
-    first_event_at = $least(domains.first_event_at, excluded.first_event_at),
-    last_event_at = $greatest(domains.last_event_at, excluded.last_event_at)
-"""
-_LINK = """
-INSERT INTO mails (mail, delivered, refused, seen_at)
-SELECT value ->> 0, CAST(value ->> 1 AS bigint), CAST(value ->> 2 AS bigint), CAST(:now AS bigint)
-FROM $rows WHERE true
-ON CONFLICT (mail) DO UPDATE SET
-    delivered = mails.delivered + excluded.delivered,
-    refused = mails.refused + excluded.refused
-"""
-_REFUSE = """
-INSERT INTO refusals (domain, reply_class, refused)
-SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS bigint) FROM $rows WHERE true
-ON CONFLICT (domain, reply_class) DO UPDATE SET refused = refusals.refused + excluded.refused
-"""
-_JUDGE = """
-UPDATE domains SET status = CAST(:status AS smallint)
-WHERE domain IN (SELECT $text FROM $rows)
-"""
-_ESTIMATE = "UPDATE domains SET recipients = CAST(:recipients AS bigint) WHERE domain = :domain"
-_SKETCH = """
-INSERT INTO sketches (domain, registers) VALUES (:domain, :registers)
-ON CONFLICT (domain) DO UPDATE SET registers = excluded.registers
-"""
-_SKETCHES = "SELECT domain, registers FROM sketches WHERE domain IN (SELECT $text FROM $rows)"
-_SUM = """
-INSERT INTO totals (shard, unknown, catch_all, not_catch_all, delivered, bounced)
-VALUES ($shard, CAST(:unknown AS bigint), CAST(:catch_all AS bigint),
-        CAST(:not_catch_all AS bigint), CAST(:delivered AS bigint), CAST(:bounced AS bigint))
-ON CONFLICT (shard) DO UPDATE SET
-    unknown = totals.unknown + excluded.unknown,
-    catch_all = totals.catch_all + excluded.catch_all,
-    not_catch_all = totals.not_catch_all + excluded.not_catch_all,
-    delivered = totals.delivered + excluded.delivered,
-    bounced = totals.bounced + excluded.bounced
-"""
-_NOTE = """
-INSERT INTO changes (key, domain, status, changed_at)
-SELECT value ->> 0, value ->> 1, CAST(value ->> 2 AS smallint), CAST(:now AS bigint)
-FROM $rows WHERE true
-ON CONFLICT (key) DO UPDATE SET
-    domain = excluded.domain, status = excluded.status, changed_at = excluded.changed_at
-"""
-_NOTED = """
-SELECT domain, status, changed_at, key FROM changes
-WHERE key IN (SELECT $text FROM $rows) ORDER BY changed_at, key
-"""
-
-Json = Sequence[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class _Upsert:
-    """What writes rows, and how the same rows are read back, as a JSON array for each.
-
-    `back` is given the first columns alone: SQLite reads a row's text anew for each column of it.
+_MARK = Saying(
     """
-
-    text: str
-    columns: str
-    back: str
-
-    def returning(self) -> str:
-        """Give PostgreSQL's way to do both at once."""
-        return _RETURNING.replace("$upsert", self.text).replace("$columns", self.columns)
-
-
-_RETURNING = """
-WITH written AS ($upsert RETURNING $columns AS it)
-SELECT CAST(COALESCE(json_agg(it), '[]') AS text) FROM written
-"""
-_MARKED = _Upsert(_MARK, "key", "SELECT json_group_array(key) FROM seen WHERE number > :last")
-_ADDED = _Upsert(
-    _ADD,
-    "json_build_array(domain, status, delivered, bounced, refused, undetermined, taken_back,"
-    " recipients)",
-    """
-    SELECT json_group_array(json_array(domain, status, delivered, bounced, refused, undetermined,
-                                       taken_back, recipients))
-    FROM json_each(:rows) CROSS JOIN domains ON domain = value
+    INSERT INTO seen (key, seen_at)
+    SELECT column1, CAST($1 AS bigint) FROM $rows WHERE column1 IS NOT NULL
+    ON CONFLICT (key) DO NOTHING
     """,
+    1,
+    ("text",),
 )
-_LINKED = _Upsert(
-    _LINK,
-    "json_build_array(mail, delivered, refused)",
+# SQLite numbers in order, and nobody else can write now.
+_MARKED_BEFORE = Saying(
+    """
+    SELECT json_group_array(key) FROM $rows CROSS JOIN seen ON key = column1
+    WHERE number <= CAST($1 AS bigint)
+    """,
+    1,
+    ("text",),
+)
+_MARK_AND_TELL = _MARK._replace(
+    text=f"""
+    WITH written AS ({_MARK.text} RETURNING key)
+    SELECT CAST(COALESCE(json_agg(column1), '[]') AS text)
+    FROM $rows LEFT JOIN written ON key = column1 WHERE key IS NULL
+    """  # noqa: S608 -- of texts above
+)
+_ADD = Saying(
+    """
+    INSERT INTO domains (
+        domain, first_event_at, last_event_at, delivered, bounced, refused, undetermined,
+        taken_back, status, recipients
+    )
+    SELECT column1, column2, column3, column4, column5, column6, column7, column8, 0, 0
+    FROM $rows WHERE column1 IS NOT NULL
+    ON CONFLICT (domain) DO UPDATE SET
+        delivered = domains.delivered + excluded.delivered,
+        bounced = domains.bounced + excluded.bounced,
+        refused = domains.refused + excluded.refused,
+        undetermined = domains.undetermined + excluded.undetermined,
+        taken_back = domains.taken_back + excluded.taken_back,
+        first_event_at = $least(domains.first_event_at, excluded.first_event_at),
+        last_event_at = $greatest(domains.last_event_at, excluded.last_event_at)
+    """,
+    0,
+    ("text", *("bigint",) * 7),
+)
+# Few of many: those that some rule might judge otherwise now, whose threshold is $1.
+_DOUBTFUL = """
+    (status = 0 AND (bounced > 0 OR delivered > CAST($1 AS bigint)))
+    OR (status = 1 AND (bounced > 0 OR undetermined > 0 OR delivered <= CAST($1 AS bigint)))
+"""
+_COLUMNS = "domain, status, delivered, bounced, refused, undetermined, taken_back, recipients"
+# One that has no more events than were just added is new.
+_ADDED = Saying(
+    f"""
+    SELECT COALESCE(SUM(delivered + bounced + refused + taken_back = column2), 0),
+           json_group_array(json_array({_COLUMNS})) FILTER (WHERE {_DOUBTFUL})
+    FROM $rows CROSS JOIN domains ON domain = column1
+    """,  # noqa: S608 -- of texts above
+    1,
+    ("text", "bigint"),
+)
+_ADD_AND_TELL = Saying(
+    f"""
+    WITH written AS ({_ADD.text} RETURNING {_COLUMNS})
+    SELECT COUNT(*) FILTER (WHERE delivered + bounced + refused + taken_back
+                                  = column4 + column5 + column6 + column8),
+           CAST(COALESCE(json_agg(json_build_array({_COLUMNS})) FILTER (WHERE {_DOUBTFUL}), '[]')
+                AS text)
+    FROM written JOIN $rows ON domain = column1
+    """,  # noqa: S608 -- of texts above
+    1,
+    _ADD.types,
+)
+_LINK = Saying(
+    """
+    INSERT INTO mails (mail, delivered, refused, seen_at)
+    SELECT column1, column2, column3, CAST($1 AS bigint) FROM $rows WHERE column1 IS NOT NULL
+    ON CONFLICT (mail) DO UPDATE SET
+        delivered = mails.delivered + excluded.delivered,
+        refused = mails.refused + excluded.refused
+    """,
+    1,
+    ("text", "bigint", "bigint"),
+)
+_LINKED = Saying(
     """
     SELECT json_group_array(json_array(mail, delivered, refused))
-    FROM json_each(:rows) CROSS JOIN mails ON mail = value
+    FROM $rows CROSS JOIN mails ON mail = column1 WHERE refused > 0
     """,
+    0,
+    ("text",),
 )
+_LINK_AND_TELL = _LINK._replace(
+    text=f"""
+    WITH written AS ({_LINK.text} RETURNING mail, delivered, refused)
+    SELECT CAST(COALESCE(json_agg(json_build_array(mail, delivered, refused)), '[]') AS text)
+    FROM written WHERE refused > 0
+    """  # noqa: S608 -- of texts above
+)
+_REFUSE = Saying(
+    """
+    INSERT INTO refusals (domain, reply_class, refused)
+    SELECT column1, column2, column3 FROM $rows WHERE column1 IS NOT NULL
+    ON CONFLICT (domain, reply_class) DO UPDATE SET refused = refusals.refused + excluded.refused
+    """,
+    0,
+    ("text", "text", "bigint"),
+)
+_JUDGE = Saying(
+    """
+    UPDATE domains SET status = CAST($1 AS smallint)
+    WHERE domain IN (SELECT column1 FROM $rows)
+    """,
+    1,
+    ("text",),
+)
+_SKETCHES = Saying(
+    "SELECT domain, registers FROM sketches WHERE domain IN (SELECT column1 FROM $rows)",
+    0,
+    ("text",),
+)
+_SKETCH = Saying(
+    """
+    INSERT INTO sketches (domain, registers)
+    SELECT column1, column2 FROM $rows WHERE column1 IS NOT NULL
+    ON CONFLICT (domain) DO UPDATE SET registers = excluded.registers
+    """,
+    0,
+    ("text", "bytea"),
+)
+_ESTIMATE = Saying(
+    "UPDATE domains SET recipients = column2 FROM $rows WHERE domain = column1",
+    0,
+    ("text", "bigint"),
+)
+_SUM = Saying(
+    """
+    INSERT INTO totals (shard, unknown, catch_all, not_catch_all, delivered, bounced)
+    VALUES ($shard, CAST($1 AS bigint), CAST($2 AS bigint), CAST($3 AS bigint),
+            CAST($4 AS bigint), CAST($5 AS bigint))
+    ON CONFLICT (shard) DO UPDATE SET
+        unknown = totals.unknown + excluded.unknown,
+        catch_all = totals.catch_all + excluded.catch_all,
+        not_catch_all = totals.not_catch_all + excluded.not_catch_all,
+        delivered = totals.delivered + excluded.delivered,
+        bounced = totals.bounced + excluded.bounced
+    """,
+    5,
+)
+_NOTE = Saying(
+    """
+    INSERT INTO changes (key, domain, status, changed_at)
+    SELECT column1, column2, CAST($1 AS smallint), CAST($2 AS bigint)
+    FROM $rows WHERE column1 IS NOT NULL
+    ON CONFLICT (key) DO UPDATE SET
+        domain = excluded.domain, status = excluded.status, changed_at = excluded.changed_at
+    """,
+    2,
+    ("text", "text"),
+)
+_NOTED = Saying(
+    """
+    SELECT domain, status, changed_at, key FROM changes
+    WHERE key IN (SELECT column1 FROM $rows) ORDER BY changed_at, key
+    """,
+    0,
+    ("text",),
+)
+
+
+class Added(NamedTuple):
+    """What was found out while sums were added to domains."""
+
+    new: int  # how many domains were not known
+    doubtful: Sequence[Row]  # the domains whose status may have to change, as they are now
 
 
 class Statements:
-    """The statements for one kind of database."""
+    """The statements for one kind of database. No list of rows may be longer than ROWS."""
 
     def __init__(self, dialect: str) -> None:
         self._lite = dialect == "sqlite"
-        self._words = _WORDS[dialect]
-        self._texts: dict[str, sa.TextClause] = {}
+        self._said = wording.lite if self._lite else wording.server
 
-    def mark(self, connection: sa.Connection, keys: Sequence[str], now: int) -> set[str]:
-        """Remember keys; give those that were new."""
+    def mark(self, connection: sa.Connection, keys: Sequence[str], now: int) -> Sequence[str]:
+        """Remember keys, each given once; give those that were known."""
+        rows = [(key,) for key in keys]
         if not self._lite:
-            return set(_read(self.run(connection, _MARKED.returning(), keys, now=now)))
-        last = connection.execute(self._text(_LAST)).scalar_one()
-        if self.run(connection, _MARK, keys, now=now).rowcount == len(keys):
-            return set(keys)
-        # SQLite numbers in order, and nobody else can write now.
-        return set(_read(connection.execute(self._text(_MARKED.back), {"last": last})))
+            return _read(self._say(connection, _MARK_AND_TELL, (now,), rows))
+        last = connection.exec_driver_sql(_LAST).scalar_one()
+        if self._say(connection, _MARK, (now,), rows).rowcount == len(keys):
+            return ()
+        return _read(self._say(connection, _MARKED_BEFORE, (last,), rows))
 
-    def add(self, connection: sa.Connection, rows: Json) -> Json:
-        """Add sums to domains; give these as they are now."""
-        return self._upsert(connection, _ADDED, rows)
+    def add(self, connection: sa.Connection, rows: Sequence[Row], threshold: int) -> Added:
+        """Add sums to domains, which are to be judged by a rule of this threshold.
 
-    def link(self, connection: sa.Connection, rows: Json, now: int) -> Json:
-        """Add to what is known of mails; give them as they are now."""
-        return self._upsert(connection, _LINKED, rows, now=now)
+        A row has the columns of `_ADD`; its last five are numbers of events.
+        """
+        if self._lite:
+            self._say(connection, _ADD, (), rows)
+            sums = [(row[0], row[3] + row[4] + row[5] + row[7]) for row in rows]
+            result = self._say(connection, _ADDED, (threshold,), sums)
+        else:
+            result = self._say(connection, _ADD_AND_TELL, (threshold,), rows)
+        found: Sequence[Any] = result.one()
+        return Added(found[0], orjson.loads(found[1]))
 
-    def refuse(self, connection: sa.Connection, rows: Json) -> None:
+    def link(self, connection: sa.Connection, rows: Sequence[Row], now: int) -> Sequence[Row]:
+        """Add to what is known of mails; give those that were refused, as they are now."""
+        if not self._lite:
+            return _read(self._say(connection, _LINK_AND_TELL, (now,), rows))
+        self._say(connection, _LINK, (now,), rows)
+        return _read(self._say(connection, _LINKED, (), [row[:1] for row in rows]))
+
+    def refuse(self, connection: sa.Connection, rows: Sequence[Row]) -> None:
         """Count refusals."""
-        self.run(connection, _REFUSE, rows)
+        self._say(connection, _REFUSE, (), rows)
 
     def judge(self, connection: sa.Connection, status: int, domains: Sequence[str]) -> None:
         """Set the status of domains."""
-        self.run(connection, _JUDGE, domains, status=status)
+        self._say(connection, _JUDGE, (status,), [(domain,) for domain in domains])
 
     def sketches(self, connection: sa.Connection, domains: Sequence[str]) -> Mapping[str, bytes]:
         """Give the sketches of some domains; the rows of these domains must be locked."""
-        found = self.run(connection, _SKETCHES, domains)
+        found = self._say(connection, _SKETCHES, (), [(domain,) for domain in domains])
         return {row.domain: bytes(row.registers) for row in found}
 
-    def sketch(self, connection: sa.Connection, rows: Sequence[Mapping[str, object]]) -> None:
+    def sketch(
+        self, connection: sa.Connection, kept: Mapping[str, bytes], estimates: Mapping[str, int]
+    ) -> None:
         """Keep sketches and what they estimate."""
-        connection.execute(self._text(_SKETCH), rows)
-        connection.execute(self._text(_ESTIMATE), rows)
+        self._say(connection, _SKETCH, (), list(kept.items()))
+        self._say(connection, _ESTIMATE, (), list(estimates.items()))
 
-    def sum(self, connection: sa.Connection, sums: Mapping[str, int]) -> None:
-        """Add to the sums over all domains."""
-        connection.execute(self._text(_SUM), sums)
+    def sum(self, connection: sa.Connection, sums: Sequence[int]) -> None:
+        """Add to the sums over all domains, in the order of their columns."""
+        self._say(connection, _SUM, sums)
 
-    def note(self, connection: sa.Connection, rows: Json, now: int) -> None:
-        """Remember which events changed a verdict."""
-        self.run(connection, _NOTE, rows, now=now)
+    def note(self, connection: sa.Connection, rows: Sequence[Row], status: int, now: int) -> None:
+        """Remember which event gave which domain this status."""
+        self._say(connection, _NOTE, (status, now), rows)
 
-    def noted(self, connection: sa.Connection, keys: Sequence[str]) -> Json:
+    def noted(self, connection: sa.Connection, keys: Sequence[str]) -> Sequence[Row]:
         """Give the changes that some events made: domain, status, time, key; the oldest first."""
-        return self.run(connection, _NOTED, keys).all()
+        return self._say(connection, _NOTED, (), [(key,) for key in keys]).all()
 
-    def run(
-        self, connection: sa.Connection, text: str, rows: Json, **values: object
+    def _say(
+        self,
+        connection: sa.Connection,
+        saying: Saying,
+        values: Sequence[Any],
+        rows: Sequence[Row] = (),
     ) -> sa.CursorResult[Any]:
-        """Say a text for some rows."""
-        return connection.execute(self._text(text), {"rows": orjson.dumps(rows).decode(), **values})
-
-    def _upsert(
-        self, connection: sa.Connection, upsert: _Upsert, rows: Json, **values: object
-    ) -> Json:
-        if not self._lite:
-            return _read(self.run(connection, upsert.returning(), rows, **values))
-        self.run(connection, upsert.text, rows, **values)
-        return _read(self.run(connection, upsert.back, [row[0] for row in rows]))
-
-    def _text(self, text: str) -> sa.TextClause:
-        if text not in self._texts:
-            said = text
-            for word, meaning in self._words.items():
-                said = said.replace(f"${word}", meaning)
-            self._texts[text] = sa.text(said)
-        return self._texts[text]
+        return connection.exec_driver_sql(*self._said(saying, values, rows))
 
 
-def _read(result: sa.CursorResult[Any]) -> Json:
-    return cast("Json", orjson.loads(result.scalar_one()))
+def _read(result: sa.CursorResult[Any]) -> Sequence[Any]:
+    return cast("Sequence[Any]", orjson.loads(result.scalar_one()))

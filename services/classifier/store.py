@@ -7,10 +7,10 @@ import sqlalchemy as sa
 
 from services.classifier.change import Change
 from services.classifier.counting import Counting
-from services.classifier.evidence import Observation
 from services.classifier.rule import Rule
 from services.classifier.statements import Statements
 from services.classifier.tables import changes, mails, seen
+from services.classifier.tally import Tally
 from shared import dialect
 from shared.database import Database
 from shared.dialect import MILLISECONDS, Clock
@@ -38,14 +38,14 @@ class EvidenceStore:
         self._clock = clock
         self._statements: Statements | None = None
 
-    async def count(self, observations: Sequence[Observation]) -> Sequence[Change]:
+    async def count(self, tally: Tally) -> Sequence[Change]:
         """Count observations once; give the changes of verdicts that they made, oldest first.
 
         Keys and counters change in one transaction. An event that comes again counts nothing,
         and gives the change that it made the first time.
         """
         return await self._database.write(
-            lambda connection: self._counting(connection).count(observations)
+            lambda connection: self._counting(connection).count(tally)
         )
 
     async def purge(self, remember: float) -> int:

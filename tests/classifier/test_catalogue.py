@@ -3,6 +3,7 @@
 from services.classifier.catalogue import Catalogue
 from services.classifier.record import Record, Totals
 from services.classifier.store import EvidenceStore
+from services.classifier.tally import Tally
 from shared.contracts import Verdict
 from shared.database import Database
 from tests.classifier.observations import COUNTS, observation
@@ -11,10 +12,12 @@ from tests.classifier.observations import COUNTS, observation
 async def fill(database: Database, count: int) -> None:
     """Let each second of so many domains have a bounce."""
     await EvidenceStore(database, COUNTS).count(
-        [
-            observation(number, "bounced" if number % 2 else "delivered", f"d{number}.example")
-            for number in range(count)
-        ]
+        Tally.of(
+            [
+                observation(number, "bounced" if number % 2 else "delivered", f"d{number}.example")
+                for number in range(count)
+            ]
+        )
     )
 
 
@@ -49,12 +52,14 @@ async def test_pages_of_one_status(database: Database) -> None:
 async def test_refusals_are_shown(database: Database) -> None:
     """What is no evidence is told by its class, for each domain of a page."""
     await EvidenceStore(database, COUNTS).count(
-        [
-            *(observation(number, "policy") for number in range(3)),
-            observation(4, "mailbox_full"),
-            observation(5, "policy", "b.example"),
-            observation(6, domain="c.example"),
-        ]
+        Tally.of(
+            [
+                *(observation(number, "policy") for number in range(3)),
+                observation(4, "mailbox_full"),
+                observation(5, "policy", "b.example"),
+                observation(6, domain="c.example"),
+            ]
+        )
     )
     page = await Catalogue(database).page(None, "", 10)
 

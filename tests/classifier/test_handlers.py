@@ -11,10 +11,10 @@ import pytest
 from services.classifier.cache import Cache
 from services.classifier.catalogue import Catalogue
 from services.classifier.change import Change
-from services.classifier.evidence import Observation
 from services.classifier.handlers import TURN, Oracle, Witness
 from services.classifier.service import MIGRATIONS
 from services.classifier.store import EvidenceStore
+from services.classifier.tally import Tally
 from shared.contracts import (
     Category,
     CountDomains,
@@ -137,9 +137,9 @@ class Turns:
         self._at_last = -1
         asyncio.get_running_loop().call_soon(self._turn)
 
-    async def count(self, observations: Sequence[Observation]) -> Sequence[Change]:
+    async def count(self, tally: Tally) -> Sequence[Change]:
         """Stop counting."""
-        assert len(observations) == 2 * TURN
+        assert len(tally.keys) == 2 * TURN
         self._at_last = self.had
         return []
 

@@ -18,7 +18,7 @@ def after(batches: list[list[Observation]]) -> tuple[int, int]:
     """Give the deliveries and those taken back when some batches were counted."""
     known, delivered, taken = Known(0, 0), 0, 0
     for batch in batches:
-        tally = Tally.of(batch, fresh=None)
+        tally = Tally.of(batch)
         (mail,) = told(batch, {each.key for each in batch}).values()
         known = Known(known.delivered + mail.delivered, known.refused + mail.refused)
         take_back(tally, mail, known)

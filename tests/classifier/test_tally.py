@@ -14,8 +14,7 @@ def test_sums() -> None:
             observation(3, ReplyClass.POLICY),
             observation(4, ReplyClass.UNDETERMINED),
             observation(5, domain="b.example"),
-        ],
-        fresh=None,
+        ]
     )
     first = tally.domains["a.example"]
 
@@ -29,15 +28,15 @@ def test_a_key_counts_once() -> None:
     """A copy in the same batch, and one that was counted before, count nothing."""
     events = [observation(1), observation(1), observation(2), observation(3)]
 
-    assert Tally.of(events, fresh=None).domains["a.example"].delivered == 3
-    assert Tally.of(events, fresh={"key-1"}).domains["a.example"].delivered == 1
+    assert Tally.of(events).domains["a.example"].delivered == 3
+    assert Tally.of(events, known={"key-2", "key-3"}).domains["a.example"].delivered == 1
 
 
 def test_times_of_copies_count() -> None:
     """The first and last time do not depend on which of two copies came first."""
     first, last = observation(1), observation(1)._replace(at=observation(9).at)
     sums = [
-        Tally.of(events, fresh=set()).domains["a.example"]
+        Tally.of(events, known={"key-1"}).domains["a.example"]
         for events in ([first, last], [last, first])
     ]
 
