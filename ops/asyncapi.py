@@ -21,7 +21,11 @@ ANSWERS: Mapping[type[Contract], tuple[type[Contract], ...]] = {
     contracts.SendEmail: tuple(each for each in CONTRACTS if issubclass(each, contracts.Outcome)),
     contracts.IssueCode: (contracts.CodeIssued, contracts.CodeWithheld),
     contracts.CancelCode: (contracts.CodeCancelled,),
-    contracts.VerifyCode: (contracts.CodeVerified, contracts.CodeRefused),
+    contracts.VerifyCode: (
+        contracts.CodeVerified,
+        contracts.CodeRefused,
+        contracts.CodeUnchecked,
+    ),
     contracts.DescribeDomain: (contracts.DomainDescribed,),
     contracts.ListDomains: (contracts.DomainsListed,),
     contracts.CountDomains: (contracts.DomainsCounted,),

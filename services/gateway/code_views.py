@@ -19,6 +19,7 @@ from shared.contracts import (
     CodeCancelled,
     CodeIssued,
     CodeRefused,
+    CodeUnchecked,
     CodeVerified,
     CodeWithheld,
 )
@@ -52,7 +53,7 @@ class CodeViews:
                 raise unexpected(other)
 
     async def verify(self, request: web.Request) -> web.Response:
-        """Tell whether a code is right."""
+        """Tell whether a code is right, unless too many were wrong."""
         guess, content = await self.intake.read(request, CodeGuess)
         stamp = await self._stamped(request, content)
         match await self.road.ask(guess.question(stamp, request[CLIENT].id), self.within):
@@ -60,6 +61,9 @@ class CodeViews:
                 return answer(200, Verified(verified=True, id=verified.challenge_id))
             case CodeRefused():
                 return answer(200, Verified(verified=False))
+            case CodeUnchecked() as unchecked:
+                await self.intake.forget(request)
+                raise problem.too_many(unchecked.retry_after, "failures")
             case other:
                 raise unexpected(other)
 

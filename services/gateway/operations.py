@@ -77,7 +77,9 @@ VERIFY_CODE = Operation(
     body=CodeGuess,
     problems=(KEY_REUSED,),
     description="A wrong code costs one of the guesses. With an `Idempotency-Key` a lost answer "
-    "can be asked for again: it is the same, and costs nothing more.",
+    "can be asked for again: it is the same, and costs nothing more. A 429 means that the client, "
+    "or the address in `ip`, had too many wrong ones: nothing was compared or counted, and nothing "
+    "is told of this one.",
     repeatable=True,
 )
 PUT_DELIVERED = Operation(

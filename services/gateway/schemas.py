@@ -143,6 +143,10 @@ class CodeGuess(Body):
         description="Spaces and dashes are dropped",
     )
     purpose: Purpose = CONFIRM_ADDRESS
+    # Not the caller's by default: that is a client's own server, one for all its users.
+    ip: _Ip | None = Field(
+        None, description="Of the user who typed the code; wrong ones are limited by it"
+    )
 
     def question(self, stamp: Stamp, client: str) -> VerifyCode:
         """Give the question; its fields were checked by the same rules."""

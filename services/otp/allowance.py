@@ -1,29 +1,53 @@
 """Pure: which guesses may be compared with a code, and which are refused unseen."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from services.otp.challenge import Challenge, Holder, Rules
+from services.otp.limits import Limit
 
 FAILURE_WINDOW = 24 * 3600 * 1000  # milliseconds, rolling; no challenge lives longer
 
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """A guess by its names, the newest first; under any of them it may be known already."""
+    """A guess by its names, the newest first; under any of them it may be known already.
+
+    `limits` are those on failures at all recipients.
+    """
 
     ids: tuple[str, ...]
     holder: Holder
+    limits: Sequence[Limit] = ()
+
+    @property
+    def subjects(self) -> Sequence[str]:
+        """Whose failure it is, besides its recipient's."""
+        return [limit.subject for limit in self.limits]
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """A guess that is on record since `at`, and what it may be compared with, if anything."""
+    """A guess that is on record since `at`, and what it may be compared with, if anything.
+
+    While it is not verified it is a failure of its `subjects`.
+    """
 
     id: str
     at: int
     challenge: Challenge | None
+    subjects: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Unchecked:
+    """A guess that was not even counted; `retry_after` is in milliseconds."""
+
+    retry_after: int
+
+
+Judged = Counted | Unchecked
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ Keys = Annotated[
     ),
     AfterValidator(_check_keys),
 ]
-Mails = Annotated[int, Field(ge=0)]  # 0 is no limit
+Number = Annotated[int, Field(ge=0)]  # 0 is no limit
 # Given as the directory that they are in, and read with the other settings: what cannot be used is
 # told before anything is opened.
 Templates = Annotated[InstanceOf[Phrasebook], NoDecode, BeforeValidator(folder.read)]
@@ -73,13 +73,23 @@ class OtpSettings(Settings):
         30, ge=1, le=1000, description="Wrong guesses a recipient has in 24 hours, over all codes"
     )
     otp_digits: int = Field(DIGITS, ge=MIN_DIGITS, le=MAX_DIGITS, description="Of a code")
-    otp_recipient_hourly: Mails = Field(5, description="Mails with codes to one address")
-    otp_recipient_daily: Mails = Field(10, description="The same in a day")
-    otp_client_hourly: Mails = Field(5000, description="For one client")
+    otp_recipient_hourly: Number = Field(5, description="Mails with codes to one address")
+    otp_recipient_daily: Number = Field(10, description="The same in a day")
+    otp_client_hourly: Number = Field(5000, description="For one client")
     # Most clients name no address of whoever asks them: then it is their own.
-    otp_ip_hourly: Mails = Field(1000, description="For whoever asks from one IP address")
-    otp_domain_hourly: Mails = Field(5000, description="To one domain")
-    otp_total_hourly: Mails = Field(20_000, description="In all")
+    otp_ip_hourly: Number = Field(1000, description="For whoever asks from one IP address")
+    otp_domain_hourly: Number = Field(5000, description="To one domain")
+    otp_total_hourly: Number = Field(20_000, description="In all")
+    # Of a million guesses at codes of six digits one is right, whomever they are for: past a
+    # hundredth of that an attack takes a hundred days. It is also far more than the users of a
+    # client mistype who are mailed as many codes as it may have in a day.
+    otp_client_failures: Number = Field(
+        10_000, description="Wrong guesses a client has in 24 hours, at all recipients"
+    )
+    # Ten recipients at the end of theirs; some thirty addresses before a client is at its own.
+    otp_ip_failures: Number = Field(
+        300, description="The same for whoever types them from one IP address, where it is named"
+    )
     otp_sender: Mailbox | None = Field(None, description="From; the sender's default if absent")
     otp_templates: Templates = Field(
         default_factory=folder.shipped,
@@ -119,7 +129,7 @@ class OtpSettings(Settings):
 
     @property
     def limits(self) -> Limits:
-        """How many mails are sent."""
+        """How many mails are sent, and how many failures there may be over all recipients."""
         return Limits(
             self.otp_recipient_hourly,
             self.otp_recipient_daily,
@@ -127,6 +137,8 @@ class OtpSettings(Settings):
             self.otp_ip_hourly,
             self.otp_domain_hourly,
             self.otp_total_hourly,
+            self.otp_client_failures,
+            self.otp_ip_failures,
         )
 
     @property

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from services.otp.allowance import Counted, Guess
+from services.otp.allowance import Counted, Guess, Judged, Unchecked
 from services.otp.challenge import Challenge, Holder
 from services.otp.codes import Codebook
 from services.otp.issuance import Answer, Issued, Order, Withheld
@@ -18,6 +18,7 @@ from shared.contracts import (
     CodeCancelled,
     CodeIssued,
     CodeRefused,
+    CodeUnchecked,
     CodeVerified,
     CodeWithheld,
     Contract,
@@ -38,10 +39,10 @@ class Challenges(Protocol):
     async def issue(self, order: Order) -> Answer:
         """Answer a command, the same command the same."""
 
-    async def guess(self, guess: Guess) -> Counted:
+    async def guess(self, guess: Guess) -> Judged:
         """Count a guess and give the challenge to compare it with."""
 
-    async def use(self, guess_id: str, challenge: Challenge) -> bool:
+    async def use(self, guess: Counted, challenge: Challenge) -> bool:
         """Use a challenge up; True for the one guess that does."""
 
     async def cancel(self, challenge_id: str, client: str) -> None:
@@ -79,15 +80,23 @@ class OneTimeCodes:
         Safe to run twice: the same request with the same code gets the same answer, and counts
         once. A crash between the count and the answer costs a guess and no more.
         """
+        guess = self._guess(question)
+        match await self.challenges.guess(guess):
+            case Unchecked() as unchecked:
+                return [_unchecked(guess.ids[0], unchecked)]
+            case Counted() as counted:
+                return [await self._compared(question, counted)]
+
+    def _guess(self, question: VerifyCode) -> Guess:
         holder = Holder(question.client or "", question.purpose, question.email)
         ids = self.codebook.fingerprints(holder, question.id, question.code)
-        counted = await self.challenges.guess(Guess(ids, holder))
+        return Guess(ids, holder, self.limits.of_guess(holder, question.ip))
+
+    async def _compared(self, question: VerifyCode, counted: Counted) -> Contract:
         right = self.codebook.is_right(counted.challenge, question.code)
-        if counted.challenge and right:
-            right = await self.challenges.use(counted.id, counted.challenge)
-            if right:
-                return [_verified(question, counted, counted.challenge)]
-        return [_refused(question, counted)]
+        if counted.challenge and right and await self.challenges.use(counted, counted.challenge):
+            return _verified(question, counted, counted.challenge)
+        return _refused(question, counted)
 
     async def on_cancel_code(self, command: CancelCode) -> Sequence[Contract]:
         """Let a challenge be right no more. Safe to run twice: it cannot be more cancelled."""
@@ -152,6 +161,13 @@ def _refused(question: VerifyCode, counted: Counted) -> CodeRefused:
         email=question.email,
         client=question.client,
         purpose=question.purpose,
+    )
+
+
+def _unchecked(guess_id: str, unchecked: Unchecked) -> CodeUnchecked:
+    return CodeUnchecked(
+        id=_derived("code.unchecked", guess_id),
+        retry_after=unchecked.retry_after / MILLISECONDS,
     )
 
 

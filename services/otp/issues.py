@@ -7,7 +7,7 @@ from services.otp import guesses
 from services.otp.challenge import Challenge, Rules
 from services.otp.issuance import Answer, Issuance, Issued, Order, Withheld, alive
 from services.otp.limits import DAY
-from services.otp.tally import Tally, minute_of
+from services.otp.tally import MINUTE, Tally
 from services.otp.transaction import Cell, Row, Transaction
 from shared.contracts import Withholding
 
@@ -71,7 +71,7 @@ def _keep(here: Transaction, issuance: Issuance, standing: Sequence[Challenge]) 
 
 def _tally(here: Transaction, orders: Sequence[Order]) -> Tally:
     subjects = {name for order in orders for name in order.subjects}
-    since = minute_of(here.now) - DAY
+    since = here.now // MINUTE - DAY
     found = here.rows(here.say.tallying, [(each,) for each in subjects], since=since)
     return Tally((tuple(row) for row in found), here.now)
 
@@ -90,4 +90,4 @@ def _command_row(here: Transaction, command_id: str, answer: Answer) -> Sequence
 
 
 def _mail_rows(tally: Tally) -> Sequence[Sequence[Cell]]:
-    return [(subject, tally.minute, sent) for subject, sent in sorted(tally.added.items())]
+    return [(subject, tally.slot, sent) for subject, sent in sorted(tally.added.items())]

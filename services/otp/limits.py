@@ -1,4 +1,4 @@
-"""Pure: how many mails with codes a deployment sends, for whom and by whose wish."""
+"""Pure: how many mails with codes a deployment sends, and how many wrong guesses it bears."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Address = IPv4Address | IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """At most `count` mails in any `minutes`, counted for one subject."""
+    """At most `count` mails or failures in any `minutes`, counted for one subject."""
 
     subject: str
     count: int
@@ -25,7 +25,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Mails in an hour or a day, for each of its kind; 0 is no limit."""
+    """Mails in an hour or a day, failures in a day, for each of its kind; 0 is no limit."""
 
     recipient_hourly: int
     recipient_daily: int
@@ -33,12 +33,27 @@ class Limits:
     ip_hourly: int
     domain_hourly: int
     total_hourly: int
+    client_failures: int = 0
+    ip_failures: int = 0
 
     def of(self, holder: Holder, ip: Address | None) -> Sequence[Limit]:
         """Give the limits of one mail; without an address there is none by it."""
-        return [limit for limit in self._all(holder, ip) if limit.count]
+        return [limit for limit in self._on_mails(holder, ip) if limit.count]
 
-    def _all(self, holder: Holder, ip: Address | None) -> Iterator[Limit]:
+    def of_guess(self, holder: Holder, ip: Address | None) -> Sequence[Limit]:
+        """Give the limits of one guess over all recipients; without an address none is by it.
+
+        Two subjects and never the pair: a few guesses at each of many addresses, or from each of
+        many networks, would pass any limit on that.
+        """
+        return [limit for limit in self._on_failures(holder, ip) if limit.count]
+
+    def _on_failures(self, holder: Holder, ip: Address | None) -> Iterator[Limit]:
+        yield Limit(f"client/{holder.client}", self.client_failures, DAY)
+        if ip is not None:
+            yield Limit(f"ip/{site(ip)}", self.ip_failures, DAY)
+
+    def _on_mails(self, holder: Holder, ip: Address | None) -> Iterator[Limit]:
         recipient, domain = holder.recipient, holder.recipient.rpartition("@")[2]
         yield Limit(f"recipient/{recipient}", self.recipient_hourly, HOUR)
         yield Limit(f"recipient/{recipient}", self.recipient_daily, DAY)

@@ -12,8 +12,16 @@ import sqlalchemy as sa
 from services.otp.allowance import FAILURE_WINDOW
 from services.otp.challenge import STEP
 from services.otp.limits import DAY
-from services.otp.tables import challenges, commands, compared, guesses, mails, standing
-from services.otp.tally import MINUTE
+from services.otp.tables import (
+    challenges,
+    commands,
+    compared,
+    failures,
+    guesses,
+    mails,
+    standing,
+)
+from services.otp.tally import HOUR, MINUTE
 from shared import dialect
 from shared.dialect import Clock, Prepared
 
@@ -100,11 +108,17 @@ class Statements:
     @cached_property
     def counting(self) -> Prepared:
         """Add mails to those of their subject and minute."""
-        row = self._inserted(mails, *mails.c)
-        sum_ = row.on_conflict_do_update(
-            index_elements=["subject", "minute"], set_={"sent": mails.c.sent + row.excluded.sent}
-        )
-        return self._prepared(sum_)
+        return self._added(mails, mails.c.sent)
+
+    @cached_property
+    def failed(self) -> Prepared:
+        """See how many failures there were, by subject and hour."""
+        return self._found(failures, failures.c.subject, failures.c.hour >= sa.bindparam("since"))
+
+    @cached_property
+    def failing(self) -> Prepared:
+        """Add failures to those of their subject and hour, or take some back."""
+        return self._added(failures, failures.c.failed)
 
     @cached_property
     def recorded(self) -> Prepared:
@@ -169,6 +183,7 @@ class Statements:
             _deleting(guesses, guesses.c.at < self._before(ANSWER), unseen),
             _deleting(guesses, guesses.c.at < self._before(FAILURE_WINDOW)),
             _deleting(mails, mails.c.minute < self._before((DAY + 1) * MINUTE) / MINUTE),
+            _deleting(failures, failures.c.hour < self._before(FAILURE_WINDOW + HOUR) / HOUR),
         )
 
     def _found(
@@ -184,6 +199,14 @@ class Statements:
         given = dialect.rows(self._connection, challenges.c.id)
         change = sa.update(challenges).where(challenges.c.id == given.c.id, *which)
         return self._prepared(change.values(**values))
+
+    def _added(self, table: sa.Table, number: sa.Column[int]) -> Prepared:
+        """Add rows that are given, to the numbers of those that are there."""
+        row = self._inserted(table, *table.c)
+        sum_ = {number.name: number + row.excluded[number.name]}
+        return self._prepared(
+            row.on_conflict_do_update(index_elements=[*table.primary_key], set_=sum_)
+        )
 
     def _inserted(self, table: sa.Table, *columns: sa.Column[Any]) -> dialect.Insert:
         """Insert rows that are given with these columns."""

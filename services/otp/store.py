@@ -7,7 +7,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 
 from services.otp import guesses, issues
-from services.otp.allowance import Counted, Guess
+from services.otp.allowance import Counted, Guess, Judged
 from services.otp.challenge import Challenge, Rules
 from services.otp.guesses import Use
 from services.otp.issuance import Answer, Order
@@ -45,17 +45,17 @@ class ChallengeStore:
         """
         return await self._orders.add(order)
 
-    async def guess(self, guess: Guess) -> Counted:
+    async def guess(self, guess: Guess) -> Judged:
         """Count a guess and give the challenge that it may be compared with, if there is any.
 
         It is committed before it is compared: no crash gives a guess back. A guess that was
-        counted before is given as it was then, and counts nothing.
+        counted before is given as it was then, and counts nothing; nor does one past a limit.
         """
         return await self._guesses.add(guess)
 
-    async def use(self, guess_id: str, challenge: Challenge) -> bool:
+    async def use(self, guess: Counted, challenge: Challenge) -> bool:
         """Use a challenge up; True for the one guess that does, however often it asks."""
-        return await self._uses.add(Use(guess_id, challenge))
+        return await self._uses.add(Use(guess, challenge))
 
     async def cancel(self, challenge_id: str, client: str) -> None:
         """Let a challenge of this client be right no more; harmless if there is none."""
@@ -80,7 +80,7 @@ class ChallengeStore:
     async def _fulfil(self, orders: Sequence[Order]) -> Sequence[Answer]:
         return await self._write(lambda here: issues.fulfil(here, self._rules, orders))
 
-    async def _record(self, guessed: Sequence[Guess]) -> Sequence[Counted]:
+    async def _record(self, guessed: Sequence[Guess]) -> Sequence[Judged]:
         return await self._write(lambda here: guesses.record(here, self._rules, guessed))
 
     async def _use(self, uses: Sequence[Use]) -> Sequence[bool]:

@@ -87,3 +87,13 @@ mails = sa.Table(
     sa.Column("sent", sa.Integer, nullable=False),
     sa.Index("mails_minute", "minute"),
 )
+
+# How many guesses of an hour were not verified, at all recipients, for each subject with a limit.
+failures = sa.Table(
+    "failures",
+    metadata,
+    sa.Column("subject", sa.Text, primary_key=True),
+    sa.Column("hour", sa.BigInteger, primary_key=True),  # since 1970
+    sa.Column("failed", sa.Integer, nullable=False),
+    sa.Index("failures_hour", "hour"),
+)

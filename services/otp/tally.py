@@ -1,59 +1,68 @@
-"""Pure: mails counted by the minute, and how long a limit holds."""
+"""Pure: mails counted by the minute, failures by the hour, and how long a limit holds."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 from services.otp.limits import Limit
 
 MINUTE = 60_000  # milliseconds
-
-
-def minute_of(now: int) -> int:
-    """Give the minute of a time in milliseconds."""
-    return now // MINUTE
+HOUR = 60 * MINUTE
 
 
 class Tally:
-    """Mails by subject and minute; `now` is in milliseconds since 1970.
+    """Mails or failures by subject and slot of time, counted from 1970 on.
 
-    A minute counts as a whole, so that never more than a limit's count fall into its time; the
-    price is that a limit may hold up to a minute longer.
+    `now` and the length of a slot are in milliseconds. A slot counts as a whole, so that never
+    more than a limit's count fall into its time; the price is that a limit may hold up to a slot
+    longer.
     """
 
-    def __init__(self, counted: Iterable[tuple[str, int, int]], now: int) -> None:
-        self._minute = minute_of(now)
-        self._into_it = now % MINUTE
-        self._counts: dict[str, Counter[int]] = {}
+    def __init__(
+        self, counted: Iterable[tuple[str, int, int]], now: int, length: int = MINUTE
+    ) -> None:
+        self._length = length
+        self._slot, self._into_it = divmod(now, length)
+        self._counts = defaultdict[str, Counter[int]](Counter)
         self._added: Counter[str] = Counter()
-        for subject, minute, count in counted:
-            self._counts.setdefault(subject, Counter())[minute] += count
+        for subject, slot, count in counted:
+            self._counts[subject][slot] += count
 
     @property
-    def minute(self) -> int:
-        """The minute that it is now."""
-        return self._minute
+    def slot(self) -> int:
+        """The slot that it is now."""
+        return self._slot
 
     @property
     def added(self) -> Mapping[str, int]:
-        """How many mails of this minute were added, by subject."""
+        """How many of this slot were added, by subject."""
         return self._added
 
+    def take(self, limits: Sequence[Limit]) -> int:
+        """Count one if all limits let it pass, else give the milliseconds until they do."""
+        wait = max((self.wait(each) for each in limits), default=0)
+        if not wait:
+            self.add(each.subject for each in limits)
+        return wait
+
     def add(self, subjects: Iterable[str]) -> None:
-        """Count one mail."""
+        """Count one."""
         for subject in subjects:
-            self._counts.setdefault(subject, Counter())[self._minute] += 1
+            self._counts[subject][self._slot] += 1
             self._added[subject] += 1
 
     def wait(self, limit: Limit) -> int:
-        """Give the milliseconds until a limit lets one more mail pass, 0 if it does now."""
-        counts = self._counts.get(limit.subject, Counter())
-        recent = sorted(each for each in counts if each >= self._minute - limit.minutes)
-        left = sum(counts[minute] for minute in recent)
+        """Give the milliseconds until a limit lets one more pass, 0 if it does now."""
+        counts = self._counts[limit.subject]
+        if sum(counts.values()) < limit.count:  # as nearly always
+            return 0
+        slots = limit.minutes * MINUTE // self._length
+        recent = sorted(each for each in counts if each >= self._slot - slots)
+        left = sum(counts[slot] for slot in recent)
         wait = 0
-        for minute in recent:
+        for slot in recent:
             if left < limit.count:
                 break
-            left -= counts[minute]
-            # The minute counts until all of it lies as far back as the limit reaches.
-            wait = (minute + limit.minutes + 1 - self._minute) * MINUTE - self._into_it
+            left -= counts[slot]
+            # The slot counts until all of it lies as far back as the limit reaches.
+            wait = (slot + slots + 1 - self._slot) * self._length - self._into_it
         return wait

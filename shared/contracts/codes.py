@@ -1,4 +1,4 @@
-"""One-time codes: asked for, issued, withheld, verified, refused, cancelled."""
+"""One-time codes: asked for, issued, withheld, verified, refused, unchecked, cancelled."""
 
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
@@ -47,7 +47,8 @@ class IssueCode(Command):
 class VerifyCode(Question):
     """Asks whether a code is right; a right one is used up by it.
 
-    The same `id` asked again gets the same answer, so that a lost answer can be asked for again.
+    Answered by `CodeVerified`, `CodeRefused` or `CodeUnchecked`. The same `id` asked again gets the
+    same verdict, so that a lost answer can be asked for again.
     """
 
     keys = ("code.verify",)
@@ -56,6 +57,9 @@ class VerifyCode(Question):
     code: str = Field(max_length=MAX_TYPED_CHARS, repr=False)
     client: Id | None = None
     purpose: Purpose = CONFIRM_ADDRESS
+    ip: IPv4Address | IPv6Address | None = Field(
+        None, description="Of whoever typed the code; wrong ones are limited by it"
+    )
 
 
 class CancelCode(Command):
@@ -111,6 +115,17 @@ class CodeRefused(Event):
     email: str
     client: Id | None = None
     purpose: Purpose = CONFIRM_ADDRESS
+
+
+class CodeUnchecked(Answer):
+    """Answers that a code was not compared and the guess not counted: too many were wrong.
+
+    Those are of the client or the IP address, at all recipients: it tells nothing of this one.
+    """
+
+    keys = ("code.unchecked",)
+
+    retry_after: float = Field(ge=0, description="Seconds until it is worth asking again")
 
 
 class CodeCancelled(Answer):

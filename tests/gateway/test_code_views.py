@@ -15,6 +15,7 @@ from shared.contracts import (
     CodeCancelled,
     CodeIssued,
     CodeRefused,
+    CodeUnchecked,
     CodeVerified,
     CodeWithheld,
     Contract,
@@ -46,7 +47,9 @@ def issue(command: IssueCode) -> Sequence[Contract]:
 
 
 def verify(question: VerifyCode) -> Sequence[Contract]:
-    """Take 4711 for right."""
+    """Take 4711 for right, and hear no more of Bob."""
+    if question.email.startswith("bob"):
+        return [CodeUnchecked(id=question.id, retry_after=3600.2)]
     if question.code != "4711":
         return [CodeRefused(id=question.id, at=NOW, email=question.email)]
     return [CodeVerified(id=question.id, at=NOW, email=question.email, challenge_id="c1")]
@@ -182,6 +185,28 @@ async def test_a_lost_verdict_can_be_asked_for_again(door: Door, verifying: Behi
 
     assert (other.status, other.json["code"]) == (422, "idempotency-key-reused")
     assert len({question.id for question in verifying.got}) == 1
+
+
+async def test_past_the_failures(door: Door, verifying: Behind) -> None:
+    """It is a 429 in the form of any other, and the key stands for nothing: nothing was done."""
+    guess = {"email": "bob@example.com", "code": "4711"}
+    answers = [await door.post("/v1/otp/verify", guess, KEY) for _ in range(2)]
+
+    for answer in answers:
+        assert (answer.status, answer.json["code"]) == (429, "too-many-requests")
+        assert answer.headers["Retry-After"] == "3601"
+        assert set(answer.json) == {"type", "title", "status", "code", "instance", "request_id"}
+    assert len({question.id for question in verifying.got}) == 2
+
+
+async def test_who_typed_a_code_is_whom_the_caller_names(door: Door, verifying: Behind) -> None:
+    """The caller's own address stands for all its users, so that it is taken for none of them."""
+    await door.post("/v1/otp/verify", ANN | {"code": "4711"})
+    await door.post("/v1/otp/verify", ANN | {"code": "4711", "ip": "::ffff:192.0.2.7"})
+    wrong = await door.post("/v1/otp/verify", ANN | {"code": "4711", "ip": "here"})
+
+    assert wrong.status == 422
+    assert [question.ip for question in verifying.got] == [None, IPv4Address("192.0.2.7")]
 
 
 async def test_a_code_is_cancelled(door: Door, issuing: Behind) -> None:

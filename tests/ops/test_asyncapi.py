@@ -105,7 +105,11 @@ def test_what_is_asked_tells_its_answers() -> None:
         if "reply" in operation
     }
 
-    assert told["otp.receive.code.verify"] == ["code.verified", "code.refused"]
+    assert told["otp.receive.code.verify"] == [
+        "code.verified",
+        "code.refused",
+        "code.unchecked",
+    ]
     assert told["classifier.receive.domain.describe"] == ["domain.described"]
     assert told["classifier.receive.domain.list"] == ["domain.listed"]
     assert told["classifier.receive.domain.count"] == ["domain.counted"]

@@ -1,16 +1,17 @@
 """Asking a store for codes and whether they are right, each time anew unless an id is given."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from itertools import count
 
 import sqlalchemy as sa
 
-from services.otp.allowance import Guess
+from services.otp.allowance import Counted, Guess, Judged
 from services.otp.challenge import Challenge, Holder, Rules
 from services.otp.codes import Codebook
 from services.otp.issuance import Answer, Issued, Order
-from services.otp.limits import Limits
+from services.otp.limits import Limit, Limits
 from services.otp.store import ChallengeStore
 from shared.database import Database
 
@@ -56,7 +57,27 @@ class Asking:
         self, holder: Holder, request_id: str | None = None, code: str = "no-code"
     ) -> Challenge | None:
         """Guess, and give what the guess may be compared with."""
-        return (await self.store.guess(self._guess(holder, request_id, code))).challenge
+        return (await self.counted(holder, request_id, code)).challenge
+
+    async def counted(
+        self, holder: Holder, request_id: str | None = None, code: str = "no-code"
+    ) -> Counted:
+        """Make a guess that is not to be held back."""
+        judged = await self.judged(holder, request_id, code)
+        assert isinstance(judged, Counted)
+        return judged
+
+    async def judged(
+        self,
+        holder: Holder,
+        request_id: str | None = None,
+        code: str = "no-code",
+        limits: Sequence[Limit] = (),
+    ) -> Judged:
+        """Guess."""
+        name = request_id or f"request/{next(_numbers)}"
+        ids = self.book.fingerprints(holder, name, code)
+        return await self.store.guess(Guess(ids, holder, limits))
 
     async def guesses(self, holder: Holder, number: int) -> int:
         """Guess so many times, and tell how many may be compared."""
@@ -66,13 +87,8 @@ class Asking:
         self, challenge: Challenge, request_id: str | None = None, code: str = "no-code"
     ) -> bool:
         """Guess right and use a challenge up, if it lets us."""
-        guess = self._guess(challenge.holder, request_id, code)
-        await self.store.guess(guess)
-        return await self.store.use(guess.ids[0], challenge)
-
-    def _guess(self, holder: Holder, request_id: str | None, code: str) -> Guess:
-        name = request_id or f"request/{next(_numbers)}"
-        return Guess(self.book.fingerprints(holder, name, code), holder)
+        counted = await self.counted(challenge.holder, request_id, code)
+        return await self.store.use(counted, challenge)
 
 
 async def rows(database: Database, table: sa.Table) -> int:

@@ -4,12 +4,15 @@ from collections.abc import Sequence
 
 import pytest
 
+from services.otp.handlers import OneTimeCodes
 from services.otp.service import MIGRATIONS
 from services.otp.store import ChallengeStore
 from shared.database import Database
 from tests.clock import Clock
 from tests.databases import Opener
+from tests.otp import desk
 from tests.otp.asking import FREE, RULES, Asking
+from tests.otp.reading import CountingCodebook
 
 
 @pytest.fixture
@@ -41,3 +44,15 @@ async def replicas(open_database: Opener, clock: Clock) -> Sequence[Asking]:
     """Give three stores without a cooldown, each as a process of its own has it."""
     databases = [await open_database("otp", MIGRATIONS) for _ in range(3)]
     return [Asking(ChallengeStore(each, FREE, clock)) for each in databases]
+
+
+@pytest.fixture
+def codebook() -> CountingCodebook:
+    """Give a codebook that counts."""
+    return CountingCodebook([bytes(32)])
+
+
+@pytest.fixture
+def codes(database: Database, codebook: CountingCodebook) -> OneTimeCodes:
+    """Give handlers without a cooldown."""
+    return desk.handlers(ChallengeStore(database, FREE), codebook)

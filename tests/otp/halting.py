@@ -8,7 +8,7 @@ import os
 import sys
 
 from services.otp import service
-from services.otp.allowance import Counted, Guess
+from services.otp.allowance import Guess, Judged
 from services.otp.config import OtpSettings
 from services.otp.store import ChallengeStore
 from shared import lifecycle
@@ -17,7 +17,7 @@ COUNTED = b"counted\n"
 _count = ChallengeStore.guess
 
 
-async def _halt(store: ChallengeStore, guess: Guess) -> Counted:
+async def _halt(store: ChallengeStore, guess: Guess) -> Judged:
     await _count(store, guess)
     sys.stdout.buffer.write(COUNTED)
     sys.stdout.buffer.flush()

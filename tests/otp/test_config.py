@@ -23,7 +23,7 @@ def test_the_keys_are_enough() -> None:
     assert settings.otp_digits == 6
     assert settings.otp_lifetime == 600
     assert settings.otp_tries == 5
-    assert settings.limits == Limits(5, 10, 5000, 1000, 5000, 20_000)
+    assert settings.limits == Limits(5, 10, 5000, 1000, 5000, 20_000, 10_000, 300)
     assert settings.rules(frozenset()) == Rules(600_000, 60_000, 5, 30, frozenset())
 
 
@@ -41,6 +41,8 @@ def test_the_keys_are_enough() -> None:
         ("OTP_COOLDOWN", "0"),
         ("OTP_FAILURES", "0"),
         ("OTP_RECIPIENT_HOURLY", "-1"),
+        ("OTP_CLIENT_FAILURES", "-1"),
+        ("OTP_IP_FAILURES", "-1"),
         ("OTP_PURGE_SECONDS", "14401"),
         ("OTP_SENDER", "nobody"),
     ],

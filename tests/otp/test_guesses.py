@@ -4,15 +4,21 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from ipaddress import IPv4Address
 from uuid import uuid4
 
 import pytest
 
+from services.otp.allowance import Counted, Unchecked
 from services.otp.challenge import Holder
+from services.otp.limits import Limits
+from services.otp.tables import failures, guesses
+from shared.database import Database
 from tests.clock import Clock
-from tests.otp.asking import ANNA, BOOK, Asking
+from tests.otp.asking import ANNA, BOOK, IP, NO_LIMITS, Asking, rows
 
 HOUR, DAY = 3600, 86_400  # seconds
+PEOPLE = [replace(ANNA, email=f"{number}@example.com") for number in range(20)]
 
 
 async def test_nothing_to_guess(asking: Asking, clock: Clock) -> None:
@@ -168,7 +174,7 @@ async def test_failures_outlast_a_clock_put_back(free: Asking, clock: Clock) -> 
 @pytest.mark.parametrize(
     ("holders", "allowed"),
     [
-        ([replace(ANNA, email=f"{number}@example.com") for number in range(20)], 20 * 5),
+        (PEOPLE, 20 * 5),
         ([replace(ANNA, purpose=f"purpose-{number}") for number in range(20)], 30),
     ],
     ids=["20 recipients", "one recipient"],
@@ -202,3 +208,139 @@ async def test_right_answers_at_once(replicas: Sequence[Asking]) -> None:
     answers = await asyncio.gather(*(verified(replicas[number % 3]) for number in range(100)))
 
     assert answers.count(True) == 1
+
+
+def limits(client: int = 0, ip: int = 0) -> Limits:
+    """Give limits on failures at all recipients."""
+    return replace(NO_LIMITS, client_failures=client, ip_failures=ip)
+
+
+CLIENT, PLACE = limits(client=17), limits(ip=17)
+
+
+@pytest.mark.parametrize("allowed", [CLIENT, PLACE], ids=["client", "ip"])
+async def test_so_many_failures_at_all_recipients(
+    replicas: Sequence[Asking], database: Database, allowed: Limits
+) -> None:
+    """Of 200 guesses at once, at 20 recipients and 3 replicas, exactly the allowed are counted.
+
+    The others leave no trace at any challenge or recipient. Those at nothing count as well: who is
+    told to wait learns nothing of whom he guessed at.
+    """
+    for holder in PEOPLE[::2]:
+        await replicas[0].challenge(holder)
+    judged = await asyncio.gather(
+        *(
+            replicas[number % 3].judged(holder, limits=allowed.of_guess(holder, IP))
+            for number, holder in enumerate(PEOPLE * 10)
+        )
+    )
+    counted = [each for each in judged if isinstance(each, Counted)]
+
+    assert len(counted) == 17
+    assert 0 < sum(each.challenge is not None for each in counted) < 17
+    assert await rows(database, guesses) == 17
+
+
+async def test_failures_leave_the_window(free: Asking, clock: Clock) -> None:
+    """A failure counts for a day, and at most an hour longer; then it is told when to come."""
+    clock.seconds += -clock.seconds % HOUR
+    allowed = limits(client=2).of_guess(ANNA, None)
+    first = await free.judged(ANNA, limits=allowed)
+    clock.seconds += 10 * HOUR
+    second = await free.judged(ANNA, limits=allowed)
+    held = await free.judged(ANNA, limits=allowed)
+    clock.seconds += 15 * HOUR - 0.001
+    late = await free.judged(ANNA, limits=allowed)
+    clock.seconds += 0.001
+    after = [await free.judged(ANNA, limits=allowed) for _ in range(2)]
+
+    assert (type(first), type(second)) == (Counted, Counted)
+    assert (held, late) == (Unchecked(15 * HOUR * 1000), Unchecked(1))
+    assert [type(each) for each in after] == [Counted, Unchecked]
+
+
+async def test_what_was_right_is_given_back(
+    free: Asking, replica: Asking, database: Database
+) -> None:
+    """Right codes of any number are no failures, asked for again or not, and each counts once."""
+    allowed = limits(client=2, ip=2).of_guess(ANNA, IP)
+    assert isinstance(await free.judged(PEOPLE[0], limits=allowed), Counted)
+    for number in range(5):
+        challenge = await free.challenge(ANNA)
+        judged = await free.judged(ANNA, f"request-{number}", limits=allowed)
+        assert isinstance(judged, Counted)
+        for asking in (free, replica, free):
+            again = await asking.judged(ANNA, f"request-{number}", limits=allowed)
+            assert again == judged
+            assert await asking.store.use(again, challenge)
+
+    assert isinstance(await free.judged(ANNA, limits=allowed), Counted)
+    assert isinstance(await free.judged(ANNA, limits=allowed), Unchecked)
+    assert await rows(database, failures) == 2
+
+
+async def test_what_was_right_too_late_is_not_given_back(free: Asking) -> None:
+    """Of right answers at once all but one are failures."""
+    allowed = limits(client=2).of_guess(ANNA, None)
+    challenge = await free.challenge(ANNA)
+    both = [await free.judged(ANNA, limits=allowed) for _ in range(2)]
+    used = [await free.store.use(each, challenge) for each in both if isinstance(each, Counted)]
+    more = [await free.judged(ANNA, limits=allowed) for _ in range(2)]
+
+    assert used == [True, False]
+    assert [type(each) for each in more] == [Counted, Unchecked]
+
+
+async def test_client_and_address_are_limited_on_their_own(free: Asking) -> None:
+    """Neither is a way around the other, and neither locks out whoever shares the other alone."""
+    allowed = limits(client=2, ip=3)
+    shop, bank = ANNA, replace(ANNA, client="bank")
+    other = IPv4Address("192.0.2.8")
+
+    async def passes(holder: Holder, ip: IPv4Address | None) -> bool:
+        judged = await free.judged(holder, limits=allowed.of_guess(holder, ip))
+        return isinstance(judged, Counted)
+
+    assert [await passes(shop, IP) for _ in range(3)] == [True, True, False]
+    assert not await passes(shop, other)
+    assert not await passes(shop, None)
+    assert [await passes(bank, IP) for _ in range(2)] == [True, False]
+    assert await passes(bank, other)
+    assert not await passes(bank, None)
+
+
+async def test_an_answered_guess_stays_answered(free: Asking) -> None:
+    """Past a limit a request that was answered before it gets its old answer."""
+    allowed = limits(client=1).of_guess(ANNA, None)
+    challenge = await free.challenge(ANNA)
+    first = await free.judged(ANNA, "request-1", limits=allowed)
+    held = [await free.judged(ANNA, "request-2", limits=allowed) for _ in range(2)]
+    again = await free.judged(ANNA, "request-1", limits=allowed)
+
+    assert isinstance(first, Counted)
+    assert first.challenge == challenge
+    assert again == first
+    assert all(isinstance(each, Unchecked) for each in held)
+
+
+async def test_what_was_held_back_may_be_asked_later(free: Asking, clock: Clock) -> None:
+    """It was not counted, so that the same request is a first guess once there is room."""
+    allowed = limits(client=1).of_guess(ANNA, None)
+    await free.judged(ANNA, limits=allowed)
+    assert isinstance(await free.judged(ANNA, "request-2", limits=allowed), Unchecked)
+    clock.seconds += 25 * HOUR
+    challenge = await free.challenge(ANNA)
+    judged = await free.judged(ANNA, "request-2", limits=allowed)
+
+    assert isinstance(judged, Counted)
+    assert judged.challenge == challenge
+
+
+async def test_a_clock_put_back_forgives_no_failure(free: Asking, clock: Clock) -> None:
+    """Failures of an hour that is to come count."""
+    allowed = limits(client=1).of_guess(ANNA, None)
+    await free.judged(ANNA, limits=allowed)
+    clock.seconds -= HOUR
+
+    assert isinstance(await free.judged(ANNA, limits=allowed), Unchecked)

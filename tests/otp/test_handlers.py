@@ -1,26 +1,14 @@
 """What the otp service answers, on a real store."""
 
 import asyncio
-import logging
 import re
-import traceback
-from collections.abc import AsyncIterator, Iterator
-from copy import deepcopy
-from datetime import UTC, datetime
 from ipaddress import ip_address
-from pathlib import Path
 
 import orjson
 import pytest
-import sqlalchemy as sa
 
-from services.otp import folder
-from services.otp.codes import Codebook
 from services.otp.handlers import OneTimeCodes
 from services.otp.limits import Limits
-from services.otp.mail import Imprint, MailWriter
-from services.otp.service import MIGRATIONS
-from services.otp.store import ChallengeStore
 from shared.contracts import (
     CancelCode,
     CodeCancelled,
@@ -36,51 +24,8 @@ from shared.contracts import (
     encode,
 )
 from shared.database import Database
-from shared.errors import Retry
-from tests.clock import Clock
-from tests.otp.asking import FREE, NO_LIMITS, RULES
+from tests.otp.desk import EMAIL, guarded, issue, verify
 from tests.otp.reading import SEALER, CountingCodebook, code_in, mail_in, wrong
-from tests.otp.work import Work, watching
-
-EMAIL = "anna@example.com"
-
-
-BOOK = Codebook([bytes(32)])
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    """Open the database of one test."""
-    async with Database.open("otp", None, tmp_path, MIGRATIONS) as opened:
-        yield opened
-
-
-@pytest.fixture
-def codebook() -> CountingCodebook:
-    """Give the codebook of one test."""
-    return CountingCodebook([bytes(32)])
-
-
-@pytest.fixture
-def codes(database: Database, codebook: CountingCodebook) -> OneTimeCodes:
-    """Give the handlers of one test."""
-    store = ChallengeStore(database, FREE)
-    writer = MailWriter(folder.shipped(), Imprint(from_="Shop <shop@example.com>"))
-    return OneTimeCodes(store, codebook, SEALER, writer, NO_LIMITS)
-
-
-async def issue(codes: OneTimeCodes, command_id: str = "command-1") -> str:
-    """Ask for a code and read it in the mail."""
-    return code_in(mail_in(await codes.on_issue_code(IssueCode(id=command_id, email=EMAIL))))
-
-
-async def verify(
-    codes: OneTimeCodes, code: str, request_id: str = "request-1", client: str | None = None
-) -> Contract:
-    """Ask whether a code is right."""
-    question = VerifyCode(id=request_id, email=EMAIL, code=code, client=client)
-    (answer,) = await codes.on_verify_code(question)
-    return answer
 
 
 async def test_a_code_is_mailed(codes: OneTimeCodes) -> None:
@@ -195,25 +140,6 @@ async def test_for_its_client_alone(codes: OneTimeCodes) -> None:
     assert isinstance(await verify(codes, code), CodeVerified)
 
 
-async def test_refusals_are_alike(codes: OneTimeCodes) -> None:
-    """Unknown, wrong, used and exhausted give one answer that tells nothing of which it was."""
-    unknown = await verify(codes, "123456", "request-1")
-    code = await issue(codes)
-    refused = await verify(codes, wrong(code), "request-2")
-    await verify(codes, code, "request-3")
-    used = await verify(codes, code, "request-4")
-    code = await issue(codes, "command-2")
-    for number in range(5):
-        await verify(codes, wrong(code), f"guess-{number}")
-    exhausted = await verify(codes, code, "request-5")
-
-    shapes = {
-        encode(answer.model_copy(update={"id": "x", "at": datetime(2030, 1, 1, tzinfo=UTC)}))
-        for answer in (unknown, refused, used, exhausted)
-    }
-    assert len(shapes) == 1
-
-
 async def test_a_hundred_right_answers_at_once(codes: OneTimeCodes) -> None:
     """Of 100 right answers at once exactly one is verified."""
     code = await issue(codes)
@@ -222,39 +148,6 @@ async def test_a_hundred_right_answers_at_once(codes: OneTimeCodes) -> None:
     )
 
     assert sum(isinstance(answer, CodeVerified) for answer in answers) == 1
-
-
-async def test_fifty_wrong_guesses_at_once(codes: OneTimeCodes, codebook: CountingCodebook) -> None:
-    """Of 50 wrong guesses at once five are compared, and then no code is right."""
-    code = await issue(codes)
-    await asyncio.gather(*(verify(codes, wrong(code), f"request-{number}") for number in range(50)))
-
-    assert codebook.compared == 5
-    assert isinstance(await verify(codes, code, "request-late"), CodeRefused)
-
-
-async def test_no_failure_tells_the_code(
-    codes: OneTimeCodes, database: Database, caplog: pytest.LogCaptureFixture
-) -> None:
-    """When the database fails, neither the exception nor the driver's log has the code."""
-    caplog.set_level(logging.DEBUG)
-    code = await issue(codes)
-    await database.write(lambda connection: connection.execute(sa.text("DROP TABLE commands")))
-    await database.write(lambda connection: connection.execute(sa.text("DROP TABLE challenges")))
-    with pytest.raises(Retry) as verifying:
-        await verify(codes, code)
-    with pytest.raises(Retry) as issuing:
-        await issue(codes, "command-2")
-
-    for failure in (verifying.value, issuing.value):
-        assert code not in "".join(traceback.format_exception(failure))
-    assert code not in caplog.text
-
-
-def guarded(database: Database, codebook: Codebook, limits: Limits = NO_LIMITS) -> OneTimeCodes:
-    """Give the handlers of a deployment that keeps its cooldown and these limits."""
-    writer = MailWriter(folder.shipped(), Imprint())
-    return OneTimeCodes(ChallengeStore(database, RULES), codebook, SEALER, writer, limits)
 
 
 async def test_too_early(database: Database, codebook: CountingCodebook) -> None:
@@ -349,45 +242,3 @@ async def test_a_cancelled_code_is_wrong(codes: OneTimeCodes) -> None:
     assert first == again
     assert isinstance(first[0], CodeCancelled)
     assert isinstance(unknown, CodeCancelled)
-
-
-@pytest.fixture
-def watched(database: Database) -> Iterator[Work]:
-    """Watch what a guess costs, from here on."""
-    del database  # opened first
-    with watching() as seen:
-        yield seen
-
-
-async def test_refusals_are_the_same_work(
-    database: Database, codebook: CountingCodebook, watched: Work
-) -> None:
-    """Wrong, used, expired, exhausted, unknown: the same statements and digests, in order."""
-    clock, works = Clock(), list[Work]()
-    writer = MailWriter(folder.shipped(), Imprint())
-    store = ChallengeStore(database, FREE, clock)
-    codes = OneTimeCodes(store, codebook, SEALER, writer, NO_LIMITS)
-
-    async def refused(email: str, code: str) -> None:
-        watched.clear()
-        question = VerifyCode(id=f"watched-{len(works)}", email=email, code=code)
-        (answer,) = await codes.on_verify_code(question)
-        assert isinstance(answer, CodeRefused)
-        works.append(deepcopy(watched))
-
-    code = await issue(codes)
-    await refused("nobody@example.com", code)
-    await refused(EMAIL, wrong(code))
-    await verify(codes, code)
-    await refused(EMAIL, code)
-    code = await issue(codes, "command-2")
-    for number in range(5):
-        await verify(codes, wrong(code), f"guess-{number}")
-    await refused(EMAIL, code)
-    code = await issue(codes, "command-3")
-    clock.seconds += 600
-    await refused(EMAIL, code)
-
-    assert works == [works[0]] * len(works)
-    assert works[0].hashed == 2
-    assert len(works[0].said) > 3

@@ -8,7 +8,7 @@ from services.otp.allowance import Allowance, Past
 from services.otp.challenge import Challenge, Draft, Holder, Rules
 from services.otp.issuance import Issuance, Issued, Order, Withheld, alive
 from services.otp.limits import HOUR, Limit
-from services.otp.tally import MINUTE, Tally, minute_of
+from services.otp.tally import MINUTE, Tally
 from shared.contracts import Withholding
 
 NOW = 1_900_000_000_000
@@ -25,7 +25,7 @@ def order(number: int, *limits: Limit) -> Order:
 
 def issuance(now: int, *standing: Challenge, sent: int = 0) -> Issuance:
     """Begin with these challenges, and with mails sent in this minute."""
-    rows = [(FIVE.subject, minute_of(now), sent)]
+    rows = [(FIVE.subject, now // MINUTE, sent)]
     return Issuance(RULES, now, {each.holder: each for each in standing}, Tally(rows, now))
 
 

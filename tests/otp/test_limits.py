@@ -1,4 +1,4 @@
-"""What a mail with a code is counted for."""
+"""What a mail with a code and a guess at one are counted for."""
 
 from dataclasses import replace
 from ipaddress import ip_address
@@ -9,7 +9,7 @@ from services.otp.challenge import Holder
 from services.otp.limits import DAY, HOUR, Limit, Limits, site
 
 HOLDER = Holder("shop", "sign-in", "Anna@example.com")
-LIMITS = Limits(5, 10, 100, 20, 50, 1000)
+LIMITS = Limits(5, 10, 100, 20, 50, 1000, client_failures=200, ip_failures=40)
 
 
 def test_everything_that_a_mail_is_counted_for() -> None:
@@ -38,6 +38,16 @@ def test_switched_off() -> None:
     """A limit of 0 is none."""
     assert Limits(0, 0, 0, 0, 0, 0).of(HOLDER, ip_address("::1")) == []
     assert len(replace(LIMITS, domain_hourly=0).of(HOLDER, None)) == 4
+    assert Limits(0, 0, 0, 0, 0, 0).of_guess(HOLDER, ip_address("::1")) == []
+
+
+def test_whose_failure_a_guess_is() -> None:
+    """Each on its own: a limit on the pair would let each address have its guesses anew."""
+    client, ip = Limit("client/shop", 200, DAY), Limit("ip/2001:db8::/64", 40, DAY)
+
+    assert LIMITS.of_guess(HOLDER, ip_address("2001:db8::7")) == [client, ip]
+    assert LIMITS.of_guess(replace(HOLDER, email="ben@example.com"), None) == [client]
+    assert replace(LIMITS, client_failures=0).of_guess(HOLDER, ip_address("2001:db8::8")) == [ip]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from shared.contracts import (
     Category,
     CodeIssued,
     CodeRefused,
+    CodeUnchecked,
     CodeVerified,
     IssueCode,
     SendEmail,
@@ -159,6 +160,7 @@ async def halting(settings: OtpSettings) -> AsyncIterator[Process]:
         "DATABASE_URL": settings.database_url or "",
         "OTP_KEY": KEY,
         "SEALING_KEY": KEY,
+        "OTP_CLIENT_FAILURES": str(settings.otp_client_failures),
     }
     process = await create_subprocess_exec(
         *(sys.executable, "-m", "tests.otp.halting"), cwd=ROOT, env=environ, stdout=PIPE
@@ -205,6 +207,28 @@ async def test_a_kill_gives_no_guess_back(
         async with running(settings):
             assert isinstance(await ask(broker, code, "request-1"), right)
             assert all([isinstance(await answer, CodeRefused) for answer in answers])
+
+
+async def test_a_kill_forgives_no_failure(settings: OtpSettings, database_url: str | None) -> None:
+    """What a client has guessed wrong is counted when the service is killed before comparing."""
+    more = {"database_url": database_url, "otp_client_failures": 3}
+    settings = settings.model_copy(update=more)
+    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
+    async with (
+        Broker.connect(settings.amqp_url, "gateway") as broker,
+        asyncio.TaskGroup() as asked,
+    ):
+        async with halting(settings) as service_:
+            answers = [
+                asked.create_task(ask(broker, "no-code", f"guess-{number}")) for number in range(3)
+            ]
+            await counted(service_, 3)
+        async with running(settings):
+            held = await ask(broker, "no-code", "guess-4")
+            assert all([isinstance(await answer, CodeRefused) for answer in answers])
+
+    assert isinstance(held, CodeUnchecked)
+    assert 24 * 3600 < held.retry_after <= 25 * 3600
 
 
 async def test_a_kill_loses_no_right_answer(settings: OtpSettings) -> None:

@@ -16,7 +16,7 @@ from services.otp.limits import Limits
 from services.otp.service import MIGRATIONS
 from services.otp.statements import ANSWER, KEEP
 from services.otp.store import ChallengeStore
-from services.otp.tables import challenges, commands, guesses, mails, metadata
+from services.otp.tables import challenges, commands, failures, guesses, mails, metadata
 from shared.database import Database
 from shared.errors import Retry
 from tests.clock import Clock
@@ -110,18 +110,19 @@ async def test_the_dead_leave_within_a_day(
 
 
 async def test_guesses_and_mails_leave(asking: Asking, clock: Clock, database: Database) -> None:
-    """What was refused unseen is kept an hour, failures and mails as long as they count."""
-    limits = replace(NO_LIMITS, total_hourly=100)
-    await asking.guess(replace(ANNA, email="nobody@example.com"))
+    """What was refused unseen is kept an hour, all else as long as it counts."""
+    limits = replace(NO_LIMITS, total_hourly=100, client_failures=100)
+    clock.seconds += -clock.seconds % HOUR
+    await asking.judged(replace(ANNA, email="nobody@example.com"))
     await asking.issue(ANNA, limits=limits)
-    await asking.guess(ANNA)
+    await asking.judged(ANNA, limits=limits.of_guess(ANNA, None))
     counts = []
-    for seconds in (ANSWER / 1000, 0.001, DAY - ANSWER / 1000 - 0.001, 0.001, HOUR):
+    for seconds in (ANSWER / 1000, 0.001, DAY - ANSWER / 1000 - 0.001, 0.001, 90, HOUR):
         clock.seconds += seconds
         await asking.store.purge()
-        counts.append((await rows(database, guesses), await rows(database, mails)))
+        counts.append([await rows(database, table) for table in (guesses, mails, failures)])
 
-    assert counts == [(2, 1), (1, 1), (1, 1), (0, 1), (0, 0)]
+    assert counts == [[2, 1, 1], [1, 1, 1], [1, 1, 1], [0, 1, 1], [0, 0, 1], [0, 0, 0]]
 
 
 async def test_a_great_many_leave(asking: Asking, clock: Clock, database: Database) -> None:

@@ -1,10 +1,11 @@
-"""Mails counted by the minute: never more than a limit in its time, and when it ends."""
+"""Mails and failures by slots of time: never more than a limit in its time, and when it ends."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.otp.limits import HOUR, Limit
-from services.otp.tally import MINUTE, Tally, minute_of
+from services.otp import tally as slots
+from services.otp.limits import DAY, HOUR, Limit
+from services.otp.tally import MINUTE, Tally
 
 NOW = 1_900_000_000_000 - 1_900_000_000_000 % MINUTE
 ANNA = Limit("recipient/anna@example.com", 5, HOUR)
@@ -12,7 +13,7 @@ ANNA = Limit("recipient/anna@example.com", 5, HOUR)
 
 def counted(*minutes: int) -> list[tuple[str, int, int]]:
     """Give one mail in each of these minutes before now."""
-    return [(ANNA.subject, minute_of(NOW) - minute, 1) for minute in minutes]
+    return [(ANNA.subject, NOW // MINUTE - minute, 1) for minute in minutes]
 
 
 def test_below_a_limit_nobody_waits() -> None:
@@ -29,7 +30,7 @@ def test_the_wait_is_until_the_oldest_leaves() -> None:
     assert Tally(counted(0, 10, 20, 30, 40), NOW).wait(ANNA) == 21 * MINUTE
     assert Tally(counted(0, 10, 20, 30, 40), NOW + 30_000).wait(ANNA) == 20.5 * MINUTE
     assert Tally(counted(0, 10, 20, 30, 40, 50), NOW).wait(ANNA) == 21 * MINUTE
-    assert Tally([(ANNA.subject, minute_of(NOW), 9)], NOW).wait(ANNA) == 61 * MINUTE
+    assert Tally([(ANNA.subject, NOW // MINUTE, 9)], NOW).wait(ANNA) == 61 * MINUTE
 
 
 def test_what_is_old_does_not_count() -> None:
@@ -57,7 +58,29 @@ def test_what_was_added() -> None:
     tally.add(["total"])
 
     assert tally.added == {ANNA.subject: 1, "total": 2}
-    assert tally.minute == minute_of(NOW)
+    assert tally.slot == NOW // MINUTE
+
+
+def test_taken_by_all_limits_or_none() -> None:
+    """What one limit does not let pass is counted for no other."""
+    one, two = Limit("client/shop", 2, DAY), Limit("ip/192.0.2.7", 1, DAY)
+    tally = Tally([], NOW, slots.HOUR)
+    waits = [tally.take([one, two]), tally.take([one, two]), tally.take([one]), tally.take([one])]
+
+    assert [bool(wait) for wait in waits] == [False, True, False, True]
+    assert tally.added == {"client/shop": 2, "ip/192.0.2.7": 1}
+    assert tally.take([]) == 0
+
+
+def test_slots_of_an_hour() -> None:
+    """A failure counts for a day and no longer than the end of its hour asks for."""
+    limit, now = Limit("client/shop", 1, DAY), 1_900_000_000_000 // slots.HOUR * slots.HOUR
+    rows = [("client/shop", now // slots.HOUR, 1)]
+    day = 24 * slots.HOUR
+
+    assert Tally(rows, now, slots.HOUR).wait(limit) == day + slots.HOUR
+    assert Tally(rows, now + day + slots.HOUR - 1, slots.HOUR).wait(limit) == 1
+    assert Tally(rows, now + day + slots.HOUR, slots.HOUR).wait(limit) == 0
 
 
 @given(st.lists(st.integers(0, 4 * HOUR * MINUTE), max_size=60).map(sorted), st.integers(1, 9))
@@ -66,7 +89,7 @@ def test_never_more_than_the_limit(asked: list[int], count: int) -> None:
     limit = Limit("total", count, HOUR)
     sent: list[int] = []
     for at in asked:
-        rows = [("total", minute_of(NOW + time), 1) for time in sent]
+        rows = [("total", (NOW + time) // MINUTE, 1) for time in sent]
         wait = Tally(rows, NOW + at).wait(limit)
         if wait:
             assert Tally(rows, NOW + at + wait).wait(limit) == 0

@@ -11,6 +11,7 @@ from shared.contracts import (
     CodeCancelled,
     CodeIssued,
     CodeRefused,
+    CodeUnchecked,
     CodeVerified,
     CodeWithheld,
     Contract,
@@ -155,7 +156,14 @@ EXAMPLES: tuple[Contract, ...] = (
         locale="de-AT",
         ip=IPv4Address("192.0.2.7"),
     ),
-    VerifyCode(id=EMAIL, email="ann@example.org", code="482913", client="shop", purpose="sign-in"),
+    VerifyCode(
+        id=EMAIL,
+        email="ann@example.org",
+        code="482913",
+        client="shop",
+        purpose="sign-in",
+        ip=IPv4Address("192.0.2.7"),
+    ),
     CancelCode(id=EMAIL, challenge_id=EVENT, client="shop"),
     CodeIssued(
         id=EVENT,
@@ -177,6 +185,7 @@ EXAMPLES: tuple[Contract, ...] = (
         purpose="sign-in",
     ),
     CodeRefused(id=EVENT, at=AT, email="ann@example.org", client="shop", purpose="sign-in"),
+    CodeUnchecked(id=EVENT, retry_after=4711.5),
     CodeCancelled(id=EVENT, challenge_id=EMAIL),
     FeedbackReported(
         id=EVENT,
