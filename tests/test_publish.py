@@ -4,7 +4,6 @@ import asyncio
 import re
 import secrets
 import shlex
-import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -27,6 +26,7 @@ from shared.contracts import (
     SendEmail,
     Verdict,
 )
+from tests.processes import started
 
 pytestmark = pytest.mark.rabbit
 
@@ -68,16 +68,11 @@ async def run(folder: Path, marker: str, url: str) -> tuple[int | None, str, str
     """Run a Python program of the page and give its exit code, what it says and its errors."""
     program = folder / "program.py"
     program.write_text(block("python", marker))
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, program, env={"AMQP_URL": url}, stdout=PIPE, stderr=PIPE
-    )
-    try:
-        async with asyncio.timeout(30):
-            out, errors = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+    async with (
+        asyncio.timeout(30),
+        started(program, env={"AMQP_URL": url}, stdout=PIPE, stderr=PIPE) as process,
+    ):
+        out, errors = await process.communicate()
     return process.returncode, out.decode(), errors.decode()
 
 

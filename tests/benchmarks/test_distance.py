@@ -7,6 +7,7 @@ from contextlib import suppress
 import pytest
 
 from benchmarks import distance
+from ops import ports
 
 SECONDS = 0.02
 
@@ -62,9 +63,10 @@ async def test_the_order_is_kept_to_the_end(far: int) -> None:
     await writer.wait_closed()
 
 
-async def test_nobody_there(unused_tcp_port: int) -> None:
+async def test_nobody_there() -> None:
     """A far port that nobody listens on ends the connection."""
-    async with await distance.listen(0, unused_tcp_port, SECONDS) as network, asyncio.timeout(10):
+    [nowhere] = ports.unused(1)
+    async with await distance.listen(0, nowhere, SECONDS) as network, asyncio.timeout(10):
         port = network.sockets[0].getsockname()[1]
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         with suppress(ConnectionResetError):

@@ -192,10 +192,10 @@ def test_values_are_not_repeated() -> None:
 def test_a_hundred_thousand_recipients_are_refused_at_once() -> None:
     """A long list is refused before its addresses are looked at, which would take seconds."""
     body = orjson.dumps(MAIL | {"to": ["a@x.example"] * 80_000})
-    begun = time.perf_counter()
+    begun = time.thread_time()
 
     assert refusal(body).kind.status == 422
-    assert time.perf_counter() - begun < 0.5
+    assert time.thread_time() - begun < 0.5
 
 
 def test_codes_and_guesses_name_one_address() -> None:

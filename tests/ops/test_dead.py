@@ -33,12 +33,12 @@ from tests.ops.dying import (
     rejected,
     settled,
 )
+from tests.processes import ROOT, started
 from tests.tap import depth, publish_raw
 
 pytestmark = pytest.mark.rabbit
 
 SCALE = 1e-6  # of the ladder: no wait is worth waiting for here
-ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
@@ -290,10 +290,8 @@ async def test_killed_before_the_acknowledgement_is_a_duplicate(url: str) -> Non
     """Published and not acknowledged: the letter stays, its copy has the same id, none is lost."""
     await rejected(url, "m-1")
 
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", KILLED, cwd=ROOT, env={"AMQP_URL": url}
-    )
-    code = await process.wait()
+    async with asyncio.timeout(60), started("-c", KILLED, env={"AMQP_URL": url}) as process:
+        code = await process.wait()
     await settled(url, LETTERS, 1)
     await run(url, "replay", LETTERS, "--all")
 

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,27 +9,17 @@ from pathlib import Path
 import pytest
 
 from ops.process import PidFiles, Process
+from tests.processes import waiting
 
 _WAIT_FOR_EVER = "import signal; print('up', flush=True); signal.pause()"
 _IGNORE_SIGTERM = "import signal; signal.signal(15, signal.SIG_IGN); " + _WAIT_FOR_EVER
 
 
-def _started(code: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", code]
-    child = subprocess.Popen(  # noqa: S603 - our own interpreter
-        command, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert child.stdout is not None
-    child.stdout.readline()  # it runs its code now
-    return child
-
-
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[str]]:
     """Start a process that waits until it is ended."""
-    with _started(_WAIT_FOR_EVER) as process:
+    with waiting(_WAIT_FOR_EVER) as process:
         yield process
-        process.kill()
 
 
 def test_a_process_is_read_back_as_it_was_written() -> None:
@@ -63,13 +52,12 @@ def test_another_process_under_the_same_id_is_let_alone(child: subprocess.Popen[
 def test_all_that_is_recorded_is_ended_the_last_started_first(tmp_path: Path) -> None:
     """What uses another thing goes before it."""
     pids = PidFiles(tmp_path)
-    with _started(_WAIT_FOR_EVER) as broker, _started(_WAIT_FOR_EVER) as service:
+    with waiting(_WAIT_FOR_EVER) as broker, waiting(_WAIT_FOR_EVER) as service:
         pids.add("broker", broker.pid)
         pids.add("service", service.pid)
 
-        ended = pids.end_all(within=5)
-
-    assert ended == ["service", "broker"]
+        assert pids.end_all(within=5) == ["service", "broker"]
+        assert [child.wait(10) for child in (service, broker)] == [-15, -15]
     assert PidFiles(tmp_path).end_all(within=5) == []
 
 
@@ -89,8 +77,8 @@ def test_a_file_that_goes_meanwhile_names_no_process(
 
 def test_a_process_that_does_not_listen_is_killed(tmp_path: Path) -> None:
     """SIGTERM is a request; nothing is left running all the same."""
-    with _started(_IGNORE_SIGTERM) as deaf:
+    with waiting(_IGNORE_SIGTERM) as deaf:
         PidFiles(tmp_path).add("deaf", deaf.pid)
         PidFiles(tmp_path).end_all(within=0.2)
 
-    assert deaf.returncode == -9
+        assert deaf.wait(10) == -9

@@ -1,14 +1,14 @@
 """A run that was killed leaves nothing to the next one."""
 
+import asyncio
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 from ops.process import PidFiles, Process
 from ops.scratch import scratch
+from tests.processes import started, waiting
 
-_ROOT = Path(__file__).parents[2]
+_NODE = "import signal; print('up', flush=True); signal.pause()"
 _RUN = """
 import pathlib, sys
 from ops.scratch import scratch
@@ -33,29 +33,33 @@ def test_what_a_killed_run_left_is_ended_and_deleted(tmp_path: Path) -> None:
     (killed / "node" / "pids").mkdir(parents=True)
     (killed / "data").symlink_to(elsewhere)
     (killed / "owner").write_text("1 1")  # process 1 started at another time
-    command = [sys.executable, "-c", "import signal; signal.pause()"]
-    with subprocess.Popen(command, start_new_session=True) as left:  # noqa: S603 - our interpreter
+    with waiting(_NODE) as left:
         PidFiles(killed / "node" / "pids").add("node", left.pid)
         with scratch(tmp_path / "runs"):
             pass
 
-    assert left.returncode != 0
+        assert left.wait(10) == -15
     assert not killed.exists()
     assert not elsewhere.exists()
 
 
-def test_runs_that_start_together_clear_up_one_after_the_other(tmp_path: Path) -> None:
+async def test_runs_that_start_together_clear_up_one_after_the_other(tmp_path: Path) -> None:
     """The workers of one run find the same leftovers at the same moment."""
     for number in range(1, 41):
         pids = tmp_path / str(number) / "node" / "pids"
         pids.mkdir(parents=True)
         for name in ("epmd", "rabbitmq"):
             (pids / f"{name}.pid").write_text("1 1")  # process 1 started at another time
-    command = [sys.executable, "-c", _RUN, str(tmp_path)]
-    runs = [subprocess.Popen(command, cwd=_ROOT) for _ in range(3)]  # noqa: S603 - our interpreter
+    command = ("-c", _RUN, tmp_path)
+    async with (
+        asyncio.timeout(60),
+        started(*command) as one,
+        started(*command) as two,
+        started(*command) as three,
+    ):
+        assert [await run.wait() for run in (one, two, three)] == [0, 0, 0]
 
-    assert [run.wait(30) for run in runs] == [0, 0, 0]
-    assert list(tmp_path.iterdir()) == []
+    assert await asyncio.to_thread(os.listdir, tmp_path) == []
 
 
 def test_a_run_beside_this_one_is_let_alone(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tests.sender.scripted import HANG, PIPELINING, scripted
 
 DELIVERED = [(Stage.DOT, 250)]
 STAGES = ["mail", "rcpt", "data", "dot"]
-BRIEF = Patience(connect=0.3, command=0.3, dot=0.3, write=0.3)
+BRIEF = Patience(connect=1, command=1, dot=1, write=1)
 BEN = "ben@x.example"
 BIG = b"Subject: big\r\n\r\n" + b"x" * 76 * 10**5 + b"\r\n"
 
@@ -86,7 +86,7 @@ async def test_too_slow(simulator: Simulator, stage: str) -> None:
 
 async def test_slow_enough(simulator: Simulator) -> None:
     """The limits are for each reply, not for their sum."""
-    slow = [f"slow-200-rcpt+{number}@x.example" for number in range(3)]
+    slow = [f"slow-400-rcpt+{number}@x.example" for number in range(3)]
 
     async with a_pool(a_relay(simulator.smtp_port, patience=BRIEF)) as pool:
         assert await sent(pool, *slow) == [(Stage.DOT, 250)] * 3
@@ -94,13 +94,13 @@ async def test_slow_enough(simulator: Simulator) -> None:
 
 async def test_deadline(simulator: Simulator) -> None:
     """Replies that are each in time may still take too long together; the dot is apart."""
-    slow = [f"slow-150-rcpt+{number}@x.example" for number in range(4)]
+    slow = [f"slow-400-rcpt+{number}@x.example" for number in range(4)]
     loop = asyncio.get_running_loop()
     connection = await connect(a_relay(simulator.smtp_port), loop.time() + 5)
 
-    late = await connection.transact(a_mail(*slow), loop.time() + 0.4)
+    late = await connection.transact(a_mail(*slow), loop.time() + 1.2)
     fresh = await connect(a_relay(simulator.smtp_port), loop.time() + 5)
-    dot = await fresh.transact(a_mail("slow-400-dot@x.example"), loop.time() + 0.3)
+    dot = await fresh.transact(a_mail("slow-1500-dot@x.example"), loop.time() + 1.2)
     await fresh.quit()
 
     assert ends(late) == [(Stage.RCPT, 0)] * 4

@@ -13,7 +13,7 @@ from tests.sender.scripted import CUT, HANG, PIPELINING, scripted
 
 DELIVERED = [(Stage.DOT, 250)]
 STAGES = ["mail", "rcpt", "data", "dot"]
-BRIEF = Patience(connect=0.3, command=0.3, dot=0.3, write=0.3)
+BRIEF = Patience(connect=1, command=1, dot=1, write=1)
 BEN = "ben@x.example"
 BIG = b"Subject: big\r\n\r\n" + b"x" * 76 * 10**5 + b"\r\n"
 

@@ -3,10 +3,9 @@
 import asyncio
 import os
 import sqlite3
-import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,6 +25,7 @@ from shared.contracts import (
     SendEmail,
     decode,
 )
+from tests.processes import started
 from tests.proxy import Proxy
 from tests.sender.commands import a_command
 from tests.tap import Tap, depth, tapped
@@ -65,18 +65,9 @@ class World:
             "SEALING_KEY": "5e" * 32,
         }
 
-    @asynccontextmanager
-    async def sender(self) -> AsyncIterator[Process]:
+    def sender(self) -> AbstractAsyncContextManager[Process]:
         """Run a sender for the length of the block; then it is killed, if it still runs."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "services.sender", env=self.environment, stdout=DEVNULL
-        )
-        try:
-            yield process
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
+        return started("-m", "services.sender", env=self.environment, stdout=DEVNULL)
 
     async def heard(self, verb: str) -> None:
         """Wait until the relay has been told something."""

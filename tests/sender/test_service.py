@@ -11,6 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from ops import ports
 from ops.simulator.behaviour import Behaviour, Refusals
 from ops.simulator.simulator import Simulator
 from services.sender import service
@@ -286,9 +287,9 @@ async def test_poison(world: World) -> None:
 
 
 @pytest.mark.rabbit
-async def test_relay_away(world: World, unused_tcp_port: int) -> None:
+async def test_relay_away(world: World) -> None:
     """A sender whose relay is away is ready all the same: it can take commands, and defers."""
-    port = str(unused_tcp_port)
+    port = str(ports.unused(1)[0])
     await world.simulator.__aexit__()
 
     async with running(world.settings(HEALTH_PORT=port)):

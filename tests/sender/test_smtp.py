@@ -18,7 +18,7 @@ from tests.sender.scripted import scripted
 
 DELIVERED = [(Stage.DOT, 250)]
 STAGES = ["mail", "rcpt", "data", "dot"]
-BRIEF = Patience(connect=0.3, command=0.3, dot=0.3)
+BRIEF = Patience(connect=1, command=1, dot=1)
 
 
 async def test_no_ehlo(simulator: Simulator) -> None:
@@ -241,8 +241,8 @@ async def test_expired_certificate(authority: trustme.CA, trusting: ssl.SSLConte
 
 async def test_slow_greeting(simulator: Simulator) -> None:
     """A server may take its time to greet: there is another limit for TCP (RFC 5321 4.5.3.2.1)."""
-    simulator.behaviour = Behaviour(latency_ms=150)
-    patience = Patience(connect=0.1, command=5)
+    simulator.behaviour = Behaviour(latency_ms=600)
+    patience = Patience(connect=0.5, command=5)
 
     async with a_pool(a_relay(simulator.smtp_port, patience=patience)) as pool:
         assert await sent(pool) == DELIVERED

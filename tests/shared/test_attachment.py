@@ -103,18 +103,19 @@ def test_content_ids_differ() -> None:
     with pytest.raises(ValidationError, match="that no other has"):
         FILES.validate_python([a_file(content_id="logo"), a_file(content_id="logo")])
 
-    assert len(FILES.validate_python([a_file(content_id="a@b"), a_file(content_id="a"), a_file()]))
+    different = [a_file(content_id="a@b"), a_file(content_id="a"), a_file()]
+    assert len(FILES.validate_python(different)) == 3
 
 
 def test_together() -> None:
     """The limit is for all files together, as octets and not as base64, and is reached at once."""
     half = MAX_ATTACHED_BYTES // 2
     files = [a_file(bytes(half)), a_file(bytes(MAX_ATTACHED_BYTES - half))]
-    begun = time.perf_counter()
+    begun = time.thread_time()
 
     assert sum(file.size for file in FILES.validate_python(files)) == MAX_ATTACHED_BYTES
 
-    assert time.perf_counter() - begun < 1
+    assert time.thread_time() - begun < 1
     with pytest.raises(ValidationError, match="at most 7 MiB together"):
         FILES.validate_python([*files, a_file(b"x")])
     with pytest.raises(ValidationError, match="at most 9786712 characters"):

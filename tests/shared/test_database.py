@@ -1,7 +1,6 @@
 """One store on two databases: opening, migrating, transactions."""
 
 import asyncio
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -12,8 +11,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from ops import ports
 from shared.database import Database
 from tests.databases import Opener
+from tests.processes import started
 
-ROOT = Path(__file__).parents[2]
 NOTES = sa.Table("notes", sa.MetaData(), sa.Column("text", sa.Text, primary_key=True))
 
 FIRST = """
@@ -210,10 +209,9 @@ async def test_migrating_again_keeps_the_rows(
 @pytest.mark.usefixtures("migrations")
 async def test_replicas_migrate_at_once(database_url: str | None, tmp_path: Path) -> None:
     """Two processes that start together on an empty database both find their tables."""
-    command = (sys.executable, "-c", REPLICA, database_url or "", str(tmp_path))
-    replicas = [await asyncio.create_subprocess_exec(*command, cwd=ROOT) for _ in range(2)]
-
-    assert [await replica.wait() for replica in replicas] == [0, 0]
+    command = ("-c", REPLICA, database_url or "", tmp_path)
+    async with asyncio.timeout(60), started(*command) as one, started(*command) as other:
+        assert [await replica.wait() for replica in (one, other)] == [0, 0]
 
 
 async def test_services_do_not_see_each_other(

@@ -2,7 +2,6 @@
 
 import asyncio
 import sqlite3
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
@@ -13,8 +12,8 @@ import sqlalchemy as sa
 
 from shared import sqlite
 from shared.sqlite import File
+from tests.processes import started
 
-ROOT = Path(__file__).parents[2]
 SECONDS = 10  # for anything that is expected to happen
 NOTES = sa.Table("notes", sa.MetaData(), sa.Column("text", sa.Text, primary_key=True))
 WRITER = """
@@ -327,12 +326,13 @@ async def test_a_cancelled_close_still_ends_the_threads(path: Path) -> None:
 @pytest.mark.usefixtures("file")
 async def test_two_processes_write_one_file(path: Path) -> None:
     """Writers of one file in several processes wait for each other and lose nothing."""
-    command = (sys.executable, "-c", WRITER, str(path))
-    writers = [
-        await asyncio.create_subprocess_exec(*command, name, cwd=ROOT) for name in ("a", "b")
-    ]
+    async with (
+        asyncio.timeout(60),
+        started("-c", WRITER, path, "a") as one,
+        started("-c", WRITER, path, "b") as other,
+    ):
+        assert [await writer.wait() for writer in (one, other)] == [0, 0]
 
-    assert [await writer.wait() for writer in writers] == [0, 0]
     assert len(notes(path)) == 600
 
 
@@ -342,8 +342,5 @@ async def test_a_process_that_forgets_to_close_ends(tmp_path: Path) -> None:
         "    notes =",
         "    await file.write(lambda c: c.execute(sa.text('CREATE TABLE notes (t)')))\n    notes =",
     )
-    writer = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, str(tmp_path / "x.sqlite"), "a", cwd=ROOT
-    )
-
-    assert await asyncio.wait_for(writer.wait(), SECONDS) == 0
+    async with started("-c", program, tmp_path / "x.sqlite", "a") as writer:
+        assert await asyncio.wait_for(writer.wait(), SECONDS) == 0

@@ -46,7 +46,7 @@ async def process(**environ: str) -> AsyncIterator[Process]:
         stderr=PIPE,
     )
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):  # Python starts slowly on a busy machine
             yield started
     finally:
         if started.returncode is None:

@@ -119,7 +119,7 @@ async def test_a_child_that_never_gets_ready_is_told_with_its_last_lines(
     await bench.child.start()
 
     with pytest.raises(StackError, match=rf"tried .*{reason}(?s:.*)AMQP_URL: is required"):
-        await bench.child.ready(within=2)
+        await bench.child.ready(within=5)
 
     await bench.child.stop(within=10)
     bench.journal.close()
