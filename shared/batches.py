@@ -1,11 +1,15 @@
-"""The road of many deliveries at once, for a handler to which many cost little more than one."""
+"""The road of many deliveries at once, for a handler to which many cost little more than one.
+
+What they say is gathered while the batch before is handled: of a message that is read its handler
+may need far less than the whole.
+"""
 
 import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import structlog
 
@@ -13,29 +17,39 @@ from shared import contracts, delivery, log, metrics, settling, turns
 from shared.consumer import HANDLING_SECONDS
 from shared.contracts import Contract
 from shared.delivery import Delivery
-from shared.errors import Reject, Retry, Undecodable
+from shared.errors import Retry, Undecodable
 from shared.settling import End, Receipt, Send
 
 OCTETS = 4 << 20  # of bodies in one call: read, they take some ten times as much memory
 TURN_OCTETS = 16 << 10  # of bodies, which take about a millisecond to read
 
-BatchHandler = Callable[[Sequence[Any]], Awaitable[Sequence[Contract]]]
+BatchHandler = Callable[[Any], Awaitable[Sequence[Contract]]]
 
 logger = structlog.get_logger(__name__)
+
+
+class Gathering(Protocol):
+    """What the messages of one batch say; it gives way to others while it works for long."""
+
+    async def add(self, message: Any) -> None:  # noqa: ANN401 -- one of the subscription's contracts
+        """Take a message in, all of it or, when it raises Reject, nothing."""
+
+    async def close(self) -> None:
+        """Make ready for the handler: all is added."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batches:
     """Which handler takes the messages of a queue, at most `most` of them in one call.
 
-    None is added to a batch that has OCTETS. It waits up to `seconds` for a batch to fill. `limit`
-    is in seconds, for one call. A handler that raises Reject is called again for each message
-    alone, so that one bad message takes no neighbour with it; any other failure is that of all of
-    them.
+    It is given what `gather` made, which took in the messages. None is added to a batch that has
+    OCTETS. It waits up to `seconds` for a batch to fill. `limit` is in seconds, for one call. A
+    message that cannot be taken in is settled by itself; a failure of the handler is that of all.
     """
 
     queue: str
     contracts: tuple[type[Contract], ...]
+    gather: Callable[[], Gathering]
     handler: BatchHandler
     prefetch: int
     most: int
@@ -48,15 +62,11 @@ class _Waiting(NamedTuple):
     receipt: Receipt
 
 
-class _Read(NamedTuple):
-    message: Delivery
-    contract: Contract
-
-
 class _Batch(NamedTuple):
     waiting: Sequence[_Waiting]
     ends: Sequence[End]  # of what cannot be read
-    reads: Sequence[_Read]
+    reads: Sequence[Delivery]
+    gathering: Gathering  # of these
 
 
 class Batching:
@@ -141,7 +151,7 @@ class Batching:
         begun, last = time.perf_counter(), batch.waiting[-1].receipt
         self._metrics.in_flight.inc(len(batch.waiting))
         try:
-            ends = [*batch.ends, *(await self._together(batch.reads) if batch.reads else ())]
+            ends = [*batch.ends, *(await self._together(batch) if batch.reads else ())]
             publishings = [item for end in ends for item in end.publishings]
             if await settling.published(publishings, last, self._send):
                 # Batches end in the order in which they came: all before this one are settled.
@@ -159,37 +169,41 @@ class Batching:
         await self._fill()
         waiting = self._next()
         ends: list[End] = []
-        reads: list[_Read] = []
-        octets = 0
+        reads: list[Delivery] = []
+        gathering, octets = self._subscription.gather(), 0
         for message, _ in waiting:
             try:
-                reads.append(_Read(message, self._decoded(message)))
+                await gathering.add(self._decoded(message))
+                reads.append(message)
             except Exception as error:  # noqa: BLE001 -- it is told, and settles this one alone
                 ends.append(settling.failed(message, error))
             octets += len(message.body)
             if octets >= TURN_OCTETS:
                 octets = 0
                 await turns.give_way()
-        return _Batch(waiting, ends, reads)
+        try:
+            await gathering.close()
+        except Exception as error:  # noqa: BLE001 -- it is told, and settles all that was read
+            ends += [settling.failed(each, error) for each in reads]
+            reads = []
+        return _Batch(waiting, ends, reads, gathering)
 
-    async def _together(self, reads: Sequence[_Read]) -> list[End]:
+    async def _together(self, batch: _Batch) -> list[End]:
         """Give the ends of some messages. Only a cancellation from outside comes through."""
         try:
-            returned = await self._handle([each.contract for each in reads])
+            returned = await self._handle(batch.gathering)
             publishings = [delivery.publishing(each) for each in returned]
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and settling.cancelled_from_outside():
                 raise
-            if isinstance(error, Reject) and len(reads) > 1:
-                return [end for each in reads for end in await self._together([each])]
-            return [settling.failed(each.message, error) for each in reads]
-        return [End("done", publishings, len(reads))]
+            return [settling.failed(each, error) for each in batch.reads]
+        return [End("done", publishings, len(batch.reads))]
 
-    async def _handle(self, batch: Sequence[Contract]) -> Sequence[Contract]:
+    async def _handle(self, gathering: Gathering) -> Sequence[Contract]:
         limit = self._subscription.limit
         try:
             async with asyncio.timeout(limit) as timer:
-                return await self._subscription.handler(batch)
+                return await self._subscription.handler(gathering)
         except TimeoutError:
             if timer.expired():
                 raise Retry(f"not done in {limit:g} s") from None

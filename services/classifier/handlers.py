@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from typing import Protocol
 
 from services.classifier.cache import Cache
@@ -48,6 +48,30 @@ class Catalogue(Protocol):
         """Give the sums over all domains."""
 
 
+class Hearing:
+    """What some events tell, added up."""
+
+    def __init__(self) -> None:
+        self.tally = Tally()
+
+    async def add(self, event: Event) -> None:
+        """Take in what an event tells. Raises Reject when a recipient has no domain."""
+        told = observe(event)
+        try:
+            # Of those that tell more than one thing none is refused halfway.
+            while some := list(islice(told, TURN)):
+                self.tally.add(some)
+                if len(some) == TURN:
+                    await turns.give_way()
+        except ValueError as error:
+            raise Reject(f"the recipient's domain {error}") from error
+
+    async def close(self) -> None:
+        """Put it in order."""
+        for _ in self.tally.arrange():
+            await turns.give_way()
+
+
 @dataclass(frozen=True, slots=True)
 class Witness:
     """Takes what is evidence.
@@ -58,22 +82,9 @@ class Witness:
 
     counter: Counter
 
-    async def on_events(self, events: Sequence[Event]) -> Sequence[Contract]:
-        """Count events, and announce the changes of verdicts.
-
-        Raises Reject when a recipient has no domain; then nothing was counted.
-        """
-        told = chain.from_iterable(map(observe, events))
-        tally = Tally()
-        try:
-            while some := list(islice(told, TURN)):
-                tally.add(some)
-                await turns.give_way()
-        except ValueError as error:
-            raise Reject(f"the recipient's domain {error}") from error
-        for _ in tally.arrange():
-            await turns.give_way()
-        return [announce(change) for change in await self.counter.count(tally)]
+    async def on_hearing(self, hearing: Hearing) -> Sequence[Contract]:
+        """Count what events tell, and announce the changes of verdicts."""
+        return [announce(change) for change in await self.counter.count(hearing.tally)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from services.classifier.cache import Cache
 from services.classifier.catalogue import Catalogue
 from services.classifier.config import ClassifierSettings
-from services.classifier.handlers import Oracle, Witness
+from services.classifier.handlers import Hearing, Oracle, Witness
 from services.classifier.record import Record
 from services.classifier.revision import Revision
 from services.classifier.store import EvidenceStore
@@ -73,7 +73,13 @@ async def run(settings: ClassifierSettings, stop: asyncio.Event) -> None:
 
 def _events(store: EvidenceStore) -> Batches:
     return Batches(
-        topology.EVIDENCE, EVENTS, Witness(store).on_events, EVENTS_AT_ONCE, BATCH, BATCH_SECONDS
+        topology.EVIDENCE,
+        EVENTS,
+        Hearing,
+        Witness(store).on_hearing,
+        EVENTS_AT_ONCE,
+        BATCH,
+        BATCH_SECONDS,
     )
 
 

@@ -11,12 +11,14 @@ import pytest
 from services.classifier.cache import Cache
 from services.classifier.catalogue import Catalogue
 from services.classifier.change import Change
-from services.classifier.handlers import TURN, Oracle, Witness
+from services.classifier.evidence import Event
+from services.classifier.handlers import TURN, Hearing, Oracle, Witness
 from services.classifier.service import MIGRATIONS
 from services.classifier.store import EvidenceStore
 from services.classifier.tally import Tally
 from shared.contracts import (
     Category,
+    Contract,
     CountDomains,
     DescribeDomain,
     DomainClassified,
@@ -54,6 +56,15 @@ def witness(database: Database) -> Witness:
 def oracle(database: Database) -> Oracle:
     """Give who answers."""
     return Oracle(Catalogue(database), COUNTS, Cache(0, lambda: 0))
+
+
+async def told(witness: Witness, events: Sequence[Event]) -> Sequence[Contract]:
+    """Let a witness hear events, as one batch."""
+    hearing = Hearing()
+    for each in events:
+        await hearing.add(each)
+    await hearing.close()
+    return await witness.on_hearing(hearing)
 
 
 def delivery(number: int, recipient: str = "ann@a.example") -> EmailDelivered:
@@ -100,7 +111,8 @@ async def test_never_seen(oracle: Oracle) -> None:
 
 async def test_every_kind_counts(witness: Witness, oracle: Oracle) -> None:
     """Our own outcomes and others' feedback add up in one sum; other refusals are shown apart."""
-    await witness.on_events(
+    await told(
+        witness,
         [
             delivery(1),
             bounce(2, ReplyClass.MAILBOX_UNKNOWN),
@@ -108,7 +120,7 @@ async def test_every_kind_counts(witness: Witness, oracle: Oracle) -> None:
             bounce(4, ReplyClass.POLICY),
             report(5, Kind.DELIVERED, "A.example.", "a.example", "b.example"),
             report(6, Kind.BOUNCED, "a.example"),
-        ]
+        ],
     )
     answer = await describe(oracle)
 
@@ -120,8 +132,9 @@ async def test_every_kind_counts(witness: Witness, oracle: Oracle) -> None:
 
 async def test_the_mode_evidence_tells_more(database: Database) -> None:
     """Recipients and deliveries taken back are told where they have a say."""
-    await Witness(EvidenceStore(database, EVIDENCE)).on_events(
-        [delivery(number, f"u{number}@a.example") for number in range(5)]
+    await told(
+        Witness(EvidenceStore(database, EVIDENCE)),
+        [delivery(number, f"u{number}@a.example") for number in range(5)],
     )
     answer = await describe(Oracle(Catalogue(database), EVIDENCE, Cache(0, lambda: 0)))
 
@@ -153,15 +166,15 @@ async def test_others_are_let_in_while_a_long_report_is_read() -> None:
     """Who asks a question does not wait for the last of its events."""
     turns = Turns()
     names = [f"d{number}.example" for number in range(2 * TURN)]
-    await Witness(turns).on_events([report(1, Kind.DELIVERED, *names)])
+    await told(Witness(turns), [report(1, Kind.DELIVERED, *names)])
 
     assert turns.had >= 2
 
 
 async def test_a_change_is_announced(witness: Witness) -> None:
     """The event that turns the verdict announces it, and again with the same id when it returns."""
-    announced = [await witness.on_events([delivery(number)]) for number in range(5)]
-    again = await witness.on_events([delivery(3), delivery(4)])
+    announced = [await told(witness, [delivery(number)]) for number in range(5)]
+    again = await told(witness, [delivery(3), delivery(4)])
 
     assert [len(messages) for messages in announced] == [0, 0, 0, 1, 0]
     (change,) = announced[3]
@@ -173,14 +186,14 @@ async def test_a_change_is_announced(witness: Witness) -> None:
 async def test_what_has_no_domain_is_rejected(witness: Witness, oracle: Oracle) -> None:
     """A batch with such an outcome is refused whole, so that it can come again without it."""
     with pytest.raises(Reject, match="domain"):
-        await witness.on_events([delivery(1), delivery(2, "ann@[192.0.2.1]")])
+        await told(witness, [delivery(1), delivery(2, "ann@[192.0.2.1]")])
 
     assert (await describe(oracle)).delivered == 0
 
 
 async def test_pages(witness: Witness, oracle: Oracle) -> None:
     """Each page names what to ask for next, and the last one nothing."""
-    await witness.on_events([report(1, Kind.DELIVERED, *(f"d{n}.example" for n in range(5)))])
+    await told(witness, [report(1, Kind.DELIVERED, *(f"d{n}.example" for n in range(5)))])
     pages: list[Sequence[str]] = []
     after: str | None = None
     while after or not pages:
@@ -195,7 +208,7 @@ async def test_pages(witness: Witness, oracle: Oracle) -> None:
 
 async def test_a_page_that_is_just_full_is_the_last(witness: Witness, oracle: Oracle) -> None:
     """Nobody is sent on to an empty page."""
-    await witness.on_events([report(1, Kind.DELIVERED, "a.example", "b.example")])
+    await told(witness, [report(1, Kind.DELIVERED, "a.example", "b.example")])
     (page,) = await oracle.on_list_domains(ListDomains(id="q-1", limit=2))
 
     assert isinstance(page, DomainsListed)
@@ -204,12 +217,13 @@ async def test_a_page_that_is_just_full_is_the_last(witness: Witness, oracle: Or
 
 async def test_counts(witness: Witness, oracle: Oracle) -> None:
     """The sums tell domains by status, and events."""
-    await witness.on_events(
+    await told(
+        witness,
         [
             report(1, Kind.DELIVERED, *["a.example"] * 4, "b.example"),
             report(2, Kind.BOUNCED, "c.example", "b.example", "c.example"),
             report(3, Kind.DELIVERED, "d.example"),
-        ]
+        ],
     )
     (sums,) = await oracle.on_count_domains(CountDomains(id="q-1"))
 
@@ -223,7 +237,7 @@ async def test_a_cached_answer_has_its_time(database: Database, witness: Witness
     looks = iter([0.0, 4.9, 5.0, 5.0])  # at the clock
     oracle = Oracle(Catalogue(database), COUNTS, Cache(5, partial(next, looks)))
     before = await describe(oracle)
-    await witness.on_events([report(1, Kind.BOUNCED, "a.example")])
+    await told(witness, [report(1, Kind.BOUNCED, "a.example")])
     cached = await describe(oracle)
     after = await describe(oracle)
 
@@ -235,7 +249,7 @@ async def test_order_does_not_matter_over_a_restart(tmp_path: Path) -> None:
     for turn in range(2):
         async with Database.open("classifier", None, tmp_path, MIGRATIONS) as database:
             witness = Witness(EvidenceStore(database, COUNTS))
-            await witness.on_events([delivery(number) for number in range(turn + 1)])
+            await told(witness, [delivery(number) for number in range(turn + 1)])
             answer = await describe(Oracle(Catalogue(database), COUNTS, Cache(0, lambda: 0)))
 
     assert answer.delivered == 2

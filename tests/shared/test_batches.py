@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 import pytest
@@ -21,32 +23,44 @@ from tests.waiting import until
 
 SECONDS = 20.0  # that a test waits for anything
 
+BAD = "bad"
+
 Handler = Callable[[Sequence[SendEmail]], Awaitable[Sequence[Contract]]]
 
 
 def batches(handler: Handler, most: int = 4, seconds: float = 0.5, limit: float = 10) -> Batches:
     """Give a subscription of the test's queue."""
-    return Batches(QUEUE, (SendEmail,), handler, 3 * most, most, seconds, limit)
+    return Batches(QUEUE, (SendEmail,), Pile, handler, 3 * most, most, seconds, limit)
+
+
+class Pile(list[SendEmail]):
+    """Gathers messages as they are."""
+
+    async def add(self, message: SendEmail) -> None:
+        """Take a message in, unless its name says that it is bad."""
+        if message.id == BAD:
+            raise Reject("this one never")
+        self.append(message)
+
+    async def close(self) -> None:
+        """Do nothing more."""
 
 
 class Book:
     """A handler that keeps the ids of each batch, and fails as a test says."""
 
-    def __init__(self, *failures: BaseException, bad: str = "") -> None:
+    def __init__(self, *failures: BaseException) -> None:
         self._failures = list(failures)
-        self._bad = bad
         self.calls: list[list[str]] = []
         self.called = asyncio.Event()
 
     async def __call__(self, commands: Sequence[SendEmail]) -> Sequence[Contract]:
-        """Report each command as handled, unless there is a failure left or one is bad."""
+        """Report each command as handled, unless there is a failure left."""
         names = [each.id for each in commands]
         self.calls.append(names)
         self.called.set()
         if self._failures:
             raise self._failures.pop(0)
-        if self._bad in names:
-            raise Reject("this one never")
         return [fact(name) for name in names]
 
     @property
@@ -111,7 +125,7 @@ async def test_a_batch_that_does_not_fill_is_handled(url: str) -> None:
 async def test_a_batch_waits_for_no_more_than_may_come(url: str) -> None:
     """Where the prefetch is smaller than a batch, it is the size of one."""
     book = Book()
-    small = Batches(QUEUE, (SendEmail,), book, prefetch=3, most=100, seconds=SECONDS * 9)
+    small = Batches(QUEUE, (SendEmail,), Pile, book, prefetch=3, most=100, seconds=SECONDS * 9)
     async with Broker.connect(url, "tests") as door, tapped(url, topology.EVENTS) as events:
         await publish(door, numbered(6))
         async with door.consuming(small):
@@ -169,21 +183,21 @@ async def test_a_batch_of_nothing_but_noise_is_settled(url: str) -> None:
 
 
 async def test_one_bad_message_takes_no_neighbour_with_it(url: str) -> None:
-    """A batch that is refused is handled again one by one; only what is bad is dead."""
-    book = Book(bad="m002")
+    """What is refused while it is gathered is dead; all others are handled."""
+    book = Book()
     async with (
         Broker.connect(url, "tests") as door,
         tapped(url, topology.EVENTS) as events,
         tapped(url, topology.DEAD) as dead,
     ):
-        await publish(door, numbered(4))
+        await publish(door, ["m0", "m1", BAD, "m3"])
         async with door.consuming(batches(book)):
             done = await ids(events, 3)
             letter = await dead.next()
 
-    assert done == ["m000", "m001", "m003"]
-    assert (letter.message_id, letter.headers[delivery.REASON]) == ("m002", "this one never")
-    assert book.calls == [numbered(4), *([name] for name in numbered(4))]
+    assert sorted(done) == ["m0", "m1", "m3"]
+    assert (letter.message_id, letter.headers[delivery.REASON]) == (BAD, "this one never")
+    assert book.calls == [["m0", "m1", "m3"]]
     await is_empty(url)
 
 
@@ -208,6 +222,30 @@ async def test_a_failure_is_that_of_all(url: str, failure: BaseException) -> Non
     assert book.calls[0] == numbered(4)
     assert sorted(book.names[4:]) == numbered(4)
     assert dead.empty()
+    await is_empty(url)
+
+
+async def test_what_was_gathered_in_vain_is_not_lost(url: str) -> None:
+    """A gathering that fails at its end is a failure of all that it took in."""
+
+    class Broken(Pile):
+        """Fails once."""
+
+        left: ClassVar = [RuntimeError("a defect")]
+
+        async def close(self) -> None:
+            """Raise what is left."""
+            if self.left:
+                raise self.left.pop()
+
+    book = Book()
+    subscription = replace(batches(book), gather=Broken)
+    async with Broker.connect(url, "tests") as door, tapped(url, topology.EVENTS) as events:
+        await publish(door, numbered(4))
+        async with door.consuming(subscription):
+            assert sorted(await ids(events, 4)) == numbered(4)
+
+    assert sorted(book.names) == numbered(4)
     await is_empty(url)
 
 
