@@ -86,7 +86,7 @@ class Broker(Protocol):
         RabbitMQ 3.10 writes its registration down late (seen on 3.10.8).
         """
 
-    def restart(self, within: float = ...) -> None:
+    def restart(self) -> None:
         """Stop in good order and start again on the same data and ports."""
 
     def discard(self) -> None:

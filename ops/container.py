@@ -44,10 +44,10 @@ class RabbitContainer:
         """End it at once, as a crash would; the data stay in the volume."""
         self._container.remove()
 
-    def restart(self, within: float = _START) -> None:
+    def restart(self) -> None:
         """Stop in good order and start again on the same data and ports."""
         self.stop()
-        self.start(within)
+        self.start()
 
     def discard(self) -> None:
         """End it at once and delete its volume."""

@@ -102,10 +102,10 @@ class RabbitNode:
                 child.kill()
             self._end(name, _EPMD_STOP)
 
-    def restart(self, within: float = _START) -> None:
+    def restart(self) -> None:
         """Stop in good order and start again on the same data and ports."""
         self.stop()
-        self.start(within)
+        self.start()
 
     def discard(self) -> None:
         """Kill it and delete all of its directory."""

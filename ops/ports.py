@@ -6,29 +6,27 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-_LOOPBACK = "127.0.0.1"
 # Below Linux's ephemeral range (32768-60999), so that no outgoing connection takes one meanwhile.
 _RANGE = range(20000, 32000)
 _LISTEN = "0A"  # proc(5), net/tcp: the state of a listening socket
 
 
-def is_free(port: int, host: str = _LOOPBACK) -> bool:
+def is_free(port: int) -> bool:
     """Whether a server could listen there now."""
     with socket.socket() as probe:
         # As servers do: connections of an earlier run in TIME_WAIT are no hindrance.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
+            probe.bind(("127.0.0.1", port))
         except OSError:
             return False
     return True
 
 
-def unused(count: int, rng: random.Random | None = None) -> list[int]:
+def unused(count: int) -> list[int]:
     """Choose distinct ports that are free now. Raises RuntimeError when there are too few."""
-    rng = rng or random.SystemRandom()
     free: list[int] = []
-    for port in rng.sample(_RANGE, k=len(_RANGE)):
+    for port in random.SystemRandom().sample(_RANGE, k=len(_RANGE)):
         if len(free) == count:
             return free
         if is_free(port):

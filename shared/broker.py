@@ -21,6 +21,7 @@ from shared.amqp.channel import Channel, Incoming
 from shared.amqp.connection import Connection
 from shared.amqp.errors import AmqpError
 from shared.batches import Batches, Batching
+from shared.config.settings import DRAIN_SECONDS
 from shared.consumer import Consumer, Subscription
 from shared.contracts import Contract
 from shared.delivery import Publishing
@@ -32,7 +33,6 @@ from shared.link import CONNECT_SECONDS, HEARTBEAT_SECONDS, Link, masked
 from shared.topology import Exchange, Queue
 
 PATIENCE_SECONDS = 30.0  # for a broker that is still starting
-DRAIN_SECONDS = 25.0  # under the 30 that supervisors commonly leave before they kill
 DIRECT_REPLY = "amq.rabbitmq.reply-to"
 
 # ValueError is for a message that no frame can hold: its id or key is too long.

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-DRAIN_SECONDS = 25.0  # under the 30 that supervisors commonly leave before they kill
+from shared.config.settings import DRAIN_SECONDS
 
 Check = Callable[[], Awaitable[bool]]
 

@@ -88,7 +88,7 @@ class Mailbox:
         self.change.announce()
 
     async def wait_for(
-        self, count: int = 1, *, to: str | None = None, within: float = 5.0
+        self, count: int, *, to: str | None = None, within: float = 5.0
     ) -> list[Mail]:
         """Return the mails, newest first, once there are at least `count` of them.
 

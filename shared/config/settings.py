@@ -12,6 +12,8 @@ from shared.config import document, environment, flags
 from shared.config.layer import Layer, variable
 from shared.errors import ConfigError
 
+DRAIN_SECONDS = 25.0  # under the 30 that supervisors commonly leave before they kill
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 Secret = Annotated[str, Field(min_length=32, repr=False)]  # 128 bits as hex at the least
@@ -42,7 +44,7 @@ class Settings(BaseSettings):
         "127.0.0.1", description="The address of /healthz, /readyz and /metrics"
     )
     health_port: Port = Field(0, description="Their port; any that is free if 0")
-    drain_seconds: Seconds = Field(25.0, description="For what is in flight at a shutdown")
+    drain_seconds: Seconds = Field(DRAIN_SECONDS, description="For what is in flight at a shutdown")
 
     @classmethod
     def settings_customise_sources(
