@@ -31,7 +31,7 @@ fmt: ## let ruff put right what it can
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: ## measure the sender and the gateway beside what bounds them, and what else one could take
+bench: ## measure sender, gateway, codes and domains beside what bounds them, or what else one could take
 	@ops/bootstrap dev bench && exec $(BIN)/python -m benchmarks
 
 docs: ## renew the generated contracts

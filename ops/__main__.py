@@ -21,7 +21,7 @@ _COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command."""
-    parser = argparse.ArgumentParser(prog="ops", description=__doc__)
+    parser = argparse.ArgumentParser(prog="ops", description="The commands that a person runs.")
     commands = parser.add_subparsers(dest="command", required=True)
     chosen = next((word for word in arguments or sys.argv[1:] if word in _COMMANDS), None)
     for name, (module, text) in _COMMANDS.items():

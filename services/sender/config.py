@@ -36,7 +36,7 @@ DOT_SECONDS = 600.0  # RFC 5321 4.5.3.2.6
 AWAY_SECONDS = 86_400.0  # a command may still come again after its mail was given up
 
 # What is said of each class alike.
-CONNECTIONS = "SMTP connections of this class to a relay, and its prefetch"
+CONNECTIONS = "SMTP connections of this class to each relay"
 FIRST_WAIT = "Seconds before the second attempt; then doubling"
 LONGEST_WAIT = "Seconds where doubling ends"
 GIVE_UP = "Seconds after which a deferred mail expires"
