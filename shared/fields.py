@@ -16,14 +16,15 @@ def _no_nul(text: str) -> str:
     return text
 
 
-def _as_list(value: object) -> object:
+def as_list(value: object) -> object:
+    """Take one text for a list of it; anything else as it is."""
     return [value] if isinstance(value, str) else value
 
 
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Address = Annotated[str, AfterValidator(address.check_address)]
 Mailbox = Annotated[str, AfterValidator(address.check_mailbox)]
-Mailboxes = Annotated[tuple[Mailbox, ...], BeforeValidator(_as_list)]
+Mailboxes = Annotated[tuple[Mailbox, ...], BeforeValidator(as_list)]
 Domain = Annotated[str, AfterValidator(address.check_domain)]
 Subject = Annotated[
     str,

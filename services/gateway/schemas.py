@@ -19,7 +19,7 @@ from shared import address, header
 from shared.attachment import MAX_ATTACHMENTS, Attachment, check_attachments
 from shared.contracts import Category, IssueCode, SendEmail, VerifyCode
 from shared.contracts.codes import CONFIRM_ADDRESS, MAX_DIGITS, MAX_TYPED_CHARS, MIN_DIGITS
-from shared.fields import MAX_RECIPIENTS, Locale, Purpose, Subject, Text
+from shared.fields import MAX_RECIPIENTS, Locale, Purpose, Subject, Text, as_list
 
 MAX_MAILBOX_CHARS = 600  # a display name and the 254 of an address (RFC 5321 4.5.3.1, errata 1690)
 MAX_RETRIES = 1000  # far beyond what any schedule has room for
@@ -33,10 +33,6 @@ def _ip(value: object) -> peer.Address:
     return found
 
 
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
 _Short = Annotated[str, StringConstraints(max_length=MAX_MAILBOX_CHARS)]
 _Mailbox = Annotated[_Short, AfterValidator(address.check_mailbox)]
 _Address = Annotated[_Short, AfterValidator(address.check_address)]
@@ -45,7 +41,7 @@ _Mailboxes = Annotated[
     tuple[_Mailbox, ...],
     Field(max_length=MAX_RECIPIENTS),
     BeforeValidator(
-        _as_list,
+        as_list,
         json_schema_input_type=_Short | Annotated[list[_Short], Field(max_length=MAX_RECIPIENTS)],
     ),
 ]

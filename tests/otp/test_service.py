@@ -1,10 +1,9 @@
 """The otp service whole, on a real broker: from the command to the mail and the answer."""
 
 import asyncio
-import sys
-from asyncio.subprocess import PIPE, Process, create_subprocess_exec
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from asyncio.subprocess import PIPE, Process
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -27,8 +26,9 @@ from shared.contracts import (
 )
 from shared.sealing import Sealer
 from tests.otp.halting import COUNTED
+from tests.processes import started
+from tests.serving import serving
 
-ROOT = Path(__file__).parent.parent.parent
 KEY = "1f" * 32
 EMAIL = "anna@example.com"
 SECONDS = 10.0  # to wait for what must come
@@ -66,17 +66,7 @@ def settings(vhost: str, tmp_path: Path) -> OtpSettings:
     return OtpSettings(amqp_url=vhost, data_dir=tmp_path, otp_key=KEY, sealing_key=KEY)
 
 
-@asynccontextmanager
-async def running(settings: OtpSettings) -> AsyncIterator[None]:
-    """Run the service beside the block; it must end in time when it is told to."""
-    stop = asyncio.Event()
-    task = asyncio.create_task(service.run(settings, stop))
-    try:
-        yield
-    finally:
-        stop.set()
-        async with asyncio.timeout(SECONDS):
-            await task
+running = partial(serving, service.run)
 
 
 async def ask(broker: Broker, code: str, request_id: str) -> object:
@@ -151,8 +141,7 @@ async def test_commands_wait_for_the_service(settings: OtpSettings) -> None:
             assert isinstance(await ask(broker, code, "request-1"), CodeVerified)
 
 
-@asynccontextmanager
-async def halting(settings: OtpSettings) -> AsyncIterator[Process]:
+def halting(settings: OtpSettings) -> AbstractAsyncContextManager[Process]:
     """Run a service that halts before each comparison, as a process; it is killed at the end."""
     environ = {
         "AMQP_URL": settings.amqp_url,
@@ -162,14 +151,7 @@ async def halting(settings: OtpSettings) -> AsyncIterator[Process]:
         "SEALING_KEY": KEY,
         "OTP_CLIENT_FAILURES": str(settings.otp_client_failures),
     }
-    process = await create_subprocess_exec(
-        *(sys.executable, "-m", "tests.otp.halting"), cwd=ROOT, env=environ, stdout=PIPE
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        await process.wait()
+    return started("-m", "tests.otp.halting", env=environ, stdout=PIPE)
 
 
 async def counted(process: Process, guesses: int) -> None:

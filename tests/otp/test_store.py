@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 
 from services.otp.issuance import Issued
 from services.otp.limits import Limits
@@ -20,6 +18,7 @@ from services.otp.tables import challenges, commands, failures, guesses, mails, 
 from shared.database import Database
 from shared.errors import Retry
 from tests.clock import Clock
+from tests.databases import differences
 from tests.otp.asking import ANNA, BOOK, NO_LIMITS, RULES, Asking, rows
 
 HOUR, DAY = 3600, 86_400  # seconds
@@ -27,11 +26,7 @@ HOUR, DAY = 3600, 86_400  # seconds
 
 async def test_the_migrations_make_the_tables(database: Database) -> None:
     """The tables that the store writes to are those that the migrations make."""
-    differences = await database.read(
-        lambda connection: compare_metadata(MigrationContext.configure(connection), metadata)
-    )
-
-    assert differences == []
+    assert await differences(database, metadata) == []
 
 
 async def test_only_its_client_cancels(asking: Asking) -> None:
