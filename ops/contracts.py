@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from ops import asyncapi
+from ops import asyncapi, metrics
 from services.gateway import openapi
 from shared.contracts import CONTRACTS, Contract
 
@@ -18,9 +18,10 @@ def documents() -> Mapping[str, str]:
     found: dict[str, object] = {path_of(each): _schema(each) for each in CONTRACTS}
     found["asyncapi.json"] = asyncapi.document()
     found["openapi.json"] = openapi.document()
-    return {
+    texts = {
         path: f"{json.dumps(each, indent=2, ensure_ascii=False)}\n" for path, each in found.items()
     }
+    return {**texts, "metrics.md": metrics.document()}
 
 
 def path_of(contract: type[Contract]) -> str:

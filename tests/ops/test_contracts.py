@@ -33,7 +33,8 @@ def test_generating_writes_all_and_removes_the_rest(tmp_path: Path) -> None:
 
     assert contracts.main(tmp_path) == 0
 
-    found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.json")}
+    files = (path for path in tmp_path.rglob("*") if path.is_file())
+    found = {path.relative_to(tmp_path).as_posix() for path in files}
     assert found == set(DOCUMENTS)
 
 
