@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: what the sender and the gateway do beside what bounds them."""
+"""`python -m benchmarks`: what the services do beside what bounds them."""
 
 import argparse
 import asyncio
@@ -254,7 +254,13 @@ def _parser() -> argparse.ArgumentParser:
         help=f"mails that wait while memory or codes are measured ({_WAITING})",
     )
     add("--callers", type=_positive, default=32, help="HTTP connections (%(default)s)")
-    add("--domains", type=_positive, nargs="+", default=[10_000, 1_000_000], help="%(default)s")
+    add(
+        "--domains",
+        type=_positive,
+        nargs="+",
+        default=[10_000, 1_000_000],
+        help="that are known, a figure each (10000 1000000)",
+    )
     add("--events", type=_positive, default=60_000, help="of domains, a time (%(default)s)")
     add("--seconds", type=float, default=3.0, help="a way to count is measured (%(default)s)")
     add("--profile", action="store_true", help="once more under cProfile; its dearest functions")
