@@ -106,6 +106,7 @@ NO_MODULE = {
     "tests/test_settings.py": "it is about the settings of all services",
     "tests/test_architecture.py": "it is about the whole tree",
     "tests/otp/test_refusals.py": "handlers, store and databases together: what a guesser learns",
+    "tests/ops/test_bootstrap.py": "it is about a shell script",
     "tests/sender/test_postfix.py": "the sender and a real server",
     "tests/sender/test_faults.py": "the sender's pool, connection and dialogue together",
     "tests/ops/simulator/test_whole.py": "the parts of the simulator together",
