@@ -21,23 +21,18 @@ class Guess:
     holder: Holder
     limits: Sequence[Limit] = ()
 
-    @property
-    def subjects(self) -> Sequence[str]:
-        """Whose failure it is, besides its recipient's."""
-        return [limit.subject for limit in self.limits]
-
 
 @dataclass(frozen=True, slots=True)
 class Counted:
     """A guess that is on record since `at`, and what it may be compared with, if anything.
 
-    While it is not verified it is a failure of its `subjects`.
+    While it is not verified it is a failure by each of its `limits`.
     """
 
     id: str
     at: int
     challenge: Challenge | None
-    subjects: Sequence[str] = ()
+    limits: Sequence[Limit] = ()
 
 
 @dataclass(frozen=True, slots=True)

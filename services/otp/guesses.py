@@ -14,6 +14,7 @@ from services.otp.allowance import (
     Unchecked,
 )
 from services.otp.challenge import Challenge, Holder, Rules
+from services.otp.limits import Limit
 from services.otp.tables import UNSEEN
 from services.otp.tally import HOUR, Tally
 from services.otp.transaction import Cell, Transaction
@@ -32,7 +33,7 @@ def record(here: Transaction, rules: Rules, guesses: Sequence[Guess]) -> Sequenc
     A guess that is on record is given as it was, and counts no more. What is written does not
     depend on whether there is a challenge.
     """
-    _take_turns(here, ((guess.holder, guess.subjects) for guess in guesses))
+    _take_turns(here, ((guess.holder, guess.limits) for guess in guesses))
     known = _known(here, guesses)
     new = {guess.ids[0]: guess for guess in guesses if not known.keys() & {*guess.ids}}
     if new:
@@ -45,7 +46,7 @@ def use(here: Transaction, uses: Sequence[Use]) -> Sequence[bool]:
 
     What it was counted as a failure for, it is given back.
     """
-    _take_turns(here, ((each.challenge.holder, each.guess.subjects) for each in uses))
+    _take_turns(here, ((each.challenge.holder, each.guess.limits) for each in uses))
     used = here.rows(here.say.using, [(each.challenge.id, each.guess.id) for each in uses])
     winners = {row.used_by for row in used}
     here.rows(here.say.verifying, [(each,) for each in winners])
@@ -62,20 +63,20 @@ def allowance(here: Transaction, rules: Rules, recipients: Iterable[str]) -> All
     return Allowance(rules, (Past(*row) for row in past))
 
 
-def _take_turns(here: Transaction, whose: Iterable[tuple[Holder, Sequence[str]]]) -> None:
+def _take_turns(here: Transaction, whose: Iterable[tuple[Holder, Sequence[Limit]]]) -> None:
     here.take_turns(
         name
-        for holder, subjects in whose
-        for name in (holder.recipient, *(f"failures/{each}" for each in subjects))
+        for holder, limits in whose
+        for name in (holder.recipient, *(f"failures/{each.subject}" for each in limits))
     )
 
 
 def _known(here: Transaction, guesses: Sequence[Guess]) -> dict[str, Judged]:
-    subjects = {id_: guess.subjects for guess in guesses for id_ in guess.ids}
-    rows = here.rows(here.say.recorded, [(id_,) for id_ in subjects])
+    limits = {id_: guess.limits for guess in guesses for id_ in guess.ids}
+    rows = here.rows(here.say.recorded, [(id_,) for id_ in limits])
     challenges = here.named(row.challenge_id for row in rows)
     return {
-        row.id: Counted(row.id, row.at, challenges.get(row.challenge_id), subjects[row.id])
+        row.id: Counted(row.id, row.at, challenges.get(row.challenge_id), limits[row.id])
         for row in rows
     }
 
@@ -95,7 +96,7 @@ def _decided(here: Transaction, rules: Rules, new: Sequence[Guess]) -> Mapping[s
 
 
 def _tally(here: Transaction, guesses: Sequence[Guess]) -> Tally:
-    subjects = {name for guess in guesses for name in guess.subjects}
+    subjects = {limit.subject for guess in guesses for limit in guess.limits}
     since = (here.now - FAILURE_WINDOW) // HOUR
     found = here.rows(here.say.failed, [(each,) for each in subjects], since=since)
     return Tally((tuple(row) for row in found), here.now, HOUR)
@@ -107,7 +108,7 @@ def _failure_rows(tally: Tally) -> Sequence[Sequence[Cell]]:
 
 def _give_back(here: Transaction, verified: Mapping[str, Counted]) -> None:
     failures = Counter(
-        (name, each.at // HOUR) for each in verified.values() for name in each.subjects
+        (limit.subject, each.at // HOUR) for each in verified.values() for limit in each.limits
     )
     here.rows(here.say.failing, [(*slot, -count) for slot, count in sorted(failures.items())])
 
@@ -116,7 +117,7 @@ def _granted(here: Transaction, rules: Rules, new: Sequence[Guess]) -> Mapping[s
     alive = _alive(here, new)
     left = allowance(here, rules, (guess.holder.recipient for guess in new))
     counted = [
-        Counted(guess.ids[0], here.now, left.grant(alive.get(guess.holder)), guess.subjects)
+        Counted(guess.ids[0], here.now, left.grant(alive.get(guess.holder)), guess.limits)
         for guess in new
     ]
     rows = [_row(guess, each) for guess, each in zip(new, counted, strict=True)]

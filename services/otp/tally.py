@@ -23,9 +23,11 @@ class Tally:
         self._length = length
         self._slot, self._into_it = divmod(now, length)
         self._counts = defaultdict[str, Counter[int]](Counter)
-        self._added: Counter[str] = Counter()
+        self._sums = dict[str, int]()
+        self._added = dict[str, int]()
         for subject, slot, count in counted:
             self._counts[subject][slot] += count
+            self._sums[subject] = self._sums.get(subject, 0) + count
 
     @property
     def slot(self) -> int:
@@ -39,22 +41,27 @@ class Tally:
 
     def take(self, limits: Sequence[Limit]) -> int:
         """Count one if all limits let it pass, else give the milliseconds until they do."""
-        wait = max((self.wait(each) for each in limits), default=0)
+        wait = max([self.wait(each) for each in limits], default=0)
         if not wait:
-            self.add(each.subject for each in limits)
+            self.add([each.subject for each in limits])
         return wait
 
     def add(self, subjects: Iterable[str]) -> None:
         """Count one."""
         for subject in subjects:
-            self._counts[subject][self._slot] += 1
-            self._added[subject] += 1
+            self._added[subject] = self._added.get(subject, 0) + 1
 
     def wait(self, limit: Limit) -> int:
         """Give the milliseconds until a limit lets one more pass, 0 if it does now."""
-        counts = self._counts[limit.subject]
-        if sum(counts.values()) < limit.count:  # as nearly always
+        subject = limit.subject
+        # As nearly always; nobody is to wait while all the slots are looked at.
+        if self._sums.get(subject, 0) + self._added.get(subject, 0) < limit.count:
             return 0
+        return self._until_passed(limit)
+
+    def _until_passed(self, limit: Limit) -> int:
+        added = self._added.get(limit.subject, 0)
+        counts = self._counts[limit.subject] + Counter({self._slot: added})
         slots = limit.minutes * MINUTE // self._length
         recent = sorted(each for each in counts if each >= self._slot - slots)
         left = sum(counts[slot] for slot in recent)
