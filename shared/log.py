@@ -5,12 +5,13 @@ import logging
 import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import orjson
 import structlog
 
 from shared.address import domain_of
+from shared.lines import Lines
 
 # Libraries that tell at each start what nobody asked.
 QUIET = {
@@ -52,7 +53,7 @@ def configure(service: str, level: str) -> None:
         logging.getLogger(name).setLevel(least)
     structlog.configure(
         processors=[*common, structlog.processors.JSONRenderer(serializer=_json)],
-        logger_factory=structlog.BytesLoggerFactory(sys.stdout.buffer),
+        logger_factory=structlog.BytesLoggerFactory(cast("BinaryIO", Lines(sys.stdout.buffer))),
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
         cache_logger_on_first_use=True,
     )
