@@ -33,6 +33,9 @@ class Transactions(Protocol):
     async def look(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work`, which reads a few rows by their keys, with the least delay."""
 
+    def version(self) -> int | None:
+        """Give the number of the last commit, if it can be seen without asking."""
+
     async def close(self) -> None:
         """Finish what is under way and let go of everything."""
 
@@ -97,6 +100,13 @@ class Database:
         """
         return await self._transactions.look(work)
 
+    def version(self) -> int | None:
+        """Give a number that is another one once anybody has committed, at the cost of no query.
+
+        None where that cannot be told, as of a server: then all is to be asked for each time.
+        """
+        return self._transactions.version()
+
     async def ready(self) -> bool:
         """Tell whether the database answers."""
         try:
@@ -131,6 +141,9 @@ class Server:
     async def look(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work` as any that only reads."""
         return await self.read(work)
+
+    def version(self) -> None:
+        """Tell nothing: a server would have to be asked."""
 
     async def close(self) -> None:
         """Close the connections."""

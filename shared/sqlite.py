@@ -47,6 +47,7 @@ class File:
         reader = _engine(path, "BEGIN", "query_only=ON")
         # Its thread has more to do than to wait.
         self._looker = _engine(path, "BEGIN", "query_only=ON", "busy_timeout=0")
+        self._watch = sqlite3.connect(path, timeout=0, isolation_level=None)
         self._closed = False
         self._writer = _Lane(writer, _write, f"{path.stem} writer")
         self._reader = _Lane(reader, _read, f"{path.stem} reader")
@@ -73,10 +74,19 @@ class File:
             # Another process may have the file to itself for a while; that is waited for there.
             return await self.read(work)
 
+    def version(self) -> int | None:
+        """Give a number that is another one after each commit, None if that cannot be seen now."""
+        try:
+            found: int = self._watch.execute("PRAGMA data_version").fetchone()[0]
+        except sqlite3.Error:
+            return None
+        return found
+
     async def close(self) -> None:
         """Finish what has been asked for and end the threads."""
         self._closed = True
         self._looker.dispose()
+        self._watch.close()
         try:
             await self._writer.close()
         finally:

@@ -39,6 +39,8 @@ class ClientStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._rounds = Rounds(self._current)
+        self._version: int | None = None
+        self._known: dict[Key, Senders | None] = {}  # as of that version
 
     async def register(self, key: Key, senders: Senders, at: datetime) -> bool:
         """Add a client with its key; False when the client is there already."""
@@ -61,9 +63,19 @@ class ClientStore:
     async def senders(self, key: Key) -> Senders | None:
         """Give from whom a key's client may send, None when the key is not its client's.
 
-        Never from memory, so that a revocation counts.
+        From memory only if nobody has changed anything since, so that a revocation counts.
         """
-        return await self._rounds.get(key)
+        known = self._remembered()
+        if key not in known:
+            known[key] = await self._rounds.get(key)
+        return known[key]
+
+    def _remembered(self) -> dict[Key, Senders | None]:
+        version = self._database.version()
+        if version is None or version != self._version:
+            # Another one: what is being asked for may be older than this version.
+            self._known, self._version = {}, version
+        return self._known
 
     async def _current(self, keys: Collection[Key]) -> Mapping[Key, Senders]:
         named = {"clients": sorted({key.client for key in keys})}

@@ -1,7 +1,9 @@
 """The clients, in SQLite and in PostgreSQL."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -96,6 +98,31 @@ async def test_a_revocation_counts_at_once_for_every_replica(
     await ours.revoke("shop")
 
     assert await theirs.senders(KEY) is None
+
+
+async def test_what_nobody_has_changed_is_not_asked_for_again(
+    open_database: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file is read once for any number of requests between two commits."""
+    database = await open_database("gateway", MIGRATIONS)
+    store = ClientStore(database)
+    await store.register(KEY, ANY, NOW)
+    asked = 0
+    read = database.read
+
+    async def counted(work: Callable[[sa.Connection], Any]) -> Any:  # noqa: ANN401 -- as `read`
+        nonlocal asked
+        asked += 1
+        return await read(work)
+
+    monkeypatch.setattr(database, "read", counted)
+    for _ in range(5):
+        assert await store.senders(KEY) == ANY
+        assert await store.senders(Key("bank", "k1")) is None
+    await store.revoke("shop")
+    assert [await store.senders(KEY) for _ in range(5)] == [None] * 5
+
+    assert asked == (3 if database.version() is not None else 15)
 
 
 async def test_a_database_that_is_away_is_told_as_such() -> None:

@@ -141,6 +141,22 @@ async def test_a_look_sees_what_is_committed(database: Database) -> None:
     assert sorted(found) == ["one", "two"]
 
 
+async def test_a_commit_is_seen_without_a_question(open_database: Opener, migrations: Path) -> None:
+    """A file's version is another one after each commit, whoever made it; a server has none."""
+    ours, theirs = [await open_database("notes", migrations) for _ in range(2)]
+    seen = [ours.version(), ours.version()]
+    for writer in (ours, theirs):
+        await write(writer, f"note {len(seen)}")
+        seen.append(ours.version())
+    await read(ours)
+    seen.append(ours.version())
+
+    if seen[0] is not None:
+        assert seen[0] == seen[1] != seen[2] != seen[3] == seen[4]
+    else:
+        assert set(seen) == {None}
+
+
 async def test_no_write_in_a_read(database: Database) -> None:
     """A reading transaction cannot change anything."""
     with pytest.raises(sa.exc.DBAPIError, match=r"(?i)read.?only"):
