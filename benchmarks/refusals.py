@@ -88,7 +88,7 @@ class Desk:
         question = VerifyCode(
             id=secrets.token_hex(8), email=guess.email, code=guess.code, client=accept.NAME
         )
-        await self._codes.on_verify_code(question)
+        await self._codes.on_verify_codes([question])
 
     async def _issued(self, store: ChallengeStore, email: str) -> str:
         draft = self._book.draft(Holder(accept.NAME, CONFIRM_ADDRESS, email))

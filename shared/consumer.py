@@ -11,7 +11,7 @@ import structlog
 from shared import contracts, delivery, log, metrics, settling
 from shared.contracts import Contract
 from shared.delivery import Delivery
-from shared.errors import Retry, Undecodable
+from shared.errors import Undecodable
 from shared.retry import Later
 from shared.settling import End, Receipt, Send
 
@@ -56,14 +56,7 @@ class Consumer:
 
         What is cancelled was not acknowledged, so the broker delivers it again.
         """
-        if not self._tasks:
-            return
-        _, late = await asyncio.wait(self._tasks, timeout=deadline)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
-        if late:
-            logger.warning("left to the broker", queue=self._subscription.queue, count=len(late))
+        await settling.drained(self._tasks, deadline, self._subscription.queue)
 
     async def _settle(self, message: Delivery, receipt: Receipt) -> None:
         log.bind({"queue": message.queue, "type": message.type, "id": message.message_id[:100]})
@@ -97,10 +90,5 @@ class Consumer:
         handler = self._subscription.handlers.get(type(contract))
         if handler is None:
             raise Undecodable(f"nobody here takes {message.type}")
-        try:
-            async with asyncio.timeout(self._subscription.limit) as limit:
-                return await handler(contract)
-        except TimeoutError:
-            if limit.expired():
-                raise Retry(f"not done in {self._subscription.limit:g} s") from None
-            raise
+        async with settling.within(self._subscription.limit):
+            return await handler(contract)

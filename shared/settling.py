@@ -6,8 +6,9 @@ the handling led to; a process that dies before that leaves the message with the
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -103,6 +104,33 @@ def give_back(receipt: Receipt, error: Exception, *, multiple: bool = False) -> 
     logger.error("not settled; the message comes again", exc_info=error)
     with suppress(Unavailable):
         receipt.requeue(multiple=multiple)
+
+
+@asynccontextmanager
+async def within(seconds: float) -> AsyncIterator[None]:
+    """Give a handler so long. Raises Retry when it is not done by then."""
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            yield
+    except TimeoutError:
+        if limit.expired():
+            raise Retry(f"not done in {seconds:g} s") from None
+        raise
+
+
+async def drained(tasks: AbstractSet[asyncio.Task[None]], deadline: float, queue: str) -> None:
+    """Wait up to `deadline` seconds for what is in flight, then cancel the rest.
+
+    What is cancelled was not acknowledged, so the broker delivers it again.
+    """
+    if not tasks:
+        return
+    _, late = await asyncio.wait(tasks, timeout=deadline)
+    for task in late:
+        task.cancel()
+    await asyncio.gather(*late, return_exceptions=True)
+    if late:
+        logger.warning("left to the broker", queue=queue, count=len(late))
 
 
 def cancelled_from_outside() -> bool:

@@ -1,7 +1,7 @@
 """Guesses in the database: on record before they are compared, right at most once."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from services.otp.allowance import (
@@ -41,8 +41,8 @@ def record(here: Transaction, rules: Rules, guesses: Sequence[Guess]) -> Sequenc
     return [next(known[id_] for id_ in guess.ids if id_ in known) for guess in guesses]
 
 
-def use(here: Transaction, uses: Sequence[Use]) -> Sequence[bool]:
-    """Use challenges up; True for the one guess that does, however often it asks.
+def use(here: Transaction, uses: Sequence[Use]) -> Collection[str]:
+    """Use challenges up; give the one guess for each that does, however often it asks.
 
     What it was counted as a failure for, it is given back.
     """
@@ -52,8 +52,7 @@ def use(here: Transaction, uses: Sequence[Use]) -> Sequence[bool]:
     here.rows(here.say.verifying, [(each,) for each in winners])
     _give_back(here, {each.guess.id: each.guess for each in uses if each.guess.id in winners})
     late = {each.challenge.id for each in uses if each.guess.id not in winners}
-    winners |= {row.used_by for row in here.rows(here.say.named, [(each,) for each in late])}
-    return [each.guess.id in winners for each in uses]
+    return winners | {row.used_by for row in here.rows(here.say.named, [(each,) for each in late])}
 
 
 def allowance(here: Transaction, rules: Rules, recipients: Iterable[str]) -> Allowance:

@@ -1,7 +1,7 @@
 """What the otp service does with each message."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -9,6 +9,7 @@ from typing import Protocol
 from services.otp.allowance import Counted, Guess, Judged, Unchecked
 from services.otp.challenge import Challenge, Holder
 from services.otp.codes import Codebook
+from services.otp.guesses import Use
 from services.otp.issuance import Answer, Issued, Order, Withheld
 from services.otp.limits import Limits
 from services.otp.mail import MailWriter, Occasion
@@ -39,11 +40,11 @@ class Challenges(Protocol):
     async def issue(self, order: Order) -> Answer:
         """Answer a command, the same command the same."""
 
-    async def guess(self, guess: Guess) -> Judged:
-        """Count a guess and give the challenge to compare it with."""
+    async def guess(self, guesses: Sequence[Guess]) -> Sequence[Judged]:
+        """Count guesses and give the challenge to compare each with."""
 
-    async def use(self, guess: Counted, challenge: Challenge) -> bool:
-        """Use a challenge up; True for the one guess that does."""
+    async def use(self, uses: Sequence[Use]) -> Collection[str]:
+        """Use challenges up; give those guesses that do."""
 
     async def cancel(self, challenge_id: str, client: str) -> None:
         """Let a client's challenge be right no more."""
@@ -74,29 +75,34 @@ class OneTimeCodes:
             case Withheld() as withheld:
                 return [_withheld(order, withheld)]
 
-    async def on_verify_code(self, question: VerifyCode) -> Sequence[Contract]:
-        """Tell whether a code is right, and use it up if so.
+    async def on_verify_codes(
+        self, questions: Sequence[VerifyCode]
+    ) -> Sequence[Sequence[Contract]]:
+        """Tell of some codes whether they are right, and use those up.
 
         Safe to run twice: the same request with the same code gets the same answer, and counts
         once. A crash between the count and the answer costs a guess and no more.
         """
-        guess = self._guess(question)
-        match await self.challenges.guess(guess):
-            case Unchecked() as unchecked:
-                return [_unchecked(guess.ids[0], unchecked)]
-            case Counted() as counted:
-                return [await self._compared(question, counted)]
+        guesses = [self._guess(each) for each in questions]
+        judged = await self.challenges.guess(guesses)
+        right = [self._right(*each) for each in zip(questions, judged, strict=True)]
+        used = await self.challenges.use([use for use in right if use is not None])
+        return [
+            [_told(question, guess, end, used)]
+            for question, guess, end in zip(questions, guesses, judged, strict=True)
+        ]
 
     def _guess(self, question: VerifyCode) -> Guess:
         holder = Holder(question.client or "", question.purpose, question.email)
         ids = self.codebook.fingerprints(holder, question.id, question.code)
         return Guess(ids, holder, self.limits.of_guess(holder, question.ip))
 
-    async def _compared(self, question: VerifyCode, counted: Counted) -> Contract:
-        right = self.codebook.is_right(counted.challenge, question.code)
-        if counted.challenge and right and await self.challenges.use(counted, counted.challenge):
-            return _verified(question, counted, counted.challenge)
-        return _refused(question, counted)
+    def _right(self, question: VerifyCode, judged: Judged) -> Use | None:
+        """Give what a guess is to use up, if it may be compared and is right."""
+        if isinstance(judged, Unchecked):
+            return None
+        is_right = self.codebook.is_right(judged.challenge, question.code)
+        return Use(judged, judged.challenge) if judged.challenge and is_right else None
 
     async def on_cancel_code(self, command: CancelCode) -> Sequence[Contract]:
         """Let a challenge be right no more. Safe to run twice: it cannot be more cancelled."""
@@ -141,6 +147,18 @@ def _withheld(order: Order, withheld: Withheld) -> CodeWithheld:
         reason=withheld.reason,
         retry_after=withheld.retry_after / MILLISECONDS,
     )
+
+
+def _told(
+    question: VerifyCode, guess: Guess, judged: Judged, used: Collection[str]
+) -> CodeVerified | CodeRefused | CodeUnchecked:
+    match judged:
+        case Unchecked():
+            return _unchecked(guess.ids[0], judged)
+        case Counted(id=id_, challenge=Challenge() as challenge) if id_ in used:
+            return _verified(question, judged, challenge)
+        case Counted():
+            return _refused(question, judged)
 
 
 def _verified(question: VerifyCode, counted: Counted, challenge: Challenge) -> CodeVerified:

@@ -14,6 +14,7 @@ from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import CancelCode, IssueCode, VerifyCode
 from shared.database import Database
+from shared.questions import Questions
 from shared.sealing import Sealer
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -47,18 +48,18 @@ def _parts(settings: OtpSettings, database: Database) -> tuple[ChallengeStore, O
     return store, OneTimeCodes(store, codebook, sealer, writer, settings.limits)
 
 
-def _subscriptions(handlers: OneTimeCodes) -> Sequence[Subscription]:
+def _subscriptions(handlers: OneTimeCodes) -> Sequence[Subscription | Questions]:
     return (
         Subscription(
             topology.OTP_COMMANDS,
             {IssueCode: handlers.on_issue_code, CancelCode: handlers.on_cancel_code},
             COMMANDS_AT_ONCE,
         ),
-        Subscription(
+        Questions(
             topology.OTP_QUESTIONS,
-            {VerifyCode: handlers.on_verify_code},
+            (VerifyCode,),
+            handlers.on_verify_codes,
             QUESTIONS_AT_ONCE,
-            limit=topology.QUESTION_SECONDS,
-            keeps_failures=False,
+            topology.QUESTION_SECONDS,
         ),
     )

@@ -1,14 +1,14 @@
 """Challenges in the database: one alive for each holder, guesses counted, used up once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TypeVar
 
 import sqlalchemy as sa
 
 from services.otp import guesses, issues
-from services.otp.allowance import Counted, Guess, Judged
-from services.otp.challenge import Challenge, Rules
+from services.otp.allowance import Guess, Judged
+from services.otp.challenge import Rules
 from services.otp.guesses import Use
 from services.otp.issuance import Answer, Order
 from services.otp.statements import Statements
@@ -35,8 +35,6 @@ class ChallengeStore:
         self._clock = clock
         self._words: dict[str, Statements] = {}  # by dialect
         self._orders = Batch(self._fulfil)
-        self._guesses = Batch(self._record)
-        self._uses = Batch(self._use)
 
     async def issue(self, order: Order) -> Answer:
         """Answer a command with a challenge to be mailed, or with a refusal.
@@ -45,17 +43,19 @@ class ChallengeStore:
         """
         return await self._orders.add(order)
 
-    async def guess(self, guess: Guess) -> Judged:
-        """Count a guess and give the challenge that it may be compared with, if there is any.
+    async def guess(self, guessed: Sequence[Guess]) -> Sequence[Judged]:
+        """Count guesses and give the challenge that each may be compared with, if there is any.
 
         It is committed before it is compared: no crash gives a guess back. A guess that was
         counted before is given as it was then, and counts nothing; nor does one past a limit.
         """
-        return await self._guesses.add(guess)
+        return await self._write(lambda here: guesses.record(here, self._rules, guessed))
 
-    async def use(self, guess: Counted, challenge: Challenge) -> bool:
-        """Use a challenge up; True for the one guess that does, however often it asks."""
-        return await self._uses.add(Use(guess, challenge))
+    async def use(self, uses: Sequence[Use]) -> Collection[str]:
+        """Use challenges up; give the one guess for each that does, however often it asks."""
+        if not uses:
+            return ()
+        return await self._write(lambda here: guesses.use(here, uses))
 
     async def cancel(self, challenge_id: str, client: str) -> None:
         """Let a challenge of this client be right no more; harmless if there is none."""
@@ -79,12 +79,6 @@ class ChallengeStore:
 
     async def _fulfil(self, orders: Sequence[Order]) -> Sequence[Answer]:
         return await self._write(lambda here: issues.fulfil(here, self._rules, orders))
-
-    async def _record(self, guessed: Sequence[Guess]) -> Sequence[Judged]:
-        return await self._write(lambda here: guesses.record(here, self._rules, guessed))
-
-    async def _use(self, uses: Sequence[Use]) -> Sequence[bool]:
-        return await self._write(lambda here: guesses.use(here, uses))
 
     async def _write(self, work: Callable[[Transaction], T]) -> T:
         try:

@@ -14,7 +14,7 @@ from shared.amqp.errors import Closed, LoginRefused
 # A dead peer is noticed after so many intervals without a sign of it.
 PATIENCE_INTERVALS = 3
 CLOSE_SECONDS = 5.0  # for the broker's answer to a farewell
-TOGETHER = 8  # messages that are sent at once
+TOGETHER = 32  # messages that are sent at once
 TURN_BYTES = 32 << 10  # that are read at once; a hundred small messages, a millisecond
 
 

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from services.otp.allowance import Counted, Guess, Judged
 from services.otp.challenge import Challenge, Holder, Rules
 from services.otp.codes import Codebook
+from services.otp.guesses import Use
 from services.otp.issuance import Answer, Issued, Order
 from services.otp.limits import Limit, Limits
 from services.otp.store import ChallengeStore
@@ -77,7 +78,8 @@ class Asking:
         """Guess."""
         name = request_id or f"request/{next(_numbers)}"
         ids = self.book.fingerprints(holder, name, code)
-        return await self.store.guess(Guess(ids, holder, limits))
+        [judged] = await self.store.guess([Guess(ids, holder, limits)])
+        return judged
 
     async def guesses(self, holder: Holder, number: int) -> int:
         """Guess so many times, and tell how many may be compared."""
@@ -88,7 +90,7 @@ class Asking:
     ) -> bool:
         """Guess right and use a challenge up, if it lets us."""
         counted = await self.counted(challenge.holder, request_id, code)
-        return await self.store.use(counted, challenge)
+        return counted.id in await self.store.use([Use(counted, challenge)])
 
 
 async def rows(database: Database, table: sa.Table) -> int:

@@ -11,6 +11,7 @@ import pytest
 
 from services.otp.allowance import Counted, Unchecked
 from services.otp.challenge import Holder
+from services.otp.guesses import Use
 from services.otp.limits import Limits
 from services.otp.tables import failures, guesses
 from shared.database import Database
@@ -273,7 +274,7 @@ async def test_what_was_right_is_given_back(
         for asking in (free, replica, free):
             again = await asking.judged(ANNA, f"request-{number}", limits=allowed)
             assert again == judged
-            assert await asking.store.use(again, challenge)
+            assert await asking.store.use([Use(again, challenge)]) == {again.id}
 
     assert isinstance(await free.judged(ANNA, limits=allowed), Counted)
     assert isinstance(await free.judged(ANNA, limits=allowed), Unchecked)
@@ -285,10 +286,11 @@ async def test_what_was_right_too_late_is_not_given_back(free: Asking) -> None:
     allowed = limits(client=2).of_guess(ANNA, None)
     challenge = await free.challenge(ANNA)
     both = [await free.judged(ANNA, limits=allowed) for _ in range(2)]
-    used = [await free.store.use(each, challenge) for each in both if isinstance(each, Counted)]
+    uses = [Use(each, challenge) for each in both if isinstance(each, Counted)]
+    used = [await free.store.use([each]) for each in uses]
     more = [await free.judged(ANNA, limits=allowed) for _ in range(2)]
 
-    assert used == [True, False]
+    assert used == [{uses[0].guess.id}, {uses[0].guess.id}]
     assert [type(each) for each in more] == [Counted, Unchecked]
 
 
