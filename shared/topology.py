@@ -186,6 +186,8 @@ def queues(owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> tuple[Queue
     the queues of a service that is not deployed are not declared.
     """
     owned = (
+        # No time to live, not for codes either: one that is too late would be a dead letter, of
+        # which nobody is told. The sender looks at its expiry, and the code is sealed in both.
         *(
             queue
             for category in Category

@@ -48,22 +48,22 @@ def test_a_code_has_all_its_digits(digest: bytes, digits: int) -> None:
     assert code.isdecimal()
 
 
-@pytest.mark.parametrize("digits", range(4, 9))
-def test_codes_are_uniform(digits: int) -> None:
+@pytest.mark.parametrize(
+    ("digits", "count"), [(4, 20_000), (5, 20_000), (6, 1_000_000), (7, 20_000), (8, 20_000)]
+)
+def test_codes_are_uniform(digits: int, count: int) -> None:
     """Each digit is equally likely at each place, so that a guess is worth no more than 1 in n.
 
     Chi-square with 9 degrees of freedom: 33.7 is exceeded once in 10,000 runs, and this run is
     always the same one.
     """
-    count = 20_000
-    book = Codebook([KEY])
-    challenges = (
-        replace(CHALLENGE, nonce=number.to_bytes(16, "big"), digits=digits)
+    book, id_ = Codebook([KEY]), CHALLENGE.key_id
+    codes = "".join(
+        book.code(Challenge("c", HOLDER, number.to_bytes(16, "big"), id_, digits, 0, 1, 0))
         for number in range(count)
     )
-    codes = [book.code(challenge) for challenge in challenges]
     for place in range(digits):
-        seen = Counter(code[place] for code in codes)
+        seen = Counter(codes[place::digits])
         expected = count / 10
         chi_square = sum((seen[digit] - expected) ** 2 / expected for digit in "0123456789")
         assert chi_square < 33.7

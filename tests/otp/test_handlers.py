@@ -132,6 +132,17 @@ async def test_a_wrong_guess_uses_nothing_up(codes: OneTimeCodes) -> None:
     assert isinstance(await verify(codes, code, "request-2"), CodeVerified)
 
 
+async def test_an_older_mail_is_of_no_use(codes: OneTimeCodes) -> None:
+    """A mail that arrives when another code was asked for has a code that is right no more."""
+    old = await issue(codes)
+    for number in range(5):
+        await verify(codes, wrong(old), f"guess-{number}")
+    new = await issue(codes, "command-2")
+
+    assert isinstance(await verify(codes, old, "request-1"), CodeRefused)
+    assert isinstance(await verify(codes, new, "request-2"), CodeVerified)
+
+
 async def test_for_its_client_alone(codes: OneTimeCodes) -> None:
     """A code that one client asked for is not right for another."""
     code = await issue(codes)
