@@ -15,10 +15,11 @@ from pydantic_settings import NoDecode
 
 from services.sender import keyring
 from services.sender.account import Account, HeloName, Host, Rate, ServerPort
+from services.sender.backoff import Backoff
 from services.sender.claim import LEASE_SECONDS
 from services.sender.compose import Letterhead
 from services.sender.dkim import Signer
-from services.sender.relay import Auth, Backoff, Limits, Patience, Tls
+from services.sender.relay import Auth, Limits, Patience, Tls
 from services.sender.schedule import Schedule
 from services.sender.throttle import domain_rate, relay_rate
 from shared import address, sealing

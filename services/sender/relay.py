@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from services.sender.backoff import Backoff
+
+REST = Backoff(5.0, 300.0)  # seconds: at first, and at most
+
 
 class Tls(StrEnum):
     """How a connection is encrypted; there is no mode that falls back to clear text."""
@@ -61,14 +65,6 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True)
-class Backoff:
-    """How long a relay rests that does not serve us, in seconds: doubling from first to longest."""
-
-    first: float = 5.0
-    longest: float = 300.0
-
-
-@dataclass(frozen=True, slots=True)
 class Limits:
     """How many connections, how many mails over each, and how long one is trusted when idle."""
 
@@ -83,7 +79,7 @@ class Relay:
 
     Without a `helo_name` we introduce ourselves by address (RFC 5321 4.1.3). `context` is shared
     by all connections, None when they are in the clear. Of several relays each gets mail in the
-    proportion of its `weight`.
+    proportion of its `weight`. One that does not serve us rests by `backoff`.
     """
 
     host: str
@@ -93,7 +89,7 @@ class Relay:
     login: Login | None = None
     helo_name: str | None = None
     patience: Patience = Patience()
-    backoff: Backoff = Backoff()
+    backoff: Backoff = REST
     weight: float = 1.0
 
     @property

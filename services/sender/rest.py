@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 
-from services.sender.relay import Backoff
+from services.sender.backoff import Backoff
 
-GROWTH = 2.0
-MAX_DOUBLINGS = 32  # keeps a year of failures within what a float can hold
 SPREAD = 0.25  # of a rest, to either side: replicas do not come back all at once
 DOUBTS = 2  # refusals in a row that may, each alone, be about the mail
 
@@ -55,8 +53,7 @@ class Rest:
         """Begin a rest; False if it had begun: attempts that ran side by side count once."""
         if now < self._until:
             return False
-        doublings = min(self._failures, MAX_DOUBLINGS)
-        seconds = min(self._backoff.first * GROWTH**doublings, self._backoff.longest)
+        seconds = self._backoff.after(self._failures)
         self._until = now + seconds * (1 + SPREAD * (2 * chance - 1))
         self._failures += 1
         return True

@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 
+from services.sender.backoff import Backoff
 from shared.retry import SPREAD
-
-GROWTH = 2.0  # from one wait to the next; the spread comes from the delay ladder
-MAX_DOUBLINGS = 32  # keeps an absurd attempt number within what a float can hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,7 @@ class Schedule:
             wait = asked / (1 - SPREAD)
             if self.in_time(tried, wait):
                 return wait
-        wait = min(self.first * GROWTH ** min(tried.attempts - 1, MAX_DOUBLINGS), self.longest)
+        wait = Backoff(self.first, self.longest).after(tried.attempts - 1)
         return wait if self.in_time(tried, wait) else None
 
     def in_time(self, tried: Tried, wait: float) -> bool:

@@ -4,10 +4,11 @@ import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from services.sender.backoff import Backoff
 from services.sender.compose import Mail
 from services.sender.outcome import Replies, Unsendable
 from services.sender.pool import SmtpPool
-from services.sender.relay import Backoff, Limits, Login, Patience, Relay, Tls
+from services.sender.relay import Limits, Login, Patience, Relay, Tls
 from services.sender.rest import Postponed
 from services.sender.throttle import Throttle
 from shared.contracts import Reply, Stage

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.sender.relay import Backoff
+from services.sender.backoff import Backoff
 from services.sender.rest import Rest
 
 MIDDLE = 0.5  # the chance that spreads nothing

@@ -9,9 +9,10 @@ from prometheus_client import REGISTRY
 
 from ops.simulator.behaviour import Behaviour, Rate, Refusals
 from ops.simulator.simulator import Simulator
+from services.sender.backoff import Backoff
 from services.sender.outcome import Replies, Unsendable
 from services.sender.pool import SmtpPool
-from services.sender.relay import Backoff, Login, Relay
+from services.sender.relay import Login, Relay
 from services.sender.rest import Postponed
 from shared.contracts import Stage
 from tests.sender.mails import a_mail, a_pool, a_relay, ends, sent
