@@ -9,6 +9,9 @@ from urllib.parse import quote
 
 from ops.management import Management
 
+START_SECONDS = 90.0  # about 6 on an idle machine, most of it loading code
+# 6 seconds on 3.10, whose management agent lets its supervisor time out; quorum queues may add.
+STOP_SECONDS = 30.0
 _POLL = 0.1  # seconds between two looks at a starting broker
 _CONNECT_TIMEOUT = 1.0  # seconds
 
@@ -73,10 +76,10 @@ class Broker(Protocol):
 
     address: Address
 
-    def start(self, within: float = ...) -> None:
+    def start(self, within: float = START_SECONDS) -> None:
         """Start it on the data it has; return when it serves. Raises BrokerError."""
 
-    def stop(self, within: float = ...) -> None:
+    def stop(self, within: float = STOP_SECONDS) -> None:
         """End it in good order, by force after `within` seconds."""
 
     def kill(self) -> None:

@@ -3,12 +3,10 @@
 import hashlib
 from pathlib import Path
 
-from ops.broker import Address, BrokerError
+from ops.broker import START_SECONDS, STOP_SECONDS, Address, BrokerError
 from ops.docker import Container, DockerError, docker
 
 _IMAGE = "rabbitmq:4.0-management"
-_START = 90.0  # seconds, once the image is there
-_STOP = 30.0  # seconds
 
 
 class RabbitContainer:
@@ -24,7 +22,7 @@ class RabbitContainer:
         self._volume = f"postrider-{digest}"
         self._container = Container(self._volume, directory)
 
-    def start(self, within: float = _START) -> None:
+    def start(self, within: float = START_SECONDS) -> None:
         """Create and start it; return when it serves. Raises BrokerError."""
         try:
             self._container.run(_IMAGE, *self._options())
@@ -36,7 +34,7 @@ class RabbitContainer:
             self.kill()
             raise BrokerError(f"RabbitMQ did not start in its container:\n{said}")
 
-    def stop(self, within: float = _STOP) -> None:
+    def stop(self, within: float = STOP_SECONDS) -> None:
         """End it in good order; the data stay in the volume."""
         self._container.stop(within)
 

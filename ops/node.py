@@ -12,12 +12,9 @@ from pathlib import Path
 from typing import Self
 
 from ops import private_file
-from ops.broker import Address, BrokerError, Ports
+from ops.broker import START_SECONDS, STOP_SECONDS, Address, BrokerError, Ports
 from ops.process import PidFiles
 
-_START = 90.0  # seconds; about 6 on an idle machine, most of it loading code
-# 6 seconds on 3.10, whose management agent lets its supervisor time out; quorum queues may add.
-_STOP = 30.0
 _EPMD_STOP = 5.0  # seconds
 _SERVER_FOLDERS = ("/usr/lib/rabbitmq/bin", "/usr/local/opt/rabbitmq/sbin", "/opt/homebrew/sbin")
 _EPMD_FOLDERS = ("/usr/lib/erlang/bin", "/usr/lib64/erlang/bin", "/usr/local/bin")
@@ -74,7 +71,7 @@ class RabbitNode:
         child = self._children.get("rabbitmq")
         return child.pid if child and child.poll() is None else None
 
-    def start(self, within: float = _START) -> None:
+    def start(self, within: float = START_SECONDS) -> None:
         """Start on the data it has and return when it serves AMQP and the management API.
 
         Raises BrokerError with the log's last lines when it does not in `within` seconds.
@@ -90,7 +87,7 @@ class RabbitNode:
             self.kill()
             raise BrokerError(f"RabbitMQ did not start: {self._tail()}")
 
-    def stop(self, within: float = _STOP) -> None:
+    def stop(self, within: float = STOP_SECONDS) -> None:
         """End the node in good order, by force after `within` seconds, and its epmd after it."""
         self._end("rabbitmq", within)
         self._end("epmd", _EPMD_STOP)
