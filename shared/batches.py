@@ -20,7 +20,7 @@ from shared.delivery import Delivery
 from shared.errors import Retry, Undecodable
 from shared.settling import End, Receipt, Send
 
-OCTETS = 4 << 20  # of bodies in one call: read, they take some ten times as much memory
+OCTETS = 8 << 20  # of bodies in one call: what is gathered of them may take some times as much
 TURN_OCTETS = 16 << 10  # of bodies, which take about a millisecond to read
 
 BatchHandler = Callable[[Any], Awaitable[Sequence[Contract]]]

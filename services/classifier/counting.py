@@ -71,6 +71,7 @@ class Counting:
         for part in _parts(sorted(tally.refusals.items())):
             rows = [(*refusal, count) for refusal, count in part]
             self._say.refuse(self._connection, rows)
+        self._sums.update(delivered=tally.delivered, bounced=tally.bounced)
         judged = [self._add(tally, part, hashes) for part in _parts(tally.names)]
         return self.end([*copies, *(key for keys in judged for key in keys)])
 
@@ -125,7 +126,8 @@ class Counting:
         self, tally: Tally, names: Sequence[str], hashes: Mapping[str, Sequence[int]]
     ) -> Sequence[str]:
         """Add to some domains and judge them; give the keys of the events that changed one."""
-        added = self._say.add(self._connection, tally.rows(names), self._rule.threshold)
+        sums = [tally.domains[name] for name in names]
+        added = self._say.add(self._connection, sums, self._rule.threshold)
         rows = [Row(*row) for row in added.doubtful]
         if estimates := self._estimated([name for name in names if name in hashes], hashes):
             rows = [
@@ -133,12 +135,9 @@ class Counting:
             ]
         # `status` is that of a row just made too.
         self._sums["unknown"] += added.new
-        for name in names:
-            self._sums["delivered"] += tally.domains[name].delivered
-            self._sums["bounced"] += tally.domains[name].bounced
         # A domain of which only copies came is as it was.
         return self.judge(
-            (row, key) for row in rows if (key := tally.domains[row.domain].key) is not None
+            (row, tally.events[row.domain]) for row in rows if row.domain in tally.events
         )
 
     def _estimated(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from services.classifier.evidence import Observation, hashed
-from services.classifier.tally import Tally
+from services.classifier.tally import DELIVERED, TAKEN_BACK, Tally
 from shared.contracts import Kind
 
 
@@ -52,5 +52,5 @@ def take_back(tally: Tally, added: Mail, after: Known) -> None:
     counted = after.standing - before.standing
     total = tally.domains[added.domain]
     # Each delivery is in one of the two sums, so what leaves one of them enters the other.
-    total.taken_back += added.delivered - counted
-    total.delivered += counted - added.delivered
+    total[TAKEN_BACK] += added.delivered - counted
+    total[DELIVERED] += counted - added.delivered

@@ -16,6 +16,10 @@ EMPTY = bytes(REGISTERS)
 
 _ALPHA = 0.7213 / (1 + 1.079 / REGISTERS)  # Flajolet et al., figure 3
 _FEW = 2.5 * REGISTERS  # up to here linear counting errs less (the same place)
+# Each empty register adds 1 to the sum that the estimate is divided by: with so many it is not more
+# than _FEW, whatever the others hold.
+_SURELY_FEW = math.ceil(_ALPHA * REGISTERS**2 / _FEW)
+_SHARES = tuple(2.0**-rank for rank in range(HASH_BITS - BITS + 2))  # of a register in that sum
 
 
 def hashed(thing: str) -> int:
@@ -35,8 +39,12 @@ def merge(sketch: bytes, hashes: Iterable[int]) -> bytes:
 
 def estimate(sketch: bytes) -> int:
     """Tell about how many different hashes were added."""
-    raw = _ALPHA * REGISTERS**2 / sum(2.0**-rank for rank in sketch)
     empty = sketch.count(0)
-    if raw <= _FEW and empty:
-        return round(REGISTERS * math.log(REGISTERS / empty))
-    return round(raw)
+    if empty >= _SURELY_FEW:
+        return _linear(empty)
+    raw = _ALPHA * REGISTERS**2 / sum(map(_SHARES.__getitem__, sketch))
+    return _linear(empty) if raw <= _FEW and empty else round(raw)
+
+
+def _linear(empty: int) -> int:
+    return round(REGISTERS * math.log(REGISTERS / empty))

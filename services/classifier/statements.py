@@ -11,6 +11,7 @@ import orjson
 import sqlalchemy as sa
 
 from services.classifier import wording
+from services.classifier.tally import DOMAIN, events
 from services.classifier.wording import Row, Saying
 
 _LAST = "SELECT COALESCE(MAX(number), 0) FROM seen"
@@ -212,11 +213,11 @@ class Statements:
     def add(self, connection: sa.Connection, rows: Sequence[Row], threshold: int) -> Added:
         """Add sums to domains, which are to be judged by a rule of this threshold.
 
-        A row has the columns of `_ADD`; its last five are numbers of events.
+        A row is one of a `Tally`.
         """
         if self._lite:
             self._say(connection, _ADD, (), rows)
-            sums = [(row[0], row[3] + row[4] + row[5] + row[7]) for row in rows]
+            sums = [(row[DOMAIN], events(row)) for row in rows]
             result = self._say(connection, _ADDED, (threshold,), sums)
         else:
             result = self._say(connection, _ADD_AND_TELL, (threshold,), rows)

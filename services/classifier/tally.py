@@ -1,7 +1,7 @@
 """Pure: many observations, added up for each domain."""
 
-from collections.abc import Container, Iterable, Iterator, Sequence
-from operator import attrgetter
+from collections.abc import Container, Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 from services.classifier.evidence import Observation
@@ -13,32 +13,22 @@ _DELIVERED, _BOUNCED = Kind.DELIVERED.value, Kind.BOUNCED.value
 _UNDETERMINED = ReplyClass.UNDETERMINED.value
 
 
-class Sum:
-    """What some observations add to one domain. `key` is that of one of them."""
-
-    __slots__ = (
-        *("first", "last", "key", "delivered", "bounced", "refused", "undetermined"),
-        "taken_back",
-    )
-
-    def __init__(self, at: int) -> None:
-        self.first = self.last = at  # milliseconds since 1970
-        self.key: str | None = None
-        self.delivered = self.bounced = self.refused = self.undetermined = self.taken_back = 0
-
-    @property
-    def events(self) -> int:
-        """How many were counted."""
-        return self.delivered + self.bounced + self.refused + self.taken_back
+# What some observations add to one domain, as the database takes it: a list, since to make anything
+# else for each of a million domains costs as much as to add it up. Times are milliseconds since
+# 1970.
+DOMAIN, FIRST, LAST, DELIVERED, BOUNCED, REFUSED, UNDETERMINED, TAKEN_BACK = range(8)
+Sum = list[Any]
 
 
-_ROW = attrgetter(
-    *("first", "last", "delivered", "bounced", "refused", "undetermined", "taken_back")
-)
+def events(total: Sequence[Any]) -> int:
+    """Tell how many events a sum has."""
+    return int(total[DELIVERED] + total[BOUNCED] + total[REFUSED] + total[TAKEN_BACK])
 
 
 class Tally:
-    """What some observations add to all domains; `keys` and `names` are those of them, in order.
+    """What some observations add to all domains.
+
+    `keys` and `names` are those of them, in order; `events` has the key of one event of a domain.
 
     When an event came counts for its copies too: a client that repeats one may well tell another
     time, and which of the copies came first must not matter.
@@ -49,12 +39,13 @@ class Tally:
         self._counted: set[str] = set()
         self.observations: list[Observation] = []
         self.domains: dict[str, Sum] = {}
+        self.events: dict[str, str] = {}
         self.refusals: dict[tuple[str, str], int] = {}
         self.keys: list[str] = []
         self.names: list[str] = []
 
     @classmethod
-    def of(cls, observations: Iterable[Observation], known: Container[str] = ()) -> "Tally":
+    def of(cls, observations: Sequence[Observation], known: Container[str] = ()) -> "Tally":
         """Add up those whose keys are not `known`, each key once."""
         tally = cls(known)
         tally.add(observations)
@@ -62,20 +53,21 @@ class Tally:
             pass
         return tally
 
-    def add(self, observations: Iterable[Observation]) -> None:
+    def add(self, observations: Sequence[Observation]) -> None:
         """Add up some more."""
-        for each in observations:
-            self.observations.append(each)
-            total = self.domains.get(each.domain)
+        self.observations += observations
+        for key, domain, said, at, _, _ in observations:
+            total = self.domains.get(domain)
             if total is None:
-                total = self.domains[each.domain] = Sum(each.at)
-            elif each.at < total.first:
-                total.first = each.at
-            elif each.at > total.last:
-                total.last = each.at
-            if each.key not in self._counted and each.key not in self._known:
-                self._counted.add(each.key)
-                self._count(total, each)
+                total = self.domains[domain] = [domain, at, at, 0, 0, 0, 0, 0]
+            elif at < total[FIRST]:
+                total[FIRST] = at
+            elif at > total[LAST]:
+                total[LAST] = at
+            if key not in self._counted and key not in self._known:
+                self._counted.add(key)
+                self.events[domain] = key
+                self._count(total, said)
 
     def arrange(self) -> Iterator[None]:
         """Put keys and names in order, when all is added; goes on in less than a millisecond."""
@@ -86,18 +78,23 @@ class Tally:
             self.names += run
             yield
 
-    def rows(self, names: Iterable[str]) -> Sequence[Sequence[Any]]:
-        """Give what is added to some domains, as the database takes it."""
-        return [(name, *_ROW(self.domains[name])) for name in names]
+    @property
+    def delivered(self) -> int:
+        """How many deliveries there are, to all domains."""
+        return sum(map(itemgetter(DELIVERED), self.domains.values()))
 
-    def _count(self, total: Sum, each: Observation) -> None:
-        total.key = each.key
-        if each.said == _DELIVERED:
-            total.delivered += 1
-        elif each.said == _BOUNCED:
-            total.bounced += 1
+    @property
+    def bounced(self) -> int:
+        """How many bounces there are, of all domains."""
+        return sum(map(itemgetter(BOUNCED), self.domains.values()))
+
+    def _count(self, total: Sum, said: str) -> None:
+        if said == _DELIVERED:
+            total[DELIVERED] += 1
+        elif said == _BOUNCED:
+            total[BOUNCED] += 1
         else:
-            total.refused += 1
-            total.undetermined += each.said == _UNDETERMINED
-            refusal = each.domain, each.said
+            total[REFUSED] += 1
+            total[UNDETERMINED] += said == _UNDETERMINED
+            refusal = total[DOMAIN], said
             self.refusals[refusal] = self.refusals.get(refusal, 0) + 1

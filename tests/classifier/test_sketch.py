@@ -1,5 +1,7 @@
 """The estimate of distinct recipients."""
 
+from math import log
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +18,16 @@ def people(count: int, start: int = 0) -> list[int]:
 def test_about_right(count: int) -> None:
     """The estimate is within three standard errors, and nearly exact for few."""
     assert estimate(merge(EMPTY, people(count))) == pytest.approx(count, rel=0.2, abs=1)
+
+
+@pytest.mark.parametrize("count", range(0, 1500, 30))
+def test_the_formula(count: int) -> None:
+    """The estimate is the paper's, also where a part of it is not worked out."""
+    sketch = merge(EMPTY, people(count))
+    raw = 0.7213 / (1 + 1.079 / 256) * 256**2 / sum(2.0**-rank for rank in sketch)
+    few = raw <= 2.5 * 256 and 0 in sketch
+
+    assert estimate(sketch) == round(256 * log(256 / sketch.count(0)) if few else raw)
 
 
 def test_its_room_is_fixed() -> None:
