@@ -76,10 +76,24 @@ class Asking:
         limits: Sequence[Limit] = (),
     ) -> Judged:
         """Guess."""
-        name = request_id or f"request/{next(_numbers)}"
-        ids = self.book.fingerprints(holder, name, code)
-        [judged] = await self.store.guess([Guess(ids, holder, limits)])
+        [judged] = await self.store.guess([self.made(holder, request_id, code, limits)])
         return judged
+
+    def made(
+        self,
+        holder: Holder,
+        request_id: str | None = None,
+        code: str = "no-code",
+        limits: Sequence[Limit] = (),
+    ) -> Guess:
+        """Make a guess that nobody knows of yet."""
+        name = request_id or f"request/{next(_numbers)}"
+        return Guess(self.book.fingerprints(holder, name, code), holder, limits)
+
+    async def together(self, guesses: Sequence[Guess]) -> Sequence[Challenge | None]:
+        """Make some guesses in one call, and give what each may be compared with."""
+        judged = await self.store.guess(guesses)
+        return [each.challenge if isinstance(each, Counted) else None for each in judged]
 
     async def guesses(self, holder: Holder, number: int) -> int:
         """Guess so many times, and tell how many may be compared."""

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 from uuid import uuid4
 
 import pytest
+import sqlalchemy as sa
 
 from services.otp.allowance import Counted, Unchecked
 from services.otp.challenge import Holder
@@ -172,6 +173,7 @@ async def test_failures_outlast_a_clock_put_back(free: Asking, clock: Clock) -> 
     assert await free.guess(ANNA) is None
 
 
+@pytest.mark.parametrize("together", [1, 50])
 @pytest.mark.parametrize(
     ("holders", "allowed"),
     [
@@ -181,19 +183,55 @@ async def test_failures_outlast_a_clock_put_back(free: Asking, clock: Clock) -> 
     ids=["20 recipients", "one recipient"],
 )
 async def test_guesses_at_once(
-    replicas: Sequence[Asking], holders: Sequence[Holder], allowed: int
+    replicas: Sequence[Asking], holders: Sequence[Holder], allowed: int, together: int
 ) -> None:
-    """Of 500 guesses at once, at 20 challenges and 3 replicas, exactly the allowed are compared."""
+    """Of 500 guesses at once, at 20 challenges and 3 replicas, exactly the allowed are compared.
+
+    However many of them go into one call.
+    """
     for holder in holders:
         await replicas[0].challenge(holder)
+    made = [replicas[0].made(holders[number % 20]) for number in range(500)]
+    calls = [made[first : first + together] for first in range(0, 500, together)]
     given = await asyncio.gather(
-        *(replicas[number % 3].guess(holders[number % 20]) for number in range(500))
+        *(replicas[number % 3].together(call) for number, call in enumerate(calls))
     )
-    compared = Counter(challenge.id for challenge in given if challenge)
+    compared = Counter(challenge.id for each in given for challenge in each if challenge)
 
     assert compared.total() == allowed
     assert max(compared.values()) <= 5
     assert not any([await replicas[1].guess(holder) for holder in holders])
+
+
+async def test_copies_in_one_call_count_once(asking: Asking) -> None:
+    """They are one guess, known before or not, and each is told the same."""
+    challenge = await asking.challenge(ANNA)
+    old = asking.made(ANNA)
+    await asking.together([old])
+    new = asking.made(ANNA)
+
+    assert await asking.together([new, old, new, old]) == [challenge] * 4
+    assert await asking.guesses(ANNA, 10) == 3
+
+
+async def test_right_answers_in_one_call(free: Asking, database: Database) -> None:
+    """Each challenge is used by one of them, which is given its failure back, and no other is."""
+    allowed = limits(client=100).of_guess(ANNA, None)
+    challenges = [await free.challenge(holder) for holder in PEOPLE]
+    uses = [
+        Use(judged, challenge)
+        for challenge in challenges * 3
+        if isinstance(judged := await free.judged(challenge.holder, limits=allowed), Counted)
+    ]
+    used = await free.store.use(uses)
+    again = await free.store.use(uses)
+
+    assert used == again
+    assert Counter(use.challenge.id for use in uses if use.guess.id in used) == Counter(
+        challenge.id for challenge in challenges
+    )
+    total = sa.select(sa.func.sum(failures.c.failed))
+    assert await database.read(lambda connection: connection.scalar(total)) == 40
 
 
 async def test_right_answers_at_once(replicas: Sequence[Asking]) -> None:
@@ -219,9 +257,10 @@ def limits(client: int = 0, ip: int = 0) -> Limits:
 CLIENT, PLACE = limits(client=17), limits(ip=17)
 
 
+@pytest.mark.parametrize("together", [1, 25])
 @pytest.mark.parametrize("allowed", [CLIENT, PLACE], ids=["client", "ip"])
 async def test_so_many_failures_at_all_recipients(
-    replicas: Sequence[Asking], database: Database, allowed: Limits
+    replicas: Sequence[Asking], database: Database, allowed: Limits, together: int
 ) -> None:
     """Of 200 guesses at once, at 20 recipients and 3 replicas, exactly the allowed are counted.
 
@@ -230,12 +269,12 @@ async def test_so_many_failures_at_all_recipients(
     """
     for holder in PEOPLE[::2]:
         await replicas[0].challenge(holder)
-    judged = await asyncio.gather(
-        *(
-            replicas[number % 3].judged(holder, limits=allowed.of_guess(holder, IP))
-            for number, holder in enumerate(PEOPLE * 10)
-        )
+    made = [replicas[0].made(holder, limits=allowed.of_guess(holder, IP)) for holder in PEOPLE * 10]
+    calls = [made[first : first + together] for first in range(0, 200, together)]
+    answers = await asyncio.gather(
+        *(replicas[number % 3].store.guess(call) for number, call in enumerate(calls))
     )
+    judged = [each for answer in answers for each in answer]
     counted = [each for each in judged if isinstance(each, Counted)]
 
     assert len(counted) == 17

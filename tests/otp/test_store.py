@@ -1,7 +1,7 @@
 """Codes in both databases: by their clock, cancelled, forgotten in time, never in the clear."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from services.otp.allowance import Counted
+from services.otp.guesses import Use
 from services.otp.issuance import Issued
 from services.otp.limits import Limits
 from services.otp.service import MIGRATIONS
@@ -19,7 +21,7 @@ from shared.database import Database
 from shared.errors import Retry
 from tests.clock import Clock
 from tests.databases import differences
-from tests.otp.asking import ANNA, BOOK, NO_LIMITS, RULES, Asking, rows
+from tests.otp.asking import ANNA, BOOK, IP, NO_LIMITS, RULES, Asking, rows
 
 HOUR, DAY = 3600, 86_400  # seconds
 
@@ -129,6 +131,27 @@ async def test_a_great_many_leave(asking: Asking, clock: Clock, database: Databa
 
     assert await asking.store.purge() == 1001
     assert await rows(database, guesses) == 0
+
+
+async def test_all_at_once(replicas: Sequence[Asking]) -> None:
+    """Whatever is asked for at once, at 3 replicas, in any order: nobody waits for each other."""
+    holders = [replace(ANNA, email=f"{number}@example.com") for number in range(5)]
+    limits = Limits(*[1000] * 8)
+
+    async def live(number: int) -> bool:
+        asking, holder = replicas[number % 3], holders[number % 5]
+        issued = await asking.issue(holder, limits=limits)
+        judged = await asking.judged(holder, limits=limits.of_guess(holder, IP))
+        assert isinstance(issued, Issued)
+        assert isinstance(judged, Counted)
+        used = await asking.store.use([Use(judged, issued.challenge)])
+        await asking.store.cancel(issued.challenge.id, holder.client)
+        await asking.store.purge()
+        return judged.id in used
+
+    used = await asyncio.gather(*(live(number) for number in range(60)))
+
+    assert used.count(True) >= len(holders)
 
 
 async def test_no_code_is_stored(asking: Asking, database: Database) -> None:
