@@ -1,5 +1,7 @@
 """One code, from the request to the mailbox and back, and nowhere else."""
 
+import asyncio
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -59,6 +61,21 @@ async def test_too_early_and_cancelled(user: User) -> None:
     assert [answer.status for answer in cancelled] == [204, 204]
     assert not await user.verified("early@mail.example", code)
     assert len(await user.mails("early@mail.example")) == 1
+
+
+async def test_who_guesses_at_many_is_stopped(user: User) -> None:
+    """An address has its 300 wrong guesses, at whomever, and no other is in its way."""
+    await user.ask("POST", "/v1/otp", {"email": "one@mail.example"})
+    code = await user.wait_for_code("one@mail.example")
+    place = {"ip": "192.0.2.66"}
+    guesses = [user.verify(f"one-of-many-{n}@mail.example", "000000", **place) for n in range(310)]
+    answers = Counter([answer.status for answer in await asyncio.gather(*guesses)])
+    stopped = await user.verify("one@mail.example", code, **place)
+
+    assert answers == {200: 300, 429: 10}
+    assert (stopped.status, stopped.body["code"]) == (429, "too-many-requests")
+    assert 23 * 3600 < int(stopped.headers["Retry-After"]) <= 25 * 3600
+    assert await user.verified("one@mail.example", code)
 
 
 async def test_a_code_is_written_down_nowhere(stack: Stack, user: User) -> None:

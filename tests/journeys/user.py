@@ -88,9 +88,9 @@ class User:
         assert found, "no code stands alone on a line"
         return found[1]
 
-    async def verify(self, email: str, code: str) -> Answer:
+    async def verify(self, email: str, code: str, **more: object) -> Answer:
         """Ask whether a code is right, and give the whole answer."""
-        return await self.ask("POST", "/v1/otp/verify", {"email": email, "code": code})
+        return await self.ask("POST", "/v1/otp/verify", {"email": email, "code": code, **more})
 
     async def verified(self, email: str, code: str) -> bool:
         """Ask whether a code is right."""
