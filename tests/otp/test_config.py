@@ -43,7 +43,7 @@ def test_the_keys_are_enough() -> None:
         ("OTP_RECIPIENT_HOURLY", "-1"),
         ("OTP_CLIENT_FAILURES", "-1"),
         ("OTP_IP_FAILURES", "-1"),
-        ("OTP_PURGE_SECONDS", "14401"),
+        ("OTP_PURGE_SECONDS", "7201"),
         ("OTP_SENDER", "nobody"),
     ],
 )
