@@ -172,15 +172,16 @@ class Batching:
         reads: list[Delivery] = []
         gathering, octets = self._subscription.gather(), 0
         for message, _ in waiting:
+            octets += len(message.body)
             try:
-                await gathering.add(self._decoded(message))
+                contract = self._decoded(message)
+                if octets >= TURN_OCTETS:
+                    octets = 0
+                    await turns.give_way()
+                await gathering.add(contract)
                 reads.append(message)
             except Exception as error:  # noqa: BLE001 -- it is told, and settles this one alone
                 ends.append(settling.failed(message, error))
-            octets += len(message.body)
-            if octets >= TURN_OCTETS:
-                octets = 0
-                await turns.give_way()
         try:
             await gathering.close()
         except Exception as error:  # noqa: BLE001 -- it is told, and settles all that was read

@@ -25,7 +25,7 @@ from shared.contracts import (
 )
 from shared.errors import Reject
 
-TURN = 300  # observations, about a millisecond; then who asks a question is let in
+TURN = 150  # observations, about half a millisecond; then who asks a question is let in
 
 
 class Counter(Protocol):
