@@ -14,7 +14,6 @@ from services.otp.allowance import (
     Unchecked,
 )
 from services.otp.challenge import Challenge, Holder, Rules
-from services.otp.limits import Limit
 from services.otp.tables import UNSEEN
 from services.otp.tally import HOUR, Tally
 from services.otp.transaction import Cell, Transaction
@@ -33,7 +32,7 @@ def record(here: Transaction, rules: Rules, guesses: Sequence[Guess]) -> Sequenc
     A guess that is on record is given as it was, and counts no more. What is written does not
     depend on whether there is a challenge.
     """
-    _take_turns(here, ((guess.holder, guess.limits) for guess in guesses))
+    here.take_turns(guess.holder.recipient for guess in guesses)
     known = _known(here, guesses)
     new = {guess.ids[0]: guess for guess in guesses if not known.keys() & {*guess.ids}}
     if new:
@@ -46,13 +45,16 @@ def use(here: Transaction, uses: Sequence[Use]) -> Collection[str]:
 
     What it was counted as a failure for, it is given back.
     """
-    _take_turns(here, ((each.challenge.holder, each.guess.limits) for each in uses))
+    here.take_turns(each.challenge.holder.recipient for each in uses)
     used = here.rows(here.say.using, [(each.challenge.id, each.guess.id) for each in uses])
     winners = {row.used_by for row in used}
     here.rows(here.say.verifying, [(each,) for each in winners])
-    _give_back(here, {each.guess.id: each.guess for each in uses if each.guess.id in winners})
     late = {each.challenge.id for each in uses if each.guess.id not in winners}
-    return winners | {row.used_by for row in here.rows(here.say.named, [(each,) for each in late])}
+    before = {row.used_by for row in here.rows(here.say.named, [(each,) for each in late])}
+    # At the end, for others wait for these rows; in one order everywhere, without a turn: who
+    # sees them a moment too late counts too many.
+    _give_back(here, {each.guess.id: each.guess for each in uses if each.guess.id in winners})
+    return winners | before
 
 
 def allowance(here: Transaction, rules: Rules, recipients: Iterable[str]) -> Allowance:
@@ -60,14 +62,6 @@ def allowance(here: Transaction, rules: Rules, recipients: Iterable[str]) -> All
     since = here.now - FAILURE_WINDOW
     past = here.rows(here.say.past, [(each,) for each in {*recipients}], since=since)
     return Allowance(rules, (Past(*row) for row in past))
-
-
-def _take_turns(here: Transaction, whose: Iterable[tuple[Holder, Sequence[Limit]]]) -> None:
-    here.take_turns(
-        name
-        for holder, limits in whose
-        for name in (holder.recipient, *(f"failures/{each.subject}" for each in limits))
-    )
 
 
 def _known(here: Transaction, guesses: Sequence[Guess]) -> dict[str, Judged]:
@@ -81,17 +75,27 @@ def _known(here: Transaction, guesses: Sequence[Guess]) -> dict[str, Judged]:
 
 
 def _decided(here: Transaction, rules: Rules, new: Sequence[Guess]) -> Mapping[str, Judged]:
-    """Count what no limit on failures holds back.
-
-    The others are held back for what the asker did, and so learns nothing by: before anything is
-    looked up for their recipients.
-    """
+    alive = _alive(here, new)
+    left = allowance(here, rules, (guess.holder.recipient for guess in new))
+    # So late, since all guesses of a client take turns by this; and always after the recipients,
+    # or two could wait for each other.
+    here.take_turns(f"failures/{limit.subject}" for guess in new for limit in guess.limits)
     tally = _tally(here, new)
-    waits = [tally.take(guess.limits) for guess in new]
-    passed = [guess for guess, wait in zip(new, waits, strict=True) if not wait]
+    judged = [_judged(guess, here.now, tally, left, alive.get(guess.holder)) for guess in new]
+    pairs = [*zip(new, judged, strict=True)]
+    rows = [_row(guess, end) for guess, end in pairs if isinstance(end, Counted)]
+    here.rows(here.say.recording, rows)
     here.rows(here.say.failing, _failure_rows(tally))
-    held = {guess.ids[0]: Unchecked(wait) for guess, wait in zip(new, waits, strict=True) if wait}
-    return {**held, **_granted(here, rules, passed)}
+    return {guess.ids[0]: end for guess, end in pairs}
+
+
+def _judged(
+    guess: Guess, now: int, tally: Tally, left: Allowance, challenge: Challenge | None
+) -> Judged:
+    """Count a guess, unless its limits hold it back for what the asker did before."""
+    if wait := tally.take(guess.limits):
+        return Unchecked(wait)
+    return Counted(guess.ids[0], now, left.grant(challenge), guess.limits)
 
 
 def _tally(here: Transaction, guesses: Sequence[Guess]) -> Tally:
@@ -110,18 +114,6 @@ def _give_back(here: Transaction, verified: Mapping[str, Counted]) -> None:
         (limit.subject, each.at // HOUR) for each in verified.values() for limit in each.limits
     )
     here.rows(here.say.failing, [(*slot, -count) for slot, count in sorted(failures.items())])
-
-
-def _granted(here: Transaction, rules: Rules, new: Sequence[Guess]) -> Mapping[str, Counted]:
-    alive = _alive(here, new)
-    left = allowance(here, rules, (guess.holder.recipient for guess in new))
-    counted = [
-        Counted(guess.ids[0], here.now, left.grant(alive.get(guess.holder)), guess.limits)
-        for guess in new
-    ]
-    rows = [_row(guess, each) for guess, each in zip(new, counted, strict=True)]
-    here.rows(here.say.recording, rows)
-    return {each.id: each for each in counted}
 
 
 def _alive(here: Transaction, guesses: Sequence[Guess]) -> Mapping[Holder, Challenge]:
