@@ -32,6 +32,7 @@ from benchmarks.errors import BenchError
 from benchmarks.package import Programs
 from benchmarks.sink import Sink
 from ops.broker import BrokerError
+from services.classifier.rule import Mode
 from shared import log
 from shared.errors import Unavailable
 
@@ -214,7 +215,14 @@ async def _codes(
 
 
 async def _domains(place: bench.Bench, _: Programs | None, chosen: argparse.Namespace) -> None:
-    plan = domains.Plan(chosen.domains, chosen.seconds, chosen.events, chosen.repetitions)
+    plan = domains.Plan(
+        chosen.domains,
+        chosen.seconds,
+        chosen.events,
+        chosen.repetitions,
+        chosen.mode,
+        chosen.databases,
+    )
     async for text in domains.measure(place, plan):
         _say(text)
 
@@ -262,6 +270,14 @@ def _parser() -> argparse.ArgumentParser:
         help="that are known, a figure each (10000 1000000)",
     )
     add("--events", type=_positive, default=60_000, help="of domains, a time (%(default)s)")
+    add("--mode", type=Mode, choices=list(Mode), default=Mode.COUNTS, help="of the classifier")
+    add(
+        "--databases",
+        nargs="+",
+        choices=domains.DATABASES,
+        default=domains.DATABASES,
+        help="that the classifier is measured with (%(default)s)",
+    )
     add("--seconds", type=float, default=3.0, help="a way to count is measured (%(default)s)")
     add("--profile", action="store_true", help="once more under cProfile; its dearest functions")
     return parser

@@ -11,9 +11,10 @@ from tempfile import TemporaryDirectory
 
 from benchmarks import events, plain
 from benchmarks.report import Series
+from services.classifier.config import ClassifierSettings
 from services.classifier.evidence import Observation
-from services.classifier.rule import Rule
-from services.classifier.service import MIGRATIONS
+from services.classifier.rule import Mode
+from services.classifier.service import CACHE_KIBIBYTES, MIGRATIONS
 from services.classifier.statements import Statements
 from services.classifier.store import EvidenceStore
 from services.classifier.tally import Tally
@@ -33,6 +34,7 @@ class Plan:
     seconds: float
     batches: Sequence[int]
     repetitions: int
+    mode: Mode = Mode.COUNTS
 
 
 async def measure(url: str | None, plan: Plan) -> Sequence[Series]:
@@ -41,7 +43,7 @@ async def measure(url: str | None, plan: Plan) -> Sequence[Series]:
     `url` is of an empty database, None for SQLite's file.
     """
     async with AsyncExitStack() as stack:
-        ours = await stack.enter_async_context(_ours(url, plan.domains))
+        ours = await stack.enter_async_context(_ours(url, plan))
         theirs = await stack.enter_async_context(_plain(url, plan.domains))
         ways: list[tuple[str, Count, int]] = [
             *((f"batches of {size:,}", partial(_tallied, ours), size) for size in plan.batches),
@@ -61,7 +63,7 @@ async def _tallied(ours: EvidenceStore, observations: Sequence[Observation]) -> 
 
 async def _rate(count: Count, size: int, plan: Plan, turn: int) -> float:
     """Count for the time of the plan; the making of the events is not measured."""
-    made, done, spent = events.sightings(plan.domains, turn), 0, 0.0
+    made, done, spent = events.sightings(plan.domains, turn, plan.mode), 0, 0.0
     while spent < plan.seconds:
         batch = events.observations(list(islice(made, size)))
         begun = time.perf_counter()
@@ -72,11 +74,14 @@ async def _rate(count: Count, size: int, plan: Plan, turn: int) -> float:
 
 
 @asynccontextmanager
-async def _ours(url: str | None, domains: int) -> AsyncIterator[EvidenceStore]:
+async def _ours(url: str | None, plan: Plan) -> AsyncIterator[EvidenceStore]:
+    settings = ClassifierSettings(amqp_url="amqp://nobody", classifier_mode=plan.mode)
     with TemporaryDirectory() as folder:
-        async with Database.open("classifier", url, Path(folder), MIGRATIONS) as database:
-            await fill(database, domains)
-            yield EvidenceStore(database, Rule())
+        async with Database.open(
+            "classifier", url, Path(folder), MIGRATIONS, cache=CACHE_KIBIBYTES
+        ) as database:
+            await fill(database, plan.domains)
+            yield EvidenceStore(database, settings.rule)
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from statistics import median
 
 import asyncpg
 
@@ -10,11 +11,13 @@ from benchmarks import count, flood, machine, report, stream
 from benchmarks.bench import Bench
 from benchmarks.errors import BenchError
 from ops import ports, postgres
+from services.classifier.rule import Mode
 
 BATCHES = (1, 1000, 20_000)
 SINGLY, IN_BATCHES = 6000, 50_000  # events a second through RabbitMQ that are wanted
 SLOWER = 0.15  # at most, at many domains
 ANSWER = 0.005  # seconds, of 99 in 100 answers
+SQLITE, POSTGRESQL = DATABASES = ("SQLite", "PostgreSQL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +28,20 @@ class Plan:
     seconds: float
     events: int
     repetitions: int
+    mode: Mode = Mode.COUNTS
+    databases: Sequence[str] = DATABASES
 
 
 async def measure(place: Bench, plan: Plan) -> AsyncIterator[str]:
     """Measure, and give each table as soon as there is one. Raises BenchError."""
     with _server(place) as server:
-        for name, base in (("SQLite", None), ("PostgreSQL", server.account.url())):
+        for name in plan.databases:
+            base = server.account.url() if name == POSTGRESQL else None
             for domains in plan.domains:
                 async with _database(base) as url:
-                    counting = count.Plan(domains, plan.seconds, BATCHES, plan.repetitions)
+                    counting = count.Plan(
+                        domains, plan.seconds, BATCHES, plan.repetitions, plan.mode
+                    )
                     found = await count.measure(url, counting)
                 yield f"\nevents of {domains:,} domains into {name}; {machine.load()}"
                 yield report.table("events/s", found)
@@ -51,7 +59,7 @@ async def _flooded(
 ) -> AsyncIterator[str]:
     found = []
     for domains in plan.domains:
-        flooding = flood.Plan(plan.events * (1 if size == 1 else 10), domains, size)
+        flooding = flood.Plan(plan.events * (1 if size == 1 else 10), domains, size, plan.mode)
         floods = []
         for _ in range(plan.repetitions):
             async with _database(base) as url:
@@ -59,7 +67,8 @@ async def _flooded(
         found.append(flood.series(flooding, floods))
         yield (
             f"  {domains:,} domains: {max(each.memory for each in floods) / 1e6:.0f} MB at most,"
-            f" {min(each.processor for each in floods) * 1e6:.1f} µs of processor time an event"
+            f" {min(each.processor for each in floods) * 1e6:.1f} µs of processor time an event,"
+            f" sums in {median(each for some in floods for each in some.sums) * 1e3:.1f} ms"
         )
     yield report.table("events/s", found)
     yield report.at_least(found[0], wanted)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 
 from services.classifier.evidence import Observation, observe
+from services.classifier.rule import Mode
 from shared.contracts import FeedbackReported, Kind, Sighting
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -21,18 +22,22 @@ def domain(number: int) -> str:
     return f"domain{number:07d}.example"
 
 
-def sightings(domains: int, seed: int = 0) -> Iterator[Sighting]:
-    """Give events without an end, always the same of domains, each time with new ids."""
+def sightings(domains: int, seed: int = 0, mode: Mode = Mode.COUNTS) -> Iterator[Sighting]:
+    """Give events without an end, always the same of domains, each time with new ids.
+
+    In the mode `evidence` each is of another mail to another recipient.
+    """
     chance, run = random.Random(seed), secrets.token_hex(4)  # noqa: S311 -- no secret
     for number in count():
         kind = Kind.BOUNCED if chance.random() < _BOUNCES else Kind.DELIVERED
+        name, mailed = domain(chance.randrange(domains)), mode is Mode.EVIDENCE
         yield Sighting.model_construct(
             id=f"{run}-{number}",
-            domain=domain(chance.randrange(domains)),
+            domain=name,
             kind=kind,
             at=_START + timedelta(milliseconds=number),
-            recipient=None,
-            email_id=None,
+            recipient=f"user{number}@{name}" if mailed else None,
+            email_id=f"m-{run}-{number}" if mailed else None,
         )
 
 

@@ -21,6 +21,7 @@ from benchmarks.bench import Bench
 from benchmarks.errors import BenchError
 from benchmarks.report import Series
 from ops import ports
+from services.classifier.rule import Mode
 from services.classifier.service import MIGRATIONS
 from shared.broker import Broker
 from shared.contracts import CountDomains, DescribeDomain, DomainsCounted
@@ -42,17 +43,20 @@ class Plan:
     count: int
     domains: int
     size: int
+    mode: Mode = Mode.COUNTS
 
 
 class Flood(NamedTuple):
     """One emptied queue: events a second, seconds of each answer, the most memory in octets.
 
     `processor` is the seconds of processor time for each event, which a busy machine moves less.
+    `sums` are the seconds of each answer that has the sums over all domains.
     """
 
     rate: float
     processor: float
     latencies: Sequence[float]
+    sums: Sequence[float]
     memory: int
 
 
@@ -74,18 +78,18 @@ async def flooded(bench: Bench, url: str | None, plan: Plan) -> Flood:
         await count.fill(database, plan.domains)
     async with bench.vhost() as amqp_url, Broker.connect(amqp_url, NAME) as broker:
         await _publish(broker, plan)
-        environment = settings(amqp_url, url, data, health_port)
+        environment = settings(amqp_url, url, data, health_port, plan.mode)
         async with bench.running("classifier", SERVICE, environment) as process:
             await bench.listening("classifier", process, health_port)
             before = _processor(process.pid)
             async with asyncio.timeout(_WITHIN):
-                rate, latencies = await _watched(broker, plan)
+                rate, latencies, sums = await _watched(broker, plan)
             spent = (_processor(process.pid) - before) / plan.count
-            return Flood(rate, spent, latencies, memory.peak(process.pid))
+            return Flood(rate, spent, latencies, sums, memory.peak(process.pid))
 
 
 async def _publish(broker: Broker, plan: Plan) -> None:
-    made = events.sightings(plan.domains)
+    made = events.sightings(plan.domains, mode=plan.mode)
     messages = [
         events.report(list(islice(made, min(plan.size, plan.count - start))))
         for start in range(0, plan.count, plan.size)
@@ -94,13 +98,15 @@ async def _publish(broker: Broker, plan: Plan) -> None:
         await asyncio.gather(*map(broker.publish, messages[start : start + _AT_ONCE]))
 
 
-async def _watched(broker: Broker, plan: Plan) -> tuple[float, Sequence[float]]:
-    """Ask for domains until all is counted; give the rate and the time of each answer."""
+async def _watched(broker: Broker, plan: Plan) -> tuple[float, Sequence[float], Sequence[float]]:
+    """Ask for domains and sums until all is counted; give the rate and the times of answers."""
     chance = random.Random(1)  # noqa: S311 -- no secret
     known = plan.domains  # each has one delivery already
-    begun, first, latencies = 0.0, 0, list[float]()
+    begun, first, latencies, sums = 0.0, 0, list[float](), list[float]()
     while True:
+        asked = time.perf_counter()
         done, now = await counted(broker) - known, time.perf_counter()
+        sums.append(now - asked)
         if done and not begun:
             begun, first = now, done
         if done >= plan.count:
@@ -114,7 +120,7 @@ async def _watched(broker: Broker, plan: Plan) -> tuple[float, Sequence[float]]:
         await asyncio.sleep(_LOOK_SECONDS)
     if now == begun:
         raise BenchError("all was counted at one look; take more events")
-    return (done - first) / (now - begun), latencies
+    return (done - first) / (now - begun), latencies, sums
 
 
 async def counted(broker: Broker) -> int:
@@ -128,12 +134,15 @@ async def counted(broker: Broker) -> int:
     return sums.delivered + sums.bounced
 
 
-def settings(amqp_url: str, url: str | None, data: Path, health_port: int) -> Mapping[str, str]:
+def settings(
+    amqp_url: str, url: str | None, data: Path, health_port: int, mode: Mode = Mode.COUNTS
+) -> Mapping[str, str]:
     """Give the environment of a classifier."""
     return {
         "AMQP_URL": amqp_url,
         "DATA_DIR": str(data),
         "HEALTH_PORT": str(health_port),
+        "CLASSIFIER_MODE": mode,
         **({"DATABASE_URL": url} if url else {}),
     }
 

@@ -1,6 +1,6 @@
-"""How fast the classifier answers while events pour in at a set rate.
+"""How fast the status of a domain is answered over HTTP while events pour in at a set rate.
 
-Each of the three has a process of its own: who pours, who asks (that is us) and who answers.
+Each has a process of its own: who pours, who asks (that is us), the gateway and the classifier.
 """
 
 import asyncio
@@ -8,17 +8,17 @@ import random
 import time
 from collections.abc import Sequence
 
-from benchmarks import count, events, flood, pour
+import aiohttp
+
+from benchmarks import accept, count, events, flood, pour
 from benchmarks.bench import Bench
 from benchmarks.errors import BenchError
 from benchmarks.report import Series
 from ops import ports
 from services.classifier.service import MIGRATIONS
 from shared.broker import Broker
-from shared.contracts import DescribeDomain
 from shared.database import Database
 
-_ASK_SECONDS = 5.0
 _LOOK_SECONDS = 0.01  # between two questions
 _WITHIN = 120.0  # seconds for all of it
 
@@ -35,7 +35,13 @@ async def streamed(bench: Bench, url: str | None, plan: flood.Plan, rate: float)
         await count.fill(database, plan.domains)
     async with bench.vhost() as amqp_url, Broker.connect(amqp_url, flood.NAME) as broker:
         environment = flood.settings(amqp_url, url, data, health_port)
-        async with bench.running("classifier", flood.SERVICE, environment) as process:
+        async with (
+            bench.running("classifier", flood.SERVICE, environment) as process,
+            accept.running(bench, amqp_url) as gateway,
+            aiohttp.ClientSession(
+                f"http://127.0.0.1:{gateway.port}", headers=gateway.headers, raise_for_status=True
+            ) as session,
+        ):
             await bench.listening("classifier", process, health_port)
             task = {
                 "url": amqp_url,
@@ -46,7 +52,7 @@ async def streamed(bench: Bench, url: str | None, plan: flood.Plan, rate: float)
             }
             pouring = asyncio.create_task(bench.ask(pour.NAME, task, _WITHIN))
             try:
-                counted, latencies = await _watched(broker, plan, pouring)
+                counted, latencies = await _watched(broker, session, plan, pouring)
             finally:
                 pouring.cancel()
                 await asyncio.gather(pouring, return_exceptions=True)
@@ -54,7 +60,7 @@ async def streamed(bench: Bench, url: str | None, plan: flood.Plan, rate: float)
 
 
 async def _watched(
-    broker: Broker, plan: flood.Plan, pouring: asyncio.Task[float]
+    broker: Broker, session: aiohttp.ClientSession, plan: flood.Plan, pouring: asyncio.Task[float]
 ) -> tuple[float, Sequence[float]]:
     """Ask while events are poured; give the rate of counting and the time of each answer."""
     while await flood.counted(broker) == plan.domains:  # each has one delivery already
@@ -64,10 +70,10 @@ async def _watched(
     chance = random.Random(1)  # noqa: S311 -- no secret
     first, begun, latencies = await flood.counted(broker), time.perf_counter(), list[float]()
     while not pouring.done():
-        name = events.domain(chance.randrange(plan.domains))
-        question = DescribeDomain(id=f"q-{len(latencies)}", domain=name)
+        path = f"/v1/domains/{events.domain(chance.randrange(plan.domains))}"
         asked = time.perf_counter()
-        await broker.ask(question, within=_ASK_SECONDS)
+        async with session.get(path) as response:
+            await response.read()
         latencies.append(time.perf_counter() - asked)
         await asyncio.sleep(_LOOK_SECONDS)
     pouring.result()
