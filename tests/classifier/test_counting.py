@@ -6,7 +6,9 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -158,6 +160,32 @@ async def test_many_at_two_replicas(
     )
 
     await check(database, events, rule)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.mode)
+async def test_any_order_any_copies_any_cuts(database: Database, rule: Rule) -> None:
+    """Three histories of one set of events, each with domains of its own, end alike."""
+    chance = random.Random(7)  # noqa: S311 -- an order, the same at each run
+    picks = [(chance.choice(SAID), chance.choice("abc"), chance.randrange(90)) for _ in range(200)]
+    store, everything = EvidenceStore(database, rule), list[Observation]()
+    for turn in range(3):
+        events = [
+            observation(number, said, f"{name}{turn}.example", mail)._replace(
+                key=f"key-{turn}-{number}", recipient=f"user{mail}@{name}.example"
+            )
+            for number, (said, name, mail) in enumerate(picks)
+        ]
+        history = chance.sample([*events, *events[::3]], 267)
+        cuts = [0, *sorted(chance.sample(range(1, 267), 6)), 267]
+        for start, end in pairwise(cuts):
+            await store.count(Tally.of(history[start:end]))
+        everything += events
+
+    await check(database, everything, rule)
+    found = [await Catalogue(database).record(f"a{turn}.example") for turn in range(3)]
+    assert [replace(each, domain="a.example") for each in found] == 3 * [
+        replace(found[0], domain="a.example")
+    ]
 
 
 async def test_an_event_counts_once(database: Database, replica: Database) -> None:

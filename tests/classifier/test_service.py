@@ -4,9 +4,11 @@ import asyncio
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from ops.broker import Broker as Node
 from services.classifier import service
 from services.classifier.config import ClassifierSettings
 from shared import topology
@@ -177,3 +179,24 @@ async def test_another_rule_judges_what_is_there(settings: ClassifierSettings) -
             change = await announced(tap)
 
     assert (change.domain, change.status) == ("example.com", Verdict.CATCH_ALL)
+
+
+async def test_a_question_does_not_come_after_events(
+    settings: ClassifierSettings, rabbit: Node
+) -> None:
+    """Questions have a connection of their own: on one, they would wait for megabytes of events."""
+    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
+    vhost = urlsplit(settings.amqp_url).path.removeprefix("/")
+    by_queue: dict[str, set[str]] = {}
+    async with running(settings), asyncio.timeout(SECONDS):
+        while not {topology.EVIDENCE, topology.CLASSIFIER_QUESTIONS} <= by_queue.keys():
+            ask = rabbit.address.management.request
+            found = await asyncio.to_thread(ask, "GET", f"/consumers/{vhost}")
+            assert isinstance(found, list)
+            for each in found:
+                # A consumer is listed before it is known whose it is.
+                if channel := each["channel_details"]:
+                    names = by_queue.setdefault(each["queue"]["name"], set())
+                    names.add(channel["connection_name"])
+
+    assert by_queue[topology.EVIDENCE].isdisjoint(by_queue[topology.CLASSIFIER_QUESTIONS])
