@@ -21,6 +21,7 @@ from shared.errors import Retry, Undecodable
 from shared.settling import End, Receipt, Send
 
 OCTETS = 8 << 20  # of bodies in one call: what is gathered of them may take some times as much
+DONE = "done"
 TURN_OCTETS = 16 << 10  # of bodies, which take about a millisecond to read
 
 BatchHandler = Callable[[Any], Awaitable[Sequence[Contract]]]
@@ -36,6 +37,9 @@ class Gathering(Protocol):
 
     async def close(self) -> None:
         """Make ready for the handler: all is added."""
+
+    async def clear(self) -> None:
+        """Let go of what was gathered: the handler has done all that it wants with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +115,12 @@ class Batching:
         """Handle what waits; it ends when nothing does."""
         log.bind({"queue": self._subscription.queue})
         ahead: asyncio.Task[_Batch] | None = None
+        done: _Batch | None = None
         try:
             while ahead or self._waiting:
-                batch = await (ahead or self._read())
-                ahead = asyncio.create_task(self._read()) if self._waiting else None
-                await self._settle(batch)
+                batch = await (ahead or self._read(done))
+                ahead = asyncio.create_task(self._read(done)) if self._waiting else None
+                done = batch if await self._settle(batch) else None
         finally:
             if ahead:
                 ahead.cancel()
@@ -145,9 +150,10 @@ class Batching:
         # What a lost channel gave comes again; all others are of the one channel there is.
         return [each for each in batch if not each.receipt.void]
 
-    async def _settle(self, batch: _Batch) -> None:
+    async def _settle(self, batch: _Batch) -> bool:
+        """Handle a batch to its end; tell whether the handler has done what it had to."""
         if not batch.waiting:
-            return
+            return True
         begun, last = time.perf_counter(), batch.waiting[-1].receipt
         self._metrics.in_flight.inc(len(batch.waiting))
         try:
@@ -158,14 +164,18 @@ class Batching:
                 settling.acknowledge(last, multiple=True)
         except Exception as error:  # noqa: BLE001 -- told there
             settling.give_back(last, error, multiple=True)
-            return
+            return False
         finally:
             self._metrics.in_flight.dec(len(batch.waiting))
         seconds = time.perf_counter() - begun
         for end in ends:
             self._metrics.ended(end.name, seconds, end.count)
+        return any(end.name == DONE for end in ends)
 
-    async def _read(self) -> _Batch:
+    async def _read(self, done: _Batch | None) -> _Batch:
+        """Gather the next batch, when the objects of one that is done with are gone."""
+        if done is not None:
+            await done.gathering.clear()
         await self._fill()
         waiting = self._next()
         ends: list[End] = []
@@ -198,7 +208,7 @@ class Batching:
             if isinstance(error, asyncio.CancelledError) and settling.cancelled_from_outside():
                 raise
             return [settling.failed(each, error) for each in batch.reads]
-        return [End("done", publishings, len(batch.reads))]
+        return [End(DONE, publishings, len(batch.reads))]
 
     async def _handle(self, gathering: Gathering) -> Sequence[Contract]:
         limit = self._subscription.limit

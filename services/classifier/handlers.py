@@ -71,6 +71,11 @@ class Hearing:
         for _ in self.tally.arrange():
             await turns.give_way()
 
+    async def clear(self) -> None:
+        """Let go of it in turns: to free a full batch at once takes 20 ms."""
+        for _ in self.tally.clear():
+            await turns.give_way()
+
 
 @dataclass(frozen=True, slots=True)
 class Witness:

@@ -13,6 +13,8 @@ _DELIVERED, _BOUNCED = Kind.DELIVERED.value, Kind.BOUNCED.value
 _UNDETERMINED = ReplyClass.UNDETERMINED.value
 
 
+PIECE = 1000  # observations that are let go of at once
+
 # What some observations add to one domain, as the database takes it: a list, since to make anything
 # else for each of a million domains costs as much as to add it up. Times are milliseconds since
 # 1970.
@@ -77,6 +79,18 @@ class Tally:
         for run in in_order(self.domains):
             self.names += run
             yield
+
+    def clear(self) -> Iterator[None]:
+        """Let go of everything; goes on in less than a millisecond."""
+        self.keys.clear()
+        self.names.clear()
+        self.events.clear()
+        self._counted.clear()
+        while self.observations or self.domains:
+            yield
+            del self.observations[-PIECE:]
+            for _ in range(min(PIECE, len(self.domains))):
+                self.domains.popitem()
 
     @property
     def delivered(self) -> int:

@@ -1,6 +1,6 @@
 """Adding up."""
 
-from services.classifier.tally import DELIVERED, FIRST, LAST, Tally, events
+from services.classifier.tally import DELIVERED, FIRST, LAST, PIECE, Tally, events
 from shared.contracts import ReplyClass
 from tests.classifier.observations import observation
 
@@ -41,3 +41,12 @@ def test_times_of_copies_count() -> None:
 
     assert [(each[FIRST], each[LAST]) for each in sums] == [(first.at, last.at)] * 2
     assert [(tally.delivered, tally.events) for tally in tallies] == [(0, {})] * 2
+
+
+def test_all_is_let_go_of() -> None:
+    """Piece by piece, so that nobody waits for the end of it."""
+    tally = Tally.of([observation(n, domain=f"d{n}.example") for n in range(2 * PIECE + 1)])
+    pieces = sum(1 for _ in tally.clear())
+
+    assert pieces == 3
+    assert [*tally.observations, *tally.domains, *tally.keys, *tally.names] == []

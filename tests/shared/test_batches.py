@@ -46,6 +46,10 @@ class Pile(list[SendEmail]):
     async def close(self) -> None:
         """Do nothing more."""
 
+    async def clear(self) -> None:  # type: ignore[override] # of a list, which does it at once
+        """Let go of it."""
+        del self[:]
+
 
 async def ids(tap: Tap, count: int) -> list[str]:
     """Give the ids of the next `count` messages."""
@@ -225,6 +229,27 @@ async def test_what_was_gathered_in_vain_is_not_lost(url: str) -> None:
 
     assert sorted(book.names) == numbered(4)
     await is_empty(url)
+
+
+async def test_what_is_done_is_let_go_of() -> None:
+    """Before the next but one is read; what a failed handler may still be at work with stays."""
+    piles: list[Pile] = []
+
+    def gather() -> Pile:
+        piles.append(Pile())
+        return piles[-1]
+
+    book = Book(RuntimeError("a defect"))
+    batching = Batching(replace(batches(book, most=1), gather=gather), taken)
+    for name in numbered(5):
+        batching.take(arrived(name), Ticket())
+    await batching.drain(SECONDS)
+
+    assert [len(each) for each in piles] == [1, 0, 0, 1, 1]
+
+
+async def taken(_: Publishing) -> None:
+    """Confirm whatever is published."""
 
 
 async def test_a_result_that_cannot_be_sent_is_a_failure(url: str) -> None:
