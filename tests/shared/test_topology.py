@@ -113,6 +113,13 @@ def test_every_owned_queue_of_commands_or_events_has_dead_letters() -> None:
     }
 
 
+@pytest.mark.parametrize("queue", CLASSIC, ids=name_of)
+def test_a_question_is_gone_in_seconds(queue: Queue) -> None:
+    """What somebody typed as a code stands in one: it is soon nowhere, and never a dead letter."""
+    assert queue.arguments["x-message-ttl"] == 10_000
+    assert "x-dead-letter-exchange" not in queue.arguments
+
+
 @pytest.mark.parametrize("queue", DEAD, ids=name_of)
 def test_dead_letters_stay(queue: Queue) -> None:
     """They neither expire nor die again, however often a person looks at them."""
