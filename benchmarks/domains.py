@@ -17,7 +17,8 @@ BATCHES = (1, 1000, 20_000)
 SINGLY, IN_BATCHES = 6000, 50_000  # events a second through RabbitMQ that are wanted
 SLOWER = 0.15  # at most, at many domains
 ANSWER = 0.005  # seconds, of 99 in 100 answers
-SQLITE, POSTGRESQL = DATABASES = ("SQLite", "PostgreSQL")
+POSTGRESQL = "PostgreSQL"
+DATABASES = ("SQLite", POSTGRESQL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,17 +14,16 @@ from shared.batches import Batches, Batching
 from shared.broker import Broker
 from shared.contracts import Contract, SendEmail, encode
 from shared.delivery import Delivery, Publishing
-from shared.errors import Reject, Retry, Unavailable
+from shared.errors import Retry, Unavailable
 from tests.proxy import Proxy
 from tests.shared.book import Book
 from tests.shared.messages import KIND, QUEUE, fact, mail
+from tests.shared.pile import BAD, Pile
 from tests.shared.ticket import Ticket
 from tests.tap import Tap, depth, publish_raw, tapped
 from tests.waiting import until
 
 SECONDS = 20.0  # that a test waits for anything
-
-BAD = "bad"
 
 Handler = Callable[[Sequence[SendEmail]], Awaitable[Sequence[Contract]]]
 
@@ -32,23 +31,6 @@ Handler = Callable[[Sequence[SendEmail]], Awaitable[Sequence[Contract]]]
 def batches(handler: Handler, most: int = 4, seconds: float = 0.5, limit: float = 10) -> Batches:
     """Give a subscription of the test's queue."""
     return Batches(QUEUE, (SendEmail,), Pile, handler, 3 * most, most, seconds, limit)
-
-
-class Pile(list[SendEmail]):
-    """Gathers messages as they are."""
-
-    async def add(self, message: SendEmail) -> None:
-        """Take a message in, unless its name says that it is bad."""
-        if message.id == BAD:
-            raise Reject("this one never")
-        self.append(message)
-
-    async def close(self) -> None:
-        """Do nothing more."""
-
-    async def clear(self) -> None:  # type: ignore[override] # of a list, which does it at once
-        """Let go of it."""
-        del self[:]
 
 
 async def ids(tap: Tap, count: int) -> list[str]:
