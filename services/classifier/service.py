@@ -36,7 +36,7 @@ EVENTS_AT_ONCE = 512
 BATCH = 256  # messages a transaction
 BATCH_SECONDS = 0.02  # an event waits so long for others
 QUESTIONS_AT_ONCE = 32
-# More than the objects of two batches, one handled and one read: some ten an event, and no cycles.
+# More than the objects of two batches, one handled and one read: some two an event, and no cycles.
 # To look at all of them takes a tenth of a second, in which nobody is answered.
 COLLECT_OBJECTS = 1_000_000
 # Large batches of rows that are far apart change half as much in one transaction; what does not fit

@@ -28,6 +28,7 @@ domains = sa.Table(
     sa.Column("last_event_at", sa.BigInteger, nullable=False),
     sa.Index("ix_domains_status", "status", "domain"),
     sqlite_with_rowid=False,  # one tree to write to instead of two
+    postgresql_with={"fillfactor": 70},  # a changed row stays on its page, out of all indexes
 )
 
 # Refusals that prove nothing, by reply class.
