@@ -37,6 +37,7 @@ LIBRARIES = {
         "services/*/tables.py",
         "*/migrations/*",
         "shared/bucket.py",
+        "shared/clock.py",
         "shared/database.py",
         "shared/sqlite.py",
         "shared/dialect.py",

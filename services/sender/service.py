@@ -4,7 +4,6 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 from services.sender.account import Account
@@ -18,6 +17,7 @@ from services.sender.throttle import Throttle
 from services.sender.writer import Writer
 from shared import health, periodic
 from shared.broker import Broker
+from shared.clock import ASK_SECONDS, DatabaseClock
 from shared.consumer import Subscription
 from shared.contracts import Category, SendEmail
 from shared.database import Database
@@ -43,6 +43,8 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
         database = await opened.enter_async_context(
             Database.open(settings.service, settings.database_url, settings.data_dir, MIGRATIONS)
         )
+        clock = DatabaseClock(database)
+        await clock.ask()
         claims = ClaimStore(database, settings.sender_claim_seconds)
         relays = [_relay(settings, account) for account in settings.accounts]
         writer = Writer(
@@ -53,32 +55,20 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
         throttle = Throttle(PaceStore(database), settings.paces)
         subscriptions = []
         for category in Category:
-            pool = SmtpPool(relays, settings.limits(category), category, throttle, _now)
+            pool = SmtpPool(relays, settings.limits(category), category, throttle, clock.now)
             await opened.enter_async_context(pool)
-            subscriptions.append(_subscription(settings, category, pool, writer, claims))
+            sender = Sender(pool, writer, claims, clock.now, settings.schedule(category))
+            subscriptions.append(_subscription(settings, category, sender))
         checks = {"broker": broker.ready, "database": database.ready}
         await opened.enter_async_context(
             health.endpoint(settings.health_host, settings.health_port, checks)
         )
-        await opened.enter_async_context(_upkeep(claims, settings))
+        await opened.enter_async_context(_upkeep(claims, clock, settings))
         async with broker.consuming(*subscriptions, drain=settings.drain_seconds):
             await stop.wait()
 
 
-def _subscription(
-    settings: SenderSettings,
-    category: Category,
-    pool: SmtpPool,
-    writer: Writer,
-    claims: ClaimStore,
-) -> Subscription:
-    sender = Sender(
-        smtp=pool,
-        writer=writer,
-        claims=claims,
-        now=_now,
-        schedule=settings.schedule(category),
-    )
+def _subscription(settings: SenderSettings, category: Category, sender: Sender) -> Subscription:
     return Subscription(
         queue=sending_queue(category),
         handlers={SendEmail: sender.on_send_email},
@@ -88,7 +78,9 @@ def _subscription(
 
 
 @asynccontextmanager
-async def _upkeep(claims: ClaimStore, settings: SenderSettings) -> AsyncIterator[None]:
+async def _upkeep(
+    claims: ClaimStore, clock: DatabaseClock, settings: SenderSettings
+) -> AsyncIterator[None]:
     """Renew what is claimed here, to the end of what is in flight, and forget what is old."""
     often = settings.sender_claim_seconds / RENEWALS
 
@@ -96,6 +88,7 @@ async def _upkeep(claims: ClaimStore, settings: SenderSettings) -> AsyncIterator
         return await claims.purge(settings.sender_remember)
 
     async with (
+        periodic.repeating(clock.ask, ASK_SECONDS, "the time"),
         periodic.repeating(claims.renew, often, "renewal of claims"),
         periodic.repeating(purge, settings.sender_purge_seconds, "purge"),
     ):
@@ -123,7 +116,3 @@ def _context(account: Account) -> ssl.SSLContext | None:
     context = ssl.create_default_context(cafile=account.ca_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8314 3
     return context
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
