@@ -13,11 +13,10 @@ from typing import Any, NamedTuple, Protocol
 
 import structlog
 
-from shared import contracts, delivery, log, metrics, settling, turns
+from shared import delivery, log, metrics, settling, turns
 from shared.consumer import HANDLING_SECONDS
 from shared.contracts import Contract
 from shared.delivery import Delivery
-from shared.errors import Retry, Undecodable
 from shared.settling import End, Receipt, Send
 
 OCTETS = 8 << 20  # of bodies in one call: what is gathered of them may take some times as much
@@ -184,7 +183,7 @@ class Batching:
         for message, _ in waiting:
             octets += len(message.body)
             try:
-                contract = self._decoded(message)
+                contract = delivery.contract(message, self._subscription.contracts)
                 if octets >= TURN_OCTETS:
                     octets = 0
                     await turns.give_way()
@@ -211,17 +210,5 @@ class Batching:
         return [End(DONE, publishings, len(batch.reads))]
 
     async def _handle(self, gathering: Gathering) -> Sequence[Contract]:
-        limit = self._subscription.limit
-        try:
-            async with asyncio.timeout(limit) as timer:
-                return await self._subscription.handler(gathering)
-        except TimeoutError:
-            if timer.expired():
-                raise Retry(f"not done in {limit:g} s") from None
-            raise
-
-    def _decoded(self, message: Delivery) -> Contract:
-        contract = contracts.decode(message.type, message.body)
-        if not isinstance(contract, self._subscription.contracts):
-            raise Undecodable(f"nobody here takes {message.type}")
-        return contract
+        async with settling.within(self._subscription.limit):
+            return await self._subscription.handler(gathering)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from shared import retry, topology
-from shared.contracts import Answer, Contract, Event, Question, encode
+from shared.contracts import Answer, Contract, Event, Question, decode, encode
+from shared.errors import Undecodable
 
 ATTEMPT = "x-attempt"  # of handling this message, counted by us: brokers disagree on theirs
 CAUSE = "x-cause"
@@ -59,6 +60,14 @@ class Draw:
 
     chance: float
     turn: float
+
+
+def contract(delivery: Delivery, kinds: tuple[type[Contract], ...]) -> Contract:
+    """Read what a delivery says. Raises Undecodable, also when it is none of `kinds`."""
+    message = decode(delivery.type, delivery.body)
+    if not isinstance(message, kinds):
+        raise Undecodable(f"nobody here takes {delivery.type}")
+    return message
 
 
 def publishing(

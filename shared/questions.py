@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from shared import contracts, delivery, log, metrics, settling
+from shared import delivery, log, metrics, settling
 from shared.consumer import HANDLING_SECONDS
 from shared.contracts import Contract, Question
 from shared.delivery import Delivery
@@ -104,7 +104,8 @@ class Answering:
         reads: list[_Read] = []
         for message in messages:
             try:
-                reads.append(_Read(message, self._decoded(message)))
+                question = delivery.contract(message, self._subscription.contracts)
+                reads.append(_Read(message, question))
             except Undecodable as error:
                 ends.append(_unanswered(message, error))
         return [*ends, *(await self._together(reads) if reads else ())]
@@ -130,12 +131,6 @@ class Answering:
         subscription = self._subscription
         async with settling.within(subscription.limit):
             return await subscription.handler(questions)
-
-    def _decoded(self, message: Delivery) -> Contract:
-        contract = contracts.decode(message.type, message.body)
-        if not isinstance(contract, self._subscription.contracts):
-            raise Undecodable(f"nobody here takes {message.type}")
-        return contract
 
 
 def _unanswered(message: Delivery, error: BaseException) -> End:

@@ -16,6 +16,7 @@ from shared.contracts import (
     encode,
 )
 from shared.delivery import Delivery, Draw, dead, failed, finished, publishing, reply
+from shared.errors import Undecodable
 from shared.retry import LADDER, MAX_ATTEMPTS, Later
 from tests.shared.golden.examples import EXAMPLES
 
@@ -37,6 +38,15 @@ HERE = Delivery(
     trace=TRACE,
 )
 ASKED = replace(HERE, reply_to="amq.rabbitmq.reply-to.g1h2")
+
+
+def test_what_a_delivery_says_is_one_of_those_that_are_taken() -> None:
+    """Neither what is no contract, nor the contract of another queue."""
+    assert delivery.contract(HERE, (type(CODE), type(SEND))) == SEND
+    with pytest.raises(Undecodable, match="nobody here takes"):
+        delivery.contract(HERE, (type(CODE),))
+    with pytest.raises(Undecodable, match="JSON"):
+        delivery.contract(replace(HERE, body=b"{"), (type(SEND),))
 
 
 @pytest.mark.parametrize("message", PUBLISHED, ids=lambda message: type(message).__name__)
