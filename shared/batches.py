@@ -19,7 +19,7 @@ from shared.contracts import Contract
 from shared.delivery import Delivery
 from shared.settling import End, Receipt, Send
 
-OCTETS = 8 << 20  # of bodies in one call: what is gathered of them may take some times as much
+OCTETS = 6 << 20  # of bodies in one call: what is gathered of them may take some times as much
 DONE = "done"
 TURN_OCTETS = 16 << 10  # of bodies, which take about a millisecond to read
 
