@@ -84,7 +84,7 @@ async def _streamed(
     for rate in (wanted / 2, wanted):
         events = round(rate * plan.seconds / size) * size
         async with _database(base) as url:
-            streaming = flood.Plan(events, plan.domains[0], size)
+            streaming = flood.Plan(events, plan.domains[0], size, plan.mode)
             found.append(await stream.streamed(place, url, streaming, rate))
     yield report.table("events/s", found)
     for each in found:

@@ -7,6 +7,7 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import aiohttp
 
@@ -34,7 +35,7 @@ async def streamed(bench: Bench, url: str | None, plan: flood.Plan, rate: float)
     async with Database.open("classifier", url, data, MIGRATIONS) as database:
         await count.fill(database, plan.domains)
     async with bench.vhost() as amqp_url, Broker.connect(amqp_url, flood.NAME) as broker:
-        environment = flood.settings(amqp_url, url, data, health_port)
+        environment = flood.settings(amqp_url, url, data, health_port, plan.mode)
         async with (
             bench.running("classifier", flood.SERVICE, environment) as process,
             accept.running(bench, amqp_url) as gateway,
@@ -43,14 +44,8 @@ async def streamed(bench: Bench, url: str | None, plan: flood.Plan, rate: float)
             ) as session,
         ):
             await bench.listening("classifier", process, health_port)
-            task = {
-                "url": amqp_url,
-                "count": plan.count,
-                "domains": plan.domains,
-                "size": plan.size,
-                "rate": rate,
-            }
-            pouring = asyncio.create_task(bench.ask(pour.NAME, task, _WITHIN))
+            task = pour.Task(amqp_url, plan.count, plan.domains, plan.size, rate, plan.mode)
+            pouring = asyncio.create_task(bench.ask(pour.NAME, asdict(task), _WITHIN))
             try:
                 counted, latencies = await _watched(broker, session, plan, pouring)
             finally:
