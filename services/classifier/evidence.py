@@ -60,10 +60,12 @@ def hashed(*parts: str) -> str:
 
 def _own(event: Outcome) -> Observation:
     domain = address.check_domain(address.domain_of(event.recipient))
+    said = _said(event)
     return Observation(
-        hashed("event", event.id),
+        # Not the id alone: of two events that share one, which came first would decide.
+        hashed("event", event.id, said, event.recipient),
         domain,
-        _said(event),
+        said,
         _moment(event.at),
         f"/{event.email_id}/{domain}/{event.recipient}",
         event.recipient,

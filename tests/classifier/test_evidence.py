@@ -76,6 +76,23 @@ def test_our_own_events_are_of_one_mail() -> None:
     assert next(observe(delivered("b@example.com"))).mail != next(observe(delivery)).mail
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        delivered("b@example.com"),
+        delivered("a@example.net"),
+        bounced(ReplyClass.POLICY),
+        bounced(ReplyClass.MAILBOX_UNKNOWN),
+    ],
+    ids=["recipient", "domain", "refused", "bounced"],
+)
+def test_two_events_with_one_id_are_two(other: EmailDelivered | EmailBounced) -> None:
+    """If somebody gives an id twice, which of the two came first decides nothing."""
+    assert next(observe(other)).key != next(observe(delivered())).key
+    later = other.model_copy(update={"at": AT + timedelta(1)})
+    assert next(observe(later)).key == next(observe(other)).key
+
+
 def test_feedback_counts_as_it_is_called() -> None:
     """What others report counts without a look at reasons, each sighting for itself."""
     bounce = SIGHTING.model_copy(update={"id": "s-2", "kind": Kind.BOUNCED})
