@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.shared.conftest import url  # noqa: F401 -- a fixture
 from tests.shared.test_consumer import *  # noqa: F403 -- the same tests, on the fixtures of this folder
 
 pytestmark = pytest.mark.container
