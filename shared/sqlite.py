@@ -7,7 +7,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar, cast
@@ -161,6 +161,8 @@ class _Lane:
 
     def __init__(self, engine: sa.Engine, do: Do, name: str) -> None:
         self._engine = engine
+        # Kept: to take one from the pool and to give it back costs more than many a work.
+        self._connection: sa.Connection | None = None
         self._do = do
         self._thread = ThreadPoolExecutor(1, name)
         self._waiting: deque[_Call[Any]] = deque()
@@ -188,6 +190,7 @@ class _Lane:
             for call in self._waiting:
                 call.done.cancel()
             self._thread.shutdown()
+            self._let_go()
             self._engine.dispose()
 
     async def _run(self) -> None:
@@ -210,13 +213,22 @@ class _Lane:
 
     def _transact(self, group: list[_Call[Any]]) -> Exception | None:
         try:
-            with self._engine.begin() as connection:
-                self._do(connection, group)
-        except sqlite3.Error as error:
-            return sa.exc.OperationalError(None, None, error)
+            if self._connection is None:
+                self._connection = self._engine.connect()
+            with self._connection.begin():
+                self._do(self._connection, group)
         except Exception as error:  # noqa: BLE001 -- it is raised to all callers
-            return error
+            self._let_go()
+            is_raw = isinstance(error, sqlite3.Error)
+            return sa.exc.OperationalError(None, None, error) if is_raw else error
         return None
+
+    def _let_go(self) -> None:
+        """Take another connection next time, whatever this one has come to."""
+        if self._connection is not None:
+            with suppress(sa.exc.SQLAlchemyError, sqlite3.Error):  # it may be past rolling back
+                self._connection.close()
+            self._connection = None
 
 
 def _engine(path: Path, begin: str, *pragmas: str) -> sa.Engine:
