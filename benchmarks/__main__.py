@@ -276,7 +276,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         choices=domains.DATABASES,
         default=domains.DATABASES,
-        help="that the classifier is measured with (%(default)s)",
+        help=f"that the classifier is measured with ({' '.join(domains.DATABASES)})",
     )
     add("--seconds", type=float, default=3.0, help="a way to count is measured (%(default)s)")
     add("--profile", action="store_true", help="once more under cProfile; its dearest functions")
