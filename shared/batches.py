@@ -11,8 +11,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-import structlog
-
 from shared import delivery, log, metrics, settling, turns
 from shared.consumer import HANDLING_SECONDS
 from shared.contracts import Contract
@@ -24,8 +22,6 @@ DONE = "done"
 TURN_OCTETS = 16 << 10  # of bodies, which take about a millisecond to read
 
 BatchHandler = Callable[[Any], Awaitable[Sequence[Contract]]]
-
-logger = structlog.get_logger(__name__)
 
 
 class Gathering(Protocol):
@@ -101,14 +97,9 @@ class Batching:
         """Wait up to `deadline` seconds for what has come, then leave the rest to the broker."""
         self._draining = True
         self._full.set()
-        if self._task is None:
-            return
-        await asyncio.wait([self._task], timeout=deadline)
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        if self._waiting:
-            count = len(self._waiting)
-            logger.warning("left to the broker", queue=self._subscription.queue, count=count)
+        if self._task is not None:
+            await settling.drained({self._task}, deadline)
+            settling.left(self._subscription.queue, len(self._waiting))
 
     async def _work(self) -> None:
         """Handle what waits; it ends when nothing does."""

@@ -6,8 +6,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
-
 from shared import contracts, delivery, log, metrics, settling
 from shared.contracts import Contract
 from shared.delivery import Delivery
@@ -18,8 +16,6 @@ from shared.settling import End, Receipt, Send
 HANDLING_SECONDS = 60.0  # a time limit of one handler, unless its subscription says otherwise
 
 Handler = Callable[[Any], Awaitable[Sequence[Contract | Later]]]
-
-logger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +52,8 @@ class Consumer:
 
         What is cancelled was not acknowledged, so the broker delivers it again.
         """
-        await settling.drained(self._tasks, deadline, self._subscription.queue)
+        late = await settling.drained(self._tasks, deadline)
+        settling.left(self._subscription.queue, late)
 
     async def _settle(self, message: Delivery, receipt: Receipt) -> None:
         log.bind({"queue": message.queue, "type": message.type, "id": message.message_id[:100]})

@@ -56,6 +56,7 @@ class Answering:
         self._subscription = subscription
         self._send = send
         self._waiting: list[_Waiting] = []
+        self._turn: list[_Waiting] = []  # what is being handled
         self._task: asyncio.Task[None] | None = None
         self._metrics = metrics.Handling(subscription.queue)
 
@@ -68,16 +69,17 @@ class Answering:
 
     async def drain(self, deadline: float) -> None:
         """Wait up to `deadline` seconds for what has come, then leave the rest to the broker."""
-        tasks = {self._task} if self._task else set()
-        await settling.drained(tasks, deadline, self._subscription.queue)
+        if self._task is not None and await settling.drained({self._task}, deadline):
+            settling.left(self._subscription.queue, len(self._turn) + len(self._waiting))
 
     async def _work(self) -> None:
         """Handle what waits; it ends when nothing does."""
         log.bind({"queue": self._subscription.queue})
-        while turn := self._waiting:
-            self._waiting = []
+        while self._waiting:
             # What a lost channel gave comes again; all others are of the one channel there is.
-            await self._settle([each for each in turn if not each.receipt.void])
+            self._turn = [each for each in self._waiting if not each.receipt.void]
+            self._waiting = []
+            await self._settle(self._turn)
 
     async def _settle(self, turn: Sequence[_Waiting]) -> None:
         if not turn:

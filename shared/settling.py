@@ -118,19 +118,24 @@ async def within(seconds: float) -> AsyncIterator[None]:
         raise
 
 
-async def drained(tasks: AbstractSet[asyncio.Task[None]], deadline: float, queue: str) -> None:
-    """Wait up to `deadline` seconds for what is in flight, then cancel the rest.
+async def drained(tasks: AbstractSet[asyncio.Task[None]], deadline: float) -> int:
+    """Wait up to `deadline` seconds for what is in flight, then cancel the rest; tell how many.
 
     What is cancelled was not acknowledged, so the broker delivers it again.
     """
     if not tasks:
-        return
+        return 0
     _, late = await asyncio.wait(tasks, timeout=deadline)
     for task in late:
         task.cancel()
     await asyncio.gather(*late, return_exceptions=True)
-    if late:
-        logger.warning("left to the broker", queue=queue, count=len(late))
+    return len(late)
+
+
+def left(queue: str, count: int) -> None:
+    """Tell, if it is so, that some deliveries were not handled before the end."""
+    if count:
+        logger.warning("left to the broker", queue=queue, count=count)
 
 
 def cancelled_from_outside() -> bool:

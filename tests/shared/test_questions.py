@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
 import pytest
+from structlog.testing import capture_logs
 
 from shared import topology
 from shared.broker import Broker
@@ -195,7 +196,7 @@ async def test_a_call_has_a_limit_of_time() -> None:
 
 
 async def test_what_is_cut_off_is_not_acknowledged() -> None:
-    """A service that must end leaves its questions to the broker, those that wait too."""
+    """A service that must end leaves its questions to the broker, those that wait too, and says."""
     oracle, post = Oracle(), Post()
     oracle.may_go_on.clear()
     answering = Answering(questions(oracle), post.send)
@@ -203,8 +204,10 @@ async def test_what_is_cut_off_is_not_acknowledged() -> None:
     answering.take(delivery("first"), tickets[0])
     await oracle.called.wait()
     answering.take(delivery("second"), tickets[1])
-    await answering.drain(0.01)
+    with capture_logs() as lines:
+        await answering.drain(0.01)
 
+    assert [(line["event"], line["count"]) for line in lines] == [("left to the broker", 2)]
     assert [ticket.said for ticket in tickets] == [[], []]
     assert not post.sent
 
