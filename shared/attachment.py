@@ -17,6 +17,7 @@ MAX_ATTACHED_BYTES = 7 * MIB
 MAX_CONTENT_CHARS = -(-MAX_ATTACHED_BYTES // 3) * 4  # of one file as base64
 MAX_NAME_BYTES = 255  # as UTF-8: what file systems take; percent-encoded it still fits one line
 MAX_TYPE_CHARS = 200
+MAX_CONTENT_ID_CHARS = 201
 
 _BASE64 = (string.ascii_letters + string.digits + "+/").encode()
 _NAME = "[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"  # RFC 6838 4.2
@@ -77,6 +78,7 @@ class Attachment(BaseModel):
     )
     content_id: str | None = Field(
         None,
+        max_length=MAX_CONTENT_ID_CHARS,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}(@[A-Za-z0-9][A-Za-z0-9.-]{0,99})?$",
         description="What the HTML shows it by: `logo` for `cid:logo`",
     )
@@ -101,5 +103,7 @@ def check_attachments(attachments: Sequence[A]) -> Sequence[A]:
 
 
 Attachments = Annotated[
-    tuple[Attachment, ...], Field(max_length=MAX_ATTACHMENTS), AfterValidator(check_attachments)
+    tuple[Attachment, ...],
+    Field(max_length=MAX_ATTACHMENTS, fail_fast=True),
+    AfterValidator(check_attachments),
 ]

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from shared import address
+from shared import address, fields
 
 MAX_HEADERS = 50
 MAX_LINE = 998  # octets of a line without CRLF (RFC 5322 2.1.1)
@@ -114,7 +114,11 @@ KNOWN = tuple(_RULES)
 _SPELLING = {name.lower(): name for name in KNOWN}
 
 Headers = Annotated[
-    Mapping[str, Annotated[str, StringConstraints(max_length=MAX_VALUE_CHARS)]],
+    Mapping[
+        Annotated[str, StringConstraints(max_length=MAX_LINE)],
+        Annotated[str, StringConstraints(max_length=MAX_VALUE_CHARS)],
+    ],
     Field(max_length=MAX_HEADERS),
+    fields.at_most(MAX_HEADERS),
     AfterValidator(check_headers),
 ]

@@ -4,10 +4,11 @@ The wire form is JSON; unknown fields are ignored on read, so that fields can be
 change that an old reader would misunderstand is a new message with a new key.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
 
+from shared.body import check_size
 from shared.contracts.codes import (
     CancelCode,
     CodeCancelled,
@@ -124,6 +125,8 @@ CONTRACTS: tuple[type[Contract], ...] = (
     CountDomains,
     DomainsCounted,
 )
+MAX_MISTAKES = 10  # that one reason tells
+MAX_PLACE_CHARS = 100
 _BY_KEY: Mapping[str, type[Contract]] = {key: each for each in CONTRACTS for key in each.keys}
 
 
@@ -135,25 +138,33 @@ def encode(message: Contract) -> bytes:
 def decode(key: str, body: bytes) -> Contract:
     """Read the contract that `key`, an AMQP type, names.
 
+    A body over the contract's `max_bytes`, or of too many values, is not parsed.
     Raises Undecodable, whose text never repeats the input: a body may hold what no log may.
     """
     contract = _BY_KEY.get(key)
     if contract is None:
         raise Undecodable(f"no contract has the type {key[:100]!r}")
     try:
+        check_size(body, contract.max_bytes)
         message = contract.model_validate_json(body)
     except ValidationError as error:
         raise Undecodable(mistakes(error)) from None
+    except ValueError as error:
+        raise Undecodable(f"body: {error}") from None
     if message.routing_key != key:
         raise Undecodable(f"type {key} holds a message of type {message.routing_key}")
     return message
 
 
 def mistakes(error: ValidationError) -> str:
-    """Tell what is wrong, field by field, without the values."""
+    """Return what is wrong, field by field, without the values."""
     found = error.errors(include_input=False, include_url=False, include_context=False)
     return "; ".join(
-        f"{'.'.join(map(str, mistake['loc'])) or 'body'}: "
-        f"{mistake['msg'].removeprefix('Value error, ')}"
-        for mistake in found[:10]
+        f"{_place(mistake['loc'])}: {mistake['msg'].removeprefix('Value error, ')}"
+        for mistake in found[:MAX_MISTAKES]
     )
+
+
+def _place(parts: Sequence[str | int]) -> str:
+    """Return the path of a value; the name of a mapping's entry is part of the input."""
+    return ".".join(str(part)[:MAX_PLACE_CHARS] for part in parts) or "body"

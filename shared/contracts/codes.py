@@ -1,12 +1,11 @@
 """One-time codes: asked for, issued, withheld, verified, refused, unchecked, cancelled."""
 
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from shared.contracts.message import Answer, Command, Event, Question
-from shared.fields import Address, Id, Locale, Purpose
+from shared.fields import Address, Id, IpAddress, Locale, Moment, Purpose, Seconds, ShortText
 
 CONFIRM_ADDRESS = "confirm-address"  # what a code is for, if nothing else is said
 MIN_DIGITS = 4
@@ -39,7 +38,7 @@ class IssueCode(Command):
     locale: Locale | None = Field(
         None, description="Of the mail; the deployment's own if absent or unknown"
     )
-    ip: IPv4Address | IPv6Address | None = Field(
+    ip: IpAddress | None = Field(
         None, description="Of whoever wants the code; mails are limited by it"
     )
 
@@ -57,7 +56,7 @@ class VerifyCode(Question):
     code: str = Field(max_length=MAX_TYPED_CHARS, repr=False)
     client: Id | None = None
     purpose: Purpose = CONFIRM_ADDRESS
-    ip: IPv4Address | IPv6Address | None = Field(
+    ip: IpAddress | None = Field(
         None, description="Of whoever typed the code; wrong ones are limited by it"
     )
 
@@ -80,11 +79,11 @@ class CodeIssued(Event):
     keys = ("code.issued",)
 
     challenge_id: Id
-    email: str
+    email: ShortText
     client: Id | None = None
     purpose: Purpose = CONFIRM_ADDRESS
-    expires_at: AwareDatetime
-    resend_at: AwareDatetime = Field(description="Not to be asked for again before")
+    expires_at: Moment
+    resend_at: Moment = Field(description="Not to be asked for again before")
 
 
 class CodeWithheld(Answer):
@@ -93,7 +92,7 @@ class CodeWithheld(Answer):
     keys = ("code.withheld",)
 
     reason: Withholding
-    retry_after: float = Field(ge=0, description="Seconds until it is worth asking again")
+    retry_after: Seconds = Field(description="Seconds until it is worth asking again")
 
 
 class CodeVerified(Event):
@@ -102,7 +101,7 @@ class CodeVerified(Event):
     keys = ("code.verified",)
 
     challenge_id: Id
-    email: str
+    email: ShortText
     client: Id | None = None
     purpose: Purpose = CONFIRM_ADDRESS
 
@@ -112,7 +111,7 @@ class CodeRefused(Event):
 
     keys = ("code.refused",)
 
-    email: str
+    email: ShortText
     client: Id | None = None
     purpose: Purpose = CONFIRM_ADDRESS
 
@@ -125,7 +124,7 @@ class CodeUnchecked(Answer):
 
     keys = ("code.unchecked",)
 
-    retry_after: float = Field(ge=0, description="Seconds until it is worth asking again")
+    retry_after: Seconds = Field(description="Seconds until it is worth asking again")
 
 
 class CodeCancelled(Answer):

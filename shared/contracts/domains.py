@@ -2,15 +2,27 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 
 from shared.address import domain_of
 from shared.contracts.message import Answer, Event, Question
-from shared.fields import Address, Domain, Id
+from shared.fields import NOT_EMPTY, Address, Count, Domain, DomainText, Id, Moment, at_most
 
 MAX_SIGHTINGS = 1000  # a report: some 150 kB, which a broker passes on at once
 MAX_LISTED = 1000  # domains a page
+MAX_MANY_BYTES = 2 * 1024 * 1024  # of a report or a page, for whose entries 2 kB each are plenty
+MAX_REASON_CHARS = 1000
+MAX_CLASSES = 100  # of refusals; there are 16 reply classes now
+MAX_CLASS_CHARS = 50
 
 
 class Verdict(StrEnum):
@@ -39,7 +51,7 @@ class Sighting(BaseModel):
     id: Id = Field(description="The same for every copy; a name space for each client")
     domain: Domain
     kind: Kind
-    at: AwareDatetime = Field(description="When it happened")
+    at: Moment = Field(description="When it happened")
     recipient: Address | None = Field(
         None, repr=False, description="At that domain; distinct ones are estimated, none is kept"
     )
@@ -61,9 +73,12 @@ class FeedbackReported(Event):
 
     keys = ("feedback.reported",)
     must_arrive = True  # its sender was told that it is kept
+    max_bytes = MAX_MANY_BYTES
 
     client: Id | None = None
-    sightings: tuple[Sighting, ...] = Field(min_length=1, max_length=MAX_SIGHTINGS)
+    sightings: Annotated[tuple[Sighting, ...], NOT_EMPTY] = Field(
+        max_length=MAX_SIGHTINGS, fail_fast=True, json_schema_extra={"minItems": 1}
+    )
 
 
 class DomainClassified(Event):
@@ -71,7 +86,7 @@ class DomainClassified(Event):
 
     keys = ("domain.classified",)
 
-    domain: str
+    domain: DomainText
     status: Verdict
 
 
@@ -99,25 +114,34 @@ class CountDomains(Question):
     keys = ("domain.count",)
 
 
+Refusals = Annotated[
+    Mapping[Annotated[str, StringConstraints(max_length=MAX_CLASS_CHARS)], Count],
+    Field(max_length=MAX_CLASSES),
+    at_most(MAX_CLASSES),
+]
+
+
 class DomainEvidence(BaseModel):
     """What is known about a domain, and the rule that decides."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    domain: str
+    domain: DomainText
     status: Verdict
-    delivered: int
-    bounced: int = Field(description="Refused since there is no such mailbox")
-    since: AwareDatetime | None = Field(None, description="Its first event; absent if never seen")
-    last_event_at: AwareDatetime | None = None
-    reason: str = Field("", description="The counts and the rule that decide, in words")
-    refusals: Mapping[str, int] = Field(
+    delivered: Count
+    bounced: Count = Field(description="Refused since there is no such mailbox")
+    since: Moment | None = Field(None, description="Its first event; absent if never seen")
+    last_event_at: Moment | None = None
+    reason: str = Field(
+        "", max_length=MAX_REASON_CHARS, description="The counts and the rule that decide, in words"
+    )
+    refusals: Refusals = Field(
         default_factory=dict, description="All others, by reply class; they are no evidence"
     )
-    recipients: int | None = Field(
+    recipients: Count | None = Field(
         None, description="Distinct ones delivered to, estimated; in the mode `evidence` alone"
     )
-    taken_back: int | None = Field(
+    taken_back: Count | None = Field(
         None, description="Deliveries whose bounce came late; in the mode `evidence` alone"
     )
 
@@ -133,8 +157,12 @@ class DomainsListed(Answer):
 
     keys = ("domain.listed",)
 
-    domains: tuple[DomainEvidence, ...]
-    next: str | None = Field(None, description="`after` of the next page; absent at the last one")
+    max_bytes = MAX_MANY_BYTES
+
+    domains: tuple[DomainEvidence, ...] = Field(max_length=MAX_LISTED, fail_fast=True)
+    next: DomainText | None = Field(
+        None, description="`after` of the next page; absent at the last one"
+    )
 
 
 class DomainsCounted(Answer):
@@ -142,9 +170,9 @@ class DomainsCounted(Answer):
 
     keys = ("domain.counted",)
 
-    catch_all: int
-    not_catch_all: int
-    unknown: int
-    total: int
-    delivered: int
-    bounced: int
+    catch_all: Count
+    not_catch_all: Count
+    unknown: Count
+    total: Count
+    delivered: Count
+    bounced: Count

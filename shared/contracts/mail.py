@@ -3,12 +3,31 @@
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from shared import address, header
 from shared.attachment import Attachments
 from shared.contracts.message import Command
-from shared.fields import MAX_RECIPIENTS, Address, Id, Mailbox, Mailboxes, Subject, Text
+from shared.fields import (
+    MAX_RECIPIENTS,
+    NOT_EMPTY,
+    Addresses,
+    Attempt,
+    Id,
+    Mailbox,
+    Mailboxes,
+    OptionalMoment,
+    Retries,
+    Subject,
+    Text,
+)
+
+MAX_MAIL_BYTES = 16 * 1024 * 1024  # what RabbitMQ 4 takes of a message
+MAX_SEALED_CHARS = 1024 * 1024  # a mail with a code in a template of a deployment's own
+
+
+def _each_once(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(addresses))
 
 
 class Category(StrEnum):
@@ -23,27 +42,39 @@ class SendEmail(Command):
     """Asks the sender to deliver one message to each of its recipients."""
 
     keys = ("email.send.otp", "email.send.transactional", "email.send.bulk")
+    max_bytes = MAX_MAIL_BYTES
 
     category: Category = Category.TRANSACTIONAL
     from_: Mailbox | None = Field(None, alias="from", description="The sender's default if absent")
-    to: Mailboxes = Field(min_length=1)
+    to: Annotated[Mailboxes, NOT_EMPTY]
     cc: Mailboxes = ()
     bcc: Mailboxes = ()
     reply_to: Mailbox | None = None
     subject: Subject
     text: Text | None = Field(None, repr=False)
     html: Text | None = Field(None, repr=False)
-    sealed: str | None = Field(None, repr=False, description="Content only the sender can open")
+    sealed: str | None = Field(
+        None,
+        max_length=MAX_SEALED_CHARS,
+        repr=False,
+        description="Content only the sender can open",
+    )
     attachments: Attachments = Field((), repr=False)
     headers: header.Headers = Field(default_factory=dict, description="List-*, X-* and a few more")
     client: Id | None = None
-    created_at: AwareDatetime | None = Field(None, description="When it was accepted")
-    expires_at: AwareDatetime | None = Field(None, description="Not to be sent from then on")
-    retries: Annotated[int, Field(ge=0)] | None = Field(
+    created_at: OptionalMoment = Field(
+        None, description="When it was accepted; before 1970 it counts as absent"
+    )
+    expires_at: OptionalMoment = Field(
+        None, description="Not to be sent from then on; before 1970 it counts as absent"
+    )
+    retries: Retries | None = Field(
         None, description="Further attempts at most; the class's schedule alone if absent"
     )
-    attempt: Annotated[int, Field(ge=1)] = 1
-    pending: tuple[Address, ...] | None = Field(None, description="Who is left; everyone if absent")
+    attempt: Attempt = 1
+    pending: Annotated[Addresses, NOT_EMPTY, AfterValidator(_each_once)] | None = Field(
+        None, description="The recipients that are left, of to, cc and bcc; all if absent"
+    )
 
     @property
     def routing_key(self) -> str:
@@ -53,10 +84,12 @@ class SendEmail(Command):
     @property
     def recipients(self) -> tuple[str, ...]:
         """The envelope's recipients of this attempt: each address once."""
-        if self.pending is not None:
-            return self.pending
-        everyone = (*self.to, *self.cc, *self.bcc)
-        return tuple(dict.fromkeys(map(address.bare_address, everyone)))
+        return self._everyone if self.pending is None else self.pending
+
+    @property
+    def _everyone(self) -> tuple[str, ...]:
+        mailboxes = (*self.to, *self.cc, *self.bcc)
+        return tuple(dict.fromkeys(map(address.bare_address, mailboxes)))
 
     @model_validator(mode="after")
     def _has_content_and_room(self) -> Self:
@@ -64,6 +97,8 @@ class SendEmail(Command):
             raise ValueError("must have a text or an html part")
         if len(self.to) + len(self.cc) + len(self.bcc) > MAX_RECIPIENTS:
             raise ValueError(f"must have at most {MAX_RECIPIENTS} recipients")
+        if self.pending is not None and not {*self.pending} <= {*self._everyone}:
+            raise ValueError("must have no pending recipients that are not in to, cc or bcc")
         if self.category is Category.OTP and header.UNSUBSCRIBE in self.headers:
             raise ValueError("must not offer to unsubscribe from a code")
         return self

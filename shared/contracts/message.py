@@ -2,9 +2,11 @@
 
 from typing import ClassVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from shared.fields import Id
+from shared.fields import Id, Moment
+
+SMALL_BYTES = 64 * 1024  # of a body of some short fields, with room for those that are added later
 
 
 class Contract(BaseModel):
@@ -13,6 +15,7 @@ class Contract(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
     keys: ClassVar[tuple[str, ...]]
     must_arrive: ClassVar[bool] = True  # refused unless a queue takes it
+    max_bytes: ClassVar[int] = SMALL_BYTES  # of its JSON; a longer body is not parsed
 
     id: Id = Field(description="The same for every copy of this message; consumers count it once")
 
@@ -35,7 +38,7 @@ class Event(Contract):
 
     must_arrive = False
 
-    at: AwareDatetime = Field(description="When it happened")
+    at: Moment = Field(description="When it happened")
 
 
 class Answer(Contract):

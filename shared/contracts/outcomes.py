@@ -6,7 +6,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared.contracts.mail import Category
 from shared.contracts.message import Event
-from shared.fields import Id, Seconds
+from shared.fields import Attempt, Id, Seconds, ShortText
+
+MAX_CODE = 999  # three digits (RFC 5321 4.2)
+MAX_ENHANCED_CHARS = 9  # such as 5.123.123 (RFC 3463 2)
+MAX_REPLY_CHARS = 10_000  # the sender cuts a text at 1,000; masked addresses may be longer
+MAX_RULE_CHARS = 200
+MAX_REASON_CHARS = 1000
 
 
 class Stage(StrEnum):
@@ -49,9 +55,13 @@ class Reply(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     stage: Stage
-    code: int = Field(description="RFC 5321 4.2; 0 when there was no reply at all")
-    enhanced: str | None = Field(None, description="RFC 3463, such as 5.1.1")
-    text: str = ""
+    code: int = Field(
+        ge=0, le=MAX_CODE, description="RFC 5321 4.2; 0 when there was no reply at all"
+    )
+    enhanced: str | None = Field(
+        None, max_length=MAX_ENHANCED_CHARS, description="RFC 3463, such as 5.1.1"
+    )
+    text: str = Field("", max_length=MAX_REPLY_CHARS)
 
 
 class Outcome(Event):
@@ -59,8 +69,8 @@ class Outcome(Event):
 
     email_id: Id
     category: Category
-    recipient: str
-    attempt: int
+    recipient: ShortText
+    attempt: Attempt
     reply: Reply | None = None
 
     @property
@@ -73,7 +83,9 @@ class NotAccepted(Outcome):
     """What became of a message that no server took for sure, and why."""
 
     reply_class: ReplyClass | None = Field(None, description="Absent where there is no reply")
-    rule: str | None = Field(None, description="What says so: a rule @ the version of its set")
+    rule: str | None = Field(
+        None, max_length=MAX_RULE_CHARS, description="What says so: a rule @ the version of its set"
+    )
 
 
 class EmailDelivered(Outcome):
@@ -108,7 +120,7 @@ class EmailFailed(NotAccepted):
 
     keys = ("email.failed",)
 
-    reason: str
+    reason: str = Field(max_length=MAX_REASON_CHARS)
 
 
 class EmailExpired(NotAccepted):

@@ -93,11 +93,6 @@ async def test_postponed(claims: ClaimStore) -> None:
     assert kinds(await sender.on_send_email(a_command())) == [EmailDelivered]
 
 
-async def test_nobody_left(claims: ClaimStore) -> None:
-    """A command for nobody is done."""
-    assert await a_sender(Relay(), claims).on_send_email(a_command(pending=())) == []
-
-
 async def test_log(claims: ClaimStore) -> None:
     """Logs have masked addresses, the codes, and no word of the mail."""
     relay = Relay(replies.heard(Stage.RCPT, 550, "5.1.1 anna@x.example is unknown"))

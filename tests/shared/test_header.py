@@ -138,7 +138,9 @@ def test_twice() -> None:
 
 def test_many() -> None:
     """There is a limit of their number."""
-    assert "at most 50 items" in refusal({f"X-{number}": "a" for number in range(MAX_HEADERS + 1)})
+    assert "at most 50 entries" in refusal(
+        {f"X-{number}": "a" for number in range(MAX_HEADERS + 1)}
+    )
 
 
 @given(

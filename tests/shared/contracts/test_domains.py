@@ -48,3 +48,12 @@ def test_a_report_has_a_size(count: int) -> None:
 
     with pytest.raises(ValidationError, match="sightings"):
         FeedbackReported(id="r1", at=AT, sightings=(sighting,) * count)
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59-12:00"])
+def test_a_fact_has_a_time_that_can_be_kept(time: str) -> None:
+    """A domain's first event is not in the year 1, and no other zone's time overflows."""
+    raw = {"id": "e1", "at": time, "domain": "example.org", "status": "unknown"}
+
+    with pytest.raises(Undecodable, match=r"^at: "):
+        decode("domain.classified", json.dumps(raw).encode())
