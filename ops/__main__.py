@@ -6,6 +6,11 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
+
+from shared.errors import ConfigError
+
+USAGE = 2  # exit code: wrong settings or arguments, as argparse has it
 
 # Each module has `add_arguments(parser)` and `run(arguments) -> exit code`.
 _COMMANDS = {
@@ -21,9 +26,11 @@ _COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="ops", description="The commands that a person runs.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    chosen = next((word for word in arguments or sys.argv[1:] if word in _COMMANDS), None)
+    parser.add_argument("--version", action="version", version=f"Postrider {version('postrider')}")
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
+    chosen = next((word for word in arguments if word in _COMMANDS), None)
     for name, (module, text) in _COMMANDS.items():
         command = commands.add_parser(name, help=text)
         if name == chosen:  # the others' libraries need not be loaded
@@ -31,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             implementation.add_arguments(command)
             command.set_defaults(run=implementation.run)
     parsed = parser.parse_args(arguments)
+    if parsed.command is None:
+        parser.print_help()
+        return 0
     return _quietly(parsed)
 
 
@@ -38,6 +48,9 @@ def _quietly(parsed: argparse.Namespace) -> int:
     try:
         code = int(parsed.run(parsed))
         sys.stdout.flush()
+    except ConfigError as error:
+        print(f"ops {parsed.command}: wrong settings\n{error}", file=sys.stderr)
+        return USAGE
     except BrokenPipeError:  # the reader, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE

@@ -22,6 +22,7 @@ from shared.amqp.connection import Connection
 from shared.amqp.errors import AmqpError
 from shared.batches import Batches, Batching
 from shared.config.settings import DRAIN_SECONDS
+from shared.config.url import masked
 from shared.consumer import Consumer, Subscription
 from shared.contracts import Contract
 from shared.delivery import Publishing
@@ -29,7 +30,7 @@ from shared.errors import NoAnswer, Unavailable, Undecodable
 from shared.intake import Intake, Receipt
 from shared.lane import Lane
 from shared.letter import Letter
-from shared.link import CONNECT_SECONDS, HEARTBEAT_SECONDS, Link, masked
+from shared.link import CONNECT_SECONDS, HEARTBEAT_SECONDS, Link
 from shared.questions import Answering, Questions
 from shared.topology import Exchange, Queue
 

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import signal
 import sys
+import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Literal, TypeVar
 
@@ -12,6 +13,7 @@ import uvloop
 
 from shared import log
 from shared.config import Settings
+from shared.config.private import SettingsWarning
 from shared.errors import ConfigError, Unavailable
 
 USAGE = 2  # exit code: the settings are wrong, a restart will not help
@@ -39,11 +41,15 @@ def run(
     flight and closes. What is wrong is told in lines, not in a traceback.
     """
     try:
-        loaded = settings.load(environ, arguments)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always", SettingsWarning)
+            loaded = settings.load(environ, arguments)
     except ConfigError as error:
         sys.stderr.write(f"{settings.service}: wrong settings\n{error}\n")
         return USAGE
     log.configure(settings.service, loaded.log_level)
+    for each in warned:
+        logger.warning("settings", reason=str(each.message))
     gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
     try:
         uvloop.run(_until_signalled(service, loaded))

@@ -11,6 +11,7 @@ from yarl import URL
 from shared.amqp.channel import Channel
 from shared.amqp.connection import Connection
 from shared.amqp.errors import AmqpError, LoginRefused
+from shared.config.url import masked
 from shared.errors import Unavailable
 
 CONNECT_SECONDS = 10.0
@@ -114,8 +115,3 @@ class Link:
             except Unavailable as error:
                 logger.info("the broker is away", link=self._name, reason=str(error))
             await asyncio.sleep(RECONNECT_SECONDS)
-
-
-def masked(url: URL) -> str:
-    """Give a broker's address without the password."""
-    return str(url.with_password("***") if url.password else url.with_query(None))

@@ -35,12 +35,12 @@ def of_service(
     It inherits the user's but for what is meant for other services, gets no secret it does not
     need, and what the user says to it by its prefix wins.
     """
-    prefix = f"{service.upper()}_"
+    prefix, given = f"{service.upper()}_", _inherited(service, environ)
     return {
-        **_inherited(service, environ),
+        **given,
         **_common(service, ports, run_dir),
         **_own(service, ports),
-        **{name: value for name, value in environ.items() if name.startswith(prefix)},
+        **{name: value for name, value in given.items() if name.startswith(prefix)},
         **{name: secret(name) for name in SECRETS[service]},
     }
 
@@ -80,7 +80,8 @@ def of_simulator(
 
 def _inherited(service: str, environ: Mapping[str, str]) -> dict[str, str]:
     others = tuple(f"{name.upper()}_" for name in SERVICES if name != service)
-    hidden = {*_ALL_SECRETS, "AMQP_URL"}
+    # The stack's own variable of a port is no setting of a service, but for the gateway's.
+    hidden = {*_ALL_SECRETS, "AMQP_URL", *({health_port(service)} - {"GATEWAY_PORT"})}
     return {
         name: value
         for name, value in environ.items()

@@ -14,8 +14,8 @@ from ops.stack.environment import SERVICES
 from ops.stack.errors import StackError
 from ops.stack.keys import Keys
 from ops.stack.settings import Settings
+from shared.config.url import masked
 from shared.errors import Unavailable
-from shared.link import masked
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Messaging:
 async def given(settings: Settings) -> AsyncIterator[Messaging]:
     """Use the broker that the user named. Raises StackError when it does not let us in."""
     url = settings.amqp_url or ""
-    where = masked(_parsed(url))
     try:
         await topology.declare(url)
     except Unavailable as error:
         reason = str(error.__cause__ or error) or "no answer"
+        where = masked(URL(url))
         raise StackError(f"RabbitMQ at {where} (AMQP_URL) cannot be used: {reason}") from error
     yield Messaging(url, settings.management_url, dict.fromkeys(SERVICES, url))
 
@@ -72,13 +72,3 @@ async def _furnish(address: Address, keys: Keys) -> Messaging:
         for name, password in passwords.items()
     }
     return Messaging(url, address.management_url, service_urls)
-
-
-def _parsed(url: str) -> URL:
-    try:
-        parsed = URL(url)
-    except ValueError as error:
-        raise StackError(f"AMQP_URL is no broker's address: {error}") from None
-    if parsed.scheme not in {"amqp", "amqps"}:
-        raise StackError("AMQP_URL is no broker's address: it begins with amqp:// or amqps://")
-    return parsed

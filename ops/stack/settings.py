@@ -1,6 +1,6 @@
 """Where the stack listens and keeps its files, from the environment."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -8,6 +8,8 @@ from typing import Self
 from ops import ports
 from ops.broker import Ports
 from ops.stack.errors import StackError
+from shared.config.url import check_broker, check_database, check_http
+from shared.errors import ConfigError
 
 _TREE = Path(__file__).parent.parent.parent
 # Each by the environment variable that sets it. None lies in 35672-35682, where RabbitMQ's command
@@ -25,6 +27,11 @@ PORTS = {
     "CLASSIFIER_HEALTH_PORT": 8093,
 }
 _HIGHEST = 65535
+_URLS = {
+    "AMQP_URL": check_broker,
+    "DATABASE_URL": check_database,
+    "RABBITMQ_MANAGEMENT_URL": check_http,
+}
 
 
 @dataclass(frozen=True)
@@ -41,20 +48,15 @@ class Settings:
     def load(cls, environ: Mapping[str, str], config: str | None = None) -> Self:
         """Read the environment; `config` is a file of settings that goes to the services.
 
-        Raises StackError for a port that is none or is named twice.
+        Raises ConfigError with a line for each mistake.
         """
         config = config or environ.get("CONFIG_FILE")
-        chosen = {
-            name: _port(name, environ.get(name) or default) for name, default in PORTS.items()
-        }
-        owners: dict[int, str] = {}
-        for name, port in chosen.items():
-            if (other := owners.setdefault(port, name)) != name:
-                raise StackError(
-                    f"{other} and {name} are both {port}: set one of them to another port"
-                )
+        chosen = {name: environ.get(name) or str(default) for name, default in PORTS.items()}
+        mistakes = [*_port_mistakes(chosen), *_url_mistakes(environ)]
+        if mistakes:
+            raise ConfigError("\n".join(mistakes))
         return cls(
-            ports=chosen,
+            ports={name: int(text) for name, text in chosen.items()},
             run_dir=Path(environ.get("RUN_DIR") or _TREE / ".run").absolute(),
             amqp_url=environ.get("AMQP_URL") or None,
             management_url=environ.get("RABBITMQ_MANAGEMENT_URL") or None,
@@ -87,7 +89,19 @@ def check_free(needed: Mapping[str, int]) -> None:
             )
 
 
-def _port(name: str, text: str | int) -> int:
-    if not str(text).isdecimal() or not 0 < int(text) <= _HIGHEST:
-        raise StackError(f"{name}={text} is no port: set it to a number from 1 to {_HIGHEST}")
-    return int(text)
+def _port_mistakes(chosen: Mapping[str, str]) -> Iterator[str]:
+    owners: dict[int, str] = {}
+    for name, text in chosen.items():
+        if not text.isdecimal() or not 0 < int(text) <= _HIGHEST:
+            yield f"{name}: must be a number from 1 to {_HIGHEST}"
+        elif (other := owners.setdefault(int(text), name)) != name:
+            yield f"{other} and {name}: are both {int(text)}, set one of them to another port"
+
+
+def _url_mistakes(environ: Mapping[str, str]) -> Iterator[str]:
+    for name, check in _URLS.items():
+        try:
+            if text := environ.get(name):
+                check(text)
+        except ValueError as error:
+            yield f"{name}: {error}"

@@ -4,30 +4,31 @@ import asyncio
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from ops.process import PidFiles
-from ops.stack import environment, messaging, record
+from ops.stack import checks, environment, messaging, record
 from ops.stack.announcement import announcement
 from ops.stack.child import Child, Program
 from ops.stack.client import client_key
 from ops.stack.environment import SERVICES
-from ops.stack.errors import StackError
 from ops.stack.journal import Journal
 from ops.stack.keys import Keys
 from ops.stack.messaging import Messaging
 from ops.stack.settings import Settings
 from shared.config import document
-from shared.errors import ConfigError
 
 _READY = 60.0  # seconds until every service has to be ready
 _STOP = 30.0  # seconds; a service gives what is in flight 25
 _SIMULATOR = "simulator"
+# The address is checked by itself, and that of a broker of our own is known once it runs.
+_SOME_BROKER = Messaging("", None, dict.fromkeys(SERVICES, "amqp://127.0.0.1/"))
 
 
 class Supervisor:
-    """Runs one stack."""
+    """Runs one stack. Raises ConfigError for a file of settings that cannot be read."""
 
     def __init__(
         self, settings: Settings, environ: Mapping[str, str], journal: Journal, pids: PidFiles
@@ -42,7 +43,11 @@ class Supervisor:
         self._record: record.Record | None = None
 
     async def run(self) -> None:
-        """Run the stack until cancelled, which ends it in good order. Raises StackError."""
+        """Run the stack until cancelled, which ends it in good order.
+
+        Raises ConfigError before anything is started, StackError.
+        """
+        checks.check(chain.from_iterable(self._services(_SOME_BROKER)))
         async with AsyncExitStack() as opened:
             where = await opened.enter_async_context(self._messaging())
             opened.callback(self._forget)
@@ -135,10 +140,7 @@ class Supervisor:
 
 
 def _read(config: Path | None) -> Mapping[str, Any]:
-    try:
-        return document.load(config) if config else {}
-    except ConfigError as error:
-        raise StackError(str(error)) from error
+    return document.load(config) if config else {}
 
 
 async def _stop_all(group: Sequence[Child]) -> None:

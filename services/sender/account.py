@@ -3,10 +3,10 @@
 import ipaddress
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FilePath, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from services.sender.relay import Auth, Login, Tls
-from shared.config import Port
+from shared.config import CertificateFile, Port, SecretFile
 
 # A name of one label too: in a container network the relay may well be called `relay`.
 Host = Annotated[
@@ -36,9 +36,9 @@ class Account(BaseModel):
     tls: Tls
     username: str | None = None
     password: str | None = Field(None, repr=False)
-    token_file: FilePath | None = Field(None, description="For XOAUTH2; read at each login")
+    token_file: SecretFile | None = Field(None, description="For XOAUTH2; read at each login")
     auth: Auth = Auth.AUTO
-    ca_file: FilePath | None = Field(None, description="The system's if absent")
+    ca_file: CertificateFile | None = Field(None, description="The system's if absent")
     helo_name: HeloName | None = Field(None, description="Our address if absent")
     rate: Rate | None = Field(None, description="Mails a second, over all senders")
     weight: float = Field(1.0, gt=0, le=1000, description="Its share of the mail")
@@ -50,15 +50,17 @@ class Account(BaseModel):
         return self
 
     def problem(self) -> str | None:
-        """Tell what is wrong with the login, if anything is."""
+        """Return all that is wrong with the login, None if nothing is."""
         secrets = [each for each in (self.password, self.token_file) if each is not None]
-        if len(secrets) != (self.username is not None):
-            return "USERNAME and PASSWORD or TOKEN_FILE, one of them, go together"
-        if (self.auth is Auth.XOAUTH2) > (self.token_file is not None):
-            return "XOAUTH2 needs a TOKEN_FILE"
-        if secrets and self.tls is Tls.NONE and not _is_loopback(self.host):
-            return "the PASSWORD would cross the network in clear text"
-        return None
+        wrong = {
+            "USERNAME and PASSWORD or TOKEN_FILE, one of them, go together": len(secrets)
+            != (self.username is not None),
+            "XOAUTH2 needs a TOKEN_FILE": self.auth is Auth.XOAUTH2 and self.token_file is None,
+            "the PASSWORD would cross the network in clear text": secrets
+            and self.tls is Tls.NONE
+            and not _is_loopback(self.host),
+        }
+        return "; ".join(text for text, holds in wrong.items() if holds) or None
 
     @property
     def login(self) -> Login | None:

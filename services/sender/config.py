@@ -1,13 +1,12 @@
 """The settings of the sender."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
-    FilePath,
     InstanceOf,
     model_validator,
 )
@@ -23,7 +22,7 @@ from services.sender.relay import Auth, Limits, Patience, Tls
 from services.sender.schedule import Schedule
 from services.sender.throttle import domain_rate, relay_rate
 from shared import address, sealing
-from shared.config import Seconds, Secret, Settings
+from shared.config import CertificateFile, Seconds, Secret, SecretFile, Settings
 from shared.contracts import Category
 from shared.fields import Domain, Mailbox
 from shared.pace import Pace
@@ -35,6 +34,8 @@ MAX_PREFETCH = 2000  # RabbitMQ's limit for a quorum queue
 IN_HAND = 3
 DOT_SECONDS = 600.0  # RFC 5321 4.5.3.2.6
 AWAY_SECONDS = 86_400.0  # a command may still come again after its mail was given up
+
+_NEEDED = ("SENDER_SMTP_HOST", "SENDER_SMTP_PORT", "SENDER_SMTP_TLS")  # of the one relay
 
 # What is said of each class alike.
 CONNECTIONS = "SMTP connections of this class to each relay"
@@ -54,8 +55,6 @@ def _sealing_keys(text: str) -> str:
 Signers = Annotated[Mapping[str, InstanceOf[Signer]], NoDecode, BeforeValidator(keyring.read)]
 Connections = Annotated[int, Field(ge=1, le=MAX_CONNECTIONS)]
 
-T = TypeVar("T")
-
 
 class SenderSettings(Settings):
     """The relays, our identity, and for each class its connections and its patience.
@@ -71,11 +70,11 @@ class SenderSettings(Settings):
     sender_smtp_tls: Tls | None = Field(None, description="From the start, by STARTTLS, or none")
     sender_smtp_username: str | None = Field(None, description="No login if absent")
     sender_smtp_password: str | None = Field(None, repr=False, description="Of that user")
-    sender_smtp_token_file: FilePath | None = Field(
+    sender_smtp_token_file: SecretFile | None = Field(
         None, description="For XOAUTH2; read at each login"
     )
     sender_smtp_auth: Auth = Field(Auth.AUTO, description="How to log in")
-    sender_smtp_ca_file: FilePath | None = Field(None, description="The system's if absent")
+    sender_smtp_ca_file: CertificateFile | None = Field(None, description="The system's if absent")
     sender_helo_name: HeloName | None = Field(None, description="Our address if absent")
     sender_relays: tuple[Account, ...] = Field(
         (), repr=False, description="Several relays as a JSON list of objects"
@@ -138,13 +137,28 @@ class SenderSettings(Settings):
     sender_purge_seconds: Seconds = Field(3600.0, description="Between two clearings of old rows")
 
     @model_validator(mode="after")
-    def _has_relays(self) -> Self:
+    def _names_each_relay_once(self) -> Self:
         names = [(account.host, account.port) for account in self.sender_relays]
         if names and self.sender_smtp_host is not None:
             raise ValueError("SENDER_RELAYS or SENDER_SMTP_HOST, not both")
         if len(set(names)) < len(names):
             raise ValueError("SENDER_RELAYS names a relay twice")
-        if problem := next(filter(None, (each.problem() for each in self.accounts)), None):
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_relay(self) -> Self:
+        # A variable with a mistake is missing here, and is there all the same.
+        missing = [name for name in _NEEDED if getattr(self, name.lower(), name) is None]
+        if missing and not self.sender_relays:
+            lines = (f"{name} is needed, or SENDER_RELAYS" for name in missing)
+            raise ValueError("\n".join(lines))
+        return self
+
+    @model_validator(mode="after")
+    def _logs_in_safely(self) -> Self:
+        if self.sender_relays or None in {self.sender_smtp_host, self.sender_smtp_port}:
+            return self
+        if self.sender_smtp_tls is not None and (problem := self._account().problem()):
             raise ValueError(f"SENDER_SMTP: {problem}")
         return self
 
@@ -158,23 +172,24 @@ class SenderSettings(Settings):
 
     @property
     def accounts(self) -> tuple[Account, ...]:
-        """The relays. Raises ValueError when there is none."""
+        """The relays, of which there is at least one."""
         return self.sender_relays or (self._account(),)
 
     def _account(self) -> Account:
-        """Give the one relay of the simple form; what its parts look like was checked before."""
-        return Account.model_construct(
-            host=_needed(self.sender_smtp_host, "HOST"),
-            port=_needed(self.sender_smtp_port, "PORT"),
-            tls=_needed(self.sender_smtp_tls, "TLS"),
-            username=self.sender_smtp_username,
-            password=self.sender_smtp_password,
-            token_file=self.sender_smtp_token_file,
-            auth=self.sender_smtp_auth,
-            ca_file=self.sender_smtp_ca_file,
-            helo_name=self.sender_helo_name,
-            rate=self.sender_smtp_rate,
-        )
+        """Return the one relay of the simple form, whose parts were checked one by one."""
+        parts: dict[str, Any] = {
+            "host": self.sender_smtp_host,
+            "port": self.sender_smtp_port,
+            "tls": self.sender_smtp_tls,
+            "username": self.sender_smtp_username,
+            "password": self.sender_smtp_password,
+            "token_file": self.sender_smtp_token_file,
+            "auth": self.sender_smtp_auth,
+            "ca_file": self.sender_smtp_ca_file,
+            "helo_name": self.sender_helo_name,
+            "rate": self.sender_smtp_rate,
+        }
+        return Account.model_construct(**parts)
 
     @property
     def patience(self) -> Patience:
@@ -222,9 +237,3 @@ class SenderSettings(Settings):
             give_up=getattr(self, f"sender_give_up_{category}"),
             retries_uncertain=getattr(self, f"sender_retry_uncertain_{category}"),
         )
-
-
-def _needed(value: T | None, name: str) -> T:
-    if value is None:
-        raise ValueError(f"SENDER_SMTP_{name} is needed, or SENDER_RELAYS")
-    return value

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from services.sender.dkim import Key, PrivateKey, Signer
 from shared import address
+from shared.config.private import check_private
 
 MIN_RSA_BITS = 2048  # RFC 8301 3.2: signers SHOULD
 MAX_RSA_BITS = 4096  # RFC 8301 3.2: what every verifier can check
@@ -56,8 +57,9 @@ def _key(file: Path) -> Key:
 
 
 def _private(file: Path) -> PrivateKey:
+    content = check_private(file).read_bytes()
     try:
-        private = load_pem_private_key(file.read_bytes(), password=None)
+        private = load_pem_private_key(content, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it has a password
         raise ValueError(f"{file}: must be a private key in PEM without a password") from None
     if not isinstance(private, RSAPrivateKey | Ed25519PrivateKey):

@@ -60,14 +60,19 @@ def port(url: URL) -> int:
 
 
 def tls(url: URL) -> ssl.SSLContext | None:
-    """Give the context of an amqps address; `cafile` names a file of trusted certificates.
+    """Return the context of an amqps address; `cafile` names a file of trusted certificates.
 
-    Name and certificate are always checked. Raises OSError when the file cannot be read.
+    Name and certificate are always checked. Raises OSError when a file cannot be read or used,
+    ValueError for a key with a password: OpenSSL would ask for it on the terminal.
     """
     if url.scheme != "amqps":
         return None
     context = ssl.create_default_context(cafile=url.query.get("cafile"))
     certificate = url.query.get("certfile")
     if certificate:
-        context.load_cert_chain(certificate, url.query.get("keyfile"))
+        context.load_cert_chain(certificate, url.query.get("keyfile"), password=_no_password)
     return context
+
+
+def _no_password() -> str:
+    raise ValueError("a key with a password cannot be used")

@@ -1,12 +1,14 @@
 """The file's layer of the settings: one TOML or JSON document that all services may share."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic_settings import BaseSettings, JsonConfigSettingsSource, TomlConfigSettingsSource
 
-from shared.config.layer import Layer, perhaps, reason
+from shared.config.layer import Layer, is_secret, perhaps, reason
+from shared.config.private import check_private
 from shared.errors import ConfigError
 from shared.topology import Owner
 
@@ -19,7 +21,7 @@ _READERS: Final[Mapping[str, Callable[[Path], Mapping[str, Any]]]] = {
 
 
 def read(settings: type[BaseSettings], service: str, path: Path) -> Layer:
-    """Read what a file says to one service.
+    """Read what a file says to one service. Only its owner may read a file with secrets in it.
 
     Beside the sections stands what is for several services. The section of a service's name has the
     rest, without that name as a prefix, and may say otherwise what stands beside it. The sections
@@ -33,7 +35,19 @@ def read(settings: type[BaseSettings], service: str, path: Path) -> Layer:
     if not isinstance(section, Mapping):
         return Layer(mistakes=(f"{path}: {service}: must be a section",))
     beside = {word: value for word, value in tree.items() if word not in {*_SECTIONS, service}}
-    return _layer(_Words(settings, service), str(path), beside, section)
+    layer = _layer(_Words(settings, service), str(path), beside, section)
+    return replace(layer, mistakes=(*_exposed(settings, path, layer), *layer.mistakes))
+
+
+def _exposed(settings: type[BaseSettings], path: Path, layer: Layer) -> Iterator[str]:
+    secrets = [name for name in layer.values if is_secret(settings.model_fields[name])]
+    if not secrets:
+        return
+    try:
+        check_private(path)
+    except ValueError as error:
+        told = ", ".join(layer.names[name].removeprefix(f"{path}: ") for name in secrets)
+        yield f"{path}: {error}, since it holds {told}"
 
 
 def load(path: Path) -> Mapping[str, Any]:

@@ -36,11 +36,11 @@ def variable(field_name: str) -> str:
 
 
 def perhaps(word: str, meant: Mapping[str, str]) -> str:
-    """Give a hint at the nearest of the words that are `meant`, as its value shows it."""
+    """Return a hint at the nearest of the words that are `meant`, as its value shows it."""
     near = get_close_matches(word.lower(), meant, n=1)
     return f"; perhaps {meant[near[0]]}?" if near else ""
 
 
 def reason(error: Exception) -> str:
-    """Give the words of an error, without the path that an OSError repeats."""
+    """Return the words of an error, without the path that an OSError repeats."""
     return (isinstance(error, OSError) and error.strerror) or str(error)

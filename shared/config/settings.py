@@ -1,15 +1,23 @@
 """Settings from all layers: checked whole, before anything connects."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, cast
 
-from pydantic import Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    Field,
+    FilePath,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from shared.config import document, environment, flags
+from shared.config import document, environment, flags, url
 from shared.config.layer import Layer, variable
+from shared.config.private import check_private
 from shared.errors import ConfigError
 
 DRAIN_SECONDS = 25.0  # under the 30 that supervisors commonly leave before they kill
@@ -17,7 +25,10 @@ DRAIN_SECONDS = 25.0  # under the 30 that supervisors commonly leave before they
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 Secret = Annotated[str, Field(min_length=32, repr=False)]  # 128 bits as hex at the least
-DatabaseUrl = Annotated[str, Field(pattern=r"^postgresql\+asyncpg://.+")]
+BrokerUrl = Annotated[str, AfterValidator(url.check_broker)]
+DatabaseUrl = Annotated[str, AfterValidator(url.check_database)]
+SecretFile = Annotated[FilePath, AfterValidator(check_private)]
+CertificateFile = Annotated[FilePath, AfterValidator(url.check_certificates)]
 
 _NO_JSON: Final = frozenset({"tuple_type", "list_type", "set_type", "dict_type", "mapping_type"})
 
@@ -32,7 +43,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
     service: ClassVar[str]
 
-    amqp_url: str = Field(repr=False, description="amqp://user:password@host/vhost of RabbitMQ")
+    amqp_url: BrokerUrl = Field(
+        repr=False, description="amqp://user:password@host/vhost of RabbitMQ"
+    )
     data_dir: Path = Field(Path("data"), description="Where SQLite keeps its files")
     database_url: DatabaseUrl | None = Field(
         None, repr=False, description="postgresql+asyncpg://…; SQLite in DATA_DIR if absent"
@@ -73,7 +86,9 @@ class Settings(BaseSettings):
         try:
             loaded = cls(**values)
         except ValidationError as error:
-            mistakes += [_line(each, names) for each in _details(error)]
+            wrong = [each for each in _details(error) if each["loc"]]
+            mistakes += [_line(each, names) for each in wrong]
+            mistakes += cls._contradictions(values, names)
         if mistakes:
             raise ConfigError("\n".join(mistakes))
         return loaded
@@ -85,8 +100,41 @@ class Settings(BaseSettings):
         path = named or environ.get(flags.CONFIG_FILE)
         if path:
             yield document.read(cls, cls.service, Path(path).expanduser())
-        yield environment.read(cls, environ)
+        yield environment.read(cls, cls.service, environ)
         yield said
+
+    @classmethod
+    def _contradictions(cls, values: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[str]:
+        """Yield what is wrong with several fields together, though others have mistakes.
+
+        Pydantic checks fields together once each of them is right, and ends at the first mistake.
+        """
+        partial = cls._partial(values)
+        for check in cls.__pydantic_decorators__.model_validators.values():
+            try:
+                check.func(partial)
+            except AttributeError:
+                continue  # it looks at a field that has a mistake of its own
+            except ValueError as error:
+                yield from (f"together: {_placed(each, names)}" for each in str(error).splitlines())
+
+    @classmethod
+    def _partial(cls, values: Mapping[str, Any]) -> Self:
+        """Return settings without the fields that are missing or have mistakes."""
+        good = {}
+        for name, setting in cls.model_fields.items():
+            try:
+                if name in values:
+                    adapter = TypeAdapter[Any](setting.rebuild_annotation())
+                    good[name] = adapter.validate_python(values[name])
+                elif not setting.is_required():
+                    good[name] = setting.get_default(call_default_factory=True, validated_data={})
+            except ValidationError:
+                continue
+        partial = cast("Self", cls.model_construct(**good))
+        for name in cls.model_fields.keys() - good.keys():
+            partial.__dict__.pop(name, None)  # a default
+        return partial
 
     @classmethod
     def _hidden(cls, layer: Layer, values: Mapping[str, Any]) -> Iterator[str]:
@@ -118,9 +166,12 @@ def _details(error: ValidationError) -> Sequence[ErrorDetails]:
 
 
 def _line(mistake: ErrorDetails, names: Mapping[str, str]) -> str:
-    if not mistake["loc"]:
-        return f"together: {mistake['msg'].removeprefix('Value error, ')}"
     name, *inside = map(str, mistake["loc"])
     where = ".".join((names.get(name, variable(name)), *inside))
     wanted = " as JSON" if mistake["type"] in _NO_JSON and not inside else ""
     return f"{where}: {mistake['msg'].removeprefix('Value error, ')}{wanted}"
+
+
+def _placed(text: str, names: Mapping[str, str]) -> str:
+    """Name each variable of a text as the layer does where it is set."""
+    return re.sub(r"\b[A-Z][A-Z0-9_]+\b", lambda word: names.get(word[0].lower(), word[0]), text)

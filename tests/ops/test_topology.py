@@ -14,6 +14,7 @@ import pytest
 
 from ops import ports
 from ops import topology as command
+from ops.__main__ import main
 from ops.broker import Broker as Node
 from shared import broker, topology
 from shared.broker import Broker
@@ -376,3 +377,21 @@ def test_the_command_gives_up_on_a_broker_that_is_not_there(
     assert code == 1
     assert "does not answer" in told
     assert "secret" not in told
+
+
+@pytest.mark.parametrize("action", ["declare", "grant"])
+def test_an_address_that_is_none_is_told(
+    action: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At once, by what named it, with the exit code of a wrong command line."""
+    monkeypatch.setenv("AMQP_URL", "http://hunter2/")
+
+    by_flag, by_variable = (
+        main(["topology", action, *words]) for words in (["--amqp-url", "amqp://h:x"], [])
+    )
+
+    assert (by_flag, by_variable) == (2, 2)
+    told = capsys.readouterr().err
+    assert "--amqp-url: the host or the port" in told
+    assert "AMQP_URL: must begin with amqp:// or amqps://" in told
+    assert "hunter2" not in told

@@ -17,4 +17,5 @@ PUBLIC: tuple[PublicKey, ...] = (RSA.public_key(), ED25519.public_key())
 def write_key(file: Path, key: PrivateKey = RSA) -> None:
     """Write a private key as a user would."""
     file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch(mode=0o600)
     file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))

@@ -16,6 +16,7 @@ NEEDED: dict[str, Any] = {"host": "relay.example", "port": 465, "tls": "implicit
 def token_file(tmp_path: Path) -> Path:
     """Give a file that holds a token."""
     path = tmp_path / "token"
+    path.touch(mode=0o600)
     path.write_text("ya29\n")
     return path
 

@@ -126,24 +126,65 @@ def test_mails_in_hand(connections: int, relays: int, in_hand: int) -> None:
     assert settings.prefetch(Category.BULK) == in_hand
 
 
-def test_every_class(tmp_path: Path) -> None:
+def test_every_class() -> None:
     """Each class has connections and waits of its own."""
-    ca_file = tmp_path / "ca.pem"
-    ca_file.touch()
-
     settings = load(
         SENDER_CONNECTIONS_OTP="7",
         SENDER_FIRST_WAIT_OTP="1",
         SENDER_LONGEST_WAIT_OTP="2",
         SENDER_GIVE_UP_OTP="3",
         SENDER_RETRY_UNCERTAIN_OTP="false",
-        SENDER_SMTP_CA_FILE=str(ca_file),
     )
 
     assert settings.limits(Category.OTP).connections == 7
     assert settings.limits(Category.BULK).connections == 4
     assert settings.schedule(Category.OTP) == Schedule(1, 2, 3, retries_uncertain=False)
     assert settings.schedule(Category.TRANSACTIONAL).first == 15
+
+
+def test_certificates_that_are_none(tmp_path: Path) -> None:
+    """A file that holds no certificate would let no connection to the relay come to be."""
+    (tmp_path / "ca.pem").write_text("secret")
+
+    with pytest.raises(ConfigError) as caught:
+        load(SENDER_SMTP_CA_FILE=f"{tmp_path}/ca.pem")
+
+    assert str(caught.value) == (
+        f"SENDER_SMTP_CA_FILE: {tmp_path}/ca.pem holds no certificate in PEM"
+    )
+
+
+def test_a_token_that_others_can_read(tmp_path: Path) -> None:
+    """Any user of the machine could log in at the relay."""
+    (tmp_path / "token").touch(mode=0o644)
+
+    with pytest.raises(ConfigError, match=r"^SENDER_SMTP_TOKEN_FILE: others can read .+ 0644"):
+        load(SENDER_SMTP_USERNAME="anna", SENDER_SMTP_TOKEN_FILE=f"{tmp_path}/token")
+
+
+def test_all_that_a_relay_needs_is_told_at_once() -> None:
+    """What goes together is checked with the rest: one start tells what all others would."""
+    environ = {
+        "AMQP_URL": "foo",
+        "SENDER_SMTP_TLS": "maybe",
+        "SENDER_SMTP_USERNAME": "anna",
+        "SENDER_FROM": "a@our.example",
+        "SENDER_REMEMBER": "60",
+        "SENDER_FORM": "b@our.example",
+    }
+
+    with pytest.raises(ConfigError) as caught:
+        SenderSettings.load(environ)
+
+    assert [line.partition(": ")[::2] for line in str(caught.value).splitlines()] == [
+        ("SENDER_FORM", "there is no such setting; perhaps SENDER_FROM?"),
+        ("AMQP_URL", "must begin with amqp:// or amqps://"),
+        ("SENDER_SMTP_TLS", "Input should be 'none', 'starttls' or 'implicit'"),
+        ("SEALING_KEY", "Field required"),
+        ("together", "SENDER_SMTP_HOST is needed, or SENDER_RELAYS"),
+        ("together", "SENDER_SMTP_PORT is needed, or SENDER_RELAYS"),
+        ("together", "SENDER_REMEMBER must be a day longer than any SENDER_GIVE_UP"),
+    ]
 
 
 def test_dkim_keys(tmp_path: Path) -> None:
@@ -161,6 +202,7 @@ def test_wrong_dkim_key(tmp_path: Path) -> None:
     """A key that cannot be used is one line that names its file."""
     key = tmp_path / "our.example" / "s1.pem"
     key.parent.mkdir()
+    key.touch(mode=0o600)
     key.write_bytes(b"secret")
 
     with pytest.raises(ConfigError) as caught:

@@ -28,6 +28,7 @@ def put(directory: Path, name: str, content: bytes) -> None:
     """Write a file and the folders above it."""
     file = directory / name
     file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch(mode=0o600)
     file.write_bytes(content)
 
 
@@ -93,3 +94,12 @@ def test_nowhere(tmp_path: Path) -> None:
     """A directory that is not there is named."""
     with pytest.raises(ValueError, match=r"nowhere: cannot be read"):
         keyring.read(tmp_path / "nowhere")
+
+
+def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    """Any user of the machine could sign in the name of the domain."""
+    put(tmp_path, "our.example/s.pem", pem(RSA))
+    (tmp_path / "our.example" / "s.pem").chmod(0o640)
+
+    with pytest.raises(ValueError, match=r"others can read .+s\.pem \(mode 0640\): chmod 600"):
+        keyring.read(str(tmp_path))

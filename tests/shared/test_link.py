@@ -12,7 +12,7 @@ from shared.amqp import declaration
 from shared.amqp.channel import Channel
 from shared.amqp.errors import Closed
 from shared.errors import Unavailable
-from shared.link import Link, masked
+from shared.link import Link
 from tests.proxy import Proxy
 from tests.shared.amqp.scripted import Peer, Script
 from tests.waiting import until
@@ -165,16 +165,3 @@ async def test_publishers_are_let_go_one_after_the_other(script: Script) -> None
             assert await let_go.get() == number
         await asyncio.gather(*writers)
         peer.hang_up()
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("amqp://ann:s3cret@h:1/v", "amqp://ann:***@h:1/v"),
-        ("amqps://h/v?cafile=x", "amqps://h/v"),
-        ("amqp://ann@h/", "amqp://ann@h/"),
-    ],
-)
-def test_no_password_is_shown(url: str, shown: str) -> None:
-    """In no log and no error."""
-    assert masked(URL(url)) == shown

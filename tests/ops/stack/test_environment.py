@@ -107,3 +107,12 @@ def test_a_list_of_relays_is_in_the_place_of_the_simulator() -> None:
     filed_ = _with_file("sender", {"sender": {"relays": []}})
 
     assert not [name for name in (*told, *filed_) if name.startswith("SENDER_SMTP")]
+
+
+def test_the_stacks_ports_are_no_settings_of_a_service() -> None:
+    """A service is told its health port as HEALTH_PORT, and refuses variables that are none."""
+    found = _of("sender", SENDER_HEALTH_PORT="9", SENDER_FROM="a@me.example")
+
+    assert "SENDER_HEALTH_PORT" not in found
+    assert found["HEALTH_PORT"] == str(PORTS["SENDER_HEALTH_PORT"])
+    assert _of("gateway", GATEWAY_PORT="9")["GATEWAY_PORT"] == "9"

@@ -8,6 +8,7 @@ import pytest
 
 from ops.stack.errors import StackError
 from ops.stack.settings import PORTS, Settings, check_free
+from shared.errors import ConfigError
 
 
 def test_every_port_has_a_default_of_its_own() -> None:
@@ -28,14 +29,34 @@ def test_every_port_can_be_set() -> None:
 @pytest.mark.parametrize("text", ["0", "-1", "65536", "http"])
 def test_what_is_no_port_is_refused_by_its_variable(text: str) -> None:
     """The line names the variable to set."""
-    with pytest.raises(StackError, match=f"SMTP_PORT={text} is no port"):
+    with pytest.raises(ConfigError, match=r"^SMTP_PORT: must be a number from 1 to 65535$"):
         Settings.load({"SMTP_PORT": text})
 
 
 def test_one_port_twice_is_refused() -> None:
     """Two servers cannot share a port."""
-    with pytest.raises(StackError, match="GATEWAY_PORT and SMTP_PORT are both 2525"):
+    with pytest.raises(ConfigError, match=r"^GATEWAY_PORT and SMTP_PORT: are both 2525"):
         Settings.load({"GATEWAY_PORT": "2525"})
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    """Addresses as well, before anything is started; no password is repeated."""
+    with pytest.raises(ConfigError) as caught:
+        Settings.load(
+            {
+                "MAILBOX_PORT": "x",
+                "AMQP_URL": "http://u:hunter2@h/",
+                "DATABASE_URL": "hunter2",
+                "RABBITMQ_MANAGEMENT_URL": "15672",
+            }
+        )
+
+    assert str(caught.value).splitlines() == [
+        "MAILBOX_PORT: must be a number from 1 to 65535",
+        "AMQP_URL: must begin with amqp:// or amqps://",
+        "DATABASE_URL: must begin with postgresql+asyncpg://",
+        "RABBITMQ_MANAGEMENT_URL: must begin with http:// or https://",
+    ]
 
 
 def test_a_file_for_the_services_is_named_by_flag_or_variable() -> None:

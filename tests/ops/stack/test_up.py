@@ -192,24 +192,27 @@ def test_settings_that_cannot_be_read_are_one_clear_line(tmp_path: Path) -> None
     stack = Stack(tmp_path / "run", CONFIG_FILE=str(tmp_path / "none.toml"))
     up = stack.ops("up")
 
-    assert up.returncode == 1
-    assert (
-        up.stderr == f"postrider: {tmp_path}/none.toml: cannot be read: No such file or directory\n"
+    assert up.returncode == 2
+    assert up.stderr == (
+        f"ops up: wrong settings\n{tmp_path}/none.toml: cannot be read: No such file or directory\n"
     )
     assert stack.running == {}
 
 
-@pytest.mark.journey
-@pytest.mark.rabbit
-def test_the_services_read_the_file_of_settings(tmp_path: Path, vhost: str) -> None:
-    """A mistake there ends the start, and is told by the service whose it is."""
-    (tmp_path / "x.toml").write_text("[sender]\nform = 'me@me.example'\n")
-    stack = Stack(tmp_path / "run", AMQP_URL=vhost, CONFIG_FILE=str(tmp_path / "x.toml"))
+def test_mistakes_of_all_services_are_told_before_anything_starts(tmp_path: Path) -> None:
+    """By the file and the environment, each with the service that would not start."""
+    (tmp_path / "x.toml").write_text("[sender]\nform = 'me@me.example'\n[otp]\ntries = 0\n")
+    stack = Stack(tmp_path / "run", CONFIG_FILE=str(tmp_path / "x.toml"), GATEWAY_MAX_BODDY="1")
     up = stack.ops("up")
 
-    assert up.returncode == 1
-    assert "postrider: sender does not start:" in up.stderr
-    assert f"{tmp_path}/x.toml: sender.form: there is no such setting; perhaps from?" in up.stderr
+    assert up.returncode == 2
+    assert up.stderr.splitlines() == [
+        "ops up: wrong settings",
+        f"otp: {tmp_path}/x.toml: otp.tries: Input should be greater than or equal to 1",
+        f"sender: {tmp_path}/x.toml: sender.form: there is no such setting; perhaps from?",
+        "gateway: GATEWAY_MAX_BODDY: there is no such setting; perhaps GATEWAY_MAX_BODY?",
+    ]
+    assert up.stdout == ""
     assert stack.running == {}
 
 
@@ -218,6 +221,8 @@ def test_what_is_no_broker_address_is_one_clear_line(tmp_path: Path, url: str) -
     """A slip in a variable is told as such."""
     up = Stack(tmp_path / "run", AMQP_URL=url).ops("up")
 
-    assert up.returncode == 1
-    assert up.stderr.count("\n") == 1
-    assert up.stderr.startswith("postrider: AMQP_URL is no broker's address: ")
+    assert up.returncode == 2
+    first, line = up.stderr.splitlines()
+    assert first == "ops up: wrong settings"
+    assert line.startswith("AMQP_URL: ")
+    assert "secret" not in line

@@ -105,3 +105,18 @@ def test_a_file_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
 
     assert missing == f"{tmp_path / 'x.toml'}: cannot be read: No such file or directory"
     assert directory == f"{tmp_path / 'y.toml'}: cannot be read: Is a directory"
+
+
+def test_a_file_with_secrets_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """What others can read is told with the secrets that it holds; without any, all may read it."""
+    path = tmp_path / "x.toml"
+    path.touch(mode=0o640)
+
+    layer = read(path, "[demo]\nport = 1\nkey = 'k'")
+
+    assert layer.mistakes == (
+        f"{path}: others can read {path} (mode 0640): chmod 600 {path}, since it holds demo.key",
+    )
+    assert not read(path, "[demo]\nport = 1").mistakes
+    path.chmod(0o600)
+    assert not read(path, "[demo]\nkey = 'k'").mistakes

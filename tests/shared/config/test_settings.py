@@ -76,9 +76,36 @@ def test_settings_that_contradict_each_other_are_a_mistake() -> None:
         DemoSettings.load(GOOD | {"DEMO_LEAST": "5", "DEMO_MOST": "2"})
 
 
+def test_what_goes_together_is_told_with_the_rest(tmp_path: Path) -> None:
+    """One start tells all: a contradiction beside other mistakes, by where each part is set."""
+    path = file(tmp_path, "[demo]\nmost = 2\n")
+
+    with pytest.raises(ConfigError) as caught:
+        DemoSettings.load(
+            {"CONFIG_FILE": path, "DEMO_LEAST": "5", "DEMO_PORT": "x", "DEMO_LOUD": "3"}
+        )
+
+    assert str(caught.value).splitlines()[2:] == [
+        "DEMO_PORT: Input should be a valid integer, unable to parse string as an integer",
+        "DEMO_LOUD: Input should be a valid boolean, unable to interpret input",
+        f"together: DEMO_LEAST must not be over {path}: demo.most",
+    ]
+
+
+def test_a_contradiction_with_a_mistake_is_not_guessed() -> None:
+    """What a field should have said is not known."""
+    with pytest.raises(ConfigError) as caught:
+        DemoSettings.load(GOOD | {"DEMO_LEAST": "5", "DEMO_MOST": "-2"})
+
+    assert str(caught.value) == "DEMO_MOST: Input should be greater than or equal to 1"
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
+        ("AMQP_URL", "foo"),
+        ("AMQP_URL", "http://localhost/"),
+        ("DATABASE_URL", "sqlite:///x"),
         ("DEMO_PORT", "-1"),
         ("DEMO_PORT", "65536"),
         ("DEMO_KEY", "x" * 31),

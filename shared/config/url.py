@@ -1,0 +1,154 @@
+"""The addresses of brokers and databases: checked before anything connects; shown safely."""
+
+import re
+import ssl
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from yarl import URL
+
+from shared.amqp import handshake
+from shared.config.layer import perhaps, reason
+from shared.config.private import check_private
+
+DRIVER: Final = "postgresql+asyncpg"  # as SQLAlchemy names it
+_CERTIFICATE_FILES: Final = ("cafile", "certfile", "keyfile")
+# What asyncpg takes in a URL: https://magicstack.github.io/asyncpg/current/api/index.html
+_SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+_DATABASE_PARAMETERS: Final = ("host", "port", "ssl", "prepared_statement_cache_size")
+_OTHER_NAMES: Final = {"sslmode": "ssl"}  # libpq's name of a parameter, and ours
+_NO_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_ESCAPED: Final = "a '/', '?', '#', '%' or '@' of a password is written as %2F, %3F, %23, %25, %40"
+
+
+def check_broker(text: str) -> str:
+    """Return the address of a broker as it is. Raise ValueError that names all its mistakes.
+
+    No message repeats the address, which may hold a password. The files that it names are read.
+    """
+    return _checked(text, ("amqp", "amqps"), _broker_mistakes)
+
+
+def check_database(text: str) -> str:
+    """Return the address of a database as it is. Raise ValueError as `check_broker` does."""
+    return _checked(text, (DRIVER,), _database_mistakes)
+
+
+def check_http(text: str) -> str:
+    """Return the address of an HTTP server as it is. Raise ValueError as `check_broker` does."""
+    return _checked(text, ("http", "https"), _http_mistakes)
+
+
+def check_certificates(path: Path) -> Path:
+    """Return the path of a file of trusted certificates. Raise ValueError if it has none."""
+    try:
+        ssl.create_default_context(cafile=path)
+    except ssl.SSLError:  # a kind of OSError
+        raise ValueError(f"{path} holds no certificate in PEM") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {reason(error)}") from None
+    return path
+
+
+def masked(url: URL) -> str:
+    """Return an address for a log or an error: without the password and without parameters."""
+    return str((url.with_password("***") if url.password else url).with_query(None))
+
+
+def _checked(text: str, schemes: tuple[str, ...], mistakes: Callable[[URL], Iterable[str]]) -> str:
+    found = [*_form_mistakes(text, schemes)]
+    if not found:
+        found = [*mistakes(URL(text))]
+    if found:
+        raise ValueError("; ".join(found))
+    return text
+
+
+def _form_mistakes(text: str, schemes: tuple[str, ...]) -> Iterator[str]:
+    """Yield why a text is no address at all; nothing more can be told then."""
+    scheme, separator, _ = text.partition("://")
+    if not separator or scheme not in schemes:
+        yield f"must begin with {' or '.join(f'{each}://' for each in schemes)}"
+        return
+    if any(char.isspace() or not char.isprintable() for char in text):
+        yield "must have no blanks in it"
+        return
+    try:
+        url = URL(text)
+    except ValueError:
+        yield f"the host or the port, from 1 to 65535, cannot be read; {_ESCAPED}"
+        return
+    if url.explicit_port == 0:
+        yield "the port must be from 1 to 65535"
+    if "#" in text or _NO_ESCAPE.search(text):
+        yield _ESCAPED
+
+
+def _broker_mistakes(url: URL) -> Iterator[str]:
+    if not url.host:
+        yield "must name a host"
+    yield from _parameter_mistakes(url, _CERTIFICATE_FILES, {})
+    files = {name: url.query[name] for name in _CERTIFICATE_FILES if name in url.query}
+    if files and url.scheme == "amqp":
+        yield f"{', '.join(files)}: certificates go with amqps://"
+        return
+    if "keyfile" in files and "certfile" not in files:
+        yield "keyfile: needs a certfile"
+    yield from _file_mistakes(url, files)
+
+
+def _file_mistakes(url: URL, files: Mapping[str, str]) -> Iterator[str]:
+    if unread := [f"{name}: {why}" for name, path in files.items() if (why := _unreadable(path))]:
+        yield from unread
+        return
+    checks = {"cafile": check_certificates, "keyfile": check_private}
+    for name in checks.keys() & files.keys():
+        try:
+            checks[name](Path(files[name]))
+        except ValueError as error:
+            yield f"{name}: {error}"
+            return
+    try:
+        handshake.tls(url)
+    except ssl.SSLError:
+        yield "certfile and keyfile: must hold a certificate in PEM, and its key"
+    except ValueError as error:
+        yield f"keyfile: {error}"
+
+
+def _unreadable(path: str) -> str | None:
+    try:
+        Path(path).open("rb").close()
+    except OSError as error:
+        return f"{path} cannot be read: {reason(error)}"
+    return None
+
+
+def _database_mistakes(url: URL) -> Iterator[str]:
+    if not (url.host or "host" in url.query) and url.user:
+        yield "must name a host"
+    if not url.path.removeprefix("/"):
+        yield "must name a database, as in …@host/postrider"
+    yield from _parameter_mistakes(url, _DATABASE_PARAMETERS, _OTHER_NAMES)
+    if (mode := url.query.get("ssl")) is not None and mode not in _SSL_MODES:
+        yield f"ssl: must be {', '.join(_SSL_MODES[:-1])} or {_SSL_MODES[-1]}"
+    for name in ("port", "prepared_statement_cache_size"):
+        if not url.query.get(name, "0").isdecimal():
+            yield f"{name}: must be a number"
+
+
+def _http_mistakes(url: URL) -> Iterator[str]:
+    if not url.host:
+        yield "must name a host"
+    if url.raw_query_string:
+        yield "must have nothing behind a '?'"
+
+
+def _parameter_mistakes(
+    url: URL, known: tuple[str, ...], others: Mapping[str, str]
+) -> Iterator[str]:
+    meant = {**{name: name for name in known}, **others}
+    for name in dict.fromkeys(url.query):
+        if name not in known:
+            yield f"{name}: there is no such parameter{perhaps(name, meant)}"

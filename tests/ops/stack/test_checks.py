@@ -1,0 +1,30 @@
+"""The settings of all services together, before any of them runs."""
+
+import pytest
+
+from ops.stack import checks
+from ops.stack.child import Program
+from shared.errors import ConfigError
+
+
+def program(name: str, **environ: str) -> Program:
+    """Return a service with nothing but these variables."""
+    return Program(name, (), {"AMQP_URL": "amqp://127.0.0.1/", **environ}, "")
+
+
+def test_good_settings_are_passed() -> None:
+    """There is nothing to tell."""
+    checks.check([program("classifier", LOG_LEVEL="INFO")])
+
+
+def test_mistakes_of_all_are_told_by_their_service() -> None:
+    """A line each: the next start is the first good one."""
+    with pytest.raises(ConfigError) as caught:
+        checks.check([program("classifier", CLASSIFIER_MODE="x"), program("otp", OTP_TRISE="3")])
+
+    assert str(caught.value).splitlines() == [
+        "classifier: CLASSIFIER_MODE: Input should be 'counts' or 'evidence'",
+        "otp: OTP_TRISE: there is no such setting; perhaps OTP_TRIES?",
+        "otp: OTP_KEY: Field required",
+        "otp: SEALING_KEY: Field required",
+    ]

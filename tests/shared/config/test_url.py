@@ -1,0 +1,163 @@
+"""Addresses of brokers and databases: all that is wrong is told, and no password."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from yarl import URL
+
+from shared.config import url
+
+UNREADABLE = "the host or the port, from 1 to 65535, cannot be read; "
+MISSING = "cannot be read: No such file or directory"
+NO_DATABASE = "must name a database, as in …@host/postrider"
+SSL = "ssl: must be disable, allow, prefer, require, verify-ca or verify-full"
+ESCAPED = "a '/', '?', '#', '%' or '@' of a password is written as %2F, %3F, %23, %25, %40"
+
+
+def mistakes(check: Callable[[str], str], text: str) -> str:
+    """Return what is said of an address that is refused."""
+    with pytest.raises(ValueError, match=r"\w") as caught:
+        check(text)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "amqp://localhost",
+        "amqp://localhost/",
+        "amqp://shop:p%2Fw@broker.example:5672/a%2Fb",
+        "amqps://[2001:db8::1]:5671/",
+        "amqps://broker",
+    ],
+)
+def test_an_address_of_a_broker_is_taken_as_it_is(text: str) -> None:
+    """User, password, port and virtual host have defaults, as AMQP's URIs have them."""
+    assert url.check_broker(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "must begin with amqp:// or amqps://"),
+        ("foo", "must begin with amqp:// or amqps://"),
+        ("broker:5672", "must begin with amqp:// or amqps://"),
+        ("http://hunter2@broker/", "must begin with amqp:// or amqps://"),
+        ("amqp:broker", "must begin with amqp:// or amqps://"),
+        ("amqp:///vhost", "must name a host"),
+        ("amqp://u:hunter2@/", "must name a host"),
+        ("amqp://127.0.0.1:notaport", f"{UNREADABLE}{ESCAPED}"),
+        ("amqp://127.0.0.1:65536", f"{UNREADABLE}{ESCAPED}"),
+        ("amqp://u:hunter2/@broker/", f"{UNREADABLE}{ESCAPED}"),
+        ("amqp://[::1/", f"{UNREADABLE}{ESCAPED}"),
+        ("amqp://broker:0", "the port must be from 1 to 65535"),
+        ("amqp://u:hunter2%@broker/", ESCAPED),
+        ("amqp://u:p@broker/#hunter2", ESCAPED),
+        ("amqp://bro ker/", "must have no blanks in it"),
+        ("amqp://broker/?heartbeat=3", "heartbeat: there is no such parameter"),
+        ("amqps://broker/?cafil=x", "cafil: there is no such parameter; perhaps cafile?"),
+        ("amqp://broker/?cafile=x", "cafile: certificates go with amqps://"),
+        (
+            "amqps://broker/?cafile=/no/ca&keyfile=/no/key",
+            f"keyfile: needs a certfile; cafile: /no/ca {MISSING}; keyfile: /no/key {MISSING}",
+        ),
+        ("amqps://broker/?cafile=/", "cafile: / cannot be read: Is a directory"),
+    ],
+)
+def test_a_wrong_address_of_a_broker_is_told(text: str, told: str) -> None:
+    """Without a try to connect, which would be made for ever; the password is not repeated."""
+    assert mistakes(url.check_broker, text) == told
+
+
+def test_certificates_are_read(tmp_path: Path, authority: trustme.CA) -> None:
+    """What TLS needs is there and fits, before anything connects."""
+    issued, other = (authority.issue_cert(name) for name in ("a.example", "b.example"))
+    key = load_pem_private_key(issued.private_key_pem.bytes(), None)
+    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"pw"))
+    for name, content in {
+        "ca": authority.cert_pem.bytes(),
+        "cert": issued.cert_chain_pems[0].bytes(),
+        "key": issued.private_key_pem.bytes(),
+        "other": other.private_key_pem.bytes(),
+        "locked": locked,
+        "empty": b"",
+    }.items():
+        (tmp_path / name).touch(mode=0o600)
+        (tmp_path / name).write_bytes(content)
+
+    def address(**files: str) -> str:
+        query = {parameter: f"{tmp_path}/{name}" for parameter, name in files.items()}
+        return str(URL("amqps://broker/").with_query(query))
+
+    good = address(cafile="ca", certfile="cert", keyfile="key")
+    assert url.check_broker(good) == good
+    told = [
+        mistakes(url.check_broker, address(cafile="empty")),
+        mistakes(url.check_broker, address(certfile="cert", keyfile="other")),
+        mistakes(url.check_broker, address(certfile="cert", keyfile="locked")),
+    ]
+    (tmp_path / "key").chmod(0o644)
+    told.append(mistakes(url.check_broker, good))
+    assert told == [
+        f"cafile: {tmp_path}/empty holds no certificate in PEM",
+        "certfile and keyfile: must hold a certificate in PEM, and its key",
+        "keyfile: a key with a password cannot be used",
+        f"keyfile: others can read {tmp_path}/key (mode 0644): chmod 600 {tmp_path}/key",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql+asyncpg://u:p@db.example:5432/postrider",
+        "postgresql+asyncpg://u:p@db/postrider?ssl=verify-full",
+        "postgresql+asyncpg://u:p@/postrider?host=/run/postgresql",
+        "postgresql+asyncpg:///postrider",
+        "postgresql+asyncpg://db/postrider?prepared_statement_cache_size=0",
+    ],
+)
+def test_an_address_of_a_database_is_taken_as_it_is(text: str) -> None:
+    """A host, or the socket file of this machine; with or without a login."""
+    assert url.check_database(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("sqlite:///x", "must begin with postgresql+asyncpg://"),
+        ("postgresql://u:hunter2@db/x", "must begin with postgresql+asyncpg://"),
+        ("postgresql+asyncpg://db", NO_DATABASE),
+        ("postgresql+asyncpg://u:hunter2@db:x/y", f"{UNREADABLE}{ESCAPED}"),
+        (
+            "postgresql+asyncpg://db/x?sslmode=1",
+            "sslmode: there is no such parameter; perhaps ssl?",
+        ),
+        ("postgresql+asyncpg://db/?ssl=on&port=x", f"{NO_DATABASE}; {SSL}; port: must be a number"),
+    ],
+)
+def test_a_wrong_address_of_a_database_is_told(text: str, told: str) -> None:
+    """The driver would tell the first of them, in a traceback, when it connects."""
+    assert mistakes(url.check_database, text) == told
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("amqp://ann:s3cret@h:1/v", "amqp://ann:***@h:1/v"),
+        ("amqps://h/v?cafile=x", "amqps://h/v"),
+        ("amqps://ann:s3cret@h/v?keyfile=x", "amqps://ann:***@h/v"),
+        ("amqp://ann@h/", "amqp://ann@h/"),
+        ("postgresql+asyncpg://ann:s3cret@h/db?ssl=require", "postgresql+asyncpg://ann:***@h/db"),
+    ],
+)
+def test_no_password_is_shown(text: str, shown: str) -> None:
+    """In no log and no error."""
+    assert url.masked(URL(text)) == shown
