@@ -15,37 +15,40 @@ _PLAIN = re.compile(r"[!-~](?:[ -~]*[!-~])?")  # printable ASCII that no reader 
 _PHRASE = re.compile(r"[\w!#$%&'*+/=?^`{|}~-]+(?: [\w!#$%&'*+/=?^`{|}~-]+)*", re.ASCII)
 _FOLD = "\r\n "
 MAX_NAME = 60  # ASCII characters of a display name that stay on the address's line
-# An encoded word has at most 75 characters (RFC 2047 2), `=?utf-8?b?` and `?=` among them.
-WORD_OCTETS = 45
+MAX_ENCODED_LINE = 76  # characters of a line that has an encoded word (RFC 2047 2)
+_ENCODED = "=?utf-8?b?{}?="
 
 
 def unstructured(name: str, text: str) -> str:
-    """Give a header whose value is free text, such as a subject."""
-    fits = len(f"{name}: {text}") <= MAX_LINE
-    return f"{name}: {text if fits and _is_plain(text) else _encoded(text)}\r\n"
+    """Return a header whose value is free text, such as a subject."""
+    if len(f"{name}: {text}") <= MAX_LINE and _is_plain(text):
+        return f"{name}: {text}\r\n"
+    return f"{name}:{_encoded(text, len(name) + 1)}\r\n"
 
 
 def mailboxes(name: str, *values: str) -> str:
-    """Give a header with canonical mailboxes, one a line; an address is written as it is."""
-    return f"{name}: {f',{_FOLD}'.join(map(_mailbox, values))}\r\n"
+    """Return a header with canonical mailboxes, one a line; an address is written as it is."""
+    first, *others = values
+    lines = [_mailbox(first, len(name) + 1), *(_mailbox(each, 0) for each in others)]
+    return f"{name}:" + ",\r\n".join(lines) + "\r\n"
 
 
 def custom(name: str, value: str) -> str:
-    """Give a header that a caller has set.
+    """Return a header that a caller has set.
 
-    Links go out as they are, on one line: who unsubscribes looks for no encoded words. Message
-    ids, of which there may be many, have a line each.
+    Links go out as they are, on one line: a program that unsubscribes looks for no encoded words.
+    Message ids, of which there may be many, have a line each.
     """
     if name == "List-Id":
         phrase, identifier = address.split_mailbox(value)
-        return f"{name}: {_phrase(phrase) + ' ' if phrase else ''}<{identifier}>\r\n"
+        return f"{name}:{_named(phrase, identifier, len(name) + 1)}\r\n"
     if name in {"References", "In-Reply-To"} and _is_plain(value):
         return f"{name}: {_FOLD.join(value.split())}\r\n"
     return unstructured(name, value)
 
 
 def parameter(name: str, value: str) -> str:
-    """Give a parameter of a header, on a line of its own, in any Unicode (RFC 2231 4).
+    """Return a parameter of a header, on a line of its own, in any Unicode (RFC 2231 4).
 
     Not cut into numbered pieces, which some readers cannot put together: at 255 octets, the most
     that a file's name has, it fits one line.
@@ -55,17 +58,26 @@ def parameter(name: str, value: str) -> str:
     return f";{_FOLD}{name}*=utf-8''{quote(value, safe='')}"
 
 
-def _mailbox(value: str) -> str:
+def _mailbox(value: str, column: int) -> str:
     name, bare = address.split_mailbox(value)
-    return f"{_phrase(name)} <{bare}>" if name else bare
+    return _named(name, bare, column) if name else f" {bare}"
 
 
-def _phrase(name: str) -> str:
-    if len(name) > MAX_NAME or not _is_plain(name):
-        return _encoded(name)
-    if _PHRASE.fullmatch(name):
-        return name
-    return _quoted(name)
+def _named(name: str, bare: str, column: int) -> str:
+    """Return a blank, a name if there is one, and what it names in angle brackets.
+
+    `column` is how many characters stand on the line before. What is named has a line of its own
+    where it, and the comma that may follow, would make one with an encoded word too long.
+    """
+    if not name:
+        return f" <{bare}>"
+    if len(name) <= MAX_NAME and _is_plain(name):
+        return f" {name if _PHRASE.fullmatch(name) else _quoted(name)} <{bare}>"
+    words = _encoded(name, column)
+    *folded, last = words.split("\r\n")
+    used = len(last) + (0 if folded else column)
+    fits = used + len(f" <{bare}>,") <= MAX_ENCODED_LINE
+    return f"{words}{' ' if fits else _FOLD}<{bare}>"
 
 
 def _quoted(text: str) -> str:
@@ -76,17 +88,25 @@ def _is_plain(text: str) -> bool:
     return "=?" not in text and _PLAIN.fullmatch(text) is not None
 
 
-def _encoded(text: str) -> str:
-    return _FOLD.join(f"=?utf-8?b?{base64.b64encode(word).decode()}?=" for word in _words(text))
+def _encoded(text: str, column: int) -> str:
+    """Return encoded words, with a blank or a fold before each.
 
-
-def _words(text: str) -> list[bytes]:
-    """Cut `text` into pieces of at most WORD_OCTETS; a character is never cut (RFC 2047 5)."""
-    words: list[bytes] = []
+    `column` is how many characters stand on the line before the first. No character is cut
+    (RFC 2047 5).
+    """
+    words, room = [b""], _word_octets(column)
     for character in text:
         octets = character.encode()
-        if words and len(words[-1]) + len(octets) <= WORD_OCTETS:
-            words[-1] += octets
-        else:
-            words.append(octets)
-    return words
+        if len(words[-1]) + len(octets) > room:
+            words.append(b"")
+            room = _word_octets(0)
+        words[-1] += octets
+    first, *others = (base64.b64encode(word).decode() for word in words)
+    begin = f" {_ENCODED.format(first)}" if first else ""
+    return begin + "".join(_FOLD + _ENCODED.format(each) for each in others)
+
+
+def _word_octets(column: int) -> int:
+    """Return how many octets fit an encoded word after `column` characters and a blank."""
+    characters = MAX_ENCODED_LINE - column - len(f" {_ENCODED.format('')}")
+    return max(0, characters // 4 * 3)

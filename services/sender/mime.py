@@ -8,6 +8,7 @@ convert 8-bit text (RFC 6376 5.3).
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Sequence
 
 from services.sender import headers
@@ -19,6 +20,9 @@ _SEVEN_BIT = b"\t\r\n" + bytes(range(0x20, 0x7F))  # may go as they are
 # Quoted-printable makes three octets of one that is not ASCII, base64 four of three.
 QUOTED_PRINTABLE_SHARE = 1 / 6
 BASE64_COLUMNS = 76  # RFC 2045 6.8
+# The standard library writes a blank at the end of a line as =20 without counting the two columns
+# that this adds: lines of 77 and 78 (issue 10, S8).
+_OVERLONG = re.compile(r"^([^\r]{74,75})(=20|=09)\r", re.MULTILINE)
 
 
 def entity(content: Content, files: Sequence[Attachment]) -> str:
@@ -101,4 +105,4 @@ def _encoded(lines: str) -> tuple[str, str]:
     if len(octets) - len(lines) > len(octets) * QUOTED_PRINTABLE_SHARE:
         body = base64.encodebytes(octets).replace(b"\n", b"\r\n")
         return "base64", body.decode()
-    return "quoted-printable", binascii.b2a_qp(octets).decode()
+    return "quoted-printable", _OVERLONG.sub(r"\1=\r\n\2\r", binascii.b2a_qp(octets).decode())

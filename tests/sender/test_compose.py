@@ -180,6 +180,14 @@ def test_on_the_wire(to: str, **fields: Any) -> None:  # noqa: ANN401 -- fields 
     assert content.endswith(b"\r\n")
 
 
+@given(subject=HEADER_TEXT, to=st.lists(MAILBOXES, min_size=1, max_size=20), cc=SEVERAL)
+def test_encoded_lines(subject: str, to: list[str], cc: tuple[str, ...]) -> None:
+    """No line with an encoded word has over 76 characters (RFC 2047 2)."""
+    head, _, _ = composed(a_command(*to, subject=subject, cc=cc)).content.partition(b"\r\n\r\n")
+
+    assert all(len(line) <= 76 for line in head.split(b"\r\n") if b"=?utf-8?" in line)
+
+
 def test_headers() -> None:
     """A mail has the headers that RFC 5322 asks for, each once, and no Bcc."""
     command = a_command(

@@ -5,11 +5,15 @@ from collections.abc import Mapping
 
 import pytest
 
+from ops.simulator.simulator import Simulator
 from services.sender.relay import Patience
 from services.sender.reply import permanent
+from services.sender.store import ClaimStore
 from shared.contracts import Stage
+from tests.sender.commands import a_command
 from tests.sender.mails import ANNA, a_mail, a_pool, a_relay, ends, of, sent
 from tests.sender.scripted import CUT, HANG, PIPELINING, scripted
+from tests.sender.senders import a_sender
 
 DELIVERED = [(Stage.DOT, 250)]
 STAGES = ["mail", "rcpt", "data", "dot"]
@@ -226,3 +230,18 @@ async def test_one_octet_at_a_time(greeting: Mapping[str, bytes]) -> None:
         assert [await sent(pool) for _ in range(3)] == [DELIVERED] * 3
 
     assert server.heard["CONNECT"] == 1
+
+
+async def test_lines_that_arrive(simulator: Simulator, claims: ClaimStore) -> None:
+    """No line of a mail with encoded words or quoted-printable has over 76 characters."""
+    command = a_command(
+        f"{'é' * 100} <{'l' * 60}@x.example>",
+        subject="é" * 60,
+        text="x" * 74 + " \né\n" + "y" * 76,
+        headers={f"X-{'n' * 58}": "é"},
+    )
+    async with a_pool(a_relay(simulator.smtp_port)) as pool:
+        await a_sender(pool, claims).on_send_email(command)
+
+    (mail,) = simulator.mailbox.find()
+    assert max(map(len, mail.raw.split(b"\r\n"))) == 76

@@ -3,7 +3,7 @@
 from email import message_from_string, policy
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.sender import headers
@@ -37,6 +37,55 @@ def test_any_text(value: str) -> None:
     assert line.isascii()
     assert "\r\nBcc" not in line
     assert line.count("\r\n") == line.count("\r\n ") + 1
+
+
+LETTERS = st.characters(categories=["L", "N", "S"], exclude_characters="<>")
+NAMES = st.text(LETTERS, min_size=1, max_size=200)
+ADDRESSES = st.builds(
+    lambda local, domain: f"{'l' * local}@{'d' * domain}.example",
+    st.integers(1, 64),
+    st.integers(1, 63),
+)
+MAILBOXES = st.builds(lambda name, bare: f"{name} <{bare}>", NAMES, ADDRESSES) | ADDRESSES
+
+
+def check_encoded_lines(header: str) -> None:
+    """Check each line that has an encoded word (RFC 2047 2), and that no line is empty."""
+    lines = header.removesuffix("\r\n").split("\r\n")
+    assert all(len(line) <= 76 for line in lines if "=?utf-8?" in line), header
+    assert all(len(word) <= 75 for word in header.split() if word.startswith("=?"))
+    assert all(line.strip() for line in lines)
+    assert all(line.startswith(" ") for line in lines[1:])
+
+
+@given(name=st.integers(1, 58).map(lambda more: "X-" + "n" * more), value=NAMES)
+@example("Subject", "é" * 60)
+@example("X-" + "n" * 58, "é")
+@example("X-" + "n" * 54, "😀")
+def test_encoded_text(name: str, value: str) -> None:
+    """A line with an encoded word has at most 76 characters, the field's name counted."""
+    header = headers.unstructured(name, value)
+
+    check_encoded_lines(header)
+    # Python before 3.13 reads a fold right behind the colon as a blank of the value.
+    assert read(header).lstrip() == value
+
+
+@given(name=st.sampled_from(["To", "Reply-To"]), values=st.lists(MAILBOXES, min_size=1))
+@example("From", ["é" * 18 + " <a@x.example>"])
+@example("From", ["é" * 22 + f" <{'l' * 64}@x.example>"])
+def test_encoded_names(name: str, values: list[str]) -> None:
+    """The same with an address behind the name, and the comma behind that."""
+    header = headers.mailboxes(name, *values)
+
+    check_encoded_lines(header)
+    assert header.count("@") == len(values)
+
+
+@given(name=NAMES)
+def test_encoded_list(name: str) -> None:
+    """The same for the name of a list, however long its id is."""
+    check_encoded_lines(headers.custom("List-Id", f"{name} <{'n' * 60}.our.example>"))
 
 
 def test_thread() -> None:

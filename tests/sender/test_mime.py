@@ -1,10 +1,13 @@
 """Tests of how texts and files are held together; that they come back whole is in test_compose."""
 
+import quopri
 import re
 import time
 from email import message_from_string, policy
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from services.sender import mime
 from services.sender.content import Content
@@ -82,6 +85,31 @@ def test_boundaries() -> None:
     assert not any(a.startswith(b) for a in boundaries for b in boundaries if a != b)
     assert text is not None
     assert text.get_content().replace("\r\n", "\n") == quoted.replace("\r\n", "\n")
+
+
+# Around the last column of a line, with what is written as three octets there.
+NEAR_THE_EDGE = st.builds(
+    lambda many, end: "x" * many + end, st.integers(66, 80), st.text(" \tx=.\ré", max_size=12)
+)
+QUOTED = "\né" + "\nMostly ASCII, so that quoted-printable is the shortest." * 40
+
+
+@given(lines=st.lists(NEAR_THE_EDGE | st.text(max_size=100), max_size=5))
+@example(["x" * 74 + " "])
+@example(["x" * 75 + " "])
+@example(["x" * 75 + "\t", "é" * 40 + " "])
+def test_quoted_printable(lines: list[str]) -> None:
+    """No quoted-printable line has over 76 characters or a blank at its end (RFC 2045 6.7)."""
+    text = "\n".join(lines).replace("\0", "") + QUOTED
+    entity = mime.entity(Content(text=text), [])
+    head, _, body = entity.partition("\r\n\r\n")
+    encoded = body.split("\r\n")
+
+    assert head.endswith("quoted-printable")
+    assert max(map(len, encoded)) <= 76
+    assert not any(line.endswith((" ", "\t")) for line in encoded)
+    sent = re.sub("\r\n|\r|\n", "\r\n", text) + "\r\n"
+    assert quopri.decodestring(body.encode()).decode() == sent
 
 
 def test_large() -> None:
