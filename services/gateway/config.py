@@ -45,6 +45,11 @@ class GatewaySettings(Settings):
         le=15 * MIB,
         description="Bytes: attachments as base64, and texts; RabbitMQ 4 takes 16 MiB of command",
     )
+    gateway_max_bodies: int = Field(
+        128 * MIB,
+        ge=1024,
+        description="Bytes of all bodies over 16 KiB in flight; half of it for one client",
+    )
     gateway_body_seconds: Seconds = Field(30.0, description="For a request's body to come in")
     gateway_answer_seconds: float = Field(
         5.0, gt=0, le=QUESTION_SECONDS, description="For another service to answer"

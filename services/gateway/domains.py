@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from services.gateway import body
+from services.gateway.body import Strict
 from services.gateway.problem import INVALID, Problem
 from shared import address
 from shared.contracts import ListDomains, Verdict
@@ -14,10 +15,8 @@ from shared.contracts.domains import MAX_LISTED
 PAGE = 100  # domains, if nothing is said
 
 
-class Page(BaseModel):
+class Page(Strict):
     """Which of the domains to tell."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     status: Verdict | None = Field(None, description="Only those; all if absent")
     after: Annotated[str, AfterValidator(address.check_domain)] | None = Field(

@@ -43,9 +43,10 @@ class EventViews:
     async def post(self, request: web.Request) -> web.Response:
         """Publish many events at once, the good ones; each is answered."""
         content = await self.intake.content(request, MOST, (JSON, NDJSON))
-        found = reports.items(content, request.content_type)
+        kind = request.content_type
+        found = await self.intake.checked(content, lambda: reports.items(content, kind))
         stamp = await self.intake.stamped(request, content)
-        read = [reports.read(item, f"{stamp.id}.{at}", stamp) for at, item in enumerate(found)]
+        read = await self.intake.checked(content, lambda: reports.read_all(found, stamp))
         kept = [each for each in read if isinstance(each, Sighting)]
         if kept:
             await self.road.publish(reports.report(kept, stamp, request[CLIENT].id))

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from aiohttp import StreamReader, web
 
 from services.gateway import body, idempotency
-from services.gateway.body import B, Stamp
+from services.gateway.body import SMALL, B, Stamp
+from services.gateway.body_budget import BodyBudget
 from services.gateway.idempotency import Use
 from services.gateway.problem import (
     KEY_REUSED,
@@ -18,9 +19,11 @@ from services.gateway.problem import (
     UNSUPPORTED_MEDIA_TYPE,
     Problem,
 )
-from services.gateway.request import CLIENT, REPLAYED, SUBJECT
+from services.gateway.request import CLIENT, RELEASE, REPLAYED, SUBJECT
 
 JSON = "application/json"
+
+T = TypeVar("T")
 
 
 class Uses(Protocol):
@@ -41,11 +44,23 @@ class Intake:
     uses: Uses
     secret: bytes = field(repr=False)
     now: Callable[[], Stamp]
+    budget: BodyBudget
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def read(self, request: web.Request, model: type[B]) -> tuple[B, bytes]:
-        """Give what is asked for, and the body that says so."""
+        """Return what is asked for, and the body that says so."""
         content = await self.content(request, model.most)
-        return body.read(model, content), content
+        return await self.checked(content, lambda: body.read(model, content)), content
+
+    async def checked(self, content: bytes, check: Callable[[], T]) -> T:
+        """Return what `check` makes of a body, for a large one in a thread, one after another.
+
+        A mail of 12 MiB takes some 100 ms to check, which all other requests would wait for.
+        """
+        if len(content) <= SMALL:
+            return check()
+        async with self.turn:
+            return await asyncio.to_thread(check)
 
     async def content(
         self, request: web.Request, most: int | None = None, types: Collection[str] = (JSON,)
@@ -53,13 +68,15 @@ class Intake:
         """Give the body, `most` bytes at most, by default as many as the settings say.
 
         The limit holds for what is read, also of a body without a length and of a compressed one;
-        a length that is announced is believed, so that nothing is read in vain.
+        a length that is announced is believed, so that nothing is read in vain. A large body counts
+        in the budget until the request is answered.
         """
         if request.content_type not in types:
             raise Problem(UNSUPPORTED_MEDIA_TYPE, f"Taken is {' or '.join(types)}.")
         limit = most or request.client_max_size
         if (request.content_length or 0) > limit:
             raise _too_large(limit)
+        self._hold(request, limit)
         try:
             content = await self._arrived(request.content, limit)
         except TimeoutError:
@@ -71,6 +88,12 @@ class Intake:
         if len(content) > limit:
             raise _too_large(limit)
         return content
+
+    def _hold(self, request: web.Request, limit: int) -> None:
+        exact = request.content_length is not None and "Content-Encoding" not in request.headers
+        size = request.content_length if exact else limit
+        if size and size > SMALL:
+            request[RELEASE] = self.budget.hold(request[CLIENT].id, size)
 
     async def _arrived(self, stream: StreamReader, limit: int) -> bytes:
         """Give a body, or a little more than `limit` of it.

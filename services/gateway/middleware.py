@@ -15,7 +15,7 @@ from services.gateway import idempotency, metrics, peer, problem
 from services.gateway.peer import Network
 from services.gateway.problem import Problem
 from services.gateway.reply import HARDENING
-from services.gateway.request import CALLER, CLIENT, HARMLESS, REPLAYED, SUBJECT
+from services.gateway.request import CALLER, CLIENT, HARMLESS, RELEASE, REPLAYED, SUBJECT
 from services.gateway.store import StoreAway
 from shared import log
 from shared.errors import NoAnswer, Unavailable
@@ -68,6 +68,9 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Exception:
         logger.exception("a request failed")
         return _document(request, Problem(problem.INTERNAL))
+    finally:
+        if RELEASE in request:
+            request[RELEASE]()
 
 
 async def harden(request: web.Request, response: web.StreamResponse) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ConfigDict, Field, ValidationError
 
 from services.gateway import body
-from services.gateway.body import Body, Stamp
+from services.gateway.body import Body, Stamp, Strict
 from services.gateway.problem import INVALID, TOO_LARGE, Mistake, Problem
 from shared.contracts import FeedbackReported, Sighting
 from shared.contracts.domains import MAX_SIGHTINGS
@@ -18,14 +18,10 @@ MOST = 2 * 1024 * 1024  # bytes: MAX_SIGHTINGS of 2 kB, four times what the long
 AHEAD = timedelta(minutes=5)  # that a client's clock may be
 
 
-class NewEvent(Sighting):
+class NewEvent(Sighting, Strict):
     """What became of one mail for one recipient; without `id` and `at` it gets them here."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        hide_input_in_errors=True,
-        json_schema_extra={"required": ["domain", "kind"]},
-    )
+    model_config = ConfigDict(json_schema_extra={"required": ["domain", "kind"]})
 
 
 class NewEvents(Body):
@@ -44,7 +40,7 @@ class Refused:
 
 
 def items(content: bytes, content_type: str) -> Sequence[Any]:
-    """Give the events of a body, each as it came; None for a line that is not JSON.
+    """Return the events of a body, each as it came; Refused for a line that cannot be read.
 
     Raises Problem.
     """
@@ -52,12 +48,19 @@ def items(content: bytes, content_type: str) -> Sequence[Any]:
     if not found:
         raise Problem(INVALID, "There must be at least one event.")
     if len(found) > MAX_SIGHTINGS:
-        raise Problem(TOO_LARGE, f"At most {MAX_SIGHTINGS} events are taken.")
+        raise _too_many()
     return found
+
+
+def read_all(items: Sequence[object], stamp: Stamp) -> Sequence[Sighting | Refused]:
+    """Read each event; one without an id of its own gets that of the request and its place."""
+    return [read(item, f"{stamp.id}.{at}", stamp) for at, item in enumerate(items)]
 
 
 def read(item: object, default_id: str, stamp: Stamp) -> Sighting | Refused:
     """Read one event; without an id or a time of its own it gets what it is given."""
+    if isinstance(item, Refused):
+        return item
     if isinstance(item, dict):
         item = {"id": default_id, "at": stamp.at} | item
     try:
@@ -85,11 +88,18 @@ def _listed(value: object) -> Sequence[Any]:
 
 
 def _lines(content: bytes) -> Sequence[Any]:
+    # Before any of them is read; as many empty lines may be between them.
+    if content.count(b"\n") > 2 * MAX_SIGHTINGS:
+        raise _too_many()
     return [_line(line) for line in content.split(b"\n") if line.strip()]
 
 
 def _line(line: bytes) -> object:
     try:
         return body.parse(line)
-    except Problem:
-        return None
+    except Problem as error:
+        return Refused([Mistake("#", error.detail or error.kind.title)])
+
+
+def _too_many() -> Problem:
+    return Problem(TOO_LARGE, f"At most {MAX_SIGHTINGS} events are taken.")

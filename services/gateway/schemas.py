@@ -5,14 +5,13 @@ from typing import Annotated, Self
 from pydantic import (
     AfterValidator,
     BeforeValidator,
-    ConfigDict,
     Field,
     StringConstraints,
     model_validator,
 )
 
 from services.gateway import peer
-from services.gateway.body import Body, Stamp
+from services.gateway.body import Body, Stamp, Strict, at_most
 from services.gateway.clients import Client
 from services.gateway.senders import MAX_SENDERS, Sender, Senders
 from shared import address, header
@@ -36,10 +35,10 @@ def _ip(value: object) -> peer.Address:
 _Short = Annotated[str, StringConstraints(max_length=MAX_MAILBOX_CHARS)]
 _Mailbox = Annotated[_Short, AfterValidator(address.check_mailbox)]
 _Address = Annotated[_Short, AfterValidator(address.check_address)]
-# The length is checked before the items are: a hundred thousand of them would take seconds.
 _Mailboxes = Annotated[
     tuple[_Mailbox, ...],
-    Field(max_length=MAX_RECIPIENTS),
+    Field(max_length=MAX_RECIPIENTS, fail_fast=True),
+    at_most(MAX_RECIPIENTS),
     BeforeValidator(
         as_list,
         json_schema_input_type=_Short | Annotated[list[_Short], Field(max_length=MAX_RECIPIENTS)],
@@ -52,10 +51,8 @@ _Length = Annotated[int, Field(strict=True, ge=MIN_DIGITS, le=MAX_DIGITS)]
 _Ip = Annotated[peer.Address, BeforeValidator(_ip)]
 
 
-class NewAttachment(Attachment):
+class NewAttachment(Attachment, Strict):
     """A file that goes with a message; with a `content_id` the HTML shows it by `cid:`."""
-
-    model_config = ConfigDict(extra="forbid")
 
     def kept(self) -> Attachment:
         """Give it as a command carries it; it was checked by the same rules."""
@@ -64,9 +61,11 @@ class NewAttachment(Attachment):
 
 _Attachments = Annotated[
     tuple[Annotated[NewAttachment, AfterValidator(NewAttachment.kept)], ...],
-    Field(max_length=MAX_ATTACHMENTS),
+    Field(max_length=MAX_ATTACHMENTS, fail_fast=True),
+    at_most(MAX_ATTACHMENTS),
     AfterValidator(check_attachments),
 ]
+_Headers = Annotated[header.Headers, at_most(header.MAX_HEADERS)]
 
 
 class NewMessage(Body):
@@ -83,7 +82,7 @@ class NewMessage(Body):
     text: Text | None = Field(None, repr=False, description="At least one of text and html")
     html: Text | None = Field(None, repr=False)
     attachments: _Attachments = Field((), repr=False, description="At most 7 MiB together")
-    headers: header.Headers = Field(
+    headers: _Headers = Field(
         default_factory=dict, description=f"Among {', '.join(header.KNOWN)} and X-*"
     )
     category: Category = Category.TRANSACTIONAL
@@ -149,14 +148,21 @@ class CodeGuess(Body):
         return VerifyCode.model_construct(id=stamp.id, client=client, **self.__dict__)
 
 
+_Senders = Annotated[
+    list[Sender], Field(max_length=MAX_SENDERS, fail_fast=True), at_most(MAX_SENDERS)
+]
+
+
 class NewClient(Body):
     """Asks for a client to be registered."""
+
+    most = 128 * 1024  # bytes: MAX_SENDERS of the longest, each character as an escape of JSON
 
     id: str = Field(
         pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$",
         description="Up to 64 lower-case letters, digits, dots, underscores and hyphens",
     )
-    senders: Annotated[list[Sender], Field(max_length=MAX_SENDERS)] | None = Field(
+    senders: _Senders | None = Field(
         None,
         description="What may stand in `from`: addresses, and domains such as `@shop.example`; "
         "any address if absent",

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, StringConstraints
 
 from shared import address
 
 MAX_SENDERS = 100  # of a client
+MAX_SENDER_CHARS = 255  # an address (RFC 5321 4.5.3.1, errata 1690), or a domain with its `@`
 
 
 def check_sender(text: str) -> str:
@@ -17,7 +18,9 @@ def check_sender(text: str) -> str:
     return address.check_address(text)
 
 
-Sender = Annotated[str, AfterValidator(check_sender)]
+Sender = Annotated[
+    str, StringConstraints(max_length=MAX_SENDER_CHARS), AfterValidator(check_sender)
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import structlog
 
 from services.gateway.app import build_app
 from services.gateway.body import Stamp
+from services.gateway.body_budget import BodyBudget
 from services.gateway.client_views import ClientViews
 from services.gateway.clients import Clients
 from services.gateway.code_views import CodeViews
@@ -93,6 +94,7 @@ def _views(
         # A key of its own: what is signed with the other are clients' keys.
         hmac.digest(secret, b"fingerprints of bodies", hashlib.sha256),
         _stamp,
+        BodyBudget(settings.gateway_max_bodies, settings.gateway_max_body),
     )
     keys = Keys(secret, timedelta(days=settings.gateway_key_days), time.time)
     clients = Clients(ClientStore(database), keys, settings.gateway_admin_token.encode())

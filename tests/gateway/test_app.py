@@ -170,6 +170,48 @@ async def test_a_body_without_a_length_is_limited_too(door: Door) -> None:
     assert problem(answer) == (413, "too-large")
 
 
+@pytest.mark.parametrize(
+    ("path", "limit"),
+    [
+        ("/v1/messages", LIMIT),
+        ("/v1/events", 2 * MIB),
+        ("/v1/otp", 16 * 1024),
+        ("/v1/otp/verify", 16 * 1024),
+        ("/v1/clients", 128 * 1024),
+    ],
+)
+async def test_a_body_over_the_endpoints_limit_is_refused_unread(
+    door: Door, path: str, limit: int
+) -> None:
+    """Each endpoint takes what its contract can hold; the length that is announced is enough."""
+    key = ADMIN_TOKEN if path == "/v1/clients" else door.key
+    reader, writer = await _connect(door)
+    writer.write(
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {key}\r\nContent-Length: {limit + 1}\r\n\r\n".encode()
+    )
+    async with asyncio.timeout(10):
+        head = await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+
+    assert b" 413 " in head.splitlines()[0]
+
+
+async def test_a_body_of_many_values_is_refused_on_every_endpoint(door: Door) -> None:
+    """And nobody waits for it: the values are counted, not made (issue 10, A2)."""
+    for caller, path, items in (
+        (door, "/v1/messages", 1_000_000),
+        (door, "/v1/events", 600_000),
+        (door.admin, "/v1/clients", 40_000),
+    ):
+        body = b'{"senders": [' + b"{}," * items + b"{}]}"
+        answer = await caller.call(
+            "POST", path, data=io.BytesIO(body), headers={"Content-Type": "application/json"}
+        )
+
+        assert problem(answer) == (413, "too-large"), path
+
+
 async def test_a_compressed_body_is_limited_by_what_it_holds(door: Door) -> None:
     """A kilobyte that unpacks to megabytes is too large."""
     answer = await door.call(

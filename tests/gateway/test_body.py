@@ -1,5 +1,8 @@
 """Reading bodies."""
 
+import tracemalloc
+
+import orjson
 import pytest
 
 from services.gateway import body as bodies
@@ -20,7 +23,7 @@ from services.gateway.schemas import NewMessage
         b"\xff\xfe",
         b'{"subject": "\xe9"}',
         b'{"subject": "\\ud800"}',
-        b"[" * 100_000,
+        b"[" * 20_000,
         b'{"a":' * 2_000 + b"1" + b"}" * 2_000,
     ],
 )
@@ -30,3 +33,64 @@ def test_what_is_no_json_object_cannot_be_read(body: bytes) -> None:
         bodies.read(NewMessage, body)
 
     assert caught.value.kind.status == 400
+
+
+MANY = 1_000_000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"attachments":[' + b"{}," * MANY + b"{}]}",
+        b'{"to":[' + b"[]," * MANY + b"[]]}",
+        b'{"to":[' + b'"a@x.example",' * MANY + b'""]}',
+        b'{"a":' + b"[" * MANY,
+        b"{" + b",".join(b'"k%d":1' % number for number in range(MANY)) + b"}",
+    ],
+    ids=["objects", "lists", "strings", "deep", "keys"],
+)
+def test_a_body_of_a_million_values_is_refused_before_they_are_made(body: bytes) -> None:
+    """The values would block all other requests for seconds and take gigabytes (issue 10, A2)."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(Problem) as caught:
+            bodies.read(NewMessage, body)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert caught.value.kind.status == 413
+    assert most < 1_000_000
+
+
+@pytest.mark.parametrize("text", ['a,[{"' * 1_000_000, '\\"' * 2_000_000, ",,,\\" * 1_000_000])
+def test_what_stands_in_a_text_is_no_value(text: str) -> None:
+    """A text may have as many commas, brackets and quotes as it likes."""
+    mail = {"to": "ann@example.com", "subject": "Hello", "text": text}
+
+    assert bodies.read(NewMessage, orjson.dumps(mail)).text == text
+
+
+def test_a_thousand_events_with_all_their_fields_are_few_values() -> None:
+    """The largest body by contract is far from the limit, however it is written."""
+    event = dict.fromkeys(("id", "domain", "kind", "at", "recipient", "email_id"), "x" * 20)
+
+    assert len(bodies.parse(orjson.dumps([event] * 1000, option=orjson.OPT_INDENT_2))) == 1000
+
+
+@pytest.mark.parametrize(
+    ("body", "key"),
+    [
+        (b'{"to": "a@x.example", "to": "b@x.example"}', "to"),
+        (b'{"subject": "x", "attachments": [{"filename": "a", "filename": "a"}]}', "filename"),
+        (b'{"to": 1, "t\\u006f": 2}', "to"),
+        (b'{"' + b"k" * 200 + b'": 1, "' + b"k" * 200 + b'": 1}', "k" * 100),
+    ],
+)
+def test_a_key_that_is_there_twice_is_refused_by_its_name(body: bytes, key: str) -> None:
+    """Parsers differ in which of the values counts, and a proxy may have checked the other."""
+    with pytest.raises(Problem) as caught:
+        bodies.read(NewMessage, body)
+
+    assert caught.value.kind.status == 400
+    assert f'"{key}"' in (caught.value.detail or "")

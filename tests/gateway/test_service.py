@@ -124,3 +124,36 @@ async def test_a_client_may_ask_as_often_as_its_quota_says(
     assert [answer.status for answer in answers] == [202, 429, 429, 202]
     assert answers[1].json["code"] == "too-many-requests"
     assert 0 < int(answers[1].headers["Retry-After"]) <= 1000
+
+
+async def test_a_client_with_large_bodies_in_flight_starves_no_other(
+    vhost: str, tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    """It gets a 503 for the next large one; its small requests and all others are served."""
+    await declare(vhost)
+    size = 64 * 1024
+    given = settings(vhost, tmp_path, gateway_max_body=size, gateway_max_bodies=2 * size)
+    large = MAIL | {"text": "x" * (size - 1024)}
+    async with service.serving(given, asyncio.Event()) as port:
+        shop = await Door(http, f"http://127.0.0.1:{port}").registered("shop")
+        bank = await shop.registered("bank")
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(
+            b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            + f"Authorization: Bearer {shop.key}\r\nContent-Length: {size}\r\n\r\n{{".encode()
+        )
+        async with asyncio.timeout(10):
+            while (refused := await shop.post("/v1/messages", large)).status == 202:
+                pass
+        served = [
+            (await shop.post("/v1/messages", MAIL)).status,
+            (await bank.post("/v1/messages", large)).status,
+        ]
+        writer.close()
+        async with asyncio.timeout(10):
+            while (await shop.post("/v1/messages", large)).status != 202:
+                pass
+
+    assert (refused.status, refused.json["code"]) == (503, "unavailable")
+    assert refused.headers["Retry-After"] == "1"
+    assert served == [202, 202]
