@@ -31,13 +31,15 @@ class Letterhead:
 
 @dataclass(slots=True)
 class Progress:
-    """How far an attempt has come: set by who makes it, read by who was cut off from its end.
+    """How far an attempt has come, for the handler, which may be cut off from its end.
 
-    `relay` is the one that was tried last, `host:port`, empty as long as there is none.
+    `relay` is the one whose replies they are, `host:port`, empty as long as there is none. It is
+    `suspected` if it refused the sender for a reason that may be its own (see `Senders`).
     """
 
     content_begun: bool = False  # so that the final dot may have left: the mail may be there
     relay: str = ""
+    suspected: bool = False
 
     @property
     def host(self) -> str:

@@ -126,8 +126,15 @@ class Sender:
             case Unsendable(reason):
                 return Settlement(outcome.all_failed(command, reason, self.now()))
         metrics.counter(metrics.ATTEMPTS, command.category, progress.relay).inc()
-        _warn_of_trouble(result)
-        return outcome.settle(command, result, self.schedule, self.now(), progress.host)
+        _warn_of_trouble(result, progress)
+        return outcome.settle(
+            command,
+            result,
+            self.schedule,
+            self.now(),
+            progress.host,
+            suspected=progress.suspected,
+        )
 
     async def _keep(self, claim: Claim, settlement: Settlement) -> None:
         """Keep what came of the attempt, or else tell it all the same: it is the truth."""
@@ -187,9 +194,10 @@ def _report(event: Outcome, command: SendEmail, relay: str) -> None:
     )
 
 
-def _warn_of_trouble(heard: Replies) -> None:
-    """Tell the operator, once a mail, what only the operator can put right."""
-    trouble = next(filter(replies.about_us, heard.values()), None)
+def _warn_of_trouble(heard: Replies, progress: Progress) -> None:
+    """Warn the operator, once a mail, of what only the operator can put right."""
+    of_relay = replies.sender_refused if progress.suspected else replies.about_us
+    trouble = next(filter(of_relay, heard.values()), None)
     if trouble is not None:
         logger.warning(
             "the relay is away or refuses us",

@@ -96,15 +96,22 @@ def postpone(command: SendEmail, seconds: float, schedule: Schedule, at: datetim
     return Settlement((), command.recipients, seconds)
 
 
-def settle(
-    command: SendEmail, heard: Replies, schedule: Schedule, at: datetime, host: str = ""
+def settle(  # noqa: PLR0913 -- it is all that is known of an attempt
+    command: SendEmail,
+    heard: Replies,
+    schedule: Schedule,
+    at: datetime,
+    host: str = "",
+    *,
+    suspected: bool = False,
 ) -> Settlement:
-    """Give an event for each recipient of what the server `host` said.
+    """Return an event for each recipient of what the server `host` said.
 
-    Who found no room is put off and not blamed. Somebody must have found room beside them: a
-    server that has none for anybody defers, or the mail would come back for ever.
+    A refusal of the sender is not final while the relay itself is `suspected`. A recipient that
+    found no room is put off and not blamed. Another must have found room: a server that has none
+    for anybody defers, or the mail would come back for ever.
     """
-    attempt = _Attempt(command, at, host)
+    attempt = _Attempt(command, at, host, suspected)
     excess = tuple(each for each, reply in heard.items() if replies.too_many(reply))
     if len(excess) == len(heard):
         excess = ()
@@ -153,6 +160,7 @@ class _Attempt:
     command: SendEmail
     at: datetime
     host: str = ""
+    suspected: bool = False
 
     def outcome(self, recipient: str, reply: Reply, schedule: Schedule) -> Outcome:
         if replies.accepted(reply):
@@ -161,7 +169,8 @@ class _Attempt:
         if replies.lost_after_dot(reply):
             again = wait if schedule.retries_uncertain else None
             return self.event(EmailUncertain, recipient, reply, retry_after=again)
-        if replies.permanent(reply):
+        waits = self.suspected and replies.sender_refused(reply)
+        if replies.permanent(reply) and not waits:
             return self._refused(recipient, reply)
         if wait is None:
             return self.event(EmailExpired, recipient, reply)

@@ -70,12 +70,17 @@ class SmtpPool:
             return Postponed(seconds)
         deadline = asyncio.get_running_loop().time() + BEFORE_DOT_SECONDS
         while True:
-            name = self._turns.next({each for each in able if self._routes[each].free} or able)
+            name = self._next(able, mail)
             able.remove(name)
             result = await self._routes[name].send(mail, deadline)
             able = {each for each in able if not self._routes[each].wait}
             if not able or not elsewhere(result):
                 return result
+
+    def _next(self, able: set[str], mail: Mail) -> str:
+        """Choose among relays that are able: first those that have not refused the sender."""
+        willing = {each for each in able if not self._routes[each].declines(mail)} or able
+        return self._turns.next({each for each in willing if self._routes[each].free} or willing)
 
     async def _too_early(self, mail: Mail) -> float:
         """Take the mail from the rates of its domains; 0.0, or how many seconds it is too early."""

@@ -22,6 +22,12 @@ BEFORE_MAIL = (Stage.CONNECT, Stage.EHLO, Stage.TLS, Stage.AUTH)
 _DATA = Stage.DATA  # Python 3.11 takes longer to look a member up than to compare it
 # Our dialogue or our login is wrong, whatever mail it is (RFC 5321 4.2.2, RFC 4954 6).
 _NEVER_ABOUT_A_MAIL = frozenset((503, 530))
+_OF_PARAMETERS = frozenset((452, 552, 555))
+_ENHANCED_OF_PARAMETERS = frozenset((".2.3", ".3.4", ".6.7"))  # RFC 3463 3.3, 3.4; RFC 6531 3.7.4.2
+# What the words of a refused sender may be taken for: our settings, a rule of the server, nothing.
+_MAY_BE_THE_SENDER = frozenset(
+    (ReplyClass.OUR_CONFIG, ReplyClass.POLICY, ReplyClass.UNDETERMINED, ReplyClass.AUTH_SENDER)
+)
 _ABOUT_ALL_RECIPIENTS = frozenset((Stage.DATA, Stage.DOT))
 _LOCAL_PART = re.compile(r"([^\s<>()\"',;:=@])[^\s<>()\"',;:=@]*@")
 # What could be a code: an excerpt of the mail, as filters like to give.
@@ -86,15 +92,26 @@ def permanent(reply: Reply) -> bool:
 
 
 def about_us(reply: Reply) -> bool:
-    """Tell whether it is trouble with our connection, login or dialogue: no mail is to blame."""
-    return (
-        reply.stage in BEFORE_MAIL or reply.code in _NEVER_ABOUT_A_MAIL or refused_by_policy(reply)
+    """Return whether the trouble is our connection, login or dialogue, not the mail."""
+    return reply.stage in BEFORE_MAIL or reply.code in _NEVER_ABOUT_A_MAIL
+
+
+def sender_refused(reply: Reply) -> bool:
+    """Return whether the server refuses the sender of a mail for good, whatever the code.
+
+    A refusal of one sender concerns that mail alone (RFC 5321 4.2.1).
+    """
+    return reply.stage is Stage.MAIL and permanent(reply) and not of_parameters(reply)
+
+
+def of_parameters(reply: Reply) -> bool:
+    """Return whether a refusal at MAIL is about its parameters: the size, or SMTPUTF8.
+
+    Sources: RFC 1870 6.1, RFC 5321 4.2.2 (555), RFC 6531 3.7.4.2.
+    """
+    return reply.stage is Stage.MAIL and (
+        reply.code in _OF_PARAMETERS or (reply.enhanced or "")[1:] in _ENHANCED_OF_PARAMETERS
     )
-
-
-def refused_by_policy(reply: Reply) -> bool:
-    """Tell whether the relay does not want our mail, whatever it is (RFC 3463 3.8)."""
-    return (reply.enhanced or "").startswith("5.7.") and reply.stage is Stage.MAIL
 
 
 def closed_before(reply: Reply) -> bool:
@@ -119,6 +136,8 @@ def class_of(reply: Reply, recipient: str, host: str = "", *, alone: bool) -> Fi
         return Finding(ReplyClass.TEMPORARY, "no-reply")
     said = (reply.stage, reply.code, reply.enhanced, reply.text)
     found = classify(*said, host, recipient=recipient)
+    if sender_refused(reply) and found.reply_class in _MAY_BE_THE_SENDER:
+        return Finding(ReplyClass.AUTH_SENDER, found.rule)
     ours = alone or reply.stage not in _ABOUT_ALL_RECIPIENTS
     if found.reply_class is ReplyClass.MAILBOX_UNKNOWN and not ours:
         return Finding(ReplyClass.UNDETERMINED, found.rule)

@@ -14,10 +14,11 @@ from services.sender.metrics import RouteMetrics
 from services.sender.outcome import Reason, Replies, Unsendable
 from services.sender.relay import Limits, Relay
 from services.sender.rest import Postponed, Rest
+from services.sender.senders import Senders
 from services.sender.smtp import connect
 from services.sender.throttle import Throttle, relay_rate
 from services.sender.width import Width, asks_for_less
-from shared.contracts import Reply
+from shared.contracts import Reply, Stage
 
 # For how long a relay that could not cope with PIPELINING is spoken to one command at a time.
 LOCK_STEP_SECONDS = 600.0
@@ -42,6 +43,7 @@ class Route:
         self._now = now
         self._name, self._rate = relay.name, {relay_rate(relay.name): 1}
         self._rest = Rest(relay.backoff)
+        self._senders = Senders()
         self._idle: list[Connection] = []  # the latest used last
         self._busy = 0
         self._gate = Gate(Width(limits.connections))
@@ -84,22 +86,28 @@ class Route:
         finally:
             self._gate.leave()
 
+    def declines(self, mail: Mail) -> bool:
+        """Return whether it has refused the sender of the mail of late."""
+        return self._senders.declines(_sender(mail), _clock())
+
     async def _tried(self, mail: Mail, deadline: float) -> Replies | Unsendable:
         self._rest.begin()
-        mail.progress.relay, begun = self._name, time.perf_counter()
+        mail.progress.relay, mail.progress.suspected = self._name, False
+        begun, timer = _clock(), time.perf_counter()
         try:
             result = await self._sent(mail, deadline)
         finally:
             self._rest.end()
-            self._metrics.transaction.observe(time.perf_counter() - begun)
-        await self._judge(result)
+            self._metrics.transaction.observe(time.perf_counter() - timer)
+        if not isinstance(result, Unsendable):
+            await self._judge(mail, result, begun)
         return result
 
     async def _sent(self, mail: Mail, deadline: float) -> Replies | Unsendable:
         kept = await self._kept(mail)
         if kept is not None:
             result = await self._over(kept, mail, deadline)
-            if not _said(result, replies.closed_before):
+            if isinstance(result, Unsendable) or not _any(result, replies.closed_before):
                 return result
             self._metrics.replaced.inc()
         try:
@@ -110,28 +118,29 @@ class Route:
         self._metrics.opened()
         return await self._over(connection, mail, deadline)
 
-    async def _judge(self, result: Replies | Unsendable) -> None:
-        """Give the relay a rest if it does not serve us.
+    async def _judge(self, mail: Mail, heard: Replies, begun: float) -> None:
+        """Rest the relay if it does not serve us, send it less if it asks for that.
 
-        While other connections work, one that cannot be opened is one too many for the relay,
-        no sign that it is away.
+        What can be the fault of one mail does neither: each client would do it to all others.
         """
-        if isinstance(result, Unsendable):
-            return
-        if all(map(replies.accepted, result.values())):
-            self._rest.succeeded()
-            return
-        chance, rests = random.random(), False  # noqa: S311 -- jitter, not a secret
-        if _said(result, _not_opened):
-            rests = not self._busy and self._rest.failed(_clock(), chance)
-        elif _said(result, _not_begun):
-            rests = self._rest.doubted(_clock(), chance)
+        if _any(heard, _not_opened):
+            blamed = True
+            # While other connections work, one that cannot be opened is one too many.
+            rests = not self._busy and self._rest.failed(_clock(), _chance())
+        elif _any(heard, _not_taken):
+            blamed = self._senders.refused(_sender(mail), _clock())
+            mail.progress.suspected = self._senders.suspects(_sender(mail))
+            rests = blamed and _any(heard, _not_begun) and self._rest.doubted(_clock(), _chance())
         else:
+            blamed = rests = False
+            if not _any(heard, _ends_at_mail):
+                self._senders.taken(_sender(mail), begun)
+        if not blamed and not self._senders.suspicious:
             self._rest.succeeded()
         if rests:
             self._metrics.rests.inc()
             await self.close()
-        if _said(result, asks_for_less):
+        if blamed and _any(heard, asks_for_less):
             self._metrics.pushed_back.inc()
             self._gate.pushed_back()
 
@@ -208,20 +217,41 @@ def elsewhere(result: Replies | Unsendable | Postponed) -> bool:
     """Tell whether the relay took no notice of the mail, so that another one may be asked."""
     if isinstance(result, Postponed):
         return True
-    return _said(result, _not_opened) or _said(result, _not_begun)
+    return not isinstance(result, Unsendable) and (
+        _any(result, _not_opened) or _any(result, _not_begun)
+    )
 
 
-def _said(result: Replies | Unsendable, what: Callable[[Reply], bool]) -> bool:
-    return not isinstance(result, Unsendable) and any(map(what, result.values()))
+def _any(heard: Replies, what: Callable[[Reply], bool]) -> bool:
+    return any(map(what, heard.values()))
 
 
 def _not_opened(reply: Reply) -> bool:
     return reply.stage in replies.BEFORE_MAIL
 
 
+def _ends_at_mail(reply: Reply) -> bool:
+    return reply.stage is Stage.MAIL
+
+
+def _not_taken(reply: Reply) -> bool:
+    """Return whether MAIL was not accepted, for reasons that lie in the sender or the relay."""
+    return _not_begun(reply) or (reply.stage is Stage.MAIL and asks_for_less(reply))
+
+
 def _not_begun(reply: Reply) -> bool:
-    """Tell whether it ended at MAIL, for reasons that are not the mail's as far as one can tell."""
-    return replies.closed_before(reply) or replies.refused_by_policy(reply)
+    """Return whether it ended at MAIL by a closed connection, or for good as far as we know."""
+    ours = replies.about_us(reply) and reply.stage is Stage.MAIL
+    return ours or replies.closed_before(reply) or replies.sender_refused(reply)
+
+
+def _sender(mail: Mail) -> tuple[str, bool]:
+    """Return all that MAIL depends on but the size."""
+    return mail.sender, mail.needs_smtputf8
+
+
+def _chance() -> float:
+    return random.random()  # noqa: S311 -- jitter, not a secret
 
 
 def _clock() -> float:

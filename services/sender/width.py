@@ -19,16 +19,25 @@ SAMPLE_MAILS = 6  # of a measurement of a STEP for each at a time
 SAMPLE_SECONDS = 0.25  # the same: shorter ones measure the machine's moods
 CALM_SECONDS = 5.0  # after a relay has asked for less
 
-# Greylisting says 450 4.7.1 at RCPT, and 452 there may be about too many recipients.
-_ABOUT_ALL = frozenset(Stage) - {Stage.RCPT}
+# Where nothing has been said of a mail, and there is nothing but us to have less of.
+_ABOUT_US = frozenset((Stage.CONNECT, Stage.EHLO, Stage.TLS, Stage.AUTH))
 
 
 def asks_for_less(reply: Reply) -> bool:
-    """Tell whether a relay has more of us than it can or will serve."""
-    if reply.code == 421:  # noqa: PLR2004 -- RFC 5321 3.8
-        return True
+    """Return whether a relay may have more of us than it can or will serve.
+
+    At MAIL it may still mean one sender, of whom it has too much (see `Senders`). From RCPT on a
+    mail's recipients or its content can bring about any reply, as greylisting and full mailboxes
+    do, so none counts there; nor does 452 to MAIL, which may be about SIZE (RFC 1870 6.1).
+    """
+    if reply.stage in _ABOUT_US:
+        return _is_push_back(reply) or reply.code == 452  # noqa: PLR2004 -- RFC 5321 4.2.3
+    return reply.stage is Stage.MAIL and _is_push_back(reply)
+
+
+def _is_push_back(reply: Reply) -> bool:
     rate = reply.code == 450 and (reply.enhanced or "").startswith("4.7.")  # noqa: PLR2004 -- RFC 5321 4.2.2
-    return reply.stage in _ABOUT_ALL and (rate or reply.code in {452, 454})
+    return rate or reply.code in {421, 454}
 
 
 class Width:

@@ -37,13 +37,14 @@ class ReplyClass(StrEnum):
     DOMAIN = "domain"  # does not exist, takes no mail, cannot be reached by any route
     POLICY = "policy"  # a rule of the recipient or its server: who may write to whom
     SPAM_BLOCK = "spam_block"  # we are on a block list, or the mail was taken for spam
-    AUTH_SENDER = "auth_sender"  # SPF, DKIM, DMARC, reverse DNS, the name in EHLO
+    # SPF, DKIM, DMARC, reverse DNS, the name in EHLO; a sender that the relay does not take
+    AUTH_SENDER = "auth_sender"
     CONTENT = "content"  # a virus, an attachment, a header
     TOO_BIG = "too_big"
     RATE = "rate"  # too much, too fast, or too many at once
     TEMPORARY = "temporary"  # greylisting, trouble of the server or of the network
     RELAY_DENIED = "relay_denied"  # the server is not there for this recipient's domain
-    OUR_CONFIG = "our_config"  # our sender address, our login, our TLS
+    OUR_CONFIG = "our_config"  # our login, our TLS, our sender address after MAIL
     PROTOCOL = "protocol"  # the dialogue, or the form of an address, is not understood
     EXPIRED = "expired"  # a server on the way has given up
     UNDETERMINED = "undetermined"

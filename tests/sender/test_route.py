@@ -135,23 +135,134 @@ async def test_one_probe() -> None:
 
 
 async def test_refused_by_policy(simulator: Simulator) -> None:
-    """A relay that wants no mail of ours rests; its refusals blame nobody."""
+    """A relay that refuses a sender time and again is asked after those that take it."""
     async with scripted({"MAIL": b"550 5.7.1 Your mail is not wanted\r\n"}) as server:
         relays = resting(server.port), resting(simulator.smtp_port)
         async with a_pool(*relays) as pool:
             assert [await sent(pool) for _ in range(10)] == [DELIVERED] * 10
 
-        assert server.heard["MAIL"] == 2
+        assert (server.heard["MAIL"], rests(server)) == (2, 0)
 
 
-async def test_refused_once(simulator: Simulator) -> None:
-    """What is refused to one sender is no reason to let the relay rest."""
-    refused = "reply-mail-550-5-7-1@our.example"
+# What one mail can bring about: its sender at MAIL, its recipients or its content after that.
+CAUSED = [
+    f"{what}-{stage}{code}"
+    for stage in ("mail", "rcpt", "data", "dot")
+    for what, code in (
+        ("drop", ""),
+        *(
+            ("reply", code)
+            for code in (
+                "-421-4-3-2",
+                "-421-4-7-0",
+                "-450-4-7-1",
+                "-450-4-2-0",
+                "-451-4-3-0",
+                "-451-4-7-1",
+                "-452-4-3-1",
+                "-452-4-4-5",
+                "-452-4-5-3",
+                "-454-4-7-0",
+                "-503-5-5-1",
+                "-530-5-7-0",
+                "-550",
+                "-550-5-1-7",
+                "-550-5-1-8",
+                "-550-5-7-1",
+                "-550-5-7-26",
+                "-552-5-3-4",
+                "-553-5-7-1",
+                "-554-5-7-1",
+                "-555-5-5-4",
+            )
+        ),
+    )
+]
 
-    async with a_pool(resting(simulator.smtp_port)) as pool:
-        for _ in range(3):
-            assert ends(await pool.send(a_mail(sender=refused))) == [(Stage.MAIL, 550)]
+
+@pytest.mark.parametrize("taken_before", [True, False])
+@pytest.mark.parametrize("magic", CAUSED)
+async def test_caused_by_one_mail(simulator: Simulator, magic: str, taken_before: bool) -> None:  # noqa: FBT001 -- a column of the table
+    """Whatever one client's mails make a relay say, it has no rest and is not used less for it."""
+    relay = resting(simulator.smtp_port)
+    async with a_pool(relay, connections=4) as pool:
+        if taken_before:
             assert await sent(pool) == DELIVERED
+        for number in range(6):
+            address = f"{magic}+{number}@x.example"
+            at_mail = "-mail" in magic
+            mail = a_mail(sender=address) if at_mail else a_mail(address)
+            assert not isinstance(await pool.send(mail), Unsendable | Postponed)
+
+            assert pool._routes[relay.name].wait == 0
+        assert pool._routes[relay.name]._gate._width.limit == 4
+        assert await sent(pool) == DELIVERED
+
+
+async def test_many_made_up_senders(simulator: Simulator) -> None:
+    """A flood of senders that the relay refuses leaves it to all others."""
+    async with a_pool(resting(simulator.smtp_port), connections=4) as pool:
+        flood = [
+            pool.send(a_mail(sender=f"reply-mail-553-5-7-1+{number}@x.example"))
+            for number in range(100)
+        ]
+        results = await asyncio.gather(*flood, *(pool.send(a_mail()) for _ in range(10)))
+
+    assert [ends(result) for result in results] == [[(Stage.MAIL, 553)]] * 100 + [DELIVERED] * 10
+
+
+SPOILT = [b"550 5.7.1 Not wanted\r\n", b"554 5.7.1 Blocked\r\n", b"530 5.7.0 Log in\r\n", CUT]
+
+
+@pytest.mark.parametrize("reply", SPOILT)
+@pytest.mark.parametrize("senders", [1, 2, 5])
+async def test_a_relay_that_went_bad(reply: bytes, senders: int) -> None:
+    """A relay that refuses all senders that it took rests, and no mail fails for it."""
+    mails = [a_mail(sender=f"{number}@our.example") for number in range(senders)]
+    async with scripted({}) as server:
+        async with a_pool(resting(server.port)) as pool:
+            for mail in mails:
+                assert ends(await pool.send(mail)) == DELIVERED
+            server.script["MAIL"] = reply
+            results = [(mail, await pool.send(mail)) for mail in mails * 6]
+
+        tried = [mail for mail, result in results if not isinstance(result, Postponed)]
+        assert len(tried) <= 3
+        assert all(mail.progress.suspected for mail in tried)
+        assert rests(server) == 1
+
+
+async def test_one_account_that_went_bad() -> None:
+    """A sender that the relay takes no more fails, once others show that it is alone."""
+    async with scripted({}) as server, a_pool(resting(server.port)) as pool:
+        eve, anna = a_mail(sender="eve@our.example"), a_mail()
+        for mail in (eve, anna):
+            assert ends(await pool.send(mail)) == DELIVERED
+        server.script["MAIL FROM:<eve@our.example>"] = b"553 5.7.1 Not yours\r\n"
+
+        await pool.send(eve)
+        at_first = eve.progress.suspected
+        assert ends(await pool.send(anna)) == DELIVERED
+        assert [ends(await pool.send(eve)) for _ in range(5)] == [[(Stage.MAIL, 553)]] * 5
+        assert (at_first, eve.progress.suspected) == (True, False)
+        assert rests(server) == 0
+
+
+async def test_one_rate_of_many() -> None:
+    """A sender whose own rate is used up does not slow the others; where all are, fewer go."""
+    async with scripted({}) as server, a_pool(resting(server.port), connections=4) as pool:
+        width = pool._routes[f"127.0.0.1:{server.port}"]._gate._width
+        eve, anna = a_mail(sender="eve@our.example"), a_mail()
+        for mail in (eve, anna):
+            assert ends(await pool.send(mail)) == DELIVERED
+        server.script["MAIL FROM:<eve@our.example>"] = b"450 4.7.1 Too fast\r\n"
+        for _ in range(5):
+            await pool.send(eve)
+        alone = width.limit
+        server.script["MAIL"] = b"450 4.7.1 Too fast\r\n"
+        await pool.send(anna)
+
+        assert (alone, width.limit) == (4, 2)
 
 
 async def test_too_many_connections(simulator: Simulator) -> None:

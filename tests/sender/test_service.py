@@ -380,3 +380,19 @@ async def test_all_relays_rest(world: World) -> None:
     assert isinstance(first, EmailDeferred)
     assert Counter(event.email_id for event in told if event.final) == Counter(ids)
     assert len(world.simulator.mailbox) == len(ids)
+
+
+@pytest.mark.rabbit
+async def test_refused_senders(world: World) -> None:
+    """Mails from addresses that the relay refuses fail one by one; all others are delivered."""
+    refused = {"from_": "reply-mail-553-5-7-1@x.example"}
+    async with running(world.settings()):
+        for number in range(12):
+            await world.broker.publish(a_command(id=f"bad-{number}").model_copy(update=refused))
+            await world.broker.publish(a_command(id=f"good-{number}"))
+        events = [await outcome(world.events) for _ in range(24)]
+
+    for event in events:
+        good = event.email_id.startswith("good")
+        assert isinstance(event, EmailDelivered if good else EmailFailed)
+        assert good or event.model_dump()["reply_class"] == "auth_sender"

@@ -132,23 +132,27 @@ def test_idle() -> None:
     assert width.limit == 4
 
 
-@pytest.mark.parametrize(
-    ("stage", "code", "enhanced", "less"),
-    [
-        (Stage.CONNECT, 421, "4.3.2", True),
-        (Stage.RCPT, 421, None, True),
-        (Stage.MAIL, 450, "4.7.1", True),
-        (Stage.AUTH, 454, "4.7.0", True),
-        (Stage.MAIL, 452, "4.3.1", True),
-        (Stage.DOT, 452, None, True),
-        (Stage.RCPT, 450, "4.7.1", False),
-        (Stage.RCPT, 452, "4.5.3", False),
-        (Stage.MAIL, 450, None, False),
-        (Stage.MAIL, 550, "5.7.1", False),
-        (Stage.DOT, 250, "2.0.0", False),
-        (Stage.CONNECT, 0, None, False),
-    ],
-)
-def test_asks_for_less(stage: Stage, code: int, enhanced: str | None, less: bool) -> None:  # noqa: FBT001 -- a column of the table
-    """Some refusals are about how much comes, and none of them is about one recipient."""
-    assert asks_for_less(Reply(stage=stage, code=code, enhanced=enhanced)) is less
+def said(stage: Stage, code: int, enhanced: str | None = None) -> Reply:
+    """Return a reply."""
+    return Reply(stage=stage, code=code, enhanced=enhanced)
+
+
+@pytest.mark.parametrize("code", [421, 450, 451, 452, 454, 550])
+@pytest.mark.parametrize("stage", Stage)
+def test_asks_for_less(stage: Stage, code: int) -> None:
+    """Before RCPT a reply may be about how much comes; after it a mail's recipients can cause it.
+
+    452 to MAIL may be about the size of the mail, or about a connection that is used up.
+    """
+    before = {Stage.CONNECT, Stage.EHLO, Stage.TLS, Stage.AUTH}
+    less = stage in before and code in {421, 450, 452, 454}
+    less |= stage is Stage.MAIL and code in {421, 450, 454}
+
+    assert asks_for_less(said(stage, code, f"{code // 100}.7.1")) is less
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_no_wish_for_less(stage: Stage) -> None:
+    """A temporary refusal without a policy behind it, a yes and silence ask for nothing."""
+    for code, enhanced in ((450, None), (450, "4.2.1"), (250, "2.0.0"), (0, None)):
+        assert not asks_for_less(said(stage, code, enhanced))
