@@ -9,7 +9,7 @@ from ops.simulator.simulator import Simulator
 from services.sender.relay import Patience
 from services.sender.reply import permanent
 from services.sender.store import ClaimStore
-from shared.contracts import Stage
+from shared.contracts import NotAccepted, ReplyClass, Stage
 from tests.sender.commands import a_command
 from tests.sender.mails import ANNA, a_mail, a_pool, a_relay, ends, of, sent
 from tests.sender.scripted import CUT, HANG, PIPELINING, scripted
@@ -245,3 +245,37 @@ async def test_lines_that_arrive(simulator: Simulator, claims: ClaimStore) -> No
 
     (mail,) = simulator.mailbox.find()
     assert max(map(len, mail.raw.split(b"\r\n"))) == 76
+
+
+HARD_FAIL = (
+    b"550-5.7.26 This message fails to pass SPF checks for a record with a hard fail policy.\r\n"
+    b"550 5.7.26 To best protect our users from spam and phishing, it has been blocked.\r\n"
+)
+NOT_COMPLIANT = (
+    b"550-5.7.1 This message is not RFC 5322 compliant, the issue is:\r\n"
+    b"550-5.7.1 multiple Subject headers. To reduce the amount of spam sent\r\n"
+    b"550 5.7.1 to Gmail, this message has been blocked.\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("script", "found"),
+    [
+        ({"DOT": HARD_FAIL}, ReplyClass.AUTH_SENDER),
+        ({"DOT": NOT_COMPLIANT}, ReplyClass.CONTENT),
+        ({"DOT": b"552 5.3.4 too much mail data\r\n"}, ReplyClass.TOO_BIG),
+        ({"MAIL": b"552 5.3.4 too much mail data\r\n"}, ReplyClass.TOO_BIG),
+        (
+            {"RCPT": b"551 No such user; please try <ben@y.example>\r\n"},
+            ReplyClass.MAILBOX_DISABLED,
+        ),
+    ],
+)
+async def test_why(script: Mapping[str, bytes], found: ReplyClass, claims: ClaimStore) -> None:
+    """What providers say beside the reason does not hide the reason (issue 10, S13)."""
+    async with scripted(script) as server, a_pool(a_relay(server.port)) as pool:
+        (event,) = await a_sender(pool, claims).on_send_email(a_command())
+
+    assert isinstance(event, NotAccepted)
+    assert event.final
+    assert event.reply_class is found
