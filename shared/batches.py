@@ -15,6 +15,7 @@ from shared import delivery, log, metrics, settling, turns
 from shared.consumer import HANDLING_SECONDS
 from shared.contracts import Contract
 from shared.delivery import Delivery
+from shared.errors import Retry
 from shared.settling import End, Receipt, Send
 
 OCTETS = 6 << 20  # of bodies in one call: what is gathered of them may take some times as much
@@ -43,7 +44,8 @@ class Batches:
 
     It is given what `gather` made, which took in the messages. None is added to a batch that has
     OCTETS. It waits up to `seconds` for a batch to fill. `limit` is in seconds, for one call. A
-    message that cannot be taken in is settled by itself; a failure of the handler is that of all.
+    message that cannot be taken in is settled by itself. Retry is the end of all in the call; any
+    other failure may be that of one message, so then each half is gathered and handled by itself.
     """
 
     queue: str
@@ -61,11 +63,15 @@ class _Waiting(NamedTuple):
     receipt: Receipt
 
 
-class _Batch(NamedTuple):
-    waiting: Sequence[_Waiting]
+class _Gathered(NamedTuple):
     ends: Sequence[End]  # of what cannot be read
     reads: Sequence[Delivery]
     gathering: Gathering  # of these
+
+
+class _Batch(NamedTuple):
+    waiting: Sequence[_Waiting]
+    gathered: _Gathered
 
 
 class Batching:
@@ -147,7 +153,7 @@ class Batching:
         begun, last = time.perf_counter(), batch.waiting[-1].receipt
         self._metrics.in_flight.inc(len(batch.waiting))
         try:
-            ends = [*batch.ends, *(await self._together(batch) if batch.reads else ())]
+            ends = await self._ends(batch.gathered)
             publishings = [item for end in ends for item in end.publishings]
             if await settling.published(publishings, last, self._send):
                 # Batches end in the order in which they came: all before this one are settled.
@@ -165,13 +171,16 @@ class Batching:
     async def _read(self, done: _Batch | None) -> _Batch:
         """Gather the next batch, when the objects of one that is done with are gone."""
         if done is not None:
-            await done.gathering.clear()
+            await done.gathered.gathering.clear()
         await self._fill()
         waiting = self._next()
+        return _Batch(waiting, await self._gathered([message for message, _ in waiting]))
+
+    async def _gathered(self, messages: Sequence[Delivery]) -> _Gathered:
         ends: list[End] = []
         reads: list[Delivery] = []
         gathering, octets = self._subscription.gather(), 0
-        for message, _ in waiting:
+        for message in messages:
             octets += len(message.body)
             try:
                 contract = delivery.contract(message, self._subscription.contracts)
@@ -187,18 +196,34 @@ class Batching:
         except Exception as error:  # noqa: BLE001 -- it is told, and settles all that was read
             ends += [settling.failed(each, error) for each in reads]
             reads = []
-        return _Batch(waiting, ends, reads, gathering)
+        return _Gathered(ends, reads, gathering)
 
-    async def _together(self, batch: _Batch) -> list[End]:
-        """Give the ends of some messages. Only a cancellation from outside comes through."""
+    async def _ends(self, gathered: _Gathered) -> list[End]:
+        handled = await self._together(gathered) if gathered.reads else ()
+        return [*gathered.ends, *handled]
+
+    async def _together(self, gathered: _Gathered) -> list[End]:
+        """Return the ends of some messages. Only a cancellation from outside comes through."""
         try:
-            returned = await self._handle(batch.gathering)
+            returned = await self._handle(gathered.gathering)
             publishings = [delivery.publishing(each) for each in returned]
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and settling.cancelled_from_outside():
                 raise
-            return [settling.failed(each, error) for each in batch.reads]
-        return [End(DONE, publishings, len(batch.reads))]
+            if isinstance(error, Retry | asyncio.CancelledError) or len(gathered.reads) == 1:
+                return [settling.failed(each, error) for each in gathered.reads]
+            return await self._halved(gathered.reads)
+        return [End(DONE, publishings, len(gathered.reads))]
+
+    async def _halved(self, messages: Sequence[Delivery]) -> list[End]:
+        """Handle each half by itself: one of them may be why all failed (issue 10, A3)."""
+        middle = len(messages) // 2
+        ends: list[End] = []
+        for half in (messages[:middle], messages[middle:]):
+            gathered = await self._gathered(half)
+            ends += await self._ends(gathered)
+            await gathered.gathering.clear()
+        return ends
 
     async def _handle(self, gathering: Gathering) -> Sequence[Contract]:
         async with settling.within(self._subscription.limit):

@@ -14,9 +14,12 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from shared import sqlite
+from shared.errors import Reject, Retry
 
 POOL_SIZE = 5  # connections to PostgreSQL a service
 HERE = Path(__file__).parent
+# Classes of SQLSTATE (PostgreSQL, appendix A): a data exception, and a row given twice at once.
+VALUE_STATES = ("22", "21")
 
 T = TypeVar("T")
 
@@ -153,6 +156,31 @@ class Server:
 async def _run(engine: AsyncEngine, work: Callable[[sa.Connection], T]) -> T:
     async with engine.begin() as connection:
         return await connection.run_sync(work)
+
+
+@contextmanager
+def as_handler_errors(tables: str) -> Iterator[None]:
+    """Raise what a handler raises for an error of the database; `tables` says in words of what.
+
+    Reject where the database cannot hold a value: no repetition changes that. Retry when it is
+    away. IntegrityError stays as it is: rows may contradict each other for a moment.
+    """
+    try:
+        yield
+    except (OverflowError, UnicodeError, sa.exc.DataError) as error:
+        raise Reject(f"{tables} cannot hold a value: {type(error).__name__}") from error
+    except sa.exc.IntegrityError:
+        raise
+    except (OSError, sa.exc.SQLAlchemyError) as error:
+        if _is_of_a_value(error):
+            raise Reject(f"{tables} cannot hold a value: {type(error).__name__}") from error
+        raise Retry(f"{tables} cannot be reached: {type(error).__name__}") from error
+
+
+def _is_of_a_value(error: Exception) -> bool:
+    """Tell whether PostgreSQL, or its driver in its name, refuses a value and not the statement."""
+    state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    return state[:2] in VALUE_STATES
 
 
 @contextmanager

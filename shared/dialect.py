@@ -75,5 +75,12 @@ def rows(connection: sa.Connection, *columns: sa.Column[Any]) -> sa.Subquery:
 
 
 def packed(rows: Sequence[Sequence[str | int | bool | None]]) -> str:
-    """Give rows in the form that `rows` takes."""
-    return orjson.dumps(rows).decode()
+    """Return rows in the form that `rows` takes.
+
+    Raises OverflowError for a value that no row can hold: an integer of more than 64 bits, or a
+    text that is no Unicode.
+    """
+    try:
+        return orjson.dumps(rows).decode()
+    except orjson.JSONEncodeError as error:
+        raise OverflowError(str(error)) from error

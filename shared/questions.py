@@ -26,7 +26,7 @@ class Questions:
 
     It gives what each of them leads to, in their order. `limit` is in seconds, for one call. What
     fails is not answered: who asked asks again, or has gone. A failure other than Retry may be
-    that of one question alone, so then each is handled by itself.
+    that of one question alone, so then each half is handled by itself.
     """
 
     queue: str
@@ -126,7 +126,9 @@ class Answering:
                 raise
             if isinstance(error, Retry) or len(reads) == 1:
                 return [_unanswered(each.message, error) for each in reads]
-            return [end for each in reads for end in await self._together([each])]
+            middle = len(reads) // 2
+            halves = (reads[:middle], reads[middle:])
+            return [end for half in halves for end in await self._together(half)]
         return [End("done", publishings, len(reads))]
 
     async def _handle(self, questions: Sequence[Contract]) -> Sequence[Sequence[Contract]]:

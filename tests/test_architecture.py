@@ -106,6 +106,7 @@ NO_MODULE = {
     "tests/test_publish.py": "it runs the programs of docs/publish.md",
     "tests/test_settings.py": "it is about the settings of all services",
     "tests/test_architecture.py": "it is about the whole tree",
+    "tests/shared/test_poison.py": "all ways to consume, fed with what would break them",
     "tests/otp/test_refusals.py": "handlers, store and databases together: what a guesser learns",
     "tests/ops/test_bootstrap.py": "it is about a shell script",
     "tests/sender/test_postfix.py": "the sender and a real server",

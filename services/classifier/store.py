@@ -12,7 +12,7 @@ from services.classifier.statements import Statements
 from services.classifier.tables import changes, mails, seen
 from services.classifier.tally import Tally
 from shared import dialect
-from shared.database import Database
+from shared.database import Database, as_handler_errors
 from shared.dialect import MILLISECONDS, Clock
 
 PURGE_ROWS = 5000  # a transaction: events wait for no longer than such a piece takes
@@ -42,11 +42,13 @@ class EvidenceStore:
         """Count observations once; give the changes of verdicts that they made, oldest first.
 
         Keys and counters change in one transaction. An event that comes again counts nothing,
-        and gives the change that it made the first time.
+        and gives the change that it made the first time. Raises Retry when the database is away,
+        Reject when it cannot hold a value.
         """
-        return await self._database.write(
-            lambda connection: self._counting(connection).count(tally)
-        )
+        with as_handler_errors("the evidence"):
+            return await self._database.write(
+                lambda connection: self._counting(connection).count(tally)
+            )
 
     async def purge(self, remember: float) -> int:
         """Forget what was counted more than `remember` seconds ago; tell how many rows."""

@@ -15,9 +15,8 @@ from services.otp.statements import Statements
 from services.otp.transaction import Transaction
 from shared import dialect
 from shared.batch import Batch
-from shared.database import Database
+from shared.database import Database, as_handler_errors
 from shared.dialect import Clock
-from shared.errors import Retry
 
 T = TypeVar("T")
 
@@ -26,7 +25,7 @@ class ChallengeStore:
     """The challenges of this deployment.
 
     What is asked for at the same time is done in one transaction. Everything raises Retry when
-    the database is away.
+    the database is away, and Reject when it cannot hold a value.
     """
 
     def __init__(self, database: Database, rules: Rules, clock: Clock = dialect.now) -> None:
@@ -81,10 +80,8 @@ class ChallengeStore:
         return await self._write(lambda here: issues.fulfil(here, self._rules, orders))
 
     async def _write(self, work: Callable[[Transaction], T]) -> T:
-        try:
+        with as_handler_errors("the codes"):
             return await self._database.write(lambda connection: work(self._begun(connection)))
-        except (OSError, sa.exc.SQLAlchemyError) as error:
-            raise Retry(f"the codes cannot be reached: {type(error).__name__}") from error
 
     def _begun(self, connection: sa.Connection) -> Transaction:
         name = connection.dialect.name

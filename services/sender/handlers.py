@@ -16,7 +16,7 @@ from services.sender.rest import Postponed
 from services.sender.schedule import Schedule
 from shared import log
 from shared.contracts import Contract, NotAccepted, Outcome, SendEmail
-from shared.errors import Retry
+from shared.errors import Reject, Retry
 from shared.retry import Later
 
 # Between two looks at a recipient whom somebody else has claimed: who died is soon found out.
@@ -43,10 +43,10 @@ class Claims(Protocol):
     """Who may send what, and what came of it: the same for all senders."""
 
     async def claim(self, command: SendEmail) -> Claim:
-        """Claim the recipients of an attempt that are free. Raises Retry."""
+        """Claim the recipients of an attempt that are free. Raises Retry, Reject."""
 
     async def settle(self, claim: Claim, events: Sequence[Outcome]) -> None:
-        """Keep what came of it, and give back whom no event is about. Raises Retry."""
+        """Keep what came of it, and free the recipients without an event. Raises Retry, Reject."""
 
     async def give_back(self, claim: Claim) -> None:
         """Let go of a claim with which nothing was done."""
@@ -140,7 +140,7 @@ class Sender:
         """Keep what came of the attempt, or else tell it all the same: it is the truth."""
         try:
             await self.claims.settle(claim, settlement.events)
-        except Retry as error:
+        except (Retry, Reject) as error:
             # Not told, the mail would be sent again for certain; not kept, only if its command
             # is delivered again.
             logger.error("an outcome was not kept", reason=str(error))  # noqa: TRY400 -- a line

@@ -16,9 +16,9 @@ from services.sender.statements import Found, Statements
 from shared import contracts, dialect
 from shared.batch import Batch
 from shared.contracts import Outcome, SendEmail
-from shared.database import Database
+from shared.database import Database, as_handler_errors
 from shared.dialect import MILLISECONDS, Clock
-from shared.errors import Retry
+from shared.errors import Reject, Retry
 
 RENEWALS = 3  # in a lease: so many may be missed before a sender counts as dead
 KEEP_SECONDS = 30.0  # then an outcome is better told without being kept than not told
@@ -63,7 +63,7 @@ class ClaimStore:
     async def claim(self, command: SendEmail) -> Claim:
         """Claim the recipients of an attempt that are free, in one transaction.
 
-        Raises Retry when the database is away.
+        Raises Retry when the database is away, Reject when it cannot hold what the command says.
         """
         claim = Claim(command.id, command.attempt, f"{self._name}-{next(self._numbers)}")
         self._held[claim.token] = claim.email_id
@@ -121,7 +121,7 @@ class ClaimStore:
         """Write although the caller is being cancelled, but not for long."""
         try:
             await self._batch.add(wish, PARTING_SECONDS)
-        except (Retry, TimeoutError) as error:
+        except (Retry, Reject, TimeoutError) as error:
             logger.warning("a claim could not be ended, it lapses", reason=str(error))
 
     async def _fulfil(self, wishes: Sequence[_Wish]) -> Sequence[Claim]:
@@ -141,15 +141,16 @@ class ClaimStore:
             return _take(connection, self._in(connection), takes)
 
         works = [end] * bool(ends) + [take] * bool(takes)
-        for changed in await asyncio.gather(*map(self._write, works)):
+        done = await asyncio.gather(*map(self._write, works), return_exceptions=True)
+        for changed in done:
+            if isinstance(changed, BaseException):
+                raise changed  # not before both have ended: they may be done again
             claims |= {claim.token: claim for claim in changed}
         return [claims[wish.claim.token] for wish in wishes]
 
     async def _write(self, work: Callable[[sa.Connection], T]) -> T:
-        try:
+        with as_handler_errors("the claims"):
             return await self._database.write(work)
-        except (OSError, sa.exc.SQLAlchemyError) as error:
-            raise Retry(f"the claims cannot be reached: {type(error).__name__}") from error
 
     def _in(self, connection: sa.Connection) -> Statements:
         """Give the statements in the words of this database."""

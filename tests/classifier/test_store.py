@@ -17,6 +17,7 @@ from services.classifier.tables import changes, mails, metadata, seen
 from services.classifier.tally import Tally
 from shared.contracts import Verdict
 from shared.database import Database
+from shared.errors import Reject, Retry
 from tests.classifier.observations import COUNTS, EVIDENCE, deliveries, observation
 from tests.clock import Clock
 from tests.databases import differences
@@ -136,3 +137,22 @@ def _plans(connection: sa.Connection) -> list[str]:
 def _said(connection: sa.Connection, query: sa.Select[tuple[object]]) -> str:
     values = query.limit(10).params(limit=1000)
     return str(values.compile(connection, compile_kwargs={"literal_binds": True}))
+
+
+async def test_what_cannot_be_kept_is_refused(store: EvidenceStore) -> None:
+    """A value beyond the database is the event's fault; a database that is away is nobody's."""
+    poison = observation(1)._replace(at=1 << 63)
+
+    with pytest.raises(Reject, match="the evidence cannot hold a value"):
+        await store.count(Tally.of([poison]))
+    assert await store.count(Tally.of(deliveries(1))) == []
+
+
+async def test_without_its_tables_it_is_tried_again(
+    store: EvidenceStore, database: Database
+) -> None:
+    """Nothing is judged by a database that is not there."""
+    await database.write(seen.drop)
+
+    with pytest.raises(Retry, match="the evidence cannot be reached"):
+        await store.count(Tally.of(deliveries(1)))

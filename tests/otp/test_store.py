@@ -11,14 +11,14 @@ import sqlalchemy as sa
 
 from services.otp.allowance import Counted
 from services.otp.guesses import Use
-from services.otp.issuance import Issued
+from services.otp.issuance import Issued, Order
 from services.otp.limits import Limits
 from services.otp.service import MIGRATIONS
 from services.otp.statements import ANSWER, KEEP
 from services.otp.store import ChallengeStore
 from services.otp.tables import challenges, commands, failures, guesses, mails, metadata
 from shared.database import Database
-from shared.errors import Retry
+from shared.errors import Reject, Retry
 from tests.clock import Clock
 from tests.databases import differences
 from tests.otp.asking import ANNA, BOOK, IP, NO_LIMITS, RULES, Asking, rows
@@ -183,6 +183,20 @@ async def test_a_database_that_is_away(tmp_path: Path) -> None:
 
         with pytest.raises(Retry, match="the codes cannot be reached"):
             await asking.guess(ANNA)
+
+
+async def test_poison_takes_no_neighbour_with_it(asking: Asking) -> None:
+    """A command that no database can hold is refused; those of the same moment are answered."""
+    holders = [replace(ANNA, email=f"a{number}@example.com") for number in range(5)]
+    draft = replace(asking.book.draft(ANNA, None), digits=1 << 63)
+    poison = asking.store.issue(Order("command/poison", draft, ()))
+
+    refused, *answers = await asyncio.gather(
+        poison, *map(asking.issue, holders), return_exceptions=True
+    )
+
+    assert isinstance(refused, Reject)
+    assert [type(each) for each in answers] == [Issued] * 5
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from services.sender.store import ClaimStore
 from services.sender.tables import claims, metadata
 from shared.contracts import EmailDelivered, EmailExpired, Outcome, SendEmail, Stage
 from shared.database import Database
-from shared.errors import Retry
+from shared.errors import Reject, Retry
 from tests.clock import Clock
 from tests.databases import Opener, differences
 from tests.sender.commands import NOW, a_command
@@ -88,7 +88,7 @@ async def test_fresh(store: ClaimStore) -> None:
 
 async def test_nobody(store: ClaimStore) -> None:
     """An attempt for nobody claims nothing."""
-    assert (await store.claim(a_command(pending=()))).ours == ()
+    assert (await store.claim(a_command().model_copy(update={"pending": ()}))).ours == ()
 
 
 async def test_busy(store: ClaimStore, replica: ClaimStore) -> None:
@@ -317,3 +317,22 @@ async def test_database_away(store: ClaimStore, database: Database) -> None:
         await store.claim(command)
     with pytest.raises(Retry):
         await store.settle(claim, delivered(command))
+
+
+@pytest.mark.parametrize("attempt", [1 << 63, 1 << 70])
+async def test_poison_takes_no_neighbour_with_it(store: ClaimStore, attempt: int) -> None:
+    """What no database can hold is refused for good; claims of the same moment are not touched.
+
+    Issue 10, A3: the contract has a bound now, and the store does not rest on it.
+    """
+    poison = a_command(EVE).model_copy(update={"id": "poison", "attempt": attempt})
+    good = [a_command(ANNA, id=f"mail-{number}") for number in range(8)]
+    commands = [*good[:5], poison, *good[5:]]
+
+    ends = await asyncio.gather(*map(store.claim, commands), return_exceptions=True)
+
+    [refused] = [end for end in ends if isinstance(end, BaseException)]
+    assert isinstance(refused, Reject)
+    assert str(refused).startswith("the claims cannot hold a value: ")
+    claimed = [end for end in ends if isinstance(end, Claim) and end.email_id != "poison"]
+    assert [each.fresh for each in claimed] == [(ANNA,)] * 8

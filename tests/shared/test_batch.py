@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from shared.batch import MOST, Batch
+from shared.errors import Retry
 
 
 class Turns:
@@ -52,14 +53,61 @@ async def test_limit() -> None:
     assert [len(turn) for turn in turns.seen] == [MOST, 1]
 
 
-async def test_failure() -> None:
-    """A turn that fails does so for all in it, and for nobody else."""
+@pytest.mark.parametrize("place", range(5))
+async def test_one_poison_takes_no_neighbour_with_it(place: int) -> None:
+    """A turn that fails is done again in halves, until what fails is alone (issue 10, A3)."""
+    turns = Turns()
+    batch = Batch(turns)
+    items = [1, 2, 3, 4]
+    items.insert(place, 13)
+
+    results = await asyncio.gather(*map(batch.add, items), return_exceptions=True)
+
+    assert isinstance(results.pop(place), ValueError)
+    assert results == [2, 4, 6, 8]
+    assert len(turns.seen) <= 1 + 2 * 3
+
+
+async def test_nothing_but_poison() -> None:
+    """Each fails for itself, and the next turn is as any other."""
     batch = Batch(Turns())
 
-    failed = await asyncio.gather(batch.add(13), batch.add(1), return_exceptions=True)
+    failed = await asyncio.gather(batch.add(13), batch.add(13), return_exceptions=True)
 
     assert [type(each) for each in failed] == [ValueError, ValueError]
     assert await batch.add(1) == 2
+
+
+@pytest.mark.parametrize("outage", [Retry("away"), ConnectionError("refused")], ids=repr)
+async def test_an_outage_is_asked_once(outage: Exception) -> None:
+    """While the database is away the items are not tried one by one: that multiplies its load."""
+    calls: list[int] = []
+
+    async def turn(items: Sequence[int]) -> Sequence[int]:
+        calls.append(len(items))
+        raise outage
+
+    batch = Batch(turn)
+    failed = await asyncio.gather(*map(batch.add, range(9)), return_exceptions=True)
+
+    assert [type(each) for each in failed] == [type(outage)] * 9
+    assert calls == [9]
+
+
+async def test_who_has_left_is_not_done_again() -> None:
+    """A caller that left while the whole turn failed is in neither half."""
+    turns = Turns()
+    turns.go.clear()
+    batch = Batch(turns)
+    tasks = [asyncio.create_task(batch.add(item)) for item in (1, 2, 13)]
+    await turns.begun.wait()
+    tasks[0].cancel()
+    turns.go.set()
+
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert [type(each) for each in results] == [asyncio.CancelledError, int, ValueError]
+    assert all(1 not in turn for turn in turns.seen[1:])
 
 
 @pytest.mark.parametrize("begun", [False, True])

@@ -9,7 +9,9 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from ops import ports
-from shared.database import Database
+from shared import dialect
+from shared.database import Database, as_handler_errors
+from shared.errors import Reject, Retry
 from tests.databases import Opener
 from tests.processes import started
 
@@ -284,3 +286,47 @@ async def test_a_file_that_is_no_database(tmp_path: Path, migrations: Path) -> N
 async def test_ready(database: Database) -> None:
     """A database that answers is ready."""
     assert await database.ready()
+
+
+KEEP = sa.text("INSERT INTO notes (text) VALUES (:text)")
+VALUES = {
+    "too long an integer": lambda c: c.execute(
+        sa.select(sa.bindparam("n", 1 << 63, sa.BigInteger))
+    ),
+    "no Unicode": lambda c: c.execute(KEEP, {"text": "\ud800"}),
+    "no JSON": lambda _: dialect.packed([(1 << 64,)]),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+async def test_a_value_that_cannot_be_held_is_refused(database: Database, name: str) -> None:
+    """No repetition changes a value: it is for the dead letters, and the next work is done."""
+    with (
+        pytest.raises(Reject, match="the notes cannot hold a value"),
+        as_handler_errors("the notes"),
+    ):
+        await database.write(VALUES[name])
+
+    assert await database.ready()
+
+
+async def test_rows_that_contradict_each_other_stay_an_error(database: Database) -> None:
+    """Two writers may meet at one row; that is neither an outage nor a poison."""
+    note = {"text": "the same"}
+    await database.write(lambda c: c.execute(KEEP, note))
+
+    with pytest.raises(sa.exc.IntegrityError), as_handler_errors("the notes"):
+        await database.write(lambda c: c.execute(KEEP, note))
+
+
+async def test_what_is_away_is_asked_again(database: Database) -> None:
+    """An outage is told as Retry, whatever the driver calls it."""
+    for error in (ConnectionRefusedError(), sa.exc.OperationalError("", None, Exception())):
+        with (
+            pytest.raises(Retry, match="the notes cannot be reached"),
+            as_handler_errors("the notes"),
+        ):
+            raise error
+    await database.write(lambda c: c.execute(sa.text("DROP TABLE notes")))
+    with pytest.raises(Retry, match="cannot be reached"), as_handler_errors("the notes"):
+        await database.write(lambda c: c.execute(KEEP, {"text": "a"}))

@@ -1,0 +1,170 @@
+"""Poison on a real broker: it lies in the dead letters with its reason, its neighbours are served.
+
+Issue 10, A2, A3 and A7.
+"""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import NamedTuple
+
+import pytest
+from aio_pika.abc import AbstractIncomingMessage
+
+from shared import delivery, topology
+from shared.batches import Batches
+from shared.broker import Broker
+from shared.consumer import Subscription
+from shared.contracts import Contract, SendEmail
+from shared.errors import Reject
+from tests.shared.book import Book
+from tests.shared.messages import KIND, QUEUE, fact, mail
+from tests.shared.pile import Pile
+from tests.tap import Tap, depth, publish_raw, tapped
+from tests.waiting import until
+
+SECONDS = 20.0  # that a test waits for anything
+MILLION = 1_000_000
+ADDRESSES = [f"a{number}@example.org" for number in range(500)]
+
+
+class Poison(NamedTuple):
+    """A body, and what the reason of its dead letter says."""
+
+    body: bytes
+    reason: str
+
+
+def poisoned(reason: str, **changes: object) -> Poison:
+    """Give a mail that has something wrong with it."""
+    fields = {"id": "poison", "to": ["ann@example.org"], "subject": "s", "text": "t"}
+    return Poison(json.dumps(fields | changes).encode(), reason)
+
+
+POISONS = {
+    "attempt of 64 bits": poisoned("attempt: Input should be less than", attempt=1 << 63),
+    "attempt of 4,000 digits": poisoned("attempt: ", attempt=10**4000),
+    "retries": poisoned("retries: Input should be less than", retries=MILLION),
+    "500 strangers pending": poisoned("pending: ", pending=ADDRESSES),
+    "a stranger pending": poisoned("must have no pending recipients", pending=["eve@x.example"]),
+    "a million attachments": poisoned("at most 50000 values", attachments=[{}] * MILLION),
+    "a million recipients": poisoned("at most 50000 values", to=["a"] * MILLION),
+    "a million fields": poisoned("at most 50000 values", headers=dict.fromkeys(range(MILLION), 1)),
+    "20,000 wrong items": poisoned("attachments.0.filename: ", attachments=[{}] * 20_000),
+    "20,000 wrong fields": poisoned(
+        "headers: must have at most 50 entries", headers=dict.fromkeys(range(20_000), 1)
+    ),
+    "a deep body": Poison(b'{"id":' + b"[" * MILLION, "at most 50000 values"),
+    "a body as deep as it may be": Poison(b'{"id":' + b"[" * 49_000, "Invalid JSON"),
+    "a long number": Poison(b'{"id":"p","attempt":' + b"9" * MILLION + b"}", "Invalid JSON"),
+}
+
+
+def subscription(handler: Callable[[SendEmail], Awaitable[Sequence[Contract]]]) -> Subscription:
+    """Give a subscription of single messages."""
+    return Subscription(QUEUE, {SendEmail: handler}, prefetch=8)
+
+
+def in_batches(handler: Callable[[Sequence[SendEmail]], Awaitable[Sequence[Contract]]]) -> Batches:
+    """Give a subscription of many messages a call."""
+    return Batches(QUEUE, (SendEmail,), Pile, handler, prefetch=8, most=8, seconds=0.5)
+
+
+async def handled(command: SendEmail) -> Sequence[Contract]:
+    """Report a command as handled."""
+    return [fact(command.id)]
+
+
+def singly(door: Broker) -> AbstractAsyncContextManager[None]:
+    """Consume single messages."""
+    return door.consuming(subscription(handled))
+
+
+def together(door: Broker) -> AbstractAsyncContextManager[None]:
+    """Consume in batches."""
+    return door.consuming(in_batches(Book()))
+
+
+class Watch(NamedTuple):
+    """A broker, and what comes out of a consumer of it."""
+
+    door: Broker
+    events: Tap
+    dead: Tap
+
+    async def served(self, count: int) -> set[str | None]:
+        """Give the ids of the next events."""
+        return {(await self.events.next(SECONDS)).message_id for _ in range(count)}
+
+    async def letter(self) -> AbstractIncomingMessage:
+        """Give the next dead letter."""
+        return await self.dead.next(SECONDS)
+
+
+@asynccontextmanager
+async def watching(url: str) -> AsyncIterator[Watch]:
+    """Watch what comes out."""
+    async with (
+        Broker.connect(url, "tests") as door,
+        tapped(url, topology.EVENTS) as events,
+        tapped(url, topology.DEAD) as dead,
+    ):
+        yield Watch(door, events, dead)
+
+
+async def is_empty(url: str) -> None:
+    """Wait until nothing is in the queue."""
+
+    async def empty() -> bool:
+        return await depth(url, QUEUE) == 0
+
+    await until(empty)
+
+
+@pytest.mark.parametrize("consuming", [singly, together], ids=["singly", "together"])
+@pytest.mark.parametrize("name", POISONS)
+async def test_poison_is_dead_and_its_neighbours_are_served(
+    url: str, name: str, consuming: Callable[[Broker], AbstractAsyncContextManager[None]]
+) -> None:
+    """What breaks a contract is dead at once, whole, with a reason; the next one is handled."""
+    poison = POISONS[name]
+    async with watching(url) as watch:
+        await watch.door.publish(mail("before"))
+        await publish_raw(url, QUEUE, poison.body, KIND)
+        await watch.door.publish(mail("after"))
+        async with consuming(watch.door):
+            assert await watch.served(2) == {"before", "after"}
+            letter = await watch.letter()
+
+    assert letter.headers[delivery.CAUSE] == "undecodable"
+    assert poison.reason in str(letter.headers[delivery.REASON])
+    assert letter.body == poison.body
+    await is_empty(url)
+
+
+async def test_one_poison_of_a_batch_takes_no_neighbour_with_it(url: str) -> None:
+    """A handler that fails is called again for each half, until the poison is alone."""
+    names, poison = [f"m{number}" for number in range(8)], "m2"
+
+    class Picky(Book):
+        """Refuses any call with the poison in it."""
+
+        async def __call__(self, commands: Sequence[SendEmail]) -> Sequence[Contract]:
+            """Note the call."""
+            if poison in [each.id for each in commands]:
+                self.calls.append([each.id for each in commands])
+                raise Reject("cannot be kept")
+            return await super().__call__(commands)
+
+    book = Picky()
+    async with watching(url) as watch:
+        for name in names:
+            await watch.door.publish(mail(name))
+        async with watch.door.consuming(in_batches(book)):
+            served = await watch.served(7)
+            letter = await watch.letter()
+
+    assert served == {*names} - {poison}
+    assert (letter.message_id, letter.headers[delivery.REASON]) == (poison, "cannot be kept")
+    assert [len(call) for call in book.calls if poison in call] == [8, 4, 2, 1]
+    await is_empty(url)
