@@ -120,7 +120,8 @@ def _properties(key: str) -> Json:
                 "description": "2, persistent, for what must be kept",
             },
             "timestamp": {"type": "integer", "description": "Seconds since 1970"},
-            "reply_to": text | {"description": "The asker's queue, if there is an asker"},
+            "reply_to": text
+            | {"description": "amq.rabbitmq.reply-to, or a queue of the asker's own"},
         },
     }
 

@@ -20,6 +20,7 @@ from shared.amqp import declaration
 from shared.amqp.channel import Channel, Incoming
 from shared.amqp.connection import Connection
 from shared.amqp.errors import AmqpError
+from shared.asker import DIRECT_REPLY
 from shared.batches import Batches, Batching
 from shared.config.settings import DRAIN_SECONDS
 from shared.config.url import masked
@@ -35,7 +36,6 @@ from shared.questions import Answering, Questions
 from shared.topology import Exchange, Queue
 
 PATIENCE_SECONDS = 30.0  # for a broker that is still starting
-DIRECT_REPLY = "amq.rabbitmq.reply-to"
 
 # ValueError is for a message that no frame can hold: its id or key is too long.
 _FAILURES = (AmqpError, OSError, ValueError)

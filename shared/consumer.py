@@ -6,10 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shared import contracts, delivery, log, metrics, settling
+from shared import delivery, log, metrics, settling
 from shared.contracts import Contract
 from shared.delivery import Delivery
-from shared.errors import Undecodable
 from shared.retry import Later
 from shared.settling import End, Receipt, Send
 
@@ -83,9 +82,8 @@ class Consumer:
         return End("done", publishings)
 
     async def _handle(self, message: Delivery) -> Sequence[Contract | Later]:
-        contract = contracts.decode(message.type, message.body)
-        handler = self._subscription.handlers.get(type(contract))
-        if handler is None:
-            raise Undecodable(f"nobody here takes {message.type}")
+        handlers = self._subscription.handlers
+        contract = delivery.contract(message, tuple(handlers))
+        handler = handlers[type(contract)]
         async with settling.within(self._subscription.limit):
             return await handler(contract)

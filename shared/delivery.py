@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from shared import retry, topology
+from shared import asker, retry, topology
 from shared.contracts import Answer, Contract, Event, Question, decode, encode
 from shared.errors import Undecodable
 
@@ -63,7 +63,11 @@ class Draw:
 
 
 def contract(delivery: Delivery, kinds: tuple[type[Contract], ...]) -> Contract:
-    """Read what a delivery says. Raises Undecodable, also when it is none of `kinds`."""
+    """Read what a delivery says.
+
+    Raises Undecodable, also when it is none of `kinds` or no reply may go where it asks for one.
+    """
+    asker.check(delivery.reply_to)
     message = decode(delivery.type, delivery.body)
     if not isinstance(message, kinds):
         raise Undecodable(f"nobody here takes {delivery.type}")
@@ -114,7 +118,7 @@ def finished(
     """Give what a handler's return value asks to be published, copies for the asker last."""
     messages = [item for item in returned if isinstance(item, Contract)]
     later = [item for item in returned if isinstance(item, retry.Later)]
-    asker = delivery.reply_to
+    to = delivery.reply_to
     return [
         *(
             publishing(message, delivery.correlation_id, trace=delivery.trace)
@@ -123,9 +127,9 @@ def finished(
         ),
         *(_back(delivery, item, draw) for item in later),
         *(
-            reply(delivery, message, asker)
+            reply(delivery, message, to)
             for message in messages
-            if asker and isinstance(message, Event | Answer)
+            if to and isinstance(message, Event | Answer)
         ),
     ]
 
@@ -141,7 +145,10 @@ def failed(
 
 
 def dead(delivery: Delivery, cause: str, reason: str, at: datetime) -> Publishing:
-    """Give the copy for the dead letters, with its story in the headers."""
+    """Return the copy for the dead letters, with its story in the headers.
+
+    It has no reply_to: a replay tells nobody, and what is wrong with one must not come back.
+    """
     story: dict[str, str | int] = {
         CAUSE: cause,
         # It may quote what is no Unicode, which no header could hold.
@@ -150,7 +157,7 @@ def dead(delivery: Delivery, cause: str, reason: str, at: datetime) -> Publishin
         ATTEMPT: delivery.attempt,
         DIED_AT: at.isoformat(),
     }
-    return _copy(delivery, topology.DEAD, story)
+    return _copy(replace(delivery, reply_to=None), topology.DEAD, story)
 
 
 def _back(delivery: Delivery, later: retry.Later, draw: Draw) -> Publishing:

@@ -52,6 +52,10 @@ class Owner(StrEnum):
     LEDGER = "ledger"
 
 
+# The first words of queue names that are no program's: those above, of the road, of the broker, and
+# of the services that do not exist yet.
+RESERVED = frozenset({*Owner, "mail", "delay", "amq", "inbound", "webhooks", "console"})
+
 RUNNING = (Owner.GATEWAY, Owner.SENDER, Owner.OTP, Owner.CLASSIFIER)  # those that exist so far
 
 
@@ -95,6 +99,11 @@ class User:
 def dead_queue(queue: str) -> str:
     """Name the queue that holds the dead letters of `queue`."""
     return f"{queue}.dead"
+
+
+def is_reserved(queue: str) -> bool:
+    """Tell whether a queue of this name is the pipeline's or the broker's, or may become so."""
+    return queue.partition(".")[0] in RESERVED
 
 
 def exchange_of(message: Contract) -> str:

@@ -58,6 +58,7 @@ EDGES |= {"intake", "middleware", "protocol", "reply", "request"}  # of the gate
 EDGES |= {"rounds", "turnstile", "waiting"}  # of the gateway: many requests at once
 EDGES |= {f"{each}_views" for each in ("client", "code", "domain", "event", "message")}
 PURE_SHARED = {
+    "asker",
     "attachment",
     "contracts",
     "fields",
@@ -104,6 +105,7 @@ TEXTS = {".py", ".md", ".toml", ".json", ".yaml", ".html", ".txt", ".js", ".css"
 # A test file without a module of its name, and why.
 NO_MODULE = {
     "tests/test_publish.py": "it runs the programs of docs/publish.md",
+    "tests/test_shop.py": "it is about what a program can do to all services",
     "tests/test_settings.py": "it is about the settings of all services",
     "tests/test_architecture.py": "it is about the whole tree",
     "tests/shared/test_poison.py": "all ways to consume, fed with what would break them",

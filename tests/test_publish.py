@@ -1,19 +1,13 @@
 """The programs of docs/publish.md do what the page says, with no more rights than it says."""
 
 import asyncio
-import re
-import secrets
-import shlex
 from asyncio.subprocess import PIPE
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import quote, urlsplit
 
 import pytest
 
-from ops.broker import Broker as Node
-from ops.contracts import DOCS
 from shared import broker, topology
 from shared.broker import Broker
 from shared.consumer import Subscription
@@ -27,41 +21,11 @@ from shared.contracts import (
     Verdict,
 )
 from tests.processes import started
+from tests.shop import block
 
 pytestmark = pytest.mark.rabbit
 
-PAGE = (DOCS / "publish.md").read_text(encoding="utf-8")
 TRANSACTIONAL = topology.sending_queue(Category.TRANSACTIONAL)
-
-
-@pytest.fixture
-def shop_url(vhost: str, rabbit: Node) -> Iterator[str]:
-    """Give the URL of the user that the page tells to make, in a vhost with our topology."""
-    where, name = urlsplit(vhost), urlsplit(vhost).path.removeprefix("/")
-    ask = rabbit.address.management.request
-    password = secrets.token_hex(16)
-    for command in block("sh").splitlines():
-        match shlex.split(command)[1:]:
-            case ["add_user", user, _]:
-                ask("PUT", f"/users/{user}", {"password": password, "tags": ""})
-            case ["set_permissions", user, configure, write, read]:
-                rights = {"configure": configure, "write": write, "read": read}
-                ask("PUT", f"/permissions/{name}/{user}", rights)
-            case ["set_topic_permissions", user, exchange, write, read]:
-                rights = {"exchange": exchange, "write": write, "read": read}
-                ask("PUT", f"/topic-permissions/{name}/{user}", rights)
-            case unknown:
-                pytest.fail(f"the page has a command that this test does not know: {unknown}")
-    yield f"amqp://shop:{password}@{where.hostname}:{where.port}/{quote(name)}"
-    ask("DELETE", "/users/shop")
-
-
-def block(language: str, marker: str = "") -> str:
-    """Give the text of the page's code block that has `marker`."""
-    blocks = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
-    found: list[str] = [text for text in blocks if marker in text]
-    assert len(found) == 1
-    return found[0]
 
 
 async def run(folder: Path, marker: str, url: str) -> tuple[int | None, str, str]:

@@ -37,7 +37,7 @@ HERE = Delivery(
     attempt=1,
     trace=TRACE,
 )
-ASKED = replace(HERE, reply_to="amq.rabbitmq.reply-to.g1h2")
+ASKED = replace(HERE, reply_to="shop.replies")
 
 
 def test_what_a_delivery_says_is_one_of_those_that_are_taken() -> None:
@@ -47,6 +47,15 @@ def test_what_a_delivery_says_is_one_of_those_that_are_taken() -> None:
         delivery.contract(HERE, (type(CODE),))
     with pytest.raises(Undecodable, match="JSON"):
         delivery.contract(replace(HERE, body=b"{"), (type(SEND),))
+
+
+def test_nothing_is_done_for_a_message_whose_reply_would_harm() -> None:
+    """It is refused before it is handled, and its dead letter has lost what is wrong with it."""
+    poison = replace(HERE, reply_to="delay.5s")
+
+    with pytest.raises(Undecodable, match=r"reply_to: 'delay\.5s'"):
+        delivery.contract(poison, (type(SEND),))
+    assert dead(poison, "undecodable", "reply_to", AT).reply_to is None
 
 
 @pytest.mark.parametrize("message", PUBLISHED, ids=lambda message: type(message).__name__)
@@ -103,7 +112,7 @@ def test_without_an_asker_an_answer_goes_nowhere() -> None:
 
 def test_a_reply_is_never_mandatory() -> None:
     """Brokers before 4.2 return it as unroutable although it arrived."""
-    made = reply(ASKED, ANSWER, "amq.rabbitmq.reply-to.g1h2")
+    made = reply(ASKED, ANSWER, "shop.replies")
 
     assert not made.mandatory
     assert not made.persistent

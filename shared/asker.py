@@ -1,0 +1,40 @@
+"""Pure: where a reply may go, which a message's `reply_to` asks for.
+
+A service replies through the default exchange, which reaches every queue by name, with rights that
+the asker does not have. So a name is looked at before anything is done for its message.
+"""
+
+import binascii
+import re
+from base64 import b64decode
+from functools import lru_cache
+
+from shared import topology
+from shared.errors import Undecodable
+
+DIRECT_REPLY = "amq.rabbitmq.reply-to"  # in a question; the broker writes an address in its place
+
+# What the broker writes: the process of the asking channel as Erlang's external term format packs
+# it (NEW_PID_EXT), its node's name hashed, and a random key; seen on 3.10.8. RabbitMQ 3.10 ends the
+# connection that publishes to any other address of this prefix (INTERNAL_ERROR, issue 10, A1).
+_ADDRESS = re.compile(re.escape(DIRECT_REPLY) + r"\.([A-Za-z0-9+/]+={0,2})\.[A-Za-z0-9+/]{22}==")
+_PROCESS = re.compile(rb"\x83X(?:v\x00|w)(.)(reply@[0-9]{1,10}).{12}", re.DOTALL)
+
+
+def check(reply_to: str | None) -> None:
+    """Raise Undecodable when no reply may go to `reply_to`; without one nobody is told."""
+    if not reply_to or _is_direct(reply_to):
+        return
+    if topology.is_reserved(reply_to):
+        raise Undecodable(f"reply_to: {reply_to[:100]!r} is not a queue of the asker's")
+
+
+@lru_cache(maxsize=1024)  # a channel asks many times from one address
+def _is_direct(reply_to: str) -> bool:
+    """Whether it is an address that the broker wrote."""
+    address = _ADDRESS.fullmatch(reply_to)
+    try:
+        process = _PROCESS.fullmatch(b64decode(address[1])) if address else None
+    except binascii.Error:
+        return False
+    return process is not None and process[1][0] == len(process[2])
