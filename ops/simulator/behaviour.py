@@ -44,6 +44,17 @@ class Rate(_Part):
     reply: Refusal = "450 4.7.1 Too many mails, try again later"
 
 
+class Session(_Part):
+    """What a connection that has had so many mails is told, and at which command.
+
+    The connection stays open, and is told the same again, unless the reply is a 421.
+    """
+
+    mails: int = Field(ge=1)
+    reply: Refusal = "452 4.4.5 Maximum number of messages per session exceeded"
+    stage: Literal["mail", "rcpt", "data"] = "mail"
+
+
 class Refusals(_Part):
     """Replies that refuse everybody at a stage, such as `554 5.7.1 Blocked`."""
 
@@ -69,6 +80,7 @@ class Behaviour(_Part):
     served_at_once: int | None = Field(default=None, ge=1, le=10_000)
     connections: int = Field(default=1000, ge=0, le=10_000)
     mails_per_connection: int | None = Field(default=None, ge=1)
+    session: Session | None = None
     rate: Rate | None = None
     refuse: Refusals = Refusals()
     idle_timeout_ms: int = Field(default=300_000, ge=1, le=3_600_000)

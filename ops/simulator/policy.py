@@ -8,7 +8,7 @@ from ops.simulator.behaviour import Behaviour, Extension
 from ops.simulator.bucket import TokenBucket
 from ops.simulator.desk import Desk
 from ops.simulator.greylist import Greylist
-from ops.simulator.magic import Act, act_at
+from ops.simulator.magic import Act, Stage, act_at
 
 # RFC 3207 4: what may be said before STARTTLS where it is demanded. HELO is here so
 # that a client without ESMTP learns at MAIL what is missing.
@@ -72,18 +72,21 @@ class Policy:
             return act
         return replace(act, reply=self._strange(options) or self._limit(mails))
 
-    def on_rcpt(self, sender: str, recipient: str) -> Act:
-        """Decide on one RCPT."""
+    def on_rcpt(self, sender: str, recipient: str, mails: int = 0) -> Act:
+        """Decide on one RCPT, after so many mails on this connection."""
         act = act_at("rcpt", [recipient])
+        if over := self._session_over("rcpt", mails):
+            return replace(act, reply=act.reply or over)
         if act.greylist is None or act.reply or act.cut:
             return act
         if self._greylist.admits(sender, recipient, act.greylist):
             return act
         return replace(act, reply="451 4.7.1 Greylisted, try again later")
 
-    def on_data(self, recipients: Sequence[str]) -> Act:
-        """Decide on DATA, before the body."""
-        return act_at("data", recipients)
+    def on_data(self, recipients: Sequence[str], mails: int = 0) -> Act:
+        """Decide on DATA, before the body, after so many mails on this connection."""
+        act = act_at("data", recipients)
+        return replace(act, reply=act.reply or self._session_over("data", mails))
 
     def on_dot(self, recipients: Sequence[str]) -> Act:
         """Decide on the final dot."""
@@ -105,6 +108,13 @@ class Policy:
         most = self._behaviour.mails_per_connection
         if most is not None and mails >= most:
             return "421 4.7.0 Too many mails on this connection"
+        if over := self._session_over("mail", mails):
+            return over
         if self._bucket and self._behaviour.rate and not self._bucket.take():
             return self._behaviour.rate.reply
         return None
+
+    def _session_over(self, stage: Stage, mails: int) -> str | None:
+        session = self._behaviour.session
+        over = session is not None and session.stage == stage and mails >= session.mails
+        return session.reply if session and over else None

@@ -117,7 +117,7 @@ class Conversation(SMTP):
         if arg or not recipients:
             await self.push("501 5.5.4 DATA" if arg else "503 5.5.1 Need RCPT first")
             return
-        if reply := await self.obey(self._policy.on_data(recipients)):
+        if reply := await self.obey(self._policy.on_data(recipients, self.visit.mails)):
             await self.push(reply)
             return
         await self.push("354 End data with <CR><LF>.<CR><LF>")

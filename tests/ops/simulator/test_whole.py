@@ -1,10 +1,11 @@
 """The behaviour of the whole, as clients see it."""
 
 import asyncio
+from typing import Literal
 
 import pytest
 
-from ops.simulator.behaviour import Behaviour, Rate, Refusals
+from ops.simulator.behaviour import Behaviour, Rate, Refusals, Session
 from ops.simulator.simulator import Simulator
 from tests.clock import Watch
 from tests.ops.simulator.raw import connected, greeted
@@ -75,6 +76,22 @@ async def test_mails_per_connection(simulator: Simulator) -> None:
         assert await smtp.hear() == ""
 
     assert replies == ["250", "250", "421"]
+
+
+@pytest.mark.parametrize("stage", ["mail", "rcpt", "data"])
+async def test_session(simulator: Simulator, stage: Literal["mail", "rcpt", "data"]) -> None:
+    """After so many mails a connection takes no more, stays open, and says so at one command."""
+    simulator.behaviour = Behaviour(session=Session(mails=1, stage=stage))
+    commands = ["MAIL FROM:<a@x.example>", "RCPT TO:<b@x.example>", "DATA"]
+    async with greeted(simulator.smtp_port) as smtp:
+        first = await smtp.mail("b@x.example")
+        replies = [await smtp.say(command) for command in commands]
+        after = await smtp.say("NOOP")
+
+    assert (first[:3], after[:3]) == ("250", "250")
+    at = ["mail", "rcpt", "data"].index(stage)
+    assert replies[at] == "452 4.4.5 Maximum number of messages per session exceeded"
+    assert all(reply[:3] == "250" for reply in replies[:at])
 
 
 async def test_rate(simulator: Simulator, clock: Watch) -> None:
