@@ -46,7 +46,8 @@ class Connection:
     """A connection that is open, encrypted and logged in.
 
     `mails` counts its transactions. It `stumbled` if the server could not cope with a group of
-    commands although it offers PIPELINING.
+    commands although it offers PIPELINING. It is `used_up` when the server has taken mails over it
+    and takes no more for now.
     """
 
     def __init__(self, dialogue: Dialogue, offers: Offers, patience: Patience) -> None:
@@ -58,6 +59,8 @@ class Connection:
         self.mails = 0
         self.idle_since = _now()
         self.stumbled = False
+        self.used_up = False
+        self._served = False
 
     @property
     def usable(self) -> bool:
@@ -94,6 +97,10 @@ class Connection:
         self.mails += 1
         self.idle_since = _now()
         told = {each: settled.get(each, last) for each in now.recipients}
+        if any(map(replies.accepted, told.values())):
+            self._served = True
+        else:
+            self.used_up = self._served and any(map(replies.session_over, told.values()))
         if now is mail:
             return told
         return {each: told.get(each, _NEXT_TIME) for each in mail.recipients}

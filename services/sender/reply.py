@@ -29,6 +29,8 @@ _MAY_BE_THE_SENDER = frozenset(
     (ReplyClass.OUR_CONFIG, ReplyClass.POLICY, ReplyClass.UNDETERMINED, ReplyClass.AUTH_SENDER)
 )
 _ABOUT_ALL_RECIPIENTS = frozenset((Stage.DATA, Stage.DOT))
+_BEFORE_CONTENT = (Stage.MAIL, Stage.RCPT, Stage.DATA)
+_NOT_THE_SESSION = (".1.", ".2.", ".7.")
 _LOCAL_PART = re.compile(r"([^\s<>()\"',;:=@])[^\s<>()\"',;:=@]*@")
 # What could be a code: an excerpt of the mail, as filters like to give.
 _CODE = re.compile(r"(?<![\w.])\d{4,8}(?![\w.])", re.ASCII)
@@ -117,6 +119,22 @@ def of_parameters(reply: Reply) -> bool:
 def closed_before(reply: Reply) -> bool:
     """Tell whether the connection was closed, or about to be, before this mail's turn came."""
     return reply.code in (NO_REPLY, CLOSING) and reply.stage is Stage.MAIL
+
+
+def session_over(reply: Reply) -> bool:
+    """Return whether a temporary refusal may mean the connection, on which too much was sent.
+
+    Servers say it with 452 4.4.5 and with other codes; not with those for an address, a mailbox
+    or a policy (RFC 3463 3.2, 3.3, 3.8), as greylisting and rates have them.
+    """
+    kind = (reply.enhanced or "")[1:]
+    return (
+        reply.code // 100 == 4  # noqa: PLR2004 -- RFC 5321 4.2.1
+        and reply.code != CLOSING
+        and reply.stage in _BEFORE_CONTENT
+        and not kind.startswith(_NOT_THE_SESSION)
+        and not too_many(reply)
+    )
 
 
 def lost_after_dot(reply: Reply) -> bool:

@@ -67,12 +67,12 @@ class Route:
         await asyncio.gather(*map(self._quit, idle))
 
     async def send(self, mail: Mail, deadline: float) -> Replies | Unsendable | Postponed:
-        """Run one transaction and give the reply that settled each recipient.
+        """Run one transaction and return the reply that settled each recipient.
 
         `deadline`, in the loop's time, is for all that comes before the final dot. A kept
-        connection that turns out to be closed costs no attempt: nothing was said on it yet, so
-        the mail goes over a new one at once. Whoever is cancelled here leaves no connection
-        behind that could give its reply to another mail.
+        connection that turns out to be closed, or that has had all the mails that the server takes
+        over one, costs no attempt: no content was sent, so the mail goes over a new one at once. A
+        cancellation leaves no connection behind that could give its reply to another mail.
         """
         if self._throttle.limits and (seconds := await self._throttle.wait(self._rate)):
             self._metrics.throttled.inc()
@@ -107,7 +107,10 @@ class Route:
         kept = await self._kept(mail)
         if kept is not None:
             result = await self._over(kept, mail, deadline)
-            if isinstance(result, Unsendable) or not _any(result, replies.closed_before):
+            gone = kept.used_up or (
+                not isinstance(result, Unsendable) and _any(result, replies.closed_before)
+            )
+            if not gone:
                 return result
             self._metrics.replaced.inc()
         try:
@@ -183,10 +186,12 @@ class Route:
             )
         finally:
             self._busy -= 1
-            if connection.usable:
-                self._idle.append(connection)
-            else:
+            if not connection.usable:
                 self._drop(connection)
+            elif connection.used_up:
+                await self._quit(connection)
+            else:
+                self._idle.append(connection)
 
     def _objection(self, connection: Connection, mail: Mail) -> Unsendable | None:
         if mail.not_after is not None and self._now() >= mail.not_after:

@@ -1,11 +1,12 @@
 """Tests of the SMTP connections against the simulator: kept, counted, replaced, closed."""
 
 import asyncio
+from typing import Literal
 
 import pytest
 from prometheus_client import REGISTRY
 
-from ops.simulator.behaviour import Behaviour
+from ops.simulator.behaviour import Behaviour, Session
 from ops.simulator.settings import Settings
 from ops.simulator.simulator import Simulator
 from shared.contracts import Stage
@@ -77,6 +78,50 @@ async def test_closed_by_421(simulator: Simulator) -> None:
         assert [await sent(pool) for _ in range(10)] == [DELIVERED] * 10
 
     assert [visit.mails for visit in simulator.traffic.visits] == [3, 3, 3, 1]
+
+
+@pytest.mark.parametrize("stage", ["mail", "rcpt", "data"])
+@pytest.mark.parametrize(
+    "reply",
+    ["452 4.4.5 Maximum number of messages per session exceeded", "451 Enough", "450 4.5.0"],
+)
+async def test_session_over(
+    simulator: Simulator, stage: Literal["mail", "rcpt", "data"], reply: str
+) -> None:
+    """A connection that takes no more mails, but stays open, costs no attempt and no speed."""
+    simulator.behaviour = Behaviour(session=Session(mails=10, reply=reply, stage=stage))
+    relay = a_relay(simulator.smtp_port)
+
+    async with a_pool(relay, connections=4) as pool:
+        results = await asyncio.gather(*(sent(pool) for _ in range(60)))
+
+        assert pool._routes[relay.name]._gate._width.limit >= 4
+    assert results == [DELIVERED] * 60
+    assert len(simulator.mailbox) == 60
+    verb = stage.upper()
+    refused = [visit.commands.count(verb) - visit.mails for visit in simulator.traffic.visits]
+    assert max(refused) <= 1
+    assert simulator.traffic.commands["QUIT"] == simulator.traffic.total
+
+
+async def test_session_over_at_once(simulator: Simulator) -> None:
+    """What a fresh connection refuses too is the mail's attempt: nothing is tried for ever."""
+    async with a_pool(a_relay(simulator.smtp_port)) as pool:
+        assert await sent(pool) == DELIVERED
+        magic = "reply-mail-452-4-4-5@our.example"
+
+        assert ends(await pool.send(a_mail(sender=magic))) == [(Stage.MAIL, 452)]
+    assert (simulator.traffic.total, simulator.traffic.commands["MAIL"]) == (2, 3)
+
+
+async def test_greylisted_over_what_is_kept(simulator: Simulator) -> None:
+    """A temporary refusal of a recipient or by a policy is not held against the connection."""
+    async with a_pool(a_relay(simulator.smtp_port)) as pool:
+        assert await sent(pool) == DELIVERED
+        for magic in ("greylist-60", "reply-rcpt-450-4-2-0", "reply-rcpt-452-4-5-3"):
+            await sent(pool, f"{magic}@x.example")
+
+    assert simulator.traffic.total == 1
 
 
 async def test_closed_while_idle(simulator: Simulator) -> None:
