@@ -15,7 +15,7 @@ from services.sender.outcome import Reason, Replies, Settlement, Unsendable
 from services.sender.rest import Postponed
 from services.sender.schedule import Schedule
 from shared import log
-from shared.contracts import Contract, NotAccepted, Outcome, SendEmail
+from shared.contracts import Category, Contract, NotAccepted, Outcome, SendEmail
 from shared.errors import Reject, Retry
 from shared.retry import Later
 
@@ -126,7 +126,7 @@ class Sender:
             case Unsendable(reason):
                 return Settlement(outcome.all_failed(command, reason, self.now()))
         metrics.counter(metrics.ATTEMPTS, command.category, progress.relay).inc()
-        _warn_of_trouble(result, progress)
+        _warn_of_trouble(result, progress, command.category)
         return outcome.settle(
             command,
             result,
@@ -194,7 +194,7 @@ def _report(event: Outcome, command: SendEmail, relay: str) -> None:
     )
 
 
-def _warn_of_trouble(heard: Replies, progress: Progress) -> None:
+def _warn_of_trouble(heard: Replies, progress: Progress, category: Category) -> None:
     """Warn the operator, once a mail, of what only the operator can put right."""
     of_relay = replies.sender_refused if progress.suspected else replies.about_us
     trouble = next(filter(of_relay, heard.values()), None)
@@ -203,5 +203,5 @@ def _warn_of_trouble(heard: Replies, progress: Progress) -> None:
             "the relay is away or refuses us",
             stage=trouble.stage,
             code=trouble.code,
-            reply=replies.masked(trouble.text),
+            reply=replies.told(trouble.text, of_code=category is Category.OTP),
         )

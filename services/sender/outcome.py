@@ -221,8 +221,6 @@ class _Attempt:
         return found._asdict() if found else {}
 
     def _kept(self, reply: Reply) -> Reply:
-        """Give a reply as it may be told and kept: other people's addresses may be in it."""
-        text = replies.masked(reply.text)
-        if self.command.category is Category.OTP:
-            text = replies.without_codes(text)
+        """Return a reply as it may be told and kept: other people's addresses may be in it."""
+        text = replies.told(reply.text, of_code=self.command.category is Category.OTP)
         return reply if text == reply.text else reply.model_copy(update={"text": text})

@@ -4,6 +4,7 @@ A reply that never came has the code 0.
 """
 
 import re
+import unicodedata
 
 from services.sender.classify import Finding, classify
 from shared.contracts import Reply, ReplyClass, Stage
@@ -32,8 +33,14 @@ _ABOUT_ALL_RECIPIENTS = frozenset((Stage.DATA, Stage.DOT))
 _BEFORE_CONTENT = (Stage.MAIL, Stage.RCPT, Stage.DATA)
 _NOT_THE_SESSION = (".1.", ".2.", ".7.")
 _LOCAL_PART = re.compile(r"([^\s<>()\"',;:=@])[^\s<>()\"',;:=@]*@")
-# What could be a code: an excerpt of the mail, as filters like to give.
-_CODE = re.compile(r"(?<![\w.])\d{4,8}(?![\w.])", re.ASCII)
+# A code has four to eight digits. An excerpt of the mail, as filters show it, may have blanks,
+# dashes, dots or any other marks between them, also such as nobody sees (issue 10, S15).
+MIN_CODE_DIGITS, MAX_CODE_DIGITS = 4, 8
+_NUMBER = re.compile(r"\d(?:[\W_]{0,4}\d)*")
+_STATUS = re.compile(r"(?:[245]\d\d[ -])?[245]\.[0-7]\.\d{1,3}", re.ASCII)  # RFC 3463 3
+_ENCODED_WORD = re.compile(r"=\?\S*")  # RFC 2047: a subject, which may hold the code in base64
+_TOKEN = re.compile(r"[0-9A-Za-z-]{10,}")
+_TURN = re.compile(r"[A-Za-z]+|[0-9]+")
 _TOO_MANY = re.compile(r"too many recipients", re.IGNORECASE)
 
 
@@ -58,8 +65,47 @@ def masked(text: str) -> str:
 
 
 def without_codes(text: str) -> str:
-    """Give what a server said of a mail with a code, without any number that may be it."""
-    return _CODE.sub("***", text)
+    """Return what a server said of a mail with a code, without any number that may be it.
+
+    Digits are those of any script, in a row or with up to four other marks between two of them.
+    Enhanced codes, longer numbers in a row and the ids of queues stay.
+    """
+    text = _ENCODED_WORD.sub("***", text)
+    plain = text if text.isascii() else "".join(map(_with_ascii_digit, text))
+    plain = _TOKEN.sub(_without_id, plain)
+    leading = _ENHANCED.match(text)
+    kept, end = list[str](), 0
+    for found in _NUMBER.finditer(plain, leading.end() if leading else 0):
+        cut_off = found.end() == len(text) >= MAX_TEXT_CHARS
+        status = _STATUS.fullmatch(text[found.start() : found.end()])
+        if cut_off or (_may_be_code(found[0]) and not status):
+            kept += text[end : found.start()], "***"
+            end = found.end()
+    return "".join(kept) + text[end:]
+
+
+def _may_be_code(number: str) -> bool:
+    digits = sum(map(str.isdigit, number))
+    longer = digits > MAX_CODE_DIGITS and number.isdigit()
+    return digits >= MIN_CODE_DIGITS and not longer
+
+
+def _with_ascii_digit(character: str) -> str:
+    return str(unicodedata.digit(character, character))
+
+
+def _without_id(token: re.Match[str]) -> str:
+    """Return as many letters in place of the id of a queue: hexadecimal, or a mix of both."""
+    text = token[0].replace("-", "")
+    turns = len(_TURN.findall(text))
+    hexadecimal = turns > 1 and all(each in "0123456789abcdefABCDEF" for each in token[0])
+    is_id = hexadecimal or turns > 3  # noqa: PLR2004 -- words with a number have at most three
+    return "x" * len(token[0]) if is_id else token[0]
+
+
+def told(text: str, *, of_code: bool) -> str:
+    """Return what a server said as it may be told and kept, of a mail with a code or another."""
+    return without_codes(masked(text)) if of_code else masked(text)
 
 
 def accepted(reply: Reply) -> bool:

@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Mapping
 
 import pytest
+from structlog.testing import capture_logs
 
 from ops.simulator.simulator import Simulator
 from services.sender.relay import Patience
 from services.sender.reply import permanent
 from services.sender.store import ClaimStore
-from shared.contracts import NotAccepted, ReplyClass, Stage
+from shared.contracts import Category, NotAccepted, ReplyClass, Stage
 from tests.sender.commands import a_command
 from tests.sender.mails import ANNA, a_mail, a_pool, a_relay, ends, of, sent
 from tests.sender.scripted import CUT, HANG, PIPELINING, scripted
@@ -279,3 +280,22 @@ async def test_why(script: Mapping[str, bytes], found: ReplyClass, claims: Claim
     assert isinstance(event, NotAccepted)
     assert event.final
     assert event.reply_class is found
+
+
+WIDE = "\uff14\uff11\uff12\uff10\uff12\uff19"  # 412029, full-width
+
+
+@pytest.mark.parametrize("written", ["412029.", "412 029", "412-029", WIDE, "412\u00a0029"])
+@pytest.mark.parametrize("refusal", ["DOT 550", "DOT 451", "RCPT 550", "MAIL 530", "DOT 250"])
+async def test_codes_in_replies(written: str, refusal: str, claims: ClaimStore) -> None:
+    """A relay that quotes the mail brings no code into an event or a log (issue 10, S15)."""
+    verb, code = refusal.split()
+    said = f"{code} 5.7.1 rejected: Your code is {written} is it\r\n".encode()
+    command = a_command(category=Category.OTP)
+    with capture_logs() as logs:
+        async with scripted({verb: said}) as server, a_pool(a_relay(server.port)) as pool:
+            told = await a_sender(pool, claims).on_send_email(command)
+
+    assert "Your code is ***" in str(told)
+    assert "029" not in str(told) + str(logs)
+    assert WIDE[3:] not in str(told) + str(logs)

@@ -1,6 +1,11 @@
 """Tests of what an SMTP reply means."""
 
+import re
+import unicodedata
+
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from services.sender import reply as replies
 from shared.contracts import ReplyClass, Stage
@@ -157,11 +162,58 @@ def test_masked(text: str, kept: str) -> None:
     ("text", "kept"),
     [
         ("Subject: 123456 is your code", "Subject: *** is your code"),
+        ("Your code is 433429.", "Your code is ***."),
+        ("412 029 or 412-029 or 412.029", "*** or *** or ***"),
+        ("412\u00a0029 is it", "*** is it"),
+        ("\uff14\uff13\uff13\uff14\uff12\uff19", "***"),
+        ("4 1 2 0 2 9!", "***!"),
+        ("验证码123456是", "验证码***是"),
+        ("body: '\\n123456\\n'", "body: '\\n***\\n'"),
+        ("Subject: =?utf-8?b?MTIzNDU2IGlzdCBJaHIgQ29kZQ==?=", "Subject: ***"),
+        ("5.7.1 433429 was found", "5.7.1 *** was found"),
         ("550 5.7.1 no", "550 5.7.1 no"),
-        ("[192.0.2.1234]", "[192.0.2.1234]"),
+        ("5.7.26 no\n5.7.26 and no", "5.7.26 no\n5.7.26 and no"),
+        ("[192.0.2.7] is blocked", "[***] is blocked"),  # 12.34.56.78 may well be a code
         ("queued as 12345678AB", "queued as 12345678AB"),
+        ("queued as 4Y3XQp5Kz6z1234", "queued as 4Y3XQp5Kz6z1234"),
+        ("OK 1700000000 a640c23a62f3a-aac0eff19desi1759812166b.313", None),
+        ("id=9b9e0513-2511-40e2-b5ec-aabbc181314a", None),
+        ("up to 999 mails", None),
     ],
 )
-def test_without_codes(text: str, kept: str) -> None:
-    """No number of four to eight digits stands alone in what is kept of a code's mail."""
-    assert replies.without_codes(text) == kept
+def test_without_codes(text: str, kept: str | None) -> None:
+    """No number that may be a code is in what is kept of a code's mail; ids of queues are."""
+    assert replies.without_codes(text) == (text if kept is None else kept)
+
+
+MARKS = st.text(" -.,:/_'\t\n\u00a0\u2009\u2011\u2013\u00b7\u200b\u00ad\ufe0f", max_size=3)
+# Of Latin, full-width, Arabic and Devanagari writing.
+DIGITS = [chr(zero + n) for zero in (0x30, 0xFF10, 0x660, 0x966) for n in range(10)]
+CODES = st.lists(st.sampled_from(DIGITS), min_size=4, max_size=8)
+BEFORE = st.sampled_from(
+    ["", "Code: ", "Code", "(", "#", "G-", "验证码", "5.7.1 ", "\\n", "%20", "<b>"]
+)
+AFTER = st.sampled_from(
+    ["", ".", "!", ")", " is your code", "是", "입니다", "\\n", "</b>", "\n5.7.1 no"]
+)
+
+
+@given(code=CODES, marks=st.lists(MARKS, min_size=8, max_size=8), before=BEFORE, after=AFTER)
+def test_codes_in_every_writing(code: list[str], marks: list[str], before: str, after: str) -> None:
+    """A code is masked in any script, whatever marks are between its digits and around it."""
+    written = "".join(digit + mark for digit, mark in zip(code, marks, strict=False))
+    assume(
+        not re.fullmatch(r"[245]\.[0-7]\.\d+", written.strip())
+    )  # as an enhanced code is written
+    kept = replies.without_codes(before + written + after)
+
+    left = "".join(str(unicodedata.digit(each, "")) for each in kept)
+    assert "".join(str(unicodedata.digit(each)) for each in code) not in left
+    assert "***" in kept
+
+
+def test_a_code_that_is_cut_off() -> None:
+    """The first digits of a code, behind which a long reply is cut, are masked too."""
+    long = replies.heard(Stage.DOT, 550, "x" * (replies.MAX_TEXT_CHARS - 3) + "123456").text
+
+    assert replies.without_codes(long) == "x" * (replies.MAX_TEXT_CHARS - 3) + "***"
