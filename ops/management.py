@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 _TIMEOUT = 10.0  # seconds for one request
+# By scheme; the ports are RabbitMQ's own: https://www.rabbitmq.com/docs/management
+_KINDS = {
+    "http": (http.client.HTTPConnection, 15672),
+    "https": (http.client.HTTPSConnection, 15671),
+}
 
 
 class ManagementError(Exception):
@@ -27,9 +32,8 @@ class Management:
         Raises ManagementError for any answer but 2xx.
         """
         where = urlsplit(self.url)
-        connection = http.client.HTTPConnection(
-            where.hostname or "", where.port or 15672, timeout=_TIMEOUT
-        )
+        kind, port = _KINDS[where.scheme]
+        connection = kind(where.hostname or "", where.port or port, timeout=_TIMEOUT)
         token = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
         headers = {"authorization": f"Basic {token}", "content-type": "application/json"}
         try:

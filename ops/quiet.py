@@ -1,6 +1,7 @@
-"""A command's own output, and nothing of what the parts it uses log."""
+"""A command's own output, and of what the parts it uses log only what it waits for."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,12 +10,25 @@ import structlog
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Log nothing for the length of the block: what a person must know is raised or returned."""
+    """Log nothing for the length of the block but what is waited for, in lines on standard error.
+
+    All else that a person must know is raised or returned.
+    """
     before, disabled = structlog.get_config(), logging.root.manager.disable
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        processors=[_line],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     logging.disable(logging.ERROR)
     try:
         yield
     finally:
         logging.disable(disabled)
         structlog.configure(**before)
+
+
+def _line(_: object, __: str, event: structlog.typing.EventDict) -> str:
+    if not str(event["event"]).startswith("waiting for "):
+        raise structlog.DropEvent
+    return "{event} at {address}: {reason}; {advice}".format_map(event)

@@ -2,12 +2,12 @@
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ops.broker import BrokerError
-from shared.config.url import check_broker
+from shared.config.url import check_broker, check_http
 from shared.errors import ConfigError
 
 
@@ -25,13 +25,23 @@ def find(given: str | None, environ: Mapping[str, str]) -> str:
 
     Raises BrokerError when there is none, ConfigError that names what tells one that is none.
     """
-    if given:
-        return _checked(given, "--amqp-url")
-    if url := environ.get("AMQP_URL"):
-        return _checked(url, "AMQP_URL")
-    if url := stack(environ).get("amqp_url"):
-        return _checked(url, f"{_path(environ)}: amqp_url")
-    raise BrokerError("no broker: give --amqp-url, set AMQP_URL, or run 'make up'")
+    places = {"--amqp-url": given, "AMQP_URL": environ.get("AMQP_URL")}
+    found = _first(places, "amqp_url", environ, check_broker)
+    if not found:
+        raise BrokerError("no broker: give --amqp-url, set AMQP_URL, or run 'make up'")
+    return found
+
+
+def find_management(given: str | None, environ: Mapping[str, str]) -> str:
+    """Return the URL of the management API to use. Raises as `find` does."""
+    places = {
+        "--management-url": given,
+        "RABBITMQ_MANAGEMENT_URL": environ.get("RABBITMQ_MANAGEMENT_URL"),
+    }
+    found = _first(places, "management_url", environ, check_http)
+    if not found:
+        raise BrokerError("no management API: give --management-url or RABBITMQ_MANAGEMENT_URL")
+    return found
 
 
 def stack(environ: Mapping[str, str]) -> Mapping[str, Any]:
@@ -46,8 +56,19 @@ def _path(environ: Mapping[str, str]) -> Path:
     return Path(environ.get("RUN_DIR") or ".run") / "stack.json"
 
 
-def _checked(url: str, where: str) -> str:
-    try:
-        return check_broker(url)
-    except ValueError as error:
-        raise ConfigError(f"{where}: {error}") from None
+def _first(
+    places: Mapping[str, str | None],
+    name: str,
+    environ: Mapping[str, str],
+    check: Callable[[str], str],
+) -> str | None:
+    """Return the first address that is named, checked; that of the running stack comes last."""
+    all_places = {**places, f"{_path(environ)}: {name}": stack(environ).get(name)}
+    for place, url in all_places.items():
+        if not url:
+            continue
+        try:
+            return check(url)
+        except ValueError as error:
+            raise ConfigError(f"{place}: {error}") from None
+    return None

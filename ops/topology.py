@@ -19,6 +19,7 @@ from ops.quiet import quiet
 from shared import broker, topology
 from shared.broker import Broker
 from shared.errors import Unavailable
+from shared.outage import Outage, described
 from shared.topology import RUNNING, Owner, User
 
 _PATIENCE = 60.0  # seconds for a broker that is still starting
@@ -75,9 +76,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     granting.add_argument(
         "--management-url",
-        default=os.environ.get("RABBITMQ_MANAGEMENT_URL"),
         metavar="URL",
-        help="RabbitMQ's management API (default: RABBITMQ_MANAGEMENT_URL)",
+        help="RabbitMQ's management API (default: RABBITMQ_MANAGEMENT_URL, else that of the"
+        " running stack)",
     )
     for action in (declaring, granting):
         target.add_argument(action)
@@ -110,14 +111,13 @@ async def _declare(url: str, arguments: argparse.Namespace) -> None:
 
 
 async def _grant(url: str, arguments: argparse.Namespace) -> None:
-    if not arguments.management_url:
-        raise BrokerError("no management API: give --management-url or RABBITMQ_MANAGEMENT_URL")
+    management_url = target.find_management(arguments.management_url, os.environ)
     passwords = _passwords(os.environ)
     where = urlsplit(url)
     user, password = unquote(where.username or "guest"), unquote(where.password or "guest")
     vhost = unquote(where.path.removeprefix("/")) or "/"
-    await _answering(Management(arguments.management_url, user, password), arguments.wait)
-    await grant(arguments.management_url, user, password, vhost, passwords)
+    await _answering(Management(management_url, user, password), arguments.wait)
+    await grant(management_url, user, password, vhost, passwords)
     print(f"rights granted to {', '.join(passwords)}")
 
 
@@ -135,13 +135,16 @@ def _password_variable(owner: Owner) -> str:
 
 async def _answering(management: Management, patience: float) -> None:
     """Wait until the management API answers; it may come up later than AMQP."""
+    outage = Outage("the management API", management.url, "RABBITMQ_MANAGEMENT_URL")
     give_up = time.monotonic() + patience
     while True:
         try:
             await asyncio.to_thread(management.request, "GET", "/whoami")
         except (OSError, HTTPException) as error:
-            if time.monotonic() > give_up:
-                raise BrokerError(f"{management.url} does not answer: {error}") from error
+            if time.monotonic() >= give_up:
+                told = f"{management.url} does not answer: {described(error)}"
+                raise BrokerError(f"{told}; {outage.advice(error)}") from error
+            outage.log(error)
             await asyncio.sleep(_POLL)
         else:
             return

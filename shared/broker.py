@@ -32,6 +32,7 @@ from shared.intake import Intake, Receipt
 from shared.lane import Lane
 from shared.letter import Letter
 from shared.link import CONNECT_SECONDS, HEARTBEAT_SECONDS, Link
+from shared.outage import described
 from shared.questions import Answering, Questions
 from shared.topology import Exchange, Queue
 
@@ -200,7 +201,7 @@ class Broker:
             async with asyncio.timeout(CONNECT_SECONDS):
                 channel = await self._consuming.channel()
         except _FAILURES as error:
-            raise Unavailable(f"cannot read {queue}: {_named(error)}") from error
+            raise Unavailable(f"cannot read {queue}: {described(error)}") from error
         try:
             waiting = await _waiting(channel, queue)
             yield Pile(waiting, _letters(channel, queue, waiting))
@@ -230,7 +231,7 @@ async def declare(url: str, exchanges: Iterable[Exchange], queues: Sequence[Queu
         finally:
             await connection.close()
     except _FAILURES as error:
-        raise Unavailable(f"{masked(where)}: {_named(error)}") from error
+        raise Unavailable(f"{masked(where)}: {described(error)}") from error
 
 
 def _consumer(
@@ -255,17 +256,12 @@ def _settle(answer: asyncio.Future[Contract], found: Contract | None) -> None:
         answer.set_result(found)
 
 
-def _named(error: Exception) -> str:
-    """Give an error's text, or its kind: that of a limit of time has no text."""
-    return str(error) or type(error).__name__
-
-
 async def _send(lane: Lane, item: Publishing) -> None:
     try:
         await lane.publish(item)
     except _FAILURES as error:
         _published(item.exchange, "failed").inc()
-        raise Unavailable(_named(error)) from error
+        raise Unavailable(described(error)) from error
     _published(item.exchange, "confirmed").inc()
 
 
@@ -279,7 +275,7 @@ async def _waiting(channel: Channel, queue: str) -> int:
     try:
         return await declaration.count(channel, queue)
     except _FAILURES as error:
-        raise Unavailable(f"cannot read {queue}: {_named(error)}") from error
+        raise Unavailable(f"cannot read {queue}: {described(error)}") from error
 
 
 async def _letters(
@@ -289,7 +285,7 @@ async def _letters(
         try:
             message = await channel.get(queue)
         except _FAILURES as error:
-            raise Unavailable(f"cannot read {queue}: {_named(error)}") from error
+            raise Unavailable(f"cannot read {queue}: {described(error)}") from error
         if message is None:
             return
         receipt = Receipt(channel, message.tag)

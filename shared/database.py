@@ -1,8 +1,9 @@
 """A service's tables: SQLite by default, PostgreSQL when asked; schemas migrated at start."""
 
+import asyncio
 import sqlite3
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,11 +13,25 @@ import alembic.command
 import alembic.config
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from yarl import URL
 
 from shared import sqlite
+from shared.config.url import masked
 from shared.errors import Reject, Retry
+from shared.outage import Outage, described
 
 POOL_SIZE = 5  # connections to PostgreSQL a service
+PATIENCE_SECONDS = 30.0  # for a server that is still starting
+RECONNECT_SECONDS = 1.0
+_SETTING = "DATABASE_URL"
+# https://www.postgresql.org/docs/current/errcodes-appendix.html: starting or ending; full
+_AWAY = frozenset({"57P03", "53300"})
+_ADVICE = {
+    "28P01": f"check user and password in {_SETTING}",
+    "28000": f"check the user in {_SETTING}, and pg_hba.conf of the server",
+    "3D000": f"make the database, or check the path of {_SETTING}",
+    "42501": "grant the user CREATE on the database: see ops/roles.sql",
+}
 HERE = Path(__file__).parent
 # Classes of SQLSTATE (PostgreSQL, appendix A): a data exception, and a row given twice at once.
 VALUE_STATES = ("22", "21")
@@ -68,14 +83,18 @@ class Database:
         """Open the tables of `service`, at the newest version of the folder `migrations`.
 
         Without a URL they are a file in `data_dir`, of which the writer keeps `cache` kibibytes in
-        memory. Raises OSError when they cannot be reached. Works under way are finished at the end.
+        memory. A server that is away, or still starting, is waited for, PATIENCE_SECONDS long.
+        Raises OSError when they cannot be reached. Works under way are finished at the end.
         """
-        with _told_as_oserror(service):
-            file = data_dir / f"{service}.sqlite"
+        file = data_dir / f"{service}.sqlite"
+        where = str(file) if url is None else masked(URL(url))
+        with _told_as_oserror(service, where):
             transactions = sqlite.File(file, cache) if url is None else Server(url, service)
         try:
-            with _told_as_oserror(service):
-                await transactions.write(partial(_migrate, service=service, folder=migrations))
+            migrate = partial(_migrate, service=service, folder=migrations)
+            with _told_as_oserror(service, where):
+                patience = 0.0 if url is None else PATIENCE_SECONDS
+                await _waiting(lambda: transactions.write(migrate), where, patience)
             yield cls(transactions)
         finally:
             await transactions.close()
@@ -158,6 +177,37 @@ async def _run(engine: AsyncEngine, work: Callable[[sa.Connection], T]) -> T:
         return await connection.run_sync(work)
 
 
+async def _waiting(work: Callable[[], Awaitable[object]], where: str, patience: float) -> None:
+    """Do the first work, again and again while there is no server for it."""
+    outage = Outage("the database", where, _SETTING)
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + patience
+    while True:
+        try:
+            await work()
+        except (OSError, sa.exc.DBAPIError) as error:
+            if not _is_away(error) or loop.time() >= give_up:
+                raise
+            outage.log(_cause(error))
+            await asyncio.sleep(RECONNECT_SECONDS)
+        else:
+            return
+
+
+def _is_away(error: Exception) -> bool:
+    """Return whether a server that is not there, or takes nobody in, may do so in a moment."""
+    if isinstance(error, sa.exc.DBAPIError):
+        return getattr(error.orig, "sqlstate", None) in _AWAY
+    return True
+
+
+def _cause(error: Exception) -> Exception:
+    """Return the driver's own error: SQLAlchemy puts two others around it."""
+    if not isinstance(error, sa.exc.DBAPIError):
+        return error
+    return error.orig.__cause__ or error.orig  # type: ignore[return-value,union-attr] # never None
+
+
 @contextmanager
 def as_handler_errors(tables: str) -> Iterator[None]:
     """Raise what a handler raises for an error of the database; `tables` says in words of what.
@@ -184,14 +234,22 @@ def _is_of_a_value(error: Exception) -> bool:
 
 
 @contextmanager
-def _told_as_oserror(service: str) -> Iterator[None]:
-    """Say in one line whose database it is and why; the drivers raise many things."""
+def _told_as_oserror(service: str, where: str) -> Iterator[None]:
+    """Raise an OSError that says in a line whose database it is, where, why, and what to check."""
     try:
         yield
-    except sa.exc.DBAPIError as error:
-        raise OSError(f"the database of {service}: {error.orig}") from error
-    except (OSError, sqlite3.Error) as error:
-        raise OSError(f"the database of {service}: {error}") from error
+    except (OSError, sqlite3.Error, sa.exc.DBAPIError) as error:
+        told = f"the database of {service}, {where}: {described(_cause(error))}"
+        raise OSError(f"{told}{_advice(error, where)}") from error
+
+
+def _advice(error: Exception, where: str) -> str:
+    if isinstance(error, sa.exc.DBAPIError):
+        advice = _ADVICE.get(str(getattr(error.orig, "sqlstate", None)))
+        return f"; {advice}" if advice else ""
+    if isinstance(error, sqlite3.Error):
+        return ""
+    return f"; {Outage('the database', where, _SETTING).advice(error)}"
 
 
 def _migrate(connection: sa.Connection, service: str, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """A connection to the broker that comes back by itself, for one purpose of one service."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Self
@@ -10,9 +11,10 @@ from yarl import URL
 
 from shared.amqp.channel import Channel
 from shared.amqp.connection import Connection
-from shared.amqp.errors import AmqpError, LoginRefused
+from shared.amqp.errors import AmqpError, LoginRefused, VhostRefused
 from shared.config.url import masked
 from shared.errors import Unavailable
+from shared.outage import Outage, described
 
 CONNECT_SECONDS = 10.0
 RECONNECT_SECONDS = 1.0
@@ -29,6 +31,7 @@ class Link:
         self._url = url
         self._name = name
         self._heartbeat = heartbeat
+        self._outage = Outage("the broker", masked(url), "AMQP_URL")
         self._connection: Connection
         self._there = asyncio.Event()
 
@@ -77,22 +80,29 @@ class Link:
             await self._connection.writable.wait()
 
     async def _connect(self, patience: float) -> None:
-        """Connect within `patience` seconds. Raises Unavailable."""
-        give_up = asyncio.get_running_loop().time() + patience
+        """Connect within `patience` seconds. Raises Unavailable, at once for a refused login."""
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + patience
         while True:
             try:
                 self._connection = await self._connected()
             except LoginRefused as error:
-                raise Unavailable(f"{masked(self._url)} refuses the login: {error}") from error
+                raise Unavailable(self._refusal(error)) from error
             except (AmqpError, OSError) as error:
-                reason = str(error) or type(error).__name__  # a limit of time says nothing
-                if asyncio.get_running_loop().time() > give_up:
-                    raise Unavailable(f"{masked(self._url)} does not answer: {reason}") from error
-                logger.info("waiting for the broker", reason=reason)
+                if loop.time() >= give_up:
+                    told = f"{self._outage.address} does not answer: {described(error)}"
+                    raise Unavailable(f"{told}; {self._outage.advice(error)}") from error
+                self._outage.log(error)
                 await asyncio.sleep(RECONNECT_SECONDS)
             else:
+                self._outage.end()
                 self._there.set()
                 return
+
+    def _refusal(self, error: LoginRefused) -> str:
+        of_vhost = isinstance(error, VhostRefused)
+        what, part = ("virtual host", "path") if of_vhost else ("login", "user and password")
+        return f"{self._outage.address} refuses the {what}: {error}; check {part} in AMQP_URL"
 
     async def _connected(self) -> Connection:
         async with asyncio.timeout(CONNECT_SECONDS):
@@ -108,10 +118,10 @@ class Link:
             logger.info("connection is back", link=self._name)
 
     async def _return(self) -> None:
-        """Try for as long as it takes: whoever publishes has a limit of time of its own."""
+        """Try for as long as it takes: a publisher has a limit of time of its own."""
         while True:
             try:
-                return await self._connect(0.0)
-            except Unavailable as error:
-                logger.info("the broker is away", link=self._name, reason=str(error))
+                return await self._connect(math.inf)
+            except Unavailable as error:  # a refused login, which may be put right meanwhile
+                self._outage.log(error)
             await asyncio.sleep(RECONNECT_SECONDS)

@@ -20,10 +20,15 @@ class Proxy:
 
     @classmethod
     @asynccontextmanager
-    async def to(cls, target: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[Self]:
-        """Listen on a free port for the length of the block; with `tls` for encrypted streams."""
+    async def to(
+        cls, target: int, tls: ssl.SSLContext | None = None, port: int = 0
+    ) -> AsyncIterator[Self]:
+        """Listen for the length of the block, on a free port if `port` is 0.
+
+        With `tls` for encrypted streams.
+        """
         proxy = cls(target)
-        server = await asyncio.start_server(proxy._accept, "127.0.0.1", 0, ssl=tls)
+        server = await asyncio.start_server(proxy._accept, "127.0.0.1", port, ssl=tls)
         proxy.port = server.sockets[0].getsockname()[1]
         try:
             yield proxy

@@ -9,7 +9,7 @@ from yarl import URL
 
 from shared.amqp import handshake, wire
 from shared.amqp.channel import Channel
-from shared.amqp.errors import Closed, LoginRefused
+from shared.amqp.errors import Closed, LoginRefused, VhostRefused
 
 # A dead peer is noticed after so many intervals without a sign of it.
 PATIENCE_INTERVALS = 3
@@ -147,8 +147,18 @@ class Connection(asyncio.Protocol):
         self.largest_frame = agreed.frame_max
         self._most_channels = agreed.channel_max
         self.write(wire.method(agreed, 0))
-        await self._call(handshake.open_(url))
+        await self._enter(url)
         self._tick(heartbeat)
+
+    async def _enter(self, url: URL) -> None:
+        """Open the virtual host. Raises VhostRefused where it would be refused again."""
+        try:
+            await self._call(handshake.open_(url))
+        except Closed as error:
+            # A limit of connections has the same code, and others may close theirs.
+            if error.code == handshake.NOT_ALLOWED and "limit" not in str(error):
+                raise VhostRefused(str(error)) from None
+            raise
 
     async def _call(self, method: Frame) -> Any:  # noqa: ANN401 -- each has its own kind of answer
         return await self._next(wire.method(method, 0))

@@ -34,6 +34,10 @@ class LoginRefused(AmqpError):
     """The broker does not know this user, or not with this password."""
 
 
+class VhostRefused(LoginRefused):
+    """The broker has no such virtual host, or not for this user."""
+
+
 class Returned(AmqpError):
     """No queue takes a message that must be taken."""
 

@@ -12,6 +12,7 @@ from shared.amqp import wire
 PLAIN_PORT, TLS_PORT = 5672, 5671
 MAX_CHANNELS = 65_535  # their numbers have 16 bits, and 0 is the connection's own
 ACCESS_REFUSED = 403  # the broker's word for a wrong login
+NOT_ALLOWED = 530  # and for a virtual host that is not there, or not for this user
 # What this client understands beyond the protocol of 2008.
 _CAPABILITIES: FieldTable = {
     "authentication_failure_close": True,  # a wrong login is told, not hung up on

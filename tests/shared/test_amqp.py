@@ -16,7 +16,7 @@ from yarl import URL
 from shared.amqp import declaration
 from shared.amqp.channel import Channel, Incoming
 from shared.amqp.connection import Connection
-from shared.amqp.errors import Closed, LoginRefused, Nacked, Returned
+from shared.amqp.errors import Closed, LoginRefused, Nacked, Returned, VhostRefused
 from shared.amqp.properties import Properties
 from tests.proxy import Proxy
 from tests.waiting import until
@@ -293,8 +293,8 @@ async def test_a_wrong_login_is_told(vhost: str) -> None:
 
 
 async def test_a_missing_vhost_is_told(vhost: str) -> None:
-    """It may still be made: this is no refusal of the login."""
-    with pytest.raises(Closed, match="vhost"):
+    """As what it is: neither user nor password is wrong."""
+    with pytest.raises(VhostRefused, match="NOT_ALLOWED - vhost nowhere not found"):
         await Connection.open(URL(vhost).with_path("/nowhere"), "tests", 10)
 
 

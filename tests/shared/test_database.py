@@ -6,14 +6,18 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+import structlog
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from ops import ports
+from shared import database as module
 from shared import dialect
 from shared.database import Database, as_handler_errors
 from shared.errors import Reject, Retry
 from tests.databases import Opener
 from tests.processes import started
+from tests.proxy import Proxy
+from tests.waiting import until
 
 NOTES = sa.Table("notes", sa.MetaData(), sa.Column("text", sa.Text, primary_key=True))
 
@@ -241,34 +245,75 @@ async def test_services_do_not_see_each_other(
     assert await read(await open_database("others", migrations)) == []
 
 
-async def test_nobody_answers(tmp_path: Path, migrations: Path) -> None:
-    """A server that is not there is an OSError that names the service, without the password."""
+async def test_nobody_answers(
+    tmp_path: Path, migrations: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that is not there is an OSError that says where it should be, and what to do."""
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.0)
     (port,) = ports.unused(1)
     url = f"postgresql+asyncpg://someone:secret-word@127.0.0.1:{port}/none"
-    with pytest.raises(OSError, match="the database of notes: ") as caught:
+    with pytest.raises(OSError, match="the database of notes, ") as caught:
         async with Database.open("notes", url, tmp_path, migrations):
             pass
 
-    assert "secret-word" not in str(caught.value)
+    assert f" postgresql+asyncpg://someone:***@127.0.0.1:{port}/none: " in str(caught.value)
+    assert str(caught.value).endswith("; start it there, or set DATABASE_URL to where it listens")
+
+
+@pytest.mark.postgres
+async def test_a_server_that_is_starting_is_waited_for(
+    postgres_url: str, tmp_path: Path, migrations: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a broker is: containers start together. What is waited for, and why, is logged."""
+    monkeypatch.setattr(module, "RECONNECT_SECONDS", 0.02)
+    url = sa.make_url(postgres_url)
+    (port,) = ports.unused(1)
+    there = url.set(port=port).render_as_string(hide_password=False)
+
+    async def opened() -> bool:
+        async with Database.open("waiting", there, tmp_path, migrations) as database:
+            return await database.ready()
+
+    with structlog.testing.capture_logs() as logs:
+        opening = asyncio.create_task(opened())
+
+        async def logged() -> bool:
+            return bool(logs)
+
+        await until(logged)
+        async with Proxy.to(url.port or 0, port=port):
+            assert await opening
+
+    assert logs[0]["event"] == "waiting for the database"
+    assert logs[0]["log_level"] == "warning"
+    assert str(url.password) not in str(logs)
+    assert f":***@{url.host}:{port}/" in logs[0]["address"]
 
 
 @pytest.mark.postgres
 async def test_wrong_password(postgres_url: str, tmp_path: Path, migrations: Path) -> None:
-    """A refused login is an OSError that says so, without the password."""
-    url = sa.make_url(postgres_url).set(password="secret-word")
-    with pytest.raises(OSError, match=r"the database of notes: .*password") as caught:
-        async with Database.open(
-            "notes", url.render_as_string(hide_password=False), tmp_path, migrations
-        ):
-            pass
+    """A refused login, or a database that is not there, is told at once, without the password."""
+    url = sa.make_url(postgres_url)
+    told = []
+    for wrong in (url.set(password="secret-word"), url.set(database="nowhere")):
+        text = wrong.render_as_string(hide_password=False)
+        with pytest.raises(OSError, match=r"the database of notes, .*\*\*\*@") as caught:
+            async with Database.open("notes", text, tmp_path, migrations):
+                pass
+        told.append(str(caught.value))
 
-    assert "secret-word" not in str(caught.value)
+    assert "secret-word" not in told[0]
+    assert "password authentication failed" in told[0]
+    assert told[0].endswith("; check user and password in DATABASE_URL")
+    assert told[1].endswith(
+        ': database "nowhere" does not exist; make the database, or check the path of DATABASE_URL'
+    )
 
 
 async def test_a_file_that_cannot_be_opened(tmp_path: Path, migrations: Path) -> None:
     """A SQLite file that cannot be opened is an OSError that names the service."""
     (tmp_path / "notes.sqlite").mkdir()
-    with pytest.raises(OSError, match="the database of notes: unable to open"):
+    with pytest.raises(OSError, match=r"the database of notes, .+/notes\.sqlite: unable to open"):
         async with Database.open("notes", None, tmp_path, migrations):
             pass
 
@@ -276,7 +321,9 @@ async def test_a_file_that_cannot_be_opened(tmp_path: Path, migrations: Path) ->
 async def test_a_file_that_is_no_database(tmp_path: Path, migrations: Path) -> None:
     """A file of something else is left as it is, and an OSError says so."""
     (tmp_path / "notes.sqlite").write_text("Dear diary, " * 100)
-    with pytest.raises(OSError, match="the database of notes: file is not a database"):
+    with pytest.raises(
+        OSError, match=r"the database of notes, .+/notes\.sqlite: file is not a database"
+    ):
         async with Database.open("notes", None, tmp_path, migrations):
             pass
 

@@ -4,6 +4,7 @@ import asyncio
 from urllib.parse import urlsplit
 
 import pytest
+import structlog
 from pamqp import commands
 from yarl import URL
 
@@ -98,7 +99,7 @@ async def test_a_broker_that_is_starting_is_waited_for(script: Script) -> None:
 
 
 async def test_a_refused_login_is_not_waited_for(script: Script) -> None:
-    """It would be refused again; the password is not told."""
+    """It would be refused again; what to check is told, the password is not."""
     opening = asyncio.create_task(entered(script.url.with_user("a").with_password("s3cret"), 99))
     peer = await script.peer()
     await peer.start()
@@ -106,7 +107,62 @@ async def test_a_refused_login_is_not_waited_for(script: Script) -> None:
 
     with pytest.raises(Unavailable, match=r"\*\*\*@.* refuses the login: ACCESS_REFUSED") as caught:
         await opening
+    assert str(caught.value).endswith("; check user and password in AMQP_URL")
     assert "s3cret" not in str(caught.value)
+
+
+async def test_a_refused_virtual_host_is_not_waited_for(script: Script) -> None:
+    """It is told as such, with the part of the address that names it."""
+    opening = asyncio.create_task(entered(script.url.with_path("/nowhere"), 99))
+    peer = await script.peer()
+    await peer.start()
+    peer.say(commands.Connection.Tune(10, 0, 0))
+    await peer.hear(commands.Connection.TuneOk)
+    await peer.hear(commands.Connection.Open)
+    peer.say(commands.Connection.Close(530, "NOT_ALLOWED - vhost nowhere not found", 0, 0))
+
+    with pytest.raises(
+        Unavailable, match=r"/nowhere refuses the virtual host: NOT_ALLOWED"
+    ) as told:
+        await opening
+    assert str(told.value).endswith("; check path in AMQP_URL")
+
+
+async def test_a_broker_that_is_waited_for_is_logged(script: Script) -> None:
+    """A line says where, why and what to do, for tries of which there may be many."""
+    url = script.url.with_user("a").with_password("s3cret")
+    with structlog.testing.capture_logs() as logs:
+        opening = asyncio.create_task(entered(url, SECONDS))
+        for _ in range(5):
+            (await script.peer()).hang_up()
+        peer = await welcome(script)
+        await peer.hear(commands.Connection.Close)
+        peer.say(commands.Connection.CloseOk())
+        assert await opening
+
+    (line,) = (each for each in logs if each["event"] == "waiting for the broker")
+    assert line["log_level"] == "warning"
+    assert line["address"] == str(url.with_password("***"))
+    assert line["reason"]
+    assert "AMQP_URL" in line["advice"]
+
+
+async def test_a_login_refused_to_a_running_service_is_tried_again(script: Script) -> None:
+    """An operator who changes a password first does it for one side: the service stays."""
+    opening = asyncio.create_task(welcome(script))
+    async with Link.open(script.url, "tests", 0) as link:
+        with structlog.testing.capture_logs() as logs:
+            (await opening).hang_up()
+            peer = await script.peer()
+            await peer.start()
+            peer.say(commands.Connection.Close(403, "ACCESS_REFUSED", 0, 0))
+            peer = await welcome(script)
+            asking = asyncio.create_task(link.channel())
+            await peer.open_channel(1)
+            await asking
+        peer.hang_up()
+
+    assert any("refuses the login" in str(each.get("reason")) for each in logs)
 
 
 async def test_a_peer_that_says_nothing_is_not_waited_for(

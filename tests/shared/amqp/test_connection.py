@@ -1,6 +1,7 @@
 """A connection by itself: the first words, the last ones, and a peer that is none."""
 
 import asyncio
+import re
 
 import pytest
 from pamqp import commands, frame, heartbeat
@@ -9,7 +10,7 @@ from shared.amqp import connection as module
 from shared.amqp import wire
 from shared.amqp.channel import Channel
 from shared.amqp.connection import PATIENCE_INTERVALS, TURN_BYTES, Connection
-from shared.amqp.errors import Closed, LoginRefused
+from shared.amqp.errors import Closed, LoginRefused, VhostRefused
 from shared.amqp.properties import Properties
 from tests.shared.amqp.scripted import SECONDS, TUNE, Peer, Script
 
@@ -70,6 +71,32 @@ async def test_a_wrong_login_is_told_as_such(script: Script) -> None:
         with pytest.raises(error, match="REFUSED"):
             await opening
         await peer.hear(commands.Connection.CloseOk)
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "error"),
+    [
+        (530, "NOT_ALLOWED - vhost nowhere not found", VhostRefused),
+        (530, "NOT_ALLOWED - access to vhost '/' refused for user 'shop'", VhostRefused),
+        (530, "NOT_ALLOWED - vhost '/': connection limit (1) is reached", Closed),
+        (541, "INTERNAL_ERROR - vhost '/' is down", Closed),
+    ],
+)
+async def test_a_wrong_virtual_host_is_told_as_such(
+    script: Script, code: int, text: str, error: type[Exception]
+) -> None:
+    """What may be otherwise in a moment is no refusal: one that is full, or still starting."""
+    opening = asyncio.create_task(Connection.open(script.url, "tests", 10))
+    peer = await script.peer()
+    await peer.start()
+    peer.say(commands.Connection.Tune(*TUNE))
+    await peer.hear(commands.Connection.TuneOk)
+    await peer.hear(commands.Connection.Open)
+    peer.say(commands.Connection.Close(code, text, 0, 0))
+
+    with pytest.raises(error, match=re.escape(text)) as caught:
+        await opening
+    assert type(caught.value) is error
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,73 @@
+"""A server that is away: what is logged while it is waited for, and what an operator can do."""
+
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+FIRST_PAUSE_SECONDS: Final = 2.0  # between two lines; each pause is twice the one before
+LONGEST_PAUSE_SECONDS: Final = 60.0
+
+logger = structlog.get_logger(__name__)
+
+
+class Outage:
+    """Logs that a server is away: at once, then with growing pauses, however often it is tried.
+
+    `server` names it, `address` has no password, `setting` is the variable that holds the address.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        address: str,
+        setting: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.address = address
+        self._event = f"waiting for {server}"
+        self._setting = setting
+        self._clock = clock
+        self.end()
+
+    def end(self) -> None:
+        """Forget it: the server is there. The next outage is logged at once."""
+        self._due = float("-inf")
+        self._pause = FIRST_PAUSE_SECONDS
+
+    def log(self, error: Exception) -> None:
+        """Log why a try has failed, unless the last line is too young."""
+        now = self._clock()
+        if now < self._due:
+            return
+        self._due, self._pause = now + self._pause, min(2 * self._pause, LONGEST_PAUSE_SECONDS)
+        logger.warning(
+            self._event,
+            address=self.address,
+            reason=described(error),
+            advice=self.advice(error),
+        )
+
+    def advice(self, error: Exception) -> str:
+        """Return what an operator can do about a failed try."""
+        match error:
+            case ssl.SSLCertVerificationError():
+                return f"check the host in {self._setting}, and the authority that it trusts"
+            case ssl.SSLError():
+                return f"check in {self._setting} whether the port is one with TLS"
+            case socket.gaierror():
+                return f"check the host in {self._setting}"
+            case ConnectionRefusedError():
+                return f"start it there, or set {self._setting} to where it listens"
+            case TimeoutError():
+                return f"check host and port in {self._setting}, and firewalls on the way"
+            case _:
+                return f"look at its log, and check host, port and scheme in {self._setting}"
+
+
+def described(error: Exception) -> str:
+    """Return an error's text, or its kind: that of a limit of time has no text."""
+    return str(error) or type(error).__name__
