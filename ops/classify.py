@@ -30,6 +30,15 @@ _STAGES = (
 )
 
 
+_POSITIVE = re.compile(r"[23]\d\d(?=[ -]|$)", re.ASCII)
+_FIRST_REFUSAL = 400
+_IN_DOUBT = "undetermined"  # the rule where no other hits; it quotes what RFC 5321 says of 550
+
+
+class NoRefusalError(Exception):
+    """A line says of no mail that it is refused."""
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """One reply and what it says; `why` is the source of the rule."""
@@ -46,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the reply and what is known besides."""
     parser.add_argument("reply", help="'550 5.1.1 no such user', or - for one a line")
     parser.add_argument(
-        "--stage", type=Stage, choices=tuple(Stage), help="what was answered, else RCPT is assumed"
+        "--stage", choices=tuple(map(str, Stage)), help="what was answered, else RCPT is assumed"
     )
     parser.add_argument("--host", default="", help="the server that said it")
     parser.add_argument("--recipient", default="", help="whom the mail was for")
@@ -54,25 +63,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the class of each reply."""
-    many = arguments.reply == "-"
+    """Print the class of each reply; 1 where a line is no refusal, with the reason."""
+    many, code = arguments.reply == "-", 0
+    stage = Stage(arguments.stage) if arguments.stage else None
     for line in _lines(sys.stdin) if many else [arguments.reply]:
-        told = tell(line, arguments.stage, arguments.host, arguments.recipient)
+        try:
+            told = tell(line, stage, arguments.host, arguments.recipient)
+        except NoRefusalError as error:
+            print(f"classify: {error}" + (f": {line}" if many else ""), file=sys.stderr)
+            code = 1
+            continue
         if arguments.json:
             print(json.dumps(asdict(told), ensure_ascii=False))
         elif many:
             print(told.reply_class, told.rule, told.reply, sep="\t")
         else:
             print(f"class  {told.reply_class}\nrule   {told.rule}\nwhy    {told.why}")
-    return 0
+    return code
 
 
 def tell(line: str, stage: Stage | None = None, host: str = "", recipient: str = "") -> Told:
-    """Tell what one reply says; a stage that stands in the line is found there."""
+    """Return what one reply says; a stage that stands in the line is found there.
+
+    Raises NoRefusalError for a line without a refusal in it.
+    """
+    if positive := _POSITIVE.match(line.strip()):
+        raise NoRefusalError(f"{positive[0]} refuses nothing (RFC 5321 4.2.1)")
     code, text = read(line)
+    if code and not code >= _FIRST_REFUSAL:
+        raise NoRefusalError(f"{code} refuses nothing (RFC 5321 4.2.1)")
     stage = stage or next((each for each, words in _STAGES if words.search(line)), None)
     found = classify(stage, code, None, text, host, recipient=recipient)
     name = found.rule.partition("@")[0]
+    if name == _IN_DOUBT and not code and not _BARE_ENHANCED.search(line):
+        raise NoRefusalError("no reply code, no enhanced code, and no words that a rule knows")
     why = next(each.source for each in rule.load().rules if each.id == name)
     return Told(line, stage, code, found.reply_class, found.rule, why)
 

@@ -103,6 +103,8 @@ async def _show(broker: Broker, arguments: argparse.Namespace) -> int:
             shown += 1
     if arguments.id and not shown:
         return _complain(f"{arguments.queue} has no letter {arguments.id}")
+    if not shown:
+        print(f"no dead letters in {arguments.queue}")
     return 0
 
 
@@ -197,10 +199,9 @@ def _selection(arguments: argparse.Namespace) -> Selection:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("must be a number from 1")
+    return int(text)
 
 
 def _some(text: str) -> str:

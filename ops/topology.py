@@ -23,6 +23,7 @@ from shared.outage import Outage, described
 from shared.topology import RUNNING, Owner, User
 
 _PATIENCE = 60.0  # seconds for a broker that is still starting
+_LONGEST_PATIENCE = 86_400.0  # seconds
 _POLL = 1.0  # seconds between two looks at it
 _NOTHING = "^$"  # no name and no key at all
 
@@ -84,15 +85,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         target.add_argument(action)
         action.add_argument(
             "--wait",
-            type=float,
+            type=_seconds,
             default=_PATIENCE,
             metavar="SECONDS",
             help=f"for a broker that is still starting ({_PATIENCE:g})",
         )
 
 
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= _LONGEST_PATIENCE:  # which is not so of "nan" either
+        raise argparse.ArgumentTypeError(f"must be seconds from 0 to {_LONGEST_PATIENCE:g}")
+    return seconds
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """Do what was asked and give the exit code; what is wrong is told in one line."""
+    """Do what was asked and return the exit code; what is wrong is told in one line."""
     action = _declare if arguments.action == "declare" else _grant
     try:
         url = target.find(arguments.amqp_url, os.environ)

@@ -56,8 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_number(mail, "--mails", 1000, MAILS_KEPT, "how many; the mailbox keeps no more")
     mail.add_argument(
         "--category",
-        type=Category,
-        choices=tuple(Category),
+        choices=tuple(map(str, Category)),
         action="append",
         help="may be repeated, they take turns then (default: transactional)",
     )
@@ -98,7 +97,7 @@ async def _mail(arguments: argparse.Namespace, found: Target) -> int:
     plan = mails.Plan(
         secrets.token_hex(_RUN_BYTES),
         arguments.mails,
-        tuple(arguments.category or [Category.TRANSACTIONAL]),
+        tuple(map(Category, arguments.category or [Category.TRANSACTIONAL])),
     )
     async with knocking(found.url("mailbox_url")) as door:
         return await _run(Mail(plan, Mailbox(door), time.time), arguments, found)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ops.load.door import Door
+from ops.load.errors import LoadError
 from ops.load.sightings import Counts, Plan
 
 _PAGE = 1000  # domains; the most that the gateway gives
@@ -17,8 +18,11 @@ class Table:
 
     async def events(self) -> int:
         """Tell how many events are counted, of all domains. Raises what `Door.ask` does."""
-        told = await self._door.read("/v1/domains/stats")
-        return int(told["delivered"] + told["bounced"])
+        try:
+            told = await self._door.read("/v1/domains/stats")
+            return int(told["delivered"] + told["bounced"])
+        except (ValueError, TypeError, LookupError):
+            raise LoadError("what answers at the gateway's address is no gateway") from None
 
     async def counts(self, plan: Plan) -> Mapping[str, Counts]:
         """Read all domains of a run. Raises what `Door.ask` does."""

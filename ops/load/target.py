@@ -2,15 +2,15 @@
 
 import argparse
 import ipaddress
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import Any
 
 from yarl import URL
 
 from ops.load.errors import LoadError
+from ops.target import stack
+from shared.config.url import check_broker, check_http
+from shared.errors import ConfigError
 
 _FLAGS = {
     "gateway_url": "its API (default: the running stack's)",
@@ -18,6 +18,12 @@ _FLAGS = {
 }
 # Where a command line could be read by others; the names are those of stack.json.
 _SECRETS = {"client_key": "CLIENT_KEY", "amqp_url": "AMQP_URL"}
+
+_CHECKS: Mapping[str, Callable[[str], str]] = {
+    "gateway_url": check_http,
+    "mailbox_url": check_http,
+    "amqp_url": check_broker,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +43,7 @@ class Target:
         """Give one of the fields. Raises LoadError when it is not known."""
         text: str = getattr(self, name)
         if not text:
-            how = _SECRETS.get(name) or f"--{name.replace('_', '-')}"
-            raise LoadError(f"{how} is needed, or a stack that runs: make up")
+            raise LoadError(f"{_named(name)} is needed, or a stack that runs: make up")
         return text
 
 
@@ -52,27 +57,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def find(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Target:
-    """Take what is named by flag or variable, else the running stack's.
+    """Return what is named by flag or variable, else the running stack.
 
-    Raises LoadError for another machine, unless that is asked for: a load that goes where nobody
-    expects it is an attack.
+    Raises ConfigError that tells every address that is none; LoadError for another machine, unless
+    that is asked for: a load that goes where nobody expects it is an attack.
     """
     given = {name: getattr(arguments, name) for name in _FLAGS}
     given |= {name: environ.get(variable) for name, variable in _SECRETS.items()}
-    found = _stack(environ) | {name: text for name, text in given.items() if text}
-    target = Target(**{each.name: found.get(each.name) or "" for each in fields(Target)})
+    found = {**stack(environ), **{name: text for name, text in given.items() if text}}
+    target = Target(**{each.name: str(found.get(each.name) or "") for each in fields(Target)})
+    if mistakes := [*_mistakes(target, given)]:
+        raise ConfigError("\n".join(mistakes))
     if not arguments.remote:
-        for name in ("gateway_url", "mailbox_url", "amqp_url"):
+        for name in _CHECKS:
             _check_local(name, getattr(target, name))
     return target
 
 
-def _stack(environ: Mapping[str, str]) -> dict[str, Any]:
-    path = Path(environ.get("RUN_DIR") or ".run") / "stack.json"
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError):
-        return {}
+def _mistakes(target: Target, given: Mapping[str, str | None]) -> Iterator[str]:
+    for name, check in _CHECKS.items():
+        try:
+            if text := getattr(target, name):
+                check(text)
+        except ValueError as error:
+            yield f"{_named(name) if given[name] else f'stack.json: {name}'}: {error}"
+
+
+def _named(name: str) -> str:
+    """Return what a user sets a field with."""
+    return _SECRETS.get(name) or f"--{name.replace('_', '-')}"
 
 
 def _check_local(name: str, text: str) -> None:

@@ -19,13 +19,13 @@ from ops.simulator.settings import Settings
 from ops.simulator.simulator import Simulator
 
 USAGE_ERROR: Final = 2
+_HIGHEST_PORT: Final = 65_535  # the TCP header has 16 bits
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65_535:  # noqa: PLR2004  # the TCP header has 16 bits
-        raise argparse.ArgumentTypeError(f"{text} is no port")
-    return port
+    if not text.isdecimal() or not int(text) <= _HIGHEST_PORT:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to {_HIGHEST_PORT}")
+    return int(text)
 
 
 # Name, default, type, help; the environment variable is the name in capitals.

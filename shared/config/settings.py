@@ -87,7 +87,7 @@ class Settings(BaseSettings):
             loaded = cls(**values)
         except ValidationError as error:
             wrong = [each for each in _details(error) if each["loc"]]
-            mistakes += [_line(each, names) for each in wrong]
+            mistakes += [cls._line(each, names) for each in wrong]
             mistakes += cls._contradictions(values, names)
         if mistakes:
             raise ConfigError("\n".join(mistakes))
@@ -146,10 +146,19 @@ class Settings(BaseSettings):
             cls(**{**values, **hidden})
         except ValidationError as error:
             yield from (
-                _line(each, layer.names)
+                cls._line(each, layer.names)
                 for each in _details(error)
                 if each["loc"] and each["loc"][0] in hidden
             )
+
+    @classmethod
+    def _line(cls, mistake: ErrorDetails, names: Mapping[str, str]) -> str:
+        name, *inside = map(str, mistake["loc"])
+        where = ".".join((names.get(name, variable(name)), *inside))
+        if mistake["type"] == "missing" and not inside:
+            return f"{where}: is required: {cls.model_fields[name].description}"
+        wanted = " as JSON" if mistake["type"] in _NO_JSON and not inside else ""
+        return f"{where}: {mistake['msg'].removeprefix('Value error, ')}{wanted}"
 
 
 def _merged(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -163,13 +172,6 @@ def _merged(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, str]]:
 
 def _details(error: ValidationError) -> Sequence[ErrorDetails]:
     return error.errors(include_input=False, include_url=False)
-
-
-def _line(mistake: ErrorDetails, names: Mapping[str, str]) -> str:
-    name, *inside = map(str, mistake["loc"])
-    where = ".".join((names.get(name, variable(name)), *inside))
-    wanted = " as JSON" if mistake["type"] in _NO_JSON and not inside else ""
-    return f"{where}: {mistake['msg'].removeprefix('Value error, ')}{wanted}"
 
 
 def _placed(text: str, names: Mapping[str, str]) -> str:

@@ -89,3 +89,47 @@ def test_many(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
         ("mailbox_unknown", "550 5.1.1 no such user"),
         ("mailbox_full", "452 4.2.2 mailbox full"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("250 ok", "250 refuses nothing (RFC 5321 4.2.1)"),
+        ("250-first\n250 2.0.0 queued", "250 refuses nothing (RFC 5321 4.2.1)"),
+        ("354 go ahead", "354 refuses nothing (RFC 5321 4.2.1)"),
+        ("host mx.x.example said: 250 2.1.5 ok", "250 refuses nothing (RFC 5321 4.2.1)"),
+        ("", "no reply code, no enhanced code, and no words that a rule knows"),
+        ("hello", "no reply code, no enhanced code, and no words that a rule knows"),
+    ],
+)
+def test_what_is_no_refusal_is_told(
+    line: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No rule is cited for a line that it does not fit."""
+    assert ops.main(["classify", line]) == 1
+
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", f"classify: {told}\n")
+
+
+def test_a_refusal_without_a_code_is_known_by_its_words() -> None:
+    """A report may leave the code out."""
+    assert classify.tell("User unknown").rule.startswith("user-unknown@")
+    assert classify.tell("5.9.9 whatever").reply_class
+
+
+def test_lines_of_a_log_that_are_no_refusals(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They go to the other stream; the refusals between them are classified all the same."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("250 ok\n550 5.1.1 no such user\nhello\n"))
+
+    assert ops.main(["classify", "-"]) == 1
+
+    told = capsys.readouterr()
+    assert told.out.startswith("mailbox_unknown\t")
+    assert told.out.count("\n") == 1
+    assert told.err.splitlines() == [
+        "classify: 250 refuses nothing (RFC 5321 4.2.1): 250 ok",
+        "classify: no reply code, no enhanced code, and no words that a rule knows: hello",
+    ]

@@ -348,6 +348,17 @@ async def test_drop_asks_first(url: str) -> None:
     await settled(url, LETTERS, 1)
 
 
+async def test_an_empty_queue_is_told(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Silence could mean that nothing was looked at."""
+    shown = await run(url, "show", LETTERS)
+    told = capsys.readouterr().out
+    acted = [await run(url, act, LETTERS, "--all") for act in ("replay", "drop")]
+
+    assert (shown, acted) == (0, [0, 0])
+    assert told == f"no dead letters in {LETTERS}\n"
+    assert capsys.readouterr().out == "0 replayed\n0 dropped\n"
+
+
 async def test_the_output_is_for_programs(url: str) -> None:
     """Nothing but the JSON is on standard output, and nothing at all beside it."""
     done = await asyncio.to_thread(command, "list", "--json", AMQP_URL=url)

@@ -2,12 +2,10 @@
 
 import argparse
 import asyncio
-import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -16,7 +14,6 @@ import pytest
 
 from ops import ports
 from ops import topology as command
-from ops.__main__ import main
 from ops.broker import Broker as Node
 from shared import broker, topology
 from shared.broker import Broker
@@ -44,7 +41,6 @@ from tests.ops.burglary import REFUSED, Look, refused
 from tests.ops.dying import settled
 from tests.proxy import Proxy
 from tests.tap import depth, publish_raw
-from tests.waiting import until
 
 pytestmark = pytest.mark.rabbit
 
@@ -380,58 +376,3 @@ def test_the_command_gives_up_on_a_broker_that_is_not_there(
     assert code == 1
     assert "does not answer" in told
     assert "secret" not in told
-
-
-async def test_the_command_says_what_it_waits_for(
-    vhost: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """A minute of silence is not to be told from a command that hangs."""
-    (port,) = ports.unused(1)
-    where = f"{account(vhost)}@127.0.0.1:{port}/{unquote(urlsplit(vhost).path).removeprefix('/')}"
-    declaring = asyncio.create_task(
-        asyncio.to_thread(run, "declare", "--amqp-url", f"amqp://{where}")
-    )
-
-    lines: list[str] = []
-
-    async def told() -> bool:
-        lines.extend(capfd.readouterr().err.splitlines())
-        return bool(lines)
-
-    await until(told)
-    user = where.partition(":")[0]
-    assert lines[0].startswith(f"waiting for the broker at amqp://{user}:***@127.0.0.1:{port}/")
-    assert lines[0].endswith("; start it there, or set AMQP_URL to where it listens")
-    async with Proxy.to(urlsplit(vhost).port or 0, port=port):
-        assert await declaring == 0
-
-
-def test_the_running_stack_tells_its_management_address(
-    rabbit: Node, vhost: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Beside `make up` no address is needed."""
-    where = {"amqp_url": vhost, "management_url": rabbit.address.management_url}
-    (tmp_path / "stack.json").write_text(json.dumps(where))
-    monkeypatch.setenv("RUN_DIR", str(tmp_path))
-    for owner, password in PASSWORDS.items():
-        monkeypatch.setenv(f"{owner.upper()}_AMQP_PASSWORD", password)
-
-    assert [run("declare"), run("grant")] == [0, 0]
-
-
-@pytest.mark.parametrize("action", ["declare", "grant"])
-def test_an_address_that_is_none_is_told(
-    action: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """At once, by what named it, with the exit code of a wrong command line."""
-    monkeypatch.setenv("AMQP_URL", "http://hunter2/")
-
-    by_flag, by_variable = (
-        main(["topology", action, *words]) for words in (["--amqp-url", "amqp://h:x"], [])
-    )
-
-    assert (by_flag, by_variable) == (2, 2)
-    told = capsys.readouterr().err
-    assert "--amqp-url: the host or the port" in told
-    assert "AMQP_URL: must begin with amqp:// or amqps://" in told
-    assert "hunter2" not in told

@@ -180,7 +180,7 @@ def test_all_that_a_relay_needs_is_told_at_once() -> None:
         ("SENDER_FORM", "there is no such setting; perhaps SENDER_FROM?"),
         ("AMQP_URL", "must begin with amqp:// or amqps://"),
         ("SENDER_SMTP_TLS", "Input should be 'none', 'starttls' or 'implicit'"),
-        ("SEALING_KEY", "Field required"),
+        ("SEALING_KEY", f"is required: {SenderSettings.model_fields['sealing_key'].description}"),
         ("together", "SENDER_SMTP_HOST is needed, or SENDER_RELAYS"),
         ("together", "SENDER_SMTP_PORT is needed, or SENDER_RELAYS"),
         ("together", "SENDER_REMEMBER must be a day longer than any SENDER_GIVE_UP"),

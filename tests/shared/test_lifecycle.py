@@ -112,7 +112,7 @@ async def test_wrong_settings_are_told_in_lines() -> None:
     assert lines == []
     assert errors.splitlines() == [
         "tiny: wrong settings",
-        "AMQP_URL: Field required",
+        "AMQP_URL: is required: amqp://user:password@host/vhost of RabbitMQ",
         "HEALTH_PORT: Input should be a valid integer, unable to parse string as an integer",
         "TINY_ACT: Input should be 'wait', 'hang', 'connect', 'fail' or 'end'",
     ]

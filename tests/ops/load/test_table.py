@@ -2,9 +2,15 @@
 
 from datetime import UTC, datetime
 
+import pytest
+from yarl import URL
+
+from ops.load.errors import LoadError
 from ops.load.lane import knocking
 from ops.load.sightings import Counts, Plan
 from ops.load.table import Table
+from ops.simulator.settings import Settings
+from ops.simulator.simulator import Simulator
 from tests.ops.load.gateway import KEY, Gateway
 
 PLAN = Plan("0a1b2c3d", datetime(2026, 1, 1, tzinfo=UTC), events=7, domains=5, bounced=0)
@@ -28,3 +34,10 @@ async def test_a_run_that_is_not_there_is_empty() -> None:
     """It stops at the first domain that is another's."""
     async with Gateway.serving() as gateway, knocking(gateway.url, KEY) as door:
         assert not await Table(door).counts(PLAN)
+
+
+async def test_another_server_is_no_gateway() -> None:
+    """Whatever it answers, that is told in a line."""
+    async with Simulator(Settings()) as simulator, knocking(URL(simulator.web_url)) as door:
+        with pytest.raises(LoadError, match=r"the gateway answers 404|is no gateway"):
+            await Table(door).events()

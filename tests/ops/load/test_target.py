@@ -9,6 +9,7 @@ import pytest
 from ops.load import target
 from ops.load.errors import LoadError
 from ops.load.target import Target
+from shared.errors import ConfigError
 
 RECORD = {
     "gateway_url": "http://127.0.0.1:1",
@@ -92,3 +93,17 @@ def test_no_secret_is_in_its_text(run_dir: str) -> None:
 
     assert "u:p@" not in text
     assert "client_key" not in text
+
+
+def test_addresses_that_are_none_are_told_at_once(run_dir: str) -> None:
+    """By what names them, before anything connects."""
+    (Path(run_dir) / "stack.json").write_text('{"mailbox_url": "127.0.0.1"}')
+
+    with pytest.raises(ConfigError) as caught:
+        find({"RUN_DIR": run_dir, "AMQP_URL": "hunter2"}, "--gateway-url", "notaurl")
+
+    assert str(caught.value).splitlines() == [
+        "--gateway-url: must begin with http:// or https://",
+        "stack.json: mailbox_url: must begin with http:// or https://",
+        "AMQP_URL: must begin with amqp:// or amqps://",
+    ]

@@ -4,7 +4,10 @@ import pytest
 
 from ops.stack import checks
 from ops.stack.child import Program
+from services.otp.config import OtpSettings
 from shared.errors import ConfigError
+
+KEYS = OtpSettings.model_fields["otp_key"].description
 
 
 def program(name: str, **environ: str) -> Program:
@@ -25,6 +28,6 @@ def test_mistakes_of_all_are_told_by_their_service() -> None:
     assert str(caught.value).splitlines() == [
         "classifier: CLASSIFIER_MODE: Input should be 'counts' or 'evidence'",
         "otp: OTP_TRISE: there is no such setting; perhaps OTP_TRIES?",
-        "otp: OTP_KEY: Field required",
-        "otp: SEALING_KEY: Field required",
+        f"otp: OTP_KEY: is required: {KEYS}",
+        f"otp: SEALING_KEY: is required: {KEYS}",
     ]

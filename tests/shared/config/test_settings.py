@@ -175,9 +175,9 @@ def test_mistakes_of_all_layers_are_told_by_where_they_are(tmp_path: Path) -> No
     assert [line.partition(": ")[::2] for line in str(caught.value).splitlines()] == [
         (path, "demo.ports: there is no such setting; perhaps port?"),
         ("--demo-mots", "there is no such flag; perhaps --demo-most?"),
-        ("AMQP_URL", "Field required"),
+        ("AMQP_URL", "is required: amqp://user:password@host/vhost of RabbitMQ"),
         (path, "log_level: Input should be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
-        ("DEMO_KEY", "Field required"),
+        ("DEMO_KEY", "is required: Opens the demo"),
         ("DEMO_PORT", "Input should be a valid integer, unable to parse string as an integer"),
         ("DEMO_HOSTS", "Input should be a valid tuple as JSON"),
         ("--demo-least", "Input should be a valid integer, unable to parse string as an integer"),

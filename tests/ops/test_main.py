@@ -1,0 +1,126 @@
+"""`ops` as a whole: whatever is typed, an answer in lines and an exit code, never a traceback."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ops.__main__ import main
+
+NOBODY = "amqp://ada:hunter2@127.0.0.1:1/"  # RFC 6335 6: port 1 is tcpmux, which nobody runs
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run no stack, and name none."""
+    monkeypatch.setenv("RUN_DIR", str(tmp_path))
+    for name in ("AMQP_URL", "CLIENT_KEY", "RABBITMQ_MANAGEMENT_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def code_of(*words: str) -> int:
+    """Run a command line and return its exit code."""
+    try:
+        return main(words)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+
+
+def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """A newcomer types the name alone, and is shown what there is."""
+    assert code_of() == 0
+
+    told = capsys.readouterr()
+    assert told.err == ""
+    for command in ("up", "down", "simulator", "topology", "dead", "load", "classify"):
+        assert re.search(rf"^ +{command}\b", told.out, re.MULTILINE), command
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """A report of a fault says which version it is about."""
+    assert code_of("--version") == 0
+    assert re.fullmatch(r"Postrider \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("nope", "invalid choice: 'nope'"),
+        ("down --force", "unrecognized arguments: --force"),
+        ("up --config /no/such.toml", "/no/such.toml: cannot be read: No such file or directory"),
+        ("topology", "required: ACTION"),
+        ("topology declare --wait soon", "must be seconds from 0 to 86400"),
+        ("topology declare --wait nan", "must be seconds from 0 to 86400"),
+        ("topology declare --wait -1", "must be seconds from 0 to 86400"),
+        ("topology declare --amqp-url foo", "--amqp-url: must begin with amqp:// or amqps://"),
+        (
+            f"topology grant --amqp-url {NOBODY} --management-url foo",
+            "--management-url: must begin with http:// or https://",
+        ),
+        ("dead", "required: ACTION"),
+        ("dead list --limit few", "must be a number from 1"),
+        ("dead list --limit 0", "must be a number from 1"),
+        ("dead show", "required: QUEUE"),
+        ("dead show nope", "invalid choice: 'nope'"),
+        ("dead list --amqp-url http://h/", "--amqp-url: must begin with amqp:// or amqps://"),
+        ("dead replay sender.bulk.dead", "one of the arguments --id --reason --all is required"),
+        ("load", "required: kind"),
+        ("load events --gateway-url notaurl", "--gateway-url: must begin with http://"),
+        ("load events --gateway-url http://h:x", "--gateway-url: the host or the port"),
+        ("load mail --category spam", "invalid choice: 'spam'"),
+        ("load mail --mailbox-url ftp://x", "--mailbox-url: must begin with http://"),
+        ("classify", "required: reply"),
+        ("classify --stage nope 550", "invalid choice: 'nope'"),
+    ],
+)
+def test_a_wrong_command_line_is_told(
+    line: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the words of a user, with the exit code that says that another try does not help."""
+    assert code_of(*line.split()) == 2
+
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert told in shown.err
+    assert not re.search(r"\b_[a-z]+ value\b|Traceback|hunter2", shown.err)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("dead list", "no broker: give --amqp-url, set AMQP_URL, or run 'make up'"),
+        ("topology declare", "no broker: give --amqp-url, set AMQP_URL, or run 'make up'"),
+        (f"topology grant --amqp-url {NOBODY}", "no management API: give --management-url"),
+        ("load events", "--gateway-url is needed, or a stack that runs: make up"),
+        ("load mail --via amqp", "--mailbox-url is needed, or a stack that runs: make up"),
+        ("classify hello", "no reply code"),
+    ],
+)
+def test_what_is_not_there_is_one_line(
+    line: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A stack that does not run is told with what to give or to start."""
+    assert code_of(*line.split()) == 1
+
+    (shown,) = capsys.readouterr().err.splitlines()
+    assert told in shown
+
+
+@pytest.mark.parametrize("line", ["dead list", "dead show sender.bulk.dead", "topology declare"])
+def test_a_broker_that_is_away_is_one_line(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """With its address, why, and what to do; without its password."""
+    words = line.split()
+    if words[0] == "topology":
+        words += ["--wait", "0"]
+
+    assert code_of(*words, "--amqp-url", NOBODY) == 1
+
+    (shown,) = capsys.readouterr().err.splitlines()
+    assert shown.startswith("amqp://ada:***@127.0.0.1:1/ does not answer: ")
+    assert shown.endswith("; start it there, or set AMQP_URL to where it listens")
+
+
+def test_nothing_to_end_is_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is asked for is so already."""
+    assert code_of("down") == 0
+    assert capsys.readouterr().out == "postrider: nothing is running\n"
