@@ -63,6 +63,16 @@ class Mail:
     envelope_id: str = ""
     progress: Progress = field(default_factory=Progress, compare=False)
 
+    @property
+    def within_ascii(self) -> tuple[str, ...]:
+        """The recipients that a server without SMTPUTF8 can send it to (RFC 6531 3.2)."""
+        if not self.needs_smtputf8:
+            return self.recipients
+        able = tuple(filter(str.isascii, self.recipients))
+        # Where it is not the recipients alone, the headers need it, which are for all.
+        alone = len(able) < len(self.recipients)
+        return able if alone and self.sender.isascii() and self.content.isascii() else ()
+
 
 def compose(command: SendEmail, content: Content, letterhead: Letterhead, date: datetime) -> Mail:
     """Build the mail; `date` is when it was accepted. Bcc goes into the envelope alone.

@@ -81,7 +81,7 @@ class Connection:
         whether the connection has come out of it well.
         """
         self._deadline = deadline
-        now = replace(mail, recipients=self._fitting(mail)) if self._is_limited else mail
+        now = self._now_of(mail)
         if self.offers.domains is not None:
             self._domains.update(domain_of(each).lower() for each in now.recipients)
         settled: dict[str, Reply] = {}
@@ -106,20 +106,26 @@ class Connection:
         return {each: told.get(each, _NEXT_TIME) for each in mail.recipients}
 
     def has_room(self, mail: Mail) -> bool:
-        """Tell whether the server takes any of the recipients over this connection."""
-        return not self._is_limited or bool(self._fitting(mail))
+        """Return whether the server has any room for the mail over this connection."""
+        return self.offers.domains is None or bool(self._fitting(mail.recipients))
 
-    @property
-    def _is_limited(self) -> bool:
-        return self.offers.recipients is not None or self.offers.domains is not None
+    def _now_of(self, mail: Mail) -> Mail:
+        """Return the part of the mail that the server takes now; the rest has its turn later."""
+        fitting = self._fitting(self.offers.reaches(mail))
+        if fitting == mail.recipients:
+            return mail
+        needed = mail.needs_smtputf8 and self.offers.smtputf8
+        return replace(mail, recipients=fitting, needs_smtputf8=needed)
 
-    def _fitting(self, mail: Mail) -> tuple[str, ...]:
-        """Give the recipients that the server takes now (RFC 9422 4)."""
-        most, fitting = self.offers.domains, list[str]()
-        domains = set(self._domains)
-        for each in mail.recipients[: self.offers.recipients]:
+    def _fitting(self, recipients: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the recipients for which there is room in a transaction (RFC 9422 4)."""
+        first = recipients[: self.offers.recipients]
+        if (most := self.offers.domains) is None:
+            return first
+        fitting, domains = list[str](), set(self._domains)
+        for each in first:
             domain = domain_of(each).lower()
-            if most is None or domain in domains or len(domains) < most:
+            if domain in domains or len(domains) < most:
                 domains.add(domain)
                 fitting.append(each)
         return tuple(fitting)

@@ -39,9 +39,13 @@ class Offers:
             domains=_limit(limits.get("RCPTDOMAINMAX", "")),
         )
 
+    def reaches(self, mail: Mail) -> tuple[str, ...]:
+        """Return the recipients whose addresses, and what the headers hold, can be said here."""
+        return mail.recipients if self.smtputf8 else mail.within_ascii
+
     def objection(self, mail: Mail) -> Unsendable | None:
-        """Tell what is lacking for this mail (RFC 6531 3.5, RFC 1870 5)."""
-        if mail.needs_smtputf8 and not self.smtputf8:
+        """Return what is lacking for all of this mail's recipients (RFC 6531 3.5, RFC 1870 5)."""
+        if not self.reaches(mail):
             return Unsendable(Reason.SMTPUTF8_NOT_OFFERED)
         if self.size is not None and self.size < len(mail.content):
             return Unsendable(Reason.TOO_BIG)

@@ -186,9 +186,7 @@ class _Attempt:
 
     def _refused(self, recipient: str, reply: Reply) -> Outcome:
         if reply.stage is Stage.MAIL:
-            too_big = reply.code == replies.TOO_BIG
-            reason = Reason.TOO_BIG if too_big else Reason.SENDER_REFUSED
-            return self.event(EmailFailed, recipient, reply, reason=reason)
+            return self.event(EmailFailed, recipient, reply, reason=_reason(reply))
         return self.event(EmailBounced, recipient, reply)
 
     def event(
@@ -224,3 +222,12 @@ class _Attempt:
         """Return a reply as it may be told and kept: other people's addresses may be in it."""
         text = replies.told(reply.text, of_code=self.command.category is Category.OTP)
         return reply if text == reply.text else reply.model_copy(update={"text": text})
+
+
+def _reason(reply: Reply) -> Reason:
+    """Return why a mail was refused at MAIL."""
+    if reply.code == replies.TOO_BIG or reply.enhanced in replies.ENHANCED_TOO_BIG:
+        return Reason.TOO_BIG
+    if reply.enhanced == replies.ENHANCED_NEEDS_SMTPUTF8:
+        return Reason.SMTPUTF8_NOT_OFFERED
+    return Reason.SENDER_REFUSED

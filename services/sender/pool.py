@@ -7,12 +7,13 @@ from datetime import datetime
 from typing import Self
 
 from services.sender import metrics
+from services.sender.asked import Asked, best, says_nothing_of_others
 from services.sender.compose import Mail
 from services.sender.metrics import RouteMetrics
 from services.sender.outcome import Replies, Unsendable
 from services.sender.relay import Limits, Relay
 from services.sender.rest import Postponed
-from services.sender.route import Route, elsewhere
+from services.sender.route import Route
 from services.sender.throttle import Throttle, domain_rate
 from services.sender.turns import Turns
 from shared.address import domain_of
@@ -54,11 +55,11 @@ class SmtpPool:
         await asyncio.gather(*(route.close() for route in self._routes.values()))
 
     async def send(self, mail: Mail) -> Replies | Unsendable | Postponed:
-        """Run one transaction and give the reply that settled each recipient.
+        """Run one transaction and return the reply that settled each recipient.
 
-        A relay that does not serve us passes the mail on to the next one, since nothing was
-        said of it yet. When all of them rest, or a rate is used up, nothing is tried. Raises
-        Retry when the rates cannot be looked up.
+        A relay that does not serve us, or does not take the mail at MAIL, passes it on to the next
+        one. A refusal is final when all relays have refused. When all of them rest, or a rate is
+        used up, nothing is tried. Raises Retry when the rates cannot be looked up.
         """
         waits = {name: route.wait for name, route in self._routes.items()}
         able = {name for name, wait in waits.items() if not wait}
@@ -68,14 +69,30 @@ class SmtpPool:
         if seconds := await self._too_early(mail):
             metrics.THROTTLED.labels(self._name).inc()
             return Postponed(seconds)
+        return await self._asked_in_turn(mail, able)
+
+    async def _asked_in_turn(self, mail: Mail, able: set[str]) -> Replies | Unsendable | Postponed:
         deadline = asyncio.get_running_loop().time() + BEFORE_DOT_SECONDS
-        while True:
+        asked: list[Asked] = []
+        while able:
             name = self._next(able, mail)
             able.remove(name)
             result = await self._routes[name].send(mail, deadline)
-            able = {each for each in able if not self._routes[each].wait}
-            if not able or not elsewhere(result):
+            if not says_nothing_of_others(result):
                 return result
+            asked.append(Asked(name, result, mail.progress.suspected))
+            able = {each for each in able if not self._routes[each].wait}
+        return self._counts(mail, asked)
+
+    def _counts(self, mail: Mail, asked: list[Asked]) -> Replies | Unsendable | Postponed:
+        """Return what counts of the answers; a relay that rests may still take the mail."""
+        chosen = best(reversed(asked))
+        mail.progress.relay, mail.progress.suspected = chosen.relay, chosen.suspected
+        resting = self._routes.keys() - {each.relay for each in asked}
+        if chosen.final and resting:
+            metrics.POSTPONED.labels(self._name).inc()
+            return Postponed(min(self._routes[each].wait for each in resting))
+        return chosen.result
 
     def _next(self, able: set[str], mail: Mail) -> str:
         """Choose among relays that are able: first those that have not refused the sender."""

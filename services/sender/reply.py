@@ -24,7 +24,8 @@ _DATA = Stage.DATA  # Python 3.11 takes longer to look a member up than to compa
 # Our dialogue or our login is wrong, whatever mail it is (RFC 5321 4.2.2, RFC 4954 6).
 _NEVER_ABOUT_A_MAIL = frozenset((503, 530))
 _OF_PARAMETERS = frozenset((452, 552, 555))
-_ENHANCED_OF_PARAMETERS = frozenset((".2.3", ".3.4", ".6.7"))  # RFC 3463 3.3, 3.4; RFC 6531 3.7.4.2
+ENHANCED_TOO_BIG = frozenset(("5.2.3", "5.3.4"))  # RFC 3463 3.3 and 3.4
+ENHANCED_NEEDS_SMTPUTF8 = "5.6.7"  # RFC 6531 3.7.4.2
 # What the words of a refused sender may be taken for: our settings, a rule of the server, nothing.
 _MAY_BE_THE_SENDER = frozenset(
     (ReplyClass.OUR_CONFIG, ReplyClass.POLICY, ReplyClass.UNDETERMINED, ReplyClass.AUTH_SENDER)
@@ -158,7 +159,9 @@ def of_parameters(reply: Reply) -> bool:
     Sources: RFC 1870 6.1, RFC 5321 4.2.2 (555), RFC 6531 3.7.4.2.
     """
     return reply.stage is Stage.MAIL and (
-        reply.code in _OF_PARAMETERS or (reply.enhanced or "")[1:] in _ENHANCED_OF_PARAMETERS
+        reply.code in _OF_PARAMETERS
+        or reply.enhanced in ENHANCED_TOO_BIG
+        or reply.enhanced == ENHANCED_NEEDS_SMTPUTF8
     )
 
 

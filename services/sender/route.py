@@ -218,15 +218,6 @@ class Route:
         self._metrics.closed(connection.mails)
 
 
-def elsewhere(result: Replies | Unsendable | Postponed) -> bool:
-    """Tell whether the relay took no notice of the mail, so that another one may be asked."""
-    if isinstance(result, Postponed):
-        return True
-    return not isinstance(result, Unsendable) and (
-        _any(result, _not_opened) or _any(result, _not_begun)
-    )
-
-
 def _any(heard: Replies, what: Callable[[Reply], bool]) -> bool:
     return any(map(what, heard.values()))
 

@@ -211,6 +211,20 @@ async def test_smtputf8(simulator: Simulator) -> None:
     assert simulator.mailbox.count("jörg@x.example") == 1
 
 
+async def test_smtputf8_for_one(simulator: Simulator) -> None:
+    """Where SMTPUTF8 is not offered the address that needs it waits, and the others get theirs."""
+    simulator.behaviour = Behaviour(extensions=tuple(e for e in EXTENSIONS if e != "SMTPUTF8"))
+    mail = a_mail(ANNA, "jörg@y.example", needs_smtputf8=True)
+
+    async with a_pool(a_relay(simulator.smtp_port)) as pool:
+        anna, joerg = ends(await pool.send(mail))
+        alone = await pool.send(replace(mail, recipients=("jörg@y.example",)))
+
+    assert (anna, joerg) == ((Stage.DOT, 250), (Stage.RCPT, 452))
+    assert alone == Unsendable(Reason.SMTPUTF8_NOT_OFFERED)
+    assert [mail.recipients for mail in simulator.mailbox.find()] == [(ANNA,)]
+
+
 async def test_one_group() -> None:
     """Where PIPELINING is offered all commands go out before any reply has come."""
     script = {"MAIL": HANG, "RCPT": HANG, "DATA": b"250 OK\r\n" * 3 + b"354 Go on\r\n"}

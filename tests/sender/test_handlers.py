@@ -4,13 +4,16 @@ from datetime import timedelta
 
 from structlog.testing import capture_logs
 
+from ops.simulator.behaviour import EXTENSIONS, Behaviour
+from ops.simulator.simulator import Simulator
 from services.sender import reply as replies
 from services.sender.outcome import Reason, Unsendable
 from services.sender.rest import Postponed
 from services.sender.store import ClaimStore
-from shared.contracts import EmailDelivered, EmailExpired, EmailFailed, ReplyClass, Stage
+from shared.contracts import EmailDelivered, EmailExpired, EmailFailed, ReplyClass, SendEmail, Stage
 from shared.retry import Later
 from tests.sender.commands import NOW, a_command
+from tests.sender.mails import a_pool, a_relay
 from tests.sender.senders import ACCEPTED, SEALER, Relay, a_sender, kinds, later
 
 ANNA, BEN = "anna@x.example", "ben@x.example"
@@ -130,3 +133,22 @@ async def test_warning(claims: ClaimStore) -> None:
             "reply": "5.7.8 Wrong password",
         }
     ]
+
+
+async def test_one_address_that_needs_smtputf8(claims: ClaimStore, simulator: Simulator) -> None:
+    """Where no relay offers SMTPUTF8 the address that needs it fails, and no other does."""
+    simulator.behaviour = Behaviour(extensions=tuple(e for e in EXTENSIONS if e != "SMTPUTF8"))
+    async with a_pool(a_relay(simulator.smtp_port)) as pool:
+        sender = a_sender(pool, claims)
+        first = await sender.on_send_email(a_command(ANNA, bcc="ü@y.example"))
+        (again,) = (each.message for each in first if isinstance(each, Later))
+        assert isinstance(again, SendEmail)
+        second = await sender.on_send_email(again)
+
+    assert (kinds(first), kinds(second)) == ([EmailDelivered, Later], [EmailFailed])
+    failed = second[0]
+    assert isinstance(failed, EmailFailed)
+    assert (failed.recipient, failed.reason) == ("ü@y.example", Reason.SMTPUTF8_NOT_OFFERED)
+    assert (failed.attempt, again.attempt) == (1, 1)
+    (mail,) = simulator.mailbox.find()
+    assert (mail.recipients, mail.raw.isascii()) == ((ANNA,), True)

@@ -53,3 +53,22 @@ def test_objections() -> None:
     assert replace(fits, size=len(CONTENT) - 1).objection(a_mail()) == Unsendable(Reason.TOO_BIG)
     assert fits.objection(international) == Unsendable(Reason.SMTPUTF8_NOT_OFFERED)
     assert Offers(smtputf8=True).objection(international) is None
+
+
+def test_the_recipients_alone() -> None:
+    """Without SMTPUTF8 those are reached whose address is ASCII, if sender and headers are too."""
+    plain = Offers()
+    mixed = replace(a_mail("a@x.example", "ü@y.example"), needs_smtputf8=True)
+    foreign = replace(a_mail("ü@y.example"), needs_smtputf8=True)
+    lacking = Unsendable(Reason.SMTPUTF8_NOT_OFFERED)
+
+    assert plain.reaches(mixed) == ("a@x.example",)
+    assert plain.objection(mixed) is None
+    assert Offers(smtputf8=True).reaches(mixed) == ("a@x.example", "ü@y.example")
+    for mail in (
+        foreign,
+        replace(mixed, sender="ö@our.example"),
+        replace(mixed, content="Cc: ä@x.example\r\n\r\n".encode()),
+    ):
+        assert plain.reaches(mail) == ()
+        assert plain.objection(mail) == lacking

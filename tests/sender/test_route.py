@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from prometheus_client import REGISTRY
 
-from ops.simulator.behaviour import Behaviour, Rate, Refusals
+from ops.simulator.behaviour import EXTENSIONS, Behaviour, Rate, Refusals
 from ops.simulator.simulator import Simulator
 from services.sender.backoff import Backoff
-from services.sender.outcome import Replies, Unsendable
+from services.sender.outcome import Reason, Unsendable
 from services.sender.pool import SmtpPool
 from services.sender.relay import Login, Relay
 from services.sender.rest import Postponed
@@ -307,15 +307,70 @@ async def test_by_weight(simulator: Simulator) -> None:
         assert (simulator.traffic.total, other.traffic.total) == (1, 1)
 
 
-async def test_not_offered_is_not_asked_for(simulator: Simulator) -> None:
-    """What one relay does not offer is told at once: nobody knows what the others do."""
+WITHOUT_UTF8 = tuple(each for each in EXTENSIONS if each != "SMTPUTF8")
+INTERNATIONAL = a_mail("jörg@x.example", needs_smtputf8=True)
+LARGE = a_mail(content=b"Subject: large\r\n\r\n" + (b"x" * 70 + b"\r\n") * 400)
+
+
+async def test_what_another_has(simulator: Simulator) -> None:
+    """What one relay lacks says nothing of the others: the mail goes to one that has it."""
+    simulator.behaviour = Behaviour(extensions=WITHOUT_UTF8, size_limit=20_000)
+    async with Simulator() as other:
+        relays = resting(simulator.smtp_port), resting(other.smtp_port)
+        async with a_pool(*relays) as pool:
+            mails = [INTERNATIONAL, LARGE, a_mail()] * 6
+            results = [ends(await pool.send(mail)) for mail in mails]
+
+        assert results == [[(Stage.DOT, 250)]] * 18
+        assert len(other.mailbox) >= 12
+        assert len(simulator.mailbox) + len(other.mailbox) == 18
+
+
+async def test_what_none_has(simulator: Simulator) -> None:
+    """What all relays lack is final, and the reason is that of the relay that came closest."""
+    simulator.behaviour = Behaviour(extensions=WITHOUT_UTF8)
+    async with Simulator() as other:
+        other.behaviour = Behaviour(size_limit=10)
+        for ports in ((simulator, other), (other, simulator)):
+            async with a_pool(*(resting(each.smtp_port) for each in ports)) as pool:
+                result = await pool.send(INTERNATIONAL)
+
+            assert result == Unsendable(Reason.TOO_BIG)
+
+
+async def test_what_one_that_rests_may_have(simulator: Simulator) -> None:
+    """As long as a relay rests that may take the mail, the mail waits for it."""
     simulator.behaviour = Behaviour(size_limit=10)
-    relays = resting(simulator.smtp_port)
+    async with scripted({"CONNECT": CUT}) as away:
+        relays = resting(away.port), resting(simulator.smtp_port)
+        async with a_pool(*relays) as pool:
+            first, second = await pool.send(a_mail()), await pool.send(a_mail())
 
-    async with a_pool(relays) as pool:
-        result: Replies | Unsendable | Postponed = await pool.send(a_mail())
+    assert ends(first) == [(Stage.CONNECT, 0)]
+    assert isinstance(second, Postponed)
+    assert 40 < second.seconds < 80
 
-    assert isinstance(result, Unsendable)
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"552 5.3.4 Too big\r\n",
+        b"452 4.3.1 Insufficient system storage\r\n",
+        b"450 4.7.1 Too fast\r\n",
+        b"553 5.7.1 Not yours\r\n",
+        b"555 5.5.4 What\r\n",
+    ],
+)
+async def test_refused_at_mail(simulator: Simulator, reply: bytes) -> None:
+    """A relay that does not take a mail at MAIL leaves it to the next one."""
+    async with scripted({"MAIL": reply}) as server:
+        relays = resting(server.port), resting(simulator.smtp_port)
+        mail = a_mail()
+        async with a_pool(*relays) as pool:
+            assert [ends(await pool.send(mail)) for _ in range(6)] == [DELIVERED] * 6
+
+        assert server.heard["MAIL"] >= 2
+        assert mail.progress.relay == f"127.0.0.1:{simulator.smtp_port}"
 
 
 async def test_cancelled_probe() -> None:
