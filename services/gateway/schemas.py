@@ -6,22 +6,28 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
-    StringConstraints,
     model_validator,
 )
 
 from services.gateway import peer
-from services.gateway.body import Body, Stamp, Strict, at_most
+from services.gateway.body import Body, Stamp, Strict
 from services.gateway.clients import Client
 from services.gateway.senders import MAX_SENDERS, Sender, Senders
-from shared import address, header
+from shared import header
 from shared.attachment import MAX_ATTACHMENTS, Attachment, check_attachments
 from shared.contracts import Category, IssueCode, SendEmail, VerifyCode
 from shared.contracts.codes import CONFIRM_ADDRESS, MAX_DIGITS, MAX_TYPED_CHARS, MIN_DIGITS
-from shared.fields import MAX_RECIPIENTS, Locale, Purpose, Subject, Text, as_list
-
-MAX_MAILBOX_CHARS = 600  # a display name and the 254 of an address (RFC 5321 4.5.3.1, errata 1690)
-MAX_RETRIES = 1000  # far beyond what any schedule has room for
+from shared.fields import (
+    MAX_RECIPIENTS,
+    MAX_RETRIES,
+    Address,
+    Locale,
+    Mailbox,
+    Mailboxes,
+    Purpose,
+    Subject,
+    Text,
+)
 
 
 def _ip(value: object) -> peer.Address:
@@ -30,20 +36,6 @@ def _ip(value: object) -> peer.Address:
     if found is None:
         raise ValueError("must be an IPv4 or IPv6 address")
     return found
-
-
-_Short = Annotated[str, StringConstraints(max_length=MAX_MAILBOX_CHARS)]
-_Mailbox = Annotated[_Short, AfterValidator(address.check_mailbox)]
-_Address = Annotated[_Short, AfterValidator(address.check_address)]
-_Mailboxes = Annotated[
-    tuple[_Mailbox, ...],
-    Field(max_length=MAX_RECIPIENTS, fail_fast=True),
-    at_most(MAX_RECIPIENTS),
-    BeforeValidator(
-        as_list,
-        json_schema_input_type=_Short | Annotated[list[_Short], Field(max_length=MAX_RECIPIENTS)],
-    ),
-]
 
 
 _Retries = Annotated[int, Field(strict=True, ge=0, le=MAX_RETRIES)]
@@ -62,10 +54,8 @@ class NewAttachment(Attachment, Strict):
 _Attachments = Annotated[
     tuple[Annotated[NewAttachment, AfterValidator(NewAttachment.kept)], ...],
     Field(max_length=MAX_ATTACHMENTS, fail_fast=True),
-    at_most(MAX_ATTACHMENTS),
     AfterValidator(check_attachments),
 ]
-_Headers = Annotated[header.Headers, at_most(header.MAX_HEADERS)]
 
 
 class NewMessage(Body):
@@ -73,16 +63,16 @@ class NewMessage(Body):
 
     most = None
 
-    to: _Mailboxes = Field(description="One mailbox or several: `a@b.example`, `Ann <a@b.example>`")
-    cc: _Mailboxes = ()
-    bcc: _Mailboxes = Field((), description="These appear in no header")
-    from_: _Mailbox | None = Field(None, alias="from", description="The sender's default if absent")
-    reply_to: _Mailbox | None = None
+    to: Mailboxes = Field(description="One mailbox or several: `a@b.example`, `Ann <a@b.example>`")
+    cc: Mailboxes = ()
+    bcc: Mailboxes = Field((), description="These appear in no header")
+    from_: Mailbox | None = Field(None, alias="from", description="The sender's default if absent")
+    reply_to: Mailbox | None = None
     subject: Subject
     text: Text | None = Field(None, repr=False, description="At least one of text and html")
     html: Text | None = Field(None, repr=False)
     attachments: _Attachments = Field((), repr=False, description="At most 7 MiB together")
-    headers: _Headers = Field(
+    headers: header.Headers = Field(
         default_factory=dict, description=f"Among {', '.join(header.KNOWN)} and X-*"
     )
     category: Category = Category.TRANSACTIONAL
@@ -112,7 +102,7 @@ class NewMessage(Body):
 class NewCode(Body):
     """Asks for a one-time code to be mailed."""
 
-    email: _Address
+    email: Address
     purpose: Purpose = Field(CONFIRM_ADDRESS, description="The code is right for nothing else")
     length: _Length | None = Field(None, description="Digits; the deployment's default if absent")
     locale: Locale | None = Field(None, description="Of the mail: a language tag such as `de-AT`")
@@ -130,7 +120,7 @@ class NewCode(Body):
 class CodeGuess(Body):
     """Asks whether a code is right; a right one is used up by it."""
 
-    email: _Address
+    email: Address
     code: str = Field(
         min_length=1,
         max_length=MAX_TYPED_CHARS,
@@ -148,9 +138,7 @@ class CodeGuess(Body):
         return VerifyCode.model_construct(id=stamp.id, client=client, **self.__dict__)
 
 
-_Senders = Annotated[
-    list[Sender], Field(max_length=MAX_SENDERS, fail_fast=True), at_most(MAX_SENDERS)
-]
+_Senders = Annotated[list[Sender], Field(max_length=MAX_SENDERS, fail_fast=True)]
 
 
 class NewClient(Body):

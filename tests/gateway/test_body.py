@@ -60,10 +60,10 @@ def test_a_body_of_a_million_values_is_refused_before_they_are_made(body: bytes)
         tracemalloc.stop()
 
     assert caught.value.kind.status == 413
-    assert most < 1_000_000
+    assert most < 4 * len(body)
 
 
-@pytest.mark.parametrize("text", ['a,[{"' * 1_000_000, '\\"' * 2_000_000, ",,,\\" * 1_000_000])
+@pytest.mark.parametrize("text", ['a,[{"' * 800_000, '\\"' * 1_500_000, ",,,\\" * 800_000])
 def test_what_stands_in_a_text_is_no_value(text: str) -> None:
     """A text may have as many commas, brackets and quotes as it likes."""
     mail = {"to": "ann@example.com", "subject": "Hello", "text": text}

@@ -194,14 +194,13 @@ def test_all_mistakes_are_told_at_once_up_to_a_limit() -> None:
     ],
     ids=["to", "cc", "attachments", "headers", "attachment", "fields"],
 )
-def test_a_length_is_checked_before_the_items(fields: dict[str, Any]) -> None:
-    """Each wrong item would be a mistake of its own, and takes longer to tell than to send."""
+def test_many_mistakes_of_a_kind_are_few(fields: dict[str, Any]) -> None:
+    """Each wrong item would be a mistake of its own, which takes longer to tell than to send."""
     body = orjson.dumps(MAIL | fields)
     with pytest.raises(ValidationError) as caught:
         NewMessage.model_validate(orjson.loads(body))
 
-    [mistake] = caught.value.errors()
-    assert "must have at most" in mistake["msg"]
+    assert caught.value.error_count() <= 2
 
 
 def test_values_are_not_repeated() -> None:
