@@ -3,11 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from shared.config.settings import DRAIN_SECONDS
+from shared.connections import Connections, LimitedProtocol, Limits
+
+# Connections that wait to be accepted. Past that the system drops the first packet of the next one,
+# which its sender repeats after a second.
+BACKLOG = 1024
 
 Check = Callable[[], Awaitable[bool]]
 
@@ -41,9 +47,9 @@ async def serving(
     host: str,
     port: int,
     drain: float = DRAIN_SECONDS,
-    protocol: type[web.RequestHandler] = web.RequestHandler,
+    protocol: Callable[..., LimitedProtocol] | None = None,
 ) -> AsyncIterator[int]:
-    """Serve `app` until the block is left, and give the port. Raises OSError if it is taken.
+    """Serve `app` until the block is left, and yield the port. Raises OSError if it is taken.
 
     At the end it takes no more connections, closes idle ones, and gives the requests that are
     under way `drain` seconds. A request whose client has gone is cancelled.
@@ -52,14 +58,15 @@ async def serving(
     await runner.setup()
     loop = asyncio.get_running_loop()
 
-    def connected() -> web.RequestHandler:
+    made = protocol or partial(LimitedProtocol, Connections(Limits()))
+
+    def connected() -> LimitedProtocol:
         assert runner.server is not None  # noqa: S101 -- the runner is set up
-        # None is no access log, as it is to the runner.
-        return protocol(runner.server, loop=loop, access_log=None)  # type: ignore[arg-type]
+        return made(runner.server, loop=loop)
 
     try:
         # Not by a site of the library, which knows one protocol only.
-        listening = await loop.create_server(connected, host, port)
+        listening = await loop.create_server(connected, host, port, backlog=BACKLOG)
         try:
             yield listening.sockets[0].getsockname()[1]
         finally:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import resource
 import signal
 import sys
 import warnings
@@ -50,6 +51,9 @@ def run(
     log.configure(settings.service, loaded.log_level)
     for each in warned:
         logger.warning("settings", reason=str(each.message))
+    # The soft limit is often 1,024, for programs that call select(2); none of ours does.
+    _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
     gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
     try:
         uvloop.run(_until_signalled(service, loaded))

@@ -18,6 +18,12 @@ IN_FLIGHT = Gauge("postrider_in_flight", "Messages being handled now", ("queue",
 PUBLISHED = Counter(
     "postrider_published", "Messages published, by whether they were confirmed", ("exchange", "end")
 )
+CONNECTIONS = Gauge("postrider_http_connections", "HTTP connections open now, on all ports")
+CONNECTIONS_REFUSED = Counter(
+    "postrider_http_connections_refused",
+    "HTTP connections that a limit has ended: total, address, time, headers",
+    ("limit",),
+)
 
 
 class Handling:

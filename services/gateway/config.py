@@ -50,6 +50,18 @@ class GatewaySettings(Settings):
         ge=1024,
         description="Bytes of all bodies over 16 KiB in flight; half of it for one client",
     )
+    gateway_max_connections: int = Field(
+        4000, ge=1, description="Open at a time; fewer where the system leaves fewer descriptors"
+    )
+    gateway_max_connections_by_address: int = Field(
+        500, ge=1, description="Of one IPv4 address or IPv6 /64; GATEWAY_PROXIES are exempt"
+    )
+    gateway_header_seconds: Seconds = Field(
+        10.0, description="From a connection's begin until its first request has come"
+    )
+    gateway_idle_seconds: Seconds = Field(
+        75.0, description="From an answer until the next request; more than a proxy keeps idle ones"
+    )
     gateway_body_seconds: Seconds = Field(30.0, description="For a request's body to come in")
     gateway_answer_seconds: float = Field(
         5.0, gt=0, le=QUESTION_SECONDS, description="For another service to answer"

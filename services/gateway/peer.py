@@ -18,7 +18,7 @@ def caller(remote: str, forwarded: Sequence[str], proxies: Sequence[Network]) ->
     if not proxies:
         return remote
     hops = ",".join(forwarded).rsplit(",", MAX_HOPS)
-    while hops and _is_any(remote, proxies):
+    while hops and is_any(remote, proxies):
         hop = canonical(hops.pop().strip())
         if hop is None:
             break
@@ -35,6 +35,7 @@ def canonical(text: str) -> Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def _is_any(text: str, networks: Sequence[Network]) -> bool:
+def is_any(text: str, networks: Sequence[Network]) -> bool:
+    """Return whether an address is in one of the networks."""
     address = canonical(text)
     return address is not None and any(address in network for network in networks)

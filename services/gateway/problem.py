@@ -31,11 +31,13 @@ TIMEOUT = Kind(408, "timeout", "The request took too long to arrive")
 CLIENT_EXISTS = Kind(409, "client-exists", "A client has this id already")
 TOO_LARGE = Kind(413, "too-large", "The request is too large")
 UNSUPPORTED_MEDIA_TYPE = Kind(415, "unsupported-media-type", "This type of body is not taken")
+EXPECTATION_FAILED = Kind(417, "expectation-failed", "What is expected cannot be met")
 INVALID = Kind(422, "invalid", "The request has mistakes")
 KEY_REUSED = Kind(
     422, "idempotency-key-reused", "The Idempotency-Key stands for a request with another body"
 )
 TOO_MANY_REQUESTS = Kind(429, "too-many-requests", "This was asked for too often")
+HEADERS_TOO_LARGE = Kind(431, "headers-too-large", "The headers are too large")
 INTERNAL = Kind(500, "internal", "Something went wrong here")
 UNAVAILABLE = Kind(503, "unavailable", "This cannot be done now")
 
@@ -50,9 +52,11 @@ KINDS = (
     CLIENT_EXISTS,
     TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,
+    EXPECTATION_FAILED,
     INVALID,
     KEY_REUSED,
     TOO_MANY_REQUESTS,
+    HEADERS_TOO_LARGE,
     INTERNAL,
     UNAVAILABLE,
 )

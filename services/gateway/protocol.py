@@ -1,22 +1,55 @@
-"""What is no HTTP, or no more of it: refused in the same form as all else."""
+"""Answers that the HTTP library makes by itself, in the same form as all others."""
 
 import secrets
+from collections.abc import Mapping
 from http import HTTPStatus
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
 
 from services.gateway import problem
-from services.gateway.problem import INTERNAL, MALFORMED, Problem
+from services.gateway.problem import (
+    HEADERS_TOO_LARGE,
+    INTERNAL,
+    MALFORMED,
+    RETRY_AFTER,
+    TIMEOUT,
+    UNAVAILABLE,
+    Problem,
+)
 from services.gateway.reply import HARDENING
+from shared.connections import LimitedProtocol
+
+MAX_LINE_BYTES = 8190  # of the request line and of a header field, as the library has it
+_AGAIN = {"Retry-After": str(RETRY_AFTER)}
+# Nothing is answered where nothing was asked.
+_FAREWELLS: Mapping[str, Problem] = {
+    "total": Problem(UNAVAILABLE, "Too many connections are open.", headers=_AGAIN),
+    "address": Problem(
+        UNAVAILABLE, "Too many connections are open from this address.", headers=_AGAIN
+    ),
+    "headers": Problem(HEADERS_TOO_LARGE),
+}
+
+_DETAILS = {417: "Of `Expect`, 100-continue alone is known (RFC 9110 10.1.1)."}
 
 logger = structlog.get_logger(__name__)
 
 
-class Protocol(web.RequestHandler):
+class Protocol(LimitedProtocol):
     """The server's side of a connection; anybody can make it fail, so it tells that in a line."""
 
     __slots__ = ()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Answer; what the library refuses before any view is asked is a problem document too."""
+        if isinstance(resp, web.HTTPException):
+            refusal = Problem(problem.kind_of(resp.status), _DETAILS.get(resp.status))
+            resp = _refused(request, refusal, resp.reason)
+        return await super().finish_response(request, resp, start_time)
 
     def handle_error(
         self,
@@ -27,24 +60,54 @@ class Protocol(web.RequestHandler):
     ) -> web.StreamResponse:
         """Answer what the parser cannot read, and hang up: where the next one begins is unknown."""
         del message
-        request_id = secrets.token_hex(16)
-        told = {"remote": request.remote, "request_id": request_id, "reason": type(exc).__name__}
-        if status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            logger.info("no request", **told)
-            refusal = Problem(MALFORMED, "This is not HTTP.")
-        else:
-            logger.error("a request failed", exc_info=exc, **told)
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            logger.error("a request failed", exc_info=exc, remote=request.remote)
             refusal = Problem(INTERNAL)
-        response = web.Response(
-            body=problem.document(refusal, request.rel_url.raw_path, request_id),
-            status=refusal.kind.status,
-            headers={"X-Request-ID": request_id, **HARDENING},
-            content_type=problem.CONTENT_TYPE,
-        )
+        elif isinstance(exc, LineTooLong):
+            refusal = Problem(
+                HEADERS_TOO_LARGE,
+                f"The request line and each header field have at most {MAX_LINE_BYTES} bytes.",
+            )
+        else:
+            refusal = Problem(MALFORMED, "This is not HTTP.")
+        response = _refused(request, refusal, type(exc).__name__)
         response.force_close()
         return response
+
+    def farewell(self, limit: str) -> bytes:
+        """Return a problem document with all that HTTP needs, for a connection without request."""
+        if limit == "time" and not self._header_bytes:
+            return b""
+        refusal = _FAREWELLS.get(limit, Problem(TIMEOUT))
+        request_id = secrets.token_hex(16)
+        body = problem.document(refusal, "/", request_id)
+        status = HTTPStatus(refusal.kind.status)
+        headers = {
+            "Content-Type": problem.CONTENT_TYPE,
+            "Content-Length": str(len(body)),
+            "Connection": "close",
+            "X-Request-ID": request_id,
+            **refusal.headers,
+            **HARDENING,
+        }
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        return f"HTTP/1.1 {status} {status.phrase}\r\n{head}\r\n".encode() + body
 
     def log_exception(self, *args: object, **more: object) -> None:
         """Tell that a connection failed: mostly since its body could not be read to the end."""
         error = more.get("exc_info")
         logger.info("a connection failed", reason=type(error).__name__, what=str(args[0]))
+
+
+def _refused(request: web.BaseRequest, refusal: Problem, reason: str) -> web.Response:
+    """Return the problem document of a request that no view has seen, and log it."""
+    request_id = secrets.token_hex(16)
+    status = refusal.kind.status
+    told = {"remote": request.remote, "request_id": request_id, "status": status}
+    logger.info("no request", **told, reason=reason)
+    return web.Response(
+        body=problem.document(refusal, request.rel_url.raw_path, request_id),
+        status=status,
+        headers={**refusal.headers, "X-Request-ID": request_id, **HARDENING},
+        content_type=problem.CONTENT_TYPE,
+    )

@@ -8,9 +8,11 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
 
+from services.gateway import peer
 from services.gateway.app import build_app
 from services.gateway.body import Stamp
 from services.gateway.body_budget import BodyBudget
@@ -30,6 +32,7 @@ from services.gateway.views import Views
 from services.gateway.waiting import Waiting
 from shared import health, periodic
 from shared.broker import Broker
+from shared.connections import Connections, Limits
 from shared.database import Database
 from shared.pace import Pace
 
@@ -72,11 +75,21 @@ async def serving(settings: GatewaySettings, stop: asyncio.Event) -> AsyncIterat
                 app,
                 settings.gateway_host,
                 settings.gateway_port,
-                drain=settings.drain_seconds,
-                protocol=Protocol,
+                settings.drain_seconds,
+                partial(Protocol, _connections(settings)),
             ) as port,
         ):
             yield port
+
+
+def _connections(settings: GatewaySettings) -> Connections:
+    limits = Limits(
+        settings.gateway_max_connections,
+        settings.gateway_max_connections_by_address,
+        settings.gateway_header_seconds,
+        settings.gateway_idle_seconds,
+    )
+    return Connections(limits, lambda address: peer.is_any(address, settings.gateway_proxies))
 
 
 def _views(
