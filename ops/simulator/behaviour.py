@@ -55,6 +55,13 @@ class Session(_Part):
     stage: Literal["mail", "rcpt", "data"] = "mail"
 
 
+class Transaction(_Part):
+    """How many recipients a mail may have, and what those beyond them are told."""
+
+    recipients: int = Field(ge=1)
+    reply: Refusal = "452 4.5.3 Too many recipients"
+
+
 class Refusals(_Part):
     """Replies that refuse everybody at a stage, such as `554 5.7.1 Blocked`."""
 
@@ -81,6 +88,7 @@ class Behaviour(_Part):
     connections: int = Field(default=1000, ge=0, le=10_000)
     mails_per_connection: int | None = Field(default=None, ge=1)
     session: Session | None = None
+    transaction: Transaction | None = None
     rate: Rate | None = None
     refuse: Refusals = Refusals()
     idle_timeout_ms: int = Field(default=300_000, ge=1, le=3_600_000)

@@ -84,7 +84,7 @@ class Hooks:
     ) -> str:
         """Add a recipient."""
         sender = _bare(envelope.mail_from or "")
-        act = self._policy.on_rcpt(sender, address, server.visit.mails)
+        act = self._policy.on_rcpt(sender, address, server.visit.mails, len(envelope.rcpt_tos))
         if reply := await server.obey(act) or _malformed(address, envelope):
             return reply
         if not _bare(address):

@@ -72,10 +72,10 @@ class Policy:
             return act
         return replace(act, reply=self._strange(options) or self._limit(mails))
 
-    def on_rcpt(self, sender: str, recipient: str, mails: int = 0) -> Act:
-        """Decide on one RCPT, after so many mails on this connection."""
+    def on_rcpt(self, sender: str, recipient: str, mails: int = 0, recipients: int = 0) -> Act:
+        """Decide on one RCPT, after so many mails on this connection and recipients of this one."""
         act = act_at("rcpt", [recipient])
-        if over := self._session_over("rcpt", mails):
+        if over := self._session_over("rcpt", mails) or self._full(recipients):
             return replace(act, reply=act.reply or over)
         if act.greylist is None or act.reply or act.cut:
             return act
@@ -118,3 +118,7 @@ class Policy:
         session = self._behaviour.session
         over = session is not None and session.stage == stage and mails >= session.mails
         return session.reply if session and over else None
+
+    def _full(self, recipients: int) -> str | None:
+        limit = self._behaviour.transaction
+        return limit.reply if limit and recipients >= limit.recipients else None

@@ -5,7 +5,7 @@ from typing import Literal
 
 import pytest
 
-from ops.simulator.behaviour import Behaviour, Rate, Refusals, Session
+from ops.simulator.behaviour import Behaviour, Rate, Refusals, Session, Transaction
 from ops.simulator.simulator import Simulator
 from tests.clock import Watch
 from tests.ops.simulator.raw import connected, greeted
@@ -92,6 +92,18 @@ async def test_session(simulator: Simulator, stage: Literal["mail", "rcpt", "dat
     at = ["mail", "rcpt", "data"].index(stage)
     assert replies[at] == "452 4.4.5 Maximum number of messages per session exceeded"
     assert all(reply[:3] == "250" for reply in replies[:at])
+
+
+async def test_transaction(simulator: Simulator) -> None:
+    """Recipients beyond those that a mail may have are refused; the next mail has room again."""
+    simulator.behaviour = Behaviour(transaction=Transaction(recipients=2))
+    async with greeted(simulator.smtp_port) as smtp:
+        for _ in range(2):
+            await smtp.say("MAIL FROM:<a@x.example>")
+            replies = [await smtp.say(f"RCPT TO:<{name}@x.example>") for name in "bcde"]
+            await smtp.say("RSET")
+
+            assert [reply[:9] for reply in replies] == ["250 2.1.5"] * 2 + ["452 4.5.3"] * 2
 
 
 async def test_rate(simulator: Simulator, clock: Watch) -> None:
