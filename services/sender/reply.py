@@ -13,7 +13,6 @@ MAX_TEXT_CHARS = 1000  # of a reply that is passed on
 NO_REPLY = 0
 CLOSING = 421  # to any command: the server closes the connection (RFC 5321 3.8)
 START_INPUT = 354
-_NO_ROOM = frozenset((452, 552))
 TOO_BIG = 552  # at MAIL it can be about nothing else than SIZE (RFC 1870 6.1)
 
 # RFC 2034 4: an enhanced code stands right after the reply code or nowhere.
@@ -212,13 +211,14 @@ def class_of(reply: Reply, recipient: str, host: str = "", *, alone: bool) -> Fi
 
 
 def too_many(reply: Reply) -> bool:
-    """Tell whether the transaction had no room for a recipient, with whom nothing is wrong.
+    """Return whether the transaction had no room for a recipient, with whom nothing is wrong.
 
-    452 is the code for it, some servers still use 552 (RFC 5321 4.5.3.1.10); both have other
-    meanings too.
+    X.5.3 says so with any code (RFC 3463 3.6), as 452, 552 and others do in words (RFC 5321
+    4.5.3.1.10); a policy that counts recipients means more than this transaction.
     """
+    kind = (reply.enhanced or "")[1:]
     return (
-        reply.code in _NO_ROOM
-        and reply.stage is Stage.RCPT
-        and ((reply.enhanced or "")[1:] == ".5.3" or bool(_TOO_MANY.search(reply.text)))
+        reply.stage is Stage.RCPT
+        and says_no(reply.code)
+        and (kind == ".5.3" or (bool(_TOO_MANY.search(reply.text)) and not kind.startswith(".7.")))
     )

@@ -2,9 +2,10 @@
 
 from datetime import timedelta
 
+import pytest
 from structlog.testing import capture_logs
 
-from ops.simulator.behaviour import EXTENSIONS, Behaviour
+from ops.simulator.behaviour import EXTENSIONS, Behaviour, Transaction
 from ops.simulator.simulator import Simulator
 from services.sender import reply as replies
 from services.sender.outcome import Reason, Unsendable
@@ -152,3 +153,34 @@ async def test_one_address_that_needs_smtputf8(claims: ClaimStore, simulator: Si
     assert (failed.attempt, again.attempt) == (1, 1)
     (mail,) = simulator.mailbox.find()
     assert (mail.recipients, mail.raw.isascii()) == ((ANNA,), True)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "452 4.5.3 Too many recipients",
+        "451 4.5.3 Too many recipients",
+        "550 5.5.3 Too many recipients",
+        "552 5.5.3 Too many recipients",
+        "550 Too many recipients",
+    ],
+)
+async def test_the_next_transaction(claims: ClaimStore, simulator: Simulator, reply: str) -> None:
+    """Recipients for whom a transaction had no room have the next one, which is no new attempt."""
+    simulator.behaviour = Behaviour(transaction=Transaction(recipients=2, reply=reply))
+    everybody = [f"{name}@x.example" for name in "abcde"]
+    command = a_command(*everybody)
+    delivered: list[EmailDelivered] = []
+    async with a_pool(a_relay(simulator.smtp_port)) as pool:
+        sender = a_sender(pool, claims)
+        for _ in range(3):
+            told = await sender.on_send_email(command)
+            delivered += [event for event in told if isinstance(event, EmailDelivered)]
+            for item in told:
+                assert isinstance(item, EmailDelivered | Later)
+                if isinstance(item, Later) and isinstance(item.message, SendEmail):
+                    command = item.message
+
+    assert [event.recipient for event in delivered] == everybody
+    assert {event.attempt for event in delivered} == {1}
+    assert [len(mail.recipients) for mail in simulator.mailbox.find()] == [1, 2, 2]

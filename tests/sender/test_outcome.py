@@ -191,7 +191,7 @@ def pending_of(later: Later) -> tuple[str, ...] | None:
     return later.message.pending
 
 
-@pytest.mark.parametrize("code", [452, 552])
+@pytest.mark.parametrize("code", [451, 452, 550, 552])
 def test_no_room(code: int) -> None:
     """Whom a transaction has no room for is not blamed; the others' outcome stands."""
     full = replies.heard(Stage.RCPT, code, f"{code // 100}.5.3 Too many recipients")

@@ -77,6 +77,27 @@ def test_meaning(stage: Stage, code: int, accepted: bool, refused: bool, permane
     assert replies.permanent(reply) is permanent
 
 
+@pytest.mark.parametrize(
+    ("stage", "code", "text", "too_many"),
+    [
+        (Stage.RCPT, 452, "4.5.3 No", True),
+        (Stage.RCPT, 451, "4.5.3 No", True),
+        (Stage.RCPT, 550, "5.5.3 No", True),
+        (Stage.RCPT, 552, "5.5.3 No", True),
+        (Stage.RCPT, 550, "Too many recipients", True),
+        (Stage.RCPT, 451, "Too many recipients, the rest please later", True),
+        (Stage.RCPT, 450, "4.7.1 Too many recipients from your address this hour", False),
+        (Stage.RCPT, 452, "4.2.2 Mailbox full", False),
+        (Stage.RCPT, 421, "4.5.3 Too many recipients", False),
+        (Stage.RCPT, 250, "2.5.3 OK", False),
+        (Stage.DOT, 550, "5.5.3 Too many recipients", False),
+    ],
+)
+def test_no_room(stage: Stage, code: int, text: str, too_many: bool) -> None:  # noqa: FBT001 -- a column of the table
+    """A transaction that is full says so at RCPT by X.5.3 or by words, with any code."""
+    assert replies.too_many(replies.heard(stage, code, text)) is too_many
+
+
 @pytest.mark.parametrize("text", ["5.5.3 No", "Too many recipients"])
 def test_too_many_recipients(text: str) -> None:
     """552 for "too many recipients" is temporary, as RFC 5321 4.5.3.1.10 asks."""
