@@ -48,4 +48,4 @@ class Mailbox:
 
 
 def _search(part: str, limit: int) -> Request:
-    return Request("GET", f"/api/messages?brief=1&limit={limit}&search={part}")
+    return Request("GET", f"/api/messages?brief=1&limit={limit}&recipient={part}")

@@ -28,16 +28,29 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _names(text: str) -> frozenset[str]:
+    return frozenset(name.strip() for name in text.split(",") if name.strip())
+
+
+def _address(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not host or not colon or not port.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is not host:port")
+    return text
+
+
 # Name, default, type, help; the environment variable is the name in capitals.
 _FLAGS: Final[Sequence[tuple[str, str | None, Callable[[str], object], str]]] = (
     ("smtp-host", "127.0.0.1", str, "where mail is taken"),
     ("smtp-port", "2525", _port, "its port, 0 for any that is free"),
+    ("smtp-published", None, _address, "host:port that the page shows, if it is another"),
     ("smtp-tls-port", None, _port, "a port with TLS from the start"),
     ("smtp-tls-certificate", None, Path, "a PEM file; STARTTLS is then offered"),
     ("smtp-tls-key", None, Path, "a PEM file"),
     ("smtp-login", None, str, "the one user:password let in, instead of any"),
     ("mailbox-host", "127.0.0.1", str, "where the page and the API are"),
     ("mailbox-port", "8025", _port, "its port, 0 for any that is free"),
+    ("mailbox-hosts", "", _names, "names the page answers to besides localhost, by commas"),
     ("mailbox-data", None, Path, "a directory to keep the mails in"),
 )
 
@@ -71,6 +84,8 @@ def settings(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
         tls=_tls(given.smtp_tls_certificate, given.smtp_tls_key),
         credentials=_credentials(given.smtp_login),
         data=given.mailbox_data,
+        hosts=given.mailbox_hosts,
+        published=given.smtp_published,
     )
 
 

@@ -8,26 +8,38 @@ raises on some of them.
 import email.header
 import email.message
 import email.parser
+import html
+import mimetypes
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 _FOLD: Final = re.compile(r"\r?\n[ \t]*")
 _WORD: Final = r"=\?[^?\s]+\?[bBqQ]\?[^?]*\?="  # RFC 2047 2
 _ENCODED_WORDS: Final = re.compile(rf"{_WORD}(?:\s+{_WORD})*")
+_BOUNDARY_LINE: Final = re.compile(rb"^--", re.MULTILINE)
 _HEADER_LIMIT: Final = 256 * 1024  # octets looked at; more is no header for people
+# Each boundary line costs the parser some 20 µs; a mail with more is shown as its source.
+MAX_BOUNDARY_LINES: Final = 10_000
+SEARCHED_CHARS: Final = 8192  # of a body's text; each mail remembers them once it is listed
+# A tag, or a style or script with its text. It stops at each `<`, so hostile HTML costs no more.
+_TAG: Final = re.compile(r"<(?:style|script)\b[^<]*|<[^<>]*>", re.IGNORECASE)
 # Python's own escapes are no charset of a mail, and warn about bad input.
 _NO_CHARSETS: Final = frozenset({"unicode_escape", "raw_unicode_escape"})
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A part that is no body; its size in octets."""
+    """A part that is no body; its size in octets, its Content-ID without the brackets."""
 
     filename: str
     content_type: str
     size: int
+    content_id: str | None
+    charset: str | None
+    octets: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +49,31 @@ class Content:
     text: str | None
     html: str | None
     attachments: tuple[Attachment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a list of mails needs: subject, the text that is searched, number of attachments.
+
+    `searched` is in lower case and holds the first `SEARCHED_CHARS` of the text, or of the
+    HTML without its tags.
+    """
+
+    subject: str
+    searched: str
+    attachments: int
+
+
+def summary(raw: bytes) -> Summary:
+    """Summarize a mail."""
+    content = read(raw)
+    shown = content.text or html.unescape(_TAG.sub(" ", content.html or ""))
+    named = headers(raw).items()
+    return Summary(
+        subject=next((value for name, value in named if name.lower() == "subject"), ""),
+        searched=" ".join(shown.lower().split())[:SEARCHED_CHARS],
+        attachments=len(content.attachments),
+    )
 
 
 def headers(raw: bytes) -> Mapping[str, str]:
@@ -63,9 +100,11 @@ def read(raw: bytes) -> Content:
 
 
 def _read(raw: bytes) -> Content:
+    if len(list(islice(_BOUNDARY_LINE.finditer(raw), MAX_BOUNDARY_LINES))) == MAX_BOUNDARY_LINES:
+        raise ValueError("too many parts")
     bodies: dict[str, str] = {}
     attachments = []
-    for part in _leaves(raw):
+    for part in _leaves(email.parser.BytesParser().parsebytes(raw)):
         kind = part.get_content_type()
         if kind in bodies or not _is_body(part, kind):
             attachments.append(_attachment(part, kind))
@@ -74,9 +113,19 @@ def _read(raw: bytes) -> Content:
     return Content(bodies.get("text/plain"), bodies.get("text/html"), tuple(attachments))
 
 
-def _leaves(raw: bytes) -> Iterator[email.message.Message]:
-    message = email.parser.BytesParser().parsebytes(raw)
-    return (part for part in message.walk() if not part.is_multipart())
+def _leaves(part: email.message.Message) -> Iterator[email.message.Message]:
+    """Yield the parts; a mail that is forwarded within this one is one part."""
+    if part.get_content_maintype() == "multipart" and part.is_multipart():
+        for child in _children(part):
+            yield from _leaves(child)
+    else:
+        yield part
+
+
+def _children(part: email.message.Message) -> list[email.message.Message]:
+    payload = part.get_payload()
+    children = payload if isinstance(payload, list) else []
+    return [child for child in children if isinstance(child, email.message.Message)]
 
 
 def _is_body(part: email.message.Message, kind: str) -> bool:
@@ -85,15 +134,26 @@ def _is_body(part: email.message.Message, kind: str) -> bool:
 
 
 def _attachment(part: email.message.Message, kind: str) -> Attachment:
-    name = part.get_filename()
+    octets = _octets(part)
+    content_id = part.get("Content-ID")
     return Attachment(
-        filename=_decoded(str(name)) if name else "unnamed",
+        filename=_filename(part, kind),
         content_type=_text(kind),
-        size=len(_octets(part)),
+        size=len(octets),
+        content_id=_text(str(content_id)).strip().strip("<>") if content_id else None,
+        charset=part.get_content_charset(),
+        octets=octets,
     )
 
 
+def _filename(part: email.message.Message, kind: str) -> str:
+    name = part.get_filename()
+    return _decoded(str(name)) if name else f"unnamed{mimetypes.guess_extension(kind) or ''}"
+
+
 def _octets(part: email.message.Message) -> bytes:
+    if part.is_multipart():  # message/rfc822 has one child, a delivery report one a block
+        return b"\n".join(child.as_bytes() for child in _children(part))
     octets = part.get_payload(decode=True)
     return octets if isinstance(octets, bytes) else b""
 

@@ -22,16 +22,35 @@ class Mail:
     received_at: datetime
     raw: bytes
 
-    @cached_property
+    @property
     def headers(self) -> Mapping[str, str]:
-        """The decoded headers by name."""
+        """The decoded headers by name; not remembered, for they can be large."""
         return content.headers(self.raw)
 
     @property
     def subject(self) -> str:
         """The decoded subject, empty without one."""
-        return next((v for name, v in self.headers.items() if name.lower() == "subject"), "")
+        return self.summary.subject
+
+    @cached_property
+    def summary(self) -> content.Summary:
+        """What a list shows of the mail, read once."""
+        return content.summary(self.raw)
 
     def content(self) -> content.Content:
         """Read the bodies; not remembered, for they can be large."""
         return content.read(self.raw)
+
+    def mentions(self, part: str) -> bool:
+        """Return whether a recipient, the sender, the subject or the text holds `part`.
+
+        The case is ignored, and so is how the text is broken into lines.
+        """
+        part = part.lower()
+        if self.is_to(part) or part in self.sender.lower():
+            return True
+        return part in self.subject.lower() or " ".join(part.split()) in self.summary.searched
+
+    def is_to(self, part: str) -> bool:
+        """Return whether a recipient's address holds `part`, which is in lower case."""
+        return any(part in recipient.lower() for recipient in self.recipients)

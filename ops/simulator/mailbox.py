@@ -1,7 +1,7 @@
 """The mails that the simulator has kept."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -11,6 +11,8 @@ from ops.simulator.mail import Mail
 
 MAILS_KEPT: Final = 10_000
 OCTETS_KEPT: Final = 256 * 2**20
+# In memory a recipient has its address and an entry in the index, some 500 octets in all.
+RECIPIENT_OCTETS: Final = 500
 
 
 def utc_now() -> datetime:
@@ -21,6 +23,7 @@ def utc_now() -> datetime:
 class Mailbox:
     """Keeps at most so many mails and octets, the oldest going first.
 
+    A mail's recipients count as octets too: there may be thousands, each in the index.
     `change` is announced whenever mails come or go.
     """
 
@@ -71,21 +74,16 @@ class Mailbox:
         mails = self._mails if to is None else self._by_recipient.get(to.lower(), {})
         return list(itertools.islice(reversed(mails.values()), limit))
 
-    def search(self, part: str, limit: int | None = None) -> list[Mail]:
-        """Return the mails with this text in a recipient's address, newest first."""
-        part = part.lower()
-        found = (
-            mail
-            for mail in reversed(self._mails.values())
-            if any(part in recipient.lower() for recipient in mail.recipients)
-        )
-        return list(itertools.islice(found, limit))
+    def remove(self, mails: Iterable[Mail]) -> None:
+        """Forget these mails, on disk too; those that are gone already are passed over."""
+        for mail in mails:
+            if mail.id in self._mails:
+                self._remove(mail)
+        self.change.announce()
 
     def clear(self) -> None:
         """Forget all mails, on disk too."""
-        for mail in list(self._mails.values()):
-            self._remove(mail)
-        self.change.announce()
+        self.remove(list(self._mails.values()))
 
     async def wait_for(
         self, count: int, *, to: str | None = None, within: float = 5.0
@@ -113,7 +111,7 @@ class Mailbox:
 
     def _add(self, mail: Mail) -> None:
         self._mails[mail.id] = mail
-        self._octets += len(mail.raw)
+        self._octets += _octets(mail)
         for recipient in mail.recipients:
             self._by_recipient.setdefault(recipient.lower(), {})[mail.id] = mail
         while self._is_full():
@@ -125,7 +123,7 @@ class Mailbox:
 
     def _remove(self, mail: Mail) -> None:
         del self._mails[mail.id]
-        self._octets -= len(mail.raw)
+        self._octets -= _octets(mail)
         for recipient in {recipient.lower() for recipient in mail.recipients}:
             mails = self._by_recipient[recipient]
             del mails[mail.id]
@@ -133,3 +131,7 @@ class Mailbox:
                 del self._by_recipient[recipient]
         if self._archive:
             self._archive.remove(mail)
+
+
+def _octets(mail: Mail) -> int:
+    return len(mail.raw) + RECIPIENT_OCTETS * len(mail.recipients)

@@ -22,11 +22,21 @@ def problem(status: int, code: str, detail: str, **more: object) -> web.Response
     )
 
 
+class ProblemError(Exception):
+    """A request that is refused with a problem document."""
+
+    def __init__(self, status: int, code: str, detail: str, **more: object) -> None:
+        super().__init__(detail)
+        self.response = problem(status, code, detail, **more)
+
+
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn whatever goes wrong in a handler into a problem document."""
     try:
         return await handler(request)
+    except ProblemError as error:
+        return error.response
     except web.HTTPException as error:
         if error.status < HTTPStatus.BAD_REQUEST:
             raise

@@ -13,7 +13,9 @@ class Settings:
     """Where the simulator listens (port 0: any that is free) and what it keeps.
 
     `tls` allows STARTTLS and, with `tls_port`, implicit TLS. Without `credentials`
-    whoever logs in is let in. Without `data` a restart forgets the mails.
+    whoever logs in is let in. Without `data` a restart forgets the mails. `hosts` are names that
+    the page answers to besides `localhost`; `published` is the host and port at which clients
+    reach `smtp_port`, where they differ (a port mapping of a container).
     """
 
     smtp_host: str = "127.0.0.1"
@@ -24,4 +26,6 @@ class Settings:
     tls: ssl.SSLContext | None = None
     credentials: Credentials | None = None
     data: Path | None = None
+    hosts: frozenset[str] = frozenset()
+    published: str | None = None
     kept: int = MAILS_KEPT

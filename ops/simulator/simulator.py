@@ -80,7 +80,8 @@ class Simulator:
             listener = self._listener(settings.tls_port, door)
             self.tls_port = (await stack.enter_async_context(listener)).port
         ports = {"smtp": self.smtp_port, "smtps": self.tls_port}
-        app = application(Views(self.mailbox, self._policy, ports), Events(self.mailbox))
+        views = Views(self.mailbox, self._policy, ports, settings.published)
+        app = application(views, Events(self.mailbox), {*settings.hosts, settings.web_host})
         self.web_port = await stack.enter_async_context(
             served(app, settings.web_host, settings.web_port)
         )

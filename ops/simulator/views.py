@@ -1,20 +1,21 @@
 """What the API of the mailbox answers."""
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import orjson
 from aiohttp import web
 from pydantic import ValidationError
+from yarl import URL
 
+from ops.simulator.attachment import filename, is_viewable, response_headers, with_images
 from ops.simulator.behaviour import Behaviour
 from ops.simulator.mail import Mail
 from ops.simulator.mailbox import Mailbox
 from ops.simulator.policy import Policy
-from ops.simulator.problem import problem
-
-LIMIT: Final = 100  # messages in one answer, if not asked for another number
-MOST: Final = 1000
+from ops.simulator.problem import ProblemError, problem
+from ops.simulator.query import Listing, Selection, read
 
 # Links may be followed, in a new tab; nothing else leaves the mail, no script runs.
 _MAIL_RULES: Final = (
@@ -28,53 +29,69 @@ _MAIL_HEAD: Final = '<!doctype html><meta charset="utf-8"><base target="_blank">
 class Views:
     """One method for each thing that can be asked for."""
 
-    def __init__(self, mailbox: Mailbox, policy: Policy, ports: Mapping[str, int | None]) -> None:
-        """Build it; `ports` are those of SMTP by name, for the page to show."""
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        policy: Policy,
+        ports: Mapping[str, int | None],
+        published: str | None = None,
+    ) -> None:
+        """Build it; `ports` are those of SMTP by name, `published` is where clients reach it."""
         self._mailbox = mailbox
         self._policy = policy
         self._ports = ports
+        self._published = published
 
     async def health(self, _request: web.Request) -> web.Response:
-        """Say that we are there, and on which ports mail is taken."""
-        return _json({"status": "ok", "ports": self._ports})
+        """Answer on which ports mail is taken, and where they are published, if that is known."""
+        published = {"smtp_published": self._published} if self._published else {}
+        return _json({"status": "ok", "ports": self._ports, **published})
 
     async def messages(self, request: web.Request) -> web.Response:
-        """Answer `?to=`, `?search=`, `?limit=` and `?brief=`, the newest first."""
-        limit = _limit(request.query.get("limit"))
-        if limit is None:
-            return problem(400, "bad-limit", f"limit must be a number from 1 to {MOST}.")
-        to, part = request.query.get("to"), request.query.get("search")
-        found = self._mailbox.search(part) if part else self._mailbox.find(to)
-        view = _brief if "brief" in request.query else _full
-        answer = _json([view(mail, request) for mail in found[:limit]])
-        answer.headers["X-Total-Count"] = str(len(found))
-        return answer
+        """Answer a page of the messages, the newest first, and a link to the next page."""
+        asked = read(Listing, request.query)
+        # Mails are parsed to be shown: that may last, and SMTP must go on meanwhile.
+        return await asyncio.to_thread(_page, self._mailbox.find(asked.to), asked, request.url)
 
     async def message(self, request: web.Request) -> web.Response:
         """Answer one mail."""
-        return self._one(request, lambda mail: _json(_full(mail, request)))
+        mail = self._mail(request)
+        return _json(await asyncio.to_thread(_full, mail, request.url))
+
+    async def attachment(self, request: web.Request) -> web.Response:
+        """Answer an attachment by its number, from 0, as a file that runs nothing."""
+        mail, number = self._mail(request), request.match_info["number"]
+        found = (await asyncio.to_thread(mail.content)).attachments
+        if int(number) >= len(found):
+            raise ProblemError(404, "unknown-attachment", "There is no such attachment.")
+        chosen = found[int(number)]
+        return web.Response(body=chosen.octets, headers=response_headers(chosen))
 
     async def raw(self, request: web.Request) -> web.Response:
         """Answer the octets as received."""
-        return self._one(
-            request,
-            lambda mail: web.Response(body=mail.raw, content_type="message/rfc822"),
-        )
+        mail = self._mail(request)
+        # Chromium would show this type as a page.
+        saved = {"Content-Disposition": f'attachment; filename="{mail.id}.eml"'}
+        return web.Response(body=mail.raw, content_type="message/rfc822", headers=saved)
 
     async def source(self, request: web.Request) -> web.Response:
         """Answer the octets as text to be read in a browser."""
-        return self._one(
-            request,
-            lambda mail: web.Response(text=mail.raw.decode("utf-8", "replace")),
-        )
+        return web.Response(text=self._mail(request).raw.decode("utf-8", "replace"))
 
     async def html(self, request: web.Request) -> web.Response:
         """Answer the HTML of a mail, harmless even if opened by itself."""
-        return self._one(request, _shown)
+        return await asyncio.to_thread(_shown, self._mail(request))
 
-    async def clear(self, _request: web.Request) -> web.Response:
-        """Forget all mails."""
-        self._mailbox.clear()
+    async def delete(self, request: web.Request) -> web.Response:
+        """Forget one mail."""
+        self._mailbox.remove([self._mail(request)])
+        return web.Response(status=204)
+
+    async def clear(self, request: web.Request) -> web.Response:
+        """Forget the mails that fit the query, all of them without one."""
+        asked = read(Selection, request.query)
+        mails = self._mailbox.find(asked.to)
+        self._mailbox.remove(await asyncio.to_thread(_fitting, mails, asked))
         return web.Response(status=204)
 
     async def behaviour(self, _request: web.Request) -> web.Response:
@@ -94,21 +111,35 @@ class Views:
         self._policy.forget()
         return await self.behaviour(request)
 
-    def _one(self, request: web.Request, view: Callable[[Mail], web.Response]) -> web.Response:
+    def _mail(self, request: web.Request) -> Mail:
         mail = self._mailbox.get(request.match_info["id"])
         if mail is None:
-            return problem(404, "unknown-message", "There is no message with this id.")
-        return view(mail)
+            raise ProblemError(404, "unknown-message", "There is no message with this id.")
+        return mail
 
 
-def _limit(asked: str | None) -> int | None:
-    if asked is None:
-        return LIMIT
-    right = asked.isascii() and asked.isdecimal() and 1 <= int(asked[:9]) <= MOST
-    return int(asked) if right else None
+def _page(mails: Sequence[Mail], asked: Listing, url: URL) -> web.Response:
+    found = _fitting(mails, asked)
+    # Mails come and go between two pages; ids sort by arrival, so no page repeats or skips one.
+    older = [mail for mail in found if asked.before is None or mail.id < asked.before]
+    view = _brief if asked.brief else _full
+    answer = _json([view(mail, url) for mail in older[: asked.limit]])
+    answer.headers["X-Total-Count"] = str(len(found))
+    if len(older) > asked.limit:
+        following = url.update_query(before=older[asked.limit - 1].id)
+        answer.headers["Link"] = f'<{following}>; rel="next"'  # RFC 8288
+    return answer
 
 
-def _brief(mail: Mail, request: web.Request) -> dict[str, object]:
+def _fitting(mails: Sequence[Mail], asked: Selection) -> Sequence[Mail]:
+    if asked.recipient is not None:
+        mails = [mail for mail in mails if mail.is_to(asked.recipient.lower())]
+    if asked.search is not None:
+        mails = [mail for mail in mails if mail.mentions(asked.search)]
+    return mails
+
+
+def _brief(mail: Mail, url: URL) -> dict[str, object]:
     return {
         "id": mail.id,
         "from": mail.sender,
@@ -116,26 +147,43 @@ def _brief(mail: Mail, request: web.Request) -> dict[str, object]:
         "subject": mail.subject,
         "received_at": mail.received_at,
         "size": len(mail.raw),
-        "raw_url": str(request.url.origin() / "api/messages" / mail.id / "raw"),
+        "attachment_count": mail.summary.attachments,
+        "raw_url": f"{_address(mail, url)}/raw",
     }
 
 
-def _full(mail: Mail, request: web.Request) -> dict[str, object]:
+def _full(mail: Mail, url: URL) -> dict[str, object]:
     content = mail.content()
     return {
-        **_brief(mail, request),
+        **_brief(mail, url),
         "headers": mail.headers,
         "text": content.text,
         "html": content.html,
-        "attachments": content.attachments,
+        "attachments": [
+            {
+                "filename": filename(each),
+                "content_type": each.content_type,
+                "size": each.size,
+                "content_id": each.content_id,
+                "viewable": is_viewable(each),
+                "url": f"{_address(mail, url)}/attachments/{number}",
+            }
+            for number, each in enumerate(content.attachments)
+        ],
     }
 
 
+def _address(mail: Mail, url: URL) -> URL:
+    return url.origin() / "api/messages" / mail.id
+
+
 def _shown(mail: Mail) -> web.Response:
+    content = mail.content()
     return web.Response(
-        text=_MAIL_HEAD + (mail.content().html or ""),
+        text=_MAIL_HEAD + with_images(content.html or "", content.attachments),
         content_type="text/html",
-        headers={"Content-Security-Policy": _MAIL_RULES},
+        # A mail's `<link rel=dns-prefetch>` would tell its sender that it was opened.
+        headers={"Content-Security-Policy": _MAIL_RULES, "X-DNS-Prefetch-Control": "off"},
     )
 
 

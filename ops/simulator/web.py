@@ -1,6 +1,6 @@
 """The web application: the page, the API, the events."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -8,8 +8,10 @@ from typing import Final
 from aiohttp import web
 
 from ops.simulator.events import Events
+from ops.simulator.host import answering_to
 from ops.simulator.port import listening
-from ops.simulator.problem import problems
+from ops.simulator.problem import Handler, problems
+from ops.simulator.query import NoQuery, read
 from ops.simulator.views import Views
 
 BODY_LIMIT: Final = 64 * 1024  # octets of a request
@@ -21,6 +23,7 @@ _FILES: Final = {
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
 }
+_QUERIED: Final = {*_FILES, "/api/messages"}  # a file is the same with any query
 _GUARDS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -29,13 +32,15 @@ _GUARDS: Final = {
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
 
 
-def application(views: Views, events: Events) -> web.Application:
-    """Put the routes together."""
-    app = web.Application(middlewares=[problems], client_max_size=BODY_LIMIT)
+def application(views: Views, events: Events, hosts: Collection[str] = ()) -> web.Application:
+    """Put the routes together; `hosts` are names to answer to besides this machine's own."""
+    middlewares = [problems, answering_to(hosts), _checked]
+    app = web.Application(middlewares=middlewares, client_max_size=BODY_LIMIT)
     router = app.router
     for path, (name, kind) in _FILES.items():
         router.add_get(path, _file(_PAGE / name, kind))
@@ -43,9 +48,11 @@ def application(views: Views, events: Events) -> web.Application:
     router.add_get("/api/messages", views.messages)
     router.add_delete("/api/messages", views.clear)
     router.add_get("/api/messages/{id}", views.message)
+    router.add_delete("/api/messages/{id}", views.delete)
     router.add_get("/api/messages/{id}/raw", views.raw)
     router.add_get("/api/messages/{id}/source", views.source)
     router.add_get("/api/messages/{id}/html", views.html)
+    router.add_get("/api/messages/{id}/attachments/{number:[0-9]{1,6}}", views.attachment)
     router.add_get("/api/behaviour", views.behaviour)
     router.add_put("/api/behaviour", views.behave)
     router.add_delete("/api/behaviour", views.good_manners)
@@ -69,6 +76,14 @@ async def served(app: web.Application, host: str, port: int) -> AsyncIterator[in
         yield int(runner.addresses[0][1])
     finally:
         await runner.cleanup()
+
+
+@web.middleware
+async def _checked(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse parameters that would be ignored; the views of `_QUERIED` check their own."""
+    if request.path not in _QUERIED:
+        read(NoQuery, request.query)
+    return await handler(request)
 
 
 async def _guard(_request: web.Request, response: web.StreamResponse) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.simulator.content import headers, read
+from ops.simulator.content import MAX_BOUNDARY_LINES, headers, read, summary
 
 
 def test_parts() -> None:
@@ -24,6 +24,40 @@ def test_parts() -> None:
     assert content.text == "Text with ü\n"
     assert content.html == "<p>HTML</p>\n"
     assert [(a.filename, a.size) for a in content.attachments] == [("Zürich.pdf", 4)]
+
+
+def test_forwarded() -> None:
+    """A mail within a mail is one attachment; its text is not taken for the outer one's."""
+    inner, outer = email.message.EmailMessage(), email.message.EmailMessage()
+    inner.set_content("inner")
+    outer.add_attachment(inner)
+
+    content = read(outer.as_bytes())
+
+    assert content.text is None
+    assert [(a.content_type, a.filename) for a in content.attachments] == [
+        ("message/rfc822", "unnamed.eml")
+    ]
+
+
+def test_summary() -> None:
+    """A list knows the subject, the words of the HTML without its tags, and what is attached."""
+    mail = email.message.EmailMessage()
+    mail["Subject"] = "Grüße"
+    mail.set_content("<style>p { color: red }</style><p>Your\n Code&amp;Key</p>", subtype="html")
+    mail.add_attachment(b"1234", "application", "pdf")
+
+    found = summary(mail.as_bytes())
+
+    assert (found.subject, found.attachments) == ("Grüße", 1)
+    assert found.searched.strip() == "your code&key"
+
+
+def test_too_many_parts() -> None:
+    """A mail of so many parts that reading it would hold up all others is shown as its source."""
+    raw = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n\r\n" * MAX_BOUNDARY_LINES
+
+    assert (read(raw).text or "").startswith("Content-Type")
 
 
 def test_repeated_header() -> None:
@@ -88,5 +122,5 @@ def test_any_octets(raw: bytes) -> None:
     """Whatever the octets are, headers and bodies can be read and encoded."""
     content = read(raw)
 
-    for text in (*headers(raw), *headers(raw).values(), content.text, content.html):
+    for text in (*headers(raw), *headers(raw).values(), content.text, summary(raw).searched):
         (text or "").encode()

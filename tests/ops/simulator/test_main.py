@@ -129,10 +129,14 @@ def test_flags_first(files: dict[str, str]) -> None:
         "SMTP_TLS_PORT": "3",
         **files,
         "SMTP_LOGIN": "anna:p:w",
+        "SMTP_PUBLISHED": "localhost:2525",
+        "MAILBOX_HOSTS": "simulator, mail.example",
     }
     found = settings(["--smtp-port", "9"], environ)
 
     assert (found.smtp_port, found.web_port, found.tls_port) == (9, 2, 3)
+    assert found.published == "localhost:2525"
+    assert found.hosts == {"simulator", "mail.example"}
     assert found.tls is not None
     assert found.credentials == Credentials("anna", "p:w")
 

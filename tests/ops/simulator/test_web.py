@@ -1,6 +1,7 @@
 """The page and the API, by HTTP."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from email.message import EmailMessage
 from http import HTTPMethod
@@ -10,9 +11,11 @@ import orjson
 import pytest
 
 from ops.simulator.behaviour import Behaviour
+from ops.simulator.settings import Settings
 from ops.simulator.simulator import Simulator
 
 Http = aiohttp.ClientSession
+PNG = b"\x89PNG\r\n\x1a\nnot a whole image"
 EVIL = "<script>alert(1)</script><img src=http://x.example/i.png onerror=alert(1)>"
 
 
@@ -50,10 +53,15 @@ async def test_messages(simulator: Simulator, http: Http) -> None:
 
 
 async def test_filter(simulator: Simulator, http: Http) -> None:
-    """`to` is a recipient of the envelope in any case; `search` a part of one."""
+    """`to` is a recipient, `recipient` a part of one, `search` a part of anything that is shown."""
     anna = keep(simulator, "Anna@x.example")
     bob = keep(simulator, "bob@x.example")
 
+    assert await listed(http, recipient="OB@") == [bob]
+    assert await listed(http, recipient="a@x.example") == [anna]
+    assert await listed(http, to="bob@x.example", search="anna@") == []
+    for part in ("a@X.example", "GRÜSSE".replace("SS", "ß"), " hello "):
+        assert await listed(http, search=part) == [bob, anna]
     assert await listed(http, to="anna@X.example") == [anna]
     assert await listed(http, to="nobody@x.example") == []
     assert await listed(http, search="OB@") == [bob]
@@ -129,6 +137,159 @@ async def test_page(http: Http, path: str, kind: str) -> None:
     assert "default-src 'none'" in rules
     assert "unsafe" not in rules
     assert "https://" not in text
+
+
+async def test_pages(simulator: Simulator, http: Http) -> None:
+    """All mails are found page by page, each once, though some come and go meanwhile."""
+    ids = [keep(simulator) for _ in range(311)][::-1]
+    found, url = [], "/api/messages?brief=1&limit=100&search=b@x"
+    while url:
+        async with http.get(url) as answer:
+            found += [message["id"] for message in await answer.json()]
+            assert answer.headers["X-Total-Count"] == str(len(simulator.mailbox))
+            url = str(answer.links["next"]["url"]) if "next" in answer.links else ""
+        keep(simulator)
+        async with http.delete(f"/api/messages/{found[-1]}") as answer:
+            assert answer.status == 204
+
+    assert found == ids
+
+
+def with_attachments(simulator: Simulator) -> str:
+    """Keep a mail with an inline image and attachments that would run; return its id."""
+    mail = EmailMessage()
+    mail.set_content("Hello\n")
+    mail.add_alternative('<img src="cid:logo%40x"><img src=cid:none@x>', subtype="html")
+    [_, html] = mail.iter_parts()
+    assert isinstance(html, EmailMessage)
+    html.add_related(PNG, "image", "png", cid="<logo@x>")
+    mail.add_attachment(EVIL.encode(), "text", "html", filename='../"é\u202elmth.exe')
+    mail.add_attachment("h\xe4llo", filename="note.txt", charset="iso-8859-1")
+    forwarded = EmailMessage()
+    forwarded["Subject"] = "Forwarded"
+    mail.add_attachment(forwarded)
+    return simulator.mailbox.keep("a@x.example", ["b@x.example"], mail.as_bytes()).id
+
+
+async def test_attachments(simulator: Simulator, http: Http) -> None:
+    """Attachments are told, marked in the list, and served as files that run nothing."""
+    mail_id = with_attachments(simulator)
+    async with http.get("/api/messages") as answer:
+        [message] = await answer.json()
+    assert message["attachment_count"] == len(message["attachments"]) == 4
+    assert [each["viewable"] for each in message["attachments"]] == [True, False, True, False]
+    assert message["attachments"][0]["content_id"] == "logo@x"
+    assert message["text"] == "Hello\n"
+
+    served = [await attachment(http, each["url"]) for each in message["attachments"]]
+    assert served[0] == ("image/png", "inline; filename*=UTF-8''unnamed.png", PNG)
+    assert served[1] == (
+        "application/octet-stream",
+        "attachment; filename*=UTF-8''_%22%C3%A9lmth.exe",
+        EVIL.encode(),
+    )
+    assert served[2][::2] == ("text/plain; charset=iso-8859-1", b"h\xe4llo\n")
+    assert b"Subject: Forwarded" in served[3][2]
+    for number in ("4", "999999"):
+        async with http.get(f"/api/messages/{mail_id}/attachments/{number}") as answer:
+            assert (answer.status, (await answer.json(content_type=None))["code"]) == (
+                404,
+                "unknown-attachment",
+            )
+
+
+async def attachment(http: Http, url: str) -> tuple[str, str, bytes]:
+    """Return the type, disposition and octets of an attachment, which is held to its rules."""
+    async with http.get(url) as answer:
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Content-Security-Policy"].startswith("sandbox; default-src 'none'")
+        kind, disposition = answer.headers["Content-Type"], answer.headers["Content-Disposition"]
+        return kind, disposition, await answer.read()
+
+
+async def test_inline_images(simulator: Simulator, http: Http) -> None:
+    """An image that the HTML names by its Content-ID is in it; an unknown one is left."""
+    mail_id = with_attachments(simulator)
+    async with http.get(f"/api/messages/{mail_id}/html") as answer:
+        shown = await answer.text()
+
+    assert f'<img src="data:image/png;base64,{base64.b64encode(PNG).decode()}">' in shown
+    assert "<img src=cid:none@x>" in shown
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "LOCALHOST:8025", "localhost.", "127.0.0.1:1", "[::1]:8025", "simulator:8025"],
+)
+async def test_own_host(host: str) -> None:
+    """The mailbox answers to this machine's names and to those that are set."""
+    async with (
+        Simulator(Settings(hosts=frozenset({"Simulator"}))) as opened,
+        Http() as http,
+        http.get(opened.web_url, headers={"Host": host}) as answer,
+    ):
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "", "10.0.0.1:8025"])
+@pytest.mark.parametrize("path", ["/", "/api/messages", "/api/events", "/nowhere"])
+async def test_rebinding(http: Http, host: str, path: str) -> None:
+    """A page whose name was made to resolve to this machine reads nothing (DNS rebinding)."""
+    async with http.get(path, headers={"Host": host}) as answer:
+        problem = await answer.json(content_type="application/problem+json")
+
+    assert (answer.status, problem["code"]) == (421, "unknown-host")
+
+
+async def test_clear_some(simulator: Simulator, http: Http) -> None:
+    """DELETE with a query forgets what it finds, with an id that one mail, and nothing else."""
+    anna, bob, carl, dora = (keep(simulator, f"{name}@x.example") for name in "abcd")
+    for path in ("?to=A@x.example", "?search=b@x", f"/{carl}"):
+        async with http.delete(f"/api/messages{path}") as answer:
+            assert answer.status == 204
+    async with http.delete(f"/api/messages/{anna}") as answer:
+        assert answer.status == 404
+
+    assert bob != dora
+    assert await listed(http) == [dora]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("GET", "/api/messages?form=a", "unknown-parameter"),
+        ("GET", "/api/messages/x?brief=1", "unknown-parameter"),
+        ("GET", "/healthz?form=a", "unknown-parameter"),
+        ("PUT", "/api/behaviour?latency_ms=1", "unknown-parameter"),
+        ("DELETE", "/api/behaviour?form=a", "unknown-parameter"),
+        ("GET", "/api/messages?brief=perhaps", "bad-brief"),
+        ("GET", "/api/messages?to=a&to=b", "bad-to"),
+        ("DELETE", "/api/messages?form=a", "unknown-parameter"),
+        ("DELETE", "/api/messages?limit=1", "unknown-parameter"),
+        ("DELETE", "/api/messages?to=", "bad-to"),
+        ("DELETE", "/api/messages?search=", "bad-search"),
+    ],
+)
+async def test_bad_queries(
+    simulator: Simulator, http: Http, method: HTTPMethod, path: str, code: str
+) -> None:
+    """A parameter that is not honoured is refused by its name, and nothing is deleted."""
+    keep(simulator)
+    async with http.request(method, path) as answer:
+        problem = await answer.json(content_type="application/problem+json")
+
+    assert (answer.status, problem["code"]) == (400, code)
+    assert any(name in problem["detail"] for name in path.partition("?")[2].split("="))
+    assert len(simulator.mailbox) == 1
+
+
+async def test_published(http: Http) -> None:
+    """Health says where SMTP is published, if that was told."""
+    async with (
+        Simulator(Settings(published="localhost:2599")) as opened,
+        http.get(f"{opened.web_url}/healthz") as answer,
+    ):
+        assert (await answer.json())["smtp_published"] == "localhost:2599"
 
 
 async def test_clear(simulator: Simulator, http: Http) -> None:
