@@ -114,6 +114,7 @@ NO_MODULE = {
     "tests/sender/test_postfix.py": "the sender and a real server",
     "tests/sender/test_faults.py": "the sender's pool, connection and dialogue together",
     "tests/ops/simulator/test_whole.py": "the parts of the simulator together",
+    "tests/ops/simulator/test_page.py": "the page in a browser",
 }
 # The processes together, or the tests of a module once more: not one module.
 NO_MIRROR = ("tests/journeys/*", "tests/containers/*")
