@@ -14,6 +14,7 @@ class Proxy:
         self._target = target
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._swallowing: set[asyncio.StreamWriter] = set()
         self._flows = asyncio.Event()
         self._flows.set()
         self.port = 0
@@ -43,6 +44,10 @@ class Proxy:
         for writer in self._writers:
             writer.transport.abort()
 
+    def swallow(self) -> None:
+        """Lose all that comes over the connections that are open now, as a firewall does."""
+        self._swallowing |= self._writers
+
     def hold(self) -> None:
         """Forward nothing from now on, as a network does that has come to a stand."""
         self._flows.clear()
@@ -68,6 +73,8 @@ class Proxy:
         with suppress(OSError, RuntimeError):
             while data := await source.read(65536):
                 await self._flows.wait()
+                if sink in self._swallowing:
+                    continue
                 sink.write(data)
                 await sink.drain()
         sink.transport.abort()

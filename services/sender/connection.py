@@ -4,6 +4,7 @@ A connection on which anything unexpected happened is closed, never used again.
 """
 
 import asyncio
+import math
 import re
 from dataclasses import replace
 
@@ -54,6 +55,7 @@ class Connection:
         self._dialogue = dialogue
         self._patience = patience
         self._deadline = 0.0
+        self._mail_seconds = math.inf
         self.offers = offers
         self._domains: set[str] = set()  # of all recipients so far, if there is a limit to them
         self.mails = 0
@@ -67,20 +69,25 @@ class Connection:
         """Whether another transaction may be tried: nothing was said that nobody asked for."""
         return self._dialogue.open and not self._dialogue.unread
 
-    async def answers(self) -> bool:
+    async def answers(self, seconds: float) -> bool:
         """Ask the server whether it is still there; a half-open connection looks fine."""
-        return await self._confirms(b"NOOP")
+        return await self._confirms(b"NOOP", min(RESET_SECONDS, seconds))
 
     async def transact(
-        self, mail: Mail, deadline: float, *, pipelined: bool = True
+        self,
+        mail: Mail,
+        deadline: float,
+        *,
+        pipelined: bool = True,
+        mail_seconds: float = math.inf,
     ) -> dict[str, Reply]:
-        """Send one mail and give, for each recipient, the reply that settled it.
+        """Send one mail and return, for each recipient, the reply that settled it.
 
-        `deadline`, in the loop's time, limits all that comes before the final dot. Commands go
-        out in one group if the server offers that and it is wanted. Afterwards `usable` tells
-        whether the connection has come out of it well.
+        `deadline`, in the loop's time, limits all that comes before the final dot, `mail_seconds`
+        the reply to MAIL. Commands go out in one group if the server offers that and it is wanted.
+        Afterwards `usable` tells whether the connection has come out of it well.
         """
-        self._deadline = deadline
+        self._deadline, self._mail_seconds = deadline, mail_seconds
         now = self._now_of(mail)
         if self.offers.domains is not None:
             self._domains.update(domain_of(each).lower() for each in now.recipients)
@@ -217,8 +224,11 @@ class Connection:
         return answer
 
     async def _awaited(self, stage: Stage) -> Answer:
+        seconds = self._patience.command
+        if stage is MAIL:
+            seconds = min(seconds, self._mail_seconds)
         try:
-            return await self._dialogue.answer(self._patience.command, self._deadline)
+            return await self._dialogue.answer(seconds, self._deadline)
         except OSError as error:
             raise _lost(stage, error) from error
 
@@ -260,13 +270,13 @@ class Connection:
         return Lost(_heard(DOT, answer))
 
     async def _reset(self) -> None:
-        if not await self._confirms(b"RSET"):
+        if not await self._confirms(b"RSET", RESET_SECONDS):
             self.abort()
 
-    async def _confirms(self, command: bytes) -> bool:
+    async def _confirms(self, command: bytes, seconds: float) -> bool:
         try:
             self._dialogue.write(command + b"\r\n")
-            answer = await self._dialogue.answer(RESET_SECONDS)
+            answer = await self._dialogue.answer(seconds)
         except OSError:
             return False
         return answer.code == 250 and self.usable  # noqa: PLR2004 -- RFC 5321 4.2.3

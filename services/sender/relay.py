@@ -66,11 +66,17 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many connections, how many mails over each, and how long one is trusted when idle."""
+    """How many connections, how many mails over each, and how long one is trusted when idle.
+
+    `kept_seconds` is for the reply to MAIL over a connection that was kept, if that is less than
+    the relay's own limit: a connection may have died without a sign, and the mail goes over a new
+    one then.
+    """
 
     connections: int
     mails: int
     idle_seconds: float
+    kept_seconds: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)

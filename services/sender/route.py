@@ -1,6 +1,7 @@
 """One relay as one sending class uses it: connections opened on demand, kept, replaced, closed."""
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Callable
@@ -106,7 +107,7 @@ class Route:
     async def _sent(self, mail: Mail, deadline: float) -> Replies | Unsendable:
         kept = await self._kept(mail)
         if kept is not None:
-            result = await self._over(kept, mail, deadline)
+            result = await self._over(kept, mail, deadline, self._limits.kept_seconds)
             gone = kept.used_up or (
                 not isinstance(result, Unsendable) and _any(result, replies.closed_before)
             )
@@ -148,26 +149,38 @@ class Route:
             self._gate.pushed_back()
 
     async def _kept(self, mail: Mail) -> Connection | None:
-        """Give an idle connection in good order; let go of those that are not, or are used up."""
+        """Return an idle connection in good order; close those that are not, or are used up."""
         while self._idle:
             connection = self._idle.pop()
             used_up = connection.mails >= self._most_mails(connection)
             if used_up or not connection.has_room(mail):
                 # Before another is opened: the server may limit how many there are.
                 await self._quit(connection)
-            elif await self._is_good(connection):
+            elif not connection.usable:
+                self._replace(connection)
+            elif self._is_recent(connection) or await self._answers(connection):
                 return connection
         return None
 
-    async def _is_good(self, connection: Connection) -> bool:
+    async def _answers(self, connection: Connection) -> bool:
+        """Ask a connection whether it is there; without an answer those as old are given up too.
+
+        What took one away without a sign, such as a firewall that forgot it, took them all.
+        """
         good = False
         try:
-            good = connection.usable and (self._is_recent(connection) or await connection.answers())
+            good = await connection.answers(self._limits.kept_seconds)
         finally:
             if not good:
-                self._metrics.replaced.inc()
-                self._drop(connection)
+                self._replace(connection)
+                for each in [e for e in self._idle if e.idle_since <= connection.idle_since]:
+                    self._idle.remove(each)
+                    self._replace(each)
         return good
+
+    def _replace(self, connection: Connection) -> None:
+        self._metrics.replaced.inc()
+        self._drop(connection)
 
     def _most_mails(self, connection: Connection) -> int:
         ours, theirs = self._limits.mails, connection.offers.mails
@@ -177,12 +190,12 @@ class Route:
         return _clock() - connection.idle_since < self._limits.idle_seconds
 
     async def _over(
-        self, connection: Connection, mail: Mail, deadline: float
+        self, connection: Connection, mail: Mail, deadline: float, mail_seconds: float = math.inf
     ) -> Replies | Unsendable:
         self._busy += 1
         try:
             return self._objection(connection, mail) or await self._transacted(
-                connection, mail, deadline
+                connection, mail, deadline, mail_seconds
             )
         finally:
             self._busy -= 1
@@ -198,9 +211,13 @@ class Route:
             return Unsendable(Reason.EXPIRED)
         return connection.offers.objection(mail)
 
-    async def _transacted(self, connection: Connection, mail: Mail, deadline: float) -> Replies:
+    async def _transacted(
+        self, connection: Connection, mail: Mail, deadline: float, mail_seconds: float
+    ) -> Replies:
         pipelined = connection.offers.pipelining and _clock() >= self._lock_step_until
-        result = await connection.transact(mail, deadline, pipelined=pipelined)
+        result = await connection.transact(
+            mail, deadline, pipelined=pipelined, mail_seconds=mail_seconds
+        )
         self._metrics.transacted(pipelined=pipelined)
         if connection.stumbled:
             self._metrics.stumbled.inc()

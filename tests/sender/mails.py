@@ -56,10 +56,11 @@ def a_pool(
     connections: int = 1,
     mails: int = 100,
     idle_seconds: float = 60,
+    kept_seconds: float = 5,
     throttle: Throttle = UNLIMITED,
 ) -> SmtpPool:
     """Give a pool, of one connection if nothing else is said."""
-    limits = Limits(connections, mails, idle_seconds)
+    limits = Limits(connections, mails, idle_seconds, kept_seconds)
     return SmtpPool(relays, limits, "test", throttle, lambda: datetime.now(UTC))
 
 

@@ -43,6 +43,13 @@ def test_defaults() -> None:
     )
 
 
+def test_codes_are_in_a_hurry() -> None:
+    """A kept connection has seconds to answer for a code, a minute for other mail."""
+    kept = {category: load().limits(category).kept_seconds for category in Category}
+
+    assert kept == {Category.OTP: 5, Category.TRANSACTIONAL: 60, Category.BULK: 60}
+
+
 @pytest.mark.parametrize("name", NEEDED)
 def test_needed(name: str) -> None:
     """What has no safe default must be said, the TLS mode above all."""

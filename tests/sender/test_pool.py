@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 from ops.simulator.behaviour import Behaviour, Session
 from ops.simulator.settings import Settings
 from ops.simulator.simulator import Simulator
+from services.sender.relay import Patience
 from shared.contracts import Stage
 from tests.proxy import Proxy
 from tests.sender.mails import ANNA, a_mail, a_pool, a_relay, ends, sent
@@ -144,6 +145,48 @@ async def test_reset_while_idle(simulator: Simulator) -> None:
         proxy.cut()
 
         assert await sent(pool) == DELIVERED
+
+
+PATIENT = Patience(command=300)
+
+
+@pytest.mark.parametrize("idle_seconds", [60, 0])
+async def test_died_without_a_sign(simulator: Simulator, idle_seconds: float) -> None:
+    """A kept connection that is dead, which nobody said, costs seconds and no attempt."""
+    async with Proxy.to(simulator.smtp_port) as proxy:
+        relay = a_relay(proxy.port, patience=PATIENT)
+        pool = a_pool(relay, connections=3, idle_seconds=idle_seconds, kept_seconds=0.5)
+        async with asyncio.timeout(60), pool:
+            await asyncio.gather(*(sent(pool, "slow-100-dot@x.example") for _ in range(3)))
+            proxy.swallow()
+
+            assert await sent(pool) == DELIVERED
+            assert await asyncio.gather(*(sent(pool) for _ in range(3))) == [DELIVERED] * 3
+            assert pool._routes[relay.name].wait == 0
+
+
+async def test_all_dead_together(simulator: Simulator) -> None:
+    """One old connection that does not answer stands for all that are as old: none is asked."""
+    async with Proxy.to(simulator.smtp_port) as proxy:
+        relay = a_relay(proxy.port, patience=PATIENT)
+        pool = a_pool(relay, connections=3, idle_seconds=0, kept_seconds=0.5)
+        async with asyncio.timeout(60), pool:
+            await asyncio.gather(*(sent(pool, "slow-100-dot@x.example") for _ in range(3)))
+            kept = len(pool._routes[relay.name]._idle)
+            proxy.swallow()
+            await sent(pool)
+
+            assert (kept, len(pool._routes[relay.name]._idle)) == (3, 1)
+
+
+async def test_slow_at_mail(simulator: Simulator) -> None:
+    """A relay that is slow at MAIL has its whole time over a new connection."""
+    slow = a_mail(sender="slow-1000-mail@our.example")
+    async with a_pool(a_relay(simulator.smtp_port), kept_seconds=0.2) as pool:
+        assert await sent(pool) == DELIVERED
+        assert ends(await pool.send(slow)) == DELIVERED
+
+    assert simulator.traffic.total == 2
 
 
 async def test_half_open() -> None:
