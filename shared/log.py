@@ -5,7 +5,8 @@ import logging
 import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import Any, BinaryIO, cast
+from functools import partial
+from typing import Any, cast
 
 import orjson
 import structlog
@@ -36,7 +37,8 @@ def configure(service: str, level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    handler = logging.StreamHandler(sys.stdout)
+    lines = Lines(sys.stdout.fileno(), partial(_gap, service))
+    handler = _Handler(lines)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=common,
@@ -53,11 +55,30 @@ def configure(service: str, level: str) -> None:
         logging.getLogger(name).setLevel(least)
     structlog.configure(
         processors=[*common, structlog.processors.JSONRenderer(serializer=_json)],
-        logger_factory=structlog.BytesLoggerFactory(cast("BinaryIO", Lines(sys.stdout.buffer))),
+        logger_factory=structlog.BytesLoggerFactory(cast("Any", lines)),
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
         cache_logger_on_first_use=True,
     )
     bind({"service": service})
+
+
+class _Handler(logging.Handler):
+    """Writes the lines of libraries where ours go."""
+
+    def __init__(self, lines: Lines) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        self._lines.write(self.format(record).encode() + b"\n")
+        self._lines.flush()
+
+
+def _gap(service: str, count: int) -> bytes:
+    """Return the line that says how many lines are missing; it belongs to no request."""
+    told = {"service": service, "event": "log lines dropped", "level": "warning", "count": count}
+    return _json(structlog.processors.TimeStamper(fmt="iso", utc=True)(None, "", told)) + b"\n"
 
 
 def _in_context(

@@ -25,6 +25,10 @@ CONNECTIONS_REFUSED = Counter(
     ("limit",),
 )
 
+LOG_LINES_DROPPED = Counter(
+    "postrider_log_lines_dropped", "Log lines lost because nobody read standard output"
+)
+
 
 class Handling:
     """What is counted of one queue; to look a counter up costs more than to count."""
