@@ -4,7 +4,7 @@ All times are milliseconds since 1970 by the database's clock.
 """
 
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 # A clock that was put back must not revive what it had ended: what was made later than now is
 # dead. Less than this is how far clocks are put right by the way, and kills nothing.
@@ -23,6 +23,11 @@ class Holder:
     def recipient(self) -> str:
         """Whose mails and failures are counted: no other spelling of an address starts anew."""
         return self.email.lower()
+
+    @property
+    def folded(self) -> "Holder":
+        """The same for all spellings of an address, which most servers deliver to one mailbox."""
+        return replace(self, email=self.recipient)
 
 
 @dataclass(frozen=True, slots=True)

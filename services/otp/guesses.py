@@ -117,7 +117,7 @@ def _give_back(here: Transaction, verified: Mapping[str, Counted]) -> None:
 
 
 def _alive(here: Transaction, guesses: Sequence[Guess]) -> Mapping[Holder, Challenge]:
-    standing = here.standing(guess.holder.email for guess in guesses)
+    standing = here.standing(guess.holder.recipient for guess in guesses)
     return {each.holder: each for each in standing if each.is_in_time(here.now)}
 
 

@@ -57,7 +57,8 @@ Answer = Issued | Withheld
 class Issuance:
     """Decides one order after the other, each by what those before it have changed.
 
-    `alive` holds the challenges that can still be mailed, by their holders.
+    `alive` holds the challenges that can still be mailed, by their holders. A code is right for one
+    spelling of an address alone; the cooldown is that of all its spellings (issue 10, A12).
     """
 
     rules: Rules
@@ -66,12 +67,18 @@ class Issuance:
     tally: Tally
     made: list[Challenge] = field(default_factory=list)
     mailed: set[str] = field(default_factory=set)  # ids of challenges
+    mailed_at: dict[Holder, int] = field(default_factory=dict)  # the last time, by folded holders
+
+    def __post_init__(self) -> None:
+        """Note when the challenges alive were mailed."""
+        for each in self.alive.values():
+            self._note(each)
 
     def decide(self, order: Order) -> Issued | Withheld:
         """Give what a command is answered with."""
         holder = order.draft.holder
         alive = self.alive.get(holder)
-        cooldown = self._cooldown(alive)
+        cooldown = self._cooldown(holder)
         limit = max((self.tally.wait(each) for each in order.limits), default=0)
         if max(cooldown, limit):
             reason = Withholding.LIMIT if limit > cooldown else Withholding.COOLDOWN
@@ -80,14 +87,19 @@ class Issuance:
         challenge = replace(alive, mailed_at=self.now) if alive else self._make(order.draft)
         self.alive[holder] = challenge
         self.mailed.add(challenge.id)
+        self._note(challenge)
         left = challenge.expires_at - self.now
         return Issued(challenge, self.now, self._resend_at(challenge), left)
 
-    def _cooldown(self, alive: Challenge | None) -> int:
+    def _note(self, challenge: Challenge) -> None:
         # A mail of the future was sent before the clock was put back: nobody waits for that.
-        if alive is None or alive.mailed_at > self.now + STEP:
-            return 0
-        return max(0, alive.mailed_at + self.rules.cooldown - self.now)
+        if challenge.mailed_at <= self.now + STEP:
+            folded = challenge.holder.folded
+            self.mailed_at[folded] = max(self.mailed_at.get(folded, 0), challenge.mailed_at)
+
+    def _cooldown(self, holder: Holder) -> int:
+        mailed_at = self.mailed_at.get(holder.folded)
+        return 0 if mailed_at is None else max(0, mailed_at + self.rules.cooldown - self.now)
 
     def _make(self, draft: Draft) -> Challenge:
         challenge = Challenge(

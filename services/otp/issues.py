@@ -53,9 +53,10 @@ def _decided(here: Transaction, rules: Rules, orders: Sequence[Order]) -> Mappin
 
 
 def _standing(here: Transaction, orders: Sequence[Order]) -> Sequence[Challenge]:
-    holders = {order.draft.holder for order in orders}
-    found = here.standing(holder.email for holder in holders)
-    return [each for each in found if each.holder in holders]
+    """Return the challenges of the holders, and those of other spellings of their addresses."""
+    holders = {order.draft.holder.folded for order in orders}
+    found = here.standing(holder.recipient for holder in holders)
+    return [each for each in found if each.holder.folded in holders]
 
 
 def _keep(here: Transaction, issuance: Issuance, standing: Sequence[Challenge]) -> None:
@@ -78,7 +79,7 @@ def _tally(here: Transaction, orders: Sequence[Order]) -> Tally:
 
 def _challenge_row(challenge: Challenge) -> Mapping[str, object]:
     values = asdict(challenge)
-    return {**values.pop("holder"), **values}
+    return {**values.pop("holder"), **values, "recipient": challenge.holder.recipient}
 
 
 def _command_row(here: Transaction, command_id: str, answer: Answer) -> Sequence[Cell]:

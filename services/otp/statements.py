@@ -58,13 +58,13 @@ class Statements:
 
     @cached_property
     def standing(self) -> Prepared:
-        """See the challenges of some addresses that nothing has ended so far.
+        """See the challenges of some recipients that nothing has ended so far.
 
-        An address that has none is a row without one: nobody is to tell by the time.
+        A recipient who has none is a row without one: nobody is to tell by the time.
         """
-        email = challenges.c.email
-        given = dialect.rows(self._connection, email)
-        of = sa.and_(email == given.c.email, standing)
+        recipient = challenges.c.recipient
+        given = dialect.rows(self._connection, recipient)
+        of = sa.and_(recipient == given.c.recipient, standing)
         return self._prepared(sa.select(challenges).select_from(given.outerjoin(challenges, of)))
 
     @cached_property

@@ -27,6 +27,7 @@ challenges = sa.Table(
     sa.Column("mailed_at", sa.BigInteger, nullable=False),  # for the last time
     sa.Column("died_at", sa.BigInteger),  # used, expired, replaced or cancelled
     sa.Column("used_by", sa.Text),  # the guess
+    sa.Column("recipient", sa.Text, nullable=False),  # `email` in lower case
 )
 standing = challenges.c.died_at.is_(None)
 # Of the dead alone, or SQLite would take it for the shortest way to all that stand.
@@ -35,6 +36,12 @@ sa.Index(
     challenges.c.died_at,
     sqlite_where=sa.not_(standing),
     postgresql_where=sa.not_(standing),
+)
+sa.Index(
+    "challenges_recipient",
+    challenges.c.recipient,
+    sqlite_where=standing,
+    postgresql_where=standing,
 )
 # Whatever happens, a holder has one challenge that stands.
 sa.Index(

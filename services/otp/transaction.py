@@ -61,9 +61,9 @@ class Transaction:
         """Run a statement and tell how many rows it has changed."""
         return self._connection.execute(statement).rowcount
 
-    def standing(self, emails: Iterable[str]) -> Sequence[Challenge]:
-        """Give the challenges of some addresses that nothing has ended so far."""
-        found = self.rows(self.say.standing, [(email,) for email in {*emails}])
+    def standing(self, recipients: Iterable[str]) -> Sequence[Challenge]:
+        """Return the challenges of some recipients that nothing has ended so far."""
+        found = self.rows(self.say.standing, [(each,) for each in {*recipients}])
         # Where there is none, its row is read all the same, so that it takes its time.
         read = [(row.id, _challenge(row)) for row in found]
         return [challenge for id_, challenge in read if id_ is not None]

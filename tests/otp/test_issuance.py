@@ -49,6 +49,30 @@ def test_a_resend_repeats() -> None:
     assert desk.mailed == {"old"}
 
 
+def test_another_spelling_is_as_early() -> None:
+    """Other letters in the local part get round no cooldown, and their code is another one.
+
+    Issue 10, A12.
+    """
+    loud = Holder(ANNA.client, ANNA.purpose, "ANNA@example.com")
+    command = Order("loud", Draft("new", loud, bytes(16), "key", 8), ())
+
+    assert issuance(NOW, CHALLENGE).decide(command) == Withheld(Withholding.COOLDOWN, 60_000)
+    later = issuance(NOW + 60_000, CHALLENGE)
+    answer = later.decide(command)
+    assert isinstance(answer, Issued)
+    assert answer.challenge.holder == loud
+    assert later.decide(order(1)) == Withheld(Withholding.COOLDOWN, 60_000)
+
+
+def test_another_purpose_has_a_cooldown_of_its_own() -> None:
+    """Only the address is folded: another client or purpose waits for nobody."""
+    other = replace(ANNA, purpose="pay")
+    command = Order("other", Draft("new", other, bytes(16), "key", 8), ())
+
+    assert isinstance(issuance(NOW, CHALLENGE).decide(command), Issued)
+
+
 @pytest.mark.parametrize("after", [0, 1, 59_999])
 def test_too_early(after: int) -> None:
     """Within the cooldown nothing is mailed, and it is told how long it lasts."""

@@ -46,7 +46,7 @@ async def test_not_sooner_than_the_cooldown(asking: Asking, clock: Clock) -> Non
     assert resent.resend_at == (clock.seconds + 1) * 1000
 
 
-async def test_another_holder_has_another_challenge(asking: Asking) -> None:
+async def test_another_holder_has_another_challenge(free: Asking) -> None:
     """A challenge belongs to one client, one purpose and one address."""
     holders = (
         ANNA,
@@ -56,7 +56,7 @@ async def test_another_holder_has_another_challenge(asking: Asking) -> None:
         replace(ANNA, email="ben@example.com"),
         replace(ANNA, email="Anna@example.com"),
     )
-    issued = [await asking.challenge(holder) for holder in holders]
+    issued = [await free.challenge(holder) for holder in holders]
 
     assert len({challenge.id for challenge in issued}) == len(holders)
     assert [challenge.holder for challenge in issued] == list(holders)

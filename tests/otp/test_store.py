@@ -1,6 +1,7 @@
 """Codes in both databases: by their clock, cancelled, forgotten in time, never in the clear."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -10,13 +11,16 @@ import pytest
 import sqlalchemy as sa
 
 from services.otp.allowance import Counted
+from services.otp.challenge import Holder
 from services.otp.guesses import Use
-from services.otp.issuance import Issued, Order
+from services.otp.issuance import Issued, Order, Withheld
 from services.otp.limits import Limits
 from services.otp.service import MIGRATIONS
 from services.otp.statements import ANSWER, KEEP
 from services.otp.store import ChallengeStore
 from services.otp.tables import challenges, commands, failures, guesses, mails, metadata
+from shared import dialect
+from shared.contracts import Withholding
 from shared.database import Database
 from shared.errors import Reject, Retry
 from tests.clock import Clock
@@ -29,6 +33,38 @@ HOUR, DAY = 3600, 86_400  # seconds
 async def test_the_migrations_make_the_tables(database: Database) -> None:
     """The tables that the store writes to are those that the migrations make."""
     assert await differences(database, metadata) == []
+
+
+async def test_a_challenge_of_before_is_known(database_url: str | None, tmp_path: Path) -> None:
+    """A code that was mailed before the last migration is right after it, and has its cooldown."""
+    old = tmp_path / "migrations"
+    old.mkdir()
+    for name in ("0001_challenges.py", "0002_purposes.py", "0003_failures.py"):
+        shutil.copy(MIGRATIONS / name, old)
+    loud = replace(ANNA, email="ANNA@example.com")
+    async with Database.open("otp", database_url, tmp_path, old) as database:
+        await database.write(lambda connection: _keep_a_challenge(connection, loud))
+
+    async with real(database_url, tmp_path) as asking:
+        assert isinstance(await asking.issue(ANNA), Withheld)
+        assert await asking.guess(loud) is not None
+
+
+def _keep_a_challenge(connection: sa.Connection, holder: Holder) -> None:
+    now = connection.execute(sa.select(dialect.now(connection))).scalar_one()
+    values = {
+        "id": "before",
+        "client": holder.client,
+        "purpose": holder.purpose,
+        "email": holder.email,
+        "nonce": bytes(16),
+        "key_id": next(iter(RULES.key_ids)),
+        "digits": 6,
+        "created_at": now,
+        "expires_at": now + RULES.lifetime,
+        "mailed_at": now,
+    }
+    connection.execute(sa.insert(sa.table("challenges", *map(sa.column, values))), values)
 
 
 async def test_only_its_client_cancels(asking: Asking) -> None:
@@ -183,6 +219,18 @@ async def test_a_database_that_is_away(tmp_path: Path) -> None:
 
         with pytest.raises(Retry, match="the codes cannot be reached"):
             await asking.guess(ANNA)
+
+
+async def test_spellings_of_an_address_share_a_cooldown(asking: Asking) -> None:
+    """A mail to one is a mail to all; each code is right for its own spelling (issue 10, A12)."""
+    loud = replace(ANNA, email="ANNA@example.com")
+    challenge = await asking.challenge(ANNA)
+
+    withheld = await asking.issue(loud)
+    assert isinstance(withheld, Withheld)
+    assert withheld.reason is Withholding.COOLDOWN
+    assert await asking.guess(loud) is None
+    assert await asking.guess(ANNA) == challenge
 
 
 async def test_poison_takes_no_neighbour_with_it(asking: Asking) -> None:
