@@ -1,7 +1,7 @@
 """What is known of domains, for those who ask: reads that wait for no writer."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,8 +11,9 @@ from services.classifier.rule import Evidence
 from services.classifier.tables import STATUSES, domains, refusals, totals
 from shared.contracts import Verdict
 from shared.database import Database
-from shared.dialect import MILLISECONDS
+from shared.fields import END_OF_TIME, EPOCH
 
+LAST_MILLISECOND = (END_OF_TIME - EPOCH) // timedelta(milliseconds=1) - 1
 _ONE = sa.select(domains).where(domains.c.domain == sa.bindparam("of"))
 _PAGE = (
     sa.select(domains)
@@ -73,7 +74,12 @@ def _record(row: _Row, refused: Mapping[str, int]) -> Record:
         row.domain,
         Evidence(row.delivered, row.bounced, row.undetermined, row.recipients),
         row.taken_back,
-        datetime.fromtimestamp(row.first_event_at / MILLISECONDS, UTC),
-        datetime.fromtimestamp(row.last_event_at / MILLISECONDS, UTC),
+        _moment(row.first_event_at),
+        _moment(row.last_event_at),
         refused,
     )
+
+
+def _moment(milliseconds: int) -> datetime:
+    """Return a time that an answer can hold; older releases kept whatever an event said."""
+    return EPOCH + timedelta(milliseconds=min(max(milliseconds, 0), LAST_MILLISECOND))

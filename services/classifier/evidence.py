@@ -52,6 +52,13 @@ def observe(event: Event) -> Iterator[Observation]:
         yield _own(event)
 
 
+def latest(event: Event) -> datetime:
+    """Return the latest time that an event tells of."""
+    if isinstance(event, FeedbackReported):
+        return max(each.at for each in event.sightings)
+    return event.at
+
+
 def hashed(*parts: str) -> str:
     """Give a short name for `parts`, of which only the last may have a slash of its own."""
     digest = blake2b("/".join(parts).encode(), digest_size=KEY_BYTES).digest()

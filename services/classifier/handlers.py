@@ -1,13 +1,14 @@
 """What the classifier does with each message."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Protocol
 
 from services.classifier.cache import Cache
 from services.classifier.change import Change, announce
-from services.classifier.evidence import Event, observe
+from services.classifier.evidence import Event, latest, observe
 from services.classifier.record import Record, Totals
 from services.classifier.rule import Rule
 from services.classifier.tally import Tally
@@ -25,6 +26,8 @@ from shared.contracts import (
 )
 from shared.errors import Reject
 
+# Clocks differ by minutes and zones by hours: no event that has happened is refused for them.
+MAX_AHEAD = timedelta(days=1)
 TURN = 150  # observations, about half a millisecond; then who asks a question is let in
 
 
@@ -49,13 +52,20 @@ class Catalogue(Protocol):
 
 
 class Hearing:
-    """What some events tell, added up."""
+    """What some events tell, added up; `now` is the time by this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
         self.tally = Tally()
 
     async def add(self, event: Event) -> None:
-        """Take in what an event tells. Raises Reject when a recipient has no domain."""
+        """Take in what an event tells.
+
+        Raises Reject when a recipient has no domain, and for a time far ahead, which would be the
+        domain's last event for years.
+        """
+        if latest(event) > self._now() + MAX_AHEAD:
+            raise Reject(f"at: must be at most {MAX_AHEAD.days} day ahead of now")
         told = observe(event)
         try:
             # Of those that tell more than one thing none is refused halfway.

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import sys
 import time
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def _events(store: EvidenceStore) -> Batches:
     return Batches(
         topology.EVIDENCE,
         EVENTS,
-        Hearing,
+        partial(Hearing, partial(datetime.now, UTC)),
         Witness(store).on_hearing,
         EVENTS_AT_ONCE,
         BATCH,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
@@ -21,6 +21,7 @@ from shared.retry import Later
 
 # Between two looks at a recipient whom somebody else has claimed: who died is soon found out.
 BUSY_SECONDS = 10.0
+MAX_AHEAD = timedelta(minutes=15)  # of the time of acceptance: so wrong a publisher's clock may be
 
 logger = structlog.get_logger(__name__)
 
@@ -72,8 +73,10 @@ class Sender:
         before it is told. The second time gives the same events and the same next attempt from
         the store, or looks in again later while the first is still at it. Only of an attempt
         whose process died does nobody know how far it came: it is made again under the same
-        Message-ID, or held as uncertain, as its class has it.
+        Message-ID, or held as uncertain, as its class has it. Raises Reject for a mail from the
+        future, and Retry when the claims are away.
         """
+        _check_time(command, self.now())
         claim = await self.claims.claim(command)
         _count(command, claim)
         settlement = Settlement()
@@ -154,6 +157,16 @@ class Sender:
         # So that a mail that is only put off grows old too.
         seen = command.model_copy(update={"created_at": command.created_at or self.now()})
         return [Later(outcome.again(seen, recipients), seconds)]
+
+
+def _check_time(command: SendEmail, now: datetime) -> None:
+    """Refuse a mail that says it was accepted long after now (issue 10, S6).
+
+    Its Date would be of the future (RFC 5322 3.6.1), and its give-up as far away.
+    """
+    if command.created_at is not None and command.created_at > now + MAX_AHEAD:
+        minutes = MAX_AHEAD.total_seconds() / 60
+        raise Reject(f"created_at: must be at most {minutes:g} minutes ahead of now")
 
 
 def _only(command: SendEmail, recipients: tuple[str, ...]) -> SendEmail:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from services.sender.backoff import Backoff
+from shared.fields import MAX_ATTEMPTS
 from shared.retry import SPREAD
 
 
@@ -40,6 +41,8 @@ class Schedule:
         late. An attempt that would come too late is not waited for.
         """
         if tried.retries is not None and tried.attempts > tried.retries:
+            return None
+        if tried.attempts >= MAX_ATTEMPTS:  # the contract has no room for another
             return None
         if asked is not None:
             # The ladder may come early by its spread, and who comes early is refused again.

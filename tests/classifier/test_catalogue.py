@@ -1,11 +1,14 @@
 """What can be read."""
 
+from datetime import timedelta
+
 from services.classifier.catalogue import Catalogue
 from services.classifier.record import Record, Totals
 from services.classifier.store import EvidenceStore
 from services.classifier.tally import Tally
 from shared.contracts import Verdict
 from shared.database import Database
+from shared.fields import END_OF_TIME, EPOCH
 from tests.classifier.observations import COUNTS, observation
 
 
@@ -68,3 +71,16 @@ async def test_refusals_are_shown(database: Database) -> None:
         {"policy": 1},
         {},
     ]
+
+
+async def test_times_out_of_range_are_shown_as_the_nearest(database: Database) -> None:
+    """A time that an older release kept, of the year 1 or 292 million, hides no domain."""
+    for number, at in enumerate((-62_135_596_800_000, (1 << 63) - 1)):
+        await EvidenceStore(database, COUNTS).count(Tally.of([observation(number)._replace(at=at)]))
+
+    record = await Catalogue(database).record("a.example")
+
+    assert (record.first_event_at, record.last_event_at) == (
+        EPOCH,
+        END_OF_TIME - timedelta(milliseconds=1),
+    )

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from services.classifier.cache import Cache
 from services.classifier.catalogue import Catalogue
 from services.classifier.change import Change
 from services.classifier.evidence import Event
-from services.classifier.handlers import TURN, Hearing, Oracle, Witness
+from services.classifier.handlers import MAX_AHEAD, TURN, Hearing, Oracle, Witness
 from services.classifier.service import MIGRATIONS
 from services.classifier.store import EvidenceStore
 from services.classifier.tally import Tally
@@ -60,7 +60,7 @@ def oracle(database: Database) -> Oracle:
 
 async def told(witness: Witness, events: Sequence[Event]) -> Sequence[Contract]:
     """Let a witness hear events, as one batch."""
-    hearing = Hearing()
+    hearing = Hearing(lambda: AT)
     for each in events:
         await hearing.add(each)
     await hearing.close()
@@ -189,6 +189,25 @@ async def test_what_has_no_domain_is_rejected(witness: Witness, oracle: Oracle) 
         await told(witness, [delivery(1), delivery(2, "ann@[192.0.2.1]")])
 
     assert (await describe(oracle)).delivered == 0
+
+
+async def test_an_event_of_the_future_is_rejected(witness: Witness, oracle: Oracle) -> None:
+    """It would be the domain's last event for years; a wrong clock or zone is no reason.
+
+    Issue 10, S6.
+    """
+    far, near = AT + MAX_AHEAD + timedelta(seconds=1), AT + MAX_AHEAD
+    sighting = report(1, Kind.DELIVERED, "a.example").sightings[0]
+    late = report(2, Kind.DELIVERED, "b.example").model_copy(
+        update={"sightings": (sighting, sighting.model_copy(update={"at": far}))}
+    )
+    for event in (delivery(1).model_copy(update={"at": far}), late):
+        with pytest.raises(Reject, match="at: must be at most 1 day ahead"):
+            await told(witness, [event])
+    assert (await describe(oracle)).delivered == 0
+
+    await told(witness, [delivery(1).model_copy(update={"at": near})])
+    assert (await describe(oracle)).last_event_at == near
 
 
 async def test_pages(witness: Witness, oracle: Oracle) -> None:

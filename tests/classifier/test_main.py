@@ -54,7 +54,7 @@ REPLICAS = 2
 LADDER_SCALE = 0.01
 WITHIN = 120.0  # seconds, on a machine that does much else
 RULE = Rule(100)
-START = datetime(2030, 1, 1, tzinfo=UTC)
+START = datetime(2020, 1, 1, tzinfo=UTC)
 
 Event = EmailDelivered | EmailBounced | FeedbackReported
 

@@ -34,7 +34,7 @@ from shared.contracts import (
 from tests.serving import serving
 from tests.tap import Tap, depth, tapped
 
-AT = datetime(2030, 1, 1, tzinfo=UTC)
+AT = datetime(2020, 1, 1, tzinfo=UTC)
 SECONDS = 10.0  # to wait for what must come
 
 

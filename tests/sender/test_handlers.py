@@ -8,10 +8,12 @@ from structlog.testing import capture_logs
 from ops.simulator.behaviour import EXTENSIONS, Behaviour, Transaction
 from ops.simulator.simulator import Simulator
 from services.sender import reply as replies
+from services.sender.handlers import MAX_AHEAD
 from services.sender.outcome import Reason, Unsendable
 from services.sender.rest import Postponed
 from services.sender.store import ClaimStore
 from shared.contracts import EmailDelivered, EmailExpired, EmailFailed, ReplyClass, SendEmail, Stage
+from shared.errors import Reject
 from shared.retry import Later
 from tests.sender.commands import NOW, a_command
 from tests.sender.mails import a_pool, a_relay
@@ -38,6 +40,21 @@ async def test_expired(claims: ClaimStore) -> None:
 
     assert kinds(told) == [EmailExpired]
     assert relay.mails == []
+
+
+async def test_from_the_future(claims: ClaimStore) -> None:
+    """A mail is not accepted long after now; a clock that is wrong by minutes is none of that.
+
+    Issue 10, S6.
+    """
+    relay = Relay()
+    sender = a_sender(relay, claims)
+
+    with pytest.raises(Reject, match="created_at: must be at most 15 minutes ahead"):
+        await sender.on_send_email(a_command(created_at=NOW + MAX_AHEAD + timedelta(seconds=1)))
+    assert relay.mails == []
+    told = await sender.on_send_email(a_command(created_at=NOW + MAX_AHEAD))
+    assert kinds(told) == [EmailDelivered]
 
 
 async def test_expired_while_it_waited(claims: ClaimStore) -> None:

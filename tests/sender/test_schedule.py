@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.sender.schedule import Schedule, Tried
+from shared.fields import MAX_ATTEMPTS
 
 OTP = Schedule(first=5, longest=60, give_up=600, retries_uncertain=True)
 
@@ -32,6 +33,14 @@ def test_retries() -> None:
     assert OTP.wait_after(Tried(1, age=0, retries=0)) is None
     assert OTP.wait_after(Tried(2, age=0, retries=2)) == 10
     assert OTP.wait_after(Tried(3, age=0, retries=2)) is None
+
+
+def test_the_contract_s_own_end() -> None:
+    """A command has room for so many attempts; the last of them is not deferred."""
+    patient = Schedule(first=1, longest=1, give_up=1e9, retries_uncertain=True)
+
+    assert patient.wait_after(Tried(MAX_ATTEMPTS - 1, age=0)) == 1
+    assert patient.wait_after(Tried(MAX_ATTEMPTS, age=0)) is None
 
 
 def test_asked() -> None:
