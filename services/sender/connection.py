@@ -182,7 +182,8 @@ class Connection:
             # But a server may well close after a refusal: what it had said then holds.
             if lost.strange:
                 settled.clear()
-            self.stumbled = lost.strange or (begun and lost.reply.code == replies.NO_REPLY)
+            # Silence from the first command on says nothing of groups.
+            self.stumbled = begun and (lost.strange or lost.reply.code == replies.NO_REPLY)
             raise
         return _no(DATA, data)
 

@@ -29,7 +29,7 @@ REFUSALS = Counter(
     (*_BY, "reply_class"),
 )
 POSTPONED = Counter(
-    "postrider_smtp_postponed", "Mails put off without a try: all relays rest", ("category",)
+    "postrider_smtp_postponed", "Mails put off while relays rest that may take them", ("category",)
 )
 THROTTLED = Counter(
     "postrider_smtp_throttled", "Mails put off by the rate of a recipient domain", ("category",)
@@ -43,7 +43,9 @@ _NOT_OPENED = Counter(
     (*_BY, "stage"),
 )
 _CLOSED = Counter("postrider_smtp_closed", "SMTP connections closed", _BY)
-_REPLACED = Counter("postrider_smtp_replaced", "Idle SMTP connections found closed or dead", _BY)
+_REPLACED = Counter(
+    "postrider_smtp_replaced", "Kept SMTP connections found closed, dead or used up", _BY
+)
 _MAILS = Histogram(
     "postrider_smtp_mails_per_connection",
     "SMTP transactions over one connection until it was closed",

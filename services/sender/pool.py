@@ -87,7 +87,8 @@ class SmtpPool:
     def _counts(self, mail: Mail, asked: list[Asked]) -> Replies | Unsendable | Postponed:
         """Return what counts of the answers; a relay that rests may still take the mail."""
         chosen = best(reversed(asked))
-        mail.progress.relay, mail.progress.suspected = chosen.relay, chosen.suspected
+        if not isinstance(chosen.result, Postponed):
+            mail.progress.relay, mail.progress.suspected = chosen.relay, chosen.suspected
         resting = self._routes.keys() - {each.relay for each in asked}
         if chosen.final and resting:
             metrics.POSTPONED.labels(self._name).inc()

@@ -13,6 +13,7 @@ from services.sender.connection import Connection, Lost
 from services.sender.gate import Gate
 from services.sender.metrics import RouteMetrics
 from services.sender.outcome import Reason, Replies, Unsendable
+from services.sender.pipelining import Pipelining
 from services.sender.relay import Limits, Relay
 from services.sender.rest import Postponed, Rest
 from services.sender.senders import Senders
@@ -21,8 +22,6 @@ from services.sender.throttle import Throttle, relay_rate
 from services.sender.width import Width, asks_for_less
 from shared.contracts import Reply, Stage
 
-# For how long a relay that could not cope with PIPELINING is spoken to one command at a time.
-LOCK_STEP_SECONDS = 600.0
 TURN_SECONDS = 20.0  # a mail that waits longer for its turn does so on the delay ladder
 
 
@@ -48,7 +47,7 @@ class Route:
         self._idle: list[Connection] = []  # the latest used last
         self._busy = 0
         self._gate = Gate(Width(limits.connections))
-        self._lock_step_until = 0.0
+        self._pipelining = Pipelining()
 
     @property
     def free(self) -> bool:
@@ -214,14 +213,17 @@ class Route:
     async def _transacted(
         self, connection: Connection, mail: Mail, deadline: float, mail_seconds: float
     ) -> Replies:
-        pipelined = connection.offers.pipelining and _clock() >= self._lock_step_until
+        group = len(mail.recipients)
+        pipelined = connection.offers.pipelining and self._pipelining.copes(group, _clock())
         result = await connection.transact(
             mail, deadline, pipelined=pipelined, mail_seconds=mail_seconds
         )
         self._metrics.transacted(pipelined=pipelined)
         if connection.stumbled:
             self._metrics.stumbled.inc()
-            self._lock_step_until = _clock() + LOCK_STEP_SECONDS
+            self._pipelining.stumbled(group, _clock())
+        elif pipelined and connection.usable:
+            self._pipelining.coped(group)
         return result
 
     async def _quit(self, connection: Connection) -> None:

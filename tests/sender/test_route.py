@@ -195,8 +195,10 @@ async def test_caused_by_one_mail(simulator: Simulator, magic: str, taken_before
             assert not isinstance(await pool.send(mail), Unsendable | Postponed)
 
             assert pool._routes[relay.name].wait == 0
-        assert pool._routes[relay.name]._gate._width.limit == 4
+        route = pool._routes[relay.name]
+        assert route._gate._width.limit == 4
         assert await sent(pool) == DELIVERED
+        assert not taken_before or route._pipelining.copes(1, 0)
 
 
 async def test_many_made_up_senders(simulator: Simulator) -> None:
