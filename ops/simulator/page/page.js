@@ -75,7 +75,7 @@ async function ask(url, options) {
 }
 
 function complain(text) {
-  $("alert").textContent = text;
+  $("alert-text").textContent = text;
   $("alert").hidden = !text;
 }
 
@@ -407,6 +407,7 @@ $("search").addEventListener("input", () => {
   state.wanted = PAGE;
   typing = setTimeout(refresh, 120);
 });
+$("dismiss").addEventListener("click", () => complain(""));
 $("clear").addEventListener("click", clear);
 $("delete").addEventListener("click", remove);
 $("older").addEventListener("click", older);

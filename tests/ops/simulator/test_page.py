@@ -195,7 +195,8 @@ async def test_server_away(page: Page) -> None:
         port = first.web_port
     alert = "document.querySelector('#alert:not([hidden])')?.textContent.includes('not answer')"
     for selector in ("#list button", "#clear"):
-        await page.value("document.querySelector('#alert').hidden = true")
+        await page.click("#dismiss")
+        await page.wait("document.querySelector('#alert').hidden")
         await page.click(selector)
         await page.wait(alert)
     await page.wait("document.querySelector('#live-text').textContent === 'not connected'")
