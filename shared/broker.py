@@ -151,7 +151,7 @@ class Broker:
 
     async def _await_replies(self, channel: Channel) -> None:
         """Consume the replies on the very channel that asks, as direct reply-to wants it."""
-        await channel.consume(DIRECT_REPLY, self._on_reply, no_ack=True)
+        await channel.consume(DIRECT_REPLY, self._on_reply, no_ack=True, wants=intake.fits)
 
     def _on_reply(self, message: Incoming) -> None:
         properties = message.properties

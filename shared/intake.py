@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from shared import delivery
+from shared import contracts, delivery, metrics
 from shared.amqp.channel import Channel, Consumption, Incoming
 from shared.amqp.connection import CLOSE_SECONDS
 from shared.amqp.errors import AmqpError, Closed
@@ -15,6 +15,7 @@ from shared.delivery import Delivery
 from shared.errors import Unavailable
 from shared.link import RECONNECT_SECONDS, Link
 
+TOO_LARGE = "too_large"
 MAX_TRACE_CHARS = 512  # what everybody hands on (W3C Trace Context, 3.3.1.5)
 
 logger = structlog.get_logger(__name__)
@@ -37,6 +38,13 @@ class Receipt(NamedTuple):
         """Let the message, or all up to it, be delivered again. Raises Unavailable."""
         try:
             self.channel.requeue(self.tag, multiple=multiple)
+        except Closed as error:
+            raise Unavailable(str(error)) from error
+
+    def reject(self) -> None:
+        """Have the broker move the message to the dead letters. Raises Unavailable."""
+        try:
+            self.channel.reject(self.tag)
         except Closed as error:
             raise Unavailable(str(error)) from error
 
@@ -94,7 +102,7 @@ class Intake:
     async def _attach(self) -> None:
         if self._channel is None or self._channel.closed is not None:
             self._channel = await self._link.channel(prefetch=self._prefetch)
-        self._consumption = await self._channel.consume(self._queue, self._on_message)
+        self._consumption = await self._channel.consume(self._queue, self._on_message, wants=fits)
 
     async def _keep(self) -> None:
         """Attach again whenever the broker or the network has ended it, until cancelled."""
@@ -111,7 +119,29 @@ class Intake:
                 await asyncio.sleep(RECONNECT_SECONDS)
 
     def _on_message(self, message: Incoming) -> None:
-        self._take(read(self._queue, message), Receipt(message.channel, message.tag))
+        receipt = Receipt(message.channel, message.tag)
+        if message.is_unread:
+            self._refuse(message, receipt)
+        else:
+            self._take(read(self._queue, message), receipt)
+
+    def _refuse(self, message: Incoming, receipt: Receipt) -> None:
+        """Have a body that nobody has read made a dead letter where it lies, at the broker."""
+        logger.error(
+            "to the dead letters",
+            cause=TOO_LARGE,
+            queue=self._queue,
+            id=(message.properties.message_id or "")[:100],
+            bytes=message.size,
+        )
+        metrics.DELIVERIES.labels(self._queue, TOO_LARGE).inc()
+        with suppress(Unavailable):  # it comes again on another channel
+            receipt.reject()
+
+
+def fits(kind: str, size: int) -> bool:
+    """Return whether a body of `size` bytes may be read as a message of the type `kind`."""
+    return size <= contracts.max_bytes(kind)
 
 
 def read(queue: str, message: Incoming) -> Delivery:

@@ -12,6 +12,8 @@ from typing import Any
 from shared.delivery import ATTEMPT, CAUSE, DIED_AT, ORIGIN, REASON, Delivery, Publishing
 
 BROKER_REASON = "the broker's own decision"
+# What our consumers have the broker do with a body that they do not read (`shared.intake`).
+REJECTED, TOO_LARGE_REASON = "rejected", "its body has more bytes than its type may have"
 UNKNOWN = "unknown"
 
 
@@ -65,10 +67,11 @@ def _given_up_by_broker(delivery: Delivery, death: Mapping[str, Any]) -> Letter:
     if delivery.type == origin and isinstance(keys, list) and keys:
         # It had no type, so the key stands for it: not the key of its death, the one before.
         delivery = replace(delivery, type=str(keys[0]))
+    cause = _text(death.get("reason")) or UNKNOWN
     return Letter(
         delivery,
-        cause=_text(death.get("reason")) or UNKNOWN,
-        reason=BROKER_REASON,
+        cause=cause,
+        reason=TOO_LARGE_REASON if cause == REJECTED else BROKER_REASON,
         origin=origin,
         died_at=time if isinstance(time, datetime) else None,
     )

@@ -19,16 +19,26 @@ _FAREWELL = commands.Channel.Close(200, "", 0, 0)
 
 
 class Incoming(NamedTuple):
-    """A message as it came; it is acknowledged on the channel that gave it and on no other."""
+    """A message as it came; it is acknowledged on the channel that gave it and on no other.
+
+    `size` is that of the body in bytes, which is empty where the consumption does not want it.
+    """
 
     channel: "Channel"
     tag: int
     routing_key: str
     properties: Properties
     body: bytes
+    size: int
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether the body was dropped as it came."""
+        return self.size > len(self.body)
 
 
 OnMessage = Callable[[Incoming], None]
+Wants = Callable[[str, int], bool]  # of a message's type and the size of its body
 
 
 class Connection(Protocol):
@@ -46,21 +56,23 @@ class Connection(Protocol):
 class Consumption:
     """A queue being consumed; `ended` is set when the broker or the connection has ended it."""
 
-    def __init__(self, tag: str, on_message: OnMessage) -> None:
+    def __init__(self, tag: str, on_message: OnMessage, wants: Wants | None) -> None:
         self.tag = tag
         self.on_message = on_message
+        self.wants = wants
         self.ended = asyncio.Event()
 
 
 class _Content:
     """A message of which not all frames have come; no `properties` before its header."""
 
-    __slots__ = ("left", "method", "pieces", "properties")
+    __slots__ = ("is_wanted", "left", "method", "pieces", "properties", "size")
 
     def __init__(self, method: Delivered | Frame) -> None:
         self.method = method
         self.properties: Properties | None = None
-        self.left = 0
+        self.size = self.left = 0
+        self.is_wanted = True
         self.pieces: list[bytes] = []
 
 
@@ -102,16 +114,22 @@ class Channel:
                 self._answer = None
 
     async def consume(
-        self, queue: str, on_message: OnMessage, *, no_ack: bool = False
+        self,
+        queue: str,
+        on_message: OnMessage,
+        *,
+        no_ack: bool = False,
+        wants: Wants | None = None,
     ) -> Consumption:
         """Have `on_message` called, at once and in order, for each message of a queue.
 
+        Of a message that is not wanted the body is dropped as it comes, so that it takes no memory.
         What it raises goes to the loop's exception handler, and the message stays unacknowledged.
         """
         self._consumed += 1
         # A tag of our own choice: a message may come before the answer.
         tag = f"{self.number}.{self._consumed}"
-        consumption = self._consumptions[tag] = Consumption(tag, on_message)
+        consumption = self._consumptions[tag] = Consumption(tag, on_message, wants)
         await self.call(commands.Basic.Consume(queue=queue, consumer_tag=tag, no_ack=no_ack))
         return consumption
 
@@ -160,6 +178,11 @@ class Channel:
         self._check()
         self._connection.write(wire.requeue(self.number, tag, multiple=multiple))
 
+    def reject(self, tag: int) -> None:
+        """Have the broker move a delivery to its queue's dead letters. Raises Closed."""
+        self._check()
+        self._connection.write(wire.reject(self.number, tag))
+
     async def close(self) -> None:
         """Close the channel; what is not acknowledged goes back to its queue. Raises Closed."""
         if self.closed is None:
@@ -182,7 +205,9 @@ class Channel:
         if kind == wire.METHOD:
             self._take_method(wire.method_of(payload), payload)
         elif kind == wire.HEADER and content is not None and content.properties is None:
-            content.left, content.properties = properties.unpack(payload)
+            content.size, content.properties = properties.unpack(payload)
+            content.left = content.size
+            content.is_wanted = self._wants(content, content.properties)
             self._take_body(content, content.properties, b"")
         elif kind == wire.BODY and content is not None and content.properties is not None:
             self._take_body(content, content.properties, payload)
@@ -217,25 +242,34 @@ class Channel:
             case _:
                 self._answered(method)
 
+    def _wants(self, content: _Content, props: Properties) -> bool:
+        if not isinstance(content.method, Delivered):
+            return True
+        consumption = self._consumptions.get(content.method.consumer)
+        if consumption is None or consumption.wants is None:
+            return True
+        return consumption.wants(props.type or content.method.routing_key, content.size)
+
     def _take_body(self, content: _Content, props: Properties, piece: bytes) -> None:
         content.left -= len(piece)
-        content.pieces.append(piece)
+        if content.is_wanted:
+            content.pieces.append(piece)
         if content.left > 0:
             return
         if content.left < 0:
             raise Closed("a message is longer than was announced")
         self._content = None
-        self._take_message(content.method, props, b"".join(content.pieces))
+        self._take_message(content, props, b"".join(content.pieces))
 
-    def _take_message(self, method: Delivered | Frame, props: Properties, body: bytes) -> None:
-        match method:
+    def _take_message(self, content: _Content, props: Properties, body: bytes) -> None:
+        match method := content.method:
             case Delivered(consumer, tag, key):
                 # Without one it was cancelled by the broker, which has taken the message back.
                 if consumer in self._consumptions:
-                    self._deliver(consumer, Incoming(self, tag, key, props, body))
+                    self._deliver(consumer, Incoming(self, tag, key, props, body, content.size))
             case commands.Basic.GetOk():
                 tag, key = method.delivery_tag or 0, method.routing_key or ""
-                self._answered(Incoming(self, tag, key, props, body))
+                self._answered(Incoming(self, tag, key, props, body, content.size))
             case commands.Basic.Return():
                 mark = Mark(props.message_id, method.exchange or "", method.routing_key or "")
                 self._confirms.returned(mark, f"{method.reply_code} {method.reply_text}")

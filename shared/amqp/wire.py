@@ -135,6 +135,11 @@ def requeue(channel: int, tag: int, *, multiple: bool) -> bytes:
     return _ACK.pack(METHOD, channel, _ACK_LENGTH, NACK, tag, flags, END)
 
 
+def reject(channel: int, tag: int) -> bytes:
+    """Pack `basic.nack` that does not put back: the broker has its own dead lettering."""
+    return _ACK.pack(METHOD, channel, _ACK_LENGTH, NACK, tag, 0, END)
+
+
 @lru_cache(_PUBLISH_KEYS)
 def publish(channel: int, exchange: str, routing_key: str, *, mandatory: bool) -> bytes:
     """Pack `basic.publish`. Raises ValueError when the key is longer than 255 bytes."""

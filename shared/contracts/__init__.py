@@ -36,7 +36,7 @@ from shared.contracts.domains import (
     Verdict,
 )
 from shared.contracts.mail import Category, SendEmail
-from shared.contracts.message import Answer, Command, Contract, Event, Question
+from shared.contracts.message import SMALL_BYTES, Answer, Command, Contract, Event, Question
 from shared.contracts.outcomes import (
     EmailBounced,
     EmailDeferred,
@@ -96,6 +96,7 @@ __all__ = [
     "Withholding",
     "decode",
     "encode",
+    "max_bytes",
     "mistakes",
 ]
 
@@ -154,6 +155,12 @@ def decode(key: str, body: bytes) -> Contract:
     if message.routing_key != key:
         raise Undecodable(f"type {key} holds a message of type {message.routing_key}")
     return message
+
+
+def max_bytes(key: str) -> int:
+    """Return how many bytes the body of a message of the type `key` may have."""
+    contract = _BY_KEY.get(key)
+    return contract.max_bytes if contract else SMALL_BYTES
 
 
 def mistakes(error: ValidationError) -> str:

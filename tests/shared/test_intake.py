@@ -198,7 +198,7 @@ async def test_a_queue_that_is_made_again_is_consumed_again(
 
 def incoming(**properties: Any) -> Incoming:  # noqa: ANN401 -- of any type
     """Give a message as it came."""
-    return Incoming(None, 1, "email.send.bulk", Properties(**properties), b"{}")  # type: ignore[arg-type]
+    return Incoming(None, 1, "email.send.bulk", Properties(**properties), b"{}", 2)  # type: ignore[arg-type]
 
 
 def test_a_stranger_s_message_is_read_as_far_as_it_goes() -> None:

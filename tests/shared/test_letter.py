@@ -45,6 +45,13 @@ def test_reads_what_the_broker_wrote() -> None:
     assert (read.cause, read.origin, read.died_at) == ("delivery_limit", "sender.bulk", MOMENT)
 
 
+def test_what_nobody_has_read_was_too_large() -> None:
+    """Our consumers have the broker reject one thing alone, so the reason is known."""
+    read = letter.read(LAIN, {"x-death": [RETURNED | {"reason": "rejected"}]})
+
+    assert (read.cause, read.reason) == ("rejected", letter.TOO_LARGE_REASON)
+
+
 def test_the_brokers_word_goes_before_a_publishers() -> None:
     """Headers like ours on a command that the broker gave up are somebody's invention."""
     read = letter.read(LAIN, {"x-death": [RETURNED], "x-cause": "x", "x-origin": "otp.commands"})

@@ -6,16 +6,18 @@ Issue 10, A2, A3 and A7.
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from aio_pika.abc import AbstractIncomingMessage
+from structlog.testing import capture_logs
 
 from shared import delivery, topology
 from shared.batches import Batches
 from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import Contract, SendEmail
+from shared.contracts.mail import MAX_MAIL_BYTES
 from shared.errors import Reject
 from tests.shared.book import Book
 from tests.shared.messages import KIND, QUEUE, fact, mail
@@ -140,6 +142,47 @@ async def test_poison_is_dead_and_its_neighbours_are_served(
     assert poison.reason in str(letter.headers[delivery.REASON])
     assert letter.body == poison.body
     await is_empty(url)
+
+
+@pytest.mark.parametrize("consuming", [singly, together], ids=["singly", "together"])
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [("feedback.reported", 20 * MILLION), (KIND, MAX_MAIL_BYTES + 1), ("stranger", 10**5)],
+)
+async def test_a_body_that_is_too_large_is_dead_unread(
+    url: str,
+    kind: str,
+    size: int,
+    consuming: Callable[[Broker], AbstractAsyncContextManager[None]],
+) -> None:
+    """The broker moves it to the dead letters; no consumer holds 20 MB of it (issue 10, A2)."""
+    body = b'{"sightings":[' + b"{}," * (size // 3)
+    async with watching(url) as watch:
+        await watch.door.publish(mail("before"))
+        await publish_raw(url, QUEUE, body[:size].ljust(size), kind)
+        await watch.door.publish(mail("after"))
+        with capture_logs() as logs:
+            async with consuming(watch.door):
+                assert await watch.served(2) == {"before", "after"}
+                letter = await watch.letter()
+
+    assert len(letter.body) == size
+    deaths: Any = letter.headers["x-death"]
+    assert deaths[0]["reason"] == "rejected"
+    told = [each for each in logs if each["event"] == "to the dead letters"]
+    assert [(each["cause"], each["bytes"], each["queue"]) for each in told] == [
+        ("too_large", size, QUEUE)
+    ]
+    await is_empty(url)
+
+
+async def test_a_body_of_the_largest_size_is_read(url: str) -> None:
+    """A mail of 16 MiB is one."""
+    wire = json.dumps({"id": "big", "to": "ann@example.org", "subject": "s", "text": "t"})
+    async with watching(url) as watch, singly(watch.door):
+        await publish_raw(url, QUEUE, wire.encode().ljust(MAX_MAIL_BYTES), KIND)
+
+        assert await watch.served(1) == {"big"}
 
 
 async def test_one_poison_of_a_batch_takes_no_neighbour_with_it(url: str) -> None:

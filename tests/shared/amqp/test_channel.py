@@ -199,6 +199,27 @@ async def test_a_body_longer_than_announced_is_refused(line: Line) -> None:
         line.hear(b"yz")
 
 
+async def test_a_body_that_is_not_wanted_is_dropped_as_it_comes(line: Line) -> None:
+    """Its consumer learns of it by its size; messages beside it are whole (issue 10, A2)."""
+    took: list[Incoming] = []
+    task = asyncio.create_task(
+        line.channel.consume("q", took.append, wants=lambda kind, size: (kind, size) != ("big", 4))
+    )
+    await settled(task)
+    line.hear(commands.Basic.ConsumeOk(line.said[-1].consumer_tag))
+    await task
+
+    line.hear(delivery(1), head(4, message_type="big"), b"ab", b"cd")
+    line.hear(delivery(2), head(4), b"abcd")
+    line.channel.reject(1)
+
+    assert [(each.body, each.size, each.is_unread) for each in took] == [
+        (b"", 4, True),
+        (b"abcd", 4, False),
+    ]
+    assert (line.said[-1].name, line.said[-1].requeue) == ("Basic.Nack", False)
+
+
 async def test_a_failing_taker_ends_nothing(line: Line, complaints: list[dict[str, Any]]) -> None:
     """A defect met with one message is told; those after it are handed over."""
     took: list[int] = []

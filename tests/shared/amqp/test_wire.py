@@ -121,6 +121,8 @@ def test_acknowledgements_agree_with_the_library(channel: int, tag: int, multipl
     assert wire.read_confirm(payload(ours)) == (tag, multiple)
     back = frame.marshal(commands.Basic.Nack(tag, multiple, requeue=True), channel)
     assert wire.requeue(channel, tag, multiple=multiple) == back
+    away = frame.marshal(commands.Basic.Nack(tag, multiple=False, requeue=False), channel)
+    assert wire.reject(channel, tag) == away
 
 
 @given(TAGS, st.booleans(), st.booleans())
