@@ -107,6 +107,11 @@ class Batching:
             await settling.drained({self._task}, deadline)
             settling.left(self._subscription.queue, len(self._waiting))
 
+    async def cut(self) -> None:
+        """End at once, and leave what is not acknowledged to the broker."""
+        if self._task is not None and await settling.cut({self._task}):
+            settling.left(self._subscription.queue, len(self._waiting))
+
     async def _work(self) -> None:
         """Handle what waits; it ends when nothing does."""
         log.bind({"queue": self._subscription.queue})

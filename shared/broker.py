@@ -173,7 +173,8 @@ class Broker:
         """Handle the messages of some queues until the block is left.
 
         Then take no more, finish what is in flight within `drain` seconds, and leave the rest to
-        the broker. Raises Unavailable when a queue is missing.
+        the broker. Cancelled meanwhile, it leaves the rest to the broker at once. Raises
+        Unavailable when a queue is missing.
         """
         consumers = [_consumer(each, self) for each in subscriptions]
         intakes = tuple(
@@ -187,9 +188,10 @@ class Broker:
             yield
         finally:
             self._intakes = tuple(each for each in self._intakes if each not in intakes)
-            await asyncio.gather(*(each.stop() for each in intakes))
-            await asyncio.gather(*(consumer.drain(drain) for consumer in consumers))
-            await asyncio.gather(*(each.close() for each in intakes))
+            try:
+                await _drained(intakes, consumers, drain)
+            finally:
+                await asyncio.gather(*(each.close() for each in intakes))
 
     @asynccontextmanager
     async def browsing(self, queue: str) -> AsyncIterator[Pile]:
@@ -232,6 +234,21 @@ async def declare(url: str, exchanges: Iterable[Exchange], queues: Sequence[Queu
             await connection.close()
     except _FAILURES as error:
         raise Unavailable(f"{masked(where)}: {described(error)}") from error
+
+
+async def _drained(
+    intakes: Sequence[Intake], consumers: Sequence[Consumer | Batching | Answering], seconds: float
+) -> None:
+    for each in consumers:
+        if isinstance(each, Consumer):
+            # Before the broker has heard that no more is wanted: a turn may come at any time.
+            each.release()
+    try:
+        await asyncio.gather(*(each.stop() for each in intakes))
+        await asyncio.gather(*(each.drain(seconds) for each in consumers))
+    except asyncio.CancelledError:
+        await asyncio.gather(*(each.cut() for each in consumers))
+        raise
 
 
 def _consumer(

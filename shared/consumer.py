@@ -2,19 +2,30 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from shared import delivery, log, metrics, settling
+import structlog
+
+from shared import delivery, inflight, log, metrics, settling
 from shared.contracts import Contract
 from shared.delivery import Delivery
+from shared.errors import Unavailable
+from shared.inflight import InFlight, Phase
 from shared.retry import Later
 from shared.settling import End, Receipt, Send
 
 HANDLING_SECONDS = 60.0  # a time limit of one handler, unless its subscription says otherwise
 
+REPORT_SECONDS = 30.0  # between two log lines about what the end of a service waits for
+
 Handler = Callable[[Any], Awaitable[Sequence[Contract | Later]]]
+
+logger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +33,15 @@ class Subscription:
     """Which handler takes which contract of a queue, how many at a time, for how long each.
 
     `limit` is in seconds and must stay well under the broker's consumer time-out of 30 minutes.
+    `committed` is how many seconds a service that ends waits for handlings in that phase; for all
+    others it waits as long as for its other queues.
     """
 
     queue: str
     handlers: Mapping[type[Contract], Handler]
     prefetch: int
     limit: float = HANDLING_SECONDS
+    committed: float = 0.0
     keeps_failures: bool = True  # False for questions: nobody waits for a late answer
 
 
@@ -37,24 +51,94 @@ class Consumer:
     def __init__(self, subscription: Subscription, send: Send) -> None:
         self._subscription = subscription
         self._send = send
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], InFlight] = {}
+        self._released: list[Receipt] = []  # of what was ended and goes back to the broker
+        self._ending = False
         self._metrics = metrics.Handling(subscription.queue)
 
     def take(self, message: Delivery, receipt: Receipt) -> None:
         """Start to handle a delivery; it is finished even when the channel that gave it is gone."""
-        task = asyncio.create_task(self._settle(message, receipt), name=message.queue)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        if self._ending:
+            self._released.append(receipt)
+            return
+        work = InFlight()
+        task = asyncio.create_task(self._settle(message, receipt, work), name=message.queue)
+        self._tasks[task] = work
+        task.add_done_callback(partial(self._ended, receipt))
 
-    async def drain(self, deadline: float) -> None:
-        """Wait up to `deadline` seconds for what is in flight, then cancel the rest.
+    def release(self) -> None:
+        """Begin nothing more: what only waits is ended, and goes back to the broker in `drain`."""
+        self._ending = True
+        self._cancel(Phase.WAITING)
 
-        What is cancelled was not acknowledged, so the broker delivers it again.
+    async def drain(self, seconds: float) -> None:
+        """Wait up to `seconds` for what is in flight, longer for what is committed; end the rest.
+
+        Call it when no more deliveries come. What was ended was not acknowledged: the broker gets
+        it back at once, for others, while this still waits.
         """
-        late = await settling.drained(self._tasks, deadline)
-        settling.left(self._subscription.queue, late)
+        now = asyncio.get_running_loop().time
+        ordinary, committed = now() + seconds, now() + max(seconds, self._subscription.committed)
+        self.release()
+        await self._give_back()
+        while self._tasks and now() < committed:
+            if now() >= ordinary:
+                settling.left(self._subscription.queue, self._cancel(Phase.BEGUN))
+                await self._give_back()
+            self._report(committed - now())
+            end = ordinary if now() < ordinary else committed
+            await settling.ended(self._tasks, min(REPORT_SECONDS, end - now()))
+        await self.cut()
 
-    async def _settle(self, message: Delivery, receipt: Receipt) -> None:
+    async def cut(self) -> None:
+        """End at once what is in flight."""
+        self._ending = True
+        settling.left(self._subscription.queue, self._cancel(Phase.COMMITTED))
+        await self._give_back()
+
+    def _ended(self, receipt: Receipt, task: asyncio.Task[None]) -> None:
+        del self._tasks[task]
+        if task.cancelled():  # perhaps before its first step
+            self._released.append(receipt)
+
+    def _cancel(self, phase: Phase) -> int:
+        """End the handlings that have come no further than `phase`; return how many."""
+        found = [
+            task
+            for task, work in self._tasks.items()
+            if work.phase <= phase and not task.cancelling()
+        ]
+        for task in found:
+            task.cancel()
+        return len(found)
+
+    async def _give_back(self) -> None:
+        """Give the broker back what was ended, so that somebody else can have it."""
+        await settling.ended([task for task in self._tasks if task.cancelling()])
+        released, self._released = self._released, []
+        for receipt in released:
+            with suppress(Unavailable):  # then the broker has it already
+                receipt.requeue()
+        if released:
+            logger.info("back to the broker", queue=self._subscription.queue, count=len(released))
+
+    def _report(self, seconds: float) -> None:
+        """Log what the end of the service waits for."""
+        waits = Counter(work.waits_for for work in self._tasks.values())
+        for waits_for, count in waits.items():
+            oldest = max(w.seconds for w in self._tasks.values() if w.waits_for == waits_for)
+            logger.info(
+                "waiting to end",
+                queue=self._subscription.queue,
+                waits_for=waits_for,
+                count=count,
+                oldest_seconds=round(oldest),
+                at_most_seconds=round(seconds),
+            )
+
+    async def _settle(self, message: Delivery, receipt: Receipt, work: InFlight) -> None:
+        inflight.current.set(work)
+        work.reach(Phase.BEGUN)
         log.bind({"queue": message.queue, "type": message.type, "id": message.message_id[:100]})
         begun = time.perf_counter()
         self._metrics.in_flight.inc()

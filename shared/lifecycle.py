@@ -39,7 +39,8 @@ def run(
 
     `arguments` are its flags; where they ask for help that is printed, and nothing runs. The signal
     only sets the event that the service waits for; it then stops taking work, finishes what is in
-    flight and closes. What is wrong is told in lines, not in a traceback.
+    flight and closes. A second signal cancels the service: it leaves what is in flight and closes.
+    What is wrong is told in lines, not in a traceback.
     """
     try:
         with warnings.catch_warnings(record=True) as warned:
@@ -81,8 +82,13 @@ async def _until_signalled(service: Service[S], settings: S) -> None:
     running = asyncio.ensure_future(service(settings, stop))
 
     def end() -> None:
+        again = stop.is_set()
         stop.set()
-        if not stop.awaited:
+        if running.cancelling():
+            return  # a third signal must not interrupt the closing
+        if again:
+            logger.warning("told twice to end: what is in flight is left")
+        if again or not stop.awaited:
             # Still opening, perhaps waiting for a broker: there is nothing in flight to finish.
             running.cancel()
 

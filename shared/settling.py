@@ -6,7 +6,7 @@ the handling led to; a process that dies before that leaves the message with the
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -123,12 +123,22 @@ async def drained(tasks: AbstractSet[asyncio.Task[None]], deadline: float) -> in
 
     What is cancelled was not acknowledged, so the broker delivers it again.
     """
-    if not tasks:
-        return 0
-    _, late = await asyncio.wait(tasks, timeout=deadline)
+    await ended(tasks, deadline)
+    return await cut(tasks)
+
+
+async def ended(tasks: Collection[asyncio.Task[None]], seconds: float | None = None) -> None:
+    """Wait for the end of tasks, at most for so long."""
+    if tasks:
+        await asyncio.wait(tuple(tasks), timeout=seconds)
+
+
+async def cut(tasks: Collection[asyncio.Task[None]]) -> int:
+    """Cancel what is in flight and wait for its end; tell how many tasks that were."""
+    late = [task for task in tasks if not task.done()]
     for task in late:
         task.cancel()
-    await asyncio.gather(*late, return_exceptions=True)
+    await ended(late)
     return len(late)
 
 

@@ -5,6 +5,7 @@ most 998 octets (RFC 5321 4.5.3.1.6), and the same command always gives the same
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -29,17 +30,25 @@ class Letterhead:
     message_id_domain: str
 
 
+def _allowed() -> None:
+    """Allow the next step of an attempt that nothing holds back."""
+
+
 @dataclass(slots=True)
 class Progress:
     """How far an attempt has come, for the handler, which may be cut off from its end.
 
     `relay` is the one whose replies they are, `host:port`, empty as long as there is none. It is
-    `suspected` if it refused the sender for a reason that may be its own (see `Senders`).
+    `suspected` if it refused the sender for a reason that may be its own (see `Senders`). `begin`
+    is called right before MAIL, `commit` right before each piece of the content. Either raises an
+    exception when the step must not be taken any more.
     """
 
     content_begun: bool = False  # so that the final dot may have left: the mail may be there
     relay: str = ""
     suspected: bool = False
+    begin: Callable[[], None] = _allowed
+    commit: Callable[[], None] = _allowed
 
     @property
     def host(self) -> str:

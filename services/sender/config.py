@@ -34,6 +34,9 @@ MAX_PREFETCH = 2000  # RabbitMQ's limit for a quorum queue
 # outcomes are committed and confirmed. More would only wait for their turn at a slow relay.
 IN_HAND = 3
 DOT_SECONDS = 600.0  # RFC 5321 4.5.3.2.6
+# At a shutdown: a mail may go out to its last octet until DRAIN_SECONDS are over, and then has the
+# time of RFC 5321 for the reply.
+DRAIN_DOT_SECONDS = 660.0
 AWAY_SECONDS = 86_400.0  # a command may still come again after its mail was given up
 
 _NEEDED = ("SENDER_SMTP_HOST", "SENDER_SMTP_PORT", "SENDER_SMTP_TLS")  # of the one relay
@@ -114,6 +117,9 @@ class SenderSettings(Settings):
     sender_command_seconds: Seconds = Field(300.0, description="For the reply to a command")
     sender_dot_seconds: Annotated[Seconds, Field(le=DOT_SECONDS)] = Field(
         DOT_SECONDS, description="For the reply to a whole mail"
+    )
+    sender_drain_dot_seconds: Seconds = Field(
+        DRAIN_DOT_SECONDS, description="The same at a shutdown, from SIGTERM on"
     )
     sender_write_seconds: Seconds = Field(180.0, description="For each 256 KiB of a mail")
     sender_rest_seconds: Seconds = Field(5.0, description="Of a relay away; then doubling")

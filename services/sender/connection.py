@@ -85,8 +85,10 @@ class Connection:
 
         `deadline`, in the loop's time, limits all that comes before the final dot, `mail_seconds`
         the reply to MAIL. Commands go out in one group if the server offers that and it is wanted.
-        Afterwards `usable` tells whether the connection has come out of it well.
+        Afterwards `usable` tells whether the connection has come out of it well. Raises what
+        `mail.progress` raises.
         """
+        mail.progress.begin()
         self._deadline, self._mail_seconds = deadline, mail_seconds
         now = self._now_of(mail)
         if self.offers.domains is not None:
@@ -242,6 +244,7 @@ class Connection:
         octets = _stuffed(mail.content) + b".\r\n"
         for start in range(0, len(octets), PIECE_OCTETS):
             end = start + PIECE_OCTETS
+            mail.progress.commit()
             mail.progress.content_begun = end >= len(octets)
             await self._put(octets[start:end])
             if self._dialogue.unsent or (self._dialogue.unread and end < len(octets)):

@@ -9,14 +9,15 @@ import structlog
 
 from services.sender import metrics, outcome
 from services.sender import reply as replies
-from services.sender.claim import Claim
+from services.sender.claim import Claim, LostClaim
 from services.sender.compose import Mail, Progress
 from services.sender.outcome import Reason, Replies, Settlement, Unsendable
 from services.sender.rest import Postponed
 from services.sender.schedule import Schedule
-from shared import log
+from shared import inflight, log
 from shared.contracts import Category, Contract, NotAccepted, Outcome, SendEmail
 from shared.errors import Reject, Retry
+from shared.inflight import Phase
 from shared.retry import Later
 
 # Between two looks at a recipient whom somebody else has claimed: who died is soon found out.
@@ -46,8 +47,15 @@ class Claims(Protocol):
     async def claim(self, command: SendEmail) -> Claim:
         """Claim the recipients of an attempt that are free. Raises Retry, Reject."""
 
-    async def settle(self, claim: Claim, events: Sequence[Outcome]) -> None:
-        """Keep what came of it, and free the recipients without an event. Raises Retry, Reject."""
+    def holds(self, claim: Claim) -> bool:
+        """Return whether nobody else can have taken a claim over until now."""
+
+    async def settle(self, claim: Claim, events: Sequence[Outcome]) -> Sequence[Outcome]:
+        """Keep what came of it, and free the recipients without an event.
+
+        Return the events that were kept: the others are about recipients that another sender has
+        settled, or has claimed since. Raises Retry, Reject.
+        """
 
     async def give_back(self, claim: Claim) -> None:
         """Let go of a claim with which nothing was done."""
@@ -75,15 +83,19 @@ class Sender:
         whose process died does nobody know how far it came: it is made again under the same
         Message-ID, or held as uncertain, as its class has it. Raises Reject for a mail from the
         future, and Retry when the claims are away.
+
+        A process that was stopped for longer than its lease counts as dead. When it goes on it
+        sends nothing, and tells no outcome that another sender has settled.
         """
+        inflight.reach(Phase.WAITING)
         _check_time(command, self.now())
         claim = await self.claims.claim(command)
         _count(command, claim)
         settlement = Settlement()
         if claim.ours:
-            progress = Progress()
+            progress = self._progress(claim)
             settlement = await self._claimed(command, claim, progress)
-            await self._keep(claim, settlement)
+            settlement = await self._kept(command, claim, settlement)
             for event in settlement.events:
                 _report(event, command, progress.relay)
         told = [*claim.settled, *settlement.events]
@@ -94,13 +106,35 @@ class Sender:
             *self._later(command, settlement.put_off, settlement.wait),
         ]
 
+    def _progress(self, claim: Claim) -> Progress:
+        """Return the record of an attempt, whose steps ask first whether the claim still holds."""
+
+        def begin() -> None:
+            if not self.claims.holds(claim):
+                raise LostClaim("mail")
+            inflight.reach(Phase.BEGUN, "a transaction before its content")
+
+        def commit() -> None:
+            if not self.claims.holds(claim):
+                raise LostClaim("content")
+            inflight.reach(Phase.COMMITTED, "the relay's reply to a whole mail")
+
+        return Progress(begin=begin, commit=commit)
+
     async def _claimed(self, command: SendEmail, claim: Claim, progress: Progress) -> Settlement:
         """Make the attempt; if it is cut off, let go of the claim in the way that is true."""
         try:
             return await self._settlement(command, claim, progress)
+        except LostClaim as lost:
+            await self.claims.give_back(claim)
+            _lost(command, lost.before, len(claim.ours))
+            return Settlement((), claim.ours, BUSY_SECONDS)
         except BaseException:
             if progress.content_begun:
                 self.claims.abandon(claim)
+                # It may have arrived: only the relay knows.
+                sent_again = self.schedule.retries_uncertain
+                logger.warning("cut off before the relay's reply: uncertain", sent_again=sent_again)
             else:
                 await self.claims.give_back(claim)
             raise
@@ -139,14 +173,23 @@ class Sender:
             suspected=progress.suspected,
         )
 
-    async def _keep(self, claim: Claim, settlement: Settlement) -> None:
-        """Keep what came of the attempt, or else tell it all the same: it is the truth."""
+    async def _kept(self, command: SendEmail, claim: Claim, found: Settlement) -> Settlement:
+        """Keep what came of the attempt and return what is to be told of it.
+
+        An outcome for which the claim was lost is not told: another sender tells its own. What
+        cannot be kept because the database is away is told all the same: it is the truth.
+        """
         try:
-            await self.claims.settle(claim, settlement.events)
+            kept = tuple(await self.claims.settle(claim, found.events))
         except (Retry, Reject) as error:
             # Not told, the mail would be sent again for certain; not kept, only if its command
             # is delivered again.
             logger.error("an outcome was not kept", reason=str(error))  # noqa: TRY400 -- a line
+            return found
+        if lost := len(found.events) - len(kept):
+            _lost(command, "settlement", lost)
+            return replace(found, events=kept)
+        return found
 
     def _later(
         self, command: SendEmail, recipients: Sequence[str], seconds: float
@@ -184,6 +227,11 @@ def _count(command: SendEmail, claim: Claim) -> None:
     for how, recipients in found:
         if recipients:
             metrics.counter(metrics.CLAIMED, command.category, how).inc(len(recipients))
+
+
+def _lost(command: SendEmail, before: str, recipients: int) -> None:
+    metrics.counter(metrics.LOST, command.category, before).inc(recipients)
+    logger.warning("the claim was lost to another sender", before=before, recipients=recipients)
 
 
 def _report(event: Outcome, command: SendEmail, relay: str) -> None:

@@ -16,6 +16,11 @@ ATTEMPTS = Counter("postrider_attempts", "Mails taken to a relay", _BY)
 CLAIMED = Counter(
     "postrider_claims", "Recipients of an attempt, by what was known of them", ("category", "found")
 )
+LOST = Counter(
+    "postrider_claims_lost",
+    "Recipients whose claim ran out while a mail was in hand, by the step that was not taken",
+    ("category", "before"),
+)
 FINAL = Histogram(
     "postrider_final_seconds",
     "From when a mail was accepted until nothing more will be said of it for a recipient",

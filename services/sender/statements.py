@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from services.sender.tables import claims
 from shared import dialect
+from shared.contracts import EmailDelivered
 from shared.dialect import MILLISECONDS, Prepared
 
 PURGE_ROWS = 1000  # a transaction: claims wait for no longer than such a piece takes
@@ -84,7 +85,10 @@ class Statements:
 
     @cached_property
     def settling(self) -> Prepared:
-        """Keep outcomes and let go of their claims; a final one is never replaced.
+        """Keep outcomes of the holders of claims; a final one is never replaced.
+
+        A sender that has lost its claim keeps nothing but a delivery: the relay has the mail, so no
+        other outcome can be true any more. The new holder then finds its own claim gone.
 
         Not an update from those rows: PostgreSQL would lock in an order of its own choice.
         """
@@ -94,10 +98,11 @@ class Statements:
         row = self._made(given, attempt=given.c.settled, lease_until=sa.literal(0))
         old, new = table, row.excluded
         known = {name: new[name] for name in ("settled", "final", "kind", "event")}
+        true = new.kind == EmailDelivered.keys[0]
         settle = row.on_conflict_do_update(
             index_elements=_PLACE,
             set_={"token": None, **known},
-            where=sa.and_(sa.not_(old.final), sa.or_(old.token == new.token, new.final)),
+            where=sa.and_(sa.not_(old.final), sa.or_(old.token == new.token, true)),
         )
         return Prepared(self._connection, settle)
 
@@ -114,6 +119,14 @@ class Statements:
     def renewing(self) -> sa.Executable:
         """Say that the holder of a claim lives."""
         return self._claimed.values(lease_until=self._now + self._lease)
+
+    @cached_property
+    def holding(self) -> sa.Executable:
+        """Read which recipients of some mails are claimed, and by which claim."""
+        mails: sa.BindParameter[str] = sa.bindparam("of_emails", expanding=True)
+        return sa.select(claims.c.token).where(
+            claims.c.email_id.in_(mails), claims.c.token.is_not(None)
+        )
 
     @property
     def _claimed(self) -> sa.Update:

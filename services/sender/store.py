@@ -1,6 +1,9 @@
 """Claims in the database: one sender at a time for each recipient, each outcome kept."""
 
 import asyncio
+import math
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
@@ -11,7 +14,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 import structlog
 
-from services.sender.claim import LEASE_SECONDS, Claim
+from services.sender.claim import LEASE_MARGIN, LEASE_SECONDS, Claim, Lease
 from services.sender.statements import Found, Statements
 from shared import contracts, dialect
 from shared.batch import Batch
@@ -23,6 +26,10 @@ from shared.errors import Reject, Retry
 RENEWALS = 3  # in a lease: so many may be missed before a sender counts as dead
 KEEP_SECONDS = 30.0  # then an outcome is better told without being kept than not told
 PARTING_SECONDS = 5.0  # for the last write of who is being cancelled
+MAILS_AT_ONCE = 500  # in one list of a statement: SQLite may be built for no more than 999
+# Both go on while the process is stopped (SIGSTOP); the first also while the machine sleeps, as
+# does the clock by which the database ends a lease. The loop's time stands still between two turns.
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 Row = tuple[str, str, str, int, bool, str, str]  # what `Statements.settling` takes
 
@@ -42,6 +49,19 @@ class _Wish(NamedTuple):
     free: bool = False
 
 
+class _Held(NamedTuple):
+    """A claim that is renewed: `rows` recipients of a mail, none while it is being made."""
+
+    email_id: str
+    lease: Lease
+    rows: int = 0
+
+
+def steady() -> float:
+    """Return the seconds of a clock that never jumps, and never stops with this process."""
+    return time.clock_gettime(_STEADY)
+
+
 class ClaimStore:
     """The claims of all senders; this object renews those that were made by it.
 
@@ -49,40 +69,63 @@ class ClaimStore:
     """
 
     def __init__(
-        self, database: Database, lease: float = LEASE_SECONDS, clock: Clock = dialect.now
+        self,
+        database: Database,
+        lease: float = LEASE_SECONDS,
+        clock: Clock = dialect.now,
+        steady: Callable[[], float] = steady,
     ) -> None:
         self._database = database
         self._lease = round(lease * MILLISECONDS)
+        self._safe = lease * (1 - LEASE_MARGIN)  # seconds
         self._clock = clock
+        self._steady = steady
         self._words: dict[str, Statements] = {}  # by dialect
         self._batch = Batch(self._fulfil)
         self._name = uuid4().hex  # of this process among all senders
         self._numbers = count(1)
-        self._held: dict[str, str] = {}  # the mails of our claims, by token
+        self._held: dict[str, _Held] = {}  # by token
 
     async def claim(self, command: SendEmail) -> Claim:
         """Claim the recipients of an attempt that are free, in one transaction.
 
         Raises Retry when the database is away, Reject when it cannot hold what the command says.
         """
-        claim = Claim(command.id, command.attempt, f"{self._name}-{next(self._numbers)}")
-        self._held[claim.token] = claim.email_id
+        # Counted from before the database's own look at its clock: never too long.
+        lease = Lease(self._steady() + self._safe)
+        token = f"{self._name}-{next(self._numbers)}"
+        claim = Claim(command.id, command.attempt, token, lease=lease)
+        self._held[token] = _Held(command.id, lease)
         try:
-            return await self._batch.add(_Wish(claim, take=command.recipients))
+            made = await self._batch.add(_Wish(claim, take=command.recipients))
         except BaseException:
             await self.give_back(claim)
             raise
+        if made.ours:
+            self._held[token] = _Held(command.id, lease, len(made.ours))
+        else:
+            self.abandon(claim)
+        return made
 
-    async def settle(self, claim: Claim, events: Sequence[Outcome]) -> None:
-        """Keep what came of a claim, and give back what no event is about.
+    def holds(self, claim: Claim) -> bool:
+        """Return whether nobody else can have taken a claim over until now.
 
-        A final outcome is kept even if the claim has lapsed: it is the truth. Raises Retry when
-        the database is away, after at most KEEP_SECONDS.
+        It asks no database: a renewal that did not come through is as good as none.
+        """
+        return self._steady() < claim.lease.until
+
+    async def settle(self, claim: Claim, events: Sequence[Outcome]) -> tuple[Outcome, ...]:
+        """Keep what came of a claim, give back what no event is about; return the events kept.
+
+        An event is not kept when another sender has taken its recipient over, or when a final
+        outcome is there: the first one counts. A delivery is kept as long as none is there, whoever
+        has the claim by now. Raises Retry when the database is away, after at most KEEP_SECONDS.
         """
         rows = [_kept(claim, event) for event in events]
         wish = _Wish(claim, keep=rows, free=len(rows) < len(claim.ours))
         try:
-            await self._batch.add(wish, KEEP_SECONDS)
+            lost = (await self._batch.add(wish, KEEP_SECONDS)).busy
+            return tuple(event for event in events if event.recipient not in lost)
         except TimeoutError as error:
             raise Retry("the claims do not answer") from error
         except asyncio.CancelledError:
@@ -103,10 +146,22 @@ class ClaimStore:
         self._held.pop(claim.token, None)
 
     async def renew(self) -> None:
-        """Renew the claims that are held, RENEWALS times a lease. Raises Retry."""
-        rows = [{"of_email": mail, "of_token": token} for token, mail in self._held.items()]
-        if rows:
-            await self._write(lambda c: c.execute(self._in(c).renewing, rows))
+        """Renew the claims that are held, RENEWALS times a lease. Raises Retry.
+
+        A claim that another sender has taken over is lost from then on, whole.
+        """
+        begun, held = self._steady(), dict(self._held)
+        if not held:
+            return
+        counts = await self._write(lambda c: _renew(c, self._in(c), held))
+        lost = [each.lease for token, each in held.items() if counts[token] < each.rows]
+        for token, (_, lease, rows) in held.items():
+            if rows and counts[token] == rows:
+                lease.until = max(lease.until, begun + self._safe)
+        if any(lease.until > -math.inf for lease in lost):
+            logger.warning("claims were taken over by another sender", count=len(lost))
+        for lease in lost:
+            lease.until = -math.inf
 
     async def purge(self, remember: float) -> int:
         """Forget the mails first claimed more than `remember` seconds ago; tell how many rows."""
@@ -160,17 +215,44 @@ class ClaimStore:
         return self._words[name]
 
 
+def _renew(connection: sa.Connection, say: Statements, held: Mapping[str, _Held]) -> Counter[str]:
+    """Renew claims; return for how many recipients each of them is held."""
+    rows = [{"of_email": each.email_id, "of_token": token} for token, each in held.items()]
+    connection.execute(say.renewing, rows)
+    mails = list({each.email_id for each in held.values()})
+    counts: Counter[str] = Counter()
+    for start in range(0, len(mails), MAILS_AT_ONCE):
+        some = {"of_emails": mails[start : start + MAILS_AT_ONCE]}
+        counts.update(connection.execute(say.holding, some).scalars())
+    return counts
+
+
 def _end(connection: sa.Connection, say: Statements, wishes: Sequence[_Wish]) -> Sequence[Claim]:
-    """Keep outcomes, and free what is left of claims."""
+    """Keep outcomes, free what is left of claims; `busy` are then the recipients that were lost."""
     kept = sorted((row for wish in wishes for row in wish.keep), key=_place)
+    lost: set[Row] = set()
     while kept:
         # A statement must not come to one row twice.
         once: dict[tuple[str, str], Row] = {}
         kept = [row for row in kept if once.setdefault(_place(row), row) is not row]
-        say.settling.run(connection, rows=dialect.packed(list(once.values())))
+        rows = list(once.values())
+        if say.settling.run(connection, rows=dialect.packed(rows)).rowcount < len(rows):
+            lost |= _not_kept(connection, say, rows)
     if freed := [_whose(wish.claim) for wish in wishes if wish.free]:
         connection.execute(say.giving_back, freed)
-    return ()
+    return [
+        replace(wish.claim, busy=tuple(row[1] for row in wish.keep if row in lost))
+        for wish in wishes
+        if not lost.isdisjoint(wish.keep)
+    ]
+
+
+def _not_kept(connection: sa.Connection, say: Statements, rows: Sequence[Row]) -> set[Row]:
+    """Return those of the rows whose outcome is not the one that the database has."""
+    mails = list({row[0] for row in rows})
+    found = connection.execute(say.looking, {"of_emails": mails}).all()
+    known = {(row.email_id, row.recipient): (row.settled, row.event) for row in found}
+    return {row for row in rows if known.get(_place(row)) != (row[3], row[6])}
 
 
 def _take(connection: sa.Connection, say: Statements, wishes: Sequence[_Wish]) -> Sequence[Claim]:

@@ -7,9 +7,11 @@ from structlog.testing import capture_logs
 
 from ops.simulator.behaviour import EXTENSIONS, Behaviour, Transaction
 from ops.simulator.simulator import Simulator
+from services.sender import metrics
 from services.sender import reply as replies
-from services.sender.handlers import MAX_AHEAD
-from services.sender.outcome import Reason, Unsendable
+from services.sender.compose import Mail
+from services.sender.handlers import BUSY_SECONDS, MAX_AHEAD
+from services.sender.outcome import Reason, Replies, Unsendable
 from services.sender.rest import Postponed
 from services.sender.store import ClaimStore
 from shared.contracts import EmailDelivered, EmailExpired, EmailFailed, ReplyClass, SendEmail, Stage
@@ -112,6 +114,38 @@ async def test_postponed(claims: ClaimStore) -> None:
 
     assert (kinds(told), later(told)) == ([Later], [(40, 1, (ANNA,))])
     assert kinds(await sender.on_send_email(a_command())) == [EmailDelivered]
+
+
+class Stopped(Relay):
+    """A relay before which this process is stopped until another sender has taken the mail over."""
+
+    def __init__(self, replica: ClaimStore) -> None:
+        super().__init__()
+        self._replica = replica
+
+    async def send(self, mail: Mail) -> Replies | Unsendable | Postponed:
+        """Take the mail over, then go on with it."""
+        claim = await self._replica.claim(a_command())
+        assert claim.orphans == (ANNA,)
+        mail.progress.begin()
+        return await super().send(mail)
+
+
+async def test_claim_lost_before_mail(claims: ClaimStore, of_the_dead: ClaimStore) -> None:
+    """Whoever has lost its claim sends nothing and tells nothing; it looks in again later."""
+    relay = Stopped(claims)
+    lost = metrics.counter(metrics.LOST, "transactional", "mail")._value.get()
+
+    with capture_logs() as logs:
+        told = await a_sender(relay, of_the_dead).on_send_email(a_command())
+
+    assert relay.mails == []
+    assert (kinds(told), later(told)) == ([Later], [(BUSY_SECONDS, 1, (ANNA,))])
+    assert metrics.counter(metrics.LOST, "transactional", "mail")._value.get() == lost + 1
+    assert [(line["event"], line["before"]) for line in logs] == [
+        ("the claim was lost to another sender", "mail")
+    ]
+    assert (await claims.claim(a_command())).busy == (ANNA,)
 
 
 async def test_log(claims: ClaimStore) -> None:

@@ -8,12 +8,11 @@ import sqlalchemy as sa
 from services.sender import outcome
 from services.sender import reply as replies
 from services.sender.claim import LEASE_SECONDS, Claim
-from services.sender.outcome import Reason
 from services.sender.schedule import Schedule
 from services.sender.service import MIGRATIONS
 from services.sender.store import ClaimStore
 from services.sender.tables import claims, metadata
-from shared.contracts import EmailDelivered, EmailExpired, Outcome, SendEmail, Stage
+from shared.contracts import Outcome, SendEmail, Stage
 from shared.database import Database
 from shared.errors import Reject, Retry
 from tests.clock import Clock
@@ -207,35 +206,6 @@ async def test_an_earlier_claim_is_void(store: ClaimStore) -> None:
     await store.claim(a_command())
 
     assert (await store.claim(a_command(attempt=2))).fresh == (ANNA,)
-
-
-async def test_late_and_final(store: ClaimStore, replica: ClaimStore, clock: Clock) -> None:
-    """A final outcome holds even if the claim was taken over meanwhile; nothing replaces it."""
-    command = a_command()
-    slow = await store.claim(command)
-    clock.seconds += LEASE_SECONDS
-    quick = await replica.claim(command)
-    await store.settle(slow, delivered(command))
-    await replica.settle(quick, deferred(command))
-    await replica.settle(quick, outcome.all_failed(command, Reason.TOO_BIG, NOW))
-
-    (event,) = (await store.claim(command)).settled
-
-    assert isinstance(event, EmailDelivered)
-
-
-async def test_late_and_deferred(store: ClaimStore, replica: ClaimStore, clock: Clock) -> None:
-    """Who lost a claim and has nothing final to say does not disturb who has it now."""
-    command = a_command()
-    slow = await store.claim(command)
-    clock.seconds += LEASE_SECONDS
-    quick = await replica.claim(command)
-    await store.settle(slow, deferred(command))
-
-    assert (await store.claim(command)).busy == (ANNA,)
-    await replica.settle(quick, outcome.all_expired(command, NOW))
-    (event,) = (await store.claim(command)).settled
-    assert isinstance(event, EmailExpired)
 
 
 async def test_two_ends_at_once(store: ClaimStore, clock: Clock) -> None:

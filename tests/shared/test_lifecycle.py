@@ -65,20 +65,39 @@ async def test_a_signal_lets_it_finish(number: signal.Signals) -> None:
     assert json.loads(lines[2])["event"] == "stopped"
 
 
-async def test_a_second_signal_does_not_cut_it_short() -> None:
-    """An impatient supervisor loses no mail; only SIGKILL ends the drain."""
-    async with tiny(**GOOD) as process:
+async def test_a_second_signal_ends_it_at_once() -> None:
+    """Whoever tells it twice does not want to wait: it leaves its work, says so, and closes."""
+    async with tiny(**GOOD, TINY_ACT="stay") as process:
         await said(process, "opening")
         await said(process, "open")
         process.send_signal(signal.SIGTERM)
         await said(process, "draining")
         process.send_signal(signal.SIGTERM)
+
+        code, lines, errors = await ended(process)
+
+    assert (code, errors) == (0, "")
+    assert json.loads(lines[0])["event"] == "told twice to end: what is in flight is left"
+    assert lines[1] == "closed"
+    assert json.loads(lines[2])["event"] == "stopped"
+
+
+async def test_a_third_signal_does_not_interrupt_the_closing() -> None:
+    """What is open is closed, however often it is told to end."""
+    async with tiny(**GOOD, TINY_ACT="stay", TINY_CLOSES="slowly") as process:
+        await said(process, "opening")
+        await said(process, "open")
+        process.send_signal(signal.SIGTERM)
+        await said(process, "draining")
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout is not None
+        await process.stdout.readline()
+        await said(process, "closing")
         process.send_signal(signal.SIGINT)
 
-        code, lines, _ = await ended(process, line="the work in flight")
+        code, lines, _ = await ended(process, line="closed well")
 
-    assert code == 0
-    assert lines[:2] == ["the work in flight", "closed"]
+    assert (code, lines[:2]) == (0, ["closed well", "closed"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
@@ -114,7 +133,7 @@ async def test_wrong_settings_are_told_in_lines() -> None:
         "tiny: wrong settings",
         "AMQP_URL: is required: amqp://user:password@host/vhost of RabbitMQ",
         "HEALTH_PORT: Input should be a valid integer, unable to parse string as an integer",
-        "TINY_ACT: Input should be 'wait', 'hang', 'connect', 'fail' or 'end'",
+        "TINY_ACT: Input should be 'wait', 'stay', 'hang', 'connect', 'fail' or 'end'",
     ]
 
 
@@ -124,7 +143,7 @@ async def test_help_needs_nothing() -> None:
         code, lines, errors = await ended(process)
 
     assert (code, errors) == (0, "")
-    assert any("--tiny-act {wait,hang,connect,fail,end}" in line for line in lines)
+    assert any("--tiny-act {wait,stay,hang,connect,fail,end}" in line for line in lines)
     assert "opening" not in lines
 
 

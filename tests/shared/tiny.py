@@ -17,13 +17,19 @@ class TinySettings(Settings):
 
     service: ClassVar[str] = "tiny"
 
-    tiny_act: Literal["wait", "hang", "connect", "fail", "end"] = "wait"
+    tiny_act: Literal["wait", "stay", "hang", "connect", "fail", "end"] = "wait"
+    tiny_closes: Literal["quickly", "slowly"] = "quickly"
 
 
 def say(what: str) -> None:
     """Print a line at once."""
     sys.stdout.write(f"{what}\n")
     sys.stdout.flush()
+
+
+async def a_line() -> None:
+    """Wait for a line on standard input and say it."""
+    say((await asyncio.to_thread(sys.stdin.readline)).strip())
 
 
 @asynccontextmanager
@@ -37,6 +43,9 @@ async def opened(settings: TinySettings) -> AsyncIterator[None]:
             raise RuntimeError("a defect")
         yield
     finally:
+        if settings.tiny_closes == "slowly":
+            say("closing")
+            await a_line()
         say("closed")
 
 
@@ -51,7 +60,9 @@ async def run(settings: TinySettings, stop: asyncio.Event) -> None:
         say("open")
         await stop.wait()
         say("draining")
-        say((await asyncio.to_thread(sys.stdin.readline)).strip())
+        if settings.tiny_act == "stay":
+            await asyncio.Event().wait()
+        await a_line()
 
 
 if __name__ == "__main__":

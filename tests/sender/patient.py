@@ -1,0 +1,89 @@
+"""A relay that keeps the mail and takes its time with a reply: as long as a test wants."""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+GREETING = b"220 patient.invalid\r\n"
+YES = {"DATA": b"354 Go on\r\n", "QUIT": b"221 Bye\r\n"}
+
+
+class PatientRelay:
+    """Counts the mails that it keeps by their Message-ID.
+
+    Replies to verbs in `slow` are held back until `answer` is called; `DOT` is the end of a mail,
+    which is kept whatever becomes of the reply. A verb that is not slow any more is answered at
+    once, also while earlier replies are held back.
+    """
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.slow: set[str] = set()
+        self.heard: Counter[str] = Counter()
+        self.kept: Counter[str] = Counter()
+        self._answers: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def answer(self) -> None:
+        """Send all replies that were held back, and hold none from now on."""
+        self.slow = set()
+        for answer in self._answers.values():
+            answer.set()
+
+    def answer_to(self, verb: str) -> None:
+        """Send the replies to one verb that were held back."""
+        self._answers[verb].set()
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve a connection."""
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def end(self) -> None:
+        """Cut all connections."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with suppress(OSError, asyncio.IncompleteReadError):
+                writer.write(GREETING)
+                while True:
+                    line = await reader.readuntil(b"\r\n")
+                    verb = line.decode().split(maxsplit=1)[0].upper()
+                    await self._reply(verb, writer)
+                    if verb == "DATA":
+                        await self._keep(reader)
+                        await self._reply("DOT", writer)
+        finally:
+            writer.transport.abort()
+
+    async def _keep(self, reader: asyncio.StreamReader) -> None:
+        content = await reader.readuntil(b"\r\n.\r\n")
+        (message_id,) = (
+            line for line in content.split(b"\r\n") if line.startswith(b"Message-ID: <")
+        )
+        self.kept[message_id.decode().removeprefix("Message-ID: <").partition("@")[0]] += 1
+
+    async def _reply(self, verb: str, writer: asyncio.StreamWriter) -> None:
+        self.heard[verb] += 1
+        if verb in self.slow:
+            await self._answers[verb].wait()
+        writer.write(YES.get(verb, b"250 OK\r\n"))
+
+
+@asynccontextmanager
+async def patient() -> AsyncIterator[PatientRelay]:
+    """Serve on a free port for the length of the block."""
+    relay = PatientRelay()
+    listener = await asyncio.start_server(relay.accept, "127.0.0.1", 0)
+    relay.port = listener.sockets[0].getsockname()[1]
+    try:
+        yield relay
+    finally:
+        listener.close()
+        await relay.end()
+        await listener.wait_closed()

@@ -1,0 +1,154 @@
+"""Claims that were lost to another sender, in both databases: who keeps and tells which outcome."""
+
+import pytest
+from structlog.testing import capture_logs
+
+from services.sender import outcome
+from services.sender import reply as replies
+from services.sender.claim import LEASE_MARGIN, LEASE_SECONDS
+from services.sender.schedule import Schedule
+from services.sender.service import MIGRATIONS
+from services.sender.store import ClaimStore
+from shared.contracts import Outcome, SendEmail, Stage
+from shared.database import Database
+from tests.clock import Clock, Watch
+from tests.databases import Opener
+from tests.sender.commands import NOW, a_command
+
+ANNA, BEN = "anna@x.example", "ben@x.example"
+HOLDS = Schedule(15, 3600, 86_400, retries_uncertain=False)  # as bulk: uncertain is final
+HEARD = {
+    "delivered": replies.heard(Stage.DOT, 250, "2.0.0 Queued"),
+    "deferred": replies.heard(Stage.RCPT, 451, "4.3.2 Busy"),
+    "bounced": replies.heard(Stage.RCPT, 550, "5.1.1 Unknown"),
+    "uncertain": replies.missing(Stage.DOT, "no reply in time"),
+}
+
+
+@pytest.fixture
+async def database(open_database: Opener) -> Database:
+    """Open the database of one test."""
+    return await open_database("sender", MIGRATIONS)
+
+
+@pytest.fixture
+def store(database: Database, clock: Clock) -> ClaimStore:
+    """Give the store of the sender that is stopped."""
+    return ClaimStore(database, clock=clock)
+
+
+@pytest.fixture
+async def replica(open_database: Opener, clock: Clock) -> ClaimStore:
+    """Give the store of the sender that takes over."""
+    return ClaimStore(await open_database("sender", MIGRATIONS), clock=clock)
+
+
+def came_to(command: SendEmail, kind: str, by: str) -> tuple[Outcome, ...]:
+    """Give the outcome of an attempt, in the words of the sender that made it."""
+    reply = HEARD[kind].model_copy(update={"text": f"{HEARD[kind].text} ({by})"})
+    heard = dict.fromkeys(command.recipients, reply)
+    return outcome.settle(command, heard, HOLDS, NOW).events
+
+
+@pytest.mark.parametrize(
+    ("ends", "kept"),
+    [
+        # The claim is what counts: the one who lost it neither keeps nor tells its outcome.
+        (["old deferred", "new delivered"], ["new delivered"]),
+        (["old bounced", "new delivered"], ["new delivered"]),
+        (["old uncertain", "new delivered"], ["new delivered"]),
+        (["old bounced", "new deferred"], ["new deferred"]),
+        (["new deferred", "old deferred"], ["new deferred"]),
+        (["new deferred", "old bounced"], ["new deferred"]),
+        # But for a delivery, which is true whoever has the claim, as long as none is final.
+        (["old delivered", "new uncertain"], ["old delivered"]),
+        (["old delivered", "new bounced"], ["old delivered"]),
+        (["old delivered", "new deferred"], ["old delivered"]),
+        (["old delivered", "new delivered"], ["old delivered"]),
+        (["new deferred", "old delivered"], ["new deferred", "old delivered"]),
+        # The first final outcome counts, true or not: it has been told.
+        (["new uncertain", "old delivered"], ["new uncertain"]),
+        (["new bounced", "old delivered"], ["new bounced"]),
+        (["new delivered", "old delivered"], ["new delivered"]),
+        (["new delivered", "old bounced"], ["new delivered"]),
+    ],
+    ids=", ".join,
+)
+async def test_taken_over(
+    store: ClaimStore, replica: ClaimStore, clock: Clock, ends: list[str], kept: list[str]
+) -> None:
+    """Of two senders that come to an end of one attempt no final outcome contradicts another."""
+    command = a_command()
+    senders = {"old": (store, await store.claim(command))}
+    clock.seconds += LEASE_SECONDS
+    senders["new"] = (replica, await replica.claim(command))
+    told: list[Outcome] = []
+    for end in ends:
+        by, _, kind = end.partition(" ")
+        claims, claim = senders[by]
+        told += await claims.settle(claim, came_to(command, kind, by))
+
+    expected = [event for end in kept for event in came_to(command, end[4:], end[:3])]
+    assert told == expected
+    assert [*(await store.claim(command)).settled] == expected[-1:]
+
+
+async def test_settled_twice(store: ClaimStore) -> None:
+    """An outcome that is kept already, in the same words, counts as kept."""
+    command = a_command()
+    claim = await store.claim(command)
+    events = came_to(command, "delivered", "me")
+
+    assert [await store.settle(claim, events) for _ in range(2)] == [events, events]
+
+
+async def test_a_delivery_ends_the_next_attempt(store: ClaimStore, replica: ClaimStore) -> None:
+    """A sender that is at the next attempt loses its claim to the delivery of the one before."""
+    first, second = a_command(), a_command(attempt=2)
+    slow, next_claim = await store.claim(first), await replica.claim(second)
+    told = await store.settle(slow, came_to(first, "delivered", "old"))
+    await replica.renew()
+
+    assert told == came_to(first, "delivered", "old")
+    assert not replica.holds(next_claim)
+    assert await replica.settle(next_claim, came_to(second, "bounced", "new")) == ()
+
+
+async def test_a_lease_ends_for_its_holder_first(database: Database, clock: Clock) -> None:
+    """A holder that was stopped knows by its own clock, before another one may take over."""
+    watch = Watch()
+    store = ClaimStore(database, clock=clock, steady=watch)
+    claim = await store.claim(a_command())
+    held = [store.holds(claim)]
+    watch.now += LEASE_SECONDS * (1 - LEASE_MARGIN)
+    held.append(store.holds(claim))
+    await store.renew()
+    held.append(store.holds(claim))
+
+    assert held == [True, False, True]
+
+
+async def test_taken_over_while_stopped(
+    database: Database, replica: ClaimStore, clock: Clock
+) -> None:
+    """A claim that another sender has taken over comes back by no renewal."""
+    store = ClaimStore(database, clock=clock)
+    claim = await store.claim(a_command(ANNA, BEN))
+    clock.seconds += LEASE_SECONDS
+    await replica.claim(a_command(ANNA, BEN, pending=(BEN,)))
+    with capture_logs() as logs:
+        await store.renew()
+        await store.renew()
+
+    assert not store.holds(claim)
+    assert [entry["count"] for entry in logs] == [1]
+    await store.give_back(claim)
+    assert (await store.claim(a_command(ANNA, BEN))).busy == (BEN,)
+
+
+async def test_a_claim_on_nothing_is_not_renewed(store: ClaimStore) -> None:
+    """A copy of a command that finds nothing to do leaves nothing to be renewed."""
+    await store.claim(a_command())
+    await store.claim(a_command())
+
+    assert len(store._held) == 1
