@@ -82,6 +82,9 @@ class Broker(Protocol):
     def stop(self, within: float = STOP_SECONDS) -> None:
         """End it in good order, by force after `within` seconds."""
 
+    def join(self) -> str:
+        """Wait for its end, however long, and say how it ended."""
+
     def kill(self) -> None:
         """End it at once, as a crash would.
 

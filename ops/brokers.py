@@ -8,7 +8,7 @@ from pathlib import Path
 from ops import docker
 from ops.broker import Address, Broker, BrokerError
 from ops.container import RabbitContainer
-from ops.node import Programs, RabbitNode
+from ops.node import Programs, RabbitNode, Wrapper
 from ops.process import PidFiles
 
 _PACKAGES = Path(__file__).with_name("packages")
@@ -69,14 +69,15 @@ def prepare() -> None:
             _packages("rabbitmq-server")
 
 
-def private(directory: Path, address: Address, pids: PidFiles) -> Broker:
+def private(directory: Path, address: Address, pids: PidFiles, start_as: Wrapper = list) -> Broker:
     """Give a broker of our own, not started yet; a node keeps its data in `directory`.
 
-    Raises BrokerError when there is none to be had.
+    `start_as` makes of the command of a node's process what is run in its place. Raises
+    BrokerError when there is none to be had.
     """
     programs = Programs.find()
     if programs is not None:
-        return RabbitNode(directory, address, programs, pids)
+        return RabbitNode(directory, address, programs, pids, start_as)
     if docker.answers():
         return RabbitContainer(directory, address)
     raise BrokerError(_NOTHING)

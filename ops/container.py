@@ -38,6 +38,13 @@ class RabbitContainer:
         """End it in good order; the data stay in the volume."""
         self._container.stop(within)
 
+    def join(self) -> str:
+        """Wait for its end, however long, and say how it ended."""
+        try:
+            return f"exited with code {self._container.join()}"
+        except DockerError as error:  # it is gone, or never was
+            return f"is not there: {error}"
+
     def kill(self) -> None:
         """End it at once, as a crash would; the data stay in the volume."""
         self._container.remove()

@@ -25,7 +25,7 @@ def answers() -> bool:
     return True
 
 
-def docker(*arguments: str, within: float = _COMMAND) -> str:
+def docker(*arguments: str, within: float | None = _COMMAND) -> str:
     """Run the client; give what it printed. Raises DockerError."""
     try:
         done = subprocess.run(  # noqa: S603 - our own arguments
@@ -67,6 +67,10 @@ class Container:
         """End it at once and remove it; a named volume stays."""
         docker("rm", "--force", "--volumes", self.name)
         self._record.unlink(missing_ok=True)
+
+    def join(self) -> str:
+        """Wait for its end, however long; return its exit code. Raises DockerError."""
+        return docker("wait", self.name, within=None)
 
     @property
     def runs(self) -> bool:

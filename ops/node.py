@@ -7,18 +7,23 @@ import os
 import secrets
 import shutil
 import subprocess
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from ops import private_file
 from ops.broker import START_SECONDS, STOP_SECONDS, Address, BrokerError, Ports
-from ops.process import PidFiles
+from ops.process import PidFiles, ended
 
 _EPMD_STOP = 5.0  # seconds
 _SERVER_FOLDERS = ("/usr/lib/rabbitmq/bin", "/usr/local/opt/rabbitmq/sbin", "/opt/homebrew/sbin")
 _EPMD_FOLDERS = ("/usr/lib/erlang/bin", "/usr/lib64/erlang/bin", "/usr/local/bin")
 _TAIL = 5  # lines of the log told when a start fails
+
+
+# Makes a command that runs in the place of another.
+Wrapper = Callable[[Sequence[str]], Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -51,11 +56,13 @@ class RabbitNode:
         address: Address,
         programs: Programs,
         pids: PidFiles | None = None,
+        start_as: Wrapper = list,
     ) -> None:
         self.address = address
         self._directory = directory.absolute()
         self._programs = programs
         self._pids = pids or PidFiles(self._directory / "pids")
+        self._start_as = start_as
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Self:
@@ -68,7 +75,10 @@ class RabbitNode:
     @property
     def pid(self) -> int | None:
         """The Erlang machine's process id while it runs."""
-        child = self._children.get("rabbitmq")
+        return self._pid("rabbitmq")
+
+    def _pid(self, name: str) -> int | None:
+        child = self._children.get(name)
         return child.pid if child and child.poll() is None else None
 
     def start(self, within: float = START_SECONDS) -> None:
@@ -78,7 +88,7 @@ class RabbitNode:
         """
         self._write_files()
         ports = self.address.ports
-        if "epmd" not in self._children:
+        if self._pid("epmd") is None:
             # Started before the node, which would start one as a daemon that outlives it.
             port = str(ports.epmd)
             self._spawn("epmd", self._programs.epmd, "-port", port, "-address", "127.0.0.1")
@@ -91,6 +101,11 @@ class RabbitNode:
         """End the node in good order, by force after `within` seconds, and its epmd after it."""
         self._end("rabbitmq", within)
         self._end("epmd", _EPMD_STOP)
+
+    def join(self) -> str:
+        """Wait for its end, however long, and say how it ended."""
+        child = self._children.get("rabbitmq")
+        return ended(child.wait()) if child else "did not start"
 
     def kill(self) -> None:
         """Kill the Erlang machine as a power cut would; its epmd as well."""
@@ -113,7 +128,7 @@ class RabbitNode:
         log = self._directory / "log"
         with (log / f"{name}.out").open("ab") as output:
             child = subprocess.Popen(  # noqa: S603 - programs found on this machine, fixed arguments
-                command,
+                self._start_as([str(each) for each in command]),
                 env=self._environment(),
                 cwd=self._directory,
                 stdin=subprocess.DEVNULL,

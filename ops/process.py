@@ -76,6 +76,11 @@ class Process:
             self.gone(within)
 
 
+def ended(code: int) -> str:
+    """Say how a process ended, by the exit code that `subprocess` gives."""
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+
+
 class PidFiles:
     """What was started, a file each, so that a later launcher can end what an earlier one left."""
 
@@ -97,6 +102,12 @@ class PidFiles:
     def running(self) -> dict[str, Process]:
         """Tell which of the remembered still run, the last started first."""
         return dict(self._running())
+
+    def all_gone(self, within: float) -> bool:
+        """Wait at most `within` seconds for all to end by themselves; tell whether they did."""
+        deadline = time.monotonic() + within
+        gone = [each.gone(deadline - time.monotonic()) for _, each in self._running()]
+        return all(gone)
 
     def end_all(self, within: float) -> list[str]:
         """End what still runs, the last started first, and forget all; tell the names."""

@@ -11,27 +11,30 @@ from http import HTTPStatus
 
 import aiohttp
 
-from ops.process import PidFiles
+from ops.process import PidFiles, ended
 from ops.stack.errors import StackError
 from ops.stack.journal import Journal
+from ops.stack.restarts import Restarts
+from ops.tether import tethered
 
 _WRONG_SETTINGS = 2  # the exit code of a service that no restart can help
 _POLL = 0.1  # seconds between two looks at a starting service
 _CHUNK = 65536  # bytes
 _LAST_WORDS = 5.0  # seconds for the output of a killed process to be read
-_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before the 1st, 2nd, ... restart
+_AT_ONCE = 10.0  # seconds for the end of a program that was told twice
 _TRIES = 2  # restarts before it was ever ready; the third death in a row is the last
-_STEADY = 30.0  # seconds of life after which a death counts as the first again
+GRACE_SECONDS = 30.0  # seconds; a service gives what is in flight 25
 
 
 @dataclass(frozen=True)
 class Program:
-    """What to run and where it tells that it is ready (200) and alive."""
+    """What to run, where it tells that it is ready (200), how many seconds it has for its end."""
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
     ready_url: str
+    grace: float = GRACE_SECONDS
 
 
 class Child:
@@ -47,7 +50,8 @@ class Child:
         self._process: Process | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
-        self._deaths = 0  # in a row
+        self._hurried = asyncio.Event()
+        self._restarts = Restarts()
 
     @property
     def pid(self) -> int | None:
@@ -78,16 +82,31 @@ class Child:
             ) from None
 
     async def stop(self, within: float) -> None:
-        """Ask it to end and wait; kill it after `within` seconds."""
+        """Ask it to end and wait; kill it after `within` seconds, or soon when it is hurried."""
         self._stopping.set()
         if self._keeper is None:
             return
         self._signal(signal.SIGTERM)
-        if not (await asyncio.wait([self._keeper], timeout=within))[0]:
-            self._journal.say(f"{self.program.name} did not end in {within:g} seconds: killed")
+        if not await self._ends(self._keeper, within):
+            limit = min(within, _AT_ONCE) if self._hurried.is_set() else within
+            self._journal.say(f"{self.program.name} did not end in {limit:g} seconds: killed")
             self._signal(signal.SIGKILL)
             await asyncio.wait([self._keeper], timeout=_LAST_WORDS)
         self._pids.remove(self.program.name)
+
+    async def _ends(self, keeper: asyncio.Task[None], within: float) -> bool:
+        hurried = asyncio.create_task(self._hurried.wait())
+        await asyncio.wait([keeper, hurried], timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        if self._hurried.is_set():
+            await asyncio.wait([keeper], timeout=min(within, _AT_ONCE))
+        return keeper.done()
+
+    def hurry(self) -> None:
+        """Tell it once more to end: a service then leaves what is in flight."""
+        self._stopping.set()
+        self._hurried.set()
+        self._signal(signal.SIGTERM)
 
     def let_go(self) -> None:
         """Start it no more, whatever ends it."""
@@ -95,7 +114,7 @@ class Child:
 
     async def _spawn(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
-            *self.program.command,
+            *tethered(self.program.command),
             env=dict(self.program.environment),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -112,8 +131,7 @@ class Child:
             code = await self._process.wait()
             if self._stopping.is_set():
                 return
-            self._deaths = 1 if loop.time() - born > _STEADY else self._deaths + 1
-            if await self._stopped_in_pause(code, _PAUSES[min(self._deaths, len(_PAUSES)) - 1]):
+            if await self._stopped_in_pause(code, self._restarts.pause(loop.time() - born)):
                 return
             await self._spawn()
             self._changed()
@@ -123,7 +141,7 @@ class Child:
 
     async def _stopped_in_pause(self, code: int, pause: float) -> bool:
         name = self.program.name
-        self._journal.say(f"{name} {_ended(code)}: starting it again in {pause:g} seconds")
+        self._journal.say(f"{name} {ended(code)}: starting it again in {pause:g} seconds")
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), pause)
         return self._stopping.is_set()
@@ -139,7 +157,7 @@ class Child:
 
     def _is_hopeless(self) -> bool:
         wrong = self._process is not None and self._process.returncode == _WRONG_SETTINGS
-        return wrong or self._deaths > _TRIES
+        return wrong or self._restarts.deaths > _TRIES
 
     async def _answers(self, session: aiohttp.ClientSession) -> bool:
         try:
@@ -152,7 +170,3 @@ class Child:
         if self._process and self._process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
-
-
-def _ended(code: int) -> str:
-    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"

@@ -8,7 +8,9 @@ from ops.stack import lock
 from ops.stack.errors import StackError
 from ops.stack.settings import Settings
 
-_PATIENCE = 120.0  # seconds: the services, the simulator and the broker have 30 each
+# Seconds: the sender has 720, and the gateway before it, the simulator and the broker after it have
+# 30 each.
+_PATIENCE = 840.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -42,7 +42,11 @@ def held(run_dir: Path) -> Iterator[None]:
 def clear(run_dir: Path) -> list[str]:
     """End what a killed stack left and tell the names; only for the holder of the lock."""
     (run_dir / "stack.json").unlink(missing_ok=True)
-    ended = PidFiles(run_dir / "pids").end_all(_PATIENCE)
+    pids = PidFiles(run_dir / "pids")
+    ended = list(pids.running())
+    # The kernel has told them to end (see `tether`), and told twice they would leave their work.
+    pids.all_gone(_PATIENCE)
+    pids.end_all(_PATIENCE)
     if container := remove_recorded(run_dir / "rabbitmq"):
         ended.append(container)
     return ended
@@ -51,7 +55,8 @@ def clear(run_dir: Path) -> list[str]:
 def end_holder(run_dir: Path, within: float) -> bool:
     """End the running stack in good order; tell whether there was one.
 
-    Raises StackError when it is not gone after `within` seconds.
+    Done once more meanwhile, it ends at once. Raises StackError when it is not gone after `within`
+    seconds.
     """
     holder = _holder(run_dir)
     if holder is None or not holder.runs or _is_free(run_dir):

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from yarl import URL
 
 from ops import brokers, topology
-from ops.broker import Address, Broker, BrokerError
+from ops.broker import Address, BrokerError
 from ops.process import PidFiles
 from ops.stack.environment import SERVICES
 from ops.stack.errors import StackError
+from ops.stack.journal import Journal
+from ops.stack.kept import kept
 from ops.stack.keys import Keys
 from ops.stack.settings import Settings
+from ops.tether import tethered
 from shared.config.url import masked
 from shared.errors import Unavailable
 
@@ -41,25 +44,18 @@ async def given(settings: Settings) -> AsyncIterator[Messaging]:
 
 
 @asynccontextmanager
-async def own(settings: Settings, keys: Keys, pids: PidFiles) -> AsyncIterator[Messaging]:
-    """Start a broker of our own with a user of least rights for each service. Raises StackError."""
+async def own(
+    settings: Settings, keys: Keys, pids: PidFiles, journal: Journal
+) -> AsyncIterator[Messaging]:
+    """Keep a broker of our own with a user of least rights for each service. Raises StackError."""
     address = Address(settings.broker_ports, keys.passwords(["admin"])["admin"])
     try:
         await asyncio.to_thread(brokers.prepare)
-        broker = brokers.private(settings.run_dir / "rabbitmq", address, pids)
-        async with _running(broker):
+        broker = brokers.private(settings.run_dir / "rabbitmq", address, pids, start_as=tethered)
+        async with kept(broker, journal):
             yield await _furnish(address, keys)
     except BrokerError as error:
         raise StackError(str(error)) from error
-
-
-@asynccontextmanager
-async def _running(broker: Broker) -> AsyncIterator[None]:
-    try:
-        await asyncio.to_thread(broker.start)
-        yield
-    finally:
-        await asyncio.to_thread(broker.stop)
 
 
 async def _furnish(address: Address, keys: Keys) -> Messaging:

@@ -11,7 +11,7 @@ from typing import Any
 from ops.process import PidFiles
 from ops.stack import checks, environment, messaging, record
 from ops.stack.announcement import announcement
-from ops.stack.child import Child, Program
+from ops.stack.child import GRACE_SECONDS, Child, Program
 from ops.stack.client import client_key
 from ops.stack.environment import SERVICES
 from ops.stack.journal import Journal
@@ -21,7 +21,8 @@ from ops.stack.settings import Settings
 from shared.config import document
 
 _READY = 60.0  # seconds until every service has to be ready
-_STOP = 30.0  # seconds; a service gives what is in flight 25
+# Seconds for an end. A sender may wait SENDER_DRAIN_DOT_SECONDS, 660, for a relay's reply.
+_GRACES = {"sender": 720.0}
 _SIMULATOR = "simulator"
 # The address is checked by itself, and that of a broker of our own is known once it runs.
 _SOME_BROKER = Messaging("", None, dict.fromkeys(SERVICES, "amqp://127.0.0.1/"))
@@ -59,6 +60,11 @@ class Supervisor:
             await asyncio.get_running_loop().create_future()
 
     def hurry(self) -> None:
+        """Tell everything once more to end: services leave what is in flight."""
+        for child in self._children.values():
+            child.hurry()
+
+    def kill(self) -> None:
         """Kill everything at once, in the middle of an end in good order."""
         for child in self._children.values():
             child.let_go()
@@ -68,7 +74,7 @@ class Supervisor:
         if self._settings.amqp_url:
             return messaging.given(self._settings)
         self._journal.say("postrider: starting RabbitMQ")
-        return messaging.own(self._settings, self._keys, self._pids)
+        return messaging.own(self._settings, self._keys, self._pids, self._journal)
 
     def _services(self, where: Messaging) -> list[list[Program]]:
         """Give the services in groups: the gateway comes last and is the first to go."""
@@ -88,6 +94,7 @@ class Supervisor:
             (sys.executable, "-m", f"services.{name}"),
             environment.give_way(variables, self._environ, filed) | {"AMQP_URL": amqp_url} | config,
             f"{self._health(name)}/readyz",
+            _GRACES.get(name, GRACE_SECONDS),
         )
 
     def _simulator(self) -> Program:
@@ -144,7 +151,7 @@ def _read(config: Path | None) -> Mapping[str, Any]:
 
 
 async def _stop_all(group: Sequence[Child]) -> None:
-    await asyncio.gather(*(child.stop(_STOP) for child in group))
+    await asyncio.gather(*(child.stop(child.program.grace) for child in group))
 
 
 def _local(port: int) -> str:

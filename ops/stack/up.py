@@ -5,6 +5,7 @@ import asyncio
 import os
 import signal
 import sys
+from itertools import count
 
 from ops.process import PidFiles
 from ops.stack import lock
@@ -43,16 +44,18 @@ async def _until_signalled(settings: Settings) -> None:
     pids = PidFiles(settings.run_dir / "pids")
     supervisor = Supervisor(settings, os.environ, journal, pids)
     running = asyncio.create_task(supervisor.run(), name="stack")
-    ending = asyncio.Event()
+    signals = count(1)
 
     def end() -> None:
-        if ending.is_set():
-            journal.say("postrider: at once, then")
-            supervisor.hurry()
-            return
-        ending.set()
-        journal.say("\npostrider: ending; once more to end at once")
-        running.cancel()
+        match next(signals):
+            case 1:
+                journal.say("\npostrider: ending; once more to end at once")
+                running.cancel()
+            case 2:
+                journal.say("postrider: at once, then; once more to kill everything")
+                supervisor.hurry()
+            case _:
+                supervisor.kill()
 
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:

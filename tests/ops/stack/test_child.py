@@ -26,6 +26,19 @@ class Ready(http.server.BaseHTTPRequestHandler):
 print("serving", flush=True)
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Ready).serve_forever()
 """
+_BUSY = (
+    """
+import os, signal
+told = []
+def tell(*_):
+    told.append(1)
+    if len(told) == 2:
+        os.write(1, b"told twice\\n")
+        os._exit(0)
+signal.signal(15, tell)
+"""
+    + _SERVE
+)
 _DEAF = "import signal; signal.signal(15, signal.SIG_IGN);" + _SERVE
 
 
@@ -102,6 +115,23 @@ async def test_a_child_that_does_not_end_is_killed(tmp_path: Path) -> None:
     assert process is not None
     assert not process.runs
     assert "tried did not end in 0.2 seconds: killed" in bench.terminal.getvalue()
+
+
+async def test_a_child_that_is_hurried_is_told_twice(tmp_path: Path) -> None:
+    """Whoever cannot wait for the end of its work has it left there."""
+    bench = Bench(tmp_path, _BUSY)
+    await bench.child.start()
+    await bench.child.ready(within=10)
+    stopping = asyncio.create_task(bench.child.stop(within=60))
+    await asyncio.wait({stopping}, timeout=0.2)
+    still_there = not stopping.done()
+    bench.child.hurry()
+    await stopping
+    bench.journal.close()
+
+    assert still_there
+    assert "tried      | told twice" in bench.terminal.getvalue()
+    assert "killed" not in bench.terminal.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,20 +142,56 @@ def test_a_service_that_dies_comes_back_and_the_record_follows(stack_on_vhost: S
 
 
 @pytest.mark.journey
-@pytest.mark.rabbit
-def test_what_a_killed_launcher_left_is_ended_by_down(stack_on_vhost: Stack) -> None:
-    """Even kill -9 leaves nothing that `make down` would not end."""
-    launcher = stack_on_vhost.up()
-    left = stack_on_vhost.running.values()
-    launcher.kill()
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV], ids=lambda number: number.name)
+def test_nothing_outlives_its_launcher(own_stack: Stack, number: signal.Signals) -> None:
+    """However the launcher ends, services, mailbox and broker end too, and a next one comes up."""
+    launcher = own_stack.up()
+    left = own_stack.running
+    launcher.send_signal(number)
     launcher.wait()
-    assert all(process.runs for process in left)
 
-    down = stack_on_vhost.ops("down")
+    assert {"gateway", "sender", "otp", "classifier", "simulator", "rabbitmq", "epmd"} <= set(left)
+    assert all(process.gone(within=60) for process in left.values())
+    assert own_stack.ops("down").stdout == "postrider: nothing is running\n"
+    own_stack.up()
 
-    assert down.returncode == 0
-    assert down.stdout.startswith("postrider: ended gateway, ")
-    assert not any(process.runs for process in left)
+
+@pytest.mark.journey
+def test_a_broker_that_dies_comes_back_and_the_services_with_it(own_stack: Stack) -> None:
+    """It is named at once and started again; what the services need it for works again."""
+    launcher = own_stack.up()
+    before = own_stack.running["rabbitmq"]
+    before.signal(signal.SIGKILL)
+    read_until(launcher.stdout, "RabbitMQ was ended by SIGKILL: starting it again in 0.5 seconds")
+    read_until(launcher.stdout, "RabbitMQ runs again")
+    record = own_stack.record
+    key = {"Authorization": f"Bearer {record['client_key']}"}
+    mail = {"to": "you@inbox.example", "subject": "Hello", "text": "It works."}
+    request = urllib.request.Request(  # noqa: S310 - our own
+        f"{record['gateway_url']}/v1/messages",
+        json.dumps(mail).encode(),
+        {**key, "Content-Type": "application/json", "Prefer": "wait=20"},
+    )
+    status = 503
+    give_up = time.monotonic() + 60
+    while status == 503 and time.monotonic() < give_up:
+        status = answered(request)
+
+    assert own_stack.running["rabbitmq"] != before
+    assert status == 200
+    launcher.send_signal(signal.SIGTERM)
+    output, _ = launcher.communicate()
+    assert launcher.returncode == 0, output
+
+
+def answered(request: urllib.request.Request) -> int:
+    """Ask and return the status, whatever it is."""
+    try:
+        with urllib.request.urlopen(request) as response:  # noqa: S310 - our own
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
 
 
 def test_down_is_content_with_nothing(tmp_path: Path) -> None:

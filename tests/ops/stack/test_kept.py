@@ -1,0 +1,75 @@
+"""The stack's own broker is named when it dies, and started again until it is not wanted."""
+
+import asyncio
+import io
+import threading
+from pathlib import Path
+
+import pytest
+
+from ops.broker import Address, BrokerError, Ports
+from ops.stack.journal import Journal
+from ops.stack.kept import kept
+from tests.waiting import until
+
+
+class Node:
+    """A broker that dies when a test says so, and may refuse to start."""
+
+    address = Address(Ports(1, 2, 3, 4), "secret")
+
+    def __init__(self, *refusals: str) -> None:
+        self.starts: list[str] = []
+        self._refusals = list(refusals)
+        self._dead = threading.Event()
+
+    def start(self, within: float = 1.0) -> None:
+        """Start, but for the first times after the very first."""
+        del within
+        self.starts.append(threading.current_thread().name)
+        if len(self.starts) > 1 and self._refusals:
+            raise BrokerError(self._refusals.pop(0))
+        self._dead.clear()
+
+    def join(self) -> str:
+        """Wait for the end."""
+        self._dead.wait()
+        return "was ended by SIGKILL"
+
+    def stop(self, within: float = 1.0) -> None:
+        """End it."""
+        del within
+        self._dead.set()
+
+    kill = restart = discard = die = stop
+
+
+@pytest.mark.parametrize("refusals", [(), ("RabbitMQ did not start: a port is taken",)])
+async def test_a_broker_that_dies(tmp_path: Path, refusals: tuple[str, ...]) -> None:
+    """It is started until it runs, each time by the same thread, which outlives it."""
+    terminal, node = io.StringIO(), Node(*refusals)
+
+    async def runs_again() -> bool:
+        return "RabbitMQ runs again" in terminal.getvalue()
+
+    async with kept(node, Journal(tmp_path, terminal)):
+        node.die()
+        await until(runs_again, within=30)
+
+    first, *others = terminal.getvalue().splitlines()
+    assert first == ("postrider: RabbitMQ was ended by SIGKILL: starting it again in 0.5 seconds")
+    assert [line for line in others if "starting" not in line] == [
+        *(f"postrider: {reason}" for reason in refusals),
+        "postrider: RabbitMQ runs again",
+    ]
+    assert len(set(node.starts)) == 1
+    assert node.starts[0] != threading.current_thread().name
+
+
+async def test_a_broker_that_is_stopped(tmp_path: Path) -> None:
+    """An end that was asked for is no death."""
+    terminal, node = io.StringIO(), Node()
+    async with kept(node, Journal(tmp_path, terminal)):
+        await asyncio.sleep(0)
+
+    assert (terminal.getvalue(), len(node.starts)) == ("", 1)
