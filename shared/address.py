@@ -6,6 +6,8 @@ import email_validator
 import idna
 
 MAX_DOMAIN_CHARS = 253  # RFC 1035 2.3.4: 255 octets on the wire
+MAX_LOCAL_OCTETS = 64  # RFC 5321 4.5.3.1.1
+MAX_ADDRESS_OCTETS = 254  # RFC 5321 4.5.3.1.3, errata 1690
 MAX_NAME_CHARS = 200  # of a display name; it has to fit a header line of 998 octets when encoded
 
 # A deployment may well mail to `.local` or `.test` hosts of its own. Whether a domain can be
@@ -34,7 +36,9 @@ def check_header_text(text: str) -> str:
     not stripped. Raises ValueError.
     """
     if _UNSAFE_IN_HEADER.search(text):
-        raise ValueError("must have no control characters and no encoded words (=?)")
+        raise ValueError(
+            "must have no control characters such as line ends, and no encoded words (=?)"
+        )
     return text
 
 
@@ -54,7 +58,7 @@ def check_address(text: str) -> str:
     """Give the canonical form of one bare address, `local@domain`. Raises ValueError."""
     mailbox = check_mailbox(text)
     if mailbox.endswith(">"):
-        raise ValueError("must be a bare address without a display name")
+        raise ValueError("must be a bare address, without a name and angle brackets")
     return mailbox
 
 
@@ -70,7 +74,7 @@ def split_mailbox(mailbox: str) -> tuple[str, str]:
     if quoted := _QUOTED.fullmatch(phrase):
         phrase = re.sub(r"\\(.)", r"\1", quoted[1])
     elif _IN_NO_PHRASE.search(phrase):
-        raise ValueError('must be one mailbox; a name with any of ()<>[]:;@\\," must be in quotes')
+        raise ValueError('must have a name with any of ()<>[]:;@\\," in quotes; or be a list')
     return " ".join(phrase.split()), address
 
 
@@ -99,9 +103,9 @@ def _check_any_domain(text: str) -> str:
     # A-labels are longer than what they stand for, and a megabyte of them would take minutes.
     domain = _a_labels(text).removesuffix(".") if len(text) <= MAX_DOMAIN_CHARS + 1 else ""
     if "." not in domain or len(domain) > MAX_DOMAIN_CHARS:
-        raise ValueError("must be a domain name of two labels or more")
+        raise ValueError("must be a domain name such as example.com")
     if domain.rpartition(".")[2].isdigit():
-        raise ValueError("must be a domain name, not an address literal")
+        raise ValueError("must be a domain name, not an IP address")
     return domain
 
 
@@ -113,12 +117,34 @@ def _check_address(text: str) -> str:
 
 def _check_by_library(text: str) -> str:
     local, _, domain = text.rpartition("@")
-    parts = email_validator.validate_email(
-        f"{local}@{_a_labels(domain)}",
-        check_deliverability=False,
-        strict=True,  # the limit of the local part too
-    )
+    if not local:
+        raise ValueError("must be an email address such as ann@example.com")
+    if "@" in local:
+        raise ValueError("must be one email address; several of them are a list")
+    try:
+        ascii_domain = _a_labels(domain)
+        parts = _validated(f"{local}@{ascii_domain}")
+    except ValueError:
+        raise ValueError(_fault(local, domain)) from None
     return f"{parts.local_part}@{parts.ascii_domain}"
+
+
+def _validated(text: str) -> email_validator.ValidatedEmail:
+    # `strict` is the limit of the local part too.
+    return email_validator.validate_email(text, check_deliverability=False, strict=True)
+
+
+def _fault(local: str, domain: str) -> str:
+    """Return what is wrong with an address, in words that name no part of it."""
+    try:
+        _validated(f"a@{_a_labels(domain)}")
+    except ValueError:
+        return "must have a domain name such as example.com after the @"
+    if len(local.encode()) > MAX_LOCAL_OCTETS:
+        return f"must have at most {MAX_LOCAL_OCTETS} characters before the @"
+    if len(f"{local}@{_a_labels(domain)}".encode()) > MAX_ADDRESS_OCTETS:
+        return f"must have at most {MAX_ADDRESS_OCTETS} characters"
+    return "must have only letters, digits, single dots and !#$%&'*+-/=?^_`{|}~ before the @"
 
 
 def _check_name(name: str) -> str:
@@ -137,4 +163,4 @@ def _a_labels(domain: str) -> str:
     try:
         return idna.encode(domain, uts46=True).decode().lower()
     except (idna.IDNAError, UnicodeError):
-        raise ValueError("must have a valid domain name (IDNA 2008)") from None
+        raise ValueError("must be a domain name such as example.com") from None

@@ -18,6 +18,7 @@ MAX_CONTENT_CHARS = -(-MAX_ATTACHED_BYTES // 3) * 4  # of one file as base64
 MAX_NAME_BYTES = 255  # as UTF-8: what file systems take; percent-encoded it still fits one line
 MAX_TYPE_CHARS = 200
 MAX_CONTENT_ID_CHARS = 201
+CONTENT_ID = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}(@[A-Za-z0-9][A-Za-z0-9.-]{0,99})?$"
 
 _BASE64 = (string.ascii_letters + string.digits + "+/").encode()
 _NAME = "[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"  # RFC 6838 4.2
@@ -30,7 +31,7 @@ def _check_file_name(text: str) -> str:
     if len(text.encode()) > MAX_NAME_BYTES:
         raise ValueError(f"must have at most {MAX_NAME_BYTES} bytes in UTF-8")
     if text in {".", ".."} or "/" in text or "\\" in text or text != text.strip():
-        raise ValueError("must be the name of a file, without a path and outer spaces")
+        raise ValueError("must be the name of a file, without a path or spaces at its ends")
     return text
 
 
@@ -79,7 +80,7 @@ class Attachment(BaseModel):
     content_id: str | None = Field(
         None,
         max_length=MAX_CONTENT_ID_CHARS,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}(@[A-Za-z0-9][A-Za-z0-9.-]{0,99})?$",
+        pattern=CONTENT_ID,
         description="What the HTML shows it by: `logo` for `cid:logo`",
     )
 
@@ -98,7 +99,7 @@ def check_attachments(attachments: Sequence[A]) -> Sequence[A]:
         raise ValueError(f"must be at most {MAX_ATTACHED_BYTES // MIB} MiB together")
     named = [each.content_id for each in attachments if each.content_id is not None]
     if len(set(named)) < len(named):
-        raise ValueError("must have a content_id each that no other has")
+        raise ValueError("must each have a content_id of its own")
     return attachments
 
 

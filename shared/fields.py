@@ -34,6 +34,9 @@ MAX_SECONDS = 10 * 366 * 86_400.0
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Another zone's time of the same instant still has a year that Python and ISO 8601 know.
 END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
+ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+PURPOSE = r"^[a-z][a-z0-9-]{0,31}$"
+LOCALE = r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*$"
 
 T = TypeVar("T")
 
@@ -86,7 +89,7 @@ def _absent_before_1970(moment: datetime | None) -> datetime | None:
 NOT_EMPTY = AfterValidator(_not_empty)
 Id = Annotated[
     str,
-    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", max_length=MAX_ID_CHARS),
+    StringConstraints(pattern=ID, max_length=MAX_ID_CHARS),
 ]
 ShortText = Annotated[str, StringConstraints(max_length=MAX_MAILBOX_CHARS)]
 Address = Annotated[ShortText, AfterValidator(address.check_address)]
@@ -110,11 +113,9 @@ Subject = Annotated[
 ]
 Text = Annotated[str, StringConstraints(max_length=MAX_PART_CHARS), AfterValidator(_no_nul)]
 # A short name that a deployment may choose.
-Purpose = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$", max_length=32)]
+Purpose = Annotated[str, StringConstraints(pattern=PURPOSE, max_length=32)]
 # A language tag (BCP 47); 35 characters are enough for any (RFC 5646 4.4.1).
-Locale = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*$", max_length=35)
-]
+Locale = Annotated[str, StringConstraints(pattern=LOCALE, max_length=35)]
 IpAddress = Annotated[IPv4Address | IPv6Address, BeforeValidator(_ip_text)]
 Attempt = Annotated[int, Field(ge=1, le=MAX_ATTEMPTS)]
 Retries = Annotated[int, Field(ge=0, le=MAX_RETRIES)]

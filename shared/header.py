@@ -37,7 +37,7 @@ def check_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
     for given, value in headers.items():
         name = _checked_name(given)
         if name.lower() in map(str.lower, checked):
-            raise ValueError(f"{name} must be there once")
+            raise ValueError(f"{name} must be there only once")
         checked[name] = _checked_value(name, value)
     # RFC 8058 3.1: what is posted to must be beyond doubt.
     if ONE_CLICK in checked and len(_HTTPS.findall(checked.get(UNSUBSCRIBE, ""))) != 1:
@@ -68,7 +68,7 @@ def _line(pattern: re.Pattern[str], hint: str) -> Rule:
         if not pattern.fullmatch(value):
             raise ValueError(f"must be {hint}")
         if len(f"{name}: {value}") > MAX_LINE:
-            raise ValueError(f"must fit a line of {MAX_LINE} characters with its name")
+            raise ValueError(f"must have at most {MAX_LINE} characters together with its name")
         return value
 
     return check
@@ -84,7 +84,10 @@ def _ids(_: str, value: str) -> str:
 def _list_id(_: str, value: str) -> str:
     if not _LIST_ID.fullmatch(value) or len(value) > MAX_TEXT_CHARS:
         raise ValueError("must be a list's id in angle brackets, perhaps after its name")
-    address.split_mailbox(value)  # raises when the name should have quotes
+    try:
+        address.split_mailbox(value)
+    except ValueError:
+        raise ValueError('must have a name with any of ()<>[]:;@\\," in quotes') from None
     return value
 
 

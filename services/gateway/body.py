@@ -6,31 +6,21 @@ values are counted before they are made, and the first wrong item ends a list (i
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar
-from urllib.parse import quote
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from pydantic_core import ErrorDetails
 
-from services.gateway.problem import INVALID, MALFORMED, TOO_LARGE, Mistake, Problem
+from services.gateway import wording
+from services.gateway.problem import INVALID, MALFORMED, TOO_LARGE, Problem
+from services.gateway.wording import MAX_KEY_CHARS
 from shared.body import check_size
 
 SMALL = 16 * 1024  # bytes: a body of a few short fields
-MAX_MISTAKES = 20  # told in one answer
-MAX_KEY_CHARS = 100  # of an unknown field's name, which is the client's text
 MAX_FIELDS = 50  # of one object; no model has as many
-
-# In place of pydantic's words, where those would puzzle a caller of an HTTP API.
-_DETAILS: Mapping[str, str] = {
-    "missing": "is required",
-    "extra_forbidden": "is not a field of this request",
-    "tuple_type": "must be a string or a list of strings",
-    "model_type": "must be a JSON object",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +61,7 @@ def read(model: type[B], body: bytes) -> B:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise Problem(INVALID, errors=mistakes(error)) from None
+        raise Problem(INVALID, errors=wording.mistakes(error)) from None
 
 
 def parse(body: bytes) -> Any:  # noqa: ANN401 -- whatever JSON holds
@@ -98,19 +88,3 @@ def _once(pairs: Sequence[tuple[str, object]]) -> None:
     if len(dict(pairs)) < len(pairs):
         [(twice, _)] = Counter(key for key, _ in pairs).most_common(1)
         raise Problem(MALFORMED, f'The key "{twice[:MAX_KEY_CHARS]}" is there more than once.')
-
-
-def mistakes(error: ValidationError) -> Sequence[Mistake]:
-    """Tell what is wrong, field by field, without the values."""
-    found = error.errors(include_input=False, include_url=False, include_context=False)
-    return [Mistake(_pointer(each["loc"]), _detail(each)) for each in found[:MAX_MISTAKES]]
-
-
-def _pointer(place: Sequence[str | int]) -> str:
-    """Give a JSON Pointer in its form as a URI fragment (RFC 6901 3 and 6)."""
-    parts = (str(part)[:MAX_KEY_CHARS].replace("~", "~0").replace("/", "~1") for part in place)
-    return "#" + "".join(f"/{quote(part, safe='~')}" for part in parts)
-
-
-def _detail(mistake: ErrorDetails) -> str:
-    return _DETAILS.get(mistake["type"]) or mistake["msg"].removeprefix("Value error, ")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from services.gateway import body
+from services.gateway import wording
 from services.gateway.body import Strict
 from services.gateway.problem import INVALID, Problem
 from shared import address
@@ -42,4 +42,4 @@ def page(query: Mapping[str, str]) -> Page:
     try:
         return Page.model_validate(dict(query))
     except ValidationError as error:
-        raise Problem(INVALID, errors=body.mistakes(error)) from None
+        raise Problem(INVALID, errors=wording.mistakes(error)) from None

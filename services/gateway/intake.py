@@ -72,7 +72,7 @@ class Intake:
         in the budget until the request is answered.
         """
         if request.content_type not in types:
-            raise Problem(UNSUPPORTED_MEDIA_TYPE, f"Taken is {' or '.join(types)}.")
+            raise Problem(UNSUPPORTED_MEDIA_TYPE, f"The Content-Type must be {' or '.join(types)}.")
         limit = most or request.client_max_size
         if (request.content_length or 0) > limit:
             raise _too_large(limit)
@@ -154,4 +154,4 @@ def _use(request: web.Request) -> Use | None:
 
 
 def _too_large(limit: int) -> Problem:
-    return Problem(TOO_LARGE, f"At most {limit} bytes are taken.")
+    return Problem(TOO_LARGE, f"The body must have at most {limit} bytes.")

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from services.gateway import body
+from services.gateway import body, wording
 from services.gateway.body import Body, Stamp, Strict
 from services.gateway.problem import INVALID, TOO_LARGE, Mistake, Problem
 from shared.contracts import FeedbackReported, Sighting
@@ -15,6 +15,7 @@ from shared.contracts.domains import MAX_SIGHTINGS
 
 NDJSON = "application/x-ndjson"
 MOST = 2 * 1024 * 1024  # bytes: MAX_SIGHTINGS of 2 kB, four times what the longest can need
+MAX_EVENT_MISTAKES = 5  # told of one event; a thousand of them are one answer
 AHEAD = timedelta(minutes=5)  # that a client's clock may be
 
 
@@ -66,7 +67,7 @@ def read(item: object, default_id: str, stamp: Stamp) -> Sighting | Refused:
     try:
         event = NewEvent.model_validate(item)
     except ValidationError as error:
-        return Refused(body.mistakes(error))
+        return Refused(wording.mistakes(error, MAX_EVENT_MISTAKES))
     if event.at > stamp.at + AHEAD:
         return Refused([Mistake("#/at", "must not be in the future")])
     return event

@@ -13,6 +13,7 @@ from services.gateway import peer
 from services.gateway.body import Body, Stamp, Strict
 from services.gateway.clients import Client
 from services.gateway.senders import MAX_SENDERS, Sender, Senders
+from services.gateway.wording import CLIENT_ID
 from shared import header
 from shared.attachment import MAX_ATTACHMENTS, Attachment, check_attachments
 from shared.contracts import Category, IssueCode, SendEmail, VerifyCode
@@ -87,7 +88,7 @@ class NewMessage(Body):
         if len(self.to) + len(self.cc) + len(self.bcc) > MAX_RECIPIENTS:
             raise ValueError(f"must have at most {MAX_RECIPIENTS} recipients")
         if self.text is None and self.html is None:
-            raise ValueError("must have a text or an html part")
+            raise ValueError("must have `text` or `html`")
         if self.category is Category.OTP and header.UNSUBSCRIBE in self.headers:
             raise ValueError("must not offer to unsubscribe from a code")
         return self
@@ -147,7 +148,7 @@ class NewClient(Body):
     most = 128 * 1024  # bytes: MAX_SENDERS of the longest, each character as an escape of JSON
 
     id: str = Field(
-        pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$",
+        pattern=CLIENT_ID,
         description="Up to 64 lower-case letters, digits, dots, underscores and hyphens",
     )
     senders: _Senders | None = Field(
