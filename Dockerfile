@@ -1,12 +1,19 @@
 # One image for every service and the simulator; the command chooses: python -m services.gateway
 FROM python:3.13-slim
 
+LABEL org.opencontainers.image.title="Postrider" \
+      org.opencontainers.image.description="A mail pipeline: gateway, sender, otp, classifier, simulator" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.base.name="docker.io/library/python:3.13-slim"
+
 # Safe path: modules come from the installation, never from a working directory or a mounted folder.
 ENV PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONSAFEPATH=1 \
     PATH=/opt/postrider/bin:$PATH \
-    DATA_DIR=/data
+    DATA_DIR=/data \
+    HEALTH_PORT=8090
 
 RUN groupadd --gid 10001 postrider \
  && useradd --uid 10001 --gid postrider --home-dir /data --no-create-home postrider \
@@ -28,5 +35,8 @@ RUN pip --python /opt/postrider/bin/python install --no-cache-dir --disable-pip-
 WORKDIR /data
 USER 10001
 STOPSIGNAL SIGTERM
+# Of a service whether it is ready, of the simulator whether it answers; all else is well while it runs.
+HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=6 \
+  CMD ["python", "-m", "ops.health"]
 ENTRYPOINT ["postrider-entrypoint"]
 CMD ["ops", "--help"]

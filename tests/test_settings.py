@@ -1,6 +1,7 @@
 """What all services tell of their settings, and the file of docs/, as a user meets them."""
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -78,3 +79,11 @@ def test_the_example_reaches_the_settings() -> None:
 
     assert getattr(sender, "sender_domain_rates") == {"big.example": 10, "small.example": 0.5}  # noqa: B009 -- of a class found at run time
     assert sender.health_port == 8091
+
+
+def test_the_example_of_compose_names_what_compose_reads() -> None:
+    """All that may stand in .env is shown there, and nothing that is not read."""
+    shown = set(re.findall(r"^#([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    compose = (ROOT / "compose.yaml").read_text()
+    by_name = re.findall(r"^ +([A-Z_]+):$", compose, re.MULTILINE)  # as the environment has it
+    assert shown == {*re.findall(r"[^$]\$\{([A-Z_]+)", compose), *by_name}

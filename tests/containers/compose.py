@@ -10,16 +10,27 @@ import aiohttp
 from testcontainers.compose import DockerCompose
 
 from ops import ports
+from ops.docker import docker
 
 _TREE = Path(__file__).parents[2]
-_PORTS = ("GATEWAY_PORT", "MAILBOX_PORT", "RABBITMQ_MANAGEMENT_PORT")
+_PORTS = ("MAILBOX_PORT", "SMTP_PORT", "RABBITMQ_PORT", "RABBITMQ_MANAGEMENT_PORT")
 
 
 class Compose:
-    """The containers of one project."""
+    """The containers of one project, made from an image of their own.
 
-    def __init__(self, project: DockerCompose) -> None:
+    `first_start` is what Compose says beside its output at the first `up`.
+    """
+
+    def __init__(self, project: DockerCompose, image: str) -> None:
+        self.image = image
+        self.first_start = ""
         self._project = project
+
+    def build_and_start(self) -> None:
+        """Do what a new user does."""
+        whole = [*self._project.compose_command_property, "up", "--build", "--wait"]
+        self.first_start = self._project._run_command(whole).stderr.decode()
 
     def up(self) -> None:
         """Start what does not run, and return when all of it is well."""
@@ -46,21 +57,38 @@ class Compose:
             for each in self._project.get_containers(include_all=True)
         }
 
-    def url(self, service: str, port: int) -> str:
-        """Tell where a published port of a service is."""
+    def place(self, service: str, port: int) -> str:
+        """Return host and port at which a port of a service is published."""
         host, bound = self._project.get_service_host_and_port(service, port)
-        return f"http://{host}:{bound}"
+        return f"{host}:{bound}"
+
+    def url(self, service: str, port: int) -> str:
+        """Return the URL of a published port of a service."""
+        return f"http://{self.place(service, port)}"
 
 
 @contextmanager
 def running(folder: Path) -> Iterator[Compose]:
     """Run the project for the length of the block; nothing of it is left in any case."""
+    project = f"postrider-test-{secrets.token_hex(4)}"
     settings: dict[str, object] = dict(zip(_PORTS, ports.unused(len(_PORTS)), strict=True))
-    settings["COMPOSE_PROJECT_NAME"] = f"postrider-test-{secrets.token_hex(4)}"
+    first = _two_unused()
+    settings |= {"GATEWAY_PORT": f"{first}-{first + 1}", "COMPOSE_PROJECT_NAME": project}
+    settings["POSTRIDER_IMAGE"] = project
     environment = folder / "environment"
     environment.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-    with DockerCompose(_TREE, build=True, env_file=str(environment)) as project:
-        yield Compose(project)
+    compose = Compose(DockerCompose(_TREE, env_file=str(environment)), project)
+    try:
+        compose.build_and_start()
+        yield compose
+    finally:
+        compose.run("down", "--volumes")
+        docker("image", "rm", "--force", project)
+
+
+def _two_unused() -> int:
+    """Choose a free port whose next one is free as well, and return it."""
+    return next(port for port in ports.unused(100) if ports.is_free(port + 1))
 
 
 async def registered(compose: Compose, client: str) -> dict[str, Any]:

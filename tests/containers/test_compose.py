@@ -1,13 +1,21 @@
 """The compose file: the same journeys in containers, least rights, and nothing lost on the way."""
 
 import asyncio
+import json
+import re
 import secrets
+import shlex
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
+from importlib.metadata import version
+from pathlib import Path
 from subprocess import CalledProcessError
+from urllib.request import urlopen
 
 import pytest
 
+from ops.docker import docker
 from shared.topology import RUNNING
 from tests.containers.compose import Compose, addresses, registered, running
 from tests.journeys.test_domains import test_our_own_mail_is_evidence
@@ -18,6 +26,8 @@ from tests.journeys.test_mail import (
 from tests.journeys.test_otp import test_a_code_is_right_once
 from tests.journeys.test_shutdown import insisting
 from tests.journeys.user import User
+from tests.processes import started
+from tests.shop import block
 
 __all__ = [
     "test_a_code_is_right_once",
@@ -37,6 +47,13 @@ OURS = {
     "rabbitmq": {"RABBITMQ_DEFAULT_PASS"},
     "postgres": {"POSTGRES_PASSWORD"},
 }
+
+# The pattern does not match the shell that looks for it.
+SIGNALLED = (
+    "for process in /proc/[0-9]*; do"
+    " if grep -q 'services[.]classifier' $process/cmdline; then kill -{} ${{process#/proc/}}; fi;"
+    " done"
+)
 
 
 def person(number: int) -> str:
@@ -74,19 +91,104 @@ async def user(compose: Compose) -> AsyncIterator[User]:
 def test_everything_is_up(compose: Compose) -> None:
     """Services run; what prepares them has ended well."""
     prepare = dict.fromkeys(("credentials", "topology", "roles"), "exited 0")
-    serve = dict.fromkeys((*RUNNING, "simulator", "rabbitmq", "postgres"), "running 0")
+    serve = dict.fromkeys((*RUNNING, "simulator", "rabbitmq", "postgres", "ready"), "running 0")
 
     assert compose.containers() == prepare | serve
 
 
-def test_three_ports_are_published_on_loopback(compose: Compose) -> None:
-    """Broker, database and SMTP are for the containers alone; the rest for this machine alone."""
-    urls = [compose.url("gateway", 8080), compose.url("simulator", 8025)]
-    urls.append(compose.url("rabbitmq", 15672))
-    published = compose.run("ps", "--format", "{{.Ports}}").split()
+def test_the_first_start_says_nothing_of_errors(compose: Compose) -> None:
+    """No registry is asked for the image that is built here, and no volume is warned of."""
+    assert re.search(r"-ready-1 +Healthy\n", compose.first_start)
+    assert not re.search(r"(?i)error|warn", compose.first_start)
 
-    assert all(url.startswith("http://127.0.0.1:") for url in urls)
-    assert sum("->" in each for each in published) == len(urls)
+
+def test_five_ports_are_published_on_loopback(compose: Compose) -> None:
+    """The database is for the containers alone; the rest for this machine alone."""
+    published = compose.run("ps", "--format", "{{.Ports}}").split()
+    ways = [each for each in published if "->" in each]
+
+    assert sorted(each.partition("->")[2].strip(",") for each in ways) == [
+        "15672/tcp",
+        "2525/tcp",
+        "5672/tcp",
+        "8025/tcp",
+        "8080/tcp",
+    ]
+    assert all(each.startswith("127.0.0.1:") for each in ways)
+
+
+def test_the_last_line_says_where_everything_is(compose: Compose) -> None:
+    """A user reads on from there, in the foreground or with `logs`."""
+    told = compose.run("logs", "--no-log-prefix", "ready")
+
+    assert "Postrider is up." in told
+    # The gateway's is a range here.
+    assert f"gateway    {compose.url('gateway', 8080)}"[:-1] in told
+    for place in (
+        f"mailbox    {compose.url('simulator', 8025)}",
+        f"SMTP       {compose.place('simulator', 2525)},",
+        f"RabbitMQ   {compose.place('rabbitmq', 5672)},",
+        compose.url("rabbitmq", 15672),
+    ):
+        assert place in told
+
+
+def test_the_log_of_the_broker_is_no_flood(compose: Compose) -> None:
+    """What it says of each connection would hide what others say."""
+    assert "connection" not in compose.run("logs", "--no-log-prefix", "rabbitmq")
+
+
+def test_the_image_says_what_it_is(compose: Compose) -> None:
+    """By the labels that registries and scanners read, and with a health check of its own."""
+    told = json.loads(docker("image", "inspect", compose.image))[0]["Config"]
+
+    assert told["Labels"]["org.opencontainers.image.title"] == "Postrider"
+    assert told["Labels"]["org.opencontainers.image.version"] == version("postrider")
+    assert told["Labels"]["org.opencontainers.image.licenses"] == "MIT"
+    assert told["Healthcheck"]["Test"] == ["CMD", "python", "-m", "ops.health"]
+
+
+def test_a_frozen_service_is_unhealthy(compose: Compose) -> None:
+    """The image's health check asks the very program that its container runs."""
+    asked = ("classifier", "python", "-m", "ops.health")
+    compose.execute(*asked)
+    compose.execute("classifier", "sh", "-c", SIGNALLED.format("STOP"))
+    try:
+        with pytest.raises(CalledProcessError):
+            compose.execute(*asked)
+    finally:
+        compose.execute("classifier", "sh", "-c", SIGNALLED.format("CONT"))
+
+
+async def test_a_program_publishes_as_the_page_says(compose: Compose, tmp_path: Path) -> None:
+    """A user of its own, made by the commands of docs/publish.md, sends a mail and follows it."""
+    for command in block("sh", "add_user").splitlines():
+        words = shlex.split(command.replace("$SHOP_PASSWORD", "of-the-shop"))
+        compose.execute("rabbitmq", *words)
+    program = tmp_path / "send.py"
+    program.write_text(block("python", "send.py"))
+    url = f"amqp://shop:of-the-shop@{compose.place('rabbitmq', 5672)}/"
+
+    async with (
+        asyncio.timeout(60),
+        started(program, env={"AMQP_URL": url}, stdout=PIPE) as process,
+    ):
+        out, _ = await process.communicate()
+
+    assert process.returncode == 0
+    assert out.decode().splitlines()[-1] == "email.delivered ann@example.org"
+
+
+def test_the_gateway_may_be_scaled(compose: Compose) -> None:
+    """With a range of ports each replica has one of them."""
+    compose.run("up", "--detach", "--wait", "--no-recreate", "--scale", "gateway=2")
+    ways = compose.run("ps", "gateway", "--format", "{{.Ports}}").split()
+    answers = [
+        urlopen(f"http://{each.partition('->')[0]}/ping", timeout=10).read() for each in ways
+    ]
+    compose.run("up", "--detach", "--wait", "--no-recreate", "--scale", "gateway=1")
+
+    assert answers == [b"pong", b"pong"]
 
 
 @pytest.mark.parametrize("container", OURS)
