@@ -14,9 +14,11 @@ from shared.amqp.errors import AmqpError, Closed
 from shared.delivery import Delivery
 from shared.errors import Unavailable
 from shared.link import RECONNECT_SECONDS, Link
+from shared.outage import Outage
 
 TOO_LARGE = "too_large"
 MAX_TRACE_CHARS = 512  # what everybody hands on (W3C Trace Context, 3.3.1.5)
+_ADVICE = "make the queue by 'ops topology declare', and the rights by 'ops topology grant'"
 
 logger = structlog.get_logger(__name__)
 
@@ -79,7 +81,7 @@ class Intake:
         try:
             await self._attach()
         except (AmqpError, OSError) as error:
-            raise Unavailable(f"cannot consume {self._queue}: {error}") from error
+            raise Unavailable(f"cannot consume {self._queue}: {error}; {_ADVICE}") from error
         self._keeping = asyncio.create_task(self._keep(), name=f"intake {self._queue}")
 
     async def stop(self) -> None:
@@ -106,6 +108,7 @@ class Intake:
 
     async def _keep(self) -> None:
         """Attach again whenever the broker or the network has ended it, until cancelled."""
+        outage = Outage("the queue", self._queue, "AMQP_URL")
         while True:
             if self._consumption is not None:
                 await self._consumption.ended.wait()
@@ -113,9 +116,10 @@ class Intake:
                 logger.warning("no more messages from the queue", queue=self._queue)
             try:
                 await self._attach()
+                outage.end()
                 logger.info("messages come again", queue=self._queue)
             except (AmqpError, OSError) as error:
-                logger.info("cannot consume yet", queue=self._queue, reason=str(error))
+                outage.log(error, _ADVICE)
                 await asyncio.sleep(RECONNECT_SECONDS)
 
     def _on_message(self, message: Incoming) -> None:

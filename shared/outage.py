@@ -38,8 +38,11 @@ class Outage:
         self._due = float("-inf")
         self._pause = FIRST_PAUSE_SECONDS
 
-    def log(self, error: Exception) -> None:
-        """Log why a try has failed, unless the last line is too young."""
+    def log(self, error: Exception, advice: str = "") -> None:
+        """Log why a try has failed, unless the last line is too young.
+
+        `advice` is for what no kind of error tells.
+        """
         now = self._clock()
         if now < self._due:
             return
@@ -48,7 +51,7 @@ class Outage:
             self._event,
             address=self.address,
             reason=described(error),
-            advice=self.advice(error),
+            advice=advice or self.advice(error),
         )
 
     def advice(self, error: Exception) -> str:

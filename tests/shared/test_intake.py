@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import aio_pika
 import pytest
+import structlog
 from yarl import URL
 
 from shared import intake as module
@@ -174,7 +175,7 @@ async def test_it_can_be_stopped_while_it_comes_back(
 async def test_a_queue_that_is_made_again_is_consumed_again(
     link: Link, vhost: str, channel: Channel
 ) -> None:
-    """However long it was missing."""
+    """However long it was missing; until then it is told what is waited for."""
     came: Taken = asyncio.Queue()
     intake = Intake(link, "q", 10, into(came))
     await intake.open()
@@ -182,9 +183,18 @@ async def test_a_queue_that_is_made_again_is_consumed_again(
     async def is_deaf() -> bool:
         return not intake.is_attached
 
-    async with await aio_pika.connect(vhost) as connection, connection.channel() as other:
-        await other.queue_delete("q")
-    await until(is_deaf)
+    async def is_told() -> bool:
+        return bool([each for each in logs if each["event"] == "waiting for the queue"])
+
+    with structlog.testing.capture_logs() as logs:
+        async with await aio_pika.connect(vhost) as connection, connection.channel() as other:
+            await other.queue_delete("q")
+        await until(is_deaf)
+        await until(is_told)
+    line = next(each for each in logs if each["event"] == "waiting for the queue")
+    assert (line["address"], line["log_level"]) == ("q", "warning")
+    assert "NOT_FOUND" in line["reason"]
+    assert "ops topology declare" in line["advice"]
     await declaration.queue(channel, "q", QUORUM)
     await put(channel, b"after")
 
