@@ -97,6 +97,8 @@ class SmtpPool:
 
     def _next(self, able: set[str], mail: Mail) -> str:
         """Choose among relays that are able: first those that have not refused the sender."""
+        if len(able) == 1:
+            return self._turns.next(able)
         willing = {each for each in able if not self._routes[each].declines(mail)} or able
         return self._turns.next({each for each in willing if self._routes[each].free} or willing)
 

@@ -1,4 +1,4 @@
-"""Pure: what an SMTP reply means by its stage and code. Its text tells why, never what to do.
+"""Pure: what an SMTP reply means by its stage and code. Its text tells why, rarely what to do.
 
 A reply that never came has the code 0.
 """
@@ -140,8 +140,24 @@ def permanent(reply: Reply) -> bool:
 
 
 def about_us(reply: Reply) -> bool:
-    """Return whether the trouble is our connection, login or dialogue, not the mail."""
-    return reply.stage in BEFORE_MAIL or reply.code in _NEVER_ABOUT_A_MAIL
+    """Return whether the trouble is our connection, address, login or dialogue, not the mail."""
+    return (
+        reply.stage in BEFORE_MAIL
+        or reply.code in _NEVER_ABOUT_A_MAIL
+        or (reply.stage is Stage.MAIL and _is_block(reply))
+    )
+
+
+def _is_block(reply: Reply) -> bool:
+    """Return whether a refusal for good says that we are blocked, whatever the sender.
+
+    It is the one thing that words decide here: a relay that has taken nobody since we started
+    shows in no other way that the mails of all senders had better wait.
+    """
+    if reply.code // 100 != 5:  # noqa: PLR2004 -- RFC 5321 4.2.1
+        return False
+    found = classify(reply.stage, reply.code, reply.enhanced, reply.text)
+    return found.reply_class is ReplyClass.SPAM_BLOCK
 
 
 def sender_refused(reply: Reply) -> bool:

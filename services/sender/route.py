@@ -126,7 +126,10 @@ class Route:
 
         What can be the fault of one mail does neither: each client would do it to all others.
         """
-        if _any(heard, _not_opened):
+        blamed = rests = False
+        if all(map(replies.accepted, heard.values())):
+            self._senders.taken(_sender(mail), begun)
+        elif _any(heard, _not_opened):
             blamed = True
             # While other connections work, one that cannot be opened is one too many.
             rests = not self._busy and self._rest.failed(_clock(), _chance())
@@ -134,10 +137,8 @@ class Route:
             blamed = self._senders.refused(_sender(mail), _clock())
             mail.progress.suspected = self._senders.suspects(_sender(mail))
             rests = blamed and _any(heard, _not_begun) and self._rest.doubted(_clock(), _chance())
-        else:
-            blamed = rests = False
-            if not _any(heard, _ends_at_mail):
-                self._senders.taken(_sender(mail), begun)
+        elif not _any(heard, _ends_at_mail):
+            self._senders.taken(_sender(mail), begun)
         if not blamed and not self._senders.suspicious:
             self._rest.succeeded()
         if rests:

@@ -153,7 +153,6 @@ def test_suspected_relay(code: int, text: str) -> None:
 @pytest.mark.parametrize(
     ("code", "text", "found"),
     [
-        (554, "5.7.1 Client host [192.0.2.7] blocked using zen.x.example", ReplyClass.SPAM_BLOCK),
         (552, "5.3.4 Message size exceeds fixed limit", ReplyClass.TOO_BIG),
         (555, "5.5.4 Unsupported option: SIZE", ReplyClass.PROTOCOL),
     ],
@@ -164,3 +163,11 @@ def test_more_is_said(code: int, text: str, found: ReplyClass) -> None:
 
     assert isinstance(event, EmailFailed)
     assert event.reply_class is found
+
+
+def test_blocked() -> None:
+    """A relay that says at MAIL that it blocks us means all senders: their mail waits."""
+    event = settle(replies.heard(Stage.MAIL, 554, "5.7.1 Client host [192.0.2.7] blocked"))
+
+    assert isinstance(event, EmailDeferred)
+    assert event.reply_class is ReplyClass.SPAM_BLOCK
