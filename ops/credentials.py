@@ -67,6 +67,9 @@ def write(root: Path, environ: Mapping[str, str]) -> None:
 
 def main() -> int:
     """Write them under the folder that is named."""
+    if len(sys.argv) != 2:  # noqa: PLR2004 -- the program and the folder
+        print("usage: python -m ops.credentials FOLDER", file=sys.stderr)
+        return 2
     try:
         write(Path(sys.argv[1]), os.environ)
     except (StackError, OSError) as error:

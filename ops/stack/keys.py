@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ops import private_file
 from ops.stack.errors import StackError
+from shared.config.private import check_private
 
 _BYTES = 32  # 256 bits, what HS256 and AES-256 want
 
@@ -14,7 +15,8 @@ _BYTES = 32  # 256 bits, what HS256 and AES-256 want
 class Keys:
     """Secrets by name in a file only its owner may read; a name asked for first is made.
 
-    A variable of the environment with a secret's name wins over the file.
+    A variable of the environment with a secret's name wins over the file. Raises StackError for a
+    file that is damaged, or that others can read.
     """
 
     def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
@@ -46,8 +48,12 @@ class Keys:
 
 def _read(path: Path) -> dict[str, str]:
     try:
-        return dict(json.loads(path.read_text()))
+        text = check_private(path).read_text()
     except FileNotFoundError:
         return {}
+    except ValueError as error:
+        raise StackError(str(error)) from None
+    try:
+        return dict(json.loads(text))
     except ValueError as error:
         raise StackError(f"{path} is damaged: delete it, new secrets will be made") from error

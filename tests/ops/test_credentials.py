@@ -105,3 +105,21 @@ def test_a_damaged_file_of_secrets_is_told(root: Path) -> None:
 
     with pytest.raises(StackError, match="damaged"):
         credentials.write(root, {})
+
+
+def test_a_file_of_secrets_that_others_can_read_is_told(root: Path) -> None:
+    """Somebody may have all of them already."""
+    (root / "keys" / "keys.json").chmod(0o644)
+
+    with pytest.raises(StackError, match=r"others can read .+/keys\.json \(mode 0644\): chmod 600"):
+        credentials.write(root, {})
+
+
+def test_without_a_folder_the_usage_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A command that is typed by hand answers in words."""
+    monkeypatch.setattr("sys.argv", ["credentials"])
+
+    assert credentials.main() == 2
+    assert capsys.readouterr().err == "usage: python -m ops.credentials FOLDER\n"

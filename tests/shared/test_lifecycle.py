@@ -7,13 +7,23 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
 from ops import ports
 from shared import lifecycle
+from tests.processes import started
 
 PATIENCE = 20.0  # seconds for a process to start on a busy machine
+# The tiny service, as a user to whom no file belongs.
+NOBODYS = """
+import os
+os.geteuid = lambda: 1 << 20
+from shared import lifecycle
+from tests.shared import tiny
+lifecycle.run(tiny.run, tiny.TinySettings, os.environ)
+"""
 GOOD = {"AMQP_URL": "amqp://tiny:hunter2@127.0.0.1:1/"}
 
 
@@ -135,6 +145,36 @@ async def test_wrong_settings_are_told_in_lines() -> None:
         "HEALTH_PORT: Input should be a valid integer, unable to parse string as an integer",
         "TINY_ACT: Input should be 'wait', 'stay', 'hang', 'connect', 'fail' or 'end'",
     ]
+
+
+async def test_a_warning_of_the_settings_is_logged(tmp_path: Path) -> None:
+    """A secret that an orchestrator mounts for all users of a container stops no service."""
+    (tmp_path / "url").touch(mode=0o644)
+    (tmp_path / "url").write_text(GOOD["AMQP_URL"])
+    async with (
+        asyncio.timeout(PATIENCE),
+        started(
+            *("-c", NOBODYS),
+            env={"AMQP_URL_FILE": f"{tmp_path}/url", "TINY_ACT": "end"},
+            stdout=PIPE,
+        ) as process,
+    ):
+        out, _ = await process.communicate()
+
+    line, *rest = out.decode().splitlines()
+    assert (process.returncode, rest[:2]) == (0, ["opening", "closed"])
+    assert json.loads(line)["level"] == "warning"
+    assert json.loads(line)["reason"] == f"all users can read {tmp_path}/url (mode 0644)"
+
+
+async def test_a_misspelled_variable_stops_the_start() -> None:
+    """A default in its place would be seen too late; what Kubernetes adds is passed over."""
+    kubernetes = {"TINY_SERVICE_HOST": "10.0.0.1", "TINY_PORT": "tcp://10.0.0.1:80"}
+    async with tiny(**GOOD, **kubernetes, TINY_ATC="end") as process:
+        code, _, errors = await ended(process)
+
+    assert code == lifecycle.USAGE
+    assert errors == "tiny: wrong settings\nTINY_ATC: there is no such setting; perhaps TINY_ACT?\n"
 
 
 async def test_help_needs_nothing() -> None:

@@ -42,6 +42,7 @@ def test_only_the_owner_may_read_them(tmp_path: Path) -> None:
 def test_a_damaged_file_is_one_clear_line(tmp_path: Path) -> None:
     """No traceback for a file that somebody edited."""
     path = tmp_path / "secrets.json"
+    path.touch(mode=0o600)
     path.write_text("{")
 
     with pytest.raises(StackError, match="is damaged: delete it"):
