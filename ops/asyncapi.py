@@ -120,6 +120,10 @@ def _properties(key: str) -> Json:
                 "description": "2, persistent, for what must be kept",
             },
             "timestamp": {"type": "integer", "description": "Seconds since 1970"},
+            "user_id": text
+            | {"description": "The publisher's own user of the broker, which is the client"},
+            "x-user": text
+            | {"description": "A header of copies alone: the user_id of the first publisher"},
             "reply_to": text
             | {"description": "amq.rabbitmq.reply-to, or a queue of the asker's own"},
         },

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from shared import topology
 from shared.errors import Undecodable
+from shared.identity import Identity
 
 DIRECT_REPLY = "amq.rabbitmq.reply-to"  # in a question; the broker writes an address in its place
 
@@ -21,12 +22,20 @@ _ADDRESS = re.compile(re.escape(DIRECT_REPLY) + r"\.([A-Za-z0-9+/]+={0,2})\.[A-Z
 _PROCESS = re.compile(rb"\x83X(?:v\x00|w)(.)(reply@[0-9]{1,10}).{12}", re.DOTALL)
 
 
-def check(reply_to: str | None) -> None:
-    """Raise Undecodable when no reply may go to `reply_to`; without one nobody is told."""
+def check(reply_to: str | None, asker: Identity) -> None:
+    """Raise Undecodable when no reply may go to `reply_to`; without one nobody is told.
+
+    A queue must be the asker's own by its name, unless the asker shares our own broker user or is
+    a service: another program's queue is as foreign to him as ours.
+    """
     if not reply_to or _is_direct(reply_to):
         return
-    if topology.is_reserved(reply_to):
-        raise Undecodable(f"reply_to: {reply_to[:100]!r} is not a queue of the asker's")
+    is_own = asker.names_clients or (asker.user and reply_to.startswith(f"{asker.user}."))
+    if topology.is_reserved(reply_to) or not is_own:
+        raise Undecodable(
+            f"reply_to: {reply_to[:100]!r} is neither a direct reply-to address nor a queue that "
+            f"begins with the user_id, {asker.user!r}"
+        )
 
 
 @lru_cache(maxsize=1024)  # a channel asks many times from one address

@@ -206,7 +206,7 @@ class Broker:
             raise Unavailable(f"cannot read {queue}: {described(error)}") from error
         try:
             waiting = await _waiting(channel, queue)
-            yield Pile(waiting, _letters(channel, queue, waiting))
+            yield Pile(waiting, _letters(channel, queue, waiting, self._consuming.user))
         finally:
             await intake.flush(channel, queue)
 
@@ -296,7 +296,7 @@ async def _waiting(channel: Channel, queue: str) -> int:
 
 
 async def _letters(
-    channel: Channel, queue: str, limit: int
+    channel: Channel, queue: str, limit: int, reader: str
 ) -> AsyncIterator[tuple[Letter, Receipt]]:
     for _ in range(limit):
         try:
@@ -306,4 +306,5 @@ async def _letters(
         if message is None:
             return
         receipt = Receipt(channel, message.tag)
-        yield letter.read(intake.read(queue, message), message.properties.headers), receipt
+        came = intake.read(queue, message, reader)
+        yield letter.read(came, message.properties.headers), receipt

@@ -12,6 +12,7 @@ from datetime import datetime
 from shared import asker, retry, topology
 from shared.contracts import Answer, Contract, Event, Question, decode, encode
 from shared.errors import Undecodable
+from shared.identity import USER, Identity, attributed
 
 ATTEMPT = "x-attempt"  # of handling this message, counted by us: brokers disagree on theirs
 CAUSE = "x-cause"
@@ -19,6 +20,7 @@ REASON = "x-reason"
 ORIGIN = "x-origin"
 DIED_AT = "x-died-at"
 MAX_REASON_CHARS = 1000
+UNKNOWN = Identity()
 # All other headers stay behind on a copy: a 3.x broker believes a client's `x-death` and drops
 # the message as a cycle.
 TRACE = ("traceparent", "tracestate")  # W3C Trace Context
@@ -52,6 +54,7 @@ class Delivery:
     reply_to: str | None
     attempt: int
     trace: Mapping[str, str]
+    publisher: Identity = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +68,14 @@ class Draw:
 def contract(delivery: Delivery, kinds: tuple[type[Contract], ...]) -> Contract:
     """Read what a delivery says.
 
-    Raises Undecodable, also when it is none of `kinds` or no reply may go where it asks for one.
+    Raises Undecodable, also when it is none of `kinds`, when no reply may go where it asks for one,
+    and when its publisher may not name its client.
     """
-    asker.check(delivery.reply_to)
+    asker.check(delivery.reply_to, delivery.publisher)
     message = decode(delivery.type, delivery.body)
     if not isinstance(message, kinds):
         raise Undecodable(f"nobody here takes {delivery.type}")
-    return message
+    return attributed(message, delivery.publisher)
 
 
 def publishing(
@@ -173,7 +177,10 @@ def _delayed(delivery: Delivery, seconds: float, draw: Draw, attempt: int) -> Pu
 
 
 def _copy(delivery: Delivery, exchange: str, story: Mapping[str, str | int]) -> Publishing:
-    """Give the delivered message again, for an exchange that routes by the queue's name."""
+    """Return the delivered message again, for an exchange that routes by the queue's name.
+
+    It is published by us: who published it first stands in a header of ours.
+    """
     return Publishing(
         exchange=exchange,
         routing_key=delivery.queue,
@@ -182,5 +189,5 @@ def _copy(delivery: Delivery, exchange: str, story: Mapping[str, str | int]) -> 
         message_id=delivery.message_id,
         correlation_id=delivery.correlation_id,
         reply_to=delivery.reply_to,
-        headers={**delivery.trace, **story},
+        headers={**delivery.trace, USER: delivery.publisher.user or "", **story},
     )

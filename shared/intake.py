@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from shared import contracts, delivery, metrics
+from shared import contracts, delivery, identity, metrics
 from shared.amqp.channel import Channel, Consumption, Incoming
 from shared.amqp.connection import CLOSE_SECONDS
 from shared.amqp.errors import AmqpError, Closed
@@ -15,6 +15,7 @@ from shared.delivery import Delivery
 from shared.errors import Unavailable
 from shared.link import RECONNECT_SECONDS, Link
 from shared.outage import Outage
+from shared.retry import MAX_ATTEMPTS
 
 TOO_LARGE = "too_large"
 MAX_TRACE_CHARS = 512  # what everybody hands on (W3C Trace Context, 3.3.1.5)
@@ -127,7 +128,7 @@ class Intake:
         if message.is_unread:
             self._refuse(message, receipt)
         else:
-            self._take(read(self._queue, message), receipt)
+            self._take(read(self._queue, message, self._link.user), receipt)
 
     def _refuse(self, message: Incoming, receipt: Receipt) -> None:
         """Have a body that nobody has read made a dead letter where it lies, at the broker."""
@@ -148,11 +149,14 @@ def fits(kind: str, size: int) -> bool:
     return size <= contracts.max_bytes(kind)
 
 
-def read(queue: str, message: Incoming) -> Delivery:
-    """Give what came as the rest of the pipeline knows it."""
+def read(queue: str, message: Incoming, reader: str) -> Delivery:
+    """Return what came as the rest of the pipeline knows it; `reader` is our own broker user."""
     properties, headers = message.properties, message.properties.headers
     message_id = properties.message_id or ""
-    attempt = headers.get(delivery.ATTEMPT)
+    stated = headers.get(identity.USER)
+    publisher = identity.identify(
+        queue, reader, properties.user_id, None if stated is None else str(stated)
+    )
     return Delivery(
         queue=queue,
         type=properties.type or message.routing_key,
@@ -160,9 +164,15 @@ def read(queue: str, message: Incoming) -> Delivery:
         message_id=message_id,
         correlation_id=properties.correlation_id or message_id,
         reply_to=properties.reply_to,
-        attempt=attempt if isinstance(attempt, int) and attempt > 0 else 1,
+        attempt=_attempt(headers) if publisher.is_copy else 1,
         trace=_trace(headers),
+        publisher=publisher,
     )
+
+
+def _attempt(headers: Mapping[str, Any]) -> int:
+    attempt = headers.get(delivery.ATTEMPT)
+    return min(attempt, MAX_ATTEMPTS) if isinstance(attempt, int) and attempt > 0 else 1
 
 
 def _trace(headers: Mapping[str, Any]) -> dict[str, str]:

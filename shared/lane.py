@@ -80,5 +80,6 @@ class Lane:
             message_id=item.message_id,
             timestamp=int(time.time()),
             type=item.type,
+            user_id=self._link.user,
             app_id=self._service,
         )

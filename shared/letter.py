@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from shared.delivery import ATTEMPT, CAUSE, DIED_AT, ORIGIN, REASON, Delivery, Publishing
+from shared.identity import USER
 
 BROKER_REASON = "the broker's own decision"
 # What our consumers have the broker do with a body that they do not read (`shared.intake`).
@@ -57,7 +58,7 @@ def replay(letter: Letter) -> Publishing:
         body=delivery.body,
         message_id=delivery.message_id,
         correlation_id=delivery.correlation_id,
-        headers={**delivery.trace, ATTEMPT: 1},
+        headers={**delivery.trace, USER: delivery.publisher.user or "", ATTEMPT: 1},
     )
 
 

@@ -12,6 +12,7 @@ from yarl import URL
 from shared.amqp.channel import Channel
 from shared.amqp.connection import Connection
 from shared.amqp.errors import AmqpError, LoginRefused, VhostRefused
+from shared.amqp.handshake import DEFAULT_USER
 from shared.config.url import masked
 from shared.errors import Unavailable
 from shared.outage import Outage, described
@@ -29,6 +30,7 @@ class Link:
 
     def __init__(self, url: URL, name: str, heartbeat: int) -> None:
         self._url = url
+        self.user = url.user or DEFAULT_USER  # of the broker
         self._name = name
         self._heartbeat = heartbeat
         self._outage = Outage("the broker", masked(url), "AMQP_URL")

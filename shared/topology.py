@@ -56,6 +56,11 @@ class Owner(StrEnum):
 # of the services that do not exist yet.
 RESERVED = frozenset({*Owner, "mail", "delay", "amq", "inbound", "webhooks", "console"})
 
+# The broker's administrator, who replays dead letters; `make up` and compose.yaml name it so.
+OPERATOR = "postrider"
+# The users whose messages name the client they are for; any other user is a client itself.
+CLIENT_NAMING = frozenset({Owner.GATEWAY, Owner.OTP, Owner.SCHEDULER, OPERATOR})
+
 RUNNING = (Owner.GATEWAY, Owner.SENDER, Owner.OTP, Owner.CLASSIFIER)  # those that exist so far
 
 
@@ -104,6 +109,21 @@ def dead_queue(queue: str) -> str:
 def is_reserved(queue: str) -> bool:
     """Tell whether a queue of this name is the pipeline's or the broker's, or may become so."""
     return queue.partition(".")[0] in RESERVED
+
+
+def may_name_clients(user: str) -> bool:
+    """Tell whether a message of the broker's user `user` may be for any client."""
+    return user in CLIENT_NAMING
+
+
+def may_copy(queue: str, user: str) -> bool:
+    """Tell whether a broker's user writes copies into `queue`, headers of ours included.
+
+    Those are the queue's owner, by way of the delay queues and the dead letters, and the operator.
+    What was unroutable there was any service's.
+    """
+    owner = queue.partition(".")[0]
+    return user in (OPERATOR, owner) or (queue == UNROUTED and user in set(Owner))
 
 
 def exchange_of(message: Contract) -> str:

@@ -67,6 +67,7 @@ PURE_SHARED = {
     "topology",
     "errors",
     "header",
+    "identity",
     "address",
     "letter",
     "pace",

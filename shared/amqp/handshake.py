@@ -22,6 +22,8 @@ _CAPABILITIES: FieldTable = {
     "publisher_confirms": True,
 }
 
+DEFAULT_USER = "guest"  # and its password: RabbitMQ's own, which it takes over loopback alone
+
 
 def start(url: URL, name: str) -> commands.Connection.StartOk:
     """Log in; `name` is shown in the broker's list of connections."""
@@ -33,7 +35,7 @@ def start(url: URL, name: str) -> commands.Connection.StartOk:
         },
         mechanism="PLAIN",
         response="\0{}\0{}".format(
-            *("guest" if each is None else each for each in (url.user, url.password))
+            *(DEFAULT_USER if each is None else each for each in (url.user, url.password))
         ),
     )
 

@@ -53,6 +53,7 @@ class Properties(NamedTuple):
     message_id: str | None = None
     timestamp: int | None = None  # seconds since 1970
     type: str | None = None
+    user_id: str | None = None  # refused by the broker unless it is the connection's own user
     app_id: str | None = None
 
 

@@ -17,6 +17,7 @@ from shared.contracts import (
 )
 from shared.delivery import Delivery, Draw, dead, failed, finished, publishing, reply
 from shared.errors import Undecodable
+from shared.identity import USER, Identity
 from shared.retry import LADDER, MAX_ATTEMPTS, Later
 from tests.shared.golden.examples import EXAMPLES
 
@@ -36,7 +37,9 @@ HERE = Delivery(
     reply_to=None,
     attempt=1,
     trace=TRACE,
+    publisher=Identity("gateway", names_clients=True),
 )
+COPIED = {**TRACE, USER: "gateway"}  # headers of a copy
 ASKED = replace(HERE, reply_to="shop.replies")
 
 
@@ -127,7 +130,7 @@ def test_a_message_for_later_comes_back_to_its_queue() -> None:
     (made,) = finished(replace(ASKED, attempt=4), [later], DRAW)
 
     assert (made.exchange, made.routing_key) == ("delay.1m", ASKED.queue)
-    assert made.headers == {**TRACE, delivery.ATTEMPT: 1}
+    assert made.headers == {**COPIED, delivery.ATTEMPT: 1}
     assert made.message_id == "m2"
     assert decode(made.type, made.body) == later.message
     assert made.reply_to == ASKED.reply_to
@@ -141,7 +144,7 @@ def test_a_failure_comes_again(attempt: int) -> None:
     made = failed(replace(ASKED, attempt=attempt), "broken", None, DRAW, AT)
 
     assert made.exchange in {step.name for step in LADDER}
-    assert made.headers == {**TRACE, delivery.ATTEMPT: attempt + 1}
+    assert made.headers == {**COPIED, delivery.ATTEMPT: attempt + 1}
     assert (made.routing_key, made.body, made.type, made.message_id) == (
         ASKED.queue,
         ASKED.body,
@@ -172,7 +175,7 @@ def test_a_dead_letter_tells_its_story() -> None:
     made = dead(replace(HERE, attempt=3), "rejected", "no such template", AT)
 
     assert made.headers == {
-        **TRACE,
+        **COPIED,
         delivery.CAUSE: "rejected",
         delivery.REASON: "no such template",
         delivery.ORIGIN: "sender.bulk",

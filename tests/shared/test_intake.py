@@ -19,10 +19,12 @@ from shared.delivery import Delivery
 from shared.errors import Unavailable
 from shared.intake import MAX_TRACE_CHARS, Intake, Receipt, read
 from shared.link import Link
+from shared.retry import MAX_ATTEMPTS
 from tests.proxy import Proxy
 from tests.waiting import until
 
 SECONDS = 20.0  # that a test waits for anything
+OUR_USER = "sender"
 QUORUM = {"x-queue-type": "quorum"}
 
 Taken = asyncio.Queue[tuple[Delivery, Receipt]]
@@ -213,7 +215,7 @@ def incoming(**properties: Any) -> Incoming:  # noqa: ANN401 -- of any type
 
 def test_a_stranger_s_message_is_read_as_far_as_it_goes() -> None:
     """Without a type its key tells; without ids it has none; it is at its first attempt."""
-    assert read("q", incoming()) == Delivery(
+    assert read("q", incoming(), OUR_USER) == Delivery(
         queue="q",
         type="email.send.bulk",
         body=b"{}",
@@ -235,7 +237,9 @@ def test_all_that_the_pipeline_knows_is_read() -> None:
             correlation_id="c1",
             reply_to="r1",
             headers={"x-attempt": 7, "traceparent": "00-1", "tracestate": "a=b", "x-else": "?"},
+            user_id=OUR_USER,
         ),
+        OUR_USER,
     )
 
     assert (message.type, message.message_id, message.correlation_id) == ("code.issue", "m1", "c1")
@@ -245,13 +249,27 @@ def test_all_that_the_pipeline_knows_is_read() -> None:
 
 def test_the_id_stands_for_a_missing_thread() -> None:
     """As where a message begins one."""
-    assert read("q", incoming(message_id="m1")).correlation_id == "m1"
+    assert read("q", incoming(message_id="m1"), OUR_USER).correlation_id == "m1"
 
 
 @pytest.mark.parametrize("attempt", ["3", 0, -1, 2.5, None, [1], {"a": 1}], ids=repr)
 def test_a_count_that_is_none_is_the_first(attempt: object) -> None:
     """A stranger's header may be anything."""
-    assert read("q", incoming(headers={"x-attempt": attempt})).attempt == 1
+    headers = {"x-attempt": attempt}
+    assert read("q", incoming(headers=headers, user_id=OUR_USER), OUR_USER).attempt == 1
+
+
+@pytest.mark.parametrize("user", [None, "shop"])
+def test_a_count_of_a_stranger_s_is_not_believed(user: str | None) -> None:
+    """Only a copy that a service has made is at another attempt than the first."""
+    assert read("q", incoming(headers={"x-attempt": 7}, user_id=user), OUR_USER).attempt == 1
+
+
+def test_a_count_ends_where_attempts_do() -> None:
+    """One more than AMQP's largest integer could be sent in no header."""
+    headers = {"x-attempt": 2**63 - 1}
+    message = read("q", incoming(headers=headers, user_id=OUR_USER), OUR_USER)
+    assert message.attempt == MAX_ATTEMPTS
 
 
 @pytest.mark.parametrize(
@@ -261,4 +279,4 @@ def test_a_count_that_is_none_is_the_first(attempt: object) -> None:
 )
 def test_a_trace_that_is_none_is_not_handed_on(value: object) -> None:
     """Nor one so long that no frame would hold a copy."""
-    assert read("q", incoming(headers={"traceparent": value})).trace == {}
+    assert read("q", incoming(headers={"traceparent": value}), OUR_USER).trace == {}

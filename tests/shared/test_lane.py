@@ -66,6 +66,7 @@ async def test_what_is_published_tells_who_and_when(vhost: str, link: Link) -> N
         message = await (await other.get_queue("q")).get(no_ack=True)
     assert message.body == b'{"id":"m1"}'
     assert (message.type, message.app_id) == ("code.verify", "gateway")
+    assert message.user_id == link.user
     assert (message.message_id, message.correlation_id) == ("m1", "c1")
     assert message.content_type == "application/json"
     assert message.reply_to == "answers"

@@ -7,6 +7,7 @@ import pytest
 
 from shared import delivery, letter
 from shared.delivery import Delivery
+from shared.identity import Identity
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LAIN = Delivery(
@@ -18,6 +19,7 @@ LAIN = Delivery(
     reply_to="amq.rabbitmq.reply-to.x",
     attempt=3,
     trace={"traceparent": "00-1-2-01"},
+    publisher=Identity("shop", is_copy=True),
 )
 WAITED = {"queue": "delay.5s", "reason": "expired", "routing-keys": ["sender.bulk"]}
 RETURNED = {
@@ -91,7 +93,7 @@ def test_goes_back_as_it_came_with_all_attempts_anew() -> None:
     assert (back.exchange, back.routing_key) == ("", "sender.bulk")
     assert (back.type, back.body) == (LAIN.type, LAIN.body)
     assert (back.message_id, back.correlation_id, back.reply_to) == ("m-1", "c-1", None)
-    assert back.headers == {"traceparent": "00-1-2-01", "x-attempt": 1}
+    assert back.headers == {"traceparent": "00-1-2-01", "x-user": "shop", "x-attempt": 1}
     assert back.mandatory
     assert back.persistent
 

@@ -12,12 +12,14 @@ from shared.broker import Broker
 from shared.contracts import CodeRefused, Contract, VerifyCode, encode
 from shared.delivery import Delivery, Publishing
 from shared.errors import NoAnswer, Reject, Retry, Unavailable
+from shared.identity import Identity
 from shared.questions import Answering, Questions
 from tests.shared.ticket import Ticket
 from tests.tap import depth, publish_raw, tapped
 from tests.waiting import until
 
 SECONDS = 20.0  # that a test waits for anything
+GATEWAY = Identity("gateway", names_clients=True)
 QUEUE = topology.OTP_QUESTIONS
 BAD = "bad"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -78,7 +80,7 @@ class Post:
 def delivery(name: str, body: bytes | None = None) -> Delivery:
     """Give a question as it comes from its queue."""
     body = encode(question(name)) if body is None else body
-    return Delivery(QUEUE, "code.verify", body, name, name, "asker", 1, {})
+    return Delivery(QUEUE, "code.verify", body, name, name, "asker", 1, {}, GATEWAY)
 
 
 async def asked(handler: Handler, *messages: Delivery) -> tuple[Post, list[Ticket]]:
@@ -147,7 +149,7 @@ async def test_one_that_cannot_be_read_takes_no_neighbour_with_it() -> None:
     """It is not answered, and leaves no dead letter: it may hold a code."""
     strange = delivery("strange", b'{"id": "x"}')
     cancel = b'{"id": "c", "challenge_id": "c"}'
-    foreign = Delivery(QUEUE, "code.cancel", cancel, "c", "c", "asker", 1, {})
+    foreign = Delivery(QUEUE, "code.cancel", cancel, "c", "c", "asker", 1, {}, GATEWAY)
     post, tickets = await asked(Oracle(), strange, delivery("good"), foreign)
 
     assert post.answers == ["to-good"]

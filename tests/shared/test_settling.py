@@ -9,6 +9,7 @@ import pytest
 from shared import delivery, settling, topology
 from shared.delivery import Delivery, Publishing
 from shared.errors import Reject, Retry, Unavailable, Undecodable
+from shared.identity import USER
 from shared.retry import MAX_ATTEMPTS
 from shared.settling import acknowledge, failed, give_back, published
 from tests.shared.ticket import Ticket
@@ -164,7 +165,7 @@ def test_what_may_pass_comes_again(error: BaseException) -> None:
 
     assert end.name == "again"
     assert copy.exchange.startswith("delay.")
-    assert copy.headers == {delivery.ATTEMPT: 2}
+    assert copy.headers == {USER: "", delivery.ATTEMPT: 2}
 
 
 def test_a_defect_tells_nothing_to_the_queues() -> None:

@@ -31,6 +31,7 @@ OURS = st.builds(
     message_id=st.none() | TEXTS,
     timestamp=st.none() | st.integers(0, 2**32 - 1),
     type=st.none() | TEXTS,
+    user_id=st.none() | TEXTS,
     app_id=st.none() | TEXTS,
 )
 # What pamqp writes, nested; a table's integers are its own choice of size.
@@ -88,6 +89,7 @@ def test_what_is_packed_is_what_the_library_packs(ours: Properties, size: int) -
         if ours.timestamp is None
         else datetime.fromtimestamp(ours.timestamp, tz=UTC),
         message_type=ours.type,
+        user_id=ours.user_id,
         app_id=ours.app_id,
     )
 
@@ -137,6 +139,7 @@ def test_all_properties_of_a_stranger_are_passed() -> None:
         message_id="m",
         timestamp=round(MOMENT.timestamp()),
         type="t",
+        user_id="guest",
         app_id="a",
     )
 

@@ -1,0 +1,72 @@
+"""Pure: who published a message, and for which client it may speak.
+
+A routing key proves nothing: RabbitMQ checks topic rights where a message is published, and not
+where it is dead-lettered, passed on from exchange to exchange, or named in a CC header. Only the
+property `user_id` proves something: the broker refuses any but the connection's own user.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from shared import topology
+from shared.contracts import Contract, SendEmail
+from shared.errors import Undecodable
+from shared.fields import Id
+
+USER = "x-user"  # of a copy: who published the first one; empty when nobody knows
+
+_ID: TypeAdapter[str] = TypeAdapter(Id)
+
+C = TypeVar("C", bound=Contract)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who published a message first, as far as the broker vouches for it."""
+
+    user: str | None = None  # None when the publisher did not set user_id
+    names_clients: bool = False  # whether what the body says of its client counts
+    is_copy: bool = False  # made by a service of ours, so that its headers are believed
+    is_forged: bool = False  # it has a header that only a copy has
+
+
+@lru_cache(maxsize=1024)  # few users publish all messages
+def identify(queue: str, reader: str, user_id: str | None, stated: str | None) -> Identity:
+    """Identify the publisher of a message in `queue`, read by the broker's user `reader`.
+
+    `stated` is its header USER. It is believed of those who write copies into this queue: the
+    reader, the queue's owner, the operator who replays dead letters.
+    """
+    is_copy = user_id is not None and (user_id == reader or topology.may_copy(queue, user_id))
+    user = stated or None if is_copy and stated is not None else user_id
+    names_clients = user is not None and (user == reader or topology.may_name_clients(user))
+    return Identity(user, names_clients, is_copy, stated is not None and not is_copy)
+
+
+def attributed(message: C, identity: Identity) -> C:
+    """Return a message for the client that it may speak for. Raises Undecodable.
+
+    A service that knows its clients, such as the gateway, may name any; every other user is a
+    client itself. A mail of nobody knows is sent all the same; a code of nobody knows is for no
+    client, and none can be named.
+    """
+    if identity.is_forged:
+        raise Undecodable(f"{USER}: only a service or {topology.OPERATOR} may set this header")
+    if identity.names_clients or "client" not in type(message).model_fields:
+        return message
+    claimed: str | None = getattr(message, "client")  # noqa: B009 -- not every contract has it
+    if claimed == identity.user:
+        return message
+    if identity.user is None and not isinstance(message, SendEmail):
+        raise Undecodable(f"client: {claimed!r} is not believed without the property user_id")
+    return message.model_copy(update={"client": _client(identity.user)})
+
+
+def _client(user: str | None) -> str | None:
+    try:
+        return user and _ID.validate_python(user)
+    except ValidationError:
+        raise Undecodable(f"user_id: {user!r} cannot be a client's id") from None
