@@ -19,6 +19,7 @@ from shared.contracts import Reply, Stage
 
 PIECE_OCTETS = 262_144  # of a mail, written at once; each has a time limit of its own
 RESET_SECONDS = 10.0  # for RSET and NOOP, which do no work
+COMPLETED = 250  # the reply to both (RFC 5321 4.3.2)
 QUIT_SECONDS = 5.0  # a courtesy: losing the connection instead is no failure (RFC 5321 4.1.1.10)
 
 # Python 3.11 takes longer to look a member up than to compare it.
@@ -71,7 +72,8 @@ class Connection:
 
     async def answers(self, seconds: float) -> bool:
         """Ask the server whether it is still there; a half-open connection looks fine."""
-        return await self._confirms(b"NOOP", min(RESET_SECONDS, seconds))
+        code = await self._code_of(b"NOOP", min(RESET_SECONDS, seconds))
+        return code == COMPLETED and self.usable
 
     async def transact(
         self,
@@ -148,7 +150,11 @@ class Connection:
         if no is None:
             # The server waits for a mail that is for nobody (RFC 2920 3.1).
             no = _heard(DOT, await self._say(DOT, b"."))
-        await self._reset()
+        if await self._reset() == replies.START_INPUT:
+            # That is the reply to DATA: one reply was too many and all are shifted, so that nobody
+            # knows whom a refusal is about (issue 10, S12).
+            settled.clear()
+            return replies.missing(DATA, "more replies than commands")
         return no
 
     async def _lock_step(self, mail: Mail, settled: dict[str, Reply]) -> Reply | None:
@@ -177,8 +183,11 @@ class Connection:
             for recipient in mail.recipients:
                 if refusal := _no(RCPT, await self._hear(RCPT)):
                     settled.setdefault(recipient, refusal)
-            data = await self._hear(DATA)
-            self._expect_silence(DATA)
+            no = _no(DATA, await self._hear(DATA))
+            # A no counts though the server then closes, unless there is one reply too many.
+            extra = self._left_over(DATA)
+            if extra is not None and (extra.strange or no is None):
+                raise extra
         except Lost as lost:
             # Without all replies, as many as there were commands, nobody knows which is whose.
             # But a server may well close after a refusal: what it had said then holds.
@@ -187,7 +196,7 @@ class Connection:
             # Silence from the first command on says nothing of groups.
             self.stumbled = begun and (lost.strange or lost.reply.code == replies.NO_REPLY)
             raise
-        return _no(DATA, data)
+        return no
 
     def _commands(self, mail: Mail) -> list[bytes]:
         """Give the commands that come before the content. Raises ValueError, before any is said."""
@@ -207,11 +216,11 @@ class Connection:
 
     async def _say(self, stage: Stage, command: bytes) -> Answer:
         self._write(command, stage)
-        answer = await self._hear(stage)
-        self._expect_silence(stage)
-        return answer
+        return await self._hear(stage)
 
     def _write(self, command: bytes, stage: Stage) -> None:
+        """Send a command. A reply that is there already is none to it."""
+        self._expect_silence(stage)
         try:
             self._dialogue.write(command + b"\r\n")
         except ConnectionError as error:
@@ -237,10 +246,23 @@ class Connection:
 
     def _expect_silence(self, stage: Stage) -> None:
         """See that there is no reply left over, which would become that of the next command."""
-        if self._dialogue.unread:
-            raise Lost(replies.missing(stage, "more replies than commands"), strange=True)
+        if extra := self._left_over(stage):
+            raise extra
+
+    def _left_over(self, stage: Stage) -> Lost | None:
+        """Return what a reply that nobody asked for means; None if there is none.
+
+        A server that closes may say so unasked (RFC 5321 3.8).
+        """
+        answer = self._dialogue.take()
+        if answer is None:
+            return None
+        if answer.code == replies.CLOSING:
+            return Lost(_heard(stage, answer))
+        return Lost(replies.missing(stage, "more replies than commands"), strange=True)
 
     async def _content(self, mail: Mail) -> Reply:
+        self._expect_silence(DATA)
         octets = _stuffed(mail.content) + b".\r\n"
         for start in range(0, len(octets), PIECE_OCTETS):
             end = start + PIECE_OCTETS
@@ -264,26 +286,34 @@ class Connection:
             self._dialogue.write(piece)
             await self._dialogue.drained(min(self._patience.write, self._left))
         except OSError as error:
+            if self._dialogue.unread:
+                raise await self._interrupted() from error
             raise _lost(DATA, error) from error
 
     async def _interrupted(self) -> Lost:
         """Tell what the server said before it had the whole mail: no, if it makes sense."""
         answer = await self._dialogue.answer(0)
+        if answer.code == replies.CLOSING:
+            return Lost(_heard(DATA, answer))
         if not replies.says_no(answer.code):
             return Lost(replies.missing(DATA, "a reply before the end of the mail"))
         return Lost(_heard(DOT, answer))
 
-    async def _reset(self) -> None:
-        if not await self._confirms(b"RSET", RESET_SECONDS):
+    async def _reset(self) -> int:
+        """Forget the transaction, and return the code of the reply."""
+        code = await self._code_of(b"RSET", RESET_SECONDS)
+        if code != COMPLETED or not self.usable:
             self.abort()
+        return code
 
-    async def _confirms(self, command: bytes, seconds: float) -> bool:
+    async def _code_of(self, command: bytes, seconds: float) -> int:
+        """Return the code of the reply to a command that does no work."""
         try:
             self._dialogue.write(command + b"\r\n")
             answer = await self._dialogue.answer(seconds)
         except OSError:
-            return False
-        return answer.code == 250 and self.usable  # noqa: PLR2004 -- RFC 5321 4.2.3
+            return replies.NO_REPLY
+        return answer.code
 
     async def quit(self) -> None:
         """Take leave and close."""

@@ -130,7 +130,10 @@ class Dialogue(asyncio.Protocol):
             self._alarm.clear()
 
     def _late(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
+        if self._reader.begun:
+            # Its code counts. The rest of it must not be read as the next reply.
+            self._give_up("a reply without end")
+        elif self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(TimeoutError())
 
     def _give_up(self, why: str) -> None:
@@ -138,7 +141,10 @@ class Dialogue(asyncio.Protocol):
         self._transport.abort()
 
     def _end(self, reason: ConnectionError) -> None:
-        self._ended = self._ended or reason
+        if self._ended is None:
+            self._ended = reason
+            # A reply that has begun tells its code, though its end never came.
+            self._answers.extend(self._reader.end())
         self._wake()
 
     def _wake(self) -> None:

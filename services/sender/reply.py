@@ -130,6 +130,11 @@ def says_no(code: int) -> bool:
     return code // 100 in (4, 5) and code != CLOSING
 
 
+def not_understood(reply: Reply) -> bool:
+    """Tell whether the server does not know the command, or not its argument (RFC 5321 4.2.1)."""
+    return reply.code // 10 == 50  # noqa: PLR2004 -- x0z is about syntax
+
+
 def permanent(reply: Reply) -> bool:
     """Tell whether the same request would be refused again (RFC 5321 4.2.1).
 

@@ -5,37 +5,55 @@ not tell at which stage a mail failed.
 """
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import cast
 
-from aiosmtplib import SMTP, SMTPException, SMTPResponseException
+from aiosmtplib import SMTP, SMTPConnectResponseError, SMTPException, SMTPResponseException
+from aiosmtplib.protocol import SMTPProtocol
 
 from services.sender import reply as replies
 from services.sender.connection import Connection, Lost
 from services.sender.dial import dial, literal
 from services.sender.dialogue import Dialogue
 from services.sender.offers import Offers
+from services.sender.reader import Answer, Garbled, Reader
 from services.sender.relay import Auth, Login, Relay, Tls
 from shared.contracts import Stage
 
+READY = 220
+UNREADABLE = b"?\r\n"  # what the library takes for no reply
+
 
 async def connect(relay: Relay, deadline: float) -> Connection:
-    """Connect, encrypt, log in; all until `deadline`, in the loop's time. Raises Lost."""
+    """Connect, encrypt, log in; all until `deadline`, in the loop's time. Raises Lost.
+
+    A server that does not know EHLO and closes is greeted with HELO over a second connection.
+    """
+    try:
+        return await _connected(relay, deadline)
+    except _NoEhlo as refusal:
+        try:
+            return await _connected(relay, deadline, ehlo=False)
+        except Lost as lost:
+            raise (lost if lost.reply.code else Lost(refusal.reply)) from lost
+
+
+async def _connected(relay: Relay, deadline: float, *, ehlo: bool = True) -> Connection:
     async with _at(Stage.CONNECT, deadline - _now()):
         sock = await dial(relay.host, relay.port, relay.patience.connect)
     smtp = SMTP(
         hostname=relay.host,
-        sock=sock,
         local_hostname=relay.helo_name or literal(sock),
         timeout=None,  # see `_at`
-        use_tls=relay.tls is Tls.IMPLICIT,
         start_tls=False,  # the default upgrades if it can, else goes on in the clear
         tls_context=relay.context,
     )
+    opening = _Opening(smtp, relay, deadline)
     try:
-        await _Opening(smtp, relay, deadline).run()
+        await opening.run(sock, ehlo=ehlo)
         return _taken_over(smtp, relay)
     except BaseException:
         if smtp.transport is not None:
@@ -46,13 +64,66 @@ async def connect(relay: Relay, deadline: float) -> Connection:
 
 
 def _taken_over(smtp: SMTP, relay: Relay) -> Connection:
-    """Take the transport from the library. Raises Lost."""
-    if smtp.protocol is None or smtp.transport is None:
+    """Return the connection, over the transport of the library. Raises Lost."""
+    if smtp.transport is None or not smtp.is_connected:
         raise Lost(replies.missing(Stage.EHLO, "connection lost"))
-    if smtp.protocol._buffer:  # noqa: SLF001 -- told in no other way
-        raise Lost(replies.missing(Stage.EHLO, "more replies than commands"))
     dialogue = Dialogue(cast("asyncio.Transport", smtp.transport))
     return Connection(dialogue, Offers.read(smtp.esmtp_extensions), relay.patience)
+
+
+class _NoEhlo(Lost):
+    """The server does not know EHLO, or not ours, and has closed; HELO may do."""
+
+
+class _Replies(SMTPProtocol):
+    """The library's protocol behind our own reader, which reads what can be read.
+
+    The library refuses blank lines and lines without a code, and takes a reply that was left over
+    for the reply to the next command.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reader = Reader()
+        self._due = 1  # the greeting
+
+    @property
+    def unasked(self) -> bool:
+        """Whether there was more to read than the reply to the last command."""
+        return self._due < 0 or (self._due == 0 and self._reader.begun)
+
+    def write(self, data: bytes) -> None:
+        """Send a command. Nothing that came before it is part of the reply (RFC 3207 4.2)."""
+        self._reader, self._due = Reader(), 1
+        super().write(data)
+
+    def data_received(self, data: bytes) -> None:
+        """Read what came."""
+        try:
+            for answer in self._reader.feed(data):
+                self._hear(answer)
+        except Garbled:
+            self._due -= 1
+            super().data_received(UNREADABLE)
+
+    def eof_received(self) -> bool:
+        """Note that the server has closed; what it had begun to say counts."""
+        self._hear_the_rest()
+        return super().eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the connection is gone; the same."""
+        self._hear_the_rest()
+        super().connection_lost(exc)
+
+    def _hear_the_rest(self) -> None:
+        for answer in self._reader.end():
+            self._hear(answer)
+
+    def _hear(self, answer: Answer) -> None:
+        self._due -= 1
+        if self._due == 0:
+            super().data_received(_written(answer))
 
 
 class _Opening:
@@ -62,12 +133,13 @@ class _Opening:
         self._smtp = smtp
         self._relay = relay
         self._deadline = deadline
+        self._replies = _Replies()
 
-    async def run(self) -> None:
-        """Take all steps. Raises Lost."""
+    async def run(self, sock: socket.socket, *, ehlo: bool) -> None:
+        """Go all steps; greet with HELO unless `ehlo`. Raises Lost."""
         async with self._at(Stage.CONNECT):
-            await self._smtp.connect()
-        await self._greet()
+            await self._connect(sock)
+        await (self._greet() if ehlo else self._greet_plainly())
         if self._relay.tls is Tls.STARTTLS:
             async with self._at(Stage.TLS):
                 await self._smtp.starttls()
@@ -76,15 +148,49 @@ class _Opening:
             async with self._at(Stage.AUTH):
                 await self._log_in(self._relay.login)
 
+    async def _connect(self, sock: socket.socket) -> None:
+        implicit = self._relay.tls is Tls.IMPLICIT
+        self._smtp.transport, _ = await asyncio.get_running_loop().create_connection(
+            lambda: self._replies,
+            sock=sock,
+            ssl=self._relay.context if implicit else None,
+            server_hostname=self._relay.host if implicit else None,
+        )
+        self._smtp.protocol = self._replies
+        greeting = await self._replies.read_response()
+        if greeting.code != READY:
+            raise SMTPConnectResponseError(greeting.code, greeting.message)
+
     async def _greet(self) -> None:
         try:
             async with self._at(Stage.EHLO):
                 await self._smtp.ehlo()
-        except Lost as lost:
-            if not replies.refused(lost.reply) or not self._smtp.is_connected:
+        except Lost as refusal:
+            if not replies.refused(refusal.reply) or self._needs_ehlo:
                 raise
-            async with self._at(Stage.EHLO):
-                await self._smtp.helo()  # to a server that knows no EHLO (RFC 5321 3.2)
+            await self._greet_instead(refusal)
+
+    async def _greet_instead(self, refusal: Lost) -> None:
+        """Greet with HELO, as a server may know no EHLO (RFC 5321 3.2).
+
+        Raises Lost: when the server has closed, with what it had said.
+        """
+        try:
+            await self._greet_plainly()
+        except Lost as lost:
+            if lost.reply.code != replies.NO_REPLY:
+                raise
+            kind = _NoEhlo if replies.not_understood(refusal.reply) else Lost
+            raise kind(refusal.reply) from lost
+
+    async def _greet_plainly(self) -> None:
+        async with self._at(Stage.EHLO):
+            await self._smtp.helo()
+
+    @property
+    def _needs_ehlo(self) -> bool:
+        """Whether HELO would be of no use: both are extensions."""
+        return self._relay.tls is Tls.STARTTLS or self._relay.login is not None
 
     async def _log_in(self, login: Login) -> None:
         """Log in by one method: each failure counts towards a lock-out, so none follows."""
@@ -97,17 +203,30 @@ class _Opening:
             case Auth.CRAM_MD5:
                 await smtp.auth_crammd5(login.username, password)
             case Auth.XOAUTH2:
-                await smtp.auth_xoauth2(login.username, _token(login))
+                await smtp.auth_xoauth2(login.username, _secret(login))
             case _:
                 raise SMTPException("the server does not offer the login that is asked for")
 
-    def _at(self, stage: Stage) -> AbstractAsyncContextManager[None]:
-        """Limit one exchange at `stage`."""
-        return _at(stage, min(self._relay.patience.command, self._deadline - _now()))
+    @asynccontextmanager
+    async def _at(self, stage: Stage) -> AsyncIterator[None]:
+        """Limit one exchange at `stage`, after which nothing may be left to read."""
+        async with _at(stage, min(self._relay.patience.command, self._deadline - _now())):
+            yield
+        if self._replies.unasked:
+            raise Lost(replies.missing(stage, "more replies than commands"))
 
 
-def _token(login: Login) -> str:
-    """Read the token anew: whoever renews it writes the file."""
+def _written(answer: Answer) -> bytes:
+    """Return a reply in the form of RFC 5321 4.2.1."""
+    *lines, last = answer.text.split("\n")
+    text = (
+        "".join(f"{answer.code:03}-{line}\r\n" for line in lines) + f"{answer.code:03} {last}\r\n"
+    )
+    return text.encode(errors="surrogateescape")
+
+
+def _secret(login: Login) -> str:
+    """Return the password, or the token, read anew: its file is written at each renewal."""
     if login.token_file is None:
         return login.password
     try:

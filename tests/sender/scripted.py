@@ -14,6 +14,7 @@ POLITE = {
 }
 CUT = b""  # no reply, the connection is closed
 HANG = b"-"  # no reply, the connection stays
+AND_CLOSE = b"\x00"  # behind a reply: the connection is closed after it
 PIPELINING = {"EHLO": b"250-scripted.invalid\r\n250 PIPELINING\r\n"}
 
 
@@ -61,7 +62,10 @@ class Scripted:
         if verb == "DATA" and b"354" in self.script["DATA"]:
             if "IN-BODY" in self.script:
                 await reader.read(1)
-                writer.write(self.script["IN-BODY"])
+                said = self.script["IN-BODY"]
+                writer.write(said.removesuffix(AND_CLOSE))
+                if said.endswith(AND_CLOSE):
+                    writer.close()
                 await writer.wait_closed()
             while await reader.readuntil(b"\r\n") != b".\r\n":
                 pass
@@ -75,12 +79,17 @@ class Scripted:
     async def _answered(self, verb: str, writer: asyncio.StreamWriter) -> bool:
         self.heard[verb] += 1
         answer = self.script.get(verb, b"250 OK\r\n")
+        closes = answer.endswith(AND_CLOSE)
+        answer = answer.removesuffix(AND_CLOSE) if closes else answer
         if answer != HANG:
             size = 1 if "TRICKLE" in self.script else max(1, len(answer))
             for start in range(0, len(answer), size):
                 writer.write(answer[start : start + size])
                 await writer.drain()
-        return answer != CUT and verb != "QUIT"
+        if closes:
+            writer.close()
+            await writer.wait_closed()
+        return answer != CUT and verb != "QUIT" and not closes
 
 
 @asynccontextmanager

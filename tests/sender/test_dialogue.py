@@ -67,6 +67,35 @@ async def test_said_before_the_end(world: World) -> None:
         world.dialogue.write(b"QUIT\r\n")
 
 
+@pytest.mark.parametrize("said", [b"550 5.1.1 No", b"550-5.1.1 No\r\n"])
+async def test_said_without_its_end(world: World, said: bytes) -> None:
+    """A reply whose end never came counts when the connection has ended."""
+    world.writer.write(said)
+    world.writer.close()
+
+    assert await read_until_the_end(world.dialogue) == [Answer(550, "5.1.1 No")]
+
+
+async def test_a_reply_without_end(world: World) -> None:
+    """A reply whose end is late counts, and the rest of it is nobody's reply."""
+    world.writer.write(b"250-OK\r\n")
+    answer = await world.dialogue.answer(0.2)
+    world.writer.write(b"250 and good\r\n")
+
+    assert answer == Answer(250, "OK")
+    assert not world.dialogue.open
+    with pytest.raises(Strange):
+        await world.dialogue.answer(5)
+
+
+async def test_a_flood_in_one_reply(world: World) -> None:
+    """A reply that does not end is read up to its limit, then its code counts."""
+    world.writer.write(b"250-" + b"x" * 20_000_000)
+    (answer,) = await read_until_the_end(world.dialogue)
+
+    assert answer.code == 250
+
+
 async def test_silence(world: World) -> None:
     """A reply is not waited for beyond its time."""
     with pytest.raises(TimeoutError):

@@ -14,7 +14,7 @@ from ops.simulator.simulator import Simulator
 from services.sender.relay import Auth, Login, Patience, Tls
 from shared.contracts import Stage
 from tests.sender.mails import ANNA, a_mail, a_pool, a_relay, ends, of, sent
-from tests.sender.scripted import scripted
+from tests.sender.scripted import AND_CLOSE, CUT, scripted
 
 DELIVERED = [(Stage.DOT, 250)]
 STAGES = ["mail", "rcpt", "data", "dot"]
@@ -172,13 +172,15 @@ async def test_token(tmp_path: Path) -> None:
     path = tmp_path / "token"
     relay_login = Login("anna", token_file=path)
     offered = {"EHLO": b"250-x\r\n250 AUTH XOAUTH2\r\n", "AUTH": b"235 OK\r\n"}
-    async with scripted(offered) as server:
-        async with a_pool(a_relay(server.port, login=relay_login), mails=1) as pool:
-            without = await sent(pool)
-            for token in ("first", "second"):
-                path.write_text(f"{token}\n")
-                assert await sent(pool) == DELIVERED
-        lines = [line.split()[-1] for line in server.lines if line.startswith(b"AUTH")]
+    async with (
+        scripted(offered) as server,
+        a_pool(a_relay(server.port, login=relay_login), mails=1) as pool,
+    ):
+        without = await sent(pool)
+        for token in ("first", "second"):
+            path.write_text(f"{token}\n")
+            assert await sent(pool) == DELIVERED
+    lines = [line.split()[-1] for line in server.lines if line.startswith(b"AUTH")]
 
     assert without == [(Stage.AUTH, 0)]
     assert [b64decode(each) for each in lines] == [
@@ -210,6 +212,118 @@ async def test_login_not_offered(secure: Simulator, trusting: ssl.SSLContext) ->
         assert await sent(pool) == [(Stage.AUTH, 0)]
 
     assert secure.traffic.commands["AUTH"] == 0
+
+
+NO_EHLO = b"501 5.5.4 Not like this\r\n" + AND_CLOSE
+UNKNOWN = b"502 5.5.1 What is EHLO\r\n" + AND_CLOSE
+
+
+@pytest.mark.parametrize("refusal", [NO_EHLO, UNKNOWN, NO_EHLO.replace(b"\r\n", b"")])
+async def test_closed_after_ehlo(refusal: bytes) -> None:
+    """A server that refuses EHLO and closes is greeted with HELO over a connection of its own."""
+    async with scripted({"EHLO": refusal}) as server, a_pool(a_relay(server.port)) as pool:
+        assert [await sent(pool) for _ in range(2)] == [DELIVERED] * 2
+
+    assert (server.heard["EHLO"], server.heard["HELO"], server.heard["CONNECT"]) == (1, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("helo", "told"),
+    [
+        (CUT, "5.5.4 Not like this"),
+        (AND_CLOSE, "5.5.4 Not like this"),
+        (b"501 5.5.4 Nor like that\r\n" + AND_CLOSE, "5.5.4 Nor like that"),
+        (b"501 5.5.4 Nor like that\r\n", "5.5.4 Nor like that"),
+    ],
+)
+async def test_closed_after_both(helo: bytes, told: str) -> None:
+    """When HELO does not help either the last reply that was heard is told."""
+    script = {"EHLO": NO_EHLO, "HELO": helo}
+    async with scripted(script) as server, a_pool(a_relay(server.port)) as pool:
+        reply = of(await pool.send(a_mail()))[ANNA]
+
+    assert (reply.stage, reply.code, reply.text) == (Stage.EHLO, 501, told)
+    assert server.heard["CONNECT"] == 2
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code"),
+    [
+        (b"550 5.7.1 Blocked\r\n" + AND_CLOSE, 550),
+        (b"550-5.7.1 Blocked\r\n" + AND_CLOSE, 550),
+        (b"450 4.7.1 Later\r\n" + AND_CLOSE, 450),
+        (b"421 4.3.2 Busy\r\n" + AND_CLOSE, 421),
+    ],
+)
+async def test_refused_and_closed(refusal: bytes, code: int) -> None:
+    """A server that does not want us is not asked again at once; what it said is told."""
+    async with scripted({"EHLO": refusal}) as server, a_pool(a_relay(server.port)) as pool:
+        assert await sent(pool) == [(Stage.EHLO, code)]
+
+    assert server.heard["CONNECT"] == 1
+
+
+async def test_ehlo_is_needed(trusting: ssl.SSLContext) -> None:
+    """Where STARTTLS or a login is needed HELO would be of no use: the refusal is told."""
+    async with scripted({"EHLO": b"502 5.5.1 What is EHLO\r\n"}) as server:
+        for relay in (
+            a_relay(server.port, Tls.STARTTLS, trusting),
+            a_relay(server.port, login=Login("anna", "pw")),
+        ):
+            async with a_pool(relay) as pool:
+                assert await sent(pool) == [(Stage.EHLO, 502)]
+
+    assert server.heard["HELO"] == 0
+
+
+@pytest.mark.parametrize(
+    ("verb", "said", "end"),
+    [
+        ("CONNECT", b"554 5.7.1 Blocked\r\n", (Stage.CONNECT, 554)),
+        ("CONNECT", b"554 5.7.1 Blocked", (Stage.CONNECT, 554)),
+        ("CONNECT", b"554-5.7.1 Blocked\r\nsee our page\r\n", (Stage.CONNECT, 554)),
+        ("STARTTLS", b"454 4.7.0 Not now\r\n", (Stage.TLS, 454)),
+        ("STARTTLS", b"554 5.7.3 Never", (Stage.TLS, 554)),
+    ],
+)
+async def test_said_before_the_end(
+    verb: str, said: bytes, end: tuple[Stage, int], trusting: ssl.SSLContext
+) -> None:
+    """What a server says before it closes is what is told, not that it closed."""
+    script = {"EHLO": b"250-x\r\n250 STARTTLS\r\n", verb: said + AND_CLOSE}
+    async with (
+        scripted(script) as server,
+        a_pool(a_relay(server.port, Tls.STARTTLS, trusting)) as pool,
+    ):
+        assert await sent(pool) == [end]
+
+    assert server.heard["CONNECT"] == 1
+
+
+async def test_replies_too_many() -> None:
+    """A reply that nobody asked for is not taken for that to the next command."""
+    script = {"EHLO": b"250 OK\r\n250 OK\r\n", "MAIL": b"550 5.7.1 No\r\n"}
+    async with scripted(script) as server, a_pool(a_relay(server.port)) as pool:
+        assert await sent(pool) == [(Stage.EHLO, 0)]
+
+    assert server.heard["MAIL"] == 0
+
+
+@pytest.mark.parametrize(
+    "ehlo",
+    [
+        b"\r\n250-x\r\n\r\n250-SIZE 9999\r\n250 PIPELINING\r\n\r\n",
+        b"250-x\r\nwelcome\r\n250-SIZE 9999\r\n250-" + b"x" * 9000 + b"\r\n250 PIPELINING\r\n",
+        b"250-x\r\n250-SIZE 9999\r\n250-PIPELINING\r\n" + b"250-X-MORE\r\n" * 9000 + b"250 X\r\n",
+    ],
+)
+async def test_greetings_out_of_form(ehlo: bytes) -> None:
+    """What a server offers is read although its reply has lines that are not well formed."""
+    script = {"CONNECT": b"220-x\r\n\r\n220 y\r\n \r\n", "EHLO": ehlo}
+    async with scripted(script) as server, a_pool(a_relay(server.port)) as pool:
+        assert await sent(pool) == DELIVERED
+
+    assert b" SIZE=" in server.lines[1]
 
 
 async def test_broken_starttls(trusting: ssl.SSLContext) -> None:
