@@ -23,7 +23,7 @@ LIBRARIES = {
     "aio_pika": (),
     "aiormq": (),
     # The benchmark measures the sender beside the bare library.
-    "aiosmtplib": ("services/sender/smtp.py", "benchmarks/*"),
+    "aiosmtplib": ("services/sender/smtp.py", "services/sender/sasl.py", "benchmarks/*"),
     "aiosmtpd": ("ops/simulator/*",),
     "sqlalchemy": (
         "services/*/store.py",
@@ -49,6 +49,7 @@ LIBRARIES = {
 
 EDGES = {"__main__", "config", "service", "handlers", "smtp", "store", "app", "views", "metrics"}
 EDGES |= {"alarm", "dial", "dialogue", "connection", "gate", "throttle"}  # the sender: SMTP
+EDGES |= {"sasl"}  # the same: its library
 EDGES |= {"route", "pool"}  # the same
 EDGES |= {"paces"}  # of the sender: a store
 EDGES |= {"counting", "catalogue", "revision"}  # of the classifier: parts of its store

@@ -15,12 +15,13 @@ from aiosmtplib import SMTP, SMTPConnectResponseError, SMTPException, SMTPRespon
 from aiosmtplib.protocol import SMTPProtocol
 
 from services.sender import reply as replies
+from services.sender import sasl
 from services.sender.connection import Connection, Lost
 from services.sender.dial import dial, literal
 from services.sender.dialogue import Dialogue
 from services.sender.offers import Offers
 from services.sender.reader import Answer, Garbled, Reader
-from services.sender.relay import Auth, Login, Relay, Tls
+from services.sender.relay import Login, Relay, Tls
 from shared.contracts import Stage
 
 READY = 220
@@ -194,18 +195,10 @@ class _Opening:
 
     async def _log_in(self, login: Login) -> None:
         """Log in by one method: each failure counts towards a lock-out, so none follows."""
-        smtp, password = self._smtp, login.password
-        match login.method(smtp.server_auth_methods):
-            case Auth.PLAIN:
-                await smtp.auth_plain(login.username, password)
-            case Auth.LOGIN:
-                await smtp.auth_login(login.username, password)
-            case Auth.CRAM_MD5:
-                await smtp.auth_crammd5(login.username, password)
-            case Auth.XOAUTH2:
-                await smtp.auth_xoauth2(login.username, _secret(login))
-            case _:
-                raise SMTPException("the server does not offer the login that is asked for")
+        auth = login.method(self._smtp.server_auth_methods)
+        if auth is None:
+            raise SMTPException("the server does not offer the login that is asked for")
+        await sasl.log_in(self._smtp, auth, login.username, _secret(login))
 
     @asynccontextmanager
     async def _at(self, stage: Stage) -> AsyncIterator[None]:
