@@ -24,6 +24,10 @@ _BASE64 = (string.ascii_letters + string.digits + "+/").encode()
 _NAME = "[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"  # RFC 6838 4.2
 _PARAMETER = "; ?[A-Za-z0-9-]+=[A-Za-z0-9!#$&^_.+-]+"  # RFC 2045 5.1, without quotes
 _TYPE = re.compile(rf"{_NAME}/{_NAME}(?:{_PARAMETER})*")
+# What JSON Schema can say of these forms.
+TYPE_FORM = f"^{_TYPE.pattern}$"
+NAME_FORM = r"^[^/\\\u0000-\u001f]+$"
+BASE64_FORM = "^[A-Za-z0-9+/]*={0,2}$"
 
 
 def _check_file_name(text: str) -> str:
@@ -66,16 +70,20 @@ class Attachment(BaseModel):
         str,
         StringConstraints(min_length=1, max_length=MAX_NAME_BYTES),
         AfterValidator(_check_file_name),
+        Field(json_schema_extra={"pattern": NAME_FORM}),
     ]
     content_type: Annotated[
-        str, StringConstraints(max_length=MAX_TYPE_CHARS), AfterValidator(_check_type)
+        str,
+        StringConstraints(max_length=MAX_TYPE_CHARS),
+        AfterValidator(_check_type),
+        Field(json_schema_extra={"pattern": TYPE_FORM}),
     ] = "application/octet-stream"
     content: Annotated[
         str, StringConstraints(max_length=MAX_CONTENT_CHARS), AfterValidator(_check_base64)
     ] = Field(
         repr=False,
         description="Base64 with its padding and without line ends",
-        json_schema_extra={"contentEncoding": "base64"},
+        json_schema_extra={"contentEncoding": "base64", "pattern": BASE64_FORM},
     )
     content_id: str | None = Field(
         None,

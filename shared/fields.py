@@ -34,6 +34,11 @@ MAX_SECONDS = 10 * 366 * 86_400.0
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Another zone's time of the same instant still has a year that Python and ISO 8601 know.
 END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
+# What JSON Schema can say of a form that is checked by code; never narrower than the check.
+MAILBOX_FORM = r"[^@\s<>]@[^@\s<>]+>?$"
+SUBJECT_FORM = r"^(?!.*=\?)[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
+TEXT_FORM = r"^[^\u0000]*$"
+DOMAIN_FORM = r"^\s*[^\s@]+\s*$"
 ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 PURPOSE = r"^[a-z][a-z0-9-]{0,31}$"
 LOCALE = r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*$"
@@ -92,26 +97,42 @@ Id = Annotated[
     StringConstraints(pattern=ID, max_length=MAX_ID_CHARS),
 ]
 ShortText = Annotated[str, StringConstraints(max_length=MAX_MAILBOX_CHARS)]
-Address = Annotated[ShortText, AfterValidator(address.check_address)]
-Mailbox = Annotated[ShortText, AfterValidator(address.check_mailbox)]
+_MAILBOX = {"minLength": 3, "pattern": MAILBOX_FORM}
+Address = Annotated[
+    ShortText,
+    AfterValidator(address.check_address),
+    Field(json_schema_extra={"format": "idn-email", **_MAILBOX}),
+]
+MailboxText = Annotated[ShortText, Field(json_schema_extra={**_MAILBOX})]
+Mailbox = Annotated[MailboxText, AfterValidator(address.check_mailbox)]
 Addresses = Annotated[tuple[Address, ...], Field(max_length=MAX_RECIPIENTS, fail_fast=True)]
 Mailboxes = Annotated[
     tuple[Mailbox, ...],
     Field(max_length=MAX_RECIPIENTS, fail_fast=True),
     BeforeValidator(
         as_list,
-        json_schema_input_type=ShortText
-        | Annotated[list[ShortText], Field(max_length=MAX_RECIPIENTS)],
+        json_schema_input_type=MailboxText
+        | Annotated[list[MailboxText], Field(max_length=MAX_RECIPIENTS)],
     ),
 ]
 DomainText = Annotated[str, StringConstraints(max_length=address.MAX_DOMAIN_CHARS + 1)]
-Domain = Annotated[DomainText, AfterValidator(address.check_domain)]
+Domain = Annotated[
+    DomainText,
+    AfterValidator(address.check_domain),
+    Field(json_schema_extra={"minLength": 3, "pattern": DOMAIN_FORM}),
+]
 Subject = Annotated[
     str,
     StringConstraints(max_length=MAX_SUBJECT_CHARS),
     AfterValidator(address.check_header_text),
+    Field(json_schema_extra={"pattern": SUBJECT_FORM}),
 ]
-Text = Annotated[str, StringConstraints(max_length=MAX_PART_CHARS), AfterValidator(_no_nul)]
+Text = Annotated[
+    str,
+    StringConstraints(max_length=MAX_PART_CHARS),
+    AfterValidator(_no_nul),
+    Field(json_schema_extra={"pattern": TEXT_FORM}),
+]
 # A short name that a deployment may choose.
 Purpose = Annotated[str, StringConstraints(pattern=PURPOSE, max_length=32)]
 # A language tag (BCP 47); 35 characters are enough for any (RFC 5646 4.4.1).

@@ -1,9 +1,8 @@
 """Pure: domains in paths and questions."""
 
 from collections.abc import Mapping
-from typing import Annotated
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from services.gateway import wording
 from services.gateway.body import Strict
@@ -11,6 +10,7 @@ from services.gateway.problem import INVALID, Problem
 from shared import address
 from shared.contracts import ListDomains, Verdict
 from shared.contracts.domains import MAX_LISTED
+from shared.fields import Domain
 
 PAGE = 100  # domains, if nothing is said
 
@@ -19,9 +19,7 @@ class Page(Strict):
     """Which of the domains to tell."""
 
     status: Verdict | None = Field(None, description="Only those; all if absent")
-    after: Annotated[str, AfterValidator(address.check_domain)] | None = Field(
-        None, description="`next` of the page before"
-    )
+    after: Domain | None = Field(None, description="`next` of the page before")
     limit: int = Field(PAGE, ge=1, le=MAX_LISTED, description="Domains a page")
 
     def question(self, identifier: str) -> ListDomains:

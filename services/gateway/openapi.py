@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from services.gateway import idempotency, problem
@@ -12,20 +13,35 @@ from services.gateway.body import Body
 from services.gateway.operation import Access, Operation, Success
 from services.gateway.operations import OPERATIONS
 from services.gateway.problem import Kind, ProblemDocument
+from services.gateway.reports import NewEvents
+from shared import fields
 
-VERSION = "1.0.0"  # of the interface, not of the program
 REF = "#/components/schemas/{model}"
 
 Json = dict[str, Any]
 
-_PARAMETERS = {
-    "domain": "A recipient domain; internationalised names in either form",
-    "id": "Its id",
+# By the path's first part, less its version.
+_TAGS = {
+    "messages": "Mails",
+    "otp": "One-time codes",
+    "events": "What became of mails that went another way",
+    "domains": "What is known of recipient domains",
+    "clients": "Programs and their keys; for the administrator",
+    "service": "Health, metrics and this document",
+}
+_TEXT: Json = {"type": "string", "minLength": 1, "maxLength": 255}
+_PARAMETERS: Mapping[str, Json] = {
+    "domain": {
+        "description": "A recipient domain; internationalised names in either form",
+        "schema": TypeAdapter(fields.Domain).json_schema(),
+        "example": "mail.example",
+    },
+    "id": {"description": "Its id", "schema": _TEXT, "example": "shop"},
 }
 _HEADERS: Mapping[str, Json] = {
     "Prefer": {
         "description": "`wait=10` waits up to ten seconds for the outcome (RFC 7240)",
-        "schema": {"type": "string"},
+        "schema": {"type": "string", "maxLength": 255},
         "example": "wait=10",
     },
     idempotency.HEADER: {
@@ -60,10 +76,12 @@ def document() -> Json:
         "openapi": "3.1.0",
         "info": {
             "title": "Postrider",
-            "version": VERSION,
+            "version": version("postrider"),
             "description": "Mail and one-time codes, with truthful answers.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
+        "servers": [{"url": "/", "description": "Where this document is"}],
+        "tags": [{"name": tag, "description": told} for tag, told in _TAGS.items()],
         "paths": paths,
         "components": {
             "schemas": _schemas(),
@@ -80,6 +98,7 @@ def _operation(operation: Operation) -> Json:
     described: Json = {
         "operationId": operation.name,
         "summary": operation.summary,
+        "tags": [_tag(operation)],
         "security": [] if operation.access is Access.PUBLIC else [{str(operation.access): []}],
         "responses": answers | _problems(operation),
     }
@@ -95,9 +114,18 @@ def _operation(operation: Operation) -> Json:
     return described
 
 
+def _tag(operation: Operation) -> str:
+    name = operation.path.removeprefix("/v1/").partition("/")[0]
+    return name if name in _TAGS else "service"
+
+
 def _contents(operation: Operation, body: type[Body]) -> Json:
     lines = {each: {"schema": {"type": "string"}} for each in operation.other_types}
-    return {"application/json": {"schema": _reference(body)}} | lines
+    schema = _reference(body)
+    if body is NewEvents:
+        items = NewEvents.model_json_schema(ref_template=REF)["properties"]["events"]
+        schema = {"anyOf": [schema, items]}
+    return {"application/json": {"schema": schema}} | lines
 
 
 def _parameters(operation: Operation) -> list[Json]:
@@ -106,8 +134,7 @@ def _parameters(operation: Operation) -> list[Json]:
             "name": name,
             "in": "path",
             "required": True,
-            "description": _PARAMETERS[name],
-            "schema": {"type": "string", "minLength": 1},
+            **_PARAMETERS[name],
         }
         for name in re.findall(r"{(\w+)}", operation.path)
     ]

@@ -28,6 +28,11 @@ class NewEvent(Sighting, Strict):
 class NewEvents(Body):
     """Up to a thousand events; also taken is the bare list, or a line of NDJSON for each."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"events": [{"domain": "mail.example", "kind": "bounced", "id": "e1"}]}]
+        }
+    )
     most = MOST
 
     events: list[NewEvent] = Field(min_length=1, max_length=MAX_SIGHTINGS)

@@ -1,10 +1,11 @@
 """Pure: request bodies, checked once and made into contracts."""
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    ConfigDict,
     Field,
     model_validator,
 )
@@ -21,6 +22,7 @@ from shared.contracts.codes import CONFIRM_ADDRESS, MAX_DIGITS, MAX_TYPED_CHARS,
 from shared.fields import (
     MAX_RECIPIENTS,
     MAX_RETRIES,
+    NOT_EMPTY,
     Address,
     Locale,
     Mailbox,
@@ -29,6 +31,8 @@ from shared.fields import (
     Subject,
     Text,
 )
+
+MAX_CLIENT_ID_CHARS = 64
 
 
 def _ip(value: object) -> peer.Address:
@@ -42,6 +46,11 @@ def _ip(value: object) -> peer.Address:
 _Retries = Annotated[int, Field(strict=True, ge=0, le=MAX_RETRIES)]
 _Length = Annotated[int, Field(strict=True, ge=MIN_DIGITS, le=MAX_DIGITS)]
 _Ip = Annotated[peer.Address, BeforeValidator(_ip)]
+
+
+def _with_items(schema: dict[str, Any]) -> None:
+    """Say that a list needs an item, which pydantic would check after a wrong one."""
+    schema["anyOf"][1]["minItems"] = 1
 
 
 class NewAttachment(Attachment, Strict):
@@ -62,9 +71,29 @@ _Attachments = Annotated[
 class NewMessage(Body):
     """Asks for one message to be sent to each of its recipients."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": [name], "properties": {name: {"type": "string"}}}
+                for name in ("text", "html")
+            ],
+            "examples": [
+                {
+                    "to": ["Ada <ada@mail.example>"],
+                    "subject": "Your bill",
+                    "text": "See the file.",
+                    "attachments": [{"filename": "bill.txt", "content": "NDIgRXVybw=="}],
+                    "headers": {"X-Shop": "7"},
+                }
+            ],
+        }
+    )
     most = None
 
-    to: Mailboxes = Field(description="One mailbox or several: `a@b.example`, `Ann <a@b.example>`")
+    to: Annotated[Mailboxes, NOT_EMPTY] = Field(
+        description="One mailbox or several: `a@b.example`, `Ann <a@b.example>`",
+        json_schema_extra=_with_items,
+    )
     cc: Mailboxes = ()
     bcc: Mailboxes = Field((), description="These appear in no header")
     from_: Mailbox | None = Field(None, alias="from", description="The sender's default if absent")
@@ -83,8 +112,6 @@ class NewMessage(Body):
 
     @model_validator(mode="after")
     def _can_be_sent(self) -> Self:
-        if not self.to:
-            raise ValueError("must have at least one recipient in `to`")
         if len(self.to) + len(self.cc) + len(self.bcc) > MAX_RECIPIENTS:
             raise ValueError(f"must have at most {MAX_RECIPIENTS} recipients")
         if self.text is None and self.html is None:
@@ -103,6 +130,12 @@ class NewMessage(Body):
 class NewCode(Body):
     """Asks for a one-time code to be mailed."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"email": "ada@mail.example", "purpose": "sign-in", "locale": "de-AT"}]
+        }
+    )
+
     email: Address
     purpose: Purpose = Field(CONFIRM_ADDRESS, description="The code is right for nothing else")
     length: _Length | None = Field(None, description="Digits; the deployment's default if absent")
@@ -120,6 +153,10 @@ class NewCode(Body):
 
 class CodeGuess(Body):
     """Asks whether a code is right; a right one is used up by it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"email": "ada@mail.example", "code": "123 456"}]}
+    )
 
     email: Address
     code: str = Field(
@@ -145,9 +182,13 @@ _Senders = Annotated[list[Sender], Field(max_length=MAX_SENDERS, fail_fast=True)
 class NewClient(Body):
     """Asks for a client to be registered."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"id": "shop", "senders": ["@shop.example"]}]}
+    )
     most = 128 * 1024  # bytes: MAX_SENDERS of the longest, each character as an escape of JSON
 
     id: str = Field(
+        max_length=MAX_CLIENT_ID_CHARS,
         pattern=CLIENT_ID,
         description="Up to 64 lower-case letters, digits, dots, underscores and hyphens",
     )

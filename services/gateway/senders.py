@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from shared import address
 
 MAX_SENDERS = 100  # of a client
 MAX_SENDER_CHARS = 255  # an address (RFC 5321 4.5.3.1, errata 1690), or a domain with its `@`
+SENDER_FORM = "@"  # what JSON Schema can say of it
 
 
 def check_sender(text: str) -> str:
@@ -19,7 +20,10 @@ def check_sender(text: str) -> str:
 
 
 Sender = Annotated[
-    str, StringConstraints(max_length=MAX_SENDER_CHARS), AfterValidator(check_sender)
+    str,
+    StringConstraints(max_length=MAX_SENDER_CHARS),
+    AfterValidator(check_sender),
+    Field(json_schema_extra={"minLength": 4, "pattern": SENDER_FORM}),
 ]
 
 

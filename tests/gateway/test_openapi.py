@@ -1,11 +1,15 @@
 """The OpenAPI document against the app it describes."""
 
 import asyncio
+import json
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import hypothesis
+import jsonschema_rs
+import pytest
 import schemathesis
 from hypothesis import Phase, given
 from hypothesis import strategies as st
@@ -13,9 +17,11 @@ from schemathesis import APIOperation, Case, GenerationMode, checks
 from schemathesis.core.result import Ok
 from yarl import URL
 
+from services.gateway import body as bodies
 from services.gateway import openapi, service
 from services.gateway.app import build_app
 from services.gateway.operations import OPERATIONS
+from services.gateway.problem import Problem
 from services.gateway.store import UseStore
 from shared import topology
 from shared.broker import Broker
@@ -95,6 +101,72 @@ def test_bodies_take_known_fields_only() -> None:
     for operation in OPERATIONS:
         if operation.body:
             assert schemas[operation.body.__name__]["additionalProperties"] is False
+
+
+def test_each_text_and_list_of_a_request_has_its_limits() -> None:
+    """A generated client refuses what the gateway would refuse (issue 10, H5)."""
+    schemas = openapi.document()["components"]["schemas"]
+    names = {each.body.__name__ for each in OPERATIONS if each.body} | {"NewAttachment", "NewEvent"}
+
+    for name in names:
+        for field, schema in schemas[name]["properties"].items():
+            for each in schema.get("anyOf", [schema]):
+                kind = each.get("type")
+                limited = kind != "string" or {"maxLength", "format"} & each.keys()
+                assert limited, (name, field)
+                assert kind != "array" or "maxItems" in each, (name, field)
+                assert kind != "integer" or {"minimum", "maximum"} <= each.keys(), (name, field)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("NewMessage", {"to": []}),
+        ("NewMessage", {"to": "nobody"}),
+        ("NewMessage", {"to": ["ann@x.example"] * 101}),
+        ("NewMessage", {"from": "a" * 701 + "@x.example"}),
+        ("NewMessage", {"subject": "Hi\r\nBcc: b@x.example"}),
+        ("NewMessage", {"subject": "x" * 901}),
+        ("NewMessage", {"text": None}),
+        ("NewMessage", {"text": "a\x00b"}),
+        ("NewMessage", {"attachments": [{"filename": "../a", "content": ""}]}),
+        ("NewMessage", {"attachments": [{"filename": "a", "content": "?"}]}),
+        ("NewMessage", {"attachments": [{"filename": "a", "content": "", "content_type": "x"}]}),
+        ("NewCode", {"email": "nobody"}),
+        ("NewCode", {"email": ""}),
+        ("NewCode", {"length": 9}),
+        ("NewCode", {"locale": "english!"}),
+        ("CodeGuess", {"code": ""}),
+        ("CodeGuess", {"email": "a@x.example" + "x" * 700}),
+        ("NewClient", {"senders": ["shop"]}),
+        ("NewClient", {"id": "Shop"}),
+    ],
+)
+def test_the_schema_refuses_what_the_gateway_refuses(name: str, wrong: dict[str, Any]) -> None:
+    """As far as JSON Schema can say it; the example is good to both."""
+    [model] = (each.body for each in OPERATIONS if each.body and each.body.__name__ == name)
+    schemas = openapi.document()["components"]
+    schema = {"$ref": f"#/components/schemas/{name}", "components": schemas}
+    validator = jsonschema_rs.Draft202012Validator(schema)
+    [example] = schemas["schemas"][name]["examples"]
+
+    assert validator.is_valid(example)
+    bodies.read(model, json.dumps(example).encode())
+    assert not validator.is_valid(example | wrong)
+    with pytest.raises(Problem):
+        bodies.read(model, json.dumps(example | wrong).encode())
+
+
+def test_the_document_is_of_this_program() -> None:
+    """Its version is the program's, every operation has a tag that is described."""
+    document = openapi.document()
+
+    assert document["info"]["version"] == version("postrider")
+    tags = {tag["name"] for tag in document["tags"]}
+    for methods in document["paths"].values():
+        for each in methods.values():
+            assert len(each["tags"]) == 1
+            assert set(each["tags"]) <= tags
 
 
 def test_every_refusal_is_described_as_a_problem() -> None:

@@ -112,7 +112,7 @@ def test_what_is_accepted_can_be_read_by_the_sender(**fields: Any) -> None:  # n
     ("fields", "pointer"),
     [
         ({"to": None}, "#/to"),
-        ({"to": []}, "#"),
+        ({"to": []}, "#/to"),
         ({"to": 5}, "#/to"),
         ({"to": {"email": "a@x.example"}}, "#/to"),
         ({"to": ["a@x.example", 5]}, "#/to/1"),
