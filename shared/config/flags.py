@@ -27,7 +27,7 @@ alone. Lists and tables are JSON in the environment and in flags."""
 _SECRETS: Final = f"""\
 Any user of a machine can read its command lines, so secrets have no flags. They are set in the
 environment or in the file; or the variable with {FILE} at its end names a file that holds the
-secret and nothing else."""
+secret and nothing else. Nobody but its owner may be able to read such a file."""
 
 
 def read(
