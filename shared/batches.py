@@ -6,12 +6,12 @@ may need far less than the whole.
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from shared import delivery, log, metrics, settling, turns
+from shared.backlog import Backlog
 from shared.consumer import HANDLING_SECONDS
 from shared.contracts import Contract
 from shared.delivery import Delivery
@@ -58,11 +58,6 @@ class Batches:
     limit: float = HANDLING_SECONDS
 
 
-class _Waiting(NamedTuple):
-    message: Delivery
-    receipt: Receipt
-
-
 class _Gathered(NamedTuple):
     ends: Sequence[End]  # of what cannot be read
     reads: Sequence[Delivery]
@@ -70,7 +65,7 @@ class _Gathered(NamedTuple):
 
 
 class _Batch(NamedTuple):
-    waiting: Sequence[_Waiting]
+    waiting: Sequence[tuple[Delivery, Receipt]]
     gathered: _Gathered
 
 
@@ -83,7 +78,7 @@ class Batching:
     def __init__(self, subscription: Batches, send: Send) -> None:
         self._subscription = subscription
         self._send = send
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting = Backlog()
         self._octets = 0  # of what waits
         self._full = asyncio.Event()
         self._draining = False
@@ -92,7 +87,7 @@ class Batching:
 
     def take(self, message: Delivery, receipt: Receipt) -> None:
         """Put a delivery into the next batch."""
-        self._waiting.append(_Waiting(message, receipt))
+        self._waiting.append(message, receipt)
         self._octets += len(message.body)
         if self._is_full:
             self._full.set()
@@ -105,12 +100,12 @@ class Batching:
         self._full.set()
         if self._task is not None:
             await settling.drained({self._task}, deadline)
-            settling.left(self._subscription.queue, len(self._waiting))
+            settling.left(self._subscription.queue, len(self._waiting.clear()))
 
     async def cut(self) -> None:
         """End at once, and leave what is not acknowledged to the broker."""
         if self._task is not None and await settling.cut({self._task}):
-            settling.left(self._subscription.queue, len(self._waiting))
+            settling.left(self._subscription.queue, len(self._waiting.clear()))
 
     async def _work(self) -> None:
         """Handle what waits; it ends when nothing does."""
@@ -141,21 +136,22 @@ class Batching:
             except TimeoutError:
                 return
 
-    def _next(self) -> Sequence[_Waiting]:
-        batch: list[_Waiting] = []
+    def _next(self) -> Sequence[tuple[Delivery, Receipt]]:
+        batch: list[tuple[Delivery, Receipt]] = []
         octets = 0
         while self._waiting and len(batch) < self._subscription.most and octets < OCTETS:
-            batch.append(self._waiting.popleft())
-            octets += len(batch[-1].message.body)
+            message, receipt = self._waiting.popleft()
+            batch.append((message, receipt))
+            octets += len(message.body)
         self._octets -= octets
         # What a lost channel gave comes again; all others are of the one channel there is.
-        return [each for each in batch if not each.receipt.void]
+        return [(message, receipt) for message, receipt in batch if not receipt.void]
 
     async def _settle(self, batch: _Batch) -> bool:
         """Handle a batch to its end; tell whether the handler has done what it had to."""
         if not batch.waiting:
             return True
-        begun, last = time.perf_counter(), batch.waiting[-1].receipt
+        begun, (_, last) = time.perf_counter(), batch.waiting[-1]
         self._metrics.in_flight.inc(len(batch.waiting))
         try:
             ends = await self._ends(batch.gathered)

@@ -12,7 +12,9 @@ from typing import Any
 import structlog
 
 from shared import delivery, inflight, log, metrics, settling
+from shared.backlog import MAX_HELD_BYTES, Backlog
 from shared.contracts import Contract
+from shared.contracts.message import SMALL_BYTES
 from shared.delivery import Delivery
 from shared.errors import Unavailable
 from shared.inflight import InFlight, Phase
@@ -46,7 +48,11 @@ class Subscription:
 
 
 class Consumer:
-    """Handles the deliveries of one subscription, each in a task of its own."""
+    """Handles the deliveries of one subscription, each in a task of its own.
+
+    The bodies being handled have MAX_HELD_BYTES; the others wait on disk. Only large ones count
+    and wait: a code does not wait for an attachment.
+    """
 
     def __init__(self, subscription: Subscription, send: Send) -> None:
         self._subscription = subscription
@@ -54,21 +60,42 @@ class Consumer:
         self._tasks: dict[asyncio.Task[None], InFlight] = {}
         self._released: list[Receipt] = []  # of what was ended and goes back to the broker
         self._ending = False
+        self._held = 0  # bytes of large bodies
+        self._backlog = Backlog(room=0)
         self._metrics = metrics.Handling(subscription.queue)
 
     def take(self, message: Delivery, receipt: Receipt) -> None:
         """Start to handle a delivery; it is finished even when the channel that gave it is gone."""
         if self._ending:
             self._released.append(receipt)
-            return
-        work = InFlight()
+        elif self._has_room(len(message.body)):
+            self._start(message, receipt)
+        else:
+            self._backlog.append(message, receipt)
+
+    def _has_room(self, size: int) -> bool:
+        return size <= SMALL_BYTES or not self._held or self._held + size <= MAX_HELD_BYTES
+
+    def _start(self, message: Delivery, receipt: Receipt) -> None:
+        work, size = InFlight(), len(message.body)
         task = asyncio.create_task(self._settle(message, receipt, work), name=message.queue)
         self._tasks[task] = work
         task.add_done_callback(partial(self._ended, receipt))
+        if size > SMALL_BYTES:
+            self._held += size
+            task.add_done_callback(partial(self._make_room, size))
+
+    def _make_room(self, size: int, _: asyncio.Task[None]) -> None:
+        self._held -= size
+        while self._backlog and self._has_room(self._backlog.first_size):
+            message, receipt = self._backlog.popleft()
+            if not receipt.void:  # else it comes again on another channel
+                self._start(message, receipt)
 
     def release(self) -> None:
         """Begin nothing more: what only waits is ended, and goes back to the broker in `drain`."""
         self._ending = True
+        self._released += self._backlog.clear()
         self._cancel(Phase.WAITING)
 
     async def drain(self, seconds: float) -> None:
@@ -93,6 +120,7 @@ class Consumer:
     async def cut(self) -> None:
         """End at once what is in flight."""
         self._ending = True
+        self._released += self._backlog.clear()
         settling.left(self._subscription.queue, self._cancel(Phase.COMMITTED))
         await self._give_back()
 

@@ -16,6 +16,8 @@ PATIENCE_INTERVALS = 3
 CLOSE_SECONDS = 5.0  # for the broker's answer to a farewell
 TOGETHER = 32  # messages that are sent at once
 TURN_BYTES = 32 << 10  # that are read at once; a hundred small messages, a millisecond
+# That wait for their turn; with more the broker waits: it sends faster than large bodies are read.
+MAX_INCOMING_BYTES = 4 << 20
 
 
 class Connection(asyncio.Protocol):
@@ -30,7 +32,7 @@ class Connection(asyncio.Protocol):
         self._incoming = bytearray()  # what waits for its turn
         self._outgoing: list[bytes] = []
         self._heard = self._loop.time()
-        self._full = self._blocked = False
+        self._full = self._blocked = self._paused = False
         self._transport: asyncio.Transport
         self._most_channels = 0
         self.largest_frame = wire.LARGEST_FRAME
@@ -119,6 +121,9 @@ class Connection(asyncio.Protocol):
         self._heard = self._loop.time()
         waits = bool(self._incoming)
         self._incoming += data
+        if len(self._incoming) > MAX_INCOMING_BYTES and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
         if not waits:
             self._read_on()
 
@@ -179,6 +184,10 @@ class Connection(asyncio.Protocol):
                 self._take(kind, number, payload)
         except Closed as error:
             self._abort(error)
+        if self._paused and len(self._incoming) <= MAX_INCOMING_BYTES // 2:
+            self._paused = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
         if self._incoming:
             self._loop.call_soon(self._read_on)
 

@@ -62,6 +62,29 @@ async def test_large_bodies_go_both_ways(connection: Connection) -> None:
         assert [(await came.get()).body for _ in range(4)] == [b"a", large, b"", large]
 
 
+async def test_the_broker_waits_while_bodies_are_read(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sends faster than frames are put together: what waits for that has a bound."""
+    limit, largest = 1 << 17, 0
+    monkeypatch.setattr("shared.amqp.connection.MAX_INCOMING_BYTES", limit)
+    channel = await connection.channel(confirms=True)
+    await declaration.queue(channel, "q", {})
+    large = bytes(MEGABYTES)
+    for _ in range(4):
+        await confirmed(channel, large, "q")
+    came: asyncio.Queue[Incoming] = asyncio.Queue()
+
+    await channel.consume("q", came.put_nowait)
+    async with asyncio.timeout(SECONDS):
+        while came.qsize() < 4:
+            largest = max(largest, len(connection._incoming))
+            await asyncio.sleep(0)
+
+    assert all(came.get_nowait().body == large for _ in range(4))
+    assert limit < largest < MEGABYTES
+
+
 async def test_a_channel_that_the_broker_closes_leaves_its_neighbours(
     connection: Connection,
 ) -> None:

@@ -3,6 +3,7 @@
 Issue 10, A2, A3 and A7.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -13,6 +14,7 @@ from aio_pika.abc import AbstractIncomingMessage
 from structlog.testing import capture_logs
 
 from shared import delivery, topology
+from shared.backlog import MAX_HELD_BYTES
 from shared.batches import Batches
 from shared.broker import Broker
 from shared.consumer import Subscription
@@ -183,6 +185,38 @@ async def test_a_body_of_the_largest_size_is_read(url: str) -> None:
         await publish_raw(url, QUEUE, wire.encode().ljust(MAX_MAIL_BYTES), KIND)
 
         assert await watch.served(1) == {"big"}
+
+
+async def test_large_mails_wait_on_disk_and_small_ones_pass(url: str) -> None:
+    """A prefetch counts messages: what is in hand has a bound in bytes, too.
+
+    The largest mails are handled a few at a time, and a small one does not wait for them.
+    """
+    large = json.dumps({"id": "large", "to": "a@x.example", "subject": "s", "text": "t"}).encode()
+    large = large.ljust(10 << 20)
+    at_most = MAX_HELD_BYTES // len(large)
+    running, most, release = 0, 0, asyncio.Event()
+
+    async def handle(command: SendEmail) -> Sequence[Contract]:
+        nonlocal running, most
+        if command.id == "large":
+            running += 1
+            most = max(most, running)
+            await release.wait()
+            running -= 1
+        return [fact(command.id)]
+
+    many = Subscription(QUEUE, {SendEmail: handle}, prefetch=20)
+    async with watching(url) as watch, watch.door.consuming(many):
+        for _ in range(12):
+            await publish_raw(url, QUEUE, large, KIND)
+        await watch.door.publish(mail("small"))
+        assert await watch.served(1) == {"small"}
+        release.set()
+        assert await watch.served(12) == {"large"}
+
+    assert most == at_most
+    await is_empty(url)
 
 
 async def test_one_poison_of_a_batch_takes_no_neighbour_with_it(url: str) -> None:
