@@ -63,12 +63,16 @@ class Transaction(_Part):
 
 
 class Refusals(_Part):
-    """Replies that refuse everybody at a stage, such as `554 5.7.1 Blocked`."""
+    """Replies that refuse everybody at a stage, such as `554 5.7.1 Blocked`.
+
+    With `closes` the connection is closed after any of them.
+    """
 
     connect: Refusal | None = None
     ehlo: Refusal | None = None
     helo: Refusal | None = None
     auth: Refusal | None = None
+    closes: bool = False
 
 
 class Behaviour(_Part):

@@ -56,6 +56,11 @@ class Policy:
             return "421 4.3.2 Too many connections"
         return self._behaviour.refuse.connect
 
+    def closes_after(self, reply: str | bytes) -> bool:
+        """Whether the connection is closed after `reply`, a refusal or not."""
+        refuse = self._behaviour.refuse
+        return refuse.closes and reply in (refuse.ehlo, refuse.helo, refuse.auth)
+
     def on_command(self, verb: str, *, encrypted: bool) -> str | None:
         """Return the refusal of a command whatever its arguments."""
         extension = _OF_EXTENSION.get(verb)

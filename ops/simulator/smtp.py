@@ -96,9 +96,9 @@ class Conversation(SMTP):
             self._working = False
 
     async def push(self, status: AnyStr) -> None:
-        """Send a line; 421 ends the connection (RFC 5321 3.8)."""
+        """Send a line, and close the connection if it is the last one."""
         await super().push(status)
-        if status[:3] in {"421", b"421"}:
+        if status[:3] in {"421", b"421"} or self._policy.closes_after(status):
             self._writer.close()
             self._end()
 

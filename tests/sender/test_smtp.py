@@ -29,6 +29,16 @@ async def test_no_ehlo(simulator: Simulator) -> None:
         assert await sent(pool) == DELIVERED
 
 
+async def test_no_ehlo_and_closed(simulator: Simulator) -> None:
+    """The same for a server that closes after its refusal, over a connection of its own."""
+    simulator.behaviour = Behaviour(refuse=Refusals(ehlo="502 5.5.1 Unknown", closes=True))
+
+    async with a_pool(a_relay(simulator.smtp_port)) as pool:
+        assert [await sent(pool) for _ in range(2)] == [DELIVERED] * 2
+
+    assert simulator.traffic.total == 2
+
+
 @pytest.mark.parametrize(
     ("refuse", "end"),
     [
@@ -37,6 +47,8 @@ async def test_no_ehlo(simulator: Simulator) -> None:
         (Refusals(ehlo="421 4.3.2 Busy"), (Stage.EHLO, 421)),
         (Refusals(ehlo="550 5.7.1 No", helo="550 5.7.1 No"), (Stage.EHLO, 550)),
         (Refusals(auth="535 5.7.8 Wrong"), (Stage.AUTH, 535)),
+        (Refusals(auth="535 5.7.8 Wrong", closes=True), (Stage.AUTH, 535)),
+        (Refusals(ehlo="501 5.5.4 No", closes=True), (Stage.EHLO, 501)),
         (Refusals(auth="454 4.7.0 Later"), (Stage.AUTH, 454)),
     ],
 )

@@ -6,6 +6,7 @@ import ssl
 import aiosmtplib
 import pytest
 
+from ops.simulator.behaviour import Behaviour, Refusals
 from ops.simulator.simulator import Simulator
 from tests.clock import Watch
 from tests.ops.simulator.raw import BODY, connected, greeted
@@ -108,6 +109,14 @@ async def test_replies(simulator: Simulator, sender: str, to: str, reply: str) -
         await smtp.say("RSET")
         assert len(simulator.mailbox) == 0
         assert (await smtp.mail("b@x.example"))[:3] == "250"
+
+
+async def test_a_refusal_that_closes(simulator: Simulator) -> None:
+    """After a refusal the connection is closed if that is asked for."""
+    simulator.behaviour = Behaviour(refuse=Refusals(ehlo="501 5.5.4 No", closes=True))
+    async with connected(simulator.smtp_port) as smtp:
+        assert await smtp.begin() == "501 5.5.4 No"
+        assert await smtp.say("HELO client.example") == ""
 
 
 async def test_421_closes(simulator: Simulator) -> None:
