@@ -34,7 +34,7 @@ def classify(  # noqa: PLR0913 -- it is all that is known of a reply
     *,
     recipient: str = "",
 ) -> Finding:
-    """Tell the class of a refusal by the server `host`.
+    """Return the class of a refusal by the server `host`.
 
     Without a `stage`, as in many logs, it is taken for an answer to RCPT. A `code` of 0 is one
     that nobody wrote down, and the reply is then a final one. `enhanced` may be absent though
@@ -47,7 +47,7 @@ def classify(  # noqa: PLR0913 -- it is all that is known of a reply
 
 
 def _parts_of(code: int, text: str) -> tuple[str, str]:
-    """Give the class and the rest of the enhanced code, "5" and "1.1"; empty if there is none."""
+    """Return the class and the rest of the enhanced code, "5" and "1.1"; empty if there is none."""
     found = _ENHANCED.match(text)
     if found is None or (code and int(found[1]) != code // 100):
         return "", ""

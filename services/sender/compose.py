@@ -119,7 +119,7 @@ def _head(command: SendEmail, from_: str, domain: str, date: datetime) -> str:
 
 
 def _written(date: datetime) -> str:
-    """Give a date as a header has it (RFC 5322 3.3), whatever the locale."""
+    """Return a date as a header has it (RFC 5322 3.3), whatever the locale."""
     zone = f"{date:%z}" if date.utcoffset() else "+0000"
     return (
         f"{_DAYS[date.weekday()]}, {date.day:02} {_MONTHS[date.month - 1]} {date.year:04}"

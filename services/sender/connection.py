@@ -199,7 +199,7 @@ class Connection:
         return no
 
     def _commands(self, mail: Mail) -> list[bytes]:
-        """Give the commands that come before the content. Raises ValueError, before any is said."""
+        """Return the commands that come before the content. Raises ValueError."""
         size = b" SIZE=%d" % len(mail.content) if self.offers.sized else b""
         utf8 = b" SMTPUTF8" if mail.needs_smtputf8 else b""
         reports = self.offers.dsn and mail.envelope_id
@@ -227,7 +227,7 @@ class Connection:
             raise _lost(stage, error) from error
 
     async def _hear(self, stage: Stage) -> Answer:
-        """Give the reply to the command at `stage`. Raises Lost unless it is a yes or a no."""
+        """Return the reply to the command at `stage`. Raises Lost unless it is a yes or a no."""
         answer = self._dialogue.take()  # most replies to a group come together
         if answer is None:
             answer = await self._awaited(stage)
@@ -291,7 +291,7 @@ class Connection:
             raise _lost(DATA, error) from error
 
     async def _interrupted(self) -> Lost:
-        """Tell what the server said before it had the whole mail: no, if it makes sense."""
+        """Return what the server said before it had the whole mail: no, if it makes sense."""
         answer = await self._dialogue.answer(0)
         if answer.code == replies.CLOSING:
             return Lost(_heard(DATA, answer))
@@ -316,7 +316,7 @@ class Connection:
         return answer.code
 
     async def quit(self) -> None:
-        """Take leave and close."""
+        """Send QUIT and close."""
         try:
             self._dialogue.write(b"QUIT\r\n")
             await self._dialogue.answer(QUIT_SECONDS)
@@ -335,7 +335,7 @@ class Connection:
 
 
 def _lost(stage: Stage, error: OSError) -> Lost:
-    """Give what it means that there was no reply."""
+    """Return the end that a missing reply means."""
     if isinstance(error, TimeoutError):
         return Lost(replies.missing(stage, "no reply in time"), strange=True)
     return Lost(replies.missing(stage, str(error)), strange=isinstance(error, Strange))
@@ -346,7 +346,7 @@ def _is_answer(stage: Stage, answer: Answer) -> bool:
 
 
 def _no(stage: Stage, answer: Answer) -> Reply | None:
-    """Give the reply if it is not a yes; what nobody will read costs more than to send a mail."""
+    """Return the reply if it is not a yes; what nobody will read costs more than to send a mail."""
     return None if replies.says_yes(stage, answer.code) else _heard(stage, answer)
 
 
@@ -355,7 +355,7 @@ def _heard(stage: Stage, answer: Answer) -> Reply:
 
 
 def _original(recipient: str) -> bytes:
-    """Give the parameter by which a report names the recipient as we did (RFC 3461 4.2)."""
+    """Return the parameter by which a report names the recipient as we did (RFC 3461 4.2)."""
     if not recipient.isascii():
         return b""  # RFC 6533 has a form of its own for these, which few servers know
     address = _NOT_XTEXT.sub(lambda found: f"+{ord(found[0]):02X}", recipient)

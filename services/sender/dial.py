@@ -27,7 +27,7 @@ async def dial(host: str, port: int, seconds: float) -> socket.socket:
 
 
 def literal(sock: socket.socket) -> str:
-    """Give our own address in the form that EHLO takes: true on every machine (RFC 5321 4.1.3)."""
+    """Return our own address in the form that EHLO takes (RFC 5321 4.1.3)."""
     own = sock.getsockname()[0]
     return f"[{own}]" if sock.family == socket.AF_INET else f"[IPv6:{own}]"
 

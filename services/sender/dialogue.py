@@ -1,7 +1,7 @@
 """The asyncio edge: octets out and replies in, over a connection that is open.
 
 It knows nothing of SMTP but the form of replies. It takes the transport over from the library
-that has opened it, which can wait for one reply at a time only.
+that has opened it, which waits for one reply at a time only.
 """
 
 import asyncio
@@ -62,10 +62,11 @@ class Dialogue(asyncio.Protocol):
             await self._change(due)
 
     async def answer(self, seconds: float, until: float = math.inf) -> Answer:
-        """Give the next reply, in the order of their coming, within `seconds`.
+        """Return the next reply, in the order of their coming, within `seconds`.
 
-        It must have come `until` then, too, in the loop's time. Raises ConnectionError,
-        TimeoutError. Those that came before the end can be read after it.
+        `until`, in the loop's time, is a second limit. A reply that has begun by then ends the
+        connection, and counts by its code. Replies that came before the end can be read after it.
+        Raises ConnectionError, TimeoutError.
         """
         if not self._answers:
             due = min(self._loop.time() + seconds, until)
@@ -74,7 +75,7 @@ class Dialogue(asyncio.Protocol):
         return self._answers.popleft()
 
     def take(self) -> Answer | None:
-        """Give the next of the replies that have come, if there is one."""
+        """Return the next of the replies that have come, if there is one."""
         return self._answers.popleft() if self._answers else None
 
     def abort(self) -> None:

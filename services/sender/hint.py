@@ -22,7 +22,7 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def wait_asked(reply: Reply) -> float | None:
-    """Give the seconds that a temporary refusal asks for, None if it asks for none.
+    """Return the seconds that a temporary refusal asks for, None if it asks for none.
 
     Bounded by what the delay ladder can keep; the words "try again in 5 minutes", "retry after
     300 seconds" and "come back in 00:05:00" are understood.

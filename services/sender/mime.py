@@ -26,7 +26,7 @@ _OVERLONG = re.compile(r"^([^\r]{74,75})(=20|=09)\r", re.MULTILINE)
 
 
 def entity(content: Content, files: Sequence[Attachment]) -> str:
-    """Give the body with its MIME headers, in as many levels as are needed.
+    """Return the body with its MIME headers, in as many levels as are needed.
 
     mixed(alternative(text, related(html, images)), files). The images are parts of the HTML form,
     so that a reader who is shown the text is not shown them; without HTML they are files.
@@ -48,7 +48,7 @@ def _is_shown(file: Attachment, content: Content) -> bool:
 
 
 def _multipart(subtype: str, parts: Sequence[str], digest: str) -> str:
-    """Hold parts together; one alone needs nothing to hold it.
+    """Join parts; one alone needs nothing to hold it.
 
     No boundary is the beginning of another, nor can a text contain one: it is made of its hash.
     """
@@ -90,14 +90,14 @@ def _text(subtype: str, text: str | None) -> str:
 
 
 def _canonical(text: str) -> str:
-    """Give `text` with CRLF for each line end of whatever kind (RFC 2046 4.1.1)."""
+    """Return `text` with CRLF for each line end of whatever kind (RFC 2046 4.1.1)."""
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     return text.replace("\n", "\r\n")
 
 
 def _encoded(lines: str) -> tuple[str, str]:
-    """Give the transfer encoding that makes `lines` 7-bit clean at the least cost."""
+    """Return the cheapest transfer encoding that makes `lines` 7-bit clean, and the result."""
     octets = lines.encode()
     # In place of an expression, which takes five times as long.
     if not octets.translate(None, _SEVEN_BIT) and max(map(len, lines.split("\r\n"))) <= MAX_LINE:

@@ -45,7 +45,7 @@ _TOO_MANY = re.compile(r"too many recipients", re.IGNORECASE)
 
 
 def heard(stage: Stage, code: int, text: str) -> Reply:
-    """Give a reply as it came; text that is no UTF-8 has been decoded with surrogates."""
+    """Return a reply as it came; text that is no UTF-8 has been decoded with surrogates."""
     if not text.isascii():
         text = text.encode(errors="surrogateescape").decode(errors="replace")
     clean = text[:MAX_TEXT_CHARS]
@@ -55,12 +55,12 @@ def heard(stage: Stage, code: int, text: str) -> Reply:
 
 
 def missing(stage: Stage, why: str) -> Reply:
-    """Give what stands for a reply that never came or that nobody can read."""
+    """Return what stands for a reply that never came or that nobody can read."""
     return Reply(stage=stage, code=NO_REPLY, text=why[:MAX_TEXT_CHARS])
 
 
 def masked(text: str) -> str:
-    """Give what a server said as it may be kept: of addresses the first letter and the domain."""
+    """Return what a server said as it may be kept: of addresses the first letter and the domain."""
     return _LOCAL_PART.sub(r"\1***@", text) if "@" in text else text
 
 
@@ -109,34 +109,34 @@ def told(text: str, *, of_code: bool) -> str:
 
 
 def accepted(reply: Reply) -> bool:
-    """Tell whether the server said yes: 2yz, and 354 to DATA."""
+    """Return whether the server said yes: 2yz, and 354 to DATA."""
     return says_yes(reply.stage, reply.code)
 
 
 def says_yes(stage: Stage, code: int) -> bool:
-    """Tell whether `code` is a yes at `stage`."""
+    """Return whether `code` is a yes at `stage`."""
     if stage is _DATA:
         return code == START_INPUT
     return code // 100 == 2  # noqa: PLR2004 -- RFC 5321 4.2.1
 
 
 def refused(reply: Reply) -> bool:
-    """Tell whether the server said no and the conversation can go on: 4yz and 5yz but 421."""
+    """Return whether the server said no and the conversation can go on: 4yz and 5yz but 421."""
     return says_no(reply.code)
 
 
 def says_no(code: int) -> bool:
-    """Tell whether `code` is a no after which the conversation can go on."""
+    """Return whether `code` is a no after which the conversation can go on."""
     return code // 100 in (4, 5) and code != CLOSING
 
 
 def not_understood(reply: Reply) -> bool:
-    """Tell whether the server does not know the command, or not its argument (RFC 5321 4.2.1)."""
+    """Return whether the server does not know the command, or not its argument (RFC 5321 4.2.1)."""
     return reply.code // 10 == 50  # noqa: PLR2004 -- x0z is about syntax
 
 
 def permanent(reply: Reply) -> bool:
-    """Tell whether the same request would be refused again (RFC 5321 4.2.1).
+    """Return whether the same request would be refused again (RFC 5321 4.2.1).
 
     Trouble with us is never permanent: the mail waits until somebody has put it right. Nor is
     "too many recipients", for which some servers still use 552 (RFC 5321 4.5.3.1.10).
@@ -186,7 +186,7 @@ def of_parameters(reply: Reply) -> bool:
 
 
 def closed_before(reply: Reply) -> bool:
-    """Tell whether the connection was closed, or about to be, before this mail's turn came."""
+    """Return whether the connection was closed, or about to be, before this mail's turn came."""
     return reply.code in (NO_REPLY, CLOSING) and reply.stage is Stage.MAIL
 
 
@@ -207,12 +207,12 @@ def session_over(reply: Reply) -> bool:
 
 
 def lost_after_dot(reply: Reply) -> bool:
-    """Tell whether the mail may have been accepted: all was sent, no reply came (RFC 1047)."""
+    """Return whether the mail may have been accepted: all was sent, no reply came (RFC 1047)."""
     return reply.code == NO_REPLY and reply.stage is Stage.DOT
 
 
 def class_of(reply: Reply, recipient: str, host: str = "", *, alone: bool) -> Finding | None:
-    """Tell why the server `host` said no to the mail for `recipient`; None if it said yes.
+    """Return why the server `host` said no to the mail for `recipient`; None if it said yes.
 
     What it says after DATA it says of all recipients: unless this one is `alone`, nobody knows
     whose mailbox is unknown.

@@ -19,7 +19,7 @@ from aiosmtplib.auth import (
 from services.sender.relay import Auth
 
 CHALLENGE = 334  # RFC 4954 4
-MAX_PROMPT_CHARS = 40  # of a challenge that is told
+MAX_PROMPT_CHARS = 100  # of a challenge that is told
 
 # Yields the argument of AUTH, then an answer to each challenge. It ends at one that does not fit.
 Exchange = Generator[bytes, str, None]

@@ -86,15 +86,17 @@ class _Replies(SMTPProtocol):
     def __init__(self) -> None:
         super().__init__()
         self._reader = Reader()
-        self._due = 1  # the greeting
+        self._due = 1  # replies: the greeting
+        self._too_many = False
 
     @property
     def unasked(self) -> bool:
-        """Whether there was more to read than the reply to the last command."""
-        return self._due < 0 or (self._due == 0 and self._reader.begun)
+        """Whether there was more to read than one reply to each command."""
+        return self._too_many or (self._due == 0 and self._reader.begun)
 
     def write(self, data: bytes) -> None:
         """Send a command. Nothing that came before it is part of the reply (RFC 3207 4.2)."""
+        self._too_many = self.unasked
         self._reader, self._due = Reader(), 1
         super().write(data)
 
@@ -104,7 +106,7 @@ class _Replies(SMTPProtocol):
             for answer in self._reader.feed(data):
                 self._hear(answer)
         except Garbled:
-            self._due -= 1
+            self._too_many |= self._due == 0
             super().data_received(UNREADABLE)
 
     def eof_received(self) -> bool:
@@ -122,9 +124,11 @@ class _Replies(SMTPProtocol):
             self._hear(answer)
 
     def _hear(self, answer: Answer) -> None:
-        self._due -= 1
         if self._due == 0:
-            super().data_received(_written(answer))
+            self._too_many = True
+            return
+        self._due = 0
+        super().data_received(_written(answer))
 
 
 class _Opening:
@@ -230,7 +234,7 @@ def _secret(login: Login) -> str:
 
 @asynccontextmanager
 async def _at(stage: Stage, seconds: float) -> AsyncIterator[None]:
-    """Give all that can go wrong at `stage`, the time running out too, the form of `Lost`.
+    """Raise Lost for all that goes wrong at `stage`, among it that the time runs out.
 
     The library's own limits are not used: they rest on `wait_for`, which before Python 3.12 may
     swallow a cancellation.

@@ -21,7 +21,7 @@ class Writer:
     signers: Mapping[str, Signer]
 
     async def write(self, command: SendEmail, now: datetime) -> Mail:
-        """Give the mail, with the same octets at every attempt if the command has its date.
+        """Return the mail, with the same octets at every attempt if the command has its date.
 
         Raises ValueError, without the content, when its seal is broken.
         """

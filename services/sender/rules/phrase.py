@@ -32,7 +32,7 @@ _WORD = re.compile(r"#[245]\.\d{1,3}\.\d{1,3}(?![.\d])|\d*[^\W\d]\w*|\d{4,}|0\d+
 
 
 def words_of(text: str, recipient: str = "") -> list[str]:
-    """Give the words of a reply in lower case, without accents and without mail addresses.
+    """Return the words of a reply in lower case, without accents and without mail addresses.
 
     An address, above all the recipient's own, may have any word in it and says nothing.
     """
@@ -86,13 +86,13 @@ def read(text: str, sets: Mapping[str, Sequence[str]]) -> Phrase:
 
 
 def _pieces(text: str) -> Iterable[str]:
-    """Give the words of a phrase as they are in `words_of`, so that 存在 is two of them."""
+    """Return the words of a phrase as they are in `words_of`, so that 存在 is two of them."""
     text = unicodedata.normalize("NFKD", text.casefold())
     return _SIGN.sub(r" \1 ", _MARKS.sub("", text)).split()
 
 
 def stands(phrase: Phrase, words: Sequence[str], at: int) -> bool:
-    """Tell whether `phrase`, or what is left of one, is said at `at`."""
+    """Return whether `phrase`, or what is left of one, is said at `at`."""
     if not phrase:
         return True
     part, rest = phrase[0], phrase[1:]

@@ -75,7 +75,7 @@ class Rule:
         )
 
     def fits(self, reply: Circumstances) -> bool:
-        """Tell whether all holds that is not about words."""
+        """Return whether all holds that is not about words."""
         return (
             (not self.codes or reply.code.startswith(self.codes))
             and (not self.enhanced or self._has(reply.detail))
@@ -91,7 +91,7 @@ _KEYS = {"id", "class", "source", "example", "stages", "codes", "enhanced", "hos
 
 
 def _stages_of(found: ReplyClass) -> tuple[Stage, ...]:
-    """Give where a class may be told if its rule does not say: anywhere, but for one.
+    """Return where a class may be told if its rule does not say: anywhere, but for one.
 
     Before RCPT nobody knows the recipient, and after it a server may refuse the mail with the
     words for an unknown mailbox.
@@ -119,7 +119,7 @@ class RuleSet:
             self._stems.setdefault(stem, []).append((number, said))
 
     def first(self, reply: Circumstances, words: Sequence[str]) -> Rule:
-        """Give the first rule that fits. The last rule of a set has no conditions."""
+        """Return the first rule that fits. The last rule of a set has no conditions."""
         best = len(self.rules) - 1
         for at, word in enumerate(words):
             for index, key in ((self._words, word), (self._stems, word[:STEM_CHARS])):
