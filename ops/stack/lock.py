@@ -4,7 +4,7 @@ import fcntl
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,11 @@ from ops.process import PidFiles, Process
 from ops.stack.errors import StackError
 
 _PATIENCE = 30.0  # seconds for a leftover process to end before it is killed
+_SOON = 2.0  # seconds in which most leftovers end
+_LONG = 10.0  # seconds; a stack with nothing in flight ends sooner
 _POLL = 0.1  # seconds
+
+Say = Callable[[str], None]
 
 
 @contextmanager
@@ -39,33 +43,43 @@ def held(run_dir: Path) -> Iterator[None]:
         yield
 
 
-def clear(run_dir: Path) -> list[str]:
-    """End what a killed stack left and tell the names; only for the holder of the lock."""
+def clear(run_dir: Path, patience: float = _PATIENCE, say: Say = print) -> list[str]:
+    """End what a killed stack left and return the names; only for the holder of the lock."""
     (run_dir / "stack.json").unlink(missing_ok=True)
     pids = PidFiles(run_dir / "pids")
     ended = list(pids.running())
     # The kernel has told them to end (see `tether`), and told twice they would leave their work.
-    pids.all_gone(_PATIENCE)
-    pids.end_all(_PATIENCE)
+    if ended and not pids.all_gone(_SOON):
+        say(f"postrider: waiting {patience:g} seconds for {', '.join(pids.running())} to end")
+        pids.all_gone(patience)
+    pids.end_all(patience)
     if container := remove_recorded(run_dir / "rabbitmq"):
         ended.append(container)
     return ended
 
 
-def end_holder(run_dir: Path, within: float) -> bool:
-    """End the running stack in good order; tell whether there was one.
+def end_holder(run_dir: Path, within: float, say: Say = print) -> bool:
+    """End the running stack in good order; return whether there was one.
 
-    Done once more meanwhile, it ends at once. Raises StackError when it is not gone after `within`
-    seconds.
+    Called once more meanwhile, it ends at once. Raises StackError when it is not gone after
+    `within` seconds.
     """
     holder = _holder(run_dir)
     if holder is None or not holder.runs or _is_free(run_dir):
         return False
     os.kill(holder.pid, signal.SIGTERM)
+    if not _freed(run_dir, min(_LONG, within)):
+        say("postrider: still ending; once more 'make down' ends it at once")
+        if not _freed(run_dir, within - _LONG):
+            raise StackError(f"process {holder.pid} does not end: kill it, then 'make down' again")
+    return True
+
+
+def _freed(run_dir: Path, within: float) -> bool:
     deadline = time.monotonic() + within
     while not _is_free(run_dir):
         if time.monotonic() > deadline:
-            raise StackError(f"process {holder.pid} does not end: kill it, then 'make down' again")
+            return False
         time.sleep(_POLL)
     return True
 

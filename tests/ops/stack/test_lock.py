@@ -1,5 +1,6 @@
 """One stack a run directory; what a killed one left is ended."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,24 @@ with lock.held(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     signal.pause()
 """
+_DEAF = "import signal; signal.signal(15, signal.SIG_IGN);"
+_DEAF_HOLDER = _DEAF + _HOLDER
+# Ends in a moment when it is told once, badly when it is told twice.
+_FINISHING = """
+import os, signal, threading
+told = []
+def tell(*_):
+    told.append(1)
+    if len(told) == 2:
+        os._exit(1)
+    threading.Timer(0.3, os._exit, (0,)).start()
+signal.signal(15, tell)
+print("up", flush=True)
+while True:
+    signal.pause()
+"""
 _SERVICE = "import signal; print('up', flush=True); signal.pause()"
+_DEAF_SERVICE = _DEAF + _SERVICE
 
 
 def test_a_second_stack_is_refused_with_the_first_ones_process(tmp_path: Path) -> None:
@@ -53,12 +71,43 @@ def test_nothing_is_ended_where_nothing_runs(tmp_path: Path) -> None:
     assert not lock.end_holder(tmp_path, within=1)
 
 
-def test_leftovers_of_a_killed_stack_are_ended(tmp_path: Path) -> None:
-    """Services outlive a launcher that was killed; the next one ends them."""
-    (tmp_path / "stack.json").touch()
-    with waiting(_SERVICE) as service:
-        PidFiles(tmp_path / "pids").add("sender", service.pid)
+def test_a_stack_that_takes_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user learns how to end it at once, and at last which process to kill."""
+    monkeypatch.setattr(lock, "_LONG", 0.1)
+    said: list[str] = []
+    with (
+        waiting(_DEAF_HOLDER, tmp_path) as first,
+        pytest.raises(StackError, match=f"process {first.pid} does not end: kill it"),
+    ):
+        lock.end_holder(tmp_path, 0.3, said.append)
 
-        assert lock.clear(tmp_path) == ["sender"]
-        assert service.wait(10) == -15
+    assert said == ["postrider: still ending; once more 'make down' ends it at once"]
+
+
+@pytest.mark.parametrize("service", [_SERVICE, _DEAF_SERVICE], ids=["told again", "killed"])
+def test_leftovers_of_a_killed_stack_are_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, service: str
+) -> None:
+    """What still runs is waited for, as it has been told to end; then it is told again."""
+    monkeypatch.setattr(lock, "_SOON", 0.1)
+    said: list[str] = []
+    (tmp_path / "stack.json").touch()
+    with waiting(service) as left:
+        PidFiles(tmp_path / "pids").add("sender", left.pid)
+
+        assert lock.clear(tmp_path, 0.2, said.append) == ["sender"]
+        assert left.wait(10) == (-15 if service == _SERVICE else -9)
+    assert said == ["postrider: waiting 0.2 seconds for sender to end"]
     assert not (tmp_path / "stack.json").exists()
+
+
+def test_leftovers_that_end_by_themselves(tmp_path: Path) -> None:
+    """They are not told twice, which would have a service leave its work."""
+    said: list[str] = []
+    with waiting(_FINISHING) as left:
+        PidFiles(tmp_path / "pids").add("sender", left.pid)
+        left.send_signal(signal.SIGTERM)
+
+        assert lock.clear(tmp_path, 30, said.append) == ["sender"]
+        assert left.wait(10) == 0
+    assert said == []

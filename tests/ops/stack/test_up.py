@@ -184,6 +184,47 @@ def test_a_broker_that_dies_comes_back_and_the_services_with_it(own_stack: Stack
     assert launcher.returncode == 0, output
 
 
+@pytest.mark.journey
+@pytest.mark.rabbit
+def test_an_end_that_waits_and_one_at_once(stack_on_vhost: Stack) -> None:
+    """The first signal waits for the relay, and says so; the second one does not."""
+    launcher = stack_on_vhost.up()
+    record = stack_on_vhost.record
+    mail = {"to": "slow-600000-dot@inbox.example", "subject": "Hello", "text": "It works."}
+    request = urllib.request.Request(  # noqa: S310 - our own
+        f"{record['gateway_url']}/v1/messages",
+        json.dumps(mail).encode(),
+        {
+            "Authorization": f"Bearer {record['client_key']}",
+            "Content-Type": "application/json",
+        },
+    )
+    assert answered(request) == 202
+    by = f'category="transactional",relay="127.0.0.1:{record["smtp_port"]}"'
+    wait_for(stack_on_vhost, f"postrider_smtp_opened_total{{{by}}} 1.0")  # and MAIL is said then
+    launcher.send_signal(signal.SIGTERM)
+    read_until(launcher.stdout, "waits_for")
+    launcher.send_signal(signal.SIGINT)
+    output, _ = launcher.communicate()
+
+    assert launcher.returncode == 0, output
+    assert "postrider: at once, then; once more to kill everything" in output
+    assert "told twice to end: what is in flight is left" in output
+    assert "did not end" not in output
+    assert "nothing is left running" in output
+
+
+def wait_for(stack: Stack, measure: str) -> None:
+    """Wait until the sender shows a line among its metrics."""
+    url = stack.record["services"]["sender"]["health_url"].replace("healthz", "metrics")
+    give_up = time.monotonic() + 30
+    while time.monotonic() < give_up:
+        with urllib.request.urlopen(url) as response:  # noqa: S310 - our own
+            if measure in response.read().decode():
+                return
+    pytest.fail(f"no {measure}")
+
+
 def answered(request: urllib.request.Request) -> int:
     """Ask and return the status, whatever it is."""
     try:
