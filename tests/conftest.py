@@ -6,4 +6,5 @@ pytest_plugins = [
     "tests.clock",
     "tests.databases",
     "tests.shop",
+    "tests.world",
 ]

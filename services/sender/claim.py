@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from shared.contracts import Outcome
+from shared.contracts import Outcome, SendEmail
 
 # A claim that nobody has renewed for so long was that of a sender who died. It has nothing to do
 # with how long a transaction takes: who is at one renews its claim.
@@ -32,6 +32,14 @@ class Lease:
     until: float = math.inf
 
 
+def mail_key(command: SendEmail) -> str:
+    """Name a mail among those of all clients: an id that another client uses is another mail.
+
+    Whoever hears events knows the ids of others' mails, and could end them by one of his own.
+    """
+    return f"{command.client}/{command.id}" if command.client else command.id
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """An attempt's right to send to some recipients, which nobody else has until it is settled.
@@ -40,7 +48,7 @@ class Claim:
     begun: of them there is nothing to do or to say.
     """
 
-    email_id: str
+    email_id: str  # its `mail_key`
     attempt: int
     token: str
     fresh: tuple[str, ...] = ()  # ours; nobody can have sent this attempt to them

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from services.sender import reply as replies
+from services.sender.claim import mail_key
 from services.sender.hint import wait_asked
 from services.sender.schedule import Schedule, Tried
 from shared.contracts import (
@@ -197,7 +198,7 @@ class _Attempt:
         **more: Any,  # noqa: ANN401 -- the fields of that kind, which pydantic checks
     ) -> Outcome:
         command = self.command
-        stated = f"{command.id}\n{recipient}\n{command.attempt}\n{kind.keys[0]}"
+        stated = f"{mail_key(command)}\n{recipient}\n{command.attempt}\n{kind.keys[0]}"
         return kind(
             id=str(uuid5(_EVENTS, stated)),
             at=self.at,

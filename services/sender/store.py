@@ -14,7 +14,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 import structlog
 
-from services.sender.claim import LEASE_MARGIN, LEASE_SECONDS, Claim, Lease
+from services.sender.claim import LEASE_MARGIN, LEASE_SECONDS, Claim, Lease, mail_key
 from services.sender.statements import Found, Statements
 from shared import contracts, dialect
 from shared.batch import Batch
@@ -94,15 +94,15 @@ class ClaimStore:
         # Counted from before the database's own look at its clock: never too long.
         lease = Lease(self._steady() + self._safe)
         token = f"{self._name}-{next(self._numbers)}"
-        claim = Claim(command.id, command.attempt, token, lease=lease)
-        self._held[token] = _Held(command.id, lease)
+        claim = Claim(mail_key(command), command.attempt, token, lease=lease)
+        self._held[token] = _Held(claim.email_id, lease)
         try:
             made = await self._batch.add(_Wish(claim, take=command.recipients))
         except BaseException:
             await self.give_back(claim)
             raise
         if made.ours:
-            self._held[token] = _Held(command.id, lease, len(made.ours))
+            self._held[token] = _Held(claim.email_id, lease, len(made.ours))
         else:
             self.abandon(claim)
         return made

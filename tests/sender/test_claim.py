@@ -7,6 +7,7 @@ import pytest
 
 from ops.simulator.simulator import Simulator
 from services.sender import reply as replies
+from services.sender.claim import mail_key
 from services.sender.compose import Mail
 from services.sender.handlers import BUSY_SECONDS, Sender
 from services.sender.outcome import Replies, Unsendable
@@ -35,6 +36,15 @@ ANNA, BEN, EVE = "anna@x.example", "ben@x.example", "eve@x.example"
 GREYLISTED = replies.heard(Stage.RCPT, 451, "4.7.1 Greylisted")
 NO_ROOM = replies.heard(Stage.RCPT, 452, "4.5.3 Too many recipients")
 AT_ONCE = 30  # mails, each of which two senders are told to send
+
+
+def test_an_id_is_a_client_s_own() -> None:
+    """The same id of two clients, or of nobody, names two mails; of one client it names one."""
+    clients = ("shop", "bakery", None)
+    keys = {mail_key(a_command().model_copy(update={"client": each})) for each in clients}
+
+    assert len(keys) == len(clients)
+    assert keys == {mail_key(a_command().model_copy(update={"client": each})) for each in clients}
 
 
 async def cut_off(sender: Sender, relay: Relay, command: SendEmail) -> None:
