@@ -31,7 +31,7 @@ Ctrl-C ends all of it.
 
 def _curl(record: Record, resource: str, body: str) -> str:
     return (
-        f"curl -sw '\\n' {record.gateway_url}/v1/{resource} \\\n"
+        f"curl -s {record.gateway_url}/v1/{resource} \\\n"
         f"    -H 'Authorization: Bearer {record.client_key}' \\\n"
         f"    -H 'Content-Type: application/json' \\\n"
         f"    -d '{body}'"

@@ -16,8 +16,8 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def encode(self) -> bytes:
-        """Give the JSON."""
-        return self.model_dump_json(exclude_none=True).encode()
+        """Return the JSON and a line end, so that a terminal's prompt has a line of its own."""
+        return f"{self.model_dump_json(exclude_none=True)}\n".encode()
 
 
 class Accepted(Answer):

@@ -106,7 +106,7 @@ def _guarded(access: Access, view: View, clients: Clients, turnstile: Turnstile)
 
 
 def _document_view() -> View:
-    document = orjson.dumps(openapi.document())
+    document = orjson.dumps(openapi.document(), option=orjson.OPT_APPEND_NEWLINE)
 
     async def get_document(_: web.Request) -> web.Response:
         return web.Response(body=document, content_type="application/json")

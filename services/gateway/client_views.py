@@ -1,5 +1,6 @@
 """Clients over HTTP, for the administrator."""
 
+import re
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -11,6 +12,7 @@ from services.gateway.problem import CLIENT_EXISTS, NO_SUCH_CLIENT, Problem
 from services.gateway.reply import answer
 from services.gateway.request import SUBJECT
 from services.gateway.schemas import NewClient
+from services.gateway.wording import CLIENT_ID
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,9 @@ class ClientViews:
 
     async def delete(self, request: web.Request) -> web.Response:
         """Revoke a client's key."""
-        request[SUBJECT] = request.match_info["id"]
-        if not await self.clients.revoke(request.match_info["id"]):
+        client = request.match_info["id"]
+        # No client has another id, and PostgreSQL takes no NUL in a text.
+        if not re.fullmatch(CLIENT_ID, client) or not await self.clients.revoke(client):
             raise Problem(NO_SUCH_CLIENT)
+        request[SUBJECT] = client
         return web.Response(status=204)

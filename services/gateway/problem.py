@@ -147,7 +147,7 @@ class ProblemDocument(BaseModel):
 
 
 def document(problem: Problem, instance: str, request_id: str) -> bytes:
-    """Give the JSON of a problem; absent fields are left out."""
+    """Return the JSON of a problem and a line end; absent fields are left out."""
     kind = problem.kind
     fields: dict[str, object] = {
         "type": f"urn:postrider:problem:{kind.code}",
@@ -161,4 +161,4 @@ def document(problem: Problem, instance: str, request_id: str) -> bytes:
         fields["detail"] = problem.detail
     if problem.errors:
         fields["errors"] = problem.errors
-    return orjson.dumps(fields)
+    return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)

@@ -87,8 +87,9 @@ async def test_a_client_is_registered_once_and_revoked_at_once(door: Door) -> No
     assert (await door.admin.call("DELETE", "/v1/clients/bank")).status == 204
     refused = await bank.call("PUT", "/v1/events/one.example/delivered")
     assert problem(refused) == (401, "unauthorized")
-    missing = await door.admin.call("DELETE", "/v1/clients/bank")
-    assert problem(missing) == (404, "no-such-client")
+    for name in ("bank", "a%00b", "%C3%A9", "x" * 5000):
+        missing = await door.admin.call("DELETE", f"/v1/clients/{name}")
+        assert problem(missing) == (404, "no-such-client"), name
 
     renewed = await door.registered("bank")
     assert (await renewed.call("PUT", "/v1/events/one.example/delivered")).status == 202
@@ -246,6 +247,18 @@ async def test_answers_are_not_cached_nor_guessed_at(door: Door) -> None:
         assert headers["Cache-Control"] == "no-store"
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Server"] == "postrider"
+
+
+async def test_each_answer_in_json_ends_its_line(door: Door) -> None:
+    """A terminal shows its prompt behind it (issue 10, H9)."""
+    for answer in (
+        await door.post("/v1/messages", MAIL),
+        await door.post("/v1/messages", {}),
+        await door.post("/v1/events", [{"domain": "one.example", "kind": "bounced"}]),
+        await door.call("GET", "/nowhere"),
+        await door.call("GET", "/v1/openapi.json"),
+    ):
+        assert answer.content.endswith(b"}\n")
 
 
 async def test_a_harmless_request_id_is_kept_and_another_is_not(door: Door) -> None:
