@@ -1,7 +1,7 @@
 """Messages that wait for their turn, with a bound on the memory that they take.
 
 A prefetch counts messages, and RabbitMQ has none that counts bytes: forty mails of 16 MiB are
-640 MiB. What cannot be held in memory waits on disk, in a file that no other process can open.
+640 MiB. Bodies beyond the bound wait on disk, in a file that no other process can open.
 """
 
 import tempfile
@@ -67,7 +67,7 @@ class Backlog:
         return replace(message, body=self._spool.take(place, size)), receipt
 
     def clear(self) -> list[Receipt]:
-        """Let go of all; return what settles them."""
+        """Forget all; return their receipts."""
         receipts = [each.receipt for each in self._waiting]
         self._waiting.clear()
         self._held = 0
@@ -116,7 +116,7 @@ class Spool:
         return body
 
     def close(self) -> None:
-        """Give the disk back what is left."""
+        """Free the disk."""
         if self._file is not None:
             self._file.close()
         self._file, self._free, self._places = None, [], 0

@@ -4,7 +4,7 @@ A parser makes an object of every value, and a body of four million empty lists 
 takes gigabytes (issue 10, A2). Values are counted first, at the speed of memory.
 """
 
-# A report of 1,000 events has 8,000. What a contract ignores is counted too.
+# A report of 1,000 events has 8,000. Fields that a contract ignores are counted too.
 MAX_VALUES = 50_000
 _QUOTES = 4 * MAX_VALUES  # around each value and the name of its field
 
@@ -12,8 +12,8 @@ _QUOTES = 4 * MAX_VALUES  # around each value and the name of its field
 def check_size(body: bytes, max_bytes: int) -> None:
     """Refuse a body of more than `max_bytes`, or of more than MAX_VALUES values.
 
-    Raises ValueError. What is no JSON is left to the parser: up to where that gives up, all values
-    are counted.
+    Raises ValueError. A body that is no JSON is left to the parser: up to where that stops, all
+    values are counted.
     """
     if len(body) > max_bytes:
         raise ValueError(f"must have at most {max_bytes} bytes, not {len(body)}")

@@ -228,7 +228,7 @@ def as_handler_errors(tables: str) -> Iterator[None]:
 
 
 def _is_of_a_value(error: Exception) -> bool:
-    """Tell whether PostgreSQL, or its driver in its name, refuses a value and not the statement."""
+    """Return whether PostgreSQL, or its driver for it, refuses a value and not the statement."""
     state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
     return state[:2] in VALUE_STATES
 

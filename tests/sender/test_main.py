@@ -1,12 +1,14 @@
 """Tests of the real process, killed at the worst moments: no loss, no copy but the known one."""
 
 import asyncio
+import json
 import os
 import sqlite3
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, closing
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,7 +17,7 @@ import pytest
 
 from ops.broker import Broker as Node
 from ops.simulator.simulator import Simulator
-from shared import topology
+from shared import delivery, topology
 from shared.broker import Broker, declare
 from shared.contracts import (
     Category,
@@ -28,7 +30,7 @@ from shared.contracts import (
 from tests.processes import started
 from tests.proxy import Proxy
 from tests.sender.commands import a_command
-from tests.tap import Tap, depth, tapped
+from tests.tap import Tap, depth, publish_raw, tapped
 from tests.waiting import until
 
 pytestmark = [pytest.mark.journey, pytest.mark.rabbit]
@@ -189,6 +191,43 @@ async def test_cut_off_from_the_broker(world: World) -> None:
         await until(world.is_done)
 
     assert len(world.simulator.mailbox) == len(ids)
+
+
+async def test_poison_takes_no_neighbour_with_it(world: World) -> None:
+    """Commands that no sender can take lie in the dead letters; those beside them are sent.
+
+    Issue 10, A2, A3, A7 and S6.
+    """
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    poisons: Mapping[str, dict[str, object]] = {
+        "attempt: ": {"attempt": 1 << 63},
+        "pending: ": {"pending": [f"a{number}@x.example" for number in range(500)]},
+        "must have no pending recipients": {"pending": ["eve@x.example"]},
+        "at most 50000 values": {"attachments": [{}] * 1_000_000},
+        "created_at: must be at most 15 minutes ahead": {"created_at": tomorrow.isoformat()},
+    }
+    kind, queue = "email.send.transactional", topology.sending_queue(Category.TRANSACTIONAL)
+    smallest: dict[str, object] = {
+        "id": "poison",
+        "to": "ben@x.example",
+        "subject": "s",
+        "text": "t",
+    }
+    async with tapped(world.url, topology.DEAD) as dead:
+        for number, changes in enumerate(poisons.values()):
+            await publish_raw(world.url, queue, json.dumps(smallest | changes).encode(), kind)
+            await world.broker.publish(a_command(id=f"good-{number}"))
+        zero: dict[str, object] = {"id": "zero", "created_at": "0001-01-01T00:00:00Z"}
+        await publish_raw(world.url, queue, json.dumps(smallest | zero).encode(), kind)
+        async with world.sender():
+            told = {(await world.outcome()).email_id for _ in range(len(poisons) + 1)}
+            letters = [await dead.next(WITHIN) for _ in poisons]
+            await until(world.is_done)
+
+    assert told == {"zero", *(f"good-{number}" for number in range(len(poisons)))}
+    reasons = [str(each.headers[delivery.REASON]) for each in letters]
+    assert all(any(expected in reason for reason in reasons) for expected in poisons)
+    assert all(" 0001 " not in str(mail.headers) for mail in world.simulator.mailbox.find())
 
 
 @pytest.mark.restarts

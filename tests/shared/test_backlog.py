@@ -14,12 +14,12 @@ from tests.shared.ticket import Ticket
 
 
 def message(name: str, body: bytes) -> Delivery:
-    """Give a delivery."""
+    """Return a delivery."""
     return Delivery(QUEUE, KIND, body, name, name, None, 1, {})
 
 
 def put(backlog: Backlog, *bodies: bytes) -> list[Ticket]:
-    """Let messages wait."""
+    """Append messages."""
     tickets = [Ticket() for _ in bodies]
     for number, (body, ticket) in enumerate(zip(bodies, tickets, strict=True)):
         backlog.append(message(f"m{number}", body), ticket)
@@ -28,7 +28,7 @@ def put(backlog: Backlog, *bodies: bytes) -> list[Ticket]:
 
 @pytest.mark.parametrize("room", [0, 5, 9, 10, 1000])
 def test_all_come_back_as_they_were(room: int) -> None:
-    """Whatever is on disk, the order, the bodies and the receipts are the same."""
+    """The order, the bodies and the receipts are the same, however many are on disk."""
     bodies = [bytes([number]) * number for number in range(10)]
     backlog = Backlog(room)
     tickets = put(backlog, *bodies)
@@ -43,7 +43,7 @@ def test_all_come_back_as_they_were(room: int) -> None:
 
 
 def test_room_is_used_again() -> None:
-    """What has left makes room in memory for what comes."""
+    """A message that has left makes room in memory for the next."""
     backlog = Backlog(room=4)
     put(backlog, b"abcd", b"efgh")
     backlog.popleft()
@@ -81,7 +81,7 @@ def test_places_are_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def size_of(spool: Spool) -> int:
-    """Give the size of the file, if there is one."""
+    """Return the size of the file, if there is one."""
     file: IO[bytes] | None = spool._file
     return 0 if file is None else os.fstat(file.fileno()).st_size
 

@@ -26,7 +26,7 @@ def test_bytes() -> None:
     "item", [b"0", b"[]", b"{}", b'""', b'{"a":1}', b'"\\""', b'"\\\\"', b"[[]]", b'",[{"']
 )
 def test_values(item: bytes) -> None:
-    """Whatever a list has too many of, it is not parsed; in a text nothing is a value."""
+    """A list of too many values of any kind is not parsed; in a text nothing is a value."""
     inside = max(1, item.count(b"{") + item.count(b"["))
     many = b"[" + b",".join([item] * (MAX_VALUES + 1)) + b"]"
 
@@ -50,7 +50,7 @@ def test_texts_may_have_any_marks() -> None:
     )
 )
 def test_small_bodies_pass(value: object) -> None:
-    """What has few values passes, however it is written."""
+    """A body of few values passes, however it is written."""
     check_size((json.dumps(value, ensure_ascii=False) + PADDING).encode(), ENOUGH)
 
 

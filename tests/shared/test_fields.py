@@ -25,7 +25,7 @@ LIMITS = {
     "array": "maxItems",
 }
 SCHEMAS = {each: cast("Schema", each.model_json_schema()) for each in CONTRACTS}
-# What pydantic calls a value beyond a bound, and what a check of ours calls it.
+# Pydantic's names for a value beyond a bound, and for one that a check of ours refuses.
 BEYOND = {"string_too_long", "too_long", "less_than_equal", "less_than"}
 OURS = {"value_error"}
 
@@ -63,7 +63,7 @@ def unbounded(schema: Schema, root: Schema, path: str = "") -> Iterator[str]:
 
 
 def is_bounded(schema: Schema) -> bool:
-    """Tell whether a schema, but for what is inside, has an upper bound."""
+    """Return whether a schema, but for what is inside, has an upper bound."""
     match schema:
         case {"enum": _} | {"const": _} | {"anyOf": _} | {"properties": _}:
             return True
@@ -105,7 +105,7 @@ def test_the_search_finds_what_has_none(schema: Schema) -> None:
 
 
 def places(contract: type[Contract], schema: Schema, value: object, path: Path) -> Iterator[Place]:
-    """Give the places with a bound in an example's value."""
+    """Yield the places with a bound in an example's value."""
     root = SCHEMAS[contract]
     schema = resolved(schema, root)
     if "anyOf" in schema:
@@ -124,7 +124,7 @@ def places(contract: type[Contract], schema: Schema, value: object, path: Path) 
 
 
 def fits(schema: Schema, value: object) -> bool:
-    """Tell whether a schema is the one of a value among several."""
+    """Return whether a schema is the one of a value among several."""
     kinds: Mapping[str, Any] = {
         "string": str,
         "array": list,
@@ -136,7 +136,7 @@ def fits(schema: Schema, value: object) -> bool:
 
 
 def example(contract: type[Contract]) -> Any:  # noqa: ANN401 -- JSON
-    """Give the JSON of a contract's example."""
+    """Return the JSON of a contract's example."""
     return json.loads(encode(next(each for each in EXAMPLES if type(each) is contract)))
 
 
@@ -144,7 +144,7 @@ PLACES = [place for each in CONTRACTS for place in places(each, SCHEMAS[each], e
 
 
 def grown(place: Place, old: Any, beyond: int) -> object:  # noqa: ANN401 -- JSON
-    """Give a value of the size of the bound, and so much more."""
+    """Return a value of the size of the bound, and so much more."""
     schema = place.schema
     match old:
         case str() if "formatExclusiveMaximum" in schema:
@@ -161,7 +161,7 @@ def grown(place: Place, old: Any, beyond: int) -> object:  # noqa: ANN401 -- JSO
 
 
 def errors(place: Place, beyond: int) -> set[str]:
-    """Give the kinds of mistakes at a place whose value is at its bound, or beyond."""
+    """Return the kinds of mistakes at a place whose value is at its bound, or beyond."""
     wire = example(place.contract)
     at, last = wire, place.path[-1]
     for part in place.path[:-1]:

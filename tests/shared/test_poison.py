@@ -40,7 +40,7 @@ class Poison(NamedTuple):
 
 
 def poisoned(reason: str, **changes: object) -> Poison:
-    """Give a mail that has something wrong with it."""
+    """Return a mail that has something wrong with it."""
     fields = {"id": "poison", "to": ["ann@example.org"], "subject": "s", "text": "t"}
     return Poison(json.dumps(fields | changes).encode(), reason)
 
@@ -65,12 +65,12 @@ POISONS = {
 
 
 def subscription(handler: Callable[[SendEmail], Awaitable[Sequence[Contract]]]) -> Subscription:
-    """Give a subscription of single messages."""
+    """Return a subscription of single messages."""
     return Subscription(QUEUE, {SendEmail: handler}, prefetch=8)
 
 
 def in_batches(handler: Callable[[Sequence[SendEmail]], Awaitable[Sequence[Contract]]]) -> Batches:
-    """Give a subscription of many messages a call."""
+    """Return a subscription of many messages a call."""
     return Batches(QUEUE, (SendEmail,), Pile, handler, prefetch=8, most=8, seconds=0.5)
 
 
@@ -97,11 +97,11 @@ class Watch(NamedTuple):
     dead: Tap
 
     async def served(self, count: int) -> set[str | None]:
-        """Give the ids of the next events."""
+        """Return the ids of the next events."""
         return {(await self.events.next(SECONDS)).message_id for _ in range(count)}
 
     async def letter(self) -> AbstractIncomingMessage:
-        """Give the next dead letter."""
+        """Return the next dead letter."""
         return await self.dead.next(SECONDS)
 
 
@@ -130,7 +130,7 @@ async def is_empty(url: str) -> None:
 async def test_poison_is_dead_and_its_neighbours_are_served(
     url: str, name: str, consuming: Callable[[Broker], AbstractAsyncContextManager[None]]
 ) -> None:
-    """What breaks a contract is dead at once, whole, with a reason; the next one is handled."""
+    """A message that breaks its contract is dead at once, with a reason; others are served."""
     poison = POISONS[name]
     async with watching(url) as watch:
         await watch.door.publish(mail("before"))

@@ -1,4 +1,4 @@
-"""What a command to send a mail may say of its recipients and times."""
+"""Recipients and times of a command to send a mail."""
 
 import json
 
@@ -12,7 +12,7 @@ SMALLEST = {"id": "m1", "to": ["ann@example.org"], "subject": "Hello", "text": "
 
 
 def body(**changes: object) -> bytes:
-    """Give the JSON of a SendEmail."""
+    """Return the JSON of a SendEmail."""
     return json.dumps(SMALLEST | changes).encode()
 
 
