@@ -2,7 +2,7 @@
 
 What can be read is read, as the code alone decides (RFC 5321 4.2): a text that is too long is cut,
 blank lines are passed over, a line without a code inside a reply is part of its text, and of
-several codes in one reply that of the last line counts.
+several codes in one reply that of the last line counts, whose text then comes first.
 """
 
 import re
@@ -77,13 +77,15 @@ class Reader:
         if not coded and not self._code:
             self._rest = b""
             raise Garbled("a line without a code")
-        if coded:
-            self._code = line[:3]
         text = line[4:].strip() if coded else line.strip()
         if self._kept + len(text) <= TEXT_OCTETS:
-            self._lines.append(text)
+            # An enhanced code is looked for at the beginning of the text: that of the code.
+            leads = coded and not line.startswith(self._code)
+            self._lines.insert(0 if leads else len(self._lines), text)
             # A line costs its code and its end too: there may be many that are empty.
             self._kept += len(text) + len(b"250 \r\n")
+        if coded:
+            self._code = line[:3]
         return coded and line[3:4] != b"-"
 
     def _is_coded(self, line: bytes) -> bool:

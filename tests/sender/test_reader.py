@@ -1,5 +1,6 @@
 """Tests of how replies are put together from what the network delivers."""
 
+import re
 from collections import deque
 from contextlib import suppress
 from itertools import pairwise
@@ -19,9 +20,9 @@ ANSWERS = [
     Answer(250, "one\ntwo\nthree"),
     Answer(354, ""),
     Answer(550, "5.1.1 grü\udcff"),
-    Answer(404, "a\nb 1\n2026 c\n"),
+    Answer(404, "\na\nb 1\n2026 c"),
     Answer(550, "d"),
-    Answer(554, "e\nf"),
+    Answer(554, "f\ne"),
     Answer(421, "Bye"),
 ]
 
@@ -34,6 +35,30 @@ def test_any_cut(cuts: set[int]) -> None:
     pieces = [REPLIES[begin:end] for begin, end in pairwise(edges)]
 
     assert [answer for piece in pieces for answer in reader.feed(piece)] == ANSWERS
+
+
+CODES = st.sampled_from(["220", "250", "354", "421", "450", "550", "599"])
+NOISE = st.text("ab 2501-é\t", max_size=9).filter(lambda text: not re.match(r"\d\d\d", text))
+SAID = st.tuples(CODES, st.lists(NOISE, max_size=4), st.integers(1, 3), NOISE)
+
+
+def written(code: str, noise: list[str], lines: int, text: str) -> str:
+    """Give a reply with lines without a code in it, and blank lines behind it."""
+    inside = "".join(f"{code}-{text}\n{each}\r\n" for each in noise)
+    return inside + f"{code}-{text}\r\n" * lines + f"{code} {text}\r\n" + "\r\n" * lines
+
+
+@given(st.lists(SAID, max_size=9), st.integers(1, 40))
+def test_as_many_as_there_are(said: list[tuple[str, list[str], int, str]], size: int) -> None:
+    """Noise makes no reply more and none less: each reply is that to its command."""
+    reader = Reader()
+    octets = "".join(written(*each) for each in said).encode()
+    pieces = [octets[start : start + size] for start in range(0, len(octets), size)]
+
+    codes = [str(answer.code) for piece in pieces for answer in reader.feed(piece)]
+
+    assert codes == [code for code, *_ in said]
+    assert not reader.begun
 
 
 @given(st.lists(st.binary(max_size=50), max_size=20))
@@ -76,7 +101,7 @@ def test_garbled(garbage: bytes) -> None:
     ("reply", "answer"),
     [
         (b"550-No\r\nSee our page\r\n550 Bye\r\n", Answer(550, "No\nSee our page\nBye")),
-        (b"550-5.1.1 No\r\n551 5.1.6 Moved\r\n", Answer(551, "5.1.1 No\n5.1.6 Moved")),
+        (b"550-5.1.1 No\r\n551 5.1.6 Moved\r\n", Answer(551, "5.1.6 Moved\n5.1.1 No")),
         (b"550-At most\r\n100 mails\r\n550 a day\r\n", Answer(550, "At most\n100 mails\na day")),
         (b"\r\n\r\n250-one\r\n\r\n250 two\r\n", Answer(250, "one\ntwo")),
         (b"250-one\r\n250\r\n", Answer(250, "one\n")),
