@@ -76,6 +76,37 @@ async def test_stopping_answers_what_is_under_way(
         await door.call("GET", "/ping")
 
 
+async def test_told_twice_to_end(vhost: str, tmp_path: Path, http: aiohttp.ClientSession) -> None:
+    """A second SIGTERM cancels the service: it does not wait for a request under way."""
+    await declare(vhost)
+    stop, opened = asyncio.Event(), asyncio.Queue[int]()
+
+    async def serve() -> None:
+        async with service.serving(settings(vhost, tmp_path, drain_seconds=600), stop) as port:
+            opened.put_nowait(port)
+            await stop.wait()
+
+    serving = asyncio.create_task(serve())
+    port = await opened.get()
+    door = await Door(http, f"http://127.0.0.1:{port}").registered("shop")
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(
+        b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        + f"Authorization: Bearer {door.key}\r\nContent-Length: 100\r\n\r\n{{".encode()
+    )
+    await door.call("GET", "/ping")  # the other request is being read by now
+    stop.set()
+    await asyncio.wait({serving}, timeout=0.2)
+    waits = not serving.done()
+    serving.cancel()
+    await asyncio.wait({serving}, timeout=15)
+
+    writer.close()
+
+    assert waits
+    assert serving.cancelled()
+
+
 @pytest.mark.restarts
 async def test_a_broker_that_is_away_is_a_503_and_its_return_is_noticed(
     door: Door, vhost: str, rabbit: Node
