@@ -173,7 +173,8 @@ def _back(delivery: Delivery, later: retry.Later, draw: Draw) -> Publishing:
 
 def _delayed(delivery: Delivery, seconds: float, draw: Draw, attempt: int) -> Publishing:
     step = retry.choose_step(seconds, draw.chance, draw.turn)
-    return _copy(delivery, step.name, {ATTEMPT: attempt})
+    exchange = topology.delay_exchange(step, delivery.queue)
+    return _copy(delivery, exchange, {ATTEMPT: attempt})
 
 
 def _copy(delivery: Delivery, exchange: str, story: Mapping[str, str | int]) -> Publishing:

@@ -147,6 +147,23 @@ OTP_QUESTIONS = "otp.questions"
 EVIDENCE = "classifier.evidence"
 CLASSIFIER_QUESTIONS = "classifier.questions"
 
+# The queues whose deliveries wait in delay queues of their own. A delay queue tries for ever what
+# its target refuses, and others wait behind that: no code may wait for room among bulk mail.
+CODE_QUEUES = frozenset({sending_queue(Category.OTP), OTP_COMMANDS})
+
+
+def delay_exchange(step: Step, queue: str) -> str:
+    """Name the exchange, and its queue, where a delivery of `queue` waits for its next attempt."""
+    return f"{step.name}.codes" if queue in CODE_QUEUES else step.name
+
+
+# Of each step one for codes and one for all else.
+DELAYS: Mapping[str, Step] = {
+    delay_exchange(step, queue): step
+    for step in LADDER
+    for queue in (OTP_COMMANDS, sending_queue(Category.BULK))
+}
+
 EXCHANGES: tuple[Exchange, ...] = (
     Exchange(UNROUTED, kind="fanout"),
     # No alternate: what it routes counts as routed, so `mandatory` would never tell a publisher
@@ -154,7 +171,7 @@ EXCHANGES: tuple[Exchange, ...] = (
     Exchange(COMMANDS),
     Exchange(EVENTS),
     Exchange(DEAD, alternate=UNROUTED),
-    *(Exchange(step.name, alternate=UNROUTED) for step in LADDER),
+    *(Exchange(name, alternate=UNROUTED) for name in DELAYS),
 )
 
 
@@ -198,14 +215,14 @@ def _questions(name: str, owner: Owner, *contracts: type[Question]) -> Queue:
     return Queue(name, owner, tuple(Binding(COMMANDS, key) for key in keys), arguments)
 
 
-def _delay(step: Step, scale: float) -> Queue:
-    """Give one rung: without a dead-letter key the message goes to the queue its key names."""
+def _delay(name: str, step: Step, scale: float) -> Queue:
+    """Return a delay queue: without a dead-letter key, the routing key names what comes next."""
     arguments = _quorum(
         message_ttl=max(1, round(step.seconds * scale * 1000)),
         dead_letter_exchange="",
         dead_letter_strategy="at-least-once",
     )
-    return Queue(step.name, None, (Binding(step.name, "#"),), arguments)
+    return Queue(name, None, (Binding(name, "#"),), arguments)
 
 
 def queues(owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> tuple[Queue, ...]:
@@ -258,7 +275,7 @@ def queues(owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> tuple[Queue
             (Binding(UNROUTED, ""),),
             _quorum(delivery_limit=DEAD_DELIVERY_LIMIT),
         ),
-        *(_delay(step, scale) for step in LADDER),
+        *(_delay(name, step, scale) for name, step in DELAYS.items()),
     )
     return (*(queue for queue in owned if queue.owner in owners), *road)
 
@@ -271,9 +288,9 @@ def _user(name: Owner, *, commands: str = "", events: str = "", consumes: bool =
     """
     own = rf"^{name}\."
     topics = {COMMANDS: commands or "^$", EVENTS: events or "^$", DEAD: own if consumes else "^$"}
-    topics |= {step.name: own if consumes else "^$" for step in LADDER}
+    topics |= dict.fromkeys(DELAYS, own if consumes else "^$")
     exchanges = [COMMANDS] * bool(commands) + [EVENTS] * bool(events)
-    road = [DEAD, "amq.default", *(step.name for step in LADDER)] if consumes else []
+    road = [DEAD, "amq.default", *DELAYS] if consumes else []
     allowed = "|".join(exchange.replace(".", r"\.") for exchange in (*exchanges, *road))
     return User(name, write=f"^({allowed})$", read=own if consumes else "^$", topics=topics)
 

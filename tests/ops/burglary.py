@@ -73,7 +73,7 @@ REFUSED: Mapping[Owner, Sequence[Act]] = {
         Say(topology.COMMANDS, "code.verify"),
         Say(topology.EVENTS, "feedback.reported"),
         Say(topology.DEAD, "otp.commands"),
-        *(Say(step.name, "otp.commands") for step in LADDER),
+        *(Say(name, "otp.commands") for name in topology.DELAYS),
         Say(topology.UNROUTED, ""),
         Say("amq.topic", "email.delivered"),
     ),

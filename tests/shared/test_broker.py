@@ -14,6 +14,7 @@ from shared import broker, topology
 from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import (
+    Category,
     Contract,
     DescribeDomain,
     DomainClassified,
@@ -22,15 +23,18 @@ from shared.contracts import (
     Kind,
     Sighting,
     Verdict,
+    encode,
 )
+from shared.delivery import Delivery, Draw, failed
 from shared.errors import NoAnswer, Unavailable
 from shared.lane import PUBLISH_SECONDS
 from tests.proxy import Proxy
-from tests.shared.messages import QUEUE, mail
+from tests.shared.messages import KIND, QUEUE, mail
 from tests.tap import depth, tapped
 from tests.waiting import until
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
+CODES = topology.sending_queue(Category.OTP)
 BOUNCE = Sighting(id="s1", domain="example.com", kind=Kind.BOUNCED, at=MOMENT)
 
 
@@ -131,6 +135,27 @@ async def test_a_full_queue_refuses(vhost: str) -> None:
             await door.publish(mail("late"))
 
     assert await depth(vhost, QUEUE) == answers.count(None)
+
+
+async def test_a_full_queue_keeps_no_code_from_coming_again(vhost: str) -> None:
+    """What a delay queue cannot hand on holds up others of its kind, and no code."""
+    limited = [
+        topology.Queue(each.name, each.owner, each.bindings, {**each.arguments, "x-max-length": 1})
+        if each.name == QUEUE
+        else each
+        for each in topology.queues(scale=0.001)
+    ]
+    await broker.declare(vhost, topology.EXCHANGES, limited)
+    soon = Draw(0.5, 0.5)
+    async with Broker.connect(vhost, "tests") as door:
+        for name, queue in [*((f"m{n}", QUEUE) for n in range(100)), ("code", CODES)]:
+            here = Delivery(queue, KIND, encode(mail(name)), name, name, None, 1, {})
+            await door.send(failed(here, "later", 0, soon, MOMENT))
+
+    async def is_back() -> bool:
+        return await depth(vhost, CODES) == 1
+
+    await until(is_back)
 
 
 async def test_a_missing_exchange_does_not_poison_the_door(vhost: str) -> None:

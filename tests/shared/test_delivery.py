@@ -156,6 +156,15 @@ def test_a_failure_comes_again(attempt: int) -> None:
     assert made.persistent
 
 
+@pytest.mark.parametrize("queue", ["sender.otp", "otp.commands"])
+def test_codes_wait_apart(queue: str) -> None:
+    """What only codes wait in is held up by no queue that others have filled."""
+    made = failed(replace(HERE, queue=queue), "busy", 900, DRAW, AT)
+
+    assert (made.exchange, made.routing_key) == ("delay.15m.codes", queue)
+    assert made.exchange in topology.DELAYS
+
+
 def test_a_failure_s_wish_is_heard() -> None:
     """A handler that says when gets the nearest rung."""
     assert failed(HERE, "busy", 900, DRAW, AT).exchange == "delay.15m"
