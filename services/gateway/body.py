@@ -5,6 +5,7 @@ values are counted before they are made, and the first wrong item ends a list (i
 """
 
 import json
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +16,14 @@ import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from services.gateway import wording
-from services.gateway.problem import INVALID, MALFORMED, TOO_LARGE, Problem
+from services.gateway.problem import INVALID, MALFORMED, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, Problem
 from services.gateway.wording import MAX_KEY_CHARS
 from shared.body import check_size
 
 SMALL = 16 * 1024  # bytes: a body of a few short fields
+CODINGS = ("gzip", "deflate")  # of a request's body
+_ANY_HEADER = zlib.MAX_WBITS | 32  # of gzip or zlib, by what is there
+MAX_MEMBERS = 10  # of gzip (RFC 1952 2.2), of which each costs a copy of all that follow
 MAX_FIELDS = 50  # of one object; no model has as many
 
 
@@ -81,6 +85,41 @@ def parse(body: bytes) -> Any:  # noqa: ANN401 -- whatever JSON holds
     except (ValueError, RecursionError):
         raise Problem(MALFORMED, "The body is not JSON in UTF-8.") from None
     return value
+
+
+def unpack(content: bytes, coding: str, limit: int) -> bytes:
+    """Return what a body in a Content-Encoding holds, of which no more than `limit` bytes are made.
+
+    Raises Problem.
+    """
+    if coding not in CODINGS:
+        raise Problem(
+            UNSUPPORTED_MEDIA_TYPE,
+            f"The Content-Encoding must be {' or '.join(CODINGS)}.",
+            headers={"Accept-Encoding": ", ".join(CODINGS)},  # RFC 9110 15.5.16
+        )
+    # The deflate of RFC 9110 8.4.1.2 has the header of RFC 1950; some clients leave that out.
+    bare = coding == "deflate" and content[:1] and content[0] & 0x0F != zlib.DEFLATED
+    unpacked = bytearray()
+    try:
+        for _ in range(MAX_MEMBERS):
+            part = zlib.decompressobj(-zlib.MAX_WBITS if bare else _ANY_HEADER)
+            unpacked += part.decompress(content, limit + 1 - len(unpacked))
+            if len(unpacked) > limit:
+                raise too_large(limit)
+            if not part.eof:
+                raise Problem(MALFORMED, "The body cannot be unpacked to its end.")
+            content = part.unused_data
+            if not content:
+                return bytes(unpacked)
+    except zlib.error:
+        raise Problem(MALFORMED, f"The body is not in {coding}.") from None
+    raise Problem(MALFORMED, f"The body must have at most {MAX_MEMBERS} gzip members.")
+
+
+def too_large(limit: int) -> Problem:
+    """Return the problem of a body over its limit of bytes."""
+    return Problem(TOO_LARGE, f"The body must have at most {limit} bytes.")
 
 
 def _once(pairs: Sequence[tuple[str, object]]) -> None:

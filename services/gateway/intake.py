@@ -15,7 +15,6 @@ from services.gateway.problem import (
     KEY_REUSED,
     MALFORMED,
     TIMEOUT,
-    TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,
     Problem,
 )
@@ -75,7 +74,7 @@ class Intake:
             raise Problem(UNSUPPORTED_MEDIA_TYPE, f"The Content-Type must be {' or '.join(types)}.")
         limit = most or request.client_max_size
         if (request.content_length or 0) > limit:
-            raise _too_large(limit)
+            raise body.too_large(limit)
         self._hold(request, limit)
         await _ask_for_body(request)
         try:
@@ -87,8 +86,15 @@ class Intake:
                 MALFORMED, "The body cannot be read to its end.", headers={"Connection": "close"}
             ) from None
         if len(content) > limit:
-            raise _too_large(limit)
-        return content
+            raise body.too_large(limit)
+        return await self._unpacked(content, request.headers.get("Content-Encoding", ""), limit)
+
+    async def _unpacked(self, content: bytes, coding: str, limit: int) -> bytes:
+        """Return what a compressed body holds, unpacked beside the loop, one after another."""
+        if not coding or coding.lower() == "identity":
+            return content
+        async with self.turn:
+            return await asyncio.to_thread(body.unpack, content, coding.lower(), limit)
 
     def _hold(self, request: web.Request, limit: int) -> None:
         exact = request.content_length is not None and "Content-Encoding" not in request.headers
@@ -151,7 +157,3 @@ async def _ask_for_body(request: web.Request) -> None:
 def _use(request: web.Request) -> Use | None:
     key = idempotency.read(request.headers.getall(idempotency.HEADER, ()))
     return Use(request[CLIENT].id, request.path, key) if key else None
-
-
-def _too_large(limit: int) -> Problem:
-    return Problem(TOO_LARGE, f"The body must have at most {limit} bytes.")

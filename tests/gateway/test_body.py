@@ -1,6 +1,8 @@
 """Reading bodies."""
 
+import gzip
 import tracemalloc
+import zlib
 
 import orjson
 import pytest
@@ -94,3 +96,49 @@ def test_a_key_that_is_there_twice_is_refused_by_its_name(body: bytes, key: str)
 
     assert caught.value.kind.status == 400
     assert f'"{key}"' in (caught.value.detail or "")
+
+
+RAW = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+
+
+@pytest.mark.parametrize(
+    ("coding", "packed"),
+    [
+        ("gzip", gzip.compress(b"a body")),
+        ("gzip", gzip.compress(b"a ") + gzip.compress(b"") + gzip.compress(b"body")),
+        ("deflate", zlib.compress(b"a body")),
+        ("deflate", RAW.compress(b"a body") + RAW.flush()),
+    ],
+)
+def test_a_compressed_body_is_unpacked(coding: str, packed: bytes) -> None:
+    """In the codings of RFC 9110 8.4.1, with the deflate that some clients make of it."""
+    assert bodies.unpack(packed, coding, 6) == b"a body"
+
+
+@pytest.mark.parametrize(
+    ("coding", "packed", "status"),
+    [
+        ("gzip", gzip.compress(b"a body!"), 413),
+        ("gzip", gzip.compress(b"a bo") + gzip.compress(b"dy!"), 413),
+        ("gzip", gzip.compress(b" " * 100_000_000), 413),
+        ("gzip", gzip.compress(b"a body")[:-1], 400),
+        ("gzip", gzip.compress(b"") * 20_000, 400),
+        ("gzip", b"a body", 400),
+        ("gzip", b"", 400),
+        ("deflate", b"\xff\xff", 400),
+        ("br", b"a body", 415),
+        ("gzip, gzip", b"a body", 415),
+    ],
+)
+def test_a_body_that_cannot_be_unpacked_is_refused(coding: str, packed: bytes, status: int) -> None:
+    """No more is unpacked than may be there: a megabyte of gzip can hold a gigabyte."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(Problem) as caught:
+            bodies.unpack(packed, coding, 6)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert caught.value.kind.status == status
+    assert most < 2_000_000
