@@ -56,9 +56,9 @@ class Broker:
         return [queue["name"] for queue in found]
 
     def publish(self, exchange: str, message: dict[str, Any], **properties: str) -> None:
-        """Publish a message that was looked at once more, with other properties."""
+        """Publish as the operator what was looked at, with other properties."""
         path = f"/exchanges/{self._vhost}/{exchange}/publish"
-        known = {**message["properties"], **properties}
+        known = {**message["properties"], "user_id": self._management.user, **properties}
         keep = ("payload", "payload_encoding")
         body = {name: message[name] for name in keep} | {"properties": known}
         self._ask("POST", path, body | {"routing_key": "email.send.otp"})
