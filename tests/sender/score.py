@@ -47,8 +47,11 @@ class Score:
 
 
 def told(example: Example) -> classify.Told:
-    """Classify one example as `ops classify` does."""
-    return classify.tell(example.text, example.stage)
+    """Classify one example as `ops classify` does; words that no rule knows are undetermined."""
+    try:
+        return classify.tell(example.text, example.stage)
+    except classify.NoRefusalError:
+        return classify.Told(example.text, example.stage, 0, ReplyClass.UNDETERMINED, "none", "")
 
 
 def score(examples: Iterable[Example]) -> Score:

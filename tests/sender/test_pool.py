@@ -127,11 +127,12 @@ async def test_greylisted_over_what_is_kept(simulator: Simulator) -> None:
 
 async def test_closed_while_idle(simulator: Simulator) -> None:
     """Connections that the server closed while they were idle cost no mail an attempt."""
-    simulator.behaviour = Behaviour(idle_timeout_ms=50)
+    simulator.behaviour = Behaviour(idle_timeout_ms=500)
 
     async with a_pool(a_relay(simulator.smtp_port), connections=3) as pool:
         await asyncio.gather(*(sent(pool) for _ in range(3)))
         await simulator.traffic.wait_until(lambda: simulator.traffic.open == 0)
+        simulator.behaviour = Behaviour()
         results = await asyncio.gather(*(sent(pool) for _ in range(3)))
 
     assert results == [DELIVERED] * 3
