@@ -96,7 +96,7 @@ async def by_an_alternate(shop: AbstractChannel, key: str) -> tuple[str, str, He
 
 
 async def by_a_copy(_: AbstractChannel, key: str) -> tuple[str, str, Headers]:
-    """Name a second routing key, which RabbitMQ 3.10 does not look at."""
+    """Name a second routing key, which RabbitMQ 3.10 does not look at and 4.0 does."""
     return topology.COMMANDS, "email.send.bulk", {"CC": [key]}
 
 
@@ -106,7 +106,12 @@ WAYS = (by_dead_letters, by_a_binding, by_an_alternate, by_a_copy)
 @pytest.mark.parametrize("way", WAYS)
 async def test_no_code_is_issued_in_another_s_name(world: World, way: Way) -> None:
     """However a command gets there, it is for the client that the broker vouches for, or none."""
-    await world.smuggle(way, a_code())
+    try:
+        await world.smuggle(way, a_code())
+    except aio_pika.exceptions.ChannelClosed as error:  # RabbitMQ 4.0 looks at CC
+        assert way is by_a_copy, error  # noqa: PT017 -- it is no error on 3.10
+        await world.codes_arrive("a")
+        return
     await world.refused("user_id")
     await world.smuggle(way, a_code(), user_id="shop")
 
@@ -138,7 +143,7 @@ async def test_a_neighbour_s_code_is_neither_guessed_nor_cancelled(world: World)
 @pytest.mark.parametrize(("user_id", "stated"), [("shop", "gateway"), (None, ""), (None, ["otp"])])
 async def test_no_header_makes_a_copy(world: World, user_id: str | None, stated: object) -> None:
     """What services tell each other is not believed of a program."""
-    await world.smuggle(by_a_copy, a_code(), {"x-user": stated}, user_id=user_id)
+    await world.smuggle(by_a_binding, a_code(), {"x-user": stated}, user_id=user_id)
 
     await world.refused("x-user")
     await world.codes_arrive("a")

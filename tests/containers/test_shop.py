@@ -1,0 +1,7 @@
+"""What one program can do to all others on RabbitMQ 4.0: nothing, as on the machine's own."""
+
+import pytest
+
+from tests.test_shop import *  # noqa: F403 -- the same tests, on the fixtures of this folder
+
+pytestmark = [pytest.mark.container, pytest.mark.timeout(120)]
