@@ -210,6 +210,8 @@ load_definitions = {definitions}
 log.file.level = info
 # The default is small against a server's memory but large against a laptop's last free space.
 disk_free_limit.absolute = 200MB
+# 16 MiB, as RabbitMQ 4 has it: a 3.x node would keep a stranger's 128 MiB.
+max_message_size = 16777216
 """
 
 

@@ -1,7 +1,7 @@
 """Messages that wait for their turn, with a bound on the memory that they take.
 
-A prefetch counts messages, and RabbitMQ has none that counts bytes: forty mails of 16 MiB are
-640 MiB. Bodies beyond the bound wait on disk, in a file that no other process can open.
+A prefetch counts messages, and RabbitMQ has none that counts bytes: forty mails of 15 MiB are
+600 MiB. Bodies beyond the bound wait on disk, in a file that no other process can open.
 """
 
 import tempfile

@@ -27,6 +27,18 @@ async def test_has_no_guest(rabbit: Broker) -> None:
         await aio_pika.connect(f"amqp://guest:guest@127.0.0.1:{where.port}/")
 
 
+async def test_refuses_a_body_over_16_mib(vhost: str) -> None:
+    """A 3.x node would keep 128 MiB of a stranger's."""
+    async with await aio_pika.connect(vhost) as connection:
+        channel = await connection.channel()
+        await channel.declare_queue("bodies")
+        largest, larger = (aio_pika.Message(b" " * size) for size in (16 << 20, (16 << 20) + 1))
+        await channel.default_exchange.publish(largest, "bodies")
+
+        with pytest.raises(aio_pika.exceptions.ChannelClosed, match="PRECONDITION_FAILED"):
+            await channel.default_exchange.publish(larger, "bodies")
+
+
 async def test_a_restarted_broker_has_its_data(rabbit: Broker, vhost: str) -> None:
     """What was confirmed before an orderly restart is there after it."""
     arguments: FieldTable = {"x-queue-type": "quorum"}
