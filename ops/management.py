@@ -3,9 +3,13 @@
 import base64
 import http.client
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
+from shared.topology import User
+
+NOTHING = "^$"  # the pattern of no name and no key at all
 _TIMEOUT = 10.0  # seconds for one request
 # By scheme; the ports are RabbitMQ's own: https://www.rabbitmq.com/docs/management
 _KINDS = {
@@ -59,6 +63,17 @@ class Management:
         self.request("PUT", f"/vhosts/{quote(name, safe='')}", {})
         rights = {"configure": ".*", "write": ".*", "read": ".*"}
         self.request("PUT", f"/permissions/{quote(name, safe='')}/{quote(self.user)}", rights)
+
+    def put_user(self, vhost: str, user: User, account: Mapping[str, str]) -> None:
+        """Make or change a user and its rights in a vhost; `account` has password or hash."""
+        where = f"{quote(vhost, safe='')}/{user.name}"
+        self.request("PUT", f"/users/{user.name}", {**account, "tags": ""})
+        # Keys before exchanges: where there is no pattern for keys, every key may be written.
+        for exchange, keys in user.topics.items():
+            rights = {"exchange": exchange, "write": keys, "read": NOTHING}
+            self.request("PUT", f"/topic-permissions/{where}", rights)
+        rights = {"configure": NOTHING, "write": user.write, "read": user.read}
+        self.request("PUT", f"/permissions/{where}", rights)
 
     def remove_vhost(self, name: str) -> None:
         """Delete a vhost with all that is in it; its connections are closed."""

@@ -1,6 +1,6 @@
-"""`ops topology`: make the exchanges and queues of a vhost, and a user of its own for each service.
+"""`ops topology`: make the exchanges and queues of a vhost, and users for services and programs.
 
-Services may not declare anything, so this runs before them; again and again does no harm.
+Services and programs may not declare anything, so this runs before them; again does no harm.
 """
 
 import argparse
@@ -10,9 +10,9 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from http.client import HTTPException
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
-from ops import target
+from ops import program, target
 from ops.broker import BrokerError
 from ops.management import Management, ManagementError
 from ops.quiet import quiet
@@ -20,12 +20,11 @@ from shared import broker, topology
 from shared.broker import Broker
 from shared.errors import Unavailable
 from shared.outage import Outage, described
-from shared.topology import RUNNING, Owner, User
+from shared.topology import RUNNING, Owner
 
 _PATIENCE = 60.0  # seconds for a broker that is still starting
 _LONGEST_PATIENCE = 86_400.0  # seconds
 _POLL = 1.0  # seconds between two looks at it
-_NOTHING = "^$"  # no name and no key at all
 
 
 async def declare(amqp_url: str, owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> None:
@@ -50,18 +49,8 @@ async def grant(
     management = Management(management_url, user, password)
     for each in topology.USERS:
         if each.name in passwords:
-            await asyncio.to_thread(_put, management, vhost, each, passwords[each.name])
-
-
-def _put(management: Management, vhost: str, user: User, password: str) -> None:
-    where = f"{quote(vhost, safe='')}/{user.name}"
-    management.request("PUT", f"/users/{user.name}", {"password": password, "tags": ""})
-    # Keys before exchanges: where there is no pattern for keys, every key may be written.
-    for exchange, keys in user.topics.items():
-        rights = {"exchange": exchange, "write": keys, "read": _NOTHING}
-        management.request("PUT", f"/topic-permissions/{where}", rights)
-    rights = {"configure": _NOTHING, "write": user.write, "read": user.read}
-    management.request("PUT", f"/permissions/{where}", rights)
+            account = {"password": passwords[each.name]}
+            await asyncio.to_thread(management.put_user, vhost, each, account)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,13 +64,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         + ", ".join(map(_password_variable, RUNNING))
         + "; the administrator and the vhost from the AMQP URL.",
     )
-    granting.add_argument(
-        "--management-url",
-        metavar="URL",
-        help="RabbitMQ's management API (default: RABBITMQ_MANAGEMENT_URL, else that of the"
-        " running stack)",
+    making = actions.add_parser(
+        "program",
+        help="make a user with the least rights, and a queue of events, for a program",
+        description="Prints the AMQP URL of the program. Its password is taken from"
+        " NAME_AMQP_PASSWORD (dashes as underscores). Without that a new user gets a random one,"
+        " and a user that is there keeps its own. Host and vhost are those of the administrator's"
+        " AMQP URL.",
     )
-    for action in (declaring, granting):
+    making.add_argument("name", type=_program, metavar="NAME", help="of the user: a-z, 0-9 and -")
+    making.add_argument(
+        "--event",
+        action="append",
+        choices=topology.PROGRAM_EVENTS,
+        metavar="KEY",
+        help="an event for the queue, as email.bounced; again for more (default: all of mails)",
+    )
+    making.add_argument(
+        "--remove", action="store_true", help="remove the user, its queue and the events in it"
+    )
+    for action in (granting, making):
+        action.add_argument(
+            "--management-url",
+            metavar="URL",
+            help="RabbitMQ's management API (default: RABBITMQ_MANAGEMENT_URL, else that of the"
+            " running stack)",
+        )
+    for action in (declaring, granting, making):
         target.add_argument(action)
         action.add_argument(
             "--wait",
@@ -90,6 +99,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="SECONDS",
             help=f"for a broker that is still starting ({_PATIENCE:g})",
         )
+
+
+def _program(text: str) -> str:
+    try:
+        return topology.check_program(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _seconds(text: str) -> float:
@@ -104,7 +120,7 @@ def _seconds(text: str) -> float:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what was asked and return the exit code; what is wrong is told in one line."""
-    action = _declare if arguments.action == "declare" else _grant
+    action = {"declare": _declare, "grant": _grant, "program": _make_program}[arguments.action]
     try:
         url = target.find(arguments.amqp_url, os.environ)
         with quiet():
@@ -122,14 +138,38 @@ async def _declare(url: str, arguments: argparse.Namespace) -> None:
 
 
 async def _grant(url: str, arguments: argparse.Namespace) -> None:
-    management_url = target.find_management(arguments.management_url, os.environ)
     passwords = _passwords(os.environ)
+    management, vhost = await _management(url, arguments)
+    await grant(management.url, management.user, management.password, vhost, passwords)
+    print(f"rights granted to {', '.join(passwords)}")
+
+
+async def _make_program(url: str, arguments: argparse.Namespace) -> None:
+    """Print the program's URL alone to standard output, so that `$(…)` takes it."""
+    name = arguments.name
+    management, vhost = await _management(url, arguments)
+    if arguments.remove:
+        program.remove(management, vhost, name)
+        print(f"removed: the user {name} and its queue", file=sys.stderr)
+    else:
+        keys = arguments.event or topology.ALL_PROGRAM_EVENTS
+        password = os.environ.get(_password_variable(name)) or None
+        made = program.make(management, vhost, name, password, keys)
+        if made is None:
+            print(f"the password of {name} is what it was; the URL lacks it", file=sys.stderr)
+        print(program.login(url, name, made))
+    for each in program.leftovers(management, vhost, name):
+        print(f"also there: the {each}; delete it if nobody needs it", file=sys.stderr)
+
+
+async def _management(url: str, arguments: argparse.Namespace) -> tuple[Management, str]:
+    """Return the management API, when it answers, and the vhost of an administrator's URL."""
+    management_url = target.find_management(arguments.management_url, os.environ)
     where = urlsplit(url)
     user, password = unquote(where.username or "guest"), unquote(where.password or "guest")
-    vhost = unquote(where.path.removeprefix("/")) or "/"
-    await _answering(Management(management_url, user, password), arguments.wait)
-    await grant(management_url, user, password, vhost, passwords)
-    print(f"rights granted to {', '.join(passwords)}")
+    management = Management(management_url, user, password)
+    await _answering(management, arguments.wait)
+    return management, unquote(where.path.removeprefix("/")) or "/"
 
 
 def _passwords(environ: Mapping[str, str]) -> Mapping[str, str]:
@@ -140,8 +180,8 @@ def _passwords(environ: Mapping[str, str]) -> Mapping[str, str]:
     return {owner: environ[name] for owner, name in variables.items()}
 
 
-def _password_variable(owner: Owner) -> str:
-    return f"{owner.upper()}_AMQP_PASSWORD"
+def _password_variable(user: str) -> str:
+    return f"{user.upper().replace('-', '_')}_AMQP_PASSWORD"
 
 
 async def _answering(management: Management, patience: float) -> None:

@@ -5,11 +5,13 @@ limit (endless before 4.0, 20 after), `reject-publish` and at-least-once dead le
 (one without the other silently falls back to at-most-once).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from shared.contracts import (
+    CONTRACTS,
     CancelCode,
     Category,
     Command,
@@ -39,6 +41,7 @@ DEAD_DELIVERY_LIMIT = 1_000_000
 MAX_WAITING = 2_000_000  # messages a queue; past it publishers are refused and the gateway says 503
 QUESTION_SECONDS = 10  # an older question has no asker any more
 MAX_QUESTIONS = 10_000
+MAX_PROGRAM_EVENTS = 100_000  # in a program's queue; the oldest go first
 
 
 class Owner(StrEnum):
@@ -93,7 +96,7 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A service's rights: three patterns (configure is always nothing), and keys by exchange."""
+    """The rights of a user: two patterns (configure is always nothing), and keys by exchange."""
 
     name: str
     write: str
@@ -308,3 +311,58 @@ USERS: tuple[User, ...] = (
     _user(Owner.SCHEDULER, commands=r"^email\.send\.(transactional|bulk)$"),
     _user(Owner.LEDGER, events=r"^suppression\."),
 )
+
+_PROGRAM_NAME = re.compile("[a-z0-9-]{1,50}")
+# What one program may open at a time (RabbitMQ, "Per-User Limits"); an operator may set others.
+PROGRAM_LIMITS: Mapping[str, int] = {"max-connections": 50, "max-channels": 200}
+PROGRAM_EVENTS: tuple[str, ...] = tuple(
+    key
+    for each in CONTRACTS
+    if issubclass(each, Event)
+    for key in each.keys
+    if key.startswith("email.")
+)
+ALL_PROGRAM_EVENTS = ("email.#",)
+
+
+def check_program(name: str) -> str:
+    """Return the name of a program. Raises ValueError when no program may have it."""
+    if not _PROGRAM_NAME.fullmatch(name):
+        raise ValueError("must be 1 to 50 of a-z, 0-9 and -")
+    if is_reserved(name) or name == OPERATOR:
+        raise ValueError(f"{name} is a name of the pipeline or the broker")
+    return name
+
+
+def program_user(name: str) -> User:
+    """Return the rights of a program that publishes mail, asks about domains, and reads its queue.
+
+    It configures nothing: with a queue of its own on `mail.events` that refuses messages it would
+    stop the outcomes of all, and past a dead-letter exchange no topic right holds (issue 10, A13).
+    """
+    commands = r"^(email\.send\.(transactional|bulk)|domain\.describe)$"
+    return User(
+        check_program(name),
+        write=rf"^{re.escape(COMMANDS)}$",
+        read=rf"^{name}\.events$",
+        topics={COMMANDS: commands, EVENTS: "^$"},
+    )
+
+
+def program_queue(name: str, keys: Sequence[str] = ALL_PROGRAM_EVENTS) -> Queue:
+    """Return the queue of a program, bound to events of mails.
+
+    It drops the oldest event when it is full. If it refused the newest, nobody's event were kept.
+    """
+    arguments: Mapping[str, str | int] = {
+        "x-queue-type": "quorum",
+        "x-overflow": "drop-head",
+        "x-max-length": MAX_PROGRAM_EVENTS,
+        "x-delivery-limit": DELIVERY_LIMIT,
+    }
+    return Queue(
+        f"{check_program(name)}.events",
+        None,
+        tuple(Binding(EVENTS, key) for key in keys),
+        arguments,
+    )

@@ -1,18 +1,21 @@
-"""The broker user that docs/publish.md tells a program to make: "shop", with those rights alone."""
+"""A program at the broker, "shop", as docs/publish.md has an operator make it."""
 
 import re
-import secrets
-import shlex
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import aio_pika
 import pytest
 
+from ops import program
 from ops.broker import Broker as Node
 from ops.contracts import DOCS
+from ops.management import Management
+from shared import topology
 
+SHOP = "shop"
 PAGE = (DOCS / "publish.md").read_text(encoding="utf-8")
 
 
@@ -26,24 +29,35 @@ def block(language: str, marker: str = "") -> str:
 
 @pytest.fixture
 def shop_url(vhost: str, rabbit: Node) -> Iterator[str]:
-    """Make the user that the page tells to make, and return its URL of the test's vhost."""
-    where, name = urlsplit(vhost), urlsplit(vhost).path.removeprefix("/")
-    ask = rabbit.address.management.request
-    password = secrets.token_hex(16)
-    for command in block("sh", "add_user").splitlines():
-        match shlex.split(command)[1:]:
-            case ["add_user", user, _]:
-                ask("PUT", f"/users/{user}", {"password": password, "tags": ""})
-            case ["set_permissions", user, configure, write, read]:
-                rights = {"configure": configure, "write": write, "read": read}
-                ask("PUT", f"/permissions/{name}/{user}", rights)
-            case ["set_topic_permissions", user, exchange, write, read]:
-                rights = {"exchange": exchange, "write": write, "read": read}
-                ask("PUT", f"/topic-permissions/{name}/{user}", rights)
-            case unknown:
-                pytest.fail(f"the page has a command that this test does not know: {unknown}")
-    yield f"amqp://shop:{password}@{where.hostname}:{where.port}/{quote(name)}"
-    ask("DELETE", "/users/shop")
+    """Make the program's user in the test's vhost and return its URL."""
+    with granted(rabbit.address.management, vhost) as url:
+        yield url
+
+
+@contextmanager
+def granted(management: Management, amqp_url: str) -> Iterator[str]:
+    """Make the user and its queue in the vhost of an administrator's URL; yield the user's URL."""
+    vhost = unquote(urlsplit(amqp_url).path.removeprefix("/")) or "/"
+    password = program.make(management, vhost, SHOP)
+    try:
+        yield program.login(amqp_url, SHOP, password)
+    finally:
+        program.remove(management, vhost, SHOP)
+
+
+@pytest.fixture
+def may_declare(vhost: str, shop_url: str, rabbit: Node) -> str:
+    """Give the shop the right to declare what begins with its name; no program should have it."""
+    rights = {
+        "configure": r"^shop\.",
+        "write": r"^(shop\..*|mail\.commands)$",
+        "read": r"^(shop\..*|mail\.events)$",
+    }
+    ask, name = rabbit.address.management.request, urlsplit(vhost).path.removeprefix("/")
+    ask("PUT", f"/permissions/{name}/{SHOP}", rights)
+    keys = {"exchange": topology.EVENTS, "write": "^$", "read": r"^email\."}
+    ask("PUT", f"/topic-permissions/{name}/{SHOP}", keys)
+    return shop_url
 
 
 async def publish(url: str, exchange: str, key: str, body: bytes, **properties: Any) -> None:  # noqa: ANN401 -- of aio-pika

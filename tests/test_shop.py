@@ -1,12 +1,15 @@
 """What one program can do to all others with the rights of docs/publish.md: nothing.
 
 Each test is an attack by "shop" on the real otp service and sender, with the real topology and the
-services' own users. It is refused, and the code of a neighbour arrives or is right.
+services' own users. It is refused, and the code of a neighbour arrives or is right. Some attacks
+need a queue or an exchange of the shop's own. The broker refuses those; in tests with `may_declare`
+it does not, and the shop is no other client all the same.
 """
 
 import argparse
 import asyncio
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,8 +17,10 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel
 
-from ops import dead
+from ops import dead, program
 from ops import topology as command
+from ops.broker import Broker as Node
+from ops.simulator.behaviour import Behaviour
 from shared import topology
 from shared.contracts import (
     CancelCode,
@@ -27,7 +32,8 @@ from shared.contracts import (
     VerifyCode,
     decode,
 )
-from tests.tap import tapped
+from tests.shop import SHOP, publish
+from tests.tap import depth, publish_raw, tapped
 from tests.waiting import until
 from tests.world import DELAY, VICTIM, Headers, Way, World, greylisted
 
@@ -100,12 +106,16 @@ async def by_a_copy(_: AbstractChannel, key: str) -> tuple[str, str, Headers]:
     return topology.COMMANDS, "email.send.bulk", {"CC": [key]}
 
 
-WAYS = (by_dead_letters, by_a_binding, by_an_alternate, by_a_copy)
+OWN_WAYS = (by_dead_letters, by_a_binding, by_an_alternate)
 
 
-@pytest.mark.parametrize("way", WAYS)
-async def test_no_code_is_issued_in_another_s_name(world: World, way: Way) -> None:
+@pytest.mark.parametrize("way", [*OWN_WAYS, by_a_copy])
+async def test_no_code_is_issued_in_another_s_name(
+    world: World, way: Way, request: pytest.FixtureRequest
+) -> None:
     """However a command gets there, it is for the client that the broker vouches for, or none."""
+    if way in OWN_WAYS:
+        request.getfixturevalue("may_declare")
     try:
         await world.smuggle(way, a_code())
     except aio_pika.exceptions.ChannelClosed as error:  # RabbitMQ 4.0 looks at CC
@@ -122,6 +132,7 @@ async def test_no_code_is_issued_in_another_s_name(world: World, way: Way) -> No
     await world.codes_arrive("a")
 
 
+@pytest.mark.usefixtures("may_declare")
 async def test_a_neighbour_s_code_is_neither_guessed_nor_cancelled(world: World) -> None:
     """The shop's guesses and its cancellation in the neighbour's name do not reach his code."""
     issued, code = await world.issued()
@@ -140,12 +151,30 @@ async def test_a_neighbour_s_code_is_neither_guessed_nor_cancelled(world: World)
     assert isinstance(await world.neighbour.ask(right, within=20), CodeVerified)
 
 
+@pytest.mark.usefixtures("may_declare")
 @pytest.mark.parametrize(("user_id", "stated"), [("shop", "gateway"), (None, ""), (None, ["otp"])])
 async def test_no_header_makes_a_copy(world: World, user_id: str | None, stated: object) -> None:
     """What services tell each other is not believed of a program."""
     await world.smuggle(by_a_binding, a_code(), {"x-user": stated}, user_id=user_id)
 
     await world.refused("x-user")
+    await world.codes_arrive("a")
+
+
+async def test_the_largest_mail_that_waits_holds_nothing_up(world: World, vhost: str) -> None:
+    """The copy for its next attempt is larger, and still within what the broker takes."""
+    world.mailbox.behaviour = Behaviour(size_limit=64 << 20)
+    mail = {"id": "l-1", "to": [greylisted("s")], "subject": "s", "text": ""}
+    octets, letter = SendEmail.max_bytes - len(json.dumps(mail)), "\U0001d11e"  # in 4 octets
+    mail["text"] = letter * (octets // 4) + "x" * (octets % 4)
+    body = json.dumps(mail, ensure_ascii=False).encode()
+    assert len(body) == SendEmail.max_bytes
+    async with tapped(vhost, topology.EVENTS, "email.*") as events:
+        await publish(world.shop_url, topology.COMMANDS, "email.send.transactional", body)
+        assert (await events.next(60)).type == "email.deferred"
+
+    letters: Any = (await world.dead.next(60)).headers["x-death"]
+    assert letters[0]["queue"] == "sender.transactional"
     await world.codes_arrive("a")
 
 
@@ -189,6 +218,7 @@ async def test_the_broker_refuses_another_user_s_name(world: World) -> None:
     await world.codes_arrive("a")
 
 
+@pytest.mark.usefixtures("may_declare")
 async def test_a_replay_is_still_the_shop_s(world: World, vhost: str) -> None:
     """An operator who sends a dead letter back vouches for nothing that it says."""
     for user_id, name in (("shop", "shop-1"), (None, "shop-2")):
@@ -216,11 +246,11 @@ def operate(*words: str) -> int:
 
 @pytest.mark.parametrize("exchange", [DELAY, topology.DEAD, topology.EVENTS, ""])
 async def test_nothing_of_the_shop_s_leads_to_our_other_exchanges(
-    vhost: str, shop_url: str, exchange: str
+    vhost: str, may_declare: str, exchange: str
 ) -> None:
     """Not by dead letters, not by an alternate, not by a binding: the broker refuses each."""
     await command.declare(vhost)
-    async with await aio_pika.connect(shop_url) as connection:
+    async with await aio_pika.connect(may_declare) as connection:
         with refused_by_the_broker():
             dying: Any = {"x-dead-letter-exchange": exchange}
             await (await connection.channel()).declare_queue("shop.a", arguments=dying)
@@ -232,6 +262,121 @@ async def test_nothing_of_the_shop_s_leads_to_our_other_exchanges(
             own = await channel.declare_exchange("shop.c", "fanout")
             to = await channel.get_exchange(exchange or "amq.topic", ensure=False)
             await to.bind(own, "")
+
+
+async def refuse_events(shop: AbstractChannel) -> None:
+    """Refuse every event past the first, so that the broker nacks it to its publisher."""
+    arguments: Any = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    await (await shop.declare_queue("shop.refusing", arguments=arguments)).bind(
+        topology.EVENTS, "email.#"
+    )
+
+
+async def hoard_events(shop: AbstractChannel) -> None:
+    """Keep every event for ever."""
+    await (await shop.declare_queue("shop.hoard")).bind(topology.EVENTS, "email.#")
+
+
+async def hoard_for_itself(shop: AbstractChannel) -> None:
+    """Have the broker name a queue."""
+    await shop.declare_queue(exclusive=True)
+
+
+async def bind_more(shop: AbstractChannel) -> None:
+    """Lead codes to the shop's queue."""
+    queue = await shop.get_queue("shop.events", ensure=False)
+    await queue.bind(topology.EVENTS, "code.#")
+
+
+async def unbind(shop: AbstractChannel) -> None:
+    """Take a binding away."""
+    queue = await shop.get_queue("shop.events", ensure=False)
+    await queue.unbind(topology.EVENTS, "email.#")
+
+
+async def delete(shop: AbstractChannel) -> None:
+    """Delete the queue, to declare another one."""
+    await (await shop.get_queue("shop.events", ensure=False)).delete()
+
+
+async def read_others(shop: AbstractChannel) -> None:
+    """Read what is for the sender."""
+    await (await shop.get_queue("sender.bulk", ensure=False)).get(fail=False)
+
+
+async def fill_a_queue(shop: AbstractChannel) -> None:
+    """Write to a queue by its name."""
+    await shop.default_exchange.publish(aio_pika.Message(b"{}"), "shop.events")
+
+
+async def make_an_event(shop: AbstractChannel) -> None:
+    """Say what became of a mail."""
+    events = await shop.get_exchange(topology.EVENTS, ensure=False)
+    await events.publish(aio_pika.Message(b"{}"), "email.delivered")
+
+
+async def send_a_code(shop: AbstractChannel) -> None:
+    """Publish a command of another key."""
+    commands = await shop.get_exchange(topology.COMMANDS, ensure=False)
+    await commands.publish(aio_pika.Message(b"{}"), "code.issue")
+
+
+def leading(way: Way) -> Callable[[AbstractChannel], Awaitable[object]]:
+    """Return the part of an attack that declares what leads to `mail.commands`."""
+    return lambda shop: way(shop, "code.issue")
+
+
+FORBIDDEN: Mapping[str, Callable[[AbstractChannel], Awaitable[object]]] = {
+    each.__name__: each
+    for each in (
+        refuse_events,
+        hoard_events,
+        hoard_for_itself,
+        bind_more,
+        unbind,
+        delete,
+        read_others,
+        fill_a_queue,
+        make_an_event,
+        send_a_code,
+    )
+} | {way.__name__: leading(way) for way in OWN_WAYS}
+
+
+async def test_the_broker_refuses_all_that_would_be_the_shop_s_own(
+    vhost: str, shop_url: str
+) -> None:
+    """A program configures nothing, and publishes and reads no more than docs/publish.md says."""
+    await command.declare(vhost)
+    async with await aio_pika.connect(shop_url) as connection:
+        for act in FORBIDDEN.values():
+            with refused_by_the_broker():
+                await act(await connection.channel())
+
+    await publish_raw(vhost, "shop.events", b"{}")
+    assert await depth(vhost, "shop.events") == 1
+
+
+async def test_a_full_queue_of_a_program_stops_nobody_s_events(
+    world: World, vhost: str, rabbit: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that does not read loses its oldest events; the outcomes of all are published."""
+    monkeypatch.setattr(topology, "MAX_PROGRAM_EVENTS", 1)
+    name = vhost.rpartition("/")[2]
+    management = rabbit.address.management
+    program.remove(management, name, SHOP)
+    program.make(management, name, SHOP)
+
+    async with tapped(vhost, topology.EVENTS, "email.delivered") as delivered:
+        for number in range(5):
+            await world.neighbour.publish(
+                SendEmail(id=f"n-{number}", to=("ada@mail.example",), subject="s", text="t")
+            )
+        ids = {(await delivered.next(20)).correlation_id for _ in range(5)}
+
+    assert ids == {f"n-{number}" for number in range(5)}
+    await world.codes_arrive("a")
+    assert await depth(vhost, "shop.events") == 1
 
 
 @contextmanager
