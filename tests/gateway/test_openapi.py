@@ -240,7 +240,7 @@ def _try(operation: Operation, door: Door) -> None:
             door.url,
             headers={"Authorization": f"Bearer {door.key}"},
             checks=CHECKS,
-            timeout=10,
+            timeout=30,  # more than `Prefer: wait` of an example
         )
 
     answers_as_described()
