@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-containers check fmt bench docs lock
+.PHONY: help up down test test-neighbours test-containers check fmt bench docs lock
 BIN := .venv/bin
 COMPILE := $(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-annotate --python-version 3.11
 
@@ -13,7 +13,10 @@ down: ## end a stack that was left behind
 	@ops/bootstrap && exec $(BIN)/ops down
 
 test: ## all tests, on a broker and a database of their own
-	@ops/bootstrap dev && exec $(BIN)/pytest -q -n 3 --dist loadfile -m "not container"
+	@ops/bootstrap dev && exec $(BIN)/pytest -q -n 3 --dist loadfile -m "not container and not alone"
+
+test-neighbours: ## what one client can do to another: takes the machine for itself
+	@ops/bootstrap dev && exec $(BIN)/pytest -q -m alone -o log_cli=true -o log_cli_level=INFO
 
 test-containers: ## the tests that need a Docker engine
 	@ops/bootstrap dev && exec $(BIN)/pytest -q -m container
