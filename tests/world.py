@@ -34,6 +34,7 @@ from shared.contracts import (
 )
 from shared.retry import LADDER
 from shared.topology import Owner
+from tests.sender.senders import environment
 from tests.serving import serving
 from tests.shop import publish
 from tests.tap import Tap, tapped
@@ -79,7 +80,7 @@ class World:
         await publish(self.shop_url, exchange, key, encode(message), **properties)
 
     async def issued(self) -> tuple[CodeIssued, str]:
-        """Have a code mailed to a neighbour's user; return what is told of it, and the code."""
+        """Ask for a code for a neighbour's user; return the event and the code."""
         command = IssueCode(id="n-1", email="user@mail.example", client=VICTIM)
         async with asyncio.timeout(20), self.neighbour.converse(command) as replies:
             issued = await replies.get()
@@ -178,13 +179,5 @@ def otp_settings(url: str, folder: Path) -> OtpSettings:
 def sender_settings(url: str, folder: Path, smtp_port: int) -> SenderSettings:
     """Return the settings of the sender."""
     return SenderSettings.load(
-        {
-            "AMQP_URL": login(url, Owner.SENDER),
-            "DATA_DIR": str(folder),
-            "SENDER_SMTP_HOST": "127.0.0.1",
-            "SENDER_SMTP_PORT": str(smtp_port),
-            "SENDER_SMTP_TLS": "none",
-            "SENDER_FROM": "post@our.example",
-            "SEALING_KEY": KEY,
-        }
+        environment(login(url, Owner.SENDER), folder, smtp_port, SEALING_KEY=KEY)
     )

@@ -11,6 +11,7 @@ from ops.simulator.simulator import Simulator
 from services.sender.service import MIGRATIONS
 from services.sender.store import ClaimStore
 from shared.database import Database
+from tests.sender.replicas import Replicas, replicas
 
 
 @pytest.fixture
@@ -37,6 +38,13 @@ def claims(database: Database) -> ClaimStore:
 def of_the_dead(database: Database) -> ClaimStore:
     """Give the claims of a sender that dies at once: it holds none for any time."""
     return ClaimStore(database, lease=0)
+
+
+@pytest.fixture
+async def world(vhost: str, tmp_path: Path) -> AsyncIterator[Replicas]:
+    """Open what the senders of one test share."""
+    async with replicas(vhost, tmp_path) as opened:
+        yield opened
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -2,14 +2,15 @@
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, suppress
+
+from tests.sender.scripted import Server
 
 GREETING = b"220 patient.invalid\r\n"
 YES = {"DATA": b"354 Go on\r\n", "QUIT": b"221 Bye\r\n"}
 
 
-class PatientRelay:
+class PatientRelay(Server):
     """Counts the mails that it keeps by their Message-ID.
 
     Replies to verbs in `slow` are held back until `answer` is called; `DOT` is the end of a mail,
@@ -18,12 +19,10 @@ class PatientRelay:
     """
 
     def __init__(self) -> None:
-        self.port = 0
+        super().__init__()
         self.slow: set[str] = set()
-        self.heard: Counter[str] = Counter()
         self.kept: Counter[str] = Counter()
         self._answers: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def answer(self) -> None:
         """Send all replies that were held back, and hold none from now on."""
@@ -34,18 +33,6 @@ class PatientRelay:
     def answer_to(self, verb: str) -> None:
         """Send the replies to one verb that were held back."""
         self._answers[verb].set()
-
-    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve a connection."""
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def end(self) -> None:
-        """Cut all connections."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -75,15 +62,6 @@ class PatientRelay:
         writer.write(YES.get(verb, b"250 OK\r\n"))
 
 
-@asynccontextmanager
-async def patient() -> AsyncIterator[PatientRelay]:
+def patient() -> AbstractAsyncContextManager[PatientRelay]:
     """Serve on a free port for the length of the block."""
-    relay = PatientRelay()
-    listener = await asyncio.start_server(relay.accept, "127.0.0.1", 0)
-    relay.port = listener.sockets[0].getsockname()[1]
-    try:
-        yield relay
-    finally:
-        listener.close()
-        await relay.end()
-        await listener.wait_closed()
+    return PatientRelay().listening()

@@ -17,6 +17,7 @@ from shared.contracts import Category, Outcome, SendEmail, decode
 from tests.processes import started
 from tests.proxy import Proxy
 from tests.sender.patient import PatientRelay, patient
+from tests.sender.senders import environment
 from tests.tap import Tap, depth, tapped
 from tests.waiting import until
 
@@ -63,21 +64,12 @@ class Replicas:
         log_file = self.directory / f"{name}.log"
         port = urlsplit(self.url).port or 0
         async with Proxy.to(port) as link:
-            environment = {
-                "PATH": os.environ["PATH"],
-                "AMQP_URL": self.url.replace(f":{port}", f":{link.port}"),
-                "DATA_DIR": str(self.directory),
-                "SENDER_SMTP_HOST": "127.0.0.1",
-                "SENDER_SMTP_PORT": str(self.relay.port),
-                "SENDER_SMTP_TLS": "none",
-                "SENDER_FROM": "post@our.example",
-                "SENDER_CLAIM_SECONDS": "1",
-                "SEALING_KEY": "5e" * 32,
-                **settings,
-            }
+            url = self.url.replace(f":{port}", f":{link.port}")
+            own = {"PATH": os.environ["PATH"], "SENDER_CLAIM_SECONDS": "1", **settings}
+            variables = environment(url, self.directory, self.relay.port, **own)
             with log_file.open("wb") as output:
                 arguments = ("-m", "services.sender")
-                async with started(*arguments, env=environment, stdout=output.fileno()) as process:
+                async with started(*arguments, env=variables, stdout=output.fileno()) as process:
                     yield Replica(process, link, log_file)
 
     async def publish(self, *commands: SendEmail) -> None:

@@ -1,9 +1,11 @@
 """An SMTP server that says what a test wants, right or wrong, byte by byte."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Self
 
 POLITE = {
     "CONNECT": b"220 scripted.invalid\r\n",
@@ -18,7 +20,39 @@ AND_CLOSE = b"\x00"  # behind a reply: the connection is closed after it
 PIPELINING = {"EHLO": b"250-scripted.invalid\r\n250 PIPELINING\r\n"}
 
 
-class Scripted:
+class Server(ABC):
+    """A server on loopback that serves each connection in a task of its own."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.heard: Counter[str] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[Self]:
+        """Serve on a free port for the length of the block, then cut all connections."""
+        listener = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = listener.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            listener.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await listener.wait_closed()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    @abstractmethod
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve a connection until its end."""
+
+
+class Scripted(Server):
     """Answers each command by its verb, or by the whole line; `DOT` stands for the end of a mail.
 
     `CUT-BODY` closes the connection with the body unread; `IN-BODY` is said before it is read.
@@ -27,23 +61,9 @@ class Scripted:
     """
 
     def __init__(self, script: Mapping[str, bytes]) -> None:
-        self.port = 0
+        super().__init__()
         self.script = {**POLITE, **script}
-        self.heard: Counter[str] = Counter()
         self.lines: list[bytes] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve a connection."""
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def end(self) -> None:
-        """Cut all connections."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         verb = "CONNECT"
@@ -92,15 +112,6 @@ class Scripted:
         return answer != CUT and verb != "QUIT" and not closes
 
 
-@asynccontextmanager
-async def scripted(script: Mapping[str, bytes]) -> AsyncIterator[Scripted]:
+def scripted(script: Mapping[str, bytes]) -> AbstractAsyncContextManager[Scripted]:
     """Serve on a free port for the length of the block."""
-    server = Scripted(script)
-    listener = await asyncio.start_server(server.accept, "127.0.0.1", 0)
-    server.port = listener.sockets[0].getsockname()[1]
-    try:
-        yield server
-    finally:
-        listener.close()
-        await server.end()
-        await listener.wait_closed()
+    return Scripted(script).listening()

@@ -1,9 +1,10 @@
 """Senders with real claims, and a relay that a test decides."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 from services.sender import reply as replies
 from services.sender.compose import Letterhead, Mail
@@ -18,8 +19,23 @@ from shared.retry import Later
 from shared.sealing import Sealer
 from tests.sender.commands import NOW
 
+SEALING_KEY = "5e" * 32
 SEALER = Sealer([b"k" * 32])
 ACCEPTED = replies.heard(Stage.DOT, 250, "2.0.0 Queued")
+
+
+def environment(url: str, data_dir: Path, smtp_port: int, **more: str) -> Mapping[str, str]:
+    """Return the variables of a sender whose relay listens on this machine."""
+    return {
+        "AMQP_URL": url,
+        "DATA_DIR": str(data_dir),
+        "SENDER_SMTP_HOST": "127.0.0.1",
+        "SENDER_SMTP_PORT": str(smtp_port),
+        "SENDER_SMTP_TLS": "none",
+        "SENDER_FROM": "post@our.example",
+        "SEALING_KEY": SEALING_KEY,
+        **more,
+    }
 
 
 @dataclass

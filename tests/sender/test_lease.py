@@ -1,27 +1,18 @@
 """Tests of a real sender that is stopped for longer than its lease and then goes on."""
 
 import signal
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from shared.contracts import Category, EmailDelivered, EmailUncertain, SendEmail
 from tests.sender.commands import a_command
-from tests.sender.replicas import Replica, Replicas, replicas
+from tests.sender.replicas import Replica, Replicas
 from tests.waiting import until
 
 pytestmark = [pytest.mark.journey, pytest.mark.rabbit]
 
 LOST = "the claim was lost to another sender"
 MAILS = [f"mail-{number}" for number in range(4)]
-
-
-@pytest.fixture
-async def world(vhost: str, tmp_path: Path) -> AsyncIterator[Replicas]:
-    """Open what the senders of one test share."""
-    async with replicas(vhost, tmp_path) as opened:
-        yield opened
 
 
 async def stopped_at(world: Replicas, sender: Replica, verb: str, *commands: SendEmail) -> None:
@@ -35,7 +26,7 @@ async def stopped_at(world: Replicas, sender: Replica, verb: str, *commands: Sen
 
 
 async def test_stopped_before_the_content(world: Replicas) -> None:
-    """Whoever was stopped between DATA and its reply for longer than a lease sends no content."""
+    """A sender stopped between DATA and its reply for longer than a lease sends no content."""
     async with world.sender("old") as old:
         await stopped_at(world, old, "DATA", *(a_command(id=each) for each in MAILS))
         async with world.sender("new"):
@@ -51,7 +42,7 @@ async def test_stopped_before_the_content(world: Replicas) -> None:
 
 
 async def test_stopped_before_the_reply_to_the_dot(world: Replicas) -> None:
-    """What another sender has settled as uncertain is not told as delivered afterwards."""
+    """A mail that another sender has settled as uncertain is not reported as delivered."""
     news = [a_command(id=each, category=Category.BULK) for each in MAILS]
     async with world.sender("old") as old:
         await stopped_at(world, old, "DOT", *news)

@@ -30,6 +30,7 @@ from shared.contracts import (
 from tests.processes import started
 from tests.proxy import Proxy
 from tests.sender.commands import a_command
+from tests.sender.senders import environment
 from tests.tap import Tap, depth, publish_raw, tapped
 from tests.waiting import until
 
@@ -55,17 +56,13 @@ class World:
     def environment(self) -> Mapping[str, str]:
         """The variables of a sender in this world; it reaches the broker through the proxy."""
         port = urlsplit(self.url).port
-        return {
-            "PATH": os.environ["PATH"],
-            "AMQP_URL": self.url.replace(f":{port}", f":{self.proxy.port}"),
-            "DATA_DIR": str(self.data_dir),
-            "SENDER_SMTP_HOST": "127.0.0.1",
-            "SENDER_SMTP_PORT": str(self.simulator.smtp_port),
-            "SENDER_SMTP_TLS": "none",
-            "SENDER_FROM": "post@our.example",
-            "SENDER_CLAIM_SECONDS": "1",
-            "SEALING_KEY": "5e" * 32,
-        }
+        return environment(
+            self.url.replace(f":{port}", f":{self.proxy.port}"),
+            self.data_dir,
+            self.simulator.smtp_port,
+            PATH=os.environ["PATH"],
+            SENDER_CLAIM_SECONDS="1",
+        )
 
     def sender(self) -> AbstractAsyncContextManager[Process]:
         """Run a sender for the length of the block; then it is killed, if it still runs."""

@@ -33,29 +33,18 @@ from shared.sealing import Sealer
 from tests.clock import Watch
 from tests.sender.commands import a_command, a_file
 from tests.sender.keys import PUBLIC, write_key
+from tests.sender.senders import SEALING_KEY, environment
 from tests.sender.verifier import signatures, verifies
 from tests.serving import serving
 from tests.tap import Tap, depth, publish_raw, tapped
 
-SEALING_KEY = "5e" * 32
 LADDER_SCALE = 0.01
 MAILS_OF_A_LOAD = 200
 
 
 def settings(url: str, data_dir: Path, smtp_port: int, **more: str) -> SenderSettings:
     """Give the settings for a simulator, with waits as short as the ladder's in these tests."""
-    return SenderSettings.load(
-        {
-            "AMQP_URL": url,
-            "DATA_DIR": str(data_dir),
-            "SENDER_SMTP_HOST": "127.0.0.1",
-            "SENDER_SMTP_PORT": str(smtp_port),
-            "SENDER_SMTP_TLS": "none",
-            "SENDER_FROM": "post@our.example",
-            "SEALING_KEY": SEALING_KEY,
-        }
-        | more
-    )
+    return SenderSettings.load(environment(url, data_dir, smtp_port, **more))
 
 
 running = partial(serving, service.run)

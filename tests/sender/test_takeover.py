@@ -33,18 +33,18 @@ async def database(open_database: Opener) -> Database:
 
 @pytest.fixture
 def store(database: Database, clock: Clock) -> ClaimStore:
-    """Give the store of the sender that is stopped."""
+    """Return the store of the sender that is stopped."""
     return ClaimStore(database, clock=clock)
 
 
 @pytest.fixture
 async def replica(open_database: Opener, clock: Clock) -> ClaimStore:
-    """Give the store of the sender that takes over."""
+    """Return the store of the sender that takes over."""
     return ClaimStore(await open_database("sender", MIGRATIONS), clock=clock)
 
 
 def came_to(command: SendEmail, kind: str, by: str) -> tuple[Outcome, ...]:
-    """Give the outcome of an attempt, in the words of the sender that made it."""
+    """Return the outcome of an attempt, with the name of its sender in the reply."""
     reply = HEARD[kind].model_copy(update={"text": f"{HEARD[kind].text} ({by})"})
     heard = dict.fromkeys(command.recipients, reply)
     return outcome.settle(command, heard, HOLDS, NOW).events
@@ -53,7 +53,7 @@ def came_to(command: SendEmail, kind: str, by: str) -> tuple[Outcome, ...]:
 @pytest.mark.parametrize(
     ("ends", "kept"),
     [
-        # The claim is what counts: the one who lost it neither keeps nor tells its outcome.
+        # A sender that has lost its claim neither keeps nor reports its outcome.
         (["old deferred", "new delivered"], ["new delivered"]),
         (["old bounced", "new delivered"], ["new delivered"]),
         (["old uncertain", "new delivered"], ["new delivered"]),
