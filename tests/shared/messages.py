@@ -1,11 +1,25 @@
-"""A command and an event, by their ids, for the tests of the seam."""
+"""Messages for the tests of the contracts and of the seam."""
 
+import json
 from datetime import UTC, datetime
 
-from shared.contracts import DomainClassified, SendEmail, Verdict
+from shared.contracts import DomainClassified, SendEmail, Verdict, decode
 
 KIND = "email.send.transactional"
 QUEUE = "sender.transactional"  # where the commands go
+SMALLEST = {"id": "m1", "to": ["ann@example.org"], "subject": "Hello", "text": "Hi"}
+
+
+def body(**changes: object) -> bytes:
+    """Return the JSON of a SendEmail."""
+    return json.dumps(SMALLEST | changes).encode()
+
+
+def send_email(raw: bytes) -> SendEmail:
+    """Decode a transactional SendEmail."""
+    message = decode(KIND, raw)
+    assert isinstance(message, SendEmail)
+    return message
 
 
 def mail(name: str) -> SendEmail:

@@ -28,9 +28,9 @@ from shared.contracts import (
 from shared.errors import Undecodable
 from shared.fields import MAX_RECIPIENTS, MAX_SUBJECT_CHARS
 from tests.shared.golden.examples import AT, EXAMPLES, path_of
+from tests.shared.messages import SMALLEST, body, send_email
 
 KEYS = [key for contract in CONTRACTS for key in contract.keys]
-SMALLEST = {"id": "m1", "to": ["ann@example.org"], "subject": "Hello", "text": "Hi"}
 UNSAFE = ("\r\nBcc: eve@example.org", "\n", "\r", "\x00", "\x85", "=?utf-8?Q?=0A?=")
 # What JSON can carry and a subject or a body may hold.
 CONTENT = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]))
@@ -44,18 +44,6 @@ JSON_OBJECTS = st.dictionaries(
         max_leaves=5,
     ),
 ).map(lambda fields: json.dumps(fields).encode())
-
-
-def body(**changes: object) -> bytes:
-    """Give the JSON of a SendEmail."""
-    return json.dumps(SMALLEST | changes).encode()
-
-
-def send_email(raw: bytes) -> SendEmail:
-    """Decode a transactional SendEmail."""
-    message = decode("email.send.transactional", raw)
-    assert isinstance(message, SendEmail)
-    return message
 
 
 def test_every_contract_has_one_example() -> None:

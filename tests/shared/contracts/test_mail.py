@@ -1,26 +1,10 @@
 """Recipients and times of a command to send a mail."""
 
-import json
-
 import pytest
 
-from shared.contracts import SendEmail, decode
 from shared.errors import Undecodable
 from shared.fields import MAX_RECIPIENTS
-
-SMALLEST = {"id": "m1", "to": ["ann@example.org"], "subject": "Hello", "text": "Hi"}
-
-
-def body(**changes: object) -> bytes:
-    """Return the JSON of a SendEmail."""
-    return json.dumps(SMALLEST | changes).encode()
-
-
-def send_email(raw: bytes) -> SendEmail:
-    """Decode a transactional SendEmail."""
-    message = decode("email.send.transactional", raw)
-    assert isinstance(message, SendEmail)
-    return message
+from tests.shared.messages import body, send_email
 
 
 def test_pending_recipients_go_before_the_headers() -> None:
