@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before the 1st, 2nd, ... restart
+_STEADY = 30.0  # seconds of life after which a death counts as the first again
 _POLL = 0.05  # seconds; a process that is not our child can only be polled
 
 
@@ -77,8 +79,20 @@ class Process:
 
 
 def ended(code: int) -> str:
-    """Say how a process ended, by the exit code that `subprocess` gives."""
+    """Describe the end of a process by the exit code that `subprocess` gives."""
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+
+
+class Restarts:
+    """The pauses before a process that died is started again, longer with each death in a row."""
+
+    def __init__(self) -> None:
+        self.deaths = 0
+
+    def pause(self, lived: float) -> float:
+        """Count a death after so many seconds of life; return the seconds until the restart."""
+        self.deaths = 1 if lived > _STEADY else self.deaths + 1
+        return _PAUSES[min(self.deaths, len(_PAUSES)) - 1]
 
 
 class PidFiles:
@@ -104,7 +118,7 @@ class PidFiles:
         return dict(self._running())
 
     def all_gone(self, within: float) -> bool:
-        """Wait at most `within` seconds for all to end by themselves; tell whether they did."""
+        """Wait at most `within` seconds for all to end by themselves; return whether they did."""
         deadline = time.monotonic() + within
         gone = [each.gone(deadline - time.monotonic()) for _, each in self._running()]
         return all(gone)

@@ -11,10 +11,9 @@ from http import HTTPStatus
 
 import aiohttp
 
-from ops.process import PidFiles, ended
+from ops.process import PidFiles, Restarts, ended
 from ops.stack.errors import StackError
 from ops.stack.journal import Journal
-from ops.stack.restarts import Restarts
 from ops.tether import tethered
 
 _WRONG_SETTINGS = 2  # the exit code of a service that no restart can help
@@ -28,7 +27,7 @@ GRACE_SECONDS = 30.0  # seconds; a service gives what is in flight 25
 
 @dataclass(frozen=True)
 class Program:
-    """What to run, where it tells that it is ready (200), how many seconds it has for its end."""
+    """A command, the URL that answers 200 once it is ready, and the seconds for its end."""
 
     name: str
     command: Sequence[str]
@@ -103,7 +102,7 @@ class Child:
         return keeper.done()
 
     def hurry(self) -> None:
-        """Tell it once more to end: a service then leaves what is in flight."""
+        """Send SIGTERM once more: a service then leaves what is in flight."""
         self._stopping.set()
         self._hurried.set()
         self._signal(signal.SIGTERM)

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 
 from ops.broker import Broker, BrokerError
+from ops.process import Restarts
 from ops.stack.journal import Journal
-from ops.stack.restarts import Restarts
 
 
 @asynccontextmanager
