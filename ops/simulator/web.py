@@ -6,17 +6,20 @@ from pathlib import Path
 from typing import Final
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from ops.simulator.events import Events
-from ops.simulator.host import answering_to
 from ops.simulator.port import listening
-from ops.simulator.problem import Handler, problems
+from ops.simulator.problem import Handler, ProblemError, problems
 from ops.simulator.query import NoQuery, read
 from ops.simulator.views import Views
 
 BODY_LIMIT: Final = 64 * 1024  # octets of a request
 GRACE: Final = 1.0  # seconds for answers under way at the end
 
+# A page elsewhere can have its own name resolve to 127.0.0.1 and then read this origin, codes
+# included (DNS rebinding). `Host` is then the name of that page.
+_LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _PAGE: Final = Path(__file__).parent / "page"
 _FILES: Final = {
     "/": ("page.html", "text/html"),
@@ -39,7 +42,7 @@ _GUARDS: Final = {
 
 def application(views: Views, events: Events, hosts: Collection[str] = ()) -> web.Application:
     """Put the routes together; `hosts` are names to answer to besides this machine's own."""
-    middlewares = [problems, answering_to(hosts), _checked]
+    middlewares = [problems, _answering_to(hosts), _checked]
     app = web.Application(middlewares=middlewares, client_max_size=BODY_LIMIT)
     router = app.router
     for path, (name, kind) in _FILES.items():
@@ -76,6 +79,27 @@ async def served(app: web.Application, host: str, port: int) -> AsyncIterator[in
         yield int(runner.addresses[0][1])
     finally:
         await runner.cleanup()
+
+
+def _answering_to(names: Collection[str]) -> Middleware:
+    """Return a middleware that refuses requests for other hosts than `_LOCAL` and these."""
+    allowed = _LOCAL | {name.lower() for name in names}
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if _host_name(request.headers.get("Host", "")) not in allowed:
+            detail = "The mailbox does not answer to this host name. MAILBOX_HOSTS can allow it."
+            raise ProblemError(421, "unknown-host", detail)
+        return await handler(request)
+
+    return check
+
+
+def _host_name(host: str) -> str:
+    """Return the host without its port, the brackets of IPv6 and the dot of the root."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.partition(":")[0].removesuffix(".").lower()
 
 
 @web.middleware
