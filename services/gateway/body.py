@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from services.gateway import wording
 from services.gateway.problem import INVALID, MALFORMED, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, Problem
 from services.gateway.wording import MAX_KEY_CHARS
-from shared.body import check_size
+from shared.contracts.message import check_size
 
 SMALL = 16 * 1024  # bytes: a body of a few short fields
 CODINGS = ("gzip", "deflate")  # of a request's body

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import ValidationError
 
-from shared.body import check_size
 from shared.contracts.codes import (
     CancelCode,
     CodeCancelled,
@@ -36,7 +35,15 @@ from shared.contracts.domains import (
     Verdict,
 )
 from shared.contracts.mail import Category, SendEmail
-from shared.contracts.message import SMALL_BYTES, Answer, Command, Contract, Event, Question
+from shared.contracts.message import (
+    SMALL_BYTES,
+    Answer,
+    Command,
+    Contract,
+    Event,
+    Question,
+    check_size,
+)
 from shared.contracts.outcomes import (
     EmailBounced,
     EmailDeferred,
@@ -126,7 +133,7 @@ CONTRACTS: tuple[type[Contract], ...] = (
     CountDomains,
     DomainsCounted,
 )
-MAX_MISTAKES = 10  # that one reason tells
+MAX_MISTAKES = 10  # in one reason
 MAX_PLACE_CHARS = 100
 _BY_KEY: Mapping[str, type[Contract]] = {key: each for each in CONTRACTS for key in each.keys}
 

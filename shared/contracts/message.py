@@ -1,4 +1,4 @@
-"""The kinds of messages: a command, a question, an event, an answer."""
+"""The kinds of messages: a command, a question, an event, an answer; and the size of a body."""
 
 from typing import ClassVar
 
@@ -7,6 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from shared.fields import Id, Moment
 
 SMALL_BYTES = 64 * 1024  # of a body of some short fields, with room for those that are added later
+# A parser makes an object of every value, and a body of four million empty lists has 12 MB: parsed
+# it takes gigabytes (issue 10, A2). A report of 1,000 events has 8,000 values. Fields that a
+# contract ignores are counted too.
+MAX_VALUES = 50_000
+_QUOTES = 4 * MAX_VALUES  # around each value and the name of its field
 
 
 class Contract(BaseModel):
@@ -43,3 +48,30 @@ class Event(Contract):
 
 class Answer(Contract):
     """Answers a question; goes to the asker alone."""
+
+
+def check_size(body: bytes, max_bytes: int) -> None:
+    """Refuse a body of more than `max_bytes`, or of more than MAX_VALUES values. Pure.
+
+    Values are counted before they are parsed, at the speed of memory. A body that is no JSON is
+    left to the parser: up to where that stops, all values are counted. Raises ValueError.
+    """
+    if len(body) > max_bytes:
+        raise ValueError(f"must have at most {max_bytes} bytes, not {len(body)}")
+    if _separators(body) > MAX_VALUES and _has_too_many_values(body):
+        raise ValueError(f"must have at most {MAX_VALUES} values")
+
+
+def _has_too_many_values(body: bytes) -> bool:
+    """Count the separators of values outside strings: the text of a mail may have many commas."""
+    bare = body.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in body else body
+    if bare.count(b'"') > _QUOTES:
+        return True
+    return _separators(b"".join(bare.split(b'"')[::2])) > MAX_VALUES
+
+
+def _separators(body: bytes) -> int:
+    """Count the marks that stand before values: each value but the outermost has one."""
+    if len(body) <= MAX_VALUES:
+        return 0  # as nearly always: there cannot be more marks than bytes
+    return body.count(b",") + body.count(b"[") + body.count(b"{")

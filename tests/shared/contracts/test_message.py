@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.body import MAX_VALUES, check_size
 from shared.contracts import CONTRACTS, Contract, decode
+from shared.contracts.message import MAX_VALUES, check_size
 from shared.errors import Undecodable
 
 ENOUGH = 1 << 30
