@@ -32,9 +32,9 @@ _ADVICE = {
     "3D000": f"make the database, or check the path of {_SETTING}",
     "42501": "grant the user CREATE on the database: see ops/roles.sql",
 }
-HERE = Path(__file__).parent
 # Classes of SQLSTATE (PostgreSQL, appendix A): a data exception, and a row given twice at once.
-VALUE_STATES = ("22", "21")
+_VALUE_STATES = ("22", "21")
+HERE = Path(__file__).parent
 
 T = TypeVar("T")
 
@@ -195,10 +195,13 @@ async def _waiting(work: Callable[[], Awaitable[object]], where: str, patience: 
 
 
 def _is_away(error: Exception) -> bool:
-    """Return whether a server that is not there, or takes nobody in, may do so in a moment."""
-    if isinstance(error, sa.exc.DBAPIError):
-        return getattr(error.orig, "sqlstate", None) in _AWAY
-    return True
+    """Return whether there is no server, or one that accepts no logins for a moment."""
+    return not isinstance(error, sa.exc.DBAPIError) or _sqlstate(error) in _AWAY
+
+
+def _sqlstate(error: Exception) -> str:
+    """Return the code that PostgreSQL, or its driver, gives an error; empty without one."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) or ""
 
 
 def _cause(error: Exception) -> Exception:
@@ -210,27 +213,25 @@ def _cause(error: Exception) -> Exception:
 
 @contextmanager
 def as_handler_errors(tables: str) -> Iterator[None]:
-    """Raise what a handler raises for an error of the database; `tables` says in words of what.
+    """Turn an error of the database into one of a handler, whose text begins with `tables`.
 
-    Reject where the database cannot hold a value: no repetition changes that. Retry when it is
-    away. IntegrityError stays as it is: rows may contradict each other for a moment.
+    Raises Reject where the database cannot hold a value, since no repetition changes that, and
+    Retry when it is away. IntegrityError stays: rows may contradict each other for a moment.
     """
     try:
         yield
-    except (OverflowError, UnicodeError, sa.exc.DataError) as error:
-        raise Reject(f"{tables} cannot hold a value: {type(error).__name__}") from error
     except sa.exc.IntegrityError:
         raise
-    except (OSError, sa.exc.SQLAlchemyError) as error:
+    except (OverflowError, UnicodeError, OSError, sa.exc.SQLAlchemyError) as error:
         if _is_of_a_value(error):
             raise Reject(f"{tables} cannot hold a value: {type(error).__name__}") from error
         raise Retry(f"{tables} cannot be reached: {type(error).__name__}") from error
 
 
 def _is_of_a_value(error: Exception) -> bool:
-    """Return whether PostgreSQL, or its driver for it, refuses a value and not the statement."""
-    state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
-    return state[:2] in VALUE_STATES
+    """Return whether a value is refused, and not the statement."""
+    refused = isinstance(error, OverflowError | UnicodeError | sa.exc.DataError)
+    return refused or _sqlstate(error)[:2] in _VALUE_STATES
 
 
 @contextmanager
@@ -245,7 +246,7 @@ def _told_as_oserror(service: str, where: str) -> Iterator[None]:
 
 def _advice(error: Exception, where: str) -> str:
     if isinstance(error, sa.exc.DBAPIError):
-        advice = _ADVICE.get(str(getattr(error.orig, "sqlstate", None)))
+        advice = _ADVICE.get(_sqlstate(error))
         return f"; {advice}" if advice else ""
     if isinstance(error, sqlite3.Error):
         return ""
