@@ -6,6 +6,7 @@ with doubling, as TCP does, and goes over to careful steps when that was too muc
 stride changes shows at once, what a narrow one changes takes time to tell from chance.
 """
 
+from services.sender import reply as replies
 from shared.contracts import Reply, Stage
 
 START = 4  # at a time, until more is known
@@ -19,25 +20,22 @@ SAMPLE_MAILS = 6  # of a measurement of a STEP for each at a time
 SAMPLE_SECONDS = 0.25  # the same: shorter ones measure the machine's moods
 CALM_SECONDS = 5.0  # after a relay has asked for less
 
-# Where nothing has been said of a mail, and there is nothing but us to have less of.
-_ABOUT_US = frozenset((Stage.CONNECT, Stage.EHLO, Stage.TLS, Stage.AUTH))
-
 
 def asks_for_less(reply: Reply) -> bool:
-    """Return whether a relay may have more of us than it can or will serve.
+    """Return whether a relay may ask for fewer connections or mails.
 
-    At MAIL it may still mean one sender, of whom it has too much (see `Senders`). From RCPT on a
-    mail's recipients or its content can bring about any reply, as greylisting and full mailboxes
-    do, so none counts there; nor does 452 to MAIL, which may be about SIZE (RFC 1870 6.1).
+    Before MAIL the reply is about us. At MAIL it may still be about one sender (see `Senders`), and
+    452 about SIZE (RFC 1870 6.1). From RCPT on no reply counts: a mail's recipients or its content
+    can bring about any, as greylisting and full mailboxes do.
     """
-    if reply.stage in _ABOUT_US:
+    if reply.stage in replies.BEFORE_MAIL:
         return _is_push_back(reply) or reply.code == 452  # noqa: PLR2004 -- RFC 5321 4.2.3
     return reply.stage is Stage.MAIL and _is_push_back(reply)
 
 
 def _is_push_back(reply: Reply) -> bool:
     rate = reply.code == 450 and (reply.enhanced or "").startswith("4.7.")  # noqa: PLR2004 -- RFC 5321 4.2.2
-    return rate or reply.code in {421, 454}
+    return rate or reply.code in {replies.CLOSING, 454}
 
 
 class Width:
