@@ -5,8 +5,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from itertools import chain
-from pathlib import Path
-from typing import Any
 
 from ops.process import PidFiles
 from ops.stack import checks, environment, messaging, record
@@ -24,7 +22,7 @@ _READY = 60.0  # seconds until every service has to be ready
 # Seconds for an end. A sender may wait SENDER_DRAIN_DOT_SECONDS, 660, for a relay's reply.
 _GRACES = {"sender": 720.0}
 _SIMULATOR = "simulator"
-# The address is checked by itself, and that of a broker of our own is known once it runs.
+# For the check of all other settings: the real address is checked by itself, or comes later.
 _SOME_BROKER = Messaging("", None, dict.fromkeys(SERVICES, "amqp://127.0.0.1/"))
 
 
@@ -39,7 +37,7 @@ class Supervisor:
         self._journal = journal
         self._pids = pids
         self._keys = Keys(settings.run_dir / "secrets.json", environ)
-        self._filed = _read(settings.config)
+        self._filed = document.load(settings.config) if settings.config else {}
         self._children: dict[str, Child] = {}
         self._record: record.Record | None = None
 
@@ -60,7 +58,7 @@ class Supervisor:
             await asyncio.get_running_loop().create_future()
 
     def hurry(self) -> None:
-        """Tell everything once more to end: services leave what is in flight."""
+        """Signal the end once more: services then leave what is in flight."""
         for child in self._children.values():
             child.hurry()
 
@@ -144,10 +142,6 @@ class Supervisor:
 
     def _health(self, service: str) -> str:
         return _local(self._settings.ports[environment.health_port(service)])
-
-
-def _read(config: Path | None) -> Mapping[str, Any]:
-    return document.load(config) if config else {}
 
 
 async def _stop_all(group: Sequence[Child]) -> None:

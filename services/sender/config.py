@@ -167,9 +167,10 @@ class SenderSettings(Settings):
 
     @model_validator(mode="after")
     def _logs_in_safely(self) -> Self:
-        if self.sender_relays or None in {self.sender_smtp_host, self.sender_smtp_port}:
+        parts = {self.sender_smtp_host, self.sender_smtp_port, self.sender_smtp_tls}
+        if self.sender_relays or None in parts:
             return self
-        if self.sender_smtp_tls is not None and (problem := self._account().problem()):
+        if problem := self._account().problem():
             raise ValueError(f"SENDER_SMTP: {problem}")
         return self
 
