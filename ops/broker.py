@@ -83,7 +83,7 @@ class Broker(Protocol):
         """End it in good order, by force after `within` seconds."""
 
     def join(self) -> str:
-        """Wait for its end, however long, and say how it ended."""
+        """Wait for its end, however long, and describe it."""
 
     def kill(self) -> None:
         """End it at once, as a crash would.

@@ -36,7 +36,7 @@ _IN_DOUBT = "undetermined"  # the rule where no other hits; it quotes what RFC 5
 
 
 class NoRefusalError(Exception):
-    """A line says of no mail that it is refused."""
+    """A line that is no refusal of a mail."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ class RabbitContainer:
         self._container.stop(within)
 
     def join(self) -> str:
-        """Wait for its end, however long, and say how it ended."""
+        """Wait for its end, however long, and describe it."""
         try:
             return f"exited with code {self._container.join()}"
         except DockerError as error:  # it is gone, or never was

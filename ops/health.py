@@ -12,7 +12,7 @@ _EVERYWHERE = {"", "0.0.0.0", "::"}  # noqa: S104 -- compared, not bound
 
 
 def url(modules: Iterable[str], environ: Mapping[str, str]) -> str | None:
-    """Return the URL that tells whether one of some running modules is well, None without one."""
+    """Return the health URL of the server among some running modules, None without one."""
     for module in modules:
         if module.startswith("services."):
             host = environ.get("HEALTH_HOST", "")
@@ -39,7 +39,7 @@ def running() -> Iterator[str]:
 
 
 def main() -> int:
-    """Return 0 if all is well, or if what runs here is no server; else 1, with the reason."""
+    """Return 0 if the server here is well, or if there is none; else 1, with the reason."""
     where = url(running(), os.environ)
     try:
         if where:

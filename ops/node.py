@@ -103,7 +103,7 @@ class RabbitNode:
         self._end("epmd", _EPMD_STOP)
 
     def join(self) -> str:
-        """Wait for its end, however long, and say how it ended."""
+        """Wait for its end, however long, and describe it."""
         child = self._children.get("rabbitmq")
         return ended(child.wait()) if child else "did not start"
 

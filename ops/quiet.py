@@ -1,4 +1,4 @@
-"""A command's own output, and of what the parts it uses log only what it waits for."""
+"""A command's own output. Of the log of the parts that it uses, only the waiting is shown."""
 
 import logging
 import sys
@@ -10,9 +10,9 @@ import structlog
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Log nothing for the length of the block but what is waited for, in lines on standard error.
+    """Log only the waiting for a server, in lines on standard error, for the length of the block.
 
-    All else that a person must know is raised or returned.
+    Everything else that a person must know is raised or returned.
     """
     before, disabled = structlog.get_config(), logging.root.manager.disable
     structlog.configure(

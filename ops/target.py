@@ -23,7 +23,7 @@ def add_argument(parser: argparse.ArgumentParser) -> None:
 def find(given: str | None, environ: Mapping[str, str]) -> str:
     """Return the AMQP URL to use.
 
-    Raises BrokerError when there is none, ConfigError that names what tells one that is none.
+    Raises BrokerError when there is none, and ConfigError, with the place, for one that is wrong.
     """
     places = {"--amqp-url": given, "AMQP_URL": environ.get("AMQP_URL")}
     found = _first(places, "amqp_url", environ, check_broker)

@@ -135,7 +135,7 @@ def _validated(text: str) -> email_validator.ValidatedEmail:
 
 
 def _fault(local: str, domain: str) -> str:
-    """Return what is wrong with an address, in words that name no part of it."""
+    """Return the mistake of an address, in words that repeat no part of it."""
     try:
         _validated(f"a@{_a_labels(domain)}")
     except ValueError:

@@ -1,7 +1,7 @@
-"""Pure: where a reply may go, which a message's `reply_to` asks for.
+"""Pure: whether a reply may go to the `reply_to` of a message.
 
 A service replies through the default exchange, which reaches every queue by name, with rights that
-the asker does not have. So a name is looked at before anything is done for its message.
+the asker does not have. So the name is checked before the message is handled.
 """
 
 import binascii
@@ -15,18 +15,18 @@ from shared.identity import Identity
 
 DIRECT_REPLY = "amq.rabbitmq.reply-to"  # in a question; the broker writes an address in its place
 
-# What the broker writes: the process of the asking channel as Erlang's external term format packs
-# it (NEW_PID_EXT), its node's name hashed, and a random key; seen on 3.10.8. RabbitMQ 3.10 ends the
-# connection that publishes to any other address of this prefix (INTERNAL_ERROR, issue 10, A1).
+# The address that the broker writes: the process of the asking channel in Erlang's external term
+# format (NEW_PID_EXT), its node's name hashed, and a random key; seen on 3.10.8. RabbitMQ 3.10 ends
+# a connection that publishes to any other address of this prefix (INTERNAL_ERROR, issue 10, A1).
 _ADDRESS = re.compile(re.escape(DIRECT_REPLY) + r"\.([A-Za-z0-9+/]+={0,2})\.[A-Za-z0-9+/]{22}==")
 _PROCESS = re.compile(rb"\x83X(?:v\x00|w)(.)(reply@[0-9]{1,10}).{12}", re.DOTALL)
 
 
 def check(reply_to: str | None, asker: Identity) -> None:
-    """Raise Undecodable when no reply may go to `reply_to`; without one nobody is told.
+    """Raise Undecodable when no reply may go to `reply_to`; None is no reply.
 
-    A queue must be the asker's own by its name, unless the asker shares our own broker user or is
-    a service: another program's queue is as foreign to him as ours.
+    A queue must belong to the asker by its name, unless the asker is a service or uses our own
+    broker user: no program may have replies written into another program's queue.
     """
     if not reply_to or _is_direct(reply_to):
         return
@@ -40,7 +40,7 @@ def check(reply_to: str | None, asker: Identity) -> None:
 
 @lru_cache(maxsize=1024)  # a channel asks many times from one address
 def _is_direct(reply_to: str) -> bool:
-    """Whether it is an address that the broker wrote."""
+    """Return whether it is an address that the broker wrote."""
     address = _ADDRESS.fullmatch(reply_to)
     try:
         process = _PROCESS.fullmatch(b64decode(address[1])) if address else None

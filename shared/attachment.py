@@ -24,7 +24,7 @@ _BASE64 = (string.ascii_letters + string.digits + "+/").encode()
 _NAME = "[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"  # RFC 6838 4.2
 _PARAMETER = "; ?[A-Za-z0-9-]+=[A-Za-z0-9!#$&^_.+-]+"  # RFC 2045 5.1, without quotes
 _TYPE = re.compile(rf"{_NAME}/{_NAME}(?:{_PARAMETER})*")
-# What JSON Schema can say of these forms.
+# These forms as far as JSON Schema can express them.
 TYPE_FORM = f"^{_TYPE.pattern}$"
 NAME_FORM = r"^[^/\\\u0000-\u001f]+$"
 BASE64_FORM = "^[A-Za-z0-9+/]*={0,2}$"

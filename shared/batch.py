@@ -15,8 +15,8 @@ Result = TypeVar("Result")
 class Batch(Generic[Item, Result]):
     """Hands over to `turn` all that waits, one turn after the other, in the order it came.
 
-    A turn returns one result for each of its items, in their order. Retry and OSError are the end
-    of all of them. Any other failure may be that of one item, so then each half has a turn of its
+    A turn returns one result for each of its items, in their order. Retry and OSError fail all
+    of them. Any other failure may be that of one item, so then each half has a turn of its
     own, and a poisonous item fails alone (issue 10, A3). A turn must be safe to repeat.
     """
 

@@ -18,9 +18,9 @@ from aiohttp import web
 
 from shared import metrics
 
-IPV6_NETWORK_BITS = 64  # commonly one customer's; he has all its addresses
+IPV6_NETWORK_BITS = 64  # commonly the network of one customer
 OTHER_DESCRIPTORS = 100  # the broker, the database, files, the listening sockets
-LOG_SECONDS = 10.0  # at least, between two lines that tell of refused connections
+LOG_SECONDS = 10.0  # at least, between two lines about refused connections
 LINGER_SECONDS = 1.0
 MAX_HEADER_BYTES = 64 * 1024  # of one request in all; a line of it has at most 8,190
 
@@ -98,7 +98,7 @@ class LimitedProtocol(web.RequestHandler):
     def __init__(
         self, connections: Connections, manager: web.Server, *, loop: asyncio.AbstractEventLoop
     ) -> None:
-        # The library counts the seconds of idling from the last answer, whatever comes in then: a
+        # The library counts the seconds of idling from the last answer, even while data comes: a
         # request that drips in is ended too. None is no access log, as it is to its runner.
         super().__init__(
             manager,
@@ -127,17 +127,17 @@ class LimitedProtocol(web.RequestHandler):
         super().connection_made(transport)
         limits = self._connections.limits
         self._deadline = self._loop.call_later(limits.header_seconds, self._give_up)
-        # Linux ends a connection whose data nobody takes; by itself it would ask on for ever.
+        # Linux then ends a connection whose peer reads nothing; by default it probes for ever.
         connected = transport.get_extra_info("socket")
         stalled = int(limits.stalled_seconds * 1000)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, stalled)
 
     def data_received(self, data: bytes) -> None:
-        """Read what came; end a connection whose headers have no end."""
+        """Read data; end a connection whose headers have no end."""
         if not self._admitted:
             return
         super().data_received(data)
-        # The library waits when it has no request in hand: what came is headers that go on.
+        # The library waits when it has no request in hand: the data are headers that go on.
         if self._waiter is None or self._waiter.done():
             self._header_bytes = 0
             return
@@ -166,13 +166,13 @@ class LimitedProtocol(web.RequestHandler):
             transport.close()
             return
         # With something left unread the system would reset the connection, and the peer lose the
-        # answer. A closed protocol drops what comes.
+        # answer. A closed protocol drops all further data.
         self.close()
         transport.write_eof()
         self._loop.call_later(LINGER_SECONDS, transport.close)
 
     def farewell(self, limit: str) -> bytes:
-        """Return what is sent before a connection is closed, by the limit that ends it."""
+        """Return the last bytes to send before a limit closes a connection."""
         del limit
         return b""
 

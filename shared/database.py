@@ -236,7 +236,7 @@ def _is_of_a_value(error: Exception) -> bool:
 
 @contextmanager
 def _told_as_oserror(service: str, where: str) -> Iterator[None]:
-    """Raise an OSError that says in a line whose database it is, where, why, and what to check."""
+    """Raise an OSError of one line: the service, the address, the reason and the advice."""
     try:
         yield
     except (OSError, sqlite3.Error, sa.exc.DBAPIError) as error:

@@ -66,7 +66,7 @@ class Draw:
 
 
 def contract(delivery: Delivery, kinds: tuple[type[Contract], ...]) -> Contract:
-    """Read what a delivery says.
+    """Decode the message of a delivery.
 
     Raises Undecodable, also when it is none of `kinds`, when no reply may go where it asks for one,
     and when its publisher may not name its client.
@@ -151,7 +151,7 @@ def failed(
 def dead(delivery: Delivery, cause: str, reason: str, at: datetime) -> Publishing:
     """Return the copy for the dead letters, with its story in the headers.
 
-    It has no reply_to: a replay tells nobody, and what is wrong with one must not come back.
+    It has no reply_to: a replay is not answered, and a wrong address must not come back.
     """
     story: dict[str, str | int] = {
         CAUSE: cause,
@@ -180,7 +180,7 @@ def _delayed(delivery: Delivery, seconds: float, draw: Draw, attempt: int) -> Pu
 def _copy(delivery: Delivery, exchange: str, story: Mapping[str, str | int]) -> Publishing:
     """Return the delivered message again, for an exchange that routes by the queue's name.
 
-    It is published by us: who published it first stands in a header of ours.
+    The broker knows it as ours; a header of ours names its first publisher.
     """
     return Publishing(
         exchange=exchange,

@@ -1,4 +1,4 @@
-"""The types of fields: what a value must be wherever it crosses a border, and its limits.
+"""The types of fields: form and limits of each value that crosses a border.
 
 Every type has an upper bound. A text's length is checked before its form, and the first wrong item
 ends the check of its list: to refuse a value costs no more than to read it (issue 10, A2).
@@ -34,7 +34,7 @@ MAX_SECONDS = 10 * 366 * 86_400.0
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Another zone's time of the same instant still has a year that Python and ISO 8601 know.
 END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
-# What JSON Schema can say of a form that is checked by code; never narrower than the check.
+# Forms that code checks, as far as JSON Schema can express them; never narrower than the check.
 MAILBOX_FORM = r"[^@\s<>]@[^@\s<>]+>?$"
 SUBJECT_FORM = r"^(?!.*=\?)[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
 TEXT_FORM = r"^[^\u0000]*$"
@@ -79,7 +79,7 @@ def at_most(entries: int) -> BeforeValidator:
 
 
 def _ip_text(value: object) -> object:
-    """Refuse a zone, which only its own host can read, and what is too long for an address."""
+    """Refuse a text that is too long for an address, and a zone, which only its own host knows."""
     if isinstance(value, str) and (len(value) > MAX_IP_CHARS or "%" in value):
         raise ValueError("must be an IPv4 or IPv6 address")
     return value

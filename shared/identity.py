@@ -1,4 +1,4 @@
-"""Pure: who published a message, and for which client it may speak.
+"""Pure: the publisher of a message, and the client that it may act for.
 
 A routing key proves nothing: RabbitMQ checks topic rights where a message is published, and not
 where it is dead-lettered, passed on from exchange to exchange, or named in a CC header. Only the
@@ -16,7 +16,7 @@ from shared.contracts import Contract, SendEmail
 from shared.errors import Undecodable
 from shared.fields import Id
 
-USER = "x-user"  # of a copy: who published the first one; empty when nobody knows
+USER = "x-user"  # of a copy: the first publisher; empty when it is unknown
 
 _ID: TypeAdapter[str] = TypeAdapter(Id)
 
@@ -25,10 +25,10 @@ C = TypeVar("C", bound=Contract)
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who published a message first, as far as the broker vouches for it."""
+    """The first publisher of a message, as far as the broker vouches for it."""
 
     user: str | None = None  # None when the publisher did not set user_id
-    names_clients: bool = False  # whether what the body says of its client counts
+    names_clients: bool = False  # whether `client` in the body counts
     is_copy: bool = False  # made by a service of ours, so that its headers are believed
     is_forged: bool = False  # it has a header that only a copy has
 
@@ -37,8 +37,8 @@ class Identity:
 def identify(queue: str, reader: str, user_id: str | None, stated: str | None) -> Identity:
     """Identify the publisher of a message in `queue`, read by the broker's user `reader`.
 
-    `stated` is its header USER. It is believed of those who write copies into this queue: the
-    reader, the queue's owner, the operator who replays dead letters.
+    `stated` is its header USER. It is believed only from users that write copies into this
+    queue: the reader, the queue's owner, the operator, who replays dead letters.
     """
     is_copy = user_id is not None and (user_id == reader or topology.may_copy(queue, user_id))
     user = stated or None if is_copy and stated is not None else user_id
@@ -47,11 +47,11 @@ def identify(queue: str, reader: str, user_id: str | None, stated: str | None) -
 
 
 def attributed(message: C, identity: Identity) -> C:
-    """Return a message for the client that it may speak for. Raises Undecodable.
+    """Return a message with the client that its publisher may act for. Raises Undecodable.
 
     A service that knows its clients, such as the gateway, may name any; every other user is a
-    client itself. A mail of nobody knows is sent all the same; a code of nobody knows is for no
-    client, and none can be named.
+    client itself. Without a known user a mail is sent for no client, and a message about codes must
+    not name one.
     """
     if identity.is_forged:
         raise Undecodable(f"{USER}: only a service or {topology.OPERATOR} may set this header")

@@ -9,19 +9,19 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from enum import IntEnum
 
-HANDLER = "a handler"  # what the end of a service waits for, where nothing else is said
+HANDLER = "a handler"  # in the log, where a handler names nothing else
 
 
 class Phase(IntEnum):
-    """The steps of a handling, by what it would cost to end it there."""
+    """The steps of a handling, by the cost of ending it there."""
 
     WAITING = 0  # nothing has been done: it goes back to the broker at once
     BEGUN = 1  # it can be broken off and done again: it has the ordinary time
-    COMMITTED = 2  # nobody would know what was done: it has all the time there is
+    COMMITTED = 2  # the result would stay unknown: it has all the time there is
 
 
 class InFlight:
-    """The phase of one handling, since when, and what it waits for."""
+    """The phase of one handling, its begin, and the reason to wait for it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -44,7 +44,7 @@ current: ContextVar[InFlight | None] = ContextVar("in flight", default=None)
 
 
 def reach(phase: Phase, waits_for: str = HANDLER) -> None:
-    """Mark that the handling of the present delivery enters a phase; nothing outside of one."""
+    """Enter a phase of the handling of the present delivery; outside of one do nothing."""
     work = current.get()
     if work is not None:
         work.reach(phase, waits_for)

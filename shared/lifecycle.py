@@ -40,7 +40,7 @@ def run(
     `arguments` are its flags; where they ask for help that is printed, and nothing runs. The signal
     only sets the event that the service waits for; it then stops taking work, finishes what is in
     flight and closes. A second signal cancels the service: it leaves what is in flight and closes.
-    What is wrong is told in lines, not in a traceback.
+    Errors are reported in lines, not in a traceback.
     """
     try:
         with warnings.catch_warnings(record=True) as warned:

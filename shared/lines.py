@@ -21,7 +21,7 @@ END_SECONDS = 1.0  # that the last lines may wait when the process ends
 class Lines:
     """Writes the lines of one turn of the loop at its end, and all others at once.
 
-    What a reader does not take waits, up to MAX_WAITING_BYTES; more is dropped and counted. When it
+    Lines wait for their reader, up to MAX_WAITING_BYTES; more are dropped and counted. When it
     reads again, `dropped` makes the line that says how many lines are missing. A process that is
     killed loses the lines of its last turn, and those that wait.
     """
@@ -67,11 +67,11 @@ class Lines:
         self._send(END_SECONDS)
 
     def _send(self, patience: float = 0.0) -> None:
-        """Write what is taken; wait for a reader `patience` seconds at a time."""
+        """Write as much as the reader takes; wait for it `patience` seconds at a time."""
         with self._lock:
             try:
                 while self._next() and self._poll.poll(patience * 1000):
-                    # What can be written to takes as much as this without waiting (pipe(7)).
+                    # A pipe that is ready takes as much as this without waiting (pipe(7)).
                     taken = os.write(self._descriptor, self._waiting[: select.PIPE_BUF])
                     del self._waiting[:taken]
             except BlockingIOError:

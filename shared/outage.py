@@ -1,4 +1,4 @@
-"""A server that is away: what is logged while it is waited for, and what an operator can do."""
+"""A server that is away: log lines while it is waited for, with advice for the operator."""
 
 import socket
 import ssl
@@ -41,7 +41,7 @@ class Outage:
     def log(self, error: Exception, advice: str = "") -> None:
         """Log why a try has failed, unless the last line is too young.
 
-        `advice` is for what no kind of error tells.
+        `advice` takes the place of the advice for that kind of error.
         """
         now = self._clock()
         if now < self._due:
@@ -55,7 +55,7 @@ class Outage:
         )
 
     def advice(self, error: Exception) -> str:
-        """Return what an operator can do about a failed try."""
+        """Return advice for the operator about a failed try."""
         match error:
             case ssl.SSLCertVerificationError():
                 return f"check the host in {self._setting}, and the authority that it trusts"

@@ -57,9 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def find(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Target:
-    """Return what is named by flag or variable, else the running stack.
+    """Return the addresses from flags and variables, else those of the running stack.
 
-    Raises ConfigError that tells every address that is none; LoadError for another machine, unless
+    Raises ConfigError with every address that is wrong, and LoadError for another machine, unless
     that is asked for: a load that goes where nobody expects it is an attack.
     """
     given = {name: getattr(arguments, name) for name in _FLAGS}
@@ -84,7 +84,7 @@ def _mistakes(target: Target, given: Mapping[str, str | None]) -> Iterator[str]:
 
 
 def _named(name: str) -> str:
-    """Return what a user sets a field with."""
+    """Return the flag or the variable of a field."""
     return _SECRETS.get(name) or f"--{name.replace('_', '-')}"
 
 

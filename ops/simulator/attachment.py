@@ -1,7 +1,7 @@
-"""What a browser may do with an attachment; pure.
+"""How an attachment is served to a browser; pure.
 
-Attachments are hostile input on the origin of the API: whatever a browser could run there
-(HTML, SVG, PDF with scripts) is only ever saved.
+Attachments are hostile input on the origin of the API: a browser saves
+all that it could run there (HTML, SVG, PDF with scripts).
 """
 
 import base64
@@ -31,7 +31,7 @@ def is_viewable(attachment: Attachment) -> bool:
 
 
 def response_headers(attachment: Attachment) -> Mapping[str, str]:
-    """Return the headers to serve it with; whatever is not viewable is a file to be saved."""
+    """Return the headers to serve it with: all but viewable types are files to be saved."""
     viewable = is_viewable(attachment)
     name = quote(filename(attachment), safe="")
     disposition = "inline" if viewable else "attachment"
@@ -43,7 +43,7 @@ def response_headers(attachment: Attachment) -> Mapping[str, str]:
 
 
 def filename(attachment: Attachment) -> str:
-    """Return its name without what misleads: folders, control and direction characters."""
+    """Return its name without folders, control and direction characters, which mislead."""
     plain = "".join(char for char in attachment.filename if char.isprintable())
     root, dot, suffix = re.sub(r"[/\\:]", "_", plain).lstrip(". ").rpartition(".")
     if len(suffix) >= FILENAME_CHARS // 2:

@@ -45,7 +45,7 @@ class Rate(_Part):
 
 
 class Session(_Part):
-    """What a connection that has had so many mails is told, and at which command.
+    """A limit of mails for one connection, the reply beyond it, and the command that gets it.
 
     The connection stays open, and is told the same again, unless the reply is a 421.
     """
@@ -56,7 +56,7 @@ class Session(_Part):
 
 
 class Transaction(_Part):
-    """How many recipients a mail may have, and what those beyond them are told."""
+    """A limit of recipients for one mail, and the reply to those beyond it."""
 
     recipients: int = Field(ge=1)
     reply: Refusal = "452 4.5.3 Too many recipients"

@@ -53,7 +53,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a list of mails needs: subject, the text that is searched, number of attachments.
+    """The parts of a mail for a list: subject, searched text, number of attachments.
 
     `searched` is in lower case and holds the first `SEARCHED_CHARS` of the text, or of the
     HTML without its tags.

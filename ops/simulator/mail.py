@@ -34,7 +34,7 @@ class Mail:
 
     @cached_property
     def summary(self) -> content.Summary:
-        """What a list shows of the mail, read once."""
+        """The parts of the mail that a list shows, read once."""
         return content.summary(self.raw)
 
     def content(self) -> content.Content:

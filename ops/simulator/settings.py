@@ -13,7 +13,7 @@ class Settings:
     """Where the simulator listens (port 0: any that is free) and what it keeps.
 
     `tls` allows STARTTLS and, with `tls_port`, implicit TLS. Without `credentials`
-    whoever logs in is let in. Without `data` a restart forgets the mails. `hosts` are names that
+    any login is accepted. Without `data` a restart forgets the mails. `hosts` are names that
     the page answers to besides `localhost`; `published` is the host and port at which clients
     reach `smtp_port`, where they differ (a port mapping of a container).
     """

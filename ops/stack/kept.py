@@ -13,8 +13,8 @@ from ops.stack.journal import Journal
 @asynccontextmanager
 async def kept(broker: Broker, journal: Journal) -> AsyncIterator[None]:
     """Run a broker for the length of the block. Raises BrokerError when it does not start."""
-    # One thread that starts it, and lives longer: the kernel ends a tethered process with the
-    # thread that has started it.
+    # The kernel ends a tethered process with the thread that has started it: so one thread does,
+    # which lives longer.
     with ThreadPoolExecutor(1, "broker") as starter:
         keeping: asyncio.Task[None] | None = None
         try:

@@ -48,7 +48,7 @@ def clear(run_dir: Path, patience: float = _PATIENCE, say: Say = print) -> list[
     (run_dir / "stack.json").unlink(missing_ok=True)
     pids = PidFiles(run_dir / "pids")
     ended = list(pids.running())
-    # The kernel has told them to end (see `tether`), and told twice they would leave their work.
+    # The kernel has sent them SIGTERM (see `tether`); at a second one they would leave their work.
     if ended and not pids.all_gone(_SOON):
         say(f"postrider: waiting {patience:g} seconds for {', '.join(pids.running())} to end")
         pids.all_gone(patience)

@@ -81,5 +81,5 @@ def _record(row: _Row, refused: Mapping[str, int]) -> Record:
 
 
 def _moment(milliseconds: int) -> datetime:
-    """Return a time that an answer can hold; older releases kept whatever an event said."""
+    """Return a time that an answer can hold; older releases kept any time of an event."""
     return EPOCH + timedelta(milliseconds=min(max(milliseconds, 0), LAST_MILLISECOND))

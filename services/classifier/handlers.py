@@ -52,14 +52,14 @@ class Catalogue(Protocol):
 
 
 class Hearing:
-    """What some events tell, added up; `now` is the time by this process."""
+    """The sum of some events; `now` is the time by this process."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
         self.tally = Tally()
 
     async def add(self, event: Event) -> None:
-        """Take in what an event tells.
+        """Add an event.
 
         Raises Reject when a recipient has no domain, and for a time far ahead, which would be the
         domain's last event for years.

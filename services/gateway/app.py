@@ -68,9 +68,9 @@ def _route(operation: Operation, view: View) -> web.RouteDef:
 
 
 def _pattern(path: str) -> str:
-    """Return the path as the router takes it: `{id}` is no name that has a path of its own.
+    """Return the path for the router, where `{id}` matches no name that has a path of its own.
 
-    Else DELETE /v1/otp/verify would ask for a code of that id, and not be a 405 (issue 10, H4).
+    Else DELETE /v1/otp/verify would cancel a code of that id, and not be a 405 (issue 10, H4).
     """
     parent, _, last = path.rpartition("/")
     if not last.startswith("{"):

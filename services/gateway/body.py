@@ -22,7 +22,7 @@ from shared.contracts.message import check_size
 
 SMALL = 16 * 1024  # bytes: a body of a few short fields
 CODINGS = ("gzip", "deflate")  # of a request's body
-_ANY_HEADER = zlib.MAX_WBITS | 32  # of gzip or zlib, by what is there
+_ANY_HEADER = zlib.MAX_WBITS | 32  # of gzip or zlib, whichever is there
 MAX_MEMBERS = 10  # of gzip (RFC 1952 2.2), of which each costs a copy of all that follow
 MAX_FIELDS = 50  # of one object; no model has as many
 
@@ -80,7 +80,7 @@ def parse(body: bytes) -> Any:  # noqa: ANN401 -- whatever JSON holds
     try:
         value = orjson.loads(body)
         # Which of two values counts differs between parsers (RFC 8259 4): a proxy may check one and
-        # this program take the other. Only this parser tells of both.
+        # this program take the other. Only the standard library's parser shows both.
         json.loads(body, object_pairs_hook=_once, parse_int=str, parse_float=str)
     except (ValueError, RecursionError):
         raise Problem(MALFORMED, "The body is not JSON in UTF-8.") from None
@@ -88,7 +88,7 @@ def parse(body: bytes) -> Any:  # noqa: ANN401 -- whatever JSON holds
 
 
 def unpack(content: bytes, coding: str, limit: int) -> bytes:
-    """Return what a body in a Content-Encoding holds, of which no more than `limit` bytes are made.
+    """Return the content of a body in a Content-Encoding, and make at most `limit` bytes + 1 of it.
 
     Raises Problem.
     """

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from services.gateway.problem import UNAVAILABLE, Problem
 
-RETRY_AFTER_SECONDS = 1  # a large body is done with in less, once it has arrived
+RETRY_AFTER_SECONDS = 1  # a large body takes less, once it has arrived
 
 
 class BodyBudget:

@@ -47,12 +47,12 @@ class Intake:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def read(self, request: web.Request, model: type[B]) -> tuple[B, bytes]:
-        """Return what is asked for, and the body that says so."""
+        """Return the checked request, and its body."""
         content = await self.content(request, model.most)
         return await self.checked(content, lambda: body.read(model, content)), content
 
     async def checked(self, content: bytes, check: Callable[[], T]) -> T:
-        """Return what `check` makes of a body, for a large one in a thread, one after another.
+        """Return the result of `check`: for a large body in a thread, one after another.
 
         A mail of 12 MiB takes some 100 ms to check, which all other requests would wait for.
         """
@@ -90,7 +90,7 @@ class Intake:
         return await self._unpacked(content, request.headers.get("Content-Encoding", ""), limit)
 
     async def _unpacked(self, content: bytes, coding: str, limit: int) -> bytes:
-        """Return what a compressed body holds, unpacked beside the loop, one after another."""
+        """Return the content of a compressed body, unpacked in a thread, one after another."""
         if not coding or coding.lower() == "identity":
             return content
         async with self.turn:
@@ -138,7 +138,7 @@ class Intake:
 
 
 async def expect(request: web.Request) -> None:
-    """Refuse what cannot be met; "100 Continue" goes out when the body is wanted, not before.
+    """Refuse unknown expectations; "100 Continue" is sent when the body is wanted, not before.
 
     The library's own function would ask for bodies that are then refused (RFC 9110 10.1.1).
     """

@@ -23,7 +23,7 @@ from shared.connections import LimitedProtocol
 
 MAX_LINE_BYTES = 8190  # of the request line and of a header field, as the library has it
 _AGAIN = {"Retry-After": str(RETRY_AFTER)}
-# Nothing is answered where nothing was asked.
+# By the limit that ends a connection; for all others a time-out.
 _FAREWELLS: Mapping[str, Problem] = {
     "total": Problem(UNAVAILABLE, "Too many connections are open.", headers=_AGAIN),
     "address": Problem(
@@ -45,7 +45,7 @@ class Protocol(LimitedProtocol):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Answer; what the library refuses before any view is asked is a problem document too."""
+        """Answer; a refusal of the library, before any view, is a problem document too."""
         if isinstance(resp, web.HTTPException):
             refusal = Problem(problem.kind_of(resp.status), _DETAILS.get(resp.status))
             resp = _refused(request, refusal, resp.reason)
@@ -75,7 +75,7 @@ class Protocol(LimitedProtocol):
         return response
 
     def farewell(self, limit: str) -> bytes:
-        """Return a problem document with all that HTTP needs, for a connection without request."""
+        """Return a whole HTTP answer with a problem document; none to a silent connection."""
         if limit == "time" and not self._header_bytes:
             return b""
         refusal = _FAREWELLS.get(limit, Problem(TIMEOUT))

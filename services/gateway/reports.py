@@ -15,7 +15,7 @@ from shared.contracts.domains import MAX_SIGHTINGS
 
 NDJSON = "application/x-ndjson"
 MOST = 2 * 1024 * 1024  # bytes: MAX_SIGHTINGS of 2 kB, four times what the longest can need
-MAX_EVENT_MISTAKES = 5  # told of one event; a thousand of them are one answer
+MAX_EVENT_MISTAKES = 5  # of one event; one answer has a thousand of them
 AHEAD = timedelta(minutes=5)  # that a client's clock may be
 
 

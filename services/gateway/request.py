@@ -11,7 +11,7 @@ CLIENT = web.RequestKey("client", Client)  # who asks; set before the view is ca
 SUBJECT = web.RequestKey("subject", str)  # the id of what was made, for the log
 REPLAYED = web.RequestKey("replayed", bool)  # whether it was asked for before, by its key
 HARMLESS = web.RequestKey("harmless", bool)  # whether it may well be sent again without a key
-# Ends the hold on the memory for the request's body; called when it is answered.
+# Frees the budget of the request's body; called when the request is answered.
 RELEASE = web.RequestKey[Callable[[], None]]("release", Callable)  # type: ignore[arg-type]
 
 View = Callable[[web.Request], Awaitable[web.Response]]

@@ -49,7 +49,7 @@ _Ip = Annotated[peer.Address, BeforeValidator(_ip)]
 
 
 def _with_items(schema: dict[str, Any]) -> None:
-    """Say that a list needs an item, which pydantic would check after a wrong one."""
+    """Add the lower limit of a list, which `min_length` would check after a wrong item."""
     schema["anyOf"][1]["minItems"] = 1
 
 

@@ -9,7 +9,7 @@ from shared import address
 
 MAX_SENDERS = 100  # of a client
 MAX_SENDER_CHARS = 255  # an address (RFC 5321 4.5.3.1, errata 1690), or a domain with its `@`
-SENDER_FORM = "@"  # what JSON Schema can say of it
+SENDER_FORM = "@"  # as far as JSON Schema can express it
 
 
 def check_sender(text: str) -> str:

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from services.gateway.problem import Mistake
 from shared import attachment, fields
 
-MAX_MISTAKES = 20  # told in one answer
+MAX_MISTAKES = 20  # in one answer
 MAX_KEY_CHARS = 100  # of an unknown field's name, which is the client's text
 CLIENT_ID = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 

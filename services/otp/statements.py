@@ -60,7 +60,7 @@ class Statements:
     def standing(self) -> Prepared:
         """See the challenges of some recipients that nothing has ended so far.
 
-        A recipient who has none is a row without one: nobody is to tell by the time.
+        A recipient without any is an empty row, so that the time taken does not show it.
         """
         recipient = challenges.c.recipient
         given = dialect.rows(self._connection, recipient)

@@ -1,4 +1,4 @@
-"""Pure: which relay is asked next for a mail, and whose answer counts when none has taken it."""
+"""Pure: whether the next relay is asked for a mail, and which answer counts if none takes it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from services.sender.outcome import Reason, Replies, Unsendable
 from services.sender.rest import Postponed
 from shared.contracts import Reply, Stage
 
-# What an answer is worth to the one who sent the mail. The further a relay went, the more it tells.
+# The worth of an answer to the sender of the mail. The further a relay went, the more it tells.
 _LACKS = {Reason.SMTPUTF8_NOT_OFFERED: 0, Reason.TOO_BIG: 1}
 _REFUSED, _POSTPONED, _TEMPORARY = 2, 3, 4
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What came of a mail at one relay, which may be `suspected` of refusing more than its sender.
+    """The result of a mail at one relay, which may be `suspected` of refusing more than its sender.
 
     It is `final` if the same relay would say the same again.
     """
@@ -31,7 +31,7 @@ class Asked:
 
     @property
     def worth(self) -> int:
-        """What it tells: the reason of a refusal for good, or that there is hope."""
+        """Its rank among results: the reasons of final refusals first, then those with hope."""
         match self.result:
             case Postponed():
                 return _POSTPONED
@@ -44,7 +44,8 @@ class Asked:
 def says_nothing_of_others(result: Replies | Unsendable | Postponed) -> bool:
     """Return whether another relay may take the mail.
 
-    What one relay lacks, or does not take at MAIL, another may have and take (RFC 6531 3.2).
+    Another relay may have an extension that this one lacks, and take a sender that this one refuses
+    (RFC 6531 3.2).
     """
     match result:
         case Postponed():

@@ -35,7 +35,8 @@ class Lease:
 def mail_key(command: SendEmail) -> str:
     """Name a mail among those of all clients: an id that another client uses is another mail.
 
-    Whoever hears events knows the ids of others' mails, and could end them by one of his own.
+    A program that reads events knows the ids of others' mails, and could end such a mail by one of
+    its own under the same id.
     """
     return f"{command.client}/{command.id}" if command.client else command.id
 

@@ -38,7 +38,7 @@ def _allowed() -> None:
 class Progress:
     """How far an attempt has come, for the handler, which may be cut off from its end.
 
-    `relay` is the one whose replies they are, `host:port`, empty as long as there is none. It is
+    `relay` is the one that has replied, `host:port`, empty as long as there is none. It is
     `suspected` if it refused the sender for a reason that may be its own (see `Senders`). `begin`
     is called right before MAIL, `commit` right before each piece of the content. Either raises an
     exception when the step must not be taken any more.

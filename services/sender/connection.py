@@ -151,8 +151,8 @@ class Connection:
             # The server waits for a mail that is for nobody (RFC 2920 3.1).
             no = _heard(DOT, await self._say(DOT, b"."))
         if await self._reset() == replies.START_INPUT:
-            # That is the reply to DATA: one reply was too many and all are shifted, so that nobody
-            # knows whom a refusal is about (issue 10, S12).
+            # That is the reply to DATA: one reply was too many and all are shifted, so that no
+            # refusal can be matched with its recipient (issue 10, S12).
             settled.clear()
             return replies.missing(DATA, "more replies than commands")
         return no
@@ -250,7 +250,7 @@ class Connection:
             raise extra
 
     def _left_over(self, stage: Stage) -> Lost | None:
-        """Return what a reply that nobody asked for means; None if there is none.
+        """Return the meaning of an unasked reply, None if there is none.
 
         A server that closes may say so unasked (RFC 5321 3.8).
         """
@@ -291,7 +291,7 @@ class Connection:
             raise _lost(DATA, error) from error
 
     async def _interrupted(self) -> Lost:
-        """Return what the server said before it had the whole mail: no, if it makes sense."""
+        """Return the meaning of a reply that came before the server had the whole mail."""
         answer = await self._dialogue.answer(0)
         if answer.code == replies.CLOSING:
             return Lost(_heard(DATA, answer))
@@ -346,7 +346,7 @@ def _is_answer(stage: Stage, answer: Answer) -> bool:
 
 
 def _no(stage: Stage, answer: Answer) -> Reply | None:
-    """Return the reply if it is not a yes; what nobody will read costs more than to send a mail."""
+    """Return the reply if it is not a yes; to make one that nobody reads costs more than a mail."""
     return None if replies.says_yes(stage, answer.code) else _heard(stage, answer)
 
 

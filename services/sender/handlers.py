@@ -51,7 +51,7 @@ class Claims(Protocol):
         """Return whether nobody else can have taken a claim over until now."""
 
     async def settle(self, claim: Claim, events: Sequence[Outcome]) -> Sequence[Outcome]:
-        """Keep what came of it, and free the recipients without an event.
+        """Keep its outcomes, and free the recipients without one.
 
         Return the events that were kept: the others are about recipients that another sender has
         settled, or has claimed since. Raises Retry, Reject.
@@ -107,7 +107,7 @@ class Sender:
         ]
 
     def _progress(self, claim: Claim) -> Progress:
-        """Return the record of an attempt, whose steps ask first whether the claim still holds."""
+        """Return the record of an attempt, which checks the claim before each step."""
 
         def begin() -> None:
             if not self.claims.holds(claim):
@@ -174,10 +174,10 @@ class Sender:
         )
 
     async def _kept(self, command: SendEmail, claim: Claim, found: Settlement) -> Settlement:
-        """Keep what came of the attempt and return what is to be told of it.
+        """Keep the outcomes of the attempt and return those to publish.
 
-        An outcome for which the claim was lost is not told: another sender tells its own. What
-        cannot be kept because the database is away is told all the same: it is the truth.
+        An outcome for which the claim was lost is not published: another sender publishes its own.
+        If the database is away, the outcomes are published all the same: they are the truth.
         """
         try:
             kept = tuple(await self.claims.settle(claim, found.events))
@@ -256,7 +256,7 @@ def _report(event: Outcome, command: SendEmail, relay: str) -> None:
 
 
 def _warn_of_trouble(heard: Replies, progress: Progress, category: Category) -> None:
-    """Warn the operator, once a mail, of what only the operator can put right."""
+    """Warn of trouble that only an operator can put right, once a mail."""
     of_relay = replies.sender_refused if progress.suspected else replies.about_us
     trouble = next(filter(of_relay, heard.values()), None)
     if trouble is not None:

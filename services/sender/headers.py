@@ -64,10 +64,10 @@ def _mailbox(value: str, column: int) -> str:
 
 
 def _named(name: str, bare: str, column: int) -> str:
-    """Return a blank, a name if there is one, and what it names in angle brackets.
+    """Return a blank, a name if there is one, and an address or id in angle brackets.
 
-    `column` is how many characters stand on the line before. What is named has a line of its own
-    where it, and the comma that may follow, would make one with an encoded word too long.
+    `column` is how many characters stand on the line before. The address has a line of its
+    own where it, and the comma that may follow, would make one with an encoded word too long.
     """
     if not name:
         return f" <{bare}>"

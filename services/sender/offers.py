@@ -40,11 +40,11 @@ class Offers:
         )
 
     def reaches(self, mail: Mail) -> tuple[str, ...]:
-        """Return the recipients whose addresses, and what the headers hold, can be said here."""
+        """Return the recipients that the server can serve with its extensions."""
         return mail.recipients if self.smtputf8 else mail.within_ascii
 
     def objection(self, mail: Mail) -> Unsendable | None:
-        """Return what is lacking for all of this mail's recipients (RFC 6531 3.5, RFC 1870 5)."""
+        """Return why no recipient of this mail can be served (RFC 6531 3.5, RFC 1870 5)."""
         if not self.reaches(mail):
             return Unsendable(Reason.SMTPUTF8_NOT_OFFERED)
         if self.size is not None and self.size < len(mail.content):

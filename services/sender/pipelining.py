@@ -7,9 +7,10 @@ STUMBLES = 10  # in a row that are believed of a relay that has coped before
 class Pipelining:
     """How a relay has coped with groups of commands, by how many recipients they were for.
 
-    One that loses what comes early does so always, and one with a small buffer when much comes. But
-    a mail of any client may end without a reply too. So what a relay has coped with before counts
-    as its mistake only many times in a row. Times are in seconds of one clock.
+    A relay that drops early commands does so always, and one with a small buffer with large groups.
+    But a mail of any client may end without a reply too. So a group of a size that the relay has
+    coped with before counts as its mistake only many times in a row. Times are in seconds of one
+    clock.
     """
 
     def __init__(self) -> None:

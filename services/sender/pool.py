@@ -85,7 +85,7 @@ class SmtpPool:
         return self._counts(mail, asked)
 
     def _counts(self, mail: Mail, asked: list[Asked]) -> Replies | Unsendable | Postponed:
-        """Return what counts of the answers; a relay that rests may still take the mail."""
+        """Return the answer that counts; a relay that rests may still take the mail."""
         chosen = best(reversed(asked))
         if not isinstance(chosen.result, Postponed):
             mail.progress.relay, mail.progress.suspected = chosen.relay, chosen.suspected

@@ -25,7 +25,7 @@ _NEVER_ABOUT_A_MAIL = frozenset((503, 530))
 _OF_PARAMETERS = frozenset((452, 552, 555))
 ENHANCED_TOO_BIG = frozenset(("5.2.3", "5.3.4"))  # RFC 3463 3.3 and 3.4
 ENHANCED_NEEDS_SMTPUTF8 = "5.6.7"  # RFC 6531 3.7.4.2
-# What the words of a refused sender may be taken for: our settings, a rule of the server, nothing.
+# The classes that the words of a refused sender may be taken for.
 _MAY_BE_THE_SENDER = frozenset(
     (ReplyClass.OUR_CONFIG, ReplyClass.POLICY, ReplyClass.UNDETERMINED, ReplyClass.AUTH_SENDER)
 )
@@ -55,17 +55,17 @@ def heard(stage: Stage, code: int, text: str) -> Reply:
 
 
 def missing(stage: Stage, why: str) -> Reply:
-    """Return what stands for a reply that never came or that nobody can read."""
+    """Return the stand-in for a reply that never came or cannot be read."""
     return Reply(stage=stage, code=NO_REPLY, text=why[:MAX_TEXT_CHARS])
 
 
 def masked(text: str) -> str:
-    """Return what a server said as it may be kept: of addresses the first letter and the domain."""
+    """Return a text in which only the first letter and the domain of addresses are left."""
     return _LOCAL_PART.sub(r"\1***@", text) if "@" in text else text
 
 
 def without_codes(text: str) -> str:
-    """Return what a server said of a mail with a code, without any number that may be it.
+    """Return a reply to a mail with a code, without any number that may be the code.
 
     Digits are those of any script, in a row or with up to four other marks between two of them.
     Enhanced codes, longer numbers in a row and the ids of queues stay.
@@ -104,7 +104,7 @@ def _without_id(token: re.Match[str]) -> str:
 
 
 def told(text: str, *, of_code: bool) -> str:
-    """Return what a server said as it may be told and kept, of a mail with a code or another."""
+    """Return a text as it may be published and kept; `of_code` if the mail has a code."""
     return without_codes(masked(text)) if of_code else masked(text)
 
 
@@ -156,8 +156,8 @@ def about_us(reply: Reply) -> bool:
 def _is_block(reply: Reply) -> bool:
     """Return whether a refusal for good says that we are blocked, whatever the sender.
 
-    It is the one thing that words decide here: a relay that has taken nobody since we started
-    shows in no other way that the mails of all senders had better wait.
+    Only here words decide: nothing else shows that all mail should wait, when the relay has
+    accepted no sender since we started.
     """
     if reply.code // 100 != 5:  # noqa: PLR2004 -- RFC 5321 4.2.1
         return False

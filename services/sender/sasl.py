@@ -1,7 +1,7 @@
 """The aiosmtplib edge: the exchange of a login, led by the server's challenges (RFC 4954).
 
-The library encodes the answers. Its own logins answer without a look at what is asked for, so that
-a password is sent to a server that asks for the name (issue 10, S5).
+The library encodes the answers. Its own logins answer without reading the challenge, so that a
+password is sent to a server that asks for the name (issue 10, S5).
 """
 
 import base64
@@ -19,7 +19,7 @@ from aiosmtplib.auth import (
 from services.sender.relay import Auth
 
 CHALLENGE = 334  # RFC 4954 4
-MAX_PROMPT_CHARS = 100  # of a challenge that is told
+MAX_PROMPT_CHARS = 100  # of a challenge, in an error
 
 # Yields the argument of AUTH, then an answer to each challenge. It ends at one that does not fit.
 Exchange = Generator[bytes, str, None]
@@ -96,12 +96,12 @@ _EXCHANGES: Mapping[Auth, Callable[[str, str], Exchange]] = {
 
 
 def _asks_for_password(challenge: str) -> bool:
-    # Some servers do not encode what they ask.
+    # Some servers do not encode their challenge.
     return "pass" in f"{challenge} {_decoded(challenge)}".lower()
 
 
 def _decoded(challenge: str) -> str:
-    """Return what a challenge says, empty if it is not base64."""
+    """Return the text of a challenge, empty if it is not base64."""
     try:
         return base64.b64decode(challenge, validate=True).decode(errors="replace")
     except (binascii.Error, ValueError):
@@ -109,7 +109,7 @@ def _decoded(challenge: str) -> str:
 
 
 def _without(sent: Iterable[str], text: str) -> str:
-    """Return what a server says without what was sent to it: some servers repeat that."""
+    """Return a text without the secrets that were sent: some servers repeat them."""
     for each in filter(None, sent):
         text = text.replace(each, "***")
     return text

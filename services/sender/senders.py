@@ -12,7 +12,7 @@ class Senders:
     """The senders that one relay has taken at MAIL, and those that it has refused since.
 
     A refusal at MAIL concerns one mail (RFC 5321 4.2.1), and anybody can make addresses up that a
-    relay refuses. So it says something of the relay only if the relay took that sender before, as
+    relay refuses. So it counts against the relay only if the relay took that sender before, as
     it took others that it now refuses too, and if it has taken nobody since. A sender is whatever
     MAIL depends on; times are in seconds of one clock.
     """

@@ -31,11 +31,11 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
-    """Send mail until `stop` is set, then finish what is in flight and take leave of the relay.
+    """Send mail until `stop` is set, then finish what is in flight and close the connections.
 
-    A mail that waits for its turn then goes back to the broker at once. One that is being told to
-    a relay has DRAIN_SECONDS to get to its content, and one whose content has begun may wait for
-    the reply to its dot for SENDER_DRAIN_DOT_SECONDS.
+    A mail that waits for its turn then goes back to the broker at once. One in a
+    transaction has DRAIN_SECONDS to get to its content, and one whose content has begun may wait
+    for the reply to its dot for SENDER_DRAIN_DOT_SECONDS.
 
     Ready means that commands can be taken. A relay that is away does not make the sender unready:
     mail waits on the delay ladder then, and no restart would help. Raises Unavailable, OSError.

@@ -25,7 +25,7 @@ from services.sender.relay import Login, Relay, Tls
 from shared.contracts import Stage
 
 READY = 220
-UNREADABLE = b"?\r\n"  # what the library takes for no reply
+UNREADABLE = b"?\r\n"  # no reply to the library
 
 
 async def connect(relay: Relay, deadline: float) -> Connection:
@@ -77,7 +77,7 @@ class _NoEhlo(Lost):
 
 
 class _Replies(SMTPProtocol):
-    """The library's protocol behind our own reader, which reads what can be read.
+    """The library's protocol behind our own tolerant reader.
 
     The library refuses blank lines and lines without a code, and takes a reply that was left over
     for the reply to the next command.
@@ -101,7 +101,7 @@ class _Replies(SMTPProtocol):
         super().write(data)
 
     def data_received(self, data: bytes) -> None:
-        """Read what came."""
+        """Read data."""
         try:
             for answer in self._reader.feed(data):
                 self._hear(answer)
@@ -110,12 +110,12 @@ class _Replies(SMTPProtocol):
             super().data_received(UNREADABLE)
 
     def eof_received(self) -> bool:
-        """Note that the server has closed; what it had begun to say counts."""
+        """Note that the server has closed; a reply that it had begun counts."""
         self._hear_the_rest()
         return super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Note that the connection is gone; the same."""
+        """Note that the connection is gone; a reply that has begun counts."""
         self._hear_the_rest()
         super().connection_lost(exc)
 
@@ -141,7 +141,7 @@ class _Opening:
         self._replies = _Replies()
 
     async def run(self, sock: socket.socket, *, ehlo: bool) -> None:
-        """Go all steps; greet with HELO unless `ehlo`. Raises Lost."""
+        """Connect, greet with EHLO or HELO, encrypt, log in. Raises Lost."""
         async with self._at(Stage.CONNECT):
             await self._connect(sock)
         await (self._greet() if ehlo else self._greet_plainly())
@@ -178,7 +178,7 @@ class _Opening:
     async def _greet_instead(self, refusal: Lost) -> None:
         """Greet with HELO, as a server may know no EHLO (RFC 5321 3.2).
 
-        Raises Lost: when the server has closed, with what it had said.
+        Raises Lost: when the server has closed, with its last reply.
         """
         try:
             await self._greet_plainly()

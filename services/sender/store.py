@@ -25,7 +25,7 @@ from shared.errors import Reject, Retry
 
 RENEWALS = 3  # in a lease: so many may be missed before a sender counts as dead
 KEEP_SECONDS = 30.0  # then an outcome is better told without being kept than not told
-PARTING_SECONDS = 5.0  # for the last write of who is being cancelled
+PARTING_SECONDS = 5.0  # for the last write of a task that is being cancelled
 MAILS_AT_ONCE = 500  # in one list of a statement: SQLite may be built for no more than 999
 # Both go on while the process is stopped (SIGSTOP); the first also while the machine sleeps, as
 # does the clock by which the database ends a lease. The loop's time stands still between two turns.
@@ -115,7 +115,7 @@ class ClaimStore:
         return self._steady() < claim.lease.until
 
     async def settle(self, claim: Claim, events: Sequence[Outcome]) -> tuple[Outcome, ...]:
-        """Keep what came of a claim, give back what no event is about; return the events kept.
+        """Keep the events of a claim, give back recipients without one; return the events kept.
 
         An event is not kept when another sender has taken its recipient over, or when a final
         outcome is there: the first one counts. A delivery is kept as long as none is there, whoever
@@ -228,7 +228,7 @@ def _renew(connection: sa.Connection, say: Statements, held: Mapping[str, _Held]
 
 
 def _end(connection: sa.Connection, say: Statements, wishes: Sequence[_Wish]) -> Sequence[Claim]:
-    """Keep outcomes, free what is left of claims; `busy` are then the recipients that were lost."""
+    """Keep outcomes and free the rest of claims; `busy` are then the recipients that were lost."""
     kept = sorted((row for wish in wishes for row in wish.keep), key=_place)
     lost: set[Row] = set()
     while kept:
@@ -248,7 +248,7 @@ def _end(connection: sa.Connection, say: Statements, wishes: Sequence[_Wish]) ->
 
 
 def _not_kept(connection: sa.Connection, say: Statements, rows: Sequence[Row]) -> set[Row]:
-    """Return those of the rows whose outcome is not the one that the database has."""
+    """Return the rows whose outcome differs from the one in the database."""
     mails = list({row[0] for row in rows})
     found = connection.execute(say.looking, {"of_emails": mails}).all()
     known = {(row.email_id, row.recipient): (row.settled, row.event) for row in found}

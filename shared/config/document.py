@@ -21,7 +21,7 @@ _READERS: Final[Mapping[str, Callable[[Path], Mapping[str, Any]]]] = {
 
 
 def read(settings: type[BaseSettings], service: str, path: Path) -> Layer:
-    """Read what a file says to one service. Only its owner may read a file with secrets in it.
+    """Read the settings of one service. Only its owner may read a file with secrets in it.
 
     Beside the sections stands what is for several services. The section of a service's name has the
     rest, without that name as a prefix, and may say otherwise what stands beside it. The sections

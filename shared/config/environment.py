@@ -19,12 +19,12 @@ _OF_ORCHESTRATORS: Final = re.compile(
     r"\w+_SERVICE_(HOST|PORT(_\w+)?)|\w+_PORT_\d+_(TCP|UDP|SCTP)(_\w+)?|\w+?_ENV_\w+"
 )
 _LINK: Final = re.compile(r"(tcp|udp|sctp)://")
-# With these a person makes the accounts of a service: `ops topology grant`, ops/roles.sql.
+# An operator creates the accounts of a service with these: `ops topology grant`, ops/roles.sql.
 _OF_ACCOUNTS: Final = ("_AMQP_PASSWORD", "_DATABASE_PASSWORD")
 
 
 def read(settings: type[BaseSettings], service: str, environ: Mapping[str, str]) -> Layer:
-    """Read the variables of the fields; lists and tables are JSON, and what is empty is not set.
+    """Read the variables of the fields; lists and tables are JSON, and an empty one is not set.
 
     A variable that begins with the service's name and is no setting is a mistake, unless it is
     known to be another program's.

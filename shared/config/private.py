@@ -10,7 +10,7 @@ _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 class SettingsWarning(UserWarning):
-    """Something about the settings that an operator should see, though it stops nothing."""
+    """A risk in the settings that an operator should see; the service starts all the same."""
 
 
 def check_private(path: Path) -> Path:

@@ -105,7 +105,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def _contradictions(cls, values: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[str]:
-        """Yield what is wrong with several fields together, though others have mistakes.
+        """Yield the mistakes of several fields together, though others have mistakes.
 
         Pydantic checks fields together once each of them is right, and ends at the first mistake.
         """

@@ -14,7 +14,7 @@ from shared.config.private import check_private
 
 DRIVER: Final = "postgresql+asyncpg"  # as SQLAlchemy names it
 _CERTIFICATE_FILES: Final = ("cafile", "certfile", "keyfile")
-# What asyncpg takes in a URL: https://magicstack.github.io/asyncpg/current/api/index.html
+# The parameters of a URL for asyncpg: https://magicstack.github.io/asyncpg/current/api/index.html
 _SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _DATABASE_PARAMETERS: Final = ("host", "port", "ssl", "prepared_statement_cache_size")
 _OTHER_NAMES: Final = {"sslmode": "ssl"}  # libpq's name of a parameter, and ours
@@ -66,7 +66,7 @@ def _checked(text: str, schemes: tuple[str, ...], mistakes: Callable[[URL], Iter
 
 
 def _form_mistakes(text: str, schemes: tuple[str, ...]) -> Iterator[str]:
-    """Yield why a text is no address at all; nothing more can be told then."""
+    """Yield why a text is no address at all; nothing more can be checked then."""
     scheme, separator, _ = text.partition("://")
     if not separator or scheme not in schemes:
         yield f"must begin with {' or '.join(f'{each}://' for each in schemes)}"

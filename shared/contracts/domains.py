@@ -19,7 +19,7 @@ from shared.fields import NOT_EMPTY, Address, Count, Domain, DomainText, Id, Mom
 
 MAX_SIGHTINGS = 1000  # a report: some 150 kB, which a broker passes on at once
 MAX_LISTED = 1000  # domains a page
-MAX_MANY_BYTES = 2 * 1024 * 1024  # of a report or a page, for whose entries 2 kB each are plenty
+MAX_MANY_BYTES = 2 * 1024 * 1024  # of a report or a page: 2 kB for each entry are plenty
 MAX_REASON_CHARS = 1000
 MAX_CLASSES = 100  # of refusals; there are 16 reply classes now
 MAX_CLASS_CHARS = 50
