@@ -32,7 +32,7 @@ TRANSACTIONAL = topology.sending_queue(Category.TRANSACTIONAL)
 async def run(
     folder: Path, marker: str, url: str, changes: Mapping[str, str] | None = None
 ) -> tuple[int | None, str, str]:
-    """Run a Python program of the page and return its exit code, what it says and its errors."""
+    """Run a Python program of the page and return its exit code, its output and its errors."""
     program, text = folder / "program.py", block("python", marker)
     for old, new in (changes or {}).items():
         assert old in text

@@ -159,7 +159,7 @@ async def world(rabbit: Node, vhost: str, shop_url: str, tmp_path: Path) -> Asyn
 
 
 async def attached(url: str, queue: str) -> None:
-    """Wait until somebody consumes a queue. Alembic migrates one database at a time a process."""
+    """Wait until a queue has a consumer. Alembic migrates one database at a time a process."""
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
 
         async def has_consumer() -> bool:

@@ -135,7 +135,7 @@ def test_the_last_line_says_where_everything_is(compose: Compose) -> None:
 
 
 def test_the_log_of_the_broker_is_no_flood(compose: Compose) -> None:
-    """What it says of each connection would hide what others say."""
+    """Its lines about each connection would hide the lines of all others."""
     assert "connection" not in compose.run("logs", "--no-log-prefix", "rabbitmq")
 
 

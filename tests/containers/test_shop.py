@@ -1,4 +1,4 @@
-"""What one program can do to all others on RabbitMQ 4.0: nothing, as on the machine's own."""
+"""Attacks of one program on all others, on RabbitMQ 4.0: none succeeds, as on the machine's own."""
 
 import pytest
 

@@ -7,7 +7,7 @@ from services.gateway.problem import Problem
 
 
 def refused(budget: BodyBudget, client: str, size: int) -> bool:
-    """Return whether a body is refused; it is let go of at once if it is not."""
+    """Return whether a body is refused; it is released at once if it is not."""
     try:
         budget.hold(client, size)()
     except Problem as problem:
@@ -16,7 +16,7 @@ def refused(budget: BodyBudget, client: str, size: int) -> bool:
 
 
 def test_a_client_has_half_and_leaves_the_rest_to_others() -> None:
-    """What one client sends at a time takes no memory from another."""
+    """The bodies of one client take no memory from another."""
     budget = BodyBudget(100, 10)
     budget.hold("shop", 50)
 

@@ -1,4 +1,4 @@
-"""What the HTTP library would answer by itself, on real sockets."""
+"""Answers that the HTTP library would make by itself, on real sockets."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -131,7 +131,7 @@ async def test_the_connections_of_a_proxy_are_those_of_many_callers(
 async def test_a_request_that_does_not_come_is_not_waited_for(
     vhost: str, tmp_path: Path, sent: bytes, status: str
 ) -> None:
-    """Whoever says nothing gets no answer, whoever stops in the headers a 408 (issue 10, A6)."""
+    """A silent client gets no answer, one that stops in the headers a 408 (issue 10, A6)."""
     async with gateway(vhost, tmp_path, gateway_header_seconds=0.3) as port:
         told, _, body = await answered(port, sent)
 

@@ -121,6 +121,6 @@ def test_a_broker_that_is_away_is_one_line(line: str, capsys: pytest.CaptureFixt
 
 
 def test_nothing_to_end_is_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:
-    """What is asked for is so already."""
+    """The stack is down already."""
     assert code_of("down") == 0
     assert capsys.readouterr().out == "postrider: nothing is running\n"

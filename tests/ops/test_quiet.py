@@ -1,4 +1,4 @@
-"""What a command shows of the parts that it uses: what it waits for, and nothing else."""
+"""A command shows that it waits for a server, and nothing else of the log of its parts."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ from tests.waiting import until
 
 
 def test_nothing_else_is_logged(capfd: pytest.CaptureFixture[str]) -> None:
-    """What a person must know is raised or returned."""
+    """Errors that a person must know are raised or returned."""
     with quiet():
         structlog.get_logger("tests").error("connection lost", reason="x")
 

@@ -1,4 +1,4 @@
-"""Which broker a command is for: what is named nearest, checked before anything connects."""
+"""The broker of a command: the nearest name counts, checked before anything connects."""
 
 import json
 from pathlib import Path

@@ -22,7 +22,7 @@ from tests.tap import Tap, depth, tapped
 from tests.waiting import until
 
 LADDER_SCALE = 0.01
-WITHIN = 30.0  # seconds for what takes a new process, a lease and some rungs of the ladder
+WITHIN = 30.0  # seconds for a new process, a lease and some rungs of the ladder
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Replica:
 
 @dataclass(frozen=True)
 class Replicas:
-    """What the senders have in common."""
+    """The broker, database and relay that the senders share."""
 
     url: str
     directory: Path

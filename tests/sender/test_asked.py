@@ -1,4 +1,4 @@
-"""Tests of whose answer counts when no relay has taken a mail."""
+"""Tests of the answer that counts when no relay has taken a mail."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def test_best(asked: list[Asked], counts: Asked) -> None:
 
 
 def test_final() -> None:
-    """What a relay lacks, and a refusal for good, do not change by asking it again."""
+    """A lack of a relay, and a refusal for good, do not change by asking it again."""
     assert all(each.final for each in (NO_UTF8, TOO_BIG, REFUSED))
     assert not any(each.final for each in (SUSPECT, LATER, AWAY, RESTS))
 
@@ -58,7 +58,7 @@ def test_final() -> None:
     ],
 )
 def test_others(stage: Stage, code: int, others: bool) -> None:  # noqa: FBT001 -- a column of the table
-    """Up to MAIL another relay may do better; after that it was heard what becomes of the mail."""
+    """Up to MAIL another relay may do better; after that the answer is about the mail."""
     assert says_nothing_of_others({ANNA: replies.heard(stage, code, "")}) is others
 
 

@@ -170,7 +170,7 @@ def test_a_token_that_others_can_read(tmp_path: Path) -> None:
 
 
 def test_all_that_a_relay_needs_is_told_at_once() -> None:
-    """What goes together is checked with the rest: one start tells what all others would."""
+    """Settings that go together are checked with the rest: one start shows all mistakes."""
     environ = {
         "AMQP_URL": "foo",
         "SENDER_SMTP_TLS": "maybe",

@@ -1,4 +1,4 @@
-"""Tests of SIGTERM to a real sender: what was sent is waited for, all else goes to others."""
+"""Tests of SIGTERM to a real sender: it waits for replies to sent mail; others get all else."""
 
 import asyncio
 import signal
@@ -37,8 +37,8 @@ async def at_the_dot(world: Replicas) -> None:
 async def test_content_that_was_sent_is_waited_for(world: Replicas) -> None:
     """Past DRAIN_SECONDS and a lease, a mail at its dot is neither lost, doubled nor uncertain.
 
-    What only waited, and what had not come to its content by then, goes to the next sender while
-    the first still waits.
+    Mails that only waited, and those not at their content by then, go to the next sender while the
+    first still waits.
     """
     waiting = [f"waiting-{number}" for number in range(3)]
     async with world.sender("old", **ONE_EACH, DRAIN_SECONDS="1.5") as old:

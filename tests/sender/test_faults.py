@@ -206,7 +206,7 @@ async def test_out_of_step() -> None:
 
 @pytest.mark.parametrize("extra", [b"250 OK\r\n", b"250 OK\r\n250 OK\r\n", b"354 Go on\r\n"])
 async def test_replies_of_the_mail_before(greeting: Mapping[str, bytes], extra: bytes) -> None:
-    """What a server says too much after one mail is no yes to the next (S12)."""
+    """A reply too many after one mail is no yes to the next (S12)."""
     script = {**greeting, "DOT": b"250 OK\r\n" + extra}
     async with scripted(script) as server, a_pool(a_relay(server.port)) as pool:
         assert await sent(pool) == DELIVERED

@@ -124,7 +124,7 @@ class Stopped(Relay):
         self._replica = replica
 
     async def send(self, mail: Mail) -> Replies | Unsendable | Postponed:
-        """Take the mail over, then go on with it."""
+        """Lose the claim to another sender, then go on."""
         claim = await self._replica.claim(a_command())
         assert claim.orphans == (ANNA,)
         mail.progress.begin()
@@ -132,7 +132,7 @@ class Stopped(Relay):
 
 
 async def test_claim_lost_before_mail(claims: ClaimStore, of_the_dead: ClaimStore) -> None:
-    """Whoever has lost its claim sends nothing and tells nothing; it looks in again later."""
+    """A sender that has lost its claim sends and publishes nothing; it looks in again later."""
     relay = Stopped(claims)
     lost = metrics.counter(metrics.LOST, "transactional", "mail")._value.get()
 

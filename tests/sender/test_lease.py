@@ -51,7 +51,7 @@ async def test_stopped_before_the_reply_to_the_dot(world: Replicas) -> None:
             world.relay.answer()
             old.process.send_signal(signal.SIGCONT)
             await lost(old, len(MAILS))
-            # The outcomes of all mails, whoever tells them: the last one comes after all others.
+            # The outcomes of all mails, from either sender: the last one comes after all others.
             await world.publish(a_command(id="last", category=Category.BULK))
             await world.final("last")
 

@@ -30,15 +30,14 @@ from shared.contracts import (
 from tests.processes import started
 from tests.proxy import Proxy
 from tests.sender.commands import a_command
+from tests.sender.replicas import LADDER_SCALE, WITHIN
 from tests.sender.senders import environment
 from tests.tap import Tap, depth, publish_raw, tapped
 from tests.waiting import until
 
 pytestmark = [pytest.mark.journey, pytest.mark.rabbit]
 
-LADDER_SCALE = 0.01
 MANY = 40  # mails: more than a sender has in hand
-WITHIN = 30.0  # seconds for what takes a new process, a lease and some rungs of the ladder
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from services.sender.pipelining import LOCK_STEP_SECONDS, STUMBLES, Pipelining
 
 
 def test_offered() -> None:
-    """What is offered is used."""
+    """PIPELINING is used where it is offered."""
     assert Pipelining().copes(100, 0)
 
 

@@ -106,7 +106,7 @@ async def test_session_over(
 
 
 async def test_session_over_at_once(simulator: Simulator) -> None:
-    """What a fresh connection refuses too is the mail's attempt: nothing is tried for ever."""
+    """A refusal over a fresh connection too is the mail's attempt: nothing is tried for ever."""
     async with a_pool(a_relay(simulator.smtp_port)) as pool:
         assert await sent(pool) == DELIVERED
         magic = "reply-mail-452-4-4-5@our.example"

@@ -43,7 +43,7 @@ SAID = st.tuples(CODES, st.lists(NOISE, max_size=4), st.integers(1, 3), NOISE)
 
 
 def written(code: str, noise: list[str], lines: int, text: str) -> str:
-    """Give a reply with lines without a code in it, and blank lines behind it."""
+    """Return a reply with lines without a code in it, and blank lines behind it."""
     inside = "".join(f"{code}-{text}\n{each}\r\n" for each in noise)
     return inside + f"{code}-{text}\r\n" * lines + f"{code} {text}\r\n" + "\r\n" * lines
 
@@ -86,7 +86,7 @@ def test_any_octets(pieces: list[bytes]) -> None:
     ],
 )
 def test_garbled(garbage: bytes) -> None:
-    """What is no reply is refused; replies before it are given, none after it."""
+    """Octets that are no reply are refused; replies before them are given, none after them."""
     reader, answers = Reader(), deque[Answer]()
     answers.extend(reader.feed(b"250 OK\r\n"))
 
@@ -109,7 +109,7 @@ def test_garbled(garbage: bytes) -> None:
     ],
 )
 def test_out_of_form(reply: bytes, answer: Answer) -> None:
-    """What can be read is read, and the code of the last line counts (issue 10, S12)."""
+    """Malformed lines are read as far as possible, and the code of the last line counts (S12)."""
     assert list(Reader().feed(reply + b"354 Next\r\n")) == [answer, Answer(354, "Next")]
 
 

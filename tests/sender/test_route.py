@@ -144,7 +144,7 @@ async def test_refused_by_policy(simulator: Simulator) -> None:
         assert (server.heard["MAIL"], rests(server)) == (2, 0)
 
 
-# What one mail can bring about: its sender at MAIL, its recipients or its content after that.
+# Replies that one mail can bring about: its sender at MAIL, its recipients or content after that.
 CAUSED = [
     f"{what}-{stage}{code}"
     for stage in ("mail", "rcpt", "data", "dot")
@@ -183,7 +183,7 @@ CAUSED = [
 @pytest.mark.parametrize("taken_before", [True, False])
 @pytest.mark.parametrize("magic", CAUSED)
 async def test_caused_by_one_mail(simulator: Simulator, magic: str, taken_before: bool) -> None:  # noqa: FBT001 -- a column of the table
-    """Whatever one client's mails make a relay say, it has no rest and is not used less for it."""
+    """No reply that one client's mails can cause makes a relay rest, or be used less."""
     relay = resting(simulator.smtp_port)
     async with a_pool(relay, connections=4) as pool:
         if taken_before:
@@ -315,7 +315,7 @@ LARGE = a_mail(content=b"Subject: large\r\n\r\n" + (b"x" * 70 + b"\r\n") * 400)
 
 
 async def test_what_another_has(simulator: Simulator) -> None:
-    """What one relay lacks says nothing of the others: the mail goes to one that has it."""
+    """A lack of one relay says nothing of the others: the mail goes to one without that lack."""
     simulator.behaviour = Behaviour(extensions=WITHOUT_UTF8, size_limit=20_000)
     async with Simulator() as other:
         relays = resting(simulator.smtp_port), resting(other.smtp_port)
@@ -329,7 +329,7 @@ async def test_what_another_has(simulator: Simulator) -> None:
 
 
 async def test_what_none_has(simulator: Simulator) -> None:
-    """What all relays lack is final, and the reason is that of the relay that came closest."""
+    """A lack of all relays is final, and the reason is that of the relay that came closest."""
     simulator.behaviour = Behaviour(extensions=WITHOUT_UTF8)
     async with Simulator() as other:
         other.behaviour = Behaviour(size_limit=10)

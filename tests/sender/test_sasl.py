@@ -24,12 +24,12 @@ EMPTY = b"334 \r\n"
 
 
 def asks(prompt: str) -> bytes:
-    """Give a challenge."""
+    """Return a challenge."""
     return f"334 {b64encode(prompt.encode()).decode()}\r\n".encode()
 
 
 def a_login(auth: Auth, tmp_path: Path) -> Login:
-    """Give the account of RFC 4616's example, its secret as that of a token too."""
+    """Return the account of RFC 4616's example, its secret as that of a token too."""
     path = tmp_path / "token"
     path.write_text(WORD)
     if auth is Auth.XOAUTH2:
@@ -38,7 +38,7 @@ def a_login(auth: Auth, tmp_path: Path) -> Login:
 
 
 # The examples of RFC 4616 (PLAIN), RFC 2195 (CRAM-MD5), draft-murchison-sasl-login and Google's
-# documentation of XOAUTH2; what servers are seen to say instead.
+# documentation of XOAUTH2; and replies that were seen of servers.
 @pytest.mark.parametrize(
     ("auth", "script", "said"),
     [
@@ -73,7 +73,7 @@ def a_login(auth: Auth, tmp_path: Path) -> Login:
 async def test_logins(
     auth: Auth, script: Mapping[str, bytes], said: list[str], tmp_path: Path
 ) -> None:
-    """What is asked for is answered, in the words of the mechanism's standard."""
+    """Each challenge gets its answer, in the words of the mechanism's standard."""
     offered = {"EHLO": f"250-x\r\n250 AUTH {auth.upper()}\r\n".encode()}
     async with (
         scripted({**offered, **script}) as server,

@@ -68,7 +68,7 @@ def test_taken_since() -> None:
 
 
 def test_taken_side_by_side() -> None:
-    """What began before the refusal shows nothing of the time after it."""
+    """An attempt that began before the refusal shows nothing of the time after it."""
     senders = a_memory(ANNA, BEN)
     senders.refused(ANNA, 2)
     senders.taken(BEN, 1)

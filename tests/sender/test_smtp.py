@@ -231,7 +231,7 @@ async def test_closed_after_both(helo: bytes, told: str) -> None:
     ],
 )
 async def test_refused_and_closed(refusal: bytes, code: int) -> None:
-    """A server that does not want us is not asked again at once; what it said is told."""
+    """A server that refuses us is not asked again at once, and its reply is reported."""
     async with scripted({"EHLO": refusal}) as server, a_pool(a_relay(server.port)) as pool:
         assert await sent(pool) == [(Stage.EHLO, code)]
 
@@ -264,7 +264,7 @@ async def test_ehlo_is_needed(trusting: ssl.SSLContext) -> None:
 async def test_said_before_the_end(
     verb: str, said: bytes, end: tuple[Stage, int], trusting: ssl.SSLContext
 ) -> None:
-    """What a server says before it closes is what is told, not that it closed."""
+    """The reply before a close is reported, not the close."""
     script = {"EHLO": b"250-x\r\n250 STARTTLS\r\n", verb: said + AND_CLOSE}
     async with (
         scripted(script) as server,
@@ -293,7 +293,7 @@ async def test_replies_too_many() -> None:
     ],
 )
 async def test_greetings_out_of_form(ehlo: bytes) -> None:
-    """What a server offers is read although its reply has lines that are not well formed."""
+    """Extensions are read although the reply has lines that are not well formed."""
     script = {"CONNECT": b"220-x\r\n\r\n220 y\r\n \r\n", "EHLO": ehlo}
     async with scripted(script) as server, a_pool(a_relay(server.port)) as pool:
         assert await sent(pool) == DELIVERED

@@ -291,7 +291,7 @@ async def test_database_away(store: ClaimStore, database: Database) -> None:
 
 @pytest.mark.parametrize("attempt", [1 << 63, 1 << 70])
 async def test_poison_takes_no_neighbour_with_it(store: ClaimStore, attempt: int) -> None:
-    """What no database can hold is refused for good; claims of the same moment are not touched.
+    """A value that no database can hold is refused for good; other claims are not touched.
 
     Issue 10, A3: the contract has a bound now, and the store does not rest on it.
     """

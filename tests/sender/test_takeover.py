@@ -1,4 +1,4 @@
-"""Claims that were lost to another sender, in both databases: who keeps and tells which outcome."""
+"""Claims that were lost to another sender, in both databases, and the outcomes that are kept."""
 
 import pytest
 from structlog.testing import capture_logs

@@ -54,7 +54,7 @@ NOT_COMPLIANT = (
     ],
 )
 async def test_why(script: Mapping[str, bytes], found: ReplyClass, claims: ClaimStore) -> None:
-    """What providers say beside the reason does not hide the reason (issue 10, S13)."""
+    """The other words of providers do not hide the reason (issue 10, S13)."""
     async with scripted(script) as server, a_pool(a_relay(server.port)) as pool:
         (event,) = await a_sender(pool, claims).on_send_email(a_command())
 

@@ -1,4 +1,4 @@
-"""Where a reply may go: to the asker, whatever a message says of it."""
+"""A reply may go to the asker alone, whatever its message names."""
 
 import base64
 
@@ -49,7 +49,7 @@ def test_no_reply_goes_to_a_queue_of_the_pipeline(queue: str) -> None:
 
 @pytest.mark.parametrize("name", ["sender", "inbound.mail", "webhooks.x", "delay.9d", "amq.gen-x"])
 def test_a_name_that_may_become_ours_is_refused(name: str) -> None:
-    """What a later version may declare is no program's today."""
+    """No program has a name today that a later version may declare."""
     with pytest.raises(Undecodable, match="reply_to"):
         asker.check(name, OURS)
 

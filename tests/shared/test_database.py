@@ -264,7 +264,7 @@ async def test_nobody_answers(
 async def test_a_server_that_is_starting_is_waited_for(
     postgres_url: str, tmp_path: Path, migrations: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a broker is: containers start together. What is waited for, and why, is logged."""
+    """Containers start together, so a server is waited for, as a broker is; the log says why."""
     monkeypatch.setattr(module, "RECONNECT_SECONDS", 0.02)
     url = sa.make_url(postgres_url)
     (port,) = ports.unused(1)

@@ -158,7 +158,7 @@ def test_a_failure_comes_again(attempt: int) -> None:
 
 @pytest.mark.parametrize("queue", ["sender.otp", "otp.commands"])
 def test_codes_wait_apart(queue: str) -> None:
-    """What only codes wait in is held up by no queue that others have filled."""
+    """A queue that others have filled does not hold up the delay queues of codes."""
     made = failed(replace(HERE, queue=queue), "busy", 900, DRAW, AT)
 
     assert (made.exchange, made.routing_key) == ("delay.15m.codes", queue)

@@ -1,4 +1,4 @@
-"""Who published a message, and for which client it may speak: the broker's word alone counts."""
+"""The publisher of a message and its client: the broker's word alone counts."""
 
 from collections.abc import Sequence
 
@@ -53,7 +53,7 @@ def test_on_a_broker_with_one_user_the_body_is_believed() -> None:
 @pytest.mark.parametrize("user", ["shop", Owner.SENDER, Owner.CLASSIFIER, "postrider2"])
 @pytest.mark.parametrize("claimed", [None, "neighbour"])
 def test_any_other_user_is_a_client_itself(user: str, claimed: str | None) -> None:
-    """Whatever the body says."""
+    """The body does not count."""
     publisher = identify(QUEUE, "otp", str(user), None)
 
     for message in codes(claimed):
@@ -61,7 +61,7 @@ def test_any_other_user_is_a_client_itself(user: str, claimed: str | None) -> No
 
 
 def test_without_a_user_no_client_can_be_named() -> None:
-    """A code would be somebody else's; what a mail says of its client is dropped."""
+    """A code would be somebody else's; the client in a mail is dropped."""
     nobody = identify(QUEUE, "otp", None, None)
     sent: SendEmail = attributed(mail("m").model_copy(update={"client": "neighbour"}), nobody)
 

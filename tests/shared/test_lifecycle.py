@@ -76,7 +76,7 @@ async def test_a_signal_lets_it_finish(number: signal.Signals) -> None:
 
 
 async def test_a_second_signal_ends_it_at_once() -> None:
-    """Whoever tells it twice does not want to wait: it leaves its work, says so, and closes."""
+    """At a second signal it leaves its work, says so, and closes."""
     async with tiny(**GOOD, TINY_ACT="stay") as process:
         await said(process, "opening")
         await said(process, "open")
@@ -93,7 +93,7 @@ async def test_a_second_signal_ends_it_at_once() -> None:
 
 
 async def test_a_third_signal_does_not_interrupt_the_closing() -> None:
-    """What is open is closed, however often it is told to end."""
+    """All that is open is closed, however many signals come."""
     async with tiny(**GOOD, TINY_ACT="stay", TINY_CLOSES="slowly") as process:
         await said(process, "opening")
         await said(process, "open")
@@ -168,7 +168,7 @@ async def test_a_warning_of_the_settings_is_logged(tmp_path: Path) -> None:
 
 
 async def test_a_misspelled_variable_stops_the_start() -> None:
-    """A default in its place would be seen too late; what Kubernetes adds is passed over."""
+    """A default in its place would be seen too late; variables of Kubernetes are passed over."""
     kubernetes = {"TINY_SERVICE_HOST": "10.0.0.1", "TINY_PORT": "tcp://10.0.0.1:80"}
     async with tiny(**GOOD, **kubernetes, TINY_ATC="end") as process:
         code, _, errors = await ended(process)

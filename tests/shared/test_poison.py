@@ -188,7 +188,7 @@ async def test_a_body_of_the_largest_size_is_read(url: str) -> None:
 
 
 async def test_large_mails_wait_on_disk_and_small_ones_pass(url: str) -> None:
-    """A prefetch counts messages: what is in hand has a bound in bytes, too.
+    """A prefetch counts messages: those in hand have a bound in bytes, too.
 
     The largest mails are handled a few at a time, and a small one does not wait for them.
     """

@@ -37,7 +37,7 @@ async def test_a_run_that_is_not_there_is_empty() -> None:
 
 
 async def test_another_server_is_no_gateway() -> None:
-    """Whatever it answers, that is told in a line."""
+    """Any other answer is reported in a line."""
     async with Simulator(Settings()) as simulator, knocking(URL(simulator.web_url)) as door:
         with pytest.raises(LoadError, match=r"the gateway answers 404|is no gateway"):
             await Table(door).events()

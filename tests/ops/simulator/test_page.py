@@ -1,4 +1,4 @@
-"""The page in a real browser: what people see, press and hear of."""
+"""The page in a real browser, as people see, use and hear it."""
 
 import asyncio
 import base64

@@ -118,7 +118,7 @@ async def test_a_child_that_does_not_end_is_killed(tmp_path: Path) -> None:
 
 
 async def test_a_child_that_is_hurried_is_told_twice(tmp_path: Path) -> None:
-    """Whoever cannot wait for the end of its work has it left there."""
+    """A second signal ends a program that would wait for its work."""
     bench = Bench(tmp_path, _BUSY)
     await bench.child.start()
     await bench.child.ready(within=10)

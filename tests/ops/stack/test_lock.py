@@ -88,7 +88,7 @@ def test_a_stack_that_takes_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_leftovers_of_a_killed_stack_are_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, service: str
 ) -> None:
-    """What still runs is waited for, as it has been told to end; then it is told again."""
+    """A process that still runs is waited for, as it has got SIGTERM; then it gets another."""
     monkeypatch.setattr(lock, "_SOON", 0.1)
     said: list[str] = []
     (tmp_path / "stack.json").touch()
@@ -102,7 +102,7 @@ def test_leftovers_of_a_killed_stack_are_ended(
 
 
 def test_leftovers_that_end_by_themselves(tmp_path: Path) -> None:
-    """They are not told twice, which would have a service leave its work."""
+    """They get no second SIGTERM, at which a service would leave its work."""
     said: list[str] = []
     with waiting(_FINISHING) as left:
         PidFiles(tmp_path / "pids").add("sender", left.pid)

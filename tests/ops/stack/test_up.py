@@ -158,7 +158,7 @@ def test_nothing_outlives_its_launcher(own_stack: Stack, number: signal.Signals)
 
 @pytest.mark.journey
 def test_a_broker_that_dies_comes_back_and_the_services_with_it(own_stack: Stack) -> None:
-    """It is named at once and started again; what the services need it for works again."""
+    """It is named at once and started again, and the services work with it again."""
     launcher = own_stack.up()
     before = own_stack.running["rabbitmq"]
     before.signal(signal.SIGKILL)

@@ -108,7 +108,7 @@ def test_a_file_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
 
 
 def test_a_file_with_secrets_is_for_its_owner_alone(tmp_path: Path) -> None:
-    """What others can read is told with the secrets that it holds; without any, all may read it."""
+    """A file that others can read is refused if it holds secrets, which the mistake names."""
     path = tmp_path / "x.toml"
     path.touch(mode=0o640)
 

@@ -93,7 +93,7 @@ def test_what_goes_together_is_told_with_the_rest(tmp_path: Path) -> None:
 
 
 def test_a_contradiction_with_a_mistake_is_not_guessed() -> None:
-    """What a field should have said is not known."""
+    """The right value of a wrong field is not known."""
     with pytest.raises(ConfigError) as caught:
         DemoSettings.load(GOOD | {"DEMO_LEAST": "5", "DEMO_MOST": "-2"})
 

@@ -1,4 +1,4 @@
-"""Addresses of brokers and databases: all that is wrong is told, and no password."""
+"""Addresses of brokers and databases: all mistakes are named, and no password."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ ESCAPED = "a '/', '?', '#', '%' or '@' of a password is written as %2F, %3F, %23
 
 
 def mistakes(check: Callable[[str], str], text: str) -> str:
-    """Return what is said of an address that is refused."""
+    """Return the error of an address that is refused."""
     with pytest.raises(ValueError, match=r"\w") as caught:
         check(text)
     return str(caught.value)
@@ -78,7 +78,7 @@ def test_a_wrong_address_of_a_broker_is_told(text: str, told: str) -> None:
 
 
 def test_certificates_are_read(tmp_path: Path, authority: trustme.CA) -> None:
-    """What TLS needs is there and fits, before anything connects."""
+    """Certificates and keys are there and fit, before anything connects."""
     issued, other = (authority.issue_cert(name) for name in ("a.example", "b.example"))
     key = load_pem_private_key(issued.private_key_pem.bytes(), None)
     locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"pw"))
