@@ -41,7 +41,8 @@ _PARAMETERS: Mapping[str, Json] = {
 _HEADERS: Mapping[str, Json] = {
     "Prefer": {
         "description": "`wait=10` waits up to ten seconds for the outcome (RFC 7240)",
-        "schema": {"type": "string", "maxLength": 255},
+        # A preference that is not understood is ignored, however long (RFC 7240 2).
+        "schema": {"type": "string"},
         "example": "wait=10",
     },
     idempotency.HEADER: {
