@@ -13,7 +13,6 @@ from services.gateway.body import Body
 from services.gateway.operation import Access, Operation, Success
 from services.gateway.operations import OPERATIONS
 from services.gateway.problem import Kind, ProblemDocument
-from services.gateway.reports import NewEvents
 from shared import fields
 
 REF = "#/components/schemas/{model}"
@@ -123,9 +122,9 @@ def _tag(operation: Operation) -> str:
 def _contents(operation: Operation, body: type[Body]) -> Json:
     lines = {each: {"schema": {"type": "string"}} for each in operation.other_types}
     schema = _reference(body)
-    if body is NewEvents:
-        items = NewEvents.model_json_schema(ref_template=REF)["properties"]["events"]
-        schema = {"anyOf": [schema, items]}
+    if operation.bare_field:
+        parts = body.model_json_schema(ref_template=REF)["properties"]
+        schema = {"anyOf": [schema, parts[operation.bare_field]]}
     return {"application/json": {"schema": schema}} | lines
 
 

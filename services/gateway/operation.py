@@ -40,6 +40,7 @@ class Operation:
     answers: tuple[Success, ...]
     body: type[Body] | None = None
     other_types: tuple[str, ...] = ()  # of the body, beside JSON
+    bare_field: str | None = None  # of the body: its value may also be sent alone
     query: type[BaseModel] | None = None
     problems: tuple[Kind, ...] = ()
     description: str | None = None

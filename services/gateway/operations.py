@@ -114,6 +114,7 @@ POST_EVENTS = Operation(
     ),
     body=NewEvents,
     other_types=(NDJSON,),
+    bare_field="events",
     problems=(KEY_REUSED,),
     description="Each event is answered, in the order of the request. An event with an `id` counts "
     "once, however often it is told; so does the whole request with an `Idempotency-Key`.",
