@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from services.gateway.problem import UNAVAILABLE, Problem
+from services.gateway.problem import UNAVAILABLE, Problem, retry_after
 
-RETRY_AFTER_SECONDS = 1  # a large body takes less, once it has arrived
+RETRY_SECONDS = 1.0  # a large body takes less, once it has arrived
 
 
 class BodyBudget:
@@ -28,7 +28,7 @@ class BodyBudget:
             raise Problem(
                 UNAVAILABLE,
                 "Too many large requests are under way. Nothing was done; try again.",
-                headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+                headers=retry_after(RETRY_SECONDS),
                 reason="large bodies in flight",
             )
         self._held[client] = held + size

@@ -9,7 +9,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 CONTENT_TYPE = "application/problem+json"
-RETRY_AFTER = 5  # seconds; a broker that restarts is back in about twice that
+RETRY_SECONDS = 5.0  # a broker that restarts is back in about twice that
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,11 @@ class Problem(Exception):
         self.reason = reason
 
 
+def retry_after(seconds: float = RETRY_SECONDS) -> Mapping[str, str]:
+    """Return the header that names the whole seconds until another try, 1 at least."""
+    return {"Retry-After": str(max(1, math.ceil(seconds)))}
+
+
 def unavailable(reason: str, *, harmless: bool) -> Problem:
     """Give the problem of a broker, a service or a database that is away: try again.
 
@@ -100,18 +105,17 @@ def unavailable(reason: str, *, harmless: bool) -> Problem:
         UNAVAILABLE,
         "It is not known whether this was done. "
         + ("Asking again does no harm." if harmless else "Try again later."),
-        headers={"Retry-After": str(RETRY_AFTER)},
+        headers=retry_after(),
         reason=reason,
     )
 
 
 def too_many(seconds: float, reason: str) -> Problem:
-    """Give the problem of what was asked for too often; `seconds` until it is worth asking.
+    """Return the problem of too many requests; `seconds` until another one is of use.
 
     `reason` is for the log alone.
     """
-    after = {"Retry-After": str(max(1, math.ceil(seconds)))}
-    return Problem(TOO_MANY_REQUESTS, headers=after, reason=reason)
+    return Problem(TOO_MANY_REQUESTS, headers=retry_after(seconds), reason=reason)
 
 
 def kind_of(status: int) -> Kind:

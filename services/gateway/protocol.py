@@ -13,21 +13,20 @@ from services.gateway.problem import (
     HEADERS_TOO_LARGE,
     INTERNAL,
     MALFORMED,
-    RETRY_AFTER,
     TIMEOUT,
     UNAVAILABLE,
     Problem,
+    retry_after,
 )
 from services.gateway.reply import HARDENING
 from shared.connections import LimitedProtocol
 
 MAX_LINE_BYTES = 8190  # of the request line and of a header field, as the library has it
-_AGAIN = {"Retry-After": str(RETRY_AFTER)}
 # By the limit that ends a connection; for all others a time-out.
 _FAREWELLS: Mapping[str, Problem] = {
-    "total": Problem(UNAVAILABLE, "Too many connections are open.", headers=_AGAIN),
+    "total": Problem(UNAVAILABLE, "Too many connections are open.", headers=retry_after()),
     "address": Problem(
-        UNAVAILABLE, "Too many connections are open from this address.", headers=_AGAIN
+        UNAVAILABLE, "Too many connections are open from this address.", headers=retry_after()
     ),
     "headers": Problem(HEADERS_TOO_LARGE),
 }
