@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -109,17 +110,15 @@ class Sender:
     def _progress(self, claim: Claim) -> Progress:
         """Return the record of an attempt, which checks the claim before each step."""
 
-        def begin() -> None:
+        def step(before: str, phase: Phase, waits_for: str) -> None:
             if not self.claims.holds(claim):
-                raise LostClaim("mail")
-            inflight.reach(Phase.BEGUN, "a transaction before its content")
+                raise LostClaim(before)
+            inflight.reach(phase, waits_for)
 
-        def commit() -> None:
-            if not self.claims.holds(claim):
-                raise LostClaim("content")
-            inflight.reach(Phase.COMMITTED, "the relay's reply to a whole mail")
-
-        return Progress(begin=begin, commit=commit)
+        return Progress(
+            begin=partial(step, "mail", Phase.BEGUN, "a transaction before its content"),
+            commit=partial(step, "content", Phase.COMMITTED, "the relay's reply to a whole mail"),
+        )
 
     async def _claimed(self, command: SendEmail, claim: Claim, progress: Progress) -> Settlement:
         """Make the attempt; if it is cut off, let go of the claim in the way that is true."""

@@ -8,21 +8,12 @@ import pytest
 import structlog
 
 from shared.outage import Outage
+from tests.clock import Watch
 
 WHERE = "amqp://ann:***@h/"
 
 
-class Clock:
-    """A clock that a test sets."""
-
-    now = 100.0
-
-    def __call__(self) -> float:
-        """Return the seconds."""
-        return self.now
-
-
-def told_at(clock: Clock, outage: Outage, seconds: range) -> list[int]:
+def told_at(clock: Watch, outage: Outage, seconds: range) -> list[int]:
     """Fail once a second and return when that was logged."""
     told = []
     for second in seconds:
@@ -35,7 +26,7 @@ def told_at(clock: Clock, outage: Outage, seconds: range) -> list[int]:
 
 def test_it_is_logged_at_once_and_then_less_and_less_often() -> None:
     """A line a second for hours would hide all others."""
-    clock = Clock()
+    clock = Watch()
     outage = Outage("the broker", WHERE, "AMQP_URL", clock)
 
     assert told_at(clock, outage, range(300)) == [0, 2, 6, 14, 30, 62, 122, 182, 242]
