@@ -121,8 +121,9 @@ class Policy:
 
     def _session_over(self, stage: Stage, mails: int) -> str | None:
         session = self._behaviour.session
-        over = session is not None and session.stage == stage and mails >= session.mails
-        return session.reply if session and over else None
+        if session and session.stage == stage and mails >= session.mails:
+            return session.reply
+        return None
 
     def _full(self, recipients: int) -> str | None:
         limit = self._behaviour.transaction
