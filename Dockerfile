@@ -35,7 +35,7 @@ RUN pip --python /opt/postrider/bin/python install --no-cache-dir --disable-pip-
 WORKDIR /data
 USER 10001
 STOPSIGNAL SIGTERM
-# Of a service whether it is ready, of the simulator whether it answers; all else is well while it runs.
+# A service is healthy when it is ready, the simulator when it answers, any other program while it runs.
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=6 \
   CMD ["python", "-m", "ops.health"]
 ENTRYPOINT ["postrider-entrypoint"]

@@ -15,7 +15,7 @@ down: ## end a stack that was left behind
 test: ## all tests, on a broker and a database of their own
 	@ops/bootstrap dev && exec $(BIN)/pytest -q -n 3 --dist loadfile -m "not container and not alone"
 
-test-neighbours: ## what one client can do to another: takes the machine for itself
+test-neighbours: ## hostile clients beside a steady stream of mail; needs the machine for itself
 	@ops/bootstrap dev && exec $(BIN)/pytest -q -m alone -o log_cli=true -o log_cli_level=INFO
 
 test-containers: ## the tests that need a Docker engine
@@ -29,7 +29,7 @@ check: ## lint, formatting, types, import rules, unused code
 	$(BIN)/pytest -q tests/test_architecture.py
 	$(BIN)/vulture
 
-fmt: ## let ruff put right what it can
+fmt: ## formatting and ruff's automatic fixes
 	@ops/bootstrap dev
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .

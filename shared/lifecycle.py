@@ -87,7 +87,7 @@ async def _until_signalled(service: Service[S], settings: S) -> None:
         if running.cancelling():
             return  # a third signal must not interrupt the closing
         if again:
-            logger.warning("told twice to end: what is in flight is left")
+            logger.warning("second signal: ending without the work in flight")
         if again or not stop.awaited:
             # Still opening, perhaps waiting for a broker: there is nothing in flight to finish.
             running.cancel()

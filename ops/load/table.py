@@ -22,7 +22,7 @@ class Table:
             told = await self._door.read("/v1/domains/stats")
             return int(told["delivered"] + told["bounced"])
         except (ValueError, TypeError, LookupError):
-            raise LoadError("what answers at the gateway's address is no gateway") from None
+            raise LoadError("the server at the gateway's address is no gateway") from None
 
     async def counts(self, plan: Plan) -> Mapping[str, Counts]:
         """Read all domains of a run. Raises what `Door.ask` does."""

@@ -57,10 +57,11 @@ class GatewaySettings(Settings):
         500, ge=1, description="Of one IPv4 address or IPv6 /64; GATEWAY_PROXIES are exempt"
     )
     gateway_header_seconds: Seconds = Field(
-        10.0, description="From a connection's begin until its first request has come"
+        10.0, description="From the start of a connection until its first request is there"
     )
     gateway_idle_seconds: Seconds = Field(
-        75.0, description="From an answer until the next request; more than a proxy keeps idle ones"
+        75.0,
+        description="From an answer until the next request; longer than a proxy keeps idle ones",
     )
     gateway_body_seconds: Seconds = Field(30.0, description="For a request's body to come in")
     gateway_answer_seconds: float = Field(

@@ -1,8 +1,8 @@
 """Hostile and clumsy neighbours, each a program of its own: `python -m tests.journeys.neighbours`.
 
-The name of one and, in the environment, GATEWAY_URL, CLIENT_KEY and AMQP_URL (with the rights of
-docs/publish.md) are all they get. Each goes on until it is ended, at the longest END_SECONDS. They
-run at a low priority: on other machines they would not take the processor of the services.
+Each gets its name and, in the environment, GATEWAY_URL, CLIENT_KEY and AMQP_URL with the rights of
+docs/publish.md. It goes on until it is ended, at the longest for END_SECONDS. It runs at a low
+priority: on a machine of its own it would not take the processor of the services.
 """
 
 import asyncio
@@ -32,12 +32,12 @@ Attack = Callable[["Neighbour"], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Neighbour:
-    """One who has a client's key and a user at the broker."""
+    """A program with a client's key and a user at the broker."""
 
     environ: Mapping[str, str]
 
     async def post(self, path: str, bodies: Sequence[bytes], kind: str = "json") -> None:
-        """Post bodies in turns, for ever, whatever is answered."""
+        """Post bodies in turns, for ever, whatever the answers are."""
         headers = {
             "Authorization": f"Bearer {self.environ['CLIENT_KEY']}",
             "Content-Type": f"application/{kind}",
@@ -101,7 +101,7 @@ async def _published(
     headers: HeadersType | None = None,
     reply_to: str | None = None,
 ) -> None:
-    """Publish what may be refused."""
+    """Publish a message that may be refused."""
     message = aio_pika.Message(body, type=key, headers=headers, reply_to=reply_to, delivery_mode=2)
     with suppress(aio_pika.exceptions.DeliveryError, TimeoutError):
         await exchange.publish(message, key, timeout=10)
@@ -141,7 +141,7 @@ async def silent_connections(neighbour: Neighbour) -> None:
 
 
 async def no_http(neighbour: Neighbour) -> None:
-    """Send what is no HTTP, headers without end, and requests that are cut in the middle."""
+    """Send bytes that are no HTTP, headers without end, and requests that are cut in the middle."""
     post = b"POST /v1/messages HTTP/1.1\r\nHost: x\r\n"
     pieces = (
         b"\x16\x03\x01\x02" * 1000,
@@ -205,7 +205,7 @@ async def numbers_too_large(neighbour: Neighbour) -> None:
 
 
 async def no_contracts(neighbour: Neighbour) -> None:
-    """Publish what is no JSON, no contract, or wrong a million times."""
+    """Publish bodies that are no JSON, no contract, or wrong a million times."""
     bodies = [
         b"\xff" * 1000,
         b"[" * MIB,

@@ -87,7 +87,7 @@ async def test_a_second_signal_ends_it_at_once() -> None:
         code, lines, errors = await ended(process)
 
     assert (code, errors) == (0, "")
-    assert json.loads(lines[0])["event"] == "told twice to end: what is in flight is left"
+    assert json.loads(lines[0])["event"] == "second signal: ending without the work in flight"
     assert lines[1] == "closed"
     assert json.loads(lines[2])["event"] == "stopped"
 

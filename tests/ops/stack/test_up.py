@@ -209,7 +209,7 @@ def test_an_end_that_waits_and_one_at_once(stack_on_vhost: Stack) -> None:
 
     assert launcher.returncode == 0, output
     assert "postrider: at once, then; once more to kill everything" in output
-    assert "told twice to end: what is in flight is left" in output
+    assert "second signal: ending without the work in flight" in output
     assert "did not end" not in output
     assert "nothing is left running" in output
 
