@@ -1,19 +1,19 @@
-"""The stack's RabbitMQ: given or our own, with the topology and an account a service."""
+"""The stack's RabbitMQ, given or kept running here, with the topology and an account a service."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from yarl import URL
 
 from ops import brokers, topology
-from ops.broker import Address, BrokerError
-from ops.process import PidFiles
+from ops.broker import Address, Broker, BrokerError
+from ops.process import PidFiles, Restarts
 from ops.stack.environment import SERVICES
 from ops.stack.errors import StackError
 from ops.stack.journal import Journal
-from ops.stack.kept import kept
 from ops.stack.keys import Keys
 from ops.stack.settings import Settings
 from ops.tether import tethered
@@ -56,6 +56,47 @@ async def own(
             yield await _furnish(address, keys)
     except BrokerError as error:
         raise StackError(str(error)) from error
+
+
+@asynccontextmanager
+async def kept(broker: Broker, journal: Journal) -> AsyncIterator[None]:
+    """Run a broker for the length of the block. Raises BrokerError when it does not start."""
+    # The kernel ends a tethered process with the thread that has started it: so one thread does,
+    # which lives longer.
+    with ThreadPoolExecutor(1, "broker") as starter:
+        keeping: asyncio.Task[None] | None = None
+        try:
+            await _start(broker, starter)
+            keeping = asyncio.create_task(_keep(broker, journal, starter), name="keep RabbitMQ")
+            yield
+        finally:
+            if keeping is not None:
+                keeping.cancel()
+                with suppress(asyncio.CancelledError):
+                    await keeping
+            # Not by the starter, which may be waiting for a start that this ends.
+            await asyncio.to_thread(broker.stop)
+
+
+async def _start(broker: Broker, starter: ThreadPoolExecutor) -> None:
+    await asyncio.get_running_loop().run_in_executor(starter, broker.start)
+
+
+async def _keep(broker: Broker, journal: Journal, starter: ThreadPoolExecutor) -> None:
+    """Start it again whenever it dies, until cancelled; its clients come back by themselves."""
+    loop, restarts = asyncio.get_running_loop(), Restarts()
+    while True:
+        born = loop.time()
+        how = await asyncio.to_thread(broker.join)
+        pause = restarts.pause(loop.time() - born)
+        journal.say(f"postrider: RabbitMQ {how}: starting it again in {pause:g} seconds")
+        await asyncio.sleep(pause)
+        try:
+            await _start(broker, starter)
+        except BrokerError as error:
+            journal.say(f"postrider: {error}")
+        else:
+            journal.say("postrider: RabbitMQ runs again")
 
 
 async def _furnish(address: Address, keys: Keys) -> Messaging:

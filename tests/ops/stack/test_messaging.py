@@ -9,7 +9,7 @@ import pytest
 
 from ops.broker import Address, BrokerError, Ports
 from ops.stack.journal import Journal
-from ops.stack.kept import kept
+from ops.stack.messaging import kept
 from tests.waiting import until
 
 
