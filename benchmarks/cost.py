@@ -25,6 +25,7 @@ from benchmarks.bench import Bench
 from benchmarks.sink import Sink
 from services.sender import service
 from services.sender.compose import Letterhead
+from services.sender.config import KEPT_SECONDS
 from services.sender.handlers import Sender
 from services.sender.paces import PaceStore
 from services.sender.pool import SmtpPool
@@ -124,7 +125,7 @@ async def _hand(sender: Sender, waiting: Iterator[bytes]) -> None:
 @asynccontextmanager
 async def _sender(task: Task) -> AsyncIterator[Sender]:
     relay = Relay("127.0.0.1", task.port, Tls.NONE)
-    limits = Limits(task.connections, mails=100, idle_seconds=60.0)
+    limits = Limits(task.connections, 100, idle_seconds=60.0, kept_seconds=KEPT_SECONDS)
     data, tables = Path(task.directory), service.MIGRATIONS
     writer = Writer(_opened, Letterhead(mail.SENDER, "bench.example"), {})
     schedule = Schedule(60.0, 3600.0, 86_400.0, retries_uncertain=True)

@@ -19,6 +19,7 @@ from benchmarks.errors import BenchError
 from ops import ports
 from ops.simulator.behaviour import Behaviour
 from services.sender.compose import Mail
+from services.sender.config import KEPT_SECONDS
 from services.sender.outcome import Replies, Unsendable
 from services.sender.pool import SmtpPool
 from services.sender.relay import Limits, Relay, Tls
@@ -136,7 +137,7 @@ async def _fixed(relay: Relay, number: int, seconds: float) -> float:
 
 
 async def _found(relay: Relay, spans: Sequence[float]) -> Sequence[float]:
-    limits = Limits(MOST, _MAILS_PER_CONNECTION, _DEADLINE_SECONDS)
+    limits = Limits(MOST, _MAILS_PER_CONNECTION, _DEADLINE_SECONDS, KEPT_SECONDS)
     throttle = Throttle(Unlimited(), {})
     async with SmtpPool([relay], limits, "bench", throttle, lambda: datetime.now(UTC)) as pool:
 

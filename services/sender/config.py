@@ -1,7 +1,6 @@
 """The settings of the sender."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
@@ -41,9 +40,10 @@ AWAY_SECONDS = 86_400.0  # a command may still come again after its mail was giv
 
 _NEEDED = ("SENDER_SMTP_HOST", "SENDER_SMTP_PORT", "SENDER_SMTP_TLS")  # of the one relay
 
-# For the reply to MAIL over a kept connection, but for codes, which somebody waits for. RFC 5321
-# 4.5.3.2.2 asks for 300 seconds, which the relay has when the mail then goes over a new connection.
+# For the reply to MAIL over a kept connection; a user waits for a code. RFC 5321 4.5.3.2.2 asks for
+# 300 seconds, which the relay has when the mail then goes over a new connection.
 KEPT_SECONDS = 60.0
+KEPT_CODE_SECONDS = 5.0
 
 # What is said of each class alike.
 CONNECTIONS = "SMTP connections of this class to each relay"
@@ -232,10 +232,13 @@ class SenderSettings(Settings):
         return Letterhead(self.sender_from, self.sender_message_id_domain or domain)
 
     def limits(self, category: Category) -> Limits:
-        """Give the limits of a class's connections."""
-        connections: int = getattr(self, f"sender_connections_{category}")
-        limits = Limits(connections, self.sender_messages_per_connection, self.sender_idle_seconds)
-        return limits if category is Category.OTP else replace(limits, kept_seconds=KEPT_SECONDS)
+        """Return the limits of a class's connections."""
+        return Limits(
+            connections=getattr(self, f"sender_connections_{category}"),
+            mails=self.sender_messages_per_connection,
+            idle_seconds=self.sender_idle_seconds,
+            kept_seconds=KEPT_CODE_SECONDS if category is Category.OTP else KEPT_SECONDS,
+        )
 
     def prefetch(self, category: Category) -> int:
         """Tell how many mails of a class to have in hand, sent or waiting to be."""

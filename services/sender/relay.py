@@ -76,7 +76,7 @@ class Limits:
     connections: int
     mails: int
     idle_seconds: float
-    kept_seconds: float = 5.0
+    kept_seconds: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ def test_defaults() -> None:
     assert settings.letterhead == Letterhead(
         "Post <post@xn--bcher-kva.example>", "xn--bcher-kva.example"
     )
-    assert settings.limits(Category.OTP) == Limits(connections=2, mails=100, idle_seconds=30)
+    assert settings.limits(Category.OTP) == Limits(2, mails=100, idle_seconds=30, kept_seconds=5)
     assert settings.schedule(Category.BULK) == Schedule(
         300, 14_400, 345_600, retries_uncertain=False
     )
