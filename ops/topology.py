@@ -138,8 +138,9 @@ async def _declare(url: str, arguments: argparse.Namespace) -> None:
 
 
 async def _grant(url: str, arguments: argparse.Namespace) -> None:
+    management, vhost = _management(url, arguments)
     passwords = _passwords(os.environ)
-    management, vhost = await _management(url, arguments)
+    await _answering(management, arguments.wait)
     await grant(management.url, management.user, management.password, vhost, passwords)
     print(f"rights granted to {', '.join(passwords)}")
 
@@ -147,7 +148,8 @@ async def _grant(url: str, arguments: argparse.Namespace) -> None:
 async def _make_program(url: str, arguments: argparse.Namespace) -> None:
     """Print the program's URL alone to standard output, so that `$(…)` takes it."""
     name = arguments.name
-    management, vhost = await _management(url, arguments)
+    management, vhost = _management(url, arguments)
+    await _answering(management, arguments.wait)
     if arguments.remove:
         program.remove(management, vhost, name)
         print(f"removed: the user {name} and its queue", file=sys.stderr)
@@ -162,13 +164,12 @@ async def _make_program(url: str, arguments: argparse.Namespace) -> None:
         print(f"also there: the {each}; delete it if nobody needs it", file=sys.stderr)
 
 
-async def _management(url: str, arguments: argparse.Namespace) -> tuple[Management, str]:
-    """Return the management API, when it answers, and the vhost of an administrator's URL."""
+def _management(url: str, arguments: argparse.Namespace) -> tuple[Management, str]:
+    """Return the management API and the vhost of an administrator's URL."""
     management_url = target.find_management(arguments.management_url, os.environ)
     where = urlsplit(url)
     user, password = unquote(where.username or "guest"), unquote(where.password or "guest")
     management = Management(management_url, user, password)
-    await _answering(management, arguments.wait)
     return management, unquote(where.path.removeprefix("/")) or "/"
 
 

@@ -31,7 +31,6 @@ def run(arguments: argparse.Namespace) -> int:
         with lock.held(settings.run_dir):
             if ended := lock.clear(settings.run_dir):
                 print(f"postrider: ended what an earlier stack left: {', '.join(ended)}")
-            check_free(settings.needed_ports())
             asyncio.run(_until_signalled(settings))
     except StackError as error:
         print(f"postrider: {error}", file=sys.stderr)
@@ -43,6 +42,7 @@ async def _until_signalled(settings: Settings) -> None:
     journal = Journal(settings.run_dir / "logs")
     pids = PidFiles(settings.run_dir / "pids")
     supervisor = Supervisor(settings, os.environ, journal, pids)
+    check_free(settings.needed_ports())
     running = asyncio.create_task(supervisor.run(), name="stack")
     signals = count(1)
 
