@@ -32,6 +32,7 @@ def read(settings: type[BaseSettings], service: str, environ: Mapping[str, str])
     given = {name: text for name, text in environ.items() if text and not _is_link(name, text)}
     names = {name: variable(name) for name in settings.model_fields}
     mistakes = [*_unknown(settings, service, given)]
+    unread = set()
     for name, pointer in _pointers(settings).items():
         if pointer not in given:
             continue
@@ -40,7 +41,8 @@ def read(settings: type[BaseSettings], service: str, environ: Mapping[str, str])
             given[variable(name)] = _held(given, name, pointer)
         except (OSError, ValueError) as error:
             mistakes.append(f"{pointer}: {reason(error)}")
-    return Layer(_Variables(settings, given)(), names, tuple(mistakes))
+            unread.add(name)
+    return Layer(_Variables(settings, given)(), names, tuple(mistakes), frozenset(unread))
 
 
 def _is_link(name: str, text: str) -> bool:

@@ -14,12 +14,13 @@ class Layer:
     """Values by their fields, how the user names those fields, and a line for each mistake.
 
     The mistakes are those of reading; whether a value can be used is seen when all layers are
-    there.
+    there. The fields that are `unread` were set, by a file that cannot be used.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     mistakes: tuple[str, ...] = ()
+    unread: frozenset[str] = frozenset()
 
 
 def is_secret(setting: FieldInfo) -> bool:

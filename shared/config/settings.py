@@ -81,14 +81,19 @@ class Settings(BaseSettings):
         """
         layers = tuple(cls._layers(environ, arguments))
         values, names = _merged(layers)
+        unread = frozenset[str]().union(*(layer.unread for layer in layers))
         mistakes = [line for layer in layers for line in layer.mistakes]
         mistakes += [line for layer in layers for line in cls._hidden(layer, values)]
         try:
             loaded = cls(**values)
         except ValidationError as error:
             wrong = [each for each in _details(error) if each["loc"]]
-            mistakes += [cls._line(each, names) for each in wrong]
-            mistakes += cls._contradictions(values, names)
+            mistakes += [
+                cls._line(each, names)
+                for each in wrong
+                if each["type"] != "missing" or each["loc"][0] not in unread
+            ]
+            mistakes += cls._contradictions(values, names, unread)
         if mistakes:
             raise ConfigError("\n".join(mistakes))
         return loaded
@@ -104,12 +109,14 @@ class Settings(BaseSettings):
         yield said
 
     @classmethod
-    def _contradictions(cls, values: Mapping[str, Any], names: Mapping[str, str]) -> Iterator[str]:
+    def _contradictions(
+        cls, values: Mapping[str, Any], names: Mapping[str, str], unread: frozenset[str]
+    ) -> Iterator[str]:
         """Yield the mistakes of several fields together, though others have mistakes.
 
         Pydantic checks fields together once each of them is right, and ends at the first mistake.
         """
-        partial = cls._partial(values)
+        partial = cls._partial(values, unread)
         for check in cls.__pydantic_decorators__.model_validators.values():
             try:
                 check.func(partial)
@@ -119,10 +126,12 @@ class Settings(BaseSettings):
                 yield from (f"together: {_placed(each, names)}" for each in str(error).splitlines())
 
     @classmethod
-    def _partial(cls, values: Mapping[str, Any]) -> Self:
-        """Return settings without the fields that are missing or have mistakes."""
+    def _partial(cls, values: Mapping[str, Any], unread: frozenset[str]) -> Self:
+        """Return settings without the fields that are missing, unread or have mistakes."""
         good = {}
         for name, setting in cls.model_fields.items():
+            if name in unread:
+                continue
             try:
                 if name in values:
                     adapter = TypeAdapter[Any](setting.rebuild_annotation())

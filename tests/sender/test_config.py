@@ -102,6 +102,14 @@ def test_login() -> None:
         load(SENDER_SMTP_PASSWORD="pw")
 
 
+def test_a_password_in_an_unusable_file_is_set(tmp_path: Path) -> None:
+    """Only the file is wrong: the user's name has its password."""
+    with pytest.raises(ConfigError) as caught:
+        load(SENDER_SMTP_USERNAME="post", SENDER_SMTP_PASSWORD_FILE=f"{tmp_path}/none")
+
+    assert str(caught.value) == "SENDER_SMTP_PASSWORD_FILE: No such file or directory"
+
+
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1"])
 def test_password_in_the_clear(host: str) -> None:
     """A password crosses no network in clear text; the same machine is no network."""

@@ -100,6 +100,14 @@ def test_a_contradiction_with_a_mistake_is_not_guessed() -> None:
     assert str(caught.value) == "DEMO_MOST: Input should be greater than or equal to 1"
 
 
+def test_a_secret_in_an_unusable_file_is_not_called_missing(tmp_path: Path) -> None:
+    """The mistake is in the file; a second line would send the reader to the wrong place."""
+    with pytest.raises(ConfigError) as caught:
+        DemoSettings.load({"AMQP_URL": GOOD["AMQP_URL"], "DEMO_KEY_FILE": f"{tmp_path}/none"})
+
+    assert str(caught.value) == "DEMO_KEY_FILE: No such file or directory"
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
