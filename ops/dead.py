@@ -81,7 +81,7 @@ async def _list(broker: Broker, limit: int, *, as_json: bool) -> int:
     groups = tally.groups()
     if as_json:
         print(letters.as_json(groups))
-    else:
+    elif groups or readable:
         print(letters.table(groups) if groups else "no dead letters")
     return 0 if readable else 1
 
