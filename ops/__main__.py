@@ -15,7 +15,7 @@ USAGE = 2  # exit code: wrong settings or arguments, as argparse has it
 # Each module has `add_arguments(parser)` and `run(arguments) -> exit code`.
 _COMMANDS = {
     "up": ("ops.stack.up", "run the local stack in the foreground"),
-    "down": ("ops.stack.down", "end a stack that was left behind"),
+    "down": ("ops.stack.down", "end the stack, from another terminal too"),
     "simulator": ("ops.simulate", "run the SMTP simulator by itself"),
     "topology": ("ops.topology", "declare exchanges, queues, bindings, users"),
     "dead": ("ops.dead", "list, show, replay or drop dead letters"),

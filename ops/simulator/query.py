@@ -1,16 +1,28 @@
 """The query parameters of the API: each is honoured or refused."""
 
+import re
 from typing import Annotated, Final, TypeVar
 
 from multidict import MultiMapping
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from ops.simulator.problem import ProblemError
 
 LIMIT: Final = 100  # messages in one answer, if not asked for another number
 MAX_LIMIT: Final = 1000
 
+_ID: Final = re.compile(r"\d{8}T\d{6}-\d{6,}", re.ASCII)
+
+
+def _checked_id(text: str) -> str:
+    if not _ID.fullmatch(text):
+        raise PydanticCustomError("id", "It must be the id of a mail")
+    return text
+
+
 _Text = Annotated[str, Field(min_length=1, max_length=1000)]
+_Id = Annotated[_Text, AfterValidator(_checked_id)]
 
 
 class NoQuery(BaseModel):
@@ -34,7 +46,7 @@ class Selection(NoQuery):
 class Listing(Selection):
     """Which page of them: `limit` messages, of those older than the message `before`."""
 
-    before: _Text | None = None
+    before: _Id | None = None
     limit: int = Field(default=LIMIT, ge=1, le=MAX_LIMIT)
     brief: bool = False
 

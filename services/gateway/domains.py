@@ -1,12 +1,11 @@
 """Pure: domains in paths and questions."""
 
-from collections.abc import Mapping
-
+from multidict import MultiMapping
 from pydantic import Field, ValidationError
 
 from services.gateway import wording
 from services.gateway.body import Strict
-from services.gateway.problem import INVALID, Problem
+from services.gateway.problem import INVALID, Mistake, Problem
 from shared import address
 from shared.contracts import ListDomains, Verdict
 from shared.contracts.domains import MAX_LISTED
@@ -35,8 +34,11 @@ def read(text: str) -> str:
         raise Problem(INVALID, f"The domain {error}.") from None
 
 
-def page(query: Mapping[str, str]) -> Page:
-    """Read a query. Raises Problem."""
+def page(query: MultiMapping[str]) -> Page:
+    """Read a query, each parameter once. Raises Problem."""
+    twice = [name for name in Page.model_fields if len(query.getall(name, ())) > 1]
+    if twice:
+        raise Problem(INVALID, errors=[Mistake(f"#/{name}", "is given twice") for name in twice])
     try:
         return Page.model_validate(dict(query))
     except ValidationError as error:

@@ -76,6 +76,7 @@ async def test_a_wrong_query_is_told_where(door: Door) -> None:
         ("limit=1001", "#/limit"),
         ("after=localhost", "#/after"),
         ("page=2", "#/page"),
+        ("limit=1&limit=2", "#/limit"),
     ):
         answer = await door.call("GET", f"/v1/domains?{query}")
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from multidict import MultiDict
 from pydantic import BaseModel
 
 from services.gateway import body as bodies
@@ -85,7 +86,7 @@ def refused_event(value: dict[str, object]) -> list[str]:
 def refused_query(query: dict[str, str]) -> list[str]:
     """Return what is told of a wrong query."""
     try:
-        domains.page(query)
+        domains.page(MultiDict(query))
     except Problem as problem:
         return [each.detail for each in problem.errors]
     return []

@@ -335,6 +335,8 @@ async def test_health(simulator: Simulator, http: Http) -> None:
         ("GET", "/api/messages?limit=0", b"", 400, "bad-limit"),
         ("GET", "/api/messages?limit=9999999999999", b"", 400, "bad-limit"),
         ("GET", "/api/messages?limit=%D9%A1", b"", 400, "bad-limit"),
+        ("GET", "/api/messages?limit=1&limit=2", b"", 400, "bad-limit"),
+        ("GET", "/api/messages?before=yesterday", b"", 400, "bad-before"),
         ("PUT", "/api/behaviour", b"{", 400, "bad-json"),
         ("PUT", "/api/behaviour", b"\xff", 400, "bad-json"),
         ("PUT", "/api/behaviour", b'{"latency": 1}', 422, "bad-behaviour"),
