@@ -15,7 +15,7 @@ from shared.contracts.mail import MAX_MAIL_BYTES
 from shared.delivery import Delivery
 from shared.settling import Receipt
 
-MAX_HELD_BYTES = 48 << 20  # of bodies in memory, for each subscription
+MAX_HELD_BYTES = 32 << 20  # of bodies in memory, for each subscription
 PLACE_BYTES = MAX_MAIL_BYTES  # on disk: no larger body is read
 
 logger = structlog.get_logger(__name__)

@@ -197,7 +197,7 @@ async def numbers_too_large(neighbour: Neighbour) -> None:
     await neighbour.publish(
         {"attempt": 2**63},
         {"attempt": 2**31},
-        {"retries": 10**30},
+        {"retries": 2**64 - 1},
         {"created_at": "0001-01-01T00:00:00Z"},
         {"created_at": "9999-12-31T23:59:59Z"},
         {"pending": [f"{number}@neighbour.example" for number in range(100_000)]},
