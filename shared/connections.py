@@ -137,6 +137,11 @@ class LimitedProtocol(web.RequestHandler):
         if not self._admitted:
             return
         super().data_received(data)
+        for message, _ in self._messages:
+            # What the parser raised refers, by its frames, to the data and to this protocol. Such a
+            # cycle is collected late, and each holds some megabytes (issue 10, A6).
+            if (error := getattr(message, "exc", None)) is not None:
+                error.__traceback__ = None
         # The library waits when it has no request in hand: the data are headers that go on.
         if self._waiter is None or self._waiter.done():
             self._header_bytes = 0

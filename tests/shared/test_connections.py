@@ -1,6 +1,7 @@
 """Limits of HTTP connections, on real sockets."""
 
 import asyncio
+import gc
 import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from structlog.testing import capture_logs
 
 from shared import health, metrics
 from shared.connections import LOG_SECONDS, Connections, LimitedProtocol, Limits
+from tests.waiting import until
 
 PING = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -159,3 +161,22 @@ async def test_one_address_leaves_room_for_others() -> None:
             assert b" 200 " in await reader.readline()
         for _, each in [*silent, (reader, writer)]:
             each.close()
+
+
+async def test_a_connection_that_could_not_be_read_is_freed_at_once() -> None:
+    """It leaves no cycle of objects behind, which would keep what it has sent for minutes."""
+
+    async def is_free() -> bool:
+        return not any(isinstance(each, LimitedProtocol) for each in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        async with served(Limits()) as port:
+            for _ in range(3):
+                reader, writer = await connect(port, b"GET /" + b"a" * 200_000)
+                assert await ended(reader)
+                writer.transport.abort()
+            await until(is_free)
+    finally:
+        gc.enable()
