@@ -141,7 +141,7 @@ class Consumer:
         return len(found)
 
     async def _give_back(self) -> None:
-        """Give the broker back what was ended, so that somebody else can have it."""
+        """Return what was ended to the broker, which delivers it to another consumer."""
         await settling.ended([task for task in self._tasks if task.cancelling()])
         released, self._released = self._released, []
         for receipt in released:

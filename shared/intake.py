@@ -45,7 +45,7 @@ class Receipt(NamedTuple):
             raise Unavailable(str(error)) from error
 
     def reject(self) -> None:
-        """Have the broker move the message to the dead letters. Raises Unavailable."""
+        """Reject the message: the broker moves it to the dead letters. Raises Unavailable."""
         try:
             self.channel.reject(self.tag)
         except Closed as error:
@@ -131,7 +131,7 @@ class Intake:
             self._take(read(self._queue, message, self._link.user), receipt)
 
     def _refuse(self, message: Incoming, receipt: Receipt) -> None:
-        """Have a body that nobody has read made a dead letter where it lies, at the broker."""
+        """Reject a body unread: the broker makes a dead letter of what it still has."""
         logger.error(
             "to the dead letters",
             cause=TOO_LARGE,

@@ -110,17 +110,17 @@ def dead_queue(queue: str) -> str:
 
 
 def is_reserved(queue: str) -> bool:
-    """Tell whether a queue of this name is the pipeline's or the broker's, or may become so."""
+    """Return whether a queue of this name is the pipeline's or the broker's, or may become so."""
     return queue.partition(".")[0] in RESERVED
 
 
 def may_name_clients(user: str) -> bool:
-    """Tell whether a message of the broker's user `user` may be for any client."""
+    """Return whether a message of the broker's user `user` may be for any client."""
     return user in CLIENT_NAMING
 
 
 def may_copy(queue: str, user: str) -> bool:
-    """Tell whether a broker's user writes copies into `queue`, headers of ours included.
+    """Return whether a broker's user writes copies into `queue`, headers of ours included.
 
     Those are the queue's owner, by way of the delay queues and the dead letters, and the operator.
     What was unroutable there was any service's.

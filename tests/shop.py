@@ -47,7 +47,7 @@ def granted(management: Management, amqp_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def may_declare(vhost: str, shop_url: str, rabbit: Node) -> str:
-    """Give the shop the right to declare what begins with its name; no program should have it."""
+    """Grant the shop the right to declare what begins with its name; no program should have it."""
     rights = {
         "configure": r"^shop\.",
         "write": r"^(shop\..*|mail\.commands)$",

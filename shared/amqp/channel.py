@@ -179,7 +179,7 @@ class Channel:
         self._connection.write(wire.requeue(self.number, tag, multiple=multiple))
 
     def reject(self, tag: int) -> None:
-        """Have the broker move a delivery to its queue's dead letters. Raises Closed."""
+        """Reject a delivery: the broker moves it to its queue's dead letters. Raises Closed."""
         self._check()
         self._connection.write(wire.reject(self.number, tag))
 

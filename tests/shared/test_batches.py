@@ -29,7 +29,7 @@ Handler = Callable[[Sequence[SendEmail]], Awaitable[Sequence[Contract]]]
 
 
 def batches(handler: Handler, most: int = 4, seconds: float = 0.5, limit: float = 10) -> Batches:
-    """Give a subscription of the test's queue."""
+    """Return a subscription of the test's queue."""
     return Batches(QUEUE, (SendEmail,), Pile, handler, 3 * most, most, seconds, limit)
 
 

@@ -27,7 +27,7 @@ Handler = Callable[[SendEmail], Awaitable[Sequence[Contract | Later]]]
 
 
 def subscription(handler: Handler, prefetch: int = 4, limit: float = 10) -> Subscription:
-    """Give a subscription of the test's queue."""
+    """Return a subscription of the test's queue."""
     return Subscription(QUEUE, {SendEmail: handler}, prefetch, limit)
 
 

@@ -22,7 +22,7 @@ Handler = Callable[[SendEmail], Awaitable[Sequence[Contract]]]
 
 
 def a_subscription(handler: Handler, committed: float = 0.0) -> Subscription:
-    """Give a subscription of the test's queue."""
+    """Return a subscription of the test's queue."""
     return Subscription(QUEUE, {SendEmail: handler}, prefetch=4, committed=committed)
 
 
@@ -47,12 +47,12 @@ class Steps:
 
 
 def a_delivery(id_: str) -> Delivery:
-    """Give a message whose id names a phase."""
+    """Return a message whose id names a phase."""
     return Delivery(QUEUE, KIND, encode(mail(id_)), id_, id_, None, 1, {})
 
 
 def given(consumer: Consumer, *ids: str) -> dict[str, Ticket]:
-    """Give a consumer some messages; return their receipts."""
+    """Pass some messages to a consumer and return their receipts."""
     tickets = {each: Ticket() for each in ids}
     for each, ticket in tickets.items():
         consumer.take(a_delivery(each), ticket)
@@ -92,7 +92,7 @@ async def test_the_end_waits_by_phase() -> None:
 
 
 async def said(ticket: Ticket) -> bool:
-    """Tell whether a delivery is settled."""
+    """Return whether a delivery is settled."""
     return bool(ticket.said)
 
 
