@@ -33,8 +33,8 @@ from benchmarks.package import Programs
 from benchmarks.sink import Sink
 from ops.broker import BrokerError
 from services.classifier.rule import Mode
-from shared import log
 from shared.errors import Unavailable
+from shared.runtime import log
 
 _COMPOSE_SECONDS = 0.5  # a time
 _AWAY_SECONDS = 0.020  # to the relay and back

@@ -14,11 +14,10 @@ import orjson
 from benchmarks.bench import Bench
 from benchmarks.errors import BenchError
 from ops import ports
-from shared import address
 from shared.broker import Broker
 from shared.consumer import Subscription
-from shared.contracts import Category, Contract, IssueCode, SendEmail
-from shared.sealing import Sealer
+from shared.contracts import Category, Contract, IssueCode, SendEmail, address
+from shared.runtime.sealing import Sealer
 from shared.topology import sending_queue
 
 OTP = (sys.executable, "-m", "services.otp")

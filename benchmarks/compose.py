@@ -10,11 +10,10 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from benchmarks import mail
 from benchmarks.report import Series
-from services.sender.compose import Letterhead, compose
-from services.sender.content import Content
-from services.sender.dkim import Key, Signer
-from shared import address
-from shared.contracts import SendEmail
+from services.sender.mail.compose import Letterhead, compose
+from services.sender.mail.content import Content
+from services.sender.mail.dkim import Key, Signer
+from shared.contracts import SendEmail, address
 
 Contender = Callable[[SendEmail], bytes]
 Change = Callable[[str], str]

@@ -24,19 +24,20 @@ from benchmarks import mail
 from benchmarks.bench import Bench
 from benchmarks.sink import Sink
 from services.sender import service
-from services.sender.compose import Letterhead
 from services.sender.config import KEPT_SECONDS
 from services.sender.handlers import Sender
-from services.sender.paces import PaceStore
-from services.sender.pool import SmtpPool
-from services.sender.relay import Limits, Relay, Tls
+from services.sender.mail.compose import Letterhead
+from services.sender.mail.writer import Writer
 from services.sender.schedule import Schedule
+from services.sender.smtp.pool import SmtpPool
+from services.sender.smtp.rate_limits import Throttle
+from services.sender.smtp.rate_store import PaceStore
+from services.sender.smtp.relay import Limits, Relay, Tls
 from services.sender.store import ClaimStore
-from services.sender.throttle import Throttle
-from services.sender.writer import Writer
-from shared import contracts, log
+from shared import contracts
 from shared.contracts import Category, EmailDelivered, SendEmail
-from shared.database import Database
+from shared.runtime import log
+from shared.storage.database import Database
 from shared.topology import sending_queue
 
 _MODULE = "benchmarks.cost"

@@ -19,7 +19,7 @@ from services.classifier.statements import Statements
 from services.classifier.store import EvidenceStore
 from services.classifier.tally import Tally
 from services.classifier.wording import ROWS, Row
-from shared.database import Database
+from shared.storage.database import Database
 
 GROUP = 1000  # events a commit of the plain way, where it groups them
 

@@ -25,8 +25,8 @@ from services.classifier.rule import Mode
 from services.classifier.service import MIGRATIONS
 from shared.broker import Broker
 from shared.contracts import CountDomains, DescribeDomain, DomainsCounted
-from shared.database import Database
 from shared.errors import NoAnswer
+from shared.storage.database import Database
 
 NAME = "bench"  # by which the broker knows us
 SERVICE = (sys.executable, "-m", "services.classifier")

@@ -18,16 +18,16 @@ from benchmarks.bench import Bench
 from benchmarks.errors import BenchError
 from ops import ports
 from ops.simulator.behaviour import Behaviour
-from services.sender.compose import Mail
 from services.sender.config import KEPT_SECONDS
+from services.sender.mail.compose import Mail
 from services.sender.outcome import Replies, Unsendable
-from services.sender.pool import SmtpPool
-from services.sender.relay import Limits, Relay, Tls
-from services.sender.reply import accepted
-from services.sender.rest import Postponed
-from services.sender.smtp import connect
-from services.sender.throttle import Throttle
-from shared.pace import Pace
+from services.sender.replies.reply import accepted
+from services.sender.smtp.circuit_breaker import Postponed
+from services.sender.smtp.connect import connect
+from services.sender.smtp.pool import SmtpPool
+from services.sender.smtp.rate_limits import Throttle
+from services.sender.smtp.relay import Limits, Relay, Tls
+from shared.storage.rate import Pace
 
 MOST = 64  # connections that the sender may open
 WANTED = 0.9  # of the best fixed number

@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
-from services.sender.compose import Letterhead, compose
-from services.sender.content import Content
+from services.sender.mail.compose import Letterhead, compose
+from services.sender.mail.content import Content
 from shared.contracts import SendEmail
 
 SENDER = "Postrider <postrider@bench.example>"

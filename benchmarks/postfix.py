@@ -20,7 +20,7 @@ from benchmarks.errors import BenchError
 from benchmarks.package import Programs
 from benchmarks.sink import Sink
 from ops import ports
-from shared import address
+from shared.contracts import address
 
 NAME = "postfix"
 HOSTNAME = "relay.bench.example"

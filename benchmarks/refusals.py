@@ -22,19 +22,19 @@ from benchmarks.report import aligned
 from ops.load import caller
 from ops.load.caller import Caller
 from ops.load.latencies import percentile
-from services.otp import folder
 from services.otp.challenge import Holder, Rules
 from services.otp.codes import Codebook
 from services.otp.handlers import OneTimeCodes
 from services.otp.issuance import Issued, Order
 from services.otp.limits import Limits
-from services.otp.mail import Imprint, MailWriter
+from services.otp.mail import folder
+from services.otp.mail.mail import Imprint, MailWriter
 from services.otp.service import MIGRATIONS
 from services.otp.store import ChallengeStore
 from shared.contracts import VerifyCode
 from shared.contracts.codes import CONFIRM_ADDRESS
-from shared.database import Database
-from shared.sealing import Sealer
+from shared.runtime.sealing import Sealer
+from shared.storage.database import Database
 
 UNKNOWN, WRONG, USED, EXPIRED, EXHAUSTED = "unknown", "wrong", "used", "expired", "exhausted"
 KINDS = (UNKNOWN, WRONG, USED, EXPIRED, EXHAUSTED)

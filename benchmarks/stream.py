@@ -18,7 +18,7 @@ from benchmarks.report import Series
 from ops import ports
 from services.classifier.service import MIGRATIONS
 from shared.broker import Broker
-from shared.database import Database
+from shared.storage.database import Database
 
 _LOOK_SECONDS = 0.01  # between two questions
 _WITHIN = 120.0  # seconds for all of it

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from services.sender.classify import classify
-from services.sender.rules import rule
+from services.sender.replies.classify import classify
+from services.sender.replies.rules import rule
 from shared.contracts import Stage
 
 # Not a part of an IP address or of an enhanced code, and with something behind it.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ops import asyncapi, metrics
-from services.gateway import openapi
+from services.gateway.api import openapi
 from shared.contracts import CONTRACTS, Contract
 
 DOCS = Path(__file__).parent.parent / "docs"

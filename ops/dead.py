@@ -15,11 +15,11 @@ from ops import letters, target
 from ops.broker import BrokerError
 from ops.letters import Selection, Tally
 from ops.quiet import quiet
-from shared import letter
+from shared import dead_letter
 from shared.broker import Broker, Pile
+from shared.dead_letter import Letter
 from shared.errors import Unavailable
 from shared.intake import Receipt
-from shared.letter import Letter
 
 _LOOK = 10_000  # letters of a queue that `list` looks at: about a minute
 _SHOW = 10  # letters that `show` shows
@@ -119,7 +119,7 @@ async def _replay(broker: Broker, arguments: argparse.Namespace) -> int:
             async for each, receipt in _first(pile, arguments.limit, _selection(arguments)):
                 missing.discard(each.delivery.message_id)
                 if letters.can_return(each):
-                    await broker.send(letter.replay(each))
+                    await broker.send(dead_letter.replay(each))
                     receipt.ack()
                     replayed += 1
                 else:

@@ -9,7 +9,7 @@ from operator import attrgetter
 
 from shared import topology
 from shared.contracts import CONTRACTS
-from shared.letter import Letter
+from shared.dead_letter import Letter
 
 # What a contract keeps out of its own repr, a page of letters keeps out as well.
 WITHHELD = frozenset(

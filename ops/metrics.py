@@ -7,11 +7,11 @@ from prometheus_client.metrics import MetricWrapperBase
 
 import services.gateway.metrics
 import services.sender.metrics
-import shared.metrics
+import shared.runtime.metrics
 
 # By what the page calls who has them.
 HOMES = {
-    "Every service": shared.metrics,
+    "Every service": shared.runtime.metrics,
     "The gateway": services.gateway.metrics,
     "The sender": services.sender.metrics,
 }

@@ -19,7 +19,7 @@ from ops.quiet import quiet
 from shared import broker, topology
 from shared.broker import Broker
 from shared.errors import Unavailable
-from shared.outage import Outage, described
+from shared.runtime.outage import Outage, described
 from shared.topology import RUNNING, Owner
 
 _PATIENCE = 60.0  # seconds for a broker that is still starting

@@ -10,12 +10,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from shared import delivery, log, metrics, settling, turns
+from shared import delivery, settling
 from shared.backlog import Backlog
 from shared.consumer import HANDLING_SECONDS
 from shared.contracts import Contract
 from shared.delivery import Delivery
 from shared.errors import Retry
+from shared.runtime import log, metrics, turns
 from shared.settling import End, Receipt, Send
 
 OCTETS = 6 << 20  # of bodies in one call: what is gathered of them may take some times as much

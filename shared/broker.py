@@ -15,7 +15,7 @@ import structlog
 from prometheus_client import Counter
 from yarl import URL
 
-from shared import contracts, delivery, intake, letter, metrics
+from shared import contracts, dead_letter, delivery, intake
 from shared.amqp import declaration
 from shared.amqp.channel import Channel, Incoming
 from shared.amqp.connection import Connection
@@ -26,14 +26,15 @@ from shared.config.settings import DRAIN_SECONDS
 from shared.config.url import masked
 from shared.consumer import Consumer, Subscription
 from shared.contracts import Contract
+from shared.dead_letter import Letter
 from shared.delivery import Publishing
 from shared.errors import NoAnswer, Unavailable, Undecodable
 from shared.intake import Intake, Receipt
 from shared.lane import Lane
-from shared.letter import Letter
 from shared.link import CONNECT_SECONDS, HEARTBEAT_SECONDS, Link
-from shared.outage import described
 from shared.questions import Answering, Questions
+from shared.runtime import metrics
+from shared.runtime.outage import described
 from shared.topology import Exchange, Queue
 
 PATIENCE_SECONDS = 30.0  # for a broker that is still starting
@@ -307,4 +308,4 @@ async def _letters(
             return
         receipt = Receipt(channel, message.tag)
         came = intake.read(queue, message, reader)
-        yield letter.read(came, message.properties.headers), receipt
+        yield dead_letter.read(came, message.properties.headers), receipt

@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from shared import delivery, inflight, log, metrics, settling
+from shared import delivery, inflight, settling
 from shared.backlog import MAX_HELD_BYTES, Backlog
 from shared.contracts import Contract
 from shared.contracts.message import SMALL_BYTES
@@ -19,6 +19,7 @@ from shared.delivery import Delivery
 from shared.errors import Unavailable
 from shared.inflight import InFlight, Phase
 from shared.retry import Later
+from shared.runtime import log, metrics
 from shared.settling import End, Receipt, Send
 
 HANDLING_SECONDS = 60.0  # a time limit of one handler, unless its subscription says otherwise

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from shared import topology
 from shared.contracts import Contract, SendEmail
+from shared.contracts.fields import Id
 from shared.errors import Undecodable
-from shared.fields import Id
 
 USER = "x-user"  # of a copy: the first publisher; empty when it is unknown
 

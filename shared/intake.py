@@ -7,15 +7,16 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from shared import contracts, delivery, identity, metrics
+from shared import contracts, delivery, identity
 from shared.amqp.channel import Channel, Consumption, Incoming
 from shared.amqp.connection import CLOSE_SECONDS
 from shared.amqp.errors import AmqpError, Closed
 from shared.delivery import Delivery
 from shared.errors import Unavailable
 from shared.link import RECONNECT_SECONDS, Link
-from shared.outage import Outage
 from shared.retry import MAX_ATTEMPTS
+from shared.runtime import metrics
+from shared.runtime.outage import Outage
 
 TOO_LARGE = "too_large"
 MAX_TRACE_CHARS = 512  # what everybody hands on (W3C Trace Context, 3.3.1.5)

@@ -15,7 +15,7 @@ from shared.amqp.errors import AmqpError, LoginRefused, VhostRefused
 from shared.amqp.handshake import DEFAULT_USER
 from shared.config.url import masked
 from shared.errors import Unavailable
-from shared.outage import Outage, described
+from shared.runtime.outage import Outage, described
 
 CONNECT_SECONDS = 10.0
 RECONNECT_SECONDS = 1.0

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from shared import delivery, log, metrics, settling
+from shared import delivery, settling
 from shared.consumer import HANDLING_SECONDS
 from shared.contracts import Contract, Question
 from shared.delivery import Delivery
 from shared.errors import Reject, Retry, Undecodable
+from shared.runtime import log, metrics
 from shared.settling import End, Receipt, Send
 
 QuestionsHandler = Callable[[Sequence[Any]], Awaitable[Sequence[Sequence[Contract]]]]

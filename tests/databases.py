@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from ops import ports
 from ops import postgres as servers
-from shared.database import Database
+from shared.storage.database import Database
 
 Opener = Callable[[str, Path], Awaitable[Database]]
 

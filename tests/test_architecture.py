@@ -23,12 +23,16 @@ LIBRARIES = {
     "aio_pika": (),
     "aiormq": (),
     # The benchmark measures the sender beside the bare library.
-    "aiosmtplib": ("services/sender/smtp.py", "services/sender/sasl.py", "benchmarks/*"),
+    "aiosmtplib": (
+        "services/sender/smtp/connect.py",
+        "services/sender/smtp/sasl.py",
+        "benchmarks/*",
+    ),
     "aiosmtpd": ("ops/simulator/*",),
     "sqlalchemy": (
         "services/*/store.py",
         "services/*/statements.py",
-        "services/sender/paces.py",
+        "services/sender/smtp/rate_store.py",
         "services/otp/transaction.py",
         # The store of the classifier in four: one transaction, one kind of read, one of upkeep.
         "services/classifier/counting.py",
@@ -36,42 +40,36 @@ LIBRARIES = {
         "services/classifier/revision.py",
         "services/*/tables.py",
         "*/migrations/*",
-        "shared/bucket.py",
-        "shared/clock.py",
-        "shared/database.py",
-        "shared/sqlite.py",
-        "shared/dialect.py",
+        "shared/storage/rate_limit.py",
+        "shared/storage/clock.py",
+        "shared/storage/database.py",
+        "shared/storage/sqlite.py",
+        "shared/storage/dialect.py",
     ),
-    "alembic": ("services/*/store.py", "*/migrations/*", "shared/database.py"),
+    "alembic": ("services/*/store.py", "*/migrations/*", "shared/storage/database.py"),
     # The benchmark measures the classifier beside the bare driver.
-    "asyncpg": ("shared/database.py", "benchmarks/plain.py", "benchmarks/domains.py"),
+    "asyncpg": ("shared/storage/database.py", "benchmarks/plain.py", "benchmarks/domains.py"),
 }
 
-EDGES = {"__main__", "config", "service", "handlers", "smtp", "store", "app", "views", "metrics"}
-EDGES |= {"alarm", "dial", "dialogue", "connection", "gate", "throttle"}  # the sender: SMTP
-EDGES |= {"sasl"}  # the same: its library
-EDGES |= {"route", "pool"}  # the same
-EDGES |= {"paces"}  # of the sender: a store
+EDGES = {"__main__", "config", "service", "handlers", "store", "app", "views", "metrics"}
+EDGES |= {"timer", "dial", "stream", "connection", "connect", "sasl"}  # the sender: SMTP
+EDGES |= {"concurrency", "rate_limits", "rate_store", "relay_pool", "pool"}  # the same
 EDGES |= {"counting", "catalogue", "revision"}  # of the classifier: parts of its store
 EDGES |= {"keyring", "writer"}  # of the sender: files, and work for threads
 EDGES |= {"folder"}  # of otp: files
 EDGES |= {"intake", "middleware", "protocol", "reply", "request"}  # of the gateway
-EDGES |= {"rounds", "turnstile", "waiting"}  # of the gateway: many requests at once
+EDGES |= {"rounds", "rate_limiter", "waiting"}  # of the gateway: many requests at once
 EDGES |= {f"{each}_views" for each in ("client", "code", "domain", "event", "message")}
 PURE_SHARED = {
     "asker",
-    "attachment",
     "contracts",
-    "fields",
-    "retry",
+    "dead_letter",
     "delivery",
-    "topology",
     "errors",
-    "header",
     "identity",
-    "address",
-    "letter",
-    "pace",
+    "rate",
+    "retry",
+    "topology",
 }
 NOT_IN_PURE = (
     "asyncio",
@@ -303,7 +301,7 @@ def test_the_package_under_test_is_this_tree() -> None:
         (layers, "shared/x.py", "import ops.ports"),
         (layers, "shared/x.py", "def f():\n    from tests import tap"),
         (layers, "services/otp/x.py", "from services.sender import compose"),
-        (layers, "services/otp/x.py", "import services.sender.compose as mine"),
+        (layers, "services/otp/x.py", "import services.sender.mail.compose as mine"),
         (layers, "services/otp/x.py", "from services import sender"),
         (layers, "services/otp/x.py", "from ..sender import compose"),
         (layers, "services/otp/x.py", "from ops import ports"),
@@ -347,7 +345,7 @@ def test_the_rules_bite(rule: Rule, path: str, text: str) -> None:
         ),
         (purity, "services/otp/codes.py", "def judge(clock): return clock.now()"),
         (purity, "services/otp/store.py", "import asyncio"),
-        (purity, "shared/lifecycle.py", "import asyncio"),
+        (purity, "shared/runtime/lifecycle.py", "import asyncio"),
         (environment, "services/otp/__main__.py", "import os\nos.environ"),
         (environment, "ops/x.py", "import os\nos.environ"),
     ],

@@ -5,7 +5,7 @@ import sys
 
 from services.classifier import service
 from services.classifier.config import ClassifierSettings
-from shared import lifecycle
+from shared.runtime import lifecycle
 
 if __name__ == "__main__":
     sys.exit(lifecycle.run(service.run, ClassifierSettings, os.environ, sys.argv[1:]))

@@ -10,8 +10,8 @@ from services.classifier.record import Record, Totals
 from services.classifier.rule import Evidence
 from services.classifier.tables import STATUSES, domains, refusals, totals
 from shared.contracts import Verdict
-from shared.database import Database
-from shared.fields import END_OF_TIME, EPOCH
+from shared.contracts.fields import END_OF_TIME, EPOCH
+from shared.storage.database import Database
 
 LAST_MILLISECOND = (END_OF_TIME - EPOCH) // timedelta(milliseconds=1) - 1
 _ONE = sa.select(domains).where(domains.c.domain == sa.bindparam("of"))

@@ -17,7 +17,7 @@ from services.classifier.tables import STATUSES
 from services.classifier.tally import Tally
 from services.classifier.wording import ROWS
 from shared.contracts import Kind
-from shared.dialect import MILLISECONDS, Clock
+from shared.storage.dialect import MILLISECONDS, Clock
 
 _T = TypeVar("_T")
 _SUMS = ("unknown", "catch_all", "not_catch_all")  # in the order of STATUSES

@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import NamedTuple
 
-from shared import address
 from shared.contracts import (
     EmailBounced,
     EmailDelivered,
     FeedbackReported,
     Kind,
     ReplyClass,
+    address,
 )
 
 Outcome = EmailDelivered | EmailBounced

@@ -12,7 +12,6 @@ from services.classifier.evidence import Event, latest, observe
 from services.classifier.record import Record, Totals
 from services.classifier.rule import Rule
 from services.classifier.tally import Tally
-from shared import turns
 from shared.contracts import (
     Contract,
     CountDomains,
@@ -25,6 +24,7 @@ from shared.contracts import (
     Verdict,
 )
 from shared.errors import Reject
+from shared.runtime import turns
 
 # Clocks differ by minutes and zones by hours: no event that has happened is refused for them.
 MAX_AHEAD = timedelta(days=1)

@@ -13,10 +13,10 @@ from services.classifier.rule import Rule
 from services.classifier.statements import Statements
 from services.classifier.tables import domains, rules
 from services.classifier.wording import ROWS
-from shared import dialect
 from shared.contracts import Contract
-from shared.database import Database
-from shared.dialect import Clock
+from shared.storage import dialect
+from shared.storage.database import Database
+from shared.storage.dialect import Clock
 
 _RULE = sa.select(rules).with_for_update()
 _DOMAINS = (

@@ -15,7 +15,7 @@ from services.classifier.handlers import Hearing, Oracle, Witness
 from services.classifier.record import Record
 from services.classifier.revision import Revision
 from services.classifier.store import EvidenceStore
-from shared import health, periodic, topology
+from shared import topology
 from shared.batches import Batches
 from shared.broker import Broker
 from shared.consumer import Subscription
@@ -27,7 +27,8 @@ from shared.contracts import (
     FeedbackReported,
     ListDomains,
 )
-from shared.database import Database
+from shared.runtime import health, periodic
+from shared.storage.database import Database
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 EVENTS = (EmailDelivered, EmailBounced, FeedbackReported)

@@ -11,9 +11,9 @@ from services.classifier.rule import Rule
 from services.classifier.statements import Statements
 from services.classifier.tables import changes, mails, seen
 from services.classifier.tally import Tally
-from shared import dialect
-from shared.database import Database, as_handler_errors
-from shared.dialect import MILLISECONDS, Clock
+from shared.storage import dialect
+from shared.storage.database import Database, as_handler_errors
+from shared.storage.dialect import MILLISECONDS, Clock
 
 PURGE_ROWS = 5000  # a transaction: events wait for no longer than such a piece takes
 

@@ -6,17 +6,18 @@ from collections.abc import Mapping, Sequence
 import orjson
 from aiohttp import web
 
-from services.gateway import intake, openapi, operations
-from services.gateway.clients import Client, Clients
+from services.gateway import intake
+from services.gateway.api import openapi, operations
+from services.gateway.api.operation import Access, Operation
+from services.gateway.api.views import Views, ping
+from services.gateway.clients.clients import Client, Clients
+from services.gateway.clients.rate_limiter import Turnstile
+from services.gateway.clients.senders import Senders
 from services.gateway.middleware import explain, harden, watching
-from services.gateway.operation import Access, Operation
 from services.gateway.peer import Network
 from services.gateway.request import CLIENT, View
-from services.gateway.senders import Senders
-from services.gateway.turnstile import Turnstile
-from services.gateway.views import Views, ping
-from shared import health
-from shared.health import Check
+from shared.runtime import health
+from shared.runtime.health import Check
 
 # Who the administrator is in the log; no client can have this id.
 ADMIN = Client("(admin)", Senders([]))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from services.gateway.problem import UNAVAILABLE, Problem, retry_after
+from services.gateway.api.problem import UNAVAILABLE, Problem, retry_after
 
 RETRY_SECONDS = 1.0  # a large body takes less, once it has arrived
 

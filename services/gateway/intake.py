@@ -7,17 +7,18 @@ from typing import Protocol, TypeVar
 
 from aiohttp import HttpVersion11, StreamReader, web
 
-from services.gateway import body, idempotency
-from services.gateway.body import SMALL, B, Stamp
-from services.gateway.body_budget import BodyBudget
-from services.gateway.idempotency import Use
-from services.gateway.problem import (
+from services.gateway.api import body
+from services.gateway.api.body import SMALL, B, Stamp
+from services.gateway.api.problem import (
     KEY_REUSED,
     MALFORMED,
     TIMEOUT,
     UNSUPPORTED_MEDIA_TYPE,
     Problem,
 )
+from services.gateway.body_budget import BodyBudget
+from services.gateway.clients import idempotency
+from services.gateway.clients.idempotency import Use
 from services.gateway.request import CLIENT, RELEASE, REPLAYED, SUBJECT
 
 JSON = "application/json"

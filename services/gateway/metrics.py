@@ -2,7 +2,7 @@
 
 from prometheus_client import Counter, Histogram
 
-from shared.metrics import SECONDS
+from shared.runtime.metrics import SECONDS
 
 REQUESTS = Counter(
     "postrider_http_requests", "Requests, by route and status", ("method", "route", "status")

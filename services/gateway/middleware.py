@@ -11,14 +11,16 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import Counter, Histogram
 
-from services.gateway import idempotency, metrics, peer, problem
+from services.gateway import metrics, peer
+from services.gateway.api import problem
+from services.gateway.api.problem import Problem
+from services.gateway.api.reply import HARDENING
+from services.gateway.clients import idempotency
+from services.gateway.clients.store import StoreAway
 from services.gateway.peer import Network
-from services.gateway.problem import Problem
-from services.gateway.reply import HARDENING
 from services.gateway.request import CALLER, CLIENT, HARMLESS, RELEASE, REPLAYED, SUBJECT
-from services.gateway.store import StoreAway
-from shared import log
 from shared.errors import NoAnswer, Unavailable
+from shared.runtime import log
 
 # Asked every few seconds by machines: neither counted nor told.
 UNWATCHED = frozenset({"/ping", "/healthz", "/readyz", "/metrics"})

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from services.gateway.clients import Client
+from services.gateway.clients.clients import Client
 
 CALLER = web.RequestKey("caller", str)  # the address of whoever calls
 CLIENT = web.RequestKey("client", Client)  # who asks; set before the view is called

@@ -13,28 +13,28 @@ from functools import partial
 import structlog
 
 from services.gateway import peer
+from services.gateway.api.body import Stamp
+from services.gateway.api.client_views import ClientViews
+from services.gateway.api.code_views import CodeViews
+from services.gateway.api.domain_views import DomainViews
+from services.gateway.api.event_views import EventViews
+from services.gateway.api.message_views import MessageViews
+from services.gateway.api.protocol import Protocol
+from services.gateway.api.views import Views
+from services.gateway.api.waiting import Waiting
 from services.gateway.app import build_app
-from services.gateway.body import Stamp
 from services.gateway.body_budget import BodyBudget
-from services.gateway.client_views import ClientViews
-from services.gateway.clients import Clients
-from services.gateway.code_views import CodeViews
+from services.gateway.clients.clients import Clients
+from services.gateway.clients.keys import Keys
+from services.gateway.clients.rate_limiter import Turnstile
+from services.gateway.clients.store import MIGRATIONS, ClientStore, QuotaStore, UseStore
 from services.gateway.config import GatewaySettings
-from services.gateway.domain_views import DomainViews
-from services.gateway.event_views import EventViews
 from services.gateway.intake import Intake
-from services.gateway.keys import Keys
-from services.gateway.message_views import MessageViews
-from services.gateway.protocol import Protocol
-from services.gateway.store import MIGRATIONS, ClientStore, QuotaStore, UseStore
-from services.gateway.turnstile import Turnstile
-from services.gateway.views import Views
-from services.gateway.waiting import Waiting
-from shared import health, periodic
 from shared.broker import Broker
-from shared.connections import Connections, Limits
-from shared.database import Database
-from shared.pace import Pace
+from shared.runtime import health, periodic
+from shared.runtime.http_connections import Connections, Limits
+from shared.storage.database import Database
+from shared.storage.rate import Pace
 
 logger = structlog.get_logger(__name__)
 

@@ -5,7 +5,7 @@ import sys
 
 from services.otp import service
 from services.otp.config import OtpSettings
-from shared import lifecycle
+from shared.runtime import lifecycle
 
 if __name__ == "__main__":
     sys.exit(lifecycle.run(service.run, OtpSettings, os.environ, sys.argv[1:]))

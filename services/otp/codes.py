@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
 from services.otp.challenge import Challenge, Draft, Holder
-from shared.sealing import key_id, read_keys
+from shared.runtime.sealing import key_id, read_keys
 
 DIGITS = 6  # about 20 bits, what NIST SP 800-63B 5.1.3.2 asks of such a code
 NONCE_BYTES = 16

@@ -14,18 +14,18 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
-from services.otp import folder
 from services.otp.challenge import Rules
 from services.otp.codes import DIGITS
 from services.otp.limits import Limits
-from services.otp.mail import Imprint
-from services.otp.phrasebook import Phrasebook
-from services.otp.template import check_no_link
-from shared import address
+from services.otp.mail import folder
+from services.otp.mail.mail import Imprint
+from services.otp.mail.phrasebook import Phrasebook
+from services.otp.mail.template import check_no_link
 from shared.config import Seconds, Settings
+from shared.contracts import address
 from shared.contracts.codes import MAX_DIGITS, MIN_DIGITS
-from shared.fields import Domain, Id, Locale, Mailbox
-from shared.sealing import read_keys
+from shared.contracts.fields import Domain, Id, Locale, Mailbox
+from shared.runtime.sealing import read_keys
 
 MILLISECONDS = 1000  # in a second
 MAX_LIFETIME = 86_400.0  # seconds; NIST SP 800-63A lets a mailed confirmation code live a day

@@ -12,7 +12,7 @@ from services.otp.codes import Codebook
 from services.otp.guesses import Use
 from services.otp.issuance import Answer, Issued, Order, Withheld
 from services.otp.limits import Limits
-from services.otp.mail import MailWriter, Occasion
+from services.otp.mail.mail import MailWriter, Occasion
 from shared.contracts import (
     CancelCode,
     Category,
@@ -27,7 +27,7 @@ from shared.contracts import (
     SendEmail,
     VerifyCode,
 )
-from shared.sealing import Sealer
+from shared.runtime.sealing import Sealer
 
 MILLISECONDS = 1000  # in a second
 

@@ -7,15 +7,16 @@ from pathlib import Path
 from services.otp.codes import Codebook
 from services.otp.config import OtpSettings
 from services.otp.handlers import OneTimeCodes
-from services.otp.mail import MailWriter
+from services.otp.mail.mail import MailWriter
 from services.otp.store import ChallengeStore
-from shared import health, periodic, topology
+from shared import topology
 from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import CancelCode, IssueCode, VerifyCode
-from shared.database import Database
 from shared.questions import Questions
-from shared.sealing import Sealer
+from shared.runtime import health, periodic
+from shared.runtime.sealing import Sealer
+from shared.storage.database import Database
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 # As many as are worth doing in one transaction.

@@ -22,8 +22,8 @@ from services.otp.tables import (
     standing,
 )
 from services.otp.tally import HOUR, MINUTE
-from shared import dialect
-from shared.dialect import Clock, Prepared
+from shared.storage import dialect
+from shared.storage.dialect import Clock, Prepared
 
 PURGE_ROWS = 1000  # a transaction: codes wait for no longer than such a piece takes
 # Milliseconds. A dead challenge still answers who asks again: a command may come back for 14 hours

@@ -13,10 +13,10 @@ from services.otp.guesses import Use
 from services.otp.issuance import Answer, Order
 from services.otp.statements import Statements
 from services.otp.transaction import Transaction
-from shared import dialect
 from shared.batch import Batch
-from shared.database import Database, as_handler_errors
-from shared.dialect import Clock
+from shared.storage import dialect
+from shared.storage.database import Database, as_handler_errors
+from shared.storage.dialect import Clock
 
 T = TypeVar("T")
 

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from services.otp.challenge import Challenge, Holder
 from services.otp.statements import Statements
-from shared import dialect
-from shared.dialect import Prepared
+from shared.storage import dialect
+from shared.storage.dialect import Prepared
 
 Cell = str | int | bool | None
 Row = sa.Row[*tuple[Any, ...]]

@@ -5,7 +5,7 @@ import sys
 
 from services.sender import service
 from services.sender.config import SenderSettings
-from shared import lifecycle
+from shared.runtime import lifecycle
 
 if __name__ == "__main__":
     sys.exit(lifecycle.run(service.run, SenderSettings, os.environ, sys.argv[1:]))

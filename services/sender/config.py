@@ -12,20 +12,20 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
-from services.sender import keyring
-from services.sender.account import Account, HeloName, Host, Rate, ServerPort
-from services.sender.backoff import Backoff
 from services.sender.claim import LEASE_SECONDS
-from services.sender.compose import Letterhead
-from services.sender.dkim import Signer
-from services.sender.relay import Auth, Limits, Patience, Tls
+from services.sender.mail import keyring
+from services.sender.mail.compose import Letterhead
+from services.sender.mail.dkim import Signer
 from services.sender.schedule import Schedule
-from services.sender.throttle import domain_rate, relay_rate
-from shared import address, sealing
+from services.sender.smtp.account import Account, HeloName, Host, Rate, ServerPort
+from services.sender.smtp.backoff import Backoff
+from services.sender.smtp.rate_limits import domain_rate, relay_rate
+from services.sender.smtp.relay import Auth, Limits, Patience, Tls
 from shared.config import CertificateFile, Seconds, Secret, SecretFile, Settings
-from shared.contracts import Category
-from shared.fields import Domain, Mailbox
-from shared.pace import Pace
+from shared.contracts import Category, address
+from shared.contracts.fields import Domain, Mailbox
+from shared.runtime import sealing
+from shared.storage.rate import Pace
 
 MAX_CONNECTIONS = 2000  # a class
 MAX_PREFETCH = 2000  # RabbitMQ's limit for a quorum queue

@@ -9,17 +9,18 @@ from typing import Protocol
 import structlog
 
 from services.sender import metrics, outcome
-from services.sender import reply as replies
 from services.sender.claim import Claim, LostClaim
-from services.sender.compose import Mail, Progress
+from services.sender.mail.compose import Mail, Progress
 from services.sender.outcome import Reason, Replies, Settlement, Unsendable
-from services.sender.rest import Postponed
+from services.sender.replies import reply as replies
 from services.sender.schedule import Schedule
-from shared import inflight, log
+from services.sender.smtp.circuit_breaker import Postponed
+from shared import inflight
 from shared.contracts import Category, Contract, NotAccepted, Outcome, SendEmail
 from shared.errors import Reject, Retry
 from shared.inflight import Phase
 from shared.retry import Later
+from shared.runtime import log
 
 # Between two looks at a recipient whom somebody else has claimed: who died is soon found out.
 BUSY_SECONDS = 10.0

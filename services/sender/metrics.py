@@ -4,7 +4,7 @@ from functools import cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from shared.metrics import SECONDS
+from shared.runtime.metrics import SECONDS
 
 # The relay is the one that was tried last, empty where none was: a mail too late, or held.
 _BY = ("category", "relay")

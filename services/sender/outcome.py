@@ -11,9 +11,9 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid5
 
-from services.sender import reply as replies
 from services.sender.claim import mail_key
-from services.sender.hint import wait_asked
+from services.sender.replies import reply as replies
+from services.sender.replies.hint import wait_asked
 from services.sender.schedule import Schedule, Tried
 from shared.contracts import (
     Category,

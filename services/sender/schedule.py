@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from services.sender.backoff import Backoff
-from shared.fields import MAX_ATTEMPTS
+from services.sender.smtp.backoff import Backoff
+from shared.contracts.fields import MAX_ATTEMPTS
 from shared.retry import SPREAD
 
 

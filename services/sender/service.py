@@ -6,22 +6,22 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from services.sender.account import Account
 from services.sender.config import SenderSettings
 from services.sender.handlers import Sender
-from services.sender.paces import PaceStore
-from services.sender.pool import SmtpPool
-from services.sender.relay import Relay, Tls
+from services.sender.mail.writer import Writer
+from services.sender.smtp.account import Account
+from services.sender.smtp.pool import SmtpPool
+from services.sender.smtp.rate_limits import Throttle
+from services.sender.smtp.rate_store import PaceStore
+from services.sender.smtp.relay import Relay, Tls
 from services.sender.store import RENEWALS, ClaimStore
-from services.sender.throttle import Throttle
-from services.sender.writer import Writer
-from shared import health, periodic
 from shared.broker import Broker
-from shared.clock import ASK_SECONDS, DatabaseClock
 from shared.consumer import Subscription
 from shared.contracts import Category, SendEmail
-from shared.database import Database
-from shared.sealing import Sealer
+from shared.runtime import health, periodic
+from shared.runtime.sealing import Sealer
+from shared.storage.clock import ASK_SECONDS, DatabaseClock
+from shared.storage.database import Database
 from shared.topology import sending_queue
 
 # Above the longest transaction (see pool.BEFORE_DOT_SECONDS, and ten minutes for the dot), under

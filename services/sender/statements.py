@@ -6,9 +6,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from services.sender.tables import claims
-from shared import dialect
 from shared.contracts import EmailDelivered
-from shared.dialect import MILLISECONDS, Prepared
+from shared.storage import dialect
+from shared.storage.dialect import MILLISECONDS, Prepared
 
 PURGE_ROWS = 1000  # a transaction: claims wait for no longer than such a piece takes
 

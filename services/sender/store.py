@@ -16,12 +16,13 @@ import structlog
 
 from services.sender.claim import LEASE_MARGIN, LEASE_SECONDS, Claim, Lease, mail_key
 from services.sender.statements import Found, Statements
-from shared import contracts, dialect
+from shared import contracts
 from shared.batch import Batch
 from shared.contracts import Outcome, SendEmail
-from shared.database import Database, as_handler_errors
-from shared.dialect import MILLISECONDS, Clock
 from shared.errors import Reject, Retry
+from shared.storage import dialect
+from shared.storage.database import Database, as_handler_errors
+from shared.storage.dialect import MILLISECONDS, Clock
 
 RENEWALS = 3  # in a lease: so many may be missed before a sender counts as dead
 KEEP_SECONDS = 30.0  # then an outcome is better told without being kept than not told

@@ -4,8 +4,17 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from shared.contracts.fields import (
+    Address,
+    Id,
+    IpAddress,
+    Locale,
+    Moment,
+    Purpose,
+    Seconds,
+    ShortText,
+)
 from shared.contracts.message import Answer, Command, Event, Question
-from shared.fields import Address, Id, IpAddress, Locale, Moment, Purpose, Seconds, ShortText
 
 CONFIRM_ADDRESS = "confirm-address"  # what a code is for, if nothing else is said
 MIN_DIGITS = 4

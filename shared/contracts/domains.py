@@ -13,9 +13,18 @@ from pydantic import (
     field_validator,
 )
 
-from shared.address import domain_of
+from shared.contracts.address import domain_of
+from shared.contracts.fields import (
+    NOT_EMPTY,
+    Address,
+    Count,
+    Domain,
+    DomainText,
+    Id,
+    Moment,
+    at_most,
+)
 from shared.contracts.message import Answer, Event, Question
-from shared.fields import NOT_EMPTY, Address, Count, Domain, DomainText, Id, Moment, at_most
 
 MAX_SIGHTINGS = 1000  # a report: some 150 kB, which a broker passes on at once
 MAX_LISTED = 1000  # domains a page

@@ -5,10 +5,9 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from shared import address, header
-from shared.attachment import Attachments
-from shared.contracts.message import Command
-from shared.fields import (
+from shared.contracts import address, header
+from shared.contracts.attachment import Attachments
+from shared.contracts.fields import (
     MAX_RECIPIENTS,
     NOT_EMPTY,
     Addresses,
@@ -21,6 +20,7 @@ from shared.fields import (
     Subject,
     Text,
 )
+from shared.contracts.message import Command
 
 # RabbitMQ 4 takes 16 MiB. The sender's copy for a next attempt is larger than the command: it names
 # its recipients again and has all defaults. The broker would close the channel for it.

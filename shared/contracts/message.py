@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.fields import Id, Moment
+from shared.contracts.fields import Id, Moment
 
 SMALL_BYTES = 64 * 1024  # of a body of some short fields, with room for those that are added later
 # A parser makes an object of every value, and a body of four million empty lists has 12 MB: parsed

@@ -4,9 +4,9 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.contracts.fields import Attempt, Id, Seconds, ShortText
 from shared.contracts.mail import Category
 from shared.contracts.message import Event
-from shared.fields import Attempt, Id, Seconds, ShortText
 
 MAX_CODE = 999  # three digits (RFC 5321 4.2)
 MAX_ENHANCED_CHARS = 9  # such as 5.123.123 (RFC 3463 2)

@@ -4,7 +4,7 @@ import orjson
 
 from benchmarks.codes import Mailbox
 from shared.contracts import Category, SendEmail
-from shared.sealing import Sealer
+from shared.runtime.sealing import Sealer
 
 
 async def test_codes_are_kept_by_recipient() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from benchmarks import count, events, plain
 from services.classifier.catalogue import Catalogue
 from services.classifier.service import MIGRATIONS
-from shared.database import Database
+from shared.storage.database import Database
 
 
 async def test_every_way_is_measured(database_url: str | None) -> None:

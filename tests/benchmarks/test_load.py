@@ -7,7 +7,7 @@ from aiohttp import web
 
 from benchmarks import load
 from benchmarks.load import Task
-from shared import health
+from shared.runtime import health
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 import pytest
 
 from services.classifier.service import MIGRATIONS
-from shared.database import Database
+from shared.storage.database import Database
 from tests.databases import Opener
 
 

@@ -7,8 +7,8 @@ from services.classifier.record import Record, Totals
 from services.classifier.store import EvidenceStore
 from services.classifier.tally import Tally
 from shared.contracts import Verdict
-from shared.database import Database
-from shared.fields import END_OF_TIME, EPOCH
+from shared.contracts.fields import END_OF_TIME, EPOCH
+from shared.storage.database import Database
 from tests.classifier.observations import COUNTS, observation
 
 

@@ -26,7 +26,7 @@ from services.classifier.sketch import EMPTY, estimate, hashed, merge
 from services.classifier.store import EvidenceStore
 from services.classifier.tally import Tally
 from shared.contracts import Verdict
-from shared.database import Database
+from shared.storage.database import Database
 from tests.classifier.observations import COUNTS, EVIDENCE, START, deliveries, observation
 from tests.clock import Clock
 

@@ -34,8 +34,8 @@ from shared.contracts import (
     Sighting,
     Verdict,
 )
-from shared.database import Database
 from shared.errors import Reject
+from shared.storage.database import Database
 from tests.classifier.observations import COUNTS, EVIDENCE
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)

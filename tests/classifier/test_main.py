@@ -35,7 +35,7 @@ from shared.contracts import (
     Verdict,
     decode,
 )
-from shared.database import Database
+from shared.storage.database import Database
 from tests.classifier.test_counting import check, recount
 from tests.tap import Tap, depth, tapped
 from tests.waiting import until

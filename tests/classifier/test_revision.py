@@ -12,8 +12,8 @@ from services.classifier.rule import Rule
 from services.classifier.store import EvidenceStore
 from services.classifier.tally import Tally
 from shared.contracts import Contract, DomainClassified, Verdict
-from shared.database import Database
 from shared.errors import Unavailable
+from shared.storage.database import Database
 from tests.classifier.observations import COUNTS, observation
 
 LOOSE = Rule(0)

@@ -16,8 +16,8 @@ from services.classifier.store import EvidenceStore
 from services.classifier.tables import changes, mails, metadata, seen
 from services.classifier.tally import Tally
 from shared.contracts import Verdict
-from shared.database import Database
 from shared.errors import Reject, Retry
+from shared.storage.database import Database
 from tests.classifier.observations import COUNTS, EVIDENCE, deliveries, observation
 from tests.clock import Clock
 from tests.databases import differences

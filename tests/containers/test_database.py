@@ -2,6 +2,6 @@
 
 import pytest
 
-from tests.shared.test_database import *  # noqa: F403 -- the same tests, on the fixtures of this folder
+from tests.shared.storage.test_database import *  # noqa: F403 -- the same tests, on the fixtures of this folder
 
 pytestmark = pytest.mark.container

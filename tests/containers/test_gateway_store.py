@@ -2,6 +2,6 @@
 
 import pytest
 
-from tests.gateway.test_store import *  # noqa: F403 -- the same tests, on the fixtures of this folder
+from tests.gateway.clients.test_store import *  # noqa: F403 -- the same tests, on the fixtures of this folder
 
 pytestmark = pytest.mark.container

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
-from services.gateway.openapi import document
-from services.gateway.problem import ProblemDocument
+from services.gateway.api.openapi import document
+from services.gateway.api.problem import ProblemDocument
 from tests.gateway.door import ADMIN_TOKEN, MAIL, Door, Heard
 
 MIB = 1024 * 1024

@@ -2,8 +2,8 @@
 
 import pytest
 
+from services.gateway.api.problem import Problem
 from services.gateway.body_budget import BodyBudget
-from services.gateway.problem import Problem
 
 
 def refused(budget: BodyBudget, client: str, size: int) -> bool:

@@ -9,8 +9,8 @@ import pytest
 from ops import letters
 from ops.letters import Group, Selection, Tally
 from shared import topology
+from shared.dead_letter import Letter
 from shared.delivery import Delivery
-from shared.letter import Letter
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LAIN = Delivery(

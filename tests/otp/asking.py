@@ -14,7 +14,7 @@ from services.otp.guesses import Use
 from services.otp.issuance import Answer, Issued, Order
 from services.otp.limits import Limit, Limits
 from services.otp.store import ChallengeStore
-from shared.database import Database
+from shared.storage.database import Database
 
 BOOK = Codebook([bytes(32)])
 RULES = Rules(lifetime=600_000, cooldown=60_000, tries=5, failures=30, key_ids=BOOK.key_ids)

@@ -7,7 +7,7 @@ import pytest
 from services.otp.handlers import OneTimeCodes
 from services.otp.service import MIGRATIONS
 from services.otp.store import ChallengeStore
-from shared.database import Database
+from shared.storage.database import Database
 from tests.clock import Clock
 from tests.databases import Opener
 from tests.otp import desk

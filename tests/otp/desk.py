@@ -1,13 +1,13 @@
 """Handlers on a store, and what somebody asks of them."""
 
-from services.otp import folder
 from services.otp.codes import Codebook
 from services.otp.handlers import OneTimeCodes
 from services.otp.limits import Limits
-from services.otp.mail import Imprint, MailWriter
+from services.otp.mail import folder
+from services.otp.mail.mail import Imprint, MailWriter
 from services.otp.store import ChallengeStore
 from shared.contracts import Contract, IssueCode, VerifyCode
-from shared.database import Database
+from shared.storage.database import Database
 from tests.otp.asking import NO_LIMITS, RULES
 from tests.otp.reading import SEALER, code_in, mail_in
 

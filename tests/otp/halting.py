@@ -12,9 +12,9 @@ from services.otp import service
 from services.otp.allowance import Guess, Judged
 from services.otp.config import OtpSettings
 from services.otp.store import ChallengeStore
-from shared import lifecycle
 from shared.delivery import Delivery
 from shared.questions import Answering, _Waiting
+from shared.runtime import lifecycle
 from shared.settling import Receipt
 
 COUNTED = b"counted\n"

@@ -7,7 +7,7 @@ import orjson
 from services.otp.challenge import Challenge
 from services.otp.codes import Codebook
 from shared.contracts import SendEmail
-from shared.sealing import Sealer
+from shared.runtime.sealing import Sealer
 
 SEALER = Sealer([bytes(32)])
 

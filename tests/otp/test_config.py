@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from services.otp import folder
 from services.otp.challenge import Rules
 from services.otp.config import OtpSettings
 from services.otp.limits import Limits
-from services.otp.mail import Imprint
+from services.otp.mail import folder
+from services.otp.mail.mail import Imprint
 from shared.errors import ConfigError
 from tests.otp.wordings import toml
 

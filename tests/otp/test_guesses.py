@@ -15,7 +15,7 @@ from services.otp.challenge import Holder
 from services.otp.guesses import Use
 from services.otp.limits import Limits
 from services.otp.tables import failures, guesses
-from shared.database import Database
+from shared.storage.database import Database
 from tests.clock import Clock
 from tests.otp.asking import ANNA, BOOK, IP, NO_LIMITS, Asking, rows
 

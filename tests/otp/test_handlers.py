@@ -23,7 +23,7 @@ from shared.contracts import (
     Withholding,
     encode,
 )
-from shared.database import Database
+from shared.storage.database import Database
 from tests.otp.desk import EMAIL, guarded, issue, verify
 from tests.otp.reading import SEALER, CountingCodebook, code_in, mail_in, wrong
 

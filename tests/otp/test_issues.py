@@ -14,7 +14,7 @@ from services.otp.limits import Limits
 from services.otp.store import ChallengeStore
 from services.otp.tables import commands, mails
 from shared.contracts import Withholding
-from shared.database import Database
+from shared.storage.database import Database
 from tests.clock import Clock
 from tests.otp.asking import ANNA, NO_LIMITS, RULES, Asking, rows
 

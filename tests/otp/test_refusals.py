@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from services.otp.handlers import OneTimeCodes
 from services.otp.store import ChallengeStore
 from shared.contracts import CodeRefused, CodeUnchecked, VerifyCode, encode
-from shared.database import Database
 from shared.errors import Retry
+from shared.storage.database import Database
 from tests.clock import Clock
 from tests.otp.asking import FREE, NO_LIMITS
 from tests.otp.desk import EMAIL, guarded, handlers, issue, verify

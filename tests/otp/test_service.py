@@ -24,7 +24,7 @@ from shared.contracts import (
     SendEmail,
     VerifyCode,
 )
-from shared.sealing import Sealer
+from shared.runtime.sealing import Sealer
 from tests.otp.halting import COUNTED
 from tests.processes import started
 from tests.serving import serving

@@ -19,10 +19,10 @@ from services.otp.service import MIGRATIONS
 from services.otp.statements import ANSWER, KEEP
 from services.otp.store import ChallengeStore
 from services.otp.tables import challenges, commands, failures, guesses, mails, metadata
-from shared import dialect
 from shared.contracts import Withholding
-from shared.database import Database
 from shared.errors import Reject, Retry
+from shared.storage import dialect
+from shared.storage.database import Database
 from tests.clock import Clock
 from tests.databases import differences
 from tests.otp.asking import ANNA, BOOK, IP, NO_LIMITS, RULES, Asking, rows

@@ -5,8 +5,8 @@ from typing import Any
 
 import orjson
 
-from services.otp import folder
-from services.otp.wording import Wording
+from services.otp.mail import folder
+from services.otp.mail.wording import Wording
 
 ENGLISH: Mapping[str, Any] = {
     "plural": "n != 1",

@@ -4,8 +4,8 @@ import base64
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.attachment import Attachment
 from shared.contracts import Category, SendEmail
+from shared.contracts.attachment import Attachment
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ import uvloop
 from ops.simulator.simulator import Simulator
 from services.sender.service import MIGRATIONS
 from services.sender.store import ClaimStore
-from shared.database import Database
+from shared.storage.database import Database
 from tests.sender.replicas import Replicas, replicas
 
 

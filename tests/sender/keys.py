@@ -5,7 +5,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from services.sender.dkim import Key, PrivateKey, Signer
+from services.sender.mail.dkim import Key, PrivateKey, Signer
 from tests.sender.verifier import PublicKey
 
 RSA = rsa.generate_private_key(65537, 2048)

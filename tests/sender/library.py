@@ -8,9 +8,8 @@ from email.headerregistry import Address
 from email.message import EmailMessage, MIMEPart
 from typing import Any
 
-from shared import address
-from shared.attachment import Attachment
-from shared.contracts import SendEmail
+from shared.contracts import SendEmail, address
+from shared.contracts.attachment import Attachment
 
 WRITTEN_ANYWAY = {"mime-version", "content-type", "content-transfer-encoding"}
 

@@ -4,15 +4,15 @@ import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from services.sender.backoff import Backoff
-from services.sender.compose import Mail
+from services.sender.mail.compose import Mail
 from services.sender.outcome import Replies, Unsendable
-from services.sender.pool import SmtpPool
-from services.sender.relay import Limits, Login, Patience, Relay, Tls
-from services.sender.rest import Postponed
-from services.sender.throttle import Throttle
+from services.sender.smtp.backoff import Backoff
+from services.sender.smtp.circuit_breaker import Postponed
+from services.sender.smtp.pool import SmtpPool
+from services.sender.smtp.rate_limits import Throttle
+from services.sender.smtp.relay import Limits, Login, Patience, Relay, Tls
 from shared.contracts import Reply, Stage
-from shared.pace import Pace
+from shared.storage.rate import Pace
 
 CONTENT = b"Subject: Hello\r\n\r\nHow are you?\r\n"
 SHORT = Patience(5, 5, 5)

@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from services.sender import reply as replies
-from services.sender.compose import Letterhead, Mail
 from services.sender.handlers import Sender, Smtp
+from services.sender.mail.compose import Letterhead, Mail
+from services.sender.mail.writer import Writer
 from services.sender.outcome import Replies, Unsendable
-from services.sender.rest import Postponed
+from services.sender.replies import reply as replies
 from services.sender.schedule import Schedule
+from services.sender.smtp.circuit_breaker import Postponed
 from services.sender.store import ClaimStore
-from services.sender.writer import Writer
 from shared.contracts import Contract, Reply, SendEmail, Stage
 from shared.retry import Later
-from shared.sealing import Sealer
+from shared.runtime.sealing import Sealer
 from tests.sender.commands import NOW
 
 SEALING_KEY = "5e" * 32

@@ -6,13 +6,13 @@ from datetime import datetime, timedelta
 import pytest
 
 from ops.simulator.simulator import Simulator
-from services.sender import reply as replies
 from services.sender.claim import mail_key
-from services.sender.compose import Mail
 from services.sender.handlers import BUSY_SECONDS, Sender
+from services.sender.mail.compose import Mail
 from services.sender.outcome import Replies, Unsendable
-from services.sender.rest import Postponed
+from services.sender.replies import reply as replies
 from services.sender.service import MIGRATIONS
+from services.sender.smtp.circuit_breaker import Postponed
 from services.sender.store import ClaimStore
 from services.sender.tables import claims as table
 from shared.contracts import (
@@ -24,9 +24,9 @@ from shared.contracts import (
     SendEmail,
     Stage,
 )
-from shared.database import Database
 from shared.errors import Retry
 from shared.retry import Later
+from shared.storage.database import Database
 from tests.databases import Opener
 from tests.sender.commands import NOW, a_command
 from tests.sender.mails import a_pool, a_relay

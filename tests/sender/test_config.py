@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from services.sender.compose import Letterhead
 from services.sender.config import SenderSettings
-from services.sender.relay import Limits, Login, Tls
+from services.sender.mail.compose import Letterhead
 from services.sender.schedule import Schedule
+from services.sender.smtp.relay import Limits, Login, Tls
 from shared.contracts import Category
 from shared.errors import ConfigError
-from shared.pace import Pace
+from shared.storage.rate import Pace
 from tests.sender.keys import write_key
 
 NEEDED = {

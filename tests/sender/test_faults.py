@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from services.sender.relay import Patience
-from services.sender.reply import permanent
+from services.sender.replies.reply import permanent
+from services.sender.smtp.relay import Patience
 from shared.contracts import Stage
 from tests.sender.mails import ANNA, a_mail, a_pool, a_relay, ends, of, sent
 from tests.sender.scripted import AND_CLOSE, CUT, HANG, PIPELINING, POLITE, scripted

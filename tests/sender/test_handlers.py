@@ -8,11 +8,11 @@ from structlog.testing import capture_logs
 from ops.simulator.behaviour import EXTENSIONS, Behaviour, Transaction
 from ops.simulator.simulator import Simulator
 from services.sender import metrics
-from services.sender import reply as replies
-from services.sender.compose import Mail
 from services.sender.handlers import BUSY_SECONDS, MAX_AHEAD
+from services.sender.mail.compose import Mail
 from services.sender.outcome import Reason, Replies, Unsendable
-from services.sender.rest import Postponed
+from services.sender.replies import reply as replies
+from services.sender.smtp.circuit_breaker import Postponed
 from services.sender.store import ClaimStore
 from shared.contracts import EmailDelivered, EmailExpired, EmailFailed, ReplyClass, SendEmail, Stage
 from shared.errors import Reject

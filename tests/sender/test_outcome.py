@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from services.sender import outcome
-from services.sender import reply as replies
 from services.sender.outcome import Reason, Settlement
+from services.sender.replies import reply as replies
 from services.sender.schedule import Schedule
 from shared.contracts import (
     Category,

@@ -15,11 +15,11 @@ from benchmarks.errors import BenchError
 from benchmarks.package import Programs
 from benchmarks.postfix import Postfix
 from ops.broker import Address, Ports
-from services.sender.offers import Offers
 from services.sender.outcome import Reason, Unsendable
-from services.sender.relay import Tls
-from services.sender.reply import class_of, too_many
-from services.sender.smtp import connect
+from services.sender.replies.reply import class_of, too_many
+from services.sender.smtp.connect import connect
+from services.sender.smtp.extensions import Offers
+from services.sender.smtp.relay import Tls
 from services.sender.store import ClaimStore
 from shared.contracts import EmailBounced, EmailDeferred, EmailDelivered, ReplyClass, Stage
 from tests.sender.commands import a_command

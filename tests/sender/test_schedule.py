@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.sender.schedule import Schedule, Tried
-from shared.fields import MAX_ATTEMPTS
+from shared.contracts.fields import MAX_ATTEMPTS
 
 OTP = Schedule(first=5, longest=60, give_up=600, retries_uncertain=True)
 

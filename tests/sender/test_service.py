@@ -29,7 +29,7 @@ from shared.contracts import (
     Outcome,
     decode,
 )
-from shared.sealing import Sealer
+from shared.runtime.sealing import Sealer
 from tests.clock import Watch
 from tests.sender.commands import a_command, a_file
 from tests.sender.keys import PUBLIC, write_key

@@ -6,15 +6,15 @@ import pytest
 import sqlalchemy as sa
 
 from services.sender import outcome
-from services.sender import reply as replies
 from services.sender.claim import LEASE_SECONDS, Claim
+from services.sender.replies import reply as replies
 from services.sender.schedule import Schedule
 from services.sender.service import MIGRATIONS
 from services.sender.store import ClaimStore
 from services.sender.tables import claims, metadata
 from shared.contracts import Outcome, SendEmail, Stage
-from shared.database import Database
 from shared.errors import Reject, Retry
+from shared.storage.database import Database
 from tests.clock import Clock
 from tests.databases import Opener, differences
 from tests.sender.commands import NOW, a_command

@@ -4,13 +4,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.sender import outcome
-from services.sender import reply as replies
 from services.sender.claim import LEASE_MARGIN, LEASE_SECONDS
+from services.sender.replies import reply as replies
 from services.sender.schedule import Schedule
 from services.sender.service import MIGRATIONS
 from services.sender.store import ClaimStore
 from shared.contracts import Outcome, SendEmail, Stage
-from shared.database import Database
+from shared.storage.database import Database
 from tests.clock import Clock, Watch
 from tests.databases import Opener
 from tests.sender.commands import NOW, a_command

@@ -25,8 +25,8 @@ from shared.contracts import (
     encode,
     mistakes,
 )
+from shared.contracts.fields import MAX_RECIPIENTS, MAX_SUBJECT_CHARS
 from shared.errors import Undecodable
-from shared.fields import MAX_RECIPIENTS, MAX_SUBJECT_CHARS
 from tests.shared.golden.examples import AT, EXAMPLES, path_of
 from tests.shared.messages import SMALLEST, body, send_email
 

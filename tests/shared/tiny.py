@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import ClassVar, Literal
 
-from shared import lifecycle
 from shared.broker import Broker
 from shared.config import Settings
+from shared.runtime import lifecycle
 
 
 class TinySettings(Settings):

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.load.sightings import Counts, Ledger, Plan
-from shared import address, contracts
-from shared.contracts import FeedbackReported
+from shared import contracts
+from shared.contracts import FeedbackReported, address
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 PLANS = st.builds(

@@ -2,8 +2,8 @@
 
 import pytest
 
+from shared.contracts.fields import MAX_RECIPIENTS
 from shared.errors import Undecodable
-from shared.fields import MAX_RECIPIENTS
 from tests.shared.messages import body, send_email
 
 

@@ -4,7 +4,6 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from shared.attachment import Attachment
 from shared.contracts import (
     CancelCode,
     Category,
@@ -41,6 +40,7 @@ from shared.contracts import (
     VerifyCode,
     Withholding,
 )
+from shared.contracts.attachment import Attachment
 
 AT = datetime(2026, 11, 21, 12, 30, 15, 250_000, tzinfo=UTC)
 EMAIL = "3f0c7a4e-5a0e-4f5c-9b0e-2f8f1d0a7c11"

@@ -1,0 +1,1 @@
+"""The clients of the gateway: their keys, rate limits and Idempotency-Keys."""

@@ -1,0 +1,47 @@
+"""Letting clients by as often as they may ask, whichever gateway they ask."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Protocol
+
+from services.gateway.api import problem
+from shared.storage.rate import Allowance, Pace
+
+
+class Quotas(Protocol):
+    """Where it is kept what all gateways together have let by."""
+
+    async def take(self, client: str, quota: Pace) -> float:
+        """Take a chunk of a client's quota; 0.0, or the seconds until there is one."""
+
+
+class Turnstile:
+    """Counts requests; without a quota nobody is counted. `clock` is in seconds."""
+
+    def __init__(self, quota: Pace | None, quotas: Quotas, clock: Callable[[], float]) -> None:
+        self._quota = quota
+        self._quotas = quotas
+        self._clock = clock
+        # One for each client that has shown its key.
+        self._allowances: defaultdict[str, Allowance] = defaultdict(Allowance)
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def admit(self, client: str) -> None:
+        """Let a client by. Raises Problem when it asks too often, and what the store raises."""
+        if self._quota is None or self._allowances[client].use(1, self._clock()):
+            return
+        async with self._turns[client]:  # the others use what the first one gets
+            await self._refill(client, self._allowances[client], self._quota)
+
+    async def _refill(self, client: str, allowance: Allowance, quota: Pace) -> None:
+        if allowance.use(1, self._clock()):
+            return
+        seconds = allowance.wait(self._clock())
+        if not seconds:
+            seconds = await self._quotas.take(client, quota)
+            allowance.refused(seconds, self._clock())
+        if seconds:
+            raise problem.too_many(seconds, "quota")
+        allowance.granted(quota.chunk, self._clock())
+        allowance.use(1, self._clock())

@@ -1,0 +1,1 @@
+"""The mail that carries a code: its templates and translations."""

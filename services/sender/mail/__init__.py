@@ -1,0 +1,1 @@
+"""The mail as octets: MIME, header fields and DKIM signatures."""

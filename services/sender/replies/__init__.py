@@ -1,0 +1,1 @@
+"""SMTP replies and the class that each of them means."""

@@ -1,0 +1,1 @@
+"""The SMTP client: connections to relays, pooled and limited."""

@@ -1,0 +1,75 @@
+"""Where mails are held to the rates that an operator has set."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Protocol
+
+from shared.storage.rate import Allowance, Pace
+
+PATIENCE_SECONDS = 1.0  # of a mail in our hands; who would wait longer does so on the ladder
+
+
+def relay_rate(name: str) -> str:
+    """Name the rate of a relay."""
+    return f"relay {name}"
+
+
+def domain_rate(domain: str) -> str:
+    """Name the rate of a recipient domain."""
+    return f"domain {domain}"
+
+
+class Buckets(Protocol):
+    """What all senders together may still send."""
+
+    async def take(self, name: str, mails: int, pace: Pace) -> float:
+        """Take some of what a pace allows; 0.0, or the seconds until there is any."""
+
+
+class Throttle:
+    """The rates of relays and recipient domains, by name; what has no rate is not held up."""
+
+    def __init__(self, buckets: Buckets, paces: Mapping[str, Pace]) -> None:
+        self._buckets = buckets
+        self._paces = paces
+        self._allowances: dict[str, Allowance] = defaultdict(Allowance)
+        self._asking: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    @property
+    def limits(self) -> bool:
+        """Whether there is any rate at all: without one nobody need be asked."""
+        return bool(self._paces)
+
+    async def wait(self, mails: Mapping[str, int]) -> float:
+        """Take so many mails of each rate; 0.0, or how many seconds it is too early.
+
+        A short wait is over before this returns. What was taken of one rate when another one
+        refuses is lost: the mail goes later than it might, never sooner. Raises Retry.
+        """
+        patience = PATIENCE_SECONDS
+        for name in mails.keys() & self._paces.keys():
+            while seconds := await self._take(name, mails[name]):
+                if seconds > patience:
+                    return seconds
+                patience -= seconds
+                await asyncio.sleep(seconds)
+        return 0.0
+
+    async def _take(self, name: str, mails: int) -> float:
+        pace, allowance = self._paces[name], self._allowances[name]
+        async with self._asking[name]:
+            if allowance.use(mails, _now()):
+                return 0.0
+            if seconds := allowance.wait(_now()):
+                return seconds
+            wanted = max(mails, pace.chunk)
+            if seconds := await self._buckets.take(name, wanted, pace):
+                allowance.refused(seconds, _now())
+            else:
+                allowance.granted(wanted - mails, _now())
+            return seconds
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,104 @@
+"""The SMTP server that takes our mail, as data."""
+
+import ssl
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from services.sender.smtp.backoff import Backoff
+
+REST = Backoff(5.0, 300.0)  # seconds: at first, and at most
+
+
+class Tls(StrEnum):
+    """How a connection is encrypted; there is no mode that falls back to clear text."""
+
+    NONE = "none"
+    STARTTLS = "starttls"
+    IMPLICIT = "implicit"
+
+
+class Auth(StrEnum):
+    """How to log in (RFC 4954); `auto` takes what the server offers."""
+
+    AUTO = "auto"
+    PLAIN = "plain"
+    LOGIN = "login"
+    CRAM_MD5 = "cram-md5"
+    XOAUTH2 = "xoauth2"
+
+
+_PASSWORD_METHODS = (Auth.PLAIN, Auth.LOGIN, Auth.CRAM_MD5)  # the first that is offered
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """The account at the relay; a token file is read at each login."""
+
+    username: str
+    password: str = field(default="", repr=False)
+    auth: Auth = Auth.AUTO
+    token_file: Path | None = None
+
+    def method(self, offered: Collection[str]) -> Auth | None:
+        """Choose among what the server offers, names in small letters; None if nothing fits."""
+        if self.auth is not Auth.AUTO:
+            wanted: tuple[Auth, ...] = (self.auth,)
+        else:
+            wanted = (Auth.XOAUTH2,) if self.token_file else _PASSWORD_METHODS
+        return next((each for each in wanted if each in offered), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait, in seconds: for TCP, for the reply to a command, for that to the dot.
+
+    RFC 5321 4.5.3.2 asks for 300 and 600; less than 600 at the dot makes duplicates. `write` is
+    for a piece of the content to be taken: 180.
+    """
+
+    connect: float = 30.0
+    command: float = 300.0
+    dot: float = 600.0
+    write: float = 180.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many connections, how many mails over each, and how long one is trusted when idle.
+
+    `kept_seconds` is for the reply to MAIL over a connection that was kept, if that is less than
+    the relay's own limit: a connection may have died without a sign, and the mail goes over a new
+    one then.
+    """
+
+    connections: int
+    mails: int
+    idle_seconds: float
+    kept_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """Where it is and how to talk to it.
+
+    Without a `helo_name` we introduce ourselves by address (RFC 5321 4.1.3). `context` is shared
+    by all connections, None when they are in the clear. Of several relays each gets mail in the
+    proportion of its `weight`. One that does not serve us rests by `backoff`.
+    """
+
+    host: str
+    port: int
+    tls: Tls
+    context: ssl.SSLContext | None = None
+    login: Login | None = None
+    helo_name: str | None = None
+    patience: Patience = Patience()
+    backoff: Backoff = REST
+    weight: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """What it is called in metrics and logs."""
+        return f"{self.host}:{self.port}"

@@ -1,0 +1,84 @@
+"""What an orchestrator asks a service: is it alive, is it ready, what has it counted."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from shared.config.settings import DRAIN_SECONDS
+from shared.runtime.http_connections import Connections, LimitedProtocol, Limits
+
+# Connections that wait to be accepted. Past that the system drops the first packet of the next one,
+# which its sender repeats after a second.
+BACKLOG = 1024
+
+Check = Callable[[], Awaitable[bool]]
+
+
+def routes(checks: Mapping[str, Check]) -> list[web.RouteDef]:
+    """Give `/healthz`, `/readyz` and `/metrics`; ready means that every check says yes."""
+
+    async def alive(_: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def ready(_: web.Request) -> web.Response:
+        results = {name: await check() for name, check in checks.items()}
+        return web.json_response(
+            {"status": "ok" if all(results.values()) else "not ready", "checks": results},
+            status=200 if all(results.values()) else 503,
+        )
+
+    async def measures(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    return [
+        web.get("/healthz", alive),
+        web.get("/readyz", ready),
+        web.get("/metrics", measures),
+    ]
+
+
+@asynccontextmanager
+async def serving(
+    app: web.Application,
+    host: str,
+    port: int,
+    drain: float = DRAIN_SECONDS,
+    protocol: Callable[..., LimitedProtocol] | None = None,
+) -> AsyncIterator[int]:
+    """Serve `app` until the block is left, and yield the port. Raises OSError if it is taken.
+
+    At the end it takes no more connections, closes idle ones, and gives the requests that are
+    under way `drain` seconds. A request whose client has gone is cancelled.
+    """
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=drain, handler_cancellation=True)
+    await runner.setup()
+    loop = asyncio.get_running_loop()
+
+    made = protocol or partial(LimitedProtocol, Connections(Limits()))
+
+    def connected() -> LimitedProtocol:
+        assert runner.server is not None  # noqa: S101 -- the runner is set up
+        return made(runner.server, loop=loop)
+
+    try:
+        # Not by a site of the library, which knows one protocol only.
+        listening = await loop.create_server(connected, host, port, backlog=BACKLOG)
+        try:
+            yield listening.sockets[0].getsockname()[1]
+        finally:
+            listening.close()
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def endpoint(host: str, port: int, checks: Mapping[str, Check]) -> AsyncIterator[int]:
+    """Serve the three routes alone, for a service that has no other HTTP."""
+    app = web.Application()
+    app.add_routes(routes(checks))
+    async with serving(app, host, port) as bound:
+        yield bound

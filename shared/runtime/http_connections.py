@@ -1,0 +1,192 @@
+"""Bounding HTTP connections: how many there are, in all and by address, and how long they idle.
+
+A connection costs a descriptor and some memory before it has said a word. Without limits one
+address takes all descriptors, and every other caller is reset (issue 10, A6).
+"""
+
+import asyncio
+import ipaddress
+import resource
+import socket
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import structlog
+from aiohttp import web
+
+from shared.runtime import metrics
+
+IPV6_NETWORK_BITS = 64  # commonly the network of one customer
+OTHER_DESCRIPTORS = 100  # the broker, the database, files, the listening sockets
+LOG_SECONDS = 10.0  # at least, between two lines about refused connections
+LINGER_SECONDS = 1.0
+MAX_HEADER_BYTES = 64 * 1024  # of one request in all; a line of it has at most 8,190
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many connections may be open, and for how many seconds without a request.
+
+    Within `header_seconds` the headers of the first request must be there, within `idle_seconds`
+    of an answer those of the next one. Load balancers keep idle connections for 60 seconds: with
+    less than that here, they would send a request into one that is just being closed. A peer that
+    reads nothing of an answer for `stalled_seconds` is given up.
+    """
+
+    total: int = 100
+    by_address: int = 50
+    header_seconds: float = 10.0
+    idle_seconds: float = 75.0
+    stalled_seconds: float = 60.0
+
+
+class Connections:
+    """Counts open connections; the limit of an address does not hold for a proxy's."""
+
+    def __init__(self, limits: Limits, is_proxy: Callable[[str], bool] = lambda _: False) -> None:
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.limits = limits
+        self._total = min(limits.total, max(1, descriptors - OTHER_DESCRIPTORS))
+        self._is_proxy = is_proxy
+        self._open: Counter[str] = Counter()
+        self._untold: Counter[str] = Counter()
+        self._told_at = float("-inf")
+
+    def admit(self, address: str) -> str | None:
+        """Count a connection and return None; if it is one too many, return the limit's name."""
+        if self._open.total() >= self._total:
+            return "total"
+        network = _network(address)
+        if self._open[network] >= self.limits.by_address and not self._is_proxy(address):
+            return "address"
+        self._open[network] += 1
+        metrics.CONNECTIONS.inc()
+        return None
+
+    def release(self, address: str) -> None:
+        """Count a connection that was admitted as closed."""
+        network = _network(address)
+        self._open[network] -= 1
+        if not self._open[network]:
+            del self._open[network]
+        metrics.CONNECTIONS.dec()
+
+    def refused(self, limit: str, address: str, now: float) -> None:
+        """Count a connection that a limit has ended, and log it, not more often than is useful."""
+        metrics.CONNECTIONS_REFUSED.labels(limit).inc()
+        self._untold[limit] += 1
+        if now >= self._told_at + LOG_SECONDS:
+            logger.warning(
+                "connections refused",
+                limits=dict(self._untold),
+                remote=address,
+                open=self._open.total(),
+            )
+            self._untold.clear()
+            self._told_at = now
+
+
+class LimitedProtocol(web.RequestHandler):
+    """The server's side of a connection within limits."""
+
+    __slots__ = ("_admitted", "_connections", "_deadline", "_header_bytes", "_remote")
+
+    def __init__(
+        self, connections: Connections, manager: web.Server, *, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        # The library counts the seconds of idling from the last answer, even while data comes: a
+        # request that drips in is ended too. None is no access log, as it is to its runner.
+        super().__init__(
+            manager,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type]
+            keepalive_timeout=connections.limits.idle_seconds,
+            # The library would unpack a body also when it is refused and read to be thrown away: a
+            # megabyte that holds a gigabyte stopped all others for 5 s (issue 10, A2).
+            auto_decompress=False,
+        )
+        self._connections = connections
+        self._admitted = False
+        self._deadline: asyncio.TimerHandle | None = None
+        self._header_bytes = 0
+        self._remote = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Serve a connection, or close it when there are too many."""
+        peer = transport.get_extra_info("peername")
+        self._remote = str(peer[0]) if isinstance(peer, tuple) else ""
+        limit = self._connections.admit(self._remote)
+        if limit:
+            self._refuse(limit, cast("asyncio.Transport", transport))
+            return
+        self._admitted = True
+        super().connection_made(transport)
+        limits = self._connections.limits
+        self._deadline = self._loop.call_later(limits.header_seconds, self._give_up)
+        # Linux then ends a connection whose peer reads nothing; by default it probes for ever.
+        connected = transport.get_extra_info("socket")
+        stalled = int(limits.stalled_seconds * 1000)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, stalled)
+
+    def data_received(self, data: bytes) -> None:
+        """Read data; end a connection whose headers have no end."""
+        if not self._admitted:
+            return
+        super().data_received(data)
+        for message, _ in self._messages:
+            # What the parser raised refers, by its frames, to the data and to this protocol. Such a
+            # cycle is collected late, and each holds some megabytes (issue 10, A6).
+            if (error := getattr(message, "exc", None)) is not None:
+                error.__traceback__ = None
+        # The library waits when it has no request in hand: the data are headers that go on.
+        if self._waiter is None or self._waiter.done():
+            self._header_bytes = 0
+            return
+        self._header_bytes += len(data)
+        if self._header_bytes > MAX_HEADER_BYTES and self.transport is not None:
+            self._refuse("headers", self.transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Make room for another one."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if self._admitted:
+            self._admitted = False
+            self._connections.release(self._remote)
+            super().connection_lost(exc)
+
+    def _give_up(self) -> None:
+        if not self._request_count and self.transport is not None:
+            self._refuse("time", self.transport)
+
+    def _refuse(self, limit: str, transport: asyncio.Transport) -> None:
+        self._connections.refused(limit, self._remote, self._loop.time())
+        farewell = self.farewell(limit)
+        transport.write(farewell)
+        if not farewell or not self._admitted:
+            transport.close()
+            return
+        # With something left unread the system would reset the connection, and the peer lose the
+        # answer. A closed protocol drops all further data.
+        self.close()
+        transport.write_eof()
+        self._loop.call_later(LINGER_SECONDS, transport.close)
+
+    def farewell(self, limit: str) -> bytes:
+        """Return the last bytes to send before a limit closes a connection."""
+        del limit
+        return b""
+
+
+def _network(address: str) -> str:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv6Address) and not found.ipv4_mapped:
+        return str(ipaddress.ip_network((int(found), IPV6_NETWORK_BITS), strict=False))
+    return address

@@ -1,0 +1,267 @@
+"""A service's tables: SQLite by default, PostgreSQL when asked; schemas migrated at start."""
+
+import asyncio
+import sqlite3
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Protocol, Self, TypeVar
+
+import alembic.command
+import alembic.config
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from yarl import URL
+
+from shared.config.url import masked
+from shared.errors import Reject, Retry
+from shared.runtime.outage import Outage, described
+from shared.storage import sqlite
+
+POOL_SIZE = 5  # connections to PostgreSQL a service
+PATIENCE_SECONDS = 30.0  # for a server that is still starting
+RECONNECT_SECONDS = 1.0
+_SETTING = "DATABASE_URL"
+# https://www.postgresql.org/docs/current/errcodes-appendix.html: starting or ending; full
+_AWAY = frozenset({"57P03", "53300"})
+_ADVICE = {
+    "28P01": f"check user and password in {_SETTING}",
+    "28000": f"check the user in {_SETTING}, and pg_hba.conf of the server",
+    "3D000": f"make the database, or check the path of {_SETTING}",
+    "42501": "grant the user CREATE on the database: see ops/roles.sql",
+}
+# Classes of SQLSTATE (PostgreSQL, appendix A): a data exception, and a row given twice at once.
+_VALUE_STATES = ("22", "21")
+HERE = Path(__file__).parent
+
+T = TypeVar("T")
+
+
+class Transactions(Protocol):
+    """What runs works in transactions, `Database` says how."""
+
+    async def write(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work` in a transaction that may write."""
+
+    async def read(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work` in a transaction that only reads."""
+
+    async def look(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work`, which reads a few rows by their keys, with the least delay."""
+
+    def version(self) -> int | None:
+        """Give the number of the last commit, if it can be seen without asking."""
+
+    async def close(self) -> None:
+        """Finish what is under way and let go of everything."""
+
+
+class Database:
+    """A service's tables: a SQLite file of its own, or a schema of its own in PostgreSQL.
+
+    What is done with them is a plain function of a connection, a `work`. It executes statements
+    and waits for nothing else: while it runs, other works may have to wait. It gives values or
+    rows, not a result that is still to be read.
+    """
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        service: str,
+        url: str | None,
+        data_dir: Path,
+        migrations: Path,
+        *,
+        cache: int = sqlite.CACHE_KIBIBYTES,
+    ) -> AsyncIterator[Self]:
+        """Open the tables of `service`, at the newest version of the folder `migrations`.
+
+        Without a URL they are a file in `data_dir`, of which the writer keeps `cache` kibibytes in
+        memory. A server that is away, or still starting, is waited for, PATIENCE_SECONDS long.
+        Raises OSError when they cannot be reached. Works under way are finished at the end.
+        """
+        file = data_dir / f"{service}.sqlite"
+        where = str(file) if url is None else masked(URL(url))
+        with _told_as_oserror(service, where):
+            transactions = sqlite.File(file, cache) if url is None else Server(url, service)
+        try:
+            migrate = partial(_migrate, service=service, folder=migrations)
+            with _told_as_oserror(service, where):
+                patience = 0.0 if url is None else PATIENCE_SECONDS
+                await _waiting(lambda: transactions.write(migrate), where, patience)
+            yield cls(transactions)
+        finally:
+            await transactions.close()
+
+    async def write(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work` in a transaction and give what it gives, once that is committed.
+
+        Raises what `work` raises, and then nothing of it is kept. Raises SQLAlchemyError or
+        OSError when it could not be committed; if the connection was lost at that very moment,
+        it may have been. The same holds for a cancelled caller: a cancellation is no rollback.
+        """
+        return await self._transactions.write(work)
+
+    async def read(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work` in a transaction that only reads, and never waits for a writer.
+
+        It sees all that was committed before the call. Raises what `work` raises.
+        """
+        return await self._transactions.read(work)
+
+    async def look(self, work: Callable[[sa.Connection], T]) -> T:
+        """Do as `read`, for a work that takes no longer than a few rows found by their keys.
+
+        It may hold up the whole process, for less time than it would take to hand it over.
+        """
+        return await self._transactions.look(work)
+
+    def version(self) -> int | None:
+        """Give a number that is another one once anybody has committed, at the cost of no query.
+
+        None where that cannot be told, as of a server: then all is to be asked for each time.
+        """
+        return self._transactions.version()
+
+    async def ready(self) -> bool:
+        """Tell whether the database answers."""
+        try:
+            await self.read(lambda connection: connection.execute(sa.select(1)))
+        except (OSError, sa.exc.SQLAlchemyError):
+            return False
+        return True
+
+
+class Server:
+    """The schema of one service on a PostgreSQL server."""
+
+    def __init__(self, url: str, service: str) -> None:
+        self._writer = create_async_engine(
+            url,
+            hide_parameters=True,
+            pool_size=POOL_SIZE,
+            pool_pre_ping=True,  # a server that was restarted costs a reconnect, not an error
+            connect_args={"server_settings": {"search_path": service}},
+        )
+        # The same pool.
+        self._reader = self._writer.execution_options(postgresql_readonly=True)
+
+    async def write(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work` in a transaction of its own."""
+        return await _run(self._writer, work)
+
+    async def read(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work` in a transaction of its own that only reads."""
+        return await _run(self._reader, work)
+
+    async def look(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work` as any that only reads."""
+        return await self.read(work)
+
+    def version(self) -> None:
+        """Tell nothing: a server would have to be asked."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._writer.dispose()
+
+
+async def _run(engine: AsyncEngine, work: Callable[[sa.Connection], T]) -> T:
+    async with engine.begin() as connection:
+        return await connection.run_sync(work)
+
+
+async def _waiting(work: Callable[[], Awaitable[object]], where: str, patience: float) -> None:
+    """Do the first work, again and again while there is no server for it."""
+    outage = Outage("the database", where, _SETTING)
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + patience
+    while True:
+        try:
+            await work()
+        except (OSError, sa.exc.DBAPIError) as error:
+            if not _is_away(error) or loop.time() >= give_up:
+                raise
+            outage.log(_cause(error))
+            await asyncio.sleep(RECONNECT_SECONDS)
+        else:
+            return
+
+
+def _is_away(error: Exception) -> bool:
+    """Return whether there is no server, or one that accepts no logins for a moment."""
+    return not isinstance(error, sa.exc.DBAPIError) or _sqlstate(error) in _AWAY
+
+
+def _sqlstate(error: Exception) -> str:
+    """Return the code that PostgreSQL, or its driver, gives an error; empty without one."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+
+
+def _cause(error: Exception) -> Exception:
+    """Return the driver's own error: SQLAlchemy puts two others around it."""
+    if not isinstance(error, sa.exc.DBAPIError):
+        return error
+    return error.orig.__cause__ or error.orig  # type: ignore[return-value,union-attr] # never None
+
+
+@contextmanager
+def as_handler_errors(tables: str) -> Iterator[None]:
+    """Turn an error of the database into one of a handler, whose text begins with `tables`.
+
+    Raises Reject where the database cannot hold a value, since no repetition changes that, and
+    Retry when it is away. IntegrityError stays: rows may contradict each other for a moment.
+    """
+    try:
+        yield
+    except sa.exc.IntegrityError:
+        raise
+    except (OverflowError, UnicodeError, OSError, sa.exc.SQLAlchemyError) as error:
+        if _is_of_a_value(error):
+            raise Reject(f"{tables} cannot hold a value: {type(error).__name__}") from error
+        raise Retry(f"{tables} cannot be reached: {type(error).__name__}") from error
+
+
+def _is_of_a_value(error: Exception) -> bool:
+    """Return whether a value is refused, and not the statement."""
+    refused = isinstance(error, OverflowError | UnicodeError | sa.exc.DataError)
+    return refused or _sqlstate(error)[:2] in _VALUE_STATES
+
+
+@contextmanager
+def _told_as_oserror(service: str, where: str) -> Iterator[None]:
+    """Raise an OSError of one line: the service, the address, the reason and the advice."""
+    try:
+        yield
+    except (OSError, sqlite3.Error, sa.exc.DBAPIError) as error:
+        told = f"the database of {service}, {where}: {described(_cause(error))}"
+        raise OSError(f"{told}{_advice(error, where)}") from error
+
+
+def _advice(error: Exception, where: str) -> str:
+    if isinstance(error, sa.exc.DBAPIError):
+        advice = _ADVICE.get(_sqlstate(error))
+        return f"; {advice}" if advice else ""
+    if isinstance(error, sqlite3.Error):
+        return ""
+    return f"; {Outage('the database', where, _SETTING).advice(error)}"
+
+
+def _migrate(connection: sa.Connection, service: str, folder: Path) -> None:
+    if connection.dialect.name == "postgresql":
+        # Replicas start together: one migrates, the others wait and find it done.
+        lock = sa.func.pg_advisory_xact_lock(zlib.crc32(service.encode()))
+        connection.execute(sa.select(lock))
+        connection.execute(sa.schema.CreateSchema(service, if_not_exists=True))
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(HERE / "migrations").replace("%", "%%"))
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("version_locations", str(folder).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    alembic.command.upgrade(config, "head")

@@ -1,0 +1,149 @@
+"""Reading bodies."""
+
+import gzip
+import tracemalloc
+import zlib
+
+import orjson
+import pytest
+
+from services.gateway.api import body as bodies
+from services.gateway.api.problem import Problem
+from services.gateway.api.schemas import NewMessage
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'"text"',
+        b"NaN",
+        b'{"to": NaN}',
+        b"\xff\xfe",
+        b'{"subject": "\xe9"}',
+        b'{"subject": "\\ud800"}',
+        b"[" * 20_000,
+        b'{"a":' * 2_000 + b"1" + b"}" * 2_000,
+    ],
+)
+def test_what_is_no_json_object_cannot_be_read(body: bytes) -> None:
+    """Strict JSON in strict UTF-8, an object, not nested without end; all else is a 400."""
+    with pytest.raises(Problem) as caught:
+        bodies.read(NewMessage, body)
+
+    assert caught.value.kind.status == 400
+
+
+MANY = 1_000_000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"attachments":[' + b"{}," * MANY + b"{}]}",
+        b'{"to":[' + b"[]," * MANY + b"[]]}",
+        b'{"to":[' + b'"a@x.example",' * MANY + b'""]}',
+        b'{"a":' + b"[" * MANY,
+        b"{" + b",".join(b'"k%d":1' % number for number in range(MANY)) + b"}",
+    ],
+    ids=["objects", "lists", "strings", "deep", "keys"],
+)
+def test_a_body_of_a_million_values_is_refused_before_they_are_made(body: bytes) -> None:
+    """The values would block all other requests for seconds and take gigabytes (issue 10, A2)."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(Problem) as caught:
+            bodies.read(NewMessage, body)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert caught.value.kind.status == 413
+    assert most < 4 * len(body)
+
+
+@pytest.mark.parametrize("text", ['a,[{"' * 800_000, '\\"' * 1_500_000, ",,,\\" * 800_000])
+def test_what_stands_in_a_text_is_no_value(text: str) -> None:
+    """A text may have as many commas, brackets and quotes as it likes."""
+    mail = {"to": "ann@example.com", "subject": "Hello", "text": text}
+
+    assert bodies.read(NewMessage, orjson.dumps(mail)).text == text
+
+
+def test_a_thousand_events_with_all_their_fields_are_few_values() -> None:
+    """The largest body by contract is far from the limit, however it is written."""
+    event = dict.fromkeys(("id", "domain", "kind", "at", "recipient", "email_id"), "x" * 20)
+
+    assert len(bodies.parse(orjson.dumps([event] * 1000, option=orjson.OPT_INDENT_2))) == 1000
+
+
+@pytest.mark.parametrize(
+    ("body", "key"),
+    [
+        (b'{"to": "a@x.example", "to": "b@x.example"}', "to"),
+        (b'{"subject": "x", "attachments": [{"filename": "a", "filename": "a"}]}', "filename"),
+        (b'{"to": 1, "t\\u006f": 2}', "to"),
+        (b'{"' + b"k" * 200 + b'": 1, "' + b"k" * 200 + b'": 1}', "k" * 100),
+    ],
+)
+def test_a_key_that_is_there_twice_is_refused_by_its_name(body: bytes, key: str) -> None:
+    """Parsers differ in which of the values counts, and a proxy may have checked the other."""
+    with pytest.raises(Problem) as caught:
+        bodies.read(NewMessage, body)
+
+    assert caught.value.kind.status == 400
+    assert f'"{key}"' in (caught.value.detail or "")
+
+
+RAW = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+
+
+@pytest.mark.parametrize(
+    ("coding", "packed"),
+    [
+        ("gzip", gzip.compress(b"a body", mtime=0)),
+        (
+            "gzip",
+            gzip.compress(b"a ", mtime=0)
+            + gzip.compress(b"", mtime=0)
+            + gzip.compress(b"body", mtime=0),
+        ),
+        ("deflate", zlib.compress(b"a body")),
+        ("deflate", RAW.compress(b"a body") + RAW.flush()),
+    ],
+)
+def test_a_compressed_body_is_unpacked(coding: str, packed: bytes) -> None:
+    """In the codings of RFC 9110 8.4.1, with the deflate that some clients make of it."""
+    assert bodies.unpack(packed, coding, 6) == b"a body"
+
+
+@pytest.mark.parametrize(
+    ("coding", "packed", "status"),
+    [
+        ("gzip", gzip.compress(b"a body!", mtime=0), 413),
+        ("gzip", gzip.compress(b"a bo", mtime=0) + gzip.compress(b"dy!", mtime=0), 413),
+        ("gzip", gzip.compress(b" " * 100_000_000, mtime=0), 413),
+        ("gzip", gzip.compress(b"a body", mtime=0)[:-1], 400),
+        ("gzip", gzip.compress(b"", mtime=0) * 20_000, 400),
+        ("gzip", b"a body", 400),
+        ("gzip", b"", 400),
+        ("deflate", b"\xff\xff", 400),
+        ("br", b"a body", 415),
+        ("gzip, gzip", b"a body", 415),
+    ],
+)
+def test_a_body_that_cannot_be_unpacked_is_refused(coding: str, packed: bytes, status: int) -> None:
+    """No more is unpacked than may be there: a megabyte of gzip can hold a gigabyte."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(Problem) as caught:
+            bodies.unpack(packed, coding, 6)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert caught.value.kind.status == status
+    assert most < 2_000_000

@@ -1,0 +1,253 @@
+"""The OpenAPI document against the app it describes."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import jsonschema_rs
+import pytest
+import schemathesis
+from hypothesis import Phase, given
+from hypothesis import strategies as st
+from schemathesis import APIOperation, Case, GenerationMode, checks
+from schemathesis.core.result import Ok
+from yarl import URL
+
+from services.gateway import service
+from services.gateway.api import body as bodies
+from services.gateway.api import openapi
+from services.gateway.api.operations import OPERATIONS
+from services.gateway.api.problem import Problem
+from services.gateway.app import build_app
+from services.gateway.clients.store import UseStore
+from shared import topology
+from shared.broker import Broker
+from shared.contracts import (
+    CancelCode,
+    Category,
+    CodeCancelled,
+    CodeRefused,
+    CodeWithheld,
+    Contract,
+    CountDomains,
+    DescribeDomain,
+    DomainDescribed,
+    DomainsCounted,
+    DomainsListed,
+    IssueCode,
+    ListDomains,
+    Verdict,
+    VerifyCode,
+)
+from shared.contracts.codes import Withholding
+from shared.link import Link
+from shared.storage.database import Database, Server
+from tests.gateway.behind import NOW, Behind
+from tests.gateway.door import Door, behind, declare, settings
+
+PUBLIC = {"/ping", "/healthz", "/readyz", "/metrics", "/v1/openapi.json"}
+# A bad event is answered in its place, so that it does not make the request a bad one.
+TAKES_MISTAKES = {"POST /v1/events"}
+EXAMPLES = 15  # requests an operation
+Operation = APIOperation[Any, Any, Any, Any]
+CHECKS = [
+    checks.not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_schema_conformance,
+    checks.response_headers_conformance,
+    checks.negative_data_rejection,
+]
+
+
+def test_every_route_is_in_the_document_and_nothing_else(tmp_path: Path) -> None:
+    """What is not described does not exist, and what is described does."""
+    broker = Broker("gateway", Link(URL(), "publish", 10), Link(URL(), "consume", 10))
+    database = Database(Server("postgresql+asyncpg://", "gateway"))
+    given = settings("amqp://nowhere", tmp_path)
+    views = service._views(given, broker, database, UseStore(database, 1.0), asyncio.Event())
+    app = build_app(views, service._turnstile(given, database), {}, 1024)
+
+    routes = {
+        (route.method, route.resource.canonical)
+        for route in app.router.routes()
+        if route.resource and route.method != "HEAD"
+    }
+    described = {
+        (method.upper(), path)
+        for path, methods in openapi.document()["paths"].items()
+        for method in methods
+    }
+    assert routes == described
+
+
+def test_every_operation_says_who_may_use_it() -> None:
+    """Only what is public on purpose is without security."""
+    paths = openapi.document()["paths"]
+
+    open_paths = {
+        path for path, methods in paths.items() for each in methods.values() if not each["security"]
+    }
+    assert open_paths == PUBLIC
+
+
+def test_bodies_take_known_fields_only() -> None:
+    """A request schema forbids what it does not name."""
+    schemas = openapi.document()["components"]["schemas"]
+
+    for operation in OPERATIONS:
+        if operation.body:
+            assert schemas[operation.body.__name__]["additionalProperties"] is False
+
+
+def test_each_text_and_list_of_a_request_has_its_limits() -> None:
+    """A generated client refuses what the gateway would refuse (issue 10, H5)."""
+    schemas = openapi.document()["components"]["schemas"]
+    names = {each.body.__name__ for each in OPERATIONS if each.body} | {"NewAttachment", "NewEvent"}
+
+    for name in names:
+        for field, schema in schemas[name]["properties"].items():
+            for each in schema.get("anyOf", [schema]):
+                kind = each.get("type")
+                limited = kind != "string" or {"maxLength", "format"} & each.keys()
+                assert limited, (name, field)
+                assert kind != "array" or "maxItems" in each, (name, field)
+                assert kind != "integer" or {"minimum", "maximum"} <= each.keys(), (name, field)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("NewMessage", {"to": []}),
+        ("NewMessage", {"to": "nobody"}),
+        ("NewMessage", {"to": ["ann@x.example"] * 101}),
+        ("NewMessage", {"from": "a" * 701 + "@x.example"}),
+        ("NewMessage", {"subject": "Hi\r\nBcc: b@x.example"}),
+        ("NewMessage", {"subject": "x" * 901}),
+        ("NewMessage", {"text": None}),
+        ("NewMessage", {"text": "a\x00b"}),
+        ("NewMessage", {"attachments": [{"filename": "../a", "content": ""}]}),
+        ("NewMessage", {"attachments": [{"filename": "a", "content": "?"}]}),
+        ("NewMessage", {"attachments": [{"filename": "a", "content": "", "content_type": "x"}]}),
+        ("NewCode", {"email": "nobody"}),
+        ("NewCode", {"email": ""}),
+        ("NewCode", {"length": 9}),
+        ("NewCode", {"locale": "english!"}),
+        ("CodeGuess", {"code": ""}),
+        ("CodeGuess", {"email": "a@x.example" + "x" * 700}),
+        ("NewClient", {"senders": ["shop"]}),
+        ("NewClient", {"id": "Shop"}),
+    ],
+)
+def test_the_schema_refuses_what_the_gateway_refuses(name: str, wrong: dict[str, Any]) -> None:
+    """As far as JSON Schema can say it; the example is good to both."""
+    [model] = (each.body for each in OPERATIONS if each.body and each.body.__name__ == name)
+    schemas = openapi.document()["components"]
+    schema = {"$ref": f"#/components/schemas/{name}", "components": schemas}
+    validator = jsonschema_rs.Draft202012Validator(schema)
+    [example] = schemas["schemas"][name]["examples"]
+
+    assert validator.is_valid(example)
+    bodies.read(model, json.dumps(example).encode())
+    assert not validator.is_valid(example | wrong)
+    with pytest.raises(Problem):
+        bodies.read(model, json.dumps(example | wrong).encode())
+
+
+def test_the_document_is_of_this_program() -> None:
+    """Its version is the program's, every operation has a tag that is described."""
+    document = openapi.document()
+
+    assert document["info"]["version"] == version("postrider")
+    tags = {tag["name"] for tag in document["tags"]}
+    for methods in document["paths"].values():
+        for each in methods.values():
+            assert len(each["tags"]) == 1
+            assert set(each["tags"]) <= tags
+
+
+def test_every_refusal_is_described_as_a_problem() -> None:
+    """Whoever needs a key can meet 401, 500 and 503, and gets a problem document each time."""
+    for methods in openapi.document()["paths"].values():
+        for each in methods.values():
+            errors = {code: told for code, told in each["responses"].items() if code >= "400"}
+            if each["security"]:
+                assert {"401", "500", "503"} <= set(errors)
+                assert all(
+                    "application/problem+json" in told["content"] for told in errors.values()
+                )
+
+
+async def test_generated_requests_meet_described_answers(door: Door, vhost: str) -> None:
+    """Whatever is sent, good or bad, the answer has a described status, type and schema."""
+    await declare(vhost, [topology.sending_queue(each) for each in (Category.OTP, Category.BULK)])
+    otp, classifier = Behind(_as_otp), Behind(_as_classifier)
+    async with (
+        behind(vhost, topology.OTP_COMMANDS, {IssueCode: otp, CancelCode: otp}),
+        behind(vhost, topology.OTP_QUESTIONS, {VerifyCode: otp}),
+        behind(
+            vhost,
+            topology.CLASSIFIER_QUESTIONS,
+            dict.fromkeys((DescribeDomain, ListDomains, CountDomains), classifier),
+        ),
+    ):
+        await asyncio.to_thread(_try_all, door)
+
+
+def _as_otp(message: Contract) -> Sequence[Contract]:
+    match message:
+        case IssueCode():
+            return [CodeWithheld(id=message.id, reason=Withholding.LIMIT, retry_after=1)]
+        case VerifyCode():
+            return [CodeRefused(id=message.id, at=NOW, email=message.email)]
+        case _:
+            return [CodeCancelled(id=message.id, challenge_id="c1")]
+
+
+def _as_classifier(message: Contract) -> Sequence[Contract]:
+    nothing = dict.fromkeys(("delivered", "bounced", "total", "unknown"), 0)
+    match message:
+        case DescribeDomain(domain=domain):
+            return [
+                DomainDescribed(
+                    id=message.id, domain=domain, status=Verdict.UNKNOWN, delivered=0, bounced=0
+                )
+            ]
+        case ListDomains():
+            return [DomainsListed(id=message.id, domains=())]
+        case _:
+            return [DomainsCounted(id=message.id, catch_all=0, not_catch_all=0, **nothing)]
+
+
+def _try_all(door: Door) -> None:
+    """Send generated requests to every operation."""
+    for found in schemathesis.openapi.from_dict(openapi.document()).get_all_operations():
+        assert isinstance(found, Ok), found
+        operation = found.ok()
+        _try(operation, door.admin if "/clients" in operation.path else door)
+
+
+def _try(operation: Operation, door: Door) -> None:
+    @hypothesis.settings(
+        max_examples=EXAMPLES, deadline=None, derandomize=True, phases=[Phase.generate]
+    )
+    @given(st.one_of([operation.as_strategy(mode) for mode in _modes(operation)]))
+    def answers_as_described(case: Case[Any]) -> None:
+        case.call_and_validate(
+            door.url,
+            headers={"Authorization": f"Bearer {door.key}"},
+            checks=CHECKS,
+            timeout=30,  # more than `Prefer: wait` of an example
+        )
+
+    answers_as_described()
+
+
+def _modes(operation: Operation) -> list[GenerationMode]:
+    """Tell what can be generated: where nothing can be given, nothing can be wrong."""
+    mistakable = operation.body and operation.label not in TAKES_MISTAKES
+    return list(GenerationMode) if mistakable else [GenerationMode.POSITIVE]

@@ -1,0 +1,111 @@
+"""Collecting the events of one message."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from services.gateway.api import outcomes
+from services.gateway.api.outcomes import Outcomes
+from shared.contracts import (
+    CONTRACTS,
+    Category,
+    EmailBounced,
+    EmailDeferred,
+    EmailDelivered,
+    EmailFailed,
+    EmailUncertain,
+    Outcome,
+    Reply,
+    ReplyClass,
+    Stage,
+)
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def fields(recipient: str, attempt: int = 1, email_id: str = "m1") -> dict[str, Any]:
+    """Give what all outcomes have."""
+    return {
+        "id": f"e-{attempt}",
+        "at": NOW,
+        "email_id": email_id,
+        "category": Category.BULK,
+        "recipient": recipient,
+        "attempt": attempt,
+    }
+
+
+def test_it_is_complete_when_every_recipient_has_a_final_outcome() -> None:
+    """A deferral is not final, nor is an uncertain outcome that is tried again."""
+    found = Outcomes("m1", ["a@x.example", "b@x.example"])
+
+    found.add(EmailDeferred(**fields("a@x.example"), retry_after=5))
+    found.add(EmailUncertain(**fields("a@x.example"), retry_after=5))
+    found.add(EmailDelivered(**fields("b@x.example")))
+    assert len(found.told) == 1
+
+    found.add(EmailDelivered(**fields("a@x.example", attempt=2)))
+    assert found.complete
+    assert [(each.recipient, each.attempt) for each in found.told] == [
+        ("a@x.example", 2),
+        ("b@x.example", 1),
+    ]
+
+
+def test_the_first_final_outcome_stands() -> None:
+    """A copy of an event, or a later one, changes nothing."""
+    found = Outcomes("m1", ["a@x.example"])
+
+    found.add(EmailUncertain(**fields("a@x.example"), retry_after=None))
+    found.add(EmailDelivered(**fields("a@x.example", attempt=2)))
+
+    assert [each.outcome for each in found.told] == ["uncertain"]
+
+
+def test_what_is_not_of_this_message_is_passed_over() -> None:
+    """Neither another message's events nor another recipient's count."""
+    found = Outcomes("m1", ["a@x.example"])
+
+    found.add(EmailDelivered(**fields("a@x.example", email_id="m2")))
+    found.add(EmailDelivered(**fields("c@x.example")))
+
+    assert not found.complete
+    assert not found.told
+
+
+def test_what_the_server_said_is_told() -> None:
+    """A bounce comes with the server's reply, a failure with its reason."""
+    reply = Reply(stage=Stage.RCPT, code=550, enhanced="5.1.1", text="no such user")
+    found = Outcomes("m1", ["a@x.example", "b@x.example"])
+
+    found.add(
+        EmailBounced(**fields("a@x.example"), reply=reply, reply_class=ReplyClass.MAILBOX_UNKNOWN)
+    )
+    found.add(EmailFailed(**fields("b@x.example"), reason="cannot be composed"))
+
+    assert [each.model_dump(mode="json", exclude_none=True) for each in found.told] == [
+        {
+            "recipient": "a@x.example",
+            "outcome": "bounced",
+            "attempt": 1,
+            "reply": {
+                "stage": "rcpt",
+                "code": 550,
+                "enhanced": "5.1.1",
+                "text": "no such user",
+            },
+            "reply_class": "mailbox_unknown",
+        },
+        {
+            "recipient": "b@x.example",
+            "outcome": "failed",
+            "attempt": 1,
+            "reason": "cannot be composed",
+        },
+    ]
+
+
+def test_every_outcome_that_can_be_final_has_a_name() -> None:
+    """A new contract for an outcome must be told here too, or clients would wait in vain."""
+    contracts = {each for each in CONTRACTS if issubclass(each, Outcome)}
+
+    assert contracts - {EmailDeferred} == set(outcomes._NAMES)

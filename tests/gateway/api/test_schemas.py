@@ -1,0 +1,290 @@
+"""From request bodies to contracts."""
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from services.gateway.api import body as bodies
+from services.gateway.api.body import Body, Stamp
+from services.gateway.api.problem import Problem
+from services.gateway.api.schemas import CodeGuess, NewClient, NewCode, NewMessage
+from shared import contracts
+from shared.contracts import Category, SendEmail
+from shared.contracts.attachment import Attachment
+
+STAMP = Stamp("m1", datetime(2026, 11, 1, 12, tzinfo=UTC))
+FILE = {"filename": "a.txt", "content": "SGVsbG8="}
+MAIL = {"to": "ann@example.com", "subject": "Hello", "text": "Hello, Ann."}
+
+
+def command(**fields: object) -> SendEmail:
+    """Read a message that differs from a good one in what is given."""
+    return bodies.read(NewMessage, orjson.dumps(MAIL | fields)).command(STAMP, "shop")
+
+
+def refusal(body: bytes, model: type[Body] = NewMessage) -> Problem:
+    """Give the problem that a body meets."""
+    with pytest.raises(Problem) as caught:
+        bodies.read(model, body)
+    return caught.value
+
+
+def mistakes(**fields: object) -> dict[str, str]:
+    """Give what is wrong with a message, by place."""
+    problem = refusal(orjson.dumps(MAIL | fields))
+    assert problem.kind.status == 422
+    return {each.pointer: each.detail for each in problem.errors}
+
+
+def test_a_message_becomes_a_command() -> None:
+    """Addresses come out canonical, once as a string or as a list; the rest as it was."""
+    made = command(
+        **{"from": "Shop <shop@Example.com>"},
+        to=["Ann <ann@EXAMPLE.com>", "bob@example.com"],
+        cc="carol@example.com",
+        reply_to="help@example.com",
+        category="bulk",
+        html="<p>Hello",
+        attachments=[{"filename": "a.txt", "content": "SGVsbG8="}],
+        headers={"list-id": "<news.example.com>"},
+    )
+
+    assert made == SendEmail(
+        id="m1",
+        category=Category.BULK,
+        from_="Shop <shop@example.com>",
+        to=("Ann <ann@example.com>", "bob@example.com"),
+        cc=("carol@example.com",),
+        reply_to="help@example.com",
+        subject="Hello",
+        text="Hello, Ann.",
+        html="<p>Hello",
+        attachments=(Attachment(filename="a.txt", content="SGVsbG8="),),
+        headers={"List-Id": "<news.example.com>"},
+        client="shop",
+        created_at=STAMP.at,
+    )
+    assert made.routing_key == "email.send.bulk"
+
+
+@given(
+    to=st.lists(st.sampled_from(["a@x.example", "B <b@x.example>"]), min_size=1, max_size=3),
+    subject=st.text(max_size=50),
+    text=st.none() | st.text(max_size=50),
+    html=st.none() | st.text(max_size=50),
+    category=st.sampled_from(Category),
+    attachments=st.lists(
+        st.fixed_dictionaries(
+            {
+                "filename": st.text(max_size=20),
+                "content": st.sampled_from(["", "SGVsbG8=", "SGVsbG8"]),
+            },
+            optional={
+                "content_type": st.sampled_from(["image/png", "text/csv; charset=utf-8", "x"]),
+                "content_id": st.sampled_from(["logo", "a@b", "<a>", None]),
+            },
+        ),
+        max_size=2,
+    ),
+    headers=st.dictionaries(
+        st.sampled_from(["List-Unsubscribe", "list-id", "X-A", "x-a", "Bcc"]),
+        st.sampled_from(["<https://example.com/u>", "<a.example>"]) | st.text(max_size=20),
+        max_size=2,
+    ),
+)
+def test_what_is_accepted_can_be_read_by_the_sender(**fields: Any) -> None:  # noqa: ANN401 -- drawn
+    """The contract's own rules agree to everything that these rules let by."""
+    try:
+        made = command(**fields)
+    except Problem:
+        return
+
+    assert contracts.decode(made.routing_key, contracts.encode(made)) == made
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [
+        ({"to": None}, "#/to"),
+        ({"to": []}, "#/to"),
+        ({"to": 5}, "#/to"),
+        ({"to": {"email": "a@x.example"}}, "#/to"),
+        ({"to": ["a@x.example", 5]}, "#/to/1"),
+        ({"to": "a@x.example, b@x.example"}, "#/to/0"),
+        ({"to": "a@x.example\r\nBcc: b@x.example"}, "#/to/0"),
+        ({"to": "a@x.example\x00"}, "#/to/0"),
+        ({"to": "a" * 70 + "@x.example"}, "#/to/0"),
+        ({"to": "a@" + "b." * 500_000 + "example"}, "#/to/0"),
+        ({"cc": ["a@x.example"] * 101}, "#/cc"),
+        ({"bcc": ["a@x.example"] * 100}, "#"),
+        ({"from": "=?utf-8?q?=0ABcc:b?= <a@x.example>"}, "#/from"),
+        ({"from_": "a@x.example"}, "#/from_"),
+        ({"reply_to": ["a@x.example"]}, "#/reply_to"),
+        ({"subject": 5}, "#/subject"),
+        ({"subject": "Hi\r\nBcc: b@x.example"}, "#/subject"),
+        ({"subject": "Hi\nthere"}, "#/subject"),
+        ({"subject": "Hi =?utf-8?q?=0ABcc:_b?="}, "#/subject"),
+        ({"subject": "Hi\x00"}, "#/subject"),
+        ({"subject": "x" * 901}, "#/subject"),
+        ({"text": "a\x00b"}, "#/text"),
+        ({"text": 5}, "#/text"),
+        ({"text": None}, "#"),
+        ({"html": ["a"]}, "#/html"),
+        ({"attachments": {}}, "#/attachments"),
+        ({"attachments": [FILE | {"content": "SGVsbG8"}]}, "#/attachments/0/content"),
+        ({"attachments": [FILE, FILE | {"filename": "../a"}]}, "#/attachments/1/filename"),
+        ({"attachments": [FILE | {"filename": "a\r\nb"}]}, "#/attachments/0/filename"),
+        (
+            {"attachments": [FILE | {"content_type": "message/rfc822"}]},
+            "#/attachments/0/content_type",
+        ),
+        ({"attachments": [FILE | {"content_id": "<a>"}]}, "#/attachments/0/content_id"),
+        ({"attachments": [FILE | {"path": "/etc/passwd"}]}, "#/attachments/0/path"),
+        ({"attachments": [FILE] * 51}, "#/attachments"),
+        ({"attachments": [FILE | {"content": "AAAA" * 2_000_000}] * 2}, "#/attachments"),
+        ({"headers": []}, "#/headers"),
+        ({"headers": {"Bcc": "b@x.example"}}, "#/headers"),
+        ({"headers": {"X-A": "a\r\nBcc: b@x.example"}}, "#/headers"),
+        ({"headers": {"X-A": "=?utf-8?q?=0ABcc:_b?="}}, "#/headers"),
+        ({"headers": {"X-A\r\nBcc": "b@x.example"}}, "#/headers"),
+        ({"headers": {"X-A": 5}}, "#/headers/X-A"),
+        ({"headers": {"List-Unsubscribe": "<ftp://x.example>"}}, "#/headers"),
+        ({"headers": {"List-Unsubscribe": "<https://x.example>"}, "category": "otp"}, "#"),
+        ({"retries": -1}, "#/retries"),
+        ({"retries": 1001}, "#/retries"),
+        ({"retries": "3"}, "#/retries"),
+        ({"retries": True}, "#/retries"),
+        ({"category": "urgent"}, "#/category"),
+        ({"category": 1}, "#/category"),
+        ({"id": "mine"}, "#/id"),
+        ({"attempt": 9}, "#/attempt"),
+        ({"sealed": "x"}, "#/sealed"),
+        ({"client": "bank"}, "#/client"),
+        ({"a/b~c d%": 1}, "#/a~1b~0c%20d%25"),
+    ],
+)
+def test_each_mistake_has_its_place(fields: dict[str, object], pointer: str) -> None:
+    """A wrong, unknown or dangerous field is a 422 that says where it is."""
+    assert list(mistakes(**fields)) == [pointer]
+
+
+def test_all_mistakes_are_told_at_once_up_to_a_limit() -> None:
+    """Twenty mistakes are enough to know; of a list the first one is told."""
+    found = mistakes(to=["x"] * 100, subject=5, **{f"x{number}": 1 for number in range(30)})
+
+    assert len(found) == 20
+    assert {"#/to/0", "#/subject"} < set(found)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"to": [5] * 3_000},
+        {"cc": ["x"] * 3_000},
+        {"attachments": [{}] * 3_000},
+        {"headers": {f"X-{number}": 5 for number in range(3_000)}},
+        {"attachments": [{f"x{number}": 5 for number in range(3_000)}]},
+        {f"x{number}": 5 for number in range(3_000)},
+    ],
+    ids=["to", "cc", "attachments", "headers", "attachment", "fields"],
+)
+def test_many_mistakes_of_a_kind_are_few(fields: dict[str, Any]) -> None:
+    """Each wrong item would be a mistake of its own, which takes longer to tell than to send."""
+    body = orjson.dumps(MAIL | fields)
+    with pytest.raises(ValidationError) as caught:
+        NewMessage.model_validate(orjson.loads(body))
+
+    assert caught.value.error_count() <= 2
+
+
+def test_values_are_not_repeated() -> None:
+    """An answer and a log may tell the mistake, for the value may be a secret."""
+    body = orjson.dumps({"email": "ann@example.com", "code": "4711-geheim" * 10})
+    problem = refusal(body, CodeGuess)
+
+    assert "4711" not in f"{problem!r} {problem} {problem.errors}"
+    assert "4711" not in repr(bodies.read(CodeGuess, b'{"email": "a@x.example", "code": "4711"}'))
+
+
+def test_a_hundred_thousand_recipients_are_refused_at_once() -> None:
+    """A long list is refused before its addresses are looked at, which would take seconds."""
+    body = orjson.dumps(MAIL | {"to": ["a@x.example"] * 80_000})
+    begun = time.thread_time()
+
+    assert refusal(body).kind.status == 413
+    assert time.thread_time() - begun < 0.5
+
+
+def test_codes_and_guesses_name_one_address() -> None:
+    """One bare address in its canonical form."""
+    new = bodies.read(NewCode, b'{"email": "ann@EXAMPLE.com"}').command(STAMP, "shop", None)
+    guess = bodies.read(CodeGuess, b'{"email": "ann@EXAMPLE.com", "code": "1"}')
+
+    assert (new.email, new.client) == ("ann@example.com", "shop")
+    assert guess.question(STAMP, "shop").email == "ann@example.com"
+    for email in ("Ann <ann@example.com>", ["ann@example.com"], "", None):
+        assert refusal(orjson.dumps({"email": email}), NewCode).kind.status == 422
+
+
+@pytest.mark.parametrize("code", ["", "1" * 65, 123456, None])
+def test_a_code_is_a_string_of_a_sane_length(code: object) -> None:
+    """A number would lose its leading zeros."""
+    body = orjson.dumps({"email": "ann@example.com", "code": code})
+
+    assert refusal(body, CodeGuess).kind.status == 422
+
+
+@pytest.mark.parametrize("name", ["", "Shop", "-shop", "a/b", "a b", "shop\n", "x" * 65, "é"])
+def test_client_ids_are_plain(name: str) -> None:
+    """An id stands in paths and logs as it is."""
+    assert refusal(orjson.dumps({"id": name}), NewClient).kind.status == 422
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("purpose", "Sign In"),
+        ("purpose", ""),
+        ("length", 3),
+        ("length", 9),
+        ("length", "6"),
+        ("length", True),
+        ("locale", "english!"),
+        ("ip", 1),
+        ("ip", "localhost"),
+        ("ip", "fe80::1%eth0"),
+        ("ip", "192.0.2.7/24"),
+        ("code", "123456"),
+    ],
+)
+def test_a_wrong_wish_for_a_code_is_told(field: str, value: object) -> None:
+    """Nothing is guessed at, and an unknown field is no wish that is silently not met."""
+    problem = refusal(orjson.dumps({"email": "ann@example.com", field: value}), NewCode)
+
+    assert {each.pointer.split("/")[1] for each in problem.errors} == {field}
+
+
+@given(
+    purpose=st.sampled_from(["confirm-address", "sign-in"]),
+    length=st.none() | st.integers(4, 8),
+    locale=st.sampled_from([None, "de", "pt-BR"]),
+    ip=st.none() | st.ip_addresses().map(str),
+)
+def test_what_is_accepted_can_be_read_by_the_otp_service(**fields: Any) -> None:  # noqa: ANN401 -- drawn
+    """The contract's own rules agree to everything that these rules let by."""
+    body = orjson.dumps({"email": "ann@example.com"} | fields)
+    made = bodies.read(NewCode, body).command(STAMP, "shop", None)
+
+    assert contracts.decode(made.routing_key, contracts.encode(made)) == made
+
+
+@pytest.mark.parametrize("senders", [["Ann <a@x.example>"], ["@localhost"], ["x"], "a@x.example"])
+def test_senders_are_addresses_and_domains(senders: object) -> None:
+    """A list that allows nothing by mistake would be found out by its client only."""
+    assert refusal(orjson.dumps({"id": "shop", "senders": senders}), NewClient).kind.status == 422

@@ -1,0 +1,167 @@
+"""The words in which mistakes are told: those of every field, for many wrong values."""
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from multidict import MultiDict
+from pydantic import BaseModel
+
+from services.gateway.api import body as bodies
+from services.gateway.api import domains, openapi, reports, wording
+from services.gateway.api.body import Body, Stamp
+from services.gateway.api.problem import Mistake, Problem
+from services.gateway.api.reports import NewEvent, Refused
+from services.gateway.api.schemas import CodeGuess, NewAttachment, NewClient, NewCode, NewMessage
+from services.gateway.clients.senders import SENDER_FORM
+from shared.contracts import attachment, fields
+
+MAIL = {"to": "ann@example.com", "subject": "Hello", "text": "Hello, Ann."}
+FILE = {"filename": "a.txt", "content": "SGVsbG8="}
+EVENT = {"domain": "one.example", "kind": "bounced"}
+GOOD: dict[type[Body], dict[str, object]] = {
+    NewMessage: dict(MAIL),
+    NewCode: {"email": "ann@example.com"},
+    CodeGuess: {"email": "ann@example.com", "code": "1"},
+    NewClient: {"id": "shop"},
+}
+SECRET = "zq7"
+TEXTS = (
+    *("", " ", "\n", "=?", "nobody", "@", "ann@", "@b.example", "ann@b", "a..b@x.example"),
+    *("a b@x.example", "Ann <a@x.example", "(c) a@x.example", "a@[192.0.2.1]", "a@x_y.example"),
+    *("a@192.0.2.1", '"x"@x.example', "a@x.example, b@x.example", "\u200d@x.example", "é@é"),
+    *("a" * 70 + "@x.example", "a@" + "x." * 120 + "example", "a@xn--zz.example", "xn--zz.example"),
+    *("localhost", "1.2.3", "2026-13-01", "yesterday", "2026-01-01T00:00:00", "../a", "image/"),
+    *("1960-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "message/rfc822", "<a>"),
+    *(SECRET * count for count in (1, 30, 100, 400, 3_000)),
+)
+WRONG = (
+    *TEXTS,
+    *(None, True, 1.5, -1, 5, 10**18, 10**30, [], {}, [5], [SECRET], {SECRET: 1}),
+    *(["a@x.example"] * 101, [FILE] * 51, {f"X-{number}": "a" for number in range(51)}),
+    *({"Bcc": "a"}, {"X-A": 5}, {"X-A": ""}, {"X A": "a"}, {"x-a": "1", "X-A": "2"}),
+    *({"X-A": "x" * 1_000}, {"X-A": "x" * 9_000}, {"x" * 2_000: "1"}, {"List-Unsubscribe": "x"}),
+    *({"List-Id": "x"}, {"List-Id": "a, b <x.example>"}, {"References": "x"}, {"List-Post": "x"}),
+    {"List-Unsubscribe-Post": "List-Unsubscribe=One-Click"},
+)
+# Of Python, of the validator, of regular expressions, and of standards that a caller need not know.
+JARGON = re.compile(
+    r"tuple|dict|model|pattern|\^\[|\[a-z|pydantic|pars|valid|input|string should|idna|NoneType|"
+    r"datetime|\b_[a-z]|label|literal|octets|\[key\]",
+    re.IGNORECASE,
+)
+SENTENCE = re.compile(r"(its name |[\w-]+ )?(must|is)\b|The ")
+# Checked by code, which has words of its own.
+FORMS = {
+    *(fields.MAILBOX_FORM, fields.DOMAIN_FORM, fields.SUBJECT_FORM, fields.TEXT_FORM),
+    *(attachment.NAME_FORM, attachment.TYPE_FORM, attachment.BASE64_FORM, SENDER_FORM),
+}
+STAMP = Stamp("r1", datetime(2026, 11, 1, tzinfo=UTC))
+
+
+def names(model: type[BaseModel]) -> Iterator[str]:
+    """Yield the names of a model's fields as a caller writes them."""
+    for name, field in model.model_fields.items():
+        yield field.alias or name
+
+
+def refused(model: type[Body], value: object) -> list[str]:
+    """Return what is told of a wrong body."""
+    try:
+        bodies.read(model, json.dumps(value).encode())
+    except Problem as problem:
+        return [problem.detail or "", *(each.detail for each in problem.errors)]
+    return []
+
+
+def refused_event(value: dict[str, object]) -> list[str]:
+    """Return what is told of a wrong event."""
+    found = reports.read(value, "r1.0", STAMP)
+    return [each.detail for each in found.mistakes] if isinstance(found, Refused) else []
+
+
+def refused_query(query: dict[str, str]) -> list[str]:
+    """Return what is told of a wrong query."""
+    try:
+        domains.page(MultiDict(query))
+    except Problem as problem:
+        return [each.detail for each in problem.errors]
+    return []
+
+
+def all_texts() -> Iterator[tuple[object, str]]:
+    """Yield what is told of every field with every wrong value."""
+    for value in WRONG:
+        for model, good in GOOD.items():
+            for name in names(model):
+                yield from (((name, value), text) for text in refused(model, good | {name: value}))
+        for name in names(NewAttachment):
+            mail = MAIL | {"attachments": [FILE | {name: value}]}
+            yield from (((name, value), text) for text in refused(NewMessage, mail))
+        for name in names(NewEvent):
+            told = refused_event(EVENT | {name: value})
+            yield from (((name, value), text) for text in told)
+    for text in TEXTS:
+        for name in names(domains.Page):
+            yield from (((name, text), told) for told in refused_query({name: text}))
+
+
+def patterns(schema: object) -> Iterator[str]:
+    """Yield all regular expressions of a schema."""
+    if isinstance(schema, dict):
+        if isinstance(pattern := schema.get("pattern"), str):
+            yield pattern
+        for each in schema.values():
+            yield from patterns(each)
+    elif isinstance(schema, list):
+        for each in schema:
+            yield from patterns(each)
+
+
+def test_mistakes_are_told_in_plain_words_without_values() -> None:
+    """No author of a request has to know what the gateway is made of (issue 10, H3)."""
+    told = list(all_texts())
+
+    assert len(told) > 1_000
+    for value, text in told:
+        assert not JARGON.search(text), (value, text)
+        assert SECRET not in text, (value, text)
+        assert not text or SENTENCE.match(text), (value, text)
+
+
+def test_each_form_of_a_text_has_words() -> None:
+    """A new pattern needs words of its own; the regular expression is for the schema."""
+    found = set(patterns(openapi.document()["components"]["schemas"]))
+
+    assert wording.CLIENT_ID in found
+    assert found <= wording.PATTERNS.keys() | FORMS
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("nobody", "must be an email address such as ann@example.com"),
+        ("", "must be an email address such as ann@example.com"),
+        ("ann@b", "must have a domain name such as example.com after the @"),
+        ("a" * 65 + "@x.example", "must have at most 64 characters before the @"),
+        ("a@x.example, b@x.example", "must be one email address; several of them are a list"),
+        ([f"a{number}@x.example" for number in range(101)], "must have at most 100 items"),
+        (5, "must be a string or a list of strings"),
+    ],
+)
+def test_what_is_wrong_with_an_address(value: Any, told: str) -> None:  # noqa: ANN401 -- any JSON
+    """The words say what to change, with the limit."""
+    assert told in refused(NewMessage, MAIL | {"to": value})
+
+
+def test_a_place_is_one_of_the_body() -> None:
+    """Names of the validator's own are no part of a JSON Pointer."""
+    with pytest.raises(Problem) as caught:
+        bodies.read(NewMessage, json.dumps(MAIL | {"headers": {"x" * 2_000: "1"}}).encode())
+
+    assert caught.value.errors == [
+        Mistake("#/headers/" + "x" * 100, "its name must have at most 998 characters")
+    ]

@@ -1,0 +1,137 @@
+"""The clients' keys."""
+
+import base64
+import json
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import Any
+
+import jwt
+import pytest
+
+from services.gateway.clients.keys import (
+    AUDIENCE,
+    ISSUER,
+    LEEWAY,
+    MAX_KNOWN,
+    TYPE,
+    BadKey,
+    Key,
+    Keys,
+)
+
+SECRET = bytes(range(32))
+OTHER = bytes(range(1, 33))
+KEYS = Keys(SECRET, timedelta(days=1), time.time)
+NOW = datetime.now(UTC)
+CLAIMS: dict[str, Any] = {
+    "iss": ISSUER,
+    "aud": AUDIENCE,
+    "sub": "shop",
+    "jti": "k1",
+    "iat": NOW,
+    "exp": NOW + timedelta(hours=1),
+}
+
+
+def forged(
+    claims: Mapping[str, object] = MappingProxyType({}),
+    *,
+    secret: bytes = SECRET,
+    algorithm: str = "HS256",
+    kind: str | None = TYPE,
+) -> str:
+    """Sign a token that differs from a good one in what is given; None leaves a claim out."""
+    content = {name: value for name, value in {**CLAIMS, **claims}.items() if value is not None}
+    return jwt.encode(content, secret, algorithm, headers={"typ": kind})
+
+
+def unsigned(header: dict[str, str]) -> str:
+    """Write a token without a signature, as somebody without the secret can."""
+    payload = {**CLAIMS, "iat": int(NOW.timestamp()), "exp": int(NOW.timestamp()) + 3600}
+    parts = (base64.urlsafe_b64encode(json.dumps(part).encode()) for part in (header, payload))
+    return b".".join([*(part.rstrip(b"=") for part in parts), b""]).decode()
+
+
+def test_a_key_is_known_again() -> None:
+    """What was made is read back."""
+    assert KEYS.read(KEYS.make(Key("shop", "k1"), NOW)) == Key("shop", "k1")
+    assert KEYS.read(forged()) == Key("shop", "k1")
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        pytest.param(unsigned({"alg": "none", "typ": TYPE}), id="no algorithm"),
+        pytest.param(unsigned({"alg": "NONE", "typ": TYPE}), id="no algorithm, in capitals"),
+        pytest.param(unsigned({"alg": "HS256", "typ": TYPE}), id="no signature"),
+        pytest.param(unsigned({"typ": TYPE}), id="no alg"),
+        pytest.param(forged(secret=OTHER), id="another secret"),
+        pytest.param(forged(secret=SECRET * 2, algorithm="HS512"), id="another algorithm"),
+        pytest.param(forged({"aud": "elsewhere"}), id="another audience"),
+        pytest.param(forged({"aud": [AUDIENCE, "elsewhere"]}), id="several audiences"),
+        pytest.param(forged({"iss": "somebody"}), id="another issuer"),
+        pytest.param(forged(kind="JWT"), id="another type"),
+        pytest.param(forged(kind=None), id="no type"),
+        pytest.param(forged({"exp": NOW - timedelta(hours=1)}), id="expired"),
+        pytest.param(forged({"iat": NOW + timedelta(hours=1)}), id="from the future"),
+        *(pytest.param(forged({name: None}), id=f"no {name}") for name in CLAIMS),
+        pytest.param("", id="nothing"),
+        pytest.param("a.b", id="two parts"),
+        pytest.param("....", id="dots"),
+        pytest.param("e30.e30.e30", id="empty objects"),
+        pytest.param("W10.W10.W10", id="lists"),
+        pytest.param("x" * 8000, id="long"),
+    ],
+)
+def test_anything_else_is_no_key(token: str) -> None:
+    """Only a token of our own making, of this kind, for us, in its time, is a key."""
+    with pytest.raises(BadKey):
+        KEYS.read(token)
+
+
+def test_a_token_altered_in_any_place_is_no_key() -> None:
+    """The signature covers header and claims."""
+    token = KEYS.make(Key("shop", "k1"), NOW)
+    header, payload, signature = token.split(".")
+    claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
+    other = base64.urlsafe_b64encode(json.dumps(claims | {"sub": "bank"}).encode()).rstrip(b"=")
+
+    with pytest.raises(BadKey):
+        KEYS.read(f"{header}.{other.decode()}.{signature}")
+
+
+def test_the_reason_does_not_repeat_the_token() -> None:
+    """What is wrong can be logged."""
+    with pytest.raises(BadKey) as caught:
+        KEYS.read(forged(secret=OTHER))
+
+    assert str(caught.value) == "InvalidSignatureError"
+
+
+def test_a_known_key_ends_with_its_time() -> None:
+    """A key is looked into once, but its end counts each time."""
+    now = NOW.timestamp()
+    keys = Keys(SECRET, timedelta(hours=1), lambda: now)
+    token = keys.make(Key("shop", "k1"), NOW)
+    assert keys.read(token) == Key("shop", "k1")
+
+    now += 3600 + LEEWAY.total_seconds() - 1
+    assert keys.read(token) == Key("shop", "k1")
+
+    now += 1
+    with pytest.raises(BadKey, match="Expired"):
+        keys.read(token)
+
+
+def test_no_more_keys_are_known_than_fit() -> None:
+    """Many clients make no gateway grow, and those it has forgotten are looked into again."""
+    keys = Keys(SECRET, timedelta(hours=1), time.time)
+    tokens = [keys.make(Key("shop", f"k{number}"), NOW) for number in range(MAX_KNOWN + 5)]
+
+    assert [keys.read(token).id for token in tokens * 2] == [
+        f"k{number}" for number in range(MAX_KNOWN + 5)
+    ] * 2
+    assert len(keys._known) == MAX_KNOWN

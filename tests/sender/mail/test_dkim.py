@@ -1,0 +1,246 @@
+"""Tests of DKIM: our signatures, checked by a verifier that published signatures prove right."""
+
+import base64
+import re
+from datetime import UTC, datetime
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.sender.mail.dkim import Key, relaxed_body, relaxed_field
+from tests.sender import verifier
+from tests.sender.keys import PUBLIC, SIGNER
+from tests.sender.verifier import fields, signatures, verifies
+
+AT = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+MAIL = (
+    b"Date: Sat, 21 Nov 2026 12:00:00 +0000\r\n"
+    b"From: Post <post@our.example>\r\n"
+    b"To: anna@x.example,\r\n Ben <ben@x.example>\r\n"
+    b"Subject: Hello\r\n"
+    b"Message-ID: <mail-1@our.example>\r\n"
+    b"List-Unsubscribe: <https://our.example/u/1>\r\n"
+    b"List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
+    b"X-Campaign: 7\r\n"
+    b"MIME-Version: 1.0\r\n"
+    b"Content-Type: text/plain; charset=utf-8\r\n"
+    b"Content-Transfer-Encoding: 7bit\r\n"
+    b"\r\n"
+    b"Hi.\r\n\r\n..  We lost \t the game. \r\n\r\n\r\n"
+)
+# RFC 8463 A, with line ends of the wire: a mail of which both signatures are known to be good.
+FOOTBALL = b"""\
+DKIM-Signature: v=1; a=ed25519-sha256; c=relaxed/relaxed;
+ d=football.example.com; i=@football.example.com;
+ q=dns/txt; s=brisbane; t=1528637909; h=from : to :
+ subject : date : message-id : from : subject : date;
+ bh=2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=;
+ b=/gCrinpcQOoIfuHNQIbq4pgh9kyIK3AQUdt9OdqQehSwhEIug4D11Bus
+ Fa3bT3FY5OsU7ZbnKELq+eXdp1Q1Dw==
+DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed;
+ d=football.example.com; i=@football.example.com;
+ q=dns/txt; s=test; t=1528637909; h=from : to : subject :
+ date : message-id : from : subject : date;
+ bh=2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=;
+ b=F45dVWDfMbQDGHJFlXUNB2HKfbCeLRyhDXgFpEL8GwpsRe0IeIixNTe3
+ DhCVlUrSjV4BwcVcOF6+FF3Zo9Rpo1tFOeS9mPYQTnGdaSGsgeefOsk2Jz
+ dA+L10TeYt9BgDfQNZtKdN1WO//KgIqXP7OdEFE4LjFYNcUxZQ4FADY+8=
+From: Joe SixPack <joe@football.example.com>
+To: Suzie Q <suzie@shopping.example.net>
+Subject: Is dinner ready?
+Date: Fri, 11 Jul 2003 21:00:37 -0700 (PDT)
+Message-ID: <20030712040037.46341.5F8J@football.example.com>
+
+Hi.
+
+We lost the game.  Are you hungry yet?
+
+Joe.
+""".replace(b"\n", b"\r\n")
+FOOTBALL_ED25519 = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+FOOTBALL_RSA = (
+    "MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDkHlOQoBTzWRiGs5V6NpP3idY6Wk08a5qhdR6wy5bdOKb2jLQiY/"
+    "J16JYi0Qvx/byYzCNb3W91y3FutACDfzwQ/BC/e/8uBsCR+yz1Lxj+PL6lHvqMKrM3rG4hstT5QjvHO9PzoxZyVYLz"
+    "BfO2EeC3Ip3G+2kryOTIKT+l/K4w3QIDAQAB"
+)
+# Octets that matter to a canonical form, among any others that a body may have.
+LINES = st.lists(st.text("a. \t-=", max_size=8), max_size=8).map(
+    lambda lines: "\r\n".join(lines).encode()
+)
+
+
+def test_published_signatures() -> None:
+    """The verifier of these tests finds good what RFC 8463 A says is good, and nothing else."""
+    by_ed25519, by_rsa = signatures(FOOTBALL)
+    rsa_key = load_der_public_key(base64.b64decode(FOOTBALL_RSA))
+    assert isinstance(rsa_key, rsa.RSAPublicKey)
+    ed25519_key = ed25519.Ed25519PublicKey.from_public_bytes(base64.b64decode(FOOTBALL_ED25519))
+
+    assert verifies(FOOTBALL, by_ed25519, ed25519_key)
+    assert verifies(FOOTBALL, by_rsa, rsa_key)
+    assert not verifies(FOOTBALL.replace(b"lost", b"won"), by_rsa, rsa_key)
+    assert not verifies(FOOTBALL.replace(b"dinner", b"lunch"), by_ed25519, ed25519_key)
+
+
+def test_published_key() -> None:
+    """With the published Ed25519 key and the published fields our signature is the published one.
+
+    The secret is that of RFC 8463 A.1; Ed25519 has one signature for one text.
+    """
+    secret = base64.b64decode("nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=")
+    (field, *_) = signatures(FOOTBALL)
+    names = [*field.names]
+    named = {each.partition(b":")[0].lower(): each for each in fields(FOOTBALL)}
+    covered = [relaxed_field(named[name.encode()]) for name in names[:5]]
+    unsigned = relaxed_field(re.sub(rb"b=/[^;]*", b"b=", field.field))
+
+    made = Key("brisbane", ed25519.Ed25519PrivateKey.from_private_bytes(secret)).sign(
+        b"".join(each + b"\r\n" for each in covered) + unsigned
+    )
+
+    assert base64.b64encode(made).decode() == re.sub(r"\s", "", field.tags["b"])
+
+
+@pytest.mark.parametrize(
+    ("field", "canonical"),
+    [(b"A: X ", b"a:X"), (b"B : Y\t\r\n\tZ  ", b"b:Y Z"), (b"c:", b"c:"), (b"D:  \t", b"d:")],
+)
+def test_fields_of_the_standard(field: bytes, canonical: bytes) -> None:
+    """The examples of RFC 6376 3.4.5, and empty values."""
+    assert relaxed_field(field) == canonical
+
+
+@pytest.mark.parametrize(
+    ("body", "canonical"),
+    [
+        (b" C \r\nD \t E\r\n\r\n\r\n", b" C\r\nD E\r\n"),
+        (b"", b""),
+        (b"\r\n", b""),
+        (b" \t\r\n \r\n", b""),
+        (b"a", b"a\r\n"),
+        (b"a \t", b"a\r\n"),
+    ],
+)
+def test_bodies_of_the_standard(body: bytes, canonical: bytes) -> None:
+    """The example of RFC 6376 3.4.5, and bodies with nothing in them or no last line end."""
+    assert relaxed_body(body) == canonical
+
+
+@given(body=LINES)
+def test_canonical_body(body: bytes) -> None:
+    """Any body has the canonical form that the standard's steps, taken one by one, give."""
+    assert relaxed_body(body) == verifier.relaxed_body(body)
+
+
+@given(value=st.lists(st.text("a: \t", max_size=6), max_size=4).map("\r\n ".join))
+def test_canonical_field(value: str) -> None:
+    """Any field, folded or not, has the form that the standard's steps give."""
+    field = f"Name:{value}".encode()
+
+    assert relaxed_field(field) + b"\r\n" == verifier.relaxed_field(field)
+
+
+def test_signed() -> None:
+    """A mail gets one signature for each key, the RSA one first, and is otherwise as it was."""
+    signed = SIGNER.signed(MAIL, AT)
+
+    found = signatures(signed)
+    assert signed.endswith(MAIL)
+    assert [verifies(signed, *each) for each in zip(found, PUBLIC, strict=True)] == [True, True]
+    assert [each.tags["a"] for each in found] == ["rsa-sha256", "ed25519-sha256"]
+    assert [(each.tags["d"], each.tags["s"]) for each in found] == [
+        ("our.example", "r1"),
+        ("our.example", "e1"),
+    ]
+    assert {each.tags["t"] for each in found} == {str(int(AT.timestamp()))}
+    assert not any("l" in each.tags for each in found)
+
+
+def test_signed_again() -> None:
+    """The next attempt has the same octets."""
+    assert SIGNER.signed(MAIL, AT) == SIGNER.signed(MAIL, AT)
+
+
+def test_lines() -> None:
+    """A signature's lines are short and folded where no reader minds."""
+    head = SIGNER.signed(MAIL, AT).removesuffix(MAIL)
+
+    assert max(map(len, head.split(b"\r\n"))) <= 78
+    assert head.isascii()
+    assert all(line[:1] in b" D" for line in head.split(b"\r\n"))
+
+
+def test_what_is_signed() -> None:
+    """What a reader sees or acts on is covered; what relays change is not."""
+    names = signatures(SIGNER.signed(MAIL, AT))[0].names
+
+    assert names.count("from") == names.count("subject") == names.count("to") == 2
+    assert names.count("cc") == names.count("reply-to") == 1  # none is there, none can be added
+    assert {"list-unsubscribe", "list-unsubscribe-post", "content-type", "mime-version"} <= {*names}
+    assert "x-campaign" not in names
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"Subject: Hello", b"Subject: Hallo"),
+        (b"Subject: Hello", b"Subject: Hello\r\nSubject: Hello"),
+        (b"From: Post", b"From: Eve <eve@bad.example>\r\nFrom: Post"),
+        (b"MIME-Version", b"Reply-To: eve@bad.example\r\nMIME-Version"),
+        (b"MIME-Version", b"Cc: eve@bad.example\r\nMIME-Version"),
+        (b"/u/1", b"/u/2"),
+        (b"One-Click", b"Two-Clicks"),
+        (b"text/plain", b"text/html"),
+        (b"We lost", b"We won"),
+        (b"Welost", b"W elost"),
+        (b"\r\n\r\n\r\n", b"\r\n\r\nmore\r\n"),
+    ],
+)
+def test_changed(old: bytes, new: bytes) -> None:
+    """Whatever is changed, or added where a reader would see it, breaks the signature."""
+    signed = SIGNER.signed(MAIL.replace(b"We lost", b"We lost Welost"), AT)
+    changed = signed.replace(old, new)
+
+    assert changed != signed
+    assert not verifies(changed, signatures(changed)[0], PUBLIC[0])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"Subject: Hello", b"SUBJECT:  \tHello "),
+        (b",\r\n Ben", b", Ben"),
+        (b"We lost \t the", b"We   lost the"),
+        (b"game. \r\n\r\n\r\n", b"game.\r\n"),
+        (b"X-Campaign: 7\r\n", b""),
+        (b"DKIM-Signature", b"Received: by mx.example\r\nDKIM-Signature"),
+    ],
+)
+def test_rewrapped(old: bytes, new: bytes) -> None:
+    """What relays do on the way, to blanks, folds, letters and the end, breaks nothing."""
+    signed = SIGNER.signed(MAIL, AT)
+    changed = signed.replace(old, new, 1)
+
+    assert changed != signed
+    assert verifies(changed, signatures(changed)[0], PUBLIC[0])
+
+
+@settings(max_examples=30)  # an RSA signature each
+@given(body=LINES)
+def test_any_body(body: bytes) -> None:
+    """Whatever the body, both signatures are good."""
+    signed = SIGNER.signed(MAIL.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" + body, AT)
+
+    assert all(verifies(signed, *each) for each in zip(signatures(signed), PUBLIC, strict=True))
+
+
+def test_repeated_fields() -> None:
+    """Of a field that is there twice both are covered, the last one first (RFC 6376 5.4.2)."""
+    signed = SIGNER.signed(b"To: ben@x.example\r\n" + MAIL, AT)
+
+    found = signatures(signed)[0]
+    assert found.names.count("to") == 3
+    assert verifies(signed, found, PUBLIC[0])

@@ -1,0 +1,123 @@
+"""Tests of how texts and files are held together; that they come back whole is in test_compose."""
+
+import quopri
+import re
+import time
+from email import message_from_string, policy
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from services.sender.mail import mime
+from services.sender.mail.content import Content
+from shared.contracts.attachment import MAX_ATTACHED_BYTES, Attachment
+from tests.sender import library
+from tests.sender.commands import a_file
+
+TEXT, HTML, BOTH = Content(text="a"), Content(html="<p>a"), Content(text="a", html="<p>a")
+FILE, IMAGE = a_file(), a_file("logo.png", content_type="image/png", content_id="logo")
+
+
+def shape(part: library.Part) -> object:
+    """Give types alone: that of a part, or that of a multipart and a list of what it holds."""
+    kind, *_, below = part
+    return (kind, [shape(each) for each in below]) if isinstance(below, list) else kind
+
+
+@pytest.mark.parametrize(
+    ("content", "files", "expected"),
+    [
+        (TEXT, [], "text/plain"),
+        (HTML, [], "text/html"),
+        (BOTH, [], ("multipart/alternative", ["text/plain", "text/html"])),
+        (TEXT, [FILE], ("multipart/mixed", ["text/plain", "application/octet-stream"])),
+        (TEXT, [IMAGE], ("multipart/mixed", ["text/plain", "image/png"])),
+        (HTML, [IMAGE], ("multipart/related", ["text/html", "image/png"])),
+        (
+            BOTH,
+            [IMAGE, FILE, IMAGE],
+            (
+                "multipart/mixed",
+                [
+                    (
+                        "multipart/alternative",
+                        [
+                            "text/plain",
+                            ("multipart/related", ["text/html", "image/png", "image/png"]),
+                        ],
+                    ),
+                    "application/octet-stream",
+                ],
+            ),
+        ),
+    ],
+)
+def test_levels(content: Content, files: list[Attachment], expected: object) -> None:
+    """There are as many levels as are needed; images that the HTML shows are with the HTML."""
+    assert shape(library.parts(mime.entity(content, files).encode())) == expected
+
+
+def test_file() -> None:
+    """A file says what it is, how it is called and what the HTML calls it."""
+    message = message_from_string(mime.entity(HTML, [IMAGE]), policy=policy.default)
+    _, image = message.iter_parts()
+
+    assert image.items() == [
+        ("Content-Type", "image/png"),
+        ("Content-Transfer-Encoding", "base64"),
+        ("Content-Disposition", 'inline; filename="logo.png"'),
+        ("Content-ID", "<logo>"),
+    ]
+    assert message.get_param("type") == "text/html"  # RFC 2387 3.1
+    assert image.get_content() == b"Hello"
+
+
+def test_boundaries() -> None:
+    """A text that quotes a mail of ours, boundaries and all, is not cut at them."""
+    quoted = mime.entity(BOTH, [IMAGE, FILE])
+    entity = mime.entity(Content(text=quoted, html=quoted), [IMAGE, FILE])
+
+    boundaries = re.findall('boundary="(.*?)"', quoted)
+    parsed = message_from_string(entity, policy=policy.default)
+    text = parsed.get_body(("plain",))
+    assert len(set(boundaries)) == 3
+    assert not any(a.startswith(b) for a in boundaries for b in boundaries if a != b)
+    assert text is not None
+    assert text.get_content().replace("\r\n", "\n") == quoted.replace("\r\n", "\n")
+
+
+# Around the last column of a line, with what is written as three octets there.
+NEAR_THE_EDGE = st.builds(
+    lambda many, end: "x" * many + end, st.integers(66, 80), st.text(" \tx=.\ré", max_size=12)
+)
+QUOTED = "\né" + "\nMostly ASCII, so that quoted-printable is the shortest." * 40
+
+
+@given(lines=st.lists(NEAR_THE_EDGE | st.text(max_size=100), max_size=5))
+@example(["x" * 74 + " "])
+@example(["x" * 75 + " "])
+@example(["x" * 75 + "\t", "é" * 40 + " "])
+def test_quoted_printable(lines: list[str]) -> None:
+    """No quoted-printable line has over 76 characters or a blank at its end (RFC 2045 6.7)."""
+    text = "\n".join(lines).replace("\0", "") + QUOTED
+    entity = mime.entity(Content(text=text), [])
+    head, _, body = entity.partition("\r\n\r\n")
+    encoded = body.split("\r\n")
+
+    assert head.endswith("quoted-printable")
+    assert max(map(len, encoded)) <= 76
+    assert not any(line.endswith((" ", "\t")) for line in encoded)
+    sent = re.sub("\r\n|\r|\n", "\r\n", text) + "\r\n"
+    assert quopri.decodestring(body.encode()).decode() == sent
+
+
+def test_large() -> None:
+    """The largest file is in lines of 76 columns before anybody has to wait for it."""
+    largest = a_file(octets=bytes(MAX_ATTACHED_BYTES))
+    begun = time.thread_time()
+
+    entity = mime.entity(TEXT, [largest])
+
+    assert time.thread_time() - begun < 0.5
+    assert max(map(len, entity.split("\r\n"))) == 76

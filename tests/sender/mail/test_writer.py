@@ -1,0 +1,87 @@
+"""Tests of writing a mail: opened, composed, signed."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from services.sender.mail.compose import Letterhead
+from services.sender.mail.writer import Writer
+from shared.contracts.attachment import MAX_ATTACHED_BYTES
+from shared.runtime.sealing import Sealer
+from tests.sender.commands import NOW, a_command, a_file
+from tests.sender.keys import PUBLIC, SIGNER
+from tests.sender.verifier import signatures, verifies
+
+SEALER = Sealer([b"k" * 32])
+WRITER = Writer(
+    SEALER.open, Letterhead("Post <post@our.example>", "id.our.example"), {"our.example": SIGNER}
+)
+
+
+async def test_signed() -> None:
+    """A mail from a domain that has keys is signed with them, whoever named the domain."""
+    for command in (a_command(), a_command(from_="Shop <shop@our.example>", html="<p>ä")):
+        content = (await WRITER.write(command, NOW)).content
+
+        found = signatures(content)
+        assert all(verifies(content, *each) for each in zip(found, PUBLIC, strict=True))
+
+
+async def test_not_signed() -> None:
+    """Nobody signs for a domain whose keys are not here, not even for one below ours."""
+    for domain in ("other.example", "sub.our.example"):
+        mail = await WRITER.write(a_command(from_=f"post@{domain}"), NOW)
+
+        assert not signatures(mail.content)
+
+
+async def test_sealed() -> None:
+    """Sealed content is opened, and signed like any other."""
+    command = a_command(text=None, sealed=SEALER.seal(b'{"text": "123456"}', "mail-1"))
+
+    content = (await WRITER.write(command, NOW)).content
+
+    assert content.endswith(b"\r\n\r\n123456\r\n")
+    assert verifies(content, signatures(content)[0], PUBLIC[0])
+
+
+async def test_broken_seal() -> None:
+    """A seal that does not open is a ValueError."""
+    with pytest.raises(ValueError, match="not here"):
+        await WRITER.write(a_command(text=None, sealed="AAAA"), NOW)
+
+
+async def test_again() -> None:
+    """A later attempt has the same octets, for the command says when it was accepted."""
+    command = a_command(created_at=NOW)
+
+    first = await WRITER.write(command, NOW)
+    second = await WRITER.write(command, NOW + timedelta(hours=1))
+
+    assert first.content == second.content
+    assert signatures(first.content)[0].tags["t"] == str(int(NOW.timestamp()))
+
+
+async def test_clock() -> None:
+    """A publisher whose clock is ahead makes no signature of the future."""
+    ahead = a_command(created_at=NOW + timedelta(hours=1))
+
+    content = (await WRITER.write(ahead, NOW)).content
+
+    assert signatures(content)[0].tags["t"] == str(int(NOW.timestamp()))
+
+
+async def test_large() -> None:
+    """While the largest mail is written and signed the others go on."""
+    largest = a_command(attachments=(a_file(octets=bytes(MAX_ATTACHED_BYTES)),))
+    writing = asyncio.create_task(WRITER.write(largest, NOW))
+    others = 0
+
+    while not writing.done():
+        await WRITER.write(a_command(id=f"mail-{others}"), NOW)
+        others += 1
+
+    content = (await writing).content
+    assert others > 1
+    assert verifies(content, signatures(content)[0], PUBLIC[0])

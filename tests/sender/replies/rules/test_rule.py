@@ -1,0 +1,107 @@
+"""Tests of the rules that are shipped, and of how rules are read."""
+
+from hashlib import blake2b
+from importlib.resources import files
+
+import pytest
+
+from ops import classify
+from services.sender.replies.rules import rule
+from services.sender.replies.rules.rule import Rule
+from shared.contracts import ReplyClass, Stage
+
+RULES = rule.load()
+BEFORE_RCPT = {Stage.CONNECT, Stage.EHLO, Stage.TLS, Stage.AUTH, Stage.MAIL}
+# Who changes a rule gives the set a new version and puts the two values here.
+VERSION, DIGEST = "8", "e8d5ec0561d89e93"
+
+MINIMAL = {"id": "x", "class": "policy", "source": "RFC 5321", "example": "550 No"}
+
+
+def stage_of(wanted: Rule) -> Stage:
+    """Give a stage at which a rule can fit."""
+    if not wanted.stages or Stage.RCPT in wanted.stages:
+        return Stage.RCPT
+    return min(wanted.stages)
+
+
+@pytest.mark.parametrize("wanted", RULES.rules, ids=lambda each: each.id)
+def test_every_rule_can_be_reached(wanted: Rule) -> None:
+    """A rule has an example that it and no rule before it decides."""
+    host = wanted.hosts[0] if wanted.hosts else ""
+
+    told = classify.tell(wanted.example, stage_of(wanted), host)
+
+    assert told.rule == f"{wanted.id}@{RULES.version}"
+    assert told.reply_class == wanted.reply_class
+
+
+def test_ids() -> None:
+    """An id names one rule, and every rule says where it is from."""
+    assert len({each.id for each in RULES.rules}) == len(RULES.rules)
+    assert all(each.source for each in RULES.rules)
+
+
+def test_every_class_can_be_told() -> None:
+    """There is no class without a rule."""
+    assert {each.reply_class for each in RULES.rules} == set(ReplyClass)
+
+
+def test_unknown_only_from_rcpt_on() -> None:
+    """Before RCPT no server can mean the recipient, and after it the rule must say that it may."""
+    for each in RULES.rules:
+        if each.reply_class is ReplyClass.MAILBOX_UNKNOWN:
+            assert each.stages
+            assert not each.stages & BEFORE_RCPT
+
+
+def test_version() -> None:
+    """Events name the version of the rules, so rules do not change without a new one."""
+    names = sorted(
+        each.name
+        for each in files("services.sender.replies.rules").iterdir()
+        if ".toml" in each.name
+    )
+    digest = blake2b(digest_size=8)
+    for name in names:
+        digest.update(files("services.sender.replies.rules").joinpath(name).read_bytes())
+
+    assert (RULES.version, digest.hexdigest()) == (VERSION, DIGEST)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        MINIMAL | {"class": "no_such_class"},
+        MINIMAL | {"stages": ["no_such_stage"]},
+        MINIMAL | {"wrods": ["spam"]},
+        {"id": "x", "class": "policy"},
+    ],
+)
+def test_mistakes(data: dict[str, object]) -> None:
+    """A misspelt rule is refused; it would decide nothing, or too much."""
+    with pytest.raises((ValueError, KeyError)):
+        Rule.read(data, {})
+
+
+@pytest.mark.parametrize(
+    ("conditions", "fits"),
+    [
+        ({}, True),
+        ({"codes": ["55"]}, True),
+        ({"codes": ["4", "550"]}, True),
+        ({"codes": ["551"]}, False),
+        ({"enhanced": ["7.1"]}, True),
+        ({"enhanced": ["7.*"]}, True),
+        ({"enhanced": ["", "7.10"]}, False),
+        ({"stages": ["rcpt", "dot"]}, True),
+        ({"stages": ["mail"]}, False),
+        ({"hosts": ["x.example"]}, True),
+        ({"hosts": ["y.example"]}, False),
+    ],
+)
+def test_conditions(conditions: dict[str, object], fits: bool) -> None:  # noqa: FBT001 -- a table
+    """All conditions of a rule must hold."""
+    reply = rule.Circumstances(Stage.RCPT, "550", "7.1", "mx.x.example")
+
+    assert Rule.read(MINIMAL | conditions, {}).fits(reply) is fits

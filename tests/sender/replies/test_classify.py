@@ -1,0 +1,170 @@
+"""Tests of how replies are classed: on many examples, and on what must never happen."""
+
+import pytest
+
+from services.sender.replies.classify import classify
+from shared.contracts import ReplyClass, Stage
+from tests.sender import replies
+from tests.sender.score import report, score
+
+UNKNOWN = ReplyClass.MAILBOX_UNKNOWN
+BEFORE_RCPT = (Stage.CONNECT, Stage.EHLO, Stage.TLS, Stage.AUTH, Stage.MAIL)
+
+
+def class_of(stage: Stage | None, code: int, text: str, recipient: str = "") -> ReplyClass:
+    """Give the class alone."""
+    return classify(stage, code, None, text, recipient=recipient).reply_class
+
+
+@pytest.mark.parametrize("part", replies.PARTS)
+def test_examples(part: str) -> None:
+    """What is called an unknown mailbox is one, and few of any class are missed."""
+    found = score(replies.read(part))
+    precision, recall = found.macro()
+
+    assert found.precision(UNKNOWN) >= 0.98, report(part)
+    assert found.recall(UNKNOWN) >= 0.95, report(part)
+    assert precision >= 0.95, report(part)
+    assert recall >= 0.95, report(part)
+
+
+def test_the_corpus() -> None:
+    """The parts have no reply in common, and each has every class."""
+    parts = [list(replies.read(part)) for part in replies.PARTS]
+    texts = [(each.stage, each.text) for part in parts for each in part]
+
+    assert len(set(texts)) == len(texts)
+    for part in parts:
+        assert {each.reply_class for each in part} == set(ReplyClass)
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "found"),
+    [
+        (550, "5.1.1 User unknown", ReplyClass.MAILBOX_UNKNOWN),
+        (550, "5.2.1 Mailbox disabled", ReplyClass.MAILBOX_DISABLED),
+        (552, "5.2.2 Mailbox full", ReplyClass.MAILBOX_FULL),
+        (550, "5.1.2 Host unknown", ReplyClass.DOMAIN),
+        (550, "5.7.1 Access denied", ReplyClass.POLICY),
+        (554, "5.7.1 Client host [192.0.2.7] blocked", ReplyClass.SPAM_BLOCK),
+        (550, "5.7.23 SPF validation failed", ReplyClass.AUTH_SENDER),
+        (550, "5.6.0 Invalid header", ReplyClass.CONTENT),
+        (552, "5.3.4 Message too big", ReplyClass.TOO_BIG),
+        (452, "4.5.3 Too many recipients", ReplyClass.RATE),
+        (450, "4.7.1 Greylisted", ReplyClass.TEMPORARY),
+        (554, "5.7.1 Relay access denied", ReplyClass.RELAY_DENIED),
+        (553, "5.1.8 Sender domain does not exist", ReplyClass.OUR_CONFIG),
+        (503, "5.5.1 Bad sequence of commands", ReplyClass.PROTOCOL),
+        (550, "5.4.7 Delivery time expired", ReplyClass.EXPIRED),
+        (550, "No", ReplyClass.UNDETERMINED),
+    ],
+)
+def test_each_class(code: int, text: str, found: ReplyClass) -> None:
+    """Each class has replies that are of it beyond doubt."""
+    assert class_of(Stage.RCPT, code, text) is found
+
+
+@pytest.mark.parametrize("part", replies.PARTS)
+@pytest.mark.parametrize("stage", BEFORE_RCPT)
+def test_nobody_is_unknown_before_rcpt(part: str, stage: Stage) -> None:
+    """A server that has not heard the recipient does not speak of the recipient."""
+    for each in replies.read(part):
+        assert class_of(stage, 550, each.text) is not UNKNOWN, each.text
+
+
+@pytest.mark.parametrize(
+    ("stage", "text", "unknown"),
+    [
+        (Stage.DOT, "5.1.1 User unknown", True),
+        (Stage.DATA, "5.1.1 User unknown", True),
+        (Stage.DOT, "delivery error: dd This user doesn't have a yahoo.com account", True),
+        (Stage.DOT, "Unknown user anna@x.example", False),  # docomo: a filter of the user
+        (Stage.DOT, "No such user here", False),
+        (Stage.DOT, "Requested action not taken: mailbox unavailable", False),
+        (None, "No such user here", True),
+    ],
+)
+def test_after_data(stage: Stage | None, text: str, unknown: bool) -> None:  # noqa: FBT001 -- a table
+    """After DATA words alone are no proof: a filter may use those for an unknown mailbox."""
+    assert (class_of(stage, 550, text) is UNKNOWN) is unknown
+
+
+@pytest.mark.parametrize(
+    "text", ["", "No", "5.0.0", "Requested action not taken", "Error", "ERR-7"]
+)
+@pytest.mark.parametrize("code", [550, 551, 553, 554])
+def test_a_bare_code_says_nothing(code: int, text: str) -> None:
+    """550 is for a mailbox not found, for no access and for policy reasons alike."""
+    assert class_of(Stage.RCPT, code, text) is ReplyClass.UNDETERMINED
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "your host is on our blacklist",
+        "blocked using zen.spamhaus.org",
+        "listed in the RBL",
+        "listed at bl.spamcop.net",
+        "poor reputation",
+        "[S3150]",
+        "banned",
+        "(BL000001)",
+        "[TSS04]",
+        "spam",
+        "SPF check failed",
+        "too many connections",
+        "rate limit exceeded",
+        "due to policy restrictions",
+    ],
+)
+@pytest.mark.parametrize("text", ["5.1.1 User unknown, {}", "No such user: {}", "5.1.1 {}"])
+def test_a_block_beats_an_unknown_mailbox(text: str, block: str) -> None:
+    """Who is blocked may be told anything, also with the code of an unknown mailbox."""
+    assert class_of(Stage.RCPT, 550, text.format(block)) is not UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "recipient",
+    ["blocked@spam.example", "policy@x.example", "over-quota@x.example", "rbl@b.example"],
+)
+def test_the_recipient_is_no_word(recipient: str) -> None:
+    """An address may have any word in it, in whatever form the server repeats it."""
+    for text in (f"5.1.1 <{recipient}>: User unknown", f"{recipient.upper()} User unknown"):
+        assert class_of(Stage.RCPT, 550, text, recipient) is UNKNOWN
+
+
+def test_a_recipient_that_is_no_address() -> None:
+    """What is cut out is taken literally."""
+    assert class_of(Stage.RCPT, 550, "User .*( unknown", ".*(") is UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("code", "enhanced", "text", "found"),
+    [
+        (550, "5.1.1", "No", UNKNOWN),
+        (550, None, "5.1.1 No", UNKNOWN),
+        (550, None, "5.1.1", UNKNOWN),
+        (550, "4.1.1", "No", ReplyClass.UNDETERMINED),
+        (450, "4.1.1", "No", ReplyClass.TEMPORARY),
+        (550, None, "No 5.1.1", ReplyClass.UNDETERMINED),
+        (550, None, "IP 5.7.1.100 is no friend of ours", ReplyClass.UNDETERMINED),
+        (550, "5.1.10", "null MX", ReplyClass.DOMAIN),
+        (550, "5.1.10", "RESOLVER.ADR.RecipientNotFound", UNKNOWN),
+        (550, "5.2.1", "User unknown", UNKNOWN),
+        (0, None, "5.1.1", UNKNOWN),
+    ],
+)
+def test_enhanced_codes(code: int, enhanced: str | None, text: str, found: ReplyClass) -> None:
+    """An enhanced code counts after the reply code alone, and only if it has its class."""
+    assert classify(Stage.RCPT, code, enhanced, text).reply_class is found
+
+
+@pytest.mark.parametrize("text", ["x" * 1000, "a@" * 500, "<" * 1000, "user " * 200, "\x00\ufffd"])
+def test_odd_texts(text: str) -> None:
+    """Whatever a server says has a class."""
+    assert class_of(Stage.RCPT, 550, text) in ReplyClass
+
+
+def test_the_rule() -> None:
+    """A finding names its rule and the version of the rules."""
+    assert classify(Stage.RCPT, 550, "5.1.1", "No").rule.startswith("code-unknown@")

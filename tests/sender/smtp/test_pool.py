@@ -1,0 +1,301 @@
+"""Tests of the SMTP connections against the simulator: kept, counted, replaced, closed."""
+
+import asyncio
+from typing import Literal
+
+import pytest
+from prometheus_client import REGISTRY
+
+from ops.simulator.behaviour import Behaviour, Session
+from ops.simulator.settings import Settings
+from ops.simulator.simulator import Simulator
+from services.sender.smtp.relay import Patience
+from shared.contracts import Stage
+from tests.proxy import Proxy
+from tests.sender.mails import ANNA, a_mail, a_pool, a_relay, ends, sent
+from tests.sender.scripted import HANG, scripted
+
+DELIVERED = [(Stage.DOT, 250)]
+MAILS_OF_A_LOAD = 1000
+
+
+async def test_reuse(simulator: Simulator) -> None:
+    """A thousand mails go over as many connections as there are, each greeted once."""
+    async with a_pool(a_relay(simulator.smtp_port), connections=4, mails=1000) as pool:
+        results = await asyncio.gather(*(sent(pool) for _ in range(MAILS_OF_A_LOAD)))
+
+    assert results == [DELIVERED] * MAILS_OF_A_LOAD
+    assert len(simulator.mailbox) == MAILS_OF_A_LOAD
+    assert simulator.traffic.total == 4
+    assert simulator.traffic.commands["EHLO"] == 4
+
+
+async def test_on_demand(simulator: Simulator) -> None:
+    """No connection is opened before there is a mail for it."""
+    async with a_pool(a_relay(simulator.smtp_port), connections=4) as pool:
+        opened_at_start = simulator.traffic.total
+        for _ in range(10):
+            assert await sent(pool) == DELIVERED
+
+        assert opened_at_start == 0
+        assert simulator.traffic.total == 1
+
+
+async def test_leave(simulator: Simulator) -> None:
+    """At the end each connection takes leave."""
+    async with a_pool(a_relay(simulator.smtp_port), connections=3) as pool:
+        await asyncio.gather(*(sent(pool) for _ in range(3)))
+
+    assert simulator.traffic.commands["QUIT"] == simulator.traffic.total
+    await simulator.traffic.wait_until(lambda: simulator.traffic.open == 0)
+
+
+async def test_leave_is_short() -> None:
+    """A server that does not answer QUIT holds nobody up for long."""
+    async with scripted({"QUIT": HANG}) as server:
+        pool = a_pool(a_relay(server.port))
+        await sent(pool)
+
+        closing = asyncio.create_task(pool.__aexit__())
+        async with asyncio.timeout(8):
+            await closing
+
+
+async def test_mails_of_a_connection(simulator: Simulator) -> None:
+    """A connection is given up after so many mails, before the next one is opened."""
+    simulator.behaviour = Behaviour(connections=1)
+
+    async with a_pool(a_relay(simulator.smtp_port), mails=5) as pool:
+        assert [await sent(pool) for _ in range(12)] == [DELIVERED] * 12
+
+    assert [visit.mails for visit in simulator.traffic.visits] == [5, 5, 2]
+
+
+async def test_closed_by_421(simulator: Simulator) -> None:
+    """A server that ends a used connection with 421 costs the mail no attempt."""
+    simulator.behaviour = Behaviour(mails_per_connection=3)
+
+    async with a_pool(a_relay(simulator.smtp_port)) as pool:
+        assert [await sent(pool) for _ in range(10)] == [DELIVERED] * 10
+
+    assert [visit.mails for visit in simulator.traffic.visits] == [3, 3, 3, 1]
+
+
+@pytest.mark.parametrize("stage", ["mail", "rcpt", "data"])
+@pytest.mark.parametrize(
+    "reply",
+    ["452 4.4.5 Maximum number of messages per session exceeded", "451 Enough", "450 4.5.0"],
+)
+async def test_session_over(
+    simulator: Simulator, stage: Literal["mail", "rcpt", "data"], reply: str
+) -> None:
+    """A connection that takes no more mails, but stays open, costs no attempt and no speed."""
+    simulator.behaviour = Behaviour(session=Session(mails=10, reply=reply, stage=stage))
+    relay = a_relay(simulator.smtp_port)
+
+    async with a_pool(relay, connections=4) as pool:
+        results = await asyncio.gather(*(sent(pool) for _ in range(60)))
+
+        assert pool._routes[relay.name]._gate._width.limit >= 4
+    assert results == [DELIVERED] * 60
+    assert len(simulator.mailbox) == 60
+    verb = stage.upper()
+    refused = [visit.commands.count(verb) - visit.mails for visit in simulator.traffic.visits]
+    assert max(refused) <= 1
+    assert simulator.traffic.commands["QUIT"] == simulator.traffic.total
+
+
+async def test_session_over_at_once(simulator: Simulator) -> None:
+    """A refusal over a fresh connection too is the mail's attempt: nothing is tried for ever."""
+    async with a_pool(a_relay(simulator.smtp_port)) as pool:
+        assert await sent(pool) == DELIVERED
+        magic = "reply-mail-452-4-4-5@our.example"
+
+        assert ends(await pool.send(a_mail(sender=magic))) == [(Stage.MAIL, 452)]
+    assert (simulator.traffic.total, simulator.traffic.commands["MAIL"]) == (2, 3)
+
+
+async def test_greylisted_over_what_is_kept(simulator: Simulator) -> None:
+    """A temporary refusal of a recipient or by a policy is not held against the connection."""
+    async with a_pool(a_relay(simulator.smtp_port)) as pool:
+        assert await sent(pool) == DELIVERED
+        for magic in ("greylist-60", "reply-rcpt-450-4-2-0", "reply-rcpt-452-4-5-3"):
+            await sent(pool, f"{magic}@x.example")
+
+    assert simulator.traffic.total == 1
+
+
+async def test_closed_while_idle(simulator: Simulator) -> None:
+    """Connections that the server closed while they were idle cost no mail an attempt."""
+    simulator.behaviour = Behaviour(idle_timeout_ms=500)
+
+    async with a_pool(a_relay(simulator.smtp_port), connections=3) as pool:
+        await asyncio.gather(*(sent(pool) for _ in range(3)))
+        await simulator.traffic.wait_until(lambda: simulator.traffic.open == 0)
+        simulator.behaviour = Behaviour()
+        results = await asyncio.gather(*(sent(pool) for _ in range(3)))
+
+    assert results == [DELIVERED] * 3
+    assert simulator.traffic.total == 6
+
+
+async def test_reset_while_idle(simulator: Simulator) -> None:
+    """Nor do those that were reset on the way."""
+    async with Proxy.to(simulator.smtp_port) as proxy, a_pool(a_relay(proxy.port)) as pool:
+        await sent(pool)
+        proxy.cut()
+
+        assert await sent(pool) == DELIVERED
+
+
+PATIENT = Patience(command=300)
+
+
+@pytest.mark.parametrize("idle_seconds", [60, 0])
+async def test_died_without_a_sign(simulator: Simulator, idle_seconds: float) -> None:
+    """A kept connection that is dead, which nobody said, costs seconds and no attempt."""
+    async with Proxy.to(simulator.smtp_port) as proxy:
+        relay = a_relay(proxy.port, patience=PATIENT)
+        pool = a_pool(relay, connections=3, idle_seconds=idle_seconds, kept_seconds=0.5)
+        async with asyncio.timeout(60), pool:
+            await asyncio.gather(*(sent(pool, "slow-100-dot@x.example") for _ in range(3)))
+            proxy.swallow()
+
+            assert await sent(pool) == DELIVERED
+            assert await asyncio.gather(*(sent(pool) for _ in range(3))) == [DELIVERED] * 3
+            assert pool._routes[relay.name].wait == 0
+
+
+async def test_all_dead_together(simulator: Simulator) -> None:
+    """One old connection that does not answer stands for all that are as old: none is asked."""
+    async with Proxy.to(simulator.smtp_port) as proxy:
+        relay = a_relay(proxy.port, patience=PATIENT)
+        pool = a_pool(relay, connections=3, idle_seconds=0, kept_seconds=0.5)
+        async with asyncio.timeout(60), pool:
+            await asyncio.gather(*(sent(pool, "slow-100-dot@x.example") for _ in range(3)))
+            kept = len(pool._routes[relay.name]._idle)
+            proxy.swallow()
+            await sent(pool)
+
+            assert (kept, len(pool._routes[relay.name]._idle)) == (3, 1)
+
+
+async def test_slow_at_mail(simulator: Simulator) -> None:
+    """A relay that is slow at MAIL has its whole time over a new connection."""
+    slow = a_mail(sender="slow-1000-mail@our.example")
+    async with a_pool(a_relay(simulator.smtp_port), kept_seconds=0.2) as pool:
+        assert await sent(pool) == DELIVERED
+        assert ends(await pool.send(slow)) == DELIVERED
+
+    assert simulator.traffic.total == 2
+
+
+async def test_half_open() -> None:
+    """An old idle connection is asked whether it is there before a mail is trusted to it."""
+    async with scripted({}) as server, a_pool(a_relay(server.port), idle_seconds=0) as pool:
+        assert await sent(pool) == DELIVERED
+        assert await sent(pool) == DELIVERED
+        server.script["NOOP"] = b"421 Go away\r\n"
+        assert await sent(pool) == DELIVERED
+
+    assert (server.heard["NOOP"], server.heard["EHLO"]) == (2, 2)
+
+
+async def test_replaced_once(simulator: Simulator) -> None:
+    """A mail for which the server closes a new connection too has had its attempt."""
+    async with a_pool(a_relay(simulator.smtp_port)) as pool:
+        await sent(pool)
+        result = await pool.send(a_mail(sender="drop-mail@our.example"))
+
+    assert ends(result) == [(Stage.MAIL, 0)]
+    assert simulator.traffic.total == 2
+
+
+async def test_limit_of_the_server(simulator: Simulator) -> None:
+    """Mails beyond the connections that a server allows wait; the others go on."""
+    simulator.behaviour = Behaviour(connections=1)
+
+    async with a_pool(a_relay(simulator.smtp_port), connections=2) as pool:
+        slow = "slow-100-dot@x.example"
+        results = await asyncio.gather(sent(pool, slow), sent(pool, slow))
+        after = await sent(pool)
+
+    assert sorted(results) == sorted([DELIVERED, [(Stage.CONNECT, 421)]])
+    assert after == DELIVERED
+
+
+async def test_every_connection_is_closed(simulator: Simulator) -> None:
+    """Whatever became of its mails, each connection that was opened is closed, and counted."""
+
+    def counted(what: str) -> float:
+        labels = {"category": "test", "relay": f"127.0.0.1:{simulator.smtp_port}"}
+        return REGISTRY.get_sample_value(f"postrider_smtp_{what}_total", labels) or 0
+
+    before = counted("opened"), counted("closed")
+    stages = ("mail", "rcpt", "data", "dot")
+    magics = [
+        f"{what}@x.example"
+        for stage in stages
+        for what in (f"drop-{stage}", f"reply-{stage}-421", f"reply-{stage}-550", "anna")
+    ]
+
+    async with a_pool(a_relay(simulator.smtp_port), connections=3, mails=4) as pool:
+        await asyncio.gather(*(pool.send(a_mail(each, sender=each)) for each in magics * 3))
+    await simulator.traffic.wait_until(lambda: simulator.traffic.open == 0)
+
+    assert counted("opened") - before[0] == simulator.traffic.total
+    assert counted("closed") - before[1] == simulator.traffic.total
+
+
+async def test_relay_away(simulator: Simulator) -> None:
+    """A relay that is away is no error, and needs no help when it is back."""
+    async with a_pool(a_relay(simulator.smtp_port)) as pool:
+        port = simulator.smtp_port
+        await simulator.__aexit__()
+        away = await sent(pool)
+        async with Simulator(Settings(smtp_port=port)):
+            back = await sent(pool)
+
+    assert away == [(Stage.CONNECT, 0)]
+    assert back == DELIVERED
+
+
+@pytest.mark.parametrize("stage", ["mail", "rcpt", "data", "dot"])
+async def test_cancelled(simulator: Simulator, stage: str) -> None:
+    """The next mail after a cancelled one gets its own answer, on a connection of its own."""
+    slow = f"slow-60000-{stage}@x.example"
+    mail = a_mail(slow, sender=slow)
+    verb = {"dot": "DATA"}.get(stage, stage.upper())
+
+    async with a_pool(a_relay(simulator.smtp_port)) as pool:
+        await sent(pool)
+        before = simulator.traffic.commands[verb]
+        sending = asyncio.create_task(pool.send(mail))
+        await simulator.traffic.wait_until(lambda: simulator.traffic.commands[verb] > before)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        await simulator.traffic.wait_until(lambda: simulator.traffic.open == 0)
+
+        assert await sent(pool, ANNA, "reply-rcpt-550@x.example") == [
+            (Stage.DOT, 250),
+            (Stage.RCPT, 550),
+        ]
+
+    assert simulator.traffic.total == 2
+    assert simulator.mailbox.count(slow) == 0
+
+
+async def test_cancelled_while_opening() -> None:
+    """A connection that is cancelled while it opens is closed."""
+    async with scripted({"EHLO": HANG}) as server, a_pool(a_relay(server.port)) as pool:
+        sending = asyncio.create_task(pool.send(a_mail()))
+        async with asyncio.timeout(5):
+            while not server.heard["EHLO"]:
+                await asyncio.wait({sending}, timeout=0.01)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        server.script["EHLO"] = b"250 scripted.invalid\r\n"
+
+        assert await sent(pool) == DELIVERED

@@ -1,0 +1,103 @@
+"""Tests of holding mail to rates, with the buckets in a database."""
+
+import asyncio
+
+import pytest
+
+from ops.simulator.simulator import Simulator
+from services.sender.smtp.circuit_breaker import Postponed
+from services.sender.smtp.rate_limits import Throttle, domain_rate, relay_rate
+from services.sender.smtp.rate_store import PaceStore
+from shared.contracts import Stage
+from shared.storage.database import Database
+from shared.storage.rate import Pace
+from tests.sender.mails import a_mail, a_pool, a_relay, ends, sent
+
+DELIVERED = [(Stage.DOT, 250)]
+
+
+class Counted:
+    """Buckets that count how often they are asked."""
+
+    def __init__(self, buckets: PaceStore) -> None:
+        self._buckets = buckets
+        self.asked = 0
+
+    async def take(self, name: str, mails: int, pace: Pace) -> float:
+        """Ask the real ones."""
+        self.asked += 1
+        return await self._buckets.take(name, mails, pace)
+
+
+@pytest.fixture
+def buckets(database: Database) -> Counted:
+    """Give buckets in a database."""
+    return Counted(PaceStore(database))
+
+
+async def test_no_rate(buckets: Counted) -> None:
+    """What has no rate is not held up and asks nobody."""
+    throttle = Throttle(buckets, {"a": Pace(1)})
+
+    assert [await throttle.wait({"b": 1000}) for _ in range(3)] == [0, 0, 0]
+    assert buckets.asked == 0
+
+
+async def test_held_to_the_rate(buckets: Counted) -> None:
+    """Two senders together keep to the rate, and ask once for many mails."""
+    senders = [Throttle(buckets, {"a": Pace(100)}) for _ in range(2)]
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+
+    async def send(throttle: Throttle) -> int:
+        count = 0
+        while loop.time() < begun + 1.5:
+            count += not await throttle.wait({"a": 1})
+        return count
+
+    count = sum(await asyncio.gather(*map(send, senders)))
+    seconds = loop.time() - begun
+
+    assert 0.7 * 100 * seconds <= count <= 100 * (seconds + 1) + 2 * 50
+    assert buckets.asked < count / 10
+
+
+async def test_a_long_wait(buckets: Counted) -> None:
+    """Who would wait for long is told so at once, and nobody asks again before."""
+    throttle = Throttle(buckets, {"a": Pace(0.01)})
+
+    assert await throttle.wait({"a": 1}) == 0
+    assert [60 < await throttle.wait({"a": 1}) <= 100 for _ in range(5)] == [True] * 5
+    assert buckets.asked == 2
+
+
+async def test_a_short_wait(buckets: Counted) -> None:
+    """A short wait is waited for."""
+    throttle = Throttle(buckets, {"a": Pace(20)})
+
+    assert [await throttle.wait({"a": 1}) for _ in range(30)] == [0] * 30
+
+
+async def test_relay(buckets: Counted, simulator: Simulator) -> None:
+    """A relay gets no more than its rate; another one takes the rest."""
+    async with Simulator() as other:
+        slow, fast = a_relay(simulator.smtp_port), a_relay(other.smtp_port)
+        throttle = Throttle(buckets, {relay_rate(slow.name): Pace(0.01)})
+        async with a_pool(slow, fast, throttle=throttle) as pool:
+            assert [await sent(pool) for _ in range(6)] == [DELIVERED] * 6
+
+        assert (len(simulator.mailbox), len(other.mailbox)) == (1, 5)
+
+
+async def test_domain(buckets: Counted, simulator: Simulator) -> None:
+    """Mail for a domain waits for its turn on the ladder; mail for others does not."""
+    throttle = Throttle(buckets, {domain_rate("slow.example"): Pace(0.01)})
+
+    async with a_pool(a_relay(simulator.smtp_port), throttle=throttle) as pool:
+        first = await pool.send(a_mail("anna@slow.example"))
+        second = await pool.send(a_mail("anna@x.example", "ben@slow.example"))
+        third = await pool.send(a_mail("anna@x.example"))
+
+    assert ends(first) == ends(third) == DELIVERED
+    assert isinstance(second, Postponed)
+    assert 60 < second.seconds <= 100

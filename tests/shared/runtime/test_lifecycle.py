@@ -1,0 +1,219 @@
+"""How a service starts and ends: a real process, real signals, its exit code and its words."""
+
+import asyncio
+import json
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from ops import ports
+from shared.runtime import lifecycle
+from tests.processes import started
+
+PATIENCE = 20.0  # seconds for a process to start on a busy machine
+# The tiny service, as a user to whom no file belongs.
+NOBODYS = """
+import os
+os.geteuid = lambda: 1 << 20
+from shared import lifecycle
+from tests.shared import tiny
+lifecycle.run(tiny.run, tiny.TinySettings, os.environ)
+"""
+GOOD = {"AMQP_URL": "amqp://tiny:hunter2@127.0.0.1:1/"}
+
+
+@asynccontextmanager
+async def tiny(*flags: str, **environ: str) -> AsyncIterator[Process]:
+    """Run the tiny service with nothing but these flags and variables."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.shared.tiny", *flags),
+        env=environ,
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    try:
+        async with asyncio.timeout(PATIENCE):
+            yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def said(process: Process, line: str) -> None:
+    """Wait until the service says `line` and nothing else."""
+    assert process.stdout is not None
+
+    assert (await process.stdout.readline()).decode().strip() == line
+
+
+async def ended(process: Process, *, line: str = "") -> tuple[int | None, list[str], str]:
+    """Give it a last line to work on, then its exit code, what it said and its errors."""
+    out, errors = await process.communicate(f"{line}\n".encode())
+    return process.returncode, out.decode().splitlines(), errors.decode()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+async def test_a_signal_lets_it_finish(number: signal.Signals) -> None:
+    """What is in flight is finished, what is open is closed, and that is a good end."""
+    async with tiny(**GOOD) as process:
+        await said(process, "opening")
+        await said(process, "open")
+        process.send_signal(number)
+        await said(process, "draining")
+
+        code, lines, errors = await ended(process, line="the work in flight")
+
+    assert (code, errors) == (0, "")
+    assert lines[:2] == ["the work in flight", "closed"]
+    assert json.loads(lines[2])["event"] == "stopped"
+
+
+async def test_a_second_signal_ends_it_at_once() -> None:
+    """At a second signal it leaves its work, says so, and closes."""
+    async with tiny(**GOOD, TINY_ACT="stay") as process:
+        await said(process, "opening")
+        await said(process, "open")
+        process.send_signal(signal.SIGTERM)
+        await said(process, "draining")
+        process.send_signal(signal.SIGTERM)
+
+        code, lines, errors = await ended(process)
+
+    assert (code, errors) == (0, "")
+    assert json.loads(lines[0])["event"] == "second signal: ending without the work in flight"
+    assert lines[1] == "closed"
+    assert json.loads(lines[2])["event"] == "stopped"
+
+
+async def test_a_third_signal_does_not_interrupt_the_closing() -> None:
+    """All that is open is closed, however many signals come."""
+    async with tiny(**GOOD, TINY_ACT="stay", TINY_CLOSES="slowly") as process:
+        await said(process, "opening")
+        await said(process, "open")
+        process.send_signal(signal.SIGTERM)
+        await said(process, "draining")
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout is not None
+        await process.stdout.readline()
+        await said(process, "closing")
+        process.send_signal(signal.SIGINT)
+
+        code, lines, _ = await ended(process, line="closed well")
+
+    assert (code, lines[:2]) == (0, ["closed well", "closed"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+async def test_a_signal_ends_what_is_still_opening(number: signal.Signals) -> None:
+    """A service that waits for its broker can be stopped, and closes what it had opened."""
+    async with tiny(**GOOD, TINY_ACT="hang") as process:
+        await said(process, "opening")
+        process.send_signal(number)
+
+        code, lines, errors = await ended(process)
+
+    assert (code, errors) == (0, "")
+    assert lines[0] == "closed"
+    assert json.loads(lines[1])["event"] == "stopped"
+
+
+async def test_a_service_may_end_by_itself() -> None:
+    """Nothing left to do is a good end too."""
+    async with tiny(**GOOD, TINY_ACT="end") as process:
+        code, lines, errors = await ended(process)
+
+    assert (code, errors, lines[:2]) == (0, "", ["opening", "closed"])
+
+
+async def test_wrong_settings_are_told_in_lines() -> None:
+    """A line for each mistake, none of the values, and the exit code that says not to restart."""
+    async with tiny(TINY_ACT="hunter2", HEALTH_PORT="hunter2") as process:
+        code, lines, errors = await ended(process)
+
+    assert code == lifecycle.USAGE == 2
+    assert lines == []
+    assert errors.splitlines() == [
+        "tiny: wrong settings",
+        "AMQP_URL: is required: amqp://user:password@host/vhost of RabbitMQ",
+        "HEALTH_PORT: Input should be a valid integer, unable to parse string as an integer",
+        "TINY_ACT: Input should be 'wait', 'stay', 'hang', 'connect', 'fail' or 'end'",
+    ]
+
+
+async def test_a_warning_of_the_settings_is_logged(tmp_path: Path) -> None:
+    """A secret that an orchestrator mounts for all users of a container stops no service."""
+    (tmp_path / "url").touch(mode=0o644)
+    (tmp_path / "url").write_text(GOOD["AMQP_URL"])
+    async with (
+        asyncio.timeout(PATIENCE),
+        started(
+            *("-c", NOBODYS),
+            env={"AMQP_URL_FILE": f"{tmp_path}/url", "TINY_ACT": "end"},
+            stdout=PIPE,
+        ) as process,
+    ):
+        out, _ = await process.communicate()
+
+    line, *rest = out.decode().splitlines()
+    assert (process.returncode, rest[:2]) == (0, ["opening", "closed"])
+    assert json.loads(line)["level"] == "warning"
+    assert json.loads(line)["reason"] == f"all users can read {tmp_path}/url (mode 0644)"
+
+
+async def test_a_misspelled_variable_stops_the_start() -> None:
+    """A default in its place would be seen too late; variables of Kubernetes are passed over."""
+    kubernetes = {"TINY_SERVICE_HOST": "10.0.0.1", "TINY_PORT": "tcp://10.0.0.1:80"}
+    async with tiny(**GOOD, **kubernetes, TINY_ATC="end") as process:
+        code, _, errors = await ended(process)
+
+    assert code == lifecycle.USAGE
+    assert errors == "tiny: wrong settings\nTINY_ATC: there is no such setting; perhaps TINY_ACT?\n"
+
+
+async def test_help_needs_nothing() -> None:
+    """Who asks what can be set has not set it yet."""
+    async with tiny("--help") as process:
+        code, lines, errors = await ended(process)
+
+    assert (code, errors) == (0, "")
+    assert any("--tiny-act {wait,stay,hang,connect,fail,end}" in line for line in lines)
+    assert "opening" not in lines
+
+
+async def test_flags_reach_the_service() -> None:
+    """What stands on the command line is heard over the environment."""
+    async with tiny("--tiny-act", "end", **GOOD, TINY_ACT="hang") as process:
+        code, lines, _ = await ended(process)
+
+    assert (code, lines[:2]) == (0, ["opening", "closed"])
+
+
+async def test_a_broker_that_is_away_is_one_line() -> None:
+    """The address is told, the password is not, and a restart may help."""
+    (port,) = ports.unused(1)
+    url = f"amqp://tiny:hunter2@127.0.0.1:{port}/"
+    async with tiny(AMQP_URL=url, TINY_ACT="connect", LOG_LEVEL="ERROR") as process:
+        code, lines, errors = await ended(process)
+
+    assert (code, errors) == (lifecycle.FAILURE, "") == (1, "")
+    (line,) = (line for line in lines if line not in {"opening", "closed"})
+    assert json.loads(line)["event"] == "gave up"
+    assert f"127.0.0.1:{port}" in line
+    assert "hunter2" not in line
+
+
+async def test_a_defect_is_told_by_its_traceback() -> None:
+    """What nobody foresaw is not hidden behind a line."""
+    async with tiny(**GOOD, TINY_ACT="fail") as process:
+        code, lines, errors = await ended(process)
+
+    assert code == 1
+    assert "closed" in lines
+    assert "RuntimeError: a defect" in errors

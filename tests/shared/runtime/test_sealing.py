@@ -1,0 +1,115 @@
+"""Sealing: it opens with the key, in its context, unchanged, and not otherwise."""
+
+import base64
+import secrets
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.runtime.sealing import KEY_BYTES, NONCE_BYTES, Sealer, key_id, read_keys
+
+OLD, NEW, OTHER = (bytes([number]) * KEY_BYTES for number in (1, 2, 3))
+SEALER = Sealer([NEW])
+TOKEN = SEALER.seal(b"482913", "m1")
+
+
+@given(content=st.binary(max_size=5000), context=st.text(st.characters(exclude_categories=["Cs"])))
+def test_what_was_sealed_opens_the_same(content: bytes, context: str) -> None:
+    """Any content comes back as it was, in any context."""
+    assert SEALER.open(SEALER.seal(content, context), context) == content
+
+
+def test_the_token_is_text_and_tells_nothing() -> None:
+    """It can stand in JSON, and neither content nor key is in it."""
+    assert TOKEN.isascii()
+    assert b"482913" not in base64.urlsafe_b64decode(TOKEN)
+    assert NEW not in base64.urlsafe_b64decode(TOKEN)
+
+
+def test_the_same_content_is_sealed_differently() -> None:
+    """A nonce used twice would give both contents away; equal codes must not look equal."""
+    assert len({SEALER.seal(b"482913", "m1") for _ in range(100)}) == 100
+
+
+def test_the_nonce_comes_from_outside() -> None:
+    """With the randomness of the constructor the token is what it must be."""
+    fixed = Sealer([NEW], random=lambda size: b"n" * size)
+
+    assert fixed.seal(b"x", "m1") == fixed.seal(b"x", "m1")
+    assert base64.urlsafe_b64decode(fixed.seal(b"x", "m1"))[4:][:NONCE_BYTES] == b"n" * NONCE_BYTES
+
+
+def test_a_seal_belongs_to_its_context() -> None:
+    """The content of one message cannot be put into another."""
+    with pytest.raises(ValueError, match="seal is broken"):
+        SEALER.open(TOKEN, "m2")
+
+
+@given(position=st.integers(4, len(base64.urlsafe_b64decode(TOKEN)) - 1), bit=st.integers(0, 7))
+def test_one_changed_bit_breaks_it(position: int, bit: int) -> None:
+    """Nobody on the way can change what is inside."""
+    raw = bytearray(base64.urlsafe_b64decode(TOKEN))
+    raw[position] ^= 1 << bit
+
+    with pytest.raises(ValueError, match="seal is broken"):
+        SEALER.open(base64.urlsafe_b64encode(raw).decode(), "m1")
+
+
+@given(token=st.text() | st.binary().map(lambda raw: base64.urlsafe_b64encode(raw).decode()))
+def test_any_other_text_is_a_value_error(token: str) -> None:
+    """Whatever arrives as a token, opening has this one way to fail."""
+    with pytest.raises(ValueError, match=r"."):
+        SEALER.open(token, "m1")
+
+
+@pytest.mark.parametrize("length", range(len(base64.urlsafe_b64decode(TOKEN))))
+def test_a_cut_token_is_a_value_error(length: int) -> None:
+    """Half a token is refused, at whatever byte it was cut."""
+    cut = base64.urlsafe_b64encode(base64.urlsafe_b64decode(TOKEN)[:length]).decode()
+
+    with pytest.raises(ValueError, match=r"."):
+        SEALER.open(cut, "m1")
+
+
+def test_keys_rotate() -> None:
+    """A new key in front seals; the old one still opens what is under way."""
+    under_way = Sealer([OLD]).seal(b"482913", "m1")
+    rotated = Sealer([NEW, OLD])
+
+    assert rotated.open(under_way, "m1") == b"482913"
+    assert Sealer([NEW]).open(rotated.seal(b"482913", "m1"), "m1") == b"482913"
+
+
+def test_a_key_that_is_gone_opens_nothing() -> None:
+    """The reason says that it is the key, so that an operator can put it back."""
+    with pytest.raises(ValueError, match="key that is not here"):
+        Sealer([OTHER]).open(TOKEN, "m1")
+
+
+def test_keys_are_read_from_text() -> None:
+    """As hex with commas, the newest first."""
+    text = f"{NEW.hex()},{OLD.hex()}"
+
+    assert read_keys(text) == (NEW, OLD)
+    assert Sealer.from_text(text).open(TOKEN, "m1") == b"482913"
+
+
+@pytest.mark.parametrize(
+    "text", ["", ",", "hunter2", "ab" * 31, "ab" * 33, f"{NEW.hex()},", f"{NEW.hex()};{OLD.hex()}"]
+)
+def test_wrong_keys_are_refused_without_being_told(text: str) -> None:
+    """A mistyped key must not be in the message about it."""
+    with pytest.raises(ValueError, match="hex") as caught:
+        read_keys(text)
+
+    assert not text.strip(",") or text not in str(caught.value)
+
+
+def test_a_key_is_named_without_being_told() -> None:
+    """The name is short, stable and no part of the key."""
+    key = secrets.token_bytes(KEY_BYTES)
+
+    assert key_id(key) == key_id(key)
+    assert key_id(key) not in key
+    assert len({key_id(bytes([number]) * KEY_BYTES) for number in range(256)}) == 256

@@ -1,0 +1,346 @@
+"""One file, two threads: what shares a commit, and what does not."""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from shared.storage import sqlite
+from shared.storage.sqlite import File
+from tests.processes import started
+
+SECONDS = 10  # for anything that is expected to happen
+NOTES = sa.Table("notes", sa.MetaData(), sa.Column("text", sa.Text, primary_key=True))
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+import sqlalchemy as sa
+from shared.storage.sqlite import File
+
+async def main(path, name):
+    file = File(Path(path))
+    notes = [sa.text(f"INSERT INTO notes VALUES ('{name} {number}')") for number in range(300)]
+    for start in range(0, 300, 10):  # thirty transactions, not one
+        works = [lambda c, note=note: c.execute(note) for note in notes[start : start + 10]]
+        await asyncio.gather(*map(file.write, works))
+    await file.close()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Name the file of one test."""
+    return tmp_path / "notes.sqlite"
+
+
+@pytest.fixture
+async def file(path: Path) -> AsyncIterator[File]:
+    """Open a file for notes."""
+    opened = File(path)
+    await opened.write(NOTES.metadata.create_all)
+    yield opened
+    await opened.close()
+
+
+def note(text: str) -> Callable[[sa.Connection], object]:
+    """Give a work that writes a note."""
+    return lambda connection: connection.execute(sa.insert(NOTES).values(text=text))
+
+
+def notes(path: Path) -> list[str]:
+    """Read what is in the file, by no code of ours."""
+    with closing(sqlite3.connect(path)) as connection:
+        return [text for (text,) in connection.execute("SELECT text FROM notes ORDER BY text")]
+
+
+def commits(file: File) -> list[sa.Connection]:
+    """Give a list that grows by every commit."""
+    seen: list[sa.Connection] = []
+    sa.event.listen(file._writer._engine, "commit", seen.append)
+    return seen
+
+
+@asynccontextmanager
+async def held(file: File) -> AsyncIterator[asyncio.Task[object]]:
+    """Keep a transaction open for the length of the block, with a note in it."""
+    loop = asyncio.get_running_loop()
+    begun, go_on = asyncio.Event(), threading.Event()
+
+    def work(connection: sa.Connection) -> None:
+        note("held")(connection)
+        loop.call_soon_threadsafe(begun.set)
+        assert go_on.wait(SECONDS)
+
+    task = asyncio.create_task(file.write(work))
+    await asyncio.wait_for(begun.wait(), SECONDS)
+    try:
+        yield task
+    finally:
+        go_on.set()
+
+
+async def asked(
+    file: File, *works: Callable[[sa.Connection], object]
+) -> list[asyncio.Task[object]]:
+    """Ask for works, and return when all wait for their transaction."""
+    tasks = [asyncio.create_task(file.write(work)) for work in works]
+    async with asyncio.timeout(SECONDS):
+        while len(file._writer._waiting) < len(works):
+            await asyncio.wait(tasks, timeout=0)
+    return tasks
+
+
+async def test_many_writes_share_a_commit(file: File, path: Path) -> None:
+    """A thousand that write at once need as many commits as there are full groups."""
+    seen = commits(file)
+    await asyncio.gather(*(file.write(note(f"{number:04}")) for number in range(1000)))
+
+    assert len(seen) == -(-1000 // sqlite.GROUP)
+    assert len(notes(path)) == 1000
+
+
+async def test_what_comes_during_a_commit_shares_the_next(file: File) -> None:
+    """No more than one transaction is under way, and one more does for all who wait."""
+    seen = commits(file)
+    async with held(file) as first:
+        others = await asked(file, *(note(f"{number}") for number in range(20)))
+    await asyncio.gather(first, *others)
+
+    assert len(seen) == 2
+
+
+async def test_a_failure_is_of_its_work_alone(file: File, path: Path) -> None:
+    """In one transaction a work that raises is undone, and those before and after it are kept."""
+
+    def half(connection: sa.Connection) -> None:
+        note("half")(connection)
+        raise LookupError
+
+    seen = commits(file)
+    async with held(file) as first:
+        others = await asked(file, note("a"), half, note("b"), note("a"))
+    done = await asyncio.gather(first, *others, return_exceptions=True)
+
+    assert [type(error) for error in done if isinstance(error, Exception)] == [
+        LookupError,
+        sa.exc.IntegrityError,
+    ]
+    assert notes(path) == ["a", "b", "held"]
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize("insert", ["INSERT OR ABORT", "INSERT OR ROLLBACK"])
+async def test_a_failure_without_neighbours(file: File, path: Path, insert: str) -> None:
+    """A work that raises, alone in its transaction, leaves nothing, and the next one is kept."""
+    again = sa.text(f"{insert} INTO notes VALUES ('a')")
+
+    def half(connection: sa.Connection) -> None:
+        note("half")(connection)
+        connection.execute(again)
+
+    await file.write(note("a"))
+    with pytest.raises(sa.exc.IntegrityError):
+        await file.write(half)
+    await file.write(note("b"))
+
+    assert notes(path) == ["a", "b"]
+
+
+async def test_a_failed_commit_is_everybodys(file: File, path: Path) -> None:
+    """When the commit fails, all who were in it are told so, and nothing is kept."""
+    link = "CREATE TABLE links (text REFERENCES notes DEFERRABLE INITIALLY DEFERRED)"
+    await file.write(lambda connection: connection.execute(sa.text(link)))
+    dangling = sa.text("INSERT INTO links VALUES ('nowhere')")
+    async with held(file) as first:
+        tasks = await asked(file, note("a"), lambda c: c.execute(dangling), note("b"))
+    done = await asyncio.gather(first, *tasks, return_exceptions=True)
+
+    assert [type(error) for error in done[1:]] == [sa.exc.IntegrityError] * 3
+    await file.write(note("c"))
+    assert notes(path) == ["c", "held"]
+
+
+async def test_a_transaction_that_is_gone_is_everybodys(file: File, path: Path) -> None:
+    """When SQLite gives up a whole transaction, as on a full disk, nobody's work is half kept."""
+    await file.write(note("a"))
+    rollback = sa.text("INSERT OR ROLLBACK INTO notes VALUES ('a')")
+    async with held(file) as first:
+        tasks = await asked(file, note("b"), lambda c: c.execute(rollback), note("c"))
+    done = await asyncio.gather(first, *tasks, return_exceptions=True)
+
+    assert all(isinstance(error, sa.exc.DBAPIError) for error in done[1:])
+    await file.write(note("d"))
+    assert notes(path) == ["a", "d", "held"]
+
+
+async def test_a_writer_that_waited_in_vain(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who does not get the file in time is told so, and gets it when it is free."""
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.01)
+    file = File(path)
+    await file.write(NOTES.metadata.create_all)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        done = await asyncio.gather(
+            *map(file.write, (note("a"), note("b"))), return_exceptions=True
+        )
+    await file.write(note("c"))
+    await file.close()
+
+    assert ["locked" in str(error) for error in done] == [True, True]
+    assert notes(path) == ["c"]
+
+
+async def test_the_error_of_many_is_no_longer_for_it(file: File) -> None:
+    """A traceback that is raised to many callers does not grow from one to the next."""
+    await file.write(note("a"))
+    rollback = sa.text("INSERT OR ROLLBACK INTO notes VALUES ('a')")
+    async with held(file):
+        tasks = await asked(file, *[lambda c: c.execute(rollback)] * 50)
+
+    depths = []
+    for task in tasks:
+        with pytest.raises(sa.exc.DBAPIError) as caught:
+            await task
+        depths.append(len(caught.traceback))
+    assert max(depths) == min(depths)
+
+
+async def test_who_leaves_before_the_beginning_writes_nothing(file: File, path: Path) -> None:
+    """A work whose caller is cancelled while it waits is not begun; its neighbours are."""
+    async with held(file) as first:
+        gone, stays = await asked(file, note("gone"), note("stays"))
+        gone.cancel()
+    await asyncio.gather(first, stays)
+
+    assert gone.cancelled()
+    assert notes(path) == ["held", "stays"]
+
+
+async def test_who_leaves_in_the_middle_leaves_the_others(file: File, path: Path) -> None:
+    """A cancellation undoes nothing that has begun, and harms no neighbour."""
+    async with held(file) as first:
+        first.cancel()
+        await asyncio.wait({first})
+        (other,) = await asked(file, note("other"))
+    await other
+
+    assert first.cancelled()
+    assert notes(path) == ["held", "other"]
+
+
+async def test_a_reader_does_not_wait_for_a_writer(file: File) -> None:
+    """A read inside somebody's open transaction sees what was committed before it."""
+    await file.write(note("old"))
+    async with held(file), asyncio.timeout(SECONDS):
+        found = await file.read(lambda connection: list(connection.scalars(sa.select(NOTES))))
+
+    assert found == ["old"]
+
+
+async def test_a_look_waits_for_no_thread(file: File) -> None:
+    """Neither for the writer nor for readers, and it sees what was committed before."""
+    await file.write(note("committed"))
+    go_on = threading.Event()
+    try:
+        async with held(file):
+            reading = asyncio.create_task(file.read(lambda _: go_on.wait(SECONDS)))
+            found = await file.look(lambda connection: connection.scalars(sa.select(NOTES)).all())
+    finally:
+        go_on.set()
+    await reading
+
+    assert found == ["committed"]
+
+
+async def test_a_look_at_a_file_that_another_has_to_itself(file: File, path: Path) -> None:
+    """It waits for that in a thread, not in the loop."""
+    await file.close()
+    other = sqlite3.connect(path, isolation_level=None)
+    opened = File(path)
+    try:
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("INSERT INTO notes VALUES ('theirs')")
+        looking = asyncio.create_task(
+            opened.look(lambda connection: connection.scalars(sa.select(NOTES)).all())
+        )
+        await asyncio.sleep(0)
+        other.close()
+        async with asyncio.timeout(SECONDS):
+            assert await looking == ["theirs"]
+    finally:
+        await opened.close()
+
+
+async def test_no_look_after_the_end(path: Path) -> None:
+    """A closed file is not opened again unseen."""
+    file = File(path)
+    await file.close()
+
+    with pytest.raises(RuntimeError, match="closed"):
+        await file.look(lambda connection: connection.execute(sa.select(1)))
+
+
+async def test_closing_finishes_what_was_asked_for(path: Path) -> None:
+    """What is under way or waits is committed and answered, and no thread is left."""
+    before = set(threading.enumerate())
+    file = File(path)
+    await file.write(NOTES.metadata.create_all)
+    async with held(file) as first:
+        others = await asked(file, *(note(f"{number}") for number in range(5)))
+        closed = asyncio.create_task(file.close())
+    await asyncio.wait_for(closed, SECONDS)
+
+    assert first.done()
+    assert all(task.done() and not task.exception() for task in others)
+    assert len(notes(path)) == 6
+    assert set(threading.enumerate()) == before
+    with pytest.raises(RuntimeError, match="closed"):
+        await file.read(note("late"))
+
+
+async def test_a_cancelled_close_still_ends_the_threads(path: Path) -> None:
+    """Who may not wait for all loses what has not begun, is told so, and leaves nothing behind."""
+    before = set(threading.enumerate())
+    file = File(path)
+    await file.write(NOTES.metadata.create_all)
+    async with held(file) as first:
+        (other,) = await asked(file, note("late"))
+        closed = asyncio.create_task(file.close())
+        await asyncio.wait({closed}, timeout=0)
+        closed.cancel()
+    await asyncio.wait_for(asyncio.wait({closed, first, other}), SECONDS)
+
+    assert closed.cancelled()
+    assert other.cancelled()
+    assert notes(path) == ["held"]
+    assert set(threading.enumerate()) == before
+
+
+@pytest.mark.usefixtures("file")
+async def test_two_processes_write_one_file(path: Path) -> None:
+    """Writers of one file in several processes wait for each other and lose nothing."""
+    async with (
+        asyncio.timeout(60),
+        started("-c", WRITER, path, "a") as one,
+        started("-c", WRITER, path, "b") as other,
+    ):
+        assert [await writer.wait() for writer in (one, other)] == [0, 0]
+
+    assert len(notes(path)) == 600
+
+
+async def test_a_process_that_forgets_to_close_ends(tmp_path: Path) -> None:
+    """The threads keep no process alive, not even in a transaction."""
+    program = WRITER.replace("    await file.close()\n", "").replace(
+        "    notes =",
+        "    await file.write(lambda c: c.execute(sa.text('CREATE TABLE notes (t)')))\n    notes =",
+    )
+    async with started("-c", program, tmp_path / "x.sqlite", "a") as writer:
+        assert await asyncio.wait_for(writer.wait(), SECONDS) == 0
