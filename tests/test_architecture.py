@@ -1,7 +1,6 @@
 """The rules of the tree: who may import what, what pure code may not do, how things are named."""
 
 import ast
-import re
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -95,19 +94,13 @@ NOT_CALLED_IN_PURE = (
 NOT_IN_HANDLERS = ("pamqp", "aiosmtplib", "sqlalchemy", "aiohttp", "os", "socket")
 ENVIRONMENT = ("os.environ", "os.environb", "os.getenv", "os.putenv")
 
-# What no text of the product calls a code that comes by email.
-CLAIMS = re.compile(
-    r"\b(?:2|two|multi)[- ]?fa\b|\b(?:two|multi)[- ]factor|\bmfa\b|\bnist[- ]compliant",
-    re.IGNORECASE,
-)
-TEXTS = {".py", ".md", ".toml", ".json", ".yaml", ".html", ".txt", ".js", ".css", ".sql"}
-
 # A test file without a module of its name, and why.
 NO_MODULE = {
     "tests/test_publish.py": "it runs the programs of docs/publish.md",
     "tests/test_shop.py": "it is about what a program can do to all services",
     "tests/test_settings.py": "it is about the settings of all services",
     "tests/test_architecture.py": "it is about the whole tree",
+    "tests/test_wording.py": "the same",
     "tests/shared/test_poison.py": "all ways to consume, fed with what would break them",
     "tests/otp/test_refusals.py": "handlers, store and databases together: what a guesser learns",
     "tests/ops/test_bootstrap.py": "it is about a shell script",
@@ -249,17 +242,6 @@ def test_the_whole_tree_keeps_the_rules(
     problems = broken([rule], [*product, *tests])
 
     assert not problems, f"{rule.__doc__}\n{problems}"
-
-
-def test_codes_are_called_what_they_are() -> None:
-    """A code confirms an address or signs in; email proves no device (NIST SP 800-63B 5.1.3.1)."""
-    folders = [path for name in (*PRODUCT, "docs") for path in (ROOT / name).rglob("*")]
-    pages = [*ROOT.glob("*.md"), *ROOT.glob("*.toml"), *ROOT.glob("*.yaml")]
-    texts = [path for path in (*folders, *pages) if path.suffix in TEXTS]
-    claims = [path for path in texts if CLAIMS.search(path.read_text(encoding="utf-8"))]
-
-    assert len(texts) > 200
-    assert claims == []
 
 
 def test_every_folder_of_modules_is_a_package(product: list[Module], tests: list[Module]) -> None:
