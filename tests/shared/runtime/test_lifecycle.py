@@ -20,7 +20,7 @@ PATIENCE = 20.0  # seconds for a process to start on a busy machine
 NOBODYS = """
 import os
 os.geteuid = lambda: 1 << 20
-from shared import lifecycle
+from shared.runtime import lifecycle
 from tests.shared import tiny
 lifecycle.run(tiny.run, tiny.TinySettings, os.environ)
 """

@@ -174,7 +174,7 @@ _SERVER = """
 import asyncio, sys
 from aiohttp import web
 import structlog
-from shared import health, log
+from shared.runtime import health, log
 
 log.configure("demo", "INFO")
 logger = structlog.get_logger()

@@ -11,7 +11,7 @@ from shared.runtime import log
 
 WRITER = """
 import asyncio, logging, structlog
-from shared import log
+from shared.runtime import log
 
 log.configure("demo", "INFO")
 logger = structlog.get_logger("ours")
