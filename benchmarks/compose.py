@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from benchmarks import mail
 from benchmarks.report import Series
 from services.sender.mail.compose import Letterhead, compose
-from services.sender.mail.content import Content
 from services.sender.mail.dkim import Key, Signer
+from services.sender.mail.mime import Content
 from shared.contracts import SendEmail, address
 
 Contender = Callable[[SendEmail], bytes]

@@ -30,8 +30,7 @@ from services.sender.mail.compose import Letterhead
 from services.sender.mail.writer import Writer
 from services.sender.schedule import Schedule
 from services.sender.smtp.pool import SmtpPool
-from services.sender.smtp.rate_limits import Throttle
-from services.sender.smtp.rate_store import PaceStore
+from services.sender.smtp.rate_limits import PaceStore, Throttle
 from services.sender.smtp.relay import Limits, Relay, Tls
 from services.sender.store import ClaimStore
 from shared import contracts

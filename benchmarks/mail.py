@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from services.sender.mail.compose import Letterhead, compose
-from services.sender.mail.content import Content
+from services.sender.mail.mime import Content
 from shared.contracts import SendEmail
 
 SENDER = "Postrider <postrider@bench.example>"

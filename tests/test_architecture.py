@@ -31,7 +31,7 @@ LIBRARIES = {
     "sqlalchemy": (
         "services/*/store.py",
         "services/*/statements.py",
-        "services/sender/smtp/rate_store.py",
+        "services/sender/smtp/rate_limits.py",
         "services/otp/transaction.py",
         # The store of the classifier in four: one transaction, one kind of read, one of upkeep.
         "services/classifier/counting.py",

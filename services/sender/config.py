@@ -17,10 +17,19 @@ from services.sender.mail import keyring
 from services.sender.mail.compose import Letterhead
 from services.sender.mail.dkim import Signer
 from services.sender.schedule import Schedule
-from services.sender.smtp.account import Account, HeloName, Host, Rate, ServerPort
-from services.sender.smtp.backoff import Backoff
+from services.sender.smtp.circuit_breaker import Backoff
 from services.sender.smtp.rate_limits import domain_rate, relay_rate
-from services.sender.smtp.relay import Auth, Limits, Patience, Tls
+from services.sender.smtp.relay import (
+    Account,
+    Auth,
+    HeloName,
+    Host,
+    Limits,
+    Patience,
+    Rate,
+    ServerPort,
+    Tls,
+)
 from shared.config import CertificateFile, Seconds, Secret, SecretFile, Settings
 from shared.contracts import Category, address
 from shared.contracts.fields import Domain, Mailbox

@@ -13,7 +13,7 @@ from uuid import UUID, uuid5
 
 from services.sender.claim import mail_key
 from services.sender.replies import reply as replies
-from services.sender.replies.hint import wait_asked
+from services.sender.replies.reply import wait_asked
 from services.sender.schedule import Schedule, Tried
 from shared.contracts import (
     Category,

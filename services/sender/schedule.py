@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from services.sender.smtp.backoff import Backoff
+from services.sender.smtp.circuit_breaker import Backoff
 from shared.contracts.fields import MAX_ATTEMPTS
 from shared.retry import SPREAD
 

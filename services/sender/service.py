@@ -9,11 +9,9 @@ from pathlib import Path
 from services.sender.config import SenderSettings
 from services.sender.handlers import Sender
 from services.sender.mail.writer import Writer
-from services.sender.smtp.account import Account
 from services.sender.smtp.pool import SmtpPool
-from services.sender.smtp.rate_limits import Throttle
-from services.sender.smtp.rate_store import PaceStore
-from services.sender.smtp.relay import Relay, Tls
+from services.sender.smtp.rate_limits import PaceStore, Throttle
+from services.sender.smtp.relay import Account, Relay, Tls
 from services.sender.store import RENEWALS, ClaimStore
 from shared.broker import Broker
 from shared.consumer import Subscription

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 import structlog
 
 from services.sender.claim import LEASE_MARGIN, LEASE_SECONDS, Claim, Lease, mail_key
-from services.sender.statements import Found, Statements
+from services.sender.tables import Found, Statements
 from shared import contracts
 from shared.batch import Batch
 from shared.contracts import Outcome, SendEmail

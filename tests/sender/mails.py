@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 
 from services.sender.mail.compose import Mail
 from services.sender.outcome import Replies, Unsendable
-from services.sender.smtp.backoff import Backoff
-from services.sender.smtp.circuit_breaker import Postponed
+from services.sender.smtp.circuit_breaker import Backoff, Postponed
 from services.sender.smtp.pool import SmtpPool
 from services.sender.smtp.rate_limits import Throttle
 from services.sender.smtp.relay import Limits, Login, Patience, Relay, Tls

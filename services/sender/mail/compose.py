@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from services.sender.mail import headers, mime
-from services.sender.mail.content import Content
+from services.sender.mail.mime import Content
 from shared.contracts import Category, SendEmail, address
 
 # A dot at the end of an id or before another dot is not RFC 5322's dot-atom; `=` is in no id.

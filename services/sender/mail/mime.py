@@ -10,9 +10,9 @@ import binascii
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from services.sender.mail import headers
-from services.sender.mail.content import Content
 from shared.contracts.attachment import Attachment
 from shared.contracts.header import MAX_LINE
 
@@ -23,6 +23,14 @@ BASE64_COLUMNS = 76  # RFC 2045 6.8
 # The standard library writes a blank at the end of a line as =20 without counting the two columns
 # that this adds: lines of 77 and 78 (issue 10, S8).
 _OVERLONG = re.compile(r"^([^\r]{74,75})(=20|=09)\r", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Content:
+    """What the recipient reads: a text, an HTML form, or both."""
+
+    text: str | None = None
+    html: str | None = None
 
 
 def entity(content: Content, files: Sequence[Attachment]) -> str:

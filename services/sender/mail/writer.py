@@ -1,14 +1,19 @@
 """Writing a mail: its content is opened, the mail composed, and signed if its domain has keys."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from services.sender.mail.compose import Letterhead, Mail, compose
-from services.sender.mail.content import Opener, content_of
 from services.sender.mail.dkim import Signer
+from services.sender.mail.mime import Content
 from shared.contracts import SendEmail, address
+
+Opener = Callable[[str, str], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +49,29 @@ class Writer:
             return mail
         # A verifier may pass over a signature from the future (RFC 6376 3.5).
         return replace(mail, content=signer.signed(mail.content, min(date, now)))
+
+
+class _Sealed(BaseModel):
+    """The same as it crosses the broker in a seal, where nobody could check it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    text: str | None = None
+    html: str | None = None
+
+    @model_validator(mode="after")
+    def _is_something(self) -> Self:
+        if self.text is None and self.html is None:
+            raise ValueError("must have a text or an html part")
+        return self
+
+
+def content_of(command: SendEmail, opener: Opener) -> Content:
+    """Give the content of `command`; `opener` opens a seal in the context of the command's id.
+
+    Raises ValueError, without the content, when the seal does not open or holds something else.
+    """
+    if command.sealed is None:
+        return Content(command.text, command.html)
+    opened = _Sealed.model_validate_json(opener(command.sealed, command.id))
+    return Content(opened.text, opened.html)

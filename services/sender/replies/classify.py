@@ -8,8 +8,7 @@ import re
 from typing import NamedTuple
 
 from services.sender.replies.rules import rule
-from services.sender.replies.rules.phrase import words_of
-from services.sender.replies.rules.rule import Circumstances
+from services.sender.replies.rules.rule import Circumstances, words_of
 from shared.contracts import ReplyClass, Stage
 
 _RULES = rule.load()  # now, for it would hold up all mails for a tenth of a second at the first no

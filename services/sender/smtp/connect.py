@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import Any, cast
 
 from aiosmtplib import SMTP, SMTPConnectResponseError, SMTPException, SMTPResponseException
 from aiosmtplib.protocol import SMTPProtocol
@@ -17,11 +17,9 @@ from aiosmtplib.protocol import SMTPProtocol
 from services.sender.replies import reply as replies
 from services.sender.smtp import sasl
 from services.sender.smtp.connection import Connection, Lost
-from services.sender.smtp.dial import dial, literal
 from services.sender.smtp.extensions import Offers
 from services.sender.smtp.relay import Login, Relay, Tls
-from services.sender.smtp.reply_parser import Answer, Garbled, Reader
-from services.sender.smtp.stream import Dialogue
+from services.sender.smtp.stream import Answer, Dialogue, Garbled, Reader
 from shared.contracts import Stage
 
 READY = 220
@@ -253,3 +251,41 @@ async def _at(stage: Stage, seconds: float) -> AsyncIterator[None]:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+async def dial(host: str, port: int, seconds: float) -> socket.socket:
+    """Connect to the first address of `host` that answers within `seconds`. Raises OSError.
+
+    The SMTP library could do it, but it has one limit for TCP, which is there at once or not at
+    all, and for the greeting, which a busy server may hold back for minutes (RFC 5321
+    4.5.3.2.1).
+    """
+    failure = OSError(f"{host} has no address")
+    loop = asyncio.get_running_loop()
+    for family, kind, number, _, where in await loop.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM
+    ):
+        try:
+            return await _dialled(socket.socket(family, kind, number), where, seconds)
+        except TimeoutError:
+            failure = TimeoutError(f"{host} does not answer on port {port}")
+        except OSError as error:
+            failure = error
+    raise failure
+
+
+def literal(sock: socket.socket) -> str:
+    """Return our own address in the form that EHLO takes (RFC 5321 4.1.3)."""
+    own = sock.getsockname()[0]
+    return f"[{own}]" if sock.family == socket.AF_INET else f"[IPv6:{own}]"
+
+
+async def _dialled(sock: socket.socket, where: tuple[Any, ...], seconds: float) -> socket.socket:
+    try:
+        sock.setblocking(False)  # noqa: FBT003 -- the standard library's only form
+        async with asyncio.timeout(seconds):
+            await asyncio.get_running_loop().sock_connect(sock, where)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -12,8 +12,7 @@ from services.sender.mail.compose import Mail
 from services.sender.replies import reply as replies
 from services.sender.smtp.extensions import Offers
 from services.sender.smtp.relay import Patience
-from services.sender.smtp.reply_parser import Answer
-from services.sender.smtp.stream import Dialogue, Strange
+from services.sender.smtp.stream import Answer, Dialogue, Strange
 from shared.contracts import Reply, Stage
 from shared.contracts.address import domain_of
 

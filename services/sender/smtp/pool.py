@@ -2,25 +2,102 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
 from services.sender import metrics
 from services.sender.mail.compose import Mail
 from services.sender.metrics import RouteMetrics
-from services.sender.outcome import Replies, Unsendable
-from services.sender.smtp.asked import Asked, best, says_nothing_of_others
+from services.sender.outcome import Reason, Replies, Unsendable
+from services.sender.replies import reply as replies
 from services.sender.smtp.circuit_breaker import Postponed
 from services.sender.smtp.rate_limits import Throttle, domain_rate
 from services.sender.smtp.relay import Limits, Relay
 from services.sender.smtp.relay_pool import Route
-from services.sender.smtp.round_robin import Turns
+from shared.contracts import Reply, Stage
 from shared.contracts.address import domain_of
 
 # For all that comes before the final dot, so that even the slowest transaction, with ten minutes
 # for the dot, ends before the broker takes the command back (30 minutes, RabbitMQ's default).
 BEFORE_DOT_SECONDS = 780.0
+
+
+# The worth of an answer to the sender of the mail. The further a relay went, the more it tells.
+_LACKS = {Reason.SMTPUTF8_NOT_OFFERED: 0, Reason.TOO_BIG: 1}
+_REFUSED = 2
+_POSTPONED = 3
+_TEMPORARY = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The result of a mail at one relay, which may be `suspected` of refusing more than its sender.
+
+    It is `final` if the same relay would say the same again.
+    """
+
+    relay: str
+    result: Replies | Unsendable | Postponed
+    suspected: bool = False
+
+    @property
+    def final(self) -> bool:
+        """Whether the relay need not be asked again."""
+        return self.worth <= _REFUSED
+
+    @property
+    def worth(self) -> int:
+        """Its rank among results: the reasons of final refusals first, then those with hope."""
+        match self.result:
+            case Postponed():
+                return _POSTPONED
+            case Unsendable(reason):
+                return _LACKS.get(reason, _REFUSED)
+        final = all(map(replies.permanent, self.result.values()))
+        return _REFUSED if final and not self.suspected else _TEMPORARY
+
+
+def best(asked: Iterable[Asked]) -> Asked:
+    """Choose the answer that counts: while one relay may still take the mail it is not final."""
+    return max(asked, key=lambda each: each.worth)
+
+
+def says_nothing_of_others(result: Replies | Unsendable | Postponed) -> bool:
+    """Return whether another relay may take the mail.
+
+    Another relay may have an extension that this one lacks, and take a sender that this one refuses
+    (RFC 6531 3.2).
+    """
+    match result:
+        case Postponed():
+            return True
+        case Unsendable(reason):
+            return reason in _LACKS
+    return any(map(_is_before_rcpt, result.values()))
+
+
+def _is_before_rcpt(reply: Reply) -> bool:
+    return reply.stage in replies.BEFORE_MAIL or reply.stage is Stage.MAIL
+
+
+class Turns:
+    """Stride scheduling: each turn puts who had it back by one over the weight.
+
+    Who was away for a while does not make up for it with a burst.
+    """
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        self._strides = {name: 1 / weight for name, weight in weights.items()}
+        self._due = dict.fromkeys(weights, 0.0)
+        self._now = 0.0
+
+    def next(self, able: Collection[str]) -> str:
+        """Choose among those that are able, at least one."""
+        self._now, chosen = min((max(self._due[name], self._now), name) for name in able)
+        self._due[chosen] = self._now + self._strides[chosen]
+        return chosen
 
 
 class SmtpPool:

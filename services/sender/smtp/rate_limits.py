@@ -5,7 +5,15 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Protocol
 
+import sqlalchemy as sa
+
+from services.sender.tables import paces
+from shared.errors import Retry
+from shared.storage import dialect
+from shared.storage.database import Database
+from shared.storage.dialect import Clock
 from shared.storage.rate import Allowance, Pace
+from shared.storage.rate_limit import Buckets
 
 PATIENCE_SECONDS = 1.0  # of a mail in our hands; who would wait longer does so on the ladder
 
@@ -20,7 +28,7 @@ def domain_rate(domain: str) -> str:
     return f"domain {domain}"
 
 
-class Buckets(Protocol):
+class RateStore(Protocol):
     """What all senders together may still send."""
 
     async def take(self, name: str, mails: int, pace: Pace) -> float:
@@ -30,7 +38,7 @@ class Buckets(Protocol):
 class Throttle:
     """The rates of relays and recipient domains, by name; what has no rate is not held up."""
 
-    def __init__(self, buckets: Buckets, paces: Mapping[str, Pace]) -> None:
+    def __init__(self, buckets: RateStore, paces: Mapping[str, Pace]) -> None:
         self._buckets = buckets
         self._paces = paces
         self._allowances: dict[str, Allowance] = defaultdict(Allowance)
@@ -73,3 +81,21 @@ class Throttle:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
+
+
+class PaceStore:
+    """Reads and writes the rates, a token bucket each."""
+
+    def __init__(self, database: Database, clock: Clock = dialect.now) -> None:
+        self._buckets = Buckets(database, paces, clock)
+
+    async def take(self, name: str, mails: int, pace: Pace) -> float:
+        """Take some of what a pace allows; 0.0, or the seconds until there is any.
+
+        A mail for more recipients than the bucket holds is let through when there is room for
+        one, and those after it wait the longer. Raises Retry when the database is away.
+        """
+        try:
+            return await self._buckets.take(name, mails, 1, pace)
+        except (OSError, sa.exc.SQLAlchemyError) as error:
+            raise Retry(f"the rates cannot be reached: {type(error).__name__}") from error

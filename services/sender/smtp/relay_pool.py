@@ -11,15 +11,13 @@ from services.sender.mail.compose import Mail
 from services.sender.metrics import RouteMetrics
 from services.sender.outcome import Reason, Replies, Unsendable
 from services.sender.replies import reply as replies
-from services.sender.smtp.adaptive_limit import Width, asks_for_less
-from services.sender.smtp.circuit_breaker import Postponed, Rest
-from services.sender.smtp.concurrency import Gate
+from services.sender.smtp.circuit_breaker import Postponed, Rest, Senders
+from services.sender.smtp.concurrency import Gate, Width, asks_for_less
 from services.sender.smtp.connect import connect
 from services.sender.smtp.connection import Connection, Lost
-from services.sender.smtp.pipelining import Pipelining
+from services.sender.smtp.extensions import Pipelining
 from services.sender.smtp.rate_limits import Throttle, relay_rate
 from services.sender.smtp.relay import Limits, Relay
-from services.sender.smtp.senders import Senders
 from shared.contracts import Reply, Stage
 
 TURN_SECONDS = 20.0  # a mail that waits longer for its turn does so on the delay ladder

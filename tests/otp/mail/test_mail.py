@@ -17,7 +17,7 @@ from services.otp.mail.phrasebook import Phrasebook
 from services.otp.mail.template import check_no_link
 from services.otp.mail.wording import PURPOSES
 from services.sender.mail.compose import Letterhead, compose
-from services.sender.mail.content import content_of
+from services.sender.mail.writer import content_of
 from shared.contracts import Category, SendEmail
 from tests.otp.wordings import LANGUAGES, shipped_layouts, toml
 

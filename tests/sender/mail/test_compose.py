@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from services.sender.mail.compose import Letterhead, Mail, compose
-from services.sender.mail.content import Content
+from services.sender.mail.mime import Content
 from shared.contracts import Category, SendEmail, address
 from shared.contracts.fields import EPOCH
 from tests.sender import library

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.sender.mail import mime
-from services.sender.mail.content import Content
+from services.sender.mail.mime import Content
 from shared.contracts.attachment import MAX_ATTACHED_BYTES, Attachment
 from tests.sender import library
 from tests.sender.commands import a_file

@@ -2,8 +2,19 @@
 
 import pytest
 
-from services.sender.smtp.backoff import Backoff
-from services.sender.smtp.circuit_breaker import Rest
+from services.sender import outcome
+from services.sender.outcome import Reason
+from services.sender.replies import reply as replies
+from services.sender.schedule import Schedule
+from services.sender.smtp.circuit_breaker import (
+    DECLINED_SECONDS,
+    MAX_SENDERS,
+    Backoff,
+    Rest,
+    Senders,
+)
+from shared.contracts import EmailDeferred, EmailFailed, Outcome, Reply, ReplyClass, Stage
+from tests.sender.commands import NOW, a_command
 
 MIDDLE = 0.5  # the chance that spreads nothing
 
@@ -90,3 +101,172 @@ def test_doubts() -> None:
     assert not rest.doubted(0, MIDDLE)
     assert rest.doubted(0, MIDDLE)
     assert rest.wait(0) == 5
+
+
+@pytest.mark.parametrize(("failures", "seconds"), [(0, 5), (1, 10), (3, 40), (4, 60), (10**6, 60)])
+def test_backoff(failures: int, seconds: float) -> None:
+    """Each wait is twice the one before, up to the longest, however many there were."""
+    assert Backoff(5, 60).after(failures) == seconds
+
+
+SCHEDULE = Schedule(first=15, longest=3600, give_up=86_400, retries_uncertain=True)
+ANNA, BEN, EVE = "anna@our.example", "ben@our.example", "eve@our.example"
+
+
+def a_memory(*taken: str) -> Senders:
+    """Return the memory of a relay that took these senders."""
+    senders = Senders()
+    for each in taken:
+        senders.taken(each, 0)
+    return senders
+
+
+def test_made_up_senders() -> None:
+    """However many senders are refused that the relay never took, it is not suspected."""
+    for senders in (a_memory(), a_memory(ANNA), a_memory(ANNA, BEN)):
+        for number in range(100):
+            assert not senders.refused(f"{number}@evil.example", 1)
+            assert not senders.suspects(f"{number}@evil.example")
+        assert not senders.suspicious
+
+
+def test_one_of_many() -> None:
+    """One sender that is refused all of a sudden may be its own fault: the others go on."""
+    senders = a_memory(ANNA, BEN, EVE)
+
+    assert not senders.refused(ANNA, 1)
+    assert not senders.refused(ANNA, 2)
+    assert senders.suspects(ANNA)
+    assert not senders.suspects("new@our.example")
+
+
+def test_several() -> None:
+    """A relay that refuses several senders that it took is suspected, by all that it refuses."""
+    senders = a_memory(ANNA, BEN, EVE)
+
+    assert [senders.refused(each, 1) for each in (ANNA, BEN, EVE)] == [False, True, True]
+    assert senders.suspects("new@our.example")
+    assert not senders.refused("new@our.example", 1)
+
+
+def test_the_only_one() -> None:
+    """Where there is one sender its refusal is the refusal of all."""
+    assert a_memory(ANNA).refused(ANNA, 1)
+
+
+def test_taken_since() -> None:
+    """A relay that takes one sender after it refused another means that other alone."""
+    senders = a_memory(ANNA, BEN)
+    senders.refused(ANNA, 1)
+    senders.taken(BEN, 2)
+
+    assert not senders.suspects(ANNA)
+    assert not senders.refused(ANNA, 3)
+    senders.taken(ANNA, 4)
+    assert senders.suspects(ANNA)
+
+
+def test_taken_side_by_side() -> None:
+    """An attempt that began before the refusal shows nothing of the time after it."""
+    senders = a_memory(ANNA, BEN)
+    senders.refused(ANNA, 2)
+    senders.taken(BEN, 1)
+
+    assert senders.suspects(ANNA)
+    assert senders.refused(BEN, 3)
+
+
+def test_a_flood_does_not_hide_it() -> None:
+    """The first refusal counts: one that goes on being refused keeps up no suspicion."""
+    senders = a_memory(ANNA, BEN, EVE)
+    senders.refused(ANNA, 1)
+    senders.refused(BEN, 1)
+    senders.refused(ANNA, 3)
+    senders.taken(EVE, 2)
+
+    assert not senders.suspicious
+
+
+def test_declined() -> None:
+    """A sender that was refused twice in a row goes elsewhere for a while, no other does."""
+    senders = a_memory(BEN)
+    for now in (0, 1):
+        assert not senders.declines(ANNA, now)
+        senders.refused(ANNA, now)
+
+    assert senders.declines(ANNA, 2)
+    assert not senders.declines(BEN, 2)
+    assert not senders.declines(ANNA, 2 + DECLINED_SECONDS)
+    senders.taken(ANNA, 3)
+    assert not senders.declines(ANNA, 4)
+
+
+def test_bounded() -> None:
+    """Any number of senders, taken or refused, needs a bounded memory; the latest are kept."""
+    senders = a_memory(ANNA)
+    for number in range(MAX_SENDERS + 10):
+        senders.taken(f"good{number}", 1)
+        senders.refused(f"bad{number}", 1)
+
+    assert not senders.suspects(ANNA)
+    assert senders.suspects(f"good{MAX_SENDERS}")
+    assert len(senders._taken) == len(senders._declined) == MAX_SENDERS
+
+
+SENDER_REFUSALS = [
+    (553, "5.7.1 <eve@our.example>: Sender address rejected: not owned by auth user"),
+    (550, "5.7.1 As this address asks for"),
+    (550, "5.7.1"),
+    (550, "5.1.8 <eve@nowhere.example>: Sender address rejected: Domain not found"),
+    (501, "5.1.7 Bad sender address syntax"),
+    (550, "5.7.26 This mail is unauthenticated"),
+    (550, "5.7.60 SMTP; Client does not have permissions to send as this sender"),
+    (550, "No"),
+]
+
+
+def settle(reply: Reply, *, suspected: bool = False) -> Outcome:
+    """Return the event of a mail to one recipient."""
+    heard = {"anna@x.example": reply}
+    (event,) = outcome.settle(a_command(), heard, SCHEDULE, NOW, suspected=suspected).events
+    return event
+
+
+@pytest.mark.parametrize(("code", "text"), SENDER_REFUSALS)
+def test_refused_sender(code: int, text: str) -> None:
+    """A sender that is refused fails, whatever the reason: it concerns its mail alone."""
+    event = settle(replies.heard(Stage.MAIL, code, text))
+
+    assert isinstance(event, EmailFailed)
+    assert (event.reason, event.reply_class) == (Reason.SENDER_REFUSED, ReplyClass.AUTH_SENDER)
+
+
+@pytest.mark.parametrize(("code", "text"), SENDER_REFUSALS)
+def test_suspected_relay(code: int, text: str) -> None:
+    """While the relay may be the cause the mail waits until somebody has put it right."""
+    event = settle(replies.heard(Stage.MAIL, code, text), suspected=True)
+
+    assert isinstance(event, EmailDeferred)
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "found"),
+    [
+        (552, "5.3.4 Message size exceeds fixed limit", ReplyClass.TOO_BIG),
+        (555, "5.5.4 Unsupported option: SIZE", ReplyClass.PROTOCOL),
+    ],
+)
+def test_more_is_said(code: int, text: str, found: ReplyClass) -> None:
+    """Words at MAIL that tell of another cause are believed."""
+    event = settle(replies.heard(Stage.MAIL, code, text))
+
+    assert isinstance(event, EmailFailed)
+    assert event.reply_class is found
+
+
+def test_blocked() -> None:
+    """A relay that says at MAIL that it blocks us means all senders: their mail waits."""
+    event = settle(replies.heard(Stage.MAIL, 554, "5.7.1 Client host [192.0.2.7] blocked"))
+
+    assert isinstance(event, EmailDeferred)
+    assert event.reply_class is ReplyClass.SPAM_BLOCK

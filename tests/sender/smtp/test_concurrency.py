@@ -1,12 +1,15 @@
 """Tests of the turns at a relay: as many at a time as it serves best."""
 
 import asyncio
+import heapq
+import random
+
+import pytest
 
 from ops.simulator.behaviour import Behaviour
 from ops.simulator.simulator import Simulator
-from services.sender.smtp.adaptive_limit import Width
-from services.sender.smtp.concurrency import Gate
-from shared.contracts import Stage
+from services.sender.smtp.concurrency import Gate, Width, asks_for_less
+from shared.contracts import Reply, Stage
 from tests.sender.mails import a_pool, a_relay, sent
 
 DELIVERED = [(Stage.DOT, 250)]
@@ -98,3 +101,152 @@ async def test_asked_for_less(simulator: Simulator) -> None:
         results = await asyncio.gather(*(sent(pool) for _ in range(100)))
 
     assert results.count(DELIVERED) >= 95
+
+
+class Model:
+    """A relay that serves so many at a time, each for about a time of its own."""
+
+    def __init__(
+        self, served_at_once: int, seconds: float, far: float = 0.0, spread: float = 0.2
+    ) -> None:
+        self.now = 0.0
+        self._free = [0.0] * served_at_once
+        self._seconds = seconds
+        self._far = far
+        self._spread = spread
+        self._under_way: list[float] = []
+        self._chance = random.Random(7)  # noqa: S311 -- the same at each run
+
+    def run(self, width: Width, mails: int) -> float:
+        """Send mails as many at a time as the width allows; give the mails a second."""
+        begun = self.now
+        for _ in range(mails):
+            while len(self._under_way) < width.limit:
+                self._send()
+            self.now = heapq.heappop(self._under_way)
+            width.served(self.now, awaited=True)
+        return mails / (self.now - begun)
+
+    def _send(self) -> None:
+        turn = max(heapq.heappop(self._free), self.now)
+        served = turn + self._seconds * self._chance.uniform(1 - self._spread, 1 + self._spread)
+        heapq.heappush(self._free, served)
+        heapq.heappush(self._under_way, served + self._far)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.2])
+@pytest.mark.parametrize("far", [0.0, 0.02])
+@pytest.mark.parametrize("knee", [1, 2, 3, 8, 20, 50])
+def test_knee(knee: int, far: float, spread: float) -> None:
+    """What a relay serves at a time is found, and with it nine tenths of what it can do."""
+    model, width = Model(knee, 0.1, far, spread), Width(100)
+    model.run(width, 20_000)
+
+    limits = []
+    for _ in range(100):
+        limits.append(width.limit)
+        model.run(width, 100)
+    best = knee / 0.1
+    needed = best * (0.1 + far)
+
+    assert model.run(width, 5000) >= 0.9 * best
+    assert sum(limits) / len(limits) <= needed * 1.5 + 2
+
+
+def test_as_fast_as_it_gets() -> None:
+    """A relay that serves all is used with all connections."""
+    model, width = Model(1000, 0.1), Width(20)
+    model.run(width, 20_000)
+
+    assert model.run(width, 5000) >= 0.9 * 200
+
+
+@pytest.mark.parametrize("far", [0.0, 0.02])
+def test_quick_start(far: float) -> None:
+    """A relay that serves all has all connections after a few doublings, not after seconds."""
+    model, width = Model(1000, 0.04, far), Width(64)
+
+    while width.limit < 64:
+        model.run(width, 1)
+
+    assert model.now <= 20 * (0.04 + far)
+
+
+@pytest.mark.parametrize("knee", [3, 5, 6, 12, 24])
+def test_not_far_too_many(knee: int) -> None:
+    """The doubling goes on only while the throughput does: the relay never has thrice its best."""
+    model, width = Model(knee, 0.1), Width(1000)
+
+    most = 0
+    for _ in range(5000):
+        model.run(width, 1)
+        most = max(most, width.limit)
+
+    assert most <= 3 * knee
+
+
+def test_a_relay_that_changes() -> None:
+    """A relay that grows, or shrinks, is followed."""
+    width = Width(100)
+    for knee in (4, 16, 4):
+        model = Model(knee, 0.1)
+        width._begin(0.0)
+        model.run(width, 20_000)
+
+        assert model.run(width, 5000) >= 0.9 * knee / 0.1
+
+
+def test_pushed_back() -> None:
+    """A relay that asks for less gets half, once for all that were under way."""
+    width = Width(100)
+    Model(1000, 0.1).run(width, 20_000)
+    before = width.limit
+
+    for _ in range(10):
+        width.pushed_back(1000.0)
+
+    assert width.limit == before // 2
+
+
+def test_never_nothing() -> None:
+    """However often a relay asks for less, one mail at a time is left."""
+    width = Width(100)
+    for number in range(100):
+        width.pushed_back(1000.0 * number)
+
+    assert width.limit == 1
+
+
+def test_idle() -> None:
+    """What nobody waited for says nothing about the relay."""
+    width = Width(100)
+    for number in range(1000):
+        width.served(number * 10.0, awaited=False)
+
+    assert width.limit == 4
+
+
+def said(stage: Stage, code: int, enhanced: str | None = None) -> Reply:
+    """Return a reply."""
+    return Reply(stage=stage, code=code, enhanced=enhanced)
+
+
+@pytest.mark.parametrize("code", [421, 450, 451, 452, 454, 550])
+@pytest.mark.parametrize("stage", Stage)
+def test_asks_for_less(stage: Stage, code: int) -> None:
+    """Before RCPT a reply may be about how much comes; after it a mail's recipients can cause it.
+
+    452 to MAIL may be about the size of the mail, or about a connection that is used up.
+    """
+    before = {Stage.CONNECT, Stage.EHLO, Stage.TLS, Stage.AUTH}
+    less = stage in before and code in {421, 450, 452, 454}
+    less |= stage is Stage.MAIL and code in {421, 450, 454}
+
+    assert asks_for_less(said(stage, code, f"{code // 100}.7.1")) is less
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_no_wish_for_less(stage: Stage) -> None:
+    """A temporary refusal without a policy behind it, a yes and silence ask for nothing."""
+    for code, enhanced in ((450, None), (450, "4.2.1"), (250, "2.0.0"), (0, None)):
+        assert not asks_for_less(said(stage, code, enhanced))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from services.sender.outcome import Reason, Unsendable
-from services.sender.smtp.extensions import Offers
+from services.sender.smtp.extensions import LOCK_STEP_SECONDS, STUMBLES, Offers, Pipelining
 from tests.sender.mails import CONTENT, a_mail
 
 
@@ -72,3 +72,49 @@ def test_the_recipients_alone() -> None:
     ):
         assert plain.reaches(mail) == ()
         assert plain.objection(mail) == lacking
+
+
+def test_offered() -> None:
+    """PIPELINING is used where it is offered."""
+    assert Pipelining().copes(100, 0)
+
+
+def test_never_coped() -> None:
+    """A relay that has not coped once is spared at its first stumble, for a while."""
+    relay = Pipelining()
+    relay.stumbled(1, 0)
+
+    assert not relay.copes(1, LOCK_STEP_SECONDS - 1)
+    assert relay.copes(1, LOCK_STEP_SECONDS)
+
+
+def test_one_mail() -> None:
+    """After a relay has coped, mails that end without a reply are no reason to go slower."""
+    relay = Pipelining()
+    relay.coped(1)
+    for _ in range(STUMBLES - 1):
+        relay.stumbled(1, 0)
+    assert relay.copes(1, 0)
+    relay.coped(1)
+    relay.stumbled(1, 0)
+
+    assert relay.copes(1, 0)
+
+
+def test_too_large() -> None:
+    """Groups larger than any that went well go one by one after a stumble, smaller ones do not."""
+    relay = Pipelining()
+    relay.coped(5)
+    relay.stumbled(50, 0)
+
+    assert [relay.copes(size, 0) for size in (1, 5, 6, 50, 100)] == [True, True] + [False] * 3
+
+
+def test_grown_worse() -> None:
+    """A relay that copes no more, many times in a row, is believed."""
+    relay = Pipelining()
+    relay.coped(5)
+    for _ in range(STUMBLES):
+        relay.stumbled(2, 0)
+
+    assert not relay.copes(1, 0)

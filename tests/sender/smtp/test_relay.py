@@ -1,10 +1,12 @@
 """Tests of which login is chosen."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from services.sender.smtp.relay import Auth, Login
+from services.sender.smtp.relay import Account, Auth, Login
 
 TOKEN = Path("token")
 
@@ -26,3 +28,65 @@ TOKEN = Path("token")
 def test_method(login: Login, offered: list[str], chosen: Auth | None) -> None:
     """The one that is asked for, else the first that is offered and fits the secret."""
     assert login.method(offered) is chosen
+
+
+NEEDED: dict[str, Any] = {"host": "relay.example", "port": 465, "tls": "implicit"}
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    """Give a file that holds a token."""
+    path = tmp_path / "token"
+    path.touch(mode=0o600)
+    path.write_text("ya29\n")
+    return path
+
+
+def test_defaults() -> None:
+    """Where it is and how it is encrypted is enough."""
+    account = Account(**NEEDED)
+
+    assert account.login is None
+    assert account.weight == 1
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_needed(name: str) -> None:
+    """What has no safe default must be said."""
+    with pytest.raises(ValidationError, match=name):
+        Account(**{each: value for each, value in NEEDED.items() if each != name})
+
+
+def test_login(token_file: Path) -> None:
+    """A user has a password or a token; neither is shown."""
+    password = Account(**NEEDED, username="anna", password="pw", auth=Auth.LOGIN)
+    token = Account(**NEEDED, username="anna", token_file=token_file)
+
+    assert password.login == Login("anna", "pw", Auth.LOGIN)
+    assert token.login == Login("anna", "", Auth.AUTO, token_file)
+    assert "pw" not in repr(password) + repr(password.login)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"username": "anna"},
+        {"password": "secret"},
+        {"username": "anna", "password": "secret", "auth": "xoauth2"},
+        {"username": "anna", "password": "secret", "tls": "none"},
+        {"weight": 0},
+        {"unknown": 1},
+    ],
+)
+def test_refused(more: dict[str, Any]) -> None:
+    """Half a login, a login in clear text, what nobody knows: refused, and not repeated."""
+    with pytest.raises(ValidationError) as caught:
+        Account(**NEEDED | more)
+
+    assert "secret" not in str(caught.value)
+
+
+def test_both_secrets(token_file: Path) -> None:
+    """A password beside a token is one too many."""
+    with pytest.raises(ValidationError, match="one of them"):
+        Account(**NEEDED, username="anna", password="pw", token_file=token_file)

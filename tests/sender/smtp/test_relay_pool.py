@@ -10,8 +10,7 @@ from prometheus_client import REGISTRY
 from ops.simulator.behaviour import EXTENSIONS, Behaviour, Rate, Refusals
 from ops.simulator.simulator import Simulator
 from services.sender.outcome import Reason, Unsendable
-from services.sender.smtp.backoff import Backoff
-from services.sender.smtp.circuit_breaker import Postponed
+from services.sender.smtp.circuit_breaker import Backoff, Postponed
 from services.sender.smtp.pool import SmtpPool
 from services.sender.smtp.relay import Login, Relay
 from shared.contracts import Stage

@@ -1,15 +1,30 @@
 """Tests of the octets out and the replies in, over real sockets."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from services.sender.smtp.reply_parser import Answer
-from services.sender.smtp.stream import MAX_UNREAD, Dialogue, Strange
+from services.sender.smtp.stream import (
+    LINE_OCTETS,
+    MAX_UNREAD,
+    REPLY_OCTETS,
+    TEXT_OCTETS,
+    Alarm,
+    Answer,
+    Dialogue,
+    Garbled,
+    Reader,
+    Strange,
+)
 
 
 @dataclass
@@ -148,3 +163,225 @@ async def test_lost_while_writing(world: World) -> None:
     with pytest.raises(ConnectionError):
         await world.dialogue.drained(5)
     assert world.dialogue.unsent
+
+
+REPLIES = (
+    b"250 OK\r\n250-one\r\n250-two\r\n250 three\r\n354\r\n550 5.1.1 gr\xc3\xbc\xff\r\n"
+    b"\r\n550-a\r\nb 1\r\n2026 c\r\n\r\n404\r\n550 d\r\n \t\r\n550-e\r\n554 f\r\n421 Bye\n"
+)
+ANSWERS = [
+    Answer(250, "OK"),
+    Answer(250, "one\ntwo\nthree"),
+    Answer(354, ""),
+    Answer(550, "5.1.1 grü\udcff"),
+    Answer(404, "\na\nb 1\n2026 c"),
+    Answer(550, "d"),
+    Answer(554, "f\ne"),
+    Answer(421, "Bye"),
+]
+
+
+@given(st.sets(st.integers(1, len(REPLIES) - 1)))
+def test_any_cut(cuts: set[int]) -> None:
+    """However the octets are cut, down to one at a time, the replies are the same."""
+    reader = Reader()
+    edges = [0, *sorted(cuts), len(REPLIES)]
+    pieces = [REPLIES[begin:end] for begin, end in pairwise(edges)]
+
+    assert [answer for piece in pieces for answer in reader.feed(piece)] == ANSWERS
+
+
+CODES = st.sampled_from(["220", "250", "354", "421", "450", "550", "599"])
+NOISE = st.text("ab 2501-é\t", max_size=9).filter(lambda text: not re.match(r"\d\d\d", text))
+SAID = st.tuples(CODES, st.lists(NOISE, max_size=4), st.integers(1, 3), NOISE)
+
+
+def written(code: str, noise: list[str], lines: int, text: str) -> str:
+    """Return a reply with lines without a code in it, and blank lines behind it."""
+    inside = "".join(f"{code}-{text}\n{each}\r\n" for each in noise)
+    return inside + f"{code}-{text}\r\n" * lines + f"{code} {text}\r\n" + "\r\n" * lines
+
+
+@given(st.lists(SAID, max_size=9), st.integers(1, 40))
+def test_as_many_as_there_are(said: list[tuple[str, list[str], int, str]], size: int) -> None:
+    """Noise makes no reply more and none less: each reply is that to its command."""
+    reader = Reader()
+    octets = "".join(written(*each) for each in said).encode()
+    pieces = [octets[start : start + size] for start in range(0, len(octets), size)]
+
+    codes = [str(answer.code) for piece in pieces for answer in reader.feed(piece)]
+
+    assert codes == [code for code, *_ in said]
+    assert not reader.begun
+
+
+@given(st.lists(st.binary(max_size=50), max_size=20))
+def test_any_octets(pieces: list[bytes]) -> None:
+    """Whatever arrives is a reply or garbled, and nothing else happens."""
+    reader = Reader()
+    try:
+        answers = [answer for piece in pieces for answer in reader.feed(piece)]
+    except Garbled:
+        return
+
+    answers += reader.end()
+    assert all(0 <= answer.code <= 999 for answer in answers)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"What\r\n",
+        b"25\r\n",
+        b"2500 OK\r\n",
+        b"\xb2\xb2\xb2 OK\r\n",
+        b"x" * (REPLY_OCTETS + 1),
+        b"\r\n" * REPLY_OCTETS + b"x",
+    ],
+)
+def test_garbled(garbage: bytes) -> None:
+    """Octets that are no reply are refused; replies before them are given, none after them."""
+    reader, answers = Reader(), deque[Answer]()
+    answers.extend(reader.feed(b"250 OK\r\n"))
+
+    with pytest.raises(Garbled):
+        answers.extend(reader.feed(garbage + b"250 no"))
+
+    assert list(answers) == [Answer(250, "OK")]
+    assert not list(reader.end())
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        (b"550-No\r\nSee our page\r\n550 Bye\r\n", Answer(550, "No\nSee our page\nBye")),
+        (b"550-5.1.1 No\r\n551 5.1.6 Moved\r\n", Answer(551, "5.1.6 Moved\n5.1.1 No")),
+        (b"550-At most\r\n100 mails\r\n550 a day\r\n", Answer(550, "At most\n100 mails\na day")),
+        (b"\r\n\r\n250-one\r\n\r\n250 two\r\n", Answer(250, "one\ntwo")),
+        (b"250-one\r\n250\r\n", Answer(250, "one\n")),
+        (b"250-one\r\n250:two\r\n", Answer(250, "one\ntwo")),
+    ],
+)
+def test_out_of_form(reply: bytes, answer: Answer) -> None:
+    """Malformed lines are read as far as possible, and the code of the last line counts (S12)."""
+    assert list(Reader().feed(reply + b"354 Next\r\n")) == [answer, Answer(354, "Next")]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"250 " + b"x" * 2 * LINE_OCTETS + b"\r\n",
+        b"250-x\r\n" * 10_000 + b"250 x\r\n",
+        b"250-\r\n" * 10_000 + b"250 x\r\n",
+        (b"250-" + b"x" * 1000 + b"\r\n") * 66 + b"250 x\r\n",
+    ],
+)
+def test_long(reply: bytes) -> None:
+    """The text of a long reply is cut, its code counts, and the next reply too (S11)."""
+    reader = Reader()
+    answers = [
+        answer for start in range(0, len(reply), 999) for answer in feed(reader, reply, start)
+    ]
+
+    assert [answer.code for answer in answers] == [250]
+    assert len(answers[0].text) <= TEXT_OCTETS
+    assert list(reader.feed(b"354 Next\r\n")) == [Answer(354, "Next")]
+
+
+def feed(reader: Reader, reply: bytes, start: int) -> list[Answer]:
+    """Feed a piece of a reply."""
+    return list(reader.feed(reply[start : start + 999]))
+
+
+@pytest.mark.parametrize("piece", [b"250-x\r\n", b"250-" + b"x" * 10_000 + b"\r\n", b"250 xxxx"])
+def test_without_end(piece: bytes) -> None:
+    """A reply that does not end is given up with its code, and never kept whole."""
+    reader, answers, fed = Reader(), deque[Answer](), 0
+    with suppress(Garbled):
+        while fed < 2 * REPLY_OCTETS:
+            fed += len(piece)
+            answers.extend(reader.feed(piece))
+
+    (answer,) = answers
+    assert answer.code == 250
+    assert len(answer.text) <= TEXT_OCTETS
+    assert fed <= REPLY_OCTETS + len(piece)
+
+
+@pytest.mark.parametrize(
+    ("begun", "answers"),
+    [
+        (b"550 5.1.1 No such user", [Answer(550, "5.1.1 No such user")]),
+        (b"550-No\r\n", [Answer(550, "No")]),
+        (b"550-No\r\n55", [Answer(550, "No\n55")]),
+        (b"250", [Answer(250, "")]),
+        (b"25", []),
+        (b"What", []),
+        (b"", []),
+        (b"250 OK\r\n", []),
+    ],
+)
+def test_cut_off(begun: bytes, answers: list[Answer]) -> None:
+    """A reply whose end never comes counts if its code is known."""
+    reader = Reader()
+    list(reader.feed(begun))
+
+    assert reader.begun is (bool(begun) and not begun.endswith(b"OK\r\n"))
+    assert list(reader.end()) == answers
+    assert not reader.begun
+    assert not list(reader.end())
+
+
+SECONDS = 5  # for what is expected to happen
+
+
+@pytest.fixture
+async def rung() -> asyncio.Event:
+    """Give an event for the alarm to set."""
+    return asyncio.Event()
+
+
+async def ring_of(alarm: Alarm, rung: asyncio.Event) -> float:
+    """Wait until it rings and give how many seconds late it is, at a time it was set to."""
+    due, loop = alarm._due, asyncio.get_running_loop()
+    async with asyncio.timeout(SECONDS):
+        await rung.wait()
+    return loop.time() - due
+
+
+@pytest.mark.parametrize(
+    "times", [(0.02,), (60, 0.02), (0.01, 0.03), (0.03, 0.01, 0.02), (-1,), (60, 0.01, -1)]
+)
+async def test_it_rings_at_the_last_time_it_was_set_to(
+    rung: asyncio.Event, times: tuple[float, ...]
+) -> None:
+    """Sooner, later, or in the past: what it was set to before counts no more."""
+    alarm, now = Alarm(rung.set), asyncio.get_running_loop().time()
+    for seconds in times:
+        alarm.set(now + seconds)
+
+    assert await ring_of(alarm, rung) >= 0
+
+
+async def test_it_rings_again(rung: asyncio.Event) -> None:
+    """Having rung it is as new."""
+    alarm, loop = Alarm(rung.set), asyncio.get_running_loop()
+    for _ in range(2):
+        alarm.set(loop.time() + 0.01)
+        assert await ring_of(alarm, rung) >= 0
+        rung.clear()
+
+
+@pytest.mark.parametrize("how", [Alarm.clear, Alarm.stop], ids=["cleared", "stopped"])
+async def test_it_is_silent(rung: asyncio.Event, how: Callable[[Alarm], None]) -> None:
+    """Cleared it does not ring, though its timer may go off; set once more it does."""
+    alarm, other, loop = Alarm(rung.set), asyncio.Event(), asyncio.get_running_loop()
+    alarm.set(loop.time() + 0.01)
+    how(alarm)
+    loop.call_later(0.03, other.set)
+    async with asyncio.timeout(SECONDS):
+        await other.wait()
+
+    assert not rung.is_set()
+    alarm.set(loop.time())
+    assert await ring_of(alarm, rung) >= 0
