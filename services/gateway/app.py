@@ -11,8 +11,8 @@ from services.gateway.api import openapi, operations
 from services.gateway.api.operation import Access, Operation
 from services.gateway.api.views import Views, ping
 from services.gateway.clients.clients import Client, Clients
-from services.gateway.clients.rate_limiter import Turnstile
-from services.gateway.clients.senders import Senders
+from services.gateway.clients.rate_limiter import RateLimiter
+from services.gateway.clients.senders import AllowedSenders
 from services.gateway.middleware import explain, harden, watching
 from services.gateway.peer import Network
 from services.gateway.request import CLIENT, View
@@ -20,12 +20,12 @@ from shared.runtime import health
 from shared.runtime.health import Check
 
 # Who the administrator is in the log; no client can have this id.
-ADMIN = Client("(admin)", Senders([]))
+ADMIN = Client("(admin)", AllowedSenders([]))
 
 
 def build_app(
     views: Views,
-    turnstile: Turnstile,
+    rate_limiter: RateLimiter,
     checks: Mapping[str, Check],
     max_body: int,
     proxies: Sequence[Network] = (),
@@ -38,7 +38,7 @@ def build_app(
     app.on_response_prepare.append(harden)
     clients = views.clients.clients
     app.add_routes(
-        _route(operation, _guarded(operation.access, view, clients, turnstile))
+        _route(operation, _guarded(operation.access, view, clients, rate_limiter))
         for operation, view in _table(views)
     )
     app.add_routes(health.routes(checks))
@@ -83,13 +83,13 @@ def _pattern(path: str) -> str:
     return f"{parent}/{last[:-1]}:{none_of}[^{{}}/]+}}"
 
 
-def _guarded(access: Access, view: View, clients: Clients, turnstile: Turnstile) -> View:
+def _guarded(access: Access, view: View, clients: Clients, rate_limiter: RateLimiter) -> View:
     """Let only those by who have the key that the operation asks for, as often as they may."""
 
     async def for_client(request: web.Request) -> web.Response:
         client = await clients.authenticate(request.headers.get("Authorization"))
         request[CLIENT] = client
-        await turnstile.admit(client.id)
+        await rate_limiter.admit(client.id)
         return await view(request)
 
     async def for_admin(request: web.Request) -> web.Response:

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 from aiohttp import HttpVersion11, StreamReader, web
 
 from services.gateway.api import body
-from services.gateway.api.body import SMALL, B, Stamp
+from services.gateway.api.body import SMALL, B, RequestStamp
 from services.gateway.api.problem import (
     KEY_REUSED,
     MALFORMED,
@@ -18,7 +18,7 @@ from services.gateway.api.problem import (
 )
 from services.gateway.body_budget import BodyBudget
 from services.gateway.clients import idempotency
-from services.gateway.clients.idempotency import Use
+from services.gateway.clients.idempotency import IdempotencyKey
 from services.gateway.request import CLIENT, RELEASE, REPLAYED, SUBJECT
 
 JSON = "application/json"
@@ -29,21 +29,23 @@ T = TypeVar("T")
 class Uses(Protocol):
     """Where the keys of requests are kept."""
 
-    async def first(self, use: Use, fingerprint: bytes, stamp: Stamp) -> tuple[bytes, Stamp]:
+    async def first(
+        self, use: IdempotencyKey, fingerprint: bytes, stamp: RequestStamp
+    ) -> tuple[bytes, RequestStamp]:
         """Keep a use of a key, or give the fingerprint and stamp of the one that is kept."""
 
-    async def forget(self, use: Use) -> None:
+    async def forget(self, use: IdempotencyKey) -> None:
         """Let the key stand for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Intake:
+class RequestReader:
     """Reads requests; `seconds` are for a body to come in. Methods raise Problem or StoreAway."""
 
     seconds: float
     uses: Uses
     secret: bytes = field(repr=False)
-    now: Callable[[], Stamp]
+    now: Callable[[], RequestStamp]
     budget: BodyBudget
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -116,7 +118,7 @@ class Intake:
                 content += part
         return bytes(content)
 
-    async def stamped(self, request: web.Request, content: bytes) -> Stamp:
+    async def stamped(self, request: web.Request, content: bytes) -> RequestStamp:
         """Give the request's stamp: that of the first with the same key and body, if it has one.
 
         A repeat is then done again under the same id, which is harmless wherever it arrives, and
@@ -155,6 +157,6 @@ async def _ask_for_body(request: web.Request) -> None:
         request.writer.output_size = 0  # the answer itself has not begun
 
 
-def _use(request: web.Request) -> Use | None:
+def _use(request: web.Request) -> IdempotencyKey | None:
     key = idempotency.read(request.headers.getall(idempotency.HEADER, ()))
-    return Use(request[CLIENT].id, request.path, key) if key else None
+    return IdempotencyKey(request[CLIENT].id, request.path, key) if key else None

@@ -13,23 +13,23 @@ from functools import partial
 import structlog
 
 from services.gateway import peer
-from services.gateway.api.body import Stamp
+from services.gateway.api.body import RequestStamp
 from services.gateway.api.client_views import ClientViews
 from services.gateway.api.code_views import CodeViews
 from services.gateway.api.domain_views import DomainViews
 from services.gateway.api.event_views import EventViews
 from services.gateway.api.message_views import MessageViews
-from services.gateway.api.protocol import Protocol
+from services.gateway.api.protocol import GatewayProtocol
 from services.gateway.api.views import Views
 from services.gateway.api.waiting import Waiting
 from services.gateway.app import build_app
 from services.gateway.body_budget import BodyBudget
 from services.gateway.clients.clients import Clients
-from services.gateway.clients.keys import Keys
-from services.gateway.clients.rate_limiter import Turnstile
-from services.gateway.clients.store import MIGRATIONS, ClientStore, QuotaStore, UseStore
+from services.gateway.clients.keys import ApiKeys
+from services.gateway.clients.rate_limiter import RateLimiter
+from services.gateway.clients.store import MIGRATIONS, ClientStore, IdempotencyKeyStore, QuotaStore
 from services.gateway.config import GatewaySettings
-from services.gateway.intake import Intake
+from services.gateway.intake import RequestReader
 from shared.broker import Broker
 from shared.runtime import health, periodic
 from shared.runtime.http_connections import Connections, Limits
@@ -58,11 +58,11 @@ async def serving(settings: GatewaySettings, stop: asyncio.Event) -> AsyncIterat
         ) as database,
         Broker.connect(settings.amqp_url, settings.service) as broker,
     ):
-        uses = UseStore(database, settings.gateway_remember)
+        uses = IdempotencyKeyStore(database, settings.gateway_remember)
         checks = {"broker": broker.ready, "database": database.ready}
         app = build_app(
             _views(settings, broker, database, uses, stop),
-            _turnstile(settings, database),
+            _rate_limiter(settings, database),
             checks,
             settings.gateway_max_body,
             settings.gateway_proxies,
@@ -76,7 +76,7 @@ async def serving(settings: GatewaySettings, stop: asyncio.Event) -> AsyncIterat
                 settings.gateway_host,
                 settings.gateway_port,
                 settings.drain_seconds,
-                partial(Protocol, _connections(settings)),
+                partial(GatewayProtocol, _connections(settings)),
             ) as port,
         ):
             yield port
@@ -96,12 +96,12 @@ def _views(
     settings: GatewaySettings,
     broker: Broker,
     database: Database,
-    uses: UseStore,
+    uses: IdempotencyKeyStore,
     stop: asyncio.Event,
 ) -> Views:
     secret = bytes.fromhex(settings.gateway_key_secret)
     within = settings.gateway_answer_seconds
-    intake = Intake(
+    intake = RequestReader(
         settings.gateway_body_seconds,
         uses,
         # A key of its own: what is signed with the other are clients' keys.
@@ -109,7 +109,7 @@ def _views(
         _stamp,
         BodyBudget(settings.gateway_max_bodies, settings.gateway_max_body),
     )
-    keys = Keys(secret, timedelta(days=settings.gateway_key_days), time.time)
+    keys = ApiKeys(secret, timedelta(days=settings.gateway_key_days), time.time)
     clients = Clients(ClientStore(database), keys, settings.gateway_admin_token.encode())
     waiting = Waiting(broker, stop)
     return Views(
@@ -121,10 +121,10 @@ def _views(
     )
 
 
-def _turnstile(settings: GatewaySettings, database: Database) -> Turnstile:
+def _rate_limiter(settings: GatewaySettings, database: Database) -> RateLimiter:
     rate = settings.gateway_client_rate
-    return Turnstile(Pace(rate) if rate else None, QuotaStore(database), time.monotonic)
+    return RateLimiter(Pace(rate) if rate else None, QuotaStore(database), time.monotonic)
 
 
-def _stamp() -> Stamp:
-    return Stamp(str(uuid.uuid4()), datetime.now(UTC))
+def _stamp() -> RequestStamp:
+    return RequestStamp(str(uuid.uuid4()), datetime.now(UTC))

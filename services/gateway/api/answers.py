@@ -5,12 +5,12 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.gateway.api.reports import Refused
+from services.gateway.api.reports import EventRefusal
 from shared.contracts import CodeIssued, DomainsCounted, ReplyClass, Sighting, Stage, Verdict
 from shared.contracts.domains import DomainEvidence
 
 
-class Answer(BaseModel):
+class ResponseBody(BaseModel):
     """A body of an answer; absent fields are left out."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -20,14 +20,14 @@ class Answer(BaseModel):
         return f"{self.model_dump_json(exclude_none=True)}\n".encode()
 
 
-class Accepted(Answer):
+class Accepted(ResponseBody):
     """It is kept and will be done, whatever breaks from now on."""
 
     id: str
     status: Literal["accepted"] = "accepted"
 
 
-class SmtpReply(Answer):
+class SmtpReply(ResponseBody):
     """What the receiving server said, and at which stage of the conversation."""
 
     stage: Stage
@@ -36,7 +36,7 @@ class SmtpReply(Answer):
     text: str
 
 
-class RecipientOutcome(Answer):
+class RecipientOutcome(ResponseBody):
     """What became of a message for one recipient."""
 
     recipient: str
@@ -51,7 +51,7 @@ class RecipientOutcome(Answer):
     reason: str | None = Field(None, description="Why it failed")
 
 
-class Finished(Answer):
+class Finished(ResponseBody):
     """The message has an outcome for every recipient; nothing more will be said of it."""
 
     id: str
@@ -59,7 +59,7 @@ class Finished(Answer):
     recipients: list[RecipientOutcome]
 
 
-class CodeSent(Answer):
+class CodeSent(ResponseBody):
     """A code is on its way by mail."""
 
     id: str
@@ -72,14 +72,14 @@ class CodeSent(Answer):
         return cls(id=issued.challenge_id, expires_at=issued.expires_at, resend_at=issued.resend_at)
 
 
-class Verified(Answer):
+class Verified(ResponseBody):
     """Whether the code was right. Wrong, used, expired and unknown ones are told alike."""
 
     verified: bool
     id: str | None = Field(None, description="Of the code, as POST /v1/otp told it")
 
 
-class Domain(Answer):
+class Domain(ResponseBody):
     """What the deliveries and bounces so far say of a domain."""
 
     domain: str = Field(description="In lower case, as A-labels")
@@ -105,14 +105,14 @@ class Domain(Answer):
         return cls.model_construct(**{name: getattr(known, name) for name in cls.model_fields})
 
 
-class Domains(Answer):
+class Domains(ResponseBody):
     """A page of the domains that are known, by name."""
 
     domains: list[Domain]
     next: str | None = Field(None, description="`after` of the next page; absent at the last one")
 
 
-class DomainCounts(Answer):
+class DomainCounts(ResponseBody):
     """How many domains and events are known."""
 
     catch_all: int
@@ -135,14 +135,14 @@ class DomainCounts(Answer):
         )
 
 
-class EventMistake(Answer):
+class EventMistake(ResponseBody):
     """One mistake in an event."""
 
     pointer: str = Field(description="Where: a JSON Pointer into the event, such as #/domain")
     detail: str
 
 
-class EventAnswer(Answer):
+class EventAnswer(ResponseBody):
     """What became of one of the events."""
 
     status: Literal["accepted", "refused"]
@@ -150,7 +150,7 @@ class EventAnswer(Answer):
     errors: list[EventMistake] | None = Field(None, description="Of a refused one")
 
     @classmethod
-    def of(cls, event: Sighting | Refused) -> "EventAnswer":
+    def of(cls, event: Sighting | EventRefusal) -> "EventAnswer":
         """Tell it."""
         if isinstance(event, Sighting):
             return cls(status="accepted", id=event.id)
@@ -158,7 +158,7 @@ class EventAnswer(Answer):
         return cls(status="refused", errors=errors)
 
 
-class EventsAnswer(Answer):
+class EventsAnswer(ResponseBody):
     """What became of all events; what is accepted is kept."""
 
     accepted: int
@@ -166,14 +166,14 @@ class EventsAnswer(Answer):
     events: list[EventAnswer] = Field(description="In the order of the request")
 
 
-class ClientKey(Answer):
+class ClientKey(ResponseBody):
     """A new client's key, told this once."""
 
     id: str
     api_key: str
 
 
-class Health(Answer):
+class Health(ResponseBody):
     """Whether the service works, with each check by name."""
 
     status: str

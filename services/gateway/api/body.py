@@ -34,14 +34,14 @@ MAX_FIELDS = 50  # of one object; no model has as many
 
 
 @dataclass(frozen=True, slots=True)
-class Stamp:
+class RequestStamp:
     """What the gateway gives everything it accepts: an id and the time."""
 
     id: str
     at: datetime
 
 
-class Strict(BaseModel):
+class StrictModel(BaseModel):
     """An object from outside: a field that the model does not name is a mistake."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -54,13 +54,13 @@ class Strict(BaseModel):
         return value
 
 
-class Body(Strict):
+class RequestBody(StrictModel):
     """A request body."""
 
     most: ClassVar[int | None] = SMALL  # bytes; None for what the settings say
 
 
-B = TypeVar("B", bound=Body)
+B = TypeVar("B", bound=RequestBody)
 
 
 def read(model: type[B], body: bytes) -> B:

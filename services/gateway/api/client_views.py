@@ -11,7 +11,7 @@ from services.gateway.api.reply import answer
 from services.gateway.api.schemas import NewClient
 from services.gateway.api.wording import CLIENT_ID
 from services.gateway.clients.clients import Clients
-from services.gateway.intake import Intake
+from services.gateway.intake import RequestReader
 from services.gateway.request import SUBJECT
 
 
@@ -19,7 +19,7 @@ from services.gateway.request import SUBJECT
 class ClientViews:
     """Registers and revokes clients."""
 
-    intake: Intake
+    intake: RequestReader
     clients: Clients
 
     async def post(self, request: web.Request) -> web.Response:

@@ -9,10 +9,10 @@ from pydantic import ValidationError
 from services.gateway import peer
 from services.gateway.api import problem
 from services.gateway.api.answers import CodeSent, Verified
-from services.gateway.api.body import Stamp
+from services.gateway.api.body import RequestStamp
 from services.gateway.api.reply import answer
 from services.gateway.api.schemas import CodeGuess, NewCode
-from services.gateway.intake import Intake
+from services.gateway.intake import RequestReader
 from services.gateway.request import CALLER, CLIENT, HARMLESS, REPLAYED, SUBJECT
 from services.gateway.road import Road, unexpected
 from shared.contracts import (
@@ -34,7 +34,7 @@ CODES_REMEMBERED = timedelta(hours=16)
 class CodeViews:
     """Has codes mailed, verified and cancelled; `within` are the seconds for an answer."""
 
-    intake: Intake
+    intake: RequestReader
     road: Road
     within: float
 
@@ -68,7 +68,7 @@ class CodeViews:
             case other:
                 raise unexpected(other)
 
-    async def _stamped(self, request: web.Request, content: bytes) -> Stamp:
+    async def _stamped(self, request: web.Request, content: bytes) -> RequestStamp:
         """Give the stamp of the first with the same key, if it can be known as the same behind."""
         stamp = await self.intake.stamped(request, content)
         if not request.get(REPLAYED) or self.intake.now().at - stamp.at < CODES_REMEMBERED:

@@ -7,7 +7,7 @@ from aiohttp import web
 from services.gateway.api import domains
 from services.gateway.api.answers import Domain, DomainCounts, Domains
 from services.gateway.api.reply import answer
-from services.gateway.intake import Intake
+from services.gateway.intake import RequestReader
 from services.gateway.road import Road, unexpected
 from shared.contracts import (
     CountDomains,
@@ -22,7 +22,7 @@ from shared.contracts import (
 class DomainViews:
     """Asks about domains; `within` are the seconds for an answer."""
 
-    intake: Intake
+    intake: RequestReader
     road: Road
     within: float
 

@@ -4,7 +4,7 @@ from multidict import MultiMapping
 from pydantic import Field, ValidationError
 
 from services.gateway.api import wording
-from services.gateway.api.body import Strict
+from services.gateway.api.body import StrictModel
 from services.gateway.api.problem import INVALID, Mistake, Problem
 from shared.contracts import ListDomains, Verdict, address
 from shared.contracts.domains import MAX_LISTED
@@ -13,7 +13,7 @@ from shared.contracts.fields import Domain
 PAGE = 100  # domains, if nothing is said
 
 
-class Page(Strict):
+class Page(StrictModel):
     """Which of the domains to tell."""
 
     status: Verdict | None = Field(None, description="Only those; all if absent")

@@ -8,9 +8,9 @@ from aiohttp import web
 from services.gateway.api import domains, reports
 from services.gateway.api.answers import EventAnswer, EventsAnswer
 from services.gateway.api.reply import accepted, answer
-from services.gateway.api.reports import MOST, NDJSON, Refused
+from services.gateway.api.reports import MOST, NDJSON, EventRefusal
 from services.gateway.clients import idempotency
-from services.gateway.intake import JSON, Intake
+from services.gateway.intake import JSON, RequestReader
 from services.gateway.request import CLIENT, SUBJECT
 from services.gateway.road import Road
 from shared.contracts import Kind, Sighting
@@ -20,7 +20,7 @@ from shared.contracts import Kind, Sighting
 class EventViews:
     """Passes events on."""
 
-    intake: Intake
+    intake: RequestReader
     road: Road
 
     async def put_delivered(self, request: web.Request) -> web.Response:
@@ -54,7 +54,7 @@ class EventViews:
         return _answered(read, len(kept))
 
 
-def _answered(read: Sequence[Sighting | Refused], kept: int) -> web.Response:
+def _answered(read: Sequence[Sighting | EventRefusal], kept: int) -> web.Response:
     refused = len(read) - kept
     told = EventsAnswer(
         accepted=kept, refused=refused, events=[EventAnswer.of(each) for each in read]

@@ -10,7 +10,7 @@ from services.gateway.api.problem import FOREIGN_SENDER, Problem
 from services.gateway.api.reply import accepted, answer
 from services.gateway.api.schemas import NewMessage
 from services.gateway.api.waiting import Waiting
-from services.gateway.intake import Intake
+from services.gateway.intake import RequestReader
 from services.gateway.request import CLIENT
 from services.gateway.road import Road
 from shared.contracts import SendEmail
@@ -20,7 +20,7 @@ from shared.contracts import SendEmail
 class MessageViews:
     """Sends messages; `most_wait` is in seconds."""
 
-    intake: Intake
+    intake: RequestReader
     road: Road
     waiting: Waiting
     most_wait: int

@@ -9,10 +9,10 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from services.gateway.api import problem
-from services.gateway.api.body import Body
+from services.gateway.api.body import RequestBody
 from services.gateway.api.operation import Access, Operation, Success
 from services.gateway.api.operations import OPERATIONS
-from services.gateway.api.problem import Kind, ProblemDocument
+from services.gateway.api.problem import ProblemDocument, ProblemType
 from services.gateway.clients import idempotency
 from shared.contracts import fields
 
@@ -120,7 +120,7 @@ def _tag(operation: Operation) -> str:
     return name if name in _TAGS else "service"
 
 
-def _contents(operation: Operation, body: type[Body]) -> Json:
+def _contents(operation: Operation, body: type[RequestBody]) -> Json:
     lines = {each: {"schema": {"type": "string"}} for each in operation.other_types}
     schema = _reference(body)
     if operation.bare_field:
@@ -167,13 +167,13 @@ def _success(answer: Success, operation: Operation) -> Json:
 
 
 def _problems(operation: Operation) -> Json:
-    by_status: dict[int, list[Kind]] = {}
+    by_status: dict[int, list[ProblemType]] = {}
     for kind in dict.fromkeys(_kinds(operation)):
         by_status.setdefault(kind.status, []).append(kind)
     return {str(status): _problem(kinds) for status, kinds in by_status.items()}
 
 
-def _kinds(operation: Operation) -> list[Kind]:
+def _kinds(operation: Operation) -> list[ProblemType]:
     if operation.access is Access.PUBLIC:
         return []
     return [
@@ -187,7 +187,7 @@ def _kinds(operation: Operation) -> list[Kind]:
     ]
 
 
-def _problem(kinds: Sequence[Kind]) -> Json:
+def _problem(kinds: Sequence[ProblemType]) -> Json:
     described: Json = {
         "description": "; ".join(f"{kind.title} (`{kind.code}`)" for kind in kinds),
         "content": {problem.CONTENT_TYPE: {"schema": _reference(ProblemDocument)}},

@@ -5,8 +5,8 @@ from enum import StrEnum
 
 from pydantic import BaseModel
 
-from services.gateway.api.body import Body
-from services.gateway.api.problem import Kind
+from services.gateway.api.body import RequestBody
+from services.gateway.api.problem import ProblemType
 
 
 class Access(StrEnum):
@@ -38,11 +38,11 @@ class Operation:
     summary: str
     access: Access
     answers: tuple[Success, ...]
-    body: type[Body] | None = None
+    body: type[RequestBody] | None = None
     other_types: tuple[str, ...] = ()  # of the body, beside JSON
     bare_field: str | None = None  # of the body: its value may also be sent alone
     query: type[BaseModel] | None = None
-    problems: tuple[Kind, ...] = ()
+    problems: tuple[ProblemType, ...] = ()
     description: str | None = None
     waits: bool = False  # takes `Prefer: wait`
     repeatable: bool = False  # takes `Idempotency-Key`

@@ -13,7 +13,7 @@ RETRY_SECONDS = 5.0  # a broker that restarts is back in about twice that
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ProblemType:
     """One kind of problem: `code` is for programs and never changes, `title` is for people."""
 
     status: int
@@ -21,25 +21,27 @@ class Kind:
     title: str
 
 
-MALFORMED = Kind(400, "malformed", "The request cannot be read")
-UNAUTHORIZED = Kind(401, "unauthorized", "A valid key is needed")
-FOREIGN_SENDER = Kind(403, "foreign-sender", "This client may not send from this address")
-NOT_FOUND = Kind(404, "not-found", "There is nothing here")
-NO_SUCH_CLIENT = Kind(404, "no-such-client", "No client has this id")
-METHOD_NOT_ALLOWED = Kind(405, "method-not-allowed", "This cannot be done here")
-TIMEOUT = Kind(408, "timeout", "The request took too long to arrive")
-CLIENT_EXISTS = Kind(409, "client-exists", "A client has this id already")
-TOO_LARGE = Kind(413, "too-large", "The request is too large")
-UNSUPPORTED_MEDIA_TYPE = Kind(415, "unsupported-media-type", "This type of body is not taken")
-EXPECTATION_FAILED = Kind(417, "expectation-failed", "What is expected cannot be met")
-INVALID = Kind(422, "invalid", "The request has mistakes")
-KEY_REUSED = Kind(
+MALFORMED = ProblemType(400, "malformed", "The request cannot be read")
+UNAUTHORIZED = ProblemType(401, "unauthorized", "A valid key is needed")
+FOREIGN_SENDER = ProblemType(403, "foreign-sender", "This client may not send from this address")
+NOT_FOUND = ProblemType(404, "not-found", "There is nothing here")
+NO_SUCH_CLIENT = ProblemType(404, "no-such-client", "No client has this id")
+METHOD_NOT_ALLOWED = ProblemType(405, "method-not-allowed", "This cannot be done here")
+TIMEOUT = ProblemType(408, "timeout", "The request took too long to arrive")
+CLIENT_EXISTS = ProblemType(409, "client-exists", "A client has this id already")
+TOO_LARGE = ProblemType(413, "too-large", "The request is too large")
+UNSUPPORTED_MEDIA_TYPE = ProblemType(
+    415, "unsupported-media-type", "This type of body is not taken"
+)
+EXPECTATION_FAILED = ProblemType(417, "expectation-failed", "What is expected cannot be met")
+INVALID = ProblemType(422, "invalid", "The request has mistakes")
+KEY_REUSED = ProblemType(
     422, "idempotency-key-reused", "The Idempotency-Key stands for a request with another body"
 )
-TOO_MANY_REQUESTS = Kind(429, "too-many-requests", "This was asked for too often")
-HEADERS_TOO_LARGE = Kind(431, "headers-too-large", "The headers are too large")
-INTERNAL = Kind(500, "internal", "Something went wrong here")
-UNAVAILABLE = Kind(503, "unavailable", "This cannot be done now")
+TOO_MANY_REQUESTS = ProblemType(429, "too-many-requests", "This was asked for too often")
+HEADERS_TOO_LARGE = ProblemType(431, "headers-too-large", "The headers are too large")
+INTERNAL = ProblemType(500, "internal", "Something went wrong here")
+UNAVAILABLE = ProblemType(503, "unavailable", "This cannot be done now")
 
 KINDS = (
     MALFORMED,
@@ -76,7 +78,7 @@ class Problem(Exception):
 
     def __init__(
         self,
-        kind: Kind,
+        kind: ProblemType,
         detail: str | None = None,
         *,
         errors: Sequence[Mistake] = (),
@@ -118,13 +120,13 @@ def too_many(seconds: float, reason: str) -> Problem:
     return Problem(TOO_MANY_REQUESTS, headers=retry_after(seconds), reason=reason)
 
 
-def kind_of(status: int) -> Kind:
+def kind_of(status: int) -> ProblemType:
     """Give the kind for an HTTP status that the server itself answers with."""
     known = _BY_STATUS.get(status)
     if known is not None:
         return known
     phrase = HTTPStatus(status).phrase
-    return Kind(status, phrase.lower().replace(" ", "-"), phrase)
+    return ProblemType(status, phrase.lower().replace(" ", "-"), phrase)
 
 
 class ProblemDocument(BaseModel):

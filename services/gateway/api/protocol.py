@@ -36,7 +36,7 @@ _DETAILS = {417: "Of `Expect`, 100-continue alone is known (RFC 9110 10.1.1)."}
 logger = structlog.get_logger(__name__)
 
 
-class Protocol(LimitedProtocol):
+class GatewayProtocol(LimitedProtocol):
     """The server's side of a connection; anybody can make it fail, so it tells that in a line."""
 
     __slots__ = ()

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from services.gateway.api.answers import Accepted, Answer
+from services.gateway.api.answers import Accepted, ResponseBody
 
 JSON = "application/json"
 # Keeps answers out of caches, their type from being guessed, and our parts to ourselves.
@@ -15,7 +15,9 @@ HARDENING = {
 }
 
 
-def answer(status: int, content: Answer, headers: Mapping[str, str] | None = None) -> web.Response:
+def answer(
+    status: int, content: ResponseBody, headers: Mapping[str, str] | None = None
+) -> web.Response:
     """Give an answer with a body."""
     return web.Response(body=content.encode(), status=status, headers=headers, content_type=JSON)
 

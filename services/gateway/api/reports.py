@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ConfigDict, Field, ValidationError
 
 from services.gateway.api import body, wording
-from services.gateway.api.body import Body, Stamp, Strict
+from services.gateway.api.body import RequestBody, RequestStamp, StrictModel
 from services.gateway.api.problem import INVALID, TOO_LARGE, Mistake, Problem
 from shared.contracts import FeedbackReported, Sighting
 from shared.contracts.domains import MAX_SIGHTINGS
@@ -19,13 +19,13 @@ MAX_EVENT_MISTAKES = 5  # of one event; one answer has a thousand of them
 AHEAD = timedelta(minutes=5)  # that a client's clock may be
 
 
-class NewEvent(Sighting, Strict):
+class NewEvent(Sighting, StrictModel):
     """What became of one mail for one recipient; without `id` and `at` it gets them here."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["domain", "kind"]})
 
 
-class NewEvents(Body):
+class NewEvents(RequestBody):
     """Up to a thousand events; also taken is the bare list, or a line of NDJSON for each."""
 
     model_config = ConfigDict(
@@ -39,7 +39,7 @@ class NewEvents(Body):
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class EventRefusal:
     """An event that is not taken, and why; it does not stop the others."""
 
     mistakes: Sequence[Mistake]
@@ -58,27 +58,27 @@ def items(content: bytes, content_type: str) -> Sequence[Any]:
     return found
 
 
-def read_all(items: Sequence[object], stamp: Stamp) -> Sequence[Sighting | Refused]:
+def read_all(items: Sequence[object], stamp: RequestStamp) -> Sequence[Sighting | EventRefusal]:
     """Read each event; one without an id of its own gets that of the request and its place."""
     return [read(item, f"{stamp.id}.{at}", stamp) for at, item in enumerate(items)]
 
 
-def read(item: object, default_id: str, stamp: Stamp) -> Sighting | Refused:
+def read(item: object, default_id: str, stamp: RequestStamp) -> Sighting | EventRefusal:
     """Read one event; without an id or a time of its own it gets what it is given."""
-    if isinstance(item, Refused):
+    if isinstance(item, EventRefusal):
         return item
     if isinstance(item, dict):
         item = {"id": default_id, "at": stamp.at} | item
     try:
         event = NewEvent.model_validate(item)
     except ValidationError as error:
-        return Refused(wording.mistakes(error, MAX_EVENT_MISTAKES))
+        return EventRefusal(wording.mistakes(error, MAX_EVENT_MISTAKES))
     if event.at > stamp.at + AHEAD:
-        return Refused([Mistake("#/at", "must not be in the future")])
+        return EventRefusal([Mistake("#/at", "must not be in the future")])
     return event
 
 
-def report(sightings: Sequence[Sighting], stamp: Stamp, client: str) -> FeedbackReported:
+def report(sightings: Sequence[Sighting], stamp: RequestStamp, client: str) -> FeedbackReported:
     """Give the event that tells of all of them; they were checked."""
     return FeedbackReported.model_construct(
         id=stamp.id, at=stamp.at, client=client, sightings=tuple(sightings)
@@ -104,7 +104,7 @@ def _line(line: bytes) -> object:
     try:
         return body.parse(line)
     except Problem as error:
-        return Refused([Mistake("#", error.detail or error.kind.title)])
+        return EventRefusal([Mistake("#", error.detail or error.kind.title)])
 
 
 def _too_many() -> Problem:

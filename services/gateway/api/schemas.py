@@ -11,10 +11,10 @@ from pydantic import (
 )
 
 from services.gateway import peer
-from services.gateway.api.body import Body, Stamp, Strict
+from services.gateway.api.body import RequestBody, RequestStamp, StrictModel
 from services.gateway.api.wording import CLIENT_ID
 from services.gateway.clients.clients import Client
-from services.gateway.clients.senders import MAX_SENDERS, Sender, Senders
+from services.gateway.clients.senders import MAX_SENDERS, AllowedSenders, Sender
 from shared.contracts import Category, IssueCode, SendEmail, VerifyCode, header
 from shared.contracts.attachment import MAX_ATTACHMENTS, Attachment, check_attachments
 from shared.contracts.codes import CONFIRM_ADDRESS, MAX_DIGITS, MAX_TYPED_CHARS, MIN_DIGITS
@@ -52,7 +52,7 @@ def _with_items(schema: dict[str, Any]) -> None:
     schema["anyOf"][1]["minItems"] = 1
 
 
-class NewAttachment(Attachment, Strict):
+class NewAttachment(Attachment, StrictModel):
     """A file that goes with a message; with a `content_id` the HTML shows it by `cid:`."""
 
     def kept(self) -> Attachment:
@@ -67,7 +67,7 @@ _Attachments = Annotated[
 ]
 
 
-class NewMessage(Body):
+class NewMessage(RequestBody):
     """Asks for one message to be sent to each of its recipients."""
 
     model_config = ConfigDict(
@@ -119,14 +119,14 @@ class NewMessage(Body):
             raise ValueError("must not offer to unsubscribe from a code")
         return self
 
-    def command(self, stamp: Stamp, client: str) -> SendEmail:
+    def command(self, stamp: RequestStamp, client: str) -> SendEmail:
         """Give the command; its fields were checked by the same rules and are not checked again."""
         return SendEmail.model_construct(
             id=stamp.id, client=client, created_at=stamp.at, **self.__dict__
         )
 
 
-class NewCode(Body):
+class NewCode(RequestBody):
     """Asks for a one-time code to be mailed."""
 
     model_config = ConfigDict(
@@ -143,14 +143,14 @@ class NewCode(Body):
         None, description="Of the user who wants the code; the caller's own if absent"
     )
 
-    def command(self, stamp: Stamp, client: str, caller: peer.Address | None) -> IssueCode:
+    def command(self, stamp: RequestStamp, client: str, caller: peer.Address | None) -> IssueCode:
         """Give the command; its fields were checked by the same rules and are not checked again."""
         return IssueCode.model_construct(
             id=stamp.id, client=client, **(self.__dict__ | {"ip": self.ip or caller})
         )
 
 
-class CodeGuess(Body):
+class CodeGuess(RequestBody):
     """Asks whether a code is right; a right one is used up by it."""
 
     model_config = ConfigDict(
@@ -170,7 +170,7 @@ class CodeGuess(Body):
         None, description="Of the user who typed the code; wrong ones are limited by it"
     )
 
-    def question(self, stamp: Stamp, client: str) -> VerifyCode:
+    def question(self, stamp: RequestStamp, client: str) -> VerifyCode:
         """Give the question; its fields were checked by the same rules."""
         return VerifyCode.model_construct(id=stamp.id, client=client, **self.__dict__)
 
@@ -178,7 +178,7 @@ class CodeGuess(Body):
 _Senders = Annotated[list[Sender], Field(max_length=MAX_SENDERS, fail_fast=True)]
 
 
-class NewClient(Body):
+class NewClient(RequestBody):
     """Asks for a client to be registered."""
 
     model_config = ConfigDict(
@@ -199,4 +199,4 @@ class NewClient(Body):
 
     def client(self) -> Client:
         """Give the client."""
-        return Client(self.id, Senders(self.senders))
+        return Client(self.id, AllowedSenders(self.senders))

@@ -5,22 +5,22 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from services.gateway.api.body import Stamp
+from services.gateway.api.body import RequestStamp
 from services.gateway.api.problem import UNAUTHORIZED, Problem
-from services.gateway.clients.keys import BadKey, Key, Keys
-from services.gateway.clients.senders import Senders
+from services.gateway.clients.keys import ApiKey, ApiKeys, InvalidApiKey
+from services.gateway.clients.senders import AllowedSenders
 
 
 class Store(Protocol):
     """Where the clients are kept."""
 
-    async def register(self, key: Key, senders: Senders, at: datetime) -> bool:
+    async def register(self, key: ApiKey, senders: AllowedSenders, at: datetime) -> bool:
         """Add a client with its key; False when the client is there already."""
 
     async def revoke(self, client: str) -> bool:
         """Remove a client; False when there is none of that id."""
 
-    async def senders(self, key: Key) -> Senders | None:
+    async def senders(self, key: ApiKey) -> AllowedSenders | None:
         """Give from whom a key's client may send, None when the key is not its client's."""
 
 
@@ -29,7 +29,7 @@ class Client:
     """Who has shown its key."""
 
     id: str
-    senders: Senders
+    senders: AllowedSenders
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +37,15 @@ class Clients:
     """Registers clients and knows them again. Methods raise what the store raises."""
 
     store: Store
-    keys: Keys
+    keys: ApiKeys
     admin_token: bytes = field(repr=False)
 
-    async def register(self, client: Client, stamp: Stamp) -> str | None:
+    async def register(self, client: Client, stamp: RequestStamp) -> str | None:
         """Give a new client its key; None when it is registered already.
 
         The key is told only here. Who loses it revokes the client and registers it again.
         """
-        key = Key(client.id, stamp.id)
+        key = ApiKey(client.id, stamp.id)
         if not await self.store.register(key, client.senders, stamp.at):
             return None
         return self.keys.make(key, stamp.at)
@@ -58,7 +58,7 @@ class Clients:
         """Give the client of an Authorization header. Raises Problem, without telling why."""
         try:
             key = self.keys.read(_bearer(authorization))
-        except BadKey as error:
+        except InvalidApiKey as error:
             raise _unauthorized(str(error)) from None
         senders = await self.store.senders(key)
         if senders is None:

@@ -12,7 +12,7 @@ MAX_KEY_CHARS = 255
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class IdempotencyKey:
     """Which request a key stands for: the same key of another client or path is another one."""
 
     client: str

@@ -19,28 +19,28 @@ OPTIONS: Options = {
 }
 
 
-class BadKey(ValueError):
+class InvalidApiKey(ValueError):
     """A token is not a key of ours; the text says why, for the log alone."""
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class ApiKey:
     """Whose key it is, and which of that client's keys."""
 
     client: str
     id: str
 
 
-class Keys:
+class ApiKeys:
     """Makes and reads keys with a secret of 32 bytes or more; `clock` gives seconds since 1970."""
 
     def __init__(self, secret: bytes, lifetime: timedelta, clock: Callable[[], float]) -> None:
         self._secret = secret
         self._lifetime = lifetime
         self._clock = clock
-        self._known: dict[str, tuple[Key, float]] = {}
+        self._known: dict[str, tuple[ApiKey, float]] = {}
 
-    def make(self, key: Key, at: datetime) -> str:
+    def make(self, key: ApiKey, at: datetime) -> str:
         """Give the token of a key that is good from `at` on."""
         claims = {
             "iss": ISSUER,
@@ -52,7 +52,7 @@ class Keys:
         }
         return jwt.encode(claims, self._secret, ALGORITHM, headers={"typ": TYPE})
 
-    def read(self, token: str) -> Key:
+    def read(self, token: str) -> ApiKey:
         """Give the key that a token is. Raises BadKey."""
         # A client sends the same token with each request, and to verify it costs as much as half
         # of all else. What can change is the time; whether it is revoked is asked elsewhere.
@@ -64,10 +64,10 @@ class Keys:
             self._known[token] = known
         key, expires = known
         if self._clock() >= expires + LEEWAY.total_seconds():
-            raise BadKey("Expired")
+            raise InvalidApiKey("Expired")
         return key
 
-    def _verified(self, token: str) -> tuple[Key, float]:
+    def _verified(self, token: str) -> tuple[ApiKey, float]:
         """Give the key that a token is, and when it ends. Raises BadKey."""
         try:
             found = jwt.decode_complete(
@@ -80,8 +80,8 @@ class Keys:
                 options=OPTIONS,
             )
         except (jwt.PyJWTError, ValueError) as error:
-            raise BadKey(type(error).__name__) from None
+            raise InvalidApiKey(type(error).__name__) from None
         if found["header"].get("typ") != TYPE:
-            raise BadKey("WrongType")
+            raise InvalidApiKey("WrongType")
         claims = found["payload"]
-        return Key(claims["sub"], claims["jti"]), float(claims["exp"])
+        return ApiKey(claims["sub"], claims["jti"]), float(claims["exp"])

@@ -16,7 +16,7 @@ class Quotas(Protocol):
         """Take a chunk of a client's quota; 0.0, or the seconds until there is one."""
 
 
-class Turnstile:
+class RateLimiter:
     """Counts requests; without a quota nobody is counted. `clock` is in seconds."""
 
     def __init__(self, quota: Pace | None, quotas: Quotas, clock: Callable[[], float]) -> None:

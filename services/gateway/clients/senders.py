@@ -28,7 +28,7 @@ Sender = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class Senders:
+class AllowedSenders:
     """What a client may write into From: addresses and domains such as `@shop.example`.
 
     None is any. The deployment's default, which stands where a mail has no From, is nobody's own.

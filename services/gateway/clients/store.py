@@ -8,10 +8,10 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from services.gateway.api.body import Stamp
-from services.gateway.clients.idempotency import Use
-from services.gateway.clients.keys import Key
-from services.gateway.clients.senders import Senders
+from services.gateway.api.body import RequestStamp
+from services.gateway.clients.idempotency import IdempotencyKey
+from services.gateway.clients.keys import ApiKey
+from services.gateway.clients.senders import AllowedSenders
 from services.gateway.clients.tables import clients, quotas, uses
 from services.gateway.rounds import Rounds
 from shared.storage import dialect
@@ -40,9 +40,9 @@ class ClientStore:
         self._database = database
         self._rounds = Rounds(self._current)
         self._version: int | None = None
-        self._known: dict[Key, Senders | None] = {}  # as of that version
+        self._known: dict[ApiKey, AllowedSenders | None] = {}  # as of that version
 
-    async def register(self, key: Key, senders: Senders, at: datetime) -> bool:
+    async def register(self, key: ApiKey, senders: AllowedSenders, at: datetime) -> bool:
         """Add a client with its key; False when the client is there already."""
         new = sa.insert(clients).values(
             id=key.client, key_id=key.id, created_at=at, senders=senders.allowed
@@ -60,7 +60,7 @@ class ClientStore:
         async with _bounded():
             return await self._database.write(lambda c: c.execute(gone).rowcount > 0)
 
-    async def senders(self, key: Key) -> Senders | None:
+    async def senders(self, key: ApiKey) -> AllowedSenders | None:
         """Give from whom a key's client may send, None when the key is not its client's.
 
         From memory only if nobody has changed anything since, so that a revocation counts.
@@ -70,21 +70,23 @@ class ClientStore:
             known[key] = await self._rounds.get(key)
         return known[key]
 
-    def _remembered(self) -> dict[Key, Senders | None]:
+    def _remembered(self) -> dict[ApiKey, AllowedSenders | None]:
         version = self._database.version()
         if version is None or version != self._version:
             # Another one: what is being asked for may be older than this version.
             self._known, self._version = {}, version
         return self._known
 
-    async def _current(self, keys: Collection[Key]) -> Mapping[Key, Senders]:
+    async def _current(self, keys: Collection[ApiKey]) -> Mapping[ApiKey, AllowedSenders]:
         named = {"clients": sorted({key.client for key in keys})}
         async with _bounded():
             found = await self._database.read(lambda c: c.execute(_KEYS_OF, named).all())
-        return {Key(client, key_id): Senders(senders) for client, key_id, senders in found}
+        return {
+            ApiKey(client, key_id): AllowedSenders(senders) for client, key_id, senders in found
+        }
 
 
-class UseStore:
+class IdempotencyKeyStore:
     """Reads and writes the uses of keys. Every method raises StoreAway after STORE_SECONDS."""
 
     def __init__(self, database: Database, remember: float, clock: Clock = dialect.now) -> None:
@@ -93,7 +95,9 @@ class UseStore:
         self._clock = clock
         self._keeping: sa.Executable | None = None
 
-    async def first(self, use: Use, fingerprint: bytes, stamp: Stamp) -> tuple[bytes, Stamp]:
+    async def first(
+        self, use: IdempotencyKey, fingerprint: bytes, stamp: RequestStamp
+    ) -> tuple[bytes, RequestStamp]:
         """Keep a use of a key, or give the fingerprint and stamp of the one that is kept."""
         row = {
             "new_client": use.client,
@@ -106,13 +110,15 @@ class UseStore:
         async with _bounded():
             return await self._database.write(lambda connection: self._first(connection, row))
 
-    def _first(self, connection: sa.Connection, row: Mapping[str, object]) -> tuple[bytes, Stamp]:
+    def _first(
+        self, connection: sa.Connection, row: Mapping[str, object]
+    ) -> tuple[bytes, RequestStamp]:
         if self._keeping is None:  # made once: making it costs more than running it
             self._keeping = _keeping(dialect.insert(connection, uses))
         fingerprint, request_id, at = connection.execute(self._keeping, row).one()
-        return fingerprint, Stamp(request_id, datetime.fromtimestamp(at / MILLISECONDS, UTC))
+        return fingerprint, RequestStamp(request_id, datetime.fromtimestamp(at / MILLISECONDS, UTC))
 
-    async def forget(self, use: Use) -> None:
+    async def forget(self, use: IdempotencyKey) -> None:
         """Let a key stand for nothing."""
         gone = sa.delete(uses).where(
             uses.c.client == use.client, uses.c.path == use.path, uses.c.key == use.key

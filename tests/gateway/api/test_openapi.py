@@ -23,7 +23,7 @@ from services.gateway.api import openapi
 from services.gateway.api.operations import OPERATIONS
 from services.gateway.api.problem import Problem
 from services.gateway.app import build_app
-from services.gateway.clients.store import UseStore
+from services.gateway.clients.store import IdempotencyKeyStore
 from shared import topology
 from shared.broker import Broker
 from shared.contracts import (
@@ -69,8 +69,10 @@ def test_every_route_is_in_the_document_and_nothing_else(tmp_path: Path) -> None
     broker = Broker("gateway", Link(URL(), "publish", 10), Link(URL(), "consume", 10))
     database = Database(Server("postgresql+asyncpg://", "gateway"))
     given = settings("amqp://nowhere", tmp_path)
-    views = service._views(given, broker, database, UseStore(database, 1.0), asyncio.Event())
-    app = build_app(views, service._turnstile(given, database), {}, 1024)
+    views = service._views(
+        given, broker, database, IdempotencyKeyStore(database, 1.0), asyncio.Event()
+    )
+    app = build_app(views, service._rate_limiter(given, database), {}, 1024)
 
     routes = {
         (route.method, route.resource.canonical)

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway.api import reports
-from services.gateway.api.body import Stamp
-from services.gateway.api.reports import Refused
+from services.gateway.api.body import RequestStamp
+from services.gateway.api.reports import EventRefusal
 from shared import contracts
 from shared.contracts import Sighting
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
-STAMP = Stamp("r1", NOW)
+STAMP = RequestStamp("r1", NOW)
 GOOD = {"domain": "one.example", "kind": "bounced"}
 
 
@@ -49,7 +49,7 @@ def test_each_mistake_of_an_event_has_its_place(fields: dict[str, object], point
     """And tells no value."""
     found = reports.read(GOOD | fields, "r1.0", STAMP)
 
-    assert isinstance(found, Refused)
+    assert isinstance(found, EventRefusal)
     assert [each.pointer for each in found.mistakes] == [pointer]
 
 

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from services.gateway.api import body as bodies
-from services.gateway.api.body import Body, Stamp
+from services.gateway.api.body import RequestBody, RequestStamp
 from services.gateway.api.problem import Problem
 from services.gateway.api.schemas import CodeGuess, NewClient, NewCode, NewMessage
 from shared import contracts
 from shared.contracts import Category, SendEmail
 from shared.contracts.attachment import Attachment
 
-STAMP = Stamp("m1", datetime(2026, 11, 1, 12, tzinfo=UTC))
+STAMP = RequestStamp("m1", datetime(2026, 11, 1, 12, tzinfo=UTC))
 FILE = {"filename": "a.txt", "content": "SGVsbG8="}
 MAIL = {"to": "ann@example.com", "subject": "Hello", "text": "Hello, Ann."}
 
@@ -28,7 +28,7 @@ def command(**fields: object) -> SendEmail:
     return bodies.read(NewMessage, orjson.dumps(MAIL | fields)).command(STAMP, "shop")
 
 
-def refusal(body: bytes, model: type[Body] = NewMessage) -> Problem:
+def refusal(body: bytes, model: type[RequestBody] = NewMessage) -> Problem:
     """Give the problem that a body meets."""
     with pytest.raises(Problem) as caught:
         bodies.read(model, body)

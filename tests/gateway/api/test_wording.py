@@ -12,9 +12,9 @@ from pydantic import BaseModel
 
 from services.gateway.api import body as bodies
 from services.gateway.api import domains, openapi, reports, wording
-from services.gateway.api.body import Body, Stamp
+from services.gateway.api.body import RequestBody, RequestStamp
 from services.gateway.api.problem import Mistake, Problem
-from services.gateway.api.reports import NewEvent, Refused
+from services.gateway.api.reports import EventRefusal, NewEvent
 from services.gateway.api.schemas import CodeGuess, NewAttachment, NewClient, NewCode, NewMessage
 from services.gateway.clients.senders import SENDER_FORM
 from shared.contracts import attachment, fields
@@ -22,7 +22,7 @@ from shared.contracts import attachment, fields
 MAIL = {"to": "ann@example.com", "subject": "Hello", "text": "Hello, Ann."}
 FILE = {"filename": "a.txt", "content": "SGVsbG8="}
 EVENT = {"domain": "one.example", "kind": "bounced"}
-GOOD: dict[type[Body], dict[str, object]] = {
+GOOD: dict[type[RequestBody], dict[str, object]] = {
     NewMessage: dict(MAIL),
     NewCode: {"email": "ann@example.com"},
     CodeGuess: {"email": "ann@example.com", "code": "1"},
@@ -59,7 +59,7 @@ FORMS = {
     *(fields.MAILBOX_FORM, fields.DOMAIN_FORM, fields.SUBJECT_FORM, fields.TEXT_FORM),
     *(attachment.NAME_FORM, attachment.TYPE_FORM, attachment.BASE64_FORM, SENDER_FORM),
 }
-STAMP = Stamp("r1", datetime(2026, 11, 1, tzinfo=UTC))
+STAMP = RequestStamp("r1", datetime(2026, 11, 1, tzinfo=UTC))
 
 
 def names(model: type[BaseModel]) -> Iterator[str]:
@@ -68,7 +68,7 @@ def names(model: type[BaseModel]) -> Iterator[str]:
         yield field.alias or name
 
 
-def refused(model: type[Body], value: object) -> list[str]:
+def refused(model: type[RequestBody], value: object) -> list[str]:
     """Return what is told of a wrong body."""
     try:
         bodies.read(model, json.dumps(value).encode())
@@ -80,7 +80,7 @@ def refused(model: type[Body], value: object) -> list[str]:
 def refused_event(value: dict[str, object]) -> list[str]:
     """Return what is told of a wrong event."""
     found = reports.read(value, "r1.0", STAMP)
-    return [each.detail for each in found.mistakes] if isinstance(found, Refused) else []
+    return [each.detail for each in found.mistakes] if isinstance(found, EventRefusal) else []
 
 
 def refused_query(query: dict[str, str]) -> list[str]:

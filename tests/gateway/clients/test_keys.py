@@ -17,14 +17,14 @@ from services.gateway.clients.keys import (
     LEEWAY,
     MAX_KNOWN,
     TYPE,
-    BadKey,
-    Key,
-    Keys,
+    ApiKey,
+    ApiKeys,
+    InvalidApiKey,
 )
 
 SECRET = bytes(range(32))
 OTHER = bytes(range(1, 33))
-KEYS = Keys(SECRET, timedelta(days=1), time.time)
+KEYS = ApiKeys(SECRET, timedelta(days=1), time.time)
 NOW = datetime.now(UTC)
 CLAIMS: dict[str, Any] = {
     "iss": ISSUER,
@@ -57,8 +57,8 @@ def unsigned(header: dict[str, str]) -> str:
 
 def test_a_key_is_known_again() -> None:
     """What was made is read back."""
-    assert KEYS.read(KEYS.make(Key("shop", "k1"), NOW)) == Key("shop", "k1")
-    assert KEYS.read(forged()) == Key("shop", "k1")
+    assert KEYS.read(KEYS.make(ApiKey("shop", "k1"), NOW)) == ApiKey("shop", "k1")
+    assert KEYS.read(forged()) == ApiKey("shop", "k1")
 
 
 @pytest.mark.parametrize(
@@ -88,24 +88,24 @@ def test_a_key_is_known_again() -> None:
 )
 def test_anything_else_is_no_key(token: str) -> None:
     """Only a token of our own making, of this kind, for us, in its time, is a key."""
-    with pytest.raises(BadKey):
+    with pytest.raises(InvalidApiKey):
         KEYS.read(token)
 
 
 def test_a_token_altered_in_any_place_is_no_key() -> None:
     """The signature covers header and claims."""
-    token = KEYS.make(Key("shop", "k1"), NOW)
+    token = KEYS.make(ApiKey("shop", "k1"), NOW)
     header, payload, signature = token.split(".")
     claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
     other = base64.urlsafe_b64encode(json.dumps(claims | {"sub": "bank"}).encode()).rstrip(b"=")
 
-    with pytest.raises(BadKey):
+    with pytest.raises(InvalidApiKey):
         KEYS.read(f"{header}.{other.decode()}.{signature}")
 
 
 def test_the_reason_does_not_repeat_the_token() -> None:
     """What is wrong can be logged."""
-    with pytest.raises(BadKey) as caught:
+    with pytest.raises(InvalidApiKey) as caught:
         KEYS.read(forged(secret=OTHER))
 
     assert str(caught.value) == "InvalidSignatureError"
@@ -114,22 +114,22 @@ def test_the_reason_does_not_repeat_the_token() -> None:
 def test_a_known_key_ends_with_its_time() -> None:
     """A key is looked into once, but its end counts each time."""
     now = NOW.timestamp()
-    keys = Keys(SECRET, timedelta(hours=1), lambda: now)
-    token = keys.make(Key("shop", "k1"), NOW)
-    assert keys.read(token) == Key("shop", "k1")
+    keys = ApiKeys(SECRET, timedelta(hours=1), lambda: now)
+    token = keys.make(ApiKey("shop", "k1"), NOW)
+    assert keys.read(token) == ApiKey("shop", "k1")
 
     now += 3600 + LEEWAY.total_seconds() - 1
-    assert keys.read(token) == Key("shop", "k1")
+    assert keys.read(token) == ApiKey("shop", "k1")
 
     now += 1
-    with pytest.raises(BadKey, match="Expired"):
+    with pytest.raises(InvalidApiKey, match="Expired"):
         keys.read(token)
 
 
 def test_no_more_keys_are_known_than_fit() -> None:
     """Many clients make no gateway grow, and those it has forgotten are looked into again."""
-    keys = Keys(SECRET, timedelta(hours=1), time.time)
-    tokens = [keys.make(Key("shop", f"k{number}"), NOW) for number in range(MAX_KNOWN + 5)]
+    keys = ApiKeys(SECRET, timedelta(hours=1), time.time)
+    tokens = [keys.make(ApiKey("shop", f"k{number}"), NOW) for number in range(MAX_KNOWN + 5)]
 
     assert [keys.read(token).id for token in tokens * 2] == [
         f"k{number}" for number in range(MAX_KNOWN + 5)

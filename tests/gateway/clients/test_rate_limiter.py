@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from services.gateway.api.problem import Problem
-from services.gateway.clients.rate_limiter import Turnstile
+from services.gateway.clients.rate_limiter import RateLimiter
 from shared.storage.rate import Pace
 
 
@@ -25,10 +25,10 @@ class Taken:
         return 0.0 if self.chunks >= 0 else 3.5
 
 
-async def let_by(turnstile: Turnstile, times: int) -> int:
+async def let_by(rate_limiter: RateLimiter, times: int) -> int:
     """Ask so often at once; tell how often one was let by."""
     ends = await asyncio.gather(
-        *(turnstile.admit("shop") for _ in range(times)), return_exceptions=True
+        *(rate_limiter.admit("shop") for _ in range(times)), return_exceptions=True
     )
     refusals = [end for end in ends if isinstance(end, Problem)]
     assert len(refusals) + ends.count(None) == times
@@ -40,7 +40,7 @@ async def test_without_a_quota_nobody_is_counted() -> None:
     """The default costs nothing."""
     taken = Taken(0)
 
-    assert await let_by(Turnstile(None, taken, lambda: 0.0), 1000) == 1000
+    assert await let_by(RateLimiter(None, taken, lambda: 0.0), 1000) == 1000
     assert taken.asked == 0
 
 
@@ -48,18 +48,18 @@ async def test_no_more_are_let_by_than_granted() -> None:
     """However many come at once, a chunk is asked for once, and so is a refusal."""
     taken = Taken(3)
 
-    assert await let_by(Turnstile(Pace(10), taken, lambda: 0.0), 100) == 15
+    assert await let_by(RateLimiter(Pace(10), taken, lambda: 0.0), 100) == 15
     assert taken.asked == 4
 
 
 async def test_after_its_time_it_is_asked_again() -> None:
     """A refusal does not last for longer than it said."""
     now, taken = 0.0, Taken(0)
-    turnstile = Turnstile(Pace(10), taken, lambda: now)
-    assert await let_by(turnstile, 5) == 0
+    rate_limiter = RateLimiter(Pace(10), taken, lambda: now)
+    assert await let_by(rate_limiter, 5) == 0
 
     now, taken.chunks = 3.5, 1
-    assert await let_by(turnstile, 5) == 5
+    assert await let_by(rate_limiter, 5) == 5
 
 
 async def test_a_store_that_is_away_lets_nobody_by() -> None:
@@ -70,4 +70,4 @@ async def test_a_store_that_is_away_lets_nobody_by() -> None:
             raise ConnectionError(client, quota)
 
     with pytest.raises(ConnectionError):
-        await Turnstile(Pace(10), Away(), lambda: 0.0).admit("shop")
+        await RateLimiter(Pace(10), Away(), lambda: 0.0).admit("shop")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from services.gateway.clients.senders import Senders, check_sender
+from services.gateway.clients.senders import AllowedSenders, check_sender
 
-OURS = Senders(["news@shop.example", "@outlet.example"])
+OURS = AllowedSenders(["news@shop.example", "@outlet.example"])
 
 
 @pytest.mark.parametrize(
@@ -18,13 +18,13 @@ OURS = Senders(["news@shop.example", "@outlet.example"])
         (OURS, "any@sub.outlet.example", False),
         (OURS, "any@notoutlet.example", False),
         (OURS, None, True),
-        (Senders([]), "a@x.example", False),
-        (Senders([]), None, True),
-        (Senders(), "a@x.example", True),
+        (AllowedSenders([]), "a@x.example", False),
+        (AllowedSenders([]), None, True),
+        (AllowedSenders(), "a@x.example", True),
     ],
 )
 def test_a_sender_is_allowed_by_its_address_or_domain(
-    senders: Senders,
+    senders: AllowedSenders,
     mailbox: str | None,
     allowed: bool,  # noqa: FBT001 -- the parameters of pytest go by name
 ) -> None:

@@ -9,17 +9,17 @@ import pytest
 import sqlalchemy as sa
 
 from ops import ports
-from services.gateway.api.body import Stamp
-from services.gateway.clients.idempotency import Use
-from services.gateway.clients.keys import Key
-from services.gateway.clients.senders import Senders
+from services.gateway.api.body import RequestStamp
+from services.gateway.clients.idempotency import IdempotencyKey
+from services.gateway.clients.keys import ApiKey
+from services.gateway.clients.senders import AllowedSenders
 from services.gateway.clients.store import (
     MIGRATIONS,
     PURGED_AT_ONCE,
     ClientStore,
+    IdempotencyKeyStore,
     QuotaStore,
     StoreAway,
-    UseStore,
 )
 from services.gateway.clients.tables import metadata, uses
 from shared.storage.database import Database, Server
@@ -28,11 +28,11 @@ from tests.clock import Clock
 from tests.databases import Opener, differences
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
-KEY = Key("shop", "k1")
-ANY = Senders()
+KEY = ApiKey("shop", "k1")
+ANY = AllowedSenders()
 DAY = 86_400.0  # seconds
-USE = Use("shop", "/v1/messages", "order-17")
-STAMP = Stamp("m1", NOW)
+KEY_USE = IdempotencyKey("shop", "/v1/messages", "order-17")
+STAMP = RequestStamp("m1", NOW)
 
 
 @pytest.fixture
@@ -59,8 +59,8 @@ async def test_a_registered_key_is_current(database: Database) -> None:
     assert await store.senders(KEY) is None
     assert await store.register(KEY, ANY, NOW)
     assert await store.senders(KEY) == ANY
-    assert await store.senders(Key("bank", "k1")) is None
-    assert await store.senders(Key("shop", "k2")) is None
+    assert await store.senders(ApiKey("bank", "k1")) is None
+    assert await store.senders(ApiKey("shop", "k2")) is None
 
 
 async def test_a_client_is_registered_once(database: Database) -> None:
@@ -68,7 +68,7 @@ async def test_a_client_is_registered_once(database: Database) -> None:
     store = ClientStore(database)
     await store.register(KEY, ANY, NOW)
 
-    assert not await store.register(Key("shop", "k2"), ANY, NOW)
+    assert not await store.register(ApiKey("shop", "k2"), ANY, NOW)
     assert await store.senders(KEY) == ANY
 
 
@@ -83,7 +83,7 @@ async def test_a_revoked_key_is_current_no_more_even_for_a_new_client_of_that_id
     assert await store.senders(KEY) is None
     assert not await store.revoke("shop")
 
-    assert await store.register(Key("shop", "k2"), ANY, NOW)
+    assert await store.register(ApiKey("shop", "k2"), ANY, NOW)
     assert await store.senders(KEY) is None
 
 
@@ -118,7 +118,7 @@ async def test_what_nobody_has_changed_is_not_asked_for_again(
     monkeypatch.setattr(database, "read", counted)
     for _ in range(5):
         assert await store.senders(KEY) == ANY
-        assert await store.senders(Key("bank", "k1")) is None
+        assert await store.senders(ApiKey("bank", "k1")) is None
     await store.revoke("shop")
     assert [await store.senders(KEY) for _ in range(5)] == [None] * 5
 
@@ -140,31 +140,31 @@ async def test_a_database_that_is_away_is_told_as_such() -> None:
 async def test_a_client_has_the_senders_it_was_registered_with(database: Database) -> None:
     """Each its own; none is not the same as any."""
     store = ClientStore(database)
-    given = [Senders(["a@x.example", "@y.example"]), Senders([]), ANY]
+    given = [AllowedSenders(["a@x.example", "@y.example"]), AllowedSenders([]), ANY]
     for number, senders in enumerate(given):
-        await store.register(Key(f"c{number}", "k"), senders, NOW)
+        await store.register(ApiKey(f"c{number}", "k"), senders, NOW)
 
-    assert [await store.senders(Key(f"c{number}", "k")) for number in range(3)] == given
+    assert [await store.senders(ApiKey(f"c{number}", "k")) for number in range(3)] == given
 
 
 async def test_the_first_use_of_a_key_stands(database: Database) -> None:
     """Whoever comes later, at once or after a restart, gets the stamp of the first."""
-    store = UseStore(database, DAY)
+    store = IdempotencyKeyStore(database, DAY)
 
-    first = await store.first(USE, b"f1", STAMP)
-    again = await UseStore(database, DAY).first(USE, b"f2", Stamp("m2", NOW))
+    first = await store.first(KEY_USE, b"f1", STAMP)
+    again = await IdempotencyKeyStore(database, DAY).first(KEY_USE, b"f2", RequestStamp("m2", NOW))
 
     assert first == again == (b"f1", STAMP)
 
 
 async def test_of_many_first_uses_at_once_one_stands(database: Database, replica: Database) -> None:
     """However many replicas hear a request at once, it has one id."""
-    stores = [UseStore(each, DAY) for each in (database, replica)]
-    stamps = [Stamp(f"m{number}", NOW) for number in range(20)]
+    stores = [IdempotencyKeyStore(each, DAY) for each in (database, replica)]
+    stamps = [RequestStamp(f"m{number}", NOW) for number in range(20)]
 
     found = await asyncio.gather(
         *(
-            stores[number % 2].first(USE, stamp.id.encode(), stamp)
+            stores[number % 2].first(KEY_USE, stamp.id.encode(), stamp)
             for number, stamp in enumerate(stamps)
         )
     )
@@ -174,31 +174,38 @@ async def test_of_many_first_uses_at_once_one_stands(database: Database, replica
 
 async def test_a_key_is_another_for_another_client_or_path(database: Database) -> None:
     """Nobody meets another's request."""
-    store = UseStore(database, DAY)
-    uses = [USE, Use("bank", USE.path, USE.key), Use(USE.client, "/v1/otp", USE.key)]
+    store = IdempotencyKeyStore(database, DAY)
+    uses = [
+        KEY_USE,
+        IdempotencyKey("bank", KEY_USE.path, KEY_USE.key),
+        IdempotencyKey(KEY_USE.client, "/v1/otp", KEY_USE.key),
+    ]
 
     for number, use in enumerate(uses):
-        stamp = Stamp(f"m{number}", NOW)
+        stamp = RequestStamp(f"m{number}", NOW)
         assert await store.first(use, b"f", stamp) == (b"f", stamp)
 
 
 async def test_a_forgotten_key_is_new(database: Database) -> None:
     """What was refused may be asked for another time; to forget it twice is harmless."""
-    store = UseStore(database, DAY)
-    await store.first(USE, b"f", STAMP)
+    store = IdempotencyKeyStore(database, DAY)
+    await store.first(KEY_USE, b"f", STAMP)
 
-    await store.forget(USE)
-    await store.forget(USE)
+    await store.forget(KEY_USE)
+    await store.forget(KEY_USE)
 
-    assert await store.first(USE, b"g", Stamp("m2", NOW)) == (b"g", Stamp("m2", NOW))
+    assert await store.first(KEY_USE, b"g", RequestStamp("m2", NOW)) == (
+        b"g",
+        RequestStamp("m2", NOW),
+    )
 
 
 async def test_keys_are_forgotten_after_their_time(database: Database) -> None:
     """A day by the database's clock, and not before; more than a transaction takes are no few."""
     clock = Clock()
-    store = UseStore(database, DAY, clock)
+    store = IdempotencyKeyStore(database, DAY, clock)
     begun = datetime.fromtimestamp(clock.seconds, UTC)
-    many = [Use("shop", "/v1/otp", str(number)) for number in range(PURGED_AT_ONCE + 1)]
+    many = [IdempotencyKey("shop", "/v1/otp", str(number)) for number in range(PURGED_AT_ONCE + 1)]
     rows = [
         {
             "client": use.client,
@@ -213,12 +220,15 @@ async def test_keys_are_forgotten_after_their_time(database: Database) -> None:
     await database.write(lambda connection: connection.execute(sa.insert(uses), rows))
     clock.seconds += DAY
     await store.purge()
-    assert await store.first(many[0], b"f", Stamp("m2", begun)) == (b"f", Stamp("m1", begun))
+    assert await store.first(many[0], b"f", RequestStamp("m2", begun)) == (
+        b"f",
+        RequestStamp("m1", begun),
+    )
 
     clock.seconds += 1
     await store.purge()
 
-    fresh = Stamp("m3", datetime.fromtimestamp(clock.seconds, UTC))
+    fresh = RequestStamp("m3", datetime.fromtimestamp(clock.seconds, UTC))
     assert await store.first(many[0], b"f", fresh) == (b"f", fresh)
     assert await store.first(many[-1], b"f", fresh) == (b"f", fresh)
 
