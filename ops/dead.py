@@ -16,8 +16,8 @@ from ops.broker import BrokerError
 from ops.letters import Selection, Tally
 from ops.quiet import quiet
 from shared import dead_letter
-from shared.broker import Broker, Pile
-from shared.dead_letter import Letter
+from shared.broker import Broker, DeadLetterQueue
+from shared.dead_letter import DeadLetter
 from shared.errors import Unavailable
 from shared.intake import Receipt
 
@@ -151,8 +151,8 @@ async def _drop(broker: Broker, arguments: argparse.Namespace) -> int:
 
 
 async def _first(
-    pile: Pile, limit: int | None, wanted: Selection
-) -> AsyncIterator[tuple[Letter, Receipt]]:
+    pile: DeadLetterQueue, limit: int | None, wanted: Selection
+) -> AsyncIterator[tuple[DeadLetter, Receipt]]:
     """Give the first letters that are wanted."""
     given = 0
     async for each, receipt in pile.letters:

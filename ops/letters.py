@@ -9,7 +9,7 @@ from operator import attrgetter
 
 from shared import topology
 from shared.contracts import CONTRACTS
-from shared.dead_letter import Letter
+from shared.dead_letter import DeadLetter
 
 # What a contract keeps out of its own repr, a page of letters keeps out as well.
 WITHHELD = frozenset(
@@ -30,7 +30,7 @@ class Selection:
     text: str | None = None
     everything: bool = False
 
-    def takes(self, letter: Letter) -> bool:
+    def takes(self, letter: DeadLetter) -> bool:
         """Tell whether a letter is meant."""
         if self.everything or letter.delivery.message_id in self.ids:
             return True
@@ -58,7 +58,7 @@ class Tally:
         default_factory=lambda: defaultdict(list)
     )
 
-    def add(self, letter: Letter) -> None:
+    def add(self, letter: DeadLetter) -> None:
         """Count one more."""
         alike = (letter.delivery.queue, letter.cause, letter.reason)
         self._times[alike].append(letter.died_at)
@@ -74,7 +74,7 @@ def dead_queues() -> tuple[str, ...]:
     return (*map(topology.dead_queue, _ORIGINS), topology.UNROUTED)
 
 
-def can_return(letter: Letter) -> bool:
+def can_return(letter: DeadLetter) -> bool:
     """Tell whether a letter names a queue to go back to, and one whose letters lie here."""
     if letter.origin not in _ORIGINS:
         return False
@@ -94,7 +94,7 @@ def as_json(groups: Sequence[Group]) -> str:
     return json.dumps(objects, default=datetime.isoformat, indent=2)
 
 
-def page(letter: Letter, *, body: bool) -> str:
+def page(letter: DeadLetter, *, body: bool) -> str:
     """Write one letter; what a mail says or a code is stands in it only if `body` is asked for."""
     delivery = letter.delivery
     facts: Mapping[str, object] = {

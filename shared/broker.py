@@ -26,7 +26,7 @@ from shared.config.settings import DRAIN_SECONDS
 from shared.config.url import masked
 from shared.consumer import Consumer, Subscription
 from shared.contracts import Contract
-from shared.dead_letter import Letter
+from shared.dead_letter import DeadLetter
 from shared.delivery import Publishing
 from shared.errors import NoAnswer, Unavailable, Undecodable
 from shared.intake import Intake, Receipt
@@ -48,14 +48,14 @@ logger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Pile:
+class DeadLetterQueue:
     """The letters of a queue, each of those `waiting` at the start once.
 
     No more than those: what is replayed may well come back dead.
     """
 
     waiting: int
-    letters: AsyncIterator[tuple[Letter, Receipt]]
+    letters: AsyncIterator[tuple[DeadLetter, Receipt]]
 
 
 class Broker:
@@ -68,7 +68,7 @@ class Broker:
         self._answering = Lane(publishing, name, confirms=False)
         self._ordering = Lane(publishing, name, self._await_replies)
         self._asking = Lane(publishing, name, self._await_replies, confirms=False)
-        # By the message's id; the same message may be said twice at once, see `converse`.
+        # By the message's id; the same message may be said twice at once, see `request_stream`.
         self._conversations: dict[str, list[Hear]] = {}
         self._intakes: tuple[Intake, ...] = ()
 
@@ -111,7 +111,7 @@ class Broker:
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Contract] = loop.create_future()
-        with self._hearing(question, partial(_settle, answer)):
+        with self._replies_to(question, partial(_settle, answer)):
             await self._say(question)
             # A fifth of the cost of `asyncio.timeout`, for a wait with nothing else in it.
             late = loop.call_later(within, _settle, answer, None)
@@ -123,7 +123,7 @@ class Broker:
                 late.cancel()
 
     @asynccontextmanager
-    async def converse(self, message: Contract) -> AsyncIterator[asyncio.Queue[Contract]]:
+    async def request_stream(self, message: Contract) -> AsyncIterator[asyncio.Queue[Contract]]:
         """Publish a message and give the queue of all that its handler answers, as it comes.
 
         Replies are not kept for an asker who was cut off, so always wait with a limit. Who says
@@ -131,12 +131,12 @@ class Broker:
         `publish`.
         """
         replies: asyncio.Queue[Contract] = asyncio.Queue()
-        with self._hearing(message, replies.put_nowait):
+        with self._replies_to(message, replies.put_nowait):
             await self._say(message)
             yield replies
 
     @contextmanager
-    def _hearing(self, message: Contract, hear: Hear) -> Iterator[None]:
+    def _replies_to(self, message: Contract, hear: Hear) -> Iterator[None]:
         listening = self._conversations.setdefault(message.id, [])
         listening.append(hear)
         try:
@@ -195,7 +195,7 @@ class Broker:
                 await asyncio.gather(*(each.close() for each in intakes))
 
     @asynccontextmanager
-    async def browsing(self, queue: str) -> AsyncIterator[Pile]:
+    async def browsing(self, queue: str) -> AsyncIterator[DeadLetterQueue]:
         """Look at dead letters without taking them: what is not acknowledged goes back at the end.
 
         Raises Unavailable, also while they are read.
@@ -207,7 +207,7 @@ class Broker:
             raise Unavailable(f"cannot read {queue}: {described(error)}") from error
         try:
             waiting = await _waiting(channel, queue)
-            yield Pile(waiting, _letters(channel, queue, waiting, self._consuming.user))
+            yield DeadLetterQueue(waiting, _letters(channel, queue, waiting, self._consuming.user))
         finally:
             await intake.flush(channel, queue)
 
@@ -298,7 +298,7 @@ async def _waiting(channel: Channel, queue: str) -> int:
 
 async def _letters(
     channel: Channel, queue: str, limit: int, reader: str
-) -> AsyncIterator[tuple[Letter, Receipt]]:
+) -> AsyncIterator[tuple[DeadLetter, Receipt]]:
     for _ in range(limit):
         try:
             message = await channel.get(queue)

@@ -18,7 +18,7 @@ from shared.contracts.message import SMALL_BYTES
 from shared.delivery import Delivery
 from shared.errors import Unavailable
 from shared.inflight import InFlight, Phase
-from shared.retry import Later
+from shared.retry import Reschedule
 from shared.runtime import log, metrics
 from shared.settling import End, Receipt, Send
 
@@ -26,7 +26,7 @@ HANDLING_SECONDS = 60.0  # a time limit of one handler, unless its subscription 
 
 REPORT_SECONDS = 30.0  # between two log lines about what the end of a service waits for
 
-Handler = Callable[[Any], Awaitable[Sequence[Contract | Later]]]
+Handler = Callable[[Any], Awaitable[Sequence[Contract | Reschedule]]]
 
 logger = structlog.get_logger(__name__)
 
@@ -186,7 +186,7 @@ class Consumer:
         """Run the handler and name the end. Only a cancellation from outside comes through."""
         try:
             returned = await self._handle(message)
-            publishings = delivery.finished(message, returned, settling.draw())
+            publishings = delivery.finished(message, returned, settling.draw_jitter())
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and settling.cancelled_from_outside():
                 raise
@@ -194,7 +194,7 @@ class Consumer:
             return end if self._subscription.keeps_failures else End(end.name, ())
         return End("done", publishings)
 
-    async def _handle(self, message: Delivery) -> Sequence[Contract | Later]:
+    async def _handle(self, message: Delivery) -> Sequence[Contract | Reschedule]:
         handlers = self._subscription.handlers
         contract = delivery.contract(message, tuple(handlers))
         handler = handlers[type(contract)]

@@ -19,7 +19,7 @@ UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class DeadLetter:
     """A message in a queue of dead letters; `origin` is the queue it died in, None if unknown."""
 
     delivery: Delivery
@@ -29,12 +29,12 @@ class Letter:
     died_at: datetime | None
 
 
-def read(delivery: Delivery, headers: Mapping[str, object]) -> Letter:
+def read(delivery: Delivery, headers: Mapping[str, object]) -> DeadLetter:
     """Give the letter with the story that its headers tell."""
     death = _last_death(headers)
     if death is not None:
         return _given_up_by_broker(delivery, death)
-    return Letter(
+    return DeadLetter(
         delivery,
         cause=_text(headers.get(CAUSE)) or UNKNOWN,
         reason=_text(headers.get(REASON)) or "",
@@ -43,7 +43,7 @@ def read(delivery: Delivery, headers: Mapping[str, object]) -> Letter:
     )
 
 
-def replay(letter: Letter) -> Publishing:
+def replay(letter: DeadLetter) -> Publishing:
     """Give the publishing that brings a letter back to where it died, with all attempts anew.
 
     Whoever asked is not told any more. Raises ValueError when the origin is unknown.
@@ -62,14 +62,14 @@ def replay(letter: Letter) -> Publishing:
     )
 
 
-def _given_up_by_broker(delivery: Delivery, death: Mapping[str, Any]) -> Letter:
+def _given_up_by_broker(delivery: Delivery, death: Mapping[str, Any]) -> DeadLetter:
     origin, time = _text(death.get("queue")), death.get("time")
     keys = death.get("routing-keys")
     if delivery.type == origin and isinstance(keys, list) and keys:
         # It had no type, so the key stands for it: not the key of its death, the one before.
         delivery = replace(delivery, type=str(keys[0]))
     cause = _text(death.get("reason")) or UNKNOWN
-    return Letter(
+    return DeadLetter(
         delivery,
         cause=cause,
         reason=TOO_LARGE_REASON if cause == REJECTED else BROKER_REASON,

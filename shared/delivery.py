@@ -58,7 +58,7 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class Jitter:
     """Two uniform numbers in [0, 1): the jitter of one delay."""
 
     chance: float
@@ -117,11 +117,11 @@ def reply(delivery: Delivery, message: Contract, to: str) -> Publishing:
 
 
 def finished(
-    delivery: Delivery, returned: Sequence[Contract | retry.Later], draw: Draw
+    delivery: Delivery, returned: Sequence[Contract | retry.Reschedule], jitter: Jitter
 ) -> list[Publishing]:
     """Give what a handler's return value asks to be published, copies for the asker last."""
     messages = [item for item in returned if isinstance(item, Contract)]
-    later = [item for item in returned if isinstance(item, retry.Later)]
+    later = [item for item in returned if isinstance(item, retry.Reschedule)]
     to = delivery.reply_to
     return [
         *(
@@ -129,7 +129,7 @@ def finished(
             for message in messages
             if not isinstance(message, Answer)
         ),
-        *(_back(delivery, item, draw) for item in later),
+        *(_back(delivery, item, jitter) for item in later),
         *(
             reply(delivery, message, to)
             for message in messages
@@ -139,13 +139,13 @@ def finished(
 
 
 def failed(
-    delivery: Delivery, reason: str, wish: float | None, draw: Draw, at: datetime
+    delivery: Delivery, reason: str, wish: float | None, jitter: Jitter, at: datetime
 ) -> Publishing:
     """Give the copy for the ladder, or for the dead letters when no attempt is left."""
     seconds = retry.wait_after(delivery.attempt, wish)
     if seconds is None:
         return dead(delivery, "exhausted", reason, at)
-    return _delayed(delivery, seconds, draw, delivery.attempt + 1)
+    return _delayed(delivery, seconds, jitter, delivery.attempt + 1)
 
 
 def dead(delivery: Delivery, cause: str, reason: str, at: datetime) -> Publishing:
@@ -164,16 +164,16 @@ def dead(delivery: Delivery, cause: str, reason: str, at: datetime) -> Publishin
     return _copy(replace(delivery, reply_to=None), topology.DEAD, story)
 
 
-def _back(delivery: Delivery, later: retry.Later, draw: Draw) -> Publishing:
+def _back(delivery: Delivery, later: retry.Reschedule, jitter: Jitter) -> Publishing:
     """Give the message that comes back in place of the delivered one, with a fresh count."""
-    copy = _delayed(delivery, later.seconds, draw, 1)
+    copy = _delayed(delivery, later.seconds, jitter, 1)
     message = later.message
     return replace(copy, type=message.routing_key, body=encode(message), message_id=message.id)
 
 
-def _delayed(delivery: Delivery, seconds: float, draw: Draw, attempt: int) -> Publishing:
-    step = retry.choose_step(seconds, draw.chance, draw.turn)
-    exchange = topology.delay_exchange(step, delivery.queue)
+def _delayed(delivery: Delivery, seconds: float, jitter: Jitter, attempt: int) -> Publishing:
+    delay = retry.choose_delay(seconds, jitter.chance, jitter.turn)
+    exchange = topology.delay_exchange(delay, delivery.queue)
     return _copy(delivery, exchange, {ATTEMPT: attempt})
 
 

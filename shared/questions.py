@@ -125,7 +125,7 @@ class Answering:
             publishings = [
                 item
                 for (message, _), led_to in zip(reads, returned, strict=True)
-                for item in delivery.finished(message, led_to, settling.draw())
+                for item in delivery.finished(message, led_to, settling.draw_jitter())
             ]
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and settling.cancelled_from_outside():

@@ -16,7 +16,7 @@ from typing import Protocol
 import structlog
 
 from shared import delivery
-from shared.delivery import Delivery, Draw, Publishing
+from shared.delivery import Delivery, Jitter, Publishing
 from shared.errors import Reject, Retry, Unavailable, Undecodable
 
 REPUBLISH_SECONDS = 1.0  # between tries to publish a result while the broker does not take it
@@ -67,9 +67,9 @@ def failed(message: Delivery, error: BaseException) -> End:
             return _again(message, type(error).__name__, None)
 
 
-def draw() -> Draw:
-    """Draw the jitter of one delay."""
-    return Draw(random.random(), random.random())  # noqa: S311 -- jitter, not a secret
+def draw_jitter() -> Jitter:
+    """Jitter the jitter of one delay."""
+    return Jitter(random.random(), random.random())  # noqa: S311 -- jitter, not a secret
 
 
 async def published(items: Sequence[Publishing], receipt: Receipt, send: Send) -> bool:
@@ -183,6 +183,6 @@ def _dead(message: Delivery, cause: str, reason: str) -> End:
 
 
 def _again(message: Delivery, reason: str, wish: float | None) -> End:
-    copy = delivery.failed(message, reason, wish, draw(), datetime.now(UTC))
+    copy = delivery.failed(message, reason, wish, draw_jitter(), datetime.now(UTC))
     logger.warning("comes again", reason=reason, attempt=message.attempt, by=copy.exchange)
     return End("again", [copy])

@@ -27,7 +27,7 @@ from shared.contracts import (
     Question,
     VerifyCode,
 )
-from shared.retry import LADDER, Step
+from shared.retry import DELAYS, Delay
 
 COMMANDS = "mail.commands"
 EVENTS = "mail.events"
@@ -155,15 +155,15 @@ CLASSIFIER_QUESTIONS = "classifier.questions"
 CODE_QUEUES = frozenset({sending_queue(Category.OTP), OTP_COMMANDS})
 
 
-def delay_exchange(step: Step, queue: str) -> str:
+def delay_exchange(delay: Delay, queue: str) -> str:
     """Name the exchange, and its queue, where a delivery of `queue` waits for its next attempt."""
-    return f"{step.name}.codes" if queue in CODE_QUEUES else step.name
+    return f"{delay.name}.codes" if queue in CODE_QUEUES else delay.name
 
 
-# Of each step one for codes and one for all else.
-DELAYS: Mapping[str, Step] = {
-    delay_exchange(step, queue): step
-    for step in LADDER
+# Of each delay one for codes and one for all else.
+DELAY_EXCHANGES: Mapping[str, Delay] = {
+    delay_exchange(delay, queue): delay
+    for delay in DELAYS
     for queue in (OTP_COMMANDS, sending_queue(Category.BULK))
 }
 
@@ -174,7 +174,7 @@ EXCHANGES: tuple[Exchange, ...] = (
     Exchange(COMMANDS),
     Exchange(EVENTS),
     Exchange(DEAD, alternate=UNROUTED),
-    *(Exchange(name, alternate=UNROUTED) for name in DELAYS),
+    *(Exchange(name, alternate=UNROUTED) for name in DELAY_EXCHANGES),
 )
 
 
@@ -218,10 +218,10 @@ def _questions(name: str, owner: Owner, *contracts: type[Question]) -> Queue:
     return Queue(name, owner, tuple(Binding(COMMANDS, key) for key in keys), arguments)
 
 
-def _delay(name: str, step: Step, scale: float) -> Queue:
+def _delay(name: str, delay: Delay, scale: float) -> Queue:
     """Return a delay queue: without a dead-letter key, the routing key names what comes next."""
     arguments = _quorum(
-        message_ttl=max(1, round(step.seconds * scale * 1000)),
+        message_ttl=max(1, round(delay.seconds * scale * 1000)),
         dead_letter_exchange="",
         dead_letter_strategy="at-least-once",
     )
@@ -278,7 +278,7 @@ def queues(owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> tuple[Queue
             (Binding(UNROUTED, ""),),
             _quorum(delivery_limit=DEAD_DELIVERY_LIMIT),
         ),
-        *(_delay(name, step, scale) for name, step in DELAYS.items()),
+        *(_delay(name, delay, scale) for name, delay in DELAY_EXCHANGES.items()),
     )
     return (*(queue for queue in owned if queue.owner in owners), *road)
 
@@ -291,9 +291,9 @@ def _user(name: Owner, *, commands: str = "", events: str = "", consumes: bool =
     """
     own = rf"^{name}\."
     topics = {COMMANDS: commands or "^$", EVENTS: events or "^$", DEAD: own if consumes else "^$"}
-    topics |= dict.fromkeys(DELAYS, own if consumes else "^$")
+    topics |= dict.fromkeys(DELAY_EXCHANGES, own if consumes else "^$")
     exchanges = [COMMANDS] * bool(commands) + [EVENTS] * bool(events)
-    road = [DEAD, "amq.default", *DELAYS] if consumes else []
+    road = [DEAD, "amq.default", *DELAY_EXCHANGES] if consumes else []
     allowed = "|".join(exchange.replace(".", r"\.") for exchange in (*exchanges, *road))
     return User(name, write=f"^({allowed})$", read=own if consumes else "^$", topics=topics)
 

@@ -32,7 +32,7 @@ from shared.contracts import (
     SendEmail,
     encode,
 )
-from shared.retry import LADDER
+from shared.retry import DELAYS
 from shared.topology import Owner
 from tests.sender.senders import environment
 from tests.serving import serving
@@ -43,7 +43,7 @@ from tests.waiting import until
 LADDER_SCALE = 0.01
 KEY = "1f" * 32
 PASSWORDS: Mapping[str, str] = {owner: secrets.token_hex(16) for owner in topology.RUNNING}
-DELAY = LADDER[0].name
+DELAY = DELAYS[0].name
 VICTIM = "bakery"
 
 Headers = dict[str, Any]
@@ -82,7 +82,7 @@ class World:
     async def issued(self) -> tuple[CodeIssued, str]:
         """Ask for a code for a neighbour's user; return the event and the code."""
         command = IssueCode(id="n-1", email="user@mail.example", client=VICTIM)
-        async with asyncio.timeout(20), self.neighbour.converse(command) as replies:
+        async with asyncio.timeout(20), self.neighbour.request_stream(command) as replies:
             issued = await replies.get()
         assert isinstance(issued, CodeIssued)
         await self.arrive(issued.email)

@@ -19,7 +19,7 @@ from shared import inflight
 from shared.contracts import Category, Contract, NotAccepted, Outcome, SendEmail
 from shared.errors import Reject, Retry
 from shared.inflight import Phase
-from shared.retry import Later
+from shared.retry import Reschedule
 from shared.runtime import log
 
 # Between two looks at a recipient whom somebody else has claimed: who died is soon found out.
@@ -76,7 +76,7 @@ class Sender:
     now: Callable[[], datetime]
     schedule: Schedule
 
-    async def on_send_email(self, command: SendEmail) -> Sequence[Contract | Later]:
+    async def on_send_email(self, command: SendEmail) -> Sequence[Contract | Reschedule]:
         """Try once to send a mail to its pending recipients and tell each one's outcome.
 
         Run twice, it mails once: an attempt is claimed before MAIL, and its outcome is kept
@@ -193,13 +193,13 @@ class Sender:
 
     def _later(
         self, command: SendEmail, recipients: Sequence[str], seconds: float
-    ) -> Sequence[Later]:
+    ) -> Sequence[Reschedule]:
         """Give the same attempt again, for some of its recipients, if there are any."""
         if not recipients:
             return ()
         # So that a mail that is only put off grows old too.
         seen = command.model_copy(update={"created_at": command.created_at or self.now()})
-        return [Later(outcome.again(seen, recipients), seconds)]
+        return [Reschedule(outcome.again(seen, recipients), seconds)]
 
 
 def _check_time(command: SendEmail, now: datetime) -> None:

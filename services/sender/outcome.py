@@ -28,7 +28,7 @@ from shared.contracts import (
     SendEmail,
     Stage,
 )
-from shared.retry import Later
+from shared.retry import Reschedule
 
 Replies = Mapping[str, Reply]  # by recipient: the reply that settled its part of the transaction
 
@@ -124,7 +124,7 @@ def settle(  # noqa: PLR0913 -- it is all that is known of an attempt
     return Settlement(events, excess, EXCESS_SECONDS)
 
 
-def next_attempts(command: SendEmail, events: Iterable[Outcome]) -> list[Later]:
+def next_attempts(command: SendEmail, events: Iterable[Outcome]) -> list[Reschedule]:
     """Give the command again for those of whom `events` say that they are tried again.
 
     It follows from the events alone, so that who reads them from the store gives the same. A
@@ -136,7 +136,7 @@ def next_attempts(command: SendEmail, events: Iterable[Outcome]) -> list[Later]:
         if wait is not None:
             waiting.setdefault(wait, []).append(event)
     return [
-        Later(
+        Reschedule(
             again(command, [event.recipient for event in group]).model_copy(
                 update={
                     "attempt": command.attempt + 1,

@@ -8,7 +8,7 @@ from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.delivery import Publishing
 from shared.errors import Unavailable
-from shared.retry import LADDER
+from shared.retry import DELAYS
 from shared.topology import Owner
 
 
@@ -61,7 +61,7 @@ REFUSED: Mapping[Owner, Sequence[Act]] = {
         Say(topology.EVENTS, "email.delivered"),
         Say(topology.EVENTS, "domain.classified"),
         Say(topology.DEAD, "sender.bulk"),
-        Say(LADDER[0].name, "sender.bulk"),
+        Say(DELAYS[0].name, "sender.bulk"),
         Say("", "sender.otp"),
     ),
     Owner.SENDER: (
@@ -73,7 +73,7 @@ REFUSED: Mapping[Owner, Sequence[Act]] = {
         Say(topology.COMMANDS, "code.verify"),
         Say(topology.EVENTS, "feedback.reported"),
         Say(topology.DEAD, "otp.commands"),
-        *(Say(name, "otp.commands") for name in topology.DELAYS),
+        *(Say(name, "otp.commands") for name in topology.DELAY_EXCHANGES),
         Say(topology.UNROUTED, ""),
         Say("amq.topic", "email.delivered"),
     ),
@@ -84,7 +84,7 @@ REFUSED: Mapping[Owner, Sequence[Act]] = {
         Say(topology.COMMANDS, "email.send.bulk"),
         Say(topology.EVENTS, "email.delivered"),
         Say(topology.DEAD, "sender.otp"),
-        Say(LADDER[-1].name, "sender.otp"),
+        Say(DELAYS[-1].name, "sender.otp"),
     ),
     Owner.CLASSIFIER: (
         Take("otp.questions"),
@@ -92,7 +92,7 @@ REFUSED: Mapping[Owner, Sequence[Act]] = {
         Say(topology.COMMANDS, "email.send.otp"),
         Say(topology.EVENTS, "email.bounced"),
         Say(topology.DEAD, "sender.bulk"),
-        Say(LADDER[0].name, "otp.commands"),
+        Say(DELAYS[0].name, "otp.commands"),
     ),
 }
 

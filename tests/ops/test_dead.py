@@ -19,7 +19,7 @@ from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import Contract, SendEmail
 from shared.errors import Retry
-from shared.retry import LADDER, MAX_ATTEMPTS
+from shared.retry import DELAYS, MAX_ATTEMPTS
 from shared.topology import DEAD, DELIVERY_LIMIT, UNROUTED
 from tests.ops.dying import (
     LETTERS,
@@ -184,7 +184,7 @@ async def test_what_the_broker_gave_up_goes_back_to_where_it_died(url: str) -> N
     await run(url, "replay", LETTERS, "--all")
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
         message = await (await channel.get_queue(QUEUE)).get()
-        rung = await channel.get_exchange(LADDER[0].name)
+        rung = await channel.get_exchange(DELAYS[0].name)
         await rung.publish(
             aio_pika.Message(message.body, type=message.type, message_id="m-1"), QUEUE
         )

@@ -9,7 +9,7 @@ import pytest
 from ops import letters
 from ops.letters import Group, Selection, Tally
 from shared import topology
-from shared.dead_letter import Letter
+from shared.dead_letter import DeadLetter
 from shared.delivery import Delivery
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -23,15 +23,15 @@ LAIN = Delivery(
     attempt=3,
     trace={"traceparent": "00-1-2-01"},
 )
-LETTER = Letter(LAIN, "rejected", "No such class", "sender.bulk", MOMENT)
+LETTER = DeadLetter(LAIN, "rejected", "No such class", "sender.bulk", MOMENT)
 
 
-def with_body(body: bytes) -> Letter:
+def with_body(body: bytes) -> DeadLetter:
     """Give the letter with another body."""
     return replace(LETTER, delivery=replace(LAIN, body=body))
 
 
-def lying_in(queue: str) -> Letter:
+def lying_in(queue: str) -> DeadLetter:
     """Give the letter from another queue."""
     return replace(LETTER, delivery=replace(LAIN, queue=queue))
 
@@ -110,7 +110,7 @@ def test_every_dead_queue_is_known() -> None:
         (replace(LETTER, origin="amq.rabbitmq.reply-to"), False),
     ],
 )
-def test_only_to_a_queue_whose_letters_lie_here(letter: Letter, *, able: bool) -> None:
+def test_only_to_a_queue_whose_letters_lie_here(letter: DeadLetter, *, able: bool) -> None:
     """A forged origin does not make an operator carry a message into somebody else's queue."""
     assert letters.can_return(letter) is able
 

@@ -226,7 +226,7 @@ async def test_the_whole_road_with_the_least_rights(vhost: str, login: Login) ->
             oracle.subscribed(topology.CLASSIFIER_QUESTIONS, DescribeDomain),
         ),
     ):
-        async with gateway.converse(mail(Category.TRANSACTIONAL)) as replies:
+        async with gateway.request_stream(mail(Category.TRANSACTIONAL)) as replies:
             async with asyncio.timeout(10):
                 assert isinstance(await replies.get(), EmailDelivered)
         await gateway.publish(mail(Category.BULK))

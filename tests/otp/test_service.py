@@ -79,7 +79,7 @@ async def issue(broker: Broker, command_id: str) -> CodeIssued:
     """Ask for a code and wait until it is issued."""
     async with (
         asyncio.timeout(SECONDS),
-        broker.converse(IssueCode(id=command_id, email=EMAIL)) as replies,
+        broker.request_stream(IssueCode(id=command_id, email=EMAIL)) as replies,
     ):
         reply = await replies.get()
     assert isinstance(reply, CodeIssued)

@@ -15,7 +15,7 @@ from services.sender.schedule import Schedule
 from services.sender.smtp.circuit_breaker import Postponed
 from services.sender.store import ClaimStore
 from shared.contracts import Contract, Reply, SendEmail, Stage
-from shared.retry import Later
+from shared.retry import Reschedule
 from shared.runtime.sealing import Sealer
 from tests.sender.commands import NOW
 
@@ -85,15 +85,15 @@ def a_sender(
     )
 
 
-def kinds(told: Sequence[Contract | Later]) -> list[type]:
+def kinds(told: Sequence[Contract | Reschedule]) -> list[type]:
     """Give what was told, by kind."""
     return [type(item) for item in told]
 
 
-def later(told: Sequence[Contract | Later]) -> list[tuple[float, int, tuple[str, ...] | None]]:
+def later(told: Sequence[Contract | Reschedule]) -> list[tuple[float, int, tuple[str, ...] | None]]:
     """Give what comes again: when, which attempt, for whom."""
     return [
         (item.seconds, item.message.attempt, item.message.pending)
         for item in told
-        if isinstance(item, Later) and isinstance(item.message, SendEmail)
+        if isinstance(item, Reschedule) and isinstance(item.message, SendEmail)
     ]

@@ -25,7 +25,7 @@ from shared.contracts import (
     Stage,
 )
 from shared.errors import Retry
-from shared.retry import Later
+from shared.retry import Reschedule
 from shared.storage.database import Database
 from tests.databases import Opener
 from tests.sender.commands import NOW, a_command
@@ -77,7 +77,7 @@ async def test_deferred_twice(claims: ClaimStore) -> None:
 
     assert len(relay.mails) == 1
     assert first == second
-    assert kinds(first) == [EmailDelivered, EmailDeferred, Later]
+    assert kinds(first) == [EmailDelivered, EmailDeferred, Reschedule]
     assert later(first) == [(15, 2, (BEN,))]
 
 
@@ -90,7 +90,7 @@ async def test_no_room(claims: ClaimStore) -> None:
     relay.special = {}
     rest = await sender.on_send_email(a_command(ANNA, BEN, EVE, pending=(BEN, EVE)))
 
-    assert kinds(told) == [EmailDelivered, Later]
+    assert kinds(told) == [EmailDelivered, Reschedule]
     assert later(told) == [(1, 1, (BEN, EVE))]
     assert kinds(rest) == [EmailDelivered, EmailDelivered]
     assert [mail.recipients for mail in relay.mails] == [(ANNA, BEN, EVE), (BEN, EVE)]
@@ -104,7 +104,7 @@ async def test_somebody_else_is_at_it(claims: ClaimStore) -> None:
     told = await a_sender(relay, claims).on_send_email(a_command())
 
     assert relay.mails == []
-    assert (kinds(told), later(told)) == ([Later], [(BUSY_SECONDS, 1, (ANNA,))])
+    assert (kinds(told), later(told)) == ([Reschedule], [(BUSY_SECONDS, 1, (ANNA,))])
 
 
 @pytest.mark.parametrize("expires_at", [None, NOW])

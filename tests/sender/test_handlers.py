@@ -16,7 +16,7 @@ from services.sender.smtp.circuit_breaker import Postponed
 from services.sender.store import ClaimStore
 from shared.contracts import EmailDelivered, EmailExpired, EmailFailed, ReplyClass, SendEmail, Stage
 from shared.errors import Reject
-from shared.retry import Later
+from shared.retry import Reschedule
 from tests.sender.commands import NOW, a_command
 from tests.sender.mails import a_pool, a_relay
 from tests.sender.senders import ACCEPTED, SEALER, Relay, a_sender, kinds, later
@@ -112,7 +112,7 @@ async def test_postponed(claims: ClaimStore) -> None:
     told = await sender.on_send_email(a_command())
     relay.answer = ACCEPTED
 
-    assert (kinds(told), later(told)) == ([Later], [(40, 1, (ANNA,))])
+    assert (kinds(told), later(told)) == ([Reschedule], [(40, 1, (ANNA,))])
     assert kinds(await sender.on_send_email(a_command())) == [EmailDelivered]
 
 
@@ -140,7 +140,7 @@ async def test_claim_lost_before_mail(claims: ClaimStore, of_the_dead: ClaimStor
         told = await a_sender(relay, of_the_dead).on_send_email(a_command())
 
     assert relay.mails == []
-    assert (kinds(told), later(told)) == ([Later], [(BUSY_SECONDS, 1, (ANNA,))])
+    assert (kinds(told), later(told)) == ([Reschedule], [(BUSY_SECONDS, 1, (ANNA,))])
     assert metrics.counter(metrics.LOST, "transactional", "mail")._value.get() == lost + 1
     assert [(line["event"], line["before"]) for line in logs] == [
         ("the claim was lost to another sender", "mail")
@@ -193,11 +193,11 @@ async def test_one_address_that_needs_smtputf8(claims: ClaimStore, simulator: Si
     async with a_pool(a_relay(simulator.smtp_port)) as pool:
         sender = a_sender(pool, claims)
         first = await sender.on_send_email(a_command(ANNA, bcc="ü@y.example"))
-        (again,) = (each.message for each in first if isinstance(each, Later))
+        (again,) = (each.message for each in first if isinstance(each, Reschedule))
         assert isinstance(again, SendEmail)
         second = await sender.on_send_email(again)
 
-    assert (kinds(first), kinds(second)) == ([EmailDelivered, Later], [EmailFailed])
+    assert (kinds(first), kinds(second)) == ([EmailDelivered, Reschedule], [EmailFailed])
     failed = second[0]
     assert isinstance(failed, EmailFailed)
     assert (failed.recipient, failed.reason) == ("ü@y.example", Reason.SMTPUTF8_NOT_OFFERED)
@@ -228,8 +228,8 @@ async def test_the_next_transaction(claims: ClaimStore, simulator: Simulator, re
             told = await sender.on_send_email(command)
             delivered += [event for event in told if isinstance(event, EmailDelivered)]
             for item in told:
-                assert isinstance(item, EmailDelivered | Later)
-                if isinstance(item, Later) and isinstance(item.message, SendEmail):
+                assert isinstance(item, EmailDelivered | Reschedule)
+                if isinstance(item, Reschedule) and isinstance(item.message, SendEmail):
                     command = item.message
 
     assert [event.recipient for event in delivered] == everybody

@@ -23,7 +23,7 @@ from shared.contracts import (
     SendEmail,
     Stage,
 )
-from shared.retry import Later
+from shared.retry import Reschedule
 from tests.sender.commands import NOW, a_command
 
 ANNA, BEN, EVE = "anna@x.example", "ben@x.example", "eve@x.example"
@@ -37,7 +37,7 @@ LOST_AFTER_DOT = replies.missing(Stage.DOT, "connection lost")
 
 def settle(
     reply: Reply, command: SendEmail | None = None, schedule: Schedule = SCHEDULE
-) -> tuple[Outcome, Later | None]:
+) -> tuple[Outcome, Reschedule | None]:
     """Give the event for anna and the next attempt, if there is one."""
     asked = command or a_command()
     (event,) = outcome.settle(asked, {ANNA: reply}, schedule, NOW).events
@@ -165,7 +165,9 @@ def test_next_attempt() -> None:
 
     assert [type(event) for event in events] == [EmailDelivered, EmailDeferred, EmailBounced]
     assert outcome.next_attempts(command, events) == [
-        Later(command.model_copy(update={"pending": (BEN,), "attempt": 2, "created_at": NOW}), 15)
+        Reschedule(
+            command.model_copy(update={"pending": (BEN,), "attempt": 2, "created_at": NOW}), 15
+        )
     ]
 
 
@@ -185,7 +187,7 @@ def test_waits_differ() -> None:
     ]
 
 
-def pending_of(later: Later) -> tuple[str, ...] | None:
+def pending_of(later: Reschedule) -> tuple[str, ...] | None:
     """Give who is left at the next attempt."""
     assert isinstance(later.message, SendEmail)
     return later.message.pending

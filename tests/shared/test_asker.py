@@ -98,7 +98,7 @@ async def test_the_broker_s_own_address_is_known(url: str) -> None:
     async with (
         Broker.connect(url, "tests") as door,
         tapped(url, topology.COMMANDS) as commands,
-        door.converse(mail("first")),
+        door.request_stream(mail("first")),
     ):
         asked = await commands.next()
 

@@ -25,7 +25,7 @@ from shared.contracts import (
     Verdict,
     encode,
 )
-from shared.delivery import Delivery, Draw, failed
+from shared.delivery import Delivery, Jitter, failed
 from shared.errors import NoAnswer, Unavailable
 from shared.lane import PUBLISH_SECONDS
 from tests.proxy import Proxy
@@ -146,7 +146,7 @@ async def test_a_full_queue_keeps_no_code_from_coming_again(vhost: str) -> None:
         for each in topology.queues(scale=0.001)
     ]
     await broker.declare(vhost, topology.EXCHANGES, limited)
-    soon = Draw(0.5, 0.5)
+    soon = Jitter(0.5, 0.5)
     async with Broker.connect(vhost, "tests") as door:
         for name, queue in [*((f"m{n}", QUEUE) for n in range(100)), ("code", CODES)]:
             here = Delivery(queue, KIND, encode(mail(name)), name, name, None, 1, {})

@@ -14,7 +14,7 @@ from shared.consumer import Consumer, Subscription
 from shared.contracts import Contract, SendEmail, encode
 from shared.delivery import Delivery, Publishing
 from shared.errors import Reject, Retry
-from shared.retry import Later
+from shared.retry import Reschedule
 from tests.proxy import Proxy
 from tests.shared.messages import KIND, QUEUE, fact, mail
 from tests.shared.ticket import Ticket
@@ -23,7 +23,7 @@ from tests.waiting import until
 
 DEAD_QUEUE = topology.dead_queue(QUEUE)
 
-Handler = Callable[[SendEmail], Awaitable[Sequence[Contract | Later]]]
+Handler = Callable[[SendEmail], Awaitable[Sequence[Contract | Reschedule]]]
 
 
 def subscription(handler: Handler, prefetch: int = 4, limit: float = 10) -> Subscription:
@@ -213,17 +213,17 @@ async def test_headers_of_strangers_stay_behind(url: str) -> None:
 
 
 async def test_later_replaces_the_message(url: str) -> None:
-    """`Later` brings the handler's own message back to the same queue, with the asker's address."""
+    """`Reschedule` returns a message to its queue after a delay, with the asker's address."""
 
-    async def shrink(command: SendEmail) -> Sequence[Contract | Later]:
+    async def shrink(command: SendEmail) -> Sequence[Contract | Reschedule]:
         if command.attempt == 1:
-            return [fact("deferred"), Later(command.model_copy(update={"attempt": 2}), 5)]
+            return [fact("deferred"), Reschedule(command.model_copy(update={"attempt": 2}), 5)]
         return [fact("done")]
 
     async with (
         Broker.connect(url, "tests") as door,
         door.consuming(subscription(shrink)),
-        door.converse(mail("first")) as replies,
+        door.request_stream(mail("first")) as replies,
         asyncio.timeout(10),
     ):
         said = [(await replies.get()).id, (await replies.get()).id]

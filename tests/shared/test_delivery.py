@@ -15,14 +15,14 @@ from shared.contracts import (
     decode,
     encode,
 )
-from shared.delivery import Delivery, Draw, dead, failed, finished, publishing, reply
+from shared.delivery import Delivery, Jitter, dead, failed, finished, publishing, reply
 from shared.errors import Undecodable
 from shared.identity import USER, Identity
-from shared.retry import LADDER, MAX_ATTEMPTS, Later
+from shared.retry import DELAYS, MAX_ATTEMPTS, Reschedule
 from tests.shared.golden.examples import EXAMPLES
 
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
-DRAW = Draw(chance=0.5, turn=0.99)  # no spread, and the rung below a wait that is between two
+DRAW = Jitter(chance=0.5, turn=0.99)  # no spread, and the rung below a wait that is between two
 SEND, DELIVERED = EXAMPLES[:2]
 CODE = next(each for each in EXAMPLES if type(each).__name__ == "VerifyCode")
 ANSWER = next(each for each in EXAMPLES if isinstance(each, DomainDescribed))
@@ -125,7 +125,7 @@ def test_a_reply_is_never_mandatory() -> None:
 
 def test_a_message_for_later_comes_back_to_its_queue() -> None:
     """It waits in the ladder as itself, with a fresh count, and its asker is not forgotten."""
-    later = Later(SEND.model_copy(update={"id": "m2", "attempt": 3}), seconds=60)
+    later = Reschedule(SEND.model_copy(update={"id": "m2", "attempt": 3}), seconds=60)
 
     (made,) = finished(replace(ASKED, attempt=4), [later], DRAW)
 
@@ -143,7 +143,7 @@ def test_a_failure_comes_again(attempt: int) -> None:
     """The very same bytes, counted, back to the queue they came from."""
     made = failed(replace(ASKED, attempt=attempt), "broken", None, DRAW, AT)
 
-    assert made.exchange in {step.name for step in LADDER}
+    assert made.exchange in {delay.name for delay in DELAYS}
     assert made.headers == {**COPIED, delivery.ATTEMPT: attempt + 1}
     assert (made.routing_key, made.body, made.type, made.message_id) == (
         ASKED.queue,
@@ -162,7 +162,7 @@ def test_codes_wait_apart(queue: str) -> None:
     made = failed(replace(HERE, queue=queue), "busy", 900, DRAW, AT)
 
     assert (made.exchange, made.routing_key) == ("delay.15m.codes", queue)
-    assert made.exchange in topology.DELAYS
+    assert made.exchange in topology.DELAY_EXCHANGES
 
 
 def test_a_failure_s_wish_is_heard() -> None:

@@ -7,23 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.retry import GROWTH, LADDER, MAX_ATTEMPTS, SPREAD, choose_step, wait_after
+from shared.retry import DELAYS, MAX_ATTEMPTS, SPREAD, WAIT_GROWTH, choose_delay, wait_after
 
 TURNS = [(number + 0.5) / 1000 for number in range(1000)]
 UNIFORM = st.floats(0, 1, exclude_max=True)
-SHORTEST, LONGEST = LADDER[0].seconds, LADDER[-1].seconds
+SHORTEST, LONGEST = DELAYS[0].seconds, DELAYS[-1].seconds
 INSIDE = st.floats(SHORTEST / (1 - SPREAD), LONGEST / (1 + SPREAD))  # whatever the spread
 
 
 def mean(seconds: float, chance: float) -> float:
     """Give the mean wait over all turns."""
-    return sum(choose_step(seconds, chance, turn).seconds for turn in TURNS) / len(TURNS)
+    return sum(choose_delay(seconds, chance, turn).seconds for turn in TURNS) / len(TURNS)
 
 
 def test_the_ladder_rises() -> None:
     """Each rung is longer than the one before, and each has a name of its own."""
-    assert all(lower.seconds < upper.seconds for lower, upper in pairwise(LADDER))
-    assert len({step.name for step in LADDER}) == len(LADDER)
+    assert all(lower.seconds < upper.seconds for lower, upper in pairwise(DELAYS))
+    assert len({delay.name for delay in DELAYS}) == len(DELAYS)
 
 
 def test_waits_grow_until_the_longest_rung() -> None:
@@ -53,7 +53,7 @@ def test_no_wait_grows_faster_than_told(attempt: int) -> None:
     assert shorter is not None
     assert longer is not None
 
-    assert shorter <= longer <= GROWTH * shorter
+    assert shorter <= longer <= WAIT_GROWTH * shorter
 
 
 @given(seconds=INSIDE, chance=UNIFORM)
@@ -75,21 +75,21 @@ def test_the_spread_cancels_out(seconds: float) -> None:
 @given(seconds=INSIDE, chance=UNIFORM, turn=UNIFORM)
 def test_a_step_is_a_neighbour_of_the_wish(seconds: float, chance: float, turn: float) -> None:
     """The jitter never takes a rung that is farther off than the next one."""
-    at_least = max(step.seconds for step in LADDER if step.seconds <= seconds * (1 - SPREAD))
-    at_most = min(step.seconds for step in LADDER if step.seconds >= seconds * (1 + SPREAD))
+    at_least = max(delay.seconds for delay in DELAYS if delay.seconds <= seconds * (1 - SPREAD))
+    at_most = min(delay.seconds for delay in DELAYS if delay.seconds >= seconds * (1 + SPREAD))
 
-    assert at_least <= choose_step(seconds, chance, turn).seconds <= at_most
+    assert at_least <= choose_delay(seconds, chance, turn).seconds <= at_most
 
 
-@pytest.mark.parametrize("step", LADDER, ids=lambda step: step.name)
-def test_a_rung_asked_for_exactly_is_taken(step: object) -> None:
+@pytest.mark.parametrize("delay", DELAYS, ids=lambda delay: delay.name)
+def test_a_rung_asked_for_exactly_is_taken(delay: object) -> None:
     """Without spread a wish that is a rung needs no luck."""
-    assert {choose_step(getattr(step, "seconds", 0), 0.5, turn) for turn in TURNS} == {step}
+    assert {choose_delay(getattr(delay, "seconds", 0), 0.5, turn) for turn in TURNS} == {delay}
 
 
 def test_equal_wishes_do_not_come_back_together() -> None:
     """What failed together is spread over neighbouring rungs."""
-    steps = {choose_step(30, chance, turn).name for chance in TURNS[::50] for turn in TURNS[::50]}
+    steps = {choose_delay(30, chance, turn).name for chance in TURNS[::50] for turn in TURNS[::50]}
 
     assert steps == {"delay.15s", "delay.1m"}
 
@@ -101,10 +101,10 @@ def test_equal_wishes_do_not_come_back_together() -> None:
 )
 def test_every_wish_has_a_rung(seconds: float, chance: float, turn: float) -> None:
     """Outside the ladder it is the first or the last rung; nothing is sent to no queue."""
-    step = choose_step(seconds, chance, turn)
+    delay = choose_delay(seconds, chance, turn)
 
-    assert step in LADDER
+    assert delay in DELAYS
     if seconds < SHORTEST / (1 + SPREAD):
-        assert step is LADDER[0]
+        assert delay is DELAYS[0]
     if seconds > LONGEST / (1 - SPREAD) or math.isnan(seconds):
-        assert step is LADDER[-1]
+        assert delay is DELAYS[-1]

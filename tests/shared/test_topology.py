@@ -13,7 +13,7 @@ from shared import topology
 from shared.broker import declare
 from shared.contracts import CONTRACTS, Category, Command, Contract, Event, Question
 from shared.errors import Unavailable
-from shared.retry import Step
+from shared.retry import Delay
 from shared.topology import EXCHANGES, Owner, Queue, User, dead_queue, queues
 from tests.shared.golden.examples import EXAMPLES
 
@@ -129,14 +129,14 @@ def test_no_queue_vanishes() -> None:
     assert not any("x-expires" in queue.arguments for queue in ALL)
 
 
-@pytest.mark.parametrize(("name", "step"), topology.DELAYS.items())
-def test_a_rung_sends_back_to_the_queue_of_the_key(name: str, step: Step) -> None:
+@pytest.mark.parametrize(("name", "delay"), topology.DELAY_EXCHANGES.items())
+def test_a_rung_sends_back_to_the_queue_of_the_key(name: str, delay: Delay) -> None:
     """Without a dead-letter key the routing key stays: the name of the queue to come back to."""
     queue = BY_NAME[name]
 
     assert queue.arguments["x-dead-letter-exchange"] == ""
     assert "x-dead-letter-routing-key" not in queue.arguments
-    assert queue.arguments["x-message-ttl"] == step.seconds * 1000
+    assert queue.arguments["x-message-ttl"] == delay.seconds * 1000
     for work in WORK:
         assert takers(name, work.name) == {name}
 
@@ -211,7 +211,7 @@ def test_an_unroutable_command_is_not_caught() -> None:
 
 def test_what_we_route_ourselves_is_never_lost() -> None:
     """A copy for a queue that is not there ends where an operator finds it."""
-    ours = {topology.DEAD, *topology.DELAYS}
+    ours = {topology.DEAD, *topology.DELAY_EXCHANGES}
 
     assert {each.name for each in EXCHANGES if each.alternate == topology.UNROUTED} == ours
     assert takers(topology.UNROUTED, "") == {topology.UNROUTED}
@@ -246,7 +246,7 @@ def test_a_service_reads_its_own_queues_only(user: User) -> None:
     readable = {queue.name for queue in ALL if re.search(user.read, queue.name)}
 
     assert readable == {queue.name for queue in ALL if queue.owner == user.name}
-    for road in (topology.DEAD, *topology.DELAYS):
+    for road in (topology.DEAD, *topology.DELAY_EXCHANGES):
         writable = {queue.name for queue in ALL if re.search(user.topics[road], queue.name)}
         assert writable == readable
 

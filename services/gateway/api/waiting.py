@@ -11,7 +11,9 @@ from shared.contracts import Contract, SendEmail
 class Line(Protocol):
     """Publishes a message and hears what its handler answers."""
 
-    def converse(self, message: Contract) -> AbstractAsyncContextManager[asyncio.Queue[Contract]]:
+    def request_stream(
+        self, message: Contract
+    ) -> AbstractAsyncContextManager[asyncio.Queue[Contract]]:
         """Publish `message` and give the queue of the answers. Raises Unavailable."""
 
 
@@ -28,7 +30,7 @@ class Waiting:
         Raises Unavailable when it could not be published.
         """
         found = Outcomes(command.id, command.recipients)
-        async with self._line.converse(command) as replies:
+        async with self._line.request_stream(command) as replies:
             collecting = asyncio.create_task(
                 _collect(found, replies), name=f"outcomes of {command.id}"
             )
