@@ -1,4 +1,4 @@
-"""Doing together what was asked for while the same was being done for others."""
+"""Batching: one call for all the items that came while the call before was under way."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -6,78 +6,80 @@ from typing import Generic, TypeVar
 
 from shared.errors import Retry
 
-MOST = 500  # of one turn: the first waits for the last
+MAX_BATCH_SIZE = 500  # items: the first waits for the last
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Batch(Generic[Item, Result]):
-    """Hands over to `turn` all that waits, one turn after the other, in the order it came.
+class Batcher(Generic[Item, Result]):
+    """Calls `run_batch` with all items that wait, one batch after the other, in their order.
 
-    A turn returns one result for each of its items, in their order. Retry and OSError fail all
-    of them. Any other failure may be that of one item, so then each half has a turn of its
-    own, and a poisonous item fails alone (issue 10, A3). A turn must be safe to repeat.
+    `run_batch` returns one result for each item, in the same order, and must be safe to repeat.
+    Retry and OSError fail the whole batch: the database is away. Any other failure may come from a
+    single item, so each half runs again by itself until that item is alone (issue 10, A3).
     """
 
-    def __init__(self, turn: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]]) -> None:
-        self._turn = turn
+    def __init__(self, run_batch: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]]) -> None:
+        self._run_batch = run_batch
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
-        self._turning: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[None] | None = None
 
     async def add(self, item: Item, seconds: float | None = None) -> Result:
-        """Return the result for `item`. Raises as its turn does, and TimeoutError after `seconds`.
+        """Return the result for `item`. Raises as `run_batch` does, TimeoutError after `seconds`.
 
-        A caller that leaves before the turn begins takes the item back; later it changes nothing.
+        A caller that leaves before the batch begins takes the item back; later it changes nothing.
         """
         loop = asyncio.get_running_loop()
-        told: asyncio.Future[Result] = loop.create_future()
-        self._waiting.append((item, told))
-        if self._turning is None:
-            self._turning = asyncio.create_task(self._turns(), name="batch")
+        result: asyncio.Future[Result] = loop.create_future()
+        self._waiting.append((item, result))
+        if self._running is None:
+            self._running = asyncio.create_task(self._run(), name="batches")
         if seconds is None:
-            return await told
+            return await result
         # A tenth of the cost of `asyncio.timeout`, which could interrupt more than this wait.
-        late = loop.call_later(seconds, _end, told)
+        timer = loop.call_later(seconds, _expire, result)
         try:
-            return await told
+            return await result
         finally:
-            late.cancel()
+            timer.cancel()
 
-    async def _turns(self) -> None:
+    async def _run(self) -> None:
         try:
             while self._waiting:
-                group, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
-                await self._take(group)
+                batch = self._waiting[:MAX_BATCH_SIZE]
+                self._waiting = self._waiting[MAX_BATCH_SIZE:]
+                await self._run_one(batch)
         finally:
-            self._turning = None
+            self._running = None
 
-    async def _take(self, waiting: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
-        group = [(item, told) for item, told in waiting if not told.done()]
-        if not group:
+    async def _run_one(self, waiting: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
+        batch = [(item, result) for item, result in waiting if not result.done()]
+        if not batch:
             return
         try:
-            results = await self._turn([item for item, _ in group])
-        except Exception as error:  # noqa: BLE001 -- it is raised to all who asked
-            await self._failed(group, error)
-        else:
-            for (_, told), result in zip(group, results, strict=True):
-                if not told.done():
-                    told.set_result(result)
-
-    async def _failed(
-        self, group: Sequence[tuple[Item, asyncio.Future[Result]]], error: Exception
-    ) -> None:
-        if len(group) > 1 and not isinstance(error, Retry | OSError):
-            middle = len(group) // 2
-            await self._take(group[:middle])
-            await self._take(group[middle:])
+            results = await self._run_batch([item for item, _ in batch])
+            pairs = [*zip(batch, results, strict=True)]
+        except Exception as error:  # noqa: BLE001 -- it is raised to all callers
+            await self._fail(batch, error)
             return
-        for _, told in group:
-            if not told.done():
-                told.set_exception(error)
+        for (_, future), result in pairs:
+            if not future.done():
+                future.set_result(result)
+
+    async def _fail(
+        self, batch: Sequence[tuple[Item, asyncio.Future[Result]]], error: Exception
+    ) -> None:
+        if len(batch) > 1 and not isinstance(error, Retry | OSError):
+            middle = len(batch) // 2
+            await self._run_one(batch[:middle])
+            await self._run_one(batch[middle:])
+            return
+        for _, future in batch:
+            if not future.done():
+                future.set_exception(error)
 
 
-def _end(told: asyncio.Future[Result]) -> None:
-    if not told.done():
-        told.set_exception(TimeoutError())
+def _expire(result: asyncio.Future[Result]) -> None:
+    if not result.done():
+        result.set_exception(TimeoutError())

@@ -40,7 +40,7 @@ class Catalogue:
 
     async def record(self, domain: str) -> Record:
         """Give what is known of a domain, nothing at all for one never seen."""
-        found = await self._database.look(
+        found = await self._database.read_inline(
             lambda connection: _records(connection, connection.execute(_ONE, {"of": domain}).all())
         )
         return found[0] if found else Record(domain)
@@ -57,7 +57,7 @@ class Catalogue:
 
     async def totals(self) -> Totals:
         """Give the sums, at the same cost for any number of domains."""
-        row = await self._database.look(lambda connection: connection.execute(_TOTALS).one())
+        row = await self._database.read_inline(lambda connection: connection.execute(_TOTALS).one())
         return Totals(*map(int, row))
 
 

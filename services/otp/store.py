@@ -13,7 +13,7 @@ from services.otp.guesses import Use
 from services.otp.issuance import Answer, Order
 from services.otp.statements import Statements
 from services.otp.transaction import Transaction
-from shared.batch import Batch
+from shared.batch import Batcher
 from shared.storage import dialect
 from shared.storage.database import Database, as_handler_errors
 from shared.storage.dialect import Clock
@@ -33,7 +33,7 @@ class ChallengeStore:
         self._rules = rules
         self._clock = clock
         self._words: dict[str, Statements] = {}  # by dialect
-        self._orders = Batch(self._fulfil)
+        self._orders = Batcher(self._fulfil)
 
     async def issue(self, order: Order) -> Answer:
         """Answer a command with a challenge to be mailed, or with a refusal.

@@ -17,7 +17,7 @@ import structlog
 from services.sender.claim import LEASE_MARGIN, LEASE_SECONDS, Claim, Lease, mail_key
 from services.sender.tables import Found, Statements
 from shared import contracts
-from shared.batch import Batch
+from shared.batch import Batcher
 from shared.contracts import Outcome, SendEmail
 from shared.errors import Reject, Retry
 from shared.storage import dialect
@@ -82,7 +82,7 @@ class ClaimStore:
         self._clock = clock
         self._steady = steady
         self._words: dict[str, Statements] = {}  # by dialect
-        self._batch = Batch(self._fulfil)
+        self._batch = Batcher(self._fulfil)
         self._name = uuid4().hex  # of this process among all senders
         self._numbers = count(1)
         self._held: dict[str, _Held] = {}  # by token

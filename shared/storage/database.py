@@ -48,7 +48,7 @@ class Transactions(Protocol):
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work` in a transaction that only reads."""
 
-    async def look(self, work: Callable[[sa.Connection], T]) -> T:
+    async def read_inline(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work`, which reads a few rows by their keys, with the least delay."""
 
     def version(self) -> int | None:
@@ -89,7 +89,11 @@ class Database:
         file = data_dir / f"{service}.sqlite"
         where = str(file) if url is None else masked(URL(url))
         with _told_as_oserror(service, where):
-            transactions = sqlite.File(file, cache) if url is None else Server(url, service)
+            transactions = (
+                sqlite.SqliteDatabase(file, cache)
+                if url is None
+                else PostgresDatabase(url, service)
+            )
         try:
             migrate = partial(_migrate, service=service, folder=migrations)
             with _told_as_oserror(service, where):
@@ -115,12 +119,12 @@ class Database:
         """
         return await self._transactions.read(work)
 
-    async def look(self, work: Callable[[sa.Connection], T]) -> T:
+    async def read_inline(self, work: Callable[[sa.Connection], T]) -> T:
         """Do as `read`, for a work that takes no longer than a few rows found by their keys.
 
         It may hold up the whole process, for less time than it would take to hand it over.
         """
-        return await self._transactions.look(work)
+        return await self._transactions.read_inline(work)
 
     def version(self) -> int | None:
         """Give a number that is another one once anybody has committed, at the cost of no query.
@@ -138,7 +142,7 @@ class Database:
         return True
 
 
-class Server:
+class PostgresDatabase:
     """The schema of one service on a PostgreSQL server."""
 
     def __init__(self, url: str, service: str) -> None:
@@ -160,7 +164,7 @@ class Server:
         """Run `work` in a transaction of its own that only reads."""
         return await _run(self._reader, work)
 
-    async def look(self, work: Callable[[sa.Connection], T]) -> T:
+    async def read_inline(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work` as any that only reads."""
         return await self.read(work)
 

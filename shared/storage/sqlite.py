@@ -22,10 +22,10 @@ LOG_PAGES = 32_000
 CACHE_KIBIBYTES = 2 << 10  # the most that the writer keeps of the file; about SQLite's default
 
 T = TypeVar("T")
-Work = Callable[[sa.Connection], T]
+TransactionBody = Callable[[sa.Connection], T]
 
 
-class File:
+class SqliteDatabase:
     """The tables of one service in one file."""
 
     def __init__(self, path: Path, cache: int = CACHE_KIBIBYTES) -> None:
@@ -52,15 +52,15 @@ class File:
         self._writer = _Lane(writer, _write, f"{path.stem} writer")
         self._reader = _Lane(reader, _read, f"{path.stem} reader")
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: TransactionBody[T]) -> T:
         """Run `work` with those of its neighbours, and return when all are committed."""
         return await self._writer.run(work)
 
-    async def read(self, work: Work[T]) -> T:
+    async def read(self, work: TransactionBody[T]) -> T:
         """Run `work` beside the writer."""
         return await self._reader.run(work)
 
-    async def look(self, work: Work[T]) -> T:
+    async def read_inline(self, work: TransactionBody[T]) -> T:
         """Run `work` at once, in the caller's thread.
 
         While other threads compute, to go to one and back takes far longer than to read a row.
@@ -96,7 +96,7 @@ class File:
 class _Call(Generic[T]):
     """A work, what became of it, and a caller who waits for that."""
 
-    def __init__(self, work: Work[T]) -> None:
+    def __init__(self, work: TransactionBody[T]) -> None:
         self.done = asyncio.get_running_loop().create_future()
         self._work = work
         self._result: T
@@ -169,7 +169,7 @@ class _Lane:
         self._running: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def run(self, work: Work[T]) -> T:
+    async def run(self, work: TransactionBody[T]) -> T:
         """Give what `work` gives. If the caller is cancelled before it begins, it never does."""
         if self._closed:
             raise RuntimeError("the database is closed")

@@ -45,7 +45,7 @@ from shared.contracts import (
 )
 from shared.contracts.codes import Withholding
 from shared.link import Link
-from shared.storage.database import Database, Server
+from shared.storage.database import Database, PostgresDatabase
 from tests.gateway.behind import NOW, Behind
 from tests.gateway.door import Door, behind, declare, settings
 
@@ -67,7 +67,7 @@ CHECKS = [
 def test_every_route_is_in_the_document_and_nothing_else(tmp_path: Path) -> None:
     """What is not described does not exist, and what is described does."""
     broker = Broker("gateway", Link(URL(), "publish", 10), Link(URL(), "consume", 10))
-    database = Database(Server("postgresql+asyncpg://", "gateway"))
+    database = Database(PostgresDatabase("postgresql+asyncpg://", "gateway"))
     given = settings("amqp://nowhere", tmp_path)
     views = service._views(
         given, broker, database, IdempotencyKeyStore(database, 1.0), asyncio.Event()

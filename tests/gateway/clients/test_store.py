@@ -22,7 +22,7 @@ from services.gateway.clients.store import (
     StoreAway,
 )
 from services.gateway.clients.tables import metadata, uses
-from shared.storage.database import Database, Server
+from shared.storage.database import Database, PostgresDatabase
 from shared.storage.rate import Pace
 from tests.clock import Clock
 from tests.databases import Opener, differences
@@ -128,7 +128,7 @@ async def test_what_nobody_has_changed_is_not_asked_for_again(
 async def test_a_database_that_is_away_is_told_as_such() -> None:
     """Nobody is let by unchecked, and the gateway can tell its client to try again."""
     [nowhere] = ports.unused(1)
-    server = Server(f"postgresql+asyncpg://127.0.0.1:{nowhere}/x", "gateway")
+    server = PostgresDatabase(f"postgresql+asyncpg://127.0.0.1:{nowhere}/x", "gateway")
     store = ClientStore(Database(server))
 
     with pytest.raises(StoreAway):

@@ -7,7 +7,7 @@ import pytest
 from ops import ports
 from services.sender.service import MIGRATIONS
 from shared.storage.clock import DatabaseClock
-from shared.storage.database import Database, Server
+from shared.storage.database import Database, PostgresDatabase
 from tests.clock import Clock, Watch
 from tests.databases import Opener
 
@@ -56,7 +56,7 @@ async def test_the_real_one(database: Database) -> None:
 async def test_a_database_that_is_away() -> None:
     """It is told in the words of all that is away, and the time goes on."""
     [nowhere] = ports.unused(1)
-    server = Server(f"postgresql+asyncpg://127.0.0.1:{nowhere}/x", "sender")
+    server = PostgresDatabase(f"postgresql+asyncpg://127.0.0.1:{nowhere}/x", "sender")
     steady = Watch()
     ours = DatabaseClock(Database(server), steady)
     with pytest.raises(OSError, match=str(nowhere)):

@@ -136,13 +136,15 @@ async def test_a_look_sees_what_is_committed(database: Database) -> None:
     """Each one anew, also after one that failed; and it writes nothing."""
     await write(database, "one")
     with pytest.raises(ZeroDivisionError):
-        await database.look(lambda _: 1 / 0)
+        await database.read_inline(lambda _: 1 / 0)
     with pytest.raises(sa.exc.DBAPIError):
-        await database.look(
+        await database.read_inline(
             lambda connection: connection.execute(sa.insert(NOTES).values(text="x"))
         )
     await write(database, "two")
-    found = await database.look(lambda connection: connection.scalars(sa.select(NOTES)).all())
+    found = await database.read_inline(
+        lambda connection: connection.scalars(sa.select(NOTES)).all()
+    )
 
     assert sorted(found) == ["one", "two"]
 

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from shared.storage import sqlite
-from shared.storage.sqlite import File
+from shared.storage.sqlite import SqliteDatabase
 from tests.processes import started
 
 SECONDS = 10  # for anything that is expected to happen
@@ -20,10 +20,10 @@ WRITER = """
 import asyncio, sys
 from pathlib import Path
 import sqlalchemy as sa
-from shared.storage.sqlite import File
+from shared.storage.sqlite import SqliteDatabase
 
 async def main(path, name):
-    file = File(Path(path))
+    file = SqliteDatabase(Path(path))
     notes = [sa.text(f"INSERT INTO notes VALUES ('{name} {number}')") for number in range(300)]
     for start in range(0, 300, 10):  # thirty transactions, not one
         works = [lambda c, note=note: c.execute(note) for note in notes[start : start + 10]]
@@ -41,9 +41,9 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def file(path: Path) -> AsyncIterator[File]:
+async def file(path: Path) -> AsyncIterator[SqliteDatabase]:
     """Open a file for notes."""
-    opened = File(path)
+    opened = SqliteDatabase(path)
     await opened.write(NOTES.metadata.create_all)
     yield opened
     await opened.close()
@@ -60,7 +60,7 @@ def notes(path: Path) -> list[str]:
         return [text for (text,) in connection.execute("SELECT text FROM notes ORDER BY text")]
 
 
-def commits(file: File) -> list[sa.Connection]:
+def commits(file: SqliteDatabase) -> list[sa.Connection]:
     """Give a list that grows by every commit."""
     seen: list[sa.Connection] = []
     sa.event.listen(file._writer._engine, "commit", seen.append)
@@ -68,7 +68,7 @@ def commits(file: File) -> list[sa.Connection]:
 
 
 @asynccontextmanager
-async def held(file: File) -> AsyncIterator[asyncio.Task[object]]:
+async def held(file: SqliteDatabase) -> AsyncIterator[asyncio.Task[object]]:
     """Keep a transaction open for the length of the block, with a note in it."""
     loop = asyncio.get_running_loop()
     begun, go_on = asyncio.Event(), threading.Event()
@@ -87,7 +87,7 @@ async def held(file: File) -> AsyncIterator[asyncio.Task[object]]:
 
 
 async def asked(
-    file: File, *works: Callable[[sa.Connection], object]
+    file: SqliteDatabase, *works: Callable[[sa.Connection], object]
 ) -> list[asyncio.Task[object]]:
     """Ask for works, and return when all wait for their transaction."""
     tasks = [asyncio.create_task(file.write(work)) for work in works]
@@ -97,7 +97,7 @@ async def asked(
     return tasks
 
 
-async def test_many_writes_share_a_commit(file: File, path: Path) -> None:
+async def test_many_writes_share_a_commit(file: SqliteDatabase, path: Path) -> None:
     """A thousand that write at once need as many commits as there are full groups."""
     seen = commits(file)
     await asyncio.gather(*(file.write(note(f"{number:04}")) for number in range(1000)))
@@ -106,7 +106,7 @@ async def test_many_writes_share_a_commit(file: File, path: Path) -> None:
     assert len(notes(path)) == 1000
 
 
-async def test_what_comes_during_a_commit_shares_the_next(file: File) -> None:
+async def test_what_comes_during_a_commit_shares_the_next(file: SqliteDatabase) -> None:
     """No more than one transaction is under way, and one more does for all who wait."""
     seen = commits(file)
     async with held(file) as first:
@@ -116,7 +116,7 @@ async def test_what_comes_during_a_commit_shares_the_next(file: File) -> None:
     assert len(seen) == 2
 
 
-async def test_a_failure_is_of_its_work_alone(file: File, path: Path) -> None:
+async def test_a_failure_is_of_its_work_alone(file: SqliteDatabase, path: Path) -> None:
     """In one transaction a work that raises is undone, and those before and after it are kept."""
 
     def half(connection: sa.Connection) -> None:
@@ -137,7 +137,7 @@ async def test_a_failure_is_of_its_work_alone(file: File, path: Path) -> None:
 
 
 @pytest.mark.parametrize("insert", ["INSERT OR ABORT", "INSERT OR ROLLBACK"])
-async def test_a_failure_without_neighbours(file: File, path: Path, insert: str) -> None:
+async def test_a_failure_without_neighbours(file: SqliteDatabase, path: Path, insert: str) -> None:
     """A work that raises, alone in its transaction, leaves nothing, and the next one is kept."""
     again = sa.text(f"{insert} INTO notes VALUES ('a')")
 
@@ -153,7 +153,7 @@ async def test_a_failure_without_neighbours(file: File, path: Path, insert: str)
     assert notes(path) == ["a", "b"]
 
 
-async def test_a_failed_commit_is_everybodys(file: File, path: Path) -> None:
+async def test_a_failed_commit_is_everybodys(file: SqliteDatabase, path: Path) -> None:
     """When the commit fails, all who were in it are told so, and nothing is kept."""
     link = "CREATE TABLE links (text REFERENCES notes DEFERRABLE INITIALLY DEFERRED)"
     await file.write(lambda connection: connection.execute(sa.text(link)))
@@ -167,7 +167,7 @@ async def test_a_failed_commit_is_everybodys(file: File, path: Path) -> None:
     assert notes(path) == ["c", "held"]
 
 
-async def test_a_transaction_that_is_gone_is_everybodys(file: File, path: Path) -> None:
+async def test_a_transaction_that_is_gone_is_everybodys(file: SqliteDatabase, path: Path) -> None:
     """When SQLite gives up a whole transaction, as on a full disk, nobody's work is half kept."""
     await file.write(note("a"))
     rollback = sa.text("INSERT OR ROLLBACK INTO notes VALUES ('a')")
@@ -183,7 +183,7 @@ async def test_a_transaction_that_is_gone_is_everybodys(file: File, path: Path) 
 async def test_a_writer_that_waited_in_vain(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who does not get the file in time is told so, and gets it when it is free."""
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.01)
-    file = File(path)
+    file = SqliteDatabase(path)
     await file.write(NOTES.metadata.create_all)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -197,7 +197,7 @@ async def test_a_writer_that_waited_in_vain(path: Path, monkeypatch: pytest.Monk
     assert notes(path) == ["c"]
 
 
-async def test_the_error_of_many_is_no_longer_for_it(file: File) -> None:
+async def test_the_error_of_many_is_no_longer_for_it(file: SqliteDatabase) -> None:
     """A traceback that is raised to many callers does not grow from one to the next."""
     await file.write(note("a"))
     rollback = sa.text("INSERT OR ROLLBACK INTO notes VALUES ('a')")
@@ -212,7 +212,9 @@ async def test_the_error_of_many_is_no_longer_for_it(file: File) -> None:
     assert max(depths) == min(depths)
 
 
-async def test_who_leaves_before_the_beginning_writes_nothing(file: File, path: Path) -> None:
+async def test_who_leaves_before_the_beginning_writes_nothing(
+    file: SqliteDatabase, path: Path
+) -> None:
     """A work whose caller is cancelled while it waits is not begun; its neighbours are."""
     async with held(file) as first:
         gone, stays = await asked(file, note("gone"), note("stays"))
@@ -223,7 +225,7 @@ async def test_who_leaves_before_the_beginning_writes_nothing(file: File, path: 
     assert notes(path) == ["held", "stays"]
 
 
-async def test_who_leaves_in_the_middle_leaves_the_others(file: File, path: Path) -> None:
+async def test_who_leaves_in_the_middle_leaves_the_others(file: SqliteDatabase, path: Path) -> None:
     """A cancellation undoes nothing that has begun, and harms no neighbour."""
     async with held(file) as first:
         first.cancel()
@@ -235,7 +237,7 @@ async def test_who_leaves_in_the_middle_leaves_the_others(file: File, path: Path
     assert notes(path) == ["held", "other"]
 
 
-async def test_a_reader_does_not_wait_for_a_writer(file: File) -> None:
+async def test_a_reader_does_not_wait_for_a_writer(file: SqliteDatabase) -> None:
     """A read inside somebody's open transaction sees what was committed before it."""
     await file.write(note("old"))
     async with held(file), asyncio.timeout(SECONDS):
@@ -244,14 +246,16 @@ async def test_a_reader_does_not_wait_for_a_writer(file: File) -> None:
     assert found == ["old"]
 
 
-async def test_a_look_waits_for_no_thread(file: File) -> None:
+async def test_a_look_waits_for_no_thread(file: SqliteDatabase) -> None:
     """Neither for the writer nor for readers, and it sees what was committed before."""
     await file.write(note("committed"))
     go_on = threading.Event()
     try:
         async with held(file):
             reading = asyncio.create_task(file.read(lambda _: go_on.wait(SECONDS)))
-            found = await file.look(lambda connection: connection.scalars(sa.select(NOTES)).all())
+            found = await file.read_inline(
+                lambda connection: connection.scalars(sa.select(NOTES)).all()
+            )
     finally:
         go_on.set()
     await reading
@@ -259,16 +263,18 @@ async def test_a_look_waits_for_no_thread(file: File) -> None:
     assert found == ["committed"]
 
 
-async def test_a_look_at_a_file_that_another_has_to_itself(file: File, path: Path) -> None:
+async def test_a_look_at_a_file_that_another_has_to_itself(
+    file: SqliteDatabase, path: Path
+) -> None:
     """It waits for that in a thread, not in the loop."""
     await file.close()
     other = sqlite3.connect(path, isolation_level=None)
-    opened = File(path)
+    opened = SqliteDatabase(path)
     try:
         other.execute("PRAGMA locking_mode=EXCLUSIVE")
         other.execute("INSERT INTO notes VALUES ('theirs')")
         looking = asyncio.create_task(
-            opened.look(lambda connection: connection.scalars(sa.select(NOTES)).all())
+            opened.read_inline(lambda connection: connection.scalars(sa.select(NOTES)).all())
         )
         await asyncio.sleep(0)
         other.close()
@@ -280,17 +286,17 @@ async def test_a_look_at_a_file_that_another_has_to_itself(file: File, path: Pat
 
 async def test_no_look_after_the_end(path: Path) -> None:
     """A closed file is not opened again unseen."""
-    file = File(path)
+    file = SqliteDatabase(path)
     await file.close()
 
     with pytest.raises(RuntimeError, match="closed"):
-        await file.look(lambda connection: connection.execute(sa.select(1)))
+        await file.read_inline(lambda connection: connection.execute(sa.select(1)))
 
 
 async def test_closing_finishes_what_was_asked_for(path: Path) -> None:
     """What is under way or waits is committed and answered, and no thread is left."""
     before = set(threading.enumerate())
-    file = File(path)
+    file = SqliteDatabase(path)
     await file.write(NOTES.metadata.create_all)
     async with held(file) as first:
         others = await asked(file, *(note(f"{number}") for number in range(5)))
@@ -308,7 +314,7 @@ async def test_closing_finishes_what_was_asked_for(path: Path) -> None:
 async def test_a_cancelled_close_still_ends_the_threads(path: Path) -> None:
     """Who may not wait for all loses what has not begun, is told so, and leaves nothing behind."""
     before = set(threading.enumerate())
-    file = File(path)
+    file = SqliteDatabase(path)
     await file.write(NOTES.metadata.create_all)
     async with held(file) as first:
         (other,) = await asked(file, note("late"))
