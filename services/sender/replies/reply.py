@@ -8,7 +8,7 @@ import unicodedata
 
 from services.sender.replies.classify import Finding, classify
 from shared.contracts import Reply, ReplyClass, Stage
-from shared.retry import LADDER, SPREAD
+from shared.retry import DELAYS, SPREAD
 
 MAX_TEXT_CHARS = 1000  # of a reply that is passed on
 NO_REPLY = 0
@@ -247,7 +247,7 @@ def too_many(reply: Reply) -> bool:
 
 
 SHORTEST_SECONDS = 1.0
-LONGEST_SECONDS = LADDER[-1].seconds * (1 - SPREAD)  # what the ladder can wait for
+LONGEST_SECONDS = DELAYS[-1].seconds * (1 - SPREAD)  # the longest delay queue
 
 _TRANSIENT = 4  # the first digit of a reply that may be asked again (RFC 5321 4.2.1)
 # A wish and a time not far behind it. A time alone is none: "at most 100 mails in 1 hour".
