@@ -22,13 +22,13 @@ from benchmarks.report import aligned
 from ops.load import caller
 from ops.load.caller import Caller
 from ops.load.latencies import percentile
-from services.otp.challenge import Holder, Rules
-from services.otp.codes import Codebook
+from services.otp.challenge import CodePolicy, CodeScope
+from services.otp.codes import CodeGenerator
 from services.otp.handlers import OneTimeCodes
-from services.otp.issuance import Issued, Order
-from services.otp.limits import Limits
+from services.otp.issuance import Issued, IssueRequest
+from services.otp.limits import CodeLimits
 from services.otp.mail import folder
-from services.otp.mail.mail import Imprint, MailWriter
+from services.otp.mail.mail import Branding, MailWriter
 from services.otp.service import MIGRATIONS
 from services.otp.store import ChallengeStore
 from shared.contracts import VerifyCode
@@ -47,52 +47,52 @@ Times = Mapping[str, Sequence[float]]  # seconds by kind
 
 
 @dataclass(frozen=True, slots=True)
-class Guess:
+class TypedCode:
     """What is typed for an address."""
 
     email: str
     code: str
 
 
-class Desk:
+class GuessPreparer:
     """Prepares addresses of each kind, in the database of a running otp service with `keys`."""
 
     def __init__(self, database: Database, keys: codes.Secrets) -> None:
-        self._book = Codebook.from_text(keys.otp_key)
-        rules = Rules(600_000, 60_000, _TRIES, 30, self._book.key_ids)
+        self._book = CodeGenerator.from_text(keys.otp_key)
+        rules = CodePolicy(600_000, 60_000, _TRIES, 30, self._book.key_ids)
         self._store = ChallengeStore(database, rules)
         self._brief = ChallengeStore(database, replace(rules, lifetime=1))
         self._codes = OneTimeCodes(
             self._store,
             self._book,
             Sealer.from_text(keys.sealing_key),
-            MailWriter(folder.shipped(), Imprint()),
-            Limits(0, 0, 0, 0, 0, 0),
+            MailWriter(folder.shipped(), Branding()),
+            CodeLimits(0, 0, 0, 0, 0, 0),
         )
 
-    async def prepare(self, kind: str) -> Guess:
+    async def prepare(self, kind: str) -> TypedCode:
         """Give a guess that will be refused for this reason."""
         email = f"{secrets.token_hex(8)}@bench.example"
         if kind == UNKNOWN:
-            return Guess(email, "000000")
+            return TypedCode(email, "000000")
         store = self._brief if kind == EXPIRED else self._store
-        right = Guess(email, await self._issued(store, email))
-        wrong = Guess(email, f"{(int(right.code) + 1) % 1_000_000:06}")
+        right = TypedCode(email, await self._issued(store, email))
+        wrong = TypedCode(email, f"{(int(right.code) + 1) % 1_000_000:06}")
         for _ in range(_TRIES if kind == EXHAUSTED else 0):
             await self._guess(wrong)
         if kind == USED:
             await self._guess(right)
         return wrong if kind == WRONG else right
 
-    async def _guess(self, guess: Guess) -> None:
+    async def _guess(self, guess: TypedCode) -> None:
         question = VerifyCode(
             id=secrets.token_hex(8), email=guess.email, code=guess.code, client=accept.NAME
         )
         await self._codes.on_verify_codes([question])
 
     async def _issued(self, store: ChallengeStore, email: str) -> str:
-        draft = self._book.draft(Holder(accept.NAME, CONFIRM_ADDRESS, email))
-        issued = await store.issue(Order(secrets.token_hex(8), draft, ()))
+        new_challenge = self._book.new_challenge(CodeScope(accept.NAME, CONFIRM_ADDRESS, email))
+        issued = await store.issue(IssueRequest(secrets.token_hex(8), new_challenge, ()))
         if not isinstance(issued, Issued):
             raise BenchError("a code was withheld")
         return self._book.code(issued.challenge)
@@ -107,12 +107,14 @@ async def measure(bench: Bench, tries: int) -> Times:
         codes.running(bench, amqp_url, keys, data),
     ):
         async with Database.open("otp", None, data, MIGRATIONS) as database:
-            desk = Desk(database, keys)
-            prepared = {kind: await _prepared(desk, kind, tries // len(KINDS)) for kind in KINDS}
+            preparer = GuessPreparer(database, keys)
+            prepared = {
+                kind: await _prepared(preparer, kind, tries // len(KINDS)) for kind in KINDS
+            }
         return await _times(gateway, prepared)
 
 
-async def _times(gateway: Gateway, prepared: Mapping[str, Sequence[Guess]]) -> Times:
+async def _times(gateway: Gateway, prepared: Mapping[str, Sequence[TypedCode]]) -> Times:
     url = URL(f"http://127.0.0.1:{gateway.port}/v1/otp/verify")
     connection = await Caller.connect(url)
     times: dict[str, list[float]] = {kind: [] for kind in prepared}
@@ -144,11 +146,11 @@ def _compared(times: Times, kind: str) -> ranks.Comparison:
     return ranks.compare(times[kind], others)
 
 
-async def _prepared(desk: Desk, kind: str, count: int) -> Sequence[Guess]:
-    found: list[Guess] = []
+async def _prepared(preparer: GuessPreparer, kind: str, count: int) -> Sequence[TypedCode]:
+    found: list[TypedCode] = []
     while len(found) < count:
         some = min(_AT_ONCE, count - len(found))
-        found += await asyncio.gather(*(desk.prepare(kind) for _ in range(some)))
+        found += await asyncio.gather(*(preparer.prepare(kind) for _ in range(some)))
     return found
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from services.otp.challenge import Challenge, Holder, Rules
+from services.otp.challenge import Challenge, CodePolicy, CodeScope
 from services.otp.limits import Limit
 
 FAILURE_WINDOW = 24 * 3600 * 1000  # milliseconds, rolling; no challenge lives longer
@@ -18,12 +18,12 @@ class Guess:
     """
 
     ids: tuple[str, ...]
-    holder: Holder
+    scope: CodeScope
     limits: Sequence[Limit] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class CountedGuess:
     """A guess that is on record since `at`, and what it may be compared with, if anything.
 
     While it is not verified it is a failure by each of its `limits`.
@@ -36,17 +36,17 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
-class Unchecked:
+class UncheckedGuess:
     """A guess that was not even counted; `retry_after` is in milliseconds."""
 
     retry_after: int
 
 
-Judged = Counted | Unchecked
+GuessDecision = CountedGuess | UncheckedGuess
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class PastGuesses:
     """So many guesses of one recipient at one challenge, all `verified` or none."""
 
     recipient: str
@@ -55,13 +55,13 @@ class Past:
     count: int
 
 
-class Allowance:
+class GuessBudget:
     """What is left of the guesses at each challenge and of the failures of each recipient.
 
     A guess is a failure until it is verified: many at once get no more than one after the other.
     """
 
-    def __init__(self, rules: Rules, past: Iterable[Past]) -> None:
+    def __init__(self, rules: CodePolicy, past: Iterable[PastGuesses]) -> None:
         self._rules = rules
         self._tries: Counter[str | None] = Counter()
         self._failures: Counter[str] = Counter()
@@ -77,7 +77,7 @@ class Allowance:
         """Count a guess at a challenge and give it, or give none if no guess is left."""
         if challenge is None or self.is_exhausted(challenge.id):
             return None
-        recipient = challenge.holder.recipient
+        recipient = challenge.scope.recipient
         if self._failures[recipient] >= self._rules.failures:
             return None
         self._tries[challenge.id] += 1

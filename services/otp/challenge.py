@@ -12,7 +12,7 @@ STEP = 60_000
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class CodeScope:
     """Whom a code is for: right for this client, purpose and canonical address alone."""
 
     client: str  # empty for a publisher that names none
@@ -25,13 +25,13 @@ class Holder:
         return self.email.lower()
 
     @property
-    def folded(self) -> "Holder":
+    def folded(self) -> "CodeScope":
         """The same for all spellings of an address, which most servers deliver to one mailbox."""
         return replace(self, email=self.recipient)
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class CodePolicy:
     """What a deployment grants; `lifetime` and `cooldown` are in milliseconds.
 
     `tries` is how many guesses a challenge allows, `failures` how many a recipient has in a day.
@@ -45,11 +45,11 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class NewChallenge:
     """A challenge that is made if its holder has none alive."""
 
     id: str
-    holder: Holder
+    scope: CodeScope
     nonce: bytes = field(repr=False)
     key_id: str
     digits: int
@@ -60,7 +60,7 @@ class Challenge:
     """All that a code is derived from, but for the key."""
 
     id: str
-    holder: Holder
+    scope: CodeScope
     nonce: bytes = field(repr=False)
     key_id: str
     digits: int

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
-from services.otp.challenge import Challenge, Draft, Holder
+from services.otp.challenge import Challenge, CodeScope, NewChallenge
 from shared.runtime.sealing import key_id, read_keys
 
 DIGITS = 6  # about 20 bits, what NIST SP 800-63B 5.1.3.2 asks of such a code
@@ -21,10 +21,10 @@ SEPARATORS = ("Zs", "Pd")  # Unicode's spaces and dashes, as keyboards and mail 
 _GUESS = b"postrider guess\0"
 
 # Stands in for a challenge that is not there, so that its absence takes the same time.
-_NONE = Challenge("", Holder("", "", ""), bytes(NONCE_BYTES), "", DIGITS, 0, 0, 0)
+_NONE = Challenge("", CodeScope("", "", ""), bytes(NONCE_BYTES), "", DIGITS, 0, 0, 0)
 
 
-class Codebook:
+class CodeGenerator:
     """Derives with the key that a challenge names; new challenges name the first key."""
 
     def __init__(
@@ -51,12 +51,12 @@ class Codebook:
         """Name the keys that are here; a challenge of any other key is dead."""
         return frozenset(self._keys)
 
-    def draft(self, holder: Holder, digits: int | None = None) -> Draft:
+    def new_challenge(self, scope: CodeScope, digits: int | None = None) -> NewChallenge:
         """Draw a new challenge, of so many digits or of as many as the deployment's codes have."""
         name = uuid.UUID(bytes=self._random(16), version=4)
-        return Draft(
+        return NewChallenge(
             id=str(name),
-            holder=holder,
+            scope=scope,
             nonce=self._random(NONCE_BYTES),
             key_id=self._newest,
             digits=digits or self._digits,
@@ -77,13 +77,13 @@ class Codebook:
         given = normalise(typed).encode("ascii", "replace")
         return hmac.compare_digest(expected.encode(), given) and known
 
-    def fingerprints(self, holder: Holder, request_id: str, typed: str) -> tuple[str, ...]:
+    def fingerprints(self, scope: CodeScope, request_id: str, typed: str) -> tuple[str, ...]:
         """Name a guess by what was asked, the newest key's name first.
 
         The same request with another code is another guess. Without a key nobody can try which
         code it was.
         """
-        asked = _bound(*_fields(holder), request_id, normalise(typed))
+        asked = _bound(*_fields(scope), request_id, normalise(typed))
         return tuple(
             hmac.digest(key, _GUESS + asked, hashlib.sha256)[:FINGERPRINT_BYTES].hex()
             for key in self._keys.values()
@@ -105,13 +105,13 @@ def truncate(digest: bytes, digits: int) -> str:
 
 
 def _derive(key: bytes, challenge: Challenge) -> str:
-    bound = _bound(*_fields(challenge.holder))
+    bound = _bound(*_fields(challenge.scope))
     digest = hmac.digest(key, challenge.nonce + bound, hashlib.sha256)
     return truncate(digest, challenge.digits)
 
 
-def _fields(holder: Holder) -> tuple[str, ...]:
-    return (holder.purpose, holder.client, holder.email)
+def _fields(scope: CodeScope) -> tuple[str, ...]:
+    return (scope.purpose, scope.client, scope.email)
 
 
 def _bound(*fields: str) -> bytes:

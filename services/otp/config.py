@@ -14,12 +14,12 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
-from services.otp.challenge import Rules
+from services.otp.challenge import CodePolicy
 from services.otp.codes import DIGITS
-from services.otp.limits import Limits
+from services.otp.limits import CodeLimits
 from services.otp.mail import folder
-from services.otp.mail.mail import Imprint
-from services.otp.mail.phrasebook import Phrasebook
+from services.otp.mail.mail import Branding
+from services.otp.mail.phrasebook import Translations
 from services.otp.mail.template import check_no_link
 from shared.config import Seconds, Settings
 from shared.contracts import address
@@ -51,7 +51,7 @@ Keys = Annotated[
 Number = Annotated[int, Field(ge=0)]  # 0 is no limit
 # Given as the directory that they are in, and read with the other settings: what cannot be used is
 # told before anything is opened.
-Templates = Annotated[InstanceOf[Phrasebook], NoDecode, BeforeValidator(folder.read)]
+Templates = Annotated[InstanceOf[Translations], NoDecode, BeforeValidator(folder.read)]
 Product = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=60),
@@ -118,9 +118,9 @@ class OtpSettings(Settings):
             raise ValueError("OTP_LOCALE must be one that there is a template for") from None
         return self
 
-    def rules(self, key_ids: AbstractSet[str]) -> Rules:
+    def rules(self, key_ids: AbstractSet[str]) -> CodePolicy:
         """Give what challenges are granted, with the keys of these ids."""
-        return Rules(
+        return CodePolicy(
             lifetime=round(self.otp_lifetime * MILLISECONDS),
             cooldown=round(self.otp_cooldown * MILLISECONDS),
             tries=self.otp_tries,
@@ -129,9 +129,9 @@ class OtpSettings(Settings):
         )
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> CodeLimits:
         """How many mails are sent, and how many failures there may be over all recipients."""
-        return Limits(
+        return CodeLimits(
             self.otp_recipient_hourly,
             self.otp_recipient_daily,
             self.otp_client_hourly,
@@ -143,9 +143,9 @@ class OtpSettings(Settings):
         )
 
     @property
-    def imprint(self) -> Imprint:
+    def branding(self) -> Branding:
         """What mails say of this deployment."""
-        return Imprint(
+        return Branding(
             self.otp_sender,
             self.otp_locale,
             self.otp_product,

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from services.otp.allowance import Counted, Guess, Judged, Unchecked
-from services.otp.challenge import Challenge, Holder
-from services.otp.codes import Codebook
-from services.otp.guesses import Use
-from services.otp.issuance import Answer, Issued, Order, Withheld
-from services.otp.limits import Limits
-from services.otp.mail.mail import MailWriter, Occasion
+from services.otp.allowance import CountedGuess, Guess, GuessDecision, UncheckedGuess
+from services.otp.challenge import Challenge, CodeScope
+from services.otp.codes import CodeGenerator
+from services.otp.guesses import CodeUse
+from services.otp.issuance import Issued, IssueRefused, IssueRequest, IssueResult
+from services.otp.limits import CodeLimits
+from services.otp.mail.mail import MailContext, MailWriter
 from shared.contracts import (
     CancelCode,
     Category,
@@ -37,13 +37,13 @@ _IDS = uuid.UUID("5f0d1f0c-9a55-5b0e-8f61-0c7c2a1d7b11")  # a name space of our 
 class Challenges(Protocol):
     """Where challenges live. All of it raises Retry."""
 
-    async def issue(self, order: Order) -> Answer:
+    async def issue(self, order: IssueRequest) -> IssueResult:
         """Answer a command, the same command the same."""
 
-    async def guess(self, guesses: Sequence[Guess]) -> Sequence[Judged]:
+    async def guess(self, guesses: Sequence[Guess]) -> Sequence[GuessDecision]:
         """Count guesses and give the challenge to compare each with."""
 
-    async def use(self, uses: Sequence[Use]) -> Collection[str]:
+    async def use(self, uses: Sequence[CodeUse]) -> Collection[str]:
         """Use challenges up; give those guesses that do."""
 
     async def cancel(self, challenge_id: str, client: str) -> None:
@@ -55,10 +55,10 @@ class OneTimeCodes:
     """The handlers. All times are those of the database that the challenges live in."""
 
     challenges: Challenges
-    codebook: Codebook
+    generator: CodeGenerator
     sealer: Sealer
     writer: MailWriter
-    limits: Limits
+    limits: CodeLimits
 
     async def on_issue_code(self, command: IssueCode) -> Sequence[Contract]:
         """Mail the code of the holder's challenge, or tell that it is too early or too much.
@@ -66,13 +66,15 @@ class OneTimeCodes:
         Safe to run twice: the same command gets the same answer, challenge, code and message id
         again, and the sender mails a message id once.
         """
-        holder = Holder(command.client or "", command.purpose, command.email)
-        draft = self.codebook.draft(holder, command.length)
-        order = Order(_name(command, holder), draft, self.limits.of(holder, command.ip))
+        scope = CodeScope(command.client or "", command.purpose, command.email)
+        new_challenge = self.generator.new_challenge(scope, command.length)
+        order = IssueRequest(
+            _name(command, scope), new_challenge, self.limits.of(scope, command.ip)
+        )
         match await self.challenges.issue(order):
             case Issued() as issued:
                 return [self._mail(command, order, issued), _issued(command, order, issued)]
-            case Withheld() as withheld:
+            case IssueRefused() as withheld:
                 return [_withheld(order, withheld)]
 
     async def on_verify_codes(
@@ -93,16 +95,16 @@ class OneTimeCodes:
         ]
 
     def _guess(self, question: VerifyCode) -> Guess:
-        holder = Holder(question.client or "", question.purpose, question.email)
-        ids = self.codebook.fingerprints(holder, question.id, question.code)
-        return Guess(ids, holder, self.limits.of_guess(holder, question.ip))
+        scope = CodeScope(question.client or "", question.purpose, question.email)
+        ids = self.generator.fingerprints(scope, question.id, question.code)
+        return Guess(ids, scope, self.limits.of_guess(scope, question.ip))
 
-    def _right(self, question: VerifyCode, judged: Judged) -> Use | None:
+    def _right(self, question: VerifyCode, judged: GuessDecision) -> CodeUse | None:
         """Give what a guess is to use up, if it may be compared and is right."""
-        if isinstance(judged, Unchecked):
+        if isinstance(judged, UncheckedGuess):
             return None
-        is_right = self.codebook.is_right(judged.challenge, question.code)
-        return Use(judged, judged.challenge) if judged.challenge and is_right else None
+        is_right = self.generator.is_right(judged.challenge, question.code)
+        return CodeUse(judged, judged.challenge) if judged.challenge and is_right else None
 
     async def on_cancel_code(self, command: CancelCode) -> Sequence[Contract]:
         """Let a challenge be right no more. Safe to run twice: it cannot be more cancelled."""
@@ -110,11 +112,11 @@ class OneTimeCodes:
         cancelled = _derived("code.cancelled", command.id)
         return [CodeCancelled(id=cancelled, challenge_id=command.challenge_id)]
 
-    def _mail(self, command: IssueCode, order: Order, issued: Issued) -> SendEmail:
+    def _mail(self, command: IssueCode, order: IssueRequest, issued: Issued) -> SendEmail:
         message_id = _derived("email.send", order.name)
         left = issued.left / MILLISECONDS
-        occasion = Occasion(command.client or "", command.purpose, command.locale, left)
-        mail = self.writer.compose(self.codebook.code(issued.challenge), occasion)
+        context = MailContext(command.client or "", command.purpose, command.locale, left)
+        mail = self.writer.compose(self.generator.code(issued.challenge), context)
         return SendEmail(
             id=message_id,
             category=Category.OTP,
@@ -128,7 +130,7 @@ class OneTimeCodes:
         )
 
 
-def _issued(command: IssueCode, order: Order, issued: Issued) -> CodeIssued:
+def _issued(command: IssueCode, order: IssueRequest, issued: Issued) -> CodeIssued:
     return CodeIssued(
         id=_derived("code.issued", order.name),
         at=_moment(issued.at),
@@ -141,7 +143,7 @@ def _issued(command: IssueCode, order: Order, issued: Issued) -> CodeIssued:
     )
 
 
-def _withheld(order: Order, withheld: Withheld) -> CodeWithheld:
+def _withheld(order: IssueRequest, withheld: IssueRefused) -> CodeWithheld:
     return CodeWithheld(
         id=_derived("code.withheld", order.name),
         reason=withheld.reason,
@@ -150,18 +152,18 @@ def _withheld(order: Order, withheld: Withheld) -> CodeWithheld:
 
 
 def _told(
-    question: VerifyCode, guess: Guess, judged: Judged, used: Collection[str]
+    question: VerifyCode, guess: Guess, judged: GuessDecision, used: Collection[str]
 ) -> CodeVerified | CodeRefused | CodeUnchecked:
     match judged:
-        case Unchecked():
+        case UncheckedGuess():
             return _unchecked(guess.ids[0], judged)
-        case Counted(id=id_, challenge=Challenge() as challenge) if id_ in used:
+        case CountedGuess(id=id_, challenge=Challenge() as challenge) if id_ in used:
             return _verified(question, judged, challenge)
-        case Counted():
+        case CountedGuess():
             return _refused(question, judged)
 
 
-def _verified(question: VerifyCode, counted: Counted, challenge: Challenge) -> CodeVerified:
+def _verified(question: VerifyCode, counted: CountedGuess, challenge: Challenge) -> CodeVerified:
     return CodeVerified(
         id=_derived("code.verified", counted.id),
         at=_moment(counted.at),
@@ -172,7 +174,7 @@ def _verified(question: VerifyCode, counted: Counted, challenge: Challenge) -> C
     )
 
 
-def _refused(question: VerifyCode, counted: Counted) -> CodeRefused:
+def _refused(question: VerifyCode, counted: CountedGuess) -> CodeRefused:
     return CodeRefused(
         id=_derived("code.refused", counted.id),
         at=_moment(counted.at),
@@ -182,7 +184,7 @@ def _refused(question: VerifyCode, counted: Counted) -> CodeRefused:
     )
 
 
-def _unchecked(guess_id: str, unchecked: Unchecked) -> CodeUnchecked:
+def _unchecked(guess_id: str, unchecked: UncheckedGuess) -> CodeUnchecked:
     return CodeUnchecked(
         id=_derived("code.unchecked", guess_id),
         retry_after=unchecked.retry_after / MILLISECONDS,
@@ -193,9 +195,9 @@ def _moment(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / MILLISECONDS, UTC)
 
 
-def _name(command: IssueCode, holder: Holder) -> str:
+def _name(command: IssueCode, scope: CodeScope) -> str:
     """Name a command for its holder alone: who repeats the id of another is not mailed his code."""
-    return _derived("code.issue", f"{holder.client}/{holder.purpose}/{holder.email}/{command.id}")
+    return _derived("code.issue", f"{scope.client}/{scope.purpose}/{scope.email}/{command.id}")
 
 
 def _derived(kind: str, cause: str) -> str:

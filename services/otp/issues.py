@@ -4,15 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from services.otp import guesses
-from services.otp.challenge import Challenge, Rules
-from services.otp.issuance import Answer, Issuance, Issued, Order, Withheld, alive
+from services.otp.challenge import Challenge, CodePolicy
+from services.otp.issuance import Issued, Issuer, IssueRefused, IssueRequest, IssueResult, alive
 from services.otp.limits import DAY
-from services.otp.tally import MINUTE, Tally
-from services.otp.transaction import Cell, Row, Transaction
+from services.otp.tally import MINUTE, WindowCounter
+from services.otp.transaction import Cell, OtpTransaction, Row
 from shared.contracts import Withholding
 
 
-def fulfil(here: Transaction, rules: Rules, orders: Sequence[Order]) -> Sequence[Answer]:
+def fulfil(
+    here: OtpTransaction, rules: CodePolicy, orders: Sequence[IssueRequest]
+) -> Sequence[IssueResult]:
     """Answer commands, those that were answered before as they were."""
     here.take_turns(name for order in orders for name in (*order.subjects, order.recipient))
     answers = _known(here, rules, orders)
@@ -22,7 +24,9 @@ def fulfil(here: Transaction, rules: Rules, orders: Sequence[Order]) -> Sequence
     return [answers[order.name] for order in orders]
 
 
-def _known(here: Transaction, rules: Rules, orders: Sequence[Order]) -> dict[str, Answer]:
+def _known(
+    here: OtpTransaction, rules: CodePolicy, orders: Sequence[IssueRequest]
+) -> dict[str, IssueResult]:
     rows = here.rows(here.say.answers, [(id_,) for id_ in {each.name for each in orders}])
     challenges = here.named(row.challenge_id for row in rows)
     # The challenge of a key that was withdrawn is no answer any more.
@@ -34,35 +38,37 @@ def _known(here: Transaction, rules: Rules, orders: Sequence[Order]) -> dict[str
     }
 
 
-def _answer(row: Row, challenges: Mapping[str, Challenge], now: int) -> Answer:
+def _answer(row: Row, challenges: Mapping[str, Challenge], now: int) -> IssueResult:
     if row.challenge_id is None:
-        return Withheld(Withholding(row.reason), row.retry_after)
+        return IssueRefused(Withholding(row.reason), row.retry_after)
     challenge = challenges[row.challenge_id]
     return Issued(challenge, row.at, row.resend_at, challenge.expires_at - now)
 
 
-def _decided(here: Transaction, rules: Rules, orders: Sequence[Order]) -> Mapping[str, Answer]:
+def _decided(
+    here: OtpTransaction, rules: CodePolicy, orders: Sequence[IssueRequest]
+) -> Mapping[str, IssueResult]:
     standing = _standing(here, orders)
-    left = guesses.allowance(here, rules, (each.holder.recipient for each in standing))
+    left = guesses.allowance(here, rules, (each.scope.recipient for each in standing))
     living = alive(rules, here.now, standing, left)
-    issuance = Issuance(rules, here.now, living, _tally(here, orders))
+    issuance = Issuer(rules, here.now, living, _tally(here, orders))
     answers = {order.name: issuance.decide(order) for order in orders}
     _keep(here, issuance, standing)
     here.rows(here.say.remembering, [_command_row(here, *each) for each in answers.items()])
     return answers
 
 
-def _standing(here: Transaction, orders: Sequence[Order]) -> Sequence[Challenge]:
+def _standing(here: OtpTransaction, orders: Sequence[IssueRequest]) -> Sequence[Challenge]:
     """Return the challenges of the holders, and those of other spellings of their addresses."""
-    holders = {order.draft.holder.folded for order in orders}
-    found = here.standing(holder.recipient for holder in holders)
-    return [each for each in found if each.holder.folded in holders]
+    scopes = {order.new_challenge.scope.folded for order in orders}
+    found = here.standing(scope.recipient for scope in scopes)
+    return [each for each in found if each.scope.folded in scopes]
 
 
-def _keep(here: Transaction, issuance: Issuance, standing: Sequence[Challenge]) -> None:
+def _keep(here: OtpTransaction, issuance: Issuer, standing: Sequence[Challenge]) -> None:
     made = issuance.made
-    replaced = {each.holder for each in made}
-    dead = [each.id for each in standing if each.holder in replaced]
+    replaced = {each.scope for each in made}
+    dead = [each.id for each in standing if each.scope in replaced]
     again = issuance.mailed - {each.id for each in made}
     here.rows(here.say.ending, [(id_,) for id_ in dead])
     here.each(here.say.making, [_challenge_row(each) for each in made])
@@ -70,25 +76,25 @@ def _keep(here: Transaction, issuance: Issuance, standing: Sequence[Challenge]) 
     here.rows(here.say.counting, _mail_rows(issuance.tally))
 
 
-def _tally(here: Transaction, orders: Sequence[Order]) -> Tally:
+def _tally(here: OtpTransaction, orders: Sequence[IssueRequest]) -> WindowCounter:
     subjects = {name for order in orders for name in order.subjects}
     since = here.now // MINUTE - DAY
     found = here.rows(here.say.tallying, [(each,) for each in subjects], since=since)
-    return Tally((tuple(row) for row in found), here.now)
+    return WindowCounter((tuple(row) for row in found), here.now)
 
 
 def _challenge_row(challenge: Challenge) -> Mapping[str, object]:
     values = asdict(challenge)
-    return {**values.pop("holder"), **values, "recipient": challenge.holder.recipient}
+    return {**values.pop("scope"), **values, "recipient": challenge.scope.recipient}
 
 
-def _command_row(here: Transaction, command_id: str, answer: Answer) -> Sequence[Cell]:
+def _command_row(here: OtpTransaction, command_id: str, answer: IssueResult) -> Sequence[Cell]:
     match answer:
         case Issued(challenge=challenge, resend_at=resend_at):
             return (command_id, here.now, challenge.id, resend_at, None, None)
-        case Withheld(reason=reason, retry_after=retry_after):
+        case IssueRefused(reason=reason, retry_after=retry_after):
             return (command_id, here.now, None, None, reason, retry_after)
 
 
-def _mail_rows(tally: Tally) -> Sequence[Sequence[Cell]]:
+def _mail_rows(tally: WindowCounter) -> Sequence[Sequence[Cell]]:
     return [(subject, tally.slot, sent) for subject, sent in sorted(tally.added.items())]

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
-from services.otp.challenge import Holder
+from services.otp.challenge import CodeScope
 
 HOUR = 60  # minutes
 DAY = 24 * HOUR
@@ -24,7 +24,7 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class CodeLimits:
     """Mails in an hour or a day, failures in a day, for each of its kind; 0 is no limit."""
 
     recipient_hourly: int
@@ -36,28 +36,28 @@ class Limits:
     client_failures: int = 0
     ip_failures: int = 0
 
-    def of(self, holder: Holder, ip: Address | None) -> Sequence[Limit]:
+    def of(self, scope: CodeScope, ip: Address | None) -> Sequence[Limit]:
         """Give the limits of one mail; without an address there is none by it."""
-        return [limit for limit in self._on_mails(holder, ip) if limit.count]
+        return [limit for limit in self._on_mails(scope, ip) if limit.count]
 
-    def of_guess(self, holder: Holder, ip: Address | None) -> Sequence[Limit]:
+    def of_guess(self, scope: CodeScope, ip: Address | None) -> Sequence[Limit]:
         """Give the limits of one guess over all recipients; without an address none is by it.
 
         Two subjects and never the pair: a few guesses at each of many addresses, or from each of
         many networks, would pass any limit on that.
         """
-        return [limit for limit in self._on_failures(holder, ip) if limit.count]
+        return [limit for limit in self._on_failures(scope, ip) if limit.count]
 
-    def _on_failures(self, holder: Holder, ip: Address | None) -> Iterator[Limit]:
-        yield Limit(f"client/{holder.client}", self.client_failures, DAY)
+    def _on_failures(self, scope: CodeScope, ip: Address | None) -> Iterator[Limit]:
+        yield Limit(f"client/{scope.client}", self.client_failures, DAY)
         if ip is not None:
             yield Limit(f"ip/{site(ip)}", self.ip_failures, DAY)
 
-    def _on_mails(self, holder: Holder, ip: Address | None) -> Iterator[Limit]:
-        recipient, domain = holder.recipient, holder.recipient.rpartition("@")[2]
+    def _on_mails(self, scope: CodeScope, ip: Address | None) -> Iterator[Limit]:
+        recipient, domain = scope.recipient, scope.recipient.rpartition("@")[2]
         yield Limit(f"recipient/{recipient}", self.recipient_hourly, HOUR)
         yield Limit(f"recipient/{recipient}", self.recipient_daily, DAY)
-        yield Limit(f"client/{holder.client}", self.client_hourly, HOUR)
+        yield Limit(f"client/{scope.client}", self.client_hourly, HOUR)
         if ip is not None:
             yield Limit(f"ip/{site(ip)}", self.ip_hourly, HOUR)
         yield Limit(f"domain/{domain}", self.domain_hourly, HOUR)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from services.otp.codes import Codebook
+from services.otp.codes import CodeGenerator
 from services.otp.config import OtpSettings
 from services.otp.handlers import OneTimeCodes
 from services.otp.mail.mail import MailWriter
@@ -42,11 +42,11 @@ async def run(settings: OtpSettings, stop: asyncio.Event) -> None:
 
 
 def _parts(settings: OtpSettings, database: Database) -> tuple[ChallengeStore, OneTimeCodes]:
-    codebook = Codebook.from_text(settings.otp_key, settings.otp_digits)
-    store = ChallengeStore(database, settings.rules(codebook.key_ids))
+    generator = CodeGenerator.from_text(settings.otp_key, settings.otp_digits)
+    store = ChallengeStore(database, settings.rules(generator.key_ids))
     sealer = Sealer.from_text(settings.sealing_key)
-    writer = MailWriter(settings.otp_templates, settings.imprint)
-    return store, OneTimeCodes(store, codebook, sealer, writer, settings.limits)
+    writer = MailWriter(settings.otp_templates, settings.branding)
+    return store, OneTimeCodes(store, generator, sealer, writer, settings.limits)
 
 
 def _subscriptions(handlers: OneTimeCodes) -> Sequence[Subscription | Questions]:

@@ -33,7 +33,7 @@ KEEP = 20 * 3600 * 1000
 ANSWER = 3600 * 1000
 
 
-class Statements:
+class ChallengeStatements:
     """The statements in the words of one database.
 
     Those that are prepared take as many rows as there are, see `dialect.rows`.

@@ -7,12 +7,12 @@ from typing import TypeVar
 import sqlalchemy as sa
 
 from services.otp import guesses, issues
-from services.otp.allowance import Guess, Judged
-from services.otp.challenge import Rules
-from services.otp.guesses import Use
-from services.otp.issuance import Answer, Order
-from services.otp.statements import Statements
-from services.otp.transaction import Transaction
+from services.otp.allowance import Guess, GuessDecision
+from services.otp.challenge import CodePolicy
+from services.otp.guesses import CodeUse
+from services.otp.issuance import IssueRequest, IssueResult
+from services.otp.statements import ChallengeStatements
+from services.otp.transaction import OtpTransaction
 from shared.batch import Batcher
 from shared.storage import dialect
 from shared.storage.database import Database, as_handler_errors
@@ -28,21 +28,21 @@ class ChallengeStore:
     the database is away, and Reject when it cannot hold a value.
     """
 
-    def __init__(self, database: Database, rules: Rules, clock: Clock = dialect.now) -> None:
+    def __init__(self, database: Database, rules: CodePolicy, clock: Clock = dialect.now) -> None:
         self._database = database
         self._rules = rules
         self._clock = clock
-        self._words: dict[str, Statements] = {}  # by dialect
+        self._words: dict[str, ChallengeStatements] = {}  # by dialect
         self._orders = Batcher(self._fulfil)
 
-    async def issue(self, order: Order) -> Answer:
+    async def issue(self, order: IssueRequest) -> IssueResult:
         """Answer a command with a challenge to be mailed, or with a refusal.
 
         The same command gets the same answer again, even if its challenge is dead.
         """
         return await self._orders.add(order)
 
-    async def guess(self, guessed: Sequence[Guess]) -> Sequence[Judged]:
+    async def guess(self, guessed: Sequence[Guess]) -> Sequence[GuessDecision]:
         """Count guesses and give the challenge that each may be compared with, if there is any.
 
         It is committed before it is compared: no crash gives a guess back. A guess that was
@@ -50,7 +50,7 @@ class ChallengeStore:
         """
         return await self._write(lambda here: guesses.record(here, self._rules, guessed))
 
-    async def use(self, uses: Sequence[Use]) -> Collection[str]:
+    async def use(self, uses: Sequence[CodeUse]) -> Collection[str]:
         """Use challenges up; give the one guess for each that does, however often it asks."""
         if not uses:
             return ()
@@ -70,25 +70,25 @@ class ChallengeStore:
         tables = len(await self._write(lambda here: here.say.forgetting))
         return sum([await self._repeat(partial(_forget, number)) for number in range(tables)])
 
-    async def _repeat(self, work: Callable[[Transaction], int]) -> int:
+    async def _repeat(self, work: Callable[[OtpTransaction], int]) -> int:
         changed = 0
         while rows := await self._write(work):
             changed += rows
         return changed
 
-    async def _fulfil(self, orders: Sequence[Order]) -> Sequence[Answer]:
+    async def _fulfil(self, orders: Sequence[IssueRequest]) -> Sequence[IssueResult]:
         return await self._write(lambda here: issues.fulfil(here, self._rules, orders))
 
-    async def _write(self, work: Callable[[Transaction], T]) -> T:
+    async def _write(self, work: Callable[[OtpTransaction], T]) -> T:
         with as_handler_errors("the codes"):
             return await self._database.write(lambda connection: work(self._begun(connection)))
 
-    def _begun(self, connection: sa.Connection) -> Transaction:
+    def _begun(self, connection: sa.Connection) -> OtpTransaction:
         name = connection.dialect.name
         if name not in self._words:
-            self._words[name] = Statements(connection, self._clock)
-        return Transaction(connection, self._words[name])
+            self._words[name] = ChallengeStatements(connection, self._clock)
+        return OtpTransaction(connection, self._words[name])
 
 
-def _forget(table: int, here: Transaction) -> int:
+def _forget(table: int, here: OtpTransaction) -> int:
     return here.change(here.say.forgetting[table])

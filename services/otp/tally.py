@@ -9,7 +9,7 @@ MINUTE = 60_000  # milliseconds
 HOUR = 60 * MINUTE
 
 
-class Tally:
+class WindowCounter:
     """Mails or failures by subject and slot of time, counted from 1970 on.
 
     `now` and the length of a slot are in milliseconds. A slot counts as a whole, so that never

@@ -7,8 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from services.otp.challenge import Challenge, Holder
-from services.otp.statements import Statements
+from services.otp.challenge import Challenge, CodeScope
+from services.otp.statements import ChallengeStatements
 from shared.storage import dialect
 from shared.storage.dialect import Prepared
 
@@ -18,10 +18,10 @@ Row = sa.Row[*tuple[Any, ...]]
 _LOCKING = sa.select(sa.func.pg_advisory_xact_lock(sa.bindparam("key", type_=sa.BigInteger)))
 
 
-class Transaction:
+class OtpTransaction:
     """Reads and writes by the statements `say`."""
 
-    def __init__(self, connection: sa.Connection, say: Statements) -> None:
+    def __init__(self, connection: sa.Connection, say: ChallengeStatements) -> None:
         self._connection = connection
         self.say = say
 
@@ -83,5 +83,5 @@ def _key(name: str) -> int:
 
 def _challenge(row: Row) -> Challenge:
     id_, client, purpose, email, nonce, key_id, digits, created_at, expires_at, mailed_at, *_ = row
-    holder = Holder(client, purpose, email)
-    return Challenge(id_, holder, nonce, key_id, digits, created_at, expires_at, mailed_at)
+    scope = CodeScope(client, purpose, email)
+    return Challenge(id_, scope, nonce, key_id, digits, created_at, expires_at, mailed_at)

@@ -9,8 +9,8 @@ from urllib.parse import quote, unquote, urlsplit
 from urllib.request import urlopen
 
 from ops.management import Management
-from services.otp.challenge import Challenge, Holder
-from services.otp.codes import Codebook
+from services.otp.challenge import Challenge, CodeScope
+from services.otp.codes import CodeGenerator
 from tests.journeys.stack import Stack
 
 _MESSAGES = 10_000  # of a queue at most
@@ -89,7 +89,9 @@ def everything(stack: Stack) -> Iterator[Piece]:
 
 def codes(stack: Stack, ending: str) -> dict[str, str]:
     """Derive the codes of all addresses with this ending, as only the otp service can."""
-    book = Codebook.from_text(json.loads((stack.run_dir / "secrets.json").read_text())["OTP_KEY"])
+    book = CodeGenerator.from_text(
+        json.loads((stack.run_dir / "secrets.json").read_text())["OTP_KEY"]
+    )
     columns = "id, client, purpose, email, nonce, key_id, digits"
     with closing(sqlite3.connect(stack.run_dir / "data" / "otp.sqlite")) as database:
         rows = database.execute(
@@ -98,7 +100,7 @@ def codes(stack: Stack, ending: str) -> dict[str, str]:
         ).fetchall()
     return {
         email: book.code(
-            Challenge(id_, Holder(client, purpose, email), nonce, key_id, digits, 0, 0, 0)
+            Challenge(id_, CodeScope(client, purpose, email), nonce, key_id, digits, 0, 0, 0)
         )
         for id_, client, purpose, email, nonce, key_id, digits in rows
     }

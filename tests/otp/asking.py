@@ -7,20 +7,20 @@ from itertools import count
 
 import sqlalchemy as sa
 
-from services.otp.allowance import Counted, Guess, Judged
-from services.otp.challenge import Challenge, Holder, Rules
-from services.otp.codes import Codebook
-from services.otp.guesses import Use
-from services.otp.issuance import Answer, Issued, Order
-from services.otp.limits import Limit, Limits
+from services.otp.allowance import CountedGuess, Guess, GuessDecision
+from services.otp.challenge import Challenge, CodePolicy, CodeScope
+from services.otp.codes import CodeGenerator
+from services.otp.guesses import CodeUse
+from services.otp.issuance import Issued, IssueRequest, IssueResult
+from services.otp.limits import CodeLimits, Limit
 from services.otp.store import ChallengeStore
 from shared.storage.database import Database
 
-BOOK = Codebook([bytes(32)])
-RULES = Rules(lifetime=600_000, cooldown=60_000, tries=5, failures=30, key_ids=BOOK.key_ids)
+BOOK = CodeGenerator([bytes(32)])
+RULES = CodePolicy(lifetime=600_000, cooldown=60_000, tries=5, failures=30, key_ids=BOOK.key_ids)
 FREE = replace(RULES, cooldown=0)
-ANNA = Holder("shop", "sign-in", "anna@example.com")
-NO_LIMITS = Limits(0, 0, 0, 0, 0, 0)
+ANNA = CodeScope("shop", "sign-in", "anna@example.com")
+NO_LIMITS = CodeLimits(0, 0, 0, 0, 0, 0)
 IP = IPv4Address("192.0.2.7")
 
 _numbers = count()
@@ -31,80 +31,80 @@ class Asking:
     """Asks one store."""
 
     store: ChallengeStore
-    book: Codebook = field(default=BOOK)
+    book: CodeGenerator = field(default=BOOK)
 
     async def issue(
         self,
-        holder: Holder,
+        scope: CodeScope,
         command_id: str | None = None,
         *,
         digits: int | None = None,
-        limits: Limits = NO_LIMITS,
-    ) -> Answer:
+        limits: CodeLimits = NO_LIMITS,
+    ) -> IssueResult:
         """Ask for a code."""
-        draft = self.book.draft(holder, digits)
+        new_challenge = self.book.new_challenge(scope, digits)
         name = command_id or f"command/{next(_numbers)}"
-        return await self.store.issue(Order(name, draft, limits.of(holder, IP)))
+        return await self.store.issue(IssueRequest(name, new_challenge, limits.of(scope, IP)))
 
     async def challenge(
-        self, holder: Holder, command_id: str | None = None, *, digits: int | None = None
+        self, scope: CodeScope, command_id: str | None = None, *, digits: int | None = None
     ) -> Challenge:
         """Ask for a code that is not to be refused."""
-        answer = await self.issue(holder, command_id, digits=digits)
+        answer = await self.issue(scope, command_id, digits=digits)
         assert isinstance(answer, Issued)
         return answer.challenge
 
     async def guess(
-        self, holder: Holder, request_id: str | None = None, code: str = "no-code"
+        self, scope: CodeScope, request_id: str | None = None, code: str = "no-code"
     ) -> Challenge | None:
         """Guess, and give what the guess may be compared with."""
-        return (await self.counted(holder, request_id, code)).challenge
+        return (await self.counted(scope, request_id, code)).challenge
 
     async def counted(
-        self, holder: Holder, request_id: str | None = None, code: str = "no-code"
-    ) -> Counted:
+        self, scope: CodeScope, request_id: str | None = None, code: str = "no-code"
+    ) -> CountedGuess:
         """Make a guess that is not to be held back."""
-        judged = await self.judged(holder, request_id, code)
-        assert isinstance(judged, Counted)
+        judged = await self.judged(scope, request_id, code)
+        assert isinstance(judged, CountedGuess)
         return judged
 
     async def judged(
         self,
-        holder: Holder,
+        scope: CodeScope,
         request_id: str | None = None,
         code: str = "no-code",
         limits: Sequence[Limit] = (),
-    ) -> Judged:
+    ) -> GuessDecision:
         """Guess."""
-        [judged] = await self.store.guess([self.made(holder, request_id, code, limits)])
+        [judged] = await self.store.guess([self.made(scope, request_id, code, limits)])
         return judged
 
     def made(
         self,
-        holder: Holder,
+        scope: CodeScope,
         request_id: str | None = None,
         code: str = "no-code",
         limits: Sequence[Limit] = (),
     ) -> Guess:
         """Make a guess that nobody knows of yet."""
         name = request_id or f"request/{next(_numbers)}"
-        return Guess(self.book.fingerprints(holder, name, code), holder, limits)
+        return Guess(self.book.fingerprints(scope, name, code), scope, limits)
 
     async def together(self, guesses: Sequence[Guess]) -> Sequence[Challenge | None]:
         """Make some guesses in one call, and give what each may be compared with."""
         judged = await self.store.guess(guesses)
-        return [each.challenge if isinstance(each, Counted) else None for each in judged]
+        return [each.challenge if isinstance(each, CountedGuess) else None for each in judged]
 
-    async def guesses(self, holder: Holder, number: int) -> int:
+    async def guesses(self, scope: CodeScope, number: int) -> int:
         """Guess so many times, and tell how many may be compared."""
-        return sum([await self.guess(holder) is not None for _ in range(number)])
+        return sum([await self.guess(scope) is not None for _ in range(number)])
 
     async def use(
         self, challenge: Challenge, request_id: str | None = None, code: str = "no-code"
     ) -> bool:
         """Guess right and use a challenge up, if it lets us."""
-        counted = await self.counted(challenge.holder, request_id, code)
-        return counted.id in await self.store.use([Use(counted, challenge)])
+        counted = await self.counted(challenge.scope, request_id, code)
+        return counted.id in await self.store.use([CodeUse(counted, challenge)])
 
 
 async def rows(database: Database, table: sa.Table) -> int:

@@ -12,7 +12,7 @@ from tests.clock import Clock
 from tests.databases import Opener
 from tests.otp import desk
 from tests.otp.asking import FREE, RULES, Asking
-from tests.otp.reading import CountingCodebook
+from tests.otp.reading import CountingCodeGenerator
 
 
 @pytest.fixture
@@ -47,12 +47,12 @@ async def replicas(open_database: Opener, clock: Clock) -> Sequence[Asking]:
 
 
 @pytest.fixture
-def codebook() -> CountingCodebook:
+def generator() -> CountingCodeGenerator:
     """Give a codebook that counts."""
-    return CountingCodebook([bytes(32)])
+    return CountingCodeGenerator([bytes(32)])
 
 
 @pytest.fixture
-def codes(database: Database, codebook: CountingCodebook) -> OneTimeCodes:
+def codes(database: Database, generator: CountingCodeGenerator) -> OneTimeCodes:
     """Give handlers without a cooldown."""
-    return desk.handlers(ChallengeStore(database, FREE), codebook)
+    return desk.handlers(ChallengeStore(database, FREE), generator)

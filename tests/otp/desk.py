@@ -1,10 +1,10 @@
 """Handlers on a store, and what somebody asks of them."""
 
-from services.otp.codes import Codebook
+from services.otp.codes import CodeGenerator
 from services.otp.handlers import OneTimeCodes
-from services.otp.limits import Limits
+from services.otp.limits import CodeLimits
 from services.otp.mail import folder
-from services.otp.mail.mail import Imprint, MailWriter
+from services.otp.mail.mail import Branding, MailWriter
 from services.otp.store import ChallengeStore
 from shared.contracts import Contract, IssueCode, VerifyCode
 from shared.storage.database import Database
@@ -14,15 +14,19 @@ from tests.otp.reading import SEALER, code_in, mail_in
 EMAIL = "anna@example.com"
 
 
-def guarded(database: Database, codebook: Codebook, limits: Limits = NO_LIMITS) -> OneTimeCodes:
+def guarded(
+    database: Database, generator: CodeGenerator, limits: CodeLimits = NO_LIMITS
+) -> OneTimeCodes:
     """Give the handlers of a deployment that keeps its cooldown and these limits."""
-    return handlers(ChallengeStore(database, RULES), codebook, limits)
+    return handlers(ChallengeStore(database, RULES), generator, limits)
 
 
-def handlers(store: ChallengeStore, codebook: Codebook, limits: Limits = NO_LIMITS) -> OneTimeCodes:
+def handlers(
+    store: ChallengeStore, generator: CodeGenerator, limits: CodeLimits = NO_LIMITS
+) -> OneTimeCodes:
     """Give the handlers of a shop."""
-    writer = MailWriter(folder.shipped(), Imprint(from_="Shop <shop@example.com>"))
-    return OneTimeCodes(store, codebook, SEALER, writer, limits)
+    writer = MailWriter(folder.shipped(), Branding(from_="Shop <shop@example.com>"))
+    return OneTimeCodes(store, generator, SEALER, writer, limits)
 
 
 async def issue(codes: OneTimeCodes, command_id: str = "command-1") -> str:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from services.otp import service
-from services.otp.allowance import Guess, Judged
+from services.otp.allowance import Guess, GuessDecision
 from services.otp.config import OtpSettings
 from services.otp.store import ChallengeStore
 from shared.delivery import Delivery
@@ -22,7 +22,7 @@ _count = ChallengeStore.guess
 _turns: set[asyncio.Task[None]] = set()
 
 
-async def _halt(store: ChallengeStore, guesses: Sequence[Guess]) -> Sequence[Judged]:
+async def _halt(store: ChallengeStore, guesses: Sequence[Guess]) -> Sequence[GuessDecision]:
     await _count(store, guesses)
     sys.stdout.buffer.write(COUNTED * len(guesses))
     sys.stdout.buffer.flush()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import orjson
 
 from services.otp.challenge import Challenge
-from services.otp.codes import Codebook
+from services.otp.codes import CodeGenerator
 from shared.contracts import SendEmail
 from shared.runtime.sealing import Sealer
 
@@ -31,7 +31,7 @@ def wrong(code: str) -> str:
     return code[:-1] + str((int(code[-1]) + 1) % 10)
 
 
-class CountingCodebook(Codebook):
+class CountingCodeGenerator(CodeGenerator):
     """Counts the guesses that could have been right."""
 
     compared = 0

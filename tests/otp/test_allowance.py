@@ -2,31 +2,31 @@
 
 from dataclasses import replace
 
-from services.otp.allowance import Allowance, Past
-from services.otp.challenge import Challenge, Holder, Rules
+from services.otp.allowance import GuessBudget, PastGuesses
+from services.otp.challenge import Challenge, CodePolicy, CodeScope
 
-RULES = Rules(600_000, 60_000, tries=5, failures=30, key_ids=frozenset({"key"}))
+RULES = CodePolicy(600_000, 60_000, tries=5, failures=30, key_ids=frozenset({"key"}))
 ANNA = "anna@example.com"
 
 
 def challenge(id_: str = "c-1", email: str = ANNA) -> Challenge:
     """Give a challenge."""
-    return Challenge(id_, Holder("shop", id_, email), bytes(16), "key", 6, 0, 600_000, 0)
+    return Challenge(id_, CodeScope("shop", id_, email), bytes(16), "key", 6, 0, 600_000, 0)
 
 
-def past(challenge_id: str, count: int, *, verified: bool = False) -> Past:
+def past(challenge_id: str, count: int, *, verified: bool = False) -> PastGuesses:
     """Give so many guesses of Anna's."""
-    return Past(ANNA, challenge_id, verified, count)
+    return PastGuesses(ANNA, challenge_id, verified, count)
 
 
-def granted(allowance: Allowance, asked: Challenge, guesses: int = 100) -> int:
+def granted(allowance: GuessBudget, asked: Challenge, guesses: int = 100) -> int:
     """Tell how many of some guesses may be compared."""
     return sum(allowance.grant(asked) is not None for _ in range(guesses))
 
 
 def test_five_guesses_a_challenge() -> None:
     """Each challenge has its own guesses, those of the past counted."""
-    allowance = Allowance(RULES, [past("c-1", 2), past("c-9", 5)])
+    allowance = GuessBudget(RULES, [past("c-1", 2), past("c-9", 5)])
 
     assert granted(allowance, challenge("c-1")) == 3
     assert granted(allowance, challenge("c-2")) == 5
@@ -37,7 +37,7 @@ def test_five_guesses_a_challenge() -> None:
 
 def test_thirty_failures_a_recipient() -> None:
     """Past them no challenge of the recipient gives a guess, whichever spelling it is for."""
-    allowance = Allowance(RULES, [past(f"old-{n}", 5) for n in range(5)])
+    allowance = GuessBudget(RULES, [past(f"old-{n}", 5) for n in range(5)])
 
     assert granted(allowance, challenge("c-1")) == 5
     assert granted(allowance, challenge("c-2")) == 0
@@ -47,7 +47,7 @@ def test_thirty_failures_a_recipient() -> None:
 
 def test_what_was_verified_is_no_failure() -> None:
     """Whoever types right codes all day is not locked out; such a guess is used all the same."""
-    allowance = Allowance(RULES, [past(f"old-{n}", 1, verified=True) for n in range(100)])
+    allowance = GuessBudget(RULES, [past(f"old-{n}", 1, verified=True) for n in range(100)])
 
     assert granted(allowance, challenge("c-1")) == 5
     assert granted(allowance, challenge("old-1")) == 4
@@ -55,7 +55,7 @@ def test_what_was_verified_is_no_failure() -> None:
 
 def test_without_a_challenge_nothing_counts() -> None:
     """Guesses at nothing lock nobody out."""
-    allowance = Allowance(RULES, [])
+    allowance = GuessBudget(RULES, [])
 
     assert all(allowance.grant(None) is None for _ in range(100))
     assert granted(allowance, challenge()) == 5
@@ -63,7 +63,7 @@ def test_without_a_challenge_nothing_counts() -> None:
 
 def test_the_challenge_is_given() -> None:
     """What may be compared is what was asked for."""
-    allowance = Allowance(replace(RULES, tries=1), [])
+    allowance = GuessBudget(replace(RULES, tries=1), [])
 
     assert allowance.grant(challenge()) == challenge()
     assert allowance.grant(challenge()) is None

@@ -2,13 +2,13 @@
 
 import pytest
 
-from services.otp.challenge import STEP, Challenge, Holder
+from services.otp.challenge import STEP, Challenge, CodeScope
 
 HOUR = 3_600_000  # milliseconds
 MADE = 1_900_000_000_000
 CHALLENGE = Challenge(
     id="c-1",
-    holder=Holder("shop", "sign-in", "Anna@Example.com"),
+    scope=CodeScope("shop", "sign-in", "Anna@Example.com"),
     nonce=bytes(16),
     key_id="key",
     digits=6,
@@ -38,4 +38,4 @@ def test_in_its_time(now: int, *, expected: bool) -> None:
 
 def test_a_recipient_has_one_spelling() -> None:
     """Mails and failures are counted for an address however it is written."""
-    assert CHALLENGE.holder.recipient == "anna@example.com"
+    assert CHALLENGE.scope.recipient == "anna@example.com"

@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.otp.challenge import Challenge, Holder
-from services.otp.codes import Codebook, normalise, truncate
+from services.otp.challenge import Challenge, CodeScope
+from services.otp.codes import CodeGenerator, normalise, truncate
 
 KEY, OLD_KEY = bytes(range(32)), bytes(32)
-HOLDER = Holder("shop", "sign-in", "a@example.com")
+HOLDER = CodeScope("shop", "sign-in", "a@example.com")
 CHALLENGE = Challenge(
     id="c-1",
-    holder=HOLDER,
+    scope=HOLDER,
     nonce=bytes(16),
-    key_id=min(Codebook([KEY]).key_ids),
+    key_id=min(CodeGenerator([KEY]).key_ids),
     digits=6,
     created_at=0,
     expires_at=600_000,
@@ -57,7 +57,7 @@ def test_codes_are_uniform(digits: int, count: int) -> None:
     Chi-square with 9 degrees of freedom: 33.7 is exceeded once in 10,000 runs, and this run is
     always the same one.
     """
-    book, id_ = Codebook([KEY]), CHALLENGE.key_id
+    book, id_ = CodeGenerator([KEY]), CHALLENGE.key_id
     codes = "".join(
         book.code(Challenge("c", HOLDER, number.to_bytes(16, "big"), id_, digits, 0, 1, 0))
         for number in range(count)
@@ -73,17 +73,17 @@ def test_codes_are_uniform(digits: int, count: int) -> None:
     "other",
     [
         replace(CHALLENGE, nonce=bytes([1] * 16)),
-        replace(CHALLENGE, holder=replace(HOLDER, client="other")),
-        replace(CHALLENGE, holder=replace(HOLDER, purpose="confirm-address")),
-        replace(CHALLENGE, holder=replace(HOLDER, email="b@example.com")),
-        replace(CHALLENGE, holder=replace(HOLDER, email="A@example.com")),
-        replace(CHALLENGE, holder=replace(HOLDER, client="shopa", email="@example.com")),
+        replace(CHALLENGE, scope=replace(HOLDER, client="other")),
+        replace(CHALLENGE, scope=replace(HOLDER, purpose="confirm-address")),
+        replace(CHALLENGE, scope=replace(HOLDER, email="b@example.com")),
+        replace(CHALLENGE, scope=replace(HOLDER, email="A@example.com")),
+        replace(CHALLENGE, scope=replace(HOLDER, client="shopa", email="@example.com")),
     ],
     ids=["nonce", "client", "purpose", "recipient", "spelling", "shifted border"],
 )
 def test_a_code_is_bound(other: Challenge) -> None:
     """A code is right for one nonce, client, purpose and recipient alone."""
-    book = Codebook([KEY])
+    book = CodeGenerator([KEY])
 
     assert book.code(other) != book.code(CHALLENGE)
     assert not book.is_right(other, book.code(CHALLENGE))
@@ -102,7 +102,7 @@ def test_a_code_is_bound(other: Challenge) -> None:
 )
 def test_spaces_and_dashes_do_not_count(spell: str) -> None:
     """A code is right however it is grouped."""
-    book = Codebook([KEY])
+    book = CodeGenerator([KEY])
     code = book.code(CHALLENGE)
 
     assert book.is_right(CHALLENGE, spell.format(code[:3], code[3:]))
@@ -111,7 +111,7 @@ def test_spaces_and_dashes_do_not_count(spell: str) -> None:
 @given(st.text(max_size=64))
 def test_any_text_may_be_typed(typed: str) -> None:
     """Whatever is typed is an answer, and wrong unless it is the code."""
-    book = Codebook([KEY])
+    book = CodeGenerator([KEY])
 
     assert book.is_right(CHALLENGE, typed) == (normalise(typed) == book.code(CHALLENGE))
 
@@ -119,14 +119,14 @@ def test_any_text_may_be_typed(typed: str) -> None:
 @pytest.mark.parametrize("spoil", ["{}0", "0{}", "{}x", "{}\n", "+{}", ""])
 def test_other_characters_are_wrong(spoil: str) -> None:
     """What else stands beside the digits makes a code wrong."""
-    book = Codebook([KEY])
+    book = CodeGenerator([KEY])
 
     assert not book.is_right(CHALLENGE, spoil.format(book.code(CHALLENGE)))
 
 
 def test_digits_of_other_scripts_are_wrong() -> None:
     """Digits are those of ASCII."""
-    book = Codebook([KEY])
+    book = CodeGenerator([KEY])
     fullwidth = "".join(chr(ord(digit) + 0xFEE0) for digit in book.code(CHALLENGE))
 
     assert not book.is_right(CHALLENGE, fullwidth)
@@ -135,41 +135,41 @@ def test_digits_of_other_scripts_are_wrong() -> None:
 
 def test_without_a_challenge_nothing_is_right() -> None:
     """The code that stands in for a missing challenge is not right either."""
-    book = Codebook([KEY])
+    book = CodeGenerator([KEY])
 
     assert not any(book.is_right(None, f"{number:06}") for number in range(0, 1_000_000, 37))
 
 
 def test_keys_rotate() -> None:
     """New challenges name the newest key; those of an old key stay right while it is here."""
-    old = Codebook([OLD_KEY])
+    old = CodeGenerator([OLD_KEY])
     challenge = replace(CHALLENGE, key_id=min(old.key_ids))
-    rotated = Codebook([KEY, OLD_KEY])
+    rotated = CodeGenerator([KEY, OLD_KEY])
 
-    assert rotated.draft(HOLDER).key_id == CHALLENGE.key_id
+    assert rotated.new_challenge(HOLDER).key_id == CHALLENGE.key_id
     assert rotated.is_right(challenge, old.code(challenge))
-    assert not Codebook([KEY]).is_right(challenge, old.code(challenge))
+    assert not CodeGenerator([KEY]).is_right(challenge, old.code(challenge))
 
 
 def test_no_two_drafts_are_alike() -> None:
     """Each challenge has an id and a nonce of its own."""
-    book = Codebook([KEY])
-    drafts = [book.draft(HOLDER) for _ in range(100)]
+    book = CodeGenerator([KEY])
+    drafts = [book.new_challenge(HOLDER) for _ in range(100)]
 
-    assert len({draft.nonce for draft in drafts}) == 100
-    assert len({draft.id for draft in drafts}) == 100
+    assert len({each.nonce for each in drafts}) == 100
+    assert len({each.id for each in drafts}) == 100
 
 
 def test_a_draft_has_the_digits_that_are_asked_for() -> None:
     """Who asks for no length gets that of the deployment."""
-    book = Codebook([KEY], digits=8)
+    book = CodeGenerator([KEY], digits=8)
 
-    assert book.draft(HOLDER).digits == 8
-    assert book.draft(HOLDER, 4).digits == 4
+    assert book.new_challenge(HOLDER).digits == 8
+    assert book.new_challenge(HOLDER, 4).digits == 4
 
 
 @pytest.mark.parametrize(
-    ("holder", "request_id", "typed", "same"),
+    ("scope", "request_id", "typed", "same"),
     [
         (HOLDER, "request-1", "123456", True),
         (HOLDER, "request-1", " 123-456 ", True),
@@ -181,19 +181,21 @@ def test_a_draft_has_the_digits_that_are_asked_for() -> None:
     ],
     ids=["same", "grouped", "code", "request", "purpose", "client", "recipient"],
 )
-def test_a_guess_is_known_again(holder: Holder, request_id: str, typed: str, *, same: bool) -> None:
+def test_a_guess_is_known_again(
+    scope: CodeScope, request_id: str, typed: str, *, same: bool
+) -> None:
     """The same question with the same code is the same guess, and nothing else is."""
-    book = Codebook([KEY])
+    book = CodeGenerator([KEY])
     asked = book.fingerprints(HOLDER, "request-1", "123456")
 
-    assert (book.fingerprints(holder, request_id, typed) == asked) is same
+    assert (book.fingerprints(scope, request_id, typed) == asked) is same
 
 
 def test_a_guess_is_known_again_after_a_rotation() -> None:
     """A guess has a name by each key, the newest first: that of an old key finds it as well."""
-    old = Codebook([OLD_KEY]).fingerprints(HOLDER, "request-1", "123456")
-    new = Codebook([KEY]).fingerprints(HOLDER, "request-1", "123456")
-    rotated = Codebook([KEY, OLD_KEY]).fingerprints(HOLDER, "request-1", "123456")
+    old = CodeGenerator([OLD_KEY]).fingerprints(HOLDER, "request-1", "123456")
+    new = CodeGenerator([KEY]).fingerprints(HOLDER, "request-1", "123456")
+    rotated = CodeGenerator([KEY, OLD_KEY]).fingerprints(HOLDER, "request-1", "123456")
 
     assert rotated == (*new, *old)
     assert new != old

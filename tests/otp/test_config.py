@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from services.otp.challenge import Rules
+from services.otp.challenge import CodePolicy
 from services.otp.config import OtpSettings
-from services.otp.limits import Limits
+from services.otp.limits import CodeLimits
 from services.otp.mail import folder
-from services.otp.mail.mail import Imprint
+from services.otp.mail.mail import Branding
 from shared.errors import ConfigError
 from tests.otp.wordings import toml
 
@@ -23,8 +23,8 @@ def test_the_keys_are_enough() -> None:
     assert settings.otp_digits == 6
     assert settings.otp_lifetime == 600
     assert settings.otp_tries == 5
-    assert settings.limits == Limits(5, 10, 5000, 1000, 5000, 20_000, 10_000, 300)
-    assert settings.rules(frozenset()) == Rules(600_000, 60_000, 5, 30, frozenset())
+    assert settings.limits == CodeLimits(5, 10, 5000, 1000, 5000, 20_000, 10_000, 300)
+    assert settings.rules(frozenset()) == CodePolicy(600_000, 60_000, 5, 30, frozenset())
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,8 @@ def test_the_mails(tmp_path: Path) -> None:
         }
     )
 
-    assert settings.otp_templates.wordings["nl"].warning == "Hush."
-    assert settings.imprint == Imprint(
+    assert settings.otp_templates.by_language["nl"].warning == "Hush."
+    assert settings.branding == Branding(
         "Acme <post@acme.example>", "nl-BE", "Acme", {"shop": "Acme Shop"}, "acme.example"
     )
 
@@ -86,7 +86,7 @@ def test_the_mails_need_no_setting() -> None:
     """Without settings of theirs mails are in English, name nobody and are not for autofill."""
     settings = OtpSettings.load(ENVIRON)
 
-    assert settings.imprint == Imprint()
+    assert settings.branding == Branding()
     assert settings.otp_templates == folder.shipped()
 
 

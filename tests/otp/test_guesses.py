@@ -10,10 +10,10 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 
-from services.otp.allowance import Counted, Unchecked
-from services.otp.challenge import Holder
-from services.otp.guesses import Use
-from services.otp.limits import Limits
+from services.otp.allowance import CountedGuess, UncheckedGuess
+from services.otp.challenge import CodeScope
+from services.otp.guesses import CodeUse
+from services.otp.limits import CodeLimits
 from services.otp.tables import failures, guesses
 from shared.storage.database import Database
 from tests.clock import Clock
@@ -57,18 +57,18 @@ async def test_a_guess_is_counted_before_it_is_given(asking: Asking, replica: As
 
 async def test_so_many_failures(free: Asking, clock: Clock) -> None:
     """A recipient has 30 failures in 24 hours, over all codes, clients, purposes, spellings."""
-    holders = [
-        Holder(client, purpose, email)
+    scopes = [
+        CodeScope(client, purpose, email)
         for client in ("shop", "bank")
         for purpose in ("sign-in", "reset")
         for email in (ANNA.email, "Anna@example.com")
     ]
     compared = 0
-    for holder in holders:
-        await free.challenge(holder)
-        compared += await free.guesses(holder, 10)
+    for scope in scopes:
+        await free.challenge(scope)
+        compared += await free.guesses(scope, 10)
         clock.seconds += 1
-    clock.seconds += DAY - len(holders) - 0.001
+    clock.seconds += DAY - len(scopes) - 0.001
     still = await free.challenge(ANNA), await free.guesses(ANNA, 10)
     clock.seconds += 0.001
 
@@ -175,7 +175,7 @@ async def test_failures_outlast_a_clock_put_back(free: Asking, clock: Clock) -> 
 
 @pytest.mark.parametrize("together", [1, 50])
 @pytest.mark.parametrize(
-    ("holders", "allowed"),
+    ("scopes", "allowed"),
     [
         (PEOPLE, 20 * 5),
         ([replace(ANNA, purpose=f"purpose-{number}") for number in range(20)], 30),
@@ -183,15 +183,15 @@ async def test_failures_outlast_a_clock_put_back(free: Asking, clock: Clock) -> 
     ids=["20 recipients", "one recipient"],
 )
 async def test_guesses_at_once(
-    replicas: Sequence[Asking], holders: Sequence[Holder], allowed: int, together: int
+    replicas: Sequence[Asking], scopes: Sequence[CodeScope], allowed: int, together: int
 ) -> None:
     """Of 500 guesses at once, at 20 challenges and 3 replicas, exactly the allowed are compared.
 
     However many of them go into one call.
     """
-    for holder in holders:
-        await replicas[0].challenge(holder)
-    made = [replicas[0].made(holders[number % 20]) for number in range(500)]
+    for scope in scopes:
+        await replicas[0].challenge(scope)
+    made = [replicas[0].made(scopes[number % 20]) for number in range(500)]
     calls = [made[first : first + together] for first in range(0, 500, together)]
     given = await asyncio.gather(
         *(replicas[number % 3].together(call) for number, call in enumerate(calls))
@@ -200,7 +200,7 @@ async def test_guesses_at_once(
 
     assert compared.total() == allowed
     assert max(compared.values()) <= 5
-    assert not any([await replicas[1].guess(holder) for holder in holders])
+    assert not any([await replicas[1].guess(scope) for scope in scopes])
 
 
 async def test_copies_in_one_call_count_once(asking: Asking) -> None:
@@ -217,11 +217,11 @@ async def test_copies_in_one_call_count_once(asking: Asking) -> None:
 async def test_right_answers_in_one_call(free: Asking, database: Database) -> None:
     """Each challenge is used by one of them, which is given its failure back, and no other is."""
     allowed = limits(client=100).of_guess(ANNA, None)
-    challenges = [await free.challenge(holder) for holder in PEOPLE]
+    challenges = [await free.challenge(scope) for scope in PEOPLE]
     uses = [
-        Use(judged, challenge)
+        CodeUse(judged, challenge)
         for challenge in challenges * 3
-        if isinstance(judged := await free.judged(challenge.holder, limits=allowed), Counted)
+        if isinstance(judged := await free.judged(challenge.scope, limits=allowed), CountedGuess)
     ]
     used = await free.store.use(uses)
     again = await free.store.use(uses)
@@ -249,7 +249,7 @@ async def test_right_answers_at_once(replicas: Sequence[Asking]) -> None:
     assert answers.count(True) == 1
 
 
-def limits(client: int = 0, ip: int = 0) -> Limits:
+def limits(client: int = 0, ip: int = 0) -> CodeLimits:
     """Give limits on failures at all recipients."""
     return replace(NO_LIMITS, client_failures=client, ip_failures=ip)
 
@@ -260,22 +260,22 @@ CLIENT, PLACE = limits(client=17), limits(ip=17)
 @pytest.mark.parametrize("together", [1, 25])
 @pytest.mark.parametrize("allowed", [CLIENT, PLACE], ids=["client", "ip"])
 async def test_so_many_failures_at_all_recipients(
-    replicas: Sequence[Asking], database: Database, allowed: Limits, together: int
+    replicas: Sequence[Asking], database: Database, allowed: CodeLimits, together: int
 ) -> None:
     """Of 200 guesses at once, at 20 recipients and 3 replicas, exactly the allowed are counted.
 
     The others leave no trace at any challenge or recipient. Those at nothing count as well: who is
     told to wait learns nothing of whom he guessed at.
     """
-    for holder in PEOPLE[::2]:
-        await replicas[0].challenge(holder)
-    made = [replicas[0].made(holder, limits=allowed.of_guess(holder, IP)) for holder in PEOPLE * 10]
+    for scope in PEOPLE[::2]:
+        await replicas[0].challenge(scope)
+    made = [replicas[0].made(scope, limits=allowed.of_guess(scope, IP)) for scope in PEOPLE * 10]
     calls = [made[first : first + together] for first in range(0, 200, together)]
     answers = await asyncio.gather(
         *(replicas[number % 3].store.guess(call) for number, call in enumerate(calls))
     )
     judged = [each for answer in answers for each in answer]
-    counted = [each for each in judged if isinstance(each, Counted)]
+    counted = [each for each in judged if isinstance(each, CountedGuess)]
 
     assert len(counted) == 17
     assert 0 < sum(each.challenge is not None for each in counted) < 17
@@ -295,9 +295,9 @@ async def test_failures_leave_the_window(free: Asking, clock: Clock) -> None:
     clock.seconds += 0.001
     after = [await free.judged(ANNA, limits=allowed) for _ in range(2)]
 
-    assert (type(first), type(second)) == (Counted, Counted)
-    assert (held, late) == (Unchecked(15 * HOUR * 1000), Unchecked(1))
-    assert [type(each) for each in after] == [Counted, Unchecked]
+    assert (type(first), type(second)) == (CountedGuess, CountedGuess)
+    assert (held, late) == (UncheckedGuess(15 * HOUR * 1000), UncheckedGuess(1))
+    assert [type(each) for each in after] == [CountedGuess, UncheckedGuess]
 
 
 async def test_what_was_right_is_given_back(
@@ -305,18 +305,18 @@ async def test_what_was_right_is_given_back(
 ) -> None:
     """Right codes of any number are no failures, asked for again or not, and each counts once."""
     allowed = limits(client=2, ip=2).of_guess(ANNA, IP)
-    assert isinstance(await free.judged(PEOPLE[0], limits=allowed), Counted)
+    assert isinstance(await free.judged(PEOPLE[0], limits=allowed), CountedGuess)
     for number in range(5):
         challenge = await free.challenge(ANNA)
         judged = await free.judged(ANNA, f"request-{number}", limits=allowed)
-        assert isinstance(judged, Counted)
+        assert isinstance(judged, CountedGuess)
         for asking in (free, replica, free):
             again = await asking.judged(ANNA, f"request-{number}", limits=allowed)
             assert again == judged
-            assert await asking.store.use([Use(again, challenge)]) == {again.id}
+            assert await asking.store.use([CodeUse(again, challenge)]) == {again.id}
 
-    assert isinstance(await free.judged(ANNA, limits=allowed), Counted)
-    assert isinstance(await free.judged(ANNA, limits=allowed), Unchecked)
+    assert isinstance(await free.judged(ANNA, limits=allowed), CountedGuess)
+    assert isinstance(await free.judged(ANNA, limits=allowed), UncheckedGuess)
     assert await rows(database, failures) == 2
 
 
@@ -325,12 +325,12 @@ async def test_what_was_right_too_late_is_not_given_back(free: Asking) -> None:
     allowed = limits(client=2).of_guess(ANNA, None)
     challenge = await free.challenge(ANNA)
     both = [await free.judged(ANNA, limits=allowed) for _ in range(2)]
-    uses = [Use(each, challenge) for each in both if isinstance(each, Counted)]
+    uses = [CodeUse(each, challenge) for each in both if isinstance(each, CountedGuess)]
     used = [await free.store.use([each]) for each in uses]
     more = [await free.judged(ANNA, limits=allowed) for _ in range(2)]
 
     assert used == [{uses[0].guess.id}, {uses[0].guess.id}]
-    assert [type(each) for each in more] == [Counted, Unchecked]
+    assert [type(each) for each in more] == [CountedGuess, UncheckedGuess]
 
 
 async def test_client_and_address_are_limited_on_their_own(free: Asking) -> None:
@@ -339,9 +339,9 @@ async def test_client_and_address_are_limited_on_their_own(free: Asking) -> None
     shop, bank = ANNA, replace(ANNA, client="bank")
     other = IPv4Address("192.0.2.8")
 
-    async def passes(holder: Holder, ip: IPv4Address | None) -> bool:
-        judged = await free.judged(holder, limits=allowed.of_guess(holder, ip))
-        return isinstance(judged, Counted)
+    async def passes(scope: CodeScope, ip: IPv4Address | None) -> bool:
+        judged = await free.judged(scope, limits=allowed.of_guess(scope, ip))
+        return isinstance(judged, CountedGuess)
 
     assert [await passes(shop, IP) for _ in range(3)] == [True, True, False]
     assert not await passes(shop, other)
@@ -359,22 +359,22 @@ async def test_an_answered_guess_stays_answered(free: Asking) -> None:
     held = [await free.judged(ANNA, "request-2", limits=allowed) for _ in range(2)]
     again = await free.judged(ANNA, "request-1", limits=allowed)
 
-    assert isinstance(first, Counted)
+    assert isinstance(first, CountedGuess)
     assert first.challenge == challenge
     assert again == first
-    assert all(isinstance(each, Unchecked) for each in held)
+    assert all(isinstance(each, UncheckedGuess) for each in held)
 
 
 async def test_what_was_held_back_may_be_asked_later(free: Asking, clock: Clock) -> None:
     """It was not counted, so that the same request is a first guess once there is room."""
     allowed = limits(client=1).of_guess(ANNA, None)
     await free.judged(ANNA, limits=allowed)
-    assert isinstance(await free.judged(ANNA, "request-2", limits=allowed), Unchecked)
+    assert isinstance(await free.judged(ANNA, "request-2", limits=allowed), UncheckedGuess)
     clock.seconds += 25 * HOUR
     challenge = await free.challenge(ANNA)
     judged = await free.judged(ANNA, "request-2", limits=allowed)
 
-    assert isinstance(judged, Counted)
+    assert isinstance(judged, CountedGuess)
     assert judged.challenge == challenge
 
 
@@ -384,4 +384,4 @@ async def test_a_clock_put_back_forgives_no_failure(free: Asking, clock: Clock) 
     await free.judged(ANNA, limits=allowed)
     clock.seconds -= HOUR
 
-    assert isinstance(await free.judged(ANNA, limits=allowed), Unchecked)
+    assert isinstance(await free.judged(ANNA, limits=allowed), UncheckedGuess)

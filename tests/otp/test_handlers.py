@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from services.otp.handlers import OneTimeCodes
-from services.otp.limits import Limits
+from services.otp.limits import CodeLimits
 from shared.contracts import (
     CancelCode,
     CodeCancelled,
@@ -25,7 +25,7 @@ from shared.contracts import (
 )
 from shared.storage.database import Database
 from tests.otp.desk import EMAIL, guarded, issue, verify
-from tests.otp.reading import SEALER, CountingCodebook, code_in, mail_in, wrong
+from tests.otp.reading import SEALER, CountingCodeGenerator, code_in, mail_in, wrong
 
 
 async def test_a_code_is_mailed(codes: OneTimeCodes) -> None:
@@ -161,9 +161,9 @@ async def test_a_hundred_right_answers_at_once(codes: OneTimeCodes) -> None:
     assert sum(isinstance(answer, CodeVerified) for answer in answers) == 1
 
 
-async def test_too_early(database: Database, codebook: CountingCodebook) -> None:
+async def test_too_early(database: Database, generator: CountingCodeGenerator) -> None:
     """Within the cooldown nothing is mailed and nothing said to others, only to the asker."""
-    codes = guarded(database, codebook)
+    codes = guarded(database, generator)
     _, issued = await codes.on_issue_code(IssueCode(id="command-1", email=EMAIL))
     (withheld,) = await codes.on_issue_code(IssueCode(id="command-2", email=EMAIL))
 
@@ -174,9 +174,9 @@ async def test_too_early(database: Database, codebook: CountingCodebook) -> None
     assert 50 < withheld.retry_after <= 60
 
 
-async def test_over_a_limit(database: Database, codebook: CountingCodebook) -> None:
+async def test_over_a_limit(database: Database, generator: CountingCodeGenerator) -> None:
     """Past a limit nothing is mailed, whoever is asked for; each limit is told alike."""
-    codes = guarded(database, codebook, Limits(0, 0, 0, 1, 0, 0))
+    codes = guarded(database, generator, CodeLimits(0, 0, 0, 1, 0, 0))
     ip = ip_address("2001:db8::1")
     neighbour = ip_address("2001:db8::2")
     await codes.on_issue_code(IssueCode(id="command-1", email="ben@example.com", ip=ip))
@@ -218,7 +218,7 @@ async def test_for_its_spelling_alone(codes: OneTimeCodes) -> None:
     assert isinstance(answer, CodeRefused)
 
 
-async def test_an_answer_is_repeated(codes: OneTimeCodes, codebook: CountingCodebook) -> None:
+async def test_an_answer_is_repeated(codes: OneTimeCodes, generator: CountingCodeGenerator) -> None:
     """The same request gets the same answer to the byte, right or wrong, and counts once."""
     code = await issue(codes)
     refused = [await verify(codes, wrong(code)) for _ in range(10)]
@@ -228,7 +228,7 @@ async def test_an_answer_is_repeated(codes: OneTimeCodes, codebook: CountingCode
     assert len({encode(answer) for answer in verified}) == 1
     assert isinstance(refused[0], CodeRefused)
     assert isinstance(verified[0], CodeVerified)
-    assert codebook.compared == 20
+    assert generator.compared == 20
 
 
 async def test_another_code_is_another_guess(codes: OneTimeCodes) -> None:

@@ -4,29 +4,31 @@ from dataclasses import replace
 
 import pytest
 
-from services.otp.allowance import Allowance, Past
-from services.otp.challenge import Challenge, Draft, Holder, Rules
-from services.otp.issuance import Issuance, Issued, Order, Withheld, alive
+from services.otp.allowance import GuessBudget, PastGuesses
+from services.otp.challenge import Challenge, CodePolicy, CodeScope, NewChallenge
+from services.otp.issuance import Issued, Issuer, IssueRefused, IssueRequest, alive
 from services.otp.limits import HOUR, Limit
-from services.otp.tally import MINUTE, Tally
+from services.otp.tally import MINUTE, WindowCounter
 from shared.contracts import Withholding
 
 NOW = 1_900_000_000_000
-RULES = Rules(600_000, 60_000, tries=5, failures=30, key_ids=frozenset({"key"}))
-ANNA = Holder("shop", "sign-in", "anna@example.com")
+RULES = CodePolicy(600_000, 60_000, tries=5, failures=30, key_ids=frozenset({"key"}))
+ANNA = CodeScope("shop", "sign-in", "anna@example.com")
 FIVE = Limit("recipient/anna@example.com", 5, HOUR)
 CHALLENGE = Challenge("old", ANNA, bytes(16), "key", 6, NOW, NOW + 600_000, NOW)
 
 
-def order(number: int, *limits: Limit) -> Order:
+def order(number: int, *limits: Limit) -> IssueRequest:
     """Give a command for Anna."""
-    return Order(f"command-{number}", Draft(f"new-{number}", ANNA, bytes(16), "key", 8), limits)
+    return IssueRequest(
+        f"command-{number}", NewChallenge(f"new-{number}", ANNA, bytes(16), "key", 8), limits
+    )
 
 
-def issuance(now: int, *standing: Challenge, sent: int = 0) -> Issuance:
+def issuance(now: int, *standing: Challenge, sent: int = 0) -> Issuer:
     """Begin with these challenges, and with mails sent in this minute."""
     rows = [(FIVE.subject, now // MINUTE, sent)]
-    return Issuance(RULES, now, {each.holder: each for each in standing}, Tally(rows, now))
+    return Issuer(RULES, now, {each.scope: each for each in standing}, WindowCounter(rows, now))
 
 
 def test_a_new_challenge() -> None:
@@ -54,21 +56,21 @@ def test_another_spelling_is_as_early() -> None:
 
     Issue 10, A12.
     """
-    loud = Holder(ANNA.client, ANNA.purpose, "ANNA@example.com")
-    command = Order("loud", Draft("new", loud, bytes(16), "key", 8), ())
+    loud = CodeScope(ANNA.client, ANNA.purpose, "ANNA@example.com")
+    command = IssueRequest("loud", NewChallenge("new", loud, bytes(16), "key", 8), ())
 
-    assert issuance(NOW, CHALLENGE).decide(command) == Withheld(Withholding.COOLDOWN, 60_000)
+    assert issuance(NOW, CHALLENGE).decide(command) == IssueRefused(Withholding.COOLDOWN, 60_000)
     later = issuance(NOW + 60_000, CHALLENGE)
     answer = later.decide(command)
     assert isinstance(answer, Issued)
-    assert answer.challenge.holder == loud
-    assert later.decide(order(1)) == Withheld(Withholding.COOLDOWN, 60_000)
+    assert answer.challenge.scope == loud
+    assert later.decide(order(1)) == IssueRefused(Withholding.COOLDOWN, 60_000)
 
 
 def test_another_purpose_has_a_cooldown_of_its_own() -> None:
     """Only the address is folded: another client or purpose waits for nobody."""
     other = replace(ANNA, purpose="pay")
-    command = Order("other", Draft("new", other, bytes(16), "key", 8), ())
+    command = IssueRequest("other", NewChallenge("new", other, bytes(16), "key", 8), ())
 
     assert isinstance(issuance(NOW, CHALLENGE).decide(command), Issued)
 
@@ -78,7 +80,7 @@ def test_too_early(after: int) -> None:
     """Within the cooldown nothing is mailed, and it is told how long it lasts."""
     desk = issuance(NOW + after, CHALLENGE)
 
-    assert desk.decide(order(1, FIVE)) == Withheld(Withholding.COOLDOWN, 60_000 - after)
+    assert desk.decide(order(1, FIVE)) == IssueRefused(Withholding.COOLDOWN, 60_000 - after)
     assert desk.tally.added == {}
     assert desk.mailed == set()
 
@@ -88,7 +90,7 @@ def test_at_once_one_is_mailed() -> None:
     desk = issuance(NOW)
     answers = [desk.decide(order(number)) for number in range(3)]
 
-    assert [type(answer) for answer in answers] == [Issued, Withheld, Withheld]
+    assert [type(answer) for answer in answers] == [Issued, IssueRefused, IssueRefused]
 
 
 def test_the_last_resend_is_told_no_later_than_the_end() -> None:
@@ -105,7 +107,7 @@ def test_over_a_limit() -> None:
     desk = issuance(NOW, sent=5)
     answer = desk.decide(order(1, FIVE))
 
-    assert answer == Withheld(Withholding.LIMIT, 61 * MINUTE - NOW % MINUTE)
+    assert answer == IssueRefused(Withholding.LIMIT, 61 * MINUTE - NOW % MINUTE)
     assert desk.made == []
 
 
@@ -113,7 +115,9 @@ def test_the_longer_wait_is_told() -> None:
     """Whoever waits as long as is told is not told to wait again."""
     desk = issuance(NOW, CHALLENGE, sent=5)
 
-    assert desk.decide(order(1, FIVE)) == Withheld(Withholding.LIMIT, 61 * MINUTE - NOW % MINUTE)
+    assert desk.decide(order(1, FIVE)) == IssueRefused(
+        Withholding.LIMIT, 61 * MINUTE - NOW % MINUTE
+    )
 
 
 def test_two_limits_on_one_subject_count_once() -> None:
@@ -144,6 +148,8 @@ def test_nobody_waits_for_a_time_that_was_undone() -> None:
 )
 def test_alive(challenge: Challenge, now: int, guesses: int, *, expected: bool) -> None:
     """Only a code that can still be right is mailed again."""
-    left = Allowance(RULES, [Past("anna@example.com", "old", verified=False, count=guesses)])
+    left = GuessBudget(
+        RULES, [PastGuesses("anna@example.com", "old", verified=False, count=guesses)]
+    )
 
     assert (ANNA in alive(RULES, now, [challenge], left)) is expected

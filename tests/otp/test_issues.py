@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from services.otp.challenge import Holder
-from services.otp.codes import Codebook
-from services.otp.issuance import Issued, Withheld
-from services.otp.limits import Limits
+from services.otp.challenge import CodeScope
+from services.otp.codes import CodeGenerator
+from services.otp.issuance import Issued, IssueRefused
+from services.otp.limits import CodeLimits
 from services.otp.store import ChallengeStore
 from services.otp.tables import commands, mails
 from shared.contracts import Withholding
@@ -41,14 +41,14 @@ async def test_not_sooner_than_the_cooldown(asking: Asking, clock: Clock) -> Non
     clock.seconds += 59
     again = await asking.issue(ANNA)
 
-    assert early == again == Withheld(Withholding.COOLDOWN, 1000)
+    assert early == again == IssueRefused(Withholding.COOLDOWN, 1000)
     assert isinstance(resent, Issued)
     assert resent.resend_at == (clock.seconds + 1) * 1000
 
 
 async def test_another_holder_has_another_challenge(free: Asking) -> None:
     """A challenge belongs to one client, one purpose and one address."""
-    holders = (
+    scopes = (
         ANNA,
         replace(ANNA, client="bank"),
         replace(ANNA, client=""),
@@ -56,10 +56,10 @@ async def test_another_holder_has_another_challenge(free: Asking) -> None:
         replace(ANNA, email="ben@example.com"),
         replace(ANNA, email="Anna@example.com"),
     )
-    issued = [await free.challenge(holder) for holder in holders]
+    issued = [await free.challenge(scope) for scope in scopes]
 
-    assert len({challenge.id for challenge in issued}) == len(holders)
-    assert [challenge.holder for challenge in issued] == list(holders)
+    assert len({challenge.id for challenge in issued}) == len(scopes)
+    assert [challenge.scope for challenge in issued] == list(scopes)
 
 
 async def test_asked_at_once_there_is_one(free: Asking, replica: Asking) -> None:
@@ -140,7 +140,7 @@ async def test_a_withdrawn_key_ends_its_challenges(
 ) -> None:
     """A challenge whose key was taken away is replaced at once, for its own command too."""
     old = await asking.challenge(ANNA, "command-1")
-    book = Codebook([bytes([1] * 32)])
+    book = CodeGenerator([bytes([1] * 32)])
     store = ChallengeStore(database, replace(RULES, key_ids=book.key_ids), clock)
     rotated = Asking(store, book)
     new = await rotated.challenge(ANNA, "command-1")
@@ -151,7 +151,7 @@ async def test_a_withdrawn_key_ends_its_challenges(
 
 
 @pytest.mark.parametrize(
-    ("limits", "holders", "minutes"),
+    ("limits", "scopes", "minutes"),
     [
         (replace(NO_LIMITS, recipient_hourly=3), [ANNA, replace(ANNA, client="bank")], 61),
         (replace(NO_LIMITS, recipient_hourly=3), [ANNA, replace(ANNA, purpose="reset")], 61),
@@ -160,33 +160,33 @@ async def test_a_withdrawn_key_ends_its_challenges(
         (replace(NO_LIMITS, client_hourly=3), [ANNA, replace(ANNA, email="b@x.example")], 61),
         (replace(NO_LIMITS, ip_hourly=3), [ANNA, replace(ANNA, email="b@x.example")], 61),
         (replace(NO_LIMITS, domain_hourly=3), [ANNA, replace(ANNA, email="b@example.com")], 61),
-        (replace(NO_LIMITS, total_hourly=3), [ANNA, Holder("", "x", "b@x.example")], 61),
+        (replace(NO_LIMITS, total_hourly=3), [ANNA, CodeScope("", "x", "b@x.example")], 61),
     ],
     ids=["recipient", "purposes", "spelling", "day", "client", "ip", "domain", "all"],
 )
 async def test_limits(
-    free: Asking, clock: Clock, limits: Limits, holders: Sequence[Holder], minutes: int
+    free: Asking, clock: Clock, limits: CodeLimits, scopes: Sequence[CodeScope], minutes: int
 ) -> None:
     """So many mails are sent in an hour or a day and no more; then it is told when they may be."""
     clock.seconds += -clock.seconds % 60
     for number in range(3):
-        assert isinstance(await free.issue(holders[number % len(holders)], limits=limits), Issued)
-    withheld = await free.issue(holders[-1], limits=limits)
+        assert isinstance(await free.issue(scopes[number % len(scopes)], limits=limits), Issued)
+    withheld = await free.issue(scopes[-1], limits=limits)
     clock.seconds += minutes * 60 - 0.001
-    late = await free.issue(holders[-1], limits=limits)
+    late = await free.issue(scopes[-1], limits=limits)
     clock.seconds += 0.001
 
-    assert withheld == Withheld(Withholding.LIMIT, minutes * 60_000)
-    assert late == Withheld(Withholding.LIMIT, 1)
-    assert isinstance(await free.issue(holders[-1], limits=limits), Issued)
+    assert withheld == IssueRefused(Withholding.LIMIT, minutes * 60_000)
+    assert late == IssueRefused(Withholding.LIMIT, 1)
+    assert isinstance(await free.issue(scopes[-1], limits=limits), Issued)
 
 
 async def test_limits_hold_for_all_replicas(free: Asking, replica: Asking) -> None:
     """Of commands that arrive at once, at two replicas, no more are mailed than a limit says."""
     both, limits = (free, replica), replace(NO_LIMITS, total_hourly=10)
-    holders = [replace(ANNA, email=f"{number}@example.com") for number in range(40)]
+    scopes = [replace(ANNA, email=f"{number}@example.com") for number in range(40)]
     issued = await asyncio.gather(
-        *(both[n % 2].issue(holder, limits=limits) for n, holder in enumerate(holders))
+        *(both[n % 2].issue(scope, limits=limits) for n, scope in enumerate(scopes))
     )
 
     assert sum(isinstance(answer, Issued) for answer in issued) == 10

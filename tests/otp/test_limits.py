@@ -5,11 +5,11 @@ from ipaddress import ip_address
 
 import pytest
 
-from services.otp.challenge import Holder
-from services.otp.limits import DAY, HOUR, Limit, Limits, site
+from services.otp.challenge import CodeScope
+from services.otp.limits import DAY, HOUR, CodeLimits, Limit, site
 
-HOLDER = Holder("shop", "sign-in", "Anna@example.com")
-LIMITS = Limits(5, 10, 100, 20, 50, 1000, client_failures=200, ip_failures=40)
+HOLDER = CodeScope("shop", "sign-in", "Anna@example.com")
+LIMITS = CodeLimits(5, 10, 100, 20, 50, 1000, client_failures=200, ip_failures=40)
 
 
 def test_everything_that_a_mail_is_counted_for() -> None:
@@ -36,9 +36,9 @@ def test_without_an_address() -> None:
 
 def test_switched_off() -> None:
     """A limit of 0 is none."""
-    assert Limits(0, 0, 0, 0, 0, 0).of(HOLDER, ip_address("::1")) == []
+    assert CodeLimits(0, 0, 0, 0, 0, 0).of(HOLDER, ip_address("::1")) == []
     assert len(replace(LIMITS, domain_hourly=0).of(HOLDER, None)) == 4
-    assert Limits(0, 0, 0, 0, 0, 0).of_guess(HOLDER, ip_address("::1")) == []
+    assert CodeLimits(0, 0, 0, 0, 0, 0).of_guess(HOLDER, ip_address("::1")) == []
 
 
 def test_whose_failure_a_guess_is() -> None:

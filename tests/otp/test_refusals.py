@@ -21,7 +21,7 @@ from shared.storage.database import Database
 from tests.clock import Clock
 from tests.otp.asking import FREE, NO_LIMITS
 from tests.otp.desk import EMAIL, guarded, handlers, issue, verify
-from tests.otp.reading import CountingCodebook, wrong
+from tests.otp.reading import CountingCodeGenerator, wrong
 from tests.otp.work import Work, watching
 
 
@@ -44,24 +44,26 @@ async def test_refusals_are_alike(codes: OneTimeCodes) -> None:
     assert len(shapes) == 1
 
 
-async def test_fifty_wrong_guesses_at_once(codes: OneTimeCodes, codebook: CountingCodebook) -> None:
+async def test_fifty_wrong_guesses_at_once(
+    codes: OneTimeCodes, generator: CountingCodeGenerator
+) -> None:
     """Of 50 wrong guesses at once five are compared, and then no code is right."""
     code = await issue(codes)
     await asyncio.gather(*(verify(codes, wrong(code), f"request-{number}") for number in range(50)))
 
-    assert codebook.compared == 5
+    assert generator.compared == 5
     assert isinstance(await verify(codes, code, "request-late"), CodeRefused)
 
 
-async def test_past_the_failures(database: Database, codebook: CountingCodebook) -> None:
+async def test_past_the_failures(database: Database, generator: CountingCodeGenerator) -> None:
     """Right, wrong and unknown alike are not compared, and the asker is told until when.
 
     Others are not told of it, and a question that was answered keeps its answer.
     """
-    codes = guarded(database, codebook, replace(NO_LIMITS, client_failures=2))
+    codes = guarded(database, generator, replace(NO_LIMITS, client_failures=2))
     code = await issue(codes)
     answers = [await verify(codes, wrong(code), f"request-{number}") for number in range(2)]
-    compared = codebook.compared
+    compared = generator.compared
     unknown = VerifyCode(id="unknown", email="no@x.example", code=code)
     [more] = await codes.on_verify_codes([unknown])
     held = [
@@ -71,7 +73,7 @@ async def test_past_the_failures(database: Database, codebook: CountingCodebook)
     ]
 
     assert [type(answer) for answer in answers] == [CodeRefused] * 2
-    assert codebook.compared == compared
+    assert generator.compared == compared
     assert [type(answer) for answer in held] == [CodeUnchecked] * 3
     for answer in held:
         assert isinstance(answer, CodeUnchecked)
@@ -80,9 +82,9 @@ async def test_past_the_failures(database: Database, codebook: CountingCodebook)
     assert isinstance(await verify(codes, code, "right", client="bank"), CodeRefused)
 
 
-async def test_failures_of_an_address(database: Database, codebook: CountingCodebook) -> None:
+async def test_failures_of_an_address(database: Database, generator: CountingCodeGenerator) -> None:
     """Whoever types for many people from one address is held back at all of them."""
-    codes = guarded(database, codebook, replace(NO_LIMITS, ip_failures=1))
+    codes = guarded(database, generator, replace(NO_LIMITS, ip_failures=1))
 
     async def asked(email: str, ip: str | None) -> type[object]:
         name = ip_address(ip) if ip else None
@@ -122,12 +124,12 @@ def watched(database: Database) -> Iterator[Work]:
 
 
 async def test_refusals_are_the_same_work(
-    database: Database, codebook: CountingCodebook, clock: Clock, watched: Work
+    database: Database, generator: CountingCodeGenerator, clock: Clock, watched: Work
 ) -> None:
     """Wrong, used, expired, exhausted, unknown: the same statements and digests, in order."""
     works = list[Work]()
     store = ChallengeStore(database, FREE, clock)
-    codes = handlers(store, codebook, replace(NO_LIMITS, client_failures=100))
+    codes = handlers(store, generator, replace(NO_LIMITS, client_failures=100))
 
     async def refused(email: str, code: str) -> None:
         watched.clear()

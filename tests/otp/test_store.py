@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from services.otp.allowance import Counted
-from services.otp.challenge import Holder
-from services.otp.guesses import Use
-from services.otp.issuance import Issued, Order, Withheld
-from services.otp.limits import Limits
+from services.otp.allowance import CountedGuess
+from services.otp.challenge import CodeScope
+from services.otp.guesses import CodeUse
+from services.otp.issuance import Issued, IssueRefused, IssueRequest
+from services.otp.limits import CodeLimits
 from services.otp.service import MIGRATIONS
 from services.otp.statements import ANSWER, KEEP
 from services.otp.store import ChallengeStore
@@ -46,17 +46,17 @@ async def test_a_challenge_of_before_is_known(database_url: str | None, tmp_path
         await database.write(lambda connection: _keep_a_challenge(connection, loud))
 
     async with real(database_url, tmp_path) as asking:
-        assert isinstance(await asking.issue(ANNA), Withheld)
+        assert isinstance(await asking.issue(ANNA), IssueRefused)
         assert await asking.guess(loud) is not None
 
 
-def _keep_a_challenge(connection: sa.Connection, holder: Holder) -> None:
+def _keep_a_challenge(connection: sa.Connection, scope: CodeScope) -> None:
     now = connection.execute(sa.select(dialect.now(connection))).scalar_one()
     values = {
         "id": "before",
-        "client": holder.client,
-        "purpose": holder.purpose,
-        "email": holder.email,
+        "client": scope.client,
+        "purpose": scope.purpose,
+        "email": scope.email,
         "nonce": bytes(16),
         "key_id": next(iter(RULES.key_ids)),
         "digits": 6,
@@ -100,14 +100,14 @@ async def test_a_clock_that_is_put_back(asking: Asking, clock: Clock) -> None:
     await asking.use(used)
     clock.seconds -= HOUR
     await asking.store.purge()
-    back = [await asking.guess(holder) for holder in (ANNA, ben, eve)]
+    back = [await asking.guess(scope) for scope in (ANNA, ben, eve)]
     reused = await asking.use(used, "another")
     new = await asking.challenge(ben)
     clock.seconds += HOUR
 
     assert back == [None, None, None]
     assert reused is False
-    assert [await asking.guess(holder) for holder in (ANNA, ben, eve)] == [None, None, None]
+    assert [await asking.guess(scope) for scope in (ANNA, ben, eve)] == [None, None, None]
     assert new.expires_at == (clock.seconds - HOUR + 600) * 1000
 
 
@@ -171,28 +171,28 @@ async def test_a_great_many_leave(asking: Asking, clock: Clock, database: Databa
 
 async def test_all_at_once(replicas: Sequence[Asking]) -> None:
     """Whatever is asked for at once, at 3 replicas, in any order: nobody waits for each other."""
-    holders = [replace(ANNA, email=f"{number}@example.com") for number in range(5)]
-    limits = Limits(*[1000] * 8)
+    scopes = [replace(ANNA, email=f"{number}@example.com") for number in range(5)]
+    limits = CodeLimits(*[1000] * 8)
 
     async def live(number: int) -> bool:
-        asking, holder = replicas[number % 3], holders[number % 5]
-        issued = await asking.issue(holder, limits=limits)
-        judged = await asking.judged(holder, limits=limits.of_guess(holder, IP))
+        asking, scope = replicas[number % 3], scopes[number % 5]
+        issued = await asking.issue(scope, limits=limits)
+        judged = await asking.judged(scope, limits=limits.of_guess(scope, IP))
         assert isinstance(issued, Issued)
-        assert isinstance(judged, Counted)
-        used = await asking.store.use([Use(judged, issued.challenge)])
-        await asking.store.cancel(issued.challenge.id, holder.client)
+        assert isinstance(judged, CountedGuess)
+        used = await asking.store.use([CodeUse(judged, issued.challenge)])
+        await asking.store.cancel(issued.challenge.id, scope.client)
         await asking.store.purge()
         return judged.id in used
 
     used = await asyncio.gather(*(live(number) for number in range(60)))
 
-    assert used.count(True) >= len(holders)
+    assert used.count(True) >= len(scopes)
 
 
 async def test_no_code_is_stored(asking: Asking, database: Database) -> None:
     """No column of any table holds the code, as text, number or bytes."""
-    answer = await asking.issue(ANNA, limits=Limits(5, 5, 5, 5, 5, 5))
+    answer = await asking.issue(ANNA, limits=CodeLimits(5, 5, 5, 5, 5, 5))
     assert isinstance(answer, Issued)
     code = BOOK.code(answer.challenge)
     await asking.guess(ANNA, "request-1", code)
@@ -227,7 +227,7 @@ async def test_spellings_of_an_address_share_a_cooldown(asking: Asking) -> None:
     challenge = await asking.challenge(ANNA)
 
     withheld = await asking.issue(loud)
-    assert isinstance(withheld, Withheld)
+    assert isinstance(withheld, IssueRefused)
     assert withheld.reason is Withholding.COOLDOWN
     assert await asking.guess(loud) is None
     assert await asking.guess(ANNA) == challenge
@@ -235,12 +235,12 @@ async def test_spellings_of_an_address_share_a_cooldown(asking: Asking) -> None:
 
 async def test_poison_takes_no_neighbour_with_it(asking: Asking) -> None:
     """A command that no database can hold is refused; those of the same moment are answered."""
-    holders = [replace(ANNA, email=f"a{number}@example.com") for number in range(5)]
-    draft = replace(asking.book.draft(ANNA, None), digits=1 << 63)
-    poison = asking.store.issue(Order("command/poison", draft, ()))
+    scopes = [replace(ANNA, email=f"a{number}@example.com") for number in range(5)]
+    new_challenge = replace(asking.book.new_challenge(ANNA, None), digits=1 << 63)
+    poison = asking.store.issue(IssueRequest("command/poison", new_challenge, ()))
 
     refused, *answers = await asyncio.gather(
-        poison, *map(asking.issue, holders), return_exceptions=True
+        poison, *map(asking.issue, scopes), return_exceptions=True
     )
 
     assert isinstance(refused, Reject)

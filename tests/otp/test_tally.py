@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from services.otp import tally as slots
 from services.otp.limits import DAY, HOUR, Limit
-from services.otp.tally import MINUTE, Tally
+from services.otp.tally import MINUTE, WindowCounter
 
 NOW = 1_900_000_000_000 - 1_900_000_000_000 % MINUTE
 ANNA = Limit("recipient/anna@example.com", 5, HOUR)
@@ -18,7 +18,7 @@ def counted(*minutes: int) -> list[tuple[str, int, int]]:
 
 def test_below_a_limit_nobody_waits() -> None:
     """Until the limit is reached there is nothing to wait for."""
-    tally = Tally(counted(0, 10, 20, 30), NOW)
+    tally = WindowCounter(counted(0, 10, 20, 30), NOW)
 
     assert tally.wait(ANNA) == 0
     tally.add([ANNA.subject])
@@ -27,33 +27,33 @@ def test_below_a_limit_nobody_waits() -> None:
 
 def test_the_wait_is_until_the_oldest_leaves() -> None:
     """The next mail may go when the oldest of those in its way is an hour old."""
-    assert Tally(counted(0, 10, 20, 30, 40), NOW).wait(ANNA) == 21 * MINUTE
-    assert Tally(counted(0, 10, 20, 30, 40), NOW + 30_000).wait(ANNA) == 20.5 * MINUTE
-    assert Tally(counted(0, 10, 20, 30, 40, 50), NOW).wait(ANNA) == 21 * MINUTE
-    assert Tally([(ANNA.subject, NOW // MINUTE, 9)], NOW).wait(ANNA) == 61 * MINUTE
+    assert WindowCounter(counted(0, 10, 20, 30, 40), NOW).wait(ANNA) == 21 * MINUTE
+    assert WindowCounter(counted(0, 10, 20, 30, 40), NOW + 30_000).wait(ANNA) == 20.5 * MINUTE
+    assert WindowCounter(counted(0, 10, 20, 30, 40, 50), NOW).wait(ANNA) == 21 * MINUTE
+    assert WindowCounter([(ANNA.subject, NOW // MINUTE, 9)], NOW).wait(ANNA) == 61 * MINUTE
 
 
 def test_what_is_old_does_not_count() -> None:
     """A mail counts for as long as its minute overlaps the limit's time."""
-    assert Tally(counted(60, 60, 60, 60, 60), NOW).wait(ANNA) == MINUTE
-    assert Tally(counted(61, 61, 61, 61, 61), NOW).wait(ANNA) == 0
+    assert WindowCounter(counted(60, 60, 60, 60, 60), NOW).wait(ANNA) == MINUTE
+    assert WindowCounter(counted(61, 61, 61, 61, 61), NOW).wait(ANNA) == 0
 
 
 def test_others_do_not_count() -> None:
     """Each subject is counted for itself."""
-    tally = Tally(counted(0, 0, 0, 0, 0), NOW)
+    tally = WindowCounter(counted(0, 0, 0, 0, 0), NOW)
 
     assert tally.wait(Limit("recipient/ben@example.com", 5, HOUR)) == 0
 
 
 def test_a_clock_put_back_gives_no_mail_back() -> None:
     """What was counted in a minute that is to come counts."""
-    assert Tally(counted(-30, -30, -30, -30, -30), NOW).wait(ANNA) == 91 * MINUTE
+    assert WindowCounter(counted(-30, -30, -30, -30, -30), NOW).wait(ANNA) == 91 * MINUTE
 
 
 def test_what_was_added() -> None:
     """Only what was added is to be kept, with the minute that it belongs to."""
-    tally = Tally(counted(0, 1), NOW + 59_999)
+    tally = WindowCounter(counted(0, 1), NOW + 59_999)
     tally.add([ANNA.subject, "total"])
     tally.add(["total"])
 
@@ -64,7 +64,7 @@ def test_what_was_added() -> None:
 def test_taken_by_all_limits_or_none() -> None:
     """What one limit does not let pass is counted for no other."""
     one, two = Limit("client/shop", 2, DAY), Limit("ip/192.0.2.7", 1, DAY)
-    tally = Tally([], NOW, slots.HOUR)
+    tally = WindowCounter([], NOW, slots.HOUR)
     waits = [tally.take([one, two]), tally.take([one, two]), tally.take([one]), tally.take([one])]
 
     assert [bool(wait) for wait in waits] == [False, True, False, True]
@@ -78,9 +78,9 @@ def test_slots_of_an_hour() -> None:
     rows = [("client/shop", now // slots.HOUR, 1)]
     day = 24 * slots.HOUR
 
-    assert Tally(rows, now, slots.HOUR).wait(limit) == day + slots.HOUR
-    assert Tally(rows, now + day + slots.HOUR - 1, slots.HOUR).wait(limit) == 1
-    assert Tally(rows, now + day + slots.HOUR, slots.HOUR).wait(limit) == 0
+    assert WindowCounter(rows, now, slots.HOUR).wait(limit) == day + slots.HOUR
+    assert WindowCounter(rows, now + day + slots.HOUR - 1, slots.HOUR).wait(limit) == 1
+    assert WindowCounter(rows, now + day + slots.HOUR, slots.HOUR).wait(limit) == 0
 
 
 @given(st.lists(st.integers(0, 4 * HOUR * MINUTE), max_size=60).map(sorted), st.integers(1, 9))
@@ -90,10 +90,10 @@ def test_never_more_than_the_limit(asked: list[int], count: int) -> None:
     sent: list[int] = []
     for at in asked:
         rows = [("total", (NOW + time) // MINUTE, 1) for time in sent]
-        wait = Tally(rows, NOW + at).wait(limit)
+        wait = WindowCounter(rows, NOW + at).wait(limit)
         if wait:
-            assert Tally(rows, NOW + at + wait).wait(limit) == 0
-            assert Tally(rows, NOW + at + wait - 1).wait(limit) == 1
+            assert WindowCounter(rows, NOW + at + wait).wait(limit) == 0
+            assert WindowCounter(rows, NOW + at + wait - 1).wait(limit) == 1
         else:
             sent.append(at)
 

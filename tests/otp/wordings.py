@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from services.otp.mail import folder
-from services.otp.mail.wording import Wording
+from services.otp.mail.wording import Translation
 
 ENGLISH: Mapping[str, Any] = {
     "plural": "n != 1",
@@ -26,9 +26,9 @@ ENGLISH: Mapping[str, Any] = {
 LANGUAGES = ("de", "en", "es", "fr", "ja", "vi")
 
 
-def a_wording(**more: Any) -> Wording:  # noqa: ANN401 -- fields of the wording
+def a_wording(**more: Any) -> Translation:  # noqa: ANN401 -- fields of the wording
     """Give a wording with some parts changed; what is None is left out."""
-    return Wording.model_validate(parts(**more))
+    return Translation.model_validate(parts(**more))
 
 
 def parts(**more: Any) -> dict[str, Any]:  # noqa: ANN401 -- the same

@@ -4,18 +4,18 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from services.otp.mail.phrasebook import Phrasebook
+from services.otp.mail.phrasebook import Translations
 
 SHIPPED = Path(__file__).parent / "templates"
 
 
 @cache
-def shipped() -> Phrasebook:
+def shipped() -> Translations:
     """Read what is shipped."""
     return _read(SHIPPED)
 
 
-def read(directory: object) -> Phrasebook:
+def read(directory: object) -> Translations:
     """Read what is shipped, with the files of `directory` in place of those with their names.
 
     Names that begin with a dot are passed over, for orchestrators keep links of theirs there.
@@ -26,10 +26,10 @@ def read(directory: object) -> Phrasebook:
     return _read(SHIPPED, Path(directory))
 
 
-def _read(*folders: Path) -> Phrasebook:
+def _read(*folders: Path) -> Translations:
     try:
         files = {file.name: file for folder in folders for file in _files(folder)}
-        return Phrasebook.read({str(file): file.read_bytes() for file in files.values()})
+        return Translations.read({str(file): file.read_bytes() for file in files.values()})
     except OSError as error:
         raise ValueError(f"{error.filename}: cannot be read, {error.strerror}") from None
 

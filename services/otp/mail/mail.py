@@ -6,13 +6,13 @@ from html import escape
 
 import orjson
 
-from services.otp.mail.phrasebook import Phrasebook
+from services.otp.mail.phrasebook import Translations
 from services.otp.mail.template import CODE, fill, fill_lines
-from services.otp.mail.wording import Wording
+from services.otp.mail.wording import Translation
 
 
 @dataclass(frozen=True, slots=True)
-class Occasion:
+class MailContext:
     """Why a code is mailed: for which client and purpose, to whom, with how many seconds left."""
 
     client: str
@@ -22,7 +22,7 @@ class Occasion:
 
 
 @dataclass(frozen=True, slots=True)
-class Imprint:
+class Branding:
     """What a deployment says of itself: its From, language and names, and where codes are typed.
 
     Without `from_` it is the sender's default. `locale` is for whoever names none that there is.
@@ -41,7 +41,7 @@ class Imprint:
 
 
 @dataclass(frozen=True, slots=True)
-class Mail:
+class CodeMail:
     """Text and HTML hold the code, so that neither is ever shown in a log; the subject never."""
 
     from_: str | None
@@ -58,21 +58,21 @@ class Mail:
 class MailWriter:
     """Writes mails: the code alone on its line, no link, no code in the subject."""
 
-    phrasebook: Phrasebook
-    imprint: Imprint = field(default_factory=Imprint)
+    translations: Translations
+    branding: Branding = field(default_factory=Branding)
 
-    def compose(self, code: str, occasion: Occasion) -> Mail:
+    def compose(self, code: str, context: MailContext) -> CodeMail:
         """Write the mail of a code, in the language asked for or else the deployment's own."""
-        lang = self.phrasebook.nearest(occasion.locale, self.imprint.locale)
-        product = self.imprint.product_of(occasion.client)
-        said = _said(self.phrasebook.wordings[lang], occasion, product)
+        lang = self.translations.nearest(context.locale, self.branding.locale)
+        product = self.branding.product_of(context.client)
+        said = _said(self.translations.by_language[lang], context, product)
         parts = {**said, CODE: code, "lang": lang}
-        return Mail(
-            from_=self.imprint.from_,
+        return CodeMail(
+            from_=self.branding.from_,
             subject=said["subject"],
-            text=fill_lines(self.phrasebook.text, parts) + self._autofill(code),
+            text=fill_lines(self.translations.text, parts) + self._autofill(code),
             html=fill_lines(
-                self.phrasebook.html, {name: escape(text) for name, text in parts.items()}
+                self.translations.html, {name: escape(text) for name, text in parts.items()}
             ),
         )
 
@@ -82,19 +82,19 @@ class MailWriter:
         Its form is that of https://wicg.github.io/sms-one-time-codes/ 3; mail programs take it
         over from text messages.
         """
-        domain = self.imprint.autofill_domain
+        domain = self.branding.autofill_domain
         return f"\n@{domain} #{code}\n" if domain else ""
 
 
-def _said(wording: Wording, occasion: Occasion, product: str) -> dict[str, str]:
-    opening = wording.opening(occasion.purpose)
+def _said(translation: Translation, context: MailContext, product: str) -> dict[str, str]:
+    opening = translation.opening(context.purpose)
     named = {"product": product, "subject": opening.subject}
     return {
-        "direction": wording.direction,
-        "subject": fill(wording.branded_subject, named) if product else opening.subject,
+        "direction": translation.direction,
+        "subject": fill(translation.branded_subject, named) if product else opening.subject,
         "intro": opening.intro,
-        "validity": fill(wording.validity, {"lifetime": wording.lifetime(occasion.seconds)}),
-        "origin": fill(wording.origin, named) if product else "",
-        "warning": wording.warning,
-        "advice": wording.advice,
+        "validity": fill(translation.validity, {"lifetime": translation.lifetime(context.seconds)}),
+        "origin": fill(translation.origin, named) if product else "",
+        "warning": translation.warning,
+        "advice": translation.advice,
     }

@@ -10,7 +10,7 @@ from typing import Self
 from pydantic import ValidationError
 
 from services.otp.mail.template import CODE, check_layout
-from services.otp.mail.wording import Wording
+from services.otp.mail.wording import Translation
 
 TEXT, HTML = "mail.txt", "mail.html"
 
@@ -23,10 +23,10 @@ _LAYOUTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Phrasebook:
+class Translations:
     """A wording for each language tag, and the layouts that put the parts of a mail together."""
 
-    wordings: Mapping[str, Wording]
+    by_language: Mapping[str, Translation]
     text: str
     html: str
 
@@ -36,19 +36,19 @@ class Phrasebook:
 
         Raises ValueError with a line for each mistake, which begins with the path.
         """
-        wordings, layouts, mistakes = dict[str, Wording](), dict[str, str](), list[str]()
+        by_language, layouts, mistakes = dict[str, Translation](), dict[str, str](), list[str]()
         for path, octets in files.items():
             name = PurePath(path).name
             try:
                 if name in _LAYOUTS:
                     layouts[name] = check_layout(_decoded(octets), *_LAYOUTS[name])
                 else:
-                    wordings[_tag(name)] = _wording(octets)
+                    by_language[_tag(name)] = _wording(octets)
             except ValueError as error:
                 mistakes += (f"{path}: {line}" for line in _lines(error))
         if mistakes:
             raise ValueError("\n".join(mistakes))
-        return cls(wordings, layouts[TEXT], layouts[HTML])
+        return cls(by_language, layouts[TEXT], layouts[HTML])
 
     def nearest(self, *locales: str | None) -> str:
         """Give the language tag nearest to the first locale that has one: for de-AT it may be de.
@@ -58,7 +58,7 @@ class Phrasebook:
         """
         for locale in locales:
             tag = (locale or "").replace("_", "-").lower()
-            while tag and tag not in self.wordings:
+            while tag and tag not in self.by_language:
                 tag = tag.rpartition("-")[0]
             if tag:
                 return tag
@@ -72,8 +72,8 @@ def _tag(name: str) -> str:
     return tag
 
 
-def _wording(octets: bytes) -> Wording:
-    return Wording.model_validate(tomllib.loads(_decoded(octets)))
+def _wording(octets: bytes) -> Translation:
+    return Translation.model_validate(tomllib.loads(_decoded(octets)))
 
 
 def _decoded(octets: bytes) -> str:

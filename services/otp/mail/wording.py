@@ -48,18 +48,18 @@ Plural = Annotated[Callable[[int], int], BeforeValidator(_plural)]
 Forms = tuple[Annotated[str, AfterValidator(_check_form)], ...]
 
 
-class _Part(BaseModel):
+class _TranslationPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Opening(_Part):
+class Opening(_TranslationPart):
     """How a mail with a code for one purpose begins."""
 
     subject: Sentence
     intro: Sentence
 
 
-class Wording(_Part):
+class Translation(_TranslationPart):
     """All that is said in one language, without HTML.
 
     `minutes` and `hours` are the plural forms of {number} minutes and hours, in the case that

@@ -10,7 +10,7 @@ from tests.otp.wordings import LANGUAGES, toml
 
 def test_shipped() -> None:
     """Six languages are shipped."""
-    assert sorted(folder.shipped().wordings) == sorted(LANGUAGES)
+    assert sorted(folder.shipped().by_language) == sorted(LANGUAGES)
 
 
 def test_in_place_of_the_shipped(tmp_path: Path) -> None:
@@ -22,9 +22,9 @@ def test_in_place_of_the_shipped(tmp_path: Path) -> None:
 
     own, shipped = folder.read(str(tmp_path)), folder.shipped()
 
-    assert own.wordings.keys() == {*LANGUAGES, "pt-br"}
-    assert own.wordings["en"].warning == "Hush."
-    assert own.wordings["de"].warning == shipped.wordings["de"].warning
+    assert own.by_language.keys() == {*LANGUAGES, "pt-br"}
+    assert own.by_language["en"].warning == "Hush."
+    assert own.by_language["de"].warning == shipped.by_language["de"].warning
     assert own.text.startswith("{intro}{validity}")
     assert own.html == shipped.html
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.otp.mail import folder
-from services.otp.mail.mail import Imprint, Mail, MailWriter, Occasion
-from services.otp.mail.phrasebook import Phrasebook
+from services.otp.mail.mail import Branding, CodeMail, MailContext, MailWriter
+from services.otp.mail.phrasebook import Translations
 from services.otp.mail.template import check_no_link
 from services.otp.mail.wording import PURPOSES
 from services.sender.mail.compose import Letterhead, compose
@@ -25,22 +25,22 @@ CODE = "012345"
 EMAIL = "anna@x.example"
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 NAMES = st.text("aé&<>\"'{}$ 日本-:@", min_size=1, max_size=60).map(str.strip).filter(bool)
-ACME = Imprint(product="Acme & <Söhne>", products={"shop": "Acme Shop"})
+ACME = Branding(product="Acme & <Söhne>", products={"shop": "Acme Shop"})
 
 
 def write(
     locale: str | None = "en",
     purpose: str = "confirm-address",
-    imprint: Imprint = ACME,
+    branding: Branding = ACME,
     client: str = "",
     seconds: float = 600,
-) -> Mail:
+) -> CodeMail:
     """Write a mail."""
-    occasion = Occasion(client, purpose, locale, seconds)
-    return MailWriter(folder.shipped(), imprint).compose(CODE, occasion)
+    context = MailContext(client, purpose, locale, seconds)
+    return MailWriter(folder.shipped(), branding).compose(CODE, context)
 
 
-def sent(mail: Mail) -> EmailMessage:
+def sent(mail: CodeMail) -> EmailMessage:
     """Send a mail through the sender's composer, and read it as a mail program does."""
     command = SendEmail(
         id="m-1", category=Category.OTP, to=(EMAIL,), subject=mail.subject, sealed="sealed"
@@ -61,7 +61,7 @@ def part(message: EmailMessage, kind: str) -> str:
     return content
 
 
-PLAIN = write(imprint=Imprint())
+PLAIN = write(branding=Branding())
 
 
 class Page(HTMLParser):
@@ -96,15 +96,15 @@ class Page(HTMLParser):
 def test_every_mail(language: str, purpose: str) -> None:
     """Through the sender, text and HTML say the same, and the code is alone on its line in both."""
     mail = write(language, purpose)
-    message, wording = sent(mail), folder.shipped().wordings[language]
+    message, translation = sent(mail), folder.shipped().by_language[language]
     text, page = part(message, "plain"), Page(part(message, "html"))
 
     assert message["Subject"] == mail.subject
     assert text.splitlines().count(CODE) == 1
     assert page.shown == [line for line in text.splitlines() if line]
-    assert page.shown[0] == wording.opening(purpose).intro
-    assert wording.lifetime(600) in text
-    assert wording.warning in page.shown
+    assert page.shown[0] == translation.opening(purpose).intro
+    assert translation.lifetime(600) in text
+    assert translation.warning in page.shown
     assert "Acme & <Söhne>" in text
     assert not page.open
     assert ("lang", language) in page.attributes
@@ -141,7 +141,7 @@ def test_for_what(purpose: str, said: str) -> None:
 
 def test_the_text_whole() -> None:
     """This is the mail."""
-    assert write(imprint=Imprint(product="Acme")).text == (
+    assert write(branding=Branding(product="Acme")).text == (
         "Your code to confirm your email address is:\n"
         "\n"
         "012345\n"
@@ -160,9 +160,9 @@ def test_the_text_whole() -> None:
 )
 def test_language(locale: str | None, language: str) -> None:
     """The language is the nearest to the one asked for, else the deployment's own."""
-    mail = write(locale, imprint=Imprint(locale="vi"))
+    mail = write(locale, branding=Branding(locale="vi"))
 
-    assert mail.subject == folder.shipped().wordings[language].opening("confirm-address").subject
+    assert mail.subject == folder.shipped().by_language[language].opening("confirm-address").subject
     assert f'<html lang="{language}"' in mail.html
 
 
@@ -170,7 +170,7 @@ def test_who_asked() -> None:
     """A mail names the client's product, or else the deployment's; without one it names none."""
     assert "at Acme Shop." in write(client="shop").text
     assert "Acme & <Söhne>: " in write(client="blog").subject
-    unnamed = write(imprint=Imprint())
+    unnamed = write(branding=Branding())
     assert unnamed.subject == "Your code to confirm your email address"
     assert "requested for" not in unnamed.text
     assert "requested for" not in unnamed.html
@@ -180,7 +180,7 @@ def test_who_asked() -> None:
 
 def test_html_is_escaped() -> None:
     """A name cannot become an element, nor end an attribute."""
-    html = write(imprint=Imprint(product='"><script>&')).html
+    html = write(branding=Branding(product='"><script>&')).html
 
     assert "&quot;&gt;&lt;script&gt;&amp;" in html
     assert "<script" not in html
@@ -190,7 +190,7 @@ def test_html_is_escaped() -> None:
 @given(NAMES)
 def test_any_name(product: str) -> None:
     """Whatever name a deployment may have, subject, text and HTML say it, and nothing more."""
-    mail = write(imprint=Imprint(product=product))
+    mail = write(branding=Branding(product=product))
     message = sent(mail)
     text, page = part(message, "plain"), Page(part(message, "html"))
 
@@ -203,7 +203,7 @@ def test_any_name(product: str) -> None:
 
 def test_autofill() -> None:
     """If it is wanted, the text's last line binds the code to a domain; the HTML has no such."""
-    bound = write(imprint=Imprint(autofill_domain="example.com"))
+    bound = write(branding=Branding(autofill_domain="example.com"))
 
     assert bound.text.endswith("\n\n@example.com #012345\n")
     assert "@example.com" not in bound.html
@@ -217,8 +217,8 @@ def test_short_of_time() -> None:
 
 def test_a_language_of_a_deployment() -> None:
     """A language that is written from right to left says so; its code reads as ever."""
-    book = Phrasebook.read({**shipped_layouts(), "ar.toml": toml(direction="rtl")})
-    html = MailWriter(book).compose(CODE, Occasion("", "sign-in", "ar-EG", 600)).html
+    book = Translations.read({**shipped_layouts(), "ar.toml": toml(direction="rtl")})
+    html = MailWriter(book).compose(CODE, MailContext("", "sign-in", "ar-EG", 600)).html
 
     assert '<html lang="ar" dir="rtl"' in html
     assert CODE in html.splitlines()

@@ -5,16 +5,16 @@ from collections.abc import Mapping
 
 import pytest
 
-from services.otp.mail.phrasebook import Phrasebook
+from services.otp.mail.phrasebook import Translations
 from tests.modules import ROOT
 from tests.otp.wordings import shipped_layouts, toml
 
 GUIDE = ROOT / "docs" / "templates.md"
 
 
-def a_phrasebook(*tags: str) -> Phrasebook:
+def a_phrasebook(*tags: str) -> Translations:
     """Give a phrasebook with some languages."""
-    return Phrasebook.read({**shipped_layouts(), **{f"{tag}.toml": toml() for tag in tags}})
+    return Translations.read({**shipped_layouts(), **{f"{tag}.toml": toml() for tag in tags}})
 
 
 @pytest.mark.parametrize(
@@ -41,9 +41,9 @@ def test_nearest(asked: str | None, given: str) -> None:
 def test_the_guide_shows_a_language() -> None:
     """What docs/templates.md shows can be taken as it is."""
     (shown,) = re.findall(r"```toml\n(.*?)```", GUIDE.read_text(), re.DOTALL)
-    book = Phrasebook.read({**shipped_layouts(), "nl.toml": shown.encode()})
+    book = Translations.read({**shipped_layouts(), "nl.toml": shown.encode()})
 
-    assert book.wordings["nl"].lifetime(600) == "10 minutes"
+    assert book.by_language["nl"].lifetime(600) == "10 minutes"
 
 
 def test_none_is_near() -> None:
@@ -71,7 +71,7 @@ def test_none_is_near() -> None:
 def test_refused(files: Mapping[str, bytes], mistake: str) -> None:
     """What cannot be used is told with the path of its file."""
     with pytest.raises(ValueError) as caught:  # noqa: PT011 -- the text follows, braces and all
-        Phrasebook.read({**shipped_layouts(), **files})
+        Translations.read({**shipped_layouts(), **files})
 
     assert str(caught.value).startswith(mistake)
 
@@ -84,7 +84,7 @@ def test_all_mistakes_at_once() -> None:
         "mail.txt": b"{code}{code}",
     }
     with pytest.raises(ValueError) as caught:  # noqa: PT011 -- the same
-        Phrasebook.read({**shipped_layouts(), **files})
+        Translations.read({**shipped_layouts(), **files})
 
     assert sorted(line.partition(": must")[0] for line in str(caught.value).splitlines()) == [
         "de.toml: minutes",

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from services.otp.mail import folder
-from services.otp.mail.wording import Wording
+from services.otp.mail.wording import Translation
 from tests.otp.wordings import ENGLISH, LANGUAGES, a_wording
 
 # As gettext's catalogues have it for Russian: 1 минута, 2 минуты, 5 минут.
@@ -47,28 +47,28 @@ def test_never_more_than_is_left(seconds: float, spoken: str) -> None:
 )
 def test_plurals(language: str, spoken: tuple[str, ...]) -> None:
     """Each language that is shipped has its plural forms."""
-    wording = folder.shipped().wordings[language]
+    translation = folder.shipped().by_language[language]
 
-    assert tuple(wording.lifetime(seconds) for seconds in (30, 60, 600, 7200)) == spoken
+    assert tuple(translation.lifetime(seconds) for seconds in (30, 60, 600, 7200)) == spoken
 
 
 def test_plural_of_a_new_language() -> None:
     """A language brings its own rule, of as many forms as it has."""
-    wording = a_wording(
+    translation = a_wording(
         plural=SLAVIC,
         minutes=["{number} минуты", "{number} минут", "{number} минут"],
         hours=["{number} часа", "{number} часов", "{number} часов"],
     )
 
-    assert wording.lifetime(60 * 21) == "21 минуты"
-    assert wording.lifetime(60 * 11) == "11 минут"
+    assert translation.lifetime(60 * 21) == "21 минуты"
+    assert translation.lifetime(60 * 11) == "11 минут"
 
 
 def test_a_form_for_one_number_need_not_tell_it() -> None:
     """A form that stands for one number alone may say it in words; the others have to tell it."""
-    wording = a_wording(minutes=["one minute", "{number} minutes"])
+    translation = a_wording(minutes=["one minute", "{number} minutes"])
 
-    assert wording.lifetime(60) == "one minute"
+    assert translation.lifetime(60) == "one minute"
 
 
 @pytest.mark.parametrize(
@@ -135,24 +135,30 @@ def test_no_name_of_a_purpose() -> None:
 def test_a_purpose_of_a_deployment() -> None:
     """A purpose with words of its own has them, any other is said in general words."""
     own = {"subject": "A code to pay", "intro": "To pay:"}
-    wording = a_wording(purposes={**ENGLISH["purposes"], "pay": own})
+    translation = a_wording(purposes={**ENGLISH["purposes"], "pay": own})
 
-    assert wording.opening("pay").subject == "A code to pay"
-    assert wording.opening("fly") == wording.opening("other")
+    assert translation.opening("pay").subject == "A code to pay"
+    assert translation.opening("fly") == translation.opening("other")
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_languages_differ(language: str) -> None:
     """Nothing is left in English, and no two purposes are said alike."""
-    wording, english = (folder.shipped().wordings[each] for each in (language, "en"))
-    openings = {opening.intro for opening in wording.purposes.values()}
+    translation, english = (folder.shipped().by_language[each] for each in (language, "en"))
+    openings = {opening.intro for opening in translation.purposes.values()}
 
-    assert len(openings) == len(wording.purposes)
-    assert language == "en" or not _sentences(wording) & _sentences(english)
+    assert len(openings) == len(translation.purposes)
+    assert language == "en" or not _sentences(translation) & _sentences(english)
 
 
-def _sentences(wording: Wording) -> set[str]:
-    openings = (text for each in wording.purposes.values() for text in (each.subject, each.intro))
-    return {wording.moment, wording.validity, wording.origin, wording.warning, wording.advice} | {
-        *openings
-    }
+def _sentences(translation: Translation) -> set[str]:
+    openings = (
+        text for each in translation.purposes.values() for text in (each.subject, each.intro)
+    )
+    return {
+        translation.moment,
+        translation.validity,
+        translation.origin,
+        translation.warning,
+        translation.advice,
+    } | {*openings}
