@@ -18,7 +18,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add `--config`; ports and places are set by the environment: see the README."""
+    """Add `--config`; ports and places are set by the environment: see docs/settings.md."""
     parser.add_argument(
         "--config", metavar="FILE", help="settings of the services, TOML or JSON (CONFIG_FILE)"
     )

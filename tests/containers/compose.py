@@ -92,7 +92,7 @@ def _two_unused() -> int:
 
 
 async def registered(compose: Compose, client: str) -> dict[str, Any]:
-    """Register a client as README tells to; give what its user has to know."""
+    """Register a client as docs/containers.md tells to; give what its user has to know."""
     token = compose.execute("gateway", "cat", "/run/secrets/GATEWAY_ADMIN_TOKEN")
     gateway = compose.url("gateway", 8080)
     headers = {"Authorization": f"Bearer {token}"}
