@@ -21,8 +21,8 @@ from benchmarks.discard import Discard
 from benchmarks.errors import BenchError
 from benchmarks.report import Series
 from ops import ports
-from ops.load import caller
-from ops.load.caller import Caller
+from ops.load import http
+from ops.load.http import HttpConnection
 from shared.broker import Broker
 from shared.contracts import Category
 from shared.topology import sending_queue
@@ -121,17 +121,19 @@ class _Desk:
     async def series(self, name: str, count: int) -> Series:
         """Ask for so many, one after the other, and time their mails."""
         url = URL(f"http://127.0.0.1:{self.gateway.port}/v1/otp")
-        connection, begun = await Caller.connect(url), time.perf_counter()
+        connection, begun = await HttpConnection.connect(url), time.perf_counter()
         latencies = [await self._latency(connection, url) for _ in range(count)]
         connection.close()
         return Series(name, [count / (time.perf_counter() - begun)], latencies)
 
-    async def _latency(self, connection: Caller, url: URL) -> float:
+    async def _latency(self, connection: HttpConnection, url: URL) -> float:
         email = f"{secrets.token_hex(8)}@bench.example"
         body = orjson.dumps({"email": email})
         self.arrivals.expect(email)
         begun = time.perf_counter()
-        answer = await connection.ask(caller.request("POST", url, self.gateway.headers, body))
+        answer = await connection.request(
+            http.encode_request("POST", url, self.gateway.headers, body)
+        )
         if str(answer.status) != ACCEPTED:
             raise BenchError(f"POST /v1/otp was answered by {answer.status}")
         return await self.arrivals.wait(email) - begun

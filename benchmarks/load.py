@@ -18,8 +18,8 @@ import orjson
 import uvloop
 from yarl import URL
 
-from ops.load import caller
-from ops.load.caller import Caller
+from ops.load import http
+from ops.load.http import HttpConnection
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Task:
         return iter([self._request(body) for body in self.bodies])
 
     def _request(self, body: str) -> bytes:
-        return caller.request(self.method, self.url, self.headers, body.encode())
+        return http.encode_request(self.method, self.url, self.headers, body.encode())
 
 
 class Load:
@@ -64,12 +64,12 @@ class Load:
         self._requests = task.requests()
         self._expected = task.expected.encode()
 
-    async def over(self, connection: Caller) -> None:
+    async def over(self, connection: HttpConnection) -> None:
         """Send requests until there are none; a connection that is lost ends it, as counts tell."""
         with suppress(ConnectionError):
             for request in self._requests:
                 begun = time.perf_counter()
-                answer = await connection.ask(request)
+                answer = await connection.request(request)
                 self.latencies.append(time.perf_counter() - begun)
                 odd = "" if self._expected in answer.body else " of another text"
                 self.statuses[f"{answer.status}{odd}"] += 1
@@ -79,7 +79,7 @@ class Load:
 async def call(task: Task) -> Mapping[str, Any]:
     """Send all requests; tell the seconds, how often each status came, and the latencies."""
     load = Load(task)
-    connections = [await Caller.connect(task.url) for _ in range(task.connections)]
+    connections = [await HttpConnection.connect(task.url) for _ in range(task.connections)]
     begun = time.perf_counter()
     await asyncio.gather(*map(load.over, connections))
     seconds = time.perf_counter() - begun

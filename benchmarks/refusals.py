@@ -19,9 +19,9 @@ from benchmarks.accept import Gateway
 from benchmarks.bench import Bench
 from benchmarks.errors import BenchError
 from benchmarks.report import aligned
-from ops.load import caller
-from ops.load.caller import Caller
-from ops.load.latencies import percentile
+from ops.load import http
+from ops.load.http import HttpConnection
+from ops.load.report import percentile
 from services.otp.challenge import CodePolicy, CodeScope
 from services.otp.codes import CodeGenerator
 from services.otp.handlers import OneTimeCodes
@@ -116,14 +116,14 @@ async def measure(bench: Bench, tries: int) -> Times:
 
 async def _times(gateway: Gateway, prepared: Mapping[str, Sequence[TypedCode]]) -> Times:
     url = URL(f"http://127.0.0.1:{gateway.port}/v1/otp/verify")
-    connection = await Caller.connect(url)
+    connection = await HttpConnection.connect(url)
     times: dict[str, list[float]] = {kind: [] for kind in prepared}
     for guesses in zip(*prepared.values(), strict=True):
         turn = list(zip(prepared, guesses, strict=True))
         shuffle(turn)  # each kind comes as often after each other
         for kind, guess in turn:
             body = orjson.dumps({"email": guess.email, "code": guess.code})
-            request = caller.request("POST", url, gateway.headers, body)
+            request = http.encode_request("POST", url, gateway.headers, body)
             times[kind].append(await _time(connection, request))
     connection.close()
     return times
@@ -154,9 +154,9 @@ async def _prepared(preparer: GuessPreparer, kind: str, count: int) -> Sequence[
     return found
 
 
-async def _time(connection: Caller, request: bytes) -> float:
+async def _time(connection: HttpConnection, request: bytes) -> float:
     begun = time.perf_counter()
-    answer = await connection.ask(request)
+    answer = await connection.request(request)
     seconds = time.perf_counter() - begun
     if _REFUSED not in answer.body:
         raise BenchError(f"a guess was answered by {answer.status}, not refused")

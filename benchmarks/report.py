@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from ops.load.latencies import percentile
+from ops.load.report import percentile
 
 _MILLISECONDS = 1000
 _MEGABYTE = 1_000_000

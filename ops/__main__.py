@@ -19,7 +19,7 @@ _COMMANDS = {
     "simulator": ("ops.simulate", "run the SMTP simulator by itself"),
     "topology": ("ops.topology", "declare exchanges, queues, bindings, users"),
     "dead": ("ops.dead", "list, show, replay or drop dead letters"),
-    "load": ("ops.load.command", "put a running stack under load, and check what came of it"),
+    "load": ("ops.load.cli", "put a running stack under load, and check what came of it"),
     "classify": ("ops.classify", "tell what an SMTP reply says"),
 }
 

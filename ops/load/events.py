@@ -1,57 +1,210 @@
-"""The load of delivery events, and the domain table that counts them."""
+"""The load of delivery events: what is sent, and what the domain table must then hold."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
 
-from ops.load.door import Request
-from ops.load.sightings import Ledger, Plan
-from ops.load.table import Table
-from shared.contracts import FeedbackReported
+import orjson
+
+from ops.load.http import GatewayClient, HttpRequest, LoadError
+from shared.contracts import FeedbackReported, Kind, Sighting
+
+_SUFFIX: Final = ".load.example"  # RFC 2606: reserved
+_FIRST_SUFFIX: Final = ".aaa"  # sorts before `_SUFFIX`
+_PAGE_SIZE: Final = 1000  # domains; the most that the gateway returns
 
 
-class Events:
-    """Events of many domains. `before` are the events that were counted before."""
+@dataclass(frozen=True, slots=True)
+class EventCounts:
+    """The events of one domain."""
+
+    delivered: int = 0
+    bounced: int = 0
+
+    def __add__(self, other: "EventCounts") -> "EventCounts":
+        return EventCounts(self.delivered + other.delivered, self.bounced + other.bounced)
+
+    def __str__(self) -> str:
+        return f"{self.delivered:,} delivered and {self.bounced:,} bounced"
+
+
+NO_EVENTS: Final = EventCounts()
+_ONE: Final = {Kind.DELIVERED: EventCounts(delivered=1), Kind.BOUNCED: EventCounts(bounced=1)}
+
+
+@dataclass(frozen=True, slots=True)
+class EventPlan:
+    """The events of a run, by number: `bounced` percent are bounces, `batch` are sent at a time.
+
+    `run` is part of all ids and domains. The domains take turns.
+    """
+
+    run: str
+    at: datetime
+    events: int
+    domains: int
+    bounced: int = 1
+    batch: int = 1
+
+    def batches(self) -> Iterator[range]:
+        """Yield the numbers of the events of each batch."""
+        for first in range(0, self.events, self.batch):
+            yield range(first, min(first + self.batch, self.events))
+
+    def domain(self, number: int) -> str:
+        """Return the domain of an event."""
+        return f"{self.prefix}{number % self.domains:07d}{_SUFFIX}"
+
+    def kind(self, number: int) -> Kind:
+        """Return the kind of an event; in each round the bounces are of other domains."""
+        place = number + number // self.domains
+        return Kind.BOUNCED if place * self.bounced % 100 < self.bounced else Kind.DELIVERED
+
+    def request(self, batch: range) -> HttpRequest:
+        """Return the HTTP request with the events of a batch."""
+        first = batch.start
+        if self.batch == 1:
+            path = f"/v1/events/{self.domain(first)}/{self.kind(first)}"
+            return HttpRequest("PUT", path, key=self._id(first))
+        events = [self._fields(number) for number in batch]
+        return HttpRequest("POST", "/v1/events", orjson.dumps({"events": events}))
+
+    def message(self, batch: range) -> FeedbackReported:
+        """Return the AMQP message with the events of a batch."""
+        sightings = tuple(Sighting.model_construct(**self._fields(number)) for number in batch)
+        identifier = self._id(batch.start)
+        return FeedbackReported.model_construct(id=identifier, at=self.at, sightings=sightings)
+
+    def counts(self, batch: range) -> Iterator[tuple[str, EventCounts]]:
+        """Yield the domain of each event of a batch, with one event."""
+        for number in batch:
+            yield self.domain(number), _ONE[self.kind(number)]
+
+    @property
+    def prefix(self) -> str:
+        """The first characters of all domains and ids of this run."""
+        return f"load-{self.run}-"
+
+    @property
+    def before(self) -> str:
+        """A domain that sorts before all of this run, and after nearly all others."""
+        return f"{self.prefix}{0:07d}{_FIRST_SUFFIX}"
+
+    def _fields(self, number: int) -> Mapping[str, Any]:
+        return {
+            "id": self._id(number),
+            "domain": self.domain(number),
+            "kind": self.kind(number),
+            "at": self.at,
+        }
+
+    def _id(self, number: int) -> str:
+        return f"{self.prefix}{number}"
+
+
+class ExpectedEvents:
+    """The events that were acknowledged, by domain."""
+
+    def __init__(self, plan: EventPlan) -> None:
+        self.total = 0
+        self._plan = plan
+        self._sent: dict[str, EventCounts] = {}
+
+    def add(self, batch: range) -> None:
+        """Count the events of a batch that was acknowledged."""
+        self.total += len(batch)
+        self._count(batch, self._sent)
+
+    def differences(
+        self, found: Mapping[str, EventCounts], unsure: Sequence[range]
+    ) -> Sequence[str]:
+        """Describe each domain whose counts in the table are wrong.
+
+        The events of the batches in `unsure`, which were not acknowledged, may be counted or not.
+        """
+        possible: dict[str, EventCounts] = {}
+        for batch in unsure:
+            self._count(batch, possible)
+        lines = []
+        for domain in sorted({*found, *self._sent}):
+            counted, sent = found.get(domain, NO_EVENTS), self._sent.get(domain, NO_EVENTS)
+            if not _is_between(sent, counted, sent + possible.get(domain, NO_EVENTS)):
+                lines.append(f"{domain}: {counted}, sent were {sent}")
+        return lines
+
+    def summary(self) -> str:
+        """Describe what was acknowledged."""
+        return f"{len(self._sent):,} domains, {sum(self._sent.values(), NO_EVENTS)}"
+
+    def _count(self, batch: range, into: dict[str, EventCounts]) -> None:
+        for domain, one in self._plan.counts(batch):
+            into[domain] = into.get(domain, NO_EVENTS) + one
+
+
+class EventLoad:
+    """The events of a plan, on their way to the domain table of the gateway at `client`.
+
+    `counted_before` are the events that the table held when the run began.
+    """
 
     name = "events"
     place = "the domain table"
 
-    def __init__(self, plan: Plan, table: Table, before: int) -> None:
+    def __init__(self, plan: EventPlan, client: GatewayClient, counted_before: int) -> None:
         self.total = plan.events
+        self.items = plan.batches
+        self.request = plan.request
+        self.message = plan.message
         self._plan = plan
-        self._table = table
-        self._before = before
-        self._ledger = Ledger(plan)
+        self._client = client
+        self._counted_before = counted_before
+        self._expected = ExpectedEvents(plan)
+        self.sent = self._expected.add
 
     @property
     def done(self) -> int:
-        """How many events were answered."""
-        return self._ledger.events
-
-    def items(self) -> Iterator[range]:
-        """Give the batches."""
-        return self._plan.batches()
-
-    def request(self, item: range) -> Request:
-        """Give the request of a batch."""
-        return self._plan.request(item)
-
-    def message(self, item: range) -> FeedbackReported:
-        """Give the message of a batch."""
-        return self._plan.report(item)
-
-    def sent(self, item: range) -> None:
-        """Note a batch."""
-        self._ledger.add(item)
+        """The number of events that were acknowledged."""
+        return self._expected.total
 
     async def arrived(self) -> int:
-        """Tell how many events were counted since the run began, ours and all others."""
-        return await self._table.events() - self._before
+        """Return how many events were counted since the run began, other senders' included."""
+        return await count_events(self._client) - self._counted_before
 
     async def differences(self, unsure: Sequence[range]) -> Sequence[str]:
         """Compare the table with what was sent."""
-        return self._ledger.differences(await self._table.counts(self._plan), unsure)
+        return self._expected.differences(await read_counts(self._client, self._plan), unsure)
 
     def summary(self) -> Sequence[str]:
-        """Tell what the table has to say."""
-        ledger, counts = self._ledger, self._ledger.counts
-        events = f"{counts.delivered:,} delivered and {counts.bounced:,} bounced"
-        return [f"{ledger.domains:,} domains, {events}"]
+        """Describe what was sent."""
+        return [self._expected.summary()]
+
+
+async def count_events(client: GatewayClient) -> int:
+    """Return the number of events of all domains. Raises as `GatewayClient.send` does."""
+    try:
+        stats = await client.get("/v1/domains/stats")
+        return int(stats["delivered"] + stats["bounced"])
+    except (ValueError, TypeError, LookupError):
+        raise LoadError("the server at the gateway's address is no gateway") from None
+
+
+async def read_counts(client: GatewayClient, plan: EventPlan) -> Mapping[str, EventCounts]:
+    """Return the counts of all domains of a run. Raises as `GatewayClient.send` does."""
+    found: dict[str, EventCounts] = {}
+    after: str | None = plan.before
+    while after is not None:  # until a page is the last, or has domains of another run
+        page = await client.get(f"/v1/domains?limit={_PAGE_SIZE}&after={after}")
+        ours = {
+            each["domain"]: EventCounts(each["delivered"], each["bounced"])
+            for each in page["domains"]
+            if each["domain"].startswith(plan.prefix)
+        }
+        found |= ours
+        after = page.get("next") if len(ours) == len(page["domains"]) else None
+    return found
+
+
+def _is_between(least: EventCounts, counted: EventCounts, most: EventCounts) -> bool:
+    delivered = least.delivered <= counted.delivered <= most.delivered
+    return delivered and least.bounced <= counted.bounced <= most.bounced

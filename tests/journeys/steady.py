@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from ops.load.latencies import percentile
+from ops.load.report import percentile
 from tests.journeys.user import Answer, User
 from tests.tap import Tap
 from tests.waiting import until

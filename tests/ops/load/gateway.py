@@ -1,4 +1,4 @@
-"""A gateway and its domain table as small as can be, that err as the real ones must not."""
+"""A small gateway with a domain table, and with faults that a real one must not have."""
 
 import asyncio
 from collections import Counter
@@ -14,10 +14,10 @@ KEY = "the key"
 
 
 class Gateway:
-    """Counts events by their ids. The first `refusals` requests are refused, and done as well.
+    """Counts events by their ids.
 
-    Of the events, `lost` are forgotten, and `doubled` counted twice. `busy` tells when as many
-    requests as `busy_after` have come.
+    The first `refusals` requests are processed and refused. Of the events, `lost` are not counted
+    and `doubled` are counted twice. `busy` is set when `busy_after` requests have come.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Gateway:
     @classmethod
     @asynccontextmanager
     async def serving(cls, **faults: int) -> AsyncIterator["Gateway"]:
-        """Serve one."""
+        """Serve a gateway for the length of the block."""
         gateway = cls(**faults)
         app = web.Application()
         app.router.add_put("/v1/events/{domain}/{kind}", gateway._put)
