@@ -18,8 +18,8 @@ from services.classifier.service import CACHE_KIBIBYTES, MIGRATIONS
 from services.classifier.statements import Statements
 from services.classifier.store import EvidenceStore
 from services.classifier.tally import Tally
-from services.classifier.wording import ROWS, Row
 from shared.storage.database import Database
+from shared.storage.dialect import MAX_ROWS, Row
 
 GROUP = 1000  # events a commit of the plain way, where it groups them
 
@@ -94,8 +94,8 @@ async def _plain(url: str | None, domains: int) -> AsyncIterator[plain.Plain]:
 
 async def fill(database: Database, domains: int) -> None:
     """Make domains known, each by one delivery, whose id is forgotten."""
-    for start in range(0, domains, ROWS):
-        names = map(events.domain, range(start, min(start + ROWS, domains)))
+    for start in range(0, domains, MAX_ROWS):
+        names = map(events.domain, range(start, min(start + MAX_ROWS, domains)))
         await _add(database, [(name, 0, 0, 1, 0, 0, 0, 0) for name in names])
     sums = (domains, 0, 0, domains, 0)  # unknown and delivered
     await database.write(

@@ -1,10 +1,10 @@
 """One transaction that counts events and judges domains."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -15,11 +15,9 @@ from services.classifier.rule import Evidence, Mode, Rule
 from services.classifier.statements import Statements
 from services.classifier.tables import STATUSES
 from services.classifier.tally import Tally
-from services.classifier.wording import ROWS
 from shared.contracts import Kind
-from shared.storage.dialect import MILLISECONDS, Clock
+from shared.storage.dialect import MILLISECONDS, Clock, chunks
 
-_T = TypeVar("_T")
 _SUMS = ("unknown", "catch_all", "not_catch_all")  # in the order of STATUSES
 
 
@@ -68,11 +66,11 @@ class Counting:
             fresh = frozenset(tally.keys)
             self._take_back(tally, fresh)
             hashes = _recipients(tally.observations, fresh)
-        for part in _parts(sorted(tally.refusals.items())):
+        for part in chunks(sorted(tally.refusals.items())):
             rows = [(*refusal, count) for refusal, count in part]
             self._say.refuse(self._connection, rows)
         self._sums.update(delivered=tally.delivered, bounced=tally.bounced)
-        judged = [self._add(tally, part, hashes) for part in _parts(tally.names)]
+        judged = [self._add(tally, part, hashes) for part in chunks(tally.names)]
         return self.end([*copies, *(key for keys in judged for key in keys)])
 
     def judge(self, rows: Iterable[tuple[Row, str]]) -> Sequence[str]:
@@ -101,7 +99,7 @@ class Counting:
             self._say.sum(self._connection, sums)
         return [
             Change(domain, STATUSES[status], datetime.fromtimestamp(at / MILLISECONDS, UTC), key)
-            for part in _parts(keys)
+            for part in chunks(keys)
             for domain, status, at, key in self._say.noted(self._connection, part)
         ]
 
@@ -111,13 +109,13 @@ class Counting:
     def _mark(self, keys: Sequence[str]) -> Sequence[str]:
         """Remember keys; give those that were known."""
         now = self._now()
-        known = [self._say.mark(self._connection, part, now) for part in _parts(keys)]
+        known = [self._say.mark(self._connection, part, now) for part in chunks(keys)]
         return [key for keys in known for key in keys]
 
     def _take_back(self, tally: Tally, fresh: AbstractSet[str]) -> None:
         now = self._now()
         told = mails.told(tally.observations, fresh)
-        for part in _parts(sorted(told)):
+        for part in chunks(sorted(told)):
             rows = [(name, told[name].delivered, told[name].refused) for name in part]
             for name, *known in self._say.link(self._connection, rows, now):
                 mails.take_back(tally, told[name], mails.Known(*known))
@@ -164,8 +162,3 @@ def _recipients(
         if each.said == Kind.DELIVERED and each.recipient and each.key in fresh:
             hashes[each.domain].append(sketch.hashed(each.recipient))
     return hashes
-
-
-def _parts(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
-    for start in range(0, len(items), ROWS):
-        yield items[start : start + ROWS]

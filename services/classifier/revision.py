@@ -12,11 +12,10 @@ from services.classifier.evidence import hashed
 from services.classifier.rule import Rule
 from services.classifier.statements import Statements
 from services.classifier.tables import domains, rules
-from services.classifier.wording import ROWS
 from shared.contracts import Contract
 from shared.storage import dialect
 from shared.storage.database import Database
-from shared.storage.dialect import Clock
+from shared.storage.dialect import MAX_ROWS, Clock
 
 _RULE = sa.select(rules).with_for_update()
 _DOMAINS = (
@@ -76,7 +75,9 @@ class Revision:
 
     def _judge(self, connection: sa.Connection, after: str) -> _Step:
         number = connection.execute(sa.select(rules.c.number)).scalar_one()
-        rows = [Row(*row) for row in connection.execute(_DOMAINS, {"after": after, "most": ROWS})]
+        rows = [
+            Row(*row) for row in connection.execute(_DOMAINS, {"after": after, "most": MAX_ROWS})
+        ]
         keys = {row.domain: hashed("rule", str(number), row.domain) for row in rows}
         counting = Counting(
             connection, Statements(connection.dialect.name), self._rule, self._clock

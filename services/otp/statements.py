@@ -63,7 +63,7 @@ class ChallengeStatements:
         A recipient without any is an empty row, so that the time taken does not show it.
         """
         recipient = challenges.c.recipient
-        given = dialect.rows(self._connection, recipient)
+        given = dialect.rows(recipient)
         of = sa.and_(recipient == given.c.recipient, standing)
         return self._prepared(sa.select(challenges).select_from(given.outerjoin(challenges, of)))
 
@@ -132,7 +132,7 @@ class ChallengeStatements:
         A recipient who has none is a row with 0, see `standing`.
         """
         table = guesses.c
-        given = dialect.rows(self._connection, table.recipient)
+        given = dialect.rows(table.recipient)
         by = (given.c.recipient, table.challenge_id, table.verified)
         recent = sa.and_(table.at > sa.bindparam("since"), compared)
         of = sa.and_(table.recipient == given.c.recipient, recent)
@@ -147,7 +147,7 @@ class ChallengeStatements:
     @cached_property
     def using(self) -> Prepared:
         """Use challenges up that are alive, each by one of the guesses that want it; tell which."""
-        given = dialect.rows(self._connection, challenges.c.id, challenges.c.used_by)
+        given = dialect.rows(challenges.c.id, challenges.c.used_by)
         used = self._dying.values(used_by=given.c.used_by).where(
             challenges.c.id == given.c.id, self._in_time
         )
@@ -156,7 +156,7 @@ class ChallengeStatements:
     @cached_property
     def verifying(self) -> Prepared:
         """Tell of some ids of guesses that they were right."""
-        given = dialect.rows(self._connection, guesses.c.id)
+        given = dialect.rows(guesses.c.id)
         right = sa.update(guesses).where(guesses.c.id == given.c.id)
         return self._prepared(right.values(verified=sa.true()))
 
@@ -190,13 +190,13 @@ class ChallengeStatements:
         self, table: sa.Table, by: sa.Column[Any], *which: sa.ColumnElement[bool]
     ) -> Prepared:
         """Find the rows of `table` whose column `by` is given."""
-        given = dialect.rows(self._connection, by)
+        given = dialect.rows(by)
         found = sa.select(table).join(given, sa.and_(by == given.c[by.name], *which))
         return self._prepared(found)
 
     def _changed(self, *which: sa.ColumnElement[bool], **values: sa.ColumnElement[int]) -> Prepared:
         """Change the challenges whose ids are given."""
-        given = dialect.rows(self._connection, challenges.c.id)
+        given = dialect.rows(challenges.c.id)
         change = sa.update(challenges).where(challenges.c.id == given.c.id, *which)
         return self._prepared(change.values(**values))
 
@@ -210,7 +210,7 @@ class ChallengeStatements:
 
     def _inserted(self, table: sa.Table, *columns: sa.Column[Any]) -> dialect.Insert:
         """Insert rows that are given with these columns."""
-        given = dialect.rows(self._connection, *columns)
+        given = dialect.rows(*columns)
         row = sa.select(*given.c).where(sa.true())  # SQLite asks for the condition
         return dialect.insert(self._connection, table).from_select(list(given.c.keys()), row)
 

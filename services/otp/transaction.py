@@ -46,11 +46,11 @@ class OtpTransaction:
         self, statement: Prepared, rows: Iterable[Sequence[Cell]], **values: object
     ) -> Sequence[Row]:
         """Run a statement with some rows, perhaps none, and give what it finds or returns."""
-        given = list(rows)
-        if not given:
-            return ()
-        result = statement.run(self._connection, rows=dialect.packed(given), **values)
-        return result.all() if result.returns_rows else ()
+        found: list[Row] = []
+        for chunk in dialect.chunks(list(rows)):
+            result = statement.run(self._connection, chunk, **values)
+            found += result.all() if result.returns_rows else ()
+        return found
 
     def each(self, statement: sa.Executable, values: Sequence[Mapping[str, object]]) -> None:
         """Run a statement for each of `values`, perhaps none."""

@@ -22,7 +22,7 @@ from shared.contracts import Outcome, SendEmail
 from shared.errors import Reject, Retry
 from shared.storage import dialect
 from shared.storage.database import Database, as_handler_errors
-from shared.storage.dialect import MILLISECONDS, Clock
+from shared.storage.dialect import MILLISECONDS, Clock, chunks
 
 RENEWALS = 3  # in a lease: so many may be missed before a sender counts as dead
 KEEP_SECONDS = 30.0  # then an outcome is better told without being kept than not told
@@ -237,8 +237,9 @@ def _end(connection: sa.Connection, say: Statements, wishes: Sequence[_Wish]) ->
         once: dict[tuple[str, str], Row] = {}
         kept = [row for row in kept if once.setdefault(_place(row), row) is not row]
         rows = list(once.values())
-        if say.settling.run(connection, rows=dialect.packed(rows)).rowcount < len(rows):
-            lost |= _not_kept(connection, say, rows)
+        for some in chunks(rows):
+            if say.settling.run(connection, some).rowcount < len(some):
+                lost |= _not_kept(connection, say, some)
     if freed := [_whose(wish.claim) for wish in wishes if wish.free]:
         connection.execute(say.giving_back, freed)
     return [
@@ -273,7 +274,7 @@ def _all_made(connection: sa.Connection, say: Statements, wishes: Sequence[_Wish
         for wish in wishes
         for recipient in wish.take
     )
-    return say.making.run(connection, rows=dialect.packed(rows)).rowcount == len(rows)
+    return sum(say.making.run(connection, some).rowcount for some in chunks(rows)) == len(rows)
 
 
 def _taken(connection: sa.Connection, say: Statements, wishes: Sequence[_Wish]) -> Sequence[Claim]:

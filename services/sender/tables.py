@@ -62,9 +62,7 @@ class Statements:
     def making(self) -> Prepared:
         """Claim those rows that are new, and no others."""
         table = claims.c
-        given = dialect.rows(
-            self._connection, table.email_id, table.recipient, table.attempt, table.token
-        )
+        given = dialect.rows(table.email_id, table.recipient, table.attempt, table.token)
         row = self._made(
             given, lease_until=self._now + self._lease, settled=sa.literal(0), final=sa.false()
         )
@@ -126,7 +124,7 @@ class Statements:
         """
         table = claims.c
         kept = (table.email_id, table.recipient, table.token, table.settled, table.final)
-        given = dialect.rows(self._connection, *kept, table.kind, table.event)
+        given = dialect.rows(*kept, table.kind, table.event)
         row = self._made(given, attempt=given.c.settled, lease_until=sa.literal(0))
         old, new = table, row.excluded
         known = {name: new[name] for name in ("settled", "final", "kind", "event")}

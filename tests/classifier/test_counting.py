@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.classifier import counting
 from services.classifier.catalogue import Catalogue
 from services.classifier.change import Change
 from services.classifier.evidence import Observation
@@ -26,6 +25,7 @@ from services.classifier.sketch import EMPTY, estimate, hashed, merge
 from services.classifier.store import EvidenceStore
 from services.classifier.tally import Tally
 from shared.contracts import Verdict
+from shared.storage import dialect
 from shared.storage.database import Database
 from tests.classifier.observations import COUNTS, EVIDENCE, START, deliveries, observation
 from tests.clock import Clock
@@ -142,7 +142,7 @@ async def test_many_at_two_replicas(
     database: Database, replica: Database, rule: Rule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Batches with all domains, in any order, at two replicas at once: exact, and no deadlock."""
-    monkeypatch.setattr(counting, "ROWS", 7)
+    monkeypatch.setattr(dialect, "MAX_ROWS", 7)
     chance = random.Random(5)  # noqa: S311 -- an order, the same at each run
     names = [f"d{number}.example" for number in range(20)]
     events = [

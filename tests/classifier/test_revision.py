@@ -37,7 +37,7 @@ class Listener:
 @pytest.fixture
 async def filled(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
     """Give a database with five domains of one delivery each, judged by pieces of two."""
-    monkeypatch.setattr(revision_module, "ROWS", 2)
+    monkeypatch.setattr(revision_module, "MAX_ROWS", 2)
     events = [observation(number, domain=f"d{number}.example") for number in range(5)]
     await EvidenceStore(database, COUNTS).count(Tally.of(events))
     await Revision(database, COUNTS, Listener().publish).run()

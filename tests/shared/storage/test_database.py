@@ -343,7 +343,12 @@ VALUES = {
         sa.select(sa.bindparam("n", 1 << 63, sa.BigInteger))
     ),
     "no Unicode": lambda c: c.execute(KEEP, {"text": "\ud800"}),
-    "no JSON": lambda _: dialect.packed([(1 << 64,)]),
+    "too long an integer in a row": lambda c: dialect.execute(
+        c, "SELECT column1 FROM $rows(bigint)", (), [(1 << 64,)]
+    ),
+    "no Unicode in a row": lambda c: dialect.execute(
+        c, "SELECT column1 FROM $rows(text)", (), [("\ud800",)]
+    ),
 }
 
 

@@ -59,19 +59,73 @@ async def test_an_insert_may_meet_its_row(database: Database) -> None:
     assert await database.write(add_thrice) == [("a", 6)]
 
 
-async def test_one_parameter_holds_many_rows(database: Database) -> None:
-    """Whatever a text has in it, all rows of one parameter are inserted in one statement."""
-    given = [("a", 1), ('"b", [c]', -(2**40)), ("\\d ü \u2028", 0)]
+TEXT = "INSERT INTO t SELECT column1, column2, $1 FROM $rows(text, bigint)"
+
+
+def test_rows_are_parameters_of_sqlite() -> None:
+    """Rows come after the single values, whichever stands first in the text."""
+    text, parameters = dialect.for_sqlite(TEXT, (7,), [("a", 1)])
+
+    assert text == "INSERT INTO t SELECT column1, column2, ?1 FROM (VALUES (?2, ?)) AS given"
+    assert parameters == (7, "a", 1)
+
+
+def test_rows_are_arrays_of_postgresql() -> None:
+    """Rows are one array for each column, of its type."""
+    text, parameters = dialect.for_postgresql(TEXT, (7,), [("a", 1), ("b", 2)])
+
+    assert text == (
+        "INSERT INTO t SELECT column1, column2, $1 FROM"
+        " unnest(CAST($2 AS text[]), CAST($3 AS bigint[])) AS given(column1, column2)"
+    )
+    assert parameters == (7, ["a", "b"], [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("count", "size"), [(1, 1), (2, 2), (17, 32), (dialect.MAX_ROWS - 1, dialect.MAX_ROWS)]
+)
+def test_there_are_few_texts(count: int, size: int) -> None:
+    """The number of rows is rounded up with rows of NULL, so that SQLite compiles few texts."""
+    text, parameters = dialect.for_sqlite(TEXT, (7,), [("a", 1)] * count)
+
+    assert text.count("(?") == size
+    assert parameters == (7, *("a", 1) * count, *(None, None) * (size - count))
+
+
+def test_one_function_has_two_names() -> None:
+    """The smaller of two is an aggregate's name in SQLite."""
+    text = "SELECT $least(a, b), $greatest(a, b), $connection"
+
+    assert dialect.for_sqlite(text, (), ())[0] == "SELECT min(a, b), max(a, b), 0"
+    assert dialect.for_postgresql(text, (), ())[0] == (
+        "SELECT least(a, b), greatest(a, b), pg_backend_pid()"
+    )
+
+
+def test_chunks_are_what_one_statement_takes() -> None:
+    """A longer list of rows is split into statements, in its order."""
+    items = range(2 * dialect.MAX_ROWS + 1)
+
+    chunks = [*dialect.chunks(items)]
+
+    assert [len(each) for each in chunks] == [dialect.MAX_ROWS, dialect.MAX_ROWS, 1]
+    assert [number for each in chunks for number in each] == [*items]
+
+
+async def test_a_prepared_statement_takes_many_rows(database: Database) -> None:
+    """One statement inserts all its rows, whatever their texts have in them, beside a value."""
+    rows = [("a", 1), ('"b", [c]', -(2**40)), ("\\d ü \u2028 $1 ?", 0)]
 
     def add_all(connection: sa.Connection) -> list[tuple[str, int]]:
         COUNTS.metadata.create_all(connection)
-        rows = dialect.rows(connection, COUNTS.c.name, COUNTS.c["count"])
-        statement = sa.insert(COUNTS).from_select(["name", "count"], sa.select(*rows.c))
-        done = connection.execute(statement, {"rows": dialect.packed(given)})
-        assert done.rowcount == len(given)
+        given = dialect.rows(COUNTS.c.name, COUNTS.c["count"])
+        more = given.c["count"] + sa.bindparam("more", type_=sa.BigInteger)
+        insert = sa.insert(COUNTS).from_select(["name", "count"], sa.select(given.c.name, more))
+        done = dialect.Prepared(connection, insert).run(connection, rows, more=1)
+        assert done.rowcount == len(rows)
         return [(row[0], row[1]) for row in connection.execute(sa.select(COUNTS))]
 
-    assert await database.write(add_all) == given
+    assert await database.write(add_all) == [(name, count + 1) for name, count in rows]
 
 
 async def test_a_prepared_statement(database: Database) -> None:
