@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from benchmarks import mail
 from benchmarks.report import Series
-from services.sender.mail.compose import Letterhead, compose
-from services.sender.mail.dkim import Key, Signer
-from services.sender.mail.mime import Content
+from services.sender.mail.compose import MailDefaults, compose
+from services.sender.mail.dkim import DkimKey, DkimSigner
+from services.sender.mail.mime import MailContent
 from shared.contracts import SendEmail, address
 
 Contender = Callable[[SendEmail], bytes]
@@ -37,8 +37,8 @@ def a_command(change: Change = str) -> SendEmail:
 
 def contenders() -> Mapping[str, Contender]:
     """Give what is compared; each makes the octets of a command's mail."""
-    key = Key("bench", generate_private_key(65537, RSA_BITS))
-    signer = Signer(DOMAIN, (key,))
+    key = DkimKey("bench", generate_private_key(65537, RSA_BITS))
+    signer = DkimSigner(DOMAIN, (key,))
     return {
         OURS: composed,
         SIGNED: lambda command: signer.signed(composed(command), DATE),
@@ -48,8 +48,8 @@ def contenders() -> Mapping[str, Contender]:
 
 def composed(command: SendEmail) -> bytes:
     """Make the mail as the sender does."""
-    content = Content(text=command.text, html=command.html)
-    return compose(command, content, Letterhead(mail.SENDER, DOMAIN), DATE).content
+    content = MailContent(text=command.text, html=command.html)
+    return compose(command, content, MailDefaults(mail.SENDER, DOMAIN), DATE).content
 
 
 def by_library(command: SendEmail) -> bytes:

@@ -25,13 +25,13 @@ from benchmarks.bench import Bench
 from benchmarks.sink import Sink
 from services.sender import service
 from services.sender.config import KEPT_SECONDS
-from services.sender.handlers import Sender
-from services.sender.mail.compose import Letterhead
-from services.sender.mail.writer import Writer
-from services.sender.schedule import Schedule
+from services.sender.handlers import SendHandler
+from services.sender.mail.compose import MailDefaults
+from services.sender.mail.writer import MailBuilder
+from services.sender.schedule import RetrySchedule
 from services.sender.smtp.pool import SmtpPool
-from services.sender.smtp.rate_limits import PaceStore, Throttle
-from services.sender.smtp.relay import Limits, Relay, Tls
+from services.sender.smtp.rate_limits import RateStore, Throttle
+from services.sender.smtp.relay import ConnectionLimits, Relay, Tls
 from services.sender.store import ClaimStore
 from shared import contracts
 from shared.contracts import Category, EmailDelivered, SendEmail
@@ -107,12 +107,12 @@ def _bodies(count: int) -> Sequence[bytes]:
     return [contracts.encode(each.model_copy(update=accepted)) for each in commands]
 
 
-async def _sent(sender: Sender, bodies: Sequence[bytes], hands: int) -> None:
+async def _sent(sender: SendHandler, bodies: Sequence[bytes], hands: int) -> None:
     waiting = iter(bodies)
     await asyncio.gather(*(_hand(sender, waiting) for _ in range(hands)))
 
 
-async def _hand(sender: Sender, waiting: Iterator[bytes]) -> None:
+async def _hand(sender: SendHandler, waiting: Iterator[bytes]) -> None:
     """Send until `waiting`, which all share, is used up."""
     queue, key = sending_queue(_CATEGORY), f"email.send.{_CATEGORY}"
     for body in waiting:
@@ -123,16 +123,16 @@ async def _hand(sender: Sender, waiting: Iterator[bytes]) -> None:
 
 
 @asynccontextmanager
-async def _sender(task: Task) -> AsyncIterator[Sender]:
+async def _sender(task: Task) -> AsyncIterator[SendHandler]:
     relay = Relay("127.0.0.1", task.port, Tls.NONE)
-    limits = Limits(task.connections, 100, idle_seconds=60.0, kept_seconds=KEPT_SECONDS)
+    limits = ConnectionLimits(task.connections, 100, idle_seconds=60.0, kept_seconds=KEPT_SECONDS)
     data, tables = Path(task.directory), service.MIGRATIONS
-    writer = Writer(_opened, Letterhead(mail.SENDER, "bench.example"), {})
-    schedule = Schedule(60.0, 3600.0, 86_400.0, retries_uncertain=True)
+    writer = MailBuilder(_opened, MailDefaults(mail.SENDER, "bench.example"), {})
+    schedule = RetrySchedule(60.0, 3600.0, 86_400.0, retries_uncertain=True)
     async with Database.open("sender", None, data, tables) as database:
-        throttle = Throttle(PaceStore(database), {})
+        throttle = Throttle(RateStore(database), {})
         async with SmtpPool([relay], limits, _CATEGORY, throttle, _now) as pool:
-            yield Sender(pool, writer, ClaimStore(database), _now, schedule)
+            yield SendHandler(pool, writer, ClaimStore(database), _now, schedule)
 
 
 def _opened(_: str, context: str) -> bytes:

@@ -19,14 +19,14 @@ from benchmarks.errors import BenchError
 from ops import ports
 from ops.simulator.behaviour import Behaviour
 from services.sender.config import KEPT_SECONDS
-from services.sender.mail.compose import Mail
+from services.sender.mail.compose import OutgoingMail
 from services.sender.outcome import Replies, Unsendable
 from services.sender.replies.reply import accepted
-from services.sender.smtp.circuit_breaker import Postponed
+from services.sender.smtp.circuit_breaker import NotAttempted
 from services.sender.smtp.connect import connect
 from services.sender.smtp.pool import SmtpPool
 from services.sender.smtp.rate_limits import Throttle
-from services.sender.smtp.relay import Limits, Relay, Tls
+from services.sender.smtp.relay import ConnectionLimits, Relay, Tls
 from shared.storage.rate import Pace
 
 MOST = 64  # connections that the sender may open
@@ -126,7 +126,7 @@ async def _fixed(relay: Relay, number: int, seconds: float) -> float:
     deadline = _now() + _DEADLINE_SECONDS
     free = [await connect(relay, deadline) for _ in range(number)]
 
-    async def send(letter: Mail) -> None:
+    async def send(letter: OutgoingMail) -> None:
         connection = free.pop()  # there is one for each mail under way
         _see(await connection.transact(letter, deadline))
         free.append(connection)
@@ -137,22 +137,22 @@ async def _fixed(relay: Relay, number: int, seconds: float) -> float:
 
 
 async def _found(relay: Relay, spans: Sequence[float]) -> Sequence[float]:
-    limits = Limits(MOST, _MAILS_PER_CONNECTION, _DEADLINE_SECONDS, KEPT_SECONDS)
+    limits = ConnectionLimits(MOST, _MAILS_PER_CONNECTION, _DEADLINE_SECONDS, KEPT_SECONDS)
     throttle = Throttle(Unlimited(), {})
     async with SmtpPool([relay], limits, "bench", throttle, lambda: datetime.now(UTC)) as pool:
 
-        async def send(letter: Mail) -> None:
+        async def send(letter: OutgoingMail) -> None:
             _see(await pool.send(letter))
 
         return await _rates(send, 2 * MOST, spans)
 
 
 async def _rates(
-    send: Callable[[Mail], Awaitable[None]], hands: int, spans: Sequence[float]
+    send: Callable[[OutgoingMail], Awaitable[None]], hands: int, spans: Sequence[float]
 ) -> Sequence[float]:
     """Keep `hands` mails under way; give the mails a second in each of some spans of seconds."""
     sent, over = 0, False
-    letter = Mail("post@bench.example", (mail.recipient(0),), mail.ready_made(), False)  # noqa: FBT003 -- ASCII
+    letter = OutgoingMail("post@bench.example", (mail.recipient(0),), mail.ready_made(), False)  # noqa: FBT003 -- ASCII
 
     async def hand() -> None:
         nonlocal sent
@@ -172,7 +172,7 @@ async def _rates(
     return rates
 
 
-def _see(result: Replies | Unsendable | Postponed) -> None:
+def _see(result: Replies | Unsendable | NotAttempted) -> None:
     if not isinstance(result, Mapping) or not all(map(accepted, result.values())):
         raise BenchError(f"a mail was not taken: {result}")
 

@@ -2,8 +2,8 @@
 
 from datetime import UTC, datetime
 
-from services.sender.mail.compose import Letterhead, compose
-from services.sender.mail.mime import Content
+from services.sender.mail.compose import MailDefaults, compose
+from services.sender.mail.mime import MailContent
 from shared.contracts import SendEmail
 
 SENDER = "Postrider <postrider@bench.example>"
@@ -21,8 +21,8 @@ def command(identifier: str, recipient: str) -> SendEmail:
 
 def ready_made() -> bytes:
     """Give the octets of such a mail as the sender would send them."""
-    letterhead = Letterhead(SENDER, "bench.example")
-    content = Content(text=TEXT, html=HTML)
+    letterhead = MailDefaults(SENDER, "bench.example")
+    content = MailContent(text=TEXT, html=HTML)
     asked = command("ready-made", recipient(0))
     return compose(asked, content, letterhead, datetime(2026, 1, 1, tzinfo=UTC)).content
 

@@ -14,20 +14,20 @@ from pydantic_settings import NoDecode
 
 from services.sender.claim import LEASE_SECONDS
 from services.sender.mail import keyring
-from services.sender.mail.compose import Letterhead
-from services.sender.mail.dkim import Signer
-from services.sender.schedule import Schedule
+from services.sender.mail.compose import MailDefaults
+from services.sender.mail.dkim import DkimSigner
+from services.sender.schedule import RetrySchedule
 from services.sender.smtp.circuit_breaker import Backoff
 from services.sender.smtp.rate_limits import domain_rate, relay_rate
 from services.sender.smtp.relay import (
-    Account,
     Auth,
+    ConnectionLimits,
     HeloName,
     Host,
-    Limits,
-    Patience,
     Rate,
+    RelaySettings,
     ServerPort,
+    Timeouts,
     Tls,
 )
 from shared.config import CertificateFile, Seconds, Secret, SecretFile, Settings
@@ -69,7 +69,7 @@ def _sealing_keys(text: str) -> str:
 
 # Given as the directory that they are in, and read with the other settings: a key that cannot be
 # used is told before anything is opened.
-Signers = Annotated[Mapping[str, InstanceOf[Signer]], NoDecode, BeforeValidator(keyring.read)]
+Signers = Annotated[Mapping[str, InstanceOf[DkimSigner]], NoDecode, BeforeValidator(keyring.read)]
 Connections = Annotated[int, Field(ge=1, le=MAX_CONNECTIONS)]
 
 
@@ -93,7 +93,7 @@ class SenderSettings(Settings):
     sender_smtp_auth: Auth = Field(Auth.AUTO, description="How to log in")
     sender_smtp_ca_file: CertificateFile | None = Field(None, description="The system's if absent")
     sender_helo_name: HeloName | None = Field(None, description="Our address if absent")
-    sender_relays: tuple[Account, ...] = Field(
+    sender_relays: tuple[RelaySettings, ...] = Field(
         (), repr=False, description="Several relays as a JSON list of objects"
     )
     sender_smtp_rate: Rate | None = Field(None, description="Mails a second, over all senders")
@@ -192,11 +192,11 @@ class SenderSettings(Settings):
         return self
 
     @property
-    def accounts(self) -> tuple[Account, ...]:
+    def accounts(self) -> tuple[RelaySettings, ...]:
         """The relays, of which there is at least one."""
         return self.sender_relays or (self._account(),)
 
-    def _account(self) -> Account:
+    def _account(self) -> RelaySettings:
         """Return the one relay of the simple form, whose parts were checked one by one."""
         parts: dict[str, Any] = {
             "host": self.sender_smtp_host,
@@ -210,12 +210,12 @@ class SenderSettings(Settings):
             "helo_name": self.sender_helo_name,
             "rate": self.sender_smtp_rate,
         }
-        return Account.model_construct(**parts)
+        return RelaySettings.model_construct(**parts)
 
     @property
-    def patience(self) -> Patience:
+    def patience(self) -> Timeouts:
         """How long to wait for the relay."""
-        return Patience(
+        return Timeouts(
             self.sender_connect_seconds,
             self.sender_command_seconds,
             self.sender_dot_seconds,
@@ -235,14 +235,14 @@ class SenderSettings(Settings):
         return {name: Pace(rate) for name, rate in {**relays, **domains}.items() if rate}
 
     @property
-    def letterhead(self) -> Letterhead:
+    def letterhead(self) -> MailDefaults:
         """What a command leaves open."""
         domain = address.domain_of(address.bare_address(self.sender_from))
-        return Letterhead(self.sender_from, self.sender_message_id_domain or domain)
+        return MailDefaults(self.sender_from, self.sender_message_id_domain or domain)
 
-    def limits(self, category: Category) -> Limits:
+    def limits(self, category: Category) -> ConnectionLimits:
         """Return the limits of a class's connections."""
-        return Limits(
+        return ConnectionLimits(
             connections=getattr(self, f"sender_connections_{category}"),
             mails=self.sender_messages_per_connection,
             idle_seconds=self.sender_idle_seconds,
@@ -254,9 +254,9 @@ class SenderSettings(Settings):
         connections = self.limits(category).connections
         return min(connections * (len(self.accounts) + IN_HAND), MAX_PREFETCH)
 
-    def schedule(self, category: Category) -> Schedule:
+    def schedule(self, category: Category) -> RetrySchedule:
         """Give the waits of a class."""
-        return Schedule(
+        return RetrySchedule(
             first=getattr(self, f"sender_first_wait_{category}"),
             longest=getattr(self, f"sender_longest_wait_{category}"),
             give_up=getattr(self, f"sender_give_up_{category}"),

@@ -10,11 +10,13 @@ import structlog
 
 from services.sender import metrics, outcome
 from services.sender.claim import Claim, LostClaim
-from services.sender.mail.compose import Mail, Progress
-from services.sender.outcome import Reason, Replies, Settlement, Unsendable
+from services.sender.mail.compose import AttemptProgress, OutgoingMail
+from services.sender.mail.writer import MailBuilder
+from services.sender.outcome import AttemptResult, FailureReason, Replies, Unsendable
 from services.sender.replies import reply as replies
-from services.sender.schedule import Schedule
-from services.sender.smtp.circuit_breaker import Postponed
+from services.sender.schedule import RetrySchedule
+from services.sender.smtp.circuit_breaker import NotAttempted
+from services.sender.store import ClaimStore
 from shared import inflight
 from shared.contracts import Category, Contract, NotAccepted, Outcome, SendEmail
 from shared.errors import Reject, Retry
@@ -32,49 +34,19 @@ logger = structlog.get_logger(__name__)
 class Smtp(Protocol):
     """What takes a mail to the relay."""
 
-    async def send(self, mail: Mail) -> Replies | Unsendable | Postponed:
+    async def send(self, mail: OutgoingMail) -> Replies | Unsendable | NotAttempted:
         """Run one transaction and give the reply that settled each recipient."""
 
 
-class Writer(Protocol):
-    """What makes a mail of a command."""
-
-    async def write(self, command: SendEmail, now: datetime) -> Mail:
-        """Give the mail. Raises ValueError when its content cannot be opened."""
-
-
-class Claims(Protocol):
-    """Who may send what, and what came of it: the same for all senders."""
-
-    async def claim(self, command: SendEmail) -> Claim:
-        """Claim the recipients of an attempt that are free. Raises Retry, Reject."""
-
-    def holds(self, claim: Claim) -> bool:
-        """Return whether nobody else can have taken a claim over until now."""
-
-    async def settle(self, claim: Claim, events: Sequence[Outcome]) -> Sequence[Outcome]:
-        """Keep its outcomes, and free the recipients without one.
-
-        Return the events that were kept: the others are about recipients that another sender has
-        settled, or has claimed since. Raises Retry, Reject.
-        """
-
-    async def give_back(self, claim: Claim) -> None:
-        """Let go of a claim with which nothing was done."""
-
-    def abandon(self, claim: Claim) -> None:
-        """Let a claim lapse of which nobody knows what was done with it."""
-
-
 @dataclass(frozen=True, slots=True)
-class Sender:
+class SendHandler:
     """Sends the mails of one class."""
 
     smtp: Smtp
-    writer: Writer
-    claims: Claims
+    writer: MailBuilder
+    claims: ClaimStore
     now: Callable[[], datetime]
-    schedule: Schedule
+    schedule: RetrySchedule
 
     async def on_send_email(self, command: SendEmail) -> Sequence[Contract | Reschedule]:
         """Try once to send a mail to its pending recipients and tell each one's outcome.
@@ -93,7 +65,7 @@ class Sender:
         _check_time(command, self.now())
         claim = await self.claims.claim(command)
         _count(command, claim)
-        settlement = Settlement()
+        settlement = AttemptResult()
         if claim.ours:
             progress = self._progress(claim)
             settlement = await self._claimed(command, claim, progress)
@@ -108,7 +80,7 @@ class Sender:
             *self._later(command, settlement.put_off, settlement.wait),
         ]
 
-    def _progress(self, claim: Claim) -> Progress:
+    def _progress(self, claim: Claim) -> AttemptProgress:
         """Return the record of an attempt, which checks the claim before each step."""
 
         def step(before: str, phase: Phase, waits_for: str) -> None:
@@ -116,19 +88,21 @@ class Sender:
                 raise LostClaim(before)
             inflight.reach(phase, waits_for)
 
-        return Progress(
+        return AttemptProgress(
             begin=partial(step, "mail", Phase.BEGUN, "a transaction before its content"),
             commit=partial(step, "content", Phase.COMMITTED, "the relay's reply to a whole mail"),
         )
 
-    async def _claimed(self, command: SendEmail, claim: Claim, progress: Progress) -> Settlement:
+    async def _claimed(
+        self, command: SendEmail, claim: Claim, progress: AttemptProgress
+    ) -> AttemptResult:
         """Make the attempt; if it is cut off, let go of the claim in the way that is true."""
         try:
             return await self._settlement(command, claim, progress)
         except LostClaim as lost:
             await self.claims.give_back(claim)
             _lost(command, lost.before, len(claim.ours))
-            return Settlement((), claim.ours, BUSY_SECONDS)
+            return AttemptResult((), claim.ours, BUSY_SECONDS)
         except BaseException:
             if progress.content_begun:
                 self.claims.abandon(claim)
@@ -139,7 +113,9 @@ class Sender:
                 await self.claims.give_back(claim)
             raise
 
-    async def _settlement(self, command: SendEmail, claim: Claim, progress: Progress) -> Settlement:
+    async def _settlement(
+        self, command: SendEmail, claim: Claim, progress: AttemptProgress
+    ) -> AttemptResult:
         """Send to those who may be sent to, and hold the others."""
         begun = self.now()
         expired = outcome.expired(command, begun)
@@ -147,21 +123,23 @@ class Sender:
         held = outcome.all_held(command, () if repeats else claim.orphans, begun)
         pending = _only(command, claim.ours if repeats else claim.fresh)
         if expired or not pending.recipients:
-            return Settlement(outcome.all_expired(pending, begun) + held)
+            return AttemptResult(outcome.all_expired(pending, begun) + held)
         attempt = await self._attempt(pending, begun, progress)
         return replace(attempt, events=attempt.events + held) if held else attempt
 
-    async def _attempt(self, command: SendEmail, begun: datetime, progress: Progress) -> Settlement:
+    async def _attempt(
+        self, command: SendEmail, begun: datetime, progress: AttemptProgress
+    ) -> AttemptResult:
         try:
             mail = await self.writer.write(command, begun)
         except ValueError:
-            return Settlement(outcome.all_failed(command, Reason.SEAL_BROKEN, begun))
+            return AttemptResult(outcome.all_failed(command, FailureReason.SEAL_BROKEN, begun))
         result = await self.smtp.send(replace(mail, progress=progress))
         match result:
-            case Postponed(seconds):
+            case NotAttempted(seconds):
                 return outcome.postpone(command, seconds, self.schedule, self.now())
             case Unsendable(reason):
-                return Settlement(outcome.all_failed(command, reason, self.now()))
+                return AttemptResult(outcome.all_failed(command, reason, self.now()))
         metrics.counter(metrics.ATTEMPTS, command.category, progress.relay).inc()
         _warn_of_trouble(result, progress, command.category)
         return outcome.settle(
@@ -173,7 +151,7 @@ class Sender:
             suspected=progress.suspected,
         )
 
-    async def _kept(self, command: SendEmail, claim: Claim, found: Settlement) -> Settlement:
+    async def _kept(self, command: SendEmail, claim: Claim, found: AttemptResult) -> AttemptResult:
         """Keep the outcomes of the attempt and return those to publish.
 
         An outcome for which the claim was lost is not published: another sender publishes its own.
@@ -255,7 +233,7 @@ def _report(event: Outcome, command: SendEmail, relay: str) -> None:
     )
 
 
-def _warn_of_trouble(heard: Replies, progress: Progress, category: Category) -> None:
+def _warn_of_trouble(heard: Replies, progress: AttemptProgress, category: Category) -> None:
     """Warn of trouble that only an operator can put right, once a mail."""
     of_relay = replies.sender_refused if progress.suspected else replies.about_us
     trouble = next(filter(of_relay, heard.values()), None)
@@ -264,5 +242,5 @@ def _warn_of_trouble(heard: Replies, progress: Progress, category: Category) -> 
             "the relay is away or refuses us",
             stage=trouble.stage,
             code=trouble.code,
-            reply=replies.told(trouble.text, of_code=category is Category.OTP),
+            reply=replies.redacted(trouble.text, of_code=category is Category.OTP),
         )

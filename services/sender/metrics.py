@@ -88,7 +88,7 @@ def histogram(metric: Histogram, *labels: str) -> Histogram:
     return metric.labels(*labels)
 
 
-class RouteMetrics:
+class RelayMetrics:
     """The series of one relay as one sending class uses it."""
 
     def __init__(self, category: str, relay: str) -> None:

@@ -14,7 +14,7 @@ from uuid import UUID, uuid5
 from services.sender.claim import mail_key
 from services.sender.replies import reply as replies
 from services.sender.replies.reply import wait_asked
-from services.sender.schedule import Schedule, Tried
+from services.sender.schedule import AttemptHistory, RetrySchedule
 from shared.contracts import (
     Category,
     EmailBounced,
@@ -36,7 +36,7 @@ EXCESS_SECONDS = 1.0  # until those come again whom a transaction had no room fo
 _EVENTS = UUID("6f0f4d0e-5a55-4c5e-8f6b-2d3f4c1b9a70")  # the name space of our event ids
 
 
-class Reason(StrEnum):
+class FailureReason(StrEnum):
     """Why a mail cannot be sent although no recipient was refused; part of `EmailFailed`."""
 
     SENDER_REFUSED = "sender_refused"
@@ -50,11 +50,11 @@ class Reason(StrEnum):
 class Unsendable:
     """The mail was not even tried: it needs what the server does not have."""
 
-    reason: Reason
+    reason: FailureReason
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
+class AttemptResult:
     """What one attempt came to: an event for each recipient it was about.
 
     Nobody tried to send to the others: they are `put_off`, for about `wait` seconds.
@@ -76,9 +76,9 @@ def all_expired(command: SendEmail, at: datetime) -> tuple[Outcome, ...]:
     return tuple(attempt.event(EmailExpired, each) for each in command.recipients)
 
 
-def all_failed(command: SendEmail, reason: Reason, at: datetime) -> tuple[Outcome, ...]:
+def all_failed(command: SendEmail, reason: FailureReason, at: datetime) -> tuple[Outcome, ...]:
     """Give the events of a mail that can be sent to nobody."""
-    if reason is Reason.EXPIRED:
+    if reason is FailureReason.EXPIRED:
         return all_expired(command, at)
     attempt = _Attempt(command, at)
     return tuple(attempt.event(EmailFailed, each, reason=reason) for each in command.recipients)
@@ -90,22 +90,24 @@ def all_held(command: SendEmail, orphans: Iterable[str], at: datetime) -> tuple[
     return tuple(attempt.event(EmailUncertain, each) for each in orphans)
 
 
-def postpone(command: SendEmail, seconds: float, schedule: Schedule, at: datetime) -> Settlement:
+def postpone(
+    command: SendEmail, seconds: float, schedule: RetrySchedule, at: datetime
+) -> AttemptResult:
     """Put off an attempt that was not made, unless its mail would then be too late."""
     if not schedule.in_time(_Attempt(command, at).tried, seconds):
-        return Settlement(all_expired(command, at))
-    return Settlement((), command.recipients, seconds)
+        return AttemptResult(all_expired(command, at))
+    return AttemptResult((), command.recipients, seconds)
 
 
 def settle(  # noqa: PLR0913 -- it is all that is known of an attempt
     command: SendEmail,
     heard: Replies,
-    schedule: Schedule,
+    schedule: RetrySchedule,
     at: datetime,
     host: str = "",
     *,
     suspected: bool = False,
-) -> Settlement:
+) -> AttemptResult:
     """Return an event for each recipient of what the server `host` said.
 
     A refusal of the sender is not final while the relay itself is `suspected`. A recipient that
@@ -113,7 +115,7 @@ def settle(  # noqa: PLR0913 -- it is all that is known of an attempt
     for anybody defers, or the mail would come back for ever.
     """
     attempt = _Attempt(command, at, host, suspected)
-    excess = tuple(each for each, reply in heard.items() if replies.too_many(reply))
+    excess = tuple(each for each, reply in heard.items() if replies.too_many_recipients(reply))
     if len(excess) == len(heard):
         excess = ()
     events = tuple(
@@ -121,7 +123,7 @@ def settle(  # noqa: PLR0913 -- it is all that is known of an attempt
         for recipient, reply in heard.items()
         if recipient not in excess
     )
-    return Settlement(events, excess, EXCESS_SECONDS)
+    return AttemptResult(events, excess, EXCESS_SECONDS)
 
 
 def next_attempts(command: SendEmail, events: Iterable[Outcome]) -> list[Reschedule]:
@@ -163,7 +165,7 @@ class _Attempt:
     host: str = ""
     suspected: bool = False
 
-    def outcome(self, recipient: str, reply: Reply, schedule: Schedule) -> Outcome:
+    def outcome(self, recipient: str, reply: Reply, schedule: RetrySchedule) -> Outcome:
         if replies.accepted(reply):
             return self.event(EmailDelivered, recipient, reply)
         wait = schedule.wait_after(self.tried, wait_asked(reply))
@@ -178,12 +180,12 @@ class _Attempt:
         return self.event(EmailDeferred, recipient, reply, retry_after=wait)
 
     @property
-    def tried(self) -> Tried:
+    def tried(self) -> AttemptHistory:
         """What is behind the mail now."""
         command, at = self.command, self.at
         age = (at - (command.created_at or at)).total_seconds()
         left = (command.expires_at - at).total_seconds() if command.expires_at else None
-        return Tried(command.attempt, age, left, command.retries)
+        return AttemptHistory(command.attempt, age, left, command.retries)
 
     def _refused(self, recipient: str, reply: Reply) -> Outcome:
         if reply.stage is Stage.MAIL:
@@ -221,14 +223,14 @@ class _Attempt:
 
     def _kept(self, reply: Reply) -> Reply:
         """Return a reply as it may be told and kept: other people's addresses may be in it."""
-        text = replies.told(reply.text, of_code=self.command.category is Category.OTP)
+        text = replies.redacted(reply.text, of_code=self.command.category is Category.OTP)
         return reply if text == reply.text else reply.model_copy(update={"text": text})
 
 
-def _reason(reply: Reply) -> Reason:
+def _reason(reply: Reply) -> FailureReason:
     """Return why a mail was refused at MAIL."""
     if reply.code == replies.TOO_BIG or reply.enhanced in replies.ENHANCED_TOO_BIG:
-        return Reason.TOO_BIG
+        return FailureReason.TOO_BIG
     if reply.enhanced == replies.ENHANCED_NEEDS_SMTPUTF8:
-        return Reason.SMTPUTF8_NOT_OFFERED
-    return Reason.SENDER_REFUSED
+        return FailureReason.SMTPUTF8_NOT_OFFERED
+    return FailureReason.SENDER_REFUSED

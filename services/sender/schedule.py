@@ -8,7 +8,7 @@ from shared.retry import SPREAD
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class AttemptHistory:
     """What is behind a mail: attempts (from 1), seconds since it was accepted.
 
     `left` is what remains until its own expiry in seconds, `retries` how many further attempts
@@ -22,7 +22,7 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
+class RetrySchedule:
     """The waits of one sending class, all in seconds.
 
     `give_up` counts from when the mail was accepted. A mail whose acceptance by the relay is
@@ -34,7 +34,7 @@ class Schedule:
     give_up: float
     retries_uncertain: bool
 
-    def wait_after(self, tried: Tried, asked: float | None = None) -> float | None:
+    def wait_after(self, tried: AttemptHistory, asked: float | None = None) -> float | None:
         """Tell how long to wait after a failed attempt, None to give up.
 
         What the server `asked` for goes before our own wait, unless the mail would then come too
@@ -52,6 +52,6 @@ class Schedule:
         wait = Backoff(self.first, self.longest).after(tried.attempts - 1)
         return wait if self.in_time(tried, wait) else None
 
-    def in_time(self, tried: Tried, wait: float) -> bool:
+    def in_time(self, tried: AttemptHistory, wait: float) -> bool:
         """Tell whether an attempt after `wait` seconds would not come too late."""
         return tried.age + wait <= self.give_up and (tried.left is None or wait < tried.left)

@@ -7,11 +7,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from services.sender.config import SenderSettings
-from services.sender.handlers import Sender
-from services.sender.mail.writer import Writer
+from services.sender.handlers import SendHandler
+from services.sender.mail.writer import MailBuilder
 from services.sender.smtp.pool import SmtpPool
-from services.sender.smtp.rate_limits import PaceStore, Throttle
-from services.sender.smtp.relay import Account, Relay, Tls
+from services.sender.smtp.rate_limits import RateStore, Throttle
+from services.sender.smtp.relay import Relay, RelaySettings, Tls
 from services.sender.store import RENEWALS, ClaimStore
 from shared.broker import Broker
 from shared.consumer import Subscription
@@ -49,17 +49,17 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
         await clock.ask()
         claims = ClaimStore(database, settings.sender_claim_seconds)
         relays = [_relay(settings, account) for account in settings.accounts]
-        writer = Writer(
+        writer = MailBuilder(
             Sealer.from_text(settings.sealing_key).open,
             settings.letterhead,
             settings.sender_dkim_keys,
         )
-        throttle = Throttle(PaceStore(database), settings.paces)
+        throttle = Throttle(RateStore(database), settings.paces)
         subscriptions = []
         for category in Category:
             pool = SmtpPool(relays, settings.limits(category), category, throttle, clock.now)
             await opened.enter_async_context(pool)
-            sender = Sender(pool, writer, claims, clock.now, settings.schedule(category))
+            sender = SendHandler(pool, writer, claims, clock.now, settings.schedule(category))
             subscriptions.append(_subscription(settings, category, sender))
         checks = {"broker": broker.ready, "database": database.ready}
         await opened.enter_async_context(
@@ -70,7 +70,9 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
             await stop.wait()
 
 
-def _subscription(settings: SenderSettings, category: Category, sender: Sender) -> Subscription:
+def _subscription(
+    settings: SenderSettings, category: Category, sender: SendHandler
+) -> Subscription:
     return Subscription(
         queue=sending_queue(category),
         handlers={SendEmail: sender.on_send_email},
@@ -98,7 +100,7 @@ async def _upkeep(
         yield
 
 
-def _relay(settings: SenderSettings, account: Account) -> Relay:
+def _relay(settings: SenderSettings, account: RelaySettings) -> Relay:
     return Relay(
         host=account.host,
         port=account.port,
@@ -112,7 +114,7 @@ def _relay(settings: SenderSettings, account: Account) -> Relay:
     )
 
 
-def _context(account: Account) -> ssl.SSLContext | None:
+def _context(account: RelaySettings) -> ssl.SSLContext | None:
     """Make the one TLS context of all connections: names and certificates are checked."""
     if account.tls is Tls.NONE:
         return None

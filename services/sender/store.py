@@ -15,7 +15,7 @@ import sqlalchemy as sa
 import structlog
 
 from services.sender.claim import LEASE_MARGIN, LEASE_SECONDS, Claim, Lease, mail_key
-from services.sender.tables import Found, Statements
+from services.sender.tables import ClaimStatements, Found
 from shared import contracts
 from shared.batch import Batcher
 from shared.contracts import Outcome, SendEmail
@@ -32,7 +32,7 @@ MAILS_AT_ONCE = 500  # in one list of a statement: SQLite may be built for no mo
 # does the clock by which the database ends a lease. The loop's time stands still between two turns.
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
-Row = tuple[str, str, str, int, bool, str, str]  # what `Statements.settling` takes
+Row = tuple[str, str, str, int, bool, str, str]  # what `ClaimStatements.settling` takes
 
 _place: Callable[[Row], tuple[str, str]] = itemgetter(0, 1)
 
@@ -41,7 +41,7 @@ T = TypeVar("T")
 logger = structlog.get_logger(__name__)
 
 
-class _Wish(NamedTuple):
+class _ClaimChange(NamedTuple):
     """What is to be done for a claim: recipients to take, outcomes to keep, the rest to free."""
 
     claim: Claim
@@ -50,7 +50,7 @@ class _Wish(NamedTuple):
     free: bool = False
 
 
-class _Held(NamedTuple):
+class _HeldClaim(NamedTuple):
     """A claim that is renewed: `rows` recipients of a mail, none while it is being made."""
 
     email_id: str
@@ -81,11 +81,11 @@ class ClaimStore:
         self._safe = lease * (1 - LEASE_MARGIN)  # seconds
         self._clock = clock
         self._steady = steady
-        self._words: dict[str, Statements] = {}  # by dialect
+        self._words: dict[str, ClaimStatements] = {}  # by dialect
         self._batch = Batcher(self._fulfil)
         self._name = uuid4().hex  # of this process among all senders
         self._numbers = count(1)
-        self._held: dict[str, _Held] = {}  # by token
+        self._held: dict[str, _HeldClaim] = {}  # by token
 
     async def claim(self, command: SendEmail) -> Claim:
         """Claim the recipients of an attempt that are free, in one transaction.
@@ -96,14 +96,14 @@ class ClaimStore:
         lease = Lease(self._steady() + self._safe)
         token = f"{self._name}-{next(self._numbers)}"
         claim = Claim(mail_key(command), command.attempt, token, lease=lease)
-        self._held[token] = _Held(claim.email_id, lease)
+        self._held[token] = _HeldClaim(claim.email_id, lease)
         try:
-            made = await self._batch.add(_Wish(claim, take=command.recipients))
+            made = await self._batch.add(_ClaimChange(claim, take=command.recipients))
         except BaseException:
             await self.give_back(claim)
             raise
         if made.ours:
-            self._held[token] = _Held(claim.email_id, lease, len(made.ours))
+            self._held[token] = _HeldClaim(claim.email_id, lease, len(made.ours))
         else:
             self.abandon(claim)
         return made
@@ -123,7 +123,7 @@ class ClaimStore:
         has the claim by now. Raises Retry when the database is away, after at most KEEP_SECONDS.
         """
         rows = [_kept(claim, event) for event in events]
-        wish = _Wish(claim, keep=rows, free=len(rows) < len(claim.ours))
+        wish = _ClaimChange(claim, keep=rows, free=len(rows) < len(claim.ours))
         try:
             lost = (await self._batch.add(wish, KEEP_SECONDS)).busy
             return tuple(event for event in events if event.recipient not in lost)
@@ -140,7 +140,7 @@ class ClaimStore:
     async def give_back(self, claim: Claim) -> None:
         """Let go of a claim with which nothing was done; what cannot be given back lapses."""
         self.abandon(claim)
-        await self._insist(_Wish(claim, free=True))
+        await self._insist(_ClaimChange(claim, free=True))
 
     def abandon(self, claim: Claim) -> None:
         """Renew a claim no more: who takes it over will know that it may have been used."""
@@ -173,14 +173,14 @@ class ClaimStore:
             forgotten += deleted
         return forgotten
 
-    async def _insist(self, wish: _Wish) -> None:
+    async def _insist(self, wish: _ClaimChange) -> None:
         """Write although the caller is being cancelled, but not for long."""
         try:
             await self._batch.add(wish, PARTING_SECONDS)
         except (Retry, Reject, TimeoutError) as error:
             logger.warning("a claim could not be ended, it lapses", reason=str(error))
 
-    async def _fulfil(self, wishes: Sequence[_Wish]) -> Sequence[Claim]:
+    async def _fulfil(self, wishes: Sequence[_ClaimChange]) -> Sequence[Claim]:
         """Fulfil wishes: in one commit where there is one writer, else in two at the same time.
 
         Not in one transaction of many writers, which could wait for each other: one for a claim
@@ -208,15 +208,17 @@ class ClaimStore:
         with as_handler_errors("the claims"):
             return await self._database.write(work)
 
-    def _in(self, connection: sa.Connection) -> Statements:
+    def _in(self, connection: sa.Connection) -> ClaimStatements:
         """Give the statements in the words of this database."""
         name = connection.dialect.name
         if name not in self._words:
-            self._words[name] = Statements(connection, self._clock(connection), self._lease)
+            self._words[name] = ClaimStatements(connection, self._clock(connection), self._lease)
         return self._words[name]
 
 
-def _renew(connection: sa.Connection, say: Statements, held: Mapping[str, _Held]) -> Counter[str]:
+def _renew(
+    connection: sa.Connection, say: ClaimStatements, held: Mapping[str, _HeldClaim]
+) -> Counter[str]:
     """Renew claims; return for how many recipients each of them is held."""
     rows = [{"of_email": each.email_id, "of_token": token} for token, each in held.items()]
     connection.execute(say.renewing, rows)
@@ -228,7 +230,9 @@ def _renew(connection: sa.Connection, say: Statements, held: Mapping[str, _Held]
     return counts
 
 
-def _end(connection: sa.Connection, say: Statements, wishes: Sequence[_Wish]) -> Sequence[Claim]:
+def _end(
+    connection: sa.Connection, say: ClaimStatements, wishes: Sequence[_ClaimChange]
+) -> Sequence[Claim]:
     """Keep outcomes and free the rest of claims; `busy` are then the recipients that were lost."""
     kept = sorted((row for wish in wishes for row in wish.keep), key=_place)
     lost: set[Row] = set()
@@ -249,7 +253,7 @@ def _end(connection: sa.Connection, say: Statements, wishes: Sequence[_Wish]) ->
     ]
 
 
-def _not_kept(connection: sa.Connection, say: Statements, rows: Sequence[Row]) -> set[Row]:
+def _not_kept(connection: sa.Connection, say: ClaimStatements, rows: Sequence[Row]) -> set[Row]:
     """Return the rows whose outcome differs from the one in the database."""
     mails = list({row[0] for row in rows})
     found = connection.execute(say.looking, {"of_emails": mails}).all()
@@ -257,7 +261,9 @@ def _not_kept(connection: sa.Connection, say: Statements, rows: Sequence[Row]) -
     return {row for row in rows if known.get(_place(row)) != (row[3], row[6])}
 
 
-def _take(connection: sa.Connection, say: Statements, wishes: Sequence[_Wish]) -> Sequence[Claim]:
+def _take(
+    connection: sa.Connection, say: ClaimStatements, wishes: Sequence[_ClaimChange]
+) -> Sequence[Claim]:
     """Take what is free, then look what has been taken and what is known of the rest."""
     new = [wish for wish in wishes if wish.claim.attempt == 1]
     if new and _all_made(connection, say, new):
@@ -267,7 +273,9 @@ def _take(connection: sa.Connection, say: Statements, wishes: Sequence[_Wish]) -
     return _taken(connection, say, wishes)
 
 
-def _all_made(connection: sa.Connection, say: Statements, wishes: Sequence[_Wish]) -> bool:
+def _all_made(
+    connection: sa.Connection, say: ClaimStatements, wishes: Sequence[_ClaimChange]
+) -> bool:
     """Take mails that are not known yet; tell whether that were all."""
     rows = sorted(
         (wish.claim.email_id, recipient, wish.claim.attempt, wish.claim.token)
@@ -277,7 +285,9 @@ def _all_made(connection: sa.Connection, say: Statements, wishes: Sequence[_Wish
     return sum(say.making.run(connection, some).rowcount for some in chunks(rows)) == len(rows)
 
 
-def _taken(connection: sa.Connection, say: Statements, wishes: Sequence[_Wish]) -> Sequence[Claim]:
+def _taken(
+    connection: sa.Connection, say: ClaimStatements, wishes: Sequence[_ClaimChange]
+) -> Sequence[Claim]:
     rows = [
         {**_whose(wish.claim), "of_recipient": recipient, "new_attempt": wish.claim.attempt}
         for wish in wishes
@@ -292,7 +302,7 @@ def _taken(connection: sa.Connection, say: Statements, wishes: Sequence[_Wish]) 
     return [_claimed(wish, known) for wish in wishes]
 
 
-def _claimed(wish: _Wish, known: Mapping[tuple[str, str], Found]) -> Claim:
+def _claimed(wish: _ClaimChange, known: Mapping[tuple[str, str], Found]) -> Claim:
     """Give the claim with the recipients that are its own, and what is known of the others."""
     claim = wish.claim
     rows = [known[claim.email_id, each] for each in wish.take]

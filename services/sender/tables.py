@@ -49,7 +49,7 @@ _PLACE = ("email_id", "recipient")
 Found = sa.Row[*tuple[Any, ...]]
 
 
-class Statements:
+class ClaimStatements:
     """The statements in the words of one database; `now` and `lease` are in milliseconds."""
 
     def __init__(self, connection: sa.Connection, now: sa.ColumnElement[int], lease: int) -> None:

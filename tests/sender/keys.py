@@ -5,12 +5,12 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from services.sender.mail.dkim import Key, PrivateKey, Signer
+from services.sender.mail.dkim import DkimKey, DkimSigner, PrivateKey
 from tests.sender.verifier import PublicKey
 
 RSA = rsa.generate_private_key(65537, 2048)
 ED25519 = ed25519.Ed25519PrivateKey.generate()
-SIGNER = Signer("our.example", (Key("r1", RSA), Key("e1", ED25519)))
+SIGNER = DkimSigner("our.example", (DkimKey("r1", RSA), DkimKey("e1", ED25519)))
 PUBLIC: tuple[PublicKey, ...] = (RSA.public_key(), ED25519.public_key())
 
 

@@ -4,17 +4,17 @@ import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from services.sender.mail.compose import Mail
+from services.sender.mail.compose import OutgoingMail
 from services.sender.outcome import Replies, Unsendable
-from services.sender.smtp.circuit_breaker import Backoff, Postponed
+from services.sender.smtp.circuit_breaker import Backoff, NotAttempted
 from services.sender.smtp.pool import SmtpPool
 from services.sender.smtp.rate_limits import Throttle
-from services.sender.smtp.relay import Limits, Login, Patience, Relay, Tls
+from services.sender.smtp.relay import ConnectionLimits, Login, Relay, Timeouts, Tls
 from shared.contracts import Reply, Stage
 from shared.storage.rate import Pace
 
 CONTENT = b"Subject: Hello\r\n\r\nHow are you?\r\n"
-SHORT = Patience(5, 5, 5)
+SHORT = Timeouts(5, 5, 5)
 NO_REST = Backoff(0, 0)
 ANNA = "anna@x.example"
 
@@ -24,7 +24,7 @@ def a_relay(
     tls: Tls = Tls.NONE,
     context: ssl.SSLContext | None = None,
     login: Login | None = None,
-    patience: Patience = SHORT,
+    patience: Timeouts = SHORT,
 ) -> Relay:
     """Give a relay on this machine that is not waited for long and never rests."""
     return Relay(
@@ -59,7 +59,7 @@ def a_pool(
     throttle: Throttle = UNLIMITED,
 ) -> SmtpPool:
     """Give a pool, of one connection if nothing else is said."""
-    limits = Limits(connections, mails, idle_seconds, kept_seconds)
+    limits = ConnectionLimits(connections, mails, idle_seconds, kept_seconds)
     return SmtpPool(relays, limits, "test", throttle, lambda: datetime.now(UTC))
 
 
@@ -68,18 +68,18 @@ def a_mail(
     sender: str = "post@our.example",
     content: bytes = CONTENT,
     needs_smtputf8: bool = False,
-) -> Mail:
+) -> OutgoingMail:
     """Give a mail for some recipients, anna when none is named."""
-    return Mail(sender, recipients or (ANNA,), content, needs_smtputf8)
+    return OutgoingMail(sender, recipients or (ANNA,), content, needs_smtputf8)
 
 
-def of(result: Replies | Unsendable | Postponed) -> Mapping[str, Reply]:
+def of(result: Replies | Unsendable | NotAttempted) -> Mapping[str, Reply]:
     """Give the replies, by recipient."""
-    assert not isinstance(result, Unsendable | Postponed)
+    assert not isinstance(result, Unsendable | NotAttempted)
     return result
 
 
-def ends(result: Replies | Unsendable | Postponed) -> list[tuple[Stage, int]]:
+def ends(result: Replies | Unsendable | NotAttempted) -> list[tuple[Stage, int]]:
     """Give stage and code for each recipient."""
     return [(reply.stage, reply.code) for reply in of(result).values()]
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from services.sender.handlers import Sender, Smtp
-from services.sender.mail.compose import Letterhead, Mail
-from services.sender.mail.writer import Writer
+from services.sender.handlers import SendHandler, Smtp
+from services.sender.mail.compose import MailDefaults, OutgoingMail
+from services.sender.mail.writer import MailBuilder
 from services.sender.outcome import Replies, Unsendable
 from services.sender.replies import reply as replies
-from services.sender.schedule import Schedule
-from services.sender.smtp.circuit_breaker import Postponed
+from services.sender.schedule import RetrySchedule
+from services.sender.smtp.circuit_breaker import NotAttempted
 from services.sender.store import ClaimStore
 from shared.contracts import Contract, Reply, SendEmail, Stage
 from shared.retry import Reschedule
@@ -21,7 +21,7 @@ from tests.sender.commands import NOW
 
 SEALING_KEY = "5e" * 32
 SEALER = Sealer([b"k" * 32])
-ACCEPTED = replies.heard(Stage.DOT, 250, "2.0.0 Queued")
+ACCEPTED = replies.received(Stage.DOT, 250, "2.0.0 Queued")
 
 
 def environment(url: str, data_dir: Path, smtp_port: int, **more: str) -> Mapping[str, str]:
@@ -45,21 +45,21 @@ class Relay:
     A mail that is `held` gets no answer, neither before nor after its content `went`.
     """
 
-    answer: Reply | Unsendable | Postponed = ACCEPTED
+    answer: Reply | Unsendable | NotAttempted = ACCEPTED
     special: dict[str, Reply] = field(default_factory=dict)
     held: bool = False
     went: bool = False
-    mails: list[Mail] = field(default_factory=list)
+    mails: list[OutgoingMail] = field(default_factory=list)
     begun: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def send(self, mail: Mail) -> Replies | Unsendable | Postponed:
+    async def send(self, mail: OutgoingMail) -> Replies | Unsendable | NotAttempted:
         """Answer for each recipient."""
         self.mails.append(mail)
         if self.held:
             mail.progress.content_begun = self.went
             self.begun.set()
             await asyncio.Event().wait()
-        if isinstance(self.answer, Unsendable | Postponed):
+        if isinstance(self.answer, Unsendable | NotAttempted):
             return self.answer
         return {each: self.special.get(each, self.answer) for each in mail.recipients}
 
@@ -67,21 +67,21 @@ class Relay:
 class Broken:
     """Fails as a defect would."""
 
-    async def send(self, mail: Mail) -> Replies:
+    async def send(self, mail: OutgoingMail) -> Replies:
         """Fail."""
         raise ZeroDivisionError(mail.sender)
 
 
 def a_sender(
     smtp: Smtp, claims: ClaimStore, now: datetime = NOW, *, retries_uncertain: bool = True
-) -> Sender:
+) -> SendHandler:
     """Build a sender that lives at one moment."""
-    return Sender(
+    return SendHandler(
         smtp=smtp,
-        writer=Writer(SEALER.open, Letterhead("post@our.example", "our.example"), {}),
+        writer=MailBuilder(SEALER.open, MailDefaults("post@our.example", "our.example"), {}),
         claims=claims,
         now=lambda: now,
-        schedule=Schedule(15, 3600, 86_400, retries_uncertain=retries_uncertain),
+        schedule=RetrySchedule(15, 3600, 86_400, retries_uncertain=retries_uncertain),
     )
 
 

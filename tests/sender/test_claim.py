@@ -7,12 +7,12 @@ import pytest
 
 from ops.simulator.simulator import Simulator
 from services.sender.claim import mail_key
-from services.sender.handlers import BUSY_SECONDS, Sender
-from services.sender.mail.compose import Mail
+from services.sender.handlers import BUSY_SECONDS, SendHandler
+from services.sender.mail.compose import OutgoingMail
 from services.sender.outcome import Replies, Unsendable
 from services.sender.replies import reply as replies
 from services.sender.service import MIGRATIONS
-from services.sender.smtp.circuit_breaker import Postponed
+from services.sender.smtp.circuit_breaker import NotAttempted
 from services.sender.store import ClaimStore
 from services.sender.tables import claims as table
 from shared.contracts import (
@@ -33,8 +33,8 @@ from tests.sender.mails import a_pool, a_relay
 from tests.sender.senders import Broken, Relay, a_sender, kinds, later
 
 ANNA, BEN, EVE = "anna@x.example", "ben@x.example", "eve@x.example"
-GREYLISTED = replies.heard(Stage.RCPT, 451, "4.7.1 Greylisted")
-NO_ROOM = replies.heard(Stage.RCPT, 452, "4.5.3 Too many recipients")
+GREYLISTED = replies.received(Stage.RCPT, 451, "4.7.1 Greylisted")
+NO_ROOM = replies.received(Stage.RCPT, 452, "4.5.3 Too many recipients")
 AT_ONCE = 30  # mails, each of which two senders are told to send
 
 
@@ -47,7 +47,7 @@ def test_an_id_is_a_client_s_own() -> None:
     assert keys == {mail_key(a_command().model_copy(update={"client": each})) for each in clients}
 
 
-async def cut_off(sender: Sender, relay: Relay, command: SendEmail) -> None:
+async def cut_off(sender: SendHandler, relay: Relay, command: SendEmail) -> None:
     """Have the handling of a command cancelled in the middle."""
     handling = asyncio.create_task(sender.on_send_email(command))
     await relay.begun.wait()
@@ -179,7 +179,7 @@ async def test_not_kept(claims: ClaimStore, database: Database) -> None:
     """An outcome that cannot be kept is told all the same: untold, its mail would be sent again."""
 
     class Interrupted(Relay):
-        async def send(self, mail: Mail) -> Replies | Unsendable | Postponed:
+        async def send(self, mail: OutgoingMail) -> Replies | Unsendable | NotAttempted:
             await database.write(table.drop)
             return await super().send(mail)
 

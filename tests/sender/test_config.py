@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from services.sender.config import SenderSettings
-from services.sender.mail.compose import Letterhead
-from services.sender.schedule import Schedule
-from services.sender.smtp.relay import Limits, Login, Tls
+from services.sender.mail.compose import MailDefaults
+from services.sender.schedule import RetrySchedule
+from services.sender.smtp.relay import ConnectionLimits, Login, Tls
 from shared.contracts import Category
 from shared.errors import ConfigError
 from shared.storage.rate import Pace
@@ -34,11 +34,13 @@ def test_defaults() -> None:
     settings = load()
 
     assert settings.accounts[0].login is None
-    assert settings.letterhead == Letterhead(
+    assert settings.letterhead == MailDefaults(
         "Post <post@xn--bcher-kva.example>", "xn--bcher-kva.example"
     )
-    assert settings.limits(Category.OTP) == Limits(2, mails=100, idle_seconds=30, kept_seconds=5)
-    assert settings.schedule(Category.BULK) == Schedule(
+    assert settings.limits(Category.OTP) == ConnectionLimits(
+        2, mails=100, idle_seconds=30, kept_seconds=5
+    )
+    assert settings.schedule(Category.BULK) == RetrySchedule(
         300, 14_400, 345_600, retries_uncertain=False
     )
 
@@ -153,7 +155,7 @@ def test_every_class() -> None:
 
     assert settings.limits(Category.OTP).connections == 7
     assert settings.limits(Category.BULK).connections == 4
-    assert settings.schedule(Category.OTP) == Schedule(1, 2, 3, retries_uncertain=False)
+    assert settings.schedule(Category.OTP) == RetrySchedule(1, 2, 3, retries_uncertain=False)
     assert settings.schedule(Category.TRANSACTIONAL).first == 15
 
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 import pytest
 
 from services.sender.replies.reply import permanent
-from services.sender.smtp.relay import Patience
+from services.sender.smtp.relay import Timeouts
 from shared.contracts import Stage
 from tests.sender.mails import ANNA, a_mail, a_pool, a_relay, ends, of, sent
 from tests.sender.scripted import AND_CLOSE, CUT, HANG, PIPELINING, POLITE, scripted
 
 DELIVERED = [(Stage.DOT, 250)]
 STAGES = ["mail", "rcpt", "data", "dot"]
-BRIEF = Patience(connect=1, command=1, dot=1, write=1)
+BRIEF = Timeouts(connect=1, command=1, dot=1, write=1)
 BEN = "ben@x.example"
 BIG = b"Subject: big\r\n\r\n" + b"x" * 76 * 10**5 + b"\r\n"
 
@@ -46,7 +46,7 @@ async def test_strange_replies(
     greeting: Mapping[str, bytes], script: Mapping[str, bytes], end: tuple[Stage, int]
 ) -> None:
     """What is not SMTP ends the transaction where it was said, and the connection with it."""
-    patience = Patience(connect=1, command=0.5, dot=0.5)
+    patience = Timeouts(connect=1, command=0.5, dot=0.5)
     async with (
         scripted({**greeting, **script}) as server,
         a_pool(a_relay(server.port, patience=patience)) as pool,
@@ -298,7 +298,7 @@ async def test_mail_for_nobody() -> None:
 async def test_no_more_to_come(last: bytes) -> None:
     """Who says in a group that it ends is believed at once, though nothing follows."""
     script = {**PIPELINING, "MAIL": last, "RCPT": HANG, "DATA": HANG}
-    patience = Patience(command=60)
+    patience = Timeouts(command=60)
     async with (
         asyncio.timeout(30),
         scripted(script) as server,

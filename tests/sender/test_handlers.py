@@ -9,10 +9,10 @@ from ops.simulator.behaviour import EXTENSIONS, Behaviour, Transaction
 from ops.simulator.simulator import Simulator
 from services.sender import metrics
 from services.sender.handlers import BUSY_SECONDS, MAX_AHEAD
-from services.sender.mail.compose import Mail
-from services.sender.outcome import Reason, Replies, Unsendable
+from services.sender.mail.compose import OutgoingMail
+from services.sender.outcome import FailureReason, Replies, Unsendable
 from services.sender.replies import reply as replies
-from services.sender.smtp.circuit_breaker import Postponed
+from services.sender.smtp.circuit_breaker import NotAttempted
 from services.sender.store import ClaimStore
 from shared.contracts import EmailDelivered, EmailExpired, EmailFailed, ReplyClass, SendEmail, Stage
 from shared.errors import Reject
@@ -61,7 +61,7 @@ async def test_from_the_future(claims: ClaimStore) -> None:
 
 async def test_expired_while_it_waited(claims: ClaimStore) -> None:
     """A mail tells the relay's side until when it may be begun; past that it has expired."""
-    relay = Relay(Unsendable(Reason.EXPIRED))
+    relay = Relay(Unsendable(FailureReason.EXPIRED))
     until = NOW + timedelta(seconds=1)
 
     told = await a_sender(relay, claims).on_send_email(a_command(expires_at=until))
@@ -88,25 +88,25 @@ async def test_broken_seal(claims: ClaimStore) -> None:
     told = await a_sender(relay, claims).on_send_email(command)
 
     assert [(item.reason, item.reply) for item in told if isinstance(item, EmailFailed)] == [
-        (Reason.SEAL_BROKEN, None)
+        (FailureReason.SEAL_BROKEN, None)
     ]
     assert relay.mails == []
 
 
 async def test_unsendable(claims: ClaimStore) -> None:
     """A mail that needs what the relay does not have fails with that reason."""
-    relay = Relay(Unsendable(Reason.SMTPUTF8_NOT_OFFERED))
+    relay = Relay(Unsendable(FailureReason.SMTPUTF8_NOT_OFFERED))
 
     told = await a_sender(relay, claims).on_send_email(a_command("jörg@x.example"))
 
     assert [item.reason for item in told if isinstance(item, EmailFailed)] == [
-        Reason.SMTPUTF8_NOT_OFFERED
+        FailureReason.SMTPUTF8_NOT_OFFERED
     ]
 
 
 async def test_postponed(claims: ClaimStore) -> None:
     """A mail whose relays rest waits for them; that is no attempt, and nobody's claim."""
-    relay = Relay(Postponed(40))
+    relay = Relay(NotAttempted(40))
     sender = a_sender(relay, claims)
 
     told = await sender.on_send_email(a_command())
@@ -123,7 +123,7 @@ class Stopped(Relay):
         super().__init__()
         self._replica = replica
 
-    async def send(self, mail: Mail) -> Replies | Unsendable | Postponed:
+    async def send(self, mail: OutgoingMail) -> Replies | Unsendable | NotAttempted:
         """Lose the claim to another sender, then go on."""
         claim = await self._replica.claim(a_command())
         assert claim.orphans == (ANNA,)
@@ -150,7 +150,7 @@ async def test_claim_lost_before_mail(claims: ClaimStore, of_the_dead: ClaimStor
 
 async def test_log(claims: ClaimStore) -> None:
     """Logs have masked addresses, the codes, and no word of the mail."""
-    relay = Relay(replies.heard(Stage.RCPT, 550, "5.1.1 anna@x.example is unknown"))
+    relay = Relay(replies.received(Stage.RCPT, 550, "5.1.1 anna@x.example is unknown"))
 
     with capture_logs() as logs:
         await a_sender(relay, claims).on_send_email(a_command())
@@ -171,7 +171,7 @@ async def test_log(claims: ClaimStore) -> None:
 
 async def test_warning(claims: ClaimStore) -> None:
     """Trouble with us is for the operator: one warning a mail, with what the server said."""
-    relay = Relay(replies.heard(Stage.AUTH, 535, "5.7.8 Wrong password"))
+    relay = Relay(replies.received(Stage.AUTH, 535, "5.7.8 Wrong password"))
 
     with capture_logs() as logs:
         await a_sender(relay, claims).on_send_email(a_command(ANNA, BEN))
@@ -200,7 +200,7 @@ async def test_one_address_that_needs_smtputf8(claims: ClaimStore, simulator: Si
     assert (kinds(first), kinds(second)) == ([EmailDelivered, Reschedule], [EmailFailed])
     failed = second[0]
     assert isinstance(failed, EmailFailed)
-    assert (failed.recipient, failed.reason) == ("ü@y.example", Reason.SMTPUTF8_NOT_OFFERED)
+    assert (failed.recipient, failed.reason) == ("ü@y.example", FailureReason.SMTPUTF8_NOT_OFFERED)
     assert (failed.attempt, again.attempt) == (1, 1)
     (mail,) = simulator.mailbox.find()
     assert (mail.recipients, mail.raw.isascii()) == ((ANNA,), True)

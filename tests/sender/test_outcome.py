@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 
 from services.sender import outcome
-from services.sender.outcome import Reason, Settlement
+from services.sender.outcome import AttemptResult, FailureReason
 from services.sender.replies import reply as replies
-from services.sender.schedule import Schedule
+from services.sender.schedule import RetrySchedule
 from shared.contracts import (
     Category,
     EmailBounced,
@@ -27,16 +27,16 @@ from shared.retry import Reschedule
 from tests.sender.commands import NOW, a_command
 
 ANNA, BEN, EVE = "anna@x.example", "ben@x.example", "eve@x.example"
-SCHEDULE = Schedule(first=15, longest=3600, give_up=86_400, retries_uncertain=True)
-HOLDING = Schedule(first=15, longest=3600, give_up=86_400, retries_uncertain=False)
+SCHEDULE = RetrySchedule(first=15, longest=3600, give_up=86_400, retries_uncertain=True)
+HOLDING = RetrySchedule(first=15, longest=3600, give_up=86_400, retries_uncertain=False)
 LATE = NOW + timedelta(days=2)
 
-ACCEPTED = replies.heard(Stage.DOT, 250, "2.0.0 Queued")
-LOST_AFTER_DOT = replies.missing(Stage.DOT, "connection lost")
+ACCEPTED = replies.received(Stage.DOT, 250, "2.0.0 Queued")
+LOST_AFTER_DOT = replies.no_reply(Stage.DOT, "connection lost")
 
 
 def settle(
-    reply: Reply, command: SendEmail | None = None, schedule: Schedule = SCHEDULE
+    reply: Reply, command: SendEmail | None = None, schedule: RetrySchedule = SCHEDULE
 ) -> tuple[Outcome, Reschedule | None]:
     """Give the event for anna and the next attempt, if there is one."""
     asked = command or a_command()
@@ -75,7 +75,7 @@ def settle(
 )
 def test_replies(stage: Stage, code: int, text: str, kind: type[Outcome]) -> None:
     """Each reply has one meaning; it is in the event, and only a deferred mail comes again."""
-    reply = replies.heard(stage, code, text)
+    reply = replies.received(stage, code, text)
 
     event, again = settle(reply)
 
@@ -87,7 +87,7 @@ def test_replies(stage: Stage, code: int, text: str, kind: type[Outcome]) -> Non
 @pytest.mark.parametrize("stage", [stage for stage in Stage if stage is not Stage.DOT])
 def test_lost_before_the_dot(stage: Stage) -> None:
     """A connection that is lost before the dot has delivered nothing."""
-    event, again = settle(replies.missing(stage, "connection lost"))
+    event, again = settle(replies.no_reply(stage, "connection lost"))
 
     assert isinstance(event, EmailDeferred)
     assert again is not None
@@ -117,8 +117,8 @@ def test_uncertain_at_the_end() -> None:
 
 def test_classes() -> None:
     """Each no has a class and its rule; a refusal of the mail blames none of several."""
-    refusal = replies.heard(Stage.DOT, 550, "5.1.1 No such user")
-    deferred, _ = settle(replies.heard(Stage.RCPT, 450, "4.2.0 Greylisted"))
+    refusal = replies.received(Stage.DOT, 550, "5.1.1 No such user")
+    deferred, _ = settle(replies.received(Stage.RCPT, 450, "4.2.0 Greylisted"))
     bounced, _ = settle(refusal)
     among_others, _ = settle(refusal, a_command(ANNA, BEN))
 
@@ -137,7 +137,7 @@ def test_classes() -> None:
 )
 def test_who_said_it(host: str, found: ReplyClass) -> None:
     """What a provider means by words that others use as well is known by its server's name."""
-    reply = replies.heard(Stage.DOT, 554, "5.7.9 Message not accepted for policy reasons")
+    reply = replies.received(Stage.DOT, 554, "5.7.9 Message not accepted for policy reasons")
 
     (event,) = outcome.settle(a_command(), {ANNA: reply}, SCHEDULE, NOW, host).events
 
@@ -145,10 +145,12 @@ def test_who_said_it(host: str, found: ReplyClass) -> None:
     assert event.reply_class is found
 
 
-@pytest.mark.parametrize(("code", "reason"), [(550, Reason.SENDER_REFUSED), (552, Reason.TOO_BIG)])
-def test_reasons(code: int, reason: Reason) -> None:
+@pytest.mark.parametrize(
+    ("code", "reason"), [(550, FailureReason.SENDER_REFUSED), (552, FailureReason.TOO_BIG)]
+)
+def test_reasons(code: int, reason: FailureReason) -> None:
     """A refusal of MAIL is no recipient's fault and says why."""
-    event, _ = settle(replies.heard(Stage.MAIL, code, ""))
+    event, _ = settle(replies.received(Stage.MAIL, code, ""))
 
     assert isinstance(event, EmailFailed)
     assert event.reason == reason
@@ -157,8 +159,8 @@ def test_reasons(code: int, reason: Reason) -> None:
 def test_next_attempt() -> None:
     """What comes back is the command for those left, one attempt on, as old as the mail is."""
     command = a_command(ANNA, BEN, EVE)
-    greylisted = replies.heard(Stage.RCPT, 451, "4.7.1 Later")
-    unknown = replies.heard(Stage.RCPT, 550, "5.1.1 No")
+    greylisted = replies.received(Stage.RCPT, 451, "4.7.1 Later")
+    unknown = replies.received(Stage.RCPT, 550, "5.1.1 No")
 
     heard = {ANNA: ACCEPTED, BEN: greylisted, EVE: unknown}
     events = outcome.settle(command, heard, SCHEDULE, NOW).events
@@ -174,8 +176,8 @@ def test_next_attempt() -> None:
 def test_waits_differ() -> None:
     """Who is asked to wait waits so long; the others come back together at their own time."""
     command = a_command(ANNA, BEN, EVE)
-    greylisted = replies.heard(Stage.RCPT, 451, "4.7.1 Greylisted, try again in 5 minutes")
-    busy = replies.heard(Stage.RCPT, 451, "4.3.2 Busy")
+    greylisted = replies.received(Stage.RCPT, 451, "4.7.1 Greylisted, try again in 5 minutes")
+    busy = replies.received(Stage.RCPT, 451, "4.3.2 Busy")
 
     heard = {ANNA: greylisted, BEN: busy, EVE: busy}
     events = outcome.settle(command, heard, SCHEDULE, NOW).events
@@ -196,8 +198,8 @@ def pending_of(later: Reschedule) -> tuple[str, ...] | None:
 @pytest.mark.parametrize("code", [451, 452, 550, 552])
 def test_no_room(code: int) -> None:
     """Whom a transaction has no room for is not blamed; the others' outcome stands."""
-    full = replies.heard(Stage.RCPT, code, f"{code // 100}.5.3 Too many recipients")
-    unknown = replies.heard(Stage.RCPT, 550, "5.1.1 No such user")
+    full = replies.received(Stage.RCPT, code, f"{code // 100}.5.3 Too many recipients")
+    unknown = replies.received(Stage.RCPT, 550, "5.1.1 No such user")
 
     settlement = outcome.settle(
         a_command(ANNA, BEN, EVE), {ANNA: ACCEPTED, BEN: unknown, EVE: full}, SCHEDULE, NOW
@@ -209,7 +211,7 @@ def test_no_room(code: int) -> None:
 
 def test_no_room_for_anybody() -> None:
     """A server that takes nobody is not asked again for ever: its refusal counts."""
-    full = replies.heard(Stage.RCPT, 452, "4.5.3 Too many recipients")
+    full = replies.received(Stage.RCPT, 452, "4.5.3 Too many recipients")
 
     settlement = outcome.settle(a_command(ANNA, BEN), {ANNA: full, BEN: full}, SCHEDULE, NOW)
 
@@ -224,14 +226,14 @@ def test_postponed() -> None:
     in_time = outcome.postpone(command, 30, SCHEDULE, NOW)
     too_late = outcome.postpone(command, 60, SCHEDULE, NOW)
 
-    assert in_time == Settlement((), (ANNA, BEN), 30)
+    assert in_time == AttemptResult((), (ANNA, BEN), 30)
     assert [type(event) for event in too_late.events] == [EmailExpired, EmailExpired]
 
 
 @pytest.mark.parametrize(("retries", "again"), [(0, False), (1, True), (None, True)])
 def test_retries(retries: int | None, again: bool) -> None:  # noqa: FBT001 -- a case, not a switch
     """A command may limit its further attempts; the last one that fails is final."""
-    reply = replies.heard(Stage.RCPT, 451, "4.7.1 Later")
+    reply = replies.received(Stage.RCPT, 451, "4.7.1 Later")
 
     event, later = settle(reply, a_command(retries=retries))
     _, second = settle(reply, a_command(retries=retries, attempt=2))
@@ -252,7 +254,7 @@ def test_held() -> None:
 def test_waits_grow() -> None:
     """The wait follows the attempt, and the event tells it."""
     event, again = settle(
-        replies.missing(Stage.CONNECT, "refused"), a_command(attempt=3, created_at=NOW)
+        replies.no_reply(Stage.CONNECT, "refused"), a_command(attempt=3, created_at=NOW)
     )
 
     assert isinstance(event, EmailDeferred)
@@ -270,7 +272,7 @@ def test_waits_grow() -> None:
 )
 def test_gives_up(command: SendEmail) -> None:
     """A mail that gets too old before its next attempt is given up, with the last reply."""
-    reply = replies.heard(Stage.RCPT, 451, "4.7.1 Later")
+    reply = replies.received(Stage.RCPT, 451, "4.7.1 Later")
 
     event, again = settle(reply, command)
 
@@ -293,7 +295,7 @@ def test_all_failed() -> None:
     """What can be sent to nobody fails for everybody who was left."""
     command = a_command(ANNA, BEN, EVE, pending=(BEN, EVE))
 
-    events = outcome.all_failed(command, Reason.SEAL_BROKEN, NOW)
+    events = outcome.all_failed(command, FailureReason.SEAL_BROKEN, NOW)
 
     assert [(type(event), event.recipient) for event in events] == [
         (EmailFailed, BEN),
@@ -303,7 +305,7 @@ def test_all_failed() -> None:
 
 def test_expired_meanwhile() -> None:
     """A mail whose time ran out before MAIL is expired, whoever found that out."""
-    (event,) = outcome.all_failed(a_command(), Reason.EXPIRED, NOW)
+    (event,) = outcome.all_failed(a_command(), FailureReason.EXPIRED, NOW)
 
     assert isinstance(event, EmailExpired)
 
@@ -352,7 +354,7 @@ def test_what_is_kept_of_a_reply(category: Category, kept: str) -> None:
     """Replies may have addresses of others in them, and excerpts of the mail."""
     said = "5.7.1 anna@x.example: forwarded to ben.b@y.example, Code: 123456"
 
-    event, _ = settle(replies.heard(Stage.DOT, 550, said), a_command(category=category))
+    event, _ = settle(replies.received(Stage.DOT, 550, said), a_command(category=category))
 
     assert event.reply is not None
     assert event.reply.text == kept

@@ -15,10 +15,10 @@ from benchmarks.errors import BenchError
 from benchmarks.package import Programs
 from benchmarks.postfix import Postfix
 from ops.broker import Address, Ports
-from services.sender.outcome import Reason, Unsendable
-from services.sender.replies.reply import class_of, too_many
+from services.sender.outcome import FailureReason, Unsendable
+from services.sender.replies.reply import class_of, too_many_recipients
 from services.sender.smtp.connect import connect
-from services.sender.smtp.extensions import Offers
+from services.sender.smtp.extensions import Extensions
 from services.sender.smtp.relay import Tls
 from services.sender.store import ClaimStore
 from shared.contracts import EmailBounced, EmailDeferred, EmailDelivered, ReplyClass, Stage
@@ -99,7 +99,7 @@ async def test_what_it_offers(server: Postfix) -> None:
     connection = await connect(a_relay(server.port), 1e12)
     connection.abort()
 
-    assert connection.offers == Offers(
+    assert connection.offers == Extensions(
         pipelining=True, smtputf8=True, sized=True, dsn=True, size=MAX_OCTETS
     )
 
@@ -186,13 +186,13 @@ async def test_too_many_recipients(port: int) -> None:
     taken, others = everyone[:MAX_RECIPIENTS], everyone[MAX_RECIPIENTS:]
     assert {(result[each].stage, result[each].code) for each in taken} == {(Stage.DOT, 250)}
     assert {result[each].code for each in others} == {452}
-    assert all(too_many(result[each]) for each in others)
+    assert all(too_many_recipients(result[each]) for each in others)
 
 
 async def test_too_big_for_what_it_offers(server: Postfix) -> None:
     """A mail over its SIZE is not even begun."""
     async with a_pool(a_relay(server.port)) as pool:
-        assert await pool.send(a_mail(content=BIG)) == Unsendable(Reason.TOO_BIG)
+        assert await pool.send(a_mail(content=BIG)) == Unsendable(FailureReason.TOO_BIG)
 
 
 async def test_too_big_without_an_offer(server: Postfix) -> None:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from services.sender import outcome
 from services.sender.claim import LEASE_SECONDS, Claim
 from services.sender.replies import reply as replies
-from services.sender.schedule import Schedule
+from services.sender.schedule import RetrySchedule
 from services.sender.service import MIGRATIONS
 from services.sender.store import ClaimStore
 from services.sender.tables import claims, metadata
@@ -20,7 +20,7 @@ from tests.databases import Opener, differences
 from tests.sender.commands import NOW, a_command
 
 ANNA, BEN, EVE = "anna@x.example", "ben@x.example", "eve@x.example"
-SCHEDULE = Schedule(15, 3600, 86_400, retries_uncertain=True)
+SCHEDULE = RetrySchedule(15, 3600, 86_400, retries_uncertain=True)
 WEEK = 604_800.0
 AT_ONCE = 50  # mails that two senders claim at the same time
 
@@ -45,14 +45,14 @@ async def replica(open_database: Opener, clock: Clock) -> ClaimStore:
 
 def delivered(command: SendEmail, *recipients: str) -> tuple[Outcome, ...]:
     """Give the final events of an attempt for some recipients, all of them if none is named."""
-    reply = replies.heard(Stage.DOT, 250, "2.0.0 Queued")
+    reply = replies.received(Stage.DOT, 250, "2.0.0 Queued")
     heard = dict.fromkeys(recipients or command.recipients, reply)
     return outcome.settle(command, heard, SCHEDULE, NOW).events
 
 
 def deferred(command: SendEmail, *recipients: str) -> tuple[Outcome, ...]:
     """Give the events of an attempt that is not the last one."""
-    reply = replies.heard(Stage.RCPT, 451, "4.3.2 Busy")
+    reply = replies.received(Stage.RCPT, 451, "4.3.2 Busy")
     heard = dict.fromkeys(recipients or command.recipients, reply)
     return outcome.settle(command, heard, SCHEDULE, NOW).events
 

@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 from services.sender import outcome
 from services.sender.claim import LEASE_MARGIN, LEASE_SECONDS
 from services.sender.replies import reply as replies
-from services.sender.schedule import Schedule
+from services.sender.schedule import RetrySchedule
 from services.sender.service import MIGRATIONS
 from services.sender.store import ClaimStore
 from shared.contracts import Outcome, SendEmail, Stage
@@ -16,12 +16,12 @@ from tests.databases import Opener
 from tests.sender.commands import NOW, a_command
 
 ANNA, BEN = "anna@x.example", "ben@x.example"
-HOLDS = Schedule(15, 3600, 86_400, retries_uncertain=False)  # as bulk: uncertain is final
+HOLDS = RetrySchedule(15, 3600, 86_400, retries_uncertain=False)  # as bulk: uncertain is final
 HEARD = {
-    "delivered": replies.heard(Stage.DOT, 250, "2.0.0 Queued"),
-    "deferred": replies.heard(Stage.RCPT, 451, "4.3.2 Busy"),
-    "bounced": replies.heard(Stage.RCPT, 550, "5.1.1 Unknown"),
-    "uncertain": replies.missing(Stage.DOT, "no reply in time"),
+    "delivered": replies.received(Stage.DOT, 250, "2.0.0 Queued"),
+    "deferred": replies.received(Stage.RCPT, 451, "4.3.2 Busy"),
+    "bounced": replies.received(Stage.RCPT, 550, "5.1.1 Unknown"),
+    "uncertain": replies.no_reply(Stage.DOT, "no reply in time"),
 }
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from services.sender.mail import headers, mime
-from services.sender.mail.mime import Content
+from services.sender.mail.mime import MailContent
 from shared.contracts import Category, SendEmail, address
 
 # A dot at the end of an id or before another dot is not RFC 5322's dot-atom; `=` is in no id.
@@ -22,7 +22,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 @dataclass(frozen=True, slots=True)
-class Letterhead:
+class MailDefaults:
     """What a command leaves open: the default From and the domain of our Message-IDs."""
 
     from_: str
@@ -34,13 +34,13 @@ def _allowed() -> None:
 
 
 @dataclass(slots=True)
-class Progress:
+class AttemptProgress:
     """How far an attempt has come, for the handler, which may be cut off from its end.
 
     `relay` is the one that has replied, `host:port`, empty as long as there is none. It is
-    `suspected` if it refused the sender for a reason that may be its own (see `Senders`). `begin`
-    is called right before MAIL, `commit` right before each piece of the content. Either raises an
-    exception when the step must not be taken any more.
+    `suspected` if it refused the sender for a reason that may be its own (see `SenderRefusals`).
+    `begin` is called right before MAIL, `commit` right before each piece of the content. Either
+    raises an exception when the step must not be taken any more.
     """
 
     content_begun: bool = False  # so that the final dot may have left: the mail may be there
@@ -56,7 +56,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Mail:
+class OutgoingMail:
     """An envelope and its content, ready for one SMTP transaction.
 
     From `not_after` on MAIL is not to be said any more. `envelope_id` stands in what others report
@@ -69,7 +69,7 @@ class Mail:
     needs_smtputf8: bool
     not_after: datetime | None = None
     envelope_id: str = ""
-    progress: Progress = field(default_factory=Progress, compare=False)
+    progress: AttemptProgress = field(default_factory=AttemptProgress, compare=False)
 
     @property
     def within_ascii(self) -> tuple[str, ...]:
@@ -82,7 +82,9 @@ class Mail:
         return able if alone and self.sender.isascii() and self.content.isascii() else ()
 
 
-def compose(command: SendEmail, content: Content, letterhead: Letterhead, date: datetime) -> Mail:
+def compose(
+    command: SendEmail, content: MailContent, letterhead: MailDefaults, date: datetime
+) -> OutgoingMail:
     """Build the mail; `date` is when it was accepted. Bcc goes into the envelope alone.
 
     The Message-ID comes from the command's id, so that every attempt has the same.
@@ -90,7 +92,7 @@ def compose(command: SendEmail, content: Content, letterhead: Letterhead, date: 
     from_ = command.from_ or letterhead.from_
     sender, recipients = address.bare_address(from_), tuple(dict.fromkeys(command.recipients))
     head = _head(command, from_, letterhead.message_id_domain, date)
-    return Mail(
+    return OutgoingMail(
         sender=sender,
         recipients=recipients,
         content=(head + mime.entity(content, command.attachments)).encode(),

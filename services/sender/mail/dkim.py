@@ -35,7 +35,7 @@ Fields = Mapping[bytes, Sequence[bytes]]  # canonical ones by their names, in th
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class DkimKey:
     """A private key, and the selector that its public half is published under."""
 
     selector: str
@@ -54,11 +54,11 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Signer:
+class DkimSigner:
     """Signs the mails of one domain, with each of its keys."""
 
     domain: str
-    keys: tuple[Key, ...]
+    keys: tuple[DkimKey, ...]
 
     def signed(self, content: bytes, at: datetime) -> bytes:
         """Give the mail with one signature for each key in front of it.
@@ -79,7 +79,7 @@ class Signer:
         return "".join(lines).encode() + content
 
 
-def _signature(key: Key, unsigned: str, covered: bytes) -> str:
+def _signature(key: DkimKey, unsigned: str, covered: bytes) -> str:
     field = f"DKIM-Signature: v=1; a={key.algorithm}; s={key.selector};{_FOLD}{unsigned}"
     made = base64.b64encode(key.sign(covered + relaxed_field(field.encode()))).decode()
     pieces = (made[start : start + _LINE] for start in range(0, len(made), _LINE))

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from services.sender.mail.dkim import Key, PrivateKey, Signer
+from services.sender.mail.dkim import DkimKey, DkimSigner, PrivateKey
 from shared.config.private import check_private
 from shared.contracts import address
 
@@ -19,7 +19,7 @@ _LABEL = "[0-9A-Za-z](?:[0-9A-Za-z-]{0,61}[0-9A-Za-z])?"  # RFC 1035 2.3.1
 _SELECTOR = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")  # RFC 6376 3.1
 
 
-def read(directory: object) -> Mapping[str, Signer]:
+def read(directory: object) -> Mapping[str, DkimSigner]:
     """Read `<domain>/<selector>.pem`: for each domain an RSA key and perhaps one of Ed25519.
 
     Names that begin with a dot are passed over, for orchestrators keep links of theirs there.
@@ -34,7 +34,7 @@ def read(directory: object) -> Mapping[str, Signer]:
         raise ValueError(f"{error.filename}: cannot be read, {error.strerror}") from None
 
 
-def _signer(folder: Path) -> Signer:
+def _signer(folder: Path) -> DkimSigner:
     if not _is_canonical(folder.name):
         raise ValueError(f"{folder}: must be named after a domain, in lower-case A-labels")
     files = [each for each in sorted(folder.iterdir()) if _is_ours(each)]
@@ -44,16 +44,16 @@ def _signer(folder: Path) -> Signer:
     others = [key for key in keys if key not in of_rsa]
     if len(of_rsa) != 1 or len(others) > 1:
         raise ValueError(f"{folder}: must hold one RSA key and at most one of Ed25519, as *.pem")
-    return Signer(folder.name, (*of_rsa, *others))
+    return DkimSigner(folder.name, (*of_rsa, *others))
 
 
-def _key(file: Path) -> Key:
+def _key(file: Path) -> DkimKey:
     if not _SELECTOR.fullmatch(file.stem):
         raise ValueError(f"{file}: must be named after a selector, in ASCII letters and digits")
     private = _private(file)
     if isinstance(private, RSAPrivateKey) and not MIN_RSA_BITS <= private.key_size <= MAX_RSA_BITS:
         raise ValueError(f"{file}: must be an RSA key of {MIN_RSA_BITS} to {MAX_RSA_BITS} bits")
-    return Key(file.stem, private)
+    return DkimKey(file.stem, private)
 
 
 def _private(file: Path) -> PrivateKey:

@@ -26,14 +26,14 @@ _OVERLONG = re.compile(r"^([^\r]{74,75})(=20|=09)\r", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Content:
+class MailContent:
     """What the recipient reads: a text, an HTML form, or both."""
 
     text: str | None = None
     html: str | None = None
 
 
-def entity(content: Content, files: Sequence[Attachment]) -> str:
+def entity(content: MailContent, files: Sequence[Attachment]) -> str:
     """Return the body with its MIME headers, in as many levels as are needed.
 
     mixed(alternative(text, related(html, images)), files). The images are parts of the HTML form,
@@ -51,7 +51,7 @@ def entity(content: Content, files: Sequence[Attachment]) -> str:
     return _multipart("mixed", [texts, *others], digest)
 
 
-def _is_shown(file: Attachment, content: Content) -> bool:
+def _is_shown(file: Attachment, content: MailContent) -> bool:
     return file.content_id is not None and content.html is not None
 
 

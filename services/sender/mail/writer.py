@@ -8,23 +8,23 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from services.sender.mail.compose import Letterhead, Mail, compose
-from services.sender.mail.dkim import Signer
-from services.sender.mail.mime import Content
+from services.sender.mail.compose import MailDefaults, OutgoingMail, compose
+from services.sender.mail.dkim import DkimSigner
+from services.sender.mail.mime import MailContent
 from shared.contracts import SendEmail, address
 
 Opener = Callable[[str, str], bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Writer:
+class MailBuilder:
     """Makes the mail that a command asks for; `signers` are by the domain of From."""
 
     opener: Opener
-    letterhead: Letterhead
-    signers: Mapping[str, Signer]
+    letterhead: MailDefaults
+    signers: Mapping[str, DkimSigner]
 
-    async def write(self, command: SendEmail, now: datetime) -> Mail:
+    async def write(self, command: SendEmail, now: datetime) -> OutgoingMail:
         """Return the mail, with the same octets at every attempt if the command has its date.
 
         Raises ValueError, without the content, when its seal is broken.
@@ -36,22 +36,24 @@ class Writer:
         # others; megabytes of files would hold up every other mail.
         return await asyncio.to_thread(self._written, command, now, signer)
 
-    def _signer(self, command: SendEmail) -> Signer | None:
+    def _signer(self, command: SendEmail) -> DkimSigner | None:
         if not self.signers:
             return None
         from_ = command.from_ or self.letterhead.from_
         return self.signers.get(address.domain_of(address.bare_address(from_)))
 
-    def _written(self, command: SendEmail, now: datetime, signer: Signer | None) -> Mail:
+    def _written(
+        self, command: SendEmail, now: datetime, signer: DkimSigner | None
+    ) -> OutgoingMail:
         date = command.created_at or now
-        mail = compose(command, content_of(command, self.opener), self.letterhead, date)
+        mail = compose(command, unseal(command, self.opener), self.letterhead, date)
         if signer is None:
             return mail
         # A verifier may pass over a signature from the future (RFC 6376 3.5).
         return replace(mail, content=signer.signed(mail.content, min(date, now)))
 
 
-class _Sealed(BaseModel):
+class _SealedContent(BaseModel):
     """The same as it crosses the broker in a seal, where nobody could check it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
@@ -66,12 +68,12 @@ class _Sealed(BaseModel):
         return self
 
 
-def content_of(command: SendEmail, opener: Opener) -> Content:
+def unseal(command: SendEmail, opener: Opener) -> MailContent:
     """Give the content of `command`; `opener` opens a seal in the context of the command's id.
 
     Raises ValueError, without the content, when the seal does not open or holds something else.
     """
     if command.sealed is None:
-        return Content(command.text, command.html)
-    opened = _Sealed.model_validate_json(opener(command.sealed, command.id))
-    return Content(opened.text, opened.html)
+        return MailContent(command.text, command.html)
+    opened = _SealedContent.model_validate_json(opener(command.sealed, command.id))
+    return MailContent(opened.text, opened.html)

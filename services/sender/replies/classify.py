@@ -8,7 +8,7 @@ import re
 from typing import NamedTuple
 
 from services.sender.replies.rules import rule
-from services.sender.replies.rules.rule import Circumstances, words_of
+from services.sender.replies.rules.rule import ReplyContext, words_of
 from shared.contracts import ReplyClass, Stage
 
 _RULES = rule.load()  # now, for it would hold up all mails for a tenth of a second at the first no
@@ -17,7 +17,7 @@ _ENHANCED = re.compile(r"([245])\.(\d{1,3}\.\d{1,3})(?=[\s:;,]|$)", re.ASCII)
 _FINAL = "5"  # what is in a report without its code has ended the matter
 
 
-class Finding(NamedTuple):
+class Classification(NamedTuple):
     """What a reply says, and by which rule: its id @ the version of its set."""
 
     reply_class: ReplyClass
@@ -32,7 +32,7 @@ def classify(  # noqa: PLR0913 -- it is all that is known of a reply
     host: str = "",
     *,
     recipient: str = "",
-) -> Finding:
+) -> Classification:
     """Return the class of a refusal by the server `host`.
 
     Without a `stage`, as in many logs, it is taken for an answer to RCPT. A `code` of 0 is one
@@ -40,9 +40,9 @@ def classify(  # noqa: PLR0913 -- it is all that is known of a reply
     `text` begins with it; a class of it that is not the code's own makes it void (RFC 2034 4).
     """
     kind, detail = _parts_of(code, enhanced or text)
-    reply = Circumstances(stage or Stage.RCPT, str(code or kind or _FINAL), detail, host.lower())
+    reply = ReplyContext(stage or Stage.RCPT, str(code or kind or _FINAL), detail, host.lower())
     found = _RULES.first(reply, words_of(text, recipient))
-    return Finding(found.reply_class, f"{found.id}@{_RULES.version}")
+    return Classification(found.reply_class, f"{found.id}@{_RULES.version}")
 
 
 def _parts_of(code: int, text: str) -> tuple[str, str]:

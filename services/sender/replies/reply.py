@@ -6,7 +6,7 @@ A reply that never came has the code 0.
 import re
 import unicodedata
 
-from services.sender.replies.classify import Finding, classify
+from services.sender.replies.classify import Classification, classify
 from shared.contracts import Reply, ReplyClass, Stage
 from shared.retry import DELAYS, SPREAD
 
@@ -45,7 +45,7 @@ _TURN = re.compile(r"[A-Za-z]+|[0-9]+")
 _TOO_MANY = re.compile(r"too many recipients", re.IGNORECASE)
 
 
-def heard(stage: Stage, code: int, text: str) -> Reply:
+def received(stage: Stage, code: int, text: str) -> Reply:
     """Return a reply as it came; text that is no UTF-8 has been decoded with surrogates."""
     if not text.isascii():
         text = text.encode(errors="surrogateescape").decode(errors="replace")
@@ -55,7 +55,7 @@ def heard(stage: Stage, code: int, text: str) -> Reply:
     return Reply(stage=stage, code=code, enhanced=enhanced, text=clean)
 
 
-def missing(stage: Stage, why: str) -> Reply:
+def no_reply(stage: Stage, why: str) -> Reply:
     """Return the stand-in for a reply that never came or cannot be read."""
     return Reply(stage=stage, code=NO_REPLY, text=why[:MAX_TEXT_CHARS])
 
@@ -104,17 +104,17 @@ def _without_id(token: re.Match[str]) -> str:
     return "x" * len(token[0]) if is_id else token[0]
 
 
-def told(text: str, *, of_code: bool) -> str:
+def redacted(text: str, *, of_code: bool) -> str:
     """Return a text as it may be published and kept; `of_code` if the mail has a code."""
     return without_codes(masked(text)) if of_code else masked(text)
 
 
 def accepted(reply: Reply) -> bool:
     """Return whether the server said yes: 2yz, and 354 to DATA."""
-    return says_yes(reply.stage, reply.code)
+    return is_positive(reply.stage, reply.code)
 
 
-def says_yes(stage: Stage, code: int) -> bool:
+def is_positive(stage: Stage, code: int) -> bool:
     """Return whether `code` is a yes at `stage`."""
     if stage is _DATA:
         return code == START_INPUT
@@ -123,10 +123,10 @@ def says_yes(stage: Stage, code: int) -> bool:
 
 def refused(reply: Reply) -> bool:
     """Return whether the server said no and the conversation can go on: 4yz and 5yz but 421."""
-    return says_no(reply.code)
+    return is_negative(reply.code)
 
 
-def says_no(code: int) -> bool:
+def is_negative(code: int) -> bool:
     """Return whether `code` is a no after which the conversation can go on."""
     return code // 100 in (4, 5) and code != CLOSING
 
@@ -142,7 +142,7 @@ def permanent(reply: Reply) -> bool:
     Trouble with us is never permanent: the mail waits until somebody has put it right. Nor is
     "too many recipients", for which some servers still use 552 (RFC 5321 4.5.3.1.10).
     """
-    return reply.code // 100 == 5 and not about_us(reply) and not too_many(reply)  # noqa: PLR2004 -- RFC 5321 4.2.1
+    return reply.code // 100 == 5 and not about_us(reply) and not too_many_recipients(reply)  # noqa: PLR2004 -- RFC 5321 4.2.1
 
 
 def about_us(reply: Reply) -> bool:
@@ -171,10 +171,10 @@ def sender_refused(reply: Reply) -> bool:
 
     A refusal of one sender concerns that mail alone (RFC 5321 4.2.1).
     """
-    return reply.stage is Stage.MAIL and permanent(reply) and not of_parameters(reply)
+    return reply.stage is Stage.MAIL and permanent(reply) and not parameters_refused(reply)
 
 
-def of_parameters(reply: Reply) -> bool:
+def parameters_refused(reply: Reply) -> bool:
     """Return whether a refusal at MAIL is about its parameters: the size, or SMTPUTF8.
 
     Sources: RFC 1870 6.1, RFC 5321 4.2.2 (555), RFC 6531 3.7.4.2.
@@ -203,7 +203,7 @@ def session_over(reply: Reply) -> bool:
         and reply.code != CLOSING
         and reply.stage in _BEFORE_CONTENT
         and not kind.startswith(_NOT_THE_SESSION)
-        and not too_many(reply)
+        and not too_many_recipients(reply)
     )
 
 
@@ -212,7 +212,7 @@ def lost_after_dot(reply: Reply) -> bool:
     return reply.code == NO_REPLY and reply.stage is Stage.DOT
 
 
-def class_of(reply: Reply, recipient: str, host: str = "", *, alone: bool) -> Finding | None:
+def class_of(reply: Reply, recipient: str, host: str = "", *, alone: bool) -> Classification | None:
     """Return why the server `host` said no to the mail for `recipient`; None if it said yes.
 
     What it says after DATA it says of all recipients: unless this one is `alone`, nobody knows
@@ -221,18 +221,18 @@ def class_of(reply: Reply, recipient: str, host: str = "", *, alone: bool) -> Fi
     if accepted(reply):
         return None
     if reply.code == NO_REPLY:
-        return Finding(ReplyClass.TEMPORARY, "no-reply")
+        return Classification(ReplyClass.TEMPORARY, "no-reply")
     said = (reply.stage, reply.code, reply.enhanced, reply.text)
     found = classify(*said, host, recipient=recipient)
     if sender_refused(reply) and found.reply_class in _MAY_BE_THE_SENDER:
-        return Finding(ReplyClass.AUTH_SENDER, found.rule)
+        return Classification(ReplyClass.AUTH_SENDER, found.rule)
     ours = alone or reply.stage not in _ABOUT_ALL_RECIPIENTS
     if found.reply_class is ReplyClass.MAILBOX_UNKNOWN and not ours:
-        return Finding(ReplyClass.UNDETERMINED, found.rule)
+        return Classification(ReplyClass.UNDETERMINED, found.rule)
     return found
 
 
-def too_many(reply: Reply) -> bool:
+def too_many_recipients(reply: Reply) -> bool:
     """Return whether the transaction had no room for a recipient, with whom nothing is wrong.
 
     X.5.3 says so with any code (RFC 3463 3.6), as 452, 552 and others do in words (RFC 5321
@@ -241,7 +241,7 @@ def too_many(reply: Reply) -> bool:
     kind = (reply.enhanced or "")[1:]
     return (
         reply.stage is Stage.RCPT
-        and says_no(reply.code)
+        and is_negative(reply.code)
         and (kind == ".5.3" or (bool(_TOO_MANY.search(reply.text)) and not kind.startswith(".7.")))
     )
 

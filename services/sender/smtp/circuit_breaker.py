@@ -29,13 +29,13 @@ class Backoff:
 
 
 @dataclass(frozen=True, slots=True)
-class Postponed:
+class NotAttempted:
     """The mail was not tried, for all relays rest; how many seconds until the first may be."""
 
     seconds: float
 
 
-class Rest:
+class CircuitBreaker:
     """The failures of one relay in a row, and until when it rests for them.
 
     Times are in seconds of whatever clock the caller has; `chance` is uniform in [0, 1).
@@ -84,7 +84,7 @@ class Rest:
         return self._doubts >= DOUBTS and self.failed(now, chance)
 
 
-class Senders:
+class SenderRefusals:
     """The senders that one relay has taken at MAIL, and those that it has refused since.
 
     A refusal at MAIL concerns one mail (RFC 5321 4.2.1), and anybody can make addresses up that a

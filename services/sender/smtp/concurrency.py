@@ -18,12 +18,12 @@ SAMPLE_SECONDS = 0.25  # the same: shorter ones measure the machine's moods
 CALM_SECONDS = 5.0  # after a relay has asked for less
 
 
-def asks_for_less(reply: Reply) -> bool:
+def is_pushback(reply: Reply) -> bool:
     """Return whether a relay may ask for fewer connections or mails.
 
-    Before MAIL the reply is about us. At MAIL it may still be about one sender (see `Senders`), and
-    452 about SIZE (RFC 1870 6.1). From RCPT on no reply counts: a mail's recipients or its content
-    can bring about any, as greylisting and full mailboxes do.
+    Before MAIL the reply is about this client. At MAIL it may be about one sender (see
+    `SenderRefusals`), and 452 about SIZE (RFC 1870 6.1). From RCPT on no reply counts: a mail's
+    recipients or its content can cause any reply, as greylisting and full mailboxes do.
     """
     if reply.stage in replies.BEFORE_MAIL:
         return _is_push_back(reply) or reply.code == 452  # noqa: PLR2004 -- RFC 5321 4.2.3
@@ -35,7 +35,7 @@ def _is_push_back(reply: Reply) -> bool:
     return rate or reply.code in {replies.CLOSING, 454}
 
 
-class Width:
+class AdaptiveLimit:
     """The number for one relay, from 1 to `most`; all times in seconds of one clock."""
 
     def __init__(self, most: int) -> None:
@@ -121,10 +121,10 @@ class Width:
         self._upwards, self._hold, self._stride = not self._upwards, HOLD, STEP
 
 
-class Gate:
+class ConcurrencyLimiter:
     """Lets in and counts; the width may change while mails are under way."""
 
-    def __init__(self, width: Width) -> None:
+    def __init__(self, width: AdaptiveLimit) -> None:
         self._width = width
         self._inside = 0
         self._waiting: deque[asyncio.Future[bool]] = deque()

@@ -1,7 +1,7 @@
 """The aiosmtplib edge: how a connection to the relay is opened, up to the login.
 
-From then on it is a `Connection` of our own: the library waits for one reply at a time, and does
-not tell at which stage a mail failed.
+From then on it is an `SmtpConnection` of our own: the library waits for one reply at a time,
+and does not tell at which stage a mail failed.
 """
 
 import asyncio
@@ -16,31 +16,31 @@ from aiosmtplib.protocol import SMTPProtocol
 
 from services.sender.replies import reply as replies
 from services.sender.smtp import sasl
-from services.sender.smtp.connection import Connection, Lost
-from services.sender.smtp.extensions import Offers
+from services.sender.smtp.connection import ConnectionLost, SmtpConnection
+from services.sender.smtp.extensions import Extensions
 from services.sender.smtp.relay import Login, Relay, Tls
-from services.sender.smtp.stream import Answer, Dialogue, Garbled, Reader
+from services.sender.smtp.stream import MalformedReply, RawReply, ReplyParser, SmtpStream
 from shared.contracts import Stage
 
 READY = 220
 UNREADABLE = b"?\r\n"  # no reply to the library
 
 
-async def connect(relay: Relay, deadline: float) -> Connection:
+async def connect(relay: Relay, deadline: float) -> SmtpConnection:
     """Connect, encrypt, log in; all until `deadline`, in the loop's time. Raises Lost.
 
     A server that does not know EHLO and closes is greeted with HELO over a second connection.
     """
     try:
         return await _connected(relay, deadline)
-    except _NoEhlo as refusal:
+    except _EhloUnknown as refusal:
         try:
             return await _connected(relay, deadline, ehlo=False)
-        except Lost as lost:
-            raise (lost if lost.reply.code else Lost(refusal.reply)) from lost
+        except ConnectionLost as lost:
+            raise (lost if lost.reply.code else ConnectionLost(refusal.reply)) from lost
 
 
-async def _connected(relay: Relay, deadline: float, *, ehlo: bool = True) -> Connection:
+async def _connected(relay: Relay, deadline: float, *, ehlo: bool = True) -> SmtpConnection:
     async with _at(Stage.CONNECT, deadline - _now()):
         sock = await dial(relay.host, relay.port, relay.patience.connect)
     smtp = SMTP(
@@ -50,7 +50,7 @@ async def _connected(relay: Relay, deadline: float, *, ehlo: bool = True) -> Con
         start_tls=False,  # the default upgrades if it can, else goes on in the clear
         tls_context=relay.context,
     )
-    opening = _Opening(smtp, relay, deadline)
+    opening = _Handshake(smtp, relay, deadline)
     try:
         await opening.run(sock, ehlo=ehlo)
         return _taken_over(smtp, relay)
@@ -62,19 +62,19 @@ async def _connected(relay: Relay, deadline: float, *, ehlo: bool = True) -> Con
         raise
 
 
-def _taken_over(smtp: SMTP, relay: Relay) -> Connection:
+def _taken_over(smtp: SMTP, relay: Relay) -> SmtpConnection:
     """Return the connection, over the transport of the library. Raises Lost."""
     if smtp.transport is None or not smtp.is_connected:
-        raise Lost(replies.missing(Stage.EHLO, "connection lost"))
-    dialogue = Dialogue(cast("asyncio.Transport", smtp.transport))
-    return Connection(dialogue, Offers.read(smtp.esmtp_extensions), relay.patience)
+        raise ConnectionLost(replies.no_reply(Stage.EHLO, "connection lost"))
+    dialogue = SmtpStream(cast("asyncio.Transport", smtp.transport))
+    return SmtpConnection(dialogue, Extensions.read(smtp.esmtp_extensions), relay.patience)
 
 
-class _NoEhlo(Lost):
+class _EhloUnknown(ConnectionLost):
     """The server does not know EHLO, or not ours, and has closed; HELO may do."""
 
 
-class _Replies(SMTPProtocol):
+class _TolerantProtocol(SMTPProtocol):
     """The library's protocol behind our own tolerant reader.
 
     The library refuses blank lines and lines without a code, and takes a reply that was left over
@@ -83,7 +83,7 @@ class _Replies(SMTPProtocol):
 
     def __init__(self) -> None:
         super().__init__()
-        self._reader = Reader()
+        self._reader = ReplyParser()
         self._due = 1  # replies: the greeting
         self._too_many = False
 
@@ -95,7 +95,7 @@ class _Replies(SMTPProtocol):
     def write(self, data: bytes) -> None:
         """Send a command. Nothing that came before it is part of the reply (RFC 3207 4.2)."""
         self._too_many = self.unasked
-        self._reader, self._due = Reader(), 1
+        self._reader, self._due = ReplyParser(), 1
         super().write(data)
 
     def data_received(self, data: bytes) -> None:
@@ -103,7 +103,7 @@ class _Replies(SMTPProtocol):
         try:
             for answer in self._reader.feed(data):
                 self._hear(answer)
-        except Garbled:
+        except MalformedReply:
             self._too_many |= self._due == 0
             super().data_received(UNREADABLE)
 
@@ -121,7 +121,7 @@ class _Replies(SMTPProtocol):
         for answer in self._reader.end():
             self._hear(answer)
 
-    def _hear(self, answer: Answer) -> None:
+    def _hear(self, answer: RawReply) -> None:
         if self._due == 0:
             self._too_many = True
             return
@@ -129,14 +129,14 @@ class _Replies(SMTPProtocol):
         super().data_received(_written(answer))
 
 
-class _Opening:
+class _Handshake:
     """The steps from a socket to a session, each with a limit of its own."""
 
     def __init__(self, smtp: SMTP, relay: Relay, deadline: float) -> None:
         self._smtp = smtp
         self._relay = relay
         self._deadline = deadline
-        self._replies = _Replies()
+        self._replies = _TolerantProtocol()
 
     async def run(self, sock: socket.socket, *, ehlo: bool) -> None:
         """Connect, greet with EHLO or HELO, encrypt, log in. Raises Lost."""
@@ -168,22 +168,22 @@ class _Opening:
         try:
             async with self._at(Stage.EHLO):
                 await self._smtp.ehlo()
-        except Lost as refusal:
+        except ConnectionLost as refusal:
             if not replies.refused(refusal.reply) or self._needs_ehlo:
                 raise
             await self._greet_instead(refusal)
 
-    async def _greet_instead(self, refusal: Lost) -> None:
+    async def _greet_instead(self, refusal: ConnectionLost) -> None:
         """Greet with HELO, as a server may know no EHLO (RFC 5321 3.2).
 
         Raises Lost: when the server has closed, with its last reply.
         """
         try:
             await self._greet_plainly()
-        except Lost as lost:
+        except ConnectionLost as lost:
             if lost.reply.code != replies.NO_REPLY:
                 raise
-            kind = _NoEhlo if replies.not_understood(refusal.reply) else Lost
+            kind = _EhloUnknown if replies.not_understood(refusal.reply) else ConnectionLost
             raise kind(refusal.reply) from lost
 
     async def _greet_plainly(self) -> None:
@@ -208,10 +208,10 @@ class _Opening:
         async with _at(stage, min(self._relay.patience.command, self._deadline - _now())):
             yield
         if self._replies.unasked:
-            raise Lost(replies.missing(stage, "more replies than commands"))
+            raise ConnectionLost(replies.no_reply(stage, "more replies than commands"))
 
 
-def _written(answer: Answer) -> bytes:
+def _written(answer: RawReply) -> bytes:
     """Return a reply in the form of RFC 5321 4.2.1."""
     *lines, last = answer.text.split("\n")
     text = (
@@ -242,11 +242,11 @@ async def _at(stage: Stage, seconds: float) -> AsyncIterator[None]:
             yield
     except SMTPResponseException as error:
         if error.code > 0:
-            raise Lost(replies.heard(stage, error.code, error.message)) from error
-        raise Lost(replies.missing(stage, "a reply that cannot be read")) from error
+            raise ConnectionLost(replies.received(stage, error.code, error.message)) from error
+        raise ConnectionLost(replies.no_reply(stage, "a reply that cannot be read")) from error
     except (SMTPException, OSError) as error:
         where = Stage.TLS if isinstance(error.__cause__ or error, ssl.SSLError) else stage
-        raise Lost(replies.missing(where, str(error) or "no reply in time")) from error
+        raise ConnectionLost(replies.no_reply(where, str(error) or "no reply in time")) from error
 
 
 def _now() -> float:

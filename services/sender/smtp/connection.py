@@ -8,11 +8,11 @@ import math
 import re
 from dataclasses import replace
 
-from services.sender.mail.compose import Mail
+from services.sender.mail.compose import OutgoingMail
 from services.sender.replies import reply as replies
-from services.sender.smtp.extensions import Offers
-from services.sender.smtp.relay import Patience
-from services.sender.smtp.stream import Answer, Dialogue, Strange
+from services.sender.smtp.extensions import Extensions
+from services.sender.smtp.relay import Timeouts
+from services.sender.smtp.stream import ProtocolViolation, RawReply, SmtpStream
 from shared.contracts import Reply, Stage
 from shared.contracts.address import domain_of
 
@@ -31,7 +31,7 @@ _CONTROLS = re.compile(rb"[\x00-\x1f\x7f]")
 _NOT_XTEXT = re.compile(r"[^!-*,-<>-~]")  # RFC 3461 4
 
 
-class Lost(ConnectionError):
+class ConnectionLost(ConnectionError):
     """The conversation cannot go on; `reply` tells at which stage it ended and how.
 
     After a `strange` end the replies before it may have been those of other commands.
@@ -43,7 +43,7 @@ class Lost(ConnectionError):
         self.strange = strange
 
 
-class Connection:
+class SmtpConnection:
     """A connection that is open, encrypted and logged in.
 
     `mails` counts its transactions. It `stumbled` if the server could not cope with a group of
@@ -51,7 +51,7 @@ class Connection:
     and takes no more for now.
     """
 
-    def __init__(self, dialogue: Dialogue, offers: Offers, patience: Patience) -> None:
+    def __init__(self, dialogue: SmtpStream, offers: Extensions, patience: Timeouts) -> None:
         self._dialogue = dialogue
         self._patience = patience
         self._deadline = 0.0
@@ -76,7 +76,7 @@ class Connection:
 
     async def transact(
         self,
-        mail: Mail,
+        mail: OutgoingMail,
         deadline: float,
         *,
         pipelined: bool = True,
@@ -97,7 +97,7 @@ class Connection:
         settled: dict[str, Reply] = {}
         try:
             last = await self._converse(now, settled, pipelined=pipelined)
-        except Lost as lost:
+        except ConnectionLost as lost:
             self.abort()
             last = lost.reply
         except BaseException:
@@ -115,11 +115,11 @@ class Connection:
             return told
         return {each: told.get(each, _NEXT_TIME) for each in mail.recipients}
 
-    def has_room(self, mail: Mail) -> bool:
+    def has_room(self, mail: OutgoingMail) -> bool:
         """Return whether the server has any room for the mail over this connection."""
         return self.offers.domains is None or bool(self._fitting(mail.recipients))
 
-    def _now_of(self, mail: Mail) -> Mail:
+    def _now_of(self, mail: OutgoingMail) -> OutgoingMail:
         """Return the part of the mail that the server takes now; the rest has its turn later."""
         fitting = self._fitting(self.offers.reaches(mail))
         if fitting == mail.recipients:
@@ -140,7 +140,9 @@ class Connection:
                 fitting.append(each)
         return tuple(fitting)
 
-    async def _converse(self, mail: Mail, settled: dict[str, Reply], *, pipelined: bool) -> Reply:
+    async def _converse(
+        self, mail: OutgoingMail, settled: dict[str, Reply], *, pipelined: bool
+    ) -> Reply:
         """Put the recipients that are refused into `settled`; give the reply to all others."""
         in_group = pipelined and self.offers.pipelining
         no = await (self._group if in_group else self._lock_step)(mail, settled)
@@ -153,10 +155,10 @@ class Connection:
             # That is the reply to DATA: one reply was too many and all are shifted, so that no
             # refusal can be matched with its recipient (issue 10, S12).
             settled.clear()
-            return replies.missing(DATA, "more replies than commands")
+            return replies.no_reply(DATA, "more replies than commands")
         return no
 
-    async def _lock_step(self, mail: Mail, settled: dict[str, Reply]) -> Reply | None:
+    async def _lock_step(self, mail: OutgoingMail, settled: dict[str, Reply]) -> Reply | None:
         """Say MAIL, RCPT and, if anybody is left, DATA; give the no to all, if it is one."""
         sender, *recipients, data = self._commands(mail)
         answer = await self._say(MAIL, sender)
@@ -169,7 +171,7 @@ class Connection:
             return _heard(MAIL, answer)
         return _no(DATA, await self._say(DATA, data))
 
-    async def _group(self, mail: Mail, settled: dict[str, Reply]) -> Reply | None:
+    async def _group(self, mail: OutgoingMail, settled: dict[str, Reply]) -> Reply | None:
         """Say them all at once, then match the replies by count; give the no to DATA, if any."""
         commands = self._commands(mail)
         self._write(b"\r\n".join(commands), MAIL)
@@ -187,7 +189,7 @@ class Connection:
             extra = self._left_over(DATA)
             if extra is not None and (extra.strange or no is None):
                 raise extra
-        except Lost as lost:
+        except ConnectionLost as lost:
             # Without all replies, as many as there were commands, nobody knows which is whose.
             # But a server may well close after a refusal: what it had said then holds.
             if lost.strange:
@@ -197,7 +199,7 @@ class Connection:
             raise
         return no
 
-    def _commands(self, mail: Mail) -> list[bytes]:
+    def _commands(self, mail: OutgoingMail) -> list[bytes]:
         """Return the commands that come before the content. Raises ValueError."""
         size = b" SIZE=%d" % len(mail.content) if self.offers.sized else b""
         utf8 = b" SMTPUTF8" if mail.needs_smtputf8 else b""
@@ -213,7 +215,7 @@ class Connection:
             raise ValueError("a control character in an address")
         return commands
 
-    async def _say(self, stage: Stage, command: bytes) -> Answer:
+    async def _say(self, stage: Stage, command: bytes) -> RawReply:
         self._write(command, stage)
         return await self._hear(stage)
 
@@ -225,16 +227,16 @@ class Connection:
         except ConnectionError as error:
             raise _lost(stage, error) from error
 
-    async def _hear(self, stage: Stage) -> Answer:
+    async def _hear(self, stage: Stage) -> RawReply:
         """Return the reply to the command at `stage`. Raises Lost unless it is a yes or a no."""
         answer = self._dialogue.take()  # most replies to a group come together
         if answer is None:
             answer = await self._awaited(stage)
         if not _is_answer(stage, answer):
-            raise Lost(_heard(stage, answer), strange=answer.code != replies.CLOSING)
+            raise ConnectionLost(_heard(stage, answer), strange=answer.code != replies.CLOSING)
         return answer
 
-    async def _awaited(self, stage: Stage) -> Answer:
+    async def _awaited(self, stage: Stage) -> RawReply:
         seconds = self._patience.command
         if stage is MAIL:
             seconds = min(seconds, self._mail_seconds)
@@ -248,7 +250,7 @@ class Connection:
         if extra := self._left_over(stage):
             raise extra
 
-    def _left_over(self, stage: Stage) -> Lost | None:
+    def _left_over(self, stage: Stage) -> ConnectionLost | None:
         """Return the meaning of an unasked reply, None if there is none.
 
         A server that closes may say so unasked (RFC 5321 3.8).
@@ -257,10 +259,10 @@ class Connection:
         if answer is None:
             return None
         if answer.code == replies.CLOSING:
-            return Lost(_heard(stage, answer))
-        return Lost(replies.missing(stage, "more replies than commands"), strange=True)
+            return ConnectionLost(_heard(stage, answer))
+        return ConnectionLost(replies.no_reply(stage, "more replies than commands"), strange=True)
 
-    async def _content(self, mail: Mail) -> Reply:
+    async def _content(self, mail: OutgoingMail) -> Reply:
         self._expect_silence(DATA)
         octets = _stuffed(mail.content) + b".\r\n"
         for start in range(0, len(octets), PIECE_OCTETS):
@@ -276,7 +278,7 @@ class Connection:
             raise _lost(DOT, error) from error
         reply = _heard(DOT, answer)
         if self._dialogue.unread or not _is_answer(DOT, answer):
-            raise Lost(reply)
+            raise ConnectionLost(reply)
         return reply
 
     async def _put(self, piece: bytes) -> None:
@@ -289,14 +291,14 @@ class Connection:
                 raise await self._interrupted() from error
             raise _lost(DATA, error) from error
 
-    async def _interrupted(self) -> Lost:
+    async def _interrupted(self) -> ConnectionLost:
         """Return the meaning of a reply that came before the server had the whole mail."""
         answer = await self._dialogue.answer(0)
         if answer.code == replies.CLOSING:
-            return Lost(_heard(DATA, answer))
-        if not replies.says_no(answer.code):
-            return Lost(replies.missing(DATA, "a reply before the end of the mail"))
-        return Lost(_heard(DOT, answer))
+            return ConnectionLost(_heard(DATA, answer))
+        if not replies.is_negative(answer.code):
+            return ConnectionLost(replies.no_reply(DATA, "a reply before the end of the mail"))
+        return ConnectionLost(_heard(DOT, answer))
 
     async def _reset(self) -> int:
         """Forget the transaction, and return the code of the reply."""
@@ -333,24 +335,26 @@ class Connection:
         return self._deadline - _now()
 
 
-def _lost(stage: Stage, error: OSError) -> Lost:
+def _lost(stage: Stage, error: OSError) -> ConnectionLost:
     """Return the end that a missing reply means."""
     if isinstance(error, TimeoutError):
-        return Lost(replies.missing(stage, "no reply in time"), strange=True)
-    return Lost(replies.missing(stage, str(error)), strange=isinstance(error, Strange))
+        return ConnectionLost(replies.no_reply(stage, "no reply in time"), strange=True)
+    return ConnectionLost(
+        replies.no_reply(stage, str(error)), strange=isinstance(error, ProtocolViolation)
+    )
 
 
-def _is_answer(stage: Stage, answer: Answer) -> bool:
-    return replies.says_yes(stage, answer.code) or replies.says_no(answer.code)
+def _is_answer(stage: Stage, answer: RawReply) -> bool:
+    return replies.is_positive(stage, answer.code) or replies.is_negative(answer.code)
 
 
-def _no(stage: Stage, answer: Answer) -> Reply | None:
+def _no(stage: Stage, answer: RawReply) -> Reply | None:
     """Return the reply if it is not a yes; to make one that nobody reads costs more than a mail."""
-    return None if replies.says_yes(stage, answer.code) else _heard(stage, answer)
+    return None if replies.is_positive(stage, answer.code) else _heard(stage, answer)
 
 
-def _heard(stage: Stage, answer: Answer) -> Reply:
-    return replies.heard(stage, answer.code, answer.text)
+def _heard(stage: Stage, answer: RawReply) -> Reply:
+    return replies.received(stage, answer.code, answer.text)
 
 
 def _original(recipient: str) -> bytes:

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from services.sender.mail.compose import Mail
-from services.sender.outcome import Reason, Unsendable
+from services.sender.mail.compose import OutgoingMail
+from services.sender.outcome import FailureReason, Unsendable
 
 _NUMBER = re.compile(r"[0-9]{1,20}")  # RFC 1870 4
 
 
 @dataclass(frozen=True, slots=True)
-class Offers:
+class Extensions:
     """The extensions that matter to us. A number that is not given is no limit."""
 
     pipelining: bool = False  # RFC 2920
@@ -39,16 +39,16 @@ class Offers:
             domains=_limit(limits.get("RCPTDOMAINMAX", "")),
         )
 
-    def reaches(self, mail: Mail) -> tuple[str, ...]:
+    def reaches(self, mail: OutgoingMail) -> tuple[str, ...]:
         """Return the recipients that the server can serve with its extensions."""
         return mail.recipients if self.smtputf8 else mail.within_ascii
 
-    def objection(self, mail: Mail) -> Unsendable | None:
+    def objection(self, mail: OutgoingMail) -> Unsendable | None:
         """Return why no recipient of this mail can be served (RFC 6531 3.5, RFC 1870 5)."""
         if not self.reaches(mail):
-            return Unsendable(Reason.SMTPUTF8_NOT_OFFERED)
+            return Unsendable(FailureReason.SMTPUTF8_NOT_OFFERED)
         if self.size is not None and self.size < len(mail.content):
-            return Unsendable(Reason.TOO_BIG)
+            return Unsendable(FailureReason.TOO_BIG)
         return None
 
 

@@ -8,14 +8,14 @@ from datetime import datetime
 from typing import Self
 
 from services.sender import metrics
-from services.sender.mail.compose import Mail
-from services.sender.metrics import RouteMetrics
-from services.sender.outcome import Reason, Replies, Unsendable
+from services.sender.mail.compose import OutgoingMail
+from services.sender.metrics import RelayMetrics
+from services.sender.outcome import FailureReason, Replies, Unsendable
 from services.sender.replies import reply as replies
-from services.sender.smtp.circuit_breaker import Postponed
+from services.sender.smtp.circuit_breaker import NotAttempted
 from services.sender.smtp.rate_limits import Throttle, domain_rate
-from services.sender.smtp.relay import Limits, Relay
-from services.sender.smtp.relay_pool import Route
+from services.sender.smtp.relay import ConnectionLimits, Relay
+from services.sender.smtp.relay_pool import RelayPool
 from shared.contracts import Reply, Stage
 from shared.contracts.address import domain_of
 
@@ -25,21 +25,21 @@ BEFORE_DOT_SECONDS = 780.0
 
 
 # The worth of an answer to the sender of the mail. The further a relay went, the more it tells.
-_LACKS = {Reason.SMTPUTF8_NOT_OFFERED: 0, Reason.TOO_BIG: 1}
+_LACKS = {FailureReason.SMTPUTF8_NOT_OFFERED: 0, FailureReason.TOO_BIG: 1}
 _REFUSED = 2
 _POSTPONED = 3
 _TEMPORARY = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RelayAnswer:
     """The result of a mail at one relay, which may be `suspected` of refusing more than its sender.
 
     It is `final` if the same relay would say the same again.
     """
 
     relay: str
-    result: Replies | Unsendable | Postponed
+    result: Replies | Unsendable | NotAttempted
     suspected: bool = False
 
     @property
@@ -51,7 +51,7 @@ class Asked:
     def worth(self) -> int:
         """Its rank among results: the reasons of final refusals first, then those with hope."""
         match self.result:
-            case Postponed():
+            case NotAttempted():
                 return _POSTPONED
             case Unsendable(reason):
                 return _LACKS.get(reason, _REFUSED)
@@ -59,19 +59,19 @@ class Asked:
         return _REFUSED if final and not self.suspected else _TEMPORARY
 
 
-def best(asked: Iterable[Asked]) -> Asked:
+def best(asked: Iterable[RelayAnswer]) -> RelayAnswer:
     """Choose the answer that counts: while one relay may still take the mail it is not final."""
     return max(asked, key=lambda each: each.worth)
 
 
-def says_nothing_of_others(result: Replies | Unsendable | Postponed) -> bool:
+def another_may_take(result: Replies | Unsendable | NotAttempted) -> bool:
     """Return whether another relay may take the mail.
 
     Another relay may have an extension that this one lacks, and take a sender that this one refuses
     (RFC 6531 3.2).
     """
     match result:
-        case Postponed():
+        case NotAttempted():
             return True
         case Unsendable(reason):
             return reason in _LACKS
@@ -82,7 +82,7 @@ def _is_before_rcpt(reply: Reply) -> bool:
     return reply.stage in replies.BEFORE_MAIL or reply.stage is Stage.MAIL
 
 
-class Turns:
+class WeightedRoundRobin:
     """Stride scheduling: each turn puts who had it back by one over the weight.
 
     Who was away for a while does not make up for it with a burst.
@@ -111,7 +111,7 @@ class SmtpPool:
     def __init__(
         self,
         relays: Sequence[Relay],
-        limits: Limits,
+        limits: ConnectionLimits,
         name: str,
         throttle: Throttle,
         now: Callable[[], datetime],
@@ -119,10 +119,10 @@ class SmtpPool:
         self._name = name
         self._throttle = throttle
         self._routes = {
-            relay.name: Route(relay, limits, RouteMetrics(name, relay.name), throttle, now)
+            relay.name: RelayPool(relay, limits, RelayMetrics(name, relay.name), throttle, now)
             for relay in relays
         }
-        self._turns = Turns({relay.name: relay.weight for relay in relays})
+        self._turns = WeightedRoundRobin({relay.name: relay.weight for relay in relays})
 
     async def __aenter__(self) -> Self:
         return self
@@ -131,7 +131,7 @@ class SmtpPool:
         """Take leave of the servers on all connections."""
         await asyncio.gather(*(route.close() for route in self._routes.values()))
 
-    async def send(self, mail: Mail) -> Replies | Unsendable | Postponed:
+    async def send(self, mail: OutgoingMail) -> Replies | Unsendable | NotAttempted:
         """Run one transaction and return the reply that settled each recipient.
 
         A relay that does not serve us, or does not take the mail at MAIL, passes it on to the next
@@ -142,44 +142,48 @@ class SmtpPool:
         able = {name for name, wait in waits.items() if not wait}
         if not able:
             metrics.POSTPONED.labels(self._name).inc()
-            return Postponed(min(waits.values()))
+            return NotAttempted(min(waits.values()))
         if seconds := await self._too_early(mail):
             metrics.THROTTLED.labels(self._name).inc()
-            return Postponed(seconds)
+            return NotAttempted(seconds)
         return await self._asked_in_turn(mail, able)
 
-    async def _asked_in_turn(self, mail: Mail, able: set[str]) -> Replies | Unsendable | Postponed:
+    async def _asked_in_turn(
+        self, mail: OutgoingMail, able: set[str]
+    ) -> Replies | Unsendable | NotAttempted:
         deadline = asyncio.get_running_loop().time() + BEFORE_DOT_SECONDS
-        asked: list[Asked] = []
+        asked: list[RelayAnswer] = []
         while able:
             name = self._next(able, mail)
             able.remove(name)
             result = await self._routes[name].send(mail, deadline)
-            if not says_nothing_of_others(result):
+            if not another_may_take(result):
                 return result
-            asked.append(Asked(name, result, mail.progress.suspected))
+            asked.append(RelayAnswer(name, result, mail.progress.suspected))
             able = {each for each in able if not self._routes[each].wait}
         return self._counts(mail, asked)
 
-    def _counts(self, mail: Mail, asked: list[Asked]) -> Replies | Unsendable | Postponed:
+    def _counts(
+        self, mail: OutgoingMail, asked: list[RelayAnswer]
+    ) -> Replies | Unsendable | NotAttempted:
         """Return the answer that counts; a relay that rests may still take the mail."""
         chosen = best(reversed(asked))
-        if not isinstance(chosen.result, Postponed):
+        if not isinstance(chosen.result, NotAttempted):
             mail.progress.relay, mail.progress.suspected = chosen.relay, chosen.suspected
         resting = self._routes.keys() - {each.relay for each in asked}
         if chosen.final and resting:
             metrics.POSTPONED.labels(self._name).inc()
-            return Postponed(min(self._routes[each].wait for each in resting))
+            return NotAttempted(min(self._routes[each].wait for each in resting))
         return chosen.result
 
-    def _next(self, able: set[str], mail: Mail) -> str:
+    def _next(self, able: set[str], mail: OutgoingMail) -> str:
         """Choose among relays that are able: first those that have not refused the sender."""
         if len(able) == 1:
             return self._turns.next(able)
         willing = {each for each in able if not self._routes[each].declines(mail)} or able
         return self._turns.next({each for each in willing if self._routes[each].free} or willing)
 
-    async def _too_early(self, mail: Mail) -> float:
+    async def _too_early(self, mail: OutgoingMail) -> float:
         """Take the mail from the rates of its domains; 0.0, or how many seconds it is too early."""
         if not self._throttle.limits:
             return 0.0

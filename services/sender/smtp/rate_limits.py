@@ -28,7 +28,7 @@ def domain_rate(domain: str) -> str:
     return f"domain {domain}"
 
 
-class RateStore(Protocol):
+class TokenSource(Protocol):
     """What all senders together may still send."""
 
     async def take(self, name: str, mails: int, pace: Pace) -> float:
@@ -38,7 +38,7 @@ class RateStore(Protocol):
 class Throttle:
     """The rates of relays and recipient domains, by name; what has no rate is not held up."""
 
-    def __init__(self, buckets: RateStore, paces: Mapping[str, Pace]) -> None:
+    def __init__(self, buckets: TokenSource, paces: Mapping[str, Pace]) -> None:
         self._buckets = buckets
         self._paces = paces
         self._allowances: dict[str, Allowance] = defaultdict(Allowance)
@@ -83,7 +83,7 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-class PaceStore:
+class RateStore:
     """Reads and writes the rates, a token bucket each."""
 
     def __init__(self, database: Database, clock: Clock = dialect.now) -> None:

@@ -56,7 +56,7 @@ class Login:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """How long to wait, in seconds: for TCP, for the reply to a command, for that to the dot.
 
     RFC 5321 4.5.3.2 asks for 300 and 600; less than 600 at the dot makes duplicates. `write` is
@@ -70,7 +70,7 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ConnectionLimits:
     """How many connections, how many mails over each, and how long one is trusted when idle.
 
     `kept_seconds` is for the reply to MAIL over a connection that was kept, if that is less than
@@ -99,7 +99,7 @@ class Relay:
     context: ssl.SSLContext | None = None
     login: Login | None = None
     helo_name: str | None = None
-    patience: Patience = Patience()
+    patience: Timeouts = Timeouts()
     backoff: Backoff = REST
     weight: float = 1.0
 
@@ -127,7 +127,7 @@ HeloName = Annotated[
 Rate = Annotated[float, Field(gt=0, le=100_000)]
 
 
-class Account(BaseModel):
+class RelaySettings(BaseModel):
     """A relay and how we log in there; `tls` has no default, so that clear text is a decision."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

@@ -7,30 +7,30 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-from services.sender.mail.compose import Mail
-from services.sender.metrics import RouteMetrics
-from services.sender.outcome import Reason, Replies, Unsendable
+from services.sender.mail.compose import OutgoingMail
+from services.sender.metrics import RelayMetrics
+from services.sender.outcome import FailureReason, Replies, Unsendable
 from services.sender.replies import reply as replies
-from services.sender.smtp.circuit_breaker import Postponed, Rest, Senders
-from services.sender.smtp.concurrency import Gate, Width, asks_for_less
+from services.sender.smtp.circuit_breaker import CircuitBreaker, NotAttempted, SenderRefusals
+from services.sender.smtp.concurrency import AdaptiveLimit, ConcurrencyLimiter, is_pushback
 from services.sender.smtp.connect import connect
-from services.sender.smtp.connection import Connection, Lost
+from services.sender.smtp.connection import ConnectionLost, SmtpConnection
 from services.sender.smtp.extensions import Pipelining
 from services.sender.smtp.rate_limits import Throttle, relay_rate
-from services.sender.smtp.relay import Limits, Relay
+from services.sender.smtp.relay import ConnectionLimits, Relay
 from shared.contracts import Reply, Stage
 
 TURN_SECONDS = 20.0  # a mail that waits longer for its turn does so on the delay ladder
 
 
-class Route:
+class RelayPool:
     """The road to one relay; `now` is the clock that mails expire by."""
 
     def __init__(
         self,
         relay: Relay,
-        limits: Limits,
-        metrics: RouteMetrics,
+        limits: ConnectionLimits,
+        metrics: RelayMetrics,
         throttle: Throttle,
         now: Callable[[], datetime],
     ) -> None:
@@ -40,11 +40,11 @@ class Route:
         self._metrics = metrics
         self._now = now
         self._name, self._rate = relay.name, {relay_rate(relay.name): 1}
-        self._rest = Rest(relay.backoff)
-        self._senders = Senders()
-        self._idle: list[Connection] = []  # the latest used last
+        self._rest = CircuitBreaker(relay.backoff)
+        self._senders = SenderRefusals()
+        self._idle: list[SmtpConnection] = []  # the latest used last
         self._busy = 0
-        self._gate = Gate(Width(limits.connections))
+        self._gate = ConcurrencyLimiter(AdaptiveLimit(limits.connections))
         self._pipelining = Pipelining()
 
     @property
@@ -64,7 +64,9 @@ class Route:
         idle, self._idle = self._idle, []
         await asyncio.gather(*map(self._quit, idle))
 
-    async def send(self, mail: Mail, deadline: float) -> Replies | Unsendable | Postponed:
+    async def send(
+        self, mail: OutgoingMail, deadline: float
+    ) -> Replies | Unsendable | NotAttempted:
         """Run one transaction and return the reply that settled each recipient.
 
         `deadline`, in the loop's time, is for all that comes before the final dot. A kept
@@ -74,21 +76,21 @@ class Route:
         """
         if self._throttle.limits and (seconds := await self._throttle.wait(self._rate)):
             self._metrics.throttled.inc()
-            return Postponed(seconds)
+            return NotAttempted(seconds)
         if not await self._gate.enter(TURN_SECONDS):
-            return Postponed(TURN_SECONDS)
+            return NotAttempted(TURN_SECONDS)
         try:
             # Others may have found out in the meantime that the relay is away.
             wait = self.wait
-            return Postponed(wait) if wait else await self._tried(mail, deadline)
+            return NotAttempted(wait) if wait else await self._tried(mail, deadline)
         finally:
             self._gate.leave()
 
-    def declines(self, mail: Mail) -> bool:
+    def declines(self, mail: OutgoingMail) -> bool:
         """Return whether it has refused the sender of the mail of late."""
         return self._senders.declines(_sender(mail), _clock())
 
-    async def _tried(self, mail: Mail, deadline: float) -> Replies | Unsendable:
+    async def _tried(self, mail: OutgoingMail, deadline: float) -> Replies | Unsendable:
         self._rest.begin()
         mail.progress.relay, mail.progress.suspected = self._name, False
         begun, timer = _clock(), time.perf_counter()
@@ -101,7 +103,7 @@ class Route:
             await self._judge(mail, result, begun)
         return result
 
-    async def _sent(self, mail: Mail, deadline: float) -> Replies | Unsendable:
+    async def _sent(self, mail: OutgoingMail, deadline: float) -> Replies | Unsendable:
         kept = await self._kept(mail)
         if kept is not None:
             result = await self._over(kept, mail, deadline, self._limits.kept_seconds)
@@ -113,13 +115,13 @@ class Route:
             self._metrics.replaced.inc()
         try:
             connection = await connect(self.relay, deadline)
-        except Lost as lost:
+        except ConnectionLost as lost:
             self._metrics.not_opened(lost.reply.stage)
             return dict.fromkeys(mail.recipients, lost.reply)
         self._metrics.opened()
         return await self._over(connection, mail, deadline)
 
-    async def _judge(self, mail: Mail, heard: Replies, begun: float) -> None:
+    async def _judge(self, mail: OutgoingMail, heard: Replies, begun: float) -> None:
         """Rest the relay if it does not serve us, send it less if it asks for that.
 
         What can be the fault of one mail does neither: each client would do it to all others.
@@ -142,11 +144,11 @@ class Route:
         if rests:
             self._metrics.rests.inc()
             await self.close()
-        if blamed and _any(heard, asks_for_less):
+        if blamed and _any(heard, is_pushback):
             self._metrics.pushed_back.inc()
             self._gate.pushed_back()
 
-    async def _kept(self, mail: Mail) -> Connection | None:
+    async def _kept(self, mail: OutgoingMail) -> SmtpConnection | None:
         """Return an idle connection in good order; close those that are not, or are used up."""
         while self._idle:
             connection = self._idle.pop()
@@ -160,7 +162,7 @@ class Route:
                 return connection
         return None
 
-    async def _answers(self, connection: Connection) -> bool:
+    async def _answers(self, connection: SmtpConnection) -> bool:
         """Ask a connection whether it is there; without an answer those as old are given up too.
 
         What took one away without a sign, such as a firewall that forgot it, took them all.
@@ -176,19 +178,23 @@ class Route:
                     self._replace(each)
         return good
 
-    def _replace(self, connection: Connection) -> None:
+    def _replace(self, connection: SmtpConnection) -> None:
         self._metrics.replaced.inc()
         self._drop(connection)
 
-    def _most_mails(self, connection: Connection) -> int:
+    def _most_mails(self, connection: SmtpConnection) -> int:
         ours, theirs = self._limits.mails, connection.offers.mails
         return ours if theirs is None else min(ours, theirs)
 
-    def _is_recent(self, connection: Connection) -> bool:
+    def _is_recent(self, connection: SmtpConnection) -> bool:
         return _clock() - connection.idle_since < self._limits.idle_seconds
 
     async def _over(
-        self, connection: Connection, mail: Mail, deadline: float, mail_seconds: float = math.inf
+        self,
+        connection: SmtpConnection,
+        mail: OutgoingMail,
+        deadline: float,
+        mail_seconds: float = math.inf,
     ) -> Replies | Unsendable:
         self._busy += 1
         try:
@@ -204,13 +210,13 @@ class Route:
             else:
                 self._idle.append(connection)
 
-    def _objection(self, connection: Connection, mail: Mail) -> Unsendable | None:
+    def _objection(self, connection: SmtpConnection, mail: OutgoingMail) -> Unsendable | None:
         if mail.not_after is not None and self._now() >= mail.not_after:
-            return Unsendable(Reason.EXPIRED)
+            return Unsendable(FailureReason.EXPIRED)
         return connection.offers.objection(mail)
 
     async def _transacted(
-        self, connection: Connection, mail: Mail, deadline: float, mail_seconds: float
+        self, connection: SmtpConnection, mail: OutgoingMail, deadline: float, mail_seconds: float
     ) -> Replies:
         group = len(mail.recipients)
         pipelined = connection.offers.pipelining and self._pipelining.copes(group, _clock())
@@ -225,13 +231,13 @@ class Route:
             self._pipelining.coped(group)
         return result
 
-    async def _quit(self, connection: Connection) -> None:
+    async def _quit(self, connection: SmtpConnection) -> None:
         try:
             await connection.quit()
         finally:
             self._drop(connection)
 
-    def _drop(self, connection: Connection) -> None:
+    def _drop(self, connection: SmtpConnection) -> None:
         connection.abort()
         self._metrics.closed(connection.mails)
 
@@ -250,7 +256,7 @@ def _ends_at_mail(reply: Reply) -> bool:
 
 def _not_taken(reply: Reply) -> bool:
     """Return whether MAIL was not accepted, for reasons that lie in the sender or the relay."""
-    return _not_begun(reply) or (reply.stage is Stage.MAIL and asks_for_less(reply))
+    return _not_begun(reply) or (reply.stage is Stage.MAIL and is_pushback(reply))
 
 
 def _not_begun(reply: Reply) -> bool:
@@ -259,7 +265,7 @@ def _not_begun(reply: Reply) -> bool:
     return ours or replies.closed_before(reply) or replies.sender_refused(reply)
 
 
-def _sender(mail: Mail) -> tuple[str, bool]:
+def _sender(mail: OutgoingMail) -> tuple[str, bool]:
     """Return all that MAIL depends on but the size."""
     return mail.sender, mail.needs_smtputf8
 

@@ -23,22 +23,22 @@ CODE_DIGITS = 3
 _OTHER_CODE = re.compile(rb"[2-5][0-5]\d(?=[ \t-]|$)")
 
 
-class Garbled(ValueError):
+class MalformedReply(ValueError):
     """These octets are not SMTP, or more than anybody needs to say."""
 
 
-class Strange(ConnectionError):
+class ProtocolViolation(ConnectionError):
     """What the server says cannot be read, or is too much."""
 
 
-class Answer(NamedTuple):
+class RawReply(NamedTuple):
     """One whole reply; its text has a line for each of its lines."""
 
     code: int
     text: str
 
 
-class Reader:
+class ReplyParser:
     """Puts replies together from what arrives."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Reader:
         self._kept = 0  # octets of them
         self._octets = 0  # that have been read since the last reply
 
-    def feed(self, data: bytes) -> Iterator[Answer]:
+    def feed(self, data: bytes) -> Iterator[RawReply]:
         """Yield the replies that end in `data`. Raises Garbled, after those that came before.
 
         A reply that does not end within REPLY_OCTETS ends there; what follows it is garbled.
@@ -61,9 +61,9 @@ class Reader:
                 yield self._whole()
         if self._octets > REPLY_OCTETS:
             yield from self.end()
-            raise Garbled("a reply without end")
+            raise MalformedReply("a reply without end")
 
-    def end(self) -> Iterator[Answer]:
+    def end(self) -> Iterator[RawReply]:
         """Yield the reply that has begun when nothing more will come, if its code is known.
 
         All lines of a reply have the same code (RFC 5321 4.2.1), so its first line tells it.
@@ -85,7 +85,7 @@ class Reader:
         coded = self._is_coded(line)
         if not coded and not self._code:
             self._rest = b""
-            raise Garbled("a line without a code")
+            raise MalformedReply("a line without a code")
         text = line[4:].strip() if coded else line.strip()
         if self._kept + len(text) <= TEXT_OCTETS:
             # An enhanced code is looked for at the beginning of the text: that of the code.
@@ -102,13 +102,13 @@ class Reader:
             return _OTHER_CODE.match(line) is not None
         return line[:3].isdigit() and len(line) >= CODE_DIGITS and not line[3:4].isdigit()
 
-    def _whole(self) -> Answer:
+    def _whole(self) -> RawReply:
         code, lines = self._code, self._lines
         self._code, self._lines, self._kept, self._octets = b"", [], 0, 0
-        return Answer(int(code), b"\n".join(lines).decode(errors="surrogateescape"))
+        return RawReply(int(code), b"\n".join(lines).decode(errors="surrogateescape"))
 
 
-class Alarm:
+class ResettableTimer:
     """Calls `ring` once the time that it is set to has come, in the loop's time.
 
     A timer for each reply would cost as much as reading it. The one that runs is left alone when
@@ -149,17 +149,17 @@ class Alarm:
             self.set(due)
 
 
-class Dialogue(asyncio.Protocol):
+class SmtpStream(asyncio.Protocol):
     """A transport, the replies that have come over it, and how it ended."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._reader = Reader()
-        self._answers: deque[Answer] = deque()
+        self._reader = ReplyParser()
+        self._answers: deque[RawReply] = deque()
         self._ended: ConnectionError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
-        self._alarm = Alarm(self._late)
+        self._alarm = ResettableTimer(self._late)
         self.unsent = False  # whether part of what was written has not left this process
         # So that `unsent` tells of anything that the kernel has not taken. At 0 asyncio's TLS
         # would pause when there is nothing to send. Behind TLS some of it may wait where this
@@ -192,7 +192,7 @@ class Dialogue(asyncio.Protocol):
         while self._held_up:
             await self._change(due)
 
-    async def answer(self, seconds: float, until: float = math.inf) -> Answer:
+    async def answer(self, seconds: float, until: float = math.inf) -> RawReply:
         """Return the next reply, in the order of their coming, within `seconds`.
 
         `until`, in the loop's time, is a second limit. A reply that has begun by then ends the
@@ -205,7 +205,7 @@ class Dialogue(asyncio.Protocol):
                 await self._change(due)
         return self._answers.popleft()
 
-    def take(self) -> Answer | None:
+    def take(self) -> RawReply | None:
         """Return the next of the replies that have come, if there is one."""
         return self._answers.popleft() if self._answers else None
 
@@ -219,7 +219,7 @@ class Dialogue(asyncio.Protocol):
         """Read what came."""
         try:
             self._answers.extend(self._reader.feed(data))
-        except Garbled as error:
+        except MalformedReply as error:
             self._give_up(str(error))
         if len(self._answers) > MAX_UNREAD:
             self._give_up("more replies than commands")
@@ -269,7 +269,7 @@ class Dialogue(asyncio.Protocol):
             self._waiter.set_exception(TimeoutError())
 
     def _give_up(self, why: str) -> None:
-        self._end(Strange(why))
+        self._end(ProtocolViolation(why))
         self._transport.abort()
 
     def _end(self, reason: ConnectionError) -> None:

@@ -16,8 +16,8 @@ from services.otp.mail.mail import Branding, CodeMail, MailContext, MailWriter
 from services.otp.mail.phrasebook import Translations
 from services.otp.mail.template import check_no_link
 from services.otp.mail.wording import PURPOSES
-from services.sender.mail.compose import Letterhead, compose
-from services.sender.mail.writer import content_of
+from services.sender.mail.compose import MailDefaults, compose
+from services.sender.mail.writer import unseal
 from shared.contracts import Category, SendEmail
 from tests.otp.wordings import LANGUAGES, shipped_layouts, toml
 
@@ -45,8 +45,8 @@ def sent(mail: CodeMail) -> EmailMessage:
     command = SendEmail(
         id="m-1", category=Category.OTP, to=(EMAIL,), subject=mail.subject, sealed="sealed"
     )
-    content = content_of(command, lambda *_: mail.encode())
-    octets = compose(command, content, Letterhead("post@our.example", "our.example"), NOW).content
+    content = unseal(command, lambda *_: mail.encode())
+    octets = compose(command, content, MailDefaults("post@our.example", "our.example"), NOW).content
     parsed = message_from_bytes(octets, policy=policy.default)
     assert isinstance(parsed, EmailMessage)
     assert not parsed.defects

@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from services.sender.mail.compose import Letterhead, Mail, compose
-from services.sender.mail.mime import Content
+from services.sender.mail.compose import MailDefaults, OutgoingMail, compose
+from services.sender.mail.mime import MailContent
 from shared.contracts import Category, SendEmail, address
 from shared.contracts.fields import EPOCH
 from tests.sender import library
 from tests.sender.commands import NOW, a_command, a_file
 
-HEAD = Letterhead("Post <post@our.example>", "id.our.example")
+HEAD = MailDefaults("Post <post@our.example>", "id.our.example")
 LINE_BREAK = re.compile(r"\r\n|\r|\n")
 
 # Whatever Unicode has but what a mail's text or header may never have.
@@ -76,18 +76,18 @@ ZONES = st.timedeltas(timedelta(hours=-14), timedelta(hours=14)).map(
 )
 
 
-def composed(command: SendEmail, content: Content | None = None) -> Mail:
+def composed(command: SendEmail, content: MailContent | None = None) -> OutgoingMail:
     """Compose as the sender does."""
-    content = content or Content(text=command.text, html=command.html)
+    content = content or MailContent(text=command.text, html=command.html)
     return compose(command, content, HEAD, command.created_at or NOW)
 
 
-def parsed(mail: Mail) -> EmailMessage:
+def parsed(mail: OutgoingMail) -> EmailMessage:
     """Read a mail with the standard library."""
     return message_from_string(mail.content.decode(), policy=policy.default)
 
 
-def mailboxes(mail: Mail, name: str) -> tuple[tuple[str, str], ...]:
+def mailboxes(mail: OutgoingMail, name: str) -> tuple[tuple[str, str], ...]:
     """Give names and addresses of a header.
 
     With the older parser: the newer one, before Python 3.13, reads the fold between two encoded
@@ -142,7 +142,7 @@ def test_mailboxes(from_: str, to: list[str], cc: tuple[str, ...], reply: str) -
 @given(text=st.none() | BODIES, html=BODIES)
 def test_bodies(text: str | None, html: str) -> None:
     """Text, HTML or both come back, but for the kind of line ends and the last one."""
-    message = parsed(composed(a_command(), Content(text=text, html=html)))
+    message = parsed(composed(a_command(), MailContent(text=text, html=html)))
 
     assert body(message, "plain") == (None if text is None else as_lines(text))
     assert body(message, "html") == as_lines(html)

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.sender.mail.dkim import Key, relaxed_body, relaxed_field
+from services.sender.mail.dkim import DkimKey, relaxed_body, relaxed_field
 from tests.sender import verifier
 from tests.sender.keys import PUBLIC, SIGNER
 from tests.sender.verifier import fields, signatures, verifies
@@ -97,7 +97,7 @@ def test_published_key() -> None:
     covered = [relaxed_field(named[name.encode()]) for name in names[:5]]
     unsigned = relaxed_field(re.sub(rb"b=/[^;]*", b"b=", field.field))
 
-    made = Key("brisbane", ed25519.Ed25519PrivateKey.from_private_bytes(secret)).sign(
+    made = DkimKey("brisbane", ed25519.Ed25519PrivateKey.from_private_bytes(secret)).sign(
         b"".join(each + b"\r\n" for each in covered) + unsigned
     )
 

@@ -10,12 +10,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.sender.mail import mime
-from services.sender.mail.mime import Content
+from services.sender.mail.mime import MailContent
 from shared.contracts.attachment import MAX_ATTACHED_BYTES, Attachment
 from tests.sender import library
 from tests.sender.commands import a_file
 
-TEXT, HTML, BOTH = Content(text="a"), Content(html="<p>a"), Content(text="a", html="<p>a")
+TEXT, HTML, BOTH = (
+    MailContent(text="a"),
+    MailContent(html="<p>a"),
+    MailContent(text="a", html="<p>a"),
+)
 FILE, IMAGE = a_file(), a_file("logo.png", content_type="image/png", content_id="logo")
 
 
@@ -53,7 +57,7 @@ def shape(part: library.Part) -> object:
         ),
     ],
 )
-def test_levels(content: Content, files: list[Attachment], expected: object) -> None:
+def test_levels(content: MailContent, files: list[Attachment], expected: object) -> None:
     """There are as many levels as are needed; images that the HTML shows are with the HTML."""
     assert shape(library.parts(mime.entity(content, files).encode())) == expected
 
@@ -76,7 +80,7 @@ def test_file() -> None:
 def test_boundaries() -> None:
     """A text that quotes a mail of ours, boundaries and all, is not cut at them."""
     quoted = mime.entity(BOTH, [IMAGE, FILE])
-    entity = mime.entity(Content(text=quoted, html=quoted), [IMAGE, FILE])
+    entity = mime.entity(MailContent(text=quoted, html=quoted), [IMAGE, FILE])
 
     boundaries = re.findall('boundary="(.*?)"', quoted)
     parsed = message_from_string(entity, policy=policy.default)
@@ -101,7 +105,7 @@ QUOTED = "\né" + "\nMostly ASCII, so that quoted-printable is the shortest." * 
 def test_quoted_printable(lines: list[str]) -> None:
     """No quoted-printable line has over 76 characters or a blank at its end (RFC 2045 6.7)."""
     text = "\n".join(lines).replace("\0", "") + QUOTED
-    entity = mime.entity(Content(text=text), [])
+    entity = mime.entity(MailContent(text=text), [])
     head, _, body = entity.partition("\r\n\r\n")
     encoded = body.split("\r\n")
 

@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from services.sender.mail.compose import Letterhead
-from services.sender.mail.mime import Content
-from services.sender.mail.writer import Writer, content_of
+from services.sender.mail.compose import MailDefaults
+from services.sender.mail.mime import MailContent
+from services.sender.mail.writer import MailBuilder, unseal
 from shared.contracts.attachment import MAX_ATTACHED_BYTES
 from shared.runtime.sealing import Sealer
 from tests.sender.commands import NOW, a_command, a_file
@@ -15,8 +15,8 @@ from tests.sender.keys import PUBLIC, SIGNER
 from tests.sender.verifier import signatures, verifies
 
 SEALER = Sealer([b"k" * 32])
-WRITER = Writer(
-    SEALER.open, Letterhead("Post <post@our.example>", "id.our.example"), {"our.example": SIGNER}
+WRITER = MailBuilder(
+    SEALER.open, MailDefaults("Post <post@our.example>", "id.our.example"), {"our.example": SIGNER}
 )
 
 
@@ -92,7 +92,7 @@ def test_open() -> None:
     """What is not sealed is taken as it is."""
     command = a_command(text="a", html="<b>a</b>")
 
-    assert content_of(command, SEALER.open) == Content(text="a", html="<b>a</b>")
+    assert unseal(command, SEALER.open) == MailContent(text="a", html="<b>a</b>")
 
 
 def test_content_is_unsealed() -> None:
@@ -100,7 +100,7 @@ def test_content_is_unsealed() -> None:
     token = SEALER.seal(b'{"text": "123456", "html": "<b>123456</b>"}', "mail-1")
     command = a_command(text=None, sealed=token)
 
-    assert content_of(command, SEALER.open) == Content(text="123456", html="<b>123456</b>")
+    assert unseal(command, SEALER.open) == MailContent(text="123456", html="<b>123456</b>")
 
 
 @pytest.mark.parametrize(
@@ -121,6 +121,6 @@ def test_does_not_open(token: str) -> None:
     command = a_command(text=None, sealed=token)
 
     with pytest.raises(ValueError) as caught:  # noqa: PT011 -- libraries raise it too, with texts of their own
-        content_of(command, SEALER.open)
+        unseal(command, SEALER.open)
 
     assert "123456" not in str(caught.value)

@@ -32,15 +32,15 @@ ANNA = "anna@x.example"
 )
 def test_enhanced(code: int, text: str, enhanced: str | None) -> None:
     """An enhanced code stands right after the code and has its class, or there is none."""
-    assert replies.heard(Stage.RCPT, code, text).enhanced == enhanced
+    assert replies.received(Stage.RCPT, code, text).enhanced == enhanced
 
 
 def test_text() -> None:
     """What is no UTF-8 does not get into an event, nor does a novel."""
     strange = b"\xff\xfe no".decode("utf-8", "surrogateescape")
 
-    assert replies.heard(Stage.RCPT, 550, strange).text == "\ufffd\ufffd no"
-    assert len(replies.heard(Stage.RCPT, 550, "x" * 9999).text) == replies.MAX_TEXT_CHARS
+    assert replies.received(Stage.RCPT, 550, strange).text == "\ufffd\ufffd no"
+    assert len(replies.received(Stage.RCPT, 550, "x" * 9999).text) == replies.MAX_TEXT_CHARS
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_text() -> None:
 )
 def test_meaning(stage: Stage, code: int, accepted: bool, refused: bool, permanent: bool) -> None:  # noqa: FBT001 -- a table
     """A reply is understood by its code; what is neither yes nor no ends the conversation."""
-    reply = replies.heard(stage, code, "as it may be")
+    reply = replies.received(stage, code, "as it may be")
 
     assert replies.accepted(reply) is accepted
     assert replies.refused(reply) is refused
@@ -96,15 +96,15 @@ def test_meaning(stage: Stage, code: int, accepted: bool, refused: bool, permane
 )
 def test_no_room(stage: Stage, code: int, text: str, too_many: bool) -> None:  # noqa: FBT001 -- a column of the table
     """A transaction that is full says so at RCPT by X.5.3 or by words, with any code."""
-    assert replies.too_many(replies.heard(stage, code, text)) is too_many
+    assert replies.too_many_recipients(replies.received(stage, code, text)) is too_many
 
 
 @pytest.mark.parametrize("text", ["5.5.3 No", "Too many recipients"])
 def test_too_many_recipients(text: str) -> None:
     """552 for "too many recipients" is temporary, as RFC 5321 4.5.3.1.10 asks."""
-    assert not replies.permanent(replies.heard(Stage.RCPT, 552, text))
-    assert replies.permanent(replies.heard(Stage.DOT, 552, text))
-    assert replies.permanent(replies.heard(Stage.RCPT, 552, "5.2.2 Mailbox full"))
+    assert not replies.permanent(replies.received(Stage.RCPT, 552, text))
+    assert replies.permanent(replies.received(Stage.DOT, 552, text))
+    assert replies.permanent(replies.received(Stage.RCPT, 552, "5.2.2 Mailbox full"))
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_too_many_recipients(text: str) -> None:
 )
 def test_unknown_mailbox(stage: Stage, code: int, text: str, unknown: bool) -> None:  # noqa: FBT001 -- a table
     """Only a server that says so from RCPT on, and nothing of a block, makes a mailbox unknown."""
-    found = replies.class_of(replies.heard(stage, code, text), ANNA, alone=True)
+    found = replies.class_of(replies.received(stage, code, text), ANNA, alone=True)
 
     assert found is not None
     assert (found.reply_class is ReplyClass.MAILBOX_UNKNOWN) is unknown
@@ -135,8 +135,8 @@ def test_unknown_mailbox(stage: Stage, code: int, text: str, unknown: bool) -> N
 
 def test_unknown_among_others() -> None:
     """A refusal of the mail as a whole does not tell whose mailbox is unknown."""
-    at_rcpt = replies.heard(Stage.RCPT, 550, "5.1.1 No such user")
-    at_dot = replies.heard(Stage.DOT, 550, "5.1.1 No such user")
+    at_rcpt = replies.received(Stage.RCPT, 550, "5.1.1 No such user")
+    at_dot = replies.received(Stage.DOT, 550, "5.1.1 No such user")
 
     found = [replies.class_of(reply, ANNA, alone=False) for reply in (at_rcpt, at_dot)]
 
@@ -148,16 +148,16 @@ def test_unknown_among_others() -> None:
 
 def test_a_yes_has_no_class() -> None:
     """Who said yes has no reason for a no, and who said nothing is away for now."""
-    away = replies.class_of(replies.missing(Stage.RCPT, "connection lost"), ANNA, alone=True)
+    away = replies.class_of(replies.no_reply(Stage.RCPT, "connection lost"), ANNA, alone=True)
 
-    assert replies.class_of(replies.heard(Stage.DOT, 250, "2.0.0 OK"), ANNA, alone=True) is None
+    assert replies.class_of(replies.received(Stage.DOT, 250, "2.0.0 OK"), ANNA, alone=True) is None
     assert away is not None
     assert away.reply_class is ReplyClass.TEMPORARY
 
 
 def test_address_is_no_word() -> None:
     """The recipient's own address does not count as what the server says."""
-    reply = replies.heard(Stage.RCPT, 550, "5.1.1 <Spam@x.example>: unknown")
+    reply = replies.received(Stage.RCPT, 550, "5.1.1 <Spam@x.example>: unknown")
 
     found = replies.class_of(reply, "spam@x.example", alone=True)
 
@@ -236,7 +236,7 @@ def test_codes_in_every_writing(code: list[str], marks: list[str], before: str, 
 
 def test_a_code_that_is_cut_off() -> None:
     """The first digits of a code, behind which a long reply is cut, are masked too."""
-    long = replies.heard(Stage.DOT, 550, "x" * (replies.MAX_TEXT_CHARS - 3) + "123456").text
+    long = replies.received(Stage.DOT, 550, "x" * (replies.MAX_TEXT_CHARS - 3) + "123456").text
 
     assert replies.without_codes(long) == "x" * (replies.MAX_TEXT_CHARS - 3) + "***"
 
@@ -264,13 +264,13 @@ def test_a_code_that_is_cut_off() -> None:
 )
 def test_wishes(text: str, seconds: float | None) -> None:
     """A wish has a time not far behind it; a time alone is a limit or something else."""
-    assert wait_asked(replies.heard(Stage.RCPT, 451, text)) == seconds
+    assert wait_asked(replies.received(Stage.RCPT, 451, text)) == seconds
 
 
 def test_only_temporary() -> None:
     """What was accepted, or refused for good, asks for nothing; nor does a lost connection."""
     text = "Try again in 5 minutes"
 
-    assert wait_asked(replies.heard(Stage.DOT, 250, text)) is None
-    assert wait_asked(replies.heard(Stage.RCPT, 550, text)) is None
-    assert wait_asked(replies.missing(Stage.DOT, text)) is None
+    assert wait_asked(replies.received(Stage.DOT, 250, text)) is None
+    assert wait_asked(replies.received(Stage.RCPT, 550, text)) is None
+    assert wait_asked(replies.no_reply(Stage.DOT, text)) is None

@@ -3,15 +3,15 @@
 import pytest
 
 from services.sender import outcome
-from services.sender.outcome import Reason
+from services.sender.outcome import FailureReason
 from services.sender.replies import reply as replies
-from services.sender.schedule import Schedule
+from services.sender.schedule import RetrySchedule
 from services.sender.smtp.circuit_breaker import (
     DECLINED_SECONDS,
     MAX_SENDERS,
     Backoff,
-    Rest,
-    Senders,
+    CircuitBreaker,
+    SenderRefusals,
 )
 from shared.contracts import EmailDeferred, EmailFailed, Outcome, Reply, ReplyClass, Stage
 from tests.sender.commands import NOW, a_command
@@ -19,12 +19,12 @@ from tests.sender.commands import NOW, a_command
 MIDDLE = 0.5  # the chance that spreads nothing
 
 
-def a_rest() -> Rest:
+def a_rest() -> CircuitBreaker:
     """Give the memory of a relay that rests for 5, 10, 20 and at most 30 seconds."""
-    return Rest(Backoff(5, 30))
+    return CircuitBreaker(Backoff(5, 30))
 
 
-def failed(rest: Rest, now: float, times: int) -> float:
+def failed(rest: CircuitBreaker, now: float, times: int) -> float:
     """Let a relay fail again after each rest, and give when the last one ends."""
     for _ in range(times):
         now += rest.wait(now)
@@ -109,13 +109,13 @@ def test_backoff(failures: int, seconds: float) -> None:
     assert Backoff(5, 60).after(failures) == seconds
 
 
-SCHEDULE = Schedule(first=15, longest=3600, give_up=86_400, retries_uncertain=True)
+SCHEDULE = RetrySchedule(first=15, longest=3600, give_up=86_400, retries_uncertain=True)
 ANNA, BEN, EVE = "anna@our.example", "ben@our.example", "eve@our.example"
 
 
-def a_memory(*taken: str) -> Senders:
+def a_memory(*taken: str) -> SenderRefusals:
     """Return the memory of a relay that took these senders."""
-    senders = Senders()
+    senders = SenderRefusals()
     for each in taken:
         senders.taken(each, 0)
     return senders
@@ -235,16 +235,19 @@ def settle(reply: Reply, *, suspected: bool = False) -> Outcome:
 @pytest.mark.parametrize(("code", "text"), SENDER_REFUSALS)
 def test_refused_sender(code: int, text: str) -> None:
     """A sender that is refused fails, whatever the reason: it concerns its mail alone."""
-    event = settle(replies.heard(Stage.MAIL, code, text))
+    event = settle(replies.received(Stage.MAIL, code, text))
 
     assert isinstance(event, EmailFailed)
-    assert (event.reason, event.reply_class) == (Reason.SENDER_REFUSED, ReplyClass.AUTH_SENDER)
+    assert (event.reason, event.reply_class) == (
+        FailureReason.SENDER_REFUSED,
+        ReplyClass.AUTH_SENDER,
+    )
 
 
 @pytest.mark.parametrize(("code", "text"), SENDER_REFUSALS)
 def test_suspected_relay(code: int, text: str) -> None:
     """While the relay may be the cause the mail waits until somebody has put it right."""
-    event = settle(replies.heard(Stage.MAIL, code, text), suspected=True)
+    event = settle(replies.received(Stage.MAIL, code, text), suspected=True)
 
     assert isinstance(event, EmailDeferred)
 
@@ -258,7 +261,7 @@ def test_suspected_relay(code: int, text: str) -> None:
 )
 def test_more_is_said(code: int, text: str, found: ReplyClass) -> None:
     """Words at MAIL that tell of another cause are believed."""
-    event = settle(replies.heard(Stage.MAIL, code, text))
+    event = settle(replies.received(Stage.MAIL, code, text))
 
     assert isinstance(event, EmailFailed)
     assert event.reply_class is found
@@ -266,7 +269,7 @@ def test_more_is_said(code: int, text: str, found: ReplyClass) -> None:
 
 def test_blocked() -> None:
     """A relay that says at MAIL that it blocks us means all senders: their mail waits."""
-    event = settle(replies.heard(Stage.MAIL, 554, "5.7.1 Client host [192.0.2.7] blocked"))
+    event = settle(replies.received(Stage.MAIL, 554, "5.7.1 Client host [192.0.2.7] blocked"))
 
     assert isinstance(event, EmailDeferred)
     assert event.reply_class is ReplyClass.SPAM_BLOCK

@@ -8,7 +8,7 @@ import pytest
 
 from ops.simulator.behaviour import Behaviour
 from ops.simulator.simulator import Simulator
-from services.sender.smtp.concurrency import Gate, Width, asks_for_less
+from services.sender.smtp.concurrency import AdaptiveLimit, ConcurrencyLimiter, is_pushback
 from shared.contracts import Reply, Stage
 from tests.sender.mails import a_pool, a_relay, sent
 
@@ -17,7 +17,7 @@ DELIVERED = [(Stage.DOT, 250)]
 
 async def test_turns() -> None:
     """So many at a time, the others in their order."""
-    gate, inside, most = Gate(Width(3)), 0, 0
+    gate, inside, most = ConcurrencyLimiter(AdaptiveLimit(3)), 0, 0
 
     async def visit() -> None:
         nonlocal inside, most
@@ -36,8 +36,8 @@ async def test_turns() -> None:
 
 async def test_all_at_once() -> None:
     """Mails that end at the same moment tell as much as those that end one after the other."""
-    width = Width(100)
-    gate = Gate(width)
+    width = AdaptiveLimit(100)
+    gate = ConcurrencyLimiter(width)
 
     async def visit() -> None:
         assert await gate.enter(5)
@@ -58,7 +58,7 @@ async def test_all_at_once() -> None:
 
 async def test_too_long() -> None:
     """Who is not let in in time is told, and takes nobody's place."""
-    gate = Gate(Width(1))
+    gate = ConcurrencyLimiter(AdaptiveLimit(1))
     await gate.enter(5)
 
     assert not await gate.enter(0.01)
@@ -68,7 +68,7 @@ async def test_too_long() -> None:
 
 async def test_cancelled() -> None:
     """A turn that is called and cancelled at once goes to the next."""
-    gate = Gate(Width(1))
+    gate = ConcurrencyLimiter(AdaptiveLimit(1))
     await gate.enter(5)
     first, second = (asyncio.create_task(gate.enter(5)) for _ in range(2))
     await asyncio.wait({first, second}, timeout=0.01)
@@ -117,7 +117,7 @@ class Model:
         self._under_way: list[float] = []
         self._chance = random.Random(7)  # noqa: S311 -- the same at each run
 
-    def run(self, width: Width, mails: int) -> float:
+    def run(self, width: AdaptiveLimit, mails: int) -> float:
         """Send mails as many at a time as the width allows; give the mails a second."""
         begun = self.now
         for _ in range(mails):
@@ -139,7 +139,7 @@ class Model:
 @pytest.mark.parametrize("knee", [1, 2, 3, 8, 20, 50])
 def test_knee(knee: int, far: float, spread: float) -> None:
     """What a relay serves at a time is found, and with it nine tenths of what it can do."""
-    model, width = Model(knee, 0.1, far, spread), Width(100)
+    model, width = Model(knee, 0.1, far, spread), AdaptiveLimit(100)
     model.run(width, 20_000)
 
     limits = []
@@ -155,7 +155,7 @@ def test_knee(knee: int, far: float, spread: float) -> None:
 
 def test_as_fast_as_it_gets() -> None:
     """A relay that serves all is used with all connections."""
-    model, width = Model(1000, 0.1), Width(20)
+    model, width = Model(1000, 0.1), AdaptiveLimit(20)
     model.run(width, 20_000)
 
     assert model.run(width, 5000) >= 0.9 * 200
@@ -164,7 +164,7 @@ def test_as_fast_as_it_gets() -> None:
 @pytest.mark.parametrize("far", [0.0, 0.02])
 def test_quick_start(far: float) -> None:
     """A relay that serves all has all connections after a few doublings, not after seconds."""
-    model, width = Model(1000, 0.04, far), Width(64)
+    model, width = Model(1000, 0.04, far), AdaptiveLimit(64)
 
     while width.limit < 64:
         model.run(width, 1)
@@ -175,7 +175,7 @@ def test_quick_start(far: float) -> None:
 @pytest.mark.parametrize("knee", [3, 5, 6, 12, 24])
 def test_not_far_too_many(knee: int) -> None:
     """The doubling goes on only while the throughput does: the relay never has thrice its best."""
-    model, width = Model(knee, 0.1), Width(1000)
+    model, width = Model(knee, 0.1), AdaptiveLimit(1000)
 
     most = 0
     for _ in range(5000):
@@ -187,7 +187,7 @@ def test_not_far_too_many(knee: int) -> None:
 
 def test_a_relay_that_changes() -> None:
     """A relay that grows, or shrinks, is followed."""
-    width = Width(100)
+    width = AdaptiveLimit(100)
     for knee in (4, 16, 4):
         model = Model(knee, 0.1)
         width._begin(0.0)
@@ -198,7 +198,7 @@ def test_a_relay_that_changes() -> None:
 
 def test_pushed_back() -> None:
     """A relay that asks for less gets half, once for all that were under way."""
-    width = Width(100)
+    width = AdaptiveLimit(100)
     Model(1000, 0.1).run(width, 20_000)
     before = width.limit
 
@@ -210,7 +210,7 @@ def test_pushed_back() -> None:
 
 def test_never_nothing() -> None:
     """However often a relay asks for less, one mail at a time is left."""
-    width = Width(100)
+    width = AdaptiveLimit(100)
     for number in range(100):
         width.pushed_back(1000.0 * number)
 
@@ -219,7 +219,7 @@ def test_never_nothing() -> None:
 
 def test_idle() -> None:
     """What nobody waited for says nothing about the relay."""
-    width = Width(100)
+    width = AdaptiveLimit(100)
     for number in range(1000):
         width.served(number * 10.0, awaited=False)
 
@@ -242,11 +242,11 @@ def test_asks_for_less(stage: Stage, code: int) -> None:
     less = stage in before and code in {421, 450, 452, 454}
     less |= stage is Stage.MAIL and code in {421, 450, 454}
 
-    assert asks_for_less(said(stage, code, f"{code // 100}.7.1")) is less
+    assert is_pushback(said(stage, code, f"{code // 100}.7.1")) is less
 
 
 @pytest.mark.parametrize("stage", Stage)
 def test_no_wish_for_less(stage: Stage) -> None:
     """A temporary refusal without a policy behind it, a yes and silence ask for nothing."""
     for code, enhanced in ((450, None), (450, "4.2.1"), (250, "2.0.0"), (0, None)):
-        assert not asks_for_less(said(stage, code, enhanced))
+        assert not is_pushback(said(stage, code, enhanced))

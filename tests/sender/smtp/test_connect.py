@@ -11,14 +11,14 @@ import trustme
 from ops.simulator.behaviour import Behaviour, Refusals
 from ops.simulator.settings import Settings
 from ops.simulator.simulator import Simulator
-from services.sender.smtp.relay import Auth, Login, Patience, Tls
+from services.sender.smtp.relay import Auth, Login, Timeouts, Tls
 from shared.contracts import Stage
 from tests.sender.mails import ANNA, a_mail, a_pool, a_relay, ends, of, sent
 from tests.sender.scripted import AND_CLOSE, CUT, scripted
 
 DELIVERED = [(Stage.DOT, 250)]
 STAGES = ["mail", "rcpt", "data", "dot"]
-BRIEF = Patience(connect=1, command=1, dot=1)
+BRIEF = Timeouts(connect=1, command=1, dot=1)
 
 
 async def test_no_ehlo(simulator: Simulator) -> None:
@@ -331,7 +331,7 @@ async def test_expired_certificate(authority: trustme.CA, trusting: ssl.SSLConte
 async def test_slow_greeting(simulator: Simulator) -> None:
     """A server may take its time to greet: there is another limit for TCP (RFC 5321 4.5.3.2.1)."""
     simulator.behaviour = Behaviour(latency_ms=600)
-    patience = Patience(connect=0.5, command=5)
+    patience = Timeouts(connect=0.5, command=5)
 
     async with a_pool(a_relay(simulator.smtp_port, patience=patience)) as pool:
         assert await sent(pool) == DELIVERED

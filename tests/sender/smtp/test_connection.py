@@ -8,16 +8,16 @@ import pytest
 
 from ops.simulator.behaviour import EXTENSIONS, Behaviour
 from ops.simulator.simulator import Simulator
-from services.sender.outcome import Reason, Unsendable
+from services.sender.outcome import FailureReason, Unsendable
 from services.sender.smtp.connect import connect
-from services.sender.smtp.relay import Patience
+from services.sender.smtp.relay import Timeouts
 from shared.contracts import Stage
 from tests.sender.mails import ANNA, a_mail, a_pool, a_relay, ends, of, sent
 from tests.sender.scripted import HANG, PIPELINING, scripted
 
 DELIVERED = [(Stage.DOT, 250)]
 STAGES = ["mail", "rcpt", "data", "dot"]
-BRIEF = Patience(connect=1, command=1, dot=1, write=1)
+BRIEF = Timeouts(connect=1, command=1, dot=1, write=1)
 BEN = "ben@x.example"
 BIG = b"Subject: big\r\n\r\n" + b"x" * 76 * 10**5 + b"\r\n"
 
@@ -183,7 +183,7 @@ async def test_size(simulator: Simulator) -> None:
         result = await pool.send(a_mail(content=b"x" * 99 + b"\r\n"))
         after = await sent(pool)
 
-    assert result == Unsendable(Reason.TOO_BIG)
+    assert result == Unsendable(FailureReason.TOO_BIG)
     assert after == DELIVERED
     assert simulator.traffic.commands["MAIL"] == 1
 
@@ -207,7 +207,7 @@ async def test_smtputf8(simulator: Simulator) -> None:
         not_offered = await pool.send(mail)
 
     assert ends(offered) == DELIVERED
-    assert not_offered == Unsendable(Reason.SMTPUTF8_NOT_OFFERED)
+    assert not_offered == Unsendable(FailureReason.SMTPUTF8_NOT_OFFERED)
     assert simulator.mailbox.count("jörg@x.example") == 1
 
 
@@ -221,7 +221,7 @@ async def test_smtputf8_for_one(simulator: Simulator) -> None:
         alone = await pool.send(replace(mail, recipients=("jörg@y.example",)))
 
     assert (anna, joerg) == ((Stage.DOT, 250), (Stage.RCPT, 452))
-    assert alone == Unsendable(Reason.SMTPUTF8_NOT_OFFERED)
+    assert alone == Unsendable(FailureReason.SMTPUTF8_NOT_OFFERED)
     assert [mail.recipients for mail in simulator.mailbox.find()] == [(ANNA,)]
 
 
@@ -277,7 +277,7 @@ async def test_too_late(simulator: Simulator) -> None:
     early = replace(a_mail(), not_after=datetime.now(UTC) + timedelta(seconds=60))
 
     async with a_pool(a_relay(simulator.smtp_port)) as pool:
-        assert await pool.send(late) == Unsendable(Reason.EXPIRED)
+        assert await pool.send(late) == Unsendable(FailureReason.EXPIRED)
         assert ends(await pool.send(early)) == DELIVERED
 
     assert simulator.traffic.commands["MAIL"] == 1

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from services.sender.outcome import Reason, Unsendable
-from services.sender.smtp.extensions import LOCK_STEP_SECONDS, STUMBLES, Offers, Pipelining
+from services.sender.outcome import FailureReason, Unsendable
+from services.sender.smtp.extensions import LOCK_STEP_SECONDS, STUMBLES, Extensions, Pipelining
 from tests.sender.mails import CONTENT, a_mail
 
 
 def test_nothing() -> None:
     """A server without extensions offers nothing and limits nothing."""
-    assert Offers.read({}) == Offers()
+    assert Extensions.read({}) == Extensions()
 
 
 def test_all() -> None:
@@ -24,7 +24,7 @@ def test_all() -> None:
         "limits": "mailmax=5 RCPTMAX=7 RcptDomainMax=3 OTHER=9",
     }
 
-    assert Offers.read(extensions) == Offers(
+    assert Extensions.read(extensions) == Extensions(
         pipelining=True,
         smtputf8=True,
         dsn=True,
@@ -39,32 +39,34 @@ def test_all() -> None:
 @pytest.mark.parametrize("number", ["", "0", "-1", "many", "1e3", "\u0661", "9" * 5000])
 def test_no_number(number: str) -> None:
     """What is no number, or none that limits, is no limit."""
-    offers = Offers.read({"size": number, "limits": f"MAILMAX={number} RCPTMAX={number}"})
+    offers = Extensions.read({"size": number, "limits": f"MAILMAX={number} RCPTMAX={number}"})
 
-    assert offers == Offers(sized=True)
+    assert offers == Extensions(sized=True)
 
 
 def test_objections() -> None:
     """A mail that the server cannot take is not begun."""
-    fits = Offers(sized=True, size=len(CONTENT))
+    fits = Extensions(sized=True, size=len(CONTENT))
     international = replace(a_mail(), needs_smtputf8=True)
 
     assert fits.objection(a_mail()) is None
-    assert replace(fits, size=len(CONTENT) - 1).objection(a_mail()) == Unsendable(Reason.TOO_BIG)
-    assert fits.objection(international) == Unsendable(Reason.SMTPUTF8_NOT_OFFERED)
-    assert Offers(smtputf8=True).objection(international) is None
+    assert replace(fits, size=len(CONTENT) - 1).objection(a_mail()) == Unsendable(
+        FailureReason.TOO_BIG
+    )
+    assert fits.objection(international) == Unsendable(FailureReason.SMTPUTF8_NOT_OFFERED)
+    assert Extensions(smtputf8=True).objection(international) is None
 
 
 def test_the_recipients_alone() -> None:
     """Without SMTPUTF8 those are reached whose address is ASCII, if sender and headers are too."""
-    plain = Offers()
+    plain = Extensions()
     mixed = replace(a_mail("a@x.example", "ü@y.example"), needs_smtputf8=True)
     foreign = replace(a_mail("ü@y.example"), needs_smtputf8=True)
-    lacking = Unsendable(Reason.SMTPUTF8_NOT_OFFERED)
+    lacking = Unsendable(FailureReason.SMTPUTF8_NOT_OFFERED)
 
     assert plain.reaches(mixed) == ("a@x.example",)
     assert plain.objection(mixed) is None
-    assert Offers(smtputf8=True).reaches(mixed) == ("a@x.example", "ü@y.example")
+    assert Extensions(smtputf8=True).reaches(mixed) == ("a@x.example", "ü@y.example")
     for mail in (
         foreign,
         replace(mixed, sender="ö@our.example"),

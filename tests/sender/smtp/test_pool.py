@@ -11,11 +11,11 @@ from prometheus_client import REGISTRY
 from ops.simulator.behaviour import Behaviour, Session
 from ops.simulator.settings import Settings
 from ops.simulator.simulator import Simulator
-from services.sender.outcome import Reason, Unsendable
+from services.sender.outcome import FailureReason, Unsendable
 from services.sender.replies import reply as replies
-from services.sender.smtp.circuit_breaker import Postponed
-from services.sender.smtp.pool import Asked, Turns, best, says_nothing_of_others
-from services.sender.smtp.relay import Patience
+from services.sender.smtp.circuit_breaker import NotAttempted
+from services.sender.smtp.pool import RelayAnswer, WeightedRoundRobin, another_may_take, best
+from services.sender.smtp.relay import Timeouts
 from shared.contracts import Stage
 from tests.proxy import Proxy
 from tests.sender.mails import ANNA, a_mail, a_pool, a_relay, ends, sent
@@ -154,7 +154,7 @@ async def test_reset_while_idle(simulator: Simulator) -> None:
         assert await sent(pool) == DELIVERED
 
 
-PATIENT = Patience(command=300)
+PATIENT = Timeouts(command=300)
 
 
 @pytest.mark.parametrize("idle_seconds", [60, 0])
@@ -309,14 +309,14 @@ async def test_cancelled_while_opening() -> None:
 
 def test_in_proportion() -> None:
     """Everybody has turns in proportion to the weight."""
-    turns = Turns({"a": 5, "b": 3, "c": 2})
+    turns = WeightedRoundRobin({"a": 5, "b": 3, "c": 2})
 
     assert Counter(turns.next("abc") for _ in range(1000)) == {"a": 500, "b": 300, "c": 200}
 
 
 def test_never_long_in_a_row() -> None:
     """Turns are spread evenly, not dealt in blocks."""
-    turns = Turns({"a": 1, "b": 1})
+    turns = WeightedRoundRobin({"a": 1, "b": 1})
     dealt = [turns.next("ab") for _ in range(10)]
 
     assert all(first != second for first, second in pairwise(dealt))
@@ -324,20 +324,20 @@ def test_never_long_in_a_row() -> None:
 
 def test_no_making_up() -> None:
     """Who was away has no burst of turns afterwards."""
-    turns = Turns({"a": 1, "b": 1})
+    turns = WeightedRoundRobin({"a": 1, "b": 1})
     for _ in range(1000):
         turns.next("a")
 
     assert Counter(turns.next("ab") for _ in range(10)) == {"a": 5, "b": 5}
 
 
-NO_UTF8 = Asked("a", Unsendable(Reason.SMTPUTF8_NOT_OFFERED))
-TOO_BIG = Asked("b", Unsendable(Reason.TOO_BIG))
-REFUSED = Asked("c", {ANNA: replies.heard(Stage.MAIL, 550, "5.1.8 No")})
-SUSPECT = Asked("d", REFUSED.result, suspected=True)
-LATER = Asked("e", {ANNA: replies.heard(Stage.MAIL, 450, "4.7.1 Later")})
-AWAY = Asked("f", {ANNA: replies.missing(Stage.CONNECT, "connection refused")})
-RESTS = Asked("g", Postponed(5))
+NO_UTF8 = RelayAnswer("a", Unsendable(FailureReason.SMTPUTF8_NOT_OFFERED))
+TOO_BIG = RelayAnswer("b", Unsendable(FailureReason.TOO_BIG))
+REFUSED = RelayAnswer("c", {ANNA: replies.received(Stage.MAIL, 550, "5.1.8 No")})
+SUSPECT = RelayAnswer("d", REFUSED.result, suspected=True)
+LATER = RelayAnswer("e", {ANNA: replies.received(Stage.MAIL, 450, "4.7.1 Later")})
+AWAY = RelayAnswer("f", {ANNA: replies.no_reply(Stage.CONNECT, "connection refused")})
+RESTS = RelayAnswer("g", NotAttempted(5))
 
 
 @pytest.mark.parametrize(
@@ -352,7 +352,7 @@ RESTS = Asked("g", Postponed(5))
         ([LATER, AWAY], LATER),
     ],
 )
-def test_best(asked: list[Asked], counts: Asked) -> None:
+def test_best(asked: list[RelayAnswer], counts: RelayAnswer) -> None:
     """The relay that went furthest tells most, and while one may still take it there is hope."""
     assert best(asked) is counts
 
@@ -381,9 +381,9 @@ def test_final() -> None:
 )
 def test_others(stage: Stage, code: int, others: bool) -> None:  # noqa: FBT001 -- a column of the table
     """Up to MAIL another relay may do better; after that the answer is about the mail."""
-    assert says_nothing_of_others({ANNA: replies.heard(stage, code, "")}) is others
+    assert another_may_take({ANNA: replies.received(stage, code, "")}) is others
 
 
 def test_too_late_for_all() -> None:
     """A mail whose time is over is not taken elsewhere."""
-    assert not says_nothing_of_others(Unsendable(Reason.EXPIRED))
+    assert not another_may_take(Unsendable(FailureReason.EXPIRED))

@@ -6,8 +6,8 @@ import pytest
 
 from ops.simulator.simulator import Simulator
 from services.sender.service import MIGRATIONS
-from services.sender.smtp.circuit_breaker import Postponed
-from services.sender.smtp.rate_limits import PaceStore, Throttle, domain_rate, relay_rate
+from services.sender.smtp.circuit_breaker import NotAttempted
+from services.sender.smtp.rate_limits import RateStore, Throttle, domain_rate, relay_rate
 from services.sender.tables import paces
 from shared.contracts import Stage
 from shared.errors import Retry
@@ -23,7 +23,7 @@ DELIVERED = [(Stage.DOT, 250)]
 class Counted:
     """Buckets that count how often they are asked."""
 
-    def __init__(self, buckets: PaceStore) -> None:
+    def __init__(self, buckets: RateStore) -> None:
         self._buckets = buckets
         self.asked = 0
 
@@ -36,7 +36,7 @@ class Counted:
 @pytest.fixture
 def buckets(database: Database) -> Counted:
     """Give buckets in a database."""
-    return Counted(PaceStore(database))
+    return Counted(RateStore(database))
 
 
 async def test_no_rate(buckets: Counted) -> None:
@@ -103,7 +103,7 @@ async def test_domain(buckets: Counted, simulator: Simulator) -> None:
         third = await pool.send(a_mail("anna@x.example"))
 
     assert ends(first) == ends(third) == DELIVERED
-    assert isinstance(second, Postponed)
+    assert isinstance(second, NotAttempted)
     assert 60 < second.seconds <= 100
 
 
@@ -117,22 +117,22 @@ async def database(open_database: Opener) -> Database:
 
 
 @pytest.fixture
-def store(database: Database, clock: Clock) -> PaceStore:
+def store(database: Database, clock: Clock) -> RateStore:
     """Give the store of one test."""
-    return PaceStore(database, clock)
+    return RateStore(database, clock)
 
 
-async def taken(store: PaceStore, times: int) -> int:
+async def taken(store: RateStore, times: int) -> int:
     """Ask several times and give how often there was something."""
     return sum([not await store.take("a", 1, TEN) for _ in range(times)])
 
 
-async def test_burst(store: PaceStore) -> None:
+async def test_burst(store: RateStore) -> None:
     """After a pause there is a burst, then nothing."""
     assert await taken(store, 30) == 10
 
 
-async def test_more_than_a_burst(store: PaceStore, clock: Clock) -> None:
+async def test_more_than_a_burst(store: RateStore, clock: Clock) -> None:
     """A mail for very many is not held up for ever; those after it wait for it."""
     assert await store.take("a", 100, TEN) == 0
     assert await store.take("a", 1, TEN) == pytest.approx(9.1)
@@ -140,14 +140,14 @@ async def test_more_than_a_burst(store: PaceStore, clock: Clock) -> None:
     assert await store.take("a", 1, TEN) == 0
 
 
-async def test_replicas(store: PaceStore, open_database: Opener, clock: Clock) -> None:
+async def test_replicas(store: RateStore, open_database: Opener, clock: Clock) -> None:
     """Two senders together have no more than one."""
-    replica = PaceStore(await open_database("sender", MIGRATIONS), clock)
+    replica = RateStore(await open_database("sender", MIGRATIONS), clock)
 
     assert sum(await asyncio.gather(taken(store, 20), taken(replica, 20))) == 10
 
 
-async def test_database_away(store: PaceStore, database: Database) -> None:
+async def test_database_away(store: RateStore, database: Database) -> None:
     """Without its table nothing is known of a rate, so the mail comes again later."""
     await database.write(paces.drop)
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.sender.smtp.relay import Account, Auth, Login
+from services.sender.smtp.relay import Auth, Login, RelaySettings
 
 TOKEN = Path("token")
 
@@ -44,7 +44,7 @@ def token_file(tmp_path: Path) -> Path:
 
 def test_defaults() -> None:
     """Where it is and how it is encrypted is enough."""
-    account = Account(**NEEDED)
+    account = RelaySettings(**NEEDED)
 
     assert account.login is None
     assert account.weight == 1
@@ -54,13 +54,13 @@ def test_defaults() -> None:
 def test_needed(name: str) -> None:
     """What has no safe default must be said."""
     with pytest.raises(ValidationError, match=name):
-        Account(**{each: value for each, value in NEEDED.items() if each != name})
+        RelaySettings(**{each: value for each, value in NEEDED.items() if each != name})
 
 
 def test_login(token_file: Path) -> None:
     """A user has a password or a token; neither is shown."""
-    password = Account(**NEEDED, username="anna", password="pw", auth=Auth.LOGIN)
-    token = Account(**NEEDED, username="anna", token_file=token_file)
+    password = RelaySettings(**NEEDED, username="anna", password="pw", auth=Auth.LOGIN)
+    token = RelaySettings(**NEEDED, username="anna", token_file=token_file)
 
     assert password.login == Login("anna", "pw", Auth.LOGIN)
     assert token.login == Login("anna", "", Auth.AUTO, token_file)
@@ -81,7 +81,7 @@ def test_login(token_file: Path) -> None:
 def test_refused(more: dict[str, Any]) -> None:
     """Half a login, a login in clear text, what nobody knows: refused, and not repeated."""
     with pytest.raises(ValidationError) as caught:
-        Account(**NEEDED | more)
+        RelaySettings(**NEEDED | more)
 
     assert "secret" not in str(caught.value)
 
@@ -89,4 +89,4 @@ def test_refused(more: dict[str, Any]) -> None:
 def test_both_secrets(token_file: Path) -> None:
     """A password beside a token is one too many."""
     with pytest.raises(ValidationError, match="one of them"):
-        Account(**NEEDED, username="anna", password="pw", token_file=token_file)
+        RelaySettings(**NEEDED, username="anna", password="pw", token_file=token_file)

@@ -9,8 +9,8 @@ from prometheus_client import REGISTRY
 
 from ops.simulator.behaviour import EXTENSIONS, Behaviour, Rate, Refusals
 from ops.simulator.simulator import Simulator
-from services.sender.outcome import Reason, Unsendable
-from services.sender.smtp.circuit_breaker import Backoff, Postponed
+from services.sender.outcome import FailureReason, Unsendable
+from services.sender.smtp.circuit_breaker import Backoff, NotAttempted
 from services.sender.smtp.pool import SmtpPool
 from services.sender.smtp.relay import Login, Relay
 from shared.contracts import Stage
@@ -89,9 +89,9 @@ async def test_all_rest(script: Mapping[str, bytes]) -> None:
             first = await pool.send(a_mail())
             others = [await pool.send(a_mail()) for _ in range(5)]
 
-        assert not isinstance(first, Unsendable | Postponed)
+        assert not isinstance(first, Unsendable | NotAttempted)
         for other in others:
-            assert isinstance(other, Postponed)
+            assert isinstance(other, NotAttempted)
             assert 40 < other.seconds < 80
         assert server.heard["CONNECT"] == 1
 
@@ -104,7 +104,7 @@ async def test_the_earliest() -> None:
             await sent(pool)
             postponed = await pool.send(a_mail())
 
-    assert isinstance(postponed, Postponed)
+    assert isinstance(postponed, NotAttempted)
     assert 5 < postponed.seconds < 15
 
 
@@ -130,7 +130,7 @@ async def test_one_probe() -> None:
             results = await asyncio.gather(*(pool.send(a_mail()) for _ in range(10)))
 
         assert server.heard["CONNECT"] == 2
-        assert sum(isinstance(result, Postponed) for result in results) == 9
+        assert sum(isinstance(result, NotAttempted) for result in results) == 9
 
 
 async def test_refused_by_policy(simulator: Simulator) -> None:
@@ -191,7 +191,7 @@ async def test_caused_by_one_mail(simulator: Simulator, magic: str, taken_before
             address = f"{magic}+{number}@x.example"
             at_mail = "-mail" in magic
             mail = a_mail(sender=address) if at_mail else a_mail(address)
-            assert not isinstance(await pool.send(mail), Unsendable | Postponed)
+            assert not isinstance(await pool.send(mail), Unsendable | NotAttempted)
 
             assert pool._routes[relay.name].wait == 0
         route = pool._routes[relay.name]
@@ -227,7 +227,7 @@ async def test_a_relay_that_went_bad(reply: bytes, senders: int) -> None:
             server.script["MAIL"] = reply
             results = [(mail, await pool.send(mail)) for mail in mails * 6]
 
-        tried = [mail for mail, result in results if not isinstance(result, Postponed)]
+        tried = [mail for mail, result in results if not isinstance(result, NotAttempted)]
         assert len(tried) <= 3
         assert all(mail.progress.suspected for mail in tried)
         assert rests(server) == 1
@@ -336,7 +336,7 @@ async def test_what_none_has(simulator: Simulator) -> None:
             async with a_pool(*(resting(each.smtp_port) for each in ports)) as pool:
                 result = await pool.send(INTERNATIONAL)
 
-            assert result == Unsendable(Reason.TOO_BIG)
+            assert result == Unsendable(FailureReason.TOO_BIG)
 
 
 async def test_what_one_that_rests_may_have(simulator: Simulator) -> None:
@@ -348,7 +348,7 @@ async def test_what_one_that_rests_may_have(simulator: Simulator) -> None:
             first, second = await pool.send(a_mail()), await pool.send(a_mail())
 
     assert ends(first) == [(Stage.CONNECT, 0)]
-    assert isinstance(second, Postponed)
+    assert isinstance(second, NotAttempted)
     assert 40 < second.seconds < 80
 
 

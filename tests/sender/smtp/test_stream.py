@@ -18,12 +18,12 @@ from services.sender.smtp.stream import (
     MAX_UNREAD,
     REPLY_OCTETS,
     TEXT_OCTETS,
-    Alarm,
-    Answer,
-    Dialogue,
-    Garbled,
-    Reader,
-    Strange,
+    MalformedReply,
+    ProtocolViolation,
+    RawReply,
+    ReplyParser,
+    ResettableTimer,
+    SmtpStream,
 )
 
 
@@ -31,12 +31,12 @@ from services.sender.smtp.stream import (
 class World:
     """A dialogue and the server's end of its connection."""
 
-    dialogue: Dialogue
+    dialogue: SmtpStream
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
 
-async def read_until_the_end(dialogue: Dialogue) -> list[Answer]:
+async def read_until_the_end(dialogue: SmtpStream) -> list[RawReply]:
     """Give all replies until the connection has ended."""
     answers = []
     with suppress(ConnectionError):
@@ -53,7 +53,7 @@ async def world() -> AsyncIterator[World]:
     _, client = await asyncio.open_connection(*server.sockets[0].getsockname())
     reader, writer = await arrived.get()
     writer.transport.pause_reading()  # type: ignore[attr-defined] # a transport of both ways
-    dialogue = Dialogue(cast("asyncio.Transport", client.transport))
+    dialogue = SmtpStream(cast("asyncio.Transport", client.transport))
     yield World(dialogue, reader, writer)
     dialogue.abort()
     writer.transport.abort()
@@ -66,7 +66,7 @@ async def test_in_order(world: World) -> None:
     world.writer.write(b"250 one\r\n250 two\r\n")
     answers = [await world.dialogue.answer(5) for _ in range(2)]
 
-    assert answers == [Answer(250, "one"), Answer(250, "two")]
+    assert answers == [RawReply(250, "one"), RawReply(250, "two")]
     assert not world.dialogue.unread
     assert world.dialogue.open
 
@@ -76,7 +76,7 @@ async def test_said_before_the_end(world: World) -> None:
     world.writer.write(b"421 Bye\r\n")
     world.writer.close()
 
-    assert await read_until_the_end(world.dialogue) == [Answer(421, "Bye")]
+    assert await read_until_the_end(world.dialogue) == [RawReply(421, "Bye")]
     assert not world.dialogue.open
     with pytest.raises(ConnectionError):
         world.dialogue.write(b"QUIT\r\n")
@@ -88,7 +88,7 @@ async def test_said_without_its_end(world: World, said: bytes) -> None:
     world.writer.write(said)
     world.writer.close()
 
-    assert await read_until_the_end(world.dialogue) == [Answer(550, "5.1.1 No")]
+    assert await read_until_the_end(world.dialogue) == [RawReply(550, "5.1.1 No")]
 
 
 async def test_a_reply_without_end(world: World) -> None:
@@ -97,9 +97,9 @@ async def test_a_reply_without_end(world: World) -> None:
     answer = await world.dialogue.answer(0.2)
     world.writer.write(b"250 and good\r\n")
 
-    assert answer == Answer(250, "OK")
+    assert answer == RawReply(250, "OK")
     assert not world.dialogue.open
-    with pytest.raises(Strange):
+    with pytest.raises(ProtocolViolation):
         await world.dialogue.answer(5)
 
 
@@ -122,7 +122,7 @@ async def test_a_flood(world: World) -> None:
     world.writer.write(b"250 OK\r\n" * 2 * MAX_UNREAD)
     await read_until_the_end(world.dialogue)
 
-    with pytest.raises(Strange):
+    with pytest.raises(ProtocolViolation):
         await world.dialogue.answer(5)
 
 
@@ -170,21 +170,21 @@ REPLIES = (
     b"\r\n550-a\r\nb 1\r\n2026 c\r\n\r\n404\r\n550 d\r\n \t\r\n550-e\r\n554 f\r\n421 Bye\n"
 )
 ANSWERS = [
-    Answer(250, "OK"),
-    Answer(250, "one\ntwo\nthree"),
-    Answer(354, ""),
-    Answer(550, "5.1.1 grü\udcff"),
-    Answer(404, "\na\nb 1\n2026 c"),
-    Answer(550, "d"),
-    Answer(554, "f\ne"),
-    Answer(421, "Bye"),
+    RawReply(250, "OK"),
+    RawReply(250, "one\ntwo\nthree"),
+    RawReply(354, ""),
+    RawReply(550, "5.1.1 grü\udcff"),
+    RawReply(404, "\na\nb 1\n2026 c"),
+    RawReply(550, "d"),
+    RawReply(554, "f\ne"),
+    RawReply(421, "Bye"),
 ]
 
 
 @given(st.sets(st.integers(1, len(REPLIES) - 1)))
 def test_any_cut(cuts: set[int]) -> None:
     """However the octets are cut, down to one at a time, the replies are the same."""
-    reader = Reader()
+    reader = ReplyParser()
     edges = [0, *sorted(cuts), len(REPLIES)]
     pieces = [REPLIES[begin:end] for begin, end in pairwise(edges)]
 
@@ -205,7 +205,7 @@ def written(code: str, noise: list[str], lines: int, text: str) -> str:
 @given(st.lists(SAID, max_size=9), st.integers(1, 40))
 def test_as_many_as_there_are(said: list[tuple[str, list[str], int, str]], size: int) -> None:
     """Noise makes no reply more and none less: each reply is that to its command."""
-    reader = Reader()
+    reader = ReplyParser()
     octets = "".join(written(*each) for each in said).encode()
     pieces = [octets[start : start + size] for start in range(0, len(octets), size)]
 
@@ -218,10 +218,10 @@ def test_as_many_as_there_are(said: list[tuple[str, list[str], int, str]], size:
 @given(st.lists(st.binary(max_size=50), max_size=20))
 def test_any_octets(pieces: list[bytes]) -> None:
     """Whatever arrives is a reply or garbled, and nothing else happens."""
-    reader = Reader()
+    reader = ReplyParser()
     try:
         answers = [answer for piece in pieces for answer in reader.feed(piece)]
-    except Garbled:
+    except MalformedReply:
         return
 
     answers += reader.end()
@@ -241,30 +241,30 @@ def test_any_octets(pieces: list[bytes]) -> None:
 )
 def test_garbled(garbage: bytes) -> None:
     """Octets that are no reply are refused; replies before them are given, none after them."""
-    reader, answers = Reader(), deque[Answer]()
+    reader, answers = ReplyParser(), deque[RawReply]()
     answers.extend(reader.feed(b"250 OK\r\n"))
 
-    with pytest.raises(Garbled):
+    with pytest.raises(MalformedReply):
         answers.extend(reader.feed(garbage + b"250 no"))
 
-    assert list(answers) == [Answer(250, "OK")]
+    assert list(answers) == [RawReply(250, "OK")]
     assert not list(reader.end())
 
 
 @pytest.mark.parametrize(
     ("reply", "answer"),
     [
-        (b"550-No\r\nSee our page\r\n550 Bye\r\n", Answer(550, "No\nSee our page\nBye")),
-        (b"550-5.1.1 No\r\n551 5.1.6 Moved\r\n", Answer(551, "5.1.6 Moved\n5.1.1 No")),
-        (b"550-At most\r\n100 mails\r\n550 a day\r\n", Answer(550, "At most\n100 mails\na day")),
-        (b"\r\n\r\n250-one\r\n\r\n250 two\r\n", Answer(250, "one\ntwo")),
-        (b"250-one\r\n250\r\n", Answer(250, "one\n")),
-        (b"250-one\r\n250:two\r\n", Answer(250, "one\ntwo")),
+        (b"550-No\r\nSee our page\r\n550 Bye\r\n", RawReply(550, "No\nSee our page\nBye")),
+        (b"550-5.1.1 No\r\n551 5.1.6 Moved\r\n", RawReply(551, "5.1.6 Moved\n5.1.1 No")),
+        (b"550-At most\r\n100 mails\r\n550 a day\r\n", RawReply(550, "At most\n100 mails\na day")),
+        (b"\r\n\r\n250-one\r\n\r\n250 two\r\n", RawReply(250, "one\ntwo")),
+        (b"250-one\r\n250\r\n", RawReply(250, "one\n")),
+        (b"250-one\r\n250:two\r\n", RawReply(250, "one\ntwo")),
     ],
 )
-def test_out_of_form(reply: bytes, answer: Answer) -> None:
+def test_out_of_form(reply: bytes, answer: RawReply) -> None:
     """Malformed lines are read as far as possible, and the code of the last line counts (S12)."""
-    assert list(Reader().feed(reply + b"354 Next\r\n")) == [answer, Answer(354, "Next")]
+    assert list(ReplyParser().feed(reply + b"354 Next\r\n")) == [answer, RawReply(354, "Next")]
 
 
 @pytest.mark.parametrize(
@@ -278,17 +278,17 @@ def test_out_of_form(reply: bytes, answer: Answer) -> None:
 )
 def test_long(reply: bytes) -> None:
     """The text of a long reply is cut, its code counts, and the next reply too (S11)."""
-    reader = Reader()
+    reader = ReplyParser()
     answers = [
         answer for start in range(0, len(reply), 999) for answer in feed(reader, reply, start)
     ]
 
     assert [answer.code for answer in answers] == [250]
     assert len(answers[0].text) <= TEXT_OCTETS
-    assert list(reader.feed(b"354 Next\r\n")) == [Answer(354, "Next")]
+    assert list(reader.feed(b"354 Next\r\n")) == [RawReply(354, "Next")]
 
 
-def feed(reader: Reader, reply: bytes, start: int) -> list[Answer]:
+def feed(reader: ReplyParser, reply: bytes, start: int) -> list[RawReply]:
     """Feed a piece of a reply."""
     return list(reader.feed(reply[start : start + 999]))
 
@@ -296,8 +296,8 @@ def feed(reader: Reader, reply: bytes, start: int) -> list[Answer]:
 @pytest.mark.parametrize("piece", [b"250-x\r\n", b"250-" + b"x" * 10_000 + b"\r\n", b"250 xxxx"])
 def test_without_end(piece: bytes) -> None:
     """A reply that does not end is given up with its code, and never kept whole."""
-    reader, answers, fed = Reader(), deque[Answer](), 0
-    with suppress(Garbled):
+    reader, answers, fed = ReplyParser(), deque[RawReply](), 0
+    with suppress(MalformedReply):
         while fed < 2 * REPLY_OCTETS:
             fed += len(piece)
             answers.extend(reader.feed(piece))
@@ -311,19 +311,19 @@ def test_without_end(piece: bytes) -> None:
 @pytest.mark.parametrize(
     ("begun", "answers"),
     [
-        (b"550 5.1.1 No such user", [Answer(550, "5.1.1 No such user")]),
-        (b"550-No\r\n", [Answer(550, "No")]),
-        (b"550-No\r\n55", [Answer(550, "No\n55")]),
-        (b"250", [Answer(250, "")]),
+        (b"550 5.1.1 No such user", [RawReply(550, "5.1.1 No such user")]),
+        (b"550-No\r\n", [RawReply(550, "No")]),
+        (b"550-No\r\n55", [RawReply(550, "No\n55")]),
+        (b"250", [RawReply(250, "")]),
         (b"25", []),
         (b"What", []),
         (b"", []),
         (b"250 OK\r\n", []),
     ],
 )
-def test_cut_off(begun: bytes, answers: list[Answer]) -> None:
+def test_cut_off(begun: bytes, answers: list[RawReply]) -> None:
     """A reply whose end never comes counts if its code is known."""
-    reader = Reader()
+    reader = ReplyParser()
     list(reader.feed(begun))
 
     assert reader.begun is (bool(begun) and not begun.endswith(b"OK\r\n"))
@@ -341,7 +341,7 @@ async def rung() -> asyncio.Event:
     return asyncio.Event()
 
 
-async def ring_of(alarm: Alarm, rung: asyncio.Event) -> float:
+async def ring_of(alarm: ResettableTimer, rung: asyncio.Event) -> float:
     """Wait until it rings and give how many seconds late it is, at a time it was set to."""
     due, loop = alarm._due, asyncio.get_running_loop()
     async with asyncio.timeout(SECONDS):
@@ -356,7 +356,7 @@ async def test_it_rings_at_the_last_time_it_was_set_to(
     rung: asyncio.Event, times: tuple[float, ...]
 ) -> None:
     """Sooner, later, or in the past: what it was set to before counts no more."""
-    alarm, now = Alarm(rung.set), asyncio.get_running_loop().time()
+    alarm, now = ResettableTimer(rung.set), asyncio.get_running_loop().time()
     for seconds in times:
         alarm.set(now + seconds)
 
@@ -365,17 +365,19 @@ async def test_it_rings_at_the_last_time_it_was_set_to(
 
 async def test_it_rings_again(rung: asyncio.Event) -> None:
     """Having rung it is as new."""
-    alarm, loop = Alarm(rung.set), asyncio.get_running_loop()
+    alarm, loop = ResettableTimer(rung.set), asyncio.get_running_loop()
     for _ in range(2):
         alarm.set(loop.time() + 0.01)
         assert await ring_of(alarm, rung) >= 0
         rung.clear()
 
 
-@pytest.mark.parametrize("how", [Alarm.clear, Alarm.stop], ids=["cleared", "stopped"])
-async def test_it_is_silent(rung: asyncio.Event, how: Callable[[Alarm], None]) -> None:
+@pytest.mark.parametrize(
+    "how", [ResettableTimer.clear, ResettableTimer.stop], ids=["cleared", "stopped"]
+)
+async def test_it_is_silent(rung: asyncio.Event, how: Callable[[ResettableTimer], None]) -> None:
     """Cleared it does not ring, though its timer may go off; set once more it does."""
-    alarm, other, loop = Alarm(rung.set), asyncio.Event(), asyncio.get_running_loop()
+    alarm, other, loop = ResettableTimer(rung.set), asyncio.Event(), asyncio.get_running_loop()
     alarm.set(loop.time() + 0.01)
     how(alarm)
     loop.call_later(0.03, other.set)

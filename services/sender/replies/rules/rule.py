@@ -50,7 +50,7 @@ def words_of(text: str, recipient: str = "") -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PhrasePart:
     """One word of a phrase: what it may be, and how many words may stand before it."""
 
     words: frozenset[str]
@@ -71,17 +71,17 @@ class Part:
         return cls(words, stems, gap, optional)
 
 
-Phrase = tuple[Part, ...]
+Phrase = tuple[PhrasePart, ...]
 
 
 def read_phrase(text: str, sets: Mapping[str, Sequence[str]]) -> Phrase:
     """Read a phrase. Raises ValueError or KeyError when it is not well formed."""
-    parts, gap = list[Part](), 0
+    parts, gap = list[PhrasePart](), 0
     for item in _pieces(text):
         if item in _GAPS:
             gap = _GAPS[item]
         else:
-            parts.append(Part.read(item, gap, sets))
+            parts.append(PhrasePart.read(item, gap, sets))
             gap = 0
     if not parts or gap or parts[0].gap or parts[0].optional:
         raise ValueError(f"{text!r} has no beginning or no end")
@@ -116,7 +116,7 @@ _TOLD_AT = {
 
 
 @dataclass(frozen=True, slots=True)
-class Circumstances:
+class ReplyContext:
     """What is known of a reply besides its words.
 
     `detail` is the enhanced code without its class, "1.1" for 5.1.1.
@@ -129,7 +129,7 @@ class Circumstances:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class ReplyRule:
     """One rule: all its conditions must hold, and one of its phrases be said if it has any.
 
     `codes` are reply codes or their beginnings, `enhanced` enhanced codes without their class
@@ -165,7 +165,7 @@ class Rule:
             phrases=tuple(read_phrase(text, sets) for text in data.get("words", ())),
         )
 
-    def fits(self, reply: Circumstances) -> bool:
+    def fits(self, reply: ReplyContext) -> bool:
         """Return whether all holds that is not about words."""
         return (
             (not self.codes or reply.code.startswith(self.codes))
@@ -193,7 +193,7 @@ def _stages_of(found: ReplyClass) -> tuple[Stage, ...]:
 class RuleSet:
     """Rules in their order, and an index from words to the phrases that begin with them."""
 
-    def __init__(self, version: str, rules: Iterable[Rule]) -> None:
+    def __init__(self, version: str, rules: Iterable[ReplyRule]) -> None:
         self.version = version
         self.rules = tuple(rules)
         self._wordless = [number for number, each in enumerate(self.rules) if not each.phrases]
@@ -209,7 +209,7 @@ class RuleSet:
         for stem in {stem[:STEM_CHARS] for stem in said[0].stems}:
             self._stems.setdefault(stem, []).append((number, said))
 
-    def first(self, reply: Circumstances, words: Sequence[str]) -> Rule:
+    def first(self, reply: ReplyContext, words: Sequence[str]) -> ReplyRule:
         """Return the first rule that fits. The last rule of a set has no conditions."""
         best = len(self.rules) - 1
         for at, word in enumerate(words):
@@ -232,7 +232,7 @@ def load() -> RuleSet:
     return RuleSet(
         head["version"],
         (
-            Rule.read(data, sets)
+            ReplyRule.read(data, sets)
             for name in head["files"]
             for data in tomllib.loads(folder.joinpath(name).read_text(encoding="utf-8"))["rule"]
         ),

@@ -7,7 +7,7 @@ import pytest
 
 from ops import classify
 from services.sender.replies.rules import rule
-from services.sender.replies.rules.rule import Rule
+from services.sender.replies.rules.rule import ReplyRule
 from shared.contracts import ReplyClass, Stage
 
 RULES = rule.load()
@@ -18,7 +18,7 @@ VERSION, DIGEST = "8", "e8d5ec0561d89e93"
 MINIMAL = {"id": "x", "class": "policy", "source": "RFC 5321", "example": "550 No"}
 
 
-def stage_of(wanted: Rule) -> Stage:
+def stage_of(wanted: ReplyRule) -> Stage:
     """Give a stage at which a rule can fit."""
     if not wanted.stages or Stage.RCPT in wanted.stages:
         return Stage.RCPT
@@ -26,7 +26,7 @@ def stage_of(wanted: Rule) -> Stage:
 
 
 @pytest.mark.parametrize("wanted", RULES.rules, ids=lambda each: each.id)
-def test_every_rule_can_be_reached(wanted: Rule) -> None:
+def test_every_rule_can_be_reached(wanted: ReplyRule) -> None:
     """A rule has an example that it and no rule before it decides."""
     host = wanted.hosts[0] if wanted.hosts else ""
 
@@ -81,7 +81,7 @@ def test_version() -> None:
 def test_mistakes(data: dict[str, object]) -> None:
     """A misspelt rule is refused; it would decide nothing, or too much."""
     with pytest.raises((ValueError, KeyError)):
-        Rule.read(data, {})
+        ReplyRule.read(data, {})
 
 
 @pytest.mark.parametrize(
@@ -102,9 +102,9 @@ def test_mistakes(data: dict[str, object]) -> None:
 )
 def test_conditions(conditions: dict[str, object], fits: bool) -> None:  # noqa: FBT001 -- a table
     """All conditions of a rule must hold."""
-    reply = rule.Circumstances(Stage.RCPT, "550", "7.1", "mx.x.example")
+    reply = rule.ReplyContext(Stage.RCPT, "550", "7.1", "mx.x.example")
 
-    assert Rule.read(MINIMAL | conditions, {}).fits(reply) is fits
+    assert ReplyRule.read(MINIMAL | conditions, {}).fits(reply) is fits
 
 
 SETS = {"user": ("user", "mailbox")}
