@@ -38,7 +38,7 @@ bench: ## measure sender, gateway, codes and domains beside what bounds them, or
 	@ops/bootstrap dev bench && exec $(BIN)/python -m benchmarks
 
 docs: ## renew the generated contracts
-	@ops/bootstrap dev && exec $(BIN)/python -m ops.contracts
+	@ops/bootstrap dev && exec $(BIN)/python -m ops.docs
 
 lock: ## renew the lock files from pyproject.toml
 	@ops/bootstrap dev

@@ -14,7 +14,7 @@ import orjson
 
 from benchmarks.errors import BenchError
 from ops import brokers, ports, topology
-from ops.broker import Address, Ports
+from ops.broker import BrokerAddress, BrokerPorts
 from ops.process import PidFiles
 from ops.scratch import scratch
 
@@ -34,7 +34,7 @@ class Bench:
     """
 
     directory: Path
-    address: Address
+    address: BrokerAddress
 
     @asynccontextmanager
     async def vhost(self) -> AsyncIterator[str]:
@@ -119,7 +119,7 @@ def opened() -> Iterator[Bench]:
     """Start a broker in a directory that is cleared at the end. Raises BrokerError."""
     brokers.prepare()
     with scratch(RUNS) as directory:
-        address = Address(Ports(*ports.unused(4)), secrets.token_hex(16))
+        address = BrokerAddress(BrokerPorts(*ports.unused(4)), secrets.token_hex(16))
         rabbit = directory / "rabbit"
         broker = brokers.private(rabbit, address, PidFiles(rabbit / "pids"))
         try:

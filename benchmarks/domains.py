@@ -92,8 +92,8 @@ async def _streamed(
 
 
 @contextmanager
-def _server(place: Bench) -> Iterator[postgres.Postgres]:
-    account = postgres.Account(ports.unused(1)[0])
+def _server(place: Bench) -> Iterator[postgres.PostgresHost]:
+    account = postgres.PostgresAccount(ports.unused(1)[0])
     try:
         server = postgres.private(place.directory / "postgres", account)
         server.start()

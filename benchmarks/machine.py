@@ -5,7 +5,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-from ops.management import Management
+from ops.broker import Management
 
 _CPUS = Path("/proc/cpuinfo")
 _ROOT = Path(__file__).parent.parent

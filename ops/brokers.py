@@ -6,9 +6,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from ops import docker
-from ops.broker import Address, Broker, BrokerError
-from ops.container import RabbitContainer
-from ops.node import Programs, RabbitNode, Wrapper
+from ops.broker import BrokerAddress, BrokerError, RabbitServer
+from ops.docker import RabbitContainer
+from ops.node import RabbitNode, RabbitPrograms, Wrapper
 from ops.process import PidFiles
 
 _PACKAGES = Path(__file__).with_name("packages")
@@ -18,7 +18,7 @@ _NOTHING = (
 )
 
 
-class Source(StrEnum):
+class BrokerSource(StrEnum):
     """Where a broker comes from, the preferred first."""
 
     GIVEN = "given"
@@ -37,20 +37,20 @@ class Machine:
     installs: bool
 
 
-def choose(amqp_url: str | None, machine: Machine) -> Source:
+def choose(amqp_url: str | None, machine: Machine) -> BrokerSource:
     """Decide where the broker comes from."""
     if amqp_url:
-        return Source.GIVEN
+        return BrokerSource.GIVEN
     if machine.node:
-        return Source.NODE
+        return BrokerSource.NODE
     if machine.docker:
-        return Source.CONTAINER
-    return Source.PACKAGE if machine.installs else Source.NONE
+        return BrokerSource.CONTAINER
+    return BrokerSource.PACKAGE if machine.installs else BrokerSource.NONE
 
 
 def inspect() -> Machine:
     """Look at this machine; asks no further than the first thing found."""
-    if Programs.find():
+    if RabbitPrograms.find():
         return Machine(node=True, docker=False, installs=False)
     if docker.answers():
         return Machine(node=False, docker=True, installs=False)
@@ -63,19 +63,21 @@ def prepare() -> None:
     Raises BrokerError when there is none to be had.
     """
     match choose(None, inspect()):
-        case Source.NONE:
+        case BrokerSource.NONE:
             raise BrokerError(_NOTHING)
-        case Source.PACKAGE:
+        case BrokerSource.PACKAGE:
             _packages("rabbitmq-server")
 
 
-def private(directory: Path, address: Address, pids: PidFiles, start_as: Wrapper = list) -> Broker:
+def private(
+    directory: Path, address: BrokerAddress, pids: PidFiles, start_as: Wrapper = list
+) -> RabbitServer:
     """Give a broker of our own, not started yet; a node keeps its data in `directory`.
 
     `start_as` makes of the command of a node's process what is run in its place. Raises
     BrokerError when there is none to be had.
     """
-    programs = Programs.find()
+    programs = RabbitPrograms.find()
     if programs is not None:
         return RabbitNode(directory, address, programs, pids, start_as)
     if docker.answers():

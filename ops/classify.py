@@ -40,7 +40,7 @@ class NoRefusalError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ClassifiedReply:
     """One reply and what it says; `why` is the source of the rule."""
 
     reply: str
@@ -82,7 +82,9 @@ def run(arguments: argparse.Namespace) -> int:
     return code
 
 
-def tell(line: str, stage: Stage | None = None, host: str = "", recipient: str = "") -> Told:
+def tell(
+    line: str, stage: Stage | None = None, host: str = "", recipient: str = ""
+) -> ClassifiedReply:
     """Return what one reply says; a stage that stands in the line is found there.
 
     Raises NoRefusalError for a line without a refusal in it.
@@ -98,7 +100,7 @@ def tell(line: str, stage: Stage | None = None, host: str = "", recipient: str =
     if name == _IN_DOUBT and not code and not _BARE_ENHANCED.search(line):
         raise NoRefusalError("no reply code, no enhanced code, and no words that a rule knows")
     why = next(each.source for each in rule.load().rules if each.id == name)
-    return Told(line, stage, code, found.reply_class, found.rule, why)
+    return ClassifiedReply(line, stage, code, found.reply_class, found.rule, why)
 
 
 def read(line: str) -> tuple[int, str]:

@@ -8,9 +8,8 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ops.stack.environment import SECRETS
-from ops.stack.errors import StackError
-from ops.stack.keys import Keys
+from ops.secret_file import SecretFile
+from ops.stack.settings import SECRETS, StackError
 from shared.topology import RUNNING
 
 ADMINISTRATOR = "postrider"  # of the broker and of the database
@@ -56,7 +55,7 @@ def write(root: Path, environ: Mapping[str, str]) -> None:
 
     Raises StackError when the file that keeps the secrets is damaged.
     """
-    keys = Keys(root / "keys" / "keys.json", environ)
+    keys = SecretFile(root / "keys" / "keys.json", environ)
     for container, variables in of_containers(keys.get).items():
         folder = root / container
         folder.mkdir(exist_ok=True)

@@ -11,10 +11,10 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 
-from ops import letters, target
+from ops import cli, letters
 from ops.broker import BrokerError
-from ops.letters import Selection, Tally
-from ops.quiet import quiet
+from ops.cli import quiet
+from ops.letters import DeadLetterFilter, DeadLetterTally
 from shared import dead_letter
 from shared.broker import Broker, DeadLetterQueue
 from shared.dead_letter import DeadLetter
@@ -24,7 +24,7 @@ from shared.intake import Receipt
 _LOOK = 10_000  # letters of a queue that `list` looks at: about a minute
 _SHOW = 10  # letters that `show` shows
 _ANSWER_BYTES = 100  # of a line typed in answer to a question
-_EVERYTHING = Selection(everything=True)
+_EVERYTHING = DeadLetterFilter(everything=True)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,13 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_selection(drop)
     drop.add_argument("--yes", action="store_true", help="do not ask")
     for action in (listing, show, replay, drop):
-        target.add_argument(action)
+        cli.add_argument(action)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what was asked and give the exit code; what is wrong is told in one line."""
     try:
-        url = target.find(arguments.amqp_url, os.environ)
+        url = cli.find(arguments.amqp_url, os.environ)
         with quiet():
             return asyncio.run(_run(url, arguments))
     except (BrokerError, Unavailable) as error:
@@ -71,7 +71,7 @@ async def _run(url: str, arguments: argparse.Namespace) -> int:
 
 
 async def _list(broker: Broker, limit: int, *, as_json: bool) -> int:
-    tally, readable = Tally(), True
+    tally, readable = DeadLetterTally(), True
     for queue in letters.dead_queues():
         try:
             await _look(broker, queue, limit, tally)
@@ -86,7 +86,7 @@ async def _list(broker: Broker, limit: int, *, as_json: bool) -> int:
     return 0 if readable else 1
 
 
-async def _look(broker: Broker, queue: str, limit: int, tally: Tally) -> None:
+async def _look(broker: Broker, queue: str, limit: int, tally: DeadLetterTally) -> None:
     async with broker.browsing(queue) as pile:
         async for each, _ in _first(pile, limit, _EVERYTHING):
             tally.add(each)
@@ -95,7 +95,7 @@ async def _look(broker: Broker, queue: str, limit: int, tally: Tally) -> None:
 
 
 async def _show(broker: Broker, arguments: argparse.Namespace) -> int:
-    wanted = Selection([arguments.id], everything=arguments.id is None)
+    wanted = DeadLetterFilter([arguments.id], everything=arguments.id is None)
     shown = 0
     async with broker.browsing(arguments.queue) as pile:
         async for each, _ in _first(pile, arguments.limit, wanted):
@@ -151,7 +151,7 @@ async def _drop(broker: Broker, arguments: argparse.Namespace) -> int:
 
 
 async def _first(
-    pile: DeadLetterQueue, limit: int | None, wanted: Selection
+    pile: DeadLetterQueue, limit: int | None, wanted: DeadLetterFilter
 ) -> AsyncIterator[tuple[DeadLetter, Receipt]]:
     """Give the first letters that are wanted."""
     given = 0
@@ -194,8 +194,8 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=_positive, metavar="N", help="N letters at the most")
 
 
-def _selection(arguments: argparse.Namespace) -> Selection:
-    return Selection(arguments.id, arguments.reason, arguments.all)
+def _selection(arguments: argparse.Namespace) -> DeadLetterFilter:
+    return DeadLetterFilter(arguments.id, arguments.reason, arguments.all)
 
 
 def _positive(text: str) -> int:

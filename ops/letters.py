@@ -23,7 +23,7 @@ _ORIGINS = tuple(sorted(name for name in _NAMES if topology.dead_queue(name) in 
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class DeadLetterFilter:
     """Which letters are meant: some ids, some text of their cause or reason, or all of them."""
 
     ids: Collection[str] = ()
@@ -39,7 +39,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class DeadLetterGroup:
     """The letters of a queue that died alike; times are None when no letter tells its own."""
 
     queue: str
@@ -51,7 +51,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class DeadLetterTally:
     """Counts letters without keeping them: there may be many, with large bodies."""
 
     _times: dict[tuple[str, str, str], list[datetime | None]] = field(
@@ -63,7 +63,7 @@ class Tally:
         alike = (letter.delivery.queue, letter.cause, letter.reason)
         self._times[alike].append(letter.died_at)
 
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[DeadLetterGroup]:
         """Give the groups, the largest of each queue first."""
         groups = [_group(alike, times) for alike, times in self._times.items()]
         return sorted(groups, key=lambda group: (group.queue, -group.count, group.reason))
@@ -81,13 +81,13 @@ def can_return(letter: DeadLetter) -> bool:
     return letter.delivery.queue in (topology.dead_queue(letter.origin), topology.UNROUTED)
 
 
-def table(groups: Sequence[Group]) -> str:
+def table(groups: Sequence[DeadLetterGroup]) -> str:
     """Write groups as lines of columns."""
     heads = ("QUEUE", "CAUSE", "REASON", "COUNT", "OLDEST", "NEWEST")
     return _columns([heads, *map(_row, groups)])
 
 
-def as_json(groups: Sequence[Group]) -> str:
+def as_json(groups: Sequence[DeadLetterGroup]) -> str:
     """Write groups as a JSON list, for programs."""
     names = ("queue", "cause", "reason", "count", "oldest", "newest")
     objects = [dict(zip(names, attrgetter(*names)(group), strict=True)) for group in groups]
@@ -139,8 +139,8 @@ def _withheld(value: object) -> str:
     return f"({len(str(value))} characters withheld)"
 
 
-def _group(alike: tuple[str, str, str], times: Sequence[datetime | None]) -> Group:
-    return Group(*alike, len(times), _extreme(min, times), _extreme(max, times))
+def _group(alike: tuple[str, str, str], times: Sequence[datetime | None]) -> DeadLetterGroup:
+    return DeadLetterGroup(*alike, len(times), _extreme(min, times), _extreme(max, times))
 
 
 def _extreme(
@@ -150,7 +150,7 @@ def _extreme(
     return which(known) if known else None
 
 
-def _row(group: Group) -> tuple[str, ...]:
+def _row(group: DeadLetterGroup) -> tuple[str, ...]:
     first, last = map(_moment, (group.oldest, group.newest))
     return (group.queue, group.cause, group.reason, str(group.count), first, last)
 

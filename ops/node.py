@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from ops import private_file
-from ops.broker import START_SECONDS, STOP_SECONDS, Address, BrokerError, Ports
+from ops import secret_file
+from ops.broker import START_SECONDS, STOP_SECONDS, BrokerAddress, BrokerError, BrokerPorts
 from ops.process import PidFiles, ended
 
 _EPMD_STOP = 5.0  # seconds
@@ -27,7 +27,7 @@ Wrapper = Callable[[Sequence[str]], Sequence[str]]
 
 
 @dataclass(frozen=True)
-class Programs:
+class RabbitPrograms:
     """The programs a node is made of."""
 
     server: Path  # RabbitMQ's start script
@@ -53,8 +53,8 @@ class RabbitNode:
     def __init__(
         self,
         directory: Path,
-        address: Address,
-        programs: Programs,
+        address: BrokerAddress,
+        programs: RabbitPrograms,
         pids: PidFiles | None = None,
         start_as: Wrapper = list,
     ) -> None:
@@ -185,10 +185,10 @@ class RabbitNode:
             _configuration(self.address.ports, here / "definitions.json")
         )
         (here / "plugins").write_text("[rabbitmq_management].\n")
-        private_file.write(here / "definitions.json", json.dumps(_definitions(self.address)))
+        secret_file.write(here / "definitions.json", json.dumps(_definitions(self.address)))
         cookie = here / ".erlang.cookie"
         if not cookie.exists():
-            private_file.write(cookie, secrets.token_hex(20))
+            secret_file.write(cookie, secrets.token_hex(20))
             cookie.chmod(0o400)  # Erlang insists
 
     def _tail(self) -> str:
@@ -201,7 +201,7 @@ class RabbitNode:
         return "\n  ".join([f"see {self._directory / 'log'}", *lines])
 
 
-def _configuration(ports: Ports, definitions: Path) -> str:
+def _configuration(ports: BrokerPorts, definitions: Path) -> str:
     return f"""\
 management.tcp.ip = 127.0.0.1
 management.tcp.port = {ports.management}
@@ -215,7 +215,7 @@ max_message_size = 16777216
 """
 
 
-def _definitions(address: Address) -> dict[str, object]:
+def _definitions(address: BrokerAddress) -> dict[str, object]:
     rights = {"configure": ".*", "write": ".*", "read": ".*"}
     return {
         "vhosts": [{"name": "/"}],

@@ -39,7 +39,7 @@ class PostgresError(Exception):
 
 
 @dataclass(frozen=True)
-class Account:
+class PostgresAccount:
     """Where a server listens on 127.0.0.1 and who its administrator is."""
 
     port: int
@@ -50,10 +50,10 @@ class Account:
         return f"postgresql+asyncpg://{_USER}:{self.password}@127.0.0.1:{self.port}/{database}"
 
 
-class Postgres(Protocol):
+class PostgresHost(Protocol):
     """A server of our own."""
 
-    account: Account
+    account: PostgresAccount
 
     def start(self) -> None:
         """Create and start it; return when it serves. Raises PostgresError."""
@@ -63,7 +63,7 @@ class Postgres(Protocol):
 
 
 @dataclass(frozen=True)
-class Programs:
+class PostgresPrograms:
     """The folder of `initdb` and `postgres`, and who may run them."""
 
     folder: Path
@@ -90,8 +90,8 @@ class PostgresServer:
     def __init__(
         self,
         record: Path,
-        account: Account,
-        programs: Programs,
+        account: PostgresAccount,
+        programs: PostgresPrograms,
         options: Sequence[str] = FAST,
     ) -> None:
         self.account = account
@@ -209,7 +209,7 @@ class PostgresServer:
 class PostgresContainer:
     """A server in a container, on 127.0.0.1 only, its data in memory."""
 
-    def __init__(self, record: Path, account: Account) -> None:
+    def __init__(self, record: Path, account: PostgresAccount) -> None:
         self.account = account
         self._container = docker.Container(f"postrider-postgres-{account.port}", record)
 
@@ -249,9 +249,9 @@ class PostgresContainer:
                 return
 
 
-def private(record: Path, account: Account) -> Postgres:
+def private(record: Path, account: PostgresAccount) -> PostgresHost:
     """Give a server of our own, not started yet. Raises PostgresError when there is none."""
-    if programs := Programs.find():
+    if programs := PostgresPrograms.find():
         return PostgresServer(record, account, programs)
     if docker.answers():
         return PostgresContainer(record, account)

@@ -15,7 +15,7 @@ _POLL = 0.05  # seconds; a process that is not our child can only be polled
 
 
 @dataclass(frozen=True)
-class Process:
+class ProcessRecord:
     """A process id with the time it started, since the system gives ids again.
 
     `started` is in clock ticks since boot: field 22 of proc(5) `/proc/<pid>/stat`.
@@ -49,7 +49,7 @@ class Process:
     @property
     def runs(self) -> bool:
         """Whether this very process still runs."""
-        return Process.of(self.pid) == self
+        return ProcessRecord.of(self.pid) == self
 
     def signal(self, number: signal.Signals) -> None:
         """Signal the process and the group it leads, when it still is the one we know."""
@@ -103,7 +103,7 @@ class PidFiles:
 
     def add(self, name: str, pid: int) -> None:
         """Remember a process, once more when it was started anew under the same name."""
-        process = Process.of(pid)
+        process = ProcessRecord.of(pid)
         if process is None:  # it is gone already: its starter will notice
             return
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ class PidFiles:
         """Forget a process that ended."""
         self._path(name).unlink(missing_ok=True)
 
-    def running(self) -> dict[str, Process]:
+    def running(self) -> dict[str, ProcessRecord]:
         """Tell which of the remembered still run, the last started first."""
         return dict(self._running())
 
@@ -136,11 +136,11 @@ class PidFiles:
     def _path(self, name: str) -> Path:
         return self._directory / f"{name}.pid"
 
-    def _running(self) -> Iterator[tuple[str, Process]]:
+    def _running(self) -> Iterator[tuple[str, ProcessRecord]]:
         for _, path in sorted(self._dated(), reverse=True):
             # Its launcher, if that still runs, takes away the file of a process that ended.
             with suppress(FileNotFoundError):
-                process = Process.read(path.read_text())
+                process = ProcessRecord.read(path.read_text())
                 if process and process.runs:
                     yield path.stem, process
 

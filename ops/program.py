@@ -9,8 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from ops.broker import BrokerError
-from ops.management import Management
+from ops.broker import BrokerError, Management
 from shared import topology
 from shared.topology import EVENTS, EXCHANGES, Queue
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ops.docker import remove_recorded
-from ops.process import PidFiles, Process
+from ops.process import PidFiles, ProcessRecord
 
 _OWNER = "owner"
 _PATIENCE = 5.0  # seconds for a leftover process to end before it is killed
@@ -27,7 +27,7 @@ def scratch(parent: Path) -> Iterator[Path]:
     directory = parent / str(os.getpid())
     young = parent / f".{os.getpid()}"  # not to be seen before it has an owner
     young.mkdir()
-    (young / _OWNER).write_text(str(Process.of(os.getpid())))
+    (young / _OWNER).write_text(str(ProcessRecord.of(os.getpid())))
     young.rename(directory)
     try:
         yield directory
@@ -55,7 +55,7 @@ def _clear_leftovers(parent: Path) -> None:
     """Clear the directories of runs that were killed."""
     for directory in parent.glob("[0-9]*"):
         owner = directory / _OWNER
-        process = Process.read(owner.read_text()) if owner.exists() else None
+        process = ProcessRecord.read(owner.read_text()) if owner.exists() else None
         if process is None or not process.runs:
             _clear(directory)
 

@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence
 from http.client import HTTPException
 from urllib.parse import unquote, urlsplit
 
-from ops import program, target
-from ops.broker import BrokerError
-from ops.management import Management, ManagementError
-from ops.quiet import quiet
+from ops import cli, program
+from ops.broker import BrokerError, Management, ManagementError
+from ops.cli import quiet
 from shared import broker, topology
 from shared.broker import Broker
 from shared.errors import Unavailable
@@ -91,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             " running stack)",
         )
     for action in (declaring, granting, making):
-        target.add_argument(action)
+        cli.add_argument(action)
         action.add_argument(
             "--wait",
             type=_seconds,
@@ -122,7 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Do what was asked and return the exit code; what is wrong is told in one line."""
     action = {"declare": _declare, "grant": _grant, "program": _make_program}[arguments.action]
     try:
-        url = target.find(arguments.amqp_url, os.environ)
+        url = cli.find(arguments.amqp_url, os.environ)
         with quiet():
             asyncio.run(action(url, arguments))
     except (BrokerError, ManagementError, HTTPException, Unavailable, OSError) as error:
@@ -166,7 +165,7 @@ async def _make_program(url: str, arguments: argparse.Namespace) -> None:
 
 def _management(url: str, arguments: argparse.Namespace) -> tuple[Management, str]:
     """Return the management API and the vhost of an administrator's URL."""
-    management_url = target.find_management(arguments.management_url, os.environ)
+    management_url = cli.find_management(arguments.management_url, os.environ)
     where = urlsplit(url)
     user, password = unquote(where.username or "guest"), unquote(where.password or "guest")
     management = Management(management_url, user, password)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ops import brokers, ports
-from ops.broker import Address, Broker, Ports
+from ops.broker import BrokerAddress, BrokerPorts, RabbitServer
 from ops.process import PidFiles
 from ops.scratch import scratch
 
@@ -28,13 +28,13 @@ def run_directory() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def rabbit(run_directory: Path) -> Iterator[Broker]:
+def rabbit(run_directory: Path) -> Iterator[RabbitServer]:
     """Start a RabbitMQ of our own at its first use and share it by the whole run.
 
     A test may restart or kill it, when it starts it again and waits for nothing else meanwhile.
     """
     directory = run_directory / "rabbit"
-    address = Address(Ports(*ports.unused(4)), secrets.token_hex(16))
+    address = BrokerAddress(BrokerPorts(*ports.unused(4)), secrets.token_hex(16))
     broker = brokers.private(directory, address, PidFiles(directory / "pids"))
     try:
         broker.start()
@@ -44,7 +44,7 @@ def rabbit(run_directory: Path) -> Iterator[Broker]:
 
 
 @pytest.fixture
-def vhost(rabbit: Broker, request: pytest.FixtureRequest) -> Iterator[str]:
+def vhost(rabbit: RabbitServer, request: pytest.FixtureRequest) -> Iterator[str]:
     """Make a vhost for one test; the value is the administrator's AMQP URL of it."""
     name = f"test-{secrets.token_hex(4)}"
     rabbit.address.management.add_vhost(name)

@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 import trustme
 
-from ops.simulator.door import Credentials
-from ops.simulator.settings import Settings
-from ops.simulator.simulator import Simulator
+from ops.simulator.simulator import Simulator, SimulatorSettings
+from ops.simulator.smtp import Credentials
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +32,6 @@ async def secure(authority: trustme.CA) -> AsyncIterator[Simulator]:
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(context)
-    settings = Settings(tls=context, tls_port=0, credentials=Credentials("anna", "pw"))
+    settings = SimulatorSettings(tls=context, tls_port=0, credentials=Credentials("anna", "pw"))
     async with Simulator(settings) as opened:
         yield opened

@@ -43,7 +43,7 @@ def postgres(run_directory: Path) -> Iterator[str]:
     if given := os.environ.get("POSTGRES_URL"):
         yield given
         return
-    account = servers.Account(ports.unused(1)[0])
+    account = servers.PostgresAccount(ports.unused(1)[0])
     try:
         server = servers.private(run_directory / "postgres", account)
     except servers.PostgresError as error:

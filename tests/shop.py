@@ -10,9 +10,9 @@ import aio_pika
 import pytest
 
 from ops import program
-from ops.broker import Broker as Node
-from ops.contracts import DOCS
-from ops.management import Management
+from ops.broker import Management
+from ops.broker import RabbitServer as Node
+from ops.docs import DOCS
 from shared import topology
 
 SHOP = "shop"

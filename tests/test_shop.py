@@ -19,7 +19,7 @@ from aio_pika.abc import AbstractChannel
 
 from ops import dead, program
 from ops import topology as command
-from ops.broker import Broker as Node
+from ops.broker import RabbitServer as Node
 from ops.simulator.behaviour import Behaviour
 from shared import topology
 from shared.contracts import (

@@ -15,7 +15,7 @@ import pytest
 from aio_pika.abc import AbstractChannel
 
 from ops import topology as command
-from ops.broker import Broker as Node
+from ops.broker import RabbitServer as Node
 from ops.simulator.simulator import Simulator
 from services.otp import service as otp
 from services.otp.config import OtpSettings

@@ -20,14 +20,13 @@ from typing import Final, TypeVar
 import uvloop
 from yarl import URL
 
+from ops.cli import quiet, stack
 from ops.load.events import EventLoad, EventPlan, count_events
 from ops.load.http import GatewayClient, LoadError
 from ops.load.mails import MailLoad, MailPlan
 from ops.load.report import ProgressBar
 from ops.load.run import Connect, ExitCode, LoadLimits, LoadRun, Workload, over_amqp, over_http
-from ops.quiet import quiet
 from ops.simulator.mailbox import MAILS_KEPT
-from ops.target import stack
 from shared.config.url import check_broker, check_http
 from shared.contracts import Category
 from shared.contracts.domains import MAX_SIGHTINGS

@@ -13,10 +13,9 @@ from typing import Final
 
 import uvloop
 
-from ops.simulator.door import Credentials
-from ops.simulator.port import PortTakenError
-from ops.simulator.settings import Settings
-from ops.simulator.simulator import Simulator
+from ops.simulator.listener import PortTakenError
+from ops.simulator.simulator import Simulator, SimulatorSettings
+from ops.simulator.smtp import Credentials
 
 USAGE_ERROR: Final = 2
 _HIGHEST_PORT: Final = 65_535  # the TCP header has 16 bits
@@ -68,14 +67,14 @@ def main() -> int:
     return 0
 
 
-def settings(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
+def settings(arguments: Sequence[str], environ: Mapping[str, str]) -> SimulatorSettings:
     """Read the settings; raise ValueError or OSError if they cannot be used."""
     given = _parser(environ).parse_args(arguments)
     if bool(given.smtp_tls_certificate) != bool(given.smtp_tls_key):
         raise ValueError("TLS needs both a certificate and a key")
     if given.smtp_tls_port is not None and not given.smtp_tls_key:
         raise ValueError("the TLS port needs a certificate and a key")
-    return Settings(
+    return SimulatorSettings(
         smtp_host=given.smtp_host,
         smtp_port=given.smtp_port,
         tls_port=given.smtp_tls_port,
@@ -123,7 +122,7 @@ def _credentials(login: str | None) -> Credentials | None:
     return Credentials(user, password)
 
 
-async def _run(wanted: Settings) -> None:
+async def _run(wanted: SimulatorSettings) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import quote, unquote
 
-from ops.simulator.content import Attachment
+from ops.simulator.mail import MailAttachment
 
 # Types that a browser shows without running anything.
 VIEWABLE: Final = frozenset(
@@ -25,12 +25,12 @@ _CHARSET: Final = re.compile(r"[A-Za-z0-9._-]{1,40}")
 _CID: Final = re.compile(r"""(["'=(]\s*)cid:([^\s"'<>)]+)""", re.IGNORECASE)
 
 
-def is_viewable(attachment: Attachment) -> bool:
+def is_viewable(attachment: MailAttachment) -> bool:
     """Return whether a browser may show it instead of saving it."""
     return attachment.content_type in VIEWABLE
 
 
-def response_headers(attachment: Attachment) -> Mapping[str, str]:
+def response_headers(attachment: MailAttachment) -> Mapping[str, str]:
     """Return the headers to serve it with: all but viewable types are files to be saved."""
     viewable = is_viewable(attachment)
     name = quote(filename(attachment), safe="")
@@ -42,7 +42,7 @@ def response_headers(attachment: Attachment) -> Mapping[str, str]:
     }
 
 
-def filename(attachment: Attachment) -> str:
+def filename(attachment: MailAttachment) -> str:
     """Return its name without folders, control and direction characters, which mislead."""
     plain = "".join(char for char in attachment.filename if char.isprintable())
     root, dot, suffix = re.sub(r"[/\\:]", "_", plain).lstrip(". ").rpartition(".")
@@ -51,7 +51,7 @@ def filename(attachment: Attachment) -> str:
     return f"{root[: FILENAME_CHARS - len(suffix) - 1]}{dot}{suffix}" or "unnamed"
 
 
-def with_images(text: str, attachments: Sequence[Attachment]) -> str:
+def with_images(text: str, attachments: Sequence[MailAttachment]) -> str:
     """Return HTML with the images that it names by `cid:` as `data:` URLs.
 
     Beyond `INLINED_OCTETS` in all the references stay as they are, so do unknown ones.
@@ -75,7 +75,7 @@ def with_images(text: str, attachments: Sequence[Attachment]) -> str:
     return _CID.sub(inline, text)
 
 
-def _served_type(attachment: Attachment) -> str:
+def _served_type(attachment: MailAttachment) -> str:
     if attachment.content_type != "text/plain":
         return attachment.content_type
     charset = attachment.charset or ""

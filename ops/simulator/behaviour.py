@@ -15,7 +15,7 @@ Extension = Literal[
 EXTENSIONS: Final[tuple[Extension, ...]] = get_args(Extension)
 
 # A refusal is what RFC 5321 4.2 allows in one line; 421 also ends the connection.
-Refusal = Annotated[
+SmtpRefusal = Annotated[
     str,
     StringConstraints(
         pattern=r"^[45][0-9]{2}( [45]\.[0-9]{1,3}\.[0-9]{1,3})?( [\x20-\x7e]{1,400})?$"
@@ -36,42 +36,42 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
-class Rate(_Part):
+class MailRate(_Part):
     """A token bucket over the whole server, spent at MAIL."""
 
     per_second: float = Field(gt=0, le=100_000)
     burst: int = Field(default=1, ge=1, le=100_000)
-    reply: Refusal = "450 4.7.1 Too many mails, try again later"
+    reply: SmtpRefusal = "450 4.7.1 Too many mails, try again later"
 
 
-class Session(_Part):
+class SessionLimit(_Part):
     """A limit of mails for one connection, the reply beyond it, and the command that gets it.
 
     The connection stays open, and is told the same again, unless the reply is a 421.
     """
 
     mails: int = Field(ge=1)
-    reply: Refusal = "452 4.4.5 Maximum number of messages per session exceeded"
+    reply: SmtpRefusal = "452 4.4.5 Maximum number of messages per session exceeded"
     stage: Literal["mail", "rcpt", "data"] = "mail"
 
 
-class Transaction(_Part):
+class RecipientLimit(_Part):
     """A limit of recipients for one mail, and the reply to those beyond it."""
 
     recipients: int = Field(ge=1)
-    reply: Refusal = "452 4.5.3 Too many recipients"
+    reply: SmtpRefusal = "452 4.5.3 Too many recipients"
 
 
-class Refusals(_Part):
+class StageRefusals(_Part):
     """Replies that refuse everybody at a stage, such as `554 5.7.1 Blocked`.
 
     With `closes` the connection is closed after any of them.
     """
 
-    connect: Refusal | None = None
-    ehlo: Refusal | None = None
-    helo: Refusal | None = None
-    auth: Refusal | None = None
+    connect: SmtpRefusal | None = None
+    ehlo: SmtpRefusal | None = None
+    helo: SmtpRefusal | None = None
+    auth: SmtpRefusal | None = None
     closes: bool = False
 
 
@@ -91,10 +91,10 @@ class Behaviour(_Part):
     served_at_once: int | None = Field(default=None, ge=1, le=10_000)
     connections: int = Field(default=1000, ge=0, le=10_000)
     mails_per_connection: int | None = Field(default=None, ge=1)
-    session: Session | None = None
-    transaction: Transaction | None = None
-    rate: Rate | None = None
-    refuse: Refusals = Refusals()
+    session: SessionLimit | None = None
+    transaction: RecipientLimit | None = None
+    rate: MailRate | None = None
+    refuse: StageRefusals = StageRefusals()
     idle_timeout_ms: int = Field(default=300_000, ge=1, le=3_600_000)
     size_limit: int = Field(default=10 * 2**20, ge=1, le=64 * 2**20)
     extensions: Annotated[tuple[Extension, ...], AfterValidator(_each_once)] = EXTENSIONS

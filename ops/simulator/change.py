@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 
-class Change:
+class ChangeSignal:
     """Wakes those who wait; costs next to nothing while nobody does."""
 
     def __init__(self) -> None:

@@ -7,24 +7,23 @@ from collections.abc import Sequence
 
 from aiosmtpd.smtp import MISSING, Envelope, Session
 
-from ops.simulator.door import HOSTNAME
 from ops.simulator.mailbox import Mailbox
-from ops.simulator.policy import Policy
-from ops.simulator.smtp import Conversation
+from ops.simulator.policy import SmtpPolicy
+from ops.simulator.smtp import HOSTNAME, SmtpServerProtocol
 
 _log = logging.getLogger(__name__)
 
 
-class Hooks:
+class SmtpHandler:
     """The handler that aiosmtpd calls, one for all conversations."""
 
-    def __init__(self, policy: Policy, mailbox: Mailbox) -> None:
+    def __init__(self, policy: SmtpPolicy, mailbox: Mailbox) -> None:
         self._policy = policy
         self._mailbox = mailbox
 
     async def handle_EHLO(
         self,
-        server: Conversation,
+        server: SmtpServerProtocol,
         session: Session,
         _envelope: Envelope,
         hostname: str,
@@ -41,7 +40,7 @@ class Hooks:
 
     async def handle_HELO(
         self,
-        server: Conversation,
+        server: SmtpServerProtocol,
         session: Session,
         _envelope: Envelope,
         hostname: str,
@@ -59,7 +58,7 @@ class Hooks:
 
     async def handle_MAIL(
         self,
-        server: Conversation,
+        server: SmtpServerProtocol,
         _session: Session,
         envelope: Envelope,
         address: str,
@@ -76,7 +75,7 @@ class Hooks:
 
     async def handle_RCPT(
         self,
-        server: Conversation,
+        server: SmtpServerProtocol,
         _session: Session,
         envelope: Envelope,
         address: str,
@@ -92,7 +91,9 @@ class Hooks:
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 OK"
 
-    async def handle_DATA(self, server: Conversation, _session: Session, envelope: Envelope) -> str:
+    async def handle_DATA(
+        self, server: SmtpServerProtocol, _session: Session, envelope: Envelope
+    ) -> str:
         """Serve the mail in its turn and keep it."""
         act = self._policy.on_dot(envelope.rcpt_tos)
         with server.at_work():
@@ -113,7 +114,7 @@ class Hooks:
         _log.error("a mail could not be served", exc_info=error)
         return "451 4.3.0 The simulator has a problem of its own"
 
-    def _extensions(self, server: Conversation) -> list[str]:
+    def _extensions(self, server: SmtpServerProtocol) -> list[str]:
         lines = []
         for extension in self._policy.behaviour.extensions:
             if extension == "SIZE":

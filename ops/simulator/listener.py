@@ -1,15 +1,31 @@
-"""An SMTP port and the conversations that come through it."""
+"""Ports that cannot be had."""
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from errno import EADDRINUSE
 from typing import Final, Self
 from weakref import WeakSet
 
-from ops.simulator.port import listening
-from ops.simulator.smtp import Conversation
+from ops.simulator.smtp import SmtpServerProtocol
 
 BACKLOG: Final = 1024  # connections that wait to be accepted
+
+
+class PortTakenError(Exception):
+    """A port cannot be listened on; the message says which and why."""
+
+
+@contextmanager
+def listening(name: str, host: str, port: int) -> Iterator[None]:
+    """Turn the failure to listen inside into a PortTakenError."""
+    try:
+        yield
+    except OSError as error:
+        # The messages of asyncio repeat the address; the bare reason reads better.
+        reason = "the port is taken" if error.errno == EADDRINUSE else str(error)
+        raise PortTakenError(f"{name} on {host}:{port}: {reason}") from error
 
 
 class Listener:
@@ -19,14 +35,14 @@ class Listener:
         self,
         host: str,
         port: int,
-        converse: Callable[[], Conversation],
+        converse: Callable[[], SmtpServerProtocol],
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.port = port
         self._host = host
         self._tls = tls
         self._converse = converse
-        self._conversations: WeakSet[Conversation] = WeakSet()
+        self._conversations: WeakSet[SmtpServerProtocol] = WeakSet()
 
     async def __aenter__(self) -> Self:
         """Listen; raise PortTakenError if the port cannot be had."""
@@ -43,7 +59,7 @@ class Listener:
         endings = [conversation.close() for conversation in self._conversations]
         await asyncio.gather(*endings)
 
-    def _begin(self) -> Conversation:
+    def _begin(self) -> SmtpServerProtocol:
         conversation = self._converse()
         self._conversations.add(conversation)
         return conversation

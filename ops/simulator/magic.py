@@ -29,7 +29,7 @@ _PREFIXES: Final = ("reply-", "drop-", "slow-", "greylist-")
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class Fault:
     """What to do at one stage: wait, then cut or answer; the default is to go on."""
 
     delay: float = 0.0  # seconds
@@ -39,25 +39,25 @@ class Act:
     greylist: int | None = None  # seconds, RCPT only
 
 
-GO_ON: Final = Act()
+NO_FAULT: Final = Fault()
 
 
-def act_at(stage: Stage, addresses: Iterable[str]) -> Act:
+def fault_at(stage: Stage, addresses: Iterable[str]) -> Fault:
     """Return what the first address with a magic for this stage asks for."""
-    acts = (_act(stage, address) for address in addresses)
-    return next((act for act in acts if act != GO_ON), GO_ON)
+    acts = (_fault(stage, address) for address in addresses)
+    return next((act for act in acts if act != NO_FAULT), NO_FAULT)
 
 
-def _act(stage: Stage, address: str) -> Act:
+def _fault(stage: Stage, address: str) -> Fault:
     local = address.rpartition("@")[0].lower()
-    act = GO_ON
+    act = NO_FAULT
     for piece in local.split("+"):
         if piece.startswith(_PREFIXES):
             act = _with(act, stage, piece)
     return act
 
 
-def _with(act: Act, stage: Stage, piece: str) -> Act:
+def _with(act: Fault, stage: Stage, piece: str) -> Fault:
     if (match := _GREYLIST.fullmatch(piece)) and stage == "rcpt":
         return replace(act, greylist=int(match["seconds"]))
     match = next(filter(None, (p.fullmatch(piece) for p in (_REPLY, _DROP, _SLOW))), None)

@@ -1,15 +1,205 @@
-"""One mail as it was received."""
+"""Reads a mail for people; pure, and never fails, whatever the mail is like.
 
-from collections.abc import Mapping
+Mails are hostile input: unknown charsets, broken MIME, raw 8-bit headers. The lenient
+`compat32` policy is used since the modern one parses each structured header and
+raises on some of them.
+"""
+
+import email.header
+import email.message
+import email.parser
+import html
+import mimetypes
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from itertools import islice
+from typing import Final
 
-from ops.simulator import content
+_FOLD: Final = re.compile(r"\r?\n[ \t]*")
+_WORD: Final = r"=\?[^?\s]+\?[bBqQ]\?[^?]*\?="  # RFC 2047 2
+_ENCODED_WORDS: Final = re.compile(rf"{_WORD}(?:\s+{_WORD})*")
+_BOUNDARY_LINE: Final = re.compile(rb"^--", re.MULTILINE)
+_HEADER_LIMIT: Final = 256 * 1024  # octets looked at; more is no header for people
+# Each boundary line costs the parser some 20 µs; a mail with more is shown as its source.
+MAX_BOUNDARY_LINES: Final = 10_000
+SEARCHED_CHARS: Final = 8192  # of a body's text; each mail remembers them once it is listed
+# A tag, or a style or script with its text. It stops at each `<`, so hostile HTML costs no more.
+_TAG: Final = re.compile(r"<(?:style|script)\b[^<]*|<[^<>]*>", re.IGNORECASE)
+# Python's own escapes are no charset of a mail, and warn about bad input.
+_NO_CHARSETS: Final = frozenset({"unicode_escape", "raw_unicode_escape"})
+
+
+@dataclass(frozen=True, slots=True)
+class MailAttachment:
+    """A part that is no body; its size in octets, its Content-ID without the brackets."""
+
+    filename: str
+    content_type: str
+    size: int
+    content_id: str | None
+    charset: str | None
+    octets: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedMail:
+    """The first text and the first HTML of a mail, if any, and the rest."""
+
+    text: str | None
+    html: str | None
+    attachments: tuple[MailAttachment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MailSummary:
+    """The parts of a mail for a list: subject, searched text, number of attachments.
+
+    `searched` is in lower case and holds the first `SEARCHED_CHARS` of the text, or of the
+    HTML without its tags.
+    """
+
+    subject: str
+    searched: str
+    attachments: int
+
+
+def summary(raw: bytes) -> MailSummary:
+    """Summarize a mail."""
+    content = read(raw)
+    shown = content.text or html.unescape(_TAG.sub(" ", content.html or ""))
+    named = headers(raw).items()
+    return MailSummary(
+        subject=next((value for name, value in named if name.lower() == "subject"), ""),
+        searched=" ".join(shown.lower().split())[:SEARCHED_CHARS],
+        attachments=len(content.attachments),
+    )
+
+
+def headers(raw: bytes) -> Mapping[str, str]:
+    """Return the decoded headers by name, as first spelled.
+
+    A header that occurs more than once has its values one a line.
+    """
+    head = email.parser.BytesHeaderParser().parsebytes(raw[:_HEADER_LIMIT])
+    found: dict[str, str] = {}
+    spelled: dict[str, str] = {}
+    for name, value in head.raw_items():
+        name = spelled.setdefault(name.lower(), _text(name))  # noqa: PLW2901  # one spelling for all
+        decoded = _decoded(str(value))
+        found[name] = f"{found[name]}\n{decoded}" if name in found else decoded
+    return found
+
+
+def read(raw: bytes) -> ParsedMail:
+    """Return the bodies and attachments; the source as text if MIME is past reading."""
+    try:
+        return _read(raw)
+    except Exception:  # noqa: BLE001  # the parser's failures on hostile mail are many
+        return ParsedMail(raw.decode("utf-8", "replace"), None)
+
+
+def _read(raw: bytes) -> ParsedMail:
+    if len(list(islice(_BOUNDARY_LINE.finditer(raw), MAX_BOUNDARY_LINES))) == MAX_BOUNDARY_LINES:
+        raise ValueError("too many parts")
+    bodies: dict[str, str] = {}
+    attachments = []
+    for part in _leaves(email.parser.BytesParser().parsebytes(raw)):
+        kind = part.get_content_type()
+        if kind in bodies or not _is_body(part, kind):
+            attachments.append(_attachment(part, kind))
+        else:
+            bodies[kind] = _body(part)
+    return ParsedMail(bodies.get("text/plain"), bodies.get("text/html"), tuple(attachments))
+
+
+def _leaves(part: email.message.Message) -> Iterator[email.message.Message]:
+    """Yield the parts; a mail that is forwarded within this one is one part."""
+    if part.get_content_maintype() == "multipart" and part.is_multipart():
+        for child in _children(part):
+            yield from _leaves(child)
+    else:
+        yield part
+
+
+def _children(part: email.message.Message) -> list[email.message.Message]:
+    payload = part.get_payload()
+    children = payload if isinstance(payload, list) else []
+    return [child for child in children if isinstance(child, email.message.Message)]
+
+
+def _is_body(part: email.message.Message, kind: str) -> bool:
+    attached = part.get_content_disposition() == "attachment"
+    return kind in {"text/plain", "text/html"} and not attached
+
+
+def _attachment(part: email.message.Message, kind: str) -> MailAttachment:
+    octets = _octets(part)
+    content_id = part.get("Content-ID")
+    return MailAttachment(
+        filename=_filename(part, kind),
+        content_type=_text(kind),
+        size=len(octets),
+        content_id=_text(str(content_id)).strip().strip("<>") if content_id else None,
+        charset=part.get_content_charset(),
+        octets=octets,
+    )
+
+
+def _filename(part: email.message.Message, kind: str) -> str:
+    name = part.get_filename()
+    return _decoded(str(name)) if name else f"unnamed{mimetypes.guess_extension(kind) or ''}"
+
+
+def _octets(part: email.message.Message) -> bytes:
+    if part.is_multipart():  # message/rfc822 has one child, a delivery report one a block
+        return b"\n".join(child.as_bytes() for child in _children(part))
+    octets = part.get_payload(decode=True)
+    return octets if isinstance(octets, bytes) else b""
+
+
+def _body(part: email.message.Message) -> str:
+    text = _in_charset(_octets(part), part.get_content_charset() or "utf-8")
+    return text.replace("\r\n", "\n")
+
+
+def _decoded(value: str) -> str:
+    """Return a raw header value unfolded, its encoded words decoded (RFC 2047)."""
+    line = _FOLD.sub(" ", _text(value)).strip()
+    return _ENCODED_WORDS.sub(_decoded_words, line)
+
+
+def _decoded_words(run: re.Match[str]) -> str:
+    # Only whole runs of encoded words: of mixed lines `decode_header` escapes the rest.
+    try:
+        pieces = email.header.decode_header(run[0])
+    except ValueError:  # HeaderParseError is one: bad base64
+        return run[0]
+    return "".join(
+        piece if isinstance(piece, str) else _in_charset(piece, charset or "utf-8")
+        for piece, charset in pieces
+    )
+
+
+def _text(surrogates: str) -> str:
+    """Return text without the surrogates in which the parser hides 8-bit octets."""
+    return surrogates.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _in_charset(octets: bytes, charset: str) -> str:
+    if charset.lower().replace("-", "_") in _NO_CHARSETS:
+        charset = "utf-8"
+    try:
+        text = octets.decode(charset, "replace")
+    except (LookupError, ValueError):
+        text = octets.decode("utf-8", "replace")
+    return text.encode("utf-8", "replace").decode()  # utf-7 may smuggle surrogates
 
 
 @dataclass(frozen=True, eq=False)
-class Mail:
+class StoredMail:
     """An envelope and octets; read as MIME only when somebody looks.
 
     `id` sorts by arrival. `sender` is empty for a bounce. `recipients` are those of the
@@ -25,7 +215,7 @@ class Mail:
     @property
     def headers(self) -> Mapping[str, str]:
         """The decoded headers by name; not remembered, for they can be large."""
-        return content.headers(self.raw)
+        return headers(self.raw)
 
     @property
     def subject(self) -> str:
@@ -33,13 +223,13 @@ class Mail:
         return self.summary.subject
 
     @cached_property
-    def summary(self) -> content.Summary:
+    def summary(self) -> MailSummary:
         """The parts of the mail that a list shows, read once."""
-        return content.summary(self.raw)
+        return summary(self.raw)
 
-    def content(self) -> content.Content:
+    def content(self) -> ParsedMail:
         """Read the bodies; not remembered, for they can be large."""
-        return content.read(self.raw)
+        return read(self.raw)
 
     def mentions(self, part: str) -> bool:
         """Return whether a recipient, the sender, the subject or the text holds `part`.

@@ -1,18 +1,69 @@
-"""The mails that the simulator has kept."""
+"""Mails in a directory, so that a restart finds them."""
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
-from ops.simulator.archive import Archive
-from ops.simulator.change import Change
-from ops.simulator.mail import Mail
+from ops.simulator.change import ChangeSignal
+from ops.simulator.mail import StoredMail
 
 MAILS_KEPT: Final = 10_000
 OCTETS_KEPT: Final = 256 * 2**20
 # In memory a recipient has its address and an entry in the index, some 500 octets in all.
 RECIPIENT_OCTETS: Final = 500
+
+
+class MailArchive:
+    """For each mail `<id>.eml`, its octets, and `<id>.json`, its envelope.
+
+    The envelope is written last: a mail without one was cut short and does not count.
+    Files are not synced; a power cut may lose the last mails.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Create the directory if it is missing; raise OSError if that fails."""
+        self._directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def load(self) -> Iterator[StoredMail]:
+        """Yield the mails, oldest first; files that are not ours are left alone."""
+        for path in sorted(self._directory.glob("*.json")):
+            try:
+                yield _read(path)
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+
+    def save(self, mail: StoredMail) -> None:
+        """Write a mail; raise OSError if the disk refuses it."""
+        envelope = {
+            "sender": mail.sender,
+            "recipients": mail.recipients,
+            "received_at": mail.received_at.isoformat(),
+        }
+        self._path(mail, "eml").write_bytes(mail.raw)
+        self._path(mail, "json").write_text(json.dumps(envelope), encoding="utf-8")
+
+    def remove(self, mail: StoredMail) -> None:
+        """Delete the files of a mail, if they are there."""
+        self._path(mail, "json").unlink(missing_ok=True)
+        self._path(mail, "eml").unlink(missing_ok=True)
+
+    def _path(self, mail: StoredMail, suffix: str) -> Path:
+        return self._directory / f"{mail.id}.{suffix}"
+
+
+def _read(path: Path) -> StoredMail:
+    envelope = json.loads(path.read_text(encoding="utf-8"))
+    return StoredMail(
+        id=path.stem,
+        sender=str(envelope["sender"]),
+        recipients=tuple(map(str, envelope["recipients"])),
+        received_at=datetime.fromisoformat(envelope["received_at"]),
+        raw=path.with_suffix(".eml").read_bytes(),
+    )
 
 
 def utc_now() -> datetime:
@@ -29,37 +80,37 @@ class Mailbox:
 
     def __init__(
         self,
-        archive: Archive | None = None,
+        archive: MailArchive | None = None,
         limit: int = MAILS_KEPT,
         octets: int = OCTETS_KEPT,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
-        self.change = Change()
+        self.change = ChangeSignal()
         self._archive = archive
         self._limit = limit
         self._octets_limit = octets
         self._now = now
         self._octets = 0
-        self._mails: dict[str, Mail] = {}
-        self._by_recipient: dict[str, dict[str, Mail]] = {}
+        self._mails: dict[str, StoredMail] = {}
+        self._by_recipient: dict[str, dict[str, StoredMail]] = {}
         self._numbers = itertools.count(1)
         self._load()
 
     def __len__(self) -> int:
         return len(self._mails)
 
-    def keep(self, sender: str, recipients: Sequence[str], raw: bytes) -> Mail:
+    def keep(self, sender: str, recipients: Sequence[str], raw: bytes) -> StoredMail:
         """Keep one mail; raise OSError if the disk refuses it."""
         received_at = self._now()
         mail_id = f"{received_at:%Y%m%dT%H%M%S}-{next(self._numbers):06d}"
-        mail = Mail(mail_id, sender, tuple(recipients), received_at, raw)
+        mail = StoredMail(mail_id, sender, tuple(recipients), received_at, raw)
         if self._archive:
             self._archive.save(mail)
         self._add(mail)
         self.change.announce()
         return mail
 
-    def get(self, mail_id: str) -> Mail | None:
+    def get(self, mail_id: str) -> StoredMail | None:
         """Return the mail with this id."""
         return self._mails.get(mail_id)
 
@@ -69,12 +120,12 @@ class Mailbox:
             return len(self._mails)
         return len(self._by_recipient.get(to.lower(), ()))
 
-    def find(self, to: str | None = None, limit: int | None = None) -> list[Mail]:
+    def find(self, to: str | None = None, limit: int | None = None) -> list[StoredMail]:
         """Return the mails, newest first; `to` is compared without regard to case."""
         mails = self._mails if to is None else self._by_recipient.get(to.lower(), {})
         return list(itertools.islice(reversed(mails.values()), limit))
 
-    def remove(self, mails: Iterable[Mail]) -> None:
+    def remove(self, mails: Iterable[StoredMail]) -> None:
         """Forget these mails, on disk too; those that are gone already are passed over."""
         for mail in mails:
             if mail.id in self._mails:
@@ -87,7 +138,7 @@ class Mailbox:
 
     async def wait_for(
         self, count: int, *, to: str | None = None, within: float = 5.0
-    ) -> list[Mail]:
+    ) -> list[StoredMail]:
         """Return the mails, newest first, once there are at least `count` of them.
 
         Raises TimeoutError, saying how many there are, after `within` seconds.
@@ -109,7 +160,7 @@ class Mailbox:
         last = next(reversed(self._mails), "0").rpartition("-")[2]
         self._numbers = itertools.count(int(last) + 1 if last.isdecimal() else 1)
 
-    def _add(self, mail: Mail) -> None:
+    def _add(self, mail: StoredMail) -> None:
         self._mails[mail.id] = mail
         self._octets += _octets(mail)
         for recipient in mail.recipients:
@@ -121,7 +172,7 @@ class Mailbox:
         too_many = len(self._mails) > self._limit
         return too_many or (len(self._mails) > 1 and self._octets > self._octets_limit)
 
-    def _remove(self, mail: Mail) -> None:
+    def _remove(self, mail: StoredMail) -> None:
         del self._mails[mail.id]
         self._octets -= _octets(mail)
         for recipient in {recipient.lower() for recipient in mail.recipients}:
@@ -133,5 +184,5 @@ class Mailbox:
             self._archive.remove(mail)
 
 
-def _octets(mail: Mail) -> int:
+def _octets(mail: StoredMail) -> int:
     return len(mail.raw) + RECIPIENT_OCTETS * len(mail.recipients)

@@ -1,15 +1,15 @@
-"""Decides what happens at each stage of a session; touches no connection."""
+"""A token bucket."""
 
+import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Final
 
 from ops.simulator.behaviour import Behaviour, Extension
-from ops.simulator.bucket import TokenBucket
-from ops.simulator.desk import Desk
-from ops.simulator.greylist import Greylist
-from ops.simulator.magic import Act, Stage, act_at
+from ops.simulator.magic import Fault, Stage, fault_at
 
+REMEMBERED: Final = 10_000  # pairs; the oldest are forgotten first
 # RFC 3207 4: what may be said before STARTTLS where it is demanded. HELO is here so
 # that a client without ESMTP learns at MAIL what is missing.
 _BEFORE_TLS: Final = frozenset({"EHLO", "HELO", "NOOP", "QUIT", "RSET", "STARTTLS"})
@@ -21,7 +21,62 @@ _OF_PARAMETER: Final[dict[str, Extension]] = {
 }
 
 
-class Policy:
+class TokenBucket:
+    """Holds at most `burst` tokens, full at first, `per_second` new ones a second.
+
+    The clock counts seconds from any start and never goes back.
+    """
+
+    def __init__(self, per_second: float, burst: int, clock: Callable[[], float]) -> None:
+        self._per_second = per_second
+        self._burst = burst
+        self._clock = clock
+        self._tokens = float(burst)
+        self._filled_at = clock()
+
+    def take(self) -> bool:
+        """Take one token; False if there is none."""
+        now = self._clock()
+        gained = (now - self._filled_at) * self._per_second
+        self._tokens = min(self._burst, self._tokens + gained)
+        self._filled_at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+class Greylist:
+    """Turns away a sender and recipient until some time after their first try."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._first_try: dict[tuple[str, str], float] = {}
+
+    def admits(self, sender: str, recipient: str, after: float) -> bool:
+        """Whether `after` seconds have passed since the first try of this pair."""
+        now = self._clock()
+        first = self._first_try.setdefault((sender.lower(), recipient.lower()), now)
+        if len(self._first_try) > REMEMBERED:
+            del self._first_try[next(iter(self._first_try))]
+        return now - first >= after
+
+
+class ServiceQueue:
+    """Serves `places` mails at a time, each for `seconds`, first come first served."""
+
+    def __init__(self, places: int | None, seconds: float) -> None:
+        self._places = asyncio.Semaphore(places) if places else None
+        self._seconds = seconds
+
+    async def serve(self) -> None:
+        """Return when this mail has had its turn."""
+        async with self._places or nullcontext():
+            if self._seconds:
+                await asyncio.sleep(self._seconds)
+
+
+class SmtpPolicy:
     """The behaviour of the whole and the magic of the addresses, put together.
 
     What an address asks for goes before the rate, so that a test of one is never
@@ -44,7 +99,7 @@ class Policy:
         rate = behaviour.rate
         self._behaviour = behaviour
         self._bucket = rate and TokenBucket(rate.per_second, rate.burst, self._clock)
-        self.desk = Desk(behaviour.served_at_once, behaviour.service_ms / 1000)
+        self.desk = ServiceQueue(behaviour.served_at_once, behaviour.service_ms / 1000)
 
     def offers(self, extension: Extension) -> bool:
         """Whether EHLO lists this extension."""
@@ -70,16 +125,16 @@ class Policy:
             return "530 5.7.0 Must issue a STARTTLS command first"
         return None
 
-    def on_mail(self, sender: str, options: Sequence[str], mails: int) -> Act:
+    def on_mail(self, sender: str, options: Sequence[str], mails: int) -> Fault:
         """Decide on MAIL after so many mails on this connection."""
-        act = act_at("mail", [sender])
+        act = fault_at("mail", [sender])
         if act.reply or act.cut:
             return act
         return replace(act, reply=self._strange(options) or self._limit(mails))
 
-    def on_rcpt(self, sender: str, recipient: str, mails: int = 0, recipients: int = 0) -> Act:
+    def on_rcpt(self, sender: str, recipient: str, mails: int = 0, recipients: int = 0) -> Fault:
         """Decide on one RCPT, after so many mails on this connection and recipients of this one."""
-        act = act_at("rcpt", [recipient])
+        act = fault_at("rcpt", [recipient])
         if over := self._session_over("rcpt", mails) or self._full(recipients):
             return replace(act, reply=act.reply or over)
         if act.greylist is None or act.reply or act.cut:
@@ -88,14 +143,14 @@ class Policy:
             return act
         return replace(act, reply="451 4.7.1 Greylisted, try again later")
 
-    def on_data(self, recipients: Sequence[str], mails: int = 0) -> Act:
+    def on_data(self, recipients: Sequence[str], mails: int = 0) -> Fault:
         """Decide on DATA, before the body, after so many mails on this connection."""
-        act = act_at("data", recipients)
+        act = fault_at("data", recipients)
         return replace(act, reply=act.reply or self._session_over("data", mails))
 
-    def on_dot(self, recipients: Sequence[str]) -> Act:
+    def on_dot(self, recipients: Sequence[str]) -> Fault:
         """Decide on the final dot."""
-        return act_at("dot", recipients)
+        return fault_at("dot", recipients)
 
     def forget(self) -> None:
         """Return to good manners and to not knowing anybody."""

@@ -1,23 +1,45 @@
-"""The wiring: everything that the simulator is, opened in one `async with`."""
+"""Where the simulator listens and what it may keep."""
 
+import ssl
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
-from ops.simulator.archive import Archive
 from ops.simulator.behaviour import Behaviour
-from ops.simulator.door import Door
-from ops.simulator.events import Events
-from ops.simulator.hooks import Hooks
+from ops.simulator.hooks import SmtpHandler
 from ops.simulator.listener import Listener
-from ops.simulator.mailbox import Mailbox
-from ops.simulator.policy import Policy
-from ops.simulator.settings import Settings
-from ops.simulator.smtp import Conversation
+from ops.simulator.mailbox import MAILS_KEPT, MailArchive, Mailbox
+from ops.simulator.policy import SmtpPolicy
+from ops.simulator.smtp import Credentials, SmtpPort, SmtpServerProtocol
 from ops.simulator.traffic import Traffic
-from ops.simulator.views import Views
-from ops.simulator.web import application, served
+from ops.simulator.views import MailboxApi
+from ops.simulator.web import EventStream, application, served
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatorSettings:
+    """Where the simulator listens (port 0: any that is free) and what it keeps.
+
+    `tls` allows STARTTLS and, with `tls_port`, implicit TLS. Without `credentials`
+    any login is accepted. Without `data` a restart forgets the mails. `hosts` are names that
+    the page answers to besides `localhost`; `published` is the host and port at which clients
+    reach `smtp_port`, where they differ (a port mapping of a container).
+    """
+
+    smtp_host: str = "127.0.0.1"
+    smtp_port: int = 0
+    tls_port: int | None = None
+    web_host: str = "127.0.0.1"
+    web_port: int = 0
+    tls: ssl.SSLContext | None = None
+    credentials: Credentials | None = None
+    data: Path | None = None
+    hosts: frozenset[str] = frozenset()
+    published: str | None = None
+    kept: int = MAILS_KEPT
 
 
 class Simulator:
@@ -30,17 +52,17 @@ class Simulator:
 
     def __init__(
         self,
-        settings: Settings | None = None,
+        settings: SimulatorSettings | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Build it; raise OSError if the data directory cannot be used."""
-        self._settings = settings or Settings()
-        archive = Archive(self._settings.data) if self._settings.data else None
+        self._settings = settings or SimulatorSettings()
+        archive = MailArchive(self._settings.data) if self._settings.data else None
         self.mailbox = Mailbox(archive, self._settings.kept)
         self.traffic = Traffic()
-        self._policy = Policy(clock)
-        self._hooks = Hooks(self._policy, self.mailbox)
+        self._policy = SmtpPolicy(clock)
+        self._hooks = SmtpHandler(self._policy, self.mailbox)
         self._opened = AsyncExitStack()
         self.smtp_port = 0
         self.tls_port: int | None = None
@@ -72,24 +94,24 @@ class Simulator:
 
     async def _open(self, stack: AsyncExitStack) -> None:
         settings = self._settings
-        plain = Door(settings.tls, credentials=settings.credentials)
+        plain = SmtpPort(settings.tls, credentials=settings.credentials)
         listener = self._listener(settings.smtp_port, plain)
         self.smtp_port = (await stack.enter_async_context(listener)).port
         if settings.tls_port is not None:
-            door = Door(settings.tls, implicit_tls=True, credentials=plain.credentials)
+            door = SmtpPort(settings.tls, implicit_tls=True, credentials=plain.credentials)
             listener = self._listener(settings.tls_port, door)
             self.tls_port = (await stack.enter_async_context(listener)).port
         ports = {"smtp": self.smtp_port, "smtps": self.tls_port}
-        views = Views(self.mailbox, self._policy, ports, settings.published)
-        app = application(views, Events(self.mailbox), {*settings.hosts, settings.web_host})
+        views = MailboxApi(self.mailbox, self._policy, ports, settings.published)
+        app = application(views, EventStream(self.mailbox), {*settings.hosts, settings.web_host})
         self.web_port = await stack.enter_async_context(
             served(app, settings.web_host, settings.web_port)
         )
 
-    def _listener(self, port: int, door: Door) -> Listener:
+    def _listener(self, port: int, door: SmtpPort) -> Listener:
         return Listener(
             self._settings.smtp_host,
             port,
-            lambda: Conversation(door, self._hooks, self._policy, self.traffic),
+            lambda: SmtpServerProtocol(door, self._hooks, self._policy, self.traffic),
             door.tls if door.implicit_tls else None,
         )

@@ -1,21 +1,23 @@
-"""The aiosmtpd edge: one conversation with one SMTP client."""
+"""What SMTP connections need to know of the place they come to."""
 
 import asyncio
+import hmac
 import re
-from collections import defaultdict
+import ssl
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, AnyStr, Final, NoReturn
 
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword, Session
 
-from ops.simulator.door import HOSTNAME, Door
-from ops.simulator.magic import Act
-from ops.simulator.policy import Policy
-from ops.simulator.traffic import Traffic, Visit
-from ops.simulator.wire import Wire
+from ops.simulator.magic import Fault
+from ops.simulator.policy import SmtpPolicy
+from ops.simulator.traffic import SmtpSession, Traffic
 
+HOSTNAME: Final = "simulator.invalid"  # RFC 2606: a name that is nobody's
 COMMAND_LIMIT: Final = 12_288  # octets, RFC 4954 4: AUTH lines are the longest
 LINE_LIMIT: Final = 998  # octets without CRLF, RFC 5321 4.5.3.1.6
 READ_AHEAD: Final = 65_536  # octets
@@ -25,23 +27,84 @@ _PLAIN_ADDRESS: Final = re.compile(r"<([\w.!#$%&'*+/=?^`{|}~-]+@[\w.-]+)>(?: +(.
 Command = Callable[[Any], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The one user that may log in."""
+
+    user: str
+    password: str = field(repr=False)
+
+    def admit(self, user: bytes, password: bytes) -> bool:
+        """Whether these are the user and the password."""
+        right_user = hmac.compare_digest(user, self.user.encode())
+        return hmac.compare_digest(password, self.password.encode()) and right_user
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpPort:
+    """One listening port: its TLS, and who may log in (anybody without credentials)."""
+
+    tls: ssl.SSLContext | None = None
+    implicit_tls: bool = False
+    credentials: Credentials | None = None
+
+    @property
+    def starttls(self) -> ssl.SSLContext | None:
+        """The context for an upgrade, where one is possible."""
+        return None if self.implicit_tls else self.tls
+
+    def admit(self, user: bytes, password: bytes) -> bool:
+        """Whether this user may log in."""
+        return self.credentials is None or self.credentials.admit(user, password)
+
+
+class DelayLine:
+    """Delays arrivals at a connection, which is what distance does to a client.
+
+    Waiting before each reply instead would charge pipelined commands once each.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._under_way: deque[Callable[[], object]] = deque()
+
+    def carry(self, arrive: Callable[[], object], delay: float) -> None:
+        """Call `arrive` after `delay` seconds and after all that was sent before."""
+        if not delay and not self._under_way:
+            arrive()
+            return
+        self._under_way.append(arrive)
+        self._loop.call_later(delay, self._arrive)
+
+    def cut(self) -> None:
+        """Lose what is under way."""
+        self._under_way.clear()
+
+    def _arrive(self) -> None:
+        # The oldest, whichever timer fired: a shorter latency must not reorder.
+        if self._under_way:
+            self._under_way.popleft()()
+
+
 class _Session(Session):
     login_data: Any = None  # aiosmtpd's own property logs its deprecation at each AUTH
 
 
-class Conversation(SMTP):
+class SmtpServerProtocol(SMTP):
     """Obeys the policy: waits, refuses and cuts, and counts what the client says."""
 
     # aiosmtpd makes its stream's limit of this; lines are checked in `_receive`.
     line_length_limit = READ_AHEAD
 
-    def __init__(self, door: Door, handler: object, policy: Policy, traffic: Traffic) -> None:
+    def __init__(
+        self, door: SmtpPort, handler: object, policy: SmtpPolicy, traffic: Traffic
+    ) -> None:
         loop = asyncio.get_running_loop()
-        self.visit = Visit(number=0, open=False)  # until the connection is made
+        self.visit = SmtpSession(number=0, open=False)  # until the connection is made
         self._door = door
         self._policy = policy
         self._traffic = traffic
-        self._wire = Wire(loop)
+        self._wire = DelayLine(loop)
         self._working = False
         super().__init__(
             handler,
@@ -64,7 +127,7 @@ class Conversation(SMTP):
         """Whether TLS is on, from the start or by STARTTLS."""
         return self._door.implicit_tls or self._tls_protocol is not None
 
-    async def obey(self, act: Act) -> str | None:
+    async def obey(self, act: Fault) -> str | None:
         """Wait or cut as told; return the reply if one is given."""
         if act.delay:
             with self.at_work():
@@ -237,7 +300,7 @@ class Conversation(SMTP):
         raise asyncio.CancelledError
 
 
-def _authenticator(door: Door) -> Callable[..., AuthResult]:
+def _authenticator(door: SmtpPort) -> Callable[..., AuthResult]:
     def authenticate(*about: object) -> AuthResult:
         login = about[-1]
         admitted = isinstance(login, LoginPassword) and door.admit(*login)

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from ops.simulator.change import Change
+from ops.simulator.change import ChangeSignal
 
 VISITS_KEPT: Final = 1000  # the oldest are forgotten first
 COMMANDS_KEPT: Final = 1000  # of each visit, the newest
 
 
 @dataclass(slots=True)
-class Visit:
+class SmtpSession:
     """One connection, from accept to close."""
 
     number: int
@@ -30,26 +30,26 @@ class Traffic:
         self.open = 0
         self.total = 0
         self.commands: Counter[str] = Counter()
-        self.visits: deque[Visit] = deque(maxlen=VISITS_KEPT)
-        self.change = Change()
+        self.visits: deque[SmtpSession] = deque(maxlen=VISITS_KEPT)
+        self.change = ChangeSignal()
 
-    def arrive(self) -> Visit:
+    def arrive(self) -> SmtpSession:
         """Begin a visit."""
         self.open += 1
         self.total += 1
-        visit = Visit(self.total)
+        visit = SmtpSession(self.total)
         self.visits.append(visit)
         self.change.announce()
         return visit
 
-    def leave(self, visit: Visit) -> None:
+    def leave(self, visit: SmtpSession) -> None:
         """End a visit; a second time changes nothing."""
         if visit.open:
             visit.open = False
             self.open -= 1
             self.change.announce()
 
-    def saw(self, visit: Visit, verb: str) -> None:
+    def saw(self, visit: SmtpSession, verb: str) -> None:
         """Note a command."""
         visit.commands.append(verb)
         self.commands[verb] += 1

@@ -11,11 +11,10 @@ from yarl import URL
 
 from ops.simulator.attachment import filename, is_viewable, response_headers, with_images
 from ops.simulator.behaviour import Behaviour
-from ops.simulator.mail import Mail
+from ops.simulator.mail import StoredMail
 from ops.simulator.mailbox import Mailbox
-from ops.simulator.policy import Policy
-from ops.simulator.problem import ProblemError, problem
-from ops.simulator.query import Listing, Selection, read
+from ops.simulator.policy import SmtpPolicy
+from ops.simulator.request import MailPageQuery, MailQuery, ProblemError, problem, read
 
 # Links may be followed, in a new tab; nothing else leaves the mail, no script runs.
 _MAIL_RULES: Final = (
@@ -26,13 +25,13 @@ _MAIL_RULES: Final = (
 _MAIL_HEAD: Final = '<!doctype html><meta charset="utf-8"><base target="_blank">'
 
 
-class Views:
+class MailboxApi:
     """One method for each thing that can be asked for."""
 
     def __init__(
         self,
         mailbox: Mailbox,
-        policy: Policy,
+        policy: SmtpPolicy,
         ports: Mapping[str, int | None],
         published: str | None = None,
     ) -> None:
@@ -49,7 +48,7 @@ class Views:
 
     async def messages(self, request: web.Request) -> web.Response:
         """Answer a page of the messages, the newest first, and a link to the next page."""
-        asked = read(Listing, request.query)
+        asked = read(MailPageQuery, request.query)
         # Mails are parsed to be shown: that may last, and SMTP must go on meanwhile.
         return await asyncio.to_thread(_page, self._mailbox.find(asked.to), asked, request.url)
 
@@ -89,7 +88,7 @@ class Views:
 
     async def clear(self, request: web.Request) -> web.Response:
         """Forget the mails that fit the query, all of them without one."""
-        asked = read(Selection, request.query)
+        asked = read(MailQuery, request.query)
         mails = self._mailbox.find(asked.to)
         self._mailbox.remove(await asyncio.to_thread(_fitting, mails, asked))
         return web.Response(status=204)
@@ -111,14 +110,14 @@ class Views:
         self._policy.forget()
         return await self.behaviour(request)
 
-    def _mail(self, request: web.Request) -> Mail:
+    def _mail(self, request: web.Request) -> StoredMail:
         mail = self._mailbox.get(request.match_info["id"])
         if mail is None:
             raise ProblemError(404, "unknown-message", "There is no message with this id.")
         return mail
 
 
-def _page(mails: Sequence[Mail], asked: Listing, url: URL) -> web.Response:
+def _page(mails: Sequence[StoredMail], asked: MailPageQuery, url: URL) -> web.Response:
     found = _fitting(mails, asked)
     # Mails come and go between two pages; ids sort by arrival, so no page repeats or skips one.
     older = [mail for mail in found if asked.before is None or mail.id < asked.before]
@@ -131,7 +130,7 @@ def _page(mails: Sequence[Mail], asked: Listing, url: URL) -> web.Response:
     return answer
 
 
-def _fitting(mails: Sequence[Mail], asked: Selection) -> Sequence[Mail]:
+def _fitting(mails: Sequence[StoredMail], asked: MailQuery) -> Sequence[StoredMail]:
     if asked.recipient is not None:
         mails = [mail for mail in mails if mail.is_to(asked.recipient.lower())]
     if asked.search is not None:
@@ -139,7 +138,7 @@ def _fitting(mails: Sequence[Mail], asked: Selection) -> Sequence[Mail]:
     return mails
 
 
-def _brief(mail: Mail, url: URL) -> dict[str, object]:
+def _brief(mail: StoredMail, url: URL) -> dict[str, object]:
     return {
         "id": mail.id,
         "from": mail.sender,
@@ -152,7 +151,7 @@ def _brief(mail: Mail, url: URL) -> dict[str, object]:
     }
 
 
-def _full(mail: Mail, url: URL) -> dict[str, object]:
+def _full(mail: StoredMail, url: URL) -> dict[str, object]:
     content = mail.content()
     return {
         **_brief(mail, url),
@@ -173,11 +172,11 @@ def _full(mail: Mail, url: URL) -> dict[str, object]:
     }
 
 
-def _address(mail: Mail, url: URL) -> URL:
+def _address(mail: StoredMail, url: URL) -> URL:
     return url.origin() / "api/messages" / mail.id
 
 
-def _shown(mail: Mail) -> web.Response:
+def _shown(mail: StoredMail) -> web.Response:
     content = mail.content()
     return web.Response(
         text=_MAIL_HEAD + with_images(content.html or "", content.attachments),

@@ -1,5 +1,6 @@
-"""The web application: the page, the API, the events."""
+"""Server-sent events for the live page."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -8,12 +9,14 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from ops.simulator.events import Events
-from ops.simulator.port import listening
-from ops.simulator.problem import Handler, ProblemError, problems
-from ops.simulator.query import NoQuery, read
-from ops.simulator.views import Views
+from ops.simulator.listener import listening
+from ops.simulator.mailbox import Mailbox
+from ops.simulator.request import Handler, NoParameters, ProblemError, problem, problems, read
+from ops.simulator.views import MailboxApi
 
+STREAMS: Final = 100  # at most
+HEARTBEAT: Final = 15.0  # seconds; finds out who has gone
+PACE: Final = 0.2  # seconds between two events, however much mail comes
 BODY_LIMIT: Final = 64 * 1024  # octets of a request
 GRACE: Final = 1.0  # seconds for answers under way at the end
 
@@ -40,7 +43,49 @@ _GUARDS: Final = {
 }
 
 
-def application(views: Views, events: Events, hosts: Collection[str] = ()) -> web.Application:
+class EventStream:
+    """Tells each listener how many mails there are, whenever that changes."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        self._streams: set[asyncio.Task[object]] = set()
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        """Answer with events until the listener or the simulator goes."""
+        if len(self._streams) >= STREAMS:
+            return problem(503, "too-many-listeners", "Close another page first.")
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        stream = asyncio.ensure_future(self._tell(response))
+        self._streams.add(stream)
+        try:
+            await asyncio.wait({stream})
+        finally:
+            stream.cancel()
+            self._streams.discard(stream)
+        return response
+
+    async def close(self, _app: web.Application) -> None:
+        """End all streams."""
+        for stream in self._streams:
+            stream.cancel()
+
+    async def _tell(self, response: web.StreamResponse) -> None:
+        change = self._mailbox.change
+        while True:
+            told = change.version
+            await response.write(b'event: mailbox\ndata: {"count": %d}\n\n' % len(self._mailbox))
+            await asyncio.sleep(PACE)
+            while change.version == told:
+                try:
+                    await asyncio.wait_for(change.wait(), HEARTBEAT)
+                except TimeoutError:
+                    await response.write(b": still here\n\n")
+
+
+def application(
+    views: MailboxApi, events: EventStream, hosts: Collection[str] = ()
+) -> web.Application:
     """Put the routes together; `hosts` are names to answer to besides this machine's own."""
     middlewares = [problems, _answering_to(hosts), _checked]
     app = web.Application(middlewares=middlewares, client_max_size=BODY_LIMIT)
@@ -106,7 +151,7 @@ def _host_name(host: str) -> str:
 async def _checked(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse parameters that would be ignored; the views of `_QUERIED` check their own."""
     if request.path not in _QUERIED:
-        read(NoQuery, request.query)
+        read(NoParameters, request.query)
     return await handler(request)
 
 

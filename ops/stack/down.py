@@ -5,8 +5,7 @@ import os
 import sys
 
 from ops.stack import lock
-from ops.stack.errors import StackError
-from ops.stack.settings import Settings
+from ops.stack.settings import StackError, StackSettings
 
 # Seconds: the sender has 720, and the gateway before it, the simulator and the broker after it have
 # 30 each.
@@ -22,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
     """End the stack of this run directory; 1 and one line when it does not end."""
     del arguments
     try:
-        settings = Settings.load(os.environ)
+        settings = StackSettings.load(os.environ)
         ended = lock.end_holder(settings.run_dir, _PATIENCE)
         with lock.held(settings.run_dir):
             left = lock.clear(settings.run_dir)

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ops.docker import remove_recorded
-from ops.process import PidFiles, Process
-from ops.stack.errors import StackError
+from ops.process import PidFiles, ProcessRecord
+from ops.stack.settings import StackError
 
 _PATIENCE = 30.0  # seconds for a leftover process to end before it is killed
 _SOON = 2.0  # seconds in which most leftovers end
@@ -38,7 +38,7 @@ def held(run_dir: Path) -> Iterator[None]:
                 "or set RUN_DIR and the ports for a second one"
             ) from None
         file.truncate(0)
-        file.write(str(Process.of(os.getpid())))
+        file.write(str(ProcessRecord.of(os.getpid())))
         file.flush()
         yield
 
@@ -93,9 +93,9 @@ def _is_free(run_dir: Path) -> bool:
     return True
 
 
-def _holder(run_dir: Path) -> Process | None:
+def _holder(run_dir: Path) -> ProcessRecord | None:
     try:
-        return Process.read(_path(run_dir).read_text())
+        return ProcessRecord.read(_path(run_dir).read_text())
     except FileNotFoundError:
         return None
 

@@ -9,20 +9,18 @@ from dataclasses import dataclass, field
 from yarl import URL
 
 from ops import brokers, topology
-from ops.broker import Address, Broker, BrokerError
+from ops.broker import BrokerAddress, BrokerError, RabbitServer
 from ops.process import PidFiles, Restarts
-from ops.stack.environment import SERVICES
-from ops.stack.errors import StackError
-from ops.stack.journal import Journal
-from ops.stack.keys import Keys
-from ops.stack.settings import Settings
+from ops.secret_file import SecretFile
+from ops.stack.child import ServiceLogs
+from ops.stack.settings import SERVICES, StackError, StackSettings
 from ops.tether import tethered
 from shared.config.url import masked
 from shared.errors import Unavailable
 
 
 @dataclass(frozen=True)
-class Messaging:
+class BrokerUrls:
     """Where RabbitMQ is, for the user and for each service."""
 
     amqp_url: str = field(repr=False)
@@ -31,7 +29,7 @@ class Messaging:
 
 
 @asynccontextmanager
-async def given(settings: Settings) -> AsyncIterator[Messaging]:
+async def given(settings: StackSettings) -> AsyncIterator[BrokerUrls]:
     """Use the broker that the user named. Raises StackError when it does not let us in."""
     url = settings.amqp_url or ""
     try:
@@ -40,15 +38,15 @@ async def given(settings: Settings) -> AsyncIterator[Messaging]:
         reason = str(error.__cause__ or error) or "no answer"
         where = masked(URL(url))
         raise StackError(f"RabbitMQ at {where} (AMQP_URL) cannot be used: {reason}") from error
-    yield Messaging(url, settings.management_url, dict.fromkeys(SERVICES, url))
+    yield BrokerUrls(url, settings.management_url, dict.fromkeys(SERVICES, url))
 
 
 @asynccontextmanager
 async def own(
-    settings: Settings, keys: Keys, pids: PidFiles, journal: Journal
-) -> AsyncIterator[Messaging]:
+    settings: StackSettings, keys: SecretFile, pids: PidFiles, journal: ServiceLogs
+) -> AsyncIterator[BrokerUrls]:
     """Keep a broker of our own with a user of least rights for each service. Raises StackError."""
-    address = Address(settings.broker_ports, keys.passwords(["admin"])["admin"])
+    address = BrokerAddress(settings.broker_ports, keys.passwords(["admin"])["admin"])
     try:
         await asyncio.to_thread(brokers.prepare)
         broker = brokers.private(settings.run_dir / "rabbitmq", address, pids, start_as=tethered)
@@ -59,7 +57,7 @@ async def own(
 
 
 @asynccontextmanager
-async def kept(broker: Broker, journal: Journal) -> AsyncIterator[None]:
+async def kept(broker: RabbitServer, journal: ServiceLogs) -> AsyncIterator[None]:
     """Run a broker for the length of the block. Raises BrokerError when it does not start."""
     # The kernel ends a tethered process with the thread that has started it: so one thread does,
     # which lives longer.
@@ -78,11 +76,11 @@ async def kept(broker: Broker, journal: Journal) -> AsyncIterator[None]:
             await asyncio.to_thread(broker.stop)
 
 
-async def _start(broker: Broker, starter: ThreadPoolExecutor) -> None:
+async def _start(broker: RabbitServer, starter: ThreadPoolExecutor) -> None:
     await asyncio.get_running_loop().run_in_executor(starter, broker.start)
 
 
-async def _keep(broker: Broker, journal: Journal, starter: ThreadPoolExecutor) -> None:
+async def _keep(broker: RabbitServer, journal: ServiceLogs, starter: ThreadPoolExecutor) -> None:
     """Start it again whenever it dies, until cancelled; its clients come back by themselves."""
     loop, restarts = asyncio.get_running_loop(), Restarts()
     while True:
@@ -99,7 +97,7 @@ async def _keep(broker: Broker, journal: Journal, starter: ThreadPoolExecutor) -
             journal.say("postrider: RabbitMQ runs again")
 
 
-async def _furnish(address: Address, keys: Keys) -> Messaging:
+async def _furnish(address: BrokerAddress, keys: SecretFile) -> BrokerUrls:
     passwords = keys.passwords(SERVICES)
     url = address.amqp_url()
     await topology.declare(url)
@@ -108,4 +106,4 @@ async def _furnish(address: Address, keys: Keys) -> Messaging:
         name: str(URL(url).with_user(name).with_password(password))
         for name, password in passwords.items()
     }
-    return Messaging(url, address.management_url, service_urls)
+    return BrokerUrls(url, address.management_url, service_urls)

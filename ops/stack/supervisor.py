@@ -1,52 +1,88 @@
-"""Brings the stack up in order, stays with it, and takes it down in the reverse order."""
+"""The settings of all services, checked before the stack starts anything."""
 
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from itertools import chain
 
 from ops.process import PidFiles
-from ops.stack import checks, environment, messaging, record
-from ops.stack.announcement import announcement
-from ops.stack.child import GRACE_SECONDS, Child, Program
-from ops.stack.client import client_key
-from ops.stack.environment import SERVICES
-from ops.stack.journal import Journal
-from ops.stack.keys import Keys
-from ops.stack.messaging import Messaging
-from ops.stack.settings import Settings
-from shared.config import document
+from ops.secret_file import SecretFile
+from ops.stack import messaging, record
+from ops.stack.child import GRACE_SECONDS, Child, ServiceLogs, ServiceProgram
+from ops.stack.messaging import BrokerUrls
+from ops.stack.record import announcement, client_key
+from ops.stack.settings import (
+    SERVICES,
+    StackSettings,
+    file_variables,
+    health_port,
+    prefer_file,
+    service_environment,
+    simulator_environment,
+)
+from services.classifier.config import ClassifierSettings
+from services.gateway.config import GatewaySettings
+from services.otp.config import OtpSettings
+from services.sender.config import SenderSettings
+from shared.config import Settings, document
+from shared.config.private import SettingsWarning
+from shared.errors import ConfigError
 
+_SETTINGS: dict[str, type[Settings]] = {
+    each.service: each
+    for each in (ClassifierSettings, GatewaySettings, OtpSettings, SenderSettings)
+}
 _READY = 60.0  # seconds until every service has to be ready
 # Seconds for an end. A sender may wait SENDER_DRAIN_DOT_SECONDS, 660, for a relay's reply.
 _GRACES = {"sender": 720.0}
 _SIMULATOR = "simulator"
 # For the check of all other settings: the real address is checked by itself, or comes later.
-_SOME_BROKER = Messaging("", None, dict.fromkeys(SERVICES, "amqp://127.0.0.1/"))
+_SOME_BROKER = BrokerUrls("", None, dict.fromkeys(SERVICES, "amqp://127.0.0.1/"))
+
+
+def check(programs: Iterable[ServiceProgram]) -> None:
+    """Raise ConfigError with a line for each mistake in the settings of some services."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SettingsWarning)  # each service tells its own
+        mistakes = [line for program in programs for line in _mistakes(program)]
+    if mistakes:
+        raise ConfigError("\n".join(dict.fromkeys(mistakes)))
+
+
+def _mistakes(program: ServiceProgram) -> Iterator[str]:
+    try:
+        _SETTINGS[program.name].load(program.environment)
+    except ConfigError as error:
+        yield from (f"{program.name}: {line}" for line in str(error).splitlines())
 
 
 class Supervisor:
     """Runs one stack. Raises ConfigError for a file of settings that cannot be read."""
 
     def __init__(
-        self, settings: Settings, environ: Mapping[str, str], journal: Journal, pids: PidFiles
+        self,
+        settings: StackSettings,
+        environ: Mapping[str, str],
+        journal: ServiceLogs,
+        pids: PidFiles,
     ) -> None:
         self._settings = settings
         self._environ = environ
         self._journal = journal
         self._pids = pids
-        self._keys = Keys(settings.run_dir / "secrets.json", environ)
+        self._keys = SecretFile(settings.run_dir / "secrets.json", environ)
         self._filed = document.load(settings.config) if settings.config else {}
         self._children: dict[str, Child] = {}
-        self._record: record.Record | None = None
+        self._record: record.StackRecord | None = None
 
     async def run(self) -> None:
         """Run the stack until cancelled, which ends it in good order.
 
         Raises ConfigError before anything is started, StackError.
         """
-        checks.check(chain.from_iterable(self._services(_SOME_BROKER)))
+        check(chain.from_iterable(self._services(_SOME_BROKER)))
         async with AsyncExitStack() as opened:
             where = await opened.enter_async_context(self._messaging())
             opened.callback(self._forget)
@@ -68,43 +104,43 @@ class Supervisor:
             child.let_go()
         self._pids.end_all(within=0)
 
-    def _messaging(self) -> AbstractAsyncContextManager[Messaging]:
+    def _messaging(self) -> AbstractAsyncContextManager[BrokerUrls]:
         if self._settings.amqp_url:
             return messaging.given(self._settings)
         self._journal.say("postrider: starting RabbitMQ")
         return messaging.own(self._settings, self._keys, self._pids, self._journal)
 
-    def _services(self, where: Messaging) -> list[list[Program]]:
+    def _services(self, where: BrokerUrls) -> list[list[ServiceProgram]]:
         """Give the services in groups: the gateway comes last and is the first to go."""
         programs = {name: self._service(name, where.service_urls[name]) for name in SERVICES}
         gateway = programs.pop("gateway")
         return [list(programs.values()), [gateway]]
 
-    def _service(self, name: str, amqp_url: str) -> Program:
+    def _service(self, name: str, amqp_url: str) -> ServiceProgram:
         settings = self._settings
-        variables = environment.of_service(
+        variables = service_environment(
             name, self._environ, settings.ports, settings.run_dir, self._keys.get
         )
-        filed = environment.filed(name, self._filed)
+        filed = file_variables(name, self._filed)
         config = {"CONFIG_FILE": str(settings.config)} if settings.config else {}
-        return Program(
+        return ServiceProgram(
             name,
             (sys.executable, "-m", f"services.{name}"),
-            environment.give_way(variables, self._environ, filed) | {"AMQP_URL": amqp_url} | config,
+            prefer_file(variables, self._environ, filed) | {"AMQP_URL": amqp_url} | config,
             f"{self._health(name)}/readyz",
             _GRACES.get(name, GRACE_SECONDS),
         )
 
-    def _simulator(self) -> Program:
+    def _simulator(self) -> ServiceProgram:
         settings = self._settings
-        return Program(
+        return ServiceProgram(
             _SIMULATOR,
             (sys.executable, "-m", "ops.simulator"),
-            environment.of_simulator(self._environ, settings.ports, settings.run_dir),
+            simulator_environment(self._environ, settings.ports, settings.run_dir),
             f"{_local(settings.ports['MAILBOX_PORT'])}/healthz",
         )
 
-    async def _start(self, opened: AsyncExitStack, programs: Sequence[Program]) -> None:
+    async def _start(self, opened: AsyncExitStack, programs: Sequence[ServiceProgram]) -> None:
         """Start a group at once and wait until all of it is ready; its end is at once as well."""
         group = [Child(each, self._journal, self._pids, self._write_record) for each in programs]
         opened.push_async_callback(_stop_all, group)
@@ -114,11 +150,11 @@ class Supervisor:
             await child.start()
         await asyncio.gather(*(child.ready(_READY) for child in group))
 
-    async def _describe(self, where: Messaging) -> record.Record:
+    async def _describe(self, where: BrokerUrls) -> record.StackRecord:
         ports = self._settings.ports
         gateway_url = _local(ports["GATEWAY_PORT"])
         admin_token = self._keys.get("GATEWAY_ADMIN_TOKEN")
-        return record.Record(
+        return record.StackRecord(
             gateway_url=gateway_url,
             admin_token=admin_token,
             client_key=await client_key(gateway_url, admin_token, self._keys),
@@ -141,7 +177,7 @@ class Supervisor:
         (self._settings.run_dir / "stack.json").unlink(missing_ok=True)
 
     def _health(self, service: str) -> str:
-        return _local(self._settings.ports[environment.health_port(service)])
+        return _local(self._settings.ports[health_port(service)])
 
 
 async def _stop_all(group: Sequence[Child]) -> None:

@@ -9,9 +9,8 @@ from itertools import count
 
 from ops.process import PidFiles
 from ops.stack import lock
-from ops.stack.errors import StackError
-from ops.stack.journal import Journal
-from ops.stack.settings import Settings, check_free
+from ops.stack.child import ServiceLogs
+from ops.stack.settings import StackError, StackSettings, check_free
 from ops.stack.supervisor import Supervisor
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -27,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the stack until a signal ends it; 1 and one line when it cannot come up."""
     try:
-        settings = Settings.load(os.environ, arguments.config)
+        settings = StackSettings.load(os.environ, arguments.config)
         with lock.held(settings.run_dir):
             if ended := lock.clear(settings.run_dir):
                 print(f"postrider: ended what an earlier stack left: {', '.join(ended)}")
@@ -38,8 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-async def _until_signalled(settings: Settings) -> None:
-    journal = Journal(settings.run_dir / "logs")
+async def _until_signalled(settings: StackSettings) -> None:
+    journal = ServiceLogs(settings.run_dir / "logs")
     pids = PidFiles(settings.run_dir / "pids")
     supervisor = Supervisor(settings, os.environ, journal, pids)
     check_free(settings.needed_ports())

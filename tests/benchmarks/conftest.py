@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.bench import Bench
-from ops.broker import Broker
+from ops.broker import RabbitServer
 
 
 @pytest.fixture
-def bench(rabbit: Broker, tmp_path: Path) -> Bench:
+def bench(rabbit: RabbitServer, tmp_path: Path) -> Bench:
     """Give a place to measure that shares the tests' broker."""
     return Bench(tmp_path, rabbit.address)

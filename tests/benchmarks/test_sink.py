@@ -12,13 +12,13 @@ from benchmarks import bare, sink
 from benchmarks.bench import Bench
 from benchmarks.errors import BenchError
 from benchmarks.sink import Program, Sink
-from ops.broker import Address, Ports
+from ops.broker import BrokerAddress, BrokerPorts
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Bench:
     """Give a bench without a broker."""
-    return Bench(tmp_path, Address(Ports(0, 0, 0, 0), ""))
+    return Bench(tmp_path, BrokerAddress(BrokerPorts(0, 0, 0, 0), ""))
 
 
 @contextmanager

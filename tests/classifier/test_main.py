@@ -62,10 +62,10 @@ Event = EmailDelivered | EmailBounced | FeedbackReported
 @pytest.fixture
 def server(run_directory: Path) -> Iterator[servers.PostgresServer]:
     """Start a PostgreSQL that this test may crash."""
-    programs = servers.Programs.find()
+    programs = servers.PostgresPrograms.find()
     if programs is None:
         pytest.skip("a server in a container keeps its data in memory and cannot be restarted")
-    account = servers.Account(ports.unused(1)[0])
+    account = servers.PostgresAccount(ports.unused(1)[0])
     server = servers.PostgresServer(
         run_directory / "postgres-to-crash", account, programs, servers.CRASH_SAFE
     )

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ops.broker import Broker as Node
+from ops.broker import RabbitServer as Node
 from services.classifier import service
 from services.classifier.config import ClassifierSettings
 from shared import topology

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from ops import docker, ports
-from ops.broker import Address, Broker, Ports
-from ops.container import RabbitContainer
-from ops.postgres import Account, PostgresContainer
+from ops.broker import BrokerAddress, BrokerPorts, RabbitServer
+from ops.docker import RabbitContainer
+from ops.postgres import PostgresAccount, PostgresContainer
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,9 +20,9 @@ def engine() -> None:
 
 
 @pytest.fixture(scope="session")
-def rabbit(run_directory: Path) -> Iterator[Broker]:
+def rabbit(run_directory: Path) -> Iterator[RabbitServer]:
     """Start RabbitMQ 4.0 at its first use, whatever the machine has of its own."""
-    address = Address(Ports(*ports.unused(4)), secrets.token_hex(16))
+    address = BrokerAddress(BrokerPorts(*ports.unused(4)), secrets.token_hex(16))
     broker = RabbitContainer(run_directory / "rabbit-4.0", address)
     try:
         broker.start()
@@ -34,7 +34,7 @@ def rabbit(run_directory: Path) -> Iterator[Broker]:
 @pytest.fixture(scope="session")
 def postgres(run_directory: Path) -> Iterator[str]:
     """Start PostgreSQL 17 at its first use; the value is its administrator's URL."""
-    server = PostgresContainer(run_directory / "postgres-17", Account(ports.unused(1)[0]))
+    server = PostgresContainer(run_directory / "postgres-17", PostgresAccount(ports.unused(1)[0]))
     try:
         server.start()
         yield server.account.url()

@@ -7,7 +7,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from ops.broker import Broker as Node
+from ops.broker import RabbitServer as Node
 from services.gateway import service
 from shared import topology
 from shared.contracts import Category, SendEmail

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import urlopen
 
-from ops.management import Management
+from ops.broker import Management
 from services.otp.challenge import Challenge, CodeScope
 from services.otp.codes import CodeGenerator
 from tests.journeys.stack import Stack

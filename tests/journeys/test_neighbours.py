@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from benchmarks import memory
-from ops.management import Management
+from ops.broker import Management
 from tests.journeys.neighbours import NEIGHBOURS
 from tests.journeys.stack import Stack, running
 from tests.journeys.steady import Stream, steady

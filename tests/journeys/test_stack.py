@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from ops.process import Process
+from ops.process import ProcessRecord
 from tests.journeys.stack import Stack, fresh_environ, running
 from tests.journeys.user import User
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(240)]
 
 
-def recorded(run_dir: Path) -> list[Process]:
+def recorded(run_dir: Path) -> list[ProcessRecord]:
     """Give the processes that the stack has noted as its own."""
-    noted = [Process.read(path.read_text()) for path in (run_dir / "pids").iterdir()]
+    noted = [ProcessRecord.read(path.read_text()) for path in (run_dir / "pids").iterdir()]
     return [process for process in noted if process is not None]
 
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from ops import credentials
-from ops.stack.errors import StackError
+from ops.stack.settings import StackError
 from shared.topology import RUNNING
 
 

@@ -14,7 +14,7 @@ import aio_pika
 import pytest
 
 from ops import dead, topology
-from ops.quiet import quiet
+from ops.cli import quiet
 from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import Contract, SendEmail

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from ops import letters
-from ops.letters import Group, Selection, Tally
+from ops.letters import DeadLetterFilter, DeadLetterGroup, DeadLetterTally
 from shared import topology
 from shared.dead_letter import DeadLetter
 from shared.delivery import Delivery
@@ -39,23 +39,23 @@ def lying_in(queue: str) -> DeadLetter:
 @pytest.mark.parametrize(
     ("selection", "taken"),
     [
-        (Selection(), False),
-        (Selection(everything=True), True),
-        (Selection(["m-0", "m-1"]), True),
-        (Selection(["m-10"]), False),
-        (Selection(text="no SUCH"), True),
-        (Selection(text="reject"), True),
-        (Selection(text="exhausted"), False),
+        (DeadLetterFilter(), False),
+        (DeadLetterFilter(everything=True), True),
+        (DeadLetterFilter(["m-0", "m-1"]), True),
+        (DeadLetterFilter(["m-10"]), False),
+        (DeadLetterFilter(text="no SUCH"), True),
+        (DeadLetterFilter(text="reject"), True),
+        (DeadLetterFilter(text="exhausted"), False),
     ],
 )
-def test_only_what_is_meant_is_taken(selection: Selection, *, taken: bool) -> None:
+def test_only_what_is_meant_is_taken(selection: DeadLetterFilter, *, taken: bool) -> None:
     """Ids are whole, a text may be any part of the cause or the reason."""
     assert selection.takes(LETTER) is taken
 
 
 def test_letters_that_died_alike_are_one_group() -> None:
     """A group is a queue, a cause and a reason; the largest of a queue stands first."""
-    tally = Tally()
+    tally = DeadLetterTally()
     later = MOMENT + timedelta(hours=1)
     for each in (
         LETTER,
@@ -67,15 +67,15 @@ def test_letters_that_died_alike_are_one_group() -> None:
 
     queue, reason = LAIN.queue, LETTER.reason
     assert tally.groups() == [
-        Group(queue, "exhausted", reason, 2, MOMENT, later),
-        Group(queue, "rejected", reason, 1, MOMENT, MOMENT),
-        Group(queue, "unknown", reason, 1, None, None),
+        DeadLetterGroup(queue, "exhausted", reason, 2, MOMENT, later),
+        DeadLetterGroup(queue, "rejected", reason, 1, MOMENT, MOMENT),
+        DeadLetterGroup(queue, "unknown", reason, 1, None, None),
     ]
 
 
 def test_a_table_and_a_json_say_the_same() -> None:
     """What a person reads and what a program reads are the same facts."""
-    groups = [Group("sender.bulk.dead", "rejected", "No such class", 12, MOMENT, None)]
+    groups = [DeadLetterGroup("sender.bulk.dead", "rejected", "No such class", 12, MOMENT, None)]
 
     head, row = letters.table(groups).splitlines()
     (parsed,) = json.loads(letters.as_json(groups))

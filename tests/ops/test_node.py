@@ -6,7 +6,7 @@ import aio_pika
 import pytest
 from pamqp.common import FieldTable
 
-from ops.broker import Broker
+from ops.broker import RabbitServer
 
 pytestmark = pytest.mark.rabbit
 
@@ -19,7 +19,7 @@ async def test_serves_amqp_in_a_vhost_of_its_own(vhost: str) -> None:
     assert queue.declaration_result.message_count == 0
 
 
-async def test_has_no_guest(rabbit: Broker) -> None:
+async def test_has_no_guest(rabbit: RabbitServer) -> None:
     """Nobody enters with RabbitMQ's well-known account."""
     where = urlsplit(rabbit.address.amqp_url())
 
@@ -39,7 +39,7 @@ async def test_refuses_a_body_over_16_mib(vhost: str) -> None:
             await channel.default_exchange.publish(larger, "bodies")
 
 
-async def test_a_restarted_broker_has_its_data(rabbit: Broker, vhost: str) -> None:
+async def test_a_restarted_broker_has_its_data(rabbit: RabbitServer, vhost: str) -> None:
     """What was confirmed before an orderly restart is there after it."""
     arguments: FieldTable = {"x-queue-type": "quorum"}
     async with await aio_pika.connect(vhost) as connection:

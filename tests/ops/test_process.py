@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.process import PidFiles, Process, Restarts
+from ops.process import PidFiles, ProcessRecord, Restarts
 from tests.processes import waiting
 
 _WAIT_FOR_EVER = "import signal; print('up', flush=True); signal.pause()"
@@ -24,22 +24,22 @@ def child() -> Iterator[subprocess.Popen[str]]:
 
 def test_a_process_is_read_back_as_it_was_written() -> None:
     """What one launcher writes, the next one knows again."""
-    process = Process.of(os.getpid())
+    process = ProcessRecord.of(os.getpid())
 
     assert process is not None
-    assert Process.read(str(process)) == process
+    assert ProcessRecord.read(str(process)) == process
     assert process.runs
 
 
 @pytest.mark.parametrize("line", ["", "12", "twelve 13", "12 13 14"])
 def test_a_damaged_line_names_no_process(line: str) -> None:
     """A half-written file leads to nobody."""
-    assert Process.read(line) is None
+    assert ProcessRecord.read(line) is None
 
 
 def test_another_process_under_the_same_id_is_let_alone(child: subprocess.Popen[str]) -> None:
     """An id that the system gave again belongs to a stranger."""
-    process = Process.of(child.pid)
+    process = ProcessRecord.of(child.pid)
     assert process is not None
     stranger = replace(process, started=process.started - 1)
 

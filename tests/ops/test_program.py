@@ -10,9 +10,8 @@ import pytest
 
 from ops import program
 from ops.__main__ import main
-from ops.broker import Broker as Node
-from ops.broker import BrokerError
-from ops.management import ManagementError
+from ops.broker import BrokerError, ManagementError
+from ops.broker import RabbitServer as Node
 from shared import broker, topology
 from shared.topology import EVENTS, Binding
 from tests.tap import depth, publish_raw

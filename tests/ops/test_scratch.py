@@ -4,7 +4,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from ops.process import PidFiles, Process
+from ops.process import PidFiles, ProcessRecord
 from ops.scratch import scratch
 from tests.processes import started, waiting
 
@@ -66,7 +66,7 @@ def test_a_run_beside_this_one_is_let_alone(tmp_path: Path) -> None:
     """Two runs in one tree do not disturb each other."""
     beside = tmp_path / str(os.getppid())
     beside.mkdir()
-    (beside / "owner").write_text(str(Process.of(os.getppid())))
+    (beside / "owner").write_text(str(ProcessRecord.of(os.getppid())))
     with scratch(tmp_path):
         pass
 

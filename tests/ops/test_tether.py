@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from ops import tether
-from ops.process import Process
+from ops.process import ProcessRecord
 from tests.processes import waiting
 
 _WAIT = "import signal; print('up', flush=True); signal.pause()"
@@ -32,7 +32,7 @@ def test_it_ends_with_its_parent(number: signal.Signals) -> None:
     command = (sys.executable, "-c", _PARENT, _WAIT)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:  # noqa: S603
         assert parent.stdout is not None
-        child = Process.of(int(parent.stdout.readline()))
+        child = ProcessRecord.of(int(parent.stdout.readline()))
         assert child is not None
         parent.send_signal(number)
 

@@ -14,7 +14,7 @@ import pytest
 
 from ops import ports
 from ops import topology as command
-from ops.broker import Broker as Node
+from ops.broker import RabbitServer as Node
 from shared import broker, topology
 from shared.broker import Broker
 from shared.consumer import Subscription

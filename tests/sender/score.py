@@ -46,12 +46,14 @@ class Score:
         )
 
 
-def told(example: Example) -> classify.Told:
+def told(example: Example) -> classify.ClassifiedReply:
     """Classify one example as `ops classify` does; words that no rule knows are undetermined."""
     try:
         return classify.tell(example.text, example.stage)
     except classify.NoRefusalError:
-        return classify.Told(example.text, example.stage, 0, ReplyClass.UNDETERMINED, "none", "")
+        return classify.ClassifiedReply(
+            example.text, example.stage, 0, ReplyClass.UNDETERMINED, "none", ""
+        )
 
 
 def score(examples: Iterable[Example]) -> Score:

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from ops.simulator.behaviour import EXTENSIONS, Behaviour, Transaction
+from ops.simulator.behaviour import EXTENSIONS, Behaviour, RecipientLimit
 from ops.simulator.simulator import Simulator
 from services.sender import metrics
 from services.sender.handlers import BUSY_SECONDS, MAX_AHEAD
@@ -218,7 +218,7 @@ async def test_one_address_that_needs_smtputf8(claims: ClaimStore, simulator: Si
 )
 async def test_the_next_transaction(claims: ClaimStore, simulator: Simulator, reply: str) -> None:
     """Recipients for whom a transaction had no room have the next one, which is no new attempt."""
-    simulator.behaviour = Behaviour(transaction=Transaction(recipients=2, reply=reply))
+    simulator.behaviour = Behaviour(transaction=RecipientLimit(recipients=2, reply=reply))
     everybody = [f"{name}@x.example" for name in "abcde"]
     command = a_command(*everybody)
     delivered: list[EmailDelivered] = []

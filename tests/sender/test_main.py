@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import aio_pika
 import pytest
 
-from ops.broker import Broker as Node
+from ops.broker import RabbitServer as Node
 from ops.simulator.simulator import Simulator
 from shared import delivery, topology
 from shared.broker import Broker, declare

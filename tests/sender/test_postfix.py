@@ -14,7 +14,7 @@ from benchmarks.bench import Bench
 from benchmarks.errors import BenchError
 from benchmarks.package import Programs
 from benchmarks.postfix import Postfix
-from ops.broker import Address, Ports
+from ops.broker import BrokerAddress, BrokerPorts
 from services.sender.outcome import FailureReason, Unsendable
 from services.sender.replies.reply import class_of, too_many_recipients
 from services.sender.smtp.connect import connect
@@ -79,7 +79,7 @@ async def server(home: Path, programs: Programs, authority: trustme.CA) -> Async
     """Run a Postfix that throws away what it accepts."""
     chain = home / "chain.pem"
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(chain)
-    bench = Bench(home, Address(Ports(0, 0, 0, 0), ""))
+    bench = Bench(home, BrokerAddress(BrokerPorts(0, 0, 0, 0), ""))
     settings = SETTINGS | {"smtpd_tls_chain_files": str(chain)}
     try:
         async with postfix.serving(bench, programs, settings) as (serving, _):

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from ops import ports
-from ops.simulator.behaviour import Behaviour, Refusals
+from ops.simulator.behaviour import Behaviour, StageRefusals
 from ops.simulator.simulator import Simulator
 from services.sender import service
 from services.sender.config import SenderSettings
@@ -160,7 +160,7 @@ async def test_all_that_a_mail_may_have(world: World, tmp_path: Path) -> None:
 @pytest.mark.rabbit
 async def test_deferred(world: World) -> None:
     """A deferred mail comes back over the ladder until it is delivered, under one Message-ID."""
-    world.simulator.behaviour = Behaviour(refuse=Refusals(connect="421 4.3.2 Busy"))
+    world.simulator.behaviour = Behaviour(refuse=StageRefusals(connect="421 4.3.2 Busy"))
 
     async with running(world.settings()):
         await world.broker.publish(a_command())
@@ -355,7 +355,7 @@ async def test_throttled(world: World) -> None:
 @pytest.mark.rabbit
 async def test_all_relays_rest(world: World) -> None:
     """While the relay rests mails wait without a connection each, and are sent afterwards."""
-    world.simulator.behaviour = Behaviour(refuse=Refusals(connect="554 5.7.1 Blocked"))
+    world.simulator.behaviour = Behaviour(refuse=StageRefusals(connect="554 5.7.1 Blocked"))
     ids = [f"mail-{number}" for number in range(20)]
 
     async with running(world.settings(SENDER_REST_SECONDS="1", SENDER_LONGEST_REST_SECONDS="1")):

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import aio_pika
 import pytest
 
-from ops.broker import Broker as Node
+from ops.broker import RabbitServer as Node
 from shared import broker, topology
 from shared.broker import Broker
 from shared.consumer import Subscription

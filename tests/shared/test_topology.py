@@ -8,7 +8,7 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractIncomingMessage
 
-from ops.broker import Broker as Node
+from ops.broker import RabbitServer as Node
 from shared import topology
 from shared.broker import declare
 from shared.contracts import CONTRACTS, Category, Command, Contract, Event, Question

@@ -16,8 +16,7 @@ from ops.load.events import (
     read_counts,
 )
 from ops.load.http import GatewayClient, LoadError
-from ops.simulator.settings import Settings
-from ops.simulator.simulator import Simulator
+from ops.simulator.simulator import Simulator, SimulatorSettings
 from shared import contracts
 from shared.contracts import FeedbackReported, address
 from tests.ops.load.gateway import KEY, Gateway
@@ -158,7 +157,7 @@ async def test_a_run_that_is_not_there_is_empty() -> None:
 async def test_another_server_is_no_gateway() -> None:
     """Any other answer is reported in a line."""
     async with (
-        Simulator(Settings()) as simulator,
+        Simulator(SimulatorSettings()) as simulator,
         GatewayClient.open(URL(simulator.web_url)) as client,
     ):
         with pytest.raises(LoadError, match=r"the gateway answers 404|is no gateway"):

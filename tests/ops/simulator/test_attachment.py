@@ -13,9 +13,9 @@ from ops.simulator.attachment import (
     response_headers,
     with_images,
 )
-from ops.simulator.content import Attachment
+from ops.simulator.mail import MailAttachment
 
-IMAGE = Attachment("a.png", "image/png", 3, "a&b@x", None, b"abc")
+IMAGE = MailAttachment("a.png", "image/png", 3, "a&b@x", None, b"abc")
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_filename(name: str, plain: str) -> None:
 @given(st.text(max_size=300), st.text(max_size=60), st.none() | st.text(max_size=60))
 def test_headers(name: str, kind: str, charset: str | None) -> None:
     """No name, type or charset of a mail gets out of its header, nor a type that could run."""
-    hostile = Attachment(name, kind, 0, None, charset, b"")
+    hostile = MailAttachment(name, kind, 0, None, charset, b"")
     found = response_headers(hostile)
 
     assert all(text.isascii() and text.isprintable() for text in found.values())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ops.simulator.magic import GO_ON, Act, Stage, act_at
+from ops.simulator.magic import NO_FAULT, Fault, Stage, fault_at
 
 ASKED = "As this address asks for"
 
@@ -10,24 +10,24 @@ ASKED = "As this address asks for"
 @pytest.mark.parametrize(
     ("address", "stage", "act"),
     [
-        ("reply-rcpt-550-5-1-1@x.example", "rcpt", Act(reply=f"550 5.1.1 {ASKED}")),
-        ("Reply-RCPT-550-5-1-1@x.example", "rcpt", Act(reply=f"550 5.1.1 {ASKED}")),
-        ("reply-mail-421@x.example", "mail", Act(reply=f"421 {ASKED}")),
-        ("reply-data-451-4-3-0@x.example", "data", Act(reply=f"451 4.3.0 {ASKED}")),
-        ("reply-dot-554@x.example", "dot", Act(reply=f"554 {ASKED}")),
-        ("reply-rcpt-550+anna@x.example", "rcpt", Act(reply=f"550 {ASKED}")),
-        ("anna+reply-rcpt-550@x.example", "rcpt", Act(reply=f"550 {ASKED}")),
-        ("drop-data@x.example", "data", Act(cut=True)),
-        ("drop-dot@x.example", "dot", Act(cut=True)),
-        ("drop-after-dot@x.example", "dot", Act(cut_after=True)),
-        ("slow-250-dot@x.example", "dot", Act(delay=0.25)),
-        ("greylist-60@x.example", "rcpt", Act(greylist=60)),
-        ("slow-9-rcpt+drop-rcpt@x.example", "rcpt", Act(delay=0.009, cut=True)),
+        ("reply-rcpt-550-5-1-1@x.example", "rcpt", Fault(reply=f"550 5.1.1 {ASKED}")),
+        ("Reply-RCPT-550-5-1-1@x.example", "rcpt", Fault(reply=f"550 5.1.1 {ASKED}")),
+        ("reply-mail-421@x.example", "mail", Fault(reply=f"421 {ASKED}")),
+        ("reply-data-451-4-3-0@x.example", "data", Fault(reply=f"451 4.3.0 {ASKED}")),
+        ("reply-dot-554@x.example", "dot", Fault(reply=f"554 {ASKED}")),
+        ("reply-rcpt-550+anna@x.example", "rcpt", Fault(reply=f"550 {ASKED}")),
+        ("anna+reply-rcpt-550@x.example", "rcpt", Fault(reply=f"550 {ASKED}")),
+        ("drop-data@x.example", "data", Fault(cut=True)),
+        ("drop-dot@x.example", "dot", Fault(cut=True)),
+        ("drop-after-dot@x.example", "dot", Fault(cut_after=True)),
+        ("slow-250-dot@x.example", "dot", Fault(delay=0.25)),
+        ("greylist-60@x.example", "rcpt", Fault(greylist=60)),
+        ("slow-9-rcpt+drop-rcpt@x.example", "rcpt", Fault(delay=0.009, cut=True)),
     ],
 )
-def test_asks(address: str, stage: Stage, act: Act) -> None:
+def test_asks(address: str, stage: Stage, act: Fault) -> None:
     """Each magic is obeyed at its stage, whatever the case and the sub-address."""
-    assert act_at(stage, [address]) == act
+    assert fault_at(stage, [address]) == act
 
 
 @pytest.mark.parametrize(
@@ -51,16 +51,16 @@ def test_ordinary(address: str) -> None:
     """What is not exactly a magic is an ordinary address."""
     stages: list[Stage] = ["mail", "rcpt", "data", "dot"]
 
-    assert {act_at(stage, [address]) for stage in stages} == {GO_ON}
+    assert {fault_at(stage, [address]) for stage in stages} == {NO_FAULT}
 
 
 def test_other_stage() -> None:
     """A magic says nothing about the other stages."""
-    assert act_at("dot", ["reply-rcpt-550@x.example", "greylist-9@x.example"]) == GO_ON
+    assert fault_at("dot", ["reply-rcpt-550@x.example", "greylist-9@x.example"]) == NO_FAULT
 
 
 def test_first_decides() -> None:
     """Of several recipients, the first with a magic for the stage decides."""
     recipients = ["anna@x", "drop-data@x", "reply-dot-451@x", "reply-dot-554@x"]
 
-    assert act_at("dot", recipients).reply == f"451 {ASKED}"
+    assert fault_at("dot", recipients).reply == f"451 {ASKED}"

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.simulator.archive import Archive
-from ops.simulator.mailbox import RECIPIENT_OCTETS, Mailbox
+from ops.simulator.mailbox import RECIPIENT_OCTETS, MailArchive, Mailbox
 
 
 def ids(mailbox: Mailbox) -> list[str]:
@@ -82,11 +81,11 @@ async def test_wait_for_too_few() -> None:
 
 def test_restart(tmp_path: Path) -> None:
     """A restart finds the mails as they were and gives no id twice."""
-    before = Mailbox(Archive(tmp_path))
+    before = Mailbox(MailArchive(tmp_path))
     for number in range(3):
         before.keep("a@x", [f"{number}@x"], b"\xff%d" % number)
 
-    after = Mailbox(Archive(tmp_path))
+    after = Mailbox(MailArchive(tmp_path))
 
     assert [vars(mail) for mail in after.find()] == [vars(m) for m in before.find()]
     assert after.keep("a@x", ["b@x"], b"").id not in ids(before)
@@ -94,22 +93,22 @@ def test_restart(tmp_path: Path) -> None:
 
 def test_restart_with_less(tmp_path: Path) -> None:
     """A restart with a lower limit keeps the newest, also on disk."""
-    before = Mailbox(Archive(tmp_path))
+    before = Mailbox(MailArchive(tmp_path))
     for _ in range(3):
         before.keep("a@x", ["b@x"], b"")
 
-    assert ids(Mailbox(Archive(tmp_path), limit=1)) == ids(before)[:1]
+    assert ids(Mailbox(MailArchive(tmp_path), limit=1)) == ids(before)[:1]
     assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_broken_files(tmp_path: Path) -> None:
     """Files that are no whole mail are passed over and left alone."""
-    Mailbox(Archive(tmp_path)).keep("a@x", ["b@x"], b"")
+    Mailbox(MailArchive(tmp_path)).keep("a@x", ["b@x"], b"")
     (tmp_path / "half.json").write_text("{")
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "alone.eml").write_bytes(b"no envelope")
 
-    mailbox = Mailbox(Archive(tmp_path))
+    mailbox = Mailbox(MailArchive(tmp_path))
 
     assert len(mailbox) == 1
     mailbox.clear()
@@ -119,7 +118,7 @@ def test_broken_files(tmp_path: Path) -> None:
 
 def test_clear(tmp_path: Path) -> None:
     """What is cleared is gone, on disk too, and is not found again."""
-    mailbox = Mailbox(Archive(tmp_path))
+    mailbox = Mailbox(MailArchive(tmp_path))
     mailbox.keep("a@x", ["b@x"], b"")
 
     mailbox.clear()

@@ -17,9 +17,8 @@ import pytest
 import trustme
 
 from ops.simulator.__main__ import settings
-from ops.simulator.archive import Archive
-from ops.simulator.door import Credentials
-from ops.simulator.mailbox import Mailbox
+from ops.simulator.mailbox import MailArchive, Mailbox
+from ops.simulator.smtp import Credentials
 
 ANY_PORTS = {"SMTP_PORT": "0", "MAILBOX_PORT": "0"}
 
@@ -71,7 +70,7 @@ async def test_signals(number: signal.Signals, tmp_path: Path) -> None:
         _, errors = await started.communicate()
 
     assert (started.returncode, errors) == (0, b"")
-    assert len(Mailbox(Archive(tmp_path))) == 1
+    assert len(Mailbox(MailArchive(tmp_path))) == 1
 
 
 def send(port: int, trusting: ssl.SSLContext | None = None) -> None:

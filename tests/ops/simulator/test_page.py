@@ -8,8 +8,7 @@ from email.message import EmailMessage
 
 import pytest
 
-from ops.simulator.settings import Settings
-from ops.simulator.simulator import Simulator
+from ops.simulator.simulator import Simulator, SimulatorSettings
 from tests.ops.simulator.browser import Page, chromium
 
 PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -201,7 +200,7 @@ async def test_server_away(page: Page) -> None:
         await page.wait(alert)
     await page.wait("document.querySelector('#live-text').textContent === 'not connected'")
 
-    async with Simulator(Settings(web_port=port)) as second:
+    async with Simulator(SimulatorSettings(web_port=port)) as second:
         ids = [keep(second, "Back again") for _ in range(3)]
         await page.wait(f"{LISTED} === 3 && document.querySelector('#alert').hidden")
         await page.click("#list button")
@@ -263,7 +262,7 @@ async def test_inline_image(page: Page, simulator: Simulator) -> None:
 
 async def test_published_port(page: Page) -> None:
     """The empty page shows where SMTP is published."""
-    async with Simulator(Settings(published="mail.example:2599")) as opened:
+    async with Simulator(SimulatorSettings(published="mail.example:2599")) as opened:
         await shown(page, opened)
         await page.wait("!document.querySelector('#empty').hidden")
         told = await page.value("document.querySelector('#empty').innerText")

@@ -1,4 +1,4 @@
-"""SMTP as it should be, and the magic of addresses, by real clients."""
+"""The long wire."""
 
 import asyncio
 import ssl
@@ -6,10 +6,52 @@ import ssl
 import aiosmtplib
 import pytest
 
-from ops.simulator.behaviour import Behaviour, Refusals
+from ops.simulator.behaviour import Behaviour, StageRefusals
 from ops.simulator.simulator import Simulator
+from ops.simulator.smtp import DelayLine
 from tests.clock import Watch
 from tests.ops.simulator.raw import BODY, connected, greeted
+
+
+async def test_order() -> None:
+    """What is sent later never arrives earlier, even if the delay falls to nothing."""
+    arrived: list[int] = []
+    last = asyncio.Event()
+    wire = DelayLine(asyncio.get_running_loop())
+
+    wire.carry(lambda: arrived.append(1), 0.05)
+    wire.carry(lambda: arrived.append(2), 0.01)
+    wire.carry(last.set, 0)
+    assert arrived == []
+    async with asyncio.timeout(5):
+        await last.wait()
+
+    assert arrived == [1, 2]
+
+
+async def test_at_once() -> None:
+    """Without a delay the wire costs no turn of the loop."""
+    arrived: list[int] = []
+
+    DelayLine(asyncio.get_running_loop()).carry(lambda: arrived.append(1), 0)
+
+    assert arrived == [1]
+
+
+async def test_cut() -> None:
+    """What is under way when the wire is cut never arrives."""
+    arrived: list[int] = []
+    last = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    wire = DelayLine(loop)
+
+    wire.carry(lambda: arrived.append(1), 0.01)
+    wire.cut()
+    loop.call_later(0.02, last.set)
+    async with asyncio.timeout(5):
+        await last.wait()
+
+    assert arrived == []
 
 
 def client(port: int | None, **more: object) -> aiosmtplib.SMTP:
@@ -113,7 +155,7 @@ async def test_replies(simulator: Simulator, sender: str, to: str, reply: str) -
 
 async def test_a_refusal_that_closes(simulator: Simulator) -> None:
     """After a refusal the connection is closed if that is asked for."""
-    simulator.behaviour = Behaviour(refuse=Refusals(ehlo="501 5.5.4 No", closes=True))
+    simulator.behaviour = Behaviour(refuse=StageRefusals(ehlo="501 5.5.4 No", closes=True))
     async with connected(simulator.smtp_port) as smtp:
         assert await smtp.begin() == "501 5.5.4 No"
         assert await smtp.say("HELO client.example") == ""

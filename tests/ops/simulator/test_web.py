@@ -11,8 +11,7 @@ import orjson
 import pytest
 
 from ops.simulator.behaviour import Behaviour
-from ops.simulator.settings import Settings
-from ops.simulator.simulator import Simulator
+from ops.simulator.simulator import Simulator, SimulatorSettings
 
 Http = aiohttp.ClientSession
 PNG = b"\x89PNG\r\n\x1a\nnot a whole image"
@@ -224,7 +223,7 @@ async def test_inline_images(simulator: Simulator, http: Http) -> None:
 async def test_own_host(host: str) -> None:
     """The mailbox answers to this machine's names and to those that are set."""
     async with (
-        Simulator(Settings(hosts=frozenset({"Simulator"}))) as opened,
+        Simulator(SimulatorSettings(hosts=frozenset({"Simulator"}))) as opened,
         Http() as http,
         http.get(opened.web_url, headers={"Host": host}) as answer,
     ):
@@ -286,7 +285,7 @@ async def test_bad_queries(
 async def test_published(http: Http) -> None:
     """Health says where SMTP is published, if that was told."""
     async with (
-        Simulator(Settings(published="localhost:2599")) as opened,
+        Simulator(SimulatorSettings(published="localhost:2599")) as opened,
         http.get(f"{opened.web_url}/healthz") as answer,
     ):
         assert (await answer.json())["smtp_published"] == "localhost:2599"

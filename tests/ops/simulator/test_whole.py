@@ -5,7 +5,7 @@ from typing import Literal
 
 import pytest
 
-from ops.simulator.behaviour import Behaviour, Rate, Refusals, Session, Transaction
+from ops.simulator.behaviour import Behaviour, MailRate, RecipientLimit, SessionLimit, StageRefusals
 from ops.simulator.simulator import Simulator
 from tests.clock import Watch
 from tests.ops.simulator.raw import connected, greeted
@@ -81,7 +81,7 @@ async def test_mails_per_connection(simulator: Simulator) -> None:
 @pytest.mark.parametrize("stage", ["mail", "rcpt", "data"])
 async def test_session(simulator: Simulator, stage: Literal["mail", "rcpt", "data"]) -> None:
     """After so many mails a connection takes no more, stays open, and says so at one command."""
-    simulator.behaviour = Behaviour(session=Session(mails=1, stage=stage))
+    simulator.behaviour = Behaviour(session=SessionLimit(mails=1, stage=stage))
     commands = ["MAIL FROM:<a@x.example>", "RCPT TO:<b@x.example>", "DATA"]
     async with greeted(simulator.smtp_port) as smtp:
         first = await smtp.mail("b@x.example")
@@ -96,7 +96,7 @@ async def test_session(simulator: Simulator, stage: Literal["mail", "rcpt", "dat
 
 async def test_transaction(simulator: Simulator) -> None:
     """Recipients beyond those that a mail may have are refused; the next mail has room again."""
-    simulator.behaviour = Behaviour(transaction=Transaction(recipients=2))
+    simulator.behaviour = Behaviour(transaction=RecipientLimit(recipients=2))
     async with greeted(simulator.smtp_port) as smtp:
         for _ in range(2):
             await smtp.say("MAIL FROM:<a@x.example>")
@@ -108,7 +108,7 @@ async def test_transaction(simulator: Simulator) -> None:
 
 async def test_rate(simulator: Simulator, clock: Watch) -> None:
     """Over the rate MAIL is deferred, and welcome again as time goes by."""
-    simulator.behaviour = Behaviour(rate=Rate(per_second=1, burst=2))
+    simulator.behaviour = Behaviour(rate=MailRate(per_second=1, burst=2))
     async with greeted(simulator.smtp_port) as smtp:
         replies = [(await smtp.mail("b@x.example"))[:9] for _ in range(3)]
         clock.now += 1
@@ -120,15 +120,15 @@ async def test_rate(simulator: Simulator, clock: Watch) -> None:
 @pytest.mark.parametrize(
     ("refuse", "lines", "reply"),
     [
-        (Refusals(connect="554 5.7.1 Blocked"), [], "554 5.7.1 Blocked"),
-        (Refusals(connect="421 4.3.2 Later"), [], "421 4.3.2 Later"),
-        (Refusals(ehlo="502 5.5.1 No"), ["EHLO x"], "502 5.5.1 No"),
-        (Refusals(helo="550 No"), ["HELO x"], "550 No"),
-        (Refusals(auth="454 4.7.0 No"), ["EHLO x", "AUTH LOGIN"], "454 4.7.0 No"),
+        (StageRefusals(connect="554 5.7.1 Blocked"), [], "554 5.7.1 Blocked"),
+        (StageRefusals(connect="421 4.3.2 Later"), [], "421 4.3.2 Later"),
+        (StageRefusals(ehlo="502 5.5.1 No"), ["EHLO x"], "502 5.5.1 No"),
+        (StageRefusals(helo="550 No"), ["HELO x"], "550 No"),
+        (StageRefusals(auth="454 4.7.0 No"), ["EHLO x", "AUTH LOGIN"], "454 4.7.0 No"),
     ],
 )
 async def test_refusals(
-    simulator: Simulator, refuse: Refusals, lines: list[str], reply: str
+    simulator: Simulator, refuse: StageRefusals, lines: list[str], reply: str
 ) -> None:
     """Everybody is refused at the stage that was named, with the reply given."""
     simulator.behaviour = Behaviour(refuse=refuse)
@@ -142,7 +142,7 @@ async def test_refusals(
 
 async def test_helo_instead(simulator: Simulator) -> None:
     """A client whose EHLO was refused can go on with HELO."""
-    simulator.behaviour = Behaviour(refuse=Refusals(ehlo="502 5.5.1 No"))
+    simulator.behaviour = Behaviour(refuse=StageRefusals(ehlo="502 5.5.1 No"))
     async with connected(simulator.smtp_port) as smtp:
         await smtp.begin()
         assert (await smtp.say("HELO x"))[:3] == "250"

@@ -1,4 +1,4 @@
-"""A process of the stack is kept running and ended in good order."""
+"""Logs are never lost for want of a terminal."""
 
 import asyncio
 import io
@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from ops import ports
-from ops.process import PidFiles, Process
-from ops.stack.child import Child, Program
-from ops.stack.errors import StackError
-from ops.stack.journal import Journal
+from ops.process import PidFiles, ProcessRecord
+from ops.stack.child import Child, ServiceLogs, ServiceProgram
+from ops.stack.settings import StackError
 
 _SERVE = """
 import http.server, sys
@@ -42,16 +41,32 @@ signal.signal(15, tell)
 _DEAF = "import signal; signal.signal(15, signal.SIG_IGN);" + _SERVE
 
 
+class _Closed(io.StringIO):
+    def write(self, _: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_terminal_that_goes_away_costs_nothing_but_itself(tmp_path: Path) -> None:
+    """After a closed window the files go on."""
+    journal = ServiceLogs(tmp_path, _Closed())
+    journal.write("sender", "one")
+    journal.write("sender", "two")
+    journal.close()
+
+    assert (tmp_path / "sender.log").read_text() == "one\ntwo\n"
+    assert journal.tail("sender") == "  one\n  two"
+
+
 class Bench:
     """A child on a port of its own, with all it writes."""
 
     def __init__(self, directory: Path, code: str) -> None:
         port = ports.unused(1)[0]
         self.terminal = io.StringIO()
-        self.journal = Journal(directory / "logs", self.terminal)
+        self.journal = ServiceLogs(directory / "logs", self.terminal)
         self.pids = PidFiles(directory / "pids")
         self.changed = asyncio.Event()
-        program = Program(
+        program = ServiceProgram(
             "tried", (sys.executable, "-c", code, str(port)), {}, f"http://127.0.0.1:{port}/"
         )
         self.child = Child(program, self.journal, self.pids, self.changed.set)
@@ -81,7 +96,7 @@ async def test_its_lines_go_to_a_file_and_by_name_to_the_terminal(
 async def test_a_child_that_dies_is_started_again_and_that_is_said(bench: Bench) -> None:
     """A crash costs a moment, and the new process id is told."""
     assert bench.child.pid is not None
-    before = Process.of(bench.child.pid)
+    before = ProcessRecord.of(bench.child.pid)
     assert before is not None
     before.signal(signal.SIGKILL)
     await asyncio.wait_for(bench.changed.wait(), 10)
@@ -108,7 +123,7 @@ async def test_a_child_that_does_not_end_is_killed(tmp_path: Path) -> None:
     await bench.child.start()
     await bench.child.ready(within=10)
     assert bench.child.pid is not None
-    process = Process.of(bench.child.pid)
+    process = ProcessRecord.of(bench.child.pid)
     await bench.child.stop(within=0.2)
     bench.journal.close()
 

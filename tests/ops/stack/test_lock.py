@@ -7,7 +7,7 @@ import pytest
 
 from ops.process import PidFiles
 from ops.stack import lock
-from ops.stack.errors import StackError
+from ops.stack.settings import StackError
 from tests.processes import waiting
 
 _HOLDER = """

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ops.broker import Address, BrokerError, Ports
-from ops.stack.journal import Journal
+from ops.broker import BrokerAddress, BrokerError, BrokerPorts
+from ops.stack.child import ServiceLogs
 from ops.stack.messaging import kept
 from tests.waiting import until
 
@@ -16,7 +16,7 @@ from tests.waiting import until
 class Node:
     """A broker that dies when a test says so, and may refuse to start."""
 
-    address = Address(Ports(1, 2, 3, 4), "secret")
+    address = BrokerAddress(BrokerPorts(1, 2, 3, 4), "secret")
 
     def __init__(self, *refusals: str) -> None:
         self.starts: list[str] = []
@@ -52,7 +52,7 @@ async def test_a_broker_that_dies(tmp_path: Path, refusals: tuple[str, ...]) -> 
     async def runs_again() -> bool:
         return "RabbitMQ runs again" in terminal.getvalue()
 
-    async with kept(node, Journal(tmp_path, terminal)):
+    async with kept(node, ServiceLogs(tmp_path, terminal)):
         node.die()
         await until(runs_again, within=30)
 
@@ -69,7 +69,7 @@ async def test_a_broker_that_dies(tmp_path: Path, refusals: tuple[str, ...]) -> 
 async def test_a_broker_that_is_stopped(tmp_path: Path) -> None:
     """An end that was asked for is no death."""
     terminal, node = io.StringIO(), Node()
-    async with kept(node, Journal(tmp_path, terminal)):
+    async with kept(node, ServiceLogs(tmp_path, terminal)):
         await asyncio.sleep(0)
 
     assert (terminal.getvalue(), len(node.starts)) == ("", 1)

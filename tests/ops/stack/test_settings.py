@@ -6,14 +6,26 @@ from pathlib import Path
 
 import pytest
 
-from ops.stack.errors import StackError
-from ops.stack.settings import PORTS, Settings, check_free
+from ops.stack.settings import (
+    PORTS,
+    SERVICES,
+    StackError,
+    StackSettings,
+    check_free,
+    file_variables,
+    prefer_file,
+    service_environment,
+    simulator_environment,
+)
 from shared.errors import ConfigError
+
+_RUN = Path("/run-dir")
+_SECRETS = {"GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET", "OTP_KEY", "SEALING_KEY"}
 
 
 def test_every_port_has_a_default_of_its_own() -> None:
     """Nothing has to be set."""
-    settings = Settings.load({})
+    settings = StackSettings.load({})
 
     assert dict(settings.ports) == PORTS
     assert settings.run_dir == Path(__file__).parents[3] / ".run"
@@ -23,26 +35,26 @@ def test_every_port_can_be_set() -> None:
     """A second stack beside the first needs other ports only."""
     environ = {name: str(port + 1000) for name, port in PORTS.items()}
 
-    assert dict(Settings.load(environ).ports) == {n: p + 1000 for n, p in PORTS.items()}
+    assert dict(StackSettings.load(environ).ports) == {n: p + 1000 for n, p in PORTS.items()}
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "65536", "http"])
 def test_what_is_no_port_is_refused_by_its_variable(text: str) -> None:
     """The line names the variable to set."""
     with pytest.raises(ConfigError, match=r"^SMTP_PORT: must be a number from 1 to 65535$"):
-        Settings.load({"SMTP_PORT": text})
+        StackSettings.load({"SMTP_PORT": text})
 
 
 def test_one_port_twice_is_refused() -> None:
     """Two servers cannot share a port."""
     with pytest.raises(ConfigError, match=r"^GATEWAY_PORT and SMTP_PORT: are both 2525"):
-        Settings.load({"GATEWAY_PORT": "2525"})
+        StackSettings.load({"GATEWAY_PORT": "2525"})
 
 
 def test_all_mistakes_are_told_at_once() -> None:
     """Addresses as well, before anything is started; no password is repeated."""
     with pytest.raises(ConfigError) as caught:
-        Settings.load(
+        StackSettings.load(
             {
                 "MAILBOX_PORT": "x",
                 "AMQP_URL": "http://u:hunter2@h/",
@@ -61,14 +73,16 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 def test_a_file_for_the_services_is_named_by_flag_or_variable() -> None:
     """The services run in other places: they are given its whole path."""
-    assert Settings.load({"CONFIG_FILE": "/x.toml"}).config == Path("/x.toml")
-    assert Settings.load({"CONFIG_FILE": "/x.toml"}, "y.toml").config == Path("y.toml").absolute()
-    assert Settings.load({}).config is None
+    assert StackSettings.load({"CONFIG_FILE": "/x.toml"}).config == Path("/x.toml")
+    assert (
+        StackSettings.load({"CONFIG_FILE": "/x.toml"}, "y.toml").config == Path("y.toml").absolute()
+    )
+    assert StackSettings.load({}).config is None
 
 
 def test_a_given_broker_needs_no_ports_of_ours() -> None:
     """Only what the stack itself listens on has to be free."""
-    needed = Settings.load({"AMQP_URL": "amqp://broker.example/"}).needed_ports()
+    needed = StackSettings.load({"AMQP_URL": "amqp://broker.example/"}).needed_ports()
 
     assert "GATEWAY_PORT" in needed
     assert not [name for name in needed if "RABBITMQ" in name]
@@ -84,3 +98,110 @@ def test_a_taken_port_is_told_with_variable_and_holder() -> None:
     assert f"port {port} is taken by" in str(caught.value)
     assert f"(process {os.getpid()})" in str(caught.value)
     assert "MAILBOX_PORT" in str(caught.value)
+
+
+def _of(service: str, **environ: str) -> dict[str, str]:
+    return service_environment(service, environ, PORTS, _RUN, lambda name: f"secret {name}")
+
+
+@pytest.mark.parametrize(
+    ("service", "secrets"),
+    [
+        ("gateway", {"GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET"}),
+        ("otp", {"OTP_KEY", "SEALING_KEY"}),
+        ("sender", {"SEALING_KEY"}),
+        ("classifier", set()),
+    ],
+)
+def test_a_service_gets_its_own_secrets_alone(service: str, secrets: set[str]) -> None:
+    """Also when the user's environment holds all of them."""
+    told = _of(service, **dict.fromkeys(_SECRETS, "given"))
+
+    assert told.keys() & _SECRETS == secrets
+
+
+def test_what_the_user_says_to_a_service_wins_and_goes_to_no_other() -> None:
+    """A prefix addresses one service."""
+    environ = {"SENDER_SMTP_HOST": "relay.example", "SENDER_SMTP_PASSWORD": "hidden"}
+
+    assert _of("sender", **environ).items() >= environ.items()
+    assert not any("SENDER" in name for name in _of("otp", **environ))
+    assert not any("SENDER" in name for name in simulator_environment(environ, PORTS, _RUN))
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_service_shares_data_and_database(service: str) -> None:
+    """What is for all goes to all."""
+    told = _of(service, DATABASE_URL="postgresql+asyncpg://db.example/x", LOG_LEVEL="DEBUG")
+
+    assert told["DATA_DIR"] == "/run-dir/data"
+    assert told["DATABASE_URL"] == "postgresql+asyncpg://db.example/x"
+    assert told["LOG_LEVEL"] == "DEBUG"
+
+
+def test_a_broker_of_the_user_is_not_inherited() -> None:
+    """The account each service gets is decided once, elsewhere."""
+    assert "AMQP_URL" not in _of("sender", AMQP_URL="amqp://admin@broker.example/")
+
+
+def test_the_sender_sends_to_the_simulator() -> None:
+    """No mail leaves the machine unless the user says so."""
+    told = _of("sender")
+
+    assert told["SENDER_SMTP_HOST"] == "127.0.0.1"
+    assert told["SENDER_SMTP_PORT"] == simulator_environment({}, PORTS, _RUN)["SMTP_PORT"]
+
+
+def _with_file(service: str, tree: dict[str, object], **environ: str) -> dict[str, str]:
+    return prefer_file(_of(service, **environ), environ, file_variables(service, tree))
+
+
+def test_a_file_goes_over_what_the_stack_suggests() -> None:
+    """The environment goes over the file: what is only suggested must not stand there."""
+    tree: dict[str, object] = {
+        "sealing_key": "x",
+        "sender": {"smtp_host": "relay.example", "from": "me@me.example"},
+        "otp": {"key": "x"},
+    }
+
+    sender = _with_file("sender", tree)
+    assert sender.keys() & {"SENDER_SMTP_HOST", "SENDER_FROM", "SEALING_KEY"} == set()
+    assert sender["SENDER_SMTP_TLS"] == "none"
+    assert _with_file("otp", tree).keys() & _SECRETS == set()
+
+
+def test_the_users_environment_goes_over_the_file() -> None:
+    """As it does without a stack."""
+    environ = {"SENDER_FROM": "other@me.example"}
+
+    assert _with_file("sender", {"sender": {"from": "x"}}, **environ).items() >= environ.items()
+
+
+def test_what_the_stack_has_to_know_is_its_own() -> None:
+    """It looks where it says that a service listens, and is a client of the gateway."""
+    tree: dict[str, object] = {"health_port": 1, "gateway": {"port": 1, "admin_token": "x"}}
+
+    assert _with_file("gateway", tree) == _of("gateway")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_file_of_another_service_changes_nothing(service: str) -> None:
+    """A section is one service's."""
+    assert _with_file(service, {"scheduler": {"from": "x", "key": "x"}}) == _of(service)
+
+
+def test_a_list_of_relays_is_in_the_place_of_the_simulator() -> None:
+    """The sender takes one relay or a list, and refuses to guess between them."""
+    told = _with_file("sender", {}, SENDER_RELAYS="[]")
+    filed_ = _with_file("sender", {"sender": {"relays": []}})
+
+    assert not [name for name in (*told, *filed_) if name.startswith("SENDER_SMTP")]
+
+
+def test_the_stacks_ports_are_no_settings_of_a_service() -> None:
+    """A service is told its health port as HEALTH_PORT, and refuses variables that are none."""
+    found = _of("sender", SENDER_HEALTH_PORT="9", SENDER_FROM="a@me.example")
+
+    assert "SENDER_HEALTH_PORT" not in found
+    assert found["HEALTH_PORT"] == str(PORTS["SENDER_HEALTH_PORT"])
+    assert _of("gateway", GATEWAY_PORT="9")["GATEWAY_PORT"] == "9"

@@ -16,7 +16,7 @@ from typing import IO, Any
 import pytest
 
 from ops import ports
-from ops.process import PidFiles, Process
+from ops.process import PidFiles, ProcessRecord
 from ops.stack.settings import PORTS
 
 _LAST_LINE = "Ctrl-C ends all of it."
@@ -38,7 +38,7 @@ class Stack:
         return dict(json.loads((self.run_dir / "stack.json").read_text()))
 
     @property
-    def running(self) -> dict[str, Process]:
+    def running(self) -> dict[str, ProcessRecord]:
         """What is recorded and runs."""
         return PidFiles(self.run_dir / "pids").running()
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from ops.simulator.behaviour import Behaviour, Refusals
-from ops.simulator.settings import Settings
-from ops.simulator.simulator import Simulator
+from ops.simulator.behaviour import Behaviour, StageRefusals
+from ops.simulator.simulator import Simulator, SimulatorSettings
 from services.sender.smtp.relay import Auth, Login, Timeouts, Tls
 from shared.contracts import Stage
 from tests.sender.mails import ANNA, a_mail, a_pool, a_relay, ends, of, sent
@@ -23,7 +22,7 @@ BRIEF = Timeouts(connect=1, command=1, dot=1)
 
 async def test_no_ehlo(simulator: Simulator) -> None:
     """A server without EHLO is greeted with HELO."""
-    simulator.behaviour = Behaviour(refuse=Refusals(ehlo="502 5.5.1 Unknown"))
+    simulator.behaviour = Behaviour(refuse=StageRefusals(ehlo="502 5.5.1 Unknown"))
 
     async with a_pool(a_relay(simulator.smtp_port)) as pool:
         assert await sent(pool) == DELIVERED
@@ -31,7 +30,7 @@ async def test_no_ehlo(simulator: Simulator) -> None:
 
 async def test_no_ehlo_and_closed(simulator: Simulator) -> None:
     """The same for a server that closes after its refusal, over a connection of its own."""
-    simulator.behaviour = Behaviour(refuse=Refusals(ehlo="502 5.5.1 Unknown", closes=True))
+    simulator.behaviour = Behaviour(refuse=StageRefusals(ehlo="502 5.5.1 Unknown", closes=True))
 
     async with a_pool(a_relay(simulator.smtp_port)) as pool:
         assert [await sent(pool) for _ in range(2)] == [DELIVERED] * 2
@@ -42,18 +41,18 @@ async def test_no_ehlo_and_closed(simulator: Simulator) -> None:
 @pytest.mark.parametrize(
     ("refuse", "end"),
     [
-        (Refusals(connect="554 5.7.1 Blocked"), (Stage.CONNECT, 554)),
-        (Refusals(connect="421 4.3.2 Busy"), (Stage.CONNECT, 421)),
-        (Refusals(ehlo="421 4.3.2 Busy"), (Stage.EHLO, 421)),
-        (Refusals(ehlo="550 5.7.1 No", helo="550 5.7.1 No"), (Stage.EHLO, 550)),
-        (Refusals(auth="535 5.7.8 Wrong"), (Stage.AUTH, 535)),
-        (Refusals(auth="535 5.7.8 Wrong", closes=True), (Stage.AUTH, 535)),
-        (Refusals(ehlo="501 5.5.4 No", closes=True), (Stage.EHLO, 501)),
-        (Refusals(auth="454 4.7.0 Later"), (Stage.AUTH, 454)),
+        (StageRefusals(connect="554 5.7.1 Blocked"), (Stage.CONNECT, 554)),
+        (StageRefusals(connect="421 4.3.2 Busy"), (Stage.CONNECT, 421)),
+        (StageRefusals(ehlo="421 4.3.2 Busy"), (Stage.EHLO, 421)),
+        (StageRefusals(ehlo="550 5.7.1 No", helo="550 5.7.1 No"), (Stage.EHLO, 550)),
+        (StageRefusals(auth="535 5.7.8 Wrong"), (Stage.AUTH, 535)),
+        (StageRefusals(auth="535 5.7.8 Wrong", closes=True), (Stage.AUTH, 535)),
+        (StageRefusals(ehlo="501 5.5.4 No", closes=True), (Stage.EHLO, 501)),
+        (StageRefusals(auth="454 4.7.0 Later"), (Stage.AUTH, 454)),
     ],
 )
 async def test_refused_before_mail(
-    simulator: Simulator, refuse: Refusals, end: tuple[Stage, int]
+    simulator: Simulator, refuse: StageRefusals, end: tuple[Stage, int]
 ) -> None:
     """A server that refuses us is told with its stage, for all recipients, and left."""
     simulator.behaviour = Behaviour(refuse=refuse)
@@ -122,7 +121,7 @@ async def test_certificate_of_another(authority: trustme.CA, trusting: ssl.SSLCo
     authority.issue_cert("other.example").configure_cert(context)
 
     async with (
-        Simulator(Settings(tls=context)) as other,
+        Simulator(SimulatorSettings(tls=context)) as other,
         a_pool(a_relay(other.smtp_port, Tls.STARTTLS, trusting)) as pool,
     ):
         assert await sent(pool) == [(Stage.TLS, 0)]
@@ -322,7 +321,7 @@ async def test_expired_certificate(authority: trustme.CA, trusting: ssl.SSLConte
     authority.issue_cert("127.0.0.1", not_after=past).configure_cert(context)
 
     async with (
-        Simulator(Settings(tls=context)) as other,
+        Simulator(SimulatorSettings(tls=context)) as other,
         a_pool(a_relay(other.smtp_port, Tls.STARTTLS, trusting)) as pool,
     ):
         assert await sent(pool) == [(Stage.TLS, 0)]

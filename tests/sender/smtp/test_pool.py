@@ -8,9 +8,8 @@ from typing import Literal
 import pytest
 from prometheus_client import REGISTRY
 
-from ops.simulator.behaviour import Behaviour, Session
-from ops.simulator.settings import Settings
-from ops.simulator.simulator import Simulator
+from ops.simulator.behaviour import Behaviour, SessionLimit
+from ops.simulator.simulator import Simulator, SimulatorSettings
 from services.sender.outcome import FailureReason, Unsendable
 from services.sender.replies import reply as replies
 from services.sender.smtp.circuit_breaker import NotAttempted
@@ -96,7 +95,7 @@ async def test_session_over(
     simulator: Simulator, stage: Literal["mail", "rcpt", "data"], reply: str
 ) -> None:
     """A connection that takes no more mails, but stays open, costs no attempt and no speed."""
-    simulator.behaviour = Behaviour(session=Session(mails=10, reply=reply, stage=stage))
+    simulator.behaviour = Behaviour(session=SessionLimit(mails=10, reply=reply, stage=stage))
     relay = a_relay(simulator.smtp_port)
 
     async with a_pool(relay, connections=4) as pool:
@@ -259,7 +258,7 @@ async def test_relay_away(simulator: Simulator) -> None:
         port = simulator.smtp_port
         await simulator.__aexit__()
         away = await sent(pool)
-        async with Simulator(Settings(smtp_port=port)):
+        async with Simulator(SimulatorSettings(smtp_port=port)):
             back = await sent(pool)
 
     assert away == [(Stage.CONNECT, 0)]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from prometheus_client import REGISTRY
 
-from ops.simulator.behaviour import EXTENSIONS, Behaviour, Rate, Refusals
+from ops.simulator.behaviour import EXTENSIONS, Behaviour, MailRate, StageRefusals
 from ops.simulator.simulator import Simulator
 from services.sender.outcome import FailureReason, Unsendable
 from services.sender.smtp.circuit_breaker import Backoff, NotAttempted
@@ -281,14 +281,14 @@ async def test_over_what_is_open(simulator: Simulator) -> None:
     """A relay that takes no new connections is still used over those that are open."""
     async with a_pool(resting(simulator.smtp_port), connections=2) as pool:
         await sent(pool)
-        simulator.behaviour = Behaviour(refuse=Refusals(connect="554 5.7.1 No"))
+        simulator.behaviour = Behaviour(refuse=StageRefusals(connect="554 5.7.1 No"))
 
         assert [await sent(pool) for _ in range(3)] == [DELIVERED] * 3
 
 
 async def test_too_fast(simulator: Simulator) -> None:
     """A relay that wants less mail at a time has not turned us away."""
-    simulator.behaviour = Behaviour(rate=Rate(per_second=0.001))
+    simulator.behaviour = Behaviour(rate=MailRate(per_second=0.001))
 
     async with a_pool(resting(simulator.smtp_port)) as pool:
         results = [await sent(pool) for _ in range(4)]

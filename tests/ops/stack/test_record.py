@@ -7,9 +7,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from ops.stack.client import client_key
-from ops.stack.errors import StackError
-from ops.stack.keys import Keys
+from ops.secret_file import SecretFile
+from ops.stack.record import client_key
+from ops.stack.settings import StackError
 
 
 class Gateway:
@@ -45,20 +45,20 @@ async def url() -> AsyncIterator[str]:
 
 async def test_a_key_is_found_again(url: str, tmp_path: Path) -> None:
     """The commands that a user noted down still work after a restart."""
-    first = await client_key(url, "admin", Keys(tmp_path / "secrets.json", {}))
-    second = await client_key(url, "admin", Keys(tmp_path / "secrets.json", {}))
+    first = await client_key(url, "admin", SecretFile(tmp_path / "secrets.json", {}))
+    second = await client_key(url, "admin", SecretFile(tmp_path / "secrets.json", {}))
 
     assert (first, second) == ("key 1", "key 1")
 
 
 async def test_a_lost_key_is_replaced(url: str, tmp_path: Path) -> None:
     """A gateway tells a key once only; whoever lost it registers anew."""
-    await client_key(url, "admin", Keys(tmp_path / "secrets.json", {}))
+    await client_key(url, "admin", SecretFile(tmp_path / "secrets.json", {}))
 
-    assert await client_key(url, "admin", Keys(tmp_path / "others.json", {})) == "key 2"
+    assert await client_key(url, "admin", SecretFile(tmp_path / "others.json", {})) == "key 2"
 
 
 async def test_a_refusal_is_one_clear_line(url: str, tmp_path: Path) -> None:
     """No traceback for a gateway that does not know our token."""
     with pytest.raises(StackError, match="the gateway does not register a client: 401"):
-        await client_key(url, "nobody", Keys(tmp_path / "secrets.json", {}))
+        await client_key(url, "nobody", SecretFile(tmp_path / "secrets.json", {}))

@@ -1,18 +1,65 @@
-"""The query parameters of the API: each is honoured or refused."""
+"""Errors of the API as problem documents (RFC 9457)."""
 
+import logging
 import re
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Annotated, Final, TypeVar
 
+import orjson
+from aiohttp import web
 from multidict import MultiMapping
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from ops.simulator.problem import ProblemError
-
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_log = logging.getLogger(__name__)
 LIMIT: Final = 100  # messages in one answer, if not asked for another number
 MAX_LIMIT: Final = 1000
 
 _ID: Final = re.compile(r"\d{8}T\d{6}-\d{6,}", re.ASCII)
+
+
+def problem(status: int, code: str, detail: str, **more: object) -> web.Response:
+    """Build a problem document; `code` is stable, `detail` is for people."""
+    title = HTTPStatus(status).phrase
+    body = {"type": "about:blank", "title": title, "status": status, "code": code}
+    return web.Response(
+        status=status,
+        body=orjson.dumps({**body, "detail": detail, **more}),
+        content_type="application/problem+json",
+    )
+
+
+class ProblemError(Exception):
+    """A request that is refused with a problem document."""
+
+    def __init__(self, status: int, code: str, detail: str, **more: object) -> None:
+        super().__init__(detail)
+        self.response = problem(status, code, detail, **more)
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn whatever goes wrong in a handler into a problem document."""
+    try:
+        return await handler(request)
+    except ProblemError as error:
+        return error.response
+    except web.HTTPException as error:
+        if error.status < HTTPStatus.BAD_REQUEST:
+            raise
+        answer = problem(error.status, _code(error), error.text or error.reason)
+        if "Allow" in error.headers:
+            answer.headers["Allow"] = error.headers["Allow"]
+        return answer
+    except Exception:  # noqa: BLE001  # the last resort; logged with its traceback
+        _log.exception("%s %s failed", request.method, request.path)
+        return problem(500, "internal-server-error", "This should not have happened.")
+
+
+def _code(error: web.HTTPException) -> str:
+    return HTTPStatus(error.status).phrase.lower().replace(" ", "-")
 
 
 def _checked_id(text: str) -> str:
@@ -25,13 +72,13 @@ _Text = Annotated[str, Field(min_length=1, max_length=1000)]
 _Id = Annotated[_Text, AfterValidator(_checked_id)]
 
 
-class NoQuery(BaseModel):
+class NoParameters(BaseModel):
     """No parameter at all."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Selection(NoQuery):
+class MailQuery(NoParameters):
     """Which messages: those that fit all that is given, without regard to case.
 
     `to` is a recipient of the envelope, `recipient` a part of one; `search` is a part of a
@@ -43,7 +90,7 @@ class Selection(NoQuery):
     search: _Text | None = None
 
 
-class Listing(Selection):
+class MailPageQuery(MailQuery):
     """Which page of them: `limit` messages, of those older than the message `before`."""
 
     before: _Id | None = None
@@ -51,7 +98,7 @@ class Listing(Selection):
     brief: bool = False
 
 
-Q = TypeVar("Q", bound=NoQuery)
+Q = TypeVar("Q", bound=NoParameters)
 
 
 def read(model: type[Q], query: MultiMapping[str]) -> Q:

@@ -1,28 +1,40 @@
 """The generated documents: those in docs/ are what the code says now."""
 
 import json
+import pkgutil
+import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
-from ops import contracts
+import services
+import shared
+from ops import docs
 from shared.contracts import CONTRACTS, Contract, encode
 from tests.shared.golden.examples import EXAMPLES
 
-DOCUMENTS = contracts.documents()
+DOCUMENTS = docs.documents()
+PARTS = [
+    each.name
+    for package in (services, shared)
+    for each in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    if "migrations" not in each.name and not each.name.endswith("__main__")
+]
 
 
 @pytest.mark.parametrize("path", DOCUMENTS)
 def test_docs_are_what_the_code_generates(path: str) -> None:
     """Other programs are written against docs/; `make docs` renews it with the code."""
-    written = (contracts.DOCS / path).read_text(encoding="utf-8")
+    written = (docs.DOCS / path).read_text(encoding="utf-8")
 
     assert written == DOCUMENTS[path], f"docs/{path} is out of date: make docs"
 
 
 def test_no_schema_is_left_over() -> None:
     """A contract that is no more has no schema."""
-    assert contracts.left_over(contracts.DOCS) == []
+    assert docs.left_over(docs.DOCS) == []
 
 
 def test_generating_writes_all_and_removes_the_rest(tmp_path: Path) -> None:
@@ -31,7 +43,7 @@ def test_generating_writes_all_and_removes_the_rest(tmp_path: Path) -> None:
     stale.parent.mkdir()
     stale.write_text("{}")
 
-    assert contracts.main(tmp_path) == 0
+    assert docs.main(tmp_path) == 0
 
     files = (path for path in tmp_path.rglob("*") if path.is_file())
     found = {path.relative_to(tmp_path).as_posix() for path in files}
@@ -42,8 +54,26 @@ def test_generating_writes_all_and_removes_the_rest(tmp_path: Path) -> None:
 def test_schemas_speak_of_the_wire(contract: type[Contract]) -> None:
     """A schema has the names that are in the JSON, not those that Python needs."""
     example = next(example for example in EXAMPLES if type(example) is contract)
-    schema = json.loads(DOCUMENTS[contracts.path_of(contract)])
+    schema = json.loads(DOCUMENTS[docs.path_of(contract)])
 
     assert schema["properties"].keys() >= json.loads(encode(example)).keys()
     assert schema["$schema"].startswith("https://json-schema.org/")
     assert "id" in schema["required"]
+
+
+def test_every_metric_is_on_the_page() -> None:
+    """Who sets up an alarm finds by its name whatever a service counts, wherever that is made."""
+    for part in PARTS:
+        import_module(part)
+    told = re.findall(r"^\| `(postrider_\w+?)(?:_total)?` ", docs.document(), re.MULTILINE)
+    ours = {each.name for each in REGISTRY.collect() if each.name.startswith("postrider_")}
+
+    assert len(PARTS) > 100
+    assert sorted(told) == sorted(ours)
+
+
+def test_a_row() -> None:
+    """A counter has the name that is in the text of `/metrics`, and its labels."""
+    row = "| `postrider_deliveries_total` | counter | `queue`, `end` | Messages taken from "
+
+    assert row in docs.document()

@@ -11,9 +11,9 @@ from pamqp.common import FieldTable
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from ops import docker, ports
-from ops.broker import Address, Ports
-from ops.container import RabbitContainer
-from ops.postgres import Account, PostgresContainer
+from ops.broker import BrokerAddress, BrokerPorts
+from ops.docker import RabbitContainer
+from ops.postgres import PostgresAccount, PostgresContainer
 
 pytestmark = pytest.mark.container
 
@@ -28,7 +28,9 @@ def engine() -> None:
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[RabbitContainer]:
     """Start a broker in a container."""
-    broker = RabbitContainer(tmp_path, Address(Ports(*ports.unused(4)), secrets.token_hex(16)))
+    broker = RabbitContainer(
+        tmp_path, BrokerAddress(BrokerPorts(*ports.unused(4)), secrets.token_hex(16))
+    )
     broker.start()
     yield broker
     broker.discard()
@@ -60,7 +62,7 @@ def test_a_container_that_was_left_is_removed(broker: RabbitContainer, tmp_path:
 
 async def test_a_database_in_a_container_serves(tmp_path: Path) -> None:
     """Store tests run on it as on the machine's own server."""
-    server = PostgresContainer(tmp_path, Account(ports.unused(1)[0]))
+    server = PostgresContainer(tmp_path, PostgresAccount(ports.unused(1)[0]))
     server.start()
     try:
         engine = create_async_engine(server.account.url())

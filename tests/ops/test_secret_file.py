@@ -4,21 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from ops.stack.errors import StackError
-from ops.stack.keys import Keys
+from ops.secret_file import SecretFile
+from ops.stack.settings import StackError
 
 
 def test_a_secret_is_made_once_and_found_again(tmp_path: Path) -> None:
     """A second `make up` can read what the first one sealed."""
-    first = Keys(tmp_path / "secrets.json", {}).get("SEALING_KEY")
+    first = SecretFile(tmp_path / "secrets.json", {}).get("SEALING_KEY")
 
-    assert Keys(tmp_path / "secrets.json", {}).get("SEALING_KEY") == first
+    assert SecretFile(tmp_path / "secrets.json", {}).get("SEALING_KEY") == first
     assert len(bytes.fromhex(first)) == 32
 
 
 def test_two_secrets_are_two(tmp_path: Path) -> None:
     """No secret tells another."""
-    keys = Keys(tmp_path / "secrets.json", {})
+    keys = SecretFile(tmp_path / "secrets.json", {})
 
     assert keys.get("SEALING_KEY") != keys.get("OTP_KEY")
 
@@ -27,14 +27,14 @@ def test_the_environment_wins_and_is_not_kept(tmp_path: Path) -> None:
     """A secret that the user brings stays the user's."""
     path = tmp_path / "secrets.json"
 
-    assert Keys(path, {"OTP_KEY": "given"}).get("OTP_KEY") == "given"
-    assert Keys(path, {}).get("OTP_KEY") != "given"
+    assert SecretFile(path, {"OTP_KEY": "given"}).get("OTP_KEY") == "given"
+    assert SecretFile(path, {}).get("OTP_KEY") != "given"
 
 
 def test_only_the_owner_may_read_them(tmp_path: Path) -> None:
     """Other users of the machine do not see the file's content."""
     path = tmp_path / "secrets.json"
-    Keys(path, {}).get("OTP_KEY")
+    SecretFile(path, {}).get("OTP_KEY")
 
     assert path.stat().st_mode & 0o777 == 0o600
 
@@ -46,4 +46,4 @@ def test_a_damaged_file_is_one_clear_line(tmp_path: Path) -> None:
     path.write_text("{")
 
     with pytest.raises(StackError, match="is damaged: delete it"):
-        Keys(path, {})
+        SecretFile(path, {})

@@ -2,15 +2,35 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 
-from ops import asyncapi, metrics
+from prometheus_client.metrics import MetricWrapperBase
+
+import services.gateway.metrics
+import services.sender.metrics
+import shared.runtime.metrics
+from ops import asyncapi
 from services.gateway.api import openapi
 from shared.contracts import CONTRACTS, Contract
 
 DOCS = Path(__file__).parent.parent / "docs"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
+# By what the page calls who has them.
+HOMES = {
+    "Every service": shared.runtime.metrics,
+    "The gateway": services.gateway.metrics,
+    "The sender": services.sender.metrics,
+}
+_ABOUT = """\
+# Metrics
+
+Each service shows its own at `/metrics`, in the format of Prometheus: the gateway on the port of
+its API, the others on that of `HEALTH_PORT`. A histogram has `_bucket`, `_sum` and `_count`; all
+times are in seconds. `make docs` makes this page.
+"""
+_TABLE = "| metric | kind | labels | what is counted |\n|---|---|---|---|"
 
 
 def documents() -> Mapping[str, str]:
@@ -21,7 +41,7 @@ def documents() -> Mapping[str, str]:
     texts = {
         path: f"{json.dumps(each, indent=2, ensure_ascii=False)}\n" for path, each in found.items()
     }
-    return {**texts, "metrics.md": metrics.document()}
+    return {**texts, "metrics.md": document()}
 
 
 def path_of(contract: type[Contract]) -> str:
@@ -50,3 +70,19 @@ def _schema(contract: type[Contract]) -> dict[str, object]:
 
 if __name__ == "__main__":
     sys.exit(main())
+
+
+def document() -> str:
+    """Give the page, as Markdown."""
+    parts = ("\n".join((f"## {who}\n", _TABLE, *_rows(home))) for who, home in HOMES.items())
+    return "\n".join((_ABOUT, "\n\n".join(parts), ""))
+
+
+def _rows(home: ModuleType) -> Iterator[str]:
+    for metric in vars(home).values():
+        if isinstance(metric, MetricWrapperBase):
+            [family] = metric.describe()
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            # The library tells the labels of a metric without series nowhere else.
+            labels = ", ".join(f"`{each}`" for each in metric._labelnames)  # noqa: SLF001
+            yield f"| `{name}` | {family.type} | {labels} | {family.documentation} |"

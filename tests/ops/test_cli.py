@@ -1,17 +1,54 @@
-"""The broker of a command: the nearest name counts, checked before anything connects."""
+"""A command shows that it waits for a server, and nothing else of the log of its parts."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
+import structlog
+from yarl import URL
 
-from ops import target
+from ops import cli, ports
 from ops.__main__ import main
-from ops.broker import Broker as Node
 from ops.broker import BrokerError
+from ops.broker import RabbitServer as Node
+from ops.cli import quiet
 from shared.topology import RUNNING
+from tests.proxy import Proxy
+from tests.waiting import until
 
 URLS = {"amqp_url": "amqp://stack/", "management_url": "http://stack/"}
+
+
+def test_nothing_else_is_logged(capfd: pytest.CaptureFixture[str]) -> None:
+    """Errors that a person must know are raised or returned."""
+    with quiet():
+        structlog.get_logger("tests").error("connection lost", reason="x")
+
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.rabbit
+async def test_what_is_waited_for_is_told(vhost: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """A minute of silence is not to be told from a command that hangs."""
+    (port,) = ports.unused(1)
+    url = URL(vhost)
+    where = str(url.with_port(port))
+    declaring = asyncio.create_task(
+        asyncio.to_thread(main, ["topology", "declare", "--amqp-url", where])
+    )
+
+    lines: list[str] = []
+
+    async def told() -> bool:
+        lines.extend(capfd.readouterr().err.splitlines())
+        return bool(lines)
+
+    await until(told)
+    assert lines[0].startswith(f"waiting for the broker at amqp://{url.user}:***@127.0.0.1:{port}/")
+    assert lines[0].endswith("; start it there, or set AMQP_URL to where it listens")
+    async with Proxy.to(url.port or 0, port=port):
+        assert await declaring == 0
 
 
 @pytest.fixture
@@ -25,12 +62,12 @@ def test_the_nearest_name_counts(stack: dict[str, str]) -> None:
     """A flag goes over a variable, a variable over the running stack."""
     named = stack | {"AMQP_URL": "amqp://v/", "RABBITMQ_MANAGEMENT_URL": "http://v/"}
 
-    assert target.find("amqp://f/", named) == "amqp://f/"
-    assert target.find(None, named) == "amqp://v/"
-    assert target.find(None, stack) == "amqp://stack/"
-    assert target.find_management("http://f/", named) == "http://f/"
-    assert target.find_management(None, named) == "http://v/"
-    assert target.find_management(None, stack) == "http://stack/"
+    assert cli.find("amqp://f/", named) == "amqp://f/"
+    assert cli.find(None, named) == "amqp://v/"
+    assert cli.find(None, stack) == "amqp://stack/"
+    assert cli.find_management("http://f/", named) == "http://f/"
+    assert cli.find_management(None, named) == "http://v/"
+    assert cli.find_management(None, stack) == "http://stack/"
 
 
 def test_a_stack_on_a_given_broker_knows_no_management_address(tmp_path: Path) -> None:
@@ -38,7 +75,7 @@ def test_a_stack_on_a_given_broker_knows_no_management_address(tmp_path: Path) -
     (tmp_path / "stack.json").write_text('{"amqp_url": "amqp://h/", "management_url": null}')
 
     with pytest.raises(BrokerError, match="no management API: give --management-url"):
-        target.find_management(None, {"RUN_DIR": str(tmp_path)})
+        cli.find_management(None, {"RUN_DIR": str(tmp_path)})
 
 
 @pytest.mark.rabbit

@@ -1,18 +1,28 @@
-"""The secrets a stack makes for itself once and finds again."""
+"""Files with secrets in them."""
 
 import json
+import os
 import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ops import private_file
-from ops.stack.errors import StackError
+from ops.stack.settings import StackError
 from shared.config.private import check_private
 
 _BYTES = 32  # 256 bits, what HS256 and AES-256 want
 
 
-class Keys:
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all, readable by its owner alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    young = path.with_name(f".{path.name}.{os.getpid()}")
+    young.unlink(missing_ok=True)
+    young.touch(mode=0o600)
+    young.write_text(text)
+    young.replace(path)
+
+
+class SecretFile:
     """Secrets by name in a file only its owner may read; a name asked for first is made.
 
     A variable of the environment with a secret's name wins over the file. Raises StackError for a
@@ -39,7 +49,7 @@ class Keys:
     def put(self, name: str, value: str) -> None:
         """Keep a secret."""
         self._stored[name] = value
-        private_file.write(self._path, json.dumps(self._stored, indent=2) + "\n")
+        write(self._path, json.dumps(self._stored, indent=2) + "\n")
 
     def passwords(self, names: Iterable[str]) -> dict[str, str]:
         """Give the broker passwords of some users."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.simulator.content import MAX_BOUNDARY_LINES, headers, read, summary
+from ops.simulator.mail import MAX_BOUNDARY_LINES, headers, read, summary
 
 
 def test_parts() -> None:

@@ -2,28 +2,30 @@
 
 import pytest
 
-from ops.stack import checks
-from ops.stack.child import Program
+from ops.stack import supervisor
+from ops.stack.child import ServiceProgram
 from services.otp.config import OtpSettings
 from shared.errors import ConfigError
 
 KEYS = OtpSettings.model_fields["otp_key"].description
 
 
-def program(name: str, **environ: str) -> Program:
+def program(name: str, **environ: str) -> ServiceProgram:
     """Return a service with nothing but these variables."""
-    return Program(name, (), {"AMQP_URL": "amqp://127.0.0.1/", **environ}, "")
+    return ServiceProgram(name, (), {"AMQP_URL": "amqp://127.0.0.1/", **environ}, "")
 
 
 def test_good_settings_are_passed() -> None:
     """There is nothing to tell."""
-    checks.check([program("classifier", LOG_LEVEL="INFO")])
+    supervisor.check([program("classifier", LOG_LEVEL="INFO")])
 
 
 def test_mistakes_of_all_are_told_by_their_service() -> None:
     """A line each: the next start is the first good one."""
     with pytest.raises(ConfigError) as caught:
-        checks.check([program("classifier", CLASSIFIER_MODE="x"), program("otp", OTP_TRISE="3")])
+        supervisor.check(
+            [program("classifier", CLASSIFIER_MODE="x"), program("otp", OTP_TRISE="3")]
+        )
 
     assert str(caught.value).splitlines() == [
         "classifier: CLASSIFIER_MODE: Input should be 'counts' or 'evidence'",
