@@ -1,11 +1,11 @@
 # One image for every service and the simulator; the command chooses: python -m services.gateway
-FROM python:3.13-slim
+FROM python:3.14-slim
 
 LABEL org.opencontainers.image.title="Postrider" \
       org.opencontainers.image.description="A mail pipeline: gateway, sender, otp, classifier, simulator" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="MIT" \
-      org.opencontainers.image.base.name="docker.io/library/python:3.13-slim"
+      org.opencontainers.image.base.name="docker.io/library/python:3.14-slim"
 
 # Safe path: modules come from the installation, never from a working directory or a mounted folder.
 ENV PYTHONUNBUFFERED=1 \

@@ -11,7 +11,7 @@ _ANSWER = 10.0  # seconds until an engine that hangs counts as none
 _COMMAND = 60.0  # seconds for anything but a pull
 _PULL = 600.0  # seconds; the image may have to be pulled
 _RECORD = "container"  # the file that tells a later launcher which container to end
-_IMAGE = "rabbitmq:4.0-management"
+IMAGE = "rabbitmq:4.3-management"
 
 
 class DockerError(Exception):
@@ -103,8 +103,9 @@ class RabbitContainer:
     own and finds its data again.
     """
 
-    def __init__(self, directory: Path, address: BrokerAddress) -> None:
+    def __init__(self, directory: Path, address: BrokerAddress, image: str = IMAGE) -> None:
         self.address = address
+        self._image = image
         digest = hashlib.sha256(str(directory.absolute()).encode()).hexdigest()[:12]
         self._volume = f"postrider-{digest}"
         self._container = Container(self._volume, directory)
@@ -112,7 +113,7 @@ class RabbitContainer:
     def start(self, within: float = START_SECONDS) -> None:
         """Create and start it; return when it serves. Raises BrokerError."""
         try:
-            self._container.run(_IMAGE, *self._options())
+            self._container.run(self._image, *self._options())
             served = self.address.wait(within, alive=lambda: self._container.runs)
             said = "" if served else self._container.log()
         except DockerError as error:

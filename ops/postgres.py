@@ -20,7 +20,7 @@ from ops import docker
 from ops.process import PidFiles
 
 _USER = "postrider"
-_IMAGE = "postgres:17"
+IMAGE = "postgres:18"
 _START = 30.0  # seconds; about 1 on an idle machine
 _STOP = 5.0  # seconds
 _POLL = 0.05  # seconds
@@ -209,14 +209,15 @@ class PostgresServer:
 class PostgresContainer:
     """A server in a container, on 127.0.0.1 only, its data in memory."""
 
-    def __init__(self, record: Path, account: PostgresAccount) -> None:
+    def __init__(self, record: Path, account: PostgresAccount, image: str = IMAGE) -> None:
         self.account = account
+        self._image = image
         self._container = docker.Container(f"postrider-postgres-{account.port}", record)
 
     def start(self) -> None:
         """Create and start it; return when it serves. Raises PostgresError."""
         try:
-            self._container.run(_IMAGE, *self._options(), command=("postgres", *FAST))
+            self._container.run(self._image, *self._options(), command=("postgres", *FAST))
             self._wait()
         except docker.DockerError as error:
             self.discard()
@@ -228,7 +229,8 @@ class PostgresContainer:
 
     def _options(self) -> list[str]:
         return [
-            "--tmpfs=/var/lib/postgresql/data",
+            "--tmpfs=/data",  # the default differs: up to 17 and from 18 on
+            "--env=PGDATA=/data/postgres",
             f"--publish=127.0.0.1:{self.account.port}:5432",
             f"--env=POSTGRES_USER={_USER}",
             f"--env=POSTGRES_PASSWORD={self.account.password}",

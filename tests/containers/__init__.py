@@ -1,1 +1,1 @@
-"""On RabbitMQ 4.0 and PostgreSQL 17 in containers, and the whole in containers of its own."""
+"""Tests on RabbitMQ and PostgreSQL in containers, and of the whole stack in containers."""

@@ -1,5 +1,6 @@
 """Fixtures that stand in for those of the whole tree: the same tests, other servers."""
 
+import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,10 @@ from ops.broker import BrokerAddress, BrokerPorts, RabbitServer
 from ops.docker import RabbitContainer
 from ops.postgres import PostgresAccount, PostgresContainer
 
+RABBITMQ_IMAGES = ("rabbitmq:4.0-management", "rabbitmq:4.3-management")
+# Debian 12 has PostgreSQL 15, with which `make test` runs.
+POSTGRES_IMAGES = os.environ.get("POSTGRES_IMAGES", "postgres:17 postgres:18").split()
+
 
 @pytest.fixture(scope="session", autouse=True)
 def engine() -> None:
@@ -19,11 +24,12 @@ def engine() -> None:
         pytest.skip("no Docker engine answers: install one, or let this user use it")
 
 
-@pytest.fixture(scope="session")
-def rabbit(run_directory: Path) -> Iterator[RabbitServer]:
-    """Start RabbitMQ 4.0 at its first use, whatever the machine has of its own."""
+@pytest.fixture(scope="session", params=RABBITMQ_IMAGES)
+def rabbit(request: pytest.FixtureRequest, run_directory: Path) -> Iterator[RabbitServer]:
+    """Start each version of RabbitMQ at its first use, whatever the machine has of its own."""
+    image: str = request.param
     address = BrokerAddress(BrokerPorts(*ports.unused(4)), secrets.token_hex(16))
-    broker = RabbitContainer(run_directory / "rabbit-4.0", address)
+    broker = RabbitContainer(run_directory / image.replace(":", "-"), address, image)
     try:
         broker.start()
         yield broker
@@ -31,10 +37,12 @@ def rabbit(run_directory: Path) -> Iterator[RabbitServer]:
         broker.discard()
 
 
-@pytest.fixture(scope="session")
-def postgres(run_directory: Path) -> Iterator[str]:
-    """Start PostgreSQL 17 at its first use; the value is its administrator's URL."""
-    server = PostgresContainer(run_directory / "postgres-17", PostgresAccount(ports.unused(1)[0]))
+@pytest.fixture(scope="session", params=POSTGRES_IMAGES)
+def postgres(request: pytest.FixtureRequest, run_directory: Path) -> Iterator[str]:
+    """Start each version of PostgreSQL at its first use; the value is its administrator's URL."""
+    image: str = request.param
+    record = run_directory / image.replace(":", "-")
+    server = PostgresContainer(record, PostgresAccount(ports.unused(1)[0]), image)
     try:
         server.start()
         yield server.account.url()

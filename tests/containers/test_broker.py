@@ -1,4 +1,4 @@
-"""The seam publishes and asks on RabbitMQ 4.0 as on the machine's own."""
+"""Publishing and asking on each RabbitMQ in a container, as on the machine's own."""
 
 import pytest
 

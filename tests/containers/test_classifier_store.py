@@ -1,4 +1,4 @@
-"""The classifier's state on PostgreSQL 17."""
+"""The classifier's store on each PostgreSQL in a container."""
 
 import pytest
 

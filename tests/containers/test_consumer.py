@@ -1,4 +1,4 @@
-"""The seam consumes on RabbitMQ 4.0 as on the machine's own."""
+"""Consuming on each RabbitMQ in a container, as on the machine's own."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Databases are opened, migrated and written on PostgreSQL 17."""
+"""Databases are opened, migrated and written on each PostgreSQL in a container."""
 
 import pytest
 

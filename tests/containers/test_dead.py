@@ -1,4 +1,4 @@
-"""Dead letters are looked at and sent back on RabbitMQ 4.0."""
+"""Dead letters are listed and sent back on each RabbitMQ in a container."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The gateway's state on PostgreSQL 17."""
+"""The gateway's store on each PostgreSQL in a container."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The state of one-time codes on PostgreSQL 17."""
+"""The store of one-time codes on each PostgreSQL in a container."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a program needs is made on RabbitMQ 4.0 as well."""
+"""A program gets its user, rights and queue on each RabbitMQ in a container."""
 
 import pytest
 

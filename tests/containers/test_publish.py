@@ -1,4 +1,4 @@
-"""The programs of docs/publish.md, with no more rights than it says, on RabbitMQ 4.0."""
+"""The programs of docs/publish.md run with the rights it names, on each RabbitMQ."""
 
 import pytest
 

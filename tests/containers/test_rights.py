@@ -1,4 +1,4 @@
-"""Topology and rights mean the same on RabbitMQ 4.0."""
+"""Topology and rights mean the same on each RabbitMQ in a container."""
 
 import pytest
 

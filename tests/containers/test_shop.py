@@ -1,4 +1,4 @@
-"""Attacks of one program on all others, on RabbitMQ 4.0: none succeeds, as on the machine's own."""
+"""Attacks of one program on all others fail on each RabbitMQ in a container."""
 
 import pytest
 

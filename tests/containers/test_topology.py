@@ -1,4 +1,4 @@
-"""The topology that RabbitMQ 4.0 has read is the one that was declared."""
+"""Each RabbitMQ in a container has read the topology as it was declared."""
 
 import pytest
 
