@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
-from shared.topology import User
+from shared.topology import EXCHANGES, Exchange, User
 
 NOTHING = "^$"  # the pattern of no name and no key at all
 _TIMEOUT = 10.0  # seconds for one request
@@ -72,8 +72,19 @@ class Management:
         rights = {"configure": ".*", "write": ".*", "read": ".*"}
         self.request("PUT", f"/permissions/{quote(name, safe='')}/{quote(self.user)}", rights)
 
+    def put_exchange(self, vhost: str, exchange: Exchange) -> None:
+        """Declare an exchange in a vhost; harmless when it is there as described."""
+        alternate = {"alternate-exchange": exchange.alternate} if exchange.alternate else {}
+        body = {"type": exchange.kind, "durable": True, "arguments": alternate}
+        self.request("PUT", f"/exchanges/{quote(vhost, safe='')}/{exchange.name}", body)
+
     def put_user(self, vhost: str, user: User, account: Mapping[str, str]) -> None:
-        """Make or change a user and its rights in a vhost; `account` has password or hash."""
+        """Make or change a user and its rights in a vhost; `account` has password or hash.
+
+        Exchanges come first: RabbitMQ 4.3 refuses rights for an exchange that is missing.
+        """
+        for each in EXCHANGES:
+            self.put_exchange(vhost, each)
         where = f"{quote(vhost, safe='')}/{user.name}"
         self.request("PUT", f"/users/{user.name}", {**account, "tags": ""})
         # Keys before exchanges: where there is no pattern for keys, every key may be written.

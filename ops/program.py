@@ -85,8 +85,7 @@ def _account(management: Management, name: str) -> Mapping[str, Any]:
 
 def _put_queue(management: Management, vhost: str, queue: Queue) -> None:
     (events,) = (each for each in EXCHANGES if each.name == EVENTS)
-    exchange = {"type": events.kind, "durable": True, "arguments": {}}
-    management.request("PUT", f"/exchanges/{_quoted(vhost)}/{EVENTS}", exchange)
+    management.put_exchange(vhost, events)
     body = {"durable": True, "arguments": queue.arguments}
     management.request("PUT", f"/queues/{_quoted(vhost)}/{queue.name}", body)
     wanted = [(binding.exchange, binding.key) for binding in queue.bindings]
