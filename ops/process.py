@@ -1,4 +1,4 @@
-"""A process that was started here, recognised again even by a later launcher."""
+"""Processes that were started here, and are recognised again by a later launcher."""
 
 import os
 import signal
@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds before the 1st, 2nd, ... restart
-_STEADY = 30.0  # seconds of life after which a death counts as the first again
-_POLL = 0.05  # seconds; a process that is not our child can only be polled
+import psutil
+
+_RESTART_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)  # before the 1st, 2nd, ... restart in a row
+_STEADY_SECONDS = 30.0  # of life, after which the next crash counts as the first one
+_POLL_SECONDS = 0.05  # a process that is not our child can only be polled
 
 
 @dataclass(frozen=True)
 class ProcessRecord:
-    """A process id with the time it started, since the system gives ids again.
+    """A process id with the time of its start, since the system uses ids again.
 
-    `started` is in clock ticks since boot: field 22 of proc(5) `/proc/<pid>/stat`.
+    `started` is in hundredths of a second since boot: a time of day would change with the clock.
     """
 
     pid: int
@@ -26,18 +28,18 @@ class ProcessRecord:
 
     @classmethod
     def of(cls, pid: int) -> Self | None:
-        """Look at a process id; None when nothing runs under it (a zombie does not run)."""
+        """Return the process under an id, None when none runs there; a zombie does not run."""
         try:
-            stat = Path(f"/proc/{pid}/stat").read_text()
-        except (FileNotFoundError, ProcessLookupError):
+            process = psutil.Process(pid)
+            started = round(100 * (process.create_time() - psutil.boot_time()))
+            gone = process.status() in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
+        except psutil.NoSuchProcess:
             return None
-        # The command's name stands in parentheses and may hold spaces and parentheses itself.
-        fields = stat.rpartition(")")[2].split()
-        return None if fields[0] in "ZX" else cls(pid, int(fields[19]))
+        return None if gone else cls(pid, started)
 
     @classmethod
     def read(cls, line: str) -> Self | None:
-        """Read what `str` wrote; None for anything else, such as a half-written line."""
+        """Parse what `str` wrote; return None for anything else, such as a half-written line."""
         pid, _, started = line.strip().partition(" ")
         if not (pid.isdecimal() and started.isdecimal()):
             return None
@@ -52,7 +54,7 @@ class ProcessRecord:
         return ProcessRecord.of(self.pid) == self
 
     def signal(self, number: signal.Signals) -> None:
-        """Signal the process and the group it leads, when it still is the one we know."""
+        """Signal the process and the group that it leads, if it still runs."""
         if not self.runs:
             return
         with suppress(ProcessLookupError):
@@ -62,16 +64,16 @@ class ProcessRecord:
                 os.kill(self.pid, number)
 
     def gone(self, within: float) -> bool:
-        """Wait for its end, at most `within` seconds; tell whether it came."""
+        """Wait for its end, at most `within` seconds; return whether it has ended."""
         deadline = time.monotonic() + within
         while self.runs:
             if time.monotonic() > deadline:
                 return False
-            time.sleep(_POLL)
+            time.sleep(_POLL_SECONDS)
         return True
 
     def end(self, within: float) -> None:
-        """Ask it to end; kill it when it has not after `within` seconds."""
+        """Send SIGTERM, and SIGKILL if it still runs after `within` seconds."""
         self.signal(signal.SIGTERM)
         if not self.gone(within):
             self.signal(signal.SIGKILL)
@@ -79,42 +81,42 @@ class ProcessRecord:
 
 
 def ended(code: int) -> str:
-    """Describe the end of a process by the exit code that `subprocess` gives."""
+    """Describe the end of a process by the return code of `subprocess`."""
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
 
 
 class Restarts:
-    """The pauses before a process that died is started again, longer with each death in a row."""
+    """The pauses before a crashed process is started again, longer with each crash in a row."""
 
     def __init__(self) -> None:
         self.deaths = 0
 
     def pause(self, lived: float) -> float:
-        """Count a death after so many seconds of life; return the seconds until the restart."""
-        self.deaths = 1 if lived > _STEADY else self.deaths + 1
-        return _PAUSES[min(self.deaths, len(_PAUSES)) - 1]
+        """Count a crash after `lived` seconds; return the seconds until the restart."""
+        self.deaths = 1 if lived > _STEADY_SECONDS else self.deaths + 1
+        return _RESTART_SECONDS[min(self.deaths, len(_RESTART_SECONDS)) - 1]
 
 
 class PidFiles:
-    """What was started, a file each, so that a later launcher can end what an earlier one left."""
+    """A file for each process that was started, so that a later launcher can end it."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def add(self, name: str, pid: int) -> None:
-        """Remember a process, once more when it was started anew under the same name."""
+        """Record a process; a restarted one replaces its record."""
         process = ProcessRecord.of(pid)
-        if process is None:  # it is gone already: its starter will notice
+        if process is None:  # it has ended already, as its starter will notice
             return
         self._directory.mkdir(parents=True, exist_ok=True)
         self._path(name).write_text(f"{process}\n")
 
     def remove(self, name: str) -> None:
-        """Forget a process that ended."""
+        """Remove the record of a process that has ended."""
         self._path(name).unlink(missing_ok=True)
 
     def running(self) -> dict[str, ProcessRecord]:
-        """Tell which of the remembered still run, the last started first."""
+        """Return the recorded processes that still run, the last started first."""
         return dict(self._running())
 
     def all_gone(self, within: float) -> bool:
@@ -124,21 +126,21 @@ class PidFiles:
         return all(gone)
 
     def end_all(self, within: float) -> list[str]:
-        """End what still runs, the last started first, and forget all; tell the names."""
-        ended = []
+        """End what still runs, the last started first; return the names, and remove all records."""
+        names = []
         for name, process in self._running():
             process.end(within)
-            ended.append(name)
+            names.append(name)
         for path in self._directory.glob("*.pid"):
             path.unlink(missing_ok=True)
-        return ended
+        return names
 
     def _path(self, name: str) -> Path:
         return self._directory / f"{name}.pid"
 
     def _running(self) -> Iterator[tuple[str, ProcessRecord]]:
         for _, path in sorted(self._dated(), reverse=True):
-            # Its launcher, if that still runs, takes away the file of a process that ended.
+            # A launcher that still runs removes the file of a process that ends.
             with suppress(FileNotFoundError):
                 process = ProcessRecord.read(path.read_text())
                 if process and process.runs:
