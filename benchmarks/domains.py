@@ -10,7 +10,8 @@ import asyncpg
 from benchmarks import count, flood, machine, report, stream
 from benchmarks.bench import Bench
 from benchmarks.errors import BenchError
-from ops import ports, postgres
+from benchmarks.postgres import PostgresAccount, PostgresError, PostgresPrograms, PostgresServer
+from ops import ports
 from services.classifier.rule import Mode
 
 BATCHES = (1, 1000, 20_000)
@@ -92,15 +93,17 @@ async def _streamed(
 
 
 @contextmanager
-def _server(place: Bench) -> Iterator[postgres.PostgresHost]:
-    account = postgres.PostgresAccount(ports.unused(1)[0])
+def _server(place: Bench) -> Iterator[PostgresServer]:
+    programs = PostgresPrograms.find()
+    if programs is None:
+        raise BenchError("no PostgreSQL: install postgresql (Debian, Ubuntu: apt-get install)")
+    account = PostgresAccount(ports.unused(1)[0])
+    server = PostgresServer(place.directory / "postgres", account, programs)
     try:
-        server = postgres.private(place.directory / "postgres", account)
         server.start()
-    except postgres.PostgresError as error:
-        raise BenchError(str(error)) from error
-    try:
         yield server
+    except PostgresError as error:
+        raise BenchError(str(error)) from error
     finally:
         server.discard()
 

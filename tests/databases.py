@@ -13,9 +13,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from benchmarks.postgres import PostgresAccount, PostgresError
 from ops import ports
-from ops import postgres as servers
 from shared.storage.database import Database
+from tests import postgres as servers
 
 Opener = Callable[[str, Path], Awaitable[Database]]
 
@@ -43,10 +44,10 @@ def postgres(run_directory: Path) -> Iterator[str]:
     if given := os.environ.get("POSTGRES_URL"):
         yield given
         return
-    account = servers.PostgresAccount(ports.unused(1)[0])
+    account = PostgresAccount(ports.unused(1)[0])
     try:
         server = servers.private(run_directory / "postgres", account)
-    except servers.PostgresError as error:
+    except PostgresError as error:
         pytest.skip(str(error))
     try:
         server.start()

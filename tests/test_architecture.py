@@ -96,6 +96,7 @@ ENVIRONMENT = ("os.environ", "os.environb", "os.getenv", "os.putenv")
 
 # A test file without a module of its name, and why.
 NO_MODULE = {
+    "tests/test_databases.py": "it is about the fixtures of tests/databases.py",
     "tests/test_publish.py": "it runs the programs of docs/publish.md",
     "tests/test_shop.py": "it is about what a program can do to all services",
     "tests/test_settings.py": "it is about the settings of all services",

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from benchmarks.postgres import CRASH_SAFE, PostgresAccount, PostgresPrograms, PostgresServer
 from ops import ports
-from ops import postgres as servers
 from services.classifier.catalogue import Catalogue
 from services.classifier.evidence import observe
 from services.classifier.rule import Rule
@@ -60,15 +60,13 @@ Event = EmailDelivered | EmailBounced | FeedbackReported
 
 
 @pytest.fixture
-def server(run_directory: Path) -> Iterator[servers.PostgresServer]:
+def server(run_directory: Path) -> Iterator[PostgresServer]:
     """Start a PostgreSQL that this test may crash."""
-    programs = servers.PostgresPrograms.find()
+    programs = PostgresPrograms.find()
     if programs is None:
         pytest.skip("a server in a container keeps its data in memory and cannot be restarted")
-    account = servers.PostgresAccount(ports.unused(1)[0])
-    server = servers.PostgresServer(
-        run_directory / "postgres-to-crash", account, programs, servers.CRASH_SAFE
-    )
+    account = PostgresAccount(ports.unused(1)[0])
+    server = PostgresServer(run_directory / "postgres-to-crash", account, programs, CRASH_SAFE)
     server.start()
     yield server
     server.discard()
@@ -201,7 +199,7 @@ async def running(environment: Mapping[str, str]) -> AsyncIterator[Replicas]:
 
 @pytest.mark.parametrize("seed", [1])
 async def test_the_table_equals_a_recount(
-    vhost: str, server: servers.PostgresServer, tmp_path: Path, seed: int
+    vhost: str, server: PostgresServer, tmp_path: Path, seed: int
 ) -> None:
     """Ten thousand events, permuted and duplicated, kills and a crash of the database: exact."""
     await declare(vhost, topology.EXCHANGES, topology.queues(scale=LADDER_SCALE))

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.postgres import PostgresAccount
 from ops import docker, ports
 from ops.broker import BrokerAddress, BrokerPorts, RabbitServer
 from ops.docker import RabbitContainer
-from ops.postgres import PostgresAccount, PostgresContainer
+from tests.postgres import PostgresContainer
 
 RABBITMQ_IMAGES = ("rabbitmq:4.0-management", "rabbitmq:4.3-management")
 # Debian 12 has PostgreSQL 15, with which `make test` runs.

@@ -1,4 +1,4 @@
-"""Where a machine has a Docker engine but no RabbitMQ or PostgreSQL, containers stand in."""
+"""Containers, for a machine with a Docker engine and no RabbitMQ."""
 
 import secrets
 from collections.abc import Iterator
@@ -6,14 +6,11 @@ from pathlib import Path
 
 import aio_pika
 import pytest
-import sqlalchemy as sa
 from pamqp.common import FieldTable
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from ops import docker, ports
 from ops.broker import BrokerAddress, BrokerPorts
 from ops.docker import RabbitContainer
-from ops.postgres import PostgresAccount, PostgresContainer
 
 pytestmark = pytest.mark.container
 
@@ -58,18 +55,3 @@ def test_a_container_that_was_left_is_removed(broker: RabbitContainer, tmp_path:
     assert not docker.Container(name, tmp_path).runs
     assert docker.remove_recorded(tmp_path) is None
     assert not broker.address.answers()
-
-
-async def test_a_database_in_a_container_serves(tmp_path: Path) -> None:
-    """Store tests run on it as on the machine's own server."""
-    server = PostgresContainer(tmp_path, PostgresAccount(ports.unused(1)[0]))
-    server.start()
-    try:
-        engine = create_async_engine(server.account.url())
-        async with engine.connect() as connection:
-            answer = await connection.scalar(sa.select(1))
-        await engine.dispose()
-    finally:
-        server.discard()
-
-    assert answer == 1

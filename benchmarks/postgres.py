@@ -1,6 +1,6 @@
-"""A private PostgreSQL server for tests, from the machine's programs or a container.
+"""A private PostgreSQL server for benchmarks and tests, run from the machine's programs.
 
-It trades durability for speed and must not keep anything that is wanted.
+It trades durability for speed: its data do not survive a power cut.
 """
 
 import os
@@ -14,77 +14,59 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 
-from ops import docker
 from ops.process import PidFiles
 
-_USER = "postrider"
-IMAGE = "postgres:18"
-_START = 30.0  # seconds; about 1 on an idle machine
-_STOP = 5.0  # seconds
-_POLL = 0.05  # seconds
+USER = "postrider"
+START_SECONDS = 30.0  # about 1 on an idle machine
+_STOP_SECONDS = 5.0
+POLL_SECONDS = 0.05
 # A crash of the server alone takes nothing that was committed.
 CRASH_SAFE = ("-c", "fsync=off")
 # Nothing survives a power cut with these, and nothing has to.
 FAST = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
-_NOTHING = (
-    "no PostgreSQL: set POSTGRES_URL, install postgresql (Debian, Ubuntu: as root "
-    "'apt-get install postgresql') or start a Docker engine"
-)
 
 
 class PostgresError(Exception):
-    """A server cannot be had or did not start; the message is one line for a person."""
+    """There is no server, or it did not start. The message is for a person."""
 
 
 @dataclass(frozen=True)
 class PostgresAccount:
-    """Where a server listens on 127.0.0.1 and who its administrator is."""
+    """The port of a server on 127.0.0.1, and its administrator's password."""
 
     port: int
     password: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
 
     def url(self, database: str = "postgres") -> str:
-        """Give SQLAlchemy's URL of a database."""
-        return f"postgresql+asyncpg://{_USER}:{self.password}@127.0.0.1:{self.port}/{database}"
-
-
-class PostgresHost(Protocol):
-    """A server of our own."""
-
-    account: PostgresAccount
-
-    def start(self) -> None:
-        """Create and start it; return when it serves. Raises PostgresError."""
-
-    def discard(self) -> None:
-        """End it at once and delete its data."""
+        """Return SQLAlchemy's URL of a database."""
+        return f"postgresql+asyncpg://{USER}:{self.password}@127.0.0.1:{self.port}/{database}"
 
 
 @dataclass(frozen=True)
 class PostgresPrograms:
-    """The folder of `initdb` and `postgres`, and who may run them."""
+    """The folder of `initdb` and `postgres`, and the user to run them."""
 
     folder: Path
-    user: str | None  # PostgreSQL refuses root; None: whoever we are
+    user: str | None  # PostgreSQL refuses root; None is the current user
 
     @classmethod
     def find(cls) -> Self | None:
-        """Find the newest version's programs; None when there are none."""
+        """Return the programs of the newest version, None when there are none."""
         # Debian keeps them off the PATH, one folder a version.
         debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_version, reverse=True)
-        places = os.pathsep.join([*map(str, debian), os.environ.get("PATH", os.defpath)])
-        initdb = shutil.which("initdb", path=places)
+        places = os.pathsep.join(map(str, debian))
+        initdb = shutil.which("initdb", path=places) or shutil.which("initdb")
         if initdb is None or not Path(initdb).with_name("postgres").exists():
             return None
-        return cls(Path(initdb).parent, _somebody() if os.geteuid() == 0 else None)
+        return cls(Path(initdb).parent, _unprivileged_user() if os.geteuid() == 0 else None)
 
 
 class PostgresServer:
     """A server run from the machine's programs, its data in the system's temporary folder.
 
-    `record` is a folder where a later launcher finds the process and the data to clear.
+    `record` is a folder in which a later launcher finds the process and the data to remove.
     """
 
     def __init__(
@@ -103,21 +85,21 @@ class PostgresServer:
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Create and start it; return when it serves. Raises PostgresError."""
+        """Create and start the server; return when it serves. Raises PostgresError."""
         self._record.mkdir(parents=True, exist_ok=True)
-        # Another user must reach it, which a folder in somebody's home may not allow.
+        # A home directory may be closed to the user who runs the server.
         self._home = Path(tempfile.mkdtemp(prefix="postrider-postgres-"))
         (self._record / "postgres-data").symlink_to(self._home)
         self._create()
         self._serve()
 
     def restart(self) -> None:
-        """End it at once, as a crash does, and let it serve the same data again."""
+        """End the server at once, as a crash does, and start it again on the same data."""
         self._end()
         self._serve()
 
     def discard(self) -> None:
-        """End it at once and delete its data."""
+        """End the server at once and delete its data."""
         self._end()
         shutil.rmtree(self._home, ignore_errors=True)
         (self._record / "postgres-data").unlink(missing_ok=True)
@@ -126,20 +108,20 @@ class PostgresServer:
         with (self._home / "log").open("ab") as log:
             self._child = self._popen(*self._server(), output=log.fileno())
         self._pids.add("postgres", self._child.pid)
-        deadline = time.monotonic() + _START
+        deadline = time.monotonic() + START_SECONDS
         while not self._ready():
             if time.monotonic() > deadline or self._child.poll() is not None:
                 log_text = (self._home / "log").read_text(errors="replace")
                 self.discard()
                 raise PostgresError(f"PostgreSQL did not start:\n{log_text}")
-            time.sleep(_POLL)
+            time.sleep(POLL_SECONDS)
 
     def _end(self) -> None:
         if self._child is None:
             return
         self._child.send_signal(signal.SIGQUIT)  # immediate shutdown
         try:
-            self._child.wait(_STOP)
+            self._child.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self._child.kill()
             self._child.wait()
@@ -155,7 +137,7 @@ class PostgresServer:
         initdb = (
             self._programs.folder / "initdb",
             f"--pgdata={self._home / 'data'}",
-            f"--username={_USER}",
+            f"--username={USER}",
             f"--pwfile={password}",
             "--auth=password",  # SCRAM's rounds would be most of a connection's cost
             "--encoding=UTF8",
@@ -187,7 +169,7 @@ class PostgresServer:
         return subprocess.Popen(  # noqa: S603 - programs found on this machine, fixed arguments
             command,
             cwd=self._home,
-            env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
+            env={"PATH": os.defpath, "LANG": "C.UTF-8"},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -198,7 +180,7 @@ class PostgresServer:
         )
 
     def _ready(self) -> bool:
-        # The server writes its state on a line of its own there; pg_ctl waits the same way.
+        # One line of this file is the state of the server; pg_ctl reads it as well.
         try:
             lines = (self._home / "data" / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
@@ -206,64 +188,10 @@ class PostgresServer:
         return any(line.strip() == "ready" for line in lines)
 
 
-class PostgresContainer:
-    """A server in a container, on 127.0.0.1 only, its data in memory."""
-
-    def __init__(self, record: Path, account: PostgresAccount, image: str = IMAGE) -> None:
-        self.account = account
-        self._image = image
-        self._container = docker.Container(f"postrider-postgres-{account.port}", record)
-
-    def start(self) -> None:
-        """Create and start it; return when it serves. Raises PostgresError."""
-        try:
-            self._container.run(self._image, *self._options(), command=("postgres", *FAST))
-            self._wait()
-        except docker.DockerError as error:
-            self.discard()
-            raise PostgresError(str(error)) from error
-
-    def discard(self) -> None:
-        """End it at once and delete its data."""
-        self._container.remove()
-
-    def _options(self) -> list[str]:
-        return [
-            "--tmpfs=/data",  # the default differs: up to 17 and from 18 on
-            "--env=PGDATA=/data/postgres",
-            f"--publish=127.0.0.1:{self.account.port}:5432",
-            f"--env=POSTGRES_USER={_USER}",
-            f"--env=POSTGRES_PASSWORD={self.account.password}",
-        ]
-
-    def _wait(self) -> None:
-        # By TCP: while it creates the data, the image serves its own socket file only.
-        probe = ("exec", self._container.name, "pg_isready", "--quiet", "--host=127.0.0.1")
-        deadline = time.monotonic() + _START
-        while True:
-            try:
-                docker.docker(*probe)
-            except docker.DockerError:
-                if time.monotonic() > deadline or not self._container.runs:
-                    raise
-                time.sleep(_POLL)
-            else:
-                return
-
-
-def private(record: Path, account: PostgresAccount) -> PostgresHost:
-    """Give a server of our own, not started yet. Raises PostgresError when there is none."""
-    if programs := PostgresPrograms.find():
-        return PostgresServer(record, account, programs)
-    if docker.answers():
-        return PostgresContainer(record, account)
-    raise PostgresError(_NOTHING)
-
-
 def _version(folder: Path) -> float:
     return float(folder.parent.name)
 
 
-def _somebody() -> str:
+def _unprivileged_user() -> str:
     users = {entry.pw_name for entry in pwd.getpwall()}
     return "postgres" if "postgres" in users else "nobody"
