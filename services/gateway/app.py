@@ -10,11 +10,11 @@ from services.gateway import intake
 from services.gateway.api import openapi, operations
 from services.gateway.api.operation import Access, Operation
 from services.gateway.api.views import Views, ping
+from services.gateway.client_address import Network
 from services.gateway.clients.clients import Client, Clients
 from services.gateway.clients.rate_limiter import RateLimiter
 from services.gateway.clients.senders import AllowedSenders
 from services.gateway.middleware import explain, harden, watching
-from services.gateway.peer import Network
 from services.gateway.request import CLIENT, View
 from shared.runtime import health
 from shared.runtime.health import Check

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from services.gateway.peer import Network
+from services.gateway.client_address import Network
 from shared.config import Port, Seconds, Settings
 from shared.topology import QUESTION_SECONDS
 

@@ -11,13 +11,13 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import Counter, Histogram
 
-from services.gateway import metrics, peer
+from services.gateway import client_address, metrics
 from services.gateway.api import problem
 from services.gateway.api.problem import Problem
 from services.gateway.api.reply import HARDENING
+from services.gateway.client_address import Network
 from services.gateway.clients import idempotency
 from services.gateway.clients.store import StoreAway
-from services.gateway.peer import Network
 from services.gateway.request import CALLER, CLIENT, HARMLESS, RELEASE, REPLAYED, SUBJECT
 from shared.errors import NoAnswer, Unavailable
 from shared.runtime import log
@@ -43,7 +43,7 @@ def watching(proxies: Sequence[Network]) -> Middleware:
         begun = time.perf_counter()
         log.bind({"request_id": _identify(request)})
         forwarded = request.headers.getall("X-Forwarded-For", ())
-        request[CALLER] = peer.caller(request.remote or "", forwarded, proxies)
+        request[CALLER] = client_address.find(request.remote or "", forwarded, proxies)
         response = await handler(request)
         seconds = time.perf_counter() - begun
         _count(request, response.status, seconds)

@@ -12,7 +12,7 @@ from functools import partial
 
 import structlog
 
-from services.gateway import peer
+from services.gateway import client_address
 from services.gateway.api.body import RequestStamp
 from services.gateway.api.client_views import ClientViews
 from services.gateway.api.code_views import CodeViews
@@ -89,7 +89,9 @@ def _connections(settings: GatewaySettings) -> Connections:
         settings.gateway_header_seconds,
         settings.gateway_idle_seconds,
     )
-    return Connections(limits, lambda address: peer.is_any(address, settings.gateway_proxies))
+    return Connections(
+        limits, lambda address: client_address.is_in(address, settings.gateway_proxies)
+    )
 
 
 def _views(

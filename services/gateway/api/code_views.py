@@ -6,7 +6,7 @@ from datetime import timedelta
 from aiohttp import web
 from pydantic import ValidationError
 
-from services.gateway import peer
+from services.gateway import client_address
 from services.gateway.api import problem
 from services.gateway.api.answers import CodeSent, Verified
 from services.gateway.api.body import RequestStamp
@@ -43,7 +43,7 @@ class CodeViews:
         request[HARMLESS] = True  # the same code would be mailed, not sooner than the cooldown
         new, content = await self.intake.read(request, NewCode)
         stamp = await self._stamped(request, content)
-        command = new.command(stamp, request[CLIENT].id, peer.canonical(request[CALLER]))
+        command = new.command(stamp, request[CLIENT].id, client_address.parse(request[CALLER]))
         match await self.road.ask(command, self.within):
             case CodeIssued() as issued:
                 return answer(202, CodeSent.of(issued))

@@ -10,7 +10,7 @@ from pydantic import (
     model_validator,
 )
 
-from services.gateway import peer
+from services.gateway import client_address
 from services.gateway.api.body import RequestBody, RequestStamp, StrictModel
 from services.gateway.api.wording import CLIENT_ID
 from services.gateway.clients.clients import Client
@@ -34,9 +34,9 @@ from shared.contracts.fields import (
 MAX_CLIENT_ID_CHARS = 64
 
 
-def _ip(value: object) -> peer.Address:
+def _ip(value: object) -> client_address.Address:
     """Read an address; a number is none, nor is one with a zone, which only its host can read."""
-    found = peer.canonical(value) if isinstance(value, str) and "%" not in value else None
+    found = client_address.parse(value) if isinstance(value, str) and "%" not in value else None
     if found is None:
         raise ValueError("must be an IPv4 or IPv6 address")
     return found
@@ -44,7 +44,7 @@ def _ip(value: object) -> peer.Address:
 
 _Retries = Annotated[int, Field(strict=True, ge=0, le=MAX_RETRIES)]
 _Length = Annotated[int, Field(strict=True, ge=MIN_DIGITS, le=MAX_DIGITS)]
-_Ip = Annotated[peer.Address, BeforeValidator(_ip)]
+_Ip = Annotated[client_address.Address, BeforeValidator(_ip)]
 
 
 def _with_items(schema: dict[str, Any]) -> None:
@@ -143,7 +143,9 @@ class NewCode(RequestBody):
         None, description="Of the user who wants the code; the caller's own if absent"
     )
 
-    def command(self, stamp: RequestStamp, client: str, caller: peer.Address | None) -> IssueCode:
+    def command(
+        self, stamp: RequestStamp, client: str, caller: client_address.Address | None
+    ) -> IssueCode:
         """Give the command; its fields were checked by the same rules and are not checked again."""
         return IssueCode.model_construct(
             id=stamp.id, client=client, **(self.__dict__ | {"ip": self.ip or caller})

@@ -1,16 +1,16 @@
-"""Who is calling."""
+"""The address of a client."""
 
 from ipaddress import ip_network
 
 import pytest
 
-from services.gateway import peer
+from services.gateway import client_address
 
 PROXIES = [ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")]
 
 
 @pytest.mark.parametrize(
-    ("remote", "forwarded", "caller"),
+    ("peer", "forwarded", "client"),
     [
         ("192.0.2.1", [], "192.0.2.1"),
         ("192.0.2.1", ["198.51.100.7"], "192.0.2.1"),
@@ -27,11 +27,11 @@ PROXIES = [ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")]
         ("10.0.0.1", ["198.51.100.7" + ",10.0.0.2" * 10_000], "10.0.0.2"),
     ],
 )
-def test_only_our_own_proxies_are_believed(remote: str, forwarded: list[str], caller: str) -> None:
-    """What a stranger writes into the header counts for nothing."""
-    assert peer.caller(remote, forwarded, PROXIES) == caller
+def test_only_our_own_proxies_are_believed(peer: str, forwarded: list[str], client: str) -> None:
+    """An address counts only if one of our proxies wrote it."""
+    assert client_address.find(peer, forwarded, PROXIES) == client
 
 
-def test_without_proxies_the_peer_is_the_caller() -> None:
-    """Nobody is believed by default, not even who calls from this machine."""
-    assert peer.caller("127.0.0.1", ["198.51.100.7"], []) == "127.0.0.1"
+def test_without_proxies_the_peer_is_the_client() -> None:
+    """No proxy is believed by default, not even one on this machine."""
+    assert client_address.find("127.0.0.1", ["198.51.100.7"], []) == "127.0.0.1"
