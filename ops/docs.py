@@ -8,11 +8,12 @@ from types import ModuleType
 
 from prometheus_client.metrics import MetricWrapperBase
 
-import services.gateway.metrics
+import services.gateway.middleware
 import services.sender.metrics
 import shared.runtime.metrics
 from ops import asyncapi
 from services.gateway.api import openapi
+from services.gateway.app import OPERATIONS
 from shared.contracts import CONTRACTS, Contract
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -20,7 +21,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 # By what the page calls who has them.
 HOMES = {
     "Every service": shared.runtime.metrics,
-    "The gateway": services.gateway.metrics,
+    "The gateway": services.gateway.middleware,
     "The sender": services.sender.metrics,
 }
 _ABOUT = """\
@@ -37,7 +38,7 @@ def documents() -> Mapping[str, str]:
     """Give the text of every generated file by its path under docs/."""
     found: dict[str, object] = {path_of(each): _schema(each) for each in CONTRACTS}
     found["asyncapi.json"] = asyncapi.document()
-    found["openapi.json"] = openapi.document()
+    found["openapi.json"] = openapi.document(OPERATIONS)
     texts = {
         path: f"{json.dumps(each, indent=2, ensure_ascii=False)}\n" for path, each in found.items()
     }

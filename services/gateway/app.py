@@ -1,71 +1,177 @@
-"""The application: which view answers what, and who may ask."""
+"""The application: the view of each operation, and the key that it asks for."""
 
+import hmac
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import orjson
 from aiohttp import web
 
-from services.gateway import intake
-from services.gateway.api import openapi, operations
-from services.gateway.api.operation import Access, Operation
-from services.gateway.api.views import Views, ping
+from services.gateway.api import clients, codes, domains, events, messages, openapi
+from services.gateway.api.clients import ClientViews
+from services.gateway.api.codes import CodeViews
+from services.gateway.api.domains import DomainViews
+from services.gateway.api.events import EventViews
+from services.gateway.api.messages import MessageViews
+from services.gateway.api.openapi import Access, Operation, Success
+from services.gateway.api.problem import UNAUTHORIZED, Problem
+from services.gateway.api.request import CLIENT, View, expect
+from services.gateway.api.response import ResponseBody
 from services.gateway.client_address import Network
-from services.gateway.clients.clients import Client, Clients
+from services.gateway.clients.clients import AllowedSenders, Client
+from services.gateway.clients.keys import ApiKeys, InvalidApiKey
 from services.gateway.clients.rate_limiter import RateLimiter
-from services.gateway.clients.senders import AllowedSenders
-from services.gateway.middleware import explain, harden, watching
-from services.gateway.request import CLIENT, View
+from services.gateway.clients.store import ClientStore
+from services.gateway.middleware import add_common_headers, explain_errors, observe
 from shared.runtime import health
 from shared.runtime.health import Check
 
-# Who the administrator is in the log; no client can have this id.
+# The administrator in the log; no client can have this id.
 ADMIN = Client("(admin)", AllowedSenders([]))
 
 
-def build_app(
-    views: Views,
-    rate_limiter: RateLimiter,
-    checks: Mapping[str, Check],
-    max_body: int,
-    proxies: Sequence[Network] = (),
-) -> web.Application:
-    """Make the application; `max_body` is in bytes, `checks` are those of `/readyz`.
+class Health(ResponseBody):
+    """Whether the service works, with each check by name."""
 
-    `proxies` are believed when they say whom they were called by.
+    status: str
+    checks: dict[str, bool] | None = None
+
+
+_HEALTHY = Success(200, "It works", Health)
+GET_DOCUMENT = Operation(
+    "getDocument",
+    "GET",
+    "/v1/openapi.json",
+    "Get this document",
+    Access.PUBLIC,
+    (Success(200, "OpenAPI 3.1"),),
+)
+PING = Operation(
+    "ping",
+    "GET",
+    "/ping",
+    "Get an answer with the least possible work",
+    Access.PUBLIC,
+    (Success(200, "pong", media_type="text/plain"),),
+)
+HEALTH = (
+    Operation("live", "GET", "/healthz", "Is it alive?", Access.PUBLIC, (_HEALTHY,)),
+    Operation(
+        "ready",
+        "GET",
+        "/readyz",
+        "Can it work?",
+        Access.PUBLIC,
+        (_HEALTHY, Success(503, "Something it needs is away", Health)),
+    ),
+    Operation(
+        "metrics",
+        "GET",
+        "/metrics",
+        "Get the counters in Prometheus' format",
+        Access.PUBLIC,
+        (Success(200, "The counters", media_type="text/plain"),),
+    ),
+)
+OPERATIONS = (
+    messages.POST_MESSAGE,
+    codes.POST_CODE,
+    codes.VERIFY_CODE,
+    codes.DELETE_CODE,
+    events.PUT_DELIVERED,
+    events.PUT_BOUNCED,
+    events.POST_EVENTS,
+    domains.LIST_DOMAINS,
+    domains.COUNT_DOMAINS,
+    domains.GET_DOMAIN,
+    clients.POST_CLIENT,
+    clients.DELETE_CLIENT,
+    GET_DOCUMENT,
+    PING,
+    *HEALTH,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticator:
+    """Checks the keys in Authorization headers; no response reveals why one was refused."""
+
+    store: ClientStore
+    keys: ApiKeys
+    admin_token: bytes = field(repr=False)
+
+    async def client(self, authorization: str | None) -> Client:
+        """Return the client of a valid key. Raises Problem or StoreUnavailable."""
+        try:
+            key = self.keys.verify(_bearer_token(authorization))
+        except InvalidApiKey as error:
+            raise _unauthorized(str(error)) from None
+        senders = await self.store.senders(key)
+        if senders is None:
+            raise _unauthorized("Revoked")
+        return Client(key.client, senders)
+
+    def check_admin(self, authorization: str | None) -> None:
+        """Check the administrator's token. Raises Problem."""
+        if not hmac.compare_digest(_bearer_token(authorization).encode(), self.admin_token):
+            raise _unauthorized("NotTheAdministrator")
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The views by resource, which raise Problem, Unavailable or NoAnswer, and their guards."""
+
+    messages: MessageViews
+    codes: CodeViews
+    events: EventViews
+    domains: DomainViews
+    clients: ClientViews
+    authenticator: Authenticator
+    rate_limiter: RateLimiter
+
+
+def build_app(
+    api: Api, checks: Mapping[str, Check], max_body_bytes: int, proxies: Sequence[Network] = ()
+) -> web.Application:
+    """Return the application; `checks` are those of `/readyz`.
+
+    X-Forwarded-For is believed from `proxies`.
     """
-    app = web.Application(middlewares=[watching(proxies), explain], client_max_size=max_body)
-    app.on_response_prepare.append(harden)
-    clients = views.clients.clients
+    app = web.Application(
+        middlewares=[observe(proxies), explain_errors], client_max_size=max_body_bytes
+    )
+    app.on_response_prepare.append(add_common_headers)
     app.add_routes(
-        _route(operation, _guarded(operation.access, view, clients, rate_limiter))
-        for operation, view in _table(views)
+        web.route(
+            operation.method,
+            _pattern(operation.path),
+            _guarded(operation.access, view, api),
+            expect_handler=expect,
+        )
+        for operation, view in _views(api)
     )
     app.add_routes(health.routes(checks))
     return app
 
 
-def _table(views: Views) -> list[tuple[Operation, View]]:
+def _views(api: Api) -> list[tuple[Operation, View]]:
     return [
-        (operations.POST_MESSAGE, views.messages.post),
-        (operations.POST_CODE, views.codes.post),
-        (operations.VERIFY_CODE, views.codes.verify),
-        (operations.DELETE_CODE, views.codes.delete),
-        (operations.PUT_DELIVERED, views.events.put_delivered),
-        (operations.PUT_BOUNCED, views.events.put_bounced),
-        (operations.POST_EVENTS, views.events.post),
-        (operations.LIST_DOMAINS, views.domains.list),
-        (operations.COUNT_DOMAINS, views.domains.count),  # before what would take it for a domain
-        (operations.GET_DOMAIN, views.domains.get),
-        (operations.POST_CLIENT, views.clients.post),
-        (operations.DELETE_CLIENT, views.clients.delete),
-        (operations.GET_DOCUMENT, _document_view()),
-        (operations.PING, ping),
+        (messages.POST_MESSAGE, api.messages.post),
+        (codes.POST_CODE, api.codes.post),
+        (codes.VERIFY_CODE, api.codes.verify),
+        (codes.DELETE_CODE, api.codes.delete),
+        (events.PUT_DELIVERED, api.events.put_delivered),
+        (events.PUT_BOUNCED, api.events.put_bounced),
+        (events.POST_EVENTS, api.events.post),
+        (domains.LIST_DOMAINS, api.domains.list),
+        (domains.COUNT_DOMAINS, api.domains.count),
+        (domains.GET_DOMAIN, api.domains.get),
+        (clients.POST_CLIENT, api.clients.post),
+        (clients.DELETE_CLIENT, api.clients.delete),
+        (GET_DOCUMENT, _document_view()),
+        (PING, _ping),
     ]
-
-
-def _route(operation: Operation, view: View) -> web.RouteDef:
-    return web.route(operation.method, _pattern(operation.path), view, expect_handler=intake.expect)
 
 
 def _pattern(path: str) -> str:
@@ -76,24 +182,24 @@ def _pattern(path: str) -> str:
     parent, _, last = path.rpartition("/")
     if not last.startswith("{"):
         return path
-    paths = (each.path.rpartition("/") for each in operations.OPERATIONS)
+    paths = (each.path.rpartition("/") for each in OPERATIONS)
     taken = [re.escape(name) for above, _, name in paths if above == parent and name[:1] != "{"]
     # (?!…) because an alternation in a group would be another name to the router.
     none_of = "".join(f"(?!{name}$)" for name in taken)
     return f"{parent}/{last[:-1]}:{none_of}[^{{}}/]+}}"
 
 
-def _guarded(access: Access, view: View, clients: Clients, rate_limiter: RateLimiter) -> View:
-    """Let only those by who have the key that the operation asks for, as often as they may."""
+def _guarded(access: Access, view: View, api: Api) -> View:
+    """Return the view behind a check of the key that the operation asks for."""
 
     async def for_client(request: web.Request) -> web.Response:
-        client = await clients.authenticate(request.headers.get("Authorization"))
+        client = await api.authenticator.client(request.headers.get("Authorization"))
         request[CLIENT] = client
-        await rate_limiter.admit(client.id)
+        await api.rate_limiter.admit(client.id)
         return await view(request)
 
     async def for_admin(request: web.Request) -> web.Response:
-        clients.authenticate_admin(request.headers.get("Authorization"))
+        api.authenticator.check_admin(request.headers.get("Authorization"))
         request[CLIENT] = ADMIN
         return await view(request)
 
@@ -106,10 +212,30 @@ def _guarded(access: Access, view: View, clients: Clients, rate_limiter: RateLim
             return for_admin
 
 
+def _bearer_token(authorization: str | None) -> str:
+    """Return the token of an Authorization header (RFC 6750 2.1). Raises Problem."""
+    scheme, _, token = (authorization or "").partition(" ")
+    token = token.strip(" ")
+    # Beyond ASCII the header holds surrogate escapes, which nothing could encode.
+    if scheme.lower() != "bearer" or not token.isascii():
+        raise _unauthorized("NoBearerToken")
+    return token
+
+
+def _unauthorized(reason: str) -> Problem:
+    challenge = {"WWW-Authenticate": 'Bearer realm="postrider"'}
+    return Problem(UNAUTHORIZED, headers=challenge, reason=reason)
+
+
 def _document_view() -> View:
-    document = orjson.dumps(openapi.document(), option=orjson.OPT_APPEND_NEWLINE)
+    document = orjson.dumps(openapi.document(OPERATIONS), option=orjson.OPT_APPEND_NEWLINE)
 
     async def get_document(_: web.Request) -> web.Response:
         return web.Response(body=document, content_type="application/json")
 
     return get_document
+
+
+async def _ping(_: web.Request) -> web.Response:
+    """Return a response with the least possible work: the bound of every other endpoint."""
+    return web.Response(body=b"pong", content_type="text/plain")

@@ -1,4 +1,4 @@
-"""Pure: reading a body of JSON. Unknown fields are refused, and no mistake repeats a value.
+"""Pure: the bodies of requests: JSON within limits, without unknown fields.
 
 A body of a few megabytes can hold millions of values, each of which could be a mistake of its own:
 values are counted before they are made, and the first wrong item ends a list (issue 10, A2).
@@ -7,42 +7,34 @@ values are counted before they are made, and the first wrong item ends a list (i
 import json
 import zlib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from services.gateway.api import wording
+from services.gateway.api import mistakes
 from services.gateway.api.problem import (
     INVALID,
     MALFORMED,
     TOO_LARGE,
+    UNAVAILABLE,
     UNSUPPORTED_MEDIA_TYPE,
     Problem,
+    retry_after,
 )
-from services.gateway.api.wording import MAX_KEY_CHARS
 from shared.contracts.message import check_size
 
-SMALL = 16 * 1024  # bytes: a body of a few short fields
-CODINGS = ("gzip", "deflate")  # of a request's body
-_ANY_HEADER = zlib.MAX_WBITS | 32  # of gzip or zlib, whichever is there
-MAX_MEMBERS = 10  # of gzip (RFC 1952 2.2), of which each costs a copy of all that follow
+MAX_SMALL_BODY_BYTES = 16 * 1024  # a few short fields; larger bodies count in the budget
 MAX_FIELDS = 50  # of one object; no model has as many
-
-
-@dataclass(frozen=True, slots=True)
-class RequestStamp:
-    """What the gateway gives everything it accepts: an id and the time."""
-
-    id: str
-    at: datetime
+MAX_GZIP_MEMBERS = 10  # RFC 1952 2.2; each costs a copy of all that follow
+CONTENT_CODINGS = ("gzip", "deflate")
+BUDGET_RETRY_SECONDS = 1.0  # a large body that has arrived is answered in less
+_GZIP_OR_ZLIB = zlib.MAX_WBITS | 32  # by the header that the data have
 
 
 class StrictModel(BaseModel):
-    """An object from outside: a field that the model does not name is a mistake."""
+    """An object from outside, in which an unknown field is a mistake."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -57,70 +49,77 @@ class StrictModel(BaseModel):
 class RequestBody(StrictModel):
     """A request body."""
 
-    most: ClassVar[int | None] = SMALL  # bytes; None for what the settings say
+    max_bytes: ClassVar[int | None] = MAX_SMALL_BODY_BYTES  # None for the limit of the settings
 
 
 B = TypeVar("B", bound=RequestBody)
 
 
-def read(model: type[B], body: bytes) -> B:
-    """Read a body. Raises Problem, whose text never repeats a value."""
-    value = parse(body)
+def read(model: type[B], content: bytes) -> B:
+    """Return the checked body. Raises Problem, whose text never repeats a value."""
+    value = parse(content)
     if not isinstance(value, dict):
         raise Problem(MALFORMED, "The body is not a JSON object.")
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise Problem(INVALID, errors=wording.mistakes(error)) from None
+        raise Problem(INVALID, errors=mistakes.described(error)) from None
 
 
-def parse(body: bytes) -> Any:  # noqa: ANN401 -- whatever JSON holds
-    """Read JSON: strict UTF-8, no NaN, no lone surrogate, at most some 1000 deep.
+def parse(content: bytes) -> Any:  # noqa: ANN401 -- whatever JSON holds
+    """Return the value of strict JSON: in UTF-8, no NaN, no lone surrogate, some 1000 levels.
 
     Raises Problem.
     """
     try:
-        check_size(body, len(body))
+        check_size(content, len(content))
     except ValueError as error:
         raise Problem(TOO_LARGE, f"The body {error}.") from None
     try:
-        value = orjson.loads(body)
+        value = orjson.loads(content)
         # Which of two values counts differs between parsers (RFC 8259 4): a proxy may check one and
-        # this program take the other. Only the standard library's parser shows both.
-        json.loads(body, object_pairs_hook=_once, parse_int=str, parse_float=str)
+        # this program read the other. Only the standard library's parser shows both.
+        json.loads(content, object_pairs_hook=_check_keys, parse_int=str, parse_float=str)
     except (ValueError, RecursionError):
         raise Problem(MALFORMED, "The body is not JSON in UTF-8.") from None
     return value
 
 
-def unpack(content: bytes, coding: str, limit: int) -> bytes:
-    """Return the content of a body in a Content-Encoding, and make at most `limit` bytes + 1 of it.
+def _check_keys(pairs: Sequence[tuple[str, object]]) -> None:
+    if len(dict(pairs)) < len(pairs):
+        [(twice, _)] = Counter(key for key, _ in pairs).most_common(1)
+        name = twice[: mistakes.MAX_NAME_CHARS]
+        raise Problem(MALFORMED, f'The key "{name}" is there more than once.')
 
-    Raises Problem.
+
+def unpack(content: bytes, coding: str, limit: int) -> bytes:
+    """Return the content of a body in a Content-Encoding. Raises Problem.
+
+    At most `limit` + 1 bytes are unpacked: a megabyte of gzip can hold a gigabyte.
     """
-    if coding not in CODINGS:
+    if coding not in CONTENT_CODINGS:
         raise Problem(
             UNSUPPORTED_MEDIA_TYPE,
-            f"The Content-Encoding must be {' or '.join(CODINGS)}.",
-            headers={"Accept-Encoding": ", ".join(CODINGS)},  # RFC 9110 15.5.16
+            f"The Content-Encoding must be {' or '.join(CONTENT_CODINGS)}.",
+            headers={"Accept-Encoding": ", ".join(CONTENT_CODINGS)},  # RFC 9110 15.5.16
         )
-    # The deflate of RFC 9110 8.4.1.2 has the header of RFC 1950; some clients leave that out.
+    # The deflate of RFC 9110 8.4.1.2 has the header of RFC 1950; some clients omit it.
     bare = coding == "deflate" and content[:1] and content[0] & 0x0F != zlib.DEFLATED
     unpacked = bytearray()
     try:
-        for _ in range(MAX_MEMBERS):
-            part = zlib.decompressobj(-zlib.MAX_WBITS if bare else _ANY_HEADER)
-            unpacked += part.decompress(content, limit + 1 - len(unpacked))
+        for _ in range(MAX_GZIP_MEMBERS):
+            member = zlib.decompressobj(-zlib.MAX_WBITS if bare else _GZIP_OR_ZLIB)
+            unpacked += member.decompress(content, limit + 1 - len(unpacked))
             if len(unpacked) > limit:
                 raise too_large(limit)
-            if not part.eof:
+            if not member.eof:
                 raise Problem(MALFORMED, "The body cannot be unpacked to its end.")
-            content = part.unused_data
+            content = member.unused_data
             if not content:
                 return bytes(unpacked)
     except zlib.error:
         raise Problem(MALFORMED, f"The body is not in {coding}.") from None
-    raise Problem(MALFORMED, f"The body must have at most {MAX_MEMBERS} gzip members.")
+    raise Problem(MALFORMED, f"The body must have at most {MAX_GZIP_MEMBERS} gzip members.")
 
 
 def too_large(limit: int) -> Problem:
@@ -128,8 +127,34 @@ def too_large(limit: int) -> Problem:
     return Problem(TOO_LARGE, f"The body must have at most {limit} bytes.")
 
 
-def _once(pairs: Sequence[tuple[str, object]]) -> None:
-    """Raise Problem when a key of an object is there twice."""
-    if len(dict(pairs)) < len(pairs):
-        [(twice, _)] = Counter(key for key, _ in pairs).most_common(1)
-        raise Problem(MALFORMED, f'The key "{twice[:MAX_KEY_CHARS]}" is there more than once.')
+class BodyBudget:
+    """Bounds the memory of large bodies in flight; one client has at most half of `total_bytes`.
+
+    A body of `largest_bytes` always fits the share of a client.
+    """
+
+    def __init__(self, total_bytes: int, largest_bytes: int) -> None:
+        self._total = max(total_bytes, largest_bytes)
+        self._share = max(total_bytes // 2, largest_bytes)
+        self._held: dict[str, int] = {}
+
+    def hold(self, client: str, size: int) -> Callable[[], None]:
+        """Count a body of `size` bytes until the returned function is called.
+
+        Raises Problem when the body exceeds the client's share or the total.
+        """
+        held = self._held.get(client, 0)
+        if held + size > self._share or sum(self._held.values()) + size > self._total:
+            raise Problem(
+                UNAVAILABLE,
+                "Too many large requests are under way. Nothing was done; try again.",
+                headers=retry_after(BUDGET_RETRY_SECONDS),
+                reason="large bodies in flight",
+            )
+        self._held[client] = held + size
+        return lambda: self._release(client, size)
+
+    def _release(self, client: str, size: int) -> None:
+        self._held[client] -= size
+        if not self._held[client]:
+            del self._held[client]

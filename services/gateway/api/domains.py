@@ -1,44 +1,165 @@
-"""Pure: domains in paths and questions."""
+"""Recipient domains: the evidence on one of them, on all of them, and their numbers."""
 
+from dataclasses import dataclass
+from datetime import datetime
+
+from aiohttp import web
 from multidict import MultiMapping
 from pydantic import Field, ValidationError
 
-from services.gateway.api import wording
+from services.gateway.api import mistakes
 from services.gateway.api.body import StrictModel
+from services.gateway.api.openapi import Access, Operation, Success
 from services.gateway.api.problem import INVALID, Mistake, Problem
-from shared.contracts import ListDomains, Verdict, address
+from services.gateway.api.request import RequestReader
+from services.gateway.api.response import ResponseBody, respond, unexpected
+from shared.broker import Broker
+from shared.contracts import (
+    CountDomains,
+    DescribeDomain,
+    DomainDescribed,
+    DomainsCounted,
+    DomainsListed,
+    ListDomains,
+    Verdict,
+    address,
+    fields,
+)
 from shared.contracts.domains import MAX_LISTED
-from shared.contracts.fields import Domain
 
-PAGE = 100  # domains, if nothing is said
+DEFAULT_PAGE_SIZE = 100  # domains
 
 
 class Page(StrictModel):
-    """Which of the domains to tell."""
+    """The query for a page of the domains."""
 
     status: Verdict | None = Field(None, description="Only those; all if absent")
-    after: Domain | None = Field(None, description="`next` of the page before")
-    limit: int = Field(PAGE, ge=1, le=MAX_LISTED, description="Domains a page")
+    after: fields.Domain | None = Field(None, description="`next` of the page before")
+    limit: int = Field(DEFAULT_PAGE_SIZE, ge=1, le=MAX_LISTED, description="Domains a page")
 
     def question(self, identifier: str) -> ListDomains:
-        """Give the question; its fields were checked by the same rules."""
+        """Return the question, unchecked: its fields were checked by the same rules."""
         return ListDomains.model_construct(id=identifier, **self.__dict__)
 
 
-def read(text: str) -> str:
-    """Give a domain of a path in its canonical form. Raises Problem."""
+class Domain(ResponseBody):
+    """The evidence on a domain: the deliveries and bounces so far."""
+
+    domain: str = Field(description="In lower case, as A-labels")
+    status: Verdict
+    delivered: int
+    bounced: int = Field(description="Refused since there is no such mailbox")
+    since: datetime | None = Field(None, description="Its first event; absent if never seen")
+    last_event_at: datetime | None = None
+    reason: str = Field(description="The counts and the rule that decide, in words")
+    refusals: dict[str, int] = Field(
+        description="All others, by the class of the reply; they are no evidence"
+    )
+    recipients: int | None = Field(
+        None, description="Distinct ones delivered to, estimated; in the mode `evidence` alone"
+    )
+    taken_back: int | None = Field(
+        None, description="Deliveries whose bounce came late; in the mode `evidence` alone"
+    )
+
+
+class Domains(ResponseBody):
+    """A page of the domains that are known, by name."""
+
+    domains: list[Domain]
+    next: str | None = Field(None, description="`after` of the next page; absent at the last one")
+
+
+class DomainCounts(ResponseBody):
+    """The numbers of domains and events that are known."""
+
+    catch_all: int
+    not_catch_all: int
+    unknown: int
+    total: int
+    delivered: int
+    bounced: int
+
+
+LIST_DOMAINS = Operation(
+    "listDomains",
+    "GET",
+    "/v1/domains",
+    "List the domains that are known",
+    Access.CLIENT,
+    (Success(200, "A page of them, by name", Domains),),
+    query=Page,
+)
+COUNT_DOMAINS = Operation(
+    "countDomains",
+    "GET",
+    "/v1/domains/stats",
+    "Count the domains and events that are known",
+    Access.CLIENT,
+    (Success(200, "Their numbers", DomainCounts),),
+)
+GET_DOMAIN = Operation(
+    "getDomain",
+    "GET",
+    "/v1/domains/{domain}",
+    "Ask whether a domain takes mail for any address",
+    Access.CLIENT,
+    (Success(200, "The evidence; a domain never seen is unknown", Domain),),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DomainViews:
+    """Asks the classifier about domains, for at most `answer_seconds`."""
+
+    reader: RequestReader
+    broker: Broker
+    answer_seconds: float
+
+    async def list(self, request: web.Request) -> web.Response:
+        """Return a page of the domains."""
+        question = read_page(request.query).question(self.reader.new_stamp().id)
+        match await self.broker.ask(question, self.answer_seconds):
+            case DomainsListed() as page:
+                domains = [Domain.copied_from(each) for each in page.domains]
+                return respond(200, Domains(domains=domains, next=page.next))
+            case other:
+                raise unexpected(other)
+
+    async def count(self, _: web.Request) -> web.Response:
+        """Return the numbers of domains and events."""
+        question = CountDomains(id=self.reader.new_stamp().id)
+        match await self.broker.ask(question, self.answer_seconds):
+            case DomainsCounted() as counted:
+                return respond(200, DomainCounts.copied_from(counted))
+            case other:
+                raise unexpected(other)
+
+    async def get(self, request: web.Request) -> web.Response:
+        """Return the evidence on a domain."""
+        domain = read_domain(request.match_info["domain"])
+        question = DescribeDomain(id=self.reader.new_stamp().id, domain=domain)
+        match await self.broker.ask(question, self.answer_seconds):
+            case DomainDescribed() as evidence:
+                return respond(200, Domain.copied_from(evidence))
+            case other:
+                raise unexpected(other)
+
+
+def read_domain(text: str) -> str:
+    """Return a domain of a path in its canonical form. Raises Problem."""
     try:
         return address.check_domain(text)
     except ValueError as error:
         raise Problem(INVALID, f"The domain {error}.") from None
 
 
-def page(query: MultiMapping[str]) -> Page:
-    """Read a query, each parameter once. Raises Problem."""
+def read_page(query: MultiMapping[str]) -> Page:
+    """Return the checked query, with each parameter at most once. Raises Problem."""
     twice = [name for name in Page.model_fields if len(query.getall(name, ())) > 1]
     if twice:
         raise Problem(INVALID, errors=[Mistake(f"#/{name}", "is given twice") for name in twice])
     try:
         return Page.model_validate(dict(query))
     except ValidationError as error:
-        raise Problem(INVALID, errors=wording.mistakes(error)) from None
+        raise Problem(INVALID, errors=mistakes.described(error)) from None

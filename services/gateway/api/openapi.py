@@ -1,7 +1,9 @@
-"""Pure: the OpenAPI 3.1 document, made from the operations and the schemas they name."""
+"""Pure: the OpenAPI 3.1 document, made from the operations and the models they name."""
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from importlib.metadata import version
 from typing import Any
 
@@ -10,8 +12,6 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from services.gateway.api import problem
 from services.gateway.api.body import RequestBody
-from services.gateway.api.operation import Access, Operation, Success
-from services.gateway.api.operations import OPERATIONS
 from services.gateway.api.problem import ProblemDocument, ProblemType
 from services.gateway.clients import idempotency
 from shared.contracts import fields
@@ -20,12 +20,52 @@ REF = "#/components/schemas/{model}"
 
 Json = dict[str, Any]
 
-# By the path's first part, less its version.
+
+class Access(StrEnum):
+    """The key that an operation asks for."""
+
+    PUBLIC = "public"
+    CLIENT = "client"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """A response that is no problem; without a model it has another media type, or no body."""
+
+    status: int
+    description: str
+    model: type[BaseModel] | None = None
+    media_type: str | None = "application/json"
+    headers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A method and a path, the key that they ask for, the request and its responses."""
+
+    name: str
+    method: str
+    path: str
+    summary: str
+    access: Access
+    responses: tuple[Success, ...]
+    body: type[RequestBody] | None = None
+    other_types: tuple[str, ...] = ()  # of the body, beside JSON
+    bare_field: str | None = None  # of the body: its value may also be sent alone
+    query: type[BaseModel] | None = None
+    problems: tuple[ProblemType, ...] = ()
+    description: str | None = None
+    waits: bool = False  # reads `Prefer: wait`
+    repeatable: bool = False  # reads `Idempotency-Key`
+
+
+# By the path's first part, without its version.
 _TAGS = {
     "messages": "Mails",
     "otp": "One-time codes",
-    "events": "What became of mails that went another way",
-    "domains": "What is known of recipient domains",
+    "events": "Outcomes of mails that were sent another way",
+    "domains": "Evidence on recipient domains",
     "clients": "Programs and their keys; for the administrator",
     "service": "Health, metrics and this document",
 }
@@ -57,9 +97,8 @@ _HEADERS: Mapping[str, Json] = {
         "example": "8e03978e-40d5-43dd-bc93-6894a57f9324",
     },
 }
-_AGAIN = {problem.UNAVAILABLE, problem.TOO_MANY_REQUESTS}
-_ANYWHERE = (problem.INTERNAL, problem.UNAVAILABLE)
-_WITH_BODY = (
+_WITH_RETRY_AFTER = {problem.UNAVAILABLE, problem.TOO_MANY_REQUESTS}
+_BODY_PROBLEMS = (
     problem.MALFORMED,
     problem.TIMEOUT,
     problem.TOO_LARGE,
@@ -68,10 +107,10 @@ _WITH_BODY = (
 )
 
 
-def document() -> Json:
-    """Give the whole document."""
+def document(operations: Sequence[Operation]) -> Json:
+    """Return the whole document."""
     paths: Json = {}
-    for operation in OPERATIONS:
+    for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
     return {
         "openapi": "3.1.0",
@@ -82,10 +121,10 @@ def document() -> Json:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/", "description": "Where this document is"}],
-        "tags": [{"name": tag, "description": told} for tag, told in _TAGS.items()],
+        "tags": [{"name": tag, "description": text} for tag, text in _TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": _schemas(),
+            "schemas": _schemas(operations),
             "securitySchemes": {
                 "client": _bearer("A client's key, as POST /v1/clients gives it"),
                 "admin": _bearer("The administrator's token"),
@@ -95,13 +134,13 @@ def document() -> Json:
 
 
 def _operation(operation: Operation) -> Json:
-    answers = {str(each.status): _success(each, operation) for each in operation.answers}
+    successes = {str(each.status): _success(each, operation) for each in operation.responses}
     described: Json = {
         "operationId": operation.name,
         "summary": operation.summary,
         "tags": [_tag(operation)],
         "security": [] if operation.access is Access.PUBLIC else [{str(operation.access): []}],
-        "responses": answers | _problems(operation),
+        "responses": successes | _problems(operation),
     }
     if operation.description:
         described["description"] = operation.description
@@ -121,93 +160,86 @@ def _tag(operation: Operation) -> str:
 
 
 def _contents(operation: Operation, body: type[RequestBody]) -> Json:
-    lines = {each: {"schema": {"type": "string"}} for each in operation.other_types}
+    others = {each: {"schema": {"type": "string"}} for each in operation.other_types}
     schema = _reference(body)
     if operation.bare_field:
-        parts = body.model_json_schema(ref_template=REF)["properties"]
-        schema = {"anyOf": [schema, parts[operation.bare_field]]}
-    return {"application/json": {"schema": schema}} | lines
+        schema = {"anyOf": [schema, _properties(body)[operation.bare_field]]}
+    return {"application/json": {"schema": schema}} | others
 
 
 def _parameters(operation: Operation) -> list[Json]:
     paths: list[Json] = [
-        {
-            "name": name,
-            "in": "path",
-            "required": True,
-            **_PARAMETERS[name],
-        }
+        {"name": name, "in": "path", "required": True, **_PARAMETERS[name]}
         for name in re.findall(r"{(\w+)}", operation.path)
     ]
-    headers = [{"name": name, "in": "header", **_HEADERS[name]} for name in _taken(operation)]
-    return paths + _queries(operation) + headers
+    queries = [
+        {"name": name, "in": "query", "schema": schema}
+        for name, schema in (_properties(operation.query) if operation.query else {}).items()
+    ]
+    names = ["Prefer"] * operation.waits + [idempotency.HEADER] * operation.repeatable
+    return paths + queries + [{"name": name, "in": "header", **_HEADERS[name]} for name in names]
 
 
-def _taken(operation: Operation) -> list[str]:
-    return ["Prefer"] * operation.waits + [idempotency.HEADER] * operation.repeatable
-
-
-def _queries(operation: Operation) -> list[Json]:
-    if operation.query is None:
-        return []
-    properties = operation.query.model_json_schema(ref_template=REF)["properties"]
-    return [{"name": name, "in": "query", "schema": each} for name, each in properties.items()]
-
-
-def _success(answer: Success, operation: Operation) -> Json:
-    described: Json = {"description": answer.description}
-    headers = [*answer.headers, *["Preference-Applied"] * operation.waits]
+def _success(success: Success, operation: Operation) -> Json:
+    described: Json = {"description": success.description}
+    headers = [*success.headers, *["Preference-Applied"] * operation.waits]
     headers += ["Idempotent-Replayed"] * operation.repeatable
     if headers:
         described["headers"] = {name: {"schema": {"type": "string"}} for name in headers}
-    if answer.media_type:
-        schema = _reference(answer.model) if answer.model else {}
-        described["content"] = {answer.media_type: {"schema": schema}}
+    if success.media_type:
+        schema = _reference(success.model) if success.model else {}
+        described["content"] = {success.media_type: {"schema": schema}}
     return described
 
 
 def _problems(operation: Operation) -> Json:
     by_status: dict[int, list[ProblemType]] = {}
-    for kind in dict.fromkeys(_kinds(operation)):
-        by_status.setdefault(kind.status, []).append(kind)
-    return {str(status): _problem(kinds) for status, kinds in by_status.items()}
+    for each in dict.fromkeys(_problem_types(operation)):
+        by_status.setdefault(each.status, []).append(each)
+    return {str(status): _problem(types) for status, types in by_status.items()}
 
 
-def _kinds(operation: Operation) -> list[ProblemType]:
+def _problem_types(operation: Operation) -> list[ProblemType]:
     if operation.access is Access.PUBLIC:
         return []
     return [
         problem.UNAUTHORIZED,
         *((problem.TOO_MANY_REQUESTS,) if operation.access is Access.CLIENT else ()),
-        *(_WITH_BODY if operation.body else ()),
+        *(_BODY_PROBLEMS if operation.body else ()),
         *((problem.MALFORMED,) if operation.repeatable else ()),
         *((problem.INVALID,) if "{domain}" in operation.path or operation.query else ()),
         *operation.problems,
-        *_ANYWHERE,
+        problem.INTERNAL,
+        problem.UNAVAILABLE,
     ]
 
 
-def _problem(kinds: Sequence[ProblemType]) -> Json:
+def _problem(types: Sequence[ProblemType]) -> Json:
     described: Json = {
-        "description": "; ".join(f"{kind.title} (`{kind.code}`)" for kind in kinds),
+        "description": "; ".join(f"{each.title} (`{each.code}`)" for each in types),
         "content": {problem.CONTENT_TYPE: {"schema": _reference(ProblemDocument)}},
     }
-    if not _AGAIN.isdisjoint(kinds):
+    if not _WITH_RETRY_AFTER.isdisjoint(types):
         described["headers"] = {"Retry-After": {"schema": {"type": "integer"}}}
     return described
 
 
-def _schemas() -> Json:
-    answers = [each.model for operation in OPERATIONS for each in operation.answers]
+def _schemas(operations: Sequence[Operation]) -> Json:
+    responses = [each.model for operation in operations for each in operation.responses]
     modes: dict[type[BaseModel] | None, JsonSchemaMode] = {
-        **dict.fromkeys((operation.body for operation in OPERATIONS), "validation"),
-        **dict.fromkeys((operation.query for operation in OPERATIONS), "validation"),
-        **dict.fromkeys((*answers, ProblemDocument), "serialization"),
+        **dict.fromkeys((operation.body for operation in operations), "validation"),
+        **dict.fromkeys((operation.query for operation in operations), "validation"),
+        **dict.fromkeys((*responses, ProblemDocument), "serialization"),
     }
-    wanted = [(model, mode) for model, mode in modes.items() if model is not None]
-    _, schemas = models_json_schema(wanted, ref_template=REF)
+    named = [(model, mode) for model, mode in modes.items() if model is not None]
+    _, schemas = models_json_schema(named, ref_template=REF)
     definitions: Json = schemas["$defs"]
     return definitions
+
+
+def _properties(model: type[BaseModel]) -> Json:
+    properties: Json = model.model_json_schema(ref_template=REF)["properties"]
+    return properties
 
 
 def _reference(model: type[BaseModel]) -> Json:

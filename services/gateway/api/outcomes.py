@@ -1,9 +1,13 @@
-"""Pure: the events of one message, until each recipient has its last."""
+"""The outcomes of one message, collected until every recipient has a final one."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from services.gateway.api.answers import RecipientOutcome, SmtpReply
+from pydantic import Field
+
+from services.gateway.api.response import ResponseBody
+from shared.broker import Broker
 from shared.contracts import (
     Contract,
     EmailBounced,
@@ -13,10 +17,13 @@ from shared.contracts import (
     EmailUncertain,
     NotAccepted,
     Outcome,
+    ReplyClass,
+    SendEmail,
+    Stage,
 )
 
-Name = Literal["delivered", "bounced", "failed", "expired", "uncertain"]
-_NAMES: Mapping[type[Outcome], Name] = {
+OutcomeName = Literal["delivered", "bounced", "failed", "expired", "uncertain"]
+NAMES: Mapping[type[Outcome], OutcomeName] = {
     EmailDelivered: "delivered",
     EmailBounced: "bounced",
     EmailFailed: "failed",
@@ -25,8 +32,32 @@ _NAMES: Mapping[type[Outcome], Name] = {
 }
 
 
+class SmtpReply(ResponseBody):
+    """The reply of the receiving server, and the stage of the SMTP session."""
+
+    stage: Stage
+    code: int = Field(description="RFC 5321 4.2; 0 when there was no reply at all")
+    enhanced: str | None = Field(None, description="RFC 3463, such as 5.1.1")
+    text: str
+
+
+class RecipientOutcome(ResponseBody):
+    """The final outcome of a message for one recipient."""
+
+    recipient: str
+    outcome: OutcomeName = Field(
+        description="delivered: the next server accepted it. bounced: it refused the recipient for "
+        "good. failed: it could not be sent, whoever the recipient is. expired: given up after "
+        "its time. uncertain: the server's last reply was lost, it may have been delivered."
+    )
+    attempt: int = Field(description="The number of the attempt, from 1")
+    reply: SmtpReply | None = None
+    reply_class: ReplyClass | None = Field(None, description="The class of the refusal")
+    reason: str | None = Field(None, description="Why it failed")
+
+
 class Outcomes:
-    """Collects what is said of a message; the first final word on a recipient stands."""
+    """The final outcome of each recipient of a message; the first one stands."""
 
     def __init__(self, email_id: str, recipients: Sequence[str]) -> None:
         self._email_id = email_id
@@ -34,10 +65,10 @@ class Outcomes:
         self._final: dict[str, Outcome] = {}
 
     def add(self, event: Contract) -> None:
-        """Take note of an event; one that is not final or not of this message changes nothing."""
+        """Add an event; one that is not final, or not of this message, changes nothing."""
         if (
             isinstance(event, Outcome)
-            and type(event) in _NAMES
+            and type(event) in NAMES
             and event.final
             and event.email_id == self._email_id
             and event.recipient in self._recipients
@@ -50,17 +81,43 @@ class Outcomes:
         return len(self._final) == len(self._recipients)
 
     @property
-    def told(self) -> list[RecipientOutcome]:
-        """What is known, in the order of the recipients."""
-        known = (self._final.get(recipient) for recipient in self._recipients)
-        return [_told(outcome) for outcome in known if outcome is not None]
+    def known(self) -> list[RecipientOutcome]:
+        """The outcomes so far, in the order of the recipients."""
+        final = (self._final.get(recipient) for recipient in self._recipients)
+        return [_described(outcome) for outcome in final if outcome is not None]
 
 
-def _told(outcome: Outcome) -> RecipientOutcome:
+async def wait_for_outcomes(
+    broker: Broker, command: SendEmail, seconds: float, stop: asyncio.Event
+) -> Outcomes:
+    """Publish `command` and return its outcomes, once complete, after `seconds`, or at `stop`.
+
+    Raises Unavailable when the broker does not store the command.
+    """
+    outcomes = Outcomes(command.id, command.recipients)
+    async with broker.request_stream(command) as replies:
+        collecting = asyncio.create_task(
+            _collect(outcomes, replies), name=f"outcomes of {command.id}"
+        )
+        tasks = (collecting, asyncio.create_task(stop.wait()))
+        try:
+            await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+    return outcomes
+
+
+async def _collect(outcomes: Outcomes, replies: asyncio.Queue[Contract]) -> None:
+    while not outcomes.complete:
+        outcomes.add(await replies.get())
+
+
+def _described(outcome: Outcome) -> RecipientOutcome:
     reply = SmtpReply(**outcome.reply.model_dump()) if outcome.reply else None
     return RecipientOutcome(
         recipient=outcome.recipient,
-        outcome=_NAMES[type(outcome)],
+        outcome=NAMES[type(outcome)],
         attempt=outcome.attempt,
         reply=reply,
         reply_class=outcome.reply_class if isinstance(outcome, NotAccepted) else None,

@@ -14,7 +14,7 @@ RETRY_SECONDS = 5.0  # a broker that restarts is back in about twice that
 
 @dataclass(frozen=True, slots=True)
 class ProblemType:
-    """One kind of problem: `code` is for programs and never changes, `title` is for people."""
+    """A type of problem: `code` is for programs and never changes, `title` is for people."""
 
     status: int
     code: str
@@ -43,31 +43,16 @@ HEADERS_TOO_LARGE = ProblemType(431, "headers-too-large", "The headers are too l
 INTERNAL = ProblemType(500, "internal", "Something went wrong here")
 UNAVAILABLE = ProblemType(503, "unavailable", "This cannot be done now")
 
-KINDS = (
-    MALFORMED,
-    UNAUTHORIZED,
-    FOREIGN_SENDER,
-    NOT_FOUND,
-    NO_SUCH_CLIENT,
-    METHOD_NOT_ALLOWED,
-    TIMEOUT,
-    CLIENT_EXISTS,
-    TOO_LARGE,
-    UNSUPPORTED_MEDIA_TYPE,
-    EXPECTATION_FAILED,
-    INVALID,
-    KEY_REUSED,
-    TOO_MANY_REQUESTS,
-    HEADERS_TOO_LARGE,
-    INTERNAL,
-    UNAVAILABLE,
-)
-_BY_STATUS = {kind.status: kind for kind in reversed(KINDS)}
+# The refusals that the HTTP library makes by itself.
+_BY_STATUS = {
+    each.status: each
+    for each in (MALFORMED, NOT_FOUND, METHOD_NOT_ALLOWED, TOO_LARGE, EXPECTATION_FAILED)
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One mistake in a body: where (a JSON Pointer as a URI fragment, RFC 6901 6) and what."""
+    """A mistake in a body: where (a JSON Pointer as a URI fragment, RFC 6901 6) and what."""
 
     pointer: str
     detail: str
@@ -78,15 +63,15 @@ class Problem(Exception):
 
     def __init__(
         self,
-        kind: ProblemType,
+        problem_type: ProblemType,
         detail: str | None = None,
         *,
         errors: Sequence[Mistake] = (),
         headers: Mapping[str, str] | None = None,
         reason: str | None = None,
     ) -> None:
-        super().__init__(kind.code)
-        self.kind = kind
+        super().__init__(problem_type.code)
+        self.type = problem_type
         self.detail = detail
         self.errors = errors
         self.headers = headers or {}
@@ -94,34 +79,31 @@ class Problem(Exception):
 
 
 def retry_after(seconds: float = RETRY_SECONDS) -> Mapping[str, str]:
-    """Return the header that names the whole seconds until another try, 1 at least."""
+    """Return the header with the whole seconds until the next try, at least 1."""
     return {"Retry-After": str(max(1, math.ceil(seconds)))}
 
 
-def unavailable(reason: str, *, harmless: bool) -> Problem:
-    """Give the problem of a broker, a service or a database that is away: try again.
+def unavailable(reason: str, *, repeatable: bool) -> Problem:
+    """Return the problem of a broker, a service or a database that is away.
 
-    `harmless` says whether doing it twice is no more than doing it once.
+    A `repeatable` request is one that has the same effect twice as once.
     """
     return Problem(
         UNAVAILABLE,
         "It is not known whether this was done. "
-        + ("Asking again does no harm." if harmless else "Try again later."),
+        + ("Asking again does no harm." if repeatable else "Try again later."),
         headers=retry_after(),
         reason=reason,
     )
 
 
-def too_many(seconds: float, reason: str) -> Problem:
-    """Return the problem of too many requests; `seconds` until another one is of use.
-
-    `reason` is for the log alone.
-    """
+def too_many_requests(seconds: float, reason: str) -> Problem:
+    """Return the problem of too many requests, with the seconds until the next one."""
     return Problem(TOO_MANY_REQUESTS, headers=retry_after(seconds), reason=reason)
 
 
-def kind_of(status: int) -> ProblemType:
-    """Give the kind for an HTTP status that the server itself answers with."""
+def type_of(status: int) -> ProblemType:
+    """Return the type for an HTTP status that the HTTP library answers with."""
     known = _BY_STATUS.get(status)
     if known is not None:
         return known
@@ -130,12 +112,12 @@ def kind_of(status: int) -> ProblemType:
 
 
 class ProblemDocument(BaseModel):
-    """Tells what went wrong (RFC 9457)."""
+    """Describes what went wrong (RFC 9457)."""
 
     model_config = ConfigDict(extra="forbid")
 
     class Error(BaseModel):
-        """One mistake in the body."""
+        """A mistake in the body."""
 
         model_config = ConfigDict(extra="forbid")
 
@@ -147,14 +129,14 @@ class ProblemDocument(BaseModel):
     status: int
     code: str = Field(description="For programs: it never changes its meaning")
     instance: str = Field(description="The path of the request")
-    request_id: str = Field(description="Under which the logs know the request")
+    request_id: str = Field(description="The id of the request in the logs")
     detail: str | None = Field(None, description="More for people, if there is more to say")
     errors: list[Error] | None = Field(None, description="The mistakes, the first 20 of them")
 
 
 def document(problem: Problem, instance: str, request_id: str) -> bytes:
     """Return the JSON of a problem and a line end; absent fields are left out."""
-    kind = problem.kind
+    kind = problem.type
     fields: dict[str, object] = {
         "type": f"urn:postrider:problem:{kind.code}",
         "title": kind.title,

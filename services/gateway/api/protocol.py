@@ -1,4 +1,4 @@
-"""Answers that the HTTP library makes by itself, in the same form as all others."""
+"""The HTTP connection; the library's own refusals become problem documents too."""
 
 import secrets
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ from services.gateway.api.problem import (
     Problem,
     retry_after,
 )
-from services.gateway.api.reply import HARDENING
+from services.gateway.api.response import COMMON_HEADERS, problem_response
 from shared.runtime.http_connections import LimitedProtocol
 
 MAX_LINE_BYTES = 8190  # of the request line and of a header field, as the library has it
-# By the limit that ends a connection; for all others a time-out.
+# By the limit that ends a connection; any other is a time-out.
 _FAREWELLS: Mapping[str, Problem] = {
     "total": Problem(UNAVAILABLE, "Too many connections are open.", headers=retry_after()),
     "address": Problem(
@@ -37,16 +37,16 @@ logger = structlog.get_logger(__name__)
 
 
 class GatewayProtocol(LimitedProtocol):
-    """The server's side of a connection; anybody can make it fail, so it tells that in a line."""
+    """The server's side of a connection; a failure, which any peer can cause, is one log line."""
 
     __slots__ = ()
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Answer; a refusal of the library, before any view, is a problem document too."""
+        """Send the response; a refusal of the library, before any view, as a problem document."""
         if isinstance(resp, web.HTTPException):
-            refusal = Problem(problem.kind_of(resp.status), _DETAILS.get(resp.status))
+            refusal = Problem(problem.type_of(resp.status), _DETAILS.get(resp.status))
             resp = _refused(request, refusal, resp.reason)
         return await super().finish_response(request, resp, start_time)
 
@@ -57,7 +57,7 @@ class GatewayProtocol(LimitedProtocol):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what the parser cannot read, and hang up: where the next one begins is unknown."""
+        """Refuse bytes that are no HTTP, and close: the next request could begin anywhere."""
         del message
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             logger.error("a request failed", exc_info=exc, remote=request.remote)
@@ -74,26 +74,26 @@ class GatewayProtocol(LimitedProtocol):
         return response
 
     def farewell(self, limit: str) -> bytes:
-        """Return a whole HTTP answer with a problem document; none to a silent connection."""
+        """Return a whole HTTP response with a problem document; nothing for a silent peer."""
         if limit == "time" and not self._header_bytes:
             return b""
         refusal = _FAREWELLS.get(limit, Problem(TIMEOUT))
         request_id = secrets.token_hex(16)
         body = problem.document(refusal, "/", request_id)
-        status = HTTPStatus(refusal.kind.status)
+        status = HTTPStatus(refusal.type.status)
         headers = {
             "Content-Type": problem.CONTENT_TYPE,
             "Content-Length": str(len(body)),
             "Connection": "close",
             "X-Request-ID": request_id,
             **refusal.headers,
-            **HARDENING,
+            **COMMON_HEADERS,
         }
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         return f"HTTP/1.1 {status} {status.phrase}\r\n{head}\r\n".encode() + body
 
     def log_exception(self, *args: object, **more: object) -> None:
-        """Tell that a connection failed: mostly since its body could not be read to the end."""
+        """Log that a connection failed, mostly since a body could not be read to its end."""
         error = more.get("exc_info")
         logger.info("a connection failed", reason=type(error).__name__, what=str(args[0]))
 
@@ -101,12 +101,12 @@ class GatewayProtocol(LimitedProtocol):
 def _refused(request: web.BaseRequest, refusal: Problem, reason: str) -> web.Response:
     """Return the problem document of a request that no view has seen, and log it."""
     request_id = secrets.token_hex(16)
-    status = refusal.kind.status
-    told = {"remote": request.remote, "request_id": request_id, "status": status}
-    logger.info("no request", **told, reason=reason)
-    return web.Response(
-        body=problem.document(refusal, request.rel_url.raw_path, request_id),
-        status=status,
-        headers={**refusal.headers, "X-Request-ID": request_id, **HARDENING},
-        content_type=problem.CONTENT_TYPE,
+    logger.info(
+        "no request",
+        remote=request.remote,
+        request_id=request_id,
+        status=refusal.type.status,
+        reason=reason,
     )
+    headers = {"X-Request-ID": request_id, **COMMON_HEADERS}
+    return problem_response(refusal, request.rel_url.raw_path, request_id, headers)

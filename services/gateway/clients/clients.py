@@ -1,86 +1,54 @@
-"""Who may use the gateway: clients with a key each, and the administrator."""
+"""Pure: the clients of the gateway, and the addresses that each may send from."""
 
-import hmac
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Annotated
 
-from services.gateway.api.body import RequestStamp
-from services.gateway.api.problem import UNAUTHORIZED, Problem
-from services.gateway.clients.keys import ApiKey, ApiKeys, InvalidApiKey
-from services.gateway.clients.senders import AllowedSenders
+from pydantic import AfterValidator, Field, StringConstraints
+
+from shared.contracts import address
+
+MAX_CLIENT_ID_CHARS = 64
+CLIENT_ID_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+MAX_SENDERS = 100  # of a client
+MAX_SENDER_CHARS = 255  # an address (RFC 5321 4.5.3.1, errata 1690), or a domain with its `@`
+SENDER_FORM = "@"  # as far as JSON Schema can express it
 
 
-class Store(Protocol):
-    """Where the clients are kept."""
+def check_sender(text: str) -> str:
+    """Return the canonical form of an address, or of a domain with its `@`. Raises ValueError."""
+    if text.startswith("@"):
+        return f"@{address.check_domain(text[1:])}"
+    return address.check_address(text)
 
-    async def register(self, key: ApiKey, senders: AllowedSenders, at: datetime) -> bool:
-        """Add a client with its key; False when the client is there already."""
 
-    async def revoke(self, client: str) -> bool:
-        """Remove a client; False when there is none of that id."""
+Sender = Annotated[
+    str,
+    StringConstraints(max_length=MAX_SENDER_CHARS),
+    AfterValidator(check_sender),
+    Field(json_schema_extra={"minLength": 4, "pattern": SENDER_FORM}),
+]
 
-    async def senders(self, key: ApiKey) -> AllowedSenders | None:
-        """Give from whom a key's client may send, None when the key is not its client's."""
+
+@dataclass(frozen=True, slots=True)
+class AllowedSenders:
+    """The addresses and domains (`@shop.example`) that a client may write into From; None is any.
+
+    A mail without a From has the deployment's default, which every client may use.
+    """
+
+    senders: list[str] | None = None
+
+    def allow(self, mailbox: str | None) -> bool:
+        """Return whether a canonical mailbox, or no mailbox, may stand in From."""
+        if self.senders is None or mailbox is None:
+            return True
+        bare = address.bare_address(mailbox)
+        return bare in self.senders or f"@{address.domain_of(bare)}" in self.senders
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who has shown its key."""
+    """A client that has shown a valid key."""
 
     id: str
-    senders: AllowedSenders
-
-
-@dataclass(frozen=True, slots=True)
-class Clients:
-    """Registers clients and knows them again. Methods raise what the store raises."""
-
-    store: Store
-    keys: ApiKeys
-    admin_token: bytes = field(repr=False)
-
-    async def register(self, client: Client, stamp: RequestStamp) -> str | None:
-        """Give a new client its key; None when it is registered already.
-
-        The key is told only here. Who loses it revokes the client and registers it again.
-        """
-        key = ApiKey(client.id, stamp.id)
-        if not await self.store.register(key, client.senders, stamp.at):
-            return None
-        return self.keys.make(key, stamp.at)
-
-    async def revoke(self, client: str) -> bool:
-        """End a client's key at once; False when there is no such client."""
-        return await self.store.revoke(client)
-
-    async def authenticate(self, authorization: str | None) -> Client:
-        """Give the client of an Authorization header. Raises Problem, without telling why."""
-        try:
-            key = self.keys.read(_bearer(authorization))
-        except InvalidApiKey as error:
-            raise _unauthorized(str(error)) from None
-        senders = await self.store.senders(key)
-        if senders is None:
-            raise _unauthorized("Revoked")
-        return Client(key.client, senders)
-
-    def authenticate_admin(self, authorization: str | None) -> None:
-        """Let only the administrator by. Raises Problem, without telling why."""
-        if not hmac.compare_digest(_bearer(authorization).encode(), self.admin_token):
-            raise _unauthorized("NotTheAdministrator")
-
-
-def _bearer(authorization: str | None) -> str:
-    """Give the token of an Authorization header (RFC 6750 2.1). Raises Problem."""
-    scheme, _, token = (authorization or "").partition(" ")
-    token = token.strip(" ")
-    # Beyond ASCII the header holds surrogate escapes, which nothing could encode.
-    if scheme.lower() != "bearer" or not token.isascii():
-        raise _unauthorized("NoBearerToken")
-    return token
-
-
-def _unauthorized(reason: str) -> Problem:
-    challenge = {"WWW-Authenticate": 'Bearer realm="postrider"'}
-    return Problem(UNAUTHORIZED, headers=challenge, reason=reason)
+    allowed_senders: AllowedSenders

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from services.gateway.api.problem import MALFORMED, Problem
 
@@ -12,18 +13,27 @@ MAX_KEY_CHARS = 255
 
 
 @dataclass(frozen=True, slots=True)
+class RequestStamp:
+    """The id and the time that the gateway gives a request; a repeat has those of the first."""
+
+    id: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """Which request a key stands for: the same key of another client or path is another one."""
+    """A key as it stands for one request; with another client or path it stands for another."""
 
     client: str
     path: str
     key: str
 
 
-def read(headers: Sequence[str]) -> str | None:
-    """Give the key of a request, None when it has none. Raises Problem.
+def read_key(headers: Sequence[str]) -> str | None:
+    """Return the key of a request, None when it has none. Raises Problem.
 
-    The draft wants a string in quotes (RFC 9651 3.3.3), most clients send it bare: both are taken.
+    The draft asks for a string in quotes (RFC 9651 3.3.3). Most clients send it bare, so both
+    forms are read.
     """
     if not headers:
         return None
@@ -39,14 +49,14 @@ def read(headers: Sequence[str]) -> str | None:
 
 
 def fingerprint(secret: bytes, body: bytes) -> bytes:
-    """Give what tells whether a body is the same.
+    """Return a keyed hash of a body, the same for the same body.
 
-    It is kept, so it is keyed: a body may hold a code, which a plain hash would give away to
-    whoever tries all of them.
+    It is stored. A plain hash would reveal a code in the body to a reader of the database, who
+    could hash all codes and compare.
     """
     return hmac.digest(secret, b"a body\x00" + body, hashlib.sha256)
 
 
-def derived(*parts: str) -> str:
-    """Give the id that some parts without NUL always have."""
+def derived_id(*parts: str) -> str:
+    """Return the id that some parts without NUL always have."""
     return hashlib.sha256("\x00".join(parts).encode()).hexdigest()[:32]

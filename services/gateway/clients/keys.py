@@ -1,4 +1,4 @@
-"""Pure: the clients' keys, which are JSON Web Tokens (RFC 7519) as RFC 8725 wants them."""
+"""Pure: the keys of clients, JSON Web Tokens (RFC 7519) with the precautions of RFC 8725."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ import jwt
 from jwt.types import Options
 
 ALGORITHM = "HS256"  # the only one: a token's own header never chooses (RFC 8725 3.1)
-TYPE = "postrider-key+jwt"  # a token of another kind is no key (RFC 8725 3.11)
+TOKEN_TYPE = "postrider-key+jwt"  # noqa: S105 -- a token of another type is no key (RFC 8725 3.11)
 ISSUER = "postrider"
 AUDIENCE = "postrider-gateway"
 LEEWAY = timedelta(seconds=30)  # between the clocks of two replicas
-MAX_KNOWN = 1000  # tokens whose signature was good, which are not looked into again
+MAX_CACHED_TOKENS = 1000
 OPTIONS: Options = {
     "require": ["iss", "aud", "sub", "jti", "iat", "exp"],
     "strict_aud": True,  # one audience, not a list with ours in it
@@ -20,28 +20,28 @@ OPTIONS: Options = {
 
 
 class InvalidApiKey(ValueError):
-    """A token is not a key of ours; the text says why, for the log alone."""
+    """A token is not a key of this deployment; the text gives the reason, for the log alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """Whose key it is, and which of that client's keys."""
+    """A key of a client; `id` tells a later key of the same client from this one."""
 
     client: str
     id: str
 
 
 class ApiKeys:
-    """Makes and reads keys with a secret of 32 bytes or more; `clock` gives seconds since 1970."""
+    """Signs and verifies keys with a secret of at least 32 bytes; `clock` returns Unix time."""
 
     def __init__(self, secret: bytes, lifetime: timedelta, clock: Callable[[], float]) -> None:
         self._secret = secret
         self._lifetime = lifetime
         self._clock = clock
-        self._known: dict[str, tuple[ApiKey, float]] = {}
+        self._verified: dict[str, tuple[ApiKey, float]] = {}
 
-    def make(self, key: ApiKey, at: datetime) -> str:
-        """Give the token of a key that is good from `at` on."""
+    def sign(self, key: ApiKey, at: datetime) -> str:
+        """Return the token of a key that is valid from `at` on."""
         claims = {
             "iss": ISSUER,
             "aud": AUDIENCE,
@@ -50,27 +50,27 @@ class ApiKeys:
             "iat": at,
             "exp": at + self._lifetime,
         }
-        return jwt.encode(claims, self._secret, ALGORITHM, headers={"typ": TYPE})
+        return jwt.encode(claims, self._secret, ALGORITHM, headers={"typ": TOKEN_TYPE})
 
-    def read(self, token: str) -> ApiKey:
-        """Give the key that a token is. Raises BadKey."""
-        # A client sends the same token with each request, and to verify it costs as much as half
-        # of all else. What can change is the time; whether it is revoked is asked elsewhere.
-        known = self._known.get(token)
-        if known is None:
-            known = self._verified(token)
-            if len(self._known) >= MAX_KNOWN:
-                del self._known[next(iter(self._known))]
-            self._known[token] = known
-        key, expires = known
+    def verify(self, token: str) -> ApiKey:
+        """Return the key of a token. Raises InvalidApiKey."""
+        # A client sends the same token with each request, and verifying it costs half as much as
+        # the rest of the request. Only the time can change; the store knows about revocation.
+        verified = self._verified.get(token)
+        if verified is None:
+            verified = self._decode(token)
+            if len(self._verified) >= MAX_CACHED_TOKENS:
+                del self._verified[next(iter(self._verified))]
+            self._verified[token] = verified
+        key, expires = verified
         if self._clock() >= expires + LEEWAY.total_seconds():
             raise InvalidApiKey("Expired")
         return key
 
-    def _verified(self, token: str) -> tuple[ApiKey, float]:
-        """Give the key that a token is, and when it ends. Raises BadKey."""
+    def _decode(self, token: str) -> tuple[ApiKey, float]:
+        """Return the key of a token and the Unix time of its end. Raises InvalidApiKey."""
         try:
-            found = jwt.decode_complete(
+            decoded = jwt.decode_complete(
                 token,
                 self._secret,
                 algorithms=[ALGORITHM],
@@ -81,7 +81,7 @@ class ApiKeys:
             )
         except (jwt.PyJWTError, ValueError) as error:
             raise InvalidApiKey(type(error).__name__) from None
-        if found["header"].get("typ") != TYPE:
+        if decoded["header"].get("typ") != TOKEN_TYPE:
             raise InvalidApiKey("WrongType")
-        claims = found["payload"]
+        claims = decoded["payload"]
         return ApiKey(claims["sub"], claims["jti"]), float(claims["exp"])

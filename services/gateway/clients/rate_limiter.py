@@ -1,4 +1,4 @@
-"""Letting clients by as often as they may ask, whichever gateway they ask."""
+"""The requests a second of each client, over all gateways."""
 
 import asyncio
 from collections import defaultdict
@@ -10,14 +10,14 @@ from shared.storage.rate import Allowance, Pace
 
 
 class Quotas(Protocol):
-    """Where it is kept what all gateways together have let by."""
+    """A store of the requests that all gateways together have admitted."""
 
     async def take(self, client: str, quota: Pace) -> float:
-        """Take a chunk of a client's quota; 0.0, or the seconds until there is one."""
+        """Take a chunk of a client's quota; return 0.0, or the seconds until there is one."""
 
 
 class RateLimiter:
-    """Counts requests; without a quota nobody is counted. `clock` is in seconds."""
+    """Admits requests within a quota, all of them when it is None; `clock` is in seconds."""
 
     def __init__(self, quota: Pace | None, quotas: Quotas, clock: Callable[[], float]) -> None:
         self._quota = quota
@@ -25,13 +25,16 @@ class RateLimiter:
         self._clock = clock
         # One for each client that has shown its key.
         self._allowances: defaultdict[str, Allowance] = defaultdict(Allowance)
-        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def admit(self, client: str) -> None:
-        """Let a client by. Raises Problem when it asks too often, and what the store raises."""
+        """Count a request of a client.
+
+        Raises Problem when the quota is used up, and Unavailable when the store is away.
+        """
         if self._quota is None or self._allowances[client].use(1, self._clock()):
             return
-        async with self._turns[client]:  # the others use what the first one gets
+        async with self._locks[client]:  # the requests that wait here use the same chunk
             await self._refill(client, self._allowances[client], self._quota)
 
     async def _refill(self, client: str, allowance: Allowance, quota: Pace) -> None:
@@ -42,6 +45,6 @@ class RateLimiter:
             seconds = await self._quotas.take(client, quota)
             allowance.refused(seconds, self._clock())
         if seconds:
-            raise problem.too_many(seconds, "quota")
+            raise problem.too_many_requests(seconds, "quota")
         allowance.granted(quota.chunk, self._clock())
         allowance.use(1, self._clock())

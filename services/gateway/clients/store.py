@@ -1,4 +1,4 @@
-"""The registered clients, the Idempotency-Keys they have used, and how often they have asked."""
+"""The tables of the gateway: clients, their Idempotency-Keys, and what they used of their quota."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -8,12 +8,11 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from services.gateway.api.body import RequestStamp
-from services.gateway.clients.idempotency import IdempotencyKey
+from services.gateway.clients.clients import AllowedSenders
+from services.gateway.clients.idempotency import IdempotencyKey, RequestStamp
 from services.gateway.clients.keys import ApiKey
-from services.gateway.clients.senders import AllowedSenders
-from services.gateway.clients.tables import clients, quotas, uses
 from services.gateway.rounds import Rounds
+from shared.errors import Unavailable
 from shared.storage import dialect
 from shared.storage.database import Database
 from shared.storage.dialect import MILLISECONDS, Clock
@@ -21,20 +20,52 @@ from shared.storage.rate import Pace
 from shared.storage.rate_limit import Buckets
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
-STORE_SECONDS = 5.0  # for one question to the database, the wait for a connection included
-PURGED_AT_ONCE = 1000  # rows a transaction: nobody waits long for it
+STORE_SECONDS = 5.0  # for a statement, with the wait for a connection
+PURGE_BATCH_SIZE = 1000  # rows a transaction, which other writers wait for
 
-_KEYS_OF = sa.select(clients.c.id, clients.c.key_id, clients.c.senders).where(
+metadata = sa.MetaData()
+
+clients = sa.Table(
+    "clients",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("key_id", sa.String(64), nullable=False),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("senders", sa.JSON(none_as_null=True)),  # From addresses and domains; any if absent
+)
+
+# The table keeps its old name: a rename would fail every request with a key at the replicas of
+# the version before, for as long as an upgrade of several replicas takes.
+idempotency_keys = sa.Table(
+    "uses",
+    metadata,
+    sa.Column("client", sa.Text, primary_key=True),
+    sa.Column("path", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("fingerprint", sa.LargeBinary, nullable=False),  # of the request's body
+    sa.Column("request_id", sa.Text, nullable=False),
+    sa.Column("requested_at", sa.BigInteger, nullable=False),  # milliseconds since 1970
+    sa.Index("uses_requested_at", "requested_at"),
+)
+
+quotas = sa.Table(
+    "quotas",
+    metadata,
+    sa.Column("client", sa.Text, primary_key=True),
+    sa.Column("used_until", sa.BigInteger, nullable=False),  # microseconds since 1970
+)
+
+_KEYS_OF_CLIENTS = sa.select(clients.c.id, clients.c.key_id, clients.c.senders).where(
     clients.c.id.in_(sa.bindparam("clients", expanding=True))
 )
 
 
-class StoreAway(ConnectionError):
+class StoreUnavailable(Unavailable):
     """The database did not answer."""
 
 
 class ClientStore:
-    """Reads and writes the clients. Every method raises StoreAway after STORE_SECONDS."""
+    """Reads and writes the clients. Every method raises StoreUnavailable after STORE_SECONDS."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -43,9 +74,9 @@ class ClientStore:
         self._known: dict[ApiKey, AllowedSenders | None] = {}  # as of that version
 
     async def register(self, key: ApiKey, senders: AllowedSenders, at: datetime) -> bool:
-        """Add a client with its key; False when the client is there already."""
+        """Add a client with its key; return False when the client exists."""
         new = sa.insert(clients).values(
-            id=key.client, key_id=key.id, created_at=at, senders=senders.allowed
+            id=key.client, key_id=key.id, created_at=at, senders=senders.senders
         )
         async with _bounded():
             try:
@@ -55,15 +86,15 @@ class ClientStore:
         return True
 
     async def revoke(self, client: str) -> bool:
-        """Remove a client; False when there is none of that id."""
+        """Remove a client and its key; return False when there is no client of that id."""
         gone = sa.delete(clients).where(clients.c.id == client)
         async with _bounded():
             return await self._database.write(lambda c: c.execute(gone).rowcount > 0)
 
     async def senders(self, key: ApiKey) -> AllowedSenders | None:
-        """Give from whom a key's client may send, None when the key is not its client's.
+        """Return the senders of a key's client, None when the key is not that client's key.
 
-        From memory only if nobody has changed anything since, so that a revocation counts.
+        The memory answers only while the database is unchanged, so that a revocation counts.
         """
         known = self._remembered()
         if key not in known:
@@ -73,36 +104,38 @@ class ClientStore:
     def _remembered(self) -> dict[ApiKey, AllowedSenders | None]:
         version = self._database.version()
         if version is None or version != self._version:
-            # Another one: what is being asked for may be older than this version.
+            # A new dict: a query that is under way may return rows older than this version.
             self._known, self._version = {}, version
         return self._known
 
     async def _current(self, keys: Collection[ApiKey]) -> Mapping[ApiKey, AllowedSenders]:
         named = {"clients": sorted({key.client for key in keys})}
         async with _bounded():
-            found = await self._database.read(lambda c: c.execute(_KEYS_OF, named).all())
+            found = await self._database.read(lambda c: c.execute(_KEYS_OF_CLIENTS, named).all())
         return {
             ApiKey(client, key_id): AllowedSenders(senders) for client, key_id, senders in found
         }
 
 
 class IdempotencyKeyStore:
-    """Reads and writes the uses of keys. Every method raises StoreAway after STORE_SECONDS."""
+    """Reads and writes Idempotency-Keys. Methods raise StoreUnavailable after STORE_SECONDS."""
 
-    def __init__(self, database: Database, remember: float, clock: Clock = dialect.now) -> None:
+    def __init__(
+        self, database: Database, remember_seconds: float, clock: Clock = dialect.now
+    ) -> None:
         self._database = database
-        self._remember = round(remember * MILLISECONDS)
+        self._remember = round(remember_seconds * MILLISECONDS)
         self._clock = clock
-        self._keeping: sa.Executable | None = None
+        self._inserting: sa.Executable | None = None
 
     async def first(
-        self, use: IdempotencyKey, fingerprint: bytes, stamp: RequestStamp
+        self, key: IdempotencyKey, fingerprint: bytes, stamp: RequestStamp
     ) -> tuple[bytes, RequestStamp]:
-        """Keep a use of a key, or give the fingerprint and stamp of the one that is kept."""
+        """Store a key unless it is there; return the fingerprint and stamp of its first request."""
         row = {
-            "new_client": use.client,
-            "new_path": use.path,
-            "new_key": use.key,
+            "new_client": key.client,
+            "new_path": key.path,
+            "new_key": key.key,
             "new_fingerprint": fingerprint,
             "new_request_id": stamp.id,
             "new_requested_at": int(stamp.at.timestamp() * MILLISECONDS),
@@ -113,33 +146,35 @@ class IdempotencyKeyStore:
     def _first(
         self, connection: sa.Connection, row: Mapping[str, object]
     ) -> tuple[bytes, RequestStamp]:
-        if self._keeping is None:  # made once: making it costs more than running it
-            self._keeping = _keeping(dialect.insert(connection, uses))
-        fingerprint, request_id, at = connection.execute(self._keeping, row).one()
+        if self._inserting is None:  # made once: making it costs more than running it
+            self._inserting = _inserting(dialect.insert(connection, idempotency_keys))
+        fingerprint, request_id, at = connection.execute(self._inserting, row).one()
         return fingerprint, RequestStamp(request_id, datetime.fromtimestamp(at / MILLISECONDS, UTC))
 
-    async def forget(self, use: IdempotencyKey) -> None:
-        """Let a key stand for nothing."""
-        gone = sa.delete(uses).where(
-            uses.c.client == use.client, uses.c.path == use.path, uses.c.key == use.key
+    async def forget(self, key: IdempotencyKey) -> None:
+        """Delete a key, so that its next request is the first one."""
+        table = idempotency_keys.c
+        gone = sa.delete(idempotency_keys).where(
+            table.client == key.client, table.path == key.path, table.key == key.key
         )
         async with _bounded():
             await self._database.write(lambda c: c.execute(gone))
 
     async def purge(self) -> None:
-        """Forget what is older than the time it is remembered for."""
-        while await self._database.write(self._purge) == PURGED_AT_ONCE:
+        """Delete all keys older than `remember_seconds`, in batches."""
+        while await self._database.write(self._purge) == PURGE_BATCH_SIZE:
             pass
 
     def _purge(self, connection: sa.Connection) -> int:
         # A subquery, which is evaluated once; for a bare clock no index would be used.
         now = sa.select(self._clock(connection)).scalar_subquery()
-        old = sa.select(uses.c.client, uses.c.path, uses.c.key).where(
-            uses.c.requested_at < now - self._remember
+        table = idempotency_keys.c
+        old = sa.select(table.client, table.path, table.key).where(
+            table.requested_at < now - self._remember
         )
-        named = sa.tuple_(uses.c.client, uses.c.path, uses.c.key)
+        named = sa.tuple_(table.client, table.path, table.key)
         return connection.execute(
-            sa.delete(uses).where(named.in_(old.limit(PURGED_AT_ONCE)))
+            sa.delete(idempotency_keys).where(named.in_(old.limit(PURGE_BATCH_SIZE)))
         ).rowcount
 
 
@@ -150,31 +185,32 @@ class QuotaStore:
         self._buckets = Buckets(database, quotas, clock)
 
     async def take(self, client: str, quota: Pace) -> float:
-        """Take a chunk of a client's quota; 0.0, or the seconds until there is one.
+        """Take a chunk of a client's quota; return 0.0, or the seconds until there is one.
 
-        Raises StoreAway after STORE_SECONDS.
+        Raises StoreUnavailable after STORE_SECONDS.
         """
         async with _bounded():
             return await self._buckets.take(client, quota.chunk, quota.chunk, quota)
 
 
-def _keeping(insert: dialect.Insert) -> sa.Executable:
+def _inserting(insert: dialect.Insert) -> sa.Executable:
     # An update of nothing, since RETURNING has no row after DO NOTHING.
-    row = {column.name: sa.bindparam(f"new_{column.name}", type_=column.type) for column in uses.c}
+    table = idempotency_keys.c
+    row = {column.name: sa.bindparam(f"new_{column.name}", type_=column.type) for column in table}
     return (
         insert.values(row)
         .on_conflict_do_update(
-            index_elements=["client", "path", "key"], set_={"client": uses.c.client}
+            index_elements=["client", "path", "key"], set_={"client": table.client}
         )
-        .returning(uses.c.fingerprint, uses.c.request_id, uses.c.requested_at)
+        .returning(table.fingerprint, table.request_id, table.requested_at)
     )
 
 
 @asynccontextmanager
 async def _bounded() -> AsyncIterator[None]:
-    """Limit the time, and tell the database's ways of being away in one way."""
+    """Raise StoreUnavailable for every failure of the database, and after STORE_SECONDS."""
     try:
         async with asyncio.timeout(STORE_SECONDS):
             yield
     except (sa.exc.SQLAlchemyError, OSError) as error:
-        raise StoreAway(f"the database: {type(error).__name__}") from error
+        raise StoreUnavailable(f"the database: {type(error).__name__}") from error

@@ -8,8 +8,9 @@ import orjson
 import pytest
 
 from services.gateway.api import body as bodies
+from services.gateway.api.body import BodyBudget
+from services.gateway.api.messages import NewMessage
 from services.gateway.api.problem import Problem
-from services.gateway.api.schemas import NewMessage
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def test_what_is_no_json_object_cannot_be_read(body: bytes) -> None:
     with pytest.raises(Problem) as caught:
         bodies.read(NewMessage, body)
 
-    assert caught.value.kind.status == 400
+    assert caught.value.type.status == 400
 
 
 MANY = 1_000_000
@@ -61,7 +62,7 @@ def test_a_body_of_a_million_values_is_refused_before_they_are_made(body: bytes)
     finally:
         tracemalloc.stop()
 
-    assert caught.value.kind.status == 413
+    assert caught.value.type.status == 413
     assert most < 4 * len(body)
 
 
@@ -94,7 +95,7 @@ def test_a_key_that_is_there_twice_is_refused_by_its_name(body: bytes, key: str)
     with pytest.raises(Problem) as caught:
         bodies.read(NewMessage, body)
 
-    assert caught.value.kind.status == 400
+    assert caught.value.type.status == 400
     assert f'"{key}"' in (caught.value.detail or "")
 
 
@@ -145,5 +146,50 @@ def test_a_body_that_cannot_be_unpacked_is_refused(coding: str, packed: bytes, s
     finally:
         tracemalloc.stop()
 
-    assert caught.value.kind.status == status
+    assert caught.value.type.status == status
     assert most < 2_000_000
+
+
+def refused(budget: BodyBudget, client: str, size: int) -> bool:
+    """Return whether a body is refused; it is released at once if it is not."""
+    try:
+        budget.hold(client, size)()
+    except Problem as problem:
+        return (problem.type.status, problem.headers) == (503, {"Retry-After": "1"})
+    return False
+
+
+def test_a_client_has_half_and_leaves_the_rest_to_others() -> None:
+    """The bodies of one client take no memory from another."""
+    budget = BodyBudget(100, 10)
+    budget.hold("shop", 50)
+
+    assert refused(budget, "shop", 1)
+    assert not refused(budget, "bank", 50)
+
+
+def test_all_clients_together_have_the_total() -> None:
+    """However many there are."""
+    budget = BodyBudget(100, 10)
+    for client in ("shop", "bank", "club"):
+        budget.hold(client, 33)
+
+    assert refused(budget, "choir", 2)
+    assert not refused(budget, "choir", 1)
+
+
+def test_an_answered_request_makes_room() -> None:
+    """Its body is counted until then and no longer."""
+    budget = BodyBudget(100, 10)
+    release = budget.hold("shop", 50)
+    assert refused(budget, "shop", 10)
+
+    release()
+
+    assert not refused(budget, "shop", 50)
+
+
+@pytest.mark.parametrize("total", [1, 60, 100])
+def test_one_body_of_the_largest_size_always_fits(total: int) -> None:
+    """A budget set too small must not refuse what the limit of one body allows."""
+    assert not refused(BodyBudget(total, 80), "shop", 80)

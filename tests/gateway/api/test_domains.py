@@ -1,9 +1,108 @@
-"""Domains in paths."""
+"""What is known of domains, over HTTP, on a real broker with a classifier that answers."""
 
 import pytest
 
 from services.gateway.api import domains
 from services.gateway.api.problem import Problem
+from shared import topology
+from shared.contracts import (
+    CountDomains,
+    DescribeDomain,
+    DomainDescribed,
+    DomainsCounted,
+    DomainsListed,
+    ListDomains,
+    Verdict,
+)
+from shared.contracts.domains import DomainEvidence
+from tests.gateway.behind import NOW, Behind
+from tests.gateway.door import Door, behind
+
+KNOWN = {
+    "domain": "example.com",
+    "status": "catch-all",
+    "delivered": 1001,
+    "bounced": 0,
+    "since": "2026-11-01T00:00:00Z",
+    "last_event_at": "2026-11-01T00:00:00Z",
+    "reason": "1001 delivered, none bounced",
+    "refusals": {"policy": 3},
+}
+
+
+def describe(question: DescribeDomain) -> list[DomainDescribed]:
+    """Know one thing of every domain."""
+    return [
+        DomainDescribed(
+            id=question.id,
+            domain=question.domain,
+            status=Verdict.CATCH_ALL,
+            delivered=1001,
+            bounced=0,
+            since=NOW,
+            last_event_at=NOW,
+            reason="1001 delivered, none bounced",
+            refusals={"policy": 3},
+        )
+    ]
+
+
+async def test_a_domain_is_described(door: Door, vhost: str) -> None:
+    """The answer is the classifier's, with what decides."""
+    async with behind(vhost, topology.CLASSIFIER_QUESTIONS, {DescribeDomain: Behind(describe)}):
+        answer = await door.call("GET", "/v1/domains/Example.COM.")
+
+    assert (answer.status, answer.json) == (200, KNOWN)
+
+
+async def test_domains_are_listed_by_cursor(door: Door, vhost: str) -> None:
+    """The question is what the query says; the page tells where the next one begins."""
+    evidence = DomainEvidence.model_validate(KNOWN)
+    classifier = Behind(
+        lambda it: [DomainsListed(id=it.id, domains=(evidence,), next="example.com")]
+    )
+    async with behind(vhost, topology.CLASSIFIER_QUESTIONS, {ListDomains: classifier}):
+        bare = await door.call("GET", "/v1/domains")
+        query = "status=catch-all&after=B%C3%BCcher.example&limit=7"
+        narrow = await door.call("GET", f"/v1/domains?{query}")
+
+    assert (bare.status, bare.json) == (200, {"domains": [KNOWN], "next": "example.com"})
+    assert narrow.status == 200
+    asked = [(each.status, each.after, each.limit) for each in classifier.got]
+    assert asked == [(None, None, 100), (Verdict.CATCH_ALL, "xn--bcher-kva.example", 7)]
+
+
+async def test_a_wrong_query_is_told_where(door: Door) -> None:
+    """Nothing is asked, and nothing is guessed."""
+    for query, pointer in (
+        ("status=maybe", "#/status"),
+        ("limit=0", "#/limit"),
+        ("limit=1001", "#/limit"),
+        ("after=localhost", "#/after"),
+        ("page=2", "#/page"),
+        ("limit=1&limit=2", "#/limit"),
+    ):
+        answer = await door.call("GET", f"/v1/domains?{query}")
+
+        assert (answer.status, answer.json["code"]) == (422, "invalid")
+        assert [each["pointer"] for each in answer.json["errors"]] == [pointer]
+
+
+async def test_domains_are_counted(door: Door, vhost: str) -> None:
+    """`stats` is no domain."""
+    counted = {
+        "catch_all": 1,
+        "not_catch_all": 2,
+        "unknown": 3,
+        "total": 6,
+        "delivered": 1234,
+        "bounced": 5,
+    }
+    classifier = Behind(lambda it: [DomainsCounted(id=it.id, **counted)])
+    async with behind(vhost, topology.CLASSIFIER_QUESTIONS, {CountDomains: classifier}):
+        answer = await door.call("GET", "/v1/domains/stats")
+
+    assert (answer.status, answer.json) == (200, counted)
 
 
 @pytest.mark.parametrize(
@@ -12,7 +111,7 @@ from services.gateway.api.problem import Problem
 )
 def test_a_domain_comes_out_canonical(text: str, canonical: str | None) -> None:
     """Lower case, A-labels, no trailing dot."""
-    assert domains.read(text) == (canonical or "xn--bcher-kva.example")
+    assert domains.read_domain(text) == (canonical or "xn--bcher-kva.example")
 
 
 @pytest.mark.parametrize(
@@ -21,6 +120,6 @@ def test_a_domain_comes_out_canonical(text: str, canonical: str | None) -> None:
 def test_what_is_no_domain_is_refused(text: str) -> None:
     """A path with no mail domain in it is a 422."""
     with pytest.raises(Problem) as caught:
-        domains.read(text)
+        domains.read_domain(text)
 
-    assert caught.value.kind.status == 422
+    assert caught.value.type.status == 422

@@ -20,9 +20,8 @@ from yarl import URL
 from services.gateway import service
 from services.gateway.api import body as bodies
 from services.gateway.api import openapi
-from services.gateway.api.operations import OPERATIONS
 from services.gateway.api.problem import Problem
-from services.gateway.app import build_app
+from services.gateway.app import OPERATIONS
 from services.gateway.clients.store import IdempotencyKeyStore
 from shared import topology
 from shared.broker import Broker
@@ -69,10 +68,8 @@ def test_every_route_is_in_the_document_and_nothing_else(tmp_path: Path) -> None
     broker = Broker("gateway", Link(URL(), "publish", 10), Link(URL(), "consume", 10))
     database = Database(PostgresDatabase("postgresql+asyncpg://", "gateway"))
     given = settings("amqp://nowhere", tmp_path)
-    views = service._views(
-        given, broker, database, IdempotencyKeyStore(database, 1.0), asyncio.Event()
-    )
-    app = build_app(views, service._rate_limiter(given, database), {}, 1024)
+    keys = IdempotencyKeyStore(database, 1.0)
+    app = service.application(given, broker, database, keys, asyncio.Event())
 
     routes = {
         (route.method, route.resource.canonical)
@@ -81,7 +78,7 @@ def test_every_route_is_in_the_document_and_nothing_else(tmp_path: Path) -> None
     }
     described = {
         (method.upper(), path)
-        for path, methods in openapi.document()["paths"].items()
+        for path, methods in openapi.document(OPERATIONS)["paths"].items()
         for method in methods
     }
     assert routes == described
@@ -89,7 +86,7 @@ def test_every_route_is_in_the_document_and_nothing_else(tmp_path: Path) -> None
 
 def test_every_operation_says_who_may_use_it() -> None:
     """Only what is public on purpose is without security."""
-    paths = openapi.document()["paths"]
+    paths = openapi.document(OPERATIONS)["paths"]
 
     open_paths = {
         path for path, methods in paths.items() for each in methods.values() if not each["security"]
@@ -99,7 +96,7 @@ def test_every_operation_says_who_may_use_it() -> None:
 
 def test_bodies_take_known_fields_only() -> None:
     """A request schema forbids what it does not name."""
-    schemas = openapi.document()["components"]["schemas"]
+    schemas = openapi.document(OPERATIONS)["components"]["schemas"]
 
     for operation in OPERATIONS:
         if operation.body:
@@ -108,7 +105,7 @@ def test_bodies_take_known_fields_only() -> None:
 
 def test_each_text_and_list_of_a_request_has_its_limits() -> None:
     """A generated client refuses what the gateway would refuse (issue 10, H5)."""
-    schemas = openapi.document()["components"]["schemas"]
+    schemas = openapi.document(OPERATIONS)["components"]["schemas"]
     names = {each.body.__name__ for each in OPERATIONS if each.body} | {"NewAttachment", "NewEvent"}
 
     for name in names:
@@ -148,7 +145,7 @@ def test_each_text_and_list_of_a_request_has_its_limits() -> None:
 def test_the_schema_refuses_what_the_gateway_refuses(name: str, wrong: dict[str, Any]) -> None:
     """As far as JSON Schema can say it; the example is good to both."""
     [model] = (each.body for each in OPERATIONS if each.body and each.body.__name__ == name)
-    schemas = openapi.document()["components"]
+    schemas = openapi.document(OPERATIONS)["components"]
     schema = {"$ref": f"#/components/schemas/{name}", "components": schemas}
     validator = jsonschema_rs.Draft202012Validator(schema)
     [example] = schemas["schemas"][name]["examples"]
@@ -162,7 +159,7 @@ def test_the_schema_refuses_what_the_gateway_refuses(name: str, wrong: dict[str,
 
 def test_the_document_is_of_this_program() -> None:
     """Its version is the program's, every operation has a tag that is described."""
-    document = openapi.document()
+    document = openapi.document(OPERATIONS)
 
     assert document["info"]["version"] == version("postrider")
     tags = {tag["name"] for tag in document["tags"]}
@@ -174,7 +171,7 @@ def test_the_document_is_of_this_program() -> None:
 
 def test_every_refusal_is_described_as_a_problem() -> None:
     """Whoever needs a key can meet 401, 500 and 503, and gets a problem document each time."""
-    for methods in openapi.document()["paths"].values():
+    for methods in openapi.document(OPERATIONS)["paths"].values():
         for each in methods.values():
             errors = {code: told for code, told in each["responses"].items() if code >= "400"}
             if each["security"]:
@@ -227,7 +224,7 @@ def _as_classifier(message: Contract) -> Sequence[Contract]:
 
 def _try_all(door: Door) -> None:
     """Send generated requests to every operation."""
-    for found in schemathesis.openapi.from_dict(openapi.document()).get_all_operations():
+    for found in schemathesis.openapi.from_dict(openapi.document(OPERATIONS)).get_all_operations():
         assert isinstance(found, Ok), found
         operation = found.ok()
         _try(operation, door.admin if "/clients" in operation.path else door)

@@ -41,11 +41,11 @@ def test_it_is_complete_when_every_recipient_has_a_final_outcome() -> None:
     found.add(EmailDeferred(**fields("a@x.example"), retry_after=5))
     found.add(EmailUncertain(**fields("a@x.example"), retry_after=5))
     found.add(EmailDelivered(**fields("b@x.example")))
-    assert len(found.told) == 1
+    assert len(found.known) == 1
 
     found.add(EmailDelivered(**fields("a@x.example", attempt=2)))
     assert found.complete
-    assert [(each.recipient, each.attempt) for each in found.told] == [
+    assert [(each.recipient, each.attempt) for each in found.known] == [
         ("a@x.example", 2),
         ("b@x.example", 1),
     ]
@@ -58,7 +58,7 @@ def test_the_first_final_outcome_stands() -> None:
     found.add(EmailUncertain(**fields("a@x.example"), retry_after=None))
     found.add(EmailDelivered(**fields("a@x.example", attempt=2)))
 
-    assert [each.outcome for each in found.told] == ["uncertain"]
+    assert [each.outcome for each in found.known] == ["uncertain"]
 
 
 def test_what_is_not_of_this_message_is_passed_over() -> None:
@@ -69,7 +69,7 @@ def test_what_is_not_of_this_message_is_passed_over() -> None:
     found.add(EmailDelivered(**fields("c@x.example")))
 
     assert not found.complete
-    assert not found.told
+    assert not found.known
 
 
 def test_what_the_server_said_is_told() -> None:
@@ -82,7 +82,7 @@ def test_what_the_server_said_is_told() -> None:
     )
     found.add(EmailFailed(**fields("b@x.example"), reason="cannot be composed"))
 
-    assert [each.model_dump(mode="json", exclude_none=True) for each in found.told] == [
+    assert [each.model_dump(mode="json", exclude_none=True) for each in found.known] == [
         {
             "recipient": "a@x.example",
             "outcome": "bounced",
@@ -108,4 +108,4 @@ def test_every_outcome_that_can_be_final_has_a_name() -> None:
     """A new contract for an outcome must be told here too, or clients would wait in vain."""
     contracts = {each for each in CONTRACTS if issubclass(each, Outcome)}
 
-    assert contracts - {EmailDeferred} == set(outcomes._NAMES)
+    assert contracts - {EmailDeferred} == set(outcomes.NAMES)

@@ -4,11 +4,11 @@ import orjson
 import pytest
 
 from services.gateway.api import problem
-from services.gateway.api.problem import Mistake, Problem, ProblemDocument
+from services.gateway.api.problem import Mistake, Problem, ProblemDocument, ProblemType
 
 
 def test_a_document_has_what_rfc_9457_names_and_a_stable_code() -> None:
-    """Programs read the code; the log's reason stays out."""
+    """The document has a code for programs, and not the reason for the log."""
     error = Problem(
         problem.INVALID, "Two of them.", errors=[Mistake("#/to/0", "is bad")], reason="inside"
     )
@@ -28,16 +28,16 @@ def test_a_document_has_what_rfc_9457_names_and_a_stable_code() -> None:
     ProblemDocument.model_validate(document)
 
 
-def test_no_two_kinds_share_a_code() -> None:
-    """A code names one kind of problem."""
-    codes = [kind.code for kind in problem.KINDS]
+def test_no_two_types_share_a_code() -> None:
+    """A code names one type of problem."""
+    codes = [each.code for each in vars(problem).values() if isinstance(each, ProblemType)]
 
-    assert len(set(codes)) == len(codes)
+    assert len(set(codes)) == len(codes) > 10
 
 
 @pytest.mark.parametrize(
     ("status", "code"), [(404, "not-found"), (413, "too-large"), (417, "expectation-failed")]
 )
 def test_the_servers_own_refusals_have_codes_too(status: int, code: str) -> None:
-    """What the HTTP library refuses is told like everything else."""
-    assert problem.kind_of(status).code == code
+    """A refusal of the HTTP library has a code like any other problem."""
+    assert problem.type_of(status).code == code

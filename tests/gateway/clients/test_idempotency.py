@@ -19,7 +19,7 @@ from services.gateway.clients import idempotency
 )
 def test_a_key_is_read_with_and_without_quotes(headers: list[str], key: str | None) -> None:
     """The draft has a string in quotes, most clients send it bare."""
-    assert idempotency.read(headers) == key
+    assert idempotency.read_key(headers) == key
 
 
 @pytest.mark.parametrize(
@@ -29,9 +29,9 @@ def test_a_key_is_read_with_and_without_quotes(headers: list[str], key: str | No
 def test_what_is_no_key_is_refused(headers: list[str]) -> None:
     """A caller who thinks it is safe must be."""
     with pytest.raises(Problem) as caught:
-        idempotency.read(headers)
+        idempotency.read_key(headers)
 
-    assert caught.value.kind.status == 400
+    assert caught.value.type.status == 400
 
 
 def test_a_fingerprint_is_of_one_body_and_one_secret() -> None:
@@ -45,5 +45,5 @@ def test_a_fingerprint_is_of_one_body_and_one_secret() -> None:
 
 def test_a_derived_id_is_that_of_its_parts() -> None:
     """Where one part ends and the next begins counts."""
-    assert idempotency.derived("a", "b") == idempotency.derived("a", "b")
-    assert idempotency.derived("a", "bc") != idempotency.derived("ab", "c")
+    assert idempotency.derived_id("a", "b") == idempotency.derived_id("a", "b")
+    assert idempotency.derived_id("a", "bc") != idempotency.derived_id("ab", "c")

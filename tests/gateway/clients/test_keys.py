@@ -15,8 +15,8 @@ from services.gateway.clients.keys import (
     AUDIENCE,
     ISSUER,
     LEEWAY,
-    MAX_KNOWN,
-    TYPE,
+    MAX_CACHED_TOKENS,
+    TOKEN_TYPE,
     ApiKey,
     ApiKeys,
     InvalidApiKey,
@@ -41,7 +41,7 @@ def forged(
     *,
     secret: bytes = SECRET,
     algorithm: str = "HS256",
-    kind: str | None = TYPE,
+    kind: str | None = TOKEN_TYPE,
 ) -> str:
     """Sign a token that differs from a good one in what is given; None leaves a claim out."""
     content = {name: value for name, value in {**CLAIMS, **claims}.items() if value is not None}
@@ -57,17 +57,17 @@ def unsigned(header: dict[str, str]) -> str:
 
 def test_a_key_is_known_again() -> None:
     """What was made is read back."""
-    assert KEYS.read(KEYS.make(ApiKey("shop", "k1"), NOW)) == ApiKey("shop", "k1")
-    assert KEYS.read(forged()) == ApiKey("shop", "k1")
+    assert KEYS.verify(KEYS.sign(ApiKey("shop", "k1"), NOW)) == ApiKey("shop", "k1")
+    assert KEYS.verify(forged()) == ApiKey("shop", "k1")
 
 
 @pytest.mark.parametrize(
     "token",
     [
-        pytest.param(unsigned({"alg": "none", "typ": TYPE}), id="no algorithm"),
-        pytest.param(unsigned({"alg": "NONE", "typ": TYPE}), id="no algorithm, in capitals"),
-        pytest.param(unsigned({"alg": "HS256", "typ": TYPE}), id="no signature"),
-        pytest.param(unsigned({"typ": TYPE}), id="no alg"),
+        pytest.param(unsigned({"alg": "none", "typ": TOKEN_TYPE}), id="no algorithm"),
+        pytest.param(unsigned({"alg": "NONE", "typ": TOKEN_TYPE}), id="no algorithm, in capitals"),
+        pytest.param(unsigned({"alg": "HS256", "typ": TOKEN_TYPE}), id="no signature"),
+        pytest.param(unsigned({"typ": TOKEN_TYPE}), id="no alg"),
         pytest.param(forged(secret=OTHER), id="another secret"),
         pytest.param(forged(secret=SECRET * 2, algorithm="HS512"), id="another algorithm"),
         pytest.param(forged({"aud": "elsewhere"}), id="another audience"),
@@ -89,24 +89,24 @@ def test_a_key_is_known_again() -> None:
 def test_anything_else_is_no_key(token: str) -> None:
     """Only a token of our own making, of this kind, for us, in its time, is a key."""
     with pytest.raises(InvalidApiKey):
-        KEYS.read(token)
+        KEYS.verify(token)
 
 
 def test_a_token_altered_in_any_place_is_no_key() -> None:
     """The signature covers header and claims."""
-    token = KEYS.make(ApiKey("shop", "k1"), NOW)
+    token = KEYS.sign(ApiKey("shop", "k1"), NOW)
     header, payload, signature = token.split(".")
     claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
     other = base64.urlsafe_b64encode(json.dumps(claims | {"sub": "bank"}).encode()).rstrip(b"=")
 
     with pytest.raises(InvalidApiKey):
-        KEYS.read(f"{header}.{other.decode()}.{signature}")
+        KEYS.verify(f"{header}.{other.decode()}.{signature}")
 
 
 def test_the_reason_does_not_repeat_the_token() -> None:
     """What is wrong can be logged."""
     with pytest.raises(InvalidApiKey) as caught:
-        KEYS.read(forged(secret=OTHER))
+        KEYS.verify(forged(secret=OTHER))
 
     assert str(caught.value) == "InvalidSignatureError"
 
@@ -115,23 +115,25 @@ def test_a_known_key_ends_with_its_time() -> None:
     """A key is looked into once, but its end counts each time."""
     now = NOW.timestamp()
     keys = ApiKeys(SECRET, timedelta(hours=1), lambda: now)
-    token = keys.make(ApiKey("shop", "k1"), NOW)
-    assert keys.read(token) == ApiKey("shop", "k1")
+    token = keys.sign(ApiKey("shop", "k1"), NOW)
+    assert keys.verify(token) == ApiKey("shop", "k1")
 
     now += 3600 + LEEWAY.total_seconds() - 1
-    assert keys.read(token) == ApiKey("shop", "k1")
+    assert keys.verify(token) == ApiKey("shop", "k1")
 
     now += 1
     with pytest.raises(InvalidApiKey, match="Expired"):
-        keys.read(token)
+        keys.verify(token)
 
 
 def test_no_more_keys_are_known_than_fit() -> None:
     """Many clients make no gateway grow, and those it has forgotten are looked into again."""
     keys = ApiKeys(SECRET, timedelta(hours=1), time.time)
-    tokens = [keys.make(ApiKey("shop", f"k{number}"), NOW) for number in range(MAX_KNOWN + 5)]
+    tokens = [
+        keys.sign(ApiKey("shop", f"k{number}"), NOW) for number in range(MAX_CACHED_TOKENS + 5)
+    ]
 
-    assert [keys.read(token).id for token in tokens * 2] == [
-        f"k{number}" for number in range(MAX_KNOWN + 5)
+    assert [keys.verify(token).id for token in tokens * 2] == [
+        f"k{number}" for number in range(MAX_CACHED_TOKENS + 5)
     ] * 2
-    assert len(keys._known) == MAX_KNOWN
+    assert len(keys._verified) == MAX_CACHED_TOKENS

@@ -32,7 +32,7 @@ async def let_by(rate_limiter: RateLimiter, times: int) -> int:
     )
     refusals = [end for end in ends if isinstance(end, Problem)]
     assert len(refusals) + ends.count(None) == times
-    assert all((each.kind.status, each.headers["Retry-After"]) == (429, "4") for each in refusals)
+    assert all((each.type.status, each.headers["Retry-After"]) == (429, "4") for each in refusals)
     return ends.count(None)
 
 

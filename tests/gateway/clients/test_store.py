@@ -9,19 +9,19 @@ import pytest
 import sqlalchemy as sa
 
 from ops import ports
-from services.gateway.api.body import RequestStamp
-from services.gateway.clients.idempotency import IdempotencyKey
+from services.gateway.clients.clients import AllowedSenders
+from services.gateway.clients.idempotency import IdempotencyKey, RequestStamp
 from services.gateway.clients.keys import ApiKey
-from services.gateway.clients.senders import AllowedSenders
 from services.gateway.clients.store import (
     MIGRATIONS,
-    PURGED_AT_ONCE,
+    PURGE_BATCH_SIZE,
     ClientStore,
     IdempotencyKeyStore,
     QuotaStore,
-    StoreAway,
+    StoreUnavailable,
+    idempotency_keys,
+    metadata,
 )
-from services.gateway.clients.tables import metadata, uses
 from shared.storage.database import Database, PostgresDatabase
 from shared.storage.rate import Pace
 from tests.clock import Clock
@@ -131,9 +131,9 @@ async def test_a_database_that_is_away_is_told_as_such() -> None:
     server = PostgresDatabase(f"postgresql+asyncpg://127.0.0.1:{nowhere}/x", "gateway")
     store = ClientStore(Database(server))
 
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await store.senders(KEY)
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await store.register(KEY, ANY, NOW)
 
 
@@ -205,7 +205,9 @@ async def test_keys_are_forgotten_after_their_time(database: Database) -> None:
     clock = Clock()
     store = IdempotencyKeyStore(database, DAY, clock)
     begun = datetime.fromtimestamp(clock.seconds, UTC)
-    many = [IdempotencyKey("shop", "/v1/otp", str(number)) for number in range(PURGED_AT_ONCE + 1)]
+    many = [
+        IdempotencyKey("shop", "/v1/otp", str(number)) for number in range(PURGE_BATCH_SIZE + 1)
+    ]
     rows = [
         {
             "client": use.client,
@@ -217,7 +219,7 @@ async def test_keys_are_forgotten_after_their_time(database: Database) -> None:
         }
         for use in many
     ]
-    await database.write(lambda connection: connection.execute(sa.insert(uses), rows))
+    await database.write(lambda connection: connection.execute(sa.insert(idempotency_keys), rows))
     clock.seconds += DAY
     await store.purge()
     assert await store.first(many[0], b"f", RequestStamp("m2", begun)) == (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.gateway.clients.senders import AllowedSenders, check_sender
+from services.gateway.clients.clients import AllowedSenders, check_sender
 
 OURS = AllowedSenders(["news@shop.example", "@outlet.example"])
 

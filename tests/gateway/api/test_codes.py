@@ -6,10 +6,19 @@ from contextlib import closing
 from datetime import timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from shared import topology
+from services.gateway.api import body as bodies
+from services.gateway.api.body import RequestBody
+from services.gateway.api.codes import CodeGuess, NewCode
+from services.gateway.api.problem import Problem
+from services.gateway.clients.idempotency import RequestStamp
+from shared import contracts, topology
 from shared.contracts import (
     CancelCode,
     CodeCancelled,
@@ -28,6 +37,7 @@ from tests.gateway.door import Door, behind
 
 ANN = {"email": "ann@example.com"}
 KEY = {"Idempotency-Key": "login-17"}
+STAMP = RequestStamp("m1", NOW)
 
 
 def issue(command: IssueCode) -> Sequence[Contract]:
@@ -216,3 +226,73 @@ async def test_a_code_is_cancelled(door: Door, issuing: Behind) -> None:
         assert (answer.status, answer.content) == (204, b"")
 
     assert [(each.challenge_id, each.client) for each in issuing.got] == [("c1", "shop")] * 2
+
+
+def refusal(model: type[RequestBody], fields: object) -> Problem:
+    """Return the problem of a wrong body."""
+    with pytest.raises(Problem) as caught:
+        bodies.read(model, orjson.dumps(fields))
+    return caught.value
+
+
+def test_values_are_not_repeated() -> None:
+    """An answer and a log may tell the mistake, for the value may be a secret."""
+    problem = refusal(CodeGuess, ANN | {"code": "4711-geheim" * 10})
+
+    assert "4711" not in f"{problem!r} {problem} {problem.errors}"
+    assert "4711" not in repr(bodies.read(CodeGuess, b'{"email": "a@x.example", "code": "4711"}'))
+
+
+def test_codes_and_guesses_name_one_address() -> None:
+    """One bare address in its canonical form."""
+    new = bodies.read(NewCode, b'{"email": "ann@EXAMPLE.com"}').command(STAMP, "shop", None)
+    guess = bodies.read(CodeGuess, b'{"email": "ann@EXAMPLE.com", "code": "1"}')
+
+    assert (new.email, new.client) == ("ann@example.com", "shop")
+    assert guess.question(STAMP, "shop").email == "ann@example.com"
+    for email in ("Ann <ann@example.com>", ["ann@example.com"], "", None):
+        assert refusal(NewCode, {"email": email}).type.status == 422
+
+
+@pytest.mark.parametrize("code", ["", "1" * 65, 123456, None])
+def test_a_code_is_a_string_of_a_sane_length(code: object) -> None:
+    """A number would lose its leading zeros."""
+    assert refusal(CodeGuess, ANN | {"code": code}).type.status == 422
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("purpose", "Sign In"),
+        ("purpose", ""),
+        ("length", 3),
+        ("length", 9),
+        ("length", "6"),
+        ("length", True),
+        ("locale", "english!"),
+        ("ip", 1),
+        ("ip", "localhost"),
+        ("ip", "fe80::1%eth0"),
+        ("ip", "192.0.2.7/24"),
+        ("code", "123456"),
+    ],
+)
+def test_a_wrong_wish_for_a_code_is_told(field: str, value: object) -> None:
+    """Nothing is guessed at, and an unknown field is no wish that is silently not met."""
+    problem = refusal(NewCode, {"email": "ann@example.com", field: value})
+
+    assert {each.pointer.split("/")[1] for each in problem.errors} == {field}
+
+
+@given(
+    purpose=st.sampled_from(["confirm-address", "sign-in"]),
+    length=st.none() | st.integers(4, 8),
+    locale=st.sampled_from([None, "de", "pt-BR"]),
+    ip=st.none() | st.ip_addresses().map(str),
+)
+def test_what_is_accepted_can_be_read_by_the_otp_service(**fields: Any) -> None:  # noqa: ANN401 -- drawn
+    """The contract's own rules agree to everything that these rules let by."""
+    body = orjson.dumps({"email": "ann@example.com"} | fields)
+    made = bodies.read(NewCode, body).command(STAMP, "shop", None)
+
+    assert contracts.decode(made.routing_key, contracts.encode(made)) == made

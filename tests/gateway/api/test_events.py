@@ -3,15 +3,24 @@
 import asyncio
 import io
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from services.gateway.api import events
+from services.gateway.api.events import EventRefusal
+from services.gateway.clients.idempotency import RequestStamp
 from shared import contracts, topology
 from shared.contracts import FeedbackReported, Sighting
 from tests.gateway.door import Door, Heard
 from tests.tap import Tap, tapped
 
+NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+STAMP = RequestStamp("r1", NOW)
 GOOD = {"domain": "one.example", "kind": "delivered"}
 KEY = {"Idempotency-Key": "day-17"}
 LINES = {"Content-Type": "application/x-ndjson"}
@@ -73,12 +82,12 @@ async def test_an_event_told_again_with_its_key_is_the_same_event(door: Door, vh
 
 async def test_many_events_are_one_report(door: Door, vhost: str) -> None:
     """A list, an object with a list, and lines of JSON are the same."""
-    events: list[dict[str, Any]] = [GOOD, {"domain": "Two.Example.", "kind": "bounced", "id": "e2"}]
+    items: list[dict[str, Any]] = [GOOD, {"domain": "Two.Example.", "kind": "bounced", "id": "e2"}]
     async with tapped(vhost, topology.EVENTS) as tap:
-        lines = b"\n".join(map(orjson.dumps, events)) + b"\n\n"
+        lines = b"\n".join(map(orjson.dumps, items)) + b"\n\n"
         answers = [
-            await door.post("/v1/events", events),
-            await door.post("/v1/events", {"events": events}),
+            await door.post("/v1/events", items),
+            await door.post("/v1/events", {"events": items}),
             await door.call("POST", "/v1/events", data=lines, headers=LINES),
         ]
         reports = await reported(tap, 3)
@@ -95,10 +104,10 @@ async def test_many_events_are_one_report(door: Door, vhost: str) -> None:
 
 async def test_bad_events_do_not_stop_good_ones(door: Door, vhost: str) -> None:
     """Each is answered in its place: kept, or what is wrong with it."""
-    events = [{"domain": "localhost", "kind": "delivered"}, GOOD, GOOD | {"kind": "opened"}, 7]
-    lines = b"\n".join([*map(orjson.dumps, events), b"{", b"\xff"])
+    items = [{"domain": "localhost", "kind": "delivered"}, GOOD, GOOD | {"kind": "opened"}, 7]
+    lines = b"\n".join([*map(orjson.dumps, items), b"{", b"\xff"])
     async with tapped(vhost, topology.EVENTS) as tap:
-        listed = await door.post("/v1/events", events)
+        listed = await door.post("/v1/events", items)
         lined = await door.call("POST", "/v1/events", data=lines, headers=LINES)
         reports = await reported(tap, 2)
 
@@ -152,3 +161,54 @@ async def test_a_thousand_events_are_taken(door: Door, vhost: str) -> None:
 
     assert (answer.status, answer.json["accepted"]) == (202, 1000)
     assert len({each.id for each in report.sightings}) == 1000
+
+
+def test_an_event_gets_the_id_and_time_it_does_not_have() -> None:
+    """Its own are kept."""
+    bare = events.read_event(GOOD, "r1.0", STAMP)
+    own = events.read_event(GOOD | {"id": "e1", "at": "2026-10-31T23:00:00+01:00"}, "r1.1", STAMP)
+
+    assert isinstance(bare, Sighting)
+    assert isinstance(own, Sighting)
+    assert (bare.id, bare.at) == ("r1.0", NOW)
+    assert (own.id, own.at) == ("e1", datetime(2026, 10, 31, 22, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [
+        ({"domain": None}, "#/domain"),
+        ({"domain": "[192.0.2.1]"}, "#/domain"),
+        ({"kind": "opened"}, "#/kind"),
+        ({"id": ""}, "#/id"),
+        ({"id": "a b"}, "#/id"),
+        ({"at": "yesterday"}, "#/at"),
+        ({"at": "2026-10-31T23:00:00"}, "#/at"),
+        ({"at": (NOW + timedelta(minutes=6)).isoformat()}, "#/at"),
+        ({"recipient": "a@two.example"}, "#/recipient"),
+        ({"recipient": "a"}, "#/recipient"),
+        ({"email_id": "a b"}, "#/email_id"),
+        ({"count": 2}, "#/count"),
+    ],
+)
+def test_each_mistake_of_an_event_has_its_place(fields: dict[str, object], pointer: str) -> None:
+    """And tells no value."""
+    found = events.read_event(GOOD | fields, "r1.0", STAMP)
+
+    assert isinstance(found, EventRefusal)
+    assert [each.pointer for each in found.mistakes] == [pointer]
+
+
+@given(
+    domain=st.sampled_from(["one.example", "B\u00fccher.example", "ONE.example.", "localhost"]),
+    kind=st.sampled_from(["delivered", "bounced", "opened"]),
+    recipient=st.sampled_from([None, "a@one.example", "a@xn--bcher-kva.example"]),
+    email_id=st.sampled_from([None, "m1", "-"]),
+)
+def test_what_is_accepted_can_be_read_by_the_classifier(**fields: str | None) -> None:
+    """The contract's own rules agree to everything that these rules let by."""
+    found = events.read_event(fields, "r1.0", STAMP)
+    if isinstance(found, Sighting):
+        made = events.report([found], STAMP, "shop")
+        wire = contracts.encode(made)
+        assert contracts.encode(contracts.decode(made.routing_key, wire)) == wire

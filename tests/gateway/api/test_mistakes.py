@@ -11,12 +11,16 @@ from multidict import MultiDict
 from pydantic import BaseModel
 
 from services.gateway.api import body as bodies
-from services.gateway.api import domains, openapi, reports, wording
-from services.gateway.api.body import RequestBody, RequestStamp
+from services.gateway.api import domains, events, mistakes, openapi
+from services.gateway.api.body import RequestBody
+from services.gateway.api.clients import NewClient
+from services.gateway.api.codes import CodeGuess, NewCode
+from services.gateway.api.events import EventRefusal, NewEvent
+from services.gateway.api.messages import NewAttachment, NewMessage
 from services.gateway.api.problem import Mistake, Problem
-from services.gateway.api.reports import EventRefusal, NewEvent
-from services.gateway.api.schemas import CodeGuess, NewAttachment, NewClient, NewCode, NewMessage
-from services.gateway.clients.senders import SENDER_FORM
+from services.gateway.app import OPERATIONS
+from services.gateway.clients.clients import CLIENT_ID_PATTERN, SENDER_FORM
+from services.gateway.clients.idempotency import RequestStamp
 from shared.contracts import attachment, fields
 
 MAIL = {"to": "ann@example.com", "subject": "Hello", "text": "Hello, Ann."}
@@ -79,14 +83,14 @@ def refused(model: type[RequestBody], value: object) -> list[str]:
 
 def refused_event(value: dict[str, object]) -> list[str]:
     """Return what is told of a wrong event."""
-    found = reports.read(value, "r1.0", STAMP)
+    found = events.read_event(value, "r1.0", STAMP)
     return [each.detail for each in found.mistakes] if isinstance(found, EventRefusal) else []
 
 
 def refused_query(query: dict[str, str]) -> list[str]:
     """Return what is told of a wrong query."""
     try:
-        domains.page(MultiDict(query))
+        domains.read_page(MultiDict(query))
     except Problem as problem:
         return [each.detail for each in problem.errors]
     return []
@@ -134,10 +138,10 @@ def test_mistakes_are_told_in_plain_words_without_values() -> None:
 
 def test_each_form_of_a_text_has_words() -> None:
     """A new pattern needs words of its own; the regular expression is for the schema."""
-    found = set(patterns(openapi.document()["components"]["schemas"]))
+    found = set(patterns(openapi.document(OPERATIONS)["components"]["schemas"]))
 
-    assert wording.CLIENT_ID in found
-    assert found <= wording.PATTERNS.keys() | FORMS
+    assert CLIENT_ID_PATTERN in found
+    assert found <= mistakes.PATTERNS.keys() | FORMS
 
 
 @pytest.mark.parametrize(

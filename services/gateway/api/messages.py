@@ -1,0 +1,183 @@
+"""Messages: sent with POST, and their outcomes when the client waits."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+from aiohttp import web
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+
+from services.gateway.api.body import RequestBody, StrictModel
+from services.gateway.api.openapi import Access, Operation, Success
+from services.gateway.api.outcomes import RecipientOutcome, wait_for_outcomes
+from services.gateway.api.problem import FOREIGN_SENDER, KEY_REUSED, Problem
+from services.gateway.api.request import CLIENT, RequestReader
+from services.gateway.api.response import Accepted, ResponseBody, accepted, respond
+from services.gateway.clients.idempotency import RequestStamp
+from shared.broker import Broker
+from shared.contracts import Category, SendEmail, header
+from shared.contracts.attachment import MAX_ATTACHMENTS, Attachment, check_attachments
+from shared.contracts.fields import (
+    MAX_RECIPIENTS,
+    MAX_RETRIES,
+    NOT_EMPTY,
+    Mailbox,
+    Mailboxes,
+    Subject,
+    Text,
+)
+
+MAX_WAIT_DIGITS = 9  # more would mean no more than these, and cost time to read
+
+
+def _with_items(schema: dict[str, Any]) -> None:
+    """Add the lower limit of a list, which `min_length` would check after a wrong item."""
+    schema["anyOf"][1]["minItems"] = 1
+
+
+class NewAttachment(Attachment, StrictModel):
+    """A file that goes with a message; with a `content_id` the HTML shows it by `cid:`."""
+
+    def as_contract(self) -> Attachment:
+        """Return the attachment of the command; it was checked by the same rules."""
+        return Attachment.model_construct(**self.__dict__)
+
+
+_Attachments = Annotated[
+    tuple[Annotated[NewAttachment, AfterValidator(NewAttachment.as_contract)], ...],
+    Field(max_length=MAX_ATTACHMENTS, fail_fast=True),
+    AfterValidator(check_attachments),
+]
+_Retries = Annotated[int, Field(strict=True, ge=0, le=MAX_RETRIES)]
+
+
+class NewMessage(RequestBody):
+    """Asks for one message to be sent to each of its recipients."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": [name], "properties": {name: {"type": "string"}}}
+                for name in ("text", "html")
+            ],
+            "examples": [
+                {
+                    "to": ["Ada <ada@mail.example>"],
+                    "subject": "Your bill",
+                    "text": "See the file.",
+                    "attachments": [{"filename": "bill.txt", "content": "NDIgRXVybw=="}],
+                    "headers": {"X-Shop": "7"},
+                }
+            ],
+        }
+    )
+    max_bytes = None
+
+    to: Annotated[Mailboxes, NOT_EMPTY] = Field(
+        description="One mailbox or several: `a@b.example`, `Ann <a@b.example>`",
+        json_schema_extra=_with_items,
+    )
+    cc: Mailboxes = ()
+    bcc: Mailboxes = Field((), description="These appear in no header")
+    from_: Mailbox | None = Field(None, alias="from", description="The sender's default if absent")
+    reply_to: Mailbox | None = None
+    subject: Subject
+    text: Text | None = Field(None, repr=False, description="At least one of text and html")
+    html: Text | None = Field(None, repr=False)
+    attachments: _Attachments = Field((), repr=False, description="At most 7 MiB together")
+    headers: header.Headers = Field(
+        default_factory=dict, description=f"Among {', '.join(header.KNOWN)} and X-*"
+    )
+    category: Category = Category.TRANSACTIONAL
+    retries: _Retries | None = Field(
+        None, description="Further attempts at most; the category's schedule alone if absent"
+    )
+
+    @model_validator(mode="after")
+    def _can_be_sent(self) -> Self:
+        if len(self.to) + len(self.cc) + len(self.bcc) > MAX_RECIPIENTS:
+            raise ValueError(f"must have at most {MAX_RECIPIENTS} recipients")
+        if self.text is None and self.html is None:
+            raise ValueError("must have `text` or `html`")
+        if self.category is Category.OTP and header.UNSUBSCRIBE in self.headers:
+            raise ValueError("must not offer to unsubscribe from a code")
+        return self
+
+    def command(self, stamp: RequestStamp, client: str) -> SendEmail:
+        """Return the command, unchecked: its fields were checked by the same rules."""
+        return SendEmail.model_construct(
+            id=stamp.id, client=client, created_at=stamp.at, **self.__dict__
+        )
+
+
+class Finished(ResponseBody):
+    """The message has a final outcome for every recipient."""
+
+    id: str
+    status: Literal["final"] = "final"
+    recipients: list[RecipientOutcome]
+
+
+POST_MESSAGE = Operation(
+    "postMessage",
+    "POST",
+    "/v1/messages",
+    "Send a message",
+    Access.CLIENT,
+    (
+        Success(202, "The broker has stored it", Accepted, headers=("Location",)),
+        Success(200, "With `Prefer: wait`: every recipient has its outcome", Finished),
+    ),
+    body=NewMessage,
+    problems=(FOREIGN_SENDER, KEY_REUSED),
+    description="The 202 comes after the broker has confirmed that it has stored the message. "
+    "After a 503 the message may be stored nevertheless: sent again with the same "
+    "`Idempotency-Key` it is one mail, without one it may be two.",
+    waits=True,
+    repeatable=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageViews:
+    """Sends messages; a client waits at most `max_wait_seconds`, and not beyond `stop`."""
+
+    reader: RequestReader
+    broker: Broker
+    stop: asyncio.Event
+    max_wait_seconds: int
+
+    async def post(self, request: web.Request) -> web.Response:
+        """Publish a message; return its outcomes when the client waits for them."""
+        client = request[CLIENT]
+        new, content = await self.reader.read(request, NewMessage)
+        if not client.allowed_senders.allow(new.from_):
+            raise Problem(FOREIGN_SENDER)
+        command = new.command(await self.reader.stamp(request, content), client.id)
+        seconds = preferred_wait(request.headers.getall("Prefer", ()), self.max_wait_seconds)
+        if seconds:
+            return await self._post_and_wait(command, seconds)
+        await self.broker.publish(command)
+        return accepted(command.id, {"Location": f"/v1/messages/{command.id}"})
+
+    async def _post_and_wait(self, command: SendEmail, seconds: int) -> web.Response:
+        outcomes = await wait_for_outcomes(self.broker, command, seconds, self.stop)
+        applied = {"Preference-Applied": f"wait={seconds}"}
+        if outcomes.complete:
+            return respond(200, Finished(id=command.id, recipients=outcomes.known), applied)
+        return accepted(command.id, applied | {"Location": f"/v1/messages/{command.id}"})
+
+
+def preferred_wait(headers: Sequence[str], max_seconds: int) -> int:
+    """Return the seconds of `Prefer: wait=10` (RFC 7240), 0 without such a preference.
+
+    The first `wait` counts (RFC 7240 2); a value that is no number is no preference.
+    """
+    for preference in ",".join(headers).split(","):
+        name, _, value = preference.partition(";")[0].partition("=")
+        if name.strip().lower() == "wait":
+            digits = value.strip().strip('"')
+            readable = digits.isascii() and digits.isdigit()
+            return min(int(digits[:MAX_WAIT_DIGITS]), max_seconds) if readable else 0
+    return 0

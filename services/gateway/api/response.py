@@ -1,0 +1,74 @@
+"""Responses: JSON bodies, problem documents, and the headers that all of them have."""
+
+from collections.abc import Mapping
+from typing import Literal, Self
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict
+
+from services.gateway.api import problem
+from services.gateway.api.problem import Problem
+from shared.contracts import Contract
+from shared.errors import NoAnswer
+
+# Not to be cached, nor to be taken for another type; without the name of the library.
+COMMON_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Server": "postrider",
+}
+
+
+class ResponseBody(BaseModel):
+    """A body of a response; absent fields are left out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def copied_from(cls, contract: object) -> Self:
+        """Return the body with the fields that `contract` has too, checked where it was read."""
+        return super().model_construct(
+            **{name: getattr(contract, name) for name in cls.model_fields}
+        )
+
+    def encode(self) -> bytes:
+        """Return the JSON and a line end, so that a terminal's prompt has a line of its own."""
+        return f"{self.model_dump_json(exclude_none=True)}\n".encode()
+
+
+class Accepted(ResponseBody):
+    """The broker has stored the message, which is processed whatever fails from now on."""
+
+    id: str
+    status: Literal["accepted"] = "accepted"
+
+
+def respond(
+    status: int, content: ResponseBody, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """Return a response with a JSON body."""
+    return web.Response(
+        body=content.encode(), status=status, headers=headers, content_type="application/json"
+    )
+
+
+def accepted(identifier: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Return the response to a request whose message the broker has stored."""
+    return respond(202, Accepted(id=identifier), headers)
+
+
+def problem_response(
+    error: Problem, path: str, request_id: str, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """Return the problem document of a request to `path`."""
+    return web.Response(
+        body=problem.document(error, path, request_id),
+        status=error.type.status,
+        headers={**error.headers, **(headers or {})},
+        content_type=problem.CONTENT_TYPE,
+    )
+
+
+def unexpected(answer: Contract) -> NoAnswer:
+    """Return the error of an answer that does not fit the question."""
+    return NoAnswer(f"an answer of the wrong type, {answer.routing_key}")
