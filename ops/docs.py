@@ -69,10 +69,6 @@ def _schema(contract: type[Contract]) -> dict[str, object]:
     return {"$schema": _DIALECT, **contract.model_json_schema()}
 
 
-if __name__ == "__main__":
-    sys.exit(main())
-
-
 def document() -> str:
     """Give the page, as Markdown."""
     parts = ("\n".join((f"## {who}\n", _TABLE, *_rows(home))) for who, home in HOMES.items())
@@ -87,3 +83,7 @@ def _rows(home: ModuleType) -> Iterator[str]:
             # The library tells the labels of a metric without series nowhere else.
             labels = ", ".join(f"`{each}`" for each in metric._labelnames)  # noqa: SLF001
             yield f"| `{name}` | {family.type} | {labels} | {family.documentation} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
