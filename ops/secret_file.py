@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ops.stack.settings import StackError
-from shared.config.private import check_private
+from shared.config import check_private
 
 _BYTES = 32  # 256 bits, what HS256 and AES-256 want
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shared.config import Settings
-from shared.config.layer import is_secret, variable
+from shared.config.sources import is_secret, variable
 from shared.topology import RUNNING
 from tests.modules import ROOT
 

@@ -26,8 +26,7 @@ from services.classifier.config import ClassifierSettings
 from services.gateway.config import GatewaySettings
 from services.otp.config import OtpSettings
 from services.sender.config import SenderSettings
-from shared.config import Settings, document
-from shared.config.private import SettingsWarning
+from shared.config import Settings, SettingsWarning, sources
 from shared.errors import ConfigError
 
 _SETTINGS: dict[str, type[Settings]] = {
@@ -73,7 +72,7 @@ class Supervisor:
         self._journal = journal
         self._pids = pids
         self._keys = SecretFile(settings.run_dir / "secrets.json", environ)
-        self._filed = document.load(settings.config) if settings.config else {}
+        self._filed = sources.load_file(settings.config) if settings.config else {}
         self._children: dict[str, Child] = {}
         self._record: record.StackRecord | None = None
 

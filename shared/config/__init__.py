@@ -1,4 +1,4 @@
-"""Settings: defaults, below a file, below the environment, below flags; checked whole, at once."""
+"""Settings from defaults, a file, the environment and flags: checked whole, at once."""
 
 from shared.config.settings import (
     BrokerUrl,
@@ -10,6 +10,7 @@ from shared.config.settings import (
     SecretFile,
     Settings,
 )
+from shared.config.sources import SettingsWarning, check_private
 
 __all__ = [
     "BrokerUrl",
@@ -20,4 +21,6 @@ __all__ = [
     "Secret",
     "SecretFile",
     "Settings",
+    "SettingsWarning",
+    "check_private",
 ]

@@ -9,8 +9,7 @@ from typing import Final
 from yarl import URL
 
 from shared.amqp import handshake
-from shared.config.layer import perhaps, reason
-from shared.config.private import check_private
+from shared.config.sources import check_private, perhaps, reason
 
 DRIVER: Final = "postgresql+asyncpg"  # as SQLAlchemy names it
 _CERTIFICATE_FILES: Final = ("cafile", "certfile", "keyfile")

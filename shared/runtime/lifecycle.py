@@ -12,8 +12,7 @@ from typing import Literal, TypeVar
 import structlog
 import uvloop
 
-from shared.config import Settings
-from shared.config.private import SettingsWarning
+from shared.config import Settings, SettingsWarning
 from shared.errors import ConfigError, Unavailable
 from shared.runtime import log
 

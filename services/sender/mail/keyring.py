@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from services.sender.mail.dkim import DkimKey, DkimSigner, PrivateKey
-from shared.config.private import check_private
+from shared.config import check_private
 from shared.contracts import address
 
 MIN_RSA_BITS = 2048  # RFC 8301 3.2: signers SHOULD

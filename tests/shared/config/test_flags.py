@@ -3,7 +3,8 @@
 import pytest
 
 from shared.config import flags
-from tests.shared.config.demo import DemoSettings
+from shared.errors import ConfigError
+from tests.shared.config.demo import GOOD, DemoSettings
 
 
 def test_a_flag_gives_a_value_or_a_list_or_a_table() -> None:
@@ -72,11 +73,10 @@ def test_a_secret_has_no_flag(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("text", ["[", "a=b", "{1}"])
-def test_a_table_that_is_none_is_no_value(text: str) -> None:
-    """It is given on as what no field takes, and so told with the other mistakes."""
-    layer, _ = flags.read(DemoSettings, "demo", ["--demo-rates", text])
-
-    assert not isinstance(layer.values["demo_rates"], str)
+def test_a_table_that_is_no_json_is_a_mistake(text: str) -> None:
+    """A text that is no JSON is reported with the other mistakes, not by a traceback."""
+    with pytest.raises(ConfigError, match=r"^--demo-rates: Input should be .+ as JSON$"):
+        DemoSettings.load(GOOD, ["--demo-rates", text])
 
 
 def test_help_tells_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
