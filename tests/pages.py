@@ -1,0 +1,103 @@
+"""The pages that people read: README.md, CHANGELOG.md, CONTRIBUTING.md and docs/*.md."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tests.modules import ROOT
+
+# A fenced block, and the block right after it if that one shows an output.
+_BLOCK = re.compile(
+    r"^```(\w*)\n(.*?)^```$(?:\s*^```(text|json)\n(.*?)^```$)?", re.DOTALL | re.MULTILINE
+)
+_HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+_LINK = re.compile(r'\[([^\]]+)\]\(([^)\s]+)\)|()src="([^"]+)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A fenced block of a page, and the output that the page shows for it."""
+
+    page: str
+    language: str
+    text: str
+    output_language: str | None = None
+    output: str | None = None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the output is for people: its numbers are those of one run."""
+        return self.output_language == "text"
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """The page and the first line of the block."""
+        return self.page, self.text.partition("\n")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link or an image of a page; `target` is relative to the folder of the page."""
+
+    page: str
+    text: str
+    target: str
+
+
+def pages() -> list[str]:
+    """Return the paths of all pages, relative to the root."""
+    found = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    return sorted(str(path.relative_to(ROOT)) for path in found)
+
+
+def read(page: str) -> str:
+    """Return the text of a page."""
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def blocks(page: str) -> list[Block]:
+    """Return the fenced blocks of a page; an output is part of the block before it."""
+    return [Block(page, *match.groups()) for match in _BLOCK.finditer(read(page))]
+
+
+def links(page: str) -> Iterator[Link]:
+    """Yield the links and images of a page that stand outside of its blocks."""
+    for match in _LINK.finditer(_BLOCK.sub("", read(page))):
+        yield Link(page, match[1] or "", match[2] or match[4])
+
+
+def anchors(page: str) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = _HEADING.findall(_BLOCK.sub("", read(page)))
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+# The blocks that no test runs as they stand, by page and beginning, and why.
+NOT_RUN = {
+    ("README.md", "git clone"): "it needs the address of the repository",
+    ("README.md", "make up"): "the journeys start the same program and compare what it prints",
+    ("docs/architecture.md", "sequenceDiagram"): "a diagram",
+    ("docs/containers.md", "docker compose up --build"): "all tests in tests/containers start so",
+    ("docs/containers.md", "GATEWAY_PORT=8080-8083"): "test_the_gateway_may_be_scaled does, to 2",
+    ("docs/containers.md", "docker compose down"): "test_a_second_up_finds_its_data does",
+    ("docs/publish.md", "docker compose run"): "test_a_program_publishes_as_the_page_says does",
+    ("docs/publish.md", '"""send.py'): "tests/test_publish.py does",
+    ("docs/publish.md", '"""ask.py'): "tests/test_publish.py does",
+    ("docs/publish.md", "// send.js"): "there is no amqplib here",
+    ("docs/publish.md", "// send.go"): "there is no Go here",
+    ("docs/settings.md", "export AMQP_URL"): "it serves on; a test of its own ends it",
+    ("docs/settings.md", "otp: wrong settings"): "tests/test_docs.py makes these mistakes",
+    ("docs/templates.md", "direction"): "tests/otp/mail reads it as a language",
+    ("docs/testing.md", "make check"): "the tests themselves",
+    ("docs/testing.md", "6158 passed"): "the tests themselves",
+}
+
+
+def is_run(block: Block) -> bool:
+    """Return whether a test runs the commands of a block as they stand."""
+    return block.language == "sh" and not listed(block)
+
+
+def listed(block: Block) -> list[tuple[str, str]]:
+    """Return the entries of NOT_RUN that are about a block."""
+    return [(p, start) for p, start in NOT_RUN if p == block.page and block.text.startswith(start)]

@@ -1,0 +1,90 @@
+"""README.md and docs/: links, names of the code, and that no block goes untried."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.modules import ROOT
+from tests.pages import NOT_RUN, Link, anchors, blocks, is_run, links, listed, pages
+
+CODE_NAME = re.compile(r"`([\w.]+)`")
+START_SECONDS = 30.0  # for Python and its libraries on a busy machine
+ALL_LINKS = [link for page in pages() for link in links(page) if "://" not in link.target]
+MISTAKEN = (
+    "AMQP_URL=amqps://localhost/?cafile=ca.pem",
+    "OTP_TRISE=3",
+    "OTP_LOCALE=xx",
+    f"OTP_KEY={'0123456789abcdef' * 4}",
+    f"SEALING_KEY={'0123456789abcdef' * 4}",
+)
+
+
+def test_every_page_is_in_the_index() -> None:
+    """A reader finds each page of docs/ in docs/README.md."""
+    indexed = {link.target for link in links("docs/README.md")}
+
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} <= indexed | {"README.md"}
+
+
+@pytest.mark.parametrize("link", ALL_LINKS, ids=lambda link: f"{link.page}:{link.target}")
+def test_every_link_leads_somewhere(link: Link) -> None:
+    """A file is there, and an anchor is the heading of a page."""
+    path, _, anchor = link.target.partition("#")
+    target = os.path.relpath((ROOT / link.page).parent / path if path else ROOT / link.page, ROOT)
+
+    assert (ROOT / target).exists()
+    assert not anchor or anchor in anchors(target)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [link for link in ALL_LINKS if link.target.endswith(".py") and CODE_NAME.fullmatch(link.text)],
+    ids=lambda link: link.text,
+)
+def test_every_name_is_in_the_file_that_it_links_to(link: Link) -> None:
+    """A class or function that a page names is defined where the page says."""
+    path = ROOT / Path(os.path.normpath((ROOT / link.page).parent / link.target))
+
+    assert link.text.strip("`") in set(defined(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def test_every_block_is_tried_or_listed() -> None:
+    """No command of a page goes untried without a reason, and no reason outlives its block."""
+    found = [block for page in pages() for block in blocks(page)]
+    entries = {entry for block in found for entry in listed(block)}
+
+    assert [block.name for block in found if not is_run(block) and not listed(block)] == []
+    assert entries == NOT_RUN.keys()
+
+
+def test_mistakes_in_settings_are_reported_as_shown(tmp_path: Path) -> None:
+    """docs/settings.md shows what a service prints for wrong settings of all layers."""
+    (shown,) = (b.text for b in blocks("docs/settings.md") if b.text.startswith("otp: wrong"))
+    (tmp_path / "my.toml").write_text("[otp]\ntris = 3\n")
+
+    run = subprocess.run(
+        (sys.executable, "-m", "services.otp", "--config", "my.toml", "--otp-lifetime", "0"),
+        env=dict(each.split("=", 1) for each in MISTAKEN),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        check=False,
+    )
+
+    assert run.stderr == shown
+    assert run.returncode == 2
+
+
+def defined(tree: ast.AST, prefix: str = "") -> Iterator[str]:
+    """Yield the names of the classes and functions of a module, methods with their class."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield f"{prefix}{node.name}"
+            yield from defined(node, f"{prefix}{node.name}.")
