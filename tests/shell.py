@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # Counts what the servers answer; curl itself is content with any answer.
-_CURL = """curl() { command curl -w '%{stderr}%{http_code}\\n' "$@" 2>>statuses; }\n"""
+_CURL = """curl() { command curl -w '%{stderr}%{http_code}\\n' "$@" 2>>"$STATUSES"; }"""
 
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _TIME = r"\d{4}-\d\d-\d\d[T ]?\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00:00)"
@@ -64,7 +64,7 @@ def shell(folder: Path, environ: Mapping[str, str]) -> Iterator[Shell]:
     with subprocess.Popen(
         ("/bin/bash", "--norc"),
         cwd=folder,
-        env=dict(environ),
+        env={**environ, "STATUSES": str(folder / "statuses")},
         text=True,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -12,6 +12,7 @@ import pytest
 
 from tests.modules import ROOT
 from tests.pages import NOT_RUN, Link, anchors, blocks, is_run, links, listed, pages
+from tests.shell import is_like
 
 CODE_NAME = re.compile(r"`([\w.]+)`")
 START_SECONDS = 30.0  # for Python and its libraries on a busy machine
@@ -80,6 +81,38 @@ def test_mistakes_in_settings_are_reported_as_shown(tmp_path: Path) -> None:
 
     assert run.stderr == shown
     assert run.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("output", "shown", "numbers"),
+    [
+        (
+            '{"id":"9b9e0513-2511-40e2-b5ec-aabbc181314a"}',
+            '{"id": "0b9e0513-2511-40e2-b5ec-aabbc1813140"}',
+            False,
+        ),
+        ("died 2026-11-29 07:10:15+00:00 here", "died 2026-01-02 03:04:05+00:00\n  here", False),
+        ('{"key":"abc","code":550}', '{"key":"a…","code":550}', False),
+        ("2,000 sent in 2.3 s (884/s)", "500 sent in 1.0 s (1,362/s)", True),
+    ],
+)
+def test_an_output_is_the_one_that_is_shown(output: str, shown: str, *, numbers: bool) -> None:
+    """Ids, times and what `…` leaves out may differ, and numbers where they are of one run."""
+    assert is_like(output, shown, numbers=numbers)
+
+
+@pytest.mark.parametrize(
+    ("output", "shown", "numbers"),
+    [
+        ('{"verified":false}', '{"verified":true}', False),
+        ('{"code":550,"more":1}', '{"code":550}', False),
+        ('{"code":450}', '{"code":550}', False),
+        ("2,000 lost in 2.3 s", "2,000 sent in 2.3 s", True),
+    ],
+)
+def test_another_output_is_not(output: str, shown: str, *, numbers: bool) -> None:
+    """All else has to be as the page shows it."""
+    assert not is_like(output, shown, numbers=numbers)
 
 
 def defined(tree: ast.AST, prefix: str = "") -> Iterator[str]:

@@ -1,7 +1,8 @@
 """`docker compose up --build`, as a user runs it, on ports and volumes that nobody else has."""
 
+import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ _PORTS = ("MAILBOX_PORT", "SMTP_PORT", "RABBITMQ_PORT", "RABBITMQ_MANAGEMENT_POR
 class Compose:
     """The containers of one project, made from an image of their own.
 
-    `first_start` is what Compose says beside its output at the first `up`.
+    `first_start` is what Compose says beside its output at the first `up`, `environ` the
+    environment in which `docker compose` is about this project.
     """
 
-    def __init__(self, project: DockerCompose, image: str) -> None:
+    def __init__(self, project: DockerCompose, image: str, environ: Mapping[str, str]) -> None:
         self.image = image
+        self.environ = environ
         self.first_start = ""
         self._project = project
 
@@ -71,13 +74,14 @@ class Compose:
 def running(folder: Path) -> Iterator[Compose]:
     """Run the project for the length of the block; nothing of it is left in any case."""
     project = f"postrider-test-{secrets.token_hex(4)}"
-    settings: dict[str, object] = dict(zip(_PORTS, ports.unused(len(_PORTS)), strict=True))
+    settings = dict(zip(_PORTS, map(str, ports.unused(len(_PORTS))), strict=True))
     first = _two_unused()
     settings |= {"GATEWAY_PORT": f"{first}-{first + 1}", "COMPOSE_PROJECT_NAME": project}
     settings["POSTRIDER_IMAGE"] = project
     environment = folder / "environment"
     environment.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-    compose = Compose(DockerCompose(_TREE, env_file=str(environment)), project)
+    whole = {**os.environ, **settings}
+    compose = Compose(DockerCompose(_TREE, env_file=str(environment)), project, whole)
     try:
         compose.build_and_start()
         yield compose

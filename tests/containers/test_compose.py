@@ -27,7 +27,10 @@ from tests.journeys.test_mail import (
 from tests.journeys.test_otp import test_a_code_is_right_once
 from tests.journeys.test_shutdown import insisting
 from tests.journeys.user import User
+from tests.modules import ROOT
+from tests.pages import blocks, is_run
 from tests.processes import started
+from tests.shell import is_like, shell
 from tests.shop import block
 
 __all__ = [
@@ -178,6 +181,20 @@ async def test_a_program_publishes_as_the_page_says(compose: Compose, tmp_path: 
 
     assert process.returncode == 0
     assert out.decode().splitlines()[-1] == "email.delivered ann@example.org"
+
+
+def test_the_commands_of_the_page(compose: Compose, tmp_path: Path) -> None:
+    """What docs/containers.md shows works as it stands, in this project and on its ports."""
+    gateway = compose.place("gateway", 8080)
+    folder = f"cd {shlex.quote(str(ROOT))}"
+    with shell(tmp_path, compose.environ) as terminal:
+        terminal.run(folder)
+        for block in filter(is_run, blocks("docs/containers.md")):
+            result = terminal.run(block.text.replace("localhost:8080", gateway))
+
+            assert result.code == 0, f"{block.text}{result.output}"
+            assert block.output is None or is_like(result.output, block.output, numbers=False)
+    compose.run("up", "--detach", "--wait", "--no-recreate", "--scale", "sender=1")
 
 
 def test_the_gateway_may_be_scaled(compose: Compose) -> None:
