@@ -27,7 +27,7 @@ from services.sender.smtp.connect import connect
 from services.sender.smtp.pool import SmtpPool
 from services.sender.smtp.rate_limits import Throttle
 from services.sender.smtp.relay import ConnectionLimits, Relay, Tls
-from shared.storage.rate import Pace
+from shared.storage.rate import Rate
 
 MOST = 64  # connections that the sender may open
 WANTED = 0.9  # of the best fixed number
@@ -73,9 +73,9 @@ class Found:
 class Unlimited:
     """Rates that nobody has set."""
 
-    async def take(self, name: str, mails: int, pace: Pace) -> float:
+    async def take(self, name: str, mails: int, rate: Rate) -> float:
         """Give as many as are asked for."""
-        del name, mails, pace
+        del name, mails, rate
         return 0.0
 
 

@@ -38,7 +38,7 @@ from shared.runtime import health, periodic
 from shared.runtime.health import Check
 from shared.runtime.http_connections import Connections, Limits
 from shared.storage.database import Database
-from shared.storage.rate import Pace
+from shared.storage.rate import Rate
 
 logger = structlog.get_logger(__name__)
 
@@ -109,7 +109,7 @@ def application(
             clients=ClientViews(reader, store, keys),
             authenticator=Authenticator(store, keys, settings.gateway_admin_token.encode()),
             rate_limiter=RateLimiter(
-                Pace(rate) if rate else None, QuotaStore(database), time.monotonic
+                Rate(rate) if rate else None, QuotaStore(database), time.monotonic
             ),
         ),
         _checks(broker, database),

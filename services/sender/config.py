@@ -24,7 +24,7 @@ from services.sender.smtp.relay import (
     ConnectionLimits,
     HeloName,
     Host,
-    Rate,
+    PerSecond,
     RelaySettings,
     ServerPort,
     Timeouts,
@@ -34,7 +34,7 @@ from shared.config import CertificateFile, Seconds, Secret, SecretFile, Settings
 from shared.contracts import Category, address
 from shared.contracts.fields import Domain, Mailbox
 from shared.runtime import sealing
-from shared.storage.rate import Pace
+from shared.storage.rate import Rate
 
 MAX_CONNECTIONS = 2000  # a class
 MAX_PREFETCH = 2000  # RabbitMQ's limit for a quorum queue
@@ -96,8 +96,8 @@ class SenderSettings(Settings):
     sender_relays: tuple[RelaySettings, ...] = Field(
         (), repr=False, description="Several relays as a JSON list of objects"
     )
-    sender_smtp_rate: Rate | None = Field(None, description="Mails a second, over all senders")
-    sender_domain_rates: Mapping[Domain, Rate] = Field(
+    sender_smtp_rate: PerSecond | None = Field(None, description="Mails a second, over all senders")
+    sender_domain_rates: Mapping[Domain, PerSecond] = Field(
         default_factory=dict,
         description="Recipients a second by their domain, over all senders, as a JSON object",
     )
@@ -228,11 +228,11 @@ class SenderSettings(Settings):
         return Backoff(self.sender_rest_seconds, self.sender_longest_rest_seconds)
 
     @property
-    def paces(self) -> Mapping[str, Pace]:
+    def rates(self) -> Mapping[str, Rate]:
         """The rates that are limited, by their names."""
         relays = {relay_rate(f"{each.host}:{each.port}"): each.rate for each in self.accounts}
         domains = {domain_rate(name): rate for name, rate in self.sender_domain_rates.items()}
-        return {name: Pace(rate) for name, rate in {**relays, **domains}.items() if rate}
+        return {name: Rate(rate) for name, rate in {**relays, **domains}.items() if rate}
 
     @property
     def letterhead(self) -> MailDefaults:

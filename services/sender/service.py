@@ -54,7 +54,7 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
             settings.letterhead,
             settings.sender_dkim_keys,
         )
-        throttle = Throttle(RateStore(database), settings.paces)
+        throttle = Throttle(RateStore(database), settings.rates)
         subscriptions = []
         for category in Category:
             pool = SmtpPool(relays, settings.limits(category), category, throttle, clock.now)

@@ -1,60 +1,60 @@
-"""Pure: how often something may be done, and what one process has set aside of it."""
+"""Pure: the rate of something that is limited, and the tokens that one process has reserved."""
 
 import math
 from dataclasses import dataclass
 
-CHUNK_SECONDS = 0.5  # what lasts so long is set aside at a time: one write for many uses
+CHUNK_SECONDS = 0.5  # the time for which a process reserves tokens: one write for many uses
 MICROSECONDS = 1_000_000  # in a second
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """So many a second on average, and those of one second at once after a pause."""
+class Rate:
+    """A number a second on average, with a burst of one second's number after a pause."""
 
     per_second: float
 
     @property
     def burst(self) -> int:
-        """How many at once after a pause: those of one second."""
+        """The largest number at once, after a pause."""
         return max(1, math.ceil(self.per_second))
 
     @property
     def chunk(self) -> int:
-        """How many are set aside at a time."""
+        """The number of tokens that a process reserves at a time."""
         return max(1, int(self.per_second * CHUNK_SECONDS))
 
     def microseconds(self, count: int) -> int:
-        """Tell for how long so many are enough."""
+        """Return the time in which `count` are used up at this rate."""
         return round(count / self.per_second * MICROSECONDS)
 
 
-class Allowance:
-    """What one process has set aside of a pace; `now` is in seconds of its own clock.
+class ReservedTokens:
+    """The tokens of a rate that one process has reserved; `now` is in seconds of its own clock.
 
-    It is good for a short time only: saved up it would be a burst beyond the pace.
+    They are valid for a short time only: saved up they would be a burst beyond the rate.
     """
 
     def __init__(self) -> None:
         self._left = 0
-        self._good_until = 0.0
+        self._valid_until = 0.0
         self._none_until = 0.0
 
     def use(self, count: int, now: float) -> bool:
-        """Use some of it, if there are as many."""
-        if now >= self._good_until or self._left < count:
+        """Use `count` tokens and return True, or return False if fewer are left."""
+        if now >= self._valid_until or self._left < count:
             return False
         self._left -= count
         return True
 
     def wait(self, now: float) -> float:
-        """Tell for how many seconds there is no use in asking for more."""
+        """Return the seconds until it is worth asking for more."""
         return max(0.0, self._none_until - now)
 
     def granted(self, count: int, now: float) -> None:
-        """Put aside what was granted; what was left before is forgotten."""
+        """Keep the tokens that were granted; those left before are dropped."""
         self._left = count
-        self._good_until = now + 2 * CHUNK_SECONDS
+        self._valid_until = now + 2 * CHUNK_SECONDS
 
     def refused(self, seconds: float, now: float) -> None:
-        """Note that there is nothing for so long."""
+        """Remember that no tokens are granted for so many seconds."""
         self._none_until = now + seconds

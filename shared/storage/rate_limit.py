@@ -1,4 +1,4 @@
-"""Token buckets in a database: what all replicas together have used of a pace."""
+"""Token buckets in a database, which all replicas share."""
 
 from collections.abc import Mapping
 
@@ -7,49 +7,50 @@ import sqlalchemy as sa
 from shared.storage import dialect
 from shared.storage.database import Database
 from shared.storage.dialect import MILLISECONDS, Clock
-from shared.storage.rate import MICROSECONDS, Pace
+from shared.storage.rate import MICROSECONDS, Rate
 
 
-class Buckets:
-    """A row each, of a table with one key beside `used_until`.
+class TokenBuckets:
+    """A bucket for each row of a table, which has one key and the column `used_until`.
 
-    That is until when what was taken would last, used evenly: microseconds since 1970.
+    `used_until` is the time, in microseconds since 1970, at which the tokens taken so far would be
+    used up if they were used evenly.
     """
 
     def __init__(self, database: Database, table: sa.Table, clock: Clock = dialect.now) -> None:
         self._database = database
         self._table = table
         self._clock = clock
-        self._texts: tuple[sa.Executable, sa.Executable] | None = None
+        self._statements: tuple[sa.Executable, sa.Executable] | None = None
 
-    async def take(self, name: str, count: int, room: int, pace: Pace) -> float:
-        """Take so many when there is room for `room`; 0.0, or the seconds until there is.
+    async def take(self, name: str, count: int, room: int, rate: Rate) -> float:
+        """Remove `count` tokens if there are `room`; return 0.0, or the seconds until there are.
 
         Raises SQLAlchemyError or OSError when the database is away.
         """
         values = {
             "of_name": name,
-            "cost": pace.microseconds(count),
-            "room": pace.microseconds(room),
-            "burst": pace.microseconds(pace.burst),
+            "cost": rate.microseconds(count),
+            "room": rate.microseconds(room),
+            "burst": rate.microseconds(rate.burst),
         }
         return await self._database.write(lambda c: self._take(c, values)) / MICROSECONDS
 
     def _take(self, connection: sa.Connection, values: Mapping[str, object]) -> int:
-        if self._texts is None:  # made once: making them costs more than running them
+        if self._statements is None:  # made once: making them costs more than running them
             now = self._clock(connection) * (MICROSECONDS // MILLISECONDS)
-            self._texts = _taking(connection, self._table, now), _looking(self._table, now)
-        taking, looking = self._texts
+            self._statements = _taking(connection, self._table, now), _looking(self._table, now)
+        taking, looking = self._statements
         if connection.execute(taking, values).first() is not None:
             return 0
-        # In a moment there may be some although it was not so a moment ago.
+        # Between the two statements there may have come some.
         return max(1, connection.scalar(looking, values) or 0)
 
 
 def _taking(
     connection: sa.Connection, table: sa.Table, now: sa.ColumnElement[int]
 ) -> sa.Executable:
-    """Use up time, from when the bucket was full at the earliest, if there is room."""
+    """Move `used_until` on, from the time of a full bucket at the earliest, if there is room."""
     [key] = table.primary_key.columns
     full, used, cost = now - _number("burst"), table.c.used_until, _number("cost")
     begin = sa.case((used > full, used), else_=full)
@@ -64,7 +65,7 @@ def _taking(
 
 
 def _looking(table: sa.Table, now: sa.ColumnElement[int]) -> sa.Executable:
-    """Tell when there is room again."""
+    """Select the microseconds until there is room again."""
     [key] = table.primary_key.columns
     left = table.c.used_until + _number("room") - now
     return sa.select(left).where(key == sa.bindparam("of_name"))

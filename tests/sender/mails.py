@@ -11,7 +11,7 @@ from services.sender.smtp.pool import SmtpPool
 from services.sender.smtp.rate_limits import Throttle
 from services.sender.smtp.relay import ConnectionLimits, Login, Relay, Timeouts, Tls
 from shared.contracts import Reply, Stage
-from shared.storage.rate import Pace
+from shared.storage.rate import Rate
 
 CONTENT = b"Subject: Hello\r\n\r\nHow are you?\r\n"
 SHORT = Timeouts(5, 5, 5)
@@ -39,11 +39,11 @@ def a_relay(
 
 
 class Full:
-    """Buckets that are never empty; for rates see test_throttle.py."""
+    """Token buckets that are never empty."""
 
-    async def take(self, name: str, mails: int, pace: Pace) -> float:
+    async def take(self, name: str, mails: int, rate: Rate) -> float:
         """Give as many as are asked for."""
-        del name, mails, pace
+        del name, mails, rate
         return 0.0
 
 

@@ -11,7 +11,7 @@ from services.sender.schedule import RetrySchedule
 from services.sender.smtp.relay import ConnectionLimits, Login, Tls
 from shared.contracts import Category
 from shared.errors import ConfigError
-from shared.storage.rate import Pace
+from shared.storage.rate import Rate
 from tests.sender.keys import write_key
 
 NEEDED = {
@@ -294,13 +294,13 @@ def test_rates() -> None:
     """Rates are by relay and by recipient domain, in any spelling of it; none by default."""
     domains = '{"Gmail.COM": 20, "bücher.example": 0.5}'
 
-    assert load().paces == {}
-    assert load(SENDER_SMTP_RATE="50", SENDER_DOMAIN_RATES=domains).paces == {
-        "relay relay.example:465": Pace(50),
-        "domain gmail.com": Pace(20),
-        "domain xn--bcher-kva.example": Pace(0.5),
+    assert load().rates == {}
+    assert load(SENDER_SMTP_RATE="50", SENDER_DOMAIN_RATES=domains).rates == {
+        "relay relay.example:465": Rate(50),
+        "domain gmail.com": Rate(20),
+        "domain xn--bcher-kva.example": Rate(0.5),
     }
-    assert relays(ONE | {"rate": 5}).paces == {"relay a.example:465": Pace(5)}
+    assert relays(ONE | {"rate": 5}).rates == {"relay a.example:465": Rate(5)}
 
 
 @pytest.mark.parametrize("rates", ['{"gmail.com": 0}', '{"no domain": 1}', "[]"])

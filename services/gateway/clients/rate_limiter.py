@@ -6,25 +6,25 @@ from collections.abc import Callable
 from typing import Protocol
 
 from services.gateway.api import problem
-from shared.storage.rate import Allowance, Pace
+from shared.storage.rate import Rate, ReservedTokens
 
 
 class Quotas(Protocol):
     """A store of the requests that all gateways together have admitted."""
 
-    async def take(self, client: str, quota: Pace) -> float:
+    async def take(self, client: str, quota: Rate) -> float:
         """Take a chunk of a client's quota; return 0.0, or the seconds until there is one."""
 
 
 class RateLimiter:
     """Admits requests within a quota, all of them when it is None; `clock` is in seconds."""
 
-    def __init__(self, quota: Pace | None, quotas: Quotas, clock: Callable[[], float]) -> None:
+    def __init__(self, quota: Rate | None, quotas: Quotas, clock: Callable[[], float]) -> None:
         self._quota = quota
         self._quotas = quotas
         self._clock = clock
         # One for each client that has shown its key.
-        self._allowances: defaultdict[str, Allowance] = defaultdict(Allowance)
+        self._reserved: defaultdict[str, ReservedTokens] = defaultdict(ReservedTokens)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def admit(self, client: str) -> None:
@@ -32,19 +32,19 @@ class RateLimiter:
 
         Raises Problem when the quota is used up, and Unavailable when the store is away.
         """
-        if self._quota is None or self._allowances[client].use(1, self._clock()):
+        if self._quota is None or self._reserved[client].use(1, self._clock()):
             return
         async with self._locks[client]:  # the requests that wait here use the same chunk
-            await self._refill(client, self._allowances[client], self._quota)
+            await self._refill(client, self._reserved[client], self._quota)
 
-    async def _refill(self, client: str, allowance: Allowance, quota: Pace) -> None:
-        if allowance.use(1, self._clock()):
+    async def _refill(self, client: str, reserved: ReservedTokens, quota: Rate) -> None:
+        if reserved.use(1, self._clock()):
             return
-        seconds = allowance.wait(self._clock())
+        seconds = reserved.wait(self._clock())
         if not seconds:
             seconds = await self._quotas.take(client, quota)
-            allowance.refused(seconds, self._clock())
+            reserved.refused(seconds, self._clock())
         if seconds:
             raise problem.too_many_requests(seconds, "quota")
-        allowance.granted(quota.chunk, self._clock())
-        allowance.use(1, self._clock())
+        reserved.granted(quota.chunk, self._clock())
+        reserved.use(1, self._clock())

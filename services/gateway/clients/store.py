@@ -16,8 +16,8 @@ from shared.errors import Unavailable
 from shared.storage import dialect
 from shared.storage.database import Database
 from shared.storage.dialect import MILLISECONDS, Clock
-from shared.storage.rate import Pace
-from shared.storage.rate_limit import Buckets
+from shared.storage.rate import Rate
+from shared.storage.rate_limit import TokenBuckets
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 STORE_SECONDS = 5.0  # for a statement, with the wait for a connection
@@ -182,9 +182,9 @@ class QuotaStore:
     """Takes from the clients' quotas, a token bucket each."""
 
     def __init__(self, database: Database, clock: Clock = dialect.now) -> None:
-        self._buckets = Buckets(database, quotas, clock)
+        self._buckets = TokenBuckets(database, quotas, clock)
 
-    async def take(self, client: str, quota: Pace) -> float:
+    async def take(self, client: str, quota: Rate) -> float:
         """Take a chunk of a client's quota; return 0.0, or the seconds until there is one.
 
         Raises StoreUnavailable after STORE_SECONDS.

@@ -12,8 +12,8 @@ from shared.errors import Retry
 from shared.storage import dialect
 from shared.storage.database import Database
 from shared.storage.dialect import Clock
-from shared.storage.rate import Allowance, Pace
-from shared.storage.rate_limit import Buckets
+from shared.storage.rate import Rate, ReservedTokens
+from shared.storage.rate_limit import TokenBuckets
 
 PATIENCE_SECONDS = 1.0  # of a mail in our hands; who would wait longer does so on the ladder
 
@@ -31,23 +31,23 @@ def domain_rate(domain: str) -> str:
 class TokenSource(Protocol):
     """What all senders together may still send."""
 
-    async def take(self, name: str, mails: int, pace: Pace) -> float:
-        """Take some of what a pace allows; 0.0, or the seconds until there is any."""
+    async def take(self, name: str, mails: int, rate: Rate) -> float:
+        """Take some of what a rate allows; 0.0, or the seconds until there is any."""
 
 
 class Throttle:
     """The rates of relays and recipient domains, by name; what has no rate is not held up."""
 
-    def __init__(self, buckets: TokenSource, paces: Mapping[str, Pace]) -> None:
+    def __init__(self, buckets: TokenSource, rates: Mapping[str, Rate]) -> None:
         self._buckets = buckets
-        self._paces = paces
-        self._allowances: dict[str, Allowance] = defaultdict(Allowance)
+        self._rates = rates
+        self._reserved: dict[str, ReservedTokens] = defaultdict(ReservedTokens)
         self._asking: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @property
     def limits(self) -> bool:
         """Whether there is any rate at all: without one nobody need be asked."""
-        return bool(self._paces)
+        return bool(self._rates)
 
     async def wait(self, mails: Mapping[str, int]) -> float:
         """Take so many mails of each rate; 0.0, or how many seconds it is too early.
@@ -56,7 +56,7 @@ class Throttle:
         refuses is lost: the mail goes later than it might, never sooner. Raises Retry.
         """
         patience = PATIENCE_SECONDS
-        for name in mails.keys() & self._paces.keys():
+        for name in mails.keys() & self._rates.keys():
             while seconds := await self._take(name, mails[name]):
                 if seconds > patience:
                     return seconds
@@ -65,17 +65,17 @@ class Throttle:
         return 0.0
 
     async def _take(self, name: str, mails: int) -> float:
-        pace, allowance = self._paces[name], self._allowances[name]
+        rate, reserved = self._rates[name], self._reserved[name]
         async with self._asking[name]:
-            if allowance.use(mails, _now()):
+            if reserved.use(mails, _now()):
                 return 0.0
-            if seconds := allowance.wait(_now()):
+            if seconds := reserved.wait(_now()):
                 return seconds
-            wanted = max(mails, pace.chunk)
-            if seconds := await self._buckets.take(name, wanted, pace):
-                allowance.refused(seconds, _now())
+            wanted = max(mails, rate.chunk)
+            if seconds := await self._buckets.take(name, wanted, rate):
+                reserved.refused(seconds, _now())
             else:
-                allowance.granted(wanted - mails, _now())
+                reserved.granted(wanted - mails, _now())
             return seconds
 
 
@@ -87,15 +87,15 @@ class RateStore:
     """Reads and writes the rates, a token bucket each."""
 
     def __init__(self, database: Database, clock: Clock = dialect.now) -> None:
-        self._buckets = Buckets(database, paces, clock)
+        self._buckets = TokenBuckets(database, paces, clock)
 
-    async def take(self, name: str, mails: int, pace: Pace) -> float:
-        """Take some of what a pace allows; 0.0, or the seconds until there is any.
+    async def take(self, name: str, mails: int, rate: Rate) -> float:
+        """Take some of what a rate allows; 0.0, or the seconds until there is any.
 
         A mail for more recipients than the bucket holds is let through when there is room for
         one, and those after it wait the longer. Raises Retry when the database is away.
         """
         try:
-            return await self._buckets.take(name, mails, 1, pace)
+            return await self._buckets.take(name, mails, 1, rate)
         except (OSError, sa.exc.SQLAlchemyError) as error:
             raise Retry(f"the rates cannot be reached: {type(error).__name__}") from error

@@ -124,7 +124,7 @@ HeloName = Annotated[
     Field(pattern=r"^(\[[0-9A-Za-z.:]+\]|[0-9A-Za-z][0-9A-Za-z.-]*)$", max_length=255),
 ]
 
-Rate = Annotated[float, Field(gt=0, le=100_000)]
+PerSecond = Annotated[float, Field(gt=0, le=100_000)]
 
 
 class RelaySettings(BaseModel):
@@ -141,7 +141,7 @@ class RelaySettings(BaseModel):
     auth: Auth = Auth.AUTO
     ca_file: CertificateFile | None = Field(None, description="The system's if absent")
     helo_name: HeloName | None = Field(None, description="Our address if absent")
-    rate: Rate | None = Field(None, description="Mails a second, over all senders")
+    rate: PerSecond | None = Field(None, description="Mails a second, over all senders")
     weight: float = Field(1.0, gt=0, le=1000, description="Its share of the mail")
 
     @model_validator(mode="after")

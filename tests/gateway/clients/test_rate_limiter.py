@@ -6,7 +6,7 @@ import pytest
 
 from services.gateway.api.problem import Problem
 from services.gateway.clients.rate_limiter import RateLimiter
-from shared.storage.rate import Pace
+from shared.storage.rate import Rate
 
 
 class Taken:
@@ -16,7 +16,7 @@ class Taken:
         self.chunks = chunks
         self.asked = 0
 
-    async def take(self, client: str, quota: Pace) -> float:
+    async def take(self, client: str, quota: Rate) -> float:
         """Give a chunk while there is one."""
         del client, quota
         await asyncio.sleep(0)
@@ -48,14 +48,14 @@ async def test_no_more_are_let_by_than_granted() -> None:
     """However many come at once, a chunk is asked for once, and so is a refusal."""
     taken = Taken(3)
 
-    assert await let_by(RateLimiter(Pace(10), taken, lambda: 0.0), 100) == 15
+    assert await let_by(RateLimiter(Rate(10), taken, lambda: 0.0), 100) == 15
     assert taken.asked == 4
 
 
 async def test_after_its_time_it_is_asked_again() -> None:
     """A refusal does not last for longer than it said."""
     now, taken = 0.0, Taken(0)
-    rate_limiter = RateLimiter(Pace(10), taken, lambda: now)
+    rate_limiter = RateLimiter(Rate(10), taken, lambda: now)
     assert await let_by(rate_limiter, 5) == 0
 
     now, taken.chunks = 3.5, 1
@@ -66,8 +66,8 @@ async def test_a_store_that_is_away_lets_nobody_by() -> None:
     """Who cannot be counted is not let by."""
 
     class Away:
-        async def take(self, client: str, quota: Pace) -> float:
+        async def take(self, client: str, quota: Rate) -> float:
             raise ConnectionError(client, quota)
 
     with pytest.raises(ConnectionError):
-        await RateLimiter(Pace(10), Away(), lambda: 0.0).admit("shop")
+        await RateLimiter(Rate(10), Away(), lambda: 0.0).admit("shop")

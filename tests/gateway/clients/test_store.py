@@ -23,7 +23,7 @@ from services.gateway.clients.store import (
     metadata,
 )
 from shared.storage.database import Database, PostgresDatabase
-from shared.storage.rate import Pace
+from shared.storage.rate import Rate
 from tests.clock import Clock
 from tests.databases import Opener, differences
 
@@ -239,7 +239,7 @@ async def test_a_quota_is_that_of_all_gateways_together(
     database: Database, replica: Database, clock: Clock
 ) -> None:
     """In each second, however many gateways there are, no more than the quota is let by."""
-    quota = Pace(10)
+    quota = Rate(10)
     stores = [QuotaStore(each, clock) for each in (database, replica)]
     taken = []
     for _ in range(4):
@@ -254,7 +254,7 @@ async def test_a_quota_is_that_of_all_gateways_together(
 async def test_a_quota_is_a_clients_own(database: Database) -> None:
     """Who asks too often is in nobody else's way, and is told when to come back."""
     store = QuotaStore(database, Clock())
-    slow = Pace(0.01)
+    slow = Rate(0.01)
 
     assert await store.take("shop", slow) == 0.0
     assert await store.take("shop", slow) == 100.0
@@ -263,7 +263,7 @@ async def test_a_quota_is_a_clients_own(database: Database) -> None:
 
 async def test_what_was_not_used_for_long_is_not_saved_up(database: Database) -> None:
     """After a night without a request a client may not ask a night's worth at once."""
-    clock, quota = Clock(), Pace(10)
+    clock, quota = Clock(), Rate(10)
     store = QuotaStore(database, clock)
     assert await store.take("shop", quota) == 0.0
     clock.seconds += 36_000

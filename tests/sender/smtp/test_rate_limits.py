@@ -12,7 +12,7 @@ from services.sender.tables import paces
 from shared.contracts import Stage
 from shared.errors import Retry
 from shared.storage.database import Database
-from shared.storage.rate import Pace
+from shared.storage.rate import Rate
 from tests.clock import Clock
 from tests.databases import Opener
 from tests.sender.mails import a_mail, a_pool, a_relay, ends, sent
@@ -21,16 +21,16 @@ DELIVERED = [(Stage.DOT, 250)]
 
 
 class Counted:
-    """Buckets that count how often they are asked."""
+    """Token buckets that count how often they are asked."""
 
     def __init__(self, buckets: RateStore) -> None:
         self._buckets = buckets
         self.asked = 0
 
-    async def take(self, name: str, mails: int, pace: Pace) -> float:
+    async def take(self, name: str, mails: int, rate: Rate) -> float:
         """Ask the real ones."""
         self.asked += 1
-        return await self._buckets.take(name, mails, pace)
+        return await self._buckets.take(name, mails, rate)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def buckets(database: Database) -> Counted:
 
 async def test_no_rate(buckets: Counted) -> None:
     """What has no rate is not held up and asks nobody."""
-    throttle = Throttle(buckets, {"a": Pace(1)})
+    throttle = Throttle(buckets, {"a": Rate(1)})
 
     assert [await throttle.wait({"b": 1000}) for _ in range(3)] == [0, 0, 0]
     assert buckets.asked == 0
@@ -49,7 +49,7 @@ async def test_no_rate(buckets: Counted) -> None:
 
 async def test_held_to_the_rate(buckets: Counted) -> None:
     """Two senders together keep to the rate, and ask once for many mails."""
-    senders = [Throttle(buckets, {"a": Pace(100)}) for _ in range(2)]
+    senders = [Throttle(buckets, {"a": Rate(100)}) for _ in range(2)]
     loop = asyncio.get_running_loop()
     begun = loop.time()
 
@@ -68,7 +68,7 @@ async def test_held_to_the_rate(buckets: Counted) -> None:
 
 async def test_a_long_wait(buckets: Counted) -> None:
     """Who would wait for long is told so at once, and nobody asks again before."""
-    throttle = Throttle(buckets, {"a": Pace(0.01)})
+    throttle = Throttle(buckets, {"a": Rate(0.01)})
 
     assert await throttle.wait({"a": 1}) == 0
     assert [60 < await throttle.wait({"a": 1}) <= 100 for _ in range(5)] == [True] * 5
@@ -77,7 +77,7 @@ async def test_a_long_wait(buckets: Counted) -> None:
 
 async def test_a_short_wait(buckets: Counted) -> None:
     """A short wait is waited for."""
-    throttle = Throttle(buckets, {"a": Pace(20)})
+    throttle = Throttle(buckets, {"a": Rate(20)})
 
     assert [await throttle.wait({"a": 1}) for _ in range(30)] == [0] * 30
 
@@ -86,7 +86,7 @@ async def test_relay(buckets: Counted, simulator: Simulator) -> None:
     """A relay gets no more than its rate; another one takes the rest."""
     async with Simulator() as other:
         slow, fast = a_relay(simulator.smtp_port), a_relay(other.smtp_port)
-        throttle = Throttle(buckets, {relay_rate(slow.name): Pace(0.01)})
+        throttle = Throttle(buckets, {relay_rate(slow.name): Rate(0.01)})
         async with a_pool(slow, fast, throttle=throttle) as pool:
             assert [await sent(pool) for _ in range(6)] == [DELIVERED] * 6
 
@@ -95,7 +95,7 @@ async def test_relay(buckets: Counted, simulator: Simulator) -> None:
 
 async def test_domain(buckets: Counted, simulator: Simulator) -> None:
     """Mail for a domain waits for its turn on the ladder; mail for others does not."""
-    throttle = Throttle(buckets, {domain_rate("slow.example"): Pace(0.01)})
+    throttle = Throttle(buckets, {domain_rate("slow.example"): Rate(0.01)})
 
     async with a_pool(a_relay(simulator.smtp_port), throttle=throttle) as pool:
         first = await pool.send(a_mail("anna@slow.example"))
@@ -107,7 +107,7 @@ async def test_domain(buckets: Counted, simulator: Simulator) -> None:
     assert 60 < second.seconds <= 100
 
 
-TEN = Pace(10)
+TEN = Rate(10)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.storage.rate import CHUNK_SECONDS, Allowance, Pace
+from shared.storage.rate import CHUNK_SECONDS, Rate, ReservedTokens
 
 
 @pytest.mark.parametrize(
@@ -10,40 +10,40 @@ from shared.storage.rate import CHUNK_SECONDS, Allowance, Pace
 )
 def test_pace(per_second: float, burst: int, chunk: int) -> None:
     """A burst is what a second brings, and a chunk is never more than that."""
-    pace = Pace(per_second)
+    rate = Rate(per_second)
 
-    assert (pace.burst, pace.chunk) == (burst, chunk)
+    assert (rate.burst, rate.chunk) == (burst, chunk)
 
 
 def test_time() -> None:
     """What mails cost is time."""
-    assert Pace(100).microseconds(50) == 500_000
-    assert Pace(0.01).microseconds(1) == 100_000_000
+    assert Rate(100).microseconds(50) == 500_000
+    assert Rate(0.01).microseconds(1) == 100_000_000
 
 
 def test_use() -> None:
     """What was set aside is used up, and not beyond."""
-    allowance = Allowance()
+    reserved = ReservedTokens()
 
-    assert not allowance.use(1, 0)
-    allowance.granted(3, 0)
-    assert [allowance.use(2, 0), allowance.use(2, 0), allowance.use(1, 0)] == [True, False, True]
+    assert not reserved.use(1, 0)
+    reserved.granted(3, 0)
+    assert [reserved.use(2, 0), reserved.use(2, 0), reserved.use(1, 0)] == [True, False, True]
 
 
 def test_not_saved_up() -> None:
     """What was set aside and not used soon is not used at all."""
-    allowance = Allowance()
-    allowance.granted(3, 0)
+    reserved = ReservedTokens()
+    reserved.granted(3, 0)
 
-    assert not allowance.use(1, 1.0)
+    assert not reserved.use(1, 1.0)
 
 
 def test_wait() -> None:
     """Who was refused does not ask again before there can be anything."""
-    allowance = Allowance()
-    allowance.refused(5, 100)
+    reserved = ReservedTokens()
+    reserved.refused(5, 100)
 
-    assert (allowance.wait(100), allowance.wait(104), allowance.wait(106)) == (5, 1, 0)
+    assert (reserved.wait(100), reserved.wait(104), reserved.wait(106)) == (5, 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -57,30 +57,30 @@ def test_wait() -> None:
 )
 def test_a_pace_has_room_for_a_chunk(per_second: float, chunk: int, cost: int, burst: int) -> None:
     """A second's worth at once, and never less than one."""
-    pace = Pace(per_second)
-    of_chunk, of_burst = pace.microseconds(pace.chunk), pace.microseconds(pace.burst)
+    rate = Rate(per_second)
+    of_chunk, of_burst = rate.microseconds(rate.chunk), rate.microseconds(rate.burst)
 
-    assert (pace.chunk, of_chunk, of_burst) == (chunk, cost, burst)
+    assert (rate.chunk, of_chunk, of_burst) == (chunk, cost, burst)
     assert of_chunk <= of_burst
 
 
 def test_an_allowance_is_used_up() -> None:
     """No more than was granted, and not for longer than it is good."""
-    allowance = Allowance()
-    assert not allowance.use(1, 0.0)
+    reserved = ReservedTokens()
+    assert not reserved.use(1, 0.0)
 
-    allowance.granted(2, 0.0)
-    assert [allowance.use(1, 0.1) for _ in range(3)] == [True, True, False]
+    reserved.granted(2, 0.0)
+    assert [reserved.use(1, 0.1) for _ in range(3)] == [True, True, False]
 
-    allowance.granted(2, 1.0)
-    assert allowance.use(1, 1.0)
-    assert not allowance.use(1, 1.0 + 2 * CHUNK_SECONDS)
+    reserved.granted(2, 1.0)
+    assert reserved.use(1, 1.0)
+    assert not reserved.use(1, 1.0 + 2 * CHUNK_SECONDS)
 
 
 def test_after_a_refusal_there_is_no_use_in_asking() -> None:
     """Who asks on and on costs no question to the database."""
-    allowance = Allowance()
+    reserved = ReservedTokens()
 
-    allowance.refused(2.0, 10.0)
+    reserved.refused(2.0, 10.0)
 
-    assert [allowance.wait(now) for now in (10.0, 11.5, 12.0, 13.0)] == [2.0, 0.5, 0.0, 0.0]
+    assert [reserved.wait(now) for now in (10.0, 11.5, 12.0, 13.0)] == [2.0, 0.5, 0.0, 0.0]

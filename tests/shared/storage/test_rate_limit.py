@@ -7,12 +7,12 @@ import pytest
 import sqlalchemy as sa
 
 from shared.storage.database import Database
-from shared.storage.rate import Pace
-from shared.storage.rate_limit import Buckets
+from shared.storage.rate import Rate
+from shared.storage.rate_limit import TokenBuckets
 from tests.clock import Clock
 from tests.databases import Opener
 
-TEN = Pace(10)
+TEN = Rate(10)
 TABLE = sa.Table(
     "rates",
     sa.MetaData(),
@@ -31,23 +31,23 @@ async def database(open_database: Opener, tmp_path: Path) -> Database:
 
 
 @pytest.fixture
-def buckets(database: Database, clock: Clock) -> Buckets:
+def buckets(database: Database, clock: Clock) -> TokenBuckets:
     """Give the buckets of one test."""
-    return Buckets(database, TABLE, clock)
+    return TokenBuckets(database, TABLE, clock)
 
 
-async def taken(buckets: Buckets, times: int, count: int = 1) -> int:
+async def taken(buckets: TokenBuckets, times: int, count: int = 1) -> int:
     """Ask several times and give how often there was something."""
     return sum([not await buckets.take("a", count, count, TEN) for _ in range(times)])
 
 
-async def test_burst(buckets: Buckets) -> None:
+async def test_burst(buckets: TokenBuckets) -> None:
     """After a pause there is a burst, then nothing."""
     assert await taken(buckets, 30) == 10
 
 
-async def test_refilled(buckets: Buckets, clock: Clock) -> None:
-    """Time brings more, at the pace and up to the burst."""
+async def test_refilled(buckets: TokenBuckets, clock: Clock) -> None:
+    """Time brings more, at the rate and up to the burst."""
     await taken(buckets, 30)
     clock.seconds += 0.5
     after_a_while = await taken(buckets, 30)
@@ -57,9 +57,9 @@ async def test_refilled(buckets: Buckets, clock: Clock) -> None:
     assert await taken(buckets, 30) == 10
 
 
-async def test_wait(buckets: Buckets, clock: Clock) -> None:
+async def test_wait(buckets: TokenBuckets, clock: Clock) -> None:
     """Who comes too early is told how much, and coming then is early enough."""
-    slow = Pace(0.1)
+    slow = Rate(0.1)
     await buckets.take("a", 1, 1, slow)
     clock.seconds += 4
     wait = await buckets.take("a", 1, 1, slow)
@@ -69,14 +69,14 @@ async def test_wait(buckets: Buckets, clock: Clock) -> None:
     assert await buckets.take("a", 1, 1, slow) == 0
 
 
-async def test_chunks(buckets: Buckets, clock: Clock) -> None:
+async def test_chunks(buckets: TokenBuckets, clock: Clock) -> None:
     """Taken in any portions it is as much."""
     assert await taken(buckets, 9, count=5) == 2
     clock.seconds += 1
     assert await taken(buckets, 9, count=5) == 2
 
 
-async def test_room(buckets: Buckets, clock: Clock) -> None:
+async def test_room(buckets: TokenBuckets, clock: Clock) -> None:
     """Nothing is taken before there is room for what was asked; then all is, even beyond it."""
     await taken(buckets, 30)
     clock.seconds += 0.1
@@ -86,7 +86,7 @@ async def test_room(buckets: Buckets, clock: Clock) -> None:
     assert await buckets.take("a", 5, 1, TEN) == pytest.approx(0.5)
 
 
-async def test_names(buckets: Buckets) -> None:
+async def test_names(buckets: TokenBuckets) -> None:
     """Each bucket is one of its own."""
     await taken(buckets, 30)
 
@@ -95,6 +95,6 @@ async def test_names(buckets: Buckets) -> None:
 
 async def test_replicas(database: Database, clock: Clock) -> None:
     """However many ask at once, together they have no more than one."""
-    both = [Buckets(database, TABLE, clock) for _ in range(2)]
+    both = [TokenBuckets(database, TABLE, clock) for _ in range(2)]
 
     assert sum(await asyncio.gather(*(taken(each, 20) for each in both))) == 10
