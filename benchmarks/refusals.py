@@ -27,7 +27,7 @@ from services.otp.codes import CodeGenerator
 from services.otp.handlers import OneTimeCodes
 from services.otp.issuance import Issued, IssueRequest
 from services.otp.limits import CodeLimits
-from services.otp.mail import folder
+from services.otp.mail import translations
 from services.otp.mail.mail import Branding, MailWriter
 from services.otp.service import MIGRATIONS
 from services.otp.store import ChallengeStore
@@ -66,7 +66,7 @@ class GuessPreparer:
             self._store,
             self._book,
             Sealer.from_text(keys.sealing_key),
-            MailWriter(folder.shipped(), Branding()),
+            MailWriter(translations.shipped(), Branding()),
             CodeLimits(0, 0, 0, 0, 0, 0),
         )
 

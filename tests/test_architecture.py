@@ -55,7 +55,6 @@ EDGES |= {"timer", "dial", "stream", "connection", "connect", "sasl"}  # the sen
 EDGES |= {"concurrency", "rate_limits", "rate_store", "relay_pool", "pool"}  # the same
 EDGES |= {"counting", "catalogue", "revision"}  # of the classifier: parts of its store
 EDGES |= {"keyring", "writer"}  # of the sender: files, and work for threads
-EDGES |= {"folder"}  # of otp: files
 EDGES |= {"middleware", "rounds", "rate_limiter"}  # of the gateway
 # Of the gateway's API: a resource has its schema, view and answer in one file.
 PURE_API = {"body", "mistakes", "openapi", "problem"}

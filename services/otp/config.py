@@ -17,10 +17,10 @@ from pydantic_settings import NoDecode
 from services.otp.challenge import CodePolicy
 from services.otp.codes import DIGITS
 from services.otp.limits import CodeLimits
-from services.otp.mail import folder
+from services.otp.mail import translations
 from services.otp.mail.mail import Branding
-from services.otp.mail.phrasebook import Translations
 from services.otp.mail.template import check_no_link
+from services.otp.mail.translations import Translations
 from shared.config import Seconds, Settings
 from shared.contracts import address
 from shared.contracts.codes import MAX_DIGITS, MIN_DIGITS
@@ -51,7 +51,7 @@ Keys = Annotated[
 Number = Annotated[int, Field(ge=0)]  # 0 is no limit
 # Given as the directory that they are in, and read with the other settings: what cannot be used is
 # told before anything is opened.
-Templates = Annotated[InstanceOf[Translations], NoDecode, BeforeValidator(folder.read)]
+Templates = Annotated[InstanceOf[Translations], NoDecode, BeforeValidator(translations.read)]
 Product = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=60),
@@ -93,7 +93,7 @@ class OtpSettings(Settings):
     )
     otp_sender: Mailbox | None = Field(None, description="From; the sender's default if absent")
     otp_templates: Templates = Field(
-        default_factory=folder.shipped,
+        default_factory=translations.shipped,
         validate_default=False,
         repr=False,
         description="A directory of <locale>.toml, mail.txt, mail.html in place of those shipped",

@@ -3,7 +3,7 @@
 from services.otp.codes import CodeGenerator
 from services.otp.handlers import OneTimeCodes
 from services.otp.limits import CodeLimits
-from services.otp.mail import folder
+from services.otp.mail import translations
 from services.otp.mail.mail import Branding, MailWriter
 from services.otp.store import ChallengeStore
 from shared.contracts import Contract, IssueCode, VerifyCode
@@ -25,7 +25,7 @@ def handlers(
     store: ChallengeStore, generator: CodeGenerator, limits: CodeLimits = NO_LIMITS
 ) -> OneTimeCodes:
     """Give the handlers of a shop."""
-    writer = MailWriter(folder.shipped(), Branding(from_="Shop <shop@example.com>"))
+    writer = MailWriter(translations.shipped(), Branding(from_="Shop <shop@example.com>"))
     return OneTimeCodes(store, generator, SEALER, writer, limits)
 
 

@@ -7,10 +7,10 @@ import pytest
 from services.otp.challenge import CodePolicy
 from services.otp.config import OtpSettings
 from services.otp.limits import CodeLimits
-from services.otp.mail import folder
+from services.otp.mail import translations
 from services.otp.mail.mail import Branding
 from shared.errors import ConfigError
-from tests.otp.wordings import toml
+from tests.otp.mail.texts import toml
 
 KEY = "0f" * 32
 ENVIRON = {"AMQP_URL": "amqp://localhost", "OTP_KEY": KEY, "SEALING_KEY": KEY}
@@ -87,7 +87,7 @@ def test_the_mails_need_no_setting() -> None:
     settings = OtpSettings.load(ENVIRON)
 
     assert settings.branding == Branding()
-    assert settings.otp_templates == folder.shipped()
+    assert settings.otp_templates == translations.shipped()
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,13 @@ from html import escape
 
 import orjson
 
-from services.otp.mail.phrasebook import Translations
 from services.otp.mail.template import CODE, fill, fill_lines
-from services.otp.mail.wording import Translation
+from services.otp.mail.translations import Translation, Translations
 
 
 @dataclass(frozen=True, slots=True)
 class MailContext:
-    """Why a code is mailed: for which client and purpose, to whom, with how many seconds left."""
+    """Client, purpose and locale of the request for a code, and the seconds that the code lives."""
 
     client: str
     purpose: str
@@ -23,10 +22,10 @@ class MailContext:
 
 @dataclass(frozen=True, slots=True)
 class Branding:
-    """What a deployment says of itself: its From, language and names, and where codes are typed.
+    """The sender, default language and product names of a deployment, and its autofill domain.
 
-    Without `from_` it is the sender's default. `locale` is for whoever names none that there is.
-    `products` are by client; the others go by `product`.
+    Without `from_` the sender's default holds. `locale` serves requests without a known locale.
+    `products` are by client; every other client has `product`.
     """
 
     from_: str | None = None
@@ -36,13 +35,13 @@ class Branding:
     autofill_domain: str | None = None
 
     def product_of(self, client: str) -> str:
-        """Name the product of a client; empty if it has none."""
+        """Return the product of a client; empty if it has none."""
         return self.products.get(client) or self.product or ""
 
 
 @dataclass(frozen=True, slots=True)
 class CodeMail:
-    """Text and HTML hold the code, so that neither is ever shown in a log; the subject never."""
+    """A mail with a code in its text and HTML, which no repr shows; the subject has no code."""
 
     from_: str | None
     subject: str
@@ -50,50 +49,50 @@ class CodeMail:
     html: str = field(repr=False)
 
     def encode(self) -> bytes:
-        """Give the content as the sender expects it under a seal: a JSON object."""
+        """Return the content as the sender expects it under a seal: a JSON object."""
         return orjson.dumps({"text": self.text, "html": self.html})
 
 
 @dataclass(frozen=True, slots=True)
 class MailWriter:
-    """Writes mails: the code alone on its line, no link, no code in the subject."""
+    """A writer of mails with the code alone on its line, no link, and no code in the subject."""
 
     translations: Translations
     branding: Branding = field(default_factory=Branding)
 
     def compose(self, code: str, context: MailContext) -> CodeMail:
-        """Write the mail of a code, in the language asked for or else the deployment's own."""
+        """Write the mail of a code in the requested language, or else in the deployment's own."""
         lang = self.translations.nearest(context.locale, self.branding.locale)
         product = self.branding.product_of(context.client)
-        said = _said(self.translations.by_language[lang], context, product)
-        parts = {**said, CODE: code, "lang": lang}
+        texts = _texts(self.translations.by_language[lang], context, product)
+        parts = {**texts, CODE: code, "lang": lang}
+        escaped = {name: escape(text) for name, text in parts.items()}
         return CodeMail(
             from_=self.branding.from_,
-            subject=said["subject"],
+            subject=texts["subject"],
             text=fill_lines(self.translations.text, parts) + self._autofill(code),
-            html=fill_lines(
-                self.translations.html, {name: escape(text) for name, text in parts.items()}
-            ),
+            html=fill_lines(self.translations.html, escaped),
         )
 
     def _autofill(self, code: str) -> str:
-        """Give the line that binds a code to its domain, which must be the last.
+        """Return the line that binds a code to its domain, which must be the last.
 
-        Its form is that of https://wicg.github.io/sms-one-time-codes/ 3; mail programs take it
-        over from text messages.
+        Its form is that of https://wicg.github.io/sms-one-time-codes/ 3; mail programs accept it
+        as they do in text messages.
         """
         domain = self.branding.autofill_domain
         return f"\n@{domain} #{code}\n" if domain else ""
 
 
-def _said(translation: Translation, context: MailContext, product: str) -> dict[str, str]:
+def _texts(translation: Translation, context: MailContext, product: str) -> dict[str, str]:
     opening = translation.opening(context.purpose)
     named = {"product": product, "subject": opening.subject}
+    lifetime = {"lifetime": translation.lifetime(context.seconds)}
     return {
         "direction": translation.direction,
         "subject": fill(translation.branded_subject, named) if product else opening.subject,
         "intro": opening.intro,
-        "validity": fill(translation.validity, {"lifetime": translation.lifetime(context.seconds)}),
+        "validity": fill(translation.validity, lifetime),
         "origin": fill(translation.origin, named) if product else "",
         "warning": translation.warning,
         "advice": translation.advice,

@@ -11,15 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.otp.mail import folder
+from services.otp.mail import translations
 from services.otp.mail.mail import Branding, CodeMail, MailContext, MailWriter
-from services.otp.mail.phrasebook import Translations
 from services.otp.mail.template import check_no_link
-from services.otp.mail.wording import PURPOSES
+from services.otp.mail.translations import REQUIRED_PURPOSES, Translations
 from services.sender.mail.compose import MailDefaults, compose
 from services.sender.mail.writer import unseal
 from shared.contracts import Category, SendEmail
-from tests.otp.wordings import LANGUAGES, shipped_layouts, toml
+from tests.otp.mail.texts import LANGUAGES, shipped_layouts, toml
 
 CODE = "012345"
 EMAIL = "anna@x.example"
@@ -37,7 +36,7 @@ def write(
 ) -> CodeMail:
     """Write a mail."""
     context = MailContext(client, purpose, locale, seconds)
-    return MailWriter(folder.shipped(), branding).compose(CODE, context)
+    return MailWriter(translations.shipped(), branding).compose(CODE, context)
 
 
 def sent(mail: CodeMail) -> EmailMessage:
@@ -91,12 +90,12 @@ class Page(HTMLParser):
             self.shown.append(" ".join(data.split(" ")).strip())
 
 
-@pytest.mark.parametrize("purpose", [*PURPOSES, "unheard-of"])
+@pytest.mark.parametrize("purpose", [*REQUIRED_PURPOSES, "unheard-of"])
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_mail(language: str, purpose: str) -> None:
     """Through the sender, text and HTML say the same, and the code is alone on its line in both."""
     mail = write(language, purpose)
-    message, translation = sent(mail), folder.shipped().by_language[language]
+    message, translation = sent(mail), translations.shipped().by_language[language]
     text, page = part(message, "plain"), Page(part(message, "html"))
 
     assert message["Subject"] == mail.subject
@@ -111,7 +110,7 @@ def test_every_mail(language: str, purpose: str) -> None:
     assert ("role", "article") in page.attributes
 
 
-@pytest.mark.parametrize("purpose", [*PURPOSES, "unheard-of"])
+@pytest.mark.parametrize("purpose", [*REQUIRED_PURPOSES, "unheard-of"])
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_no_code_in_the_subject_and_no_link(language: str, purpose: str) -> None:
     """Subjects are logged by relays and shown on locked screens; a link is what forgers send."""
@@ -162,7 +161,10 @@ def test_language(locale: str | None, language: str) -> None:
     """The language is the nearest to the one asked for, else the deployment's own."""
     mail = write(locale, branding=Branding(locale="vi"))
 
-    assert mail.subject == folder.shipped().by_language[language].opening("confirm-address").subject
+    assert (
+        mail.subject
+        == translations.shipped().by_language[language].opening("confirm-address").subject
+    )
     assert f'<html lang="{language}"' in mail.html
 
 
@@ -217,7 +219,7 @@ def test_short_of_time() -> None:
 
 def test_a_language_of_a_deployment() -> None:
     """A language that is written from right to left says so; its code reads as ever."""
-    book = Translations.read({**shipped_layouts(), "ar.toml": toml(direction="rtl")})
+    book = Translations.parse({**shipped_layouts(), "ar.toml": toml(direction="rtl")})
     html = MailWriter(book).compose(CODE, MailContext("", "sign-in", "ar-EG", 600)).html
 
     assert '<html lang="ar" dir="rtl"' in html
@@ -244,6 +246,6 @@ def test_nothing_but_what_is_promised() -> None:
 
 def _all_texts() -> Iterator[str]:
     for language in LANGUAGES:
-        for purpose in PURPOSES:
+        for purpose in REQUIRED_PURPOSES:
             mail = write(language, purpose)
             yield mail.subject + " " + mail.text

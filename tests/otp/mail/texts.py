@@ -1,12 +1,12 @@
-"""What mails say, as tests need it."""
+"""Texts of mails for tests."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
-from services.otp.mail import folder
-from services.otp.mail.wording import Translation
+from services.otp.mail import translations
+from services.otp.mail.translations import Translation
 
 ENGLISH: Mapping[str, Any] = {
     "plural": "n != 1",
@@ -26,18 +26,18 @@ ENGLISH: Mapping[str, Any] = {
 LANGUAGES = ("de", "en", "es", "fr", "ja", "vi")
 
 
-def a_wording(**more: Any) -> Translation:  # noqa: ANN401 -- fields of the wording
-    """Give a wording with some parts changed; what is None is left out."""
+def a_translation(**more: Any) -> Translation:  # noqa: ANN401 -- fields of the translation
+    """Return a translation with some parts changed; a part of None is left out."""
     return Translation.model_validate(parts(**more))
 
 
 def parts(**more: Any) -> dict[str, Any]:  # noqa: ANN401 -- the same
-    """Give the parts of a wording, some changed; what is None is left out."""
+    """Return the parts of a translation, some changed; a part of None is left out."""
     return {name: part for name, part in {**ENGLISH, **more}.items() if part is not None}
 
 
 def toml(**more: Any) -> bytes:  # noqa: ANN401 -- the same
-    """Give a file with a wording; TOML's strings and lists are those of JSON."""
+    """Return the file of a translation; TOML writes strings and lists as JSON does."""
     given = parts(**more)
     purposes = given.pop("purposes", {})
     lines = [f"{name} = ".encode() + orjson.dumps(part) for name, part in given.items()]
@@ -48,5 +48,5 @@ def toml(**more: Any) -> bytes:  # noqa: ANN401 -- the same
 
 
 def shipped_layouts() -> dict[str, bytes]:
-    """Give the layouts that are shipped."""
-    return {name: (folder.SHIPPED / name).read_bytes() for name in ("mail.txt", "mail.html")}
+    """Return the shipped layouts."""
+    return {name: (translations.SHIPPED / name).read_bytes() for name in ("mail.txt", "mail.html")}
