@@ -22,10 +22,9 @@ from benchmarks.report import aligned
 from ops.load import http
 from ops.load.http import HttpConnection
 from ops.load.report import percentile
-from services.otp.challenge import CodePolicy, CodeScope
-from services.otp.codes import CodeGenerator
+from services.otp.codes import CodeGenerator, CodePolicy, CodeScope
 from services.otp.handlers import OneTimeCodes
-from services.otp.issuance import Issued, IssueRequest
+from services.otp.issuing import Issued, IssueRequest
 from services.otp.limits import CodeLimits
 from services.otp.mail import translations
 from services.otp.mail.mail import Branding, MailWriter

@@ -1,4 +1,7 @@
-"""Pure: codes are derived from a challenge and a secret key, and stored nowhere."""
+"""Pure: challenges, and codes derived from a challenge and a secret key and stored nowhere.
+
+All times are milliseconds since 1970 by the database's clock.
+"""
 
 import hashlib
 import hmac
@@ -6,26 +9,88 @@ import secrets
 import unicodedata
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from typing import Self
 
-from services.otp.challenge import Challenge, CodeScope, NewChallenge
 from shared.runtime.sealing import key_id, read_keys
 
-DIGITS = 6  # about 20 bits, what NIST SP 800-63B 5.1.3.2 asks of such a code
+DIGITS = 6  # about 20 bits, as NIST SP 800-63B 5.1.3.2 asks of such a code
 NONCE_BYTES = 16
 FINGERPRINT_BYTES = 16  # 128 bits: no two guesses ever have the same
 SEPARATORS = ("Zs", "Pd")  # Unicode's spaces and dashes, as keyboards and mail programs put them
+# A clock that was put back must not revive a challenge that it had ended, so a challenge made later
+# than now is dead. Usual corrections of a clock are smaller than this, and kill none.
+MAX_CLOCK_STEP_MS = 60_000
 
-# Before what is hashed for the name of a guess. A code is hashed after a nonce of as many random
-# bytes, so that none of the two ever is the other.
+# The prefix of what is hashed into the fingerprint of a guess. A code is hashed after a nonce of
+# as many random bytes, so that neither hash ever is the other.
 _GUESS = b"postrider guess\0"
 
-# Stands in for a challenge that is not there, so that its absence takes the same time.
-_NONE = Challenge("", CodeScope("", "", ""), bytes(NONCE_BYTES), "", DIGITS, 0, 0, 0)
+
+@dataclass(frozen=True, slots=True)
+class CodeScope:
+    """The client, purpose and canonical address that alone a code is valid for."""
+
+    client: str  # empty for a publisher that names none
+    purpose: str
+    email: str
+
+    @property
+    def recipient(self) -> str:
+        """The address in lower case: mails and failures of all its spellings are counted as one."""
+        return self.email.lower()
+
+    @property
+    def folded(self) -> "CodeScope":
+        """The scope of all spellings of its address: most servers have one mailbox for them."""
+        return replace(self, email=self.recipient)
+
+
+@dataclass(frozen=True, slots=True)
+class CodePolicy:
+    """The limits of a challenge; `lifetime` and `cooldown` are in milliseconds.
+
+    `tries` is the number of guesses at one challenge, `failures` of one recipient in a day.
+    """
+
+    lifetime: int
+    cooldown: int
+    tries: int
+    failures: int
+    key_ids: AbstractSet[str]  # of the keys that codes can be derived with
+
+
+@dataclass(frozen=True, slots=True)
+class NewChallenge:
+    """A challenge that is stored only if its scope has none alive."""
+
+    id: str
+    scope: CodeScope
+    nonce: bytes = field(repr=False)
+    key_id: str
+    digits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge(NewChallenge):
+    """A stored challenge: together with the key, its code can be derived from it."""
+
+    created_at: int
+    expires_at: int
+    mailed_at: int  # for the last time
+
+    def is_in_time(self, now: int) -> bool:
+        """Return whether it has begun and not expired."""
+        return self.created_at - MAX_CLOCK_STEP_MS <= now < self.expires_at
+
+
+# Compared where there is no challenge, so that its absence takes the same time.
+_NO_CHALLENGE = Challenge("", CodeScope("", "", ""), bytes(NONCE_BYTES), "", DIGITS, 0, 0, 0)
 
 
 class CodeGenerator:
-    """Derives with the key that a challenge names; new challenges name the first key."""
+    """A generator of codes, by the key that a challenge names; new challenges name the first."""
 
     def __init__(
         self,
@@ -40,7 +105,7 @@ class CodeGenerator:
 
     @classmethod
     def from_text(cls, text: str, digits: int = DIGITS) -> Self:
-        """Read keys of 32 bytes as hex, the newest first, separated by commas.
+        """Parse keys of 32 bytes as hex, the newest first, separated by commas.
 
         Raises ValueError.
         """
@@ -48,14 +113,13 @@ class CodeGenerator:
 
     @property
     def key_ids(self) -> frozenset[str]:
-        """Name the keys that are here; a challenge of any other key is dead."""
+        """The ids of its keys; a challenge of any other key is dead."""
         return frozenset(self._keys)
 
     def new_challenge(self, scope: CodeScope, digits: int | None = None) -> NewChallenge:
-        """Draw a new challenge, of so many digits or of as many as the deployment's codes have."""
-        name = uuid.UUID(bytes=self._random(16), version=4)
+        """Draw a new challenge, of `digits` or of as many as the deployment's codes have."""
         return NewChallenge(
-            id=str(name),
+            id=str(uuid.UUID(bytes=self._random(16), version=4)),
             scope=scope,
             nonce=self._random(NONCE_BYTES),
             key_id=self._newest,
@@ -67,54 +131,53 @@ class CodeGenerator:
         return _derive(self._keys[challenge.key_id], challenge)
 
     def is_right(self, challenge: Challenge | None, typed: str) -> bool:
-        """Compare what was typed with the code of `challenge`; without one it is never right.
+        """Compare a typed text with the code of `challenge`; without a challenge it is wrong.
 
         The work does not depend on the answer, nor on whether there is a challenge.
         """
         known = challenge is not None and challenge.key_id in self._keys
-        asked = challenge or _NONE
-        expected = _derive(self._keys.get(asked.key_id, self._keys[self._newest]), asked)
+        compared = challenge or _NO_CHALLENGE
+        expected = _derive(self._keys.get(compared.key_id, self._keys[self._newest]), compared)
         given = normalise(typed).encode("ascii", "replace")
         return hmac.compare_digest(expected.encode(), given) and known
 
     def fingerprints(self, scope: CodeScope, request_id: str, typed: str) -> tuple[str, ...]:
-        """Name a guess by what was asked, the newest key's name first.
+        """Return a name of a guess by each key, the newest key's first.
 
-        The same request with another code is another guess. Without a key nobody can try which
-        code it was.
+        The same request with another code is another guess. Without a key nobody can find out
+        by trial which code it was.
         """
-        asked = _bound(*_fields(scope), request_id, normalise(typed))
+        guess = _framed(*_fields(scope), request_id, normalise(typed))
         return tuple(
-            hmac.digest(key, _GUESS + asked, hashlib.sha256)[:FINGERPRINT_BYTES].hex()
+            hmac.digest(key, _GUESS + guess, hashlib.sha256)[:FINGERPRINT_BYTES].hex()
             for key in self._keys.values()
         )
 
 
 def normalise(typed: str) -> str:
-    """Drop the spaces and dashes of a typed code. What else is no digit makes it wrong."""
+    """Return a typed code without spaces and dashes; any other sign stays and makes it wrong."""
     if typed.isascii() and typed.isdigit():
         return typed
     return "".join(sign for sign in typed if unicodedata.category(sign) not in SEPARATORS)
 
 
 def truncate(digest: bytes, digits: int) -> str:
-    """Give a decimal code of a digest: the dynamic truncation of RFC 4226 5.3."""
+    """Return the decimal code of a digest: the dynamic truncation of RFC 4226 5.3."""
     offset = digest[-1] & 0x0F
     number = int.from_bytes(digest[offset : offset + 4], "big") & 0x7FFFFFFF
     return str(number % 10**digits).zfill(digits)
 
 
 def _derive(key: bytes, challenge: Challenge) -> str:
-    bound = _bound(*_fields(challenge.scope))
-    digest = hmac.digest(key, challenge.nonce + bound, hashlib.sha256)
-    return truncate(digest, challenge.digits)
+    message = challenge.nonce + _framed(*_fields(challenge.scope))
+    return truncate(hmac.digest(key, message, hashlib.sha256), challenge.digits)
 
 
 def _fields(scope: CodeScope) -> tuple[str, ...]:
     return (scope.purpose, scope.client, scope.email)
 
 
-def _bound(*fields: str) -> bytes:
-    """Join some texts so that none can pass for a part of its neighbour: each after its length."""
+def _framed(*fields: str) -> bytes:
+    """Join texts, each after its length, so that none passes for a part of its neighbour."""
     parts = [each.encode("utf-8", "surrogatepass") for each in fields]
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)

@@ -14,8 +14,7 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
-from services.otp.challenge import CodePolicy
-from services.otp.codes import DIGITS
+from services.otp.codes import DIGITS, CodePolicy
 from services.otp.limits import CodeLimits
 from services.otp.mail import translations
 from services.otp.mail.mail import Branding
@@ -118,8 +117,8 @@ class OtpSettings(Settings):
             raise ValueError("OTP_LOCALE must be one that there is a template for") from None
         return self
 
-    def rules(self, key_ids: AbstractSet[str]) -> CodePolicy:
-        """Give what challenges are granted, with the keys of these ids."""
+    def policy(self, key_ids: AbstractSet[str]) -> CodePolicy:
+        """Return the limits of a challenge, for codes of the keys with these ids."""
         return CodePolicy(
             lifetime=round(self.otp_lifetime * MILLISECONDS),
             cooldown=round(self.otp_cooldown * MILLISECONDS),

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from services.otp.allowance import CountedGuess, Guess, GuessDecision, UncheckedGuess
-from services.otp.challenge import Challenge, CodeScope
-from services.otp.codes import CodeGenerator
-from services.otp.guesses import CodeUse
-from services.otp.issuance import Issued, IssueRefused, IssueRequest, IssueResult
+from services.otp.codes import Challenge, CodeGenerator, CodeScope
+from services.otp.guessing import CodeUse, CountedGuess, Guess, GuessDecision, UncheckedGuess
+from services.otp.issuing import Issued, IssueRefused, IssueRequest, IssueResult
 from services.otp.limits import CodeLimits
 from services.otp.mail.mail import MailContext, MailWriter
 from shared.contracts import (
@@ -69,7 +67,7 @@ class OneTimeCodes:
         scope = CodeScope(command.client or "", command.purpose, command.email)
         new_challenge = self.generator.new_challenge(scope, command.length)
         order = IssueRequest(
-            _name(command, scope), new_challenge, self.limits.of(scope, command.ip)
+            _name(command, scope), new_challenge, self.limits.of_mail(scope, command.ip)
         )
         match await self.challenges.issue(order):
             case Issued() as issued:

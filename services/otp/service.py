@@ -43,7 +43,7 @@ async def run(settings: OtpSettings, stop: asyncio.Event) -> None:
 
 def _parts(settings: OtpSettings, database: Database) -> tuple[ChallengeStore, OneTimeCodes]:
     generator = CodeGenerator.from_text(settings.otp_key, settings.otp_digits)
-    store = ChallengeStore(database, settings.rules(generator.key_ids))
+    store = ChallengeStore(database, settings.policy(generator.key_ids))
     sealer = Sealer.from_text(settings.sealing_key)
     writer = MailWriter(settings.otp_templates, settings.branding)
     return store, OneTimeCodes(store, generator, sealer, writer, settings.limits)

@@ -1,74 +1,114 @@
-"""Challenges in the database: one alive for each holder, guesses counted, used up once."""
+"""Challenges in the database: one alive for each scope, guesses counted, used up once."""
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import sqlalchemy as sa
 
-from services.otp import guesses, issues
-from services.otp.allowance import Guess, GuessDecision
-from services.otp.challenge import CodePolicy
-from services.otp.guesses import CodeUse
-from services.otp.issuance import IssueRequest, IssueResult
-from services.otp.statements import ChallengeStatements
-from services.otp.transaction import OtpTransaction
+from services.otp import guessing, issuing, sql
+from services.otp.codes import MAX_CLOCK_STEP_MS, CodePolicy
+from services.otp.guessing import FAILURE_WINDOW_MS, CodeUse, Guess, GuessDecision
+from services.otp.issuing import IssueRequest, IssueResult
+from services.otp.limits import DAY_MS, HOUR_MS, MINUTE_MS
+from services.otp.sql import OtpTransaction
+from services.otp.tables import challenges, commands, compared, failures, guesses, mails, standing
 from shared.batch import Batcher
 from shared.storage import dialect
 from shared.storage.database import Database, as_handler_errors
 from shared.storage.dialect import Clock
 
+PURGE_ROWS = 1000  # a transaction: codes wait for no longer than such a piece takes
+# A dead challenge still answers repeated requests: a command may come back for 14 hours
+# (shared.retry). With the purge's own interval it is gone within a day.
+KEEP_MS = 20 * HOUR_MS
+# A guess that was compared with no code counts for nothing; it answers repeated requests.
+KEEP_UNSEEN_MS = HOUR_MS
+
+_NOW = sa.bindparam("now", type_=sa.BigInteger)
+_BEFORE = sa.bindparam("before", type_=sa.BigInteger)
+_EXPIRED = sa.select(challenges.c.id).where(
+    standing,
+    sa.or_(challenges.c.created_at > _NOW + MAX_CLOCK_STEP_MS, challenges.c.expires_at <= _NOW),
+)
+# A challenge that has once ended is not revived by a clock put back. A row that another transaction
+# has locked can wait, and must: that transaction may be waiting for a row of this one.
+_EXPIRE = (
+    sa.update(challenges)
+    .values(died_at=_NOW)
+    .where(
+        standing,
+        challenges.c.id.in_(_EXPIRED.limit(PURGE_ROWS).with_for_update(skip_locked=True)),
+    )
+)
+
 T = TypeVar("T")
+
+
+class _Old(NamedTuple):
+    """Rows that may be deleted when their time is `age_ms` ago; `unit_ms` is that of the time."""
+
+    time: sa.Column[int]
+    age_ms: int
+    which: sa.ColumnElement[bool] = sa.true()
+    unit_ms: int = 1
+
+
+_OLD = (
+    _Old(challenges.c.died_at, KEEP_MS),
+    _Old(commands.c.at, KEEP_MS),
+    _Old(guesses.c.at, KEEP_UNSEEN_MS, sa.not_(compared)),
+    _Old(guesses.c.at, FAILURE_WINDOW_MS),
+    _Old(mails.c.minute, DAY_MS + MINUTE_MS, unit_ms=MINUTE_MS),
+    _Old(failures.c.hour, FAILURE_WINDOW_MS + HOUR_MS, unit_ms=HOUR_MS),
+)
 
 
 class ChallengeStore:
     """The challenges of this deployment.
 
-    What is asked for at the same time is done in one transaction. Everything raises Retry when
-    the database is away, and Reject when it cannot hold a value.
+    Requests that come at the same time share one transaction. Every method raises Retry when the
+    database is away, and Reject when it cannot hold a value.
     """
 
-    def __init__(self, database: Database, rules: CodePolicy, clock: Clock = dialect.now) -> None:
+    def __init__(self, database: Database, policy: CodePolicy, clock: Clock = dialect.now) -> None:
         self._database = database
-        self._rules = rules
+        self._policy = policy
         self._clock = clock
-        self._words: dict[str, ChallengeStatements] = {}  # by dialect
-        self._orders = Batcher(self._fulfil)
+        self._requests = Batcher(self._answer)
 
-    async def issue(self, order: IssueRequest) -> IssueResult:
-        """Answer a command with a challenge to be mailed, or with a refusal.
+    async def issue(self, request: IssueRequest) -> IssueResult:
+        """Answer a request with a challenge to be mailed, or with a refusal.
 
-        The same command gets the same answer again, even if its challenge is dead.
+        The same request has the same answer again, even if its challenge is dead.
         """
-        return await self._orders.add(order)
+        return await self._requests.add(request)
 
     async def guess(self, guessed: Sequence[Guess]) -> Sequence[GuessDecision]:
-        """Count guesses and give the challenge that each may be compared with, if there is any.
+        """Count guesses; return the decision on each, with the challenge to compare it with.
 
-        It is committed before it is compared: no crash gives a guess back. A guess that was
-        counted before is given as it was then, and counts nothing; nor does one past a limit.
+        The count is committed before the comparison, so that no crash gives a guess back. A guess
+        that was counted before has its first decision again; a guess past a limit is not counted.
         """
-        return await self._write(lambda here: guesses.record(here, self._rules, guessed))
+        return await self._write(lambda tx: guessing.record(tx, self._policy, guessed))
 
     async def use(self, uses: Sequence[CodeUse]) -> Collection[str]:
-        """Use challenges up; give the one guess for each that does, however often it asks."""
+        """Use challenges up; return the id of the one guess for each that has used it."""
         if not uses:
             return ()
-        return await self._write(lambda here: guesses.use(here, uses))
+        return await self._write(lambda tx: guessing.use(tx, uses))
 
     async def cancel(self, challenge_id: str, client: str) -> None:
-        """Let a challenge of this client be right no more; harmless if there is none."""
-        named = {"of_id": challenge_id, "of_client": client}
-        await self._write(lambda here: here.each(here.say.cancelling, [named]))
+        """End a challenge of this client, if there is one."""
+        await self._write(lambda tx: tx.execute(sql.CANCEL_CHALLENGE, tx.now, challenge_id, client))
 
     async def purge(self) -> int:
-        """End what has expired, delete what has been dead for long, and tell how much that was.
+        """End what has expired, delete what ended long ago, and return the number of rows deleted.
 
-        In pieces, each whole in itself.
+        Works in pieces of PURGE_ROWS, a transaction each.
         """
-        await self._repeat(lambda here: here.change(here.say.expiring))
-        tables = len(await self._write(lambda here: here.say.forgetting))
-        return sum([await self._repeat(partial(_forget, number)) for number in range(tables)])
+        await self._repeat(lambda tx: tx.change(_EXPIRE, now=tx.now))
+        return sum([await self._repeat(partial(_delete_old, which=each)) for each in _OLD])
 
     async def _repeat(self, work: Callable[[OtpTransaction], int]) -> int:
         changed = 0
@@ -76,19 +116,18 @@ class ChallengeStore:
             changed += rows
         return changed
 
-    async def _fulfil(self, orders: Sequence[IssueRequest]) -> Sequence[IssueResult]:
-        return await self._write(lambda here: issues.fulfil(here, self._rules, orders))
+    async def _answer(self, requests: Sequence[IssueRequest]) -> Sequence[IssueResult]:
+        return await self._write(lambda tx: issuing.answer(tx, self._policy, requests))
 
     async def _write(self, work: Callable[[OtpTransaction], T]) -> T:
         with as_handler_errors("the codes"):
-            return await self._database.write(lambda connection: work(self._begun(connection)))
-
-    def _begun(self, connection: sa.Connection) -> OtpTransaction:
-        name = connection.dialect.name
-        if name not in self._words:
-            self._words[name] = ChallengeStatements(connection, self._clock)
-        return OtpTransaction(connection, self._words[name])
+            return await self._database.write(
+                lambda connection: work(OtpTransaction(connection, self._clock))
+            )
 
 
-def _forget(table: int, here: OtpTransaction) -> int:
-    return here.change(here.say.forgetting[table])
+def _delete_old(tx: OtpTransaction, which: _Old) -> int:
+    key = tuple(which.time.table.primary_key)
+    old = sa.select(*key).where(which.time < _BEFORE, which.which).limit(PURGE_ROWS)
+    delete = sa.delete(which.time.table).where(sa.tuple_(*key).in_(old))
+    return tx.change(delete, before=-(-(tx.now - which.age_ms) // which.unit_ms))

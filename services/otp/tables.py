@@ -1,4 +1,4 @@
-"""The tables of the otp service; `migrations` holds the road to them.
+"""The tables of the otp service, as `migrations` makes them.
 
 All times are milliseconds since 1970 by the database's clock. No code is ever here.
 """
@@ -9,7 +9,8 @@ import sqlalchemy as sa
 
 metadata = sa.MetaData()
 
-# Before all ids of challenges, and as long: what is written must not depend on what there is.
+# The id of no challenge, less than any other id and as long: the size of a row must not tell
+# whether there was a challenge.
 UNSEEN = str(uuid.UUID(int=0))
 
 challenges = sa.Table(
@@ -30,7 +31,7 @@ challenges = sa.Table(
     sa.Column("recipient", sa.Text, nullable=False),  # `email` in lower case
 )
 standing = challenges.c.died_at.is_(None)
-# Of the dead alone, or SQLite would take it for the shortest way to all that stand.
+# Of ended challenges alone, or SQLite would choose this index to find those that stand.
 sa.Index(
     "challenges_died_at",
     challenges.c.died_at,
@@ -43,7 +44,7 @@ sa.Index(
     sqlite_where=standing,
     postgresql_where=standing,
 )
-# Whatever happens, a holder has one challenge that stands.
+# One scope never has two challenges that stand.
 sa.Index(
     "challenges_standing",
     challenges.c.email,
@@ -54,7 +55,7 @@ sa.Index(
     postgresql_where=standing,
 )
 
-# What a command was answered with: two commands with one id, for one holder, are one mail.
+# The answers to commands: two commands with one id, for one scope, are one mail.
 commands = sa.Table(
     "commands",
     metadata,
@@ -71,7 +72,7 @@ commands = sa.Table(
     sa.Column("retry_after", sa.BigInteger),  # milliseconds
 )
 
-# The tries of a challenge are its rows here, the failures of a recipient those not verified.
+# The tries of a challenge are its rows here; the failures of a recipient are those not verified.
 guesses = sa.Table(
     "guesses",
     metadata,
@@ -80,12 +81,12 @@ guesses = sa.Table(
     sa.Column("recipient", sa.Text, nullable=False),
     sa.Column("challenge_id", sa.Text, nullable=False),  # UNSEEN if it was compared with none
     sa.Column("verified", sa.Boolean, nullable=False),
-    # With all that is counted by it: a look at each row would take its time.
+    # A covering index: a count reads no row of the table.
     sa.Index("guesses_recipient", "recipient", "challenge_id", "at", "verified"),
 )
 compared = guesses.c.challenge_id > UNSEEN
 
-# How many mails were sent in a minute, counted for each subject that a limit is about.
+# The mails sent in a minute, for each subject of a limit.
 mails = sa.Table(
     "mails",
     metadata,
@@ -95,7 +96,7 @@ mails = sa.Table(
     sa.Index("mails_minute", "minute"),
 )
 
-# How many guesses of an hour were not verified, at all recipients, for each subject with a limit.
+# The guesses of an hour, at all recipients, that were not verified, for each subject of a limit.
 failures = sa.Table(
     "failures",
     metadata,

@@ -4,8 +4,8 @@ import pytest
 
 # The same tests, on the fixtures of this folder.
 from tests.otp.conftest import *  # noqa: F403
-from tests.otp.test_guesses import *  # noqa: F403
-from tests.otp.test_issues import *  # noqa: F403
+from tests.otp.test_guessing import *  # noqa: F403
+from tests.otp.test_issuing import *  # noqa: F403
 from tests.otp.test_store import *  # noqa: F403
 
 pytestmark = pytest.mark.container

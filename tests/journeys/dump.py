@@ -9,8 +9,7 @@ from urllib.parse import quote, unquote, urlsplit
 from urllib.request import urlopen
 
 from ops.broker import Management
-from services.otp.challenge import Challenge, CodeScope
-from services.otp.codes import CodeGenerator
+from services.otp.codes import Challenge, CodeGenerator, CodeScope
 from tests.journeys.stack import Stack
 
 _MESSAGES = 10_000  # of a queue at most

@@ -7,19 +7,18 @@ from itertools import count
 
 import sqlalchemy as sa
 
-from services.otp.allowance import CountedGuess, Guess, GuessDecision
-from services.otp.challenge import Challenge, CodePolicy, CodeScope
-from services.otp.codes import CodeGenerator
-from services.otp.guesses import CodeUse
-from services.otp.issuance import Issued, IssueRequest, IssueResult
+from services.otp.codes import Challenge, CodeGenerator, CodePolicy, CodeScope
+from services.otp.guessing import CodeUse, CountedGuess, Guess, GuessDecision
+from services.otp.issuing import Issued, IssueRequest, IssueResult
 from services.otp.limits import CodeLimits, Limit
 from services.otp.store import ChallengeStore
 from shared.storage.database import Database
 
-BOOK = CodeGenerator([bytes(32)])
-RULES = CodePolicy(lifetime=600_000, cooldown=60_000, tries=5, failures=30, key_ids=BOOK.key_ids)
-FREE = replace(RULES, cooldown=0)
+GENERATOR = CodeGenerator([bytes(32)])
+POLICY = CodePolicy(600_000, 60_000, tries=5, failures=30, key_ids=GENERATOR.key_ids)
+FREE = replace(POLICY, cooldown=0)
 ANNA = CodeScope("shop", "sign-in", "anna@example.com")
+PEOPLE = [replace(ANNA, email=f"{number}@example.com") for number in range(20)]
 NO_LIMITS = CodeLimits(0, 0, 0, 0, 0, 0)
 IP = IPv4Address("192.0.2.7")
 
@@ -31,7 +30,7 @@ class Asking:
     """Asks one store."""
 
     store: ChallengeStore
-    book: CodeGenerator = field(default=BOOK)
+    generator: CodeGenerator = field(default=GENERATOR)
 
     async def issue(
         self,
@@ -42,9 +41,9 @@ class Asking:
         limits: CodeLimits = NO_LIMITS,
     ) -> IssueResult:
         """Ask for a code."""
-        new_challenge = self.book.new_challenge(scope, digits)
+        new_challenge = self.generator.new_challenge(scope, digits)
         name = command_id or f"command/{next(_numbers)}"
-        return await self.store.issue(IssueRequest(name, new_challenge, limits.of(scope, IP)))
+        return await self.store.issue(IssueRequest(name, new_challenge, limits.of_mail(scope, IP)))
 
     async def challenge(
         self, scope: CodeScope, command_id: str | None = None, *, digits: int | None = None
@@ -88,7 +87,7 @@ class Asking:
     ) -> Guess:
         """Make a guess that nobody knows of yet."""
         name = request_id or f"request/{next(_numbers)}"
-        return Guess(self.book.fingerprints(scope, name, code), scope, limits)
+        return Guess(self.generator.fingerprints(scope, name, code), scope, limits)
 
     async def together(self, guesses: Sequence[Guess]) -> Sequence[Challenge | None]:
         """Make some guesses in one call, and give what each may be compared with."""

@@ -10,9 +10,9 @@ from services.otp.store import ChallengeStore
 from shared.storage.database import Database
 from tests.clock import Clock
 from tests.databases import Opener
-from tests.otp import desk
-from tests.otp.asking import FREE, RULES, Asking
-from tests.otp.reading import CountingCodeGenerator
+from tests.otp import handling
+from tests.otp.asking import FREE, POLICY, Asking
+from tests.otp.handling import CountingCodeGenerator
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ async def database(open_database: Opener) -> Database:
 @pytest.fixture
 def asking(database: Database, clock: Clock) -> Asking:
     """Give the store of one test."""
-    return Asking(ChallengeStore(database, RULES, clock))
+    return Asking(ChallengeStore(database, POLICY, clock))
 
 
 @pytest.fixture
@@ -55,4 +55,4 @@ def generator() -> CountingCodeGenerator:
 @pytest.fixture
 def codes(database: Database, generator: CountingCodeGenerator) -> OneTimeCodes:
     """Give handlers without a cooldown."""
-    return desk.handlers(ChallengeStore(database, FREE), generator)
+    return handling.handlers(ChallengeStore(database, FREE), generator)

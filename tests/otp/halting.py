@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from services.otp import service
-from services.otp.allowance import Guess, GuessDecision
 from services.otp.config import OtpSettings
+from services.otp.guessing import Guess, GuessDecision
 from services.otp.store import ChallengeStore
 from shared.delivery import Delivery
 from shared.questions import Answering, _Waiting

@@ -1,4 +1,4 @@
-"""Codes: derived, bound to their challenge and holder, compared in constant time."""
+"""Challenges and codes: derived, bound to their scope, compared in constant time."""
 
 from collections import Counter
 from dataclasses import replace
@@ -7,14 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.otp.challenge import Challenge, CodeScope
-from services.otp.codes import CodeGenerator, normalise, truncate
+from services.otp.codes import (
+    MAX_CLOCK_STEP_MS,
+    Challenge,
+    CodeGenerator,
+    CodeScope,
+    normalise,
+    truncate,
+)
 
 KEY, OLD_KEY = bytes(range(32)), bytes(32)
-HOLDER = CodeScope("shop", "sign-in", "a@example.com")
+SCOPE = CodeScope("shop", "sign-in", "a@example.com")
 CHALLENGE = Challenge(
     id="c-1",
-    scope=HOLDER,
+    scope=SCOPE,
     nonce=bytes(16),
     key_id=min(CodeGenerator([KEY]).key_ids),
     digits=6,
@@ -57,9 +63,9 @@ def test_codes_are_uniform(digits: int, count: int) -> None:
     Chi-square with 9 degrees of freedom: 33.7 is exceeded once in 10,000 runs, and this run is
     always the same one.
     """
-    book, id_ = CodeGenerator([KEY]), CHALLENGE.key_id
+    generator, id_ = CodeGenerator([KEY]), CHALLENGE.key_id
     codes = "".join(
-        book.code(Challenge("c", HOLDER, number.to_bytes(16, "big"), id_, digits, 0, 1, 0))
+        generator.code(Challenge("c", SCOPE, number.to_bytes(16, "big"), id_, digits, 0, 1, 0))
         for number in range(count)
     )
     for place in range(digits):
@@ -73,20 +79,20 @@ def test_codes_are_uniform(digits: int, count: int) -> None:
     "other",
     [
         replace(CHALLENGE, nonce=bytes([1] * 16)),
-        replace(CHALLENGE, scope=replace(HOLDER, client="other")),
-        replace(CHALLENGE, scope=replace(HOLDER, purpose="confirm-address")),
-        replace(CHALLENGE, scope=replace(HOLDER, email="b@example.com")),
-        replace(CHALLENGE, scope=replace(HOLDER, email="A@example.com")),
-        replace(CHALLENGE, scope=replace(HOLDER, client="shopa", email="@example.com")),
+        replace(CHALLENGE, scope=replace(SCOPE, client="other")),
+        replace(CHALLENGE, scope=replace(SCOPE, purpose="confirm-address")),
+        replace(CHALLENGE, scope=replace(SCOPE, email="b@example.com")),
+        replace(CHALLENGE, scope=replace(SCOPE, email="A@example.com")),
+        replace(CHALLENGE, scope=replace(SCOPE, client="shopa", email="@example.com")),
     ],
     ids=["nonce", "client", "purpose", "recipient", "spelling", "shifted border"],
 )
 def test_a_code_is_bound(other: Challenge) -> None:
     """A code is right for one nonce, client, purpose and recipient alone."""
-    book = CodeGenerator([KEY])
+    generator = CodeGenerator([KEY])
 
-    assert book.code(other) != book.code(CHALLENGE)
-    assert not book.is_right(other, book.code(CHALLENGE))
+    assert generator.code(other) != generator.code(CHALLENGE)
+    assert not generator.is_right(other, generator.code(CHALLENGE))
 
 
 @pytest.mark.parametrize(
@@ -102,42 +108,42 @@ def test_a_code_is_bound(other: Challenge) -> None:
 )
 def test_spaces_and_dashes_do_not_count(spell: str) -> None:
     """A code is right however it is grouped."""
-    book = CodeGenerator([KEY])
-    code = book.code(CHALLENGE)
+    generator = CodeGenerator([KEY])
+    code = generator.code(CHALLENGE)
 
-    assert book.is_right(CHALLENGE, spell.format(code[:3], code[3:]))
+    assert generator.is_right(CHALLENGE, spell.format(code[:3], code[3:]))
 
 
 @given(st.text(max_size=64))
 def test_any_text_may_be_typed(typed: str) -> None:
     """Whatever is typed is an answer, and wrong unless it is the code."""
-    book = CodeGenerator([KEY])
+    generator = CodeGenerator([KEY])
 
-    assert book.is_right(CHALLENGE, typed) == (normalise(typed) == book.code(CHALLENGE))
+    assert generator.is_right(CHALLENGE, typed) == (normalise(typed) == generator.code(CHALLENGE))
 
 
 @pytest.mark.parametrize("spoil", ["{}0", "0{}", "{}x", "{}\n", "+{}", ""])
 def test_other_characters_are_wrong(spoil: str) -> None:
     """What else stands beside the digits makes a code wrong."""
-    book = CodeGenerator([KEY])
+    generator = CodeGenerator([KEY])
 
-    assert not book.is_right(CHALLENGE, spoil.format(book.code(CHALLENGE)))
+    assert not generator.is_right(CHALLENGE, spoil.format(generator.code(CHALLENGE)))
 
 
 def test_digits_of_other_scripts_are_wrong() -> None:
     """Digits are those of ASCII."""
-    book = CodeGenerator([KEY])
-    fullwidth = "".join(chr(ord(digit) + 0xFEE0) for digit in book.code(CHALLENGE))
+    generator = CodeGenerator([KEY])
+    fullwidth = "".join(chr(ord(digit) + 0xFEE0) for digit in generator.code(CHALLENGE))
 
-    assert not book.is_right(CHALLENGE, fullwidth)
-    assert not book.is_right(CHALLENGE, "\ud800")
+    assert not generator.is_right(CHALLENGE, fullwidth)
+    assert not generator.is_right(CHALLENGE, "\ud800")
 
 
 def test_without_a_challenge_nothing_is_right() -> None:
     """The code that stands in for a missing challenge is not right either."""
-    book = CodeGenerator([KEY])
+    generator = CodeGenerator([KEY])
 
-    assert not any(book.is_right(None, f"{number:06}") for number in range(0, 1_000_000, 37))
+    assert not any(generator.is_right(None, f"{number:06}") for number in range(0, 1_000_000, 37))
 
 
 def test_keys_rotate() -> None:
@@ -146,15 +152,15 @@ def test_keys_rotate() -> None:
     challenge = replace(CHALLENGE, key_id=min(old.key_ids))
     rotated = CodeGenerator([KEY, OLD_KEY])
 
-    assert rotated.new_challenge(HOLDER).key_id == CHALLENGE.key_id
+    assert rotated.new_challenge(SCOPE).key_id == CHALLENGE.key_id
     assert rotated.is_right(challenge, old.code(challenge))
     assert not CodeGenerator([KEY]).is_right(challenge, old.code(challenge))
 
 
 def test_no_two_drafts_are_alike() -> None:
     """Each challenge has an id and a nonce of its own."""
-    book = CodeGenerator([KEY])
-    drafts = [book.new_challenge(HOLDER) for _ in range(100)]
+    generator = CodeGenerator([KEY])
+    drafts = [generator.new_challenge(SCOPE) for _ in range(100)]
 
     assert len({each.nonce for each in drafts}) == 100
     assert len({each.id for each in drafts}) == 100
@@ -162,22 +168,22 @@ def test_no_two_drafts_are_alike() -> None:
 
 def test_a_draft_has_the_digits_that_are_asked_for() -> None:
     """Who asks for no length gets that of the deployment."""
-    book = CodeGenerator([KEY], digits=8)
+    generator = CodeGenerator([KEY], digits=8)
 
-    assert book.new_challenge(HOLDER).digits == 8
-    assert book.new_challenge(HOLDER, 4).digits == 4
+    assert generator.new_challenge(SCOPE).digits == 8
+    assert generator.new_challenge(SCOPE, 4).digits == 4
 
 
 @pytest.mark.parametrize(
     ("scope", "request_id", "typed", "same"),
     [
-        (HOLDER, "request-1", "123456", True),
-        (HOLDER, "request-1", " 123-456 ", True),
-        (HOLDER, "request-1", "123457", False),
-        (HOLDER, "request-2", "123456", False),
-        (replace(HOLDER, purpose="reset"), "request-1", "123456", False),
-        (replace(HOLDER, client="bank"), "request-1", "123456", False),
-        (replace(HOLDER, email="b@example.com"), "request-1", "123456", False),
+        (SCOPE, "request-1", "123456", True),
+        (SCOPE, "request-1", " 123-456 ", True),
+        (SCOPE, "request-1", "123457", False),
+        (SCOPE, "request-2", "123456", False),
+        (replace(SCOPE, purpose="reset"), "request-1", "123456", False),
+        (replace(SCOPE, client="bank"), "request-1", "123456", False),
+        (replace(SCOPE, email="b@example.com"), "request-1", "123456", False),
     ],
     ids=["same", "grouped", "code", "request", "purpose", "client", "recipient"],
 )
@@ -185,17 +191,51 @@ def test_a_guess_is_known_again(
     scope: CodeScope, request_id: str, typed: str, *, same: bool
 ) -> None:
     """The same question with the same code is the same guess, and nothing else is."""
-    book = CodeGenerator([KEY])
-    asked = book.fingerprints(HOLDER, "request-1", "123456")
+    generator = CodeGenerator([KEY])
+    asked = generator.fingerprints(SCOPE, "request-1", "123456")
 
-    assert (book.fingerprints(scope, request_id, typed) == asked) is same
+    assert (generator.fingerprints(scope, request_id, typed) == asked) is same
 
 
 def test_a_guess_is_known_again_after_a_rotation() -> None:
     """A guess has a name by each key, the newest first: that of an old key finds it as well."""
-    old = CodeGenerator([OLD_KEY]).fingerprints(HOLDER, "request-1", "123456")
-    new = CodeGenerator([KEY]).fingerprints(HOLDER, "request-1", "123456")
-    rotated = CodeGenerator([KEY, OLD_KEY]).fingerprints(HOLDER, "request-1", "123456")
+    old = CodeGenerator([OLD_KEY]).fingerprints(SCOPE, "request-1", "123456")
+    new = CodeGenerator([KEY]).fingerprints(SCOPE, "request-1", "123456")
+    rotated = CodeGenerator([KEY, OLD_KEY]).fingerprints(SCOPE, "request-1", "123456")
 
     assert rotated == (*new, *old)
     assert new != old
+
+
+MADE = 1_900_000_000_000
+HOUR_MS = 3_600_000
+STORED = replace(
+    CHALLENGE,
+    scope=CodeScope("shop", "sign-in", "Anna@Example.com"),
+    created_at=MADE,
+    expires_at=MADE + 600_000,
+    mailed_at=MADE,
+)
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        (MADE, True),
+        (MADE + 599_999, True),
+        (MADE + 600_000, False),
+        (MADE + HOUR_MS, False),
+        (MADE - 1, True),
+        (MADE - MAX_CLOCK_STEP_MS, True),
+        (MADE - MAX_CLOCK_STEP_MS - 1, False),
+        (MADE - HOUR_MS, False),
+    ],
+)
+def test_in_its_time(now: int, *, expected: bool) -> None:
+    """It ends at its expiry; and what a clock put back has not yet made is dead, but for a step."""
+    assert STORED.is_in_time(now) is expected
+
+
+def test_a_recipient_has_one_spelling() -> None:
+    """Mails and failures are counted for an address however it is written."""
+    assert STORED.scope.recipient == "anna@example.com"

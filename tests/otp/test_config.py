@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.otp.challenge import CodePolicy
+from services.otp.codes import CodePolicy
 from services.otp.config import OtpSettings
 from services.otp.limits import CodeLimits
 from services.otp.mail import translations
@@ -24,7 +24,7 @@ def test_the_keys_are_enough() -> None:
     assert settings.otp_lifetime == 600
     assert settings.otp_tries == 5
     assert settings.limits == CodeLimits(5, 10, 5000, 1000, 5000, 20_000, 10_000, 300)
-    assert settings.rules(frozenset()) == CodePolicy(600_000, 60_000, 5, 30, frozenset())
+    assert settings.policy(frozenset()) == CodePolicy(600_000, 60_000, 5, 30, frozenset())
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,17 @@ from shared.contracts import (
     encode,
 )
 from shared.storage.database import Database
-from tests.otp.desk import EMAIL, guarded, issue, verify
-from tests.otp.reading import SEALER, CountingCodeGenerator, code_in, mail_in, wrong
+from tests.otp.handling import (
+    EMAIL,
+    SEALER,
+    CountingCodeGenerator,
+    code_in,
+    guarded,
+    issue,
+    mail_in,
+    verify,
+    wrong,
+)
 
 
 async def test_a_code_is_mailed(codes: OneTimeCodes) -> None:

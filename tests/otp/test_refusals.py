@@ -20,8 +20,7 @@ from shared.errors import Retry
 from shared.storage.database import Database
 from tests.clock import Clock
 from tests.otp.asking import FREE, NO_LIMITS
-from tests.otp.desk import EMAIL, guarded, handlers, issue, verify
-from tests.otp.reading import CountingCodeGenerator, wrong
+from tests.otp.handling import EMAIL, CountingCodeGenerator, guarded, handlers, issue, verify, wrong
 from tests.otp.work import Work, watching
 
 

@@ -10,14 +10,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from services.otp.allowance import CountedGuess
-from services.otp.challenge import CodeScope
-from services.otp.guesses import CodeUse
-from services.otp.issuance import Issued, IssueRefused, IssueRequest
+from services.otp.codes import CodeScope
+from services.otp.guessing import CodeUse, CountedGuess
+from services.otp.issuing import Issued, IssueRefused, IssueRequest
 from services.otp.limits import CodeLimits
 from services.otp.service import MIGRATIONS
-from services.otp.statements import ANSWER, KEEP
-from services.otp.store import ChallengeStore
+from services.otp.store import KEEP_MS, KEEP_UNSEEN_MS, ChallengeStore
 from services.otp.tables import challenges, commands, failures, guesses, mails, metadata
 from shared.contracts import Withholding
 from shared.errors import Reject, Retry
@@ -25,7 +23,7 @@ from shared.storage import dialect
 from shared.storage.database import Database
 from tests.clock import Clock
 from tests.databases import differences
-from tests.otp.asking import ANNA, BOOK, IP, NO_LIMITS, RULES, Asking, rows
+from tests.otp.asking import ANNA, GENERATOR, IP, NO_LIMITS, POLICY, Asking, rows
 
 HOUR, DAY = 3600, 86_400  # seconds
 
@@ -58,10 +56,10 @@ def _keep_a_challenge(connection: sa.Connection, scope: CodeScope) -> None:
         "purpose": scope.purpose,
         "email": scope.email,
         "nonce": bytes(16),
-        "key_id": next(iter(RULES.key_ids)),
+        "key_id": next(iter(POLICY.key_ids)),
         "digits": 6,
         "created_at": now,
-        "expires_at": now + RULES.lifetime,
+        "expires_at": now + POLICY.lifetime,
         "mailed_at": now,
     }
     connection.execute(sa.insert(sa.table("challenges", *map(sa.column, values))), values)
@@ -129,7 +127,7 @@ async def test_the_dead_leave_within_a_day(
     await asking.challenge(ANNA)
     clock.seconds += 600
     await asking.store.purge()
-    clock.seconds += KEEP / 1000
+    clock.seconds += KEEP_MS / 1000
     alive = await asking.challenge(ANNA)
     await asking.store.purge()
     kept = await rows(database, challenges)
@@ -150,7 +148,14 @@ async def test_guesses_and_mails_leave(asking: Asking, clock: Clock, database: D
     await asking.issue(ANNA, limits=limits)
     await asking.judged(ANNA, limits=limits.of_guess(ANNA, None))
     counts = []
-    for seconds in (ANSWER / 1000, 0.001, DAY - ANSWER / 1000 - 0.001, 0.001, 90, HOUR):
+    for seconds in (
+        KEEP_UNSEEN_MS / 1000,
+        0.001,
+        DAY - KEEP_UNSEEN_MS / 1000 - 0.001,
+        0.001,
+        90,
+        HOUR,
+    ):
         clock.seconds += seconds
         await asking.store.purge()
         counts.append([await rows(database, table) for table in (guesses, mails, failures)])
@@ -194,7 +199,7 @@ async def test_no_code_is_stored(asking: Asking, database: Database) -> None:
     """No column of any table holds the code, as text, number or bytes."""
     answer = await asking.issue(ANNA, limits=CodeLimits(5, 5, 5, 5, 5, 5))
     assert isinstance(answer, Issued)
-    code = BOOK.code(answer.challenge)
+    code = GENERATOR.code(answer.challenge)
     await asking.guess(ANNA, "request-1", code)
     await asking.use(answer.challenge, "request-1", code)
     stored = await database.read(
@@ -214,7 +219,7 @@ async def test_no_code_is_stored(asking: Asking, database: Database) -> None:
 async def test_a_database_that_is_away(tmp_path: Path) -> None:
     """What cannot be kept is to be tried again."""
     async with Database.open("otp", None, tmp_path, MIGRATIONS) as database:
-        asking = Asking(ChallengeStore(database, RULES))
+        asking = Asking(ChallengeStore(database, POLICY))
         await database.write(lambda c: c.exec_driver_sql("DROP TABLE guesses"))
 
         with pytest.raises(Retry, match="the codes cannot be reached"):
@@ -236,7 +241,7 @@ async def test_spellings_of_an_address_share_a_cooldown(asking: Asking) -> None:
 async def test_poison_takes_no_neighbour_with_it(asking: Asking) -> None:
     """A command that no database can hold is refused; those of the same moment are answered."""
     scopes = [replace(ANNA, email=f"a{number}@example.com") for number in range(5)]
-    new_challenge = replace(asking.book.new_challenge(ANNA, None), digits=1 << 63)
+    new_challenge = replace(asking.generator.new_challenge(ANNA, None), digits=1 << 63)
     poison = asking.store.issue(IssueRequest("command/poison", new_challenge, ()))
 
     refused, *answers = await asyncio.gather(
@@ -251,7 +256,7 @@ async def test_poison_takes_no_neighbour_with_it(asking: Asking) -> None:
 async def real(database_url: str | None, folder: Path) -> AsyncIterator[Asking]:
     """Give a store by the database's own clock, whose challenges live a day."""
     async with Database.open("otp", database_url, folder, MIGRATIONS) as database:
-        yield Asking(ChallengeStore(database, replace(RULES, lifetime=DAY * 1000)))
+        yield Asking(ChallengeStore(database, replace(POLICY, lifetime=DAY * 1000)))
 
 
 async def test_by_the_databases_own_clock(database_url: str | None, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Commands in both databases: one challenge alive, each answered once, no mail too many."""
+"""Requests for codes: one challenge alive, each request answered once, no mail too many."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,18 +7,156 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from services.otp.challenge import CodeScope
-from services.otp.codes import CodeGenerator
-from services.otp.issuance import Issued, IssueRefused
-from services.otp.limits import CodeLimits
+from services.otp.codes import Challenge, CodeGenerator, CodeScope, NewChallenge
+from services.otp.guessing import GuessBudget
+from services.otp.issuing import Issued, Issuer, IssueRefused, IssueRequest, alive
+from services.otp.limits import DAY_MS, HOUR_MS, MINUTE_MS, CodeLimits, Limit, WindowCounter
 from services.otp.store import ChallengeStore
 from services.otp.tables import commands, mails
 from shared.contracts import Withholding
 from shared.storage.database import Database
 from tests.clock import Clock
-from tests.otp.asking import ANNA, NO_LIMITS, RULES, Asking, rows
+from tests.otp.asking import ANNA, NO_LIMITS, POLICY, Asking, rows
 
-HOUR, DAY = 3600, 86_400  # seconds
+NOW = 1_900_000_000_000
+KEY = min(POLICY.key_ids)
+FIVE = Limit("recipient/anna@example.com", 5, HOUR_MS)
+CHALLENGE = Challenge("old", ANNA, bytes(16), KEY, 6, NOW, NOW + 600_000, NOW)
+
+
+def request(number: int, *limits: Limit) -> IssueRequest:
+    """Give a command for Anna."""
+    return IssueRequest(
+        f"command-{number}", NewChallenge(f"new-{number}", ANNA, bytes(16), KEY, 8), limits
+    )
+
+
+def an_issuer(now: int, *standing: Challenge, sent: int = 0) -> Issuer:
+    """Begin with these challenges, and with mails sent in this minute."""
+    rows = [(FIVE.subject, now // MINUTE_MS, sent)]
+    return Issuer(POLICY, now, {each.scope: each for each in standing}, WindowCounter(rows, now))
+
+
+def test_a_new_challenge() -> None:
+    """Whoever has none gets what was drafted, for the lifetime from now."""
+    issuer = an_issuer(NOW)
+    made = Challenge("new-1", ANNA, bytes(16), KEY, 8, NOW, NOW + 600_000, NOW)
+
+    assert issuer.decide(request(1)) == Issued(made, NOW, NOW + 60_000, 600_000)
+    assert issuer.made == [made]
+
+
+def test_a_resend_repeats() -> None:
+    """After the cooldown the same challenge is mailed again, with its old expiry and length."""
+    now = NOW + 60_000
+    issuer = an_issuer(now, CHALLENGE)
+    mailed = replace(CHALLENGE, mailed_at=now)
+
+    assert issuer.decide(request(1)) == Issued(mailed, now, now + 60_000, 540_000)
+    assert issuer.made == []
+    assert issuer.mailed == {"old"}
+
+
+def test_another_spelling_is_as_early() -> None:
+    """Other letters in the local part get round no cooldown, and their code is another one.
+
+    Issue 10, A12.
+    """
+    loud = CodeScope(ANNA.client, ANNA.purpose, "ANNA@example.com")
+    command = IssueRequest("loud", NewChallenge("new", loud, bytes(16), KEY, 8), ())
+
+    assert an_issuer(NOW, CHALLENGE).decide(command) == IssueRefused(Withholding.COOLDOWN, 60_000)
+    later = an_issuer(NOW + 60_000, CHALLENGE)
+    answer = later.decide(command)
+    assert isinstance(answer, Issued)
+    assert answer.challenge.scope == loud
+    assert later.decide(request(1)) == IssueRefused(Withholding.COOLDOWN, 60_000)
+
+
+def test_another_purpose_has_a_cooldown_of_its_own() -> None:
+    """Only the address is folded: another client or purpose waits for nobody."""
+    other = replace(ANNA, purpose="pay")
+    command = IssueRequest("other", NewChallenge("new", other, bytes(16), KEY, 8), ())
+
+    assert isinstance(an_issuer(NOW, CHALLENGE).decide(command), Issued)
+
+
+@pytest.mark.parametrize("after", [0, 1, 59_999])
+def test_too_early(after: int) -> None:
+    """Within the cooldown nothing is mailed, and it is told how long it lasts."""
+    issuer = an_issuer(NOW + after, CHALLENGE)
+
+    assert issuer.decide(request(1, FIVE)) == IssueRefused(Withholding.COOLDOWN, 60_000 - after)
+    assert issuer.mails.added == {}
+    assert issuer.mailed == set()
+
+
+def test_at_once_one_is_mailed() -> None:
+    """Of commands that come together the first one is mailed, the others are too early."""
+    issuer = an_issuer(NOW)
+    answers = [issuer.decide(request(number)) for number in range(3)]
+
+    assert [type(answer) for answer in answers] == [Issued, IssueRefused, IssueRefused]
+
+
+def test_the_last_resend_is_told_no_later_than_the_end() -> None:
+    """When a challenge ends within the cooldown, a new one may be asked for at its end."""
+    now = NOW + 570_000
+    answer = an_issuer(now, CHALLENGE).decide(request(1))
+
+    assert isinstance(answer, Issued)
+    assert answer.resend_at == CHALLENGE.expires_at
+
+
+def test_over_a_limit() -> None:
+    """Nothing is mailed, and it is told when there may be a mail again."""
+    issuer = an_issuer(NOW, sent=5)
+    answer = issuer.decide(request(1, FIVE))
+
+    assert answer == IssueRefused(Withholding.LIMIT, 61 * MINUTE_MS - NOW % MINUTE_MS)
+    assert issuer.made == []
+
+
+def test_the_longer_wait_is_told() -> None:
+    """Whoever waits as long as is told is not told to wait again."""
+    issuer = an_issuer(NOW, CHALLENGE, sent=5)
+
+    assert issuer.decide(request(1, FIVE)) == IssueRefused(
+        Withholding.LIMIT, 61 * MINUTE_MS - NOW % MINUTE_MS
+    )
+
+
+def test_two_limits_on_one_subject_count_once() -> None:
+    """A mail is one mail, however many limits there are on its recipient."""
+    issuer = an_issuer(NOW)
+    issuer.decide(request(1, FIVE, replace(FIVE, count=10, window_ms=DAY_MS)))
+
+    assert issuer.mails.added == {FIVE.subject: 1}
+
+
+def test_nobody_waits_for_a_time_that_was_undone() -> None:
+    """A mail from before the clock was put back holds up no other for an hour."""
+    issuer = an_issuer(NOW, replace(CHALLENGE, created_at=NOW - 1, mailed_at=NOW + 3_600_000))
+
+    assert isinstance(issuer.decide(request(1)), Issued)
+
+
+@pytest.mark.parametrize(
+    ("challenge", "now", "guesses", "expected"),
+    [
+        (CHALLENGE, NOW, 4, True),
+        (CHALLENGE, NOW, 5, False),
+        (CHALLENGE, NOW + 600_000, 0, False),
+        (CHALLENGE, NOW - 3_600_000, 0, False),
+        (replace(CHALLENGE, key_id="withdrawn"), NOW, 0, False),
+    ],
+    ids=["alive", "exhausted", "expired", "of the future", "without its key"],
+)
+def test_alive(challenge: Challenge, now: int, guesses: int, *, expected: bool) -> None:
+    """Only a code that can still be right is mailed again."""
+    left = GuessBudget(POLICY, [("anna@example.com", "old", False, guesses)])
+
+    assert (ANNA in alive(POLICY, now, [challenge], left)) is expected
 
 
 async def test_asking_again_repeats(asking: Asking, clock: Clock) -> None:
@@ -72,7 +210,7 @@ async def test_asked_at_once_there_is_one(free: Asking, replica: Asking) -> None
 
 async def test_asked_at_once_one_is_mailed(database: Database, asking: Asking) -> None:
     """Of commands that arrive at once, at two stores, one is mailed and the others too early."""
-    both = (asking, Asking(ChallengeStore(database, RULES, asking.store._clock)))
+    both = (asking, Asking(ChallengeStore(database, POLICY, asking.store._clock)))
     issued = await asyncio.gather(*(both[number % 2].issue(ANNA) for number in range(20)))
 
     assert sum(isinstance(answer, Issued) for answer in issued) == 1
@@ -140,13 +278,13 @@ async def test_a_withdrawn_key_ends_its_challenges(
 ) -> None:
     """A challenge whose key was taken away is replaced at once, for its own command too."""
     old = await asking.challenge(ANNA, "command-1")
-    book = CodeGenerator([bytes([1] * 32)])
-    store = ChallengeStore(database, replace(RULES, key_ids=book.key_ids), clock)
-    rotated = Asking(store, book)
+    generator = CodeGenerator([bytes([1] * 32)])
+    store = ChallengeStore(database, replace(POLICY, key_ids=generator.key_ids), clock)
+    rotated = Asking(store, generator)
     new = await rotated.challenge(ANNA, "command-1")
 
     assert new.id != old.id
-    assert new.key_id in book.key_ids
+    assert new.key_id in generator.key_ids
     assert await rotated.challenge(ANNA, "command-1") == new
 
 

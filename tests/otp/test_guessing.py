@@ -4,23 +4,19 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address
 from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
 
-from services.otp.allowance import CountedGuess, UncheckedGuess
-from services.otp.challenge import CodeScope
-from services.otp.guesses import CodeUse
-from services.otp.limits import CodeLimits
-from services.otp.tables import failures, guesses
+from services.otp.codes import Challenge, CodeScope
+from services.otp.guessing import CodeUse, CountedGuess, GuessBudget
+from services.otp.tables import failures
 from shared.storage.database import Database
 from tests.clock import Clock
-from tests.otp.asking import ANNA, BOOK, IP, NO_LIMITS, Asking, rows
+from tests.otp.asking import ANNA, GENERATOR, NO_LIMITS, PEOPLE, POLICY, Asking
 
 HOUR, DAY = 3600, 86_400  # seconds
-PEOPLE = [replace(ANNA, email=f"{number}@example.com") for number in range(20)]
 
 
 async def test_nothing_to_guess(asking: Asking, clock: Clock) -> None:
@@ -216,7 +212,7 @@ async def test_copies_in_one_call_count_once(asking: Asking) -> None:
 
 async def test_right_answers_in_one_call(free: Asking, database: Database) -> None:
     """Each challenge is used by one of them, which is given its failure back, and no other is."""
-    allowed = limits(client=100).of_guess(ANNA, None)
+    allowed = replace(NO_LIMITS, client_failures=100).of_guess(ANNA, None)
     challenges = [await free.challenge(scope) for scope in PEOPLE]
     uses = [
         CodeUse(judged, challenge)
@@ -239,9 +235,9 @@ async def test_right_answers_at_once(replicas: Sequence[Asking]) -> None:
     challenge = await replicas[0].challenge(ANNA)
 
     async def verified(asking: Asking) -> bool:
-        request, code = uuid4().hex, BOOK.code(challenge)
+        request, code = uuid4().hex, GENERATOR.code(challenge)
         found = await asking.guess(ANNA, request, code)
-        right = BOOK.is_right(found, code)
+        right = GENERATOR.is_right(found, code)
         return found is not None and right and await asking.use(found, request, code)
 
     answers = await asyncio.gather(*(verified(replicas[number % 3]) for number in range(100)))
@@ -249,139 +245,61 @@ async def test_right_answers_at_once(replicas: Sequence[Asking]) -> None:
     assert answers.count(True) == 1
 
 
-def limits(client: int = 0, ip: int = 0) -> CodeLimits:
-    """Give limits on failures at all recipients."""
-    return replace(NO_LIMITS, client_failures=client, ip_failures=ip)
+def challenge(id_: str = "c-1", email: str = ANNA.email) -> Challenge:
+    """Give a challenge."""
+    return Challenge(id_, CodeScope("shop", id_, email), bytes(16), "key", 6, 0, 600_000, 0)
 
 
-CLIENT, PLACE = limits(client=17), limits(ip=17)
+def past(challenge_id: str, count: int, *, verified: bool = False) -> tuple[str, str, bool, int]:
+    """Give so many guesses of Anna's."""
+    return (ANNA.email, challenge_id, verified, count)
 
 
-@pytest.mark.parametrize("together", [1, 25])
-@pytest.mark.parametrize("allowed", [CLIENT, PLACE], ids=["client", "ip"])
-async def test_so_many_failures_at_all_recipients(
-    replicas: Sequence[Asking], database: Database, allowed: CodeLimits, together: int
-) -> None:
-    """Of 200 guesses at once, at 20 recipients and 3 replicas, exactly the allowed are counted.
-
-    The others leave no trace at any challenge or recipient. Those at nothing count as well: who is
-    told to wait learns nothing of whom he guessed at.
-    """
-    for scope in PEOPLE[::2]:
-        await replicas[0].challenge(scope)
-    made = [replicas[0].made(scope, limits=allowed.of_guess(scope, IP)) for scope in PEOPLE * 10]
-    calls = [made[first : first + together] for first in range(0, 200, together)]
-    answers = await asyncio.gather(
-        *(replicas[number % 3].store.guess(call) for number, call in enumerate(calls))
-    )
-    judged = [each for answer in answers for each in answer]
-    counted = [each for each in judged if isinstance(each, CountedGuess)]
-
-    assert len(counted) == 17
-    assert 0 < sum(each.challenge is not None for each in counted) < 17
-    assert await rows(database, guesses) == 17
+def granted(budget: GuessBudget, asked: Challenge, guesses: int = 100) -> int:
+    """Tell how many of some guesses may be compared."""
+    return sum(budget.grant(asked) is not None for _ in range(guesses))
 
 
-async def test_failures_leave_the_window(free: Asking, clock: Clock) -> None:
-    """A failure counts for a day, and at most an hour longer; then it is told when to come."""
-    clock.seconds += -clock.seconds % HOUR
-    allowed = limits(client=2).of_guess(ANNA, None)
-    first = await free.judged(ANNA, limits=allowed)
-    clock.seconds += 10 * HOUR
-    second = await free.judged(ANNA, limits=allowed)
-    held = await free.judged(ANNA, limits=allowed)
-    clock.seconds += 15 * HOUR - 0.001
-    late = await free.judged(ANNA, limits=allowed)
-    clock.seconds += 0.001
-    after = [await free.judged(ANNA, limits=allowed) for _ in range(2)]
+def test_five_guesses_a_challenge() -> None:
+    """Each challenge has its own guesses, those of the past counted."""
+    budget = GuessBudget(POLICY, [past("c-1", 2), past("c-9", 5)])
 
-    assert (type(first), type(second)) == (CountedGuess, CountedGuess)
-    assert (held, late) == (UncheckedGuess(15 * HOUR * 1000), UncheckedGuess(1))
-    assert [type(each) for each in after] == [CountedGuess, UncheckedGuess]
+    assert granted(budget, challenge("c-1")) == 3
+    assert granted(budget, challenge("c-2")) == 5
+    assert budget.is_exhausted("c-1")
+    assert budget.is_exhausted("c-9")
+    assert not budget.is_exhausted("c-3")
 
 
-async def test_what_was_right_is_given_back(
-    free: Asking, replica: Asking, database: Database
-) -> None:
-    """Right codes of any number are no failures, asked for again or not, and each counts once."""
-    allowed = limits(client=2, ip=2).of_guess(ANNA, IP)
-    assert isinstance(await free.judged(PEOPLE[0], limits=allowed), CountedGuess)
-    for number in range(5):
-        challenge = await free.challenge(ANNA)
-        judged = await free.judged(ANNA, f"request-{number}", limits=allowed)
-        assert isinstance(judged, CountedGuess)
-        for asking in (free, replica, free):
-            again = await asking.judged(ANNA, f"request-{number}", limits=allowed)
-            assert again == judged
-            assert await asking.store.use([CodeUse(again, challenge)]) == {again.id}
+def test_thirty_failures_a_recipient() -> None:
+    """Past them no challenge of the recipient gives a guess, whichever spelling it is for."""
+    budget = GuessBudget(POLICY, [past(f"old-{n}", 5) for n in range(5)])
 
-    assert isinstance(await free.judged(ANNA, limits=allowed), CountedGuess)
-    assert isinstance(await free.judged(ANNA, limits=allowed), UncheckedGuess)
-    assert await rows(database, failures) == 2
+    assert granted(budget, challenge("c-1")) == 5
+    assert granted(budget, challenge("c-2")) == 0
+    assert granted(budget, challenge("c-3", "ANNA@example.com")) == 0
+    assert granted(budget, challenge("c-4", "ben@example.com")) == 5
 
 
-async def test_what_was_right_too_late_is_not_given_back(free: Asking) -> None:
-    """Of right answers at once all but one are failures."""
-    allowed = limits(client=2).of_guess(ANNA, None)
-    challenge = await free.challenge(ANNA)
-    both = [await free.judged(ANNA, limits=allowed) for _ in range(2)]
-    uses = [CodeUse(each, challenge) for each in both if isinstance(each, CountedGuess)]
-    used = [await free.store.use([each]) for each in uses]
-    more = [await free.judged(ANNA, limits=allowed) for _ in range(2)]
+def test_what_was_verified_is_no_failure() -> None:
+    """Whoever types right codes all day is not locked out; such a guess is used all the same."""
+    budget = GuessBudget(POLICY, [past(f"old-{n}", 1, verified=True) for n in range(100)])
 
-    assert used == [{uses[0].guess.id}, {uses[0].guess.id}]
-    assert [type(each) for each in more] == [CountedGuess, UncheckedGuess]
+    assert granted(budget, challenge("c-1")) == 5
+    assert granted(budget, challenge("old-1")) == 4
 
 
-async def test_client_and_address_are_limited_on_their_own(free: Asking) -> None:
-    """Neither is a way around the other, and neither locks out whoever shares the other alone."""
-    allowed = limits(client=2, ip=3)
-    shop, bank = ANNA, replace(ANNA, client="bank")
-    other = IPv4Address("192.0.2.8")
+def test_without_a_challenge_nothing_counts() -> None:
+    """Guesses at nothing lock nobody out."""
+    budget = GuessBudget(POLICY, [])
 
-    async def passes(scope: CodeScope, ip: IPv4Address | None) -> bool:
-        judged = await free.judged(scope, limits=allowed.of_guess(scope, ip))
-        return isinstance(judged, CountedGuess)
-
-    assert [await passes(shop, IP) for _ in range(3)] == [True, True, False]
-    assert not await passes(shop, other)
-    assert not await passes(shop, None)
-    assert [await passes(bank, IP) for _ in range(2)] == [True, False]
-    assert await passes(bank, other)
-    assert not await passes(bank, None)
+    assert all(budget.grant(None) is None for _ in range(100))
+    assert granted(budget, challenge()) == 5
 
 
-async def test_an_answered_guess_stays_answered(free: Asking) -> None:
-    """Past a limit a request that was answered before it gets its old answer."""
-    allowed = limits(client=1).of_guess(ANNA, None)
-    challenge = await free.challenge(ANNA)
-    first = await free.judged(ANNA, "request-1", limits=allowed)
-    held = [await free.judged(ANNA, "request-2", limits=allowed) for _ in range(2)]
-    again = await free.judged(ANNA, "request-1", limits=allowed)
+def test_the_challenge_is_given() -> None:
+    """What may be compared is what was asked for."""
+    budget = GuessBudget(replace(POLICY, tries=1), [])
 
-    assert isinstance(first, CountedGuess)
-    assert first.challenge == challenge
-    assert again == first
-    assert all(isinstance(each, UncheckedGuess) for each in held)
-
-
-async def test_what_was_held_back_may_be_asked_later(free: Asking, clock: Clock) -> None:
-    """It was not counted, so that the same request is a first guess once there is room."""
-    allowed = limits(client=1).of_guess(ANNA, None)
-    await free.judged(ANNA, limits=allowed)
-    assert isinstance(await free.judged(ANNA, "request-2", limits=allowed), UncheckedGuess)
-    clock.seconds += 25 * HOUR
-    challenge = await free.challenge(ANNA)
-    judged = await free.judged(ANNA, "request-2", limits=allowed)
-
-    assert isinstance(judged, CountedGuess)
-    assert judged.challenge == challenge
-
-
-async def test_a_clock_put_back_forgives_no_failure(free: Asking, clock: Clock) -> None:
-    """Failures of an hour that is to come count."""
-    allowed = limits(client=1).of_guess(ANNA, None)
-    await free.judged(ANNA, limits=allowed)
-    clock.seconds -= HOUR
-
-    assert isinstance(await free.judged(ANNA, limits=allowed), UncheckedGuess)
+    assert budget.grant(challenge()) == challenge()
+    assert budget.grant(challenge()) is None

@@ -1,0 +1,167 @@
+"""The SQL of the otp service, and the transactions that execute it.
+
+In a text, `$1` and so on are values and `$rows` is a table of rows: see `dialect.execute`. All
+times are milliseconds since 1970 by the database's clock.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import sqlalchemy as sa
+
+from services.otp.codes import MAX_CLOCK_STEP_MS, Challenge, CodeScope
+from services.otp.tables import UNSEEN
+from shared.storage import dialect
+from shared.storage.dialect import Clock
+
+Row = sa.Row[tuple[Any, ...]]
+
+_CHALLENGE = "id, client, purpose, email, nonce, key_id, digits, created_at, expires_at, mailed_at"
+FIND_CHALLENGES = f"""
+    SELECT {_CHALLENGE}, used_by FROM challenges WHERE id IN (SELECT column1 FROM $rows(text))
+    """  # noqa: S608 -- of texts above
+# A recipient without a challenge is an empty row, so that the time taken does not show it.
+_FIND_STANDING = f"""
+    SELECT {_CHALLENGE} FROM $rows(text)
+    LEFT JOIN challenges ON recipient = column1 AND died_at IS NULL WHERE column1 IS NOT NULL
+    """  # noqa: S608 -- of texts above
+ADD_CHALLENGES = f"""
+    INSERT INTO challenges ({_CHALLENGE}, recipient)
+    SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9,
+           column10, column11
+    FROM $rows(text, text, text, text, bytea, text, integer, bigint, bigint, bigint, text)
+    WHERE column1 IS NOT NULL
+    """  # noqa: S608 -- of texts above
+SET_MAILED = "UPDATE challenges SET mailed_at = $1 WHERE id IN (SELECT column1 FROM $rows(text))"
+END_CHALLENGES = """
+    UPDATE challenges SET died_at = $1
+    WHERE died_at IS NULL AND id IN (SELECT column1 FROM $rows(text))
+    """
+CANCEL_CHALLENGE = """
+    UPDATE challenges SET died_at = $1 WHERE died_at IS NULL AND id = $2 AND client = $3
+    """
+# Each challenge by one of the guesses that are right for it.
+USE_CHALLENGES = f"""
+    UPDATE challenges SET died_at = CAST($1 AS bigint), used_by = column2 FROM $rows(text, text)
+    WHERE id = column1 AND died_at IS NULL AND expires_at > CAST($1 AS bigint)
+    AND created_at <= CAST($1 AS bigint) + {MAX_CLOCK_STEP_MS}
+    RETURNING used_by
+    """  # noqa: S608 -- of a number
+FIND_ANSWERS = """
+    SELECT id, at, challenge_id, resend_at, reason, retry_after FROM commands
+    WHERE id IN (SELECT column1 FROM $rows(text))
+    """
+# A new answer to an old command is because the key of the first one was withdrawn.
+KEEP_ANSWERS = """
+    INSERT INTO commands (id, at, challenge_id, resend_at, reason, retry_after)
+    SELECT column1, column2, column3, column4, column5, column6
+    FROM $rows(text, bigint, text, bigint, text, bigint) WHERE column1 IS NOT NULL
+    ON CONFLICT (id) DO UPDATE SET
+        at = excluded.at, challenge_id = excluded.challenge_id, resend_at = excluded.resend_at,
+        reason = excluded.reason, retry_after = excluded.retry_after
+    """
+FIND_MAILS = """
+    SELECT subject, minute, sent FROM mails
+    WHERE subject IN (SELECT column1 FROM $rows(text)) AND minute >= $1
+    """
+COUNT_MAILS = """
+    INSERT INTO mails (subject, minute, sent)
+    SELECT column1, column2, column3 FROM $rows(text, bigint, integer) WHERE column1 IS NOT NULL
+    ON CONFLICT (subject, minute) DO UPDATE SET sent = mails.sent + excluded.sent
+    """
+FIND_FAILURES = """
+    SELECT subject, hour, failed FROM failures
+    WHERE subject IN (SELECT column1 FROM $rows(text)) AND hour >= $1
+    """
+COUNT_FAILURES = """
+    INSERT INTO failures (subject, hour, failed)
+    SELECT column1, column2, column3 FROM $rows(text, bigint, integer) WHERE column1 IS NOT NULL
+    ON CONFLICT (subject, hour) DO UPDATE SET failed = failures.failed + excluded.failed
+    """
+FIND_GUESSES = """
+    SELECT id, at, challenge_id FROM guesses WHERE id IN (SELECT column1 FROM $rows(text))
+    """
+# The guesses of a recipient by challenge and result; without any, a row with 0: see _FIND_STANDING.
+COUNT_GUESSES = f"""
+    SELECT column1, challenge_id, verified, COUNT(challenge_id)
+    FROM $rows(text)
+    LEFT JOIN guesses ON recipient = column1 AND challenge_id > '{UNSEEN}' AND at > $1
+    WHERE column1 IS NOT NULL GROUP BY column1, challenge_id, verified
+    """  # noqa: S608 -- of a constant
+RECORD_GUESSES = """
+    INSERT INTO guesses (id, at, recipient, challenge_id, verified)
+    SELECT column1, column2, column3, column4, false FROM $rows(text, bigint, text, text)
+    WHERE column1 IS NOT NULL
+    """
+SET_VERIFIED = "UPDATE guesses SET verified = true WHERE id IN (SELECT column1 FROM $rows(text))"
+
+_LOCK = sa.select(sa.func.pg_advisory_xact_lock(sa.bindparam("key", type_=sa.BigInteger)))
+
+
+class OtpTransaction:
+    """One transaction: its time, its rows, and its locks among the replicas."""
+
+    def __init__(self, connection: sa.Connection, clock: Clock) -> None:
+        self._connection = connection
+        self._clock = clock
+
+    @cached_property
+    def now(self) -> int:
+        """The database's time at the first look, in milliseconds since 1970."""
+        time = sa.select(self._clock(self._connection))
+        return int(self._connection.execute(time).scalar_one())
+
+    def lock(self, names: Iterable[str]) -> None:
+        """Lock names until the end of the transaction.
+
+        A read after this sees all commits of earlier owners of these names. A SQLite file has one
+        writer at a time anyway.
+        """
+        if self._connection.dialect.name == "postgresql":
+            # In one order everywhere, or two transactions could wait for each other.
+            keys = sorted({*map(_lock_key, names)})
+            if keys:
+                self._connection.execute(_LOCK, [{"key": key} for key in keys])
+
+    def execute(self, text: str, *values: object) -> None:
+        """Execute a text with values alone."""
+        dialect.execute(self._connection, text, values)
+
+    def change(self, statement: sa.Executable, **values: object) -> int:
+        """Execute a statement of SQLAlchemy; return the number of rows that it changes."""
+        return self._connection.execute(statement, values).rowcount
+
+    def run(self, text: str, rows: Iterable[Sequence[object]], *values: object) -> Sequence[Row]:
+        """Execute a text with rows, if there are any; return the rows that it returns."""
+        found: list[Row] = []
+        for chunk in dialect.chunks(list(rows)):
+            result = dialect.execute(self._connection, text, values, chunk)
+            found += result.all() if result.returns_rows else ()
+        return found
+
+    def standing(self, recipients: Iterable[str]) -> Sequence[Challenge]:
+        """Return the challenges of some recipients that nothing has ended so far."""
+        found = self.run(_FIND_STANDING, [(each,) for each in {*recipients}])
+        # The row of a missing challenge is read as well, so that it takes its time.
+        read = [(row.id, _challenge(row)) for row in found]
+        return [challenge for id_, challenge in read if id_ is not None]
+
+    def challenges(self, ids: Iterable[str | None]) -> Mapping[str, Challenge]:
+        """Return challenges by their ids, dead or alive."""
+        given = {each for each in ids if each is not None}
+        found = self.run(FIND_CHALLENGES, [(each,) for each in given])
+        return {row.id: _challenge(row) for row in found}
+
+
+def _lock_key(name: str) -> int:
+    """Return a lock's number; names with one number wait for each other and do no harm."""
+    digest = hashlib.blake2b(f"otp/{name}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def _challenge(row: Sequence[Any]) -> Challenge:
+    id_, client, purpose, email, nonce, key_id, digits, created_at, expires_at, mailed_at, *_ = row
+    scope = CodeScope(client, purpose, email)
+    return Challenge(id_, scope, nonce, key_id, digits, created_at, expires_at, mailed_at)

@@ -1,0 +1,156 @@
+"""Failures of clients and addresses at all recipients: counted, limited, given back."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+import pytest
+
+from services.otp.codes import CodeScope
+from services.otp.guessing import CodeUse, CountedGuess, UncheckedGuess
+from services.otp.limits import CodeLimits
+from services.otp.tables import failures, guesses
+from shared.storage.database import Database
+from tests.clock import Clock
+from tests.otp.asking import ANNA, IP, NO_LIMITS, PEOPLE, Asking, rows
+
+HOUR = 3600  # seconds
+
+
+def limits(client: int = 0, ip: int = 0) -> CodeLimits:
+    """Give limits on failures at all recipients."""
+    return replace(NO_LIMITS, client_failures=client, ip_failures=ip)
+
+
+CLIENT, PLACE = limits(client=17), limits(ip=17)
+
+
+@pytest.mark.parametrize("together", [1, 25])
+@pytest.mark.parametrize("allowed", [CLIENT, PLACE], ids=["client", "ip"])
+async def test_so_many_failures_at_all_recipients(
+    replicas: Sequence[Asking], database: Database, allowed: CodeLimits, together: int
+) -> None:
+    """Of 200 guesses at once, at 20 recipients and 3 replicas, exactly the allowed are counted.
+
+    The others leave no trace at any challenge or recipient. Those at nothing count as well: who is
+    told to wait learns nothing of whom he guessed at.
+    """
+    for scope in PEOPLE[::2]:
+        await replicas[0].challenge(scope)
+    made = [replicas[0].made(scope, limits=allowed.of_guess(scope, IP)) for scope in PEOPLE * 10]
+    calls = [made[first : first + together] for first in range(0, 200, together)]
+    answers = await asyncio.gather(
+        *(replicas[number % 3].store.guess(call) for number, call in enumerate(calls))
+    )
+    judged = [each for answer in answers for each in answer]
+    counted = [each for each in judged if isinstance(each, CountedGuess)]
+
+    assert len(counted) == 17
+    assert 0 < sum(each.challenge is not None for each in counted) < 17
+    assert await rows(database, guesses) == 17
+
+
+async def test_failures_leave_the_window(free: Asking, clock: Clock) -> None:
+    """A failure counts for a day, and at most an hour longer; then it is told when to come."""
+    clock.seconds += -clock.seconds % HOUR
+    allowed = limits(client=2).of_guess(ANNA, None)
+    first = await free.judged(ANNA, limits=allowed)
+    clock.seconds += 10 * HOUR
+    second = await free.judged(ANNA, limits=allowed)
+    held = await free.judged(ANNA, limits=allowed)
+    clock.seconds += 15 * HOUR - 0.001
+    late = await free.judged(ANNA, limits=allowed)
+    clock.seconds += 0.001
+    after = [await free.judged(ANNA, limits=allowed) for _ in range(2)]
+
+    assert (type(first), type(second)) == (CountedGuess, CountedGuess)
+    assert (held, late) == (UncheckedGuess(15 * HOUR * 1000), UncheckedGuess(1))
+    assert [type(each) for each in after] == [CountedGuess, UncheckedGuess]
+
+
+async def test_what_was_right_is_given_back(
+    free: Asking, replica: Asking, database: Database
+) -> None:
+    """Right codes of any number are no failures, asked for again or not, and each counts once."""
+    allowed = limits(client=2, ip=2).of_guess(ANNA, IP)
+    assert isinstance(await free.judged(PEOPLE[0], limits=allowed), CountedGuess)
+    for number in range(5):
+        challenge = await free.challenge(ANNA)
+        judged = await free.judged(ANNA, f"request-{number}", limits=allowed)
+        assert isinstance(judged, CountedGuess)
+        for asking in (free, replica, free):
+            again = await asking.judged(ANNA, f"request-{number}", limits=allowed)
+            assert again == judged
+            assert await asking.store.use([CodeUse(again, challenge)]) == {again.id}
+
+    assert isinstance(await free.judged(ANNA, limits=allowed), CountedGuess)
+    assert isinstance(await free.judged(ANNA, limits=allowed), UncheckedGuess)
+    assert await rows(database, failures) == 2
+
+
+async def test_what_was_right_too_late_is_not_given_back(free: Asking) -> None:
+    """Of right answers at once all but one are failures."""
+    allowed = limits(client=2).of_guess(ANNA, None)
+    challenge = await free.challenge(ANNA)
+    both = [await free.judged(ANNA, limits=allowed) for _ in range(2)]
+    uses = [CodeUse(each, challenge) for each in both if isinstance(each, CountedGuess)]
+    used = [await free.store.use([each]) for each in uses]
+    more = [await free.judged(ANNA, limits=allowed) for _ in range(2)]
+
+    assert used == [{uses[0].guess.id}, {uses[0].guess.id}]
+    assert [type(each) for each in more] == [CountedGuess, UncheckedGuess]
+
+
+async def test_client_and_address_are_limited_on_their_own(free: Asking) -> None:
+    """Neither is a way around the other, and neither locks out whoever shares the other alone."""
+    allowed = limits(client=2, ip=3)
+    shop, bank = ANNA, replace(ANNA, client="bank")
+    other = IPv4Address("192.0.2.8")
+
+    async def passes(scope: CodeScope, ip: IPv4Address | None) -> bool:
+        judged = await free.judged(scope, limits=allowed.of_guess(scope, ip))
+        return isinstance(judged, CountedGuess)
+
+    assert [await passes(shop, IP) for _ in range(3)] == [True, True, False]
+    assert not await passes(shop, other)
+    assert not await passes(shop, None)
+    assert [await passes(bank, IP) for _ in range(2)] == [True, False]
+    assert await passes(bank, other)
+    assert not await passes(bank, None)
+
+
+async def test_an_answered_guess_stays_answered(free: Asking) -> None:
+    """Past a limit a request that was answered before it gets its old answer."""
+    allowed = limits(client=1).of_guess(ANNA, None)
+    challenge = await free.challenge(ANNA)
+    first = await free.judged(ANNA, "request-1", limits=allowed)
+    held = [await free.judged(ANNA, "request-2", limits=allowed) for _ in range(2)]
+    again = await free.judged(ANNA, "request-1", limits=allowed)
+
+    assert isinstance(first, CountedGuess)
+    assert first.challenge == challenge
+    assert again == first
+    assert all(isinstance(each, UncheckedGuess) for each in held)
+
+
+async def test_what_was_held_back_may_be_asked_later(free: Asking, clock: Clock) -> None:
+    """It was not counted, so that the same request is a first guess once there is room."""
+    allowed = limits(client=1).of_guess(ANNA, None)
+    await free.judged(ANNA, limits=allowed)
+    assert isinstance(await free.judged(ANNA, "request-2", limits=allowed), UncheckedGuess)
+    clock.seconds += 25 * HOUR
+    challenge = await free.challenge(ANNA)
+    judged = await free.judged(ANNA, "request-2", limits=allowed)
+
+    assert isinstance(judged, CountedGuess)
+    assert judged.challenge == challenge
+
+
+async def test_a_clock_put_back_forgives_no_failure(free: Asking, clock: Clock) -> None:
+    """Failures of an hour that is to come count."""
+    allowed = limits(client=1).of_guess(ANNA, None)
+    await free.judged(ANNA, limits=allowed)
+    clock.seconds -= HOUR
+
+    assert isinstance(await free.judged(ANNA, limits=allowed), UncheckedGuess)
