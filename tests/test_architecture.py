@@ -105,7 +105,7 @@ NO_MODULE = {
     "tests/test_wording.py": "the same",
     "tests/shared/test_poison.py": "all ways to consume, fed with what would break them",
     "tests/otp/test_refusals.py": "handlers, store and databases together: what a guesser learns",
-    "tests/otp/test_failures.py": "guesses, limits and databases together: failures at all recipients",
+    "tests/otp/test_failures.py": "guesses and limits together: failures at all recipients",
     "tests/ops/test_bootstrap.py": "it is about a shell script",
     "tests/sender/test_postfix.py": "the sender and a real server",
     "tests/shared/test_draining.py": "a consumer and the phases of its handlers together",
