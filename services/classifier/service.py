@@ -27,7 +27,7 @@ from shared.contracts import (
     FeedbackReported,
     ListDomains,
 )
-from shared.runtime import health, periodic
+from shared.runtime import health, lifecycle
 from shared.storage.database import Database
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -68,8 +68,8 @@ async def run(settings: ClassifierSettings, stop: asyncio.Event) -> None:
         oracle = Oracle(Catalogue(database), rule, cache)
         checks = {"broker": broker.ready, "questions": asked.ready, "database": database.ready}
         async with (
-            periodic.repeating(purge, settings.classifier_purge_seconds, "purge"),
-            periodic.repeating(revise, settings.classifier_purge_seconds, "revise"),
+            lifecycle.repeating(purge, settings.classifier_purge_seconds, "purge"),
+            lifecycle.repeating(revise, settings.classifier_purge_seconds, "revise"),
             broker.consuming(_events(store), drain=settings.drain_seconds),
             asked.consuming(_questions(oracle), drain=settings.drain_seconds),
             health.endpoint(settings.health_host, settings.health_port, checks),

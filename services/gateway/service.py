@@ -34,7 +34,7 @@ from services.gateway.clients.store import (
 )
 from services.gateway.config import GatewaySettings
 from shared.broker import Broker
-from shared.runtime import health, periodic
+from shared.runtime import health, lifecycle
 from shared.runtime.health import Check
 from shared.runtime.http_connections import Connections, Limits
 from shared.storage.database import Database
@@ -65,7 +65,7 @@ async def serving(settings: GatewaySettings, stop: asyncio.Event) -> AsyncIterat
         keys = IdempotencyKeyStore(database, settings.gateway_remember)
         app = application(settings, broker, database, keys, stop)
         async with (
-            periodic.repeating(keys.purge, settings.gateway_purge_seconds, "purge"),
+            lifecycle.repeating(keys.purge, settings.gateway_purge_seconds, "purge"),
             # All services answer at a health port; this one also at its own.
             health.endpoint(settings.health_host, settings.health_port, _checks(broker, database)),
             health.serving(

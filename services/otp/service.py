@@ -14,7 +14,7 @@ from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import CancelCode, IssueCode, VerifyCode
 from shared.questions import Questions
-from shared.runtime import health, periodic
+from shared.runtime import health, lifecycle
 from shared.runtime.sealing import Sealer
 from shared.storage.database import Database
 
@@ -34,7 +34,7 @@ async def run(settings: OtpSettings, stop: asyncio.Event) -> None:
         store, handlers = _parts(settings, database)
         checks = {"broker": broker.ready, "database": database.ready}
         async with (
-            periodic.repeating(store.purge, settings.otp_purge_seconds, "purge"),
+            lifecycle.repeating(store.purge, settings.otp_purge_seconds, "purge"),
             broker.consuming(*_subscriptions(handlers), drain=settings.drain_seconds),
             health.endpoint(settings.health_host, settings.health_port, checks),
         ):

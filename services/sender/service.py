@@ -16,7 +16,7 @@ from services.sender.store import RENEWALS, ClaimStore
 from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import Category, SendEmail
-from shared.runtime import health, periodic
+from shared.runtime import health, lifecycle
 from shared.runtime.sealing import Sealer
 from shared.storage.clock import ASK_SECONDS, DatabaseClock
 from shared.storage.database import Database
@@ -93,9 +93,9 @@ async def _upkeep(
         return await claims.purge(settings.sender_remember)
 
     async with (
-        periodic.repeating(clock.ask, ASK_SECONDS, "the time"),
-        periodic.repeating(claims.renew, often, "renewal of claims"),
-        periodic.repeating(purge, settings.sender_purge_seconds, "purge"),
+        lifecycle.repeating(clock.ask, ASK_SECONDS, "the time"),
+        lifecycle.repeating(claims.renew, often, "renewal of claims"),
+        lifecycle.repeating(purge, settings.sender_purge_seconds, "purge"),
     ):
         yield
 

@@ -6,7 +6,8 @@ import resource
 import signal
 import sys
 import warnings
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Literal, TypeVar
 
 import structlog
@@ -24,6 +25,7 @@ YOUNG_OBJECTS = 20_000
 
 S = TypeVar("S", bound=Settings)
 Service = Callable[[S, asyncio.Event], Awaitable[None]]
+Work = Callable[[], Awaitable[object]]
 
 logger = structlog.get_logger(__name__)
 
@@ -100,3 +102,28 @@ async def _until_signalled(service: Service[S], settings: S) -> None:
         if not stop.is_set():
             raise
     logger.info("stopped")
+
+
+@asynccontextmanager
+async def repeating(work: Work, seconds: float, name: str) -> AsyncIterator[None]:
+    """Do `work` at once and then every `seconds`, until the block is left.
+
+    Leaving cancels it in the middle, so it must leave nothing half done. When it fails, the log
+    tells, and its next turn comes as if nothing had happened.
+    """
+    task = asyncio.create_task(_repeat(work, seconds, name), name=name)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _repeat(work: Work, seconds: float, name: str) -> None:
+    while True:
+        try:
+            await work()
+        except Exception:
+            logger.exception("periodic work failed", work=name)
+        await asyncio.sleep(seconds)
