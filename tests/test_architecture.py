@@ -1,7 +1,7 @@
-"""The rules of the tree: who may import what, what pure code may not do, how things are named."""
+"""The rules of the tree: which module may import what, what pure code may not do, names, sizes."""
 
 import ast
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
@@ -50,24 +50,25 @@ LIBRARIES = {
     "asyncpg": ("shared/storage/database.py", "benchmarks/plain.py", "benchmarks/domains.py"),
 }
 
-EDGES = {"__main__", "config", "service", "handlers", "store", "app", "views", "metrics"}
-EDGES |= {"timer", "dial", "stream", "connection", "connect", "sasl"}  # the sender: SMTP
-EDGES |= {"concurrency", "rate_limits", "rate_store", "relay_pool", "pool"}  # the same
-EDGES |= {"counting", "catalogue", "revision"}  # of the classifier: parts of its store
-EDGES |= {"keyring", "writer"}  # of the sender: files, and work for threads
-EDGES |= {"middleware", "rounds", "rate_limiter"}  # of the gateway
-# Of the gateway's API: a resource has its schema, view and answer in one file.
-PURE_API = {"body", "mistakes", "openapi", "problem"}
-PURE_SHARED = {
-    "asker",
-    "contracts",
-    "dead_letter",
-    "delivery",
-    "errors",
-    "identity",
-    "rate",
-    "retry",
-    "topology",
+# Folders of pure code. The files that are named wait, do I/O or wire the others: their edges.
+PURE_FOLDERS: Mapping[str, Sequence[str]] = {
+    "shared/contracts": (),
+    "services/classifier": ("__main__", "handlers", "service", "store"),
+    "services/otp": ("__main__", "handlers", "service", "store"),
+    "services/otp/mail": (),
+    "services/sender": ("__main__", "handlers", "service", "store"),
+    "services/sender/mail": ("writer",),
+    "services/sender/replies": (),
+    "services/sender/replies/rules": (),
+    "services/gateway": ("__main__", "app", "middleware", "rounds", "service"),
+    "services/gateway/clients": ("rate_limiter", "store"),
+}
+# Folders of edges. The files that are named are pure all the same.
+EDGE_FOLDERS: Mapping[str, Sequence[str]] = {
+    "shared": ("asker", "dead_letter", "delivery", "errors", "identity", "retry", "topology"),
+    "shared/storage": ("rate",),
+    "services/gateway/api": ("body", "mistakes", "openapi", "problem"),
+    "services/sender/smtp": ("circuit_breaker", "extensions", "relay"),
 }
 NOT_IN_PURE = (
     "asyncio",
@@ -124,7 +125,7 @@ Rule = Callable[[Module], Iterable[str]]
 
 
 def layers(module: Module) -> Iterator[str]:
-    """Keep services apart: one knows `shared` and itself, `shared` none, nobody the tests."""
+    """Import `shared` and itself into a service, no service into `shared`, no tests into either."""
     here = module.package
     allowed = {
         "shared": ("shared",),
@@ -139,7 +140,7 @@ def layers(module: Module) -> Iterator[str]:
 
 
 def libraries(module: Module) -> Iterator[str]:
-    """Know a library in one place, so that it can be replaced there."""
+    """Import a library in one place, so that it can be replaced there."""
     for line, name in module.imports:
         for library, homes in LIBRARIES.items():
             if is_part(name, library) and not any(fnmatch(module.path, home) for home in homes):
@@ -147,17 +148,15 @@ def libraries(module: Module) -> Iterator[str]:
 
 
 def is_pure(module: Module) -> bool:
-    """Whether a module decides only: all that is neither wiring nor an edge."""
-    if module.package[0] == "shared":
-        return {*module.package[1:], module.stem} & PURE_SHARED != set()
-    inside = module.package[0] == "services" and "migrations" not in module.package
-    if module.package[1:] == ("gateway", "api"):
-        return module.stem in PURE_API
-    return inside and module.stem not in EDGES
+    """Whether a module decides only: it neither waits, nor does I/O, nor wires others."""
+    folder = "/".join(module.package)
+    if folder in PURE_FOLDERS:
+        return module.stem not in PURE_FOLDERS[folder]
+    return module.stem in EDGE_FOLDERS.get(folder, ())
 
 
 def purity(module: Module) -> Iterator[str]:
-    """Decide without I/O, without waiting, without a clock and without dice."""
+    """Pure code decides: no I/O, no waiting, no clock, no random numbers."""
     if not is_pure(module):
         return
     for line, name in module.imports:
@@ -178,7 +177,7 @@ def handlers(module: Module) -> Iterator[str]:
 
 
 def environment(module: Module) -> Iterator[str]:
-    """Let settings in through `__main__`, whole and checked."""
+    """Read settings in `__main__` alone, whole and checked."""
     if module.package[0] == "ops" or module.stem == "__main__":
         return
     for line, name in [*module.imports, *module.references]:
@@ -194,13 +193,13 @@ def names(module: Module) -> Iterator[str]:
 
 
 def size(module: Module) -> Iterator[str]:
-    """Keep a module to what can be read in one sitting."""
+    """Keep a module short enough to be read in one sitting."""
     if module.lines > MAX_LINES:
         yield f"{MAX_LINES}: has {module.lines} lines, {MAX_LINES} are the limit"
 
 
 def docstrings(module: Module) -> Iterator[str]:
-    """Say in a sentence what a package is."""
+    """Describe a package in its docstring."""
     if module.stem == "__init__" and not ast.get_docstring(module.tree):
         yield "1: this package has no docstring"
 
@@ -211,18 +210,18 @@ IN_PRODUCT: tuple[Rule, ...] = (layers, libraries, purity, handlers, environment
 
 @pytest.fixture(scope="module")
 def product() -> list[Module]:
-    """Read what is shipped."""
+    """Read the modules of the product."""
     return read(*PRODUCT)
 
 
 @pytest.fixture(scope="module")
 def tests() -> list[Module]:
-    """Read what proves it."""
+    """Read the modules of the tests."""
     return read("tests")
 
 
 def broken(rules: Iterable[Rule], modules: Iterable[Module]) -> str:
-    """Give a line for every place where a rule is broken."""
+    """Return a line for every place where a rule is broken."""
     return "\n".join(
         f"{module.path}:{problem}"
         for module in modules
@@ -243,7 +242,7 @@ def test_the_product_keeps_the_rules(rule: Rule, product: list[Module]) -> None:
 def test_the_whole_tree_keeps_the_rules(
     rule: Rule, product: list[Module], tests: list[Module]
 ) -> None:
-    """Names, sizes and docstrings are the same matter in tests."""
+    """Rules of names, sizes and docstrings hold for tests too."""
     problems = broken([rule], [*product, *tests])
 
     assert not problems, f"{rule.__doc__}\n{problems}"
@@ -260,7 +259,7 @@ def test_every_folder_of_modules_is_a_package(product: list[Module], tests: list
 
 
 def test_the_tests_mirror_the_tree(product: list[Module], tests: list[Module]) -> None:
-    """Who changes a module finds its tests by its name, and the other way round."""
+    """The tests of a module have its name, and the other way round."""
     modules = {module.path for module in product}
     astray = [module.path for module in tests if not has_module(module.path, modules)]
 
@@ -275,8 +274,19 @@ def test_no_exception_is_out_of_date(product: list[Module], tests: list[Module])
     assert not [path for path in NO_MODULE if mirrored(path) in modules]
 
 
+def test_every_folder_of_a_service_is_pure_or_an_edge(product: list[Module]) -> None:
+    """A new folder is either pure, with its edges, or holds edges, with its pure files."""
+    folders = {
+        "/".join(module.package)
+        for module in product
+        if module.package[0] == "services" and module.package[-1] != "migrations"
+    }
+
+    assert folders - PURE_FOLDERS.keys() - EDGE_FOLDERS.keys() == {"services"}
+
+
 def test_the_package_under_test_is_this_tree() -> None:
-    """No stray `shared` of an installed package goes before ours."""
+    """No `shared` of an installed package hides the one of this tree."""
     for package in (shared, services, ops):
         assert Path(package.__file__ or "").parent.parent == ROOT
 
@@ -338,7 +348,7 @@ def test_the_rules_bite(rule: Rule, path: str, text: str) -> None:
     ],
 )
 def test_the_rules_bite_no_more_than_that(rule: Rule, path: str, text: str) -> None:
-    """What is allowed is not found fault with."""
+    """A rule finds no fault with what it allows."""
     assert not list(rule(Module(path, text)))
 
 
@@ -354,7 +364,7 @@ def has_module(path: str, modules: set[str]) -> bool:
 
 
 def mirrored(path: str) -> str:
-    """Name the module that a test file is about."""
+    """Return the path of the module that a test file is about."""
     folder, name = PurePosixPath(path).parent, PurePosixPath(path).name.removeprefix("test_")
     inside = PurePosixPath(*folder.parts[1:])
     where = (
