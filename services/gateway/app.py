@@ -2,7 +2,7 @@
 
 import hmac
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
@@ -74,23 +74,6 @@ HEALTH = (
         (Success(200, "The counters", media_type="text/plain"),),
     ),
 )
-OPERATIONS = (
-    messages.POST_MESSAGE,
-    codes.POST_CODE,
-    codes.VERIFY_CODE,
-    codes.DELETE_CODE,
-    events.PUT_DELIVERED,
-    events.PUT_BOUNCED,
-    events.POST_EVENTS,
-    domains.LIST_DOMAINS,
-    domains.COUNT_DOMAINS,
-    domains.GET_DOMAIN,
-    clients.POST_CLIENT,
-    clients.DELETE_CLIENT,
-    GET_DOCUMENT,
-    PING,
-    *HEALTH,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +114,40 @@ class Api:
     rate_limiter: RateLimiter
 
 
+def document_view() -> View:
+    """Return the view of the OpenAPI document, which is made here once."""
+    document = orjson.dumps(openapi.document(OPERATIONS), option=orjson.OPT_APPEND_NEWLINE)
+
+    async def get_document(_: web.Request) -> web.Response:
+        return web.Response(body=document, content_type="application/json")
+
+    return get_document
+
+
+async def ping(_: web.Request) -> web.Response:
+    """Return a response with the least possible work: the bound of every other endpoint."""
+    return web.Response(body=b"pong", content_type="text/plain")
+
+
+VIEWS: Mapping[Operation, Callable[[Api], View]] = {
+    messages.POST_MESSAGE: lambda api: api.messages.post,
+    codes.POST_CODE: lambda api: api.codes.post,
+    codes.VERIFY_CODE: lambda api: api.codes.verify,
+    codes.DELETE_CODE: lambda api: api.codes.delete,
+    events.PUT_DELIVERED: lambda api: api.events.put_delivered,
+    events.PUT_BOUNCED: lambda api: api.events.put_bounced,
+    events.POST_EVENTS: lambda api: api.events.post,
+    domains.LIST_DOMAINS: lambda api: api.domains.list,
+    domains.COUNT_DOMAINS: lambda api: api.domains.count,
+    domains.GET_DOMAIN: lambda api: api.domains.get,
+    clients.POST_CLIENT: lambda api: api.clients.post,
+    clients.DELETE_CLIENT: lambda api: api.clients.delete,
+    GET_DOCUMENT: lambda _: document_view(),
+    PING: lambda _: ping,
+}
+OPERATIONS = (*VIEWS, *HEALTH)
+
+
 def build_app(
     api: Api, checks: Mapping[str, Check], max_body_bytes: int, proxies: Sequence[Network] = ()
 ) -> web.Application:
@@ -146,32 +163,13 @@ def build_app(
         web.route(
             operation.method,
             _pattern(operation.path),
-            _guarded(operation.access, view, api),
+            _guarded(operation.access, view(api), api),
             expect_handler=expect,
         )
-        for operation, view in _views(api)
+        for operation, view in VIEWS.items()
     )
     app.add_routes(health.routes(checks))
     return app
-
-
-def _views(api: Api) -> list[tuple[Operation, View]]:
-    return [
-        (messages.POST_MESSAGE, api.messages.post),
-        (codes.POST_CODE, api.codes.post),
-        (codes.VERIFY_CODE, api.codes.verify),
-        (codes.DELETE_CODE, api.codes.delete),
-        (events.PUT_DELIVERED, api.events.put_delivered),
-        (events.PUT_BOUNCED, api.events.put_bounced),
-        (events.POST_EVENTS, api.events.post),
-        (domains.LIST_DOMAINS, api.domains.list),
-        (domains.COUNT_DOMAINS, api.domains.count),
-        (domains.GET_DOMAIN, api.domains.get),
-        (clients.POST_CLIENT, api.clients.post),
-        (clients.DELETE_CLIENT, api.clients.delete),
-        (GET_DOCUMENT, _document_view()),
-        (PING, _ping),
-    ]
 
 
 def _pattern(path: str) -> str:
@@ -225,17 +223,3 @@ def _bearer_token(authorization: str | None) -> str:
 def _unauthorized(reason: str) -> Problem:
     challenge = {"WWW-Authenticate": 'Bearer realm="postrider"'}
     return Problem(UNAUTHORIZED, headers=challenge, reason=reason)
-
-
-def _document_view() -> View:
-    document = orjson.dumps(openapi.document(OPERATIONS), option=orjson.OPT_APPEND_NEWLINE)
-
-    async def get_document(_: web.Request) -> web.Response:
-        return web.Response(body=document, content_type="application/json")
-
-    return get_document
-
-
-async def _ping(_: web.Request) -> web.Response:
-    """Return a response with the least possible work: the bound of every other endpoint."""
-    return web.Response(body=b"pong", content_type="text/plain")
