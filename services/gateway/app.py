@@ -44,34 +44,34 @@ GET_DOCUMENT = Operation(
     "GET",
     "/v1/openapi.json",
     "Get this document",
-    Access.PUBLIC,
     (Success(200, "OpenAPI 3.1"),),
+    Access.PUBLIC,
 )
 PING = Operation(
     "ping",
     "GET",
     "/ping",
     "Get an answer with the least possible work",
-    Access.PUBLIC,
     (Success(200, "pong", media_type="text/plain"),),
+    Access.PUBLIC,
 )
 HEALTH = (
-    Operation("live", "GET", "/healthz", "Is it alive?", Access.PUBLIC, (_HEALTHY,)),
+    Operation("live", "GET", "/healthz", "Is it alive?", (_HEALTHY,), Access.PUBLIC),
     Operation(
         "ready",
         "GET",
         "/readyz",
         "Can it work?",
-        Access.PUBLIC,
         (_HEALTHY, Success(503, "Something it needs is away", Health)),
+        Access.PUBLIC,
     ),
     Operation(
         "metrics",
         "GET",
         "/metrics",
         "Get the counters in Prometheus' format",
-        Access.PUBLIC,
         (Success(200, "The counters", media_type="text/plain"),),
+        Access.PUBLIC,
     ),
 )
 

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from services.gateway import service
-from tests.gateway.door import Door, declare, settings
+from tests.gateway.api_client import ApiClient, declare, settings
 
 
 @pytest.fixture
@@ -19,8 +19,8 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @pytest.fixture
-async def door(vhost: str, tmp_path: Path, http: aiohttp.ClientSession) -> AsyncIterator[Door]:
+async def api(vhost: str, tmp_path: Path, http: aiohttp.ClientSession) -> AsyncIterator[ApiClient]:
     """Run a gateway in this process, on a broker that has its queues, with one client."""
     await declare(vhost)
     async with service.serving(settings(vhost, tmp_path), asyncio.Event()) as port:
-        yield await Door(http, f"http://127.0.0.1:{port}").registered("shop")
+        yield await ApiClient(http, f"http://127.0.0.1:{port}").registered("shop")

@@ -12,13 +12,13 @@ from structlog.testing import capture_logs
 from services.gateway.api import openapi
 from services.gateway.api.problem import ProblemDocument
 from services.gateway.app import OPERATIONS
-from tests.gateway.door import ADMIN_TOKEN, MAIL, Door, Heard
+from tests.gateway.api_client import ADMIN_TOKEN, MAIL, ApiClient, ApiResponse
 
 MIB = 1024 * 1024
 LIMIT = 12 * MIB  # the default of GATEWAY_MAX_BODY
 
 
-def problem(answer: Heard) -> tuple[int, str]:
+def problem(answer: ApiResponse) -> tuple[int, str]:
     """Give status and code of a problem document that is whole."""
     assert answer.headers["Content-Type"] == "application/problem+json"
     told = ProblemDocument.model_validate(answer.json)
@@ -27,9 +27,9 @@ def problem(answer: Heard) -> tuple[int, str]:
     return told.status, told.code
 
 
-async def test_ping_and_health_need_no_key(door: Door) -> None:
+async def test_ping_and_health_need_no_key(api: ApiClient) -> None:
     """An orchestrator asks without a key, and gets what it can read."""
-    stranger = door.with_key("")
+    stranger = api.with_key("")
 
     assert (await stranger.call("GET", "/ping")).content == b"pong"
     assert (await stranger.call("GET", "/healthz")).json["status"] == "ok"
@@ -40,12 +40,12 @@ async def test_ping_and_health_need_no_key(door: Door) -> None:
     )
 
 
-async def test_requests_are_counted_by_route(door: Door) -> None:
+async def test_requests_are_counted_by_route(api: ApiClient) -> None:
     """The counters name routes, not what clients invent."""
-    await door.call("PUT", "/v1/events/one.example/delivered")
-    await door.call("DELETE", "/coffee/pot")
+    await api.call("PUT", "/v1/events/one.example/delivered")
+    await api.call("DELETE", "/coffee/pot")
 
-    counted = (await door.call("GET", "/metrics")).content.decode()
+    counted = (await api.call("GET", "/metrics")).content.decode()
 
     assert (
         'postrider_http_requests_total{method="PUT",route="/v1/events/{domain}/delivered"'
@@ -55,7 +55,7 @@ async def test_requests_are_counted_by_route(door: Door) -> None:
     assert "coffee" not in counted
 
 
-async def test_who_has_no_key_learns_nothing(door: Door) -> None:
+async def test_who_has_no_key_learns_nothing(api: ApiClient) -> None:
     """Every fault of a key is the same 401, on every route, before the body is looked at."""
     for method, path in (
         ("POST", "/v1/messages"),
@@ -67,9 +67,9 @@ async def test_who_has_no_key_learns_nothing(door: Door) -> None:
         ("POST", "/v1/clients"),
         ("DELETE", "/v1/clients/shop"),
     ):
-        wrong = door.key if "clients" in path else ADMIN_TOKEN
-        headers = (f"Bearer {wrong}", "Bearer ", "Bearer \udcff", f"Basic {door.key}", "")
-        answers = [await door.call(method, path, headers={"Authorization": h}) for h in headers]
+        wrong = api.key if "clients" in path else ADMIN_TOKEN
+        headers = (f"Bearer {wrong}", "Bearer ", "Bearer \udcff", f"Basic {api.key}", "")
+        answers = [await api.call(method, path, headers={"Authorization": h}) for h in headers]
 
         assert {problem(answer) for answer in answers} == {(401, "unauthorized")}
         challenges = {answer.headers["WWW-Authenticate"] for answer in answers}
@@ -77,38 +77,38 @@ async def test_who_has_no_key_learns_nothing(door: Door) -> None:
         assert not any("detail" in answer.json for answer in answers)
 
 
-async def test_a_client_is_registered_once_and_revoked_at_once(door: Door) -> None:
+async def test_a_client_is_registered_once_and_revoked_at_once(api: ApiClient) -> None:
     """The key works from the 201 on, and from the 204 on no more."""
-    bank = await door.registered("bank")
+    bank = await api.registered("bank")
     assert (await bank.call("PUT", "/v1/events/one.example/delivered")).status == 202
 
-    again = await door.admin.post("/v1/clients", {"id": "bank"})
+    again = await api.admin.post("/v1/clients", {"id": "bank"})
     assert problem(again) == (409, "client-exists")
 
-    assert (await door.admin.call("DELETE", "/v1/clients/bank")).status == 204
+    assert (await api.admin.call("DELETE", "/v1/clients/bank")).status == 204
     refused = await bank.call("PUT", "/v1/events/one.example/delivered")
     assert problem(refused) == (401, "unauthorized")
     for name in ("bank", "a%00b", "%C3%A9", "x" * 5000):
-        missing = await door.admin.call("DELETE", f"/v1/clients/{name}")
+        missing = await api.admin.call("DELETE", f"/v1/clients/{name}")
         assert problem(missing) == (404, "no-such-client"), name
 
-    renewed = await door.registered("bank")
+    renewed = await api.registered("bank")
     assert (await renewed.call("PUT", "/v1/events/one.example/delivered")).status == 202
     assert problem(await bank.call("PUT", "/v1/events/one.example/delivered"))[0] == 401
 
 
-async def test_the_scheme_is_read_in_any_case(door: Door) -> None:
+async def test_the_scheme_is_read_in_any_case(api: ApiClient) -> None:
     """RFC 9110 11.1: schemes are case-insensitive."""
-    answer = await door.call(
+    answer = await api.call(
         "PUT",
         "/v1/events/one.example/delivered",
-        headers={"Authorization": f"bearer {door.key}"},
+        headers={"Authorization": f"bearer {api.key}"},
     )
 
     assert answer.status == 202
 
 
-async def test_wrong_paths_and_methods_are_problems(door: Door) -> None:
+async def test_wrong_paths_and_methods_are_problems(api: ApiClient) -> None:
     """Every refusal is a problem document; a 405 tells what is allowed."""
     for method, path, expected in (
         ("GET", "/", (404, "not-found")),
@@ -123,26 +123,26 @@ async def test_wrong_paths_and_methods_are_problems(door: Door) -> None:
         ("GET", "/v1/domains/%00.example", (422, "invalid")),
         ("PUT", "/v1/events/a%20b.example/bounced", (422, "invalid")),
     ):
-        answer = await door.call(method, path)
+        answer = await api.call(method, path)
 
         assert problem(answer) == expected, (method, path)
         assert ("Allow" in answer.headers) == (answer.status == 405)
 
 
-async def test_a_path_has_the_methods_that_are_described_and_no_other(door: Door) -> None:
+async def test_a_path_has_the_methods_that_are_described_and_no_other(api: ApiClient) -> None:
     """No path takes a name of its own for the parameter of another one (issue 10, H4)."""
     for path, described in openapi.document(OPERATIONS)["paths"].items():
         if "{" in path:
             continue
         methods = {method.upper() for method in described}
         for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} - methods:
-            answer = await door.call(method, path)
+            answer = await api.call(method, path)
 
             assert problem(answer) == (405, "method-not-allowed"), (method, path)
             assert set(answer.headers["Allow"].split(",")) - {"HEAD"} == methods, (method, path)
 
 
-async def test_wrong_bodies_are_problems(door: Door) -> None:
+async def test_wrong_bodies_are_problems(api: ApiClient) -> None:
     """Type, syntax, size and content have a status each."""
     for kind, body, expected in (
         ("text/plain", b"{}", (415, "unsupported-media-type")),
@@ -153,33 +153,33 @@ async def test_wrong_bodies_are_problems(door: Door) -> None:
         ("application/json", b"{}", (422, "invalid")),
         ("application/json", b'"' + b"x" * LIMIT + b'"', (413, "too-large")),
     ):
-        answer = await door.call(
+        answer = await api.call(
             "POST", "/v1/messages", data=io.BytesIO(body), headers={"Content-Type": kind}
         )
 
         assert problem(answer) == expected, body[:20]
 
 
-async def test_a_type_must_be_given(door: Door) -> None:
+async def test_a_type_must_be_given(api: ApiClient) -> None:
     """A body without a Content-Type is not guessed at."""
-    reader, writer = await _connect(door)
+    reader, writer = await _connect(api)
     writer.write(
         b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-        + f"Authorization: Bearer {door.key}\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+        + f"Authorization: Bearer {api.key}\r\nContent-Length: 2\r\n\r\n{{}}".encode()
     )
 
     assert b" 415 " in (await reader.read()).splitlines()[0]
     writer.close()
 
 
-async def test_a_body_without_a_length_is_limited_too(door: Door) -> None:
+async def test_a_body_without_a_length_is_limited_too(api: ApiClient) -> None:
     """The limit counts what comes, not what is announced."""
 
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(LIMIT // MIB + 1):
             yield b" " * MIB
 
-    answer = await door.call(
+    answer = await api.call(
         "POST", "/v1/messages", data=chunks(), headers={"Content-Type": "application/json"}
     )
 
@@ -197,11 +197,11 @@ async def test_a_body_without_a_length_is_limited_too(door: Door) -> None:
     ],
 )
 async def test_a_body_over_the_endpoints_limit_is_refused_unread(
-    door: Door, path: str, limit: int
+    api: ApiClient, path: str, limit: int
 ) -> None:
     """Each endpoint takes what its contract can hold; the length that is announced is enough."""
-    key = ADMIN_TOKEN if path == "/v1/clients" else door.key
-    reader, writer = await _connect(door)
+    key = ADMIN_TOKEN if path == "/v1/clients" else api.key
+    reader, writer = await _connect(api)
     writer.write(
         f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         f"Authorization: Bearer {key}\r\nContent-Length: {limit + 1}\r\n\r\n".encode()
@@ -213,12 +213,12 @@ async def test_a_body_over_the_endpoints_limit_is_refused_unread(
     assert b" 413 " in head.splitlines()[0]
 
 
-async def test_a_body_of_many_values_is_refused_on_every_endpoint(door: Door) -> None:
+async def test_a_body_of_many_values_is_refused_on_every_endpoint(api: ApiClient) -> None:
     """And nobody waits for it: the values are counted, not made (issue 10, A2)."""
     for caller, path, items in (
-        (door, "/v1/messages", 1_000_000),
-        (door, "/v1/events", 600_000),
-        (door.admin, "/v1/clients", 40_000),
+        (api, "/v1/messages", 1_000_000),
+        (api, "/v1/events", 600_000),
+        (api.admin, "/v1/clients", 40_000),
     ):
         body = b'{"senders": [' + b"{}," * items + b"{}]}"
         answer = await caller.call(
@@ -228,9 +228,9 @@ async def test_a_body_of_many_values_is_refused_on_every_endpoint(door: Door) ->
         assert problem(answer) == (413, "too-large"), path
 
 
-async def test_a_compressed_body_is_limited_by_what_it_holds(door: Door) -> None:
+async def test_a_compressed_body_is_limited_by_what_it_holds(api: ApiClient) -> None:
     """A kilobyte that unpacks to megabytes is too large."""
-    answer = await door.call(
+    answer = await api.call(
         "POST",
         "/v1/messages",
         data=gzip.compress(b" " * (LIMIT + 1)),
@@ -240,42 +240,42 @@ async def test_a_compressed_body_is_limited_by_what_it_holds(door: Door) -> None
     assert problem(answer) == (413, "too-large")
 
 
-async def test_answers_are_not_cached_nor_guessed_at(door: Door) -> None:
+async def test_answers_are_not_cached_nor_guessed_at(api: ApiClient) -> None:
     """What is answered is for the asker alone, and what we run on is nobody's business."""
     for path in ("/ping", "/healthz", "/nowhere", "/v1/openapi.json"):
-        headers = (await door.call("GET", path)).headers
+        headers = (await api.call("GET", path)).headers
 
         assert headers["Cache-Control"] == "no-store"
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Server"] == "postrider"
 
 
-async def test_each_answer_in_json_ends_its_line(door: Door) -> None:
+async def test_each_answer_in_json_ends_its_line(api: ApiClient) -> None:
     """A terminal shows its prompt behind it (issue 10, H9)."""
     for answer in (
-        await door.post("/v1/messages", MAIL),
-        await door.post("/v1/messages", {}),
-        await door.post("/v1/events", [{"domain": "one.example", "kind": "bounced"}]),
-        await door.call("GET", "/nowhere"),
-        await door.call("GET", "/v1/openapi.json"),
+        await api.post("/v1/messages", MAIL),
+        await api.post("/v1/messages", {}),
+        await api.post("/v1/events", [{"domain": "one.example", "kind": "bounced"}]),
+        await api.call("GET", "/nowhere"),
+        await api.call("GET", "/v1/openapi.json"),
     ):
         assert answer.content.endswith(b"}\n")
 
 
-async def test_a_harmless_request_id_is_kept_and_another_is_not(door: Door) -> None:
+async def test_a_harmless_request_id_is_kept_and_another_is_not(api: ApiClient) -> None:
     """A caller can find its request in our logs, but cannot write into them."""
-    kept = await door.call("GET", "/nowhere", headers={"X-Request-ID": "trace-1"})
-    given = await door.call("GET", "/nowhere", headers={"X-Request-ID": 'a"b' * 50})
+    kept = await api.call("GET", "/nowhere", headers={"X-Request-ID": "trace-1"})
+    given = await api.call("GET", "/nowhere", headers={"X-Request-ID": 'a"b' * 50})
 
     assert kept.headers["X-Request-ID"] == "trace-1"
     assert given.headers["X-Request-ID"] != 'a"b' * 50
 
 
-async def test_the_log_tells_who_did_what_and_no_secret(door: Door) -> None:
+async def test_the_log_tells_who_did_what_and_no_secret(api: ApiClient) -> None:
     """One line a request: actor, object, end and reason; no key, no token, no content."""
     with capture_logs() as lines:
-        sent = await door.post("/v1/messages", MAIL)
-        await door.with_key("x.y.z").post("/v1/otp/verify", {"email": "a@x.example", "code": "47"})
+        sent = await api.post("/v1/messages", MAIL)
+        await api.with_key("x.y.z").post("/v1/otp/verify", {"email": "a@x.example", "code": "47"})
 
     accepted, refused = (line for line in lines if line["event"] == "request")
     assert (accepted["client"], accepted["id"], accepted["status"]) == (
@@ -285,14 +285,14 @@ async def test_the_log_tells_who_did_what_and_no_secret(door: Door) -> None:
     )
     assert (refused["status"], refused["reason"]) == (401, "DecodeError")
     told = json.dumps(lines)
-    assert not any(secret in told for secret in (door.key, "x.y.z", "Hello", '"47"'))
+    assert not any(secret in told for secret in (api.key, "x.y.z", "Hello", '"47"'))
 
 
-async def test_a_compression_that_cannot_be_undone_is_a_400(door: Door) -> None:
+async def test_a_compression_that_cannot_be_undone_is_a_400(api: ApiClient) -> None:
     """What the caller got wrong is no fault of ours, and fills no log with traces."""
     with capture_logs() as lines:
         for content in (b"no gzip at all", b"\x1f\x8b\x08\x00" + b"x" * 9, b""):
-            answer = await door.call(
+            answer = await api.call(
                 "POST",
                 "/v1/messages",
                 data=io.BytesIO(content),
@@ -317,9 +317,9 @@ async def test_a_compression_that_cannot_be_undone_is_a_400(door: Door) -> None:
     ],
     ids=["SMTP", "version", "header", "long", "lengths", "smuggling", "TLS"],
 )
-async def test_what_is_no_http_is_a_problem_too(door: Door, request_bytes: bytes) -> None:
+async def test_what_is_no_http_is_a_problem_too(api: ApiClient, request_bytes: bytes) -> None:
     """A document like all others, no trace in the log, and the connection is closed."""
-    reader, writer = await _connect(door)
+    reader, writer = await _connect(api)
     with capture_logs() as lines:
         writer.write(request_bytes)
         async with asyncio.timeout(10):
@@ -340,5 +340,5 @@ async def test_what_is_no_http_is_a_problem_too(door: Door, request_bytes: bytes
     assert not any("exc_info" in line for line in lines)
 
 
-async def _connect(door: Door) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    return await asyncio.open_connection("127.0.0.1", int(door.url.rpartition(":")[2]))
+async def _connect(api: ApiClient) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection("127.0.0.1", int(api.url.rpartition(":")[2]))

@@ -11,8 +11,8 @@ from ops.broker import RabbitServer as Node
 from services.gateway import service
 from shared import topology
 from shared.contracts import Category, SendEmail
-from tests.gateway.behind import Behind
-from tests.gateway.door import MAIL, Door, behind, declare, settings
+from tests.gateway.api_client import MAIL, ApiClient, declare, settings
+from tests.gateway.fake_service import FakeService, running_service
 from tests.tap import depth
 
 TRANSACTIONAL = topology.sending_queue(Category.TRANSACTIONAL)
@@ -25,9 +25,9 @@ async def test_a_question_that_nobody_answers_is_a_503(
     await declare(vhost)
     quick = settings(vhost, tmp_path, gateway_answer_seconds=0.3)
     async with service.serving(quick, asyncio.Event()) as port:
-        door = await Door(http, f"http://127.0.0.1:{port}").registered("shop")
+        api = await ApiClient(http, f"http://127.0.0.1:{port}").registered("shop")
         begun = time.monotonic()
-        answer = await door.call("GET", "/v1/domains/one.example")
+        answer = await api.call("GET", "/v1/domains/one.example")
 
     assert (answer.status, answer.json["code"]) == (503, "unavailable")
     assert answer.json["detail"].endswith("Asking again does no harm.")
@@ -40,11 +40,11 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
     """A client that sends half of its body and stops gets a 408, and the connection is closed."""
     impatient = settings(vhost, tmp_path, gateway_body_seconds=0.3)
     async with service.serving(impatient, asyncio.Event()) as port:
-        door = await Door(http, f"http://127.0.0.1:{port}").registered("shop")
+        api = await ApiClient(http, f"http://127.0.0.1:{port}").registered("shop")
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(
             b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            + f"Authorization: Bearer {door.key}\r\nContent-Length: 100\r\n\r\n{{".encode()
+            + f"Authorization: Bearer {api.key}\r\nContent-Length: 100\r\n\r\n{{".encode()
         )
         async with asyncio.timeout(10):
             head = await reader.readuntil(b"\r\n\r\n")
@@ -59,11 +59,11 @@ async def test_stopping_answers_what_is_under_way(
 ) -> None:
     """SIGTERM: no more connections, waits end with what is true, nothing accepted is lost."""
     await declare(vhost)
-    stop, sender = asyncio.Event(), Behind()
-    async with behind(vhost, TRANSACTIONAL, {SendEmail: sender}):
+    stop, sender = asyncio.Event(), FakeService()
+    async with running_service(vhost, TRANSACTIONAL, {SendEmail: sender}):
         async with service.serving(settings(vhost, tmp_path), stop) as port:
-            door = await Door(http, f"http://127.0.0.1:{port}").registered("shop")
-            asking = asyncio.create_task(door.post("/v1/messages", MAIL, {"Prefer": "wait=30"}))
+            api = await ApiClient(http, f"http://127.0.0.1:{port}").registered("shop")
+            asking = asyncio.create_task(api.post("/v1/messages", MAIL, {"Prefer": "wait=30"}))
             async with asyncio.timeout(10):
                 await sender.asked.wait()
             begun = time.monotonic()
@@ -73,7 +73,7 @@ async def test_stopping_answers_what_is_under_way(
     assert time.monotonic() - begun < 10
     assert (answer.status, answer.json) == (202, {"id": sender.got[0].id, "status": "accepted"})
     with pytest.raises(aiohttp.ClientConnectorError):
-        await door.call("GET", "/ping")
+        await api.call("GET", "/ping")
 
 
 async def test_told_twice_to_end(vhost: str, tmp_path: Path, http: aiohttp.ClientSession) -> None:
@@ -88,13 +88,13 @@ async def test_told_twice_to_end(vhost: str, tmp_path: Path, http: aiohttp.Clien
 
     serving = asyncio.create_task(serve())
     port = await opened.get()
-    door = await Door(http, f"http://127.0.0.1:{port}").registered("shop")
+    api = await ApiClient(http, f"http://127.0.0.1:{port}").registered("shop")
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(
         b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-        + f"Authorization: Bearer {door.key}\r\nContent-Length: 100\r\n\r\n{{".encode()
+        + f"Authorization: Bearer {api.key}\r\nContent-Length: 100\r\n\r\n{{".encode()
     )
-    await door.call("GET", "/ping")  # the other request is being read by now
+    await api.call("GET", "/ping")  # the other request is being read by now
     stop.set()
     await asyncio.wait({serving}, timeout=0.2)
     waits = not serving.done()
@@ -109,20 +109,20 @@ async def test_told_twice_to_end(vhost: str, tmp_path: Path, http: aiohttp.Clien
 
 @pytest.mark.restarts
 async def test_a_broker_that_is_away_is_a_503_and_its_return_is_noticed(
-    door: Door, vhost: str, rabbit: Node
+    api: ApiClient, vhost: str, rabbit: Node
 ) -> None:
     """Never a 202, never a hang, and no restart of the gateway when the broker is back."""
-    assert (await door.post("/v1/messages", MAIL)).status == 202
+    assert (await api.post("/v1/messages", MAIL)).status == 202
     await asyncio.to_thread(rabbit.kill)
     try:
         begun = time.monotonic()
         answers = await asyncio.gather(
-            *(door.post("/v1/messages", MAIL, {"Prefer": f"wait={n}"}) for n in (0, 0, 20)),
-            door.post("/v1/otp/verify", {"email": "a@x.example", "code": "1"}),
-            door.call("PUT", "/v1/events/one.example/delivered"),
+            *(api.post("/v1/messages", MAIL, {"Prefer": f"wait={n}"}) for n in (0, 0, 20)),
+            api.post("/v1/otp/verify", {"email": "a@x.example", "code": "1"}),
+            api.call("PUT", "/v1/events/one.example/delivered"),
         )
         waited = time.monotonic() - begun
-        ready = await door.call("GET", "/readyz")
+        ready = await api.call("GET", "/readyz")
     finally:
         await asyncio.to_thread(rabbit.start)
 
@@ -131,7 +131,7 @@ async def test_a_broker_that_is_away_is_a_503_and_its_return_is_noticed(
     assert waited < 8
     assert (ready.status, ready.json["checks"]["broker"]) == (503, False)
     async with asyncio.timeout(20):
-        while (await door.post("/v1/messages", MAIL)).status != 202:
+        while (await api.post("/v1/messages", MAIL)).status != 202:
             pass
     # Refused messages may be there as well: after a 503 it is not known.
     assert await depth(vhost, TRANSACTIONAL) >= 2
@@ -147,9 +147,9 @@ async def test_a_client_may_ask_as_often_as_its_quota_says(
         service.serving(given, asyncio.Event()) as port,
         service.serving(given, asyncio.Event()) as second,
     ):
-        shop = await Door(http, f"http://127.0.0.1:{port}").registered("shop")
+        shop = await ApiClient(http, f"http://127.0.0.1:{port}").registered("shop")
         bank = await shop.registered("bank")
-        elsewhere = Door(http, f"http://127.0.0.1:{second}", shop.key)
+        elsewhere = ApiClient(http, f"http://127.0.0.1:{second}", shop.key)
         answers = [await each.post("/v1/messages", MAIL) for each in (shop, shop, elsewhere, bank)]
 
     assert [answer.status for answer in answers] == [202, 429, 429, 202]
@@ -166,7 +166,7 @@ async def test_a_client_with_large_bodies_in_flight_starves_no_other(
     given = settings(vhost, tmp_path, gateway_max_body=size, gateway_max_bodies=2 * size)
     large = MAIL | {"text": "x" * (size - 1024)}
     async with service.serving(given, asyncio.Event()) as port:
-        shop = await Door(http, f"http://127.0.0.1:{port}").registered("shop")
+        shop = await ApiClient(http, f"http://127.0.0.1:{port}").registered("shop")
         bank = await shop.registered("bank")
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(

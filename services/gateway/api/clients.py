@@ -57,8 +57,8 @@ POST_CLIENT = Operation(
     "POST",
     "/v1/clients",
     "Register a client",
-    Access.ADMIN,
     (Success(201, "Its key, which no later response repeats", ClientKey, headers=("Location",)),),
+    Access.ADMIN,
     body=NewClient,
     problems=(CLIENT_EXISTS,),
 )
@@ -67,8 +67,8 @@ DELETE_CLIENT = Operation(
     "DELETE",
     "/v1/clients/{id}",
     "Revoke a client's key at once",
-    Access.ADMIN,
     (Success(204, "It is revoked", media_type=None),),
+    Access.ADMIN,
     problems=(NO_SUCH_CLIENT,),
 )
 

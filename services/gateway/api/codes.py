@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 from services.gateway import client_address
 from services.gateway.api import problem
 from services.gateway.api.body import RequestBody
-from services.gateway.api.openapi import Access, Operation, Success
+from services.gateway.api.openapi import Operation, Success
 from services.gateway.api.problem import KEY_REUSED
 from services.gateway.api.request import (
     CLIENT,
@@ -125,7 +125,6 @@ POST_CODE = Operation(
     "POST",
     "/v1/otp",
     "Mail a one-time code",
-    Access.CLIENT,
     (Success(202, "The mail is on its way", CodeSent),),
     body=NewCode,
     problems=(KEY_REUSED,),
@@ -139,7 +138,6 @@ VERIFY_CODE = Operation(
     "POST",
     "/v1/otp/verify",
     "Ask whether a code is right",
-    Access.CLIENT,
     (Success(200, "The verdict; a right code is used up by it", Verified),),
     body=CodeGuess,
     problems=(KEY_REUSED,),
@@ -154,7 +152,6 @@ DELETE_CODE = Operation(
     "DELETE",
     "/v1/otp/{id}",
     "Cancel a code",
-    Access.CLIENT,
     (Success(204, "It is right no more; the same if it never was", media_type=None),),
 )
 

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from services.gateway.api import body, mistakes
 from services.gateway.api.body import RequestBody, StrictModel
 from services.gateway.api.domains import read_domain
-from services.gateway.api.openapi import Access, Operation, Success
+from services.gateway.api.openapi import Operation, Success
 from services.gateway.api.problem import INVALID, KEY_REUSED, TOO_LARGE, Mistake, Problem
 from services.gateway.api.request import CLIENT, JSON, SUBJECT, RequestReader
 from services.gateway.api.response import Accepted, ResponseBody, accepted, respond
@@ -83,7 +83,6 @@ PUT_DELIVERED = Operation(
     "PUT",
     "/v1/events/{domain}/delivered",
     "Report that a mail to a domain was delivered",
-    Access.CLIENT,
     (_STORED,),
     description=_COUNTED_ONCE,
     repeatable=True,
@@ -93,7 +92,6 @@ PUT_BOUNCED = Operation(
     "PUT",
     "/v1/events/{domain}/bounced",
     "Report that a mail to a domain bounced: no such mailbox",
-    Access.CLIENT,
     (_STORED,),
     description=_COUNTED_ONCE,
     repeatable=True,
@@ -103,7 +101,6 @@ POST_EVENTS = Operation(
     "POST",
     "/v1/events",
     "Report the outcomes of up to a thousand mails",
-    Access.CLIENT,
     (
         Success(202, "The broker has stored all events", EventsAnswer),
         Success(207, "The broker has stored the events without mistakes", EventsAnswer),

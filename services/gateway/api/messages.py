@@ -9,7 +9,7 @@ from aiohttp import web
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from services.gateway.api.body import RequestBody, StrictModel
-from services.gateway.api.openapi import Access, Operation, Success
+from services.gateway.api.openapi import Operation, Success
 from services.gateway.api.outcomes import RecipientOutcome, wait_for_outcomes
 from services.gateway.api.problem import FOREIGN_SENDER, KEY_REUSED, Problem
 from services.gateway.api.request import CLIENT, RequestReader
@@ -124,7 +124,6 @@ POST_MESSAGE = Operation(
     "POST",
     "/v1/messages",
     "Send a message",
-    Access.CLIENT,
     (
         Success(202, "The broker has stored it", Accepted, headers=("Location",)),
         Success(200, "With `Prefer: wait`: every recipient has its outcome", Finished),

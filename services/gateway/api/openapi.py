@@ -48,8 +48,8 @@ class Operation:
     method: str
     path: str
     summary: str
-    access: Access
     responses: tuple[Success, ...]
+    access: Access = Access.CLIENT
     body: type[RequestBody] | None = None
     other_types: tuple[str, ...] = ()  # of the body, beside JSON
     bare_field: str | None = None  # of the body: its value may also be sent alone

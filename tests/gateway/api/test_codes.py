@@ -32,8 +32,8 @@ from shared.contracts import (
     VerifyCode,
 )
 from shared.contracts.codes import Withholding
-from tests.gateway.behind import NOW, Behind
-from tests.gateway.door import Door, behind
+from tests.gateway.api_client import ApiClient
+from tests.gateway.fake_service import NOW, FakeService, running_service
 
 ANN = {"email": "ann@example.com"}
 KEY = {"Idempotency-Key": "login-17"}
@@ -71,26 +71,26 @@ def cancel(command: CancelCode) -> Sequence[Contract]:
 
 
 @pytest.fixture
-async def issuing(vhost: str, door: Door) -> AsyncIterator[Behind]:
+async def issuing(vhost: str, api: ApiClient) -> AsyncIterator[FakeService]:
     """Run what mails and cancels codes, once the queues are there."""
-    del door
-    otp = Behind(lambda it: cancel(it) if isinstance(it, CancelCode) else issue(it))
-    async with behind(vhost, topology.OTP_COMMANDS, {IssueCode: otp, CancelCode: otp}):
+    del api
+    otp = FakeService(lambda it: cancel(it) if isinstance(it, CancelCode) else issue(it))
+    async with running_service(vhost, topology.OTP_COMMANDS, {IssueCode: otp, CancelCode: otp}):
         yield otp
 
 
 @pytest.fixture
-async def verifying(vhost: str, door: Door) -> AsyncIterator[Behind]:
+async def verifying(vhost: str, api: ApiClient) -> AsyncIterator[FakeService]:
     """Run what verifies codes, once the queues are there."""
-    del door
-    otp = Behind(verify)
-    async with behind(vhost, topology.OTP_QUESTIONS, {VerifyCode: otp}):
+    del api
+    otp = FakeService(verify)
+    async with running_service(vhost, topology.OTP_QUESTIONS, {VerifyCode: otp}):
         yield otp
 
 
-async def test_a_code_is_mailed(door: Door, issuing: Behind) -> None:
+async def test_a_code_is_mailed(api: ApiClient, issuing: FakeService) -> None:
     """The answer says how long it is good and when it may be asked for again, not what it is."""
-    answer = await door.post("/v1/otp", {"email": "Ann@EXAMPLE.com"})
+    answer = await api.post("/v1/otp", {"email": "Ann@EXAMPLE.com"})
 
     assert answer.status == 202
     assert answer.json == {
@@ -103,20 +103,22 @@ async def test_a_code_is_mailed(door: Door, issuing: Behind) -> None:
     assert command.ip == IPv4Address("127.0.0.1")
 
 
-async def test_what_is_asked_for_goes_with_the_command(door: Door, issuing: Behind) -> None:
+async def test_what_is_asked_for_goes_with_the_command(
+    api: ApiClient, issuing: FakeService
+) -> None:
     """Purpose, length, language, and the address of the caller's own user."""
     asked = {"purpose": "sign-in", "length": 8, "locale": "de-AT", "ip": "::ffff:192.0.2.7"}
 
-    await door.post("/v1/otp", ANN | asked)
+    await api.post("/v1/otp", ANN | asked)
 
     [command] = issuing.got
     assert (command.purpose, command.length, command.locale) == ("sign-in", 8, "de-AT")
     assert command.ip == IPv4Address("192.0.2.7")
 
 
-async def test_a_withheld_code_is_a_429(door: Door, issuing: Behind) -> None:
+async def test_a_withheld_code_is_a_429(api: ApiClient, issuing: FakeService) -> None:
     """It says when to ask again and nothing of the address: one form for every limit."""
-    answer = await door.post("/v1/otp", {"email": "bob@example.com"})
+    answer = await api.post("/v1/otp", {"email": "bob@example.com"})
 
     assert (answer.status, answer.json["code"]) == (429, "too-many-requests")
     assert answer.headers["Retry-After"] == "42"
@@ -125,36 +127,36 @@ async def test_a_withheld_code_is_a_429(door: Door, issuing: Behind) -> None:
 
 
 async def test_a_withheld_code_may_be_asked_for_by_the_same_key(
-    door: Door, issuing: Behind
+    api: ApiClient, issuing: FakeService
 ) -> None:
     """Nothing was done, so the key stands for nothing: the next time is another request."""
     for _ in range(2):
-        assert (await door.post("/v1/otp", {"email": "bob@example.com"}, KEY)).status == 429
+        assert (await api.post("/v1/otp", {"email": "bob@example.com"}, KEY)).status == 429
 
     first, second = issuing.got
     assert first.id != second.id
 
 
 async def test_a_code_asked_for_again_with_its_key_is_the_same_request(
-    door: Door, issuing: Behind
+    api: ApiClient, issuing: FakeService
 ) -> None:
     """The otp service knows it by its id and mails nothing more."""
-    answers = [await door.post("/v1/otp", ANN, KEY) for _ in range(2)]
+    answers = [await api.post("/v1/otp", ANN, KEY) for _ in range(2)]
 
     assert answers[0].content == answers[1].content
     assert len({command.id for command in issuing.got}) == 1
 
 
 async def test_a_key_of_yesterday_is_another_request(
-    door: Door, issuing: Behind, tmp_path: Path
+    api: ApiClient, issuing: FakeService, tmp_path: Path
 ) -> None:
     """What the otp service does not know any more as the same must not have the same id."""
-    await door.post("/v1/otp", ANN, KEY)
+    await api.post("/v1/otp", ANN, KEY)
     with closing(sqlite3.connect(tmp_path / "gateway.sqlite")) as database:
         database.execute("UPDATE uses SET requested_at = requested_at - ?", (17 * 3600 * 1000,))
         database.commit()
 
-    answers = [await door.post("/v1/otp", ANN, KEY) for _ in range(2)]
+    answers = [await api.post("/v1/otp", ANN, KEY) for _ in range(2)]
 
     first, second, third = (command.id for command in issuing.got)
     assert first != second == third
@@ -162,21 +164,21 @@ async def test_a_key_of_yesterday_is_another_request(
 
 
 async def test_without_an_answer_it_is_said_that_asking_again_is_harmless(
-    door: Door, vhost: str
+    api: ApiClient, vhost: str
 ) -> None:
     """Nobody answers here: a 503 with Retry-After, since it may have been done."""
     del vhost
-    answer = await door.post("/v1/otp", ANN)
+    answer = await api.post("/v1/otp", ANN)
 
     assert (answer.status, answer.json["code"]) == (503, "unavailable")
     assert int(answer.headers["Retry-After"]) > 0
     assert answer.json["detail"].endswith("Asking again does no harm.")
 
 
-async def test_a_code_is_verified(door: Door, verifying: Behind) -> None:
+async def test_a_code_is_verified(api: ApiClient, verifying: FakeService) -> None:
     """The verdict is a 200, whatever it is; a right one names the code."""
-    right = await door.post("/v1/otp/verify", ANN | {"code": "4711", "purpose": "sign-in"})
-    wrong = await door.post("/v1/otp/verify", ANN | {"code": "0815"})
+    right = await api.post("/v1/otp/verify", ANN | {"code": "4711", "purpose": "sign-in"})
+    wrong = await api.post("/v1/otp/verify", ANN | {"code": "0815"})
 
     assert (right.status, right.json) == (200, {"verified": True, "id": "c1"})
     assert (wrong.status, wrong.json) == (200, {"verified": False})
@@ -186,21 +188,23 @@ async def test_a_code_is_verified(door: Door, verifying: Behind) -> None:
     ]
 
 
-async def test_a_lost_verdict_can_be_asked_for_again(door: Door, verifying: Behind) -> None:
+async def test_a_lost_verdict_can_be_asked_for_again(
+    api: ApiClient, verifying: FakeService
+) -> None:
     """With the same key it is the same question, which costs no further guess."""
     for _ in range(2):
-        answer = await door.post("/v1/otp/verify", ANN | {"code": "4711"}, KEY)
+        answer = await api.post("/v1/otp/verify", ANN | {"code": "4711"}, KEY)
         assert answer.json["verified"]
-    other = await door.post("/v1/otp/verify", ANN | {"code": "0815"}, KEY)
+    other = await api.post("/v1/otp/verify", ANN | {"code": "0815"}, KEY)
 
     assert (other.status, other.json["code"]) == (422, "idempotency-key-reused")
     assert len({question.id for question in verifying.got}) == 1
 
 
-async def test_past_the_failures(door: Door, verifying: Behind) -> None:
+async def test_past_the_failures(api: ApiClient, verifying: FakeService) -> None:
     """It is a 429 in the form of any other, and the key stands for nothing: nothing was done."""
     guess = {"email": "bob@example.com", "code": "4711"}
-    answers = [await door.post("/v1/otp/verify", guess, KEY) for _ in range(2)]
+    answers = [await api.post("/v1/otp/verify", guess, KEY) for _ in range(2)]
 
     for answer in answers:
         assert (answer.status, answer.json["code"]) == (429, "too-many-requests")
@@ -209,20 +213,22 @@ async def test_past_the_failures(door: Door, verifying: Behind) -> None:
     assert len({question.id for question in verifying.got}) == 2
 
 
-async def test_who_typed_a_code_is_whom_the_caller_names(door: Door, verifying: Behind) -> None:
+async def test_who_typed_a_code_is_whom_the_caller_names(
+    api: ApiClient, verifying: FakeService
+) -> None:
     """The caller's own address stands for all its users, so that it is taken for none of them."""
-    await door.post("/v1/otp/verify", ANN | {"code": "4711"})
-    await door.post("/v1/otp/verify", ANN | {"code": "4711", "ip": "::ffff:192.0.2.7"})
-    wrong = await door.post("/v1/otp/verify", ANN | {"code": "4711", "ip": "here"})
+    await api.post("/v1/otp/verify", ANN | {"code": "4711"})
+    await api.post("/v1/otp/verify", ANN | {"code": "4711", "ip": "::ffff:192.0.2.7"})
+    wrong = await api.post("/v1/otp/verify", ANN | {"code": "4711", "ip": "here"})
 
     assert wrong.status == 422
     assert [question.ip for question in verifying.got] == [None, IPv4Address("192.0.2.7")]
 
 
-async def test_a_code_is_cancelled(door: Door, issuing: Behind) -> None:
+async def test_a_code_is_cancelled(api: ApiClient, issuing: FakeService) -> None:
     """It is asked for by the client, and the answer is the same for what never was."""
     for identifier in ("c1", "c1", "x" * 101, "a%2Fb", "%C3%A9"):
-        answer = await door.call("DELETE", f"/v1/otp/{identifier}")
+        answer = await api.call("DELETE", f"/v1/otp/{identifier}")
         assert (answer.status, answer.content) == (204, b"")
 
     assert [(each.challenge_id, each.client) for each in issuing.got] == [("c1", "shop")] * 2

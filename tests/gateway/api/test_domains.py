@@ -15,8 +15,8 @@ from shared.contracts import (
     Verdict,
 )
 from shared.contracts.domains import DomainEvidence
-from tests.gateway.behind import NOW, Behind
-from tests.gateway.door import Door, behind
+from tests.gateway.api_client import ApiClient
+from tests.gateway.fake_service import NOW, FakeService, running_service
 
 KNOWN = {
     "domain": "example.com",
@@ -47,24 +47,26 @@ def describe(question: DescribeDomain) -> list[DomainDescribed]:
     ]
 
 
-async def test_a_domain_is_described(door: Door, vhost: str) -> None:
+async def test_a_domain_is_described(api: ApiClient, vhost: str) -> None:
     """The answer is the classifier's, with what decides."""
-    async with behind(vhost, topology.CLASSIFIER_QUESTIONS, {DescribeDomain: Behind(describe)}):
-        answer = await door.call("GET", "/v1/domains/Example.COM.")
+    async with running_service(
+        vhost, topology.CLASSIFIER_QUESTIONS, {DescribeDomain: FakeService(describe)}
+    ):
+        answer = await api.call("GET", "/v1/domains/Example.COM.")
 
     assert (answer.status, answer.json) == (200, KNOWN)
 
 
-async def test_domains_are_listed_by_cursor(door: Door, vhost: str) -> None:
+async def test_domains_are_listed_by_cursor(api: ApiClient, vhost: str) -> None:
     """The question is what the query says; the page tells where the next one begins."""
     evidence = DomainEvidence.model_validate(KNOWN)
-    classifier = Behind(
+    classifier = FakeService(
         lambda it: [DomainsListed(id=it.id, domains=(evidence,), next="example.com")]
     )
-    async with behind(vhost, topology.CLASSIFIER_QUESTIONS, {ListDomains: classifier}):
-        bare = await door.call("GET", "/v1/domains")
+    async with running_service(vhost, topology.CLASSIFIER_QUESTIONS, {ListDomains: classifier}):
+        bare = await api.call("GET", "/v1/domains")
         query = "status=catch-all&after=B%C3%BCcher.example&limit=7"
-        narrow = await door.call("GET", f"/v1/domains?{query}")
+        narrow = await api.call("GET", f"/v1/domains?{query}")
 
     assert (bare.status, bare.json) == (200, {"domains": [KNOWN], "next": "example.com"})
     assert narrow.status == 200
@@ -72,7 +74,7 @@ async def test_domains_are_listed_by_cursor(door: Door, vhost: str) -> None:
     assert asked == [(None, None, 100), (Verdict.CATCH_ALL, "xn--bcher-kva.example", 7)]
 
 
-async def test_a_wrong_query_is_told_where(door: Door) -> None:
+async def test_a_wrong_query_is_told_where(api: ApiClient) -> None:
     """Nothing is asked, and nothing is guessed."""
     for query, pointer in (
         ("status=maybe", "#/status"),
@@ -82,13 +84,13 @@ async def test_a_wrong_query_is_told_where(door: Door) -> None:
         ("page=2", "#/page"),
         ("limit=1&limit=2", "#/limit"),
     ):
-        answer = await door.call("GET", f"/v1/domains?{query}")
+        answer = await api.call("GET", f"/v1/domains?{query}")
 
         assert (answer.status, answer.json["code"]) == (422, "invalid")
         assert [each["pointer"] for each in answer.json["errors"]] == [pointer]
 
 
-async def test_domains_are_counted(door: Door, vhost: str) -> None:
+async def test_domains_are_counted(api: ApiClient, vhost: str) -> None:
     """`stats` is no domain."""
     counted = {
         "catch_all": 1,
@@ -98,9 +100,9 @@ async def test_domains_are_counted(door: Door, vhost: str) -> None:
         "delivered": 1234,
         "bounced": 5,
     }
-    classifier = Behind(lambda it: [DomainsCounted(id=it.id, **counted)])
-    async with behind(vhost, topology.CLASSIFIER_QUESTIONS, {CountDomains: classifier}):
-        answer = await door.call("GET", "/v1/domains/stats")
+    classifier = FakeService(lambda it: [DomainsCounted(id=it.id, **counted)])
+    async with running_service(vhost, topology.CLASSIFIER_QUESTIONS, {CountDomains: classifier}):
+        answer = await api.call("GET", "/v1/domains/stats")
 
     assert (answer.status, answer.json) == (200, counted)
 

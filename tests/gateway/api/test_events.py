@@ -16,7 +16,7 @@ from services.gateway.api.events import EventRefusal
 from services.gateway.clients.idempotency import RequestStamp
 from shared import contracts, topology
 from shared.contracts import FeedbackReported, Sighting
-from tests.gateway.door import Door, Heard
+from tests.gateway.api_client import ApiClient, ApiResponse
 from tests.tap import Tap, tapped
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -43,16 +43,16 @@ def told(sightings: Sequence[Sighting]) -> list[tuple[str, str]]:
     return [(each.domain, each.kind.value) for each in sightings]
 
 
-def statuses(answer: Heard) -> list[str]:
+def statuses(answer: ApiResponse) -> list[str]:
     """Give what became of each event."""
     return [each["status"] for each in answer.json["events"]]
 
 
-async def test_an_event_is_kept(door: Door, vhost: str) -> None:
+async def test_an_event_is_kept(api: ApiClient, vhost: str) -> None:
     """Both kinds arrive with the domain in its canonical form, each as an event of its own."""
     async with tapped(vhost, topology.EVENTS) as tap:
         answers = [
-            await door.call("PUT", f"/v1/events/B%C3%9Ccher.example/{kind}")
+            await api.call("PUT", f"/v1/events/B%C3%9Ccher.example/{kind}")
             for kind in ("delivered", "delivered", "bounced")
         ]
         reports = await reported(tap, 3)
@@ -69,26 +69,28 @@ async def test_an_event_is_kept(door: Door, vhost: str) -> None:
     assert {report.client for report in reports} == {"shop"}
 
 
-async def test_an_event_told_again_with_its_key_is_the_same_event(door: Door, vhost: str) -> None:
+async def test_an_event_told_again_with_its_key_is_the_same_event(
+    api: ApiClient, vhost: str
+) -> None:
     """It has the same id, by which it counts once; another client's key is another event."""
-    bank = await door.registered("bank")
+    bank = await api.registered("bank")
     async with tapped(vhost, topology.EVENTS) as tap:
-        for caller in (door, door, bank):
+        for caller in (api, api, bank):
             await caller.call("PUT", "/v1/events/one.example/delivered", headers=KEY)
         ids = [report.sightings[0].id for report in await reported(tap, 3)]
 
     assert ids[0] == ids[1] != ids[2]
 
 
-async def test_many_events_are_one_report(door: Door, vhost: str) -> None:
+async def test_many_events_are_one_report(api: ApiClient, vhost: str) -> None:
     """A list, an object with a list, and lines of JSON are the same."""
     items: list[dict[str, Any]] = [GOOD, {"domain": "Two.Example.", "kind": "bounced", "id": "e2"}]
     async with tapped(vhost, topology.EVENTS) as tap:
         lines = b"\n".join(map(orjson.dumps, items)) + b"\n\n"
         answers = [
-            await door.post("/v1/events", items),
-            await door.post("/v1/events", {"events": items}),
-            await door.call("POST", "/v1/events", data=lines, headers=LINES),
+            await api.post("/v1/events", items),
+            await api.post("/v1/events", {"events": items}),
+            await api.call("POST", "/v1/events", data=lines, headers=LINES),
         ]
         reports = await reported(tap, 3)
 
@@ -102,13 +104,13 @@ async def test_many_events_are_one_report(door: Door, vhost: str) -> None:
         assert report.sightings[1].id == "e2"
 
 
-async def test_bad_events_do_not_stop_good_ones(door: Door, vhost: str) -> None:
+async def test_bad_events_do_not_stop_good_ones(api: ApiClient, vhost: str) -> None:
     """Each is answered in its place: kept, or what is wrong with it."""
     items = [{"domain": "localhost", "kind": "delivered"}, GOOD, GOOD | {"kind": "opened"}, 7]
     lines = b"\n".join([*map(orjson.dumps, items), b"{", b"\xff"])
     async with tapped(vhost, topology.EVENTS) as tap:
-        listed = await door.post("/v1/events", items)
-        lined = await door.call("POST", "/v1/events", data=lines, headers=LINES)
+        listed = await api.post("/v1/events", items)
+        lined = await api.call("POST", "/v1/events", data=lines, headers=LINES)
         reports = await reported(tap, 2)
 
     assert (listed.status, lined.status) == (207, 207)
@@ -120,13 +122,13 @@ async def test_bad_events_do_not_stop_good_ones(door: Door, vhost: str) -> None:
 
 
 async def test_a_request_told_again_with_its_key_has_the_same_events(
-    door: Door, vhost: str
+    api: ApiClient, vhost: str
 ) -> None:
     """A caller that has lost an answer sends all of it again, and each event counts once."""
     async with tapped(vhost, topology.EVENTS) as tap:
-        answers = [await door.post("/v1/events", [GOOD, GOOD], KEY) for _ in range(2)]
+        answers = [await api.post("/v1/events", [GOOD, GOOD], KEY) for _ in range(2)]
         first, second = await reported(tap, 2)
-    other = await door.post("/v1/events", [GOOD], KEY)
+    other = await api.post("/v1/events", [GOOD], KEY)
 
     assert answers[0].content == answers[1].content
     assert first == second
@@ -134,7 +136,7 @@ async def test_a_request_told_again_with_its_key_has_the_same_events(
     assert (other.status, other.json["code"]) == (422, "idempotency-key-reused")
 
 
-async def test_what_are_no_events_is_refused_as_a_whole(door: Door) -> None:
+async def test_what_are_no_events_is_refused_as_a_whole(api: ApiClient) -> None:
     """Type, syntax, size and form have a status each, and nothing is kept."""
     for kind, body, expected in (
         ("text/plain", b"[]", (415, "unsupported-media-type")),
@@ -146,17 +148,17 @@ async def test_what_are_no_events_is_refused_as_a_whole(door: Door) -> None:
         ("application/json", orjson.dumps([GOOD] * 1001), (413, "too-large")),
         ("application/json", b" " * (2 * 1024 * 1024 + 1), (413, "too-large")),
     ):
-        answer = await door.call(
+        answer = await api.call(
             "POST", "/v1/events", data=io.BytesIO(body), headers={"Content-Type": kind}
         )
 
         assert (answer.status, answer.json["code"]) == expected, body[:20]
 
 
-async def test_a_thousand_events_are_taken(door: Door, vhost: str) -> None:
+async def test_a_thousand_events_are_taken(api: ApiClient, vhost: str) -> None:
     """That is the limit, told as such."""
     async with tapped(vhost, topology.EVENTS) as tap:
-        answer = await door.post("/v1/events", [GOOD] * 1000)
+        answer = await api.post("/v1/events", [GOOD] * 1000)
         [report] = await reported(tap)
 
     assert (answer.status, answer.json["accepted"]) == (202, 1000)

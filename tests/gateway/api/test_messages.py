@@ -21,18 +21,18 @@ from shared.contracts import (
     SendEmail,
 )
 from shared.contracts.attachment import MAX_ATTACHED_BYTES
-from tests.gateway.behind import Behind, outcomes
-from tests.gateway.door import MAIL, Door, behind, declare, settings
+from tests.gateway.api_client import MAIL, ApiClient, declare, settings
+from tests.gateway.fake_service import FakeService, outcomes, running_service
 from tests.tap import depth, tapped
 
 TRANSACTIONAL = topology.sending_queue(Category.TRANSACTIONAL)
 KEY = {"Idempotency-Key": "order-17"}
 
 
-async def test_an_accepted_message_is_on_its_queue(door: Door, vhost: str) -> None:
+async def test_an_accepted_message_is_on_its_queue(api: ApiClient, vhost: str) -> None:
     """The 202 names a message that the broker keeps, persistent, as the client gave it."""
     async with tapped(vhost, topology.COMMANDS) as tap:
-        answer = await door.post("/v1/messages", MAIL)
+        answer = await api.post("/v1/messages", MAIL)
         arrived = await tap.next()
 
     assert answer.status == 202
@@ -52,19 +52,19 @@ async def test_an_accepted_message_is_on_its_queue(door: Door, vhost: str) -> No
     assert command.created_at is not None
 
 
-async def test_the_largest_message_that_may_be_sent_is_kept(door: Door, vhost: str) -> None:
+async def test_the_largest_message_that_may_be_sent_is_kept(api: ApiClient, vhost: str) -> None:
     """Files up to their limit go through the door, through the broker and are whole behind it."""
     content = base64.b64encode(bytes(range(256)) * (MAX_ATTACHED_BYTES // 256)).decode()
     mail = MAIL | {"attachments": [{"filename": "Größe.bin", "content": content}]}
     body, kind = io.BytesIO(orjson.dumps(mail)), {"Content-Type": "application/json"}
-    service_behind = Behind()
+    sender = FakeService()
 
-    async with behind(vhost, TRANSACTIONAL, {SendEmail: service_behind}):
-        answer = await door.call("POST", "/v1/messages", data=body, headers=kind)
+    async with running_service(vhost, TRANSACTIONAL, {SendEmail: sender}):
+        answer = await api.call("POST", "/v1/messages", data=body, headers=kind)
         async with asyncio.timeout(10):
-            await service_behind.asked.wait()
+            await sender.asked.wait()
 
-    (command,) = service_behind.got
+    (command,) = sender.got
     assert answer.status == 202
     assert isinstance(command, SendEmail)
     assert [(file.filename, file.content) for file in command.attachments] == [
@@ -72,10 +72,10 @@ async def test_the_largest_message_that_may_be_sent_is_kept(door: Door, vhost: s
     ]
 
 
-async def test_a_message_that_no_queue_takes_is_not_accepted(door: Door) -> None:
+async def test_a_message_that_no_queue_takes_is_not_accepted(api: ApiClient) -> None:
     """Bulk has no queue here: 503 with the time to try again, not a 202 for a lost message."""
     for headers in ({}, {"Prefer": "wait=10"}):
-        answer = await door.post("/v1/messages", MAIL | {"category": "bulk"}, headers)
+        answer = await api.post("/v1/messages", MAIL | {"category": "bulk"}, headers)
 
         assert (answer.status, answer.json["code"]) == (503, "unavailable")
         assert int(answer.headers["Retry-After"]) > 0
@@ -87,20 +87,20 @@ async def test_a_full_queue_refuses(
     """When the broker refuses a message, so does the gateway; what was accepted is there."""
     await declare(vhost, max_length=5)
     async with service.serving(settings(vhost, tmp_path), asyncio.Event()) as port:
-        door = await Door(http, f"http://127.0.0.1:{port}").registered("shop")
+        api = await ApiClient(http, f"http://127.0.0.1:{port}").registered("shop")
 
-        statuses = [(await door.post("/v1/messages", MAIL)).status for _ in range(20)]
+        statuses = [(await api.post("/v1/messages", MAIL)).status for _ in range(20)]
 
     assert set(statuses) == {202, 503}
     assert statuses[-1] == 503
     assert await depth(vhost, TRANSACTIONAL) == statuses.count(202)
 
 
-async def test_waiting_for_the_outcome_of_every_recipient(door: Door, vhost: str) -> None:
+async def test_waiting_for_the_outcome_of_every_recipient(api: ApiClient, vhost: str) -> None:
     """With `Prefer: wait` the answer is 200 and tells what became of each recipient."""
-    sender = Behind(outcomes(EmailDelivered, EmailBounced))
-    async with behind(vhost, TRANSACTIONAL, {SendEmail: sender}):
-        answer = await door.post(
+    sender = FakeService(outcomes(EmailDelivered, EmailBounced))
+    async with running_service(vhost, TRANSACTIONAL, {SendEmail: sender}):
+        answer = await api.post(
             "/v1/messages",
             MAIL | {"to": ["Ann <ann@example.com>", "bob@example.com"]},
             {"Prefer": "wait=10"},
@@ -130,12 +130,12 @@ async def test_waiting_for_the_outcome_of_every_recipient(door: Door, vhost: str
     }
 
 
-async def test_a_wait_ends_with_its_time(door: Door, vhost: str) -> None:
+async def test_a_wait_ends_with_its_time(api: ApiClient, vhost: str) -> None:
     """A message that is deferred is accepted and not final: 202 when the time is up."""
-    sender = Behind(outcomes(EmailDeferred))
-    async with behind(vhost, TRANSACTIONAL, {SendEmail: sender}):
+    sender = FakeService(outcomes(EmailDeferred))
+    async with running_service(vhost, TRANSACTIONAL, {SendEmail: sender}):
         begun = time.monotonic()
-        answer = await door.post("/v1/messages", MAIL, {"Prefer": "wait=1"})
+        answer = await api.post("/v1/messages", MAIL, {"Prefer": "wait=1"})
 
     assert 0.9 < time.monotonic() - begun < 3
     assert answer.status == 202
@@ -143,11 +143,13 @@ async def test_a_wait_ends_with_its_time(door: Door, vhost: str) -> None:
     assert answer.json == {"id": sender.got[0].id, "status": "accepted"}
 
 
-async def test_who_goes_away_while_waiting_leaves_nothing_behind(door: Door, vhost: str) -> None:
+async def test_who_goes_away_while_waiting_leaves_nothing_behind(
+    api: ApiClient, vhost: str
+) -> None:
     """A wait ends with its client's connection."""
-    sender = Behind()
-    async with behind(vhost, TRANSACTIONAL, {SendEmail: sender}):
-        asking = asyncio.create_task(door.post("/v1/messages", MAIL, {"Prefer": "wait=30"}))
+    sender = FakeService()
+    async with running_service(vhost, TRANSACTIONAL, {SendEmail: sender}):
+        asking = asyncio.create_task(api.post("/v1/messages", MAIL, {"Prefer": "wait=30"}))
         async with asyncio.timeout(10):
             await sender.asked.wait()
             [waiting] = (task for task in asyncio.all_tasks() if _is_a_wait(task))
@@ -162,10 +164,12 @@ def _is_a_wait(task: asyncio.Task[object]) -> bool:
     return task.get_name().startswith("outcomes of ")
 
 
-async def test_a_message_sent_again_with_its_key_is_the_same_mail(door: Door, vhost: str) -> None:
+async def test_a_message_sent_again_with_its_key_is_the_same_mail(
+    api: ApiClient, vhost: str
+) -> None:
     """A caller that has lost an answer asks again: same answer, same command, so one mail."""
     async with tapped(vhost, topology.COMMANDS) as tap:
-        answers = [await door.post("/v1/messages", MAIL, KEY) for _ in range(3)]
+        answers = [await api.post("/v1/messages", MAIL, KEY) for _ in range(3)]
         arrived = [await tap.next() for _ in answers]
 
     assert [answer.status for answer in answers] == [202] * 3
@@ -176,12 +180,12 @@ async def test_a_message_sent_again_with_its_key_is_the_same_mail(door: Door, vh
     assert replayed == [None, "true", "true"]
 
 
-async def test_fifty_at_once_with_one_key_are_one_mail(door: Door, vhost: str) -> None:
+async def test_fifty_at_once_with_one_key_are_one_mail(api: ApiClient, vhost: str) -> None:
     """Nobody has to wait for the first: all tell the same id, whoever waits for the outcome too."""
-    sender = Behind(outcomes(EmailDelivered))
-    async with behind(vhost, TRANSACTIONAL, {SendEmail: sender}):
+    sender = FakeService(outcomes(EmailDelivered))
+    async with running_service(vhost, TRANSACTIONAL, {SendEmail: sender}):
         answers = await asyncio.gather(
-            *(door.post("/v1/messages", MAIL, KEY | {"Prefer": "wait=10"}) for _ in range(50))
+            *(api.post("/v1/messages", MAIL, KEY | {"Prefer": "wait=10"}) for _ in range(50))
         )
 
     assert {answer.status for answer in answers} == {200}
@@ -189,55 +193,57 @@ async def test_fifty_at_once_with_one_key_are_one_mail(door: Door, vhost: str) -
     assert len({command.id for command in sender.got}) == 1
 
 
-async def test_a_key_stands_for_one_body(door: Door) -> None:
+async def test_a_key_stands_for_one_body(api: ApiClient) -> None:
     """Another mail under the same key is a mistake of the caller, and is told as one."""
-    assert (await door.post("/v1/messages", MAIL, KEY)).status == 202
+    assert (await api.post("/v1/messages", MAIL, KEY)).status == 202
 
-    other = await door.post("/v1/messages", MAIL | {"subject": "Another"}, KEY)
+    other = await api.post("/v1/messages", MAIL | {"subject": "Another"}, KEY)
 
     assert (other.status, other.json["code"]) == (422, "idempotency-key-reused")
 
 
-async def test_a_key_is_its_clients_own(door: Door) -> None:
+async def test_a_key_is_its_clients_own(api: ApiClient) -> None:
     """Clients cannot guess at each other's requests, nor get in each other's way."""
-    bank = await door.registered("bank")
+    bank = await api.registered("bank")
 
-    ours = await door.post("/v1/messages", MAIL, KEY)
+    ours = await api.post("/v1/messages", MAIL, KEY)
     theirs = await bank.post("/v1/messages", MAIL | {"subject": "Another"}, KEY)
 
     assert (ours.status, theirs.status) == (202, 202)
     assert ours.json["id"] != theirs.json["id"]
 
 
-async def test_a_refused_message_does_not_take_its_key(door: Door) -> None:
+async def test_a_refused_message_does_not_take_its_key(api: ApiClient) -> None:
     """Only what was begun is remembered: a caller may put a mistake right."""
-    wrong = await door.post("/v1/messages", MAIL | {"to": "nobody"}, KEY)
-    right = await door.post("/v1/messages", MAIL, KEY)
+    wrong = await api.post("/v1/messages", MAIL | {"to": "nobody"}, KEY)
+    right = await api.post("/v1/messages", MAIL, KEY)
 
     assert (wrong.status, right.status) == (422, 202)
 
 
-async def test_a_message_that_was_not_kept_is_sent_by_the_same_key(door: Door, vhost: str) -> None:
+async def test_a_message_that_was_not_kept_is_sent_by_the_same_key(
+    api: ApiClient, vhost: str
+) -> None:
     """After a 503 the same request goes through, as soon as there is a queue."""
     bulk = MAIL | {"category": "bulk"}
-    assert (await door.post("/v1/messages", bulk, KEY)).status == 503
+    assert (await api.post("/v1/messages", bulk, KEY)).status == 503
 
     await declare(vhost, [topology.sending_queue(Category.BULK)])
 
-    assert (await door.post("/v1/messages", bulk, KEY)).status == 202
+    assert (await api.post("/v1/messages", bulk, KEY)).status == 202
 
 
-async def test_a_key_of_the_wrong_form_is_refused(door: Door) -> None:
+async def test_a_key_of_the_wrong_form_is_refused(api: ApiClient) -> None:
     """Before anything is sent."""
     for key in ("", "x" * 256, "a\tb", '""'):
-        answer = await door.post("/v1/messages", MAIL, {"Idempotency-Key": key})
+        answer = await api.post("/v1/messages", MAIL, {"Idempotency-Key": key})
 
         assert (answer.status, answer.json["code"]) == (400, "malformed")
 
 
-async def test_a_client_sends_from_its_own_addresses_only(door: Door, vhost: str) -> None:
+async def test_a_client_sends_from_its_own_addresses_only(api: ApiClient, vhost: str) -> None:
     """A foreign From is a 403, and nothing is sent."""
-    shop = await door.registered("outlet", ["news@shop.example", "@Outlet.example"])
+    shop = await api.registered("outlet", ["news@shop.example", "@Outlet.example"])
     async with tapped(vhost, topology.COMMANDS) as tap:
         for sender, status in (
             ("a@bank.example", 403),
@@ -255,10 +261,10 @@ async def test_a_client_sends_from_its_own_addresses_only(door: Door, vhost: str
     assert arrived[-1] == default.json["id"]
 
 
-async def test_the_number_of_retries_goes_with_the_message(door: Door, vhost: str) -> None:
+async def test_the_number_of_retries_goes_with_the_message(api: ApiClient, vhost: str) -> None:
     """The sender gives up when the caller wants it to."""
     async with tapped(vhost, topology.COMMANDS) as tap:
-        await door.post("/v1/messages", MAIL | {"retries": 0})
+        await api.post("/v1/messages", MAIL | {"retries": 0})
         arrived = await tap.next()
 
     command = contracts.decode(arrived.type or "", arrived.body)

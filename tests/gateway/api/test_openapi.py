@@ -45,8 +45,8 @@ from shared.contracts import (
 from shared.contracts.codes import Withholding
 from shared.link import Link
 from shared.storage.database import Database, PostgresDatabase
-from tests.gateway.behind import NOW, Behind
-from tests.gateway.door import Door, behind, declare, settings
+from tests.gateway.api_client import ApiClient, declare, settings
+from tests.gateway.fake_service import NOW, FakeService, running_service
 
 PUBLIC = {"/ping", "/healthz", "/readyz", "/metrics", "/v1/openapi.json"}
 # A bad event is answered in its place, so that it does not make the request a bad one.
@@ -181,20 +181,20 @@ def test_every_refusal_is_described_as_a_problem() -> None:
                 )
 
 
-async def test_generated_requests_meet_described_answers(door: Door, vhost: str) -> None:
+async def test_generated_requests_meet_described_answers(api: ApiClient, vhost: str) -> None:
     """Whatever is sent, good or bad, the answer has a described status, type and schema."""
     await declare(vhost, [topology.sending_queue(each) for each in (Category.OTP, Category.BULK)])
-    otp, classifier = Behind(_as_otp), Behind(_as_classifier)
+    otp, classifier = FakeService(_as_otp), FakeService(_as_classifier)
     async with (
-        behind(vhost, topology.OTP_COMMANDS, {IssueCode: otp, CancelCode: otp}),
-        behind(vhost, topology.OTP_QUESTIONS, {VerifyCode: otp}),
-        behind(
+        running_service(vhost, topology.OTP_COMMANDS, {IssueCode: otp, CancelCode: otp}),
+        running_service(vhost, topology.OTP_QUESTIONS, {VerifyCode: otp}),
+        running_service(
             vhost,
             topology.CLASSIFIER_QUESTIONS,
             dict.fromkeys((DescribeDomain, ListDomains, CountDomains), classifier),
         ),
     ):
-        await asyncio.to_thread(_try_all, door)
+        await asyncio.to_thread(_try_all, api)
 
 
 def _as_otp(message: Contract) -> Sequence[Contract]:
@@ -222,23 +222,23 @@ def _as_classifier(message: Contract) -> Sequence[Contract]:
             return [DomainsCounted(id=message.id, catch_all=0, not_catch_all=0, **nothing)]
 
 
-def _try_all(door: Door) -> None:
+def _try_all(api: ApiClient) -> None:
     """Send generated requests to every operation."""
     for found in schemathesis.openapi.from_dict(openapi.document(OPERATIONS)).get_all_operations():
         assert isinstance(found, Ok), found
         operation = found.ok()
-        _try(operation, door.admin if "/clients" in operation.path else door)
+        _try(operation, api.admin if "/clients" in operation.path else api)
 
 
-def _try(operation: Operation, door: Door) -> None:
+def _try(operation: Operation, api: ApiClient) -> None:
     @hypothesis.settings(
         max_examples=EXAMPLES, deadline=None, derandomize=True, phases=[Phase.generate]
     )
     @given(st.one_of([operation.as_strategy(mode) for mode in _modes(operation)]))
     def answers_as_described(case: Case[Any]) -> None:
         case.call_and_validate(
-            door.url,
-            headers={"Authorization": f"Bearer {door.key}"},
+            api.url,
+            headers={"Authorization": f"Bearer {api.key}"},
             checks=CHECKS,
             timeout=30,  # more than `Prefer: wait` of an example
         )

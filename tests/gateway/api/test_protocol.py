@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from services.gateway import service
 from services.gateway.api.problem import ProblemDocument
-from tests.gateway.door import Door, settings
+from tests.gateway.api_client import ApiClient, settings
 
 
 @asynccontextmanager
@@ -35,10 +35,10 @@ async def answered(port: int, request: bytes = b"") -> tuple[str, dict[str, str]
 @pytest.mark.parametrize("path", ["/v1/otp", "/ping", "/nowhere"])
 @pytest.mark.parametrize("expected", ["foo", "200-ok, 100-continue"])
 async def test_an_expectation_that_is_not_known_is_a_problem(
-    door: Door, path: str, expected: str
+    api: ApiClient, path: str, expected: str
 ) -> None:
     """RFC 9110 10.1.1: a 417, and like all others with a request id (issue 10, A8)."""
-    port = int(door.url.rpartition(":")[2])
+    port = int(api.url.rpartition(":")[2])
     with capture_logs() as lines:
         status, headers, body = await answered(
             port,
@@ -57,14 +57,14 @@ async def test_an_expectation_that_is_not_known_is_a_problem(
     ]
 
 
-async def test_a_body_that_is_waited_for_is_asked_for_when_it_is_wanted(door: Door) -> None:
+async def test_a_body_that_is_waited_for_is_asked_for_when_it_is_wanted(api: ApiClient) -> None:
     """A client that waits for "100 Continue" sends no body in vain."""
-    host, _, port = door.url.removeprefix("http://").partition(":")
+    host, _, port = api.url.removeprefix("http://").partition(":")
     head = (
         b"POST /v1/otp/verify HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
         b"Content-Type: application/json\r\nConnection: close\r\n"
     )
-    key = f"Authorization: Bearer {door.key}\r\n".encode()
+    key = f"Authorization: Bearer {api.key}\r\n".encode()
     for fields, expected in (
         (b"Content-Length: 2\r\n\r\n", b" 401 "),
         (key + b"Content-Length: 20000\r\n\r\n", b" 413 "),
@@ -81,9 +81,9 @@ async def test_a_body_that_is_waited_for_is_asked_for_when_it_is_wanted(door: Do
         writer.close()
 
 
-async def test_headers_without_an_end_are_refused(door: Door) -> None:
+async def test_headers_without_an_end_are_refused(api: ApiClient) -> None:
     """Each of them is short enough, all of them are not."""
-    port = int(door.url.rpartition(":")[2])
+    port = int(api.url.rpartition(":")[2])
     fields = b"".join(b"X-%d: %s\r\n" % (number, b"x" * 8_000) for number in range(40))
 
     status, headers, body = await answered(port, b"GET /ping HTTP/1.1\r\nHost: x\r\n" + fields)

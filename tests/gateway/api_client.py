@@ -1,7 +1,6 @@
 """What the gateway's tests stand on: the real app on a real socket, and services behind it."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -11,9 +10,7 @@ import orjson
 
 from services.gateway.config import GatewaySettings
 from shared import broker, topology
-from shared.broker import Broker
-from shared.consumer import Handler, Subscription
-from shared.contracts import Category, Contract
+from shared.contracts import Category
 
 ADMIN_TOKEN = "an administrator's token of some length"
 KEY_SECRET = "5d1f" * 16
@@ -28,7 +25,7 @@ MAIL = {"to": "ann@example.com", "subject": "Hello", "text": "Hello, Ann."}
 
 
 @dataclass(frozen=True)
-class Heard:
+class ApiResponse:
     """An answer, read whole."""
 
     status: int
@@ -42,7 +39,7 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class Door:
+class ApiClient:
     """A running gateway and one who calls it, as a registered client unless told otherwise."""
 
     http: aiohttp.ClientSession
@@ -56,17 +53,17 @@ class Door:
         body: object = None,
         headers: Mapping[str, str] | None = None,
         data: Any = None,  # noqa: ANN401 -- whatever aiohttp can send
-    ) -> Heard:
+    ) -> ApiResponse:
         """Send one request: `body` as JSON, or `data` as it is."""
         given = {"Authorization": f"Bearer {self.key}"} | dict(headers or {})
         if body is not None:
             data, given = orjson.dumps(body), {"Content-Type": "application/json"} | given
         async with self.http.request(method, self.url + path, data=data, headers=given) as answer:
-            return Heard(answer.status, answer.headers, await answer.read())
+            return ApiResponse(answer.status, answer.headers, await answer.read())
 
     async def post(
         self, path: str, body: object, headers: Mapping[str, str] | None = None
-    ) -> Heard:
+    ) -> ApiResponse:
         """Send a POST with a JSON body."""
         return await self.call("POST", path, body, headers)
 
@@ -107,13 +104,3 @@ async def declare(url: str, names: Sequence[str] = QUEUES, max_length: int = 100
         if queue.name in names
     ]
     await broker.declare(url, topology.EXCHANGES, queues)
-
-
-@asynccontextmanager
-async def behind(
-    url: str, queue: str, handlers: Mapping[type[Contract], Handler]
-) -> AsyncIterator[None]:
-    """Run a service behind the gateway that handles one queue."""
-    subscription = Subscription(queue, handlers, prefetch=10)
-    async with Broker.connect(url, "behind") as connected, connected.consuming(subscription):
-        yield

@@ -1,11 +1,14 @@
 """What a service behind the gateway hears, and answers as a test wants it to."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from shared.broker import Broker
+from shared.consumer import Handler, Subscription
 from shared.contracts import Contract, ReplyClass, SendEmail
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -18,7 +21,7 @@ def silent(message: Contract) -> Sequence[Contract]:
 
 
 @dataclass
-class Behind:
+class FakeService:
     """A handler that answers as it is told and remembers what it got."""
 
     answer: Callable[[Any], Sequence[Contract]] = silent
@@ -54,3 +57,13 @@ def _outcome(kind: type[Contract], command: SendEmail, recipient: str) -> Contra
             "retry_after": 5,
         }
     )
+
+
+@asynccontextmanager
+async def running_service(
+    url: str, queue: str, handlers: Mapping[type[Contract], Handler]
+) -> AsyncIterator[None]:
+    """Run a service behind the gateway that handles one queue."""
+    subscription = Subscription(queue, handlers, prefetch=10)
+    async with Broker.connect(url, "fake") as connected, connected.consuming(subscription):
+        yield
