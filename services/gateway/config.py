@@ -1,4 +1,4 @@
-"""What the gateway is told by its environment."""
+"""The settings of the gateway."""
 
 from typing import Annotated, ClassVar
 
@@ -9,13 +9,12 @@ from shared.config import Port, Seconds, Settings
 from shared.topology import QUESTION_SECONDS
 
 MIB = 1024 * 1024
-# Seconds. The sender knows a mail by its id for longer, see SENDER_REMEMBER; a repeat after that
-# would be sent again.
-MAX_REMEMBER = 6 * 86_400.0
+# Less than SENDER_REMEMBER: the sender would send a later repeat again.
+MAX_REMEMBER_SECONDS = 6 * 86_400.0
 MIN_KEY_BYTES = 32  # RFC 7518 3.2: as long as the hash of HS256
 
 
-def _key(text: str) -> str:
+def _check_key(text: str) -> str:
     try:
         key = bytes.fromhex(text)
     except ValueError:
@@ -26,7 +25,7 @@ def _key(text: str) -> str:
 
 
 class GatewaySettings(Settings):
-    """The gateway's own settings. Both secrets must be set; there are no defaults for them."""
+    """The gateway's own settings; the two secrets have no defaults."""
 
     service: ClassVar[str] = "gateway"
 
@@ -35,10 +34,12 @@ class GatewaySettings(Settings):
     gateway_admin_token: Annotated[
         str, Field(min_length=32, repr=False, description="Registers and revokes clients")
     ]
-    gateway_key_secret: Annotated[str, AfterValidator(_key)] = Field(
+    gateway_key_secret: Annotated[str, AfterValidator(_check_key)] = Field(
         repr=False, description="Signs the clients' keys; hex of 32 random bytes or more"
     )
-    gateway_key_days: int = Field(365, ge=1, le=3650, description="How long a client's key is good")
+    gateway_key_days: int = Field(
+        365, ge=1, le=3650, description="Days that a client's key is valid"
+    )
     gateway_max_body: int = Field(
         12 * MIB,
         ge=1024,
@@ -63,17 +64,17 @@ class GatewaySettings(Settings):
         75.0,
         description="From an answer until the next request; longer than a proxy keeps idle ones",
     )
-    gateway_body_seconds: Seconds = Field(30.0, description="For a request's body to come in")
+    gateway_body_seconds: Seconds = Field(30.0, description="For a request's body to arrive")
     gateway_answer_seconds: float = Field(
         5.0, gt=0, le=QUESTION_SECONDS, description="For another service to answer"
     )
     gateway_remember: Seconds = Field(
         86_400.0,
-        le=MAX_REMEMBER,
+        le=MAX_REMEMBER_SECONDS,
         description="How long an Idempotency-Key stands for its request",
     )
     gateway_purge_seconds: Seconds = Field(
-        600.0, description="Between two clearings of old Idempotency-Keys"
+        600.0, description="Between two deletions of old Idempotency-Keys"
     )
     gateway_client_rate: float = Field(
         0.0,
@@ -84,4 +85,6 @@ class GatewaySettings(Settings):
     gateway_proxies: tuple[Network, ...] = Field(
         (), description="Networks, as a JSON list, whose X-Forwarded-For is believed"
     )
-    gateway_max_wait: int = Field(30, ge=0, le=300, description="Seconds; the most of Prefer: wait")
+    gateway_max_wait: int = Field(
+        30, ge=0, le=300, description="Seconds; the maximum of Prefer: wait"
+    )

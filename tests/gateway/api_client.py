@@ -1,4 +1,4 @@
-"""What the gateway's tests stand on: the real app on a real socket, and services behind it."""
+"""A client of a running gateway, its settings and its queues."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ MAIL = {"to": "ann@example.com", "subject": "Hello", "text": "Hello, Ann."}
 
 @dataclass(frozen=True)
 class ApiResponse:
-    """An answer, read whole."""
+    """A response, read whole."""
 
     status: int
     headers: Mapping[str, str]
@@ -40,7 +40,7 @@ class ApiResponse:
 
 @dataclass(frozen=True)
 class ApiClient:
-    """A running gateway and one who calls it, as a registered client unless told otherwise."""
+    """A client of a running gateway, with the key that it sends."""
 
     http: aiohttp.ClientSession
     url: str
@@ -68,16 +68,16 @@ class ApiClient:
         return await self.call("POST", path, body, headers)
 
     def with_key(self, key: str) -> Self:
-        """Give the same door for another caller."""
+        """Return a client with another key."""
         return replace(self, key=key)
 
     @property
     def admin(self) -> Self:
-        """The same door for the administrator."""
+        """A client with the administrator's token."""
         return self.with_key(ADMIN_TOKEN)
 
     async def registered(self, client: str, senders: Sequence[str] | None = None) -> Self:
-        """Register a client and give the door for it."""
+        """Register a client and return it."""
         asked = {"id": client} if senders is None else {"id": client, "senders": senders}
         answer = await self.admin.post("/v1/clients", asked)
         assert answer.status == 201, answer.content
@@ -85,7 +85,7 @@ class ApiClient:
 
 
 def settings(amqp_url: str, data_dir: Path, **more: object) -> GatewaySettings:
-    """Give settings for a gateway on a free port."""
+    """Return settings of a gateway on a free port."""
     values: dict[str, object] = {
         "amqp_url": amqp_url,
         "data_dir": data_dir,
@@ -97,7 +97,7 @@ def settings(amqp_url: str, data_dir: Path, **more: object) -> GatewaySettings:
 
 
 async def declare(url: str, names: Sequence[str] = QUEUES, max_length: int = 1000) -> None:
-    """Make queues that the gateway publishes to."""
+    """Declare queues that the gateway publishes to."""
     queues = [
         replace(queue, arguments={**queue.arguments, "x-max-length": max_length})
         for queue in topology.queues(scale=0.01)

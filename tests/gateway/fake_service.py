@@ -1,4 +1,4 @@
-"""What a service behind the gateway hears, and answers as a test wants it to."""
+"""Services behind the gateway that answer as a test wants."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -15,28 +15,28 @@ NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 def silent(message: Contract) -> Sequence[Contract]:
-    """Say nothing."""
+    """Return no answer."""
     del message
     return ()
 
 
 @dataclass
 class FakeService:
-    """A handler that answers as it is told and remembers what it got."""
+    """A handler that returns a test's answers and records the messages."""
 
     answer: Callable[[Any], Sequence[Contract]] = silent
     got: list[Any] = field(default_factory=list)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self, message: Contract) -> Sequence[Contract]:
-        """Take a message."""
+        """Record a message and return its answers."""
         self.got.append(message)
         self.asked.set()
         return self.answer(message)
 
 
 def outcomes(*kinds: type[Contract]) -> Callable[[SendEmail], Sequence[Contract]]:
-    """Give what answers a mail with outcomes, each for the recipient of its place."""
+    """Return an answer to a mail: one outcome of each kind, for the recipients in order."""
     return lambda command: [
         _outcome(kind, command, recipient)
         for recipient, kind in zip(command.recipients, kinds, strict=False)
@@ -63,7 +63,7 @@ def _outcome(kind: type[Contract], command: SendEmail, recipient: str) -> Contra
 async def running_service(
     url: str, queue: str, handlers: Mapping[type[Contract], Handler]
 ) -> AsyncIterator[None]:
-    """Run a service behind the gateway that handles one queue."""
+    """Run a service that handles one queue until the block is left."""
     subscription = Subscription(queue, handlers, prefetch=10)
     async with Broker.connect(url, "fake") as connected, connected.consuming(subscription):
         yield

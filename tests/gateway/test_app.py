@@ -1,4 +1,4 @@
-"""HTTP itself: who may ask, what is taken, how refusals look. Real sockets, real broker."""
+"""Keys, routes, bodies and problem documents, on real sockets and a real broker."""
 
 import asyncio
 import gzip
@@ -19,16 +19,16 @@ LIMIT = 12 * MIB  # the default of GATEWAY_MAX_BODY
 
 
 def problem(answer: ApiResponse) -> tuple[int, str]:
-    """Give status and code of a problem document that is whole."""
+    """Return status and code of a valid problem document."""
     assert answer.headers["Content-Type"] == "application/problem+json"
-    told = ProblemDocument.model_validate(answer.json)
-    assert told.status == answer.status
-    assert told.request_id == answer.headers["X-Request-ID"]
-    return told.status, told.code
+    document = ProblemDocument.model_validate(answer.json)
+    assert document.status == answer.status
+    assert document.request_id == answer.headers["X-Request-ID"]
+    return document.status, document.code
 
 
 async def test_ping_and_health_need_no_key(api: ApiClient) -> None:
-    """An orchestrator asks without a key, and gets what it can read."""
+    """Ping, health and the document need no key."""
     stranger = api.with_key("")
 
     assert (await stranger.call("GET", "/ping")).content == b"pong"
@@ -41,7 +41,7 @@ async def test_ping_and_health_need_no_key(api: ApiClient) -> None:
 
 
 async def test_requests_are_counted_by_route(api: ApiClient) -> None:
-    """The counters name routes, not what clients invent."""
+    """Requests are counted by route, not by the paths that clients invent."""
     await api.call("PUT", "/v1/events/one.example/delivered")
     await api.call("DELETE", "/coffee/pot")
 
@@ -55,8 +55,8 @@ async def test_requests_are_counted_by_route(api: ApiClient) -> None:
     assert "coffee" not in counted
 
 
-async def test_who_has_no_key_learns_nothing(api: ApiClient) -> None:
-    """Every fault of a key is the same 401, on every route, before the body is looked at."""
+async def test_every_wrong_key_is_the_same_401(api: ApiClient) -> None:
+    """Every wrong key is the same 401, on every route, before the body is read."""
     for method, path in (
         ("POST", "/v1/messages"),
         ("POST", "/v1/otp"),
@@ -78,7 +78,7 @@ async def test_who_has_no_key_learns_nothing(api: ApiClient) -> None:
 
 
 async def test_a_client_is_registered_once_and_revoked_at_once(api: ApiClient) -> None:
-    """The key works from the 201 on, and from the 204 on no more."""
+    """A key is valid from the 201 of its registration to the 204 of its revocation."""
     bank = await api.registered("bank")
     assert (await bank.call("PUT", "/v1/events/one.example/delivered")).status == 202
 
@@ -98,7 +98,7 @@ async def test_a_client_is_registered_once_and_revoked_at_once(api: ApiClient) -
 
 
 async def test_the_scheme_is_read_in_any_case(api: ApiClient) -> None:
-    """RFC 9110 11.1: schemes are case-insensitive."""
+    """An authentication scheme is case-insensitive (RFC 9110 11.1)."""
     answer = await api.call(
         "PUT",
         "/v1/events/one.example/delivered",
@@ -109,7 +109,7 @@ async def test_the_scheme_is_read_in_any_case(api: ApiClient) -> None:
 
 
 async def test_wrong_paths_and_methods_are_problems(api: ApiClient) -> None:
-    """Every refusal is a problem document; a 405 tells what is allowed."""
+    """Wrong paths and methods are problem documents; a 405 has Allow."""
     for method, path, expected in (
         ("GET", "/", (404, "not-found")),
         ("GET", "/v1/messages/", (404, "not-found")),
@@ -130,7 +130,7 @@ async def test_wrong_paths_and_methods_are_problems(api: ApiClient) -> None:
 
 
 async def test_a_path_has_the_methods_that_are_described_and_no_other(api: ApiClient) -> None:
-    """No path takes a name of its own for the parameter of another one (issue 10, H4)."""
+    """A path is never read as the parameter of another path (issue 10, H4)."""
     for path, described in openapi.document(OPERATIONS)["paths"].items():
         if "{" in path:
             continue
@@ -143,7 +143,7 @@ async def test_a_path_has_the_methods_that_are_described_and_no_other(api: ApiCl
 
 
 async def test_wrong_bodies_are_problems(api: ApiClient) -> None:
-    """Type, syntax, size and content have a status each."""
+    """A wrong type, syntax, size and content of a body have a status each."""
     for kind, body, expected in (
         ("text/plain", b"{}", (415, "unsupported-media-type")),
         ("application/x-www-form-urlencoded", b"to=a", (415, "unsupported-media-type")),
@@ -161,7 +161,7 @@ async def test_wrong_bodies_are_problems(api: ApiClient) -> None:
 
 
 async def test_a_type_must_be_given(api: ApiClient) -> None:
-    """A body without a Content-Type is not guessed at."""
+    """A body without a Content-Type is a 415."""
     reader, writer = await _connect(api)
     writer.write(
         b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
@@ -173,7 +173,7 @@ async def test_a_type_must_be_given(api: ApiClient) -> None:
 
 
 async def test_a_body_without_a_length_is_limited_too(api: ApiClient) -> None:
-    """The limit counts what comes, not what is announced."""
+    """The limit holds for the bytes that arrive, also without a Content-Length."""
 
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(LIMIT // MIB + 1):
@@ -199,7 +199,7 @@ async def test_a_body_without_a_length_is_limited_too(api: ApiClient) -> None:
 async def test_a_body_over_the_endpoints_limit_is_refused_unread(
     api: ApiClient, path: str, limit: int
 ) -> None:
-    """Each endpoint takes what its contract can hold; the length that is announced is enough."""
+    """A Content-Length over the endpoint's limit is a 413, before the body is read."""
     key = ADMIN_TOKEN if path == "/v1/clients" else api.key
     reader, writer = await _connect(api)
     writer.write(
@@ -214,7 +214,7 @@ async def test_a_body_over_the_endpoints_limit_is_refused_unread(
 
 
 async def test_a_body_of_many_values_is_refused_on_every_endpoint(api: ApiClient) -> None:
-    """And nobody waits for it: the values are counted, not made (issue 10, A2)."""
+    """A body of very many values is a 413 on every endpoint (issue 10, A2)."""
     for caller, path, items in (
         (api, "/v1/messages", 1_000_000),
         (api, "/v1/events", 600_000),
@@ -229,7 +229,7 @@ async def test_a_body_of_many_values_is_refused_on_every_endpoint(api: ApiClient
 
 
 async def test_a_compressed_body_is_limited_by_what_it_holds(api: ApiClient) -> None:
-    """A kilobyte that unpacks to megabytes is too large."""
+    """A compressed body is limited by its unpacked size."""
     answer = await api.call(
         "POST",
         "/v1/messages",
@@ -241,7 +241,7 @@ async def test_a_compressed_body_is_limited_by_what_it_holds(api: ApiClient) -> 
 
 
 async def test_answers_are_not_cached_nor_guessed_at(api: ApiClient) -> None:
-    """What is answered is for the asker alone, and what we run on is nobody's business."""
+    """No response may be cached or sniffed, and none names the library."""
     for path in ("/ping", "/healthz", "/nowhere", "/v1/openapi.json"):
         headers = (await api.call("GET", path)).headers
 
@@ -251,7 +251,7 @@ async def test_answers_are_not_cached_nor_guessed_at(api: ApiClient) -> None:
 
 
 async def test_each_answer_in_json_ends_its_line(api: ApiClient) -> None:
-    """A terminal shows its prompt behind it (issue 10, H9)."""
+    """Each JSON response ends with a line end, for terminals (issue 10, H9)."""
     for answer in (
         await api.post("/v1/messages", MAIL),
         await api.post("/v1/messages", {}),
@@ -263,7 +263,7 @@ async def test_each_answer_in_json_ends_its_line(api: ApiClient) -> None:
 
 
 async def test_a_harmless_request_id_is_kept_and_another_is_not(api: ApiClient) -> None:
-    """A caller can find its request in our logs, but cannot write into them."""
+    """A safe X-Request-ID is kept; an unsafe one is replaced, so it cannot forge logs."""
     kept = await api.call("GET", "/nowhere", headers={"X-Request-ID": "trace-1"})
     given = await api.call("GET", "/nowhere", headers={"X-Request-ID": 'a"b' * 50})
 
@@ -271,8 +271,8 @@ async def test_a_harmless_request_id_is_kept_and_another_is_not(api: ApiClient) 
     assert given.headers["X-Request-ID"] != 'a"b' * 50
 
 
-async def test_the_log_tells_who_did_what_and_no_secret(api: ApiClient) -> None:
-    """One line a request: actor, object, end and reason; no key, no token, no content."""
+async def test_the_log_has_the_request_and_no_secret(api: ApiClient) -> None:
+    """The log has one line a request with client, id, status and reason, and no secret."""
     with capture_logs() as lines:
         sent = await api.post("/v1/messages", MAIL)
         await api.with_key("x.y.z").post("/v1/otp/verify", {"email": "a@x.example", "code": "47"})
@@ -284,12 +284,12 @@ async def test_the_log_tells_who_did_what_and_no_secret(api: ApiClient) -> None:
         202,
     )
     assert (refused["status"], refused["reason"]) == (401, "DecodeError")
-    told = json.dumps(lines)
-    assert not any(secret in told for secret in (api.key, "x.y.z", "Hello", '"47"'))
+    logged = json.dumps(lines)
+    assert not any(secret in logged for secret in (api.key, "x.y.z", "Hello", '"47"'))
 
 
 async def test_a_compression_that_cannot_be_undone_is_a_400(api: ApiClient) -> None:
-    """What the caller got wrong is no fault of ours, and fills no log with traces."""
+    """A body that cannot be unpacked is a 400, without a traceback in the log."""
     with capture_logs() as lines:
         for content in (b"no gzip at all", b"\x1f\x8b\x08\x00" + b"x" * 9, b""):
             answer = await api.call(
@@ -317,8 +317,8 @@ async def test_a_compression_that_cannot_be_undone_is_a_400(api: ApiClient) -> N
     ],
     ids=["SMTP", "version", "header", "long", "lengths", "smuggling", "TLS"],
 )
-async def test_what_is_no_http_is_a_problem_too(api: ApiClient, request_bytes: bytes) -> None:
-    """A document like all others, no trace in the log, and the connection is closed."""
+async def test_bytes_that_are_no_http_get_a_problem(api: ApiClient, request_bytes: bytes) -> None:
+    """Bytes that are no HTTP get a problem document, and no traceback in the log."""
     reader, writer = await _connect(api)
     with capture_logs() as lines:
         writer.write(request_bytes)
@@ -333,10 +333,10 @@ async def test_what_is_no_http_is_a_problem_too(api: ApiClient, request_bytes: b
     assert headers[0].split()[1] == str(expected[0])
     assert "Content-Type: application/problem+json" in headers
     assert "Cache-Control: no-store" in headers
-    told = ProblemDocument.model_validate_json(body)
-    assert (told.status, told.code) == expected
+    document = ProblemDocument.model_validate_json(body)
+    assert (document.status, document.code) == expected
     [line] = (line for line in lines if line["event"] == "no request")
-    assert line["request_id"] == told.request_id
+    assert line["request_id"] == document.request_id
     assert not any("exc_info" in line for line in lines)
 
 

@@ -1,4 +1,4 @@
-"""What the gateway accepts as settings."""
+"""The gateway's settings."""
 
 import pytest
 
@@ -12,7 +12,7 @@ GOOD = {
 }
 
 
-def test_the_secrets_are_all_that_must_be_told() -> None:
+def test_only_the_broker_and_the_secrets_must_be_set() -> None:
     """Everything but the broker and the secrets has a default."""
     settings = GatewaySettings.load(GOOD)
 
@@ -37,7 +37,7 @@ def test_the_secrets_are_all_that_must_be_told() -> None:
     ],
 )
 def test_a_weak_or_missing_setting_stops_the_start(name: str, value: str) -> None:
-    """A gateway without good secrets does not start, and says which is wrong but not its value."""
+    """A weak or missing setting stops the start; the error has its name, not its value."""
     with pytest.raises(ConfigError) as caught:
         GatewaySettings.load(GOOD | {name: value})
 
@@ -46,7 +46,7 @@ def test_a_weak_or_missing_setting_stops_the_start(name: str, value: str) -> Non
 
 
 def test_secrets_are_not_shown() -> None:
-    """Settings can be printed without telling a secret."""
+    """Printed settings have no secret."""
     shown = repr(GatewaySettings.load(GOOD))
 
     assert GOOD["GATEWAY_ADMIN_TOKEN"] not in shown

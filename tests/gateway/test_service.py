@@ -1,4 +1,4 @@
-"""The gateway between HTTP and a real broker: how it ends, and what it does without others."""
+"""The running gateway: its end, its limits, and other services that are away."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ TRANSACTIONAL = topology.sending_queue(Category.TRANSACTIONAL)
 async def test_a_question_that_nobody_answers_is_a_503(
     vhost: str, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
-    """The asker is not kept longer than the time set."""
+    """A question without an answer is a 503 after the set seconds."""
     await declare(vhost)
     quick = settings(vhost, tmp_path, gateway_answer_seconds=0.3)
     async with service.serving(quick, asyncio.Event()) as port:
@@ -37,7 +37,7 @@ async def test_a_question_that_nobody_answers_is_a_503(
 async def test_a_body_that_does_not_come_is_not_waited_for(
     vhost: str, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
-    """A client that sends half of its body and stops gets a 408, and the connection is closed."""
+    """A client that stops in the middle of a body gets a 408, and the connection is closed."""
     impatient = settings(vhost, tmp_path, gateway_body_seconds=0.3)
     async with service.serving(impatient, asyncio.Event()) as port:
         api = await ApiClient(http, f"http://127.0.0.1:{port}").registered("shop")
@@ -57,7 +57,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
 async def test_stopping_answers_what_is_under_way(
     vhost: str, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
-    """SIGTERM: no more connections, waits end with what is true, nothing accepted is lost."""
+    """SIGTERM ends waits with a 202, loses no accepted message and closes the port."""
     await declare(vhost)
     stop, sender = asyncio.Event(), FakeService()
     async with running_service(vhost, TRANSACTIONAL, {SendEmail: sender}):
@@ -76,8 +76,10 @@ async def test_stopping_answers_what_is_under_way(
         await api.call("GET", "/ping")
 
 
-async def test_told_twice_to_end(vhost: str, tmp_path: Path, http: aiohttp.ClientSession) -> None:
-    """A second SIGTERM cancels the service: it does not wait for a request under way."""
+async def test_a_cancelled_service_does_not_wait(
+    vhost: str, tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    """A cancelled service does not wait for a request under way."""
     await declare(vhost)
     stop, opened = asyncio.Event(), asyncio.Queue[int]()
 
@@ -111,7 +113,7 @@ async def test_told_twice_to_end(vhost: str, tmp_path: Path, http: aiohttp.Clien
 async def test_a_broker_that_is_away_is_a_503_and_its_return_is_noticed(
     api: ApiClient, vhost: str, rabbit: Node
 ) -> None:
-    """Never a 202, never a hang, and no restart of the gateway when the broker is back."""
+    """Without the broker each request is a 503; once it is back, requests are accepted."""
     assert (await api.post("/v1/messages", MAIL)).status == 202
     await asyncio.to_thread(rabbit.kill)
     try:
@@ -133,14 +135,14 @@ async def test_a_broker_that_is_away_is_a_503_and_its_return_is_noticed(
     async with asyncio.timeout(20):
         while (await api.post("/v1/messages", MAIL)).status != 202:
             pass
-    # Refused messages may be there as well: after a 503 it is not known.
+    # After a 503 the message may be on the queue as well.
     assert await depth(vhost, TRANSACTIONAL) >= 2
 
 
 async def test_a_client_may_ask_as_often_as_its_quota_says(
     vhost: str, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
-    """Whichever gateway it asks; with a 429 it is told when to come back, and others go by."""
+    """A client over its quota gets a 429 at every gateway; other clients do not."""
     await declare(vhost)
     given = settings(vhost, tmp_path, gateway_client_rate=0.001)
     async with (
@@ -160,7 +162,7 @@ async def test_a_client_may_ask_as_often_as_its_quota_says(
 async def test_a_client_with_large_bodies_in_flight_starves_no_other(
     vhost: str, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
-    """It gets a 503 for the next large one; its small requests and all others are served."""
+    """A client with too many large bodies gets a 503 for the next; all others are served."""
     await declare(vhost)
     size = 64 * 1024
     given = settings(vhost, tmp_path, gateway_max_body=size, gateway_max_bodies=2 * size)

@@ -37,8 +37,8 @@ from shared.contracts import (
 from shared.contracts.codes import CONFIRM_ADDRESS, MAX_DIGITS, MAX_TYPED_CHARS, MIN_DIGITS
 from shared.contracts.fields import Address, Locale, Purpose
 
-# The otp service knows a request by its id for 20 hours. Later it would have another code mailed
-# under the old id, which the sender has sent already: nothing would arrive.
+# The otp service knows a request by its id for 20 hours. Later it would issue another code under
+# the old id, which the sender has sent already: nothing would arrive.
 CODES_REMEMBERED = timedelta(hours=16)
 
 
@@ -165,7 +165,7 @@ class CodeViews:
     answer_seconds: float
 
     async def post(self, request: web.Request) -> web.Response:
-        """Have a code mailed, unless there were too many."""
+        """Ask for a code to be mailed; too many codes are a 429."""
         request[REPEATABLE] = True  # the same code would be mailed, not sooner than the cooldown
         new, content = await self.reader.read(request, NewCode)
         stamp = await self._stamp(request, content)
@@ -181,7 +181,7 @@ class CodeViews:
                 raise unexpected(other)
 
     async def verify(self, request: web.Request) -> web.Response:
-        """Return whether a code is right, unless too many were wrong."""
+        """Return whether a code is right; too many wrong ones are a 429."""
         guess, content = await self.reader.read(request, CodeGuess)
         stamp = await self._stamp(request, content)
         question = guess.question(stamp, request[CLIENT].id)

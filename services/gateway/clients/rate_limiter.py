@@ -13,7 +13,7 @@ class Quotas(Protocol):
     """A store of the requests that all gateways together have admitted."""
 
     async def take(self, client: str, quota: Rate) -> float:
-        """Take a chunk of a client's quota; return 0.0, or the seconds until there is one."""
+        """Claim a chunk of a client's quota; return 0.0, or the seconds until there is one."""
 
 
 class RateLimiter:

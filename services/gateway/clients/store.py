@@ -179,13 +179,13 @@ class IdempotencyKeyStore:
 
 
 class QuotaStore:
-    """Takes from the clients' quotas, a token bucket each."""
+    """The clients' quotas, a token bucket each."""
 
     def __init__(self, database: Database, clock: Clock = dialect.now) -> None:
         self._buckets = TokenBuckets(database, quotas, clock)
 
     async def take(self, client: str, quota: Rate) -> float:
-        """Take a chunk of a client's quota; return 0.0, or the seconds until there is one.
+        """Claim a chunk of a client's quota; return 0.0, or the seconds until there is one.
 
         Raises StoreUnavailable after STORE_SECONDS.
         """

@@ -1,4 +1,4 @@
-"""Make the table of Idempotency-Keys, and tell from which addresses a client may send."""
+"""Make the table of Idempotency-Keys, and the column of the addresses that a client may use."""
 
 import sqlalchemy as sa
 from alembic import op

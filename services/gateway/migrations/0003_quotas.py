@@ -1,4 +1,4 @@
-"""Make the table of what each client has used of its quota."""
+"""Make the table of the clients' used quotas."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Reading bodies."""
+"""The bodies of requests: their form, their size, and the memory they take."""
 
 import gzip
 import tracemalloc
@@ -30,8 +30,8 @@ from services.gateway.api.problem import Problem
         b'{"a":' * 2_000 + b"1" + b"}" * 2_000,
     ],
 )
-def test_what_is_no_json_object_cannot_be_read(body: bytes) -> None:
-    """Strict JSON in strict UTF-8, an object, not nested without end; all else is a 400."""
+def test_a_body_that_is_no_json_object_is_a_400(body: bytes) -> None:
+    """A body that is no strict JSON object in UTF-8, or is nested too deeply, is a 400."""
     with pytest.raises(Problem) as caught:
         bodies.read(NewMessage, body)
 
@@ -53,7 +53,7 @@ MANY = 1_000_000
     ids=["objects", "lists", "strings", "deep", "keys"],
 )
 def test_a_body_of_a_million_values_is_refused_before_they_are_made(body: bytes) -> None:
-    """The values would block all other requests for seconds and take gigabytes (issue 10, A2)."""
+    """A million values are counted, not made, which would take gigabytes (issue 10, A2)."""
     tracemalloc.start()
     try:
         with pytest.raises(Problem) as caught:
@@ -67,15 +67,15 @@ def test_a_body_of_a_million_values_is_refused_before_they_are_made(body: bytes)
 
 
 @pytest.mark.parametrize("text", ['a,[{"' * 800_000, '\\"' * 1_500_000, ",,,\\" * 800_000])
-def test_what_stands_in_a_text_is_no_value(text: str) -> None:
-    """A text may have as many commas, brackets and quotes as it likes."""
+def test_characters_of_a_text_are_no_values(text: str) -> None:
+    """Commas, brackets and quotes in a text do not count as values."""
     mail = {"to": "ann@example.com", "subject": "Hello", "text": text}
 
     assert bodies.read(NewMessage, orjson.dumps(mail)).text == text
 
 
 def test_a_thousand_events_with_all_their_fields_are_few_values() -> None:
-    """The largest body by contract is far from the limit, however it is written."""
+    """The largest body that the contract allows is far below the limit of values."""
     event = dict.fromkeys(("id", "domain", "kind", "at", "recipient", "email_id"), "x" * 20)
 
     assert len(bodies.parse(orjson.dumps([event] * 1000, option=orjson.OPT_INDENT_2))) == 1000
@@ -91,7 +91,7 @@ def test_a_thousand_events_with_all_their_fields_are_few_values() -> None:
     ],
 )
 def test_a_key_that_is_there_twice_is_refused_by_its_name(body: bytes, key: str) -> None:
-    """Parsers differ in which of the values counts, and a proxy may have checked the other."""
+    """A key that is there twice is a 400: parsers differ in which of its values counts."""
     with pytest.raises(Problem) as caught:
         bodies.read(NewMessage, body)
 
@@ -117,7 +117,7 @@ RAW = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     ],
 )
 def test_a_compressed_body_is_unpacked(coding: str, packed: bytes) -> None:
-    """In the codings of RFC 9110 8.4.1, with the deflate that some clients make of it."""
+    """A body in gzip or deflate is unpacked (RFC 9110 8.4.1), with or without a zlib header."""
     assert bodies.unpack(packed, coding, 6) == b"a body"
 
 
@@ -137,7 +137,7 @@ def test_a_compressed_body_is_unpacked(coding: str, packed: bytes) -> None:
     ],
 )
 def test_a_body_that_cannot_be_unpacked_is_refused(coding: str, packed: bytes, status: int) -> None:
-    """No more is unpacked than may be there: a megabyte of gzip can hold a gigabyte."""
+    """A body is not unpacked beyond its limit: a megabyte of gzip can hold a gigabyte."""
     tracemalloc.start()
     try:
         with pytest.raises(Problem) as caught:
@@ -151,7 +151,7 @@ def test_a_body_that_cannot_be_unpacked_is_refused(coding: str, packed: bytes, s
 
 
 def refused(budget: BodyBudget, client: str, size: int) -> bool:
-    """Return whether a body is refused; it is released at once if it is not."""
+    """Return whether the budget refuses a body; an accepted body is released at once."""
     try:
         budget.hold(client, size)()
     except Problem as problem:
@@ -169,7 +169,7 @@ def test_a_client_has_half_and_leaves_the_rest_to_others() -> None:
 
 
 def test_all_clients_together_have_the_total() -> None:
-    """However many there are."""
+    """The bodies of all clients together stay within the total."""
     budget = BodyBudget(100, 10)
     for client in ("shop", "bank", "club"):
         budget.hold(client, 33)
@@ -179,7 +179,7 @@ def test_all_clients_together_have_the_total() -> None:
 
 
 def test_an_answered_request_makes_room() -> None:
-    """Its body is counted until then and no longer."""
+    """A body counts until its request is answered, and no longer."""
     budget = BodyBudget(100, 10)
     release = budget.hold("shop", 50)
     assert refused(budget, "shop", 10)
@@ -191,5 +191,5 @@ def test_an_answered_request_makes_room() -> None:
 
 @pytest.mark.parametrize("total", [1, 60, 100])
 def test_one_body_of_the_largest_size_always_fits(total: int) -> None:
-    """A budget set too small must not refuse what the limit of one body allows."""
+    """A budget that is set too small still accepts a body of the largest size."""
     assert not refused(BodyBudget(total, 80), "shop", 80)

@@ -17,11 +17,11 @@ def refusal(fields: object) -> Problem:
 
 @pytest.mark.parametrize("name", ["", "Shop", "-shop", "a/b", "a b", "shop\n", "x" * 65, "é"])
 def test_client_ids_are_plain(name: str) -> None:
-    """An id stands in paths and logs as it is."""
+    """A client's id is safe in paths and logs."""
     assert refusal({"id": name}).type.status == 422
 
 
 @pytest.mark.parametrize("senders", [["Ann <a@x.example>"], ["@localhost"], ["x"], "a@x.example"])
 def test_senders_are_addresses_and_domains(senders: object) -> None:
-    """A list that allows nothing by mistake would be found out by its client only."""
+    """A sender that is neither an address nor a domain is a 422 at the registration."""
     assert refusal({"id": "shop", "senders": senders}).type.status == 422

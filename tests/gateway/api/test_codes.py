@@ -1,4 +1,4 @@
-"""One-time codes over HTTP, on a real broker with a service that answers."""
+"""One-time codes over HTTP, on a real broker with a fake otp service."""
 
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
@@ -41,7 +41,7 @@ STAMP = RequestStamp("m1", NOW)
 
 
 def issue(command: IssueCode) -> Sequence[Contract]:
-    """Mail a code, but not to Bob."""
+    """Return an issued code; for Bob's address a withheld one."""
     if command.email.startswith("bob"):
         return [CodeWithheld(id=command.id, reason=Withholding.COOLDOWN, retry_after=41.2)]
     return [
@@ -57,7 +57,7 @@ def issue(command: IssueCode) -> Sequence[Contract]:
 
 
 def verify(question: VerifyCode) -> Sequence[Contract]:
-    """Take 4711 for right, and hear no more of Bob."""
+    """Return that 4711 is right; for Bob's address that nothing was compared."""
     if question.email.startswith("bob"):
         return [CodeUnchecked(id=question.id, retry_after=3600.2)]
     if question.code != "4711":
@@ -66,13 +66,13 @@ def verify(question: VerifyCode) -> Sequence[Contract]:
 
 
 def cancel(command: CancelCode) -> Sequence[Contract]:
-    """Have a code be right no more."""
+    """Return a cancelled code."""
     return [CodeCancelled(id=command.id, challenge_id=command.challenge_id)]
 
 
 @pytest.fixture
 async def issuing(vhost: str, api: ApiClient) -> AsyncIterator[FakeService]:
-    """Run what mails and cancels codes, once the queues are there."""
+    """Run a service that mails and cancels codes, once its queue is there."""
     del api
     otp = FakeService(lambda it: cancel(it) if isinstance(it, CancelCode) else issue(it))
     async with running_service(vhost, topology.OTP_COMMANDS, {IssueCode: otp, CancelCode: otp}):
@@ -81,7 +81,7 @@ async def issuing(vhost: str, api: ApiClient) -> AsyncIterator[FakeService]:
 
 @pytest.fixture
 async def verifying(vhost: str, api: ApiClient) -> AsyncIterator[FakeService]:
-    """Run what verifies codes, once the queues are there."""
+    """Run a service that verifies codes, once its queue is there."""
     del api
     otp = FakeService(verify)
     async with running_service(vhost, topology.OTP_QUESTIONS, {VerifyCode: otp}):
@@ -89,7 +89,7 @@ async def verifying(vhost: str, api: ApiClient) -> AsyncIterator[FakeService]:
 
 
 async def test_a_code_is_mailed(api: ApiClient, issuing: FakeService) -> None:
-    """The answer says how long it is good and when it may be asked for again, not what it is."""
+    """The answer has the code's expiry and the time of the next resend, not the code."""
     answer = await api.post("/v1/otp", {"email": "Ann@EXAMPLE.com"})
 
     assert answer.status == 202
@@ -103,10 +103,10 @@ async def test_a_code_is_mailed(api: ApiClient, issuing: FakeService) -> None:
     assert command.ip == IPv4Address("127.0.0.1")
 
 
-async def test_what_is_asked_for_goes_with_the_command(
+async def test_the_command_has_all_fields_of_the_request(
     api: ApiClient, issuing: FakeService
 ) -> None:
-    """Purpose, length, language, and the address of the caller's own user."""
+    """The command has the purpose, length, language and IP address of the request."""
     asked = {"purpose": "sign-in", "length": 8, "locale": "de-AT", "ip": "::ffff:192.0.2.7"}
 
     await api.post("/v1/otp", ANN | asked)
@@ -117,7 +117,7 @@ async def test_what_is_asked_for_goes_with_the_command(
 
 
 async def test_a_withheld_code_is_a_429(api: ApiClient, issuing: FakeService) -> None:
-    """It says when to ask again and nothing of the address: one form for every limit."""
+    """A withheld code is a 429 with Retry-After that is the same for every limit."""
     answer = await api.post("/v1/otp", {"email": "bob@example.com"})
 
     assert (answer.status, answer.json["code"]) == (429, "too-many-requests")
@@ -126,10 +126,10 @@ async def test_a_withheld_code_is_a_429(api: ApiClient, issuing: FakeService) ->
     assert len(issuing.got) == 1
 
 
-async def test_a_withheld_code_may_be_asked_for_by_the_same_key(
+async def test_a_withheld_code_may_be_asked_for_with_the_same_key(
     api: ApiClient, issuing: FakeService
 ) -> None:
-    """Nothing was done, so the key stands for nothing: the next time is another request."""
+    """A refused request frees its key: the next request with the key is a new one."""
     for _ in range(2):
         assert (await api.post("/v1/otp", {"email": "bob@example.com"}, KEY)).status == 429
 
@@ -140,7 +140,7 @@ async def test_a_withheld_code_may_be_asked_for_by_the_same_key(
 async def test_a_code_asked_for_again_with_its_key_is_the_same_request(
     api: ApiClient, issuing: FakeService
 ) -> None:
-    """The otp service knows it by its id and mails nothing more."""
+    """A repeat with the same key has the same id, so the otp service mails nothing more."""
     answers = [await api.post("/v1/otp", ANN, KEY) for _ in range(2)]
 
     assert answers[0].content == answers[1].content
@@ -150,7 +150,7 @@ async def test_a_code_asked_for_again_with_its_key_is_the_same_request(
 async def test_a_key_of_yesterday_is_another_request(
     api: ApiClient, issuing: FakeService, tmp_path: Path
 ) -> None:
-    """What the otp service does not know any more as the same must not have the same id."""
+    """A key is forgotten before the otp service forgets the request's id."""
     await api.post("/v1/otp", ANN, KEY)
     with closing(sqlite3.connect(tmp_path / "gateway.sqlite")) as database:
         database.execute("UPDATE uses SET requested_at = requested_at - ?", (17 * 3600 * 1000,))
@@ -163,10 +163,8 @@ async def test_a_key_of_yesterday_is_another_request(
     assert [answer.headers.get("Idempotent-Replayed") for answer in answers] == [None, "true"]
 
 
-async def test_without_an_answer_it_is_said_that_asking_again_is_harmless(
-    api: ApiClient, vhost: str
-) -> None:
-    """Nobody answers here: a 503 with Retry-After, since it may have been done."""
+async def test_a_code_without_an_answer_may_be_asked_for_again(api: ApiClient, vhost: str) -> None:
+    """Without an answer the response is a 503 that allows to ask again."""
     del vhost
     answer = await api.post("/v1/otp", ANN)
 
@@ -176,7 +174,7 @@ async def test_without_an_answer_it_is_said_that_asking_again_is_harmless(
 
 
 async def test_a_code_is_verified(api: ApiClient, verifying: FakeService) -> None:
-    """The verdict is a 200, whatever it is; a right one names the code."""
+    """A right and a wrong code are both a 200; the right one has the code's id."""
     right = await api.post("/v1/otp/verify", ANN | {"code": "4711", "purpose": "sign-in"})
     wrong = await api.post("/v1/otp/verify", ANN | {"code": "0815"})
 
@@ -191,7 +189,7 @@ async def test_a_code_is_verified(api: ApiClient, verifying: FakeService) -> Non
 async def test_a_lost_verdict_can_be_asked_for_again(
     api: ApiClient, verifying: FakeService
 ) -> None:
-    """With the same key it is the same question, which costs no further guess."""
+    """A repeat with the same key is the same question, which costs no further guess."""
     for _ in range(2):
         answer = await api.post("/v1/otp/verify", ANN | {"code": "4711"}, KEY)
         assert answer.json["verified"]
@@ -201,8 +199,8 @@ async def test_a_lost_verdict_can_be_asked_for_again(
     assert len({question.id for question in verifying.got}) == 1
 
 
-async def test_past_the_failures(api: ApiClient, verifying: FakeService) -> None:
-    """It is a 429 in the form of any other, and the key stands for nothing: nothing was done."""
+async def test_too_many_wrong_codes_are_a_429(api: ApiClient, verifying: FakeService) -> None:
+    """Too many wrong codes are a 429 like any other, and the request frees its key."""
     guess = {"email": "bob@example.com", "code": "4711"}
     answers = [await api.post("/v1/otp/verify", guess, KEY) for _ in range(2)]
 
@@ -213,10 +211,10 @@ async def test_past_the_failures(api: ApiClient, verifying: FakeService) -> None
     assert len({question.id for question in verifying.got}) == 2
 
 
-async def test_who_typed_a_code_is_whom_the_caller_names(
+async def test_a_guess_has_the_ip_address_of_the_body(
     api: ApiClient, verifying: FakeService
 ) -> None:
-    """The caller's own address stands for all its users, so that it is taken for none of them."""
+    """A guess has the IP address of the body, never the caller's, who serves many users."""
     await api.post("/v1/otp/verify", ANN | {"code": "4711"})
     await api.post("/v1/otp/verify", ANN | {"code": "4711", "ip": "::ffff:192.0.2.7"})
     wrong = await api.post("/v1/otp/verify", ANN | {"code": "4711", "ip": "here"})
@@ -226,7 +224,7 @@ async def test_who_typed_a_code_is_whom_the_caller_names(
 
 
 async def test_a_code_is_cancelled(api: ApiClient, issuing: FakeService) -> None:
-    """It is asked for by the client, and the answer is the same for what never was."""
+    """Cancelling is a 204, also for a code that never was."""
     for identifier in ("c1", "c1", "x" * 101, "a%2Fb", "%C3%A9"):
         answer = await api.call("DELETE", f"/v1/otp/{identifier}")
         assert (answer.status, answer.content) == (204, b"")
@@ -242,7 +240,7 @@ def refusal(model: type[RequestBody], fields: object) -> Problem:
 
 
 def test_values_are_not_repeated() -> None:
-    """An answer and a log may tell the mistake, for the value may be a secret."""
+    """A mistake never repeats a value, which may be a secret."""
     problem = refusal(CodeGuess, ANN | {"code": "4711-geheim" * 10})
 
     assert "4711" not in f"{problem!r} {problem} {problem.errors}"
@@ -250,7 +248,7 @@ def test_values_are_not_repeated() -> None:
 
 
 def test_codes_and_guesses_name_one_address() -> None:
-    """One bare address in its canonical form."""
+    """A code and a guess have one bare address in its canonical form."""
     new = bodies.read(NewCode, b'{"email": "ann@EXAMPLE.com"}').command(STAMP, "shop", None)
     guess = bodies.read(CodeGuess, b'{"email": "ann@EXAMPLE.com", "code": "1"}')
 
@@ -262,7 +260,7 @@ def test_codes_and_guesses_name_one_address() -> None:
 
 @pytest.mark.parametrize("code", ["", "1" * 65, 123456, None])
 def test_a_code_is_a_string_of_a_sane_length(code: object) -> None:
-    """A number would lose its leading zeros."""
+    """A code is a string of 1 to 64 characters; a number would lose its leading zeros."""
     assert refusal(CodeGuess, ANN | {"code": code}).type.status == 422
 
 
@@ -283,8 +281,8 @@ def test_a_code_is_a_string_of_a_sane_length(code: object) -> None:
         ("code", "123456"),
     ],
 )
-def test_a_wrong_wish_for_a_code_is_told(field: str, value: object) -> None:
-    """Nothing is guessed at, and an unknown field is no wish that is silently not met."""
+def test_a_wrong_field_of_a_code_is_named(field: str, value: object) -> None:
+    """A wrong or unknown field of a code's request is a 422 that names the field."""
     problem = refusal(NewCode, {"email": "ann@example.com", field: value})
 
     assert {each.pointer.split("/")[1] for each in problem.errors} == {field}
@@ -296,8 +294,8 @@ def test_a_wrong_wish_for_a_code_is_told(field: str, value: object) -> None:
     locale=st.sampled_from([None, "de", "pt-BR"]),
     ip=st.none() | st.ip_addresses().map(str),
 )
-def test_what_is_accepted_can_be_read_by_the_otp_service(**fields: Any) -> None:  # noqa: ANN401 -- drawn
-    """The contract's own rules agree to everything that these rules let by."""
+def test_an_accepted_request_can_be_read_by_the_otp_service(**fields: Any) -> None:  # noqa: ANN401 -- drawn
+    """The contract accepts every command that the schema makes."""
     body = orjson.dumps({"email": "ann@example.com"} | fields)
     made = bodies.read(NewCode, body).command(STAMP, "shop", None)
 

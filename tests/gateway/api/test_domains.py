@@ -1,4 +1,4 @@
-"""What is known of domains, over HTTP, on a real broker with a classifier that answers."""
+"""Domains over HTTP, on a real broker with a fake classifier."""
 
 import pytest
 
@@ -31,7 +31,7 @@ KNOWN = {
 
 
 def describe(question: DescribeDomain) -> list[DomainDescribed]:
-    """Know one thing of every domain."""
+    """Return the same evidence for every domain."""
     return [
         DomainDescribed(
             id=question.id,
@@ -48,7 +48,7 @@ def describe(question: DescribeDomain) -> list[DomainDescribed]:
 
 
 async def test_a_domain_is_described(api: ApiClient, vhost: str) -> None:
-    """The answer is the classifier's, with what decides."""
+    """A domain's response has the classifier's evidence and its reason."""
     async with running_service(
         vhost, topology.CLASSIFIER_QUESTIONS, {DescribeDomain: FakeService(describe)}
     ):
@@ -58,7 +58,7 @@ async def test_a_domain_is_described(api: ApiClient, vhost: str) -> None:
 
 
 async def test_domains_are_listed_by_cursor(api: ApiClient, vhost: str) -> None:
-    """The question is what the query says; the page tells where the next one begins."""
+    """A page has the domains of the query, and the cursor of the next page."""
     evidence = DomainEvidence.model_validate(KNOWN)
     classifier = FakeService(
         lambda it: [DomainsListed(id=it.id, domains=(evidence,), next="example.com")]
@@ -74,8 +74,8 @@ async def test_domains_are_listed_by_cursor(api: ApiClient, vhost: str) -> None:
     assert asked == [(None, None, 100), (Verdict.CATCH_ALL, "xn--bcher-kva.example", 7)]
 
 
-async def test_a_wrong_query_is_told_where(api: ApiClient) -> None:
-    """Nothing is asked, and nothing is guessed."""
+async def test_a_mistake_in_a_query_has_its_place(api: ApiClient) -> None:
+    """A wrong query is a 422 that names the parameter."""
     for query, pointer in (
         ("status=maybe", "#/status"),
         ("limit=0", "#/limit"),
@@ -91,7 +91,7 @@ async def test_a_wrong_query_is_told_where(api: ApiClient) -> None:
 
 
 async def test_domains_are_counted(api: ApiClient, vhost: str) -> None:
-    """`stats` is no domain."""
+    """The path `stats` counts domains; it is not read as a domain."""
     counted = {
         "catch_all": 1,
         "not_catch_all": 2,
@@ -112,15 +112,15 @@ async def test_domains_are_counted(api: ApiClient, vhost: str) -> None:
     [("example.com", "example.com"), ("EXAMPLE.com.", "example.com"), ("bücher.example", None)],
 )
 def test_a_domain_comes_out_canonical(text: str, canonical: str | None) -> None:
-    """Lower case, A-labels, no trailing dot."""
+    """A domain is read into lower case and A-labels, without a trailing dot."""
     assert domains.read_domain(text) == (canonical or "xn--bcher-kva.example")
 
 
 @pytest.mark.parametrize(
     "text", ["localhost", "a b.example", "127.0.0.1", "a/b.example", "é" * 9999]
 )
-def test_what_is_no_domain_is_refused(text: str) -> None:
-    """A path with no mail domain in it is a 422."""
+def test_a_path_without_a_domain_is_a_422(text: str) -> None:
+    """A path without a mail domain is a 422."""
     with pytest.raises(Problem) as caught:
         domains.read_domain(text)
 

@@ -1,4 +1,4 @@
-"""Events over HTTP, on a real broker: each is kept once and answered."""
+"""Events over HTTP, on a real broker."""
 
 import asyncio
 import io
@@ -27,7 +27,7 @@ LINES = {"Content-Type": "application/x-ndjson"}
 
 
 async def reported(tap: Tap, count: int = 1) -> list[FeedbackReported]:
-    """Give the next reports."""
+    """Return the next reports."""
     found = []
     async with asyncio.timeout(10):
         for _ in range(count):
@@ -38,18 +38,18 @@ async def reported(tap: Tap, count: int = 1) -> list[FeedbackReported]:
     return found
 
 
-def told(sightings: Sequence[Sighting]) -> list[tuple[str, str]]:
-    """Give what was seen where."""
+def domains_and_kinds(sightings: Sequence[Sighting]) -> list[tuple[str, str]]:
+    """Return domain and kind of each event."""
     return [(each.domain, each.kind.value) for each in sightings]
 
 
 def statuses(answer: ApiResponse) -> list[str]:
-    """Give what became of each event."""
+    """Return the status of each event."""
     return [each["status"] for each in answer.json["events"]]
 
 
-async def test_an_event_is_kept(api: ApiClient, vhost: str) -> None:
-    """Both kinds arrive with the domain in its canonical form, each as an event of its own."""
+async def test_an_event_is_published(api: ApiClient, vhost: str) -> None:
+    """An event is published with its domain in canonical form and an id of its own."""
     async with tapped(vhost, topology.EVENTS) as tap:
         answers = [
             await api.call("PUT", f"/v1/events/B%C3%9Ccher.example/{kind}")
@@ -58,7 +58,7 @@ async def test_an_event_is_kept(api: ApiClient, vhost: str) -> None:
         reports = await reported(tap, 3)
 
     assert [answer.status for answer in answers] == [202] * 3
-    assert [told(report.sightings) for report in reports] == [
+    assert [domains_and_kinds(report.sightings) for report in reports] == [
         [("xn--bcher-kva.example", "delivered")],
         [("xn--bcher-kva.example", "delivered")],
         [("xn--bcher-kva.example", "bounced")],
@@ -69,10 +69,10 @@ async def test_an_event_is_kept(api: ApiClient, vhost: str) -> None:
     assert {report.client for report in reports} == {"shop"}
 
 
-async def test_an_event_told_again_with_its_key_is_the_same_event(
+async def test_an_event_sent_again_with_its_key_is_the_same_event(
     api: ApiClient, vhost: str
 ) -> None:
-    """It has the same id, by which it counts once; another client's key is another event."""
+    """An event sent again with its key has the same id; another client's key makes another."""
     bank = await api.registered("bank")
     async with tapped(vhost, topology.EVENTS) as tap:
         for caller in (api, api, bank):
@@ -83,7 +83,7 @@ async def test_an_event_told_again_with_its_key_is_the_same_event(
 
 
 async def test_many_events_are_one_report(api: ApiClient, vhost: str) -> None:
-    """A list, an object with a list, and lines of JSON are the same."""
+    """A list, an object with a list, and lines of JSON make the same report."""
     items: list[dict[str, Any]] = [GOOD, {"domain": "Two.Example.", "kind": "bounced", "id": "e2"}]
     async with tapped(vhost, topology.EVENTS) as tap:
         lines = b"\n".join(map(orjson.dumps, items)) + b"\n\n"
@@ -97,7 +97,10 @@ async def test_many_events_are_one_report(api: ApiClient, vhost: str) -> None:
     for answer, report in zip(answers, reports, strict=True):
         assert answer.status == 202
         assert (answer.json["accepted"], answer.json["refused"]) == (2, 0)
-        assert told(report.sightings) == [("one.example", "delivered"), ("two.example", "bounced")]
+        assert domains_and_kinds(report.sightings) == [
+            ("one.example", "delivered"),
+            ("two.example", "bounced"),
+        ]
         assert [each["id"] for each in answer.json["events"]] == [
             each.id for each in report.sightings
         ]
@@ -105,7 +108,7 @@ async def test_many_events_are_one_report(api: ApiClient, vhost: str) -> None:
 
 
 async def test_bad_events_do_not_stop_good_ones(api: ApiClient, vhost: str) -> None:
-    """Each is answered in its place: kept, or what is wrong with it."""
+    """Bad events are answered with their mistakes; the good ones are published."""
     items = [{"domain": "localhost", "kind": "delivered"}, GOOD, GOOD | {"kind": "opened"}, 7]
     lines = b"\n".join([*map(orjson.dumps, items), b"{", b"\xff"])
     async with tapped(vhost, topology.EVENTS) as tap:
@@ -118,13 +121,15 @@ async def test_bad_events_do_not_stop_good_ones(api: ApiClient, vhost: str) -> N
     assert statuses(lined) == [*statuses(listed), "refused", "refused"]
     pointers = [each.get("errors", [{}])[0].get("pointer") for each in listed.json["events"]]
     assert pointers == ["#/domain", None, "#/kind", "#"]
-    assert [told(report.sightings) for report in reports] == [[("one.example", "delivered")]] * 2
+    assert [domains_and_kinds(report.sightings) for report in reports] == [
+        [("one.example", "delivered")]
+    ] * 2
 
 
-async def test_a_request_told_again_with_its_key_has_the_same_events(
+async def test_a_request_sent_again_with_its_key_has_the_same_events(
     api: ApiClient, vhost: str
 ) -> None:
-    """A caller that has lost an answer sends all of it again, and each event counts once."""
+    """A request sent again with its key publishes the same events, each with the same id."""
     async with tapped(vhost, topology.EVENTS) as tap:
         answers = [await api.post("/v1/events", [GOOD, GOOD], KEY) for _ in range(2)]
         first, second = await reported(tap, 2)
@@ -136,8 +141,8 @@ async def test_a_request_told_again_with_its_key_has_the_same_events(
     assert (other.status, other.json["code"]) == (422, "idempotency-key-reused")
 
 
-async def test_what_are_no_events_is_refused_as_a_whole(api: ApiClient) -> None:
-    """Type, syntax, size and form have a status each, and nothing is kept."""
+async def test_a_body_without_events_is_refused_as_a_whole(api: ApiClient) -> None:
+    """A body that is no list of events is refused as a whole, with a status for each cause."""
     for kind, body, expected in (
         ("text/plain", b"[]", (415, "unsupported-media-type")),
         ("application/json", b"[", (400, "malformed")),
@@ -156,7 +161,7 @@ async def test_what_are_no_events_is_refused_as_a_whole(api: ApiClient) -> None:
 
 
 async def test_a_thousand_events_are_taken(api: ApiClient, vhost: str) -> None:
-    """That is the limit, told as such."""
+    """A request may have a thousand events."""
     async with tapped(vhost, topology.EVENTS) as tap:
         answer = await api.post("/v1/events", [GOOD] * 1000)
         [report] = await reported(tap)
@@ -166,7 +171,7 @@ async def test_a_thousand_events_are_taken(api: ApiClient, vhost: str) -> None:
 
 
 def test_an_event_gets_the_id_and_time_it_does_not_have() -> None:
-    """Its own are kept."""
+    """An event without an id or a time gets them; an event with its own keeps them."""
     bare = events.read_event(GOOD, "r1.0", STAMP)
     own = events.read_event(GOOD | {"id": "e1", "at": "2026-10-31T23:00:00+01:00"}, "r1.1", STAMP)
 
@@ -194,7 +199,7 @@ def test_an_event_gets_the_id_and_time_it_does_not_have() -> None:
     ],
 )
 def test_each_mistake_of_an_event_has_its_place(fields: dict[str, object], pointer: str) -> None:
-    """And tells no value."""
+    """A mistake in an event is named by its place."""
     found = events.read_event(GOOD | fields, "r1.0", STAMP)
 
     assert isinstance(found, EventRefusal)
@@ -207,8 +212,8 @@ def test_each_mistake_of_an_event_has_its_place(fields: dict[str, object], point
     recipient=st.sampled_from([None, "a@one.example", "a@xn--bcher-kva.example"]),
     email_id=st.sampled_from([None, "m1", "-"]),
 )
-def test_what_is_accepted_can_be_read_by_the_classifier(**fields: str | None) -> None:
-    """The contract's own rules agree to everything that these rules let by."""
+def test_an_accepted_event_can_be_read_by_the_classifier(**fields: str | None) -> None:
+    """The contract accepts every report that the schema makes."""
     found = events.read_event(fields, "r1.0", STAMP)
     if isinstance(found, Sighting):
         made = events.report([found], STAMP, "shop")

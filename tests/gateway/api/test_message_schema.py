@@ -1,4 +1,4 @@
-"""From request bodies to contracts."""
+"""Messages from request body to command, without HTTP."""
 
 import time
 from datetime import UTC, datetime
@@ -24,26 +24,26 @@ MAIL = {"to": "ann@example.com", "subject": "Hello", "text": "Hello, Ann."}
 
 
 def command(**fields: object) -> SendEmail:
-    """Read a message that differs from a good one in what is given."""
+    """Return the command of a good message with some fields changed."""
     return bodies.read(NewMessage, orjson.dumps(MAIL | fields)).command(STAMP, "shop")
 
 
 def refusal(body: bytes) -> Problem:
-    """Give the problem that a body meets."""
+    """Return the problem of a wrong body."""
     with pytest.raises(Problem) as caught:
         bodies.read(NewMessage, body)
     return caught.value
 
 
 def mistakes(**fields: object) -> dict[str, str]:
-    """Give what is wrong with a message, by place."""
+    """Return the mistakes of a message by place."""
     problem = refusal(orjson.dumps(MAIL | fields))
     assert problem.type.status == 422
     return {each.pointer: each.detail for each in problem.errors}
 
 
 def test_a_message_becomes_a_command() -> None:
-    """Addresses come out canonical, once as a string or as a list; the rest as it was."""
+    """A command has canonical addresses; all other fields are as the client sent them."""
     made = command(
         **{"from": "Shop <shop@Example.com>"},
         to=["Ann <ann@EXAMPLE.com>", "bob@example.com"],
@@ -98,8 +98,8 @@ def test_a_message_becomes_a_command() -> None:
         max_size=2,
     ),
 )
-def test_what_is_accepted_can_be_read_by_the_sender(**fields: Any) -> None:  # noqa: ANN401 -- drawn
-    """The contract's own rules agree to everything that these rules let by."""
+def test_an_accepted_message_can_be_read_by_the_sender(**fields: Any) -> None:  # noqa: ANN401 -- drawn
+    """The contract accepts every command that the schema makes."""
     try:
         made = command(**fields)
     except Problem:
@@ -170,12 +170,12 @@ def test_what_is_accepted_can_be_read_by_the_sender(**fields: Any) -> None:  # n
     ],
 )
 def test_each_mistake_has_its_place(fields: dict[str, object], pointer: str) -> None:
-    """A wrong, unknown or dangerous field is a 422 that says where it is."""
+    """A wrong, unknown or dangerous field is a 422 that names its place."""
     assert list(mistakes(**fields)) == [pointer]
 
 
-def test_all_mistakes_are_told_at_once_up_to_a_limit() -> None:
-    """Twenty mistakes are enough to know; of a list the first one is told."""
+def test_all_mistakes_are_listed_up_to_a_limit() -> None:
+    """A response has at most twenty mistakes, and the first one of each list."""
     found = mistakes(to=["x"] * 100, subject=5, **{f"x{number}": 1 for number in range(30)})
 
     assert len(found) == 20
@@ -195,7 +195,7 @@ def test_all_mistakes_are_told_at_once_up_to_a_limit() -> None:
     ids=["to", "cc", "attachments", "headers", "attachment", "fields"],
 )
 def test_many_mistakes_of_a_kind_are_few(fields: dict[str, Any]) -> None:
-    """Each wrong item would be a mistake of its own, which takes longer to tell than to send."""
+    """Thousands of wrong items make at most two mistakes."""
     body = orjson.dumps(MAIL | fields)
     with pytest.raises(ValidationError) as caught:
         NewMessage.model_validate(orjson.loads(body))
@@ -204,7 +204,7 @@ def test_many_mistakes_of_a_kind_are_few(fields: dict[str, Any]) -> None:
 
 
 def test_a_hundred_thousand_recipients_are_refused_at_once() -> None:
-    """A long list is refused before its addresses are looked at, which would take seconds."""
+    """A long list is refused before its addresses are parsed, which would take seconds."""
     body = orjson.dumps(MAIL | {"to": ["a@x.example"] * 80_000})
     begun = time.thread_time()
 

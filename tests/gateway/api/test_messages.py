@@ -1,4 +1,4 @@
-"""Messages over HTTP, on a real broker: what the answers promise."""
+"""Messages over HTTP, on a real broker."""
 
 import asyncio
 import base64
@@ -30,7 +30,7 @@ KEY = {"Idempotency-Key": "order-17"}
 
 
 async def test_an_accepted_message_is_on_its_queue(api: ApiClient, vhost: str) -> None:
-    """The 202 names a message that the broker keeps, persistent, as the client gave it."""
+    """A 202 means that the message is on its queue, persistent and unchanged."""
     async with tapped(vhost, topology.COMMANDS) as tap:
         answer = await api.post("/v1/messages", MAIL)
         arrived = await tap.next()
@@ -52,8 +52,8 @@ async def test_an_accepted_message_is_on_its_queue(api: ApiClient, vhost: str) -
     assert command.created_at is not None
 
 
-async def test_the_largest_message_that_may_be_sent_is_kept(api: ApiClient, vhost: str) -> None:
-    """Files up to their limit go through the door, through the broker and are whole behind it."""
+async def test_the_largest_message_reaches_the_sender(api: ApiClient, vhost: str) -> None:
+    """Attachments up to their limit reach the sender unchanged."""
     content = base64.b64encode(bytes(range(256)) * (MAX_ATTACHED_BYTES // 256)).decode()
     mail = MAIL | {"attachments": [{"filename": "Größe.bin", "content": content}]}
     body, kind = io.BytesIO(orjson.dumps(mail)), {"Content-Type": "application/json"}
@@ -73,7 +73,7 @@ async def test_the_largest_message_that_may_be_sent_is_kept(api: ApiClient, vhos
 
 
 async def test_a_message_that_no_queue_takes_is_not_accepted(api: ApiClient) -> None:
-    """Bulk has no queue here: 503 with the time to try again, not a 202 for a lost message."""
+    """A message that no queue receives is a 503 with Retry-After, never a 202."""
     for headers in ({}, {"Prefer": "wait=10"}):
         answer = await api.post("/v1/messages", MAIL | {"category": "bulk"}, headers)
 
@@ -84,7 +84,7 @@ async def test_a_message_that_no_queue_takes_is_not_accepted(api: ApiClient) -> 
 async def test_a_full_queue_refuses(
     vhost: str, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
-    """When the broker refuses a message, so does the gateway; what was accepted is there."""
+    """A message that the broker refuses is a 503; every accepted one is on the queue."""
     await declare(vhost, max_length=5)
     async with service.serving(settings(vhost, tmp_path), asyncio.Event()) as port:
         api = await ApiClient(http, f"http://127.0.0.1:{port}").registered("shop")
@@ -97,7 +97,7 @@ async def test_a_full_queue_refuses(
 
 
 async def test_waiting_for_the_outcome_of_every_recipient(api: ApiClient, vhost: str) -> None:
-    """With `Prefer: wait` the answer is 200 and tells what became of each recipient."""
+    """With `Prefer: wait` the response is a 200 with the outcome of each recipient."""
     sender = FakeService(outcomes(EmailDelivered, EmailBounced))
     async with running_service(vhost, TRANSACTIONAL, {SendEmail: sender}):
         answer = await api.post(
@@ -131,7 +131,7 @@ async def test_waiting_for_the_outcome_of_every_recipient(api: ApiClient, vhost:
 
 
 async def test_a_wait_ends_with_its_time(api: ApiClient, vhost: str) -> None:
-    """A message that is deferred is accepted and not final: 202 when the time is up."""
+    """A wait without a final outcome ends after its seconds with a 202."""
     sender = FakeService(outcomes(EmailDeferred))
     async with running_service(vhost, TRANSACTIONAL, {SendEmail: sender}):
         begun = time.monotonic()
@@ -143,10 +143,8 @@ async def test_a_wait_ends_with_its_time(api: ApiClient, vhost: str) -> None:
     assert answer.json == {"id": sender.got[0].id, "status": "accepted"}
 
 
-async def test_who_goes_away_while_waiting_leaves_nothing_behind(
-    api: ApiClient, vhost: str
-) -> None:
-    """A wait ends with its client's connection."""
+async def test_a_wait_ends_with_its_connection(api: ApiClient, vhost: str) -> None:
+    """A wait ends when its client closes the connection."""
     sender = FakeService()
     async with running_service(vhost, TRANSACTIONAL, {SendEmail: sender}):
         asking = asyncio.create_task(api.post("/v1/messages", MAIL, {"Prefer": "wait=30"}))
@@ -167,7 +165,7 @@ def _is_a_wait(task: asyncio.Task[object]) -> bool:
 async def test_a_message_sent_again_with_its_key_is_the_same_mail(
     api: ApiClient, vhost: str
 ) -> None:
-    """A caller that has lost an answer asks again: same answer, same command, so one mail."""
+    """A repeat with the same key has the same response and the same command: one mail."""
     async with tapped(vhost, topology.COMMANDS) as tap:
         answers = [await api.post("/v1/messages", MAIL, KEY) for _ in range(3)]
         arrived = [await tap.next() for _ in answers]
@@ -181,7 +179,7 @@ async def test_a_message_sent_again_with_its_key_is_the_same_mail(
 
 
 async def test_fifty_at_once_with_one_key_are_one_mail(api: ApiClient, vhost: str) -> None:
-    """Nobody has to wait for the first: all tell the same id, whoever waits for the outcome too."""
+    """Fifty requests at once with one key have one response and one id."""
     sender = FakeService(outcomes(EmailDelivered))
     async with running_service(vhost, TRANSACTIONAL, {SendEmail: sender}):
         answers = await asyncio.gather(
@@ -194,7 +192,7 @@ async def test_fifty_at_once_with_one_key_are_one_mail(api: ApiClient, vhost: st
 
 
 async def test_a_key_stands_for_one_body(api: ApiClient) -> None:
-    """Another mail under the same key is a mistake of the caller, and is told as one."""
+    """A key with another body is a 422."""
     assert (await api.post("/v1/messages", MAIL, KEY)).status == 202
 
     other = await api.post("/v1/messages", MAIL | {"subject": "Another"}, KEY)
@@ -203,7 +201,7 @@ async def test_a_key_stands_for_one_body(api: ApiClient) -> None:
 
 
 async def test_a_key_is_its_clients_own(api: ApiClient) -> None:
-    """Clients cannot guess at each other's requests, nor get in each other's way."""
+    """The same key of two clients stands for two requests."""
     bank = await api.registered("bank")
 
     ours = await api.post("/v1/messages", MAIL, KEY)
@@ -214,17 +212,17 @@ async def test_a_key_is_its_clients_own(api: ApiClient) -> None:
 
 
 async def test_a_refused_message_does_not_take_its_key(api: ApiClient) -> None:
-    """Only what was begun is remembered: a caller may put a mistake right."""
+    """A request with mistakes does not use up its key."""
     wrong = await api.post("/v1/messages", MAIL | {"to": "nobody"}, KEY)
     right = await api.post("/v1/messages", MAIL, KEY)
 
     assert (wrong.status, right.status) == (422, 202)
 
 
-async def test_a_message_that_was_not_kept_is_sent_by_the_same_key(
+async def test_a_message_refused_before_is_accepted_with_the_same_key(
     api: ApiClient, vhost: str
 ) -> None:
-    """After a 503 the same request goes through, as soon as there is a queue."""
+    """A message refused with a 503 is accepted with the same key once there is a queue."""
     bulk = MAIL | {"category": "bulk"}
     assert (await api.post("/v1/messages", bulk, KEY)).status == 503
 
@@ -234,7 +232,7 @@ async def test_a_message_that_was_not_kept_is_sent_by_the_same_key(
 
 
 async def test_a_key_of_the_wrong_form_is_refused(api: ApiClient) -> None:
-    """Before anything is sent."""
+    """A key of the wrong form is a 400."""
     for key in ("", "x" * 256, "a\tb", '""'):
         answer = await api.post("/v1/messages", MAIL, {"Idempotency-Key": key})
 
@@ -242,7 +240,7 @@ async def test_a_key_of_the_wrong_form_is_refused(api: ApiClient) -> None:
 
 
 async def test_a_client_sends_from_its_own_addresses_only(api: ApiClient, vhost: str) -> None:
-    """A foreign From is a 403, and nothing is sent."""
+    """A From that the client may not use is a 403, and nothing is published."""
     shop = await api.registered("outlet", ["news@shop.example", "@Outlet.example"])
     async with tapped(vhost, topology.COMMANDS) as tap:
         for sender, status in (
@@ -262,7 +260,7 @@ async def test_a_client_sends_from_its_own_addresses_only(api: ApiClient, vhost:
 
 
 async def test_the_number_of_retries_goes_with_the_message(api: ApiClient, vhost: str) -> None:
-    """The sender gives up when the caller wants it to."""
+    """The command has the number of retries that the client set."""
     async with tapped(vhost, topology.COMMANDS) as tap:
         await api.post("/v1/messages", MAIL | {"retries": 0})
         arrived = await tap.next()
@@ -294,5 +292,5 @@ async def test_the_number_of_retries_goes_with_the_message(api: ApiClient, vhost
     ],
 )
 def test_a_wait_is_read_leniently_and_capped(headers: list[str], seconds: int) -> None:
-    """What RFC 7240 allows is understood, and what it does not is no preference."""
+    """Every form of RFC 7240 is read, any other is no preference, and the limit caps both."""
     assert messages.preferred_wait(headers, max_seconds=30) == seconds

@@ -1,4 +1,4 @@
-"""The words in which mistakes are told: those of every field, for many wrong values."""
+"""The words of mistakes, for every field and many wrong values."""
 
 import json
 import re
@@ -51,14 +51,14 @@ WRONG = (
     *({"List-Id": "x"}, {"List-Id": "a, b <x.example>"}, {"References": "x"}, {"List-Post": "x"}),
     {"List-Unsubscribe-Post": "List-Unsubscribe=One-Click"},
 )
-# Of Python, of the validator, of regular expressions, and of standards that a caller need not know.
+# Words of Python, of the validator, of regular expressions and of standards.
 JARGON = re.compile(
     r"tuple|dict|model|pattern|\^\[|\[a-z|pydantic|pars|valid|input|string should|idna|NoneType|"
     r"datetime|\b_[a-z]|label|literal|octets|\[key\]",
     re.IGNORECASE,
 )
 SENTENCE = re.compile(r"(its name |[\w-]+ )?(must|is)\b|The ")
-# Checked by code, which has words of its own.
+# Patterns of values that code checks, which has words of its own.
 FORMS = {
     *(fields.MAILBOX_FORM, fields.DOMAIN_FORM, fields.SUBJECT_FORM, fields.TEXT_FORM),
     *(attachment.NAME_FORM, attachment.TYPE_FORM, attachment.BASE64_FORM, SENDER_FORM),
@@ -73,7 +73,7 @@ def names(model: type[BaseModel]) -> Iterator[str]:
 
 
 def refused(model: type[RequestBody], value: object) -> list[str]:
-    """Return what is told of a wrong body."""
+    """Return the words about a wrong body."""
     try:
         bodies.read(model, json.dumps(value).encode())
     except Problem as problem:
@@ -82,13 +82,13 @@ def refused(model: type[RequestBody], value: object) -> list[str]:
 
 
 def refused_event(value: dict[str, object]) -> list[str]:
-    """Return what is told of a wrong event."""
+    """Return the words about a wrong event."""
     found = events.read_event(value, "r1.0", STAMP)
     return [each.detail for each in found.mistakes] if isinstance(found, EventRefusal) else []
 
 
 def refused_query(query: dict[str, str]) -> list[str]:
-    """Return what is told of a wrong query."""
+    """Return the words about a wrong query."""
     try:
         domains.read_page(MultiDict(query))
     except Problem as problem:
@@ -97,7 +97,7 @@ def refused_query(query: dict[str, str]) -> list[str]:
 
 
 def all_texts() -> Iterator[tuple[object, str]]:
-    """Yield what is told of every field with every wrong value."""
+    """Yield the words about every field with every wrong value."""
     for value in WRONG:
         for model, good in GOOD.items():
             for name in names(model):
@@ -106,11 +106,11 @@ def all_texts() -> Iterator[tuple[object, str]]:
             mail = MAIL | {"attachments": [FILE | {name: value}]}
             yield from (((name, value), text) for text in refused(NewMessage, mail))
         for name in names(NewEvent):
-            told = refused_event(EVENT | {name: value})
-            yield from (((name, value), text) for text in told)
+            texts = refused_event(EVENT | {name: value})
+            yield from (((name, value), text) for text in texts)
     for text in TEXTS:
         for name in names(domains.Page):
-            yield from (((name, text), told) for told in refused_query({name: text}))
+            yield from (((name, text), words) for words in refused_query({name: text}))
 
 
 def patterns(schema: object) -> Iterator[str]:
@@ -125,19 +125,19 @@ def patterns(schema: object) -> Iterator[str]:
             yield from patterns(each)
 
 
-def test_mistakes_are_told_in_plain_words_without_values() -> None:
-    """No author of a request has to know what the gateway is made of (issue 10, H3)."""
-    told = list(all_texts())
+def test_mistakes_are_described_in_plain_words_without_values() -> None:
+    """A mistake is described without Python's terms and without values (issue 10, H3)."""
+    found = list(all_texts())
 
-    assert len(told) > 1_000
-    for value, text in told:
+    assert len(found) > 1_000
+    for value, text in found:
         assert not JARGON.search(text), (value, text)
         assert SECRET not in text, (value, text)
         assert not text or SENTENCE.match(text), (value, text)
 
 
 def test_each_form_of_a_text_has_words() -> None:
-    """A new pattern needs words of its own; the regular expression is for the schema."""
+    """Every pattern of a schema has words that describe it."""
     found = set(patterns(openapi.document(OPERATIONS)["components"]["schemas"]))
 
     assert CLIENT_ID_PATTERN in found
@@ -145,7 +145,7 @@ def test_each_form_of_a_text_has_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "words"),
     [
         ("nobody", "must be an email address such as ann@example.com"),
         ("", "must be an email address such as ann@example.com"),
@@ -156,13 +156,13 @@ def test_each_form_of_a_text_has_words() -> None:
         (5, "must be a string or a list of strings"),
     ],
 )
-def test_what_is_wrong_with_an_address(value: Any, told: str) -> None:  # noqa: ANN401 -- any JSON
-    """The words say what to change, with the limit."""
-    assert told in refused(NewMessage, MAIL | {"to": value})
+def test_what_is_wrong_with_an_address(value: Any, words: str) -> None:  # noqa: ANN401 -- any JSON
+    """The words about a wrong address name the change to make, with the limit."""
+    assert words in refused(NewMessage, MAIL | {"to": value})
 
 
 def test_a_place_is_one_of_the_body() -> None:
-    """Names of the validator's own are no part of a JSON Pointer."""
+    """A JSON Pointer has no names that only the validator knows."""
     with pytest.raises(Problem) as caught:
         bodies.read(NewMessage, json.dumps(MAIL | {"headers": {"x" * 2_000: "1"}}).encode())
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document against the app it describes."""
+"""The OpenAPI document beside the app that it describes."""
 
 import asyncio
 import json
@@ -49,8 +49,8 @@ from tests.gateway.api_client import ApiClient, declare, settings
 from tests.gateway.fake_service import NOW, FakeService, running_service
 
 PUBLIC = {"/ping", "/healthz", "/readyz", "/metrics", "/v1/openapi.json"}
-# A bad event is answered in its place, so that it does not make the request a bad one.
-TAKES_MISTAKES = {"POST /v1/events"}
+# Operations whose response is a success although a part of the request is wrong.
+ACCEPTS_MISTAKES = {"POST /v1/events"}
 EXAMPLES = 15  # requests an operation
 Operation = APIOperation[Any, Any, Any, Any]
 CHECKS = [
@@ -64,7 +64,7 @@ CHECKS = [
 
 
 def test_every_route_is_in_the_document_and_nothing_else(tmp_path: Path) -> None:
-    """What is not described does not exist, and what is described does."""
+    """The app has exactly the routes of the document."""
     broker = Broker("gateway", Link(URL(), "publish", 10), Link(URL(), "consume", 10))
     database = Database(PostgresDatabase("postgresql+asyncpg://", "gateway"))
     given = settings("amqp://nowhere", tmp_path)
@@ -85,7 +85,7 @@ def test_every_route_is_in_the_document_and_nothing_else(tmp_path: Path) -> None
 
 
 def test_every_operation_says_who_may_use_it() -> None:
-    """Only what is public on purpose is without security."""
+    """Only the public paths have no security."""
     paths = openapi.document(OPERATIONS)["paths"]
 
     open_paths = {
@@ -95,7 +95,7 @@ def test_every_operation_says_who_may_use_it() -> None:
 
 
 def test_bodies_take_known_fields_only() -> None:
-    """A request schema forbids what it does not name."""
+    """A request's schema forbids unknown fields."""
     schemas = openapi.document(OPERATIONS)["components"]["schemas"]
 
     for operation in OPERATIONS:
@@ -104,7 +104,7 @@ def test_bodies_take_known_fields_only() -> None:
 
 
 def test_each_text_and_list_of_a_request_has_its_limits() -> None:
-    """A generated client refuses what the gateway would refuse (issue 10, H5)."""
+    """Each text, list and number of a request has limits in the schema (issue 10, H5)."""
     schemas = openapi.document(OPERATIONS)["components"]["schemas"]
     names = {each.body.__name__ for each in OPERATIONS if each.body} | {"NewAttachment", "NewEvent"}
 
@@ -143,7 +143,7 @@ def test_each_text_and_list_of_a_request_has_its_limits() -> None:
     ],
 )
 def test_the_schema_refuses_what_the_gateway_refuses(name: str, wrong: dict[str, Any]) -> None:
-    """As far as JSON Schema can say it; the example is good to both."""
+    """Schema and gateway accept the example, and both refuse the wrong value."""
     [model] = (each.body for each in OPERATIONS if each.body and each.body.__name__ == name)
     schemas = openapi.document(OPERATIONS)["components"]
     schema = {"$ref": f"#/components/schemas/{name}", "components": schemas}
@@ -158,7 +158,7 @@ def test_the_schema_refuses_what_the_gateway_refuses(name: str, wrong: dict[str,
 
 
 def test_the_document_is_of_this_program() -> None:
-    """Its version is the program's, every operation has a tag that is described."""
+    """The document has the program's version, and each operation a described tag."""
     document = openapi.document(OPERATIONS)
 
     assert document["info"]["version"] == version("postrider")
@@ -170,19 +170,22 @@ def test_the_document_is_of_this_program() -> None:
 
 
 def test_every_refusal_is_described_as_a_problem() -> None:
-    """Whoever needs a key can meet 401, 500 and 503, and gets a problem document each time."""
+    """Each operation with a key describes 401, 500 and 503 as problem documents."""
     for methods in openapi.document(OPERATIONS)["paths"].values():
         for each in methods.values():
-            errors = {code: told for code, told in each["responses"].items() if code >= "400"}
+            errors = {
+                code: response for code, response in each["responses"].items() if code >= "400"
+            }
             if each["security"]:
                 assert {"401", "500", "503"} <= set(errors)
                 assert all(
-                    "application/problem+json" in told["content"] for told in errors.values()
+                    "application/problem+json" in response["content"]
+                    for response in errors.values()
                 )
 
 
 async def test_generated_requests_meet_described_answers(api: ApiClient, vhost: str) -> None:
-    """Whatever is sent, good or bad, the answer has a described status, type and schema."""
+    """Every response to generated requests has a described status, type and schema."""
     await declare(vhost, [topology.sending_queue(each) for each in (Category.OTP, Category.BULK)])
     otp, classifier = FakeService(_as_otp), FakeService(_as_classifier)
     async with (
@@ -247,6 +250,6 @@ def _try(operation: Operation, api: ApiClient) -> None:
 
 
 def _modes(operation: Operation) -> list[GenerationMode]:
-    """Tell what can be generated: where nothing can be given, nothing can be wrong."""
-    mistakable = operation.body and operation.label not in TAKES_MISTAKES
+    """Return the modes of generation: wrong values only for an operation with a body."""
+    mistakable = operation.body and operation.label not in ACCEPTS_MISTAKES
     return list(GenerationMode) if mistakable else [GenerationMode.POSITIVE]

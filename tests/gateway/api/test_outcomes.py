@@ -1,4 +1,4 @@
-"""Collecting the events of one message."""
+"""Collecting the outcomes of one message."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -23,7 +23,7 @@ NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 def fields(recipient: str, attempt: int = 1, email_id: str = "m1") -> dict[str, Any]:
-    """Give what all outcomes have."""
+    """Return the fields that all outcomes have."""
     return {
         "id": f"e-{attempt}",
         "at": NOW,
@@ -35,7 +35,7 @@ def fields(recipient: str, attempt: int = 1, email_id: str = "m1") -> dict[str, 
 
 
 def test_it_is_complete_when_every_recipient_has_a_final_outcome() -> None:
-    """A deferral is not final, nor is an uncertain outcome that is tried again."""
+    """A deferral, and an uncertain outcome that is tried again, are not final."""
     found = Outcomes("m1", ["a@x.example", "b@x.example"])
 
     found.add(EmailDeferred(**fields("a@x.example"), retry_after=5))
@@ -52,7 +52,7 @@ def test_it_is_complete_when_every_recipient_has_a_final_outcome() -> None:
 
 
 def test_the_first_final_outcome_stands() -> None:
-    """A copy of an event, or a later one, changes nothing."""
+    """A later event for a recipient does not change its outcome."""
     found = Outcomes("m1", ["a@x.example"])
 
     found.add(EmailUncertain(**fields("a@x.example"), retry_after=None))
@@ -61,8 +61,8 @@ def test_the_first_final_outcome_stands() -> None:
     assert [each.outcome for each in found.known] == ["uncertain"]
 
 
-def test_what_is_not_of_this_message_is_passed_over() -> None:
-    """Neither another message's events nor another recipient's count."""
+def test_events_of_others_are_ignored() -> None:
+    """An event of another message or another recipient does not count."""
     found = Outcomes("m1", ["a@x.example"])
 
     found.add(EmailDelivered(**fields("a@x.example", email_id="m2")))
@@ -72,8 +72,8 @@ def test_what_is_not_of_this_message_is_passed_over() -> None:
     assert not found.known
 
 
-def test_what_the_server_said_is_told() -> None:
-    """A bounce comes with the server's reply, a failure with its reason."""
+def test_an_outcome_has_the_reply_of_the_server() -> None:
+    """A bounce has the server's reply, and a failure its reason."""
     reply = Reply(stage=Stage.RCPT, code=550, enhanced="5.1.1", text="no such user")
     found = Outcomes("m1", ["a@x.example", "b@x.example"])
 
@@ -105,7 +105,7 @@ def test_what_the_server_said_is_told() -> None:
 
 
 def test_every_outcome_that_can_be_final_has_a_name() -> None:
-    """A new contract for an outcome must be told here too, or clients would wait in vain."""
+    """Each contract of a final outcome has a name; without it clients would wait in vain."""
     contracts = {each for each in CONTRACTS if issubclass(each, Outcome)}
 
     assert contracts - {EmailDeferred} == set(outcomes.NAMES)

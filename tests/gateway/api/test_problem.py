@@ -38,6 +38,6 @@ def test_no_two_types_share_a_code() -> None:
 @pytest.mark.parametrize(
     ("status", "code"), [(404, "not-found"), (413, "too-large"), (417, "expectation-failed")]
 )
-def test_the_servers_own_refusals_have_codes_too(status: int, code: str) -> None:
+def test_refusals_of_the_library_have_codes_too(status: int, code: str) -> None:
     """A refusal of the HTTP library has a code like any other problem."""
     assert problem.type_of(status).code == code

@@ -1,4 +1,4 @@
-"""Answers that the HTTP library would make by itself, on real sockets."""
+"""Refusals by the HTTP library and by limits of connections, on real sockets."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ async def gateway(vhost: str, data_dir: Path, **more: object) -> AsyncIterator[i
 
 
 async def answered(port: int, request: bytes = b"") -> tuple[str, dict[str, str], bytes]:
-    """Send a request; return status line, headers and body, all empty when nothing is answered."""
+    """Send a request; return status line, headers and body, all empty without a response."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
     async with asyncio.timeout(10):
@@ -37,7 +37,7 @@ async def answered(port: int, request: bytes = b"") -> tuple[str, dict[str, str]
 async def test_an_expectation_that_is_not_known_is_a_problem(
     api: ApiClient, path: str, expected: str
 ) -> None:
-    """RFC 9110 10.1.1: a 417, and like all others with a request id (issue 10, A8)."""
+    """An unknown expectation is a 417 with a request id (RFC 9110 10.1.1; issue 10, A8)."""
     port = int(api.url.rpartition(":")[2])
     with capture_logs() as lines:
         status, headers, body = await answered(
@@ -46,19 +46,19 @@ async def test_an_expectation_that_is_not_known_is_a_problem(
             "Content-Length: 0\r\n\r\n".encode(),
         )
 
-    told = ProblemDocument.model_validate_json(body)
+    document = ProblemDocument.model_validate_json(body)
     assert " 417 " in status
-    assert (told.status, told.code) == (417, "expectation-failed")
+    assert (document.status, document.code) == (417, "expectation-failed")
     assert headers["Content-Type"] == "application/problem+json"
-    assert headers["X-Request-ID"] == told.request_id
+    assert headers["X-Request-ID"] == document.request_id
     assert headers["Cache-Control"] == "no-store"
     assert [line["request_id"] for line in lines if line["event"] == "no request"] == [
-        told.request_id
+        document.request_id
     ]
 
 
 async def test_a_body_that_is_waited_for_is_asked_for_when_it_is_wanted(api: ApiClient) -> None:
-    """A client that waits for "100 Continue" sends no body in vain."""
+    """A client hears "100 Continue" only for a body that will be read."""
     host, _, port = api.url.removeprefix("http://").partition(":")
     head = (
         b"POST /v1/otp/verify HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
@@ -82,7 +82,7 @@ async def test_a_body_that_is_waited_for_is_asked_for_when_it_is_wanted(api: Api
 
 
 async def test_headers_without_an_end_are_refused(api: ApiClient) -> None:
-    """Each of them is short enough, all of them are not."""
+    """Headers that are too large together are a 431."""
     port = int(api.url.rpartition(":")[2])
     fields = b"".join(b"X-%d: %s\r\n" % (number, b"x" * 8_000) for number in range(40))
 
@@ -93,8 +93,8 @@ async def test_headers_without_an_end_are_refused(api: ApiClient) -> None:
     assert ProblemDocument.model_validate_json(body).code == "headers-too-large"
 
 
-async def test_a_connection_too_many_is_told_so(vhost: str, tmp_path: Path) -> None:
-    """In a problem document, since a reset would look like a fault of the network."""
+async def test_a_connection_too_many_gets_a_problem(vhost: str, tmp_path: Path) -> None:
+    """A connection too many gets a problem document; a reset would look like a network fault."""
     async with gateway(vhost, tmp_path, gateway_max_connections_by_address=1) as port:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         status, headers, body = await answered(port)
@@ -107,14 +107,14 @@ async def test_a_connection_too_many_is_told_so(vhost: str, tmp_path: Path) -> N
     assert " 503 " in status
     assert headers["Content-Type"] == "application/problem+json"
     assert headers["Retry-After"] == "5"
-    told = ProblemDocument.model_validate_json(body)
-    assert (told.code, told.request_id) == ("unavailable", headers["X-Request-ID"])
+    document = ProblemDocument.model_validate_json(body)
+    assert (document.code, document.request_id) == ("unavailable", headers["X-Request-ID"])
 
 
 async def test_the_connections_of_a_proxy_are_those_of_many_callers(
     vhost: str, tmp_path: Path
 ) -> None:
-    """The limit of an address does not cut a load balancer."""
+    """The limit of connections from one address does not hold for a proxy."""
     given = {"gateway_max_connections_by_address": 1, "gateway_proxies": ["127.0.0.0/8"]}
     ping = b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     async with gateway(vhost, tmp_path, **given) as port:
@@ -131,9 +131,9 @@ async def test_the_connections_of_a_proxy_are_those_of_many_callers(
 async def test_a_request_that_does_not_come_is_not_waited_for(
     vhost: str, tmp_path: Path, sent: bytes, status: str
 ) -> None:
-    """A silent client gets no answer, one that stops in the headers a 408 (issue 10, A6)."""
+    """A silent connection is closed; one that stops in its headers gets a 408 (issue 10, A6)."""
     async with gateway(vhost, tmp_path, gateway_header_seconds=0.3) as port:
-        told, _, body = await answered(port, sent)
+        head, _, body = await answered(port, sent)
 
-    assert told.split()[1:2] == ([status] if status else [])
+    assert head.split()[1:2] == ([status] if status else [])
     assert not body or ProblemDocument.model_validate_json(body).code == "timeout"

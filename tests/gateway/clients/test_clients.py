@@ -1,4 +1,4 @@
-"""From whom a client may send."""
+"""The addresses that a client may send from."""
 
 import pytest
 
@@ -28,11 +28,11 @@ def test_a_sender_is_allowed_by_its_address_or_domain(
     mailbox: str | None,
     allowed: bool,  # noqa: FBT001 -- the parameters of pytest go by name
 ) -> None:
-    """The address counts, not the name before it; the default of the deployment is for all."""
+    """A mailbox is allowed by its address or domain, not by its name; no mailbox is allowed."""
     assert senders.allow(mailbox) is allowed
 
 
 def test_senders_are_canonical() -> None:
-    """What is compared with them is."""
+    """Senders are compared in their canonical form."""
     assert check_sender("@B\u00fccher.Example.") == "@xn--bcher-kva.example"
     assert check_sender("news@SHOP.example") == "news@shop.example"

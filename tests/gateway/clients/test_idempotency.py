@@ -1,4 +1,4 @@
-"""The keys of requests."""
+"""Idempotency-Keys."""
 
 import pytest
 
@@ -18,7 +18,7 @@ from services.gateway.clients import idempotency
     ],
 )
 def test_a_key_is_read_with_and_without_quotes(headers: list[str], key: str | None) -> None:
-    """The draft has a string in quotes, most clients send it bare."""
+    """A key may be in quotes, as in the draft, or bare, as most clients send it."""
     assert idempotency.read_key(headers) == key
 
 
@@ -26,8 +26,8 @@ def test_a_key_is_read_with_and_without_quotes(headers: list[str], key: str | No
     "headers",
     [[""], [" "], ['"'], ['""'], ["x" * 256], ["é"], ["\udce9"], ["a\tb"], ["a\x7f"], ["a", "a"]],
 )
-def test_what_is_no_key_is_refused(headers: list[str]) -> None:
-    """A caller who thinks it is safe must be."""
+def test_a_header_that_is_no_key_is_refused(headers: list[str]) -> None:
+    """A header that is no key is a 400: its client must not believe that a repeat is safe."""
     with pytest.raises(Problem) as caught:
         idempotency.read_key(headers)
 
@@ -35,7 +35,7 @@ def test_what_is_no_key_is_refused(headers: list[str]) -> None:
 
 
 def test_a_fingerprint_is_of_one_body_and_one_secret() -> None:
-    """Who sees it cannot try out which code it was made of."""
+    """A fingerprint depends on the secret, so that no code can be guessed from it."""
     ours = idempotency.fingerprint(b"s" * 32, b'{"code":"123456"}')
 
     assert ours == idempotency.fingerprint(b"s" * 32, b'{"code":"123456"}')
@@ -44,6 +44,6 @@ def test_a_fingerprint_is_of_one_body_and_one_secret() -> None:
 
 
 def test_a_derived_id_is_that_of_its_parts() -> None:
-    """Where one part ends and the next begins counts."""
+    """A derived id depends on its parts and on the borders between them."""
     assert idempotency.derived_id("a", "b") == idempotency.derived_id("a", "b")
     assert idempotency.derived_id("a", "bc") != idempotency.derived_id("ab", "c")

@@ -1,4 +1,4 @@
-"""The clients' keys."""
+"""The keys of clients."""
 
 import base64
 import json
@@ -43,20 +43,20 @@ def forged(
     algorithm: str = "HS256",
     kind: str | None = TOKEN_TYPE,
 ) -> str:
-    """Sign a token that differs from a good one in what is given; None leaves a claim out."""
+    """Return a valid token with some claims changed; None removes a claim."""
     content = {name: value for name, value in {**CLAIMS, **claims}.items() if value is not None}
     return jwt.encode(content, secret, algorithm, headers={"typ": kind})
 
 
 def unsigned(header: dict[str, str]) -> str:
-    """Write a token without a signature, as somebody without the secret can."""
+    """Return a token without a signature, which needs no secret."""
     payload = {**CLAIMS, "iat": int(NOW.timestamp()), "exp": int(NOW.timestamp()) + 3600}
     parts = (base64.urlsafe_b64encode(json.dumps(part).encode()) for part in (header, payload))
     return b".".join([*(part.rstrip(b"=") for part in parts), b""]).decode()
 
 
-def test_a_key_is_known_again() -> None:
-    """What was made is read back."""
+def test_a_signed_key_is_verified() -> None:
+    """A signed key is verified."""
     assert KEYS.verify(KEYS.sign(ApiKey("shop", "k1"), NOW)) == ApiKey("shop", "k1")
     assert KEYS.verify(forged()) == ApiKey("shop", "k1")
 
@@ -87,13 +87,13 @@ def test_a_key_is_known_again() -> None:
     ],
 )
 def test_anything_else_is_no_key(token: str) -> None:
-    """Only a token of our own making, of this kind, for us, in its time, is a key."""
+    """A token with another signature, type, audience or time is no key."""
     with pytest.raises(InvalidApiKey):
         KEYS.verify(token)
 
 
 def test_a_token_altered_in_any_place_is_no_key() -> None:
-    """The signature covers header and claims."""
+    """A token with changed claims is no key."""
     token = KEYS.sign(ApiKey("shop", "k1"), NOW)
     header, payload, signature = token.split(".")
     claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
@@ -104,15 +104,15 @@ def test_a_token_altered_in_any_place_is_no_key() -> None:
 
 
 def test_the_reason_does_not_repeat_the_token() -> None:
-    """What is wrong can be logged."""
+    """The reason of a refusal does not repeat the token, so that it can be logged."""
     with pytest.raises(InvalidApiKey) as caught:
         KEYS.verify(forged(secret=OTHER))
 
     assert str(caught.value) == "InvalidSignatureError"
 
 
-def test_a_known_key_ends_with_its_time() -> None:
-    """A key is looked into once, but its end counts each time."""
+def test_a_cached_key_ends_with_its_time() -> None:
+    """A cached key is refused after its expiry."""
     now = NOW.timestamp()
     keys = ApiKeys(SECRET, timedelta(hours=1), lambda: now)
     token = keys.sign(ApiKey("shop", "k1"), NOW)
@@ -126,8 +126,8 @@ def test_a_known_key_ends_with_its_time() -> None:
         keys.verify(token)
 
 
-def test_no_more_keys_are_known_than_fit() -> None:
-    """Many clients make no gateway grow, and those it has forgotten are looked into again."""
+def test_the_cache_of_keys_is_bounded() -> None:
+    """The cache of verified tokens is bounded; a token that left it is verified again."""
     keys = ApiKeys(SECRET, timedelta(hours=1), time.time)
     tokens = [
         keys.sign(ApiKey("shop", f"k{number}"), NOW) for number in range(MAX_CACHED_TOKENS + 5)

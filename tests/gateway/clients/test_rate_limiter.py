@@ -1,4 +1,4 @@
-"""Letting by as often as allowed."""
+"""The quota of a client's requests."""
 
 import asyncio
 
@@ -10,14 +10,14 @@ from shared.storage.rate import Rate
 
 
 class Taken:
-    """Gives so many chunks and remembers how often it was asked."""
+    """A store with a number of chunks that counts its calls."""
 
     def __init__(self, chunks: int) -> None:
         self.chunks = chunks
         self.asked = 0
 
     async def take(self, client: str, quota: Rate) -> float:
-        """Give a chunk while there is one."""
+        """Return 0.0 while there is a chunk."""
         del client, quota
         await asyncio.sleep(0)
         self.asked += 1
@@ -25,8 +25,8 @@ class Taken:
         return 0.0 if self.chunks >= 0 else 3.5
 
 
-async def let_by(rate_limiter: RateLimiter, times: int) -> int:
-    """Ask so often at once; tell how often one was let by."""
+async def admitted(rate_limiter: RateLimiter, times: int) -> int:
+    """Return how many of some requests at once were admitted."""
     ends = await asyncio.gather(
         *(rate_limiter.admit("shop") for _ in range(times)), return_exceptions=True
     )
@@ -36,34 +36,34 @@ async def let_by(rate_limiter: RateLimiter, times: int) -> int:
     return ends.count(None)
 
 
-async def test_without_a_quota_nobody_is_counted() -> None:
-    """The default costs nothing."""
+async def test_without_a_quota_no_request_is_counted() -> None:
+    """Without a quota all requests are admitted, and the store is not asked."""
     taken = Taken(0)
 
-    assert await let_by(RateLimiter(None, taken, lambda: 0.0), 1000) == 1000
+    assert await admitted(RateLimiter(None, taken, lambda: 0.0), 1000) == 1000
     assert taken.asked == 0
 
 
-async def test_no_more_are_let_by_than_granted() -> None:
-    """However many come at once, a chunk is asked for once, and so is a refusal."""
+async def test_no_more_are_admitted_than_granted() -> None:
+    """Requests at once share one call of the store for each chunk, and for a refusal."""
     taken = Taken(3)
 
-    assert await let_by(RateLimiter(Rate(10), taken, lambda: 0.0), 100) == 15
+    assert await admitted(RateLimiter(Rate(10), taken, lambda: 0.0), 100) == 15
     assert taken.asked == 4
 
 
 async def test_after_its_time_it_is_asked_again() -> None:
-    """A refusal does not last for longer than it said."""
+    """After the seconds of a refusal the store is asked again."""
     now, taken = 0.0, Taken(0)
     rate_limiter = RateLimiter(Rate(10), taken, lambda: now)
-    assert await let_by(rate_limiter, 5) == 0
+    assert await admitted(rate_limiter, 5) == 0
 
     now, taken.chunks = 3.5, 1
-    assert await let_by(rate_limiter, 5) == 5
+    assert await admitted(rate_limiter, 5) == 5
 
 
-async def test_a_store_that_is_away_lets_nobody_by() -> None:
-    """Who cannot be counted is not let by."""
+async def test_a_store_that_is_away_admits_no_request() -> None:
+    """A request that cannot be counted is not admitted."""
 
     class Away:
         async def take(self, client: str, quota: Rate) -> float:

@@ -1,4 +1,4 @@
-"""The clients, in SQLite and in PostgreSQL."""
+"""The gateway's store, in SQLite and in PostgreSQL."""
 
 import asyncio
 from collections.abc import Callable
@@ -52,8 +52,8 @@ async def test_the_migrations_make_the_tables(database: Database) -> None:
     assert await differences(database, metadata) == []
 
 
-async def test_a_registered_key_is_current(database: Database) -> None:
-    """A key is current for its client from its registration on, and for nobody else."""
+async def test_a_registered_key_is_valid(database: Database) -> None:
+    """A key is valid from its registration on, for its client alone."""
     store = ClientStore(database)
 
     assert await store.senders(KEY) is None
@@ -64,7 +64,7 @@ async def test_a_registered_key_is_current(database: Database) -> None:
 
 
 async def test_a_client_is_registered_once(database: Database) -> None:
-    """A second registration changes nothing."""
+    """A second registration of a client changes nothing."""
     store = ClientStore(database)
     await store.register(KEY, ANY, NOW)
 
@@ -72,10 +72,10 @@ async def test_a_client_is_registered_once(database: Database) -> None:
     assert await store.senders(KEY) == ANY
 
 
-async def test_a_revoked_key_is_current_no_more_even_for_a_new_client_of_that_id(
+async def test_a_revoked_key_stays_revoked_for_a_new_client_of_that_id(
     database: Database,
 ) -> None:
-    """What was revoked stays revoked."""
+    """A revoked key stays revoked when its client is registered again."""
     store = ClientStore(database)
     await store.register(KEY, ANY, NOW)
 
@@ -90,7 +90,7 @@ async def test_a_revoked_key_is_current_no_more_even_for_a_new_client_of_that_id
 async def test_a_revocation_counts_at_once_for_every_replica(
     database: Database, replica: Database
 ) -> None:
-    """No replica keeps a key in its memory."""
+    """A revocation by one replica holds at once in all of them."""
     ours, theirs = ClientStore(database), ClientStore(replica)
     await ours.register(KEY, ANY, NOW)
     assert await theirs.senders(KEY) == ANY
@@ -100,10 +100,10 @@ async def test_a_revocation_counts_at_once_for_every_replica(
     assert await theirs.senders(KEY) is None
 
 
-async def test_what_nobody_has_changed_is_not_asked_for_again(
+async def test_an_unchanged_database_is_not_read_again(
     open_database: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file is read once for any number of requests between two commits."""
+    """The SQLite file is read once for all requests between two commits."""
     database = await open_database("gateway", MIGRATIONS)
     store = ClientStore(database)
     await store.register(KEY, ANY, NOW)
@@ -125,8 +125,8 @@ async def test_what_nobody_has_changed_is_not_asked_for_again(
     assert asked == (3 if database.version() is not None else 15)
 
 
-async def test_a_database_that_is_away_is_told_as_such() -> None:
-    """Nobody is let by unchecked, and the gateway can tell its client to try again."""
+async def test_an_unreachable_database_is_unavailable() -> None:
+    """An unreachable database raises StoreUnavailable, so no key passes unchecked."""
     [nowhere] = ports.unused(1)
     server = PostgresDatabase(f"postgresql+asyncpg://127.0.0.1:{nowhere}/x", "gateway")
     store = ClientStore(Database(server))
@@ -138,7 +138,7 @@ async def test_a_database_that_is_away_is_told_as_such() -> None:
 
 
 async def test_a_client_has_the_senders_it_was_registered_with(database: Database) -> None:
-    """Each its own; none is not the same as any."""
+    """A client has the senders of its registration; an empty list allows none."""
     store = ClientStore(database)
     given = [AllowedSenders(["a@x.example", "@y.example"]), AllowedSenders([]), ANY]
     for number, senders in enumerate(given):
@@ -148,7 +148,7 @@ async def test_a_client_has_the_senders_it_was_registered_with(database: Databas
 
 
 async def test_the_first_use_of_a_key_stands(database: Database) -> None:
-    """Whoever comes later, at once or after a restart, gets the stamp of the first."""
+    """Every later use of a key returns the stamp of the first, also after a restart."""
     store = IdempotencyKeyStore(database, DAY)
 
     first = await store.first(KEY_USE, b"f1", STAMP)
@@ -158,7 +158,7 @@ async def test_the_first_use_of_a_key_stands(database: Database) -> None:
 
 
 async def test_of_many_first_uses_at_once_one_stands(database: Database, replica: Database) -> None:
-    """However many replicas hear a request at once, it has one id."""
+    """A request has one id, also at several replicas at once."""
     stores = [IdempotencyKeyStore(each, DAY) for each in (database, replica)]
     stamps = [RequestStamp(f"m{number}", NOW) for number in range(20)]
 
@@ -173,7 +173,7 @@ async def test_of_many_first_uses_at_once_one_stands(database: Database, replica
 
 
 async def test_a_key_is_another_for_another_client_or_path(database: Database) -> None:
-    """Nobody meets another's request."""
+    """A key of another client or path is another key."""
     store = IdempotencyKeyStore(database, DAY)
     uses = [
         KEY_USE,
@@ -187,7 +187,7 @@ async def test_a_key_is_another_for_another_client_or_path(database: Database) -
 
 
 async def test_a_forgotten_key_is_new(database: Database) -> None:
-    """What was refused may be asked for another time; to forget it twice is harmless."""
+    """A forgotten key is new; forgetting it twice does no harm."""
     store = IdempotencyKeyStore(database, DAY)
     await store.first(KEY_USE, b"f", STAMP)
 
@@ -201,7 +201,7 @@ async def test_a_forgotten_key_is_new(database: Database) -> None:
 
 
 async def test_keys_are_forgotten_after_their_time(database: Database) -> None:
-    """A day by the database's clock, and not before; more than a transaction takes are no few."""
+    """Keys are deleted after their time by the database's clock, in several batches if needed."""
     clock = Clock()
     store = IdempotencyKeyStore(database, DAY, clock)
     begun = datetime.fromtimestamp(clock.seconds, UTC)
@@ -238,7 +238,7 @@ async def test_keys_are_forgotten_after_their_time(database: Database) -> None:
 async def test_a_quota_is_that_of_all_gateways_together(
     database: Database, replica: Database, clock: Clock
 ) -> None:
-    """In each second, however many gateways there are, no more than the quota is let by."""
+    """All gateways together admit no more than the quota in each second."""
     quota = Rate(10)
     stores = [QuotaStore(each, clock) for each in (database, replica)]
     taken = []
@@ -252,7 +252,7 @@ async def test_a_quota_is_that_of_all_gateways_together(
 
 
 async def test_a_quota_is_a_clients_own(database: Database) -> None:
-    """Who asks too often is in nobody else's way, and is told when to come back."""
+    """A client beyond its quota gets the seconds to wait; other clients are unaffected."""
     store = QuotaStore(database, Clock())
     slow = Rate(0.01)
 
@@ -261,8 +261,8 @@ async def test_a_quota_is_a_clients_own(database: Database) -> None:
     assert await store.take("bank", slow) == 0.0
 
 
-async def test_what_was_not_used_for_long_is_not_saved_up(database: Database) -> None:
-    """After a night without a request a client may not ask a night's worth at once."""
+async def test_an_unused_quota_is_not_saved_up(database: Database) -> None:
+    """An unused quota is not saved up beyond one second."""
     clock, quota = Clock(), Rate(10)
     store = QuotaStore(database, clock)
     assert await store.take("shop", quota) == 0.0
