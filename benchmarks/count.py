@@ -17,7 +17,6 @@ from services.classifier.rule import Mode
 from services.classifier.service import CACHE_KIBIBYTES, MIGRATIONS
 from services.classifier.statements import Statements
 from services.classifier.store import EvidenceStore
-from services.classifier.tally import Tally
 from shared.storage.database import Database
 from shared.storage.dialect import MAX_ROWS, Row
 
@@ -58,7 +57,7 @@ async def measure(url: str | None, plan: Plan) -> Sequence[Series]:
 
 
 async def _tallied(ours: EvidenceStore, observations: Sequence[Observation]) -> None:
-    await ours.count(Tally.of(observations))
+    await ours.count(observations)
 
 
 async def _rate(count: Count, size: int, plan: Plan, turn: int) -> float:

@@ -87,7 +87,7 @@ class GuessPreparer:
         question = VerifyCode(
             id=secrets.token_hex(8), email=guess.email, code=guess.code, client=accept.NAME
         )
-        await self._codes.on_verify_codes([question])
+        await self._codes.on_verify_code(question)
 
     async def _issued(self, store: ChallengeStore, email: str) -> str:
         new_challenge = self._book.new_challenge(CodeScope(accept.NAME, CONFIRM_ADDRESS, email))

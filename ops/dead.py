@@ -120,7 +120,7 @@ async def _replay(broker: Broker, arguments: argparse.Namespace) -> int:
                 missing.discard(each.delivery.message_id)
                 if letters.can_return(each):
                     await broker.send(dead_letter.replay(each))
-                    receipt.ack()
+                    await receipt.ack()
                     replayed += 1
                 else:
                     kept += 1
@@ -143,7 +143,7 @@ async def _drop(broker: Broker, arguments: argparse.Namespace) -> int:
             return _complain("nothing dropped")
         try:
             for receipt in receipts:
-                receipt.ack()
+                await receipt.ack()
                 dropped += 1
         finally:
             print(f"{dropped} dropped")

@@ -1,4 +1,4 @@
-"""Messages that wait for their turn, with a bound on the memory that they take.
+"""Messages that wait for their turn, with a bound on the memory that bodies take.
 
 A prefetch counts messages, and RabbitMQ has none that counts bytes: forty mails of 15 MiB are
 600 MiB. Bodies beyond the bound wait on disk, in a file that no other process can open.
@@ -6,73 +6,80 @@ A prefetch counts messages, and RabbitMQ has none that counts bytes: forty mails
 
 import tempfile
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import IO, NamedTuple
 
 import structlog
 
 from shared.contracts.mail import MAX_MAIL_BYTES
+from shared.contracts.message import SMALL_BYTES
 from shared.delivery import Delivery
-from shared.settling import Receipt
+from shared.inflight import DeliveryTag
 
-MAX_HELD_BYTES = 32 << 20  # of bodies in memory, for each subscription
+MAX_HELD_BYTES = 32 << 20  # of large bodies being handled, for each subscription
 PLACE_BYTES = MAX_MAIL_BYTES  # on disk: no larger body is read
 
 logger = structlog.get_logger(__name__)
 
 
 class Waiting(NamedTuple):
-    """A message, what settles it, and the number of its body's place, None for one in memory."""
+    """A message, its tag, and the number of its body's place on disk, None for one in memory."""
 
     message: Delivery
-    receipt: Receipt
+    tag: DeliveryTag
     size: int
-    place: int | None = None
+    place: int | None
 
 
 class Backlog:
-    """Messages in the order of their coming; `room` bytes of their bodies are in memory."""
+    """The messages that wait until the bodies being handled leave them room, in their order.
+
+    Only large bodies count and wait: a code does not wait for an attachment.
+    """
 
     def __init__(self, room: int = MAX_HELD_BYTES) -> None:
         self._room = room
-        self._held = 0
+        self._held = 0  # bytes of the large bodies being handled
         self._waiting: deque[Waiting] = deque()
         self._spool = Spool()
 
-    def __len__(self) -> int:
-        """Return how many wait."""
-        return len(self._waiting)
-
-    @property
-    def first_size(self) -> int:
-        """The bytes of the body that is the next."""
-        return self._waiting[0].size
-
-    def append(self, message: Delivery, receipt: Receipt) -> None:
-        """Put a message at the end."""
+    def admit(self, message: Delivery, tag: DeliveryTag) -> bool:
+        """Return whether a message may be handled now; else it waits for `leave`."""
         size = len(message.body)
-        place = None if self._held + size <= self._room else self._spooled(message.body)
-        if place is None:
+        if size <= SMALL_BYTES:
+            return True
+        if self._has_room(size):
             self._held += size
-        else:
-            message = replace(message, body=b"")
-        self._waiting.append(Waiting(message, receipt, size, place))
+            return True
+        place = self._spooled(message.body)
+        kept = message if place is None else replace(message, body=b"")
+        self._waiting.append(Waiting(kept, tag, size, place))
+        return False
 
-    def popleft(self) -> tuple[Delivery, Receipt]:
-        """Return the first message, whole."""
-        message, receipt, size, place = self._waiting.popleft()
-        if place is None:
-            self._held -= size
-            return message, receipt
-        return replace(message, body=self._spool.take(place, size)), receipt
+    def leave(self, size: int) -> Iterator[tuple[Delivery, DeliveryTag]]:
+        """Free the room of a body that was handled; give the messages that may be handled now."""
+        if size <= SMALL_BYTES:
+            return
+        self._held -= size
+        while self._waiting and self._has_room(self._waiting[0].size):
+            message, tag, size, place = self._waiting.popleft()
+            if place is not None:
+                message = replace(message, body=self._spool.take(place, size))
+            if not tag.void:  # else it comes again on another channel
+                self._held += size
+                yield message, tag
 
-    def clear(self) -> list[Receipt]:
-        """Forget all; return their receipts."""
-        receipts = [each.receipt for each in self._waiting]
+    def clear(self) -> list[DeliveryTag]:
+        """Forget the messages that wait; return their tags."""
+        tags = [each.tag for each in self._waiting]
         self._waiting.clear()
-        self._held = 0
         self._spool.close()
-        return receipts
+        return tags
+
+    def _has_room(self, size: int) -> bool:
+        """Return whether a large body fits; one body alone always does."""
+        return not self._held or self._held + size <= self._room
 
     def _spooled(self, body: bytes) -> int | None:
         try:

@@ -21,7 +21,6 @@ from shared.amqp.channel import Channel, Incoming
 from shared.amqp.connection import Connection
 from shared.amqp.errors import AmqpError
 from shared.asker import DIRECT_REPLY
-from shared.batches import Batches, Batching
 from shared.config.settings import DRAIN_SECONDS
 from shared.config.url import masked
 from shared.consumer import Consumer, Subscription
@@ -32,7 +31,6 @@ from shared.errors import NoAnswer, Unavailable, Undecodable
 from shared.intake import Intake, Receipt
 from shared.lane import Lane
 from shared.link import CONNECT_SECONDS, HEARTBEAT_SECONDS, Link
-from shared.questions import Answering, Questions
 from shared.runtime import metrics
 from shared.runtime.outage import described
 from shared.topology import Exchange, Queue
@@ -169,7 +167,7 @@ class Broker:
 
     @asynccontextmanager
     async def consuming(
-        self, *subscriptions: Subscription | Batches | Questions, drain: float = DRAIN_SECONDS
+        self, *subscriptions: Subscription, drain: float = DRAIN_SECONDS
     ) -> AsyncIterator[None]:
         """Handle the messages of some queues until the block is left.
 
@@ -177,7 +175,7 @@ class Broker:
         the broker. Cancelled meanwhile, it leaves the rest to the broker at once. Raises
         Unavailable when a queue is missing.
         """
-        consumers = [_consumer(each, self) for each in subscriptions]
+        consumers = [Consumer(each, self.send) for each in subscriptions]
         intakes = tuple(
             Intake(self._consuming, each.queue, each.prefetch, consumer.take)
             for each, consumer in zip(subscriptions, consumers, strict=True)
@@ -238,30 +236,17 @@ async def declare(url: str, exchanges: Iterable[Exchange], queues: Sequence[Queu
 
 
 async def _drained(
-    intakes: Sequence[Intake], consumers: Sequence[Consumer | Batching | Answering], seconds: float
+    intakes: Sequence[Intake], consumers: Sequence[Consumer], seconds: float
 ) -> None:
     for each in consumers:
-        if isinstance(each, Consumer):
-            # Before the broker has heard that no more is wanted: a turn may come at any time.
-            each.release()
+        # Before the broker has heard that no more is wanted: a turn may come at any time.
+        each.release()
     try:
         await asyncio.gather(*(each.stop() for each in intakes))
         await asyncio.gather(*(each.drain(seconds) for each in consumers))
     except asyncio.CancelledError:
         await asyncio.gather(*(each.cut() for each in consumers))
         raise
-
-
-def _consumer(
-    subscription: Subscription | Batches | Questions, broker: Broker
-) -> Consumer | Batching | Answering:
-    match subscription:
-        case Batches():
-            return Batching(subscription, broker.send)
-        case Questions():
-            return Answering(subscription, broker.send)
-        case _:
-            return Consumer(subscription, broker.send)
 
 
 def _settle(answer: asyncio.Future[Contract], found: Contract | None) -> None:

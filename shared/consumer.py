@@ -1,32 +1,35 @@
-"""The road of one delivery: decode, handle, publish what was returned, then acknowledge."""
+"""The guarantee: decode, handle, publish what was returned, and only then acknowledge.
+
+This is the only code that acknowledges. It does so after the broker has confirmed everything that
+the handler returned; a process that dies before that leaves the delivery with the broker.
+"""
 
 import asyncio
-import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
-from shared import delivery, inflight, settling
-from shared.backlog import MAX_HELD_BYTES, Backlog
+from shared import delivery, inflight
+from shared.backlog import Backlog
 from shared.contracts import Contract
-from shared.contracts.message import SMALL_BYTES
-from shared.delivery import Delivery
-from shared.errors import Unavailable
-from shared.inflight import InFlight, Phase
+from shared.delivery import Delivery, Jitter, Publishing
+from shared.errors import Reject, Retry, Unavailable, Undecodable
+from shared.inflight import DeliveryTag, InFlight, Phase
 from shared.retry import Reschedule
-from shared.runtime import log, metrics
-from shared.settling import End, Receipt, Send
+from shared.runtime import log
+from shared.runtime.metrics import QueueMetrics
 
 HANDLING_SECONDS = 60.0  # a time limit of one handler, unless its subscription says otherwise
-
-REPORT_SECONDS = 30.0  # between two log lines about what the end of a service waits for
+REPUBLISH_SECONDS = 1.0  # between tries to publish a result while the broker does not take it
 
 Handler = Callable[[Any], Awaitable[Sequence[Contract | Reschedule]]]
+Publish = Callable[[Publishing], Awaitable[None]]
 
 logger = structlog.get_logger(__name__)
 
@@ -37,7 +40,8 @@ class Subscription:
 
     `limit` is in seconds and must stay well under the broker's consumer time-out of 30 minutes.
     `committed` is how many seconds a service that ends waits for handlings in that phase; for all
-    others it waits as long as for its other queues.
+    others it waits as long as for its other queues. A queue of questions has `retries` off: no
+    failed question is answered or tried again, since its asker asks again or has gone.
     """
 
     queue: str
@@ -45,158 +49,178 @@ class Subscription:
     prefetch: int
     limit: float = HANDLING_SECONDS
     committed: float = 0.0
-    keeps_failures: bool = True  # False for questions: nobody waits for a late answer
+    retries: bool = True
+
+
+class HandlingResult(NamedTuple):
+    """How the handling of a delivery ended, and what is to be published for it."""
+
+    name: str
+    messages: Sequence[Publishing] = ()
 
 
 class Consumer:
-    """Handles the deliveries of one subscription, each in a task of its own.
+    """Handles the deliveries of one subscription, each in a task of its own."""
 
-    The bodies being handled have MAX_HELD_BYTES; the others wait on disk. Only large ones count
-    and wait: a code does not wait for an attachment.
-    """
-
-    def __init__(self, subscription: Subscription, send: Send) -> None:
+    def __init__(self, subscription: Subscription, publish: Publish) -> None:
         self._subscription = subscription
-        self._send = send
-        self._tasks: dict[asyncio.Task[None], InFlight] = {}
-        self._released: list[Receipt] = []  # of what was ended and goes back to the broker
-        self._ending = False
-        self._held = 0  # bytes of large bodies
-        self._backlog = Backlog(room=0)
-        self._metrics = metrics.Handling(subscription.queue)
+        self._contracts = tuple(subscription.handlers)
+        self._publish = publish
+        self._in_flight = InFlight(subscription.queue)
+        self._backlog = Backlog()
+        self._metrics = QueueMetrics(subscription.queue)
 
-    def take(self, message: Delivery, receipt: Receipt) -> None:
-        """Start to handle a delivery; it is finished even when the channel that gave it is gone."""
-        if self._ending:
-            self._released.append(receipt)
-        elif self._has_room(len(message.body)):
-            self._start(message, receipt)
-        else:
-            self._backlog.append(message, receipt)
-
-    def _has_room(self, size: int) -> bool:
-        return size <= SMALL_BYTES or not self._held or self._held + size <= MAX_HELD_BYTES
-
-    def _start(self, message: Delivery, receipt: Receipt) -> None:
-        work, size = InFlight(), len(message.body)
-        task = asyncio.create_task(self._settle(message, receipt, work), name=message.queue)
-        self._tasks[task] = work
-        task.add_done_callback(partial(self._ended, receipt))
-        if size > SMALL_BYTES:
-            self._held += size
-            task.add_done_callback(partial(self._make_room, size))
-
-    def _make_room(self, size: int, _: asyncio.Task[None]) -> None:
-        self._held -= size
-        while self._backlog and self._has_room(self._backlog.first_size):
-            message, receipt = self._backlog.popleft()
-            if not receipt.void:  # else it comes again on another channel
-                self._start(message, receipt)
+    def take(self, message: Delivery, tag: DeliveryTag) -> None:
+        """Handle a delivery; it is finished even when the channel that it came by is gone."""
+        if self._in_flight.is_ending:
+            self._in_flight.give_back(tag)
+        elif self._backlog.admit(message, tag):
+            self._start(message, tag)
 
     def release(self) -> None:
-        """Begin nothing more: what only waits is ended, and goes back to the broker in `drain`."""
-        self._ending = True
-        self._released += self._backlog.clear()
-        self._cancel(Phase.WAITING)
+        """Begin nothing more; each handling that only waits is cancelled."""
+        self._in_flight.give_back(*self._backlog.clear())
+        self._in_flight.end()
 
     async def drain(self, seconds: float) -> None:
-        """Wait up to `seconds` for what is in flight, longer for what is committed; end the rest.
-
-        Call it when no more deliveries come. What was ended was not acknowledged: the broker gets
-        it back at once, for others, while this still waits.
-        """
-        now = asyncio.get_running_loop().time
-        ordinary, committed = now() + seconds, now() + max(seconds, self._subscription.committed)
+        """Finish what is in flight, within `seconds`, when no more deliveries come."""
         self.release()
-        await self._give_back()
-        while self._tasks and now() < committed:
-            if now() >= ordinary:
-                settling.left(self._subscription.queue, self._cancel(Phase.BEGUN))
-                await self._give_back()
-            self._report(committed - now())
-            end = ordinary if now() < ordinary else committed
-            await settling.ended(self._tasks, min(REPORT_SECONDS, end - now()))
-        await self.cut()
+        await self._in_flight.drain(seconds, self._subscription.committed)
 
     async def cut(self) -> None:
-        """End at once what is in flight."""
-        self._ending = True
-        self._released += self._backlog.clear()
-        settling.left(self._subscription.queue, self._cancel(Phase.COMMITTED))
-        await self._give_back()
+        """Cancel what is in flight, and leave it to the broker."""
+        self.release()
+        await self._in_flight.cut()
 
-    def _ended(self, receipt: Receipt, task: asyncio.Task[None]) -> None:
-        del self._tasks[task]
-        if task.cancelled():  # perhaps before its first step
-            self._released.append(receipt)
+    def _start(self, message: Delivery, tag: DeliveryTag) -> None:
+        task = self._in_flight.start(self._process(message, tag), tag)
+        task.add_done_callback(partial(self._leave, len(message.body)))
 
-    def _cancel(self, phase: Phase) -> int:
-        """End the handlings that have come no further than `phase`; return how many."""
-        found = [
-            task
-            for task, work in self._tasks.items()
-            if work.phase <= phase and not task.cancelling()
-        ]
-        for task in found:
-            task.cancel()
-        return len(found)
+    def _leave(self, size: int, _: asyncio.Task[None]) -> None:
+        for message, tag in self._backlog.leave(size):
+            self._start(message, tag)
 
-    async def _give_back(self) -> None:
-        """Return what was ended to the broker, which delivers it to another consumer."""
-        await settling.ended([task for task in self._tasks if task.cancelling()])
-        released, self._released = self._released, []
-        for receipt in released:
-            with suppress(Unavailable):  # then the broker has it already
-                receipt.requeue()
-        if released:
-            logger.info("back to the broker", queue=self._subscription.queue, count=len(released))
-
-    def _report(self, seconds: float) -> None:
-        """Log what the end of the service waits for."""
-        waits = Counter(work.waits_for for work in self._tasks.values())
-        for waits_for, count in waits.items():
-            oldest = max(w.seconds for w in self._tasks.values() if w.waits_for == waits_for)
-            logger.info(
-                "waiting to end",
-                queue=self._subscription.queue,
-                waits_for=waits_for,
-                count=count,
-                oldest_seconds=round(oldest),
-                at_most_seconds=round(seconds),
-            )
-
-    async def _settle(self, message: Delivery, receipt: Receipt, work: InFlight) -> None:
-        inflight.current.set(work)
-        work.reach(Phase.BEGUN)
+    async def _process(self, message: Delivery, tag: DeliveryTag) -> None:
+        """Decode, handle, publish what was returned, and only then acknowledge."""
+        inflight.reach(Phase.BEGUN)
         log.bind({"queue": message.queue, "type": message.type, "id": message.message_id[:100]})
-        begun = time.perf_counter()
-        self._metrics.in_flight.inc()
-        try:
-            end = await self._handled(message)
-            if await settling.published(end.publishings, receipt, self._send):
-                settling.acknowledge(receipt)
-        except Exception as error:  # noqa: BLE001 -- told there
-            settling.give_back(receipt, error)
-            return
-        finally:
-            self._metrics.in_flight.dec()
-        self._metrics.ended(end.name, time.perf_counter() - begun)
+        with self._metrics.handling() as measured:
+            try:
+                result = await self._handle(message)  # Retry and Reject have become messages
+                if await self._publish_all(result.messages, tag):
+                    await tag.ack()
+            except Unavailable:
+                logger.warning("the channel closed before the acknowledgement; it comes again")
+            except Exception:
+                # Without an answer it would hold its place in the prefetch for ever.
+                logger.exception("requeued after an internal error")
+                with suppress(Unavailable):
+                    await tag.requeue()
+                return
+            measured.result = result.name
 
-    async def _handled(self, message: Delivery) -> End:
-        """Run the handler and name the end. Only a cancellation from outside comes through."""
+    async def _handle(self, message: Delivery) -> HandlingResult:
+        """Run the handler under its time limit. Raises only a cancellation from outside."""
         try:
-            returned = await self._handle(message)
-            publishings = delivery.finished(message, returned, settling.draw_jitter())
+            contract = delivery.contract(message, self._contracts)
+            async with _time_limit(self._subscription.limit):
+                returned = await self._subscription.handlers[type(contract)](contract)
+            return HandlingResult("done", delivery.finished(message, returned, _jitter()))
         except (Exception, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and settling.cancelled_from_outside():
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled_from_outside():
                 raise
-            end = settling.failed(message, error)
-            return end if self._subscription.keeps_failures else End(end.name, ())
-        return End("done", publishings)
+            return _failed(message, error) if self._subscription.retries else _unanswered(error)
 
-    async def _handle(self, message: Delivery) -> Sequence[Contract | Reschedule]:
-        handlers = self._subscription.handlers
-        contract = delivery.contract(message, tuple(handlers))
-        handler = handlers[type(contract)]
-        async with settling.within(self._subscription.limit):
-            return await handler(contract)
+    async def _publish_all(self, messages: Sequence[Publishing], tag: DeliveryTag) -> bool:
+        """Publish until all is confirmed; False when the delivery is not ours any more.
+
+        What was done cannot be undone, so its results are tried again until the broker has taken
+        the delivery back: with the same ids, so that a copy too many is recognised.
+        """
+        left = messages
+        while left := await self._unconfirmed(left):
+            if tag.void:
+                logger.warning("results lost with the channel; the message comes again")
+                return False
+            await asyncio.sleep(REPUBLISH_SECONDS)
+        return True
+
+    async def _unconfirmed(self, messages: Sequence[Publishing]) -> Sequence[Publishing]:
+        """Publish some messages; return those to be tried again."""
+        # Answers first: no confirm comes for them, and an asker waits. They are tried once.
+        for message in messages:
+            if not message.persistent:
+                await self._is_published(message)
+        kept = [message for message in messages if message.persistent]
+        if len(kept) <= 1:  # as for most mails: no task of its own
+            return [message for message in kept if not await self._is_published(message)]
+        confirmed = await asyncio.gather(*map(self._is_published, kept))
+        return [message for message, done in zip(kept, confirmed, strict=True) if not done]
+
+    async def _is_published(self, message: Publishing) -> bool:
+        try:
+            await self._publish(message)
+        except Unavailable as error:
+            logger.warning("not published", to=message.routing_key, reason=str(error))
+            return False
+        return True
+
+
+def _failed(message: Delivery, error: BaseException) -> HandlingResult:
+    """Return the copy of a delivery whose handling raised `error`: delayed, or a dead letter."""
+    match error:
+        case Undecodable():
+            return _dead(message, "undecodable", str(error))
+        case Reject():
+            return _dead(message, "rejected", str(error))
+        case Retry():
+            return _delayed(message, str(error), error.after)
+        case asyncio.CancelledError():
+            return _delayed(message, "the handler was cancelled")
+        case _:
+            # A defect of one handler must not stop the consumer. Only the log gets the text: a
+            # header lives as long as its dead letter.
+            logger.error("a handler failed", exc_info=error)
+            return _delayed(message, type(error).__name__)
+
+
+def _dead(message: Delivery, cause: str, reason: str) -> HandlingResult:
+    logger.error("to the dead letters", cause=cause, reason=reason)
+    return HandlingResult(cause, [delivery.dead(message, cause, reason, datetime.now(UTC))])
+
+
+def _delayed(message: Delivery, reason: str, requested: float | None = None) -> HandlingResult:
+    copy = delivery.failed(message, reason, requested, _jitter(), datetime.now(UTC))
+    logger.warning("comes again", reason=reason, attempt=message.attempt, by=copy.exchange)
+    return HandlingResult("again", [copy])
+
+
+def _unanswered(error: BaseException) -> HandlingResult:
+    """Return the end of a question that cannot be answered."""
+    if isinstance(error, Undecodable | Retry | Reject):
+        logger.warning("not answered", reason=str(error))
+    else:
+        logger.error("not answered", exc_info=error)
+    return HandlingResult("unanswered")
+
+
+def _jitter() -> Jitter:
+    return Jitter(random.random(), random.random())  # noqa: S311 -- jitter, not a secret
+
+
+@asynccontextmanager
+async def _time_limit(seconds: float) -> AsyncIterator[None]:
+    """Cancel the block after `seconds`. Raises Retry then."""
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            yield
+    except TimeoutError:
+        if limit.expired():
+            raise Retry(f"not done in {seconds:g} s") from None
+        raise
+
+
+def _is_cancelled_from_outside() -> bool:
+    """Return whether the current task is to end, and not only something within it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,27 +1,55 @@
-"""How far the handling of a delivery has come, for the case that its service is told to end.
+"""The deliveries being handled, and how a service that ends waits for each of them.
 
-The handler marks it; the consumer that runs the handler reads it. A handler that marks nothing has
-begun from its first step on and is never committed.
+A handler marks the phase of its own delivery with `reach`. A handler that marks nothing has begun
+from its first step on and is never committed.
 """
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection, Coroutine
+from contextlib import suppress
 from contextvars import ContextVar
 from enum import IntEnum
+from functools import partial
+from typing import Protocol
+
+import structlog
+
+from shared.errors import Unavailable
 
 HANDLER = "a handler"  # in the log, where a handler names nothing else
+REPORT_SECONDS = 30.0  # between two log lines about what the end of a service waits for
+
+Task = asyncio.Task[None]
+
+logger = structlog.get_logger(__name__)
+
+
+class DeliveryTag(Protocol):
+    """Settles one delivery, on the channel that it came by."""
+
+    async def ack(self) -> None:
+        """Acknowledge the delivery. Raises Unavailable."""
+
+    async def requeue(self) -> None:
+        """Return the delivery to its queue, to be delivered again. Raises Unavailable."""
+
+    @property
+    def void(self) -> bool:
+        """Whether the channel is gone, so that the broker delivers the message again."""
 
 
 class Phase(IntEnum):
     """The steps of a handling, by the cost of ending it there."""
 
-    WAITING = 0  # nothing has been done: it goes back to the broker at once
-    BEGUN = 1  # it can be broken off and done again: it has the ordinary time
-    COMMITTED = 2  # the result would stay unknown: it has all the time there is
+    WAITING = 0  # nothing has been done: the delivery goes back to the broker at once
+    BEGUN = 1  # it can be broken off and repeated: it has the ordinary time
+    COMMITTED = 2  # its result would stay unknown: it has all the time there is
 
 
-class InFlight:
-    """The phase of one handling, its begin, and the reason to wait for it."""
+class Handling:
+    """The handling of one delivery: its phase, since when, and what it waits for."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -31,7 +59,7 @@ class InFlight:
 
     @property
     def seconds(self) -> float:
-        """For how long it has been in its phase."""
+        """The seconds that it has been in its phase."""
         return self._clock() - self._since
 
     def reach(self, phase: Phase, waits_for: str = HANDLER) -> None:
@@ -40,11 +68,114 @@ class InFlight:
             self.phase, self.waits_for, self._since = phase, waits_for, self._clock()
 
 
-current: ContextVar[InFlight | None] = ContextVar("in flight", default=None)
+current: ContextVar[Handling | None] = ContextVar("handling", default=None)
 
 
 def reach(phase: Phase, waits_for: str = HANDLER) -> None:
     """Enter a phase of the handling of the present delivery; outside of one do nothing."""
-    work = current.get()
-    if work is not None:
-        work.reach(phase, waits_for)
+    handling = current.get()
+    if handling is not None:
+        handling.reach(phase, waits_for)
+
+
+class InFlight:
+    """The handlings of one queue, each in a task, and the deliveries to give back at the end."""
+
+    def __init__(self, queue: str) -> None:
+        self._queue = queue
+        self._tasks: dict[Task, Handling] = {}
+        self._unhandled: list[DeliveryTag] = []
+        self.is_ending = False
+
+    def start(self, handling: Coroutine[object, object, None], tag: DeliveryTag) -> Task:
+        """Run the handling of a delivery in a task of its own."""
+        present = Handling()
+        token = current.set(present)  # the task copies it
+        task = asyncio.create_task(handling, name=self._queue)
+        current.reset(token)
+        self._tasks[task] = present
+        task.add_done_callback(partial(self._ended, tag))
+        return task
+
+    def give_back(self, *tags: DeliveryTag) -> None:
+        """Note deliveries that are not handled; `drain` and `cut` return them to the broker."""
+        self._unhandled += tags
+
+    def end(self) -> None:
+        """Begin to end: cancel each handling that only waits."""
+        self.is_ending = True
+        self._cancel(Phase.WAITING)
+
+    async def drain(self, seconds: float, committed_seconds: float) -> None:
+        """Wait `seconds` for what is in flight, longer for what is committed; cancel the rest.
+
+        A cancelled delivery was not acknowledged: the broker gets it back at once, for another
+        consumer, while this still waits.
+        """
+        now = asyncio.get_running_loop().time
+        ordinary, committed = now() + seconds, now() + max(seconds, committed_seconds)
+        self.end()
+        await self._return_cancelled()
+        while self._tasks and now() < committed:
+            if now() >= ordinary:
+                self._log_cancelled(self._cancel(Phase.BEGUN))
+                await self._return_cancelled()
+            self._log_waits(committed - now())
+            end = ordinary if now() < ordinary else committed
+            await _wait(self._tasks, min(REPORT_SECONDS, end - now()))
+        await self.cut()
+
+    async def cut(self) -> None:
+        """Cancel all that is in flight, at once."""
+        self.is_ending = True
+        self._log_cancelled(self._cancel(Phase.COMMITTED))
+        await self._return_cancelled()
+
+    def _ended(self, tag: DeliveryTag, task: Task) -> None:
+        del self._tasks[task]
+        if task.cancelled():  # perhaps before its first step
+            self._unhandled.append(tag)
+
+    def _cancel(self, phase: Phase) -> int:
+        """Cancel the handlings that have come no further than `phase`; return how many."""
+        found = [
+            task
+            for task, handling in self._tasks.items()
+            if handling.phase <= phase and not task.cancelling()
+        ]
+        for task in found:
+            task.cancel()
+        return len(found)
+
+    async def _return_cancelled(self) -> None:
+        """Return the deliveries of cancelled handlings to the broker, for another consumer."""
+        await _wait([task for task in self._tasks if task.cancelling()])
+        tags, self._unhandled = self._unhandled, []
+        for tag in tags:
+            with suppress(Unavailable):  # then the broker has it already
+                await tag.requeue()
+        if tags:
+            logger.info("back to the broker", queue=self._queue, count=len(tags))
+
+    def _log_cancelled(self, count: int) -> None:
+        if count:
+            logger.warning("left to the broker", queue=self._queue, count=count)
+
+    def _log_waits(self, seconds: float) -> None:
+        """Log what the end of the service waits for, and how long at most."""
+        waits = Counter(handling.waits_for for handling in self._tasks.values())
+        for waits_for, count in waits.items():
+            oldest = max(h.seconds for h in self._tasks.values() if h.waits_for == waits_for)
+            logger.info(
+                "waiting to end",
+                queue=self._queue,
+                waits_for=waits_for,
+                count=count,
+                oldest_seconds=round(oldest),
+                at_most_seconds=round(seconds),
+            )
+
+
+async def _wait(tasks: Collection[Task], seconds: float | None = None) -> None:
+    if tasks:
+        await asyncio.wait(tuple(tasks), timeout=seconds)

@@ -31,17 +31,17 @@ class Receipt(NamedTuple):
     channel: Channel
     tag: int
 
-    def ack(self, *, multiple: bool = False) -> None:
-        """Acknowledge; with `multiple` all that came before as well. Raises Unavailable."""
+    async def ack(self) -> None:
+        """Acknowledge the delivery. Raises Unavailable."""
         try:
-            self.channel.ack(self.tag, multiple=multiple)
+            self.channel.ack(self.tag)
         except Closed as error:
             raise Unavailable(str(error)) from error
 
-    def requeue(self, *, multiple: bool = False) -> None:
-        """Let the message, or all up to it, be delivered again. Raises Unavailable."""
+    async def requeue(self) -> None:
+        """Return the delivery to its queue, to be delivered again. Raises Unavailable."""
         try:
-            self.channel.requeue(self.tag, multiple=multiple)
+            self.channel.requeue(self.tag)
         except Closed as error:
             raise Unavailable(str(error)) from error
 

@@ -115,7 +115,7 @@ async def test_a_question_is_answered(vhost: str, shop_url: str, tmp_path: Path)
     """The page's program gets the answer without a queue of its own."""
     await broker.declare(vhost, topology.EXCHANGES, topology.queues())
     classifier = Subscription(
-        topology.CLASSIFIER_QUESTIONS, {DescribeDomain: describe}, prefetch=1, keeps_failures=False
+        topology.CLASSIFIER_QUESTIONS, {DescribeDomain: describe}, prefetch=1, retries=False
     )
 
     async with Broker.connect(vhost, "classifier") as door, door.consuming(classifier):

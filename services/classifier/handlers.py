@@ -3,15 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Protocol
 
 from services.classifier.cache import Cache
 from services.classifier.change import Change, announce
-from services.classifier.evidence import Event, latest, observe
+from services.classifier.evidence import Event, Observation, latest, observe
 from services.classifier.record import Record, Totals
 from services.classifier.rule import Rule
-from services.classifier.tally import Tally
 from shared.contracts import (
     Contract,
     CountDomains,
@@ -24,18 +22,16 @@ from shared.contracts import (
     Verdict,
 )
 from shared.errors import Reject
-from shared.runtime import turns
 
 # Clocks differ by minutes and zones by hours: no event that has happened is refused for them.
 MAX_AHEAD = timedelta(days=1)
-TURN = 150  # observations, about half a millisecond; then who asks a question is let in
 
 
 class Counter(Protocol):
     """Where events are counted."""
 
-    async def count(self, tally: Tally) -> Sequence[Change]:
-        """Count observations once; give the changes they made, at every copy again."""
+    async def count(self, observations: Sequence[Observation]) -> Sequence[Change]:
+        """Count observations once; return the changes they made, at every copy again."""
 
 
 class Catalogue(Protocol):
@@ -51,59 +47,34 @@ class Catalogue(Protocol):
         """Give the sums over all domains."""
 
 
-class Hearing:
-    """The sum of some events; `now` is the time by this process."""
-
-    def __init__(self, now: Callable[[], datetime]) -> None:
-        self._now = now
-        self.tally = Tally()
-
-    async def add(self, event: Event) -> None:
-        """Add an event.
-
-        Raises Reject when a recipient has no domain, and for a time far ahead, which would be the
-        domain's last event for years.
-        """
-        if latest(event) > self._now() + MAX_AHEAD:
-            raise Reject(f"at: must be at most {MAX_AHEAD.days} day ahead of now")
-        told = observe(event)
-        try:
-            # Of those that tell more than one thing none is refused halfway.
-            while some := list(islice(told, TURN)):
-                self.tally.add(some)
-                if len(some) == TURN:
-                    await turns.give_way()
-        except ValueError as error:
-            raise Reject(f"the recipient's domain {error}") from error
-
-    async def close(self) -> None:
-        """Put it in order."""
-        for _ in self.tally.arrange():
-            await turns.give_way()
-
-    async def clear(self) -> None:
-        """Let go of it in turns: to free a full batch at once takes 20 ms."""
-        for _ in self.tally.clear():
-            await turns.give_way()
-
-
 @dataclass(frozen=True, slots=True)
-class Witness:
-    """Takes what is evidence.
+class EventHandlers:
+    """Counts what is evidence; `now` is the time by this process.
 
     Safe to run twice: an event's id and its effect are one transaction. A change of verdict is
     announced at every copy of the event that made it, with the same id.
     """
 
     counter: Counter
+    now: Callable[[], datetime]
 
-    async def on_hearing(self, hearing: Hearing) -> Sequence[Contract]:
-        """Count what events tell, and announce the changes of verdicts."""
-        return [announce(change) for change in await self.counter.count(hearing.tally)]
+    async def on_event(self, event: Event) -> Sequence[Contract]:
+        """Count an event and announce the changes of verdicts that it makes.
+
+        Raises Reject when a recipient has no domain, and for a time far ahead, which would be the
+        domain's last event for years.
+        """
+        if latest(event) > self.now() + MAX_AHEAD:
+            raise Reject(f"at: must be at most {MAX_AHEAD.days} day ahead of now")
+        try:
+            observations = list(observe(event))
+        except ValueError as error:
+            raise Reject(f"the recipient's domain {error}") from error
+        return [announce(change) for change in await self.counter.count(observations)]
 
 
 @dataclass(frozen=True, slots=True)
-class Oracle:
+class QueryHandlers:
     """Answers questions. Changes nothing, so each can be asked again."""
 
     catalogue: Catalogue

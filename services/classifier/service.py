@@ -11,12 +11,11 @@ from pathlib import Path
 from services.classifier.cache import Cache
 from services.classifier.catalogue import Catalogue
 from services.classifier.config import ClassifierSettings
-from services.classifier.handlers import Hearing, Oracle, Witness
+from services.classifier.handlers import EventHandlers, QueryHandlers
 from services.classifier.record import Record
 from services.classifier.revision import Revision
 from services.classifier.store import EvidenceStore
 from shared import topology
-from shared.batches import Batches
 from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import (
@@ -35,8 +34,6 @@ EVENTS = (EmailDelivered, EmailBounced, FeedbackReported)
 # With the broker's next batch on its way while this one is counted. Of reports of a thousand events
 # they are 84 MB at most.
 EVENTS_AT_ONCE = 768
-BATCH = 384  # messages a transaction
-BATCH_SECONDS = 0.02  # an event waits so long for others
 QUESTIONS_AT_ONCE = 32
 # More than the objects of two batches, one handled and one read: some two an event, and no cycles.
 # To look at all of them takes a tenth of a second, in which nobody is answered.
@@ -65,7 +62,7 @@ async def run(settings: ClassifierSettings, stop: asyncio.Event) -> None:
         purge = partial(store.purge, settings.classifier_remember)
         revise = Revision(database, rule, broker.publish).run
         cache: Cache[Record] = Cache(settings.classifier_cache_seconds, time.monotonic)
-        oracle = Oracle(Catalogue(database), rule, cache)
+        oracle = QueryHandlers(Catalogue(database), rule, cache)
         checks = {"broker": broker.ready, "questions": asked.ready, "database": database.ready}
         async with (
             lifecycle.repeating(purge, settings.classifier_purge_seconds, "purge"),
@@ -77,19 +74,12 @@ async def run(settings: ClassifierSettings, stop: asyncio.Event) -> None:
             await stop.wait()
 
 
-def _events(store: EvidenceStore) -> Batches:
-    return Batches(
-        topology.EVIDENCE,
-        EVENTS,
-        partial(Hearing, partial(datetime.now, UTC)),
-        Witness(store).on_hearing,
-        EVENTS_AT_ONCE,
-        BATCH,
-        BATCH_SECONDS,
-    )
+def _events(store: EvidenceStore) -> Subscription:
+    handlers = EventHandlers(store, partial(datetime.now, UTC))
+    return Subscription(topology.EVIDENCE, dict.fromkeys(EVENTS, handlers.on_event), EVENTS_AT_ONCE)
 
 
-def _questions(oracle: Oracle) -> Subscription:
+def _questions(oracle: QueryHandlers) -> Subscription:
     return Subscription(
         topology.CLASSIFIER_QUESTIONS,
         {
@@ -99,5 +89,5 @@ def _questions(oracle: Oracle) -> Subscription:
         },
         QUESTIONS_AT_ONCE,
         limit=topology.QUESTION_SECONDS,
-        keeps_failures=False,
+        retries=False,
     )

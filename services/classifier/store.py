@@ -1,16 +1,18 @@
 """Events into the database: each counted once, each change of a verdict remembered."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import sqlalchemy as sa
 
 from services.classifier.change import Change
 from services.classifier.counting import Counting
+from services.classifier.evidence import Observation
 from services.classifier.rule import Rule
 from services.classifier.statements import Statements
 from services.classifier.tables import changes, mails, seen
 from services.classifier.tally import Tally
+from shared.batch import Batcher
 from shared.storage import dialect
 from shared.storage.database import Database, as_handler_errors
 from shared.storage.dialect import MILLISECONDS, Clock
@@ -37,18 +39,34 @@ class EvidenceStore:
         self._rule = rule
         self._clock = clock
         self._statements: Statements | None = None
+        self._batcher = Batcher(self._count_all)
 
-    async def count(self, tally: Tally) -> Sequence[Change]:
+    async def count(self, observations: Sequence[Observation]) -> Sequence[Change]:
         """Count observations once; give the changes of verdicts that they made, oldest first.
 
         Keys and counters change in one transaction. An event that comes again counts nothing,
         and gives the change that it made the first time. Raises Retry when the database is away,
         Reject when it cannot hold a value.
         """
+        return await self._batcher.add(observations)
+
+    async def _count_all(
+        self, batch: Sequence[Sequence[Observation]]
+    ) -> Sequence[Sequence[Change]]:
         with as_handler_errors("the evidence"):
-            return await self._database.write(
-                lambda connection: self._counting(connection).count(tally)
-            )
+            changes = await self._database.write(partial(self._count, batch=batch))
+        by_key = {change.key: change for change in changes}
+        return [_made_by(some, by_key) for some in batch]
+
+    def _count(
+        self, connection: sa.Connection, batch: Sequence[Sequence[Observation]]
+    ) -> Sequence[Change]:
+        tally = Tally.of([each for some in batch for each in some])
+        try:
+            return self._counting(connection).count(tally)
+        finally:
+            for _ in tally.clear():
+                pass
 
     async def purge(self, remember: float) -> int:
         """Forget what was counted more than `remember` seconds ago; tell how many rows."""
@@ -70,3 +88,13 @@ class EvidenceStore:
         if self._statements is None:
             self._statements = Statements(connection.dialect.name)
         return Counting(connection, self._statements, self._rule, self._clock)
+
+
+def _made_by(
+    observations: Sequence[Observation], changes: Mapping[str, Change]
+) -> Sequence[Change]:
+    """Return the changes, by their keys, that some observations made; the oldest first."""
+    if not changes:  # as nearly always
+        return []
+    keys = {each.key for each in observations}
+    return [change for key, change in changes.items() if key in keys]

@@ -1,7 +1,7 @@
 """What the otp service does with each message."""
 
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -38,11 +38,11 @@ class Challenges(Protocol):
     async def issue(self, order: IssueRequest) -> IssueResult:
         """Answer a command, the same command the same."""
 
-    async def guess(self, guesses: Sequence[Guess]) -> Sequence[GuessDecision]:
-        """Count guesses and give the challenge to compare each with."""
+    async def guess(self, guess: Guess) -> GuessDecision:
+        """Count a guess and return the challenge to compare it with."""
 
-    async def use(self, uses: Sequence[CodeUse]) -> Collection[str]:
-        """Use challenges up; give those guesses that do."""
+    async def use(self, use: CodeUse) -> bool:
+        """Use a challenge up; return whether this guess did."""
 
     async def cancel(self, challenge_id: str, client: str) -> None:
         """Let a client's challenge be right no more."""
@@ -75,40 +75,33 @@ class OneTimeCodes:
             case IssueRefused() as withheld:
                 return [_withheld(order, withheld)]
 
-    async def on_verify_codes(
-        self, questions: Sequence[VerifyCode]
-    ) -> Sequence[Sequence[Contract]]:
-        """Tell of some codes whether they are right, and use those up.
+    async def on_verify_code(self, question: VerifyCode) -> Sequence[Contract]:
+        """Answer whether a code is right, and use it up if it is.
 
         Safe to run twice: the same request with the same code gets the same answer, and counts
         once. A crash between the count and the answer costs a guess and no more.
         """
-        guesses = [self._guess(each) for each in questions]
-        judged = await self.challenges.guess(guesses)
-        right = [self._right(*each) for each in zip(questions, judged, strict=True)]
-        used = await self.challenges.use([use for use in right if use is not None])
-        return [
-            [_told(question, guess, end, used)]
-            for question, guess, end in zip(questions, guesses, judged, strict=True)
-        ]
-
-    def _guess(self, question: VerifyCode) -> Guess:
-        scope = CodeScope(question.client or "", question.purpose, question.email)
-        ids = self.generator.fingerprints(scope, question.id, question.code)
-        return Guess(ids, scope, self.limits.of_guess(scope, question.ip))
-
-    def _right(self, question: VerifyCode, judged: GuessDecision) -> CodeUse | None:
-        """Give what a guess is to use up, if it may be compared and is right."""
-        if isinstance(judged, UncheckedGuess):
-            return None
-        is_right = self.generator.is_right(judged.challenge, question.code)
-        return CodeUse(judged, judged.challenge) if judged.challenge and is_right else None
+        guess = self._guess(question)
+        counted = await self.challenges.guess(guess)
+        if isinstance(counted, UncheckedGuess):
+            return [_unchecked(guess.ids[0], counted)]
+        challenge = counted.challenge
+        # Compared even without a challenge: each refusal takes the same work.
+        is_right = self.generator.is_right(challenge, question.code)
+        if challenge and is_right and await self.challenges.use(CodeUse(counted, challenge)):
+            return [_verified(question, counted, challenge)]
+        return [_refused(question, counted)]
 
     async def on_cancel_code(self, command: CancelCode) -> Sequence[Contract]:
         """Let a challenge be right no more. Safe to run twice: it cannot be more cancelled."""
         await self.challenges.cancel(command.challenge_id, command.client or "")
         cancelled = _derived("code.cancelled", command.id)
         return [CodeCancelled(id=cancelled, challenge_id=command.challenge_id)]
+
+    def _guess(self, question: VerifyCode) -> Guess:
+        scope = CodeScope(question.client or "", question.purpose, question.email)
+        ids = self.generator.fingerprints(scope, question.id, question.code)
+        return Guess(ids, scope, self.limits.of_guess(scope, question.ip))
 
     def _mail(self, command: IssueCode, order: IssueRequest, issued: Issued) -> SendEmail:
         message_id = _derived("email.send", order.name)
@@ -147,18 +140,6 @@ def _withheld(order: IssueRequest, withheld: IssueRefused) -> CodeWithheld:
         reason=withheld.reason,
         retry_after=withheld.retry_after / MILLISECONDS,
     )
-
-
-def _told(
-    question: VerifyCode, guess: Guess, judged: GuessDecision, used: Collection[str]
-) -> CodeVerified | CodeRefused | CodeUnchecked:
-    match judged:
-        case UncheckedGuess():
-            return _unchecked(guess.ids[0], judged)
-        case CountedGuess(id=id_, challenge=Challenge() as challenge) if id_ in used:
-            return _verified(question, judged, challenge)
-        case CountedGuess():
-            return _refused(question, judged)
 
 
 def _verified(question: VerifyCode, counted: CountedGuess, challenge: Challenge) -> CodeVerified:

@@ -13,7 +13,6 @@ from shared import topology
 from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import CancelCode, IssueCode, VerifyCode
-from shared.questions import Questions
 from shared.runtime import health, lifecycle
 from shared.runtime.sealing import Sealer
 from shared.storage.database import Database
@@ -49,18 +48,18 @@ def _parts(settings: OtpSettings, database: Database) -> tuple[ChallengeStore, O
     return store, OneTimeCodes(store, generator, sealer, writer, settings.limits)
 
 
-def _subscriptions(handlers: OneTimeCodes) -> Sequence[Subscription | Questions]:
+def _subscriptions(handlers: OneTimeCodes) -> Sequence[Subscription]:
     return (
         Subscription(
             topology.OTP_COMMANDS,
             {IssueCode: handlers.on_issue_code, CancelCode: handlers.on_cancel_code},
             COMMANDS_AT_ONCE,
         ),
-        Questions(
+        Subscription(
             topology.OTP_QUESTIONS,
-            (VerifyCode,),
-            handlers.on_verify_codes,
+            {VerifyCode: handlers.on_verify_code},
             QUESTIONS_AT_ONCE,
-            topology.QUESTION_SECONDS,
+            limit=topology.QUESTION_SECONDS,
+            retries=False,
         ),
     )

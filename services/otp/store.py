@@ -1,6 +1,6 @@
 """Challenges in the database: one alive for each scope, guesses counted, used up once."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -76,6 +76,8 @@ class ChallengeStore:
         self._policy = policy
         self._clock = clock
         self._requests = Batcher(self._answer)
+        self._guesses = Batcher(self._record)
+        self._uses = Batcher(self._use)
 
     async def issue(self, request: IssueRequest) -> IssueResult:
         """Answer a request with a challenge to be mailed, or with a refusal.
@@ -84,19 +86,17 @@ class ChallengeStore:
         """
         return await self._requests.add(request)
 
-    async def guess(self, guessed: Sequence[Guess]) -> Sequence[GuessDecision]:
-        """Count guesses; return the decision on each, with the challenge to compare it with.
+    async def guess(self, guess: Guess) -> GuessDecision:
+        """Count a guess; return the decision on it, with the challenge to compare it with.
 
         The count is committed before the comparison, so that no crash gives a guess back. A guess
         that was counted before has its first decision again; a guess past a limit is not counted.
         """
-        return await self._write(lambda tx: guessing.record(tx, self._policy, guessed))
+        return await self._guesses.add(guess)
 
-    async def use(self, uses: Sequence[CodeUse]) -> Collection[str]:
-        """Use challenges up; return the id of the one guess for each that has used it."""
-        if not uses:
-            return ()
-        return await self._write(lambda tx: guessing.use(tx, uses))
+    async def use(self, use: CodeUse) -> bool:
+        """Use a challenge up; return whether this guess did, the same however often it asks."""
+        return await self._uses.add(use)
 
     async def cancel(self, challenge_id: str, client: str) -> None:
         """End a challenge of this client, if there is one."""
@@ -118,6 +118,13 @@ class ChallengeStore:
 
     async def _answer(self, requests: Sequence[IssueRequest]) -> Sequence[IssueResult]:
         return await self._write(lambda tx: issuing.answer(tx, self._policy, requests))
+
+    async def _record(self, guesses: Sequence[Guess]) -> Sequence[GuessDecision]:
+        return await self._write(lambda tx: guessing.record(tx, self._policy, guesses))
+
+    async def _use(self, uses: Sequence[CodeUse]) -> Sequence[bool]:
+        winners = await self._write(lambda tx: guessing.use(tx, uses))
+        return [use.guess.id in winners for use in uses]
 
     async def _write(self, work: Callable[[OtpTransaction], T]) -> T:
         with as_handler_errors("the codes"):

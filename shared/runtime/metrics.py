@@ -1,5 +1,9 @@
 """What the seam counts, for every service alike; served at `/metrics` in Prometheus' format."""
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from prometheus_client import Counter, Gauge, Histogram
 
 # From a millisecond to the ten minutes that a final dot may take (RFC 5321 4.5.3.2.6).
@@ -30,18 +34,35 @@ LOG_LINES_DROPPED = Counter(
 )
 
 
-class Handling:
-    """What is counted of one queue; to look a counter up costs more than to count."""
+class Measured:
+    """One handling; `result` is set once it has ended, else it is not counted."""
+
+    result: str | None = None
+
+
+class QueueMetrics:
+    """The metrics of one queue; to look a counter up costs more than to count."""
 
     def __init__(self, queue: str) -> None:
         self._queue = queue
         self._seconds = HANDLING.labels(queue)
-        self._ends: dict[str, Counter] = {}
-        self.in_flight = IN_FLIGHT.labels(queue)
+        self._in_flight = IN_FLIGHT.labels(queue)
+        self._results: dict[str, Counter] = {}
 
-    def ended(self, end: str, seconds: float, count: int = 1) -> None:
-        """Count `count` deliveries that ended, `seconds` after they were taken up."""
-        if end not in self._ends:
-            self._ends[end] = DELIVERIES.labels(self._queue, end)
-        self._ends[end].inc(count)
-        self._seconds.observe(seconds)
+    @contextmanager
+    def handling(self) -> Iterator[Measured]:
+        """Count a delivery as in flight within the block, then by its result."""
+        measured, begun = Measured(), time.perf_counter()
+        self._in_flight.inc()
+        try:
+            yield measured
+        finally:
+            self._in_flight.dec()
+        if measured.result is not None:
+            self._count(measured.result)
+            self._seconds.observe(time.perf_counter() - begun)
+
+    def _count(self, result: str) -> None:
+        if result not in self._results:
+            self._results[result] = DELIVERIES.labels(self._queue, result)
+        self._results[result].inc()

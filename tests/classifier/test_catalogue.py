@@ -5,7 +5,6 @@ from datetime import timedelta
 from services.classifier.catalogue import Catalogue
 from services.classifier.record import Record, Totals
 from services.classifier.store import EvidenceStore
-from services.classifier.tally import Tally
 from shared.contracts import Verdict
 from shared.contracts.fields import END_OF_TIME, EPOCH
 from shared.storage.database import Database
@@ -15,12 +14,10 @@ from tests.classifier.observations import COUNTS, observation
 async def fill(database: Database, count: int) -> None:
     """Let each second of so many domains have a bounce."""
     await EvidenceStore(database, COUNTS).count(
-        Tally.of(
-            [
-                observation(number, "bounced" if number % 2 else "delivered", f"d{number}.example")
-                for number in range(count)
-            ]
-        )
+        [
+            observation(number, "bounced" if number % 2 else "delivered", f"d{number}.example")
+            for number in range(count)
+        ]
     )
 
 
@@ -55,14 +52,12 @@ async def test_pages_of_one_status(database: Database) -> None:
 async def test_refusals_are_shown(database: Database) -> None:
     """What is no evidence is told by its class, for each domain of a page."""
     await EvidenceStore(database, COUNTS).count(
-        Tally.of(
-            [
-                *(observation(number, "policy") for number in range(3)),
-                observation(4, "mailbox_full"),
-                observation(5, "policy", "b.example"),
-                observation(6, domain="c.example"),
-            ]
-        )
+        [
+            *(observation(number, "policy") for number in range(3)),
+            observation(4, "mailbox_full"),
+            observation(5, "policy", "b.example"),
+            observation(6, domain="c.example"),
+        ]
     )
     page = await Catalogue(database).page(None, "", 10)
 
@@ -76,7 +71,7 @@ async def test_refusals_are_shown(database: Database) -> None:
 async def test_times_out_of_range_are_shown_as_the_nearest(database: Database) -> None:
     """A time that an older release kept, of the year 1 or 292 million, hides no domain."""
     for number, at in enumerate((-62_135_596_800_000, (1 << 63) - 1)):
-        await EvidenceStore(database, COUNTS).count(Tally.of([observation(number)._replace(at=at)]))
+        await EvidenceStore(database, COUNTS).count([observation(number)._replace(at=at)])
 
     record = await Catalogue(database).record("a.example")
 

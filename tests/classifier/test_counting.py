@@ -23,7 +23,6 @@ from services.classifier.rule import Evidence, Mode, Rule
 from services.classifier.service import MIGRATIONS
 from services.classifier.sketch import EMPTY, estimate, hashed, merge
 from services.classifier.store import EvidenceStore
-from services.classifier.tally import Tally
 from shared.contracts import Verdict
 from shared.storage import dialect
 from shared.storage.database import Database
@@ -121,7 +120,7 @@ async def _run(
         ]
         told = await asyncio.gather(
             *(
-                EvidenceStore(both[turn % 2], rule).count(Tally.of(batch))
+                EvidenceStore(both[turn % 2], rule).count(batch)
                 for turn, batch in enumerate(batches)
             )
         )
@@ -154,7 +153,7 @@ async def test_many_at_two_replicas(
     stores = [EvidenceStore(each, rule) for each in (database, replica)]
     await asyncio.gather(
         *(
-            stores[turn % 2].count(Tally.of(copies[start : start + 60]))
+            stores[turn % 2].count(copies[start : start + 60])
             for turn, start in enumerate(range(0, len(copies), 60))
         )
     )
@@ -178,7 +177,7 @@ async def test_any_order_any_copies_any_cuts(database: Database, rule: Rule) -> 
         history = chance.sample([*events, *events[::3]], 267)
         cuts = [0, *sorted(chance.sample(range(1, 267), 6)), 267]
         for start, end in pairwise(cuts):
-            await store.count(Tally.of(history[start:end]))
+            await store.count(history[start:end])
         everything += events
 
     await check(database, everything, rule)
@@ -191,7 +190,7 @@ async def test_any_order_any_copies_any_cuts(database: Database, rule: Rule) -> 
 async def test_an_event_counts_once(database: Database, replica: Database) -> None:
     """Copies of one event, at two replicas at once, count once."""
     stores = [EvidenceStore(each, COUNTS) for each in (database, replica)]
-    await asyncio.gather(*(stores[n % 2].count(Tally.of([observation(1)])) for n in range(20)))
+    await asyncio.gather(*(stores[n % 2].count([observation(1)]) for n in range(20)))
 
     await check(database, [observation(1)], COUNTS)
 
@@ -200,7 +199,7 @@ async def test_a_change_is_given_by_its_event(database: Database) -> None:
     """The event that turns the verdict gives the change, and no other event does."""
     clock = Clock()
     store = EvidenceStore(database, COUNTS, clock)
-    given = [await store.count(Tally.of([each])) for each in deliveries(5)]
+    given = [await store.count([each]) for each in deliveries(5)]
 
     at = datetime.fromtimestamp(clock.seconds, UTC)
     change = Change("a.example", Verdict.CATCH_ALL, at, "key-3")
@@ -211,14 +210,14 @@ async def test_a_change_is_given_again(database: Database) -> None:
     """A copy of the event that turned the verdict gives the same change, whatever came since."""
     clock = Clock()
     store = EvidenceStore(database, COUNTS, clock)
-    first = await store.count(Tally.of(deliveries(4)))
+    first = await store.count(deliveries(4))
     clock.seconds += 100
-    overturned = await store.count(Tally.of([observation(9, "bounced")]))
+    overturned = await store.count([observation(9, "bounced")])
     batch = [*deliveries(4), observation(9, "bounced"), observation(10)]
 
     assert [change.status for change in first] == [Verdict.CATCH_ALL]
     assert [change.status for change in overturned] == [Verdict.NOT_CATCH_ALL]
-    assert await store.count(Tally.of(batch)) == [*first, *overturned]
+    assert await store.count(batch) == [*first, *overturned]
 
 
 async def test_a_batch_changes_a_verdict_once(database: Database) -> None:
@@ -229,7 +228,7 @@ async def test_a_batch_changes_a_verdict_once(database: Database) -> None:
         observation(5, "bounced"),
         *(observation(number, domain="b.example") for number in range(6, 12)),
     ]
-    changes = await store.count(Tally.of(batch))
+    changes = await store.count(batch)
 
     assert {(each.domain, each.status) for each in changes} == {
         ("a.example", Verdict.NOT_CATCH_ALL),
@@ -240,8 +239,8 @@ async def test_a_batch_changes_a_verdict_once(database: Database) -> None:
 async def test_a_delivery_taken_back_takes_the_verdict_back(database: Database) -> None:
     """In the mode `evidence` a late refusal of any kind can end a catch-all."""
     store = EvidenceStore(database, EVIDENCE)
-    await store.count(Tally.of(deliveries(4)))
-    (change,) = await store.count(Tally.of([observation(9, "policy", mail=2)]))
+    await store.count(deliveries(4))
+    (change,) = await store.count([observation(9, "policy", mail=2)])
     record = await Catalogue(database).record("a.example")
 
     assert change.status == Verdict.UNKNOWN
@@ -253,7 +252,7 @@ async def test_first_and_last(database: Database) -> None:
     """A domain knows its first and last event by when they happened, not when they came."""
     store = EvidenceStore(database, COUNTS)
     for number in (5, 9, 2, 7):
-        await store.count(Tally.of([observation(number)]))
+        await store.count([observation(number)])
     record = await Catalogue(database).record("a.example")
 
     assert record.first_event_at

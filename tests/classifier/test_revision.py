@@ -10,7 +10,6 @@ from services.classifier.record import Totals
 from services.classifier.revision import Revision
 from services.classifier.rule import Rule
 from services.classifier.store import EvidenceStore
-from services.classifier.tally import Tally
 from shared.contracts import Contract, DomainClassified, Verdict
 from shared.errors import Unavailable
 from shared.storage.database import Database
@@ -39,7 +38,7 @@ async def filled(database: Database, monkeypatch: pytest.MonkeyPatch) -> Databas
     """Give a database with five domains of one delivery each, judged by pieces of two."""
     monkeypatch.setattr(revision_module, "MAX_ROWS", 2)
     events = [observation(number, domain=f"d{number}.example") for number in range(5)]
-    await EvidenceStore(database, COUNTS).count(Tally.of(events))
+    await EvidenceStore(database, COUNTS).count(events)
     await Revision(database, COUNTS, Listener().publish).run()
     return database
 

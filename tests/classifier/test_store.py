@@ -14,7 +14,6 @@ from services.classifier.rule import Evidence
 from services.classifier.service import MIGRATIONS
 from services.classifier.store import EvidenceStore
 from services.classifier.tables import changes, mails, metadata, seen
-from services.classifier.tally import Tally
 from shared.contracts import Verdict
 from shared.errors import Reject, Retry
 from shared.storage.database import Database
@@ -67,7 +66,7 @@ async def test_what_was_known_before_is_kept(database_url: str | None, tmp_path:
     async with Database.open("classifier", database_url, tmp_path, MIGRATIONS) as database:
         store, catalogue = EvidenceStore(database, COUNTS), Catalogue(database)
         copy = observation(1, domain="all.example")._replace(key=hashed("event", "e-1"))
-        again = await store.count(Tally.of([copy]))
+        again = await store.count([copy])
         records = await catalogue.page(None, "", 9)
 
         assert [(change.domain, change.status) for change in again] == [
@@ -102,11 +101,11 @@ async def test_old_rows_are_forgotten(
     """Ids, changes and mails leave when they are old enough, piece by piece; the sums stay."""
     monkeypatch.setattr(store_module, "PURGE_ROWS", 2)
     store = EvidenceStore(database, EVIDENCE, clock)
-    await store.count(Tally.of(deliveries(5)))
+    await store.count(deliveries(5))
     clock.seconds += 60
     kept = await store.purge(60)
     clock.seconds += 1
-    await store.count(Tally.of([observation(9)]))
+    await store.count([observation(9)])
     forgotten = await store.purge(60)
 
     assert kept == 0
@@ -144,8 +143,8 @@ async def test_what_cannot_be_kept_is_refused(store: EvidenceStore) -> None:
     poison = observation(1)._replace(at=1 << 63)
 
     with pytest.raises(Reject, match="the evidence cannot hold a value"):
-        await store.count(Tally.of([poison]))
-    assert await store.count(Tally.of(deliveries(1))) == []
+        await store.count([poison])
+    assert await store.count(deliveries(1)) == []
 
 
 async def test_without_its_tables_it_is_tried_again(
@@ -155,4 +154,4 @@ async def test_without_its_tables_it_is_tried_again(
     await database.write(seen.drop)
 
     with pytest.raises(Retry, match="the evidence cannot be reached"):
-        await store.count(Tally.of(deliveries(1)))
+        await store.count(deliveries(1))

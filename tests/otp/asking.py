@@ -1,5 +1,6 @@
 """Asking a store for codes and whether they are right, each time anew unless an id is given."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
@@ -75,8 +76,7 @@ class Asking:
         limits: Sequence[Limit] = (),
     ) -> GuessDecision:
         """Guess."""
-        [judged] = await self.store.guess([self.made(scope, request_id, code, limits)])
-        return judged
+        return await self.store.guess(self.made(scope, request_id, code, limits))
 
     def made(
         self,
@@ -91,7 +91,7 @@ class Asking:
 
     async def together(self, guesses: Sequence[Guess]) -> Sequence[Challenge | None]:
         """Make some guesses in one call, and give what each may be compared with."""
-        judged = await self.store.guess(guesses)
+        judged = await asyncio.gather(*map(self.store.guess, guesses))
         return [each.challenge if isinstance(each, CountedGuess) else None for each in judged]
 
     async def guesses(self, scope: CodeScope, number: int) -> int:
@@ -103,7 +103,7 @@ class Asking:
     ) -> bool:
         """Guess right and use a challenge up, if it lets us."""
         counted = await self.counted(challenge.scope, request_id, code)
-        return counted.id in await self.store.use([CodeUse(counted, challenge)])
+        return await self.store.use(CodeUse(counted, challenge))
 
 
 async def rows(database: Database, table: sa.Table) -> int:

@@ -76,5 +76,5 @@ async def verify(
 ) -> Contract:
     """Ask whether a code is right."""
     question = VerifyCode(id=request_id, email=EMAIL, code=code, client=client)
-    [[answer]] = await codes.on_verify_codes([question])
+    [answer] = await codes.on_verify_code(question)
     return answer

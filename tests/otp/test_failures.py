@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from services.otp.codes import CodeScope
-from services.otp.guessing import CodeUse, CountedGuess, UncheckedGuess
+from services.otp.guessing import CodeUse, CountedGuess, Guess, GuessDecision, UncheckedGuess
 from services.otp.limits import CodeLimits
 from services.otp.tables import failures, guesses
 from shared.storage.database import Database
@@ -40,8 +40,12 @@ async def test_so_many_failures_at_all_recipients(
         await replicas[0].challenge(scope)
     made = [replicas[0].made(scope, limits=allowed.of_guess(scope, IP)) for scope in PEOPLE * 10]
     calls = [made[first : first + together] for first in range(0, 200, together)]
+
+    async def guessed(asking: Asking, call: Sequence[Guess]) -> Sequence[GuessDecision]:
+        return await asyncio.gather(*map(asking.store.guess, call))
+
     answers = await asyncio.gather(
-        *(replicas[number % 3].store.guess(call) for number, call in enumerate(calls))
+        *(guessed(replicas[number % 3], call) for number, call in enumerate(calls))
     )
     judged = [each for answer in answers for each in answer]
     counted = [each for each in judged if isinstance(each, CountedGuess)]
@@ -82,7 +86,7 @@ async def test_what_was_right_is_given_back(
         for asking in (free, replica, free):
             again = await asking.judged(ANNA, f"request-{number}", limits=allowed)
             assert again == judged
-            assert await asking.store.use([CodeUse(again, challenge)]) == {again.id}
+            assert await asking.store.use(CodeUse(again, challenge))
 
     assert isinstance(await free.judged(ANNA, limits=allowed), CountedGuess)
     assert isinstance(await free.judged(ANNA, limits=allowed), UncheckedGuess)
@@ -95,10 +99,10 @@ async def test_what_was_right_too_late_is_not_given_back(free: Asking) -> None:
     challenge = await free.challenge(ANNA)
     both = [await free.judged(ANNA, limits=allowed) for _ in range(2)]
     uses = [CodeUse(each, challenge) for each in both if isinstance(each, CountedGuess)]
-    used = [await free.store.use([each]) for each in uses]
+    used = [await free.store.use(each) for each in uses]
     more = [await free.judged(ANNA, limits=allowed) for _ in range(2)]
 
-    assert used == [{uses[0].guess.id}, {uses[0].guess.id}]
+    assert used == [True, False]
     assert [type(each) for each in more] == [CountedGuess, UncheckedGuess]
 
 

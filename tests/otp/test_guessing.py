@@ -219,13 +219,13 @@ async def test_right_answers_in_one_call(free: Asking, database: Database) -> No
         for challenge in challenges * 3
         if isinstance(judged := await free.judged(challenge.scope, limits=allowed), CountedGuess)
     ]
-    used = await free.store.use(uses)
-    again = await free.store.use(uses)
+    used = await asyncio.gather(*map(free.store.use, uses))
+    again = await asyncio.gather(*map(free.store.use, uses))
 
     assert used == again
-    assert Counter(use.challenge.id for use in uses if use.guess.id in used) == Counter(
-        challenge.id for challenge in challenges
-    )
+    assert Counter(
+        use.challenge.id for use, is_used in zip(uses, used, strict=True) if is_used
+    ) == (Counter(challenge.id for challenge in challenges))
     total = sa.select(sa.func.sum(failures.c.failed))
     assert await database.read(lambda connection: connection.scalar(total)) == 40
 

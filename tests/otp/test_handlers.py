@@ -213,7 +213,7 @@ async def test_for_its_purpose_alone(codes: OneTimeCodes) -> None:
     question = VerifyCode(id="request-2", email=EMAIL, code=code, purpose="sign-in")
 
     assert isinstance(await verify(codes, code), CodeRefused)
-    [[answer]] = await codes.on_verify_codes([question])
+    [answer] = await codes.on_verify_code(question)
     assert isinstance(answer, CodeVerified)
     assert answer.purpose == "sign-in"
 
@@ -222,7 +222,7 @@ async def test_for_its_spelling_alone(codes: OneTimeCodes) -> None:
     """Where two spellings are two people, none of them is verified by the other's mail."""
     code = await issue(codes)
     question = VerifyCode(id="request-1", email=EMAIL.title(), code=code)
-    [[answer]] = await codes.on_verify_codes([question])
+    [answer] = await codes.on_verify_code(question)
 
     assert isinstance(answer, CodeRefused)
 

@@ -64,7 +64,7 @@ async def test_past_the_failures(database: Database, generator: CountingCodeGene
     answers = [await verify(codes, wrong(code), f"request-{number}") for number in range(2)]
     compared = generator.compared
     unknown = VerifyCode(id="unknown", email="no@x.example", code=code)
-    [more] = await codes.on_verify_codes([unknown])
+    more = await codes.on_verify_code(unknown)
     held = [
         await verify(codes, code, "right"),
         await verify(codes, wrong(code), "wrong"),
@@ -88,7 +88,7 @@ async def test_failures_of_an_address(database: Database, generator: CountingCod
     async def asked(email: str, ip: str | None) -> type[object]:
         name = ip_address(ip) if ip else None
         question = VerifyCode(id=uuid4().hex, email=email, code="123456", ip=name)
-        [[answer]] = await codes.on_verify_codes([question])
+        [answer] = await codes.on_verify_code(question)
         return type(answer)
 
     assert await asked("a@x.example", "2001:db8::1") is CodeRefused
@@ -133,7 +133,7 @@ async def test_refusals_are_the_same_work(
     async def refused(email: str, code: str) -> None:
         watched.clear()
         question = VerifyCode(id=f"watched-{len(works)}", email=email, code=code)
-        [[answer]] = await codes.on_verify_codes([question])
+        [answer] = await codes.on_verify_code(question)
         assert isinstance(answer, CodeRefused)
         works.append(deepcopy(watched))
 

@@ -7,6 +7,7 @@ from shared.contracts import DomainClassified, SendEmail, Verdict, decode
 
 KIND = "email.send.transactional"
 QUEUE = "sender.transactional"  # where the commands go
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 SMALLEST = {"id": "m1", "to": ["ann@example.org"], "subject": "Hello", "text": "Hi"}
 
 
@@ -29,5 +30,4 @@ def mail(name: str) -> SendEmail:
 
 def fact(name: str) -> DomainClassified:
     """Give an event with the given id."""
-    moment = datetime(2026, 1, 1, tzinfo=UTC)
-    return DomainClassified(id=name, at=moment, domain="example.com", status=Verdict.UNKNOWN)
+    return DomainClassified(id=name, at=MOMENT, domain="example.com", status=Verdict.UNKNOWN)

@@ -9,8 +9,9 @@ import pytest
 from shared import backlog as module
 from shared.backlog import Backlog, Spool
 from shared.delivery import Delivery
+from shared.inflight import DeliveryTag
 from tests.shared.messages import KIND, QUEUE
-from tests.shared.ticket import Ticket
+from tests.shared.tag import RecordingTag
 
 
 def message(name: str, body: bytes) -> Delivery:
@@ -18,50 +19,71 @@ def message(name: str, body: bytes) -> Delivery:
     return Delivery(QUEUE, KIND, body, name, name, None, 1, {})
 
 
-def put(backlog: Backlog, *bodies: bytes) -> list[Ticket]:
-    """Append messages."""
-    tickets = [Ticket() for _ in bodies]
-    for number, (body, ticket) in enumerate(zip(bodies, tickets, strict=True)):
-        backlog.append(message(f"m{number}", body), ticket)
-    return tickets
+def put(backlog: Backlog, *bodies: bytes) -> list[bool]:
+    """Bring messages; return for each whether it may be handled now."""
+    return [backlog.admit(message("m", body), RecordingTag()) for body in bodies]
 
 
-@pytest.mark.parametrize("room", [0, 5, 9, 10, 1000])
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count each body of more than a byte as large."""
+    monkeypatch.setattr(module, "SMALL_BYTES", 1)
+
+
+@pytest.mark.parametrize("room", [1, 5, 9, 10, 1000])
 def test_all_come_back_as_they_were(room: int) -> None:
-    """The order, the bodies and the receipts are the same, however many are on disk."""
-    bodies = [bytes([number]) * number for number in range(10)]
-    backlog = Backlog(room)
-    tickets = put(backlog, *bodies)
+    """The order, the bodies and the tags are the same, however many wait on disk."""
+    bodies = [bytes([number]) * number for number in range(2, 12)]
+    backlog, came = Backlog(room), list[tuple[Delivery, object]]()
+    given = [(message(f"m{len(body)}", body), RecordingTag()) for body in bodies]
+    running: list[tuple[Delivery, DeliveryTag]] = [each for each in given if backlog.admit(*each)]
+    assert sum(len(each.body) for each, _ in running) <= max(room, 2)
+    while running:
+        ended, tag = running.pop(0)
+        came.append((ended, tag))
+        running += backlog.leave(len(ended.body))
 
-    assert (len(backlog), backlog.first_size) == (10, 0)
-    came = [backlog.popleft() for _ in bodies]
-    assert [(each.message_id, each.body) for each, _ in came] == [
-        (f"m{number}", body) for number, body in enumerate(bodies)
-    ]
-    assert [receipt for _, receipt in came] == tickets
-    assert not backlog
+    assert came == given
 
 
-def test_room_is_used_again() -> None:
-    """A message that has left makes room in memory for the next."""
-    backlog = Backlog(room=4)
-    put(backlog, b"abcd", b"efgh")
-    backlog.popleft()
-    put(backlog, b"ijkl")
+def test_a_small_body_does_not_wait() -> None:
+    """It neither counts nor waits: a code does not wait for an attachment."""
+    backlog = Backlog(room=2)
 
-    assert [each.place for each in backlog._waiting] == [0, None]
-    assert len(backlog.clear()) == 2
+    assert put(backlog, b"ab", b"c", b"de", b"f") == [True, True, False, True]
+    assert list(backlog.leave(1)) == []
+    assert len(backlog.clear()) == 1
+
+
+def test_one_body_alone_always_has_room() -> None:
+    """A body larger than all the room is handled, alone."""
+    backlog = Backlog(room=2)
+
+    assert put(backlog, b"abcd", b"ef", b"gh") == [True, False, False]
+    assert [each.body for each, _ in backlog.leave(4)] == [b"ef"]
+    assert len(backlog.clear()) == 1
+
+
+def test_a_lost_delivery_is_not_begun() -> None:
+    """The broker delivers it again, on another channel; the next one has its room."""
+    backlog, lost = Backlog(room=2), RecordingTag()
+    put(backlog, b"ab")
+    assert not backlog.admit(message("lost", b"cd"), lost)
+    put(backlog, b"ef")
+    lost.void = True
+
+    assert [each.body for each, _ in backlog.leave(2)] == [b"ef"]
 
 
 def test_what_is_left_to_the_broker_is_named() -> None:
-    """Cleared, it is as new, and its file is gone."""
-    backlog = Backlog(room=1)
-    tickets = put(backlog, b"a", b"bc", b"d")
+    """Cleared, it gives the tags of all that wait, and its file is gone."""
+    backlog, tags = Backlog(room=2), [RecordingTag(), RecordingTag()]
+    put(backlog, b"ab")
+    for tag in tags:
+        assert not backlog.admit(message("m", b"cd"), tag)
 
-    assert backlog.clear() == tickets
-    assert not backlog
-    put(backlog, b"e")
-    assert backlog.popleft()[0].body == b"e"
+    assert backlog.clear() == tags
+    assert list(backlog.leave(2)) == []
 
 
 def test_places_are_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +111,7 @@ def size_of(spool: Spool) -> int:
 def test_a_full_disk_keeps_it_in_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A message is not lost for want of a place."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
-    backlog = Backlog(room=0)
-    put(backlog, b"abc")
+    backlog = Backlog(room=2)
+    put(backlog, b"ab", b"cde")
 
-    assert backlog.popleft()[0].body == b"abc"
+    assert [each.body for each, _ in backlog.leave(2)] == [b"cde"]

@@ -30,7 +30,7 @@ from shared.errors import NoAnswer, Unavailable
 from shared.lane import PUBLISH_SECONDS
 from tests.proxy import Proxy
 from tests.shared.messages import KIND, QUEUE, mail
-from tests.tap import depth, tapped
+from tests.tap import depth, publish_raw, tapped
 from tests.waiting import until
 
 MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -47,7 +47,7 @@ async def describe(question: DescribeDomain) -> Sequence[Contract]:
     ]
 
 
-ANSWERS = Subscription(topology.CLASSIFIER_QUESTIONS, {DescribeDomain: describe}, prefetch=4)
+ANSWERS = Subscription(topology.CLASSIFIER_QUESTIONS, {DescribeDomain: describe}, 4, retries=False)
 
 
 @pytest.fixture
@@ -187,6 +187,31 @@ async def test_the_same_question_at_once_is_answered_to_each(url: str) -> None:
 
     assert {answer.id for answer in answers} == {"q1"}
     assert not door._conversations
+
+
+async def test_two_hundred_questions_at_once(url: str) -> None:
+    """Each asker gets the answer to its own question, and the queue is empty then."""
+    names = [f"q{number}" for number in range(200)]
+    async with Broker.connect(url, "tests") as door, door.consuming(ANSWERS):
+        asked = (door.ask(DescribeDomain(id=name, domain="a.example"), 20) for name in names)
+        answers = await asyncio.gather(*asked)
+
+    assert [answer.id for answer in answers] == names
+    assert await depth(url, topology.CLASSIFIER_QUESTIONS) == 0
+
+
+async def test_an_unreadable_question_ends_unanswered(url: str) -> None:
+    """It leaves no dead letter, which could hold a code, and the next question is answered."""
+    async with (
+        Broker.connect(url, "tests") as door,
+        tapped(url, topology.DEAD) as dead,
+        door.consuming(ANSWERS),
+    ):
+        await publish_raw(url, topology.CLASSIFIER_QUESTIONS, b"\xff", "domain.describe")
+        await door.ask(DescribeDomain(id="q", domain="a.example"), within=20)
+
+    assert dead.empty()
+    assert await depth(url, topology.CLASSIFIER_QUESTIONS) == 0
 
 
 async def test_a_question_has_a_deadline(url: str) -> None:

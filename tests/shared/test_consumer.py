@@ -1,390 +1,330 @@
-"""The road of a delivery on a real broker: nothing is lost, nothing loops, neighbours go on."""
+"""One delivery at a time, without a broker: its results, its settlement, its end."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from urllib.parse import urlsplit
 
-import aio_pika
 import pytest
+from structlog.testing import capture_logs
 
-from ops.broker import RabbitServer as Node
-from shared import broker, delivery, retry, topology
-from shared.broker import Broker
+from shared import consumer as module
+from shared import delivery, topology
 from shared.consumer import Consumer, Subscription
-from shared.contracts import Contract, SendEmail, encode
+from shared.contracts import (
+    CodeRefused,
+    Contract,
+    SendEmail,
+    VerifyCode,
+    encode,
+)
 from shared.delivery import Delivery, Publishing
-from shared.errors import Reject, Retry
-from shared.retry import Reschedule
-from tests.proxy import Proxy
-from tests.shared.messages import KIND, QUEUE, fact, mail
-from tests.shared.ticket import Ticket
-from tests.tap import Tap, depth, publish_raw, tapped
+from shared.errors import Reject, Retry, Unavailable
+from shared.identity import USER, Identity
+from shared.retry import MAX_ATTEMPTS, Reschedule
+from tests.shared.messages import KIND, MOMENT, QUEUE, fact, mail
+from tests.shared.tag import RecordingTag
 from tests.waiting import until
 
-DEAD_QUEUE = topology.dead_queue(QUEUE)
+SECONDS = 20.0  # that a test waits for anything
+GATEWAY = Identity("gateway", names_clients=True)
 
 Handler = Callable[[SendEmail], Awaitable[Sequence[Contract | Reschedule]]]
 
 
-def subscription(handler: Handler, prefetch: int = 4, limit: float = 10) -> Subscription:
-    """Return a subscription of the test's queue."""
-    return Subscription(QUEUE, {SendEmail: handler}, prefetch, limit)
+def arrived(id_: str, attempt: int = 1) -> Delivery:
+    """Return a command as it came from its queue."""
+    return Delivery(QUEUE, KIND, encode(mail(id_)), id_, id_, None, attempt, {})
 
 
-class Sequel:
-    """A handler that answers each delivery of a message by the next of its steps, then events."""
-
-    def __init__(self, *steps: BaseException | None) -> None:
-        self._steps = list(steps)
-        self.seen: list[str] = []
-        self.called = asyncio.Event()
-
-    async def __call__(self, command: SendEmail) -> Sequence[Contract]:
-        """Raise the next step, or return one that is none; then report commands as handled."""
-        self.seen.append(command.id)
-        self.called.set()
-        if self._steps and command.id == "first":
-            step = self._steps.pop(0)
-            if step is None:
-                return None  # type: ignore[return-value]  # a defect
-            raise step
-        return [fact(command.id)]
+def asked(id_: str, body: bytes | None = None, kind: str = "code.verify") -> Delivery:
+    """Return a question as it came from its queue."""
+    question = VerifyCode(id=id_, email="ada@example.com", code="123456")
+    body = encode(question) if body is None else body
+    return Delivery(topology.OTP_QUESTIONS, kind, body, id_, id_, "asker", 1, {}, GATEWAY)
 
 
-async def is_deaf(door: Broker) -> bool:
-    """Tell whether a consumer of `door` has lost its queue."""
-    return not await door.ready()
+async def facts(command: SendEmail) -> Sequence[Contract]:
+    """Return as many events as the id of a command has letters."""
+    return [fact(letter) for letter in command.id]
 
 
-async def ids(tap: Tap, count: int, within: float = 20) -> list[str | None]:
-    """Give the ids of the next `count` messages."""
-    return [(await tap.next(within)).message_id for _ in range(count)]
+def raising(error: BaseException) -> Handler:
+    """Return a handler that fails."""
+
+    async def handle(_: SendEmail) -> Sequence[Contract]:
+        raise error
+
+    return handle
 
 
-async def test_results_are_published_before_the_acknowledgement(url: str) -> None:
-    """What a handler returns is on its exchange with the id of the request; the queue is empty."""
-    async with (
-        Broker.connect(url, "tests") as door,
-        tapped(url, topology.EVENTS) as events,
-        door.consuming(subscription(Sequel())),
-    ):
-        await door.publish(mail("first"), correlation_id="request-1")
-        event = await events.next()
+async def answer(question: VerifyCode) -> Sequence[Contract]:
+    """Answer a question by its id, unless that is "bad"."""
+    if question.id == "bad":
+        raise Reject("this one never")
+    return [CodeRefused(id=f"to-{question.id}", at=MOMENT, email="x")]
 
-    assert (event.type, event.message_id) == ("domain.classified", "first")
-    assert event.correlation_id == "request-1"
-    assert event.app_id == "tests"
-    assert await depth(url, QUEUE) == 0
+
+class Publisher:
+    """Records what is published; it fails as often as an id is among `failures`."""
+
+    def __init__(self, *failures: str) -> None:
+        self._failures = list(failures)
+        self.tried: list[Publishing] = []
+
+    async def __call__(self, message: Publishing) -> None:
+        """Confirm a message, or raise Unavailable."""
+        self.tried.append(message)
+        if message.message_id in self._failures:
+            self._failures.remove(message.message_id)
+            raise Unavailable("away")
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of all tries, in order."""
+        return [each.message_id for each in self.tried]
+
+    @property
+    def answers(self) -> list[str]:
+        """The ids of the answers to the asker, in order."""
+        return [each.message_id for each in self.tried if each.routing_key == "asker"]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again at once."""
+    monkeypatch.setattr(module, "REPUBLISH_SECONDS", 0)
+
+
+def commands(handler: Handler, publish: Publisher) -> Consumer:
+    """Return a consumer of commands."""
+    return Consumer(Subscription(QUEUE, {SendEmail: handler}, 8), publish)
+
+
+def questions(publish: Publisher) -> Consumer:
+    """Return a consumer of questions."""
+    subscription = Subscription(topology.OTP_QUESTIONS, {VerifyCode: answer}, 8, retries=False)
+    return Consumer(subscription, publish)
+
+
+async def settled(consumer: Consumer, message: Delivery) -> RecordingTag:
+    """Pass a delivery to a consumer and return its tag once it is settled."""
+    tag = RecordingTag()
+    consumer.take(message, tag)
+    await is_settled(tag)
+    return tag
+
+
+async def is_settled(tag: RecordingTag) -> None:
+    """Wait until a delivery is settled."""
+
+    async def found() -> bool:
+        return bool(tag.settled)
+
+    await until(found)
+
+
+@pytest.mark.parametrize("id_", ["a", "abc"])
+async def test_all_results_are_published_once(id_: str) -> None:
+    """One event or many, each once, before the one acknowledgement."""
+    publish = Publisher()
+    tag = await settled(commands(facts, publish), arrived(id_))
+
+    assert sorted(publish.ids) == sorted(id_)
+    assert tag.settled == ["ack"]
+
+
+async def test_an_unconfirmed_result_is_tried_again() -> None:
+    """Only that result: a confirmed one is not published twice."""
+    publish = Publisher("b", "b", "c")
+    tag = await settled(commands(facts, publish), arrived("abc"))
+
+    assert [publish.ids.count(id_) for id_ in "abc"] == [1, 3, 2]
+    assert tag.settled == ["ack"]
+
+
+async def test_results_of_a_lost_delivery_are_given_up() -> None:
+    """The broker has delivered the message to another consumer, which publishes its results."""
+    tag, ended = RecordingTag(), asyncio.Event()
+
+    class Cut(Publisher):
+        """Fails for ever; the channel goes at the third try."""
+
+        async def __call__(self, message: Publishing) -> None:
+            """Count the try."""
+            self.tried.append(message)
+            tag.void = len(self.tried) >= 3
+            ended.set()
+            raise Unavailable("away")
+
+    publish = Cut()
+    consumer = commands(facts, publish)
+    consumer.take(arrived("a"), tag)
+    await ended.wait()
+    await consumer.drain(SECONDS)
+
+    assert publish.ids == ["a"] * 3
+    assert not tag.settled
+
+
+async def test_a_channel_that_closes_before_the_acknowledgement() -> None:
+    """The results are confirmed, so nothing is tried; the message comes again."""
+    tag, confirmed = RecordingTag(), asyncio.Event()
+
+    class Cut(Publisher):
+        """Confirms, and loses the channel."""
+
+        async def __call__(self, message: Publishing) -> None:
+            """Confirm."""
+            await super().__call__(message)
+            tag.void = True
+            confirmed.set()
+
+    publish = Cut()
+    consumer = commands(facts, publish)
+    consumer.take(arrived("a"), tag)
+    await confirmed.wait()
+    await consumer.drain(SECONDS)
+
+    assert publish.ids == ["a"]
+    assert not tag.settled
+
+
+async def test_publishing_can_be_cut_off() -> None:
+    """A consumer that is cut while it tries again and again acknowledges nothing."""
+    publish, tag = Publisher(*["a"] * 100_000), RecordingTag()
+    consumer = commands(facts, publish)
+    consumer.take(arrived("a"), tag)
+
+    async def is_tried() -> bool:
+        return len(publish.tried) > 1
+
+    await until(is_tried)
+    await consumer.cut()
+
+    assert tag.settled == ["requeue"]
 
 
 @pytest.mark.parametrize(
-    ("kind", "body", "reason"),
+    ("message", "error", "cause", "reason"),
     [
-        ("email.send.transactional", b"\xff{", "JSON"),
-        ("email.send.transactional", b'{"id": "x", "to": []}', "subject"),
-        ("no.such.type", b"{}", "no contract"),
-        ("code.issue", b'{"id": "x", "email": "a@example.com"}', "nobody here"),
+        (asked("q"), None, "undecodable", "nobody here takes code.verify"),
+        (arrived("m"), Reject("never"), "rejected", "never"),
+        (arrived("m", MAX_ATTEMPTS), Retry("away"), "exhausted", "away"),
+        # A text may hold what was in the message; its kind is enough for a header.
+        (arrived("m", MAX_ATTEMPTS), ValueError("s3cret"), "exhausted", "ValueError"),
     ],
-    ids=["not JSON", "not the contract", "unknown type", "not for this queue"],
 )
-async def test_an_undecodable_body_goes_to_the_dead_letters(
-    url: str, kind: str, body: bytes, reason: str
+async def test_what_is_final_is_a_dead_letter(
+    message: Delivery, error: Exception | None, cause: str, reason: str
 ) -> None:
-    """Poison ends in the dead letters with its reason, byte by byte; its neighbour is handled."""
-    async with (
-        Broker.connect(url, "tests") as door,
-        tapped(url, topology.DEAD) as dead,
-        tapped(url, topology.EVENTS) as events,
-        door.consuming(subscription(Sequel(), prefetch=1)),
-    ):
-        await publish_raw(url, QUEUE, body, kind)
-        await door.publish(mail("neighbour"))
-        letter = await dead.next()
-        neighbour = await events.next()
+    """A dead letter has its cause and reason, is confirmed, and only then acknowledged."""
+    publish = Publisher(message.message_id)
+    tag = await settled(commands(raising(error) if error else facts, publish), message)
+    copy = publish.tried[-1]
 
-    assert letter.body == body
-    assert letter.headers[delivery.CAUSE] == "undecodable"
-    assert letter.headers[delivery.ORIGIN] == QUEUE
-    assert reason in str(letter.headers[delivery.REASON])
-    assert neighbour.message_id == "neighbour"
-    assert await depth(url, DEAD_QUEUE) == 1
+    assert len(publish.tried) == 2
+    assert copy.exchange == topology.DEAD
+    assert (copy.headers[delivery.CAUSE], copy.headers[delivery.REASON]) == (cause, reason)
+    assert tag.settled == ["ack"]
 
 
 @pytest.mark.parametrize(
-    "failure",
-    [
-        Retry("later"),
-        Retry("later", after=15.0),
-        RuntimeError("defect"),
-        asyncio.CancelledError(),
-        None,
-    ],
-    ids=["Retry", "Retry with a wish", "defect", "cancelled from inside", "no result"],
+    "error",
+    [Retry("later"), Retry("later", after=99.0), ValueError("s3cret"), asyncio.CancelledError()],
+    ids=["Retry", "a wish", "a defect", "cancelled within"],
 )
-async def test_a_failure_comes_back_through_the_ladder(
-    url: str, failure: BaseException | None
-) -> None:
-    """A handler that fails gets the message again after a delay; others pass it meanwhile."""
-    handler = Sequel(failure)
-    async with (
-        Broker.connect(url, "tests") as door,
-        tapped(url, topology.EVENTS) as events,
-        door.consuming(subscription(handler)),
-    ):
-        await door.publish(mail("first"))
-        await door.publish(mail("neighbour"))
-        done = await ids(events, 2)
+async def test_what_may_pass_comes_again(error: BaseException) -> None:
+    """A copy goes to a delay queue, one attempt further."""
+    publish = Publisher()
+    tag = await settled(commands(raising(error), publish), arrived("m"))
+    (copy,) = publish.tried
 
-    assert sorted(map(str, done)) == ["first", "neighbour"]
-    assert handler.seen.count("first") == 2
-    assert await depth(url, QUEUE) == 0
+    assert copy.exchange.startswith("delay.")
+    assert copy.headers == {USER: "", delivery.ATTEMPT: 2}
+    assert tag.settled == ["ack"]
 
 
-async def test_a_handler_has_a_time_limit(url: str) -> None:
-    """A handler that hangs is cut off at its limit and its message comes back."""
-    attempts: list[str] = []
+async def test_a_time_out_of_the_handler_s_own_is_a_defect() -> None:
+    """It is not taken for the time limit of the handling."""
+    publish = Publisher()
+    with capture_logs() as logs:
+        await settled(commands(raising(TimeoutError("of a database")), publish), arrived("m"))
 
-    async def hang_once(command: SendEmail) -> Sequence[Contract]:
-        attempts.append(command.id)
-        if len(attempts) == 1:
-            await asyncio.Event().wait()
-        return [fact(command.id)]
-
-    async with (
-        Broker.connect(url, "tests") as door,
-        tapped(url, topology.EVENTS) as events,
-        door.consuming(subscription(hang_once, limit=0.05)),
-    ):
-        await door.publish(mail("first"))
-        await events.next()
-
-    assert len(attempts) == 2
+    assert [each["reason"] for each in logs if each["event"] == "comes again"] == ["TimeoutError"]
 
 
-async def test_a_rejected_message_goes_to_the_dead_letters(url: str) -> None:
-    """Reject is final: dead letters with the handler's reason, no second try."""
-    handler = Sequel(Reject("never"))
-    async with (
-        Broker.connect(url, "tests") as door,
-        tapped(url, topology.DEAD) as dead,
-        door.consuming(subscription(handler)),
-    ):
-        await door.publish(mail("first"))
-        letter = await dead.next()
-
-    assert (letter.headers[delivery.CAUSE], letter.headers[delivery.REASON]) == (
-        "rejected",
-        "never",
-    )
-    assert handler.seen == ["first"]
-
-
-async def test_attempts_end_in_the_dead_letters(url: str) -> None:
-    """A message that always fails is tried so many times and no more."""
-    handler = Sequel(*(Retry("again", after=1.0) for _ in range(99)))
-    async with (
-        Broker.connect(url, "tests") as door,
-        tapped(url, topology.DEAD) as dead,
-        door.consuming(subscription(handler)),
-    ):
-        await door.publish(mail("first"))
-        letter = await dead.next(within=30)
-
-    assert letter.headers[delivery.CAUSE] == "exhausted"
-    assert letter.headers[delivery.ATTEMPT] == retry.MAX_ATTEMPTS
-    assert len(handler.seen) == retry.MAX_ATTEMPTS
-
-
-async def test_headers_of_strangers_stay_behind(url: str) -> None:
-    """A copy carries our headers and the trace alone: a forged x-death would drop it on 3.x."""
-    headers = {"x-death": "forged", "x-first-death-queue": "forged", "traceparent": "00-1-2-01"}
-    message = aio_pika.Message(b"{}", type="no.such.type", headers=dict(headers))
-    async with (
-        Broker.connect(url, "tests") as door,
-        tapped(url, topology.DEAD) as dead,
-        door.consuming(subscription(Sequel())),
-    ):
-        async with await aio_pika.connect(url) as connection, connection.channel() as channel:
-            await channel.default_exchange.publish(message, QUEUE)
-        letter = await dead.next()
-
-    assert letter.headers["traceparent"] == "00-1-2-01"
-    assert not {"x-death", "x-first-death-queue"} & set(letter.headers)
-
-
-async def test_later_replaces_the_message(url: str) -> None:
-    """`Reschedule` returns a message to its queue after a delay, with the asker's address."""
-
-    async def shrink(command: SendEmail) -> Sequence[Contract | Reschedule]:
-        if command.attempt == 1:
-            return [fact("deferred"), Reschedule(command.model_copy(update={"attempt": 2}), 5)]
-        return [fact("done")]
-
-    async with (
-        Broker.connect(url, "tests") as door,
-        door.consuming(subscription(shrink)),
-        door.request_stream(mail("first")) as replies,
-        asyncio.timeout(10),
-    ):
-        said = [(await replies.get()).id, (await replies.get()).id]
-
-    assert said == ["deferred", "done"]
-
-
-@pytest.mark.restarts
-async def test_a_restart_of_the_broker_loses_nothing(rabbit: Node, url: str) -> None:
-    """Work in flight at a restart, work waiting and work that comes after are all done."""
-    started, release = asyncio.Event(), asyncio.Event()
-
-    async def wait_for_release(command: SendEmail) -> Sequence[Contract]:
-        started.set()
-        await release.wait()
-        return [fact(command.id)]
-
-    sent = [f"m{number}" for number in range(40)]
-    async with (
-        Broker.connect(url, "tests") as door,
-        door.consuming(subscription(wait_for_release)),
-    ):
-        await asyncio.gather(*(door.publish(mail(name)) for name in sent))
-        await started.wait()
-        await asyncio.to_thread(rabbit.restart)
-        async with tapped(url, topology.EVENTS) as events:
-            release.set()
-            done: set[str | None] = set()
-            while done < set(sent):
-                done.add((await events.next(40)).message_id)
-        assert await door.ready()
-
-    assert done == set(sent)
-    assert await depth(url, QUEUE) == 0
-    assert await depth(url, DEAD_QUEUE) == 0
-
-
-async def test_a_cut_connection_loses_nothing(url: str) -> None:
-    """Deliveries whose channel was cut are handled to their end and delivered again."""
-    started, release = asyncio.Semaphore(0), asyncio.Event()
-
-    async def wait_for_release(command: SendEmail) -> Sequence[Contract]:
-        started.release()
-        await release.wait()
-        return [fact(command.id)]
-
-    sent = [f"m{number}" for number in range(8)]
-    async with (
-        Proxy.to(urlsplit(url).port or 0) as proxy,
-        tapped(url, topology.EVENTS) as events,
-        Broker.connect(url.replace(f":{urlsplit(url).port}/", f":{proxy.port}/"), "t") as door,
-        door.consuming(subscription(wait_for_release)),
-    ):
-        await asyncio.gather(*(door.publish(mail(name)) for name in sent))
-        for _ in range(4):
-            await started.acquire()
-        proxy.cut()
-        await started.acquire()  # delivered again, over a new connection
-        release.set()
-        done: set[str | None] = set()
-        while done < set(sent):
-            done.add((await events.next(20)).message_id)
-
-    assert done == set(sent)
-    assert await depth(url, QUEUE) == 0
-
-
-async def test_a_consumer_cancelled_by_the_broker_comes_back(url: str) -> None:
-    """A queue that is deleted and declared again is consumed again, by itself."""
-    async with (
-        Broker.connect(url, "tests") as door,
-        tapped(url, topology.EVENTS) as events,
-        door.consuming(subscription(Sequel())),
-    ):
-        async with await aio_pika.connect(url) as connection, connection.channel() as channel:
-            await channel.queue_delete(QUEUE)
-        await until(lambda: is_deaf(door))
-        await broker.declare(url, topology.EXCHANGES, topology.queues(scale=0.001))
-        await door.publish(mail("after"))
-        done = await ids(events, 1)
-
-    assert done == ["after"]
-
-
-async def test_shutdown_finishes_what_is_in_flight(url: str) -> None:
-    """Leaving the block lets a running handler end, and takes no more from the queue."""
-    started, release = asyncio.Event(), asyncio.Event()
-
-    async def wait_for_release(command: SendEmail) -> Sequence[Contract]:
-        started.set()
-        await release.wait()
-        return [fact(command.id)]
-
-    async def end_it() -> None:
-        await started.wait()
-        await door.publish(mail("second"))
-        release.set()
-
-    async with Broker.connect(url, "tests") as door, tapped(url, topology.EVENTS) as events:
-        async with door.consuming(subscription(wait_for_release, prefetch=1)):
-            await door.publish(mail("first"))
-            await end_it()
-        done = await ids(events, 1)
-
-    assert done == ["first"]
-    assert await depth(url, QUEUE) <= 1  # the second is done or still there, never lost
-
-
-async def test_what_outlasts_the_shutdown_is_delivered_again(url: str) -> None:
-    """A handler that does not end in time is cancelled; its message goes to the next consumer."""
-    started = asyncio.Event()
-
-    async def hang(command: SendEmail) -> Sequence[Contract]:
-        started.set()
-        await asyncio.Event().wait()
-        return [fact(command.id)]
-
-    async with tapped(url, topology.EVENTS) as events:
-        async with Broker.connect(url, "old") as old:
-            async with old.consuming(subscription(hang), drain=0.05):
-                await old.publish(mail("first"))
-                await started.wait()
-            assert events.empty()
-        async with Broker.connect(url, "new") as new, new.consuming(subscription(Sequel())):
-            done = await ids(events, 1)
-
-    assert done == ["first"]
-
-
-async def test_results_wait_for_a_broker_that_does_not_take_them(url: str) -> None:
-    """A result that cannot be published is tried until it is confirmed; nothing is lost."""
-    handler = Sequel()
-    async with (
-        Broker.connect(url, "tests") as door,
-        tapped(url, topology.DEAD) as dead,
-    ):
-        async with await aio_pika.connect(url) as connection, connection.channel() as channel:
-            await channel.exchange_delete(topology.EVENTS)
-            async with door.consuming(subscription(handler)):
-                await door.publish(mail("first"))
-                await handler.called.wait()
-                await broker.declare(url, topology.EXCHANGES, topology.queues(scale=0.001))
-                async with tapped(url, topology.EVENTS) as events:
-                    done = await ids(events, 1)
-        assert dead.empty()
-
-    assert done == ["first"]
-    assert handler.seen == ["first"]
-
-
-async def test_a_defect_of_our_own_gives_the_message_back() -> None:
+@pytest.mark.parametrize("void", [False, True])
+async def test_a_defect_of_our_own_gives_the_message_back(*, void: bool) -> None:
     """It takes no place of the prefetch for ever: the broker bounds how often it comes."""
+    tag, failed = RecordingTag(), asyncio.Event()
 
-    async def send(item: Publishing) -> None:
-        raise RuntimeError(f"a defect with {item.message_id}")
+    class Defect(Publisher):
+        """Fails in a way that nobody expects."""
 
-    ticket, consumer = Ticket(), Consumer(subscription(Sequel()), send)
-    consumer.take(
-        Delivery(QUEUE, KIND, encode(mail("m")), "m", "m", None, 1, {}),
-        ticket,
+        async def __call__(self, message: Publishing) -> None:
+            """Fail."""
+            tag.void = void
+            failed.set()
+            raise RuntimeError(f"a defect with {message.message_id}")
+
+    consumer = commands(facts, Defect())
+    consumer.take(arrived("m"), tag)
+    await failed.wait()
+    await consumer.drain(SECONDS)
+
+    assert tag.settled == ([] if void else ["requeue"])
+
+
+async def test_a_question_is_answered() -> None:
+    """The event goes out and its copy to the asker, with the correlation id of the question."""
+    publish = Publisher()
+    tag = await settled(questions(publish), asked("q"))
+
+    assert publish.answers == ["to-q"]
+    assert {each.correlation_id for each in publish.tried} == {"q"}
+    assert [each.exchange for each in publish.tried] == ["", topology.EVENTS]
+    assert tag.settled == ["ack"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        asked("bad"),
+        asked("strange", b'{"id": "x"}'),
+        asked("c", b'{"id": "c", "challenge_id": "c"}', "code.cancel"),
+    ],
+    ids=["refused", "unreadable", "another contract"],
+)
+async def test_a_failed_question_ends_unanswered(message: Delivery) -> None:
+    """It is not tried again and leaves no dead letter, which could hold a code."""
+    publish = Publisher()
+    with capture_logs() as logs:
+        tag = await settled(questions(publish), message)
+
+    assert not publish.tried
+    assert [each["event"] for each in logs] == ["not answered"]
+    assert tag.settled == ["ack"]
+
+
+async def test_a_question_has_a_time_limit() -> None:
+    """A handler that hangs ends, and nobody is answered."""
+
+    async def hang(_: VerifyCode) -> Sequence[Contract]:
+        return await asyncio.Future()
+
+    publish = Publisher()
+    subscription = Subscription(
+        topology.OTP_QUESTIONS, {VerifyCode: hang}, 8, limit=0.01, retries=False
     )
-    await consumer.drain(10)
+    tag = await settled(Consumer(subscription, publish), asked("q"))
 
-    assert ticket.said == [("requeue", False)]
+    assert not publish.tried
+    assert tag.settled == ["ack"]
+
+
+async def test_an_asker_who_has_gone_holds_nobody_up() -> None:
+    """An answer is tried once; the question is done with."""
+    publish = Publisher("to-q")
+    tag = await settled(questions(publish), asked("q"))
+
+    assert publish.answers == ["to-q"]
+    assert tag.settled == ["ack"]

@@ -94,7 +94,7 @@ async def test_all_that_was_acknowledged_is_gone(link: Link, channel: Channel) -
     hundred = await taken(came, 100)
     await intake.stop()
     for _, receipt in hundred[:90]:
-        receipt.ack()
+        await receipt.ack()
     await intake.close()
 
     # What is not acknowledged goes back a moment after the channel has closed.
@@ -114,7 +114,7 @@ async def test_nothing_comes_after_the_stop(link: Link, channel: Channel) -> Non
     await intake.stop()
     assert not intake.is_attached
     await put(channel, b"second")
-    receipt.ack()
+    await receipt.ack()
     await intake.close()
 
     assert came.empty()
@@ -140,7 +140,7 @@ async def test_what_was_not_acknowledged_comes_again_after_a_cut(
     await intake.open()
     await put(channel, b"a", b"b")
     (_, done), (_, old) = await taken(came, 2)
-    done.ack()
+    await done.ack()
     await channel.get("q")  # the broker has heard of it
 
     proxy.cut()
@@ -150,7 +150,7 @@ async def test_what_was_not_acknowledged_comes_again_after_a_cut(
     assert old.void
     for settle in (old.ack, old.requeue):
         with pytest.raises(Unavailable):
-            settle()
+            await settle()
     await intake.stop()
     await intake.close()
 
@@ -202,7 +202,7 @@ async def test_a_queue_that_is_made_again_is_consumed_again(
 
     ((message, receipt),) = await taken(came, 1)
     assert message.message_id == "after"
-    receipt.ack()
+    await receipt.ack()
     await intake.stop()
     await intake.close()
     await until(lambda: holds(channel, 0))

@@ -15,15 +15,11 @@ from structlog.testing import capture_logs
 
 from shared import delivery, topology
 from shared.backlog import MAX_HELD_BYTES
-from shared.batches import Batches
 from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import Contract, SendEmail
 from shared.contracts.mail import MAX_MAIL_BYTES
-from shared.errors import Reject
-from tests.shared.book import Book
 from tests.shared.messages import KIND, QUEUE, fact, mail
-from tests.shared.pile import Pile
 from tests.tap import Tap, depth, publish_raw, tapped
 from tests.waiting import until
 
@@ -65,13 +61,8 @@ POISONS = {
 
 
 def subscription(handler: Callable[[SendEmail], Awaitable[Sequence[Contract]]]) -> Subscription:
-    """Return a subscription of single messages."""
+    """Return a subscription of the queue."""
     return Subscription(QUEUE, {SendEmail: handler}, prefetch=8)
-
-
-def in_batches(handler: Callable[[Sequence[SendEmail]], Awaitable[Sequence[Contract]]]) -> Batches:
-    """Return a subscription of many messages a call."""
-    return Batches(QUEUE, (SendEmail,), Pile, handler, prefetch=8, most=8, seconds=0.5)
 
 
 async def handled(command: SendEmail) -> Sequence[Contract]:
@@ -79,14 +70,9 @@ async def handled(command: SendEmail) -> Sequence[Contract]:
     return [fact(command.id)]
 
 
-def singly(door: Broker) -> AbstractAsyncContextManager[None]:
-    """Consume single messages."""
+def handling(door: Broker) -> AbstractAsyncContextManager[None]:
+    """Consume the queue."""
     return door.consuming(subscription(handled))
-
-
-def together(door: Broker) -> AbstractAsyncContextManager[None]:
-    """Consume in batches."""
-    return door.consuming(in_batches(Book()))
 
 
 class Watch(NamedTuple):
@@ -125,18 +111,15 @@ async def is_empty(url: str) -> None:
     await until(empty)
 
 
-@pytest.mark.parametrize("consuming", [singly, together], ids=["singly", "together"])
 @pytest.mark.parametrize("name", POISONS)
-async def test_poison_is_dead_and_its_neighbours_are_served(
-    url: str, name: str, consuming: Callable[[Broker], AbstractAsyncContextManager[None]]
-) -> None:
+async def test_poison_is_dead_and_its_neighbours_are_served(url: str, name: str) -> None:
     """A message that breaks its contract is dead at once, with a reason; others are served."""
     poison = POISONS[name]
     async with watching(url) as watch:
         await watch.door.publish(mail("before"))
         await publish_raw(url, QUEUE, poison.body, KIND)
         await watch.door.publish(mail("after"))
-        async with consuming(watch.door):
+        async with handling(watch.door):
             assert await watch.served(2) == {"before", "after"}
             letter = await watch.letter()
 
@@ -146,17 +129,11 @@ async def test_poison_is_dead_and_its_neighbours_are_served(
     await is_empty(url)
 
 
-@pytest.mark.parametrize("consuming", [singly, together], ids=["singly", "together"])
 @pytest.mark.parametrize(
     ("kind", "size"),
     [("feedback.reported", 16 * MILLION), (KIND, MAX_MAIL_BYTES + 1), ("stranger", 10**5)],
 )
-async def test_a_body_that_is_too_large_is_dead_unread(
-    url: str,
-    kind: str,
-    size: int,
-    consuming: Callable[[Broker], AbstractAsyncContextManager[None]],
-) -> None:
+async def test_a_body_that_is_too_large_is_dead_unread(url: str, kind: str, size: int) -> None:
     """The broker moves it to the dead letters; no consumer holds 16 MB of it (issue 10, A2)."""
     body = b'{"sightings":[' + b"{}," * (size // 3)
     async with watching(url) as watch:
@@ -164,7 +141,7 @@ async def test_a_body_that_is_too_large_is_dead_unread(
         await publish_raw(url, QUEUE, body[:size].ljust(size), kind)
         await watch.door.publish(mail("after"))
         with capture_logs() as logs:
-            async with consuming(watch.door):
+            async with handling(watch.door):
                 assert await watch.served(2) == {"before", "after"}
                 letter = await watch.letter()
 
@@ -181,7 +158,7 @@ async def test_a_body_that_is_too_large_is_dead_unread(
 async def test_a_body_of_the_largest_size_is_read(url: str) -> None:
     """A mail of 15.75 MiB is one."""
     wire = json.dumps({"id": "big", "to": "ann@example.org", "subject": "s", "text": "t"})
-    async with watching(url) as watch, singly(watch.door):
+    async with watching(url) as watch, handling(watch.door):
         await publish_raw(url, QUEUE, wire.encode().ljust(MAX_MAIL_BYTES), KIND)
 
         assert await watch.served(1) == {"big"}
@@ -216,32 +193,4 @@ async def test_large_mails_wait_on_disk_and_small_ones_pass(url: str) -> None:
         assert await watch.served(12) == {"large"}
 
     assert most == at_most
-    await is_empty(url)
-
-
-async def test_one_poison_of_a_batch_takes_no_neighbour_with_it(url: str) -> None:
-    """A handler that fails is called again for each half, until the poison is alone."""
-    names, poison = [f"m{number}" for number in range(8)], "m2"
-
-    class Picky(Book):
-        """Refuses any call with the poison in it."""
-
-        async def __call__(self, commands: Sequence[SendEmail]) -> Sequence[Contract]:
-            """Note the call."""
-            if poison in [each.id for each in commands]:
-                self.calls.append([each.id for each in commands])
-                raise Reject("cannot be kept")
-            return await super().__call__(commands)
-
-    book = Picky()
-    async with watching(url) as watch:
-        for name in names:
-            await watch.door.publish(mail(name))
-        async with watch.door.consuming(in_batches(book)):
-            served = await watch.served(7)
-            letter = await watch.letter()
-
-    assert served == {*names} - {poison}
-    assert (letter.message_id, letter.headers[delivery.REASON]) == (poison, "cannot be kept")
-    assert [len(call) for call in book.calls if poison in call] == [8, 4, 2, 1]
     await is_empty(url)
