@@ -41,7 +41,7 @@ def contenders() -> Mapping[str, Contender]:
     signer = DkimSigner(DOMAIN, (key,))
     return {
         OURS: composed,
-        SIGNED: lambda command: signer.signed(composed(command), DATE),
+        SIGNED: lambda command: signer.sign(composed(command), DATE),
         LIBRARY: by_library,
     }
 

@@ -26,17 +26,19 @@ from benchmarks.sink import Sink
 from services.sender import service
 from services.sender.config import KEPT_SECONDS
 from services.sender.handlers import SendHandler
+from services.sender.mail.builder import MailBuilder
 from services.sender.mail.compose import MailDefaults
-from services.sender.mail.writer import MailBuilder
 from services.sender.schedule import RetrySchedule
 from services.sender.smtp.pool import SmtpPool
-from services.sender.smtp.rate_limits import RateStore, Throttle
+from services.sender.smtp.rate_limits import Throttle
 from services.sender.smtp.relay import ConnectionLimits, Relay, Tls
 from services.sender.store import ClaimStore
+from services.sender.tables import paces
 from shared import contracts
 from shared.contracts import Category, EmailDelivered, SendEmail
 from shared.runtime import log
 from shared.storage.database import Database
+from shared.storage.rate_limit import TokenBuckets
 from shared.topology import sending_queue
 
 _MODULE = "benchmarks.cost"
@@ -130,7 +132,7 @@ async def _sender(task: Task) -> AsyncIterator[SendHandler]:
     writer = MailBuilder(_opened, MailDefaults(mail.SENDER, "bench.example"), {})
     schedule = RetrySchedule(60.0, 3600.0, 86_400.0, retries_uncertain=True)
     async with Database.open("sender", None, data, tables) as database:
-        throttle = Throttle(RateStore(database), {})
+        throttle = Throttle(TokenBuckets(database, paces), {})
         async with SmtpPool([relay], limits, _CATEGORY, throttle, _now) as pool:
             yield SendHandler(pool, writer, ClaimStore(database), _now, schedule)
 

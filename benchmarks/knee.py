@@ -20,9 +20,8 @@ from ops import ports
 from ops.simulator.behaviour import Behaviour
 from services.sender.config import KEPT_SECONDS
 from services.sender.mail.compose import OutgoingMail
-from services.sender.outcome import Replies, Unsendable
+from services.sender.outcome import NotAttempted, Replies, Unsendable
 from services.sender.replies.reply import accepted
-from services.sender.smtp.circuit_breaker import NotAttempted
 from services.sender.smtp.connect import connect
 from services.sender.smtp.pool import SmtpPool
 from services.sender.smtp.rate_limits import Throttle
@@ -73,9 +72,9 @@ class Found:
 class Unlimited:
     """Rates that nobody has set."""
 
-    async def take(self, name: str, mails: int, rate: Rate) -> float:
+    async def take(self, name: str, count: int, room: int, rate: Rate) -> float:
         """Give as many as are asked for."""
-        del name, mails, rate
+        del name, count, room, rate
         return 0.0
 
 

@@ -31,7 +31,6 @@ LIBRARIES = {
     "sqlalchemy": (
         "services/*/store.py",
         "services/*/statements.py",
-        "services/sender/smtp/rate_limits.py",
         "services/otp/sql.py",
         # The store of the classifier in four: one transaction, one kind of read, one of upkeep.
         "services/classifier/counting.py",
@@ -57,7 +56,7 @@ PURE_FOLDERS: Mapping[str, Sequence[str]] = {
     "services/otp": ("__main__", "handlers", "service", "store"),
     "services/otp/mail": (),
     "services/sender": ("__main__", "handlers", "service", "store"),
-    "services/sender/mail": ("writer",),
+    "services/sender/mail": ("builder",),
     "services/sender/replies": (),
     "services/sender/replies/rules": (),
     "services/gateway": ("__main__", "app", "middleware", "rounds", "service"),

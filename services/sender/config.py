@@ -3,21 +3,14 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    InstanceOf,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, model_validator
 from pydantic_settings import NoDecode
 
-from services.sender.claim import LEASE_SECONDS
+from services.sender.claims import LEASE_SECONDS
 from services.sender.mail import keyring
 from services.sender.mail.compose import MailDefaults
 from services.sender.mail.dkim import DkimSigner
-from services.sender.schedule import RetrySchedule
-from services.sender.smtp.circuit_breaker import Backoff
+from services.sender.schedule import Backoff, RetrySchedule
 from services.sender.smtp.rate_limits import domain_rate, relay_rate
 from services.sender.smtp.relay import (
     Auth,
@@ -38,28 +31,28 @@ from shared.storage.rate import Rate
 
 MAX_CONNECTIONS = 2000  # a class
 MAX_PREFETCH = 2000  # RabbitMQ's limit for a quorum queue
-# Mails in hand for each connection beside the one on it, so that it has no pause while claims and
-# outcomes are committed and confirmed. More would only wait for their turn at a slow relay.
-IN_HAND = 3
+# Mails in this process for each connection beside the one on it, so that it has no pause while
+# claims and outcomes are committed and confirmed. More would only wait at a slow relay.
+WAITING_PER_CONNECTION = 3
 DOT_SECONDS = 600.0  # RFC 5321 4.5.3.2.6
-# At a shutdown: a mail may go out to its last octet until DRAIN_SECONDS are over, and then has the
-# time of RFC 5321 for the reply.
+# At a shutdown the content may be sent until DRAIN_SECONDS are over. Then the reply has the time of
+# RFC 5321.
 DRAIN_DOT_SECONDS = 660.0
-AWAY_SECONDS = 86_400.0  # a command may still come again after its mail was given up
+LATE_COMMAND_SECONDS = 86_400.0  # a command may be delivered again after its mail was given up
 
 _NEEDED = ("SENDER_SMTP_HOST", "SENDER_SMTP_PORT", "SENDER_SMTP_TLS")  # of the one relay
 
-# For the reply to MAIL over a kept connection; a user waits for a code. RFC 5321 4.5.3.2.2 asks for
-# 300 seconds, which the relay has when the mail then goes over a new connection.
+# For the reply to MAIL over a kept connection; a person waits for a code. RFC 5321 4.5.3.2.2 asks
+# for 300 seconds, which the relay has when the mail then goes over a new connection.
 KEPT_SECONDS = 60.0
 KEPT_CODE_SECONDS = 5.0
 
-# What is said of each class alike.
+# Descriptions of the settings that each class has.
 CONNECTIONS = "SMTP connections of this class to each relay"
 FIRST_WAIT = "Seconds before the second attempt; then doubling"
 LONGEST_WAIT = "Seconds where doubling ends"
 GIVE_UP = "Seconds after which a deferred mail expires"
-RETRY_UNCERTAIN = "Whether a mail is sent again that may have arrived"
+RETRY_UNCERTAIN = "Whether a mail that may have arrived is sent again"
 
 
 def _sealing_keys(text: str) -> str:
@@ -67,14 +60,14 @@ def _sealing_keys(text: str) -> str:
     return text
 
 
-# Given as the directory that they are in, and read with the other settings: a key that cannot be
-# used is told before anything is opened.
+# The setting is their directory, read with the other settings: an unusable key is reported before
+# anything is opened.
 Signers = Annotated[Mapping[str, InstanceOf[DkimSigner]], NoDecode, BeforeValidator(keyring.read)]
 Connections = Annotated[int, Field(ge=1, le=MAX_CONNECTIONS)]
 
 
 class SenderSettings(Settings):
-    """The relays, our identity, and for each class its connections and its patience.
+    """The relays, our identity, and the connections and waits of each class.
 
     Times are in seconds. There is one relay in `sender_smtp_…`, or several in `sender_relays`.
     `sender_smtp_tls` has no default, so that clear text is a decision.
@@ -82,7 +75,7 @@ class SenderSettings(Settings):
 
     service: ClassVar[str] = "sender"
 
-    sender_smtp_host: Host | None = Field(None, description="The relay, if there is but one")
+    sender_smtp_host: Host | None = Field(None, description="The relay, if there is only one")
     sender_smtp_port: ServerPort | None = Field(None, description="Its port")
     sender_smtp_tls: Tls | None = Field(None, description="From the start, by STARTTLS, or none")
     sender_smtp_username: str | None = Field(None, description="No login if absent")
@@ -131,7 +124,9 @@ class SenderSettings(Settings):
         DRAIN_DOT_SECONDS, description="The same at a shutdown, from SIGTERM on"
     )
     sender_write_seconds: Seconds = Field(180.0, description="For each 256 KiB of a mail")
-    sender_rest_seconds: Seconds = Field(5.0, description="Of a relay away; then doubling")
+    sender_rest_seconds: Seconds = Field(
+        5.0, description="Without attempts at a relay that is away; then doubling"
+    )
     sender_longest_rest_seconds: Seconds = Field(300.0, description="Where doubling ends")
 
     sender_first_wait_otp: Seconds = Field(5.0, description=FIRST_WAIT)
@@ -149,16 +144,16 @@ class SenderSettings(Settings):
     sender_retry_uncertain_transactional: bool = Field(default=True, description=RETRY_UNCERTAIN)
     sender_retry_uncertain_bulk: bool = Field(default=False, description=RETRY_UNCERTAIN)
     sender_claim_seconds: Seconds = Field(
-        LEASE_SECONDS, description="A sender that has not been heard of for so long is dead"
+        LEASE_SECONDS, description="A sender without a sign of life for so long is dead"
     )
     sender_remember: Seconds = Field(
-        604_800.0, description="How long a mail's outcome answers a copy of its command"
+        604_800.0, description="For which a mail's outcome answers a copy of its command"
     )
-    sender_purge_seconds: Seconds = Field(3600.0, description="Between two clearings of old rows")
+    sender_purge_seconds: Seconds = Field(3600.0, description="Between two purges of old rows")
 
     @model_validator(mode="after")
     def _names_each_relay_once(self) -> Self:
-        names = [(account.host, account.port) for account in self.sender_relays]
+        names = [(relay.host, relay.port) for relay in self.sender_relays]
         if names and self.sender_smtp_host is not None:
             raise ValueError("SENDER_RELAYS or SENDER_SMTP_HOST, not both")
         if len(set(names)) < len(names):
@@ -167,7 +162,7 @@ class SenderSettings(Settings):
 
     @model_validator(mode="after")
     def _has_a_relay(self) -> Self:
-        # A variable with a mistake is missing here, and is there all the same.
+        # A setting with a mistake has no attribute here, but it is not missing.
         missing = [name for name in _NEEDED if getattr(self, name.lower(), name) is None]
         if missing and not self.sender_relays:
             lines = (f"{name} is needed, or SENDER_RELAYS" for name in missing)
@@ -179,25 +174,25 @@ class SenderSettings(Settings):
         parts = {self.sender_smtp_host, self.sender_smtp_port, self.sender_smtp_tls}
         if self.sender_relays or None in parts:
             return self
-        if problem := self._account().problem():
+        if problem := self._one_relay().problem():
             raise ValueError(f"SENDER_SMTP: {problem}")
         return self
 
     @model_validator(mode="after")
     def _remembers_long_enough(self) -> Self:
         longest = max(self.schedule(category).give_up for category in Category)
-        if self.sender_remember < longest + AWAY_SECONDS:
-            # A mail forgotten while it is still tried could be sent by two senders.
+        if self.sender_remember < longest + LATE_COMMAND_SECONDS:
+            # Two senders could send a mail that is purged while it is still tried.
             raise ValueError("SENDER_REMEMBER must be a day longer than any SENDER_GIVE_UP")
         return self
 
     @property
-    def accounts(self) -> tuple[RelaySettings, ...]:
-        """The relays, of which there is at least one."""
-        return self.sender_relays or (self._account(),)
+    def relays(self) -> tuple[RelaySettings, ...]:
+        """The relays, at least one."""
+        return self.sender_relays or (self._one_relay(),)
 
-    def _account(self) -> RelaySettings:
-        """Return the one relay of the simple form, whose parts were checked one by one."""
+    def _one_relay(self) -> RelaySettings:
+        """Return the relay of `sender_smtp_…`, whose parts were validated one by one."""
         parts: dict[str, Any] = {
             "host": self.sender_smtp_host,
             "port": self.sender_smtp_port,
@@ -213,8 +208,8 @@ class SenderSettings(Settings):
         return RelaySettings.model_construct(**parts)
 
     @property
-    def patience(self) -> Timeouts:
-        """How long to wait for the relay."""
+    def timeouts(self) -> Timeouts:
+        """The limits of each step at a relay."""
         return Timeouts(
             self.sender_connect_seconds,
             self.sender_command_seconds,
@@ -224,19 +219,19 @@ class SenderSettings(Settings):
 
     @property
     def backoff(self) -> Backoff:
-        """How long a relay rests that does not serve us."""
+        """The pauses without attempts at a relay that does not serve us."""
         return Backoff(self.sender_rest_seconds, self.sender_longest_rest_seconds)
 
     @property
     def rates(self) -> Mapping[str, Rate]:
-        """The rates that are limited, by their names."""
-        relays = {relay_rate(f"{each.host}:{each.port}"): each.rate for each in self.accounts}
+        """The rates of relays and domains, by name."""
+        relays = {relay_rate(f"{each.host}:{each.port}"): each.rate for each in self.relays}
         domains = {domain_rate(name): rate for name, rate in self.sender_domain_rates.items()}
         return {name: Rate(rate) for name, rate in {**relays, **domains}.items() if rate}
 
     @property
-    def letterhead(self) -> MailDefaults:
-        """What a command leaves open."""
+    def mail_defaults(self) -> MailDefaults:
+        """The defaults of a command."""
         domain = address.domain_of(address.bare_address(self.sender_from))
         return MailDefaults(self.sender_from, self.sender_message_id_domain or domain)
 
@@ -250,12 +245,12 @@ class SenderSettings(Settings):
         )
 
     def prefetch(self, category: Category) -> int:
-        """Tell how many mails of a class to have in hand, sent or waiting to be."""
+        """Return how many mails of a class this process may hold."""
         connections = self.limits(category).connections
-        return min(connections * (len(self.accounts) + IN_HAND), MAX_PREFETCH)
+        return min(connections * (len(self.relays) + WAITING_PER_CONNECTION), MAX_PREFETCH)
 
     def schedule(self, category: Category) -> RetrySchedule:
-        """Give the waits of a class."""
+        """Return the waits of a class."""
         return RetrySchedule(
             first=getattr(self, f"sender_first_wait_{category}"),
             longest=getattr(self, f"sender_longest_wait_{category}"),

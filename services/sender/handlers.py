@@ -1,4 +1,4 @@
-"""What the sender does with a command, one object for each sending class."""
+"""The handler of `SendEmail`, one object for each sending class."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,13 +9,19 @@ from typing import Protocol
 import structlog
 
 from services.sender import metrics, outcome
-from services.sender.claim import Claim, LostClaim
+from services.sender.claims import Claim, LostClaim
+from services.sender.mail.builder import MailBuilder
 from services.sender.mail.compose import AttemptProgress, OutgoingMail
-from services.sender.mail.writer import MailBuilder
-from services.sender.outcome import AttemptResult, FailureReason, Replies, Unsendable
+from services.sender.outcome import (
+    AttemptResult,
+    FailureReason,
+    NotAttempted,
+    Replies,
+    SendResult,
+    Unsendable,
+)
 from services.sender.replies import reply as replies
 from services.sender.schedule import RetrySchedule
-from services.sender.smtp.circuit_breaker import NotAttempted
 from services.sender.store import ClaimStore
 from shared import inflight
 from shared.contracts import Category, Contract, NotAccepted, Outcome, SendEmail
@@ -24,18 +30,18 @@ from shared.inflight import Phase
 from shared.retry import Reschedule
 from shared.runtime import log
 
-# Between two looks at a recipient whom somebody else has claimed: who died is soon found out.
+# Between two claims of a recipient that another sender has claimed: its death is soon known.
 BUSY_SECONDS = 10.0
-MAX_AHEAD = timedelta(minutes=15)  # of the time of acceptance: so wrong a publisher's clock may be
+MAX_AHEAD = timedelta(minutes=15)  # of a time of acceptance: so wrong a publisher's clock may be
 
 logger = structlog.get_logger(__name__)
 
 
 class Smtp(Protocol):
-    """What takes a mail to the relay."""
+    """The way to the relays."""
 
-    async def send(self, mail: OutgoingMail) -> Replies | Unsendable | NotAttempted:
-        """Run one transaction and give the reply that settled each recipient."""
+    async def send(self, mail: OutgoingMail) -> SendResult:
+        """Run one transaction and return the reply that settled each recipient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,45 +49,45 @@ class SendHandler:
     """Sends the mails of one class."""
 
     smtp: Smtp
-    writer: MailBuilder
+    builder: MailBuilder
     claims: ClaimStore
     now: Callable[[], datetime]
     schedule: RetrySchedule
 
     async def on_send_email(self, command: SendEmail) -> Sequence[Contract | Reschedule]:
-        """Try once to send a mail to its pending recipients and tell each one's outcome.
+        """Send a mail to its pending recipients and return the outcome of each.
 
-        Run twice, it mails once: an attempt is claimed before MAIL, and its outcome is kept
-        before it is told. The second time gives the same events and the same next attempt from
-        the store, or looks in again later while the first is still at it. Only of an attempt
-        whose process died does nobody know how far it came: it is made again under the same
-        Message-ID, or held as uncertain, as its class has it. Raises Reject for a mail from the
-        future, and Retry when the claims are away.
+        Run twice, it mails once: an attempt is claimed before MAIL, and its outcome is kept before
+        it is published. The second run returns the same events and the same next attempt from the
+        store, or is put off while the first one is under way. When the process of an attempt died,
+        its progress is unknown: the attempt is made again under the same Message-ID, or reported as
+        uncertain, as its class has it. Raises Reject for a mail from the future, and Retry when the
+        database is away.
 
         A process that was stopped for longer than its lease counts as dead. When it goes on it
-        sends nothing, and tells no outcome that another sender has settled.
+        sends nothing, and publishes no outcome that another sender has settled.
         """
         inflight.reach(Phase.WAITING)
         _check_time(command, self.now())
         claim = await self.claims.claim(command)
         _count(command, claim)
-        settlement = AttemptResult()
+        result = AttemptResult()
         if claim.ours:
             progress = self._progress(claim)
-            settlement = await self._claimed(command, claim, progress)
-            settlement = await self._kept(command, claim, settlement)
-            for event in settlement.events:
+            result = await self._run(command, claim, progress)
+            result = await self._keep(command, claim, result)
+            for event in result.events:
                 _report(event, command, progress.relay)
-        told = [*claim.settled, *settlement.events]
+        events = [*claim.settled, *result.events]
         return [
-            *told,
-            *outcome.next_attempts(command, told),
+            *events,
+            *outcome.next_attempts(command, events),
             *self._later(command, claim.busy, BUSY_SECONDS),
-            *self._later(command, settlement.put_off, settlement.wait),
+            *self._later(command, result.put_off, result.wait),
         ]
 
     def _progress(self, claim: Claim) -> AttemptProgress:
-        """Return the record of an attempt, which checks the claim before each step."""
+        """Return the progress of an attempt, which checks the claim before each step."""
 
         def step(before: str, phase: Phase, waits_for: str) -> None:
             if not self.claims.holds(claim):
@@ -93,45 +99,45 @@ class SendHandler:
             commit=partial(step, "content", Phase.COMMITTED, "the relay's reply to a whole mail"),
         )
 
-    async def _claimed(
+    async def _run(
         self, command: SendEmail, claim: Claim, progress: AttemptProgress
     ) -> AttemptResult:
-        """Make the attempt; if it is cut off, let go of the claim in the way that is true."""
+        """Make the attempt; if it is cancelled, give the claim back or leave it uncertain."""
         try:
-            return await self._settlement(command, claim, progress)
+            return await self._result(command, claim, progress)
         except LostClaim as lost:
             await self.claims.give_back(claim)
             _lost(command, lost.before, len(claim.ours))
             return AttemptResult((), claim.ours, BUSY_SECONDS)
         except BaseException:
             if progress.content_begun:
+                # The mail may have arrived: only the relay knows.
                 self.claims.abandon(claim)
-                # It may have arrived: only the relay knows.
                 sent_again = self.schedule.retries_uncertain
                 logger.warning("cut off before the relay's reply: uncertain", sent_again=sent_again)
             else:
                 await self.claims.give_back(claim)
             raise
 
-    async def _settlement(
+    async def _result(
         self, command: SendEmail, claim: Claim, progress: AttemptProgress
     ) -> AttemptResult:
-        """Send to those who may be sent to, and hold the others."""
+        """Send to the fresh recipients, and to orphans if their class has them tried again."""
         begun = self.now()
         expired = outcome.expired(command, begun)
         repeats = self.schedule.retries_uncertain and not expired
-        held = outcome.all_held(command, () if repeats else claim.orphans, begun)
+        held = outcome.all_uncertain(command, () if repeats else claim.orphans, begun)
         pending = _only(command, claim.ours if repeats else claim.fresh)
         if expired or not pending.recipients:
             return AttemptResult(outcome.all_expired(pending, begun) + held)
-        attempt = await self._attempt(pending, begun, progress)
-        return replace(attempt, events=attempt.events + held) if held else attempt
+        result = await self._attempt(pending, begun, progress)
+        return replace(result, events=result.events + held) if held else result
 
     async def _attempt(
         self, command: SendEmail, begun: datetime, progress: AttemptProgress
     ) -> AttemptResult:
         try:
-            mail = await self.writer.write(command, begun)
+            mail = await self.builder.build(command, begun)
         except ValueError:
             return AttemptResult(outcome.all_failed(command, FailureReason.SEAL_BROKEN, begun))
         result = await self.smtp.send(replace(mail, progress=progress))
@@ -151,39 +157,39 @@ class SendHandler:
             suspected=progress.suspected,
         )
 
-    async def _kept(self, command: SendEmail, claim: Claim, found: AttemptResult) -> AttemptResult:
+    async def _keep(self, command: SendEmail, claim: Claim, result: AttemptResult) -> AttemptResult:
         """Keep the outcomes of the attempt and return those to publish.
 
         An outcome for which the claim was lost is not published: another sender publishes its own.
         If the database is away, the outcomes are published all the same: they are the truth.
         """
         try:
-            kept = tuple(await self.claims.settle(claim, found.events))
+            kept = tuple(await self.claims.settle(claim, result.events))
         except (Retry, Reject) as error:
-            # Not told, the mail would be sent again for certain; not kept, only if its command
+            # Not published, the mail would certainly be sent again; not kept, only if its command
             # is delivered again.
             logger.error("an outcome was not kept", reason=str(error))  # noqa: TRY400 -- a line
-            return found
-        if lost := len(found.events) - len(kept):
+            return result
+        if lost := len(result.events) - len(kept):
             _lost(command, "settlement", lost)
-            return replace(found, events=kept)
-        return found
+            return replace(result, events=kept)
+        return result
 
     def _later(
         self, command: SendEmail, recipients: Sequence[str], seconds: float
     ) -> Sequence[Reschedule]:
-        """Give the same attempt again, for some of its recipients, if there are any."""
+        """Return the same attempt again, for some of its recipients, if there are any."""
         if not recipients:
             return ()
-        # So that a mail that is only put off grows old too.
+        # A mail that is only put off must grow old too.
         seen = command.model_copy(update={"created_at": command.created_at or self.now()})
         return [Reschedule(outcome.again(seen, recipients), seconds)]
 
 
 def _check_time(command: SendEmail, now: datetime) -> None:
-    """Refuse a mail that says it was accepted long after now (issue 10, S6).
+    """Reject a mail with a time of acceptance long after now (issue 10, S6).
 
-    Its Date would be of the future (RFC 5322 3.6.1), and its give-up as far away.
+    Its Date would be in the future (RFC 5322 3.6.1), and it would be given up as late.
     """
     if command.created_at is not None and command.created_at > now + MAX_AHEAD:
         minutes = MAX_AHEAD.total_seconds() / 60
@@ -191,7 +197,7 @@ def _check_time(command: SendEmail, now: datetime) -> None:
 
 
 def _only(command: SendEmail, recipients: tuple[str, ...]) -> SendEmail:
-    """Give the attempt for some of its recipients; for all of them it is its own copy."""
+    """Return the attempt for some of its recipients; the command itself for all of them."""
     return command if recipients == command.recipients else outcome.again(command, recipients)
 
 
@@ -233,10 +239,10 @@ def _report(event: Outcome, command: SendEmail, relay: str) -> None:
     )
 
 
-def _warn_of_trouble(heard: Replies, progress: AttemptProgress, category: Category) -> None:
-    """Warn of trouble that only an operator can put right, once a mail."""
+def _warn_of_trouble(result: Replies, progress: AttemptProgress, category: Category) -> None:
+    """Warn once a mail of trouble that only an operator can solve."""
     of_relay = replies.sender_refused if progress.suspected else replies.about_us
-    trouble = next(filter(of_relay, heard.values()), None)
+    trouble = next(filter(of_relay, result.values()), None)
     if trouble is not None:
         logger.warning(
             "the relay is away or refuses us",

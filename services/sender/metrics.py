@@ -1,4 +1,4 @@
-"""What the sender counts."""
+"""The metrics of the sender."""
 
 from functools import cache
 
@@ -6,35 +6,37 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from shared.runtime.metrics import SECONDS
 
-# The relay is the one that was tried last, empty where none was: a mail too late, or held.
+# The relay is the one that was tried last, empty without one: a mail too late, or uncertain.
 _BY = ("category", "relay")
 
 # From a tenth of a second to the four days after which bulk mail is given up.
 _FINAL_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14_400, 86_400, 345_600)
 
-ATTEMPTS = Counter("postrider_attempts", "Mails taken to a relay", _BY)
+ATTEMPTS = Counter("postrider_attempts", "Mails sent to a relay", _BY)
 CLAIMED = Counter(
     "postrider_claims", "Recipients of an attempt, by what was known of them", ("category", "found")
 )
 LOST = Counter(
     "postrider_claims_lost",
-    "Recipients whose claim ran out while a mail was in hand, by the step that was not taken",
+    "Recipients whose claim ran out during the attempt, by the step that was not made",
     ("category", "before"),
 )
 FINAL = Histogram(
     "postrider_final_seconds",
-    "From when a mail was accepted until nothing more will be said of it for a recipient",
+    "From the acceptance of a mail to its final outcome for a recipient",
     _BY,
     buckets=_FINAL_SECONDS,
 )
-OUTCOMES = Counter("postrider_outcomes", "What became of a mail for a recipient", (*_BY, "outcome"))
+OUTCOMES = Counter(
+    "postrider_outcomes", "Outcomes of an attempt for a recipient", (*_BY, "outcome")
+)
 REFUSALS = Counter(
     "postrider_refusals",
-    "Replies that said no to a mail for a recipient, by why",
+    "Replies that refused a mail for a recipient, by class",
     (*_BY, "reply_class"),
 )
 POSTPONED = Counter(
-    "postrider_smtp_postponed", "Mails put off while relays rest that may take them", ("category",)
+    "postrider_smtp_postponed", "Mails put off because no relay may be tried", ("category",)
 )
 THROTTLED = Counter(
     "postrider_smtp_throttled", "Mails put off by the rate of a recipient domain", ("category",)
@@ -44,7 +46,7 @@ _OPEN = Gauge("postrider_smtp_open", "SMTP connections open now", _BY)
 _OPENED = Counter("postrider_smtp_opened", "SMTP connections opened", _BY)
 _NOT_OPENED = Counter(
     "postrider_smtp_not_opened",
-    "SMTP connections that could not be opened, by where it ended",
+    "SMTP connections that could not be opened, by the stage of the failure",
     (*_BY, "stage"),
 )
 _CLOSED = Counter("postrider_smtp_closed", "SMTP connections closed", _BY)
@@ -59,8 +61,7 @@ _MAILS = Histogram(
 )
 _TRANSACTION = Histogram(
     "postrider_smtp_transaction_seconds",
-    "From the wish to send a mail over a relay to its last reply, a connection being opened "
-    "included",
+    "From the choice of a relay for a mail to its last reply, with the opening of a connection",
     _BY,
     buckets=SECONDS,
 )
@@ -69,27 +70,27 @@ _PIPELINED = Counter(
     "SMTP transactions, by whether their commands went out in one group",
     (*_BY, "pipelined"),
 )
-_STUMBLED = Counter(
+_PIPELINING_FAILED = Counter(
     "postrider_smtp_stumbled", "Groups of commands that a relay could not cope with", _BY
 )
-_RESTS = Counter("postrider_smtp_rests", "Times that a relay was given a rest", _BY)
+_PAUSES = Counter("postrider_smtp_rests", "Pauses of a relay that does not serve us", _BY)
 _PUSHED_BACK = Counter("postrider_smtp_pushed_back", "Times that a relay asked for less", _BY)
 
 
 @cache
 def counter(metric: Counter, *labels: str) -> Counter:
-    """Give one series of a metric; to look it up there costs five times as much as to count."""
+    """Return one series of a metric; a lookup there costs five times as much as counting."""
     return metric.labels(*labels)
 
 
 @cache
 def histogram(metric: Histogram, *labels: str) -> Histogram:
-    """Give one series of a histogram."""
+    """Return one series of a histogram."""
     return metric.labels(*labels)
 
 
 class RelayMetrics:
-    """The series of one relay as one sending class uses it."""
+    """The series of one relay and one sending class."""
 
     def __init__(self, category: str, relay: str) -> None:
         by = (category, relay)
@@ -101,8 +102,8 @@ class RelayMetrics:
         self._modes = {mode: _PIPELINED.labels(*by, str(mode).lower()) for mode in (False, True)}
         self.transaction = _TRANSACTION.labels(*by)
         self.replaced = _REPLACED.labels(*by)
-        self.stumbled = _STUMBLED.labels(*by)
-        self.rests = _RESTS.labels(*by)
+        self.pipelining_failed = _PIPELINING_FAILED.labels(*by)
+        self.pauses = _PAUSES.labels(*by)
         self.throttled = _THROTTLED.labels(*by)
         self.pushed_back = _PUSHED_BACK.labels(*by)
 
@@ -112,7 +113,7 @@ class RelayMetrics:
         self._opened.inc()
 
     def not_opened(self, stage: str) -> None:
-        """Count a connection that did not come about."""
+        """Count a connection that could not be opened."""
         _NOT_OPENED.labels(*self._by, stage).inc()
 
     def transacted(self, *, pipelined: bool) -> None:
@@ -120,7 +121,7 @@ class RelayMetrics:
         self._modes[pipelined].inc()
 
     def closed(self, mails: int) -> None:
-        """Count a connection that has had so many mails."""
+        """Count a closed connection that had so many transactions."""
         self._open.dec()
         self._closed.inc()
         self._mails.observe(mails)

@@ -1,7 +1,6 @@
-"""Pure: what the replies of one attempt mean for the mail: events, and perhaps another attempt.
+"""What the replies of one attempt mean for the mail: events, and perhaps another attempt.
 
-The ids of events follow from what they state, so that an attempt that is told twice is counted
-once.
+The id of an event follows from its content, so that an attempt that is reported twice counts once.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,9 +10,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid5
 
-from services.sender.claim import mail_key
+from services.sender.claims import mail_key
 from services.sender.replies import reply as replies
-from services.sender.replies.reply import wait_asked
 from services.sender.schedule import AttemptHistory, RetrySchedule
 from shared.contracts import (
     Category,
@@ -30,9 +28,7 @@ from shared.contracts import (
 )
 from shared.retry import Reschedule
 
-Replies = Mapping[str, Reply]  # by recipient: the reply that settled its part of the transaction
-
-EXCESS_SECONDS = 1.0  # until those come again whom a transaction had no room for
+NO_ROOM_SECONDS = 1.0  # until a recipient is tried again that a transaction had no room for
 _EVENTS = UUID("6f0f4d0e-5a55-4c5e-8f6b-2d3f4c1b9a70")  # the name space of our event ids
 
 
@@ -43,21 +39,32 @@ class FailureReason(StrEnum):
     TOO_BIG = "too_big"
     SMTPUTF8_NOT_OFFERED = "smtputf8_not_offered"
     SEAL_BROKEN = "seal_broken"
-    EXPIRED = "expired"  # it waited too long for a connection; told as `EmailExpired`
+    EXPIRED = "expired"  # it waited too long for a connection; published as `EmailExpired`
 
 
 @dataclass(frozen=True, slots=True)
 class Unsendable:
-    """The mail was not even tried: it needs what the server does not have."""
+    """The mail was not tried: it needs something that the server does not have."""
 
     reason: FailureReason
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptResult:
-    """What one attempt came to: an event for each recipient it was about.
+class NotAttempted:
+    """The mail was not tried: for so many seconds no relay may be tried, or a rate is used up."""
 
-    Nobody tried to send to the others: they are `put_off`, for about `wait` seconds.
+    seconds: float
+
+
+Replies = Mapping[str, Reply]  # by recipient: the reply that settled its part of the transaction
+SendResult = Replies | Unsendable | NotAttempted
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptResult:
+    """The result of an attempt: an event for each recipient that was tried.
+
+    The other recipients are `put_off`, for about `wait` seconds.
     """
 
     events: tuple[Outcome, ...] = ()
@@ -66,26 +73,26 @@ class AttemptResult:
 
 
 def expired(command: SendEmail, at: datetime) -> bool:
-    """Tell whether the mail is not to be sent any more."""
+    """Return whether the mail is too late to be sent."""
     return command.expires_at is not None and at >= command.expires_at
 
 
 def all_expired(command: SendEmail, at: datetime) -> tuple[Outcome, ...]:
-    """Give the events of a mail that is too late for all its recipients."""
+    """Return the events of a mail that is too late for all its recipients."""
     attempt = _Attempt(command, at)
     return tuple(attempt.event(EmailExpired, each) for each in command.recipients)
 
 
 def all_failed(command: SendEmail, reason: FailureReason, at: datetime) -> tuple[Outcome, ...]:
-    """Give the events of a mail that can be sent to nobody."""
+    """Return the events of a mail that cannot be sent to any recipient."""
     if reason is FailureReason.EXPIRED:
         return all_expired(command, at)
     attempt = _Attempt(command, at)
     return tuple(attempt.event(EmailFailed, each, reason=reason) for each in command.recipients)
 
 
-def all_held(command: SendEmail, orphans: Iterable[str], at: datetime) -> tuple[Outcome, ...]:
-    """Give the events for those whom somebody may have sent it to who died: it is not repeated."""
+def all_uncertain(command: SendEmail, orphans: Iterable[str], at: datetime) -> tuple[Outcome, ...]:
+    """Return the events for recipients whose earlier sender died: the mail is not sent again."""
     attempt = _Attempt(command, at)
     return tuple(attempt.event(EmailUncertain, each) for each in orphans)
 
@@ -93,44 +100,44 @@ def all_held(command: SendEmail, orphans: Iterable[str], at: datetime) -> tuple[
 def postpone(
     command: SendEmail, seconds: float, schedule: RetrySchedule, at: datetime
 ) -> AttemptResult:
-    """Put off an attempt that was not made, unless its mail would then be too late."""
-    if not schedule.in_time(_Attempt(command, at).tried, seconds):
+    """Put off a mail that was not attempted, unless it would then be too late."""
+    if not schedule.in_time(_Attempt(command, at).history, seconds):
         return AttemptResult(all_expired(command, at))
     return AttemptResult((), command.recipients, seconds)
 
 
-def settle(  # noqa: PLR0913 -- it is all that is known of an attempt
+def settle(  # noqa: PLR0913 -- an attempt has as many properties
     command: SendEmail,
-    heard: Replies,
+    result: Replies,
     schedule: RetrySchedule,
     at: datetime,
     host: str = "",
     *,
     suspected: bool = False,
 ) -> AttemptResult:
-    """Return an event for each recipient of what the server `host` said.
+    """Return an event for each recipient from the replies of the server `host`.
 
-    A refusal of the sender is not final while the relay itself is `suspected`. A recipient that
-    found no room is put off and not blamed. Another must have found room: a server that has none
-    for anybody defers, or the mail would come back for ever.
+    A refusal of the sender is not final while the relay itself is `suspected`. A recipient without
+    room in the transaction is put off without blame. When no recipient has found room, all are
+    deferred, or the mail would come back for ever.
     """
     attempt = _Attempt(command, at, host, suspected)
-    excess = tuple(each for each, reply in heard.items() if replies.too_many_recipients(reply))
-    if len(excess) == len(heard):
+    excess = tuple(each for each, reply in result.items() if replies.too_many_recipients(reply))
+    if len(excess) == len(result):
         excess = ()
     events = tuple(
         attempt.outcome(recipient, reply, schedule)
-        for recipient, reply in heard.items()
+        for recipient, reply in result.items()
         if recipient not in excess
     )
-    return AttemptResult(events, excess, EXCESS_SECONDS)
+    return AttemptResult(events, excess, NO_ROOM_SECONDS)
 
 
 def next_attempts(command: SendEmail, events: Iterable[Outcome]) -> list[Reschedule]:
-    """Give the command again for those of whom `events` say that they are tried again.
+    """Return the command again for the recipients that `events` want to be tried again.
 
-    It follows from the events alone, so that who reads them from the store gives the same. A
-    mail's age counts from its first attempt where nobody wrote down when it was accepted.
+    It follows from the events alone, so that events read from the store give the same commands. A
+    mail without a time of acceptance is as old as its first attempt.
     """
     waiting: dict[float, list[Outcome]] = {}
     for event in events:
@@ -152,13 +159,13 @@ def next_attempts(command: SendEmail, events: Iterable[Outcome]) -> list[Resched
 
 
 def again(command: SendEmail, recipients: Iterable[str]) -> SendEmail:
-    """Give the same attempt for some of its recipients."""
+    """Return the same attempt for some of its recipients."""
     return command.model_copy(update={"pending": tuple(recipients)})
 
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """One attempt at `command`; makes the events that tell of it."""
+    """One attempt at `command`; builds its events."""
 
     command: SendEmail
     at: datetime
@@ -168,7 +175,7 @@ class _Attempt:
     def outcome(self, recipient: str, reply: Reply, schedule: RetrySchedule) -> Outcome:
         if replies.accepted(reply):
             return self.event(EmailDelivered, recipient, reply)
-        wait = schedule.wait_after(self.tried, wait_asked(reply))
+        wait = schedule.wait_after(self.history, replies.requested_wait(reply))
         if replies.lost_after_dot(reply):
             again = wait if schedule.retries_uncertain else None
             return self.event(EmailUncertain, recipient, reply, retry_after=again)
@@ -180,8 +187,7 @@ class _Attempt:
         return self.event(EmailDeferred, recipient, reply, retry_after=wait)
 
     @property
-    def tried(self) -> AttemptHistory:
-        """What is behind the mail now."""
+    def history(self) -> AttemptHistory:
         command, at = self.command, self.at
         age = (at - (command.created_at or at)).total_seconds()
         left = (command.expires_at - at).total_seconds() if command.expires_at else None
@@ -200,29 +206,28 @@ class _Attempt:
         **more: Any,  # noqa: ANN401 -- the fields of that kind, which pydantic checks
     ) -> Outcome:
         command = self.command
-        stated = f"{mail_key(command)}\n{recipient}\n{command.attempt}\n{kind.keys[0]}"
+        content = f"{mail_key(command)}\n{recipient}\n{command.attempt}\n{kind.keys[0]}"
         return kind(
-            id=str(uuid5(_EVENTS, stated)),
+            id=str(uuid5(_EVENTS, content)),
             at=self.at,
             email_id=command.id,
             category=command.category,
             recipient=recipient,
             attempt=command.attempt,
-            reply=reply and self._kept(reply),
-            **self._finding(recipient, reply),
+            reply=reply and self._redacted(reply),
+            **self._classification(recipient, reply),
             **more,
         )
 
-    def _finding(self, recipient: str, reply: Reply | None) -> Mapping[str, Any]:
-        """Give the fields that tell why a reply is a no."""
+    def _classification(self, recipient: str, reply: Reply | None) -> Mapping[str, Any]:
         if reply is None or replies.accepted(reply):
             return {}
         alone = len(self.command.recipients) == 1
-        found = replies.class_of(reply, recipient, self.host, alone=alone)
+        found = replies.classify_refusal(reply, recipient, self.host, alone=alone)
         return found._asdict() if found else {}
 
-    def _kept(self, reply: Reply) -> Reply:
-        """Return a reply as it may be told and kept: other people's addresses may be in it."""
+    def _redacted(self, reply: Reply) -> Reply:
+        """Return a reply as it may be published and kept, without other people's addresses."""
         text = replies.redacted(reply.text, of_code=self.command.category is Category.OTP)
         return reply if text == reply.text else reply.model_copy(update={"text": text})
 

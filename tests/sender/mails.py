@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from services.sender.mail.compose import OutgoingMail
-from services.sender.outcome import Replies, Unsendable
-from services.sender.smtp.circuit_breaker import Backoff, NotAttempted
+from services.sender.outcome import NotAttempted, Replies, Unsendable
+from services.sender.schedule import Backoff
 from services.sender.smtp.pool import SmtpPool
 from services.sender.smtp.rate_limits import Throttle
 from services.sender.smtp.relay import ConnectionLimits, Login, Relay, Timeouts, Tls
@@ -24,7 +24,7 @@ def a_relay(
     tls: Tls = Tls.NONE,
     context: ssl.SSLContext | None = None,
     login: Login | None = None,
-    patience: Timeouts = SHORT,
+    timeouts: Timeouts = SHORT,
 ) -> Relay:
     """Give a relay on this machine that is not waited for long and never rests."""
     return Relay(
@@ -33,7 +33,7 @@ def a_relay(
         tls,
         context,
         login,
-        patience=patience,
+        timeouts=timeouts,
         backoff=NO_REST,
     )
 
@@ -41,9 +41,9 @@ def a_relay(
 class Full:
     """Token buckets that are never empty."""
 
-    async def take(self, name: str, mails: int, rate: Rate) -> float:
+    async def take(self, name: str, count: int, room: int, rate: Rate) -> float:
         """Give as many as are asked for."""
-        del name, mails, rate
+        del name, count, room, rate
         return 0.0
 
 

@@ -7,12 +7,11 @@ from datetime import datetime
 from pathlib import Path
 
 from services.sender.handlers import SendHandler, Smtp
+from services.sender.mail.builder import MailBuilder
 from services.sender.mail.compose import MailDefaults, OutgoingMail
-from services.sender.mail.writer import MailBuilder
-from services.sender.outcome import Replies, Unsendable
+from services.sender.outcome import NotAttempted, Replies, Unsendable
 from services.sender.replies import reply as replies
 from services.sender.schedule import RetrySchedule
-from services.sender.smtp.circuit_breaker import NotAttempted
 from services.sender.store import ClaimStore
 from shared.contracts import Contract, Reply, SendEmail, Stage
 from shared.retry import Reschedule
@@ -78,7 +77,7 @@ def a_sender(
     """Build a sender that lives at one moment."""
     return SendHandler(
         smtp=smtp,
-        writer=MailBuilder(SEALER.open, MailDefaults("post@our.example", "our.example"), {}),
+        builder=MailBuilder(SEALER.open, MailDefaults("post@our.example", "our.example"), {}),
         claims=claims,
         now=lambda: now,
         schedule=RetrySchedule(15, 3600, 86_400, retries_uncertain=retries_uncertain),

@@ -33,8 +33,8 @@ def test_defaults() -> None:
     """What is needed is enough; the Message-IDs are of the domain that mail comes from."""
     settings = load()
 
-    assert settings.accounts[0].login is None
-    assert settings.letterhead == MailDefaults(
+    assert settings.relays[0].login is None
+    assert settings.mail_defaults == MailDefaults(
         "Post <post@xn--bcher-kva.example>", "xn--bcher-kva.example"
     )
     assert settings.limits(Category.OTP) == ConnectionLimits(
@@ -94,7 +94,7 @@ def test_hosts(host: str) -> None:
 
 def test_login() -> None:
     """User and password go together."""
-    login = load(SENDER_SMTP_USERNAME="anna", SENDER_SMTP_PASSWORD="pw").accounts[0].login
+    login = load(SENDER_SMTP_USERNAME="anna", SENDER_SMTP_PASSWORD="pw").relays[0].login
 
     assert login == Login("anna", "pw")
     assert "pw" not in repr(login)
@@ -121,7 +121,7 @@ def test_password_in_the_clear(host: str) -> None:
         "SENDER_SMTP_PASSWORD": "pw",
     }
 
-    assert load(**account, SENDER_SMTP_HOST=host).accounts[0].login is not None
+    assert load(**account, SENDER_SMTP_HOST=host).relays[0].login is not None
     with pytest.raises(ConfigError, match="clear text"):
         load(**account)
 
@@ -241,7 +241,7 @@ def relays(*accounts: dict[str, object], **more: str) -> SenderSettings:
 
 def test_one_relay() -> None:
     """The simple form is one relay."""
-    [account] = load().accounts
+    [account] = load().relays
 
     assert (account.host, account.port, account.tls, account.weight) == (
         "relay.example",
@@ -253,7 +253,7 @@ def test_one_relay() -> None:
 
 def test_several_relays() -> None:
     """Each relay has an account and a weight of its own."""
-    one, other = relays(ONE, OTHER | {"password": "pw"}).accounts
+    one, other = relays(ONE, OTHER | {"password": "pw"}).relays
 
     assert (one.host, one.login, one.weight) == ("a.example", None, 1)
     assert (other.port, other.login, other.weight) == (587, Login("anna", "pw"), 2)

@@ -49,7 +49,7 @@ async def test_strange_replies(
     patience = Timeouts(connect=1, command=0.5, dot=0.5)
     async with (
         scripted({**greeting, **script}) as server,
-        a_pool(a_relay(server.port, patience=patience)) as pool,
+        a_pool(a_relay(server.port, timeouts=patience)) as pool,
     ):
         first = await sent(pool)
         second = await sent(pool)
@@ -103,7 +103,7 @@ async def test_replies_without_end(endless: bytes) -> None:
     for script, end in ((yes, DELIVERED), (no, [(Stage.DOT, 550)])):
         async with (
             scripted(script) as server,
-            a_pool(a_relay(server.port, patience=BRIEF)) as pool,
+            a_pool(a_relay(server.port, timeouts=BRIEF)) as pool,
         ):
             assert [await sent(pool), await sent(pool)] == [end, end]
         assert (server.heard["CONNECT"], server.heard["DOT"]) == (2, 2)
@@ -116,7 +116,7 @@ async def test_nothing_after_an_endless_reply(
     """A yes to RCPT that never ends leads to no mail: the next reply might be part of it."""
     async with (
         scripted({**greeting, "RCPT": endless}) as server,
-        a_pool(a_relay(server.port, patience=BRIEF)) as pool,
+        a_pool(a_relay(server.port, timeouts=BRIEF)) as pool,
     ):
         ends_of_all = [(await sent(pool))[0], (await sent(pool))[0]]
 
@@ -259,7 +259,7 @@ async def test_refused_in_the_body() -> None:
     script = {"DATA": b"354 Go on\r\n", "IN-BODY": b"552 5.3.4 Too big\r\n"}
     async with scripted(script) as server, a_pool(a_relay(server.port)) as pool:
         assert ends(await pool.send(a_mail(content=BIG))) == [(Stage.DOT, 552)]
-        assert not pool._routes[f"127.0.0.1:{server.port}"]._idle
+        assert not pool._pools[f"127.0.0.1:{server.port}"]._idle
 
 
 @pytest.mark.parametrize("reply", [b"250 OK\r\n", b"100 Wait\r\n"])
@@ -275,7 +275,7 @@ async def test_body_not_taken() -> None:
     script = {"DATA": b"354 Go on\r\n", "IN-BODY": b""}
     async with (
         scripted(script) as server,
-        a_pool(a_relay(server.port, patience=BRIEF)) as pool,
+        a_pool(a_relay(server.port, timeouts=BRIEF)) as pool,
     ):
         mail = a_mail(content=BIG)
 
@@ -302,7 +302,7 @@ async def test_no_more_to_come(last: bytes) -> None:
     async with (
         asyncio.timeout(30),
         scripted(script) as server,
-        a_pool(a_relay(server.port, patience=patience)) as pool,
+        a_pool(a_relay(server.port, timeouts=patience)) as pool,
     ):
         assert await sent(pool) == [(Stage.MAIL, int(last[:3]))]
 
@@ -347,7 +347,7 @@ async def test_miscounted(script: Mapping[str, bytes], end: tuple[Stage, int]) -
     """When the replies are not as many as the commands nobody is blamed for any of them."""
     async with (
         scripted({**PIPELINING, **script}) as server,
-        a_pool(a_relay(server.port, patience=BRIEF)) as pool,
+        a_pool(a_relay(server.port, timeouts=BRIEF)) as pool,
     ):
         result = of(await pool.send(a_mail(ANNA, BEN)))
 
@@ -359,7 +359,7 @@ async def test_flushes_its_buffer() -> None:
     """A server that loses what comes early gets its commands one by one from then on."""
     async with (
         scripted({**PIPELINING, "FLUSH": b""}) as server,
-        a_pool(a_relay(server.port, patience=BRIEF)) as pool,
+        a_pool(a_relay(server.port, timeouts=BRIEF)) as pool,
     ):
         first = await sent(pool)
         others = [await sent(pool) for _ in range(3)]

@@ -10,9 +10,8 @@ from ops.simulator.simulator import Simulator
 from services.sender import metrics
 from services.sender.handlers import BUSY_SECONDS, MAX_AHEAD
 from services.sender.mail.compose import OutgoingMail
-from services.sender.outcome import FailureReason, Replies, Unsendable
+from services.sender.outcome import FailureReason, NotAttempted, Replies, Unsendable
 from services.sender.replies import reply as replies
-from services.sender.smtp.circuit_breaker import NotAttempted
 from services.sender.store import ClaimStore
 from shared.contracts import EmailDelivered, EmailExpired, EmailFailed, ReplyClass, SendEmail, Stage
 from shared.errors import Reject

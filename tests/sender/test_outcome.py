@@ -245,7 +245,7 @@ def test_retries(retries: int | None, again: bool) -> None:  # noqa: FBT001 -- a
 
 def test_held() -> None:
     """A mail that somebody who died may have sent is uncertain, without a reply, and final."""
-    (event,) = outcome.all_held(a_command(), a_command().recipients, NOW)
+    (event,) = outcome.all_uncertain(a_command(), a_command().recipients, NOW)
 
     assert isinstance(event, EmailUncertain)
     assert (event.reply, event.final) == (None, True)

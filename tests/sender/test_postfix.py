@@ -16,7 +16,7 @@ from benchmarks.package import Programs
 from benchmarks.postfix import Postfix
 from ops.broker import BrokerAddress, BrokerPorts
 from services.sender.outcome import FailureReason, Unsendable
-from services.sender.replies.reply import class_of, too_many_recipients
+from services.sender.replies.reply import classify_refusal, too_many_recipients
 from services.sender.smtp.connect import connect
 from services.sender.smtp.extensions import Extensions
 from services.sender.smtp.relay import Tls
@@ -99,7 +99,7 @@ async def test_what_it_offers(server: Postfix) -> None:
     connection = await connect(a_relay(server.port), 1e12)
     connection.abort()
 
-    assert connection.offers == Extensions(
+    assert connection.extensions == Extensions(
         pipelining=True, smtputf8=True, sized=True, dsn=True, size=MAX_OCTETS
     )
 
@@ -116,7 +116,7 @@ async def test_reports(port: int) -> None:
 
 
 async def test_accepted(server: Postfix, port: int) -> None:
-    """Each mail over one connection is in its queue once, and our dialogue is to its taste."""
+    """Each mail over one connection is in its queue once, and our stream is to its taste."""
     async with a_pool(a_relay(port)) as pool:
         assert [await sent(pool) for _ in range(20)] == [DELIVERED] * 20
 
@@ -147,7 +147,7 @@ async def test_refused(port: int, name: str, code: int, reply_class: ReplyClass)
         reply = of(await pool.send(a_mail(recipient)))[recipient]
         assert await sent(pool) == DELIVERED
 
-    found = class_of(reply, recipient, alone=True)
+    found = classify_refusal(reply, recipient, alone=True)
     assert (reply.stage, reply.code) == (Stage.RCPT, code)
     assert found is not None
     assert found.reply_class is reply_class
@@ -202,7 +202,7 @@ async def test_too_big_without_an_offer(server: Postfix) -> None:
         assert await sent(pool) == DELIVERED
 
     reply = of(result)[ANNA]
-    found = class_of(reply, ANNA, alone=True)
+    found = classify_refusal(reply, ANNA, alone=True)
     assert ends(result) == [(Stage.DOT, 552)]
     assert found is not None
     assert found.reply_class is ReplyClass.TOO_BIG

@@ -45,13 +45,13 @@ def test_the_contract_s_own_end() -> None:
 
 def test_asked() -> None:
     """The server's wish goes before our own wait, by as much more as the ladder may be early."""
-    assert OTP.wait_after(AttemptHistory(1, age=0), asked=300) == 375
+    assert OTP.wait_after(AttemptHistory(1, age=0), requested=300) == 375
 
 
 def test_asked_too_much() -> None:
     """A wish that the mail has no time for is not a reason to give it up."""
-    assert OTP.wait_after(AttemptHistory(1, age=0), asked=3600) == 5
-    assert OTP.wait_after(AttemptHistory(1, age=0, left=200), asked=300) == 5
+    assert OTP.wait_after(AttemptHistory(1, age=0), requested=3600) == 5
+    assert OTP.wait_after(AttemptHistory(1, age=0, left=200), requested=300) == 5
 
 
 @given(attempt=st.integers(1), age=st.floats(0, 1e12))

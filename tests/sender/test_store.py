@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from services.sender import outcome
-from services.sender.claim import LEASE_SECONDS, Claim
+from services.sender.claims import LEASE_SECONDS, Claim
 from services.sender.replies import reply as replies
 from services.sender.schedule import RetrySchedule
 from services.sender.service import MIGRATIONS

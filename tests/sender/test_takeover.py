@@ -4,7 +4,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.sender import outcome
-from services.sender.claim import LEASE_MARGIN, LEASE_SECONDS
+from services.sender.claims import LEASE_MARGIN, LEASE_SECONDS
 from services.sender.replies import reply as replies
 from services.sender.schedule import RetrySchedule
 from services.sender.service import MIGRATIONS

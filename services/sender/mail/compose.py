@@ -1,49 +1,46 @@
-"""Pure: the mail that a command asks for, as the octets that go over the wire.
+"""Composing the mail of a command, as the octets on the wire.
 
-The output is 7-bit clean but for addresses that need SMTPUTF8, every line ends in CRLF and has at
-most 998 octets (RFC 5321 4.5.3.1.6), and the same command always gives the same octets.
+The output is 7-bit clean, except for addresses that need SMTPUTF8. Every line ends in CRLF and has
+at most 998 octets (RFC 5321 4.5.3.1.6). The same command always gives the same octets.
 """
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from email.utils import format_datetime
 
 from services.sender.mail import headers, mime
 from services.sender.mail.mime import MailContent
 from shared.contracts import Category, SendEmail, address
 
-# A dot at the end of an id or before another dot is not RFC 5322's dot-atom; `=` is in no id.
+# RFC 5322's dot-atom has no dot at the end or before another dot; `=` occurs in no id.
 _STRAY_DOT = re.compile(r"\.(?=\.|$)")
-
-
-_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 @dataclass(frozen=True, slots=True)
 class MailDefaults:
-    """What a command leaves open: the default From and the domain of our Message-IDs."""
+    """The default From of a command, and the domain of our Message-IDs."""
 
     from_: str
     message_id_domain: str
 
 
 def _allowed() -> None:
-    """Allow the next step of an attempt that nothing holds back."""
+    """Allow the next step of an attempt."""
 
 
 @dataclass(slots=True)
 class AttemptProgress:
-    """How far an attempt has come, for the handler, which may be cut off from its end.
+    """The progress of an attempt, for a handler that is cancelled before its end.
 
-    `relay` is the one that has replied, `host:port`, empty as long as there is none. It is
-    `suspected` if it refused the sender for a reason that may be its own (see `SenderRefusals`).
-    `begin` is called right before MAIL, `commit` right before each piece of the content. Either
-    raises an exception when the step must not be taken any more.
+    `relay` is the relay that has replied, `host:port`, empty before that. It is `suspected` if it
+    refused the sender for a reason that may be its own (see `SenderRefusals`). `begin` is called
+    right before MAIL, `commit` right before each piece of the content. Either raises an exception
+    when the step must not be made any more.
     """
 
-    content_begun: bool = False  # so that the final dot may have left: the mail may be there
+    content_begun: bool = False  # then the final dot may have left, and the mail be accepted
     relay: str = ""
     suspected: bool = False
     begin: Callable[[], None] = _allowed
@@ -51,7 +48,7 @@ class AttemptProgress:
 
     @property
     def host(self) -> str:
-        """Whose replies they are."""
+        """The host of the relay."""
         return self.relay.rpartition(":")[0]
 
 
@@ -59,8 +56,8 @@ class AttemptProgress:
 class OutgoingMail:
     """An envelope and its content, ready for one SMTP transaction.
 
-    From `not_after` on MAIL is not to be said any more. `envelope_id` stands in what others report
-    of the mail (RFC 3461 4.4): at most 100 letters, digits, dots, hyphens and underscores.
+    From `not_after` on MAIL must not be sent. `envelope_id` appears in reports about the mail
+    (RFC 3461 4.4): at most 100 letters, digits, dots, hyphens and underscores.
     """
 
     sender: str
@@ -73,25 +70,25 @@ class OutgoingMail:
 
     @property
     def within_ascii(self) -> tuple[str, ...]:
-        """The recipients that a server without SMTPUTF8 can send it to (RFC 6531 3.2)."""
+        """The recipients that a server without SMTPUTF8 can serve (RFC 6531 3.2)."""
         if not self.needs_smtputf8:
             return self.recipients
         able = tuple(filter(str.isascii, self.recipients))
-        # Where it is not the recipients alone, the headers need it, which are for all.
+        # Unless only recipients need SMTPUTF8, the headers do, which all recipients get.
         alone = len(able) < len(self.recipients)
         return able if alone and self.sender.isascii() and self.content.isascii() else ()
 
 
 def compose(
-    command: SendEmail, content: MailContent, letterhead: MailDefaults, date: datetime
+    command: SendEmail, content: MailContent, defaults: MailDefaults, date: datetime
 ) -> OutgoingMail:
-    """Build the mail; `date` is when it was accepted. Bcc goes into the envelope alone.
+    """Build the mail; `date` is when it was accepted. Bcc is only in the envelope.
 
     The Message-ID comes from the command's id, so that every attempt has the same.
     """
-    from_ = command.from_ or letterhead.from_
+    from_ = command.from_ or defaults.from_
     sender, recipients = address.bare_address(from_), tuple(dict.fromkeys(command.recipients))
-    head = _head(command, from_, letterhead.message_id_domain, date)
+    head = _head(command, from_, defaults.message_id_domain, date)
     return OutgoingMail(
         sender=sender,
         recipients=recipients,
@@ -104,25 +101,16 @@ def compose(
 
 def _head(command: SendEmail, from_: str, domain: str, date: datetime) -> str:
     lines = [
-        f"Date: {_written(date)}\r\n",
+        f"Date: {format_datetime(date)}\r\n",
         headers.mailboxes("From", from_),
         headers.mailboxes("To", *command.to),
         headers.mailboxes("Cc", *command.cc) if command.cc else "",
         headers.mailboxes("Reply-To", command.reply_to) if command.reply_to else "",
         headers.unstructured("Subject", command.subject),
         f"Message-ID: <{_STRAY_DOT.sub('=2E', command.id)}@{domain}>\r\n",
-        # RFC 3834 5: nobody's auto-responder is to answer a code.
+        # RFC 3834 5: no auto-responder must answer a code.
         "Auto-Submitted: auto-generated\r\n" if command.category is Category.OTP else "",
         *(headers.custom(name, value) for name, value in command.headers.items()),
         "MIME-Version: 1.0\r\n",
     ]
     return "".join(lines)
-
-
-def _written(date: datetime) -> str:
-    """Return a date as a header has it (RFC 5322 3.3), whatever the locale."""
-    zone = f"{date:%z}" if date.utcoffset() else "+0000"
-    return (
-        f"{_DAYS[date.weekday()]}, {date.day:02} {_MONTHS[date.month - 1]} {date.year:04}"
-        f" {date.hour:02}:{date.minute:02}:{date.second:02} {zone}"
-    )

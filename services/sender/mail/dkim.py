@@ -1,7 +1,8 @@
-"""Pure: DKIM signatures (RFC 6376) over the final octets of a mail, before dots are doubled.
+"""DKIM signatures (RFC 6376) over the final octets of a mail, before dot-stuffing.
 
-SHA-256 with RSA (RFC 8301) and, beside it, with Ed25519 (RFC 8463). Both parts are `relaxed`, for
-relays rewrap headers and trim lines. There is never an `l=`: it would let anybody add to a body.
+SHA-256 with RSA (RFC 8301) and, beside it, with Ed25519 (RFC 8463). Headers and body are
+`relaxed`, because relays rewrap headers and trim lines. `l=` is never set: with it anybody could
+extend a body.
 """
 
 import base64
@@ -17,10 +18,10 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 
-# Named in `h=` once more than they occur, so that one added later breaks the signature: a reader
-# might show the added one (RFC 6376 8.15).
+# Named in `h=` once more than they occur, so that one added later breaks the signature: a mail
+# program might show the added one (RFC 6376 8.15).
 _ONCE_MORE = ("from", "reply-to", "subject", "date", "to", "cc", "message-id")
-# RFC 6376 5.4.1, RFC 8058 4. What relays add or drop at will, X-* above all, is not signed.
+# RFC 6376 5.4.1, RFC 8058 4. Headers that relays add or drop, such as X-*, are not signed.
 _AS_OFTEN = (
     *("mime-version", "content-type", "content-transfer-encoding", "in-reply-to", "references"),
     *("list-id", "list-unsubscribe", "list-unsubscribe-post", "list-subscribe", "list-help"),
@@ -28,15 +29,15 @@ _AS_OFTEN = (
 )
 _FIELD_END = re.compile(rb"\r\n(?![ \t])")
 _FOLD = "\r\n "
-_LINE = 72  # characters of a signature's lines, which nobody reads
+_LINE_CHARS = 72  # of a signature
 
 PrivateKey = RSAPrivateKey | Ed25519PrivateKey
-Fields = Mapping[bytes, Sequence[bytes]]  # canonical ones by their names, in the order of the mail
+Fields = Mapping[bytes, Sequence[bytes]]  # canonical fields by name, in the order of the mail
 
 
 @dataclass(frozen=True, slots=True)
 class DkimKey:
-    """A private key, and the selector that its public half is published under."""
+    """A private key, and the selector of its public half in the DNS."""
 
     selector: str
     private: PrivateKey
@@ -47,7 +48,7 @@ class DkimKey:
         return "rsa-sha256" if isinstance(self.private, RSAPrivateKey) else "ed25519-sha256"
 
     def sign(self, data: bytes) -> bytes:
-        """Give the octets of the signature of `data`."""
+        """Return the signature of `data`."""
         if isinstance(self.private, RSAPrivateKey):
             return self.private.sign(data, PKCS1v15(), SHA256())
         return self.private.sign(hashlib.sha256(data).digest())  # RFC 8463 3
@@ -60,11 +61,11 @@ class DkimSigner:
     domain: str
     keys: tuple[DkimKey, ...]
 
-    def signed(self, content: bytes, at: datetime) -> bytes:
-        """Give the mail with one signature for each key in front of it.
+    def sign(self, content: bytes, at: datetime) -> bytes:
+        """Return the mail with one signature for each key in front of it.
 
-        `at` is the time that the signatures tell. The same mail at the same time gives the same
-        octets. With RSA of 2048 bits it takes about 0.4 ms, nearly all without Python's lock.
+        `at` is the time in the signatures. The same mail at the same time gives the same octets.
+        With RSA of 2048 bits it takes about 0.4 ms, nearly all without Python's lock.
         """
         head, _, body = content.partition(b"\r\n\r\n")
         fields = _fields(head)
@@ -82,26 +83,26 @@ class DkimSigner:
 def _signature(key: DkimKey, unsigned: str, covered: bytes) -> str:
     field = f"DKIM-Signature: v=1; a={key.algorithm}; s={key.selector};{_FOLD}{unsigned}"
     made = base64.b64encode(key.sign(covered + relaxed_field(field.encode()))).decode()
-    pieces = (made[start : start + _LINE] for start in range(0, len(made), _LINE))
+    pieces = (made[start : start + _LINE_CHARS] for start in range(0, len(made), _LINE_CHARS))
     return f"{field}{_FOLD.join(pieces)}\r\n"
 
 
 def relaxed_field(field: bytes) -> bytes:
-    """Give a header field in the form that is signed (RFC 6376 3.4.2), without its line end."""
+    """Return a header field in its signed form (RFC 6376 3.4.2), without its line end."""
     name, _, value = field.partition(b":")
     squeezed = _squeezed(value.replace(b"\r\n", b"")).strip(b" ")
     return name.rstrip(b" \t").lower() + b":" + squeezed
 
 
 def relaxed_body(body: bytes) -> bytes:
-    """Give a body in the form that is hashed (RFC 6376 3.4.4)."""
+    """Return a body in its hashed form (RFC 6376 3.4.4)."""
     lines = _squeezed(body if body.endswith(b"\r\n") else body + b"\r\n")
     text = lines.replace(b" \r\n", b"\r\n").rstrip(b"\r\n")
     return text + b"\r\n" if text else b""
 
 
 def _squeezed(octets: bytes) -> bytes:
-    """Make one space of every run of blanks; a regular expression takes five times as long."""
+    """Replace each run of blanks by one space; a regular expression takes five times as long."""
     octets = octets.replace(b"\t", b" ")
     while b"  " in octets:
         octets = octets.replace(b"  ", b" ")
@@ -116,7 +117,7 @@ def _fields(head: bytes) -> Fields:
 
 
 def _names(fields: Fields) -> list[str]:
-    """Give the names of `h=`."""
+    """Return the names of `h=`."""
     return [
         *(name for name in _ONCE_MORE for _ in range(_count(fields, name) + 1)),
         *(name for name in _AS_OFTEN for _ in range(_count(fields, name))),
@@ -128,7 +129,7 @@ def _count(fields: Fields, name: str) -> int:
 
 
 def _covered(fields: Fields, names: Iterable[str]) -> Iterable[bytes]:
-    """Give the fields that `names` mean: of several with a name the last first (RFC 6376 5.4.2)."""
+    """Yield the fields of `names`: of several with one name the last first (RFC 6376 5.4.2)."""
     left = {name: list(each) for name, each in fields.items()}
     for name in names:
         if same := left.get(name.encode()):
@@ -139,7 +140,7 @@ def _covered(fields: Fields, names: Iterable[str]) -> Iterable[bytes]:
 def _listed(names: tuple[str, ...]) -> str:
     lines = [""]
     for name in names:
-        if len(lines[-1]) + len(name) > _LINE:
+        if len(lines[-1]) + len(name) > _LINE_CHARS:
             lines.append("")
         lines[-1] += f"{name}:"
     return _FOLD.join(lines).removesuffix(":")

@@ -1,6 +1,6 @@
-"""Pure: header lines of a mail, in ASCII and within 998 octets whatever they hold.
+"""Header lines of a mail, in ASCII and within 998 octets for any value.
 
-Nothing here trusts its input: a value that is not plain printable ASCII becomes encoded words
+No input is trusted: a value that is not plain printable ASCII becomes encoded words
 (RFC 2047), so no control character can end a line.
 """
 
@@ -11,11 +11,11 @@ from urllib.parse import quote
 from shared.contracts import address
 from shared.contracts.header import MAX_LINE
 
-_PLAIN = re.compile(r"[!-~](?:[ -~]*[!-~])?")  # printable ASCII that no reader would strip
+_PLAIN = re.compile(r"[!-~](?:[ -~]*[!-~])?")  # printable ASCII without a blank at either end
 _PHRASE = re.compile(r"[\w!#$%&'*+/=?^`{|}~-]+(?: [\w!#$%&'*+/=?^`{|}~-]+)*", re.ASCII)
 _FOLD = "\r\n "
-MAX_NAME = 60  # ASCII characters of a display name that stay on the address's line
-MAX_ENCODED_LINE = 76  # characters of a line that has an encoded word (RFC 2047 2)
+MAX_NAME_CHARS = 60  # ASCII characters of a display name that stay on the address's line
+MAX_ENCODED_LINE_CHARS = 76  # characters of a line that has an encoded word (RFC 2047 2)
 _ENCODED = "=?utf-8?b?{}?="
 
 
@@ -27,17 +27,17 @@ def unstructured(name: str, text: str) -> str:
 
 
 def mailboxes(name: str, *values: str) -> str:
-    """Return a header with canonical mailboxes, one a line; an address is written as it is."""
+    """Return a header with canonical mailboxes, one a line; an address is never encoded."""
     first, *others = values
     lines = [_mailbox(first, len(name) + 1), *(_mailbox(each, 0) for each in others)]
     return f"{name}:" + ",\r\n".join(lines) + "\r\n"
 
 
 def custom(name: str, value: str) -> str:
-    """Return a header that a caller has set.
+    """Return a header of the command.
 
-    Links go out as they are, on one line: a program that unsubscribes looks for no encoded words.
-    Message ids, of which there may be many, have a line each.
+    Links are never encoded or folded: a program that unsubscribes reads no encoded words. Each of
+    several message ids has a line of its own.
     """
     if name == "List-Id":
         phrase, identifier = address.split_mailbox(value)
@@ -50,8 +50,8 @@ def custom(name: str, value: str) -> str:
 def parameter(name: str, value: str) -> str:
     """Return a parameter of a header, on a line of its own, in any Unicode (RFC 2231 4).
 
-    Not cut into numbered pieces, which some readers cannot put together: at 255 octets, the most
-    that a file's name has, it fits one line.
+    It is not cut into numbered pieces, which some mail programs cannot join: the longest file name
+    of 255 octets fits one line.
     """
     if _is_plain(value):
         return f";{_FOLD}{name}={_quoted(value)}"
@@ -64,19 +64,19 @@ def _mailbox(value: str, column: int) -> str:
 
 
 def _named(name: str, bare: str, column: int) -> str:
-    """Return a blank, a name if there is one, and an address or id in angle brackets.
+    """Return a blank, the name if any, and an address or id in angle brackets.
 
-    `column` is how many characters stand on the line before. The address has a line of its
-    own where it, and the comma that may follow, would make one with an encoded word too long.
+    `column` is the length of the line before. The address has a line of its own where it, with a
+    comma behind it, would make a line with an encoded word too long.
     """
     if not name:
         return f" <{bare}>"
-    if len(name) <= MAX_NAME and _is_plain(name):
+    if len(name) <= MAX_NAME_CHARS and _is_plain(name):
         return f" {name if _PHRASE.fullmatch(name) else _quoted(name)} <{bare}>"
     words = _encoded(name, column)
     *folded, last = words.split("\r\n")
     used = len(last) + (0 if folded else column)
-    fits = used + len(f" <{bare}>,") <= MAX_ENCODED_LINE
+    fits = used + len(f" <{bare}>,") <= MAX_ENCODED_LINE_CHARS
     return f"{words}{' ' if fits else _FOLD}<{bare}>"
 
 
@@ -91,8 +91,7 @@ def _is_plain(text: str) -> bool:
 def _encoded(text: str, column: int) -> str:
     """Return encoded words, with a blank or a fold before each.
 
-    `column` is how many characters stand on the line before the first. No character is cut
-    (RFC 2047 5).
+    `column` is the length of the line before the first. No character is split (RFC 2047 5).
     """
     words, room = [b""], _word_octets(column)
     for character in text:
@@ -107,6 +106,6 @@ def _encoded(text: str, column: int) -> str:
 
 
 def _word_octets(column: int) -> int:
-    """Return how many octets fit an encoded word after `column` characters and a blank."""
-    characters = MAX_ENCODED_LINE - column - len(f" {_ENCODED.format('')}")
+    """Return how many octets fit in an encoded word after `column` characters and a blank."""
+    characters = MAX_ENCODED_LINE_CHARS - column - len(f" {_ENCODED.format('')}")
     return max(0, characters // 4 * 3)

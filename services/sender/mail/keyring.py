@@ -1,4 +1,4 @@
-"""The DKIM keys of each From domain, read from files when the sender starts."""
+"""The DKIM keys of each From domain, read from files at the start of the sender."""
 
 import re
 from collections.abc import Mapping
@@ -14,16 +14,16 @@ from shared.config import check_private
 from shared.contracts import address
 
 MIN_RSA_BITS = 2048  # RFC 8301 3.2: signers SHOULD
-MAX_RSA_BITS = 4096  # RFC 8301 3.2: what every verifier can check
+MAX_RSA_BITS = 4096  # RFC 8301 3.2: every verifier can check it
 _LABEL = "[0-9A-Za-z](?:[0-9A-Za-z-]{0,61}[0-9A-Za-z])?"  # RFC 1035 2.3.1
 _SELECTOR = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")  # RFC 6376 3.1
 
 
 def read(directory: object) -> Mapping[str, DkimSigner]:
-    """Read `<domain>/<selector>.pem`: for each domain an RSA key and perhaps one of Ed25519.
+    """Read `<domain>/<selector>.pem`: for each domain an RSA key and optionally one of Ed25519.
 
-    Names that begin with a dot are passed over, for orchestrators keep links of theirs there.
-    Raises ValueError that names the file and never tells what is in it.
+    Names that begin with a dot are ignored: orchestrators keep links there. Raises ValueError with
+    the name of the file, without its content.
     """
     if not isinstance(directory, str | Path):
         raise ValueError("must be the path of a directory")  # noqa: TRY004 -- a setting's mistake

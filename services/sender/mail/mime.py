@@ -1,8 +1,8 @@
-"""Pure: the MIME entities of a mail: its texts, its files, and what holds them together.
+"""The MIME entities of a mail: its texts, its files, and the multiparts around them.
 
-All of it is 7-bit, also where a server offers 8BITMIME. The octets must not depend on a connection:
-every attempt sends the same, and a signature has to survive a relay further on that would have to
-convert 8-bit text (RFC 6376 5.3).
+They are 7-bit, even for a server that offers 8BITMIME. The octets must not depend on a connection:
+every attempt sends the same, and a signature must survive a later relay that would have to convert
+8-bit text (RFC 6376 5.3).
 """
 
 import base64
@@ -16,28 +16,28 @@ from services.sender.mail import headers
 from shared.contracts.attachment import Attachment
 from shared.contracts.header import MAX_LINE
 
-_SEVEN_BIT = b"\t\r\n" + bytes(range(0x20, 0x7F))  # may go as they are
+_SEVEN_BIT = b"\t\r\n" + bytes(range(0x20, 0x7F))  # need no encoding
 # Quoted-printable makes three octets of one that is not ASCII, base64 four of three.
 QUOTED_PRINTABLE_SHARE = 1 / 6
 BASE64_COLUMNS = 76  # RFC 2045 6.8
-# The standard library writes a blank at the end of a line as =20 without counting the two columns
+# The standard library encodes a blank at the end of a line as =20 without counting the two columns
 # that this adds: lines of 77 and 78 (issue 10, S8).
 _OVERLONG = re.compile(r"^([^\r]{74,75})(=20|=09)\r", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class MailContent:
-    """What the recipient reads: a text, an HTML form, or both."""
+    """The text of a mail, its HTML form, or both."""
 
     text: str | None = None
     html: str | None = None
 
 
 def entity(content: MailContent, files: Sequence[Attachment]) -> str:
-    """Return the body with its MIME headers, in as many levels as are needed.
+    """Return the body with its MIME headers, in as few levels as possible.
 
-    mixed(alternative(text, related(html, images)), files). The images are parts of the HTML form,
-    so that a reader who is shown the text is not shown them; without HTML they are files.
+    mixed(alternative(text, related(html, images)), files). Images are parts of the HTML form, so
+    that a mail program that shows the text does not show them; without HTML they are files.
     """
     forms = [_text("plain", content.text), _text("html", content.html)]
     # A file's base64 holds no line that could be a boundary.
@@ -56,9 +56,9 @@ def _is_shown(file: Attachment, content: MailContent) -> bool:
 
 
 def _multipart(subtype: str, parts: Sequence[str], digest: str) -> str:
-    """Join parts; one alone needs nothing to hold it.
+    """Join parts; a single part needs no multipart.
 
-    No boundary is the beginning of another, nor can a text contain one: it is made of its hash.
+    No boundary begins with another, and no text contains one, since it has the hash of the texts.
     """
     if len(parts) == 1:
         return parts[0]
@@ -98,7 +98,7 @@ def _text(subtype: str, text: str | None) -> str:
 
 
 def _canonical(text: str) -> str:
-    """Return `text` with CRLF for each line end of whatever kind (RFC 2046 4.1.1)."""
+    """Return `text` with CRLF for each line end of any kind (RFC 2046 4.1.1)."""
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     return text.replace("\n", "\r\n")
@@ -107,7 +107,7 @@ def _canonical(text: str) -> str:
 def _encoded(lines: str) -> tuple[str, str]:
     """Return the cheapest transfer encoding that makes `lines` 7-bit clean, and the result."""
     octets = lines.encode()
-    # In place of an expression, which takes five times as long.
+    # A regular expression takes five times as long.
     if not octets.translate(None, _SEVEN_BIT) and max(map(len, lines.split("\r\n"))) <= MAX_LINE:
         return "7bit", lines
     if len(octets) - len(lines) > len(octets) * QUOTED_PRINTABLE_SHARE:

@@ -1,7 +1,7 @@
-"""Pure: the class of an SMTP reply, and the rule that says so.
+"""The class of an SMTP reply, and the rule that determines it.
 
-Precision goes first. To take a block for an unknown mailbox is the worst mistake, since one listed
-IP address would then be evidence against every domain; in doubt a reply is `undetermined`.
+Precision comes first. A block that counts as an unknown mailbox is the worst mistake, since one
+listed IP address would then be evidence against every domain. In doubt a reply is `undetermined`.
 """
 
 import re
@@ -11,20 +11,20 @@ from services.sender.replies.rules import rule
 from services.sender.replies.rules.rule import ReplyContext, words_of
 from shared.contracts import ReplyClass, Stage
 
-_RULES = rule.load()  # now, for it would hold up all mails for a tenth of a second at the first no
+_RULES = rule.load()  # now: at the first refusal it would block all mails for 0.1 s
 # RFC 2034 4: an enhanced code stands right after the reply code or nowhere.
 _ENHANCED = re.compile(r"([245])\.(\d{1,3}\.\d{1,3})(?=[\s:;,]|$)", re.ASCII)
-_FINAL = "5"  # what is in a report without its code has ended the matter
+_PERMANENT = "5"  # a reply in a report without its code was final
 
 
 class Classification(NamedTuple):
-    """What a reply says, and by which rule: its id @ the version of its set."""
+    """The class of a reply and its rule: the rule's id @ the version of the set."""
 
     reply_class: ReplyClass
     rule: str
 
 
-def classify(  # noqa: PLR0913 -- it is all that is known of a reply
+def classify(  # noqa: PLR0913 -- a reply has as many properties
     stage: Stage | None,
     code: int,
     enhanced: str | None,
@@ -35,12 +35,12 @@ def classify(  # noqa: PLR0913 -- it is all that is known of a reply
 ) -> Classification:
     """Return the class of a refusal by the server `host`.
 
-    Without a `stage`, as in many logs, it is taken for an answer to RCPT. A `code` of 0 is one
-    that nobody wrote down, and the reply is then a final one. `enhanced` may be absent though
-    `text` begins with it; a class of it that is not the code's own makes it void (RFC 2034 4).
+    Without a `stage`, as in many logs, it is a reply to RCPT. A `code` of 0 is unknown, and the
+    reply is then permanent. `enhanced` may be absent though `text` begins with it. An enhanced
+    code of another class than the code's is ignored (RFC 2034 4).
     """
     kind, detail = _parts_of(code, enhanced or text)
-    reply = ReplyContext(stage or Stage.RCPT, str(code or kind or _FINAL), detail, host.lower())
+    reply = ReplyContext(stage or Stage.RCPT, str(code or kind or _PERMANENT), detail, host.lower())
     found = _RULES.first(reply, words_of(text, recipient))
     return Classification(found.reply_class, f"{found.id}@{_RULES.version}")
 

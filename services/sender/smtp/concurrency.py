@@ -1,4 +1,4 @@
-"""Where mails wait for their turn at a relay: so many at a time as its width says."""
+"""How many mails are under way at a relay at a time: a limiter, and the limit that it adapts."""
 
 import asyncio
 from collections import deque
@@ -6,16 +6,16 @@ from collections import deque
 from services.sender.replies import reply as replies
 from shared.contracts import Reply, Stage
 
-START = 4  # at a time, until more is known
-STEP = 0.25  # of the number, to either side, when it is not far from right
-WIDEST = 1.0  # of the number, upwards: a step after one of full worth is twice as wide as that
-FULL = 0.75  # of what the throughput would gain if it grew as the number does
-WORTH = 0.5  # of what the throughput would gain if it grew as the number does, and
-WORTH_AT_MOST = 0.08  # of the throughput for a STEP: at small numbers it is a large part of them
-HOLD = 10  # measurements between two trials that were not worth it
-SAMPLE_MAILS = 6  # of a measurement of a STEP for each at a time
-SAMPLE_SECONDS = 0.25  # the same: shorter ones measure the machine's moods
-CALM_SECONDS = 5.0  # after a relay has asked for less
+START_LIMIT = 4  # until more is known
+STEP = 0.25  # of the limit, up or down, when it is nearly right
+MAX_STEP = 1.0  # of the limit, upwards; a step of full gain is followed by one twice as wide
+FULL_GAIN = 0.75  # of the gain if throughput grew in proportion to the limit
+MIN_GAIN = 0.5  # the same: a step with less is undone
+MAX_MIN_GAIN = 0.08  # of the throughput, for a STEP: at small limits a step is a large part of them
+HOLD_SAMPLES = 10  # between two steps that were undone
+SAMPLE_MAILS = 6  # for each mail at a time, in a measurement of a STEP
+SAMPLE_SECONDS = 0.25  # of a measurement of a STEP: a shorter one measures the machine's load
+CALM_SECONDS = 5.0  # without steps, after a relay has asked for less
 
 
 def is_pushback(reply: Reply) -> bool:
@@ -26,24 +26,32 @@ def is_pushback(reply: Reply) -> bool:
     recipients or its content can cause any reply, as greylisting and full mailboxes do.
     """
     if reply.stage in replies.BEFORE_MAIL:
-        return _is_push_back(reply) or reply.code == 452  # noqa: PLR2004 -- RFC 5321 4.2.3
-    return reply.stage is Stage.MAIL and _is_push_back(reply)
+        return _asks_for_less(reply) or reply.code == 452  # noqa: PLR2004 -- RFC 5321 4.2.3
+    return reply.stage is Stage.MAIL and _asks_for_less(reply)
 
 
-def _is_push_back(reply: Reply) -> bool:
+def _asks_for_less(reply: Reply) -> bool:
     rate = reply.code == 450 and (reply.enhanced or "").startswith("4.7.")  # noqa: PLR2004 -- RFC 5321 4.2.2
     return rate or reply.code in {replies.CLOSING, 454}
 
 
 class AdaptiveLimit:
-    """The number for one relay, from 1 to `most`; all times in seconds of one clock."""
+    """The number of mails at a time that a relay serves best, from 1 to `maximum`.
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._settled = min(START, most)
-        self._rate = 0.0  # mails a second at the settled number
+    A relay that serves N at a time delivers no more with more than N, it only lets them wait. So
+    the limit is moved a step up or down, and the step is kept if the throughput gains enough. It
+    begins by doubling, as TCP does, and goes over to careful steps when that was too much: the
+    effect of a wide step shows at once, that of a narrow one takes time to tell from chance.
+
+    Times are in seconds of one clock.
+    """
+
+    def __init__(self, maximum: int) -> None:
+        self._maximum = maximum
+        self._settled = min(START_LIMIT, maximum)
+        self._rate = 0.0  # mails a second at the settled limit
         self._trial: int | None = None
-        self._stride = WIDEST
+        self._step = MAX_STEP
         self._upwards = True
         self._hold = 0
         self._calm_until = 0.0
@@ -52,19 +60,19 @@ class AdaptiveLimit:
 
     @property
     def limit(self) -> int:
-        """How many at a time now."""
+        """The present limit."""
         return self._settled if self._trial is None else self._trial
 
     def pushed_back(self, now: float) -> None:
-        """Halve, once for all that were under way when the relay asked for less."""
+        """Halve the limit, once for all mails that were under way when the relay asked for less."""
         if now >= self._calm_until:
             self._settled, self._trial = max(1, self.limit // 2), None
             self._calm_until = now + CALM_SECONDS
-            self._upwards, self._hold, self._stride = True, 0, STEP
+            self._upwards, self._hold, self._step = True, 0, STEP
         self._begin(now)
 
-    def served(self, now: float, *, awaited: bool) -> None:
-        """Count a mail. Only what somebody else was waiting for tells what the relay can do."""
+    def completed(self, now: float, *, awaited: bool) -> None:
+        """Count a mail. A measurement needs mails that wait: only then the relay is the limit."""
         if not awaited:
             self._begin(now)
             return
@@ -72,13 +80,13 @@ class AdaptiveLimit:
         if self._count == 0:
             self._begun = now
         seconds = now - self._begun
-        enough = STEP / self._stride
+        share = STEP / self._step
         # A relay may serve in bursts, and a measurement must not begin in one and end in another.
         whole = self._count % self.limit == 0
         if (
             whole
-            and self._count >= SAMPLE_MAILS * enough * self.limit
-            and seconds >= SAMPLE_SECONDS * enough
+            and self._count >= SAMPLE_MAILS * share * self.limit
+            and seconds >= SAMPLE_SECONDS * share
         ):
             self._learn(self._count / seconds)
             self._begin(now)
@@ -86,7 +94,7 @@ class AdaptiveLimit:
                 self._try()
 
     def _begin(self, now: float) -> None:
-        """Begin to measure; those that are under way began under another number."""
+        """Begin to measure; mails that are under way began under another limit."""
         self._begun = now
         self._count = -self.limit
 
@@ -94,92 +102,90 @@ class AdaptiveLimit:
         if self._trial is None:
             self._rate = rate
             return
-        gain = WORTH * (self._trial / self._settled - 1)
-        most = WORTH_AT_MOST * self._stride / STEP
-        if rate >= self._rate * (1 + max(-most, min(gain, most))):
-            full = rate >= self._rate * (1 + FULL * (self._trial / self._settled - 1))
-            self._stride = min(2 * self._stride, WIDEST) if self._upwards and full else STEP
+        growth = self._trial / self._settled - 1
+        bound = MAX_MIN_GAIN * self._step / STEP
+        if rate >= self._rate * (1 + max(-bound, min(MIN_GAIN * growth, bound))):
+            full = rate >= self._rate * (1 + FULL_GAIN * growth)
+            self._step = min(2 * self._step, MAX_STEP) if self._upwards and full else STEP
             self._settled, self._rate = self._trial, rate
         else:
             self._turn_round()
         self._trial = None
 
     def _try(self) -> None:
-        """Go a step on in the direction that was worth it last, or rest between two turns."""
+        """Try a step in the direction that gained last, or hold between two turns."""
         if self._hold:
             self._hold -= 1
             return
-        step = max(1, round(self._settled * self._stride))
-        trial = min(self._settled + (step if self._upwards else -step), self._most)
+        step = max(1, round(self._settled * self._step))
+        trial = min(self._settled + (step if self._upwards else -step), self._maximum)
         if trial < 1 or trial == self._settled:
             self._turn_round()
         else:
             self._trial = trial
 
     def _turn_round(self) -> None:
-        """Be content for a while, then try a careful step the other way."""
-        self._upwards, self._hold, self._stride = not self._upwards, HOLD, STEP
+        """Hold for a while, then try a careful step the other way."""
+        self._upwards, self._hold, self._step = not self._upwards, HOLD_SAMPLES, STEP
 
 
 class ConcurrencyLimiter:
-    """Lets in and counts; the width may change while mails are under way."""
+    """A semaphore in the order of arrival whose limit may change while mails are under way."""
 
-    def __init__(self, width: AdaptiveLimit) -> None:
-        self._width = width
-        self._inside = 0
+    def __init__(self, limit: AdaptiveLimit) -> None:
+        self._limit = limit
+        self._active = 0
         self._waiting: deque[asyncio.Future[bool]] = deque()
 
     @property
-    def free(self) -> bool:
-        """Whether one would be let in at once."""
-        return self._inside < self._width.limit
+    def has_capacity(self) -> bool:
+        """Whether `acquire` would return at once."""
+        return self._active < self._limit.limit
 
-    async def enter(self, seconds: float) -> bool:
-        """Wait to be let in; False if that takes too long. Whoever is let in must leave."""
-        if self.free:
-            self._inside += 1
+    async def acquire(self, seconds: float) -> bool:
+        """Wait for a place; False after `seconds`. A place must be given back by `release`."""
+        if self.has_capacity:
+            self._active += 1
             return True
-        return await self._turn(seconds)
+        return await self._wait(seconds)
 
-    def leave(self) -> None:
-        """Make room for the next."""
-        full = not self.free
-        self._inside -= 1
-        self._width.served(asyncio.get_running_loop().time(), awaited=full)
-        self._call()
+    def release(self) -> None:
+        """Free a place for the next mail."""
+        full = not self.has_capacity
+        self._active -= 1
+        self._limit.completed(asyncio.get_running_loop().time(), awaited=full)
+        self._grant()
 
     def pushed_back(self) -> None:
-        """Let fewer in, for the relay asks for it."""
-        self._width.pushed_back(asyncio.get_running_loop().time())
+        """Lower the limit, because the relay asks for less."""
+        self._limit.pushed_back(asyncio.get_running_loop().time())
 
-    async def _turn(self, seconds: float) -> bool:
-        """Wait to be called; the place is then taken already."""
+    async def _wait(self, seconds: float) -> bool:
+        """Wait for `_grant`, which has counted the place already."""
         loop = asyncio.get_running_loop()
-        turn: asyncio.Future[bool] = loop.create_future()
-        self._waiting.append(turn)
+        granted: asyncio.Future[bool] = loop.create_future()
+        self._waiting.append(granted)
         # Most mails wait here, and `asyncio.timeout` costs ten times as much.
-        late = loop.call_later(seconds, _call_late, turn)
+        timer = loop.call_later(seconds, _time_out, granted)
         try:
-            return await turn
+            return await granted
         except BaseException:
-            if turn.done() and not turn.cancelled() and turn.result():
-                # Called and cancelled at once: somebody else has the place then.
-                self._inside -= 1
-                self._call()
+            if granted.done() and not granted.cancelled() and granted.result():
+                # Granted and cancelled at once: the place goes to the next.
+                self._active -= 1
+                self._grant()
             raise
         finally:
-            late.cancel()
+            timer.cancel()
 
-    def _call(self) -> None:
-        """Call as many as there is room for."""
-        while self.free and self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(True)
-                self._inside += 1
+    def _grant(self) -> None:
+        while self.has_capacity and self._waiting:
+            granted = self._waiting.popleft()
+            if not granted.done():
+                granted.set_result(True)
+                self._active += 1
 
 
-def _call_late(turn: asyncio.Future[bool]) -> None:
-    """Tell who waits that it takes too long."""
-    if not turn.done():
-        turn.set_result(False)
+def _time_out(granted: asyncio.Future[bool]) -> None:
+    if not granted.done():
+        granted.set_result(False)

@@ -1,7 +1,7 @@
-"""The aiosmtplib edge: how a connection to the relay is opened, up to the login.
+"""Opening a connection to the relay, from TCP to the login, with aiosmtplib.
 
-From then on it is an `SmtpConnection` of our own: the library waits for one reply at a time,
-and does not tell at which stage a mail failed.
+From then on it is an `SmtpConnection`: the library waits for one reply at a time, and does not
+report at which stage a mail failed.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ from services.sender.smtp.stream import MalformedReply, RawReply, ReplyParser, S
 from shared.contracts import Stage
 
 READY = 220
-UNREADABLE = b"?\r\n"  # no reply to the library
+UNREADABLE = b"?\r\n"  # the library refuses it
 
 
 async def connect(relay: Relay, deadline: float) -> SmtpConnection:
-    """Connect, encrypt, log in; all until `deadline`, in the loop's time. Raises Lost.
+    """Connect, encrypt and log in until `deadline`, in the loop's time. Raises ConnectionLost.
 
     A server that does not know EHLO and closes is greeted with HELO over a second connection.
     """
@@ -42,17 +42,16 @@ async def connect(relay: Relay, deadline: float) -> SmtpConnection:
 
 async def _connected(relay: Relay, deadline: float, *, ehlo: bool = True) -> SmtpConnection:
     async with _at(Stage.CONNECT, deadline - _now()):
-        sock = await dial(relay.host, relay.port, relay.patience.connect)
+        sock = await _dial(relay.host, relay.port, relay.timeouts.connect)
     smtp = SMTP(
         hostname=relay.host,
-        local_hostname=relay.helo_name or literal(sock),
+        local_hostname=relay.helo_name or _address_literal(sock),
         timeout=None,  # see `_at`
-        start_tls=False,  # the default upgrades if it can, else goes on in the clear
+        start_tls=False,  # the default falls back to clear text
         tls_context=relay.context,
     )
-    opening = _Handshake(smtp, relay, deadline)
     try:
-        await opening.run(sock, ehlo=ehlo)
+        await _Handshake(smtp, relay, deadline).run(sock, ehlo=ehlo)
         return _taken_over(smtp, relay)
     except BaseException:
         if smtp.transport is not None:
@@ -63,70 +62,70 @@ async def _connected(relay: Relay, deadline: float, *, ehlo: bool = True) -> Smt
 
 
 def _taken_over(smtp: SMTP, relay: Relay) -> SmtpConnection:
-    """Return the connection, over the transport of the library. Raises Lost."""
+    """Return the connection over the library's transport. Raises ConnectionLost."""
     if smtp.transport is None or not smtp.is_connected:
         raise ConnectionLost(replies.no_reply(Stage.EHLO, "connection lost"))
-    dialogue = SmtpStream(cast("asyncio.Transport", smtp.transport))
-    return SmtpConnection(dialogue, Extensions.read(smtp.esmtp_extensions), relay.patience)
+    stream = SmtpStream(cast("asyncio.Transport", smtp.transport))
+    return SmtpConnection(stream, Extensions.read(smtp.esmtp_extensions), relay.timeouts)
 
 
 class _EhloUnknown(ConnectionLost):
-    """The server does not know EHLO, or not ours, and has closed; HELO may do."""
+    """The server does not understand EHLO and has closed; HELO may work."""
 
 
 class _TolerantProtocol(SMTPProtocol):
-    """The library's protocol behind our own tolerant reader.
+    """The library's protocol behind `ReplyParser`.
 
-    The library refuses blank lines and lines without a code, and takes a reply that was left over
-    for the reply to the next command.
+    The library refuses blank lines and lines without a code, and reads a reply that was left over
+    as the reply to the next command.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._reader = ReplyParser()
+        self._parser = ReplyParser()
         self._due = 1  # replies: the greeting
         self._too_many = False
 
     @property
-    def unasked(self) -> bool:
-        """Whether there was more to read than one reply to each command."""
-        return self._too_many or (self._due == 0 and self._reader.begun)
+    def has_extra(self) -> bool:
+        """Whether more was received than one reply to each command."""
+        return self._too_many or (self._due == 0 and self._parser.has_partial)
 
     def write(self, data: bytes) -> None:
-        """Send a command. Nothing that came before it is part of the reply (RFC 3207 4.2)."""
-        self._too_many = self.unasked
-        self._reader, self._due = ReplyParser(), 1
+        """Send a command. No octet received before is part of its reply (RFC 3207 4.2)."""
+        self._too_many = self.has_extra
+        self._parser, self._due = ReplyParser(), 1
         super().write(data)
 
     def data_received(self, data: bytes) -> None:
-        """Read data."""
+        """Parse the octets."""
         try:
-            for answer in self._reader.feed(data):
-                self._hear(answer)
+            for raw in self._parser.feed(data):
+                self._pass_on(raw)
         except MalformedReply:
             self._too_many |= self._due == 0
             super().data_received(UNREADABLE)
 
     def eof_received(self) -> bool:
-        """Note that the server has closed; a reply that it had begun counts."""
-        self._hear_the_rest()
+        """Record that the server has closed; an incomplete reply counts."""
+        self._end()
         return super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Note that the connection is gone; a reply that has begun counts."""
-        self._hear_the_rest()
+        """Record the end of the connection; an incomplete reply counts."""
+        self._end()
         super().connection_lost(exc)
 
-    def _hear_the_rest(self) -> None:
-        for answer in self._reader.end():
-            self._hear(answer)
+    def _end(self) -> None:
+        for raw in self._parser.end():
+            self._pass_on(raw)
 
-    def _hear(self, answer: RawReply) -> None:
+    def _pass_on(self, raw: RawReply) -> None:
         if self._due == 0:
             self._too_many = True
             return
         self._due = 0
-        super().data_received(_written(answer))
+        super().data_received(_formatted(raw))
 
 
 class _Handshake:
@@ -136,67 +135,64 @@ class _Handshake:
         self._smtp = smtp
         self._relay = relay
         self._deadline = deadline
-        self._replies = _TolerantProtocol()
+        self._protocol = _TolerantProtocol()
 
     async def run(self, sock: socket.socket, *, ehlo: bool) -> None:
-        """Connect, greet with EHLO or HELO, encrypt, log in. Raises Lost."""
+        """Read the greeting, send EHLO or HELO, encrypt, log in. Raises ConnectionLost."""
         async with self._at(Stage.CONNECT):
-            await self._connect(sock)
-        await (self._greet() if ehlo else self._greet_plainly())
+            await self._open(sock)
+        await (self._ehlo() if ehlo else self._helo())
         if self._relay.tls is Tls.STARTTLS:
             async with self._at(Stage.TLS):
                 await self._smtp.starttls()
-            await self._greet()  # what was learned in the clear is forgotten (RFC 3207 4.2)
+            await self._ehlo()  # the first reply, in clear text, is forgotten (RFC 3207 4.2)
         if self._relay.login is not None:
             async with self._at(Stage.AUTH):
                 await self._log_in(self._relay.login)
 
-    async def _connect(self, sock: socket.socket) -> None:
+    async def _open(self, sock: socket.socket) -> None:
         implicit = self._relay.tls is Tls.IMPLICIT
         self._smtp.transport, _ = await asyncio.get_running_loop().create_connection(
-            lambda: self._replies,
+            lambda: self._protocol,
             sock=sock,
             ssl=self._relay.context if implicit else None,
             server_hostname=self._relay.host if implicit else None,
         )
-        self._smtp.protocol = self._replies
-        greeting = await self._replies.read_response()
+        self._smtp.protocol = self._protocol
+        greeting = await self._protocol.read_response()
         if greeting.code != READY:
             raise SMTPConnectResponseError(greeting.code, greeting.message)
 
-    async def _greet(self) -> None:
+    async def _ehlo(self) -> None:
         try:
             async with self._at(Stage.EHLO):
                 await self._smtp.ehlo()
         except ConnectionLost as refusal:
-            if not replies.refused(refusal.reply) or self._needs_ehlo:
+            # STARTTLS and AUTH are extensions, of no use after HELO.
+            needs_ehlo = self._relay.tls is Tls.STARTTLS or self._relay.login is not None
+            if not replies.refused(refusal.reply) or needs_ehlo:
                 raise
-            await self._greet_instead(refusal)
+            await self._fall_back_to_helo(refusal)
 
-    async def _greet_instead(self, refusal: ConnectionLost) -> None:
-        """Greet with HELO, as a server may know no EHLO (RFC 5321 3.2).
+    async def _fall_back_to_helo(self, refusal: ConnectionLost) -> None:
+        """Send HELO, as a server may know no EHLO (RFC 5321 3.2).
 
-        Raises Lost: when the server has closed, with its last reply.
+        Raises ConnectionLost with the refusal when the server has closed.
         """
         try:
-            await self._greet_plainly()
+            await self._helo()
         except ConnectionLost as lost:
             if lost.reply.code != replies.NO_REPLY:
                 raise
             kind = _EhloUnknown if replies.not_understood(refusal.reply) else ConnectionLost
             raise kind(refusal.reply) from lost
 
-    async def _greet_plainly(self) -> None:
+    async def _helo(self) -> None:
         async with self._at(Stage.EHLO):
             await self._smtp.helo()
 
-    @property
-    def _needs_ehlo(self) -> bool:
-        """Whether HELO would be of no use: both are extensions."""
-        return self._relay.tls is Tls.STARTTLS or self._relay.login is not None
-
     async def _log_in(self, login: Login) -> None:
-        """Log in by one method: each failure counts towards a lock-out, so none follows."""
+        """Log in by one method only: each failure counts towards a lock-out."""
         auth = login.method(self._smtp.server_auth_methods)
         if auth is None:
             raise SMTPException("the server does not offer the login that is asked for")
@@ -204,24 +200,25 @@ class _Handshake:
 
     @asynccontextmanager
     async def _at(self, stage: Stage) -> AsyncIterator[None]:
-        """Limit one exchange at `stage`, after which nothing may be left to read."""
-        async with _at(stage, min(self._relay.patience.command, self._deadline - _now())):
+        """Limit one exchange at `stage`, after which no reply may be left over."""
+        async with _at(stage, min(self._relay.timeouts.command, self._deadline - _now())):
             yield
-        if self._replies.unasked:
+        if self._protocol.has_extra:
             raise ConnectionLost(replies.no_reply(stage, "more replies than commands"))
 
 
-def _written(answer: RawReply) -> bytes:
+def _formatted(raw: RawReply) -> bytes:
     """Return a reply in the form of RFC 5321 4.2.1."""
-    *lines, last = answer.text.split("\n")
-    text = (
-        "".join(f"{answer.code:03}-{line}\r\n" for line in lines) + f"{answer.code:03} {last}\r\n"
-    )
+    *lines, last = raw.text.split("\n")
+    text = "".join(f"{raw.code:03}-{line}\r\n" for line in lines) + f"{raw.code:03} {last}\r\n"
     return text.encode(errors="surrogateescape")
 
 
 def _secret(login: Login) -> str:
-    """Return the password, or the token, read anew: its file is written at each renewal."""
+    """Return the password, or the token: its file is written at each renewal, so it is read anew.
+
+    Raises SMTPException.
+    """
     if login.token_file is None:
         return login.password
     try:
@@ -232,10 +229,10 @@ def _secret(login: Login) -> str:
 
 @asynccontextmanager
 async def _at(stage: Stage, seconds: float) -> AsyncIterator[None]:
-    """Raise Lost for all that goes wrong at `stage`, among it that the time runs out.
+    """Raise ConnectionLost for any failure at `stage`, a timeout included.
 
-    The library's own limits are not used: they rest on `wait_for`, which before Python 3.12 may
-    swallow a cancellation.
+    The library's own limits rest on `wait_for`, which before Python 3.12 may swallow a
+    cancellation.
     """
     try:
         async with asyncio.timeout(seconds):
@@ -249,16 +246,11 @@ async def _at(stage: Stage, seconds: float) -> AsyncIterator[None]:
         raise ConnectionLost(replies.no_reply(where, str(error) or "no reply in time")) from error
 
 
-def _now() -> float:
-    return asyncio.get_running_loop().time()
-
-
-async def dial(host: str, port: int, seconds: float) -> socket.socket:
+async def _dial(host: str, port: int, seconds: float) -> socket.socket:
     """Connect to the first address of `host` that answers within `seconds`. Raises OSError.
 
-    The SMTP library could do it, but it has one limit for TCP, which is there at once or not at
-    all, and for the greeting, which a busy server may hold back for minutes (RFC 5321
-    4.5.3.2.1).
+    The library has one limit for TCP, which answers at once or never, and for the greeting, which
+    a busy server may hold back for minutes (RFC 5321 4.5.3.2.1).
     """
     failure = OSError(f"{host} has no address")
     loop = asyncio.get_running_loop()
@@ -266,7 +258,7 @@ async def dial(host: str, port: int, seconds: float) -> socket.socket:
         host, port, type=socket.SOCK_STREAM
     ):
         try:
-            return await _dialled(socket.socket(family, kind, number), where, seconds)
+            return await _dial_address(socket.socket(family, kind, number), where, seconds)
         except TimeoutError:
             failure = TimeoutError(f"{host} does not answer on port {port}")
         except OSError as error:
@@ -274,13 +266,9 @@ async def dial(host: str, port: int, seconds: float) -> socket.socket:
     raise failure
 
 
-def literal(sock: socket.socket) -> str:
-    """Return our own address in the form that EHLO takes (RFC 5321 4.1.3)."""
-    own = sock.getsockname()[0]
-    return f"[{own}]" if sock.family == socket.AF_INET else f"[IPv6:{own}]"
-
-
-async def _dialled(sock: socket.socket, where: tuple[Any, ...], seconds: float) -> socket.socket:
+async def _dial_address(
+    sock: socket.socket, where: tuple[Any, ...], seconds: float
+) -> socket.socket:
     try:
         sock.setblocking(False)  # noqa: FBT003 -- the standard library's only form
         async with asyncio.timeout(seconds):
@@ -289,3 +277,13 @@ async def _dialled(sock: socket.socket, where: tuple[Any, ...], seconds: float) 
         sock.close()
         raise
     return sock
+
+
+def _address_literal(sock: socket.socket) -> str:
+    """Return our own address in the form that EHLO takes (RFC 5321 4.1.3)."""
+    own = sock.getsockname()[0]
+    return f"[{own}]" if sock.family == socket.AF_INET else f"[IPv6:{own}]"
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,4 +1,4 @@
-"""The transactions over one connection, and the truth about each when something goes wrong.
+"""The transactions over one SMTP connection, and the true result of each when something goes wrong.
 
 A connection on which anything unexpected happened is closed, never used again.
 """
@@ -16,15 +16,15 @@ from services.sender.smtp.stream import ProtocolViolation, RawReply, SmtpStream
 from shared.contracts import Reply, Stage
 from shared.contracts.address import domain_of
 
-PIECE_OCTETS = 262_144  # of a mail, written at once; each has a time limit of its own
+PIECE_OCTETS = 262_144  # of a mail, written at once; each piece has a time limit of its own
 RESET_SECONDS = 10.0  # for RSET and NOOP, which do no work
-COMPLETED = 250  # the reply to both (RFC 5321 4.3.2)
-QUIT_SECONDS = 5.0  # a courtesy: losing the connection instead is no failure (RFC 5321 4.1.1.10)
+QUIT_SECONDS = 5.0  # a lost connection is no failure at QUIT (RFC 5321 4.1.1.10)
+COMPLETED = 250  # the reply to RSET and NOOP (RFC 5321 4.3.2)
 
 # Python 3.11 takes longer to look a member up than to compare it.
 MAIL, RCPT, DATA, DOT = Stage.MAIL, Stage.RCPT, Stage.DATA, Stage.DOT
-# What those get who are beyond what the server takes at once: as if it had said so itself.
-_NEXT_TIME = Reply(
+# For recipients beyond the server's limits, as if the server had sent it.
+_TOO_MANY_RECIPIENTS = Reply(
     stage=Stage.RCPT, code=452, enhanced="4.5.3", text="too many recipients for this server"
 )
 _CONTROLS = re.compile(rb"[\x00-\x1f\x7f]")
@@ -32,45 +32,45 @@ _NOT_XTEXT = re.compile(r"[^!-*,-<>-~]")  # RFC 3461 4
 
 
 class ConnectionLost(ConnectionError):
-    """The conversation cannot go on; `reply` tells at which stage it ended and how.
+    """The connection cannot be used any more; `reply` has the stage and the cause.
 
-    After a `strange` end the replies before it may have been those of other commands.
+    When it is `out_of_sync`, the replies before it may be those of other commands.
     """
 
-    def __init__(self, reply: Reply, *, strange: bool = False) -> None:
+    def __init__(self, reply: Reply, *, out_of_sync: bool = False) -> None:
         super().__init__(reply.text)
         self.reply = reply
-        self.strange = strange
+        self.out_of_sync = out_of_sync
 
 
 class SmtpConnection:
     """A connection that is open, encrypted and logged in.
 
-    `mails` counts its transactions. It `stumbled` if the server could not cope with a group of
-    commands although it offers PIPELINING. It is `used_up` when the server has taken mails over it
-    and takes no more for now.
+    `mails` counts its transactions. `pipelining_failed` is set when the server could not cope with
+    a group of commands although it offers PIPELINING. `exhausted` is set when the server has taken
+    mails over this connection and takes no more for now.
     """
 
-    def __init__(self, dialogue: SmtpStream, offers: Extensions, patience: Timeouts) -> None:
-        self._dialogue = dialogue
-        self._patience = patience
+    def __init__(self, stream: SmtpStream, extensions: Extensions, timeouts: Timeouts) -> None:
+        self._stream = stream
+        self._timeouts = timeouts
         self._deadline = 0.0
         self._mail_seconds = math.inf
-        self.offers = offers
-        self._domains: set[str] = set()  # of all recipients so far, if there is a limit to them
+        self.extensions = extensions
+        self._domains: set[str] = set()  # of all recipients so far, if the server limits them
         self.mails = 0
         self.idle_since = _now()
-        self.stumbled = False
-        self.used_up = False
-        self._served = False
+        self.pipelining_failed = False
+        self.exhausted = False
+        self._accepted_any = False
 
     @property
     def usable(self) -> bool:
-        """Whether another transaction may be tried: nothing was said that nobody asked for."""
-        return self._dialogue.open and not self._dialogue.unread
+        """Whether another transaction may be tried: it is open, and no reply is left over."""
+        return self._stream.is_open and not self._stream.has_unread
 
-    async def answers(self, seconds: float) -> bool:
-        """Ask the server whether it is still there; a half-open connection looks fine."""
+    async def is_alive(self, seconds: float) -> bool:
+        """Send NOOP and return whether the server replies; a half-open connection looks fine."""
         code = await self._code_of(b"NOOP", min(RESET_SECONDS, seconds))
         return code == COMPLETED and self.usable
 
@@ -85,125 +85,126 @@ class SmtpConnection:
         """Send one mail and return, for each recipient, the reply that settled it.
 
         `deadline`, in the loop's time, limits all that comes before the final dot, `mail_seconds`
-        the reply to MAIL. Commands go out in one group if the server offers that and it is wanted.
-        Afterwards `usable` tells whether the connection has come out of it well. Raises what
-        `mail.progress` raises.
+        the reply to MAIL. The commands go out in one group if `pipelined` and the server offers it.
+        Afterwards the connection may be closed: see `usable`. Raises what `mail.progress` raises.
         """
         mail.progress.begin()
         self._deadline, self._mail_seconds = deadline, mail_seconds
-        now = self._now_of(mail)
-        if self.offers.domains is not None:
-            self._domains.update(domain_of(each).lower() for each in now.recipients)
-        settled: dict[str, Reply] = {}
+        part = self._part_for_now(mail)
+        if self.extensions.domains is not None:
+            self._domains.update(domain_of(each).lower() for each in part.recipients)
+        refused: dict[str, Reply] = {}
         try:
-            last = await self._converse(now, settled, pipelined=pipelined)
+            last = await self._run(part, refused, pipelined=pipelined)
         except ConnectionLost as lost:
             self.abort()
             last = lost.reply
         except BaseException:
-            # A reply may still be under way, which the next mail would take for its own.
+            # A reply may still be under way, which the next mail would read as its own.
             self.abort()
             raise
         self.mails += 1
         self.idle_since = _now()
-        told = {each: settled.get(each, last) for each in now.recipients}
-        if any(map(replies.accepted, told.values())):
-            self._served = True
+        settled = {each: refused.get(each, last) for each in part.recipients}
+        if any(map(replies.accepted, settled.values())):
+            self._accepted_any = True
         else:
-            self.used_up = self._served and any(map(replies.session_over, told.values()))
-        if now is mail:
-            return told
-        return {each: told.get(each, _NEXT_TIME) for each in mail.recipients}
+            over = any(map(replies.session_over, settled.values()))
+            self.exhausted = self._accepted_any and over
+        if part is mail:
+            return settled
+        return {each: settled.get(each, _TOO_MANY_RECIPIENTS) for each in mail.recipients}
 
     def has_room(self, mail: OutgoingMail) -> bool:
-        """Return whether the server has any room for the mail over this connection."""
-        return self.offers.domains is None or bool(self._fitting(mail.recipients))
+        """Return whether the server takes any recipient of the mail over this connection."""
+        return self.extensions.domains is None or bool(self._fitting(mail.recipients))
 
-    def _now_of(self, mail: OutgoingMail) -> OutgoingMail:
-        """Return the part of the mail that the server takes now; the rest has its turn later."""
-        fitting = self._fitting(self.offers.reaches(mail))
+    def _part_for_now(self, mail: OutgoingMail) -> OutgoingMail:
+        """Return the mail for the recipients that the server takes in this transaction."""
+        fitting = self._fitting(self.extensions.reachable(mail))
         if fitting == mail.recipients:
             return mail
-        needed = mail.needs_smtputf8 and self.offers.smtputf8
+        needed = mail.needs_smtputf8 and self.extensions.smtputf8
         return replace(mail, recipients=fitting, needs_smtputf8=needed)
 
     def _fitting(self, recipients: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the recipients for which there is room in a transaction (RFC 9422 4)."""
-        first = recipients[: self.offers.recipients]
-        if (most := self.offers.domains) is None:
+        """Return the recipients within the limits of a transaction (RFC 9422 4)."""
+        first = recipients[: self.extensions.recipients]
+        if (max_domains := self.extensions.domains) is None:
             return first
         fitting, domains = list[str](), set(self._domains)
         for each in first:
             domain = domain_of(each).lower()
-            if domain in domains or len(domains) < most:
+            if domain in domains or len(domains) < max_domains:
                 domains.add(domain)
                 fitting.append(each)
         return tuple(fitting)
 
-    async def _converse(
-        self, mail: OutgoingMail, settled: dict[str, Reply], *, pipelined: bool
+    async def _run(
+        self, mail: OutgoingMail, refused: dict[str, Reply], *, pipelined: bool
     ) -> Reply:
-        """Put the recipients that are refused into `settled`; give the reply to all others."""
-        in_group = pipelined and self.offers.pipelining
-        no = await (self._group if in_group else self._lock_step)(mail, settled)
-        if no is None and len(settled) < len(mail.recipients):
+        """Add the refused recipients to `refused`; return the reply to all others."""
+        in_group = pipelined and self.extensions.pipelining
+        no = await (self._in_group if in_group else self._one_by_one)(mail, refused)
+        if no is None and len(refused) < len(mail.recipients):
             return await self._content(mail)
         if no is None:
-            # The server waits for a mail that is for nobody (RFC 2920 3.1).
-            no = _heard(DOT, await self._say(DOT, b"."))
+            # The server waits for a mail without recipients (RFC 2920 3.1).
+            no = _received(DOT, await self._command(DOT, b"."))
         if await self._reset() == replies.START_INPUT:
             # That is the reply to DATA: one reply was too many and all are shifted, so that no
             # refusal can be matched with its recipient (issue 10, S12).
-            settled.clear()
+            refused.clear()
             return replies.no_reply(DATA, "more replies than commands")
         return no
 
-    async def _lock_step(self, mail: OutgoingMail, settled: dict[str, Reply]) -> Reply | None:
-        """Say MAIL, RCPT and, if anybody is left, DATA; give the no to all, if it is one."""
+    async def _one_by_one(self, mail: OutgoingMail, refused: dict[str, Reply]) -> Reply | None:
+        """Send MAIL, RCPT and, if a recipient is left, DATA; return the refusal of all, if any."""
         sender, *recipients, data = self._commands(mail)
-        answer = await self._say(MAIL, sender)
-        if no := _no(MAIL, answer):
+        raw = await self._command(MAIL, sender)
+        if no := _refusal(MAIL, raw):
             return no
         for recipient, command in zip(mail.recipients, recipients, strict=True):
-            if refusal := _no(RCPT, await self._say(RCPT, command)):
-                settled[recipient] = refusal
-        if len(settled) == len(mail.recipients):
-            return _heard(MAIL, answer)
-        return _no(DATA, await self._say(DATA, data))
+            if no := _refusal(RCPT, await self._command(RCPT, command)):
+                refused[recipient] = no
+        if len(refused) == len(mail.recipients):
+            return _received(MAIL, raw)
+        return _refusal(DATA, await self._command(DATA, data))
 
-    async def _group(self, mail: OutgoingMail, settled: dict[str, Reply]) -> Reply | None:
-        """Say them all at once, then match the replies by count; give the no to DATA, if any."""
+    async def _in_group(self, mail: OutgoingMail, refused: dict[str, Reply]) -> Reply | None:
+        """Send all commands at once, match the replies by count; return the refusal of DATA."""
         commands = self._commands(mail)
         self._write(b"\r\n".join(commands), MAIL)
         begun = False
         try:
-            no = _no(MAIL, await self._hear(MAIL))
+            no = _refusal(MAIL, await self._reply(MAIL))
             begun = True
             if no is not None:
-                settled.update(dict.fromkeys(mail.recipients, no))
+                refused.update(dict.fromkeys(mail.recipients, no))
             for recipient in mail.recipients:
-                if refusal := _no(RCPT, await self._hear(RCPT)):
-                    settled.setdefault(recipient, refusal)
-            no = _no(DATA, await self._hear(DATA))
-            # A no counts though the server then closes, unless there is one reply too many.
-            extra = self._left_over(DATA)
-            if extra is not None and (extra.strange or no is None):
+                if no := _refusal(RCPT, await self._reply(RCPT)):
+                    refused.setdefault(recipient, no)
+            no = _refusal(DATA, await self._reply(DATA))
+            # A refusal counts though the server then closes, unless there is one reply too many.
+            extra = self._extra_reply(DATA)
+            if extra is not None and (extra.out_of_sync or no is None):
                 raise extra
         except ConnectionLost as lost:
-            # Without all replies, as many as there were commands, nobody knows which is whose.
-            # But a server may well close after a refusal: what it had said then holds.
-            if lost.strange:
-                settled.clear()
-            # Silence from the first command on says nothing of groups.
-            self.stumbled = begun and (lost.strange or lost.reply.code == replies.NO_REPLY)
+            # Unless there are as many replies as commands, they cannot be matched. But a server
+            # may well close after a refusal: the replies before that hold.
+            if lost.out_of_sync:
+                refused.clear()
+            # Silence from the first command on is not about groups.
+            no_reply = lost.reply.code == replies.NO_REPLY
+            self.pipelining_failed = begun and (lost.out_of_sync or no_reply)
             raise
         return no
 
     def _commands(self, mail: OutgoingMail) -> list[bytes]:
         """Return the commands that come before the content. Raises ValueError."""
-        size = b" SIZE=%d" % len(mail.content) if self.offers.sized else b""
+        size = b" SIZE=%d" % len(mail.content) if self.extensions.sized else b""
         utf8 = b" SMTPUTF8" if mail.needs_smtputf8 else b""
-        reports = self.offers.dsn and mail.envelope_id
+        reports = self.extensions.dsn and mail.envelope_id
         dsn = b" RET=HDRS ENVID=%b" % mail.envelope_id.encode() if reports else b""
         sender = b"MAIL FROM:<%b>" % mail.sender.encode() + size + utf8 + dsn
         recipients = [
@@ -215,150 +216,142 @@ class SmtpConnection:
             raise ValueError("a control character in an address")
         return commands
 
-    async def _say(self, stage: Stage, command: bytes) -> RawReply:
+    async def _command(self, stage: Stage, command: bytes) -> RawReply:
         self._write(command, stage)
-        return await self._hear(stage)
+        return await self._reply(stage)
 
     def _write(self, command: bytes, stage: Stage) -> None:
-        """Send a command. A reply that is there already is none to it."""
-        self._expect_silence(stage)
+        """Send a command. A reply that was received before it cannot be its reply."""
+        if extra := self._extra_reply(stage):
+            raise extra
         try:
-            self._dialogue.write(command + b"\r\n")
+            self._stream.write(command + b"\r\n")
         except ConnectionError as error:
             raise _lost(stage, error) from error
 
-    async def _hear(self, stage: Stage) -> RawReply:
-        """Return the reply to the command at `stage`. Raises Lost unless it is a yes or a no."""
-        answer = self._dialogue.take()  # most replies to a group come together
-        if answer is None:
-            answer = await self._awaited(stage)
-        if not _is_answer(stage, answer):
-            raise ConnectionLost(_heard(stage, answer), strange=answer.code != replies.CLOSING)
-        return answer
+    async def _reply(self, stage: Stage) -> RawReply:
+        """Return the reply to the command at `stage`. Raises ConnectionLost unless it is valid."""
+        raw = self._stream.read_nowait()  # most replies to a group come together
+        if raw is None:
+            raw = await self._next_reply(stage)
+        if not _is_valid(stage, raw):
+            raise ConnectionLost(_received(stage, raw), out_of_sync=raw.code != replies.CLOSING)
+        return raw
 
-    async def _awaited(self, stage: Stage) -> RawReply:
-        seconds = self._patience.command
+    async def _next_reply(self, stage: Stage) -> RawReply:
+        seconds = self._timeouts.command
         if stage is MAIL:
             seconds = min(seconds, self._mail_seconds)
         try:
-            return await self._dialogue.answer(seconds, self._deadline)
+            return await self._stream.read(seconds, self._deadline)
         except OSError as error:
             raise _lost(stage, error) from error
 
-    def _expect_silence(self, stage: Stage) -> None:
-        """See that there is no reply left over, which would become that of the next command."""
-        if extra := self._left_over(stage):
-            raise extra
+    def _extra_reply(self, stage: Stage) -> ConnectionLost | None:
+        """Return the meaning of a reply without a command, None if there is none.
 
-    def _left_over(self, stage: Stage) -> ConnectionLost | None:
-        """Return the meaning of an unasked reply, None if there is none.
-
-        A server that closes may say so unasked (RFC 5321 3.8).
+        It would be read as the reply to the next command. A server that closes may send one
+        (RFC 5321 3.8).
         """
-        answer = self._dialogue.take()
-        if answer is None:
+        raw = self._stream.read_nowait()
+        if raw is None:
             return None
-        if answer.code == replies.CLOSING:
-            return ConnectionLost(_heard(stage, answer))
-        return ConnectionLost(replies.no_reply(stage, "more replies than commands"), strange=True)
+        if raw.code == replies.CLOSING:
+            return ConnectionLost(_received(stage, raw))
+        return ConnectionLost(
+            replies.no_reply(stage, "more replies than commands"), out_of_sync=True
+        )
 
     async def _content(self, mail: OutgoingMail) -> Reply:
-        self._expect_silence(DATA)
+        """Send the content piece by piece and return the reply to the final dot."""
+        if extra := self._extra_reply(DATA):
+            raise extra
         octets = _stuffed(mail.content) + b".\r\n"
         for start in range(0, len(octets), PIECE_OCTETS):
             end = start + PIECE_OCTETS
             mail.progress.commit()
             mail.progress.content_begun = end >= len(octets)
-            await self._put(octets[start:end])
-            if self._dialogue.unsent or (self._dialogue.unread and end < len(octets)):
-                raise await self._interrupted()
+            await self._write_piece(octets[start:end])
+            if self._stream.unsent or (self._stream.has_unread and end < len(octets)):
+                raise await self._early_reply()
         try:
-            answer = await self._dialogue.answer(self._patience.dot)
+            raw = await self._stream.read(self._timeouts.dot)
         except OSError as error:
             raise _lost(DOT, error) from error
-        reply = _heard(DOT, answer)
-        if self._dialogue.unread or not _is_answer(DOT, answer):
+        reply = _received(DOT, raw)
+        if self._stream.has_unread or not _is_valid(DOT, raw):
             raise ConnectionLost(reply)
         return reply
 
-    async def _put(self, piece: bytes) -> None:
-        """Send part of the content; as long as it is not gone, the final dot is not either."""
+    async def _write_piece(self, piece: bytes) -> None:
+        """Send part of the content; while it has not left, the final dot has not left either."""
         try:
-            self._dialogue.write(piece)
-            await self._dialogue.drained(min(self._patience.write, self._left))
+            self._stream.write(piece)
+            await self._stream.drain(min(self._timeouts.write, self._deadline - _now()))
         except OSError as error:
-            if self._dialogue.unread:
-                raise await self._interrupted() from error
+            if self._stream.has_unread:
+                raise await self._early_reply() from error
             raise _lost(DATA, error) from error
 
-    async def _interrupted(self) -> ConnectionLost:
+    async def _early_reply(self) -> ConnectionLost:
         """Return the meaning of a reply that came before the server had the whole mail."""
-        answer = await self._dialogue.answer(0)
-        if answer.code == replies.CLOSING:
-            return ConnectionLost(_heard(DATA, answer))
-        if not replies.is_negative(answer.code):
+        raw = await self._stream.read(0)
+        if raw.code == replies.CLOSING:
+            return ConnectionLost(_received(DATA, raw))
+        if not replies.is_negative(raw.code):
             return ConnectionLost(replies.no_reply(DATA, "a reply before the end of the mail"))
-        return ConnectionLost(_heard(DOT, answer))
+        return ConnectionLost(_received(DOT, raw))
 
     async def _reset(self) -> int:
-        """Forget the transaction, and return the code of the reply."""
+        """Send RSET, and return the code of the reply."""
         code = await self._code_of(b"RSET", RESET_SECONDS)
         if code != COMPLETED or not self.usable:
             self.abort()
         return code
 
     async def _code_of(self, command: bytes, seconds: float) -> int:
-        """Return the code of the reply to a command that does no work."""
         try:
-            self._dialogue.write(command + b"\r\n")
-            answer = await self._dialogue.answer(seconds)
+            self._stream.write(command + b"\r\n")
+            raw = await self._stream.read(seconds)
         except OSError:
             return replies.NO_REPLY
-        return answer.code
+        return raw.code
 
     async def quit(self) -> None:
         """Send QUIT and close."""
         try:
-            self._dialogue.write(b"QUIT\r\n")
-            await self._dialogue.answer(QUIT_SECONDS)
-        except OSError:
-            pass  # it is closed anyway
+            await self._code_of(b"QUIT", QUIT_SECONDS)
         finally:
             self.abort()
 
     def abort(self) -> None:
-        """Close without sending what is still waiting to be sent: it might be the final dot."""
-        self._dialogue.abort()
-
-    @property
-    def _left(self) -> float:
-        return self._deadline - _now()
+        """Close and discard unsent octets: they might be the final dot."""
+        self._stream.abort()
 
 
 def _lost(stage: Stage, error: OSError) -> ConnectionLost:
-    """Return the end that a missing reply means."""
+    """Return the end of the connection that a missing reply means."""
     if isinstance(error, TimeoutError):
-        return ConnectionLost(replies.no_reply(stage, "no reply in time"), strange=True)
-    return ConnectionLost(
-        replies.no_reply(stage, str(error)), strange=isinstance(error, ProtocolViolation)
-    )
+        return ConnectionLost(replies.no_reply(stage, "no reply in time"), out_of_sync=True)
+    violated = isinstance(error, ProtocolViolation)
+    return ConnectionLost(replies.no_reply(stage, str(error)), out_of_sync=violated)
 
 
-def _is_answer(stage: Stage, answer: RawReply) -> bool:
-    return replies.is_positive(stage, answer.code) or replies.is_negative(answer.code)
+def _is_valid(stage: Stage, raw: RawReply) -> bool:
+    return replies.is_positive(stage, raw.code) or replies.is_negative(raw.code)
 
 
-def _no(stage: Stage, answer: RawReply) -> Reply | None:
-    """Return the reply if it is not a yes; to make one that nobody reads costs more than a mail."""
-    return None if replies.is_positive(stage, answer.code) else _heard(stage, answer)
+def _refusal(stage: Stage, raw: RawReply) -> Reply | None:
+    """Return the reply unless it is positive; building an unused one costs more than a mail."""
+    return None if replies.is_positive(stage, raw.code) else _received(stage, raw)
 
 
-def _heard(stage: Stage, answer: RawReply) -> Reply:
-    return replies.received(stage, answer.code, answer.text)
+def _received(stage: Stage, raw: RawReply) -> Reply:
+    return replies.received(stage, raw.code, raw.text)
 
 
 def _original(recipient: str) -> bytes:
-    """Return the parameter by which a report names the recipient as we did (RFC 3461 4.2)."""
+    """Return the parameter that makes a report name the recipient as we did (RFC 3461 4.2)."""
     if not recipient.isascii():
         return b""  # RFC 6533 has a form of its own for these, which few servers know
     address = _NOT_XTEXT.sub(lambda found: f"+{ord(found[0]):02X}", recipient)

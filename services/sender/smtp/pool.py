@@ -10,9 +10,8 @@ from typing import Self
 from services.sender import metrics
 from services.sender.mail.compose import OutgoingMail
 from services.sender.metrics import RelayMetrics
-from services.sender.outcome import FailureReason, Replies, Unsendable
+from services.sender.outcome import FailureReason, NotAttempted, SendResult, Unsendable
 from services.sender.replies import reply as replies
-from services.sender.smtp.circuit_breaker import NotAttempted
 from services.sender.smtp.rate_limits import Throttle, domain_rate
 from services.sender.smtp.relay import ConnectionLimits, Relay
 from services.sender.smtp.relay_pool import RelayPool
@@ -23,59 +22,56 @@ from shared.contracts.address import domain_of
 # for the dot, ends before the broker takes the command back (30 minutes, RabbitMQ's default).
 BEFORE_DOT_SECONDS = 780.0
 
-
-# The worth of an answer to the sender of the mail. The further a relay went, the more it tells.
-_LACKS = {FailureReason.SMTPUTF8_NOT_OFFERED: 0, FailureReason.TOO_BIG: 1}
-_REFUSED = 2
-_POSTPONED = 3
-_TEMPORARY = 4
+# The rank of an answer: the further a relay went, the more its answer says about the mail.
+_RANK_OF_LACK = {FailureReason.SMTPUTF8_NOT_OFFERED: 0, FailureReason.TOO_BIG: 1}
+_RANK_REFUSED, _RANK_NOT_ATTEMPTED, _RANK_TEMPORARY = 2, 3, 4
 
 
 @dataclass(frozen=True, slots=True)
 class RelayAnswer:
     """The result of a mail at one relay, which may be `suspected` of refusing more than its sender.
 
-    It is `final` if the same relay would say the same again.
+    It is `final` if the same relay would answer the same again.
     """
 
     relay: str
-    result: Replies | Unsendable | NotAttempted
+    result: SendResult
     suspected: bool = False
 
     @property
     def final(self) -> bool:
         """Whether the relay need not be asked again."""
-        return self.worth <= _REFUSED
+        return self.rank <= _RANK_REFUSED
 
     @property
-    def worth(self) -> int:
-        """Its rank among results: the reasons of final refusals first, then those with hope."""
+    def rank(self) -> int:
+        """Its rank among the answers of all relays: final refusals first."""
         match self.result:
             case NotAttempted():
-                return _POSTPONED
+                return _RANK_NOT_ATTEMPTED
             case Unsendable(reason):
-                return _LACKS.get(reason, _REFUSED)
+                return _RANK_OF_LACK.get(reason, _RANK_REFUSED)
         final = all(map(replies.permanent, self.result.values()))
-        return _REFUSED if final and not self.suspected else _TEMPORARY
+        return _RANK_REFUSED if final and not self.suspected else _RANK_TEMPORARY
 
 
-def best(asked: Iterable[RelayAnswer]) -> RelayAnswer:
-    """Choose the answer that counts: while one relay may still take the mail it is not final."""
-    return max(asked, key=lambda each: each.worth)
-
-
-def another_may_take(result: Replies | Unsendable | NotAttempted) -> bool:
+def another_may_take(result: SendResult) -> bool:
     """Return whether another relay may take the mail.
 
-    Another relay may have an extension that this one lacks, and take a sender that this one refuses
-    (RFC 6531 3.2).
+    Another relay may have an extension that this one lacks, and accept a sender that this one
+    refuses (RFC 6531 3.2).
     """
     match result:
         case NotAttempted():
             return True
         case Unsendable(reason):
-            return reason in _LACKS
+            return reason in _RANK_OF_LACK
     return any(map(_is_before_rcpt, result.values()))
+
+
+def best_answer(answers: Iterable[RelayAnswer]) -> RelayAnswer:
+    """Choose the answer that counts: not a final one while one relay may still take the mail."""
+    return max(answers, key=lambda each: each.rank)
 
 
 def _is_before_rcpt(reply: Reply) -> bool:
@@ -83,9 +79,9 @@ def _is_before_rcpt(reply: Reply) -> bool:
 
 
 class WeightedRoundRobin:
-    """Stride scheduling: each turn puts who had it back by one over the weight.
+    """Stride scheduling: each choice puts the chosen name back by one over its weight.
 
-    Who was away for a while does not make up for it with a burst.
+    A name that was not able for a while gets no burst of choices afterwards.
     """
 
     def __init__(self, weights: Mapping[str, float]) -> None:
@@ -94,7 +90,7 @@ class WeightedRoundRobin:
         self._now = 0.0
 
     def next(self, able: Collection[str]) -> str:
-        """Choose among those that are able, at least one."""
+        """Choose among the able names, at least one."""
         self._now, chosen = min((max(self._due[name], self._now), name) for name in able)
         self._due[chosen] = self._now + self._strides[chosen]
         return chosen
@@ -103,9 +99,8 @@ class WeightedRoundRobin:
 class SmtpPool:
     """Sends mails, each over one of its relays.
 
-    The `name` is that of the sending class, for the metrics; `now` is the clock that mails expire
-    by. Each relay has at most `limits.connections` connections, and fewer if it serves fewer at
-    a time.
+    `name` is that of the sending class, for the metrics; `now` is the clock by which mails expire.
+    Each relay has at most `limits.connections` connections, and fewer if it serves fewer at a time.
     """
 
     def __init__(
@@ -118,7 +113,7 @@ class SmtpPool:
     ) -> None:
         self._name = name
         self._throttle = throttle
-        self._routes = {
+        self._pools = {
             relay.name: RelayPool(relay, limits, RelayMetrics(name, relay.name), throttle, now)
             for relay in relays
         }
@@ -128,17 +123,17 @@ class SmtpPool:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Take leave of the servers on all connections."""
-        await asyncio.gather(*(route.close() for route in self._routes.values()))
+        """Close all idle connections with QUIT."""
+        await asyncio.gather(*(pool.close() for pool in self._pools.values()))
 
-    async def send(self, mail: OutgoingMail) -> Replies | Unsendable | NotAttempted:
+    async def send(self, mail: OutgoingMail) -> SendResult:
         """Run one transaction and return the reply that settled each recipient.
 
-        A relay that does not serve us, or does not take the mail at MAIL, passes it on to the next
-        one. A refusal is final when all relays have refused. When all of them rest, or a rate is
-        used up, nothing is tried. Raises Retry when the rates cannot be looked up.
+        A mail goes on to the next relay if one does not serve us or refuses it at MAIL. A refusal
+        is final when all relays have refused. When no relay may be tried, or a rate is used up,
+        nothing is attempted. Raises Retry when the database of the rates is away.
         """
-        waits = {name: route.wait for name, route in self._routes.items()}
+        waits = {name: pool.wait for name, pool in self._pools.items()}
         able = {name for name, wait in waits.items() if not wait}
         if not able:
             metrics.POSTPONED.labels(self._name).inc()
@@ -146,45 +141,41 @@ class SmtpPool:
         if seconds := await self._too_early(mail):
             metrics.THROTTLED.labels(self._name).inc()
             return NotAttempted(seconds)
-        return await self._asked_in_turn(mail, able)
+        return await self._ask_in_turn(mail, able)
 
-    async def _asked_in_turn(
-        self, mail: OutgoingMail, able: set[str]
-    ) -> Replies | Unsendable | NotAttempted:
+    async def _ask_in_turn(self, mail: OutgoingMail, able: set[str]) -> SendResult:
         deadline = asyncio.get_running_loop().time() + BEFORE_DOT_SECONDS
-        asked: list[RelayAnswer] = []
+        answers: list[RelayAnswer] = []
         while able:
             name = self._next(able, mail)
             able.remove(name)
-            result = await self._routes[name].send(mail, deadline)
+            result = await self._pools[name].send(mail, deadline)
             if not another_may_take(result):
                 return result
-            asked.append(RelayAnswer(name, result, mail.progress.suspected))
-            able = {each for each in able if not self._routes[each].wait}
-        return self._counts(mail, asked)
+            answers.append(RelayAnswer(name, result, mail.progress.suspected))
+            able = {each for each in able if not self._pools[each].wait}
+        return self._result(mail, answers)
 
-    def _counts(
-        self, mail: OutgoingMail, asked: list[RelayAnswer]
-    ) -> Replies | Unsendable | NotAttempted:
-        """Return the answer that counts; a relay that rests may still take the mail."""
-        chosen = best(reversed(asked))
-        if not isinstance(chosen.result, NotAttempted):
-            mail.progress.relay, mail.progress.suspected = chosen.relay, chosen.suspected
-        resting = self._routes.keys() - {each.relay for each in asked}
-        if chosen.final and resting:
+    def _result(self, mail: OutgoingMail, answers: list[RelayAnswer]) -> SendResult:
+        """Return the result that counts; a relay that was not tried may still take the mail."""
+        best = best_answer(reversed(answers))
+        if not isinstance(best.result, NotAttempted):
+            mail.progress.relay, mail.progress.suspected = best.relay, best.suspected
+        untried = self._pools.keys() - {each.relay for each in answers}
+        if best.final and untried:
             metrics.POSTPONED.labels(self._name).inc()
-            return NotAttempted(min(self._routes[each].wait for each in resting))
-        return chosen.result
+            return NotAttempted(min(self._pools[each].wait for each in untried))
+        return best.result
 
     def _next(self, able: set[str], mail: OutgoingMail) -> str:
-        """Choose among relays that are able: first those that have not refused the sender."""
-        if len(able) == 1:
-            return self._turns.next(able)
-        willing = {each for each in able if not self._routes[each].declines(mail)} or able
-        return self._turns.next({each for each in willing if self._routes[each].free} or willing)
+        """Choose a relay: first one that has not refused the sender, then one with capacity."""
+        if len(able) > 1:
+            able = {each for each in able if not self._pools[each].avoids(mail)} or able
+            able = {each for each in able if self._pools[each].has_capacity} or able
+        return self._turns.next(able)
 
     async def _too_early(self, mail: OutgoingMail) -> float:
-        """Take the mail from the rates of its domains; 0.0, or how many seconds it is too early."""
+        """Use the rates of its domains; return 0.0, or how many seconds it is too early."""
         if not self._throttle.limits:
             return 0.0
         return await self._throttle.wait(

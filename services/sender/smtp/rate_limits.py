@@ -1,44 +1,37 @@
-"""Where mails are held to the rates that an operator has set."""
+"""The rates that an operator has set, for relays and for recipient domains."""
 
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Protocol
 
-import sqlalchemy as sa
-
-from services.sender.tables import paces
-from shared.errors import Retry
-from shared.storage import dialect
-from shared.storage.database import Database
-from shared.storage.dialect import Clock
+from shared.storage.database import as_handler_errors
 from shared.storage.rate import Rate, ReservedTokens
-from shared.storage.rate_limit import TokenBuckets
 
-PATIENCE_SECONDS = 1.0  # of a mail in our hands; who would wait longer does so on the ladder
+MAX_WAIT_SECONDS = 1.0  # of a mail in this process; a longer wait goes through a delay queue
 
 
 def relay_rate(name: str) -> str:
-    """Name the rate of a relay."""
+    """Return the name of a relay's rate."""
     return f"relay {name}"
 
 
 def domain_rate(domain: str) -> str:
-    """Name the rate of a recipient domain."""
+    """Return the name of a recipient domain's rate."""
     return f"domain {domain}"
 
 
-class TokenSource(Protocol):
-    """What all senders together may still send."""
+class RateBuckets(Protocol):
+    """The token buckets of all senders together, see `shared.storage.rate_limit`."""
 
-    async def take(self, name: str, mails: int, rate: Rate) -> float:
-        """Take some of what a rate allows; 0.0, or the seconds until there is any."""
+    async def take(self, name: str, count: int, room: int, rate: Rate) -> float:
+        """Use tokens if there is room; return 0.0, or the seconds until there is."""
 
 
 class Throttle:
-    """The rates of relays and recipient domains, by name; what has no rate is not held up."""
+    """The rates by name, over all senders; without a rate there is no limit."""
 
-    def __init__(self, buckets: TokenSource, rates: Mapping[str, Rate]) -> None:
+    def __init__(self, buckets: RateBuckets, rates: Mapping[str, Rate]) -> None:
         self._buckets = buckets
         self._rates = rates
         self._reserved: dict[str, ReservedTokens] = defaultdict(ReservedTokens)
@@ -46,25 +39,27 @@ class Throttle:
 
     @property
     def limits(self) -> bool:
-        """Whether there is any rate at all: without one nobody need be asked."""
+        """Whether there is any rate at all: without one `wait` need not be called."""
         return bool(self._rates)
 
     async def wait(self, mails: Mapping[str, int]) -> float:
-        """Take so many mails of each rate; 0.0, or how many seconds it is too early.
+        """Use so many mails of each rate; return 0.0, or how many seconds it is too early.
 
-        A short wait is over before this returns. What was taken of one rate when another one
-        refuses is lost: the mail goes later than it might, never sooner. Raises Retry.
+        A wait of up to MAX_WAIT_SECONDS is over before this returns. Mails used of one rate are
+        lost when another one refuses: the mail goes later than it might, never sooner. A mail for
+        more recipients than a bucket holds is let through when there is room for one, and the
+        mails after it wait longer. Raises Retry when the database is away.
         """
-        patience = PATIENCE_SECONDS
+        left = MAX_WAIT_SECONDS
         for name in mails.keys() & self._rates.keys():
-            while seconds := await self._take(name, mails[name]):
-                if seconds > patience:
+            while seconds := await self._use(name, mails[name]):
+                if seconds > left:
                     return seconds
-                patience -= seconds
+                left -= seconds
                 await asyncio.sleep(seconds)
         return 0.0
 
-    async def _take(self, name: str, mails: int) -> float:
+    async def _use(self, name: str, mails: int) -> float:
         rate, reserved = self._rates[name], self._reserved[name]
         async with self._asking[name]:
             if reserved.use(mails, _now()):
@@ -72,7 +67,9 @@ class Throttle:
             if seconds := reserved.wait(_now()):
                 return seconds
             wanted = max(mails, rate.chunk)
-            if seconds := await self._buckets.take(name, wanted, rate):
+            with as_handler_errors("the rates"):
+                seconds = await self._buckets.take(name, wanted, 1, rate)
+            if seconds:
                 reserved.refused(seconds, _now())
             else:
                 reserved.granted(wanted - mails, _now())
@@ -81,21 +78,3 @@ class Throttle:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-class RateStore:
-    """Reads and writes the rates, a token bucket each."""
-
-    def __init__(self, database: Database, clock: Clock = dialect.now) -> None:
-        self._buckets = TokenBuckets(database, paces, clock)
-
-    async def take(self, name: str, mails: int, rate: Rate) -> float:
-        """Take some of what a rate allows; 0.0, or the seconds until there is any.
-
-        A mail for more recipients than the bucket holds is let through when there is room for
-        one, and those after it wait the longer. Raises Retry when the database is away.
-        """
-        try:
-            return await self._buckets.take(name, mails, 1, rate)
-        except (OSError, sa.exc.SQLAlchemyError) as error:
-            raise Retry(f"the rates cannot be reached: {type(error).__name__}") from error

@@ -1,4 +1,4 @@
-"""The SMTP server that takes our mail, as data."""
+"""The SMTP server that takes our mail: its settings, and the same as the sender uses them."""
 
 import ipaddress
 import ssl
@@ -10,10 +10,26 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.sender.smtp.circuit_breaker import Backoff
+from services.sender.schedule import Backoff
 from shared.config import CertificateFile, Port, SecretFile
 
-REST = Backoff(5.0, 300.0)  # seconds: at first, and at most
+PAUSES = Backoff(5.0, 300.0)  # seconds without attempts at a relay that does not serve us
+
+# A name may have one label: in a container network the relay may be called `relay`.
+Host = Annotated[
+    str,
+    Field(
+        pattern=r"^([0-9A-Za-z_-]{1,63}(\.[0-9A-Za-z_-]{1,63})*\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$",
+        max_length=255,
+    ),
+]
+ServerPort = Annotated[Port, Field(ge=1)]
+# A domain or an address literal (RFC 5321 4.1.3); some relays know their clients by it.
+HeloName = Annotated[
+    str,
+    Field(pattern=r"^(\[[0-9A-Za-z.:]+\]|[0-9A-Za-z][0-9A-Za-z.-]*)$", max_length=255),
+]
+PerSecond = Annotated[float, Field(gt=0, le=100_000)]
 
 
 class Tls(StrEnum):
@@ -25,7 +41,7 @@ class Tls(StrEnum):
 
 
 class Auth(StrEnum):
-    """How to log in (RFC 4954); `auto` takes what the server offers."""
+    """How to log in (RFC 4954); `auto` chooses from the server's offer."""
 
     AUTO = "auto"
     PLAIN = "plain"
@@ -47,7 +63,7 @@ class Login:
     token_file: Path | None = None
 
     def method(self, offered: Collection[str]) -> Auth | None:
-        """Choose among what the server offers, names in small letters; None if nothing fits."""
+        """Choose from the server's offer, names in lower case; None if nothing fits."""
         if self.auth is not Auth.AUTO:
             wanted: tuple[Auth, ...] = (self.auth,)
         else:
@@ -57,10 +73,10 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long to wait, in seconds: for TCP, for the reply to a command, for that to the dot.
+    """Limits in seconds: for TCP, for the reply to a command, and for the reply to the final dot.
 
-    RFC 5321 4.5.3.2 asks for 300 and 600; less than 600 at the dot makes duplicates. `write` is
-    for a piece of the content to be taken: 180.
+    RFC 5321 4.5.3.2 asks for 300 and 600; less than 600 at the dot makes duplicates. `write`
+    limits the sending of a piece of the content: 180.
     """
 
     connect: float = 30.0
@@ -71,11 +87,11 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """How many connections, how many mails over each, and how long one is trusted when idle.
+    """The number of connections, the mails over each, and the seconds of trust when idle.
 
-    `kept_seconds` is for the reply to MAIL over a connection that was kept, if that is less than
-    the relay's own limit: a connection may have died without a sign, and the mail goes over a new
-    one then.
+    `kept_seconds` limits the reply to MAIL over a connection that was kept idle, if that is less
+    than the relay's own limit. Such a connection may have died without a sign, and the mail then
+    goes over a new one.
     """
 
     connections: int
@@ -86,11 +102,11 @@ class ConnectionLimits:
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """Where it is and how to talk to it.
+    """The address of a relay and how to talk to it.
 
-    Without a `helo_name` we introduce ourselves by address (RFC 5321 4.1.3). `context` is shared
-    by all connections, None when they are in the clear. Of several relays each gets mail in the
-    proportion of its `weight`. One that does not serve us rests by `backoff`.
+    Without a `helo_name` EHLO has our address (RFC 5321 4.1.3). All connections share the
+    `context`, None for clear text. Several relays share the mail in proportion to their `weight`.
+    A relay that does not serve us is not tried for the pauses of `backoff`.
     """
 
     host: str
@@ -99,36 +115,18 @@ class Relay:
     context: ssl.SSLContext | None = None
     login: Login | None = None
     helo_name: str | None = None
-    patience: Timeouts = Timeouts()
-    backoff: Backoff = REST
+    timeouts: Timeouts = Timeouts()
+    backoff: Backoff = PAUSES
     weight: float = 1.0
 
     @property
     def name(self) -> str:
-        """What it is called in metrics and logs."""
+        """The name in metrics and logs."""
         return f"{self.host}:{self.port}"
 
 
-# A name of one label too: in a container network the relay may well be called `relay`.
-Host = Annotated[
-    str,
-    Field(
-        pattern=r"^([0-9A-Za-z_-]{1,63}(\.[0-9A-Za-z_-]{1,63})*\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$",
-        max_length=255,
-    ),
-]
-ServerPort = Annotated[Port, Field(ge=1)]
-# A domain or an address literal (RFC 5321 4.1.3); some relays know their clients by it.
-HeloName = Annotated[
-    str,
-    Field(pattern=r"^(\[[0-9A-Za-z.:]+\]|[0-9A-Za-z][0-9A-Za-z.-]*)$", max_length=255),
-]
-
-PerSecond = Annotated[float, Field(gt=0, le=100_000)]
-
-
 class RelaySettings(BaseModel):
-    """A relay and how we log in there; `tls` has no default, so that clear text is a decision."""
+    """A relay and our account there; `tls` has no default, so that clear text is a decision."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -151,7 +149,7 @@ class RelaySettings(BaseModel):
         return self
 
     def problem(self) -> str | None:
-        """Return all that is wrong with the login, None if nothing is."""
+        """Return all mistakes of the login, None if there is none."""
         secrets = [each for each in (self.password, self.token_file) if each is not None]
         wrong = {
             "USERNAME and PASSWORD or TOKEN_FILE, one of them, go together": len(secrets)

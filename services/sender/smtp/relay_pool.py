@@ -1,4 +1,4 @@
-"""One relay as one sending class uses it: connections opened on demand, kept, replaced, closed."""
+"""A pool of SMTP connections to one relay: opened on demand, kept, replaced, closed."""
 
 import asyncio
 import math
@@ -9,9 +9,9 @@ from datetime import datetime
 
 from services.sender.mail.compose import OutgoingMail
 from services.sender.metrics import RelayMetrics
-from services.sender.outcome import FailureReason, Replies, Unsendable
+from services.sender.outcome import FailureReason, NotAttempted, Replies, SendResult, Unsendable
 from services.sender.replies import reply as replies
-from services.sender.smtp.circuit_breaker import CircuitBreaker, NotAttempted, SenderRefusals
+from services.sender.smtp.circuit_breaker import CircuitBreaker, SenderRefusals
 from services.sender.smtp.concurrency import AdaptiveLimit, ConcurrencyLimiter, is_pushback
 from services.sender.smtp.connect import connect
 from services.sender.smtp.connection import ConnectionLost, SmtpConnection
@@ -20,11 +20,11 @@ from services.sender.smtp.rate_limits import Throttle, relay_rate
 from services.sender.smtp.relay import ConnectionLimits, Relay
 from shared.contracts import Reply, Stage
 
-TURN_SECONDS = 20.0  # a mail that waits longer for its turn does so on the delay ladder
+MAX_QUEUE_SECONDS = 20.0  # a mail that would wait longer goes through a delay queue
 
 
 class RelayPool:
-    """The road to one relay; `now` is the clock that mails expire by."""
+    """The connections of one sending class to one relay; `now` is the clock of mails' expiry."""
 
     def __init__(
         self,
@@ -40,74 +40,72 @@ class RelayPool:
         self._metrics = metrics
         self._now = now
         self._name, self._rate = relay.name, {relay_rate(relay.name): 1}
-        self._rest = CircuitBreaker(relay.backoff)
+        self._breaker = CircuitBreaker(relay.backoff)
         self._senders = SenderRefusals()
         self._idle: list[SmtpConnection] = []  # the latest used last
         self._busy = 0
-        self._gate = ConcurrencyLimiter(AdaptiveLimit(limits.connections))
+        self._limiter = ConcurrencyLimiter(AdaptiveLimit(limits.connections))
         self._pipelining = Pipelining()
 
     @property
-    def free(self) -> bool:
-        """Whether a mail would have its turn at once."""
-        return self._gate.free
+    def has_capacity(self) -> bool:
+        """Whether a mail would be sent at once."""
+        return self._limiter.has_capacity
 
     @property
     def wait(self) -> float:
-        """Tell for how many seconds not to use it; a connection that is open may be used now."""
+        """For how many seconds not to use it; 0.0 while a connection is open."""
         if any(connection.usable for connection in self._idle):
             return 0.0
-        return self._rest.wait(_clock())
+        return self._breaker.wait(_clock())
 
     async def close(self) -> None:
-        """Take leave of the server on all idle connections."""
+        """Close all idle connections with QUIT."""
         idle, self._idle = self._idle, []
         await asyncio.gather(*map(self._quit, idle))
 
-    async def send(
-        self, mail: OutgoingMail, deadline: float
-    ) -> Replies | Unsendable | NotAttempted:
+    async def send(self, mail: OutgoingMail, deadline: float) -> SendResult:
         """Run one transaction and return the reply that settled each recipient.
 
         `deadline`, in the loop's time, is for all that comes before the final dot. A kept
-        connection that turns out to be closed, or that has had all the mails that the server takes
-        over one, costs no attempt: no content was sent, so the mail goes over a new one at once. A
-        cancellation leaves no connection behind that could give its reply to another mail.
+        connection that turns out to be closed, or exhausted, costs no attempt: no content was sent,
+        so the mail goes over a new one at once. A cancellation leaves no connection behind whose
+        reply could be read as that to another mail.
         """
         if self._throttle.limits and (seconds := await self._throttle.wait(self._rate)):
             self._metrics.throttled.inc()
             return NotAttempted(seconds)
-        if not await self._gate.enter(TURN_SECONDS):
-            return NotAttempted(TURN_SECONDS)
+        if not await self._limiter.acquire(MAX_QUEUE_SECONDS):
+            return NotAttempted(MAX_QUEUE_SECONDS)
         try:
-            # Others may have found out in the meantime that the relay is away.
+            # Other mails may have found out in the meantime that the relay is away.
             wait = self.wait
-            return NotAttempted(wait) if wait else await self._tried(mail, deadline)
+            return NotAttempted(wait) if wait else await self._attempt(mail, deadline)
         finally:
-            self._gate.leave()
+            self._limiter.release()
 
-    def declines(self, mail: OutgoingMail) -> bool:
-        """Return whether it has refused the sender of the mail of late."""
-        return self._senders.declines(_sender(mail), _clock())
+    def avoids(self, mail: OutgoingMail) -> bool:
+        """Return whether the relay has refused the sender of the mail of late."""
+        return self._senders.avoids(_sender(mail), _clock())
 
-    async def _tried(self, mail: OutgoingMail, deadline: float) -> Replies | Unsendable:
-        self._rest.begin()
+    async def _attempt(self, mail: OutgoingMail, deadline: float) -> Replies | Unsendable:
+        self._breaker.begin()
         mail.progress.relay, mail.progress.suspected = self._name, False
         begun, timer = _clock(), time.perf_counter()
         try:
-            result = await self._sent(mail, deadline)
+            result = await self._send(mail, deadline)
         finally:
-            self._rest.end()
+            self._breaker.end()
             self._metrics.transaction.observe(time.perf_counter() - timer)
         if not isinstance(result, Unsendable):
             await self._judge(mail, result, begun)
         return result
 
-    async def _sent(self, mail: OutgoingMail, deadline: float) -> Replies | Unsendable:
+    async def _send(self, mail: OutgoingMail, deadline: float) -> Replies | Unsendable:
         kept = await self._kept(mail)
         if kept is not None:
-            result = await self._over(kept, mail, deadline, self._limits.kept_seconds)
-            gone = kept.used_up or (
+            result = await self._send_over(kept, mail, deadline, self._limits.kept_seconds)
+            gone = kept.exhausted or (
                 not isinstance(result, Unsendable) and _any(result, replies.closed_before)
             )
             if not gone:
@@ -119,77 +117,78 @@ class RelayPool:
             self._metrics.not_opened(lost.reply.stage)
             return dict.fromkeys(mail.recipients, lost.reply)
         self._metrics.opened()
-        return await self._over(connection, mail, deadline)
+        return await self._send_over(connection, mail, deadline)
 
-    async def _judge(self, mail: OutgoingMail, heard: Replies, begun: float) -> None:
-        """Rest the relay if it does not serve us, send it less if it asks for that.
+    async def _judge(self, mail: OutgoingMail, result: Replies, begun: float) -> None:
+        """Pause the relay if it does not serve us; send it less if it asks for that.
 
-        What can be the fault of one mail does neither: each client would do it to all others.
+        A reply that can be the fault of one mail does neither: any client could cause it to the
+        harm of all others.
         """
-        blamed = rests = False
-        if all(map(replies.accepted, heard.values())):
-            self._senders.taken(_sender(mail), begun)
-        elif _any(heard, _not_opened):
+        blamed = pauses = False
+        if all(map(replies.accepted, result.values())):
+            self._senders.accepted(_sender(mail), begun)
+        elif _any(result, _not_opened):
             blamed = True
             # While other connections work, one that cannot be opened is one too many.
-            rests = not self._busy and self._rest.failed(_clock(), _chance())
-        elif _any(heard, _not_taken):
+            pauses = not self._busy and self._breaker.failed(_clock(), _chance())
+        elif _any(result, _not_taken):
             blamed = self._senders.refused(_sender(mail), _clock())
             mail.progress.suspected = self._senders.suspects(_sender(mail))
-            rests = blamed and _any(heard, _not_begun) and self._rest.doubted(_clock(), _chance())
-        elif not _any(heard, _ends_at_mail):
-            self._senders.taken(_sender(mail), begun)
+            doubtful = blamed and _any(result, _not_begun)
+            pauses = doubtful and self._breaker.doubted(_clock(), _chance())
+        elif not _any(result, _ends_at_mail):
+            self._senders.accepted(_sender(mail), begun)
         if not blamed and not self._senders.suspicious:
-            self._rest.succeeded()
-        if rests:
-            self._metrics.rests.inc()
+            self._breaker.succeeded()
+        if pauses:
+            self._metrics.pauses.inc()
             await self.close()
-        if blamed and _any(heard, is_pushback):
+        if blamed and _any(result, is_pushback):
             self._metrics.pushed_back.inc()
-            self._gate.pushed_back()
+            self._limiter.pushed_back()
 
     async def _kept(self, mail: OutgoingMail) -> SmtpConnection | None:
-        """Return an idle connection in good order; close those that are not, or are used up."""
+        """Return a usable idle connection; close those that are not, or have no room."""
         while self._idle:
             connection = self._idle.pop()
-            used_up = connection.mails >= self._most_mails(connection)
-            if used_up or not connection.has_room(mail):
+            if connection.mails >= self._max_mails(connection) or not connection.has_room(mail):
                 # Before another is opened: the server may limit how many there are.
                 await self._quit(connection)
             elif not connection.usable:
                 self._replace(connection)
-            elif self._is_recent(connection) or await self._answers(connection):
+            elif self._is_recent(connection) or await self._is_alive(connection):
                 return connection
         return None
 
-    async def _answers(self, connection: SmtpConnection) -> bool:
-        """Ask a connection whether it is there; without an answer those as old are given up too.
+    async def _is_alive(self, connection: SmtpConnection) -> bool:
+        """Check a connection; without an answer drop it, and those that are idle for as long.
 
-        What took one away without a sign, such as a firewall that forgot it, took them all.
+        A cause that shows no sign, such as a firewall that forgot it, has ended them all.
         """
-        good = False
+        alive = False
         try:
-            good = await connection.answers(self._limits.kept_seconds)
+            alive = await connection.is_alive(self._limits.kept_seconds)
         finally:
-            if not good:
+            if not alive:
                 self._replace(connection)
                 for each in [e for e in self._idle if e.idle_since <= connection.idle_since]:
                     self._idle.remove(each)
                     self._replace(each)
-        return good
+        return alive
 
     def _replace(self, connection: SmtpConnection) -> None:
         self._metrics.replaced.inc()
         self._drop(connection)
 
-    def _most_mails(self, connection: SmtpConnection) -> int:
-        ours, theirs = self._limits.mails, connection.offers.mails
+    def _max_mails(self, connection: SmtpConnection) -> int:
+        ours, theirs = self._limits.mails, connection.extensions.mails
         return ours if theirs is None else min(ours, theirs)
 
     def _is_recent(self, connection: SmtpConnection) -> bool:
         return _clock() - connection.idle_since < self._limits.idle_seconds
 
-    async def _over(
+    async def _send_over(
         self,
         connection: SmtpConnection,
         mail: OutgoingMail,
@@ -198,14 +197,14 @@ class RelayPool:
     ) -> Replies | Unsendable:
         self._busy += 1
         try:
-            return self._objection(connection, mail) or await self._transacted(
+            return self._objection(connection, mail) or await self._transact(
                 connection, mail, deadline, mail_seconds
             )
         finally:
             self._busy -= 1
             if not connection.usable:
                 self._drop(connection)
-            elif connection.used_up:
+            elif connection.exhausted:
                 await self._quit(connection)
             else:
                 self._idle.append(connection)
@@ -213,22 +212,22 @@ class RelayPool:
     def _objection(self, connection: SmtpConnection, mail: OutgoingMail) -> Unsendable | None:
         if mail.not_after is not None and self._now() >= mail.not_after:
             return Unsendable(FailureReason.EXPIRED)
-        return connection.offers.objection(mail)
+        return connection.extensions.objection(mail)
 
-    async def _transacted(
+    async def _transact(
         self, connection: SmtpConnection, mail: OutgoingMail, deadline: float, mail_seconds: float
     ) -> Replies:
         group = len(mail.recipients)
-        pipelined = connection.offers.pipelining and self._pipelining.copes(group, _clock())
+        pipelined = connection.extensions.pipelining and self._pipelining.allows(group, _clock())
         result = await connection.transact(
             mail, deadline, pipelined=pipelined, mail_seconds=mail_seconds
         )
         self._metrics.transacted(pipelined=pipelined)
-        if connection.stumbled:
-            self._metrics.stumbled.inc()
-            self._pipelining.stumbled(group, _clock())
+        if connection.pipelining_failed:
+            self._metrics.pipelining_failed.inc()
+            self._pipelining.failed(group, _clock())
         elif pipelined and connection.usable:
-            self._pipelining.coped(group)
+            self._pipelining.succeeded(group)
         return result
 
     async def _quit(self, connection: SmtpConnection) -> None:
@@ -242,8 +241,8 @@ class RelayPool:
         self._metrics.closed(connection.mails)
 
 
-def _any(heard: Replies, what: Callable[[Reply], bool]) -> bool:
-    return any(map(what, heard.values()))
+def _any(result: Replies, condition: Callable[[Reply], bool]) -> bool:
+    return any(map(condition, result.values()))
 
 
 def _not_opened(reply: Reply) -> bool:

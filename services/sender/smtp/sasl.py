@@ -1,7 +1,7 @@
-"""The aiosmtplib edge: the exchange of a login, led by the server's challenges (RFC 4954).
+"""The exchange of a login, led by the server's challenges (RFC 4954), with aiosmtplib.
 
-The library encodes the answers. Its own logins answer without reading the challenge, so that a
-password is sent to a server that asks for the name (issue 10, S5).
+The library encodes the responses. Its own logins respond without reading the challenge, and so send
+a password to a server that asks for the name (issue 10, S5).
 """
 
 import base64
@@ -19,17 +19,17 @@ from aiosmtplib.auth import (
 from services.sender.smtp.relay import Auth
 
 CHALLENGE = 334  # RFC 4954 4
-MAX_PROMPT_CHARS = 100  # of a challenge, in an error
+MAX_PROMPT_CHARS = 100  # of a challenge, in an error text
 
-# Yields the argument of AUTH, then an answer to each challenge. It ends at one that does not fit.
+# Yields the argument of AUTH, then a response to each challenge. It ends at an unknown challenge.
 Exchange = Generator[bytes, str, None]
 
 
 async def log_in(smtp: SMTP, auth: Auth, username: str, secret: str) -> None:
-    """Log in by `auth`, whose `secret` is a password or a token.
+    """Log in by `auth` with a password or a token, the `secret`.
 
-    A challenge that does not fit gets no answer. Raises SMTPAuthenticationError with the server's
-    no, SMTPException, OSError; none of them repeats what was sent.
+    An unknown challenge gets no response. Raises SMTPAuthenticationError with the server's refusal,
+    SMTPException, OSError; no error text has a secret.
     """
     exchange = _EXCHANGES[auth](username, secret)
     line = next(exchange)
@@ -49,7 +49,7 @@ async def log_in(smtp: SMTP, auth: Auth, username: str, secret: str) -> None:
 
 
 def _plain(username: str, password: str) -> Exchange:
-    """RFC 4616. An empty challenge asks for the initial response, which was passed over."""
+    """Log in by RFC 4616. An empty challenge asks for the initial response once more."""
     response = auth_plain_encode(username, password)
     challenge = yield b"PLAIN " + response
     if not challenge:
@@ -57,7 +57,7 @@ def _plain(username: str, password: str) -> Exchange:
 
 
 def _login(username: str, password: str) -> Exchange:
-    """draft-murchison-sasl-login: the name, then the password. A prompt may be empty."""
+    """Log in by draft-murchison-sasl-login: name, then password. A prompt may be empty."""
     name, word = auth_login_encode(username, password)
     challenge = yield b"LOGIN"
     if _asks_for_password(challenge):
@@ -68,16 +68,17 @@ def _login(username: str, password: str) -> Exchange:
 
 
 def _cram_md5(username: str, password: str) -> Exchange:
-    """RFC 2195: the challenge is signed. An empty one would always have the same signature."""
+    """Log in by RFC 2195: sign the challenge. An empty one always has the same signature."""
     challenge = yield b"CRAM-MD5"
     if _decoded(challenge):
         yield auth_crammd5_verify(username, password, challenge)
 
 
 def _xoauth2(username: str, token: str) -> Exchange:
-    """Google, Microsoft: a challenge tells why a token is refused; an empty line asks for the no.
+    """Log in as at Google and Microsoft, where a challenge has the reason of a refusal.
 
-    An empty challenge asks for the initial response, as with PLAIN.
+    An empty line then asks for the refusal itself. An empty challenge asks for the initial
+    response, as with PLAIN.
     """
     response = auth_xoauth2_encode(username, token)
     challenge = yield b"XOAUTH2 " + response
@@ -109,7 +110,7 @@ def _decoded(challenge: str) -> str:
 
 
 def _without(sent: Iterable[str], text: str) -> str:
-    """Return a text without the secrets that were sent: some servers repeat them."""
+    """Return a text without the secrets: some servers repeat them."""
     for each in filter(None, sent):
         text = text.replace(each, "***")
     return text

@@ -1,7 +1,7 @@
-"""The asyncio edge: octets out and replies in, over a connection that is open.
+"""A stream of SMTP replies over an open connection: octets out, replies in.
 
-It knows nothing of SMTP but the form of replies. It takes the transport over from the library
-that has opened it, which waits for one reply at a time only.
+The transport comes from the library that has opened the connection. The library itself waits for
+one reply at a time, so it cannot read the replies to a group of commands.
 """
 
 import asyncio
@@ -11,12 +11,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-MAX_UNREAD = 256  # replies; the longest group of commands is for 100 recipients
-
-
-LINE_OCTETS = 2048  # kept of a line; RFC 5321 4.5.3.1.5 allows 512
-TEXT_OCTETS = 16_384  # kept of a reply
-REPLY_OCTETS = 262_144  # read of a reply before it is given up
+MAX_UNREAD_REPLIES = 256  # the longest group of commands is for 100 recipients
+MAX_LINE_OCTETS = 2048  # kept of a line; RFC 5321 4.5.3.1.5 allows 512
+MAX_TEXT_OCTETS = 16_384  # kept of a reply
+MAX_REPLY_OCTETS = 262_144  # read of a reply
 
 CODE_DIGITS = 3
 # Inside a reply, where a text may begin with a number, another code is one that RFC 5321 4.2 has.
@@ -24,49 +22,54 @@ _OTHER_CODE = re.compile(rb"[2-5][0-5]\d(?=[ \t-]|$)")
 
 
 class MalformedReply(ValueError):
-    """These octets are not SMTP, or more than anybody needs to say."""
+    """The octets are no SMTP reply, or a longer one than MAX_REPLY_OCTETS."""
 
 
 class ProtocolViolation(ConnectionError):
-    """What the server says cannot be read, or is too much."""
+    """The server sent something that is no reply, or too many replies."""
 
 
 class RawReply(NamedTuple):
-    """One whole reply; its text has a line for each of its lines."""
+    """A whole reply; its text has a line for each line of the reply."""
 
     code: int
     text: str
 
 
 class ReplyParser:
-    """Puts replies together from what arrives."""
+    """Parses SMTP replies out of octets, however the network has cut them.
+
+    The parser is lenient, because the code alone decides (RFC 5321 4.2). It cuts a text that is
+    too long and skips blank lines. A line without a code inside a reply is part of the text. Of
+    several codes in one reply the code of the last line counts, and its text comes first.
+    """
 
     def __init__(self) -> None:
-        self._rest = b""  # the line that has not ended yet, as far as it is kept
+        self._rest = b""  # the line that has not ended yet, up to MAX_LINE_OCTETS
         self._code = b""  # of the reply that has not ended yet
         self._lines: list[bytes] = []  # of its text
-        self._kept = 0  # octets of them
-        self._octets = 0  # that have been read since the last reply
+        self._kept = 0  # octets in `_lines`
+        self._octets = 0  # read since the last reply
 
     def feed(self, data: bytes) -> Iterator[RawReply]:
-        """Yield the replies that end in `data`. Raises Garbled, after those that came before.
+        """Yield the replies that end in `data`. Raises MalformedReply after the good replies.
 
-        A reply that does not end within REPLY_OCTETS ends there; what follows it is garbled.
+        A reply longer than MAX_REPLY_OCTETS ends there; the octets behind it are malformed.
         """
         self._octets += len(data)
         *lines, rest = (self._rest + data).split(b"\n")
-        self._rest = rest[:LINE_OCTETS]
+        self._rest = rest[:MAX_LINE_OCTETS]
         for line in lines:
-            if self._ends_with(line[:LINE_OCTETS].rstrip()):
+            if self._ends_with(line[:MAX_LINE_OCTETS].rstrip()):
                 yield self._whole()
-        if self._octets > REPLY_OCTETS:
+        if self._octets > MAX_REPLY_OCTETS:
             yield from self.end()
             raise MalformedReply("a reply without end")
 
     def end(self) -> Iterator[RawReply]:
-        """Yield the reply that has begun when nothing more will come, if its code is known.
+        """Yield the incomplete reply at the end of the connection, if its code is known.
 
-        All lines of a reply have the same code (RFC 5321 4.2.1), so its first line tells it.
+        All lines of a reply have the same code (RFC 5321 4.2.1), so the first line is enough.
         """
         rest, self._rest = self._rest.rstrip(), b""
         if self._code or self._is_coded(rest):
@@ -74,8 +77,8 @@ class ReplyParser:
             yield self._whole()
 
     @property
-    def begun(self) -> bool:
-        """Whether there is part of a reply, or of a line."""
+    def has_partial(self) -> bool:
+        """Whether part of a reply, or of a line, has been read."""
         return bool(self._code or self._rest.strip())
 
     def _ends_with(self, line: bytes) -> bool:
@@ -87,11 +90,11 @@ class ReplyParser:
             self._rest = b""
             raise MalformedReply("a line without a code")
         text = line[4:].strip() if coded else line.strip()
-        if self._kept + len(text) <= TEXT_OCTETS:
+        if self._kept + len(text) <= MAX_TEXT_OCTETS:
             # An enhanced code is looked for at the beginning of the text: that of the code.
             leads = coded and not line.startswith(self._code)
             self._lines.insert(0 if leads else len(self._lines), text)
-            # A line costs its code and its end too: there may be many that are empty.
+            # The code and the line end count too: there may be many empty lines.
             self._kept += len(text) + len(b"250 \r\n")
         if coded:
             self._code = line[:3]
@@ -109,174 +112,170 @@ class ReplyParser:
 
 
 class ResettableTimer:
-    """Calls `ring` once the time that it is set to has come, in the loop's time.
+    """Calls `expire` at a time of the loop that is set anew for every reply.
 
-    A timer for each reply would cost as much as reading it. The one that runs is left alone when
-    the time is put off or cleared, and looks again when it goes off.
+    A loop timer for each reply would cost as much as reading it. So a later time, or none, leaves
+    the running loop timer alone, which checks the time when it fires.
     """
 
-    def __init__(self, ring: Callable[[], None]) -> None:
+    def __init__(self, expire: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._ring = ring
-        self._due = self._goes_off = math.inf
+        self._expire = expire
+        self._due = self._fires_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
 
     def set(self, due: float) -> None:
-        """Ring at `due`, and not when it was set to before."""
+        """Expire at `due` instead of the time before."""
         self._due = due
-        if due < self._goes_off:
+        if due < self._fires_at:
             self.stop()
-            self._due = self._goes_off = due
-            self._timer = self._loop.call_at(due, self._look)
+            self._due = self._fires_at = due
+            self._timer = self._loop.call_at(due, self._fire)
 
     def clear(self) -> None:
-        """Do not ring until it is set again."""
+        """Do not expire until `set` is called again."""
         self._due = math.inf
 
     def stop(self) -> None:
-        """Clear it and let go of the loop."""
-        self._due = self._goes_off = math.inf
+        """Clear the time and cancel the loop timer."""
+        self._due = self._fires_at = math.inf
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self) -> None:
+    def _fire(self) -> None:
         due = self._due
         self.stop()
         if due <= self._loop.time():
-            self._ring()
+            self._expire()
         elif due < math.inf:
             self.set(due)
 
 
 class SmtpStream(asyncio.Protocol):
-    """A transport, the replies that have come over it, and how it ended."""
+    """A transport, the replies that were received over it, and the reason for its end."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._reader = ReplyParser()
-        self._answers: deque[RawReply] = deque()
+        self._parser = ReplyParser()
+        self._replies: deque[RawReply] = deque()
         self._ended: ConnectionError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
-        self._alarm = ResettableTimer(self._late)
+        self._timer = ResettableTimer(self._time_out)
         self.unsent = False  # whether part of what was written has not left this process
-        # So that `unsent` tells of anything that the kernel has not taken. At 0 asyncio's TLS
-        # would pause when there is nothing to send. Behind TLS some of it may wait where this
-        # does not see it; then it counts as sent.
+        # With 1, `unsent` is set for anything that the kernel has not accepted. With 0 asyncio's
+        # TLS would pause when there is nothing to send. TLS may hold octets back unseen; those
+        # count as sent.
         transport.set_write_buffer_limits(high=1)
         transport.set_protocol(self)
 
     @property
-    def open(self) -> bool:
-        """Whether the other side can be talked to."""
+    def is_open(self) -> bool:
+        """Whether commands can still be sent."""
         return self._ended is None and not self._transport.is_closing()
 
     @property
-    def unread(self) -> bool:
-        """Whether there are replies that nobody has asked for yet."""
-        return bool(self._answers)
+    def has_unread(self) -> bool:
+        """Whether a received reply has not been read yet."""
+        return bool(self._replies)
 
     def write(self, octets: bytes) -> None:
         """Send. Raises ConnectionError when the connection has ended."""
-        if not self.open:
+        if not self.is_open:
             raise self._reason()
         self._transport.write(octets)
 
-    async def drained(self, seconds: float) -> None:
+    async def drain(self, seconds: float) -> None:
         """Wait until all has left this process, or there is a reply to read.
 
         Raises ConnectionError, TimeoutError.
         """
         due = self._loop.time() + seconds
-        while self._held_up:
-            await self._change(due)
+        while self.unsent and not self._replies:
+            await self._wait_for_change(due)
 
-    async def answer(self, seconds: float, until: float = math.inf) -> RawReply:
-        """Return the next reply, in the order of their coming, within `seconds`.
+    async def read(self, seconds: float, until: float = math.inf) -> RawReply:
+        """Return the next reply, in the order of arrival, within `seconds`.
 
-        `until`, in the loop's time, is a second limit. A reply that has begun by then ends the
-        connection, and counts by its code. Replies that came before the end can be read after it.
-        Raises ConnectionError, TimeoutError.
+        `until`, in the loop's time, is a second limit. A reply that has only begun by then ends
+        the connection, and its code counts. Replies received before the end of the connection can
+        be read after it. Raises ConnectionError, TimeoutError.
         """
-        if not self._answers:
+        if not self._replies:
             due = min(self._loop.time() + seconds, until)
-            while not self._answers:
-                await self._change(due)
-        return self._answers.popleft()
+            while not self._replies:
+                await self._wait_for_change(due)
+        return self._replies.popleft()
 
-    def take(self) -> RawReply | None:
-        """Return the next of the replies that have come, if there is one."""
-        return self._answers.popleft() if self._answers else None
+    def read_nowait(self) -> RawReply | None:
+        """Return the next received reply, None if there is none."""
+        return self._replies.popleft() if self._replies else None
 
     def abort(self) -> None:
-        """Close without sending what is still waiting to be sent: it might be the final dot."""
-        self._alarm.stop()
+        """Close and discard unsent octets: they might be the final dot."""
+        self._timer.stop()
         self._end(ConnectionError("closed by us"))
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Read what came."""
+        """Parse the octets."""
         try:
-            self._answers.extend(self._reader.feed(data))
+            self._replies.extend(self._parser.feed(data))
         except MalformedReply as error:
-            self._give_up(str(error))
-        if len(self._answers) > MAX_UNREAD:
-            self._give_up("more replies than commands")
+            self._fail(str(error))
+        if len(self._replies) > MAX_UNREAD_REPLIES:
+            self._fail("more replies than commands")
         self._wake()
 
     def eof_received(self) -> None:
-        """Note that the server has closed; the transport then closes by itself."""
+        """Record that the server has closed; the transport then closes by itself."""
         self._end(ConnectionError("closed by the server"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Note that the connection is gone."""
+        """Record the end of the connection."""
         self._end(ConnectionError(str(exc) if exc else "connection lost"))
 
     def pause_writing(self) -> None:
-        """Note that something waits to be sent."""
+        """Record that octets wait to be sent."""
         self.unsent = True
 
     def resume_writing(self) -> None:
-        """Note that all is sent."""
+        """Record that all octets are sent."""
         self.unsent = False
         self._wake()
 
-    @property
-    def _held_up(self) -> bool:
-        return self.unsent and not self._answers
+    async def _wait_for_change(self, due: float) -> None:
+        """Wait for any event, until `due` in the loop's time.
 
-    async def _change(self, due: float) -> None:
-        """Wait for anything to happen, until it is `due` in the loop's time.
-
-        Raises TimeoutError, and ConnectionError when nothing will happen any more.
+        Raises TimeoutError, and ConnectionError when the connection has ended.
         """
-        if not self.open:
+        if not self.is_open:
             raise self._reason()
         self._waiter = self._loop.create_future()
-        self._alarm.set(due)
+        self._timer.set(due)
         try:
             await self._waiter
         finally:
             self._waiter = None
-            self._alarm.clear()
+            self._timer.clear()
 
-    def _late(self) -> None:
-        if self._reader.begun:
+    def _time_out(self) -> None:
+        if self._parser.has_partial:
             # Its code counts. The rest of it must not be read as the next reply.
-            self._give_up("a reply without end")
+            self._fail("a reply without end")
         elif self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(TimeoutError())
 
-    def _give_up(self, why: str) -> None:
+    def _fail(self, why: str) -> None:
         self._end(ProtocolViolation(why))
         self._transport.abort()
 
     def _end(self, reason: ConnectionError) -> None:
         if self._ended is None:
             self._ended = reason
-            # A reply that has begun tells its code, though its end never came.
-            self._answers.extend(self._reader.end())
+            # An incomplete reply counts by its code.
+            self._replies.extend(self._parser.end())
         self._wake()
 
     def _wake(self) -> None:

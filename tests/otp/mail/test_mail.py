@@ -15,8 +15,8 @@ from services.otp.mail import translations
 from services.otp.mail.mail import Branding, CodeMail, MailContext, MailWriter
 from services.otp.mail.template import check_no_link
 from services.otp.mail.translations import REQUIRED_PURPOSES, Translations
+from services.sender.mail.builder import unseal
 from services.sender.mail.compose import MailDefaults, compose
-from services.sender.mail.writer import unseal
 from shared.contracts import Category, SendEmail
 from tests.otp.mail.texts import LANGUAGES, shipped_layouts, toml
 

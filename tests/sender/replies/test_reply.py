@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from services.sender.replies import reply as replies
-from services.sender.replies.reply import LONGEST_SECONDS, wait_asked
+from services.sender.replies.reply import MAX_WAIT_SECONDS, requested_wait
 from shared.contracts import ReplyClass, Stage
 
 ANNA = "anna@x.example"
@@ -66,7 +66,7 @@ def test_text() -> None:
         (Stage.CONNECT, 554, False, True, False),
         (Stage.AUTH, 535, False, True, False),
         (Stage.MAIL, 530, False, True, False),  # we are not logged in
-        (Stage.MAIL, 503, False, True, False),  # our dialogue is out of step
+        (Stage.MAIL, 503, False, True, False),  # our stream is out of step
     ],
 )
 def test_meaning(stage: Stage, code: int, accepted: bool, refused: bool, permanent: bool) -> None:  # noqa: FBT001 -- a table
@@ -127,7 +127,7 @@ def test_too_many_recipients(text: str) -> None:
 )
 def test_unknown_mailbox(stage: Stage, code: int, text: str, unknown: bool) -> None:  # noqa: FBT001 -- a table
     """Only a server that says so from RCPT on, and nothing of a block, makes a mailbox unknown."""
-    found = replies.class_of(replies.received(stage, code, text), ANNA, alone=True)
+    found = replies.classify_refusal(replies.received(stage, code, text), ANNA, alone=True)
 
     assert found is not None
     assert (found.reply_class is ReplyClass.MAILBOX_UNKNOWN) is unknown
@@ -138,7 +138,7 @@ def test_unknown_among_others() -> None:
     at_rcpt = replies.received(Stage.RCPT, 550, "5.1.1 No such user")
     at_dot = replies.received(Stage.DOT, 550, "5.1.1 No such user")
 
-    found = [replies.class_of(reply, ANNA, alone=False) for reply in (at_rcpt, at_dot)]
+    found = [replies.classify_refusal(reply, ANNA, alone=False) for reply in (at_rcpt, at_dot)]
 
     assert [each and each.reply_class for each in found] == [
         ReplyClass.MAILBOX_UNKNOWN,
@@ -148,9 +148,14 @@ def test_unknown_among_others() -> None:
 
 def test_a_yes_has_no_class() -> None:
     """Who said yes has no reason for a no, and who said nothing is away for now."""
-    away = replies.class_of(replies.no_reply(Stage.RCPT, "connection lost"), ANNA, alone=True)
+    away = replies.classify_refusal(
+        replies.no_reply(Stage.RCPT, "connection lost"), ANNA, alone=True
+    )
 
-    assert replies.class_of(replies.received(Stage.DOT, 250, "2.0.0 OK"), ANNA, alone=True) is None
+    assert (
+        replies.classify_refusal(replies.received(Stage.DOT, 250, "2.0.0 OK"), ANNA, alone=True)
+        is None
+    )
     assert away is not None
     assert away.reply_class is ReplyClass.TEMPORARY
 
@@ -159,7 +164,7 @@ def test_address_is_no_word() -> None:
     """The recipient's own address does not count as what the server says."""
     reply = replies.received(Stage.RCPT, 550, "5.1.1 <Spam@x.example>: unknown")
 
-    found = replies.class_of(reply, "spam@x.example", alone=True)
+    found = replies.classify_refusal(reply, "spam@x.example", alone=True)
 
     assert found is not None
     assert found.reply_class is ReplyClass.MAILBOX_UNKNOWN
@@ -255,7 +260,7 @@ def test_a_code_that_is_cut_off() -> None:
         ("4.7.1 Deferred for 2h", 7200),
         ("Try again in 0 seconds", None),
         ("Try again in 7 days", None),
-        ("Try again in 99999 hours", LONGEST_SECONDS),
+        ("Try again in 99999 hours", MAX_WAIT_SECONDS),
         ("Try again later", None),
         ("4.7.28 At most 100 mails in 1 hour", None),
         ("Try again later. At most 100 mails in 1 hour", None),
@@ -264,13 +269,13 @@ def test_a_code_that_is_cut_off() -> None:
 )
 def test_wishes(text: str, seconds: float | None) -> None:
     """A wish has a time not far behind it; a time alone is a limit or something else."""
-    assert wait_asked(replies.received(Stage.RCPT, 451, text)) == seconds
+    assert requested_wait(replies.received(Stage.RCPT, 451, text)) == seconds
 
 
 def test_only_temporary() -> None:
     """What was accepted, or refused for good, asks for nothing; nor does a lost connection."""
     text = "Try again in 5 minutes"
 
-    assert wait_asked(replies.received(Stage.DOT, 250, text)) is None
-    assert wait_asked(replies.received(Stage.RCPT, 550, text)) is None
-    assert wait_asked(replies.no_reply(Stage.DOT, text)) is None
+    assert requested_wait(replies.received(Stage.DOT, 250, text)) is None
+    assert requested_wait(replies.received(Stage.RCPT, 550, text)) is None
+    assert requested_wait(replies.no_reply(Stage.DOT, text)) is None

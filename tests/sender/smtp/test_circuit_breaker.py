@@ -5,11 +5,10 @@ import pytest
 from services.sender import outcome
 from services.sender.outcome import FailureReason
 from services.sender.replies import reply as replies
-from services.sender.schedule import RetrySchedule
+from services.sender.schedule import Backoff, RetrySchedule
 from services.sender.smtp.circuit_breaker import (
-    DECLINED_SECONDS,
     MAX_SENDERS,
-    Backoff,
+    REFUSED_SECONDS,
     CircuitBreaker,
     SenderRefusals,
 )
@@ -117,7 +116,7 @@ def a_memory(*taken: str) -> SenderRefusals:
     """Return the memory of a relay that took these senders."""
     senders = SenderRefusals()
     for each in taken:
-        senders.taken(each, 0)
+        senders.accepted(each, 0)
     return senders
 
 
@@ -158,11 +157,11 @@ def test_taken_since() -> None:
     """A relay that takes one sender after it refused another means that other alone."""
     senders = a_memory(ANNA, BEN)
     senders.refused(ANNA, 1)
-    senders.taken(BEN, 2)
+    senders.accepted(BEN, 2)
 
     assert not senders.suspects(ANNA)
     assert not senders.refused(ANNA, 3)
-    senders.taken(ANNA, 4)
+    senders.accepted(ANNA, 4)
     assert senders.suspects(ANNA)
 
 
@@ -170,7 +169,7 @@ def test_taken_side_by_side() -> None:
     """An attempt that began before the refusal shows nothing of the time after it."""
     senders = a_memory(ANNA, BEN)
     senders.refused(ANNA, 2)
-    senders.taken(BEN, 1)
+    senders.accepted(BEN, 1)
 
     assert senders.suspects(ANNA)
     assert senders.refused(BEN, 3)
@@ -182,7 +181,7 @@ def test_a_flood_does_not_hide_it() -> None:
     senders.refused(ANNA, 1)
     senders.refused(BEN, 1)
     senders.refused(ANNA, 3)
-    senders.taken(EVE, 2)
+    senders.accepted(EVE, 2)
 
     assert not senders.suspicious
 
@@ -191,26 +190,26 @@ def test_declined() -> None:
     """A sender that was refused twice in a row goes elsewhere for a while, no other does."""
     senders = a_memory(BEN)
     for now in (0, 1):
-        assert not senders.declines(ANNA, now)
+        assert not senders.avoids(ANNA, now)
         senders.refused(ANNA, now)
 
-    assert senders.declines(ANNA, 2)
-    assert not senders.declines(BEN, 2)
-    assert not senders.declines(ANNA, 2 + DECLINED_SECONDS)
-    senders.taken(ANNA, 3)
-    assert not senders.declines(ANNA, 4)
+    assert senders.avoids(ANNA, 2)
+    assert not senders.avoids(BEN, 2)
+    assert not senders.avoids(ANNA, 2 + REFUSED_SECONDS)
+    senders.accepted(ANNA, 3)
+    assert not senders.avoids(ANNA, 4)
 
 
 def test_bounded() -> None:
     """Any number of senders, taken or refused, needs a bounded memory; the latest are kept."""
     senders = a_memory(ANNA)
     for number in range(MAX_SENDERS + 10):
-        senders.taken(f"good{number}", 1)
+        senders.accepted(f"good{number}", 1)
         senders.refused(f"bad{number}", 1)
 
     assert not senders.suspects(ANNA)
     assert senders.suspects(f"good{MAX_SENDERS}")
-    assert len(senders._taken) == len(senders._declined) == MAX_SENDERS
+    assert len(senders._accepted) == len(senders._refused) == MAX_SENDERS
 
 
 SENDER_REFUSALS = [

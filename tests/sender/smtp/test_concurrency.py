@@ -21,17 +21,17 @@ async def test_turns() -> None:
 
     async def visit() -> None:
         nonlocal inside, most
-        assert await gate.enter(5)
+        assert await gate.acquire(5)
         inside += 1
         most = max(most, inside)
         await asyncio.wait({asyncio.create_task(asyncio.Event().wait())}, timeout=0.001)
         inside -= 1
-        gate.leave()
+        gate.release()
 
     await asyncio.gather(*(visit() for _ in range(30)))
 
     assert (inside, most) == (0, 3)
-    assert gate.free
+    assert gate.has_capacity
 
 
 async def test_all_at_once() -> None:
@@ -40,10 +40,10 @@ async def test_all_at_once() -> None:
     gate = ConcurrencyLimiter(width)
 
     async def visit() -> None:
-        assert await gate.enter(5)
+        assert await gate.acquire(5)
         batch.append(asyncio.get_running_loop().create_future())
         await batch[-1]
-        gate.leave()
+        gate.release()
 
     batch: list[asyncio.Future[None]] = []
     visits = [asyncio.create_task(visit()) for _ in range(400)]
@@ -59,20 +59,20 @@ async def test_all_at_once() -> None:
 async def test_too_long() -> None:
     """Who is not let in in time is told, and takes nobody's place."""
     gate = ConcurrencyLimiter(AdaptiveLimit(1))
-    await gate.enter(5)
+    await gate.acquire(5)
 
-    assert not await gate.enter(0.01)
-    gate.leave()
-    assert await gate.enter(5)
+    assert not await gate.acquire(0.01)
+    gate.release()
+    assert await gate.acquire(5)
 
 
 async def test_cancelled() -> None:
     """A turn that is called and cancelled at once goes to the next."""
     gate = ConcurrencyLimiter(AdaptiveLimit(1))
-    await gate.enter(5)
-    first, second = (asyncio.create_task(gate.enter(5)) for _ in range(2))
+    await gate.acquire(5)
+    first, second = (asyncio.create_task(gate.acquire(5)) for _ in range(2))
     await asyncio.wait({first, second}, timeout=0.01)
-    gate.leave()
+    gate.release()
     first.cancel()
     await asyncio.wait({first})
 
@@ -124,7 +124,7 @@ class Model:
             while len(self._under_way) < width.limit:
                 self._send()
             self.now = heapq.heappop(self._under_way)
-            width.served(self.now, awaited=True)
+            width.completed(self.now, awaited=True)
         return mails / (self.now - begun)
 
     def _send(self) -> None:
@@ -221,7 +221,7 @@ def test_idle() -> None:
     """What nobody waited for says nothing about the relay."""
     width = AdaptiveLimit(100)
     for number in range(1000):
-        width.served(number * 10.0, awaited=False)
+        width.completed(number * 10.0, awaited=False)
 
     assert width.limit == 4
 

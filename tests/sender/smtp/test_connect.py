@@ -332,5 +332,5 @@ async def test_slow_greeting(simulator: Simulator) -> None:
     simulator.behaviour = Behaviour(latency_ms=600)
     patience = Timeouts(connect=0.5, command=5)
 
-    async with a_pool(a_relay(simulator.smtp_port, patience=patience)) as pool:
+    async with a_pool(a_relay(simulator.smtp_port, timeouts=patience)) as pool:
         assert await sent(pool) == DELIVERED

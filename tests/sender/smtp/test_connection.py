@@ -76,7 +76,7 @@ async def test_too_slow(simulator: Simulator, stage: str) -> None:
     """Each reply has a time limit of its own; the late reply is nobody else's."""
     magic = f"slow-60000-{stage}@x.example"
 
-    async with a_pool(a_relay(simulator.smtp_port, patience=BRIEF)) as pool:
+    async with a_pool(a_relay(simulator.smtp_port, timeouts=BRIEF)) as pool:
         result = await pool.send(a_mail(magic, sender=magic))
         after = await sent(pool)
 
@@ -88,7 +88,7 @@ async def test_slow_enough(simulator: Simulator) -> None:
     """The limits are for each reply, not for their sum."""
     slow = [f"slow-400-rcpt+{number}@x.example" for number in range(3)]
 
-    async with a_pool(a_relay(simulator.smtp_port, patience=BRIEF)) as pool:
+    async with a_pool(a_relay(simulator.smtp_port, timeouts=BRIEF)) as pool:
         assert await sent(pool, *slow) == [(Stage.DOT, 250)] * 3
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from services.sender.outcome import FailureReason, Unsendable
-from services.sender.smtp.extensions import LOCK_STEP_SECONDS, STUMBLES, Extensions, Pipelining
+from services.sender.smtp.extensions import LOCK_STEP_SECONDS, MAX_FAILURES, Extensions, Pipelining
 from tests.sender.mails import CONTENT, a_mail
 
 
@@ -64,59 +64,59 @@ def test_the_recipients_alone() -> None:
     foreign = replace(a_mail("ü@y.example"), needs_smtputf8=True)
     lacking = Unsendable(FailureReason.SMTPUTF8_NOT_OFFERED)
 
-    assert plain.reaches(mixed) == ("a@x.example",)
+    assert plain.reachable(mixed) == ("a@x.example",)
     assert plain.objection(mixed) is None
-    assert Extensions(smtputf8=True).reaches(mixed) == ("a@x.example", "ü@y.example")
+    assert Extensions(smtputf8=True).reachable(mixed) == ("a@x.example", "ü@y.example")
     for mail in (
         foreign,
         replace(mixed, sender="ö@our.example"),
         replace(mixed, content="Cc: ä@x.example\r\n\r\n".encode()),
     ):
-        assert plain.reaches(mail) == ()
+        assert plain.reachable(mail) == ()
         assert plain.objection(mail) == lacking
 
 
 def test_offered() -> None:
     """PIPELINING is used where it is offered."""
-    assert Pipelining().copes(100, 0)
+    assert Pipelining().allows(100, 0)
 
 
 def test_never_coped() -> None:
     """A relay that has not coped once is spared at its first stumble, for a while."""
     relay = Pipelining()
-    relay.stumbled(1, 0)
+    relay.failed(1, 0)
 
-    assert not relay.copes(1, LOCK_STEP_SECONDS - 1)
-    assert relay.copes(1, LOCK_STEP_SECONDS)
+    assert not relay.allows(1, LOCK_STEP_SECONDS - 1)
+    assert relay.allows(1, LOCK_STEP_SECONDS)
 
 
 def test_one_mail() -> None:
     """After a relay has coped, mails that end without a reply are no reason to go slower."""
     relay = Pipelining()
-    relay.coped(1)
-    for _ in range(STUMBLES - 1):
-        relay.stumbled(1, 0)
-    assert relay.copes(1, 0)
-    relay.coped(1)
-    relay.stumbled(1, 0)
+    relay.succeeded(1)
+    for _ in range(MAX_FAILURES - 1):
+        relay.failed(1, 0)
+    assert relay.allows(1, 0)
+    relay.succeeded(1)
+    relay.failed(1, 0)
 
-    assert relay.copes(1, 0)
+    assert relay.allows(1, 0)
 
 
 def test_too_large() -> None:
     """Groups larger than any that went well go one by one after a stumble, smaller ones do not."""
     relay = Pipelining()
-    relay.coped(5)
-    relay.stumbled(50, 0)
+    relay.succeeded(5)
+    relay.failed(50, 0)
 
-    assert [relay.copes(size, 0) for size in (1, 5, 6, 50, 100)] == [True, True] + [False] * 3
+    assert [relay.allows(size, 0) for size in (1, 5, 6, 50, 100)] == [True, True] + [False] * 3
 
 
 def test_grown_worse() -> None:
     """A relay that copes no more, many times in a row, is believed."""
     relay = Pipelining()
-    relay.coped(5)
-    for _ in range(STUMBLES):
-        relay.stumbled(2, 0)
+    relay.succeeded(5)
+    for _ in range(MAX_FAILURES):
+        relay.failed(2, 0)
 
-    assert not relay.copes(1, 0)
+    assert not relay.allows(1, 0)

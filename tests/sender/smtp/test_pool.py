@@ -10,10 +10,9 @@ from prometheus_client import REGISTRY
 
 from ops.simulator.behaviour import Behaviour, SessionLimit
 from ops.simulator.simulator import Simulator, SimulatorSettings
-from services.sender.outcome import FailureReason, Unsendable
+from services.sender.outcome import FailureReason, NotAttempted, Unsendable
 from services.sender.replies import reply as replies
-from services.sender.smtp.circuit_breaker import NotAttempted
-from services.sender.smtp.pool import RelayAnswer, WeightedRoundRobin, another_may_take, best
+from services.sender.smtp.pool import RelayAnswer, WeightedRoundRobin, another_may_take, best_answer
 from services.sender.smtp.relay import Timeouts
 from shared.contracts import Stage
 from tests.proxy import Proxy
@@ -101,7 +100,7 @@ async def test_session_over(
     async with a_pool(relay, connections=4) as pool:
         results = await asyncio.gather(*(sent(pool) for _ in range(60)))
 
-        assert pool._routes[relay.name]._gate._width.limit >= 4
+        assert pool._pools[relay.name]._limiter._limit.limit >= 4
     assert results == [DELIVERED] * 60
     assert len(simulator.mailbox) == 60
     verb = stage.upper()
@@ -160,7 +159,7 @@ PATIENT = Timeouts(command=300)
 async def test_died_without_a_sign(simulator: Simulator, idle_seconds: float) -> None:
     """A kept connection that is dead, which nobody said, costs seconds and no attempt."""
     async with Proxy.to(simulator.smtp_port) as proxy:
-        relay = a_relay(proxy.port, patience=PATIENT)
+        relay = a_relay(proxy.port, timeouts=PATIENT)
         pool = a_pool(relay, connections=3, idle_seconds=idle_seconds, kept_seconds=0.5)
         async with asyncio.timeout(60), pool:
             await asyncio.gather(*(sent(pool, "slow-100-dot@x.example") for _ in range(3)))
@@ -168,21 +167,21 @@ async def test_died_without_a_sign(simulator: Simulator, idle_seconds: float) ->
 
             assert await sent(pool) == DELIVERED
             assert await asyncio.gather(*(sent(pool) for _ in range(3))) == [DELIVERED] * 3
-            assert pool._routes[relay.name].wait == 0
+            assert pool._pools[relay.name].wait == 0
 
 
 async def test_all_dead_together(simulator: Simulator) -> None:
     """One old connection that does not answer stands for all that are as old: none is asked."""
     async with Proxy.to(simulator.smtp_port) as proxy:
-        relay = a_relay(proxy.port, patience=PATIENT)
+        relay = a_relay(proxy.port, timeouts=PATIENT)
         pool = a_pool(relay, connections=3, idle_seconds=0, kept_seconds=0.5)
         async with asyncio.timeout(60), pool:
             await asyncio.gather(*(sent(pool, "slow-100-dot@x.example") for _ in range(3)))
-            kept = len(pool._routes[relay.name]._idle)
+            kept = len(pool._pools[relay.name]._idle)
             proxy.swallow()
             await sent(pool)
 
-            assert (kept, len(pool._routes[relay.name]._idle)) == (3, 1)
+            assert (kept, len(pool._pools[relay.name]._idle)) == (3, 1)
 
 
 async def test_slow_at_mail(simulator: Simulator) -> None:
@@ -353,7 +352,7 @@ RESTS = RelayAnswer("g", NotAttempted(5))
 )
 def test_best(asked: list[RelayAnswer], counts: RelayAnswer) -> None:
     """The relay that went furthest tells most, and while one may still take it there is hope."""
-    assert best(asked) is counts
+    assert best_answer(asked) is counts
 
 
 def test_final() -> None:

@@ -5,41 +5,41 @@ import asyncio
 import pytest
 
 from ops.simulator.simulator import Simulator
+from services.sender.outcome import NotAttempted
 from services.sender.service import MIGRATIONS
-from services.sender.smtp.circuit_breaker import NotAttempted
-from services.sender.smtp.rate_limits import RateStore, Throttle, domain_rate, relay_rate
+from services.sender.smtp.rate_limits import Throttle, domain_rate, relay_rate
 from services.sender.tables import paces
 from shared.contracts import Stage
 from shared.errors import Retry
 from shared.storage.database import Database
 from shared.storage.rate import Rate
-from tests.clock import Clock
+from shared.storage.rate_limit import TokenBuckets
 from tests.databases import Opener
 from tests.sender.mails import a_mail, a_pool, a_relay, ends, sent
 
 DELIVERED = [(Stage.DOT, 250)]
 
 
-class Counted:
-    """Token buckets that count how often they are asked."""
+class CountedBuckets:
+    """TokenBuckets that count how often they are asked."""
 
-    def __init__(self, buckets: RateStore) -> None:
+    def __init__(self, buckets: TokenBuckets) -> None:
         self._buckets = buckets
         self.asked = 0
 
-    async def take(self, name: str, mails: int, rate: Rate) -> float:
+    async def take(self, name: str, count: int, room: int, rate: Rate) -> float:
         """Ask the real ones."""
         self.asked += 1
-        return await self._buckets.take(name, mails, rate)
+        return await self._buckets.take(name, count, room, rate)
 
 
 @pytest.fixture
-def buckets(database: Database) -> Counted:
+def buckets(database: Database) -> CountedBuckets:
     """Give buckets in a database."""
-    return Counted(RateStore(database))
+    return CountedBuckets(TokenBuckets(database, paces))
 
 
-async def test_no_rate(buckets: Counted) -> None:
+async def test_no_rate(buckets: CountedBuckets) -> None:
     """What has no rate is not held up and asks nobody."""
     throttle = Throttle(buckets, {"a": Rate(1)})
 
@@ -47,7 +47,7 @@ async def test_no_rate(buckets: Counted) -> None:
     assert buckets.asked == 0
 
 
-async def test_held_to_the_rate(buckets: Counted) -> None:
+async def test_held_to_the_rate(buckets: CountedBuckets) -> None:
     """Two senders together keep to the rate, and ask once for many mails."""
     senders = [Throttle(buckets, {"a": Rate(100)}) for _ in range(2)]
     loop = asyncio.get_running_loop()
@@ -66,7 +66,7 @@ async def test_held_to_the_rate(buckets: Counted) -> None:
     assert buckets.asked < count / 10
 
 
-async def test_a_long_wait(buckets: Counted) -> None:
+async def test_a_long_wait(buckets: CountedBuckets) -> None:
     """Who would wait for long is told so at once, and nobody asks again before."""
     throttle = Throttle(buckets, {"a": Rate(0.01)})
 
@@ -75,14 +75,14 @@ async def test_a_long_wait(buckets: Counted) -> None:
     assert buckets.asked == 2
 
 
-async def test_a_short_wait(buckets: Counted) -> None:
+async def test_a_short_wait(buckets: CountedBuckets) -> None:
     """A short wait is waited for."""
     throttle = Throttle(buckets, {"a": Rate(20)})
 
     assert [await throttle.wait({"a": 1}) for _ in range(30)] == [0] * 30
 
 
-async def test_relay(buckets: Counted, simulator: Simulator) -> None:
+async def test_relay(buckets: CountedBuckets, simulator: Simulator) -> None:
     """A relay gets no more than its rate; another one takes the rest."""
     async with Simulator() as other:
         slow, fast = a_relay(simulator.smtp_port), a_relay(other.smtp_port)
@@ -93,7 +93,7 @@ async def test_relay(buckets: Counted, simulator: Simulator) -> None:
         assert (len(simulator.mailbox), len(other.mailbox)) == (1, 5)
 
 
-async def test_domain(buckets: Counted, simulator: Simulator) -> None:
+async def test_domain(buckets: CountedBuckets, simulator: Simulator) -> None:
     """Mail for a domain waits for its turn on the ladder; mail for others does not."""
     throttle = Throttle(buckets, {domain_rate("slow.example"): Rate(0.01)})
 
@@ -116,40 +116,17 @@ async def database(open_database: Opener) -> Database:
     return await open_database("sender", MIGRATIONS)
 
 
-@pytest.fixture
-def store(database: Database, clock: Clock) -> RateStore:
-    """Give the store of one test."""
-    return RateStore(database, clock)
+async def test_more_than_a_burst(buckets: CountedBuckets) -> None:
+    """A mail for very many recipients is sent at once, and the mails after it wait for it."""
+    first, second = (Throttle(buckets, {"a": TEN}) for _ in range(2))
+
+    assert await first.wait({"a": 100}) == 0
+    assert 8 < await second.wait({"a": 1}) <= 9.1
 
 
-async def taken(store: RateStore, times: int) -> int:
-    """Ask several times and give how often there was something."""
-    return sum([not await store.take("a", 1, TEN) for _ in range(times)])
-
-
-async def test_burst(store: RateStore) -> None:
-    """After a pause there is a burst, then nothing."""
-    assert await taken(store, 30) == 10
-
-
-async def test_more_than_a_burst(store: RateStore, clock: Clock) -> None:
-    """A mail for very many is not held up for ever; those after it wait for it."""
-    assert await store.take("a", 100, TEN) == 0
-    assert await store.take("a", 1, TEN) == pytest.approx(9.1)
-    clock.seconds += 9.1
-    assert await store.take("a", 1, TEN) == 0
-
-
-async def test_replicas(store: RateStore, open_database: Opener, clock: Clock) -> None:
-    """Two senders together have no more than one."""
-    replica = RateStore(await open_database("sender", MIGRATIONS), clock)
-
-    assert sum(await asyncio.gather(taken(store, 20), taken(replica, 20))) == 10
-
-
-async def test_database_away(store: RateStore, database: Database) -> None:
+async def test_database_away(buckets: CountedBuckets, database: Database) -> None:
     """Without its table nothing is known of a rate, so the mail comes again later."""
     await database.write(paces.drop)
 
     with pytest.raises(Retry):
-        await store.take("a", 1, TEN)
+        await Throttle(buckets, {"a": TEN}).wait({"a": 1})

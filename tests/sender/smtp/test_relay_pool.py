@@ -9,8 +9,8 @@ from prometheus_client import REGISTRY
 
 from ops.simulator.behaviour import EXTENSIONS, Behaviour, MailRate, StageRefusals
 from ops.simulator.simulator import Simulator
-from services.sender.outcome import FailureReason, Unsendable
-from services.sender.smtp.circuit_breaker import Backoff, NotAttempted
+from services.sender.outcome import FailureReason, NotAttempted, Unsendable
+from services.sender.schedule import Backoff
 from services.sender.smtp.pool import SmtpPool
 from services.sender.smtp.relay import Login, Relay
 from shared.contracts import Stage
@@ -33,7 +33,7 @@ async def rested(pool: SmtpPool) -> None:
     """Wait until a relay may be tried."""
 
     async def over() -> bool:
-        return any(not route.wait for route in pool._routes.values())
+        return any(not route.wait for route in pool._pools.values())
 
     await until(over)
 
@@ -193,11 +193,11 @@ async def test_caused_by_one_mail(simulator: Simulator, magic: str, taken_before
             mail = a_mail(sender=address) if at_mail else a_mail(address)
             assert not isinstance(await pool.send(mail), Unsendable | NotAttempted)
 
-            assert pool._routes[relay.name].wait == 0
-        route = pool._routes[relay.name]
-        assert route._gate._width.limit == 4
+            assert pool._pools[relay.name].wait == 0
+        route = pool._pools[relay.name]
+        assert route._limiter._limit.limit == 4
         assert await sent(pool) == DELIVERED
-        assert not taken_before or route._pipelining.copes(1, 0)
+        assert not taken_before or route._pipelining.allows(1, 0)
 
 
 async def test_many_made_up_senders(simulator: Simulator) -> None:
@@ -252,7 +252,7 @@ async def test_one_account_that_went_bad() -> None:
 async def test_one_rate_of_many() -> None:
     """A sender whose own rate is used up does not slow the others; where all are, fewer go."""
     async with scripted({}) as server, a_pool(resting(server.port), connections=4) as pool:
-        width = pool._routes[f"127.0.0.1:{server.port}"]._gate._width
+        width = pool._pools[f"127.0.0.1:{server.port}"]._limiter._limit
         eve, anna = a_mail(sender="eve@our.example"), a_mail()
         for mail in (eve, anna):
             assert ends(await pool.send(mail)) == DELIVERED

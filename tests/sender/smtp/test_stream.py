@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.sender.smtp.stream import (
-    LINE_OCTETS,
-    MAX_UNREAD,
-    REPLY_OCTETS,
-    TEXT_OCTETS,
+    MAX_LINE_OCTETS,
+    MAX_REPLY_OCTETS,
+    MAX_TEXT_OCTETS,
+    MAX_UNREAD_REPLIES,
     MalformedReply,
     ProtocolViolation,
     RawReply,
@@ -29,33 +29,33 @@ from services.sender.smtp.stream import (
 
 @dataclass
 class World:
-    """A dialogue and the server's end of its connection."""
+    """A stream and the server's end of its connection."""
 
-    dialogue: SmtpStream
+    stream: SmtpStream
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
 
 
-async def read_until_the_end(dialogue: SmtpStream) -> list[RawReply]:
+async def read_until_the_end(stream: SmtpStream) -> list[RawReply]:
     """Give all replies until the connection has ended."""
     answers = []
     with suppress(ConnectionError):
         while True:
-            answers.append(await dialogue.answer(5))
+            answers.append(await stream.read(5))
     return answers
 
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    """Connect a dialogue to a server that reads nothing and says what the test says."""
+    """Connect a stream to a server that reads nothing and says what the test says."""
     arrived: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
     server = await asyncio.start_server(lambda *both: arrived.put_nowait(both), "127.0.0.1")
     _, client = await asyncio.open_connection(*server.sockets[0].getsockname())
     reader, writer = await arrived.get()
     writer.transport.pause_reading()  # type: ignore[attr-defined] # a transport of both ways
-    dialogue = SmtpStream(cast("asyncio.Transport", client.transport))
-    yield World(dialogue, reader, writer)
-    dialogue.abort()
+    stream = SmtpStream(cast("asyncio.Transport", client.transport))
+    yield World(stream, reader, writer)
+    stream.abort()
     writer.transport.abort()
     server.close()
     await server.wait_closed()
@@ -64,11 +64,11 @@ async def world() -> AsyncIterator[World]:
 async def test_in_order(world: World) -> None:
     """Replies are given in their order, those that came before they were asked for too."""
     world.writer.write(b"250 one\r\n250 two\r\n")
-    answers = [await world.dialogue.answer(5) for _ in range(2)]
+    answers = [await world.stream.read(5) for _ in range(2)]
 
     assert answers == [RawReply(250, "one"), RawReply(250, "two")]
-    assert not world.dialogue.unread
-    assert world.dialogue.open
+    assert not world.stream.has_unread
+    assert world.stream.is_open
 
 
 async def test_said_before_the_end(world: World) -> None:
@@ -76,10 +76,10 @@ async def test_said_before_the_end(world: World) -> None:
     world.writer.write(b"421 Bye\r\n")
     world.writer.close()
 
-    assert await read_until_the_end(world.dialogue) == [RawReply(421, "Bye")]
-    assert not world.dialogue.open
+    assert await read_until_the_end(world.stream) == [RawReply(421, "Bye")]
+    assert not world.stream.is_open
     with pytest.raises(ConnectionError):
-        world.dialogue.write(b"QUIT\r\n")
+        world.stream.write(b"QUIT\r\n")
 
 
 @pytest.mark.parametrize("said", [b"550 5.1.1 No", b"550-5.1.1 No\r\n"])
@@ -88,25 +88,25 @@ async def test_said_without_its_end(world: World, said: bytes) -> None:
     world.writer.write(said)
     world.writer.close()
 
-    assert await read_until_the_end(world.dialogue) == [RawReply(550, "5.1.1 No")]
+    assert await read_until_the_end(world.stream) == [RawReply(550, "5.1.1 No")]
 
 
 async def test_a_reply_without_end(world: World) -> None:
     """A reply whose end is late counts, and the rest of it is nobody's reply."""
     world.writer.write(b"250-OK\r\n")
-    answer = await world.dialogue.answer(0.2)
+    answer = await world.stream.read(0.2)
     world.writer.write(b"250 and good\r\n")
 
     assert answer == RawReply(250, "OK")
-    assert not world.dialogue.open
+    assert not world.stream.is_open
     with pytest.raises(ProtocolViolation):
-        await world.dialogue.answer(5)
+        await world.stream.read(5)
 
 
 async def test_a_flood_in_one_reply(world: World) -> None:
     """A reply that does not end is read up to its limit, then its code counts."""
     world.writer.write(b"250-" + b"x" * 20_000_000)
-    (answer,) = await read_until_the_end(world.dialogue)
+    (answer,) = await read_until_the_end(world.stream)
 
     assert answer.code == 250
 
@@ -114,55 +114,55 @@ async def test_a_flood_in_one_reply(world: World) -> None:
 async def test_silence(world: World) -> None:
     """A reply is not waited for beyond its time."""
     with pytest.raises(TimeoutError):
-        await world.dialogue.answer(0.01)
+        await world.stream.read(0.01)
 
 
 async def test_a_flood(world: World) -> None:
     """Replies that nobody asked for are not collected for ever."""
-    world.writer.write(b"250 OK\r\n" * 2 * MAX_UNREAD)
-    await read_until_the_end(world.dialogue)
+    world.writer.write(b"250 OK\r\n" * 2 * MAX_UNREAD_REPLIES)
+    await read_until_the_end(world.stream)
 
     with pytest.raises(ProtocolViolation):
-        await world.dialogue.answer(5)
+        await world.stream.read(5)
 
 
 async def test_unsent(world: World) -> None:
     """As long as the other side does not take it all, part of it has not been sent."""
-    world.dialogue.write(b"x" * 20_000_000)
+    world.stream.write(b"x" * 20_000_000)
 
-    assert world.dialogue.unsent
+    assert world.stream.unsent
     with pytest.raises(TimeoutError):
-        await world.dialogue.drained(0.01)
+        await world.stream.drain(0.01)
 
 
 async def test_drained(world: World) -> None:
     """Once the other side has taken it, all was sent."""
-    world.dialogue.write(b"x" * 20_000_000)
+    world.stream.write(b"x" * 20_000_000)
     world.writer.transport.resume_reading()  # type: ignore[attr-defined] # as above
     await world.reader.readexactly(20_000_000)
-    await world.dialogue.drained(5)
+    await world.stream.drain(5)
 
-    assert not world.dialogue.unsent
+    assert not world.stream.unsent
 
 
 async def test_a_reply_in_between(world: World) -> None:
     """Who waits until all is taken is told when the other side says something instead."""
-    world.dialogue.write(b"x" * 20_000_000)
+    world.stream.write(b"x" * 20_000_000)
     world.writer.write(b"552 Too big\r\n")
-    await world.dialogue.drained(5)
+    await world.stream.drain(5)
 
-    assert world.dialogue.unsent
-    assert world.dialogue.unread
+    assert world.stream.unsent
+    assert world.stream.has_unread
 
 
 async def test_lost_while_writing(world: World) -> None:
     """Who waits until all is taken is told when it never will be."""
-    world.dialogue.write(b"x" * 20_000_000)
+    world.stream.write(b"x" * 20_000_000)
     world.writer.transport.abort()
 
     with pytest.raises(ConnectionError):
-        await world.dialogue.drained(5)
-    assert world.dialogue.unsent
+        await world.stream.drain(5)
+    assert world.stream.unsent
 
 
 REPLIES = (
@@ -212,7 +212,7 @@ def test_as_many_as_there_are(said: list[tuple[str, list[str], int, str]], size:
     codes = [str(answer.code) for piece in pieces for answer in reader.feed(piece)]
 
     assert codes == [code for code, *_ in said]
-    assert not reader.begun
+    assert not reader.has_partial
 
 
 @given(st.lists(st.binary(max_size=50), max_size=20))
@@ -235,8 +235,8 @@ def test_any_octets(pieces: list[bytes]) -> None:
         b"25\r\n",
         b"2500 OK\r\n",
         b"\xb2\xb2\xb2 OK\r\n",
-        b"x" * (REPLY_OCTETS + 1),
-        b"\r\n" * REPLY_OCTETS + b"x",
+        b"x" * (MAX_REPLY_OCTETS + 1),
+        b"\r\n" * MAX_REPLY_OCTETS + b"x",
     ],
 )
 def test_garbled(garbage: bytes) -> None:
@@ -270,7 +270,7 @@ def test_out_of_form(reply: bytes, answer: RawReply) -> None:
 @pytest.mark.parametrize(
     "reply",
     [
-        b"250 " + b"x" * 2 * LINE_OCTETS + b"\r\n",
+        b"250 " + b"x" * 2 * MAX_LINE_OCTETS + b"\r\n",
         b"250-x\r\n" * 10_000 + b"250 x\r\n",
         b"250-\r\n" * 10_000 + b"250 x\r\n",
         (b"250-" + b"x" * 1000 + b"\r\n") * 66 + b"250 x\r\n",
@@ -284,7 +284,7 @@ def test_long(reply: bytes) -> None:
     ]
 
     assert [answer.code for answer in answers] == [250]
-    assert len(answers[0].text) <= TEXT_OCTETS
+    assert len(answers[0].text) <= MAX_TEXT_OCTETS
     assert list(reader.feed(b"354 Next\r\n")) == [RawReply(354, "Next")]
 
 
@@ -298,14 +298,14 @@ def test_without_end(piece: bytes) -> None:
     """A reply that does not end is given up with its code, and never kept whole."""
     reader, answers, fed = ReplyParser(), deque[RawReply](), 0
     with suppress(MalformedReply):
-        while fed < 2 * REPLY_OCTETS:
+        while fed < 2 * MAX_REPLY_OCTETS:
             fed += len(piece)
             answers.extend(reader.feed(piece))
 
     (answer,) = answers
     assert answer.code == 250
-    assert len(answer.text) <= TEXT_OCTETS
-    assert fed <= REPLY_OCTETS + len(piece)
+    assert len(answer.text) <= MAX_TEXT_OCTETS
+    assert fed <= MAX_REPLY_OCTETS + len(piece)
 
 
 @pytest.mark.parametrize(
@@ -326,9 +326,9 @@ def test_cut_off(begun: bytes, answers: list[RawReply]) -> None:
     reader = ReplyParser()
     list(reader.feed(begun))
 
-    assert reader.begun is (bool(begun) and not begun.endswith(b"OK\r\n"))
+    assert reader.has_partial is (bool(begun) and not begun.endswith(b"OK\r\n"))
     assert list(reader.end()) == answers
-    assert not reader.begun
+    assert not reader.has_partial
     assert not list(reader.end())
 
 

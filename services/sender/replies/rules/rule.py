@@ -1,7 +1,12 @@
-"""Pure: rules that tell the class of an SMTP reply, in an order, the first that fits being right.
+"""Rules that determine the class of an SMTP reply: the first rule that matches, in their order.
 
-They are data, in the TOML files of this folder. A change of theirs is a new version, which
-stands in every event, so that what was counted by an older one can be counted again.
+They are data, in the TOML files of this folder. Each change is a new version of the set. Every
+event has the version, so that events judged by an older one can be counted again.
+
+A phrase is the words by which a rule recognizes a reply, with blanks between. `a|b` is either of
+two words, `block*` any word with that beginning, `$user` any word of a named set, `word?` an
+optional word. `..` leaves room for up to three words in between, `...` for up to eight. A phrase
+begins with a word that is not optional, and `block*` needs at least STEM_CHARS letters.
 """
 
 import re
@@ -19,17 +24,17 @@ STEM_CHARS = 3
 _GAPS = {"..": 3, "...": 8}
 
 _ADDRESS = re.compile(r"[^\s<>()\"',;:\[\]=]+@[^\s<>()\"',;:\[\]]+|<[^<>\s/]*>")
-# Chinese, Japanese and Korean have no blanks between words: there a sign is a word. Korean is
-# taken apart by NFKD.
+# Chinese, Japanese and Korean have no blanks between words: there a sign is a word. NFKD splits
+# Korean signs.
 _SIGN = re.compile(r"([\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff])")
 _MARKS = re.compile(r"[\u0300-\u036f]")
-# Two words or one, as people like; `doesn't` is one.
+# Written as one word or as two; `doesn't` is one.
 _COMPOUND = re.compile(
     r"\b(e(?=[ -]mail)|mail(?=[ -]box)|over(?=[ -]quota)|look(?=[ -]up\b)|time(?=[ -]out\b)"
     r"|(?:black|block|white|grey|gray|allow|deny|safe)(?=[ -]list))[ -]"
 )
 _NOT = re.compile(r"n['\u2019`\u00b4]t\b")
-# Numbers below 1000 are reply codes, parts of IP addresses and counts, and stand in the way.
+# Numbers below 1000 are reply codes, parts of IP addresses and counts: ignored.
 # qmail writes enhanced codes as (#5.1.1).
 _WORD = re.compile(r"#[245]\.\d{1,3}\.\d{1,3}(?![.\d])|\d*[^\W\d]\w*|\d{4,}|0\d+")
 
@@ -37,7 +42,7 @@ _WORD = re.compile(r"#[245]\.\d{1,3}\.\d{1,3}(?![.\d])|\d*[^\W\d]\w*|\d{4,}|0\d+
 def words_of(text: str, recipient: str = "") -> list[str]:
     """Return the words of a reply in lower case, without accents and without mail addresses.
 
-    An address, above all the recipient's own, may have any word in it and says nothing.
+    An address, above all the recipient's own, may contain any word and means nothing.
     """
     if recipient:
         text = re.sub(re.escape(recipient), " ", text, flags=re.IGNORECASE)
@@ -51,7 +56,7 @@ def words_of(text: str, recipient: str = "") -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class PhrasePart:
-    """One word of a phrase: what it may be, and how many words may stand before it."""
+    """One word of a phrase: its forms, and how many other words may come before it."""
 
     words: frozenset[str]
     stems: tuple[str, ...]
@@ -60,13 +65,13 @@ class PhrasePart:
 
     @classmethod
     def read(cls, text: str, gap: int, sets: Mapping[str, Sequence[str]]) -> Self:
-        """Read one word. Raises ValueError when it names no set, or says too little."""
+        """Parse one word. Raises KeyError for an unknown set, ValueError for too short a stem."""
         optional, choices = text.endswith("?"), list[str]()
         for choice in text.removesuffix("?").split("|"):
             choices += sets[choice[1:]] if choice.startswith("$") else [choice]
         stems = tuple(each[:-1] for each in choices if each.endswith("*"))
         if not all(choices) or any(len(stem) < STEM_CHARS for stem in stems):
-            raise ValueError(f"{text} says too little")
+            raise ValueError(f"{text} is too short")
         words = frozenset(each for each in choices if not each.endswith("*"))
         return cls(words, stems, gap, optional)
 
@@ -75,7 +80,7 @@ Phrase = tuple[PhrasePart, ...]
 
 
 def read_phrase(text: str, sets: Mapping[str, Sequence[str]]) -> Phrase:
-    """Read a phrase. Raises ValueError or KeyError when it is not well formed."""
+    """Parse a phrase. Raises ValueError or KeyError when it is not well formed."""
     parts, gap = list[PhrasePart](), 0
     for item in _pieces(text):
         if item in _GAPS:
@@ -89,26 +94,26 @@ def read_phrase(text: str, sets: Mapping[str, Sequence[str]]) -> Phrase:
 
 
 def _pieces(text: str) -> Iterable[str]:
-    """Return the words of a phrase as they are in `words_of`, so that 存在 is two of them."""
+    """Return the words of a phrase in the form of `words_of`: 存在 is two of them."""
     text = unicodedata.normalize("NFKD", text.casefold())
     return _SIGN.sub(r" \1 ", _MARKS.sub("", text)).split()
 
 
-def stands(phrase: Phrase, words: Sequence[str], at: int) -> bool:
-    """Return whether `phrase`, or what is left of one, is said at `at`."""
+def matches_at(phrase: Phrase, words: Sequence[str], at: int) -> bool:
+    """Return whether `phrase`, or the rest of one, begins at the word `at`."""
     if not phrase:
         return True
     part, rest = phrase[0], phrase[1:]
     for place, word in enumerate(words[at : at + part.gap + 1], at + 1):
-        taken = word in part.words or (part.stems and word.startswith(part.stems))
-        if taken and stands(rest, words, place):
+        same = word in part.words or (part.stems and word.startswith(part.stems))
+        if same and matches_at(rest, words, place):
             return True
-    return part.optional and stands(rest, words, at)
+    return part.optional and matches_at(rest, words, at)
 
 
 _AFTER_RCPT = (Stage.DATA, Stage.DOT)
 _ANY = "*"
-_TOLD_AT = {
+_STAGES = {
     ReplyClass.MAILBOX_UNKNOWN: (Stage.RCPT,),
     ReplyClass.MAILBOX_DISABLED: (Stage.RCPT, *_AFTER_RCPT),
     ReplyClass.MAILBOX_FULL: (Stage.RCPT, *_AFTER_RCPT),
@@ -117,7 +122,7 @@ _TOLD_AT = {
 
 @dataclass(frozen=True, slots=True)
 class ReplyContext:
-    """What is known of a reply besides its words.
+    """The properties of a reply besides its words.
 
     `detail` is the enhanced code without its class, "1.1" for 5.1.1.
     """
@@ -130,10 +135,11 @@ class ReplyContext:
 
 @dataclass(frozen=True, slots=True)
 class ReplyRule:
-    """One rule: all its conditions must hold, and one of its phrases be said if it has any.
+    """One rule: all its conditions must hold, and one of its phrases must occur if it has any.
 
     `codes` are reply codes or their beginnings, `enhanced` enhanced codes without their class
-    ("1.1", "7.*", or "" for none), `hosts` the domains of servers. `source` is who says so.
+    ("1.1", "7.*", or "" for none), `hosts` the domains of servers. `source` is the
+    origin of the rule.
     """
 
     id: str
@@ -148,7 +154,7 @@ class ReplyRule:
 
     @classmethod
     def read(cls, data: Mapping[str, Any], sets: Mapping[str, Sequence[str]]) -> Self:
-        """Read one rule. Raises KeyError or ValueError for what is missing, unknown or wrong."""
+        """Parse one rule. Raises KeyError or ValueError for a missing, unknown or wrong value."""
         unknown = data.keys() - _KEYS
         if unknown:
             raise ValueError(f"{data['id']} has {', '.join(sorted(unknown))}")
@@ -165,8 +171,8 @@ class ReplyRule:
             phrases=tuple(read_phrase(text, sets) for text in data.get("words", ())),
         )
 
-    def fits(self, reply: ReplyContext) -> bool:
-        """Return whether all holds that is not about words."""
+    def matches(self, reply: ReplyContext) -> bool:
+        """Return whether all conditions hold but the phrases."""
         return (
             (not self.codes or reply.code.startswith(self.codes))
             and (not self.enhanced or self._has(reply.detail))
@@ -182,12 +188,12 @@ _KEYS = {"id", "class", "source", "example", "stages", "codes", "enhanced", "hos
 
 
 def _stages_of(found: ReplyClass) -> tuple[Stage, ...]:
-    """Return where a class may be told if its rule does not say: anywhere, but for one.
+    """Return the stages of a class without stages in its rule; none means any stage.
 
-    Before RCPT nobody knows the recipient, and after it a server may refuse the mail with the
-    words for an unknown mailbox.
+    Before RCPT the server does not know the recipient, and after it a server may refuse the mail
+    with the words for an unknown mailbox.
     """
-    return _TOLD_AT.get(found, ())
+    return _STAGES.get(found, ())
 
 
 class RuleSet:
@@ -200,32 +206,32 @@ class RuleSet:
         self._words: dict[str, list[tuple[int, Phrase]]] = {}
         self._stems: dict[str, list[tuple[int, Phrase]]] = {}
         for number, each in enumerate(self.rules):
-            for said in each.phrases:
-                self._add(number, said)
+            for phrase in each.phrases:
+                self._add(number, phrase)
 
-    def _add(self, number: int, said: Phrase) -> None:
-        for word in said[0].words:
-            self._words.setdefault(word, []).append((number, said))
-        for stem in {stem[:STEM_CHARS] for stem in said[0].stems}:
-            self._stems.setdefault(stem, []).append((number, said))
+    def _add(self, number: int, phrase: Phrase) -> None:
+        for word in phrase[0].words:
+            self._words.setdefault(word, []).append((number, phrase))
+        for stem in {stem[:STEM_CHARS] for stem in phrase[0].stems}:
+            self._stems.setdefault(stem, []).append((number, phrase))
 
     def first(self, reply: ReplyContext, words: Sequence[str]) -> ReplyRule:
-        """Return the first rule that fits. The last rule of a set has no conditions."""
+        """Return the first rule that matches. The last rule of a set has no conditions."""
         best = len(self.rules) - 1
         for at, word in enumerate(words):
             for index, key in ((self._words, word), (self._stems, word[:STEM_CHARS])):
-                for number, said in index.get(key, ()):
+                for number, phrase in index.get(key, ()):
                     if number >= best:
                         break
-                    if stands(said, words, at) and self.rules[number].fits(reply):
+                    if matches_at(phrase, words, at) and self.rules[number].matches(reply):
                         best = number
         wordless = (number for number in self._wordless if number < best)
-        return self.rules[next((n for n in wordless if self.rules[n].fits(reply)), best)]
+        return self.rules[next((n for n in wordless if self.rules[n].matches(reply)), best)]
 
 
 @cache
 def load() -> RuleSet:
-    """Read the rules that are shipped."""
+    """Load the rules of this folder."""
     folder = files(__package__)
     head = tomllib.loads(folder.joinpath("set.toml").read_text(encoding="utf-8"))
     sets = {name: text.split() for name, text in head["words"].items()}

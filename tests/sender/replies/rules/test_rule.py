@@ -104,7 +104,7 @@ def test_conditions(conditions: dict[str, object], fits: bool) -> None:  # noqa:
     """All conditions of a rule must hold."""
     reply = rule.ReplyContext(Stage.RCPT, "550", "7.1", "mx.x.example")
 
-    assert ReplyRule.read(MINIMAL | conditions, {}).fits(reply) is fits
+    assert ReplyRule.read(MINIMAL | conditions, {}).matches(reply) is fits
 
 
 SETS = {"user": ("user", "mailbox")}
@@ -113,7 +113,7 @@ SETS = {"user": ("user", "mailbox")}
 def said(text: str, reply: str) -> bool:
     """Tell whether a phrase stands anywhere in a reply."""
     words, wanted = rule.words_of(reply), rule.read_phrase(text, SETS)
-    return any(rule.stands(wanted, words, at) for at in range(len(words)))
+    return any(rule.matches_at(wanted, words, at) for at in range(len(words)))
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
+from services.sender.mail.builder import MailBuilder, unseal
 from services.sender.mail.compose import MailDefaults
 from services.sender.mail.mime import MailContent
-from services.sender.mail.writer import MailBuilder, unseal
 from shared.contracts.attachment import MAX_ATTACHED_BYTES
 from shared.runtime.sealing import Sealer
 from tests.sender.commands import NOW, a_command, a_file
@@ -15,7 +15,7 @@ from tests.sender.keys import PUBLIC, SIGNER
 from tests.sender.verifier import signatures, verifies
 
 SEALER = Sealer([b"k" * 32])
-WRITER = MailBuilder(
+BUILDER = MailBuilder(
     SEALER.open, MailDefaults("Post <post@our.example>", "id.our.example"), {"our.example": SIGNER}
 )
 
@@ -23,7 +23,7 @@ WRITER = MailBuilder(
 async def test_signed() -> None:
     """A mail from a domain that has keys is signed with them, whoever named the domain."""
     for command in (a_command(), a_command(from_="Shop <shop@our.example>", html="<p>ä")):
-        content = (await WRITER.write(command, NOW)).content
+        content = (await BUILDER.build(command, NOW)).content
 
         found = signatures(content)
         assert all(verifies(content, *each) for each in zip(found, PUBLIC, strict=True))
@@ -32,7 +32,7 @@ async def test_signed() -> None:
 async def test_not_signed() -> None:
     """Nobody signs for a domain whose keys are not here, not even for one below ours."""
     for domain in ("other.example", "sub.our.example"):
-        mail = await WRITER.write(a_command(from_=f"post@{domain}"), NOW)
+        mail = await BUILDER.build(a_command(from_=f"post@{domain}"), NOW)
 
         assert not signatures(mail.content)
 
@@ -41,7 +41,7 @@ async def test_sealed() -> None:
     """Sealed content is opened, and signed like any other."""
     command = a_command(text=None, sealed=SEALER.seal(b'{"text": "123456"}', "mail-1"))
 
-    content = (await WRITER.write(command, NOW)).content
+    content = (await BUILDER.build(command, NOW)).content
 
     assert content.endswith(b"\r\n\r\n123456\r\n")
     assert verifies(content, signatures(content)[0], PUBLIC[0])
@@ -50,15 +50,15 @@ async def test_sealed() -> None:
 async def test_broken_seal() -> None:
     """A seal that does not open is a ValueError."""
     with pytest.raises(ValueError, match="not here"):
-        await WRITER.write(a_command(text=None, sealed="AAAA"), NOW)
+        await BUILDER.build(a_command(text=None, sealed="AAAA"), NOW)
 
 
 async def test_again() -> None:
     """A later attempt has the same octets, for the command says when it was accepted."""
     command = a_command(created_at=NOW)
 
-    first = await WRITER.write(command, NOW)
-    second = await WRITER.write(command, NOW + timedelta(hours=1))
+    first = await BUILDER.build(command, NOW)
+    second = await BUILDER.build(command, NOW + timedelta(hours=1))
 
     assert first.content == second.content
     assert signatures(first.content)[0].tags["t"] == str(int(NOW.timestamp()))
@@ -68,7 +68,7 @@ async def test_clock() -> None:
     """A publisher whose clock is ahead makes no signature of the future."""
     ahead = a_command(created_at=NOW + timedelta(hours=1))
 
-    content = (await WRITER.write(ahead, NOW)).content
+    content = (await BUILDER.build(ahead, NOW)).content
 
     assert signatures(content)[0].tags["t"] == str(int(NOW.timestamp()))
 
@@ -76,11 +76,11 @@ async def test_clock() -> None:
 async def test_large() -> None:
     """While the largest mail is written and signed the others go on."""
     largest = a_command(attachments=(a_file(octets=bytes(MAX_ATTACHED_BYTES)),))
-    writing = asyncio.create_task(WRITER.write(largest, NOW))
+    writing = asyncio.create_task(BUILDER.build(largest, NOW))
     others = 0
 
     while not writing.done():
-        await WRITER.write(a_command(id=f"mail-{others}"), NOW)
+        await BUILDER.build(a_command(id=f"mail-{others}"), NOW)
         others += 1
 
     content = (await writing).content

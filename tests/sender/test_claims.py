@@ -6,13 +6,12 @@ from datetime import datetime, timedelta
 import pytest
 
 from ops.simulator.simulator import Simulator
-from services.sender.claim import mail_key
+from services.sender.claims import mail_key
 from services.sender.handlers import BUSY_SECONDS, SendHandler
 from services.sender.mail.compose import OutgoingMail
-from services.sender.outcome import Replies, Unsendable
+from services.sender.outcome import NotAttempted, Replies, Unsendable
 from services.sender.replies import reply as replies
 from services.sender.service import MIGRATIONS
-from services.sender.smtp.circuit_breaker import NotAttempted
 from services.sender.store import ClaimStore
 from services.sender.tables import claims as table
 from shared.contracts import (

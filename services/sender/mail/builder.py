@@ -1,4 +1,4 @@
-"""Writing a mail: its content is opened, the mail composed, and signed if its domain has keys."""
+"""Building a mail: its content is unsealed, composed, and signed if its domain has keys."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -18,43 +18,41 @@ Opener = Callable[[str, str], bytes]
 
 @dataclass(frozen=True, slots=True)
 class MailBuilder:
-    """Makes the mail that a command asks for; `signers` are by the domain of From."""
+    """Builds the mail of a command; `signers` are by the domain of From."""
 
     opener: Opener
-    letterhead: MailDefaults
+    defaults: MailDefaults
     signers: Mapping[str, DkimSigner]
 
-    async def write(self, command: SendEmail, now: datetime) -> OutgoingMail:
+    async def build(self, command: SendEmail, now: datetime) -> OutgoingMail:
         """Return the mail, with the same octets at every attempt if the command has its date.
 
         Raises ValueError, without the content, when its seal is broken.
         """
         signer = self._signer(command)
         if signer is None and not command.attachments:
-            return self._written(command, now, None)
-        # An RSA signature takes four times as long as all the rest and leaves Python's lock to
-        # others; megabytes of files would hold up every other mail.
-        return await asyncio.to_thread(self._written, command, now, signer)
+            return self._build(command, now, None)
+        # An RSA signature takes four times as long as all the rest, without Python's lock;
+        # megabytes of files would block every other mail.
+        return await asyncio.to_thread(self._build, command, now, signer)
 
     def _signer(self, command: SendEmail) -> DkimSigner | None:
         if not self.signers:
             return None
-        from_ = command.from_ or self.letterhead.from_
+        from_ = command.from_ or self.defaults.from_
         return self.signers.get(address.domain_of(address.bare_address(from_)))
 
-    def _written(
-        self, command: SendEmail, now: datetime, signer: DkimSigner | None
-    ) -> OutgoingMail:
+    def _build(self, command: SendEmail, now: datetime, signer: DkimSigner | None) -> OutgoingMail:
         date = command.created_at or now
-        mail = compose(command, unseal(command, self.opener), self.letterhead, date)
+        mail = compose(command, unseal(command, self.opener), self.defaults, date)
         if signer is None:
             return mail
-        # A verifier may pass over a signature from the future (RFC 6376 3.5).
-        return replace(mail, content=signer.signed(mail.content, min(date, now)))
+        # A verifier may ignore a signature from the future (RFC 6376 3.5).
+        return replace(mail, content=signer.sign(mail.content, min(date, now)))
 
 
 class _SealedContent(BaseModel):
-    """The same as it crosses the broker in a seal, where nobody could check it."""
+    """The content inside a seal, which no service before this one can check."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
@@ -69,9 +67,9 @@ class _SealedContent(BaseModel):
 
 
 def unseal(command: SendEmail, opener: Opener) -> MailContent:
-    """Give the content of `command`; `opener` opens a seal in the context of the command's id.
+    """Return the content of `command`; `opener` opens a seal in the context of the command's id.
 
-    Raises ValueError, without the content, when the seal does not open or holds something else.
+    Raises ValueError, without the content, when the seal cannot be opened or has no content.
     """
     if command.sealed is None:
         return MailContent(command.text, command.html)
