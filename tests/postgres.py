@@ -48,7 +48,7 @@ class PostgresContainer:
             "--tmpfs=/data",  # the default differs: up to 17 and from 18 on
             "--env=PGDATA=/data/postgres",
             f"--publish=127.0.0.1:{self.account.port}:5432",
-            f"--env=POSTGRESUSER={USER}",
+            f"--env=POSTGRES_USER={USER}",
             f"--env=POSTGRES_PASSWORD={self.account.password}",
         ]
 
