@@ -1,4 +1,4 @@
-"""`ops`: the commands that a person runs. A new one is a module and a line in the table."""
+"""`ops`: the commands for operators. A new one is a module and a line in the table."""
 
 import argparse
 import importlib
@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 from shared.errors import ConfigError
 
-USAGE = 2  # exit code: wrong settings or arguments, as argparse has it
+USAGE = 2  # exit code: wrong settings or arguments, as in argparse
 
 # Each module has `add_arguments(parser)` and `run(arguments) -> exit code`.
 _COMMANDS = {
@@ -19,21 +19,21 @@ _COMMANDS = {
     "simulator": ("ops.simulate", "run the SMTP simulator by itself"),
     "topology": ("ops.topology", "declare exchanges, queues, bindings, users"),
     "dead": ("ops.dead", "list, show, replay or drop dead letters"),
-    "load": ("ops.load.cli", "put a running stack under load, and check what came of it"),
-    "classify": ("ops.classify", "tell what an SMTP reply says"),
+    "load": ("ops.load.cli", "put a running stack under load, and check the result"),
+    "classify": ("ops.classify", "classify an SMTP reply"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(prog="ops", description="The commands that a person runs.")
+    parser = argparse.ArgumentParser(prog="ops", description="The commands for operators.")
     parser.add_argument("--version", action="version", version=f"Postrider {version('postrider')}")
     commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
     chosen = next((word for word in arguments if word in _COMMANDS), None)
     for name, (module, text) in _COMMANDS.items():
         command = commands.add_parser(name, help=text)
-        if name == chosen:  # the others' libraries need not be loaded
+        if name == chosen:  # other commands' libraries are not loaded
             implementation = importlib.import_module(module)
             implementation.add_arguments(command)
             command.set_defaults(run=implementation.run)
@@ -51,7 +51,7 @@ def _quietly(parsed: argparse.Namespace) -> int:
     except ConfigError as error:
         print(f"ops {parsed.command}: wrong settings\n{error}", file=sys.stderr)
         return USAGE
-    except BrokenPipeError:  # the reader, such as `head`, has enough
+    except BrokenPipeError:  # the reader, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt:

@@ -16,7 +16,7 @@ VERSION = "1.0.0"  # of the messages, not of the program
 BINDING = "0.3.0"  # of AsyncAPI's description of AMQP 0-9-1
 REPLIES = "replies"
 
-# What goes to `reply_to`, whoever asks: a question's answer, a command's outcomes.
+# What is sent to `reply_to`: the answer to a question, the outcomes of a command.
 ANSWERS: Mapping[type[Contract], tuple[type[Contract], ...]] = {
     contracts.SendEmail: tuple(each for each in CONTRACTS if issubclass(each, contracts.Outcome)),
     contracts.IssueCode: (contracts.CodeIssued, contracts.CodeWithheld),
@@ -35,7 +35,7 @@ _PUBLISHED = {key: each for key, each in _KEYS.items() if not issubclass(each, A
 
 
 def document() -> Json:
-    """Give the whole document."""
+    """Return the whole document."""
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -165,7 +165,7 @@ def _reply(contract: type[Contract]) -> Json:
 
 
 def _received(owner: topology.Owner) -> Iterator[tuple[str, str]]:
-    """Give each key that a service's queues are bound to, with the queue."""
+    """Yield each key that a service's queues are bound to, with the queue."""
     for queue in topology.queues((owner,)):
         for binding in queue.bindings if queue.owner == owner else ():
             for key, contract in _PUBLISHED.items():
@@ -174,7 +174,7 @@ def _received(owner: topology.Owner) -> Iterator[tuple[str, str]]:
 
 
 def _sent(owner: topology.Owner) -> Iterator[str]:
-    """Give each key that a service has the right to publish."""
+    """Yield each key that a service has the right to publish."""
     user = next(user for user in topology.USERS if user.name == owner)
     for key, contract in _PUBLISHED.items():
         if re.search(user.topics[_exchange(contract)], key):
@@ -182,7 +182,7 @@ def _sent(owner: topology.Owner) -> Iterator[str]:
 
 
 def routes(pattern: str, key: str) -> bool:
-    """Tell whether a topic binding takes a key: `*` is one word, `#` any number of them."""
+    """Return whether a topic binding matches a key: `*` is one word, `#` any number of words."""
     if not pattern:
         return not key
     first, _, rest = pattern.partition(".")

@@ -1,4 +1,4 @@
-"""RabbitMQ's management API, as far as starting a broker and its tests need it."""
+"""A RabbitMQ server of our own: its address, its interface, its management API."""
 
 import base64
 import http.client
@@ -12,18 +12,18 @@ from urllib.parse import quote, urlsplit
 
 from shared.topology import EXCHANGES, Exchange, User
 
-NOTHING = "^$"  # the pattern of no name and no key at all
-_TIMEOUT = 10.0  # seconds for one request
-# By scheme; the ports are RabbitMQ's own: https://www.rabbitmq.com/docs/management
-_KINDS = {
+NOTHING = "^$"  # the pattern that matches no name and no key
+_REQUEST_SECONDS = 10.0
+# By scheme. The default ports are RabbitMQ's: https://www.rabbitmq.com/docs/management
+_CONNECTIONS = {
     "http": (http.client.HTTPConnection, 15672),
     "https": (http.client.HTTPSConnection, 15671),
 }
 START_SECONDS = 90.0  # about 6 on an idle machine, most of it loading code
-# 6 seconds on 3.10, whose management agent lets its supervisor time out; quorum queues may add.
+# RabbitMQ 3.10 takes 6 seconds, for its management agent times out; quorum queues may add.
 STOP_SECONDS = 30.0
-_POLL = 0.1  # seconds between two looks at a starting broker
-_CONNECT_TIMEOUT = 1.0  # seconds
+_POLL_SECONDS = 0.1
+_CONNECT_SECONDS = 1.0
 
 
 class ManagementError(Exception):
@@ -32,20 +32,20 @@ class ManagementError(Exception):
 
 @dataclass(frozen=True)
 class Management:
-    """A management API and who asks. Methods raise OSError when it cannot be reached."""
+    """The management API as one user. Methods raise OSError when it cannot be reached."""
 
     url: str
     user: str
     password: str
 
     def request(self, method: str, path: str, body: object = None) -> object:
-        """Send one request under `/api`; give the decoded answer, None when it is empty.
+        """Send one request under `/api`; return the decoded response, None when it is empty.
 
-        Raises ManagementError for any answer but 2xx.
+        Raises ManagementError for any status but 2xx.
         """
         where = urlsplit(self.url)
-        kind, port = _KINDS[where.scheme]
-        connection = kind(where.hostname or "", where.port or port, timeout=_TIMEOUT)
+        kind, port = _CONNECTIONS[where.scheme]
+        connection = kind(where.hostname or "", where.port or port, timeout=_REQUEST_SECONDS)
         token = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
         headers = {"authorization": f"Basic {token}", "content-type": "application/json"}
         try:
@@ -59,7 +59,7 @@ class Management:
         return json.loads(content) if content else None
 
     def answers(self) -> bool:
-        """Whether it is up and knows us."""
+        """Return whether it is up and accepts the user."""
         try:
             self.request("GET", "/whoami")
         except (OSError, http.client.HTTPException, ManagementError):
@@ -67,7 +67,7 @@ class Management:
         return True
 
     def add_vhost(self, name: str) -> None:
-        """Create a vhost in which this user may do everything."""
+        """Create a vhost, and all rights in it for this user."""
         self.request("PUT", f"/vhosts/{quote(name, safe='')}", {})
         rights = {"configure": ".*", "write": ".*", "read": ".*"}
         self.request("PUT", f"/permissions/{quote(name, safe='')}/{quote(self.user)}", rights)
@@ -79,7 +79,7 @@ class Management:
         self.request("PUT", f"/exchanges/{quote(vhost, safe='')}/{exchange.name}", body)
 
     def put_user(self, vhost: str, user: User, account: Mapping[str, str]) -> None:
-        """Make or change a user and its rights in a vhost; `account` has password or hash.
+        """Create or change a user and its rights in a vhost; `account` has password or hash.
 
         Exchanges come first: RabbitMQ 4.3 refuses rights for an exchange that is missing.
         """
@@ -87,7 +87,7 @@ class Management:
             self.put_exchange(vhost, each)
         where = f"{quote(vhost, safe='')}/{user.name}"
         self.request("PUT", f"/users/{user.name}", {**account, "tags": ""})
-        # Keys before exchanges: where there is no pattern for keys, every key may be written.
+        # Keys before exchanges: without a pattern for keys a user may write every key.
         for exchange, keys in user.topics.items():
             rights = {"exchange": exchange, "write": keys, "read": NOTHING}
             self.request("PUT", f"/topic-permissions/{where}", rights)
@@ -95,12 +95,12 @@ class Management:
         self.request("PUT", f"/permissions/{where}", rights)
 
     def remove_vhost(self, name: str) -> None:
-        """Delete a vhost with all that is in it; its connections are closed."""
+        """Delete a vhost and all that is in it, which closes its connections."""
         self.request("DELETE", f"/vhosts/{quote(name, safe='')}")
 
 
 class BrokerError(Exception):
-    """A broker cannot be had or did not start; the message is one line for a person."""
+    """There is no broker, or it did not start. The message is one line for a person."""
 
 
 @dataclass(frozen=True)
@@ -115,20 +115,20 @@ class BrokerPorts:
 
 @dataclass(frozen=True)
 class BrokerAddress:
-    """Where a broker of ours listens and who its administrator is."""
+    """The ports of a broker on 127.0.0.1, and its administrator."""
 
     ports: BrokerPorts
     password: str = field(repr=False)
     user: str = "postrider"
 
     def amqp_url(self, vhost: str = "/") -> str:
-        """Give the administrator's AMQP URL of a vhost."""
+        """Return the administrator's AMQP URL of a vhost."""
         account = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
         return f"amqp://{account}@127.0.0.1:{self.ports.amqp}/{quote(vhost, safe='')}"
 
     @property
     def management_url(self) -> str:
-        """The management API and its web page; the account is not in it."""
+        """The address of the management API and its web page, without a user."""
         return f"http://127.0.0.1:{self.ports.management}"
 
     @property
@@ -137,20 +137,20 @@ class BrokerAddress:
         return Management(self.management_url, self.user, self.password)
 
     def answers(self) -> bool:
-        """Whether it takes AMQP connections: RabbitMQ opens this port last of all."""
+        """Return whether it accepts AMQP connections: RabbitMQ opens this port last."""
         try:
-            socket.create_connection(("127.0.0.1", self.ports.amqp), _CONNECT_TIMEOUT).close()
+            socket.create_connection(("127.0.0.1", self.ports.amqp), _CONNECT_SECONDS).close()
         except OSError:
             return False
         return self.management.answers()
 
     def wait(self, within: float, alive: Callable[[], bool]) -> bool:
-        """Wait until it answers; give up after `within` seconds or when it is not `alive`."""
+        """Wait until it answers; return False after `within` seconds, or if it is not `alive`."""
         deadline = time.monotonic() + within
         while not self.answers():
             if time.monotonic() > deadline or not alive():
                 return False
-            time.sleep(_POLL)
+            time.sleep(_POLL_SECONDS)
         return True
 
 
@@ -160,7 +160,7 @@ class RabbitServer(Protocol):
     address: BrokerAddress
 
     def start(self, within: float = START_SECONDS) -> None:
-        """Start it on the data it has; return when it serves. Raises BrokerError."""
+        """Start it on its data; return when it serves. Raises BrokerError."""
 
     def stop(self, within: float = STOP_SECONDS) -> None:
         """End it in good order, by force after `within` seconds."""
@@ -171,8 +171,8 @@ class RabbitServer(Protocol):
     def kill(self) -> None:
         """End it at once, as a crash would.
 
-        A quorum queue whose declaration is younger than about a second is unusable afterwards:
-        RabbitMQ 3.10 writes its registration down late (seen on 3.10.8).
+        A quorum queue that was declared less than about a second before is unusable afterwards:
+        RabbitMQ 3.10 stores its registration late (seen on 3.10.8).
         """
 
     def restart(self) -> None:

@@ -1,4 +1,4 @@
-"""Which RabbitMQ to use: a given one, the machine's, a container, or one installed for it."""
+"""The choice of a RabbitMQ: a given one, the machine's, a container, or a new package."""
 
 import subprocess
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from ops.node import RabbitNode, RabbitPrograms, Wrapper
 from ops.process import PidFiles
 
 _PACKAGES = Path(__file__).with_name("packages")
-_NOTHING = (
+_NONE_FOUND = (
     "no RabbitMQ: set AMQP_URL, install rabbitmq-server (Debian, Ubuntu: as root "
     "'apt-get install rabbitmq-server') or start a Docker engine"
 )
 
 
 class BrokerSource(StrEnum):
-    """Where a broker comes from, the preferred first."""
+    """Where a broker comes from, in order of preference."""
 
     GIVEN = "given"
     NODE = "node"
@@ -30,7 +30,7 @@ class BrokerSource(StrEnum):
 
 @dataclass(frozen=True)
 class Machine:
-    """What this machine offers."""
+    """Whether the machine has RabbitMQ, has a Docker engine, and can install packages."""
 
     node: bool
     docker: bool
@@ -38,7 +38,7 @@ class Machine:
 
 
 def choose(amqp_url: str | None, machine: Machine) -> BrokerSource:
-    """Decide where the broker comes from."""
+    """Return where the broker comes from. Pure."""
     if amqp_url:
         return BrokerSource.GIVEN
     if machine.node:
@@ -49,7 +49,7 @@ def choose(amqp_url: str | None, machine: Machine) -> BrokerSource:
 
 
 def inspect() -> Machine:
-    """Look at this machine; asks no further than the first thing found."""
+    """Look at this machine, no further than the first thing that is found."""
     if RabbitPrograms.find():
         return Machine(node=True, docker=False, installs=False)
     if docker.answers():
@@ -58,13 +58,13 @@ def inspect() -> Machine:
 
 
 def prepare() -> None:
-    """Install RabbitMQ from the system's packages when there is no other way to have one.
+    """Install RabbitMQ from the system's packages if the machine has none and no Docker engine.
 
-    Raises BrokerError when there is none to be had.
+    Raises BrokerError when RabbitMQ cannot be installed either.
     """
     match choose(None, inspect()):
         case BrokerSource.NONE:
-            raise BrokerError(_NOTHING)
+            raise BrokerError(_NONE_FOUND)
         case BrokerSource.PACKAGE:
             _packages("rabbitmq-server")
 
@@ -72,17 +72,17 @@ def prepare() -> None:
 def private(
     directory: Path, address: BrokerAddress, pids: PidFiles, start_as: Wrapper = list
 ) -> RabbitServer:
-    """Give a broker of our own, not started yet; a node keeps its data in `directory`.
+    """Return a broker that is not started yet; a node keeps its data in `directory`.
 
-    `start_as` makes of the command of a node's process what is run in its place. Raises
-    BrokerError when there is none to be had.
+    `start_as` wraps the command of each process of a node. Raises BrokerError when there is no
+    RabbitMQ and no Docker engine.
     """
     programs = RabbitPrograms.find()
     if programs is not None:
         return RabbitNode(directory, address, programs, pids, start_as)
     if docker.answers():
         return RabbitContainer(directory, address)
-    raise BrokerError(_NOTHING)
+    raise BrokerError(_NONE_FOUND)
 
 
 def _packages(argument: str) -> int:

@@ -1,7 +1,7 @@
-"""`ops classify`: tell what an SMTP reply says, and by which rule.
+"""`ops classify`: the class of an SMTP reply, and the rule that decided it.
 
-A reply is taken as a server gave it or as it stands in a log of Postfix, Exim or Sendmail, or in
-the Diagnostic-Code of a report.
+A reply may be as a server sent it, a line from a log of Postfix, Exim or Sendmail, or the
+Diagnostic-Code of a report.
 """
 
 import argparse
@@ -15,11 +15,11 @@ from services.sender.replies.classify import classify
 from services.sender.replies.rules import rule
 from shared.contracts import Stage
 
-# Not a part of an IP address or of an enhanced code, and with something behind it.
+# Not part of an IP address or of an enhanced code.
 _CODE = re.compile(r"(?<![\w.\[#])([245]\d\d)(?=[ -]|$)[ -]?", re.ASCII)
 _CODE_AND_ENHANCED = re.compile(r"(?<![\w.\[#])([245]\d\d)[ -](?=#?[245]\.\d)", re.ASCII)
 _BARE_ENHANCED = re.compile(r"(?<![\w.#])(?=[245]\.\d{1,3}\.\d{1,3}(\s|$))", re.ASCII)
-# As Postfix, then Exim and Sendmail name the command that was answered.
+# The words of Postfix, then of Exim and Sendmail, for the command that was answered.
 _STAGES = (
     (Stage.RCPT, re.compile(r"in reply to RCPT TO|after (pipelined )?RCPT TO|>>> RCPT")),
     (Stage.MAIL, re.compile(r"in reply to MAIL FROM|after (pipelined )?MAIL FROM|>>> MAIL")),
@@ -32,16 +32,16 @@ _STAGES = (
 
 _POSITIVE = re.compile(r"[23]\d\d(?=[ -]|$)", re.ASCII)
 _FIRST_REFUSAL = 400
-_IN_DOUBT = "undetermined"  # the rule where no other hits; it quotes what RFC 5321 says of 550
+_IN_DOUBT = "undetermined"  # the rule where no other matches; it quotes RFC 5321 on 550
 
 
 class NoRefusalError(Exception):
-    """A line that is no refusal of a mail."""
+    """The line does not refuse a mail."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassifiedReply:
-    """One reply and what it says; `why` is the source of the rule."""
+    """A reply and its class; `why` is the source of the rule."""
 
     reply: str
     stage: str | None
@@ -52,18 +52,20 @@ class ClassifiedReply:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the reply and what is known besides."""
+    """Add the reply and its context."""
     parser.add_argument("reply", help="'550 5.1.1 no such user', or - for one a line")
     parser.add_argument(
-        "--stage", choices=tuple(map(str, Stage)), help="what was answered, else RCPT is assumed"
+        "--stage",
+        choices=tuple(map(str, Stage)),
+        help="the command that was answered (default: RCPT)",
     )
-    parser.add_argument("--host", default="", help="the server that said it")
-    parser.add_argument("--recipient", default="", help="whom the mail was for")
+    parser.add_argument("--host", default="", help="the server that sent it")
+    parser.add_argument("--recipient", default="", help="the recipient of the mail")
     parser.add_argument("--json", action="store_true", help="for programs, one object a line")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the class of each reply; 1 where a line is no refusal, with the reason."""
+    """Print the class of each reply; return 1 where a line is no refusal, with the reason."""
     many, code = arguments.reply == "-", 0
     stage = Stage(arguments.stage) if arguments.stage else None
     for line in _lines(sys.stdin) if many else [arguments.reply]:
@@ -85,9 +87,9 @@ def run(arguments: argparse.Namespace) -> int:
 def tell(
     line: str, stage: Stage | None = None, host: str = "", recipient: str = ""
 ) -> ClassifiedReply:
-    """Return what one reply says; a stage that stands in the line is found there.
+    """Return the class of one reply; the stage is read from the line if it is not given.
 
-    Raises NoRefusalError for a line without a refusal in it.
+    Raises NoRefusalError for a line without a refusal.
     """
     if positive := _POSITIVE.match(line.strip()):
         raise NoRefusalError(f"{positive[0]} refuses nothing (RFC 5321 4.2.1)")
@@ -104,7 +106,7 @@ def tell(
 
 
 def read(line: str) -> tuple[int, str]:
-    """Give the reply code, 0 if there is none, and the text behind it."""
+    """Return the reply code, 0 if there is none, and the text behind it."""
     found = _CODE_AND_ENHANCED.search(line) or _CODE.match(line) or _CODE.search(line)
     if found:
         return int(found[1]), line[found.end() :]

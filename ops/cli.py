@@ -1,4 +1,4 @@
-"""A command's own output. Of the log of the parts that it uses, only the waiting is shown."""
+"""What the commands have in common: the broker that they work on, and their output."""
 
 import argparse
 import json
@@ -16,11 +16,72 @@ from shared.config.url import check_broker, check_http
 from shared.errors import ConfigError
 
 
+def add_amqp_url(parser: argparse.ArgumentParser) -> None:
+    """Add `--amqp-url`."""
+    parser.add_argument(
+        "--amqp-url",
+        metavar="URL",
+        help="an administrator's AMQP URL (default: AMQP_URL, else that of the running stack)",
+    )
+
+
+def find_amqp_url(given: str | None, environ: Mapping[str, str]) -> str:
+    """Return the AMQP URL to use.
+
+    Raises BrokerError when there is none, and ConfigError, with the place, for a wrong one.
+    """
+    places = {"--amqp-url": given, "AMQP_URL": environ.get("AMQP_URL")}
+    found = _first(places, "amqp_url", environ, check_broker)
+    if not found:
+        raise BrokerError("no broker: give --amqp-url, set AMQP_URL, or run 'make up'")
+    return found
+
+
+def find_management_url(given: str | None, environ: Mapping[str, str]) -> str:
+    """Return the URL of the management API to use. Raises as `find_amqp_url` does."""
+    variable = "RABBITMQ_MANAGEMENT_URL"
+    places = {"--management-url": given, variable: environ.get(variable)}
+    found = _first(places, "management_url", environ, check_http)
+    if not found:
+        raise BrokerError(f"no management API: give --management-url or {variable}")
+    return found
+
+
+def running_stack(environ: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return the record of the running stack, empty when none runs."""
+    try:
+        return dict(json.loads(_path(environ).read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _path(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("RUN_DIR") or ".run") / "stack.json"
+
+
+def _first(
+    places: Mapping[str, str | None],
+    name: str,
+    environ: Mapping[str, str],
+    check: Callable[[str], str],
+) -> str | None:
+    """Return the first address that is given, checked; that of the running stack is the last."""
+    all_places = {**places, f"{_path(environ)}: {name}": running_stack(environ).get(name)}
+    for place, url in all_places.items():
+        if not url:
+            continue
+        try:
+            return check(url)
+        except ValueError as error:
+            raise ConfigError(f"{place}: {error}") from None
+    return None
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Log only the waiting for a server, in lines on standard error, for the length of the block.
+    """Log nothing in the block but the waiting for a server, a line each on standard error.
 
-    Everything else that a person must know is raised or returned.
+    A command raises or returns all else that a person must know.
     """
     before, disabled = structlog.get_config(), logging.root.manager.disable
     structlog.configure(
@@ -40,66 +101,3 @@ def _line(_: object, __: str, event: structlog.typing.EventDict) -> str:
     if not str(event["event"]).startswith("waiting for "):
         raise structlog.DropEvent
     return "{event} at {address}: {reason}; {advice}".format_map(event)
-
-
-def add_argument(parser: argparse.ArgumentParser) -> None:
-    """Add `--amqp-url`."""
-    parser.add_argument(
-        "--amqp-url",
-        metavar="URL",
-        help="an administrator's AMQP URL (default: AMQP_URL, else that of the running stack)",
-    )
-
-
-def find(given: str | None, environ: Mapping[str, str]) -> str:
-    """Return the AMQP URL to use.
-
-    Raises BrokerError when there is none, and ConfigError, with the place, for one that is wrong.
-    """
-    places = {"--amqp-url": given, "AMQP_URL": environ.get("AMQP_URL")}
-    found = _first(places, "amqp_url", environ, check_broker)
-    if not found:
-        raise BrokerError("no broker: give --amqp-url, set AMQP_URL, or run 'make up'")
-    return found
-
-
-def find_management(given: str | None, environ: Mapping[str, str]) -> str:
-    """Return the URL of the management API to use. Raises as `find` does."""
-    places = {
-        "--management-url": given,
-        "RABBITMQ_MANAGEMENT_URL": environ.get("RABBITMQ_MANAGEMENT_URL"),
-    }
-    found = _first(places, "management_url", environ, check_http)
-    if not found:
-        raise BrokerError("no management API: give --management-url or RABBITMQ_MANAGEMENT_URL")
-    return found
-
-
-def stack(environ: Mapping[str, str]) -> Mapping[str, Any]:
-    """Return the record of the running stack, empty when none runs."""
-    try:
-        return dict(json.loads(_path(environ).read_text()))
-    except (OSError, ValueError, TypeError):
-        return {}
-
-
-def _path(environ: Mapping[str, str]) -> Path:
-    return Path(environ.get("RUN_DIR") or ".run") / "stack.json"
-
-
-def _first(
-    places: Mapping[str, str | None],
-    name: str,
-    environ: Mapping[str, str],
-    check: Callable[[str], str],
-) -> str | None:
-    """Return the first address that is named, checked; that of the running stack comes last."""
-    all_places = {**places, f"{_path(environ)}: {name}": stack(environ).get(name)}
-    for place, url in all_places.items():
-        if not url:
-            continue
-        try:
-            return check(url)
-        except ValueError as error:
-            raise ConfigError(f"{place}: {error}") from None
-    return None

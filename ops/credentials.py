@@ -1,6 +1,7 @@
-"""`python -m ops.credentials`: what the containers of compose.yaml log in with, made once.
+"""`python -m ops.credentials`: the credentials of the containers of compose.yaml, made once.
 
-Each container finds its own in a volume that no other container sees, a file for each variable.
+Each container reads its own from a volume that no other container mounts, a file for each
+variable.
 """
 
 import os
@@ -16,7 +17,7 @@ ADMINISTRATOR = "postrider"  # of the broker and of the database
 
 
 def of_containers(secret: Callable[[str], str]) -> Mapping[str, Mapping[str, str]]:
-    """Give the variables of each container; `secret` gives a URL-safe one by its name. Pure."""
+    """Return the variables of each container; `secret` returns a URL-safe secret by name. Pure."""
     broker, database = secret("RABBITMQ_ADMIN_PASSWORD"), secret("POSTGRES_ADMIN_PASSWORD")
     brokers = {owner: secret(f"{owner.upper()}_AMQP_PASSWORD") for owner in RUNNING}
     databases = {owner: secret(f"{owner.upper()}_DATABASE_PASSWORD") for owner in RUNNING}
@@ -51,7 +52,7 @@ def _database_url(user: str, password: str) -> str:
 
 
 def write(root: Path, environ: Mapping[str, str]) -> None:
-    """Write a folder for each container under `root`; a secret in `environ` wins over ours.
+    """Write a folder for each container under `root`; a secret in `environ` takes precedence.
 
     Raises StackError when the file that keeps the secrets is damaged.
     """
@@ -60,12 +61,12 @@ def write(root: Path, environ: Mapping[str, str]) -> None:
         folder = root / container
         folder.mkdir(exist_ok=True)
         for name, value in variables.items():
-            # Readable by any user: only the container that mounts the folder has users to read it.
+            # Readable by any user: no other container mounts the folder.
             (folder / name).write_text(value)
 
 
 def main() -> int:
-    """Write them under the folder that is named."""
+    """Write them under the folder in the first argument."""
     if len(sys.argv) != 2:  # noqa: PLR2004 -- the program and the folder
         print("usage: python -m ops.credentials FOLDER", file=sys.stderr)
         return 2

@@ -1,7 +1,7 @@
-"""`ops dead`: look at dead letters, send them back to where they died, or drop them.
+"""`ops dead`: list and show dead letters, replay them, or drop them.
 
-Looking takes nothing: a letter that is not acknowledged goes back when the channel closes. Until
-then nobody else sees it.
+A dead letter that is not acknowledged returns to its queue when the channel closes. Until then no
+other reader sees it.
 """
 
 import argparse
@@ -11,19 +11,19 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 
-from ops import cli, letters
+from ops import cli, dead_letters
 from ops.broker import BrokerError
 from ops.cli import quiet
-from ops.letters import DeadLetterFilter, DeadLetterTally
+from ops.dead_letters import DeadLetterFilter, DeadLetterTally
 from shared import dead_letter
 from shared.broker import Broker, DeadLetterQueue
 from shared.dead_letter import DeadLetter
 from shared.errors import Unavailable
 from shared.intake import Receipt
 
-_LOOK = 10_000  # letters of a queue that `list` looks at: about a minute
-_SHOW = 10  # letters that `show` shows
-_ANSWER_BYTES = 100  # of a line typed in answer to a question
+_LIST_LIMIT = 10_000  # dead letters of each queue, read in about a minute
+_SHOW_LIMIT = 10
+_MAX_LINE_BYTES = 100  # of a typed answer
 _EVERYTHING = DeadLetterFilter(everything=True)
 
 
@@ -32,25 +32,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="count letters by queue, cause and reason")
     listing.add_argument("--json", action="store_true", help="for programs")
-    _add_limit(listing, "look at N letters of each queue at the most", _LOOK)
+    _add_limit(listing, "read at most N letters of each queue", _LIST_LIMIT)
     show = actions.add_parser("show", help="show headers and body of letters")
-    show.add_argument("queue", choices=letters.dead_queues(), metavar="QUEUE")
+    show.add_argument("queue", choices=dead_letters.dead_queues(), metavar="QUEUE")
     show.add_argument("id", nargs="?", metavar="ID", help="of one letter, else the first ones")
-    show.add_argument("--body", action="store_true", help="show what mails say and codes are, too")
-    _add_limit(show, "show N letters at the most", _SHOW)
-    replay = actions.add_parser("replay", help="send letters back to the queue they died in")
+    show.add_argument(
+        "--body", action="store_true", help="show mail contents and codes, too"
+    )
+    _add_limit(show, "show at most N letters", _SHOW_LIMIT)
+    replay = actions.add_parser("replay", help="send letters back to their queue")
     _add_selection(replay)
     drop = actions.add_parser("drop", help="delete letters for good")
     _add_selection(drop)
     drop.add_argument("--yes", action="store_true", help="do not ask")
     for action in (listing, show, replay, drop):
-        cli.add_argument(action)
+        cli.add_amqp_url(action)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do what was asked and give the exit code; what is wrong is told in one line."""
+    """Run the action and return the exit code; print an error as one line."""
     try:
-        url = cli.find(arguments.amqp_url, os.environ)
+        url = cli.find_amqp_url(arguments.amqp_url, os.environ)
         with quiet():
             return asyncio.run(_run(url, arguments))
     except (BrokerError, Unavailable) as error:
@@ -72,7 +74,7 @@ async def _run(url: str, arguments: argparse.Namespace) -> int:
 
 async def _list(broker: Broker, limit: int, *, as_json: bool) -> int:
     tally, readable = DeadLetterTally(), True
-    for queue in letters.dead_queues():
+    for queue in dead_letters.dead_queues():
         try:
             await _look(broker, queue, limit, tally)
         except Unavailable as error:
@@ -80,9 +82,9 @@ async def _list(broker: Broker, limit: int, *, as_json: bool) -> int:
             _complain(str(error))
     groups = tally.groups()
     if as_json:
-        print(letters.as_json(groups))
+        print(dead_letters.as_json(groups))
     elif groups or readable:
-        print(letters.table(groups) if groups else "no dead letters")
+        print(dead_letters.table(groups) if groups else "no dead letters")
     return 0 if readable else 1
 
 
@@ -99,7 +101,7 @@ async def _show(broker: Broker, arguments: argparse.Namespace) -> int:
     shown = 0
     async with broker.browsing(arguments.queue) as pile:
         async for each, _ in _first(pile, arguments.limit, wanted):
-            print(letters.page(each, body=arguments.body))
+            print(dead_letters.page(each, body=arguments.body))
             shown += 1
     if arguments.id and not shown:
         return _complain(f"{arguments.queue} has no letter {arguments.id}")
@@ -109,16 +111,17 @@ async def _show(broker: Broker, arguments: argparse.Namespace) -> int:
 
 
 async def _replay(broker: Broker, arguments: argparse.Namespace) -> int:
-    """Send copies back, each acknowledged after its confirm: if we die between, it is there twice.
+    """Publish copies to their origin, and acknowledge each after its confirm.
 
-    The id is the same, so that its consumer counts it once.
+    If this process ends in between, the message is there twice, with one id: its consumer handles
+    it once.
     """
     replayed, kept, missing = 0, 0, set(arguments.id)
     try:
         async with broker.browsing(arguments.queue) as pile:
             async for each, receipt in _first(pile, arguments.limit, _selection(arguments)):
                 missing.discard(each.delivery.message_id)
-                if letters.can_return(each):
+                if dead_letters.can_return(each):
                     await broker.send(dead_letter.replay(each))
                     await receipt.ack()
                     replayed += 1
@@ -127,7 +130,7 @@ async def _replay(broker: Broker, arguments: argparse.Namespace) -> int:
     finally:
         print(f"{replayed} replayed")
     if kept:
-        _complain(f"{kept} kept: nobody knows which queue they died in")
+        _complain(f"{kept} kept: the queue that they came from is unknown")
     return _told_missing(arguments.queue, missing) or min(kept, 1)
 
 
@@ -153,23 +156,23 @@ async def _drop(broker: Broker, arguments: argparse.Namespace) -> int:
 async def _first(
     pile: DeadLetterQueue, limit: int | None, wanted: DeadLetterFilter
 ) -> AsyncIterator[tuple[DeadLetter, Receipt]]:
-    """Give the first letters that are wanted."""
-    given = 0
+    """Yield the first dead letters that match."""
+    yielded = 0
     async for each, receipt in pile.letters:
         if wanted.takes(each):
             yield each, receipt
-            given += 1
-            if given == limit:
+            yielded += 1
+            if yielded == limit:
                 return
 
 
 async def _agreed(question: str) -> bool:
-    """Ask on the terminal, without end: heartbeats go on, and Ctrl-C is heard."""
+    """Ask on the terminal, without a time limit; heartbeats and Ctrl-C still work meanwhile."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[bytes] = loop.create_future()
 
     def read() -> None:
-        line = os.read(sys.stdin.fileno(), _ANSWER_BYTES)
+        line = os.read(sys.stdin.fileno(), _MAX_LINE_BYTES)
         loop.call_soon_threadsafe(answer.set_result, line)
 
     print(question, "[y/N] ", end="", flush=True)
@@ -184,14 +187,14 @@ def _add_limit(parser: argparse.ArgumentParser, meaning: str, default: int | Non
 
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("queue", choices=letters.dead_queues(), metavar="QUEUE")
+    parser.add_argument("queue", choices=dead_letters.dead_queues(), metavar="QUEUE")
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--id", nargs="+", default=(), metavar="ID", help="those with these ids")
     which.add_argument(
         "--reason", type=_some, metavar="TEXT", help="those with TEXT in their cause or reason"
     )
     which.add_argument("--all", action="store_true", help="all that wait now")
-    parser.add_argument("--limit", type=_positive, metavar="N", help="N letters at the most")
+    parser.add_argument("--limit", type=_positive, metavar="N", help="at most N letters")
 
 
 def _selection(arguments: argparse.Namespace) -> DeadLetterFilter:

@@ -1,4 +1,4 @@
-"""Containers of our own on the machine's Docker engine, if there is one."""
+"""Containers on the machine's Docker engine, and a private RabbitMQ in one of them."""
 
 import hashlib
 import shutil
@@ -7,30 +7,30 @@ from pathlib import Path
 
 from ops.broker import START_SECONDS, STOP_SECONDS, BrokerAddress, BrokerError
 
-_ANSWER = 10.0  # seconds until an engine that hangs counts as none
-_COMMAND = 60.0  # seconds for anything but a pull
-_PULL = 600.0  # seconds; the image may have to be pulled
-_RECORD = "container"  # the file that tells a later launcher which container to end
+_PROBE_SECONDS = 10.0  # until an engine that hangs counts as none
+_COMMAND_SECONDS = 60.0
+_RUN_SECONDS = 600.0  # the image may have to be pulled
+_RECORD = "container"  # the file with the name of a container, for a later launcher
 IMAGE = "rabbitmq:4.3-management"
 
 
 class DockerError(Exception):
-    """The engine refused or could not be reached; the message is what it said."""
+    """The engine refused, or could not be reached. The message is its output."""
 
 
 def answers() -> bool:
-    """Whether there is a Docker engine this user may use."""
+    """Return whether there is a Docker engine that this user may use."""
     if shutil.which("docker") is None:
         return False
     try:
-        docker("version", "--format", "{{.Server.Version}}", within=_ANSWER)
+        docker("version", "--format", "{{.Server.Version}}", within=_PROBE_SECONDS)
     except DockerError:
         return False
     return True
 
 
-def docker(*arguments: str, within: float | None = _COMMAND) -> str:
-    """Run the client; give what it printed. Raises DockerError."""
+def docker(*arguments: str, within: float | None = _COMMAND_SECONDS) -> str:
+    """Run the Docker client; return its output. Raises DockerError."""
     try:
         done = subprocess.run(  # noqa: S603 - our own arguments
             ["docker", *arguments],  # noqa: S607 - the user's own client
@@ -48,23 +48,23 @@ def docker(*arguments: str, within: float | None = _COMMAND) -> str:
 
 
 class Container:
-    """A container by its name, recorded in a directory for a later launcher."""
+    """A container, whose name is recorded in a directory for a later launcher."""
 
     def __init__(self, name: str, directory: Path) -> None:
         self.name = name
         self._record = directory / _RECORD
 
     def run(self, image: str, *options: str, command: tuple[str, ...] = ()) -> None:
-        """Start it anew, pulling the image if need be. Raises DockerError."""
+        """Start a new container; pull the image if it is missing. Raises DockerError."""
         self._record.parent.mkdir(parents=True, exist_ok=True)
         self._record.write_text(self.name)
-        docker("rm", "--force", self.name)  # of a launcher that was killed
+        docker("rm", "--force", self.name)
         named = (f"--name={self.name}", *options)
-        docker("run", "--detach", *named, image, *command, within=_PULL)
+        docker("run", "--detach", *named, image, *command, within=_RUN_SECONDS)
 
     def stop(self, within: float) -> None:
-        """End it in good order, by force after `within` seconds, and remove it."""
-        docker("stop", "--time", str(round(within)), self.name, within=within + _COMMAND)
+        """Stop it, by force after `within` seconds, and remove it."""
+        docker("stop", "--time", str(round(within)), self.name, within=within + _COMMAND_SECONDS)
         self.remove()
 
     def remove(self) -> None:
@@ -82,12 +82,12 @@ class Container:
         return bool(docker("ps", "--quiet", "--filter", f"name=^{self.name}$"))
 
     def log(self) -> str:
-        """Give the last lines it printed."""
+        """Return the last lines of its output."""
         return docker("logs", "--tail", "5", self.name)
 
 
 def remove_recorded(directory: Path) -> str | None:
-    """Remove the container a killed launcher recorded there; tell its name, None without one."""
+    """Remove the container that is recorded there; return its name, None without a record."""
     record = directory / _RECORD
     if not record.exists():
         return None
@@ -97,10 +97,10 @@ def remove_recorded(directory: Path) -> str | None:
 
 
 class RabbitContainer:
-    """One container, on 127.0.0.1 only, its data in a volume of the same name.
+    """RabbitMQ in a container, on 127.0.0.1 only, with its data in a volume of the same name.
 
-    The name is made from `directory`, so that every tree and every test run has a container of its
-    own and finds its data again.
+    The name follows from `directory`: every tree and every test run has its own container, and
+    finds its data again.
     """
 
     def __init__(self, directory: Path, address: BrokerAddress, image: str = IMAGE) -> None:
@@ -150,7 +150,7 @@ class RabbitContainer:
     def _options(self) -> list[str]:
         ports = self.address.ports
         return [
-            "--hostname=postrider",  # the node's name, and so its data's folder, follows it
+            "--hostname=postrider",  # part of the node's name, and so of its data's folder
             f"--volume={self._volume}:/var/lib/rabbitmq",
             f"--publish=127.0.0.1:{ports.amqp}:5672",
             f"--publish=127.0.0.1:{ports.management}:15672",

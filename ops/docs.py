@@ -1,4 +1,4 @@
-"""`make docs`: write what other programs need to know of ours into docs/."""
+"""`make docs`: write the contracts, the API and the metrics into docs/."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ from shared.contracts import CONTRACTS, Contract
 
 DOCS = Path(__file__).parent.parent / "docs"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
-# By what the page calls who has them.
+# By the heading of their section.
 HOMES = {
     "Every service": shared.runtime.metrics,
     "The gateway": services.gateway.middleware,
@@ -35,7 +35,7 @@ _TABLE = "| metric | kind | labels | what is counted |\n|---|---|---|---|"
 
 
 def documents() -> Mapping[str, str]:
-    """Give the text of every generated file by its path under docs/."""
+    """Return the text of every generated file by its path under docs/."""
     found: dict[str, object] = {path_of(each): _schema(each) for each in CONTRACTS}
     found["asyncapi.json"] = asyncapi.document()
     found["openapi.json"] = openapi.document(OPERATIONS)
@@ -46,17 +46,17 @@ def documents() -> Mapping[str, str]:
 
 
 def path_of(contract: type[Contract]) -> str:
-    """Name the file of a contract's JSON Schema."""
+    """Return the path of a contract's JSON Schema."""
     return f"contracts/{contract.__name__}.schema.json"
 
 
 def left_over(folder: Path) -> list[Path]:
-    """Name the schemas in `folder` whose contract is no more."""
+    """Return the schemas in `folder` whose contract does not exist any more."""
     return sorted({*folder.glob("contracts/*.json")} - {folder / path for path in documents()})
 
 
 def main(folder: Path = DOCS) -> int:
-    """Write all of them, and remove those whose contract is no more."""
+    """Write all of them, and remove the schemas without a contract."""
     (folder / "contracts").mkdir(parents=True, exist_ok=True)
     for path, text in documents().items():
         (folder / path).write_text(text, encoding="utf-8")
@@ -70,8 +70,18 @@ def _schema(contract: type[Contract]) -> dict[str, object]:
 
 
 def document() -> str:
-    """Give the page, as Markdown."""
-    parts = ("\n".join((f"## {who}\n", _TABLE, *_rows(home))) for who, home in HOMES.items())
+    """Return the page about the metrics, as Markdown."""
+    parts = (
+        "\n".join(
+            (
+                f"## {heading}\
+",
+                _TABLE,
+                *_rows(home),
+            )
+        )
+        for heading, home in HOMES.items()
+    )
     return "\n".join((_ABOUT, "\n\n".join(parts), ""))
 
 
@@ -80,7 +90,7 @@ def _rows(home: ModuleType) -> Iterator[str]:
         if isinstance(metric, MetricWrapperBase):
             [family] = metric.describe()
             name = f"{family.name}_total" if family.type == "counter" else family.name
-            # The library tells the labels of a metric without series nowhere else.
+            # The library has no public way to read the labels of a metric without series.
             labels = ", ".join(f"`{each}`" for each in metric._labelnames)  # noqa: SLF001
             yield f"| `{name}` | {family.type} | {labels} | {family.documentation} |"
 

@@ -1,4 +1,4 @@
-"""A private RabbitMQ node: the machine's program, with everything else in one directory."""
+"""A private RabbitMQ node, run from the machine's programs, with all its files in one folder."""
 
 import base64
 import hashlib
@@ -16,38 +16,38 @@ from ops import secret_file
 from ops.broker import START_SECONDS, STOP_SECONDS, BrokerAddress, BrokerError, BrokerPorts
 from ops.process import PidFiles, ended
 
-_EPMD_STOP = 5.0  # seconds
+_EPMD_STOP_SECONDS = 5.0
 _SERVER_FOLDERS = ("/usr/lib/rabbitmq/bin", "/usr/local/opt/rabbitmq/sbin", "/opt/homebrew/sbin")
 _EPMD_FOLDERS = ("/usr/lib/erlang/bin", "/usr/lib64/erlang/bin", "/usr/local/bin")
-_TAIL = 5  # lines of the log told when a start fails
+_LOG_LINES = 5  # shown when a start fails
 
 
-# Makes a command that runs in the place of another.
+# Returns a command that runs another one.
 Wrapper = Callable[[Sequence[str]], Sequence[str]]
 
 
 @dataclass(frozen=True)
 class RabbitPrograms:
-    """The programs a node is made of."""
+    """The programs of a node."""
 
     server: Path  # RabbitMQ's start script
     epmd: Path  # Erlang's port mapper
 
     @classmethod
     def find(cls, path: str = os.environ.get("PATH", os.defpath)) -> Self | None:
-        """Find them on this machine, also where no PATH leads; None when one is missing."""
-        # Debian's wrapper in /usr/sbin refuses everybody but root and rabbitmq, so it comes last.
+        """Find them, in PATH and other usual folders; return None when one is missing."""
+        # Debian's wrapper in /usr/sbin runs for root and rabbitmq alone, so it comes last.
         server = shutil.which("rabbitmq-server", path=_join(*_SERVER_FOLDERS, path, "/usr/sbin"))
         epmd = shutil.which("epmd", path=_join(path, *_EPMD_FOLDERS))
         return cls(Path(server), Path(epmd)) if server and epmd else None
 
 
 class RabbitNode:
-    """One node with ports, cookie, epmd, home, configuration and data of its own.
+    """A node with its own ports, cookie, epmd, home, configuration and data.
 
-    It needs no root and no system service, and a system's node beside it goes undisturbed.
-    `pids` remembers its processes for a later launcher. The data stay in `directory`, whose path
-    must be free of the characters `*?^![]{}` (rabbitmq.com/docs/relocate).
+    It needs no root and no system service, and does not disturb the system's node. `pids` records
+    its processes for a later launcher. The path of `directory` must not contain any of the
+    characters `*?^![]{}` (rabbitmq.com/docs/relocate).
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class RabbitNode:
 
     @property
     def pid(self) -> int | None:
-        """The Erlang machine's process id while it runs."""
+        """The process id of the Erlang machine while it runs."""
         return self._pid("rabbitmq")
 
     def _pid(self, name: str) -> int | None:
@@ -82,14 +82,14 @@ class RabbitNode:
         return child.pid if child and child.poll() is None else None
 
     def start(self, within: float = START_SECONDS) -> None:
-        """Start on the data it has and return when it serves AMQP and the management API.
+        """Start it on its data; return when it serves AMQP and the management API.
 
-        Raises BrokerError with the log's last lines when it does not in `within` seconds.
+        Raises BrokerError, with the last lines of the log, after `within` seconds.
         """
         self._write_files()
         ports = self.address.ports
         if self._pid("epmd") is None:
-            # Started before the node, which would start one as a daemon that outlives it.
+            # Started first: the node would start one that outlives it.
             port = str(ports.epmd)
             self._spawn("epmd", self._programs.epmd, "-port", port, "-address", "127.0.0.1")
         self._spawn("rabbitmq", self._programs.server)
@@ -98,9 +98,9 @@ class RabbitNode:
             raise BrokerError(f"RabbitMQ did not start: {self._tail()}")
 
     def stop(self, within: float = STOP_SECONDS) -> None:
-        """End the node in good order, by force after `within` seconds, and its epmd after it."""
+        """End the node in good order, by force after `within` seconds, and then its epmd."""
         self._end("rabbitmq", within)
-        self._end("epmd", _EPMD_STOP)
+        self._end("epmd", _EPMD_STOP_SECONDS)
 
     def join(self) -> str:
         """Wait for its end, however long, and describe it."""
@@ -108,11 +108,11 @@ class RabbitNode:
         return ended(child.wait()) if child else "did not start"
 
     def kill(self) -> None:
-        """Kill the Erlang machine as a power cut would; its epmd as well."""
+        """Kill the Erlang machine and its epmd, as a power cut does."""
         for name in ("rabbitmq", "epmd"):
             if child := self._children.get(name):
                 child.kill()
-            self._end(name, _EPMD_STOP)
+            self._end(name, _EPMD_STOP_SECONDS)
 
     def restart(self) -> None:
         """Stop in good order and start again on the same data and ports."""
@@ -120,7 +120,7 @@ class RabbitNode:
         self.start()
 
     def discard(self) -> None:
-        """Kill it and delete all of its directory."""
+        """Kill it and delete its directory."""
         self.kill()
         shutil.rmtree(self._directory, ignore_errors=True)
 
@@ -134,7 +134,7 @@ class RabbitNode:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # a terminal's Ctrl-C is the launcher's to handle
+                start_new_session=True,  # the launcher alone gets the terminal's Ctrl-C
             )
         self._children[name] = child
         self._pids.add(name, child.pid)
@@ -157,10 +157,10 @@ class RabbitNode:
             "PATH": os.environ.get("PATH", os.defpath),
             "LANG": "C.UTF-8",
             "HOME": str(here),  # where Erlang looks for its cookie
-            # The system's settings must not leak in: this file is sourced by every script.
+            # Every script reads this file: the system's settings must not be in it.
             "RABBITMQ_CONF_ENV_FILE": os.devnull,
-            # The start script then becomes the Erlang machine instead of waiting beside it, so that
-            # the process we started is the one to signal.
+            # The start script then becomes the Erlang machine instead of waiting beside it: signals
+            # to our child reach the node.
             "RUNNING_UNDER_SYSTEMD": "true",
             "RABBITMQ_NODENAME": "postrider@localhost",
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
@@ -196,7 +196,7 @@ class RabbitNode:
             line
             for name in ("rabbitmq.log", "rabbitmq.out", "epmd.out")
             if (path := self._directory / "log" / name).exists()
-            for line in path.read_text(errors="replace").splitlines()[-_TAIL:]
+            for line in path.read_text(errors="replace").splitlines()[-_LOG_LINES:]
         ]
         return "\n  ".join([f"see {self._directory / 'log'}", *lines])
 
@@ -205,12 +205,12 @@ def _configuration(ports: BrokerPorts, definitions: Path) -> str:
     return f"""\
 management.tcp.ip = 127.0.0.1
 management.tcp.port = {ports.management}
-# Read at every start, so that the administrator's password is always the one we know.
+# Read at every start, so that the administrator's password is the current one.
 load_definitions = {definitions}
 log.file.level = info
-# The default is small against a server's memory but large against a laptop's last free space.
+# RabbitMQ advises more than its default of 50 MB (rabbitmq.com/docs/disk-alarms).
 disk_free_limit.absolute = 200MB
-# 16 MiB, as RabbitMQ 4 has it: a 3.x node would keep a stranger's 128 MiB.
+# 16 MiB, the default of RabbitMQ 4; that of 3.x is 128 MiB.
 max_message_size = 16777216
 """
 

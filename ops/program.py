@@ -1,7 +1,7 @@
-"""A program's user of the broker and its queue of events, made by an operator.
+"""A program's user of the broker and its queue of events, which an operator makes.
 
-A program configures nothing: each queue that is bound to `mail.events` can stop or keep the events
-of all others (issue 10, A13).
+A program may declare nothing: each queue that is bound to `mail.events` can block the events of
+all others (issue 10, A13).
 """
 
 import secrets
@@ -23,10 +23,10 @@ def make(
     password: str | None = None,
     keys: Sequence[str] = topology.ALL_PROGRAM_EVENTS,
 ) -> str | None:
-    """Make the user, its rights and its queue; return its password, None when it keeps an old one.
+    """Create the user, its rights and its queue; return its new password, None if it keeps the old.
 
-    What is in the queue stays, its bindings become those to `keys`. Raises BrokerError for a user
-    who is no program, ManagementError also for a queue with other arguments, OSError.
+    The messages in the queue stay; its bindings become those to `keys`. Raises BrokerError for a
+    user that is no program, ManagementError also for a queue with other arguments, OSError.
     """
     account = _account(management, name)
     _put_queue(management, vhost, topology.program_queue(name, keys))
@@ -34,7 +34,7 @@ def make(
         password = secrets.token_urlsafe(_PASSWORD_BYTES)
     if password is not None:
         login: Mapping[str, str] = {"password": password}
-    else:  # a user without either could not log in any more
+    else:  # a user without either could not log in
         login = {key: account[key] for key in ("password_hash", "hashing_algorithm")}
     management.put_user(vhost, topology.program_user(name), login)
     for limit, value in topology.PROGRAM_LIMITS.items():
@@ -44,9 +44,9 @@ def make(
 
 
 def remove(management: Management, vhost: str, name: str) -> None:
-    """Remove the user, which ends its connections, and its queue with all that is in it.
+    """Remove the user, which closes its connections, and its queue with all messages.
 
-    Harmless when they are not there. Raises as `make` does.
+    Does nothing where they do not exist. Raises as `make` does.
     """
     queue = topology.program_queue(name).name
     if _account(management, name):
@@ -56,7 +56,7 @@ def remove(management: Management, vhost: str, name: str) -> None:
 
 
 def leftovers(management: Management, vhost: str, name: str) -> Sequence[str]:
-    """Describe the program's other queues and exchanges, from when it could declare its own."""
+    """Describe the program's other queues and exchanges, which earlier versions let it declare."""
     ours = topology.program_queue(name).name
     return [
         f"{kind.removesuffix('s')} {each}"
@@ -67,7 +67,7 @@ def leftovers(management: Management, vhost: str, name: str) -> Sequence[str]:
 
 
 def login(administrator: str, name: str, password: str | None) -> str:
-    """Return the URL of a program: host and vhost of an administrator's, without its parameters."""
+    """Return the AMQP URL of a program, with host and vhost of the administrator's."""
     where = urlsplit(administrator)
     account = name if password is None else f"{name}:{quote(password, safe='')}"
     place = where.netloc.rpartition("@")[2]
@@ -75,7 +75,7 @@ def login(administrator: str, name: str, password: str | None) -> str:
 
 
 def _account(management: Management, name: str) -> Mapping[str, Any]:
-    """Return what the broker knows of a user, nothing when there is none."""
+    """Return the broker's record of a user, empty when there is none."""
     found: Any = management.request("GET", "/users")
     account: Mapping[str, Any] = next((each for each in found if each["name"] == name), {})
     if account.get("tags"):

@@ -1,4 +1,4 @@
-"""A directory for one run, whose leftovers a later run clears when the run was killed."""
+"""A directory for one run; a later run clears it if the run was killed."""
 
 import fcntl
 import os
@@ -11,37 +11,37 @@ from ops.docker import remove_recorded
 from ops.process import PidFiles, ProcessRecord
 
 _OWNER = "owner"
-_PATIENCE = 5.0  # seconds for a leftover process to end before it is killed
+_GRACE_SECONDS = 5.0  # for a leftover process, before it is killed
 
 
 @contextmanager
 def scratch(parent: Path) -> Iterator[Path]:
-    """Make a directory under `parent` for this process; clear it at the end.
+    """Create a directory under `parent` for this process; clear it at the end.
 
-    Directories of runs that are no more are cleared first, with the processes and containers that
-    are recorded in them; those of runs beside this one are left alone.
+    Directories of runs that have ended are cleared first, with the processes and containers that
+    are recorded in them.
     """
     parent.mkdir(parents=True, exist_ok=True)
     with _alone(parent):
         _clear_leftovers(parent)
     directory = parent / str(os.getpid())
-    young = parent / f".{os.getpid()}"  # not to be seen before it has an owner
+    young = parent / f".{os.getpid()}"  # hidden until it has an owner
     young.mkdir()
     (young / _OWNER).write_text(str(ProcessRecord.of(os.getpid())))
     young.rename(directory)
     try:
         yield directory
     finally:
-        # Without its owner's file, which may go first, it is a leftover.
+        # While it is cleared, another run may take it for a leftover.
         with _alone(parent):
             _clear(directory)
 
 
 @contextmanager
 def _alone(parent: Path) -> Iterator[None]:
-    """Wait until nobody else clears up: two at one directory take the files from each other.
+    """Wait until no other process clears directories here.
 
-    The kernel frees the lock when its holder dies, however it dies.
+    The kernel frees the lock when its holder ends, in whatever way.
     """
     handle = os.open(parent, os.O_RDONLY)
     try:
@@ -61,9 +61,9 @@ def _clear_leftovers(parent: Path) -> None:
 
 
 def _clear(directory: Path) -> None:
-    """End what is recorded under a directory and delete it, links' targets included."""
+    """End the recorded processes and containers, then delete the directory and links' targets."""
     for pids in (path for path in _below(directory) if path.name == "pids"):
-        PidFiles(pids).end_all(_PATIENCE)
+        PidFiles(pids).end_all(_GRACE_SECONDS)
     for record in (path for path in _below(directory) if path.name == "container"):
         remove_recorded(record.parent)
     for link in (path for path in _below(directory) if path.is_symlink()):
@@ -72,6 +72,6 @@ def _clear(directory: Path) -> None:
 
 
 def _below(directory: Path) -> Iterator[Path]:
-    # Unlike Path.rglob this does not mind when what still runs there deletes a folder meanwhile.
+    # Unlike Path.rglob, it does not fail when a process deletes a folder meanwhile.
     for folder, folders, files in os.walk(directory):
         yield from (Path(folder, name) for name in (*folders, *files))

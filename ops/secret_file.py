@@ -1,4 +1,4 @@
-"""Files with secrets in them."""
+"""Secrets in a file that its owner alone can read."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 from ops.stack.settings import StackError
 from shared.config import check_private
 
-_BYTES = 32  # 256 bits, what HS256 and AES-256 want
+_SECRET_BYTES = 32  # 256 bits, for HS256 and AES-256
 
 
 def write(path: Path, text: str) -> None:
@@ -23,10 +23,10 @@ def write(path: Path, text: str) -> None:
 
 
 class SecretFile:
-    """Secrets by name in a file only its owner may read; a name asked for first is made.
+    """Secrets by name; one that is not in the file yet is made.
 
-    A variable of the environment with a secret's name wins over the file. Raises StackError for a
-    file that is damaged, or that others can read.
+    A variable of the environment with a secret's name takes precedence over the file. Raises
+    StackError for a file that is damaged or that other users can read.
     """
 
     def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
@@ -35,24 +35,24 @@ class SecretFile:
         self._stored = _read(path)
 
     def get(self, name: str) -> str:
-        """Give a secret, 32 random bytes as hex when it is new."""
+        """Return a secret, 32 random bytes as hex when it is new."""
         if given := self._environ.get(name):
             return given
         if name not in self._stored:
-            self.put(name, secrets.token_hex(_BYTES))
+            self.put(name, secrets.token_hex(_SECRET_BYTES))
         return self._stored[name]
 
     def find(self, name: str) -> str | None:
-        """Give a secret that was put there before, if any."""
+        """Return a secret that is in the file, None when it is not."""
         return self._stored.get(name)
 
     def put(self, name: str, value: str) -> None:
-        """Keep a secret."""
+        """Write a secret to the file."""
         self._stored[name] = value
         write(self._path, json.dumps(self._stored, indent=2) + "\n")
 
     def passwords(self, names: Iterable[str]) -> dict[str, str]:
-        """Give the broker passwords of some users."""
+        """Return the broker passwords of some users."""
         return {name: self.get(f"RABBITMQ_PASSWORD_{name.upper()}") for name in names}
 
 

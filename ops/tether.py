@@ -1,4 +1,4 @@
-"""A program that gets SIGTERM when its parent is gone, even if that was killed."""
+"""A program that gets SIGTERM when its parent ends, even by SIGKILL."""
 
 import ctypes
 import os
@@ -11,22 +11,22 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def tethered(command: Sequence[str]) -> Sequence[str]:
-    """Return a command that becomes `command`, tied to the thread of this process that starts it.
+    """Return a command that becomes `command`, and gets SIGTERM when its starting thread ends.
 
-    The signal comes with the end of that very thread (prctl(2)). Only Linux has such a tie:
-    elsewhere it is `command` itself.
+    The kernel sends the signal at the end of that thread, not of the process (prctl(2)). Only Linux
+    does so: elsewhere the command is `command` itself.
     """
     if platform.system() != "Linux":
         return command
-    # Without the site's modules it costs 20 ms. It is no `preexec_fn`, which may deadlock in a
-    # process with threads.
+    # Without the site's modules it takes 20 ms. A `preexec_fn` may deadlock in a process with
+    # threads.
     return (sys.executable, "-I", "-S", __file__, str(os.getpid()), *command)
 
 
 def _become(parent: int, command: Sequence[str]) -> None:
-    """Tie this process to `parent`, then run `command` in its place."""
+    """Ask for a signal at the end of `parent`, then run `command` in place of this process."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() == parent:  # else it died before there was a tie
+    if os.getppid() == parent:  # else it has ended before the call of prctl
         os.execvp(command[0], list(command))  # noqa: S606 -- our own command
 
 

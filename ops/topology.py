@@ -1,6 +1,6 @@
-"""`ops topology`: make the exchanges and queues of a vhost, and users for services and programs.
+"""`ops topology`: declare the exchanges and queues of a vhost, and users of the broker.
 
-Services and programs may not declare anything, so this runs before them; again does no harm.
+Services and programs may not declare anything, so this runs before them. It can run again.
 """
 
 import argparse
@@ -21,15 +21,15 @@ from shared.errors import Unavailable
 from shared.runtime.outage import Outage, described
 from shared.topology import RUNNING, Owner
 
-_PATIENCE = 60.0  # seconds for a broker that is still starting
-_LONGEST_PATIENCE = 86_400.0  # seconds
-_POLL = 1.0  # seconds between two looks at it
+_START_SECONDS = 60.0  # for a broker that is still starting
+_MAX_START_SECONDS = 86_400.0
+_POLL_SECONDS = 1.0
 
 
 async def declare(amqp_url: str, owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> None:
-    """Make all exchanges, and the queues of `owners`; `scale` shortens the ladder in tests.
+    """Declare all exchanges, and the queues of `owners`; `scale` shortens the delays in tests.
 
-    Raises Unavailable, also when one is there with other arguments: those can never be changed.
+    Raises Unavailable, also when one exists with other arguments, which can never be changed.
     """
     await broker.declare(amqp_url, topology.EXCHANGES, topology.queues(owners, scale))
 
@@ -37,9 +37,9 @@ async def declare(amqp_url: str, owners: Sequence[Owner] = RUNNING, scale: float
 async def grant(
     management_url: str, user: str, password: str, vhost: str, passwords: Mapping[str, str]
 ) -> None:
-    """Give each service in `passwords` a user of its name and the least rights in a vhost.
+    """Create a user with the least rights in a vhost for each service in `passwords`.
 
-    `user` is an administrator of the broker. Raises ValueError for a name that is no service's,
+    `user` is an administrator of the broker. Raises ValueError for a name of no service,
     OSError when the management API cannot be reached, ManagementError when it refuses.
     """
     unknown = passwords.keys() - {each.name for each in topology.USERS}
@@ -55,17 +55,17 @@ async def grant(
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions and their options."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    declaring = actions.add_parser("declare", help="make exchanges, queues and bindings")
+    declaring = actions.add_parser("declare", help="declare exchanges, queues and bindings")
     granting = actions.add_parser(
         "grant",
-        help="make a user with the least rights for each service",
+        help="create a user with the least rights for each service",
         description="Passwords are taken from "
         + ", ".join(map(_password_variable, RUNNING))
         + "; the administrator and the vhost from the AMQP URL.",
     )
     making = actions.add_parser(
         "program",
-        help="make a user with the least rights, and a queue of events, for a program",
+        help="create a user with the least rights, and a queue of events, for a program",
         description="Prints the AMQP URL of the program. Its password is taken from"
         " NAME_AMQP_PASSWORD (dashes as underscores). Without that a new user gets a random one,"
         " and a user that is there keeps its own. Host and vhost are those of the administrator's"
@@ -90,13 +90,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             " running stack)",
         )
     for action in (declaring, granting, making):
-        cli.add_argument(action)
+        cli.add_amqp_url(action)
         action.add_argument(
             "--wait",
             type=_seconds,
-            default=_PATIENCE,
+            default=_START_SECONDS,
             metavar="SECONDS",
-            help=f"for a broker that is still starting ({_PATIENCE:g})",
+            help=f"for a broker that is still starting ({_START_SECONDS:g})",
         )
 
 
@@ -112,16 +112,16 @@ def _seconds(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
-    if not 0 <= seconds <= _LONGEST_PATIENCE:  # which is not so of "nan" either
-        raise argparse.ArgumentTypeError(f"must be seconds from 0 to {_LONGEST_PATIENCE:g}")
+    if not 0 <= seconds <= _MAX_START_SECONDS:  # which is false for "nan" too
+        raise argparse.ArgumentTypeError(f"must be seconds from 0 to {_MAX_START_SECONDS:g}")
     return seconds
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do what was asked and return the exit code; what is wrong is told in one line."""
+    """Run the action and return the exit code; print an error as one line."""
     action = {"declare": _declare, "grant": _grant, "program": _make_program}[arguments.action]
     try:
-        url = cli.find(arguments.amqp_url, os.environ)
+        url = cli.find_amqp_url(arguments.amqp_url, os.environ)
         with quiet():
             asyncio.run(action(url, arguments))
     except (BrokerError, ManagementError, HTTPException, Unavailable, OSError) as error:
@@ -145,7 +145,7 @@ async def _grant(url: str, arguments: argparse.Namespace) -> None:
 
 
 async def _make_program(url: str, arguments: argparse.Namespace) -> None:
-    """Print the program's URL alone to standard output, so that `$(…)` takes it."""
+    """Print the program's URL alone to standard output, for `$(…)`."""
     name = arguments.name
     management, vhost = _management(url, arguments)
     await _answering(management, arguments.wait)
@@ -165,7 +165,7 @@ async def _make_program(url: str, arguments: argparse.Namespace) -> None:
 
 def _management(url: str, arguments: argparse.Namespace) -> tuple[Management, str]:
     """Return the management API and the vhost of an administrator's URL."""
-    management_url = cli.find_management(arguments.management_url, os.environ)
+    management_url = cli.find_management_url(arguments.management_url, os.environ)
     where = urlsplit(url)
     user, password = unquote(where.username or "guest"), unquote(where.password or "guest")
     management = Management(management_url, user, password)
@@ -185,7 +185,7 @@ def _password_variable(user: str) -> str:
 
 
 async def _answering(management: Management, patience: float) -> None:
-    """Wait until the management API answers; it may come up later than AMQP."""
+    """Wait until the management API answers, which may start later than AMQP."""
     outage = Outage("the management API", management.url, "RABBITMQ_MANAGEMENT_URL")
     give_up = time.monotonic() + patience
     while True:
@@ -196,6 +196,6 @@ async def _answering(management: Management, patience: float) -> None:
                 told = f"{management.url} does not answer: {described(error)}"
                 raise BrokerError(f"{told}; {outage.advice(error)}") from error
             outage.log(error)
-            await asyncio.sleep(_POLL)
+            await asyncio.sleep(_POLL_SECONDS)
         else:
             return

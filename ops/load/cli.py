@@ -20,7 +20,7 @@ from typing import Final, TypeVar
 import uvloop
 from yarl import URL
 
-from ops.cli import quiet, stack
+from ops.cli import quiet, running_stack
 from ops.load.events import EventLoad, EventPlan, count_events
 from ops.load.http import GatewayClient, LoadError
 from ops.load.mails import MailLoad, MailPlan
@@ -120,7 +120,7 @@ def find_target(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Lo
     """
     given = {name: getattr(arguments, name) for name in _URL_FLAGS}
     given |= {name: environ.get(variable) for name, variable in _SECRETS.items()}
-    found = {**stack(environ), **{name: text for name, text in given.items() if text}}
+    found = {**running_stack(environ), **{name: text for name, text in given.items() if text}}
     names = (each.name for each in fields(LoadTarget))
     target = LoadTarget(**{name: str(found.get(name) or "") for name in names})
     if mistakes := [*_mistakes(target, given)]:

@@ -62,12 +62,12 @@ def test_the_nearest_name_counts(stack: dict[str, str]) -> None:
     """A flag goes over a variable, a variable over the running stack."""
     named = stack | {"AMQP_URL": "amqp://v/", "RABBITMQ_MANAGEMENT_URL": "http://v/"}
 
-    assert cli.find("amqp://f/", named) == "amqp://f/"
-    assert cli.find(None, named) == "amqp://v/"
-    assert cli.find(None, stack) == "amqp://stack/"
-    assert cli.find_management("http://f/", named) == "http://f/"
-    assert cli.find_management(None, named) == "http://v/"
-    assert cli.find_management(None, stack) == "http://stack/"
+    assert cli.find_amqp_url("amqp://f/", named) == "amqp://f/"
+    assert cli.find_amqp_url(None, named) == "amqp://v/"
+    assert cli.find_amqp_url(None, stack) == "amqp://stack/"
+    assert cli.find_management_url("http://f/", named) == "http://f/"
+    assert cli.find_management_url(None, named) == "http://v/"
+    assert cli.find_management_url(None, stack) == "http://stack/"
 
 
 def test_a_stack_on_a_given_broker_knows_no_management_address(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_stack_on_a_given_broker_knows_no_management_address(tmp_path: Path) -
     (tmp_path / "stack.json").write_text('{"amqp_url": "amqp://h/", "management_url": null}')
 
     with pytest.raises(BrokerError, match="no management API: give --management-url"):
-        cli.find_management(None, {"RUN_DIR": str(tmp_path)})
+        cli.find_management_url(None, {"RUN_DIR": str(tmp_path)})
 
 
 @pytest.mark.rabbit

@@ -238,7 +238,7 @@ async def test_a_letter_from_nowhere_is_kept(url: str, capsys: pytest.CaptureFix
     told = capsys.readouterr()
     assert code == 1
     assert told.out == "1 replayed\n"
-    assert "1 kept: nobody knows which queue" in told.err
+    assert "1 kept: the queue that they came from" in told.err
     await settled(url, LETTERS, 1)
 
 

@@ -1,4 +1,4 @@
-"""Pure: dead letters chosen, counted and written down for a person."""
+"""Dead letters, filtered, counted and formatted for a person. Pure."""
 
 import json
 from collections import defaultdict
@@ -11,7 +11,7 @@ from shared import topology
 from shared.contracts import CONTRACTS
 from shared.dead_letter import DeadLetter
 
-# What a contract keeps out of its own repr, a page of letters keeps out as well.
+# The fields that a contract keeps out of its repr.
 WITHHELD = frozenset(
     declared.alias or name
     for contract in CONTRACTS
@@ -24,14 +24,14 @@ _ORIGINS = tuple(sorted(name for name in _NAMES if topology.dead_queue(name) in 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterFilter:
-    """Which letters are meant: some ids, some text of their cause or reason, or all of them."""
+    """The dead letters with some ids, or with a text in their cause or reason, or all of them."""
 
     ids: Collection[str] = ()
     text: str | None = None
     everything: bool = False
 
     def takes(self, letter: DeadLetter) -> bool:
-        """Tell whether a letter is meant."""
+        """Return whether a dead letter is among them."""
         if self.everything or letter.delivery.message_id in self.ids:
             return True
         story = f"{letter.cause} {letter.reason}".casefold()
@@ -40,7 +40,7 @@ class DeadLetterFilter:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterGroup:
-    """The letters of a queue that died alike; times are None when no letter tells its own."""
+    """The dead letters of a queue with one cause and reason; times are None when unknown."""
 
     queue: str
     cause: str
@@ -52,50 +52,50 @@ class DeadLetterGroup:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterTally:
-    """Counts letters without keeping them: there may be many, with large bodies."""
+    """Counts dead letters without their bodies, which may be many and large."""
 
     _times: dict[tuple[str, str, str], list[datetime | None]] = field(
         default_factory=lambda: defaultdict(list)
     )
 
     def add(self, letter: DeadLetter) -> None:
-        """Count one more."""
+        """Count a dead letter."""
         alike = (letter.delivery.queue, letter.cause, letter.reason)
         self._times[alike].append(letter.died_at)
 
     def groups(self) -> list[DeadLetterGroup]:
-        """Give the groups, the largest of each queue first."""
+        """Return the groups, the largest of each queue first."""
         groups = [_group(alike, times) for alike, times in self._times.items()]
         return sorted(groups, key=lambda group: (group.queue, -group.count, group.reason))
 
 
 def dead_queues() -> tuple[str, ...]:
-    """Name the queues where dead letters lie."""
+    """Return the names of the queues of dead letters."""
     return (*map(topology.dead_queue, _ORIGINS), topology.UNROUTED)
 
 
 def can_return(letter: DeadLetter) -> bool:
-    """Tell whether a letter names a queue to go back to, and one whose letters lie here."""
+    """Return whether a dead letter names an origin whose dead letters belong in its queue."""
     if letter.origin not in _ORIGINS:
         return False
     return letter.delivery.queue in (topology.dead_queue(letter.origin), topology.UNROUTED)
 
 
 def table(groups: Sequence[DeadLetterGroup]) -> str:
-    """Write groups as lines of columns."""
+    """Format groups as a table."""
     heads = ("QUEUE", "CAUSE", "REASON", "COUNT", "OLDEST", "NEWEST")
     return _columns([heads, *map(_row, groups)])
 
 
 def as_json(groups: Sequence[DeadLetterGroup]) -> str:
-    """Write groups as a JSON list, for programs."""
+    """Format groups as a JSON list, for programs."""
     names = ("queue", "cause", "reason", "count", "oldest", "newest")
     objects = [dict(zip(names, attrgetter(*names)(group), strict=True)) for group in groups]
     return json.dumps(objects, default=datetime.isoformat, indent=2)
 
 
 def page(letter: DeadLetter, *, body: bool) -> str:
-    """Write one letter; what a mail says or a code is stands in it only if `body` is asked for."""
+    """Format one dead letter; `body` includes the content of mails and codes."""
     delivery = letter.delivery
     facts: Mapping[str, object] = {
         "id": delivery.message_id,
@@ -173,7 +173,7 @@ def _lines(text: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """Write control characters as escapes: a letter must not command the reader's terminal."""
+    """Escape control characters: a dead letter must not control the terminal."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ops import letters
-from ops.letters import DeadLetterFilter, DeadLetterGroup, DeadLetterTally
+from ops import dead_letters
+from ops.dead_letters import DeadLetterFilter, DeadLetterGroup, DeadLetterTally
 from shared import topology
 from shared.dead_letter import DeadLetter
 from shared.delivery import Delivery
@@ -77,8 +77,8 @@ def test_a_table_and_a_json_say_the_same() -> None:
     """What a person reads and what a program reads are the same facts."""
     groups = [DeadLetterGroup("sender.bulk.dead", "rejected", "No such class", 12, MOMENT, None)]
 
-    head, row = letters.table(groups).splitlines()
-    (parsed,) = json.loads(letters.as_json(groups))
+    head, row = dead_letters.table(groups).splitlines()
+    (parsed,) = json.loads(dead_letters.as_json(groups))
 
     assert head.split() == ["QUEUE", "CAUSE", "REASON", "COUNT", "OLDEST", "NEWEST"]
     assert row.endswith("12     2026-01-02 03:04:05+00:00  ?")
@@ -88,7 +88,7 @@ def test_a_table_and_a_json_say_the_same() -> None:
 
 def test_every_dead_queue_is_known() -> None:
     """Whatever the topology gives dead letters is looked at, and the unrouted ones too."""
-    assert set(letters.dead_queues()) == {
+    assert set(dead_letters.dead_queues()) == {
         "sender.otp.dead",
         "sender.transactional.dead",
         "sender.bulk.dead",
@@ -112,12 +112,12 @@ def test_every_dead_queue_is_known() -> None:
 )
 def test_only_to_a_queue_whose_letters_lie_here(letter: DeadLetter, *, able: bool) -> None:
     """A forged origin does not make an operator carry a message into somebody else's queue."""
-    assert letters.can_return(letter) is able
+    assert dead_letters.can_return(letter) is able
 
 
 def test_a_page_withholds_what_a_mail_says() -> None:
     """Addresses are shown; texts, codes and sealed content are not."""
-    page = letters.page(LETTER, body=False)
+    page = dead_letters.page(LETTER, body=False)
 
     assert "ada@example.com" in page
     assert "00-1-2-01" in page
@@ -126,7 +126,7 @@ def test_a_page_withholds_what_a_mail_says() -> None:
 
 def test_a_page_shows_the_body_on_request() -> None:
     """Who asks for the body gets all of it."""
-    assert "hidden" in letters.page(LETTER, body=True)
+    assert "hidden" in dead_letters.page(LETTER, body=True)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_page_shows_the_body_on_request() -> None:
 )
 def test_nothing_slips_through(body: bytes) -> None:
     """What is hidden stays so at any depth, in any case, and in what is no contract at all."""
-    assert "hidden" not in letters.page(with_body(body), body=False)
+    assert "hidden" not in dead_letters.page(with_body(body), body=False)
 
 
 @pytest.mark.parametrize("body", [b"\x1b[2J\x9b", b'{"to":"\\u001b[2J\\u009b\\ud800"}'])
@@ -153,7 +153,7 @@ def test_a_letter_does_not_command_the_terminal(body: bytes) -> None:
     """Control characters come out as escapes, in headers and bodies alike."""
     letter = replace(with_body(body), reason="\x1b]0;owned\x07\r\n\u202e")
 
-    page = letters.page(letter, body=True)
+    page = dead_letters.page(letter, body=True)
 
     assert all(char.isprintable() or char == "\n" for char in page)
     assert "\\x1b]0;owned" in page
@@ -161,5 +161,5 @@ def test_a_letter_does_not_command_the_terminal(body: bytes) -> None:
 
 def test_contracts_say_what_is_withheld() -> None:
     """What a contract keeps out of its repr is what a page leaves out."""
-    assert {"text", "html", "sealed", "code"} <= letters.WITHHELD
-    assert not {"to", "cc", "bcc", "from", "subject", "email", "id"} & letters.WITHHELD
+    assert {"text", "html", "sealed", "code"} <= dead_letters.WITHHELD
+    assert not {"to", "cc", "bcc", "from", "subject", "email", "id"} & dead_letters.WITHHELD
