@@ -36,9 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show = actions.add_parser("show", help="show headers and body of letters")
     show.add_argument("queue", choices=dead_letters.dead_queues(), metavar="QUEUE")
     show.add_argument("id", nargs="?", metavar="ID", help="of one letter, else the first ones")
-    show.add_argument(
-        "--body", action="store_true", help="show mail contents and codes, too"
-    )
+    show.add_argument("--body", action="store_true", help="show mail contents and codes, too")
     _add_limit(show, "show at most N letters", _SHOW_LIMIT)
     replay = actions.add_parser("replay", help="send letters back to their queue")
     _add_selection(replay)
