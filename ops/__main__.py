@@ -16,7 +16,7 @@ USAGE = 2  # exit code: wrong settings or arguments, as in argparse
 _COMMANDS = {
     "up": ("ops.stack.up", "run the local stack in the foreground"),
     "down": ("ops.stack.down", "end the stack, from another terminal too"),
-    "simulator": ("ops.simulate", "run the SMTP simulator by itself"),
+    "simulator": ("ops.simulator.__main__", "run the SMTP simulator by itself"),
     "topology": ("ops.topology", "declare exchanges, queues, bindings, users"),
     "dead": ("ops.dead", "list, show, replay or drop dead letters"),
     "load": ("ops.load.cli", "put a running stack under load, and check the result"),

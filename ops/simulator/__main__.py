@@ -1,4 +1,4 @@
-"""Run the simulator: `python -m ops.simulator`; settings by flag or environment."""
+"""Run the simulator: `python -m ops.simulator`, with settings by flag or environment."""
 
 import argparse
 import asyncio
@@ -40,36 +40,54 @@ def _address(text: str) -> str:
 
 # Name, default, type, help; the environment variable is the name in capitals.
 _FLAGS: Final[Sequence[tuple[str, str | None, Callable[[str], object], str]]] = (
-    ("smtp-host", "127.0.0.1", str, "where mail is taken"),
+    ("smtp-host", "127.0.0.1", str, "the address for mail"),
     ("smtp-port", "2525", _port, "its port, 0 for any that is free"),
-    ("smtp-published", None, _address, "host:port that the page shows, if it is another"),
+    ("smtp-published", None, _address, "host:port that the page shows, if it differs"),
     ("smtp-tls-port", None, _port, "a port with TLS from the start"),
     ("smtp-tls-certificate", None, Path, "a PEM file; STARTTLS is then offered"),
     ("smtp-tls-key", None, Path, "a PEM file"),
-    ("smtp-login", None, str, "the one user:password let in, instead of any"),
-    ("mailbox-host", "127.0.0.1", str, "where the page and the API are"),
+    ("smtp-login", None, str, "the only user:password that may log in"),
+    ("mailbox-host", "127.0.0.1", str, "the address of the page and the API"),
     ("mailbox-port", "8025", _port, "its port, 0 for any that is free"),
-    ("mailbox-hosts", "", _names, "names the page answers to besides localhost, by commas"),
-    ("mailbox-data", None, Path, "a directory to keep the mails in"),
+    ("mailbox-hosts", "", _names, "more host names of the page, by commas"),
+    ("mailbox-data", None, Path, "a directory for the mails"),
 )
 
 
 def main() -> int:
-    """Run until SIGTERM or SIGINT; 2 and one clear line if it cannot start."""
+    """Run the simulator with the flags of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m ops.simulator", description=__doc__)
+    add_arguments(parser)
+    return run(parser.parse_args())
+
+
+def add_arguments(parser: argparse.ArgumentParser, environ: Mapping[str, str] = os.environ) -> None:
+    """Add the flags; the default of each is its variable in `environ`."""
+    for name, default, kind, text in _FLAGS:
+        variable = name.upper().replace("-", "_")
+        parser.add_argument(
+            f"--{name}",
+            default=environ.get(variable) or default,
+            type=kind,
+            help=f"{text} ({variable})",
+        )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run until SIGTERM or SIGINT; return 2 and print one line if it cannot start."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
-    # aiosmtpd warns of each command it does not know: that is a client's business.
+    # aiosmtpd warns of each unknown command, which is the client's error.
     logging.getLogger("mail.log").setLevel(logging.ERROR)
     try:
-        uvloop.run(_run(settings(sys.argv[1:], os.environ)))
+        uvloop.run(_run(settings(arguments)))
     except (PortTakenError, OSError, ValueError) as error:
         print(f"simulator: {error}", file=sys.stderr)
         return USAGE_ERROR
     return 0
 
 
-def settings(arguments: Sequence[str], environ: Mapping[str, str]) -> SimulatorSettings:
-    """Read the settings; raise ValueError or OSError if they cannot be used."""
-    given = _parser(environ).parse_args(arguments)
+def settings(given: argparse.Namespace) -> SimulatorSettings:
+    """Return the settings of the flags. Raises ValueError or OSError if they cannot be used."""
     if bool(given.smtp_tls_certificate) != bool(given.smtp_tls_key):
         raise ValueError("TLS needs both a certificate and a key")
     if given.smtp_tls_port is not None and not given.smtp_tls_key:
@@ -86,20 +104,6 @@ def settings(arguments: Sequence[str], environ: Mapping[str, str]) -> SimulatorS
         hosts=given.mailbox_hosts,
         published=given.smtp_published,
     )
-
-
-def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m ops.simulator", description=__doc__)
-
-    for name, default, kind, text in _FLAGS:
-        variable = name.upper().replace("-", "_")
-        parser.add_argument(
-            f"--{name}",
-            default=environ.get(variable) or default,
-            type=kind,
-            help=f"{text} ({variable})",
-        )
-    return parser
 
 
 def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:

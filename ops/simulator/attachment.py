@@ -1,7 +1,7 @@
-"""How an attachment is served to a browser; pure.
+"""The way an attachment is served to a browser. Pure.
 
-Attachments are hostile input on the origin of the API: a browser saves
-all that it could run there (HTML, SVG, PDF with scripts).
+Attachments are hostile input on the origin of the API: a browser must save everything that it
+could run there (HTML, SVG, PDF with scripts).
 """
 
 import base64
@@ -13,12 +13,12 @@ from urllib.parse import quote, unquote
 
 from ops.simulator.mail import MailAttachment
 
-# Types that a browser shows without running anything.
+# Types that a browser shows without running code.
 VIEWABLE: Final = frozenset(
     {"image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "text/plain"}
 )
-FILENAME_CHARS: Final = 100  # in the header; file systems take 255 octets
-INLINED_OCTETS: Final = 32 * 2**20  # of images in one mail's HTML: it may name one image often
+FILENAME_CHARS: Final = 100  # in the header; file systems allow 255 octets
+INLINED_OCTETS: Final = 32 * 2**20  # of the images in one mail's HTML
 _RULES: Final = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src 'self'"
 _CHARSET: Final = re.compile(r"[A-Za-z0-9._-]{1,40}")
 # A URL (RFC 2392) in an attribute or in a style's `url()`.
@@ -31,7 +31,7 @@ def is_viewable(attachment: MailAttachment) -> bool:
 
 
 def response_headers(attachment: MailAttachment) -> Mapping[str, str]:
-    """Return the headers to serve it with: all but viewable types are files to be saved."""
+    """Return the HTTP headers: all but viewable types are files to be saved."""
     viewable = is_viewable(attachment)
     name = quote(filename(attachment), safe="")
     disposition = "inline" if viewable else "attachment"
@@ -43,7 +43,7 @@ def response_headers(attachment: MailAttachment) -> Mapping[str, str]:
 
 
 def filename(attachment: MailAttachment) -> str:
-    """Return its name without folders, control and direction characters, which mislead."""
+    """Return its name without folders, control and direction characters."""
     plain = "".join(char for char in attachment.filename if char.isprintable())
     root, dot, suffix = re.sub(r"[/\\:]", "_", plain).lstrip(". ").rpartition(".")
     if len(suffix) >= FILENAME_CHARS // 2:
@@ -52,9 +52,9 @@ def filename(attachment: MailAttachment) -> str:
 
 
 def with_images(text: str, attachments: Sequence[MailAttachment]) -> str:
-    """Return HTML with the images that it names by `cid:` as `data:` URLs.
+    """Return HTML in which `data:` URLs replace the `cid:` URLs of images.
 
-    Beyond `INLINED_OCTETS` in all the references stay as they are, so do unknown ones.
+    References beyond `INLINED_OCTETS` in all, and unknown ones, stay as they are.
     """
     images = {
         each.content_id: each

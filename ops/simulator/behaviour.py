@@ -1,4 +1,4 @@
-"""How the simulator as a whole behaves, as data that goes in and out as JSON."""
+"""The behaviour of the simulated server, as JSON of the API."""
 
 from typing import Annotated, Final, Literal, get_args
 
@@ -14,7 +14,7 @@ Extension = Literal[
 ]
 EXTENSIONS: Final[tuple[Extension, ...]] = get_args(Extension)
 
-# A refusal is what RFC 5321 4.2 allows in one line; 421 also ends the connection.
+# A reply of one line (RFC 5321 4.2); 421 also closes the connection.
 SmtpRefusal = Annotated[
     str,
     StringConstraints(
@@ -31,13 +31,13 @@ def _each_once(extensions: tuple[Extension, ...]) -> tuple[Extension, ...]:
 
 
 class _Part(BaseModel):
-    """Frozen and strict: an unknown field or a value of another type is an error."""
+    """A frozen and strict model: an unknown field or a value of another type is an error."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
 class MailRate(_Part):
-    """A token bucket over the whole server, spent at MAIL."""
+    """A token bucket for the whole server; each MAIL takes one token."""
 
     per_second: float = Field(gt=0, le=100_000)
     burst: int = Field(default=1, ge=1, le=100_000)
@@ -45,9 +45,9 @@ class MailRate(_Part):
 
 
 class SessionLimit(_Part):
-    """A limit of mails for one connection, the reply beyond it, and the command that gets it.
+    """A limit of mails for one connection, the reply beyond it, and the refused command.
 
-    The connection stays open, and is told the same again, unless the reply is a 421.
+    The connection stays open, unless the reply is a 421, and each further command is refused.
     """
 
     mails: int = Field(ge=1)
@@ -56,16 +56,16 @@ class SessionLimit(_Part):
 
 
 class RecipientLimit(_Part):
-    """A limit of recipients for one mail, and the reply to those beyond it."""
+    """A limit of recipients for one mail, and the reply to each one beyond it."""
 
     recipients: int = Field(ge=1)
     reply: SmtpRefusal = "452 4.5.3 Too many recipients"
 
 
 class StageRefusals(_Part):
-    """Replies that refuse everybody at a stage, such as `554 5.7.1 Blocked`.
+    """Replies that refuse all clients at a stage, such as `554 5.7.1 Blocked`.
 
-    With `closes` the connection is closed after any of them.
+    `closes` closes the connection after any of them.
     """
 
     connect: SmtpRefusal | None = None
@@ -76,14 +76,13 @@ class StageRefusals(_Part):
 
 
 class Behaviour(_Part):
-    """Everything that can be asked of the whole; the defaults are good manners.
+    """The behaviour towards all clients. By default nothing is refused or delayed.
 
     Times are in milliseconds, sizes in octets; `None` is no limit.
 
-    `latency_ms` is a distance: what a client sends is answered that much later, and
-    commands that are pipelined share one such wait. `service_ms` is the work for one
-    mail between its final dot and the reply, done for `served_at_once` mails in
-    parallel; the others queue, first come first served.
+    `latency_ms` is a distance: everything that a client sends arrives so much later, so that
+    pipelined commands wait once. `service_ms` is the work for one mail between its final dot and
+    the reply, done for `served_at_once` mails in parallel; other mails queue in order of arrival.
     """
 
     latency_ms: Milliseconds = 0

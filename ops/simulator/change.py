@@ -1,18 +1,18 @@
-"""Lets tasks wait for a change without polling."""
+"""A signal of changes."""
 
 import asyncio
 from collections.abc import Callable
 
 
 class ChangeSignal:
-    """Wakes those who wait; costs next to nothing while nobody does."""
+    """Wakes the tasks that wait for a change, so that they need not poll."""
 
     def __init__(self) -> None:
         self.version = 0
         self._waiting: set[asyncio.Future[None]] = set()
 
     def announce(self) -> None:
-        """Say that something is not as it was."""
+        """Signal a change."""
         self.version += 1
         for waiter in self._waiting:
             if not waiter.done():
@@ -20,7 +20,7 @@ class ChangeSignal:
         self._waiting.clear()
 
     async def wait(self) -> None:
-        """Return at the next change."""
+        """Wait for the next change."""
         waiter = asyncio.get_running_loop().create_future()
         self._waiting.add(waiter)
         try:

@@ -1,4 +1,4 @@
-"""Ports that cannot be had."""
+"""An SMTP port and its connections."""
 
 import asyncio
 import ssl
@@ -14,22 +14,22 @@ BACKLOG: Final = 1024  # connections that wait to be accepted
 
 
 class PortTakenError(Exception):
-    """A port cannot be listened on; the message says which and why."""
+    """A port cannot be listened on. The message has the port and the reason."""
 
 
 @contextmanager
 def listening(name: str, host: str, port: int) -> Iterator[None]:
-    """Turn the failure to listen inside into a PortTakenError."""
+    """Raise PortTakenError for an OSError in the block."""
     try:
         yield
     except OSError as error:
-        # The messages of asyncio repeat the address; the bare reason reads better.
+        # The messages of asyncio repeat the address.
         reason = "the port is taken" if error.errno == EADDRINUSE else str(error)
         raise PortTakenError(f"{name} on {host}:{port}: {reason}") from error
 
 
 class Listener:
-    """Listens while it is open; closing it ends its conversations."""
+    """Listens while it is open; its end closes all connections."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Listener:
         self._conversations: WeakSet[SmtpServerProtocol] = WeakSet()
 
     async def __aenter__(self) -> Self:
-        """Listen; raise PortTakenError if the port cannot be had."""
+        """Listen. Raises PortTakenError."""
         loop = asyncio.get_running_loop()
         with listening("SMTP", self._host, self.port):
             self._server = await loop.create_server(

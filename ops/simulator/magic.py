@@ -1,13 +1,13 @@
-"""What an address asks the simulator to do; pure.
+"""The faults that an address asks for. Pure.
 
 The local part is read in pieces between `+`, so that `reply-rcpt-550-5-1-1+anna@x` and
-`anna+slow-200-dot@x` are magic too and each test can have recipients of its own.
+`anna+slow-200-dot@x` ask for faults as well, and each test can have recipients of its own.
 
     reply-<stage>-<code>[-<enhanced code with dashes>]   a 4xx or 5xx reply there
     drop-<stage>                                         the connection is cut there
-    drop-after-dot                                       kept, then cut before the reply
+    drop-after-dot                                       stored, then cut before the reply
     slow-<ms>-<stage>                                    the reply comes later
-    greylist-<s>                                         451 4.7.1 until s after a first try
+    greylist-<s>                                         451 4.7.1, for s seconds after a first try
 """
 
 import re
@@ -30,12 +30,12 @@ _PREFIXES: Final = ("reply-", "drop-", "slow-", "greylist-")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What to do at one stage: wait, then cut or answer; the default is to go on."""
+    """A fault at one stage: a wait, then a cut or a reply. By default there is none."""
 
     delay: float = 0.0  # seconds
     reply: str | None = None
     cut: bool = False
-    cut_after: bool = False  # the dot only: keep the mail, then cut
+    cut_after: bool = False  # the dot only: store the mail, then cut
     greylist: int | None = None  # seconds, RCPT only
 
 
@@ -43,31 +43,30 @@ NO_FAULT: Final = Fault()
 
 
 def fault_at(stage: Stage, addresses: Iterable[str]) -> Fault:
-    """Return what the first address with a magic for this stage asks for."""
-    acts = (_fault(stage, address) for address in addresses)
-    return next((act for act in acts if act != NO_FAULT), NO_FAULT)
+    """Return the fault of the first address that asks for one at this stage."""
+    faults = (_fault(stage, address) for address in addresses)
+    return next((fault for fault in faults if fault != NO_FAULT), NO_FAULT)
 
 
 def _fault(stage: Stage, address: str) -> Fault:
-    local = address.rpartition("@")[0].lower()
-    act = NO_FAULT
-    for piece in local.split("+"):
+    fault = NO_FAULT
+    for piece in address.rpartition("@")[0].lower().split("+"):
         if piece.startswith(_PREFIXES):
-            act = _with(act, stage, piece)
-    return act
+            fault = _with(fault, stage, piece)
+    return fault
 
 
-def _with(act: Fault, stage: Stage, piece: str) -> Fault:
+def _with(fault: Fault, stage: Stage, piece: str) -> Fault:
     if (match := _GREYLIST.fullmatch(piece)) and stage == "rcpt":
-        return replace(act, greylist=int(match["seconds"]))
+        return replace(fault, greylist=int(match["seconds"]))
     match = next(filter(None, (p.fullmatch(piece) for p in (_REPLY, _DROP, _SLOW))), None)
     if match is None or match["stage"] != stage:
-        return act
+        return fault
     if match.re is _SLOW:
-        return replace(act, delay=int(match["ms"]) / 1000)
+        return replace(fault, delay=int(match["ms"]) / 1000)
     if match.re is _REPLY:
-        return replace(act, reply=_reply(match["code"], match["enhanced"]))
-    return replace(act, cut_after=True) if match["after"] else replace(act, cut=True)
+        return replace(fault, reply=_reply(match["code"], match["enhanced"]))
+    return replace(fault, cut_after=True) if match["after"] else replace(fault, cut=True)
 
 
 def _reply(code: str, enhanced: str | None) -> str:

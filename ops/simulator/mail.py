@@ -1,8 +1,7 @@
-"""Reads a mail for people; pure, and never fails, whatever the mail is like.
+"""A received mail, parsed for people. Pure; parsing never fails.
 
-Mails are hostile input: unknown charsets, broken MIME, raw 8-bit headers. The lenient
-`compat32` policy is used since the modern one parses each structured header and
-raises on some of them.
+Mails are hostile input: unknown charsets, broken MIME, raw 8-bit headers. The lenient `compat32`
+policy is used, since the modern one parses each structured header and raises on some.
 """
 
 import email.header
@@ -22,19 +21,19 @@ _FOLD: Final = re.compile(r"\r?\n[ \t]*")
 _WORD: Final = r"=\?[^?\s]+\?[bBqQ]\?[^?]*\?="  # RFC 2047 2
 _ENCODED_WORDS: Final = re.compile(rf"{_WORD}(?:\s+{_WORD})*")
 _BOUNDARY_LINE: Final = re.compile(rb"^--", re.MULTILINE)
-_HEADER_LIMIT: Final = 256 * 1024  # octets looked at; more is no header for people
-# Each boundary line costs the parser some 20 µs; a mail with more is shown as its source.
+_HEADER_LIMIT: Final = 256 * 1024  # octets that are parsed
+# Each boundary line takes the parser some 20 µs; a mail with more is shown as its source.
 MAX_BOUNDARY_LINES: Final = 10_000
-SEARCHED_CHARS: Final = 8192  # of a body's text; each mail remembers them once it is listed
-# A tag, or a style or script with its text. It stops at each `<`, so hostile HTML costs no more.
+SEARCHED_CHARS: Final = 8192  # of a body's text, kept for each mail that was listed
+# A tag, or a style or script with its text. It stops at each `<`, so that it takes linear time.
 _TAG: Final = re.compile(r"<(?:style|script)\b[^<]*|<[^<>]*>", re.IGNORECASE)
-# Python's own escapes are no charset of a mail, and warn about bad input.
+# Python's own escapes are no charsets of mails, and warn about bad input.
 _NO_CHARSETS: Final = frozenset({"unicode_escape", "raw_unicode_escape"})
 
 
 @dataclass(frozen=True, slots=True)
 class MailAttachment:
-    """A part that is no body; its size in octets, its Content-ID without the brackets."""
+    """A part that is no body; `size` in octets, `content_id` without the brackets."""
 
     filename: str
     content_type: str
@@ -46,7 +45,7 @@ class MailAttachment:
 
 @dataclass(frozen=True, slots=True)
 class ParsedMail:
-    """The first text and the first HTML of a mail, if any, and the rest."""
+    """The first text and the first HTML of a mail, and all other parts."""
 
     text: str | None
     html: str | None
@@ -55,7 +54,7 @@ class ParsedMail:
 
 @dataclass(frozen=True, slots=True)
 class MailSummary:
-    """The parts of a mail for a list: subject, searched text, number of attachments.
+    """What a list shows and searches of a mail.
 
     `searched` is in lower case and holds the first `SEARCHED_CHARS` of the text, or of the
     HTML without its tags.
@@ -67,7 +66,7 @@ class MailSummary:
 
 
 def summary(raw: bytes) -> MailSummary:
-    """Summarize a mail."""
+    """Return the summary of a mail."""
     content = read(raw)
     shown = content.text or html.unescape(_TAG.sub(" ", content.html or ""))
     named = headers(raw).items()
@@ -79,9 +78,9 @@ def summary(raw: bytes) -> MailSummary:
 
 
 def headers(raw: bytes) -> Mapping[str, str]:
-    """Return the decoded headers by name, as first spelled.
+    """Return the decoded headers by name, in their first spelling.
 
-    A header that occurs more than once has its values one a line.
+    A header that occurs more than once has one value a line.
     """
     head = email.parser.BytesHeaderParser().parsebytes(raw[:_HEADER_LIMIT])
     found: dict[str, str] = {}
@@ -94,7 +93,7 @@ def headers(raw: bytes) -> Mapping[str, str]:
 
 
 def read(raw: bytes) -> ParsedMail:
-    """Return the bodies and attachments; the source as text if MIME is past reading."""
+    """Return the bodies and attachments; the source as text if its MIME cannot be parsed."""
     try:
         return _read(raw)
     except Exception:  # noqa: BLE001  # the parser's failures on hostile mail are many
@@ -116,7 +115,7 @@ def _read(raw: bytes) -> ParsedMail:
 
 
 def _leaves(part: email.message.Message) -> Iterator[email.message.Message]:
-    """Yield the parts; a mail that is forwarded within this one is one part."""
+    """Yield the parts; a mail that is attached to this one is one part."""
     if part.get_content_maintype() == "multipart" and part.is_multipart():
         for child in _children(part):
             yield from _leaves(child)
@@ -172,7 +171,7 @@ def _decoded(value: str) -> str:
 
 
 def _decoded_words(run: re.Match[str]) -> str:
-    # Only whole runs of encoded words: of mixed lines `decode_header` escapes the rest.
+    # Only whole runs of encoded words: `decode_header` escapes the rest of a mixed line.
     try:
         pieces = email.header.decode_header(run[0])
     except ValueError:  # HeaderParseError is one: bad base64
@@ -200,10 +199,10 @@ def _in_charset(octets: bytes, charset: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class StoredMail:
-    """An envelope and octets; read as MIME only when somebody looks.
+    """A received mail: its envelope and its octets, parsed on demand.
 
-    `id` sorts by arrival. `sender` is empty for a bounce. `recipients` are those of the
-    envelope, so that Bcc counts.
+    `id` sorts by arrival. `sender` is empty for a bounce. `recipients` are those of the envelope,
+    and so include Bcc.
     """
 
     id: str
@@ -214,7 +213,7 @@ class StoredMail:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The decoded headers by name; not remembered, for they can be large."""
+        """The decoded headers by name; not cached, for they can be large."""
         return headers(self.raw)
 
     @property
@@ -224,17 +223,17 @@ class StoredMail:
 
     @cached_property
     def summary(self) -> MailSummary:
-        """The parts of the mail that a list shows, read once."""
+        """What a list shows of the mail; cached."""
         return summary(self.raw)
 
     def content(self) -> ParsedMail:
-        """Read the bodies; not remembered, for they can be large."""
+        """Return the bodies and attachments; not cached, for they can be large."""
         return read(self.raw)
 
     def mentions(self, part: str) -> bool:
-        """Return whether a recipient, the sender, the subject or the text holds `part`.
+        """Return whether a recipient, the sender, the subject or the text contains `part`.
 
-        The case is ignored, and so is how the text is broken into lines.
+        Case and line breaks are ignored.
         """
         part = part.lower()
         if self.is_to(part) or part in self.sender.lower():
@@ -242,5 +241,5 @@ class StoredMail:
         return part in self.subject.lower() or " ".join(part.split()) in self.summary.searched
 
     def is_to(self, part: str) -> bool:
-        """Return whether a recipient's address holds `part`, which is in lower case."""
+        """Return whether a recipient's address contains `part`, which is in lower case."""
         return any(part in recipient.lower() for recipient in self.recipients)

@@ -1,4 +1,4 @@
-"""Mails in a directory, so that a restart finds them."""
+"""The mails that the simulator has received, in memory and on disk."""
 
 import itertools
 import json
@@ -12,24 +12,24 @@ from ops.simulator.mail import StoredMail
 
 MAILS_KEPT: Final = 10_000
 OCTETS_KEPT: Final = 256 * 2**20
-# In memory a recipient has its address and an entry in the index, some 500 octets in all.
+# A recipient's address and its entry in the index take some 500 octets of memory.
 RECIPIENT_OCTETS: Final = 500
 
 
 class MailArchive:
-    """For each mail `<id>.eml`, its octets, and `<id>.json`, its envelope.
+    """Mails in a directory: `<id>.eml` has the octets of one, and `<id>.json` its envelope.
 
-    The envelope is written last: a mail without one was cut short and does not count.
-    Files are not synced; a power cut may lose the last mails.
+    The envelope is written last: a mail without one is incomplete and is ignored. Files are not
+    synced; a power cut may lose the last mails.
     """
 
     def __init__(self, directory: Path) -> None:
-        """Create the directory if it is missing; raise OSError if that fails."""
+        """Create the directory if it is missing. Raises OSError."""
         self._directory = directory
         directory.mkdir(parents=True, exist_ok=True)
 
     def load(self) -> Iterator[StoredMail]:
-        """Yield the mails, oldest first; files that are not ours are left alone."""
+        """Yield the mails, oldest first; other files are ignored."""
         for path in sorted(self._directory.glob("*.json")):
             try:
                 yield _read(path)
@@ -37,7 +37,7 @@ class MailArchive:
                 continue
 
     def save(self, mail: StoredMail) -> None:
-        """Write a mail; raise OSError if the disk refuses it."""
+        """Write a mail. Raises OSError."""
         envelope = {
             "sender": mail.sender,
             "recipients": mail.recipients,
@@ -72,10 +72,10 @@ def utc_now() -> datetime:
 
 
 class Mailbox:
-    """Keeps at most so many mails and octets, the oldest going first.
+    """Keeps a limited number of mails and octets; the oldest are removed first.
 
-    A mail's recipients count as octets too: there may be thousands, each in the index.
-    `change` is announced whenever mails come or go.
+    The recipients of a mail count as octets too: there may be thousands. `change` signals each mail
+    that is added or removed.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Mailbox:
         return len(self._mails)
 
     def keep(self, sender: str, recipients: Sequence[str], raw: bytes) -> StoredMail:
-        """Keep one mail; raise OSError if the disk refuses it."""
+        """Add one mail and return it. Raises OSError if it cannot be written."""
         received_at = self._now()
         mail_id = f"{received_at:%Y%m%dT%H%M%S}-{next(self._numbers):06d}"
         mail = StoredMail(mail_id, sender, tuple(recipients), received_at, raw)
@@ -126,14 +126,14 @@ class Mailbox:
         return list(itertools.islice(reversed(mails.values()), limit))
 
     def remove(self, mails: Iterable[StoredMail]) -> None:
-        """Forget these mails, on disk too; those that are gone already are passed over."""
+        """Remove these mails, on disk too; those that are gone already are ignored."""
         for mail in mails:
             if mail.id in self._mails:
                 self._remove(mail)
         self.change.announce()
 
     def clear(self) -> None:
-        """Forget all mails, on disk too."""
+        """Remove all mails, on disk too."""
         self.remove(list(self._mails.values()))
 
     async def wait_for(
@@ -141,7 +141,7 @@ class Mailbox:
     ) -> list[StoredMail]:
         """Return the mails, newest first, once there are at least `count` of them.
 
-        Raises TimeoutError, saying how many there are, after `within` seconds.
+        Raises TimeoutError after `within` seconds, with the number of mails.
         """
         try:
             await self.change.wait_until(lambda: self.count(to) >= count, within)

@@ -1,4 +1,4 @@
-"""A token bucket."""
+"""The decisions of the simulated server at each stage of a session, without I/O."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -9,12 +9,12 @@ from typing import Final
 from ops.simulator.behaviour import Behaviour, Extension
 from ops.simulator.magic import Fault, Stage, fault_at
 
-REMEMBERED: Final = 10_000  # pairs; the oldest are forgotten first
-# RFC 3207 4: what may be said before STARTTLS where it is demanded. HELO is here so
-# that a client without ESMTP learns at MAIL what is missing.
-_BEFORE_TLS: Final = frozenset({"EHLO", "HELO", "NOOP", "QUIT", "RSET", "STARTTLS"})
-_OF_EXTENSION: Final[dict[str, Extension]] = {"STARTTLS": "STARTTLS", "AUTH": "AUTH"}
-_OF_PARAMETER: Final[dict[str, Extension]] = {
+REMEMBERED: Final = 10_000  # pairs; the oldest are dropped first
+# RFC 3207 4: the commands before a required STARTTLS. HELO is one of them, so that a client without
+# ESMTP is refused at MAIL with the reason.
+_ALLOWED_BEFORE_TLS: Final = frozenset({"EHLO", "HELO", "NOOP", "QUIT", "RSET", "STARTTLS"})
+_COMMAND_EXTENSIONS: Final[dict[str, Extension]] = {"STARTTLS": "STARTTLS", "AUTH": "AUTH"}
+_PARAMETER_EXTENSIONS: Final[dict[str, Extension]] = {
     "BODY": "8BITMIME",
     "SIZE": "SIZE",
     "SMTPUTF8": "SMTPUTF8",
@@ -22,9 +22,9 @@ _OF_PARAMETER: Final[dict[str, Extension]] = {
 
 
 class TokenBucket:
-    """Holds at most `burst` tokens, full at first, `per_second` new ones a second.
+    """A bucket of at most `burst` tokens, full at first, with `per_second` new ones a second.
 
-    The clock counts seconds from any start and never goes back.
+    `clock` returns monotonic seconds.
     """
 
     def __init__(self, per_second: float, burst: int, clock: Callable[[], float]) -> None:
@@ -35,7 +35,7 @@ class TokenBucket:
         self._filled_at = clock()
 
     def take(self) -> bool:
-        """Take one token; False if there is none."""
+        """Remove one token; return False if there is none."""
         now = self._clock()
         gained = (now - self._filled_at) * self._per_second
         self._tokens = min(self._burst, self._tokens + gained)
@@ -47,14 +47,14 @@ class TokenBucket:
 
 
 class Greylist:
-    """Turns away a sender and recipient until some time after their first try."""
+    """Refuses a sender and recipient until some time after their first attempt."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._first_try: dict[tuple[str, str], float] = {}
 
     def admits(self, sender: str, recipient: str, after: float) -> bool:
-        """Whether `after` seconds have passed since the first try of this pair."""
+        """Return whether `after` seconds have passed since the first attempt of this pair."""
         now = self._clock()
         first = self._first_try.setdefault((sender.lower(), recipient.lower()), now)
         if len(self._first_try) > REMEMBERED:
@@ -63,25 +63,24 @@ class Greylist:
 
 
 class ServiceQueue:
-    """Serves `places` mails at a time, each for `seconds`, first come first served."""
+    """Serves `places` mails at a time, each for `seconds`, in order of arrival."""
 
     def __init__(self, places: int | None, seconds: float) -> None:
         self._places = asyncio.Semaphore(places) if places else None
         self._seconds = seconds
 
     async def serve(self) -> None:
-        """Return when this mail has had its turn."""
+        """Wait until this mail is served."""
         async with self._places or nullcontext():
             if self._seconds:
                 await asyncio.sleep(self._seconds)
 
 
 class SmtpPolicy:
-    """The behaviour of the whole and the magic of the addresses, put together.
+    """Combines the behaviour towards all clients with the faults that addresses ask for.
 
-    What an address asks for goes before the rate, so that a test of one is never
-    disturbed by the other. A new behaviour starts with a full bucket and an empty desk
-    and holds for sessions that are open, too.
+    A fault of an address takes precedence over the rate. A new behaviour starts with a full bucket
+    and an empty queue, and applies to open sessions, too.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -91,7 +90,7 @@ class SmtpPolicy:
 
     @property
     def behaviour(self) -> Behaviour:
-        """How the whole behaves."""
+        """The behaviour towards all clients."""
         return self._behaviour
 
     @behaviour.setter
@@ -99,67 +98,67 @@ class SmtpPolicy:
         rate = behaviour.rate
         self._behaviour = behaviour
         self._bucket = rate and TokenBucket(rate.per_second, rate.burst, self._clock)
-        self.desk = ServiceQueue(behaviour.served_at_once, behaviour.service_ms / 1000)
+        self.service_queue = ServiceQueue(behaviour.served_at_once, behaviour.service_ms / 1000)
 
     def offers(self, extension: Extension) -> bool:
-        """Whether EHLO lists this extension."""
+        """Return whether EHLO lists this extension."""
         return extension in self._behaviour.extensions
 
     def on_connect(self, connections: int) -> str | None:
-        """Return the refusal for the newest of so many open connections."""
+        """Return the refusal of a new connection, of which `connections` are open then."""
         if connections > self._behaviour.connections:
             return "421 4.3.2 Too many connections"
         return self._behaviour.refuse.connect
 
     def closes_after(self, reply: str | bytes) -> bool:
-        """Whether the connection is closed after `reply`, a refusal or not."""
+        """Return whether the connection is closed after a reply."""
         refuse = self._behaviour.refuse
         return refuse.closes and reply in (refuse.ehlo, refuse.helo, refuse.auth)
 
     def on_command(self, verb: str, *, encrypted: bool) -> str | None:
-        """Return the refusal of a command whatever its arguments."""
-        extension = _OF_EXTENSION.get(verb)
+        """Return the refusal of a command, for any arguments."""
+        extension = _COMMAND_EXTENSIONS.get(verb)
         if extension and not self.offers(extension):
             return f"502 5.5.1 {verb} is not offered"
-        if self._behaviour.require_tls and not encrypted and verb not in _BEFORE_TLS:
+        if self._behaviour.require_tls and not encrypted and verb not in _ALLOWED_BEFORE_TLS:
             return "530 5.7.0 Must issue a STARTTLS command first"
         return None
 
     def on_mail(self, sender: str, options: Sequence[str], mails: int) -> Fault:
-        """Decide on MAIL after so many mails on this connection."""
-        act = fault_at("mail", [sender])
-        if act.reply or act.cut:
-            return act
-        return replace(act, reply=self._strange(options) or self._limit(mails))
+        """Return the fault at MAIL, after `mails` on this connection."""
+        fault = fault_at("mail", [sender])
+        if fault.reply or fault.cut:
+            return fault
+        return replace(fault, reply=self._unknown_parameter(options) or self._limit(mails))
 
     def on_rcpt(self, sender: str, recipient: str, mails: int = 0, recipients: int = 0) -> Fault:
-        """Decide on one RCPT, after so many mails on this connection and recipients of this one."""
-        act = fault_at("rcpt", [recipient])
+        """Return the fault at RCPT, after so many mails of this connection and recipients."""
+        fault = fault_at("rcpt", [recipient])
         if over := self._session_over("rcpt", mails) or self._full(recipients):
-            return replace(act, reply=act.reply or over)
-        if act.greylist is None or act.reply or act.cut:
-            return act
-        if self._greylist.admits(sender, recipient, act.greylist):
-            return act
-        return replace(act, reply="451 4.7.1 Greylisted, try again later")
+            return replace(fault, reply=fault.reply or over)
+        if fault.greylist is None or fault.reply or fault.cut:
+            return fault
+        if self._greylist.admits(sender, recipient, fault.greylist):
+            return fault
+        return replace(fault, reply="451 4.7.1 Greylisted, try again later")
 
     def on_data(self, recipients: Sequence[str], mails: int = 0) -> Fault:
-        """Decide on DATA, before the body, after so many mails on this connection."""
-        act = fault_at("data", recipients)
-        return replace(act, reply=act.reply or self._session_over("data", mails))
+        """Return the fault at DATA, before the body, after `mails` on this connection."""
+        fault = fault_at("data", recipients)
+        return replace(fault, reply=fault.reply or self._session_over("data", mails))
 
     def on_dot(self, recipients: Sequence[str]) -> Fault:
-        """Decide on the final dot."""
+        """Return the fault at the final dot."""
         return fault_at("dot", recipients)
 
-    def forget(self) -> None:
-        """Return to good manners and to not knowing anybody."""
+    def reset(self) -> None:
+        """Return to the default behaviour, with an empty greylist."""
         self._greylist = Greylist(self._clock)
         self.behaviour = Behaviour()
 
-    def _strange(self, options: Sequence[str]) -> str | None:
+    def _unknown_parameter(self, options: Sequence[str]) -> str | None:
         for option in options:
-            extension = _OF_PARAMETER.get(option.partition("=")[0])
+            extension = _PARAMETER_EXTENSIONS.get(option.partition("=")[0])
             if extension and not self.offers(extension):
                 return f"555 5.5.4 {extension} is not offered"
         return None

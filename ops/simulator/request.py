@@ -1,4 +1,4 @@
-"""Errors of the API as problem documents (RFC 9457)."""
+"""Requests to the API: their query parameters, and errors as problem documents (RFC 9457)."""
 
 import logging
 import re
@@ -14,14 +14,14 @@ from pydantic_core import PydanticCustomError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _log = logging.getLogger(__name__)
-LIMIT: Final = 100  # messages in one answer, if not asked for another number
+LIMIT: Final = 100  # messages in one response, by default
 MAX_LIMIT: Final = 1000
 
 _ID: Final = re.compile(r"\d{8}T\d{6}-\d{6,}", re.ASCII)
 
 
 def problem(status: int, code: str, detail: str, **more: object) -> web.Response:
-    """Build a problem document; `code` is stable, `detail` is for people."""
+    """Return a problem document; `code` is stable, `detail` is for people."""
     title = HTTPStatus(status).phrase
     body = {"type": "about:blank", "title": title, "status": status, "code": code}
     return web.Response(
@@ -32,7 +32,7 @@ def problem(status: int, code: str, detail: str, **more: object) -> web.Response
 
 
 class ProblemError(Exception):
-    """A request that is refused with a problem document."""
+    """The request is refused with a problem document."""
 
     def __init__(self, status: int, code: str, detail: str, **more: object) -> None:
         super().__init__(detail)
@@ -41,7 +41,7 @@ class ProblemError(Exception):
 
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn whatever goes wrong in a handler into a problem document."""
+    """Return a problem document for any error of a handler."""
     try:
         return await handler(request)
     except ProblemError as error:
@@ -53,9 +53,9 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         if "Allow" in error.headers:
             answer.headers["Allow"] = error.headers["Allow"]
         return answer
-    except Exception:  # noqa: BLE001  # the last resort; logged with its traceback
+    except Exception:  # noqa: BLE001  # logged with its traceback
         _log.exception("%s %s failed", request.method, request.path)
-        return problem(500, "internal-server-error", "This should not have happened.")
+        return problem(500, "internal-server-error", "The simulator has an internal error.")
 
 
 def _code(error: web.HTTPException) -> str:
@@ -73,13 +73,13 @@ _Id = Annotated[_Text, AfterValidator(_checked_id)]
 
 
 class NoParameters(BaseModel):
-    """No parameter at all."""
+    """No parameter."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class MailQuery(NoParameters):
-    """Which messages: those that fit all that is given, without regard to case.
+    """The messages that match all given parameters, without regard to case.
 
     `to` is a recipient of the envelope, `recipient` a part of one; `search` is a part of a
     recipient, the sender, the subject or the text.
@@ -91,7 +91,7 @@ class MailQuery(NoParameters):
 
 
 class MailPageQuery(MailQuery):
-    """Which page of them: `limit` messages, of those older than the message `before`."""
+    """A page of `limit` messages that are older than the message `before`."""
 
     before: _Id | None = None
     limit: int = Field(default=LIMIT, ge=1, le=MAX_LIMIT)
@@ -102,7 +102,7 @@ Q = TypeVar("Q", bound=NoParameters)
 
 
 def read(model: type[Q], query: MultiMapping[str]) -> Q:
-    """Read the parameters. Raises a 400 ProblemError that names the first wrong one."""
+    """Parse the parameters. Raises a ProblemError of status 400 for the first wrong one."""
     for name in query:
         if len(query.getall(name)) > 1:
             raise ProblemError(400, f"bad-{name}", f"The parameter {name} is given twice.")

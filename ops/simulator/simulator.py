@@ -1,4 +1,4 @@
-"""Where the simulator listens and what it may keep."""
+"""The simulator: an SMTP server, its mailbox, and the page and API of that."""
 
 import ssl
 import time
@@ -8,25 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from ops.simulator.api import MailboxApi
 from ops.simulator.behaviour import Behaviour
-from ops.simulator.hooks import SmtpHandler
+from ops.simulator.handler import SmtpHandler
 from ops.simulator.listener import Listener
 from ops.simulator.mailbox import MAILS_KEPT, MailArchive, Mailbox
 from ops.simulator.policy import SmtpPolicy
 from ops.simulator.smtp import Credentials, SmtpPort, SmtpServerProtocol
 from ops.simulator.traffic import Traffic
-from ops.simulator.views import MailboxApi
 from ops.simulator.web import EventStream, application, served
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatorSettings:
-    """Where the simulator listens (port 0: any that is free) and what it keeps.
+    """The addresses and limits of a simulator; port 0 is any free one.
 
-    `tls` allows STARTTLS and, with `tls_port`, implicit TLS. Without `credentials`
-    any login is accepted. Without `data` a restart forgets the mails. `hosts` are names that
-    the page answers to besides `localhost`; `published` is the host and port at which clients
-    reach `smtp_port`, where they differ (a port mapping of a container).
+    `tls` allows STARTTLS and, with `tls_port`, implicit TLS. Without `credentials` any login is
+    accepted. Without `data` the mails are in memory only. `hosts` are names of the page besides
+    `localhost`; `published` is the host and port at which clients reach `smtp_port`, where they
+    differ (a port mapping of a container).
     """
 
     smtp_host: str = "127.0.0.1"
@@ -43,11 +43,10 @@ class SimulatorSettings:
 
 
 class Simulator:
-    """An SMTP server, its mailbox, page and API, in the loop that runs.
+    r"""An SMTP server, its mailbox, page and API, in the running loop.
 
-    While it is open, `smtp_port`, `tls_port` (or None) and `web_port` tell where.
-    `mailbox` holds the mails, `traffic` counts, `behaviour` can be set at any time.
-    `clock` counts seconds for the greylist and the rate.
+    `smtp_port`, `tls_port` \(or None\) and `web_port` are set while it is open. `behaviour` can be
+    changed at any time. `clock` returns monotonic seconds, for the greylist and the rate.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class Simulator:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Build it; raise OSError if the data directory cannot be used."""
+        """Build it. Raises OSError if the data directory cannot be used."""
         self._settings = settings or SimulatorSettings()
         archive = MailArchive(self._settings.data) if self._settings.data else None
         self.mailbox = Mailbox(archive, self._settings.kept)
@@ -70,7 +69,7 @@ class Simulator:
 
     @property
     def behaviour(self) -> Behaviour:
-        """How the whole behaves."""
+        """The behaviour towards all clients."""
         return self._policy.behaviour
 
     @behaviour.setter
@@ -83,7 +82,7 @@ class Simulator:
         return f"http://{self._settings.web_host}:{self.web_port}"
 
     async def __aenter__(self) -> Self:
-        """Listen; raise PortTakenError if a port cannot be had."""
+        """Listen on all ports. Raises PortTakenError."""
         async with AsyncExitStack() as opening:
             await self._open(opening)
             self._opened = opening.pop_all()

@@ -1,4 +1,4 @@
-"""What SMTP connections need to know of the place they come to."""
+"""The server side of one SMTP connection, on aiosmtpd."""
 
 import asyncio
 import hmac
@@ -17,7 +17,7 @@ from ops.simulator.magic import Fault
 from ops.simulator.policy import SmtpPolicy
 from ops.simulator.traffic import SmtpSession, Traffic
 
-HOSTNAME: Final = "simulator.invalid"  # RFC 2606: a name that is nobody's
+HOSTNAME: Final = "simulator.invalid"  # RFC 2606: reserved
 COMMAND_LIMIT: Final = 12_288  # octets, RFC 4954 4: AUTH lines are the longest
 LINE_LIMIT: Final = 998  # octets without CRLF, RFC 5321 4.5.3.1.6
 READ_AHEAD: Final = 65_536  # octets
@@ -29,20 +29,20 @@ Command = Callable[[Any], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The one user that may log in."""
+    """The user that may log in."""
 
     user: str
     password: str = field(repr=False)
 
     def admit(self, user: bytes, password: bytes) -> bool:
-        """Whether these are the user and the password."""
+        """Return whether these are the user and the password, in constant time."""
         right_user = hmac.compare_digest(user, self.user.encode())
         return hmac.compare_digest(password, self.password.encode()) and right_user
 
 
 @dataclass(frozen=True, slots=True)
 class SmtpPort:
-    """One listening port: its TLS, and who may log in (anybody without credentials)."""
+    """The TLS and the user of a port; without credentials any login is accepted."""
 
     tls: ssl.SSLContext | None = None
     implicit_tls: bool = False
@@ -50,18 +50,18 @@ class SmtpPort:
 
     @property
     def starttls(self) -> ssl.SSLContext | None:
-        """The context for an upgrade, where one is possible."""
+        """The context for STARTTLS, None where it is not possible."""
         return None if self.implicit_tls else self.tls
 
     def admit(self, user: bytes, password: bytes) -> bool:
-        """Whether this user may log in."""
+        """Return whether this user may log in."""
         return self.credentials is None or self.credentials.admit(user, password)
 
 
 class DelayLine:
-    """Delays arrivals at a connection, which is what distance does to a client.
+    """Delays what arrives at a connection, as a distance does, and keeps its order.
 
-    Waiting before each reply instead would charge pipelined commands once each.
+    A wait before each reply would delay pipelined commands once each instead.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -69,7 +69,7 @@ class DelayLine:
         self._under_way: deque[Callable[[], object]] = deque()
 
     def carry(self, arrive: Callable[[], object], delay: float) -> None:
-        """Call `arrive` after `delay` seconds and after all that was sent before."""
+        """Call `arrive` after `delay` seconds, and after all earlier arrivals."""
         if not delay and not self._under_way:
             arrive()
             return
@@ -77,30 +77,30 @@ class DelayLine:
         self._loop.call_later(delay, self._arrive)
 
     def cut(self) -> None:
-        """Lose what is under way."""
+        """Drop all arrivals that are still delayed."""
         self._under_way.clear()
 
     def _arrive(self) -> None:
-        # The oldest, whichever timer fired: a shorter latency must not reorder.
+        # The oldest one, whichever timer fired: a shorter latency must not change the order.
         if self._under_way:
             self._under_way.popleft()()
 
 
 class _Session(Session):
-    login_data: Any = None  # aiosmtpd's own property logs its deprecation at each AUTH
+    login_data: Any = None  # aiosmtpd's property logs its own deprecation at each AUTH
 
 
 class SmtpServerProtocol(SMTP):
-    """Obeys the policy: waits, refuses and cuts, and counts what the client says."""
+    """Applies the policy to one connection, and counts the client's commands."""
 
-    # aiosmtpd makes its stream's limit of this; lines are checked in `_receive`.
+    # The limit of aiosmtpd's stream; `_receive` checks the lines.
     line_length_limit = READ_AHEAD
 
     def __init__(
         self, door: SmtpPort, handler: object, policy: SmtpPolicy, traffic: Traffic
     ) -> None:
         loop = asyncio.get_running_loop()
-        self.visit = SmtpSession(number=0, open=False)  # until the connection is made
+        self.smtp_session = SmtpSession(number=0, open=False)  # until the connection is made
         self._door = door
         self._policy = policy
         self._traffic = traffic
@@ -116,7 +116,7 @@ class SmtpServerProtocol(SMTP):
             authenticator=_authenticator(door),
             loop=loop,
         )
-        # aiosmtpd shares one such table among all connections and adds at each EHLO.
+        # aiosmtpd's own table is shared by all connections, and grows at each EHLO.
         self.command_size_limits = defaultdict(lambda: COMMAND_LIMIT)
         self._smtp_methods = {
             verb: self._watched(verb, method) for verb, method in self._smtp_methods.items()
@@ -127,22 +127,22 @@ class SmtpServerProtocol(SMTP):
         """Whether TLS is on, from the start or by STARTTLS."""
         return self._door.implicit_tls or self._tls_protocol is not None
 
-    async def obey(self, act: Fault) -> str | None:
-        """Wait or cut as told; return the reply if one is given."""
-        if act.delay:
+    async def apply(self, fault: Fault) -> str | None:
+        """Wait or cut the connection as a fault says; return its reply, if any."""
+        if fault.delay:
             with self.at_work():
-                await asyncio.sleep(act.delay)
-        if act.cut:
+                await asyncio.sleep(fault.delay)
+        if fault.cut:
             self.cut()
-        return act.reply
+        return fault.reply
 
     def cut(self) -> NoReturn:
-        """Cut the connection without another octet."""
+        """Close the connection without another octet."""
         self._writer.transport.abort()
         self._end()
 
     async def close(self) -> None:
-        """End the conversation, whatever it is at; safe to call again."""
+        """Close the connection at any stage. A second call changes nothing."""
         if self.transport is not None:
             self._writer.transport.abort()
         if self._handler_coroutine is not None:
@@ -151,7 +151,7 @@ class SmtpServerProtocol(SMTP):
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Keep the idle time-out away while the client waits for us."""
+        """Suspend the idle time-out while the client waits for the server."""
         self._working = True
         try:
             yield
@@ -159,54 +159,54 @@ class SmtpServerProtocol(SMTP):
             self._working = False
 
     async def push(self, status: AnyStr) -> None:
-        """Send a line, and close the connection if it is the last one."""
+        """Send a line, and close the connection after a 421 or where the policy says so."""
         await super().push(status)
         if status[:3] in {"421", b"421"} or self._policy.closes_after(status):
             self._writer.close()
             self._end()
 
     async def check_auth_needed(self, caller_method: str) -> bool:
-        """Refuse a command that needs a login, as aiosmtpd does, by today's policy."""
-        needed = self._policy.behaviour.require_auth and not self.visit.authenticated
+        """Refuse a command that needs a login; aiosmtpd's setting cannot change later."""
+        needed = self._policy.behaviour.require_auth and not self.smtp_session.authenticated
         if needed:
             await self.push(f"530 5.7.0 Authentication required for {caller_method}")
         return needed
 
     async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802  # aiosmtpd's name
-        """Receive a mail; unlike aiosmtpd's, refuses at DATA and reads by the piece."""
+        """Receive a mail; unlike aiosmtpd's method, refuse at DATA and read in pieces."""
         if await self.check_helo_needed() or await self.check_auth_needed("DATA"):
             return
         recipients = self.envelope.rcpt_tos if self.envelope else []
         if arg or not recipients:
             await self.push("501 5.5.4 DATA" if arg else "503 5.5.1 Need RCPT first")
             return
-        if reply := await self.obey(self._policy.on_data(recipients, self.visit.mails)):
+        if reply := await self.apply(self._policy.on_data(recipients, self.smtp_session.mails)):
             await self.push(reply)
             return
         await self.push("354 End data with <CR><LF>.<CR><LF>")
         await self._finish(await self._receive())
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count the connection, but not again after STARTTLS."""
+        """Count the connection, once also with STARTTLS."""
         if self._original_transport is None:
-            self.visit = self._traffic.arrive()
-        # RFC 3207 4.2: what was said in clear before STARTTLS is forgotten.
+            self.smtp_session = self._traffic.open_session()
+        # RFC 3207 4.2: all that was sent in clear before STARTTLS is dropped.
         self._wire.cut()
         super().connection_made(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Count the connection as closed."""
         self._wire.cut()
-        self._traffic.leave(self.visit)
+        self._traffic.close_session(self.smtp_session)
         super().connection_lost(error)
 
     def data_received(self, data: bytes) -> None:
-        """Take what the client sent, later if it is far away."""
+        """Receive data, after the latency."""
         receive = super().data_received
         self._wire.carry(lambda: receive(data), self._latency)
 
     def eof_received(self) -> bool | None:
-        """End; aiosmtpd stops serving at once, and so does what is under way."""
+        """Drop delayed data, since aiosmtpd stops serving at once."""
         self._wire.cut()
         return super().eof_received()
 
@@ -215,7 +215,7 @@ class SmtpServerProtocol(SMTP):
         return self._policy.behaviour.latency_ms / 1000
 
     async def _handle_client(self) -> None:
-        # aiosmtpd's task dies of a lost connection, which asyncio would report.
+        # A lost connection ends aiosmtpd's task with an error, which asyncio would log.
         with suppress(ConnectionError):
             with self.at_work():
                 await asyncio.sleep(self._latency)
@@ -228,19 +228,19 @@ class SmtpServerProtocol(SMTP):
     def _watched(self, verb: str, method: Command) -> Command:
         @wraps(method)
         async def command(arg: str | None) -> None:
-            self.visit.encrypted = self.encrypted
-            self._traffic.saw(self.visit, verb)
+            self.smtp_session.encrypted = self.encrypted
+            self._traffic.count_command(self.smtp_session, verb)
             if refusal := self._policy.on_command(verb, encrypted=self.encrypted):
                 await self.push(refusal)
             else:
                 await method(arg)
-            self.visit.authenticated = bool(self.session and self.session.authenticated)
+            self.smtp_session.authenticated = bool(self.session and self.session.authenticated)
 
         return command
 
     async def _receive(self) -> bytes | str:
-        """Return the mail with its dots restored, or the refusal once it is over."""
-        # The CRLF before the first line lets an empty mail end like any other.
+        """Return the mail without dot stuffing, or the refusal at its end."""
+        # With a CRLF before the first line an empty mail ends as any other one.
         body = bytearray(b"\r\n")
         self._reset_timeout()
         too_big = False
@@ -258,11 +258,11 @@ class SmtpServerProtocol(SMTP):
 
     async def _piece(self) -> bytes:
         try:
-            # A dot and a line end: the end of the mail or of a sentence. Never more,
-            # for the next command may follow in the same packet (RFC 2920).
+            # Up to a dot and a line end, which may end the mail, and no further: the next command
+            # may follow in the same packet (RFC 2920).
             return await self._reader.readuntil(b".\r\n")
         except asyncio.LimitOverrunError as overrun:
-            self._reset_timeout()  # a large mail on its way is not idle
+            self._reset_timeout()  # a connection that receives a large mail is not idle
             return await self._reader.read(overrun.consumed)
 
     async def _finish(self, received: bytes | str) -> None:
@@ -277,7 +277,7 @@ class SmtpServerProtocol(SMTP):
         return _Session(self.loop)
 
     def _getaddr(self, arg: str) -> tuple[str | None, str | None]:
-        # The standard library's address parser takes longer than all the rest.
+        # The standard library's address parser would take most of the time of a session.
         if match := _PLAIN_ADDRESS.fullmatch(arg):
             return match[1], match[2] or ""
         address, rest = super()._getaddr(arg)
@@ -296,7 +296,7 @@ class SmtpServerProtocol(SMTP):
 
     def _end(self) -> NoReturn:
         self._wire.cut()
-        # As if cancelled: what is in the buffer must not be served any more.
+        # As if cancelled: commands in the buffer must not be served any more.
         raise asyncio.CancelledError
 
 

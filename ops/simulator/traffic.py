@@ -1,4 +1,4 @@
-"""Counts what clients do, for tests that ask how they behaved."""
+"""Counts the connections and commands of clients, for tests."""
 
 from collections import Counter, deque
 from collections.abc import Callable
@@ -7,13 +7,13 @@ from typing import Final
 
 from ops.simulator.change import ChangeSignal
 
-VISITS_KEPT: Final = 1000  # the oldest are forgotten first
-COMMANDS_KEPT: Final = 1000  # of each visit, the newest
+SESSIONS_KEPT: Final = 1000  # the oldest are dropped first
+COMMANDS_KEPT: Final = 1000  # of each session, the newest
 
 
 @dataclass(slots=True)
 class SmtpSession:
-    """One connection, from accept to close."""
+    """What one client did on one connection."""
 
     number: int
     open: bool = True
@@ -24,37 +24,37 @@ class SmtpSession:
 
 
 class Traffic:
-    """All visits: how many are `open`, how many there were, what they said."""
+    """All sessions: how many are `open`, how many there were in `total`, and their commands."""
 
     def __init__(self) -> None:
         self.open = 0
         self.total = 0
         self.commands: Counter[str] = Counter()
-        self.visits: deque[SmtpSession] = deque(maxlen=VISITS_KEPT)
+        self.sessions: deque[SmtpSession] = deque(maxlen=SESSIONS_KEPT)
         self.change = ChangeSignal()
 
-    def arrive(self) -> SmtpSession:
-        """Begin a visit."""
+    def open_session(self) -> SmtpSession:
+        """Return a new session."""
         self.open += 1
         self.total += 1
-        visit = SmtpSession(self.total)
-        self.visits.append(visit)
+        session = SmtpSession(self.total)
+        self.sessions.append(session)
         self.change.announce()
-        return visit
+        return session
 
-    def leave(self, visit: SmtpSession) -> None:
-        """End a visit; a second time changes nothing."""
-        if visit.open:
-            visit.open = False
+    def close_session(self, session: SmtpSession) -> None:
+        """Close a session. A second call changes nothing."""
+        if session.open:
+            session.open = False
             self.open -= 1
             self.change.announce()
 
-    def saw(self, visit: SmtpSession, verb: str) -> None:
-        """Note a command."""
-        visit.commands.append(verb)
+    def count_command(self, session: SmtpSession, verb: str) -> None:
+        """Count a command."""
+        session.commands.append(verb)
         self.commands[verb] += 1
         self.change.announce()
 
     async def wait_until(self, holds: Callable[[], bool], within: float = 5.0) -> None:
-        """Return once `holds()`; raise TimeoutError after `within` seconds."""
+        """Wait until `holds()`. Raises TimeoutError after `within` seconds."""
         await self.change.wait_until(holds, within)

@@ -1,4 +1,4 @@
-"""Server-sent events for the live page."""
+"""The web application: the page, the API, and server-sent events."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
@@ -9,19 +9,19 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from ops.simulator.api import MailboxApi
 from ops.simulator.listener import listening
 from ops.simulator.mailbox import Mailbox
 from ops.simulator.request import Handler, NoParameters, ProblemError, problem, problems, read
-from ops.simulator.views import MailboxApi
 
-STREAMS: Final = 100  # at most
-HEARTBEAT: Final = 15.0  # seconds; finds out who has gone
-PACE: Final = 0.2  # seconds between two events, however much mail comes
+MAX_STREAMS: Final = 100
+HEARTBEAT_SECONDS: Final = 15.0  # shows which listeners have gone
+EVENT_SECONDS: Final = 0.2  # between two events
 BODY_LIMIT: Final = 64 * 1024  # octets of a request
-GRACE: Final = 1.0  # seconds for answers under way at the end
+GRACE_SECONDS: Final = 1.0  # for open requests at the end
 
-# A page elsewhere can have its own name resolve to 127.0.0.1 and then read this origin, codes
-# included (DNS rebinding). `Host` is then the name of that page.
+# A web page can let its own name resolve to 127.0.0.1 and then read this origin, codes included
+# (DNS rebinding). `Host` is then the name of that page.
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _PAGE: Final = Path(__file__).parent / "page"
 _FILES: Final = {
@@ -44,19 +44,19 @@ _GUARDS: Final = {
 
 
 class EventStream:
-    """Tells each listener how many mails there are, whenever that changes."""
+    """Sends the number of mails to each listener, whenever it changes."""
 
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
         self._streams: set[asyncio.Task[object]] = set()
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
-        """Answer with events until the listener or the simulator goes."""
-        if len(self._streams) >= STREAMS:
+        """Send events until the listener disconnects or the simulator ends."""
+        if len(self._streams) >= MAX_STREAMS:
             return problem(503, "too-many-listeners", "Close another page first.")
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        stream = asyncio.ensure_future(self._tell(response))
+        stream = asyncio.ensure_future(self._send(response))
         self._streams.add(stream)
         try:
             await asyncio.wait({stream})
@@ -66,27 +66,31 @@ class EventStream:
         return response
 
     async def close(self, _app: web.Application) -> None:
-        """End all streams."""
+        """Close all streams."""
         for stream in self._streams:
             stream.cancel()
 
-    async def _tell(self, response: web.StreamResponse) -> None:
+    async def _send(self, response: web.StreamResponse) -> None:
         change = self._mailbox.change
         while True:
-            told = change.version
+            sent = change.version
             await response.write(b'event: mailbox\ndata: {"count": %d}\n\n' % len(self._mailbox))
-            await asyncio.sleep(PACE)
-            while change.version == told:
+            await asyncio.sleep(EVENT_SECONDS)
+            while change.version == sent:
                 try:
-                    await asyncio.wait_for(change.wait(), HEARTBEAT)
+                    await asyncio.wait_for(change.wait(), HEARTBEAT_SECONDS)
                 except TimeoutError:
-                    await response.write(b": still here\n\n")
+                    await response.write(
+                        b": heartbeat\
+\
+"
+                    )
 
 
 def application(
     views: MailboxApi, events: EventStream, hosts: Collection[str] = ()
 ) -> web.Application:
-    """Put the routes together; `hosts` are names to answer to besides this machine's own."""
+    """Return the application; `hosts` are allowed host names besides this machine's own."""
     middlewares = [problems, _answering_to(hosts), _checked]
     app = web.Application(middlewares=middlewares, client_max_size=BODY_LIMIT)
     router = app.router
@@ -103,7 +107,7 @@ def application(
     router.add_get("/api/messages/{id}/attachments/{number:[0-9]{1,6}}", views.attachment)
     router.add_get("/api/behaviour", views.behaviour)
     router.add_put("/api/behaviour", views.behave)
-    router.add_delete("/api/behaviour", views.good_manners)
+    router.add_delete("/api/behaviour", views.reset_behaviour)
     router.add_get("/api/events", events.stream)
     app.on_response_prepare.append(_guard)
     app.on_shutdown.append(events.close)
@@ -114,9 +118,9 @@ def application(
 async def served(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
     """Serve the application and yield its port.
 
-    Raises PortTakenError if the port cannot be had.
+    Raises PortTakenError.
     """
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=GRACE)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=GRACE_SECONDS)
     await runner.setup()
     try:
         with listening("the mailbox", host, port):
@@ -127,7 +131,7 @@ async def served(app: web.Application, host: str, port: int) -> AsyncIterator[in
 
 
 def _answering_to(names: Collection[str]) -> Middleware:
-    """Return a middleware that refuses requests for other hosts than `_LOCAL` and these."""
+    """Return a middleware that refuses requests for any host but `_LOCAL` and these."""
     allowed = _LOCAL | {name.lower() for name in names}
 
     @web.middleware
@@ -141,7 +145,7 @@ def _answering_to(names: Collection[str]) -> Middleware:
 
 
 def _host_name(host: str) -> str:
-    """Return the host without its port, the brackets of IPv6 and the dot of the root."""
+    """Return the host without its port, IPv6 brackets and trailing dot."""
     if host.startswith("["):
         return host[1:].partition("]")[0].lower()
     return host.partition(":")[0].removesuffix(".").lower()
@@ -149,7 +153,7 @@ def _host_name(host: str) -> str:
 
 @web.middleware
 async def _checked(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse parameters that would be ignored; the views of `_QUERIED` check their own."""
+    """Refuse query parameters, which would be ignored, outside `_QUERIED`."""
     if request.path not in _QUERIED:
         read(NoParameters, request.query)
     return await handler(request)

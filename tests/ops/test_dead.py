@@ -35,7 +35,6 @@ from tests.ops.dying import (
 )
 from tests.processes import ROOT, started
 from tests.tap import depth, publish_raw
-from tests.waiting import until
 
 pytestmark = pytest.mark.rabbit
 
@@ -203,9 +202,6 @@ async def test_only_the_chosen_are_replayed(url: str, capsys: pytest.CaptureFixt
     """Ids, a text of the reason, and a limit each choose; an unknown id is an error."""
     await rejected(url, "m-1", "m-2", "m-3", "m-4")
 
-    async def one_is_left() -> bool:  # the broker puts it back after the channel has closed
-        return await depth(url, LETTERS) == 1
-
     codes = [
         await run(url, "replay", LETTERS, "--id", "m-2", "m-9"),
         await run(url, "replay", LETTERS, "--reason", "no such reason"),
@@ -216,7 +212,7 @@ async def test_only_the_chosen_are_replayed(url: str, capsys: pytest.CaptureFixt
     assert codes == [1, 0, 0]
     assert told.out == "1 replayed\n0 replayed\n2 replayed\n"
     assert told.err == f"{LETTERS} has no letter m-9\n"
-    await until(one_is_left)
+    await settled(url, LETTERS, 1)
     assert "m-2" in await received(url)
 
 

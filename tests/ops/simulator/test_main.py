@@ -1,5 +1,6 @@
 """The simulator as a process."""
 
+import argparse
 import asyncio
 import os
 import re
@@ -9,15 +10,16 @@ import socket
 import ssl
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trustme
 
-from ops.simulator.__main__ import settings
+from ops.simulator.__main__ import add_arguments, settings
 from ops.simulator.mailbox import MailArchive, Mailbox
+from ops.simulator.simulator import SimulatorSettings
 from ops.simulator.smtp import Credentials
 
 ANY_PORTS = {"SMTP_PORT": "0", "MAILBOX_PORT": "0"}
@@ -112,9 +114,16 @@ async def test_bad_certificate() -> None:
     assert errors.decode().count("\n") == 1
 
 
+def parsed(words: Sequence[str], environ: Mapping[str, str]) -> SimulatorSettings:
+    """Return the settings of a command line and an environment."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser, environ)
+    return settings(parser.parse_args(words))
+
+
 def test_defaults() -> None:
     """Without flags or environment it listens on the ports that are documented."""
-    found = settings([], {})
+    found = parsed([], {})
 
     assert (found.smtp_host, found.smtp_port) == ("127.0.0.1", 2525)
     assert (found.web_host, found.web_port) == ("127.0.0.1", 8025)
@@ -131,7 +140,7 @@ def test_flags_first(files: dict[str, str]) -> None:
         "SMTP_PUBLISHED": "localhost:2525",
         "MAILBOX_HOSTS": "simulator, mail.example",
     }
-    found = settings(["--smtp-port", "9"], environ)
+    found = parsed(["--smtp-port", "9"], environ)
 
     assert (found.smtp_port, found.web_port, found.tls_port) == (9, 2, 3)
     assert found.published == "localhost:2525"
@@ -151,4 +160,4 @@ def test_flags_first(files: dict[str, str]) -> None:
 def test_senseless(environ: dict[str, str]) -> None:
     """Settings that cannot work are refused."""
     with pytest.raises(ValueError, match=r"login|TLS"):
-        settings([], environ)
+        parsed([], environ)

@@ -236,7 +236,7 @@ async def test_starttls(secure: Simulator, trusting: ssl.SSLContext) -> None:
         assert not smtp.supports_extension("starttls")
         await smtp.sendmail("a@x.example", ["b@x.example"], BODY)
 
-    assert secure.traffic.visits[0].encrypted
+    assert secure.traffic.sessions[0].encrypted
     assert len(secure.mailbox) == 1
 
 
@@ -246,13 +246,13 @@ async def test_implicit_tls(secure: Simulator, trusting: ssl.SSLContext) -> None
     async with smtp:
         await smtp.sendmail("a@x.example", ["b@x.example"], BODY)
 
-    assert secure.traffic.visits[0].encrypted
+    assert secure.traffic.sessions[0].encrypted
 
 
 async def test_login(secure: Simulator) -> None:
     """The one user with the right password may log in, nobody else."""
     async with client(secure.smtp_port, username="anna", password="pw"):
-        assert secure.traffic.visits[0].commands.count("AUTH") == 1
+        assert secure.traffic.sessions[0].commands.count("AUTH") == 1
     for user, password in (("anna", "no"), ("bob", "pw")):
         with pytest.raises(aiosmtplib.SMTPAuthenticationError):
             await client(secure.smtp_port, username=user, password=password).connect()
@@ -263,7 +263,7 @@ async def test_anybody(simulator: Simulator) -> None:
     async with client(simulator.smtp_port, username="who", password="ever") as smtp:
         await smtp.quit()
 
-    assert simulator.traffic.visits[0].authenticated
+    assert simulator.traffic.sessions[0].authenticated
 
 
 async def test_counts(simulator: Simulator) -> None:
@@ -275,7 +275,7 @@ async def test_counts(simulator: Simulator) -> None:
         assert traffic.open == 1
     await traffic.wait_until(lambda: traffic.open == 0)
 
-    visit = traffic.visits[0]
+    visit = traffic.sessions[0]
     mail = ["MAIL", "RCPT", "DATA"]
     assert list(visit.commands) == ["EHLO", *mail, *mail, "QUIT"]
     assert visit.mails == 2

@@ -84,7 +84,7 @@ async def test_tls(secure: Simulator, trusting: ssl.SSLContext, tls: Tls) -> Non
     async with a_pool(a_relay(port, tls, trusting, Login("anna", "pw"))) as pool:
         assert [await sent(pool) for _ in range(5)] == [DELIVERED] * 5
 
-    (visit,) = secure.traffic.visits
+    (visit,) = secure.traffic.sessions
     assert (visit.encrypted, visit.authenticated, visit.mails) == (True, True, 5)
     assert secure.traffic.commands["AUTH"] == 1
 
@@ -184,7 +184,7 @@ async def test_login(secure: Simulator, trusting: ssl.SSLContext, auth: Auth) ->
     async with a_pool(relay) as pool:
         assert await sent(pool) == DELIVERED
 
-    (visit,) = secure.traffic.visits
+    (visit,) = secure.traffic.sessions
     assert visit.authenticated
 
 

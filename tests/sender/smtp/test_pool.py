@@ -72,7 +72,7 @@ async def test_mails_of_a_connection(simulator: Simulator) -> None:
     async with a_pool(a_relay(simulator.smtp_port), mails=5) as pool:
         assert [await sent(pool) for _ in range(12)] == [DELIVERED] * 12
 
-    assert [visit.mails for visit in simulator.traffic.visits] == [5, 5, 2]
+    assert [visit.mails for visit in simulator.traffic.sessions] == [5, 5, 2]
 
 
 async def test_closed_by_421(simulator: Simulator) -> None:
@@ -82,7 +82,7 @@ async def test_closed_by_421(simulator: Simulator) -> None:
     async with a_pool(a_relay(simulator.smtp_port)) as pool:
         assert [await sent(pool) for _ in range(10)] == [DELIVERED] * 10
 
-    assert [visit.mails for visit in simulator.traffic.visits] == [3, 3, 3, 1]
+    assert [visit.mails for visit in simulator.traffic.sessions] == [3, 3, 3, 1]
 
 
 @pytest.mark.parametrize("stage", ["mail", "rcpt", "data"])
@@ -104,7 +104,7 @@ async def test_session_over(
     assert results == [DELIVERED] * 60
     assert len(simulator.mailbox) == 60
     verb = stage.upper()
-    refused = [visit.commands.count(verb) - visit.mails for visit in simulator.traffic.visits]
+    refused = [visit.commands.count(verb) - visit.mails for visit in simulator.traffic.sessions]
     assert max(refused) <= 1
     assert simulator.traffic.commands["QUIT"] == simulator.traffic.total
 

@@ -1,4 +1,4 @@
-"""What the API of the mailbox answers."""
+"""The API of the mailbox."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from ops.simulator.mailbox import Mailbox
 from ops.simulator.policy import SmtpPolicy
 from ops.simulator.request import MailPageQuery, MailQuery, ProblemError, problem, read
 
-# Links may be followed, in a new tab; nothing else leaves the mail, no script runs.
+# Links open in a new tab; no other request leaves the mail, and no script runs.
 _MAIL_RULES: Final = (
     "sandbox allow-popups allow-popups-to-escape-sandbox; default-src 'none'; "
     "style-src 'unsafe-inline'; img-src data:; font-src data:; form-action 'none'; "
@@ -26,7 +26,7 @@ _MAIL_HEAD: Final = '<!doctype html><meta charset="utf-8"><base target="_blank">
 
 
 class MailboxApi:
-    """One method for each thing that can be asked for."""
+    """The handlers of the API."""
 
     def __init__(
         self,
@@ -35,30 +35,30 @@ class MailboxApi:
         ports: Mapping[str, int | None],
         published: str | None = None,
     ) -> None:
-        """Build it; `ports` are those of SMTP by name, `published` is where clients reach it."""
+        """Build it; `ports` are those of SMTP by name, `published` the address for clients."""
         self._mailbox = mailbox
         self._policy = policy
         self._ports = ports
         self._published = published
 
     async def health(self, _request: web.Request) -> web.Response:
-        """Answer on which ports mail is taken, and where they are published, if that is known."""
+        """Answer with the SMTP ports, and with their published address, if it is known."""
         published = {"smtp_published": self._published} if self._published else {}
         return _json({"status": "ok", "ports": self._ports, **published})
 
     async def messages(self, request: web.Request) -> web.Response:
-        """Answer a page of the messages, the newest first, and a link to the next page."""
+        """Answer with a page of the messages, the newest first, and a link to the next page."""
         asked = read(MailPageQuery, request.query)
-        # Mails are parsed to be shown: that may last, and SMTP must go on meanwhile.
+        # In a thread: parsing many mails would block the SMTP port.
         return await asyncio.to_thread(_page, self._mailbox.find(asked.to), asked, request.url)
 
     async def message(self, request: web.Request) -> web.Response:
-        """Answer one mail."""
+        """Answer with one mail."""
         mail = self._mail(request)
         return _json(await asyncio.to_thread(_full, mail, request.url))
 
     async def attachment(self, request: web.Request) -> web.Response:
-        """Answer an attachment by its number, from 0, as a file that runs nothing."""
+        """Answer with an attachment, by its number from 0."""
         mail, number = self._mail(request), request.match_info["number"]
         found = (await asyncio.to_thread(mail.content)).attachments
         if int(number) >= len(found):
@@ -67,47 +67,47 @@ class MailboxApi:
         return web.Response(body=chosen.octets, headers=response_headers(chosen))
 
     async def raw(self, request: web.Request) -> web.Response:
-        """Answer the octets as received."""
+        """Answer with the octets as received."""
         mail = self._mail(request)
-        # Chromium would show this type as a page.
+        # Chromium shows this type as a page otherwise.
         saved = {"Content-Disposition": f'attachment; filename="{mail.id}.eml"'}
         return web.Response(body=mail.raw, content_type="message/rfc822", headers=saved)
 
     async def source(self, request: web.Request) -> web.Response:
-        """Answer the octets as text to be read in a browser."""
+        """Answer with the octets as plain text."""
         return web.Response(text=self._mail(request).raw.decode("utf-8", "replace"))
 
     async def html(self, request: web.Request) -> web.Response:
-        """Answer the HTML of a mail, harmless even if opened by itself."""
+        """Answer with the HTML of a mail, sandboxed."""
         return await asyncio.to_thread(_shown, self._mail(request))
 
     async def delete(self, request: web.Request) -> web.Response:
-        """Forget one mail."""
+        """Remove one mail."""
         self._mailbox.remove([self._mail(request)])
         return web.Response(status=204)
 
     async def clear(self, request: web.Request) -> web.Response:
-        """Forget the mails that fit the query, all of them without one."""
+        """Remove the mails that match the query, all mails without a query."""
         asked = read(MailQuery, request.query)
         mails = self._mailbox.find(asked.to)
         self._mailbox.remove(await asyncio.to_thread(_fitting, mails, asked))
         return web.Response(status=204)
 
     async def behaviour(self, _request: web.Request) -> web.Response:
-        """Answer how the simulator behaves."""
+        """Answer with the behaviour."""
         return _json(self._policy.behaviour.model_dump(mode="json"))
 
     async def behave(self, request: web.Request) -> web.Response:
-        """Replace the behaviour as a whole; what is not given is as by default."""
+        """Replace the whole behaviour; a missing field has its default."""
         try:
             self._policy.behaviour = Behaviour.model_validate_json(await request.read())
         except ValidationError as error:
             return _invalid(error)
         return await self.behaviour(request)
 
-    async def good_manners(self, request: web.Request) -> web.Response:
-        """Return to the defaults."""
-        self._policy.forget()
+    async def reset_behaviour(self, request: web.Request) -> web.Response:
+        """Return to the default behaviour."""
+        self._policy.reset()
         return await self.behaviour(request)
 
     def _mail(self, request: web.Request) -> StoredMail:
@@ -119,7 +119,7 @@ class MailboxApi:
 
 def _page(mails: Sequence[StoredMail], asked: MailPageQuery, url: URL) -> web.Response:
     found = _fitting(mails, asked)
-    # Mails come and go between two pages; ids sort by arrival, so no page repeats or skips one.
+    # Ids sort by arrival: no page repeats or skips a mail when others come or go.
     older = [mail for mail in found if asked.before is None or mail.id < asked.before]
     view = _brief if asked.brief else _full
     answer = _json([view(mail, url) for mail in older[: asked.limit]])
@@ -181,7 +181,7 @@ def _shown(mail: StoredMail) -> web.Response:
     return web.Response(
         text=_MAIL_HEAD + with_images(content.html or "", content.attachments),
         content_type="text/html",
-        # A mail's `<link rel=dns-prefetch>` would tell its sender that it was opened.
+        # A DNS prefetch would show the sender that the mail was opened.
         headers={"Content-Security-Policy": _MAIL_RULES, "X-DNS-Prefetch-Control": "off"},
     )
 

@@ -1,4 +1,4 @@
-"""Answers for one conversation's EHLO, AUTH, MAIL, RCPT and final dot."""
+"""The replies to EHLO, AUTH, MAIL, RCPT and the final dot."""
 
 # ruff: noqa: N802  # aiosmtpd looks the methods up by these names
 
@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 
 class SmtpHandler:
-    """The handler that aiosmtpd calls, one for all conversations."""
+    """The handler that aiosmtpd calls, one for all connections."""
 
     def __init__(self, policy: SmtpPolicy, mailbox: Mailbox) -> None:
         self._policy = policy
@@ -29,7 +29,7 @@ class SmtpHandler:
         hostname: str,
         _responses: Sequence[str],
     ) -> list[str]:
-        """Offer the extensions of the hour."""
+        """Offer the extensions of the present behaviour."""
         if refusal := self._policy.behaviour.refuse.ehlo:
             return [refusal]
         session.host_name = hostname
@@ -53,7 +53,7 @@ class SmtpHandler:
         return f"250 {HOSTNAME}"
 
     async def handle_AUTH(self, *_about: object) -> object:
-        """Refuse a login if told so; else the door decides."""
+        """Refuse all logins if the behaviour says so; else the authenticator decides."""
         return self._policy.behaviour.refuse.auth or MISSING
 
     async def handle_MAIL(
@@ -66,8 +66,8 @@ class SmtpHandler:
     ) -> str:
         """Begin a mail."""
         sender = _bare(address)
-        act = self._policy.on_mail(sender, options, server.visit.mails)
-        if reply := await server.obey(act) or _malformed(address, envelope):
+        fault = self._policy.on_mail(sender, options, server.smtp_session.mails)
+        if reply := await server.apply(fault) or _malformed(address, envelope):
             return reply
         envelope.mail_from = address
         envelope.mail_options.extend(options)
@@ -83,36 +83,38 @@ class SmtpHandler:
     ) -> str:
         """Add a recipient."""
         sender = _bare(envelope.mail_from or "")
-        act = self._policy.on_rcpt(sender, address, server.visit.mails, len(envelope.rcpt_tos))
-        if reply := await server.obey(act) or _malformed(address, envelope):
+        fault = self._policy.on_rcpt(
+            sender, address, server.smtp_session.mails, len(envelope.rcpt_tos)
+        )
+        if reply := await server.apply(fault) or _malformed(address, envelope):
             return reply
         if not _bare(address):
-            return "501 5.1.3 Nobody has this address"
+            return "501 5.1.3 The recipient is empty"
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 OK"
 
     async def handle_DATA(
         self, server: SmtpServerProtocol, _session: Session, envelope: Envelope
     ) -> str:
-        """Serve the mail in its turn and keep it."""
-        act = self._policy.on_dot(envelope.rcpt_tos)
+        """Serve the mail in its turn, then store it."""
+        fault = self._policy.on_dot(envelope.rcpt_tos)
         with server.at_work():
-            await self._policy.desk.serve()
-        if reply := await server.obey(act):
+            await self._policy.service_queue.serve()
+        if reply := await server.apply(fault):
             return reply
         content = envelope.content
         raw = content if isinstance(content, bytes) else b""
         sender = _bare(envelope.mail_from or "")
         mail = self._mailbox.keep(sender, envelope.rcpt_tos, raw)
-        server.visit.mails += 1
-        if act.cut_after:
+        server.smtp_session.mails += 1
+        if fault.cut_after:
             server.cut()
         return f"250 2.0.0 Kept as {mail.id}"
 
     async def handle_exception(self, error: Exception) -> str:
-        """Ask for another try after a failure of ours, such as a full disk."""
+        """Refuse for now after an internal error, such as a full disk."""
         _log.error("a mail could not be served", exc_info=error)
-        return "451 4.3.0 The simulator has a problem of its own"
+        return "451 4.3.0 Internal error of the simulator"
 
     def _extensions(self, server: SmtpServerProtocol) -> list[str]:
         lines = []
