@@ -13,7 +13,7 @@ from typing import IO, NamedTuple
 import structlog
 
 from shared.contracts.mail import MAX_MAIL_BYTES
-from shared.contracts.message import SMALL_BYTES
+from shared.contracts.message import MAX_SMALL_BYTES
 from shared.delivery import Delivery
 from shared.inflight import DeliveryTag
 
@@ -47,7 +47,7 @@ class Backlog:
     def admit(self, message: Delivery, tag: DeliveryTag) -> bool:
         """Return whether a message may be handled now; else it waits for `leave`."""
         size = len(message.body)
-        if size <= SMALL_BYTES:
+        if size <= MAX_SMALL_BYTES:
             return True
         if self._has_room(size):
             self._held += size
@@ -59,7 +59,7 @@ class Backlog:
 
     def leave(self, size: int) -> Iterator[tuple[Delivery, DeliveryTag]]:
         """Free the room of a body that was handled; give the messages that may be handled now."""
-        if size <= SMALL_BYTES:
+        if size <= MAX_SMALL_BYTES:
             return
         self._held -= size
         while self._waiting and self._has_room(self._waiting[0].size):

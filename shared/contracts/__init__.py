@@ -1,4 +1,4 @@
-"""Every message that crosses a queue: frozen models with their routing keys; encode and decode.
+"""Every message that crosses a queue: frozen models with routing keys, encoded and decoded.
 
 The wire form is JSON; unknown fields are ignored on read, so that fields can be added freely. A
 change that an old reader would misunderstand is a new message with a new key.
@@ -36,7 +36,7 @@ from shared.contracts.domains import (
 )
 from shared.contracts.mail import Category, SendEmail
 from shared.contracts.message import (
-    SMALL_BYTES,
+    MAX_SMALL_BYTES,
     Answer,
     Command,
     Contract,
@@ -139,15 +139,15 @@ _BY_KEY: Mapping[str, type[Contract]] = {key: each for each in CONTRACTS for key
 
 
 def encode(message: Contract) -> bytes:
-    """Give the wire form: JSON, absent fields left out."""
+    """Return the wire form: JSON without absent fields."""
     return message.model_dump_json(by_alias=True, exclude_none=True).encode()
 
 
 def decode(key: str, body: bytes) -> Contract:
-    """Read the contract that `key`, an AMQP type, names.
+    """Return the message in a body, of the contract that `key`, an AMQP type, names.
 
     A body over the contract's `max_bytes`, or of too many values, is not parsed.
-    Raises Undecodable, whose text never repeats the input: a body may hold what no log may.
+    Raises Undecodable, whose text never repeats the input: a body may hold secrets.
     """
     contract = _BY_KEY.get(key)
     if contract is None:
@@ -165,13 +165,13 @@ def decode(key: str, body: bytes) -> Contract:
 
 
 def max_bytes(key: str) -> int:
-    """Return how many bytes the body of a message of the type `key` may have."""
+    """Return the largest size, in bytes, of a body of the type `key`."""
     contract = _BY_KEY.get(key)
-    return contract.max_bytes if contract else SMALL_BYTES
+    return contract.max_bytes if contract else MAX_SMALL_BYTES
 
 
 def mistakes(error: ValidationError) -> str:
-    """Return what is wrong, field by field, without the values."""
+    """Return the mistakes, field by field, without the values."""
     found = error.errors(include_input=False, include_url=False, include_context=False)
     return "; ".join(
         f"{_place(mistake['loc'])}: {mistake['msg'].removeprefix('Value error, ')}"

@@ -1,4 +1,4 @@
-"""Email addresses, mailboxes and domains: checked once at the border, canonical after it."""
+"""Email addresses, mailboxes and domains: checked and made canonical when they come in."""
 
 import re
 
@@ -10,8 +10,8 @@ MAX_LOCAL_OCTETS = 64  # RFC 5321 4.5.3.1.1
 MAX_ADDRESS_OCTETS = 254  # RFC 5321 4.5.3.1.3, errata 1690
 MAX_NAME_CHARS = 200  # of a display name; it has to fit a header line of 998 octets when encoded
 
-# A deployment may well mail to `.local` or `.test` hosts of its own. Whether a domain can be
-# reached is the relay's business; here only the form is checked.
+# A deployment may mail to `.local` or `.test` hosts of its own. Whether a domain can be reached is
+# the relay's business; here only the form is checked.
 email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
 # C0 and C1 controls, both Unicode line breaks, and what opens an encoded word (RFC 2047).
@@ -19,21 +19,21 @@ _UNSAFE_IN_HEADER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]|=\?")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')  # RFC 5322 3.2.4, a quoted-string
 _PHRASE = re.compile(r"[\w!#$%&'*+/=?^`{|}~ -]*")  # RFC 5322 3.2.3 and RFC 6532: needs no quotes
 _IN_NO_PHRASE = re.compile(r'[()<>\[\]:;@\\,"]')  # RFC 5322 3.2.3 less the dot, see its section 4
-# What most addresses look like, and already canonical; a mail's are read at every border, and the
-# library takes some twenty times as long to say yes to them.
+# Most addresses have this form, which is canonical. The library takes some twenty times as long to
+# check them, and each service checks the addresses of each mail.
 _PLAIN = re.compile(
     r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@(?:[a-z0-9]+(?:-[a-z0-9]+)*\.)+[a-z]{2,}"
 )
 _PLAIN_DOMAIN = re.compile(r"(?:[a-z0-9]+(?:-[a-z0-9]+)*\.)+[a-z]{2,}")
-PLAIN_CHARS = 64  # in all; within them every part is within its limit (RFC 5321 4.5.3.1)
+MAX_PLAIN_CHARS = 64  # of an address; each part is then within its limit (RFC 5321 4.5.3.1)
 
 
 def check_header_text(text: str) -> str:
-    """Give `text` back when it may stand in a header as it is.
+    """Return `text` if it may stand in a header as it is.
 
-    Control characters would start a header of their own. So would an encoded word: a line break
-    hidden in one is written out by Pythons older than the fix of CVE-2024-6923. Both are refused,
-    not stripped. Raises ValueError.
+    A control character would start another header. So would an encoded word: Pythons older than the
+    fix of CVE-2024-6923 write out a line break that is hidden in one. Both are refused, not
+    stripped. Raises ValueError.
     """
     if _UNSAFE_IN_HEADER.search(text):
         raise ValueError(
@@ -43,11 +43,11 @@ def check_header_text(text: str) -> str:
 
 
 def check_mailbox(text: str) -> str:
-    """Give the canonical form of one mailbox, `local@domain` or `Name <local@domain>`.
+    """Return the canonical form of one mailbox, `local@domain` or `Name <local@domain>`.
 
     The name is in quotes when it needs them, the domain in lower-case A-labels (RFC 5891); lengths
-    are those of RFC 5321 4.5.3.1. Raises ValueError for anything else, a list of mailboxes among
-    it, without repeating the text.
+    are those of RFC 5321 4.5.3.1. Raises ValueError for anything else, such as a list of mailboxes;
+    its text does not repeat the input.
     """
     name, address = split_mailbox(check_header_text(text))
     canonical = _check_address(address)
@@ -55,7 +55,7 @@ def check_mailbox(text: str) -> str:
 
 
 def check_address(text: str) -> str:
-    """Give the canonical form of one bare address, `local@domain`. Raises ValueError."""
+    """Return the canonical form of one bare address, `local@domain`. Raises ValueError."""
     mailbox = check_mailbox(text)
     if mailbox.endswith(">"):
         raise ValueError("must be a bare address, without a name and angle brackets")
@@ -79,22 +79,22 @@ def split_mailbox(mailbox: str) -> tuple[str, str]:
 
 
 def bare_address(mailbox: str) -> str:
-    """Give the address of a canonical mailbox, as the envelope needs it."""
+    """Return the address of a canonical mailbox, as the envelope needs it."""
     return mailbox[:-1].rpartition("<")[2] if mailbox.endswith(">") else mailbox
 
 
 def domain_of(address: str) -> str:
-    """Give the domain of a canonical address."""
+    """Return the domain of a canonical address."""
     return address.rpartition("@")[2]
 
 
 def check_domain(text: str) -> str:
-    """Give a recipient domain as lower-case A-labels without a trailing dot (IDNA 2008).
+    """Return a recipient domain as lower-case A-labels without a trailing dot (IDNA 2008).
 
-    Raises ValueError for address literals, names of one label and names of digits alone, without
-    repeating the text.
+    Raises ValueError for address literals, names of one label and names of digits alone; its text
+    does not repeat the input.
     """
-    if len(text) < PLAIN_CHARS and _PLAIN_DOMAIN.fullmatch(text):
+    if len(text) < MAX_PLAIN_CHARS and _PLAIN_DOMAIN.fullmatch(text):
         return text
     return _check_any_domain(text.strip())
 
@@ -110,7 +110,7 @@ def _check_any_domain(text: str) -> str:
 
 
 def _check_address(text: str) -> str:
-    if len(text) <= PLAIN_CHARS and _PLAIN.fullmatch(text):
+    if len(text) <= MAX_PLAIN_CHARS and _PLAIN.fullmatch(text):
         return text
     return _check_by_library(text)
 

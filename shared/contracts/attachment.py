@@ -1,4 +1,4 @@
-"""Files that go with a mail: their names, types and octets, checked once at the border."""
+"""The attachments of a mail: file names, media types and base64, checked when they come in."""
 
 import re
 import string
@@ -40,9 +40,9 @@ def _check_file_name(text: str) -> str:
 
 
 def _check_type(text: str) -> str:
-    """Give a media type as it was given.
+    """Return a media type as it is. Raises ValueError for a composite type.
 
-    A part of a composite type must not be base64 (RFC 2046 5.2.1), and anything else could carry
+    A part of a composite type must not be base64 (RFC 2046 5.2.1), and without base64 it may have
     lines that no server takes.
     """
     if not _TYPE.fullmatch(text):
@@ -53,7 +53,7 @@ def _check_type(text: str) -> str:
 
 
 def _check_base64(text: str) -> str:
-    # A fourth of the time of decoding it, which the mail does not need: it goes out as it is.
+    # Decoding takes four times as long, and the mail does not need it: the text is sent as it is.
     digits = text.encode().rstrip(b"=")
     padding = len(text) - len(digits)
     if len(text) % 4 or padding > 2 or digits.translate(None, _BASE64):  # noqa: PLR2004 -- RFC 4648 4
@@ -62,7 +62,7 @@ def _check_base64(text: str) -> str:
 
 
 class Attachment(BaseModel):
-    """One file. With a `content_id` it is an image or the like that the HTML shows by `cid:`."""
+    """One file. With a `content_id` it is an image or the like, shown by `cid:` in the HTML."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
@@ -89,12 +89,12 @@ class Attachment(BaseModel):
         None,
         max_length=MAX_CONTENT_ID_CHARS,
         pattern=CONTENT_ID,
-        description="What the HTML shows it by: `logo` for `cid:logo`",
+        description="The name that the HTML shows it by: `logo` for `cid:logo`",
     )
 
     @property
     def size(self) -> int:
-        """How many bytes the file has."""
+        """The size of the file in bytes."""
         return len(self.content) // 4 * 3 - self.content[-2:].count("=")
 
 
@@ -102,7 +102,7 @@ A = TypeVar("A", bound=Attachment)
 
 
 def check_attachments(attachments: Sequence[A]) -> Sequence[A]:
-    """Give the files back if they can go with one mail. Raises ValueError."""
+    """Return the attachments if one mail can have them all. Raises ValueError."""
     if sum(each.size for each in attachments) > MAX_ATTACHED_BYTES:
         raise ValueError(f"must be at most {MAX_ATTACHED_BYTES // MIB} MiB together")
     named = [each.content_id for each in attachments if each.content_id is not None]

@@ -1,4 +1,4 @@
-"""One-time codes: asked for, issued, withheld, verified, refused, unchecked, cancelled."""
+"""One-time codes: issued, withheld, verified, refused, unchecked, cancelled."""
 
 from enum import StrEnum
 
@@ -16,46 +16,47 @@ from shared.contracts.fields import (
 )
 from shared.contracts.message import Answer, Command, Event, Question
 
-CONFIRM_ADDRESS = "confirm-address"  # what a code is for, if nothing else is said
+CONFIRM_ADDRESS = "confirm-address"  # the purpose of a code by default
 MIN_DIGITS = 4
-MAX_DIGITS = 8  # of nine digits RFC 4226's 31 bits would no more be uniform
-MAX_TYPED_CHARS = 64  # of a code with the spaces and dashes that somebody put into it
+MAX_DIGITS = 8  # codes of nine digits would not be uniform with the 31 bits of RFC 4226
+MAX_TYPED_CHARS = 64  # of a code as it was typed, with spaces and dashes
 
 
 class Withholding(StrEnum):
-    """Why no code was mailed; neither tells whether anybody has the address."""
+    """Why no code was mailed; neither reason shows whether the address exists."""
 
-    COOLDOWN = "cooldown"  # one was, only just
-    LIMIT = "limit"  # too many were, to whomever or for whomever
+    COOLDOWN = "cooldown"  # the last code was mailed a moment ago
+    LIMIT = "limit"  # too many codes were mailed to an address or domain, or for a client or IP
 
 
 class IssueCode(Command):
     """Asks for a one-time code to be mailed to an address.
 
-    While there is one for the same client, purpose and address it is mailed again, with its old
-    expiry. Answered by `CodeIssued` or `CodeWithheld`; the same `id` gets the same answer.
+    A valid code for the same client, purpose and address is mailed again, with its old expiry.
+    Answered by `CodeIssued` or `CodeWithheld`; the same `id` gets the same answer.
     """
 
     keys = ("code.issue",)
 
     email: Address
     client: Id | None = None
-    purpose: Purpose = Field(CONFIRM_ADDRESS, description="The code is right for nothing else")
+    purpose: Purpose = Field(CONFIRM_ADDRESS, description="The code is valid for no other purpose")
     length: int | None = Field(
         None, ge=MIN_DIGITS, le=MAX_DIGITS, description="Digits; the deployment's default if absent"
     )
     locale: Locale | None = Field(
-        None, description="Of the mail; the deployment's own if absent or unknown"
+        None, description="The language of the mail; the deployment's default if absent or unknown"
     )
     ip: IpAddress | None = Field(
-        None, description="Of whoever wants the code; mails are limited by it"
+        None,
+        description="The IP address of the user who asks; the number of mails is limited by it",
     )
 
 
 class VerifyCode(Question):
-    """Asks whether a code is right; a right one is used up by it.
+    """Asks whether a code is right; a right code cannot be used again.
 
-    Answered by `CodeVerified`, `CodeRefused` or `CodeUnchecked`. The same `id` asked again gets the
+    Answered by `CodeVerified`, `CodeRefused` or `CodeUnchecked`. The same `id` gets the
     same verdict, so that a lost answer can be asked for again.
     """
 
@@ -66,12 +67,13 @@ class VerifyCode(Question):
     client: Id | None = None
     purpose: Purpose = CONFIRM_ADDRESS
     ip: IpAddress | None = Field(
-        None, description="Of whoever typed the code; wrong ones are limited by it"
+        None,
+        description="The IP address of the user who typed it; wrong guesses are limited by it",
     )
 
 
 class CancelCode(Command):
-    """Asks that a code be right no more; harmless if it is not anyway.
+    """Asks that a code become invalid; harmless if it is invalid already.
 
     Answered by `CodeCancelled`.
     """
@@ -79,7 +81,7 @@ class CancelCode(Command):
     keys = ("code.cancel",)
 
     challenge_id: Id
-    client: Id | None = Field(None, description="Nothing of another client is cancelled")
+    client: Id | None = Field(None, description="A code of another client is not cancelled")
 
 
 class CodeIssued(Event):
@@ -92,7 +94,7 @@ class CodeIssued(Event):
     client: Id | None = None
     purpose: Purpose = CONFIRM_ADDRESS
     expires_at: Moment
-    resend_at: Moment = Field(description="Not to be asked for again before")
+    resend_at: Moment = Field(description="Before then, asking again is refused")
 
 
 class CodeWithheld(Answer):
@@ -105,7 +107,7 @@ class CodeWithheld(Answer):
 
 
 class CodeVerified(Event):
-    """Signals that a code was right and is used up."""
+    """Signals that a code was right; it cannot be used again."""
 
     keys = ("code.verified",)
 
@@ -116,7 +118,7 @@ class CodeVerified(Event):
 
 
 class CodeRefused(Event):
-    """Signals that a code was not right: wrong, expired, used, exhausted or unknown alike."""
+    """Signals that a code was not accepted: wrong, expired, used, exhausted or unknown alike."""
 
     keys = ("code.refused",)
 
@@ -126,9 +128,10 @@ class CodeRefused(Event):
 
 
 class CodeUnchecked(Answer):
-    """Answers that a code was not compared and the guess not counted: too many were wrong.
+    """Answers that a code was not compared, and the guess not counted: too many were wrong.
 
-    Those are of the client or the IP address, at all recipients: it tells nothing of this one.
+    The wrong guesses of the client or the IP address are counted over all recipients, so the answer
+    reveals nothing about this one.
     """
 
     keys = ("code.unchecked",)
@@ -137,7 +140,7 @@ class CodeUnchecked(Answer):
 
 
 class CodeCancelled(Answer):
-    """Answers that a code is right no more; it does not tell whether it ever was."""
+    """Answers that a code is invalid; it does not reveal whether it was ever valid."""
 
     keys = ("code.cancelled",)
 

@@ -1,4 +1,4 @@
-"""Recipient domains: what is reported of them, and what the evidence says."""
+"""Recipient domains: the reports about them, the evidence and the verdict."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -26,16 +26,16 @@ from shared.contracts.fields import (
 )
 from shared.contracts.message import Answer, Event, Question
 
-MAX_SIGHTINGS = 1000  # a report: some 150 kB, which a broker passes on at once
-MAX_LISTED = 1000  # domains a page
-MAX_MANY_BYTES = 2 * 1024 * 1024  # of a report or a page: 2 kB for each entry are plenty
+MAX_SIGHTINGS = 1000  # of a report: some 150 kB
+MAX_LISTED = 1000  # domains of a page
+MAX_MANY_BYTES = 2 * 1024 * 1024  # of a report or a page: 2 kB for each of its entries
 MAX_REASON_CHARS = 1000
 MAX_CLASSES = 100  # of refusals; there are 16 reply classes now
 MAX_CLASS_CHARS = 50
 
 
 class Verdict(StrEnum):
-    """What the evidence says of a recipient domain."""
+    """The verdict of the evidence on a recipient domain."""
 
     CATCH_ALL = "catch-all"
     NOT_CATCH_ALL = "not-catch-all"
@@ -43,45 +43,47 @@ class Verdict(StrEnum):
 
 
 class Kind(StrEnum):
-    """What somebody has seen become of a mail."""
+    """The outcome of a mail that was sent without this pipeline."""
 
     DELIVERED = "delivered"
     BOUNCED = "bounced"  # no such mailbox
 
 
 class Sighting(BaseModel):
-    """What became of one mail that went another way, for one recipient.
+    """The outcome, for one recipient, of a mail that was sent without this pipeline.
 
-    All fields but `at` say which event it is: a copy with the same ones counts once.
+    All fields but `at` identify the event: a copy with the same fields counts once.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    id: Id = Field(description="The same for every copy; a name space for each client")
+    id: Id = Field(description="The same for every copy; unique for a client")
     domain: Domain
     kind: Kind
     at: Moment = Field(description="When it happened")
     recipient: Address | None = Field(
-        None, repr=False, description="At that domain; distinct ones are estimated, none is kept"
+        None,
+        repr=False,
+        description="At that domain; the number of distinct ones is estimated, no address is kept",
     )
     email_id: Id | None = Field(
-        None, description="The mail, so that its late bounce takes its delivery back"
+        None, description="The mail, so that a late bounce cancels its delivery"
     )
 
     @field_validator("recipient")
     @classmethod
     def _at_the_domain(cls, recipient: str | None, info: ValidationInfo) -> str | None:
-        # A wrong domain is told by its own field.
+        # A wrong domain is reported by its own field.
         if recipient and domain_of(recipient) != info.data.get("domain", domain_of(recipient)):
             raise ValueError("must be an address at the domain")
         return recipient
 
 
 class FeedbackReported(Event):
-    """Signals what became of mails that went another way, of one or of many."""
+    """Signals the outcomes of one or many mails that were sent without this pipeline."""
 
     keys = ("feedback.reported",)
-    must_arrive = True  # its sender was told that it is kept
+    must_arrive = True  # its sender was answered that it is kept
     max_bytes = MAX_MANY_BYTES
 
     client: Id | None = None
@@ -100,7 +102,7 @@ class DomainClassified(Event):
 
 
 class DescribeDomain(Question):
-    """Asks what is known about a domain."""
+    """Asks for the evidence on a domain."""
 
     keys = ("domain.describe",)
 
@@ -108,17 +110,17 @@ class DescribeDomain(Question):
 
 
 class ListDomains(Question):
-    """Asks for the domains that are known, by name, a page at a time."""
+    """Asks for a page of the known domains, sorted by name."""
 
     keys = ("domain.list",)
 
-    status: Verdict | None = Field(None, description="Only those; all if absent")
+    status: Verdict | None = Field(None, description="Only domains of this verdict; all if absent")
     after: Domain | None = Field(None, description="The last domain of the page before")
     limit: int = Field(100, ge=1, le=MAX_LISTED)
 
 
 class CountDomains(Question):
-    """Asks how many domains and events are known."""
+    """Asks for the numbers of known domains and events."""
 
     keys = ("domain.count",)
 
@@ -131,32 +133,37 @@ Refusals = Annotated[
 
 
 class DomainEvidence(BaseModel):
-    """What is known about a domain, and the rule that decides."""
+    """The evidence on a domain, and the verdict with its reason."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     domain: DomainText
     status: Verdict
     delivered: Count
-    bounced: Count = Field(description="Refused since there is no such mailbox")
-    since: Moment | None = Field(None, description="Its first event; absent if never seen")
+    bounced: Count = Field(description="Mails refused because the mailbox does not exist")
+    since: Moment | None = Field(
+        None, description="The time of its first event; absent if it has none"
+    )
     last_event_at: Moment | None = None
     reason: str = Field(
-        "", max_length=MAX_REASON_CHARS, description="The counts and the rule that decide, in words"
+        "",
+        max_length=MAX_REASON_CHARS,
+        description="The counts and the rule that decided, in words",
     )
     refusals: Refusals = Field(
-        default_factory=dict, description="All others, by reply class; they are no evidence"
+        default_factory=dict, description="All other refusals, by reply class; they are no evidence"
     )
     recipients: Count | None = Field(
-        None, description="Distinct ones delivered to, estimated; in the mode `evidence` alone"
+        None,
+        description="Distinct recipients with a delivery, estimated; only in the mode `evidence`",
     )
     taken_back: Count | None = Field(
-        None, description="Deliveries whose bounce came late; in the mode `evidence` alone"
+        None, description="Deliveries that a late bounce has cancelled; only in the mode `evidence`"
     )
 
 
 class DomainDescribed(DomainEvidence, Answer):
-    """Answers with the evidence on a domain; one never seen is `unknown`."""
+    """Answers with the evidence on a domain; a domain without events is `unknown`."""
 
     keys = ("domain.described",)
 
@@ -175,7 +182,7 @@ class DomainsListed(Answer):
 
 
 class DomainsCounted(Answer):
-    """Answers with the number of domains by status, and of events."""
+    """Answers with the numbers of domains by verdict, and of events by kind."""
 
     keys = ("domain.counted",)
 

@@ -1,7 +1,7 @@
-"""The types of fields: form and limits of each value that crosses a border.
+"""The types of fields: the form and the limits of each value that comes in.
 
 Every type has an upper bound. A text's length is checked before its form, and the first wrong item
-ends the check of its list: to refuse a value costs no more than to read it (issue 10, A2).
+ends the check of its list: refusing a value costs no more than reading it (issue 10, A2).
 """
 
 from collections.abc import Mapping
@@ -28,13 +28,13 @@ MAX_MAILBOX_CHARS = 700
 MAX_PART_CHARS = 4 * 1024 * 1024  # of a text or an HTML part: relays seldom take more than 10 MB
 MAX_IP_CHARS = 45  # an IPv6 address with an IPv4 address in it (RFC 4291 2.2)
 MAX_RETRIES = 1000  # far beyond what any schedule has room for
-MAX_ATTEMPTS = 100_000  # a mail that a server puts off by 5 s each time for four days has 69,000
+MAX_ATTEMPTS = 100_000  # a mail that is deferred by 5 s each time for four days has 69,000
 MAX_COUNT = 2**53 - 1  # exact in the JSON numbers of every language (RFC 8259 6)
 MAX_SECONDS = 10 * 366 * 86_400.0
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Another zone's time of the same instant still has a year that Python and ISO 8601 know.
 END_OF_TIME = datetime(9999, 1, 1, tzinfo=UTC)
-# Forms that code checks, as far as JSON Schema can express them; never narrower than the check.
+# The forms that the checks take, as far as JSON Schema can express them; never narrower.
 MAILBOX_FORM = r"[^@\s<>]@[^@\s<>]+>?$"
 SUBJECT_FORM = r"^(?!.*=\?)[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
 TEXT_FORM = r"^[^\u0000]*$"
@@ -53,7 +53,7 @@ def _no_nul(text: str) -> str:
 
 
 def as_list(value: object) -> object:
-    """Return a list of a text, anything else as it is."""
+    """Return a text as a list of one, anything else as it is."""
     return [value] if isinstance(value, str) else value
 
 
@@ -64,10 +64,10 @@ def _not_empty(items: tuple[T, ...]) -> tuple[T, ...]:
 
 
 def at_most(entries: int) -> BeforeValidator:
-    """Return the check of a mapping's length, before its entries are looked at.
+    """Return the check of a mapping's length, which comes before the checks of its entries.
 
-    Without it every wrong entry is an error to be kept: a list's check can end at the first one, a
-    mapping's cannot (pydantic 2.14).
+    Without it pydantic keeps an error for every wrong entry: the check of a list can end at the
+    first error, the check of a mapping cannot (pydantic 2.14).
     """
 
     def check(value: object) -> object:
@@ -79,7 +79,7 @@ def at_most(entries: int) -> BeforeValidator:
 
 
 def _ip_text(value: object) -> object:
-    """Refuse a text that is too long for an address, and a zone, which only its own host knows."""
+    """Raise ValueError for a text that is too long, or has a zone, which is local to a host."""
     if isinstance(value, str) and (len(value) > MAX_IP_CHARS or "%" in value):
         raise ValueError("must be an IPv4 or IPv6 address")
     return value
@@ -90,7 +90,7 @@ def _absent_before_1970(moment: datetime | None) -> datetime | None:
     return None if moment is not None and moment < EPOCH else moment
 
 
-# Not `min_length`: after a wrong item that would say of a list that it is empty (pydantic 2.14).
+# Not `min_length`: after a wrong item it reports the list as empty (pydantic 2.14).
 NOT_EMPTY = AfterValidator(_not_empty)
 Id = Annotated[
     str,

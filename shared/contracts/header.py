@@ -1,7 +1,7 @@
-"""Header fields that a caller may set: an allow-list, and what each of them may say.
+"""Header fields that a caller may set: an allow-list, with the form of each field.
 
-Nothing that we write ourselves or that others trust is on it: From and the other addresses, Date,
-Message-ID, Received, Return-Path, Content-*, DKIM-* and the like.
+Fields that we write ourselves or that others trust are not on it: From and the other addresses,
+Date, Message-ID, Received, Return-Path, Content-*, DKIM-* and the like.
 """
 
 import re
@@ -13,9 +13,9 @@ from pydantic import AfterValidator, Field, StringConstraints
 from shared.contracts import address, fields
 
 MAX_HEADERS = 50
-MAX_LINE = 998  # octets of a line without CRLF (RFC 5322 2.1.1)
+MAX_LINE_CHARS = 998  # octets of a line without CRLF (RFC 5322 2.1.1)
 MAX_VALUE_CHARS = 8_000  # References of a long thread; all others fit one line or have 900
-MAX_TEXT_CHARS = 900  # as of a subject
+MAX_FIELD_CHARS = 900  # as of a subject
 UNSUBSCRIBE, ONE_CLICK = "List-Unsubscribe", "List-Unsubscribe-Post"
 
 _NAME = re.compile(r"[!-9;-~]{1,60}")  # RFC 5322 2.2
@@ -32,14 +32,14 @@ Rule = Callable[[str, str], str]  # name and value in, the canonical value out, 
 
 
 def check_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Give the fields, names in their usual spelling. Raises ValueError, without a value."""
+    """Return the fields, names in the usual spelling. Raises ValueError, without a value."""
     checked: dict[str, str] = {}
     for given, value in headers.items():
         name = _checked_name(given)
         if name.lower() in map(str.lower, checked):
             raise ValueError(f"{name} must be there only once")
         checked[name] = _checked_value(name, value)
-    # RFC 8058 3.1: what is posted to must be beyond doubt.
+    # RFC 8058 3.1: the URI that receives the POST must be unambiguous.
     if ONE_CLICK in checked and len(_HTTPS.findall(checked.get(UNSUBSCRIBE, ""))) != 1:
         raise ValueError(f"{ONE_CLICK} must go with a {UNSUBSCRIBE} that has one https URI")
     return checked
@@ -62,13 +62,15 @@ def _checked_value(name: str, value: str) -> str:
 
 
 def _line(pattern: re.Pattern[str], hint: str) -> Rule:
-    """Make the rule of a field that goes out as it is, on one line."""
+    """Return the rule of a field that is sent as it is, on one line."""
 
     def check(name: str, value: str) -> str:
         if not pattern.fullmatch(value):
             raise ValueError(f"must be {hint}")
-        if len(f"{name}: {value}") > MAX_LINE:
-            raise ValueError(f"must have at most {MAX_LINE} characters together with its name")
+        if len(f"{name}: {value}") > MAX_LINE_CHARS:
+            raise ValueError(
+                f"must have at most {MAX_LINE_CHARS} characters together with its name"
+            )
         return value
 
     return check
@@ -76,13 +78,13 @@ def _line(pattern: re.Pattern[str], hint: str) -> Rule:
 
 def _ids(_: str, value: str) -> str:
     ids = value.split()
-    if not _IDS.fullmatch(" ".join(ids)) or max(map(len, ids)) > MAX_TEXT_CHARS:
+    if not _IDS.fullmatch(" ".join(ids)) or max(map(len, ids)) > MAX_FIELD_CHARS:
         raise ValueError("must be message ids in angle brackets with spaces between them")
     return " ".join(ids)
 
 
 def _list_id(_: str, value: str) -> str:
-    if not _LIST_ID.fullmatch(value) or len(value) > MAX_TEXT_CHARS:
+    if not _LIST_ID.fullmatch(value) or len(value) > MAX_FIELD_CHARS:
         raise ValueError("must be a list's id in angle brackets, perhaps after its name")
     try:
         address.split_mailbox(value)
@@ -92,12 +94,12 @@ def _list_id(_: str, value: str) -> str:
 
 
 def _text(_: str, value: str) -> str:
-    if not value or value != value.strip() or len(value) > MAX_TEXT_CHARS:
-        raise ValueError(f"must have 1 to {MAX_TEXT_CHARS} characters without outer spaces")
+    if not value or value != value.strip() or len(value) > MAX_FIELD_CHARS:
+        raise ValueError(f"must have 1 to {MAX_FIELD_CHARS} characters without outer spaces")
     return value
 
 
-# A List-Unsubscribe that is folded or encoded is lost on those who look for it (RFC 8058 3.1).
+# Mailbox providers do not find a List-Unsubscribe that is folded or encoded (RFC 8058 3.1).
 _uris = _line(_URIS, "URIs (https, http, mailto) in angle brackets with commas between them")
 _RULES: Mapping[str, Rule] = {
     "List-Id": _list_id,
@@ -118,7 +120,7 @@ _SPELLING = {name.lower(): name for name in KNOWN}
 
 Headers = Annotated[
     Mapping[
-        Annotated[str, StringConstraints(max_length=MAX_LINE)],
+        Annotated[str, StringConstraints(max_length=MAX_LINE_CHARS)],
         Annotated[str, StringConstraints(max_length=MAX_VALUE_CHARS)],
     ],
     Field(max_length=MAX_HEADERS),

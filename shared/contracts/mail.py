@@ -22,10 +22,10 @@ from shared.contracts.fields import (
 )
 from shared.contracts.message import Command
 
-# RabbitMQ 4 takes 16 MiB. The sender's copy for a next attempt is larger than the command: it names
-# its recipients again and has all defaults. The broker would close the channel for it.
+# RabbitMQ 4 takes 16 MiB and closes the channel for more. The sender's copy for the next attempt is
+# larger than the command: it has all defaults and a list of the pending recipients.
 MAX_MAIL_BYTES = (16 * 1024 - 256) * 1024
-MAX_SEALED_CHARS = 1024 * 1024  # a mail with a code in a template of a deployment's own
+MAX_SEALED_CHARS = 1024 * 1024  # enough for a mail with a code in a template of a deployment
 
 
 def _each_once(addresses: tuple[str, ...]) -> tuple[str, ...]:
@@ -33,7 +33,7 @@ def _each_once(addresses: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Category(StrEnum):
-    """The three sending classes; each has a queue and SMTP connections of its own."""
+    """The three sending classes, each with a queue and SMTP connections of its own."""
 
     OTP = "otp"
     TRANSACTIONAL = "transactional"
@@ -59,7 +59,7 @@ class SendEmail(Command):
         None,
         max_length=MAX_SEALED_CHARS,
         repr=False,
-        description="Content only the sender can open",
+        description="Content that only the sender can open",
     )
     attachments: Attachments = Field((), repr=False)
     headers: header.Headers = Field(default_factory=dict, description="List-*, X-* and a few more")
@@ -68,24 +68,25 @@ class SendEmail(Command):
         None, description="When it was accepted; before 1970 it counts as absent"
     )
     expires_at: OptionalMoment = Field(
-        None, description="Not to be sent from then on; before 1970 it counts as absent"
+        None, description="The mail is not sent from then on; before 1970 it counts as absent"
     )
     retries: Retries | None = Field(
-        None, description="Further attempts at most; the class's schedule alone if absent"
+        None,
+        description="The largest number of further attempts; if absent, only the schedule counts",
     )
     attempt: Attempt = 1
     pending: Annotated[Addresses, NOT_EMPTY, AfterValidator(_each_once)] | None = Field(
-        None, description="The recipients that are left, of to, cc and bcc; all if absent"
+        None, description="The recipients of to, cc and bcc without a final outcome; all if absent"
     )
 
     @property
     def routing_key(self) -> str:
-        """One key a category, so that each has a queue of its own."""
+        """The key of the category, so that each category has a queue of its own."""
         return f"email.send.{self.category}"
 
     @property
     def recipients(self) -> tuple[str, ...]:
-        """The envelope's recipients of this attempt: each address once."""
+        """The envelope recipients of this attempt, each address once."""
         return self._everyone if self.pending is None else self.pending
 
     @property

@@ -6,21 +6,21 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared.contracts.fields import Id, Moment
 
-SMALL_BYTES = 64 * 1024  # of a body of some short fields, with room for those that are added later
+MAX_SMALL_BYTES = 64 * 1024  # of a body of short fields, with room for fields added later
 # A parser makes an object of every value, and a body of four million empty lists has 12 MB: parsed
 # it takes gigabytes (issue 10, A2). A report of 1,000 events has 8,000 values. Fields that a
 # contract ignores are counted too.
 MAX_VALUES = 50_000
-_QUOTES = 4 * MAX_VALUES  # around each value and the name of its field
+_MAX_QUOTES = 4 * MAX_VALUES  # around each value and the name of its field
 
 
 class Contract(BaseModel):
-    """One message: its fields, and as class variables the routing keys it may travel under."""
+    """One message: its fields, and as class variables its possible routing keys and limits."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
     keys: ClassVar[tuple[str, ...]]
     must_arrive: ClassVar[bool] = True  # refused unless a queue takes it
-    max_bytes: ClassVar[int] = SMALL_BYTES  # of its JSON; a longer body is not parsed
+    max_bytes: ClassVar[int] = MAX_SMALL_BYTES  # of its JSON; a longer body is not parsed
 
     id: Id = Field(description="The same for every copy of this message; consumers count it once")
 
@@ -31,7 +31,7 @@ class Contract(BaseModel):
 
 
 class Command(Contract):
-    """Asks one service to do something; published to `mail.commands`, refused if nobody would."""
+    """Asks one service to act; published to `mail.commands`, refused if no queue takes it."""
 
 
 class Question(Contract):
@@ -39,7 +39,7 @@ class Question(Contract):
 
 
 class Event(Contract):
-    """States a fact; published to `mail.events` for whoever binds, perhaps nobody."""
+    """States a fact; published to `mail.events` for the queues that are bound, perhaps none."""
 
     must_arrive = False
 
@@ -47,14 +47,14 @@ class Event(Contract):
 
 
 class Answer(Contract):
-    """Answers a question; goes to the asker alone."""
+    """Answers a question; sent to its asker alone."""
 
 
 def check_size(body: bytes, max_bytes: int) -> None:
-    """Refuse a body of more than `max_bytes`, or of more than MAX_VALUES values. Pure.
+    """Raise ValueError for a body of more than `max_bytes`, or of more than MAX_VALUES values.
 
     Values are counted before they are parsed, at the speed of memory. A body that is no JSON is
-    left to the parser: up to where that stops, all values are counted. Raises ValueError.
+    left to the parser: all values before the place where it stops are counted.
     """
     if len(body) > max_bytes:
         raise ValueError(f"must have at most {max_bytes} bytes, not {len(body)}")
@@ -63,15 +63,15 @@ def check_size(body: bytes, max_bytes: int) -> None:
 
 
 def _has_too_many_values(body: bytes) -> bool:
-    """Count the separators of values outside strings: the text of a mail may have many commas."""
+    """Count the separators outside strings: the text of a mail may have many commas."""
     bare = body.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in body else body
-    if bare.count(b'"') > _QUOTES:
+    if bare.count(b'"') > _MAX_QUOTES:
         return True
     return _separators(b"".join(bare.split(b'"')[::2])) > MAX_VALUES
 
 
 def _separators(body: bytes) -> int:
-    """Count the marks that stand before values: each value but the outermost has one."""
+    """Count the characters before values: each value but the outermost has one."""
     if len(body) <= MAX_VALUES:
-        return 0  # as nearly always: there cannot be more marks than bytes
+        return 0  # as nearly always: there are no more separators than bytes
     return body.count(b",") + body.count(b"[") + body.count(b"{")

@@ -1,4 +1,4 @@
-"""What became of a mail, for one recipient at one attempt."""
+"""The outcome of a mail, for one recipient at one attempt."""
 
 from enum import StrEnum
 
@@ -16,7 +16,7 @@ MAX_REASON_CHARS = 1000
 
 
 class Stage(StrEnum):
-    """Where in the SMTP conversation something happened (RFC 5321)."""
+    """The stage of an SMTP session (RFC 5321)."""
 
     CONNECT = "connect"
     EHLO = "ehlo"
@@ -29,36 +29,34 @@ class Stage(StrEnum):
 
 
 class ReplyClass(StrEnum):
-    """Why a server says no, not for how long; only `mailbox_unknown` is evidence about a domain."""
+    """Why a server refuses, not for how long; only `mailbox_unknown` is evidence about a domain."""
 
     MAILBOX_UNKNOWN = "mailbox_unknown"  # the recipient's server has no such mailbox
-    MAILBOX_DISABLED = "mailbox_disabled"  # it is there, or was: closed, suspended, moved
+    MAILBOX_DISABLED = "mailbox_disabled"  # it exists or existed: closed, suspended, moved
     MAILBOX_FULL = "mailbox_full"
     DOMAIN = "domain"  # does not exist, takes no mail, cannot be reached by any route
-    POLICY = "policy"  # a rule of the recipient or its server: who may write to whom
-    SPAM_BLOCK = "spam_block"  # we are on a block list, or the mail was taken for spam
-    # SPF, DKIM, DMARC, reverse DNS, the name in EHLO; a sender that the relay does not take
+    POLICY = "policy"  # a rule of the recipient or its server about senders
+    SPAM_BLOCK = "spam_block"  # our address is on a block list, or the mail counts as spam
+    # SPF, DKIM, DMARC, reverse DNS, the name in EHLO; a sender that the relay does not accept
     AUTH_SENDER = "auth_sender"
     CONTENT = "content"  # a virus, an attachment, a header
     TOO_BIG = "too_big"
-    RATE = "rate"  # too much, too fast, or too many at once
-    TEMPORARY = "temporary"  # greylisting, trouble of the server or of the network
-    RELAY_DENIED = "relay_denied"  # the server is not there for this recipient's domain
+    RATE = "rate"  # too many mails, connections or recipients in a time
+    TEMPORARY = "temporary"  # greylisting, a fault of the server or of the network
+    RELAY_DENIED = "relay_denied"  # the server does not serve this recipient's domain
     OUR_CONFIG = "our_config"  # our login, our TLS, our sender address after MAIL
-    PROTOCOL = "protocol"  # the dialogue, or the form of an address, is not understood
-    EXPIRED = "expired"  # a server on the way has given up
+    PROTOCOL = "protocol"  # a command, or the form of an address, is not understood
+    EXPIRED = "expired"  # a server further on has given up
     UNDETERMINED = "undetermined"
 
 
 class Reply(BaseModel):
-    """What an SMTP server answered, and at which stage."""
+    """The reply of an SMTP server, and its stage."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     stage: Stage
-    code: int = Field(
-        ge=0, le=MAX_CODE, description="RFC 5321 4.2; 0 when there was no reply at all"
-    )
+    code: int = Field(ge=0, le=MAX_CODE, description="RFC 5321 4.2; 0 if there was no reply")
     enhanced: str | None = Field(
         None, max_length=MAX_ENHANCED_CHARS, description="RFC 3463, such as 5.1.1"
     )
@@ -66,7 +64,7 @@ class Reply(BaseModel):
 
 
 class Outcome(Event):
-    """What became of one message for one recipient at one attempt."""
+    """The outcome of one message for one recipient at one attempt."""
 
     email_id: Id
     category: Category
@@ -76,27 +74,29 @@ class Outcome(Event):
 
     @property
     def final(self) -> bool:
-        """Whether nothing more will be said of this message for this recipient."""
+        """Whether no other outcome will follow for this message and recipient."""
         return True
 
 
 class NotAccepted(Outcome):
-    """What became of a message that no server took for sure, and why."""
+    """The outcome of a message that no server has accepted for certain."""
 
     reply_class: ReplyClass | None = Field(None, description="Absent where there is no reply")
     rule: str | None = Field(
-        None, max_length=MAX_RULE_CHARS, description="What says so: a rule @ the version of its set"
+        None,
+        max_length=MAX_RULE_CHARS,
+        description="The rule that chose the class, @ the version of its set",
     )
 
 
 class EmailDelivered(Outcome):
-    """Signals that the relay took responsibility: 250 to the final dot."""
+    """Signals that the relay accepted the message: 250 to the final dot."""
 
     keys = ("email.delivered",)
 
 
 class EmailDeferred(NotAccepted):
-    """Signals a temporary failure; the message comes back after about `retry_after` seconds."""
+    """Signals a temporary failure; the next attempt is in about `retry_after` seconds."""
 
     keys = ("email.deferred",)
 
@@ -104,12 +104,12 @@ class EmailDeferred(NotAccepted):
 
     @property
     def final(self) -> bool:
-        """A deferred message is still under way."""
+        """A deferred message has another attempt."""
         return False
 
 
 class EmailBounced(NotAccepted):
-    """Signals that the recipient was refused for good."""
+    """Signals that the recipient was refused permanently."""
 
     keys = ("email.bounced",)
 
@@ -117,7 +117,7 @@ class EmailBounced(NotAccepted):
 
 
 class EmailFailed(NotAccepted):
-    """Signals that the message cannot be sent, for a reason that is not the recipient's."""
+    """Signals that the message cannot be sent, for a reason other than its recipient."""
 
     keys = ("email.failed",)
 
@@ -125,13 +125,13 @@ class EmailFailed(NotAccepted):
 
 
 class EmailExpired(NotAccepted):
-    """Signals that the message was given up: too old, out of `retries` or past its `expires_at`."""
+    """Signals that no attempt is left: too old, out of `retries` or past its `expires_at`."""
 
     keys = ("email.expired",)
 
 
 class EmailUncertain(NotAccepted):
-    """Signals that it may have been accepted: the answer was lost, or who waited for it died."""
+    """Signals that the relay may have accepted the message: its reply was lost, or the sender."""
 
     keys = ("email.uncertain",)
 

@@ -27,7 +27,7 @@ def put(backlog: Backlog, *bodies: bytes) -> list[bool]:
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Count each body of more than a byte as large."""
-    monkeypatch.setattr(module, "SMALL_BYTES", 1)
+    monkeypatch.setattr(module, "MAX_SMALL_BYTES", 1)
 
 
 @pytest.mark.parametrize("room", [1, 5, 9, 10, 1000])

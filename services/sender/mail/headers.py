@@ -9,7 +9,7 @@ import re
 from urllib.parse import quote
 
 from shared.contracts import address
-from shared.contracts.header import MAX_LINE
+from shared.contracts.header import MAX_LINE_CHARS
 
 _PLAIN = re.compile(r"[!-~](?:[ -~]*[!-~])?")  # printable ASCII without a blank at either end
 _PHRASE = re.compile(r"[\w!#$%&'*+/=?^`{|}~-]+(?: [\w!#$%&'*+/=?^`{|}~-]+)*", re.ASCII)
@@ -21,7 +21,7 @@ _ENCODED = "=?utf-8?b?{}?="
 
 def unstructured(name: str, text: str) -> str:
     """Return a header whose value is free text, such as a subject."""
-    if len(f"{name}: {text}") <= MAX_LINE and _is_plain(text):
+    if len(f"{name}: {text}") <= MAX_LINE_CHARS and _is_plain(text):
         return f"{name}: {text}\r\n"
     return f"{name}:{_encoded(text, len(name) + 1)}\r\n"
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from services.sender.mail import headers
 from shared.contracts.attachment import Attachment
-from shared.contracts.header import MAX_LINE
+from shared.contracts.header import MAX_LINE_CHARS
 
 _SEVEN_BIT = b"\t\r\n" + bytes(range(0x20, 0x7F))  # need no encoding
 # Quoted-printable makes three octets of one that is not ASCII, base64 four of three.
@@ -108,7 +108,8 @@ def _encoded(lines: str) -> tuple[str, str]:
     """Return the cheapest transfer encoding that makes `lines` 7-bit clean, and the result."""
     octets = lines.encode()
     # A regular expression takes five times as long.
-    if not octets.translate(None, _SEVEN_BIT) and max(map(len, lines.split("\r\n"))) <= MAX_LINE:
+    longest = max(map(len, lines.split("\r\n")))
+    if not octets.translate(None, _SEVEN_BIT) and longest <= MAX_LINE_CHARS:
         return "7bit", lines
     if len(octets) - len(lines) > len(octets) * QUOTED_PRINTABLE_SHARE:
         body = base64.encodebytes(octets).replace(b"\n", b"\r\n")

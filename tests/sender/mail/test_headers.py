@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.sender.mail import headers
-from shared.contracts.header import MAX_LINE
+from shared.contracts.header import MAX_LINE_CHARS
 
 
 def read(line: str) -> str:
@@ -95,7 +95,7 @@ def test_thread() -> None:
     line = headers.custom("References", " ".join(ids))
 
     assert read(line).split() == ids
-    assert max(map(len, line.split("\r\n"))) < MAX_LINE
+    assert max(map(len, line.split("\r\n"))) < MAX_LINE_CHARS
 
 
 @pytest.mark.parametrize(
@@ -123,4 +123,4 @@ def test_parameter(name: str) -> None:
 
     assert message.get_filename() == name
     assert line.isascii()
-    assert max(map(len, line.split("\r\n"))) <= MAX_LINE
+    assert max(map(len, line.split("\r\n"))) <= MAX_LINE_CHARS

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from shared.contracts.header import MAX_HEADERS, MAX_LINE, Headers
+from shared.contracts.header import MAX_HEADERS, MAX_LINE_CHARS, Headers
 
 HEADERS: TypeAdapter[Mapping[str, str]] = TypeAdapter(Headers)
 GOOD = {
@@ -104,7 +104,7 @@ def test_values_that_are_wrong(name: str, value: str) -> None:
 
 def test_longest_link() -> None:
     """A link may fill its line to the last octet, for it is never folded; and not one more."""
-    room = MAX_LINE - len("List-Unsubscribe: <https://our.example/>")
+    room = MAX_LINE_CHARS - len("List-Unsubscribe: <https://our.example/>")
     longest = f"<https://our.example/{'u' * room}>"
 
     assert HEADERS.validate_python({"List-Unsubscribe": longest}) == {"List-Unsubscribe": longest}
