@@ -1,51 +1,45 @@
-"""`python -m benchmarks`: what the services do beside what bounds them."""
+"""`python -m benchmarks`: measure the services beside alternatives and bounds."""
 
 import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from benchmarks import (
     accept,
     arrive,
-    backlog,
     bench,
-    compose,
+    codes,
     contest,
     cost,
     distance,
     domains,
     drain,
-    hotspots,
     knee,
-    machine,
     mail,
-    package,
     refusals,
     report,
     sink,
-    verify,
 )
-from benchmarks.errors import BenchError
-from benchmarks.package import Programs
+from benchmarks.bench import Bench, BenchError
 from benchmarks.sink import Sink
 from ops.broker import BrokerError
 from services.classifier.rule import Mode
 from shared.errors import Unavailable
 from shared.runtime import log
 
-_COMPOSE_SECONDS = 0.5  # a time
-_AWAY_SECONDS = 0.020  # to the relay and back
+_COMPOSE_SECONDS = 0.5  # a repetition
+_ROUND_TRIP_SECONDS = 0.020  # to the far relay and back
 _WAITING = 100_000  # commands
-_VERIFIERS = 64  # HTTP connections
+_VERIFYING_CALLERS = 64  # HTTP connections
 _REFUSALS = 10_000
 _ARRIVALS = 500  # codes, one after the other
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, and give the exit code."""
+    """Measure, print, and return the exit code."""
     chosen = _parser().parse_args(arguments)
     # As Ctrl-C: what was started is ended.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
@@ -62,32 +56,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measure(chosen: argparse.Namespace) -> None:
     if chosen.what == "compose":
-        _say(machine.describe())
+        _say(bench.machine())
         _compose(chosen)
         return
-    programs = None if chosen.what in {"accept", "codes", "domains", "knee"} else package.fetched()
     with bench.opened() as place:
-        _say(machine.describe(place.address.management))
+        _say(bench.machine(place.address.management))
         if chosen.what is None:
             _compose(chosen)
         for name, measure in _MEASUREMENTS.items():
             if chosen.what == name or (chosen.what is None and name not in _ON_REQUEST):
-                asyncio.run(measure(place, programs, chosen))
+                asyncio.run(measure(place, chosen))
 
 
 def _compose(chosen: argparse.Namespace) -> None:
-    for about, change in compose.TEXTS.items():
-        command = compose.a_command(change)
+    for about, change in mail.TEXTS.items():
+        command = mail.command("bench", mail.recipient(0), change)
         _say(
-            f"\na mail of text and HTML {about}, {len(compose.composed(command)):,} bytes,"
+            f"\na mail of text and HTML {about}, {len(mail.composed(command)):,} bytes,"
             f" composed on one core, {chosen.repetitions} times in turns"
         )
-        series = compose.measure(command, _COMPOSE_SECONDS, chosen.repetitions)
+        series = mail.measure(command, _COMPOSE_SECONDS, chosen.repetitions)
         _say(report.table("mails/s", series))
 
 
-async def _cost(place: bench.Bench, programs: Programs | None, chosen: argparse.Namespace) -> None:
-    program = sink.best(programs)
+async def _cost(place: Bench, chosen: argparse.Namespace) -> None:
+    program = sink.best()
     _say(
         f"\n{chosen.count:,} mails by the sender without RabbitMQ to {program.name},"
         f" {chosen.connections} SMTP connections, {chosen.repetitions} times"
@@ -95,127 +88,124 @@ async def _cost(place: bench.Bench, programs: Programs | None, chosen: argparse.
     async with sink.serving(place, program) as served:
         for _ in range(chosen.repetitions):
             spent = await cost.measured(place, served, chosen.count, chosen.connections)
-            _say(spent.told(chosen.count))
+            _say(spent.described(chosen.count))
 
 
-async def _knee(place: bench.Bench, _programs: Programs | None, _: argparse.Namespace) -> None:
+async def _knee(place: Bench, _: argparse.Namespace) -> None:
     async with knee.playing(place) as (smtp, web):
         for play in knee.PLAYS:
             _say(f"\n{knee.about(play)}:")
-            _say((await knee.measured(smtp, web, play, knee.Spans())).told)
+            _say((await knee.measured(smtp, web, play, knee.Spans())).described)
 
 
-async def _memory(
-    place: bench.Bench, programs: Programs | None, chosen: argparse.Namespace
-) -> None:
-    async with sink.serving(place, sink.best(programs)) as served:
+async def _memory(place: Bench, chosen: argparse.Namespace) -> None:
+    async with sink.serving(place, sink.best()) as served:
         await _backlog(place, served, chosen)
 
 
-async def _drain(place: bench.Bench, programs: Programs | None, chosen: argparse.Namespace) -> None:
-    rivals = await contest.rivals(place, programs)
+async def _drain(place: Bench, chosen: argparse.Namespace) -> None:
+    rivals = await contest.rivals(place)
     for line in rivals.missing:
         _say(line)
-    program = sink.best(programs)
+    program = sink.best()
     async with (
         sink.serving(place, program) as near,
-        distance.moved(place, near, _AWAY_SECONDS / 2) as far,
+        distance.moved(place, near, _ROUND_TRIP_SECONDS / 2) as far,
     ):
-        for where, served, count in (
-            ("at no distance", near, chosen.count),
-            (f"{_AWAY_SECONDS * 1000:.0f} ms away", far, chosen.far_count),
+        away = f"{_ROUND_TRIP_SECONDS * 1000:.0f} ms away"
+        for where, served, count, wanted in (
+            ("at no distance", near, chosen.count, contest.WANTED_NEAR),
+            (away, far, chosen.far_count, contest.WANTED_FAR),
         ):
-            plan = drain.Plan(count, chosen.connections)
+            plan = drain.DrainPlan(count, chosen.connections)
             _say(_title(f"{program.name} {where}", plan, chosen.repetitions))
             result = await contest.measure(place, served, plan, rivals.there, chosen.repetitions)
-            missed = _tell(result)
+            missed = _print_result(result, wanted)
             if chosen.profile or missed:
                 await _profile(place, served, plan)
         if chosen.waiting is not None:
             await _backlog(place, near, chosen)
 
 
-def _title(where: str, plan: drain.Plan, repetitions: int) -> str:
+def _title(where: str, plan: drain.DrainPlan, repetitions: int) -> str:
     size = len(mail.ready_made())
     return (
-        f"\n{plan.count:,} mails of {size:,} bytes waiting, to {where},"
-        f" {plan.connections} SMTP connections, {repetitions} times in turns; {machine.load()}"
+        f"\n{plan.count:,} mails of {size:,} bytes waiting, to {where}, {plan.connections} SMTP"
+        f" connections, {repetitions} times in turns; {bench.load_average()}"
     )
 
 
-def _tell(result: contest.Result) -> bool:
-    """Print what was measured; tell whether less was reached than is wanted."""
+def _print_result(result: contest.ContestResult, wanted: Mapping[str, float]) -> bool:
+    """Print the measurements; return whether less was reached than is wanted."""
     spent, ours = [each.timings for each in result.drains], result.series[0]
     _say(report.table("mails/s", result.series))
     _say(report.split([each.handling for each in spent], [each.smtp for each in spent]))
     verdicts = [
         *(
-            report.times(ours, series, contest.WANTED[series.name])
+            report.times(ours, series, wanted[series.name])
             for series in result.series
-            if series.name in contest.WANTED
+            if series.name in wanted
         ),
-        report.most_memory([each.memory for each in result.drains], contest.MEMORY),
+        report.most_memory([each.memory for each in result.drains], contest.MAX_MEMORY_BYTES),
     ]
     _say("\n".join(verdicts))
     return any(verdict.endswith(report.MISSED) for verdict in verdicts)
 
 
-async def _profile(place: bench.Bench, served: Sink, plan: drain.Plan) -> None:
+async def _profile(place: Bench, served: Sink, plan: drain.DrainPlan) -> None:
     into = place.directory / "sender.profile"
-    await drain.drained(place, served, plan, hotspots.profiled(drain.SERVICE, into))
-    _say("\nwhere the time goes, for each mail:")
-    _say(hotspots.table(into, plan.count))
+    await drain.drained(place, served, plan, bench.profiled(drain.SERVICE, into))
+    _say(f"\nwhere the time of {plan.count:,} mails goes:")
+    _say(bench.hotspots(into))
 
 
-async def _backlog(place: bench.Bench, served: Sink, chosen: argparse.Namespace) -> None:
-    plan = drain.Plan(chosen.count, chosen.connections)
+async def _backlog(place: Bench, served: Sink, chosen: argparse.Namespace) -> None:
+    plan = drain.DrainPlan(chosen.count, chosen.connections)
     waiting = chosen.waiting or _WAITING
     _say(f"\nthe sender's memory while it sends the first {plan.count:,} of {waiting:,}:")
-    samples, peak = await backlog.sampled(place, served, waiting, plan)
+    samples, peak = await drain.memory_samples(place, served, waiting, plan)
     _say(report.course(samples))
-    _say(report.most_memory([peak], contest.MEMORY))
+    _say(report.most_memory([peak], contest.MAX_MEMORY_BYTES))
 
 
-async def _accept(
-    place: bench.Bench, _programs: Programs | None, chosen: argparse.Namespace
-) -> None:
-    plan = accept.Plan(chosen.count, chosen.callers, chosen.repetitions)
+async def _accept(place: Bench, chosen: argparse.Namespace) -> None:
+    plan = accept.HttpPlan(chosen.count, chosen.callers, chosen.repetitions)
     _say(
         f"\n{plan.count:,} requests over {plan.connections} HTTP connections,"
         f" {plan.repetitions} times in turns"
     )
-    _say(report.table("requests/s", await accept.measure(place, plan)))
+    posts, pings = await accept.measure(place, plan)
+    _say(report.table("requests/s", [posts, pings]))
+    _say(report.fast(posts, accept.WANTED_RATE, accept.WANTED_P99_SECONDS))
     if chosen.profile:
         into = place.directory / "gateway.profile"
         once = replace(plan, repetitions=1)
-        await accept.measure(place, once, hotspots.profiled(accept.SERVICE, into))
-        _say("\nfor each message and a ping:")
-        _say(hotspots.table(into, plan.count))
+        await accept.measure(place, once, bench.profiled(accept.SERVICE, into))
+        _say(f"\nwhere the time of {plan.count:,} messages and pings goes:")
+        _say(bench.hotspots(into))
 
 
-async def _codes(
-    place: bench.Bench, _programs: Programs | None, chosen: argparse.Namespace
-) -> None:
-    plan = accept.Plan(chosen.count, _VERIFIERS, chosen.repetitions)
+async def _codes(place: Bench, chosen: argparse.Namespace) -> None:
+    plan = accept.HttpPlan(chosen.count, _VERIFYING_CALLERS, chosen.repetitions)
     _say(
         f"\n{plan.count:,} codes verified over {plan.connections} HTTP connections,"
-        f" {plan.repetitions} times; {machine.load()}"
+        f" {plan.repetitions} times; {bench.load_average()}"
     )
-    verified = await verify.measure(place, plan)
+    verified = await codes.measure(place, plan)
     _say(report.table("verifications/s", verified))
-    _say(report.fast(verified[0], verify.RATE, verify.P99_SECONDS))
+    _say(report.fast(verified[0], codes.WANTED_RATE, codes.WANTED_P99_SECONDS))
     _say(f"\n{_REFUSALS:,} refusals, one after the other:")
     _say(refusals.table(await refusals.measure(place, _REFUSALS)))
     waiting = chosen.waiting or _WAITING
     _say(f"\n{_ARRIVALS:,} codes, one after the other, from the request to the SMTP server:")
-    idle, busy = await arrive.measure(place, arrive.Plan(_ARRIVALS, waiting))
+    idle, busy = await arrive.measure(place, arrive.ArrivalPlan(_ARRIVALS, waiting))
     _say(report.table("codes/s", [busy, idle]))
-    _say(report.soon(idle, arrive.P99_SECONDS))
-    _say(report.soon(busy, arrive.TIMES * report.slowest(idle)))
+    _say(report.soon(idle, arrive.IDLE_P99_SECONDS))
+    _say(report.soon(busy, arrive.BUSY_P99_SECONDS))
 
 
-async def _domains(place: bench.Bench, _: Programs | None, chosen: argparse.Namespace) -> None:
-    plan = domains.Plan(
+async def _domains(place: Bench, chosen: argparse.Namespace) -> None:
+    plan = domains.DomainsPlan(
         chosen.domains,
         chosen.seconds,
         chosen.events,

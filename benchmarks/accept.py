@@ -1,26 +1,39 @@
-"""How fast the gateway takes in messages, beside its `/ping`: HTTP and nothing else."""
+"""How fast the gateway accepts messages, beside its `/ping`: HTTP and nothing else.
 
+Run as a module this is the load generator, in a process of its own: it reads an HttpTask as JSON
+from standard input and writes what it measured to standard output.
+"""
+
+import asyncio
 import secrets
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, replace
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from itertools import repeat
 from typing import Any
 
 import aiohttp
 import orjson
+import uvloop
+from yarl import URL
 
-from benchmarks import mail, outcomes
-from benchmarks.bench import Bench
-from benchmarks.errors import BenchError
-from benchmarks.load import Task
+from benchmarks import mail
+from benchmarks.bench import Bench, BenchError
+from benchmarks.drain import waiting_in
 from benchmarks.report import Series
 from ops import ports
+from ops.load import http
+from ops.load.http import HttpConnection
 from shared.broker import Broker
 from shared.contracts import Category
 from shared.topology import sending_queue
 
-NAME = "bench"  # by which the broker knows us
+NAME = "bench"  # of our connection to the broker
+WANTED_RATE = 3000.0  # requests a second
+WANTED_P99_SECONDS = 0.020
 SERVICE = "services.gateway"
 GATEWAY = (sys.executable, "-m", SERVICE)
 ACCEPTED = "202"
@@ -30,12 +43,66 @@ _LOAD_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class HttpPlan:
     """How many requests over how many HTTP connections, how often."""
 
     count: int
     connections: int
     repetitions: int
+
+
+@dataclass(frozen=True, slots=True)
+class HttpTask:
+    """Send `count` requests over `connections` to a port of 127.0.0.1.
+
+    All of them have `body`, or each one of `bodies`. An answer without `expected` in it does not
+    count under its status.
+    """
+
+    port: int
+    method: str
+    path: str
+    count: int
+    connections: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: str = ""
+    bodies: Sequence[str] = ()
+    expected: str = ""
+
+    @property
+    def url(self) -> URL:
+        """The URL of all requests."""
+        return URL(f"http://127.0.0.1:{self.port}{self.path}")
+
+    def requests(self) -> Iterator[bytes]:
+        """Return the octets of each request."""
+        if not self.bodies:
+            return repeat(self._request(self.body), self.count)
+        return iter([self._request(body) for body in self.bodies])
+
+    def _request(self, body: str) -> bytes:
+        return http.encode_request(self.method, self.url, self.headers, body.encode())
+
+
+class HttpLoad:
+    """All requests of a task, whichever connection they take."""
+
+    def __init__(self, task: HttpTask) -> None:
+        self.statuses: Counter[str] = Counter()
+        self.latencies: list[float] = []  # seconds
+        self._requests = task.requests()
+        self._expected = task.expected.encode()
+
+    async def over(self, connection: HttpConnection) -> None:
+        """Send requests until there are none; a connection that is lost ends it, as counts tell."""
+        with suppress(ConnectionError):
+            for request in self._requests:
+                begun = time.perf_counter()
+                answer = await connection.request(request)
+                self.latencies.append(time.perf_counter() - begun)
+                odd = "" if self._expected in answer.body else " of another text"
+                self.statuses[f"{answer.status}{odd}"] += 1
+        connection.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +117,8 @@ class Gateway:
         """What a request with JSON needs."""
         return {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
 
-    def post(self, plan: Plan) -> Task:
-        """Give the load of messages."""
+    def post(self, plan: HttpPlan) -> HttpTask:
+        """Return the load of messages."""
         body = {
             "to": mail.recipient(0),
             "subject": mail.SUBJECT,
@@ -66,13 +133,15 @@ class Gateway:
             body=orjson.dumps(body).decode(),
         )
 
-    def ping(self, plan: Plan) -> Task:
-        """Give the load of nothing."""
-        return Task(self.port, "GET", "/ping", plan.count, plan.connections)
+    def ping(self, plan: HttpPlan) -> HttpTask:
+        """Return the load of pings."""
+        return HttpTask(self.port, "GET", "/ping", plan.count, plan.connections)
 
 
-async def measure(bench: Bench, plan: Plan, command: Sequence[str] = GATEWAY) -> Sequence[Series]:
-    """Measure messages and pings in turns, so that what disturbs the machine meets both.
+async def measure(
+    bench: Bench, plan: HttpPlan, command: Sequence[str] = GATEWAY
+) -> Sequence[Series]:
+    """Measure messages and pings in turns, so that a disturbance of the machine meets both.
 
     Raises BenchError, also when an accepted message is not on its queue.
     """
@@ -82,13 +151,13 @@ async def measure(bench: Bench, plan: Plan, command: Sequence[str] = GATEWAY) ->
             await _turns(bench, gateway, replace(warm_up, repetitions=1))
             turns = await _turns(bench, gateway, plan)
         accepted = warm_up.count + plan.count * plan.repetitions
-        kept = await outcomes.waiting(broker, sending_queue(Category.TRANSACTIONAL))
+        kept = await waiting_in(broker, sending_queue(Category.TRANSACTIONAL))
     if kept != accepted:
         raise BenchError(f"{accepted} messages were accepted, {kept} are on the queue")
     return turns
 
 
-async def _turns(bench: Bench, gateway: Gateway, plan: Plan) -> Sequence[Series]:
+async def _turns(bench: Bench, gateway: Gateway, plan: HttpPlan) -> Sequence[Series]:
     posts: list[Mapping[str, Any]] = []
     pings: list[Mapping[str, Any]] = []
     for _ in range(plan.repetitions):
@@ -97,16 +166,16 @@ async def _turns(bench: Bench, gateway: Gateway, plan: Plan) -> Sequence[Series]
     return [series("POST /v1/messages", posts), series("GET /ping", pings)]
 
 
-async def loaded(bench: Bench, task: Task, expected: str = OK) -> Mapping[str, Any]:
-    """Let a process make a load. Raises BenchError when an answer was not as expected."""
-    seen: Mapping[str, Any] = await bench.ask("benchmarks.load", asdict(task), _LOAD_SECONDS)
+async def loaded(bench: Bench, task: HttpTask, expected: str = OK) -> Mapping[str, Any]:
+    """Make a load in a process. Raises BenchError when an answer was not as expected."""
+    seen: Mapping[str, Any] = await bench.ask("benchmarks.accept", asdict(task), _LOAD_SECONDS)
     if seen["statuses"] != {expected: task.count}:
         raise BenchError(f"{task.method} {task.path} was answered by {seen['statuses']}")
     return seen
 
 
 def series(name: str, seen: Sequence[Mapping[str, Any]]) -> Series:
-    """Give the rates and latencies of some loads."""
+    """Return the rates and latencies of some loads."""
     return Series(
         name,
         rates=[len(each["latencies"]) / each["seconds"] for each in seen],
@@ -134,7 +203,7 @@ async def running(
 
 
 async def _register(port: int, admin_token: str) -> str:
-    """Make a client and give its key. Raises BenchError."""
+    """Register a client and return its key. Raises BenchError."""
     headers = {"Authorization": f"Bearer {admin_token}"}
     try:
         async with (
@@ -144,3 +213,18 @@ async def _register(port: int, admin_token: str) -> str:
             return str((await response.json())["api_key"])
     except aiohttp.ClientError as error:
         raise BenchError(f"the gateway registers no client: {error}") from error
+
+
+async def call(task: HttpTask) -> Mapping[str, Any]:
+    """Send all requests; return the seconds, the count of each status, and the latencies."""
+    load = HttpLoad(task)
+    connections = [await HttpConnection.connect(task.url) for _ in range(task.connections)]
+    begun = time.perf_counter()
+    await asyncio.gather(*map(load.over, connections))
+    seconds = time.perf_counter() - begun
+    return {"seconds": seconds, "statuses": load.statuses, "latencies": load.latencies}
+
+
+if __name__ == "__main__":
+    found = uvloop.run(call(HttpTask(**orjson.loads(sys.stdin.buffer.read()))))
+    sys.stdout.buffer.write(orjson.dumps(found))

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 import orjson
 from yarl import URL
 
-from benchmarks import accept, codes, drain, mail, outcomes
+from benchmarks import accept, codes, drain, mail
 from benchmarks.accept import ACCEPTED, Gateway
-from benchmarks.bench import Bench
-from benchmarks.discard import Discard
-from benchmarks.errors import BenchError
+from benchmarks.bench import Bench, BenchError
 from benchmarks.report import Series
+from benchmarks.sink import Discard
 from ops import ports
 from ops.load import http
 from ops.load.http import HttpConnection
@@ -27,16 +26,15 @@ from shared.broker import Broker
 from shared.contracts import Category
 from shared.topology import sending_queue
 
-P99_SECONDS = 0.030  # what is wanted with nothing else to do
-TIMES = 2  # as long as that, at most, while newsletters wait
+IDLE_P99_SECONDS = 0.015  # wanted with nothing else to do
+BUSY_P99_SECONDS = 0.030  # wanted while newsletters wait
 _WARM_UP = 20  # codes
 _ARRIVAL_SECONDS = 30.0  # then a mail counts as lost
-_BATCH = 500  # commands
 _RECIPIENT = re.compile(rb"<([^>]*)>")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ArrivalPlan:
     """So many codes, each twice: without anything else, and with so many newsletters waiting."""
 
     count: int
@@ -44,13 +42,13 @@ class Plan:
 
 
 class Arrivals:
-    """When the mails of recipients have arrived, by the clock of `time.perf_counter`."""
+    """The times at which mails arrived, by recipient, of the clock `time.perf_counter`."""
 
     def __init__(self) -> None:
         self._expected: dict[bytes, asyncio.Future[float]] = {}
 
     def expect(self, email: str) -> asyncio.Future[float]:
-        """Give the time that is to come, from now on."""
+        """Return the future time of a mail, from now on."""
         return self._expected.setdefault(email.encode(), asyncio.Future())
 
     async def wait(self, email: str) -> float:
@@ -64,7 +62,7 @@ class Arrivals:
             self._expected.pop(email.encode(), None)
 
     def arrived(self, email: bytes) -> None:
-        """Take the time of a mail."""
+        """Record the time of a mail."""
         expected = self._expected.get(email)
         if expected is not None and not expected.done():
             expected.set_result(time.perf_counter())
@@ -78,18 +76,18 @@ class _Inbox(Discard):
         self._recipient = b""
 
     def named(self, recipient: bytes) -> None:
-        """Remember whose the next mail is."""
+        """Remember the recipient of the next mail."""
         found = _RECIPIENT.search(recipient)
         self._recipient = found[1] if found else b""
 
     def ended(self) -> None:
-        """Tell that it has arrived."""
+        """Record its arrival."""
         self._arrivals.arrived(self._recipient)
 
 
-async def measure(bench: Bench, plan: Plan) -> Sequence[Series]:
+async def measure(bench: Bench, plan: ArrivalPlan) -> Sequence[Series]:
     """Measure both. Raises BenchError, also when no newsletter is left at the end."""
-    keys, arrivals = codes.Secrets.drawn(), Arrivals()
+    keys, arrivals = codes.OtpKeys.drawn(), Arrivals()
     async with (
         bench.vhost() as amqp_url,
         Broker.connect(amqp_url, accept.NAME) as broker,
@@ -97,29 +95,29 @@ async def measure(bench: Bench, plan: Plan) -> Sequence[Series]:
         codes.running(bench, amqp_url, keys, bench.directory / "arrive"),
         _server(arrivals) as smtp_port,
     ):
-        desk = _Desk(gateway, arrivals)
+        requests = _CodeRequests(gateway, arrivals)
         async with _sender(bench, amqp_url, smtp_port, keys):
-            await desk.series("", _WARM_UP)
-            idle = await desk.series("with nothing else to do", plan.count)
-        await _fill(broker, plan.waiting)
+            await requests.series("", _WARM_UP)
+            idle = await requests.series("with nothing else to do", plan.count)
+        await drain.fill(broker, [f"bulk-{n}" for n in range(plan.waiting)], Category.BULK)
         arrivals.expect(mail.recipient(0))
         async with _sender(bench, amqp_url, smtp_port, keys):
             await arrivals.wait(mail.recipient(0))
-            busy = await desk.series(f"with {plan.waiting:,} newsletters waiting", plan.count)
-            if not await outcomes.waiting(broker, sending_queue(Category.BULK)):
+            busy = await requests.series(f"with {plan.waiting:,} newsletters waiting", plan.count)
+            if not await drain.waiting_in(broker, sending_queue(Category.BULK)):
                 raise BenchError("the newsletters were sent before the codes")
     return [idle, busy]
 
 
 @dataclass(frozen=True, slots=True)
-class _Desk:
-    """Asks for codes."""
+class _CodeRequests:
+    """Codes that are asked for, one after the other."""
 
     gateway: Gateway
     arrivals: Arrivals
 
     async def series(self, name: str, count: int) -> Series:
-        """Ask for so many, one after the other, and time their mails."""
+        """Request so many, one after the other, and time their mails."""
         url = URL(f"http://127.0.0.1:{self.gateway.port}/v1/otp")
         connection, begun = await HttpConnection.connect(url), time.perf_counter()
         latencies = [await self._latency(connection, url) for _ in range(count)]
@@ -151,7 +149,7 @@ async def _server(arrivals: Arrivals) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def _sender(
-    bench: Bench, amqp_url: str, smtp_port: int, keys: codes.Secrets
+    bench: Bench, amqp_url: str, smtp_port: int, keys: codes.OtpKeys
 ) -> AsyncIterator[None]:
     [health_port] = ports.unused(1)
     settings = drain.settings(bench, amqp_url, smtp_port, 4, health_port)
@@ -159,16 +157,3 @@ async def _sender(
     async with bench.running("sender", drain.SENDER, environment) as process:
         await bench.listening("sender", process, health_port)
         yield
-
-
-async def _fill(broker: Broker, count: int) -> None:
-    """Let newsletters wait, a batch at a time."""
-    for start in range(0, count, _BATCH):
-        numbers = range(start, min(start + _BATCH, count))
-        commands = [
-            mail.command(f"bulk-{number}", mail.recipient(number)).model_copy(
-                update={"category": Category.BULK}
-            )
-            for number in numbers
-        ]
-        await asyncio.gather(*map(broker.publish, commands))

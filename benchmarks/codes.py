@@ -1,4 +1,8 @@
-"""Codes for whom there is nobody: an otp service, and its mails read in the sender's place."""
+"""How fast codes are verified through HTTP and RabbitMQ, the right ones and wrong ones.
+
+Each request is about an address of its own. A right code is used up, which takes a second commit.
+The mails with the codes are read in the sender's place.
+"""
 
 import asyncio
 import secrets
@@ -6,13 +10,16 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import orjson
 
-from benchmarks.bench import Bench
-from benchmarks.errors import BenchError
+from benchmarks import accept
+from benchmarks.accept import Gateway, HttpPlan, HttpTask
+from benchmarks.bench import Bench, BenchError
+from benchmarks.report import Series
 from ops import ports
 from shared.broker import Broker
 from shared.consumer import Subscription
@@ -28,12 +35,16 @@ UNLIMITED = {
         *("DOMAIN_HOURLY", "TOTAL_HOURLY"),
     )
 } | {"OTP_CLIENT_FAILURES": "1000000000"}  # counted all the same: that is a part of the cost
-_BATCH = 500  # commands
+WANTED_RATE = 2300.0  # verifications a second
+WANTED_P99_SECONDS = 0.050
+_VERIFIED, _REFUSED = '"verified":true', '"verified":false'
+_WARM_UP = 10  # requests a connection that are not measured
+_BATCH_SIZE = 500  # commands
 _STALL_SECONDS = 30.0  # without a mail
 
 
 @dataclass(frozen=True, slots=True)
-class Secrets:
+class OtpKeys:
     """The keys of one otp service."""
 
     otp_key: str
@@ -41,12 +52,12 @@ class Secrets:
 
     @classmethod
     def drawn(cls) -> Self:
-        """Give some."""
+        """Return random ones."""
         return cls(secrets.token_hex(32), secrets.token_hex(32))
 
 
 @asynccontextmanager
-async def running(bench: Bench, amqp_url: str, keys: Secrets, data: Path) -> AsyncIterator[None]:
+async def running(bench: Bench, amqp_url: str, keys: OtpKeys, data: Path) -> AsyncIterator[None]:
     """Run an otp service without limits until the block is left. Raises BenchError."""
     [port] = ports.unused(1)
     environment = {
@@ -63,8 +74,8 @@ async def running(bench: Bench, amqp_url: str, keys: Secrets, data: Path) -> Asy
 
 
 @dataclass(frozen=True, slots=True)
-class Mailbox:
-    """Opens the mails with codes as the sender does, and keeps the codes by their recipients."""
+class CodeReader:
+    """Reads the mails with codes as the sender does; keeps the codes by recipient."""
 
     sealer: Sealer
     codes: dict[str, str] = field(default_factory=dict)
@@ -92,16 +103,68 @@ class Mailbox:
 
 
 async def issued(
-    broker: Broker, keys: Secrets, client: str, emails: Sequence[str]
+    broker: Broker, keys: OtpKeys, client: str, emails: Sequence[str]
 ) -> Mapping[str, str]:
-    """Have a code issued for each address and give them by address. Raises BenchError."""
-    mailbox = Mailbox(Sealer.from_text(keys.sealing_key))
-    mails = Subscription(sending_queue(Category.OTP), {SendEmail: mailbox.take}, _BATCH)
+    """Issue a code for each address; return them by address. Raises BenchError."""
+    reader = CodeReader(Sealer.from_text(keys.sealing_key))
+    mails = Subscription(sending_queue(Category.OTP), {SendEmail: reader.take}, _BATCH_SIZE)
     async with broker.consuming(mails):
-        for start in range(0, len(emails), _BATCH):
-            batch = emails[start : start + _BATCH]
+        for start in range(0, len(emails), _BATCH_SIZE):
+            batch = emails[start : start + _BATCH_SIZE]
             commands = [
                 IssueCode(id=secrets.token_hex(16), email=email, client=client) for email in batch
             ]
             await asyncio.gather(*map(broker.publish, commands))
-        return await mailbox.filled(len(emails))
+        return await reader.filled(len(emails))
+
+
+CodePairs = Sequence[tuple[str, str]]  # addresses and their codes
+
+
+async def measure(bench: Bench, plan: HttpPlan) -> Sequence[Series]:
+    """Measure right and wrong codes in turns. Raises BenchError, also for a wrong answer."""
+    keys, warm_up = OtpKeys.drawn(), _WARM_UP * plan.connections
+    async with (
+        bench.vhost() as amqp_url,
+        Broker.connect(amqp_url, accept.NAME) as broker,
+        accept.running(bench, amqp_url) as gateway,
+        running(bench, amqp_url, keys, bench.directory / "verify"),
+    ):
+        emails = [f"user{n}@bench.example" for n in range(warm_up + plan.count * plan.repetitions)]
+        known = iter((await issued(broker, keys, accept.NAME, emails)).items())
+        await _both(bench, gateway, plan, list(islice(known, warm_up)))
+        rounds = [
+            await _both(bench, gateway, plan, list(islice(known, plan.count)))
+            for _ in range(plan.repetitions)
+        ]
+    wrong, right = zip(*rounds, strict=True)
+    return [accept.series("right codes", right), accept.series("wrong codes", wrong)]
+
+
+async def _both(
+    bench: Bench, gateway: Gateway, plan: HttpPlan, known: CodePairs
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Guess wrong at each code, then right."""
+    wrong = [(email, _other(code)) for email, code in known]
+    return (
+        await accept.loaded(bench, _task(gateway, plan, wrong, _REFUSED)),
+        await accept.loaded(bench, _task(gateway, plan, known, _VERIFIED)),
+    )
+
+
+def _task(gateway: Gateway, plan: HttpPlan, guesses: CodePairs, expected: str) -> HttpTask:
+    return HttpTask(
+        gateway.port,
+        "POST",
+        "/v1/otp/verify",
+        len(guesses),
+        plan.connections,
+        headers=gateway.headers,
+        bodies=[orjson.dumps({"email": email, "code": code}).decode() for email, code in guesses],
+        expected=expected,
+    )
+
+
+def _other(code: str) -> str:
+    """Return a code that is wrong."""
+    return f"{(int(code) + 1) % 10 ** len(code):0{len(code)}}"

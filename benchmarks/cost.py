@@ -1,4 +1,4 @@
-"""What a mail costs the sender in processor time, without what RabbitMQ costs.
+"""The processor time that a mail costs the sender, without the cost of RabbitMQ.
 
 Bodies of commands in, mails to an SMTP server, outcomes kept in SQLite, bodies of events out: all
 that `services.sender` does between a delivery and its acknowledgement. Reads its task as JSON from
@@ -67,8 +67,8 @@ class Cost:
     loop: float
     clock: float
 
-    def told(self, count: int) -> str:
-        """Tell what falls to one of `count` mails."""
+    def described(self, count: int) -> str:
+        """Describe the cost of one of `count` mails."""
         whole, loop = (each / count * _MICROSECONDS for each in (self.processor, self.loop))
         return (
             f"  {whole:.0f} µs of processor time a mail, {loop:.0f} of them in the event loop;"
@@ -77,7 +77,7 @@ class Cost:
 
 
 async def measured(place: Bench, served: Sink, count: int, connections: int) -> Cost:
-    """Let a process send `count` mails that count. Raises BenchError."""
+    """Measure a process that sends `count` mails. Raises BenchError."""
     with TemporaryDirectory(dir=place.directory) as directory:
         task = Task(served.port, count, connections, directory)
         expected = served.count() + _FIRST + count
@@ -87,7 +87,7 @@ async def measured(place: Bench, served: Sink, count: int, connections: int) -> 
 
 
 async def send_all(task: Task) -> Cost:
-    """Send them and tell what it cost, without the first ones."""
+    """Send all mails of a task; return their cost, without the first ones."""
     async with _sender(task) as sender:
         hands = task.connections * _IN_HAND
         await _sent(sender, _bodies(_FIRST), hands)

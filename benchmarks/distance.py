@@ -1,4 +1,4 @@
-"""A network of some length: a TCP proxy that passes on what it gets so many seconds later.
+"""A TCP proxy that passes data on so many seconds later, as a long network does.
 
 In a process of its own; `PORT TARGET SECONDS` are its arguments. Only what is sent takes time:
 a connection is there at once. There is no limit on what is under way, as mails are small.
@@ -21,7 +21,7 @@ from ops import ports
 _BACKLOG = 256
 
 
-class End(asyncio.Protocol):
+class ProxyEnd(asyncio.Protocol):
     """One end of a connection; what comes in here goes out at the other end, later."""
 
     def __init__(self, seconds: float) -> None:
@@ -34,12 +34,12 @@ class End(asyncio.Protocol):
         """Begin."""
         self.transport = cast("asyncio.Transport", transport)
 
-    def lead_to(self, other: "End") -> None:
-        """Learn where things go out."""
+    def lead_to(self, other: "ProxyEnd") -> None:
+        """Set the end at which data go out."""
         self._other = other
 
     def data_received(self, data: bytes) -> None:
-        """Take it in."""
+        """Keep it until it is due."""
         self._under_way.append(data)
         asyncio.get_running_loop().call_later(self._seconds, self._arrive)
 
@@ -58,7 +58,7 @@ class End(asyncio.Protocol):
             transport.close()
 
 
-class NearEnd(End):
+class NearProxyEnd(ProxyEnd):
     """The end that was connected to; it connects the other one to `target`."""
 
     def __init__(self, target: int, seconds: float) -> None:
@@ -73,7 +73,7 @@ class NearEnd(End):
         self._connecting = asyncio.get_running_loop().create_task(self._connect(ours))
 
     async def _connect(self, ours: asyncio.Transport) -> None:
-        far = End(self._seconds)
+        far = ProxyEnd(self._seconds)
         far.lead_to(self)
         self.lead_to(far)
         loop = asyncio.get_running_loop()
@@ -89,13 +89,13 @@ async def listen(port: int, target: int, seconds: float) -> asyncio.Server:
     """Serve on a port of 127.0.0.1, or on any if it is 0, what goes to the port `target`."""
     loop = asyncio.get_running_loop()
     return await loop.create_server(
-        lambda: NearEnd(target, seconds), "127.0.0.1", port, backlog=_BACKLOG
+        lambda: NearProxyEnd(target, seconds), "127.0.0.1", port, backlog=_BACKLOG
     )
 
 
 @asynccontextmanager
 async def moved(bench: Bench, served: Sink, seconds: float) -> AsyncIterator[Sink]:
-    """Give the same sink so many seconds away, each way. Raises BenchError."""
+    """Run a proxy; the value is the same sink so many seconds away. Raises BenchError."""
     [port] = ports.unused(1)
     command = [sys.executable, "-m", "benchmarks.distance", *map(str, (port, served.port, seconds))]
     async with bench.running("distance", command, {}) as process:

@@ -1,4 +1,4 @@
-"""The classifier: events into databases beside the plain way, and through RabbitMQ while asked."""
+"""The classifier: events through RabbitMQ into each database, while domains are asked for."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -7,24 +7,23 @@ from statistics import median
 
 import asyncpg
 
-from benchmarks import count, flood, machine, report, stream
-from benchmarks.bench import Bench
-from benchmarks.errors import BenchError
+from benchmarks import bench, flood, report
+from benchmarks.bench import Bench, BenchError
 from benchmarks.postgres import PostgresAccount, PostgresError, PostgresPrograms, PostgresServer
 from ops import ports
 from services.classifier.rule import Mode
 
-BATCHES = (1, 1000, 20_000)
-SINGLY, IN_BATCHES = 6000, 50_000  # events a second through RabbitMQ that are wanted
-SLOWER = 0.15  # at most, at many domains
-ANSWER = 0.005  # seconds, of 99 in 100 answers
+WANTED_SINGLY, WANTED_TOGETHER = 8000, 80_000  # events a second through RabbitMQ
+WANTED_P99_SECONDS = 0.005  # of an answer
+MAX_SLOWER_SHARE = 0.15  # with the most domains, beside the fewest
+SIZES = ((1, WANTED_SINGLY), (1000, WANTED_TOGETHER))  # events a message
 POSTGRESQL = "PostgreSQL"
 DATABASES = ("SQLite", POSTGRESQL)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How many domains at the least and at the most; how long, how many and how often."""
+class DomainsPlan:
+    """How many domains, each in turn; how long a stream, how many events, how often."""
 
     domains: Sequence[int]
     seconds: float
@@ -34,34 +33,28 @@ class Plan:
     databases: Sequence[str] = DATABASES
 
 
-async def measure(place: Bench, plan: Plan) -> AsyncIterator[str]:
-    """Measure, and give each table as soon as there is one. Raises BenchError."""
+async def measure(place: Bench, plan: DomainsPlan) -> AsyncIterator[str]:
+    """Measure, and yield each table as soon as there is one. Raises BenchError."""
     with _server(place) as server:
         for name in plan.databases:
             base = server.account.url() if name == POSTGRESQL else None
-            for domains in plan.domains:
-                async with _database(base) as url:
-                    counting = count.Plan(
-                        domains, plan.seconds, BATCHES, plan.repetitions, plan.mode
-                    )
-                    found = await count.measure(url, counting)
-                yield f"\nevents of {domains:,} domains into {name}; {machine.load()}"
-                yield report.table("events/s", found)
-            for size, wanted in ((1, SINGLY), (1000, IN_BATCHES)):
-                yield f"\n{size:,} a message through RabbitMQ into {name}; {machine.load()}"
+            for size, wanted in SIZES:
+                load = bench.load_average()
+                yield f"\n{size:,} a message through RabbitMQ into {name}; {load}"
                 async for line in _flooded(place, base, plan, size, wanted):
                     yield line
-                yield f"\n{size:,} a message as a stream into {name}; {machine.load()}"
+                yield f"\n{size:,} a message as a stream into {name}; {bench.load_average()}"
                 async for line in _streamed(place, base, plan, size, wanted):
                     yield line
 
 
 async def _flooded(
-    place: Bench, base: str | None, plan: Plan, size: int, wanted: float
+    place: Bench, base: str | None, plan: DomainsPlan, size: int, wanted: float
 ) -> AsyncIterator[str]:
     found = []
     for domains in plan.domains:
-        flooding = flood.Plan(plan.events * (1 if size == 1 else 10), domains, size, plan.mode)
+        count = plan.events * (1 if size == 1 else 10)
+        flooding = flood.FloodPlan(count, domains, size, plan.mode)
         floods = []
         for _ in range(plan.repetitions):
             async with _database(base) as url:
@@ -74,22 +67,22 @@ async def _flooded(
         )
     yield report.table("events/s", found)
     yield report.at_least(found[0], wanted)
-    yield report.no_slower(found[-1], found[0], SLOWER)
-    yield report.soon(found[-1], ANSWER)
+    yield report.no_slower(found[-1], found[0], MAX_SLOWER_SHARE)
+    yield report.soon(found[-1], WANTED_P99_SECONDS)
 
 
 async def _streamed(
-    place: Bench, base: str | None, plan: Plan, size: int, wanted: float
+    place: Bench, base: str | None, plan: DomainsPlan, size: int, wanted: float
 ) -> AsyncIterator[str]:
     found = []
     for rate in (wanted / 2, wanted):
         events = round(rate * plan.seconds / size) * size
         async with _database(base) as url:
-            streaming = flood.Plan(events, plan.domains[0], size, plan.mode)
-            found.append(await stream.streamed(place, url, streaming, rate))
+            streaming = flood.FloodPlan(events, plan.domains[0], size, plan.mode)
+            found.append(await flood.streamed(place, url, streaming, rate))
     yield report.table("events/s", found)
     for each in found:
-        yield report.soon(each, ANSWER)
+        yield report.soon(each, WANTED_P99_SECONDS)
 
 
 @contextmanager

@@ -1,42 +1,74 @@
 """How fast the sender empties its queue, and a bare loop over the same SMTP server.
 
-The road of each mail is the whole one: out of RabbitMQ, composed, sent, its outcome published and
-confirmed, the command acknowledged. The rate is taken from the times that the outcomes tell, from
-the first to the last.
+Each mail takes the whole path: out of RabbitMQ, composed, sent, its outcome published and
+confirmed, the command acknowledged. The rate is taken from the times of the outcomes, from the
+first to the last.
+
+Run as a module this is the bare loop around aiosmtplib with ready-made octets: no queue, no
+outcome, no composing. It reads a SendTask as JSON from standard input and writes its seconds.
 """
 
 import asyncio
 import secrets
 import sys
+import time
 import uuid
-from collections.abc import Mapping, Sequence
+from asyncio.subprocess import Process
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 
-from benchmarks import mail, memory, outcomes, timings
-from benchmarks.bare import Task
-from benchmarks.bench import Bench
-from benchmarks.errors import BenchError
+import aiohttp
+import orjson
+import uvloop
+from aiosmtplib import SMTP
+from prometheus_client.parser import text_string_to_metric_families
+
+from benchmarks import bench, mail
+from benchmarks.bench import Bench, BenchError
 from benchmarks.sink import Sink
-from benchmarks.timings import Timings
 from ops import ports
 from shared.broker import Broker
+from shared.consumer import Subscription
 from shared.contracts import Category, EmailDelivered
-from shared.topology import dead_queue, sending_queue
+from shared.topology import EVIDENCE, dead_queue, sending_queue
 
-NAME = "bench"  # by which the broker knows us
+NAME = "bench"  # of our connection to the broker
 QUEUE = sending_queue(Category.TRANSACTIONAL)
 SERVICE = "services.sender"
 SENDER = (sys.executable, "-m", SERVICE)
 _BARE_SECONDS = 300.0
-_BATCH = 500  # commands
+_BATCH_SIZE = 500  # commands
+_SAMPLE_SECONDS = 0.1
+_READ_SECONDS = 60.0
+_PREFETCH = 200
+_HANDLING = "postrider_handling_seconds"
+_TRANSACTION = "postrider_smtp_transaction_seconds"
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DrainPlan:
     """How many mails over how many SMTP connections."""
 
     count: int
     connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendTask:
+    """Send `count` mails over `connections` to a port of 127.0.0.1."""
+
+    port: int
+    count: int
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Means over all mails since the sender started, in seconds."""
+
+    handling: float  # from delivery to acknowledgement
+    smtp: float  # its part that is the SMTP transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,63 +81,95 @@ class Drained:
 
 
 async def drained(
-    bench: Bench, served: Sink, plan: Plan, command: Sequence[str] = SENDER
+    place: Bench, served: Sink, plan: DrainPlan, command: Sequence[str] = SENDER
 ) -> Drained:
-    """Let the sender empty a queue that was filled before it starts."""
-    async with bench.vhost() as amqp_url, Broker.connect(amqp_url, NAME) as broker:
+    """Measure a sender that empties a queue which was filled before it starts."""
+    async with place.vhost() as amqp_url, Broker.connect(amqp_url, NAME) as broker:
         ids = {str(uuid.uuid4()) for _ in range(plan.count)}
         await fill(broker, sorted(ids))
         expected = served.count() + plan.count
         [health_port] = ports.unused(1)
-        environment = settings(bench, amqp_url, served.port, plan.connections, health_port)
-        async with bench.running("sender", command, environment) as process:
+        environment = settings(place, amqp_url, served.port, plan.connections, health_port)
+        async with place.running("sender", command, environment) as process:
             await served.reach(expected, process)
-            spent = await timings.fetch(health_port)
-            most = memory.peak(process.pid)
-        told = await outcomes.read(broker, plan.count)
+            spent = await fetch_timings(health_port)
+            most = bench.peak_memory(process.pid)
+        outcomes = await read_outcomes(broker, plan.count)
         await _check(broker, served, expected)
-    if {each.email_id for each in told} != ids:
+    if {each.email_id for each in outcomes} != ids:
         raise BenchError("the outcomes are not those of the mails")
-    return Drained(_rate(told), spent, most)
+    return Drained(_rate(outcomes), spent, most)
 
 
-async def looped(bench: Bench, served: Sink, plan: Plan) -> float:
-    """Send as many mails by the bare loop; give the mails a second."""
+async def looped(place: Bench, served: Sink, plan: DrainPlan) -> float:
+    """Send as many mails by the bare loop; return the mails a second."""
     expected = served.count() + plan.count
-    task = Task(served.port, plan.count, plan.connections)
-    seconds = await bench.ask("benchmarks.bare", asdict(task), _BARE_SECONDS)
+    task = SendTask(served.port, plan.count, plan.connections)
+    seconds = await place.ask("benchmarks.drain", asdict(task), _BARE_SECONDS)
     served.expect(expected)
     return plan.count / float(seconds)
 
 
-async def fill(broker: Broker, ids: Sequence[str]) -> None:
-    """Publish a batch at a time: each publishing has but seconds, the wait for others included."""
-    for start in range(0, len(ids), _BATCH):
-        batch = enumerate(ids[start : start + _BATCH], start)
+async def memory_samples(
+    place: Bench, served: Sink, waiting: int, plan: DrainPlan
+) -> tuple[Sequence[int], int]:
+    """Sample the sender's memory while it sends the first mails of `waiting` ones.
+
+    In octets: every tenth of a second, and the most there ever was. Raises BenchError.
+    """
+    async with place.vhost() as amqp_url, Broker.connect(amqp_url, NAME) as broker:
+        await fill(broker, [str(uuid.uuid4()) for _ in range(waiting)])
+        [health_port] = ports.unused(1)
+        environment = settings(place, amqp_url, served.port, plan.connections, health_port)
+        expected = served.count() + plan.count
+        async with place.running("sender", SENDER, environment) as process:
+            return await _samples(served, expected, process), bench.peak_memory(process.pid)
+
+
+async def _samples(served: Sink, expected: int, process: Process) -> Sequence[int]:
+    samples: list[int] = []
+    reaching = asyncio.create_task(served.reach(expected, process))
+    try:
+        while not reaching.done():
+            samples.append(bench.resident_memory(process.pid))
+            await asyncio.wait({reaching}, timeout=_SAMPLE_SECONDS)
+    finally:
+        reaching.cancel()
+    reaching.result()
+    return samples
+
+
+async def fill(
+    broker: Broker, ids: Sequence[str], category: Category = Category.TRANSACTIONAL
+) -> None:
+    """Publish a command for each id, a batch at a time: each publishing has but seconds."""
+    for start in range(0, len(ids), _BATCH_SIZE):
+        batch = enumerate(ids[start : start + _BATCH_SIZE], start)
         commands = [mail.command(each, mail.recipient(number)) for number, each in batch]
-        await asyncio.gather(*map(broker.publish, commands))
+        classed = [each.model_copy(update={"category": category}) for each in commands]
+        await asyncio.gather(*map(broker.publish, classed))
 
 
 async def _check(broker: Broker, served: Sink, expected: int) -> None:
-    """See that every mail was sent once and nothing is left."""
+    """Check that every mail was sent once and nothing is left."""
     served.expect(expected)
     for queue in (QUEUE, dead_queue(QUEUE)):
-        if left := await outcomes.waiting(broker, queue):
+        if left := await waiting_in(broker, queue):
             raise BenchError(f"{left} messages are left in {queue}")
 
 
-def _rate(told: Sequence[EmailDelivered]) -> float:
-    times = [each.at for each in told]
+def _rate(outcomes: Sequence[EmailDelivered]) -> float:
+    times = [each.at for each in outcomes]
     return (len(times) - 1) / (max(times) - min(times)).total_seconds()
 
 
 def settings(
-    bench: Bench, amqp_url: str, smtp_port: int, connections: int, health_port: int
+    place: Bench, amqp_url: str, smtp_port: int, connections: int, health_port: int
 ) -> Mapping[str, str]:
-    """Give the environment of a sender that has not sent any mail before."""
+    """Return the environment of a sender that has not sent any mail before."""
     return {
         "AMQP_URL": amqp_url,
-        "DATA_DIR": str(bench.directory / f"data-{health_port}"),
+        "DATA_DIR": str(place.directory / f"data-{health_port}"),
         "HEALTH_PORT": str(health_port),
         "SEALING_KEY": secrets.token_hex(32),
         "SENDER_SMTP_HOST": "127.0.0.1",
@@ -114,3 +178,90 @@ def settings(
         "SENDER_FROM": mail.SENDER,
         "SENDER_CONNECTIONS_TRANSACTIONAL": str(connections),
     }
+
+
+async def read_outcomes(broker: Broker, count: int) -> Sequence[EmailDelivered]:
+    """Read the outcomes of `count` mails where they wait for the classifier.
+
+    A queue of our own would cost the broker another copy of each, and a consumer during the
+    measurement the time of a core. Raises BenchError when there are more or fewer.
+    """
+    found: list[EmailDelivered] = []
+    complete = asyncio.Event()
+
+    async def on_delivered(event: EmailDelivered) -> Sequence[EmailDelivered]:
+        found.append(event)
+        if len(found) == count:
+            complete.set()
+        return ()
+
+    there = await waiting_in(broker, EVIDENCE)
+    if there != count:
+        raise BenchError(f"{there} outcomes of {count} mails")
+    subscription = Subscription(EVIDENCE, {EmailDelivered: on_delivered}, prefetch=_PREFETCH)
+    try:
+        async with asyncio.timeout(_READ_SECONDS), broker.consuming(subscription):
+            await complete.wait()
+    except TimeoutError:
+        raise BenchError(f"only {len(found)} of {count} mails were delivered") from None
+    return found
+
+
+async def waiting_in(broker: Broker, queue: str) -> int:
+    """Return how many messages wait in a queue."""
+    async with broker.browsing(queue) as browsed:
+        return browsed.waiting
+
+
+async def fetch_timings(health_port: int) -> Timings:
+    """Read the metrics of a running sender. Raises BenchError."""
+    url = f"http://127.0.0.1:{health_port}/metrics"
+    try:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(url, raise_for_status=True) as response,
+        ):
+            return parse_timings(await response.text())
+    except aiohttp.ClientError as error:
+        raise BenchError(f"the sender shows no metrics: {error}") from error
+
+
+def parse_timings(text: str) -> Timings:
+    """Parse the text format of Prometheus."""
+    sums: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
+    return Timings(_mean(sums, _HANDLING), _mean(sums, _TRANSACTION))
+
+
+def _mean(sums: dict[str, float], name: str) -> float:
+    count = sums.get(f"{name}_count", 0.0)
+    return sums[f"{name}_sum"] / count if count else 0.0
+
+
+async def send_all(task: SendTask) -> float:
+    """Send all mails of a task; return the seconds, opening the connections not included."""
+    content, numbers = mail.ready_made(), iter(range(task.count))
+    async with AsyncExitStack() as opened:
+        clients = [
+            await opened.enter_async_context(_client(task.port)) for _ in range(task.connections)
+        ]
+        begun = time.perf_counter()
+        await asyncio.gather(*(_send(client, numbers, content) for client in clients))
+        return time.perf_counter() - begun
+
+
+async def _send(client: SMTP, numbers: Iterator[int], content: bytes) -> None:
+    """Send until `numbers`, which all connections share, are used up."""
+    for number in numbers:
+        await client.sendmail("postrider@bench.example", [mail.recipient(number)], content)
+
+
+def _client(port: int) -> SMTP:
+    return SMTP(hostname="127.0.0.1", port=port, start_tls=False, local_hostname="[127.0.0.1]")
+
+
+if __name__ == "__main__":
+    found = uvloop.run(send_all(SendTask(**orjson.loads(sys.stdin.buffer.read()))))
+    sys.stdout.write(str(found))

@@ -14,8 +14,7 @@ from datetime import UTC, datetime
 import aiohttp
 
 from benchmarks import mail, report
-from benchmarks.bench import Bench
-from benchmarks.errors import BenchError
+from benchmarks.bench import Bench, BenchError
 from ops import ports
 from ops.simulator.behaviour import Behaviour
 from services.sender.config import KEPT_SECONDS
@@ -58,7 +57,7 @@ class Found:
     later: float
 
     @property
-    def told(self) -> str:
+    def described(self) -> str:
         """The rates, each beside the best of the fixed numbers, and whether that is enough."""
         best = max(self.fixed.values())
         rows = [(f"{number} at a time", rate) for number, rate in self.fixed.items()]
@@ -70,17 +69,17 @@ class Found:
 
 
 class Unlimited:
-    """Rates that nobody has set."""
+    """A rate store without any rate."""
 
     async def take(self, name: str, count: int, room: int, rate: Rate) -> float:
-        """Give as many as are asked for."""
+        """Return no wait."""
         del name, count, room, rate
         return 0.0
 
 
 @asynccontextmanager
 async def playing(bench: Bench) -> AsyncIterator[tuple[int, int]]:
-    """Run a simulator; give the ports of its SMTP server and of its API. Raises BenchError."""
+    """Run a simulator; the value is the ports of its SMTP server and API. Raises BenchError."""
     smtp, web = ports.unused(2)
     flags = ["--smtp-port", str(smtp), "--mailbox-port", str(web)]
     command = [sys.executable, "-m", "ops.simulator", *flags]
@@ -91,7 +90,7 @@ async def playing(bench: Bench) -> AsyncIterator[tuple[int, int]]:
 
 
 def about(play: Behaviour) -> str:
-    """Say what the relay is like."""
+    """Describe the relay."""
     return (
         f"a relay {play.latency_ms} ms away that serves {play.served_at_once} mails at a time,"
         f" each for {play.service_ms} ms"
@@ -116,7 +115,7 @@ async def measured(smtp: int, web: int, play: Behaviour, spans: Spans) -> Found:
 
 
 def _numbers(play: Behaviour) -> Sequence[int]:
-    """Give half of what the relay serves at a time, that, and more."""
+    """Return half of the number that the relay serves at a time, that number, and more."""
     knee = play.served_at_once or 1
     return [knee // 2, knee, knee * 3 // 2, knee * 2]
 
@@ -149,7 +148,7 @@ async def _found(relay: Relay, spans: Sequence[float]) -> Sequence[float]:
 async def _rates(
     send: Callable[[OutgoingMail], Awaitable[None]], hands: int, spans: Sequence[float]
 ) -> Sequence[float]:
-    """Keep `hands` mails under way; give the mails a second in each of some spans of seconds."""
+    """Keep `hands` mails in flight; return the mails a second in each span of seconds."""
     sent, over = 0, False
     letter = OutgoingMail("post@bench.example", (mail.recipient(0),), mail.ready_made(), False)  # noqa: FBT003 -- ASCII
 

@@ -1,10 +1,12 @@
-"""Whether the time of a refusal tells why: unknown, wrong, used, expired or exhausted.
+"""Whether the time of a refusal shows its reason: unknown, wrong, used, expired or exhausted.
 
-As whoever guesses over HTTP sees it, with nobody else there: one guess at a time, of each kind in
-turn, so that what disturbs the machine meets all of them.
+Measured over HTTP as a guesser would: one guess at a time, of each kind in turn, so that a
+disturbance of the machine meets all of them. Two sets of times are compared by the ranks of their
+values (Mann and Whitney, 1947).
 """
 
 import asyncio
+import math
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -14,10 +16,9 @@ from random import shuffle
 import orjson
 from yarl import URL
 
-from benchmarks import accept, codes, ranks
+from benchmarks import accept, codes
 from benchmarks.accept import Gateway
-from benchmarks.bench import Bench
-from benchmarks.errors import BenchError
+from benchmarks.bench import Bench, BenchError
 from benchmarks.report import aligned
 from ops.load import http
 from ops.load.http import HttpConnection
@@ -39,24 +40,42 @@ UNKNOWN, WRONG, USED, EXPIRED, EXHAUSTED = "unknown", "wrong", "used", "expired"
 KINDS = (UNKNOWN, WRONG, USED, EXPIRED, EXHAUSTED)
 _TRIES = 5
 _REFUSED = b'"verified":false'
-_AT_ONCE = 200  # addresses that are prepared
+_MAX_PREPARING = 200  # addresses at once
 _MICROSECONDS = 1_000_000
+# Of a normal deviate: exceeded either way once in a thousand by chance.
+CRITICAL_DEVIATE = 3.29
 
 Times = Mapping[str, Sequence[float]]  # seconds by kind
 
 
 @dataclass(frozen=True, slots=True)
 class TypedCode:
-    """What is typed for an address."""
+    """A code typed for an address."""
 
     email: str
     code: str
 
 
+@dataclass(frozen=True, slots=True)
+class RankComparison:
+    """How often a value of ours is the greater, from 0 to 1, and how odd that would be by chance.
+
+    `deviate` is normally distributed around 0, with the deviation 1, if there is no difference.
+    """
+
+    share: float
+    deviate: float
+
+    @property
+    def differs(self) -> bool:
+        """Whether chance is no explanation."""
+        return abs(self.deviate) > CRITICAL_DEVIATE
+
+
 class GuessPreparer:
     """Prepares addresses of each kind, in the database of a running otp service with `keys`."""
 
-    def __init__(self, database: Database, keys: codes.Secrets) -> None:
+    def __init__(self, database: Database, keys: codes.OtpKeys) -> None:
         self._book = CodeGenerator.from_text(keys.otp_key)
         rules = CodePolicy(600_000, 60_000, _TRIES, 30, self._book.key_ids)
         self._store = ChallengeStore(database, rules)
@@ -70,7 +89,7 @@ class GuessPreparer:
         )
 
     async def prepare(self, kind: str) -> TypedCode:
-        """Give a guess that will be refused for this reason."""
+        """Return a guess that will be refused for this reason."""
         email = f"{secrets.token_hex(8)}@bench.example"
         if kind == UNKNOWN:
             return TypedCode(email, "000000")
@@ -99,7 +118,7 @@ class GuessPreparer:
 
 async def measure(bench: Bench, tries: int) -> Times:
     """Time so many refusals in all. Raises BenchError when a guess is right."""
-    keys, data = codes.Secrets.drawn(), bench.directory / "refusals"
+    keys, data = codes.OtpKeys.drawn(), bench.directory / "refusals"
     async with (
         bench.vhost() as amqp_url,
         accept.running(bench, amqp_url) as gateway,
@@ -129,7 +148,7 @@ async def _times(gateway: Gateway, prepared: Mapping[str, Sequence[TypedCode]]) 
 
 
 def table(times: Times) -> str:
-    """Tell the times of each kind, and how they compare with those of the others."""
+    """Return a table of the times of each kind, compared with those of the others."""
     rows = [["", "p50 µs", "p99 µs", "slower than another", "deviate"]]
     for kind, ours in times.items():
         found = _compared(times, kind)
@@ -137,18 +156,18 @@ def table(times: Times) -> str:
         rows.append([kind, *spots, f"{found.share:.1%}", f"{found.deviate:+.2f}"])
     differing = [kind for kind in times if _compared(times, kind).differs]
     verdict = f"{', '.join(differing)} can be told" if differing else "no kind can be told"
-    return f"{aligned(rows)}\n  {verdict} by its time (deviates of {ranks.CRITICAL} and more)"
+    return f"{aligned(rows)}\n  {verdict} by its time (deviates of {CRITICAL_DEVIATE} and more)"
 
 
-def _compared(times: Times, kind: str) -> ranks.Comparison:
+def _compared(times: Times, kind: str) -> RankComparison:
     others = [each for other, seconds in times.items() if other != kind for each in seconds]
-    return ranks.compare(times[kind], others)
+    return compare(times[kind], others)
 
 
 async def _prepared(preparer: GuessPreparer, kind: str, count: int) -> Sequence[TypedCode]:
     found: list[TypedCode] = []
     while len(found) < count:
-        some = min(_AT_ONCE, count - len(found))
+        some = min(_MAX_PREPARING, count - len(found))
         found += await asyncio.gather(*(preparer.prepare(kind) for _ in range(some)))
     return found
 
@@ -160,3 +179,24 @@ async def _time(connection: HttpConnection, request: bytes) -> float:
     if _REFUSED not in answer.body:
         raise BenchError(f"a guess was answered by {answer.status}, not refused")
     return seconds
+
+
+def compare(ours: Sequence[float], others: Sequence[float]) -> RankComparison:
+    """Compare some values with others; equal ones count half."""
+    ranks = _ranks([*ours, *others])
+    pairs = len(ours) * len(others)
+    wins = sum(ranks[: len(ours)]) - len(ours) * (len(ours) + 1) / 2
+    deviation = math.sqrt(pairs * (len(ours) + len(others) + 1) / 12)
+    return RankComparison(wins / pairs, (wins - pairs / 2) / deviation)
+
+
+def _ranks(values: Sequence[float]) -> Sequence[float]:
+    """Return the rank of each value from 1; equal values share the mean of their ranks."""
+    order = sorted(range(len(values)), key=values.__getitem__)
+    ranks, start = [0.0] * len(values), 0
+    for end in range(1, len(order) + 1):
+        if end == len(order) or values[order[end]] != values[order[start]]:
+            for place in order[start:end]:
+                ranks[place] = (start + 1 + end) / 2
+            start = end
+    return ranks

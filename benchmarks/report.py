@@ -1,4 +1,4 @@
-"""Pure: what was measured, as tables to read."""
+"""Pure: measurements as tables and verdicts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Series:
 
 
 def table(unit: str, series: Sequence[Series]) -> str:
-    """Give a line for each of `series`; the last is the baseline of the ratios."""
+    """Return a line for each of `series`; the last is the baseline of the ratios."""
     baseline = series[-1]
     head = ["", unit, "ratio", "lowest", "highest"]
     if baseline.latencies:
@@ -36,14 +36,14 @@ def table(unit: str, series: Sequence[Series]) -> str:
 
 
 def times(ours: Series, rival: Series, wanted: float) -> str:
-    """Tell how many times as fast we are, and whether that is what is wanted."""
+    """Describe how many times as fast we are, and whether that is what is wanted."""
     ratio = ours.rate / rival.rate
     verdict = REACHED if ratio >= wanted else MISSED
     return f"  {ratio:.1f} times {rival.name}; wanted are {wanted:g}: {verdict}"
 
 
 def fast(series: Series, rate: float, seconds: float) -> str:
-    """Tell whether a rate, and a latency for 99 of 100, are what is wanted."""
+    """Describe whether a rate and the 99th percentile of latencies are what is wanted."""
     verdict = REACHED if series.rate >= rate and slowest(series) < seconds else MISSED
     wanted = f"wanted are {rate:,.0f} and less than {seconds * _MILLISECONDS:.0f} ms"
     reached = f"{series.rate:,.0f} a second, p99 {slowest(series) * _MILLISECONDS:.1f} ms"
@@ -51,32 +51,32 @@ def fast(series: Series, rate: float, seconds: float) -> str:
 
 
 def soon(series: Series, seconds: float) -> str:
-    """Tell whether a latency for 99 of 100 is what is wanted."""
+    """Describe whether the 99th percentile of latencies is what is wanted."""
     verdict = REACHED if slowest(series) < seconds else MISSED
     wanted = f"wanted is less than {seconds * _MILLISECONDS:.1f} ms"
     return f"  {series.name}: p99 {slowest(series) * _MILLISECONDS:.1f} ms; {wanted}: {verdict}"
 
 
 def slowest(series: Series) -> float:
-    """Give the latency, in seconds, that 99 of 100 do not exceed."""
+    """Return the 99th percentile of latencies, in seconds."""
     return percentile(series.latencies, 0.99)
 
 
 def at_least(series: Series, wanted: float) -> str:
-    """Tell whether a rate is what is wanted."""
+    """Describe whether a rate is what is wanted."""
     verdict = REACHED if series.rate >= wanted else MISSED
     return f"  {series.rate:,.0f} a second; wanted are {wanted:,.0f}: {verdict}"
 
 
 def no_slower(series: Series, rival: Series, share: float) -> str:
-    """Tell by how much `series` is slower than `rival`, and whether that is less than `share`."""
+    """Describe how much slower `series` is than `rival`, and whether `share` is exceeded."""
     slower = 1 - series.rate / rival.rate
     verdict = REACHED if slower <= share else MISSED
     return f"  {slower:.0%} slower than with {rival.name}; {share:.0%} are allowed: {verdict}"
 
 
 def most_memory(peaks: Sequence[int], limit: int) -> str:
-    """Tell the most memory of all repetitions, in octets, and whether it is under the limit."""
+    """Describe the most octets of memory of all repetitions, and whether they are under `limit`."""
     most = max(peaks)
     verdict = REACHED if most < limit else MISSED
     wanted = f"wanted are less than {limit / _MEGABYTE:.0f}"
@@ -84,13 +84,13 @@ def most_memory(peaks: Sequence[int], limit: int) -> str:
 
 
 def course(samples: Sequence[int]) -> str:
-    """Tell how memory, in octets, went from the first of `samples` to the last, in ten steps."""
+    """Describe memory, in octets, from the first of `samples` to the last in ten steps."""
     steps = [samples[place * (len(samples) - 1) // _STEPS] for place in range(_STEPS + 1)]
     return "  " + " ".join(f"{step / _MEGABYTE:.0f}" for step in steps) + " MB"
 
 
 def split(whole: Sequence[float], part: Sequence[float]) -> str:
-    """Tell, by medians, how much of `whole` was `part`; both are in seconds."""
+    """Describe, by medians, how much of `whole` was `part`; both are in seconds."""
     return (
         f"  of {median(whole) * _MILLISECONDS:.1f} ms from delivery to acknowledgement"
         f" {median(part) * _MILLISECONDS:.1f} ms were SMTP"
@@ -98,7 +98,7 @@ def split(whole: Sequence[float], part: Sequence[float]) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Put cells below each other: the first of a row to the left, the others to the right."""
+    """Align cells: the first of a row to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join(

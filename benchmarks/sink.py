@@ -1,7 +1,7 @@
 """The SMTP server that all mail goes to: `smtp-sink` of Debian's postfix, else one of our own.
 
 A sink slower than the client would be what is measured. `smtp-sink` is made for measuring clients,
-in C; it can be unpacked from its package without being installed.
+in C. Run as a module with a PORT, this is our own: an SMTP server that keeps nothing.
 """
 
 import asyncio
@@ -9,34 +9,44 @@ import os
 import re
 import sys
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
-from benchmarks.bench import Bench
-from benchmarks.errors import BenchError
-from benchmarks.package import Programs
+import uvloop
+
+from benchmarks.bench import Bench, BenchError
 from ops import ports
 
+_SMTP_SINK = Path("/usr/sbin/smtp-sink")
 _STALL_SECONDS = 30.0  # without a mail, the start of a client included
-_LOOK_SECONDS = 0.02  # between two looks at the counter
-_BACKLOG = "256"
+_POLL_SECONDS = 0.02  # of the counter
+_LISTEN_BACKLOG = "256"
 _COUNTED = re.compile(rb"mesg=(\d+)")
-_TAIL_BYTES = 200  # of the counter's file: more than one line
+_COUNTER_TAIL_BYTES = 200  # of the counter's file: more than one line
+_END_OF_MAIL = b"\r\n.\r\n"
+_COMMAND = re.compile(rb"[^\r\n]*\r\n")
+_GREETING = b"220 discard\r\n"
+_OK = b"250 2.0.0 Ok\r\n"
+_REPLIES = {
+    b"EHLO": b"250-discard\r\n250-PIPELINING\r\n250 8BITMIME\r\n",
+    b"DATA": b"354 End data with <CR><LF>.<CR><LF>\r\n",
+    b"QUIT": b"221 2.0.0 Bye\r\n",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
-    """What to run; `before` and `after` surround the port in its arguments."""
+class SinkProgram:
+    """An SMTP server to run: `before` and `after` surround the port in its arguments."""
 
     name: str
     before: Sequence[str]
     after: Sequence[str] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
 
     def command(self, port: int) -> list[str]:
-        """Give the command that serves on a port of 127.0.0.1."""
+        """Return the command that serves on a port of 127.0.0.1."""
         last = self.before[-1]
         return [*self.before[:-1], f"{last}{port}", *self.after]
 
@@ -50,21 +60,21 @@ class Sink:
     counter: Path
 
     def count(self) -> int:
-        """Tell how many mails there were."""
+        """Return how many mails there were."""
         with self.counter.open("rb") as file:
-            file.seek(max(0, self.counter.stat().st_size - _TAIL_BYTES))
+            file.seek(max(0, self.counter.stat().st_size - _COUNTER_TAIL_BYTES))
             found = _COUNTED.findall(file.read())
         return int(found[-1]) if found else 0
 
     def expect(self, count: int) -> None:
-        """See that there were as many and no more. Raises BenchError."""
+        """Check that there were as many and no more. Raises BenchError."""
         if self.count() != count:
             raise BenchError(f"{self.count()} mails at {self.name} instead of {count}")
 
     async def reach(self, count: int, client: Process) -> float:
         """Wait until it has counted as far as that, while `client` runs and mails come in.
 
-        Give how many came a second, from the last look before the first of them. Raises
+        Return how many came a second, from the last look before the first of them. Raises
         BenchError.
         """
         loop = asyncio.get_running_loop()
@@ -75,7 +85,7 @@ class Sink:
                 raise BenchError(f"{count - seen} mails did not come: the client stopped")
             if seen == start:
                 begun = loop.time()
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
             before, seen = seen, self.count()
             if seen > before:
                 last = loop.time()
@@ -83,31 +93,90 @@ class Sink:
 
 
 @asynccontextmanager
-async def serving(bench: Bench, program: Program) -> AsyncIterator[Sink]:
+async def serving(bench: Bench, program: SinkProgram) -> AsyncIterator[Sink]:
     """Run a sink until the block is left. Raises BenchError when it does not start."""
     [port] = ports.unused(1)
-    async with bench.running("sink", program.command(port), program.environment) as process:
+    async with bench.running("sink", program.command(port), {}) as process:
         await bench.listening("sink", process, port)
         yield Sink(program.name, port, bench.output("sink"))
 
 
-def best(programs: Programs | None) -> Program:
-    """Give `smtp-sink` if it is there, or else our own."""
-    return smtp_sink(programs) if programs else own()
-
-
-def own() -> Program:
-    """Give the sink that needs nothing."""
-    return Program("our own sink in Python", [sys.executable, "-m", "benchmarks.discard", ""])
-
-
-def smtp_sink(programs: Programs) -> Program:
-    """Give the sink of Postfix."""
+def best() -> SinkProgram:
+    """Return `smtp-sink` if it is installed, else our own."""
+    if not _SMTP_SINK.exists():
+        return own()
     # It refuses to serve as root.
     user = ["-u", "nobody"] if os.geteuid() == 0 else []
-    return Program(
-        "smtp-sink of postfix",
-        [str(programs.commands / "smtp-sink"), "-c", *user, "127.0.0.1:"],
-        [_BACKLOG],
-        programs.environment,
-    )
+    command = [str(_SMTP_SINK), "-c", *user, "127.0.0.1:"]
+    return SinkProgram("smtp-sink of postfix", command, [_LISTEN_BACKLOG])
+
+
+def own() -> SinkProgram:
+    """Return the sink that needs nothing."""
+    return SinkProgram("our own sink in Python", [sys.executable, "-m", "benchmarks.sink", ""])
+
+
+class Discard(asyncio.Protocol):
+    """One connection to our own sink. The mails of all are counted on standard output.
+
+    It looks for the end of a mail in what has arrived and at nothing else, so it costs little
+    beside the client that is measured.
+    """
+
+    mails = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._rest = b""
+        self._in_mail = False
+        self._transport.write(_GREETING)
+
+    def data_received(self, data: bytes) -> None:
+        """Answer all that is complete."""
+        self._rest += data
+        while self._mail_ended() if self._in_mail else self._commanded():
+            pass
+
+    def named(self, recipient: bytes) -> None:
+        """Receive the line that names a recipient."""
+
+    def ended(self) -> None:
+        """Count a mail that has come to its end."""
+        Discard.mails += 1
+        sys.stdout.write(f"mesg={Discard.mails}\r")
+        sys.stdout.flush()
+
+    def _mail_ended(self) -> bool:
+        end = self._rest.find(_END_OF_MAIL)
+        if end < 0:
+            return False
+        self._rest = self._rest[end + len(_END_OF_MAIL) :]
+        self._in_mail = False
+        self.ended()
+        self._transport.write(_OK)
+        return True
+
+    def _commanded(self) -> bool:
+        line = _COMMAND.match(self._rest)
+        if line is None:
+            return False
+        verb = line[0][:4].upper()
+        self._transport.write(_REPLIES.get(verb, _OK))
+        # The line's end stays, as the one before a dot that ends an empty mail.
+        self._rest = self._rest[line.end() - 2 if verb == b"DATA" else line.end() :]
+        self._in_mail = verb == b"DATA"
+        if verb == b"RCPT":
+            self.named(line[0])
+        if verb == b"QUIT":
+            self._transport.close()
+        return True
+
+
+async def _serve(port: int) -> None:
+    server = await asyncio.get_running_loop().create_server(Discard, "127.0.0.1", port)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(_serve(int(sys.argv[1])))

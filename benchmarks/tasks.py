@@ -1,7 +1,7 @@
-"""The same mail as a Celery task, as people write it; and who fills its queue.
+"""The same mail as a Celery task, as people write it.
 
-The worker loads this module by `-A benchmarks.tasks`. Run as a module it reads a Queue as JSON
-from standard input, fills it and writes how many tasks there are to standard output.
+The worker loads this module by `-A benchmarks.tasks`. Run as a module it reads AMQP URL, SMTP port
+and count as JSON from standard input, publishes as many tasks and writes their number.
 """
 
 import smtplib
@@ -13,7 +13,6 @@ import orjson
 from celery import Celery
 
 from benchmarks import mail
-from benchmarks.celery import Queue
 
 TASK = "send_mail"
 
@@ -41,16 +40,16 @@ def _connection(smtp_port: int) -> smtplib.SMTP:
     return smtplib.SMTP("127.0.0.1", smtp_port, local_hostname="[127.0.0.1]")
 
 
-def fill(queue: Queue) -> int:
-    """Publish all tasks of a queue and tell how many."""
-    app.conf.broker_url = queue.amqp_url
+def fill(amqp_url: str, smtp_port: int, count: int) -> None:
+    """Publish `count` tasks that mail to an SMTP server on 127.0.0.1."""
+    app.conf.broker_url = amqp_url
     with app.producer_or_acquire() as producer:
-        for number in range(queue.count):
-            what = (queue.smtp_port, mail.recipient(number), mail.SUBJECT, mail.TEXT, mail.HTML)
-            send.apply_async(what, producer=producer)
-    return queue.count
+        for number in range(count):
+            arguments = (smtp_port, mail.recipient(number), mail.SUBJECT, mail.TEXT, mail.HTML)
+            send.apply_async(arguments, producer=producer)
 
 
 if __name__ == "__main__":
-    filled = fill(Queue(**orjson.loads(sys.stdin.buffer.read())))
-    sys.stdout.write(str(filled))
+    given = orjson.loads(sys.stdin.buffer.read())
+    fill(given["amqp_url"], given["port"], given["count"])
+    sys.stdout.write(str(given["count"]))

@@ -10,5 +10,5 @@ from ops.broker import RabbitServer
 
 @pytest.fixture
 def bench(rabbit: RabbitServer, tmp_path: Path) -> Bench:
-    """Give a place to measure that shares the tests' broker."""
+    """Return a bench that shares the broker of the tests."""
     return Bench(tmp_path, rabbit.address)

@@ -1,10 +1,15 @@
 """The measurement of the gateway counts right: a real gateway, few requests."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
+from aiohttp import web
 
 from benchmarks import accept
-from benchmarks.accept import Plan
+from benchmarks.accept import HttpPlan, HttpTask
 from benchmarks.bench import Bench
+from shared.runtime import health
 
 pytestmark = pytest.mark.rabbit
 
@@ -12,9 +17,64 @@ pytestmark = pytest.mark.rabbit
 @pytest.mark.journey
 async def test_every_accepted_message_is_on_the_queue(bench: Bench) -> None:
     """A measured load has as many latencies as requests, and as many commands as answers."""
-    posts, pings = await accept.measure(bench, Plan(count=30, connections=3, repetitions=2))
+    posts, pings = await accept.measure(bench, HttpPlan(count=30, connections=3, repetitions=2))
 
     assert len(posts.latencies) == len(pings.latencies) == 2 * 30
     assert len(posts.rates) == len(pings.rates) == 2
     assert posts.rate > 0
     assert pings.rate > 0
+
+
+@asynccontextmanager
+async def answering(*statuses: int) -> AsyncIterator[tuple[int, list[str]]]:
+    """Serve these statuses in turn; the value is the port and the requests."""
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        text = await request.text()
+        asked.append(f"{request.method} {request.path} {request.headers.get('X-Key')} {text}")
+        return web.Response(status=statuses[len(asked) % len(statuses)], text="x" * 100_000)
+
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", answer)
+    async with health.serving(app, "127.0.0.1", 0, drain=1) as port:
+        yield port, asked
+
+
+async def test_sends_exactly_as_many_as_asked() -> None:
+    """All connections together send the count, each request whole."""
+    async with answering(202) as (port, asked):
+        task = HttpTask(port, "POST", "/v1/x", 50, 7, {"X-Key": "k"}, '{"naïve": 1}')
+        seen = await accept.call(task)
+
+    assert asked == ['POST /v1/x k {"naïve": 1}'] * 50
+    assert seen["statuses"] == {"202": 50}
+    assert len(seen["latencies"]) == 50
+
+
+async def test_refusals_are_not_taken_for_answers() -> None:
+    """Each status is counted by itself."""
+    async with answering(200, 503) as (port, _):
+        seen = await accept.call(HttpTask(port, "GET", "/ping", 10, 1))
+
+    assert seen["statuses"] == {"200": 5, "503": 5}
+
+
+async def test_more_connections_than_requests_do_no_harm() -> None:
+    """A connection that finds nothing to do closes."""
+    async with answering(200) as (port, asked):
+        await accept.call(HttpTask(port, "GET", "/ping", 2, 5))
+
+    assert len(asked) == 2
+
+
+async def test_each_request_may_have_a_body_of_its_own() -> None:
+    """Every body is sent once; an answer without the expected text counts for itself."""
+    async with answering(200) as (port, asked):
+        task = HttpTask(port, "POST", "/", 3, 2, bodies=["a", "b", "c"], expected="xxx")
+        seen = await accept.call(task)
+        other = await accept.call(HttpTask(port, "POST", "/", 1, 1, expected="yyy"))
+
+    assert sorted(each.split()[-1] for each in asked[:3]) == ["a", "b", "c"]
+    assert seen["statuses"] == {"200": 3}
+    assert other["statuses"] == {"200 of another text": 1}

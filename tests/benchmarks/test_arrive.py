@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import arrive
-from benchmarks.arrive import Arrivals, Plan
+from benchmarks.arrive import ArrivalPlan, Arrivals
 from benchmarks.bench import Bench
 
 
@@ -11,7 +11,7 @@ from benchmarks.bench import Bench
 @pytest.mark.journey
 async def test_every_code_arrives(bench: Bench) -> None:
     """Each code is timed, with newsletters waiting and without."""
-    idle, busy = await arrive.measure(bench, Plan(count=5, waiting=3000))
+    idle, busy = await arrive.measure(bench, ArrivalPlan(count=5, waiting=3000))
 
     assert len(idle.latencies) == len(busy.latencies) == 5
     assert min(idle.latencies) > 0

@@ -1,10 +1,12 @@
-"""Who takes part, and in which order."""
+"""The rivals of the sender, and their order."""
+
+from pathlib import Path
 
 import pytest
 
-from benchmarks import contest, sink
+from benchmarks import contest, postfix, sink
 from benchmarks.bench import Bench
-from benchmarks.drain import Plan
+from benchmarks.drain import DrainPlan
 from benchmarks.sink import Sink
 
 
@@ -19,7 +21,7 @@ async def test_all_have_the_same_mails_in_turns(bench: Bench) -> None:
         return 7.0
 
     async with sink.serving(bench, sink.own()) as served:
-        result = await contest.measure(bench, served, Plan(10, 3), {"rival": rival}, 2)
+        result = await contest.measure(bench, served, DrainPlan(10, 3), {"rival": rival}, 2)
 
         assert served.count() == 2 * 2 * 10
 
@@ -29,10 +31,13 @@ async def test_all_have_the_same_mails_in_turns(bench: Bench) -> None:
     assert len(result.drains) == 2
 
 
-async def test_who_cannot_be_had_is_named(bench: Bench) -> None:
+async def test_a_rival_that_is_missing_is_named(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A line for each says why; the others are measured all the same."""
-    rivals = await contest.rivals(bench, None)
+    monkeypatch.setattr(postfix, "DAEMONS", tmp_path)
+    rivals = await contest.rivals(bench)
 
     assert contest.POSTFIX not in rivals.there
-    assert rivals.missing[-1].startswith(f"{contest.POSTFIX} is left out: there is no Postfix")
+    assert rivals.missing[-1].startswith(f"{contest.POSTFIX} is left out: Postfix is not installed")
     assert len(rivals.there) + len(rivals.missing) == 2

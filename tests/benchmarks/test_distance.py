@@ -14,7 +14,7 @@ SECONDS = 0.02
 
 @pytest.fixture
 async def far() -> AsyncIterator[int]:
-    """Give the port of an echo that is `SECONDS` away; in the end wait for all it talked to."""
+    """Run an echo server that is `SECONDS` away, until all its connections end."""
     talks: set[asyncio.Task[None]] = set()
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

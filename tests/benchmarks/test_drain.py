@@ -4,11 +4,12 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from benchmarks import drain, outcomes, sink
-from benchmarks.bench import Bench
-from benchmarks.drain import Plan
-from benchmarks.errors import BenchError
+from benchmarks import drain, sink
+from benchmarks.bench import Bench, BenchError
+from benchmarks.drain import DrainPlan, Timings
+from ops import ports
 from shared.broker import Broker
 from shared.contracts import Category, EmailDelivered
 
@@ -17,7 +18,7 @@ _NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 def delivered(at: datetime = _NOON) -> EmailDelivered:
-    """Tell that some mail was delivered."""
+    """Return the event of some delivered mail."""
     return EmailDelivered(
         id=str(uuid4()),
         at=at,
@@ -32,7 +33,7 @@ def delivered(at: datetime = _NOON) -> EmailDelivered:
 async def test_every_mail_is_sent_once_and_told(bench: Bench) -> None:
     """A measured drain has as many outcomes and mails at the sink as there were commands."""
     async with sink.serving(bench, sink.own()) as served:
-        drained = await drain.drained(bench, served, Plan(40, 3))
+        drained = await drain.drained(bench, served, DrainPlan(40, 3))
 
         assert served.count() == 40
 
@@ -56,7 +57,7 @@ async def test_outcomes_too_many_or_too_few_are_no_measurement(bench: Bench, exp
             await broker.publish(delivered())
 
         with pytest.raises(BenchError, match=f"3 outcomes of {expected} mails"):
-            await outcomes.read(broker, expected)
+            await drain.read_outcomes(broker, expected)
 
 
 async def test_outcomes_are_taken(bench: Bench) -> None:
@@ -66,7 +67,32 @@ async def test_outcomes_are_taken(bench: Bench) -> None:
         for event in events:
             await broker.publish(event)
 
-        told = await outcomes.read(broker, 3)
+        told = await drain.read_outcomes(broker, 3)
 
         assert {each.id for each in told} == {event.id for event in events}
-        assert await outcomes.waiting(broker, "classifier.evidence") == 0
+        assert await drain.waiting_in(broker, "classifier.evidence") == 0
+
+
+def test_means_are_over_all_queues() -> None:
+    """What a metric's labels part is added up again."""
+    registry = CollectorRegistry()
+    handling = Histogram("postrider_handling_seconds", "-", ("queue",), registry=registry)
+    handling.labels("a").observe(1.0)
+    handling.labels("b").observe(3.0)
+    smtp = Histogram("postrider_smtp_transaction_seconds", "-", registry=registry)
+    smtp.observe(0.5)
+
+    assert drain.parse_timings(generate_latest(registry).decode()) == Timings(
+        handling=2.0, smtp=0.5
+    )
+
+
+def test_nothing_measured_is_nothing() -> None:
+    """A sender that sent no mail has no times."""
+    assert drain.parse_timings("") == Timings(handling=0.0, smtp=0.0)
+
+
+async def test_a_sender_that_is_gone_is_told_in_one_line() -> None:
+    """Nobody is shown a traceback of an HTTP library."""
+    with pytest.raises(BenchError, match="shows no metrics"):
+        await drain.fetch_timings(ports.unused(1)[0])

@@ -26,7 +26,7 @@ async def test_all_numbers_send(bench: Bench) -> None:
 @pytest.mark.parametrize(("later", "verdict"), [(90.0, "reached"), (89.0, "missed")])
 def test_what_is_found_stands_beside_the_best(later: float, verdict: str) -> None:
     """A tenth less than with the best fixed number is as much as may be lost."""
-    told = Found({2: 50.0, 4: 100.0, 8: 80.0}, start=40.0, later=later).told
+    told = Found({2: 50.0, 4: 100.0, 8: 80.0}, start=40.0, later=later).described
 
     assert "  found                      " in told
     assert told.endswith(f"wanted are 0.9 of the best: {verdict}")

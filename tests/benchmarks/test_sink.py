@@ -2,28 +2,27 @@
 
 import asyncio
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
 
-from benchmarks import bare, sink
-from benchmarks.bench import Bench
-from benchmarks.errors import BenchError
-from benchmarks.sink import Program, Sink
+from benchmarks import drain, sink
+from benchmarks.bench import Bench, BenchError
+from benchmarks.sink import Discard, Sink, SinkProgram
 from ops.broker import BrokerAddress, BrokerPorts
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Bench:
-    """Give a bench without a broker."""
+    """Return a bench without a broker."""
     return Bench(tmp_path, BrokerAddress(BrokerPorts(0, 0, 0, 0), ""))
 
 
 @contextmanager
 def counting(path: Path, said: str) -> Iterator[Sink]:
-    """Give a sink that has said something."""
+    """Return a sink with this output."""
     path.write_text(said)
     yield Sink("test", 0, path)
 
@@ -45,7 +44,7 @@ def test_the_last_count_holds(said: str, count: int, tmp_path: Path) -> None:
 async def test_every_mail_is_counted(place: Bench) -> None:
     """What a client was told of as accepted is in the count."""
     async with sink.serving(place, sink.own()) as served:
-        await bare.send_all(bare.Task(served.port, count=25, connections=3))
+        await drain.send_all(drain.SendTask(served.port, count=25, connections=3))
 
         assert served.count() == 25
 
@@ -54,11 +53,11 @@ async def test_the_rate_is_that_of_the_mails_that_were_waited_for(place: Bench) 
     """What was counted before is not in it."""
     loop = asyncio.get_running_loop()
     async with sink.serving(place, sink.own()) as served:
-        await bare.send_all(bare.Task(served.port, count=25, connections=3))
+        await drain.send_all(drain.SendTask(served.port, count=25, connections=3))
         begun = loop.time()
         async with place.running("client", [sys.executable, "-m", "http.server", "0"], {}) as idle:
             sending = asyncio.create_task(
-                bare.send_all(bare.Task(served.port, count=10, connections=1))
+                drain.send_all(drain.SendTask(served.port, count=10, connections=1))
             )
             rate = await served.reach(35, idle)
             await sending
@@ -83,10 +82,48 @@ async def test_a_client_that_dies_is_not_waited_for(place: Bench, tmp_path: Path
                 await served.reach(2, client)
 
 
-async def test_a_sink_that_does_not_start_is_told_with_its_last_words(place: Bench) -> None:
-    """The person who measures learns why."""
-    program = Program("broken", [sys.executable, "-c", "raise SystemExit('no port for you')", ""])
+async def test_a_sink_that_does_not_start_is_an_error_with_its_output(place: Bench) -> None:
+    """The error shows the end of its output."""
+    program = SinkProgram(
+        "broken", [sys.executable, "-c", "raise SystemExit('no port for you')", ""]
+    )
 
     with pytest.raises(BenchError, match="no port for you"):
         async with sink.serving(place, program):
             pass
+
+
+_DIALOGUE = (
+    b"EHLO me\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n"
+    b"Subject: one\r\n\r\n..dots\r\n. \r\n.\r\nMAIL FROM:<a@b.example>\r\nDATA\r\n.\r\nQUIT\r\n"
+)
+_REPLIES = ["220", "250-", "250-", "250 ", "250 ", "250 ", "354", "250 ", "250 ", "354", "250 "]
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Serve on a free port and connect."""
+    server = await asyncio.get_running_loop().create_server(Discard, "127.0.0.1", 0)
+    async with server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        yield reader, writer
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize("piece", [1, 7, len(_DIALOGUE)])
+async def test_mails_are_counted_at_their_end(
+    piece: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two mails are two, in single octets as in one piece; a dotted line ends none."""
+    monkeypatch.setattr(Discard, "mails", 0)
+
+    async with connected() as (reader, writer), asyncio.timeout(10):
+        for start in range(0, len(_DIALOGUE), piece):
+            writer.write(_DIALOGUE[start : start + piece])
+            await writer.drain()
+        lines = (await reader.read()).decode().splitlines()
+
+    assert [line[: len(start)] for line, start in zip(lines, _REPLIES, strict=False)] == _REPLIES
+    assert lines[-1].startswith("221")
+    assert capsys.readouterr().out == "mesg=1\rmesg=2\r"

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 
-from benchmarks import memory
+from benchmarks import bench
 from ops.broker import Management
 from tests.journeys.neighbours import NEIGHBOURS
 from tests.journeys.stack import Stack, running
@@ -112,7 +112,7 @@ async def test_a_neighbour_hurts_nobody(name: str, victim: Victim, environ: dict
 
 def test_no_service_takes_much_memory(crowded: Stack) -> None:
     """After all of these neighbours no service has ever had more than 300 MB in memory."""
-    peaks = {name: memory.peak(crowded.pid(name)) for name in crowded.record["services"]}
+    peaks = {name: bench.peak_memory(crowded.pid(name)) for name in crowded.record["services"]}
     logger.info("peaks of memory in octets: %s", peaks)
 
     assert max(peaks.values()) <= MAX_MEMORY_OCTETS

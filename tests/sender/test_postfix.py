@@ -9,10 +9,8 @@ from tempfile import TemporaryDirectory
 import pytest
 import trustme
 
-from benchmarks import package, postfix
-from benchmarks.bench import Bench
-from benchmarks.errors import BenchError
-from benchmarks.package import Programs
+from benchmarks import postfix
+from benchmarks.bench import Bench, BenchError
 from benchmarks.postfix import Postfix
 from ops.broker import BrokerAddress, BrokerPorts
 from services.sender.outcome import FailureReason, Unsendable
@@ -56,15 +54,6 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(scope="module")
-def programs() -> Programs:
-    """Find Postfix's programs."""
-    found = package.there()
-    if found is None:
-        pytest.skip("there is no Postfix here (ops/packages postfix)")
-    return found
-
-
 @pytest.fixture
 def home() -> Iterator[Path]:
     """Make a directory in which Postfix finds its files when it has given up root."""
@@ -75,14 +64,14 @@ def home() -> Iterator[Path]:
 
 
 @pytest.fixture
-async def server(home: Path, programs: Programs, authority: trustme.CA) -> AsyncIterator[Postfix]:
+async def server(home: Path, authority: trustme.CA) -> AsyncIterator[Postfix]:
     """Run a Postfix that throws away what it accepts."""
     chain = home / "chain.pem"
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(chain)
     bench = Bench(home, BrokerAddress(BrokerPorts(0, 0, 0, 0), ""))
     settings = SETTINGS | {"smtpd_tls_chain_files": str(chain)}
     try:
-        async with postfix.serving(bench, programs, settings) as (serving, _):
+        async with postfix.serving(bench, settings) as (serving, _):
             yield serving
     except BenchError as error:
         pytest.skip(str(error))
