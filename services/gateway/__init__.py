@@ -1,1 +1,1 @@
-"""The HTTP door: it checks, publishes with a confirm, and answers."""
+"""The HTTP API: requests are checked, published with a confirm, and answered."""

@@ -44,7 +44,7 @@ class GatewaySettings(Settings):
         12 * MIB,
         ge=1024,
         le=15 * MIB,
-        description="Bytes: attachments as base64, and texts; RabbitMQ 4 takes 16 MiB of command",
+        description="Bytes: attachments as base64, and texts; RabbitMQ 4 accepts 16 MiB a message",
     )
     gateway_max_bodies: int = Field(
         128 * MIB,

@@ -99,7 +99,7 @@ class ClientViews:
     async def delete(self, request: web.Request) -> web.Response:
         """Revoke a client's key."""
         client = request.match_info["id"]
-        # No client has another id, and PostgreSQL takes no NUL in a text.
+        # No client has another id, and PostgreSQL refuses NUL in a text.
         if not re.fullmatch(CLIENT_ID_PATTERN, client) or not await self.store.revoke(client):
             raise Problem(NO_SUCH_CLIENT)
         request[SUBJECT] = client

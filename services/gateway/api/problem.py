@@ -1,4 +1,4 @@
-"""Pure: what went wrong, as problem documents (RFC 9457) with codes that never change."""
+"""Pure: errors as problem documents (RFC 9457), with codes that never change."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ _BY_STATUS = {
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """A mistake in a body: where (a JSON Pointer as a URI fragment, RFC 6901 6) and what."""
+    """A mistake in a body; its place is a JSON Pointer as a URI fragment (RFC 6901 6)."""
 
     pointer: str
     detail: str
@@ -84,7 +84,7 @@ def retry_after(seconds: float = RETRY_SECONDS) -> Mapping[str, str]:
 
 
 def unavailable(reason: str, *, repeatable: bool) -> Problem:
-    """Return the problem of a broker, a service or a database that is away.
+    """Return the problem of a broker, a service or a database that does not answer.
 
     A `repeatable` request is one that has the same effect twice as once.
     """
@@ -112,7 +112,7 @@ def type_of(status: int) -> ProblemType:
 
 
 class ProblemDocument(BaseModel):
-    """Describes what went wrong (RFC 9457)."""
+    """Describes an error (RFC 9457)."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -130,7 +130,7 @@ class ProblemDocument(BaseModel):
     code: str = Field(description="For programs: it never changes its meaning")
     instance: str = Field(description="The path of the request")
     request_id: str = Field(description="The id of the request in the logs")
-    detail: str | None = Field(None, description="More for people, if there is more to say")
+    detail: str | None = Field(None, description="More details for people")
     errors: list[Error] | None = Field(None, description="The mistakes, the first 20 of them")
 
 

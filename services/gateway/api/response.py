@@ -11,7 +11,7 @@ from services.gateway.api.problem import Problem
 from shared.contracts import Contract
 from shared.errors import NoAnswer
 
-# Not to be cached, nor to be taken for another type; without the name of the library.
+# A response is not cached, its type not guessed, and the HTTP library not named.
 COMMON_HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
