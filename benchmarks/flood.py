@@ -33,7 +33,7 @@ from benchmarks.report import Series
 from ops import ports
 from services.classifier.rule import Mode
 from services.classifier.service import MIGRATIONS
-from services.classifier.statements import Statements
+from services.classifier.store import sql
 from shared import delivery
 from shared.broker import Broker
 from shared.contracts import (
@@ -46,7 +46,7 @@ from shared.contracts import (
 )
 from shared.errors import NoAnswer
 from shared.storage.database import Database
-from shared.storage.dialect import MAX_ROWS, Row
+from shared.storage.dialect import MAX_ROWS, Row, execute
 
 NAME = "bench"  # of our connection to the broker
 SERVICE = (sys.executable, "-m", "services.classifier")
@@ -174,13 +174,11 @@ async def fill(database: Database, domains: int) -> None:
         rows = [(name, 0, 0, 1, 0, 0, 0, 0) for name in names]
         await database.write(partial(_add, rows))
     sums = (domains, 0, 0, domains, 0)  # unknown and delivered
-    await database.write(
-        lambda connection: Statements(connection.dialect.name).sum(connection, sums)
-    )
+    await database.write(lambda connection: execute(connection, sql.ADD_TOTALS, sums))
 
 
 def _add(rows: Sequence[Row], connection: Connection) -> None:
-    Statements(connection.dialect.name).add(connection, rows, 1)
+    sql.add(connection, rows, 1)
 
 
 async def _publish(broker: Broker, plan: FloodPlan) -> None:

@@ -4,14 +4,14 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from services.classifier.rule import Demand, Mode, Rule
+from services.classifier.rule import Mode, Requirements, VerdictRule
 from shared.config import Seconds, Settings
 
-DAY = 86_400.0  # seconds
+DAY_SECONDS = 86_400.0
 
 
 class ClassifierSettings(Settings):
-    """What the classifier is told."""
+    """The settings of the classifier."""
 
     service: ClassVar[str] = "classifier"
 
@@ -35,11 +35,11 @@ class ClassifierSettings(Settings):
         " past which no domain is catch-all",
     )
     classifier_cache_seconds: float = Field(
-        0, ge=0, le=DAY, description="How old an answer about a domain may be; 0 keeps none"
+        0, ge=0, le=DAY_SECONDS, description="How old an answer about a domain may be; 0 keeps none"
     )
     classifier_remember: Seconds = Field(
-        30 * DAY,
-        ge=DAY,  # a message that fails comes back for some 14 hours, see shared.retry
+        30 * DAY_SECONDS,
+        ge=DAY_SECONDS,  # a message that fails comes back for some 14 hours, see shared.retry
         description="How long an event id is known, so that its copies do not count",
     )
     classifier_purge_seconds: Seconds = Field(
@@ -47,9 +47,9 @@ class ClassifierSettings(Settings):
     )
 
     @property
-    def rule(self) -> Rule:
-        """The rule that these settings say."""
+    def rule(self) -> VerdictRule:
+        """The rule of these settings."""
         if self.classifier_mode is Mode.COUNTS:
-            return Rule(self.classifier_threshold)
-        demand = Demand(self.classifier_recipients, self.classifier_undetermined)
-        return Rule(self.classifier_threshold, demand)
+            return VerdictRule(self.classifier_threshold)
+        requirements = Requirements(self.classifier_recipients, self.classifier_undetermined)
+        return VerdictRule(self.classifier_threshold, requirements)

@@ -1,33 +1,37 @@
-"""Pure: what the evidence on a domain adds up to, and why."""
+"""Pure: the verdict on a domain, its reason, and the announcement of a change."""
 
+import uuid
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from shared.contracts import Verdict
+from shared.contracts import DomainClassified, Verdict
+
+_IDS = uuid.UUID("9c3c1f57-52bb-5c0a-9d43-6a1c5c1f0d52")  # a name space of our own (RFC 9562 5.5)
 
 
 class Mode(StrEnum):
-    """How much a domain has to show before it counts as catch-all."""
+    """The kinds of evidence that a catch-all domain needs: counts, or more than that."""
 
     COUNTS = "counts"
     EVIDENCE = "evidence"
 
 
 class Evidence(NamedTuple):
-    """What was counted for one domain; the last two matter in the mode `evidence` alone."""
+    """The counts of one domain; the last two matter in the mode `evidence` alone."""
 
     delivered: int = 0
     bounced: int = 0  # no such mailbox
-    undetermined: int = 0  # refusals that may have said so
-    recipients: int = 0  # distinct ones delivered to, estimated
+    undetermined: int = 0  # refusals that may have meant that
+    recipients: int = 0  # distinct recipients of deliveries, estimated
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
-    """What the mode `evidence` asks for besides deliveries.
+class Requirements:
+    """The requirements of the mode `evidence` besides deliveries.
 
-    `recipients` is how many distinct ones there must be, `undetermined` the largest share of
+    `recipients` is the least number of distinct recipients, `undetermined` the largest share of
     undetermined refusals in the deliveries: more of them may hide a bounce.
     """
 
@@ -36,22 +40,22 @@ class Demand:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """When a domain is catch-all: more than `threshold` deliveries, no bounce, and all demands.
+class VerdictRule:
+    """A domain is catch-all with more than `threshold` deliveries, no bounce, and `requirements`.
 
-    It looks at sums alone, so the order of events has no say.
+    The rule reads sums alone, so the order of events does not matter.
     """
 
     threshold: int = 1000
-    demand: Demand | None = None
+    requirements: Requirements | None = None
 
     @property
     def mode(self) -> Mode:
-        """The mode that this rule is of."""
-        return Mode.COUNTS if self.demand is None else Mode.EVIDENCE
+        """The mode of this rule."""
+        return Mode.COUNTS if self.requirements is None else Mode.EVIDENCE
 
     def verdict(self, evidence: Evidence) -> Verdict:
-        """Tell what the evidence says."""
+        """Return the verdict on a domain with this evidence."""
         if evidence.bounced:
             return Verdict.NOT_CATCH_ALL
         if evidence.delivered > self.threshold and not self._missing(evidence):
@@ -59,15 +63,15 @@ class Rule:
         return Verdict.UNKNOWN
 
     def reason(self, evidence: Evidence) -> str:
-        """Name the counts and the rule that decide."""
+        """Return the counts and the rule that decide."""
         verdict = self.verdict(evidence)
         return f"{verdict}: {self._why(evidence)}"
 
     def __str__(self) -> str:
-        """Name the rule: two with one name give the same verdicts."""
+        """Return the name of the rule: two rules with one name give the same verdicts."""
         parts = [self.mode, self.threshold]
-        if self.demand:
-            parts += [self.demand.recipients, self.demand.undetermined]
+        if self.requirements:
+            parts += [self.requirements.recipients, self.requirements.undetermined]
         return " ".join(map(str, parts))
 
     def _why(self, evidence: Evidence) -> str:
@@ -78,17 +82,37 @@ class Rule:
         enough = f"{evidence.delivered} delivered, more than {self.threshold}, and no bounce"
         if missing := self._missing(evidence):
             return f"{enough}, but {missing}"
-        if self.demand:
+        if self.requirements:
             enough += f", to about {evidence.recipients} recipients"
         return enough
 
     def _missing(self, evidence: Evidence) -> str | None:
-        """Say what the mode `evidence` misses, None when it misses nothing."""
-        if self.demand is None:
+        """Return what the mode `evidence` still requires, None if it is all there."""
+        required = self.requirements
+        if required is None:
             return None
-        if evidence.recipients < self.demand.recipients:
-            return f"to about {evidence.recipients} recipients, fewer than {self.demand.recipients}"
-        if evidence.undetermined > self.demand.undetermined * evidence.delivered:
-            share = f"{self.demand.undetermined:.2%}"
+        if evidence.recipients < required.recipients:
+            return f"to about {evidence.recipients} recipients, fewer than {required.recipients}"
+        if evidence.undetermined > required.undetermined * evidence.delivered:
+            share = f"{required.undetermined:.2%}"
             return f"{evidence.undetermined} undetermined refusals, more than {share} of that"
         return None
+
+
+class VerdictChange(NamedTuple):
+    """A new verdict on a domain and its time; `key` is that of the event that caused it."""
+
+    domain: str
+    status: Verdict
+    at: datetime
+    key: str
+
+
+def announce(change: VerdictChange) -> DomainClassified:
+    """Return the event of a change of verdict, with the same id every time."""
+    return DomainClassified(
+        id=str(uuid.uuid5(_IDS, f"domain.classified/{change.key}")),
+        at=change.at,
+        domain=change.domain,
+        status=change.status,
+    )

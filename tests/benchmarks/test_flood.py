@@ -7,9 +7,9 @@ import pytest
 
 from benchmarks import flood
 from benchmarks.bench import Bench
-from services.classifier.catalogue import Catalogue
 from services.classifier.rule import Mode
 from services.classifier.service import MIGRATIONS
+from services.classifier.store.reader import DomainReader
 from shared.contracts import FeedbackReported, decode, encode
 from shared.storage.database import Database
 
@@ -56,6 +56,6 @@ async def test_what_is_filled(tmp_path: Path) -> None:
     """Before the measurement each domain is known by one delivery, and no id is."""
     async with Database.open("classifier", None, tmp_path, MIGRATIONS) as database:
         await flood.fill(database, 30)
-        totals = await Catalogue(database).totals()
+        totals = await DomainReader(database).totals()
 
     assert (totals.unknown, totals.delivered) == (30, 30)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from services.classifier.evidence import Observation
-from services.classifier.rule import Demand, Rule
+from services.classifier.rule import Requirements, VerdictRule
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
-COUNTS = Rule(3)
-EVIDENCE = Rule(3, Demand(recipients=3, undetermined=0.5))
+COUNTS = VerdictRule(3)
+EVIDENCE = VerdictRule(3, Requirements(recipients=3, undetermined=0.5))
 
 
 def observation(

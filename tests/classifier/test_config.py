@@ -3,7 +3,7 @@
 import pytest
 
 from services.classifier.config import ClassifierSettings
-from services.classifier.rule import Demand, Rule
+from services.classifier.rule import Requirements, VerdictRule
 from shared.errors import ConfigError
 
 
@@ -11,7 +11,7 @@ def test_the_defaults() -> None:
     """With a broker alone it runs: a thousand deliveries, thirty days of memory, no cache."""
     settings = ClassifierSettings.load({"AMQP_URL": "amqp://localhost"})
 
-    assert settings.rule == Rule(1000)
+    assert settings.rule == VerdictRule(1000)
     assert settings.classifier_remember == 30 * 24 * 3600
     assert settings.classifier_cache_seconds == 0
 
@@ -28,7 +28,7 @@ def test_the_mode_evidence() -> None:
         }
     )
 
-    assert settings.rule == Rule(10, Demand(7, 0.2))
+    assert settings.rule == VerdictRule(10, Requirements(7, 0.2))
 
 
 @pytest.mark.parametrize(

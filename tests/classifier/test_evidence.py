@@ -1,10 +1,26 @@
-"""What counts as evidence, and when two events are one."""
+"""Evidence: what counts, when two events are one, and the sums of many events."""
 
+import itertools
+import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.classifier.evidence import observe
+from services.classifier.evidence import (
+    CLEAR_RUN,
+    DELIVERED,
+    FIRST,
+    LAST,
+    SORT_RUN,
+    TAKEN_BACK,
+    EvidenceBatch,
+    MailOutcomes,
+    Observation,
+    hashed,
+    in_order,
+    mail_outcomes,
+    observe,
+)
 from shared.contracts import (
     Category,
     EmailBounced,
@@ -14,6 +30,7 @@ from shared.contracts import (
     ReplyClass,
     Sighting,
 )
+from tests.classifier.observations import observation
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
 SIGHTING = Sighting(id="s-1", domain="example.com", kind=Kind.DELIVERED, at=AT)
@@ -54,7 +71,7 @@ def test_our_own_delivery_counts() -> None:
     """A delivery counts for the domain of its recipient."""
     (observation,) = observe(delivered())
 
-    assert (observation.domain, observation.said) == ("example.com", "delivered")
+    assert (observation.domain, observation.kind) == ("example.com", "delivered")
     assert observation.at == AT.timestamp() * 1000
     assert observation.recipient == "a@example.com"
 
@@ -65,7 +82,7 @@ def test_of_our_own_bounces_one_counts(reply_class: ReplyClass) -> None:
     (observation,) = observe(bounced(reply_class))
 
     unknown = reply_class == ReplyClass.MAILBOX_UNKNOWN
-    assert observation.said == ("bounced" if unknown else reply_class)
+    assert observation.kind == ("bounced" if unknown else reply_class)
 
 
 def test_our_own_events_are_of_one_mail() -> None:
@@ -97,7 +114,7 @@ def test_feedback_counts_as_it_is_called() -> None:
     """What others report counts without a look at reasons, each sighting for itself."""
     bounce = SIGHTING.model_copy(update={"id": "s-2", "kind": Kind.BOUNCED})
 
-    assert [each.said for each in observe(reported(SIGHTING, bounce))] == ["delivered", "bounced"]
+    assert [each.kind for each in observe(reported(SIGHTING, bounce))] == ["delivered", "bounced"]
 
 
 @pytest.mark.parametrize(
@@ -148,3 +165,113 @@ def test_a_recipient_without_a_domain(recipient: str) -> None:
     """What has no domain is an error, not evidence on something else."""
     with pytest.raises(ValueError, match="domain"):
         list(observe(delivered(recipient)))
+
+
+def test_sums() -> None:
+    """Deliveries, bounces and refusals are kept apart, for each domain."""
+    batch = EvidenceBatch(
+        [
+            observation(1),
+            observation(2, "bounced"),
+            observation(3, ReplyClass.POLICY),
+            observation(4, ReplyClass.UNDETERMINED),
+            observation(5, domain="b.example"),
+        ]
+    )
+    first = batch.domains["a.example"]
+
+    assert first[DELIVERED:] == [1, 1, 2, 1, 0]
+    assert batch.domains["b.example"][DELIVERED:] == [1, 0, 0, 0, 0]
+    assert (batch.delivered, batch.bounced) == (2, 1)
+    assert batch.refusals == {("a.example", "policy"): 1, ("a.example", "undetermined"): 1}
+
+
+def test_a_key_counts_once() -> None:
+    """A copy in the same batch, and a copy of an event counted before, count nothing."""
+    some = [observation(1), observation(1), observation(2), observation(3)]
+
+    assert EvidenceBatch(some).delivered == 3
+    assert EvidenceBatch(some, known={"key-2", "key-3"}).delivered == 1
+
+
+def test_times_of_copies_count() -> None:
+    """The first and last time do not depend on which of two copies came first."""
+    first, last = observation(1), observation(1)._replace(at=observation(9).at)
+    batches = [EvidenceBatch(some, known={"key-1"}) for some in ([first, last], [last, first])]
+    sums = [batch.domains["a.example"] for batch in batches]
+
+    assert [(each[FIRST], each[LAST]) for each in sums] == [(first.at, last.at)] * 2
+    assert [(batch.delivered, batch.events) for batch in batches] == [(0, {})] * 2
+
+
+def test_a_cleared_batch_is_empty() -> None:
+    """Clearing frees all observations and sums, in runs."""
+    names = [f"d{number}.example" for number in range(2 * CLEAR_RUN + 1)]
+    batch = EvidenceBatch([observation(n, domain=name) for n, name in enumerate(names)])
+    batch.clear()
+
+    assert [*batch.observations, *batch.domains] == []
+
+
+DELIVERY = observation(1)
+AGAIN = observation(2, mail=1)
+LATE = observation(3, "policy", mail=1)
+
+
+def after(batches: list[list[Observation]]) -> tuple[int, int]:
+    """Return the deliveries and those taken back when some batches were counted."""
+    known, delivered, taken = MailOutcomes("a.example"), 0, 0
+    for observations in batches:
+        batch = EvidenceBatch(observations)
+        (mail,) = mail_outcomes(observations, set(batch.keys)).values()
+        known.delivered += mail.delivered
+        known.refused += mail.refused
+        batch.take_back(mail, known)
+        delivered += batch.domains["a.example"][DELIVERED]
+        taken += batch.domains["a.example"][TAKEN_BACK]
+    return delivered, taken
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
+@pytest.mark.parametrize("split", [(1, 2, 3), (1, 3), (2, 3), (3,)], ids=str)
+def test_a_late_bounce_takes_deliveries_back(
+    order: tuple[int, ...], split: tuple[int, ...]
+) -> None:
+    """A refused mail is not delivered, in any order of its events and in any batches."""
+    events = [(DELIVERY, AGAIN, LATE)[place] for place in order]
+    batches = [events[begin:end] for begin, end in itertools.pairwise((0, *split))]
+
+    assert after(batches) == (0, 2)
+
+
+def test_without_a_bounce_all_stand() -> None:
+    """A mail without a refusal keeps its deliveries."""
+    assert after([[DELIVERY], [AGAIN]]) == (2, 0)
+
+
+def test_only_what_names_a_mail() -> None:
+    """An event without a mail, and a copy, add no outcome."""
+    anonymous = observation(4)._replace(mail=None)
+    mails = mail_outcomes([DELIVERY, DELIVERY, anonymous, LATE], {"key-1", "key-4"})
+
+    assert list(mails) == [hashed("mail", "mail-1/a.example")]
+    assert (mails[hashed("mail", "mail-1/a.example")].delivered, *mails.values())[0] == 1
+
+
+CHANCE = random.Random(3)  # noqa: S311 -- an order, the same at each run
+SORTED = [f"d{number:06}.example" for number in range(20 * SORT_RUN)]
+SHUFFLED = CHANCE.sample(SORTED, len(SORTED))
+
+
+@pytest.mark.parametrize("count", [0, 1, SORT_RUN, SORT_RUN + 1, 20 * SORT_RUN])
+def test_all_come_in_order(count: int) -> None:
+    """Each name comes once, after all smaller names."""
+    runs = in_order(SHUFFLED[:count])
+
+    assert [name for run in runs for name in run] == sorted(SHUFFLED[:count])
+
+
+@pytest.mark.parametrize("names", [SORTED, SORTED[::-1], SHUFFLED], ids=["up", "down", "shuffled"])
+def test_no_piece_is_long(names: list[str]) -> None:
+    """A run is a small part of the whole."""
+    assert max(map(len, in_order(names))) < 8 * SORT_RUN

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from services.classifier.cache import Cache
-from services.classifier.catalogue import Catalogue
 from services.classifier.evidence import Event
 from services.classifier.handlers import MAX_AHEAD, EventHandlers, QueryHandlers
-from services.classifier.rule import Rule
+from services.classifier.rule import VerdictRule
 from services.classifier.service import MIGRATIONS
-from services.classifier.store import EvidenceStore
+from services.classifier.store.counting import EvidenceStore
+from services.classifier.store.reader import DomainReader
 from shared.contracts import (
     Category,
     Contract,
@@ -45,7 +44,7 @@ def database_url() -> None:
     """Stay with SQLite: the stores have tests of their own for both databases."""
 
 
-def event_handlers(database: Database, rule: Rule = COUNTS) -> EventHandlers:
+def event_handlers(database: Database, rule: VerdictRule = COUNTS) -> EventHandlers:
     """Return the handlers of events at the time AT."""
     return EventHandlers(EvidenceStore(database, rule), lambda: AT)
 
@@ -59,7 +58,7 @@ def handlers(database: Database) -> EventHandlers:
 @pytest.fixture
 def queries(database: Database) -> QueryHandlers:
     """Return the handlers of questions."""
-    return QueryHandlers(Catalogue(database), COUNTS, Cache(0, lambda: 0))
+    return QueryHandlers(DomainReader(database), COUNTS)
 
 
 async def counted(handlers: EventHandlers, events: Sequence[Event]) -> Sequence[Contract]:
@@ -137,7 +136,7 @@ async def test_the_mode_evidence_tells_more(database: Database) -> None:
         event_handlers(database, EVIDENCE),
         [delivery(number, f"u{number}@a.example") for number in range(5)],
     )
-    answer = await describe(QueryHandlers(Catalogue(database), EVIDENCE, Cache(0, lambda: 0)))
+    answer = await describe(QueryHandlers(DomainReader(database), EVIDENCE))
 
     assert answer.status == Verdict.CATCH_ALL
     assert (answer.recipients, answer.taken_back) == (5, 0)
@@ -234,8 +233,8 @@ async def test_counts(handlers: EventHandlers, queries: QueryHandlers) -> None:
 
 async def test_a_cached_answer_has_its_time(database: Database, handlers: EventHandlers) -> None:
     """With a cache an answer may be as old as it was set to be, and no older."""
-    looks = iter([0.0, 4.9, 5.0, 5.0])  # at the clock
-    queries = QueryHandlers(Catalogue(database), COUNTS, Cache(5, partial(next, looks)))
+    looks = iter([0.0, 4.9, 5.0])  # at the clock
+    queries = QueryHandlers(DomainReader(database, 5, partial(next, looks)), COUNTS)
     before = await describe(queries)
     await counted(handlers, [report(1, Kind.BOUNCED, "a.example")])
     cached = await describe(queries)
@@ -250,6 +249,6 @@ async def test_order_does_not_matter_over_a_restart(tmp_path: Path) -> None:
         async with Database.open("classifier", None, tmp_path, MIGRATIONS) as database:
             handlers = event_handlers(database)
             await counted(handlers, [delivery(number) for number in range(turn + 1)])
-            answer = await describe(QueryHandlers(Catalogue(database), COUNTS, Cache(0, lambda: 0)))
+            answer = await describe(QueryHandlers(DomainReader(database), COUNTS))
 
     assert answer.delivered == 2

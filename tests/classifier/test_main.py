@@ -17,10 +17,10 @@ import sqlalchemy as sa
 
 from benchmarks.postgres import CRASH_SAFE, PostgresAccount, PostgresPrograms, PostgresServer
 from ops import ports
-from services.classifier.catalogue import Catalogue
 from services.classifier.evidence import observe
-from services.classifier.rule import Rule
+from services.classifier.rule import VerdictRule
 from services.classifier.service import MIGRATIONS
+from services.classifier.store.reader import DomainReader
 from shared import topology
 from shared.broker import Broker, declare
 from shared.contracts import (
@@ -36,7 +36,7 @@ from shared.contracts import (
     decode,
 )
 from shared.storage.database import Database
-from tests.classifier.test_counting import check, recount
+from tests.classifier.store.test_counting import check, recount
 from tests.tap import Tap, depth, tapped
 from tests.waiting import until
 
@@ -53,7 +53,7 @@ KILLS = 6
 REPLICAS = 2
 LADDER_SCALE = 0.01
 WITHIN = 120.0  # seconds, on a machine that does much else
-RULE = Rule(100)
+RULE = VerdictRule(100)
 START = datetime(2020, 1, 1, tzinfo=UTC)
 
 Event = EmailDelivered | EmailBounced | FeedbackReported
@@ -147,7 +147,7 @@ def slices(told: Sequence[Event]) -> Iterator[Sequence[Event]]:
 
 def counts(told: Iterable[Event]) -> int:
     """Tell how many deliveries and bounces a history has, each once."""
-    said = {each.key: each.said for event in told for each in observe(event)}
+    said = {each.key: each.kind for event in told for each in observe(event)}
     return sum(each in (Kind.DELIVERED, Kind.BOUNCED) for each in said.values())
 
 
@@ -246,7 +246,7 @@ async def test_the_table_equals_a_recount(
 async def _reached(database: Database, count: float) -> bool:
     """Whether so many deliveries and bounces are counted."""
     try:
-        totals = await Catalogue(database).totals()
+        totals = await DomainReader(database).totals()
     except (OSError, sa.exc.SQLAlchemyError):  # the crash has cut this connection
         return False
     return totals.delivered + totals.bounced >= count

@@ -2,10 +2,10 @@
 
 import pytest
 
-from services.classifier.rule import Demand, Evidence, Rule
+from services.classifier.rule import Evidence, Requirements, VerdictRule
 from shared.contracts import Verdict
 
-STRICT = Rule(1000, Demand(recipients=100, undetermined=0.01))
+STRICT = VerdictRule(1000, Requirements(recipients=100, undetermined=0.01))
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ STRICT = Rule(1000, Demand(recipients=100, undetermined=0.01))
 )
 def test_counts(evidence: Evidence, verdict: Verdict) -> None:
     """Only more than 1000 deliveries and no bounce are catch-all; a bounce is the end of it."""
-    assert Rule().verdict(evidence) == verdict
+    assert VerdictRule().verdict(evidence) == verdict
 
 
 @pytest.mark.parametrize(
@@ -44,16 +44,16 @@ def test_evidence(evidence: Evidence, verdict: Verdict) -> None:
 
 def test_the_threshold_can_be_set() -> None:
     """The number that must be exceeded is a setting."""
-    assert Rule(2).verdict(Evidence(delivered=2)) == Verdict.UNKNOWN
-    assert Rule(2).verdict(Evidence(delivered=3)) == Verdict.CATCH_ALL
+    assert VerdictRule(2).verdict(Evidence(delivered=2)) == Verdict.UNKNOWN
+    assert VerdictRule(2).verdict(Evidence(delivered=3)) == Verdict.CATCH_ALL
 
 
 @pytest.mark.parametrize(
     ("rule", "evidence", "reason"),
     [
-        (Rule(), Evidence(), "unknown: 0 delivered, not more than 1000, and no bounce"),
-        (Rule(), Evidence(1001), "catch-all: 1001 delivered, more than 1000, and no bounce"),
-        (Rule(), Evidence(5, 2), "not-catch-all: 2 bounced, and one bounce is enough"),
+        (VerdictRule(), Evidence(), "unknown: 0 delivered, not more than 1000, and no bounce"),
+        (VerdictRule(), Evidence(1001), "catch-all: 1001 delivered, more than 1000, and no bounce"),
+        (VerdictRule(), Evidence(5, 2), "not-catch-all: 2 bounced, and one bounce is enough"),
         (
             STRICT,
             Evidence(1001, 0, 0, 9),
@@ -77,7 +77,9 @@ def test_the_threshold_can_be_set() -> None:
         ),
     ],
 )
-def test_the_reason_names_counts_and_rule(rule: Rule, evidence: Evidence, reason: str) -> None:
+def test_the_reason_names_counts_and_rule(
+    rule: VerdictRule, evidence: Evidence, reason: str
+) -> None:
     """Who reads a verdict can check it."""
     assert rule.reason(evidence) == reason
 
@@ -85,13 +87,13 @@ def test_the_reason_names_counts_and_rule(rule: Rule, evidence: Evidence, reason
 def test_rules_with_one_name_are_one() -> None:
     """Whatever changes verdicts changes the name, by which a change of rule is noticed."""
     rules = [
-        Rule(),
-        Rule(2),
+        VerdictRule(),
+        VerdictRule(2),
         STRICT,
-        Rule(2, STRICT.demand),
-        Rule(1000, Demand(99, 0.01)),
-        Rule(1000, Demand(100, 0.02)),
+        VerdictRule(2, STRICT.requirements),
+        VerdictRule(1000, Requirements(99, 0.01)),
+        VerdictRule(1000, Requirements(100, 0.02)),
     ]
 
     assert len({str(rule) for rule in rules}) == len(rules)
-    assert str(Rule()) == "counts 1000"
+    assert str(VerdictRule()) == "counts 1000"

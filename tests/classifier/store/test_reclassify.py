@@ -1,32 +1,31 @@
-"""Another rule for what was judged already."""
+"""Judging domains by another rule."""
 
 from contextlib import suppress
 
 import pytest
 
-from services.classifier import revision as revision_module
-from services.classifier.catalogue import Catalogue
-from services.classifier.record import Totals
-from services.classifier.revision import Revision
-from services.classifier.rule import Rule
-from services.classifier.store import EvidenceStore
+from services.classifier.rule import VerdictRule
+from services.classifier.store import reclassify
+from services.classifier.store.counting import EvidenceStore
+from services.classifier.store.reader import DomainReader, DomainTotals
+from services.classifier.store.reclassify import Reclassifier
 from shared.contracts import Contract, DomainClassified, Verdict
 from shared.errors import Unavailable
 from shared.storage.database import Database
 from tests.classifier.observations import COUNTS, observation
 
-LOOSE = Rule(0)
+LOOSE = VerdictRule(0)
 
 
 class Listener:
-    """Takes what is published, or does not."""
+    """A publisher that fails after so many messages."""
 
     def __init__(self, takes: int = 1000) -> None:
         self.heard: list[DomainClassified] = []
         self._takes = takes
 
     async def publish(self, message: Contract) -> None:
-        """Take a message. Raises Unavailable when it will take no more."""
+        """Publish a message. Raises Unavailable after the last one."""
         if len(self.heard) == self._takes:
             raise Unavailable("no broker")
         assert isinstance(message, DomainClassified)
@@ -35,40 +34,40 @@ class Listener:
 
 @pytest.fixture
 async def filled(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
-    """Give a database with five domains of one delivery each, judged by pieces of two."""
-    monkeypatch.setattr(revision_module, "MAX_ROWS", 2)
+    """Return a database with five domains of one delivery each, judged in pieces of two."""
+    monkeypatch.setattr(reclassify, "MAX_ROWS", 2)
     events = [observation(number, domain=f"d{number}.example") for number in range(5)]
     await EvidenceStore(database, COUNTS).count(events)
-    await Revision(database, COUNTS, Listener().publish).run()
+    await Reclassifier(database, COUNTS, Listener().publish).run()
     return database
 
 
 async def test_all_are_judged_anew(filled: Database) -> None:
-    """Lists, sums and listeners follow the rule that is set now."""
+    """Lists, sums and announcements follow the new rule."""
     listener = Listener()
-    await Revision(filled, LOOSE, listener.publish).run()
-    page = await Catalogue(filled).page(Verdict.CATCH_ALL, "", 10)
+    await Reclassifier(filled, LOOSE, listener.publish).run()
+    page = await DomainReader(filled).page(Verdict.CATCH_ALL, "", 10)
 
     assert sorted(each.domain for each in listener.heard) == [f"d{n}.example" for n in range(5)]
     assert len(page) == 5
-    assert await Catalogue(filled).totals() == Totals(0, 5, 0, 5, 0)
+    assert await DomainReader(filled).totals() == DomainTotals(0, 5, 0, 5, 0)
 
 
 async def test_the_same_rule_changes_nothing(filled: Database) -> None:
-    """A restart with the same settings looks at no domain."""
+    """A restart with the same rule announces nothing."""
     listener = Listener()
-    await Revision(filled, COUNTS, listener.publish).run()
+    await Reclassifier(filled, COUNTS, listener.publish).run()
 
     assert listener.heard == []
 
 
 @pytest.mark.parametrize("takes", range(5))
 async def test_an_announcement_is_not_lost(filled: Database, takes: int) -> None:
-    """Who dies between a commit and its announcements announces again, with the same ids."""
+    """The next run announces the changes that a crash left unannounced, with the same ids."""
     first, second = Listener(takes), Listener()
     with suppress(Unavailable):
-        await Revision(filled, LOOSE, first.publish).run()
-    await Revision(filled, LOOSE, second.publish).run()
+        await Reclassifier(filled, LOOSE, first.publish).run()
+    await Reclassifier(filled, LOOSE, second.publish).run()
     heard = {each.id: each.domain for each in (*first.heard, *second.heard)}
 
     assert sorted(heard.values()) == [f"d{number}.example" for number in range(5)]
@@ -76,10 +75,10 @@ async def test_an_announcement_is_not_lost(filled: Database, takes: int) -> None
 
 
 async def test_there_and_back(filled: Database) -> None:
-    """A rule that comes again is a change of its own, told by other ids."""
+    """A return to an earlier rule is a change of its own, with other ids."""
     listeners = [Listener() for _ in range(3)]
     for rule, listener in zip((LOOSE, COUNTS, LOOSE), listeners, strict=True):
-        await Revision(filled, rule, listener.publish).run()
+        await Reclassifier(filled, rule, listener.publish).run()
     ids = [each.id for listener in listeners for each in listener.heard]
 
     assert len(set(ids)) == 15

@@ -1,8 +1,8 @@
-"""Pure: an estimate of how many different things were seen, in a fixed room.
+"""Pure: an estimate of the number of different names, in a sketch of a fixed size.
 
 HyperLogLog (Flajolet et al. 2007), with linear counting for few. Two sketches merge by the larger
 of each register, so order, copies and the split over replicas change nothing. No recipient can be
-read out of one, so none has to be forgotten.
+read out of a sketch, so no recipient has to be deleted from it.
 """
 
 import math
@@ -22,13 +22,13 @@ _SURELY_FEW = math.ceil(_ALPHA * REGISTERS**2 / _FEW)
 _SHARES = tuple(2.0**-rank for rank in range(HASH_BITS - BITS + 2))  # of a register in that sum
 
 
-def hashed(thing: str) -> int:
-    """Give the hash of a thing, always the same."""
-    return int.from_bytes(blake2b(thing.encode(), digest_size=HASH_BITS // 8).digest())
+def hashed(name: str) -> int:
+    """Return the hash of a name, always the same."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=HASH_BITS // 8).digest())
 
 
 def merge(sketch: bytes, hashes: Iterable[int]) -> bytes:
-    """Add what has these hashes, of HASH_BITS uniform bits each."""
+    """Return a sketch with these hashes added, of HASH_BITS uniform bits each."""
     registers = bytearray(sketch)
     for number in hashes:
         register, rest = number & (REGISTERS - 1), number >> BITS
@@ -38,7 +38,7 @@ def merge(sketch: bytes, hashes: Iterable[int]) -> bytes:
 
 
 def estimate(sketch: bytes) -> int:
-    """Tell about how many different hashes were added."""
+    """Return about how many different hashes were added."""
     empty = sketch.count(0)
     if empty >= _SURELY_FEW:
         return _linear(empty)

@@ -1,6 +1,6 @@
-"""The tables of the classifier; `migrations` holds the road to them.
+"""The tables of the classifier, as `migrations` makes them.
 
-All times are milliseconds since 1970: those of domains as the events tell them, the others by the
+All times are milliseconds since 1970: in `domains` those of the events, elsewhere by the
 database's clock.
 """
 
@@ -10,7 +10,7 @@ from shared.contracts import Verdict
 
 metadata = sa.MetaData()
 
-# How a verdict is written in `domains.status`: shorter than its name, since an index has it.
+# The verdicts by their number in `domains.status`, which is short since an index holds it.
 STATUSES = (Verdict.UNKNOWN, Verdict.CATCH_ALL, Verdict.NOT_CATCH_ALL)
 
 domains = sa.Table(
@@ -41,19 +41,19 @@ refusals = sa.Table(
     sqlite_with_rowid=False,
 )
 
-# The events that were counted: a copy of one counts nothing. They leave in the order of `number`,
-# which is about that of `seen_at`.
-seen = sa.Table(
-    "seen",
+# The events that were counted: a copy of one counts nothing. They are deleted in the order of
+# `number`, which is about that of `processed_at`.
+processed_events = sa.Table(
+    "processed_events",
     metadata,
     # SQLite numbers rows by itself for this very type alone.
     sa.Column("number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
     sa.Column("key", sa.Text, nullable=False, unique=True),
-    sa.Column("seen_at", sa.BigInteger, nullable=False),
+    sa.Column("processed_at", sa.BigInteger, nullable=False),
 )
 
-# The few events that changed a verdict: a copy of one announces it again, since nobody knows
-# whether the announcement was published before the process died.
+# The few events that changed a verdict: a copy of one announces the change again, since the process
+# may have been killed before it published the announcement.
 changes = sa.Table(
     "changes",
     metadata,
@@ -63,8 +63,8 @@ changes = sa.Table(
     sa.Column("changed_at", sa.BigInteger, nullable=False, index=True),
 )
 
-# Sums over all domains. Each connection adds to a row of its own, mostly: a row that all of them
-# wrote to would make them wait for each other.
+# Sums over all domains. Each connection mostly adds to a row of its own: on one row all of them
+# would wait for each other.
 totals = sa.Table(
     "totals",
     metadata,
@@ -76,7 +76,7 @@ totals = sa.Table(
     sa.Column("bounced", sa.BigInteger, nullable=False),
 )
 
-# What is known of one mail to one recipient, in the mode `evidence` alone.
+# The outcomes of one mail to one recipient, in the mode `evidence` alone.
 mails = sa.Table(
     "mails",
     metadata,
@@ -86,7 +86,7 @@ mails = sa.Table(
     sa.Column("seen_at", sa.BigInteger, nullable=False, index=True),
 )
 
-# Whom a domain's mails were delivered to, as an estimate; in the mode `evidence` alone.
+# The distinct recipients of a domain's deliveries, estimated; in the mode `evidence` alone.
 sketches = sa.Table(
     "sketches",
     metadata,
@@ -99,6 +99,6 @@ rules = sa.Table(
     "rules",
     metadata,
     sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("number", sa.Integer, nullable=False),  # it is the how manieth
+    sa.Column("number", sa.Integer, nullable=False),  # counts the changes of rule
     sa.Column("done_to", sa.Text),  # the last domain; NULL when all are judged
 )

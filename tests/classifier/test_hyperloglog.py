@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.classifier.sketch import EMPTY, REGISTERS, estimate, hashed, merge
+from services.classifier.hyperloglog import EMPTY, REGISTERS, estimate, hashed, merge
 
 
 def people(count: int, start: int = 0) -> list[int]:
