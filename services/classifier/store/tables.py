@@ -87,7 +87,7 @@ mails = sa.Table(
 )
 
 # The distinct recipients of a domain's deliveries, estimated; in the mode `evidence` alone.
-sketches = sa.Table(
+sa.Table(
     "sketches",
     metadata,
     sa.Column("domain", sa.Text, primary_key=True),
