@@ -1,14 +1,14 @@
-"""All that crosses the seam as an exception, on purpose.
+"""The exceptions of the messaging layer.
 
-A handler raises `Retry` or `Reject` and nothing else; what it expects to happen it returns.
-Whoever publishes or asks meets `Unavailable` or `NoAnswer`, whoever decodes `Undecodable`.
+A handler raises `Retry` or `Reject` and no others; expected outcomes are values that it returns.
+Publishing raises `Unavailable`, a request `NoAnswer` too, decoding `Undecodable`.
 """
 
 
 class Retry(Exception):
-    """The delivery cannot be finished now and may be later: back through the delay ladder.
+    """The delivery cannot be handled now; it comes back after a delay.
 
-    `after` is a wish in seconds; without it the seam's own schedule decides.
+    `after` is the wanted delay in seconds; without it `shared.retry` decides.
     """
 
     def __init__(self, reason: str, after: float | None = None) -> None:
@@ -17,19 +17,19 @@ class Retry(Exception):
 
 
 class Reject(Exception):
-    """The message can never be handled: to the dead letters, with this reason."""
+    """The message can never be handled; it becomes a dead letter with this reason."""
 
 
 class Undecodable(ValueError):
-    """The bytes are not the contract that their type names."""
+    """The body is not of the contract that its type names."""
 
 
 class Unavailable(ConnectionError):
-    """The broker is away, refuses the message or has no queue for it: it may not be kept."""
+    """The broker is away, refuses the message or has no queue for it; the message may be lost."""
 
 
 class NoAnswer(TimeoutError):
-    """Nobody answered the question before its deadline."""
+    """No answer to a question came before its deadline."""
 
 
 class ConfigError(ValueError):

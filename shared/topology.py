@@ -1,4 +1,4 @@
-"""Exchanges, queues, bindings, users and their rights, as data; the only place with their names.
+"""Exchanges, queues, bindings, users and their rights, as data; no other module names them.
 
 Every queue is declared so that it means the same on RabbitMQ 3.10 and 4.x: an explicit delivery
 limit (endless before 4.0, 20 after), `reject-publish` and at-least-once dead lettering together
@@ -34,18 +34,18 @@ EVENTS = "mail.events"
 DEAD = "mail.dead"
 UNROUTED = "mail.unrouted"
 
-DELIVERY_LIMIT = 20  # returns to the queue: after so many crashes a message is poison
-# A person who looks at dead letters returns them, and on 4.x each look counts. Unlimited cannot
-# be said in a way that both 3.10 and 4.x understand (-1 discards at once on 3.10).
+DELIVERY_LIMIT = 20  # returns to a queue; a message that crashed so many consumers is poison
+# Browsing returns dead letters to their queue, and on 4.x each return counts. No argument means
+# unlimited to both 3.10 and 4.x (-1 discards at once on 3.10).
 DEAD_DELIVERY_LIMIT = 1_000_000
-MAX_WAITING = 2_000_000  # messages a queue; past it publishers are refused and the gateway says 503
-QUESTION_SECONDS = 10  # an older question has no asker any more
+MAX_WAITING = 2_000_000  # messages of a queue; past it publishers are refused, HTTP answers 503
+QUESTION_SECONDS = 10  # after which nothing waits for the answer to a question
 MAX_QUESTIONS = 10_000
-MAX_PROGRAM_EVENTS = 100_000  # in a program's queue; the oldest go first
+MAX_PROGRAM_EVENTS = 100_000  # in a program's queue; the oldest are dropped first
 
 
 class Owner(StrEnum):
-    """The services that own queues; the name is also that of the broker's user."""
+    """The services that own queues; the broker's user of a service has the same name."""
 
     GATEWAY = "gateway"
     SENDER = "sender"
@@ -55,8 +55,8 @@ class Owner(StrEnum):
     LEDGER = "ledger"
 
 
-# The first words of queue names that are no program's: those above, of the road, of the broker, and
-# of the services that do not exist yet.
+# The first words of queue names that a program may not have: those of the services, also of future
+# ones, of the pipeline and of the broker.
 RESERVED = frozenset({*Owner, "mail", "delay", "amq", "inbound", "webhooks", "console"})
 
 # The broker's administrator, who replays dead letters; `make up` and compose.yaml name it so.
@@ -64,12 +64,12 @@ OPERATOR = "postrider"
 # The users whose messages name the client they are for; any other user is a client itself.
 CLIENT_NAMING = frozenset({Owner.GATEWAY, Owner.OTP, Owner.SCHEDULER, OPERATOR})
 
-RUNNING = (Owner.GATEWAY, Owner.SENDER, Owner.OTP, Owner.CLASSIFIER)  # those that exist so far
+RUNNING = (Owner.GATEWAY, Owner.SENDER, Owner.OTP, Owner.CLASSIFIER)  # the services that exist
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A durable exchange; what it cannot route goes to `alternate`, if it has one."""
+    """A durable exchange; a message that it cannot route goes to `alternate`, if it has one."""
 
     name: str
     kind: str = "topic"
@@ -78,7 +78,7 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """Messages of `exchange` whose key matches `key` go to the queue."""
+    """A binding of a queue to the messages of `exchange` whose routing key matches `key`."""
 
     exchange: str
     key: str
@@ -86,7 +86,7 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A durable queue with one owner, None for those that belong to the road itself."""
+    """A durable queue with its owner, which is None for a queue of the pipeline itself."""
 
     name: str
     owner: Owner | None
@@ -96,7 +96,7 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """The rights of a user: two patterns (configure is always nothing), and keys by exchange."""
+    """The rights of a user: patterns to write and read, none to configure, and keys by exchange."""
 
     name: str
     write: str
@@ -105,32 +105,32 @@ class User:
 
 
 def dead_queue(queue: str) -> str:
-    """Name the queue that holds the dead letters of `queue`."""
+    """Return the name of the queue of the dead letters of `queue`."""
     return f"{queue}.dead"
 
 
 def is_reserved(queue: str) -> bool:
-    """Return whether a queue of this name is the pipeline's or the broker's, or may become so."""
+    """Return whether the pipeline or the broker has, or may have, a queue of this name."""
     return queue.partition(".")[0] in RESERVED
 
 
 def may_name_clients(user: str) -> bool:
-    """Return whether a message of the broker's user `user` may be for any client."""
+    """Return whether messages of the broker's user `user` may name any client."""
     return user in CLIENT_NAMING
 
 
 def may_copy(queue: str, user: str) -> bool:
-    """Return whether a broker's user writes copies into `queue`, headers of ours included.
+    """Return whether a broker's user may write copies, with our own headers, into `queue`.
 
-    Those are the queue's owner, by way of the delay queues and the dead letters, and the operator.
-    What was unroutable there was any service's.
+    These users are the queue's owner, through delay queues and dead letters, and the operator.
+    Unroutable messages may come from any service.
     """
     owner = queue.partition(".")[0]
     return user in (OPERATOR, owner) or (queue == UNROUTED and user in set(Owner))
 
 
 def exchange_of(message: Contract) -> str:
-    """Name the exchange that a message is published to. Raises TypeError for an answer."""
+    """Return the exchange that a message is published to. Raises TypeError for an answer."""
     match message:
         case Command() | Question():
             return COMMANDS
@@ -141,7 +141,7 @@ def exchange_of(message: Contract) -> str:
 
 
 def sending_queue(category: Category) -> str:
-    """Name the sender's queue for one category."""
+    """Return the name of the sender's queue for a category."""
     return f"{Owner.SENDER}.{category}"
 
 
@@ -150,17 +150,17 @@ OTP_QUESTIONS = "otp.questions"
 EVIDENCE = "classifier.evidence"
 CLASSIFIER_QUESTIONS = "classifier.questions"
 
-# The queues whose deliveries wait in delay queues of their own. A delay queue tries for ever what
-# its target refuses, and others wait behind that: no code may wait for room among bulk mail.
+# The queues whose deliveries wait in delay queues of their own. A delay queue repeats for ever a
+# message that its target refuses, and others wait behind it: no code may wait for bulk mail.
 CODE_QUEUES = frozenset({sending_queue(Category.OTP), OTP_COMMANDS})
 
 
 def delay_exchange(delay: Delay, queue: str) -> str:
-    """Name the exchange, and its queue, where a delivery of `queue` waits for its next attempt."""
+    """Return the exchange and queue in which a delivery of `queue` waits for its next attempt."""
     return f"{delay.name}.codes" if queue in CODE_QUEUES else delay.name
 
 
-# Of each delay one for codes and one for all else.
+# For each delay one for codes and one for all other messages.
 DELAY_EXCHANGES: Mapping[str, Delay] = {
     delay_exchange(delay, queue): delay
     for delay in DELAYS
@@ -169,8 +169,8 @@ DELAY_EXCHANGES: Mapping[str, Delay] = {
 
 EXCHANGES: tuple[Exchange, ...] = (
     Exchange(UNROUTED, kind="fanout"),
-    # No alternate: what it routes counts as routed, so `mandatory` would never tell a publisher
-    # that nobody takes its command.
+    # No alternate: a message that it takes counts as routed, and `mandatory` would never tell a
+    # publisher that no queue takes its command.
     Exchange(COMMANDS),
     Exchange(EVENTS),
     Exchange(DEAD, alternate=UNROUTED),
@@ -189,7 +189,7 @@ def _quorum(**more: str | int) -> Mapping[str, str | int]:
 
 
 def _work(name: str, owner: Owner, *bindings: Binding) -> tuple[Queue, Queue]:
-    """Give a work queue and the queue of its dead letters."""
+    """Return a work queue and the queue of its dead letters."""
     arguments = _quorum(
         dead_letter_exchange=DEAD,
         dead_letter_routing_key=name,
@@ -207,7 +207,7 @@ def _work(name: str, owner: Owner, *bindings: Binding) -> tuple[Queue, Queue]:
 
 
 def _questions(name: str, owner: Owner, *contracts: type[Question]) -> Queue:
-    """Give a classic queue: a question is worth nothing after its deadline, so keep it cheap."""
+    """Return a classic queue, which is cheap: a question is worthless after its deadline."""
     arguments: Mapping[str, str | int] = {
         "x-queue-type": "classic",
         "x-message-ttl": QUESTION_SECONDS * 1000,
@@ -219,7 +219,7 @@ def _questions(name: str, owner: Owner, *contracts: type[Question]) -> Queue:
 
 
 def _delay(name: str, delay: Delay, scale: float) -> Queue:
-    """Return a delay queue: without a dead-letter key, the routing key names what comes next."""
+    """Return a delay queue. Without a dead-letter key the routing key names the next queue."""
     arguments = _quorum(
         message_ttl=max(1, round(delay.seconds * scale * 1000)),
         dead_letter_exchange="",
@@ -229,14 +229,14 @@ def _delay(name: str, delay: Delay, scale: float) -> Queue:
 
 
 def queues(owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> tuple[Queue, ...]:
-    """Give the queues of `owners` and of the road itself; `scale` shortens the ladder in tests.
+    """Return the queues of `owners` and of the pipeline itself; `scale` shortens delays in tests.
 
-    A queue that nobody empties would fill up and, with `reject-publish`, stop its publishers. So
-    the queues of a service that is not deployed are not declared.
+    A queue without consumers would fill up and, with `reject-publish`, stop its publishers. So the
+    queues of a service that is not deployed are not declared.
     """
     owned = (
-        # No time to live, not for codes either: one that is too late would be a dead letter, of
-        # which nobody is told. The sender looks at its expiry, and the code is sealed in both.
+        # No time to live, not for codes either: a code that is too late would become a dead letter
+        # without an outcome. The sender checks the expiry, and the code is sealed in both places.
         *(
             queue
             for category in Category
@@ -271,7 +271,7 @@ def queues(owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> tuple[Queue
             Binding(EVENTS, "email.#"),
         ),
     )
-    road = (
+    pipeline = (
         Queue(
             UNROUTED,
             None,
@@ -280,21 +280,21 @@ def queues(owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> tuple[Queue
         ),
         *(_delay(name, delay, scale) for name, delay in DELAY_EXCHANGES.items()),
     )
-    return (*(queue for queue in owned if queue.owner in owners), *road)
+    return (*(queue for queue in owned if queue.owner in owners), *pipeline)
 
 
 def _user(name: Owner, *, commands: str = "", events: str = "", consumes: bool = True) -> User:
-    """Give the rights of a service: its own queues to read, named keys to write.
+    """Return the rights of a service: to read its own queues, to write keys that are named.
 
-    Who answers questions may write to the default exchange, through which replies travel; that
-    also reaches any queue by name, as RabbitMQ has no finer right (access control, 2026-08).
+    A service that answers questions may write to the default exchange, which carries replies. That
+    also reaches any queue by its name: RabbitMQ has no finer right (access control, 2026-08).
     """
     own = rf"^{name}\."
     topics = {COMMANDS: commands or "^$", EVENTS: events or "^$", DEAD: own if consumes else "^$"}
     topics |= dict.fromkeys(DELAY_EXCHANGES, own if consumes else "^$")
     exchanges = [COMMANDS] * bool(commands) + [EVENTS] * bool(events)
-    road = [DEAD, "amq.default", *DELAY_EXCHANGES] if consumes else []
-    allowed = "|".join(exchange.replace(".", r"\.") for exchange in (*exchanges, *road))
+    pipeline = [DEAD, "amq.default", *DELAY_EXCHANGES] if consumes else []
+    allowed = "|".join(exchange.replace(".", r"\.") for exchange in (*exchanges, *pipeline))
     return User(name, write=f"^({allowed})$", read=own if consumes else "^$", topics=topics)
 
 
@@ -313,7 +313,7 @@ USERS: tuple[User, ...] = (
 )
 
 _PROGRAM_NAME = re.compile("[a-z0-9-]{1,50}")
-# What one program may open at a time (RabbitMQ, "Per-User Limits"); an operator may set others.
+# Of one program at a time (RabbitMQ, "Per-User Limits"); an operator may set others.
 PROGRAM_LIMITS: Mapping[str, int] = {"max-connections": 50, "max-channels": 200}
 PROGRAM_EVENTS: tuple[str, ...] = tuple(
     key
@@ -326,7 +326,7 @@ ALL_PROGRAM_EVENTS = ("email.#",)
 
 
 def check_program(name: str) -> str:
-    """Return the name of a program. Raises ValueError when no program may have it."""
+    """Return the name of a program. Raises ValueError if no program may have it."""
     if not _PROGRAM_NAME.fullmatch(name):
         raise ValueError("must be 1 to 50 of a-z, 0-9 and -")
     if is_reserved(name) or name == OPERATOR:
@@ -337,8 +337,8 @@ def check_program(name: str) -> str:
 def program_user(name: str) -> User:
     """Return the rights of a program that publishes mail, asks about domains, and reads its queue.
 
-    It configures nothing: with a queue of its own on `mail.events` that refuses messages it would
-    stop the outcomes of all, and past a dead-letter exchange no topic right holds (issue 10, A13).
+    It may configure nothing: a queue of its own on `mail.events` that refuses messages would stop
+    the outcomes of all, and a dead-letter exchange passes topic rights by (issue 10, A13).
     """
     commands = r"^(email\.send\.(transactional|bulk)|domain\.describe)$"
     return User(
@@ -352,7 +352,7 @@ def program_user(name: str) -> User:
 def program_queue(name: str, keys: Sequence[str] = ALL_PROGRAM_EVENTS) -> Queue:
     """Return the queue of a program, bound to events of mails.
 
-    It drops the oldest event when it is full. If it refused the newest, nobody's event were kept.
+    It drops the oldest event when it is full: if it refused the newest, no queue would get one.
     """
     arguments: Mapping[str, str | int] = {
         "x-queue-type": "quorum",

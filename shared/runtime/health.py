@@ -1,4 +1,4 @@
-"""What an orchestrator asks a service: is it alive, is it ready, what has it counted."""
+"""The HTTP endpoints for an orchestrator: alive, ready, metrics."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -11,15 +11,15 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from shared.config.settings import DRAIN_SECONDS
 from shared.runtime.http_connections import Connections, LimitedProtocol, Limits
 
-# Connections that wait to be accepted. Past that the system drops the first packet of the next one,
-# which its sender repeats after a second.
-BACKLOG = 1024
+# Of connections that wait to be accepted. Past it Linux drops the SYN of the next connection, and
+# its client repeats it after a second.
+MAX_ACCEPT_BACKLOG = 1024
 
 Check = Callable[[], Awaitable[bool]]
 
 
 def routes(checks: Mapping[str, Check]) -> list[web.RouteDef]:
-    """Give `/healthz`, `/readyz` and `/metrics`; ready means that every check says yes."""
+    """Return `/healthz`, `/readyz` and `/metrics`; ready means that every check returns True."""
 
     async def alive(_: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
@@ -49,10 +49,10 @@ async def serving(
     drain: float = DRAIN_SECONDS,
     protocol: Callable[..., LimitedProtocol] | None = None,
 ) -> AsyncIterator[int]:
-    """Serve `app` until the block is left, and yield the port. Raises OSError if it is taken.
+    """Serve `app` until the block is left, and yield the port. Raises OSError if it is in use.
 
-    At the end it takes no more connections, closes idle ones, and gives the requests that are
-    under way `drain` seconds. A request whose client has gone is cancelled.
+    At the end it accepts no more connections, closes idle ones, and waits up to `drain` seconds for
+    the requests under way. A request whose client has disconnected is cancelled.
     """
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=drain, handler_cancellation=True)
     await runner.setup()
@@ -65,8 +65,8 @@ async def serving(
         return made(runner.server, loop=loop)
 
     try:
-        # Not by a site of the library, which knows one protocol only.
-        listening = await loop.create_server(connected, host, port, backlog=BACKLOG)
+        # A site of the library knows only its own protocol.
+        listening = await loop.create_server(connected, host, port, backlog=MAX_ACCEPT_BACKLOG)
         try:
             yield listening.sockets[0].getsockname()[1]
         finally:

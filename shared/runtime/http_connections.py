@@ -1,7 +1,7 @@
-"""Bounding HTTP connections: how many there are, in all and by address, and how long they idle.
+"""Limits of HTTP connections: their number, in all and by address, and their idle time.
 
-A connection costs a descriptor and some memory before it has said a word. Without limits one
-address takes all descriptors, and every other caller is reset (issue 10, A6).
+A connection costs a descriptor and some memory before its first byte. Without limits one address
+takes all descriptors, and all other clients are reset (issue 10, A6).
 """
 
 import asyncio
@@ -19,9 +19,9 @@ from aiohttp import web
 from shared.runtime import metrics
 
 IPV6_NETWORK_BITS = 64  # commonly the network of one customer
-OTHER_DESCRIPTORS = 100  # the broker, the database, files, the listening sockets
-LOG_SECONDS = 10.0  # at least, between two lines about refused connections
-LINGER_SECONDS = 1.0
+OTHER_DESCRIPTORS = 100  # of the broker, the database, files, the listening sockets
+MIN_LOG_SECONDS = 10.0  # between two lines about refused connections
+LINGER_SECONDS = 1.0  # between the last bytes and the end of a connection
 MAX_HEADER_BYTES = 64 * 1024  # of one request in all; a line of it has at most 8,190
 
 logger = structlog.get_logger(__name__)
@@ -29,12 +29,12 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many connections may be open, and for how many seconds without a request.
+    """The largest numbers of open connections, and the longest times without a request.
 
-    Within `header_seconds` the headers of the first request must be there, within `idle_seconds`
-    of an answer those of the next one. Load balancers keep idle connections for 60 seconds: with
-    less than that here, they would send a request into one that is just being closed. A peer that
-    reads nothing of an answer for `stalled_seconds` is given up.
+    The headers of the first request must come within `header_seconds`, those of the next one within
+    `idle_seconds` of an answer. Load balancers keep idle connections for 60 seconds: with less here
+    they would send a request into a connection that is being closed. A connection whose peer reads
+    nothing of an answer for `stalled_seconds` is closed.
     """
 
     total: int = 100
@@ -45,7 +45,7 @@ class Limits:
 
 
 class Connections:
-    """Counts open connections; the limit of an address does not hold for a proxy's."""
+    """Counts open connections; the limit by address does not hold for a proxy."""
 
     def __init__(self, limits: Limits, is_proxy: Callable[[str], bool] = lambda _: False) -> None:
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -53,11 +53,11 @@ class Connections:
         self._total = min(limits.total, max(1, descriptors - OTHER_DESCRIPTORS))
         self._is_proxy = is_proxy
         self._open: Counter[str] = Counter()
-        self._untold: Counter[str] = Counter()
-        self._told_at = float("-inf")
+        self._unlogged: Counter[str] = Counter()
+        self._logged_at = float("-inf")
 
     def admit(self, address: str) -> str | None:
-        """Count a connection and return None; if it is one too many, return the limit's name."""
+        """Count a connection and return None, or return the name of the limit that it exceeds."""
         if self._open.total() >= self._total:
             return "total"
         network = _network(address)
@@ -68,7 +68,7 @@ class Connections:
         return None
 
     def release(self, address: str) -> None:
-        """Count a connection that was admitted as closed."""
+        """Count an admitted connection as closed."""
         network = _network(address)
         self._open[network] -= 1
         if not self._open[network]:
@@ -76,36 +76,36 @@ class Connections:
         metrics.CONNECTIONS.dec()
 
     def refused(self, limit: str, address: str, now: float) -> None:
-        """Count a connection that a limit has ended, and log it, not more often than is useful."""
+        """Count a connection that a limit has ended, and log it at most every MIN_LOG_SECONDS."""
         metrics.CONNECTIONS_REFUSED.labels(limit).inc()
-        self._untold[limit] += 1
-        if now >= self._told_at + LOG_SECONDS:
+        self._unlogged[limit] += 1
+        if now >= self._logged_at + MIN_LOG_SECONDS:
             logger.warning(
                 "connections refused",
-                limits=dict(self._untold),
+                limits=dict(self._unlogged),
                 remote=address,
                 open=self._open.total(),
             )
-            self._untold.clear()
-            self._told_at = now
+            self._unlogged.clear()
+            self._logged_at = now
 
 
 class LimitedProtocol(web.RequestHandler):
-    """The server's side of a connection within limits."""
+    """The server's side of a connection with limits."""
 
     __slots__ = ("_admitted", "_connections", "_deadline", "_header_bytes", "_remote")
 
     def __init__(
         self, connections: Connections, manager: web.Server, *, loop: asyncio.AbstractEventLoop
     ) -> None:
-        # The library counts the seconds of idling from the last answer, even while data comes: a
-        # request that drips in is ended too. None is no access log, as it is to its runner.
+        # The library counts idle seconds from the last answer, even while data comes: it ends a
+        # request that comes byte by byte too. None means no access log, as it does to its runner.
         super().__init__(
             manager,
             loop=loop,
             access_log=None,  # type: ignore[arg-type]
             keepalive_timeout=connections.limits.idle_seconds,
-            # The library would unpack a body also when it is refused and read to be thrown away: a
+            # The library would decompress even a refused body, which it reads to the end: a
             # megabyte that holds a gigabyte stopped all others for 5 s (issue 10, A2).
             auto_decompress=False,
         )
@@ -116,7 +116,7 @@ class LimitedProtocol(web.RequestHandler):
         self._remote = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Serve a connection, or close it when there are too many."""
+        """Serve a connection, or close it if there are too many."""
         peer = transport.get_extra_info("peername")
         self._remote = str(peer[0]) if isinstance(peer, tuple) else ""
         limit = self._connections.admit(self._remote)
@@ -127,22 +127,22 @@ class LimitedProtocol(web.RequestHandler):
         super().connection_made(transport)
         limits = self._connections.limits
         self._deadline = self._loop.call_later(limits.header_seconds, self._give_up)
-        # Linux then ends a connection whose peer reads nothing; by default it probes for ever.
+        # With it Linux ends a connection whose peer reads nothing; by default it probes for ever.
         connected = transport.get_extra_info("socket")
         stalled = int(limits.stalled_seconds * 1000)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, stalled)
 
     def data_received(self, data: bytes) -> None:
-        """Read data; end a connection whose headers have no end."""
+        """Read data; close a connection whose headers do not end."""
         if not self._admitted:
             return
         super().data_received(data)
         for message, _ in self._messages:
-            # What the parser raised refers, by its frames, to the data and to this protocol. Such a
+            # The parser's error refers, by its frames, to the data and to this protocol. Such a
             # cycle is collected late, and each holds some megabytes (issue 10, A6).
             if (error := getattr(message, "exc", None)) is not None:
                 error.__traceback__ = None
-        # The library waits when it has no request in hand: the data are headers that go on.
+        # The library's waiter is set while it has no request: the data are then more headers.
         if self._waiter is None or self._waiter.done():
             self._header_bytes = 0
             return
@@ -151,7 +151,7 @@ class LimitedProtocol(web.RequestHandler):
             self._refuse("headers", self.transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Make room for another one."""
+        """Count the connection as closed."""
         if self._deadline is not None:
             self._deadline.cancel()
         if self._admitted:
@@ -170,8 +170,8 @@ class LimitedProtocol(web.RequestHandler):
         if not farewell or not self._admitted:
             transport.close()
             return
-        # With something left unread the system would reset the connection, and the peer lose the
-        # answer. A closed protocol drops all further data.
+        # With unread data Linux would reset the connection, and the peer would lose the answer. A
+        # closed protocol drops all further data.
         self.close()
         transport.write_eof()
         self._loop.call_later(LINGER_SECONDS, transport.close)

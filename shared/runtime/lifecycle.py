@@ -1,4 +1,4 @@
-"""How every service starts and ends: settings, logs, signals, exit code."""
+"""The start and end of every service: settings, logs, signals, exit code; and periodic work."""
 
 import asyncio
 import gc
@@ -17,11 +17,11 @@ from shared.config import Settings, SettingsWarning
 from shared.errors import ConfigError, Unavailable
 from shared.runtime import log
 
-USAGE = 2  # exit code: the settings are wrong, a restart will not help
-FAILURE = 1  # exit code: something needed is not there, a restart may help
-# Made before the collector looks for cycles among them. What requests and messages are made of goes
-# by itself; to look after each 700, Python's default, cost the gateway 7 % of its time.
-YOUNG_OBJECTS = 20_000
+EXIT_USAGE = 2  # the settings are wrong: a restart does not help
+EXIT_FAILURE = 1  # the broker, a database or a port is not available: a restart may help
+# New objects before the garbage collector looks for cycles. Requests and messages are freed without
+# it; at 700, Python's default, it cost the gateway 7 % of its time.
+GC_THRESHOLD = 20_000
 
 S = TypeVar("S", bound=Settings)
 Service = Callable[[S, asyncio.Event], Awaitable[None]]
@@ -36,12 +36,12 @@ def run(
     environ: Mapping[str, str],
     arguments: Sequence[str] = (),
 ) -> int:
-    """Run a service until SIGTERM or SIGINT and give the exit code.
+    """Run a service until SIGTERM or SIGINT and return the exit code.
 
-    `arguments` are its flags; where they ask for help that is printed, and nothing runs. The signal
-    only sets the event that the service waits for; it then stops taking work, finishes what is in
-    flight and closes. A second signal cancels the service: it leaves what is in flight and closes.
-    Errors are reported in lines, not in a traceback.
+    `arguments` are its flags; if they ask for help, it is printed and nothing runs. The signal only
+    sets the event that the service waits for: the service then accepts no more work, finishes the
+    work in flight and closes. A second signal cancels the service: it drops the work in flight and
+    closes. Errors are reported in lines, not in a traceback.
     """
     try:
         with warnings.catch_warnings(record=True) as warned:
@@ -49,31 +49,31 @@ def run(
             loaded = settings.load(environ, arguments)
     except ConfigError as error:
         sys.stderr.write(f"{settings.service}: wrong settings\n{error}\n")
-        return USAGE
+        return EXIT_USAGE
     log.configure(settings.service, loaded.log_level)
     for each in warned:
         logger.warning("settings", reason=str(each.message))
-    # The soft limit is often 1,024, for programs that call select(2); none of ours does.
+    # The soft limit is often 1,024, for programs that call select(2); ours do not.
     _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
-    gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
+    gc.set_threshold(GC_THRESHOLD, *gc.get_threshold()[1:])
     try:
         uvloop.run(_until_signalled(service, loaded))
     except (Unavailable, OSError) as error:
         logger.error("gave up", reason=str(error))  # noqa: TRY400 -- the line says it all
-        return FAILURE
+        return EXIT_FAILURE
     return 0
 
 
 class _Stop(asyncio.Event):
-    """The event a service waits for; it remembers whether the service has come to that."""
+    """The event that a service waits for; `awaited` is set once the service waits."""
 
     def __init__(self) -> None:
         super().__init__()
         self.awaited = False
 
     async def wait(self) -> Literal[True]:
-        """Wait for the signal; whoever does has opened all it needs."""
+        """Wait for the signal; a service does it after it has opened its resources."""
         self.awaited = True
         return await super().wait()
 
@@ -90,7 +90,7 @@ async def _until_signalled(service: Service[S], settings: S) -> None:
         if again:
             logger.warning("second signal: ending without the work in flight")
         if again or not stop.awaited:
-            # Still opening, perhaps waiting for a broker: there is nothing in flight to finish.
+            # The service is still opening, perhaps waiting for a broker: nothing is in flight.
             running.cancel()
 
     loop = asyncio.get_running_loop()
@@ -106,10 +106,10 @@ async def _until_signalled(service: Service[S], settings: S) -> None:
 
 @asynccontextmanager
 async def repeating(work: Work, seconds: float, name: str) -> AsyncIterator[None]:
-    """Do `work` at once and then every `seconds`, until the block is left.
+    """Run `work` at once and then every `seconds`, until the block is left.
 
-    Leaving cancels it in the middle, so it must leave nothing half done. When it fails, the log
-    tells, and its next turn comes as if nothing had happened.
+    Leaving the block cancels it at any point, so `work` must leave nothing half done. A failure is
+    logged, and the next run comes after `seconds` as usual.
     """
     task = asyncio.create_task(_repeat(work, seconds, name), name=name)
     try:

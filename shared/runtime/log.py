@@ -1,4 +1,9 @@
-"""Structured logs on standard output: one JSON object a line, ids bound for each delivery."""
+"""Structured logs on standard output: one JSON object a line, with the ids of the delivery.
+
+The lines of one turn of the event loop leave together, and no line waits for its reader: each
+system call costs as much as making some lines. A pipe or terminal that nothing reads is full after
+some hundred lines, and a process that waited for it would serve no request (issue 10, A10).
+"""
 
 import asyncio
 import atexit
@@ -20,20 +25,20 @@ from shared.contracts.address import domain_of
 from shared.runtime import metrics
 
 MAX_WAITING_BYTES = 1024 * 1024
-RETRY_SECONDS = 0.01
-END_SECONDS = 1.0  # that the last lines may wait when the process ends
-# Libraries that tell at each start what nobody asked.
+RETRY_SECONDS = 0.01  # until the next try to write lines that wait
+END_SECONDS = 1.0  # to wait for the reader of the last lines when the process ends
+# Libraries that log details of each start.
 QUIET = {
     "alembic": logging.WARNING,
 }
 
 
-# Of structlog's own context each name is a variable, and each line looks at all of them.
+# Structlog's own context has a variable for each name, and each line reads all of them.
 _CONTEXT: ContextVar[Mapping[str, str]] = ContextVar("log", default={})  # noqa: B039 -- never changed
 
 
 def masked(address: str) -> str:
-    """Give an address as logs may hold it: the first letter and the domain (j***@example.com)."""
+    """Return an address as logs may hold it: the first letter and the domain (j***@example.com)."""
     return f"{address[:1]}***@{domain_of(address)}"
 
 
@@ -56,8 +61,8 @@ def configure(service: str, level: str) -> None:
             ],
         )
     )
-    # The lines of libraries take the long way, through the standard library; our own, of which
-    # there is one for each mail and request, are written straight out.
+    # The lines of libraries go through the standard library. Our own, one for each mail or request,
+    # are written directly, which is faster.
     logging.basicConfig(handlers=[handler], level=level, force=True)
     for name, least in QUIET.items():
         logging.getLogger(name).setLevel(least)
@@ -71,7 +76,7 @@ def configure(service: str, level: str) -> None:
 
 
 def _gap(service: str, count: int) -> bytes:
-    """Return the line that says how many lines are missing; it belongs to no request."""
+    """Return the line with the number of lines that were dropped."""
     told = {"service": service, "event": "log lines dropped", "level": "warning", "count": count}
     return _json(structlog.processors.TimeStamper(fmt="iso", utc=True)(None, "", told)) + b"\n"
 
@@ -86,7 +91,7 @@ def _json(event: Any, **_: object) -> bytes:  # noqa: ANN401 -- whatever was log
     try:
         return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS)
     except TypeError:
-        # Text with surrogates, as bytes of a peer are decoded: a line must not fail its writer.
+        # Text with surrogates, into which bytes of a peer are decoded: logging must not raise.
         return json.dumps(event, default=repr, skipkeys=True).encode()
 
 
@@ -96,11 +101,11 @@ def bind(context: Mapping[str, str]) -> None:
 
 
 class Lines:
-    """Writes the lines of one turn of the loop at its end, and all others at once.
+    """Writes the lines of one turn of the event loop at its end, and all others at once.
 
     Lines wait for their reader, up to MAX_WAITING_BYTES; more are dropped and counted. When it
-    reads again, `dropped` makes the line that says how many lines are missing. A process that is
-    killed loses the lines of its last turn, and those that wait.
+    reads again, `dropped` makes a line out of their number. A process that is killed loses the
+    lines of its last turn and the lines that wait.
     """
 
     def __init__(self, descriptor: int, dropped: Callable[[int], bytes]) -> None:
@@ -111,11 +116,11 @@ class Lines:
         self._waiting = bytearray()
         self._missing = 0
         self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None  # that will send them
+        self._loop: asyncio.AbstractEventLoop | None = None  # of the next sending
         atexit.register(self._end)
 
     def write(self, line: bytes) -> None:
-        """Add a line, with its line break; without room for it, count it."""
+        """Add a line, with its line break, or count it as dropped if there is no room."""
         with self._lock:
             if len(self._waiting) + len(line) <= MAX_WAITING_BYTES:
                 self._waiting += line
@@ -123,7 +128,7 @@ class Lines:
                 self._drop(1)
 
     def flush(self) -> None:
-        """Send what was written, at the end of the turn if there is one."""
+        """Send the lines at the end of the current turn, or at once outside of the loop."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:  # of another thread, or before or after the loop
@@ -144,21 +149,21 @@ class Lines:
         self._send(END_SECONDS)
 
     def _send(self, patience: float = 0.0) -> None:
-        """Write as much as the reader takes; wait for it `patience` seconds at a time."""
+        """Write as much as the reader takes; wait up to `patience` seconds for each part."""
         with self._lock:
             try:
                 while self._next() and self._poll.poll(patience * 1000):
-                    # A pipe that is ready takes as much as this without waiting (pipe(7)).
+                    # A pipe that is ready takes PIPE_BUF bytes without blocking (pipe(7)).
                     taken = os.write(self._descriptor, self._waiting[: select.PIPE_BUF])
                     del self._waiting[:taken]
             except BlockingIOError:
                 pass
-            except OSError:  # the reader has gone, or the disk is full: serving goes on
+            except OSError:  # the reader is closed, or the disk is full: serving goes on
                 self._drop(self._waiting.count(b"\n"))
                 self._waiting.clear()
 
     def _next(self) -> bool:
-        """Return whether there is something to write; after a gap that is the line about it."""
+        """Return whether there is something to write; after dropped lines, that is their number."""
         if self._missing and not self._waiting:
             self._waiting += self._dropped(self._missing)
             self._missing = 0
@@ -170,7 +175,7 @@ class Lines:
 
 
 class _Handler(logging.Handler):
-    """Writes the lines of libraries where ours go."""
+    """Writes the lines of libraries to the same place as ours."""
 
     def __init__(self, lines: Lines) -> None:
         super().__init__()
@@ -183,10 +188,10 @@ class _Handler(logging.Handler):
 
 
 def _unblocked(descriptor: int) -> int:
-    """Return a descriptor of the same file of which writing never waits, where that is needed.
+    """Return a descriptor of a terminal that never blocks; any other descriptor as it is.
 
-    A terminal takes less than it is given when it is ready for any. Its flag is set on a file of
-    our own, since the one that was inherited is also the shell's.
+    A terminal that is ready may take fewer bytes than it is given. The flag is set on a new open
+    file, since the inherited one is also the shell's.
     """
     if not os.isatty(descriptor):
         return descriptor

@@ -1,4 +1,4 @@
-"""What the seam counts, for every service alike; served at `/metrics` in Prometheus' format."""
+"""The metrics of every service, served at `/metrics` in the format of Prometheus."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A server that is away: log lines while it is waited for, with advice for the operator."""
+"""A server that is away: log lines while a service waits for it, with advice."""
 
 import socket
 import ssl
@@ -8,16 +8,16 @@ from typing import Final
 
 import structlog
 
-FIRST_PAUSE_SECONDS: Final = 2.0  # between two lines; each pause is twice the one before
+FIRST_PAUSE_SECONDS: Final = 2.0  # between two lines; each pause doubles
 LONGEST_PAUSE_SECONDS: Final = 60.0
 
 logger = structlog.get_logger(__name__)
 
 
 class Outage:
-    """Logs that a server is away: at once, then with growing pauses, however often it is tried.
+    """Logs that a server is away: at once, then with growing pauses between two lines.
 
-    `server` names it, `address` has no password, `setting` is the variable that holds the address.
+    `server` is its name, `address` has no password, `setting` is the variable of the address.
     """
 
     def __init__(
@@ -34,14 +34,14 @@ class Outage:
         self.end()
 
     def end(self) -> None:
-        """Forget it: the server is there. The next outage is logged at once."""
+        """End the outage: the server is there. The next one is logged at once."""
         self._due = float("-inf")
         self._pause = FIRST_PAUSE_SECONDS
 
     def log(self, error: Exception, advice: str = "") -> None:
-        """Log why a try has failed, unless the last line is too young.
+        """Log the error of a try, unless the pause since the last line is not over.
 
-        `advice` takes the place of the advice for that kind of error.
+        `advice` replaces the advice for that kind of error.
         """
         now = self._clock()
         if now < self._due:
@@ -55,7 +55,7 @@ class Outage:
         )
 
     def advice(self, error: Exception) -> str:
-        """Return advice for the operator about a failed try."""
+        """Return advice for the operator about an error."""
         match error:
             case ssl.SSLCertVerificationError():
                 return f"check the host in {self._setting}, and the authority that it trusts"
@@ -72,5 +72,5 @@ class Outage:
 
 
 def described(error: Exception) -> str:
-    """Return an error's text, or its kind: that of a limit of time has no text."""
+    """Return the text of an error, or its class: a TimeoutError has no text."""
     return str(error) or type(error).__name__

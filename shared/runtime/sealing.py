@@ -1,4 +1,4 @@
-"""Content that crosses the broker closed: only who holds a key can read it (AES-256-GCM)."""
+"""Encryption of content that crosses the broker (AES-256-GCM)."""
 
 import base64
 import hashlib
@@ -15,7 +15,7 @@ KEY_ID_BYTES = 4
 
 
 class Sealer:
-    """Seals with the first of its keys, opens with any: rotate by putting a new one in front."""
+    """Seals with the first of its keys and opens with any, so that keys can be rotated."""
 
     def __init__(self, keys: Sequence[bytes], random: Callable[[int], bytes] = os.urandom) -> None:
         self._keys: Mapping[bytes, AESGCM] = {key_id(key): AESGCM(key) for key in keys}
@@ -31,13 +31,13 @@ class Sealer:
         return cls(read_keys(text))
 
     def seal(self, content: bytes, context: str) -> str:
-        """Close `content`; it opens only in the same `context`, such as the message's id."""
+        """Encrypt `content`; `open` needs the same `context`, such as the message's id."""
         nonce = self._random(NONCE_BYTES)
-        closed = self._keys[self._newest].encrypt(nonce, content, context.encode())
-        return base64.urlsafe_b64encode(self._newest + nonce + closed).decode()
+        sealed = self._keys[self._newest].encrypt(nonce, content, context.encode())
+        return base64.urlsafe_b64encode(self._newest + nonce + sealed).decode()
 
     def open(self, token: str, context: str) -> bytes:
-        """Open what `seal` closed. Raises ValueError when key, context or token is wrong."""
+        """Decrypt a token of `seal`. Raises ValueError if key, context or token is wrong."""
         raw = base64.urlsafe_b64decode(token.encode())
         key, rest = self._keys.get(raw[:KEY_ID_BYTES]), raw[KEY_ID_BYTES:]
         if key is None:
@@ -60,5 +60,5 @@ def read_keys(text: str) -> tuple[bytes, ...]:
 
 
 def key_id(key: bytes) -> bytes:
-    """Name a key without telling it."""
+    """Return an id of a key, which does not reveal it."""
     return hashlib.sha256(b"postrider key id" + key).digest()[:KEY_ID_BYTES]

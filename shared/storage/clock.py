@@ -1,4 +1,4 @@
-"""The time of a database, which all that use it have in common."""
+"""The time of a database, the same for all processes that use it."""
 
 import time
 from collections.abc import Callable
@@ -10,13 +10,13 @@ from shared.storage import dialect
 from shared.storage.database import Database
 from shared.storage.dialect import MILLISECONDS, Clock
 
-ASK_SECONDS = 10.0  # a steady clock is off by less than a millisecond after so long
+ASK_SECONDS = 10.0  # between two looks; a steady clock drifts by less than a millisecond
 
 
 class DatabaseClock:
-    """Tells a database's time: asked for at times, and counted on by a clock that never jumps.
+    """A database's time: asked for now and then, and counted on with a clock that never jumps.
 
-    A host whose own clock is wrong, or is put right, thus finds nothing too old or too young.
+    So the age of nothing is wrong on a host whose own clock is wrong or is corrected.
     """
 
     def __init__(
@@ -31,20 +31,20 @@ class DatabaseClock:
         self._begin = 0.0  # of the steady clock, in seconds since 1970 by the database's
 
     async def ask(self) -> None:
-        """Ask for the time; it must have been done once. Raises OSError.
+        """Ask the database for its time; do it before the first use. Raises OSError.
 
-        Every ASK_SECONDS is often enough. While it fails, time goes on as before.
+        Every ASK_SECONDS is often enough. After a failure the time goes on as before.
         """
         begun = self._steady()
         try:
             found = await self._database.read(self._read)
         except sa.exc.SQLAlchemyError as error:
             raise OSError(f"the time of the database: {type(error).__name__}") from error
-        # It is that of some moment in between.
+        # The database looked at its clock at some moment between the two.
         self._begin = found / MILLISECONDS - (begun + self._steady()) / 2
 
     def now(self) -> datetime:
-        """Tell the time."""
+        """Return the time."""
         return datetime.fromtimestamp(self._begin + self._steady(), UTC)
 
     def _read(self, connection: sa.Connection) -> int:

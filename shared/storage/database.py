@@ -1,4 +1,4 @@
-"""A service's tables: SQLite by default, PostgreSQL when asked; schemas migrated at start."""
+"""A service's tables in SQLite or PostgreSQL, with the schema migrated at the start."""
 
 import asyncio
 import sqlite3
@@ -21,7 +21,7 @@ from shared.runtime.outage import Outage, described
 from shared.storage import sqlite
 
 POOL_SIZE = 5  # connections to PostgreSQL a service
-PATIENCE_SECONDS = 30.0  # for a server that is still starting
+START_SECONDS = 30.0  # to wait for a server that is still starting
 RECONNECT_SECONDS = 1.0
 _SETTING = "DATABASE_URL"
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: starting or ending; full
@@ -32,7 +32,7 @@ _ADVICE = {
     "3D000": f"make the database, or check the path of {_SETTING}",
     "42501": "grant the user CREATE on the database: see ops/roles.sql",
 }
-# Classes of SQLSTATE (PostgreSQL, appendix A): a data exception, and a row given twice at once.
+# Classes of SQLSTATE (PostgreSQL, appendix A): data exception, cardinality violation.
 _VALUE_STATES = ("22", "21")
 HERE = Path(__file__).parent
 
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 class Transactions(Protocol):
-    """What runs works in transactions, `Database` says how."""
+    """One kind of database; for the methods see `Database`."""
 
     async def write(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work` in a transaction that may write."""
@@ -52,18 +52,18 @@ class Transactions(Protocol):
         """Run `work`, which reads a few rows by their keys, with the least delay."""
 
     def version(self) -> int | None:
-        """Give the number of the last commit, if it can be seen without asking."""
+        """Return the number of the last commit, or None if that needs a query."""
 
     async def close(self) -> None:
-        """Finish what is under way and let go of everything."""
+        """Finish the transactions under way and close all connections."""
 
 
 class Database:
     """A service's tables: a SQLite file of its own, or a schema of its own in PostgreSQL.
 
-    What is done with them is a plain function of a connection, a `work`. It executes statements
-    and waits for nothing else: while it runs, other works may have to wait. It gives values or
-    rows, not a result that is still to be read.
+    The body of a transaction is a plain function of a connection, `work`. It executes statements
+    and waits for nothing else: while it runs, other transactions may have to wait. It returns
+    values or rows, not a result that is still to be read.
     """
 
     def __init__(self, transactions: Transactions) -> None:
@@ -83,12 +83,12 @@ class Database:
         """Open the tables of `service`, at the newest version of the folder `migrations`.
 
         Without a URL they are a file in `data_dir`, of which the writer keeps `cache` kibibytes in
-        memory. A server that is away, or still starting, is waited for, PATIENCE_SECONDS long.
-        Raises OSError when they cannot be reached. Works under way are finished at the end.
+        memory. Waits up to START_SECONDS for a server that is away or still starting. Raises
+        OSError if the tables cannot be reached. Transactions under way are finished at the end.
         """
         file = data_dir / f"{service}.sqlite"
         where = str(file) if url is None else masked(URL(url))
-        with _told_as_oserror(service, where):
+        with _as_oserror(service, where):
             transactions = (
                 sqlite.SqliteDatabase(file, cache)
                 if url is None
@@ -96,19 +96,19 @@ class Database:
             )
         try:
             migrate = partial(_migrate, service=service, folder=migrations)
-            with _told_as_oserror(service, where):
-                patience = 0.0 if url is None else PATIENCE_SECONDS
+            with _as_oserror(service, where):
+                patience = 0.0 if url is None else START_SECONDS
                 await _waiting(lambda: transactions.write(migrate), where, patience)
             yield cls(transactions)
         finally:
             await transactions.close()
 
     async def write(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run `work` in a transaction and give what it gives, once that is committed.
+        """Run `work` in a transaction and return its result once that is committed.
 
-        Raises what `work` raises, and then nothing of it is kept. Raises SQLAlchemyError or
-        OSError when it could not be committed; if the connection was lost at that very moment,
-        it may have been. The same holds for a cancelled caller: a cancellation is no rollback.
+        Raises what `work` raises, and then rolls back. Raises SQLAlchemyError or OSError if it
+        could not commit; if the connection was lost at that moment, it may have committed. The
+        same holds for a cancelled caller: a cancellation is no rollback.
         """
         return await self._transactions.write(work)
 
@@ -120,21 +120,21 @@ class Database:
         return await self._transactions.read(work)
 
     async def read_inline(self, work: Callable[[sa.Connection], T]) -> T:
-        """Do as `read`, for a work that takes no longer than a few rows found by their keys.
+        """Run `work` like `read`, if it only reads a few rows by their keys.
 
-        It may hold up the whole process, for less time than it would take to hand it over.
+        It may block the event loop, for less time than handing it to a thread would take.
         """
         return await self._transactions.read_inline(work)
 
     def version(self) -> int | None:
-        """Give a number that is another one once anybody has committed, at the cost of no query.
+        """Return a number that changes with every commit of any process, without a query.
 
-        None where that cannot be told, as of a server: then all is to be asked for each time.
+        It is None where the number is unknown, as of a server: then every value must be read again.
         """
         return self._transactions.version()
 
     async def ready(self) -> bool:
-        """Tell whether the database answers."""
+        """Return whether the database answers."""
         try:
             await self.read(lambda connection: connection.execute(sa.select(1)))
         except (OSError, sa.exc.SQLAlchemyError):
@@ -165,11 +165,11 @@ class PostgresDatabase:
         return await _run(self._reader, work)
 
     async def read_inline(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run `work` as any that only reads."""
+        """Run `work` like any other that only reads."""
         return await self.read(work)
 
     def version(self) -> None:
-        """Tell nothing: a server would have to be asked."""
+        """Return None: a server would have to be asked."""
 
     async def close(self) -> None:
         """Close the connections."""
@@ -182,7 +182,7 @@ async def _run(engine: AsyncEngine, work: Callable[[sa.Connection], T]) -> T:
 
 
 async def _waiting(work: Callable[[], Awaitable[object]], where: str, patience: float) -> None:
-    """Do the first work, again and again while there is no server for it."""
+    """Run the first transaction, and repeat it while the server is away."""
     outage = Outage("the database", where, _SETTING)
     loop = asyncio.get_running_loop()
     give_up = loop.time() + patience
@@ -199,7 +199,7 @@ async def _waiting(work: Callable[[], Awaitable[object]], where: str, patience: 
 
 
 def _is_away(error: Exception) -> bool:
-    """Return whether there is no server, or one that accepts no logins for a moment."""
+    """Return whether there is no server, or it accepts no logins for a moment."""
     return not isinstance(error, sa.exc.DBAPIError) or _sqlstate(error) in _AWAY
 
 
@@ -219,33 +219,33 @@ def _cause(error: Exception) -> Exception:
 def as_handler_errors(tables: str) -> Iterator[None]:
     """Turn an error of the database into one of a handler, whose text begins with `tables`.
 
-    Raises Reject where the database cannot hold a value, since no repetition changes that, and
-    Retry when it is away. IntegrityError stays: rows may contradict each other for a moment.
+    Raises Reject if the database cannot hold a value, since no repetition changes that, and Retry
+    if it is away. IntegrityError stays: rows may contradict each other for a moment.
     """
     try:
         yield
     except sa.exc.IntegrityError:
         raise
     except (OverflowError, UnicodeError, OSError, sa.exc.SQLAlchemyError) as error:
-        if _is_of_a_value(error):
+        if _refuses_a_value(error):
             raise Reject(f"{tables} cannot hold a value: {type(error).__name__}") from error
         raise Retry(f"{tables} cannot be reached: {type(error).__name__}") from error
 
 
-def _is_of_a_value(error: Exception) -> bool:
-    """Return whether a value is refused, and not the statement."""
+def _refuses_a_value(error: Exception) -> bool:
+    """Return whether the database refuses a value, not the statement."""
     refused = isinstance(error, OverflowError | UnicodeError | sa.exc.DataError)
     return refused or _sqlstate(error)[:2] in _VALUE_STATES
 
 
 @contextmanager
-def _told_as_oserror(service: str, where: str) -> Iterator[None]:
-    """Raise an OSError of one line: the service, the address, the reason and the advice."""
+def _as_oserror(service: str, where: str) -> Iterator[None]:
+    """Raise an OSError of one line: service, address, reason and advice."""
     try:
         yield
     except (OSError, sqlite3.Error, sa.exc.DBAPIError) as error:
-        told = f"the database of {service}, {where}: {described(_cause(error))}"
-        raise OSError(f"{told}{_advice(error, where)}") from error
+        text = f"the database of {service}, {where}: {described(_cause(error))}"
+        raise OSError(f"{text}{_advice(error, where)}") from error
 
 
 def _advice(error: Exception, where: str) -> str:

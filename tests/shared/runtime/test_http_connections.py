@@ -12,7 +12,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from shared.runtime import health, metrics
-from shared.runtime.http_connections import LOG_SECONDS, Connections, LimitedProtocol, Limits
+from shared.runtime.http_connections import MIN_LOG_SECONDS, Connections, LimitedProtocol, Limits
 from tests.waiting import until
 
 PING = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -91,7 +91,7 @@ def test_many_refusals_are_few_lines() -> None:
     counter = metrics.CONNECTIONS_REFUSED.labels("address")
     before = counter._value.get()
     with capture_logs() as lines:
-        for second in (0.0, 1.0, 2.0, LOG_SECONDS, LOG_SECONDS + 1):
+        for second in (0.0, 1.0, 2.0, MIN_LOG_SECONDS, MIN_LOG_SECONDS + 1):
             connections.refused("address", "192.0.2.1", second)
 
     assert [line["limits"] for line in lines] == [{"address": 1}, {"address": 3}]

@@ -137,7 +137,7 @@ async def test_wrong_settings_are_told_in_lines() -> None:
     async with tiny(TINY_ACT="hunter2", HEALTH_PORT="hunter2") as process:
         code, lines, errors = await ended(process)
 
-    assert code == lifecycle.USAGE == 2
+    assert code == lifecycle.EXIT_USAGE == 2
     assert lines == []
     assert errors.splitlines() == [
         "tiny: wrong settings",
@@ -173,7 +173,7 @@ async def test_a_misspelled_variable_stops_the_start() -> None:
     async with tiny(**GOOD, **kubernetes, TINY_ATC="end") as process:
         code, _, errors = await ended(process)
 
-    assert code == lifecycle.USAGE
+    assert code == lifecycle.EXIT_USAGE
     assert errors == "tiny: wrong settings\nTINY_ATC: there is no such setting; perhaps TINY_ACT?\n"
 
 
@@ -202,7 +202,7 @@ async def test_a_broker_that_is_away_is_one_line() -> None:
     async with tiny(AMQP_URL=url, TINY_ACT="connect", LOG_LEVEL="ERROR") as process:
         code, lines, errors = await ended(process)
 
-    assert (code, errors) == (lifecycle.FAILURE, "") == (1, "")
+    assert (code, errors) == (lifecycle.EXIT_FAILURE, "") == (1, "")
     (line,) = (line for line in lines if line not in {"opening", "closed"})
     assert json.loads(line)["event"] == "gave up"
     assert f"127.0.0.1:{port}" in line

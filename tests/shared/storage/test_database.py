@@ -251,7 +251,7 @@ async def test_nobody_answers(
     tmp_path: Path, migrations: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that is not there is an OSError that says where it should be, and what to do."""
-    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(module, "START_SECONDS", 0.0)
     (port,) = ports.unused(1)
     url = f"postgresql+asyncpg://someone:secret-word@127.0.0.1:{port}/none"
     with pytest.raises(OSError, match="the database of notes, ") as caught:
