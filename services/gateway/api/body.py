@@ -136,22 +136,21 @@ class BodyBudget:
     def __init__(self, total_bytes: int, largest_bytes: int) -> None:
         self._total = max(total_bytes, largest_bytes)
         self._share = max(total_bytes // 2, largest_bytes)
-        self._held: dict[str, int] = {}
+        self._held: Counter[str] = Counter()
 
     def hold(self, client: str, size: int) -> Callable[[], None]:
         """Count a body of `size` bytes until the returned function is called.
 
         Raises Problem when the body exceeds the client's share or the total.
         """
-        held = self._held.get(client, 0)
-        if held + size > self._share or sum(self._held.values()) + size > self._total:
+        if self._held[client] + size > self._share or self._held.total() + size > self._total:
             raise Problem(
                 UNAVAILABLE,
                 "Too many large requests are under way. Nothing was done; try again.",
                 headers=retry_after(BUDGET_RETRY_SECONDS),
                 reason="large bodies in flight",
             )
-        self._held[client] = held + size
+        self._held[client] += size
         return lambda: self._release(client, size)
 
     def _release(self, client: str, size: int) -> None:

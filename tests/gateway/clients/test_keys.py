@@ -136,4 +136,4 @@ def test_the_cache_of_keys_is_bounded() -> None:
     assert [keys.verify(token).id for token in tokens * 2] == [
         f"k{number}" for number in range(MAX_CACHED_TOKENS + 5)
     ] * 2
-    assert len(keys._verified) == MAX_CACHED_TOKENS
+    assert keys._verified.cache_info().currsize == MAX_CACHED_TOKENS
