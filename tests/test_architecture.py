@@ -57,7 +57,7 @@ PURE_FOLDERS: Mapping[str, Sequence[str]] = {
     "services/sender/mail": ("builder",),
     "services/sender/replies": (),
     "services/sender/replies/rules": (),
-    "services/gateway": ("__main__", "app", "middleware", "rounds", "service"),
+    "services/gateway": ("__main__", "app", "middleware", "service"),
     "services/gateway/clients": ("rate_limiter", "store"),
 }
 # Folders of edges. The files that are named are pure all the same.

@@ -1,21 +1,24 @@
 """The tables of the gateway: clients, their Idempotency-Keys, and what they used of their quota."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
 from services.gateway.clients.clients import AllowedSenders
 from services.gateway.clients.idempotency import IdempotencyKey, RequestStamp
 from services.gateway.clients.keys import ApiKey
-from services.gateway.rounds import Rounds
-from shared.errors import Unavailable
+from shared.batch import Batcher
+from shared.errors import Reject, Retry, Unavailable
 from shared.storage import dialect
-from shared.storage.database import Database
-from shared.storage.dialect import MILLISECONDS, Clock
+from shared.storage.database import Database, as_handler_errors
+from shared.storage.dialect import MILLISECONDS, Clock, Row
 from shared.storage.rate import Rate
 from shared.storage.rate_limit import TokenBuckets
 
@@ -59,6 +62,16 @@ _KEYS_OF_CLIENTS = sa.select(clients.c.id, clients.c.key_id, clients.c.senders).
     clients.c.id.in_(sa.bindparam("clients", expanding=True))
 )
 
+# An update of nothing, since RETURNING has no row after DO NOTHING.
+_INSERT = """
+    INSERT INTO uses (client, path, key, fingerprint, request_id, requested_at)
+    SELECT * FROM $rows(text, text, text, bytea, text, bigint) WHERE column1 IS NOT NULL
+    ON CONFLICT (client, path, key) DO UPDATE SET client = uses.client
+    RETURNING client, path, key, fingerprint, request_id, requested_at
+"""
+
+_KeyUse = tuple[IdempotencyKey, bytes, RequestStamp]
+
 
 class StoreUnavailable(Unavailable):
     """The database did not answer."""
@@ -69,7 +82,7 @@ class ClientStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._rounds = Rounds(self._current)
+        self._reads = Batcher(self._read_all)
         self._version: int | None = None
         self._known: dict[ApiKey, AllowedSenders | None] = {}  # as of that version
 
@@ -98,7 +111,7 @@ class ClientStore:
         """
         known = self._remembered()
         if key not in known:
-            known[key] = await self._rounds.get(key)
+            known[key] = await self._reads.add(key)
         return known[key]
 
     def _remembered(self) -> dict[ApiKey, AllowedSenders | None]:
@@ -108,13 +121,12 @@ class ClientStore:
             self._known, self._version = {}, version
         return self._known
 
-    async def _current(self, keys: Collection[ApiKey]) -> Mapping[ApiKey, AllowedSenders]:
+    async def _read_all(self, keys: Sequence[ApiKey]) -> Sequence[AllowedSenders | None]:
         named = {"clients": sorted({key.client for key in keys})}
         async with _bounded():
-            found = await self._database.read(lambda c: c.execute(_KEYS_OF_CLIENTS, named).all())
-        return {
-            ApiKey(client, key_id): AllowedSenders(senders) for client, key_id, senders in found
-        }
+            rows = await self._database.read(lambda c: c.execute(_KEYS_OF_CLIENTS, named).all())
+        found = {ApiKey(client, id_): AllowedSenders(senders) for client, id_, senders in rows}
+        return [found.get(key) for key in keys]
 
 
 class IdempotencyKeyStore:
@@ -126,30 +138,25 @@ class IdempotencyKeyStore:
         self._database = database
         self._remember = round(remember_seconds * MILLISECONDS)
         self._clock = clock
-        self._inserting: sa.Executable | None = None
+        self._inserts = Batcher(self._insert_all)
 
     async def first(
         self, key: IdempotencyKey, fingerprint: bytes, stamp: RequestStamp
     ) -> tuple[bytes, RequestStamp]:
         """Store a key unless it is there; return the fingerprint and stamp of its first request."""
-        row = {
-            "new_client": key.client,
-            "new_path": key.path,
-            "new_key": key.key,
-            "new_fingerprint": fingerprint,
-            "new_request_id": stamp.id,
-            "new_requested_at": int(stamp.at.timestamp() * MILLISECONDS),
-        }
         async with _bounded():
-            return await self._database.write(lambda connection: self._first(connection, row))
+            return await self._inserts.add((key, fingerprint, stamp))
 
-    def _first(
-        self, connection: sa.Connection, row: Mapping[str, object]
-    ) -> tuple[bytes, RequestStamp]:
-        if self._inserting is None:  # made once: making it costs more than running it
-            self._inserting = _inserting(dialect.insert(connection, idempotency_keys))
-        fingerprint, request_id, at = connection.execute(self._inserting, row).one()
-        return fingerprint, RequestStamp(request_id, datetime.fromtimestamp(at / MILLISECONDS, UTC))
+    async def _insert_all(self, uses: Sequence[_KeyUse]) -> Sequence[tuple[bytes, RequestStamp]]:
+        # PostgreSQL takes a key once a statement. Rows are in one order at every gateway, since
+        # two that lock the same rows in different orders would wait for each other.
+        rows = {key: _row(key, fingerprint, stamp) for key, fingerprint, stamp in reversed(uses)}
+        async with asyncio.timeout(STORE_SECONDS):
+            with as_handler_errors("the Idempotency-Keys"):
+                found = await self._database.write(
+                    partial(_insert, rows=sorted(rows.values(), key=itemgetter(0, 1, 2)))
+                )
+        return [found[key] for key, _, _ in uses]
 
     async def forget(self, key: IdempotencyKey) -> None:
         """Delete a key, so that its next request is the first one."""
@@ -193,17 +200,23 @@ class QuotaStore:
             return await self._buckets.take(client, quota.chunk, quota.chunk, quota)
 
 
-def _inserting(insert: dialect.Insert) -> sa.Executable:
-    # An update of nothing, since RETURNING has no row after DO NOTHING.
-    table = idempotency_keys.c
-    row = {column.name: sa.bindparam(f"new_{column.name}", type_=column.type) for column in table}
-    return (
-        insert.values(row)
-        .on_conflict_do_update(
-            index_elements=["client", "path", "key"], set_={"client": table.client}
+def _row(key: IdempotencyKey, fingerprint: bytes, stamp: RequestStamp) -> Row:
+    at = int(stamp.at.timestamp() * MILLISECONDS)
+    return (key.client, key.path, key.key, fingerprint, stamp.id, at)
+
+
+def _insert(
+    connection: sa.Connection, rows: Sequence[Row]
+) -> Mapping[IdempotencyKey, tuple[bytes, RequestStamp]]:
+    """Insert the keys that are new; return the first request of each."""
+    found: Sequence[Any] = dialect.execute(connection, _INSERT, rows=rows).all()
+    return {
+        IdempotencyKey(client, path, key): (
+            bytes(fingerprint),
+            RequestStamp(id_, datetime.fromtimestamp(at / MILLISECONDS, UTC)),
         )
-        .returning(table.fingerprint, table.request_id, table.requested_at)
-    )
+        for client, path, key, fingerprint, id_, at in found
+    }
 
 
 @asynccontextmanager
@@ -212,5 +225,5 @@ async def _bounded() -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(STORE_SECONDS):
             yield
-    except (sa.exc.SQLAlchemyError, OSError) as error:
+    except (sa.exc.SQLAlchemyError, OSError, Retry, Reject) as error:
         raise StoreUnavailable(f"the database: {type(error).__name__}") from error

@@ -125,6 +125,17 @@ async def test_an_unchanged_database_is_not_read_again(
     assert asked == (3 if database.version() is not None else 15)
 
 
+async def test_a_key_read_after_a_change_is_not_older(database: Database) -> None:
+    """Readers that come together share one read, which begins after each of them has asked."""
+    store = ClientStore(database)
+    before = [asyncio.create_task(store.senders(KEY)) for _ in range(5)]
+    await store.register(KEY, ANY, NOW)
+    after = await asyncio.gather(*(store.senders(KEY) for _ in range(5)))
+
+    assert after == [ANY] * 5
+    await asyncio.gather(*before)
+
+
 async def test_an_unreachable_database_is_unavailable() -> None:
     """An unreachable database raises StoreUnavailable, so no key passes unchecked."""
     [nowhere] = ports.unused(1)
@@ -135,6 +146,8 @@ async def test_an_unreachable_database_is_unavailable() -> None:
         await store.senders(KEY)
     with pytest.raises(StoreUnavailable):
         await store.register(KEY, ANY, NOW)
+    with pytest.raises(StoreUnavailable):
+        await IdempotencyKeyStore(Database(server), DAY).first(KEY_USE, b"f", STAMP)
 
 
 async def test_a_client_has_the_senders_it_was_registered_with(database: Database) -> None:
@@ -170,6 +183,21 @@ async def test_of_many_first_uses_at_once_one_stands(database: Database, replica
     )
 
     assert len({(fingerprint, stamp.id) for fingerprint, stamp in found}) == 1
+
+
+async def test_keys_that_come_at_once_share_a_transaction(database: Database) -> None:
+    """Each request gets its own stamp, and copies of a request get the first one's."""
+    store = IdempotencyKeyStore(database, DAY)
+    keys = [IdempotencyKey("shop", "/v1/otp", str(number % 7)) for number in range(20)]
+
+    found = await asyncio.gather(
+        *(
+            store.first(key, b"f", RequestStamp(f"m{number}", NOW))
+            for number, key in enumerate(keys)
+        )
+    )
+
+    assert [stamp.id for _, stamp in found] == [f"m{number % 7}" for number in range(20)]
 
 
 async def test_a_key_is_another_for_another_client_or_path(database: Database) -> None:
