@@ -156,3 +156,18 @@ async def test_too_few_results() -> None:
     results = await asyncio.gather(*map(batcher.add, (1, 2)))
 
     assert results == [1, 2]
+
+
+async def test_an_error_of_many_callers_does_not_grow() -> None:
+    """An error that is raised to many callers has the same traceback for each of them."""
+
+    async def away(_: Sequence[int]) -> Sequence[int]:
+        raise Retry("away")
+
+    batcher, depths = Batcher(away), []
+    for task in [asyncio.create_task(batcher.add(number)) for number in range(50)]:
+        with pytest.raises(Retry) as caught:
+            await task
+        depths.append(len(caught.traceback))
+
+    assert max(depths) == min(depths)
