@@ -11,8 +11,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from services.sender.replies.classify import classify
-from services.sender.replies.rules import rule
+from services.sender.replies.classify import classify, load_rules
 from shared.contracts import Stage
 
 # Not part of an IP address or of an enhanced code.
@@ -101,7 +100,7 @@ def tell(
     name = found.rule.partition("@")[0]
     if name == _IN_DOUBT and not code and not _BARE_ENHANCED.search(line):
         raise NoRefusalError("no reply code, no enhanced code, and no words that a rule knows")
-    why = next(each.source for each in rule.load().rules if each.id == name)
+    why = next(each.source for each in load_rules().rules if each.id == name)
     return ClassifiedReply(line, stage, code, found.reply_class, found.rule, why)
 
 

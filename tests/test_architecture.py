@@ -56,7 +56,6 @@ PURE_FOLDERS: Mapping[str, Sequence[str]] = {
     "services/sender": ("__main__", "handlers", "service", "store"),
     "services/sender/mail": ("builder",),
     "services/sender/replies": (),
-    "services/sender/replies/rules": (),
     "services/gateway": ("__main__", "app", "middleware", "service"),
     "services/gateway/clients": ("rate_limiter", "store"),
 }

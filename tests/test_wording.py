@@ -44,7 +44,6 @@ NOT_YET_REWORDED = {
     "tests/sender",
     "tests/sender/mail",
     "tests/sender/replies",
-    "tests/sender/replies/rules",
     "tests/sender/smtp",
     "tests/shared",
     "tests/shared/amqp",

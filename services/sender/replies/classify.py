@@ -1,17 +1,254 @@
-"""The class of an SMTP reply, and the rule that determines it.
+"""The class of an SMTP reply, by rules: the first rule that matches, in their order.
 
 Precision comes first. A block that counts as an unknown mailbox is the worst mistake, since one
 listed IP address would then be evidence against every domain. In doubt a reply is `undetermined`.
+
+The rules are data, in the TOML files of `rules`. Each change is a new version of the set. Every
+event has the version, so that events judged by an older one can be counted again.
+
+A phrase is the words by which a rule recognizes a reply, with blanks between. `a|b` is either of
+two words, `block*` any word with that beginning, `$user` any word of a named set, `word?` an
+optional word. `..` leaves room for up to three words in between, `...` for up to eight. A phrase
+begins with a word that is not optional, and `block*` needs at least STEM_CHARS letters.
 """
 
 import re
-from typing import NamedTuple
+import tomllib
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple, Self
 
-from services.sender.replies.rules import rule
-from services.sender.replies.rules.rule import ReplyContext, words_of
 from shared.contracts import ReplyClass, Stage
 
-_RULES = rule.load()  # now: at the first refusal it would block all mails for 0.1 s
+STEM_CHARS = 3
+_GAPS = {"..": 3, "...": 8}
+
+_ADDRESS = re.compile(r"[^\s<>()\"',;:\[\]=]+@[^\s<>()\"',;:\[\]]+|<[^<>\s/]*>")
+# Chinese, Japanese and Korean have no blanks between words: there a sign is a word. NFKD splits
+# Korean signs.
+_SIGN = re.compile(r"([\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff])")
+_MARKS = re.compile(r"[\u0300-\u036f]")
+# Written as one word or as two; `doesn't` is one.
+_COMPOUND = re.compile(
+    r"\b(e(?=[ -]mail)|mail(?=[ -]box)|over(?=[ -]quota)|look(?=[ -]up\b)|time(?=[ -]out\b)"
+    r"|(?:black|block|white|grey|gray|allow|deny|safe)(?=[ -]list))[ -]"
+)
+_NOT = re.compile(r"n['\u2019`\u00b4]t\b")
+# Numbers below 1000 are reply codes, parts of IP addresses and counts: ignored.
+# qmail writes enhanced codes as (#5.1.1).
+_WORD = re.compile(r"#[245]\.\d{1,3}\.\d{1,3}(?![.\d])|\d*[^\W\d]\w*|\d{4,}|0\d+")
+
+
+def words_of(text: str, recipient: str = "") -> list[str]:
+    """Return the words of a reply in lower case, without accents and without mail addresses.
+
+    An address, above all the recipient's own, may contain any word and means nothing.
+    """
+    if recipient:
+        text = re.sub(re.escape(recipient), " ", text, flags=re.IGNORECASE)
+    if "@" in text or "<" in text:
+        text = _ADDRESS.sub(" ", text)
+    text = text.casefold()
+    if not text.isascii():
+        text = _SIGN.sub(r" \1 ", _MARKS.sub("", unicodedata.normalize("NFKD", text)))
+    return _WORD.findall(_COMPOUND.sub(r"\1", _NOT.sub("nt", text)))
+
+
+@dataclass(frozen=True, slots=True)
+class PhrasePart:
+    """One word of a phrase: its forms, and how many other words may come before it."""
+
+    words: frozenset[str]
+    stems: tuple[str, ...]
+    gap: int = 0
+    optional: bool = False
+
+    @classmethod
+    def read(cls, text: str, gap: int, sets: Mapping[str, Sequence[str]]) -> Self:
+        """Parse one word. Raises KeyError for an unknown set, ValueError for too short a stem."""
+        optional, choices = text.endswith("?"), list[str]()
+        for choice in text.removesuffix("?").split("|"):
+            choices += sets[choice[1:]] if choice.startswith("$") else [choice]
+        stems = tuple(each[:-1] for each in choices if each.endswith("*"))
+        if not all(choices) or any(len(stem) < STEM_CHARS for stem in stems):
+            raise ValueError(f"{text} is too short")
+        words = frozenset(each for each in choices if not each.endswith("*"))
+        return cls(words, stems, gap, optional)
+
+
+Phrase = tuple[PhrasePart, ...]
+
+
+def read_phrase(text: str, sets: Mapping[str, Sequence[str]]) -> Phrase:
+    """Parse a phrase. Raises ValueError or KeyError when it is not well formed."""
+    parts, gap = list[PhrasePart](), 0
+    for item in _pieces(text):
+        if item in _GAPS:
+            gap = _GAPS[item]
+        else:
+            parts.append(PhrasePart.read(item, gap, sets))
+            gap = 0
+    if not parts or gap or parts[0].gap or parts[0].optional:
+        raise ValueError(f"{text!r} has no beginning or no end")
+    return tuple(parts)
+
+
+def _pieces(text: str) -> Iterable[str]:
+    """Return the words of a phrase in the form of `words_of`: 存在 is two of them."""
+    text = unicodedata.normalize("NFKD", text.casefold())
+    return _SIGN.sub(r" \1 ", _MARKS.sub("", text)).split()
+
+
+def matches_at(phrase: Phrase, words: Sequence[str], at: int) -> bool:
+    """Return whether `phrase`, or the rest of one, begins at the word `at`."""
+    if not phrase:
+        return True
+    part, rest = phrase[0], phrase[1:]
+    for place, word in enumerate(words[at : at + part.gap + 1], at + 1):
+        same = word in part.words or (part.stems and word.startswith(part.stems))
+        if same and matches_at(rest, words, place):
+            return True
+    return part.optional and matches_at(rest, words, at)
+
+
+_AFTER_RCPT = (Stage.DATA, Stage.DOT)
+_ANY = "*"
+_STAGES = {
+    ReplyClass.MAILBOX_UNKNOWN: (Stage.RCPT,),
+    ReplyClass.MAILBOX_DISABLED: (Stage.RCPT, *_AFTER_RCPT),
+    ReplyClass.MAILBOX_FULL: (Stage.RCPT, *_AFTER_RCPT),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyContext:
+    """The properties of a reply besides its words.
+
+    `detail` is the enhanced code without its class, "1.1" for 5.1.1.
+    """
+
+    stage: Stage
+    code: str
+    detail: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyRule:
+    """One rule: all its conditions must hold, and one of its phrases must occur if it has any.
+
+    `codes` are reply codes or their beginnings, `enhanced` enhanced codes without their class
+    ("1.1", "7.*", or "" for none), `hosts` the domains of servers. `source` is the
+    origin of the rule.
+    """
+
+    id: str
+    reply_class: ReplyClass
+    source: str
+    example: str = field(repr=False)
+    stages: frozenset[Stage]
+    codes: tuple[str, ...]
+    enhanced: frozenset[str]
+    hosts: tuple[str, ...]
+    phrases: tuple[Phrase, ...] = field(repr=False)
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any], sets: Mapping[str, Sequence[str]]) -> Self:
+        """Parse one rule. Raises KeyError or ValueError for a missing, unknown or wrong value."""
+        unknown = data.keys() - _KEYS
+        if unknown:
+            raise ValueError(f"{data['id']} has {', '.join(sorted(unknown))}")
+        found = ReplyClass(data["class"])
+        return cls(
+            id=data["id"],
+            reply_class=found,
+            source=data["source"],
+            example=data["example"],
+            stages=frozenset(map(Stage, data.get("stages", _stages_of(found)))),
+            codes=tuple(data.get("codes", ())),
+            enhanced=frozenset(data.get("enhanced", ())),
+            hosts=tuple(data.get("hosts", ())),
+            phrases=tuple(read_phrase(text, sets) for text in data.get("words", ())),
+        )
+
+    def matches(self, reply: ReplyContext) -> bool:
+        """Return whether all conditions hold but the phrases."""
+        return (
+            (not self.codes or reply.code.startswith(self.codes))
+            and (not self.enhanced or self._has(reply.detail))
+            and (not self.hosts or reply.host.endswith(self.hosts))
+            and (not self.stages or reply.stage in self.stages)
+        )
+
+    def _has(self, detail: str) -> bool:
+        return detail in self.enhanced or f"{detail.partition('.')[0]}.{_ANY}" in self.enhanced
+
+
+_KEYS = {"id", "class", "source", "example", "stages", "codes", "enhanced", "hosts", "words"}
+
+
+def _stages_of(found: ReplyClass) -> tuple[Stage, ...]:
+    """Return the stages of a class without stages in its rule; none means any stage.
+
+    Before RCPT the server does not know the recipient, and after it a server may refuse the mail
+    with the words for an unknown mailbox.
+    """
+    return _STAGES.get(found, ())
+
+
+class RuleSet:
+    """Rules in their order, and an index from words to the phrases that begin with them."""
+
+    def __init__(self, version: str, rules: Iterable[ReplyRule]) -> None:
+        self.version = version
+        self.rules = tuple(rules)
+        self._wordless = [number for number, each in enumerate(self.rules) if not each.phrases]
+        self._words: dict[str, list[tuple[int, Phrase]]] = {}
+        self._stems: dict[str, list[tuple[int, Phrase]]] = {}
+        for number, each in enumerate(self.rules):
+            for phrase in each.phrases:
+                self._add(number, phrase)
+
+    def _add(self, number: int, phrase: Phrase) -> None:
+        for word in phrase[0].words:
+            self._words.setdefault(word, []).append((number, phrase))
+        for stem in {stem[:STEM_CHARS] for stem in phrase[0].stems}:
+            self._stems.setdefault(stem, []).append((number, phrase))
+
+    def first(self, reply: ReplyContext, words: Sequence[str]) -> ReplyRule:
+        """Return the first rule that matches. The last rule of a set has no conditions."""
+        best = len(self.rules) - 1
+        for at, word in enumerate(words):
+            for index, key in ((self._words, word), (self._stems, word[:STEM_CHARS])):
+                for number, phrase in index.get(key, ()):
+                    if number >= best:
+                        break
+                    if matches_at(phrase, words, at) and self.rules[number].matches(reply):
+                        best = number
+        wordless = (number for number in self._wordless if number < best)
+        return self.rules[next((n for n in wordless if self.rules[n].matches(reply)), best)]
+
+
+@cache
+def load_rules() -> RuleSet:
+    """Load the rules of this folder."""
+    folder = files(__package__).joinpath("rules")
+    head = tomllib.loads(folder.joinpath("set.toml").read_text(encoding="utf-8"))
+    sets = {name: text.split() for name, text in head["words"].items()}
+    return RuleSet(
+        head["version"],
+        (
+            ReplyRule.read(data, sets)
+            for name in head["files"]
+            for data in tomllib.loads(folder.joinpath(name).read_text(encoding="utf-8"))["rule"]
+        ),
+    )
+
+
+_RULES = load_rules()  # now: at the first refusal it would block all mails for 0.1 s
 # RFC 2034 4: an enhanced code stands right after the reply code or nowhere.
 _ENHANCED = re.compile(r"([245])\.(\d{1,3}\.\d{1,3})(?=[\s:;,]|$)", re.ASCII)
 _PERMANENT = "5"  # a reply in a report without its code was final

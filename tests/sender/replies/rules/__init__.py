@@ -1,1 +1,0 @@
-"""Tests of the rules that tell the class of a reply."""
