@@ -63,7 +63,7 @@ class ClaimStore:
         self._safe_seconds = lease * (1 - LEASE_MARGIN)
         self._clock = clock
         self._steady = steady
-        self._tables: dict[str, ClaimTable] = {}  # by dialect
+        self._table: ClaimTable | None = None
         self._batcher = Batcher(self._change)
         self._name = uuid4().hex  # of this process among all senders
         self._numbers = count(1)
@@ -138,7 +138,7 @@ class ClaimStore:
         if not held:
             return
         mails = {token: each.email_id for token, each in held.items()}
-        counts = await self._write(lambda c: self._table(c).renew(c, mails))
+        counts = await self._write(lambda c: self._in(c).renew(c, mails))
         lost = [each.lease for token, each in held.items() if counts[token] < each.rows]
         for token, (_, lease, rows) in held.items():
             if rows and counts[token] == rows:
@@ -151,7 +151,7 @@ class ClaimStore:
     async def purge(self, remember: float) -> int:
         """Delete the mails first claimed more than `remember` seconds ago; return the row count."""
         total = 0
-        while deleted := await self._write(lambda c: self._table(c).purge(c, remember)):
+        while deleted := await self._write(lambda c: self._in(c).purge(c, remember)):
             total += deleted
         return total
 
@@ -173,10 +173,10 @@ class ClaimStore:
         claims = {each.claim.token: each.claim for each in changes}
 
         def end(connection: sa.Connection) -> Sequence[Claim]:
-            return self._table(connection).end(connection, ends)
+            return self._in(connection).end(connection, ends)
 
         def take(connection: sa.Connection) -> Sequence[Claim]:
-            return self._table(connection).take(connection, takes)
+            return self._in(connection).take(connection, takes)
 
         works = [end] * bool(ends) + [take] * bool(takes)
         done = await asyncio.gather(*map(self._write, works), return_exceptions=True)
@@ -190,8 +190,7 @@ class ClaimStore:
         with as_handler_errors("the claims"):
             return await self._database.write(work)
 
-    def _table(self, connection: sa.Connection) -> ClaimTable:
-        name = connection.dialect.name
-        if name not in self._tables:
-            self._tables[name] = ClaimTable(connection, self._clock(connection), self._lease)
-        return self._tables[name]
+    def _in(self, connection: sa.Connection) -> ClaimTable:
+        if self._table is None:
+            self._table = ClaimTable(connection, self._clock(connection), self._lease)
+        return self._table

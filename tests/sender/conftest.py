@@ -11,6 +11,8 @@ from ops.simulator.simulator import Simulator
 from services.sender.service import MIGRATIONS
 from services.sender.store import ClaimStore
 from shared.storage.database import Database
+from tests.clock import Clock
+from tests.databases import Opener
 from tests.sender.replicas import Replicas, replicas
 
 
@@ -30,19 +32,37 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def claims(database: Database) -> ClaimStore:
-    """Give the claims of one sender."""
+    """Return the claims of one sender."""
     return ClaimStore(database)
 
 
 @pytest.fixture
 def of_the_dead(database: Database) -> ClaimStore:
-    """Give the claims of a sender that dies at once: it holds none for any time."""
+    """Return the claims of a sender that dies at once: their lease is 0."""
     return ClaimStore(database, lease=0)
 
 
 @pytest.fixture
+async def each_database(open_database: Opener) -> Database:
+    """Open a SQLite file, then a PostgreSQL schema."""
+    return await open_database("sender", MIGRATIONS)
+
+
+@pytest.fixture
+def store(each_database: Database, clock: Clock) -> ClaimStore:
+    """Return the claims of one sender in each database."""
+    return ClaimStore(each_database, clock=clock)
+
+
+@pytest.fixture
+async def replica(open_database: Opener, clock: Clock) -> ClaimStore:
+    """Return the same claims as another sender process sees them."""
+    return ClaimStore(await open_database("sender", MIGRATIONS), clock=clock)
+
+
+@pytest.fixture
 async def world(vhost: str, tmp_path: Path) -> AsyncIterator[Replicas]:
-    """Open what the senders of one test share."""
+    """Open the broker, database and relay of the senders of one test."""
     async with replicas(vhost, tmp_path) as opened:
         yield opened
 

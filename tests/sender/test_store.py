@@ -5,62 +5,36 @@ import asyncio
 import pytest
 import sqlalchemy as sa
 
-from services.sender import outcome
 from services.sender.claims import LEASE_SECONDS, Claim
 from services.sender.replies import reply as replies
-from services.sender.schedule import RetrySchedule
-from services.sender.service import MIGRATIONS
 from services.sender.store import ClaimStore
 from services.sender.tables import claims, metadata
 from shared.contracts import Outcome, SendEmail, Stage
 from shared.errors import Reject, Retry
 from shared.storage.database import Database
 from tests.clock import Clock
-from tests.databases import Opener, differences
-from tests.sender.commands import NOW, a_command
+from tests.databases import differences
+from tests.sender.commands import a_command, outcomes
 
 ANNA, BEN, EVE = "anna@x.example", "ben@x.example", "eve@x.example"
-SCHEDULE = RetrySchedule(15, 3600, 86_400, retries_uncertain=True)
 WEEK = 604_800.0
 AT_ONCE = 50  # mails that two senders claim at the same time
 
 
-@pytest.fixture
-async def database(open_database: Opener) -> Database:
-    """Open the database of one test."""
-    return await open_database("sender", MIGRATIONS)
-
-
-@pytest.fixture
-def store(database: Database, clock: Clock) -> ClaimStore:
-    """Give the store of one test."""
-    return ClaimStore(database, clock=clock)
-
-
-@pytest.fixture
-async def replica(open_database: Opener, clock: Clock) -> ClaimStore:
-    """Give the same store as another process has it."""
-    return ClaimStore(await open_database("sender", MIGRATIONS), clock=clock)
-
-
 def delivered(command: SendEmail, *recipients: str) -> tuple[Outcome, ...]:
-    """Give the final events of an attempt for some recipients, all of them if none is named."""
-    reply = replies.received(Stage.DOT, 250, "2.0.0 Queued")
-    heard = dict.fromkeys(recipients or command.recipients, reply)
-    return outcome.settle(command, heard, SCHEDULE, NOW).events
+    """Return the final events of an attempt for some recipients, by default all."""
+    return outcomes(command, replies.received(Stage.DOT, 250, "2.0.0 Queued"), *recipients)
 
 
 def deferred(command: SendEmail, *recipients: str) -> tuple[Outcome, ...]:
-    """Give the events of an attempt that is not the last one."""
-    reply = replies.received(Stage.RCPT, 451, "4.3.2 Busy")
-    heard = dict.fromkeys(recipients or command.recipients, reply)
-    return outcome.settle(command, heard, SCHEDULE, NOW).events
+    """Return the events of an attempt that is tried again."""
+    return outcomes(command, replies.received(Stage.RCPT, 451, "4.3.2 Busy"), *recipients)
 
 
-async def rows(database: Database) -> int:
+async def rows(each_database: Database) -> int:
     """Count the rows."""
     count = sa.select(sa.func.count()).select_from(claims)
-    return await database.read(lambda connection: connection.scalar(count)) or 0
+    return await each_database.read(lambda connection: connection.scalar(count)) or 0
 
 
 async def pass_by(turns: int) -> None:
@@ -72,9 +46,9 @@ async def pass_by(turns: int) -> None:
         await turn
 
 
-async def test_the_migrations_make_the_table(database: Database) -> None:
+async def test_the_migrations_make_the_table(each_database: Database) -> None:
     """The table that the store writes to is the one that the migrations make."""
-    assert await differences(database, metadata) == []
+    assert await differences(each_database, metadata) == []
 
 
 async def test_fresh(store: ClaimStore) -> None:
@@ -265,7 +239,7 @@ async def test_cancelled_at_the_end(store: ClaimStore, replica: ClaimStore) -> N
         assert tuple((await replica.claim(command)).settled) == delivered(command)
 
 
-async def test_purge(store: ClaimStore, database: Database, clock: Clock) -> None:
+async def test_purge(store: ClaimStore, each_database: Database, clock: Clock) -> None:
     """A mail is forgotten when it has been remembered for as long as asked, not before."""
     command = a_command(ANNA, BEN)
     await store.settle(await store.claim(command), delivered(command))
@@ -274,14 +248,14 @@ async def test_purge(store: ClaimStore, database: Database, clock: Clock) -> Non
     assert await store.purge(WEEK) == 0
     clock.seconds += 0.001
     assert await store.purge(WEEK) == 2
-    assert await rows(database) == 0
+    assert await rows(each_database) == 0
 
 
-async def test_database_away(store: ClaimStore, database: Database) -> None:
+async def test_database_away(store: ClaimStore, each_database: Database) -> None:
     """Without its table a sender claims nothing: the command comes again later."""
     command = a_command()
     claim = await store.claim(command)
-    await database.write(claims.drop)
+    await each_database.write(claims.drop)
 
     with pytest.raises(Retry):
         await store.claim(command)

@@ -3,20 +3,15 @@
 import pytest
 from structlog.testing import capture_logs
 
-from services.sender import outcome
 from services.sender.claims import LEASE_MARGIN, LEASE_SECONDS
 from services.sender.replies import reply as replies
-from services.sender.schedule import RetrySchedule
-from services.sender.service import MIGRATIONS
 from services.sender.store import ClaimStore
 from shared.contracts import Outcome, SendEmail, Stage
 from shared.storage.database import Database
 from tests.clock import Clock, Watch
-from tests.databases import Opener
-from tests.sender.commands import NOW, a_command
+from tests.sender.commands import a_command, outcomes
 
 ANNA, BEN = "anna@x.example", "ben@x.example"
-HOLDS = RetrySchedule(15, 3600, 86_400, retries_uncertain=False)  # as bulk: uncertain is final
 HEARD = {
     "delivered": replies.received(Stage.DOT, 250, "2.0.0 Queued"),
     "deferred": replies.received(Stage.RCPT, 451, "4.3.2 Busy"),
@@ -25,29 +20,10 @@ HEARD = {
 }
 
 
-@pytest.fixture
-async def database(open_database: Opener) -> Database:
-    """Open the database of one test."""
-    return await open_database("sender", MIGRATIONS)
-
-
-@pytest.fixture
-def store(database: Database, clock: Clock) -> ClaimStore:
-    """Return the store of the sender that is stopped."""
-    return ClaimStore(database, clock=clock)
-
-
-@pytest.fixture
-async def replica(open_database: Opener, clock: Clock) -> ClaimStore:
-    """Return the store of the sender that takes over."""
-    return ClaimStore(await open_database("sender", MIGRATIONS), clock=clock)
-
-
 def came_to(command: SendEmail, kind: str, by: str) -> tuple[Outcome, ...]:
     """Return the outcome of an attempt, with the name of its sender in the reply."""
     reply = HEARD[kind].model_copy(update={"text": f"{HEARD[kind].text} ({by})"})
-    heard = dict.fromkeys(command.recipients, reply)
-    return outcome.settle(command, heard, HOLDS, NOW).events
+    return outcomes(command, reply, retries_uncertain=False)  # as bulk: uncertain is final
 
 
 @pytest.mark.parametrize(
@@ -114,10 +90,10 @@ async def test_a_delivery_ends_the_next_attempt(store: ClaimStore, replica: Clai
     assert await replica.settle(next_claim, came_to(second, "bounced", "new")) == ()
 
 
-async def test_a_lease_ends_for_its_holder_first(database: Database, clock: Clock) -> None:
+async def test_a_lease_ends_for_its_holder_first(each_database: Database, clock: Clock) -> None:
     """A holder that was stopped knows by its own clock, before another one may take over."""
     watch = Watch()
-    store = ClaimStore(database, clock=clock, steady=watch)
+    store = ClaimStore(each_database, clock=clock, steady=watch)
     claim = await store.claim(a_command())
     held = [store.holds(claim)]
     watch.now += LEASE_SECONDS * (1 - LEASE_MARGIN)
@@ -129,10 +105,10 @@ async def test_a_lease_ends_for_its_holder_first(database: Database, clock: Cloc
 
 
 async def test_taken_over_while_stopped(
-    database: Database, replica: ClaimStore, clock: Clock
+    each_database: Database, replica: ClaimStore, clock: Clock
 ) -> None:
     """A claim that another sender has taken over comes back by no renewal."""
-    store = ClaimStore(database, clock=clock)
+    store = ClaimStore(each_database, clock=clock)
     claim = await store.claim(a_command(ANNA, BEN))
     clock.seconds += LEASE_SECONDS
     await replica.claim(a_command(ANNA, BEN, pending=(BEN,)))

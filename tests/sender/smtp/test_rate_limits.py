@@ -6,7 +6,6 @@ import pytest
 
 from ops.simulator.simulator import Simulator
 from services.sender.outcome import NotAttempted
-from services.sender.service import MIGRATIONS
 from services.sender.smtp.rate_limits import Throttle, domain_rate, relay_rate
 from services.sender.tables import paces
 from shared.contracts import Stage
@@ -14,7 +13,6 @@ from shared.errors import Retry
 from shared.storage.database import Database
 from shared.storage.rate import Rate
 from shared.storage.rate_limit import TokenBuckets
-from tests.databases import Opener
 from tests.sender.mails import a_mail, a_pool, a_relay, ends, sent
 
 DELIVERED = [(Stage.DOT, 250)]
@@ -34,9 +32,9 @@ class CountedBuckets:
 
 
 @pytest.fixture
-def buckets(database: Database) -> CountedBuckets:
+def buckets(each_database: Database) -> CountedBuckets:
     """Give buckets in a database."""
-    return CountedBuckets(TokenBuckets(database, paces))
+    return CountedBuckets(TokenBuckets(each_database, paces))
 
 
 async def test_no_rate(buckets: CountedBuckets) -> None:
@@ -110,12 +108,6 @@ async def test_domain(buckets: CountedBuckets, simulator: Simulator) -> None:
 TEN = Rate(10)
 
 
-@pytest.fixture
-async def database(open_database: Opener) -> Database:
-    """Open the database of one test."""
-    return await open_database("sender", MIGRATIONS)
-
-
 async def test_more_than_a_burst(buckets: CountedBuckets) -> None:
     """A mail for very many recipients is sent at once, and the mails after it wait for it."""
     first, second = (Throttle(buckets, {"a": TEN}) for _ in range(2))
@@ -124,9 +116,9 @@ async def test_more_than_a_burst(buckets: CountedBuckets) -> None:
     assert 8 < await second.wait({"a": 1}) <= 9.1
 
 
-async def test_database_away(buckets: CountedBuckets, database: Database) -> None:
+async def test_database_away(buckets: CountedBuckets, each_database: Database) -> None:
     """Without its table nothing is known of a rate, so the mail comes again later."""
-    await database.write(paces.drop)
+    await each_database.write(paces.drop)
 
     with pytest.raises(Retry):
         await Throttle(buckets, {"a": TEN}).wait({"a": 1})
