@@ -1,4 +1,4 @@
-"""Keys for signing with DKIM, made once for all tests, for it takes a while."""
+"""Keys for signing with DKIM, made once for all tests, because it takes a while."""
 
 from pathlib import Path
 

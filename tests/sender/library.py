@@ -1,4 +1,4 @@
-"""The mail of a command as the standard library builds it, and what is read out of any mail."""
+"""The mail of a command as the standard library builds it, and the parts of any mail."""
 
 import base64
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ def _add(message: EmailMessage, file: Attachment) -> None:
 
 
 def fields(mail: bytes) -> dict[str, str]:
-    """Give the header, without blanks: the library loses some where it folds."""
+    """Return the header fields without blanks: the library loses some where it folds."""
     message = message_from_bytes(mail, policy=policy.default)
     return {
         name.lower(): "".join(value.split())
@@ -62,7 +62,7 @@ Part = tuple[str, str | None, str | None, str | None, bytes | list["Part"]]
 
 
 def parts(mail: bytes) -> Part:
-    """Give the tree of parts: type, disposition, file name, id, and octets or parts below."""
+    """Return the tree of parts: type, disposition, file name, id, and octets or parts below."""
     message = message_from_bytes(mail, policy=policy.default)
     return _part(message)
 
@@ -78,6 +78,6 @@ def _part(message: MIMEPart) -> Part:
 
 
 def _text(payload: bytes) -> bytes:
-    """Make all line ends one, with one at the end."""
+    """Return a text with LF for each line end, and one at the end."""
     text = payload.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     return text if text.endswith(b"\n") else text + b"\n"

@@ -26,7 +26,7 @@ def a_relay(
     login: Login | None = None,
     timeouts: Timeouts = SHORT,
 ) -> Relay:
-    """Give a relay on this machine that is not waited for long and never rests."""
+    """Return a relay on this machine with short timeouts and no pauses."""
     return Relay(
         "127.0.0.1",
         port,
@@ -42,7 +42,7 @@ class Full:
     """Token buckets that are never empty."""
 
     async def take(self, name: str, count: int, room: int, rate: Rate) -> float:
-        """Give as many as are asked for."""
+        """Allow any number."""
         del name, count, room, rate
         return 0.0
 
@@ -58,7 +58,7 @@ def a_pool(
     kept_seconds: float = 5,
     throttle: Throttle = UNLIMITED,
 ) -> SmtpPool:
-    """Give a pool, of one connection if nothing else is said."""
+    """Return a pool, by default of one connection."""
     limits = ConnectionLimits(connections, mails, idle_seconds, kept_seconds)
     return SmtpPool(relays, limits, "test", throttle, lambda: datetime.now(UTC))
 
@@ -69,21 +69,21 @@ def a_mail(
     content: bytes = CONTENT,
     needs_smtputf8: bool = False,
 ) -> OutgoingMail:
-    """Give a mail for some recipients, anna when none is named."""
+    """Return a mail for some recipients, by default anna."""
     return OutgoingMail(sender, recipients or (ANNA,), content, needs_smtputf8)
 
 
 def of(result: Replies | Unsendable | NotAttempted) -> Mapping[str, Reply]:
-    """Give the replies, by recipient."""
+    """Return the replies by recipient."""
     assert not isinstance(result, Unsendable | NotAttempted)
     return result
 
 
 def ends(result: Replies | Unsendable | NotAttempted) -> list[tuple[Stage, int]]:
-    """Give stage and code for each recipient."""
+    """Return stage and code for each recipient."""
     return [(reply.stage, reply.code) for reply in of(result).values()]
 
 
 async def sent(pool: SmtpPool, *recipients: str) -> list[tuple[Stage, int]]:
-    """Send a mail and give stage and code for each recipient."""
+    """Send a mail and return stage and code for each recipient."""
     return ends(await pool.send(a_mail(*recipients)))

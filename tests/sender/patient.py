@@ -1,4 +1,4 @@
-"""A relay that keeps the mail and takes its time with a reply: as long as a test wants."""
+"""A relay that keeps the mail and delays a reply for as long as a test wants."""
 
 import asyncio
 from collections import Counter, defaultdict
@@ -11,7 +11,7 @@ YES = {"DATA": b"354 Go on\r\n", "QUIT": b"221 Bye\r\n"}
 
 
 class PatientRelay(Server):
-    """Counts the mails that it keeps by their Message-ID.
+    """A server that counts its mails by Message-ID.
 
     Replies to verbs in `slow` are held back until `answer` is called; `DOT` is the end of a mail,
     which is kept whatever becomes of the reply. A verb that is not slow any more is answered at
@@ -25,7 +25,7 @@ class PatientRelay(Server):
         self._answers: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
     def answer(self) -> None:
-        """Send all replies that were held back, and hold none from now on."""
+        """Send all replies that were held back, and hold back none from now on."""
         self.slow = set()
         for answer in self._answers.values():
             answer.set()

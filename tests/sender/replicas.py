@@ -21,13 +21,13 @@ from tests.sender.senders import environment
 from tests.tap import Tap, depth, tapped
 from tests.waiting import until
 
-LADDER_SCALE = 0.01
-WITHIN = 30.0  # seconds for a new process, a lease and some rungs of the ladder
+DELAY_SCALE = 0.01
+WITHIN = 30.0  # seconds for a new process, a lease and some delays
 
 
 @dataclass(frozen=True)
 class Replica:
-    """One sender process, its log, and its own way to the broker."""
+    """One sender process, its log, and its own connection to the broker."""
 
     process: Process
     broker_link: Proxy
@@ -78,7 +78,7 @@ class Replicas:
             await self.broker.publish(command)
 
     async def heard(self, verb: str, count: int) -> None:
-        """Wait until the relay has been told something so many times."""
+        """Wait until the relay has heard a verb so many times."""
 
         async def enough() -> bool:
             return self.relay.heard[verb] >= count
@@ -86,7 +86,7 @@ class Replicas:
         await until(enough, within=WITHIN)
 
     async def all_in_hand(self, category: Category) -> None:
-        """Wait until no command of a class waits at the broker: senders have them all."""
+        """Wait until no command of a class is ready at the broker: senders hold them all."""
 
         async def is_empty() -> bool:
             return not await depth(self.url, topology.sending_queue(category))
@@ -103,14 +103,14 @@ class Replicas:
         return {event.email_id: event for event in self.told if event.final}
 
     def finals(self) -> Counter[str]:
-        """Count the different final outcomes of each mail: copies of one event have one id."""
+        """Count the distinct final outcomes of each mail: copies of one event have one id."""
         return Counter(email for email, _ in {(e.email_id, e.id) for e in self.told if e.final})
 
 
 @asynccontextmanager
 async def replicas(vhost: str, directory: Path) -> AsyncIterator[Replicas]:
-    """Open what senders share, with a short delay ladder."""
-    await declare(vhost, topology.EXCHANGES, topology.queues(scale=LADDER_SCALE))
+    """Open the broker, database and relay of senders, with short delays."""
+    await declare(vhost, topology.EXCHANGES, topology.queues(scale=DELAY_SCALE))
     async with (
         patient() as relay,
         tapped(vhost, topology.EVENTS) as events,

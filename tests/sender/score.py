@@ -1,4 +1,4 @@
-"""How often the classes are right on the examples: `python -m tests.sender.score [-v]`.
+"""Precision and recall of the classes on the examples: `python -m tests.sender.score [-v]`.
 
 Precision is the share of what was called a class that is of it, recall the share of what is of a
 class that was called so.
@@ -17,28 +17,28 @@ from tests.sender.replies import Example
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Counts of (what it is, what it was called)."""
+    """Counts of pairs of the true class and the class found."""
 
     pairs: Counter[tuple[ReplyClass, ReplyClass]]
 
     def precision(self, of: ReplyClass) -> float:
-        """Give the share that is right of what was called `of`; 1 if nothing was."""
+        """Return the precision of a class; 1 if it was never found."""
         called = sum(n for (_, told), n in self.pairs.items() if told is of)
         return self.pairs[of, of] / called if called else 1.0
 
     def recall(self, of: ReplyClass) -> float:
-        """Give the share that was found of what is `of`; 1 if there is nothing."""
+        """Return the recall of a class; 1 if it has no example."""
         there = sum(n for (true, _), n in self.pairs.items() if true is of)
         return self.pairs[of, of] / there if there else 1.0
 
     @property
     def right(self) -> float:
-        """The share of right ones among all."""
+        """The share of right classes among all."""
         right = sum(n for (true, told), n in self.pairs.items() if true is told)
         return right / self.pairs.total()
 
     def macro(self) -> tuple[float, float]:
-        """Give mean precision and mean recall over the classes that tell something."""
+        """Return mean precision and mean recall over the classes but `undetermined`."""
         telling = [each for each in ReplyClass if each is not ReplyClass.UNDETERMINED]
         return (
             sum(map(self.precision, telling)) / len(telling),
@@ -64,7 +64,7 @@ def score(examples: Iterable[Example]) -> Score:
 
 
 def report(part: str) -> str:
-    """Give a table of the classes, and a line for each mistake."""
+    """Return a table of the classes, and a line for each mistake."""
     examples = list(replies.read(part))
     found = score(examples)
     lines = [f"{part}: {len(examples)} replies, {found.right:.3f} right"]

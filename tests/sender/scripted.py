@@ -1,4 +1,4 @@
-"""An SMTP server that says what a test wants, right or wrong, byte by byte."""
+"""An SMTP server that sends any reply of a test, right or wrong, byte by byte."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -53,7 +53,7 @@ class Server(ABC):
 
 
 class Scripted(Server):
-    """Answers each command by its verb, or by the whole line; `DOT` stands for the end of a mail.
+    """A server with a reply to each verb, or to a whole line; `DOT` is the end of a mail.
 
     `CUT-BODY` closes the connection with the body unread; `IN-BODY` is said before it is read.
     With `FLUSH` what has been sent too early is thrown away, with `TRICKLE` each octet of a reply

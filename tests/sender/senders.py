@@ -1,4 +1,4 @@
-"""Senders with real claims, and a relay that a test decides."""
+"""Senders with real claims, and a relay with the replies of a test."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ def environment(url: str, data_dir: Path, smtp_port: int, **more: str) -> Mappin
 
 @dataclass
 class Relay:
-    """Says the same of every mail, or what a recipient has in `special`, and keeps the mail.
+    """A relay with one reply to every mail, or the reply of a recipient in `special`.
 
     A mail that is `held` gets no answer, neither before nor after its content `went`.
     """
@@ -52,7 +52,7 @@ class Relay:
     begun: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def send(self, mail: OutgoingMail) -> Replies | Unsendable | NotAttempted:
-        """Answer for each recipient."""
+        """Return the reply for each recipient."""
         self.mails.append(mail)
         if self.held:
             mail.progress.content_begun = self.went
@@ -64,7 +64,7 @@ class Relay:
 
 
 class Broken:
-    """Fails as a defect would."""
+    """A relay that fails as a defect would."""
 
     async def send(self, mail: OutgoingMail) -> Replies:
         """Fail."""
@@ -74,7 +74,7 @@ class Broken:
 def a_sender(
     smtp: Smtp, claims: ClaimStore, now: datetime = NOW, *, retries_uncertain: bool = True
 ) -> SendHandler:
-    """Build a sender that lives at one moment."""
+    """Build a sender whose clock stands still."""
     return SendHandler(
         smtp=smtp,
         builder=MailBuilder(SEALER.open, MailDefaults("post@our.example", "our.example"), {}),
@@ -85,12 +85,12 @@ def a_sender(
 
 
 def kinds(told: Sequence[Contract | Reschedule]) -> list[type]:
-    """Give what was told, by kind."""
+    """Return the types of what a handler has returned."""
     return [type(item) for item in told]
 
 
 def later(told: Sequence[Contract | Reschedule]) -> list[tuple[float, int, tuple[str, ...] | None]]:
-    """Give what comes again: when, which attempt, for whom."""
+    """Return what is rescheduled: after how long, which attempt, for whom."""
     return [
         (item.seconds, item.message.attempt, item.message.pending)
         for item in told

@@ -1,4 +1,4 @@
-"""Tests of what claims are for: a mail that is told to be sent twice is sent once."""
+"""Tests of the purpose of claims: a mail that is commanded twice is sent once."""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -38,7 +38,7 @@ AT_ONCE = 30  # mails, each of which two senders are told to send
 
 
 def test_an_id_is_a_client_s_own() -> None:
-    """The same id of two clients, or of nobody, names two mails; of one client it names one."""
+    """The same id of two clients, or without a client, is two mails; of one client it is one."""
     clients = ("shop", "bakery", None)
     keys = {mail_key(a_command().model_copy(update={"client": each})) for each in clients}
 
@@ -47,7 +47,7 @@ def test_an_id_is_a_client_s_own() -> None:
 
 
 async def cut_off(sender: SendHandler, relay: Relay, command: SendEmail) -> None:
-    """Have the handling of a command cancelled in the middle."""
+    """Cancel the handling of a command in the middle."""
     handling = asyncio.create_task(sender.on_send_email(command))
     await relay.begun.wait()
     handling.cancel()
@@ -56,7 +56,7 @@ async def cut_off(sender: SendHandler, relay: Relay, command: SendEmail) -> None
 
 
 async def test_twice(claims: ClaimStore) -> None:
-    """Run twice, a mail is sent once, and the second time tells the very same."""
+    """A command that is handled twice is sent once, with the same events both times."""
     relay = Relay()
 
     first = await a_sender(relay, claims).on_send_email(a_command())
@@ -67,7 +67,7 @@ async def test_twice(claims: ClaimStore) -> None:
 
 
 async def test_deferred_twice(claims: ClaimStore) -> None:
-    """A copy of an attempt that was deferred leads to the very same next attempt."""
+    """A copy of a deferred attempt leads to the same next attempt."""
     relay = Relay(special={BEN: GREYLISTED})
     command = a_command(ANNA, BEN)
 
@@ -81,7 +81,7 @@ async def test_deferred_twice(claims: ClaimStore) -> None:
 
 
 async def test_no_room(claims: ClaimStore) -> None:
-    """Whom a transaction has no room for comes again soon, uncounted, and is free at once."""
+    """A recipient without room in a transaction is free at once, and comes again uncounted."""
     relay = Relay(special={BEN: NO_ROOM, EVE: NO_ROOM})
     sender = a_sender(relay, claims)
 
@@ -96,7 +96,7 @@ async def test_no_room(claims: ClaimStore) -> None:
 
 
 async def test_somebody_else_is_at_it(claims: ClaimStore) -> None:
-    """A mail that is being sent comes again later, the same attempt, and nothing is sent."""
+    """A mail that another sender has claimed is not sent; the same attempt comes again later."""
     relay = Relay()
     await claims.claim(a_command())
 
@@ -110,7 +110,7 @@ async def test_somebody_else_is_at_it(claims: ClaimStore) -> None:
 async def test_held(
     claims: ClaimStore, of_the_dead: ClaimStore, expires_at: datetime | None
 ) -> None:
-    """A mail that one who died may have sent is not sent again by a class that holds such mail."""
+    """A mail that a dead sender may have sent is uncertain in a class that does not retry those."""
     relay = Relay()
     command = a_command(ANNA, BEN, expires_at=expires_at)
     await of_the_dead.claim(command.model_copy(update={"pending": (ANNA,)}))
@@ -126,7 +126,7 @@ async def test_held(
 
 
 async def test_taken_over(claims: ClaimStore, of_the_dead: ClaimStore) -> None:
-    """A mail that one who died may have sent is sent by a class that tries again; but not late."""
+    """A mail that a dead sender may have sent is sent again by other classes, unless it expired."""
     relay = Relay()
     in_time = a_command()
     late = a_command(id="mail-2", expires_at=NOW)
@@ -141,7 +141,7 @@ async def test_taken_over(claims: ClaimStore, of_the_dead: ClaimStore) -> None:
 
 
 async def test_cut_off_early(claims: ClaimStore) -> None:
-    """Cancelled before its content, a mail was not sent: whoever comes next may do so at once."""
+    """A mail that is cancelled before its content is free at once for the next sender."""
     relay = Relay(held=True)
     await cut_off(a_sender(relay, claims), relay, a_command())
 
@@ -149,7 +149,7 @@ async def test_cut_off_early(claims: ClaimStore) -> None:
 
 
 async def test_cut_off_late(of_the_dead: ClaimStore) -> None:
-    """Cancelled after its content, a mail may be there: whoever comes next is told so."""
+    """A mail that is cancelled after its content is an orphan for the next sender."""
     relay = Relay(held=True, went=True)
     await cut_off(a_sender(relay, of_the_dead), relay, a_command())
 
@@ -157,7 +157,7 @@ async def test_cut_off_late(of_the_dead: ClaimStore) -> None:
 
 
 async def test_defect(claims: ClaimStore) -> None:
-    """A defect that comes before the content does not block the mail."""
+    """A defect before the content does not block the mail."""
     with pytest.raises(ZeroDivisionError):
         await a_sender(Broken(), claims).on_send_email(a_command())
 
@@ -165,7 +165,7 @@ async def test_defect(claims: ClaimStore) -> None:
 
 
 async def test_no_claim_no_mail(claims: ClaimStore, database: Database) -> None:
-    """Without the database nothing is sent; the command comes again later."""
+    """Without the database nothing is sent, and the command is retried."""
     relay = Relay()
     await database.write(table.drop)
 
@@ -175,7 +175,7 @@ async def test_no_claim_no_mail(claims: ClaimStore, database: Database) -> None:
 
 
 async def test_not_kept(claims: ClaimStore, database: Database) -> None:
-    """An outcome that cannot be kept is told all the same: untold, its mail would be sent again."""
+    """An outcome that cannot be kept is published all the same, or its mail would be sent again."""
 
     class Interrupted(Relay):
         async def send(self, mail: OutgoingMail) -> Replies | Unsendable | NotAttempted:
@@ -188,7 +188,7 @@ async def test_not_kept(claims: ClaimStore, database: Database) -> None:
 
 
 async def test_two_senders_at_once(open_database: Opener, simulator: Simulator) -> None:
-    """Two commands with one id at two senders at once are one mail, however often."""
+    """Two commands with one id at two senders at once are one mail."""
     commands = [a_command(ANNA, BEN, id=f"mail-{number}") for number in range(AT_ONCE)]
     one, other = [await open_database("sender", MIGRATIONS) for _ in range(2)]
     async with (

@@ -25,12 +25,12 @@ NEEDED = {
 
 
 def load(**more: str) -> SenderSettings:
-    """Read the settings from what is needed and `more`."""
+    """Return the settings from the required ones and `more`."""
     return SenderSettings.load(NEEDED | more)
 
 
 def test_defaults() -> None:
-    """What is needed is enough; the Message-IDs are of the domain that mail comes from."""
+    """The required settings are enough; Message-IDs then have the domain of From."""
     settings = load()
 
     assert settings.relays[0].login is None
@@ -46,7 +46,7 @@ def test_defaults() -> None:
 
 
 def test_codes_are_in_a_hurry() -> None:
-    """A kept connection has seconds to answer for a code, a minute for other mail."""
+    """A kept connection has seconds to reply for a code, a minute for other mail."""
     kept = {category: load().limits(category).kept_seconds for category in Category}
 
     assert kept == {Category.OTP: 5, Category.TRANSACTIONAL: 60, Category.BULK: 60}
@@ -54,7 +54,7 @@ def test_codes_are_in_a_hurry() -> None:
 
 @pytest.mark.parametrize("name", NEEDED)
 def test_needed(name: str) -> None:
-    """What has no safe default must be said, the TLS mode above all."""
+    """Settings without a safe default are required, above all the TLS mode."""
     with pytest.raises(ConfigError, match=name):
         load(**{name: ""})
 
@@ -78,7 +78,7 @@ def test_needed(name: str) -> None:
     ],
 )
 def test_refused(name: str, value: str) -> None:
-    """A wrong setting is named and its value is not repeated."""
+    """A wrong setting is named, and its value is not repeated."""
     with pytest.raises(ConfigError) as caught:
         load(**{name: value})
 
@@ -88,12 +88,12 @@ def test_refused(name: str, value: str) -> None:
 
 @pytest.mark.parametrize("host", ["relay", "relay.example", "relay.example.", "10.0.0.1", "::1"])
 def test_hosts(host: str) -> None:
-    """A relay may be named in any way that a resolver takes."""
+    """A relay may have any name that a resolver accepts."""
     assert load(SENDER_SMTP_HOST=host).sender_smtp_host == host
 
 
 def test_login() -> None:
-    """User and password go together."""
+    """A user without a password, or a password without a user, is refused."""
     login = load(SENDER_SMTP_USERNAME="anna", SENDER_SMTP_PASSWORD="pw").relays[0].login
 
     assert login == Login("anna", "pw")
@@ -105,7 +105,7 @@ def test_login() -> None:
 
 
 def test_a_password_in_an_unusable_file_is_set(tmp_path: Path) -> None:
-    """Only the file is wrong: the user's name has its password."""
+    """An unreadable token file is the only mistake reported of a login."""
     with pytest.raises(ConfigError) as caught:
         load(SENDER_SMTP_USERNAME="post", SENDER_SMTP_PASSWORD_FILE=f"{tmp_path}/none")
 
@@ -114,7 +114,7 @@ def test_a_password_in_an_unusable_file_is_set(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1"])
 def test_password_in_the_clear(host: str) -> None:
-    """A password crosses no network in clear text; the same machine is no network."""
+    """A password crosses no network in clear text, but may be sent to the same machine."""
     account = {
         "SENDER_SMTP_TLS": "none",
         "SENDER_SMTP_USERNAME": "anna",
@@ -130,7 +130,7 @@ def test_password_in_the_clear(host: str) -> None:
     ("connections", "relays", "in_hand"), [(1, 1, 4), (4, 1, 16), (4, 3, 24), (2000, 2, 2000)]
 )
 def test_mails_in_hand(connections: int, relays: int, in_hand: int) -> None:
-    """No connection has a pause while outcomes are committed, and no mail waits for ages."""
+    """The prefetch keeps each connection busy during commits, within a bound."""
     names = ("SENDER_SMTP_HOST", "SENDER_SMTP_PORT", "SENDER_SMTP_TLS")
     accounts = [{"host": f"r{n}.example", "port": 465, "tls": "implicit"} for n in range(relays)]
 
@@ -160,7 +160,7 @@ def test_every_class() -> None:
 
 
 def test_certificates_that_are_none(tmp_path: Path) -> None:
-    """A file that holds no certificate would let no connection to the relay come to be."""
+    """A file without a certificate is refused."""
     (tmp_path / "ca.pem").write_text("secret")
 
     with pytest.raises(ConfigError) as caught:
@@ -172,7 +172,7 @@ def test_certificates_that_are_none(tmp_path: Path) -> None:
 
 
 def test_a_token_that_others_can_read(tmp_path: Path) -> None:
-    """Any user of the machine could log in at the relay."""
+    """A token file that other users of the machine can read is refused."""
     (tmp_path / "token").touch(mode=0o644)
 
     with pytest.raises(ConfigError, match=r"^SENDER_SMTP_TOKEN_FILE: others can read .+ 0644"):
@@ -180,7 +180,7 @@ def test_a_token_that_others_can_read(tmp_path: Path) -> None:
 
 
 def test_all_that_a_relay_needs_is_told_at_once() -> None:
-    """Settings that go together are checked with the rest: one start shows all mistakes."""
+    """Dependent settings are checked with the rest: one start shows all mistakes."""
     environ = {
         "AMQP_URL": "foo",
         "SENDER_SMTP_TLS": "maybe",
@@ -205,7 +205,7 @@ def test_all_that_a_relay_needs_is_told_at_once() -> None:
 
 
 def test_dkim_keys(tmp_path: Path) -> None:
-    """The keys are read from their directory and never shown; without it there are none."""
+    """The DKIM keys are read from their directory and never shown; without it there are none."""
     write_key(tmp_path / "our.example" / "s1.pem")
 
     settings = load(SENDER_DKIM_KEYS=str(tmp_path))
@@ -216,7 +216,7 @@ def test_dkim_keys(tmp_path: Path) -> None:
 
 
 def test_wrong_dkim_key(tmp_path: Path) -> None:
-    """A key that cannot be used is one line that names its file."""
+    """An unusable DKIM key is one line with the name of its file."""
     key = tmp_path / "our.example" / "s1.pem"
     key.parent.mkdir()
     key.touch(mode=0o600)
@@ -235,12 +235,12 @@ OTHER = {"host": "b.example", "port": 587, "tls": "starttls", "weight": 2, "user
 
 
 def relays(*accounts: dict[str, object], **more: str) -> SenderSettings:
-    """Read settings with a list of relays."""
+    """Return settings with a list of relays."""
     return load(SENDER_RELAYS=json.dumps(accounts), **(SIMPLE | more))
 
 
 def test_one_relay() -> None:
-    """The simple form is one relay."""
+    """The simple form of the settings is one relay."""
     [account] = load().relays
 
     assert (account.host, account.port, account.tls, account.weight) == (
@@ -271,7 +271,7 @@ def test_several_relays() -> None:
     ],
 )
 def test_wrong_relays(accounts: list[dict[str, object]], problem: str) -> None:
-    """A mistake in the list is told with its place, and no secret with it."""
+    """A mistake in the list is reported with its place, without secrets."""
     with pytest.raises(ConfigError, match=problem) as caught:
         relays(*accounts)
 
@@ -285,13 +285,13 @@ def test_both_forms() -> None:
 
 
 def test_no_json() -> None:
-    """A list that nobody can read is told in a line."""
+    """A malformed list is reported in one line."""
     with pytest.raises(ConfigError, match=r"SENDER_RELAYS: .+ as JSON"):
         load(SENDER_RELAYS="{secret", **SIMPLE)
 
 
 def test_rates() -> None:
-    """Rates are by relay and by recipient domain, in any spelling of it; none by default."""
+    """Rates are by relay and by recipient domain in any spelling, with no default."""
     domains = '{"Gmail.COM": 20, "bücher.example": 0.5}'
 
     assert load().rates == {}
@@ -305,13 +305,13 @@ def test_rates() -> None:
 
 @pytest.mark.parametrize("rates", ['{"gmail.com": 0}', '{"no domain": 1}', "[]"])
 def test_wrong_rates(rates: str) -> None:
-    """A rate of nothing, or for no domain, is a mistake."""
+    """A rate of 0, or for an invalid domain, is a mistake."""
     with pytest.raises(ConfigError, match="SENDER_DOMAIN_RATES"):
         load(SENDER_DOMAIN_RATES=rates)
 
 
 def test_remembers_long_enough() -> None:
-    """A mail must not be forgotten while copies of its command may still come."""
+    """A mail must be remembered for longer than copies of its command may come."""
     with pytest.raises(ConfigError, match="SENDER_REMEMBER must be a day longer"):
         load(SENDER_REMEMBER="400000")
 

@@ -1,4 +1,4 @@
-"""Tests of SIGTERM to a real sender: it waits for replies to sent mail; others get all else."""
+"""Tests of SIGTERM to a real sender: it waits for replies to sent mail, and returns the rest."""
 
 import asyncio
 import signal
@@ -71,7 +71,7 @@ async def test_content_that_was_sent_is_waited_for(world: Replicas) -> None:
 
 
 async def test_the_reply_is_waited_for_so_long_and_no_longer(world: Replicas) -> None:
-    """After SENDER_DRAIN_DOT_SECONDS a mail is left as one whose sender died."""
+    """After SENDER_DRAIN_DOT_SECONDS a mail is abandoned as if its sender had died."""
     limits = {"DRAIN_SECONDS": "0.1", "SENDER_DRAIN_DOT_SECONDS": "0.5"}
     async with world.sender("old", **limits) as old:
         await at_the_dot(world)
@@ -83,7 +83,7 @@ async def test_the_reply_is_waited_for_so_long_and_no_longer(world: Replicas) ->
 
 
 async def test_a_second_sigterm_ends_it_at_once(world: Replicas) -> None:
-    """It says what becomes uncertain: a newsletter is held, any other mail is sent again."""
+    """A second SIGTERM ends it at once: a newsletter is uncertain, other mail is sent again."""
     async with world.sender("old") as old:
         await at_the_dot(world)
         old.process.terminate()
@@ -103,7 +103,7 @@ async def test_a_second_sigterm_ends_it_at_once(world: Replicas) -> None:
 
 
 async def test_the_broker_is_lost_while_it_waits(world: Replicas) -> None:
-    """Its mails come to the next sender, which waits for them too; each is sent and told once."""
+    """Mails of a sender without its broker go to the next one; each is sent and reported once."""
     async with world.sender("old", **STEADY, DRAIN_SECONDS="1") as old:
         await at_the_dot(world)
         async with world.sender("new", **STEADY):

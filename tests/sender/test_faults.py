@@ -1,4 +1,4 @@
-"""The faults of SMTP servers, each by its name; none of them is booked to a recipient."""
+"""The faults of SMTP servers by name; none of them is blamed on a recipient."""
 
 import asyncio
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ BIG = b"Subject: big\r\n\r\n" + b"x" * 76 * 10**5 + b"\r\n"
 
 @pytest.fixture(params=[PIPELINING, {}], ids=["in a group", "in lock-step"])
 def greeting(request: pytest.FixtureRequest) -> Mapping[str, bytes]:
-    """Give what a scripted server answers to EHLO: with PIPELINING, and without."""
+    """Return a scripted server's reply to EHLO: with PIPELINING, then without."""
     return dict(request.param)
 
 
@@ -45,7 +45,7 @@ def greeting(request: pytest.FixtureRequest) -> Mapping[str, bytes]:
 async def test_strange_replies(
     greeting: Mapping[str, bytes], script: Mapping[str, bytes], end: tuple[Stage, int]
 ) -> None:
-    """What is not SMTP ends the transaction where it was said, and the connection with it."""
+    """Octets that are no SMTP end the transaction at their stage, and the connection."""
     patience = Timeouts(connect=1, command=0.5, dot=0.5)
     async with (
         scripted({**greeting, **script}) as server,
@@ -68,7 +68,7 @@ async def test_strange_replies(
     ],
 )
 async def test_unusual_replies(greeting: Mapping[str, bytes], script: Mapping[str, bytes]) -> None:
-    """No text, many lines, other alphabets: the code alone decides."""
+    """The code alone decides: with no text, many lines or other alphabets."""
     async with scripted({**greeting, **script}) as server, a_pool(a_relay(server.port)) as pool:
         assert await sent(pool) == DELIVERED
         assert await sent(pool) == DELIVERED
@@ -86,7 +86,7 @@ LONG_REPLIES = [
 @pytest.mark.parametrize("verb", ["MAIL", "RCPT", "DOT"])
 @pytest.mark.parametrize("said", LONG_REPLIES)
 async def test_long_replies(greeting: Mapping[str, bytes], verb: str, said: bytes) -> None:
-    """A yes is a yes however long its text is, and the connection goes on (issue 10, S11)."""
+    """A positive reply of any length counts, and the connection goes on (issue 10, S11)."""
     script = {**greeting, verb: said}
     async with scripted(script) as server, a_pool(a_relay(server.port)) as pool:
         assert [await sent(pool) for _ in range(3)] == [DELIVERED] * 3
@@ -96,7 +96,7 @@ async def test_long_replies(greeting: Mapping[str, bytes], verb: str, said: byte
 
 @pytest.mark.parametrize("endless", [b"-x\r\n" * 20, b" " + b"x" * 100_000, b"-x\r\n" * 300_000])
 async def test_replies_without_end(endless: bytes) -> None:
-    """The code of a reply to the dot that never ends counts; nothing else is read into it."""
+    """The code of an endless reply to the dot counts, and no other reply is read from it."""
     yes, no = ({"DOT": endless.replace(b"-x", b"%d-x" % code)} for code in (250, 550))
     if endless.startswith(b" "):
         yes, no = {"DOT": b"250" + endless}, {"DOT": b"550" + endless}
@@ -113,7 +113,7 @@ async def test_replies_without_end(endless: bytes) -> None:
 async def test_nothing_after_an_endless_reply(
     greeting: Mapping[str, bytes], endless: bytes
 ) -> None:
-    """A yes to RCPT that never ends leads to no mail: the next reply might be part of it."""
+    """An endless positive reply to RCPT leads to no mail: the next reply might be part of it."""
     async with (
         scripted({**greeting, "RCPT": endless}) as server,
         a_pool(a_relay(server.port, timeouts=BRIEF)) as pool,
@@ -144,7 +144,7 @@ async def test_refusals_out_of_form(greeting: Mapping[str, bytes], verb: str, sa
 
 
 async def test_blank_lines(greeting: Mapping[str, bytes]) -> None:
-    """A relay that says a blank line after each of its replies is one to talk to (S12)."""
+    """A relay that sends a blank line after each reply is served as any other (S12)."""
     script = {**POLITE, "MAIL": b"250 OK\r\n", "RCPT": b"250 OK\r\n", "DOT": b"250 OK\r\n"}
     blank = {verb: said + b"\r\n \r\n" for verb, said in {**script, **greeting}.items()}
     async with scripted(blank) as server, a_pool(a_relay(server.port), idle_seconds=0) as pool:
@@ -159,7 +159,7 @@ async def test_blank_lines(greeting: Mapping[str, bytes]) -> None:
 async def test_said_and_closed(
     greeting: Mapping[str, bytes], stage: str, code: int, last: bytes
 ) -> None:
-    """A refusal counts, not that the server then closes, says so, or forgets the end (S10)."""
+    """A refusal counts although the server then closes, with or without 421 or a line end (S10)."""
     no = f"{code} {code // 100}.1.1 No".encode() + last + AND_CLOSE
     async with (
         scripted({**greeting, stage.upper(): no}) as server,
@@ -169,7 +169,7 @@ async def test_said_and_closed(
 
 
 async def test_accepted_and_closed(greeting: Mapping[str, bytes]) -> None:
-    """A yes to the dot counts as well, whether its end came or not."""
+    """A positive reply to the dot counts, with or without its end."""
     for yes in (b"250 2.0.0 Queued\r\n", b"250 2.0.0 Que", b"250-Queued\r\n", b"250"):
         script = {**greeting, "DOT": yes + AND_CLOSE}
         async with scripted(script) as server, a_pool(a_relay(server.port)) as pool:
@@ -177,14 +177,14 @@ async def test_accepted_and_closed(greeting: Mapping[str, bytes]) -> None:
 
 
 async def test_refused_and_closed_in_the_body() -> None:
-    """The same for a server that refuses while it is sent the mail, and closes."""
+    """A refusal in the middle of the content counts although the server then closes."""
     script = {"DATA": b"354 Go on\r\n", "IN-BODY": b"552 5.3.4 Too big\r\n" + AND_CLOSE}
     async with scripted(script) as server, a_pool(a_relay(server.port)) as pool:
         assert ends(await pool.send(a_mail(content=BIG))) == [(Stage.DOT, 552)]
 
 
 async def test_closing_unasked(greeting: Mapping[str, bytes]) -> None:
-    """A refusal counts, and the 421 behind it is for those who come after."""
+    """A refusal counts, and a 421 after it is for the recipients after it."""
     going = b"550 5.1.1 No\r\n421 4.3.2 Going\r\n" + AND_CLOSE
     script = {**greeting, f"RCPT TO:<{ANNA}>": going}
     async with scripted(script) as server, a_pool(a_relay(server.port)) as pool:
@@ -195,7 +195,7 @@ async def test_closing_unasked(greeting: Mapping[str, bytes]) -> None:
 
 
 async def test_out_of_step() -> None:
-    """A reply too many, which shifts all others by one, makes nobody's bounce."""
+    """An extra reply, which shifts all others by one, bounces no recipient."""
     shifted = {"DATA": b"550 5.1.1 No\r\n", "RSET": b"354 Go on\r\n"}  # BEN's, then DATA's
     async with scripted(shifted) as server, a_pool(a_relay(server.port)) as pool:
         result = of(await pool.send(a_mail(ANNA, BEN)))
@@ -206,7 +206,7 @@ async def test_out_of_step() -> None:
 
 @pytest.mark.parametrize("extra", [b"250 OK\r\n", b"250 OK\r\n250 OK\r\n", b"354 Go on\r\n"])
 async def test_replies_of_the_mail_before(greeting: Mapping[str, bytes], extra: bytes) -> None:
-    """A reply too many after one mail is no yes to the next (S12)."""
+    """An extra reply after one mail is not read as a reply to the next (S12)."""
     script = {**greeting, "DOT": b"250 OK\r\n" + extra}
     async with scripted(script) as server, a_pool(a_relay(server.port)) as pool:
         assert await sent(pool) == DELIVERED
@@ -217,7 +217,7 @@ async def test_replies_of_the_mail_before(greeting: Mapping[str, bytes], extra: 
 
 
 async def test_an_unasked_reply_before_mail(greeting: Mapping[str, bytes]) -> None:
-    """A reply that was there before MAIL is no reply to it."""
+    """A reply received before MAIL is no reply to it."""
     script = {**greeting, "RSET": b"250 OK\r\n250 OK\r\n", "RCPT": b"550 5.1.1 No\r\n"}
     async with scripted(script) as server, a_pool(a_relay(server.port)) as pool:
         assert await sent(pool) == [(Stage.RCPT, 550)]
@@ -229,7 +229,7 @@ async def test_an_unasked_reply_before_mail(greeting: Mapping[str, bytes]) -> No
 
 
 async def test_a_reply_too_many() -> None:
-    """Two replies to the dot: the first one counts, the second is nobody's."""
+    """Of two replies to the dot the first one counts, and the second is no other reply."""
     script = {"DOT": b"250 OK\r\n550 Sorry\r\n"}
     async with scripted(script) as server, a_pool(a_relay(server.port)) as pool:
         assert await sent(pool) == DELIVERED
@@ -239,7 +239,7 @@ async def test_a_reply_too_many() -> None:
 
 
 async def test_no_reset() -> None:
-    """A refusal is told whatever becomes of the RSET after it."""
+    """A refusal counts with any result of the RSET after it."""
     script = {"RCPT": b"550 No\r\n", "RSET": CUT}
     async with scripted(script) as server, a_pool(a_relay(server.port)) as pool:
         assert await sent(pool) == [(Stage.RCPT, 550)]
@@ -249,13 +249,13 @@ async def test_no_reset() -> None:
 
 
 async def test_cut_in_the_body() -> None:
-    """While part of the content is still here the dot was not sent: nothing is uncertain."""
+    """While part of the content is unsent the dot is too: nothing is uncertain."""
     async with scripted({"CUT-BODY": b""}) as server, a_pool(a_relay(server.port)) as pool:
         assert ends(await pool.send(a_mail(content=BIG))) == [(Stage.DATA, 0)]
 
 
 async def test_refused_in_the_body() -> None:
-    """A server may refuse before it has read all; the rest is not sent to anybody."""
+    """A server may refuse in the middle of the content; the rest is not sent."""
     script = {"DATA": b"354 Go on\r\n", "IN-BODY": b"552 5.3.4 Too big\r\n"}
     async with scripted(script) as server, a_pool(a_relay(server.port)) as pool:
         assert ends(await pool.send(a_mail(content=BIG))) == [(Stage.DOT, 552)]
@@ -264,14 +264,14 @@ async def test_refused_in_the_body() -> None:
 
 @pytest.mark.parametrize("reply", [b"250 OK\r\n", b"100 Wait\r\n"])
 async def test_lied_to_in_the_body(reply: bytes) -> None:
-    """What cannot be true before the whole mail was sent is not believed."""
+    """A positive reply before the end of the mail does not count."""
     script = {"DATA": b"354 Go on\r\n", "IN-BODY": reply}
     async with scripted(script) as server, a_pool(a_relay(server.port)) as pool:
         assert ends(await pool.send(a_mail(content=BIG))) == [(Stage.DATA, 0)]
 
 
 async def test_body_not_taken() -> None:
-    """No body is written for ever; as long as the dot is here the mail was not sent."""
+    """The sending of a body has a limit; while the dot is unsent the mail is too."""
     script = {"DATA": b"354 Go on\r\n", "IN-BODY": b""}
     async with (
         scripted(script) as server,
@@ -284,7 +284,7 @@ async def test_body_not_taken() -> None:
 
 
 async def test_mail_for_nobody() -> None:
-    """A server that wants the mail although it refused all gets a lone dot, and no blame."""
+    """A server that replies 354 although it refused all recipients gets a lone dot."""
     script = {"RCPT": b"550 5.1.1 No\r\n"}
     async with scripted({**PIPELINING, **script}) as server, a_pool(a_relay(server.port)) as pool:
         assert await sent(pool, ANNA, BEN) == [(Stage.RCPT, 550)] * 2
@@ -296,7 +296,7 @@ async def test_mail_for_nobody() -> None:
 
 @pytest.mark.parametrize("last", [b"421 4.3.0 Going\r\n", b"999 What\r\n"])
 async def test_no_more_to_come(last: bytes) -> None:
-    """Who says in a group that it ends is believed at once, though nothing follows."""
+    """A 421 in a group of replies counts at once, though no reply follows."""
     script = {**PIPELINING, "MAIL": last, "RCPT": HANG, "DATA": HANG}
     patience = Timeouts(command=60)
     async with (
@@ -309,7 +309,7 @@ async def test_no_more_to_come(last: bytes) -> None:
 
 @pytest.mark.parametrize("then", [b"503 5.5.1 MAIL first\r\n", CUT, b"421 4.7.0 Bye\r\n"])
 async def test_sender_refused(then: bytes) -> None:
-    """What the server says after it has refused the sender is about nobody else."""
+    """Replies after a refused sender are about no recipient."""
     script = {"MAIL": b"550 5.1.8 No\r\n", "RCPT": then, "DATA": then}
     async with scripted({**PIPELINING, **script}) as server, a_pool(a_relay(server.port)) as pool:
         assert await sent(pool, ANNA, BEN) == [(Stage.MAIL, 550)] * 2
@@ -317,7 +317,7 @@ async def test_sender_refused(then: bytes) -> None:
 
 @pytest.mark.parametrize("then", [CUT, b"421 4.7.0 Bye\r\n"])
 async def test_closed_after_a_refusal(then: bytes) -> None:
-    """A refusal holds although the server then closes and leaves commands without a reply."""
+    """A refusal counts although the server then closes without a reply to other commands."""
     script = {f"RCPT TO:<{ANNA}>": b"550 5.1.1 No\r\n", "RCPT": then}
     async with scripted({**PIPELINING, **script}) as server, a_pool(a_relay(server.port)) as pool:
         anna, ben = await sent(pool, ANNA, BEN)
@@ -344,7 +344,7 @@ async def test_closed_after_a_refusal(then: bytes) -> None:
     ],
 )
 async def test_miscounted(script: Mapping[str, bytes], end: tuple[Stage, int]) -> None:
-    """When the replies are not as many as the commands nobody is blamed for any of them."""
+    """When there are not as many replies as commands no recipient is blamed."""
     async with (
         scripted({**PIPELINING, **script}) as server,
         a_pool(a_relay(server.port, timeouts=BRIEF)) as pool,
@@ -356,7 +356,7 @@ async def test_miscounted(script: Mapping[str, bytes], end: tuple[Stage, int]) -
 
 
 async def test_flushes_its_buffer() -> None:
-    """A server that loses what comes early gets its commands one by one from then on."""
+    """A server that loses early commands gets them one by one from then on."""
     async with (
         scripted({**PIPELINING, "FLUSH": b""}) as server,
         a_pool(a_relay(server.port, timeouts=BRIEF)) as pool,
@@ -370,7 +370,7 @@ async def test_flushes_its_buffer() -> None:
 
 
 async def test_one_octet_at_a_time(greeting: Mapping[str, bytes]) -> None:
-    """A reply that trickles in is a reply."""
+    """A reply that comes octet by octet counts."""
     async with (
         scripted({**greeting, "TRICKLE": b""}) as server,
         a_pool(a_relay(server.port)) as pool,

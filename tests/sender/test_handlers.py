@@ -1,4 +1,4 @@
-"""Tests of what the sender does with a command: real claims, and a relay that a test decides."""
+"""Tests of the handler of `SendEmail`, with real claims and a relay with replies of the test."""
 
 from datetime import timedelta
 
@@ -24,7 +24,7 @@ ANNA, BEN = "anna@x.example", "ben@x.example"
 
 
 async def test_delivered(claims: ClaimStore) -> None:
-    """A mail goes to all its recipients at once; each gets an event."""
+    """A mail goes to all its recipients in one transaction; each gets an event."""
     relay = Relay()
 
     told = await a_sender(relay, claims).on_send_email(a_command(ANNA, bcc=BEN))
@@ -34,7 +34,7 @@ async def test_delivered(claims: ClaimStore) -> None:
 
 
 async def test_expired(claims: ClaimStore) -> None:
-    """A mail past its time is not sent."""
+    """An expired mail is not sent."""
     relay = Relay()
 
     told = await a_sender(relay, claims).on_send_email(a_command(expires_at=NOW))
@@ -44,7 +44,7 @@ async def test_expired(claims: ClaimStore) -> None:
 
 
 async def test_from_the_future(claims: ClaimStore) -> None:
-    """A mail is not accepted long after now; a clock that is wrong by minutes is none of that.
+    """A time of acceptance is refused long after now, but not by minutes.
 
     Issue 10, S6.
     """
@@ -59,7 +59,7 @@ async def test_from_the_future(claims: ClaimStore) -> None:
 
 
 async def test_expired_while_it_waited(claims: ClaimStore) -> None:
-    """A mail tells the relay's side until when it may be begun; past that it has expired."""
+    """A mail must not be begun after its expiry; past that it is expired."""
     relay = Relay(Unsendable(FailureReason.EXPIRED))
     until = NOW + timedelta(seconds=1)
 
@@ -70,7 +70,7 @@ async def test_expired_while_it_waited(claims: ClaimStore) -> None:
 
 
 async def test_sealed(claims: ClaimStore) -> None:
-    """A sealed mail is opened at the last moment."""
+    """Sealed content is unsealed for the mail, and is in no event."""
     relay = Relay()
     command = a_command(text=None, sealed=SEALER.seal(b'{"text": "123456"}', "mail-1"))
 
@@ -80,7 +80,7 @@ async def test_sealed(claims: ClaimStore) -> None:
 
 
 async def test_broken_seal(claims: ClaimStore) -> None:
-    """A mail that nobody can open fails, and is not tried again."""
+    """A mail whose seal is broken fails, and is not tried again."""
     relay = Relay()
     command = a_command(text=None, sealed=SEALER.seal(b'{"text": "123456"}', "mail-2"))
 
@@ -93,7 +93,7 @@ async def test_broken_seal(claims: ClaimStore) -> None:
 
 
 async def test_unsendable(claims: ClaimStore) -> None:
-    """A mail that needs what the relay does not have fails with that reason."""
+    """A mail that needs an extension that the relay lacks fails with that reason."""
     relay = Relay(Unsendable(FailureReason.SMTPUTF8_NOT_OFFERED))
 
     told = await a_sender(relay, claims).on_send_email(a_command("jörg@x.example"))
@@ -104,7 +104,7 @@ async def test_unsendable(claims: ClaimStore) -> None:
 
 
 async def test_postponed(claims: ClaimStore) -> None:
-    """A mail whose relays rest waits for them; that is no attempt, and nobody's claim."""
+    """A mail whose relays may not be tried is put off; that is no attempt, and keeps no claim."""
     relay = Relay(NotAttempted(40))
     sender = a_sender(relay, claims)
 
@@ -116,7 +116,7 @@ async def test_postponed(claims: ClaimStore) -> None:
 
 
 class Stopped(Relay):
-    """A relay before which this process is stopped until another sender has taken the mail over."""
+    """A relay before which the process is stopped until another sender has taken over the mail."""
 
     def __init__(self, replica: ClaimStore) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class Stopped(Relay):
 
 
 async def test_claim_lost_before_mail(claims: ClaimStore, of_the_dead: ClaimStore) -> None:
-    """A sender that has lost its claim sends and publishes nothing; it looks in again later."""
+    """A sender that has lost its claim sends and publishes nothing; the mail comes again later."""
     relay = Stopped(claims)
     lost = metrics.counter(metrics.LOST, "transactional", "mail")._value.get()
 
@@ -148,7 +148,7 @@ async def test_claim_lost_before_mail(claims: ClaimStore, of_the_dead: ClaimStor
 
 
 async def test_log(claims: ClaimStore) -> None:
-    """Logs have masked addresses, the codes, and no word of the mail."""
+    """Logs have masked addresses and reply codes, and no text of the mail."""
     relay = Relay(replies.received(Stage.RCPT, 550, "5.1.1 anna@x.example is unknown"))
 
     with capture_logs() as logs:
@@ -169,7 +169,7 @@ async def test_log(claims: ClaimStore) -> None:
 
 
 async def test_warning(claims: ClaimStore) -> None:
-    """Trouble with us is for the operator: one warning a mail, with what the server said."""
+    """A problem of ours is logged as one warning a mail, with the server's reply."""
     relay = Relay(replies.received(Stage.AUTH, 535, "5.7.8 Wrong password"))
 
     with capture_logs() as logs:
@@ -187,7 +187,7 @@ async def test_warning(claims: ClaimStore) -> None:
 
 
 async def test_one_address_that_needs_smtputf8(claims: ClaimStore, simulator: Simulator) -> None:
-    """Where no relay offers SMTPUTF8 the address that needs it fails, and no other does."""
+    """Where no relay offers SMTPUTF8 only the address that needs it fails."""
     simulator.behaviour = Behaviour(extensions=tuple(e for e in EXTENSIONS if e != "SMTPUTF8"))
     async with a_pool(a_relay(simulator.smtp_port)) as pool:
         sender = a_sender(pool, claims)
@@ -216,7 +216,7 @@ async def test_one_address_that_needs_smtputf8(claims: ClaimStore, simulator: Si
     ],
 )
 async def test_the_next_transaction(claims: ClaimStore, simulator: Simulator, reply: str) -> None:
-    """Recipients for whom a transaction had no room have the next one, which is no new attempt."""
+    """Recipients without room in a transaction get the next one, which is no new attempt."""
     simulator.behaviour = Behaviour(transaction=RecipientLimit(recipients=2, reply=reply))
     everybody = [f"{name}@x.example" for name in "abcde"]
     command = a_command(*everybody)

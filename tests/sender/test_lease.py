@@ -16,7 +16,7 @@ MAILS = [f"mail-{number}" for number in range(4)]
 
 
 async def stopped_at(world: Replicas, sender: Replica, verb: str, *commands: SendEmail) -> None:
-    """Stop a sender that waits for a reply to each of its mails; its broker gives it up."""
+    """Stop a sender that waits for replies to its mails, and cut it off from the broker."""
     world.relay.slow = {verb}
     await world.publish(*commands)
     await world.heard(verb, len(commands))
@@ -63,7 +63,7 @@ async def test_stopped_before_the_reply_to_the_dot(world: Replicas) -> None:
 
 
 async def test_a_delivery_comes_in_time(world: Replicas) -> None:
-    """A 250 that the first sender reads before the second has an outcome is the outcome.
+    """A 250 that the first sender reads before the second one has an outcome is the outcome.
 
     The second finds its claim gone before it sends the content: there is one mail.
     """

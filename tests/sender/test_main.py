@@ -30,19 +30,19 @@ from shared.contracts import (
 from tests.processes import started
 from tests.proxy import Proxy
 from tests.sender.commands import a_command
-from tests.sender.replicas import LADDER_SCALE, WITHIN
+from tests.sender.replicas import DELAY_SCALE, WITHIN
 from tests.sender.senders import environment
 from tests.tap import Tap, depth, publish_raw, tapped
 from tests.waiting import until
 
 pytestmark = [pytest.mark.journey, pytest.mark.rabbit]
 
-MANY = 40  # mails: more than a sender has in hand
+MANY = 40  # mails: more than a sender holds
 
 
 @dataclass(frozen=True)
 class World:
-    """What stays when a sender is killed."""
+    """The broker, the relay and the directory that stay when a sender is killed."""
 
     url: str
     data_dir: Path
@@ -53,7 +53,7 @@ class World:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The variables of a sender in this world; it reaches the broker through the proxy."""
+        """The variables of a sender, which reaches the broker through the proxy."""
         port = urlsplit(self.url).port
         return environment(
             self.url.replace(f":{port}", f":{self.proxy.port}"),
@@ -64,11 +64,11 @@ class World:
         )
 
     def sender(self) -> AbstractAsyncContextManager[Process]:
-        """Run a sender for the length of the block; then it is killed, if it still runs."""
+        """Run a sender for the length of the block; then kill it, if it still runs."""
         return started("-m", "services.sender", env=self.environment, stdout=DEVNULL)
 
     async def heard(self, verb: str) -> None:
-        """Wait until the relay has been told something."""
+        """Wait until the relay has heard a verb."""
         traffic = self.simulator.traffic
         await traffic.wait_until(lambda: traffic.commands[verb] > 0, within=WITHIN)
 
@@ -80,22 +80,22 @@ class World:
         return event
 
     async def settled(self) -> bool:
-        """Tell whether a sender has kept a final outcome."""
+        """Return whether a sender has kept a final outcome."""
         uri = f"file:{self.data_dir / 'sender.sqlite'}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True)) as database:
             (count,) = database.execute("SELECT count(*) FROM claims WHERE final").fetchone()
         return bool(count)
 
     async def is_done(self) -> bool:
-        """Tell whether no command waits any more."""
+        """Return whether no command waits any more."""
         queues = [topology.sending_queue(category) for category in Category]
         return not any([await depth(self.url, queue) for queue in queues])
 
 
 @pytest.fixture
 async def world(vhost: str, tmp_path: Path, simulator: Simulator) -> AsyncIterator[World]:
-    """Give a world whose delay ladder is short."""
-    await declare(vhost, topology.EXCHANGES, topology.queues(scale=LADDER_SCALE))
+    """Open a world with short delays."""
+    await declare(vhost, topology.EXCHANGES, topology.queues(scale=DELAY_SCALE))
     async with (
         Proxy.to(urlsplit(vhost).port or 0) as proxy,
         tapped(vhost, topology.EVENTS) as tap,
@@ -105,7 +105,7 @@ async def world(vhost: str, tmp_path: Path, simulator: Simulator) -> AsyncIterat
 
 
 async def killed_after(world: World, verb: str, command: SendEmail) -> None:
-    """Kill a sender that has said something of a mail and waits for the reply."""
+    """Kill a sender that has sent a command of a mail and waits for the reply."""
     await world.broker.publish(command)
     async with world.sender() as sender:
         await world.heard(verb)
@@ -113,7 +113,7 @@ async def killed_after(world: World, verb: str, command: SendEmail) -> None:
 
 
 async def test_killed_at_mail(world: World) -> None:
-    """Killed before anything could be delivered, a mail is sent by the next sender, once."""
+    """A mail whose sender is killed before its content is sent once, by the next sender."""
     await killed_after(world, "MAIL", a_command(from_="slow-500-mail@our.example"))
 
     async with world.sender():
@@ -124,7 +124,7 @@ async def test_killed_at_mail(world: World) -> None:
 
 
 async def test_killed_at_the_dot(world: World) -> None:
-    """Killed between dot and reply, a mail is sent again: perhaps a copy, under one Message-ID."""
+    """A mail whose sender is killed between dot and reply is sent again, under one Message-ID."""
     await killed_after(world, "DATA", a_command("slow-500-dot@x.example"))
 
     async with world.sender():
@@ -137,7 +137,7 @@ async def test_killed_at_the_dot(world: World) -> None:
 
 
 async def test_killed_at_the_dot_of_bulk(world: World) -> None:
-    """Killed between dot and reply, a newsletter is held: it may be there, and is not repeated."""
+    """A newsletter whose sender is killed between dot and reply is uncertain and not repeated."""
     command = a_command("slow-500-dot@x.example", category=Category.BULK)
     await killed_after(world, "DATA", command)
 
@@ -150,7 +150,7 @@ async def test_killed_at_the_dot_of_bulk(world: World) -> None:
 
 
 async def test_killed_before_telling(world: World) -> None:
-    """Killed with an outcome kept and not told, the next sender tells it and sends nothing."""
+    """An outcome that a killed sender kept but did not publish is published by the next sender."""
     await world.broker.publish(a_command("slow-500-dot@x.example"))
     async with world.sender() as sender:
         await world.heard("DATA")
@@ -170,7 +170,7 @@ async def test_killed_before_telling(world: World) -> None:
 
 
 async def test_cut_off_from_the_broker(world: World) -> None:
-    """Mails in flight while the broker is lost come again from it, and are not sent again."""
+    """Mails in flight at a loss of the broker are redelivered, and not sent again."""
     ids = {f"mail-{number}" for number in range(4)}
     for each in ids:
         await world.broker.publish(a_command("slow-1000-dot@x.example", id=each))
@@ -190,7 +190,7 @@ async def test_cut_off_from_the_broker(world: World) -> None:
 
 
 async def test_poison_takes_no_neighbour_with_it(world: World) -> None:
-    """Commands that no sender can take lie in the dead letters; those beside them are sent.
+    """Commands that no sender can handle are dead-lettered; commands beside them are sent.
 
     Issue 10, A2, A3, A7 and S6.
     """
@@ -228,7 +228,7 @@ async def test_poison_takes_no_neighbour_with_it(world: World) -> None:
 
 @pytest.mark.restarts
 async def test_the_broker_restarts(rabbit: Node, world: World) -> None:
-    """Mails in hand while the broker goes and comes back are all told of, and each is sent once."""
+    """Mails in flight at a restart of the broker are all reported, and each is sent once."""
     ids = {f"mail-{number}" for number in range(MANY)}
     for each in ids:
         await world.broker.publish(a_command("slow-200-dot@x.example", id=each))
@@ -239,13 +239,13 @@ async def test_the_broker_restarts(rabbit: Node, world: World) -> None:
         await asyncio.to_thread(rabbit.start)
         told = await evidence(world.url, ids)
 
-    # What was told and not confirmed is told again, in the same words.
+    # An event that was published and not confirmed is published again, unchanged.
     assert len({event.id for event in told}) == MANY
     assert len(world.simulator.mailbox) == MANY
 
 
 async def evidence(url: str, ids: set[str]) -> list[Outcome]:
-    """Take what the classifier would be told until it is about all mails of `ids`."""
+    """Return the events for the classifier, up to those about all mails of `ids`."""
     told: list[Outcome] = []
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
         queue = await channel.get_queue(topology.EVIDENCE)

@@ -38,7 +38,7 @@ LOST_AFTER_DOT = replies.no_reply(Stage.DOT, "connection lost")
 def settle(
     reply: Reply, command: SendEmail | None = None, schedule: RetrySchedule = SCHEDULE
 ) -> tuple[Outcome, Reschedule | None]:
-    """Give the event for anna and the next attempt, if there is one."""
+    """Return the event for anna and the next attempt, if any."""
     asked = command or a_command()
     (event,) = outcome.settle(asked, {ANNA: reply}, schedule, NOW).events
     later = outcome.next_attempts(asked, [event])
@@ -74,7 +74,7 @@ def settle(
     ],
 )
 def test_replies(stage: Stage, code: int, text: str, kind: type[Outcome]) -> None:
-    """Each reply has one meaning; it is in the event, and only a deferred mail comes again."""
+    """Each reply leads to one kind of event, and only a deferred mail is tried again."""
     reply = replies.received(stage, code, text)
 
     event, again = settle(reply)
@@ -86,7 +86,7 @@ def test_replies(stage: Stage, code: int, text: str, kind: type[Outcome]) -> Non
 
 @pytest.mark.parametrize("stage", [stage for stage in Stage if stage is not Stage.DOT])
 def test_lost_before_the_dot(stage: Stage) -> None:
-    """A connection that is lost before the dot has delivered nothing."""
+    """A connection that is lost before the dot means a deferral, not uncertainty."""
     event, again = settle(replies.no_reply(stage, "connection lost"))
 
     assert isinstance(event, EmailDeferred)
@@ -94,7 +94,7 @@ def test_lost_before_the_dot(stage: Stage) -> None:
 
 
 def test_lost_after_the_dot() -> None:
-    """When the reply to the dot is lost the mail may be there: tried again, or held."""
+    """When the reply to the dot is lost the mail is uncertain: tried again or not, by class."""
     event, again = settle(LOST_AFTER_DOT)
     held, never = settle(LOST_AFTER_DOT, schedule=HOLDING)
 
@@ -107,7 +107,7 @@ def test_lost_after_the_dot() -> None:
 
 
 def test_uncertain_at_the_end() -> None:
-    """A mail that may be there is never called expired."""
+    """A mail that may have arrived is uncertain, never expired."""
     event, again = settle(LOST_AFTER_DOT, a_command(created_at=NOW - timedelta(days=2)))
 
     assert isinstance(event, EmailUncertain)
@@ -116,7 +116,7 @@ def test_uncertain_at_the_end() -> None:
 
 
 def test_classes() -> None:
-    """Each no has a class and its rule; a refusal of the mail blames none of several."""
+    """Each refusal has a class and its rule; a refusal of the mail blames none of several."""
     refusal = replies.received(Stage.DOT, 550, "5.1.1 No such user")
     deferred, _ = settle(replies.received(Stage.RCPT, 450, "4.2.0 Greylisted"))
     bounced, _ = settle(refusal)
@@ -136,7 +136,7 @@ def test_classes() -> None:
     [("mta5.am0.yahoodns.net", ReplyClass.AUTH_SENDER), ("mx.x.example", ReplyClass.POLICY)],
 )
 def test_who_said_it(host: str, found: ReplyClass) -> None:
-    """What a provider means by words that others use as well is known by its server's name."""
+    """The name of the server determines the meaning of words that other providers use too."""
     reply = replies.received(Stage.DOT, 554, "5.7.9 Message not accepted for policy reasons")
 
     (event,) = outcome.settle(a_command(), {ANNA: reply}, SCHEDULE, NOW, host).events
@@ -149,7 +149,7 @@ def test_who_said_it(host: str, found: ReplyClass) -> None:
     ("code", "reason"), [(550, FailureReason.SENDER_REFUSED), (552, FailureReason.TOO_BIG)]
 )
 def test_reasons(code: int, reason: FailureReason) -> None:
-    """A refusal of MAIL is no recipient's fault and says why."""
+    """A refusal of MAIL is a failure with a reason, no bounce."""
     event, _ = settle(replies.received(Stage.MAIL, code, ""))
 
     assert isinstance(event, EmailFailed)
@@ -157,7 +157,7 @@ def test_reasons(code: int, reason: FailureReason) -> None:
 
 
 def test_next_attempt() -> None:
-    """What comes back is the command for those left, one attempt on, as old as the mail is."""
+    """The next attempt is the command for the deferred recipients, with the mail's age."""
     command = a_command(ANNA, BEN, EVE)
     greylisted = replies.received(Stage.RCPT, 451, "4.7.1 Later")
     unknown = replies.received(Stage.RCPT, 550, "5.1.1 No")
@@ -174,7 +174,7 @@ def test_next_attempt() -> None:
 
 
 def test_waits_differ() -> None:
-    """Who is asked to wait waits so long; the others come back together at their own time."""
+    """A recipient waits for as long as its server asks; the others come back together."""
     command = a_command(ANNA, BEN, EVE)
     greylisted = replies.received(Stage.RCPT, 451, "4.7.1 Greylisted, try again in 5 minutes")
     busy = replies.received(Stage.RCPT, 451, "4.3.2 Busy")
@@ -190,14 +190,14 @@ def test_waits_differ() -> None:
 
 
 def pending_of(later: Reschedule) -> tuple[str, ...] | None:
-    """Give who is left at the next attempt."""
+    """Return the recipients of the next attempt."""
     assert isinstance(later.message, SendEmail)
     return later.message.pending
 
 
 @pytest.mark.parametrize("code", [451, 452, 550, 552])
 def test_no_room(code: int) -> None:
-    """Whom a transaction has no room for is not blamed; the others' outcome stands."""
+    """A recipient without room in a transaction is put off; the others keep their outcomes."""
     full = replies.received(Stage.RCPT, code, f"{code // 100}.5.3 Too many recipients")
     unknown = replies.received(Stage.RCPT, 550, "5.1.1 No such user")
 
@@ -210,7 +210,7 @@ def test_no_room(code: int) -> None:
 
 
 def test_no_room_for_anybody() -> None:
-    """A server that takes nobody is not asked again for ever: its refusal counts."""
+    """When a server has room for no recipient its refusal counts."""
     full = replies.received(Stage.RCPT, 452, "4.5.3 Too many recipients")
 
     settlement = outcome.settle(a_command(ANNA, BEN), {ANNA: full, BEN: full}, SCHEDULE, NOW)
@@ -220,7 +220,7 @@ def test_no_room_for_anybody() -> None:
 
 
 def test_postponed() -> None:
-    """An attempt that was not made is put off, uncounted, while its mail has the time."""
+    """A mail that was not attempted is put off, uncounted, unless it would be too late."""
     command = a_command(ANNA, BEN, expires_at=NOW + timedelta(seconds=60))
 
     in_time = outcome.postpone(command, 30, SCHEDULE, NOW)
@@ -232,7 +232,7 @@ def test_postponed() -> None:
 
 @pytest.mark.parametrize(("retries", "again"), [(0, False), (1, True), (None, True)])
 def test_retries(retries: int | None, again: bool) -> None:  # noqa: FBT001 -- a case, not a switch
-    """A command may limit its further attempts; the last one that fails is final."""
+    """A command may limit its further attempts; the last failed one is final."""
     reply = replies.received(Stage.RCPT, 451, "4.7.1 Later")
 
     event, later = settle(reply, a_command(retries=retries))
@@ -244,7 +244,7 @@ def test_retries(retries: int | None, again: bool) -> None:  # noqa: FBT001 -- a
 
 
 def test_held() -> None:
-    """A mail that somebody who died may have sent is uncertain, without a reply, and final."""
+    """A mail that a dead sender may have sent is uncertain, without a reply, and final."""
     (event,) = outcome.all_uncertain(a_command(), a_command().recipients, NOW)
 
     assert isinstance(event, EmailUncertain)
@@ -252,7 +252,7 @@ def test_held() -> None:
 
 
 def test_waits_grow() -> None:
-    """The wait follows the attempt, and the event tells it."""
+    """The wait follows from the attempt, and the event has it."""
     event, again = settle(
         replies.no_reply(Stage.CONNECT, "refused"), a_command(attempt=3, created_at=NOW)
     )
@@ -271,7 +271,7 @@ def test_waits_grow() -> None:
     ],
 )
 def test_gives_up(command: SendEmail) -> None:
-    """A mail that gets too old before its next attempt is given up, with the last reply."""
+    """A mail that would be too old at its next attempt expires, with the last reply."""
     reply = replies.received(Stage.RCPT, 451, "4.7.1 Later")
 
     event, again = settle(reply, command)
@@ -282,7 +282,7 @@ def test_gives_up(command: SendEmail) -> None:
 
 
 def test_expired() -> None:
-    """A mail expires at its time, not a moment after; without one never."""
+    """A mail expires exactly at its time, and never without one."""
     command = a_command(ANNA, BEN, expires_at=NOW)
 
     assert outcome.expired(command, NOW)
@@ -292,7 +292,7 @@ def test_expired() -> None:
 
 
 def test_all_failed() -> None:
-    """What can be sent to nobody fails for everybody who was left."""
+    """A mail that cannot be sent fails for all pending recipients."""
     command = a_command(ANNA, BEN, EVE, pending=(BEN, EVE))
 
     events = outcome.all_failed(command, FailureReason.SEAL_BROKEN, NOW)
@@ -304,7 +304,7 @@ def test_all_failed() -> None:
 
 
 def test_expired_meanwhile() -> None:
-    """A mail whose time ran out before MAIL is expired, whoever found that out."""
+    """A mail whose time ran out before MAIL is expired, also if a relay pool finds it."""
     (event,) = outcome.all_failed(a_command(), FailureReason.EXPIRED, NOW)
 
     assert isinstance(event, EmailExpired)
@@ -331,7 +331,7 @@ def test_ids() -> None:
 
 
 def test_what_an_event_says() -> None:
-    """An event tells which mail, class, recipient and attempt it is about."""
+    """An event has its mail, class, recipient and attempt."""
     event, _ = settle(ACCEPTED, a_command(category=Category.OTP, attempt=2))
 
     assert (event.email_id, event.category, event.recipient, event.attempt, event.at) == (
@@ -351,7 +351,7 @@ def test_what_an_event_says() -> None:
     ],
 )
 def test_what_is_kept_of_a_reply(category: Category, kept: str) -> None:
-    """Replies may have addresses of others in them, and excerpts of the mail."""
+    """Other addresses and codes in replies are masked in events."""
     said = "5.7.1 anna@x.example: forwarded to ben.b@y.example, Code: 123456"
 
     event, _ = settle(replies.received(Stage.DOT, 550, said), a_command(category=category))

@@ -56,7 +56,7 @@ SETTINGS = {
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """Make a directory in which Postfix finds its files when it has given up root."""
+    """Return a directory that Postfix can read when it has given up root."""
     with TemporaryDirectory(prefix="postrider-postfix-") as name:
         directory = Path(name)
         directory.chmod(0o755)
@@ -65,7 +65,7 @@ def home() -> Iterator[Path]:
 
 @pytest.fixture
 async def server(home: Path, authority: trustme.CA) -> AsyncIterator[Postfix]:
-    """Run a Postfix that throws away what it accepts."""
+    """Run a Postfix that discards all accepted mail."""
     chain = home / "chain.pem"
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(chain)
     bench = Bench(home, BrokerAddress(BrokerPorts(0, 0, 0, 0), ""))
@@ -79,12 +79,12 @@ async def server(home: Path, authority: trustme.CA) -> AsyncIterator[Postfix]:
 
 @pytest.fixture(params=["pipelined", "in lock-step"])
 def port(server: Postfix, request: pytest.FixtureRequest) -> int:
-    """Give the port with PIPELINING, and that without."""
+    """Return the port with PIPELINING, then the one without."""
     return server.port if request.param == "pipelined" else server.plain_port
 
 
 async def test_what_it_offers(server: Postfix) -> None:
-    """All that matters to us is understood."""
+    """All extensions of Postfix that matter are read."""
     connection = await connect(a_relay(server.port), 1e12)
     connection.abort()
 
@@ -94,7 +94,7 @@ async def test_what_it_offers(server: Postfix) -> None:
 
 
 async def test_reports(port: int) -> None:
-    """What a report is to say of a mail and its recipients is said in a way that it takes."""
+    """Postfix accepts our DSN parameters."""
     mail = replace(a_mail(ANNA, "a+b=c@x.example"), envelope_id="mail_1.2-3")
 
     async with a_pool(a_relay(port)) as pool:
@@ -105,7 +105,7 @@ async def test_reports(port: int) -> None:
 
 
 async def test_accepted(server: Postfix, port: int) -> None:
-    """Each mail over one connection is in its queue once, and our stream is to its taste."""
+    """Each mail over one connection is queued once, without a protocol error."""
     async with a_pool(a_relay(port)) as pool:
         assert [await sent(pool) for _ in range(20)] == [DELIVERED] * 20
 
@@ -129,7 +129,7 @@ async def test_accepted(server: Postfix, port: int) -> None:
     ],
 )
 async def test_refused(port: int, name: str, code: int, reply_class: ReplyClass) -> None:
-    """A refusal has its stage, code and class, and the next mail is not touched by it."""
+    """A refusal has its stage, code and class, and does not affect the next mail."""
     recipient = f"{name}@x.example"
 
     async with a_pool(a_relay(port)) as pool:
@@ -143,7 +143,7 @@ async def test_refused(port: int, name: str, code: int, reply_class: ReplyClass)
 
 
 async def test_some_are_refused(port: int, claims: ClaimStore) -> None:
-    """Of a mail for several each one's event is told, and who is to wait waits as asked."""
+    """Each of several recipients has its event, and waits for as long as the server asks."""
     command = a_command(ANNA, "nobody@x.example", "greylisted@x.example", "b@x.example")
 
     async with a_pool(a_relay(port)) as pool:
@@ -166,7 +166,7 @@ async def test_some_are_refused(port: int, claims: ClaimStore) -> None:
 
 
 async def test_too_many_recipients(port: int) -> None:
-    """Those for whom there is no room are told so, and the mail goes to the others."""
+    """Recipients without room get such a reply, and the others get the mail."""
     everyone = [f"{name}@x.example" for name in "bcdefghi"]
 
     async with a_pool(a_relay(port)) as pool:
@@ -179,13 +179,13 @@ async def test_too_many_recipients(port: int) -> None:
 
 
 async def test_too_big_for_what_it_offers(server: Postfix) -> None:
-    """A mail over its SIZE is not even begun."""
+    """A mail over the server's SIZE is not begun."""
     async with a_pool(a_relay(server.port)) as pool:
         assert await pool.send(a_mail(content=BIG)) == Unsendable(FailureReason.TOO_BIG)
 
 
 async def test_too_big_without_an_offer(server: Postfix) -> None:
-    """A limit that is not told is found at the end of the mail, and is no recipient's fault."""
+    """A size limit that is not announced is a refusal at the dot, and blames no recipient."""
     async with a_pool(a_relay(server.plain_port)) as pool:
         result = await pool.send(a_mail(content=BIG))
         assert await sent(pool) == DELIVERED
@@ -198,7 +198,7 @@ async def test_too_big_without_an_offer(server: Postfix) -> None:
 
 
 async def test_starttls(port: int, trusting: ssl.SSLContext) -> None:
-    """Encrypted it takes the same mails."""
+    """The same mails are sent with encryption."""
     relay = a_relay(port, Tls.STARTTLS, trusting)
 
     async with a_pool(relay) as pool:
@@ -208,7 +208,7 @@ async def test_starttls(port: int, trusting: ssl.SSLContext) -> None:
 
 
 async def test_an_unknown_authority(server: Postfix) -> None:
-    """Nothing is sent to who cannot prove its name."""
+    """Nothing is sent to a server without a valid certificate."""
     relay = a_relay(server.port, Tls.STARTTLS, ssl.create_default_context())
 
     async with a_pool(relay) as pool:

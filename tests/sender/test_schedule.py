@@ -23,20 +23,20 @@ def test_gives_up() -> None:
 
 
 def test_expiry() -> None:
-    """An attempt that would come when the mail has expired is not waited for."""
+    """An attempt that would come after the mail's expiry is not made."""
     assert OTP.wait_after(AttemptHistory(1, age=0, left=5.1)) == 5
     assert OTP.wait_after(AttemptHistory(1, age=0, left=5)) is None
 
 
 def test_retries() -> None:
-    """A command's own limit of further attempts holds, however much time is left."""
+    """A command's limit of further attempts holds, with any time left."""
     assert OTP.wait_after(AttemptHistory(1, age=0, retries=0)) is None
     assert OTP.wait_after(AttemptHistory(2, age=0, retries=2)) == 10
     assert OTP.wait_after(AttemptHistory(3, age=0, retries=2)) is None
 
 
 def test_the_contract_s_own_end() -> None:
-    """A command has room for so many attempts; the last of them is not deferred."""
+    """The last attempt that the contract allows is not deferred."""
     patient = RetrySchedule(first=1, longest=1, give_up=1e9, retries_uncertain=True)
 
     assert patient.wait_after(AttemptHistory(MAX_ATTEMPTS - 1, age=0)) == 1
@@ -44,19 +44,19 @@ def test_the_contract_s_own_end() -> None:
 
 
 def test_asked() -> None:
-    """The server's wish goes before our own wait, by as much more as the ladder may be early."""
+    """The server's wait takes precedence, longer by the spread of the delays."""
     assert OTP.wait_after(AttemptHistory(1, age=0), requested=300) == 375
 
 
 def test_asked_too_much() -> None:
-    """A wish that the mail has no time for is not a reason to give it up."""
+    """A requested wait that the mail has no time for is ignored."""
     assert OTP.wait_after(AttemptHistory(1, age=0), requested=3600) == 5
     assert OTP.wait_after(AttemptHistory(1, age=0, left=200), requested=300) == 5
 
 
 @given(attempt=st.integers(1), age=st.floats(0, 1e12))
 def test_any_attempt(attempt: int, age: float) -> None:
-    """No attempt number, however absurd, breaks the sum."""
+    """A very large attempt number does not overflow."""
     wait = OTP.wait_after(AttemptHistory(attempt, age))
 
     assert wait is None or OTP.first <= wait <= OTP.longest

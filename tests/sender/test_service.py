@@ -38,12 +38,12 @@ from tests.sender.verifier import signatures, verifies
 from tests.serving import serving
 from tests.tap import Tap, depth, publish_raw, tapped
 
-LADDER_SCALE = 0.01
+DELAY_SCALE = 0.01
 MAILS_OF_A_LOAD = 200
 
 
 def settings(url: str, data_dir: Path, smtp_port: int, **more: str) -> SenderSettings:
-    """Give the settings for a simulator, with waits as short as the ladder's in these tests."""
+    """Return the settings for a simulator, with short waits."""
     return SenderSettings.load(environment(url, data_dir, smtp_port, **more))
 
 
@@ -52,7 +52,7 @@ running = partial(serving, service.run)
 
 @dataclass(frozen=True)
 class World:
-    """What is around the sender: a vhost of its own, somebody who publishes, a tap, a relay."""
+    """The sender's surroundings: a vhost of its own, a publisher, a tap and a relay."""
 
     url: str
     data_dir: Path
@@ -61,14 +61,14 @@ class World:
     simulator: Simulator
 
     def settings(self, **more: str) -> SenderSettings:
-        """Give the settings of a sender in this world."""
+        """Return the settings of a sender in this world."""
         return settings(self.url, self.data_dir, self.simulator.smtp_port, **more)
 
 
 @pytest.fixture
 async def world(vhost: str, tmp_path: Path, simulator: Simulator) -> AsyncIterator[World]:
-    """Give a world whose delay ladder is short."""
-    await declare(vhost, topology.EXCHANGES, topology.queues(scale=LADDER_SCALE))
+    """Open a world with short delays."""
+    await declare(vhost, topology.EXCHANGES, topology.queues(scale=DELAY_SCALE))
     async with (
         tapped(vhost, topology.EVENTS) as tap,
         Broker.connect(vhost, "test") as broker,
@@ -87,7 +87,7 @@ async def outcome(events: Tap) -> Outcome:
 @pytest.mark.rabbit
 @pytest.mark.parametrize("category", Category)
 async def test_the_road(world: World, category: Category) -> None:
-    """A command of each class becomes a mail, and the mail an event that answers it."""
+    """A command of each class becomes a mail, and the mail an event."""
     async with running(world.settings()):
         await world.broker.publish(a_command(category=category), correlation_id="request-1")
         message = await world.events.next()
@@ -108,7 +108,7 @@ async def test_the_road(world: World, category: Category) -> None:
 
 @pytest.mark.rabbit
 async def test_sealed(world: World) -> None:
-    """What was sealed with the shared key is readable in the mailbox alone."""
+    """Content sealed with the shared key is readable only in the mailbox."""
     sealer = Sealer.from_text(SEALING_KEY)
     sealed = sealer.seal(b'{"text": "123456"}', "mail-1")
 
@@ -122,7 +122,7 @@ async def test_sealed(world: World) -> None:
 
 @pytest.mark.rabbit
 async def test_all_that_a_mail_may_have(world: World, tmp_path: Path) -> None:
-    """Files, a shown image, fields of the caller's, lone dots: all arrives whole, and signed."""
+    """Files, an inline image, custom headers and lone dots arrive unchanged, and signed."""
     write_key(tmp_path / "keys" / "our.example" / "s1.pem")
     one_click = {
         "List-Unsubscribe": f"<https://our.example/u/{'t' * 300}>",
@@ -159,7 +159,7 @@ async def test_all_that_a_mail_may_have(world: World, tmp_path: Path) -> None:
 
 @pytest.mark.rabbit
 async def test_deferred(world: World) -> None:
-    """A deferred mail comes back over the ladder until it is delivered, under one Message-ID."""
+    """A deferred mail comes back through the delays until it is delivered, under one Message-ID."""
     world.simulator.behaviour = Behaviour(refuse=StageRefusals(connect="421 4.3.2 Busy"))
 
     async with running(world.settings()):
@@ -205,7 +205,7 @@ async def test_only_the_deferred(world: World) -> None:
 
 @pytest.mark.rabbit
 async def test_split(world: World) -> None:
-    """Whom a transaction had no room for is tried again by the same attempt, told of nothing."""
+    """A recipient without room in a transaction is tried by the same attempt, without an event."""
     full = "reply-rcpt-452-4-5-3@x.example"
 
     async with running(world.settings(SENDER_GIVE_UP_BULK="1")):
@@ -231,7 +231,7 @@ async def test_split(world: World) -> None:
     ],
 )
 async def test_final(world: World, recipient: str, sender: str, kind: type[Outcome]) -> None:
-    """What cannot be sent ends in one final event."""
+    """A mail that cannot be sent ends in one final event."""
     more = {"SENDER_GIVE_UP_BULK": "1"}
 
     async with running(world.settings(**more)):
@@ -260,7 +260,7 @@ async def test_uncertain(world: World) -> None:
 
 @pytest.mark.rabbit
 async def test_poison(world: World) -> None:
-    """What is no command goes to the dead letters; the commands behind it are not held up."""
+    """A message that is no command is dead-lettered, and does not delay others."""
     queue = topology.sending_queue(Category.TRANSACTIONAL)
 
     async with running(world.settings()):
@@ -277,7 +277,7 @@ async def test_poison(world: World) -> None:
 
 @pytest.mark.rabbit
 async def test_relay_away(world: World) -> None:
-    """A sender whose relay is away is ready all the same: it can take commands, and defers."""
+    """A sender whose relay is away is ready: it consumes commands, and defers them."""
     port = str(ports.unused(1)[0])
     await world.simulator.__aexit__()
 
@@ -305,7 +305,7 @@ async def test_relay_away(world: World) -> None:
 
 @pytest.mark.rabbit
 async def test_classes_do_not_wait(world: World) -> None:
-    """A code does not wait for bulk mail that fills all of bulk's connections."""
+    """A code does not wait for bulk mail that uses all connections of bulk."""
     async with running(world.settings()):
         for number in range(4):
             slow = a_command("slow-1000-dot@x.example", id=f"bulk-{number}", category=Category.BULK)
@@ -320,7 +320,7 @@ async def test_classes_do_not_wait(world: World) -> None:
 
 @pytest.mark.rabbit
 async def test_stop_under_load(world: World) -> None:
-    """Stopped in the middle and started again, each mail was sent once and told once."""
+    """After a stop and a start each mail is sent once and reported once."""
     ids = [f"mail-{number}" for number in range(MAILS_OF_A_LOAD)]
     configured = world.settings()
     await asyncio.gather(*(world.broker.publish(a_command(id=each)) for each in ids))
@@ -339,7 +339,7 @@ async def test_stop_under_load(world: World) -> None:
 
 @pytest.mark.rabbit
 async def test_throttled(world: World) -> None:
-    """Mail beyond a domain's rate waits on the ladder: no attempt, no event, nothing lost."""
+    """Mail beyond a domain's rate waits in the delays, without an attempt or an event."""
     rates = {"SENDER_DOMAIN_RATES": '{"x.example": 0.9}'}
     ids = [f"mail-{number}" for number in range(5)]
 
@@ -354,7 +354,7 @@ async def test_throttled(world: World) -> None:
 
 @pytest.mark.rabbit
 async def test_all_relays_rest(world: World) -> None:
-    """While the relay rests mails wait without a connection each, and are sent afterwards."""
+    """While the relay is paused mails wait without a connection, and are sent afterwards."""
     world.simulator.behaviour = Behaviour(refuse=StageRefusals(connect="554 5.7.1 Blocked"))
     ids = [f"mail-{number}" for number in range(20)]
 
@@ -373,7 +373,7 @@ async def test_all_relays_rest(world: World) -> None:
 
 @pytest.mark.rabbit
 async def test_refused_senders(world: World) -> None:
-    """Mails from addresses that the relay refuses fail one by one; all others are delivered."""
+    """Mails from senders that the relay refuses fail one by one; all others are delivered."""
     refused = {"from_": "reply-mail-553-5-7-1@x.example"}
     async with running(world.settings()):
         for number in range(12):

@@ -1,4 +1,4 @@
-"""Claims in both databases: one sender at a time, outcomes kept, the dead taken over from."""
+"""Claims in both databases: one sender at a time, outcomes kept, claims taken over."""
 
 import asyncio
 
@@ -38,7 +38,7 @@ async def rows(each_database: Database) -> int:
 
 
 async def pass_by(turns: int) -> None:
-    """Let the loop do so many turns."""
+    """Run the loop for so many turns."""
     loop = asyncio.get_running_loop()
     for _ in range(turns):
         turn = loop.create_future()
@@ -52,7 +52,7 @@ async def test_the_migrations_make_the_table(each_database: Database) -> None:
 
 
 async def test_fresh(store: ClaimStore) -> None:
-    """A mail that nobody knows is ours, for all its recipients in their order."""
+    """A new mail is claimed for all its recipients in their order."""
     claim = await store.claim(a_command(EVE, ANNA, BEN))
 
     assert claim.fresh == claim.ours == (EVE, ANNA, BEN)
@@ -60,12 +60,12 @@ async def test_fresh(store: ClaimStore) -> None:
 
 
 async def test_nobody(store: ClaimStore) -> None:
-    """An attempt for nobody claims nothing."""
+    """An attempt without recipients claims nothing."""
     assert (await store.claim(a_command().model_copy(update={"pending": ()}))).ours == ()
 
 
 async def test_busy(store: ClaimStore, replica: ClaimStore) -> None:
-    """While one is at it nobody else may send, here or in another process."""
+    """A claimed recipient is busy for all other claims, here or in another process."""
     await store.claim(a_command())
 
     assert (await replica.claim(a_command())).busy == (ANNA,)
@@ -73,7 +73,7 @@ async def test_busy(store: ClaimStore, replica: ClaimStore) -> None:
 
 
 async def test_settled(store: ClaimStore, replica: ClaimStore) -> None:
-    """What came of a mail answers every copy of its command, with the same events."""
+    """A settled mail answers every copy of its command with the same events."""
     command = a_command(ANNA, BEN)
     events = delivered(command)
     await store.settle(await store.claim(command), events)
@@ -99,7 +99,7 @@ async def test_deferred(store: ClaimStore) -> None:
 
 
 async def test_superseded(store: ClaimStore) -> None:
-    """Of an attempt whose successor has been made there is nothing to do and nothing to say."""
+    """A copy of an attempt whose successor is settled claims and returns nothing."""
     first, second = a_command(), a_command(attempt=2)
     for command in (first, second):
         await store.settle(await store.claim(command), deferred(command))
@@ -110,7 +110,7 @@ async def test_superseded(store: ClaimStore) -> None:
 
 
 async def test_each_recipient_for_itself(store: ClaimStore, replica: ClaimStore) -> None:
-    """Of one mail some may be settled, some under way and some still to be sent to."""
+    """Recipients of one mail may be settled, busy and fresh at the same time."""
     half = a_command(ANNA, BEN, EVE, pending=(ANNA, BEN))
     claim = await store.claim(half)
     await store.settle(claim, delivered(half, ANNA))
@@ -124,7 +124,7 @@ async def test_each_recipient_for_itself(store: ClaimStore, replica: ClaimStore)
 
 
 async def test_excess_is_given_back(store: ClaimStore, replica: ClaimStore) -> None:
-    """Whom a transaction had no room for is free again at once, by the same attempt."""
+    """A recipient without an outcome is free at once for the same attempt."""
     command = a_command(ANNA, BEN)
     await store.settle(await store.claim(command), delivered(command, ANNA))
 
@@ -132,14 +132,14 @@ async def test_excess_is_given_back(store: ClaimStore, replica: ClaimStore) -> N
 
 
 async def test_give_back(store: ClaimStore, replica: ClaimStore) -> None:
-    """A claim that was not used is as if it had never been."""
+    """A claim that is given back leaves no trace."""
     await store.give_back(await store.claim(a_command()))
 
     assert (await replica.claim(a_command())).fresh == (ANNA,)
 
 
 async def test_takeover(store: ClaimStore, replica: ClaimStore, clock: Clock) -> None:
-    """A claim that is not renewed is taken over at the end of its lease, and known as such."""
+    """A claim that is not renewed is taken over at the end of its lease, as an orphan."""
     await store.claim(a_command())
     clock.seconds += LEASE_SECONDS - 0.001
     early = await replica.claim(a_command())
@@ -152,7 +152,7 @@ async def test_takeover(store: ClaimStore, replica: ClaimStore, clock: Clock) ->
 
 
 async def test_renewal(store: ClaimStore, replica: ClaimStore, clock: Clock) -> None:
-    """A claim is kept for as long as its holder is at it, and no longer."""
+    """A claim lasts while its holder renews it, and no longer."""
     claim = await store.claim(a_command())
     for _ in range(10):
         clock.seconds += LEASE_SECONDS / 2
@@ -167,7 +167,7 @@ async def test_renewal(store: ClaimStore, replica: ClaimStore, clock: Clock) -> 
 
 
 async def test_an_orphan_stays_one(store: ClaimStore, clock: Clock) -> None:
-    """Who takes over, sends nothing and gives back does not make the first one's deed undone."""
+    """An orphan that is given back stays an orphan."""
     await store.claim(a_command())
     clock.seconds += LEASE_SECONDS
     await store.give_back(await store.claim(a_command()))
@@ -176,14 +176,14 @@ async def test_an_orphan_stays_one(store: ClaimStore, clock: Clock) -> None:
 
 
 async def test_an_earlier_claim_is_void(store: ClaimStore) -> None:
-    """The next attempt is there because the one before has ended, also if that was not kept."""
+    """The next attempt can claim although the outcome of the one before was not kept."""
     await store.claim(a_command())
 
     assert (await store.claim(a_command(attempt=2))).fresh == (ANNA,)
 
 
 async def test_two_ends_at_once(store: ClaimStore, clock: Clock) -> None:
-    """A mail that was taken over here, and both come to their end together: the first counts."""
+    """When a claim and the one that took it over are settled together, the first counts."""
     command = a_command()
     late = await store.claim(command)
     clock.seconds += LEASE_SECONDS
@@ -195,7 +195,7 @@ async def test_two_ends_at_once(store: ClaimStore, clock: Clock) -> None:
 
 
 async def test_at_once(store: ClaimStore, replica: ClaimStore) -> None:
-    """Commands with one id that two senders claim at once are claimed by one of them."""
+    """Of commands with one id that two senders claim at once, one gets each recipient."""
     commands = [a_command(EVE, ANNA, BEN, id=f"mail-{number}") for number in range(AT_ONCE)]
     backwards = [command.model_copy(update={"to": command.to[::-1]}) for command in commands]
 
@@ -213,7 +213,7 @@ async def test_at_once(store: ClaimStore, replica: ClaimStore) -> None:
 
 
 async def test_cancelled(store: ClaimStore, replica: ClaimStore) -> None:
-    """Who is cancelled while claiming leaves no claim behind, whenever that was."""
+    """A claim that is cancelled at any moment is free again."""
     for turns in range(1, 12):
         command = a_command(id=f"mail-{turns}")
         claiming = asyncio.create_task(store.claim(command))
@@ -227,7 +227,7 @@ async def test_cancelled(store: ClaimStore, replica: ClaimStore) -> None:
 
 
 async def test_cancelled_at_the_end(store: ClaimStore, replica: ClaimStore) -> None:
-    """Who is cancelled while keeping an outcome has kept it all the same."""
+    """An outcome is kept although its task is cancelled at any moment."""
     for turns in range(1, 12):
         command = a_command(id=f"mail-{turns}")
         claim = await store.claim(command)
@@ -240,7 +240,7 @@ async def test_cancelled_at_the_end(store: ClaimStore, replica: ClaimStore) -> N
 
 
 async def test_purge(store: ClaimStore, each_database: Database, clock: Clock) -> None:
-    """A mail is forgotten when it has been remembered for as long as asked, not before."""
+    """A mail is purged after the given time, not before."""
     command = a_command(ANNA, BEN)
     await store.settle(await store.claim(command), delivered(command))
     clock.seconds += WEEK
@@ -252,7 +252,7 @@ async def test_purge(store: ClaimStore, each_database: Database, clock: Clock) -
 
 
 async def test_database_away(store: ClaimStore, each_database: Database) -> None:
-    """Without its table a sender claims nothing: the command comes again later."""
+    """Without its table a claim raises Retry."""
     command = a_command()
     claim = await store.claim(command)
     await each_database.write(claims.drop)
@@ -265,7 +265,7 @@ async def test_database_away(store: ClaimStore, each_database: Database) -> None
 
 @pytest.mark.parametrize("attempt", [1 << 63, 1 << 70])
 async def test_poison_takes_no_neighbour_with_it(store: ClaimStore, attempt: int) -> None:
-    """A value that no database can hold is refused for good; other claims are not touched.
+    """A value that no database can hold is rejected; other claims are not affected.
 
     Issue 10, A3: the contract has a bound now, and the store does not rest on it.
     """

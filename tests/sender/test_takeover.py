@@ -1,4 +1,4 @@
-"""Claims that were lost to another sender, in both databases, and the outcomes that are kept."""
+"""Claims that are lost to another sender, in both databases, and the outcomes that are kept."""
 
 import pytest
 from structlog.testing import capture_logs
@@ -36,13 +36,13 @@ def came_to(command: SendEmail, kind: str, by: str) -> tuple[Outcome, ...]:
         (["old bounced", "new deferred"], ["new deferred"]),
         (["new deferred", "old deferred"], ["new deferred"]),
         (["new deferred", "old bounced"], ["new deferred"]),
-        # But for a delivery, which is true whoever has the claim, as long as none is final.
+        # A delivery is true whoever has the claim, and is kept unless there is a final outcome.
         (["old delivered", "new uncertain"], ["old delivered"]),
         (["old delivered", "new bounced"], ["old delivered"]),
         (["old delivered", "new deferred"], ["old delivered"]),
         (["old delivered", "new delivered"], ["old delivered"]),
         (["new deferred", "old delivered"], ["new deferred", "old delivered"]),
-        # The first final outcome counts, true or not: it has been told.
+        # The first final outcome counts, true or not: it has been published.
         (["new uncertain", "old delivered"], ["new uncertain"]),
         (["new bounced", "old delivered"], ["new bounced"]),
         (["new delivered", "old delivered"], ["new delivered"]),
@@ -53,7 +53,7 @@ def came_to(command: SendEmail, kind: str, by: str) -> tuple[Outcome, ...]:
 async def test_taken_over(
     store: ClaimStore, replica: ClaimStore, clock: Clock, ends: list[str], kept: list[str]
 ) -> None:
-    """Of two senders that come to an end of one attempt no final outcome contradicts another."""
+    """Two senders that settle one attempt publish no contradicting final outcomes."""
     command = a_command()
     senders = {"old": (store, await store.claim(command))}
     clock.seconds += LEASE_SECONDS
@@ -70,7 +70,7 @@ async def test_taken_over(
 
 
 async def test_settled_twice(store: ClaimStore) -> None:
-    """An outcome that is kept already, in the same words, counts as kept."""
+    """An outcome that is kept already, with the same text, counts as kept."""
     command = a_command()
     claim = await store.claim(command)
     events = came_to(command, "delivered", "me")
@@ -79,7 +79,7 @@ async def test_settled_twice(store: ClaimStore) -> None:
 
 
 async def test_a_delivery_ends_the_next_attempt(store: ClaimStore, replica: ClaimStore) -> None:
-    """A sender that is at the next attempt loses its claim to the delivery of the one before."""
+    """A sender with a claim on the next attempt loses it to the delivery of the one before."""
     first, second = a_command(), a_command(attempt=2)
     slow, next_claim = await store.claim(first), await replica.claim(second)
     told = await store.settle(slow, came_to(first, "delivered", "old"))
@@ -91,7 +91,7 @@ async def test_a_delivery_ends_the_next_attempt(store: ClaimStore, replica: Clai
 
 
 async def test_a_lease_ends_for_its_holder_first(each_database: Database, clock: Clock) -> None:
-    """A holder that was stopped knows by its own clock, before another one may take over."""
+    """A lease ends by its holder's clock before another sender may take over."""
     watch = Watch()
     store = ClaimStore(each_database, clock=clock, steady=watch)
     claim = await store.claim(a_command())
@@ -107,7 +107,7 @@ async def test_a_lease_ends_for_its_holder_first(each_database: Database, clock:
 async def test_taken_over_while_stopped(
     each_database: Database, replica: ClaimStore, clock: Clock
 ) -> None:
-    """A claim that another sender has taken over comes back by no renewal."""
+    """A claim that another sender has taken over cannot be renewed."""
     store = ClaimStore(each_database, clock=clock)
     claim = await store.claim(a_command(ANNA, BEN))
     clock.seconds += LEASE_SECONDS
@@ -123,7 +123,7 @@ async def test_taken_over_while_stopped(
 
 
 async def test_a_claim_on_nothing_is_not_renewed(store: ClaimStore) -> None:
-    """A copy of a command that finds nothing to do leaves nothing to be renewed."""
+    """A copy of a command without fresh recipients holds no claim."""
     await store.claim(a_command())
     await store.claim(a_command())
 

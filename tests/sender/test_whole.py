@@ -54,7 +54,7 @@ NOT_COMPLIANT = (
     ],
 )
 async def test_why(script: Mapping[str, bytes], found: ReplyClass, claims: ClaimStore) -> None:
-    """The other words of providers do not hide the reason (issue 10, S13)."""
+    """The reason is found among other words of providers (issue 10, S13)."""
     async with scripted(script) as server, a_pool(a_relay(server.port)) as pool:
         (event,) = await a_sender(pool, claims).on_send_email(a_command())
 
@@ -69,7 +69,7 @@ WIDE = "\uff14\uff11\uff12\uff10\uff12\uff19"  # 412029, full-width
 @pytest.mark.parametrize("written", ["412029.", "412 029", "412-029", WIDE, "412\u00a0029"])
 @pytest.mark.parametrize("refusal", ["DOT 550", "DOT 451", "RCPT 550", "MAIL 530", "DOT 250"])
 async def test_codes_in_replies(written: str, refusal: str, claims: ClaimStore) -> None:
-    """A relay that quotes the mail brings no code into an event or a log (issue 10, S15)."""
+    """A relay that quotes the mail puts no code into an event or a log (issue 10, S15)."""
     verb, code = refusal.split()
     said = f"{code} 5.7.1 rejected: Your code is {written} is it\r\n".encode()
     command = a_command(category=Category.OTP)

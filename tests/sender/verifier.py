@@ -1,4 +1,4 @@
-"""A DKIM verifier written from RFC 6376 and RFC 8463, step by step, knowing nothing of ours."""
+"""A DKIM verifier written from RFC 6376 and RFC 8463, step by step, without our own code."""
 
 import base64
 import hashlib
@@ -29,7 +29,7 @@ class Signature:
 
 
 def signatures(mail: bytes) -> list[Signature]:
-    """Give the signatures of a mail, the first one first."""
+    """Return the signatures of a mail, the first one first."""
     return [
         Signature(field, _tags(field.partition(b":")[2].decode()))
         for field in fields(mail)
@@ -38,7 +38,7 @@ def signatures(mail: bytes) -> list[Signature]:
 
 
 def verifies(mail: bytes, signature: Signature, key: PublicKey) -> bool:
-    """Tell whether a signature with relaxed canonical forms is good for a mail (section 6.1.3)."""
+    """Return whether a relaxed signature is valid for a mail (section 6.1.3)."""
     tags = signature.tags
     assert (tags["v"], tags["c"], "l" in tags) == ("1", "relaxed/relaxed", False)
     body = mail.partition(b"\r\n\r\n")[2]
@@ -68,7 +68,7 @@ def relaxed_body(body: bytes) -> bytes:
 
 
 def _chosen(mail: bytes, signature: Signature) -> Iterator[bytes]:
-    """Take fields from the bottom up, each once; a name without a field is nothing (5.4.2)."""
+    """Yield fields from the bottom up, each once; skip a name without a field (5.4.2)."""
     left = fields(mail)[::-1]
     for name in signature.names:
         found = next((field for field in left if _name(field) == name), None)
@@ -78,7 +78,7 @@ def _chosen(mail: bytes, signature: Signature) -> Iterator[bytes]:
 
 
 def fields(mail: bytes) -> list[bytes]:
-    """Give the fields of a mail's header, each with its folds."""
+    """Return the fields of a mail's header, each with its folds."""
     return re.split(rb"\r\n(?![ \t])", mail.partition(b"\r\n\r\n")[0])
 
 

@@ -1,4 +1,4 @@
-"""Tests of writing a mail: opened, composed, signed."""
+"""Tests of building a mail: unsealed, composed, signed."""
 
 import asyncio
 from datetime import timedelta
@@ -21,7 +21,7 @@ BUILDER = MailBuilder(
 
 
 async def test_signed() -> None:
-    """A mail from a domain that has keys is signed with them, whoever named the domain."""
+    """A mail from a domain with keys is signed, also when From is the default."""
     for command in (a_command(), a_command(from_="Shop <shop@our.example>", html="<p>ä")):
         content = (await BUILDER.build(command, NOW)).content
 
@@ -30,7 +30,7 @@ async def test_signed() -> None:
 
 
 async def test_not_signed() -> None:
-    """Nobody signs for a domain whose keys are not here, not even for one below ours."""
+    """A mail from a domain without keys is not signed, not even from a subdomain of ours."""
     for domain in ("other.example", "sub.our.example"):
         mail = await BUILDER.build(a_command(from_=f"post@{domain}"), NOW)
 
@@ -38,7 +38,7 @@ async def test_not_signed() -> None:
 
 
 async def test_sealed() -> None:
-    """Sealed content is opened, and signed like any other."""
+    """Sealed content is unsealed, and signed like any other."""
     command = a_command(text=None, sealed=SEALER.seal(b'{"text": "123456"}', "mail-1"))
 
     content = (await BUILDER.build(command, NOW)).content
@@ -48,13 +48,13 @@ async def test_sealed() -> None:
 
 
 async def test_broken_seal() -> None:
-    """A seal that does not open is a ValueError."""
+    """A broken seal is a ValueError."""
     with pytest.raises(ValueError, match="not here"):
         await BUILDER.build(a_command(text=None, sealed="AAAA"), NOW)
 
 
 async def test_again() -> None:
-    """A later attempt has the same octets, for the command says when it was accepted."""
+    """A later attempt has the same octets, because the command has its time of acceptance."""
     command = a_command(created_at=NOW)
 
     first = await BUILDER.build(command, NOW)
@@ -65,7 +65,7 @@ async def test_again() -> None:
 
 
 async def test_clock() -> None:
-    """A publisher whose clock is ahead makes no signature of the future."""
+    """A publisher whose clock is ahead causes no signature from the future."""
     ahead = a_command(created_at=NOW + timedelta(hours=1))
 
     content = (await BUILDER.build(ahead, NOW)).content
@@ -74,7 +74,7 @@ async def test_clock() -> None:
 
 
 async def test_large() -> None:
-    """While the largest mail is written and signed the others go on."""
+    """The building of the largest mail does not block others."""
     largest = a_command(attachments=(a_file(octets=bytes(MAX_ATTACHED_BYTES)),))
     writing = asyncio.create_task(BUILDER.build(largest, NOW))
     others = 0
@@ -89,14 +89,14 @@ async def test_large() -> None:
 
 
 def test_open() -> None:
-    """What is not sealed is taken as it is."""
+    """Content without a seal is used unchanged."""
     command = a_command(text="a", html="<b>a</b>")
 
     assert unseal(command, SEALER.open) == MailContent(text="a", html="<b>a</b>")
 
 
 def test_content_is_unsealed() -> None:
-    """What is sealed is opened in the context of the command's id."""
+    """A seal is opened in the context of the command's id."""
     token = SEALER.seal(b'{"text": "123456", "html": "<b>123456</b>"}', "mail-1")
     command = a_command(text=None, sealed=token)
 
@@ -117,7 +117,7 @@ def test_content_is_unsealed() -> None:
     ids=["empty", "no token", "not ASCII", "another mail", "another key", "no JSON", "no content"],
 )
 def test_does_not_open(token: str) -> None:
-    """A seal that does not open, or holds no content, is a ValueError without the content."""
+    """A broken or empty seal is a ValueError without the content."""
     command = a_command(text=None, sealed=token)
 
     with pytest.raises(ValueError) as caught:  # noqa: PT011 -- libraries raise it too, with texts of their own

@@ -1,4 +1,4 @@
-"""Tests of the mail that goes over the wire, read back with the standard library."""
+"""Tests of the composed mail, parsed with the standard library."""
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
@@ -77,18 +77,18 @@ ZONES = st.timedeltas(timedelta(hours=-14), timedelta(hours=14)).map(
 
 
 def composed(command: SendEmail, content: MailContent | None = None) -> OutgoingMail:
-    """Compose as the sender does."""
+    """Compose a mail as the sender does."""
     content = content or MailContent(text=command.text, html=command.html)
     return compose(command, content, HEAD, command.created_at or NOW)
 
 
 def parsed(mail: OutgoingMail) -> EmailMessage:
-    """Read a mail with the standard library."""
+    """Parse a mail with the standard library."""
     return message_from_string(mail.content.decode(), policy=policy.default)
 
 
 def mailboxes(mail: OutgoingMail, name: str) -> tuple[tuple[str, str], ...]:
-    """Give names and addresses of a header.
+    """Return the names and addresses of a header.
 
     With the older parser: the newer one, before Python 3.13, reads the fold between two encoded
     words of a name as a space, against RFC 2047 6.2.
@@ -99,17 +99,17 @@ def mailboxes(mail: OutgoingMail, name: str) -> tuple[tuple[str, str], ...]:
 
 
 def as_pairs(*values: str) -> tuple[tuple[str, str], ...]:
-    """Give what `mailboxes` should find."""
+    """Return the expected result of `mailboxes`."""
     return tuple(map(address.split_mailbox, values))
 
 
 def as_lines(text: str) -> str:
-    """Give a text as it arrives: line ends are one kind, the last one is there."""
+    """Return a text as it arrives: with LF for each line end, and one at the end."""
     return LINE_BREAK.sub("\n", text).removesuffix("\n") + "\n"
 
 
 def body(message: EmailMessage, subtype: str) -> str | None:
-    """Give the text of that form."""
+    """Return the text of one form."""
     part = message.get_body((subtype,))
     if part is None:
         return None
@@ -120,7 +120,7 @@ def body(message: EmailMessage, subtype: str) -> str | None:
 
 @given(subject=HEADER_TEXT)
 def test_subject(subject: str) -> None:
-    """Any subject that may be asked for comes back as it was."""
+    """Any valid subject arrives unchanged."""
     message = parsed(composed(a_command(subject=subject)))
 
     assert message["Subject"] == subject
@@ -128,7 +128,7 @@ def test_subject(subject: str) -> None:
 
 @given(from_=MAILBOXES, to=st.lists(MAILBOXES, min_size=1, max_size=4), cc=SEVERAL, reply=MAILBOXES)
 def test_mailboxes(from_: str, to: list[str], cc: tuple[str, ...], reply: str) -> None:
-    """Any names and addresses come back as they were, none is added."""
+    """Any names and addresses arrive unchanged, and none is added."""
     command = a_command(*to, from_=from_, cc=cc, reply_to=reply)
 
     mail = composed(command)
@@ -141,7 +141,7 @@ def test_mailboxes(from_: str, to: list[str], cc: tuple[str, ...], reply: str) -
 
 @given(text=st.none() | BODIES, html=BODIES)
 def test_bodies(text: str | None, html: str) -> None:
-    """Text, HTML or both come back, but for the kind of line ends and the last one."""
+    """Text and HTML arrive unchanged, except for the kind of line ends and the last one."""
     message = parsed(composed(a_command(), MailContent(text=text, html=html)))
 
     assert body(message, "plain") == (None if text is None else as_lines(text))
@@ -159,7 +159,7 @@ def test_bodies(text: str | None, html: str) -> None:
     attachments=FILES,
 )
 def test_as_the_library_does(to: str, **fields: Any) -> None:  # noqa: ANN401 -- fields of the contract
-    """Our mail and the standard library's are the same to who reads them: header, tree, octets."""
+    """Our mail and the standard library's parse to the same header, tree and octets."""
     command = a_command(to, **fields)
 
     ours, theirs = composed(command).content, library.built(command, "id.our.example", NOW)
@@ -170,7 +170,7 @@ def test_as_the_library_does(to: str, **fields: Any) -> None:  # noqa: ANN401 --
 
 @given(subject=HEADER_TEXT, to=MAILBOXES, text=BODIES, html=BODIES, attachments=FILES)
 def test_on_the_wire(to: str, **fields: Any) -> None:  # noqa: ANN401 -- fields of the contract
-    """7-bit clean, no bare CR or LF, no line over 998 octets, the end of a line at the end."""
+    """A mail is 7-bit clean, has no bare CR or LF and no line over 998 octets, and ends in CRLF."""
     content = composed(a_command(to, **fields)).content
 
     assert content.isascii()
@@ -189,7 +189,7 @@ def test_encoded_lines(subject: str, to: list[str], cc: tuple[str, ...]) -> None
 
 
 def test_headers() -> None:
-    """A mail has the headers that RFC 5322 asks for, each once, and no Bcc."""
+    """A mail has the headers that RFC 5322 requires, each once, and no Bcc."""
     command = a_command(
         "anna@x.example",
         cc="Ben <ben@x.example>",
@@ -225,7 +225,7 @@ def test_same_again() -> None:
 
 
 def test_automatic() -> None:
-    """A code says that nobody is to answer it (RFC 3834); other mail does not."""
+    """A mail with a code is marked as auto-generated (RFC 3834); other mail is not."""
     assert parsed(composed(a_command(category=Category.OTP)))["Auto-Submitted"] == "auto-generated"
     assert parsed(composed(a_command()))["Auto-Submitted"] is None
 
@@ -234,12 +234,12 @@ def test_automatic() -> None:
     ("id_", "left"), [("a.b", "a.b"), ("a..b", "a=2E.b"), ("a.", "a=2E"), ("a...", "a=2E=2E=2E")]
 )
 def test_message_id(id_: str, left: str) -> None:
-    """An id that is no dot-atom still makes a Message-ID that is one, of its own."""
+    """An id that is no dot-atom still leads to a unique Message-ID that is one."""
     assert parsed(composed(a_command(id=id_)))["Message-ID"] == f"<{left}@id.our.example>"
 
 
 def test_smtputf8() -> None:
-    """Only a non-ASCII local part needs SMTPUTF8, in the header or in the envelope alone."""
+    """Only a non-ASCII local part needs SMTPUTF8, in the header or in the envelope."""
     assert not composed(a_command("Jörg <joerg@bücher.example>")).needs_smtputf8
     assert composed(a_command("jörg@x.example")).needs_smtputf8
     assert composed(a_command(bcc="jörg@x.example")).needs_smtputf8
@@ -253,7 +253,7 @@ def test_smtputf8() -> None:
     "bad", ["a\r\nBcc: eve@x.example", "a\nb", "=?utf-8?q?=0ABcc:_eve?=", "\0"]
 )
 def test_injection_is_refused(bad: str) -> None:
-    """No subject, name or address can carry a line end into the header."""
+    """No subject, name or address can put a line end into the header."""
     with pytest.raises(ValidationError):
         a_command(subject=bad)
     with pytest.raises(ValidationError):
@@ -264,7 +264,7 @@ def test_injection_is_refused(bad: str) -> None:
 
 @given(subject=ANY_TEXT)
 def test_injection_without_contract(subject: str) -> None:
-    """Even a subject that no contract has checked ends no line."""
+    """Even a subject that no contract has checked puts no line end into the header."""
     command = a_command().model_copy(update={"subject": subject})
 
     headers = [name for name, _ in parsed(composed(command)).items()]
@@ -283,13 +283,13 @@ def test_injection_without_contract(subject: str) -> None:
     ],
 )
 def test_encoding(text: str, encoding: str) -> None:
-    """The transfer encoding is the plainest, then the shortest, that is 7-bit clean."""
+    """The transfer encoding is the most readable, then the shortest, that is 7-bit clean."""
     assert parsed(composed(a_command(text=text)))["Content-Transfer-Encoding"] == encoding
 
 
 @given(st.datetimes(timezones=ZONES | st.just(UTC)).filter(lambda date: date >= EPOCH))
 def test_any_date(date: datetime) -> None:
-    """A date is written as the standard library has it."""
+    """A date has the form of RFC 5322."""
     lines = composed(a_command(created_at=date)).content.split(b"\r\n")
 
     assert lines[0].decode() == f"Date: {format_datetime(date)}"

@@ -1,4 +1,4 @@
-"""Tests of DKIM: our signatures, checked by a verifier that published signatures prove right."""
+"""Tests of DKIM: our signatures, checked by a verifier that is checked by published ones."""
 
 import base64
 import re
@@ -73,7 +73,7 @@ LINES = st.lists(st.text("a. \t-=", max_size=8), max_size=8).map(
 
 
 def test_published_signatures() -> None:
-    """The verifier of these tests finds good what RFC 8463 A says is good, and nothing else."""
+    """The verifier of these tests accepts the signatures of RFC 8463 A, and no changed ones."""
     by_ed25519, by_rsa = signatures(FOOTBALL)
     rsa_key = load_der_public_key(base64.b64decode(FOOTBALL_RSA))
     assert isinstance(rsa_key, rsa.RSAPublicKey)
@@ -86,7 +86,7 @@ def test_published_signatures() -> None:
 
 
 def test_published_key() -> None:
-    """With the published Ed25519 key and the published fields our signature is the published one.
+    """With the Ed25519 key and the fields of RFC 8463 A our signature is the published one.
 
     The secret is that of RFC 8463 A.1; Ed25519 has one signature for one text.
     """
@@ -109,7 +109,7 @@ def test_published_key() -> None:
     [(b"A: X ", b"a:X"), (b"B : Y\t\r\n\tZ  ", b"b:Y Z"), (b"c:", b"c:"), (b"D:  \t", b"d:")],
 )
 def test_fields_of_the_standard(field: bytes, canonical: bytes) -> None:
-    """The examples of RFC 6376 3.4.5, and empty values."""
+    """Fields have the canonical forms of RFC 6376 3.4.5, empty values too."""
     assert relaxed_field(field) == canonical
 
 
@@ -125,26 +125,26 @@ def test_fields_of_the_standard(field: bytes, canonical: bytes) -> None:
     ],
 )
 def test_bodies_of_the_standard(body: bytes, canonical: bytes) -> None:
-    """The example of RFC 6376 3.4.5, and bodies with nothing in them or no last line end."""
+    """Bodies have the canonical forms of RFC 6376 3.4.5, empty or unterminated ones too."""
     assert relaxed_body(body) == canonical
 
 
 @given(body=LINES)
 def test_canonical_body(body: bytes) -> None:
-    """Any body has the canonical form that the standard's steps, taken one by one, give."""
+    """Any body has the canonical form that results from the standard's steps one by one."""
     assert relaxed_body(body) == verifier.relaxed_body(body)
 
 
 @given(value=st.lists(st.text("a: \t", max_size=6), max_size=4).map("\r\n ".join))
 def test_canonical_field(value: str) -> None:
-    """Any field, folded or not, has the form that the standard's steps give."""
+    """Any field, folded or not, has the canonical form of the standard's steps."""
     field = f"Name:{value}".encode()
 
     assert relaxed_field(field) + b"\r\n" == verifier.relaxed_field(field)
 
 
 def test_signed() -> None:
-    """A mail gets one signature for each key, the RSA one first, and is otherwise as it was."""
+    """A mail gets one signature for each key, RSA first, and is otherwise unchanged."""
     signed = SIGNER.sign(MAIL, AT)
 
     found = signatures(signed)
@@ -165,7 +165,7 @@ def test_signed_again() -> None:
 
 
 def test_lines() -> None:
-    """A signature's lines are short and folded where no reader minds."""
+    """A signature's lines are short, and folded only where that is allowed."""
     head = SIGNER.sign(MAIL, AT).removesuffix(MAIL)
 
     assert max(map(len, head.split(b"\r\n"))) <= 78
@@ -174,7 +174,7 @@ def test_lines() -> None:
 
 
 def test_what_is_signed() -> None:
-    """What a reader sees or acts on is covered; what relays change is not."""
+    """Headers that mail programs show or use are signed; headers that relays change are not."""
     names = signatures(SIGNER.sign(MAIL, AT))[0].names
 
     assert names.count("from") == names.count("subject") == names.count("to") == 2
@@ -200,7 +200,7 @@ def test_what_is_signed() -> None:
     ],
 )
 def test_changed(old: bytes, new: bytes) -> None:
-    """Whatever is changed, or added where a reader would see it, breaks the signature."""
+    """Any change, and any header added where a mail program would show it, breaks the signature."""
     signed = SIGNER.sign(MAIL.replace(b"We lost", b"We lost Welost"), AT)
     changed = signed.replace(old, new)
 
@@ -220,7 +220,7 @@ def test_changed(old: bytes, new: bytes) -> None:
     ],
 )
 def test_rewrapped(old: bytes, new: bytes) -> None:
-    """What relays do on the way, to blanks, folds, letters and the end, breaks nothing."""
+    """Changes by relays to blanks, folds, case and the last line end break no signature."""
     signed = SIGNER.sign(MAIL, AT)
     changed = signed.replace(old, new, 1)
 
@@ -231,14 +231,14 @@ def test_rewrapped(old: bytes, new: bytes) -> None:
 @settings(max_examples=30)  # an RSA signature each
 @given(body=LINES)
 def test_any_body(body: bytes) -> None:
-    """Whatever the body, both signatures are good."""
+    """Both signatures of any body are good."""
     signed = SIGNER.sign(MAIL.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" + body, AT)
 
     assert all(verifies(signed, *each) for each in zip(signatures(signed), PUBLIC, strict=True))
 
 
 def test_repeated_fields() -> None:
-    """Of a field that is there twice both are covered, the last one first (RFC 6376 5.4.2)."""
+    """Both of two fields of one name are signed, the last one first (RFC 6376 5.4.2)."""
     signed = SIGNER.sign(b"To: ben@x.example\r\n" + MAIL, AT)
 
     found = signatures(signed)[0]

@@ -1,4 +1,4 @@
-"""Tests of header lines: those of a caller's own and parameters; the others in test_compose."""
+"""Tests of header lines: custom ones and parameters; the others are in test_compose."""
 
 from email import message_from_string, policy
 
@@ -11,7 +11,7 @@ from shared.contracts.header import MAX_LINE_CHARS
 
 
 def read(line: str) -> str:
-    """Give the value of one header as a reader finds it."""
+    """Return the value of one header as a mail program parses it."""
     return str(message_from_string(line + "\r\n", policy=policy.default).values()[0])
 
 
@@ -25,13 +25,13 @@ def read(line: str) -> str:
     ],
 )
 def test_as_it_is(name: str, value: str) -> None:
-    """What is plain is neither folded nor encoded, however long the one word in it is."""
+    """A plain value is neither folded nor encoded, even with one long word."""
     assert headers.custom(name, value) == f"{name}: {value}\r\n"
 
 
 @pytest.mark.parametrize("value", ["Frühling", "漢" * 900, "a\r\nBcc: eve@x.example", "=?a?q?b?="])
 def test_any_text(value: str) -> None:
-    """What is not plain is encoded, so that nothing in it ends a line."""
+    """Any other value is encoded, so that no character of it ends a line."""
     line = headers.custom("X-Campaign", value)
 
     assert line.isascii()
@@ -50,7 +50,7 @@ MAILBOXES = st.builds(lambda name, bare: f"{name} <{bare}>", NAMES, ADDRESSES) |
 
 
 def check_encoded_lines(header: str) -> None:
-    """Check each line that has an encoded word (RFC 2047 2), and that no line is empty."""
+    """Check that no line is empty, or with an encoded word too long (RFC 2047 2)."""
     lines = header.removesuffix("\r\n").split("\r\n")
     assert all(len(line) <= 76 for line in lines if "=?utf-8?" in line), header
     assert all(len(word) <= 75 for word in header.split() if word.startswith("=?"))
@@ -75,7 +75,7 @@ def test_encoded_text(name: str, value: str) -> None:
 @example("From", ["é" * 18 + " <a@x.example>"])
 @example("From", ["é" * 22 + f" <{'l' * 64}@x.example>"])
 def test_encoded_names(name: str, values: list[str]) -> None:
-    """The same with an address behind the name, and the comma behind that."""
+    """The limit holds with an address behind the name, and a comma behind that."""
     header = headers.mailboxes(name, *values)
 
     check_encoded_lines(header)
@@ -84,12 +84,12 @@ def test_encoded_names(name: str, values: list[str]) -> None:
 
 @given(name=NAMES)
 def test_encoded_list(name: str) -> None:
-    """The same for the name of a list, however long its id is."""
+    """The limit holds for the name of a list, with any id."""
     check_encoded_lines(headers.custom("List-Id", f"{name} <{'n' * 60}.our.example>"))
 
 
 def test_thread() -> None:
-    """Of a long thread every id has a line of its own."""
+    """Each id of a long thread has a line of its own."""
     ids = [f"<{'a' * 100}{number}@our.example>" for number in range(50)]
 
     line = headers.custom("References", " ".join(ids))
@@ -108,7 +108,7 @@ def test_thread() -> None:
     ],
 )
 def test_list_id(value: str, line: str) -> None:
-    """A list's name may be in any Unicode, its id stays as it is (RFC 2919)."""
+    """A list's name may be any Unicode, its id is never encoded (RFC 2919)."""
     assert headers.custom("List-Id", value) == line
 
 
@@ -117,7 +117,7 @@ FILE_NAMES = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1,
 
 @given(name=FILE_NAMES.filter(lambda name: name == name.strip()))
 def test_parameter(name: str) -> None:
-    """A file's name in any Unicode comes back as it was, from lines that fit."""
+    """A file's name in any Unicode arrives unchanged, in lines of valid length."""
     line = f"Content-Disposition: attachment{headers.parameter('filename', name)}\r\n"
     message = message_from_string(line + "\r\n", policy=policy.default)
 

@@ -20,12 +20,12 @@ PrivateKey = rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey | ec.EllipticCurvePri
 
 
 def pem(key: PrivateKey, encryption: KeySerializationEncryption | None = None) -> bytes:
-    """Give a key as a file has it."""
+    """Return a key in PEM."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption())
 
 
 def put(directory: Path, name: str, content: bytes) -> None:
-    """Write a file and the folders above it."""
+    """Write a file and its parent folders."""
     file = directory / name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch(mode=0o600)
@@ -33,7 +33,7 @@ def put(directory: Path, name: str, content: bytes) -> None:
 
 
 def test_read(tmp_path: Path) -> None:
-    """Each domain has its signer, whose RSA key comes first whatever the selectors are."""
+    """Each domain has its signer, whose RSA key comes first with any selectors."""
     put(tmp_path, "our.example/z1.pem", pem(RSA))
     put(tmp_path, "our.example/a1.pem", pem(ED25519))
     put(tmp_path, "our.example/z1.txt", b"what stands in the DNS")
@@ -72,7 +72,7 @@ def test_read(tmp_path: Path) -> None:
     ],
 )
 def test_refused(tmp_path: Path, files: dict[str, bytes], named: str) -> None:
-    """A file that cannot be used is named, with what it must be and without what is in it."""
+    """An unusable file is named with its required form, without its content."""
     for name, content in files.items():
         put(tmp_path, name, content)
 
@@ -85,19 +85,19 @@ def test_refused(tmp_path: Path, files: dict[str, bytes], named: str) -> None:
 
 @pytest.mark.parametrize("directory", [5, True, None, ["keys"]], ids=str)
 def test_no_path(directory: object) -> None:
-    """A file of settings may hold anything in the place of a path."""
+    """A setting that is no path is a ValueError."""
     with pytest.raises(ValueError, match="must be the path of a directory"):
         keyring.read(directory)
 
 
 def test_nowhere(tmp_path: Path) -> None:
-    """A directory that is not there is named."""
+    """A missing directory is named."""
     with pytest.raises(ValueError, match=r"nowhere: cannot be read"):
         keyring.read(tmp_path / "nowhere")
 
 
 def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
-    """Any user of the machine could sign in the name of the domain."""
+    """A key that other users of the machine can read is refused."""
     put(tmp_path, "our.example/s.pem", pem(RSA))
     (tmp_path / "our.example" / "s.pem").chmod(0o640)
 

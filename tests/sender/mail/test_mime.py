@@ -1,4 +1,4 @@
-"""Tests of how texts and files are held together; that they come back whole is in test_compose."""
+"""Tests of the structure of multiparts; test_compose checks their content."""
 
 import quopri
 import re
@@ -24,7 +24,7 @@ FILE, IMAGE = a_file(), a_file("logo.png", content_type="image/png", content_id=
 
 
 def shape(part: library.Part) -> object:
-    """Give types alone: that of a part, or that of a multipart and a list of what it holds."""
+    """Return the type of a part, or the type of a multipart with a list of its parts' types."""
     kind, *_, below = part
     return (kind, [shape(each) for each in below]) if isinstance(below, list) else kind
 
@@ -58,12 +58,12 @@ def shape(part: library.Part) -> object:
     ],
 )
 def test_levels(content: MailContent, files: list[Attachment], expected: object) -> None:
-    """There are as many levels as are needed; images that the HTML shows are with the HTML."""
+    """There are as few levels as possible; images that the HTML shows are related to it."""
     assert shape(library.parts(mime.entity(content, files).encode())) == expected
 
 
 def test_file() -> None:
-    """A file says what it is, how it is called and what the HTML calls it."""
+    """A file has its type, its name and its Content-ID."""
     message = message_from_string(mime.entity(HTML, [IMAGE]), policy=policy.default)
     _, image = message.iter_parts()
 
@@ -78,7 +78,7 @@ def test_file() -> None:
 
 
 def test_boundaries() -> None:
-    """A text that quotes a mail of ours, boundaries and all, is not cut at them."""
+    """A text that quotes the boundaries of our own mail is not cut at them."""
     quoted = mime.entity(BOTH, [IMAGE, FILE])
     entity = mime.entity(MailContent(text=quoted, html=quoted), [IMAGE, FILE])
 
@@ -117,7 +117,7 @@ def test_quoted_printable(lines: list[str]) -> None:
 
 
 def test_large() -> None:
-    """The largest file is in lines of 76 columns before anybody has to wait for it."""
+    """The largest file is split into lines of 76 columns quickly."""
     largest = a_file(octets=bytes(MAX_ATTACHED_BYTES))
     begun = time.thread_time()
 

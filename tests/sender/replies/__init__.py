@@ -16,7 +16,7 @@ PARTS = (DEVELOPMENT, HOLDOUT, FIELD, SURVEY)
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One reply, as a line of a log would have it, and what it says."""
+    """One reply, as in a line of a log, and its class."""
 
     stage: Stage | None
     text: str
@@ -24,7 +24,7 @@ class Example:
 
 
 def read(part: str) -> Iterator[Example]:
-    """Read one part of the corpus; a reply of an unknown stage is under `unknown`."""
+    """Yield one part of the corpus; a reply at an unknown stage is under `unknown`."""
     path = Path(__file__).parent / f"{part}.toml"
     for name, stages in tomllib.loads(path.read_text(encoding="utf-8")).items():
         for stage, texts in stages.items():

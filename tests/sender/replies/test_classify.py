@@ -24,13 +24,13 @@ BEFORE_RCPT = (Stage.CONNECT, Stage.EHLO, Stage.TLS, Stage.AUTH, Stage.MAIL)
 
 
 def class_of(stage: Stage | None, code: int, text: str, recipient: str = "") -> ReplyClass:
-    """Give the class alone."""
+    """Return the class of a reply."""
     return classify(stage, code, None, text, recipient=recipient).reply_class
 
 
 @pytest.mark.parametrize("part", replies.PARTS)
 def test_examples(part: str) -> None:
-    """What is called an unknown mailbox is one, and few of any class are missed."""
+    """Precision and recall are high on each part of the corpus, above all for unknown mailboxes."""
     found = score(replies.read(part))
     precision, recall = found.macro()
 
@@ -72,14 +72,14 @@ def test_the_corpus() -> None:
     ],
 )
 def test_each_class(code: int, text: str, found: ReplyClass) -> None:
-    """Each class has replies that are of it beyond doubt."""
+    """A typical reply of each class is classified as such."""
     assert class_of(Stage.RCPT, code, text) is found
 
 
 @pytest.mark.parametrize("part", replies.PARTS)
 @pytest.mark.parametrize("stage", BEFORE_RCPT)
 def test_nobody_is_unknown_before_rcpt(part: str, stage: Stage) -> None:
-    """A server that has not heard the recipient does not speak of the recipient."""
+    """A reply before RCPT is never about an unknown mailbox."""
     for each in replies.read(part):
         assert class_of(stage, 550, each.text) is not UNKNOWN, each.text
 
@@ -97,7 +97,7 @@ def test_nobody_is_unknown_before_rcpt(part: str, stage: Stage) -> None:
     ],
 )
 def test_after_data(stage: Stage | None, text: str, unknown: bool) -> None:  # noqa: FBT001 -- a table
-    """After DATA words alone are no proof: a filter may use those for an unknown mailbox."""
+    """After DATA the words for an unknown mailbox are no proof: a filter may use them."""
     assert (class_of(stage, 550, text) is UNKNOWN) is unknown
 
 
@@ -106,7 +106,7 @@ def test_after_data(stage: Stage | None, text: str, unknown: bool) -> None:  # n
 )
 @pytest.mark.parametrize("code", [550, 551, 553, 554])
 def test_a_bare_code_says_nothing(code: int, text: str) -> None:
-    """550 is for a mailbox not found, for no access and for policy reasons alike."""
+    """The code 550 alone does not mean an unknown mailbox: it is for policy reasons too."""
     assert class_of(Stage.RCPT, code, text) is ReplyClass.UNDETERMINED
 
 
@@ -131,7 +131,7 @@ def test_a_bare_code_says_nothing(code: int, text: str) -> None:
 )
 @pytest.mark.parametrize("text", ["5.1.1 User unknown, {}", "No such user: {}", "5.1.1 {}"])
 def test_a_block_beats_an_unknown_mailbox(text: str, block: str) -> None:
-    """Who is blocked may be told anything, also with the code of an unknown mailbox."""
+    """A block is no unknown mailbox, even with the code of one."""
     assert class_of(Stage.RCPT, 550, text.format(block)) is not UNKNOWN
 
 
@@ -140,13 +140,13 @@ def test_a_block_beats_an_unknown_mailbox(text: str, block: str) -> None:
     ["blocked@spam.example", "policy@x.example", "over-quota@x.example", "rbl@b.example"],
 )
 def test_the_recipient_is_no_word(recipient: str) -> None:
-    """An address may have any word in it, in whatever form the server repeats it."""
+    """The words of an address do not count, in any form in which the server repeats it."""
     for text in (f"5.1.1 <{recipient}>: User unknown", f"{recipient.upper()} User unknown"):
         assert class_of(Stage.RCPT, 550, text, recipient) is UNKNOWN
 
 
 def test_a_recipient_that_is_no_address() -> None:
-    """What is cut out is taken literally."""
+    """The recipient is removed literally, not as a pattern."""
     assert class_of(Stage.RCPT, 550, "User .*( unknown", ".*(") is UNKNOWN
 
 
@@ -167,18 +167,18 @@ def test_a_recipient_that_is_no_address() -> None:
     ],
 )
 def test_enhanced_codes(code: int, enhanced: str | None, text: str, found: ReplyClass) -> None:
-    """An enhanced code counts after the reply code alone, and only if it has its class."""
+    """An enhanced code counts only right after the reply code, and only if it has its class."""
     assert classify(Stage.RCPT, code, enhanced, text).reply_class is found
 
 
 @pytest.mark.parametrize("text", ["x" * 1000, "a@" * 500, "<" * 1000, "user " * 200, "\x00\ufffd"])
 def test_odd_texts(text: str) -> None:
-    """Whatever a server says has a class."""
+    """Any text has a class."""
     assert class_of(Stage.RCPT, 550, text) in ReplyClass
 
 
 def test_the_rule() -> None:
-    """A finding names its rule and the version of the rules."""
+    """A classification has its rule and the version of the rules."""
     assert classify(Stage.RCPT, 550, "5.1.1", "No").rule.startswith("code-unknown@")
 
 
@@ -190,7 +190,7 @@ MINIMAL = {"id": "x", "class": "policy", "source": "RFC 5321", "example": "550 N
 
 
 def stage_of(wanted: ReplyRule) -> Stage:
-    """Give a stage at which a rule can fit."""
+    """Return a stage at which a rule can match."""
     if not wanted.stages or Stage.RCPT in wanted.stages:
         return Stage.RCPT
     return min(wanted.stages)
@@ -198,7 +198,7 @@ def stage_of(wanted: ReplyRule) -> Stage:
 
 @pytest.mark.parametrize("wanted", RULES.rules, ids=lambda each: each.id)
 def test_every_rule_can_be_reached(wanted: ReplyRule) -> None:
-    """A rule has an example that it and no rule before it decides."""
+    """A rule has an example that no rule before it matches."""
     host = wanted.hosts[0] if wanted.hosts else ""
 
     told = ops_classify.tell(wanted.example, stage_of(wanted), host)
@@ -208,7 +208,7 @@ def test_every_rule_can_be_reached(wanted: ReplyRule) -> None:
 
 
 def test_ids() -> None:
-    """An id names one rule, and every rule says where it is from."""
+    """Each rule has a unique id and a source."""
     assert len({each.id for each in RULES.rules}) == len(RULES.rules)
     assert all(each.source for each in RULES.rules)
 
@@ -219,7 +219,7 @@ def test_every_class_can_be_told() -> None:
 
 
 def test_unknown_only_from_rcpt_on() -> None:
-    """Before RCPT no server can mean the recipient, and after it the rule must say that it may."""
+    """A rule for unknown mailboxes holds from RCPT on only, at stages that it names."""
     for each in RULES.rules:
         if each.reply_class is ReplyClass.MAILBOX_UNKNOWN:
             assert each.stages
@@ -227,7 +227,7 @@ def test_unknown_only_from_rcpt_on() -> None:
 
 
 def test_version() -> None:
-    """Events name the version of the rules, so rules do not change without a new one."""
+    """Rules do not change without a new version, because events have the version."""
     names = sorted(
         each.name
         for each in files("services.sender.replies").joinpath("rules").iterdir()
@@ -252,7 +252,7 @@ def test_version() -> None:
     ],
 )
 def test_mistakes(data: dict[str, object]) -> None:
-    """A misspelt rule is refused; it would decide nothing, or too much."""
+    """A misspelt rule is refused: it would match nothing, or too much."""
     with pytest.raises((ValueError, KeyError)):
         ReplyRule.read(data, {})
 
@@ -284,7 +284,7 @@ SETS = {"user": ("user", "mailbox")}
 
 
 def said(text: str, reply: str) -> bool:
-    """Tell whether a phrase stands anywhere in a reply."""
+    """Return whether a phrase occurs anywhere in a reply."""
     words, wanted = words_of(reply), read_phrase(text, SETS)
     return any(matches_at(wanted, words, at) for at in range(len(words)))
 
@@ -335,12 +335,12 @@ def test_said(text: str, reply: str) -> None:
     ],
 )
 def test_not_said(text: str, reply: str) -> None:
-    """Words count in their order and not too far apart; what is in an address does not."""
+    """The words of a phrase must come in their order, not too far apart, and in no address."""
     assert not said(text, reply)
 
 
 def test_recipient() -> None:
-    """The recipient is cut out wherever it stands, also if it is an odd one."""
+    """The recipient is removed everywhere, even an unusual one."""
     assert words_of("User Spam Box@x.example unknown", "spam box@X.example") == [
         "user",
         "unknown",
@@ -351,6 +351,6 @@ def test_recipient() -> None:
     "text", ["", ".. user", "user ..", "local? user", "us* unknown", "user| unknown", "$nobody"]
 )
 def test_not_well_formed(text: str) -> None:
-    """A phrase that could not be found or would be found everywhere is refused."""
+    """A phrase that would match nowhere or everywhere is refused."""
     with pytest.raises((ValueError, KeyError)):
         read_phrase(text, SETS)

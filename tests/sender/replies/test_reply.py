@@ -1,4 +1,4 @@
-"""Tests of what an SMTP reply means."""
+"""Tests of the meaning of SMTP replies."""
 
 import re
 import unicodedata
@@ -31,12 +31,12 @@ ANNA = "anna@x.example"
     ],
 )
 def test_enhanced(code: int, text: str, enhanced: str | None) -> None:
-    """An enhanced code stands right after the code and has its class, or there is none."""
+    """An enhanced code comes right after the code and has its class."""
     assert replies.received(Stage.RCPT, code, text).enhanced == enhanced
 
 
 def test_text() -> None:
-    """What is no UTF-8 does not get into an event, nor does a novel."""
+    """An event has no text that is no UTF-8, and no long text."""
     strange = b"\xff\xfe no".decode("utf-8", "surrogateescape")
 
     assert replies.received(Stage.RCPT, 550, strange).text == "\ufffd\ufffd no"
@@ -70,7 +70,7 @@ def test_text() -> None:
     ],
 )
 def test_meaning(stage: Stage, code: int, accepted: bool, refused: bool, permanent: bool) -> None:  # noqa: FBT001 -- a table
-    """A reply is understood by its code; what is neither yes nor no ends the conversation."""
+    """A reply is classed by its code; one that is neither yes nor no ends the session."""
     reply = replies.received(stage, code, "as it may be")
 
     assert replies.accepted(reply) is accepted
@@ -95,7 +95,7 @@ def test_meaning(stage: Stage, code: int, accepted: bool, refused: bool, permane
     ],
 )
 def test_no_room(stage: Stage, code: int, text: str, too_many: bool) -> None:  # noqa: FBT001 -- a column of the table
-    """A transaction that is full says so at RCPT by X.5.3 or by words, with any code."""
+    """A full transaction is recognized at RCPT by X.5.3 or by words, with any code."""
     assert replies.too_many_recipients(replies.received(stage, code, text)) is too_many
 
 
@@ -126,7 +126,7 @@ def test_too_many_recipients(text: str) -> None:
     ],
 )
 def test_unknown_mailbox(stage: Stage, code: int, text: str, unknown: bool) -> None:  # noqa: FBT001 -- a table
-    """Only a server that says so from RCPT on, and nothing of a block, makes a mailbox unknown."""
+    """A mailbox is unknown only by a reply from RCPT on, without words of a block."""
     found = replies.classify_refusal(replies.received(stage, code, text), ANNA, alone=True)
 
     assert found is not None
@@ -134,7 +134,7 @@ def test_unknown_mailbox(stage: Stage, code: int, text: str, unknown: bool) -> N
 
 
 def test_unknown_among_others() -> None:
-    """A refusal of the mail as a whole does not tell whose mailbox is unknown."""
+    """A refusal of a whole mail for several recipients makes no mailbox unknown."""
     at_rcpt = replies.received(Stage.RCPT, 550, "5.1.1 No such user")
     at_dot = replies.received(Stage.DOT, 550, "5.1.1 No such user")
 
@@ -147,7 +147,7 @@ def test_unknown_among_others() -> None:
 
 
 def test_a_yes_has_no_class() -> None:
-    """Who said yes has no reason for a no, and who said nothing is away for now."""
+    """A positive reply has no class, and a missing reply is temporary."""
     away = replies.classify_refusal(
         replies.no_reply(Stage.RCPT, "connection lost"), ANNA, alone=True
     )
@@ -161,7 +161,7 @@ def test_a_yes_has_no_class() -> None:
 
 
 def test_address_is_no_word() -> None:
-    """The recipient's own address does not count as what the server says."""
+    """The words of the recipient's own address do not count."""
     reply = replies.received(Stage.RCPT, 550, "5.1.1 <Spam@x.example>: unknown")
 
     found = replies.classify_refusal(reply, "spam@x.example", alone=True)
@@ -181,7 +181,7 @@ def test_address_is_no_word() -> None:
     ],
 )
 def test_masked(text: str, kept: str) -> None:
-    """Of an address the first letter and the domain are enough to find it again."""
+    """Only the first letter and the domain of an address are kept."""
     assert replies.masked(text) == kept
 
 
@@ -209,7 +209,7 @@ def test_masked(text: str, kept: str) -> None:
     ],
 )
 def test_without_codes(text: str, kept: str | None) -> None:
-    """No number that may be a code is in what is kept of a code's mail; ids of queues are."""
+    """A kept reply to a mail with a code has no number that may be it; ids of queues stay."""
     assert replies.without_codes(text) == (text if kept is None else kept)
 
 
@@ -227,7 +227,7 @@ AFTER = st.sampled_from(
 
 @given(code=CODES, marks=st.lists(MARKS, min_size=8, max_size=8), before=BEFORE, after=AFTER)
 def test_codes_in_every_writing(code: list[str], marks: list[str], before: str, after: str) -> None:
-    """A code is masked in any script, whatever marks are between its digits and around it."""
+    """A code is masked in any script, with any characters between its digits and around it."""
     written = "".join(digit + mark for digit, mark in zip(code, marks, strict=False))
     assume(
         not re.fullmatch(r"[245]\.[0-7]\.\d+", written.strip())
@@ -240,7 +240,7 @@ def test_codes_in_every_writing(code: list[str], marks: list[str], before: str, 
 
 
 def test_a_code_that_is_cut_off() -> None:
-    """The first digits of a code, behind which a long reply is cut, are masked too."""
+    """The first digits of a code at the cut of a long reply are masked too."""
     long = replies.received(Stage.DOT, 550, "x" * (replies.MAX_TEXT_CHARS - 3) + "123456").text
 
     assert replies.without_codes(long) == "x" * (replies.MAX_TEXT_CHARS - 3) + "***"
@@ -268,12 +268,12 @@ def test_a_code_that_is_cut_off() -> None:
     ],
 )
 def test_wishes(text: str, seconds: float | None) -> None:
-    """A wish has a time not far behind it; a time alone is a limit or something else."""
+    """A request to wait has a time near it; a time alone is a limit or something else."""
     assert requested_wait(replies.received(Stage.RCPT, 451, text)) == seconds
 
 
 def test_only_temporary() -> None:
-    """What was accepted, or refused for good, asks for nothing; nor does a lost connection."""
+    """A positive, permanent or missing reply asks for no wait."""
     text = "Try again in 5 minutes"
 
     assert requested_wait(replies.received(Stage.DOT, 250, text)) is None

@@ -18,93 +18,93 @@ from tests.sender.commands import NOW, a_command
 MIDDLE = 0.5  # the chance that spreads nothing
 
 
-def a_rest() -> CircuitBreaker:
-    """Give the memory of a relay that rests for 5, 10, 20 and at most 30 seconds."""
+def a_breaker() -> CircuitBreaker:
+    """Return the breaker of a relay with pauses of 5, 10, 20 and at most 30 seconds."""
     return CircuitBreaker(Backoff(5, 30))
 
 
-def failed(rest: CircuitBreaker, now: float, times: int) -> float:
-    """Let a relay fail again after each rest, and give when the last one ends."""
+def failed(breaker: CircuitBreaker, now: float, times: int) -> float:
+    """Record a failure after each pause, and return the end of the last one."""
     for _ in range(times):
-        now += rest.wait(now)
-        rest.begin()
-        rest.failed(now, MIDDLE)
-        rest.end()
-    return now + rest.wait(now)
+        now += breaker.wait(now)
+        breaker.begin()
+        breaker.failed(now, MIDDLE)
+        breaker.end()
+    return now + breaker.wait(now)
 
 
 def test_fresh() -> None:
-    """A relay of which nothing is known is tried at once."""
-    assert a_rest().wait(0) == 0
+    """A relay without a history is tried at once."""
+    assert a_breaker().wait(0) == 0
 
 
 @pytest.mark.parametrize(("times", "end"), [(1, 5), (2, 15), (3, 35), (4, 65), (5, 95)])
 def test_doubling(times: int, end: float) -> None:
-    """Each rest is twice as long as the last one, up to the longest."""
-    assert failed(a_rest(), 0, times) == end
+    """Each pause is twice as long as the last one, up to the longest."""
+    assert failed(a_breaker(), 0, times) == end
 
 
 def test_never_too_long() -> None:
-    """A relay that is away for ever is tried for ever, once in the longest rest."""
-    rest = a_rest()
-    before = failed(rest, 0, 2000)
+    """A relay that is away for ever is tried for ever, once in the longest pause."""
+    breaker = a_breaker()
+    before = failed(breaker, 0, 2000)
 
-    assert failed(rest, before, 1) == before + 30
+    assert failed(breaker, before, 1) == before + 30
 
 
 @pytest.mark.parametrize(("chance", "seconds"), [(0.0, 3.75), (0.999999, 6.25)])
 def test_spread(chance: float, seconds: float) -> None:
     """Replicas that failed at once do not come back at once."""
-    rest = a_rest()
-    rest.failed(100, chance)
+    breaker = a_breaker()
+    breaker.failed(100, chance)
 
-    assert rest.wait(100) == pytest.approx(seconds, abs=0.001)
+    assert breaker.wait(100) == pytest.approx(seconds, abs=0.001)
 
 
 def test_side_by_side() -> None:
     """Attempts that fail at the same time are one failure."""
-    rest = a_rest()
+    breaker = a_breaker()
 
-    assert [rest.failed(1, MIDDLE) for _ in range(3)] == [True, False, False]
-    assert rest.wait(1) == 5
+    assert [breaker.failed(1, MIDDLE) for _ in range(3)] == [True, False, False]
+    assert breaker.wait(1) == 5
 
 
 def test_half_open() -> None:
-    """After the rest one attempt is let through; the others wait until it has ended."""
-    rest = a_rest()
-    rest.failed(0, MIDDLE)
-    rest.begin()
+    """After a pause one attempt is let through; the others wait for its end."""
+    breaker = a_breaker()
+    breaker.failed(0, MIDDLE)
+    breaker.begin()
 
-    assert rest.wait(5) == 5
-    rest.end()
-    assert rest.wait(5) == 0
+    assert breaker.wait(5) == 5
+    breaker.end()
+    assert breaker.wait(5) == 0
 
 
 def test_served_again() -> None:
-    """One success, and all is forgotten."""
-    rest = a_rest()
-    failed(rest, 0, 3)
-    rest.succeeded()
-    rest.begin()
+    """One success ends the history of failures."""
+    breaker = a_breaker()
+    failed(breaker, 0, 3)
+    breaker.succeeded()
+    breaker.begin()
 
-    assert rest.wait(0) == 0
-    assert failed(rest, 0, 1) == 5
+    assert breaker.wait(0) == 0
+    assert failed(breaker, 0, 1) == 5
 
 
 def test_doubts() -> None:
-    """A refusal that may be the mail's own fault counts if the next mail is refused too."""
-    rest = a_rest()
+    """A refusal that may be caused by one mail counts if the next mail is refused too."""
+    breaker = a_breaker()
 
-    assert not rest.doubted(0, MIDDLE)
-    rest.succeeded()
-    assert not rest.doubted(0, MIDDLE)
-    assert rest.doubted(0, MIDDLE)
-    assert rest.wait(0) == 5
+    assert not breaker.doubted(0, MIDDLE)
+    breaker.succeeded()
+    assert not breaker.doubted(0, MIDDLE)
+    assert breaker.doubted(0, MIDDLE)
+    assert breaker.wait(0) == 5
 
 
 @pytest.mark.parametrize(("failures", "seconds"), [(0, 5), (1, 10), (3, 40), (4, 60), (10**6, 60)])
 def test_backoff(failures: int, seconds: float) -> None:
-    """Each wait is twice the one before, up to the longest, however many there were."""
+    """Each wait is twice the one before, up to the longest, after any number of failures."""
     assert Backoff(5, 60).after(failures) == seconds
 
 
@@ -113,7 +113,7 @@ ANNA, BEN, EVE = "anna@our.example", "ben@our.example", "eve@our.example"
 
 
 def a_memory(*taken: str) -> SenderRefusals:
-    """Return the memory of a relay that took these senders."""
+    """Return the history of a relay that accepted these senders."""
     senders = SenderRefusals()
     for each in taken:
         senders.accepted(each, 0)
@@ -121,7 +121,7 @@ def a_memory(*taken: str) -> SenderRefusals:
 
 
 def test_made_up_senders() -> None:
-    """However many senders are refused that the relay never took, it is not suspected."""
+    """Refusals of senders that the relay never accepted make it not suspect, however many."""
     for senders in (a_memory(), a_memory(ANNA), a_memory(ANNA, BEN)):
         for number in range(100):
             assert not senders.refused(f"{number}@evil.example", 1)
@@ -130,7 +130,7 @@ def test_made_up_senders() -> None:
 
 
 def test_one_of_many() -> None:
-    """One sender that is refused all of a sudden may be its own fault: the others go on."""
+    """One sender that is refused suddenly does not make the relay suspect."""
     senders = a_memory(ANNA, BEN, EVE)
 
     assert not senders.refused(ANNA, 1)
@@ -140,7 +140,7 @@ def test_one_of_many() -> None:
 
 
 def test_several() -> None:
-    """A relay that refuses several senders that it took is suspected, by all that it refuses."""
+    """A relay that refuses several senders that it accepted before is suspect."""
     senders = a_memory(ANNA, BEN, EVE)
 
     assert [senders.refused(each, 1) for each in (ANNA, BEN, EVE)] == [False, True, True]
@@ -149,12 +149,12 @@ def test_several() -> None:
 
 
 def test_the_only_one() -> None:
-    """Where there is one sender its refusal is the refusal of all."""
+    """The refusal of the only sender makes the relay suspect."""
     assert a_memory(ANNA).refused(ANNA, 1)
 
 
 def test_taken_since() -> None:
-    """A relay that takes one sender after it refused another means that other alone."""
+    """A relay that accepts a sender after it refused another is not suspect."""
     senders = a_memory(ANNA, BEN)
     senders.refused(ANNA, 1)
     senders.accepted(BEN, 2)
@@ -166,7 +166,7 @@ def test_taken_since() -> None:
 
 
 def test_taken_side_by_side() -> None:
-    """An attempt that began before the refusal shows nothing of the time after it."""
+    """An acceptance in an attempt that began before the refusal ends no suspicion."""
     senders = a_memory(ANNA, BEN)
     senders.refused(ANNA, 2)
     senders.accepted(BEN, 1)
@@ -176,7 +176,7 @@ def test_taken_side_by_side() -> None:
 
 
 def test_a_flood_does_not_hide_it() -> None:
-    """The first refusal counts: one that goes on being refused keeps up no suspicion."""
+    """The time of a sender's first refusal counts: later refusals do not renew the suspicion."""
     senders = a_memory(ANNA, BEN, EVE)
     senders.refused(ANNA, 1)
     senders.refused(BEN, 1)
@@ -187,7 +187,7 @@ def test_a_flood_does_not_hide_it() -> None:
 
 
 def test_declined() -> None:
-    """A sender that was refused twice in a row goes elsewhere for a while, no other does."""
+    """Only a sender that was refused twice in a row goes to other relays for a while."""
     senders = a_memory(BEN)
     for now in (0, 1):
         assert not senders.avoids(ANNA, now)
@@ -201,7 +201,7 @@ def test_declined() -> None:
 
 
 def test_bounded() -> None:
-    """Any number of senders, taken or refused, needs a bounded memory; the latest are kept."""
+    """Any number of senders, accepted or refused, needs bounded memory; the latest are kept."""
     senders = a_memory(ANNA)
     for number in range(MAX_SENDERS + 10):
         senders.accepted(f"good{number}", 1)
@@ -233,7 +233,7 @@ def settle(reply: Reply, *, suspected: bool = False) -> Outcome:
 
 @pytest.mark.parametrize(("code", "text"), SENDER_REFUSALS)
 def test_refused_sender(code: int, text: str) -> None:
-    """A sender that is refused fails, whatever the reason: it concerns its mail alone."""
+    """A mail whose sender is refused fails, for any reason: the refusal concerns it alone."""
     event = settle(replies.received(Stage.MAIL, code, text))
 
     assert isinstance(event, EmailFailed)
@@ -245,7 +245,7 @@ def test_refused_sender(code: int, text: str) -> None:
 
 @pytest.mark.parametrize(("code", "text"), SENDER_REFUSALS)
 def test_suspected_relay(code: int, text: str) -> None:
-    """While the relay may be the cause the mail waits until somebody has put it right."""
+    """While the relay may be the cause of a refusal the mail is deferred."""
     event = settle(replies.received(Stage.MAIL, code, text), suspected=True)
 
     assert isinstance(event, EmailDeferred)
@@ -259,7 +259,7 @@ def test_suspected_relay(code: int, text: str) -> None:
     ],
 )
 def test_more_is_said(code: int, text: str, found: ReplyClass) -> None:
-    """Words at MAIL that tell of another cause are believed."""
+    """A reply at MAIL whose words have another cause is classified by that."""
     event = settle(replies.received(Stage.MAIL, code, text))
 
     assert isinstance(event, EmailFailed)
@@ -267,7 +267,7 @@ def test_more_is_said(code: int, text: str, found: ReplyClass) -> None:
 
 
 def test_blocked() -> None:
-    """A relay that says at MAIL that it blocks us means all senders: their mail waits."""
+    """A block at MAIL is about all senders: their mail is deferred."""
     event = settle(replies.received(Stage.MAIL, 554, "5.7.1 Client host [192.0.2.7] blocked"))
 
     assert isinstance(event, EmailDeferred)

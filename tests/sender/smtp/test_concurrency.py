@@ -1,4 +1,4 @@
-"""Tests of the turns at a relay: as many at a time as it serves best."""
+"""Tests of the number of mails at a time at a relay, and of its adaptive limit."""
 
 import asyncio
 import heapq
@@ -16,7 +16,7 @@ DELIVERED = [(Stage.DOT, 250)]
 
 
 async def test_turns() -> None:
-    """So many at a time, the others in their order."""
+    """Mails up to the limit are let in, the others in their order."""
     gate, inside, most = ConcurrencyLimiter(AdaptiveLimit(3)), 0, 0
 
     async def visit() -> None:
@@ -35,7 +35,7 @@ async def test_turns() -> None:
 
 
 async def test_all_at_once() -> None:
-    """Mails that end at the same moment tell as much as those that end one after the other."""
+    """Mails that end at the same moment count as much as those that end one after the other."""
     width = AdaptiveLimit(100)
     gate = ConcurrencyLimiter(width)
 
@@ -57,7 +57,7 @@ async def test_all_at_once() -> None:
 
 
 async def test_too_long() -> None:
-    """Who is not let in in time is told, and takes nobody's place."""
+    """A mail that waits too long gets no place, and holds none."""
     gate = ConcurrencyLimiter(AdaptiveLimit(1))
     await gate.acquire(5)
 
@@ -67,7 +67,7 @@ async def test_too_long() -> None:
 
 
 async def test_cancelled() -> None:
-    """A turn that is called and cancelled at once goes to the next."""
+    """A place that is granted and cancelled at once goes to the next mail."""
     gate = ConcurrencyLimiter(AdaptiveLimit(1))
     await gate.acquire(5)
     first, second = (asyncio.create_task(gate.acquire(5)) for _ in range(2))
@@ -94,7 +94,7 @@ async def test_knee_of_a_relay(simulator: Simulator) -> None:
 
 
 async def test_asked_for_less(simulator: Simulator) -> None:
-    """A relay that allows few connections is not pressed again and again."""
+    """A relay that allows few connections is not asked for more again and again."""
     simulator.behaviour = Behaviour(connections=2, service_ms=10)
 
     async with a_pool(a_relay(simulator.smtp_port), connections=16) as pool:
@@ -104,7 +104,7 @@ async def test_asked_for_less(simulator: Simulator) -> None:
 
 
 class Model:
-    """A relay that serves so many at a time, each for about a time of its own."""
+    """A relay that serves so many mails at a time, each for about a fixed time."""
 
     def __init__(
         self, served_at_once: int, seconds: float, far: float = 0.0, spread: float = 0.2
@@ -118,7 +118,7 @@ class Model:
         self._chance = random.Random(7)  # noqa: S311 -- the same at each run
 
     def run(self, width: AdaptiveLimit, mails: int) -> float:
-        """Send mails as many at a time as the width allows; give the mails a second."""
+        """Send as many mails at a time as the limit allows; return the mails a second."""
         begun = self.now
         for _ in range(mails):
             while len(self._under_way) < width.limit:
@@ -138,7 +138,7 @@ class Model:
 @pytest.mark.parametrize("far", [0.0, 0.02])
 @pytest.mark.parametrize("knee", [1, 2, 3, 8, 20, 50])
 def test_knee(knee: int, far: float, spread: float) -> None:
-    """What a relay serves at a time is found, and with it nine tenths of what it can do."""
+    """The limit reaches nine tenths of the relay's best throughput."""
     model, width = Model(knee, 0.1, far, spread), AdaptiveLimit(100)
     model.run(width, 20_000)
 
@@ -154,7 +154,7 @@ def test_knee(knee: int, far: float, spread: float) -> None:
 
 
 def test_as_fast_as_it_gets() -> None:
-    """A relay that serves all is used with all connections."""
+    """A relay without a limit of its own is used with all connections."""
     model, width = Model(1000, 0.1), AdaptiveLimit(20)
     model.run(width, 20_000)
 
@@ -163,7 +163,7 @@ def test_as_fast_as_it_gets() -> None:
 
 @pytest.mark.parametrize("far", [0.0, 0.02])
 def test_quick_start(far: float) -> None:
-    """A relay that serves all has all connections after a few doublings, not after seconds."""
+    """A relay without a limit of its own gets all connections after a few doublings."""
     model, width = Model(1000, 0.04, far), AdaptiveLimit(64)
 
     while width.limit < 64:
@@ -174,7 +174,7 @@ def test_quick_start(far: float) -> None:
 
 @pytest.mark.parametrize("knee", [3, 5, 6, 12, 24])
 def test_not_far_too_many(knee: int) -> None:
-    """The doubling goes on only while the throughput does: the relay never has thrice its best."""
+    """Doubling ends with the growth of throughput: the limit never is three times the best."""
     model, width = Model(knee, 0.1), AdaptiveLimit(1000)
 
     most = 0
@@ -186,7 +186,7 @@ def test_not_far_too_many(knee: int) -> None:
 
 
 def test_a_relay_that_changes() -> None:
-    """A relay that grows, or shrinks, is followed."""
+    """The limit follows a relay whose capacity changes."""
     width = AdaptiveLimit(100)
     for knee in (4, 16, 4):
         model = Model(knee, 0.1)
@@ -197,7 +197,7 @@ def test_a_relay_that_changes() -> None:
 
 
 def test_pushed_back() -> None:
-    """A relay that asks for less gets half, once for all that were under way."""
+    """A relay that asks for less gets half, once for all mails that were under way."""
     width = AdaptiveLimit(100)
     Model(1000, 0.1).run(width, 20_000)
     before = width.limit
@@ -209,7 +209,7 @@ def test_pushed_back() -> None:
 
 
 def test_never_nothing() -> None:
-    """However often a relay asks for less, one mail at a time is left."""
+    """However often a relay asks for less, the limit stays at 1 or more."""
     width = AdaptiveLimit(100)
     for number in range(100):
         width.pushed_back(1000.0 * number)
@@ -218,7 +218,7 @@ def test_never_nothing() -> None:
 
 
 def test_idle() -> None:
-    """What nobody waited for says nothing about the relay."""
+    """Mails that no other mail waited for are no measurement."""
     width = AdaptiveLimit(100)
     for number in range(1000):
         width.completed(number * 10.0, awaited=False)
@@ -234,7 +234,7 @@ def said(stage: Stage, code: int, enhanced: str | None = None) -> Reply:
 @pytest.mark.parametrize("code", [421, 450, 451, 452, 454, 550])
 @pytest.mark.parametrize("stage", Stage)
 def test_asks_for_less(stage: Stage, code: int) -> None:
-    """Before RCPT a reply may be about how much comes; after it a mail's recipients can cause it.
+    """Before RCPT a reply may ask for less; after it a mail's recipients can cause it.
 
     452 to MAIL may be about the size of the mail, or about a connection that is used up.
     """
@@ -247,6 +247,6 @@ def test_asks_for_less(stage: Stage, code: int) -> None:
 
 @pytest.mark.parametrize("stage", Stage)
 def test_no_wish_for_less(stage: Stage) -> None:
-    """A temporary refusal without a policy behind it, a yes and silence ask for nothing."""
+    """A temporary refusal without a policy, a positive reply and silence do not ask for less."""
     for code, enhanced in ((450, None), (450, "4.2.1"), (250, "2.0.0"), (0, None)):
         assert not is_pushback(said(stage, code, enhanced))

@@ -1,4 +1,4 @@
-"""Tests of how a connection is opened: greeting, TLS, login, and servers that want none of it."""
+"""Tests of opening a connection: greeting, TLS, login, and servers that refuse them."""
 
 import ssl
 from base64 import b64decode
@@ -29,7 +29,7 @@ async def test_no_ehlo(simulator: Simulator) -> None:
 
 
 async def test_no_ehlo_and_closed(simulator: Simulator) -> None:
-    """The same for a server that closes after its refusal, over a connection of its own."""
+    """A server that refuses EHLO and closes is greeted with HELO over another connection."""
     simulator.behaviour = Behaviour(refuse=StageRefusals(ehlo="502 5.5.1 Unknown", closes=True))
 
     async with a_pool(a_relay(simulator.smtp_port)) as pool:
@@ -54,7 +54,7 @@ async def test_no_ehlo_and_closed(simulator: Simulator) -> None:
 async def test_refused_before_mail(
     simulator: Simulator, refuse: StageRefusals, end: tuple[Stage, int]
 ) -> None:
-    """A server that refuses us is told with its stage, for all recipients, and left."""
+    """A refusal before MAIL is reported with its stage, and the connection closed."""
     simulator.behaviour = Behaviour(refuse=refuse)
     relay = a_relay(simulator.smtp_port, login=Login("anna", "pw"))
 
@@ -76,7 +76,7 @@ async def test_one_failed_login(secure: Simulator, trusting: ssl.SSLContext) -> 
 
 @pytest.mark.parametrize("tls", [Tls.STARTTLS, Tls.IMPLICIT])
 async def test_tls(secure: Simulator, trusting: ssl.SSLContext, tls: Tls) -> None:
-    """Encrypted by either way and logged in once, then many mails."""
+    """One encrypted and authenticated connection serves many mails, in either TLS mode."""
     port = secure.smtp_port if tls is Tls.STARTTLS else secure.tls_port
     assert port is not None
     secure.behaviour = Behaviour(require_tls=tls is Tls.STARTTLS, require_auth=True)
@@ -90,7 +90,7 @@ async def test_tls(secure: Simulator, trusting: ssl.SSLContext, tls: Tls) -> Non
 
 
 async def test_starttls_not_offered(simulator: Simulator, trusting: ssl.SSLContext) -> None:
-    """Without STARTTLS nothing is said in the clear: no login, no mail."""
+    """Without STARTTLS neither login nor mail is sent in clear text."""
     relay = a_relay(simulator.smtp_port, Tls.STARTTLS, trusting, Login("anna", "pw"))
 
     async with a_pool(relay) as pool:
@@ -101,7 +101,7 @@ async def test_starttls_not_offered(simulator: Simulator, trusting: ssl.SSLConte
 
 @pytest.mark.parametrize("tls", [Tls.STARTTLS, Tls.IMPLICIT])
 async def test_certificate(secure: Simulator, tls: Tls) -> None:
-    """A certificate that is not the relay's ends the conversation before the login."""
+    """A certificate of an unknown authority ends the session before the login."""
     port = secure.smtp_port if tls is Tls.STARTTLS else secure.tls_port
     assert port is not None
     strangers = ssl.create_default_context()
@@ -128,7 +128,7 @@ async def test_certificate_of_another(authority: trustme.CA, trusting: ssl.SSLCo
 
 
 async def test_introduction() -> None:
-    """Without a name of our own we introduce ourselves by address."""
+    """Without a configured name EHLO has our address."""
     async with scripted({"EHLO": b"250 OK\r\n"}) as server, a_pool(a_relay(server.port)) as pool:
         assert await sent(pool) == DELIVERED
 
@@ -136,7 +136,7 @@ async def test_introduction() -> None:
 
 
 async def test_nobody_there() -> None:
-    """A name that does not resolve, a port that is closed: told, not raised."""
+    """A name that does not resolve and a closed port are reported as replies, not raised."""
     async with scripted({}) as server:
         port = server.port
     async with a_pool(a_relay(port)) as pool:
@@ -144,7 +144,7 @@ async def test_nobody_there() -> None:
 
 
 async def test_token(tmp_path: Path) -> None:
-    """A token is read at each login, for somebody renews it."""
+    """A token is read at each login, because its file is renewed."""
     path = tmp_path / "token"
     relay_login = Login("anna", token_file=path)
     offered = {"EHLO": b"250-x\r\n250 AUTH XOAUTH2\r\n", "AUTH": b"235 OK\r\n"}
@@ -178,7 +178,7 @@ async def test_login_not_offered(secure: Simulator, trusting: ssl.SSLContext) ->
 
 @pytest.mark.parametrize("auth", [Auth.LOGIN, Auth.PLAIN])
 async def test_login(secure: Simulator, trusting: ssl.SSLContext, auth: Auth) -> None:
-    """A login by the method that is asked for, at a server that leads the exchange."""
+    """The configured method is used to log in, as the server leads the exchange."""
     relay = a_relay(secure.smtp_port, Tls.STARTTLS, trusting, Login("anna", "pw", auth))
 
     async with a_pool(relay) as pool:
@@ -194,7 +194,7 @@ UNKNOWN = b"502 5.5.1 What is EHLO\r\n" + AND_CLOSE
 
 @pytest.mark.parametrize("refusal", [NO_EHLO, UNKNOWN, NO_EHLO.replace(b"\r\n", b"")])
 async def test_closed_after_ehlo(refusal: bytes) -> None:
-    """A server that refuses EHLO and closes is greeted with HELO over a connection of its own."""
+    """A server that refuses EHLO and then closes gets HELO over a second connection."""
     async with scripted({"EHLO": refusal}) as server, a_pool(a_relay(server.port)) as pool:
         assert [await sent(pool) for _ in range(2)] == [DELIVERED] * 2
 
@@ -211,7 +211,7 @@ async def test_closed_after_ehlo(refusal: bytes) -> None:
     ],
 )
 async def test_closed_after_both(helo: bytes, told: str) -> None:
-    """When HELO does not help either the last reply that was heard is told."""
+    """When HELO does not help either, the last reply is reported."""
     script = {"EHLO": NO_EHLO, "HELO": helo}
     async with scripted(script) as server, a_pool(a_relay(server.port)) as pool:
         reply = of(await pool.send(a_mail()))[ANNA]
@@ -238,7 +238,7 @@ async def test_refused_and_closed(refusal: bytes, code: int) -> None:
 
 
 async def test_ehlo_is_needed(trusting: ssl.SSLContext) -> None:
-    """Where STARTTLS or a login is needed HELO would be of no use: the refusal is told."""
+    """Where STARTTLS or a login is needed HELO is not tried: the refusal is reported."""
     async with scripted({"EHLO": b"502 5.5.1 What is EHLO\r\n"}) as server:
         for relay in (
             a_relay(server.port, Tls.STARTTLS, trusting),
@@ -275,7 +275,7 @@ async def test_said_before_the_end(
 
 
 async def test_replies_too_many() -> None:
-    """A reply that nobody asked for is not taken for that to the next command."""
+    """A reply without a command is not read as the reply to the next command."""
     script = {"EHLO": b"250 OK\r\n250 OK\r\n", "MAIL": b"550 5.7.1 No\r\n"}
     async with scripted(script) as server, a_pool(a_relay(server.port)) as pool:
         assert await sent(pool) == [(Stage.EHLO, 0)]
@@ -292,7 +292,7 @@ async def test_replies_too_many() -> None:
     ],
 )
 async def test_greetings_out_of_form(ehlo: bytes) -> None:
-    """Extensions are read although the reply has lines that are not well formed."""
+    """Extensions are read from a reply that has malformed lines."""
     script = {"CONNECT": b"220-x\r\n\r\n220 y\r\n \r\n", "EHLO": ehlo}
     async with scripted(script) as server, a_pool(a_relay(server.port)) as pool:
         assert await sent(pool) == DELIVERED
@@ -301,7 +301,7 @@ async def test_greetings_out_of_form(ehlo: bytes) -> None:
 
 
 async def test_broken_starttls(trusting: ssl.SSLContext) -> None:
-    """A server that offers STARTTLS and then talks on in the clear gets neither login nor mail."""
+    """A server that continues in clear text after STARTTLS gets neither login nor mail."""
     script = {
         "EHLO": b"250-x\r\n250 STARTTLS\r\n",
         "STARTTLS": b"220 Go ahead\r\n250 in the clear\r\n",
@@ -315,7 +315,7 @@ async def test_broken_starttls(trusting: ssl.SSLContext) -> None:
 
 
 async def test_expired_certificate(authority: trustme.CA, trusting: ssl.SSLContext) -> None:
-    """A certificate that was good is good no more."""
+    """An expired certificate is refused."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     past = datetime(2020, 1, 1, tzinfo=UTC)
     authority.issue_cert("127.0.0.1", not_after=past).configure_cert(context)
@@ -328,7 +328,7 @@ async def test_expired_certificate(authority: trustme.CA, trusting: ssl.SSLConte
 
 
 async def test_slow_greeting(simulator: Simulator) -> None:
-    """A server may take its time to greet: there is another limit for TCP (RFC 5321 4.5.3.2.1)."""
+    """The greeting has another limit than TCP: a server may be slow (RFC 5321 4.5.3.2.1)."""
     simulator.behaviour = Behaviour(latency_ms=600)
     patience = Timeouts(connect=0.5, command=5)
 

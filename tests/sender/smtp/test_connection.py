@@ -1,4 +1,4 @@
-"""Tests of one SMTP transaction, stage by stage, against the simulator and worse servers."""
+"""Tests of one SMTP transaction, stage by stage, against the simulator and faulty servers."""
 
 import asyncio
 from dataclasses import replace
@@ -24,7 +24,7 @@ BIG = b"Subject: big\r\n\r\n" + b"x" * 76 * 10**5 + b"\r\n"
 
 @pytest.fixture(params=["in a group", "in lock-step"])
 def simulator(request: pytest.FixtureRequest, simulator: Simulator) -> Simulator:
-    """Give a simulator that offers PIPELINING, and one that does not."""
+    """Return a simulator with PIPELINING, then one without."""
     if request.param == "in lock-step":
         extensions = tuple(each for each in EXTENSIONS if each != "PIPELINING")
         simulator.behaviour = Behaviour(extensions=extensions)
@@ -34,7 +34,7 @@ def simulator(request: pytest.FixtureRequest, simulator: Simulator) -> Simulator
 @pytest.mark.parametrize("code", [450, 550])
 @pytest.mark.parametrize("stage", STAGES)
 async def test_refused(simulator: Simulator, stage: str, code: int) -> None:
-    """A refusal is told with its stage; the connection goes on with the next mail."""
+    """A refusal is reported with its stage; the connection serves the next mail."""
     magic = f"reply-{stage}-{code}-{code // 100}-1-1@x.example"
 
     async with a_pool(a_relay(simulator.smtp_port)) as pool:
@@ -48,7 +48,7 @@ async def test_refused(simulator: Simulator, stage: str, code: int) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 async def test_dropped(simulator: Simulator, stage: str) -> None:
-    """A lost connection is told with the stage at which it was lost, and replaced."""
+    """A lost connection is reported with its stage, and replaced."""
     magic = f"drop-{stage}@x.example"
 
     async with a_pool(a_relay(simulator.smtp_port)) as pool:
@@ -61,7 +61,7 @@ async def test_dropped(simulator: Simulator, stage: str) -> None:
 
 
 async def test_dropped_after_the_dot(simulator: Simulator) -> None:
-    """When the reply to the dot is lost that is what is told, though the mail arrived."""
+    """A lost reply to the dot is reported as such, though the mail arrived."""
     magic = "drop-after-dot@x.example"
 
     async with a_pool(a_relay(simulator.smtp_port)) as pool:
@@ -73,7 +73,7 @@ async def test_dropped_after_the_dot(simulator: Simulator) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 async def test_too_slow(simulator: Simulator, stage: str) -> None:
-    """Each reply has a time limit of its own; the late reply is nobody else's."""
+    """Each reply has a time limit of its own; a late reply is not read as that to another mail."""
     magic = f"slow-60000-{stage}@x.example"
 
     async with a_pool(a_relay(simulator.smtp_port, timeouts=BRIEF)) as pool:
@@ -85,7 +85,7 @@ async def test_too_slow(simulator: Simulator, stage: str) -> None:
 
 
 async def test_slow_enough(simulator: Simulator) -> None:
-    """The limits are for each reply, not for their sum."""
+    """The limit is for each reply, not for their sum."""
     slow = [f"slow-400-rcpt+{number}@x.example" for number in range(3)]
 
     async with a_pool(a_relay(simulator.smtp_port, timeouts=BRIEF)) as pool:
@@ -93,7 +93,7 @@ async def test_slow_enough(simulator: Simulator) -> None:
 
 
 async def test_deadline(simulator: Simulator) -> None:
-    """Replies that are each in time may still take too long together; the dot is apart."""
+    """Replies within their limits may take too long together; the dot has a limit of its own."""
     slow = [f"slow-400-rcpt+{number}@x.example" for number in range(4)]
     loop = asyncio.get_running_loop()
     connection = await connect(a_relay(simulator.smtp_port), loop.time() + 5)
@@ -109,7 +109,7 @@ async def test_deadline(simulator: Simulator) -> None:
 
 
 async def test_each_recipient(simulator: Simulator) -> None:
-    """One transaction, many recipients: each has its own outcome, the others get the mail."""
+    """Each recipient of a transaction has its own outcome, and those not refused get the mail."""
     recipients = (
         ANNA,
         "reply-rcpt-550-5-1-1@x.example",
@@ -125,7 +125,7 @@ async def test_each_recipient(simulator: Simulator) -> None:
 
 
 async def test_nobody_accepted(simulator: Simulator) -> None:
-    """When all recipients are refused nobody gets anything."""
+    """When all recipients are refused no content is sent."""
     refused = ["reply-rcpt-550@x.example", "reply-rcpt-451@x.example"]
 
     async with a_pool(a_relay(simulator.smtp_port)) as pool:
@@ -139,7 +139,7 @@ async def test_nobody_accepted(simulator: Simulator) -> None:
 
 
 async def test_421_among_recipients(simulator: Simulator) -> None:
-    """421 ends the whole transaction, but what was refused before stays refused."""
+    """421 ends the whole transaction, but recipients refused before stay refused."""
     recipients = (ANNA, "reply-rcpt-550@x.example", "reply-rcpt-421@x.example", "ben@x.example")
 
     async with a_pool(a_relay(simulator.smtp_port)) as pool:
@@ -166,7 +166,7 @@ async def test_greylisted(simulator: Simulator) -> None:
     ],
 )
 async def test_octets(simulator: Simulator, content: bytes) -> None:
-    """What arrives is what was sent, octet by octet, dots at the begin of a line included."""
+    """The content arrives octet by octet, dots at the beginning of a line included."""
     async with a_pool(a_relay(simulator.smtp_port)) as pool:
         await pool.send(a_mail(content=content))
         assert await sent(pool) == DELIVERED
@@ -176,7 +176,7 @@ async def test_octets(simulator: Simulator, content: bytes) -> None:
 
 
 async def test_size(simulator: Simulator) -> None:
-    """A mail larger than the server takes is not sent at all; the next one is."""
+    """A mail over the server's SIZE is not sent; the next one is."""
     simulator.behaviour = Behaviour(size_limit=100)
 
     async with a_pool(a_relay(simulator.smtp_port)) as pool:
@@ -189,7 +189,7 @@ async def test_size(simulator: Simulator) -> None:
 
 
 async def test_plain_server(simulator: Simulator) -> None:
-    """A server without extensions gets no parameters that it would refuse."""
+    """A server without extensions gets no parameters."""
     simulator.behaviour = Behaviour(extensions=())
 
     async with a_pool(a_relay(simulator.smtp_port)) as pool:
@@ -197,7 +197,7 @@ async def test_plain_server(simulator: Simulator) -> None:
 
 
 async def test_smtputf8(simulator: Simulator) -> None:
-    """A non-ASCII address goes out in UTF-8 where that is offered, else not at all."""
+    """A non-ASCII address is sent in UTF-8 where SMTPUTF8 is offered, else not at all."""
     mail = a_mail("jörg@x.example", needs_smtputf8=True)
 
     async with a_pool(a_relay(simulator.smtp_port)) as pool:
@@ -212,7 +212,7 @@ async def test_smtputf8(simulator: Simulator) -> None:
 
 
 async def test_smtputf8_for_one(simulator: Simulator) -> None:
-    """Where SMTPUTF8 is not offered the address that needs it waits, and the others get theirs."""
+    """Without SMTPUTF8 only the recipients that need it are put off."""
     simulator.behaviour = Behaviour(extensions=tuple(e for e in EXTENSIONS if e != "SMTPUTF8"))
     mail = a_mail(ANNA, "jörg@y.example", needs_smtputf8=True)
 
@@ -226,7 +226,7 @@ async def test_smtputf8_for_one(simulator: Simulator) -> None:
 
 
 async def test_one_group() -> None:
-    """Where PIPELINING is offered all commands go out before any reply has come."""
+    """With PIPELINING all commands go out before any reply has come."""
     script = {"MAIL": HANG, "RCPT": HANG, "DATA": b"250 OK\r\n" * 3 + b"354 Go on\r\n"}
     async with scripted({**PIPELINING, **script}) as server, a_pool(a_relay(server.port)) as pool:
         assert await sent(pool, ANNA, BEN) == DELIVERED * 2
@@ -240,7 +240,7 @@ async def test_one_group() -> None:
 
 
 async def test_most_mails() -> None:
-    """A connection has as many mails as the server says that it may have (RFC 9422)."""
+    """A connection serves as many mails as the server allows (RFC 9422)."""
     script = {"EHLO": b"250-x\r\n250 LIMITS MAILMAX=2\r\n"}
     async with scripted(script) as server, a_pool(a_relay(server.port)) as pool:
         assert [await sent(pool) for _ in range(5)] == [DELIVERED] * 5
@@ -249,7 +249,7 @@ async def test_most_mails() -> None:
 
 
 async def test_most_recipients() -> None:
-    """Those beyond what the server takes at once are told that there was no room."""
+    """Recipients beyond the server's limit get a reply that there was no room."""
     script = {"EHLO": b"250-x\r\n250 LIMITS RCPTMAX=2\r\n"}
     async with scripted(script) as server, a_pool(a_relay(server.port)) as pool:
         result = await pool.send(a_mail("a@x.example", "b@x.example", "c@x.example"))
@@ -260,7 +260,7 @@ async def test_most_recipients() -> None:
 
 @pytest.mark.parametrize("where", ["MAIL FROM", "RCPT TO"])
 async def test_injection(where: str) -> None:
-    """An address with a line end in it never reaches a server, whoever let it through."""
+    """An address with a line end never reaches a server, even unchecked."""
     evil = "anna@x.example>\r\nRSET"
     mail = a_mail(evil) if where == "RCPT TO" else a_mail(sender=evil)
 
@@ -272,7 +272,7 @@ async def test_injection(where: str) -> None:
 
 
 async def test_too_late(simulator: Simulator) -> None:
-    """A mail whose time is over when its connection is there is not begun."""
+    """A mail that has expired when its connection is open is not begun."""
     late = replace(a_mail(), not_after=datetime.now(UTC) - timedelta(seconds=1))
     early = replace(a_mail(), not_after=datetime.now(UTC) + timedelta(seconds=60))
 
@@ -284,7 +284,7 @@ async def test_too_late(simulator: Simulator) -> None:
 
 
 async def test_reports() -> None:
-    """Who offers DSN is told by which id to report of the mail, and each recipient's name."""
+    """A server with DSN gets the id of the mail for reports, and each recipient's address."""
     odd, unicode = '"a+b=c d"@x.example', "ännchen@x.example"
     mail = replace(a_mail(ANNA, odd, unicode, needs_smtputf8=True), envelope_id="mail-1")
     offers = {"EHLO": b"250-x\r\n250-SMTPUTF8\r\n250 DSN\r\n"}
@@ -300,7 +300,7 @@ async def test_reports() -> None:
 
 
 async def test_no_reports() -> None:
-    """Parameters that a server has not offered would be a mistake (RFC 3461 3)."""
+    """A server without DSN gets none of its parameters (RFC 3461 3)."""
     mail = replace(a_mail(), envelope_id="mail-1")
     async with scripted({}) as server, a_pool(a_relay(server.port)) as pool:
         assert ends(await pool.send(mail)) == DELIVERED
@@ -312,7 +312,7 @@ async def test_no_reports() -> None:
 
 
 async def test_most_domains() -> None:
-    """Recipients beyond the domains that a server takes are put off; a connection is used up."""
+    """Recipients beyond the server's limit of domains are put off; the connection is exhausted."""
     limits = {"EHLO": b"250-x\r\n250 LIMITS RCPTDOMAINMAX=2\r\n"}
     several = ["a@one.example", "b@two.example", "c@three.example", "d@ONE.example"]
     put_off = (Stage.RCPT, 452)

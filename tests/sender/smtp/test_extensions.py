@@ -1,4 +1,4 @@
-"""Tests of what is read from a server's extensions."""
+"""Tests of a server's extensions, and of its history of pipelining."""
 
 from dataclasses import replace
 
@@ -10,12 +10,12 @@ from tests.sender.mails import CONTENT, a_mail
 
 
 def test_nothing() -> None:
-    """A server without extensions offers nothing and limits nothing."""
+    """A server without extensions has no limits."""
     assert Extensions.read({}) == Extensions()
 
 
 def test_all() -> None:
-    """Each extension is found by its keyword, limits by their names in any case."""
+    """Extensions are found by keyword, limits by name in any case."""
     extensions = {
         "pipelining": "",
         "smtputf8": "",
@@ -38,14 +38,14 @@ def test_all() -> None:
 
 @pytest.mark.parametrize("number", ["", "0", "-1", "many", "1e3", "\u0661", "9" * 5000])
 def test_no_number(number: str) -> None:
-    """What is no number, or none that limits, is no limit."""
+    """A value that is 0 or no number is no limit."""
     offers = Extensions.read({"size": number, "limits": f"MAILMAX={number} RCPTMAX={number}"})
 
     assert offers == Extensions(sized=True)
 
 
 def test_objections() -> None:
-    """A mail that the server cannot take is not begun."""
+    """A mail that the server's extensions do not allow is not begun."""
     fits = Extensions(sized=True, size=len(CONTENT))
     international = replace(a_mail(), needs_smtputf8=True)
 
@@ -58,7 +58,7 @@ def test_objections() -> None:
 
 
 def test_the_recipients_alone() -> None:
-    """Without SMTPUTF8 those are reached whose address is ASCII, if sender and headers are too."""
+    """Without SMTPUTF8 ASCII recipients can be served if sender and headers are ASCII too."""
     plain = Extensions()
     mixed = replace(a_mail("a@x.example", "ü@y.example"), needs_smtputf8=True)
     foreign = replace(a_mail("ü@y.example"), needs_smtputf8=True)
@@ -82,7 +82,7 @@ def test_offered() -> None:
 
 
 def test_never_coped() -> None:
-    """A relay that has not coped once is spared at its first stumble, for a while."""
+    """A relay that fails at its first group gets one command at a time for a while."""
     relay = Pipelining()
     relay.failed(1, 0)
 
@@ -91,7 +91,7 @@ def test_never_coped() -> None:
 
 
 def test_one_mail() -> None:
-    """After a relay has coped, mails that end without a reply are no reason to go slower."""
+    """After a success, mails that end without a reply do not end pipelining."""
     relay = Pipelining()
     relay.succeeded(1)
     for _ in range(MAX_FAILURES - 1):
@@ -104,7 +104,7 @@ def test_one_mail() -> None:
 
 
 def test_too_large() -> None:
-    """Groups larger than any that went well go one by one after a stumble, smaller ones do not."""
+    """After a failure only groups larger than any that has worked are not pipelined."""
     relay = Pipelining()
     relay.succeeded(5)
     relay.failed(50, 0)
@@ -113,7 +113,7 @@ def test_too_large() -> None:
 
 
 def test_grown_worse() -> None:
-    """A relay that copes no more, many times in a row, is believed."""
+    """MAX_FAILURES in a row end pipelining even after a success."""
     relay = Pipelining()
     relay.succeeded(5)
     for _ in range(MAX_FAILURES):

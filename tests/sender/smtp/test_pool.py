@@ -1,4 +1,4 @@
-"""Tests of the SMTP connections against the simulator: kept, counted, replaced, closed."""
+"""Tests of the SMTP connections of a class: kept, counted, replaced, closed, shared by weight."""
 
 import asyncio
 from collections import Counter
@@ -24,7 +24,7 @@ MAILS_OF_A_LOAD = 1000
 
 
 async def test_reuse(simulator: Simulator) -> None:
-    """A thousand mails go over as many connections as there are, each greeted once."""
+    """A thousand mails use each connection again, with one greeting each."""
     async with a_pool(a_relay(simulator.smtp_port), connections=4, mails=1000) as pool:
         results = await asyncio.gather(*(sent(pool) for _ in range(MAILS_OF_A_LOAD)))
 
@@ -35,7 +35,7 @@ async def test_reuse(simulator: Simulator) -> None:
 
 
 async def test_on_demand(simulator: Simulator) -> None:
-    """No connection is opened before there is a mail for it."""
+    """A connection is opened only for a mail."""
     async with a_pool(a_relay(simulator.smtp_port), connections=4) as pool:
         opened_at_start = simulator.traffic.total
         for _ in range(10):
@@ -46,7 +46,7 @@ async def test_on_demand(simulator: Simulator) -> None:
 
 
 async def test_leave(simulator: Simulator) -> None:
-    """At the end each connection takes leave."""
+    """At the end each connection sends QUIT."""
     async with a_pool(a_relay(simulator.smtp_port), connections=3) as pool:
         await asyncio.gather(*(sent(pool) for _ in range(3)))
 
@@ -55,7 +55,7 @@ async def test_leave(simulator: Simulator) -> None:
 
 
 async def test_leave_is_short() -> None:
-    """A server that does not answer QUIT holds nobody up for long."""
+    """A server that does not answer QUIT delays the end only shortly."""
     async with scripted({"QUIT": HANG}) as server:
         pool = a_pool(a_relay(server.port))
         await sent(pool)
@@ -66,7 +66,7 @@ async def test_leave_is_short() -> None:
 
 
 async def test_mails_of_a_connection(simulator: Simulator) -> None:
-    """A connection is given up after so many mails, before the next one is opened."""
+    """A connection is closed after so many mails, before the next one is opened."""
     simulator.behaviour = Behaviour(connections=1)
 
     async with a_pool(a_relay(simulator.smtp_port), mails=5) as pool:
@@ -76,7 +76,7 @@ async def test_mails_of_a_connection(simulator: Simulator) -> None:
 
 
 async def test_closed_by_421(simulator: Simulator) -> None:
-    """A server that ends a used connection with 421 costs the mail no attempt."""
+    """A 421 over a used connection costs the mail no attempt."""
     simulator.behaviour = Behaviour(mails_per_connection=3)
 
     async with a_pool(a_relay(simulator.smtp_port)) as pool:
@@ -93,7 +93,7 @@ async def test_closed_by_421(simulator: Simulator) -> None:
 async def test_session_over(
     simulator: Simulator, stage: Literal["mail", "rcpt", "data"], reply: str
 ) -> None:
-    """A connection that takes no more mails, but stays open, costs no attempt and no speed."""
+    """A connection that takes no more mails, but stays open, costs neither attempts nor time."""
     simulator.behaviour = Behaviour(session=SessionLimit(mails=10, reply=reply, stage=stage))
     relay = a_relay(simulator.smtp_port)
 
@@ -110,7 +110,7 @@ async def test_session_over(
 
 
 async def test_session_over_at_once(simulator: Simulator) -> None:
-    """A refusal over a fresh connection too is the mail's attempt: nothing is tried for ever."""
+    """A refusal over a new connection too is the mail's attempt: it is not tried for ever."""
     async with a_pool(a_relay(simulator.smtp_port)) as pool:
         assert await sent(pool) == DELIVERED
         magic = "reply-mail-452-4-4-5@our.example"
@@ -120,7 +120,7 @@ async def test_session_over_at_once(simulator: Simulator) -> None:
 
 
 async def test_greylisted_over_what_is_kept(simulator: Simulator) -> None:
-    """A temporary refusal of a recipient or by a policy is not held against the connection."""
+    """A temporary refusal of a recipient or by a policy does not end the connection."""
     async with a_pool(a_relay(simulator.smtp_port)) as pool:
         assert await sent(pool) == DELIVERED
         for magic in ("greylist-60", "reply-rcpt-450-4-2-0", "reply-rcpt-452-4-5-3"):
@@ -130,7 +130,7 @@ async def test_greylisted_over_what_is_kept(simulator: Simulator) -> None:
 
 
 async def test_closed_while_idle(simulator: Simulator) -> None:
-    """Connections that the server closed while they were idle cost no mail an attempt."""
+    """Connections closed by the server while idle cost no attempt."""
     simulator.behaviour = Behaviour(idle_timeout_ms=500)
 
     async with a_pool(a_relay(simulator.smtp_port), connections=3) as pool:
@@ -144,7 +144,7 @@ async def test_closed_while_idle(simulator: Simulator) -> None:
 
 
 async def test_reset_while_idle(simulator: Simulator) -> None:
-    """Nor do those that were reset on the way."""
+    """Connections reset on the way while idle cost no attempt."""
     async with Proxy.to(simulator.smtp_port) as proxy, a_pool(a_relay(proxy.port)) as pool:
         await sent(pool)
         proxy.cut()
@@ -157,7 +157,7 @@ PATIENT = Timeouts(command=300)
 
 @pytest.mark.parametrize("idle_seconds", [60, 0])
 async def test_died_without_a_sign(simulator: Simulator, idle_seconds: float) -> None:
-    """A kept connection that is dead, which nobody said, costs seconds and no attempt."""
+    """A kept connection that has died without a sign costs seconds and no attempt."""
     async with Proxy.to(simulator.smtp_port) as proxy:
         relay = a_relay(proxy.port, timeouts=PATIENT)
         pool = a_pool(relay, connections=3, idle_seconds=idle_seconds, kept_seconds=0.5)
@@ -171,7 +171,7 @@ async def test_died_without_a_sign(simulator: Simulator, idle_seconds: float) ->
 
 
 async def test_all_dead_together(simulator: Simulator) -> None:
-    """One old connection that does not answer stands for all that are as old: none is asked."""
+    """When an idle connection does not answer, all that are idle for as long are dropped."""
     async with Proxy.to(simulator.smtp_port) as proxy:
         relay = a_relay(proxy.port, timeouts=PATIENT)
         pool = a_pool(relay, connections=3, idle_seconds=0, kept_seconds=0.5)
@@ -185,7 +185,7 @@ async def test_all_dead_together(simulator: Simulator) -> None:
 
 
 async def test_slow_at_mail(simulator: Simulator) -> None:
-    """A relay that is slow at MAIL has its whole time over a new connection."""
+    """A relay that is slow at MAIL has its full timeout over a new connection."""
     slow = a_mail(sender="slow-1000-mail@our.example")
     async with a_pool(a_relay(simulator.smtp_port), kept_seconds=0.2) as pool:
         assert await sent(pool) == DELIVERED
@@ -195,7 +195,7 @@ async def test_slow_at_mail(simulator: Simulator) -> None:
 
 
 async def test_half_open() -> None:
-    """An old idle connection is asked whether it is there before a mail is trusted to it."""
+    """An old idle connection is checked with NOOP before it gets a mail."""
     async with scripted({}) as server, a_pool(a_relay(server.port), idle_seconds=0) as pool:
         assert await sent(pool) == DELIVERED
         assert await sent(pool) == DELIVERED
@@ -206,7 +206,7 @@ async def test_half_open() -> None:
 
 
 async def test_replaced_once(simulator: Simulator) -> None:
-    """A mail for which the server closes a new connection too has had its attempt."""
+    """A mail for which the server closes a new connection too has used its attempt."""
     async with a_pool(a_relay(simulator.smtp_port)) as pool:
         await sent(pool)
         result = await pool.send(a_mail(sender="drop-mail@our.example"))
@@ -216,7 +216,7 @@ async def test_replaced_once(simulator: Simulator) -> None:
 
 
 async def test_limit_of_the_server(simulator: Simulator) -> None:
-    """Mails beyond the connections that a server allows wait; the others go on."""
+    """Mails beyond the server's limit of connections wait; the others go on."""
     simulator.behaviour = Behaviour(connections=1)
 
     async with a_pool(a_relay(simulator.smtp_port), connections=2) as pool:
@@ -229,7 +229,7 @@ async def test_limit_of_the_server(simulator: Simulator) -> None:
 
 
 async def test_every_connection_is_closed(simulator: Simulator) -> None:
-    """Whatever became of its mails, each connection that was opened is closed, and counted."""
+    """Each opened connection is closed and counted, after any outcome of its mails."""
 
     def counted(what: str) -> float:
         labels = {"category": "test", "relay": f"127.0.0.1:{simulator.smtp_port}"}
@@ -252,7 +252,7 @@ async def test_every_connection_is_closed(simulator: Simulator) -> None:
 
 
 async def test_relay_away(simulator: Simulator) -> None:
-    """A relay that is away is no error, and needs no help when it is back."""
+    """A relay that is away raises no error, and is used again when it is back."""
     async with a_pool(a_relay(simulator.smtp_port)) as pool:
         port = simulator.smtp_port
         await simulator.__aexit__()
@@ -266,7 +266,7 @@ async def test_relay_away(simulator: Simulator) -> None:
 
 @pytest.mark.parametrize("stage", ["mail", "rcpt", "data", "dot"])
 async def test_cancelled(simulator: Simulator, stage: str) -> None:
-    """The next mail after a cancelled one gets its own answer, on a connection of its own."""
+    """The next mail after a cancelled one gets its own reply, over another connection."""
     slow = f"slow-60000-{stage}@x.example"
     mail = a_mail(slow, sender=slow)
     verb = {"dot": "DATA"}.get(stage, stage.upper())
@@ -291,7 +291,7 @@ async def test_cancelled(simulator: Simulator, stage: str) -> None:
 
 
 async def test_cancelled_while_opening() -> None:
-    """A connection that is cancelled while it opens is closed."""
+    """A connection whose opening is cancelled is closed."""
     async with scripted({"EHLO": HANG}) as server, a_pool(a_relay(server.port)) as pool:
         sending = asyncio.create_task(pool.send(a_mail()))
         async with asyncio.timeout(5):
@@ -306,14 +306,14 @@ async def test_cancelled_while_opening() -> None:
 
 
 def test_in_proportion() -> None:
-    """Everybody has turns in proportion to the weight."""
+    """Each name is chosen in proportion to its weight."""
     turns = WeightedRoundRobin({"a": 5, "b": 3, "c": 2})
 
     assert Counter(turns.next("abc") for _ in range(1000)) == {"a": 500, "b": 300, "c": 200}
 
 
 def test_never_long_in_a_row() -> None:
-    """Turns are spread evenly, not dealt in blocks."""
+    """Choices are spread evenly, not in blocks."""
     turns = WeightedRoundRobin({"a": 1, "b": 1})
     dealt = [turns.next("ab") for _ in range(10)]
 
@@ -321,7 +321,7 @@ def test_never_long_in_a_row() -> None:
 
 
 def test_no_making_up() -> None:
-    """Who was away has no burst of turns afterwards."""
+    """A name that was not able gets no burst of choices afterwards."""
     turns = WeightedRoundRobin({"a": 1, "b": 1})
     for _ in range(1000):
         turns.next("a")
@@ -351,12 +351,12 @@ RESTS = RelayAnswer("g", NotAttempted(5))
     ],
 )
 def test_best(asked: list[RelayAnswer], counts: RelayAnswer) -> None:
-    """The relay that went furthest tells most, and while one may still take it there is hope."""
+    """The answer of the relay that went furthest counts, unless one may still take the mail."""
     assert best_answer(asked) is counts
 
 
 def test_final() -> None:
-    """A lack of a relay, and a refusal for good, do not change by asking it again."""
+    """A missing extension and a permanent refusal are final, temporary answers are not."""
     assert all(each.final for each in (NO_UTF8, TOO_BIG, REFUSED))
     assert not any(each.final for each in (SUSPECT, LATER, AWAY, RESTS))
 
@@ -378,10 +378,10 @@ def test_final() -> None:
     ],
 )
 def test_others(stage: Stage, code: int, others: bool) -> None:  # noqa: FBT001 -- a column of the table
-    """Up to MAIL another relay may do better; after that the answer is about the mail."""
+    """Up to MAIL another relay may take the mail; after that the answer is about the mail."""
     assert another_may_take({ANNA: replies.received(stage, code, "")}) is others
 
 
 def test_too_late_for_all() -> None:
-    """A mail whose time is over is not taken elsewhere."""
+    """An expired mail goes to no other relay."""
     assert not another_may_take(Unsendable(FailureReason.EXPIRED))

@@ -1,4 +1,4 @@
-"""Tests of holding mail to rates, with the buckets in a database."""
+"""Tests of the rates of relays and domains, with the token buckets in a database."""
 
 import asyncio
 
@@ -19,26 +19,26 @@ DELIVERED = [(Stage.DOT, 250)]
 
 
 class CountedBuckets:
-    """TokenBuckets that count how often they are asked."""
+    """Token buckets that count how often they are asked."""
 
     def __init__(self, buckets: TokenBuckets) -> None:
         self._buckets = buckets
         self.asked = 0
 
     async def take(self, name: str, count: int, room: int, rate: Rate) -> float:
-        """Ask the real ones."""
+        """Count and ask the real buckets."""
         self.asked += 1
         return await self._buckets.take(name, count, room, rate)
 
 
 @pytest.fixture
 def buckets(each_database: Database) -> CountedBuckets:
-    """Give buckets in a database."""
+    """Return token buckets in a database."""
     return CountedBuckets(TokenBuckets(each_database, paces))
 
 
 async def test_no_rate(buckets: CountedBuckets) -> None:
-    """What has no rate is not held up and asks nobody."""
+    """A mail without a rate is not delayed, and asks no bucket."""
     throttle = Throttle(buckets, {"a": Rate(1)})
 
     assert [await throttle.wait({"b": 1000}) for _ in range(3)] == [0, 0, 0]
@@ -46,7 +46,7 @@ async def test_no_rate(buckets: CountedBuckets) -> None:
 
 
 async def test_held_to_the_rate(buckets: CountedBuckets) -> None:
-    """Two senders together keep to the rate, and ask once for many mails."""
+    """Two senders together keep the rate, and ask once for many mails."""
     senders = [Throttle(buckets, {"a": Rate(100)}) for _ in range(2)]
     loop = asyncio.get_running_loop()
     begun = loop.time()
@@ -65,7 +65,7 @@ async def test_held_to_the_rate(buckets: CountedBuckets) -> None:
 
 
 async def test_a_long_wait(buckets: CountedBuckets) -> None:
-    """Who would wait for long is told so at once, and nobody asks again before."""
+    """A long wait is reported at once, and the bucket is not asked again before its end."""
     throttle = Throttle(buckets, {"a": Rate(0.01)})
 
     assert await throttle.wait({"a": 1}) == 0
@@ -74,14 +74,14 @@ async def test_a_long_wait(buckets: CountedBuckets) -> None:
 
 
 async def test_a_short_wait(buckets: CountedBuckets) -> None:
-    """A short wait is waited for."""
+    """A short wait is over before `wait` returns."""
     throttle = Throttle(buckets, {"a": Rate(20)})
 
     assert [await throttle.wait({"a": 1}) for _ in range(30)] == [0] * 30
 
 
 async def test_relay(buckets: CountedBuckets, simulator: Simulator) -> None:
-    """A relay gets no more than its rate; another one takes the rest."""
+    """A relay gets no more than its rate; another relay takes the rest."""
     async with Simulator() as other:
         slow, fast = a_relay(simulator.smtp_port), a_relay(other.smtp_port)
         throttle = Throttle(buckets, {relay_rate(slow.name): Rate(0.01)})
@@ -92,7 +92,7 @@ async def test_relay(buckets: CountedBuckets, simulator: Simulator) -> None:
 
 
 async def test_domain(buckets: CountedBuckets, simulator: Simulator) -> None:
-    """Mail for a domain waits for its turn on the ladder; mail for others does not."""
+    """Mail for a domain beyond its rate is put off; mail for other domains is not."""
     throttle = Throttle(buckets, {domain_rate("slow.example"): Rate(0.01)})
 
     async with a_pool(a_relay(simulator.smtp_port), throttle=throttle) as pool:
@@ -117,7 +117,7 @@ async def test_more_than_a_burst(buckets: CountedBuckets) -> None:
 
 
 async def test_database_away(buckets: CountedBuckets, each_database: Database) -> None:
-    """Without its table nothing is known of a rate, so the mail comes again later."""
+    """Without its database a mail with a rate is retried later."""
     await each_database.write(paces.drop)
 
     with pytest.raises(Retry):

@@ -1,4 +1,4 @@
-"""Tests of which login is chosen."""
+"""Tests of a relay's settings, and of the choice of a login method."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ TOKEN = Path("token")
     ],
 )
 def test_method(login: Login, offered: list[str], chosen: Auth | None) -> None:
-    """The one that is asked for, else the first that is offered and fits the secret."""
+    """The method is the configured one, else the first that is offered and fits the secret."""
     assert login.method(offered) is chosen
 
 
@@ -35,7 +35,7 @@ NEEDED: dict[str, Any] = {"host": "relay.example", "port": 465, "tls": "implicit
 
 @pytest.fixture
 def token_file(tmp_path: Path) -> Path:
-    """Give a file that holds a token."""
+    """Return a file with a token."""
     path = tmp_path / "token"
     path.touch(mode=0o600)
     path.write_text("ya29\n")
@@ -43,7 +43,7 @@ def token_file(tmp_path: Path) -> Path:
 
 
 def test_defaults() -> None:
-    """Where it is and how it is encrypted is enough."""
+    """Host, port and TLS mode are enough."""
     account = RelaySettings(**NEEDED)
 
     assert account.login is None
@@ -52,13 +52,13 @@ def test_defaults() -> None:
 
 @pytest.mark.parametrize("name", NEEDED)
 def test_needed(name: str) -> None:
-    """What has no safe default must be said."""
+    """Settings without a safe default are required."""
     with pytest.raises(ValidationError, match=name):
         RelaySettings(**{each: value for each, value in NEEDED.items() if each != name})
 
 
 def test_login(token_file: Path) -> None:
-    """A user has a password or a token; neither is shown."""
+    """A user has a password or a token; neither is in the repr."""
     password = RelaySettings(**NEEDED, username="anna", password="pw", auth=Auth.LOGIN)
     token = RelaySettings(**NEEDED, username="anna", token_file=token_file)
 
@@ -79,7 +79,7 @@ def test_login(token_file: Path) -> None:
     ],
 )
 def test_refused(more: dict[str, Any]) -> None:
-    """Half a login, a login in clear text, what nobody knows: refused, and not repeated."""
+    """An incomplete, unencrypted or unknown login is refused, and its values are not repeated."""
     with pytest.raises(ValidationError) as caught:
         RelaySettings(**NEEDED | more)
 
@@ -87,6 +87,6 @@ def test_refused(more: dict[str, Any]) -> None:
 
 
 def test_both_secrets(token_file: Path) -> None:
-    """A password beside a token is one too many."""
+    """A password beside a token is refused."""
     with pytest.raises(ValidationError, match="one of them"):
         RelaySettings(**NEEDED, username="anna", password="pw", token_file=token_file)

@@ -1,4 +1,4 @@
-"""Tests of several relays: shared by weight, rested when they do not serve us, tried again."""
+"""Tests of several relays: shared by weight, paused when they do not serve us, tried again."""
 
 import asyncio
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ LOGIN = Login("anna", "pw")
 
 
 def resting(port: int, backoff: Backoff = A_WHILE, login: Login | None = None) -> Relay:
-    """Give a relay that rests when it does not serve us."""
+    """Return a relay with pauses when it does not serve us."""
     return replace(a_relay(port, login=login), backoff=backoff)
 
 
@@ -39,7 +39,7 @@ async def rested(pool: SmtpPool) -> None:
 
 
 def rests(server: Scripted) -> float:
-    """Give how often a relay was given a rest."""
+    """Return the number of pauses of a relay."""
     labels = {"category": "test", "relay": f"127.0.0.1:{server.port}"}
     return REGISTRY.get_sample_value("postrider_smtp_rests_total", labels) or 0
 
@@ -55,7 +55,7 @@ AWAY: list[Mapping[str, bytes]] = [
 
 
 async def test_who_was_tried_last(simulator: Simulator) -> None:
-    """Whoever sends a mail learns whose reply it is: that of the relay which was tried last."""
+    """The progress of a mail has the relay whose reply counts."""
     mail = a_mail()
     async with scripted({"CONNECT": CUT}) as away:
         relays = [a_relay(away.port), a_relay(simulator.smtp_port)]
@@ -70,7 +70,7 @@ async def test_who_was_tried_last(simulator: Simulator) -> None:
 
 @pytest.mark.parametrize("script", AWAY)
 async def test_others_carry_on(simulator: Simulator, script: Mapping[str, bytes]) -> None:
-    """A relay that does not serve us is asked once and costs no mail anything."""
+    """A relay that does not serve us is tried once and costs no mail an attempt."""
     greeting = {"EHLO": b"250-x\r\n250 AUTH PLAIN\r\n"}
     async with scripted({**greeting, **script}) as server:
         relays = resting(server.port, login=LOGIN), resting(simulator.smtp_port)
@@ -82,7 +82,7 @@ async def test_others_carry_on(simulator: Simulator, script: Mapping[str, bytes]
 
 @pytest.mark.parametrize("script", AWAY)
 async def test_all_rest(script: Mapping[str, bytes]) -> None:
-    """When all relays rest the mails wait, without a connection each."""
+    """When no relay may be tried mails are put off, without a connection."""
     greeting = {"EHLO": b"250-x\r\n250 AUTH PLAIN\r\n"}
     async with scripted({**greeting, **script}) as server:
         async with a_pool(resting(server.port, login=LOGIN)) as pool:
@@ -97,7 +97,7 @@ async def test_all_rest(script: Mapping[str, bytes]) -> None:
 
 
 async def test_the_earliest() -> None:
-    """Mails wait for the relay whose rest is over first."""
+    """Mails wait for the relay whose pause ends first."""
     async with scripted({"CONNECT": CUT}) as one, scripted({"CONNECT": CUT}) as other:
         relays = resting(one.port), resting(other.port, Backoff(10, 10))
         async with a_pool(*relays) as pool:
@@ -109,7 +109,7 @@ async def test_the_earliest() -> None:
 
 
 async def test_back_by_itself() -> None:
-    """After its rest a relay that serves us again has its share again."""
+    """After its pause a relay that serves us again gets its share again."""
     async with (
         scripted({"CONNECT": b"421 4.3.2 Busy\r\n"}) as server,
         a_pool(resting(server.port, AN_INSTANT)) as pool,
@@ -122,7 +122,7 @@ async def test_back_by_itself() -> None:
 
 
 async def test_one_probe() -> None:
-    """After a rest one mail finds out for all whether the relay is back."""
+    """After a pause one mail finds out for all whether the relay is back."""
     async with scripted({"CONNECT": CUT}) as server:
         async with a_pool(resting(server.port, AN_INSTANT), connections=10) as pool:
             await sent(pool)
@@ -134,7 +134,7 @@ async def test_one_probe() -> None:
 
 
 async def test_refused_by_policy(simulator: Simulator) -> None:
-    """A relay that refuses a sender time and again is asked after those that take it."""
+    """A relay that refuses a sender repeatedly is tried after those that accept it."""
     async with scripted({"MAIL": b"550 5.7.1 Your mail is not wanted\r\n"}) as server:
         relays = resting(server.port), resting(simulator.smtp_port)
         async with a_pool(*relays) as pool:
@@ -182,7 +182,7 @@ CAUSED = [
 @pytest.mark.parametrize("taken_before", [True, False])
 @pytest.mark.parametrize("magic", CAUSED)
 async def test_caused_by_one_mail(simulator: Simulator, magic: str, taken_before: bool) -> None:  # noqa: FBT001 -- a column of the table
-    """No reply that one client's mails can cause makes a relay rest, or be used less."""
+    """No reply that one client's mails can cause makes a relay pause, or be used less."""
     relay = resting(simulator.smtp_port)
     async with a_pool(relay, connections=4) as pool:
         if taken_before:
@@ -201,7 +201,7 @@ async def test_caused_by_one_mail(simulator: Simulator, magic: str, taken_before
 
 
 async def test_many_made_up_senders(simulator: Simulator) -> None:
-    """A flood of senders that the relay refuses leaves it to all others."""
+    """A flood of refused senders does not take the relay from the others."""
     async with a_pool(resting(simulator.smtp_port), connections=4) as pool:
         flood = [
             pool.send(a_mail(sender=f"reply-mail-553-5-7-1+{number}@x.example"))
@@ -218,7 +218,7 @@ SPOILT = [b"550 5.7.1 Not wanted\r\n", b"554 5.7.1 Blocked\r\n", b"530 5.7.0 Log
 @pytest.mark.parametrize("reply", SPOILT)
 @pytest.mark.parametrize("senders", [1, 2, 5])
 async def test_a_relay_that_went_bad(reply: bytes, senders: int) -> None:
-    """A relay that refuses all senders that it took rests, and no mail fails for it."""
+    """A relay that refuses all senders that it accepted before is paused, and no mail fails."""
     mails = [a_mail(sender=f"{number}@our.example") for number in range(senders)]
     async with scripted({}) as server:
         async with a_pool(resting(server.port)) as pool:
@@ -234,7 +234,7 @@ async def test_a_relay_that_went_bad(reply: bytes, senders: int) -> None:
 
 
 async def test_one_account_that_went_bad() -> None:
-    """A sender that the relay takes no more fails, once others show that it is alone."""
+    """A sender that the relay refuses from now on fails, once others are still accepted."""
     async with scripted({}) as server, a_pool(resting(server.port)) as pool:
         eve, anna = a_mail(sender="eve@our.example"), a_mail()
         for mail in (eve, anna):
@@ -250,7 +250,7 @@ async def test_one_account_that_went_bad() -> None:
 
 
 async def test_one_rate_of_many() -> None:
-    """A sender whose own rate is used up does not slow the others; where all are, fewer go."""
+    """A sender at its own rate limit does not slow the others; only all of them lower the limit."""
     async with scripted({}) as server, a_pool(resting(server.port), connections=4) as pool:
         width = pool._pools[f"127.0.0.1:{server.port}"]._limiter._limit
         eve, anna = a_mail(sender="eve@our.example"), a_mail()
@@ -267,7 +267,7 @@ async def test_one_rate_of_many() -> None:
 
 
 async def test_too_many_connections(simulator: Simulator) -> None:
-    """A relay that takes no further connection is not away: those it has taken go on."""
+    """A relay that refuses another connection is not paused: its open ones go on."""
     simulator.behaviour = Behaviour(connections=1)
 
     async with a_pool(resting(simulator.smtp_port), connections=2) as pool:
@@ -278,7 +278,7 @@ async def test_too_many_connections(simulator: Simulator) -> None:
 
 
 async def test_over_what_is_open(simulator: Simulator) -> None:
-    """A relay that takes no new connections is still used over those that are open."""
+    """A relay that refuses new connections is still used over its open ones."""
     async with a_pool(resting(simulator.smtp_port), connections=2) as pool:
         await sent(pool)
         simulator.behaviour = Behaviour(refuse=StageRefusals(connect="554 5.7.1 No"))
@@ -287,7 +287,7 @@ async def test_over_what_is_open(simulator: Simulator) -> None:
 
 
 async def test_too_fast(simulator: Simulator) -> None:
-    """A relay that wants less mail at a time has not turned us away."""
+    """A relay that asks for less mail is not paused."""
     simulator.behaviour = Behaviour(rate=MailRate(per_second=0.001))
 
     async with a_pool(resting(simulator.smtp_port)) as pool:
@@ -314,7 +314,7 @@ LARGE = a_mail(content=b"Subject: large\r\n\r\n" + (b"x" * 70 + b"\r\n") * 400)
 
 
 async def test_what_another_has(simulator: Simulator) -> None:
-    """A lack of one relay says nothing of the others: the mail goes to one without that lack."""
+    """A mail that one relay's extensions do not allow goes to another relay."""
     simulator.behaviour = Behaviour(extensions=WITHOUT_UTF8, size_limit=20_000)
     async with Simulator() as other:
         relays = resting(simulator.smtp_port), resting(other.smtp_port)
@@ -328,7 +328,7 @@ async def test_what_another_has(simulator: Simulator) -> None:
 
 
 async def test_what_none_has(simulator: Simulator) -> None:
-    """A lack of all relays is final, and the reason is that of the relay that came closest."""
+    """A mail that no relay allows fails, with the reason of the relay that came closest."""
     simulator.behaviour = Behaviour(extensions=WITHOUT_UTF8)
     async with Simulator() as other:
         other.behaviour = Behaviour(size_limit=10)
@@ -340,7 +340,7 @@ async def test_what_none_has(simulator: Simulator) -> None:
 
 
 async def test_what_one_that_rests_may_have(simulator: Simulator) -> None:
-    """As long as a relay rests that may take the mail, the mail waits for it."""
+    """While a paused relay may still take a mail, the mail is put off."""
     simulator.behaviour = Behaviour(size_limit=10)
     async with scripted({"CONNECT": CUT}) as away:
         relays = resting(away.port), resting(simulator.smtp_port)
@@ -363,7 +363,7 @@ async def test_what_one_that_rests_may_have(simulator: Simulator) -> None:
     ],
 )
 async def test_refused_at_mail(simulator: Simulator, reply: bytes) -> None:
-    """A relay that does not take a mail at MAIL leaves it to the next one."""
+    """A mail that one relay refuses at MAIL goes to the next relay."""
     async with scripted({"MAIL": reply}) as server:
         relays = resting(server.port), resting(simulator.smtp_port)
         mail = a_mail()
@@ -375,7 +375,7 @@ async def test_refused_at_mail(simulator: Simulator, reply: bytes) -> None:
 
 
 async def test_cancelled_probe() -> None:
-    """A probe that is cancelled leaves the next one free to try."""
+    """A cancelled attempt after a pause lets the next one through."""
     async with (
         scripted({"CONNECT": CUT}) as server,
         a_pool(resting(server.port, AN_INSTANT)) as pool,
@@ -393,5 +393,5 @@ async def test_cancelled_probe() -> None:
 
 
 async def heard(server: Scripted, connections: int) -> bool:
-    """Tell whether there were so many connections."""
+    """Return whether there were so many connections."""
     return server.heard["CONNECT"] >= connections

@@ -1,4 +1,4 @@
-"""Tests of logins: each mechanism follows the server's challenges and gives nothing else away."""
+"""Tests of logins: each mechanism follows the server's challenges and sends nothing else."""
 
 from base64 import b64encode
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ def asks(prompt: str) -> bytes:
 
 
 def a_login(auth: Auth, tmp_path: Path) -> Login:
-    """Return the account of RFC 4616's example, its secret as that of a token too."""
+    """Return the account of RFC 4616's example, with its secret as password or token."""
     path = tmp_path / "token"
     path.write_text(WORD)
     if auth is Auth.XOAUTH2:
@@ -73,7 +73,7 @@ def a_login(auth: Auth, tmp_path: Path) -> Login:
 async def test_logins(
     auth: Auth, script: Mapping[str, bytes], said: list[str], tmp_path: Path
 ) -> None:
-    """Each challenge gets its answer, in the words of the mechanism's standard."""
+    """Each challenge gets the response of the mechanism's standard."""
     offered = {"EHLO": f"250-x\r\n250 AUTH {auth.upper()}\r\n".encode()}
     async with (
         scripted({**offered, **script}) as server,
@@ -103,7 +103,7 @@ async def test_logins(
 async def test_unexpected_challenges(
     auth: Auth, script: Mapping[str, bytes], said: int, tmp_path: Path
 ) -> None:
-    """A challenge that does not fit gets no answer, above all no secret."""
+    """An unknown challenge gets no response, above all no secret."""
     offered = {"EHLO": f"250-x\r\n250 AUTH {auth.upper()}\r\n".encode()}
     async with (
         scripted({**offered, **script}) as server,
@@ -119,7 +119,7 @@ async def test_unexpected_challenges(
 @pytest.mark.parametrize("auth", [Auth.PLAIN, Auth.LOGIN, Auth.CRAM_MD5, Auth.XOAUTH2])
 @pytest.mark.parametrize("end", [b"", AND_CLOSE])
 async def test_refused(auth: Auth, end: bytes, tmp_path: Path) -> None:
-    """The server's no is told, also when it then closes, without the secrets that it repeats."""
+    """The server's refusal is reported without secrets, also when it then closes."""
     no = f"535 5.7.8 No: {WORD} {WORD64} {PLAIN64} {SIGNED64} {XOAUTH64}\r\n".encode() + end
     script = {
         "AUTH": {

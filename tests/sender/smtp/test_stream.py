@@ -1,4 +1,4 @@
-"""Tests of the octets out and the replies in, over real sockets."""
+"""Tests of the parser, the timer and the stream, over real sockets."""
 
 import asyncio
 import re
@@ -37,7 +37,7 @@ class World:
 
 
 async def read_until_the_end(stream: SmtpStream) -> list[RawReply]:
-    """Give all replies until the connection has ended."""
+    """Return all replies until the end of the connection."""
     answers = []
     with suppress(ConnectionError):
         while True:
@@ -47,7 +47,7 @@ async def read_until_the_end(stream: SmtpStream) -> list[RawReply]:
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    """Connect a stream to a server that reads nothing and says what the test says."""
+    """Connect a stream to a server that reads nothing and sends what the test sends."""
     arrived: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
     server = await asyncio.start_server(lambda *both: arrived.put_nowait(both), "127.0.0.1")
     _, client = await asyncio.open_connection(*server.sockets[0].getsockname())
@@ -62,7 +62,7 @@ async def world() -> AsyncIterator[World]:
 
 
 async def test_in_order(world: World) -> None:
-    """Replies are given in their order, those that came before they were asked for too."""
+    """Replies are read in their order, those that came before the call too."""
     world.writer.write(b"250 one\r\n250 two\r\n")
     answers = [await world.stream.read(5) for _ in range(2)]
 
@@ -72,7 +72,7 @@ async def test_in_order(world: World) -> None:
 
 
 async def test_said_before_the_end(world: World) -> None:
-    """What was said before the connection ended can be read after it."""
+    """A reply received before the end of the connection can be read after it."""
     world.writer.write(b"421 Bye\r\n")
     world.writer.close()
 
@@ -84,7 +84,7 @@ async def test_said_before_the_end(world: World) -> None:
 
 @pytest.mark.parametrize("said", [b"550 5.1.1 No", b"550-5.1.1 No\r\n"])
 async def test_said_without_its_end(world: World, said: bytes) -> None:
-    """A reply whose end never came counts when the connection has ended."""
+    """An incomplete reply counts when the connection has ended."""
     world.writer.write(said)
     world.writer.close()
 
@@ -92,7 +92,7 @@ async def test_said_without_its_end(world: World, said: bytes) -> None:
 
 
 async def test_a_reply_without_end(world: World) -> None:
-    """A reply whose end is late counts, and the rest of it is nobody's reply."""
+    """A reply whose end is late counts, and the rest of it is no other reply."""
     world.writer.write(b"250-OK\r\n")
     answer = await world.stream.read(0.2)
     world.writer.write(b"250 and good\r\n")
@@ -104,7 +104,7 @@ async def test_a_reply_without_end(world: World) -> None:
 
 
 async def test_a_flood_in_one_reply(world: World) -> None:
-    """A reply that does not end is read up to its limit, then its code counts."""
+    """A reply without end is read up to its limit, then its code counts."""
     world.writer.write(b"250-" + b"x" * 20_000_000)
     (answer,) = await read_until_the_end(world.stream)
 
@@ -112,13 +112,13 @@ async def test_a_flood_in_one_reply(world: World) -> None:
 
 
 async def test_silence(world: World) -> None:
-    """A reply is not waited for beyond its time."""
+    """`read` raises TimeoutError after its limit."""
     with pytest.raises(TimeoutError):
         await world.stream.read(0.01)
 
 
 async def test_a_flood(world: World) -> None:
-    """Replies that nobody asked for are not collected for ever."""
+    """Replies without commands are not collected for ever."""
     world.writer.write(b"250 OK\r\n" * 2 * MAX_UNREAD_REPLIES)
     await read_until_the_end(world.stream)
 
@@ -127,7 +127,7 @@ async def test_a_flood(world: World) -> None:
 
 
 async def test_unsent(world: World) -> None:
-    """As long as the other side does not take it all, part of it has not been sent."""
+    """`unsent` is set while the other side has not read all."""
     world.stream.write(b"x" * 20_000_000)
 
     assert world.stream.unsent
@@ -136,7 +136,7 @@ async def test_unsent(world: World) -> None:
 
 
 async def test_drained(world: World) -> None:
-    """Once the other side has taken it, all was sent."""
+    """`drain` returns when the other side has read all."""
     world.stream.write(b"x" * 20_000_000)
     world.writer.transport.resume_reading()  # type: ignore[attr-defined] # as above
     await world.reader.readexactly(20_000_000)
@@ -146,7 +146,7 @@ async def test_drained(world: World) -> None:
 
 
 async def test_a_reply_in_between(world: World) -> None:
-    """Who waits until all is taken is told when the other side says something instead."""
+    """`drain` returns when a reply comes instead."""
     world.stream.write(b"x" * 20_000_000)
     world.writer.write(b"552 Too big\r\n")
     await world.stream.drain(5)
@@ -156,7 +156,7 @@ async def test_a_reply_in_between(world: World) -> None:
 
 
 async def test_lost_while_writing(world: World) -> None:
-    """Who waits until all is taken is told when it never will be."""
+    """`drain` raises ConnectionError when the connection is lost."""
     world.stream.write(b"x" * 20_000_000)
     world.writer.transport.abort()
 
@@ -183,12 +183,12 @@ ANSWERS = [
 
 @given(st.sets(st.integers(1, len(REPLIES) - 1)))
 def test_any_cut(cuts: set[int]) -> None:
-    """However the octets are cut, down to one at a time, the replies are the same."""
-    reader = ReplyParser()
+    """The replies are the same however the octets are cut, down to one at a time."""
+    parser = ReplyParser()
     edges = [0, *sorted(cuts), len(REPLIES)]
     pieces = [REPLIES[begin:end] for begin, end in pairwise(edges)]
 
-    assert [answer for piece in pieces for answer in reader.feed(piece)] == ANSWERS
+    assert [answer for piece in pieces for answer in parser.feed(piece)] == ANSWERS
 
 
 CODES = st.sampled_from(["220", "250", "354", "421", "450", "550", "599"])
@@ -197,34 +197,34 @@ SAID = st.tuples(CODES, st.lists(NOISE, max_size=4), st.integers(1, 3), NOISE)
 
 
 def written(code: str, noise: list[str], lines: int, text: str) -> str:
-    """Return a reply with lines without a code in it, and blank lines behind it."""
+    """Return a reply with lines without a code in it, and blank lines after it."""
     inside = "".join(f"{code}-{text}\n{each}\r\n" for each in noise)
     return inside + f"{code}-{text}\r\n" * lines + f"{code} {text}\r\n" + "\r\n" * lines
 
 
 @given(st.lists(SAID, max_size=9), st.integers(1, 40))
 def test_as_many_as_there_are(said: list[tuple[str, list[str], int, str]], size: int) -> None:
-    """Noise makes no reply more and none less: each reply is that to its command."""
-    reader = ReplyParser()
+    """Noise changes neither the number nor the order of replies."""
+    parser = ReplyParser()
     octets = "".join(written(*each) for each in said).encode()
     pieces = [octets[start : start + size] for start in range(0, len(octets), size)]
 
-    codes = [str(answer.code) for piece in pieces for answer in reader.feed(piece)]
+    codes = [str(answer.code) for piece in pieces for answer in parser.feed(piece)]
 
     assert codes == [code for code, *_ in said]
-    assert not reader.has_partial
+    assert not parser.has_partial
 
 
 @given(st.lists(st.binary(max_size=50), max_size=20))
 def test_any_octets(pieces: list[bytes]) -> None:
-    """Whatever arrives is a reply or garbled, and nothing else happens."""
-    reader = ReplyParser()
+    """Any octets are replies or raise MalformedReply."""
+    parser = ReplyParser()
     try:
-        answers = [answer for piece in pieces for answer in reader.feed(piece)]
+        answers = [answer for piece in pieces for answer in parser.feed(piece)]
     except MalformedReply:
         return
 
-    answers += reader.end()
+    answers += parser.end()
     assert all(0 <= answer.code <= 999 for answer in answers)
 
 
@@ -240,15 +240,15 @@ def test_any_octets(pieces: list[bytes]) -> None:
     ],
 )
 def test_garbled(garbage: bytes) -> None:
-    """Octets that are no reply are refused; replies before them are given, none after them."""
-    reader, answers = ReplyParser(), deque[RawReply]()
-    answers.extend(reader.feed(b"250 OK\r\n"))
+    """Malformed octets raise; replies before them are yielded, none after them."""
+    parser, answers = ReplyParser(), deque[RawReply]()
+    answers.extend(parser.feed(b"250 OK\r\n"))
 
     with pytest.raises(MalformedReply):
-        answers.extend(reader.feed(garbage + b"250 no"))
+        answers.extend(parser.feed(garbage + b"250 no"))
 
     assert list(answers) == [RawReply(250, "OK")]
-    assert not list(reader.end())
+    assert not list(parser.end())
 
 
 @pytest.mark.parametrize(
@@ -278,29 +278,29 @@ def test_out_of_form(reply: bytes, answer: RawReply) -> None:
 )
 def test_long(reply: bytes) -> None:
     """The text of a long reply is cut, its code counts, and the next reply too (S11)."""
-    reader = ReplyParser()
+    parser = ReplyParser()
     answers = [
-        answer for start in range(0, len(reply), 999) for answer in feed(reader, reply, start)
+        answer for start in range(0, len(reply), 999) for answer in feed(parser, reply, start)
     ]
 
     assert [answer.code for answer in answers] == [250]
     assert len(answers[0].text) <= MAX_TEXT_OCTETS
-    assert list(reader.feed(b"354 Next\r\n")) == [RawReply(354, "Next")]
+    assert list(parser.feed(b"354 Next\r\n")) == [RawReply(354, "Next")]
 
 
-def feed(reader: ReplyParser, reply: bytes, start: int) -> list[RawReply]:
+def feed(parser: ReplyParser, reply: bytes, start: int) -> list[RawReply]:
     """Feed a piece of a reply."""
-    return list(reader.feed(reply[start : start + 999]))
+    return list(parser.feed(reply[start : start + 999]))
 
 
 @pytest.mark.parametrize("piece", [b"250-x\r\n", b"250-" + b"x" * 10_000 + b"\r\n", b"250 xxxx"])
 def test_without_end(piece: bytes) -> None:
-    """A reply that does not end is given up with its code, and never kept whole."""
-    reader, answers, fed = ReplyParser(), deque[RawReply](), 0
+    """A reply without end ends with its code, and is never kept whole."""
+    parser, answers, fed = ReplyParser(), deque[RawReply](), 0
     with suppress(MalformedReply):
         while fed < 2 * MAX_REPLY_OCTETS:
             fed += len(piece)
-            answers.extend(reader.feed(piece))
+            answers.extend(parser.feed(piece))
 
     (answer,) = answers
     assert answer.code == 250
@@ -322,68 +322,68 @@ def test_without_end(piece: bytes) -> None:
     ],
 )
 def test_cut_off(begun: bytes, answers: list[RawReply]) -> None:
-    """A reply whose end never comes counts if its code is known."""
-    reader = ReplyParser()
-    list(reader.feed(begun))
+    """An incomplete reply counts if its code is known."""
+    parser = ReplyParser()
+    list(parser.feed(begun))
 
-    assert reader.has_partial is (bool(begun) and not begun.endswith(b"OK\r\n"))
-    assert list(reader.end()) == answers
-    assert not reader.has_partial
-    assert not list(reader.end())
+    assert parser.has_partial is (bool(begun) and not begun.endswith(b"OK\r\n"))
+    assert list(parser.end()) == answers
+    assert not parser.has_partial
+    assert not list(parser.end())
 
 
 SECONDS = 5  # for what is expected to happen
 
 
 @pytest.fixture
-async def rung() -> asyncio.Event:
-    """Give an event for the alarm to set."""
+async def expired() -> asyncio.Event:
+    """Return an event for the timer to set."""
     return asyncio.Event()
 
 
-async def ring_of(alarm: ResettableTimer, rung: asyncio.Event) -> float:
-    """Wait until it rings and give how many seconds late it is, at a time it was set to."""
-    due, loop = alarm._due, asyncio.get_running_loop()
+async def lateness_of(timer: ResettableTimer, expired: asyncio.Event) -> float:
+    """Wait until the timer expires and return how many seconds late it is."""
+    due, loop = timer._due, asyncio.get_running_loop()
     async with asyncio.timeout(SECONDS):
-        await rung.wait()
+        await expired.wait()
     return loop.time() - due
 
 
 @pytest.mark.parametrize(
     "times", [(0.02,), (60, 0.02), (0.01, 0.03), (0.03, 0.01, 0.02), (-1,), (60, 0.01, -1)]
 )
-async def test_it_rings_at_the_last_time_it_was_set_to(
-    rung: asyncio.Event, times: tuple[float, ...]
+async def test_expires_at_the_last_time_set(
+    expired: asyncio.Event, times: tuple[float, ...]
 ) -> None:
-    """Sooner, later, or in the past: what it was set to before counts no more."""
-    alarm, now = ResettableTimer(rung.set), asyncio.get_running_loop().time()
+    """The timer expires at the time that was set last: sooner, later, or in the past."""
+    timer, now = ResettableTimer(expired.set), asyncio.get_running_loop().time()
     for seconds in times:
-        alarm.set(now + seconds)
+        timer.set(now + seconds)
 
-    assert await ring_of(alarm, rung) >= 0
+    assert await lateness_of(timer, expired) >= 0
 
 
-async def test_it_rings_again(rung: asyncio.Event) -> None:
-    """Having rung it is as new."""
-    alarm, loop = ResettableTimer(rung.set), asyncio.get_running_loop()
+async def test_expires_again(expired: asyncio.Event) -> None:
+    """The timer can be set again after it has expired."""
+    timer, loop = ResettableTimer(expired.set), asyncio.get_running_loop()
     for _ in range(2):
-        alarm.set(loop.time() + 0.01)
-        assert await ring_of(alarm, rung) >= 0
-        rung.clear()
+        timer.set(loop.time() + 0.01)
+        assert await lateness_of(timer, expired) >= 0
+        expired.clear()
 
 
 @pytest.mark.parametrize(
     "how", [ResettableTimer.clear, ResettableTimer.stop], ids=["cleared", "stopped"]
 )
-async def test_it_is_silent(rung: asyncio.Event, how: Callable[[ResettableTimer], None]) -> None:
-    """Cleared it does not ring, though its timer may go off; set once more it does."""
-    alarm, other, loop = ResettableTimer(rung.set), asyncio.Event(), asyncio.get_running_loop()
-    alarm.set(loop.time() + 0.01)
-    how(alarm)
+async def test_cleared(expired: asyncio.Event, how: Callable[[ResettableTimer], None]) -> None:
+    """A cleared timer does not expire until it is set again."""
+    timer, other, loop = ResettableTimer(expired.set), asyncio.Event(), asyncio.get_running_loop()
+    timer.set(loop.time() + 0.01)
+    how(timer)
     loop.call_later(0.03, other.set)
     async with asyncio.timeout(SECONDS):
         await other.wait()
 
-    assert not rung.is_set()
-    alarm.set(loop.time())
-    assert await ring_of(alarm, rung) >= 0
+    assert not expired.is_set()
+    timer.set(loop.time())
+    assert await lateness_of(timer, expired) >= 0
