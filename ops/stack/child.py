@@ -1,4 +1,4 @@
-"""The services' output: a file each, and all of them on the terminal with their names."""
+"""One process of the stack: its start, its restarts, its output, its end."""
 
 import asyncio
 import os
@@ -19,20 +19,20 @@ from ops.process import PidFiles, Restarts, ended
 from ops.stack.settings import StackError
 from ops.tether import tethered
 
-_COLOURS = (36, 33, 32, 35, 34, 31)  # ECMA-48 foregrounds, told apart on dark and light grounds
-_WIDTH = 10  # the longest name is "classifier"
-_TAIL = 8  # lines
-_WRONG_SETTINGS = 2  # the exit code of a service that no restart can help
-_POLL = 0.1  # seconds between two looks at a starting service
-_CHUNK = 65536  # bytes
-_LAST_WORDS = 5.0  # seconds for the output of a killed process to be read
-_AT_ONCE = 10.0  # seconds for the end of a program that was told twice
-_TRIES = 2  # restarts before it was ever ready; the third death in a row is the last
-GRACE_SECONDS = 30.0  # seconds; a service gives what is in flight 25
+_COLOURS = (36, 33, 32, 35, 34, 31)  # ECMA-48 foregrounds, legible on dark and light
+_NAME_COLUMNS = 10  # the longest name is "classifier"
+_TAIL_LINES = 8
+_WRONG_SETTINGS = 2  # the exit code for settings that no restart can change
+_POLL_SECONDS = 0.1
+_CHUNK_BYTES = 65536
+_OUTPUT_SECONDS = 5.0  # for the output of a killed process to be read
+_HURRIED_SECONDS = 10.0  # for the end of a program after a second SIGTERM
+_MAX_RESTARTS = 2  # in a row, before it was ever ready
+GRACE_SECONDS = 30.0  # a service waits 25 seconds for work in flight
 
 
 class ServiceLogs:
-    """Takes lines by name. The terminal may go away at any time; the files stay."""
+    """The output of all processes: a file for each, and the terminal, which may close."""
 
     def __init__(self, directory: Path, terminal: TextIO = sys.stdout) -> None:
         self._directory = directory
@@ -42,22 +42,22 @@ class ServiceLogs:
         self._tails: dict[str, deque[str]] = {}
 
     def write(self, name: str, line: str) -> None:
-        """Add a line of a service to its file and to the terminal."""
+        """Write a line of a process to its file and to the terminal."""
         self._file(name).write(line + "\n")
         self._tails[name].append(line)
-        self.say(f"{self._prefix(name)} {line}")
+        self.print(f"{self._prefix(name)} {line}")
 
-    def say(self, text: str) -> None:
-        """Show the user something of the stack itself."""
+    def print(self, text: str) -> None:
+        """Print a message of the stack itself."""
         if self._terminal is None:
             return
         try:
             print(text, file=self._terminal, flush=True)
-        except (OSError, ValueError):  # a closed terminal, a pipe whose reader left
+        except (OSError, ValueError):  # a closed terminal, or a pipe without a reader
             self._terminal = None
 
     def tail(self, name: str) -> str:
-        """Give the last lines of a service."""
+        """Return the last lines of a process."""
         return "\n".join(f"  {line}" for line in self._tails.get(name, ())) or "  (no output)"
 
     def close(self) -> None:
@@ -70,14 +70,14 @@ class ServiceLogs:
             self._directory.mkdir(parents=True, exist_ok=True)
             path = self._directory / f"{name}.log"
             self._files[name] = path.open("w", encoding="utf-8", buffering=1)
-            self._tails[name] = deque(maxlen=_TAIL)
+            self._tails[name] = deque(maxlen=_TAIL_LINES)
         return self._files[name]
 
     def _prefix(self, name: str) -> str:
         if not self._coloured:
-            return f"{name:<{_WIDTH}} |"
+            return f"{name:<{_NAME_COLUMNS}} |"
         colour = _COLOURS[list(self._files).index(name) % len(_COLOURS)]
-        return f"\x1b[{colour}m{name:<{_WIDTH}} |\x1b[0m"
+        return f"\x1b[{colour}m{name:<{_NAME_COLUMNS}} |\x1b[0m"
 
 
 @dataclass(frozen=True)
@@ -92,21 +92,21 @@ class ServiceProgram:
 
 
 class Child:
-    """Runs a program until it is stopped. `changed` is called when its process id is another."""
+    """Runs a program until it is stopped. `changed` is called after each restart."""
 
     def __init__(
         self,
         program: ServiceProgram,
-        journal: ServiceLogs,
+        logs: ServiceLogs,
         pids: PidFiles,
         changed: Callable[[], None],
     ) -> None:
         self.program = program
-        self._journal = journal
+        self._logs = logs
         self._pids = pids
         self._changed = changed
         self._process: Process | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._hurried = asyncio.Event()
         self._restarts = Restarts()
@@ -117,57 +117,57 @@ class Child:
         return self._process.pid if self._process else None
 
     async def start(self) -> None:
-        """Start it and keep it running."""
+        """Start it, and restart it whenever it ends."""
         await self._spawn()
-        self._keeper = asyncio.create_task(self._keep(), name=f"keep {self.program.name}")
+        self._keeping = asyncio.create_task(self._keep(), name=f"keep {self.program.name}")
 
     async def ready(self, within: float) -> None:
         """Wait until it is ready.
 
-        Raises StackError with its last lines when it is not in time, or dies again and again.
+        Raises StackError, with its last lines, after `within` seconds or too many restarts.
         """
         name = self.program.name
         try:
             async with asyncio.timeout(within), aiohttp.ClientSession() as session:
                 while not await self._answers(session):
                     if self._is_hopeless():
-                        raise StackError(f"{name} does not start:\n{self._journal.tail(name)}")
-                    await asyncio.sleep(_POLL)
+                        raise StackError(f"{name} does not start:\n{self._logs.tail(name)}")
+                    await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
             raise StackError(
                 f"{name} is not ready after {within:g} seconds; its last lines:\n"
-                f"{self._journal.tail(name)}"
+                f"{self._logs.tail(name)}"
             ) from None
 
     async def stop(self, within: float) -> None:
-        """Ask it to end and wait; kill it after `within` seconds, or soon when it is hurried."""
+        """Send SIGTERM and wait; kill it after `within` seconds, sooner when it is hurried."""
         self._stopping.set()
-        if self._keeper is None:
+        if self._keeping is None:
             return
         self._signal(signal.SIGTERM)
-        if not await self._ends(self._keeper, within):
-            limit = min(within, _AT_ONCE) if self._hurried.is_set() else within
-            self._journal.say(f"{self.program.name} did not end in {limit:g} seconds: killed")
+        if not await self._ends(self._keeping, within):
+            limit = min(within, _HURRIED_SECONDS) if self._hurried.is_set() else within
+            self._logs.print(f"{self.program.name} did not end in {limit:g} seconds: killed")
             self._signal(signal.SIGKILL)
-            await asyncio.wait([self._keeper], timeout=_LAST_WORDS)
+            await asyncio.wait([self._keeping], timeout=_OUTPUT_SECONDS)
         self._pids.remove(self.program.name)
 
-    async def _ends(self, keeper: asyncio.Task[None], within: float) -> bool:
+    async def _ends(self, keeping: asyncio.Task[None], within: float) -> bool:
         hurried = asyncio.create_task(self._hurried.wait())
-        await asyncio.wait([keeper, hurried], timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([keeping, hurried], timeout=within, return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
         if self._hurried.is_set():
-            await asyncio.wait([keeper], timeout=min(within, _AT_ONCE))
-        return keeper.done()
+            await asyncio.wait([keeping], timeout=min(within, _HURRIED_SECONDS))
+        return keeping.done()
 
     def hurry(self) -> None:
-        """Send SIGTERM once more: a service then leaves what is in flight."""
+        """Send SIGTERM once more: a service then abandons work in flight."""
         self._stopping.set()
         self._hurried.set()
         self._signal(signal.SIGTERM)
 
-    def let_go(self) -> None:
-        """Start it no more, whatever ends it."""
+    def abandon(self) -> None:
+        """Never restart it from now on."""
         self._stopping.set()
 
     async def _spawn(self) -> None:
@@ -177,7 +177,7 @@ class Child:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,  # a terminal's Ctrl-C is the stack's to pass on, in order
+            start_new_session=True,  # the stack passes on a terminal's Ctrl-C, in order
         )
         self._pids.add(self.program.name, self._process.pid)
 
@@ -193,29 +193,29 @@ class Child:
                 return
             await self._spawn()
             self._changed()
-            self._journal.say(f"{self.program.name} runs again as process {self.pid}")
-            if self._stopping.is_set():  # it was too young to be signalled
+            self._logs.print(f"{self.program.name} runs again as process {self.pid}")
+            if self._stopping.is_set():  # it was started after the signal
                 self._signal(signal.SIGTERM)
 
     async def _stopped_in_pause(self, code: int, pause: float) -> bool:
         name = self.program.name
-        self._journal.say(f"{name} {ended(code)}: starting it again in {pause:g} seconds")
+        self._logs.print(f"{name} {ended(code)}: starting it again in {pause:g} seconds")
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), pause)
         return self._stopping.is_set()
 
     async def _copy_output(self, process: Process) -> None:
         rest = b""
-        while process.stdout and (chunk := await process.stdout.read(_CHUNK)):
+        while process.stdout and (chunk := await process.stdout.read(_CHUNK_BYTES)):
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
-                self._journal.write(self.program.name, line.decode(errors="replace"))
+                self._logs.write(self.program.name, line.decode(errors="replace"))
         if rest:
-            self._journal.write(self.program.name, rest.decode(errors="replace"))
+            self._logs.write(self.program.name, rest.decode(errors="replace"))
 
     def _is_hopeless(self) -> bool:
         wrong = self._process is not None and self._process.returncode == _WRONG_SETTINGS
-        return wrong or self._restarts.deaths > _TRIES
+        return wrong or self._restarts.deaths > _MAX_RESTARTS
 
     async def _answers(self, session: aiohttp.ClientSession) -> bool:
         try:

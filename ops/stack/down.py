@@ -1,4 +1,4 @@
-"""`ops down`: ends a stack, also one whose launcher was killed."""
+"""`ops down`: end a stack, also one whose launcher was killed."""
 
 import argparse
 import os
@@ -7,22 +7,21 @@ import sys
 from ops.stack import lock
 from ops.stack.settings import StackError, StackSettings
 
-# Seconds: the sender has 720, and the gateway before it, the simulator and the broker after it have
-# 30 each.
-_PATIENCE = 840.0
+# The sender may need 720 seconds; the gateway, the simulator and the broker 30 each.
+_END_SECONDS = 840.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """All is set by the environment: RUN_DIR says which stack."""
+    """Add nothing: the variable RUN_DIR selects the stack."""
     del parser
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """End the stack of this run directory; 1 and one line when it does not end."""
+    """End the stack of this run directory; return 1 and print one line when it does not end."""
     del arguments
     try:
         settings = StackSettings.load(os.environ)
-        ended = lock.end_holder(settings.run_dir, _PATIENCE)
+        ended = lock.end_holder(settings.run_dir, _END_SECONDS)
         with lock.held(settings.run_dir):
             left = lock.clear(settings.run_dir)
     except StackError as error:

@@ -1,4 +1,4 @@
-"""One stack a run directory, and what a killed one left there."""
+"""The lock of a run directory, and the processes that a killed stack left there."""
 
 import fcntl
 import os
@@ -12,19 +12,19 @@ from ops.docker import remove_recorded
 from ops.process import PidFiles, ProcessRecord
 from ops.stack.settings import StackError
 
-_PATIENCE = 30.0  # seconds for a leftover process to end before it is killed
-_SOON = 2.0  # seconds in which most leftovers end
-_LONG = 10.0  # seconds; a stack with nothing in flight ends sooner
-_POLL = 0.1  # seconds
+_GRACE_SECONDS = 30.0  # for a leftover process, before it is killed
+_SOON_SECONDS = 2.0  # in which most leftover processes end
+_LONG_SECONDS = 10.0  # a stack without work in flight ends sooner
+_POLL_SECONDS = 0.1
 
 Say = Callable[[str], None]
 
 
 @contextmanager
 def held(run_dir: Path) -> Iterator[None]:
-    """Be the only stack in a run directory. Raises StackError when there is one already.
+    """Hold the lock of a run directory. Raises StackError when another stack holds it.
 
-    The kernel frees the lock when its holder dies, however it dies.
+    The kernel frees the lock when its holder ends, in whatever way.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     with _path(run_dir).open("a+") as file:
@@ -43,13 +43,13 @@ def held(run_dir: Path) -> Iterator[None]:
         yield
 
 
-def clear(run_dir: Path, patience: float = _PATIENCE, say: Say = print) -> list[str]:
-    """End what a killed stack left and return the names; only for the holder of the lock."""
+def clear(run_dir: Path, patience: float = _GRACE_SECONDS, say: Say = print) -> list[str]:
+    """End the processes that a killed stack left, and return their names. Needs the lock."""
     (run_dir / "stack.json").unlink(missing_ok=True)
     pids = PidFiles(run_dir / "pids")
     ended = list(pids.running())
-    # The kernel has sent them SIGTERM (see `tether`); at a second one they would leave their work.
-    if ended and not pids.all_gone(_SOON):
+    # The kernel has sent SIGTERM (see `tether`); at a second one they would abandon their work.
+    if ended and not pids.all_gone(_SOON_SECONDS):
         say(f"postrider: waiting {patience:g} seconds for {', '.join(pids.running())} to end")
         pids.all_gone(patience)
     pids.end_all(patience)
@@ -61,16 +61,16 @@ def clear(run_dir: Path, patience: float = _PATIENCE, say: Say = print) -> list[
 def end_holder(run_dir: Path, within: float, say: Say = print) -> bool:
     """End the running stack in good order; return whether there was one.
 
-    Called once more meanwhile, it ends at once. Raises StackError when it is not gone after
-    `within` seconds.
+    A second call meanwhile ends it at once. Raises StackError when it still runs after `within`
+    seconds.
     """
     holder = _holder(run_dir)
     if holder is None or not holder.runs or _is_free(run_dir):
         return False
     os.kill(holder.pid, signal.SIGTERM)
-    if not _freed(run_dir, min(_LONG, within)):
+    if not _freed(run_dir, min(_LONG_SECONDS, within)):
         say("postrider: still ending; once more 'make down' ends it at once")
-        if not _freed(run_dir, within - _LONG):
+        if not _freed(run_dir, within - _LONG_SECONDS):
             raise StackError(f"process {holder.pid} does not end: kill it, then 'make down' again")
     return True
 
@@ -80,7 +80,7 @@ def _freed(run_dir: Path, within: float) -> bool:
     while not _is_free(run_dir):
         if time.monotonic() > deadline:
             return False
-        time.sleep(_POLL)
+        time.sleep(_POLL_SECONDS)
     return True
 
 

@@ -1,4 +1,4 @@
-"""The stack's RabbitMQ, given or kept running here, with the topology and an account a service."""
+"""The stack's RabbitMQ, given or run here, with the topology and a user for each service."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -21,7 +21,7 @@ from shared.errors import Unavailable
 
 @dataclass(frozen=True)
 class BrokerUrls:
-    """Where RabbitMQ is, for the user and for each service."""
+    """The addresses of RabbitMQ, for an administrator and for each service."""
 
     amqp_url: str = field(repr=False)
     management_url: str | None
@@ -30,7 +30,7 @@ class BrokerUrls:
 
 @asynccontextmanager
 async def given(settings: StackSettings) -> AsyncIterator[BrokerUrls]:
-    """Use the broker that the user named. Raises StackError when it does not let us in."""
+    """Use the broker of AMQP_URL. Raises StackError when it refuses the connection."""
     url = settings.amqp_url or ""
     try:
         await topology.declare(url)
@@ -43,36 +43,36 @@ async def given(settings: StackSettings) -> AsyncIterator[BrokerUrls]:
 
 @asynccontextmanager
 async def own(
-    settings: StackSettings, keys: SecretFile, pids: PidFiles, journal: ServiceLogs
+    settings: StackSettings, keys: SecretFile, pids: PidFiles, logs: ServiceLogs
 ) -> AsyncIterator[BrokerUrls]:
-    """Keep a broker of our own with a user of least rights for each service. Raises StackError."""
+    """Run a private broker, with a user of least rights for each service. Raises StackError."""
     address = BrokerAddress(settings.broker_ports, keys.passwords(["admin"])["admin"])
     try:
         await asyncio.to_thread(brokers.prepare)
         broker = brokers.private(settings.run_dir / "rabbitmq", address, pids, start_as=tethered)
-        async with kept(broker, journal):
+        async with kept(broker, logs):
             yield await _furnish(address, keys)
     except BrokerError as error:
         raise StackError(str(error)) from error
 
 
 @asynccontextmanager
-async def kept(broker: RabbitServer, journal: ServiceLogs) -> AsyncIterator[None]:
-    """Run a broker for the length of the block. Raises BrokerError when it does not start."""
-    # The kernel ends a tethered process with the thread that has started it: so one thread does,
-    # which lives longer.
+async def kept(broker: RabbitServer, logs: ServiceLogs) -> AsyncIterator[None]:
+    """Run a broker during the block. Raises BrokerError when it does not start."""
+    # The kernel ends a tethered process with the thread that started it, so that thread must live
+    # as long as the broker.
     with ThreadPoolExecutor(1, "broker") as starter:
         keeping: asyncio.Task[None] | None = None
         try:
             await _start(broker, starter)
-            keeping = asyncio.create_task(_keep(broker, journal, starter), name="keep RabbitMQ")
+            keeping = asyncio.create_task(_keep(broker, logs, starter), name="keep RabbitMQ")
             yield
         finally:
             if keeping is not None:
                 keeping.cancel()
                 with suppress(asyncio.CancelledError):
                     await keeping
-            # Not by the starter, which may be waiting for a start that this ends.
+            # In another thread: the starter may be waiting for a start that this ends.
             await asyncio.to_thread(broker.stop)
 
 
@@ -80,21 +80,21 @@ async def _start(broker: RabbitServer, starter: ThreadPoolExecutor) -> None:
     await asyncio.get_running_loop().run_in_executor(starter, broker.start)
 
 
-async def _keep(broker: RabbitServer, journal: ServiceLogs, starter: ThreadPoolExecutor) -> None:
-    """Start it again whenever it dies, until cancelled; its clients come back by themselves."""
+async def _keep(broker: RabbitServer, logs: ServiceLogs, starter: ThreadPoolExecutor) -> None:
+    """Restart it whenever it ends, until cancelled; its clients reconnect by themselves."""
     loop, restarts = asyncio.get_running_loop(), Restarts()
     while True:
         born = loop.time()
         how = await asyncio.to_thread(broker.join)
         pause = restarts.pause(loop.time() - born)
-        journal.say(f"postrider: RabbitMQ {how}: starting it again in {pause:g} seconds")
+        logs.print(f"postrider: RabbitMQ {how}: starting it again in {pause:g} seconds")
         await asyncio.sleep(pause)
         try:
             await _start(broker, starter)
         except BrokerError as error:
-            journal.say(f"postrider: {error}")
+            logs.print(f"postrider: {error}")
         else:
-            journal.say("postrider: RabbitMQ runs again")
+            logs.print("postrider: RabbitMQ runs again")
 
 
 async def _furnish(address: BrokerAddress, keys: SecretFile) -> BrokerUrls:

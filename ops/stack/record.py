@@ -1,4 +1,4 @@
-"""`stack.json`: where a running stack is, for those who want to use it."""
+"""The addresses and keys of a running stack: in `stack.json`, and on the terminal."""
 
 import json
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _CODE = '{"email": "you@inbox.example"}'
 
 @dataclass(frozen=True)
 class StackRecord:
-    """What never changes while the stack runs."""
+    """The addresses and keys, which do not change while the stack runs."""
 
     gateway_url: str
     admin_token: str = field(repr=False)
@@ -35,13 +35,13 @@ class StackRecord:
 def write(
     path: Path, record: StackRecord, pids: Mapping[str, int | None], health: Mapping[str, str]
 ) -> None:
-    """Write the record with the services' present process ids and health URLs."""
+    """Write the record, with the services' process ids and health URLs."""
     services = {name: {"pid": pid, "health_url": health[name]} for name, pid in pids.items()}
     secret_file.write(path, json.dumps(asdict(record) | {"services": services}, indent=2) + "\n")
 
 
 async def client_key(gateway_url: str, admin_token: str, keys: SecretFile) -> str:
-    """Register the client, or find the key it got when it was registered. Raises StackError."""
+    """Register a client, or return the key from its registration. Raises StackError."""
     headers = {"Authorization": f"Bearer {admin_token}"}
     try:
         async with aiohttp.ClientSession(gateway_url, headers=headers) as session:
@@ -55,7 +55,7 @@ async def _client_key(session: aiohttp.ClientSession, keys: SecretFile) -> str:
     key = await _register(session)
     if key is None and known is not None:
         return known
-    if key is None:  # registered, but its key is lost: it is told once only
+    if key is None:  # its key is lost: the gateway shows it once only
         async with session.delete(f"/v1/clients/{_ID}"):
             key = await _register(session)
     if key is None:
@@ -65,7 +65,7 @@ async def _client_key(session: aiohttp.ClientSession, keys: SecretFile) -> str:
 
 
 async def _register(session: aiohttp.ClientSession) -> str | None:
-    """Give the new key; None when the client is registered already."""
+    """Return the new key, None when the client is registered already."""
     async with session.post("/v1/clients", json={"id": _ID}) as response:
         if response.status == HTTPStatus.CONFLICT:
             return None
@@ -74,7 +74,7 @@ async def _register(session: aiohttp.ClientSession) -> str | None:
 
 
 def announcement(record: StackRecord, run_dir: str) -> str:
-    """Tell where everything is, and three commands to try."""
+    """Return the addresses, and three commands to try. Pure."""
     return f"""
 Postrider is up.
 

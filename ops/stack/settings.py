@@ -1,4 +1,4 @@
-"""What stops the stack from coming up."""
+"""The settings of the stack, and the environment of each of its processes."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from shared.config.url import check_broker, check_database, check_http
 from shared.errors import ConfigError
 
 _TREE = Path(__file__).parent.parent.parent
-# Each by the environment variable that sets it. None lies in 35672-35682, where RabbitMQ's command
-# line tools listen, or from 32768 on, where Linux takes the ports of outgoing connections.
+# The defaults by variable. RabbitMQ's command line tools listen in 35672-35682, and from 32768 on
+# Linux takes the ports of outgoing connections.
 PORTS = {
     "GATEWAY_PORT": 8080,
     "MAILBOX_PORT": 8025,
@@ -31,7 +31,7 @@ _URLS = {
     "DATABASE_URL": check_database,
     "RABBITMQ_MANAGEMENT_URL": check_http,
 }
-# In the order of starting; they are ended in the reverse one.
+# In the order of their start; the end is in reverse.
 SERVICES = ("classifier", "otp", "sender", "gateway")
 SECRETS = {
     "gateway": ("GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET"),
@@ -41,28 +41,28 @@ SECRETS = {
 }
 _ALL_SECRETS = frozenset(name for names in SECRETS.values() for name in names)
 _RELAY = frozenset({"SENDER_SMTP_HOST", "SENDER_SMTP_PORT", "SENDER_SMTP_TLS"})
-# What a file may say otherwise. The administrator's token is not in it, for the stack itself is a
-# client of the gateway; nor are the places where the stack looks for a service.
-_SUGGESTED = {"SENDER_FROM", *_RELAY, *_ALL_SECRETS} - {"GATEWAY_ADMIN_TOKEN"}
+# The variables that a file of settings may override. The administrator's token is not one of them,
+# since the stack itself is a client of the gateway; nor are the ports where it checks a service.
+_OVERRIDABLE = {"SENDER_FROM", *_RELAY, *_ALL_SECRETS} - {"GATEWAY_ADMIN_TOKEN"}
 
 
 class StackError(Exception):
-    """The stack cannot go on; the message tells a person in one line what to do."""
+    """The stack cannot go on. The message is one line that says what to do."""
 
 
 @dataclass(frozen=True)
 class StackSettings:
-    """Ports by their variable, the folder of all files, a broker if one is given."""
+    """Ports by their variable, the folder of all files, and the given broker, if any."""
 
     ports: Mapping[str, int]
     run_dir: Path
     amqp_url: str | None
-    management_url: str | None  # of a given broker, if it is known
+    management_url: str | None  # of a given broker
     config: Path | None = None  # the services' file
 
     @classmethod
     def load(cls, environ: Mapping[str, str], config: str | None = None) -> Self:
-        """Read the environment; `config` is a file of settings that goes to the services.
+        """Parse the environment; `config` is a file with settings of the services.
 
         Raises ConfigError with a line for each mistake.
         """
@@ -81,7 +81,7 @@ class StackSettings:
 
     @property
     def broker_ports(self) -> BrokerPorts:
-        """The ports of a broker of our own."""
+        """The ports of a private broker."""
         return BrokerPorts(
             amqp=self.ports["RABBITMQ_PORT"],
             management=self.ports["RABBITMQ_MANAGEMENT_PORT"],
@@ -90,13 +90,13 @@ class StackSettings:
         )
 
     def needed_ports(self) -> dict[str, int]:
-        """Tell which ports have to be free; a given broker brings its own."""
+        """Return the ports that must be free; a given broker has its own."""
         own = self.amqp_url is None
         return {name: port for name, port in self.ports.items() if own or "RABBITMQ" not in name}
 
 
 def check_free(needed: Mapping[str, int]) -> None:
-    """Raise StackError for the first port that is taken, naming its variable and its holder."""
+    """Raise StackError for the first taken port, with its variable and its holder."""
     for name, port in needed.items():
         if not ports.is_free(port):
             by = ports.holder(port) or "another program"
@@ -124,7 +124,7 @@ def _url_mistakes(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def health_port(service: str) -> str:
-    """Name the variable of the port that answers for a service's health."""
+    """Return the variable with the port of a service's health check."""
     return "GATEWAY_PORT" if service == "gateway" else f"{service.upper()}_HEALTH_PORT"
 
 
@@ -135,10 +135,10 @@ def service_environment(
     run_dir: Path,
     secret: Callable[[str], str],
 ) -> dict[str, str]:
-    """Give a service's environment but for AMQP_URL.
+    """Return a service's environment, without AMQP_URL. Pure.
 
-    It inherits the user's but for what is meant for other services, gets no secret it does not
-    need, and what the user says to it by its prefix wins.
+    It has the user's variables except those of other services, and only the secrets that the
+    service needs. A variable with the service's prefix takes precedence.
     """
     prefix, given = f"{service.upper()}_", _inherited(service, environ)
     return {
@@ -151,7 +151,7 @@ def service_environment(
 
 
 def file_variables(service: str, tree: Mapping[str, object]) -> frozenset[str]:
-    """Name the variables of what a file of settings tells a service."""
+    """Return the variables that a file of settings sets for a service."""
     section = tree.get(service)
     words = section if isinstance(section, Mapping) else {}
     own = (f"{service}_{word}" for word in words)
@@ -159,21 +159,21 @@ def file_variables(service: str, tree: Mapping[str, object]) -> frozenset[str]:
 
 
 def prefer_file(
-    variables: Mapping[str, str], environ: Mapping[str, str], told: Collection[str]
+    variables: Mapping[str, str], environ: Mapping[str, str], filed: Collection[str]
 ) -> dict[str, str]:
-    """Take out what the stack suggests and a file tells otherwise, since the environment would win.
+    """Remove the defaults of the stack that a file sets, since the environment takes precedence.
 
-    What the user says in the environment stays. Relays in a list are in the place of the one.
+    The user's own variables stay. A list of relays replaces the single one.
     """
-    relay = _RELAY if "SENDER_RELAYS" in {*told, *environ} else frozenset[str]()
-    otherwise = (_SUGGESTED.intersection(told) | relay) - environ.keys()
+    relay = _RELAY if "SENDER_RELAYS" in {*filed, *environ} else frozenset[str]()
+    otherwise = (_OVERRIDABLE.intersection(filed) | relay) - environ.keys()
     return {name: text for name, text in variables.items() if name not in otherwise}
 
 
 def simulator_environment(
     environ: Mapping[str, str], ports: Mapping[str, int], run_dir: Path
 ) -> dict[str, str]:
-    """Give the simulator's environment."""
+    """Return the simulator's environment."""
     return {
         **_inherited("simulator", environ),
         "PYTHONUNBUFFERED": "1",
@@ -185,7 +185,7 @@ def simulator_environment(
 
 def _inherited(service: str, environ: Mapping[str, str]) -> dict[str, str]:
     others = tuple(f"{name.upper()}_" for name in SERVICES if name != service)
-    # The stack's own variable of a port is no setting of a service, but for the gateway's.
+    # The stack's variable of a health port is no setting of a service, except the gateway's.
     hidden = {*_ALL_SECRETS, "AMQP_URL", *({health_port(service)} - {"GATEWAY_PORT"})}
     return {
         name: value
@@ -198,9 +198,9 @@ def _common(service: str, ports: Mapping[str, int], run_dir: Path) -> dict[str, 
     return {
         "DATA_DIR": str(run_dir / "data"),
         "HEALTH_HOST": "127.0.0.1",
-        # The gateway tells its health at its own port as well; its other one may be any.
+        # The gateway's API has the health check too, so its health port may be any.
         "HEALTH_PORT": "0" if service == "gateway" else str(ports[health_port(service)]),
-        "PYTHONUNBUFFERED": "1",  # a log line is shown when it is written
+        "PYTHONUNBUFFERED": "1",  # each log line is shown at once
     }
 
 

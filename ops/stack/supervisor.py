@@ -1,4 +1,4 @@
-"""The settings of all services, checked before the stack starts anything."""
+"""The stack as a whole: started in order, watched, and ended in the reverse order."""
 
 import asyncio
 import sys
@@ -33,18 +33,18 @@ _SETTINGS: dict[str, type[Settings]] = {
     each.service: each
     for each in (ClassifierSettings, GatewaySettings, OtpSettings, SenderSettings)
 }
-_READY = 60.0  # seconds until every service has to be ready
-# Seconds for an end. A sender may wait SENDER_DRAIN_DOT_SECONDS, 660, for a relay's reply.
-_GRACES = {"sender": 720.0}
+_READY_SECONDS = 60.0  # until every service must be ready
+# A sender may wait SENDER_DRAIN_DOT_SECONDS, 660, for a relay's reply.
+_END_SECONDS = {"sender": 720.0}
 _SIMULATOR = "simulator"
-# For the check of all other settings: the real address is checked by itself, or comes later.
+# For the check of all other settings, before there is a broker.
 _SOME_BROKER = BrokerUrls("", None, dict.fromkeys(SERVICES, "amqp://127.0.0.1/"))
 
 
 def check(programs: Iterable[ServiceProgram]) -> None:
     """Raise ConfigError with a line for each mistake in the settings of some services."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SettingsWarning)  # each service tells its own
+        warnings.simplefilter("ignore", SettingsWarning)  # each service logs its own
         mistakes = [line for program in programs for line in _mistakes(program)]
     if mistakes:
         raise ConfigError("\n".join(dict.fromkeys(mistakes)))
@@ -64,12 +64,12 @@ class Supervisor:
         self,
         settings: StackSettings,
         environ: Mapping[str, str],
-        journal: ServiceLogs,
+        logs: ServiceLogs,
         pids: PidFiles,
     ) -> None:
         self._settings = settings
         self._environ = environ
-        self._journal = journal
+        self._logs = logs
         self._pids = pids
         self._keys = SecretFile(settings.run_dir / "secrets.json", environ)
         self._filed = sources.load_file(settings.config) if settings.config else {}
@@ -89,28 +89,28 @@ class Supervisor:
                 await self._start(opened, group)
             self._record = await self._describe(where)
             self._write_record()
-            self._journal.say(announcement(self._record, str(self._settings.run_dir)))
+            self._logs.print(announcement(self._record, str(self._settings.run_dir)))
             await asyncio.get_running_loop().create_future()
 
     def hurry(self) -> None:
-        """Signal the end once more: services then leave what is in flight."""
+        """Send SIGTERM once more: services then abandon work in flight."""
         for child in self._children.values():
             child.hurry()
 
     def kill(self) -> None:
-        """Kill everything at once, in the middle of an end in good order."""
+        """Kill all processes at once."""
         for child in self._children.values():
-            child.let_go()
+            child.abandon()
         self._pids.end_all(within=0)
 
     def _messaging(self) -> AbstractAsyncContextManager[BrokerUrls]:
         if self._settings.amqp_url:
             return messaging.given(self._settings)
-        self._journal.say("postrider: starting RabbitMQ")
-        return messaging.own(self._settings, self._keys, self._pids, self._journal)
+        self._logs.print("postrider: starting RabbitMQ")
+        return messaging.own(self._settings, self._keys, self._pids, self._logs)
 
     def _services(self, where: BrokerUrls) -> list[list[ServiceProgram]]:
-        """Give the services in groups: the gateway comes last and is the first to go."""
+        """Return the services in groups, in the order of their start; the gateway is the last."""
         programs = {name: self._service(name, where.service_urls[name]) for name in SERVICES}
         gateway = programs.pop("gateway")
         return [list(programs.values()), [gateway]]
@@ -127,7 +127,7 @@ class Supervisor:
             (sys.executable, "-m", f"services.{name}"),
             prefer_file(variables, self._environ, filed) | {"AMQP_URL": amqp_url} | config,
             f"{self._health(name)}/readyz",
-            _GRACES.get(name, GRACE_SECONDS),
+            _END_SECONDS.get(name, GRACE_SECONDS),
         )
 
     def _simulator(self) -> ServiceProgram:
@@ -140,14 +140,14 @@ class Supervisor:
         )
 
     async def _start(self, opened: AsyncExitStack, programs: Sequence[ServiceProgram]) -> None:
-        """Start a group at once and wait until all of it is ready; its end is at once as well."""
-        group = [Child(each, self._journal, self._pids, self._write_record) for each in programs]
+        """Start a group and wait until all of it is ready; its processes end together, too."""
+        group = [Child(each, self._logs, self._pids, self._write_record) for each in programs]
         opened.push_async_callback(_stop_all, group)
-        self._journal.say(f"postrider: starting {', '.join(each.name for each in programs)}")
+        self._logs.print(f"postrider: starting {', '.join(each.name for each in programs)}")
         for child in group:
             self._children[child.program.name] = child
             await child.start()
-        await asyncio.gather(*(child.ready(_READY) for child in group))
+        await asyncio.gather(*(child.ready(_READY_SECONDS) for child in group))
 
     async def _describe(self, where: BrokerUrls) -> record.StackRecord:
         ports = self._settings.ports

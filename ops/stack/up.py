@@ -1,4 +1,4 @@
-"""`ops up`: the local stack, in the foreground."""
+"""`ops up`: run the local stack in the foreground."""
 
 import argparse
 import asyncio
@@ -24,12 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the stack until a signal ends it; 1 and one line when it cannot come up."""
+    """Run the stack until a signal ends it; return 1 and print one line when it cannot start."""
     try:
         settings = StackSettings.load(os.environ, arguments.config)
         with lock.held(settings.run_dir):
             if ended := lock.clear(settings.run_dir):
-                print(f"postrider: ended what an earlier stack left: {', '.join(ended)}")
+                print(f"postrider: ended processes of an earlier stack: {', '.join(ended)}")
             asyncio.run(_until_signalled(settings))
     except StackError as error:
         print(f"postrider: {error}", file=sys.stderr)
@@ -38,9 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _until_signalled(settings: StackSettings) -> None:
-    journal = ServiceLogs(settings.run_dir / "logs")
+    logs = ServiceLogs(settings.run_dir / "logs")
     pids = PidFiles(settings.run_dir / "pids")
-    supervisor = Supervisor(settings, os.environ, journal, pids)
+    supervisor = Supervisor(settings, os.environ, logs, pids)
     check_free(settings.needed_ports())
     running = asyncio.create_task(supervisor.run(), name="stack")
     signals = count(1)
@@ -48,10 +48,10 @@ async def _until_signalled(settings: StackSettings) -> None:
     def end() -> None:
         match next(signals):
             case 1:
-                journal.say("\npostrider: ending; once more to end at once")
+                logs.print("\npostrider: ending; once more to end at once")
                 running.cancel()
             case 2:
-                journal.say("postrider: at once, then; once more to kill everything")
+                logs.print("postrider: at once, then; once more to kill everything")
                 supervisor.hurry()
             case _:
                 supervisor.kill()
@@ -62,6 +62,6 @@ async def _until_signalled(settings: StackSettings) -> None:
     try:
         await running
     except asyncio.CancelledError:
-        journal.say("postrider: ended, nothing is left running")
+        logs.print("postrider: ended, nothing is left running")
     finally:
-        journal.close()
+        logs.close()

@@ -1,4 +1,4 @@
-"""`docker compose up --build`, as a user runs it, on ports and volumes that nobody else has."""
+"""`docker compose up --build`, as a user runs it, with ports and volumes of its own."""
 
 import os
 import secrets
@@ -31,12 +31,12 @@ class Compose:
         self._project = project
 
     def build_and_start(self) -> None:
-        """Do what a new user does."""
+        """Build the image and start the project for the first time."""
         whole = [*self._project.compose_command_property, "up", "--build", "--wait"]
         self.first_start = self._project._run_command(whole).stderr.decode()
 
     def up(self) -> None:
-        """Start what does not run, and return when all of it is well."""
+        """Start all containers, and return when they are healthy."""
         self._project.start()
 
     def down(self) -> None:
@@ -44,17 +44,17 @@ class Compose:
         self.run("down")
 
     def run(self, *command: str) -> str:
-        """Run a command of Compose; give what it printed. Raises CalledProcessError."""
+        """Run a command of Compose; return its output. Raises CalledProcessError."""
         whole = [*self._project.compose_command_property, *command]
         return self._project._run_command(whole).stdout.decode()
 
     def execute(self, service: str, *command: str) -> str:
-        """Run a command in a service's container; give what it printed."""
+        """Run a command in a service's container; return its output."""
         said, _, _ = self._project.exec_in_container(list(command), service)
         return said
 
     def containers(self) -> dict[str, str]:
-        """Tell the state of each container, with its exit code if it has ended."""
+        """Return the state of each container, with its exit code if it has ended."""
         return {
             str(each.Service): f"{each.State} {each.ExitCode}"
             for each in self._project.get_containers(include_all=True)
@@ -72,7 +72,7 @@ class Compose:
 
 @contextmanager
 def running(folder: Path) -> Iterator[Compose]:
-    """Run the project for the length of the block; nothing of it is left in any case."""
+    """Run the project for the length of the block, then remove all of it."""
     project = f"postrider-test-{secrets.token_hex(4)}"
     settings = dict(zip(_PORTS, map(str, ports.unused(len(_PORTS))), strict=True))
     first = _two_unused()
@@ -91,12 +91,12 @@ def running(folder: Path) -> Iterator[Compose]:
 
 
 def _two_unused() -> int:
-    """Choose a free port whose next one is free as well, and return it."""
+    """Return a free port whose next one is free as well."""
     return next(port for port in ports.unused(100) if ports.is_free(port + 1))
 
 
 async def registered(compose: Compose, client: str) -> dict[str, Any]:
-    """Register a client as docs/containers.md tells to; give what its user has to know."""
+    """Register a client as docs/containers.md says; return its addresses and key."""
     token = compose.execute("gateway", "cat", "/run/secrets/GATEWAY_ADMIN_TOKEN")
     gateway = compose.url("gateway", 8080)
     headers = {"Authorization": f"Bearer {token}"}
@@ -109,7 +109,7 @@ async def registered(compose: Compose, client: str) -> dict[str, Any]:
 
 
 def addresses(compose: Compose) -> dict[str, Any]:
-    """Tell where gateway and mailbox are now."""
+    """Return the present URLs of gateway and mailbox."""
     return {
         "gateway_url": compose.url("gateway", 8080),
         "mailbox_url": compose.url("simulator", 8025),

@@ -1,4 +1,4 @@
-"""Fixtures that stand in for those of the whole tree: the same tests, other servers."""
+"""Fixtures that replace those of the whole tree: the same tests on other servers."""
 
 import os
 import secrets
@@ -27,7 +27,7 @@ def engine() -> None:
 
 @pytest.fixture(scope="session", params=RABBITMQ_IMAGES)
 def rabbit(request: pytest.FixtureRequest, run_directory: Path) -> Iterator[RabbitServer]:
-    """Start each version of RabbitMQ at its first use, whatever the machine has of its own."""
+    """Start each version of RabbitMQ at its first use."""
     image: str = request.param
     address = BrokerAddress(BrokerPorts(*ports.unused(4)), secrets.token_hex(16))
     broker = RabbitContainer(run_directory / image.replace(":", "-"), address, image)
@@ -53,5 +53,5 @@ def postgres(request: pytest.FixtureRequest, run_directory: Path) -> Iterator[st
 
 @pytest.fixture
 def database_url(postgres_url: str) -> str:
-    """Give a database of its own; SQLite is the same on every machine."""
+    """Return a database of its own; SQLite is the same on every machine."""
     return postgres_url

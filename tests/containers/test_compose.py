@@ -1,4 +1,4 @@
-"""The compose file: the same journeys in containers, least rights, and nothing lost on the way."""
+"""The compose file: the journeys in containers, least rights, and no loss."""
 
 import asyncio
 import json
@@ -61,12 +61,12 @@ SIGNALLED = (
 
 
 def person(number: int) -> str:
-    """Name a recipient of the load."""
+    """Return a recipient of the load."""
     return f"stop+{number}@mail.example"
 
 
 async def keep_sending(user: User, over: asyncio.Event) -> int:
-    """Send a mail to one person after the other, as a good client; count them."""
+    """Send a mail to one recipient after the other, with repetitions; count them."""
 
     async def send(to: str) -> int:
         return (await user.send(to)).status
@@ -87,13 +87,13 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
 
 @pytest.fixture
 async def user(compose: Compose) -> AsyncIterator[User]:
-    """Give a user with a key of its own."""
+    """Return a user with a key of its own."""
     async with User.of(await registered(compose, secrets.token_hex(8))) as somebody:
         yield somebody
 
 
 def test_everything_is_up(compose: Compose) -> None:
-    """Services run; what prepares them has ended well."""
+    """Services run; one-time containers have ended with 0."""
     prepare = dict.fromkeys(("credentials", "topology", "roles"), "exited 0")
     serve = dict.fromkeys((*RUNNING, "simulator", "rabbitmq", "postgres", "ready"), "running 0")
 
@@ -101,13 +101,13 @@ def test_everything_is_up(compose: Compose) -> None:
 
 
 def test_the_first_start_says_nothing_of_errors(compose: Compose) -> None:
-    """No registry is asked for the image that is built here, and no volume is warned of."""
+    """The first start pulls no image that is built here, and warns of no volume."""
     assert re.search(r"-ready-1 +Healthy\n", compose.first_start)
     assert not re.search(r"(?i)error|warn", compose.first_start)
 
 
 def test_five_ports_are_published_on_loopback(compose: Compose) -> None:
-    """The database is for the containers alone; the rest for this machine alone."""
+    """Five ports are published on this machine; that of the database is not."""
     published = compose.run("ps", "--format", "{{.Ports}}").split()
     ways = [each for each in published if "->" in each]
 
@@ -122,7 +122,7 @@ def test_five_ports_are_published_on_loopback(compose: Compose) -> None:
 
 
 def test_the_last_line_says_where_everything_is(compose: Compose) -> None:
-    """A user reads on from there, in the foreground or with `logs`."""
+    """The last line of the log has the addresses."""
     told = compose.run("logs", "--no-log-prefix", "ready")
 
     assert "Postrider is up." in told
@@ -138,12 +138,12 @@ def test_the_last_line_says_where_everything_is(compose: Compose) -> None:
 
 
 def test_the_log_of_the_broker_is_no_flood(compose: Compose) -> None:
-    """Its lines about each connection would hide the lines of all others."""
+    """The broker does not log each connection."""
     assert "connection" not in compose.run("logs", "--no-log-prefix", "rabbitmq")
 
 
 def test_the_image_says_what_it_is(compose: Compose) -> None:
-    """By the labels that registries and scanners read, and with a health check of its own."""
+    """The image has the usual labels and a health check."""
     told = json.loads(docker("image", "inspect", compose.image))[0]["Config"]
 
     assert told["Labels"]["org.opencontainers.image.title"] == "Postrider"
@@ -153,7 +153,7 @@ def test_the_image_says_what_it_is(compose: Compose) -> None:
 
 
 def test_a_frozen_service_is_unhealthy(compose: Compose) -> None:
-    """The image's health check asks the very program that its container runs."""
+    """The health check detects a program that is stopped."""
     asked = ("classifier", "python", "-m", "ops.health")
     compose.execute(*asked)
     compose.execute("classifier", "sh", "-c", SIGNALLED.format("STOP"))
@@ -184,7 +184,7 @@ async def test_a_program_publishes_as_the_page_says(compose: Compose, tmp_path: 
 
 
 def test_the_commands_of_the_page(compose: Compose, tmp_path: Path) -> None:
-    """What docs/containers.md shows works as it stands, in this project and on its ports."""
+    """The commands of docs/containers.md work as they stand."""
     gateway = compose.place("gateway", 8080)
     folder = f"cd {shlex.quote(str(ROOT))}"
     with shell(tmp_path, compose.environ) as terminal:
@@ -211,13 +211,13 @@ def test_the_gateway_may_be_scaled(compose: Compose) -> None:
 
 @pytest.mark.parametrize("container", OURS)
 def test_a_container_sees_its_own_secrets_only(compose: Compose, container: str) -> None:
-    """What one service knows does not open another's queue, table or seal."""
+    """No service has the password or key of another."""
     assert set(compose.execute(container, "ls", "/run/secrets").split()) == OURS[container]
 
 
 @pytest.mark.parametrize("service", [*RUNNING, "simulator"])
 def test_a_service_can_change_nothing_of_its_container(compose: Compose, service: str) -> None:
-    """No root, no capability, no way to either, and nothing to write to but what it needs."""
+    """A service has no root, no capability, and writes only to its volume."""
     status = compose.execute(service, "cat", "/proc/self/status").splitlines()
     told = dict(line.split(":\t") for line in status if ":\t" in line)
 
@@ -229,7 +229,7 @@ def test_a_service_can_change_nothing_of_its_container(compose: Compose, service
 
 
 def test_a_service_cannot_read_anothers_tables(compose: Compose) -> None:
-    """The role of each service ends at its own schema."""
+    """The database role of a service cannot read another schema."""
     url = compose.execute("otp", "cat", "/run/secrets/DATABASE_URL").replace("+asyncpg", "")
 
     own = compose.execute("postgres", "psql", url, "--command=SELECT count(*) FROM otp.challenges")
@@ -240,7 +240,7 @@ def test_a_service_cannot_read_anothers_tables(compose: Compose) -> None:
 
 
 async def test_stopping_loses_nothing(compose: Compose, user: User) -> None:
-    """`docker compose stop` under load: good exits, and what was accepted arrives exactly once."""
+    """`docker compose stop` under load loses nothing, and every container exits with 0."""
     over = asyncio.Event()
     sending = asyncio.create_task(keep_sending(user, over))
     await user.wait_for_mails(person(0))
@@ -257,7 +257,7 @@ async def test_stopping_loses_nothing(compose: Compose, user: User) -> None:
 
 
 async def test_a_second_up_finds_its_data(compose: Compose) -> None:
-    """After `down` and `up` keys are good, mails are there, and domains are remembered."""
+    """After `down` and `up` there are the same keys, mails and domains."""
     record = await registered(compose, "returning")
     async with User.of(record) as user:
         await user.send("kept@again.example")

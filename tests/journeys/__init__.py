@@ -1,1 +1,1 @@
-"""Journeys: the real processes, met only as a user meets them, by HTTP, AMQP and SMTP."""
+"""Journeys: the real processes, reached as a user reaches them, by HTTP, AMQP and SMTP."""

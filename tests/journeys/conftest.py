@@ -1,4 +1,4 @@
-"""One stack for all journeys that leave it as they found it."""
+"""One stack for all journeys that do not change it."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,13 +11,13 @@ from tests.journeys.user import User
 
 @pytest.fixture(scope="session")
 def stack(run_directory: Path) -> Iterator[Stack]:
-    """Start the stack at its first use; every process of it is a real one."""
+    """Start the stack at its first use."""
     with running(run_directory / "stack") as started:
         yield started
 
 
 @pytest.fixture
 async def user(stack: Stack) -> AsyncIterator[User]:
-    """Give a user of that stack."""
+    """Return a user of that stack."""
     async with User.of(stack.record) as somebody:
         yield somebody

@@ -1,4 +1,4 @@
-"""All that a stack has written anywhere, piece by piece, but for the mailbox itself."""
+"""Everything that a stack has written, except the mailbox itself."""
 
 import json
 import sqlite3
@@ -16,13 +16,13 @@ _MESSAGES = 10_000  # of a queue at most
 
 
 class Piece(NamedTuple):
-    """One thing that was written, and where."""
+    """A text that was written, and its place."""
 
     where: str
     content: bytes
 
     def holds(self, code: str) -> bool:
-        """Tell whether a code is there as a number of its own, not as a part of a longer one."""
+        """Return whether a code is in a text, not as a part of a longer number."""
         place = self.content.find(code.encode())
         while place >= 0:
             end = place + len(code)
@@ -44,18 +44,18 @@ class Broker:
         self._vhost = quote(unquote(amqp.path[1:]) or "/", safe="")
 
     def messages(self, queue: str) -> list[dict[str, Any]]:
-        """Look at the messages that wait in a queue; they stay there."""
+        """Return the messages of a queue without removing them."""
         look = {"count": _MESSAGES, "ackmode": "ack_requeue_true", "encoding": "auto"}
         found: Any = self._ask("POST", f"/queues/{self._vhost}/{quote(queue, safe='')}/get", look)
         return list(found)
 
     def queues(self) -> list[str]:
-        """Name all queues."""
+        """Return the names of all queues."""
         found: Any = self._ask("GET", f"/queues/{self._vhost}")
         return [queue["name"] for queue in found]
 
     def publish(self, exchange: str, message: dict[str, Any], **properties: str) -> None:
-        """Publish as the operator what was looked at, with other properties."""
+        """Publish a message as the operator, with other properties."""
         path = f"/exchanges/{self._vhost}/{exchange}/publish"
         known = {**message["properties"], "user_id": self._management.user, **properties}
         keep = ("payload", "payload_encoding")
@@ -71,7 +71,7 @@ class Broker:
 
 
 def everything(stack: Stack) -> Iterator[Piece]:
-    """Give every file, every message of every queue, every row of every database, all metrics."""
+    """Yield every file, every message of every queue, every row of every database, all metrics."""
     mailbox = stack.run_dir / "data" / "mailbox"
     for path in stack.run_dir.rglob("*"):
         if path.is_file() and mailbox not in path.parents:
@@ -87,7 +87,7 @@ def everything(stack: Stack) -> Iterator[Piece]:
 
 
 def codes(stack: Stack, ending: str) -> dict[str, str]:
-    """Derive the codes of all addresses with this ending, as only the otp service can."""
+    """Return the codes of all addresses with this ending, as the otp service derives them."""
     book = CodeGenerator.from_text(
         json.loads((stack.run_dir / "secrets.json").read_text())["OTP_KEY"]
     )

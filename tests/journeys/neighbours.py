@@ -120,7 +120,7 @@ async def million_items(neighbour: Neighbour) -> None:
 
 
 async def wrong_reports(neighbour: Neighbour) -> None:
-    """Report a thousand wrong events at a time, and far more than a thousand."""
+    """Report a thousand wrong events at a time, and many more than a thousand."""
     event = {"domain": "no domain", "kind": "x" * 100, "id": 7}
     bodies = [orjson.dumps([event] * size) for size in (1_000, 100_000)]
     await neighbour.post("/v1/events", bodies)
@@ -188,7 +188,7 @@ async def newsletters(neighbour: Neighbour) -> None:
 
 
 async def replies_into_delays(neighbour: Neighbour) -> None:
-    """Ask for answers in the queues of others: one mail to 32 recipients, again and again."""
+    """Name others' queues in reply_to: one mail to 32 recipients, again and again."""
     to = [f"{number}@neighbour.example" for number in range(32)]
     targets = ("delay.5s", "sender.otp", "sender.transactional.dead", "mail.unrouted")
     async with asyncio.TaskGroup() as group:
@@ -197,7 +197,7 @@ async def replies_into_delays(neighbour: Neighbour) -> None:
 
 
 async def numbers_too_large(neighbour: Neighbour) -> None:
-    """Publish numbers and times that no store holds."""
+    """Publish numbers and times that no database can store."""
     await neighbour.publish(
         {"attempt": 2**63},
         {"attempt": 2**31},
@@ -225,7 +225,7 @@ async def no_contracts(neighbour: Neighbour) -> None:
 
 
 async def full_queues(neighbour: Neighbour) -> None:
-    """Bind queues that take nothing, or never give anything back, to the events of all."""
+    """Bind queues that accept nothing, or never remove anything, to all events."""
     kinds: Mapping[str, FieldTable] = {
         "refusing": {"x-max-length": 1, "x-overflow": "reject-publish"},
         "cycle": {"x-message-ttl": 0, "x-dead-letter-exchange": "mail.events"},

@@ -1,4 +1,4 @@
-"""A stack of its own for journeys: `ops up` in a folder and on ports that nobody else has."""
+"""A stack for journeys: `ops up` with a folder and ports of its own."""
 
 import json
 import os
@@ -22,7 +22,7 @@ LOOK_SECONDS = 0.1  # between two looks for `stack.json`, which announces itself
 
 @dataclass(frozen=True)
 class Stack:
-    """A running `ops up`, and what its `stack.json` tells."""
+    """A running `ops up`, and the content of its `stack.json`."""
 
     process: subprocess.Popen[bytes]
     run_dir: Path
@@ -30,32 +30,32 @@ class Stack:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What `stack.json` tells now; the process ids change when a service is restarted."""
+        """The present content of `stack.json`; process ids change when a service is restarted."""
         told: dict[str, Any] = json.loads((self.run_dir / "stack.json").read_text())
         return told
 
     def pid(self, service: str) -> int:
-        """Give the present process of a service."""
+        """Return the present process id of a service."""
         return int(self.record["services"][service]["pid"])
 
     def terminate(self, service: str) -> int:
-        """Send SIGTERM to a service, as a deployment does; give the process that was ended."""
+        """Send SIGTERM to a service, as a deployment does; return the process that was ended."""
         pid = self.pid(service)
         os.kill(pid, signal.SIGTERM)
         return pid
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
-        """End the stack as Ctrl-C does and give its exit code."""
+        """End the stack as Ctrl-C does and return its exit code."""
         self.process.send_signal(number)
         return self.process.wait(DOWN_SECONDS)
 
     def output(self) -> str:
-        """Give what the stack has printed so far."""
+        """Return what the stack has printed so far."""
         return (self.run_dir / "up.out").read_text(errors="replace")
 
 
 def fresh_environ(run_dir: Path) -> dict[str, str]:
-    """Give the environment of a stack with free ports of its own, whatever the caller's has."""
+    """Return the environment of a stack with free ports of its own."""
     ours = ("AMQP_URL", "DATABASE_URL", "GATEWAY_", "SENDER_", "OTP_", "CLASSIFIER_", "RABBITMQ_")
     inherited = {name: text for name, text in os.environ.items() if not name.startswith(ours)}
     chosen = zip(PORTS, map(str, ports.unused(len(PORTS))), strict=True)
@@ -64,7 +64,7 @@ def fresh_environ(run_dir: Path) -> dict[str, str]:
 
 @contextmanager
 def running(run_dir: Path, environ: Mapping[str, str] | None = None) -> Iterator[Stack]:
-    """Run `ops up` for the length of the block; it is ended in any case."""
+    """Run `ops up` for the length of the block."""
     environ = environ or fresh_environ(run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     with (run_dir / "up.out").open("wb") as output:

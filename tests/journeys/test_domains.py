@@ -1,4 +1,4 @@
-"""What delivery events teach about a domain."""
+"""The classification of a domain by delivery events."""
 
 import asyncio
 
@@ -28,7 +28,7 @@ async def test_one_more_than_a_thousand_is_catch_all(user: User) -> None:
 
 
 async def test_what_is_told_twice_counts_once(user: User) -> None:
-    """One event by its key or its id, however often it is told; the others of its request too."""
+    """An event counts once by its key or id, and so do the others of its request."""
     once = {"Idempotency-Key": "once"}
     path = "/v1/events/twice.example/delivered"
     events = [
@@ -65,7 +65,7 @@ async def test_our_own_mail_is_evidence(user: User) -> None:
 
 
 async def test_a_domain_never_seen_is_unknown(user: User) -> None:
-    """Nothing known is an answer, not an error."""
+    """An unknown domain is an answer, not an error."""
     answer = await user.ask("GET", "/v1/domains/never.example")
 
     assert answer.status == 200

@@ -1,4 +1,4 @@
-"""The load tools against the real stack: everything arrives once, by both ways in."""
+"""The load tools on the real stack."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ def load(stack: Stack, *words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("via", ["http", "amqp"])
 @pytest.mark.parametrize("batch", ["1", "50"])
 def test_every_event_is_counted_once(stack: Stack, via: str, batch: str) -> None:
-    """The domain table holds what was sent, singly and in batches."""
+    """The domain table holds what was sent, over HTTP and AMQP, singly and in batches."""
     words = ("--events", "400", "--domains", "30", "--batch", batch, "--bounced", "10")
 
     done = load(stack, "events", *words, "--via", via)
@@ -39,7 +39,7 @@ def test_every_event_is_counted_once(stack: Stack, via: str, batch: str) -> None
 
 @pytest.mark.parametrize("via", ["http", "amqp"])
 def test_every_mail_is_delivered_once(stack: Stack, via: str) -> None:
-    """The mailbox has one copy of each, of two classes in turns."""
+    """The mailbox has one copy of each mail, of two categories in turns."""
     words = ("--mails", "60", "--category", "bulk", "--category", "transactional")
 
     done = load(stack, "mail", *words, "--via", via)

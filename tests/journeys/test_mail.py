@@ -1,4 +1,4 @@
-"""One mail, from HTTP or AMQP to the mailbox and back to a truthful answer."""
+"""One mail, from HTTP or AMQP to the mailbox, and its outcome."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.journey, pytest.mark.timeout(180)]
 
 
 async def test_a_mail_arrives_as_it_was_sent(user: User) -> None:
-    """POST is answered 202 with id and Location; the mail arrives whole, Bcc unseen."""
+    """POST returns 202 with id and Location; the mail arrives whole, without Bcc."""
     answer = await user.send(
         "Ada Löwe <ada@mail.example>",
         subject="Grüße aus 東京",
@@ -38,7 +38,7 @@ async def test_a_mail_arrives_as_it_was_sent(user: User) -> None:
 
 
 async def test_a_mail_told_many_times_by_one_key_arrives_once(user: User) -> None:
-    """Twenty at once, and one after it has arrived: the same id and the same outcome for all."""
+    """Requests with one key have one id and one outcome, at once and later."""
     mail = {"to": "once@mail.example", "subject": "s", "text": "t"}
     once = {"Idempotency-Key": "once", "Prefer": "wait=20"}
 
@@ -75,7 +75,7 @@ async def test_who_waits_hears_the_outcome(user: User) -> None:
 
 
 async def test_a_greylisted_mail_comes_back_by_itself(user: User) -> None:
-    """451 at the first try is no bounce: the mail goes by the ladder and is delivered once."""
+    """A mail that was deferred with 451 is retried, and delivered once."""
     await user.send("greylist-1@mail.example", category="otp")
 
     mails = await user.wait_for_mails("greylist-1@mail.example")
@@ -84,7 +84,7 @@ async def test_a_greylisted_mail_comes_back_by_itself(user: User) -> None:
 
 
 async def test_a_mail_by_amqp_takes_the_same_road(stack: Stack, user: User) -> None:
-    """Any program may publish the command itself and hear the outcome as an event."""
+    """Any program may publish the command and consume the outcome as an event."""
     url = stack.record["amqp_url"]
     body = {"id": "from-amqp", "to": "amqp@mail.example", "subject": "s", "text": "t"}
     message = aio_pika.Message(
@@ -104,7 +104,7 @@ async def test_a_mail_by_amqp_takes_the_same_road(stack: Stack, user: User) -> N
 
 
 async def test_a_revoked_key_is_refused_at_once(stack: Stack, user: User) -> None:
-    """A client is registered once, and from the moment of its removal its key is worth nothing."""
+    """The key of a removed client is refused at once."""
     admin = stack.record["admin_token"]
     made = await user.ask("POST", "/v1/clients", {"id": "guest"}, key=admin)
     again = await user.ask("POST", "/v1/clients", {"id": "guest"}, key=admin)
@@ -119,7 +119,7 @@ async def test_a_revoked_key_is_refused_at_once(stack: Stack, user: User) -> Non
 
 
 async def test_mails_sent_at_once_each_arrive_once(user: User) -> None:
-    """Many clients at once: each accepted mail is in the mailbox, none twice."""
+    """Each accepted mail of many clients is in the mailbox once."""
     answers = await asyncio.gather(
         *(user.send(f"many+{number}@many.example") for number in range(300))
     )

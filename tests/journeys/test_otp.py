@@ -1,4 +1,4 @@
-"""One code, from the request to the mailbox and back, and nowhere else."""
+"""One code, from the request to the mailbox, and in no other place."""
 
 import asyncio
 from collections import Counter
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.journey, pytest.mark.timeout(180)]
 
 
 async def test_a_code_is_right_once(user: User) -> None:
-    """A code comes by mail; a wrong guess does not use it up, and it is right exactly once."""
+    """A wrong guess does not use up a code, and the code is right exactly once."""
     issued = await user.ask("POST", "/v1/otp", {"email": "otp@mail.example"})
     code = await user.wait_for_code("otp@mail.example")
     wrong = f"{(int(code) + 1) % 1_000_000:06d}"
@@ -29,7 +29,7 @@ async def test_a_code_is_right_once(user: User) -> None:
 
 
 async def test_guesses_are_counted(user: User) -> None:
-    """After five wrong guesses the right code is wrong as well."""
+    """After five wrong guesses the right code is refused."""
     await user.ask("POST", "/v1/otp", {"email": "guess@mail.example"})
     code = await user.wait_for_code("guess@mail.example")
     wrong = [f"{(int(code) + step) % 1_000_000:06d}" for step in range(1, 6)]
@@ -49,7 +49,7 @@ async def test_a_code_is_for_its_address_only(user: User) -> None:
 
 
 async def test_too_early_and_cancelled(user: User) -> None:
-    """Within the cooldown nothing is mailed; a code that was cancelled is wrong."""
+    """Within the cooldown nothing is mailed; a cancelled code is refused."""
     body = {"email": "early@mail.example"}
     issued = await user.ask("POST", "/v1/otp", body)
     early = await user.ask("POST", "/v1/otp", body)
@@ -64,7 +64,7 @@ async def test_too_early_and_cancelled(user: User) -> None:
 
 
 async def test_who_guesses_at_many_is_stopped(user: User) -> None:
-    """An address has its 300 wrong guesses, at whomever, and no other is in its way."""
+    """A client address has 300 wrong guesses for all codes, and no other address fewer."""
     await user.ask("POST", "/v1/otp", {"email": "one@mail.example"})
     code = await user.wait_for_code("one@mail.example")
     place = {"ip": "192.0.2.66"}

@@ -16,7 +16,7 @@ LOAD = 200  # requests of one kind
 
 
 async def restarted(stack: Stack, user: User, service: str, ended: int) -> None:
-    """Wait until the supervisor has a new process of a service, and that is ready."""
+    """Wait until the supervisor has a new process of a service, which is ready."""
 
     async def is_new() -> bool:
         return stack.pid(service) != ended
@@ -26,7 +26,7 @@ async def restarted(stack: Stack, user: User, service: str, ended: int) -> None:
 
 
 async def insisting(request: Callable[[], Awaitable[int]], wanted: int) -> int:
-    """Ask as a good client does: a refusal or a cut connection is asked again; count the tries."""
+    """Send a request until it is answered, after refusals and cut connections; count the tries."""
     tries = 0
 
     async def answered() -> bool:
@@ -42,7 +42,7 @@ async def insisting(request: Callable[[], Awaitable[int]], wanted: int) -> int:
 
 
 async def test_the_sender_ends_without_loss_or_copy(stack: Stack, user: User) -> None:
-    """Mails in SMTP when the sender is told to end are finished; the others wait for the next."""
+    """Mails in SMTP at the end of a sender are finished, the others sent by the next one."""
     addresses = [f"sigterm+{number}@sender.example" for number in range(LOAD)]
     sending = asyncio.gather(*(user.send(address) for address in addresses))
     await user.wait_for_mails(addresses[0])
@@ -57,7 +57,7 @@ async def test_the_sender_ends_without_loss_or_copy(stack: Stack, user: User) ->
 
 
 async def test_the_gateway_keeps_what_it_accepted(stack: Stack, user: User) -> None:
-    """Each 202 is one mail, also of those that were answered while the gateway ended."""
+    """Each 202 is one mail, also those of a gateway that ends."""
     accepted: list[str] = []
 
     async def send(address: str) -> int:
@@ -83,7 +83,7 @@ async def test_the_gateway_keeps_what_it_accepted(stack: Stack, user: User) -> N
 
 
 async def test_the_classifier_counts_each_event_once(stack: Stack, user: User) -> None:
-    """Events that were under way when the classifier ended are counted exactly once."""
+    """Events in flight at the end of the classifier are counted exactly once."""
     path = "/v1/events/sigterm.example/delivered"
     counting = asyncio.gather(*(user.ask("PUT", path) for _ in range(LOAD)))
     ended = stack.terminate("classifier")
@@ -97,7 +97,7 @@ async def test_the_classifier_counts_each_event_once(stack: Stack, user: User) -
 
 
 async def test_codes_survive_the_service_that_issued_them(stack: Stack, user: User) -> None:
-    """Each accepted request is one mail with a code, right once, also after the restart."""
+    """Each accepted request is one code, right once, also after the restart."""
     emails = [f"sigterm-{number}@otp.example" for number in range(40)]
     asking = asyncio.gather(*(user.ask("POST", "/v1/otp", {"email": each}) for each in emails))
     await user.wait_for_mails(emails[0])

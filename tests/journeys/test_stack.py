@@ -1,4 +1,4 @@
-"""`make up` and its end: nothing is left running, and the next one finds its data."""
+"""`make up` and its end."""
 
 import json
 from pathlib import Path
@@ -13,13 +13,13 @@ pytestmark = [pytest.mark.journey, pytest.mark.timeout(240)]
 
 
 def recorded(run_dir: Path) -> list[ProcessRecord]:
-    """Give the processes that the stack has noted as its own."""
+    """Return the processes that the stack has recorded."""
     noted = [ProcessRecord.read(path.read_text()) for path in (run_dir / "pids").iterdir()]
     return [process for process in noted if process is not None]
 
 
 async def test_a_second_stack_finds_its_data(tmp_path: Path) -> None:
-    """Ctrl-C ends everything with code 0; the next `up` knows the key, the domain and the mail."""
+    """Ctrl-C ends everything with code 0; the next `up` has the key, the domain and the mail."""
     environ = fresh_environ(tmp_path / "run")
     with running(tmp_path / "run", environ) as first:
         async with User.of(first.record) as user:
@@ -45,7 +45,7 @@ async def test_a_second_stack_finds_its_data(tmp_path: Path) -> None:
 
 
 def test_the_record_says_where_everything_is(stack: Stack) -> None:
-    """`stack.json` has exactly what is promised, readable for its owner alone."""
+    """`stack.json` has exactly the promised fields, readable for its owner alone."""
     path = stack.run_dir / "stack.json"
     told = json.loads(path.read_text())
     mode = path.stat().st_mode & 0o777

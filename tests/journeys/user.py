@@ -15,7 +15,7 @@ CODE = re.compile(r"^\s*(\d{6})\s*$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer of the gateway."""
+    """One response of the gateway."""
 
     status: int
     headers: Mapping[str, str]
@@ -23,7 +23,7 @@ class Answer:
 
 
 class User:
-    """Talks to the gateway and looks into the mailbox, and knows no other way in."""
+    """Uses the gateway and the mailbox, and nothing else of the stack."""
 
     def __init__(self, http: aiohttp.ClientSession, record: Mapping[str, Any]) -> None:
         self._http = http
@@ -58,12 +58,12 @@ class User:
             return Answer(response.status, response.headers, content)
 
     async def send(self, to: str, **more: object) -> Answer:
-        """Ask for a mail to be sent."""
+        """Request a mail."""
         body = {"to": to, "subject": "Hello", "text": "It works.", **more}
         return await self.ask("POST", "/v1/messages", body)
 
     async def mails(self, to: str) -> list[dict[str, Any]]:
-        """Give what has arrived for an address, the newest first."""
+        """Return the mails that arrived for an address, the newest first."""
         address = {"to": to, "limit": "1000"}
         url = f"{self._record['mailbox_url']}/api/messages"
         async with self._http.get(url, params=address) as response:
@@ -82,25 +82,25 @@ class User:
         return await self.mails(to)
 
     async def wait_for_code(self, email: str, count: int = 1) -> str:
-        """Read the code in the newest of `count` mails to an address."""
+        """Return the code in the newest of `count` mails to an address."""
         mails = await self.wait_for_mails(email, count)
         found = CODE.search(mails[0]["text"])
         assert found, "no code stands alone on a line"
         return found[1]
 
     async def verify(self, email: str, code: str, **more: object) -> Answer:
-        """Ask whether a code is right, and give the whole answer."""
+        """Verify a code, and return the whole response."""
         return await self.ask("POST", "/v1/otp/verify", {"email": email, "code": code, **more})
 
     async def verified(self, email: str, code: str) -> bool:
-        """Ask whether a code is right."""
+        """Return whether a code is right."""
         answer = await self.verify(email, code)
         assert answer.status == 200, answer
         verdict: bool = answer.body["verified"]
         return verdict
 
     async def wait_for_domain(self, domain: str, counted: int) -> dict[str, Any]:
-        """Wait until so many events of a domain are counted; give its description."""
+        """Wait until so many events of a domain are counted; return its description."""
 
         async def is_counted() -> bool:
             answer = await self.ask("GET", f"/v1/domains/{domain}")
@@ -111,7 +111,7 @@ class User:
         return described
 
     async def wait_until_ready(self, service: str) -> None:
-        """Wait until a service says that it is ready again."""
+        """Wait until a service is ready again."""
         url = self._record["services"][service]["health_url"].replace("healthz", "readyz")
 
         async def ready() -> bool:

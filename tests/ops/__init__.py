@@ -1,1 +1,1 @@
-"""The tools that a person runs."""
+"""Tests of the commands for operators."""

@@ -1,4 +1,4 @@
-"""What a service that was broken into might try, and must not be able to do."""
+"""Attempts of a service that was broken into."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from shared.topology import Owner
 
 @dataclass(frozen=True)
 class Take:
-    """Consuming a queue."""
+    """Consume a queue."""
 
     queue: str
 
@@ -26,7 +26,7 @@ class Take:
 
 @dataclass(frozen=True)
 class Look:
-    """Fetching from a queue."""
+    """Fetch from a queue."""
 
     queue: str
 
@@ -39,7 +39,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Say:
-    """Publishing to an exchange."""
+    """Publish to an exchange."""
 
     exchange: str
     key: str
@@ -98,7 +98,7 @@ REFUSED: Mapping[Owner, Sequence[Act]] = {
 
 
 async def refused(url: str, act: Act) -> bool:
-    """Try something; tell whether the broker forbids it."""
+    """Return whether the broker forbids an attempt."""
     async with Broker.connect(url, "burglar") as door:
         try:
             await act.tried(door)

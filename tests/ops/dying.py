@@ -1,4 +1,4 @@
-"""How messages die in tests: by their handlers, and by the broker's own decision."""
+"""Ways for messages to become dead letters in tests: their handlers, and the broker's limit."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,7 +19,7 @@ Handle = Callable[[SendEmail], Awaitable[Sequence[Contract]]]
 
 
 def mail(name: str) -> SendEmail:
-    """Give a message with the given id."""
+    """Return a message with an id."""
     return SendEmail(
         id=name, category=Category.BULK, to=("ada@example.com",), subject="s", text="secret"
     )
@@ -33,17 +33,17 @@ async def settled(url: str, queue: str, count: int) -> None:
 
 
 async def refuse(email: SendEmail) -> Sequence[Contract]:
-    """Say no for good."""
+    """Refuse for good."""
     raise Reject(f"never {email.subject}")
 
 
 async def fail(_: SendEmail) -> Sequence[Contract]:
-    """Say no for now."""
+    """Refuse for now."""
     raise Retry("not now", after=0)
 
 
 async def handled(url: str, handle: Handle, deaths: int, *messages: Contract) -> None:
-    """Have the sender's bulk queue handled until so many letters lie there."""
+    """Consume the sender's bulk queue until there are so many dead letters."""
     async with (
         Broker.connect(url, "sender") as door,
         door.consuming(Subscription(QUEUE, {SendEmail: handle}, prefetch=50)),
@@ -53,12 +53,12 @@ async def handled(url: str, handle: Handle, deaths: int, *messages: Contract) ->
 
 
 async def rejected(url: str, *names: str) -> None:
-    """Make letters that a handler refused."""
+    """Publish messages that a handler rejects."""
     await handled(url, refuse, len(names), *map(mail, names))
 
 
 async def poisoned(url: str, queue: str) -> None:
-    """Return the message of a queue until the broker gives it up."""
+    """Requeue the message of a queue until the broker gives it up."""
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
         source = await channel.get_queue(queue, ensure=False)
         async with asyncio.timeout(30):
@@ -69,7 +69,7 @@ async def poisoned(url: str, queue: str) -> None:
 
 
 async def received(url: str) -> list[str]:
-    """Handle what waits in the queue, and give the ids in order."""
+    """Consume the queue, and return the ids in order."""
     ids = []
 
     async def take(email: SendEmail) -> Sequence[Contract]:

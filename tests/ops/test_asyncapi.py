@@ -1,4 +1,4 @@
-"""The AsyncAPI document: whole, without a reference into nothing, and true to the topology."""
+"""The AsyncAPI document."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +14,7 @@ OPERATIONS = DOCUMENT["operations"]
 
 
 def references(part: object) -> Iterator[str]:
-    """Give every reference in a part of the document."""
+    """Yield every reference in a part of the document."""
     if isinstance(part, dict):
         for key, value in part.items():
             if key == "$ref":
@@ -27,7 +27,7 @@ def references(part: object) -> Iterator[str]:
 
 
 def resolve(reference: str) -> object:
-    """Follow a reference, through those it meets on its way. Raises KeyError."""
+    """Follow a reference and those on its way. Raises KeyError."""
     part: Any = DOCUMENT
     for step in reference.removeprefix("#/").split("/"):
         part = part[step]
@@ -37,12 +37,12 @@ def resolve(reference: str) -> object:
 
 
 def test_every_reference_leads_somewhere() -> None:
-    """Generators of code stop at the first one that does not."""
+    """Every reference has a target."""
     assert all(resolve(reference) for reference in references(DOCUMENT))
 
 
 def test_every_contract_is_described() -> None:
-    """Each under every key it travels under, with its schema."""
+    """Each contract is described under each of its keys, with its schema."""
     keys = [key for contract in CONTRACTS for key in contract.keys]
 
     assert list(DOCUMENT["components"]["messages"]) == keys
@@ -50,7 +50,7 @@ def test_every_contract_is_described() -> None:
 
 
 def test_every_message_but_answers_has_a_channel() -> None:
-    """The address is the routing key; answers go where the asker says."""
+    """The address of a channel is the routing key; answers have `reply_to`."""
     keys = {key for each in CONTRACTS if not issubclass(each, Answer) for key in each.keys}
     channels = DOCUMENT["channels"]
 
@@ -63,7 +63,7 @@ def test_every_message_but_answers_has_a_channel() -> None:
 
 
 def test_operations_are_those_of_the_running_services() -> None:
-    """A service that does not exist yet takes and says nothing."""
+    """A service that does not exist yet has no operation."""
     names = {name.partition(".")[0] for name in OPERATIONS}
 
     assert names == set(topology.RUNNING)
@@ -84,7 +84,7 @@ def test_operations_are_those_of_the_running_services() -> None:
     ],
 )
 def test_services_take_and_say_what_the_design_says(name: str) -> None:
-    """The table of who does what, as far as it runs."""
+    """The operations of each service are those of the design."""
     assert name in OPERATIONS
 
 
@@ -93,12 +93,12 @@ def test_services_take_and_say_what_the_design_says(name: str) -> None:
     ["otp.send.email.send.bulk", "sender.receive.code.issue", "classifier.receive.email.deferred"],
 )
 def test_services_take_and_say_no_more(name: str) -> None:
-    """A right or a binding too many would show here."""
+    """No service has another right or binding."""
     assert name not in OPERATIONS
 
 
 def test_what_is_asked_tells_its_answers() -> None:
-    """Whoever sets reply_to knows what to wait for."""
+    """A question has the list of its answers."""
     told = {
         name: [each["$ref"].rpartition("/")[2] for each in operation["reply"]["messages"]]
         for name, operation in OPERATIONS.items()

@@ -1,4 +1,4 @@
-"""The virtual environment is made without harm to another one."""
+"""The virtual environment."""
 
 import shutil
 import subprocess
@@ -13,7 +13,7 @@ case "$1" in -m) rm -f "$4"/*; exit 1 ;; esac
 
 
 def test_an_environment_that_is_linked_to_is_let_alone(tmp_path: Path) -> None:
-    """A second checkout may share the first one's; it must not clear it."""
+    """An environment behind a link is never cleared."""
     tree, others, python = tmp_path / "tree", tmp_path / "others", tmp_path / "python"
     for folder in (tree / "ops", others):
         folder.mkdir(parents=True)

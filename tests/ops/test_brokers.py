@@ -1,4 +1,4 @@
-"""Where RabbitMQ comes from."""
+"""The choice of a RabbitMQ."""
 
 import pytest
 
@@ -20,5 +20,5 @@ _EVERYTHING = Machine(node=True, docker=True, installs=True)
 def test_the_nearest_source_is_chosen(
     amqp_url: str | None, machine: Machine, source: BrokerSource
 ) -> None:
-    """Given, this machine's, a container, installed: nothing is installed in vain."""
+    """The order is: given, the machine's, a container, a new package."""
     assert choose(amqp_url, machine) is source

@@ -1,4 +1,4 @@
-"""Tests of `ops classify`: what is typed, what stands in a log, and what is printed."""
+"""`ops classify`."""
 
 import io
 import json
@@ -43,13 +43,13 @@ def test_read(line: str, code: int, text: str) -> None:
     ],
 )
 def test_stage(line: str, stage: Stage | None) -> None:
-    """A log tells which command was answered; what is asked for goes before that."""
+    """The stage of a log line is found, and `--stage` takes precedence."""
     assert classify.tell(line).stage == stage
     assert classify.tell(line, Stage.DOT).stage == Stage.DOT
 
 
 def test_one(capsys: pytest.CaptureFixture[str]) -> None:
-    """A person reads the class, the rule and who says so."""
+    """One reply is printed with its class, its rule and the source of that."""
     assert ops.main(["classify", "550 5.1.1 no such user"]) == 0
 
     out = capsys.readouterr().out
@@ -59,7 +59,7 @@ def test_one(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
-    """A program gets the same as JSON; stage and recipient count."""
+    """The JSON has the same facts; stage and recipient matter."""
     options = [
         "--stage",
         "dot",
@@ -78,7 +78,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_many(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replies from standard input get a line each, empty lines none."""
+    """Each reply from standard input is one line of output; empty lines are skipped."""
     lines = "550 5.1.1 no such user\n\n452 4.2.2 mailbox full\n"
     monkeypatch.setattr("sys.stdin", io.StringIO(lines))
 
@@ -105,7 +105,7 @@ def test_many(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
 def test_what_is_no_refusal_is_told(
     line: str, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No rule is cited for a line that it does not fit."""
+    """A line that is no refusal is an error."""
     assert ops.main(["classify", line]) == 1
 
     shown = capsys.readouterr()
@@ -113,7 +113,7 @@ def test_what_is_no_refusal_is_told(
 
 
 def test_a_refusal_without_a_code_is_known_by_its_words() -> None:
-    """A report may leave the code out."""
+    """A refusal without a code is classified by its words."""
     assert classify.tell("User unknown").rule.startswith("user-unknown@")
     assert classify.tell("5.9.9 whatever").reply_class
 
@@ -121,7 +121,7 @@ def test_a_refusal_without_a_code_is_known_by_its_words() -> None:
 def test_lines_of_a_log_that_are_no_refusals(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They go to the other stream; the refusals between them are classified all the same."""
+    """Lines that are no refusals go to standard error, and the others are classified."""
     monkeypatch.setattr("sys.stdin", io.StringIO("250 ok\n550 5.1.1 no such user\nhello\n"))
 
     assert ops.main(["classify", "-"]) == 1

@@ -1,4 +1,4 @@
-"""A command shows that it waits for a server, and nothing else of the log of its parts."""
+"""What the commands have in common: addresses and output."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ URLS = {"amqp_url": "amqp://stack/", "management_url": "http://stack/"}
 
 
 def test_nothing_else_is_logged(capfd: pytest.CaptureFixture[str]) -> None:
-    """Errors that a person must know are raised or returned."""
+    """The log of a command's parts is not shown."""
     with quiet():
         structlog.get_logger("tests").error("connection lost", reason="x")
 
@@ -30,7 +30,7 @@ def test_nothing_else_is_logged(capfd: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.rabbit
 async def test_what_is_waited_for_is_told(vhost: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """A minute of silence is not to be told from a command that hangs."""
+    """A command that waits for a server says so."""
     (port,) = ports.unused(1)
     url = URL(vhost)
     where = str(url.with_port(port))
@@ -53,13 +53,13 @@ async def test_what_is_waited_for_is_told(vhost: str, capfd: pytest.CaptureFixtu
 
 @pytest.fixture
 def stack(tmp_path: Path) -> dict[str, str]:
-    """Leave the record of a running stack, and return the environment that finds it."""
+    """Write the record of a running stack, and return the environment that finds it."""
     (tmp_path / "stack.json").write_text(json.dumps(URLS))
     return {"RUN_DIR": str(tmp_path)}
 
 
 def test_the_nearest_name_counts(stack: dict[str, str]) -> None:
-    """A flag goes over a variable, a variable over the running stack."""
+    """A flag takes precedence over a variable, a variable over the running stack."""
     named = stack | {"AMQP_URL": "amqp://v/", "RABBITMQ_MANAGEMENT_URL": "http://v/"}
 
     assert cli.find_amqp_url("amqp://f/", named) == "amqp://f/"
@@ -71,7 +71,7 @@ def test_the_nearest_name_counts(stack: dict[str, str]) -> None:
 
 
 def test_a_stack_on_a_given_broker_knows_no_management_address(tmp_path: Path) -> None:
-    """Then it has to be named."""
+    """Without a known management API its address must be given."""
     (tmp_path / "stack.json").write_text('{"amqp_url": "amqp://h/", "management_url": null}')
 
     with pytest.raises(BrokerError, match="no management API: give --management-url"):
@@ -82,7 +82,7 @@ def test_a_stack_on_a_given_broker_knows_no_management_address(tmp_path: Path) -
 def test_the_running_stack_is_enough(
     rabbit: Node, vhost: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Beside `make up` no address is needed."""
+    """With a running stack no address is needed."""
     where = {"amqp_url": vhost, "management_url": rabbit.address.management_url}
     (tmp_path / "stack.json").write_text(json.dumps(where))
     monkeypatch.setenv("RUN_DIR", str(tmp_path))
@@ -96,7 +96,7 @@ def test_the_running_stack_is_enough(
 def test_an_address_that_is_none_is_told(
     action: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By what named it, with the exit code of a wrong command line."""
+    """A wrong address is reported with its flag or variable, and exit code 2."""
     monkeypatch.setenv("AMQP_URL", "http://hunter2/")
 
     codes = [main(["topology", action, *words]) for words in (["--amqp-url", "amqp://h:x"], [])]

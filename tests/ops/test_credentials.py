@@ -1,4 +1,4 @@
-"""What the containers log in with: each its own, and the same at every start."""
+"""The credentials of the containers."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from shared.topology import RUNNING
 
 
 def read(root: Path) -> dict[str, dict[str, str]]:
-    """Read what was written, by container and variable."""
+    """Return the written values by container and variable."""
     return {
         folder.name: {file.name: file.read_text() for file in folder.iterdir()}
         for folder in root.iterdir()
@@ -28,7 +28,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_a_second_start_finds_the_same(root: Path) -> None:
-    """Broker and database keep the passwords of the first start, so everybody has to."""
+    """A second start keeps all passwords: broker and database keep theirs."""
     first = read(root)
     credentials.write(root, {})
 
@@ -36,7 +36,7 @@ def test_a_second_start_finds_the_same(root: Path) -> None:
 
 
 def test_every_stack_has_its_own(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No password is known to who has only read this repository."""
+    """No password follows from this repository."""
     other = tmp_path_factory.mktemp("other")
     credentials.write(other, {})
     mine = {text for variables in read(root).values() for text in variables.values()}
@@ -46,7 +46,7 @@ def test_every_stack_has_its_own(root: Path, tmp_path_factory: pytest.TempPathFa
 
 
 def test_a_given_secret_wins(root: Path) -> None:
-    """What the user sets holds, also where there is one of ours already."""
+    """A secret of the environment takes precedence over a stored one."""
     credentials.write(root, {"GATEWAY_ADMIN_TOKEN": "a token of mine"})
 
     assert read(root)["gateway"]["GATEWAY_ADMIN_TOKEN"] == "a token of mine"
@@ -54,7 +54,7 @@ def test_a_given_secret_wins(root: Path) -> None:
 
 @pytest.mark.parametrize("service", RUNNING)
 def test_both_sides_of_a_login_agree(root: Path, service: str) -> None:
-    """The password in a service's URL is the one that its account is given."""
+    """The password in a service's URL is that of its account."""
     written = read(root)
     urls = [urlsplit(written[service][name]) for name in ("AMQP_URL", "DATABASE_URL")]
 
@@ -66,7 +66,7 @@ def test_both_sides_of_a_login_agree(root: Path, service: str) -> None:
 
 
 def test_administrators_agree(root: Path) -> None:
-    """Who makes the accounts logs in with what broker and database were started with."""
+    """The administrator's passwords are those of broker and database."""
     written = read(root)
 
     assert (
@@ -77,7 +77,7 @@ def test_administrators_agree(root: Path) -> None:
 
 
 def test_only_otp_and_sender_share_a_secret(root: Path) -> None:
-    """No other service could read a code, sign a client's key or speak in another's name."""
+    """No other service can read a code, sign a client's key or publish as another."""
     written = read(root)
     shared = {
         (one, other, name)
@@ -92,7 +92,7 @@ def test_only_otp_and_sender_share_a_secret(root: Path) -> None:
 
 
 def test_the_file_of_secrets_is_the_owners_alone(root: Path) -> None:
-    """All secrets together are in one place, which no container of a service has."""
+    """The file with all secrets is in no folder of a container."""
     keys = root / "keys" / "keys.json"
 
     assert keys.stat().st_mode & 0o077 == 0
@@ -100,7 +100,7 @@ def test_the_file_of_secrets_is_the_owners_alone(root: Path) -> None:
 
 
 def test_a_damaged_file_of_secrets_is_told(root: Path) -> None:
-    """New secrets beside an old database would lock everybody out, so none are made."""
+    """A damaged file is an error: new secrets would not open an old database."""
     (root / "keys" / "keys.json").write_text("{")
 
     with pytest.raises(StackError, match="damaged"):
@@ -108,7 +108,7 @@ def test_a_damaged_file_of_secrets_is_told(root: Path) -> None:
 
 
 def test_a_file_of_secrets_that_others_can_read_is_told(root: Path) -> None:
-    """Somebody may have all of them already."""
+    """A file that other users can read is an error."""
     (root / "keys" / "keys.json").chmod(0o644)
 
     with pytest.raises(StackError, match=r"others can read .+/keys\.json \(mode 0644\): chmod 600"):
@@ -118,7 +118,7 @@ def test_a_file_of_secrets_that_others_can_read_is_told(root: Path) -> None:
 def test_without_a_folder_the_usage_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A command that is typed by hand answers in words."""
+    """Without a folder the usage is printed."""
     monkeypatch.setattr("sys.argv", ["credentials"])
 
     assert credentials.main() == 2

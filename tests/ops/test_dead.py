@@ -1,4 +1,4 @@
-"""Dead letters on a real broker: looked at without a trace, sent back without a loss, dropped."""
+"""`ops dead` on a real broker."""
 
 import argparse
 import asyncio
@@ -43,20 +43,20 @@ SCALE = 1e-6  # of the ladder: no wait is worth waiting for here
 
 @pytest.fixture
 async def url(vhost: str) -> str:
-    """Declare the whole topology, with a ladder that hardly waits."""
+    """Declare the whole topology, with delays that hardly wait."""
     await topology.declare(vhost, scale=SCALE)
     return vhost
 
 
 @pytest.fixture(autouse=True)
 def only_the_commands_output() -> Iterator[None]:
-    """Keep what the consumers of a test log out of the output that the test reads."""
+    """Keep the log of a test's consumers out of the output of the command."""
     with quiet():
         yield
 
 
 async def run(url: str, *words: str) -> int:
-    """Run `ops dead` as its command line would."""
+    """Run `ops dead` with the arguments of a command line."""
     parser = argparse.ArgumentParser()
     dead.add_arguments(parser)
     arguments = parser.parse_args([*words, "--amqp-url", url])
@@ -64,7 +64,7 @@ async def run(url: str, *words: str) -> int:
 
 
 def command(*words: str, answer: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `ops dead` as a person does who types `answer`."""
+    """Run `ops dead` as a process, with an answer on standard input."""
     return subprocess.run(  # noqa: S603 -- our own command
         [sys.executable, "-m", "ops", "dead", *words],
         cwd=ROOT,
@@ -78,7 +78,7 @@ def command(*words: str, answer: str = "", **environment: str) -> subprocess.Com
 
 
 async def test_every_way_to_die_is_told(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Undecodable, refused, tried too often, and too deadly for its consumers: each by its name."""
+    """Each cause of a dead letter is listed: undecodable, rejected, exhausted, delivery limit."""
     await publish_raw(url, QUEUE, b"not json", "email.send.bulk")
     await handled(url, refuse, 2, mail("m-1"))
     await handled(url, fail, 3, mail("m-2"))
@@ -114,7 +114,7 @@ async def test_a_list_is_a_table_for_a_person(url: str, capsys: pytest.CaptureFi
 
 
 async def test_looking_takes_nothing(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """However often one looks, every letter is still there, in its order."""
+    """Listing leaves every dead letter in its queue, in its order."""
     names = [f"m-{number}" for number in range(5)]
     for name in names:
         await handled(url, refuse, names.index(name) + 1, mail(name))
@@ -132,7 +132,7 @@ async def test_looking_takes_nothing(url: str, capsys: pytest.CaptureFixture[str
 async def test_show_withholds_what_a_mail_says(
     url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A page shows who and why; what the mail says only on request."""
+    """A page shows headers; the content of a mail only on request."""
     await rejected(url, "m-1", "m-2")
 
     await run(url, "show", LETTERS, "m-2")
@@ -148,7 +148,7 @@ async def test_show_withholds_what_a_mail_says(
 
 
 async def test_a_replayed_letter_is_handled(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Once the defect is mended, letters go the normal road, with all attempts anew."""
+    """A replayed message is handled like a new one, with all attempts."""
     await handled(url, fail, 1, mail("m-1"))
 
     code = await run(url, "replay", LETTERS, "--all")
@@ -160,7 +160,7 @@ async def test_a_replayed_letter_is_handled(url: str, capsys: pytest.CaptureFixt
 
 
 async def test_a_replayed_letter_has_all_its_attempts(url: str) -> None:
-    """What was given up at the last attempt is not given up again at the first."""
+    """A message that was exhausted has all attempts again."""
     tried = 0
 
     async def count(_: SendEmail) -> Sequence[Contract]:
@@ -176,7 +176,7 @@ async def test_a_replayed_letter_has_all_its_attempts(url: str) -> None:
 
 
 async def test_what_the_broker_gave_up_goes_back_to_where_it_died(url: str) -> None:
-    """Not to the rung of the ladder on which it once waited."""
+    """A replay goes to the origin, not to a delay queue in between."""
     async with Broker.connect(url, "sender") as door:
         await door.publish(mail("m-1"))
         async with door.consuming(Subscription(QUEUE, {SendEmail: fail}, prefetch=1)):
@@ -221,7 +221,7 @@ async def test_only_the_chosen_are_replayed(url: str, capsys: pytest.CaptureFixt
 async def test_nothing_chosen_is_an_error(
     action: str, choice: Sequence[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Which letters are meant must be said, and said once."""
+    """The command needs exactly one selection."""
     with pytest.raises(SystemExit, match="2"):
         await run("amqp://127.0.0.1:1", action, LETTERS, *choice)
 
@@ -229,7 +229,7 @@ async def test_nothing_chosen_is_an_error(
 
 
 async def test_a_letter_from_nowhere_is_kept(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """What does not tell where it died cannot go back; it stays, and its neighbours go."""
+    """A dead letter without an origin stays, and its neighbours are replayed."""
     await publish_raw(url, LETTERS, b"{}")
     await handled(url, refuse, 2, mail("m-1"))
 
@@ -243,7 +243,7 @@ async def test_a_letter_from_nowhere_is_kept(url: str, capsys: pytest.CaptureFix
 
 
 async def test_an_unrouted_letter_goes_back_too(url: str) -> None:
-    """A letter that found no queue of dead letters lies with the unrouted, and is not stuck."""
+    """A dead letter in the unrouted queue can be replayed, too."""
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
         letters = await channel.get_queue(LETTERS)
         await letters.unbind(DEAD, QUEUE)
@@ -261,7 +261,7 @@ async def test_an_unrouted_letter_goes_back_too(url: str) -> None:
 
 
 async def test_a_refused_replay_loses_nothing(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """When the queue to go back to is gone, the letters stay."""
+    """Dead letters stay when their queue of origin is gone."""
     await rejected(url, "m-1", "m-2")
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
         await channel.queue_delete(QUEUE)
@@ -287,7 +287,7 @@ main(["dead", "replay", "sender.bulk.dead", "--all"])
 
 
 async def test_killed_before_the_acknowledgement_is_a_duplicate(url: str) -> None:
-    """Published and not acknowledged: the letter stays, its copy has the same id, none is lost."""
+    """A kill between confirm and acknowledgement duplicates a message, with the same id."""
     await rejected(url, "m-1")
 
     async with asyncio.timeout(60), started("-c", KILLED, env={"AMQP_URL": url}) as process:
@@ -300,7 +300,7 @@ async def test_killed_before_the_acknowledgement_is_a_duplicate(url: str) -> Non
 
 
 async def test_two_hundred_letters(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Many letters are counted, sent back and dropped whole."""
+    """Many dead letters are listed, replayed and dropped."""
     names = [f"m-{number}" for number in range(200)]
     await rejected(url, *names)
 
@@ -317,7 +317,7 @@ async def test_two_hundred_letters(url: str, capsys: pytest.CaptureFixture[str])
 
 
 async def test_a_replay_ends_when_its_letters_die_again(url: str) -> None:
-    """Letters that come back while it runs are left for the next time."""
+    """Dead letters that return during a replay are left for the next one."""
     await rejected(url, "m-1", "m-2", "m-3")
     async with (
         Broker.connect(url, "sender") as door,
@@ -331,7 +331,7 @@ async def test_a_replay_ends_when_its_letters_die_again(url: str) -> None:
 
 
 async def test_drop_asks_first(url: str) -> None:
-    """Silence is a no, `y` is a yes, and only what was asked about goes."""
+    """Silence is a no, `y` is a yes, and only the counted dead letters are dropped."""
     await rejected(url, "m-1", "m-2")
     words = ("drop", LETTERS, "--id", "m-1")
 
@@ -349,7 +349,7 @@ async def test_drop_asks_first(url: str) -> None:
 
 
 async def test_an_empty_queue_is_told(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Silence could mean that nothing was looked at."""
+    """An empty queue is reported."""
     shown = await run(url, "show", LETTERS)
     told = capsys.readouterr().out
     acted = [await run(url, act, LETTERS, "--all") for act in ("replay", "drop")]
@@ -360,14 +360,14 @@ async def test_an_empty_queue_is_told(url: str, capsys: pytest.CaptureFixture[st
 
 
 async def test_the_output_is_for_programs(url: str) -> None:
-    """Nothing but the JSON is on standard output, and nothing at all beside it."""
+    """Standard output is the JSON alone, and standard error is empty."""
     done = await asyncio.to_thread(command, "list", "--json", AMQP_URL=url)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
 
 
 async def test_a_missing_queue_is_told(vhost: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where a queue cannot be read nobody is told that there are no dead letters."""
+    """A queue that cannot be read is an error."""
     await topology.declare(vhost, owners=())
 
     code = await run(vhost, "list")
@@ -379,7 +379,7 @@ async def test_a_missing_queue_is_told(vhost: str, capsys: pytest.CaptureFixture
 
 
 def test_no_broker_is_one_line(tmp_path: Path) -> None:
-    """Without an address, or without a broker there, a person gets one line and no traceback."""
+    """A missing address and an unreachable broker are an error in one line."""
     nowhere = command("list", RUN_DIR=str(tmp_path))
     away = command("list", AMQP_URL="amqp://ada:hunter2@127.0.0.1:1/")
 
@@ -391,7 +391,7 @@ def test_no_broker_is_one_line(tmp_path: Path) -> None:
 
 
 def test_the_running_stack_is_found(tmp_path: Path) -> None:
-    """Beside a running stack no address is needed."""
+    """The address of a running stack is the default."""
     (tmp_path / "stack.json").write_text('{"amqp_url": "amqp://ada:hunter2@127.0.0.1:1/"}')
 
     done = command("list", RUN_DIR=str(tmp_path))

@@ -1,4 +1,4 @@
-"""Dead letters chosen, counted and written down: nothing that a mail says, no terminal tricks."""
+"""Dead letters filtered, counted and formatted, without content and control characters."""
 
 import json
 from dataclasses import replace
@@ -27,12 +27,12 @@ LETTER = DeadLetter(LAIN, "rejected", "No such class", "sender.bulk", MOMENT)
 
 
 def with_body(body: bytes) -> DeadLetter:
-    """Give the letter with another body."""
+    """Return the dead letter with another body."""
     return replace(LETTER, delivery=replace(LAIN, body=body))
 
 
 def lying_in(queue: str) -> DeadLetter:
-    """Give the letter from another queue."""
+    """Return the dead letter in another queue."""
     return replace(LETTER, delivery=replace(LAIN, queue=queue))
 
 
@@ -49,12 +49,12 @@ def lying_in(queue: str) -> DeadLetter:
     ],
 )
 def test_only_what_is_meant_is_taken(selection: DeadLetterFilter, *, taken: bool) -> None:
-    """Ids are whole, a text may be any part of the cause or the reason."""
+    """An id matches as a whole, a text in any part of the cause or the reason."""
     assert selection.takes(LETTER) is taken
 
 
 def test_letters_that_died_alike_are_one_group() -> None:
-    """A group is a queue, a cause and a reason; the largest of a queue stands first."""
+    """A group is a queue, a cause and a reason; the largest of a queue is first."""
     tally = DeadLetterTally()
     later = MOMENT + timedelta(hours=1)
     for each in (
@@ -74,7 +74,7 @@ def test_letters_that_died_alike_are_one_group() -> None:
 
 
 def test_a_table_and_a_json_say_the_same() -> None:
-    """What a person reads and what a program reads are the same facts."""
+    """Table and JSON have the same facts."""
     groups = [DeadLetterGroup("sender.bulk.dead", "rejected", "No such class", 12, MOMENT, None)]
 
     head, row = dead_letters.table(groups).splitlines()
@@ -87,7 +87,7 @@ def test_a_table_and_a_json_say_the_same() -> None:
 
 
 def test_every_dead_queue_is_known() -> None:
-    """Whatever the topology gives dead letters is looked at, and the unrouted ones too."""
+    """Every queue of dead letters in the topology is listed, and the unrouted one."""
     assert set(dead_letters.dead_queues()) == {
         "sender.otp.dead",
         "sender.transactional.dead",
@@ -111,12 +111,12 @@ def test_every_dead_queue_is_known() -> None:
     ],
 )
 def test_only_to_a_queue_whose_letters_lie_here(letter: DeadLetter, *, able: bool) -> None:
-    """A forged origin does not make an operator carry a message into somebody else's queue."""
+    """A forged origin cannot move a message into another service's queue."""
     assert dead_letters.can_return(letter) is able
 
 
 def test_a_page_withholds_what_a_mail_says() -> None:
-    """Addresses are shown; texts, codes and sealed content are not."""
+    """A page has addresses, and no texts, codes or sealed content."""
     page = dead_letters.page(LETTER, body=False)
 
     assert "ada@example.com" in page
@@ -125,7 +125,7 @@ def test_a_page_withholds_what_a_mail_says() -> None:
 
 
 def test_a_page_shows_the_body_on_request() -> None:
-    """Who asks for the body gets all of it."""
+    """`--body` shows the whole body."""
     assert "hidden" in dead_letters.page(LETTER, body=True)
 
 
@@ -144,13 +144,13 @@ def test_a_page_shows_the_body_on_request() -> None:
     ],
 )
 def test_nothing_slips_through(body: bytes) -> None:
-    """What is hidden stays so at any depth, in any case, and in what is no contract at all."""
+    """Content is withheld at any depth, in any case, and without a known contract."""
     assert "hidden" not in dead_letters.page(with_body(body), body=False)
 
 
 @pytest.mark.parametrize("body", [b"\x1b[2J\x9b", b'{"to":"\\u001b[2J\\u009b\\ud800"}'])
 def test_a_letter_does_not_command_the_terminal(body: bytes) -> None:
-    """Control characters come out as escapes, in headers and bodies alike."""
+    """Control characters are escaped, in headers and bodies."""
     letter = replace(with_body(body), reason="\x1b]0;owned\x07\r\n\u202e")
 
     page = dead_letters.page(letter, body=True)
@@ -160,6 +160,6 @@ def test_a_letter_does_not_command_the_terminal(body: bytes) -> None:
 
 
 def test_contracts_say_what_is_withheld() -> None:
-    """What a contract keeps out of its repr is what a page leaves out."""
+    """The withheld fields are those that contracts keep out of their repr."""
     assert {"text", "html", "sealed", "code"} <= dead_letters.WITHHELD
     assert not {"to", "cc", "bcc", "from", "subject", "email", "id"} & dead_letters.WITHHELD

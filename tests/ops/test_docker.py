@@ -34,7 +34,7 @@ def broker(tmp_path: Path) -> Iterator[RabbitContainer]:
 
 
 async def test_a_broker_in_a_container_keeps_its_data(broker: RabbitContainer) -> None:
-    """A second `make up` finds what the first one left."""
+    """A second `make up` finds the data of the first one."""
     arguments: FieldTable = {"x-queue-type": "quorum"}
     async with await aio_pika.connect(broker.address.amqp_url()) as connection:
         channel = await connection.channel()

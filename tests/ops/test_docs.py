@@ -1,4 +1,4 @@
-"""The generated documents: those in docs/ are what the code says now."""
+"""The generated documents in docs/."""
 
 import json
 import pkgutil
@@ -26,19 +26,19 @@ PARTS = [
 
 @pytest.mark.parametrize("path", DOCUMENTS)
 def test_docs_are_what_the_code_generates(path: str) -> None:
-    """Other programs are written against docs/; `make docs` renews it with the code."""
+    """The documents are up to date; `make docs` renews them."""
     written = (docs.DOCS / path).read_text(encoding="utf-8")
 
     assert written == DOCUMENTS[path], f"docs/{path} is out of date: make docs"
 
 
 def test_no_schema_is_left_over() -> None:
-    """A contract that is no more has no schema."""
+    """No schema is without a contract."""
     assert docs.left_over(docs.DOCS) == []
 
 
 def test_generating_writes_all_and_removes_the_rest(tmp_path: Path) -> None:
-    """After it the folder holds the documents and nothing of former ones."""
+    """`make docs` writes all documents and removes the schemas without a contract."""
     stale = tmp_path / "contracts" / "Former.schema.json"
     stale.parent.mkdir()
     stale.write_text("{}")
@@ -52,7 +52,7 @@ def test_generating_writes_all_and_removes_the_rest(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.__name__)
 def test_schemas_speak_of_the_wire(contract: type[Contract]) -> None:
-    """A schema has the names that are in the JSON, not those that Python needs."""
+    """A schema has the names on the wire, not the names in Python."""
     example = next(example for example in EXAMPLES if type(example) is contract)
     schema = json.loads(DOCUMENTS[docs.path_of(contract)])
 
@@ -62,7 +62,7 @@ def test_schemas_speak_of_the_wire(contract: type[Contract]) -> None:
 
 
 def test_every_metric_is_on_the_page() -> None:
-    """Who sets up an alarm finds by its name whatever a service counts, wherever that is made."""
+    """The page has every metric of every module."""
     for part in PARTS:
         import_module(part)
     told = re.findall(r"^\| `(postrider_\w+?)(?:_total)?` ", docs.document(), re.MULTILINE)
@@ -73,7 +73,7 @@ def test_every_metric_is_on_the_page() -> None:
 
 
 def test_a_row() -> None:
-    """A counter has the name that is in the text of `/metrics`, and its labels."""
+    """A counter has the name and the labels of `/metrics`."""
     row = "| `postrider_deliveries_total` | counter | `queue`, `end` | Messages taken from "
 
     assert row in docs.document()

@@ -1,4 +1,4 @@
-"""The image's health check: one for every program that a container may run."""
+"""The image's health check."""
 
 import asyncio
 import sys
@@ -34,12 +34,12 @@ from tests.processes import started
 def test_the_program_tells_where_to_ask(
     modules: Iterable[str], environ: dict[str, str], url: str | None
 ) -> None:
-    """A service is asked whether it is ready; a command that is no server is well while it runs."""
+    """A service has a health check; a command that is no server is healthy while it runs."""
     assert health.url(modules, environ) == url
 
 
 async def test_the_modules_that_run_are_seen() -> None:
-    """As they were started, by `python -m`."""
+    """A module that runs by `python -m` is found."""
     command = ("-m", "ops.simulator", "--smtp-port", "0", "--mailbox-port", "0")
     async with asyncio.timeout(30), started(*command, stdout=PIPE) as process:
         assert process.stdout is not None
@@ -51,7 +51,7 @@ async def test_the_modules_that_run_are_seen() -> None:
 def test_what_does_not_answer_is_not_well(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The reason is kept by the engine, which shows it in `docker inspect`."""
+    """An unreachable server is unhealthy, and the reason is printed."""
     monkeypatch.setattr(health, "running", lambda: ["services.otp"])
     monkeypatch.setenv("HEALTH_PORT", "1")
 

@@ -1,4 +1,4 @@
-"""`ops` as a whole: whatever is typed, an answer in lines and an exit code, never a traceback."""
+"""`ops` as a whole: an error is one line and an exit code, never a traceback."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ NOBODY = "amqp://ada:hunter2@127.0.0.1:1/"  # RFC 6335 6: port 1 is tcpmux, whic
 
 @pytest.fixture(autouse=True)
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run no stack, and name none."""
+    """Set an environment without a stack and without addresses."""
     monkeypatch.setenv("RUN_DIR", str(tmp_path))
     for name in ("AMQP_URL", "CLIENT_KEY", "RABBITMQ_MANAGEMENT_URL"):
         monkeypatch.delenv(name, raising=False)
@@ -27,7 +27,7 @@ def code_of(*words: str) -> int:
 
 
 def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    """A newcomer types the name alone, and is shown what there is."""
+    """Without a command the help is printed."""
     assert code_of() == 0
 
     told = capsys.readouterr()
@@ -37,7 +37,7 @@ def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    """A report of a fault says which version it is about."""
+    """`--version` prints the version."""
     assert code_of("--version") == 0
     assert re.fullmatch(r"Postrider \d+\.\d+\.\d+\n", capsys.readouterr().out)
 
@@ -76,7 +76,7 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_wrong_command_line_is_told(
     line: str, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In the words of a user, with the exit code that says that another try does not help."""
+    """A wrong command line exits with 2."""
     assert code_of(*line.split()) == 2
 
     shown = capsys.readouterr()
@@ -99,7 +99,7 @@ def test_a_wrong_command_line_is_told(
 def test_what_is_not_there_is_one_line(
     line: str, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A stack that does not run is told with what to give or to start."""
+    """Without a stack the error names the missing flag or command."""
     assert code_of(*line.split()) == 1
 
     (shown,) = capsys.readouterr().err.splitlines()
@@ -108,7 +108,7 @@ def test_what_is_not_there_is_one_line(
 
 @pytest.mark.parametrize("line", ["dead list", "dead show sender.bulk.dead", "topology declare"])
 def test_a_broker_that_is_away_is_one_line(line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """With its address, why, and what to do; without its password."""
+    """An unreachable broker is an error with its address and advice, without its password."""
     words = line.split()
     if words[0] == "topology":
         words += ["--wait", "0"]
@@ -121,6 +121,6 @@ def test_a_broker_that_is_away_is_one_line(line: str, capsys: pytest.CaptureFixt
 
 
 def test_nothing_to_end_is_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:
-    """The stack is down already."""
+    """`ops down` without a stack is a success."""
     assert code_of("down") == 0
     assert capsys.readouterr().out == "postrider: nothing is running\n"

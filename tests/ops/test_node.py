@@ -1,4 +1,4 @@
-"""A RabbitMQ of our own: it serves, survives a kill with its data, leaves nothing behind."""
+"""A private RabbitMQ node."""
 
 from urllib.parse import urlsplit
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.rabbit
 
 
 async def test_serves_amqp_in_a_vhost_of_its_own(vhost: str) -> None:
-    """The URL that a test gets leads to a vhost where everything may be done."""
+    """A test's vhost has all rights."""
     async with await aio_pika.connect(vhost) as connection:
         queue = await (await connection.channel()).declare_queue("anything")
 
@@ -20,7 +20,7 @@ async def test_serves_amqp_in_a_vhost_of_its_own(vhost: str) -> None:
 
 
 async def test_has_no_guest(rabbit: RabbitServer) -> None:
-    """Nobody enters with RabbitMQ's well-known account."""
+    """RabbitMQ's default user cannot log in."""
     where = urlsplit(rabbit.address.amqp_url())
 
     with pytest.raises(aio_pika.exceptions.ProbableAuthenticationError):
@@ -28,7 +28,7 @@ async def test_has_no_guest(rabbit: RabbitServer) -> None:
 
 
 async def test_refuses_a_body_over_16_mib(vhost: str) -> None:
-    """A 3.x node would keep 128 MiB of a stranger's."""
+    """A 3.x node has the limit of 4.x, 16 MiB."""
     async with await aio_pika.connect(vhost) as connection:
         channel = await connection.channel()
         await channel.declare_queue("bodies")
@@ -40,7 +40,7 @@ async def test_refuses_a_body_over_16_mib(vhost: str) -> None:
 
 
 async def test_a_restarted_broker_has_its_data(rabbit: RabbitServer, vhost: str) -> None:
-    """What was confirmed before an orderly restart is there after it."""
+    """A confirmed message survives a restart."""
     arguments: FieldTable = {"x-queue-type": "quorum"}
     async with await aio_pika.connect(vhost) as connection:
         channel = await connection.channel()

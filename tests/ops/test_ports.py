@@ -1,4 +1,4 @@
-"""Ports are looked at before they are taken."""
+"""Free ports, taken ports and their holders."""
 
 import os
 import socket
@@ -7,7 +7,7 @@ from ops import ports
 
 
 def test_a_listening_port_is_not_free_and_has_a_holder() -> None:
-    """A user learns who has the port."""
+    """A taken port has a process with a name and an id."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
 
@@ -18,7 +18,7 @@ def test_a_listening_port_is_not_free_and_has_a_holder() -> None:
 
 
 def test_unused_ports_are_distinct_and_free() -> None:
-    """Four servers get four ports."""
+    """Unused ports are distinct and free."""
     chosen = ports.unused(4)
 
     assert len(set(chosen)) == 4

@@ -1,4 +1,4 @@
-"""Processes are recognised by more than their id, so that no stranger is ever signalled."""
+"""Processes are recognised by their id and their start, so that no other one is signalled."""
 
 import os
 import subprocess
@@ -23,7 +23,7 @@ def child() -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_process_is_read_back_as_it_was_written() -> None:
-    """What one launcher writes, the next one knows again."""
+    """A record survives its text."""
     process = ProcessRecord.of(os.getpid())
 
     assert process is not None
@@ -33,12 +33,12 @@ def test_a_process_is_read_back_as_it_was_written() -> None:
 
 @pytest.mark.parametrize("line", ["", "12", "twelve 13", "12 13 14"])
 def test_a_damaged_line_names_no_process(line: str) -> None:
-    """A half-written file leads to nobody."""
+    """A half-written record is ignored."""
     assert ProcessRecord.read(line) is None
 
 
 def test_another_process_under_the_same_id_is_let_alone(child: subprocess.Popen[str]) -> None:
-    """An id that the system gave again belongs to a stranger."""
+    """A process with the id of a recorded one is never signalled."""
     process = ProcessRecord.of(child.pid)
     assert process is not None
     stranger = replace(process, started=process.started - 1)
@@ -50,7 +50,7 @@ def test_another_process_under_the_same_id_is_let_alone(child: subprocess.Popen[
 
 
 def test_all_that_is_recorded_is_ended_the_last_started_first(tmp_path: Path) -> None:
-    """What uses another thing goes before it."""
+    """Processes are ended in the reverse order of their start."""
     pids = PidFiles(tmp_path)
     with waiting(_WAIT_FOR_EVER) as broker, waiting(_WAIT_FOR_EVER) as service:
         pids.add("broker", broker.pid)
@@ -64,7 +64,7 @@ def test_all_that_is_recorded_is_ended_the_last_started_first(tmp_path: Path) ->
 def test_a_file_that_goes_meanwhile_names_no_process(
     child: subprocess.Popen[str], tmp_path: Path
 ) -> None:
-    """A launcher that still runs takes the files of what ends away."""
+    """A record that disappears during the search is ignored."""
     pids = PidFiles(tmp_path)
     pids.add("first", child.pid)
     pids.add("second", child.pid)
@@ -76,7 +76,7 @@ def test_a_file_that_goes_meanwhile_names_no_process(
 
 
 def test_a_process_that_does_not_listen_is_killed(tmp_path: Path) -> None:
-    """SIGTERM is a request; nothing is left running all the same."""
+    """A process that ignores SIGTERM is killed."""
     with waiting(_IGNORE_SIGTERM) as deaf:
         PidFiles(tmp_path).add("deaf", deaf.pid)
         PidFiles(tmp_path).end_all(within=0.2)
@@ -85,7 +85,7 @@ def test_a_process_that_does_not_listen_is_killed(tmp_path: Path) -> None:
 
 
 def test_each_death_in_a_row_waits_longer() -> None:
-    """Up to a limit: a cause that goes away after hours must not be waited for much longer."""
+    """The pause grows with each crash in a row, up to a limit."""
     restarts = Restarts()
 
     assert [restarts.pause(lived=1) for _ in range(7)] == [0.5, 1, 2, 4, 8, 8, 8]
@@ -93,7 +93,7 @@ def test_each_death_in_a_row_waits_longer() -> None:
 
 
 def test_a_steady_life_is_a_new_start() -> None:
-    """A crash a day is no row of crashes."""
+    """A crash after a steady life has the first pause again."""
     restarts = Restarts()
     for _ in range(3):
         restarts.pause(lived=1)

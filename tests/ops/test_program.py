@@ -1,4 +1,4 @@
-"""`ops topology program` on a real broker: one command makes all that a program needs."""
+"""`ops topology program` on a real broker."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -40,14 +40,14 @@ def name_of(url: str) -> str:
 
 
 def bindings(rabbit: Node, vhost: str) -> set[str]:
-    """Return the keys by which the queue gets events."""
+    """Return the keys of the queue's bindings."""
     path = f"/queues/{name_of(vhost)}/{QUEUE}/bindings"
     found: Any = rabbit.address.management.request("GET", path)
     return {each["routing_key"] for each in found if each["source"] == EVENTS}
 
 
 def account(rabbit: Node) -> dict[str, Any]:
-    """Return what the broker knows of the user, nothing when there is none."""
+    """Return the broker's record of the user, empty when there is none."""
     found: Any = rabbit.address.management.request("GET", "/users")
     return next((each for each in found if each["name"] == NAME), {})
 
@@ -55,7 +55,7 @@ def account(rabbit: Node) -> dict[str, Any]:
 def test_the_url_that_is_printed_logs_in(
     run: Run, rabbit: Node, vhost: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It stands alone on standard output; the queue is there, and the user has its limits."""
+    """Standard output is the URL alone; queue and limits are there."""
     assert run(NAME) == 0
 
     url = capsys.readouterr().out.strip()
@@ -68,7 +68,7 @@ def test_the_url_that_is_printed_logs_in(
 def test_the_password_of_the_environment_is_used(
     run: Run, vhost: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever characters it has."""
+    """A password of the environment may have any characters."""
     monkeypatch.setenv("MY_SHOP_AMQP_PASSWORD", "a/b@c:d ü")
 
     assert run(NAME) == 0
@@ -82,7 +82,7 @@ def test_the_password_of_the_environment_is_used(
 def test_again_keeps_password_limits_and_events(
     run: Run, rabbit: Node, vhost: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A program at work does not notice; the rights are the least ones again."""
+    """A repetition keeps password, limits and events, and restores the least rights."""
     management, name = rabbit.address.management, name_of(vhost)
     run(NAME)
     url = capsys.readouterr().out.strip()
@@ -105,7 +105,7 @@ def test_again_keeps_password_limits_and_events(
 
 
 def test_the_bindings_become_those_that_are_asked_for(run: Run, rabbit: Node, vhost: str) -> None:
-    """Also when the queue had more, or others that somebody made."""
+    """Other bindings of the queue are removed."""
     run(NAME)
     path = f"/bindings/{name_of(vhost)}/e/{EVENTS}/q/{QUEUE}"
     strange = {"routing_key": "a #/ü", "arguments": {"x": 1}}
@@ -119,7 +119,7 @@ def test_the_bindings_become_those_that_are_asked_for(run: Run, rabbit: Node, vh
 
 
 async def test_the_topology_may_be_declared_before_or_after(rabbit: Node, vhost: str) -> None:
-    """The exchange that the command makes is the one of `ops topology declare`."""
+    """The order of `ops topology declare` and `program` does not matter."""
     program.make(rabbit.address.management, name_of(vhost), NAME)
     await broker.declare(vhost, topology.EXCHANGES, topology.queues())
     program.make(rabbit.address.management, name_of(vhost), NAME)
@@ -127,7 +127,7 @@ async def test_the_topology_may_be_declared_before_or_after(rabbit: Node, vhost:
 
 
 def test_a_removed_program_has_neither_user_nor_queue(run: Run, rabbit: Node, vhost: str) -> None:
-    """Its connections end, and a second removal is harmless."""
+    """A removal closes the connections, and can be repeated."""
     run(NAME)
 
     assert [run(NAME, "--remove"), run(NAME, "--remove")] == [0, 0]
@@ -140,7 +140,7 @@ def test_a_removed_program_has_neither_user_nor_queue(run: Run, rabbit: Node, vh
 def test_what_a_program_declared_itself_is_told(
     run: Run, rabbit: Node, vhost: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its queues of before this command may still refuse everybody's events."""
+    """Other queues of the program are listed, since they may still refuse events."""
     management, name = rabbit.address.management, name_of(vhost)
     management.request("PUT", f"/queues/{name}/{NAME}.refusing", {"durable": True})
     management.request("PUT", f"/exchanges/{name}/{NAME}.own", {"type": "fanout"})
@@ -158,7 +158,7 @@ def test_what_a_program_declared_itself_is_told(
 def test_a_queue_with_other_arguments_is_told(
     run: Run, rabbit: Node, vhost: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They can never be changed; nothing is made then."""
+    """A queue with other arguments is an error, and nothing is changed."""
     body = {"durable": True, "arguments": {"x-expires": 86_400_000}}
     rabbit.address.management.request("PUT", f"/queues/{name_of(vhost)}/{QUEUE}", body)
 
@@ -174,7 +174,7 @@ def test_a_queue_with_other_arguments_is_told(
 def test_a_reserved_or_strange_name_is_refused(
     run: Run, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A program named as a service would be believed as that."""
+    """A program cannot have the name of a service."""
     with pytest.raises(SystemExit) as ended:
         run(name)
 
@@ -186,7 +186,7 @@ def test_a_reserved_or_strange_name_is_refused(
 def test_an_event_that_no_program_hears_is_refused(
     run: Run, key: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The command names those that there are."""
+    """An unknown event is refused, with the list of events."""
     with pytest.raises(SystemExit) as ended:
         run(NAME, "--event", key)
 
@@ -196,7 +196,7 @@ def test_an_event_that_no_program_hears_is_refused(
 
 @pytest.mark.parametrize("act", [program.make, program.remove])
 def test_an_administrator_is_no_program(rabbit: Node, vhost: str, act: Callable[..., Any]) -> None:
-    """A user with tags keeps them, and all its rights."""
+    """A user with tags is not changed."""
     management = rabbit.address.management
     management.request("PUT", f"/users/{NAME}", {"password": "x", "tags": "monitoring"})
     try:
@@ -210,7 +210,7 @@ def test_an_administrator_is_no_program(rabbit: Node, vhost: str, act: Callable[
 def test_no_more_connections_than_the_limit(
     rabbit: Node, vhost: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The broker refuses one more than the program may have."""
+    """The broker refuses one more connection than the limit."""
     monkeypatch.setattr(topology, "PROGRAM_LIMITS", {"max-connections": 1})
     management = rabbit.address.management
     url = program.login(vhost, NAME, program.make(management, name_of(vhost), NAME))
@@ -227,7 +227,7 @@ def test_no_more_connections_than_the_limit(
 
 
 def test_an_unknown_vhost_is_told(rabbit: Node) -> None:
-    """Before a user is made."""
+    """An unknown vhost is an error before a user is made."""
     with pytest.raises(ManagementError, match="404"):
         program.make(rabbit.address.management, "no-such-vhost", NAME)
 
@@ -235,7 +235,7 @@ def test_an_unknown_vhost_is_told(rabbit: Node) -> None:
 
 
 def test_a_program_s_queue_never_refuses() -> None:
-    """Where one refuses, the broker nacks the event to the sender, for all (issue 10, A13)."""
+    """A full queue drops events: a refusal would nack them for all (issue 10, A13)."""
     queue = topology.program_queue("shop")
 
     assert queue.name == "shop.events"

@@ -1,4 +1,4 @@
-"""A run that was killed leaves nothing to the next one."""
+"""A killed run's directory, processes and containers are cleared by a later run."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ with scratch(pathlib.Path(sys.argv[1])):
 
 
 def test_the_directory_is_gone_after_the_run(tmp_path: Path) -> None:
-    """A run clears up behind itself."""
+    """A run clears its own directory."""
     with scratch(tmp_path) as directory:
         (directory / "file").touch()
 
@@ -26,7 +26,7 @@ def test_the_directory_is_gone_after_the_run(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_run_left_is_ended_and_deleted(tmp_path: Path) -> None:
-    """Processes, their directories and what they link to go with the next run."""
+    """Processes, directories and links of a killed run are removed."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     killed = tmp_path / "runs" / "1"
@@ -44,7 +44,7 @@ def test_what_a_killed_run_left_is_ended_and_deleted(tmp_path: Path) -> None:
 
 
 async def test_runs_that_start_together_clear_up_one_after_the_other(tmp_path: Path) -> None:
-    """The workers of one run find the same leftovers at the same moment."""
+    """Runs that start together do not disturb each other's clearing."""
     for number in range(1, 41):
         pids = tmp_path / str(number) / "node" / "pids"
         pids.mkdir(parents=True)
@@ -63,7 +63,7 @@ async def test_runs_that_start_together_clear_up_one_after_the_other(tmp_path: P
 
 
 def test_a_run_beside_this_one_is_let_alone(tmp_path: Path) -> None:
-    """Two runs in one tree do not disturb each other."""
+    """The directory of a running run is left alone."""
     beside = tmp_path / str(os.getppid())
     beside.mkdir()
     (beside / "owner").write_text(str(ProcessRecord.of(os.getppid())))

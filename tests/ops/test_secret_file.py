@@ -1,4 +1,4 @@
-"""Secrets are made once, found again, and nobody else's to read."""
+"""Secrets in a file."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from ops.stack.settings import StackError
 
 
 def test_a_secret_is_made_once_and_found_again(tmp_path: Path) -> None:
-    """A second `make up` can read what the first one sealed."""
+    """A second `make up` has the secrets of the first one."""
     first = SecretFile(tmp_path / "secrets.json", {}).get("SEALING_KEY")
 
     assert SecretFile(tmp_path / "secrets.json", {}).get("SEALING_KEY") == first
@@ -17,14 +17,14 @@ def test_a_secret_is_made_once_and_found_again(tmp_path: Path) -> None:
 
 
 def test_two_secrets_are_two(tmp_path: Path) -> None:
-    """No secret tells another."""
+    """Each secret has a value of its own."""
     keys = SecretFile(tmp_path / "secrets.json", {})
 
     assert keys.get("SEALING_KEY") != keys.get("OTP_KEY")
 
 
 def test_the_environment_wins_and_is_not_kept(tmp_path: Path) -> None:
-    """A secret that the user brings stays the user's."""
+    """A secret of the environment takes precedence and is not written."""
     path = tmp_path / "secrets.json"
 
     assert SecretFile(path, {"OTP_KEY": "given"}).get("OTP_KEY") == "given"
@@ -32,7 +32,7 @@ def test_the_environment_wins_and_is_not_kept(tmp_path: Path) -> None:
 
 
 def test_only_the_owner_may_read_them(tmp_path: Path) -> None:
-    """Other users of the machine do not see the file's content."""
+    """The file is readable by its owner alone."""
     path = tmp_path / "secrets.json"
     SecretFile(path, {}).get("OTP_KEY")
 
@@ -40,7 +40,7 @@ def test_only_the_owner_may_read_them(tmp_path: Path) -> None:
 
 
 def test_a_damaged_file_is_one_clear_line(tmp_path: Path) -> None:
-    """No traceback for a file that somebody edited."""
+    """A damaged file is an error in one line."""
     path = tmp_path / "secrets.json"
     path.touch(mode=0o600)
     path.write_text("{")

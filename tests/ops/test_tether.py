@@ -1,4 +1,4 @@
-"""A tethered program ends with the process that has started it."""
+"""A tethered program ends with the process that started it."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ _LATE = "print('ran')"
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
 def test_it_ends_with_its_parent(number: signal.Signals) -> None:
-    """Also in a session of its own, and when the parent could not do anything about it."""
+    """It ends after SIGKILL of its parent, in a session of its own, too."""
     command = (sys.executable, "-c", _PARENT, _WAIT)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:  # noqa: S603
         assert parent.stdout is not None
@@ -40,7 +40,7 @@ def test_it_ends_with_its_parent(number: signal.Signals) -> None:
 
 
 def test_it_is_the_very_process_that_was_started() -> None:
-    """Its id is that of the program, so that signals and exit codes are the program's."""
+    """Its process id is that of the started process."""
     code = "import os; print(os.getpid(), flush=True); raise SystemExit(7)"
     with subprocess.Popen(  # noqa: S603 - our own interpreter
         tether.tethered((sys.executable, "-c", code)), stdout=subprocess.PIPE, text=True
@@ -51,7 +51,7 @@ def test_it_is_the_very_process_that_was_started() -> None:
 
 
 def test_a_parent_that_died_before_the_tie() -> None:
-    """The program does not run at all: nobody would end it."""
+    """It does not run if its parent has ended before."""
     program = tether.tethered((sys.executable, "-c", _LATE))
     with waiting(_WAIT) as other:
         command = [str(other.pid) if part == str(os.getpid()) else part for part in program]
@@ -61,7 +61,7 @@ def test_a_parent_that_died_before_the_tie() -> None:
 
 
 def test_elsewhere_than_on_linux(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the kernel has no such tie the program is started as it is."""
+    """On other systems the program is started as it is."""
     monkeypatch.setattr("platform.system", lambda: "Darwin")
 
     assert tether.tethered(("program", "flag")) == ("program", "flag")

@@ -1,4 +1,4 @@
-"""The topology on a real broker, and each service's user: all that it needs, and nothing else."""
+"""The topology on a real broker, and the least rights of each service's user."""
 
 import argparse
 import asyncio
@@ -63,7 +63,7 @@ Login = Callable[[Owner], str]
 
 @pytest.fixture
 async def login(rabbit: Node, vhost: str) -> Login:
-    """Declare the topology, make the users, and give the URL that one of them logs in with."""
+    """Declare the topology, create the users, and return the URL of one of them."""
     await command.declare(vhost, scale=0.01)
     await grant(rabbit, vhost)
     return lambda owner: vhost.replace(account(vhost), f"{owner}:{PASSWORDS[owner]}")
@@ -79,30 +79,30 @@ def no_users_left(rabbit: Node) -> Iterator[None]:
 
 
 def account(url: str) -> str:
-    """Give the part of a URL that tells user and password."""
+    """Return user and password of a URL."""
     return urlsplit(url).netloc.rpartition("@")[0]
 
 
 def users(rabbit: Node) -> set[str]:
-    """Name the users of the node."""
+    """Return the users of the node."""
     listed = rabbit.address.management.request("GET", "/users")
     assert isinstance(listed, list)
     return {each["name"] for each in listed}
 
 
 async def grant(rabbit: Node, url: str) -> None:
-    """Make the users of the running services in the vhost of `url`."""
+    """Create the users of the running services in the vhost of `url`."""
     address, vhost = rabbit.address, unquote(urlsplit(url).path[1:])
     await command.grant(address.management_url, address.user, address.password, vhost, PASSWORDS)
 
 
 def mail(category: Category = Category.BULK) -> SendEmail:
-    """Give a message of a class."""
+    """Return a message of a class."""
     return SendEmail(id=f"m-{category}", category=category, to=(ADA,), subject="s", text="t")
 
 
 def delivered(email: SendEmail) -> EmailDelivered:
-    """Give what the sender says of a message."""
+    """Return the sender's event for a message."""
     return EmailDelivered(
         id=f"{email.id}-1",
         at=MOMENT,
@@ -115,13 +115,13 @@ def delivered(email: SendEmail) -> EmailDelivered:
 
 @dataclass
 class Service:
-    """A service that does what `answer` says and notes what it was given."""
+    """A service with a handler, and the messages that it received."""
 
     answer: Callable[[Any], Sequence[Contract]]
     taken: asyncio.Queue[Contract] = field(default_factory=asyncio.Queue)
 
     async def on_message(self, message: Contract) -> Sequence[Contract]:
-        """Take any message."""
+        """Handle any message."""
         self.taken.put_nowait(message)
         return self.answer(message)
 
@@ -131,12 +131,12 @@ class Service:
             return await self.taken.get()
 
     def subscribed(self, queue: str, *contracts: type[Contract]) -> Subscription:
-        """Give the subscription of this service to one of its queues."""
+        """Return the subscription of this service to one of its queues."""
         return Subscription(queue, dict.fromkeys(contracts, self.on_message), prefetch=10)
 
 
 async def test_declaring_again_changes_nothing(vhost: str) -> None:
-    """A second declaration is harmless, and what waits stays."""
+    """A second declaration keeps the messages in the queues."""
     queue = topology.sending_queue(Category.BULK)
     await command.declare(vhost)
     await publish_raw(vhost, queue, b"{}")
@@ -156,7 +156,7 @@ async def test_only_the_queues_of_the_given_owners(vhost: str) -> None:
 
 
 async def test_granting_again_changes_nothing(rabbit: Node, vhost: str, login: Login) -> None:
-    """A second grant is harmless to whoever is logged in."""
+    """A second grant keeps open connections."""
     async with Broker.connect(login(Owner.GATEWAY), "gateway") as door:
         await grant(rabbit, vhost)
 
@@ -166,7 +166,7 @@ async def test_granting_again_changes_nothing(rabbit: Node, vhost: str, login: L
 
 
 async def test_no_user_for_a_name_that_is_no_service(rabbit: Node) -> None:
-    """A mistyped name is told before anything is made."""
+    """An unknown name is refused before anything is created."""
     address = rabbit.address
 
     with pytest.raises(ValueError, match="postman"):
@@ -178,7 +178,7 @@ async def test_no_user_for_a_name_that_is_no_service(rabbit: Node) -> None:
 
 
 async def test_the_whole_road_with_the_least_rights(vhost: str, login: Login) -> None:
-    """Every service can do all that the design asks of it, as the user it is given."""
+    """The rights of each service are enough for all of its work."""
     sender = Service(lambda email: [delivered(email)])
     otp = Service(
         lambda _: [
@@ -249,7 +249,7 @@ async def test_the_whole_road_with_the_least_rights(vhost: str, login: Login) ->
 async def test_own_messages_wait_in_the_ladder_and_die(
     vhost: str, login: Login, owner: Owner
 ) -> None:
-    """A service sends its own deliveries through the ladder and to its dead letters."""
+    """A service can publish to the delays and to its dead letters."""
     queue, seen = WORK[owner], []
 
     async def handle(message: Contract) -> Sequence[Contract]:
@@ -271,7 +271,7 @@ async def test_own_messages_wait_in_the_ladder_and_die(
 
 
 async def test_a_cut_connection_comes_back_with_the_least_rights(vhost: str, login: Login) -> None:
-    """What is restored after an outage needs no right to declare."""
+    """A reconnect needs no right to declare."""
     sender = Service(lambda email: [delivered(email)])
     async with Proxy.to(urlsplit(vhost).port or 0) as proxy:
         way = login(Owner.SENDER).replace(f":{urlsplit(vhost).port}/", f":{proxy.port}/")
@@ -294,7 +294,7 @@ async def test_a_cut_connection_comes_back_with_the_least_rights(vhost: str, log
 async def test_nothing_else_may_be_published_or_consumed(
     vhost: str, login: Login, owner: Owner
 ) -> None:
-    """A service that was broken into reads no neighbour's queue and speaks in nobody's name."""
+    """A service can neither read other queues nor publish with other keys."""
     for act in REFUSED[owner]:
         if isinstance(act, Look):
             await publish_raw(vhost, act.queue, b"{}")
@@ -306,7 +306,7 @@ async def test_nothing_else_may_be_published_or_consumed(
 
 @pytest.mark.parametrize("owner", RUNNING)
 async def test_nobody_declares(login: Login, owner: Owner) -> None:
-    """A service makes no queue and no exchange, not even one of its own name."""
+    """A service cannot declare a queue or an exchange."""
     with pytest.raises(Unavailable, match="ACCESS_REFUSED"):
         await broker.declare(login(owner), [], [topology.Queue(f"{owner}.own", owner, ())])
     with pytest.raises(Unavailable, match="ACCESS_REFUSED"):
@@ -315,7 +315,7 @@ async def test_nobody_declares(login: Login, owner: Owner) -> None:
 
 @pytest.mark.parametrize("owner", RUNNING)
 async def test_nobody_deletes_or_rebinds(login: Login, owner: Owner) -> None:
-    """A service cannot delete a queue, nor lead somebody's messages to itself."""
+    """A service can neither delete a queue nor bind one."""
     queue = WORK.get(owner, "sender.bulk")
     async with await aio_pika.connect(login(owner)) as connection:
         for act in ("delete", "bind"):
@@ -326,14 +326,14 @@ async def test_nobody_deletes_or_rebinds(login: Login, owner: Owner) -> None:
 
 
 def run(*words: str) -> int:
-    """Run `ops topology` as its command line would."""
+    """Run `ops topology` with the arguments of a command line."""
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
     return command.run(parser.parse_args(words))
 
 
 async def log_in(url: str) -> None:
-    """Open a connection, which a user without rights in the vhost may not."""
+    """Open a connection, which fails for a user without rights in the vhost."""
     async with await aio_pika.connect(url):
         pass
 
@@ -341,7 +341,7 @@ async def log_in(url: str) -> None:
 def test_the_command_declares_and_grants(
     rabbit: Node, vhost: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two commands and an environment are all that a deployment needs before its services."""
+    """Two commands prepare a broker for the services."""
     monkeypatch.setenv("AMQP_URL", vhost)
     monkeypatch.setenv("RABBITMQ_MANAGEMENT_URL", rabbit.address.management_url)
     for owner, password in PASSWORDS.items():
@@ -356,7 +356,7 @@ def test_the_command_declares_and_grants(
 def test_the_command_tells_which_passwords_are_missing(
     rabbit: Node, vhost: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing is made with half of the passwords; the variables to set are named."""
+    """Missing passwords are an error that names all variables, and nothing is created."""
     for owner in RUNNING:
         monkeypatch.delenv(f"{owner.upper()}_AMQP_PASSWORD", raising=False)
     monkeypatch.setenv("OTP_AMQP_PASSWORD", "x" * 32)
@@ -373,7 +373,7 @@ def test_the_command_tells_which_passwords_are_missing(
 def test_the_command_gives_up_on_a_broker_that_is_not_there(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A dead broker is one line without the password, after the wait that was asked for."""
+    """An unreachable broker is an error in one line, after the given wait."""
     (port,) = ports.unused(1)
 
     code = run("declare", "--wait", "0", "--amqp-url", f"amqp://ada:secret@127.0.0.1:{port}/")

@@ -155,7 +155,7 @@ async def test_a_run_that_is_not_there_is_empty() -> None:
 
 
 async def test_another_server_is_no_gateway() -> None:
-    """Any other answer is reported in a line."""
+    """A server that is no gateway is an error in one line."""
     async with (
         Simulator(SimulatorSettings()) as simulator,
         GatewayClient.open(URL(simulator.web_url)) as client,

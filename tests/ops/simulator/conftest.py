@@ -16,6 +16,6 @@ def clock() -> Watch:
 
 @pytest.fixture
 async def simulator(clock: Watch) -> AsyncIterator[Simulator]:
-    """Open a simulator on free ports that lets anybody log in."""
+    """Open a simulator on free ports that accepts any login."""
     async with Simulator(clock=clock) as opened:
         yield opened

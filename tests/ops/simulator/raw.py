@@ -10,14 +10,14 @@ BODY: Final = "Subject: Hello\r\n\r\nHello.\r\n"
 
 
 class RawClient:
-    """Says lines and hears replies."""
+    """Sends lines and reads replies."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
 
     async def hear(self) -> str:
-        """Return one reply, its lines joined by newlines; empty once it is over."""
+        """Return one reply, its lines joined by newlines; empty at the end of the connection."""
         lines: list[str] = []
         while not lines or lines[-1][3:4] == "-":
             async with asyncio.timeout(DEADLINE):
@@ -37,7 +37,7 @@ class RawClient:
         return await self.hear()
 
     async def begin(self) -> str:
-        """Hear the greeting, say EHLO and return its reply."""
+        """Read the greeting, send EHLO and return its reply."""
         await self.hear()
         return await self.say("EHLO client.example")
 
@@ -63,7 +63,7 @@ class RawClient:
 
 @asynccontextmanager
 async def connected(port: int) -> AsyncIterator[RawClient]:
-    """Connect, say nothing, and close at the end."""
+    """Connect without sending anything, and close at the end."""
     client = RawClient(*await asyncio.open_connection("127.0.0.1", port))
     try:
         yield client
@@ -73,7 +73,7 @@ async def connected(port: int) -> AsyncIterator[RawClient]:
 
 @asynccontextmanager
 async def greeted(port: int) -> AsyncIterator[RawClient]:
-    """Connect and be through with EHLO."""
+    """Connect and send EHLO."""
     async with connected(port) as client:
         await client.begin()
         yield client

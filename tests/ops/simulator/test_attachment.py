@@ -35,7 +35,7 @@ def test_filename(name: str, plain: str) -> None:
 
 @given(st.text(max_size=300), st.text(max_size=60), st.none() | st.text(max_size=60))
 def test_headers(name: str, kind: str, charset: str | None) -> None:
-    """No name, type or charset of a mail gets out of its header, nor a type that could run."""
+    """No name, type or charset can end its header, and no served type can run."""
     hostile = MailAttachment(name, kind, 0, None, charset, b"")
     found = response_headers(hostile)
 
@@ -52,12 +52,12 @@ def test_headers(name: str, kind: str, charset: str | None) -> None:
     ["src=cid:a%26b@x", 'src="cid:a&amp;b@x"', "src='CID:a&amp;b@x'", "style='a:url(cid:a%26b@x)'"],
 )
 def test_reference(reference: str) -> None:
-    """An image is found however its name is written (RFC 2392)."""
+    """An image is found in any spelling of its name (RFC 2392)."""
     assert "data:image/png;base64,YWJj" in with_images(f"<p {reference}>", [IMAGE])
 
 
 def test_left_alone() -> None:
-    """Words of a text, unknown names and other types than images stay as they are."""
+    """Text, unknown names and types other than images stay as they are."""
     text = "<p>see cid:a&amp;b@x</p><img src=cid:b@x>"
     page = dataclasses.replace(IMAGE, content_type="text/html")
 
@@ -66,7 +66,7 @@ def test_left_alone() -> None:
 
 
 def test_amplification() -> None:
-    """A large image that is named a thousand times is not sent a thousand times."""
+    """An image that the HTML names a thousand times is not sent a thousand times."""
     large = dataclasses.replace(IMAGE, size=INLINED_OCTETS // 3)
 
     assert with_images("<img src=cid:a%26b@x>" * 1000, [large]).count("data:") == 3

@@ -7,7 +7,7 @@ from ops.simulator.behaviour import EXTENSIONS, Behaviour
 
 
 def test_good_manners() -> None:
-    """Nothing asked for is good manners: no delay, no refusal, all extensions."""
+    """By default there is no delay, no refusal, and there are all extensions."""
     behaviour = Behaviour.model_validate_json("{}")
 
     assert behaviour == Behaviour()
@@ -15,7 +15,7 @@ def test_good_manners() -> None:
 
 
 def test_round_trip() -> None:
-    """What goes out as JSON comes in the same."""
+    """A behaviour survives its JSON."""
     text = """{"latency_ms": 5, "rate": {"per_second": 2, "burst": 3},
                "refuse": {"ehlo": "502 5.5.1 No"}, "extensions": ["SIZE"]}"""
     behaviour = Behaviour.model_validate_json(text)

@@ -1,4 +1,4 @@
-"""What addresses ask for."""
+"""The faults that addresses ask for."""
 
 import pytest
 
@@ -26,7 +26,7 @@ ASKED = "As this address asks for"
     ],
 )
 def test_asks(address: str, stage: Stage, act: Fault) -> None:
-    """Each magic is obeyed at its stage, whatever the case and the sub-address."""
+    """Each fault happens at its stage, in any case and sub-address."""
     assert fault_at(stage, [address]) == act
 
 
@@ -48,19 +48,19 @@ def test_asks(address: str, stage: Stage, act: Fault) -> None:
     ],
 )
 def test_ordinary(address: str) -> None:
-    """What is not exactly a magic is an ordinary address."""
+    """An address that is not exactly of the form is an ordinary one."""
     stages: list[Stage] = ["mail", "rcpt", "data", "dot"]
 
     assert {fault_at(stage, [address]) for stage in stages} == {NO_FAULT}
 
 
 def test_other_stage() -> None:
-    """A magic says nothing about the other stages."""
+    """A fault is of one stage alone."""
     assert fault_at("dot", ["reply-rcpt-550@x.example", "greylist-9@x.example"]) == NO_FAULT
 
 
 def test_first_decides() -> None:
-    """Of several recipients, the first with a magic for the stage decides."""
+    """Of several recipients, the first with a fault at the stage decides."""
     recipients = ["anna@x", "drop-data@x", "reply-dot-451@x", "reply-dot-554@x"]
 
     assert fault_at("dot", recipients).reply == f"451 {ASKED}"

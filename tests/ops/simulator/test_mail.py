@@ -1,4 +1,4 @@
-"""Reading mails, the hostile ones too."""
+"""The parsing of mails, hostile ones too."""
 
 import email.message
 
@@ -10,7 +10,7 @@ from ops.simulator.mail import MAX_BOUNDARY_LINES, headers, read, summary
 
 
 def test_parts() -> None:
-    """Text, HTML and attachments of an ordinary mail are told apart."""
+    """Text, HTML and attachments of an ordinary mail are separate."""
     mail = email.message.EmailMessage()
     mail["Subject"] = "Grüße"
     mail.set_content("Text with ü\n")
@@ -27,7 +27,7 @@ def test_parts() -> None:
 
 
 def test_forwarded() -> None:
-    """A mail within a mail is one attachment; its text is not taken for the outer one's."""
+    """A mail within a mail is one attachment; its text is not that of the outer mail."""
     inner, outer = email.message.EmailMessage(), email.message.EmailMessage()
     inner.set_content("inner")
     outer.add_attachment(inner)
@@ -41,7 +41,7 @@ def test_forwarded() -> None:
 
 
 def test_summary() -> None:
-    """A list knows the subject, the words of the HTML without its tags, and what is attached."""
+    """A summary has the subject, the words without tags, and the number of attachments."""
     mail = email.message.EmailMessage()
     mail["Subject"] = "Grüße"
     mail.set_content("<style>p { color: red }</style><p>Your\n Code&amp;Key</p>", subtype="html")
@@ -54,7 +54,7 @@ def test_summary() -> None:
 
 
 def test_too_many_parts() -> None:
-    """A mail of so many parts that reading it would hold up all others is shown as its source."""
+    """A mail with so many parts that parsing takes too long is shown as its source."""
     raw = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + b"--b\r\n\r\n" * MAX_BOUNDARY_LINES
 
     assert (read(raw).text or "").startswith("Content-Type")
@@ -79,7 +79,7 @@ def test_repeated_header() -> None:
     ],
 )
 def test_subject(raw: bytes, subject: str) -> None:
-    """Encoded words are decoded, and what cannot be is shown as well as it can."""
+    """Encoded words are decoded, and undecodable ones are shown in some way."""
     assert headers(raw)["Subject"] == subject
 
 
@@ -100,7 +100,7 @@ def test_subject(raw: bytes, subject: str) -> None:
 )
 @pytest.mark.parametrize("encoding", ["8bit", "base64", "uuencode", "no-such"])
 def test_hostile(kind: str, encoding: str) -> None:
-    """No charset, type or encoding makes reading fail, and the result is UTF-8."""
+    """No charset, type or encoding makes parsing fail, and the result is UTF-8."""
     raw = f"Content-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
     content = read(raw.encode() + b"+2AA- \\d \xff\xfe\x00 Zg\r\n")
 
@@ -119,7 +119,7 @@ def test_deep() -> None:
 
 @given(st.binary(max_size=300))
 def test_any_octets(raw: bytes) -> None:
-    """Whatever the octets are, headers and bodies can be read and encoded."""
+    """Headers and bodies of any octets can be parsed and encoded."""
     content = read(raw)
 
     for text in (*headers(raw), *headers(raw).values(), content.text, summary(raw).searched):

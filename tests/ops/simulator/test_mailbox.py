@@ -27,7 +27,7 @@ def test_newest_first() -> None:
 
 
 def test_bounded_mails() -> None:
-    """Beyond the limit the oldest mails go, and their recipients with them."""
+    """Beyond the limit the oldest mails are removed, and their recipients with them."""
     mailbox = Mailbox(limit=2)
     for number in range(3):
         mailbox.keep("a@x", [f"{number}@x", f"{number}@X"], b"")
@@ -38,7 +38,7 @@ def test_bounded_mails() -> None:
 
 
 def test_bounded_octets() -> None:
-    """Beyond so many octets the oldest mails go; one mail is always kept."""
+    """Beyond the limit of octets the oldest mails are removed; one mail always stays."""
     mailbox = Mailbox(octets=10)
     mailbox.keep("a@x", ["b@x"], b"12345")
     mailbox.keep("a@x", ["b@x"], b"123456")
@@ -59,7 +59,7 @@ def test_bounded_recipients() -> None:
 
 
 async def test_wait_for() -> None:
-    """A waiter gets its mails as soon as there are enough for its recipient."""
+    """A waiter gets the mails as soon as its recipient has enough."""
     mailbox = Mailbox()
     loop = asyncio.get_running_loop()
     for to in ("b@x", "c@x", "B@x", "d@x"):
@@ -71,7 +71,7 @@ async def test_wait_for() -> None:
 
 
 async def test_wait_for_too_few() -> None:
-    """A waiter that waits in vain is told how many there were."""
+    """A time-out says how many mails there were."""
     mailbox = Mailbox()
     mailbox.keep("a@x", ["b@x"], b"")
 
@@ -80,7 +80,7 @@ async def test_wait_for_too_few() -> None:
 
 
 def test_restart(tmp_path: Path) -> None:
-    """A restart finds the mails as they were and gives no id twice."""
+    """A restart finds the mails unchanged and uses no id twice."""
     before = Mailbox(MailArchive(tmp_path))
     for number in range(3):
         before.keep("a@x", [f"{number}@x"], b"\xff%d" % number)
@@ -102,7 +102,7 @@ def test_restart_with_less(tmp_path: Path) -> None:
 
 
 def test_broken_files(tmp_path: Path) -> None:
-    """Files that are no whole mail are passed over and left alone."""
+    """Files that are no complete mail are ignored and stay."""
     Mailbox(MailArchive(tmp_path)).keep("a@x", ["b@x"], b"")
     (tmp_path / "half.json").write_text("{")
     (tmp_path / "list.json").write_text("[1]")
@@ -117,7 +117,7 @@ def test_broken_files(tmp_path: Path) -> None:
 
 
 def test_clear(tmp_path: Path) -> None:
-    """What is cleared is gone, on disk too, and is not found again."""
+    """A cleared mail is gone, on disk too."""
     mailbox = Mailbox(MailArchive(tmp_path))
     mailbox.keep("a@x", ["b@x"], b"")
 

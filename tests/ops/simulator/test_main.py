@@ -37,7 +37,7 @@ def files(authority: trustme.CA, tmp_path: Path) -> dict[str, str]:
 
 @asynccontextmanager
 async def process(**environ: str) -> AsyncIterator[Process]:
-    """Start the simulator; kill it at the end if it is still there."""
+    """Start the simulator; kill it at the end if it still runs."""
     started = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -56,14 +56,14 @@ async def process(**environ: str) -> AsyncIterator[Process]:
 
 
 async def said(started: Process) -> str:
-    """Return the next line it says."""
+    """Return the next line of its output."""
     assert started.stdout is not None
     return (await started.stdout.readline()).decode()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_signals(number: signal.Signals, tmp_path: Path) -> None:
-    """It says where it is, takes mail, ends with 0 at a signal, silent on stderr."""
+    """It prints its addresses, receives mail, and ends with 0 at a signal, with no error."""
     async with process(**ANY_PORTS, MAILBOX_DATA=str(tmp_path)) as started:
         port = int(re.findall(r"\d+", await said(started))[-1])
         assert "http://127.0.0.1:" in await said(started)
@@ -84,7 +84,7 @@ def send(port: int, trusting: ssl.SSLContext | None = None) -> None:
 
 
 async def test_starttls(files: dict[str, str], trusting: ssl.SSLContext) -> None:
-    """With a certificate it takes mail by STARTTLS."""
+    """With a certificate it accepts STARTTLS."""
     async with process(**ANY_PORTS, **files) as started:
         port = int(re.findall(r"\d+", await said(started))[-1])
         await asyncio.to_thread(send, port, trusting)
@@ -92,7 +92,7 @@ async def test_starttls(files: dict[str, str], trusting: ssl.SSLContext) -> None
 
 @pytest.mark.parametrize("name", ["SMTP_PORT", "MAILBOX_PORT"])
 async def test_taken_port(name: str) -> None:
-    """A port that is taken is one clear line, and 2."""
+    """A taken port is an error in one line, with exit code 2."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         async with process(**{**ANY_PORTS, name: port}) as started:
@@ -104,7 +104,7 @@ async def test_taken_port(name: str) -> None:
 
 
 async def test_bad_certificate() -> None:
-    """A certificate that is not there is one clear line, and 2."""
+    """A missing certificate is an error in one line, with exit code 2."""
     none = {"SMTP_TLS_CERTIFICATE": "/no/such.pem", "SMTP_TLS_KEY": "/no/such.key"}
     async with process(**ANY_PORTS, **none) as started:
         _, errors = await started.communicate()
@@ -122,7 +122,7 @@ def parsed(words: Sequence[str], environ: Mapping[str, str]) -> SimulatorSetting
 
 
 def test_defaults() -> None:
-    """Without flags or environment it listens on the ports that are documented."""
+    """The default ports are the documented ones."""
     found = parsed([], {})
 
     assert (found.smtp_host, found.smtp_port) == ("127.0.0.1", 2525)
@@ -130,7 +130,7 @@ def test_defaults() -> None:
 
 
 def test_flags_first(files: dict[str, str]) -> None:
-    """A flag goes before the environment."""
+    """A flag takes precedence over the environment."""
     environ = {
         "SMTP_PORT": "1",
         "MAILBOX_PORT": "2",

@@ -1,4 +1,4 @@
-"""The page in a real browser, as people see, use and hear it."""
+"""The page in a real browser."""
 
 import asyncio
 import base64
@@ -92,7 +92,7 @@ async def test_all_mails(page: Page, simulator: Simulator) -> None:
 
 
 async def test_search_and_clear(page: Page, simulator: Simulator) -> None:
-    """A search finds subjects; clearing then deletes what is found, after it was said."""
+    """A search finds subjects; Clear then names and deletes the found mails."""
     keep(simulator, "An invoice")
     other = keep(simulator, "A greeting")
     await shown(page, simulator)
@@ -107,7 +107,7 @@ async def test_search_and_clear(page: Page, simulator: Simulator) -> None:
 
 
 async def test_nothing_found(page: Page, simulator: Simulator) -> None:
-    """That nothing was found stands right below the search."""
+    """An empty result is shown right below the search."""
     keep(simulator, "Hello")
     await shown(page, simulator)
     await page.click("#search")
@@ -126,7 +126,7 @@ async def test_nothing_found(page: Page, simulator: Simulator) -> None:
 async def test_large_header(
     page: Page, simulator: Simulator, size: tuple[int, int], subject: str, recipients: int
 ) -> None:
-    """However long the subject or the recipients are, the mail itself is seen."""
+    """The body is visible however long the subject and the recipients are."""
     to = [f"someone-{number}@a-rather-long-domain.example" for number in range(recipients)]
     mail_id = keep(simulator, subject, *to, html="<p>Hello</p>")
     await page.resize(*size)
@@ -142,7 +142,7 @@ async def test_large_header(
 
 
 async def test_focus_stays(page: Page, simulator: Simulator) -> None:
-    """An arriving mail leaves the focus where it is; a deleted one hands it to its neighbour."""
+    """An arriving mail does not move the focus; a deleted one moves it to its neighbour."""
     ids = [keep(simulator, f"Mail {number}") for number in range(3)]
     await shown(page, simulator)
     await page.wait(f"{LISTED} === 3")
@@ -161,7 +161,7 @@ async def test_focus_stays(page: Page, simulator: Simulator) -> None:
 
 
 async def test_focus_on_a_phone(page: Page, simulator: Simulator) -> None:
-    """Where the list gives way to the mail, the focus goes into it and comes back."""
+    """On a phone the focus moves into the mail and back to the list."""
     mail_id = keep(simulator, "Hello")
     await page.resize(*PHONE)
     await shown(page, simulator)
@@ -172,7 +172,7 @@ async def test_focus_on_a_phone(page: Page, simulator: Simulator) -> None:
 
 
 async def test_tabs(page: Page, simulator: Simulator) -> None:
-    """Arrows, Home and End go through the tabs, round the ends, past those that are not there."""
+    """Arrows, Home and End move through the visible tabs."""
     await shown(page, simulator, keep(simulator, "Hello"))
     await page.value("document.querySelector('[role=tab][aria-selected=true]').focus()")
     seen = []
@@ -186,7 +186,7 @@ async def test_tabs(page: Page, simulator: Simulator) -> None:
 
 
 async def test_server_away(page: Page) -> None:
-    """When the mailbox is away a click and Clear say so, and a click later works again."""
+    """Without a mailbox a click and Clear show an error, and a later click works again."""
     async with Simulator() as first:
         ids = [keep(first, f"Mail {number}") for number in range(2)]
         await shown(page, first)
@@ -228,7 +228,7 @@ async def test_contrast(
 
 
 async def test_frame(page: Page, simulator: Simulator) -> None:
-    """A mail's HTML runs no script, is not led away, and asks nobody for anything."""
+    """A mail's HTML runs no script, is not navigated, and sends no request."""
     asked: list[object] = []
     async with await asyncio.start_server(lambda *_: asked.append(1), "127.0.0.1", 0) as stranger:
         url = f"http://127.0.0.1:{stranger.sockets[0].getsockname()[1]}"
@@ -250,7 +250,7 @@ async def test_frame(page: Page, simulator: Simulator) -> None:
 
 
 async def test_inline_image(page: Page, simulator: Simulator) -> None:
-    """An image that the HTML names by its Content-ID is seen."""
+    """An image that the HTML names by its Content-ID is visible."""
     mail = EmailMessage()
     mail.set_content("<img src=cid:dot@x>", subtype="html")
     mail.add_related(DOT, "image", "gif", cid="<dot@x>")

@@ -1,4 +1,4 @@
-"""The token bucket."""
+"""The decisions of the simulated server: bucket, greylist, queue."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from tests.clock import Watch
 
 
 def test_burst(clock: Watch) -> None:
-    """A full bucket gives its burst, then nothing."""
+    """A full bucket has its burst of tokens, then none."""
     bucket = TokenBucket(per_second=1, burst=3, clock=clock)
 
     assert [bucket.take() for _ in range(4)] == [True, True, True, False]
@@ -37,7 +37,7 @@ def test_first_try(clock: Watch) -> None:
 
 
 def test_pairs(clock: Watch) -> None:
-    """Another sender to the same recipient begins anew."""
+    """A second sender to the same recipient is a new pair."""
     greylist = Greylist(clock)
     greylist.admits("a@x", "b@x", 10)
     clock.now += 10
@@ -46,7 +46,7 @@ def test_pairs(clock: Watch) -> None:
 
 
 def test_bounded(clock: Watch) -> None:
-    """It remembers so many pairs and forgets the oldest."""
+    """The greylist has a limited number of pairs, and drops the oldest."""
     greylist = Greylist(clock)
     greylist.admits("a@x", "oldest@x", 10)
     for number in range(REMEMBERED):
@@ -58,7 +58,7 @@ def test_bounded(clock: Watch) -> None:
 
 
 async def test_first_come() -> None:
-    """Those who wait are served in the order they came."""
+    """Mails are served in the order of their arrival."""
     desk = ServiceQueue(places=1, seconds=0.002)
     served: list[int] = []
 
@@ -72,7 +72,7 @@ async def test_first_come() -> None:
 
 
 async def test_unlimited() -> None:
-    """Without a number of places nobody queues."""
+    """Without a limit no mail queues."""
     desk = ServiceQueue(places=None, seconds=0.1)
     loop = asyncio.get_running_loop()
     began = loop.time()

@@ -1,4 +1,4 @@
-"""The long wire."""
+"""The server side of SMTP connections, by real clients."""
 
 import asyncio
 import ssl
@@ -14,7 +14,7 @@ from tests.ops.simulator.raw import BODY, connected, greeted
 
 
 async def test_order() -> None:
-    """What is sent later never arrives earlier, even if the delay falls to nothing."""
+    """Later data never arrive earlier, even if the latency falls to zero."""
     arrived: list[int] = []
     last = asyncio.Event()
     wire = DelayLine(asyncio.get_running_loop())
@@ -30,7 +30,7 @@ async def test_order() -> None:
 
 
 async def test_at_once() -> None:
-    """Without a delay the wire costs no turn of the loop."""
+    """Without a latency data arrive at once."""
     arrived: list[int] = []
 
     DelayLine(asyncio.get_running_loop()).carry(lambda: arrived.append(1), 0)
@@ -39,7 +39,7 @@ async def test_at_once() -> None:
 
 
 async def test_cut() -> None:
-    """What is under way when the wire is cut never arrives."""
+    """Delayed data are lost when the connection is cut."""
     arrived: list[int] = []
     last = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -55,7 +55,7 @@ async def test_cut() -> None:
 
 
 def client(port: int | None, **more: object) -> aiosmtplib.SMTP:
-    """Build a client that upgrades to TLS only when told to."""
+    """Return a client that uses STARTTLS only when told to."""
     options: dict[str, object] = {"start_tls": False, "timeout": 5, **more}
     return aiosmtplib.SMTP(
         hostname="127.0.0.1",
@@ -66,7 +66,7 @@ def client(port: int | None, **more: object) -> aiosmtplib.SMTP:
 
 
 async def test_keeps(simulator: Simulator) -> None:
-    """A mail is kept octet by octet, with its envelope."""
+    """A mail is stored octet by octet, with its envelope."""
     raw = b"Subject: Hello\r\n\r\n.one dot\r\n..two\r\nA sentence.\r\n.\r\n\xff\r\n"
     async with client(simulator.smtp_port) as smtp:
         await smtp.sendmail("a@x.example", ["b@x.example", "C@x.example"], raw)
@@ -79,7 +79,7 @@ async def test_keeps(simulator: Simulator) -> None:
 
 @pytest.mark.parametrize("body", ["", "\r\n", ".\r\n", "a.\r\n", "..\r\n.\x00\r\n"])
 async def test_dots(simulator: Simulator, body: str) -> None:
-    """Dots at the start of lines and empty mails come through as RFC 5321 4.5.2 says."""
+    """Dots at the start of lines, and empty mails, are received as RFC 5321 4.5.2 says."""
     stuffed = ("\r\n" + body).replace("\r\n.", "\r\n..")[2:]
     async with greeted(simulator.smtp_port) as smtp:
         await smtp.mail("b@x.example", body=stuffed)
@@ -88,7 +88,7 @@ async def test_dots(simulator: Simulator, body: str) -> None:
 
 
 async def test_pipelined(simulator: Simulator) -> None:
-    """Commands sent at once are answered in order, the next mail's among them."""
+    """Pipelined commands are answered in order, those of the next mail too."""
     group = "MAIL FROM:<a@x.example>\r\nRCPT TO:<b@x.example>\r\nDATA\r\n"
     async with connected(simulator.smtp_port) as smtp:
         assert "250-PIPELINING" in (await smtp.begin()).split("\n")
@@ -117,7 +117,7 @@ async def test_international(simulator: Simulator) -> None:
 
 
 async def test_long_line(simulator: Simulator) -> None:
-    """A line of 998 octets is the longest that is taken (RFC 5321 4.5.3.1.6)."""
+    """A line of 998 octets is the longest that is accepted (RFC 5321 4.5.3.1.6)."""
     async with greeted(simulator.smtp_port) as smtp:
         longest = await smtp.mail("b@x.example", body="x" * 998 + "\r\n")
         longer = await smtp.mail("b@x.example", body="x" * 999 + "\r\n")
@@ -145,7 +145,7 @@ async def test_out_of_order(simulator: Simulator) -> None:
     ],
 )
 async def test_replies(simulator: Simulator, sender: str, to: str, reply: str) -> None:
-    """A reply is given at its stage, nothing is kept, and the session goes on."""
+    """A refusal comes at its stage, nothing is stored, and the session goes on."""
     async with greeted(simulator.smtp_port) as smtp:
         assert (await smtp.mail(to, sender))[:9] == reply
         await smtp.say("RSET")
@@ -154,7 +154,7 @@ async def test_replies(simulator: Simulator, sender: str, to: str, reply: str) -
 
 
 async def test_a_refusal_that_closes(simulator: Simulator) -> None:
-    """After a refusal the connection is closed if that is asked for."""
+    """`closes` closes the connection after a refusal."""
     simulator.behaviour = Behaviour(refuse=StageRefusals(ehlo="501 5.5.4 No", closes=True))
     async with connected(simulator.smtp_port) as smtp:
         assert await smtp.begin() == "501 5.5.4 No"
@@ -162,7 +162,7 @@ async def test_a_refusal_that_closes(simulator: Simulator) -> None:
 
 
 async def test_421_closes(simulator: Simulator) -> None:
-    """After a 421 the connection is closed, whatever was sent behind (RFC 5321 3.8)."""
+    """After a 421 the connection is closed, whatever was pipelined (RFC 5321 3.8)."""
     async with greeted(simulator.smtp_port) as smtp:
         smtp.write("MAIL FROM:<reply-mail-421-4-3-2@x.example>\r\nNOOP\r\n")
 
@@ -182,7 +182,7 @@ async def test_421_closes(simulator: Simulator) -> None:
     ],
 )
 async def test_drops(simulator: Simulator, sender: str, to: str, kept: int) -> None:
-    """The connection is cut without a reply; only after the dot is the mail kept."""
+    """The connection is cut without a reply; only after the dot the mail is stored."""
     async with greeted(simulator.smtp_port) as smtp:
         assert await smtp.mail(to, sender) == ""
 
@@ -192,7 +192,7 @@ async def test_drops(simulator: Simulator, sender: str, to: str, kept: int) -> N
 
 @pytest.mark.parametrize("stage", ["mail", "rcpt", "data", "dot"])
 async def test_slow(simulator: Simulator, stage: str) -> None:
-    """A reply comes so much later, at its stage alone."""
+    """A slow reply is late at its stage alone."""
     loop = asyncio.get_running_loop()
     slow = f"slow-600-{stage}@x.example"
     lines = [f"MAIL FROM:<{slow}>", f"RCPT TO:<{slow}>", "DATA", f"{BODY}."]
@@ -207,7 +207,7 @@ async def test_slow(simulator: Simulator, stage: str) -> None:
 
 
 async def test_greylist(simulator: Simulator, clock: Watch) -> None:
-    """451 4.7.1 until so long after the first try, and then delivered."""
+    """451 4.7.1 until so long after the first attempt, and then delivered."""
     async with greeted(simulator.smtp_port) as smtp:
         assert (await smtp.mail("greylist-60@x.example"))[:9] == "451 4.7.1"
         await smtp.say("RSET")
@@ -229,7 +229,7 @@ async def test_some_recipients(simulator: Simulator) -> None:
 
 
 async def test_starttls(secure: Simulator, trusting: ssl.SSLContext) -> None:
-    """STARTTLS is offered, leads to TLS, and is then offered no more."""
+    """STARTTLS is offered until TLS is on."""
     smtp = client(secure.smtp_port, start_tls=True, tls_context=trusting)
     async with smtp:
         await smtp.ehlo()
@@ -250,7 +250,7 @@ async def test_implicit_tls(secure: Simulator, trusting: ssl.SSLContext) -> None
 
 
 async def test_login(secure: Simulator) -> None:
-    """The one user with the right password may log in, nobody else."""
+    """Only the configured user with the right password may log in."""
     async with client(secure.smtp_port, username="anna", password="pw"):
         assert secure.traffic.sessions[0].commands.count("AUTH") == 1
     for user, password in (("anna", "no"), ("bob", "pw")):
@@ -259,7 +259,7 @@ async def test_login(secure: Simulator) -> None:
 
 
 async def test_anybody(simulator: Simulator) -> None:
-    """Without credentials of its own the simulator lets anybody log in."""
+    """Without configured credentials any login is accepted."""
     async with client(simulator.smtp_port, username="who", password="ever") as smtp:
         await smtp.quit()
 
@@ -267,7 +267,7 @@ async def test_anybody(simulator: Simulator) -> None:
 
 
 async def test_counts(simulator: Simulator) -> None:
-    """Connections, commands and mails are counted for each visit and in all."""
+    """Connections, commands and mails are counted for each session and in all."""
     traffic = simulator.traffic
     async with client(simulator.smtp_port) as smtp:
         await smtp.sendmail("a@x.example", ["b@x.example"], BODY)

@@ -35,7 +35,7 @@ def keep(simulator: Simulator, to: str = "b@x.example") -> str:
 
 
 async def test_messages(simulator: Simulator, http: Http) -> None:
-    """A message has its envelope, its headers, its bodies and where its octets are."""
+    """A message has its envelope, its headers, its bodies and the URL of its octets."""
     mail_id = keep(simulator)
     async with http.get("/api/messages") as answer:
         [message] = await answer.json()
@@ -69,13 +69,13 @@ async def test_filter(simulator: Simulator, http: Http) -> None:
 
 
 async def listed(http: Http, **query: str) -> list[str]:
-    """Return the ids of the messages that are found."""
+    """Return the ids of the found messages."""
     async with http.get("/api/messages", params=query) as answer:
         return [message["id"] for message in await answer.json()]
 
 
 async def test_brief(simulator: Simulator, http: Http) -> None:
-    """A brief list comes without bodies and says how many mails there are in all."""
+    """A brief list has no bodies, and the number of all mails."""
     keep(simulator)
     keep(simulator)
     async with http.get("/api/messages?brief=1&limit=1") as answer:
@@ -103,7 +103,7 @@ async def test_hostile_mail(simulator: Simulator, http: Http) -> None:
 
 
 async def test_html_is_harmless(simulator: Simulator, http: Http) -> None:
-    """A mail's HTML comes with a policy that runs and loads nothing."""
+    """A mail's HTML has a policy that runs and loads nothing."""
     mail_id = keep(simulator)
     async with http.get(f"/api/messages/{mail_id}/html") as answer:
         rules = answer.headers["Content-Security-Policy"].split("; ")
@@ -114,7 +114,7 @@ async def test_html_is_harmless(simulator: Simulator, http: Http) -> None:
 
 
 async def test_source_is_text(simulator: Simulator, http: Http) -> None:
-    """The source is text and no browser takes it for anything else."""
+    """The source is served as plain text."""
     mail_id = keep(simulator)
     async with http.get(f"/api/messages/{mail_id}/source") as answer:
         assert answer.content_type == "text/plain"
@@ -127,7 +127,7 @@ async def test_source_is_text(simulator: Simulator, http: Http) -> None:
     [("/", "text/html"), ("/page.css", "text/css"), ("/page.js", "text/javascript")],
 )
 async def test_page(http: Http, path: str, kind: str) -> None:
-    """The page is whole: it asks nobody else for anything."""
+    """The page loads nothing from elsewhere."""
     async with http.get(path) as answer:
         text = await answer.text()
         rules = answer.headers["Content-Security-Policy"]
@@ -139,7 +139,7 @@ async def test_page(http: Http, path: str, kind: str) -> None:
 
 
 async def test_pages(simulator: Simulator, http: Http) -> None:
-    """All mails are found page by page, each once, though some come and go meanwhile."""
+    """All mails are found page by page, each once, also when mails come and go meanwhile."""
     ids = [keep(simulator) for _ in range(311)][::-1]
     found, url = [], "/api/messages?brief=1&limit=100&search=b@x"
     while url:
@@ -155,7 +155,7 @@ async def test_pages(simulator: Simulator, http: Http) -> None:
 
 
 def with_attachments(simulator: Simulator) -> str:
-    """Keep a mail with an inline image and attachments that would run; return its id."""
+    """Keep a mail with an inline image and dangerous attachments; return its id."""
     mail = EmailMessage()
     mail.set_content("Hello\n")
     mail.add_alternative('<img src="cid:logo%40x"><img src=cid:none@x>', subtype="html")
@@ -171,7 +171,7 @@ def with_attachments(simulator: Simulator) -> str:
 
 
 async def test_attachments(simulator: Simulator, http: Http) -> None:
-    """Attachments are told, marked in the list, and served as files that run nothing."""
+    """Attachments are listed, and served as files that run nothing."""
     mail_id = with_attachments(simulator)
     async with http.get("/api/messages") as answer:
         [message] = await answer.json()
@@ -207,7 +207,7 @@ async def attachment(http: Http, url: str) -> tuple[str, str, bytes]:
 
 
 async def test_inline_images(simulator: Simulator, http: Http) -> None:
-    """An image that the HTML names by its Content-ID is in it; an unknown one is left."""
+    """The HTML has the images that it names by Content-ID; an unknown name stays."""
     mail_id = with_attachments(simulator)
     async with http.get(f"/api/messages/{mail_id}/html") as answer:
         shown = await answer.text()
@@ -221,7 +221,7 @@ async def test_inline_images(simulator: Simulator, http: Http) -> None:
     ["localhost", "LOCALHOST:8025", "localhost.", "127.0.0.1:1", "[::1]:8025", "simulator:8025"],
 )
 async def test_own_host(host: str) -> None:
-    """The mailbox answers to this machine's names and to those that are set."""
+    """The mailbox answers to this machine's names and to configured ones."""
     async with (
         Simulator(SimulatorSettings(hosts=frozenset({"Simulator"}))) as opened,
         Http() as http,
@@ -233,7 +233,7 @@ async def test_own_host(host: str) -> None:
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "", "10.0.0.1:8025"])
 @pytest.mark.parametrize("path", ["/", "/api/messages", "/api/events", "/nowhere"])
 async def test_rebinding(http: Http, host: str, path: str) -> None:
-    """A page whose name was made to resolve to this machine reads nothing (DNS rebinding)."""
+    """A page whose name resolves to this machine reads nothing (DNS rebinding)."""
     async with http.get(path, headers={"Host": host}) as answer:
         problem = await answer.json(content_type="application/problem+json")
 
@@ -241,7 +241,7 @@ async def test_rebinding(http: Http, host: str, path: str) -> None:
 
 
 async def test_clear_some(simulator: Simulator, http: Http) -> None:
-    """DELETE with a query forgets what it finds, with an id that one mail, and nothing else."""
+    """DELETE with a query removes the matching mails, with an id that one mail."""
     anna, bob, carl, dora = (keep(simulator, f"{name}@x.example") for name in "abcd")
     for path in ("?to=A@x.example", "?search=b@x", f"/{carl}"):
         async with http.delete(f"/api/messages{path}") as answer:
@@ -272,7 +272,7 @@ async def test_clear_some(simulator: Simulator, http: Http) -> None:
 async def test_bad_queries(
     simulator: Simulator, http: Http, method: HTTPMethod, path: str, code: str
 ) -> None:
-    """A parameter that is not honoured is refused by its name, and nothing is deleted."""
+    """An unknown parameter is refused by its name, and nothing is deleted."""
     keep(simulator)
     async with http.request(method, path) as answer:
         problem = await answer.json(content_type="application/problem+json")
@@ -283,7 +283,7 @@ async def test_bad_queries(
 
 
 async def test_published(http: Http) -> None:
-    """Health says where SMTP is published, if that was told."""
+    """The health check has the published address of SMTP, if it is configured."""
     async with (
         Simulator(SimulatorSettings(published="localhost:2599")) as opened,
         http.get(f"{opened.web_url}/healthz") as answer,
@@ -292,7 +292,7 @@ async def test_published(http: Http) -> None:
 
 
 async def test_clear(simulator: Simulator, http: Http) -> None:
-    """DELETE forgets all messages."""
+    """DELETE removes all messages."""
     keep(simulator)
     async with http.delete("/api/messages") as answer:
         assert answer.status == 204
@@ -301,7 +301,7 @@ async def test_clear(simulator: Simulator, http: Http) -> None:
 
 
 async def test_behaviour(simulator: Simulator, http: Http) -> None:
-    """PUT replaces the behaviour as a whole, GET tells it, DELETE resets it."""
+    """PUT replaces the whole behaviour, GET returns it, DELETE resets it."""
     async with http.put("/api/behaviour", json={"latency_ms": 5}) as answer:
         assert answer.status == 200
     async with http.put("/api/behaviour", json={"service_ms": 7}) as answer:
@@ -317,7 +317,7 @@ async def test_behaviour(simulator: Simulator, http: Http) -> None:
 
 
 async def test_health(simulator: Simulator, http: Http) -> None:
-    """Health says where mail is taken."""
+    """The health check has the SMTP ports."""
     async with http.get("/healthz") as answer:
         assert await answer.json() == {
             "status": "ok",
@@ -355,7 +355,7 @@ async def test_problems(  # noqa: PLR0913, PLR0917  # one row of a table
 
 
 async def test_problem_fields(http: Http) -> None:
-    """A bad behaviour is told field by field."""
+    """A wrong behaviour is reported field by field."""
     bad = {"latency_ms": "5", "rate": {"per_second": 0}}
     async with http.put("/api/behaviour", json=bad) as answer:
         problem = orjson.loads(await answer.read())
@@ -365,7 +365,7 @@ async def test_problem_fields(http: Http) -> None:
 
 
 async def test_live(simulator: Simulator, http: Http) -> None:
-    """A listener hears how many mails there are, at once and after each change."""
+    """A listener gets the number of mails, at once and after each change."""
     async with asyncio.timeout(5), http.get("/api/events") as events:
         assert events.content_type == "text/event-stream"
         assert b'{"count": 0}' in await events.content.readuntil(b"\n\n")

@@ -1,4 +1,4 @@
-"""The behaviour of the whole, as clients see it."""
+"""The behaviour towards all clients, as they see it."""
 
 import asyncio
 from typing import Literal
@@ -28,7 +28,7 @@ async def test_latency(simulator: Simulator) -> None:
 
 
 async def test_latency_end(simulator: Simulator) -> None:
-    """A client that hangs up while its words are under way is simply gone."""
+    """A client that disconnects while its data are delayed is closed."""
     async with greeted(simulator.smtp_port) as smtp:
         simulator.behaviour = Behaviour(latency_ms=50)
         smtp.write("NOOP\r\n")
@@ -38,7 +38,7 @@ async def test_latency_end(simulator: Simulator) -> None:
 
 
 async def test_connections(simulator: Simulator) -> None:
-    """One connection too many is refused with 421, and welcome once another ends."""
+    """One connection too many is refused with 421, until another ends."""
     simulator.behaviour = Behaviour(connections=1)
     async with connected(simulator.smtp_port) as first:
         assert (await first.hear())[:3] == "220"
@@ -51,7 +51,7 @@ async def test_connections(simulator: Simulator) -> None:
 
 
 async def test_served_at_once(simulator: Simulator) -> None:
-    """With two places, four mails take two services' time; they queue, none is lost."""
+    """Two places serve four mails in twice the time; mails queue, and none is lost."""
     loop = asyncio.get_running_loop()
     simulator.behaviour = Behaviour(served_at_once=2, service_ms=80)
 
@@ -80,7 +80,7 @@ async def test_mails_per_connection(simulator: Simulator) -> None:
 
 @pytest.mark.parametrize("stage", ["mail", "rcpt", "data"])
 async def test_session(simulator: Simulator, stage: Literal["mail", "rcpt", "data"]) -> None:
-    """After so many mails a connection takes no more, stays open, and says so at one command."""
+    """After so many mails a connection accepts no more, and stays open."""
     simulator.behaviour = Behaviour(session=SessionLimit(mails=1, stage=stage))
     commands = ["MAIL FROM:<a@x.example>", "RCPT TO:<b@x.example>", "DATA"]
     async with greeted(simulator.smtp_port) as smtp:
@@ -95,7 +95,7 @@ async def test_session(simulator: Simulator, stage: Literal["mail", "rcpt", "dat
 
 
 async def test_transaction(simulator: Simulator) -> None:
-    """Recipients beyond those that a mail may have are refused; the next mail has room again."""
+    """Recipients beyond the limit of one mail are refused; the next mail starts anew."""
     simulator.behaviour = Behaviour(transaction=RecipientLimit(recipients=2))
     async with greeted(simulator.smtp_port) as smtp:
         for _ in range(2):
@@ -107,7 +107,7 @@ async def test_transaction(simulator: Simulator) -> None:
 
 
 async def test_rate(simulator: Simulator, clock: Watch) -> None:
-    """Over the rate MAIL is deferred, and welcome again as time goes by."""
+    """MAIL beyond the rate is deferred, until time has passed."""
     simulator.behaviour = Behaviour(rate=MailRate(per_second=1, burst=2))
     async with greeted(simulator.smtp_port) as smtp:
         replies = [(await smtp.mail("b@x.example"))[:9] for _ in range(3)]
@@ -130,7 +130,7 @@ async def test_rate(simulator: Simulator, clock: Watch) -> None:
 async def test_refusals(
     simulator: Simulator, refuse: StageRefusals, lines: list[str], reply: str
 ) -> None:
-    """Everybody is refused at the stage that was named, with the reply given."""
+    """All clients are refused at the configured stage, with the configured reply."""
     simulator.behaviour = Behaviour(refuse=refuse)
     async with connected(simulator.smtp_port) as smtp:
         heard = await smtp.hear()
@@ -150,7 +150,7 @@ async def test_helo_instead(simulator: Simulator) -> None:
 
 
 async def test_idle(simulator: Simulator) -> None:
-    """A client that is silent for too long hears 421 and is left."""
+    """A client that is silent for too long gets a 421, and is disconnected."""
     simulator.behaviour = Behaviour(idle_timeout_ms=30)
     async with connected(simulator.smtp_port) as smtp:
         assert (await smtp.hear())[:3] == "220"
@@ -166,7 +166,7 @@ async def test_waiting_is_not_idle(simulator: Simulator) -> None:
 
 
 async def test_extensions(simulator: Simulator) -> None:
-    """EHLO lists what is offered, and the rest is refused."""
+    """EHLO lists the offered extensions, and the others are refused."""
     simulator.behaviour = Behaviour(extensions=("SIZE",), size_limit=5000)
     async with connected(simulator.smtp_port) as smtp:
         offered = (await smtp.begin()).split("\n")[1:]
@@ -178,7 +178,7 @@ async def test_extensions(simulator: Simulator) -> None:
 
 
 async def test_size(simulator: Simulator) -> None:
-    """A mail that is too big is refused, announced or not, and the session goes on."""
+    """A mail that is too large is refused, announced or not, and the session goes on."""
     simulator.behaviour = Behaviour(size_limit=1000)
     fits = "x" * 98 + "\r\n"
     async with greeted(simulator.smtp_port) as smtp:
@@ -190,7 +190,7 @@ async def test_size(simulator: Simulator) -> None:
 
 
 async def test_tls_demanded(secure: Simulator) -> None:
-    """Without TLS nothing but the way to it is served."""
+    """Without TLS only STARTTLS and what precedes it are served."""
     secure.behaviour = Behaviour(require_tls=True)
     async with connected(secure.smtp_port) as smtp:
         assert "250-STARTTLS" in (await smtp.begin()).split("\n")
@@ -200,7 +200,7 @@ async def test_tls_demanded(secure: Simulator) -> None:
 
 
 async def test_auth_demanded(secure: Simulator) -> None:
-    """Without a login no mail is taken; with one it is."""
+    """A mail is accepted only after a login."""
     secure.behaviour = Behaviour(require_auth=True)
     async with greeted(secure.smtp_port) as smtp:
         assert (await smtp.say("MAIL FROM:<a@x.example>"))[:9] == "530 5.7.0"
@@ -210,14 +210,14 @@ async def test_auth_demanded(secure: Simulator) -> None:
 
 
 async def test_takes_effect_at_once(simulator: Simulator) -> None:
-    """A new behaviour holds for sessions that are open."""
+    """A new behaviour applies to open sessions."""
     async with greeted(simulator.smtp_port) as smtp:
         simulator.behaviour = Behaviour(require_auth=True)
         assert (await smtp.say("MAIL FROM:<a@x.example>"))[:3] == "530"
 
 
 async def test_failed_handshake(secure: Simulator) -> None:
-    """A client that does not speak TLS after all is gone and no longer counted."""
+    """A client that fails the TLS handshake is closed and no longer counted."""
     async with connected(secure.tls_port or 0) as smtp:
         smtp.write("EHLO x\r\n")
         await smtp.hear()
@@ -231,7 +231,7 @@ async def test_failed_handshake(secure: Simulator) -> None:
 
 
 async def test_close(simulator: Simulator) -> None:
-    """A simulator that closes ends what is open, even a mail that is being served."""
+    """The end of the simulator closes all connections, even while a mail is served."""
     async with Simulator() as other, greeted(other.smtp_port) as smtp:
         smtp.write("MAIL FROM:<slow-60000-mail@x.example>\r\n")
         await other.traffic.wait_until(lambda: other.traffic.commands["MAIL"] == 1)

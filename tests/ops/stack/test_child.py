@@ -1,4 +1,4 @@
-"""Logs are never lost for want of a terminal."""
+"""A process of the stack: its output, its restarts, its end."""
 
 import asyncio
 import io
@@ -47,29 +47,29 @@ class _Closed(io.StringIO):
 
 
 def test_a_terminal_that_goes_away_costs_nothing_but_itself(tmp_path: Path) -> None:
-    """After a closed window the files go on."""
-    journal = ServiceLogs(tmp_path, _Closed())
-    journal.write("sender", "one")
-    journal.write("sender", "two")
-    journal.close()
+    """The files are written after the terminal has closed."""
+    logs = ServiceLogs(tmp_path, _Closed())
+    logs.write("sender", "one")
+    logs.write("sender", "two")
+    logs.close()
 
     assert (tmp_path / "sender.log").read_text() == "one\ntwo\n"
-    assert journal.tail("sender") == "  one\n  two"
+    assert logs.tail("sender") == "  one\n  two"
 
 
 class Bench:
-    """A child on a port of its own, with all it writes."""
+    """A child on a port of its own, with its output."""
 
     def __init__(self, directory: Path, code: str) -> None:
         port = ports.unused(1)[0]
         self.terminal = io.StringIO()
-        self.journal = ServiceLogs(directory / "logs", self.terminal)
+        self.logs = ServiceLogs(directory / "logs", self.terminal)
         self.pids = PidFiles(directory / "pids")
         self.changed = asyncio.Event()
         program = ServiceProgram(
             "tried", (sys.executable, "-c", code, str(port)), {}, f"http://127.0.0.1:{port}/"
         )
-        self.child = Child(program, self.journal, self.pids, self.changed.set)
+        self.child = Child(program, self.logs, self.pids, self.changed.set)
 
 
 @pytest.fixture
@@ -80,13 +80,13 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     await bench.child.ready(within=10)
     yield bench
     await bench.child.stop(within=10)
-    bench.journal.close()
+    bench.logs.close()
 
 
 async def test_its_lines_go_to_a_file_and_by_name_to_the_terminal(
     bench: Bench, tmp_path: Path
 ) -> None:
-    """A user sees who says what, now and later."""
+    """Each line is in the file, and with the name on the terminal."""
     await bench.child.stop(within=10)
 
     assert (tmp_path / "logs" / "tried.log").read_text() == "serving\n"
@@ -94,7 +94,7 @@ async def test_its_lines_go_to_a_file_and_by_name_to_the_terminal(
 
 
 async def test_a_child_that_dies_is_started_again_and_that_is_said(bench: Bench) -> None:
-    """A crash costs a moment, and the new process id is told."""
+    """A crashed child is restarted, and its new process id is printed."""
     assert bench.child.pid is not None
     before = ProcessRecord.of(bench.child.pid)
     assert before is not None
@@ -110,7 +110,7 @@ async def test_a_child_that_dies_is_started_again_and_that_is_said(bench: Bench)
 
 
 async def test_a_stopped_child_stays_away(bench: Bench) -> None:
-    """An end that was asked for is no death."""
+    """A stopped child is not restarted."""
     await bench.child.stop(within=10)
 
     assert bench.pids.running() == {}
@@ -118,14 +118,14 @@ async def test_a_stopped_child_stays_away(bench: Bench) -> None:
 
 
 async def test_a_child_that_does_not_end_is_killed(tmp_path: Path) -> None:
-    """Nothing is left running."""
+    """A child that ignores SIGTERM is killed."""
     bench = Bench(tmp_path, _DEAF)
     await bench.child.start()
     await bench.child.ready(within=10)
     assert bench.child.pid is not None
     process = ProcessRecord.of(bench.child.pid)
     await bench.child.stop(within=0.2)
-    bench.journal.close()
+    bench.logs.close()
 
     assert process is not None
     assert not process.runs
@@ -133,7 +133,7 @@ async def test_a_child_that_does_not_end_is_killed(tmp_path: Path) -> None:
 
 
 async def test_a_child_that_is_hurried_is_told_twice(tmp_path: Path) -> None:
-    """A second signal ends a program that would wait for its work."""
+    """A second signal ends a child that waits for its work."""
     bench = Bench(tmp_path, _BUSY)
     await bench.child.start()
     await bench.child.ready(within=10)
@@ -142,7 +142,7 @@ async def test_a_child_that_is_hurried_is_told_twice(tmp_path: Path) -> None:
     still_there = not stopping.done()
     bench.child.hurry()
     await stopping
-    bench.journal.close()
+    bench.logs.close()
 
     assert still_there
     assert "tried      | told twice" in bench.terminal.getvalue()
@@ -159,7 +159,7 @@ async def test_a_child_that_is_hurried_is_told_twice(tmp_path: Path) -> None:
 async def test_a_child_that_never_gets_ready_is_told_with_its_last_lines(
     tmp_path: Path, code: str, reason: str
 ) -> None:
-    """The user reads what is wrong without looking for a log."""
+    """A child that does not start is an error with its last lines."""
     bench = Bench(tmp_path, code)
     await bench.child.start()
 
@@ -167,4 +167,4 @@ async def test_a_child_that_never_gets_ready_is_told_with_its_last_lines(
         await bench.child.ready(within=5)
 
     await bench.child.stop(within=10)
-    bench.journal.close()
+    bench.logs.close()

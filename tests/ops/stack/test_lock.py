@@ -1,4 +1,4 @@
-"""One stack a run directory; what a killed one left is ended."""
+"""The lock of a run directory, and the processes that a killed stack left there."""
 
 import signal
 from pathlib import Path
@@ -38,7 +38,7 @@ _DEAF_SERVICE = _DEAF + _SERVICE
 
 
 def test_a_second_stack_is_refused_with_the_first_ones_process(tmp_path: Path) -> None:
-    """The line says who runs and how to end it."""
+    """The error names the process of the first stack, and how to end it."""
     with (
         waiting(_HOLDER, tmp_path) as first,
         pytest.raises(StackError, match=rf"process {first.pid}\).*make down"),
@@ -56,14 +56,14 @@ def test_a_killed_stack_holds_nothing(tmp_path: Path) -> None:
 
 
 def test_the_running_stack_is_asked_to_end(tmp_path: Path) -> None:
-    """`make down` in another terminal is as good as Ctrl-C."""
+    """`make down` in another terminal does what Ctrl-C does."""
     with waiting(_HOLDER, tmp_path) as first:
         assert lock.end_holder(tmp_path, within=10)
         assert first.wait(10) == -15
 
 
 def test_nothing_is_ended_where_nothing_runs(tmp_path: Path) -> None:
-    """An id in an old lock file is not trusted."""
+    """The process id in an old lock file is not signalled."""
     with lock.held(tmp_path):
         pass
 
@@ -72,8 +72,8 @@ def test_nothing_is_ended_where_nothing_runs(tmp_path: Path) -> None:
 
 
 def test_a_stack_that_takes_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user learns how to end it at once, and at last which process to kill."""
-    monkeypatch.setattr(lock, "_LONG", 0.1)
+    """A slow end is reported, and after the time limit the process to kill."""
+    monkeypatch.setattr(lock, "_LONG_SECONDS", 0.1)
     said: list[str] = []
     with (
         waiting(_DEAF_HOLDER, tmp_path) as first,
@@ -88,8 +88,8 @@ def test_a_stack_that_takes_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_leftovers_of_a_killed_stack_are_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, service: str
 ) -> None:
-    """A process that still runs is waited for, as it has got SIGTERM; then it gets another."""
-    monkeypatch.setattr(lock, "_SOON", 0.1)
+    """A leftover process has time after its first SIGTERM, and then gets another."""
+    monkeypatch.setattr(lock, "_SOON_SECONDS", 0.1)
     said: list[str] = []
     (tmp_path / "stack.json").touch()
     with waiting(service) as left:
@@ -102,7 +102,7 @@ def test_leftovers_of_a_killed_stack_are_ended(
 
 
 def test_leftovers_that_end_by_themselves(tmp_path: Path) -> None:
-    """They get no second SIGTERM, at which a service would leave its work."""
+    """Leftover processes that end in time get no second SIGTERM."""
     said: list[str] = []
     with waiting(_FINISHING) as left:
         PidFiles(tmp_path / "pids").add("sender", left.pid)

@@ -1,4 +1,4 @@
-"""The stack's own broker is named when it dies, and started again until it is not wanted."""
+"""The stack's own broker is restarted whenever it ends, until the stack ends."""
 
 import asyncio
 import io
@@ -14,7 +14,7 @@ from tests.waiting import until
 
 
 class Node:
-    """A broker that dies when a test says so, and may refuse to start."""
+    """A broker that ends when a test says so, and may refuse to start."""
 
     address = BrokerAddress(BrokerPorts(1, 2, 3, 4), "secret")
 
@@ -24,7 +24,7 @@ class Node:
         self._dead = threading.Event()
 
     def start(self, within: float = 1.0) -> None:
-        """Start, but for the first times after the very first."""
+        """Start, except for some times after the first one."""
         del within
         self.starts.append(threading.current_thread().name)
         if len(self.starts) > 1 and self._refusals:
@@ -46,7 +46,7 @@ class Node:
 
 @pytest.mark.parametrize("refusals", [(), ("RabbitMQ did not start: a port is taken",)])
 async def test_a_broker_that_dies(tmp_path: Path, refusals: tuple[str, ...]) -> None:
-    """It is started until it runs, each time by the same thread, which outlives it."""
+    """The broker is restarted until it runs, always by one thread, which outlives it."""
     terminal, node = io.StringIO(), Node(*refusals)
 
     async def runs_again() -> bool:
@@ -67,7 +67,7 @@ async def test_a_broker_that_dies(tmp_path: Path, refusals: tuple[str, ...]) -> 
 
 
 async def test_a_broker_that_is_stopped(tmp_path: Path) -> None:
-    """An end that was asked for is no death."""
+    """A stopped broker is not restarted."""
     terminal, node = io.StringIO(), Node()
     async with kept(node, ServiceLogs(tmp_path, terminal)):
         await asyncio.sleep(0)

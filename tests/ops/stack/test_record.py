@@ -1,4 +1,4 @@
-"""The local client has a working key after every start."""
+"""The record of the stack has a working key after every start."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from ops.stack.settings import StackError
 
 
 class Gateway:
-    """The part of the gateway that registers clients: each registration gives another key."""
+    """The part of the gateway that registers clients, with a new key each time."""
 
     def __init__(self) -> None:
         self.registered = False
@@ -38,13 +38,13 @@ class Gateway:
 
 @pytest.fixture
 async def url() -> AsyncIterator[str]:
-    """Serve a gateway that knows no client yet."""
+    """Serve a gateway without clients."""
     async with TestServer(Gateway().app) as server:
         yield str(server.make_url("/"))
 
 
 async def test_a_key_is_found_again(url: str, tmp_path: Path) -> None:
-    """The commands that a user noted down still work after a restart."""
+    """The client's key stays the same after a restart."""
     first = await client_key(url, "admin", SecretFile(tmp_path / "secrets.json", {}))
     second = await client_key(url, "admin", SecretFile(tmp_path / "secrets.json", {}))
 
@@ -52,13 +52,13 @@ async def test_a_key_is_found_again(url: str, tmp_path: Path) -> None:
 
 
 async def test_a_lost_key_is_replaced(url: str, tmp_path: Path) -> None:
-    """A gateway tells a key once only; whoever lost it registers anew."""
+    """A lost key is replaced, since the gateway shows a key once only."""
     await client_key(url, "admin", SecretFile(tmp_path / "secrets.json", {}))
 
     assert await client_key(url, "admin", SecretFile(tmp_path / "others.json", {})) == "key 2"
 
 
 async def test_a_refusal_is_one_clear_line(url: str, tmp_path: Path) -> None:
-    """No traceback for a gateway that does not know our token."""
+    """A wrong token is an error in one line."""
     with pytest.raises(StackError, match="the gateway does not register a client: 401"):
         await client_key(url, "nobody", SecretFile(tmp_path / "secrets.json", {}))

@@ -1,4 +1,4 @@
-"""Ports and places from the environment, and one clear line for what cannot be."""
+"""The settings of the stack, and the environment of each service."""
 
 import os
 import socket
@@ -24,7 +24,7 @@ _SECRETS = {"GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET", "OTP_KEY", "SEALING_KEY
 
 
 def test_every_port_has_a_default_of_its_own() -> None:
-    """Nothing has to be set."""
+    """No port has to be set."""
     settings = StackSettings.load({})
 
     assert dict(settings.ports) == PORTS
@@ -32,7 +32,7 @@ def test_every_port_has_a_default_of_its_own() -> None:
 
 
 def test_every_port_can_be_set() -> None:
-    """A second stack beside the first needs other ports only."""
+    """A second stack needs other ports only."""
     environ = {name: str(port + 1000) for name, port in PORTS.items()}
 
     assert dict(StackSettings.load(environ).ports) == {n: p + 1000 for n, p in PORTS.items()}
@@ -40,19 +40,19 @@ def test_every_port_can_be_set() -> None:
 
 @pytest.mark.parametrize("text", ["0", "-1", "65536", "http"])
 def test_what_is_no_port_is_refused_by_its_variable(text: str) -> None:
-    """The line names the variable to set."""
+    """The error names the variable."""
     with pytest.raises(ConfigError, match=r"^SMTP_PORT: must be a number from 1 to 65535$"):
         StackSettings.load({"SMTP_PORT": text})
 
 
 def test_one_port_twice_is_refused() -> None:
-    """Two servers cannot share a port."""
+    """Two servers cannot have one port."""
     with pytest.raises(ConfigError, match=r"^GATEWAY_PORT and SMTP_PORT: are both 2525"):
         StackSettings.load({"GATEWAY_PORT": "2525"})
 
 
 def test_all_mistakes_are_told_at_once() -> None:
-    """Addresses as well, before anything is started; no password is repeated."""
+    """All mistakes are reported together, without a password."""
     with pytest.raises(ConfigError) as caught:
         StackSettings.load(
             {
@@ -72,7 +72,7 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 
 def test_a_file_for_the_services_is_named_by_flag_or_variable() -> None:
-    """The services run in other places: they are given its whole path."""
+    """The services get the absolute path of the file."""
     assert StackSettings.load({"CONFIG_FILE": "/x.toml"}).config == Path("/x.toml")
     assert (
         StackSettings.load({"CONFIG_FILE": "/x.toml"}, "y.toml").config == Path("y.toml").absolute()
@@ -81,7 +81,7 @@ def test_a_file_for_the_services_is_named_by_flag_or_variable() -> None:
 
 
 def test_a_given_broker_needs_no_ports_of_ours() -> None:
-    """Only what the stack itself listens on has to be free."""
+    """With a given broker its ports need not be free."""
     needed = StackSettings.load({"AMQP_URL": "amqp://broker.example/"}).needed_ports()
 
     assert "GATEWAY_PORT" in needed
@@ -89,7 +89,7 @@ def test_a_given_broker_needs_no_ports_of_ours() -> None:
 
 
 def test_a_taken_port_is_told_with_variable_and_holder() -> None:
-    """The user reads what to end or what to set."""
+    """The error names the process to end and the variable to set."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(StackError) as caught:
@@ -114,14 +114,14 @@ def _of(service: str, **environ: str) -> dict[str, str]:
     ],
 )
 def test_a_service_gets_its_own_secrets_alone(service: str, secrets: set[str]) -> None:
-    """Also when the user's environment holds all of them."""
+    """A service never gets another one's secret, even from the user's environment."""
     told = _of(service, **dict.fromkeys(_SECRETS, "given"))
 
     assert told.keys() & _SECRETS == secrets
 
 
 def test_what_the_user_says_to_a_service_wins_and_goes_to_no_other() -> None:
-    """A prefix addresses one service."""
+    """A variable with a service's prefix reaches that service alone."""
     environ = {"SENDER_SMTP_HOST": "relay.example", "SENDER_SMTP_PASSWORD": "hidden"}
 
     assert _of("sender", **environ).items() >= environ.items()
@@ -131,7 +131,7 @@ def test_what_the_user_says_to_a_service_wins_and_goes_to_no_other() -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_service_shares_data_and_database(service: str) -> None:
-    """What is for all goes to all."""
+    """Variables without a prefix reach all services."""
     told = _of(service, DATABASE_URL="postgresql+asyncpg://db.example/x", LOG_LEVEL="DEBUG")
 
     assert told["DATA_DIR"] == "/run-dir/data"
@@ -140,12 +140,12 @@ def test_every_service_shares_data_and_database(service: str) -> None:
 
 
 def test_a_broker_of_the_user_is_not_inherited() -> None:
-    """The account each service gets is decided once, elsewhere."""
+    """AMQP_URL is set for each service separately."""
     assert "AMQP_URL" not in _of("sender", AMQP_URL="amqp://admin@broker.example/")
 
 
 def test_the_sender_sends_to_the_simulator() -> None:
-    """No mail leaves the machine unless the user says so."""
+    """The relay is the simulator, unless the user sets another."""
     told = _of("sender")
 
     assert told["SENDER_SMTP_HOST"] == "127.0.0.1"
@@ -157,7 +157,7 @@ def _with_file(service: str, tree: dict[str, object], **environ: str) -> dict[st
 
 
 def test_a_file_goes_over_what_the_stack_suggests() -> None:
-    """The environment goes over the file: what is only suggested must not stand there."""
+    """A default of the stack is left out where the file has a value."""
     tree: dict[str, object] = {
         "sealing_key": "x",
         "sender": {"smtp_host": "relay.example", "from": "me@me.example"},
@@ -171,14 +171,14 @@ def test_a_file_goes_over_what_the_stack_suggests() -> None:
 
 
 def test_the_users_environment_goes_over_the_file() -> None:
-    """As it does without a stack."""
+    """The user's environment takes precedence over the file, as without a stack."""
     environ = {"SENDER_FROM": "other@me.example"}
 
     assert _with_file("sender", {"sender": {"from": "x"}}, **environ).items() >= environ.items()
 
 
 def test_what_the_stack_has_to_know_is_its_own() -> None:
-    """It looks where it says that a service listens, and is a client of the gateway."""
+    """The file can change neither the ports nor the administrator's token."""
     tree: dict[str, object] = {"health_port": 1, "gateway": {"port": 1, "admin_token": "x"}}
 
     assert _with_file("gateway", tree) == _of("gateway")
@@ -186,12 +186,12 @@ def test_what_the_stack_has_to_know_is_its_own() -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_file_of_another_service_changes_nothing(service: str) -> None:
-    """A section is one service's."""
+    """A section of the file is for one service."""
     assert _with_file(service, {"scheduler": {"from": "x", "key": "x"}}) == _of(service)
 
 
 def test_a_list_of_relays_is_in_the_place_of_the_simulator() -> None:
-    """The sender takes one relay or a list, and refuses to guess between them."""
+    """A list of relays replaces the simulator, since the sender refuses both."""
     told = _with_file("sender", {}, SENDER_RELAYS="[]")
     filed_ = _with_file("sender", {"sender": {"relays": []}})
 
@@ -199,7 +199,7 @@ def test_a_list_of_relays_is_in_the_place_of_the_simulator() -> None:
 
 
 def test_the_stacks_ports_are_no_settings_of_a_service() -> None:
-    """A service is told its health port as HEALTH_PORT, and refuses variables that are none."""
+    """A service gets its health port as HEALTH_PORT only."""
     found = _of("sender", SENDER_HEALTH_PORT="9", SENDER_FROM="a@me.example")
 
     assert "SENDER_HEALTH_PORT" not in found

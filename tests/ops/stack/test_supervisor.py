@@ -1,4 +1,4 @@
-"""The settings of all services together, before any of them runs."""
+"""The check of the settings of all services."""
 
 import pytest
 
@@ -11,17 +11,17 @@ KEYS = OtpSettings.model_fields["otp_key"].description
 
 
 def program(name: str, **environ: str) -> ServiceProgram:
-    """Return a service with nothing but these variables."""
+    """Return a service with these variables alone."""
     return ServiceProgram(name, (), {"AMQP_URL": "amqp://127.0.0.1/", **environ}, "")
 
 
 def test_good_settings_are_passed() -> None:
-    """There is nothing to tell."""
+    """Correct settings pass."""
     supervisor.check([program("classifier", LOG_LEVEL="INFO")])
 
 
 def test_mistakes_of_all_are_told_by_their_service() -> None:
-    """A line each: the next start is the first good one."""
+    """All mistakes of all services are reported together."""
     with pytest.raises(ConfigError) as caught:
         supervisor.check(
             [program("classifier", CLASSIFIER_MODE="x"), program("otp", OTP_TRISE="3")]

@@ -1,4 +1,4 @@
-"""`ops up` and `ops down` as a user runs them, on ports and in a directory of their own."""
+"""`ops up` and `ops down` as a user runs them, with ports and a directory of their own."""
 
 import json
 import os
@@ -23,7 +23,7 @@ _LAST_LINE = "Ctrl-C ends all of it."
 
 
 class Stack:
-    """A stack beside any other."""
+    """A stack with ports and a directory of its own."""
 
     def __init__(self, run_dir: Path, **environ: str) -> None:
         self.run_dir = run_dir
@@ -34,16 +34,16 @@ class Stack:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What stack.json says now."""
+        """The content of stack.json."""
         return dict(json.loads((self.run_dir / "stack.json").read_text()))
 
     @property
     def running(self) -> dict[str, ProcessRecord]:
-        """What is recorded and runs."""
+        """The recorded processes that run."""
         return PidFiles(self.run_dir / "pids").running()
 
     def up(self) -> subprocess.Popen[str]:
-        """Start it and wait until it says that it is up."""
+        """Start the stack and wait until it says that it is up."""
         launcher = subprocess.Popen(
             [sys.executable, "-m", "ops", "up"],
             env=self.environ,
@@ -67,7 +67,7 @@ class Stack:
 
 
 def read_until(output: IO[str] | None, text: str) -> None:
-    """Read lines until one holds the text; the test's time limit is the deadline."""
+    """Read lines until one contains the text; the test's time limit is the deadline."""
     lines = []
     for line in output or ():
         lines.append(line)
@@ -77,7 +77,7 @@ def read_until(output: IO[str] | None, text: str) -> None:
 
 
 def stack(run_dir: Path, **environ: str) -> Iterator[Stack]:
-    """Give a stack and end whatever a failed test leaves of it."""
+    """Return a stack, and end its processes after the test."""
     stack = Stack(run_dir, **environ)
     yield stack
     for launcher in stack.launchers:
@@ -90,19 +90,19 @@ def stack(run_dir: Path, **environ: str) -> Iterator[Stack]:
 
 @pytest.fixture
 def own_stack(tmp_path: Path) -> Iterator[Stack]:
-    """Give a stack that starts a broker of its own."""
+    """Return a stack that runs a broker of its own."""
     yield from stack(tmp_path / "run", AMQP_URL="")
 
 
 @pytest.fixture
 def stack_on_vhost(tmp_path: Path, vhost: str) -> Iterator[Stack]:
-    """Give a stack on a given broker."""
+    """Return a stack on a given broker."""
     yield from stack(tmp_path / "run", AMQP_URL=vhost)
 
 
 @pytest.mark.journey
 def test_up_brings_everything_and_ends_with_everything(own_stack: Stack) -> None:
-    """All is ready when it says so, stack.json tells where, and a signal leaves nothing."""
+    """The stack is ready when it says so, and a signal ends all of it."""
     launcher = own_stack.up()
     record = own_stack.record
     processes = own_stack.running.values()
@@ -129,7 +129,7 @@ def test_up_brings_everything_and_ends_with_everything(own_stack: Stack) -> None
 @pytest.mark.journey
 @pytest.mark.rabbit
 def test_a_service_that_dies_comes_back_and_the_record_follows(stack_on_vhost: Stack) -> None:
-    """Whoever reads stack.json finds the process that runs now."""
+    """stack.json has the process ids of restarted services."""
     launcher = stack_on_vhost.up()
     before = stack_on_vhost.record["services"]["otp"]["pid"]
     os.kill(before, signal.SIGKILL)
@@ -144,7 +144,7 @@ def test_a_service_that_dies_comes_back_and_the_record_follows(stack_on_vhost: S
 @pytest.mark.journey
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV], ids=lambda number: number.name)
 def test_nothing_outlives_its_launcher(own_stack: Stack, number: signal.Signals) -> None:
-    """However the launcher ends, services, mailbox and broker end too, and a next one comes up."""
+    """Services, mailbox and broker end with a killed launcher, and a next one starts."""
     launcher = own_stack.up()
     left = own_stack.running
     launcher.send_signal(number)
@@ -158,7 +158,7 @@ def test_nothing_outlives_its_launcher(own_stack: Stack, number: signal.Signals)
 
 @pytest.mark.journey
 def test_a_broker_that_dies_comes_back_and_the_services_with_it(own_stack: Stack) -> None:
-    """It is named at once and started again, and the services work with it again."""
+    """A crashed broker is restarted, and the services reconnect."""
     launcher = own_stack.up()
     before = own_stack.running["rabbitmq"]
     before.signal(signal.SIGKILL)
@@ -226,7 +226,7 @@ def wait_for(stack: Stack, measure: str) -> None:
 
 
 def answered(request: urllib.request.Request) -> int:
-    """Ask and return the status, whatever it is."""
+    """Send a request and return the status."""
     try:
         with urllib.request.urlopen(request) as response:  # noqa: S310 - our own
             return int(response.status)
@@ -236,14 +236,14 @@ def answered(request: urllib.request.Request) -> int:
 
 
 def test_down_is_content_with_nothing(tmp_path: Path) -> None:
-    """`make down` does no harm where nothing runs."""
+    """`make down` without a stack is a success."""
     down = Stack(tmp_path / "run").ops("down")
 
     assert (down.returncode, down.stdout) == (0, "postrider: nothing is running\n")
 
 
 def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
-    """It names the port, who has it, and the variable to set; nothing was started."""
+    """A taken port is an error with its holder and its variable; nothing is started."""
     stack = Stack(tmp_path / "run")
     with socket.create_server(("127.0.0.1", int(stack.environ["SMTP_PORT"]))):
         up = stack.ops("up")
@@ -256,7 +256,7 @@ def test_a_taken_port_is_one_clear_line(tmp_path: Path) -> None:
 
 
 def test_a_dead_broker_is_one_clear_line_without_its_password(tmp_path: Path) -> None:
-    """It comes in seconds, without a traceback."""
+    """An unreachable broker is an error in one line, within seconds."""
     url = f"amqp://user:secret@127.0.0.1:{ports.unused(1)[0]}/"
     up = Stack(tmp_path / "run", AMQP_URL=url).ops("up")
 
@@ -267,7 +267,7 @@ def test_a_dead_broker_is_one_clear_line_without_its_password(tmp_path: Path) ->
 
 
 def test_settings_that_cannot_be_read_are_one_clear_line(tmp_path: Path) -> None:
-    """It comes before anything is started."""
+    """An unreadable file is an error before anything is started."""
     stack = Stack(tmp_path / "run", CONFIG_FILE=str(tmp_path / "none.toml"))
     up = stack.ops("up")
 
@@ -279,7 +279,7 @@ def test_settings_that_cannot_be_read_are_one_clear_line(tmp_path: Path) -> None
 
 
 def test_mistakes_of_all_services_are_told_before_anything_starts(tmp_path: Path) -> None:
-    """By the file and the environment, each with the service that would not start."""
+    """All mistakes of file and environment are reported, with their services."""
     (tmp_path / "x.toml").write_text("[sender]\nform = 'me@me.example'\n[otp]\ntries = 0\n")
     stack = Stack(tmp_path / "run", CONFIG_FILE=str(tmp_path / "x.toml"), GATEWAY_MAX_BODDY="1")
     up = stack.ops("up")
@@ -297,7 +297,7 @@ def test_mistakes_of_all_services_are_told_before_anything_starts(tmp_path: Path
 
 @pytest.mark.parametrize("url", ["broker.example", "http://user:secret@[::1", "amqp://h:99999/"])
 def test_what_is_no_broker_address_is_one_clear_line(tmp_path: Path, url: str) -> None:
-    """A slip in a variable is told as such."""
+    """A wrong AMQP_URL is reported as such."""
     up = Stack(tmp_path / "run", AMQP_URL=url).ops("up")
 
     assert up.returncode == 2
