@@ -69,21 +69,21 @@ def run(arguments: argparse.Namespace) -> int:
     stage = Stage(arguments.stage) if arguments.stage else None
     for line in _lines(sys.stdin) if many else [arguments.reply]:
         try:
-            told = tell(line, stage, arguments.host, arguments.recipient)
+            found = classify_line(line, stage, arguments.host, arguments.recipient)
         except NoRefusalError as error:
             print(f"classify: {error}" + (f": {line}" if many else ""), file=sys.stderr)
             code = 1
             continue
         if arguments.json:
-            print(json.dumps(asdict(told), ensure_ascii=False))
+            print(json.dumps(asdict(found), ensure_ascii=False))
         elif many:
-            print(told.reply_class, told.rule, told.reply, sep="\t")
+            print(found.reply_class, found.rule, found.reply, sep="\t")
         else:
-            print(f"class  {told.reply_class}\nrule   {told.rule}\nwhy    {told.why}")
+            print(f"class  {found.reply_class}\nrule   {found.rule}\nwhy    {found.why}")
     return code
 
 
-def tell(
+def classify_line(
     line: str, stage: Stage | None = None, host: str = "", recipient: str = ""
 ) -> ClassifiedReply:
     """Return the class of one reply; the stage is read from the line if it is not given.
@@ -92,7 +92,7 @@ def tell(
     """
     if positive := _POSITIVE.match(line.strip()):
         raise NoRefusalError(f"{positive[0]} refuses nothing (RFC 5321 4.2.1)")
-    code, text = read(line)
+    code, text = split_reply(line)
     if code and not code >= _FIRST_REFUSAL:
         raise NoRefusalError(f"{code} refuses nothing (RFC 5321 4.2.1)")
     stage = stage or next((each for each, words in _STAGES if words.search(line)), None)
@@ -104,7 +104,7 @@ def tell(
     return ClassifiedReply(line, stage, code, found.reply_class, found.rule, why)
 
 
-def read(line: str) -> tuple[int, str]:
+def split_reply(line: str) -> tuple[int, str]:
     """Return the reply code, 0 if there is none, and the text behind it."""
     found = _CODE_AND_ENHANCED.search(line) or _CODE.match(line) or _CODE.search(line)
     if found:

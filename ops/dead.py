@@ -157,7 +157,7 @@ async def _first(
     """Yield the first dead letters that match."""
     yielded = 0
     async for each, receipt in pile.letters:
-        if wanted.takes(each):
+        if wanted.matches(each):
             yield each, receipt
             yielded += 1
             if yielded == limit:

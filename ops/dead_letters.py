@@ -30,7 +30,7 @@ class DeadLetterFilter:
     text: str | None = None
     everything: bool = False
 
-    def takes(self, letter: DeadLetter) -> bool:
+    def matches(self, letter: DeadLetter) -> bool:
         """Return whether a dead letter is among them."""
         if self.everything or letter.delivery.message_id in self.ids:
             return True

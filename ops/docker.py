@@ -115,12 +115,12 @@ class RabbitContainer:
         try:
             self._container.run(self._image, *self._options())
             served = self.address.wait(within, alive=lambda: self._container.runs)
-            said = "" if served else self._container.log()
+            output = "" if served else self._container.log()
         except DockerError as error:
             raise BrokerError(str(error)) from error
         if not served:
             self.kill()
-            raise BrokerError(f"RabbitMQ did not start in its container:\n{said}")
+            raise BrokerError(f"RabbitMQ did not start in its container:\n{output}")
 
     def stop(self, within: float = STOP_SECONDS) -> None:
         """End it in good order; the data stay in the volume."""

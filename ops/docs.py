@@ -72,15 +72,7 @@ def _schema(contract: type[Contract]) -> dict[str, object]:
 def document() -> str:
     """Return the page about the metrics, as Markdown."""
     parts = (
-        "\n".join(
-            (
-                f"## {heading}\
-",
-                _TABLE,
-                *_rows(home),
-            )
-        )
-        for heading, home in HOMES.items()
+        "\n".join((f"## {heading}\n", _TABLE, *_rows(home))) for heading, home in HOMES.items()
     )
     return "\n".join((_ABOUT, "\n\n".join(parts), ""))
 

@@ -89,12 +89,12 @@ class Restarts:
     """The pauses before a crashed process is started again, longer with each crash in a row."""
 
     def __init__(self) -> None:
-        self.deaths = 0
+        self.crashes = 0
 
     def pause(self, lived: float) -> float:
         """Count a crash after `lived` seconds; return the seconds until the restart."""
-        self.deaths = 1 if lived > _STEADY_SECONDS else self.deaths + 1
-        return _RESTART_SECONDS[min(self.deaths, len(_RESTART_SECONDS)) - 1]
+        self.crashes = 1 if lived > _STEADY_SECONDS else self.crashes + 1
+        return _RESTART_SECONDS[min(self.crashes, len(_RESTART_SECONDS)) - 1]
 
 
 class PidFiles:

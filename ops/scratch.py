@@ -25,10 +25,10 @@ def scratch(parent: Path) -> Iterator[Path]:
     with _alone(parent):
         _clear_leftovers(parent)
     directory = parent / str(os.getpid())
-    young = parent / f".{os.getpid()}"  # hidden until it has an owner
-    young.mkdir()
-    (young / _OWNER).write_text(str(ProcessRecord.of(os.getpid())))
-    young.rename(directory)
+    temporary = parent / f".{os.getpid()}"  # hidden until it has an owner
+    temporary.mkdir()
+    (temporary / _OWNER).write_text(str(ProcessRecord.of(os.getpid())))
+    temporary.rename(directory)
     try:
         yield directory
     finally:

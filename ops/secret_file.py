@@ -15,11 +15,11 @@ _SECRET_BYTES = 32  # 256 bits, for HS256 and AES-256
 def write(path: Path, text: str) -> None:
     """Write a file whole or not at all, readable by its owner alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    young = path.with_name(f".{path.name}.{os.getpid()}")
-    young.unlink(missing_ok=True)
-    young.touch(mode=0o600)
-    young.write_text(text)
-    young.replace(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.touch(mode=0o600)
+    temporary.write_text(text)
+    temporary.replace(path)
 
 
 class SecretFile:

@@ -160,7 +160,7 @@ async def _make_program(url: str, arguments: argparse.Namespace) -> None:
             print(f"the password of {name} is what it was; the URL lacks it", file=sys.stderr)
         print(program.login(url, name, made))
     for each in program.leftovers(management, vhost, name):
-        print(f"also there: the {each}; delete it if nobody needs it", file=sys.stderr)
+        print(f"also there: the {each}; delete it if it is not needed", file=sys.stderr)
 
 
 def _management(url: str, arguments: argparse.Namespace) -> tuple[Management, str]:
@@ -193,8 +193,8 @@ async def _answering(management: Management, patience: float) -> None:
             await asyncio.to_thread(management.request, "GET", "/whoami")
         except (OSError, HTTPException) as error:
             if time.monotonic() >= give_up:
-                told = f"{management.url} does not answer: {described(error)}"
-                raise BrokerError(f"{told}; {outage.advice(error)}") from error
+                found = f"{management.url} does not answer: {described(error)}"
+                raise BrokerError(f"{found}; {outage.advice(error)}") from error
             outage.log(error)
             await asyncio.sleep(_POLL_SECONDS)
         else:

@@ -1,1 +1,1 @@
-"""An SMTP server that keeps what it gets and misbehaves when it is told to."""
+"""An SMTP server for tests, with a mailbox, and with faults on request."""

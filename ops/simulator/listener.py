@@ -35,14 +35,14 @@ class Listener:
         self,
         host: str,
         port: int,
-        converse: Callable[[], SmtpServerProtocol],
+        connect: Callable[[], SmtpServerProtocol],
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.port = port
         self._host = host
         self._tls = tls
-        self._converse = converse
-        self._conversations: WeakSet[SmtpServerProtocol] = WeakSet()
+        self._connect = connect
+        self._connections: WeakSet[SmtpServerProtocol] = WeakSet()
 
     async def __aenter__(self) -> Self:
         """Listen. Raises PortTakenError."""
@@ -56,10 +56,10 @@ class Listener:
 
     async def __aexit__(self, *_failure: object) -> None:
         self._server.close()
-        endings = [conversation.close() for conversation in self._conversations]
+        endings = [connection.close() for connection in self._connections]
         await asyncio.gather(*endings)
 
     def _begin(self) -> SmtpServerProtocol:
-        conversation = self._converse()
-        self._conversations.add(conversation)
-        return conversation
+        connection = self._connect()
+        self._connections.add(connection)
+        return connection

@@ -61,7 +61,7 @@ class Simulator:
         self.mailbox = Mailbox(archive, self._settings.kept)
         self.traffic = Traffic()
         self._policy = SmtpPolicy(clock)
-        self._hooks = SmtpHandler(self._policy, self.mailbox)
+        self._handler = SmtpHandler(self._policy, self.mailbox)
         self._opened = AsyncExitStack()
         self.smtp_port = 0
         self.tls_port: int | None = None
@@ -97,8 +97,8 @@ class Simulator:
         listener = self._listener(settings.smtp_port, plain)
         self.smtp_port = (await stack.enter_async_context(listener)).port
         if settings.tls_port is not None:
-            door = SmtpPort(settings.tls, implicit_tls=True, credentials=plain.credentials)
-            listener = self._listener(settings.tls_port, door)
+            endpoint = SmtpPort(settings.tls, implicit_tls=True, credentials=plain.credentials)
+            listener = self._listener(settings.tls_port, endpoint)
             self.tls_port = (await stack.enter_async_context(listener)).port
         ports = {"smtp": self.smtp_port, "smtps": self.tls_port}
         views = MailboxApi(self.mailbox, self._policy, ports, settings.published)
@@ -107,10 +107,10 @@ class Simulator:
             served(app, settings.web_host, settings.web_port)
         )
 
-    def _listener(self, port: int, door: SmtpPort) -> Listener:
+    def _listener(self, port: int, endpoint: SmtpPort) -> Listener:
         return Listener(
             self._settings.smtp_host,
             port,
-            lambda: SmtpServerProtocol(door, self._hooks, self._policy, self.traffic),
-            door.tls if door.implicit_tls else None,
+            lambda: SmtpServerProtocol(endpoint, self._handler, self._policy, self.traffic),
+            endpoint.tls if endpoint.implicit_tls else None,
         )

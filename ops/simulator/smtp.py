@@ -97,11 +97,11 @@ class SmtpServerProtocol(SMTP):
     line_length_limit = READ_AHEAD
 
     def __init__(
-        self, door: SmtpPort, handler: object, policy: SmtpPolicy, traffic: Traffic
+        self, port: SmtpPort, handler: object, policy: SmtpPolicy, traffic: Traffic
     ) -> None:
         loop = asyncio.get_running_loop()
         self.smtp_session = SmtpSession(number=0, open=False)  # until the connection is made
-        self._door = door
+        self._port = port
         self._policy = policy
         self._traffic = traffic
         self._wire = DelayLine(loop)
@@ -110,10 +110,10 @@ class SmtpServerProtocol(SMTP):
             handler,
             hostname=HOSTNAME,
             ident="Postrider simulator",
-            tls_context=door.starttls,
+            tls_context=port.starttls,
             enable_SMTPUTF8=True,
             auth_require_tls=False,
-            authenticator=_authenticator(door),
+            authenticator=_authenticator(port),
             loop=loop,
         )
         # aiosmtpd's own table is shared by all connections, and grows at each EHLO.
@@ -125,7 +125,7 @@ class SmtpServerProtocol(SMTP):
     @property
     def encrypted(self) -> bool:
         """Whether TLS is on, from the start or by STARTTLS."""
-        return self._door.implicit_tls or self._tls_protocol is not None
+        return self._port.implicit_tls or self._tls_protocol is not None
 
     async def apply(self, fault: Fault) -> str | None:
         """Wait or cut the connection as a fault says; return its reply, if any."""
@@ -300,10 +300,10 @@ class SmtpServerProtocol(SMTP):
         raise asyncio.CancelledError
 
 
-def _authenticator(door: SmtpPort) -> Callable[..., AuthResult]:
+def _authenticator(port: SmtpPort) -> Callable[..., AuthResult]:
     def authenticate(*about: object) -> AuthResult:
         login = about[-1]
-        admitted = isinstance(login, LoginPassword) and door.admit(*login)
+        admitted = isinstance(login, LoginPassword) and port.admit(*login)
         return AuthResult(success=admitted, handled=False, auth_data=login)
 
     return authenticate

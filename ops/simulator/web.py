@@ -80,11 +80,7 @@ class EventStream:
                 try:
                     await asyncio.wait_for(change.wait(), HEARTBEAT_SECONDS)
                 except TimeoutError:
-                    await response.write(
-                        b": heartbeat\
-\
-"
-                    )
+                    await response.write(b": heartbeat\n\n")
 
 
 def application(

@@ -215,7 +215,7 @@ class Child:
 
     def _is_hopeless(self) -> bool:
         wrong = self._process is not None and self._process.returncode == _WRONG_SETTINGS
-        return wrong or self._restarts.deaths > _MAX_RESTARTS
+        return wrong or self._restarts.crashes > _MAX_RESTARTS
 
     async def _answers(self, session: aiohttp.ClientSession) -> bool:
         try:

@@ -17,7 +17,7 @@ _SOON_SECONDS = 2.0  # in which most leftover processes end
 _LONG_SECONDS = 10.0  # a stack without work in flight ends sooner
 _POLL_SECONDS = 0.1
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @contextmanager
@@ -43,14 +43,14 @@ def held(run_dir: Path) -> Iterator[None]:
         yield
 
 
-def clear(run_dir: Path, patience: float = _GRACE_SECONDS, say: Say = print) -> list[str]:
+def clear(run_dir: Path, patience: float = _GRACE_SECONDS, log: Log = print) -> list[str]:
     """End the processes that a killed stack left, and return their names. Needs the lock."""
     (run_dir / "stack.json").unlink(missing_ok=True)
     pids = PidFiles(run_dir / "pids")
     ended = list(pids.running())
     # The kernel has sent SIGTERM (see `tether`); at a second one they would abandon their work.
     if ended and not pids.all_gone(_SOON_SECONDS):
-        say(f"postrider: waiting {patience:g} seconds for {', '.join(pids.running())} to end")
+        log(f"postrider: waiting {patience:g} seconds for {', '.join(pids.running())} to end")
         pids.all_gone(patience)
     pids.end_all(patience)
     if container := remove_recorded(run_dir / "rabbitmq"):
@@ -58,7 +58,7 @@ def clear(run_dir: Path, patience: float = _GRACE_SECONDS, say: Say = print) -> 
     return ended
 
 
-def end_holder(run_dir: Path, within: float, say: Say = print) -> bool:
+def end_holder(run_dir: Path, within: float, log: Log = print) -> bool:
     """End the running stack in good order; return whether there was one.
 
     A second call meanwhile ends it at once. Raises StackError when it still runs after `within`
@@ -69,7 +69,7 @@ def end_holder(run_dir: Path, within: float, say: Say = print) -> bool:
         return False
     os.kill(holder.pid, signal.SIGTERM)
     if not _freed(run_dir, min(_LONG_SECONDS, within)):
-        say("postrider: still ending; once more 'make down' ends it at once")
+        log("postrider: still ending; once more 'make down' ends it at once")
         if not _freed(run_dir, within - _LONG_SECONDS):
             raise StackError(f"process {holder.pid} does not end: kill it, then 'make down' again")
     return True

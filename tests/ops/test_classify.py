@@ -26,7 +26,7 @@ from shared.contracts import Stage
 )
 def test_read(line: str, code: int, text: str) -> None:
     """The reply is found in a line of a log, and no part of an address is taken for its code."""
-    assert classify.read(line) == (code, text)
+    assert classify.split_reply(line) == (code, text)
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,8 @@ def test_read(line: str, code: int, text: str) -> None:
 )
 def test_stage(line: str, stage: Stage | None) -> None:
     """The stage of a log line is found, and `--stage` takes precedence."""
-    assert classify.tell(line).stage == stage
-    assert classify.tell(line, Stage.DOT).stage == Stage.DOT
+    assert classify.classify_line(line).stage == stage
+    assert classify.classify_line(line, Stage.DOT).stage == Stage.DOT
 
 
 def test_one(capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,8 +114,8 @@ def test_what_is_no_refusal_is_told(
 
 def test_a_refusal_without_a_code_is_known_by_its_words() -> None:
     """A refusal without a code is classified by its words."""
-    assert classify.tell("User unknown").rule.startswith("user-unknown@")
-    assert classify.tell("5.9.9 whatever").reply_class
+    assert classify.classify_line("User unknown").rule.startswith("user-unknown@")
+    assert classify.classify_line("5.9.9 whatever").reply_class
 
 
 def test_lines_of_a_log_that_are_no_refusals(

@@ -89,7 +89,7 @@ def test_each_death_in_a_row_waits_longer() -> None:
     restarts = Restarts()
 
     assert [restarts.pause(lived=1) for _ in range(7)] == [0.5, 1, 2, 4, 8, 8, 8]
-    assert restarts.deaths == 7
+    assert restarts.crashes == 7
 
 
 def test_a_steady_life_is_a_new_start() -> None:
@@ -98,4 +98,4 @@ def test_a_steady_life_is_a_new_start() -> None:
     for _ in range(3):
         restarts.pause(lived=1)
 
-    assert (restarts.pause(lived=31), restarts.deaths) == (0.5, 1)
+    assert (restarts.pause(lived=31), restarts.crashes) == (0.5, 1)

@@ -49,7 +49,7 @@ class Score:
 def told(example: Example) -> classify.ClassifiedReply:
     """Classify one example as `ops classify` does; words that no rule knows are undetermined."""
     try:
-        return classify.tell(example.text, example.stage)
+        return classify.classify_line(example.text, example.stage)
     except classify.NoRefusalError:
         return classify.ClassifiedReply(
             example.text, example.stage, 0, ReplyClass.UNDETERMINED, "none", ""

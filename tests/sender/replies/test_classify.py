@@ -201,7 +201,7 @@ def test_every_rule_can_be_reached(wanted: ReplyRule) -> None:
     """A rule has an example that no rule before it matches."""
     host = wanted.hosts[0] if wanted.hosts else ""
 
-    told = ops_classify.tell(wanted.example, stage_of(wanted), host)
+    told = ops_classify.classify_line(wanted.example, stage_of(wanted), host)
 
     assert told.rule == f"{wanted.id}@{RULES.version}"
     assert told.reply_class == wanted.reply_class
