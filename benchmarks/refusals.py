@@ -24,7 +24,7 @@ from ops.load import http
 from ops.load.http import HttpConnection
 from ops.load.report import percentile
 from services.otp.codes import CodeGenerator, CodePolicy, CodeScope
-from services.otp.handlers import OneTimeCodes
+from services.otp.handlers import CodeHandlers
 from services.otp.issuing import Issued, IssueRequest
 from services.otp.limits import CodeLimits
 from services.otp.mail import translations
@@ -80,7 +80,7 @@ class GuessPreparer:
         rules = CodePolicy(600_000, 60_000, _TRIES, 30, self._book.key_ids)
         self._store = ChallengeStore(database, rules)
         self._brief = ChallengeStore(database, replace(rules, lifetime=1))
-        self._codes = OneTimeCodes(
+        self._codes = CodeHandlers(
             self._store,
             self._book,
             Sealer.from_text(keys.sealing_key),

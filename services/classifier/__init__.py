@@ -1,1 +1,1 @@
-"""The evidence on each recipient domain, and what it says of it."""
+"""The classifier: the evidence on each recipient domain, and the verdict on it."""

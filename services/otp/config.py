@@ -27,9 +27,9 @@ from shared.contracts.fields import Domain, Id, Locale, Mailbox
 from shared.runtime.sealing import read_keys
 
 MILLISECONDS = 1000  # in a second
-MAX_LIFETIME = 86_400.0  # seconds; NIST SP 800-63A lets a mailed confirmation code live a day
-# Rows leave within a day of their end: it takes one purge to see it, 20 hours are kept, see
-# `statements`, and the next purge may only just have been.
+MAX_LIFETIME_SECONDS = 86_400.0  # NIST SP 800-63A allows a mailed confirmation code a day
+# Rows are deleted within a day of their end: one purge notes the end, the rows are kept for 20
+# hours (see `store`), and the next purge comes up to this much later.
 MAX_PURGE_SECONDS = 2 * 3600.0
 
 
@@ -48,8 +48,8 @@ Keys = Annotated[
     AfterValidator(_check_keys),
 ]
 Number = Annotated[int, Field(ge=0)]  # 0 is no limit
-# Given as the directory that they are in, and read with the other settings: what cannot be used is
-# told before anything is opened.
+# The setting is a directory. It is read with the other settings, so that a mistake is reported
+# before anything is opened.
 Templates = Annotated[InstanceOf[Translations], NoDecode, BeforeValidator(translations.read)]
 Product = Annotated[
     str,
@@ -60,13 +60,13 @@ Product = Annotated[
 
 
 class OtpSettings(Settings):
-    """What the otp service is told."""
+    """The settings of the otp service."""
 
     service: ClassVar[str] = "otp"
 
     otp_key: Keys
     sealing_key: Keys
-    otp_lifetime: Seconds = Field(600.0, le=MAX_LIFETIME, description="Of a code")
+    otp_lifetime: Seconds = Field(600.0, le=MAX_LIFETIME_SECONDS, description="Of a code")
     otp_cooldown: Seconds = Field(60.0, le=3600.0, description="Between two mails of one code")
     otp_tries: int = Field(5, ge=1, le=100, description="Guesses a code allows")
     otp_failures: int = Field(
@@ -76,17 +76,17 @@ class OtpSettings(Settings):
     otp_recipient_hourly: Number = Field(5, description="Mails with codes to one address")
     otp_recipient_daily: Number = Field(10, description="The same in a day")
     otp_client_hourly: Number = Field(5000, description="For one client")
-    # Most clients name no address of whoever asks them: then it is their own.
+    # Most clients do not name their user's address: then it is their own.
     otp_ip_hourly: Number = Field(1000, description="For whoever asks from one IP address")
     otp_domain_hourly: Number = Field(5000, description="To one domain")
     otp_total_hourly: Number = Field(20_000, description="In all")
-    # Of a million guesses at codes of six digits one is right, whomever they are for: past a
-    # hundredth of that an attack takes a hundred days. It is also far more than the users of a
-    # client mistype who are mailed as many codes as it may have in a day.
+    # One of a million guesses at codes of six digits is right, at any recipients: at a hundredth
+    # of that a day, an attack takes a hundred days. The users of a client that mails as many
+    # codes as it may mistype far fewer.
     otp_client_failures: Number = Field(
         10_000, description="Wrong guesses a client has in 24 hours, at all recipients"
     )
-    # Ten recipients at the end of theirs; some thirty addresses before a client is at its own.
+    # As much as ten recipients have, and a thirtieth of what a client has.
     otp_ip_failures: Number = Field(
         300, description="The same for whoever types them from one IP address, where it is named"
     )
@@ -129,7 +129,7 @@ class OtpSettings(Settings):
 
     @property
     def limits(self) -> CodeLimits:
-        """How many mails are sent, and how many failures there may be over all recipients."""
+        """The limits on mails, and on failures at all recipients."""
         return CodeLimits(
             self.otp_recipient_hourly,
             self.otp_recipient_daily,
@@ -143,7 +143,7 @@ class OtpSettings(Settings):
 
     @property
     def branding(self) -> Branding:
-        """What mails say of this deployment."""
+        """The sender and names of this deployment in mails."""
         return Branding(
             self.otp_sender,
             self.otp_locale,

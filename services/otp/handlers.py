@@ -1,16 +1,16 @@
-"""What the otp service does with each message."""
+"""The handlers of the otp service: issue, verify and cancel codes."""
 
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
 
 from services.otp.codes import Challenge, CodeGenerator, CodeScope
-from services.otp.guessing import CodeUse, CountedGuess, Guess, GuessDecision, UncheckedGuess
-from services.otp.issuing import Issued, IssueRefused, IssueRequest, IssueResult
+from services.otp.guessing import CodeUse, CountedGuess, Guess, UncheckedGuess
+from services.otp.issuing import Issued, IssueRefused, IssueRequest
 from services.otp.limits import CodeLimits
 from services.otp.mail.mail import MailContext, MailWriter
+from services.otp.store import ChallengeStore
 from shared.contracts import (
     CancelCode,
     Category,
@@ -32,69 +32,52 @@ MILLISECONDS = 1000  # in a second
 _IDS = uuid.UUID("5f0d1f0c-9a55-5b0e-8f61-0c7c2a1d7b11")  # a name space of our own (RFC 9562 5.5)
 
 
-class Challenges(Protocol):
-    """Where challenges live. All of it raises Retry."""
-
-    async def issue(self, order: IssueRequest) -> IssueResult:
-        """Answer a command, the same command the same."""
-
-    async def guess(self, guess: Guess) -> GuessDecision:
-        """Count a guess and return the challenge to compare it with."""
-
-    async def use(self, use: CodeUse) -> bool:
-        """Use a challenge up; return whether this guess did."""
-
-    async def cancel(self, challenge_id: str, client: str) -> None:
-        """Let a client's challenge be right no more."""
-
-
 @dataclass(frozen=True, slots=True)
-class OneTimeCodes:
-    """The handlers. All times are those of the database that the challenges live in."""
+class CodeHandlers:
+    """Handles commands and questions. All times are those of the database of challenges."""
 
-    challenges: Challenges
+    store: ChallengeStore
     generator: CodeGenerator
     sealer: Sealer
     writer: MailWriter
     limits: CodeLimits
 
     async def on_issue_code(self, command: IssueCode) -> Sequence[Contract]:
-        """Mail the code of the holder's challenge, or tell that it is too early or too much.
+        """Mail the code of the scope's challenge, or answer that a cooldown or limit holds it back.
 
-        Safe to run twice: the same command gets the same answer, challenge, code and message id
+        Safe to run twice: the same command has the same answer, challenge, code and message id
         again, and the sender mails a message id once.
         """
         scope = CodeScope(command.client or "", command.purpose, command.email)
         new_challenge = self.generator.new_challenge(scope, command.length)
-        order = IssueRequest(
-            _name(command, scope), new_challenge, self.limits.of_mail(scope, command.ip)
-        )
-        match await self.challenges.issue(order):
+        limits = self.limits.of_mail(scope, command.ip)
+        request = IssueRequest(_name(command, scope), new_challenge, limits)
+        match await self.store.issue(request):
             case Issued() as issued:
-                return [self._mail(command, order, issued), _issued(command, order, issued)]
-            case IssueRefused() as withheld:
-                return [_withheld(order, withheld)]
+                return [self._mail(command, request, issued), _issued(command, request, issued)]
+            case IssueRefused() as refused:
+                return [_withheld(request, refused)]
 
     async def on_verify_code(self, question: VerifyCode) -> Sequence[Contract]:
         """Answer whether a code is right, and use it up if it is.
 
-        Safe to run twice: the same request with the same code gets the same answer, and counts
+        Safe to run twice: the same request with the same code has the same answer, and counts
         once. A crash between the count and the answer costs a guess and no more.
         """
         guess = self._guess(question)
-        counted = await self.challenges.guess(guess)
+        counted = await self.store.guess(guess)
         if isinstance(counted, UncheckedGuess):
             return [_unchecked(guess.ids[0], counted)]
         challenge = counted.challenge
         # Compared even without a challenge: each refusal takes the same work.
         is_right = self.generator.is_right(challenge, question.code)
-        if challenge and is_right and await self.challenges.use(CodeUse(counted, challenge)):
+        if challenge and is_right and await self.store.use(CodeUse(counted, challenge)):
             return [_verified(question, counted, challenge)]
         return [_refused(question, counted)]
 
     async def on_cancel_code(self, command: CancelCode) -> Sequence[Contract]:
-        """Let a challenge be right no more. Safe to run twice: it cannot be more cancelled."""
-        await self.challenges.cancel(command.challenge_id, command.client or "")
+        """End a challenge. Safe to run twice: an ended challenge stays ended."""
+        await self.store.cancel(command.challenge_id, command.client or "")
         cancelled = _derived("code.cancelled", command.id)
         return [CodeCancelled(id=cancelled, challenge_id=command.challenge_id)]
 
@@ -103,8 +86,8 @@ class OneTimeCodes:
         ids = self.generator.fingerprints(scope, question.id, question.code)
         return Guess(ids, scope, self.limits.of_guess(scope, question.ip))
 
-    def _mail(self, command: IssueCode, order: IssueRequest, issued: Issued) -> SendEmail:
-        message_id = _derived("email.send", order.name)
+    def _mail(self, command: IssueCode, request: IssueRequest, issued: Issued) -> SendEmail:
+        message_id = _derived("email.send", request.name)
         left = issued.left / MILLISECONDS
         context = MailContext(command.client or "", command.purpose, command.locale, left)
         mail = self.writer.compose(self.generator.code(issued.challenge), context)
@@ -121,9 +104,9 @@ class OneTimeCodes:
         )
 
 
-def _issued(command: IssueCode, order: IssueRequest, issued: Issued) -> CodeIssued:
+def _issued(command: IssueCode, request: IssueRequest, issued: Issued) -> CodeIssued:
     return CodeIssued(
-        id=_derived("code.issued", order.name),
+        id=_derived("code.issued", request.name),
         at=_moment(issued.at),
         challenge_id=issued.challenge.id,
         email=command.email,
@@ -134,11 +117,11 @@ def _issued(command: IssueCode, order: IssueRequest, issued: Issued) -> CodeIssu
     )
 
 
-def _withheld(order: IssueRequest, withheld: IssueRefused) -> CodeWithheld:
+def _withheld(request: IssueRequest, refused: IssueRefused) -> CodeWithheld:
     return CodeWithheld(
-        id=_derived("code.withheld", order.name),
-        reason=withheld.reason,
-        retry_after=withheld.retry_after / MILLISECONDS,
+        id=_derived("code.withheld", request.name),
+        reason=refused.reason,
+        retry_after=refused.retry_after / MILLISECONDS,
     )
 
 
@@ -175,10 +158,10 @@ def _moment(milliseconds: int) -> datetime:
 
 
 def _name(command: IssueCode, scope: CodeScope) -> str:
-    """Name a command for its holder alone: who repeats the id of another is not mailed his code."""
+    """Return the name of a command: a repeated id has another name in another scope."""
     return _derived("code.issue", f"{scope.client}/{scope.purpose}/{scope.email}/{command.id}")
 
 
 def _derived(kind: str, cause: str) -> str:
-    """Give the id of what `cause` leads to, the same at every run."""
+    """Return the id of the message that `cause` leads to, the same at every run."""
     return str(uuid.uuid5(_IDS, f"{kind}/{cause}"))

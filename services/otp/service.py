@@ -6,7 +6,7 @@ from pathlib import Path
 
 from services.otp.codes import CodeGenerator
 from services.otp.config import OtpSettings
-from services.otp.handlers import OneTimeCodes
+from services.otp.handlers import CodeHandlers
 from services.otp.mail.mail import MailWriter
 from services.otp.store import ChallengeStore
 from shared import topology
@@ -18,9 +18,9 @@ from shared.runtime.sealing import Sealer
 from shared.storage.database import Database
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-# As many as are worth doing in one transaction.
-COMMANDS_AT_ONCE = 64
-QUESTIONS_AT_ONCE = 256
+# More would not make a transaction cheaper for each of them.
+MAX_COMMANDS_IN_FLIGHT = 64
+MAX_QUESTIONS_IN_FLIGHT = 256
 
 
 async def run(settings: OtpSettings, stop: asyncio.Event) -> None:
@@ -40,25 +40,25 @@ async def run(settings: OtpSettings, stop: asyncio.Event) -> None:
             await stop.wait()
 
 
-def _parts(settings: OtpSettings, database: Database) -> tuple[ChallengeStore, OneTimeCodes]:
+def _parts(settings: OtpSettings, database: Database) -> tuple[ChallengeStore, CodeHandlers]:
     generator = CodeGenerator.from_text(settings.otp_key, settings.otp_digits)
     store = ChallengeStore(database, settings.policy(generator.key_ids))
     sealer = Sealer.from_text(settings.sealing_key)
     writer = MailWriter(settings.otp_templates, settings.branding)
-    return store, OneTimeCodes(store, generator, sealer, writer, settings.limits)
+    return store, CodeHandlers(store, generator, sealer, writer, settings.limits)
 
 
-def _subscriptions(handlers: OneTimeCodes) -> Sequence[Subscription]:
+def _subscriptions(handlers: CodeHandlers) -> Sequence[Subscription]:
     return (
         Subscription(
             topology.OTP_COMMANDS,
             {IssueCode: handlers.on_issue_code, CancelCode: handlers.on_cancel_code},
-            COMMANDS_AT_ONCE,
+            MAX_COMMANDS_IN_FLIGHT,
         ),
         Subscription(
             topology.OTP_QUESTIONS,
             {VerifyCode: handlers.on_verify_code},
-            QUESTIONS_AT_ONCE,
+            MAX_QUESTIONS_IN_FLIGHT,
             limit=topology.QUESTION_SECONDS,
             retries=False,
         ),

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from services.otp.codes import MAX_CLOCK_STEP_MS, Challenge, CodeScope
 from services.otp.tables import UNSEEN
 from shared.storage import dialect
-from shared.storage.dialect import Clock
+from shared.storage.dialect import Prepared
 
 Row = sa.Row[tuple[Any, ...]]
 
@@ -103,15 +103,14 @@ _LOCK = sa.select(sa.func.pg_advisory_xact_lock(sa.bindparam("key", type_=sa.Big
 class OtpTransaction:
     """One transaction: its time, its rows, and its locks among the replicas."""
 
-    def __init__(self, connection: sa.Connection, clock: Clock) -> None:
+    def __init__(self, connection: sa.Connection, time: Prepared) -> None:
         self._connection = connection
-        self._clock = clock
+        self._time = time
 
     @cached_property
     def now(self) -> int:
         """The database's time at the first look, in milliseconds since 1970."""
-        time = sa.select(self._clock(self._connection))
-        return int(self._connection.execute(time).scalar_one())
+        return int(self._time.run(self._connection).scalar_one())
 
     def lock(self, names: Iterable[str]) -> None:
         """Lock names until the end of the transaction.

@@ -16,7 +16,7 @@ from services.otp.tables import challenges, commands, compared, failures, guesse
 from shared.batch import Batcher
 from shared.storage import dialect
 from shared.storage.database import Database, as_handler_errors
-from shared.storage.dialect import Clock
+from shared.storage.dialect import Clock, Prepared
 
 PURGE_ROWS = 1000  # a transaction: codes wait for no longer than such a piece takes
 # A dead challenge still answers repeated requests: a command may come back for 14 hours
@@ -75,6 +75,7 @@ class ChallengeStore:
         self._database = database
         self._policy = policy
         self._clock = clock
+        self._time: Prepared | None = None
         self._requests = Batcher(self._answer)
         self._guesses = Batcher(self._record)
         self._uses = Batcher(self._use)
@@ -128,9 +129,12 @@ class ChallengeStore:
 
     async def _write(self, work: Callable[[OtpTransaction], T]) -> T:
         with as_handler_errors("the codes"):
-            return await self._database.write(
-                lambda connection: work(OtpTransaction(connection, self._clock))
-            )
+            return await self._database.write(lambda connection: work(self._begin(connection)))
+
+    def _begin(self, connection: sa.Connection) -> OtpTransaction:
+        if self._time is None:
+            self._time = Prepared(connection, sa.select(self._clock(connection)))
+        return OtpTransaction(connection, self._time)
 
 
 def _delete_old(tx: OtpTransaction, which: _Old) -> int:

@@ -1,4 +1,4 @@
-"""Observations as tests need them."""
+"""Observations for tests."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ EVIDENCE = VerdictRule(3, Requirements(recipients=3, undetermined=0.5))
 def observation(
     number: int, said: str = "delivered", domain: str = "a.example", mail: int | None = None
 ) -> Observation:
-    """Give what event `number` says, a second after the one before; of mail `number` by default."""
+    """Return the observation of event `number`, at that second; of mail `number` by default."""
     of = number if mail is None else mail
     at = round(START.timestamp() * 1000) + number * 1000
     return Observation(
@@ -23,5 +23,5 @@ def observation(
 
 
 def deliveries(count: int, domain: str = "a.example") -> Sequence[Observation]:
-    """Give the first deliveries to a domain."""
+    """Return the first deliveries to a domain."""
     return [observation(number, domain=domain) for number in range(count)]

@@ -8,7 +8,7 @@ from shared.errors import ConfigError
 
 
 def test_the_defaults() -> None:
-    """With a broker alone it runs: a thousand deliveries, thirty days of memory, no cache."""
+    """A broker is enough: a thousand deliveries, ids kept for thirty days, no cache."""
     settings = ClassifierSettings.load({"AMQP_URL": "amqp://localhost"})
 
     assert settings.rule == VerdictRule(1000)
@@ -17,7 +17,7 @@ def test_the_defaults() -> None:
 
 
 def test_the_mode_evidence() -> None:
-    """The second mode has demands of its own, which can be set."""
+    """The mode `evidence` has requirements of its own, which can be set."""
     settings = ClassifierSettings.load(
         {
             "AMQP_URL": "amqp://localhost",
@@ -45,6 +45,6 @@ def test_the_mode_evidence() -> None:
     ],
 )
 def test_what_cannot_be(name: str, value: str) -> None:
-    """A wrong setting is named; ids must be known for longer than a message may come back."""
+    """The error names a wrong setting; ids must be kept for longer than a message may come back."""
     with pytest.raises(ConfigError, match=f"^{name}: "):
         ClassifierSettings.load({"AMQP_URL": "amqp://localhost", name: value})

@@ -37,7 +37,7 @@ SIGHTING = Sighting(id="s-1", domain="example.com", kind=Kind.DELIVERED, at=AT)
 
 
 def bounced(reply_class: ReplyClass) -> EmailBounced:
-    """Give a bounce of our own."""
+    """Return a bounce of our own."""
     return EmailBounced(
         id="e-1",
         at=AT,
@@ -50,19 +50,19 @@ def bounced(reply_class: ReplyClass) -> EmailBounced:
 
 
 def delivered(recipient: str = "a@example.com") -> EmailDelivered:
-    """Give a delivery of our own."""
+    """Return a delivery of our own."""
     return EmailDelivered(
         id="e-1", at=AT, email_id="m-1", category=Category.OTP, recipient=recipient, attempt=1
     )
 
 
 def reported(*sightings: Sighting, client: str | None = "shop") -> FeedbackReported:
-    """Give a report."""
+    """Return a report."""
     return FeedbackReported(id="r-1", at=AT, client=client, sightings=sightings)
 
 
 def key_of(sighting: Sighting, client: str | None = "shop") -> str:
-    """Give the key of one sighting."""
+    """Return the key of one sighting."""
     (observation,) = observe(reported(sighting, client=client))
     return observation.key
 
@@ -78,7 +78,7 @@ def test_our_own_delivery_counts() -> None:
 
 @pytest.mark.parametrize("reply_class", ReplyClass)
 def test_of_our_own_bounces_one_counts(reply_class: ReplyClass) -> None:
-    """Only a bounce that says "no such mailbox" is one; others are kept apart by their class."""
+    """Of our own bounces only "no such mailbox" is one; others are kept apart by their class."""
     (observation,) = observe(bounced(reply_class))
 
     unknown = reply_class == ReplyClass.MAILBOX_UNKNOWN
@@ -104,14 +104,14 @@ def test_our_own_events_are_of_one_mail() -> None:
     ids=["recipient", "domain", "refused", "bounced"],
 )
 def test_two_events_with_one_id_are_two(other: EmailDelivered | EmailBounced) -> None:
-    """If somebody gives an id twice, which of the two came first decides nothing."""
+    """Two different events with one id both count, in any order."""
     assert next(observe(other)).key != next(observe(delivered())).key
     later = other.model_copy(update={"at": AT + timedelta(1)})
     assert next(observe(later)).key == next(observe(other)).key
 
 
 def test_feedback_counts_as_it_is_called() -> None:
-    """What others report counts without a look at reasons, each sighting for itself."""
+    """A reported sighting counts as its kind, whatever its reason, each for itself."""
     bounce = SIGHTING.model_copy(update={"id": "s-2", "kind": Kind.BOUNCED})
 
     assert [each.kind for each in observe(reported(SIGHTING, bounce))] == ["delivered", "bounced"]
@@ -129,17 +129,17 @@ def test_feedback_counts_as_it_is_called() -> None:
     ids=str,
 )
 def test_which_event_it_is(change: dict[str, str]) -> None:
-    """A sighting that differs is another event, so that none of two is lost by which came first."""
+    """Two different sightings are two events, so that their order does not matter."""
     assert key_of(SIGHTING.model_copy(update=change)) != key_of(SIGHTING)
 
 
 def test_a_repeat_is_the_same_event() -> None:
-    """The time of a repeat is that of the repetition, and says nothing."""
+    """The time of a repeated sighting makes it no other event."""
     assert key_of(SIGHTING.model_copy(update={"at": AT + timedelta(1)})) == key_of(SIGHTING)
 
 
 def test_ids_are_each_client_s_own() -> None:
-    """Two clients that count from one do not take each other's events for copies."""
+    """The same id of two clients is two events."""
     assert key_of(SIGHTING, "shop") != key_of(SIGHTING, "club")
     assert key_of(SIGHTING, "shop") != key_of(SIGHTING, None)
 
@@ -154,7 +154,7 @@ def test_ids_are_each_client_s_own() -> None:
     ],
 )
 def test_domains_are_canonical(recipient: str, domain: str) -> None:
-    """However a recipient was spelled, its domain is lower-case A-labels; sub-domains are own."""
+    """A domain is in lower-case A-labels, however it was spelled; a sub-domain is its own."""
     (observation,) = observe(delivered(recipient))
 
     assert observation.domain == domain
@@ -162,7 +162,7 @@ def test_domains_are_canonical(recipient: str, domain: str) -> None:
 
 @pytest.mark.parametrize("recipient", ["nobody", "a@[192.0.2.1]", "a@", "a@localhost"])
 def test_a_recipient_without_a_domain(recipient: str) -> None:
-    """What has no domain is an error, not evidence on something else."""
+    """A recipient without a domain is an error."""
     with pytest.raises(ValueError, match="domain"):
         list(observe(delivered(recipient)))
 

@@ -1,4 +1,4 @@
-"""What the classifier answers and announces."""
+"""The answers and announcements of the classifier."""
 
 import asyncio
 from collections.abc import Sequence
@@ -68,7 +68,7 @@ async def counted(handlers: EventHandlers, events: Sequence[Event]) -> Sequence[
 
 
 def delivery(number: int, recipient: str = "ann@a.example") -> EmailDelivered:
-    """Give a delivery of our own."""
+    """Return a delivery of our own."""
     return EmailDelivered(
         id=f"e-{number}",
         at=AT,
@@ -80,12 +80,12 @@ def delivery(number: int, recipient: str = "ann@a.example") -> EmailDelivered:
 
 
 def bounce(number: int, reply_class: ReplyClass) -> EmailBounced:
-    """Give a bounce of our own."""
+    """Return a bounce of our own."""
     return EmailBounced(**delivery(number).model_dump(), reply_class=reply_class)
 
 
 def report(number: int, kind: Kind, *domains: str) -> FeedbackReported:
-    """Give a report about some domains."""
+    """Return a report about some domains."""
     sightings = [
         Sighting(id=f"s-{number}-{place}", domain=domain, kind=kind, at=AT)
         for place, domain in enumerate(domains)
@@ -110,7 +110,7 @@ async def test_never_seen(queries: QueryHandlers) -> None:
 
 
 async def test_every_kind_counts(handlers: EventHandlers, queries: QueryHandlers) -> None:
-    """Our own outcomes and others' feedback add up in one sum; other refusals are shown apart."""
+    """Own outcomes and feedback add up in one sum; other refusals are shown apart."""
     await counted(
         handlers,
         [
@@ -131,7 +131,7 @@ async def test_every_kind_counts(handlers: EventHandlers, queries: QueryHandlers
 
 
 async def test_the_mode_evidence_tells_more(database: Database) -> None:
-    """Recipients and deliveries taken back are told where they have a say."""
+    """Recipients and deliveries taken back are answered in the mode `evidence` alone."""
     await counted(
         event_handlers(database, EVIDENCE),
         [delivery(number, f"u{number}@a.example") for number in range(5)],
@@ -143,7 +143,7 @@ async def test_the_mode_evidence_tells_more(database: Database) -> None:
 
 
 async def test_a_change_is_announced(handlers: EventHandlers) -> None:
-    """The event that turns the verdict announces it, and again with the same id when it returns."""
+    """The event that changes the verdict announces it, and so do its copies, with the same id."""
     announced = [await counted(handlers, [delivery(number)]) for number in range(5)]
     again = await counted(handlers, [delivery(3), delivery(4)])
 
@@ -157,7 +157,7 @@ async def test_a_change_is_announced(handlers: EventHandlers) -> None:
 async def test_what_has_no_domain_is_rejected(
     handlers: EventHandlers, queries: QueryHandlers
 ) -> None:
-    """Its neighbours are counted."""
+    """A recipient without a domain is rejected; other events at the same time are counted."""
     outcomes = await asyncio.gather(
         *map(handlers.on_event, [delivery(1), delivery(2, "ann@[192.0.2.1]"), delivery(3)]),
         return_exceptions=True,
@@ -170,7 +170,7 @@ async def test_what_has_no_domain_is_rejected(
 async def test_an_event_of_the_future_is_rejected(
     handlers: EventHandlers, queries: QueryHandlers
 ) -> None:
-    """It would be the domain's last event for years; a wrong clock or zone is no reason.
+    """An event more than a day ahead, which would be the last for years, is rejected.
 
     Issue 10, S6.
     """
@@ -189,7 +189,7 @@ async def test_an_event_of_the_future_is_rejected(
 
 
 async def test_pages(handlers: EventHandlers, queries: QueryHandlers) -> None:
-    """Each page names what to ask for next, and the last one nothing."""
+    """Each page but the last names the start of the next."""
     await counted(handlers, [report(1, Kind.DELIVERED, *(f"d{n}.example" for n in range(5)))])
     pages: list[Sequence[str]] = []
     after: str | None = None
@@ -206,7 +206,7 @@ async def test_pages(handlers: EventHandlers, queries: QueryHandlers) -> None:
 async def test_a_page_that_is_just_full_is_the_last(
     handlers: EventHandlers, queries: QueryHandlers
 ) -> None:
-    """Nobody is sent on to an empty page."""
+    """A page that is just full is the last one, so that no page is empty."""
     await counted(handlers, [report(1, Kind.DELIVERED, "a.example", "b.example")])
     (page,) = await queries.on_list_domains(ListDomains(id="q-1", limit=2))
 
@@ -215,7 +215,7 @@ async def test_a_page_that_is_just_full_is_the_last(
 
 
 async def test_counts(handlers: EventHandlers, queries: QueryHandlers) -> None:
-    """The sums tell domains by status, and events."""
+    """The sums count domains by status, and events."""
     await counted(
         handlers,
         [
@@ -232,7 +232,7 @@ async def test_counts(handlers: EventHandlers, queries: QueryHandlers) -> None:
 
 
 async def test_a_cached_answer_has_its_time(database: Database, handlers: EventHandlers) -> None:
-    """With a cache an answer may be as old as it was set to be, and no older."""
+    """A cached answer is no older than it is set to be."""
     looks = iter([0.0, 4.9, 5.0])  # at the clock
     queries = QueryHandlers(DomainReader(database, 5, partial(next, looks)), COUNTS)
     before = await describe(queries)
@@ -244,7 +244,7 @@ async def test_a_cached_answer_has_its_time(database: Database, handlers: EventH
 
 
 async def test_order_does_not_matter_over_a_restart(tmp_path: Path) -> None:
-    """What was counted by another process before is known to this one."""
+    """Events that another process counted before are counted once."""
     for turn in range(2):
         async with Database.open("classifier", None, tmp_path, MIGRATIONS) as database:
             handlers = event_handlers(database)

@@ -10,7 +10,7 @@ from services.classifier.hyperloglog import EMPTY, REGISTERS, estimate, hashed, 
 
 
 def people(count: int, start: int = 0) -> list[int]:
-    """Give the hashes of so many recipients."""
+    """Return the hashes of so many recipients."""
     return [hashed(f"user{number}@a.example") for number in range(start, start + count)]
 
 
@@ -22,7 +22,7 @@ def test_about_right(count: int) -> None:
 
 @pytest.mark.parametrize("count", range(0, 1500, 30))
 def test_the_formula(count: int) -> None:
-    """The estimate is the paper's, also where a part of it is not worked out."""
+    """The estimate is that of the paper, also where the shortcut skips a part of it."""
     sketch = merge(EMPTY, people(count))
     raw = 0.7213 / (1 + 1.079 / 256) * 256**2 / sum(2.0**-rank for rank in sketch)
     few = raw <= 2.5 * 256 and 0 in sketch
@@ -31,7 +31,7 @@ def test_the_formula(count: int) -> None:
 
 
 def test_its_room_is_fixed() -> None:
-    """However many there are, a sketch does not grow."""
+    """A sketch does not grow with the number of names."""
     assert len(merge(EMPTY, people(10_000))) == REGISTERS
 
 

@@ -73,7 +73,7 @@ def server(run_directory: Path) -> Iterator[PostgresServer]:
 
 
 def drawn(chance: random.Random) -> Sequence[Event]:
-    """Draw what is told of EVENTS mails: by our own sender, and by others in reports."""
+    """Draw the events of EVENTS mails, of our own sender and in reports."""
     events: list[Event] = []
     left = EVENTS
     while left:
@@ -122,7 +122,7 @@ def _own(chance: random.Random, number: int) -> EmailDelivered | EmailBounced:
 
 
 def history(events: Sequence[Event], chance: random.Random) -> Sequence[Event]:
-    """Give the events in another order, a third of them twice; some copies in other reports."""
+    """Return the events in another order, a third of them twice; some copies in other reports."""
     told = [*events, *chance.sample(list(events), len(events) // 3)]
     for number in range(50):
         reports = chance.sample(list(events), 20)
@@ -146,7 +146,7 @@ def slices(told: Sequence[Event]) -> Iterator[Sequence[Event]]:
 
 
 def counts(told: Iterable[Event]) -> int:
-    """Tell how many deliveries and bounces a history has, each once."""
+    """Return the number of deliveries and bounces of a history, each counted once."""
     said = {each.key: each.kind for event in told for each in observe(event)}
     return sum(each in (Kind.DELIVERED, Kind.BOUNCED) for each in said.values())
 
@@ -159,7 +159,7 @@ class Replicas:
         self._running: list[Process] = []
 
     async def start(self, count: int) -> None:
-        """Start so many."""
+        """Start so many processes."""
         for _ in range(count):
             self._running.append(
                 await asyncio.create_subprocess_exec(
@@ -171,7 +171,7 @@ class Replicas:
             )
 
     async def kill(self, number: int) -> None:
-        """Kill one without a word, and start another. One that gave up is replaced as well."""
+        """Kill one with SIGKILL and start another. A process that has ended is replaced as well."""
         process = self._running.pop(number)
         if process.returncode is None:
             process.kill()
@@ -244,7 +244,7 @@ async def test_the_table_equals_a_recount(
 
 
 async def _reached(database: Database, count: float) -> bool:
-    """Whether so many deliveries and bounces are counted."""
+    """Return whether so many deliveries and bounces are counted."""
     try:
         totals = await DomainReader(database).totals()
     except (OSError, sa.exc.SQLAlchemyError):  # the crash has cut this connection
@@ -253,13 +253,13 @@ async def _reached(database: Database, count: float) -> bool:
 
 
 async def _empty(url: str) -> bool:
-    """Whether nothing waits, also not in the ladder; what died would be missing in the sums."""
+    """Return whether all queues and delays are empty; the sums would lack a dead letter."""
     names = [queue.name for queue in topology.queues() if "delay" in queue.name]
     return not any([await depth(url, name) for name in (topology.EVIDENCE, *names)])
 
 
 async def _heard(tap: Tap) -> Mapping[str, Verdict]:
-    """Give what a listener believes in the end, who goes by the times of changes."""
+    """Return the last announced verdict on each domain, by the times of the changes."""
     heard: list[DomainClassified] = []
     while not tap.empty():
         message = await tap.next()

@@ -1,4 +1,4 @@
-"""The rule: what sums add up to, and how that is told."""
+"""The rule: the verdict on sums, and its reason."""
 
 import pytest
 
@@ -22,7 +22,7 @@ STRICT = VerdictRule(1000, Requirements(recipients=100, undetermined=0.01))
     ],
 )
 def test_counts(evidence: Evidence, verdict: Verdict) -> None:
-    """Only more than 1000 deliveries and no bounce are catch-all; a bounce is the end of it."""
+    """More than 1000 deliveries and no bounce are catch-all; one bounce is not catch-all."""
     assert VerdictRule().verdict(evidence) == verdict
 
 
@@ -38,12 +38,12 @@ def test_counts(evidence: Evidence, verdict: Verdict) -> None:
     ],
 )
 def test_evidence(evidence: Evidence, verdict: Verdict) -> None:
-    """The second mode also asks for recipients, and for few refusals that may hide a bounce."""
+    """The mode `evidence` also requires recipients, and few refusals that may hide a bounce."""
     assert STRICT.verdict(evidence) == verdict
 
 
 def test_the_threshold_can_be_set() -> None:
-    """The number that must be exceeded is a setting."""
+    """The threshold can be set."""
     assert VerdictRule(2).verdict(Evidence(delivered=2)) == Verdict.UNKNOWN
     assert VerdictRule(2).verdict(Evidence(delivered=3)) == Verdict.CATCH_ALL
 
@@ -80,12 +80,12 @@ def test_the_threshold_can_be_set() -> None:
 def test_the_reason_names_counts_and_rule(
     rule: VerdictRule, evidence: Evidence, reason: str
 ) -> None:
-    """Who reads a verdict can check it."""
+    """The reason of a verdict names counts and rule."""
     assert rule.reason(evidence) == reason
 
 
 def test_rules_with_one_name_are_one() -> None:
-    """Whatever changes verdicts changes the name, by which a change of rule is noticed."""
+    """Rules with different verdicts have different names, by which a change of rule is noticed."""
     rules = [
         VerdictRule(),
         VerdictRule(2),

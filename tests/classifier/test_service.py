@@ -40,7 +40,7 @@ SECONDS = 10.0  # to wait for what must come
 
 @pytest.fixture
 def settings(vhost: str, tmp_path: Path) -> ClassifierSettings:
-    """Give the settings of a service in a vhost of its own."""
+    """Return the settings of a service in a vhost of its own."""
     return ClassifierSettings(amqp_url=vhost, data_dir=tmp_path, classifier_threshold=10)
 
 
@@ -48,7 +48,7 @@ running = partial(serving, service.run)
 
 
 def delivery(number: int) -> EmailDelivered:
-    """Give a delivery of our own."""
+    """Return a delivery of our own."""
     return EmailDelivered(
         id=f"e-{number}",
         at=AT,
@@ -60,7 +60,7 @@ def delivery(number: int) -> EmailDelivered:
 
 
 def bounce(number: int) -> EmailBounced:
-    """Give a bounce of our own that says "no such mailbox"."""
+    """Return a bounce of our own that says "no such mailbox"."""
     return EmailBounced(
         id=f"e-{number}",
         at=AT,
@@ -151,7 +151,7 @@ async def test_a_restart_forgets_nothing(settings: ClassifierSettings) -> None:
 
 
 async def test_one_bad_message_harms_nobody(settings: ClassifierSettings, vhost: str) -> None:
-    """An outcome without a domain dies alone; those that came with it are counted."""
+    """An outcome without a domain becomes a dead letter; its neighbours are counted."""
     await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
     bad = delivery(1).model_copy(update={"id": "bad", "recipient": "nobody"})
     async with Broker.connect(settings.amqp_url, "gateway") as broker:
@@ -166,7 +166,7 @@ async def test_one_bad_message_harms_nobody(settings: ClassifierSettings, vhost:
 
 
 async def test_another_rule_judges_what_is_there(settings: ClassifierSettings) -> None:
-    """After a restart with a lower threshold the verdicts follow it, and that is announced."""
+    """After a restart with a lower threshold the verdicts follow it, and are announced."""
     await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
     async with (
         Broker.connect(settings.amqp_url, "gateway") as broker,
@@ -184,7 +184,7 @@ async def test_another_rule_judges_what_is_there(settings: ClassifierSettings) -
 async def test_a_question_does_not_come_after_events(
     settings: ClassifierSettings, rabbit: Node
 ) -> None:
-    """Questions have a connection of their own: on one, they would wait for megabytes of events."""
+    """Questions have a connection of their own, and do not wait for megabytes of events."""
     await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
     vhost = urlsplit(settings.amqp_url).path.removeprefix("/")
     by_queue: dict[str, set[str]] = {}

@@ -1,4 +1,4 @@
-"""Asking a store for codes and whether they are right, each time anew unless an id is given."""
+"""Requests and guesses for a store, each a new one unless an id is passed."""
 
 import asyncio
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ _numbers = count()
 
 @dataclass(frozen=True)
 class Asking:
-    """Asks one store."""
+    """Sends requests and guesses to one store."""
 
     store: ChallengeStore
     generator: CodeGenerator = field(default=GENERATOR)
@@ -41,7 +41,7 @@ class Asking:
         digits: int | None = None,
         limits: CodeLimits = NO_LIMITS,
     ) -> IssueResult:
-        """Ask for a code."""
+        """Request a code."""
         new_challenge = self.generator.new_challenge(scope, digits)
         name = command_id or f"command/{next(_numbers)}"
         return await self.store.issue(IssueRequest(name, new_challenge, limits.of_mail(scope, IP)))
@@ -49,7 +49,7 @@ class Asking:
     async def challenge(
         self, scope: CodeScope, command_id: str | None = None, *, digits: int | None = None
     ) -> Challenge:
-        """Ask for a code that is not to be refused."""
+        """Request a code that is not refused; return its challenge."""
         answer = await self.issue(scope, command_id, digits=digits)
         assert isinstance(answer, Issued)
         return answer.challenge
@@ -57,13 +57,13 @@ class Asking:
     async def guess(
         self, scope: CodeScope, request_id: str | None = None, code: str = "no-code"
     ) -> Challenge | None:
-        """Guess, and give what the guess may be compared with."""
+        """Guess; return the challenge that the guess may be compared with."""
         return (await self.counted(scope, request_id, code)).challenge
 
     async def counted(
         self, scope: CodeScope, request_id: str | None = None, code: str = "no-code"
     ) -> CountedGuess:
-        """Make a guess that is not to be held back."""
+        """Guess; the guess must be counted."""
         judged = await self.judged(scope, request_id, code)
         assert isinstance(judged, CountedGuess)
         return judged
@@ -75,7 +75,7 @@ class Asking:
         code: str = "no-code",
         limits: Sequence[Limit] = (),
     ) -> GuessDecision:
-        """Guess."""
+        """Guess; return the decision."""
         return await self.store.guess(self.made(scope, request_id, code, limits))
 
     def made(
@@ -85,23 +85,23 @@ class Asking:
         code: str = "no-code",
         limits: Sequence[Limit] = (),
     ) -> Guess:
-        """Make a guess that nobody knows of yet."""
+        """Return a guess that is not sent."""
         name = request_id or f"request/{next(_numbers)}"
         return Guess(self.generator.fingerprints(scope, name, code), scope, limits)
 
     async def together(self, guesses: Sequence[Guess]) -> Sequence[Challenge | None]:
-        """Make some guesses in one call, and give what each may be compared with."""
+        """Send some guesses at once; return the challenge that each may be compared with."""
         judged = await asyncio.gather(*map(self.store.guess, guesses))
         return [each.challenge if isinstance(each, CountedGuess) else None for each in judged]
 
     async def guesses(self, scope: CodeScope, number: int) -> int:
-        """Guess so many times, and tell how many may be compared."""
+        """Guess so many times; return how many guesses may be compared."""
         return sum([await self.guess(scope) is not None for _ in range(number)])
 
     async def use(
         self, challenge: Challenge, request_id: str | None = None, code: str = "no-code"
     ) -> bool:
-        """Guess right and use a challenge up, if it lets us."""
+        """Guess right; return whether the guess uses the challenge up."""
         counted = await self.counted(challenge.scope, request_id, code)
         return await self.store.use(CodeUse(counted, challenge))
 

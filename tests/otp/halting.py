@@ -1,4 +1,4 @@
-"""An otp service that halts between counting a guess and comparing it, and says so.
+"""An otp service that halts between counting a guess and comparing it, and prints a line then.
 
 `python -m tests.otp.halting` is the service itself but for that; it never answers a question.
 """

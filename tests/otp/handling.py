@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import orjson
 
 from services.otp.codes import Challenge, CodeGenerator
-from services.otp.handlers import OneTimeCodes
+from services.otp.handlers import CodeHandlers
 from services.otp.limits import CodeLimits
 from services.otp.mail import translations
 from services.otp.mail.mail import Branding, MailWriter
@@ -19,7 +19,7 @@ SEALER = Sealer([bytes(32)])
 
 
 def mail_in(returned: Sequence[object]) -> SendEmail:
-    """Find the mail among what a handler returned."""
+    """Return the mail among the messages of a handler."""
     (mail,) = (item for item in returned if isinstance(item, SendEmail))
     return mail
 
@@ -33,12 +33,12 @@ def code_in(mail: SendEmail) -> str:
 
 
 def wrong(code: str) -> str:
-    """Give a code that is not right."""
+    """Return a wrong code."""
     return code[:-1] + str((int(code[-1]) + 1) % 10)
 
 
 class CountingCodeGenerator(CodeGenerator):
-    """Counts the guesses that could have been right."""
+    """A generator that counts the comparisons with a challenge."""
 
     compared = 0
 
@@ -53,26 +53,26 @@ EMAIL = "anna@example.com"
 
 def guarded(
     database: Database, generator: CodeGenerator, limits: CodeLimits = NO_LIMITS
-) -> OneTimeCodes:
-    """Give the handlers of a deployment that keeps its cooldown and these limits."""
+) -> CodeHandlers:
+    """Return handlers with a cooldown and these limits."""
     return handlers(ChallengeStore(database, POLICY), generator, limits)
 
 
 def handlers(
     store: ChallengeStore, generator: CodeGenerator, limits: CodeLimits = NO_LIMITS
-) -> OneTimeCodes:
-    """Give the handlers of a shop."""
+) -> CodeHandlers:
+    """Return the handlers of a shop."""
     writer = MailWriter(translations.shipped(), Branding(from_="Shop <shop@example.com>"))
-    return OneTimeCodes(store, generator, SEALER, writer, limits)
+    return CodeHandlers(store, generator, SEALER, writer, limits)
 
 
-async def issue(codes: OneTimeCodes, command_id: str = "command-1") -> str:
-    """Ask for a code and read it in the mail."""
+async def issue(codes: CodeHandlers, command_id: str = "command-1") -> str:
+    """Request a code and read it in the mail."""
     return code_in(mail_in(await codes.on_issue_code(IssueCode(id=command_id, email=EMAIL))))
 
 
 async def verify(
-    codes: OneTimeCodes, code: str, request_id: str = "request-1", client: str | None = None
+    codes: CodeHandlers, code: str, request_id: str = "request-1", client: str | None = None
 ) -> Contract:
     """Ask whether a code is right."""
     question = VerifyCode(id=request_id, email=EMAIL, code=code, client=client)

@@ -40,7 +40,7 @@ CHALLENGE = Challenge(
     ],
 )
 def test_truncation_is_that_of_the_rfc(digest: str, code: str) -> None:
-    """Digests become the codes that RFC 4226 gives in its appendix D."""
+    """Digests become the codes of RFC 4226, appendix D."""
     assert truncate(bytes.fromhex(digest), 6) == code
 
 
@@ -107,7 +107,7 @@ def test_a_code_is_bound(other: Challenge) -> None:
     ],
 )
 def test_spaces_and_dashes_do_not_count(spell: str) -> None:
-    """A code is right however it is grouped."""
+    """Spaces and dashes between the digits do not make a code wrong."""
     generator = CodeGenerator([KEY])
     code = generator.code(CHALLENGE)
 
@@ -116,7 +116,7 @@ def test_spaces_and_dashes_do_not_count(spell: str) -> None:
 
 @given(st.text(max_size=64))
 def test_any_text_may_be_typed(typed: str) -> None:
-    """Whatever is typed is an answer, and wrong unless it is the code."""
+    """Any typed text but the code is wrong, and none raises."""
     generator = CodeGenerator([KEY])
 
     assert generator.is_right(CHALLENGE, typed) == (normalise(typed) == generator.code(CHALLENGE))
@@ -124,14 +124,14 @@ def test_any_text_may_be_typed(typed: str) -> None:
 
 @pytest.mark.parametrize("spoil", ["{}0", "0{}", "{}x", "{}\n", "+{}", ""])
 def test_other_characters_are_wrong(spoil: str) -> None:
-    """What else stands beside the digits makes a code wrong."""
+    """Any other sign beside the digits makes a code wrong."""
     generator = CodeGenerator([KEY])
 
     assert not generator.is_right(CHALLENGE, spoil.format(generator.code(CHALLENGE)))
 
 
 def test_digits_of_other_scripts_are_wrong() -> None:
-    """Digits are those of ASCII."""
+    """Digits of other scripts make a code wrong."""
     generator = CodeGenerator([KEY])
     fullwidth = "".join(chr(ord(digit) + 0xFEE0) for digit in generator.code(CHALLENGE))
 
@@ -140,7 +140,7 @@ def test_digits_of_other_scripts_are_wrong() -> None:
 
 
 def test_without_a_challenge_nothing_is_right() -> None:
-    """The code that stands in for a missing challenge is not right either."""
+    """Without a challenge no code is right."""
     generator = CodeGenerator([KEY])
 
     assert not any(generator.is_right(None, f"{number:06}") for number in range(0, 1_000_000, 37))
@@ -157,7 +157,7 @@ def test_keys_rotate() -> None:
     assert not CodeGenerator([KEY]).is_right(challenge, old.code(challenge))
 
 
-def test_no_two_drafts_are_alike() -> None:
+def test_no_two_new_challenges_are_alike() -> None:
     """Each challenge has an id and a nonce of its own."""
     generator = CodeGenerator([KEY])
     drafts = [generator.new_challenge(SCOPE) for _ in range(100)]
@@ -166,8 +166,8 @@ def test_no_two_drafts_are_alike() -> None:
     assert len({each.id for each in drafts}) == 100
 
 
-def test_a_draft_has_the_digits_that_are_asked_for() -> None:
-    """Who asks for no length gets that of the deployment."""
+def test_a_new_challenge_has_the_requested_digits() -> None:
+    """A request without a length has that of the deployment."""
     generator = CodeGenerator([KEY], digits=8)
 
     assert generator.new_challenge(SCOPE).digits == 8
@@ -198,7 +198,7 @@ def test_a_guess_is_known_again(
 
 
 def test_a_guess_is_known_again_after_a_rotation() -> None:
-    """A guess has a name by each key, the newest first: that of an old key finds it as well."""
+    """A guess has a name by each key, the newest first, so that the name by an old key finds it."""
     old = CodeGenerator([OLD_KEY]).fingerprints(SCOPE, "request-1", "123456")
     new = CodeGenerator([KEY]).fingerprints(SCOPE, "request-1", "123456")
     rotated = CodeGenerator([KEY, OLD_KEY]).fingerprints(SCOPE, "request-1", "123456")
@@ -232,10 +232,10 @@ STORED = replace(
     ],
 )
 def test_in_its_time(now: int, *, expected: bool) -> None:
-    """It ends at its expiry; and what a clock put back has not yet made is dead, but for a step."""
+    """A challenge is in time from its creation, less a small step of the clock, to its expiry."""
     assert STORED.is_in_time(now) is expected
 
 
 def test_a_recipient_has_one_spelling() -> None:
-    """Mails and failures are counted for an address however it is written."""
+    """All spellings of an address are one recipient."""
     assert STORED.scope.recipient == "anna@example.com"

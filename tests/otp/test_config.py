@@ -17,7 +17,7 @@ ENVIRON = {"AMQP_URL": "amqp://localhost", "OTP_KEY": KEY, "SEALING_KEY": KEY}
 
 
 def test_the_keys_are_enough() -> None:
-    """With a broker and the two keys the service runs: six digits, ten minutes, five guesses."""
+    """Broker and keys are enough; a code has six digits, ten minutes and five guesses then."""
     settings = OtpSettings.load(ENVIRON)
 
     assert settings.otp_digits == 6
@@ -48,7 +48,7 @@ def test_the_keys_are_enough() -> None:
     ],
 )
 def test_what_cannot_be(name: str, value: str) -> None:
-    """A wrong setting is named in the error."""
+    """The error of a wrong setting begins with its name."""
     with pytest.raises(ConfigError, match=f"^{name}: "):
         OtpSettings.load({**ENVIRON, name: value})
 
@@ -62,7 +62,7 @@ def test_keys_are_not_shown() -> None:
 
 
 def test_the_mails(tmp_path: Path) -> None:
-    """What mails say is read with the settings: templates, language, names, autofill."""
+    """Templates, language, names and autofill of mails are read with the settings."""
     (tmp_path / "nl.toml").write_bytes(toml(warning="Hush."))
     settings = OtpSettings.load(
         {
@@ -83,7 +83,7 @@ def test_the_mails(tmp_path: Path) -> None:
 
 
 def test_the_mails_need_no_setting() -> None:
-    """Without settings of theirs mails are in English, name nobody and are not for autofill."""
+    """Without settings, mails are in English, name no product and have no autofill line."""
     settings = OtpSettings.load(ENVIRON)
 
     assert settings.branding == Branding()
@@ -106,19 +106,19 @@ def test_the_mails_need_no_setting() -> None:
     ],
 )
 def test_what_no_mail_can_say(name: str, value: str) -> None:
-    """A name that would be a header or a link, and whatever else cannot be, is refused."""
+    """A setting that no mail can contain, such as a link or a header, is refused."""
     with pytest.raises(ConfigError, match=f"^{name}"):
         OtpSettings.load({**ENVIRON, name: value})
 
 
 def test_a_language_that_nobody_speaks() -> None:
-    """The deployment's own language is one that there is a template for."""
+    """A deployment's own language without a template is refused."""
     with pytest.raises(ConfigError, match="OTP_LOCALE must be one that there is a template for"):
         OtpSettings.load({**ENVIRON, "OTP_LOCALE": "zh"})
 
 
 def test_wrong_templates(tmp_path: Path) -> None:
-    """Every mistake in the templates is a line that names its file."""
+    """Every mistake in the templates has a line that names its file."""
     (tmp_path / "en.toml").write_bytes(toml(warning="{code}", advice=None))
     (tmp_path / "fr.toml").write_bytes(b"plural")
     with pytest.raises(ConfigError) as caught:

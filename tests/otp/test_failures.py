@@ -19,7 +19,7 @@ HOUR = 3600  # seconds
 
 
 def limits(client: int = 0, ip: int = 0) -> CodeLimits:
-    """Give limits on failures at all recipients."""
+    """Return limits on failures at all recipients."""
     return replace(NO_LIMITS, client_failures=client, ip_failures=ip)
 
 
@@ -33,8 +33,8 @@ async def test_so_many_failures_at_all_recipients(
 ) -> None:
     """Of 200 guesses at once, at 20 recipients and 3 replicas, exactly the allowed are counted.
 
-    The others leave no trace at any challenge or recipient. Those at nothing count as well: who is
-    told to wait learns nothing of whom he guessed at.
+    The others count for no challenge and no recipient. Guesses at no challenge count as well, so
+    that a refusal does not show whether there is a challenge.
     """
     for scope in PEOPLE[::2]:
         await replicas[0].challenge(scope)
@@ -56,7 +56,7 @@ async def test_so_many_failures_at_all_recipients(
 
 
 async def test_failures_leave_the_window(free: Asking, clock: Clock) -> None:
-    """A failure counts for a day, and at most an hour longer; then it is told when to come."""
+    """A failure counts for a day and at most an hour more; a refusal has the time until then."""
     clock.seconds += -clock.seconds % HOUR
     allowed = limits(client=2).of_guess(ANNA, None)
     first = await free.judged(ANNA, limits=allowed)
@@ -76,7 +76,7 @@ async def test_failures_leave_the_window(free: Asking, clock: Clock) -> None:
 async def test_what_was_right_is_given_back(
     free: Asking, replica: Asking, database: Database
 ) -> None:
-    """Right codes of any number are no failures, asked for again or not, and each counts once."""
+    """A right guess is no failure, whether it is repeated or not."""
     allowed = limits(client=2, ip=2).of_guess(ANNA, IP)
     assert isinstance(await free.judged(PEOPLE[0], limits=allowed), CountedGuess)
     for number in range(5):
@@ -94,7 +94,7 @@ async def test_what_was_right_is_given_back(
 
 
 async def test_what_was_right_too_late_is_not_given_back(free: Asking) -> None:
-    """Of right answers at once all but one are failures."""
+    """Of several right guesses at one challenge, all but the first are failures."""
     allowed = limits(client=2).of_guess(ANNA, None)
     challenge = await free.challenge(ANNA)
     both = [await free.judged(ANNA, limits=allowed) for _ in range(2)]
@@ -107,7 +107,7 @@ async def test_what_was_right_too_late_is_not_given_back(free: Asking) -> None:
 
 
 async def test_client_and_address_are_limited_on_their_own(free: Asking) -> None:
-    """Neither is a way around the other, and neither locks out whoever shares the other alone."""
+    """A limit on clients and one on addresses hold each for itself, and not for the pair."""
     allowed = limits(client=2, ip=3)
     shop, bank = ANNA, replace(ANNA, client="bank")
     other = IPv4Address("192.0.2.8")
@@ -125,7 +125,7 @@ async def test_client_and_address_are_limited_on_their_own(free: Asking) -> None
 
 
 async def test_an_answered_guess_stays_answered(free: Asking) -> None:
-    """Past a limit a request that was answered before it gets its old answer."""
+    """A request that was answered before a limit was reached has its old answer after it."""
     allowed = limits(client=1).of_guess(ANNA, None)
     challenge = await free.challenge(ANNA)
     first = await free.judged(ANNA, "request-1", limits=allowed)
@@ -139,7 +139,7 @@ async def test_an_answered_guess_stays_answered(free: Asking) -> None:
 
 
 async def test_what_was_held_back_may_be_asked_later(free: Asking, clock: Clock) -> None:
-    """It was not counted, so that the same request is a first guess once there is room."""
+    """A refused guess is not counted: repeated after the limit has passed, it is a first guess."""
     allowed = limits(client=1).of_guess(ANNA, None)
     await free.judged(ANNA, limits=allowed)
     assert isinstance(await free.judged(ANNA, "request-2", limits=allowed), UncheckedGuess)
@@ -152,7 +152,7 @@ async def test_what_was_held_back_may_be_asked_later(free: Asking, clock: Clock)
 
 
 async def test_a_clock_put_back_forgives_no_failure(free: Asking, clock: Clock) -> None:
-    """Failures of an hour that is to come count."""
+    """Failures of a future hour count, so that a clock put back forgives none."""
     allowed = limits(client=1).of_guess(ANNA, None)
     await free.judged(ANNA, limits=allowed)
     clock.seconds -= HOUR

@@ -20,7 +20,7 @@ HOUR, DAY = 3600, 86_400  # seconds
 
 
 async def test_nothing_to_guess(asking: Asking, clock: Clock) -> None:
-    """Unknown, expired, used and cancelled alike there is nothing to compare with."""
+    """An unknown, expired, used or cancelled code leaves nothing to compare a guess with."""
     unknown = await asking.guess(ANNA)
     await asking.use(await asking.challenge(ANNA))
     used = await asking.guess(ANNA)
@@ -44,7 +44,7 @@ async def test_so_many_guesses(asking: Asking, replica: Asking) -> None:
 
 
 async def test_a_guess_is_counted_before_it_is_given(asking: Asking, replica: Asking) -> None:
-    """A guess whose comparison never comes is counted all the same: a crash gives none back."""
+    """A guess that is never compared is counted all the same, so that a crash gives none back."""
     await asking.challenge(ANNA)
     await asking.guesses(ANNA, 5)
 
@@ -74,7 +74,7 @@ async def test_so_many_failures(free: Asking, clock: Clock) -> None:
 
 
 async def test_failures_are_of_one_recipient(free: Asking) -> None:
-    """Whoever is attacked locks out nobody else."""
+    """The failures of one recipient do not lock out another."""
     for _ in range(6):
         await free.challenge(ANNA)
         await free.guesses(ANNA, 5)
@@ -87,7 +87,7 @@ async def test_failures_are_of_one_recipient(free: Asking) -> None:
 
 
 async def test_what_was_right_is_no_failure(free: Asking) -> None:
-    """Whoever types 40 right codes in a day can type the next."""
+    """After 40 right guesses in a day the next one is right too."""
     for _ in range(40):
         await free.use(await free.challenge(ANNA))
 
@@ -106,7 +106,7 @@ async def test_used_once(asking: Asking, replica: Asking) -> None:
 
 
 async def test_the_user_may_ask_again(asking: Asking, replica: Asking) -> None:
-    """The request that used a challenge finds it used by itself, ten copies at once too."""
+    """Copies of the request that used a challenge have its result, ten at once too."""
     challenge = await asking.challenge(ANNA)
     both = (asking, replica)
     assert await asking.guess(ANNA, "request-1") == challenge
@@ -138,7 +138,7 @@ async def test_copies_of_one_request_count_once(asking: Asking, replica: Asking)
 
 
 async def test_a_repeated_request_leaves_a_newer_challenge_alone(asking: Asking) -> None:
-    """A request gets the challenge that it was about, or none, though a newer one is alive."""
+    """A repeated request is compared with its first challenge, or none, never with a newer one."""
     assert await asking.guess(ANNA, "request-0") is None
     old = await asking.challenge(ANNA)
     await asking.guess(ANNA, "request-1")
@@ -159,7 +159,7 @@ async def test_too_late_to_use(asking: Asking, clock: Clock) -> None:
 
 
 async def test_failures_outlast_a_clock_put_back(free: Asking, clock: Clock) -> None:
-    """Failures of a time that is to come count."""
+    """Failures of a future time count, so that a clock put back forgives none."""
     for _ in range(6):
         await free.challenge(ANNA)
         await free.guesses(ANNA, 5)
@@ -200,7 +200,7 @@ async def test_guesses_at_once(
 
 
 async def test_copies_in_one_call_count_once(asking: Asking) -> None:
-    """They are one guess, known before or not, and each is told the same."""
+    """Copies of a guess at once are one guess with one decision, known before or not."""
     challenge = await asking.challenge(ANNA)
     old = asking.made(ANNA)
     await asking.together([old])
@@ -211,7 +211,7 @@ async def test_copies_in_one_call_count_once(asking: Asking) -> None:
 
 
 async def test_right_answers_in_one_call(free: Asking, database: Database) -> None:
-    """Each challenge is used by one of them, which is given its failure back, and no other is."""
+    """One right guess uses each challenge and is no failure; the others are failures."""
     allowed = replace(NO_LIMITS, client_failures=100).of_guess(ANNA, None)
     challenges = [await free.challenge(scope) for scope in PEOPLE]
     uses = [
@@ -246,22 +246,22 @@ async def test_right_answers_at_once(replicas: Sequence[Asking]) -> None:
 
 
 def challenge(id_: str = "c-1", email: str = ANNA.email) -> Challenge:
-    """Give a challenge."""
+    """Return a challenge."""
     return Challenge(id_, CodeScope("shop", id_, email), bytes(16), "key", 6, 0, 600_000, 0)
 
 
 def past(challenge_id: str, count: int, *, verified: bool = False) -> tuple[str, str, bool, int]:
-    """Give so many guesses of Anna's."""
+    """Return so many guesses of Anna's."""
     return (ANNA.email, challenge_id, verified, count)
 
 
 def granted(budget: GuessBudget, asked: Challenge, guesses: int = 100) -> int:
-    """Tell how many of some guesses may be compared."""
+    """Return how many of some guesses may be compared."""
     return sum(budget.grant(asked) is not None for _ in range(guesses))
 
 
 def test_five_guesses_a_challenge() -> None:
-    """Each challenge has its own guesses, those of the past counted."""
+    """Each challenge has five guesses of its own, those of the past counted."""
     budget = GuessBudget(POLICY, [past("c-1", 2), past("c-9", 5)])
 
     assert granted(budget, challenge("c-1")) == 3
@@ -272,7 +272,7 @@ def test_five_guesses_a_challenge() -> None:
 
 
 def test_thirty_failures_a_recipient() -> None:
-    """Past them no challenge of the recipient gives a guess, whichever spelling it is for."""
+    """After 30 failures no challenge of the recipient has a guess left, in any spelling."""
     budget = GuessBudget(POLICY, [past(f"old-{n}", 5) for n in range(5)])
 
     assert granted(budget, challenge("c-1")) == 5
@@ -282,7 +282,7 @@ def test_thirty_failures_a_recipient() -> None:
 
 
 def test_what_was_verified_is_no_failure() -> None:
-    """Whoever types right codes all day is not locked out; such a guess is used all the same."""
+    """A right guess is no failure of its recipient, and is a try of its challenge all the same."""
     budget = GuessBudget(POLICY, [past(f"old-{n}", 1, verified=True) for n in range(100)])
 
     assert granted(budget, challenge("c-1")) == 5
@@ -290,7 +290,7 @@ def test_what_was_verified_is_no_failure() -> None:
 
 
 def test_without_a_challenge_nothing_counts() -> None:
-    """Guesses at nothing lock nobody out."""
+    """Guesses at no challenge count for no recipient."""
     budget = GuessBudget(POLICY, [])
 
     assert all(budget.grant(None) is None for _ in range(100))
@@ -298,7 +298,7 @@ def test_without_a_challenge_nothing_counts() -> None:
 
 
 def test_the_challenge_is_given() -> None:
-    """What may be compared is what was asked for."""
+    """The challenge of a granted guess is returned, and None for a refused one."""
     budget = GuessBudget(replace(POLICY, tries=1), [])
 
     assert budget.grant(challenge()) == challenge()

@@ -1,4 +1,4 @@
-"""What the otp service answers, on a real store."""
+"""The answers of the otp service, on a real store."""
 
 import asyncio
 import re
@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import orjson
 import pytest
 
-from services.otp.handlers import OneTimeCodes
+from services.otp.handlers import CodeHandlers
 from services.otp.limits import CodeLimits
 from shared.contracts import (
     CancelCode,
@@ -37,8 +37,8 @@ from tests.otp.handling import (
 )
 
 
-async def test_a_code_is_mailed(codes: OneTimeCodes) -> None:
-    """Asking for a code mails one to the address and says so, both with the same expiry."""
+async def test_a_code_is_mailed(codes: CodeHandlers) -> None:
+    """A request mails a code to its address and is answered, both with the same expiry."""
     command = IssueCode(id="command-1", email=EMAIL, client="shop")
     mail, issued = await codes.on_issue_code(command)
 
@@ -52,8 +52,8 @@ async def test_a_code_is_mailed(codes: OneTimeCodes) -> None:
     assert issued.email == EMAIL
 
 
-async def test_the_mail_is_what_was_asked_for(codes: OneTimeCodes) -> None:
-    """The mail is in the language and for the purpose of the command, for as long as is left."""
+async def test_the_mail_is_what_was_asked_for(codes: CodeHandlers) -> None:
+    """The mail has the language and purpose of the command, and the time that the code has left."""
     command = IssueCode(id="command-1", email=EMAIL, purpose="sign-in", locale="de-AT")
     mail = mail_in(await codes.on_issue_code(command))
 
@@ -64,8 +64,8 @@ async def test_the_mail_is_what_was_asked_for(codes: OneTimeCodes) -> None:
     assert "Minuten g\u00fcltig." in text
 
 
-async def test_the_code_is_nowhere_in_the_clear(codes: OneTimeCodes) -> None:
-    """What is published has the code under the seal alone."""
+async def test_the_code_is_nowhere_in_the_clear(codes: CodeHandlers) -> None:
+    """Published messages contain the code under the seal alone."""
     returned = await codes.on_issue_code(IssueCode(id="command-1", email=EMAIL))
     code = code_in(mail_in(returned))
     answer = await verify(codes, code)
@@ -77,8 +77,8 @@ async def test_the_code_is_nowhere_in_the_clear(codes: OneTimeCodes) -> None:
         assert code not in repr(message)
 
 
-async def test_the_same_command_mails_the_same(codes: OneTimeCodes) -> None:
-    """A command that is handled twice gives the same ids and the same code."""
+async def test_the_same_command_mails_the_same(codes: CodeHandlers) -> None:
+    """A command that is handled twice has the same ids and the same code."""
     first = await codes.on_issue_code(IssueCode(id="command-1", email=EMAIL))
     second = await codes.on_issue_code(IssueCode(id="command-1", email=EMAIL))
 
@@ -88,8 +88,8 @@ async def test_the_same_command_mails_the_same(codes: OneTimeCodes) -> None:
     assert code_in(mail_in(first)) == code_in(mail_in(second))
 
 
-async def test_a_command_id_is_known_to_its_holder_alone(codes: OneTimeCodes) -> None:
-    """Whoever repeats the id of another's command is not mailed the other's code."""
+async def test_a_command_id_is_known_in_its_scope_alone(codes: CodeHandlers) -> None:
+    """A command with the id of another scope's command mails a code of its own."""
     code = await issue(codes)
     commands = [
         IssueCode(id="command-1", email="eve@example.com"),
@@ -102,7 +102,7 @@ async def test_a_command_id_is_known_to_its_holder_alone(codes: OneTimeCodes) ->
     assert len({mail.id for mail in mails}) == 3
 
 
-async def test_another_command_mails_the_code_again(codes: OneTimeCodes) -> None:
+async def test_another_command_mails_the_code_again(codes: CodeHandlers) -> None:
     """A resend is another mail with the same code."""
     first = mail_in(await codes.on_issue_code(IssueCode(id="command-1", email=EMAIL)))
     second = mail_in(await codes.on_issue_code(IssueCode(id="command-2", email=EMAIL)))
@@ -112,7 +112,7 @@ async def test_another_command_mails_the_code_again(codes: OneTimeCodes) -> None
     assert first.expires_at == second.expires_at
 
 
-async def test_right_once(codes: OneTimeCodes) -> None:
+async def test_right_once(codes: CodeHandlers) -> None:
     """A right code is verified, for the same request again, and refused for any other."""
     code = await issue(codes)
     first = await verify(codes, code)
@@ -125,7 +125,7 @@ async def test_right_once(codes: OneTimeCodes) -> None:
     assert isinstance(other, CodeRefused)
 
 
-async def test_a_request_id_is_no_code(codes: OneTimeCodes) -> None:
+async def test_a_request_id_is_no_code(codes: CodeHandlers) -> None:
     """The id of the request that was verified does not verify another code."""
     code = await issue(codes)
     await verify(codes, code)
@@ -133,7 +133,7 @@ async def test_a_request_id_is_no_code(codes: OneTimeCodes) -> None:
     assert isinstance(await verify(codes, wrong(code)), CodeRefused)
 
 
-async def test_a_wrong_guess_uses_nothing_up(codes: OneTimeCodes) -> None:
+async def test_a_wrong_guess_uses_nothing_up(codes: CodeHandlers) -> None:
     """After a wrong guess the right code is still right."""
     code = await issue(codes)
 
@@ -141,8 +141,8 @@ async def test_a_wrong_guess_uses_nothing_up(codes: OneTimeCodes) -> None:
     assert isinstance(await verify(codes, code, "request-2"), CodeVerified)
 
 
-async def test_an_older_mail_is_of_no_use(codes: OneTimeCodes) -> None:
-    """A mail that arrives when another code was asked for has a code that is right no more."""
+async def test_an_older_mail_is_of_no_use(codes: CodeHandlers) -> None:
+    """A replaced code is wrong, though its mail arrives late."""
     old = await issue(codes)
     for number in range(5):
         await verify(codes, wrong(old), f"guess-{number}")
@@ -152,15 +152,15 @@ async def test_an_older_mail_is_of_no_use(codes: OneTimeCodes) -> None:
     assert isinstance(await verify(codes, new, "request-2"), CodeVerified)
 
 
-async def test_for_its_client_alone(codes: OneTimeCodes) -> None:
-    """A code that one client asked for is not right for another."""
+async def test_for_its_client_alone(codes: CodeHandlers) -> None:
+    """A code of one client is wrong for another."""
     code = await issue(codes)
 
     assert isinstance(await verify(codes, code, client="other"), CodeRefused)
     assert isinstance(await verify(codes, code), CodeVerified)
 
 
-async def test_a_hundred_right_answers_at_once(codes: OneTimeCodes) -> None:
+async def test_a_hundred_right_answers_at_once(codes: CodeHandlers) -> None:
     """Of 100 right answers at once exactly one is verified."""
     code = await issue(codes)
     answers = await asyncio.gather(
@@ -171,7 +171,7 @@ async def test_a_hundred_right_answers_at_once(codes: OneTimeCodes) -> None:
 
 
 async def test_too_early(database: Database, generator: CountingCodeGenerator) -> None:
-    """Within the cooldown nothing is mailed and nothing said to others, only to the asker."""
+    """Within the cooldown nothing is mailed or published; the client is answered."""
     codes = guarded(database, generator)
     _, issued = await codes.on_issue_code(IssueCode(id="command-1", email=EMAIL))
     (withheld,) = await codes.on_issue_code(IssueCode(id="command-2", email=EMAIL))
@@ -184,7 +184,7 @@ async def test_too_early(database: Database, generator: CountingCodeGenerator) -
 
 
 async def test_over_a_limit(database: Database, generator: CountingCodeGenerator) -> None:
-    """Past a limit nothing is mailed, whoever is asked for; each limit is told alike."""
+    """Past a limit nothing is mailed to any recipient, and the answer has the time to wait."""
     codes = guarded(database, generator, CodeLimits(0, 0, 0, 1, 0, 0))
     ip = ip_address("2001:db8::1")
     neighbour = ip_address("2001:db8::2")
@@ -197,7 +197,7 @@ async def test_over_a_limit(database: Database, generator: CountingCodeGenerator
 
 
 @pytest.mark.parametrize("length", [4, 5, 6, 7, 8])
-async def test_as_long_as_was_asked_for(codes: OneTimeCodes, length: int) -> None:
+async def test_as_long_as_was_asked_for(codes: CodeHandlers, length: int) -> None:
     """A code has the digits of its command, and is right."""
     command = IssueCode(id="command-1", email=EMAIL, length=length)
     code = code_in(mail_in(await codes.on_issue_code(command)))
@@ -206,7 +206,7 @@ async def test_as_long_as_was_asked_for(codes: OneTimeCodes, length: int) -> Non
     assert isinstance(await verify(codes, code), CodeVerified)
 
 
-async def test_for_its_purpose_alone(codes: OneTimeCodes) -> None:
+async def test_for_its_purpose_alone(codes: CodeHandlers) -> None:
     """A code to sign in confirms no address, and is not used up by the attempt."""
     command = IssueCode(id="command-1", email=EMAIL, purpose="sign-in")
     code = code_in(mail_in(await codes.on_issue_code(command)))
@@ -218,8 +218,8 @@ async def test_for_its_purpose_alone(codes: OneTimeCodes) -> None:
     assert answer.purpose == "sign-in"
 
 
-async def test_for_its_spelling_alone(codes: OneTimeCodes) -> None:
-    """Where two spellings are two people, none of them is verified by the other's mail."""
+async def test_for_its_spelling_alone(codes: CodeHandlers) -> None:
+    """A code is wrong for another spelling of its address, which may be another person."""
     code = await issue(codes)
     question = VerifyCode(id="request-1", email=EMAIL.title(), code=code)
     [answer] = await codes.on_verify_code(question)
@@ -227,8 +227,8 @@ async def test_for_its_spelling_alone(codes: OneTimeCodes) -> None:
     assert isinstance(answer, CodeRefused)
 
 
-async def test_an_answer_is_repeated(codes: OneTimeCodes, generator: CountingCodeGenerator) -> None:
-    """The same request gets the same answer to the byte, right or wrong, and counts once."""
+async def test_an_answer_is_repeated(codes: CodeHandlers, generator: CountingCodeGenerator) -> None:
+    """The same request has the same answer to the byte, right or wrong, and counts once."""
     code = await issue(codes)
     refused = [await verify(codes, wrong(code)) for _ in range(10)]
     verified = [await verify(codes, code, "request-2") for _ in range(10)]
@@ -240,8 +240,8 @@ async def test_an_answer_is_repeated(codes: OneTimeCodes, generator: CountingCod
     assert generator.compared == 20
 
 
-async def test_another_code_is_another_guess(codes: OneTimeCodes) -> None:
-    """Nobody guesses for free under the id of an earlier request."""
+async def test_another_code_is_another_guess(codes: CodeHandlers) -> None:
+    """Another code under the id of an earlier request is another guess."""
     code = await issue(codes)
     for step in range(1, 6):
         await verify(codes, f"{(int(code) + step) % 1_000_000:06}", "request-1")
@@ -249,8 +249,8 @@ async def test_another_code_is_another_guess(codes: OneTimeCodes) -> None:
     assert isinstance(await verify(codes, code, "request-1"), CodeRefused)
 
 
-async def test_a_cancelled_code_is_wrong(codes: OneTimeCodes) -> None:
-    """After its cancellation a code is right no more; the answer tells nothing of what was."""
+async def test_a_cancelled_code_is_wrong(codes: CodeHandlers) -> None:
+    """A cancelled code is wrong, and the cancellation of an unknown one has the same answer."""
     mail, issued = await codes.on_issue_code(IssueCode(id="command-1", email=EMAIL))
     assert isinstance(mail, SendEmail)
     assert isinstance(issued, CodeIssued)

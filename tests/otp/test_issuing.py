@@ -25,20 +25,20 @@ CHALLENGE = Challenge("old", ANNA, bytes(16), KEY, 6, NOW, NOW + 600_000, NOW)
 
 
 def request(number: int, *limits: Limit) -> IssueRequest:
-    """Give a command for Anna."""
+    """Return a request for Anna."""
     return IssueRequest(
         f"command-{number}", NewChallenge(f"new-{number}", ANNA, bytes(16), KEY, 8), limits
     )
 
 
 def an_issuer(now: int, *standing: Challenge, sent: int = 0) -> Issuer:
-    """Begin with these challenges, and with mails sent in this minute."""
+    """Return an issuer with these challenges, and with mails sent in this minute."""
     rows = [(FIVE.subject, now // MINUTE_MS, sent)]
     return Issuer(POLICY, now, {each.scope: each for each in standing}, WindowCounter(rows, now))
 
 
 def test_a_new_challenge() -> None:
-    """Whoever has none gets what was drafted, for the lifetime from now."""
+    """A scope without a challenge has the new one, for the lifetime from now."""
     issuer = an_issuer(NOW)
     made = Challenge("new-1", ANNA, bytes(16), KEY, 8, NOW, NOW + 600_000, NOW)
 
@@ -58,7 +58,7 @@ def test_a_resend_repeats() -> None:
 
 
 def test_another_spelling_is_as_early() -> None:
-    """Other letters in the local part get round no cooldown, and their code is another one.
+    """Another spelling of the address has the same cooldown, and another code.
 
     Issue 10, A12.
     """
@@ -74,7 +74,7 @@ def test_another_spelling_is_as_early() -> None:
 
 
 def test_another_purpose_has_a_cooldown_of_its_own() -> None:
-    """Only the address is folded: another client or purpose waits for nobody."""
+    """Another client or purpose has a cooldown of its own."""
     other = replace(ANNA, purpose="pay")
     command = IssueRequest("other", NewChallenge("new", other, bytes(16), KEY, 8), ())
 
@@ -83,7 +83,7 @@ def test_another_purpose_has_a_cooldown_of_its_own() -> None:
 
 @pytest.mark.parametrize("after", [0, 1, 59_999])
 def test_too_early(after: int) -> None:
-    """Within the cooldown nothing is mailed, and it is told how long it lasts."""
+    """Within the cooldown nothing is mailed, and the answer has the time to wait."""
     issuer = an_issuer(NOW + after, CHALLENGE)
 
     assert issuer.decide(request(1, FIVE)) == IssueRefused(Withholding.COOLDOWN, 60_000 - after)
@@ -92,7 +92,7 @@ def test_too_early(after: int) -> None:
 
 
 def test_at_once_one_is_mailed() -> None:
-    """Of commands that come together the first one is mailed, the others are too early."""
+    """Of requests at once the first one is mailed; the others are too early."""
     issuer = an_issuer(NOW)
     answers = [issuer.decide(request(number)) for number in range(3)]
 
@@ -100,7 +100,7 @@ def test_at_once_one_is_mailed() -> None:
 
 
 def test_the_last_resend_is_told_no_later_than_the_end() -> None:
-    """When a challenge ends within the cooldown, a new one may be asked for at its end."""
+    """A challenge that ends within the cooldown may be replaced at its end."""
     now = NOW + 570_000
     answer = an_issuer(now, CHALLENGE).decide(request(1))
 
@@ -109,7 +109,7 @@ def test_the_last_resend_is_told_no_later_than_the_end() -> None:
 
 
 def test_over_a_limit() -> None:
-    """Nothing is mailed, and it is told when there may be a mail again."""
+    """Past a limit nothing is mailed, and the answer has the time to wait."""
     issuer = an_issuer(NOW, sent=5)
     answer = issuer.decide(request(1, FIVE))
 
@@ -118,7 +118,7 @@ def test_over_a_limit() -> None:
 
 
 def test_the_longer_wait_is_told() -> None:
-    """Whoever waits as long as is told is not told to wait again."""
+    """Of cooldown and limit, the answer has the longer wait."""
     issuer = an_issuer(NOW, CHALLENGE, sent=5)
 
     assert issuer.decide(request(1, FIVE)) == IssueRefused(
@@ -135,7 +135,7 @@ def test_two_limits_on_one_subject_count_once() -> None:
 
 
 def test_nobody_waits_for_a_time_that_was_undone() -> None:
-    """A mail from before the clock was put back holds up no other for an hour."""
+    """A mail of the future, from before the clock was put back, delays no other mail."""
     issuer = an_issuer(NOW, replace(CHALLENGE, created_at=NOW - 1, mailed_at=NOW + 3_600_000))
 
     assert isinstance(issuer.decide(request(1)), Issued)
@@ -160,7 +160,7 @@ def test_alive(challenge: Challenge, now: int, guesses: int, *, expected: bool) 
 
 
 async def test_asking_again_repeats(asking: Asking, clock: Clock) -> None:
-    """While a challenge lives, asking again gives it again, with the same expiry."""
+    """While a challenge lives, a request has the same challenge with the same expiry."""
     first = await asking.challenge(ANNA)
     clock.seconds += 300
     second = await asking.challenge(ANNA, digits=8)
@@ -184,7 +184,7 @@ async def test_not_sooner_than_the_cooldown(asking: Asking, clock: Clock) -> Non
     assert resent.resend_at == (clock.seconds + 1) * 1000
 
 
-async def test_another_holder_has_another_challenge(free: Asking) -> None:
+async def test_another_scope_has_another_challenge(free: Asking) -> None:
     """A challenge belongs to one client, one purpose and one address."""
     scopes = (
         ANNA,
@@ -201,7 +201,7 @@ async def test_another_holder_has_another_challenge(free: Asking) -> None:
 
 
 async def test_asked_at_once_there_is_one(free: Asking, replica: Asking) -> None:
-    """Commands that arrive at once, at two replicas, make one challenge."""
+    """Requests at once, at two replicas, make one challenge."""
     both = (free, replica)
     issued = await asyncio.gather(*(both[number % 2].challenge(ANNA) for number in range(20)))
 
@@ -209,7 +209,7 @@ async def test_asked_at_once_there_is_one(free: Asking, replica: Asking) -> None
 
 
 async def test_asked_at_once_one_is_mailed(database: Database, asking: Asking) -> None:
-    """Of commands that arrive at once, at two stores, one is mailed and the others too early."""
+    """Of requests at once, at two stores, one is mailed and the others are too early."""
     both = (asking, Asking(ChallengeStore(database, POLICY, asking.store._clock)))
     issued = await asyncio.gather(*(both[number % 2].issue(ANNA) for number in range(20)))
 
@@ -217,7 +217,7 @@ async def test_asked_at_once_one_is_mailed(database: Database, asking: Asking) -
 
 
 async def test_the_same_command_gets_the_same(asking: Asking, clock: Clock) -> None:
-    """A command that comes again gets its own answer, also when its challenge is dead."""
+    """A repeated command has its first answer, also when its challenge is dead."""
     first = await asking.issue(ANNA, "command-1")
     early = await asking.issue(ANNA, "command-2")
     assert isinstance(first, Issued)
@@ -240,7 +240,7 @@ async def test_the_same_command_gets_the_same(asking: Asking, clock: Clock) -> N
 
 
 async def test_copies_of_a_command_count_once(free: Asking, database: Database) -> None:
-    """A command that comes twice, at once too, is one mail."""
+    """Copies of a command, at once or late, are one mail."""
     both = await asyncio.gather(*(free.issue(ANNA, "command-1") for _ in range(5)))
     late = await free.issue(ANNA, "command-1")
 
@@ -265,7 +265,7 @@ async def test_the_dead_are_replaced(free: Asking, clock: Clock) -> None:
     assert await free.guess(ANNA) == alive
 
 
-async def test_whoever_needs_a_new_code_does_not_wait(asking: Asking) -> None:
+async def test_a_new_code_has_no_cooldown(asking: Asking) -> None:
     """The cooldown is between two mails of one code."""
     used = await asking.challenge(ANNA)
     await asking.use(used)
@@ -305,7 +305,7 @@ async def test_a_withdrawn_key_ends_its_challenges(
 async def test_limits(
     free: Asking, clock: Clock, limits: CodeLimits, scopes: Sequence[CodeScope], minutes: int
 ) -> None:
-    """So many mails are sent in an hour or a day and no more; then it is told when they may be."""
+    """No more mails are sent than a limit allows, and then the answer has the time to wait."""
     clock.seconds += -clock.seconds % 60
     for number in range(3):
         assert isinstance(await free.issue(scopes[number % len(scopes)], limits=limits), Issued)
@@ -320,7 +320,7 @@ async def test_limits(
 
 
 async def test_limits_hold_for_all_replicas(free: Asking, replica: Asking) -> None:
-    """Of commands that arrive at once, at two replicas, no more are mailed than a limit says."""
+    """Of requests at once, at two replicas, no more are mailed than a limit allows."""
     both, limits = (free, replica), replace(NO_LIMITS, total_hourly=10)
     scopes = [replace(ANNA, email=f"{number}@example.com") for number in range(40)]
     issued = await asyncio.gather(

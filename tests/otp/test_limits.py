@@ -1,4 +1,4 @@
-"""Limits: what a mail and a guess are counted for, and for how long."""
+"""Limits: the subjects that mails and guesses are counted for, and the windows of the counts."""
 
 from dataclasses import replace
 from ipaddress import ip_address
@@ -15,7 +15,7 @@ LIMITS = CodeLimits(5, 10, 100, 20, 50, 1000, client_failures=200, ip_failures=4
 
 
 def test_everything_that_a_mail_is_counted_for() -> None:
-    """A mail is limited by its recipient, client, address, domain, and with all others."""
+    """A mail counts for its recipient, client, address and domain, and in all."""
     assert LIMITS.of_mail(SCOPE, ip_address("192.0.2.7")) == [
         Limit("recipient/anna@example.com", 5, HOUR_MS),
         Limit("recipient/anna@example.com", 10, DAY_MS),
@@ -27,7 +27,7 @@ def test_everything_that_a_mail_is_counted_for() -> None:
 
 
 def test_without_an_address() -> None:
-    """Whoever names no address is limited by everything else."""
+    """A mail without an address counts for everything else."""
     assert {limit.subject.partition("/")[0] for limit in LIMITS.of_mail(SCOPE, None)} == {
         "recipient",
         "client",
@@ -37,14 +37,14 @@ def test_without_an_address() -> None:
 
 
 def test_switched_off() -> None:
-    """A limit of 0 is none."""
+    """A limit of 0 does not exist."""
     assert CodeLimits(0, 0, 0, 0, 0, 0).of_mail(SCOPE, ip_address("::1")) == []
     assert len(replace(LIMITS, domain_hourly=0).of_mail(SCOPE, None)) == 4
     assert CodeLimits(0, 0, 0, 0, 0, 0).of_guess(SCOPE, ip_address("::1")) == []
 
 
 def test_whose_failure_a_guess_is() -> None:
-    """Each on its own: a limit on the pair would let each address have its guesses anew."""
+    """A guess counts for its client and for its address, not for the pair of them."""
     client, ip = Limit("client/shop", 200, DAY_MS), Limit("ip/2001:db8::/64", 40, DAY_MS)
 
     assert LIMITS.of_guess(SCOPE, ip_address("2001:db8::7")) == [client, ip]
@@ -62,7 +62,7 @@ def test_whose_failure_a_guess_is() -> None:
     ],
 )
 def test_one_site(address: str, expected: str) -> None:
-    """Whoever has a network of addresses has no more mails by it."""
+    """All addresses of a customer's network are one subject."""
     assert site(ip_address(address)) == expected
 
 
@@ -71,12 +71,12 @@ ANNA = Limit("recipient/anna@example.com", 5, HOUR_MS)
 
 
 def counted(*minutes: int) -> list[tuple[str, int, int]]:
-    """Give one mail in each of these minutes before now."""
+    """Return one mail in each of these minutes before now."""
     return [(ANNA.subject, NOW // MINUTE_MS - minute, 1) for minute in minutes]
 
 
-def test_below_a_limit_nobody_waits() -> None:
-    """Until the limit is reached there is nothing to wait for."""
+def test_below_a_limit_there_is_no_wait() -> None:
+    """Below a limit there is no wait."""
     counter = WindowCounter(counted(0, 10, 20, 30), NOW)
 
     assert counter.wait(ANNA) == 0
@@ -85,7 +85,7 @@ def test_below_a_limit_nobody_waits() -> None:
 
 
 def test_the_wait_is_until_the_oldest_leaves() -> None:
-    """The next mail may go when the oldest of those in its way is an hour old."""
+    """The wait for the next mail ends when the oldest counted one is an hour old."""
     assert WindowCounter(counted(0, 10, 20, 30, 40), NOW).wait(ANNA) == 21 * MINUTE_MS
     assert WindowCounter(counted(0, 10, 20, 30, 40), NOW + 30_000).wait(ANNA) == 20.5 * MINUTE_MS
     assert WindowCounter(counted(0, 10, 20, 30, 40, 50), NOW).wait(ANNA) == 21 * MINUTE_MS
@@ -106,12 +106,12 @@ def test_others_do_not_count() -> None:
 
 
 def test_a_clock_put_back_gives_no_mail_back() -> None:
-    """What was counted in a minute that is to come counts."""
+    """A mail of a future minute counts, so that a clock put back gives none back."""
     assert WindowCounter(counted(-30, -30, -30, -30, -30), NOW).wait(ANNA) == 91 * MINUTE_MS
 
 
 def test_what_was_added() -> None:
-    """Only what was added is to be kept, with the minute that it belongs to."""
+    """The added counts, and no others, are of the present minute."""
     counter = WindowCounter(counted(0, 1), NOW + 59_999)
     counter.add([ANNA.subject, "total"])
     counter.add(["total"])
@@ -121,7 +121,7 @@ def test_what_was_added() -> None:
 
 
 def test_taken_by_all_limits_or_none() -> None:
-    """What one limit does not let pass is counted for no other."""
+    """A mail that one limit refuses is counted for no other."""
     one, two = Limit("client/shop", 2, DAY_MS), Limit("ip/192.0.2.7", 1, DAY_MS)
     counter = WindowCounter([], NOW, HOUR_MS)
     waits = [
@@ -137,7 +137,7 @@ def test_taken_by_all_limits_or_none() -> None:
 
 
 def test_slots_of_an_hour() -> None:
-    """A failure counts for a day and no longer than the end of its hour asks for."""
+    """A failure counts for a day from the end of its hour on."""
     limit, now = Limit("client/shop", 1, DAY_MS), 1_900_000_000_000 // HOUR_MS * HOUR_MS
     rows = [("client/shop", now // HOUR_MS, 1)]
     day = DAY_MS
@@ -149,7 +149,7 @@ def test_slots_of_an_hour() -> None:
 
 @given(st.lists(st.integers(0, 4 * HOUR_MS), max_size=60).map(sorted), st.integers(1, 9))
 def test_never_more_than_the_limit(asked: list[int], count: int) -> None:
-    """Whenever mails are asked for, no hour has more than the limit, and a wait is long enough."""
+    """No hour has more mails than the limit, and no wait is too short."""
     limit = Limit("total", count, HOUR_MS)
     sent: list[int] = []
     for at in asked:

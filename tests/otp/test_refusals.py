@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 
-from services.otp.handlers import OneTimeCodes
+from services.otp.handlers import CodeHandlers
 from services.otp.store import ChallengeStore
 from shared.contracts import CodeRefused, CodeUnchecked, VerifyCode, encode
 from shared.errors import Retry
@@ -24,8 +24,8 @@ from tests.otp.handling import EMAIL, CountingCodeGenerator, guarded, handlers, 
 from tests.otp.work import Work, watching
 
 
-async def test_refusals_are_alike(codes: OneTimeCodes) -> None:
-    """Unknown, wrong, used and exhausted give one answer that tells nothing of which it was."""
+async def test_refusals_are_alike(codes: CodeHandlers) -> None:
+    """An unknown, wrong, used or exhausted code has the same answer."""
     unknown = await verify(codes, "123456", "request-1")
     code = await issue(codes)
     refused = await verify(codes, wrong(code), "request-2")
@@ -44,7 +44,7 @@ async def test_refusals_are_alike(codes: OneTimeCodes) -> None:
 
 
 async def test_fifty_wrong_guesses_at_once(
-    codes: OneTimeCodes, generator: CountingCodeGenerator
+    codes: CodeHandlers, generator: CountingCodeGenerator
 ) -> None:
     """Of 50 wrong guesses at once five are compared, and then no code is right."""
     code = await issue(codes)
@@ -55,9 +55,9 @@ async def test_fifty_wrong_guesses_at_once(
 
 
 async def test_past_the_failures(database: Database, generator: CountingCodeGenerator) -> None:
-    """Right, wrong and unknown alike are not compared, and the asker is told until when.
+    """Past a limit on failures no guess is compared, and the answer has the time to wait.
 
-    Others are not told of it, and a question that was answered keeps its answer.
+    Nothing is published, and a question that was answered keeps its answer.
     """
     codes = guarded(database, generator, replace(NO_LIMITS, client_failures=2))
     code = await issue(codes)
@@ -82,7 +82,7 @@ async def test_past_the_failures(database: Database, generator: CountingCodeGene
 
 
 async def test_failures_of_an_address(database: Database, generator: CountingCodeGenerator) -> None:
-    """Whoever types for many people from one address is held back at all of them."""
+    """A limit on failures of one address holds at all recipients."""
     codes = guarded(database, generator, replace(NO_LIMITS, ip_failures=1))
 
     async def asked(email: str, ip: str | None) -> type[object]:
@@ -97,7 +97,7 @@ async def test_failures_of_an_address(database: Database, generator: CountingCod
 
 
 async def test_no_failure_tells_the_code(
-    codes: OneTimeCodes, database: Database, caplog: pytest.LogCaptureFixture
+    codes: CodeHandlers, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     """When the database fails, neither the exception nor the driver's log has the code."""
     caplog.set_level(logging.DEBUG)
@@ -116,7 +116,7 @@ async def test_no_failure_tells_the_code(
 
 @pytest.fixture
 def watched(database: Database) -> Iterator[Work]:
-    """Watch what a guess costs, from here on."""
+    """Record the work of guesses from here on."""
     del database  # opened first
     with watching() as seen:
         yield seen
@@ -125,7 +125,7 @@ def watched(database: Database) -> Iterator[Work]:
 async def test_refusals_are_the_same_work(
     database: Database, generator: CountingCodeGenerator, clock: Clock, watched: Work
 ) -> None:
-    """Wrong, used, expired, exhausted, unknown: the same statements and digests, in order."""
+    """Every refusal has the same statements and digests, in order."""
     works = list[Work]()
     store = ChallengeStore(database, FREE, clock)
     codes = handlers(store, generator, replace(NO_LIMITS, client_failures=100))

@@ -35,7 +35,7 @@ SECONDS = 10.0  # to wait for what must come
 
 
 class Mailbox:
-    """Takes the mails from the sender's queue, as a sender does."""
+    """A consumer of the sender's queue, as the sender is."""
 
     def __init__(self) -> None:
         self._mails: asyncio.Queue[SendEmail] = asyncio.Queue()
@@ -56,13 +56,13 @@ class Mailbox:
 
     @property
     def subscription(self) -> Subscription:
-        """Give the subscription to the mails of codes."""
+        """Return the subscription to the mails of codes."""
         return Subscription(topology.sending_queue(Category.OTP), {SendEmail: self.take}, 4)
 
 
 @pytest.fixture
 def settings(vhost: str, tmp_path: Path) -> OtpSettings:
-    """Give the settings of a service in a vhost of its own."""
+    """Return the settings of a service in a vhost of its own."""
     return OtpSettings(amqp_url=vhost, data_dir=tmp_path, otp_key=KEY, sealing_key=KEY)
 
 
@@ -76,7 +76,7 @@ async def ask(broker: Broker, code: str, request_id: str) -> object:
 
 
 async def issue(broker: Broker, command_id: str) -> CodeIssued:
-    """Ask for a code and wait until it is issued."""
+    """Request a code and wait until it is issued."""
     async with (
         asyncio.timeout(SECONDS),
         broker.request_stream(IssueCode(id=command_id, email=EMAIL)) as replies,
@@ -89,7 +89,7 @@ async def issue(broker: Broker, command_id: str) -> CodeIssued:
 async def test_from_the_command_to_the_answer(
     settings: OtpSettings, database_url: str | None
 ) -> None:
-    """A code is issued, mailed under a seal, verified once, and the same request is told again."""
+    """A code is issued, mailed under a seal and verified once, again for the same request."""
     settings = settings.model_copy(update={"database_url": database_url})
     await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
     mailbox = Mailbox()
@@ -128,7 +128,7 @@ async def test_a_restart_forgets_nothing(settings: OtpSettings) -> None:
 
 
 async def test_commands_wait_for_the_service(settings: OtpSettings) -> None:
-    """A command that is published while the service is down is handled when it comes."""
+    """A command that is published while the service is down is handled after its start."""
     await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
     mailbox = Mailbox()
     async with (
@@ -192,7 +192,7 @@ async def test_a_kill_gives_no_guess_back(
 
 
 async def test_a_kill_forgives_no_failure(settings: OtpSettings, database_url: str | None) -> None:
-    """What a client has guessed wrong is counted when the service is killed before comparing."""
+    """Failures of a client stay counted when the service is killed before the comparison."""
     more = {"database_url": database_url, "otp_client_failures": 3}
     settings = settings.model_copy(update=more)
     await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
@@ -214,7 +214,7 @@ async def test_a_kill_forgives_no_failure(settings: OtpSettings, database_url: s
 
 
 async def test_a_kill_loses_no_right_answer(settings: OtpSettings) -> None:
-    """A right guess that was counted and not yet compared is verified by whoever comes next."""
+    """A right guess that was counted and not yet compared is verified by the next process."""
     await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
     mailbox = Mailbox()
     async with (

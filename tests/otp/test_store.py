@@ -1,4 +1,4 @@
-"""Codes in both databases: by their clock, cancelled, forgotten in time, never in the clear."""
+"""Codes in both databases: by their clock, cancelled, deleted in time, never in the clear."""
 
 import asyncio
 import shutil
@@ -34,7 +34,7 @@ async def test_the_migrations_make_the_tables(database: Database) -> None:
 
 
 async def test_a_challenge_of_before_is_known(database_url: str | None, tmp_path: Path) -> None:
-    """A code that was mailed before the last migration is right after it, and has its cooldown."""
+    """A code from before the last migration is right after it, and has its cooldown."""
     old = tmp_path / "migrations"
     old.mkdir()
     for name in ("0001_challenges.py", "0002_purposes.py", "0003_failures.py"):
@@ -79,7 +79,7 @@ async def test_only_its_client_cancels(asking: Asking) -> None:
 
 
 async def test_a_clock_that_jumps_forward(asking: Asking, clock: Clock) -> None:
-    """An hour later than it was a code is dead, and a new one is to be had at once."""
+    """A code is dead when the clock jumps past its end, and a new one has no cooldown."""
     challenge = await asking.challenge(ANNA)
     clock.seconds += HOUR
 
@@ -89,7 +89,7 @@ async def test_a_clock_that_jumps_forward(asking: Asking, clock: Clock) -> None:
 
 
 async def test_a_clock_that_is_put_back(asking: Asking, clock: Clock) -> None:
-    """It revives no code, gives no guess back and holds nobody up, now or when it comes round."""
+    """A clock put back revives no code, gives no guess back and makes no scope wait."""
     await asking.challenge(ANNA)
     await asking.guesses(ANNA, 5)
     ben, eve = replace(ANNA, email="ben@example.com"), replace(ANNA, email="eve@example.com")
@@ -110,7 +110,7 @@ async def test_a_clock_that_is_put_back(asking: Asking, clock: Clock) -> None:
 
 
 async def test_a_clock_that_was_put_right(asking: Asking, clock: Clock) -> None:
-    """A second less kills no code."""
+    """A clock put back by a second ends no code."""
     challenge = await asking.challenge(ANNA)
     clock.seconds -= 1
 
@@ -141,7 +141,7 @@ async def test_the_dead_leave_within_a_day(
 
 
 async def test_guesses_and_mails_leave(asking: Asking, clock: Clock, database: Database) -> None:
-    """What was refused unseen is kept an hour, all else as long as it counts."""
+    """A guess at no challenge is kept for an hour, all else for as long as it counts."""
     limits = replace(NO_LIMITS, total_hourly=100, client_failures=100)
     clock.seconds += -clock.seconds % HOUR
     await asking.judged(replace(ANNA, email="nobody@example.com"))
@@ -164,7 +164,7 @@ async def test_guesses_and_mails_leave(asking: Asking, clock: Clock, database: D
 
 
 async def test_a_great_many_leave(asking: Asking, clock: Clock, database: Database) -> None:
-    """What is too much for one transaction leaves in several."""
+    """More rows than one transaction deletes are deleted in several."""
     await asyncio.gather(
         *(asking.guess(replace(ANNA, email=f"{number}@example.com")) for number in range(1001))
     )
@@ -175,7 +175,7 @@ async def test_a_great_many_leave(asking: Asking, clock: Clock, database: Databa
 
 
 async def test_all_at_once(replicas: Sequence[Asking]) -> None:
-    """Whatever is asked for at once, at 3 replicas, in any order: nobody waits for each other."""
+    """All kinds of requests at once, at 3 replicas, in any order, make no deadlock."""
     scopes = [replace(ANNA, email=f"{number}@example.com") for number in range(5)]
     limits = CodeLimits(*[1000] * 8)
 
@@ -217,7 +217,7 @@ async def test_no_code_is_stored(asking: Asking, database: Database) -> None:
 
 
 async def test_a_database_that_is_away(tmp_path: Path) -> None:
-    """What cannot be kept is to be tried again."""
+    """A guess is retried while the database is away."""
     async with Database.open("otp", None, tmp_path, MIGRATIONS) as database:
         asking = Asking(ChallengeStore(database, POLICY))
         await database.write(lambda c: c.exec_driver_sql("DROP TABLE guesses"))
@@ -227,7 +227,7 @@ async def test_a_database_that_is_away(tmp_path: Path) -> None:
 
 
 async def test_spellings_of_an_address_share_a_cooldown(asking: Asking) -> None:
-    """A mail to one is a mail to all; each code is right for its own spelling (issue 10, A12)."""
+    """All spellings have one cooldown; each code is right for its own spelling (issue 10, A12)."""
     loud = replace(ANNA, email="ANNA@example.com")
     challenge = await asking.challenge(ANNA)
 
@@ -239,7 +239,7 @@ async def test_spellings_of_an_address_share_a_cooldown(asking: Asking) -> None:
 
 
 async def test_poison_takes_no_neighbour_with_it(asking: Asking) -> None:
-    """A command that no database can hold is refused; those of the same moment are answered."""
+    """A request that no database can hold is refused; others at the same time are answered."""
     scopes = [replace(ANNA, email=f"a{number}@example.com") for number in range(5)]
     new_challenge = replace(asking.generator.new_challenge(ANNA, None), digits=1 << 63)
     poison = asking.store.issue(IssueRequest("command/poison", new_challenge, ()))
@@ -254,13 +254,13 @@ async def test_poison_takes_no_neighbour_with_it(asking: Asking) -> None:
 
 @asynccontextmanager
 async def real(database_url: str | None, folder: Path) -> AsyncIterator[Asking]:
-    """Give a store by the database's own clock, whose challenges live a day."""
+    """Return a store by the database's own clock, whose challenges live a day."""
     async with Database.open("otp", database_url, folder, MIGRATIONS) as database:
         yield Asking(ChallengeStore(database, replace(POLICY, lifetime=DAY * 1000)))
 
 
 async def test_by_the_databases_own_clock(database_url: str | None, tmp_path: Path) -> None:
-    """The time of the database decides, not that of the process."""
+    """Times are those of the database, not of the process."""
     async with real(database_url, tmp_path) as asking:
         challenge = await asking.challenge(ANNA)
 

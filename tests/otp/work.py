@@ -1,4 +1,4 @@
-"""What a guess costs, so that two can be told to cost the same."""
+"""The work of a guess, to compare it with that of another guess."""
 
 import hmac
 from collections.abc import Iterator
@@ -12,20 +12,20 @@ import sqlalchemy as sa
 
 @dataclass
 class Work:
-    """What was said to databases, the values left out, and how many digests were made."""
+    """The statements that databases executed, without values, and the number of digests."""
 
     said: list[str] = field(default_factory=list)
     hashed: int = 0
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Forget the work so far."""
         self.said.clear()
         self.hashed = 0
 
 
 @contextmanager
 def watching() -> Iterator[Work]:
-    """Watch all of this process for the length of the block."""
+    """Record the work of this process for the length of the block."""
     seen, digest = Work(), hmac.digest
 
     def counted(key: bytes, message: bytes, method: Any) -> bytes:  # noqa: ANN401 -- as in hmac

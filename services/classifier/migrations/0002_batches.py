@@ -1,4 +1,4 @@
-"""Verdicts that are kept, sums over all domains, and what the mode `evidence` needs."""
+"""Stored verdicts, sums over all domains, and the tables of the mode `evidence`."""
 
 from base64 import b64encode
 from hashlib import blake2b
@@ -29,7 +29,7 @@ FROM domains
 
 
 def upgrade() -> None:
-    """Create the tables anew and carry over what is known."""
+    """Create the tables anew and copy the rows."""
     op.drop_index("ix_seen_seen_at", "seen")
     for name in ("domains", "seen", "changes"):
         op.rename_table(name, f"{name}_before")
@@ -110,7 +110,7 @@ def _create() -> None:
 
 
 def _carry_ids(connection: sa.Connection) -> None:
-    """Keep the ids that were counted by their keys, the oldest first, as purging wants them."""
+    """Copy the counted ids by their keys, the oldest first, as the purge needs them."""
     old = connection.execute(
         sa.text("SELECT event_id, seen_at FROM seen_before ORDER BY seen_at, event_id")
     )
@@ -134,5 +134,5 @@ def _carry_ids(connection: sa.Connection) -> None:
 
 
 def _key(event_id: str) -> str:
-    """Say what `services.classifier.evidence.hashed` said when this was written."""
+    """Return what `services.classifier.evidence.hashed` returned when this was written."""
     return b64encode(blake2b(f"event/{event_id}".encode(), digest_size=15).digest()).decode()

@@ -1,7 +1,7 @@
 """Room on PostgreSQL's pages for the next version of a domain's row.
 
-On a full page a changed row goes to another one, and to all indexes once more; one update in four
-did. Pages that are full already get room as their rows move away.
+A changed row of a full page moves to another page, and into all indexes again; one update in four
+did. Pages that are full already get room as their rows move.
 """
 
 from alembic import op

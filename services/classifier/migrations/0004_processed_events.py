@@ -1,4 +1,4 @@
-"""The table of counted events gets a name that says what it holds."""
+"""The table of counted events under the name processed_events."""
 
 from alembic import op
 

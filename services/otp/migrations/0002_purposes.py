@@ -1,7 +1,7 @@
 """Purposes, guesses, mails and refused commands.
 
-The challenges so far have no place for their purpose and their guesses: they are dropped, and
-whoever waits for such a code asks for another. None lives longer than a day.
+Challenges of the first version have no purpose and no guesses: they are dropped, and their
+recipients request another code. None lives longer than a day.
 """
 
 import sqlalchemy as sa

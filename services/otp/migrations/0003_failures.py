@@ -8,7 +8,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Create the table; what failed before is not in it."""
+    """Create the table; earlier failures are not in it."""
     op.create_table(
         "failures",
         sa.Column("subject", sa.Text, primary_key=True),

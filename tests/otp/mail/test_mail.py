@@ -53,7 +53,7 @@ def sent(mail: CodeMail) -> EmailMessage:
 
 
 def part(message: EmailMessage, kind: str) -> str:
-    """Give the text or HTML of a mail."""
+    """Return the text or HTML of a mail."""
     found = message.get_body((kind,))
     assert isinstance(found, EmailMessage)
     content: str = found.get_content()
@@ -64,7 +64,7 @@ PLAIN = write(branding=Branding())
 
 
 class Page(HTMLParser):
-    """Reads HTML: what is shown, and which elements and attributes show it."""
+    """Parses HTML: the shown text, the open elements and the attributes."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class Page(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Take note of an element, and of whether it will be closed."""
+        """Record an element, and that it is open."""
         self.attributes += attrs
         if tag != "meta":
             self.open.append(tag)
@@ -85,7 +85,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        """Take note of what is shown."""
+        """Record shown text."""
         if data.strip() and self.open[-1] != "title":
             self.shown.append(" ".join(data.split(" ")).strip())
 
@@ -93,7 +93,7 @@ class Page(HTMLParser):
 @pytest.mark.parametrize("purpose", [*REQUIRED_PURPOSES, "unheard-of"])
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_mail(language: str, purpose: str) -> None:
-    """Through the sender, text and HTML say the same, and the code is alone on its line in both."""
+    """Text and HTML show the same, and the code is alone on its line in both."""
     mail = write(language, purpose)
     message, translation = sent(mail), translations.shipped().by_language[language]
     text, page = part(message, "plain"), Page(part(message, "html"))
@@ -113,7 +113,7 @@ def test_every_mail(language: str, purpose: str) -> None:
 @pytest.mark.parametrize("purpose", [*REQUIRED_PURPOSES, "unheard-of"])
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_no_code_in_the_subject_and_no_link(language: str, purpose: str) -> None:
-    """Subjects are logged by relays and shown on locked screens; a link is what forgers send."""
+    """Relays log subjects and locked screens show them; forged mails have links."""
     mail = write(language, purpose)
 
     assert CODE not in mail.subject
@@ -131,7 +131,7 @@ def test_no_code_in_the_subject_and_no_link(language: str, purpose: str) -> None
     ],
 )
 def test_for_what(purpose: str, said: str) -> None:
-    """A mail says what its code is for, and for a purpose without words says nothing wrong."""
+    """A mail names the purpose of its code, in general words for an unknown purpose."""
     mail = write("en", purpose)
 
     assert mail.subject == f"Acme & <Söhne>: Your {said}"
@@ -139,7 +139,7 @@ def test_for_what(purpose: str, said: str) -> None:
 
 
 def test_the_text_whole() -> None:
-    """This is the mail."""
+    """The text of the mail is this, to the letter."""
     assert write(branding=Branding(product="Acme")).text == (
         "Your code to confirm your email address is:\n"
         "\n"
@@ -158,7 +158,7 @@ def test_the_text_whole() -> None:
     [("de-AT", "de"), ("fr_CA", "fr"), ("ja-JP", "ja"), ("zh", "vi"), (None, "vi")],
 )
 def test_language(locale: str | None, language: str) -> None:
-    """The language is the nearest to the one asked for, else the deployment's own."""
+    """The language is the nearest to the requested one, else the deployment's own."""
     mail = write(locale, branding=Branding(locale="vi"))
 
     assert (
@@ -169,7 +169,7 @@ def test_language(locale: str | None, language: str) -> None:
 
 
 def test_who_asked() -> None:
-    """A mail names the client's product, or else the deployment's; without one it names none."""
+    """A mail names the client's product, or else the deployment's, if there is one."""
     assert "at Acme Shop." in write(client="shop").text
     assert "Acme & <Söhne>: " in write(client="blog").subject
     unnamed = write(branding=Branding())
@@ -191,7 +191,7 @@ def test_html_is_escaped() -> None:
 @settings(deadline=None)
 @given(NAMES)
 def test_any_name(product: str) -> None:
-    """Whatever name a deployment may have, subject, text and HTML say it, and nothing more."""
+    """Subject, text and HTML contain any name of a deployment, and nothing more."""
     mail = write(branding=Branding(product=product))
     message = sent(mail)
     text, page = part(message, "plain"), Page(part(message, "html"))
@@ -204,7 +204,7 @@ def test_any_name(product: str) -> None:
 
 
 def test_autofill() -> None:
-    """If it is wanted, the text's last line binds the code to a domain; the HTML has no such."""
+    """With an autofill domain, the last line of the text, and of it alone, binds the code to it."""
     bound = write(branding=Branding(autofill_domain="example.com"))
 
     assert bound.text.endswith("\n\n@example.com #012345\n")
@@ -218,7 +218,7 @@ def test_short_of_time() -> None:
 
 
 def test_a_language_of_a_deployment() -> None:
-    """A language that is written from right to left says so; its code reads as ever."""
+    """The HTML of a language from right to left has its direction, and the code on its line."""
     book = Translations.parse({**shipped_layouts(), "ar.toml": toml(direction="rtl")})
     html = MailWriter(book).compose(CODE, MailContext("", "sign-in", "ar-EG", 600)).html
 
@@ -232,14 +232,14 @@ def test_the_code_is_not_shown_by_accident() -> None:
 
 
 def test_the_content_is_what_the_sender_reads() -> None:
-    """Under the seal is a JSON object with `text` and `html`."""
+    """The sealed content is a JSON object with `text` and `html`."""
     written = write()
 
     assert orjson.loads(written.encode()) == {"text": written.text, "html": written.html}
 
 
 def test_nothing_but_what_is_promised() -> None:
-    """A code that is mailed confirms an address; no mail calls it more than that."""
+    """No mail calls its code more than the confirmation of an address."""
     for text in _all_texts():
         assert not {"2FA", "MFA", "NIST"} & {*text.upper().replace(".", " ").split()}
 

@@ -17,25 +17,25 @@ CODE = frozenset({"code"})
 
 
 def test_filled_once() -> None:
-    """A value that looks like a placeholder is not filled: a product has no way to the code."""
+    """A placeholder in a value is not replaced, so that no product name shows the code."""
     values = {"product": "{code} {product}", "code": "012345"}
 
     assert fill("{product}: {code}", values) == "{code} {product}: 012345"
 
 
 def test_braces_of_other_languages() -> None:
-    """What is no placeholder stays as it is."""
+    """Other braces stay as they are."""
     assert fill("p { margin: 0 } {} {A} { code }", {}) == "p { margin: 0 } {} {A} { code }"
 
 
 def test_lines_without_a_word() -> None:
-    """A line whose placeholder has nothing to say goes; an empty line stays."""
+    """A line with an empty value is dropped; an empty line stays."""
     assert fill_lines("a {x}\n\n<p>{y}</p>\nb", {"x": "1", "y": ""}) == "a 1\n\nb\n"
 
 
 @pytest.mark.parametrize("text", ["It lives {lifetime}.", "{lifetime}", "Có hiệu lực {lifetime}"])
 def test_sentence(text: str) -> None:
-    """A sentence with what it needs is given back."""
+    """A sentence with its placeholders is returned."""
     assert check_sentence(text, LIFETIME) == text
 
 
@@ -58,13 +58,13 @@ def test_sentence(text: str) -> None:
     ],
 )
 def test_sentence_refused(text: str, mistake: str) -> None:
-    """What a sentence lacks or has too much is told."""
+    """The error of a sentence names what is missing or not allowed."""
     with pytest.raises(ValueError, match=mistake):
         check_sentence(text, LIFETIME)
 
 
 def test_all_mistakes_of_a_sentence() -> None:
-    """All that is wrong with a sentence is told at once."""
+    """The error of a sentence names all mistakes at once."""
     with pytest.raises(
         ValueError, match=r"spaces; .*\{code\}.*; .*\{lifetime\}; must have no link"
     ):
@@ -91,19 +91,19 @@ def test_all_mistakes_of_a_sentence() -> None:
     ],
 )
 def test_links(text: str) -> None:
-    """Whatever a mail program makes a link of, or loads, is refused."""
+    """A text that a mail program turns into a link, or loads, is refused."""
     with pytest.raises(ValueError, match="must have no link"):
         check_no_link(text)
 
 
 @pytest.mark.parametrize("text", ["Booking.com", "<abbr>a</abbr>", "url=no", "tel. 112", "A/B: c"])
 def test_no_links(text: str) -> None:
-    """What is no link is not taken for one."""
+    """A text without a link is returned."""
     assert check_no_link(text) == text
 
 
 def test_layout() -> None:
-    """A layout may have what it need not, and braces of its own."""
+    """A layout may have optional placeholders, and braces of its own."""
     text = "<style>p { margin: 0 }</style>\n<title>{subject}</title>\n  {code}\n"
 
     assert check_layout(text, CODE, frozenset({"subject"})) == text
@@ -121,6 +121,6 @@ def test_layout() -> None:
     ],
 )
 def test_layout_refused(text: str, mistake: str) -> None:
-    """What a layout lacks or has too much is told."""
+    """The error of a layout names what is missing or not allowed."""
     with pytest.raises(ValueError, match=mistake):
         check_layout(text, CODE, NONE)
