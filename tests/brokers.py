@@ -22,7 +22,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def run_directory() -> Iterator[Path]:
-    """Give this run a directory; a later run clears it when this one is killed."""
+    """Return a directory of this run; a later run clears it if this one is killed."""
     with scratch(_RUNS) as directory:
         yield directory
 

@@ -1,4 +1,4 @@
-"""Fixtures: a simulator with TLS and a login, and who trusts it."""
+"""Fixtures: a simulator with TLS and a login, and its certificate authority."""
 
 import ssl
 from collections.abc import AsyncIterator
@@ -12,13 +12,13 @@ from ops.simulator.smtp import Credentials
 
 @pytest.fixture(scope="session")
 def authority() -> trustme.CA:
-    """Make who has signed the certificate of `secure`."""
+    """Make the certificate authority of `secure`."""
     return trustme.CA()
 
 
 @pytest.fixture
 def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    """Give a client's context that trusts `authority`."""
+    """Return a client's TLS context that trusts `authority`."""
     context = ssl.create_default_context()
     authority.configure_trust(context)
     return context

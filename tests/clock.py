@@ -18,13 +18,13 @@ class Watch:
 
 
 class Clock:
-    """A time that stands still until it is moved, given to a store as the database's."""
+    """A database's time that stands still until a test moves it."""
 
     def __init__(self) -> None:
         self.seconds = 1_900_000_000.0
 
     def __call__(self, connection: sa.Connection) -> sa.ColumnElement[int]:
-        """Give the time as a store asks for it: a statement is made once, so not as a value."""
+        """Return the time as SQL: a statement is compiled once, so not as a value."""
         del connection
         return sa.bindparam(
             "now", unique=True, callable_=lambda: round(self.seconds * 1000), type_=sa.BigInteger
@@ -33,5 +33,5 @@ class Clock:
 
 @pytest.fixture
 def clock() -> Clock:
-    """Give the time of one test."""
+    """Return the time of one test."""
     return Clock()

@@ -1,4 +1,4 @@
-"""The parts that tests of the whole tree share."""
+"""The fixtures of the whole tree."""
 
 pytest_plugins = [
     "tests.brokers",

@@ -67,7 +67,7 @@ async def postgres_database(postgres: str) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def postgres_url(postgres_database: str) -> AsyncIterator[str]:
-    """Give one test an empty database; the value is SQLAlchemy's URL of it.
+    """Empty the database of the module for one test; the value is SQLAlchemy's URL of it.
 
     Emptying one costs a tenth of making one.
     """

@@ -60,7 +60,7 @@ class Module:
         ]
 
     def _bound(self) -> Iterator[tuple[str, str]]:
-        """Give the local name and the full dotted name of everything imported."""
+        """Yield the local name and the full dotted name of everything imported."""
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 for name, local in self._names(node):
@@ -81,7 +81,7 @@ class Module:
 
 
 def _dotted(node: ast.AST) -> str:
-    """Give `a.b.c` for a chain of attributes of a name, else nothing."""
+    """Return `a.b.c` for a chain of attributes of a name, else an empty text."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute) and (before := _dotted(node.value)):

@@ -1,4 +1,4 @@
-"""Processes that outlive no test, whatever becomes of it."""
+"""Processes that end with their test."""
 
 import asyncio
 import subprocess
@@ -32,7 +32,7 @@ async def started(
 
 @contextmanager
 def waiting(code: str, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
-    """Run a program that says a line when it is ready, as the leader of a group.
+    """Run a program that prints a line when it is ready, as the leader of a process group.
 
     At the end it is killed, if it still runs.
     """

@@ -40,7 +40,7 @@ class Proxy:
             await asyncio.gather(*proxy._tasks, return_exceptions=True)
 
     def cut(self) -> None:
-        """Reset every connection that is open now; new ones are let through."""
+        """Reset every connection that is open now, and accept new ones."""
         for writer in self._writers:
             writer.transport.abort()
 
@@ -49,11 +49,11 @@ class Proxy:
         self._swallowing |= self._writers
 
     def hold(self) -> None:
-        """Forward nothing from now on, as a network does that has come to a stand."""
+        """Forward nothing from now on, like a stalled network."""
         self._flows.clear()
 
     def let_go(self) -> None:
-        """Forward what was held, and all that comes."""
+        """Forward the held bytes and all that follow."""
         self._flows.set()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""What tests use to watch a broker from outside: a queue of their own on an exchange."""
+"""A queue on an exchange, by which a test watches a broker."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -48,7 +48,7 @@ async def publish_raw(url: str, queue: str, body: bytes, kind: str = "") -> None
 
 
 async def depth(url: str, queue: str) -> int:
-    """Tell how many messages of a queue wait to be delivered."""
+    """Return the number of messages of a queue that wait to be delivered."""
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
         declared = await channel.declare_queue(queue, passive=True)
         return declared.declaration_result.message_count or 0

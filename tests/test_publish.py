@@ -47,7 +47,7 @@ async def run(
 
 
 async def deliver(command: SendEmail) -> Sequence[Contract]:
-    """Say of every recipient that the mail was delivered, as the sender would."""
+    """Publish `email.delivered` for every recipient, as the sender would."""
     return [
         EmailDelivered(
             id=f"{command.id}-{number}",
@@ -75,7 +75,7 @@ async def describe(question: DescribeDomain) -> Sequence[Contract]:
 
 
 async def test_a_mail_is_published_and_followed(vhost: str, shop_url: str, tmp_path: Path) -> None:
-    """The page's program publishes what the sender reads, and hears what became of it."""
+    """The page's program publishes a mail to the sender, and gets its outcome."""
     await broker.declare(vhost, topology.EXCHANGES, topology.queues())
     sender = Subscription(TRANSACTIONAL, {SendEmail: deliver}, prefetch=1)
 
@@ -102,7 +102,7 @@ def test_the_programs_declare_nothing(language: str, marker: str) -> None:
 async def test_a_mail_that_no_queue_takes_is_told(
     vhost: str, shop_url: str, tmp_path: Path
 ) -> None:
-    """Without a sender's queue the page's program fails instead of saying that it is kept."""
+    """Without a sender's queue the page's program fails."""
     await broker.declare(vhost, topology.EXCHANGES, [])
 
     code, out, errors = await run(tmp_path, "send.py", shop_url)

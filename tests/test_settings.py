@@ -1,4 +1,4 @@
-"""What all services tell of their settings, and the file of docs/, as a user meets them."""
+"""The help of all services, and the example files of settings."""
 
 import json
 import re
@@ -29,7 +29,7 @@ HELP_SECONDS = 30.0  # to start Python and its libraries on a busy machine
 
 
 def settings_of(service: str) -> type[Settings]:
-    """Find the one class of settings in a service's `config`."""
+    """Return the class of settings in a service's `config`."""
     module = import_module(f"services.{service}.config")
     (found,) = (
         each
@@ -41,7 +41,7 @@ def settings_of(service: str) -> type[Settings]:
 
 @pytest.mark.parametrize("service", RUNNING)
 def test_help_tells_all_settings_without_any(service: str) -> None:
-    """Who asks what can be set has set nothing yet; each setting says what it means."""
+    """`--help` works without settings, and describes each of them."""
     told = subprocess.run(  # noqa: S603 -- our own modules
         [sys.executable, "-m", f"services.{service}", "--help"],
         env={},
@@ -61,7 +61,7 @@ def test_help_tells_all_settings_without_any(service: str) -> None:
 @pytest.mark.parametrize("service", RUNNING)
 @pytest.mark.parametrize("suffix", [".toml", ".json"])
 def test_the_example_is_good_for_all_services(service: str, suffix: str, tmp_path: Path) -> None:
-    """What is shown can be copied, in either form, and one file serves all."""
+    """The example is valid for every service, as TOML and as JSON."""
     path = tmp_path / f"postrider{suffix}"
     path.write_text(
         EXAMPLE.read_text() if suffix == ".toml" else json.dumps(tomllib.loads(EXAMPLE.read_text()))
@@ -74,7 +74,7 @@ def test_the_example_is_good_for_all_services(service: str, suffix: str, tmp_pat
 
 
 def test_the_example_reaches_the_settings() -> None:
-    """A section's words are those of the service, tables and all."""
+    """The values of the example reach the settings."""
     sender = settings_of("sender").load(SECRETS, ["--config", str(EXAMPLE)])
 
     assert getattr(sender, "sender_domain_rates") == {"big.example": 10, "small.example": 0.5}  # noqa: B009 -- of a class found at run time
@@ -82,7 +82,7 @@ def test_the_example_reaches_the_settings() -> None:
 
 
 def test_the_example_of_compose_names_what_compose_reads() -> None:
-    """All that may stand in .env is shown there, and nothing that is not read."""
+    """.env.example shows all variables of compose.yaml, and no others."""
     shown = set(re.findall(r"^#([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     compose = (ROOT / "compose.yaml").read_text()
     by_name = re.findall(r"^ +([A-Z_]+):$", compose, re.MULTILINE)  # as the environment has it

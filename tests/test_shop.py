@@ -66,7 +66,7 @@ async def test_a_reply_goes_to_no_queue_of_the_pipeline(world: World, reply_to: 
 
 
 async def test_a_reply_goes_to_no_queue_of_another_program(world: World) -> None:
-    """What the shop may not publish there, nobody publishes there for it."""
+    """No service publishes for the shop what the shop may not publish itself."""
     for user_id in (None, "shop"):
         await world.command(a_mail(), reply_to="bakery.orders", user_id=user_id)
         await world.refused("reply_to")
@@ -74,7 +74,7 @@ async def test_a_reply_goes_to_no_queue_of_another_program(world: World) -> None
 
 
 async def by_dead_letters(shop: AbstractChannel, key: str) -> tuple[str, str, Headers]:
-    """Lead to `mail.commands` what expires in a queue of the shop's own, under any key."""
+    """Route expired messages of the shop's queue to `mail.commands`, under any key."""
     arguments: Any = {
         "x-message-ttl": 1,
         "x-dead-letter-exchange": topology.COMMANDS,
@@ -94,7 +94,7 @@ async def by_a_binding(shop: AbstractChannel, key: str) -> tuple[str, str, Heade
 
 
 async def by_an_alternate(shop: AbstractChannel, key: str) -> tuple[str, str, Headers]:
-    """Have `mail.commands` route what an exchange of the shop's own does not."""
+    """Make `mail.commands` the alternate of an exchange of the shop."""
     own = await shop.declare_exchange(
         "shop.own", arguments={"alternate-exchange": topology.COMMANDS}
     )
@@ -113,7 +113,7 @@ OWN_WAYS = (by_dead_letters, by_a_binding, by_an_alternate)
 async def test_no_code_is_issued_in_another_s_name(
     world: World, way: Way, request: pytest.FixtureRequest
 ) -> None:
-    """However a command gets there, it is for the client that the broker vouches for, or none."""
+    """A command is for the client that the broker names as its user, however it was published."""
     if way in OWN_WAYS:
         request.getfixturevalue("may_declare")
     try:
@@ -154,7 +154,7 @@ async def test_a_neighbour_s_code_is_neither_guessed_nor_cancelled(world: World)
 @pytest.mark.usefixtures("may_declare")
 @pytest.mark.parametrize(("user_id", "stated"), [("shop", "gateway"), (None, ""), (None, ["otp"])])
 async def test_no_header_makes_a_copy(world: World, user_id: str | None, stated: object) -> None:
-    """What services tell each other is not believed of a program."""
+    """Headers between services are not believed of a program."""
     await world.smuggle(by_a_binding, a_code(), {"x-user": stated}, user_id=user_id)
 
     await world.refused("x-user")
@@ -179,7 +179,7 @@ async def test_the_largest_mail_that_waits_holds_nothing_up(world: World, vhost:
 
 
 async def test_a_forged_count_holds_nothing_up(world: World) -> None:
-    """A count that no header can hold does not keep a mail from coming again."""
+    """A count that no header can hold does not stop the retries of a mail."""
     again = SendEmail(
         id="shop-1", category=Category.BULK, to=(greylisted("s"),), subject="s", text="t"
     )
@@ -194,7 +194,7 @@ async def test_a_forged_count_holds_nothing_up(world: World) -> None:
 async def test_a_neighbour_s_mail_is_not_taken_over_by_its_id(
     world: World, vhost: str, user_id: str | None
 ) -> None:
-    """The shop hears the id of a mail that waits and uses it for its own: both are mails."""
+    """The shop reuses the id of a neighbour's mail, and both mails are sent."""
     to = greylisted("n")
     mail = SendEmail(id="n-1", to=(to,), subject="neighbour's", text="t", client=VICTIM)
     async with tapped(vhost, topology.EVENTS, "email.deferred") as deferred:
@@ -220,7 +220,7 @@ async def test_the_broker_refuses_another_user_s_name(world: World) -> None:
 
 @pytest.mark.usefixtures("may_declare")
 async def test_a_replay_is_still_the_shop_s(world: World, vhost: str) -> None:
-    """An operator who sends a dead letter back vouches for nothing that it says."""
+    """A replayed dead letter keeps the user of its first publisher."""
     for user_id, name in (("shop", "shop-1"), (None, "shop-2")):
         code = a_code().model_copy(update={"id": name})
         await world.smuggle(by_a_binding, code, reply_to="bakery.orders", user_id=user_id)
@@ -278,18 +278,18 @@ async def hoard_events(shop: AbstractChannel) -> None:
 
 
 async def hoard_for_itself(shop: AbstractChannel) -> None:
-    """Have the broker name a queue."""
+    """Declare a queue that the broker names."""
     await shop.declare_queue(exclusive=True)
 
 
 async def bind_more(shop: AbstractChannel) -> None:
-    """Lead codes to the shop's queue."""
+    """Bind codes to the shop's queue."""
     queue = await shop.get_queue("shop.events", ensure=False)
     await queue.bind(topology.EVENTS, "code.#")
 
 
 async def unbind(shop: AbstractChannel) -> None:
-    """Take a binding away."""
+    """Remove a binding."""
     queue = await shop.get_queue("shop.events", ensure=False)
     await queue.unbind(topology.EVENTS, "email.#")
 
@@ -300,7 +300,7 @@ async def delete(shop: AbstractChannel) -> None:
 
 
 async def read_others(shop: AbstractChannel) -> None:
-    """Read what is for the sender."""
+    """Read the sender's queue."""
     await (await shop.get_queue("sender.bulk", ensure=False)).get(fail=False)
 
 
@@ -310,7 +310,7 @@ async def fill_a_queue(shop: AbstractChannel) -> None:
 
 
 async def make_an_event(shop: AbstractChannel) -> None:
-    """Say what became of a mail."""
+    """Publish an outcome of a mail."""
     events = await shop.get_exchange(topology.EVENTS, ensure=False)
     await events.publish(aio_pika.Message(b"{}"), "email.delivered")
 
@@ -322,7 +322,7 @@ async def send_a_code(shop: AbstractChannel) -> None:
 
 
 def leading(way: Way) -> Callable[[AbstractChannel], Awaitable[object]]:
-    """Return the part of an attack that declares what leads to `mail.commands`."""
+    """Return the part of an attack that declares a path to `mail.commands`."""
     return lambda shop: way(shop, "code.issue")
 
 
@@ -381,7 +381,7 @@ async def test_a_full_queue_of_a_program_stops_nobody_s_events(
 
 @contextmanager
 def refused_by_the_broker() -> Iterator[None]:
-    """Expect that the broker closes the channel for want of a right."""
+    """Expect that the broker closes the channel because a right is missing."""
     try:
         yield
     except aio_pika.exceptions.ChannelClosed as error:

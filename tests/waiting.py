@@ -1,4 +1,4 @@
-"""Waiting for what announces itself in no other way than by being looked at."""
+"""Waiting for a condition that has no event."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,7 +7,7 @@ LOOK_SECONDS = 0.02  # between two looks
 
 
 async def until(holds: Callable[[], Awaitable[bool]], within: float = 15.0) -> None:
-    """Look again and again until `holds`; prefer an event wherever there is one.
+    """Check again and again until `holds`; use an event wherever there is one.
 
     Raises TimeoutError after `within` seconds.
     """

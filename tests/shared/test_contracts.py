@@ -1,4 +1,4 @@
-"""The contracts: what is on the wire, what is refused, and that nothing is lost on the way."""
+"""The contracts: their wire form, what they refuse, and that nothing is lost."""
 
 import json
 import string
@@ -65,7 +65,7 @@ def test_bytes_on_the_wire_are_frozen(example: Contract) -> None:
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: type(example).__name__)
 def test_golden_files_are_read(example: Contract) -> None:
-    """What an older release wrote is read as what it meant."""
+    """A message of an older release is read as it was meant."""
     assert decode(example.routing_key, path_of(type(example)).read_bytes()) == example
 
 
@@ -77,7 +77,7 @@ def test_no_golden_file_is_left_over() -> None:
 
 
 def test_no_two_contracts_share_a_key() -> None:
-    """The key alone says how the body is to be read."""
+    """The key alone decides how the body is read."""
     assert len(KEYS) == len(set(KEYS))
 
 
@@ -111,7 +111,7 @@ def test_contracts_are_frozen(contract: type[Contract]) -> None:
 def test_what_is_encoded_is_decoded_the_same(
     *, subject: str, text: str, html: str | None, category: Category, name: str
 ) -> None:
-    """The wire changes nothing, whatever a subject, a body or a name holds."""
+    """Encoding and decoding changes no subject, body or name."""
     quoted = name.replace("\\", "\\\\").replace('"', '\\"')
     message = SendEmail(
         id="m1",
@@ -145,7 +145,7 @@ def test_recipients_are_each_address_once() -> None:
 
 @pytest.mark.parametrize("category", Category)
 def test_the_category_is_part_of_the_key(category: Category) -> None:
-    """Each sending class travels to a queue of its own."""
+    """Each sending class has a queue of its own."""
     message = SendEmail.model_validate(SMALLEST | {"category": category})
 
     assert message.routing_key == f"email.send.{category}"
@@ -189,13 +189,13 @@ def test_no_field_of_the_header_can_start_another(field: str, unsafe: str) -> No
     ids=str,
 )
 def test_what_is_wrong_is_told_by_its_place(changes: dict[str, object], place: str) -> None:
-    """A dead letter's reason names the field, so that its publisher can mend it."""
+    """The reason of a dead letter names the field, so that the publisher can correct it."""
     with pytest.raises(Undecodable, match=rf"(^|; ){place}: "):
         send_email(body(**changes))
 
 
 def test_files_and_fields_of_a_publisher_are_checked_too() -> None:
-    """Whoever publishes a command meets the limits that HTTP's callers meet."""
+    """A command from AMQP has the same limits as one from HTTP."""
     file = {"filename": "a.txt", "content": "SGVsbG8="}
     message = send_email(body(attachments=[file], headers={"x-campaign": "7"}))
     assert (message.attachments[0].size, message.headers) == (5, {"x-campaign": "7"})
@@ -233,20 +233,20 @@ def test_nobody_unsubscribes_from_a_code() -> None:
     ids=lambda raw: repr(raw[:20]),
 )
 def test_bytes_that_are_no_contract_are_undecodable(raw: bytes) -> None:
-    """Whatever arrives, reading it has this one way to fail."""
+    """Decoding any bytes fails in one way: Undecodable."""
     with pytest.raises(Undecodable):
         decode("email.send.transactional", raw)
 
 
 @given(key=st.sampled_from(KEYS), raw=st.binary() | JSON_OBJECTS)
 def test_any_bytes_are_a_contract_or_undecodable(key: str, raw: bytes) -> None:
-    """No body can make a consumer meet another exception."""
+    """No body makes decoding raise another exception."""
     with suppress(Undecodable):
         assert isinstance(decode(key, raw), Contract)
 
 
 def test_a_type_that_nobody_knows_is_undecodable() -> None:
-    """The reason repeats the type, cut: it may be as long as AMQP lets it be."""
+    """The reason repeats the type cut short, since AMQP allows long ones."""
     with pytest.raises(Undecodable, match="no contract has the type") as caught:
         decode("x" * 255, b"{}")
 
@@ -254,14 +254,14 @@ def test_a_type_that_nobody_knows_is_undecodable() -> None:
 
 
 def test_the_type_must_be_the_message_s_own() -> None:
-    """A newsletter cannot ride on the queue of the codes."""
+    """A newsletter cannot use the queue of the codes."""
     with pytest.raises(Undecodable, match=r"a message of type email\.send\.bulk"):
         decode("email.send.otp", body(category="bulk"))
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-1", "1e999"])
 def test_a_wait_is_a_finite_number_from_zero_on(value: str) -> None:
-    """JSON has no NaN, and nothing is tried again in the past."""
+    """A delay is neither NaN nor negative."""
     deferred = next(example for example in EXAMPLES if isinstance(example, EmailDeferred))
     raw = encode(deferred).replace(b"60.5", value.encode())
 
@@ -311,7 +311,7 @@ def test_the_first_wrong_item_ends_the_check_of_a_list() -> None:
 
 
 def test_a_reason_repeats_no_name_of_any_length() -> None:
-    """The names of a mapping's entries are the publisher's, and a log line is not for them."""
+    """A reason cuts the names of a mapping's entries, which are input."""
     with pytest.raises(Undecodable) as caught:
         send_email(body(headers={"x" * 1_000_000: 1}))
 
@@ -333,7 +333,7 @@ def test_no_secret_is_in_the_text_of_a_message(message: Contract) -> None:
 
 
 def test_only_events_may_find_no_queue() -> None:
-    """A command or question that nobody takes is refused; a fact may be of no interest."""
+    """A command or question without a queue is refused; an event may have no queue."""
     careless = {contract for contract in CONTRACTS if not contract.must_arrive}
 
     assert all(issubclass(contract, Event) for contract in careless)
@@ -341,14 +341,14 @@ def test_only_events_may_find_no_queue() -> None:
 
 
 def test_somebody_else_s_feedback_must_be_kept() -> None:
-    """Its sender was answered 202, so there has to be a queue that keeps it."""
+    """A report needs a queue that keeps it, since its sender was answered 202."""
     kept = [each.__name__ for each in CONTRACTS if issubclass(each, Event) and each.must_arrive]
 
     assert kept == ["FeedbackReported"]
 
 
 def test_a_message_is_final_unless_it_comes_again() -> None:
-    """Whoever waits for an outcome waits on only when there will be another."""
+    """A client waits on after an outcome only if another one will follow."""
     outcomes = {type(each): each for each in EXAMPLES}
     uncertain = outcomes[EmailUncertain]
     assert isinstance(uncertain, EmailUncertain)

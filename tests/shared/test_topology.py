@@ -1,4 +1,4 @@
-"""Exchanges, queues and rights: what the data promise, and that the broker understood them."""
+"""Exchanges, queues and rights: the rules of the data, and that the broker reads them so."""
 
 import asyncio
 import re
@@ -31,19 +31,19 @@ EVENT_KEYS = [key for each in CONTRACTS if issubclass(each, Event) for key in ea
 
 
 def name_of(thing: object) -> str:
-    """Name a parameter by its name."""
+    """Return the name of a parameter."""
     return str(getattr(thing, "name", thing))
 
 
 def matches(pattern: str, key: str) -> bool:
-    """Tell whether a topic binding takes a key (`*` one word, `#` any number of words)."""
+    """Return whether a topic binding matches a key (`*` one word, `#` any number of words)."""
     expression = re.escape(pattern).replace(r"\#", "#").replace(r"\*", "[^.]+")
     expression = expression.replace(r"\.#", r"(\..+)?").replace("#", ".*")
     return re.fullmatch(expression, key) is not None
 
 
 def takers(exchange: str, key: str) -> set[str]:
-    """Name the queues that a message is routed to."""
+    """Return the queues that a message is routed to."""
     return {
         queue.name
         for queue in ALL
@@ -59,7 +59,7 @@ def test_names_are_not_used_twice() -> None:
 
 
 def test_every_queue_belongs_to_its_owner_by_name() -> None:
-    """`<owner>.<what it holds>`: rights are given by that prefix."""
+    """The name of a queue begins with its owner, by which rights are granted."""
     for queue in ALL:
         if queue.owner is not None:
             assert queue.name.startswith(f"{queue.owner}.")
@@ -67,20 +67,20 @@ def test_every_queue_belongs_to_its_owner_by_name() -> None:
 
 @pytest.mark.parametrize("queue", ALL, ids=name_of)
 def test_every_queue_refuses_when_it_is_full(queue: Queue) -> None:
-    """A limit without `reject-publish` drops what came first, confirmed mail among it."""
+    """A full queue refuses publishes; otherwise it would drop its oldest, confirmed messages."""
     assert queue.arguments["x-overflow"] == "reject-publish"
     assert int(queue.arguments["x-max-length"]) > 0
 
 
 @pytest.mark.parametrize("queue", QUORUM, ids=name_of)
 def test_every_quorum_queue_has_a_delivery_limit(queue: Queue) -> None:
-    """Unset it is endless on 3.10 and 20 on 4.x; -1 discards at the first return on 3.10."""
+    """Each quorum queue sets a delivery limit: unset it is endless on 3.10 and 20 on 4.x."""
     assert int(queue.arguments["x-delivery-limit"]) >= topology.DELIVERY_LIMIT
 
 
 @pytest.mark.parametrize("queue", ALL, ids=name_of)
 def test_no_argument_is_negative(queue: Queue) -> None:
-    """-1 means unlimited to one version and zero to another."""
+    """No argument is negative: -1 means unlimited to one version and zero to another."""
     assert all(value > 0 for value in queue.arguments.values() if isinstance(value, int))
 
 
@@ -95,7 +95,7 @@ def test_dead_lettering_is_at_least_once(queue: Queue) -> None:
 
 @pytest.mark.parametrize("queue", WORK, ids=name_of)
 def test_what_dies_goes_to_the_queue_s_own_dead_letters(queue: Queue) -> None:
-    """Poison of one queue is found in one place, and only there."""
+    """The dead letters of a queue are in one queue of their own."""
     assert queue.arguments["x-dead-letter-exchange"] == topology.DEAD
     key = str(queue.arguments["x-dead-letter-routing-key"])
     assert takers(topology.DEAD, key) == {dead_queue(queue.name)}
@@ -103,7 +103,7 @@ def test_what_dies_goes_to_the_queue_s_own_dead_letters(queue: Queue) -> None:
 
 
 def test_every_owned_queue_of_commands_or_events_has_dead_letters() -> None:
-    """Only questions are forgotten."""
+    """Each owned queue has dead letters, except the queues of questions."""
     owned = {queue.name for queue in QUORUM if queue.owner} - {queue.name for queue in DEAD}
 
     assert owned == {queue.name for queue in WORK}
@@ -112,14 +112,14 @@ def test_every_owned_queue_of_commands_or_events_has_dead_letters() -> None:
 
 
 def test_a_question_is_gone_in_seconds() -> None:
-    """What somebody typed as a code stands in one: it is soon nowhere, and never a dead letter."""
+    """A question, which may hold a code, expires and is never a dead letter."""
     assert {queue.arguments["x-message-ttl"] for queue in CLASSIC} == {10_000}
     assert not any("x-dead-letter-exchange" in queue.arguments for queue in CLASSIC)
 
 
 @pytest.mark.parametrize("queue", DEAD, ids=name_of)
 def test_dead_letters_stay(queue: Queue) -> None:
-    """They neither expire nor die again, however often a person looks at them."""
+    """Dead letters neither expire nor are limited in returns."""
     assert queue.arguments["x-delivery-limit"] == topology.DEAD_DELIVERY_LIMIT
     assert not {"x-message-ttl", "x-expires", "x-dead-letter-exchange"} & queue.arguments.keys()
 
@@ -131,7 +131,7 @@ def test_no_queue_vanishes() -> None:
 
 @pytest.mark.parametrize(("name", "delay"), topology.DELAY_EXCHANGES.items())
 def test_a_rung_sends_back_to_the_queue_of_the_key(name: str, delay: Delay) -> None:
-    """Without a dead-letter key the routing key stays: the name of the queue to come back to."""
+    """A delay queue has no dead-letter key, so the routing key still names the next queue."""
     queue = BY_NAME[name]
 
     assert queue.arguments["x-dead-letter-exchange"] == ""
@@ -165,7 +165,7 @@ def test_a_scaled_ladder_still_waits(scale: float) -> None:
     ],
 )
 def test_commands_reach_who_is_asked(key: str, expected: set[str]) -> None:
-    """One service does it; the ledger hears of all mail."""
+    """A command goes to one service; the ledger gets all mail."""
     assert takers(topology.COMMANDS, key) == expected
 
 
@@ -181,7 +181,7 @@ def test_commands_reach_who_is_asked(key: str, expected: set[str]) -> None:
     ],
 )
 def test_events_reach_who_listens(key: str, expected: set[str]) -> None:
-    """Only what is evidence goes to the classifier."""
+    """Only evidence goes to the classifier."""
     assert takers(topology.EVENTS, key) == expected
 
 
@@ -202,7 +202,7 @@ def test_only_the_queues_of_running_services_are_declared() -> None:
 
 
 def test_an_unroutable_command_is_not_caught() -> None:
-    """An alternate exchange would count as a route, and `mandatory` would tell nobody."""
+    """The exchange of commands has no alternate, which would count as a route to `mandatory`."""
     alternates = {exchange.name: exchange.alternate for exchange in EXCHANGES}
 
     assert alternates[topology.COMMANDS] is None
@@ -210,7 +210,7 @@ def test_an_unroutable_command_is_not_caught() -> None:
 
 
 def test_what_we_route_ourselves_is_never_lost() -> None:
-    """A copy for a queue that is not there ends where an operator finds it."""
+    """A copy for a missing queue goes to the queue of the unroutable."""
     ours = {topology.DEAD, *topology.DELAY_EXCHANGES}
 
     assert {each.name for each in EXCHANGES if each.alternate == topology.UNROUTED} == ours
@@ -218,7 +218,7 @@ def test_what_we_route_ourselves_is_never_lost() -> None:
 
 
 def test_every_binding_names_an_exchange_that_is_declared() -> None:
-    """A typo in a name is found here rather than in production."""
+    """Each binding names an exchange that exists."""
     names = {exchange.name for exchange in EXCHANGES}
 
     assert {binding.exchange for queue in ALL for binding in queue.bindings} <= names
@@ -242,7 +242,7 @@ def test_rights_are_anchored(user: User) -> None:
 
 @pytest.mark.parametrize("user", topology.USERS, ids=name_of)
 def test_a_service_reads_its_own_queues_only(user: User) -> None:
-    """Nobody reads another's messages, and a consumer can send only its own ones around."""
+    """A service reads its own queues alone, and can delay or reject only their messages."""
     readable = {queue.name for queue in ALL if re.search(user.read, queue.name)}
 
     assert readable == {queue.name for queue in ALL if queue.owner == user.name}
@@ -271,7 +271,7 @@ def test_a_service_reads_its_own_queues_only(user: User) -> None:
 def test_a_service_says_only_what_is_its_own(
     name: str, commands: set[str], events: set[str]
 ) -> None:
-    """A service that is taken over cannot speak for another."""
+    """A service cannot publish the events of another."""
     topics = USERS[name].topics
 
     assert {key for key in COMMAND_KEYS if re.search(topics[topology.COMMANDS], key)} == commands
@@ -289,10 +289,10 @@ def test_every_exchange_that_can_be_written_to_is_limited_by_key(user: User) -> 
 
 @pytest.mark.rabbit
 class TestOnABroker:
-    """What the data are once a broker has read them."""
+    """The topology in a real broker."""
 
     async def test_declared_is_what_the_data_say(self, vhost: str, rabbit: Node) -> None:
-        """A typo in an argument is accepted in silence; so everything is read back."""
+        """The broker has read every argument as it was declared."""
         await declare(vhost, EXCHANGES, ALL)
 
         assert read_queues(rabbit, vhost) == {
@@ -313,7 +313,7 @@ class TestOnABroker:
         }
 
     async def test_poison_ends_in_the_dead_letters(self, vhost: str) -> None:
-        """A message whose handling kills its consumer again and again comes to rest."""
+        """A message that kills its consumer again and again becomes a dead letter."""
         await declare(vhost, EXCHANGES, queues())
         poisoned = topology.sending_queue(Category.BULK)
         returns: list[AbstractIncomingMessage] = []
@@ -336,7 +336,7 @@ class TestOnABroker:
         assert 0 <= len(returns) - topology.DELIVERY_LIMIT <= 1  # versions count differently
 
     async def test_declaring_twice_is_harmless(self, vhost: str, rabbit: Node) -> None:
-        """Every start declares, whether it is the first or not."""
+        """Declaring twice changes nothing."""
         await declare(vhost, EXCHANGES, queues())
         before = read_queues(rabbit, vhost)
 
@@ -345,7 +345,7 @@ class TestOnABroker:
         assert read_queues(rabbit, vhost) == before
 
     async def test_other_arguments_are_refused_clearly(self, vhost: str) -> None:
-        """Arguments can never be changed: the error names the queue, not the password."""
+        """A queue with other arguments is an error that names the queue, not the password."""
         await declare(vhost, EXCHANGES, queues())
 
         with pytest.raises(Unavailable, match=r"PRECONDITION_FAILED.*'delay\.5s") as caught:
@@ -355,13 +355,13 @@ class TestOnABroker:
         assert "127.0.0.1" in str(caught.value)
 
     async def test_a_broker_that_is_away_is_unavailable(self) -> None:
-        """The error tells where it was looked for, without the password."""
+        """A broker that is away is an error with its address, without the password."""
         with pytest.raises(Unavailable, match=r"user:\*\*\*@127\.0\.0\.1:1/"):
             await declare("amqp://user:hunter2@127.0.0.1:1/", EXCHANGES, ALL)
 
 
 def vhost_of(url: str) -> str:
-    """Give the name of the vhost of an AMQP URL, as the management API wants it in a path."""
+    """Return the vhost of an AMQP URL, quoted for a path of the management API."""
     return urlsplit(url).path.removeprefix("/")
 
 
@@ -374,7 +374,7 @@ def listed(rabbit: Node, what: str, vhost: str) -> list[dict[str, object]]:
 
 
 def read_queues(rabbit: Node, vhost: str) -> dict[object, object]:
-    """Give durability and arguments of every queue by its name."""
+    """Return durability and arguments of every queue by its name."""
     return {
         item["name"]: (item["durable"], item["arguments"])
         for item in listed(rabbit, "queues", vhost)
@@ -382,7 +382,7 @@ def read_queues(rabbit: Node, vhost: str) -> dict[object, object]:
 
 
 def read_exchanges(rabbit: Node, vhost: str) -> dict[object, object]:
-    """Give kind, durability and arguments of every exchange of ours by its name."""
+    """Return kind, durability and arguments of each of our exchanges by its name."""
     return {
         item["name"]: (item["type"], item["durable"], item["arguments"])
         for item in listed(rabbit, "exchanges", vhost)
@@ -391,7 +391,7 @@ def read_exchanges(rabbit: Node, vhost: str) -> dict[object, object]:
 
 
 def read_bindings(rabbit: Node, vhost: str) -> set[tuple[object, object, object]]:
-    """Give source, key and queue of every binding of ours."""
+    """Return source, key and queue of each of our bindings."""
     return {
         (item["source"], item["routing_key"], item["destination"])
         for item in listed(rabbit, "bindings", vhost)

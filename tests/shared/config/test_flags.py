@@ -1,4 +1,4 @@
-"""The layer of the command line, and what it tells of all settings."""
+"""The command line, and its help about all settings."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.shared.config.demo import GOOD, DemoSettings
 
 
 def test_a_flag_gives_a_value_or_a_list_or_a_table() -> None:
-    """What has parts is JSON, as in the environment."""
+    """Lists and tables are JSON, as in the environment."""
     layer, path = flags.read(
         DemoSettings,
         "demo",
@@ -51,7 +51,7 @@ def test_a_flag_gives_a_value_or_a_list_or_a_table() -> None:
 def test_a_flag_that_is_none_is_told_with_the_nearest(
     arguments: list[str], told: list[str]
 ) -> None:
-    """All are told at once, and no value, which may have been meant for a secret."""
+    """All unknown flags are reported at once, without values, which may be secrets."""
     layer, path = flags.read(DemoSettings, "demo", arguments)
 
     assert list(layer.mistakes) == told
@@ -61,7 +61,7 @@ def test_a_flag_that_is_none_is_told_with_the_nearest(
 
 @pytest.mark.parametrize("arguments", [["--demo-key", "hunter2"], ["--demo-key=hunter2"]])
 def test_a_secret_has_no_flag(arguments: list[str]) -> None:
-    """Every user of the machine reads command lines: a secret that stood there is none any more."""
+    """A secret on a command line is refused, since every user of the machine can read it."""
     layer, _ = flags.read(DemoSettings, "demo", arguments)
 
     (mistake,) = layer.mistakes
@@ -80,7 +80,7 @@ def test_a_table_that_is_no_json_is_a_mistake(text: str) -> None:
 
 
 def test_help_tells_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
-    """Type, default, meaning and variable of each; the secrets apart, without a flag."""
+    """The help shows type, default, meaning and variable of a setting; a secret has no flag."""
     with pytest.raises(SystemExit) as caught:
         flags.read(DemoSettings, "demo", ["--help"])
 
@@ -100,7 +100,7 @@ def test_help_tells_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    """Who reports a problem is asked for it first."""
+    """`--version` prints the version."""
     with pytest.raises(SystemExit) as caught:
         flags.read(DemoSettings, "demo", ["--version"])
 

@@ -1,4 +1,4 @@
-"""Settings: all mistakes at once, no values told, nothing read but what is given."""
+"""Settings: all mistakes at once, without values, and nothing read but the three sources."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.shared.config.demo import GOOD, SECRET, DemoSettings, Mood
 
 
 def test_what_is_not_said_has_its_default() -> None:
-    """A service needs to be told only what nobody can guess."""
+    """A setting without a value has its default."""
     settings = DemoSettings.load(GOOD)
 
     assert settings.amqp_url == GOOD["AMQP_URL"]
@@ -40,7 +40,7 @@ def test_an_empty_variable_is_not_set() -> None:
 
 
 def test_nothing_else_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Neither the process's environment nor a .env file slips in."""
+    """Neither the process's environment nor a .env file is read."""
     (tmp_path / ".env").write_text("DEMO_PORT=1\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DEMO_PORT", "2")
@@ -49,7 +49,7 @@ def test_nothing_else_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 def test_all_mistakes_are_told_at_once() -> None:
-    """A line each, by the name of the variable, without any value."""
+    """Each mistake is a line with the name of the variable and without the value."""
     with pytest.raises(ConfigError) as caught:
         DemoSettings.load({"DEMO_KEY": "short", "DEMO_PORT": "hunter2", "LOG_LEVEL": "LOUD"})
 
@@ -65,19 +65,19 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 @pytest.mark.parametrize("value", ["a,b", "[", '{"a": 1}', "[1]"])
 def test_a_list_that_is_none_is_a_mistake(value: str) -> None:
-    """What is not JSON is told as the others are, not by a traceback."""
+    """A text that is no JSON is reported like other mistakes, not by a traceback."""
     with pytest.raises(ConfigError, match=r"(?i)demo_hosts"):
         DemoSettings.load(GOOD | {"DEMO_HOSTS": value})
 
 
 def test_settings_that_contradict_each_other_are_a_mistake() -> None:
-    """A rule over several variables is told in its own words."""
+    """A rule over several variables is reported in its own words."""
     with pytest.raises(ConfigError, match=r"^together: DEMO_LEAST must not be over DEMO_MOST$"):
         DemoSettings.load(GOOD | {"DEMO_LEAST": "5", "DEMO_MOST": "2"})
 
 
 def test_what_goes_together_is_told_with_the_rest(tmp_path: Path) -> None:
-    """One start tells all: a contradiction beside other mistakes, by where each part is set."""
+    """A contradiction is reported beside other mistakes, with the place of each part."""
     path = file(tmp_path, "[demo]\nmost = 2\n")
 
     with pytest.raises(ConfigError) as caught:
@@ -93,7 +93,7 @@ def test_what_goes_together_is_told_with_the_rest(tmp_path: Path) -> None:
 
 
 def test_a_contradiction_with_a_mistake_is_not_guessed() -> None:
-    """The right value of a wrong field is not known."""
+    """A contradiction with a wrong value is not reported."""
     with pytest.raises(ConfigError) as caught:
         DemoSettings.load(GOOD | {"DEMO_LEAST": "5", "DEMO_MOST": "-2"})
 
@@ -136,7 +136,7 @@ def test_no_secret_is_in_the_text_of_the_settings() -> None:
 
 
 def test_settings_are_frozen() -> None:
-    """What was checked stays as it was checked."""
+    """Settings cannot be changed after the check."""
     settings = DemoSettings.load(GOOD)
 
     with pytest.raises(ValidationError, match="frozen"):
@@ -144,14 +144,14 @@ def test_settings_are_frozen() -> None:
 
 
 def file(directory: Path, text: str) -> str:
-    """Write a TOML file and give its path."""
+    """Write a TOML file and return its path."""
     path = directory / "some.toml"
     path.write_text(text)
     return str(path)
 
 
 def test_each_layer_goes_over_the_one_below(tmp_path: Path) -> None:
-    """Defaults, the file, the environment, flags: the last that says something is heard."""
+    """Flags override the environment, which overrides the file, which overrides the defaults."""
     path = file(tmp_path, "[demo]\nleast = 2\nport = 2\nmost = 2\n")
     environ = GOOD | {"CONFIG_FILE": path, "DEMO_PORT": "3", "DEMO_MOST": "3"}
 
@@ -162,7 +162,7 @@ def test_each_layer_goes_over_the_one_below(tmp_path: Path) -> None:
 
 
 def test_the_flag_names_another_file_than_the_environment(tmp_path: Path) -> None:
-    """A file is chosen as a value is."""
+    """--config overrides CONFIG_FILE."""
     path = file(tmp_path, "[demo]\nport = 2\n")
 
     settings = DemoSettings.load(GOOD | {"CONFIG_FILE": "/nowhere.toml"}, [f"--config={path}"])
@@ -171,7 +171,7 @@ def test_the_flag_names_another_file_than_the_environment(tmp_path: Path) -> Non
 
 
 def test_mistakes_of_all_layers_are_told_by_where_they_are(tmp_path: Path) -> None:
-    """A user puts all of them right before the next start, and finds each where it is named."""
+    """The mistakes of all sources are reported at once, each with its place."""
     path = file(tmp_path, 'log_level = "LOUD"\n[demo]\nports = 1\nmost = 0\n')
 
     with pytest.raises(ConfigError) as caught:
@@ -194,7 +194,7 @@ def test_mistakes_of_all_layers_are_told_by_where_they_are(tmp_path: Path) -> No
 
 
 def test_a_mistake_that_a_higher_layer_hides_is_told(tmp_path: Path) -> None:
-    """It would stop the first start without that layer."""
+    """A mistake in an overridden value is reported too, since it would stop a later start."""
     path = file(tmp_path, "[demo]\nport = 70000\n")
 
     with pytest.raises(ConfigError, match=r"^.+some\.toml: demo\.port: .+65535$"):
@@ -202,7 +202,7 @@ def test_a_mistake_that_a_higher_layer_hides_is_told(tmp_path: Path) -> None:
 
 
 def test_a_place_inside_a_value_is_told(tmp_path: Path) -> None:
-    """Which of many entries is wrong must not be guessed."""
+    """A mistake in a list names the entry."""
     path = file(tmp_path, "[demo]\nhosts = ['a', 2]\n")
 
     with pytest.raises(ConfigError, match=r"some\.toml: demo\.hosts\.1: Input should be"):
@@ -210,7 +210,7 @@ def test_a_place_inside_a_value_is_told(tmp_path: Path) -> None:
 
 
 def test_a_layer_says_the_same_of_every_kind_of_setting(tmp_path: Path) -> None:
-    """Whichever way a user takes, the service is told the same."""
+    """A value means the same in the file, the environment and a flag."""
     (tmp_path / "seal").write_text("a seal")
     words = {"mood": "ill", "loud": False, "rates": {"a": 1.5}, "seal": f"{tmp_path}/seal"}
     (tmp_path / "x.json").write_text(json.dumps({"demo": words}))

@@ -1,4 +1,4 @@
-"""The file and the environment: sections, variables, files of secrets, and words that are none."""
+"""The file and the environment: sections, variables, files of secrets, unknown names."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def read(path: Path, text: str) -> Layer:
 
 @pytest.mark.parametrize(("name", "text"), [("x.toml", TOML), ("x.json", json.dumps(TREE))])
 def test_a_section_says_what_is_a_services_own(tmp_path: Path, name: str, text: str) -> None:
-    """A file serves all: the shared words stand at its top, a section has the last word."""
+    """One file serves all services: shared settings are at its top, a section overrides them."""
     layer = read(tmp_path / name, text)
 
     assert layer.values == {
@@ -77,7 +77,7 @@ def test_a_secret_of_other_services_is_no_mistake(tmp_path: Path) -> None:
     ],
 )
 def test_a_word_that_is_none_is_told_with_the_nearest(tmp_path: Path, text: str, told: str) -> None:
-    """A misspelt setting must not be a setting that silently has its default."""
+    """A misspelt setting is a mistake, with a hint at the nearest one."""
     assert read(tmp_path / "x.toml", text).mistakes == (f"{tmp_path / 'x.toml'}: {told}",)
 
 
@@ -93,14 +93,14 @@ def test_a_word_that_is_none_is_told_with_the_nearest(tmp_path: Path, text: str,
 def test_a_file_that_cannot_be_read_is_a_mistake(
     tmp_path: Path, name: str, text: str, told: str
 ) -> None:
-    """It is told by its name, with the place where that is known."""
+    """A file that cannot be read is reported with its name and reason."""
     (mistake,) = read(tmp_path / name, text).mistakes
 
     assert mistake.startswith(f"{tmp_path / name}: {told}")
 
 
 def test_a_file_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
-    """Who names a file means what is in it; a directory holds nothing either."""
+    """A missing file is a mistake, and so is a directory."""
     (missing,) = sources.read_file(DemoSettings, "demo", tmp_path / "x.toml").mistakes
     (tmp_path / "y.toml").mkdir()
     (directory,) = sources.read_file(DemoSettings, "demo", tmp_path / "y.toml").mistakes
@@ -131,7 +131,7 @@ def write_secret(path: Path, text: str) -> None:
 
 
 def test_a_variable_gives_a_value_or_a_list_or_a_table() -> None:
-    """What has parts is JSON; what is empty or another program's is not ours."""
+    """Lists and tables are JSON; empty variables and those of other programs are skipped."""
     layer = sources.read_environment(
         DemoSettings,
         "demo",
@@ -150,7 +150,7 @@ def test_a_variable_gives_a_value_or_a_list_or_a_table() -> None:
 
 
 def test_a_secret_may_lie_in_a_file(tmp_path: Path) -> None:
-    """An orchestrator mounts a secret as a file, whose last line most editors end."""
+    """A secret may be read from a file; the line break at its end is no part of it."""
     write_secret(tmp_path / "key", f"{SECRET}\n")
 
     layer = sources.read_environment(DemoSettings, "demo", {"DEMO_KEY_FILE": str(tmp_path / "key")})
@@ -169,7 +169,7 @@ def test_only_a_secret_lies_in_a_file(tmp_path: Path) -> None:
 
 
 def test_a_secret_that_cannot_be_read_is_a_mistake(tmp_path: Path) -> None:
-    """It is told with the others; so is a secret that is given twice, and neither is shown."""
+    """A missing file of a secret is reported, and so is a secret that is set twice."""
     none = {"DEMO_KEY_FILE": str(tmp_path / "none")}
     missing = sources.read_environment(DemoSettings, "demo", none)
     write_secret(tmp_path / "key", SECRET)
@@ -185,7 +185,7 @@ def test_a_secret_that_cannot_be_read_is_a_mistake(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("octets", [b"\xff", b"\xc3("])
 def test_a_secret_that_is_no_text_is_a_mistake(tmp_path: Path, octets: bytes) -> None:
-    """A key in a binary form is told by the variable that names its file."""
+    """A file of a secret that is no text is reported with its variable."""
     write_secret(tmp_path / "key", octets.decode(errors="surrogateescape"))
 
     layer = sources.read_environment(DemoSettings, "demo", {"DEMO_KEY_FILE": str(tmp_path / "key")})
@@ -194,7 +194,7 @@ def test_a_secret_that_is_no_text_is_a_mistake(tmp_path: Path, octets: bytes) ->
 
 
 def test_a_secret_that_others_can_read_is_a_mistake(tmp_path: Path) -> None:
-    """Any user of the machine could have it already."""
+    """A file of a secret that others can read is refused."""
     write_secret(tmp_path / "key", SECRET)
     (tmp_path / "key").chmod(0o644)
 
@@ -216,7 +216,7 @@ def test_a_secret_that_others_can_read_is_a_mistake(tmp_path: Path) -> None:
     ],
 )
 def test_a_variable_that_is_no_setting_is_a_mistake(name: str, hint: str) -> None:
-    """A misspelled setting would otherwise be its default, and nobody would see that."""
+    """A misspelled variable of a service is a mistake, with a hint at the nearest one."""
     layer = sources.read_environment(DemoSettings, "demo", {name: "3"})
 
     assert layer.mistakes == (f"{name}: there is no such setting{hint}",)
@@ -240,7 +240,7 @@ def test_a_variable_that_is_no_setting_is_a_mistake(name: str, hint: str) -> Non
     ],
 )
 def test_what_is_said_to_others_is_no_mistake(name: str) -> None:
-    """Kubernetes and Docker make variables of the names of services, which nobody can prevent."""
+    """Variables that Kubernetes and Docker make of the names of services are no mistakes."""
     layer = sources.read_environment(DemoSettings, "demo", {name: "10.0.0.1"})
 
     assert not layer.mistakes
@@ -259,7 +259,7 @@ def test_an_orchestrators_link_is_no_port() -> None:
     [("prot", "; perhaps the port?"), ("PORT", "; perhaps the port?"), ("sealing", "")],
 )
 def test_only_what_is_near_is_hinted_at(word: str, hint: str) -> None:
-    """A hint that leads astray is worse than none."""
+    """A hint names only a word that is near."""
     assert perhaps(word, {"port": "the port", "host": "the host"}) == hint
 
 
@@ -273,7 +273,7 @@ def key(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("mode", [0o400, 0o600, 0o700])
 def test_a_file_of_the_owner_alone_is_taken(key: Path, mode: int) -> None:
-    """Nobody else can have what it holds."""
+    """A file that only its owner can read is accepted."""
     key.chmod(mode)
 
     assert check_private(key) == key
@@ -281,7 +281,7 @@ def test_a_file_of_the_owner_alone_is_taken(key: Path, mode: int) -> None:
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660, 0o666])
 def test_a_file_that_others_can_read_is_refused(key: Path, mode: int) -> None:
-    """The line says how it is put right."""
+    """A file that others can read is refused, with the command that corrects it."""
     key.chmod(mode)
 
     with pytest.raises(ValueError, match=rf"others can read .+ \(mode {mode:04o}\): chmod 600 "):
@@ -306,7 +306,7 @@ def test_what_is_no_file_is_taken(tmp_path: Path) -> None:
 def test_an_orchestrators_secret_is_taken_with_a_warning(
     key: Path, mode: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is root's, for the one user of a container, who cannot change it."""
+    """A secret of root, mounted for the one user of a container, is accepted with a warning."""
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     key.chmod(mode)
 
@@ -317,7 +317,7 @@ def test_an_orchestrators_secret_is_taken_with_a_warning(
 def test_a_secret_on_a_read_only_mount_is_taken_with_a_warning(
     key: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Root of a container cannot change it either."""
+    """A secret on a read-only mount is accepted with a warning."""
     key.chmod(0o444)
     flags = os.statvfs(key).f_flag | os.ST_RDONLY
     mounted = os.statvfs_result((0, 0, 0, 0, 0, 0, 0, 0, flags, 0))
@@ -328,7 +328,7 @@ def test_a_secret_on_a_read_only_mount_is_taken_with_a_warning(
 
 
 def test_a_secret_for_a_group_is_taken(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kubernetes's fsGroup and packages of a system give a service a group of its own."""
+    """A secret that a group can read is accepted if the service's user does not own it."""
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     key.chmod(0o440)
 

@@ -73,12 +73,12 @@ def test_an_address_of_a_broker_is_taken_as_it_is(text: str) -> None:
     ],
 )
 def test_a_wrong_address_of_a_broker_is_told(text: str, told: str) -> None:
-    """Without a try to connect, which would be made for ever; the password is not repeated."""
+    """A wrong address is reported before anything connects, without its password."""
     assert mistakes(url.check_broker, text) == told
 
 
 def test_certificates_are_read(tmp_path: Path, authority: trustme.CA) -> None:
-    """Certificates and keys are there and fit, before anything connects."""
+    """Certificates and keys are read and compared before anything connects."""
     issued, other = (authority.issue_cert(name) for name in ("a.example", "b.example"))
     key = load_pem_private_key(issued.private_key_pem.bytes(), None)
     locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"pw"))
@@ -125,7 +125,7 @@ def test_certificates_are_read(tmp_path: Path, authority: trustme.CA) -> None:
     ],
 )
 def test_an_address_of_a_database_is_taken_as_it_is(text: str) -> None:
-    """A host, or the socket file of this machine; with or without a login."""
+    """An address has a host or a socket file, with or without a login."""
     assert url.check_database(text) == text
 
 
@@ -144,7 +144,7 @@ def test_an_address_of_a_database_is_taken_as_it_is(text: str) -> None:
     ],
 )
 def test_a_wrong_address_of_a_database_is_told(text: str, told: str) -> None:
-    """The driver would tell the first of them, in a traceback, when it connects."""
+    """All mistakes in a database's address are reported before anything connects."""
     assert mistakes(url.check_database, text) == told
 
 
@@ -159,5 +159,5 @@ def test_a_wrong_address_of_a_database_is_told(text: str, told: str) -> None:
     ],
 )
 def test_no_password_is_shown(text: str, shown: str) -> None:
-    """In no log and no error."""
+    """A masked address shows no password."""
     assert url.masked(URL(text)) == shown

@@ -44,7 +44,7 @@ def quoted(name: str) -> str:
     ],
 )
 def test_a_mailbox_has_one_canonical_form(text: str, canonical: str) -> None:
-    """However it is written, the same mailbox comes out the same, quoted where it must be."""
+    """All spellings of a mailbox have one canonical form, quoted where it must be."""
     assert address.check_mailbox(text) == canonical
 
 
@@ -95,7 +95,7 @@ def test_what_is_not_one_mailbox_is_refused(text: str) -> None:
 
 @given(local=LOCALS, domain=DOMAINS, name=NAMES)
 def test_the_canonical_form_is_a_fixed_point(local: str, domain: str, name: str) -> None:
-    """A mailbox is checked again by whoever decodes it, and must come through unchanged."""
+    """The canonical form of a mailbox is canonical: a second check changes nothing."""
     canonical = address.check_mailbox(f"{quoted(name)} <{local}@{domain}>")
 
     assert address.check_mailbox(canonical) == canonical
@@ -104,7 +104,7 @@ def test_the_canonical_form_is_a_fixed_point(local: str, domain: str, name: str)
 
 @given(text=st.text() | st.text('abc <>@",;:\\.=?()\r\n', max_size=30))
 def test_any_text_is_a_fixed_point_or_refused(text: str) -> None:
-    """No input gets a form that a second look would refuse or change."""
+    """A second check neither refuses nor changes the result of the first."""
     try:
         canonical = address.check_mailbox(text)
     except ValueError:
@@ -131,7 +131,7 @@ def test_a_domain_is_written_one_way_everywhere(domain: str) -> None:
 
 
 def test_an_address_has_no_name() -> None:
-    """Where the envelope is meant, a display name is a mistake."""
+    """A bare address has no display name."""
     assert address.check_address("ann@EXAMPLE.org") == "ann@example.org"
 
     with pytest.raises(ValueError, match="bare address"):
@@ -152,13 +152,13 @@ def test_header_text_refuses_what_is_not_text(unsafe: str) -> None:
     )
 )
 def test_header_text_gives_all_other_text_back(text: str) -> None:
-    """What is safe is not changed."""
+    """A safe text is not changed."""
     assert address.check_header_text(text) is text
 
 
 @pytest.mark.parametrize("hidden", [r"=\?utf-8?Q?=0A?=", r"\=\?utf-8?Q?=0A?="])
 def test_quoting_hides_no_encoded_word(hidden: str) -> None:
-    """The name is looked at again when its quotes are off."""
+    """The name is checked again without its quotes."""
     with pytest.raises(ValueError, match="encoded words"):
         address.check_mailbox(f'"{hidden}" <ann@example.org>')
 
@@ -206,20 +206,20 @@ def test_a_domain_is_lower_case_a_labels(text: str, domain: str) -> None:
     ],
 )
 def test_what_is_no_domain_is_refused(text: str) -> None:
-    """Only a name that can be in an address is a domain."""
+    """A domain is a name that can stand in an address."""
     with pytest.raises(ValueError, match="domain"):
         address.check_domain(text)
 
 
 @given(text=st.from_regex(r"([a-z0-9]{1,8}(-[a-z0-9]{1,4}){0,2}\.){1,3}[a-z]{2,5}", fullmatch=True))
 def test_a_plain_domain_is_what_the_library_says(text: str) -> None:
-    """The short way takes nothing that the long way would refuse or change."""
+    """The fast check of a domain accepts nothing that the full check would refuse or change."""
     assert address.check_domain(text) == address._check_any_domain(text) == text
 
 
 @given(text=st.text() | DOMAINS)
 def test_a_domain_is_a_fixed_point_or_refused(text: str) -> None:
-    """No input gets a form that a second look would refuse or change."""
+    """A second check neither refuses nor changes the result of the first."""
     try:
         domain = address.check_domain(text)
     except ValueError:
@@ -238,6 +238,6 @@ def test_a_domain_is_a_fixed_point_or_refused(text: str) -> None:
     )
 )
 def test_the_short_way_finds_what_the_library_finds(text: str) -> None:
-    """An address that is taken at a look is canonical by the library's long look as well."""
+    """The fast check accepts only addresses that the library's check leaves unchanged."""
     assert address._PLAIN.fullmatch(text)
     assert address._check_by_library(text) == text

@@ -1,4 +1,4 @@
-"""Files that go with a mail: what they may be called, what they may be, how large they may be."""
+"""Attachments: their names, types and sizes."""
 
 import base64
 import time
@@ -14,12 +14,12 @@ FILES: TypeAdapter[tuple[Attachment, ...]] = TypeAdapter(Attachments)
 
 
 def a_file(content: bytes = b"Hello", **fields: str) -> dict[str, str]:
-    """Give a file as it is on the wire."""
+    """Return an attachment as it is on the wire."""
     return {"filename": "a.txt", "content": base64.b64encode(content).decode()} | fields
 
 
 def refusal(**fields: str) -> str:
-    """Tell what is wrong with a file."""
+    """Return the mistakes in an attachment."""
     with pytest.raises(ValidationError) as caught:
         FILES.validate_python([a_file() | fields])
     return str(caught.value)
@@ -27,7 +27,7 @@ def refusal(**fields: str) -> str:
 
 @given(content=st.binary(max_size=200))
 def test_any_octets(content: bytes) -> None:
-    """Whatever is in a file, its size is known without decoding it."""
+    """The size of an attachment is known without decoding it."""
     (file,) = FILES.validate_python([a_file(content)])
 
     assert base64.b64decode(file.content) == content
@@ -46,7 +46,7 @@ def test_what_is_no_base64(content: str) -> None:
     "name", ["a", "Größe.pdf", "報告.pdf", "a b;c=d'e\"f.txt", "." + "x" * 254]
 )
 def test_names(name: str) -> None:
-    """A file may have any name that a file system takes."""
+    """An attachment may have any name that a file system takes."""
     (file,) = FILES.validate_python([a_file(filename=name)])
 
     assert file.filename == name
@@ -99,7 +99,7 @@ def test_no_content_ids(content_id: str) -> None:
 
 
 def test_content_ids_differ() -> None:
-    """What `cid:` shows must not be in doubt."""
+    """Two attachments of a mail cannot have one content_id."""
     with pytest.raises(ValidationError, match="content_id of its own"):
         FILES.validate_python([a_file(content_id="logo"), a_file(content_id="logo")])
 
@@ -123,13 +123,13 @@ def test_together() -> None:
 
 
 def test_many() -> None:
-    """There is a limit of their number."""
+    """Their number is limited."""
     with pytest.raises(ValidationError, match="at most 50 items"):
         FILES.validate_python([a_file()] * (MAX_ATTACHMENTS + 1))
 
 
 def test_octets_are_not_shown() -> None:
-    """A file in a log or a traceback shows its name and nothing of what is in it."""
+    """An attachment in a log or a traceback shows its name, not its content."""
     (file,) = FILES.validate_python([a_file(b"secret")])
 
     assert "c2VjcmV0" not in repr(file)

@@ -1,4 +1,4 @@
-"""What may be reported of a domain."""
+"""Reports about a domain."""
 
 import json
 
@@ -23,7 +23,7 @@ from tests.shared.golden.examples import AT
     ],
 )
 def test_a_sighting_that_cannot_be(change: dict[str, str], told: str) -> None:
-    """What is wrong with one of many is told by its place."""
+    """A mistake in one of many entries is reported with its place."""
     sighting = {"id": "1", "domain": "example.org", "kind": "bounced", "at": AT.isoformat()}
     report = {"id": "r1", "at": AT.isoformat(), "sightings": [sighting | change]}
 
@@ -32,7 +32,7 @@ def test_a_sighting_that_cannot_be(change: dict[str, str], told: str) -> None:
 
 
 def test_a_sighting_is_canonical() -> None:
-    """However a recipient and its domain are spelled, they belong together."""
+    """A recipient and its domain belong together in any spelling."""
     sighting = Sighting(
         id="1", domain="Bücher.example.", kind=Kind.BOUNCED, at=AT, recipient="a@BÜCHER.example"
     )
@@ -43,7 +43,7 @@ def test_a_sighting_is_canonical() -> None:
 
 @pytest.mark.parametrize("count", [0, MAX_SIGHTINGS + 1])
 def test_a_report_has_a_size(count: int) -> None:
-    """A report says something, and no more than a broker passes on at once."""
+    """A report is not empty, and its size is limited."""
     sighting = Sighting(id="1", domain="example.org", kind=Kind.DELIVERED, at=AT)
 
     with pytest.raises(ValidationError, match="sightings"):

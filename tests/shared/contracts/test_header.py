@@ -1,4 +1,4 @@
-"""Header fields of a caller's own: which there may be, and what they may say."""
+"""Header fields that a caller may set, and their forms."""
 
 from collections.abc import Mapping
 
@@ -28,19 +28,19 @@ GOOD = {
 
 
 def refusal(headers: dict[str, str]) -> str:
-    """Tell what is wrong with some fields."""
+    """Return the mistakes in some fields."""
     with pytest.raises(ValidationError) as caught:
         HEADERS.validate_python(headers)
     return str(caught.value.errors()[0]["msg"])
 
 
 def test_all() -> None:
-    """All that there may be, with what they usually say, stays as it is and in its order."""
+    """All fields of the allow-list, with usual values, stay unchanged and in their order."""
     assert list(HEADERS.validate_python(GOOD).items()) == list(GOOD.items())
 
 
 def test_spelling() -> None:
-    """Names are read in any case; known ones are written as everybody writes them."""
+    """Names are read in any case, and written in their usual spelling."""
     given_names = {"list-unsubscribe": GOOD["List-Unsubscribe"], "FEEDBACK-id": "a", "x-a": "b"}
 
     assert list(HEADERS.validate_python(given_names)) == ["List-Unsubscribe", "Feedback-ID", "x-a"]
@@ -56,7 +56,7 @@ def test_spelling() -> None:
     ],
 )
 def test_names_that_may_not_be_set(name: str) -> None:
-    """What we write ourselves, what others trust, and what is no name, is refused."""
+    """Fields that we write ourselves or that others trust are refused, and so are bad names."""
     assert "must" in refusal({name: "a"})
 
 
@@ -95,7 +95,7 @@ def test_no_value_can_start_another_field(name: str, unsafe: str) -> None:
     ],
 )
 def test_values_that_are_wrong(name: str, value: str) -> None:
-    """Each field has a form, and who gets it wrong is told which, but not what was said."""
+    """Each field has a form; the mistake names the field and does not repeat its value."""
     told = refusal({name: value})
 
     assert name in told or "8000 characters" in told
@@ -103,7 +103,7 @@ def test_values_that_are_wrong(name: str, value: str) -> None:
 
 
 def test_longest_link() -> None:
-    """A link may fill its line to the last octet, for it is never folded; and not one more."""
+    """A link may fill its line to the last octet, and no more, since it is never folded."""
     room = MAX_LINE_CHARS - len("List-Unsubscribe: <https://our.example/>")
     longest = f"<https://our.example/{'u' * room}>"
 
@@ -132,12 +132,12 @@ def test_one_click(unsubscribe: str | None) -> None:
 
 
 def test_twice() -> None:
-    """A field is there once, whatever the case of its name."""
+    """A field may be there once, in any case of its name."""
     assert "only once" in refusal({"X-Campaign": "1", "x-campaign": "2"})
 
 
 def test_many() -> None:
-    """There is a limit of their number."""
+    """Their number is limited."""
     assert "at most 50 entries" in refusal(
         {f"X-{number}": "a" for number in range(MAX_HEADERS + 1)}
     )
@@ -147,7 +147,7 @@ def test_many() -> None:
     st.dictionaries(st.sampled_from(sorted(GOOD)), st.text() | st.sampled_from(list(GOOD.values())))
 )
 def test_any_values(headers: dict[str, str]) -> None:
-    """What is let by has no control character, and is let by unchanged once more."""
+    """An accepted value has no control character, and a second check leaves it unchanged."""
     try:
         checked = HEADERS.validate_python(headers)
     except ValidationError:

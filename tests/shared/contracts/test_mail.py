@@ -41,7 +41,7 @@ def test_pending_recipients_are_some_of_the_header_s(pending: list[str], reason:
 )
 @pytest.mark.parametrize("field", ["created_at", "expires_at"])
 def test_the_zero_time_of_a_language_is_no_time(field: str, zero: str) -> None:
-    """Go writes a time that was never set as the year 1: it is absent (issue 10, S6)."""
+    """The year 1, which Go writes for a time that is not set, counts as absent (issue 10, S6)."""
     assert getattr(send_email(body(**{field: zero})), field) is None
 
 

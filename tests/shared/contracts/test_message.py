@@ -1,4 +1,4 @@
-"""A body is refused by its size before anything is made of it."""
+"""The size of a body is checked before it is parsed."""
 
 import json
 
@@ -26,7 +26,7 @@ def test_bytes() -> None:
     "item", [b"0", b"[]", b"{}", b'""', b'{"a":1}', b'"\\""', b'"\\\\"', b"[[]]", b'",[{"']
 )
 def test_values(item: bytes) -> None:
-    """A list of too many values of any kind is not parsed; in a text nothing is a value."""
+    """A body with too many values of any kind is not parsed; commas inside a text are no values."""
     inside = max(1, item.count(b"{") + item.count(b"["))
     many = b"[" + b",".join([item] * (MAX_VALUES + 1)) + b"]"
 
@@ -56,7 +56,7 @@ def test_small_bodies_pass(value: object) -> None:
 
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.__name__)
 def test_every_contract_has_a_size(contract: type[Contract]) -> None:
-    """A body beyond it is not parsed, and its reason says the limit."""
+    """A body beyond the limit is not parsed, and the reason names the limit."""
     key = contract.keys[0]
     for size, reason in (
         (contract.max_bytes, "Invalid JSON"),

@@ -242,5 +242,5 @@ EXAMPLES: tuple[Contract, ...] = (
 
 
 def path_of(contract: type[Contract]) -> Path:
-    """Name the golden file of a contract."""
+    """Return the path of a contract's golden file."""
     return Path(__file__).parent / f"{contract.__name__}.json"

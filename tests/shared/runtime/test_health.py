@@ -1,4 +1,4 @@
-"""The three routes that an orchestrator asks."""
+"""The three routes for an orchestrator."""
 
 import socket
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ async def get(checks: Mapping[str, health.Check], path: str) -> tuple[int, str]:
 
 
 async def test_alive_is_not_ready() -> None:
-    """A process whose broker is away is not to be restarted, only to be left alone."""
+    """A process whose broker is away is alive, though not ready."""
     assert await get({"broker": no}, "/healthz") == (200, '{"status": "ok"}')
     assert await get({"broker": no}, "/readyz") == (
         503,
@@ -39,7 +39,7 @@ async def test_alive_is_not_ready() -> None:
 
 
 async def test_ready_means_every_check() -> None:
-    """One check that says no is enough, and the answer names it."""
+    """A service is not ready if one check fails, and the answer names it."""
     assert await get({"broker": yes, "store": yes}, "/readyz") == (
         200,
         '{"status": "ok", "checks": {"broker": true, "store": true}}',
@@ -51,7 +51,7 @@ async def test_ready_means_every_check() -> None:
 
 
 async def test_metrics_are_in_prometheus_format() -> None:
-    """What the seam counts can be scraped."""
+    """The metrics of the consumer can be scraped."""
     metrics.DELIVERIES.labels("demo.queue", "done").inc()
 
     status, text = await get({}, "/metrics")
@@ -66,7 +66,7 @@ async def test_nothing_else_is_served() -> None:
 
 
 async def test_the_port_is_free_again() -> None:
-    """When the block is left nothing listens any more."""
+    """After the block nothing listens on the port."""
     async with health.endpoint("127.0.0.1", 0, {}) as port:
         pass
 
@@ -75,7 +75,7 @@ async def test_the_port_is_free_again() -> None:
 
 
 async def test_a_port_that_is_taken_is_an_os_error() -> None:
-    """The lifecycle tells it in one line."""
+    """A port in use raises OSError."""
     async with health.endpoint("127.0.0.1", 0, {}) as port:
         with pytest.raises(OSError, match=str(port)):
             async with health.endpoint("127.0.0.1", port, {}):

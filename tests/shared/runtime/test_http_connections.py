@@ -47,7 +47,7 @@ async def ended(reader: asyncio.StreamReader) -> bytes:
 
 
 def test_an_address_has_so_many_connections_and_no_more() -> None:
-    """Another one has its own; one that is closed makes room."""
+    """Each address has a limit of its own, and a closed connection makes room."""
     connections = Connections(Limits(total=10, by_address=2))
 
     admitted = [connections.admit("192.0.2.1") for _ in range(3)]
@@ -58,7 +58,7 @@ def test_an_address_has_so_many_connections_and_no_more() -> None:
 
 
 def test_all_addresses_together_have_a_total() -> None:
-    """However many there are, proxies among them."""
+    """The total limit holds for proxies too."""
     connections = Connections(Limits(total=2, by_address=1), lambda address: address == "10.0.0.1")
 
     assert connections.admit("10.0.0.1") is None
@@ -67,7 +67,7 @@ def test_all_addresses_together_have_a_total() -> None:
 
 
 def test_a_network_of_ipv6_is_one_address() -> None:
-    """A customer has a /64, and each IPv4 address written as IPv6 is itself."""
+    """An IPv6 address counts as its /64; an IPv4 address written as IPv6 counts as itself."""
     connections = Connections(Limits(total=10, by_address=1))
 
     assert connections.admit("2001:db8::1") is None
@@ -78,7 +78,7 @@ def test_a_network_of_ipv6_is_one_address() -> None:
 
 
 def test_the_total_leaves_descriptors_for_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The broker and the database must be had also when all connections are open."""
+    """The limit leaves descriptors for the broker and the database."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (103, 103))
     connections = Connections(Limits(total=1000, by_address=1000))
 
@@ -86,7 +86,7 @@ def test_the_total_leaves_descriptors_for_the_rest(monkeypatch: pytest.MonkeyPat
 
 
 def test_many_refusals_are_few_lines() -> None:
-    """One at once, then one every ten seconds with their number; each is counted."""
+    """Refused connections are all counted, and logged at most every ten seconds."""
     connections = Connections(Limits())
     counter = metrics.CONNECTIONS_REFUSED.labels("address")
     before = counter._value.get()
@@ -100,7 +100,7 @@ def test_many_refusals_are_few_lines() -> None:
 
 
 async def test_a_silent_connection_is_closed() -> None:
-    """It holds a descriptor that another caller needs (issue 10, A6)."""
+    """A connection that sends nothing is closed (issue 10, A6)."""
     async with served(Limits(header_seconds=0.2)) as port:
         reader, writer = await connect(port)
 
@@ -109,7 +109,7 @@ async def test_a_silent_connection_is_closed() -> None:
 
 
 async def test_headers_that_drip_in_are_not_waited_for() -> None:
-    """Each byte starts no new time."""
+    """Headers that come byte by byte do not extend the time."""
     async with served(Limits(header_seconds=0.3)) as port:
         reader, writer = await connect(port, PING[:20])
 
@@ -126,7 +126,7 @@ async def test_headers_that_drip_in_are_not_waited_for() -> None:
 
 @pytest.mark.parametrize("next_request", [b"", PING[:20]])
 async def test_an_idle_connection_is_closed(next_request: bytes) -> None:
-    """Also when a part of the next request has come."""
+    """An idle connection is closed even if a part of the next request has come."""
     async with served(Limits(idle_seconds=0.3)) as port:
         reader, writer = await connect(port, PING)
         async with asyncio.timeout(10):
@@ -138,7 +138,7 @@ async def test_an_idle_connection_is_closed(next_request: bytes) -> None:
 
 
 async def test_a_connection_that_is_used_lives_on() -> None:
-    """The time for the first request ends with it."""
+    """A connection that has had a request is not closed by the time for the first one."""
     async with served(Limits(header_seconds=0.2)) as port:
         reader, writer = await connect(port)
         begun = asyncio.get_running_loop().time()
@@ -150,7 +150,7 @@ async def test_a_connection_that_is_used_lives_on() -> None:
 
 
 async def test_one_address_leaves_room_for_others() -> None:
-    """A hundred silent connections of one address; the next address is served."""
+    """A hundred silent connections of one address do not stop another address."""
     async with served(Limits(total=20, by_address=10)) as port:
         silent = [await connect(port) for _ in range(100)]
         reader, writer = await asyncio.open_connection(
@@ -164,7 +164,7 @@ async def test_one_address_leaves_room_for_others() -> None:
 
 
 async def test_a_connection_that_could_not_be_read_is_freed_at_once() -> None:
-    """It leaves no cycle of objects behind, which would keep what it has sent for minutes."""
+    """A broken request leaves no cycle of objects, which would keep its data for minutes."""
 
     async def is_free() -> bool:
         return not any(isinstance(each, LimitedProtocol) for each in gc.get_objects())

@@ -1,4 +1,4 @@
-"""How a service starts and ends: a real process, real signals, its exit code and its words."""
+"""The start and the end of a service: a real process, real signals, exit code and output."""
 
 import asyncio
 import json
@@ -47,21 +47,21 @@ async def tiny(*flags: str, **environ: str) -> AsyncIterator[Process]:
 
 
 async def said(process: Process, line: str) -> None:
-    """Wait until the service says `line` and nothing else."""
+    """Wait until the service prints `line` and nothing else."""
     assert process.stdout is not None
 
     assert (await process.stdout.readline()).decode().strip() == line
 
 
 async def ended(process: Process, *, line: str = "") -> tuple[int | None, list[str], str]:
-    """Give it a last line to work on, then its exit code, what it said and its errors."""
+    """Send a last line; return the exit code, the output and the errors."""
     out, errors = await process.communicate(f"{line}\n".encode())
     return process.returncode, out.decode().splitlines(), errors.decode()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 async def test_a_signal_lets_it_finish(number: signal.Signals) -> None:
-    """What is in flight is finished, what is open is closed, and that is a good end."""
+    """SIGTERM finishes the work in flight, closes all, and exits with 0."""
     async with tiny(**GOOD) as process:
         await said(process, "opening")
         await said(process, "open")
@@ -76,7 +76,7 @@ async def test_a_signal_lets_it_finish(number: signal.Signals) -> None:
 
 
 async def test_a_second_signal_ends_it_at_once() -> None:
-    """At a second signal it leaves its work, says so, and closes."""
+    """A second signal drops the work in flight, logs it, and closes."""
     async with tiny(**GOOD, TINY_ACT="stay") as process:
         await said(process, "opening")
         await said(process, "open")
@@ -93,7 +93,7 @@ async def test_a_second_signal_ends_it_at_once() -> None:
 
 
 async def test_a_third_signal_does_not_interrupt_the_closing() -> None:
-    """All that is open is closed, however many signals come."""
+    """A third signal does not interrupt the closing."""
     async with tiny(**GOOD, TINY_ACT="stay", TINY_CLOSES="slowly") as process:
         await said(process, "opening")
         await said(process, "open")
@@ -112,7 +112,7 @@ async def test_a_third_signal_does_not_interrupt_the_closing() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 async def test_a_signal_ends_what_is_still_opening(number: signal.Signals) -> None:
-    """A service that waits for its broker can be stopped, and closes what it had opened."""
+    """A service that waits for its broker can be stopped, and closes all that it opened."""
     async with tiny(**GOOD, TINY_ACT="hang") as process:
         await said(process, "opening")
         process.send_signal(number)
@@ -125,7 +125,7 @@ async def test_a_signal_ends_what_is_still_opening(number: signal.Signals) -> No
 
 
 async def test_a_service_may_end_by_itself() -> None:
-    """Nothing left to do is a good end too."""
+    """A service that ends by itself exits with 0."""
     async with tiny(**GOOD, TINY_ACT="end") as process:
         code, lines, errors = await ended(process)
 
@@ -133,7 +133,7 @@ async def test_a_service_may_end_by_itself() -> None:
 
 
 async def test_wrong_settings_are_told_in_lines() -> None:
-    """A line for each mistake, none of the values, and the exit code that says not to restart."""
+    """Wrong settings are a line each, without values, and the exit code is 2."""
     async with tiny(TINY_ACT="hunter2", HEALTH_PORT="hunter2") as process:
         code, lines, errors = await ended(process)
 
@@ -148,7 +148,7 @@ async def test_wrong_settings_are_told_in_lines() -> None:
 
 
 async def test_a_warning_of_the_settings_is_logged(tmp_path: Path) -> None:
-    """A secret that an orchestrator mounts for all users of a container stops no service."""
+    """A secret that all users of a container can read is a warning; the service starts."""
     (tmp_path / "url").touch(mode=0o644)
     (tmp_path / "url").write_text(GOOD["AMQP_URL"])
     async with (
@@ -168,7 +168,7 @@ async def test_a_warning_of_the_settings_is_logged(tmp_path: Path) -> None:
 
 
 async def test_a_misspelled_variable_stops_the_start() -> None:
-    """A default in its place would be seen too late; variables of Kubernetes are passed over."""
+    """An unknown variable of the service stops it; variables of Kubernetes do not."""
     kubernetes = {"TINY_SERVICE_HOST": "10.0.0.1", "TINY_PORT": "tcp://10.0.0.1:80"}
     async with tiny(**GOOD, **kubernetes, TINY_ATC="end") as process:
         code, _, errors = await ended(process)
@@ -178,7 +178,7 @@ async def test_a_misspelled_variable_stops_the_start() -> None:
 
 
 async def test_help_needs_nothing() -> None:
-    """Who asks what can be set has not set it yet."""
+    """`--help` works without any setting."""
     async with tiny("--help") as process:
         code, lines, errors = await ended(process)
 
@@ -188,7 +188,7 @@ async def test_help_needs_nothing() -> None:
 
 
 async def test_flags_reach_the_service() -> None:
-    """What stands on the command line is heard over the environment."""
+    """A flag overrides the environment."""
     async with tiny("--tiny-act", "end", **GOOD, TINY_ACT="hang") as process:
         code, lines, _ = await ended(process)
 
@@ -196,7 +196,7 @@ async def test_flags_reach_the_service() -> None:
 
 
 async def test_a_broker_that_is_away_is_one_line() -> None:
-    """The address is told, the password is not, and a restart may help."""
+    """A broker that is away is reported without its password, and the exit code is 1."""
     (port,) = ports.unused(1)
     url = f"amqp://tiny:hunter2@127.0.0.1:{port}/"
     async with tiny(AMQP_URL=url, TINY_ACT="connect", LOG_LEVEL="ERROR") as process:
@@ -210,7 +210,7 @@ async def test_a_broker_that_is_away_is_one_line() -> None:
 
 
 async def test_a_defect_is_told_by_its_traceback() -> None:
-    """What nobody foresaw is not hidden behind a line."""
+    """An unexpected error has its traceback."""
     async with tiny(**GOOD, TINY_ACT="fail") as process:
         code, lines, errors = await ended(process)
 
@@ -220,7 +220,7 @@ async def test_a_defect_is_told_by_its_traceback() -> None:
 
 
 class Work:
-    """Counts its turns; the first ones may fail."""
+    """Counts its runs; the first ones may fail."""
 
     def __init__(self, failures: int = 0) -> None:
         self.turns = 0
@@ -228,7 +228,7 @@ class Work:
         self._done = asyncio.Condition()
 
     async def __call__(self) -> None:
-        """Take one turn."""
+        """Run once."""
         self.turns += 1
         async with self._done:
             self._done.notify_all()
@@ -236,20 +236,20 @@ class Work:
             raise ConnectionError("the database is away")
 
     async def reached(self, turns: int) -> None:
-        """Wait until so many turns were taken."""
+        """Wait for a number of runs."""
         async with asyncio.timeout(5), self._done:
             await self._done.wait_for(lambda: self.turns >= turns)
 
 
 async def test_it_begins_at_once() -> None:
-    """The first turn does not wait for the interval."""
+    """The first run comes at once."""
     work = Work()
     async with lifecycle.repeating(work, 3600, "test"):
         await work.reached(1)
 
 
 async def test_it_comes_again_after_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
-    """A turn that fails is told in the log, and the next one comes."""
+    """A run that fails is logged, and the next one comes."""
     work = Work(failures=2)
     async with lifecycle.repeating(work, 0.001, "test"):
         await work.reached(4)
@@ -258,7 +258,7 @@ async def test_it_comes_again_after_a_failure(capsys: pytest.CaptureFixture[str]
 
 
 async def test_it_ends_with_the_block() -> None:
-    """Leaving the block ends the work, even in the middle of a turn."""
+    """Leaving the block cancels the work, even in the middle of a run."""
     begun = asyncio.Event()
 
     async def never_ends() -> None:

@@ -59,14 +59,14 @@ def lines() -> list[dict[str, Any]]:
 
 
 def test_every_line_is_one_object(lines: list[dict[str, Any]]) -> None:
-    """A line break in what is logged starts no line; what JSON cannot write is written as text."""
+    """A line break in a value starts no line; a value without a JSON form is logged as text."""
     assert lines[0]["event"] == "two\nlines"
     assert lines[0]["value"] == repr(object)
     assert all({"event", "level", "service", "timestamp"} <= line.keys() for line in lines)
 
 
 def test_what_is_no_text_is_written_all_the_same(lines: list[dict[str, Any]]) -> None:
-    """A peer's bytes, decoded with surrogates, fail neither the line nor whoever writes it."""
+    """Text with surrogates can be logged."""
     assert lines[1]["event"] == "no text"
     assert lines[1]["value"] == "caf\udce9"
     assert lines[1]["other"] == repr(object)
@@ -80,7 +80,7 @@ def test_lines_tell_service_level_and_time(lines: list[dict[str, Any]]) -> None:
 
 
 def test_libraries_log_like_us(lines: list[dict[str, Any]]) -> None:
-    """One format for all; what is below the level is not there."""
+    """Lines of libraries have the same format and level."""
     events = [line["event"] for line in lines]
 
     assert "of a library: ann" in events
@@ -89,7 +89,7 @@ def test_libraries_log_like_us(lines: list[dict[str, Any]]) -> None:
 
 
 def test_quiet_libraries_are_quiet(lines: list[dict[str, Any]]) -> None:
-    """A lost connection is told once, by the seam."""
+    """The details of some libraries are not logged."""
     assert "told better by the seam" not in [line["event"] for line in lines]
 
 
@@ -121,7 +121,7 @@ def test_an_exception_is_one_line_with_its_traceback(lines: list[dict[str, Any]]
     ],
 )
 def test_addresses_are_masked(address: str, masked: str) -> None:
-    """The domain helps to find a fault; who it was is nobody's business."""
+    """A log shows of an address the first letter and the domain."""
     assert log.masked(address) == masked
 
 
@@ -129,7 +129,7 @@ LINE = b"x" * 999 + b"\n"
 
 
 def gap(count: int) -> bytes:
-    """Return a line about a gap."""
+    """Return a line about dropped lines."""
     return b"%d missing\n" % count
 
 
@@ -150,7 +150,7 @@ def write_line(lines: Lines, line: bytes) -> None:
 
 
 def came(reading: int) -> bytes:
-    """Return what has come so far."""
+    """Return the bytes that have come so far."""
     found = b""
     try:
         while part := os.read(reading, 1 << 20):
@@ -161,7 +161,7 @@ def came(reading: int) -> bytes:
 
 
 def test_lines_of_one_turn_leave_together_at_its_end(ends: tuple[int, int]) -> None:
-    """And those of the next turn with the next."""
+    """The lines of one turn leave together, those of the next turn with it."""
     reading, writing = ends
     lines = Lines(writing, gap)
 
@@ -179,7 +179,7 @@ def test_lines_of_one_turn_leave_together_at_its_end(ends: tuple[int, int]) -> N
 
 
 def test_without_a_loop_a_line_leaves_at_once(ends: tuple[int, int]) -> None:
-    """Before and after the service has run."""
+    """Before and after the event loop runs, a line leaves at once."""
     reading, writing = ends
     lines = Lines(writing, gap)
     for line in (b"1\n", b"2\n"):
@@ -188,7 +188,7 @@ def test_without_a_loop_a_line_leaves_at_once(ends: tuple[int, int]) -> None:
 
 
 def test_a_loop_that_stops_in_the_middle_keeps_back_none_of_the_next(ends: tuple[int, int]) -> None:
-    """What another loop logs is sent by that one."""
+    """Another event loop sends its own lines."""
     reading, writing = ends
     lines = Lines(writing, gap)
     stopped = asyncio.new_event_loop()
@@ -206,7 +206,7 @@ def test_a_loop_that_stops_in_the_middle_keeps_back_none_of_the_next(ends: tuple
 
 
 async def test_a_line_of_another_thread_leaves_at_once(ends: tuple[int, int]) -> None:
-    """It has no turn whose end would send it."""
+    """A line of another thread leaves at once."""
     reading, writing = ends
     await asyncio.to_thread(write_line, Lines(writing, gap), b"1\n")
 
@@ -214,7 +214,7 @@ async def test_a_line_of_another_thread_leaves_at_once(ends: tuple[int, int]) ->
 
 
 async def test_a_reader_that_does_not_read_is_not_waited_for(ends: tuple[int, int]) -> None:
-    """Its lines wait; those beyond the limit are dropped, counted, and told when it reads again."""
+    """Lines beyond the limit are dropped, and a later line has their number."""
     reading, writing = ends
     lines = Lines(writing, gap)
     before = metrics.LOG_LINES_DROPPED._value.get()
@@ -237,7 +237,7 @@ async def test_a_reader_that_does_not_read_is_not_waited_for(ends: tuple[int, in
 
 
 async def test_a_terminal_that_is_stopped_is_not_waited_for() -> None:
-    """Ctrl-S stops what is shown, and nothing else."""
+    """A terminal stopped by Ctrl-S does not stop the process."""
     controlling, terminal = pty.openpty()
     lines = Lines(terminal, gap)
     async with asyncio.timeout(10):
@@ -251,7 +251,7 @@ async def test_a_terminal_that_is_stopped_is_not_waited_for() -> None:
 
 
 async def test_a_reader_that_has_gone_ends_nothing(ends: tuple[int, int]) -> None:
-    """`| head` takes ten lines and closes the pipe."""
+    """A closed pipe, as of `head`, ends nothing."""
     _, writing = ends
     reading, other = os.pipe()
     os.dup2(other, writing)
@@ -267,7 +267,7 @@ async def test_a_reader_that_has_gone_ends_nothing(ends: tuple[int, int]) -> Non
 
 
 def test_a_file_takes_everything() -> None:
-    """However much comes in one turn."""
+    """A file takes all lines of one turn."""
     with tempfile.TemporaryFile() as file:
         lines = Lines(file.fileno(), gap)
 
@@ -306,7 +306,7 @@ asyncio.run(main())
 
 
 async def test_a_service_whose_output_is_not_read_goes_on_serving() -> None:
-    """Every request is answered, and the log tells how many lines are missing (issue 10, A10)."""
+    """Every request is answered, and the log has the number of dropped lines (issue 10, A10)."""
     reading, writing = os.pipe()
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _SERVER, stdout=writing, stderr=asyncio.subprocess.PIPE

@@ -1,4 +1,4 @@
-"""An outage: told at once, then seldom, with what an operator can do."""
+"""An outage is logged at once, then seldom, with advice."""
 
 import asyncio
 import socket
@@ -14,7 +14,7 @@ WHERE = "amqp://ann:***@h/"
 
 
 def told_at(clock: Watch, outage: Outage, seconds: range) -> list[int]:
-    """Fail once a second and return when that was logged."""
+    """Fail once a second and return the seconds of the log lines."""
     told = []
     for second in seconds:
         clock.now = second
@@ -25,7 +25,7 @@ def told_at(clock: Watch, outage: Outage, seconds: range) -> list[int]:
 
 
 def test_it_is_logged_at_once_and_then_less_and_less_often() -> None:
-    """A line a second for hours would hide all others."""
+    """The pauses between two lines double, up to a limit."""
     clock = Watch()
     outage = Outage("the broker", WHERE, "AMQP_URL", clock)
 
@@ -35,7 +35,7 @@ def test_it_is_logged_at_once_and_then_less_and_less_often() -> None:
 
 
 def test_a_line_says_where_why_and_what_to_do() -> None:
-    """It is a warning: nothing works until somebody does something."""
+    """An outage is a warning with the address, the reason and advice."""
     with structlog.testing.capture_logs() as logs:
         Outage("the broker", WHERE, "AMQP_URL").log(ConnectionRefusedError(111, "refused"))
 
@@ -62,5 +62,5 @@ def test_a_line_says_where_why_and_what_to_do() -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_the_advice_is_about_what_went_wrong(error: Exception, advice: str) -> None:
-    """A wrong name is not put right by starting a server."""
+    """The advice depends on the error."""
     assert Outage("the broker", WHERE, "AMQP_URL").advice(error).startswith(advice)

@@ -1,4 +1,4 @@
-"""Sealing: it opens with the key, in its context, unchanged, and not otherwise."""
+"""Sealing: a token opens only with its key, in its context, unchanged."""
 
 import base64
 import secrets
@@ -16,24 +16,24 @@ TOKEN = SEALER.seal(b"482913", "m1")
 
 @given(content=st.binary(max_size=5000), context=st.text(st.characters(exclude_categories=["Cs"])))
 def test_what_was_sealed_opens_the_same(content: bytes, context: str) -> None:
-    """Any content comes back as it was, in any context."""
+    """Sealing and opening returns the content, in any context."""
     assert SEALER.open(SEALER.seal(content, context), context) == content
 
 
 def test_the_token_is_text_and_tells_nothing() -> None:
-    """It can stand in JSON, and neither content nor key is in it."""
+    """A token is text for JSON, without content or key."""
     assert TOKEN.isascii()
     assert b"482913" not in base64.urlsafe_b64decode(TOKEN)
     assert NEW not in base64.urlsafe_b64decode(TOKEN)
 
 
 def test_the_same_content_is_sealed_differently() -> None:
-    """A nonce used twice would give both contents away; equal codes must not look equal."""
+    """Each token has a new nonce, so that equal contents differ."""
     assert len({SEALER.seal(b"482913", "m1") for _ in range(100)}) == 100
 
 
 def test_the_nonce_comes_from_outside() -> None:
-    """With the randomness of the constructor the token is what it must be."""
+    """With fixed random bytes the token is a known one."""
     fixed = Sealer([NEW], random=lambda size: b"n" * size)
 
     assert fixed.seal(b"x", "m1") == fixed.seal(b"x", "m1")
@@ -48,7 +48,7 @@ def test_a_seal_belongs_to_its_context() -> None:
 
 @given(position=st.integers(4, len(base64.urlsafe_b64decode(TOKEN)) - 1), bit=st.integers(0, 7))
 def test_one_changed_bit_breaks_it(position: int, bit: int) -> None:
-    """Nobody on the way can change what is inside."""
+    """A changed token does not open."""
     raw = bytearray(base64.urlsafe_b64decode(TOKEN))
     raw[position] ^= 1 << bit
 
@@ -58,7 +58,7 @@ def test_one_changed_bit_breaks_it(position: int, bit: int) -> None:
 
 @given(token=st.text() | st.binary().map(lambda raw: base64.urlsafe_b64encode(raw).decode()))
 def test_any_other_text_is_a_value_error(token: str) -> None:
-    """Whatever arrives as a token, opening has this one way to fail."""
+    """Opening any text fails in one way: ValueError."""
     with pytest.raises(ValueError, match=r"."):
         SEALER.open(token, "m1")
 
@@ -73,7 +73,7 @@ def test_a_cut_token_is_a_value_error(length: int) -> None:
 
 
 def test_keys_rotate() -> None:
-    """A new key in front seals; the old one still opens what is under way."""
+    """A new key at the front seals, and the old one still opens."""
     under_way = Sealer([OLD]).seal(b"482913", "m1")
     rotated = Sealer([NEW, OLD])
 
@@ -82,13 +82,13 @@ def test_keys_rotate() -> None:
 
 
 def test_a_key_that_is_gone_opens_nothing() -> None:
-    """The reason says that it is the key, so that an operator can put it back."""
+    """The reason says that the key is missing."""
     with pytest.raises(ValueError, match="key that is not here"):
         Sealer([OTHER]).open(TOKEN, "m1")
 
 
 def test_keys_are_read_from_text() -> None:
-    """As hex with commas, the newest first."""
+    """Keys are hex with commas, the newest first."""
     text = f"{NEW.hex()},{OLD.hex()}"
 
     assert read_keys(text) == (NEW, OLD)
@@ -99,7 +99,7 @@ def test_keys_are_read_from_text() -> None:
     "text", ["", ",", "hunter2", "ab" * 31, "ab" * 33, f"{NEW.hex()},", f"{NEW.hex()};{OLD.hex()}"]
 )
 def test_wrong_keys_are_refused_without_being_told(text: str) -> None:
-    """A mistyped key must not be in the message about it."""
+    """The message about a mistyped key does not repeat it."""
     with pytest.raises(ValueError, match="hex") as caught:
         read_keys(text)
 
@@ -107,7 +107,7 @@ def test_wrong_keys_are_refused_without_being_told(text: str) -> None:
 
 
 def test_a_key_is_named_without_being_told() -> None:
-    """The name is short, stable and no part of the key."""
+    """The id of a key is short, stable and no part of it."""
     key = secrets.token_bytes(KEY_BYTES)
 
     assert key_id(key) == key_id(key)

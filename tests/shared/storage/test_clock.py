@@ -21,7 +21,7 @@ async def database(open_database: Opener) -> Database:
 
 
 async def test_the_time_is_that_of_the_database(database: Database, clock: Clock) -> None:
-    """However far the host's is from it, and it goes on by the steady clock alone."""
+    """The time is the database's, not the host's, and goes on by the steady clock."""
     clock.seconds = NOON.timestamp()
     steady = Watch(now=5.0)
     ours = DatabaseClock(database, steady, clock)
@@ -33,7 +33,7 @@ async def test_the_time_is_that_of_the_database(database: Database, clock: Clock
 
 
 async def test_a_jump_counts_from_when_it_is_seen(database: Database, clock: Clock) -> None:
-    """Of a clock that was put right, forward and back."""
+    """The time follows a database's clock that was corrected, forward or back."""
     steady = Watch()
     ours = DatabaseClock(database, steady, clock)
     seen = []
@@ -46,7 +46,7 @@ async def test_a_jump_counts_from_when_it_is_seen(database: Database, clock: Clo
 
 
 async def test_the_real_one(database: Database) -> None:
-    """Both databases tell the time since 1970 in the same unit."""
+    """Both databases return the time since 1970 in the same unit."""
     ours = DatabaseClock(database)
     await ours.ask()
 
@@ -54,7 +54,7 @@ async def test_the_real_one(database: Database) -> None:
 
 
 async def test_a_database_that_is_away() -> None:
-    """It is told in the words of all that is away, and the time goes on."""
+    """A database that is away raises OSError, and the time goes on."""
     [nowhere] = ports.unused(1)
     server = PostgresDatabase(f"postgresql+asyncpg://127.0.0.1:{nowhere}/x", "sender")
     steady = Watch()

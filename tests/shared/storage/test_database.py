@@ -60,7 +60,7 @@ asyncio.run(main(sys.argv[1], Path(sys.argv[2])))
 
 @pytest.fixture
 def migrations(tmp_path: Path) -> Path:
-    """Give the migrations of a service that keeps notes."""
+    """Write the migrations of a service that keeps notes."""
     folder = tmp_path / "migrations"
     folder.mkdir()
     (folder / "0001_notes.py").write_text(FIRST)
@@ -86,14 +86,14 @@ async def read(database: Database) -> list[str]:
 
 
 async def test_what_is_written_is_read(database: Database) -> None:
-    """A work that ends well is committed when its caller goes on."""
+    """A transaction is committed when its caller goes on."""
     await write(database, "a", "b")
 
     assert await read(database) == ["a", "b"]
 
 
 async def test_a_failed_work_writes_nothing(database: Database) -> None:
-    """A work that raises is rolled back as a whole, and the next one works."""
+    """A transaction whose body raises is rolled back, and the next one works."""
     with pytest.raises(sa.exc.IntegrityError):
         await write(database, "a", "a")
     await write(database, "b")
@@ -121,7 +121,7 @@ async def test_whatever_a_work_raises(database: Database, error: Exception) -> N
 
 
 async def test_neighbours_of_a_failed_work(database: Database) -> None:
-    """Of works that run at once, one that raises takes none of the others along."""
+    """A transaction that raises does not fail others that run at the same time."""
     await write(database, "05")
     done = await asyncio.gather(
         *(write(database, f"{number:02}") for number in range(10)), return_exceptions=True
@@ -175,7 +175,7 @@ async def test_no_write_in_a_read(database: Database) -> None:
 
 
 async def test_a_cancellation_at_any_moment_is_harmless(database: Database) -> None:
-    """However far a work has come when its caller is cancelled, it is there whole or not at all."""
+    """After a cancellation a transaction is committed whole or not at all."""
     for turns in range(30):
         task = asyncio.create_task(write(database, f"{turns:02} a", f"{turns:02} b"))
         for _ in range(turns):
@@ -192,7 +192,7 @@ async def test_a_cancellation_at_any_moment_is_harmless(database: Database) -> N
 
 
 async def test_writers_do_not_disturb_each_other(open_database: Opener, migrations: Path) -> None:
-    """Many writers at once, from two replicas, all get their turn."""
+    """Many writers of two replicas at once all commit."""
     both = [await open_database("notes", migrations) for _ in range(2)]
     await asyncio.gather(*(write(both[number % 2], f"{number:02}") for number in range(40)))
 
@@ -203,7 +203,7 @@ async def test_writers_do_not_disturb_each_other(open_database: Opener, migratio
 async def test_a_reader_does_not_wait_for_a_writer(
     postgres_url: str, tmp_path: Path, migrations: Path
 ) -> None:
-    """A read beside somebody's open transaction sees what was committed before it."""
+    """A read beside an open transaction sees all that was committed before it."""
     settings = {"server_settings": {"search_path": "notes"}}
     somebody = create_async_engine(postgres_url, connect_args=settings, poolclass=sa.NullPool)
     async with Database.open("notes", postgres_url, tmp_path, migrations) as database:
@@ -250,7 +250,7 @@ async def test_services_do_not_see_each_other(
 async def test_nobody_answers(
     tmp_path: Path, migrations: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that is not there is an OSError that says where it should be, and what to do."""
+    """A server that is away is an OSError with its address and advice."""
     monkeypatch.setattr(module, "START_SECONDS", 0.0)
     (port,) = ports.unused(1)
     url = f"postgresql+asyncpg://someone:secret-word@127.0.0.1:{port}/none"
@@ -266,7 +266,7 @@ async def test_nobody_answers(
 async def test_a_server_that_is_starting_is_waited_for(
     postgres_url: str, tmp_path: Path, migrations: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Containers start together, so a server is waited for, as a broker is; the log says why."""
+    """A server that is still starting is waited for, and the log says so."""
     monkeypatch.setattr(module, "RECONNECT_SECONDS", 0.02)
     url = sa.make_url(postgres_url)
     (port,) = ports.unused(1)
@@ -294,7 +294,7 @@ async def test_a_server_that_is_starting_is_waited_for(
 
 @pytest.mark.postgres
 async def test_wrong_password(postgres_url: str, tmp_path: Path, migrations: Path) -> None:
-    """A refused login, or a database that is not there, is told at once, without the password."""
+    """A refused login or a missing database is reported at once, without the password."""
     url = sa.make_url(postgres_url)
     told = []
     for wrong in (url.set(password="secret-word"), url.set(database="nowhere")):
@@ -321,7 +321,7 @@ async def test_a_file_that_cannot_be_opened(tmp_path: Path, migrations: Path) ->
 
 
 async def test_a_file_that_is_no_database(tmp_path: Path, migrations: Path) -> None:
-    """A file of something else is left as it is, and an OSError says so."""
+    """A file that is no database is left unchanged, and raises OSError."""
     (tmp_path / "notes.sqlite").write_text("Dear diary, " * 100)
     with pytest.raises(
         OSError, match=r"the database of notes, .+/notes\.sqlite: file is not a database"
@@ -354,7 +354,7 @@ VALUES = {
 
 @pytest.mark.parametrize("name", VALUES)
 async def test_a_value_that_cannot_be_held_is_refused(database: Database, name: str) -> None:
-    """No repetition changes a value: it is for the dead letters, and the next work is done."""
+    """A value that the database cannot hold raises Reject, and the next transaction works."""
     with (
         pytest.raises(Reject, match="the notes cannot hold a value"),
         as_handler_errors("the notes"),
@@ -365,7 +365,7 @@ async def test_a_value_that_cannot_be_held_is_refused(database: Database, name: 
 
 
 async def test_rows_that_contradict_each_other_stay_an_error(database: Database) -> None:
-    """Two writers may meet at one row; that is neither an outage nor a poison."""
+    """An IntegrityError is neither Retry nor Reject."""
     note = {"text": "the same"}
     await database.write(lambda c: c.execute(KEEP, note))
 
@@ -374,7 +374,7 @@ async def test_rows_that_contradict_each_other_stay_an_error(database: Database)
 
 
 async def test_what_is_away_is_asked_again(database: Database) -> None:
-    """An outage is told as Retry, whatever the driver calls it."""
+    """An outage raises Retry, whatever the driver raises."""
     for error in (ConnectionRefusedError(), sa.exc.OperationalError("", None, Exception())):
         with (
             pytest.raises(Retry, match="the notes cannot be reached"),

@@ -1,4 +1,4 @@
-"""What both databases are made to say alike."""
+"""SQL that means the same to both databases."""
 
 import time
 from pathlib import Path
@@ -129,7 +129,7 @@ async def test_a_prepared_statement_takes_many_rows(database: Database) -> None:
 
 
 async def test_a_prepared_statement(database: Database) -> None:
-    """It is made once and says the same each time, with its own constants and given values."""
+    """A prepared statement keeps its constants and takes new values at each run."""
 
     def ask_twice(connection: sa.Connection) -> list[object]:
         number: sa.BindParameter[int] = sa.bindparam("number", type_=sa.BigInteger)

@@ -1,4 +1,4 @@
-"""How often something may be done, and what one process sets aside of that."""
+"""Rates, and the tokens that one process has reserved."""
 
 import pytest
 
@@ -9,20 +9,20 @@ from shared.storage.rate import CHUNK_SECONDS, Rate, ReservedTokens
     ("per_second", "burst", "chunk"), [(100, 100, 50), (2.5, 3, 1), (1, 1, 1), (0.01, 1, 1)]
 )
 def test_pace(per_second: float, burst: int, chunk: int) -> None:
-    """A burst is what a second brings, and a chunk is never more than that."""
+    """A burst is the number of one second, and a chunk is no larger."""
     rate = Rate(per_second)
 
     assert (rate.burst, rate.chunk) == (burst, chunk)
 
 
 def test_time() -> None:
-    """What mails cost is time."""
+    """The cost of mails is their time at the rate."""
     assert Rate(100).microseconds(50) == 500_000
     assert Rate(0.01).microseconds(1) == 100_000_000
 
 
 def test_use() -> None:
-    """What was set aside is used up, and not beyond."""
+    """No more tokens are used than were granted."""
     reserved = ReservedTokens()
 
     assert not reserved.use(1, 0)
@@ -31,7 +31,7 @@ def test_use() -> None:
 
 
 def test_not_saved_up() -> None:
-    """What was set aside and not used soon is not used at all."""
+    """Reserved tokens expire."""
     reserved = ReservedTokens()
     reserved.granted(3, 0)
 
@@ -39,7 +39,7 @@ def test_not_saved_up() -> None:
 
 
 def test_wait() -> None:
-    """Who was refused does not ask again before there can be anything."""
+    """After a refusal there is a time to wait."""
     reserved = ReservedTokens()
     reserved.refused(5, 100)
 
@@ -56,7 +56,7 @@ def test_wait() -> None:
     ],
 )
 def test_a_pace_has_room_for_a_chunk(per_second: float, chunk: int, cost: int, burst: int) -> None:
-    """A second's worth at once, and never less than one."""
+    """A burst is the number of one second, and at least one."""
     rate = Rate(per_second)
     of_chunk, of_burst = rate.microseconds(rate.chunk), rate.microseconds(rate.burst)
 
@@ -65,7 +65,7 @@ def test_a_pace_has_room_for_a_chunk(per_second: float, chunk: int, cost: int, b
 
 
 def test_an_allowance_is_used_up() -> None:
-    """No more than was granted, and not for longer than it is good."""
+    """Tokens are used up to the number granted, before they expire."""
     reserved = ReservedTokens()
     assert not reserved.use(1, 0.0)
 
@@ -78,7 +78,7 @@ def test_an_allowance_is_used_up() -> None:
 
 
 def test_after_a_refusal_there_is_no_use_in_asking() -> None:
-    """Who asks on and on costs no question to the database."""
+    """A refused caller that asks again costs no query."""
     reserved = ReservedTokens()
 
     reserved.refused(2.0, 10.0)

@@ -1,4 +1,4 @@
-"""Token buckets in both databases: what all replicas together may use."""
+"""Token buckets in both databases, shared by all replicas."""
 
 import asyncio
 from pathlib import Path
@@ -32,12 +32,12 @@ async def database(open_database: Opener, tmp_path: Path) -> Database:
 
 @pytest.fixture
 def buckets(database: Database, clock: Clock) -> TokenBuckets:
-    """Give the buckets of one test."""
+    """Return the buckets of one test."""
     return TokenBuckets(database, TABLE, clock)
 
 
 async def taken(buckets: TokenBuckets, times: int, count: int = 1) -> int:
-    """Ask several times and give how often there was something."""
+    """Ask several times and return how often tokens were granted."""
     return sum([not await buckets.take("a", count, count, TEN) for _ in range(times)])
 
 
@@ -47,7 +47,7 @@ async def test_burst(buckets: TokenBuckets) -> None:
 
 
 async def test_refilled(buckets: TokenBuckets, clock: Clock) -> None:
-    """Time brings more, at the rate and up to the burst."""
+    """A bucket refills at its rate, up to the burst."""
     await taken(buckets, 30)
     clock.seconds += 0.5
     after_a_while = await taken(buckets, 30)
@@ -58,7 +58,7 @@ async def test_refilled(buckets: TokenBuckets, clock: Clock) -> None:
 
 
 async def test_wait(buckets: TokenBuckets, clock: Clock) -> None:
-    """Who comes too early is told how much, and coming then is early enough."""
+    """A refusal returns the seconds to wait, after which tokens are granted."""
     slow = Rate(0.1)
     await buckets.take("a", 1, 1, slow)
     clock.seconds += 4
@@ -70,14 +70,14 @@ async def test_wait(buckets: TokenBuckets, clock: Clock) -> None:
 
 
 async def test_chunks(buckets: TokenBuckets, clock: Clock) -> None:
-    """Taken in any portions it is as much."""
+    """The size of the portions does not change the rate."""
     assert await taken(buckets, 9, count=5) == 2
     clock.seconds += 1
     assert await taken(buckets, 9, count=5) == 2
 
 
 async def test_room(buckets: TokenBuckets, clock: Clock) -> None:
-    """Nothing is taken before there is room for what was asked; then all is, even beyond it."""
+    """Tokens are granted only if there is room, and then may exceed the burst."""
     await taken(buckets, 30)
     clock.seconds += 0.1
 
@@ -87,14 +87,14 @@ async def test_room(buckets: TokenBuckets, clock: Clock) -> None:
 
 
 async def test_names(buckets: TokenBuckets) -> None:
-    """Each bucket is one of its own."""
+    """Each name has a bucket of its own."""
     await taken(buckets, 30)
 
     assert await buckets.take("b", 1, 1, TEN) == 0
 
 
 async def test_replicas(database: Database, clock: Clock) -> None:
-    """However many ask at once, together they have no more than one."""
+    """Replicas that ask at once are granted no more than one would be."""
     both = [TokenBuckets(database, TABLE, clock) for _ in range(2)]
 
     assert sum(await asyncio.gather(*(taken(each, 20) for each in both))) == 10
