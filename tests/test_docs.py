@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from shared import topology
 from tests.modules import ROOT
-from tests.pages import NOT_RUN, Link, anchors, blocks, is_run, links, listed, pages
+from tests.pages import NOT_RUN, Link, anchors, blocks, is_run, links, listed, pages, read
 from tests.shell import is_like
 
 CODE_NAME = re.compile(r"`([\w.]+)`")
 START_SECONDS = 30.0  # for Python and its libraries on a busy machine
 ALL_LINKS = [link for page in pages() for link in links(page) if "://" not in link.target]
+DEAD_QUEUES = {topology.dead_queue(queue.name) for queue in topology.queues()}
 MISTAKEN = (
     "AMQP_URL=amqps://localhost/?cafile=ca.pem",
     "OTP_TRISE=3",
@@ -53,6 +55,15 @@ def test_every_name_is_in_the_file_that_it_links_to(link: Link) -> None:
     path = ROOT / Path(os.path.normpath((ROOT / link.page).parent / link.target))
 
     assert link.text.strip("`") in set(defined(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def test_the_architecture_names_all_exchanges_and_work_queues() -> None:
+    """A queue or exchange that is added to the topology is added to docs/architecture.md."""
+    named = set(re.findall(r"`([\w.]+)`", read("docs/architecture.md")))
+    work = {queue.name for queue in topology.queues() if queue.owner} - DEAD_QUEUES
+    exchanges = {exchange.name for exchange in topology.EXCHANGES}
+
+    assert work | {name for name in exchanges if not name.startswith("delay.")} <= named
 
 
 def test_every_block_is_tried_or_listed() -> None:
