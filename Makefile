@@ -21,12 +21,12 @@ test-neighbours: ## hostile clients beside a steady stream of mail; needs the ma
 test-containers: ## the tests that need a Docker engine
 	@ops/bootstrap dev && exec $(BIN)/pytest -q -m container
 
-check: ## lint, formatting, types, rules of imports and words, unused code
+check: ## lint, formatting, types, rules of imports and words, links and names in the docs, unused code
 	@ops/bootstrap dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q tests/test_architecture.py tests/test_wording.py
+	$(BIN)/pytest -q tests/test_architecture.py tests/test_docs.py tests/test_wording.py
 	$(BIN)/vulture
 
 fmt: ## formatting and ruff's automatic fixes
