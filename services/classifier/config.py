@@ -35,7 +35,7 @@ class ClassifierSettings(Settings):
         " past which no domain is catch-all",
     )
     classifier_cache_seconds: float = Field(
-        0, ge=0, le=DAY_SECONDS, description="How old an answer about a domain may be; 0 keeps none"
+        0, ge=0, le=DAY_SECONDS, description="Largest age of an answer about a domain; 0 keeps none"
     )
     classifier_remember: Seconds = Field(
         30 * DAY_SECONDS,
@@ -43,7 +43,7 @@ class ClassifierSettings(Settings):
         description="How long an event id is known, so that its copies do not count",
     )
     classifier_purge_seconds: Seconds = Field(
-        3600.0, description="Between two clearings of old event ids"
+        3600.0, description="Between two purges of old event ids"
     )
 
     @property

@@ -1,4 +1,4 @@
-"""Pure: what an event tells about a domain, and the sums of many events."""
+"""Pure: the evidence of an event on a domain, and the sums of many events."""
 
 from binascii import b2a_base64
 from bisect import bisect_right
@@ -24,11 +24,10 @@ Event = Outcome | FeedbackReported
 
 KEY_BYTES = 15  # 20 letters; of 10^12 events no two are likely to share one (1 in 10^12)
 SORT_RUN = 512  # names sorted at once, in some 0.2 ms
-CLEAR_RUN = 1000  # observations freed at once
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-# Read for each event, and an enumeration takes long to return them.
+# Read for each event, and an enumeration is slow to return its values.
 _DELIVERED, _BOUNCED = Kind.DELIVERED.value, Kind.BOUNCED.value
 _UNDETERMINED = ReplyClass.UNDETERMINED.value
 
@@ -39,7 +38,7 @@ DomainSums = list[Any]
 
 
 class Observation(NamedTuple):
-    """What one event tells about one domain.
+    """The evidence of one event on one domain.
 
     `kind` is `delivered`, `bounced`, or the reply class of a refusal that proves nothing. `key` is
     the same for copies of one event alone, `mail` for all events of one mail to one recipient;
@@ -55,7 +54,7 @@ class Observation(NamedTuple):
 
 
 def observe(event: Event) -> Iterator[Observation]:
-    """Yield what an event tells about its domains.
+    """Yield the evidence of an event on its domains.
 
     Of our own bounces only "no such mailbox" counts as one: a policy block, a full mailbox or a
     broken relay would refuse mail to a catch-all domain too. Feedback counts as its sender
@@ -118,7 +117,7 @@ def _milliseconds(at: datetime) -> int:
 
 @dataclass(slots=True)
 class MailOutcomes:
-    """The outcomes of one mail to one recipient, who is at `domain`."""
+    """The outcomes of one mail to one recipient at `domain`."""
 
     domain: str
     delivered: int = 0
@@ -143,23 +142,11 @@ class EvidenceBatch:
     def __init__(
         self, observations: Sequence[Observation], known: Container[str] = frozenset()
     ) -> None:
-        self.observations = list(observations)
+        self.observations = observations
         self.domains: dict[str, DomainSums] = {}
         self.events: dict[str, str] = {}
         self.refusals: dict[tuple[str, str], int] = {}
-        counted: set[str] = set()
-        for key, domain, kind, at, _, _ in observations:
-            sums = self.domains.get(domain)
-            if sums is None:
-                sums = self.domains[domain] = [domain, at, at, 0, 0, 0, 0, 0]
-            elif at < sums[FIRST]:
-                sums[FIRST] = at
-            elif at > sums[LAST]:
-                sums[LAST] = at
-            if key not in counted and key not in known:
-                counted.add(key)
-                self.events[domain] = key
-                self._count(sums, kind)
+        counted = self._add(known)
         self.keys = [key for run in in_order(counted) for key in run]
         self.names = [name for run in in_order(self.domains) for name in run]
 
@@ -185,11 +172,26 @@ class EvidenceBatch:
         sums[DELIVERED] += counted - added.delivered
 
     def clear(self) -> None:
-        """Free the observations run by run: to free a full batch at once halts Python for 20 ms."""
-        while self.observations or self.domains:
-            del self.observations[-CLEAR_RUN:]
-            for _ in range(min(CLEAR_RUN, len(self.domains))):
-                self.domains.popitem()
+        """Free the sums one by one: to free those of a full batch at once halts all threads."""
+        while self.domains:
+            self.domains.popitem()
+
+    def _add(self, known: Container[str]) -> Collection[str]:
+        """Add all observations; return the keys that were counted."""
+        counted: set[str] = set()
+        for key, domain, kind, at, _, _ in self.observations:
+            sums = self.domains.get(domain)
+            if sums is None:
+                sums = self.domains[domain] = [domain, at, at, 0, 0, 0, 0, 0]
+            elif at < sums[FIRST]:
+                sums[FIRST] = at
+            elif at > sums[LAST]:
+                sums[LAST] = at
+            if key not in counted and key not in known:
+                counted.add(key)
+                self.events[domain] = key
+                self._count(sums, kind)
+        return counted
 
     def _count(self, sums: DomainSums, kind: str) -> None:
         if kind == _DELIVERED:

@@ -20,7 +20,7 @@ NONCE_BYTES = 16
 FINGERPRINT_BYTES = 16  # 128 bits: no two guesses ever have the same
 SEPARATORS = ("Zs", "Pd")  # Unicode's spaces and dashes, as keyboards and mail programs put them
 # A clock that was put back must not revive a challenge that it had ended, so a challenge made later
-# than now is dead. Usual corrections of a clock are smaller than this, and kill none.
+# than now is invalid. Usual corrections of a clock are smaller than this, and end none.
 MAX_CLOCK_STEP_MS = 60_000
 
 # The prefix of what is hashed into the fingerprint of a guess. A code is hashed after a nonce of
@@ -113,7 +113,7 @@ class CodeGenerator:
 
     @property
     def key_ids(self) -> frozenset[str]:
-        """The ids of its keys; a challenge of any other key is dead."""
+        """The ids of its keys; a challenge of any other key is invalid."""
         return frozenset(self._keys)
 
     def new_challenge(self, scope: CodeScope, digits: int | None = None) -> NewChallenge:

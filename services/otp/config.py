@@ -77,7 +77,7 @@ class OtpSettings(Settings):
     otp_recipient_daily: Number = Field(10, description="The same in a day")
     otp_client_hourly: Number = Field(5000, description="For one client")
     # Most clients do not name their user's address: then it is their own.
-    otp_ip_hourly: Number = Field(1000, description="For whoever asks from one IP address")
+    otp_ip_hourly: Number = Field(1000, description="Requested from one IP address")
     otp_domain_hourly: Number = Field(5000, description="To one domain")
     otp_total_hourly: Number = Field(20_000, description="In all")
     # One of a million guesses at codes of six digits is right, at any recipients: at a hundredth
@@ -88,7 +88,7 @@ class OtpSettings(Settings):
     )
     # As much as ten recipients have, and a thirtieth of what a client has.
     otp_ip_failures: Number = Field(
-        300, description="The same for whoever types them from one IP address, where it is named"
+        300, description="The same from one IP address, where the client names it"
     )
     otp_sender: Mailbox | None = Field(None, description="From; the sender's default if absent")
     otp_templates: Templates = Field(
@@ -97,8 +97,8 @@ class OtpSettings(Settings):
         repr=False,
         description="A directory of <locale>.toml, mail.txt, mail.html in place of those shipped",
     )
-    otp_locale: Locale = Field("en", description="Of mails, where no other is asked for or known")
-    otp_product: Product | None = Field(None, description="What mails say that the code is for")
+    otp_locale: Locale = Field("en", description="Of mails, where no other is requested or known")
+    otp_product: Product | None = Field(None, description="The product that mails name")
     otp_products: Mapping[Id, Product] = Field(
         default_factory=dict, description="The same by client, as a JSON object"
     )
@@ -106,7 +106,7 @@ class OtpSettings(Settings):
         None, description="Where codes are typed: the text's last line binds them to it"
     )
     otp_purge_seconds: Seconds = Field(
-        60.0, le=MAX_PURGE_SECONDS, description="Between two clearings of dead challenges"
+        60.0, le=MAX_PURGE_SECONDS, description="Between two purges of ended challenges"
     )
 
     @model_validator(mode="after")

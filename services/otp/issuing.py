@@ -100,7 +100,7 @@ class Issuer:
         return Issued(challenge, self.now, resend_at, challenge.expires_at - self.now)
 
     def _note(self, challenge: Challenge) -> None:
-        # A mail of the future was sent before the clock was put back: nobody waits for that.
+        # A mail of the future was sent before the clock was put back: no request waits for it.
         if challenge.mailed_at <= self.now + MAX_CLOCK_STEP_MS:
             folded = challenge.scope.folded
             self.mailed_at[folded] = max(self.mailed_at.get(folded, 0), challenge.mailed_at)

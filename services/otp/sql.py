@@ -148,7 +148,7 @@ class OtpTransaction:
         return [challenge for id_, challenge in read if id_ is not None]
 
     def challenges(self, ids: Iterable[str | None]) -> Mapping[str, Challenge]:
-        """Return challenges by their ids, dead or alive."""
+        """Return challenges by their ids, ended or not."""
         given = {each for each in ids if each is not None}
         found = self.run(FIND_CHALLENGES, [(each,) for each in given])
         return {row.id: _challenge(row) for row in found}

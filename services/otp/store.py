@@ -19,7 +19,7 @@ from shared.storage.database import Database, as_handler_errors
 from shared.storage.dialect import Clock, Prepared
 
 PURGE_ROWS = 1000  # a transaction: codes wait for no longer than such a piece takes
-# A dead challenge still answers repeated requests: a command may come back for 14 hours
+# An ended challenge still answers repeated requests: a command may come back for 14 hours
 # (shared.retry). With the purge's own interval it is gone within a day.
 KEEP_MS = 20 * HOUR_MS
 # A guess that was compared with no code counts for nothing; it answers repeated requests.
@@ -83,7 +83,7 @@ class ChallengeStore:
     async def issue(self, request: IssueRequest) -> IssueResult:
         """Answer a request with a challenge to be mailed, or with a refusal.
 
-        The same request has the same answer again, even if its challenge is dead.
+        The same request has the same answer again, even if its challenge has ended.
         """
         return await self._requests.add(request)
 

@@ -217,7 +217,7 @@ async def test_asked_at_once_one_is_mailed(database: Database, asking: Asking) -
 
 
 async def test_the_same_command_gets_the_same(asking: Asking, clock: Clock) -> None:
-    """A repeated command has its first answer, also when its challenge is dead."""
+    """A repeated command has its first answer, also when its challenge has ended."""
     first = await asking.issue(ANNA, "command-1")
     early = await asking.issue(ANNA, "command-2")
     assert isinstance(first, Issued)

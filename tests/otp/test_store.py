@@ -79,7 +79,7 @@ async def test_only_its_client_cancels(asking: Asking) -> None:
 
 
 async def test_a_clock_that_jumps_forward(asking: Asking, clock: Clock) -> None:
-    """A code is dead when the clock jumps past its end, and a new one has no cooldown."""
+    """A code ends when the clock jumps past its end, and a new one has no cooldown."""
     challenge = await asking.challenge(ANNA)
     clock.seconds += HOUR
 
