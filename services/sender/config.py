@@ -40,7 +40,7 @@ DOT_SECONDS = 600.0  # RFC 5321 4.5.3.2.6
 DRAIN_DOT_SECONDS = 660.0
 LATE_COMMAND_SECONDS = 86_400.0  # a command may be delivered again after its mail was given up
 
-_NEEDED = ("SENDER_SMTP_HOST", "SENDER_SMTP_PORT", "SENDER_SMTP_TLS")  # of the one relay
+_REQUIRED = ("SENDER_SMTP_HOST", "SENDER_SMTP_PORT", "SENDER_SMTP_TLS")  # of the one relay
 
 # For the reply to MAIL over a kept connection; a person waits for a code. RFC 5321 4.5.3.2.2 asks
 # for 300 seconds, which the relay has when the mail then goes over a new connection.
@@ -48,11 +48,11 @@ KEPT_SECONDS = 60.0
 KEPT_CODE_SECONDS = 5.0
 
 # Descriptions of the settings that each class has.
-CONNECTIONS = "SMTP connections of this class to each relay"
-FIRST_WAIT = "Seconds before the second attempt; then doubling"
-LONGEST_WAIT = "Seconds where doubling ends"
-GIVE_UP = "Seconds after which a deferred mail expires"
-RETRY_UNCERTAIN = "Whether a mail that may have arrived is sent again"
+CONNECTIONS_TEXT = "SMTP connections of this class to each relay"
+FIRST_WAIT_TEXT = "Seconds before the second attempt; then doubling"
+LONGEST_WAIT_TEXT = "Seconds where doubling ends"
+GIVE_UP_TEXT = "Seconds after which a deferred mail expires"
+RETRY_UNCERTAIN_TEXT = "Whether a mail that may have arrived is sent again"
 
 
 def _sealing_keys(text: str) -> str:
@@ -108,9 +108,9 @@ class SenderSettings(Settings):
         description="Opens codes; of 32 bytes as hex, newest first, separated by commas"
     )
 
-    sender_connections_otp: Connections = Field(2, description=CONNECTIONS)
-    sender_connections_transactional: Connections = Field(4, description=CONNECTIONS)
-    sender_connections_bulk: Connections = Field(4, description=CONNECTIONS)
+    sender_connections_otp: Connections = Field(2, description=CONNECTIONS_TEXT)
+    sender_connections_transactional: Connections = Field(4, description=CONNECTIONS_TEXT)
+    sender_connections_bulk: Connections = Field(4, description=CONNECTIONS_TEXT)
     sender_messages_per_connection: int = Field(
         100, ge=1, description="After so many a connection is closed"
     )
@@ -129,20 +129,22 @@ class SenderSettings(Settings):
     )
     sender_longest_rest_seconds: Seconds = Field(300.0, description="Where doubling ends")
 
-    sender_first_wait_otp: Seconds = Field(5.0, description=FIRST_WAIT)
-    sender_first_wait_transactional: Seconds = Field(15.0, description=FIRST_WAIT)
-    sender_first_wait_bulk: Seconds = Field(300.0, description=FIRST_WAIT)
-    sender_longest_wait_otp: Seconds = Field(60.0, description=LONGEST_WAIT)
-    sender_longest_wait_transactional: Seconds = Field(3600.0, description=LONGEST_WAIT)
-    sender_longest_wait_bulk: Seconds = Field(14_400.0, description=LONGEST_WAIT)
-    sender_give_up_otp: Seconds = Field(600.0, description=GIVE_UP)
-    sender_give_up_transactional: Seconds = Field(86_400.0, description=GIVE_UP)
+    sender_first_wait_otp: Seconds = Field(5.0, description=FIRST_WAIT_TEXT)
+    sender_first_wait_transactional: Seconds = Field(15.0, description=FIRST_WAIT_TEXT)
+    sender_first_wait_bulk: Seconds = Field(300.0, description=FIRST_WAIT_TEXT)
+    sender_longest_wait_otp: Seconds = Field(60.0, description=LONGEST_WAIT_TEXT)
+    sender_longest_wait_transactional: Seconds = Field(3600.0, description=LONGEST_WAIT_TEXT)
+    sender_longest_wait_bulk: Seconds = Field(14_400.0, description=LONGEST_WAIT_TEXT)
+    sender_give_up_otp: Seconds = Field(600.0, description=GIVE_UP_TEXT)
+    sender_give_up_transactional: Seconds = Field(86_400.0, description=GIVE_UP_TEXT)
     sender_give_up_bulk: Seconds = Field(
-        345_600.0, description=f"{GIVE_UP}; RFC 5321 4.5.4.1: 4 or 5 days"
+        345_600.0, description=f"{GIVE_UP_TEXT}; RFC 5321 4.5.4.1: 4 or 5 days"
     )
-    sender_retry_uncertain_otp: bool = Field(default=True, description=RETRY_UNCERTAIN)
-    sender_retry_uncertain_transactional: bool = Field(default=True, description=RETRY_UNCERTAIN)
-    sender_retry_uncertain_bulk: bool = Field(default=False, description=RETRY_UNCERTAIN)
+    sender_retry_uncertain_otp: bool = Field(default=True, description=RETRY_UNCERTAIN_TEXT)
+    sender_retry_uncertain_transactional: bool = Field(
+        default=True, description=RETRY_UNCERTAIN_TEXT
+    )
+    sender_retry_uncertain_bulk: bool = Field(default=False, description=RETRY_UNCERTAIN_TEXT)
     sender_claim_seconds: Seconds = Field(
         LEASE_SECONDS, description="A sender without a sign of life for so long is dead"
     )
@@ -163,7 +165,7 @@ class SenderSettings(Settings):
     @model_validator(mode="after")
     def _has_a_relay(self) -> Self:
         # A setting with a mistake has no attribute here, but it is not missing.
-        missing = [name for name in _NEEDED if getattr(self, name.lower(), name) is None]
+        missing = [name for name in _REQUIRED if getattr(self, name.lower(), name) is None]
         if missing and not self.sender_relays:
             lines = (f"{name} is needed, or SENDER_RELAYS" for name in missing)
             raise ValueError("\n".join(lines))

@@ -32,7 +32,9 @@ from shared.runtime import log
 
 # Between two claims of a recipient that another sender has claimed: its death is soon known.
 BUSY_SECONDS = 10.0
-MAX_AHEAD = timedelta(minutes=15)  # of a time of acceptance: so wrong a publisher's clock may be
+MAX_CLOCK_SKEW = timedelta(
+    minutes=15
+)  # of a time of acceptance: so wrong a publisher's clock may be
 
 logger = structlog.get_logger(__name__)
 
@@ -74,7 +76,7 @@ class SendHandler:
         result = AttemptResult()
         if claim.ours:
             progress = self._progress(claim)
-            result = await self._run(command, claim, progress)
+            result = await self._attempt(command, claim, progress)
             result = await self._keep(command, claim, result)
             for event in result.events:
                 _report(event, command, progress.relay)
@@ -99,12 +101,12 @@ class SendHandler:
             commit=partial(step, "content", Phase.COMMITTED, "the relay's reply to a whole mail"),
         )
 
-    async def _run(
+    async def _attempt(
         self, command: SendEmail, claim: Claim, progress: AttemptProgress
     ) -> AttemptResult:
         """Make the attempt; if it is cancelled, give the claim back or leave it uncertain."""
         try:
-            return await self._result(command, claim, progress)
+            return await self._send_pending(command, claim, progress)
         except LostClaim as lost:
             await self.claims.give_back(claim)
             _lost(command, lost.before, len(claim.ours))
@@ -119,7 +121,7 @@ class SendHandler:
                 await self.claims.give_back(claim)
             raise
 
-    async def _result(
+    async def _send_pending(
         self, command: SendEmail, claim: Claim, progress: AttemptProgress
     ) -> AttemptResult:
         """Send to the fresh recipients, and to orphans if their class has them tried again."""
@@ -130,10 +132,10 @@ class SendHandler:
         pending = _only(command, claim.ours if repeats else claim.fresh)
         if expired or not pending.recipients:
             return AttemptResult(outcome.all_expired(pending, begun) + held)
-        result = await self._attempt(pending, begun, progress)
+        result = await self._send(pending, begun, progress)
         return replace(result, events=result.events + held) if held else result
 
-    async def _attempt(
+    async def _send(
         self, command: SendEmail, begun: datetime, progress: AttemptProgress
     ) -> AttemptResult:
         try:
@@ -191,8 +193,8 @@ def _check_time(command: SendEmail, now: datetime) -> None:
 
     Its Date would be in the future (RFC 5322 3.6.1), and it would be given up as late.
     """
-    if command.created_at is not None and command.created_at > now + MAX_AHEAD:
-        minutes = MAX_AHEAD.total_seconds() / 60
+    if command.created_at is not None and command.created_at > now + MAX_CLOCK_SKEW:
+        minutes = MAX_CLOCK_SKEW.total_seconds() / 60
         raise Reject(f"created_at: must be at most {minutes:g} minutes ahead of now")
 
 

@@ -12,7 +12,7 @@ from services.sender.mail.builder import MailBuilder
 from services.sender.smtp.pool import SmtpPool
 from services.sender.smtp.rate_limits import Throttle
 from services.sender.smtp.relay import Relay, RelaySettings, Tls
-from services.sender.store import RENEWALS, ClaimStore
+from services.sender.store import RENEWALS_PER_LEASE, ClaimStore
 from services.sender.tables import paces
 from shared.broker import Broker
 from shared.consumer import Subscription
@@ -89,7 +89,7 @@ async def _upkeep(
     claims: ClaimStore, clock: DatabaseClock, settings: SenderSettings
 ) -> AsyncIterator[None]:
     """Renew the claims of this process until its last mail is done, and purge old ones."""
-    interval = settings.sender_claim_seconds / RENEWALS
+    interval = settings.sender_claim_seconds / RENEWALS_PER_LEASE
 
     async def purge() -> int:
         return await claims.purge(settings.sender_remember)

@@ -20,7 +20,7 @@ from shared.storage import dialect
 from shared.storage.database import Database, as_handler_errors
 from shared.storage.dialect import MILLISECONDS, Clock
 
-RENEWALS = 3  # in a lease: so many may fail before a sender counts as dead
+RENEWALS_PER_LEASE = 3  # in a lease: so many may fail before a sender counts as dead
 KEEP_SECONDS = 30.0  # then an outcome is better published without being kept than not published
 LAST_WRITE_SECONDS = 5.0  # for the last write of a task that is being cancelled
 # Both go on while the process is stopped (SIGSTOP); the first also while the machine sleeps, as
@@ -130,7 +130,7 @@ class ClaimStore:
         self._held.pop(claim.token, None)
 
     async def renew(self) -> None:
-        """Renew the claims that are held, RENEWALS times a lease. Raises Retry.
+        """Renew the claims that are held, RENEWALS_PER_LEASE times a lease. Raises Retry.
 
         A claim that another sender has taken over is lost from then on, for all its recipients.
         """
@@ -171,14 +171,11 @@ class ClaimStore:
         ends = [each for each in changes if each.keep or each.free]
         takes = [each for each in changes if each.take]
         claims = {each.claim.token: each.claim for each in changes}
-
-        def end(connection: sa.Connection) -> Sequence[Claim]:
-            return self._in(connection).end(connection, ends)
-
-        def take(connection: sa.Connection) -> Sequence[Claim]:
-            return self._in(connection).take(connection, takes)
-
-        works = [end] * bool(ends) + [take] * bool(takes)
+        works: list[Callable[[sa.Connection], Sequence[Claim]]] = []
+        if ends:
+            works.append(lambda c: self._in(c).end(c, ends))
+        if takes:
+            works.append(lambda c: self._in(c).take(c, takes))
         done = await asyncio.gather(*map(self._write, works), return_exceptions=True)
         for changed in done:
             if isinstance(changed, BaseException):

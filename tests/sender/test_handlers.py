@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from ops.simulator.behaviour import EXTENSIONS, Behaviour, RecipientLimit
 from ops.simulator.simulator import Simulator
 from services.sender import metrics
-from services.sender.handlers import BUSY_SECONDS, MAX_AHEAD
+from services.sender.handlers import BUSY_SECONDS, MAX_CLOCK_SKEW
 from services.sender.mail.compose import OutgoingMail
 from services.sender.outcome import FailureReason, NotAttempted, Replies, Unsendable
 from services.sender.replies import reply as replies
@@ -52,9 +52,11 @@ async def test_from_the_future(claims: ClaimStore) -> None:
     sender = a_sender(relay, claims)
 
     with pytest.raises(Reject, match="created_at: must be at most 15 minutes ahead"):
-        await sender.on_send_email(a_command(created_at=NOW + MAX_AHEAD + timedelta(seconds=1)))
+        await sender.on_send_email(
+            a_command(created_at=NOW + MAX_CLOCK_SKEW + timedelta(seconds=1))
+        )
     assert relay.mails == []
-    told = await sender.on_send_email(a_command(created_at=NOW + MAX_AHEAD))
+    told = await sender.on_send_email(a_command(created_at=NOW + MAX_CLOCK_SKEW))
     assert kinds(told) == [EmailDelivered]
 
 
