@@ -79,7 +79,7 @@ async def test_a_mail_is_published_and_followed(vhost: str, shop_url: str, tmp_p
     await broker.declare(vhost, topology.EXCHANGES, topology.queues())
     sender = Subscription(TRANSACTIONAL, {SendEmail: deliver}, prefetch=1)
 
-    async with Broker.connect(vhost, "sender") as door, door.consuming(sender):
+    async with Broker.connect(vhost, "sender") as connected, connected.consuming(sender):
         code, out, errors = await run(tmp_path, "send.py", shop_url)
 
     assert (code, errors) == (0, "")
@@ -118,7 +118,7 @@ async def test_a_question_is_answered(vhost: str, shop_url: str, tmp_path: Path)
         topology.CLASSIFIER_QUESTIONS, {DescribeDomain: describe}, prefetch=1, retries=False
     )
 
-    async with Broker.connect(vhost, "classifier") as door, door.consuming(classifier):
+    async with Broker.connect(vhost, "classifier") as connected, connected.consuming(classifier):
         code, out, errors = await run(tmp_path, "ask.py", shop_url)
 
     assert (code, errors) == (0, "")

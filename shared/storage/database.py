@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Protocol, Self, TypeVar
+from typing import Self, TypeVar
 
 import alembic.command
 import alembic.config
@@ -39,23 +39,38 @@ HERE = Path(__file__).parent
 T = TypeVar("T")
 
 
-class Transactions(Protocol):
-    """One kind of database; for the methods see `Database`."""
+class PostgresDatabase:
+    """The schema of one service on a PostgreSQL server."""
+
+    def __init__(self, url: str, service: str) -> None:
+        self._writer = create_async_engine(
+            url,
+            hide_parameters=True,
+            pool_size=POOL_SIZE,
+            pool_pre_ping=True,  # a server that was restarted costs a reconnect, not an error
+            connect_args={"server_settings": {"search_path": service}},
+        )
+        # The same pool.
+        self._reader = self._writer.execution_options(postgresql_readonly=True)
 
     async def write(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run `work` in a transaction that may write."""
+        """Run `work` in a transaction of its own."""
+        return await _run(self._writer, work)
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run `work` in a transaction that only reads."""
+        """Run `work` in a transaction of its own that only reads."""
+        return await _run(self._reader, work)
 
     async def read_inline(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run `work`, which reads a few rows by their keys, with the least delay."""
+        """Run `work` like any other that only reads."""
+        return await self.read(work)
 
-    def version(self) -> int | None:
-        """Return the number of the last commit, or None if that needs a query."""
+    def version(self) -> None:
+        """Return None: a server would have to be asked."""
 
     async def close(self) -> None:
-        """Finish the transactions under way and close all connections."""
+        """Close the connections."""
+        await self._writer.dispose()
 
 
 class Database:
@@ -66,7 +81,7 @@ class Database:
     values or rows, not a result that is still to be read.
     """
 
-    def __init__(self, transactions: Transactions) -> None:
+    def __init__(self, transactions: sqlite.SqliteDatabase | PostgresDatabase) -> None:
         self._transactions = transactions
 
     @classmethod
@@ -140,40 +155,6 @@ class Database:
         except (OSError, sa.exc.SQLAlchemyError):
             return False
         return True
-
-
-class PostgresDatabase:
-    """The schema of one service on a PostgreSQL server."""
-
-    def __init__(self, url: str, service: str) -> None:
-        self._writer = create_async_engine(
-            url,
-            hide_parameters=True,
-            pool_size=POOL_SIZE,
-            pool_pre_ping=True,  # a server that was restarted costs a reconnect, not an error
-            connect_args={"server_settings": {"search_path": service}},
-        )
-        # The same pool.
-        self._reader = self._writer.execution_options(postgresql_readonly=True)
-
-    async def write(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run `work` in a transaction of its own."""
-        return await _run(self._writer, work)
-
-    async def read(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run `work` in a transaction of its own that only reads."""
-        return await _run(self._reader, work)
-
-    async def read_inline(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run `work` like any other that only reads."""
-        return await self.read(work)
-
-    def version(self) -> None:
-        """Return None: a server would have to be asked."""
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._writer.dispose()
 
 
 async def _run(engine: AsyncEngine, work: Callable[[sa.Connection], T]) -> T:

@@ -130,7 +130,7 @@ def test_no_queue_vanishes() -> None:
 
 
 @pytest.mark.parametrize(("name", "delay"), topology.DELAY_EXCHANGES.items())
-def test_a_rung_sends_back_to_the_queue_of_the_key(name: str, delay: Delay) -> None:
+def test_a_delay_queue_sends_back_to_the_queue_of_the_key(name: str, delay: Delay) -> None:
     """A delay queue has no dead-letter key, so the routing key still names the next queue."""
     queue = BY_NAME[name]
 
@@ -142,7 +142,7 @@ def test_a_rung_sends_back_to_the_queue_of_the_key(name: str, delay: Delay) -> N
 
 
 @pytest.mark.parametrize("scale", [1e-9, 0.01, 1.0])
-def test_a_scaled_ladder_still_waits(scale: float) -> None:
+def test_a_scaled_delay_still_waits(scale: float) -> None:
     """A time to live of zero would send a message back before it is confirmed."""
     steps = [queue for queue in queues(scale=scale) if queue.name.startswith("delay.")]
 
@@ -246,8 +246,8 @@ def test_a_service_reads_its_own_queues_only(user: User) -> None:
     readable = {queue.name for queue in ALL if re.search(user.read, queue.name)}
 
     assert readable == {queue.name for queue in ALL if queue.owner == user.name}
-    for road in (topology.DEAD, *topology.DELAY_EXCHANGES):
-        writable = {queue.name for queue in ALL if re.search(user.topics[road], queue.name)}
+    for exchange in (topology.DEAD, *topology.DELAY_EXCHANGES):
+        writable = {queue.name for queue in ALL if re.search(user.topics[exchange], queue.name)}
         assert writable == readable
 
 

@@ -8,20 +8,20 @@ from shared.storage.rate import CHUNK_SECONDS, Rate, ReservedTokens
 @pytest.mark.parametrize(
     ("per_second", "burst", "chunk"), [(100, 100, 50), (2.5, 3, 1), (1, 1, 1), (0.01, 1, 1)]
 )
-def test_pace(per_second: float, burst: int, chunk: int) -> None:
+def test_burst_and_chunk(per_second: float, burst: int, chunk: int) -> None:
     """A burst is the number of one second, and a chunk is no larger."""
     rate = Rate(per_second)
 
     assert (rate.burst, rate.chunk) == (burst, chunk)
 
 
-def test_time() -> None:
+def test_cost() -> None:
     """The cost of mails is their time at the rate."""
     assert Rate(100).microseconds(50) == 500_000
     assert Rate(0.01).microseconds(1) == 100_000_000
 
 
-def test_use() -> None:
+def test_tokens_are_used_up() -> None:
     """No more tokens are used than were granted."""
     reserved = ReservedTokens()
 
@@ -30,7 +30,7 @@ def test_use() -> None:
     assert [reserved.use(2, 0), reserved.use(2, 0), reserved.use(1, 0)] == [True, False, True]
 
 
-def test_not_saved_up() -> None:
+def test_tokens_expire() -> None:
     """Reserved tokens expire."""
     reserved = ReservedTokens()
     reserved.granted(3, 0)
@@ -55,7 +55,7 @@ def test_wait() -> None:
         (0.5, 1, 2_000_000, 2_000_000),
     ],
 )
-def test_a_pace_has_room_for_a_chunk(per_second: float, chunk: int, cost: int, burst: int) -> None:
+def test_a_rate_has_room_for_a_chunk(per_second: float, chunk: int, cost: int, burst: int) -> None:
     """A burst is the number of one second, and at least one."""
     rate = Rate(per_second)
     of_chunk, of_burst = rate.microseconds(rate.chunk), rate.microseconds(rate.burst)
@@ -64,7 +64,7 @@ def test_a_pace_has_room_for_a_chunk(per_second: float, chunk: int, cost: int, b
     assert of_chunk <= of_burst
 
 
-def test_an_allowance_is_used_up() -> None:
+def test_reserved_tokens_are_used_up() -> None:
     """Tokens are used up to the number granted, before they expire."""
     reserved = ReservedTokens()
     assert not reserved.use(1, 0.0)
