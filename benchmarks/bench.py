@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from ops import brokers, ports, topology
+from ops import node, ports, topology
 from ops.broker import BrokerAddress, BrokerPorts, Management
 from ops.process import PidFiles
 from ops.scratch import scratch
@@ -127,11 +127,11 @@ class Bench:
 @contextmanager
 def opened() -> Iterator[Bench]:
     """Start a broker in a directory that is cleared at the end. Raises BrokerError."""
-    brokers.prepare()
+    node.prepare()
     with scratch(RUNS) as directory:
         address = BrokerAddress(BrokerPorts(*ports.unused(4)), secrets.token_hex(16))
         rabbit = directory / "rabbit"
-        broker = brokers.private(rabbit, address, PidFiles(rabbit / "pids"))
+        broker = node.private(rabbit, address, PidFiles(rabbit / "pids"))
         try:
             broker.start()
             yield Bench(directory, address)

@@ -177,6 +177,8 @@ class RabbitServer(Protocol):
 
     def restart(self) -> None:
         """Stop in good order and start again on the same data and ports."""
+        self.stop()
+        self.start()
 
     def discard(self) -> None:
         """End it at once and delete its data."""

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from ops.broker import START_SECONDS, STOP_SECONDS, BrokerAddress, BrokerError
+from ops.broker import START_SECONDS, STOP_SECONDS, BrokerAddress, BrokerError, RabbitServer
 
 _PROBE_SECONDS = 10.0  # until an engine that hangs counts as none
 _COMMAND_SECONDS = 60.0
@@ -96,7 +96,7 @@ def remove_recorded(directory: Path) -> str | None:
     return name
 
 
-class RabbitContainer:
+class RabbitContainer(RabbitServer):
     """RabbitMQ in a container, on 127.0.0.1 only, with its data in a volume of the same name.
 
     The name follows from `directory`: every tree and every test run has its own container, and
@@ -136,11 +136,6 @@ class RabbitContainer:
     def kill(self) -> None:
         """End it at once, as a crash would; the data stay in the volume."""
         self._container.remove()
-
-    def restart(self) -> None:
-        """Stop in good order and start again on the same data and ports."""
-        self.stop()
-        self.start()
 
     def discard(self) -> None:
         """End it at once and delete its volume."""

@@ -1,4 +1,4 @@
-"""A private RabbitMQ node, run from the machine's programs, with all its files in one folder."""
+"""A private RabbitMQ: a node, run from the machine's programs, or else a container."""
 
 import base64
 import hashlib
@@ -12,10 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from ops import secret_file
-from ops.broker import START_SECONDS, STOP_SECONDS, BrokerAddress, BrokerError, BrokerPorts
+from ops import docker, secret_file
+from ops.broker import (
+    START_SECONDS,
+    STOP_SECONDS,
+    BrokerAddress,
+    BrokerError,
+    BrokerPorts,
+    RabbitServer,
+)
+from ops.docker import RabbitContainer
 from ops.process import PidFiles, ended
 
+_PACKAGES = Path(__file__).with_name("packages")
+_NONE_FOUND = (
+    "no RabbitMQ: set AMQP_URL, install rabbitmq-server (Debian, Ubuntu: as root "
+    "'apt-get install rabbitmq-server') or start a Docker engine"
+)
 _EPMD_STOP_SECONDS = 5.0
 _SERVER_FOLDERS = ("/usr/lib/rabbitmq/bin", "/usr/local/opt/rabbitmq/sbin", "/opt/homebrew/sbin")
 _EPMD_FOLDERS = ("/usr/lib/erlang/bin", "/usr/lib64/erlang/bin", "/usr/local/bin")
@@ -42,7 +55,7 @@ class RabbitPrograms:
         return cls(Path(server), Path(epmd)) if server and epmd else None
 
 
-class RabbitNode:
+class RabbitNode(RabbitServer):
     """A node with its own ports, cookie, epmd, home, configuration and data.
 
     It needs no root and no system service, and does not disturb the system's node. `pids` records
@@ -65,18 +78,6 @@ class RabbitNode:
         self._start_as = start_as
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    @property
-    def pid(self) -> int | None:
-        """The process id of the Erlang machine while it runs."""
-        return self._pid("rabbitmq")
-
     def _pid(self, name: str) -> int | None:
         child = self._children.get(name)
         return child.pid if child and child.poll() is None else None
@@ -93,7 +94,7 @@ class RabbitNode:
             port = str(ports.epmd)
             self._spawn("epmd", self._programs.epmd, "-port", port, "-address", "127.0.0.1")
         self._spawn("rabbitmq", self._programs.server)
-        if not self.address.wait(within, alive=lambda: self.pid is not None):
+        if not self.address.wait(within, alive=lambda: self._pid("rabbitmq") is not None):
             self.kill()
             raise BrokerError(f"RabbitMQ did not start: {self._tail()}")
 
@@ -113,11 +114,6 @@ class RabbitNode:
             if child := self._children.get(name):
                 child.kill()
             self._end(name, _EPMD_STOP_SECONDS)
-
-    def restart(self) -> None:
-        """Stop in good order and start again on the same data and ports."""
-        self.stop()
-        self.start()
 
     def discard(self) -> None:
         """Kill it and delete its directory."""
@@ -239,3 +235,36 @@ def _password_hash(password: str) -> str:
 
 def _join(*folders: str) -> str:
     return os.pathsep.join(folders)
+
+
+def prepare() -> None:
+    """Install RabbitMQ from the system's packages if the machine has none and no Docker engine.
+
+    Raises BrokerError when it cannot be installed either.
+    """
+    if RabbitPrograms.find() or docker.answers():
+        return
+    if _packages("--check"):
+        raise BrokerError(_NONE_FOUND)
+    _packages("rabbitmq-server")
+
+
+def private(
+    directory: Path, address: BrokerAddress, pids: PidFiles, start_as: Wrapper = list
+) -> RabbitServer:
+    """Return a broker that is not started yet; a node keeps its data in `directory`.
+
+    `start_as` wraps the command of each process of a node. Raises BrokerError when there is no
+    RabbitMQ and no Docker engine.
+    """
+    programs = RabbitPrograms.find()
+    if programs is not None:
+        return RabbitNode(directory, address, programs, pids, start_as)
+    if docker.answers():
+        return RabbitContainer(directory, address)
+    raise BrokerError(_NONE_FOUND)
+
+
+def _packages(argument: str) -> int:
+    command = [str(_PACKAGES), argument]
+    return subprocess.run(command, check=False).returncode  # noqa: S603 - our script

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ops import brokers, ports
+from ops import node, ports
 from ops.broker import BrokerAddress, BrokerPorts, RabbitServer
 from ops.process import PidFiles
 from ops.scratch import scratch
@@ -17,7 +17,7 @@ _RUNS = Path(__file__).parent.parent / ".run" / "test"
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Install a broker before the first test, whose time limit an installation would exceed."""
     if any("rabbit" in getattr(item, "fixturenames", ()) for item in session.items):
-        brokers.prepare()
+        node.prepare()
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +35,7 @@ def rabbit(run_directory: Path) -> Iterator[RabbitServer]:
     """
     directory = run_directory / "rabbit"
     address = BrokerAddress(BrokerPorts(*ports.unused(4)), secrets.token_hex(16))
-    broker = brokers.private(directory, address, PidFiles(directory / "pids"))
+    broker = node.private(directory, address, PidFiles(directory / "pids"))
     try:
         broker.start()
         yield broker

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from yarl import URL
 
-from ops import brokers, topology
+from ops import node, topology
 from ops.broker import BrokerAddress, BrokerError, RabbitServer
 from ops.process import PidFiles, Restarts
 from ops.secret_file import SecretFile
@@ -48,8 +48,8 @@ async def own(
     """Run a private broker, with a user of least rights for each service. Raises StackError."""
     address = BrokerAddress(settings.broker_ports, keys.passwords(["admin"])["admin"])
     try:
-        await asyncio.to_thread(brokers.prepare)
-        broker = brokers.private(settings.run_dir / "rabbitmq", address, pids, start_as=tethered)
+        await asyncio.to_thread(node.prepare)
+        broker = node.private(settings.run_dir / "rabbitmq", address, pids, start_as=tethered)
         async with kept(broker, logs):
             yield await _furnish(address, keys)
     except BrokerError as error:
