@@ -1,1 +1,1 @@
-"""Sends mail through an SMTP relay and tells what became of each."""
+"""The sender: sends mail through SMTP relays and publishes the outcome for each recipient."""

@@ -1,1 +1,1 @@
-"""SMTP replies and the class that each of them means."""
+"""SMTP replies: their meaning, and their class by rules."""

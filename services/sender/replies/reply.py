@@ -74,7 +74,7 @@ def no_reply(stage: Stage, why: str) -> Reply:
 
 
 def masked(text: str) -> str:
-    """Return a text with only the first letter and the domain of its addresses."""
+    """Return a text with masked addresses: the first letter and the domain stay."""
     return _LOCAL_PART.sub(r"\1***@", text) if "@" in text else text
 
 
