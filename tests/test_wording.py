@@ -22,7 +22,6 @@ NOT_YET_REWORDED = {
     "shared/amqp",
     "tests/shared",
     "tests/shared/amqp",
-    "tests/shared/storage",
 }
 
 # Class names that stand for several things, and why each of them may.

@@ -16,6 +16,9 @@ BUSY_SECONDS = 5  # that a writer waits for the transaction of another process
 # The log is written back at the commit that brings it to 128 MB: a page that many commits change
 # goes into the file itself once for all of them.
 LOG_PAGES = 32_000
+# Compiled texts that a connection keeps. A statement with rows has one for each power of two, and
+# the 128 that are Python's default are fewer than a service has.
+MAX_COMPILED_TEXTS = 256
 CACHE_KIBIBYTES = 2 << 10  # of the file that the writer keeps in memory; about SQLite's default
 
 T = TypeVar("T")
@@ -144,7 +147,8 @@ class _Transactions:
 
 def _engine(path: Path, begin: str, *pragmas: str) -> sa.Engine:
     url = sa.URL.create("sqlite", database=str(path))
-    engine = sa.create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_SECONDS})
+    settings = {"timeout": BUSY_SECONDS, "cached_statements": MAX_COMPILED_TEXTS}
+    engine = sa.create_engine(url, hide_parameters=True, connect_args=settings)
 
     @sa.event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, _record: object) -> None:

@@ -50,7 +50,7 @@ async def file(path: Path) -> AsyncIterator[SqliteDatabase]:
 
 
 def note(text: str) -> Callable[[sa.Connection], object]:
-    """Give a work that writes a note."""
+    """Return a body that writes a note."""
     return lambda connection: connection.execute(sa.insert(NOTES).values(text=text))
 
 
