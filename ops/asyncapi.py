@@ -41,7 +41,7 @@ def document() -> Json:
         "info": {
             "title": "Postrider",
             "version": VERSION,
-            "description": "Every message on the queues. How to publish and listen: publish.md.",
+            "description": "Every message on the queues. How to publish and consume: publish.md.",
             "license": {"name": "MIT"},
         },
         "defaultContentType": "application/json",
@@ -52,7 +52,7 @@ def document() -> Json:
             "messages": {key: _message(key, contract) for key, contract in _KEYS.items()},
             "schemas": _schemas(),
             "securitySchemes": {
-                "user": {"type": "userPassword", "description": "A user with rights of its own"}
+                "user": {"type": "userPassword", "description": "A user with its own rights"}
             },
         },
     }
@@ -112,20 +112,21 @@ def _properties(key: str) -> Json:
         "properties": {
             "type": {"const": key},
             "message_id": text | {"description": "The same as `id`"},
-            "correlation_id": text | {"description": "Of what led to this message; `id` if absent"},
-            "app_id": text | {"description": "Who published it"},
+            "correlation_id": text
+            | {"description": "That of the message that led to this one; `id` if absent"},
+            "app_id": text | {"description": "The service or program that published it"},
             "content_type": {"const": "application/json"},
             "delivery_mode": {
                 "enum": [1, 2],
-                "description": "2, persistent, for what must be kept",
+                "description": "2, persistent, for messages that must be kept",
             },
             "timestamp": {"type": "integer", "description": "Seconds since 1970"},
             "user_id": text
-            | {"description": "The publisher's own user of the broker, which is the client"},
+            | {"description": "The publisher's user of the broker, which is the client"},
             "x-user": text
-            | {"description": "A header of copies alone: the user_id of the first publisher"},
+            | {"description": "A header of copies only: the user_id of the first publisher"},
             "reply_to": text
-            | {"description": "amq.rabbitmq.reply-to, or a queue of the asker's own"},
+            | {"description": "amq.rabbitmq.reply-to, or the requester's own queue"},
         },
     }
 
@@ -156,7 +157,7 @@ def _reply(contract: type[Contract]) -> Json:
         "reply": {
             "address": {
                 "location": "$message.header#/replyTo",
-                "description": "The AMQP property reply_to; without it nobody is told",
+                "description": "The AMQP property reply_to; without it no answer is sent",
             },
             "channel": _reference(f"channels/{REPLIES}"),
             "messages": [_reference(f"channels/{REPLIES}/messages/{key}") for key in keys],

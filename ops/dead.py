@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         with quiet():
             return asyncio.run(_run(url, arguments))
     except (BrokerError, Unavailable) as error:
-        return _complain(str(error))
+        return _print_error(str(error))
 
 
 async def _run(url: str, arguments: argparse.Namespace) -> int:
@@ -74,10 +74,10 @@ async def _list(broker: Broker, limit: int, *, as_json: bool) -> int:
     tally, readable = DeadLetterTally(), True
     for queue in dead_letters.dead_queues():
         try:
-            await _look(broker, queue, limit, tally)
+            await _count(broker, queue, limit, tally)
         except Unavailable as error:
             readable = False
-            _complain(str(error))
+            _print_error(str(error))
     groups = tally.groups()
     if as_json:
         print(dead_letters.as_json(groups))
@@ -86,23 +86,23 @@ async def _list(broker: Broker, limit: int, *, as_json: bool) -> int:
     return 0 if readable else 1
 
 
-async def _look(broker: Broker, queue: str, limit: int, tally: DeadLetterTally) -> None:
-    async with broker.browsing(queue) as pile:
-        async for each, _ in _first(pile, limit, _EVERYTHING):
+async def _count(broker: Broker, queue: str, limit: int, tally: DeadLetterTally) -> None:
+    async with broker.browsing(queue) as browsed:
+        async for each, _ in _matching(browsed, limit, _EVERYTHING):
             tally.add(each)
-        if pile.waiting > limit:
-            _complain(f"{queue}: counted the first {limit} of {pile.waiting}")
+        if browsed.waiting > limit:
+            _print_error(f"{queue}: counted the first {limit} of {browsed.waiting}")
 
 
 async def _show(broker: Broker, arguments: argparse.Namespace) -> int:
-    wanted = DeadLetterFilter([arguments.id], everything=arguments.id is None)
+    selection = DeadLetterFilter([arguments.id], everything=arguments.id is None)
     shown = 0
-    async with broker.browsing(arguments.queue) as pile:
-        async for each, _ in _first(pile, arguments.limit, wanted):
+    async with broker.browsing(arguments.queue) as browsed:
+        async for each, _ in _matching(browsed, arguments.limit, selection):
             print(dead_letters.page(each, body=arguments.body))
             shown += 1
     if arguments.id and not shown:
-        return _complain(f"{arguments.queue} has no letter {arguments.id}")
+        return _print_error(f"{arguments.queue} has no letter {arguments.id}")
     if not shown:
         print(f"no dead letters in {arguments.queue}")
     return 0
@@ -116,8 +116,8 @@ async def _replay(broker: Broker, arguments: argparse.Namespace) -> int:
     """
     replayed, kept, missing = 0, 0, set(arguments.id)
     try:
-        async with broker.browsing(arguments.queue) as pile:
-            async for each, receipt in _first(pile, arguments.limit, _selection(arguments)):
+        async with broker.browsing(arguments.queue) as browsed:
+            async for each, receipt in _matching(browsed, arguments.limit, _selection(arguments)):
                 missing.discard(each.delivery.message_id)
                 if dead_letters.can_return(each):
                     await broker.send(dead_letter.replay(each))
@@ -128,43 +128,45 @@ async def _replay(broker: Broker, arguments: argparse.Namespace) -> int:
     finally:
         print(f"{replayed} replayed")
     if kept:
-        _complain(f"{kept} kept: the queue that they came from is unknown")
-    return _told_missing(arguments.queue, missing) or min(kept, 1)
+        _print_error(f"{kept} kept: the queue that they came from is unknown")
+    return _report_missing(arguments.queue, missing) or min(kept, 1)
 
 
 async def _drop(broker: Broker, arguments: argparse.Namespace) -> int:
     dropped, missing = 0, set(arguments.id)
     receipts: list[Receipt] = []
-    async with broker.browsing(arguments.queue) as pile:
-        async for each, receipt in _first(pile, arguments.limit, _selection(arguments)):
+    async with broker.browsing(arguments.queue) as browsed:
+        async for each, receipt in _matching(browsed, arguments.limit, _selection(arguments)):
             missing.discard(each.delivery.message_id)
             receipts.append(receipt)
-        question = f"drop {len(receipts)} of {pile.waiting} letters of {arguments.queue} for good?"
-        if receipts and not (arguments.yes or await _agreed(question)):
-            return _complain("nothing dropped")
+        question = (
+            f"drop {len(receipts)} of {browsed.waiting} letters of {arguments.queue} for good?"
+        )
+        if receipts and not (arguments.yes or await _confirmed(question)):
+            return _print_error("nothing dropped")
         try:
             for receipt in receipts:
                 await receipt.ack()
                 dropped += 1
         finally:
             print(f"{dropped} dropped")
-    return _told_missing(arguments.queue, missing)
+    return _report_missing(arguments.queue, missing)
 
 
-async def _first(
-    pile: DeadLetterQueue, limit: int | None, wanted: DeadLetterFilter
+async def _matching(
+    browsed: DeadLetterQueue, limit: int | None, selection: DeadLetterFilter
 ) -> AsyncIterator[tuple[DeadLetter, Receipt]]:
-    """Yield the first dead letters that match."""
+    """Yield the first `limit` dead letters that match."""
     yielded = 0
-    async for each, receipt in pile.letters:
-        if wanted.matches(each):
+    async for each, receipt in browsed.letters:
+        if selection.matches(each):
             yield each, receipt
             yielded += 1
             if yielded == limit:
                 return
 
 
-async def _agreed(question: str) -> bool:
+async def _confirmed(question: str) -> bool:
     """Ask on the terminal, without a time limit; heartbeats and Ctrl-C still work meanwhile."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[bytes] = loop.create_future()
@@ -189,7 +191,7 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--id", nargs="+", default=(), metavar="ID", help="those with these ids")
     which.add_argument(
-        "--reason", type=_some, metavar="TEXT", help="those with TEXT in their cause or reason"
+        "--reason", type=_nonempty, metavar="TEXT", help="those with TEXT in their cause or reason"
     )
     which.add_argument("--all", action="store_true", help="all that wait now")
     parser.add_argument("--limit", type=_positive, metavar="N", help="at most N letters")
@@ -205,18 +207,18 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _some(text: str) -> str:
+def _nonempty(text: str) -> str:
     if not text.strip():
-        raise argparse.ArgumentTypeError("must not be empty: every letter would be meant")
+        raise argparse.ArgumentTypeError("must not be empty: it would match every letter")
     return text
 
 
-def _told_missing(queue: str, ids: set[str]) -> int:
+def _report_missing(queue: str, ids: set[str]) -> int:
     for each in sorted(ids):
-        _complain(f"{queue} has no letter {each}")
+        _print_error(f"{queue} has no letter {each}")
     return min(len(ids), 1)
 
 
-def _complain(line: str) -> int:
+def _print_error(line: str) -> int:
     print(line, file=sys.stderr)
     return 1
