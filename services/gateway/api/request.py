@@ -30,6 +30,8 @@ REPEATABLE = web.RequestKey("repeatable", bool)  # whether it is the same twice,
 # Frees the budget of the request's body; called when the request is answered.
 RELEASE = web.RequestKey[Callable[[], None]]("release", Callable)  # type: ignore[arg-type]
 
+_CLOSE = {"Connection": "close"}
+
 View = Callable[[web.Request], Awaitable[web.Response]]
 T = TypeVar("T")
 
@@ -81,14 +83,7 @@ class RequestReader:
             raise body.too_large(limit)
         self._hold(request, limit)
         await _send_continue(request)
-        try:
-            content = await self._receive(request.content, limit)
-        except TimeoutError:
-            raise Problem(TIMEOUT, headers={"Connection": "close"}) from None
-        except web.RequestPayloadError:
-            raise Problem(
-                MALFORMED, "The body cannot be read to its end.", headers={"Connection": "close"}
-            ) from None
+        content = await self._receive(request.content, limit)
         if len(content) > limit:
             raise body.too_large(limit)
         return await self._unpack(content, request.headers.get("Content-Encoding", ""), limit)
@@ -106,16 +101,19 @@ class RequestReader:
             request[RELEASE] = self.budget.hold(request[CLIENT].id, size)
 
     async def _receive(self, stream: StreamReader, limit: int) -> bytes:
-        """Return a body, or a little more than `limit` bytes of it.
-
-        Raises TimeoutError, or RequestPayloadError when the transfer coding is wrong.
-        """
-        if stream.is_eof():  # the whole body is there, as it nearly always is
-            return stream.read_nowait()
+        """Return a body, or a little more than `limit` bytes of it. Raises Problem."""
         content = bytearray()
-        async with asyncio.timeout(self.body_seconds):
-            while len(content) <= limit and (part := await stream.readany()):
-                content += part
+        try:
+            if stream.is_eof():  # the whole body is there, as it nearly always is
+                return stream.read_nowait()
+            async with asyncio.timeout(self.body_seconds):
+                while len(content) <= limit and (part := await stream.readany()):
+                    content += part
+        except TimeoutError:
+            raise Problem(TIMEOUT, headers=_CLOSE) from None
+        except web.RequestPayloadError:
+            problem = Problem(MALFORMED, "The body cannot be read to its end.", headers=_CLOSE)
+            raise problem from None
         return bytes(content)
 
     async def stamp(self, request: web.Request, content: bytes) -> RequestStamp:
