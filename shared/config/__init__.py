@@ -11,16 +11,3 @@ from shared.config.settings import (
     Settings,
 )
 from shared.config.sources import SettingsWarning, check_private
-
-__all__ = [
-    "BrokerUrl",
-    "CertificateFile",
-    "DatabaseUrl",
-    "Port",
-    "Seconds",
-    "Secret",
-    "SecretFile",
-    "Settings",
-    "SettingsWarning",
-    "check_private",
-]
