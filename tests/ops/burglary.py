@@ -13,95 +13,95 @@ from shared.topology import Owner
 
 
 @dataclass(frozen=True)
-class Take:
+class Consume:
     """Consume a queue."""
 
     queue: str
 
-    async def tried(self, door: Broker) -> None:
-        """Try it."""
-        async with door.consuming(Subscription(self.queue, {}, prefetch=1)):
+    async def make(self, broker: Broker) -> None:
+        """Make the attempt."""
+        async with broker.consuming(Subscription(self.queue, {}, prefetch=1)):
             pass
 
 
 @dataclass(frozen=True)
-class Look:
+class Browse:
     """Fetch from a queue."""
 
     queue: str
 
-    async def tried(self, door: Broker) -> None:
-        """Try it."""
-        async with door.browsing(self.queue) as pile:
-            async for _ in pile.letters:
+    async def make(self, broker: Broker) -> None:
+        """Make the attempt."""
+        async with broker.browsing(self.queue) as browsed:
+            async for _ in browsed.letters:
                 pass
 
 
 @dataclass(frozen=True)
-class Say:
+class Publish:
     """Publish to an exchange."""
 
     exchange: str
     key: str
 
-    async def tried(self, door: Broker) -> None:
-        """Try it."""
-        await door.send(
+    async def make(self, broker: Broker) -> None:
+        """Make the attempt."""
+        await broker.send(
             Publishing(self.exchange, self.key, self.key, b"{}", "m-1", "m-1", mandatory=False)
         )
 
 
-Act = Take | Look | Say
-REFUSED: Mapping[Owner, Sequence[Act]] = {
+Attempt = Consume | Browse | Publish
+REFUSED: Mapping[Owner, Sequence[Attempt]] = {
     Owner.GATEWAY: (
-        Take("sender.otp"),
-        Take("otp.questions"),
-        Look("sender.bulk.dead"),
-        Say(topology.COMMANDS, "schedule.add"),
-        Say(topology.EVENTS, "email.delivered"),
-        Say(topology.EVENTS, "domain.classified"),
-        Say(topology.DEAD, "sender.bulk"),
-        Say(DELAYS[0].name, "sender.bulk"),
-        Say("", "sender.otp"),
+        Consume("sender.otp"),
+        Consume("otp.questions"),
+        Browse("sender.bulk.dead"),
+        Publish(topology.COMMANDS, "schedule.add"),
+        Publish(topology.EVENTS, "email.delivered"),
+        Publish(topology.EVENTS, "domain.classified"),
+        Publish(topology.DEAD, "sender.bulk"),
+        Publish(DELAYS[0].name, "sender.bulk"),
+        Publish("", "sender.otp"),
     ),
     Owner.SENDER: (
-        Take("otp.commands"),
-        Take("classifier.evidence"),
-        Look("otp.commands.dead"),
-        Look(topology.UNROUTED),
-        Say(topology.COMMANDS, "email.send.bulk"),
-        Say(topology.COMMANDS, "code.verify"),
-        Say(topology.EVENTS, "feedback.reported"),
-        Say(topology.DEAD, "otp.commands"),
-        *(Say(name, "otp.commands") for name in topology.DELAY_EXCHANGES),
-        Say(topology.UNROUTED, ""),
-        Say("amq.topic", "email.delivered"),
+        Consume("otp.commands"),
+        Consume("classifier.evidence"),
+        Browse("otp.commands.dead"),
+        Browse(topology.UNROUTED),
+        Publish(topology.COMMANDS, "email.send.bulk"),
+        Publish(topology.COMMANDS, "code.verify"),
+        Publish(topology.EVENTS, "feedback.reported"),
+        Publish(topology.DEAD, "otp.commands"),
+        *(Publish(name, "otp.commands") for name in topology.DELAY_EXCHANGES),
+        Publish(topology.UNROUTED, ""),
+        Publish("amq.topic", "email.delivered"),
     ),
     Owner.OTP: (
-        Take("sender.otp"),
-        Take("classifier.questions"),
-        Look("sender.otp.dead"),
-        Say(topology.COMMANDS, "email.send.bulk"),
-        Say(topology.EVENTS, "email.delivered"),
-        Say(topology.DEAD, "sender.otp"),
-        Say(DELAYS[-1].name, "sender.otp"),
+        Consume("sender.otp"),
+        Consume("classifier.questions"),
+        Browse("sender.otp.dead"),
+        Publish(topology.COMMANDS, "email.send.bulk"),
+        Publish(topology.EVENTS, "email.delivered"),
+        Publish(topology.DEAD, "sender.otp"),
+        Publish(DELAYS[-1].name, "sender.otp"),
     ),
     Owner.CLASSIFIER: (
-        Take("otp.questions"),
-        Look("sender.bulk.dead"),
-        Say(topology.COMMANDS, "email.send.otp"),
-        Say(topology.EVENTS, "email.bounced"),
-        Say(topology.DEAD, "sender.bulk"),
-        Say(DELAYS[0].name, "otp.commands"),
+        Consume("otp.questions"),
+        Browse("sender.bulk.dead"),
+        Publish(topology.COMMANDS, "email.send.otp"),
+        Publish(topology.EVENTS, "email.bounced"),
+        Publish(topology.DEAD, "sender.bulk"),
+        Publish(DELAYS[0].name, "otp.commands"),
     ),
 }
 
 
-async def refused(url: str, act: Act) -> bool:
+async def refused(url: str, attempt: Attempt) -> bool:
     """Return whether the broker forbids an attempt."""
-    async with Broker.connect(url, "burglar") as door:
+    async with Broker.connect(url, "intruder") as broker:
         try:
-            await act.tried(door)
+            await attempt.make(broker)
         except Unavailable as error:
             return "ACCESS_REFUSED" in str(error)
     return False

@@ -45,10 +45,10 @@ async def fail(_: SendEmail) -> Sequence[Contract]:
 async def handled(url: str, handle: Handle, deaths: int, *messages: Contract) -> None:
     """Consume the sender's bulk queue until there are so many dead letters."""
     async with (
-        Broker.connect(url, "sender") as door,
-        door.consuming(Subscription(QUEUE, {SendEmail: handle}, prefetch=50)),
+        Broker.connect(url, "sender") as broker,
+        broker.consuming(Subscription(QUEUE, {SendEmail: handle}, prefetch=50)),
     ):
-        await asyncio.gather(*map(door.publish, messages))
+        await asyncio.gather(*map(broker.publish, messages))
         await settled(url, LETTERS, deaths)
 
 
@@ -78,8 +78,8 @@ async def received(url: str) -> list[str]:
 
     waiting = await depth(url, QUEUE)
     async with (
-        Broker.connect(url, "sender") as door,
-        door.consuming(Subscription(QUEUE, {SendEmail: take}, prefetch=1)),
+        Broker.connect(url, "sender") as broker,
+        broker.consuming(Subscription(QUEUE, {SendEmail: take}, prefetch=1)),
         asyncio.timeout(30),
     ):
         while len(ids) < waiting:

@@ -102,7 +102,7 @@ def test_many(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
         ("hello", "no reply code, no enhanced code, and no words that a rule knows"),
     ],
 )
-def test_what_is_no_refusal_is_told(
+def test_what_is_no_refusal_is_reported(
     line: str, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A line that is no refusal is an error."""

@@ -29,7 +29,9 @@ def test_nothing_else_is_logged(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.rabbit
-async def test_what_is_waited_for_is_told(vhost: str, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_what_is_waited_for_is_reported(
+    vhost: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     """A command that waits for a server says so."""
     (port,) = ports.unused(1)
     url = URL(vhost)
@@ -93,7 +95,7 @@ def test_the_running_stack_is_enough(
 
 
 @pytest.mark.parametrize("action", ["declare", "grant"])
-def test_an_address_that_is_none_is_told(
+def test_an_address_that_is_none_is_reported(
     action: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A wrong address is reported with its flag or variable, and exit code 2."""

@@ -99,7 +99,7 @@ def test_the_file_of_secrets_is_the_owners_alone(root: Path) -> None:
     assert json.loads(keys.read_text())
 
 
-def test_a_damaged_file_of_secrets_is_told(root: Path) -> None:
+def test_a_damaged_file_of_secrets_is_reported(root: Path) -> None:
     """A damaged file is an error: new secrets would not open an old database."""
     (root / "keys" / "keys.json").write_text("{")
 
@@ -107,7 +107,7 @@ def test_a_damaged_file_of_secrets_is_told(root: Path) -> None:
         credentials.write(root, {})
 
 
-def test_a_file_of_secrets_that_others_can_read_is_told(root: Path) -> None:
+def test_a_file_of_secrets_that_others_can_read_is_reported(root: Path) -> None:
     """A file that other users can read is an error."""
     (root / "keys" / "keys.json").chmod(0o644)
 
@@ -115,7 +115,7 @@ def test_a_file_of_secrets_that_others_can_read_is_told(root: Path) -> None:
         credentials.write(root, {})
 
 
-def test_without_a_folder_the_usage_is_told(
+def test_without_a_folder_the_usage_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without a folder the usage is printed."""

@@ -38,7 +38,7 @@ from tests.tap import depth, publish_raw
 
 pytestmark = pytest.mark.rabbit
 
-SCALE = 1e-6  # of the ladder: no wait is worth waiting for here
+SCALE = 1e-6  # of the delays, so that no test waits
 
 
 @pytest.fixture
@@ -77,13 +77,13 @@ def command(*words: str, answer: str = "", **environment: str) -> subprocess.Com
     )
 
 
-async def test_every_way_to_die_is_told(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_every_way_to_die_is_reported(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Each cause of a dead letter is listed: undecodable, rejected, exhausted, delivery limit."""
     await publish_raw(url, QUEUE, b"not json", "email.send.bulk")
     await handled(url, refuse, 2, mail("m-1"))
     await handled(url, fail, 3, mail("m-2"))
-    async with Broker.connect(url, "gateway") as door:
-        await door.publish(mail("m-3"))
+    async with Broker.connect(url, "gateway") as broker:
+        await broker.publish(mail("m-3"))
     await poisoned(url, QUEUE)
     await settled(url, LETTERS, 4)
 
@@ -161,25 +161,25 @@ async def test_a_replayed_letter_is_handled(url: str, capsys: pytest.CaptureFixt
 
 async def test_a_replayed_letter_has_all_its_attempts(url: str) -> None:
     """A message that was exhausted has all attempts again."""
-    tried = 0
+    attempt = 0
 
     async def count(_: SendEmail) -> Sequence[Contract]:
-        nonlocal tried
-        tried += 1
+        nonlocal attempt
+        attempt += 1
         raise Retry("not now", after=0)
 
     await handled(url, count, 1, mail("m-1"))
     await run(url, "replay", LETTERS, "--all")
     await handled(url, count, 1)
 
-    assert tried == 2 * MAX_ATTEMPTS
+    assert attempt == 2 * MAX_ATTEMPTS
 
 
 async def test_what_the_broker_gave_up_goes_back_to_where_it_died(url: str) -> None:
     """A replay goes to the origin, not to a delay queue in between."""
-    async with Broker.connect(url, "sender") as door:
-        await door.publish(mail("m-1"))
-        async with door.consuming(Subscription(QUEUE, {SendEmail: fail}, prefetch=1)):
+    async with Broker.connect(url, "sender") as broker:
+        await broker.publish(mail("m-1"))
+        async with broker.consuming(Subscription(QUEUE, {SendEmail: fail}, prefetch=1)):
             await settled(url, LETTERS, 1)
     await run(url, "replay", LETTERS, "--all")
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
@@ -248,10 +248,10 @@ async def test_an_unrouted_letter_goes_back_too(url: str) -> None:
         letters = await channel.get_queue(LETTERS)
         await letters.unbind(DEAD, QUEUE)
         async with (
-            Broker.connect(url, "sender") as door,
-            door.consuming(Subscription(QUEUE, {SendEmail: refuse}, prefetch=1)),
+            Broker.connect(url, "sender") as broker,
+            broker.consuming(Subscription(QUEUE, {SendEmail: refuse}, prefetch=1)),
         ):
-            await door.publish(mail("m-1"))
+            await broker.publish(mail("m-1"))
             await settled(url, UNROUTED, 1)
 
     code = await run(url, "replay", UNROUTED, "--id", "m-1")
@@ -320,8 +320,8 @@ async def test_a_replay_ends_when_its_letters_die_again(url: str) -> None:
     """Dead letters that return during a replay are left for the next one."""
     await rejected(url, "m-1", "m-2", "m-3")
     async with (
-        Broker.connect(url, "sender") as door,
-        door.consuming(Subscription(QUEUE, {SendEmail: refuse}, prefetch=1)),
+        Broker.connect(url, "sender") as broker,
+        broker.consuming(Subscription(QUEUE, {SendEmail: refuse}, prefetch=1)),
     ):
         async with asyncio.timeout(30):
             code = await run(url, "replay", LETTERS, "--all")
@@ -348,7 +348,7 @@ async def test_drop_asks_first(url: str) -> None:
     await settled(url, LETTERS, 1)
 
 
-async def test_an_empty_queue_is_told(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_an_empty_queue_is_reported(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """An empty queue is reported."""
     shown = await run(url, "show", LETTERS)
     told = capsys.readouterr().out
@@ -366,7 +366,7 @@ async def test_the_output_is_for_programs(url: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
 
 
-async def test_a_missing_queue_is_told(vhost: str, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_missing_queue_is_reported(vhost: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A queue that cannot be read is an error."""
     await topology.declare(vhost, owners=())
 

@@ -36,7 +36,7 @@ def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str
         assert re.search(rf"^ +{command}\b", told.out, re.MULTILINE), command
 
 
-def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     """`--version` prints the version."""
     assert code_of("--version") == 0
     assert re.fullmatch(r"Postrider \d+\.\d+\.\d+\n", capsys.readouterr().out)
@@ -73,7 +73,7 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         ("classify --stage nope 550", "invalid choice: 'nope'"),
     ],
 )
-def test_a_wrong_command_line_is_told(
+def test_a_wrong_command_line_is_reported(
     line: str, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A wrong command line exits with 2."""

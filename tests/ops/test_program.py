@@ -137,7 +137,7 @@ def test_a_removed_program_has_neither_user_nor_queue(run: Run, rabbit: Node, vh
         asyncio.run(depth(vhost, QUEUE))
 
 
-def test_what_a_program_declared_itself_is_told(
+def test_what_a_program_declared_itself_is_reported(
     run: Run, rabbit: Node, vhost: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Other queues of the program are listed, since they may still refuse events."""
@@ -155,7 +155,7 @@ def test_what_a_program_declared_itself_is_told(
     assert f"{QUEUE};" not in told
 
 
-def test_a_queue_with_other_arguments_is_told(
+def test_a_queue_with_other_arguments_is_reported(
     run: Run, rabbit: Node, vhost: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A queue with other arguments is an error, and nothing is changed."""
@@ -226,7 +226,7 @@ def test_no_more_connections_than_the_limit(
         program.remove(management, name_of(vhost), NAME)
 
 
-def test_an_unknown_vhost_is_told(rabbit: Node) -> None:
+def test_an_unknown_vhost_is_reported(rabbit: Node) -> None:
     """An unknown vhost is an error before a user is made."""
     with pytest.raises(ManagementError, match="404"):
         program.make(rabbit.address.management, "no-such-vhost", NAME)

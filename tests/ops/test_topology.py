@@ -37,7 +37,7 @@ from shared.contracts import (
 )
 from shared.errors import Reject, Retry, Unavailable
 from shared.topology import RUNNING, Owner
-from tests.ops.burglary import REFUSED, Look, refused
+from tests.ops.burglary import REFUSED, Browse, refused
 from tests.ops.dying import settled
 from tests.proxy import Proxy
 from tests.tap import depth, publish_raw
@@ -157,10 +157,10 @@ async def test_only_the_queues_of_the_given_owners(vhost: str) -> None:
 
 async def test_granting_again_changes_nothing(rabbit: Node, vhost: str, login: Login) -> None:
     """A second grant keeps open connections."""
-    async with Broker.connect(login(Owner.GATEWAY), "gateway") as door:
+    async with Broker.connect(login(Owner.GATEWAY), "gateway") as broker:
         await grant(rabbit, vhost)
 
-        await door.publish(mail())
+        await broker.publish(mail())
 
     assert users(rabbit) >= set(RUNNING)
 
@@ -260,9 +260,9 @@ async def test_own_messages_wait_in_the_ladder_and_die(
 
     first = {Owner.SENDER: mail(), Owner.OTP: IssueCode(id="i-1", email=ADA)}.get(owner, REPORT)
     async with (
-        Broker.connect(login(owner), owner) as door,
+        Broker.connect(login(owner), owner) as broker,
         Broker.connect(login(Owner.GATEWAY), "gateway") as gateway,
-        door.consuming(Subscription(queue, {type(first): handle}, prefetch=1)),
+        broker.consuming(Subscription(queue, {type(first): handle}, prefetch=1)),
     ):
         await gateway.publish(first)
         await settled(vhost, topology.dead_queue(queue), 1)
@@ -276,9 +276,9 @@ async def test_a_cut_connection_comes_back_with_the_least_rights(vhost: str, log
     async with Proxy.to(urlsplit(vhost).port or 0) as proxy:
         way = login(Owner.SENDER).replace(f":{urlsplit(vhost).port}/", f":{proxy.port}/")
         async with (
-            Broker.connect(way, "sender") as door,
+            Broker.connect(way, "sender") as broker,
             Broker.connect(login(Owner.GATEWAY), "gateway") as gateway,
-            door.consuming(sender.subscribed(topology.sending_queue(Category.BULK), SendEmail)),
+            broker.consuming(sender.subscribed(topology.sending_queue(Category.BULK), SendEmail)),
         ):
             await gateway.publish(mail())
             await sender.next()
@@ -296,7 +296,7 @@ async def test_nothing_else_may_be_published_or_consumed(
 ) -> None:
     """A service can neither read other queues nor publish with other keys."""
     for act in REFUSED[owner]:
-        if isinstance(act, Look):
+        if isinstance(act, Browse):
             await publish_raw(vhost, act.queue, b"{}")
 
     allowed = [act for act in REFUSED[owner] if not await refused(login(owner), act)]

@@ -87,7 +87,7 @@ def test_a_broker_elsewhere_has_to_be_meant_too(run_dir: str) -> None:
         ("client_key", "CLIENT_KEY is needed, or a stack that runs: make up"),
     ],
 )
-def test_without_a_stack_what_is_missing_is_told(tmp_path: Path, name: str, told: str) -> None:
+def test_without_a_stack_what_is_missing_is_reported(tmp_path: Path, name: str, told: str) -> None:
     """The error names the missing flag or variable."""
     found = find({"RUN_DIR": str(tmp_path)})
 
@@ -103,7 +103,7 @@ def test_no_secret_is_in_its_text(run_dir: str) -> None:
     assert "client_key" not in text
 
 
-def test_addresses_that_are_none_are_told_at_once(run_dir: str) -> None:
+def test_addresses_that_are_none_are_reported_at_once(run_dir: str) -> None:
     """Each wrong address is reported with its flag, variable or file."""
     (Path(run_dir) / "stack.json").write_text('{"mailbox_url": "127.0.0.1"}')
 

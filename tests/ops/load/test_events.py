@@ -106,7 +106,7 @@ def test_so_many_percent_bounce(bounced: int) -> None:
     assert expected(plan).summary() == f"100 domains, {counts}"
 
 
-def test_a_difference_is_told_by_its_domain() -> None:
+def test_a_difference_is_reported_by_its_domain() -> None:
     """Missing events, doubled ones and those of an unknown domain are differences."""
     plan = EventPlan("0a1b2c3d", AT, events=4, domains=4, bounced=0)
     table = {plan.domain(number): EventCounts(number + 1) for number in (0, 1)}

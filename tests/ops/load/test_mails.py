@@ -45,7 +45,7 @@ def test_every_mail_is_found_in_one_group(count: int) -> None:
     assert len({plan.recipient(number) for number in range(count)}) == count
 
 
-def test_a_recipient_without_one_copy_is_told() -> None:
+def test_a_recipient_without_one_copy_is_reported() -> None:
     """No copy and two copies are differences; an unacknowledged mail may have one."""
     copies = {"a": 1, "b": 2, "unsure": 1}
 
@@ -70,7 +70,7 @@ async def test_every_copy_of_a_run_is_read() -> None:
     assert sorted(each.at for each in found) == sorted(kept)
 
 
-async def test_what_is_no_mailbox_is_told() -> None:
+async def test_what_is_no_mailbox_is_reported() -> None:
     """A server that is no mailbox ends the run."""
     async with Gateway.serving() as gateway, GatewayClient.open(gateway.url, KEY) as client:
         with pytest.raises(LoadError, match="404"):

@@ -31,7 +31,7 @@ def test_a_percentile_is_a_value_that_was_seen(values: list[float], share: float
     assert sum(value <= found for value in values) >= share * len(values)
 
 
-def test_the_worst_is_told_beside_the_usual() -> None:
+def test_the_worst_is_reported_beside_the_usual() -> None:
     """The longest duration is shown, in milliseconds below a second."""
     told = report.percentiles([0.001] * 98 + [0.5, 2.0])
 
@@ -75,7 +75,7 @@ async def test_a_log_gets_lines_and_a_terminal_one_line() -> None:
         assert stream.getvalue() == f"{head}{progress_line('sending', 3, 4, 0.0)}\n"
 
 
-async def test_the_end_is_told_of_what_fails() -> None:
+async def test_the_end_is_reported_of_what_fails() -> None:
     """A phase that fails shows how far it came."""
     stream = io.StringIO()
     with pytest.raises(ValueError, match="broken"):

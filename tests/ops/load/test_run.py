@@ -127,7 +127,7 @@ async def test_a_message_is_confirmed_and_whole(vhost: str) -> None:
             assert contracts.decode(arrived.type or "", arrived.body) == PLAN.message(batch)
 
 
-async def test_a_broker_that_is_not_there_is_told_at_once() -> None:
+async def test_a_broker_that_is_not_there_is_reported_at_once() -> None:
     """An unreachable broker ends the run at once; the message hides the password."""
     (port,) = ports.unused(1)
     with pytest.raises(LoadError, match=f"127.0.0.1:{port}") as caught:
@@ -194,7 +194,7 @@ async def test_a_refusal_that_was_done_nevertheless_counts_once(
     [({"lost": 2}, "2 differ"), ({"doubled": 1}, "1 differ")],
     ids=["lost", "doubled"],
 )
-async def test_what_is_lost_or_doubled_is_told(
+async def test_what_is_lost_or_doubled_is_reported(
     faults: dict[str, int], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each domain is shown with the events that it has and those that it should have."""
@@ -206,7 +206,7 @@ async def test_what_is_lost_or_doubled_is_told(
     assert "sent were 3 delivered and 1 bounced" in text
 
 
-async def test_what_cannot_be_sent_in_time_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_what_cannot_be_sent_in_time_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     """A run that could not send everything is no success, though nothing is lost."""
     async with Gateway.serving(refusals=10_000) as gateway:
         assert await run(gateway, limits=LoadLimits(4, 0.2, 0.2)) is ExitCode.DIFFERENT

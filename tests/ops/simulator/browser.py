@@ -28,7 +28,7 @@ def chromium(program: str, profile: Path) -> Iterator[str]:
             said = "".join(itertools.islice(_lines_until_ready(process.stderr), START_LINES))
             found = re.search(r"DevTools listening on (ws://\S+)", said)
             assert found, said
-            # A log that nobody reads would stop the browser.
+            # A pipe without a reader would stop the browser.
             threading.Thread(target=process.stderr.read, daemon=True).start()
             yield found[1]
         finally:

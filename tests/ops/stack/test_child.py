@@ -132,7 +132,7 @@ async def test_a_child_that_does_not_end_is_killed(tmp_path: Path) -> None:
     assert "tried did not end in 0.2 seconds: killed" in bench.terminal.getvalue()
 
 
-async def test_a_child_that_is_hurried_is_told_twice(tmp_path: Path) -> None:
+async def test_a_child_that_is_hurried_is_reported_twice(tmp_path: Path) -> None:
     """A second signal ends a child that waits for its work."""
     bench = Bench(tmp_path, _BUSY)
     await bench.child.start()
@@ -156,7 +156,7 @@ async def test_a_child_that_is_hurried_is_told_twice(tmp_path: Path) -> None:
         ("print('AMQP_URL: is required', flush=True); import signal; signal.pause()", "not ready"),
     ],
 )
-async def test_a_child_that_never_gets_ready_is_told_with_its_last_lines(
+async def test_a_child_that_never_gets_ready_is_reported_with_its_last_lines(
     tmp_path: Path, code: str, reason: str
 ) -> None:
     """A child that does not start is an error with its last lines."""

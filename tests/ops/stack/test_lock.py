@@ -19,7 +19,7 @@ with lock.held(pathlib.Path(sys.argv[1])):
 """
 _DEAF = "import signal; signal.signal(15, signal.SIG_IGN);"
 _DEAF_HOLDER = _DEAF + _HOLDER
-# Ends in a moment when it is told once, badly when it is told twice.
+# Ends well after one SIGTERM, and badly after two.
 _FINISHING = """
 import os, signal, threading
 told = []

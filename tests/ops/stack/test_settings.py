@@ -51,7 +51,7 @@ def test_one_port_twice_is_refused() -> None:
         StackSettings.load({"GATEWAY_PORT": "2525"})
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     """All mistakes are reported together, without a password."""
     with pytest.raises(ConfigError) as caught:
         StackSettings.load(
@@ -88,7 +88,7 @@ def test_a_given_broker_needs_no_ports_of_ours() -> None:
     assert not [name for name in needed if "RABBITMQ" in name]
 
 
-def test_a_taken_port_is_told_with_variable_and_holder() -> None:
+def test_a_taken_port_is_reported_with_variable_and_holder() -> None:
     """The error names the process to end and the variable to set."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

@@ -20,7 +20,7 @@ def test_good_settings_are_passed() -> None:
     supervisor.check([program("classifier", LOG_LEVEL="INFO")])
 
 
-def test_mistakes_of_all_are_told_by_their_service() -> None:
+def test_mistakes_of_all_are_reported_by_their_service() -> None:
     """All mistakes of all services are reported together."""
     with pytest.raises(ConfigError) as caught:
         supervisor.check(

@@ -278,7 +278,7 @@ def test_settings_that_cannot_be_read_are_one_clear_line(tmp_path: Path) -> None
     assert stack.running == {}
 
 
-def test_mistakes_of_all_services_are_told_before_anything_starts(tmp_path: Path) -> None:
+def test_mistakes_of_all_services_are_reported_before_anything_starts(tmp_path: Path) -> None:
     """All mistakes of file and environment are reported, with their services."""
     (tmp_path / "x.toml").write_text("[sender]\nform = 'me@me.example'\n[otp]\ntries = 0\n")
     stack = Stack(tmp_path / "run", CONFIG_FILE=str(tmp_path / "x.toml"), GATEWAY_MAX_BODDY="1")
