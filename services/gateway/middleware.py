@@ -27,13 +27,13 @@ from services.gateway.client_address import Network
 from services.gateway.clients import idempotency
 from shared.errors import NoAnswer, Unavailable
 from shared.runtime import log
-from shared.runtime.metrics import SECONDS
+from shared.runtime.metrics import SECONDS_BUCKETS
 
 REQUESTS = Counter(
     "postrider_http_requests", "Requests, by route and status", ("method", "route", "status")
 )
 DURATION = Histogram(
-    "postrider_http_request_seconds", "From headers to answer", ("route",), buckets=SECONDS
+    "postrider_http_request_seconds", "From headers to answer", ("route",), buckets=SECONDS_BUCKETS
 )
 # Asked every few seconds by machines: neither counted nor logged.
 UNOBSERVED_PATHS = frozenset({"/ping", "/healthz", "/readyz", "/metrics"})

@@ -26,7 +26,7 @@ from shared.contracts.codes import MAX_DIGITS, MIN_DIGITS
 from shared.contracts.fields import Domain, Id, Locale, Mailbox
 from shared.runtime.sealing import read_keys
 
-MILLISECONDS = 1000  # in a second
+MILLISECONDS_PER_SECOND = 1000  # in a second
 MAX_LIFETIME_SECONDS = 86_400.0  # NIST SP 800-63A allows a mailed confirmation code a day
 # Rows are deleted within a day of their end: one purge notes the end, the rows are kept for 20
 # hours (see `store`), and the next purge comes up to this much later.
@@ -120,8 +120,8 @@ class OtpSettings(Settings):
     def policy(self, key_ids: AbstractSet[str]) -> CodePolicy:
         """Return the limits of a challenge, for codes of the keys with these ids."""
         return CodePolicy(
-            lifetime=round(self.otp_lifetime * MILLISECONDS),
-            cooldown=round(self.otp_cooldown * MILLISECONDS),
+            lifetime=round(self.otp_lifetime * MILLISECONDS_PER_SECOND),
+            cooldown=round(self.otp_cooldown * MILLISECONDS_PER_SECOND),
             tries=self.otp_tries,
             failures=self.otp_failures,
             key_ids=key_ids,

@@ -27,7 +27,7 @@ from shared.contracts import (
 )
 from shared.runtime.sealing import Sealer
 
-MILLISECONDS = 1000  # in a second
+MILLISECONDS_PER_SECOND = 1000  # in a second
 
 _IDS = uuid.UUID("5f0d1f0c-9a55-5b0e-8f61-0c7c2a1d7b11")  # a name space of our own (RFC 9562 5.5)
 
@@ -88,7 +88,7 @@ class CodeHandlers:
 
     def _mail(self, command: IssueCode, request: IssueRequest, issued: Issued) -> SendEmail:
         message_id = _derived("email.send", request.name)
-        left = issued.left / MILLISECONDS
+        left = issued.left / MILLISECONDS_PER_SECOND
         context = MailContext(command.client or "", command.purpose, command.locale, left)
         mail = self.writer.compose(self.generator.code(issued.challenge), context)
         return SendEmail(
@@ -121,7 +121,7 @@ def _withheld(request: IssueRequest, refused: IssueRefused) -> CodeWithheld:
     return CodeWithheld(
         id=_derived("code.withheld", request.name),
         reason=refused.reason,
-        retry_after=refused.retry_after / MILLISECONDS,
+        retry_after=refused.retry_after / MILLISECONDS_PER_SECOND,
     )
 
 
@@ -149,12 +149,12 @@ def _refused(question: VerifyCode, counted: CountedGuess) -> CodeRefused:
 def _unchecked(guess_id: str, unchecked: UncheckedGuess) -> CodeUnchecked:
     return CodeUnchecked(
         id=_derived("code.unchecked", guess_id),
-        retry_after=unchecked.retry_after / MILLISECONDS,
+        retry_after=unchecked.retry_after / MILLISECONDS_PER_SECOND,
     )
 
 
 def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / MILLISECONDS, UTC)
+    return datetime.fromtimestamp(milliseconds / MILLISECONDS_PER_SECOND, UTC)
 
 
 def _name(command: IssueCode, scope: CodeScope) -> str:

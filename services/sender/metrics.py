@@ -4,7 +4,7 @@ from functools import cache
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from shared.runtime.metrics import SECONDS
+from shared.runtime.metrics import SECONDS_BUCKETS
 
 # The relay is the one that was tried last, empty without one: a mail too late, or uncertain.
 _BY = ("category", "relay")
@@ -63,7 +63,7 @@ _TRANSACTION = Histogram(
     "postrider_smtp_transaction_seconds",
     "From the choice of a relay for a mail to its last reply, with the opening of a connection",
     _BY,
-    buckets=SECONDS,
+    buckets=SECONDS_BUCKETS,
 )
 _PIPELINED = Counter(
     "postrider_smtp_transactions",

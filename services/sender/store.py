@@ -18,7 +18,7 @@ from shared.contracts import Outcome, SendEmail
 from shared.errors import Reject, Retry
 from shared.storage import dialect
 from shared.storage.database import Database, as_handler_errors
-from shared.storage.dialect import MILLISECONDS, Clock
+from shared.storage.dialect import MILLISECONDS_PER_SECOND, Clock
 
 RENEWALS_PER_LEASE = 3  # in a lease: so many may fail before a sender counts as dead
 KEEP_SECONDS = 30.0  # then an outcome is better published without being kept than not published
@@ -59,7 +59,7 @@ class ClaimStore:
         steady: Callable[[], float] = steady,
     ) -> None:
         self._database = database
-        self._lease = round(lease * MILLISECONDS)
+        self._lease = round(lease * MILLISECONDS_PER_SECOND)
         self._safe_seconds = lease * (1 - LEASE_MARGIN)
         self._clock = clock
         self._steady = steady

@@ -16,7 +16,7 @@ from services.sender.claims import Claim
 from shared import contracts
 from shared.contracts import EmailDelivered, Outcome
 from shared.storage import dialect
-from shared.storage.dialect import MILLISECONDS, Prepared, chunks
+from shared.storage.dialect import MILLISECONDS_PER_SECOND, Prepared, chunks
 
 PURGE_ROWS = 1000  # a transaction: claims wait for no longer than that takes
 MAX_MAILS = 500  # in one list of a statement: SQLite may be built for no more than 999
@@ -140,7 +140,7 @@ class ClaimTable:
         """Delete at most PURGE_ROWS rows older than `remember` seconds; return how many."""
         key = (claims.c.email_id, claims.c.recipient)
         # As a query of its own: PostgreSQL uses no index for a time that changes from row to row.
-        limit = sa.select(self._now - round(remember * MILLISECONDS)).scalar_subquery()
+        limit = sa.select(self._now - round(remember * MILLISECONDS_PER_SECOND)).scalar_subquery()
         old = sa.select(*key).where(claims.c.created_at < limit).limit(PURGE_ROWS)
         return connection.execute(sa.delete(claims).where(sa.tuple_(*key).in_(old))).rowcount
 

@@ -76,7 +76,7 @@ def _flag(name: str) -> str:
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Shows a value after each flag; that it is missing is told with all other mistakes."""
+    """Shows a value after each flag; a missing value is reported with the other mistakes."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, width=_WIDTH)

@@ -1,4 +1,4 @@
-"""The addresses of brokers and databases: checked before anything connects; shown safely."""
+"""The URLs of brokers, databases and HTTP servers: checked before anything connects, masked."""
 
 import re
 import ssl

@@ -77,8 +77,8 @@ def configure(service: str, level: str) -> None:
 
 def _gap(service: str, count: int) -> bytes:
     """Return the line with the number of lines that were dropped."""
-    told = {"service": service, "event": "log lines dropped", "level": "warning", "count": count}
-    return _json(structlog.processors.TimeStamper(fmt="iso", utc=True)(None, "", told)) + b"\n"
+    event = {"service": service, "event": "log lines dropped", "level": "warning", "count": count}
+    return _json(structlog.processors.TimeStamper(fmt="iso", utc=True)(None, "", event)) + b"\n"
 
 
 def _in_context(

@@ -7,20 +7,18 @@ from contextlib import contextmanager
 from prometheus_client import Counter, Gauge, Histogram
 
 # From a millisecond to the ten minutes that a final dot may take (RFC 5321 4.5.3.2.6).
-SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 600)
+SECONDS_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 600)
 
-DELIVERIES = Counter(
-    "postrider_deliveries", "Messages taken from a queue, by how they ended", ("queue", "end")
-)
+DELIVERIES = Counter("postrider_deliveries", "Messages handled, by result", ("queue", "end"))
 HANDLING = Histogram(
     "postrider_handling_seconds",
-    "From delivery to acknowledgement; a batch counts once",
+    "From delivery to acknowledgement",
     ("queue",),
-    buckets=SECONDS,
+    buckets=SECONDS_BUCKETS,
 )
 IN_FLIGHT = Gauge("postrider_in_flight", "Messages being handled now", ("queue",))
 PUBLISHED = Counter(
-    "postrider_published", "Messages published, by whether they were confirmed", ("exchange", "end")
+    "postrider_published", "Messages published, by result: confirmed or not", ("exchange", "end")
 )
 CONNECTIONS = Gauge("postrider_http_connections", "HTTP connections open now, on all ports")
 CONNECTIONS_REFUSED = Counter(
@@ -30,7 +28,7 @@ CONNECTIONS_REFUSED = Counter(
 )
 
 LOG_LINES_DROPPED = Counter(
-    "postrider_log_lines_dropped", "Log lines lost because nobody read standard output"
+    "postrider_log_lines_dropped", "Log lines dropped because standard output was not read"
 )
 
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from shared.storage import dialect
 from shared.storage.database import Database
-from shared.storage.dialect import MILLISECONDS, Clock
+from shared.storage.dialect import MILLISECONDS_PER_SECOND, Clock
 
 ASK_SECONDS = 10.0  # between two looks; a steady clock drifts by less than a millisecond
 
@@ -41,7 +41,7 @@ class DatabaseClock:
         except sa.exc.SQLAlchemyError as error:
             raise OSError(f"the time of the database: {type(error).__name__}") from error
         # The database looked at its clock at some moment between the two.
-        self._begin = found / MILLISECONDS - (begun + self._steady()) / 2
+        self._begin = found / MILLISECONDS_PER_SECOND - (begun + self._steady()) / 2
 
     def now(self) -> datetime:
         """Return the time."""

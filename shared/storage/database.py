@@ -23,18 +23,18 @@ from shared.storage import sqlite
 POOL_SIZE = 5  # connections to PostgreSQL a service
 START_SECONDS = 30.0  # to wait for a server that is still starting
 RECONNECT_SECONDS = 1.0
-_SETTING = "DATABASE_URL"
+_URL_VARIABLE = "DATABASE_URL"
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: starting or ending; full
-_AWAY = frozenset({"57P03", "53300"})
+_AWAY_STATES = frozenset({"57P03", "53300"})
 _ADVICE = {
-    "28P01": f"check user and password in {_SETTING}",
-    "28000": f"check the user in {_SETTING}, and pg_hba.conf of the server",
-    "3D000": f"make the database, or check the path of {_SETTING}",
+    "28P01": f"check user and password in {_URL_VARIABLE}",
+    "28000": f"check the user in {_URL_VARIABLE}, and pg_hba.conf of the server",
+    "3D000": f"make the database, or check the path of {_URL_VARIABLE}",
     "42501": "grant the user CREATE on the database: see ops/roles.sql",
 }
 # Classes of SQLSTATE (PostgreSQL, appendix A): data exception, cardinality violation.
 _VALUE_STATES = ("22", "21")
-HERE = Path(__file__).parent
+_FOLDER = Path(__file__).parent
 
 T = TypeVar("T")
 
@@ -164,7 +164,7 @@ async def _run(engine: AsyncEngine, work: Callable[[sa.Connection], T]) -> T:
 
 async def _waiting(work: Callable[[], Awaitable[object]], where: str, patience: float) -> None:
     """Run the first transaction, and repeat it while the server is away."""
-    outage = Outage("the database", where, _SETTING)
+    outage = Outage("the database", where, _URL_VARIABLE)
     loop = asyncio.get_running_loop()
     give_up = loop.time() + patience
     while True:
@@ -181,7 +181,7 @@ async def _waiting(work: Callable[[], Awaitable[object]], where: str, patience: 
 
 def _is_away(error: Exception) -> bool:
     """Return whether there is no server, or it accepts no logins for a moment."""
-    return not isinstance(error, sa.exc.DBAPIError) or _sqlstate(error) in _AWAY
+    return not isinstance(error, sa.exc.DBAPIError) or _sqlstate(error) in _AWAY_STATES
 
 
 def _sqlstate(error: Exception) -> str:
@@ -235,7 +235,7 @@ def _advice(error: Exception, where: str) -> str:
         return f"; {advice}" if advice else ""
     if isinstance(error, sqlite3.Error):
         return ""
-    return f"; {Outage('the database', where, _SETTING).advice(error)}"
+    return f"; {Outage('the database', where, _URL_VARIABLE).advice(error)}"
 
 
 def _migrate(connection: sa.Connection, service: str, folder: Path) -> None:
@@ -245,7 +245,7 @@ def _migrate(connection: sa.Connection, service: str, folder: Path) -> None:
         connection.execute(sa.select(lock))
         connection.execute(sa.schema.CreateSchema(service, if_not_exists=True))
     config = alembic.config.Config()
-    config.set_main_option("script_location", str(HERE / "migrations").replace("%", "%%"))
+    config.set_main_option("script_location", str(_FOLDER / "migrations").replace("%", "%%"))
     config.set_main_option("path_separator", "newline")
     config.set_main_option("version_locations", str(folder).replace("%", "%%"))
     config.attributes["connection"] = connection

@@ -1,8 +1,8 @@
 """SQL for SQLite and PostgreSQL: one text of a statement for both, for any number of rows.
 
 A statement costs much, a row in it little, so one statement carries up to MAX_ROWS rows. To SQLite
-they are parameters in VALUES, which it reads up to ten times as fast as a JSON text; to PostgreSQL
-an array for each column.
+they are parameters in VALUES, which it reads two to three times as fast as a JSON text; to
+PostgreSQL they are an array for each column.
 """
 
 import re
@@ -15,10 +15,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.compiler import SQLCompiler
 
-MILLISECONDS = 1000  # in a second: the unit of every time that a store keeps
+MILLISECONDS_PER_SECOND = 1000  # stores keep times in milliseconds since 1970
 MAX_ROWS: Final = 1024  # of one statement: SQLite compiles longer ones far slower
 _UNIX_EPOCH = 2_440_587.5  # as a Julian day
-_DAY = 86_400 * MILLISECONDS
+_DAY_MILLISECONDS = 86_400 * MILLISECONDS_PER_SECOND
 
 Clock = Callable[[sa.Connection], sa.ColumnElement[int]]
 Insert = sqlite.Insert | postgresql.Insert
@@ -48,10 +48,10 @@ def now(connection: sa.Connection) -> sa.ColumnElement[int]:
     which is the only one that can use the file.
     """
     if connection.dialect.name == "sqlite":
-        return sa.cast((sa.func.julianday("now") - _UNIX_EPOCH) * _DAY, sa.BigInteger)
+        return sa.cast((sa.func.julianday("now") - _UNIX_EPOCH) * _DAY_MILLISECONDS, sa.BigInteger)
     # Not now(): that is when the transaction began, perhaps before a long wait for a lock.
     seconds = sa.extract("epoch", sa.func.clock_timestamp())
-    return sa.cast(seconds * MILLISECONDS, sa.BigInteger)
+    return sa.cast(seconds * MILLISECONDS_PER_SECOND, sa.BigInteger)
 
 
 def insert(connection: sa.Connection, table: sa.Table) -> Insert:

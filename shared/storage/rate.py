@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 CHUNK_SECONDS = 0.5  # the time for which a process reserves tokens: one write for many uses
-MICROSECONDS = 1_000_000  # in a second
+MICROSECONDS_PER_SECOND = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Rate:
 
     def microseconds(self, count: int) -> int:
         """Return the time in which `count` are used up at this rate."""
-        return round(count / self.per_second * MICROSECONDS)
+        return round(count / self.per_second * MICROSECONDS_PER_SECOND)
 
 
 class ReservedTokens:

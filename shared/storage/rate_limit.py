@@ -6,8 +6,8 @@ import sqlalchemy as sa
 
 from shared.storage import dialect
 from shared.storage.database import Database
-from shared.storage.dialect import MILLISECONDS, Clock
-from shared.storage.rate import MICROSECONDS, Rate
+from shared.storage.dialect import MILLISECONDS_PER_SECOND, Clock
+from shared.storage.rate import MICROSECONDS_PER_SECOND, Rate
 
 
 class TokenBuckets:
@@ -34,11 +34,11 @@ class TokenBuckets:
             "room": rate.microseconds(room),
             "burst": rate.microseconds(rate.burst),
         }
-        return await self._database.write(lambda c: self._take(c, values)) / MICROSECONDS
+        return await self._database.write(lambda c: self._take(c, values)) / MICROSECONDS_PER_SECOND
 
     def _take(self, connection: sa.Connection, values: Mapping[str, object]) -> int:
         if self._statements is None:  # made once: making them costs more than running them
-            now = self._clock(connection) * (MICROSECONDS // MILLISECONDS)
+            now = self._clock(connection) * (MICROSECONDS_PER_SECOND // MILLISECONDS_PER_SECOND)
             self._statements = _taking(connection, self._table, now), _looking(self._table, now)
         taking, looking = self._statements
         if connection.execute(taking, values).first() is not None:

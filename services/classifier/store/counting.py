@@ -23,7 +23,7 @@ from shared.batch import Batcher
 from shared.contracts import Kind
 from shared.storage import dialect
 from shared.storage.database import Database, as_handler_errors
-from shared.storage.dialect import MILLISECONDS, Clock, Row, chunks, execute
+from shared.storage.dialect import MILLISECONDS_PER_SECOND, Clock, Row, chunks, execute
 
 PURGE_ROWS = 5000  # a transaction: events wait for no longer than such a piece takes
 
@@ -70,7 +70,7 @@ class EvidenceStore:
     def _purge_some(self, connection: sa.Connection, delete: sa.Delete, remember: float) -> int:
         # In a query of its own: PostgreSQL uses no index for a time that changes from row to row.
         now = connection.execute(sa.select(self._clock(connection))).scalar_one()
-        limit = now - round(remember * MILLISECONDS)
+        limit = now - round(remember * MILLISECONDS_PER_SECOND)
         return connection.execute(delete, {"limit": limit}).rowcount
 
     async def _count_all(
@@ -165,7 +165,10 @@ class CountingTransaction:
         found = self._run(sql.FIND_CHANGES, (), [(key,) for key in keys])
         return [
             VerdictChange(
-                domain, STATUSES[status], datetime.fromtimestamp(at / MILLISECONDS, UTC), key
+                domain,
+                STATUSES[status],
+                datetime.fromtimestamp(at / MILLISECONDS_PER_SECOND, UTC),
+                key,
             )
             for domain, status, at, key in found
         ]

@@ -18,7 +18,7 @@ from shared.batch import Batcher
 from shared.errors import Reject, Retry, Unavailable
 from shared.storage import dialect
 from shared.storage.database import Database, as_handler_errors
-from shared.storage.dialect import MILLISECONDS, Clock, Row
+from shared.storage.dialect import MILLISECONDS_PER_SECOND, Clock, Row
 from shared.storage.rate import Rate
 from shared.storage.rate_limit import TokenBuckets
 
@@ -136,7 +136,7 @@ class IdempotencyKeyStore:
         self, database: Database, remember_seconds: float, clock: Clock = dialect.now
     ) -> None:
         self._database = database
-        self._remember = round(remember_seconds * MILLISECONDS)
+        self._remember = round(remember_seconds * MILLISECONDS_PER_SECOND)
         self._clock = clock
         self._inserts = Batcher(self._insert_all)
 
@@ -201,7 +201,7 @@ class QuotaStore:
 
 
 def _row(key: IdempotencyKey, fingerprint: bytes, stamp: RequestStamp) -> Row:
-    at = int(stamp.at.timestamp() * MILLISECONDS)
+    at = int(stamp.at.timestamp() * MILLISECONDS_PER_SECOND)
     return (key.client, key.path, key.key, fingerprint, stamp.id, at)
 
 
@@ -213,7 +213,7 @@ def _insert(
     return {
         IdempotencyKey(client, path, key): (
             bytes(fingerprint),
-            RequestStamp(id_, datetime.fromtimestamp(at / MILLISECONDS, UTC)),
+            RequestStamp(id_, datetime.fromtimestamp(at / MILLISECONDS_PER_SECOND, UTC)),
         )
         for client, path, key, fingerprint, id_, at in found
     }
