@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from email.utils import format_datetime
 
 from services.sender.mail import headers, mime
 from services.sender.mail.mime import MailContent
@@ -16,6 +15,8 @@ from shared.contracts import Category, SendEmail, address
 
 # RFC 5322's dot-atom has no dot at the end or before another dot; `=` occurs in no id.
 _STRAY_DOT = re.compile(r"\.(?=\.|$)")
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ def compose(
 
 def _head(command: SendEmail, from_: str, domain: str, date: datetime) -> str:
     lines = [
-        f"Date: {format_datetime(date)}\r\n",
+        f"Date: {_formatted(date)}\r\n",
         headers.mailboxes("From", from_),
         headers.mailboxes("To", *command.to),
         headers.mailboxes("Cc", *command.cc) if command.cc else "",
@@ -114,3 +115,12 @@ def _head(command: SendEmail, from_: str, domain: str, date: datetime) -> str:
         "MIME-Version: 1.0\r\n",
     ]
     return "".join(lines)
+
+
+def _formatted(date: datetime) -> str:
+    """Return a date in the form of RFC 5322 3.3; `email.utils` takes three times as long."""
+    zone = f"{date:%z}" if date.utcoffset() else "+0000"
+    return (
+        f"{_DAYS[date.weekday()]}, {date.day:02} {_MONTHS[date.month - 1]} {date.year:04}"
+        f" {date.hour:02}:{date.minute:02}:{date.second:02} {zone}"
+    )
