@@ -74,6 +74,6 @@ def test_every_metric_is_on_the_page() -> None:
 
 def test_a_row() -> None:
     """A counter has the name and the labels of `/metrics`."""
-    row = "| `postrider_deliveries_total` | counter | `queue`, `end` | Messages taken from "
+    row = "| `postrider_deliveries_total` | counter | `queue`, `end` | Messages handled, "
 
     assert row in docs.document()
