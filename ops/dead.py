@@ -19,7 +19,7 @@ from shared import dead_letter
 from shared.broker import Broker, DeadLetterQueue
 from shared.dead_letter import DeadLetter
 from shared.errors import Unavailable
-from shared.intake import Receipt
+from shared.inflight import DeliveryTag
 
 _LIST_LIMIT = 10_000  # dead letters of each queue, read in about a minute
 _SHOW_LIMIT = 10
@@ -117,11 +117,11 @@ async def _replay(broker: Broker, arguments: argparse.Namespace) -> int:
     replayed, kept, missing = 0, 0, set(arguments.id)
     try:
         async with broker.browsing(arguments.queue) as browsed:
-            async for each, receipt in _matching(browsed, arguments.limit, _selection(arguments)):
+            async for each, tag in _matching(browsed, arguments.limit, _selection(arguments)):
                 missing.discard(each.delivery.message_id)
                 if dead_letters.can_return(each):
                     await broker.send(dead_letter.replay(each))
-                    await receipt.ack()
+                    await tag.ack()
                     replayed += 1
                 else:
                     kept += 1
@@ -134,19 +134,17 @@ async def _replay(broker: Broker, arguments: argparse.Namespace) -> int:
 
 async def _drop(broker: Broker, arguments: argparse.Namespace) -> int:
     dropped, missing = 0, set(arguments.id)
-    receipts: list[Receipt] = []
+    tags: list[DeliveryTag] = []
     async with broker.browsing(arguments.queue) as browsed:
-        async for each, receipt in _matching(browsed, arguments.limit, _selection(arguments)):
+        async for each, tag in _matching(browsed, arguments.limit, _selection(arguments)):
             missing.discard(each.delivery.message_id)
-            receipts.append(receipt)
-        question = (
-            f"drop {len(receipts)} of {browsed.waiting} letters of {arguments.queue} for good?"
-        )
-        if receipts and not (arguments.yes or await _confirmed(question)):
+            tags.append(tag)
+        question = f"drop {len(tags)} of {browsed.waiting} letters of {arguments.queue} for good?"
+        if tags and not (arguments.yes or await _confirmed(question)):
             return _print_error("nothing dropped")
         try:
-            for receipt in receipts:
-                await receipt.ack()
+            for tag in tags:
+                await tag.ack()
                 dropped += 1
         finally:
             print(f"{dropped} dropped")
@@ -155,12 +153,12 @@ async def _drop(broker: Broker, arguments: argparse.Namespace) -> int:
 
 async def _matching(
     browsed: DeadLetterQueue, limit: int | None, selection: DeadLetterFilter
-) -> AsyncIterator[tuple[DeadLetter, Receipt]]:
+) -> AsyncIterator[tuple[DeadLetter, DeliveryTag]]:
     """Yield the first `limit` dead letters that match."""
     yielded = 0
-    async for each, receipt in browsed.letters:
+    async for each, tag in browsed.letters:
         if selection.matches(each):
-            yield each, receipt
+            yield each, tag
             yielded += 1
             if yielded == limit:
                 return

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from ops import cli, program
 from ops.broker import BrokerError, Management, ManagementError
 from ops.cli import quiet
-from shared import broker, topology
+from shared import rabbitmq, topology
 from shared.broker import Broker
 from shared.errors import Unavailable
 from shared.runtime.outage import Outage, described
@@ -31,7 +31,7 @@ async def declare(amqp_url: str, owners: Sequence[Owner] = RUNNING, scale: float
 
     Raises Unavailable, also when one exists with other arguments, which can never be changed.
     """
-    await broker.declare(amqp_url, topology.EXCHANGES, topology.queues(owners, scale))
+    await rabbitmq.declare(amqp_url, topology.EXCHANGES, topology.queues(owners, scale))
 
 
 async def grant(

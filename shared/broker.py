@@ -5,7 +5,7 @@ publishes, acknowledgements included.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -15,30 +15,19 @@ import structlog
 from prometheus_client import Counter
 from yarl import URL
 
-from shared import contracts, dead_letter, delivery, intake
-from shared.amqp import declaration
-from shared.amqp.channel import Channel, Incoming
-from shared.amqp.connection import Connection
-from shared.amqp.errors import AmqpError
+from shared import contracts, dead_letter, delivery, rabbitmq
 from shared.asker import DIRECT_REPLY
 from shared.config.settings import DRAIN_SECONDS
-from shared.config.url import masked
 from shared.consumer import Consumer, Subscription
 from shared.contracts import Contract
 from shared.dead_letter import DeadLetter
 from shared.delivery import Publishing
 from shared.errors import NoAnswer, Unavailable, Undecodable
-from shared.intake import Intake, Receipt
-from shared.lane import Lane
-from shared.link import CONNECT_SECONDS, HEARTBEAT_SECONDS, Link
+from shared.inflight import DeliveryTag
+from shared.rabbitmq import Connection, Fetched, Publisher, QueueReader
 from shared.runtime import metrics
-from shared.runtime.outage import described
-from shared.topology import Exchange, Queue
 
 PATIENCE_SECONDS = 30.0  # for a broker that is still starting
-
-# ValueError is for a message that no frame can hold: its id or key is too long.
-_FAILURES = (AmqpError, OSError, ValueError)
 
 Hear = Callable[[Contract], None]
 
@@ -53,22 +42,22 @@ class DeadLetterQueue:
     """
 
     waiting: int
-    letters: AsyncIterator[tuple[DeadLetter, Receipt]]
+    letters: AsyncIterator[tuple[DeadLetter, DeliveryTag]]
 
 
 class Broker:
     """A service's door to RabbitMQ. Made by `Broker.connect`, which also closes it."""
 
-    def __init__(self, name: str, publishing: Link, consuming: Link) -> None:
+    def __init__(self, name: str, publishing: Connection, consuming: Connection) -> None:
         self._publishing = publishing
         self._consuming = consuming
-        self._keeping = Lane(publishing, name)
-        self._answering = Lane(publishing, name, confirms=False)
-        self._ordering = Lane(publishing, name, self._await_replies)
-        self._asking = Lane(publishing, name, self._await_replies, confirms=False)
+        self._keeping = Publisher(publishing, name)
+        self._answering = Publisher(publishing, name, confirms=False)
+        self._ordering = Publisher(publishing, name, self._on_reply)
+        self._asking = Publisher(publishing, name, self._on_reply, confirms=False)
         # By the message's id; the same message may be said twice at once, see `request_stream`.
         self._conversations: dict[str, list[Hear]] = {}
-        self._intakes: tuple[Intake, ...] = ()
+        self._readers: tuple[QueueReader, ...] = ()
 
     @classmethod
     @asynccontextmanager
@@ -81,14 +70,14 @@ class Broker:
         """
         where = URL(url)
         async with (
-            Link.open(where, f"{name} publish", patience) as publishing,
-            Link.open(where, f"{name} consume", patience) as consuming,
+            Connection.open(where, f"{name} publish", patience) as publishing,
+            Connection.open(where, f"{name} consume", patience) as consuming,
         ):
             yield cls(name, publishing, consuming)
 
     async def ready(self) -> bool:
         """Tell whether publishing works and every consumer is attached."""
-        return self._publishing.is_up and all(each.is_attached for each in self._intakes)
+        return self._publishing.is_up and all(each.is_attached for each in self._readers)
 
     async def publish(self, message: Contract, correlation_id: str | None = None) -> None:
         """Publish a command or event; return when the broker has confirmed that it is kept.
@@ -148,17 +137,12 @@ class Broker:
         item = delivery.publishing(message, reply_to=DIRECT_REPLY)
         await _send(self._ordering if item.persistent else self._asking, item)
 
-    async def _await_replies(self, channel: Channel) -> None:
-        """Consume the replies on the very channel that asks, as direct reply-to wants it."""
-        await channel.consume(DIRECT_REPLY, self._on_reply, no_ack=True, wants=intake.fits)
-
-    def _on_reply(self, message: Incoming) -> None:
-        properties = message.properties
-        listening = self._conversations.get(properties.correlation_id or "")
+    def _on_reply(self, correlation_id: str, kind: str, body: bytes) -> None:
+        listening = self._conversations.get(correlation_id)
         if not listening:
             return
         try:
-            answer = contracts.decode(properties.type or "", message.body)
+            answer = contracts.decode(kind, body)
         except Undecodable as error:
             logger.warning("an answer that cannot be read", reason=str(error))
             return
@@ -176,21 +160,21 @@ class Broker:
         Unavailable when a queue is missing.
         """
         consumers = [Consumer(each, self.send) for each in subscriptions]
-        intakes = tuple(
-            Intake(self._consuming, each.queue, each.prefetch, consumer.take)
+        readers = tuple(
+            QueueReader(self._consuming, each.queue, each.prefetch, consumer.take)
             for each, consumer in zip(subscriptions, consumers, strict=True)
         )
-        self._intakes += intakes
+        self._readers += readers
         try:
-            for each in intakes:
+            for each in readers:
                 await each.open()
             yield
         finally:
-            self._intakes = tuple(each for each in self._intakes if each not in intakes)
+            self._readers = tuple(each for each in self._readers if each not in readers)
             try:
-                await _drained(intakes, consumers, drain)
+                await _drained(readers, consumers, drain)
             finally:
-                await asyncio.gather(*(each.close() for each in intakes))
+                await asyncio.gather(*(each.close() for each in readers))
 
     @asynccontextmanager
     async def browsing(self, queue: str) -> AsyncIterator[DeadLetterQueue]:
@@ -198,51 +182,18 @@ class Broker:
 
         Raises Unavailable, also while they are read.
         """
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                channel = await self._consuming.channel()
-        except _FAILURES as error:
-            raise Unavailable(f"cannot read {queue}: {described(error)}") from error
-        try:
-            waiting = await _waiting(channel, queue)
-            yield DeadLetterQueue(waiting, _letters(channel, queue, waiting, self._consuming.user))
-        finally:
-            await intake.flush(channel, queue)
-
-
-async def declare(url: str, exchanges: Iterable[Exchange], queues: Sequence[Queue]) -> None:
-    """Make exchanges, queues and bindings; harmless when they are there already.
-
-    Raises Unavailable, also when one is there with other arguments: those can never be changed.
-    """
-    where = URL(url)
-    try:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            connection = await Connection.open(where, "declare", HEARTBEAT_SECONDS)
-        try:
-            channel = await connection.channel()
-            for exchange in exchanges:
-                await declaration.exchange(
-                    channel, exchange.name, exchange.kind, exchange.alternate
-                )
-            for queue in queues:
-                await declaration.queue(channel, queue.name, queue.arguments)
-                for binding in queue.bindings:
-                    await declaration.bind(channel, queue.name, binding.exchange, binding.key)
-        finally:
-            await connection.close()
-    except _FAILURES as error:
-        raise Unavailable(f"{masked(where)}: {described(error)}") from error
+        async with rabbitmq.fetching(self._consuming, queue) as (waiting, fetched):
+            yield DeadLetterQueue(waiting, _letters(fetched))
 
 
 async def _drained(
-    intakes: Sequence[Intake], consumers: Sequence[Consumer], seconds: float
+    readers: Sequence[QueueReader], consumers: Sequence[Consumer], seconds: float
 ) -> None:
     for each in consumers:
         # Before the broker has heard that no more is wanted: a turn may come at any time.
         each.release()
     try:
-        await asyncio.gather(*(each.stop() for each in intakes))
+        await asyncio.gather(*(each.stop() for each in readers))
         await asyncio.gather(*(each.drain(seconds) for each in consumers))
     except asyncio.CancelledError:
         await asyncio.gather(*(each.cut() for each in consumers))
@@ -259,12 +210,12 @@ def _settle(answer: asyncio.Future[Contract], found: Contract | None) -> None:
         answer.set_result(found)
 
 
-async def _send(lane: Lane, item: Publishing) -> None:
+async def _send(publisher: Publisher, item: Publishing) -> None:
     try:
-        await lane.publish(item)
-    except _FAILURES as error:
+        await publisher.publish(item)
+    except Unavailable:
         _published(item.exchange, "failed").inc()
-        raise Unavailable(described(error)) from error
+        raise
     _published(item.exchange, "confirmed").inc()
 
 
@@ -274,23 +225,8 @@ def _published(exchange: str, end: str) -> Counter:
     return metrics.PUBLISHED.labels(exchange or "reply", end)
 
 
-async def _waiting(channel: Channel, queue: str) -> int:
-    try:
-        return await declaration.count(channel, queue)
-    except _FAILURES as error:
-        raise Unavailable(f"cannot read {queue}: {described(error)}") from error
-
-
 async def _letters(
-    channel: Channel, queue: str, limit: int, reader: str
-) -> AsyncIterator[tuple[DeadLetter, Receipt]]:
-    for _ in range(limit):
-        try:
-            message = await channel.get(queue)
-        except _FAILURES as error:
-            raise Unavailable(f"cannot read {queue}: {described(error)}") from error
-        if message is None:
-            return
-        receipt = Receipt(channel, message.tag)
-        came = intake.read(queue, message, reader)
-        yield dead_letter.read(came, message.properties.headers), receipt
+    fetched: AsyncIterator[Fetched],
+) -> AsyncIterator[tuple[DeadLetter, DeliveryTag]]:
+    async for each in fetched:
+        yield dead_letter.read(each.delivery, each.headers), each.tag

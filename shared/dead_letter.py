@@ -13,7 +13,7 @@ from shared.delivery import ATTEMPT, CAUSE, DIED_AT, ORIGIN, REASON, Delivery, P
 from shared.identity import USER
 
 BROKER_REASON = "the broker's own decision"
-# Our consumers reject a body that they do not read (`shared.intake`).
+# Our consumers reject a body that they do not read .
 REJECTED, TOO_LARGE_REASON = "rejected", "its body has more bytes than its type may have"
 UNKNOWN = "unknown"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shared import broker, topology
+from shared import rabbitmq, topology
 from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import (
@@ -76,7 +76,7 @@ async def describe(question: DescribeDomain) -> Sequence[Contract]:
 
 async def test_a_mail_is_published_and_followed(vhost: str, shop_url: str, tmp_path: Path) -> None:
     """The page's program publishes a mail to the sender, and gets its outcome."""
-    await broker.declare(vhost, topology.EXCHANGES, topology.queues())
+    await rabbitmq.declare(vhost, topology.EXCHANGES, topology.queues())
     sender = Subscription(TRANSACTIONAL, {SendEmail: deliver}, prefetch=1)
 
     async with Broker.connect(vhost, "sender") as connected, connected.consuming(sender):
@@ -103,7 +103,7 @@ async def test_a_mail_that_no_queue_takes_is_told(
     vhost: str, shop_url: str, tmp_path: Path
 ) -> None:
     """Without a sender's queue the page's program fails."""
-    await broker.declare(vhost, topology.EXCHANGES, [])
+    await rabbitmq.declare(vhost, topology.EXCHANGES, [])
 
     code, out, errors = await run(tmp_path, "send.py", shop_url)
 
@@ -113,7 +113,7 @@ async def test_a_mail_that_no_queue_takes_is_told(
 
 async def test_a_question_is_answered(vhost: str, shop_url: str, tmp_path: Path) -> None:
     """The page's program gets the answer without a queue of its own."""
-    await broker.declare(vhost, topology.EXCHANGES, topology.queues())
+    await rabbitmq.declare(vhost, topology.EXCHANGES, topology.queues())
     classifier = Subscription(
         topology.CLASSIFIER_QUESTIONS, {DescribeDomain: describe}, prefetch=1, retries=False
     )

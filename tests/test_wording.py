@@ -19,17 +19,11 @@ VAGUE_VERBS = re.compile(
 # Folders whose docstrings are still to be reworded; delete yours when it is clean.
 NOT_YET_REWORDED = {
     "shared",
-    "shared/amqp",
     "tests/shared",
-    "tests/shared/amqp",
 }
 
 # Class names that stand for several things, and why each of them may.
 SHARED_CLASS_NAMES: Mapping[str, str] = {}
-# Class names that still stand for several things; delete yours when it stands for one.
-NOT_YET_UNIQUE = {
-    "Connection",
-}
 
 # What no text of the product calls a code that comes by email.
 CLAIMS = re.compile(
@@ -79,7 +73,7 @@ def test_docstrings_begin_with_a_plain_verb() -> None:
 def test_a_class_name_means_one_thing() -> None:
     """A class name stands for one thing in the whole product."""
     repeated = repeated_classes(read(*PRODUCT))
-    allowed = {*SHARED_CLASS_NAMES, *NOT_YET_UNIQUE}
+    allowed = set(SHARED_CLASS_NAMES)
     problems = [f"{name}: {paths}" for name, paths in repeated.items() if name not in allowed]
 
     assert not problems, "\n".join(problems)

@@ -8,7 +8,6 @@ from typing import Final
 
 from yarl import URL
 
-from shared.amqp import handshake
 from shared.config.sources import check_private, perhaps, reason
 
 DRIVER: Final = "postgresql+asyncpg"  # as SQLAlchemy names it
@@ -48,6 +47,25 @@ def check_certificates(path: Path) -> Path:
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {reason(error)}") from None
     return path
+
+
+def tls(url: URL) -> ssl.SSLContext | None:
+    """Return the context of an amqps address; `cafile` names a file of trusted certificates.
+
+    Name and certificate are always checked. Raises OSError when a file cannot be read or used,
+    ValueError for a key with a password: OpenSSL would ask for it on the terminal.
+    """
+    if url.scheme != "amqps":
+        return None
+    context = ssl.create_default_context(cafile=url.query.get("cafile"))
+    certificate = url.query.get("certfile")
+    if certificate:
+        context.load_cert_chain(certificate, url.query.get("keyfile"), password=_no_password)
+    return context
+
+
+def _no_password() -> str:
+    raise ValueError("a key with a password cannot be used")
 
 
 def masked(url: URL) -> str:
@@ -109,7 +127,7 @@ def _file_mistakes(url: URL, files: Mapping[str, str]) -> Iterator[str]:
             yield f"{name}: {error}"
             return
     try:
-        handshake.tls(url)
+        tls(url)
     except ssl.SSLError:
         yield "certfile and keyfile: must hold a certificate in PEM, and its key"
     except ValueError as error:

@@ -30,6 +30,9 @@ END_SECONDS = 1.0  # to wait for the reader of the last lines when the process e
 # Libraries that log details of each start.
 QUIET = {
     "alembic": logging.WARNING,
+    # What it logs of a lost connection or a returned message is raised as well, and logged by us.
+    "aiormq": logging.CRITICAL,
+    "aio_pika": logging.CRITICAL,
 }
 
 

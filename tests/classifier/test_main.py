@@ -22,7 +22,7 @@ from services.classifier.rule import VerdictRule
 from services.classifier.service import MIGRATIONS
 from services.classifier.store.reader import DomainReader
 from shared import topology
-from shared.broker import Broker, declare
+from shared.broker import Broker
 from shared.contracts import (
     Category,
     DomainClassified,
@@ -35,6 +35,7 @@ from shared.contracts import (
     Verdict,
     decode,
 )
+from shared.rabbitmq import declare
 from shared.storage.database import Database
 from tests.classifier.store.test_counting import check, recount
 from tests.tap import Tap, depth, tapped

@@ -12,7 +12,7 @@ from ops.broker import RabbitServer as Node
 from services.classifier import service
 from services.classifier.config import ClassifierSettings
 from shared import topology
-from shared.broker import Broker, declare
+from shared.broker import Broker
 from shared.contracts import (
     Category,
     CountDomains,
@@ -31,6 +31,7 @@ from shared.contracts import (
     Verdict,
     decode,
 )
+from shared.rabbitmq import declare
 from tests.serving import serving
 from tests.tap import Tap, depth, tapped
 

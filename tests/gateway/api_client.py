@@ -9,7 +9,7 @@ import aiohttp
 import orjson
 
 from services.gateway.config import GatewaySettings
-from shared import broker, topology
+from shared import rabbitmq, topology
 from shared.contracts import Category
 
 ADMIN_TOKEN = "an administrator's token of some length"
@@ -103,4 +103,4 @@ async def declare(url: str, names: Sequence[str] = QUEUES, max_length: int = 100
         for queue in topology.queues(scale=0.01)
         if queue.name in names
     ]
-    await broker.declare(url, topology.EXCHANGES, queues)
+    await rabbitmq.declare(url, topology.EXCHANGES, queues)

@@ -275,12 +275,12 @@ async def test_a_refused_replay_loses_nothing(url: str, capsys: pytest.CaptureFi
 
 KILLED = """
 import os, signal
-from shared.intake import Receipt
+from shared.rabbitmq import ChannelTag
 
-def ack(self):
+async def ack(self):
     os.kill(os.getpid(), signal.SIGKILL)
 
-Receipt.ack = ack
+ChannelTag.ack = ack
 from ops.__main__ import main
 main(["dead", "replay", "sender.bulk.dead", "--all"])
 """

@@ -12,7 +12,7 @@ from ops import program
 from ops.__main__ import main
 from ops.broker import BrokerError, ManagementError
 from ops.broker import RabbitServer as Node
-from shared import broker, topology
+from shared import rabbitmq, topology
 from shared.topology import EVENTS, Binding
 from tests.tap import depth, publish_raw
 
@@ -121,7 +121,7 @@ def test_the_bindings_become_those_that_are_asked_for(run: Run, rabbit: Node, vh
 async def test_the_topology_may_be_declared_before_or_after(rabbit: Node, vhost: str) -> None:
     """The order of `ops topology declare` and `program` does not matter."""
     program.make(rabbit.address.management, name_of(vhost), NAME)
-    await broker.declare(vhost, topology.EXCHANGES, topology.queues())
+    await rabbitmq.declare(vhost, topology.EXCHANGES, topology.queues())
     program.make(rabbit.address.management, name_of(vhost), NAME)
     program.remove(rabbit.address.management, name_of(vhost), NAME)
 

@@ -15,7 +15,7 @@ import pytest
 from ops import ports
 from ops import topology as command
 from ops.broker import RabbitServer as Node
-from shared import broker, topology
+from shared import rabbitmq, topology
 from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import (
@@ -308,9 +308,9 @@ async def test_nothing_else_may_be_published_or_consumed(
 async def test_nobody_declares(login: Login, owner: Owner) -> None:
     """A service cannot declare a queue or an exchange."""
     with pytest.raises(Unavailable, match="ACCESS_REFUSED"):
-        await broker.declare(login(owner), [], [topology.Queue(f"{owner}.own", owner, ())])
+        await rabbitmq.declare(login(owner), [], [topology.Queue(f"{owner}.own", owner, ())])
     with pytest.raises(Unavailable, match="ACCESS_REFUSED"):
-        await broker.declare(login(owner), [topology.Exchange(f"{owner}.own")], [])
+        await rabbitmq.declare(login(owner), [topology.Exchange(f"{owner}.own")], [])
 
 
 @pytest.mark.parametrize("owner", RUNNING)

@@ -12,7 +12,7 @@ import pytest
 from services.otp import service
 from services.otp.config import OtpSettings
 from shared import topology
-from shared.broker import Broker, declare
+from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import (
     Category,
@@ -24,6 +24,7 @@ from shared.contracts import (
     SendEmail,
     VerifyCode,
 )
+from shared.rabbitmq import declare
 from shared.runtime.sealing import Sealer
 from tests.otp.halting import COUNTED
 from tests.processes import started

@@ -12,8 +12,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from shared import topology
-from shared.broker import Broker, declare
+from shared.broker import Broker
 from shared.contracts import Category, Outcome, SendEmail, decode
+from shared.rabbitmq import declare
 from tests.processes import started
 from tests.proxy import Proxy
 from tests.sender.patient import PatientRelay, patient

@@ -18,7 +18,7 @@ import pytest
 from ops.broker import RabbitServer as Node
 from ops.simulator.simulator import Simulator
 from shared import delivery, topology
-from shared.broker import Broker, declare
+from shared.broker import Broker
 from shared.contracts import (
     Category,
     EmailDelivered,
@@ -27,6 +27,7 @@ from shared.contracts import (
     SendEmail,
     decode,
 )
+from shared.rabbitmq import declare
 from tests.processes import started
 from tests.proxy import Proxy
 from tests.sender.commands import a_command

@@ -17,7 +17,7 @@ from ops.simulator.simulator import Simulator
 from services.sender import service
 from services.sender.config import SenderSettings
 from shared import topology
-from shared.broker import Broker, declare
+from shared.broker import Broker
 from shared.contracts import (
     Category,
     EmailBounced,
@@ -29,6 +29,7 @@ from shared.contracts import (
     Outcome,
     decode,
 )
+from shared.rabbitmq import declare
 from shared.runtime.sealing import Sealer
 from tests.clock import Watch
 from tests.sender.commands import a_command, a_file

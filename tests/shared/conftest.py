@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 from hypothesis import settings
 
-from shared import broker, topology
-from tests.shared.amqp.scripted import Script
+from shared import rabbitmq, topology
+from tests.shared.rabbitmq.scripted import Script
 
 # A busy machine is no defect: Hypothesis' own limit of 200 ms an example would say it is one.
 settings.register_profile("postrider", deadline=None)
@@ -23,5 +23,5 @@ async def script() -> AsyncIterator[Script]:
 @pytest.fixture
 async def url(vhost: str) -> str:
     """Declare the whole topology, with a ladder a thousand times as fast."""
-    await broker.declare(vhost, topology.EXCHANGES, topology.queues(scale=0.001))
+    await rabbitmq.declare(vhost, topology.EXCHANGES, topology.queues(scale=0.001))
     return vhost

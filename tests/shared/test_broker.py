@@ -10,7 +10,7 @@ import aio_pika
 import pytest
 
 from ops.broker import RabbitServer as Node
-from shared import broker, topology
+from shared import rabbitmq, topology
 from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import (
@@ -27,7 +27,7 @@ from shared.contracts import (
 )
 from shared.delivery import Delivery, Jitter, failed
 from shared.errors import NoAnswer, Unavailable
-from shared.lane import PUBLISH_SECONDS
+from shared.rabbitmq.publisher import PUBLISH_SECONDS
 from tests.proxy import Proxy
 from tests.shared.messages import KIND, QUEUE, mail
 from tests.tap import depth, publish_raw, tapped
@@ -53,7 +53,7 @@ ANSWERS = Subscription(topology.CLASSIFIER_QUESTIONS, {DescribeDomain: describe}
 @pytest.fixture
 async def url(vhost: str) -> str:
     """Declare the whole topology, with a ladder a hundred times as fast."""
-    await broker.declare(vhost, topology.EXCHANGES, topology.queues(scale=0.01))
+    await rabbitmq.declare(vhost, topology.EXCHANGES, topology.queues(scale=0.01))
     return vhost
 
 
@@ -124,7 +124,7 @@ async def test_a_full_queue_refuses(vhost: str) -> None:
     short = topology.Queue(
         QUEUE, sender.owner, sender.bindings, {**sender.arguments, "x-max-length": 1}
     )
-    await broker.declare(vhost, topology.EXCHANGES, [short])
+    await rabbitmq.declare(vhost, topology.EXCHANGES, [short])
 
     async with Broker.connect(vhost, "tests") as door:
         # A quorum queue overshoots its limit by what is in flight.
@@ -145,7 +145,7 @@ async def test_a_full_queue_keeps_no_code_from_coming_again(vhost: str) -> None:
         else each
         for each in topology.queues(scale=0.001)
     ]
-    await broker.declare(vhost, topology.EXCHANGES, limited)
+    await rabbitmq.declare(vhost, topology.EXCHANGES, limited)
     soon = Jitter(0.5, 0.5)
     async with Broker.connect(vhost, "tests") as door:
         for name, queue in [*((f"m{n}", QUEUE) for n in range(100)), ("code", CODES)]:
@@ -163,7 +163,7 @@ async def test_a_missing_exchange_does_not_poison_the_door(vhost: str) -> None:
     async with Broker.connect(vhost, "tests") as door:
         with pytest.raises(Unavailable):
             await door.publish(mail("m1"))
-        await broker.declare(vhost, topology.EXCHANGES, topology.queues())
+        await rabbitmq.declare(vhost, topology.EXCHANGES, topology.queues())
         await publish_when_back(door, mail("m2"))
 
     assert await depth(vhost, QUEUE) == 1
@@ -296,7 +296,7 @@ STRANGE: tuple[dict[str, Any], ...] = (
 async def test_whatever_strangers_send_ends_no_connection(url: str) -> None:
     """What is too much for a frame is not handed on; all get to the dead letters as they were."""
     async with Broker.connect(url, "tests") as door, tapped(url, topology.DEAD) as dead:
-        ways = [door._publishing._connection, door._consuming._connection]
+        ways = [door._publishing, door._consuming]
         async with door.consuming(Subscription(QUEUE, {}, prefetch=4)):
             async with await aio_pika.connect(url) as theirs, theirs.channel() as channel:
                 for number, properties in enumerate(STRANGE):
@@ -306,7 +306,7 @@ async def test_whatever_strangers_send_ends_no_connection(url: str) -> None:
 
         assert sorted(each.body for each in letters) == [b"%d" % each for each in range(7)]
         assert {each.type for each in letters} == {"no.such.type"}
-        assert [way.lost.is_set() for way in ways] == [False, False]
+        assert [way._lost.is_set() for way in ways] == [False, False]
 
 
 @pytest.mark.parametrize("queue", ["missing", "q" * 256, "\0"], ids=["missing", "long", "odd"])

@@ -8,7 +8,7 @@ import aio_pika
 import pytest
 
 from ops.broker import RabbitServer as Node
-from shared import broker, delivery, retry, topology
+from shared import delivery, rabbitmq, retry, topology
 from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import Contract, SendEmail
@@ -299,7 +299,7 @@ async def test_a_consumer_cancelled_by_the_broker_comes_back(url: str) -> None:
         async with await aio_pika.connect(url) as connection, connection.channel() as channel:
             await channel.queue_delete(QUEUE)
         await until(lambda: is_deaf(door))
-        await broker.declare(url, topology.EXCHANGES, topology.queues(scale=0.001))
+        await rabbitmq.declare(url, topology.EXCHANGES, topology.queues(scale=0.001))
         await door.publish(mail("after"))
         done = await ids(events, 1)
 
@@ -363,7 +363,7 @@ async def test_results_wait_for_a_broker_that_does_not_take_them(url: str) -> No
             async with door.consuming(subscription(handler)):
                 await door.publish(mail("first"))
                 await handler.called.wait()
-                await broker.declare(url, topology.EXCHANGES, topology.queues(scale=0.001))
+                await rabbitmq.declare(url, topology.EXCHANGES, topology.queues(scale=0.001))
                 async with tapped(url, topology.EVENTS) as events:
                     done = await ids(events, 1)
         assert dead.empty()

@@ -10,9 +10,9 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from ops.broker import RabbitServer as Node
 from shared import topology
-from shared.broker import declare
 from shared.contracts import CONTRACTS, Category, Command, Contract, Event, Question
 from shared.errors import Unavailable
+from shared.rabbitmq import declare
 from shared.retry import Delay
 from shared.topology import EXCHANGES, Owner, Queue, User, dead_queue, queues
 from tests.shared.golden.examples import EXAMPLES

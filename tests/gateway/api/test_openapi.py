@@ -43,7 +43,7 @@ from shared.contracts import (
     VerifyCode,
 )
 from shared.contracts.codes import Withholding
-from shared.link import Link
+from shared.rabbitmq import Connection
 from shared.storage.database import Database, PostgresDatabase
 from tests.gateway.api_client import ApiClient, declare, settings
 from tests.gateway.fake_service import NOW, FakeService, running_service
@@ -65,7 +65,7 @@ CHECKS = [
 
 def test_every_route_is_in_the_document_and_nothing_else(tmp_path: Path) -> None:
     """The app has exactly the routes of the document."""
-    broker = Broker("gateway", Link(URL(), "publish", 10), Link(URL(), "consume", 10))
+    broker = Broker("gateway", Connection(URL(), "publish", 10), Connection(URL(), "consume", 10))
     database = Database(PostgresDatabase("postgresql+asyncpg://", "gateway"))
     given = settings("amqp://nowhere", tmp_path)
     keys = IdempotencyKeyStore(database, 1.0)

@@ -5,15 +5,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Self, cast
 
-from pamqp import commands, frame, heartbeat
+from pamqp import body, commands, frame, header, heartbeat
 from pamqp.base import Frame
+from pamqp.common import FieldTable
 from yarl import URL
 
-from shared.amqp import wire
-from shared.amqp.connection import Connection
-
 SECONDS = 10.0  # that a test waits for anything
-TUNE = (2047, wire.LARGEST_FRAME, 60)  # RabbitMQ's own
+PROTOCOL = b"AMQP\0\0\x09\x01"
+CAPABILITIES = ("publisher_confirms", "basic.nack", "consumer_cancel_notify")
+TUNE = (2047, 131_072, 60)  # RabbitMQ's own limits
 
 
 class Peer:
@@ -32,7 +32,7 @@ class Peer:
         self._writer.write(b"".join(data))
 
     async def hear(self, kind: type[Any]) -> Any:  # noqa: ANN401 -- pamqp has no type for all
-        """Give the next frame but heartbeats, which must be of a kind."""
+        """Return the next frame but heartbeats, which must be of a kind."""
         while True:
             heard = await self.next()
             if not isinstance(heard, heartbeat.Heartbeat) or kind is heartbeat.Heartbeat:
@@ -40,7 +40,7 @@ class Peer:
                 return heard
 
     async def next(self) -> Any:  # noqa: ANN401 -- as above
-        """Give the next frame. Raises EOFError or ConnectionError when the client has hung up."""
+        """Return the next frame. Raises EOFError or ConnectionError when the client has hung up."""
         async with asyncio.timeout(SECONDS):
             start = await self._reader.readexactly(7)
             rest = await self._reader.readexactly(int.from_bytes(start[3:], "big") + 1)
@@ -55,25 +55,48 @@ class Peer:
             return True
 
     async def start(self) -> commands.Connection.StartOk:
-        """Take the greeting and give the client's first words."""
+        """Answer the greeting and return the client's first method."""
         async with asyncio.timeout(SECONDS):
-            assert await self._reader.readexactly(8) == wire.PROTOCOL
-        self.say(commands.Connection.Start(0, 9, {}, "PLAIN", "en_US"))
+            assert await self._reader.readexactly(8) == PROTOCOL
+        properties: FieldTable = {"capabilities": dict.fromkeys(CAPABILITIES, True)}
+        self.say(commands.Connection.Start(0, 9, properties, "PLAIN", "en_US"))
         started: commands.Connection.StartOk = await self.hear(commands.Connection.StartOk)
         return started
 
-    async def tune(self, *limits: int) -> commands.Connection.TuneOk:
-        """Offer limits and give what is agreed; the connection is open then."""
-        self.say(commands.Connection.Tune(*limits))
-        agreed: commands.Connection.TuneOk = await self.hear(commands.Connection.TuneOk)
-        await self.hear(commands.Connection.Open)
-        self.say(commands.Connection.OpenOk())
-        return agreed
+    async def tune(self) -> commands.Connection.Open:
+        """Agree on limits and return what the client opens."""
+        self.say(commands.Connection.Tune(*TUNE))
+        await self.hear(commands.Connection.TuneOk)
+        opened: commands.Connection.Open = await self.hear(commands.Connection.Open)
+        return opened
 
-    async def open_channel(self, number: int) -> None:
+    async def welcome(self) -> None:
+        """Accept the login of the client."""
+        await self.start()
+        await self.tune()
+        self.say(commands.Connection.OpenOk())
+
+    async def answer(self, question: type[Any], answer: Frame) -> Any:  # noqa: ANN401 -- as above
+        """Answer the client's next method on its first channel, and return the method."""
+        asked = await self.hear(question)
+        self.say(answer, channel=1)
+        return asked
+
+    async def open_channel(self) -> None:
         """Agree to a channel."""
-        await self.hear(commands.Channel.Open)
-        self.say(commands.Channel.OpenOk(), channel=number)
+        await self.answer(commands.Channel.Open, commands.Channel.OpenOk())
+
+    async def open_publisher(self) -> None:
+        """Agree to a channel that has confirms."""
+        await self.open_channel()
+        await self.answer(commands.Confirm.Select, commands.Confirm.SelectOk())
+
+    async def published(self) -> header.ContentHeader:
+        """Return the header of the next message of two bytes."""
+        await self.hear(commands.Basic.Publish)
+        found: header.ContentHeader = await self.hear(header.ContentHeader)
+        await self.hear(body.ContentBody)
+        return found
 
     def hang_up(self) -> None:
         """Reset the connection."""
@@ -118,13 +141,3 @@ class Script:
         """Wait for the next connection."""
         async with asyncio.timeout(SECONDS):
             return await self._peers.get()
-
-    async def opened(
-        self, limits: tuple[int, int, int] = TUNE, heartbeat: int = 10
-    ) -> tuple[Connection, Peer]:
-        """Give both ends of a new connection."""
-        opening = asyncio.create_task(Connection.open(self.url, "tests", heartbeat))
-        peer = await self.peer()
-        await peer.start()
-        await peer.tune(*limits)
-        return await opening, peer

@@ -1,0 +1,223 @@
+"""A connection to the broker that comes back by itself, for one purpose of one service."""
+
+import asyncio
+import math
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, Self
+
+import aio_pika
+import structlog
+from aio_pika.exceptions import AMQPException, AuthenticationError, ProbableAuthenticationError
+from aiormq.abc import AbstractConnection
+from aiormq.channel import Channel as LibraryChannel
+from aiormq.exceptions import InvalidFrameError
+from yarl import URL
+
+from shared.config.url import masked, tls
+from shared.errors import Unavailable
+from shared.rabbitmq import values
+from shared.rabbitmq.channel import Channel, Socket
+from shared.runtime.outage import Outage, described
+
+CONNECT_SECONDS = 10.0
+CLOSE_SECONDS = 5.0
+RECONNECT_SECONDS = 1.0
+# Each side sends one so often; aiormq gives a connection up after three intervals and 3 seconds.
+HEARTBEAT_SECONDS = 9
+NOT_ALLOWED = 530  # the broker's code for a virtual host that is missing or not for this user
+DEFAULT_USER = "guest"  # and its password: RabbitMQ takes it over loopback alone
+
+# A closed channel is a RuntimeError, and so is a socket of uvloop's that was closed meanwhile.
+# ValueError and TypeError: a message that no frame can hold, its id or a key is too long.
+FAILURES = (AMQPException, OSError, RuntimeError, TimeoutError, TypeError, ValueError)
+
+logger = structlog.get_logger(__name__)
+
+
+class VhostRefusedError(Exception):
+    """The broker has no such virtual host, or not for this user."""
+
+
+# What would be refused again at once.
+_REFUSALS = (AuthenticationError, ProbableAuthenticationError, VhostRefusedError)
+
+
+class _LibraryConnection(aio_pika.Connection):
+    """aio-pika's connection on a socket that is also ours to write to."""
+
+    def __init__(self, url: URL, ssl_context: ssl.SSLContext | None = None, **more: Any) -> None:  # noqa: ANN401 -- aio-pika's
+        super().__init__(url, ssl_context=ssl_context, **more)
+        self.socket = self.kwargs["transport_factory"] = Socket(ssl_context)
+
+    @property
+    def under(self) -> AbstractConnection:
+        """Aiormq's connection. Raises ConnectionError when it is closed."""
+        if self.transport is None:
+            raise ConnectionError("the connection is closed")
+        return self.transport.connection
+
+
+class Connection:
+    """A connection that comes back by itself; made by `open`, which also closes it."""
+
+    def __init__(self, url: URL, name: str, heartbeat_seconds: int) -> None:
+        self._url = url
+        self.user = url.user or DEFAULT_USER  # of the broker
+        self._name = name
+        self._heartbeat_seconds = heartbeat_seconds
+        self._outage = Outage("the broker", masked(url), "AMQP_URL")
+        self._connection: _LibraryConnection
+        self._up = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._reason = ""
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, url: URL, name: str, patience: float, heartbeat_seconds: int = HEARTBEAT_SECONDS
+    ) -> AsyncIterator[Self]:
+        """Connect under `name`; wait `patience` seconds for a broker that is starting.
+
+        Raises Unavailable when none answers, or at once when it refuses the login.
+        """
+        connection = cls(url, name, heartbeat_seconds)
+        await connection._connect(patience)
+        keeping = asyncio.create_task(connection._keep(), name=f"connection {name}")
+        try:
+            yield connection
+        finally:
+            keeping.cancel()
+            await asyncio.wait((keeping,))
+            await _close(connection._connection)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether there is a connection."""
+        return self._up.is_set() and not self._lost.is_set()
+
+    async def library(self) -> aio_pika.Connection:
+        """Return aio-pika's connection, when there is one."""
+        if self._lost.is_set():
+            self._up.clear()  # the task that connects again has not run yet
+        await self._up.wait()
+        return self._connection
+
+    async def channel(self, *, confirms: bool = False, prefetch: int = 0) -> Channel:
+        """Open a channel, when there is a connection. Raises Unavailable."""
+        await self.library()
+        connection = self._connection
+        with translated("no channel"):
+            async with asyncio.timeout(CONNECT_SECONDS):
+                # aio-pika's channels stay referenced until the connection ends, also when the
+                # broker closes them: one a second while a queue is missing.
+                opened = await connection.under.channel(
+                    publisher_confirms=confirms, on_return_raises=confirms
+                )
+                assert isinstance(opened, LibraryChannel)  # noqa: S101 -- more than its abstract class
+                if prefetch:
+                    await opened.basic_qos(prefetch_count=prefetch)
+        return Channel(opened, connection.socket)
+
+    async def _connect(self, patience: float) -> None:
+        """Connect within `patience` seconds. Raises Unavailable, at once for a refused login."""
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + patience
+        while True:
+            try:
+                self._connection = await self._connected()
+            except _REFUSALS as error:
+                raise Unavailable(f"{self._outage.address} {_refusal(error)}") from error
+            except Exception as error:  # whatever it is, a service has to come back
+                if loop.time() >= give_up:
+                    told = f"{self._outage.address} does not answer: {described(error)}"
+                    raise Unavailable(f"{told}; {self._outage.advice(error)}") from error
+                self._outage.log(error)
+                await asyncio.sleep(RECONNECT_SECONDS)
+            else:
+                self._outage.end()
+                self._lost.clear()
+                self._connection.close_callbacks.add(self._on_close)
+                if not self._connection.connected.is_set():
+                    self._lost.set()  # already, before there was a callback
+                self._up.set()
+                return
+
+    async def _connected(self) -> _LibraryConnection:
+        try:
+            with only_own_cancellation():
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    return await aio_pika.connect(
+                        self._url,
+                        connection_class=_LibraryConnection,
+                        ssl_context=tls(self._url),
+                        heartbeat=self._heartbeat_seconds,
+                        name=self._name,
+                    )
+        except InvalidFrameError as error:
+            told = values.refused_by(error)
+            # A limit of connections has the same code, and others may close theirs.
+            if told.startswith(f"{NOT_ALLOWED} ") and "limit" not in told:
+                raise VhostRefusedError(told) from error
+            raise ConnectionError(told) from error
+        except StopAsyncIteration as error:  # aiormq 7 found the end of the stream
+            raise ConnectionError("it hung up while the connection was opened") from error
+
+    def _on_close(self, _connection: object, error: BaseException | None) -> None:
+        self._reason = str(error)
+        self._lost.set()
+
+    async def _keep(self) -> None:
+        """Connect again whenever the connection is lost, until cancelled.
+
+        It tries for as long as it takes: each publisher has a limit of time of its own.
+        """
+        while True:
+            await self._lost.wait()
+            self._up.clear()
+            logger.warning("connection lost", connection=self._name, reason=self._reason)
+            while not self._up.is_set():
+                try:
+                    await self._connect(math.inf)
+                    logger.info("connection is back", connection=self._name)
+                except Unavailable as error:  # a refused login, which may be put right meanwhile
+                    self._outage.log(error)
+                    await asyncio.sleep(RECONNECT_SECONDS)
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Raise Unavailable for what the library raises, with `what` before its reason."""
+    try:
+        with only_own_cancellation():
+            yield
+    except FAILURES as error:
+        raise Unavailable(f"{what}: {described(error)}") from error
+
+
+@contextmanager
+def only_own_cancellation() -> Iterator[None]:
+    """Raise ConnectionError for a CancelledError when nobody has cancelled the current task.
+
+    aiormq 7 fails what waits by such an error when a connection misses its heartbeats.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ConnectionError("the connection was lost") from None
+
+
+def _refusal(error: Exception) -> str:
+    is_vhost = isinstance(error, VhostRefusedError)
+    what, part = ("virtual host", "path") if is_vhost else ("login", "user and password")
+    return f"refuses the {what}: {described(error)}; check {part} in AMQP_URL"
+
+
+async def _close(connection: _LibraryConnection) -> None:
+    with suppress(Unavailable), translated("not closed"):
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await connection.close()

@@ -1,0 +1,125 @@
+"""Pure: the frames of a publish and of an acknowledgement (AMQP 0-9-1, sections 1.8 and 4.2).
+
+pamqp packs every other frame. For these, of which each message takes some, it needs 50 µs, a
+tenth of what a mail costs.
+"""
+
+import struct
+from collections.abc import Mapping
+from functools import lru_cache
+
+from pamqp import commands, encode, frame
+
+from shared.delivery import Publishing
+
+MAX_SHORT_BYTES = 255
+_METHOD, _HEADER, _BODY, _END = 1, 2, 3, 0xCE
+_END_BYTE = bytes([_END])
+_PUBLISH_KEYS = 1024  # of which the packed form is kept; addresses of askers come and go
+
+_FRAME = struct.Struct(">BHI")
+_CONTENT = struct.Struct(">HHQH")  # class, weight, size of the body, flags
+_TIMESTAMP = struct.Struct(">Q")
+_SETTLE = struct.Struct(">BHIIQBB")  # a frame with a method, a delivery tag and bits
+_SETTLE_LENGTH = 13
+_REQUEUE = 2  # the second bit; the first is for all deliveries up to this one
+
+# The flags of the properties, in the order of their values.
+_CONTENT_TYPE, _HEADERS, _DELIVERY_MODE = 1 << 15, 1 << 13, 1 << 12
+_CORRELATION_ID, _REPLY_TO, _MESSAGE_ID, _TIME = 1 << 10, 1 << 9, 1 << 7, 1 << 6
+_TYPE, _USER_ID, _APP_ID = 1 << 5, 1 << 4, 1 << 3
+_ALWAYS = _CONTENT_TYPE | _DELIVERY_MODE | _CORRELATION_ID | _MESSAGE_ID | _TIME | _TYPE
+_ALWAYS |= _USER_ID | _APP_ID
+_LENGTHS = tuple(bytes([length]) for length in range(MAX_SHORT_BYTES + 1))
+_PERSISTENT, _TRANSIENT = b"\x02", b"\x01"
+_JSON = b"\x10application/json"  # the content type, with its length before it
+
+
+class PublishFrames:
+    """Packs the messages that one service publishes on one channel, as one of its users.
+
+    `max_payload_bytes` is that of a frame, as agreed with the broker.
+    """
+
+    def __init__(self, channel: int, max_payload_bytes: int, user_id: str, app_id: str) -> None:
+        self._channel = channel
+        self._room = max_payload_bytes
+        self._ends = _short(user_id) + _short(app_id)
+
+    def pack(self, item: Publishing, timestamp: int) -> bytes:
+        """Return the frames of a message; `timestamp` is in seconds since 1970.
+
+        Raises ValueError for what no frame can hold: an id, a key or another short text of more
+        than 255 bytes, headers larger than a frame, a header of a type that AMQP has not.
+        """
+        header = self._header(item, timestamp)
+        if len(header) > self._room:
+            raise ValueError(f"the properties have more than {self._room} bytes")
+        parts = [
+            _method(self._channel, item.exchange, item.routing_key, mandatory=item.mandatory),
+            _FRAME.pack(_HEADER, self._channel, len(header)),
+            header,
+            _END_BYTE,
+        ]
+        for at in range(0, len(item.body), self._room):
+            piece = item.body[at : at + self._room]
+            parts += (_FRAME.pack(_BODY, self._channel, len(piece)), piece, _END_BYTE)
+        return b"".join(parts)
+
+    def _header(self, item: Publishing, timestamp: int) -> bytes:
+        headers, reply_to, flags = b"", b"", _ALWAYS
+        if item.headers:
+            headers, flags = _table(item.headers), flags | _HEADERS
+        if item.reply_to is not None:
+            reply_to, flags = _short(item.reply_to), flags | _REPLY_TO
+        return b"".join(
+            (
+                _CONTENT.pack(commands.Basic.frame_id, 0, len(item.body), flags),
+                _JSON,
+                headers,
+                _PERSISTENT if item.persistent else _TRANSIENT,
+                _short(item.correlation_id),
+                reply_to,
+                _short(item.message_id),
+                _TIMESTAMP.pack(timestamp),
+                _short(item.type),
+                self._ends,
+            )
+        )
+
+
+def ack(channel: int, tag: int) -> bytes:
+    """Return `basic.ack` of one delivery."""
+    return _settle(channel, commands.Basic.Ack.index, tag, 0)
+
+
+def nack(channel: int, tag: int, *, requeue: bool) -> bytes:
+    """Return `basic.nack` of one delivery, which requeues or else rejects it."""
+    return _settle(channel, commands.Basic.Nack.index, tag, _REQUEUE * requeue)
+
+
+def _settle(channel: int, index: int, tag: int, bits: int) -> bytes:
+    return _SETTLE.pack(_METHOD, channel, _SETTLE_LENGTH, index, tag, bits, _END)
+
+
+@lru_cache(_PUBLISH_KEYS)
+def _method(channel: int, exchange: str, routing_key: str, *, mandatory: bool) -> bytes:
+    method = commands.Basic.Publish(exchange=exchange, routing_key=routing_key, mandatory=mandatory)
+    try:
+        return frame.marshal(method, channel)
+    except TypeError as error:  # of a key that is too long
+        raise ValueError(str(error)) from error
+
+
+def _short(text: str) -> bytes:
+    packed = text.encode()
+    if len(packed) > MAX_SHORT_BYTES:
+        raise ValueError(f"a property has more than {MAX_SHORT_BYTES} bytes")
+    return _LENGTHS[len(packed)] + packed
+
+
+def _table(headers: Mapping[str, str | int]) -> bytes:
+    try:
+        return encode.field_table(dict(headers))
+    except TypeError as error:
+        raise ValueError(f"a header that cannot be sent: {error}") from error

@@ -1,0 +1,167 @@
+"""A way to publish: a channel, opened again whenever it is gone."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from aiormq.abc import DeliveredMessage
+from aiormq.exceptions import DeliveryError, PublishError
+
+from shared import contracts
+from shared.asker import DIRECT_REPLY
+from shared.delivery import Publishing
+from shared.errors import Unavailable
+from shared.rabbitmq.channel import Channel
+from shared.rabbitmq.connection import CLOSE_SECONDS, Connection, translated
+from shared.rabbitmq.frames import PublishFrames
+from shared.rabbitmq.queue_reader import consumer_callback
+
+PUBLISH_SECONDS = 5.0  # for a confirm, the wait for a connection included
+MAX_UNCONFIRMED = 500  # messages on their way to the broker at once
+MAX_LATE_CONFIRMS = 10_000  # that are still awaited on a channel, most of them given up here
+
+OnReply = Callable[[str, str, bytes], None]  # a reply's correlation id, type and body
+
+
+class _Outlet:
+    """One channel to publish on, and the confirms that are to come on it.
+
+    aiormq numbers the messages of a channel and finds a future by its number for each confirm,
+    refusal or return. It must not know of a message that is not sent: all later numbers would be
+    wrong.
+    """
+
+    def __init__(self, channel: Channel, frames: PublishFrames) -> None:
+        self.channel = channel
+        self._frames = frames
+        self._loop = asyncio.get_running_loop()
+        channel.library.closing.add_done_callback(self._fail)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether more can be published, and the broker still confirms."""
+        return self.channel.is_open and len(self.channel.library.confirmations) < MAX_LATE_CONFIRMS
+
+    def send(self, item: Publishing) -> None:
+        """Send a message. Raises Unavailable, and ValueError for what no frame can hold."""
+        self.channel.write(self._frames.pack(item, int(time.time())))
+
+    def publish(self, item: Publishing) -> asyncio.Future[object]:
+        """Send a message and return the future of its confirm. Raises as `send` does."""
+        self.send(item)
+        library = self.channel.library
+        library.delivery_tag += 1
+        confirm = self._loop.create_future()
+        library.confirmations[library.delivery_tag] = confirm
+        library.message_id_delivery_tag[item.message_id] = library.delivery_tag
+        return confirm
+
+    def forget(self, message_id: str) -> None:
+        """Forget the number of a message whose end is known."""
+        self.channel.library.message_id_delivery_tag.pop(message_id, None)
+
+    def _fail(self, closing: asyncio.Future[object]) -> None:
+        """Fail all that wait for a confirm, since the channel is closed."""
+        error = "" if closing.cancelled() else str(closing.exception() or "")
+        for confirm in self.channel.library.confirmations.values():
+            if not confirm.done():
+                confirm.set_exception(Unavailable(error or "the connection was lost"))
+
+
+class Publisher:
+    """Publishes on a channel of its own, which is opened again whenever it is gone.
+
+    Without `confirms` the broker says nothing of a message: for questions and answers, of which
+    the other side's silence tells as much. With `on_reply` its channel also takes the replies:
+    direct reply-to wants the channel that asks.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        service: str,
+        on_reply: OnReply | None = None,
+        *,
+        confirms: bool = True,
+    ) -> None:
+        self._connection = connection
+        self._service = service
+        self._on_reply = on_reply
+        self._confirms = confirms
+        self._outlet: _Outlet | None = None
+        self._opening = asyncio.Lock()
+        self._slots = asyncio.Semaphore(MAX_UNCONFIRMED)
+        self._under_way: dict[str, asyncio.Future[object]] = {}
+
+    async def publish(self, item: Publishing) -> None:
+        """Publish, and wait for the confirm if there are any, PUBLISH_SECONDS at most.
+
+        Raises Unavailable; the message may be kept even then, unless no queue takes it.
+        """
+        with translated("not published"):
+            async with asyncio.timeout(PUBLISH_SECONDS), self._slots:
+                if self._confirms:
+                    await self._confirmed(item)
+                else:
+                    (await self._writable()).send(item)
+
+    async def _confirmed(self, item: Publishing) -> None:
+        """Publish and wait for the confirm, when no message of its id is under way.
+
+        aiormq 7 finds a returned message by its id alone: of two of one id that both come back,
+        it counts one as kept.
+        """
+        outlet = await self._writable()
+        while (other := self._under_way.get(item.message_id)) is not None:
+            await asyncio.wait((other,))
+            outlet = await self._writable()
+        confirm = self._under_way[item.message_id] = outlet.publish(item)
+        try:
+            await confirm
+        except DeliveryError as error:
+            raise Unavailable(_refusal(error)) from error
+        finally:
+            del self._under_way[item.message_id]
+            outlet.forget(item.message_id)
+
+    async def _writable(self) -> _Outlet:
+        outlet = await self._open()
+        await outlet.channel.writable()
+        return outlet
+
+    async def _open(self) -> _Outlet:
+        outlet = self._outlet
+        if outlet is not None and outlet.is_usable:
+            return outlet
+        async with self._opening:
+            if self._outlet is None or not self._outlet.is_usable:
+                await self._discard()
+                self._outlet = await self._opened()
+            return self._outlet
+
+    async def _opened(self) -> _Outlet:
+        channel = await self._connection.channel(confirms=self._confirms)
+        library = channel.library
+        if self._on_reply is not None:
+            on_message = consumer_callback(self._take_reply)
+            await library.basic_consume(DIRECT_REPLY, on_message, no_ack=True)
+        names = (self._connection.user, self._service)
+        return _Outlet(channel, PublishFrames(channel.number, library.max_content_size, *names))
+
+    async def _discard(self) -> None:
+        """Close a channel that is open, but not usable: its confirms have stopped to come."""
+        outlet, self._outlet = self._outlet, None
+        if outlet is not None and outlet.channel.is_open:
+            await outlet.channel.library.close(timeout=CLOSE_SECONDS)
+
+    def _take_reply(self, message: DeliveredMessage) -> None:
+        properties = message.header.properties
+        kind = properties.message_type or ""
+        if self._on_reply is not None and len(message.body) <= contracts.max_bytes(kind):
+            self._on_reply(properties.correlation_id or "", kind, message.body)
+
+
+def _refusal(error: DeliveryError) -> str:
+    if isinstance(error, PublishError):
+        return f"no queue takes {error}"
+    return "the broker does not keep the message: a queue is full, or broken"

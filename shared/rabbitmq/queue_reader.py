@@ -1,0 +1,254 @@
+"""A queue that is read: by a consumer that comes back, or message by message."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any, NamedTuple
+
+import structlog
+from aiormq.abc import ConsumerCallback, DeliveredMessage
+from pamqp import commands
+
+from shared import contracts, delivery, identity
+from shared.delivery import Delivery
+from shared.errors import Unavailable
+from shared.rabbitmq import connection as connections
+from shared.rabbitmq import frames
+from shared.rabbitmq.channel import Channel
+from shared.rabbitmq.connection import CLOSE_SECONDS, CONNECT_SECONDS, Connection, translated
+from shared.retry import MAX_ATTEMPTS
+from shared.runtime import metrics
+from shared.runtime.outage import Outage
+
+TOO_LARGE = "too_large"
+_ADVICE = "make the queue by 'ops topology declare', and the rights by 'ops topology grant'"
+MAX_TRACE_CHARS = 512  # that every participant propagates (W3C Trace Context 3.3.1.5)
+
+OnDelivery = Callable[[Delivery, "ChannelTag"], None]
+
+logger = structlog.get_logger(__name__)
+
+
+class ChannelTag(NamedTuple):
+    """Settles one delivery; only the channel that gave it can."""
+
+    channel: Channel
+    number: int
+
+    async def ack(self) -> None:
+        """Acknowledge the message. Raises Unavailable."""
+        self.channel.write(frames.ack(self.channel.number, self.number))
+
+    async def requeue(self) -> None:
+        """Return the message to its queue. Raises Unavailable."""
+        self.channel.write(frames.nack(self.channel.number, self.number, requeue=True))
+
+    def reject(self) -> None:
+        """Reject the message: the broker moves it to the dead letters. Raises Unavailable."""
+        self.channel.write(frames.nack(self.channel.number, self.number, requeue=False))
+
+    @property
+    def void(self) -> bool:
+        """Whether the channel is gone, so that the broker delivers the message again."""
+        return not self.channel.is_open
+
+
+class QueueReader:
+    """Calls `on_delivery` for each message of a queue, at most `prefetch` of them unsettled."""
+
+    def __init__(
+        self, connection: Connection, queue: str, prefetch: int, on_delivery: OnDelivery
+    ) -> None:
+        self._connection = connection
+        self._queue = queue
+        self._prefetch = prefetch
+        self._on_delivery = on_delivery
+        self._channel: Channel | None = None
+        self._consumer_tag: str | None = None
+        self._ended = asyncio.Event()
+        self._keeping: asyncio.Task[None] | None = None
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether the broker delivers messages of the queue."""
+        return self._consumer_tag is not None and not self._ended.is_set()
+
+    async def open(self) -> None:
+        """Start to read. Raises Unavailable when the queue is missing."""
+        try:
+            await self._attach()
+        except Unavailable as error:
+            raise Unavailable(f"{error}; {_ADVICE}") from error
+        self._keeping = asyncio.create_task(self._keep(), name=f"reader {self._queue}")
+
+    async def stop(self) -> None:
+        """Stop reading; deliveries that have come can still be settled."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait((self._keeping,))
+        channel, consumer_tag, is_attached = self._channel, self._consumer_tag, self.is_attached
+        self._consumer_tag = None
+        if channel is not None and consumer_tag is not None and is_attached:
+            with suppress(Unavailable), translated("not cancelled"):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await channel.library.basic_cancel(consumer_tag)
+
+    async def close(self) -> None:
+        """Close the channel when the broker has processed all acknowledgements."""
+        if self._channel is not None:
+            await _flush(self._channel, self._queue)
+
+    async def _attach(self) -> None:
+        ended = asyncio.Event()
+        with translated(f"cannot consume {self._queue}"):
+            if self._channel is None or not self._channel.is_open:
+                self._channel = await self._connection.channel(prefetch=self._prefetch)
+            library = self._channel.library
+            library.on_consumer_cancel_callbacks.clear()
+            library.on_consumer_cancel_callbacks.add(lambda _: ended.set())
+            library.closing.add_done_callback(lambda _: ended.set())
+            on_message = consumer_callback(partial(self._take, self._channel))
+            async with asyncio.timeout(CONNECT_SECONDS):
+                consuming = await library.basic_consume(self._queue, on_message)
+        self._ended, self._consumer_tag = ended, consuming.consumer_tag
+
+    async def _keep(self) -> None:
+        """Attach again whenever the broker or the network has ended it, until cancelled."""
+        outage = Outage("the queue", self._queue, "AMQP_URL")
+        while True:
+            await self._ended.wait()
+            logger.warning("no more messages from the queue", queue=self._queue)
+            self._consumer_tag = None
+            while self._consumer_tag is None:
+                try:
+                    await self._attach()
+                    outage.end()
+                    logger.info("messages come again", queue=self._queue)
+                except Exception as error:  # noqa: BLE001 -- whatever it is, a consumer comes back
+                    outage.log(error, _ADVICE)
+                    await asyncio.sleep(connections.RECONNECT_SECONDS)
+
+    def _take(self, channel: Channel, message: DeliveredMessage) -> None:
+        tag = ChannelTag(channel, message.delivery_tag or 0)
+        read_as = read(self._queue, message, self._connection.user)
+        if len(message.body) > contracts.max_bytes(read_as.type):
+            self._refuse(read_as, tag)
+        else:
+            self._on_delivery(read_as, tag)
+
+    def _refuse(self, message: Delivery, tag: ChannelTag) -> None:
+        """Reject a message without a copy: the broker makes a dead letter of what it still has."""
+        logger.error(
+            "to the dead letters",
+            cause=TOO_LARGE,
+            queue=self._queue,
+            id=message.message_id[:100],
+            bytes=len(message.body),
+        )
+        metrics.DELIVERIES.labels(self._queue, TOO_LARGE).inc()
+        with suppress(Unavailable):  # it comes again on another channel
+            tag.reject()
+
+
+def consumer_callback(take: Callable[[DeliveredMessage], None]) -> ConsumerCallback:
+    """Return what aiormq calls for each message of a consumer, in their order.
+
+    It awaits nothing: aiormq cancels it when the channel closes. What `take` raises is logged, and
+    the message stays unacknowledged.
+    """
+
+    async def on_message(message: DeliveredMessage) -> None:
+        try:
+            take(message)
+        except Exception:
+            logger.exception("a message could not be taken")
+
+    return on_message
+
+
+class Fetched(NamedTuple):
+    """One message that was fetched from a queue, with all of its headers."""
+
+    delivery: Delivery
+    headers: dict[str, Any]
+    tag: ChannelTag
+
+
+@asynccontextmanager
+async def fetching(
+    connection: Connection, queue: str
+) -> AsyncIterator[tuple[int, AsyncIterator[Fetched]]]:
+    """Yield the number of messages that wait in a queue, and each of those once.
+
+    Messages that are not acknowledged in the block go back to the queue. Raises Unavailable.
+    """
+    channel = await connection.channel()
+    try:
+        with translated(f"cannot read {queue}"):
+            async with asyncio.timeout(CONNECT_SECONDS):
+                declared = await channel.library.queue_declare(queue, passive=True)
+        waiting = declared.message_count or 0
+        yield waiting, _fetched(channel, queue, waiting, connection.user)
+    finally:
+        await _flush(channel, queue)
+
+
+async def _fetched(channel: Channel, queue: str, limit: int, reader: str) -> AsyncIterator[Fetched]:
+    for _ in range(limit):
+        with translated(f"cannot read {queue}"):
+            async with asyncio.timeout(CONNECT_SECONDS):
+                message = await channel.library.basic_get(queue)
+        if not isinstance(message.delivery, commands.Basic.GetOk):
+            return
+        tag = ChannelTag(channel, message.delivery_tag or 0)
+        yield Fetched(read(queue, message, reader), headers_of(message), tag)
+
+
+async def _flush(channel: Channel, queue: str) -> None:
+    """Close a channel when the broker has processed all its acknowledgements.
+
+    A quorum queue's channel puts acknowledgements aside while 32 are under way, and forgets them
+    when it closes. The answer to `basic.get` comes after all of them; its message goes back unread.
+    """
+    with suppress(Unavailable), translated("not flushed"):
+        async with asyncio.timeout(CLOSE_SECONDS):
+            try:
+                await channel.library.basic_get(queue)
+            finally:
+                await channel.library.close()
+
+
+def read(queue: str, message: DeliveredMessage, reader: str) -> Delivery:
+    """Return the delivery for a message that came; `reader` is our own user of the broker."""
+    properties, headers = message.header.properties, headers_of(message)
+    message_id = properties.message_id or ""
+    stated = headers.get(identity.USER)
+    publisher = identity.identify(
+        queue, reader, properties.user_id, None if stated is None else str(stated)
+    )
+    return Delivery(
+        queue=queue,
+        type=properties.message_type or message.routing_key or "",
+        body=message.body,
+        message_id=message_id,
+        correlation_id=properties.correlation_id or message_id,
+        reply_to=properties.reply_to,
+        attempt=_attempt(headers) if publisher.is_copy else 1,
+        trace={
+            name: value
+            for name in delivery.TRACE
+            if isinstance(value := headers.get(name), str) and len(value) <= MAX_TRACE_CHARS
+        },
+        publisher=publisher,
+    )
+
+
+def _attempt(headers: Mapping[str, Any]) -> int:
+    attempt = headers.get(delivery.ATTEMPT)
+    return min(attempt, MAX_ATTEMPTS) if isinstance(attempt, int) and attempt > 0 else 1
+
+
+def headers_of(message: DeliveredMessage) -> dict[str, Any]:
+    """Return the headers of a message, none if they could not be read."""
+    return message.header.properties.headers or {}

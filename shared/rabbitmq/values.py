@@ -1,0 +1,69 @@
+"""Readers of AMQP values that a stranger has set, by which pamqp's own are replaced.
+
+pamqp 4 raises on a property or a header's name that is no UTF-8, and on a time beyond the
+calendar; aiormq 7 ends the connection then, and one message stops a consumer for ever. pamqp's
+time for a table grows by the square of its size.
+"""
+
+import struct
+from typing import Any
+
+from aiormq.exceptions import InvalidFrameError
+from pamqp import commands, decode
+from pamqp.exceptions import PAMQPException
+
+MAX_TABLE_BYTES = 16_384  # of headers that are read: ours have some hundred; 128 KiB take a second
+_SIZE = struct.Struct(">I")
+_READ_ERRORS = (
+    ArithmeticError,
+    LookupError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+    PAMQPException,
+)
+
+
+def short_text(value: bytes) -> tuple[int, str]:
+    """Return the bytes read and the text; what is no UTF-8 is left out, at most 255 bytes stay."""
+    end = 1 + value[0]
+    return end, value[1:end].decode("utf-8", "ignore")
+
+
+def table(value: bytes) -> tuple[int, Any]:
+    """Return the bytes read and the table; one that cannot be read, or is too large, is empty."""
+    end = _SIZE.size + _SIZE.unpack_from(value)[0]
+    if end > MAX_TABLE_BYTES:
+        return end, {}
+    try:
+        return end, decode.field_table(value[:end])[1]
+    except _READ_ERRORS:
+        return end, {}
+
+
+def timestamp(value: bytes) -> tuple[int, Any]:
+    """Return the bytes read and the time, None for one beyond the calendar."""
+    try:
+        return decode.timestamp(value)
+    except _READ_ERRORS:
+        return 8, None
+
+
+def refused_by(error: InvalidFrameError) -> str:
+    """Return code and words by which the broker closed a connection that was to be opened.
+
+    aiormq 7 shows no more of the broker's answer than its `repr`.
+    """
+    return str(error).rpartition("got ")[2]
+
+
+def _close_words(close: commands.Connection.Close) -> str:
+    return f"{close.reply_code} {close.reply_text}"
+
+
+def install() -> None:
+    """Replace pamqp's readers of the properties of messages, and its words for a refusal."""
+    setattr(commands.Connection.Close, "__repr__", _close_words)  # noqa: B010 -- pamqp's class
+    decode.METHODS |= {"shortstr": short_text, "table": table, "timestamp": timestamp}

@@ -1,0 +1,298 @@
+"""A reader of a queue: messages come while it is open, and none is lost when it closes."""
+
+import asyncio
+from typing import Any
+
+import aio_pika
+import pytest
+import structlog
+from aiormq.abc import DeliveredMessage
+from pamqp import commands
+from pamqp.header import ContentHeader
+
+from shared.delivery import Delivery
+from shared.errors import Unavailable
+from shared.rabbitmq import ChannelTag, Connection, Publisher, QueueReader, declare
+from shared.rabbitmq.queue_reader import MAX_TRACE_CHARS, read
+from shared.retry import MAX_ATTEMPTS
+from tests.proxy import Proxy
+from tests.shared.rabbitmq.messages import QUORUM, Came, item, reader, taken, waiting
+from tests.waiting import until
+
+SECONDS = 20.0  # that a test waits for anything
+OUR_USER = "sender"
+MEGABYTES = 5_000_000  # bytes: some forty frames
+
+
+async def test_large_bodies_go_both_ways(connection: Connection) -> None:
+    """Cut into frames and put together again, with small ones between them, in their order."""
+    large = bytes(range(256)) * (MEGABYTES // 256)
+    bodies = [b"a", large, b"", large]
+    publisher, came = Publisher(connection, "tests"), Came()
+    reading = reader(connection, came)
+    await reading.open()
+
+    for number, body in enumerate(bodies):
+        await publisher.publish(item(f"m{number}", body=body))
+
+    assert [message.body for message, _ in await taken(came, 4)] == bodies
+    await reading.stop()
+    await reading.close()
+
+
+async def test_what_was_acknowledged_is_gone(connection: Connection) -> None:
+    """However many acknowledgements were under way when it closed; the rest goes back."""
+    publisher, came = Publisher(connection, "tests"), Came()
+    for number in range(150):
+        await publisher.publish(item(f"m{number}"))
+    reading = reader(connection, came, prefetch=100)
+    await reading.open()
+    assert reading.is_attached
+
+    hundred = await taken(came, 100)
+    await reading.stop()
+    for _, tag in hundred[:90]:
+        await tag.ack()
+    await reading.close()
+
+    async def sixty_wait() -> bool:
+        return await waiting(connection) == 60
+
+    await until(sixty_wait)
+    assert [message.message_id for message, _ in hundred] == [f"m{each}" for each in range(100)]
+    assert came.empty()
+
+
+async def test_nothing_comes_after_the_stop(connection: Connection, steady: Connection) -> None:
+    """What has come before can still be settled."""
+    publisher, came = Publisher(steady, "tests"), Came()
+    reading = reader(connection, came)
+    await reading.open()
+    await publisher.publish(item("first"))
+    ((_, tag),) = await taken(came, 1)
+
+    await reading.stop()
+    assert not reading.is_attached
+    await publisher.publish(item("second"))
+    await tag.ack()
+    await reading.close()
+
+    assert came.empty()
+
+    async def one_waits() -> bool:
+        return await waiting(steady) == 1
+
+    await until(one_waits)
+
+
+async def test_a_message_that_cannot_be_taken_stops_no_other(connection: Connection) -> None:
+    """A defect is logged, and its message goes back when the reader closes."""
+    publisher, came = Publisher(connection, "tests"), Came()
+
+    def take(message: Delivery, tag: ChannelTag) -> None:
+        if message.message_id == "bad":
+            raise RuntimeError("a defect")
+        came.put_nowait((message, tag))
+
+    reading = QueueReader(connection, "q", 10, take)
+    await reading.open()
+    with structlog.testing.capture_logs() as logs:
+        for name in ("bad", "good"):
+            await publisher.publish(item(name))
+        ((_, tag),) = await taken(came, 1)
+    await tag.ack()
+    await reading.stop()
+    await reading.close()
+
+    assert [each["event"] for each in logs] == ["a message could not be taken"]
+
+    async def one_waits() -> bool:
+        return await waiting(connection) == 1
+
+    await until(one_waits)
+
+
+async def test_an_acknowledgement_of_nothing_ends_its_channel_alone(
+    connection: Connection, steady: Connection
+) -> None:
+    """The broker closes the channel; the reader comes back on another."""
+    came = Came()
+    reading = reader(connection, came)
+    await reading.open()
+    await Publisher(steady, "tests").publish(item("m1"))
+    ((_, tag),) = await taken(came, 1)
+    await tag._replace(number=77).ack()
+
+    ((message, again),) = await taken(came, 1)
+    assert message.message_id == "m1"
+    assert tag.void
+    assert connection.is_up
+    await again.ack()
+    await reading.stop()
+    await reading.close()
+
+
+@pytest.mark.parametrize("at", ["away", "missing"])
+async def test_a_reader_can_be_stopped_while_it_comes_back(
+    connection: Connection,
+    proxy: Proxy,
+    vhost: str,
+    at: str,
+) -> None:
+    """At any moment, and at once: a broker that is away is not waited for."""
+    reading = reader(connection, Came())
+    await reading.open()
+
+    async def is_detached() -> bool:
+        return not reading.is_attached
+
+    if at == "away":
+        proxy.hold()
+        proxy.cut()
+    else:
+        async with await aio_pika.connect(vhost) as theirs, theirs.channel() as other:
+            await other.queue_delete("q")
+    await until(is_detached)
+    async with asyncio.timeout(SECONDS):
+        await reading.stop()
+        await reading.close()
+    proxy.let_go()
+
+
+async def test_what_was_not_acknowledged_comes_again_after_a_cut(
+    connection: Connection, steady: Connection, proxy: Proxy
+) -> None:
+    """By a new channel; a delivery tag of the old one is void."""
+    publisher, came = Publisher(steady, "tests"), Came()
+    reading = reader(connection, came)
+    await reading.open()
+    for name in ("a", "b"):
+        await publisher.publish(item(name))
+    (_, done), (_, old) = await taken(came, 2)
+    await done.ack()
+    assert await waiting(connection) == 0  # on the same connection, so that the broker has heard
+
+    proxy.cut()
+    again = await taken(came, 1)
+
+    assert [message.message_id for message, tag in again if not tag.void] == ["b"]
+    assert old.void
+    for settle in (old.ack, old.requeue):
+        with pytest.raises(Unavailable):
+            await settle()
+    await reading.stop()
+    await reading.close()
+
+
+async def test_a_queue_that_is_made_again_is_consumed_again(
+    connection: Connection, steady: Connection, vhost: str
+) -> None:
+    """However long it was missing; a missing one is told where it is a deployment's mistake."""
+    came = Came()
+    with pytest.raises(Unavailable, match="cannot consume missing"):
+        await reader(connection, came, "missing").open()
+    reading = reader(connection, came)
+    await reading.open()
+
+    async def is_detached() -> bool:
+        return not reading.is_attached
+
+    async def is_logged() -> bool:
+        return any(each["event"] == "waiting for the queue" for each in logs)
+
+    with structlog.testing.capture_logs() as logs:
+        async with await aio_pika.connect(vhost) as theirs, theirs.channel() as other:
+            await other.queue_delete("q")
+        await until(is_detached)
+        await until(is_logged)
+    line = next(each for each in logs if each["event"] == "waiting for the queue")
+    assert (line["address"], line["log_level"]) == ("q", "warning")
+    assert "NOT_FOUND" in line["reason"]
+    assert "ops topology declare" in line["advice"]
+    await declare(vhost, [], [QUORUM])
+    await Publisher(steady, "tests").publish(item("after"))
+
+    ((message, tag),) = await taken(came, 1)
+    assert message.message_id == "after"
+    await tag.ack()
+    await reading.stop()
+    await reading.close()
+
+
+def message(**properties: Any) -> DeliveredMessage:  # noqa: ANN401 -- of any type
+    """Return a message as it came."""
+    return DeliveredMessage(
+        delivery=commands.Basic.Deliver(routing_key="email.send.bulk"),
+        header=ContentHeader(properties=commands.Basic.Properties(**properties)),
+        body=b"{}",
+        channel=None,  # type: ignore[arg-type]
+    )
+
+
+def test_a_stranger_s_message_is_read_as_far_as_it_goes() -> None:
+    """Without a type its key counts; without ids it has none; it is at its first attempt."""
+    assert read("q", message(), OUR_USER) == Delivery(
+        queue="q",
+        type="email.send.bulk",
+        body=b"{}",
+        message_id="",
+        correlation_id="",
+        reply_to=None,
+        attempt=1,
+        trace={},
+    )
+
+
+def test_all_properties_of_ours_are_read() -> None:
+    """The thread of a message goes on."""
+    found = read(
+        "q",
+        message(
+            message_type="code.issue",
+            message_id="m1",
+            correlation_id="c1",
+            reply_to="r1",
+            headers={"x-attempt": 7, "traceparent": "00-1", "tracestate": "a=b", "x-else": "?"},
+            user_id=OUR_USER,
+        ),
+        OUR_USER,
+    )
+
+    assert (found.type, found.message_id, found.correlation_id) == ("code.issue", "m1", "c1")
+    assert (found.reply_to, found.attempt) == ("r1", 7)
+    assert found.trace == {"traceparent": "00-1", "tracestate": "a=b"}
+
+
+def test_the_id_stands_for_a_missing_thread() -> None:
+    """As where a message begins one."""
+    assert read("q", message(message_id="m1"), OUR_USER).correlation_id == "m1"
+
+
+@pytest.mark.parametrize("attempt", ["3", 0, -1, 2.5, None, [1], {"a": 1}], ids=repr)
+def test_a_count_that_is_no_number_is_the_first(attempt: object) -> None:
+    """A stranger's header may be anything."""
+    headers = {"x-attempt": attempt}
+    assert read("q", message(headers=headers, user_id=OUR_USER), OUR_USER).attempt == 1
+
+
+@pytest.mark.parametrize("user", [None, "shop"])
+def test_a_stranger_s_count_is_not_believed(user: str | None) -> None:
+    """Only a copy that a service has made is at another attempt than the first."""
+    assert read("q", message(headers={"x-attempt": 7}, user_id=user), OUR_USER).attempt == 1
+
+
+def test_a_count_ends_where_attempts_do() -> None:
+    """One more than AMQP's largest integer could be sent in no header."""
+    headers = {"x-attempt": 2**63 - 1}
+    found = read("q", message(headers=headers, user_id=OUR_USER), OUR_USER)
+    assert found.attempt == MAX_ATTEMPTS
+
+
+@pytest.mark.parametrize(
+    "value",
+    [7, None, ["00-1"], b"00-1", "0" * (MAX_TRACE_CHARS + 1)],
+    ids=lambda each: repr(each)[:9],
+)
+def test_a_trace_that_is_no_text_or_too_long_is_not_copied(value: object) -> None:
+    """A copy must fit into a frame."""
+    assert read("q", message(headers={"traceparent": value}), OUR_USER).trace == {}
