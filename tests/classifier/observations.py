@@ -12,13 +12,13 @@ EVIDENCE = VerdictRule(3, Requirements(recipients=3, undetermined=0.5))
 
 
 def observation(
-    number: int, said: str = "delivered", domain: str = "a.example", mail: int | None = None
+    number: int, kind: str = "delivered", domain: str = "a.example", mail: int | None = None
 ) -> Observation:
     """Return the observation of event `number`, at that second; of mail `number` by default."""
     of = number if mail is None else mail
     at = round(START.timestamp() * 1000) + number * 1000
     return Observation(
-        f"key-{number}", domain, said, at, f"mail-{of}/{domain}", f"user{of}@{domain}"
+        f"key-{number}", domain, kind, at, f"mail-{of}/{domain}", f"user{of}@{domain}"
     )
 
 

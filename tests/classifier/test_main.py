@@ -124,7 +124,7 @@ def _own(chance: random.Random, number: int) -> EmailDelivered | EmailBounced:
 
 def history(events: Sequence[Event], chance: random.Random) -> Sequence[Event]:
     """Return the events in another order, a third of them twice; some copies in other reports."""
-    told = [*events, *chance.sample(list(events), len(events) // 3)]
+    sent = [*events, *chance.sample(list(events), len(events) // 3)]
     for number in range(50):
         reports = chance.sample(list(events), 20)
         mixed = [
@@ -134,22 +134,22 @@ def history(events: Sequence[Event], chance: random.Random) -> Sequence[Event]:
             for sighting in each.sightings[:3]
         ]
         if mixed:
-            told.append(FeedbackReported(id=f"x-{number}", at=START, sightings=tuple(mixed)))
-    chance.shuffle(told)
-    return told
+            sent.append(FeedbackReported(id=f"x-{number}", at=START, sightings=tuple(mixed)))
+    chance.shuffle(sent)
+    return sent
 
 
-def slices(told: Sequence[Event]) -> Iterator[Sequence[Event]]:
+def slices(sent: Sequence[Event]) -> Iterator[Sequence[Event]]:
     """Cut a history into a part for each kill."""
-    size = -(-len(told) // KILLS)
-    for start in range(0, len(told), size):
-        yield told[start : start + size]
+    size = -(-len(sent) // KILLS)
+    for start in range(0, len(sent), size):
+        yield sent[start : start + size]
 
 
-def counts(told: Iterable[Event]) -> int:
+def counts(sent: Iterable[Event]) -> int:
     """Return the number of deliveries and bounces of a history, each counted once."""
-    said = {each.key: each.kind for event in told for each in observe(event)}
-    return sum(each in (Kind.DELIVERED, Kind.BOUNCED) for each in said.values())
+    kinds = {each.key: each.kind for event in sent for each in observe(event)}
+    return sum(each in (Kind.DELIVERED, Kind.BOUNCED) for each in kinds.values())
 
 
 class Replicas:
@@ -206,7 +206,7 @@ async def test_the_table_equals_a_recount(
     await declare(vhost, topology.EXCHANGES, topology.queues(scale=LADDER_SCALE))
     chance = random.Random(seed)  # noqa: S311 -- the same at each run
     events = drawn(chance)
-    told = history(events, chance)
+    sent = history(events, chance)
     url = server.account.url()
     environment = {
         "PATH": os.environ["PATH"],
@@ -223,7 +223,7 @@ async def test_the_table_equals_a_recount(
         running(environment) as replicas,
     ):
         counted = 0
-        parts = list(slices(told))
+        parts = list(slices(sent))
         for turn, part in enumerate(parts):
             await asyncio.gather(*map(broker.publish, part))
             if turn == KILLS // 2:
@@ -237,7 +237,7 @@ async def test_the_table_equals_a_recount(
         await until(partial(_reached, database, counts(events)), WITHIN)
         await until(partial(_empty, vhost), WITHIN)
         await check(database, observations, RULE)
-        assert await _heard(tap) == {
+        assert await _announced_verdicts(tap) == {
             domain: RULE.verdict(record.evidence)
             for domain, record in recount(observations, RULE).items()
             if RULE.verdict(record.evidence) != Verdict.UNKNOWN
@@ -259,12 +259,12 @@ async def _empty(url: str) -> bool:
     return not any([await depth(url, name) for name in (topology.EVIDENCE, *names)])
 
 
-async def _heard(tap: Tap) -> Mapping[str, Verdict]:
+async def _announced_verdicts(tap: Tap) -> Mapping[str, Verdict]:
     """Return the last announced verdict on each domain, by the times of the changes."""
-    heard: list[DomainClassified] = []
+    announced: list[DomainClassified] = []
     while not tap.empty():
         message = await tap.next()
         change = decode(message.type or "", message.body)
         assert isinstance(change, DomainClassified)
-        heard.append(change)
-    return {each.domain: each.status for each in sorted(heard, key=lambda each: each.at)}
+        announced.append(change)
+    return {each.domain: each.status for each in sorted(announced, key=lambda each: each.at)}

@@ -152,4 +152,4 @@ async def test_refusals_are_the_same_work(
 
     assert works == [works[0]] * len(works)
     assert works[0].hashed == 2
-    assert len(works[0].said) > 3
+    assert len(works[0].statements) > 3

@@ -14,12 +14,12 @@ import sqlalchemy as sa
 class Work:
     """The statements that databases executed, without values, and the number of digests."""
 
-    said: list[str] = field(default_factory=list)
+    statements: list[str] = field(default_factory=list)
     hashed: int = 0
 
     def clear(self) -> None:
         """Forget the work so far."""
-        self.said.clear()
+        self.statements.clear()
         self.hashed = 0
 
 
@@ -33,7 +33,7 @@ def watching() -> Iterator[Work]:
         return digest(key, message, method)
 
     def heard(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        seen.said.append(statement)
+        seen.statements.append(statement)
 
     sa.event.listen(sa.Engine, "before_cursor_execute", heard)
     with mock.patch("hmac.digest", counted):

@@ -33,7 +33,7 @@ from tests.clock import Clock
 
 RULES = (COUNTS, EVIDENCE)
 DOMAINS = ("a.example", "b.example", "c.example")
-SAID = ("delivered", "delivered", "delivered", "bounced", "policy", "undetermined")
+KINDS = ("delivered", "delivered", "delivered", "bounced", "policy", "undetermined")
 
 
 def recount(events: Iterable[Observation], rule: VerdictRule) -> dict[str, DomainRecord]:
@@ -44,16 +44,16 @@ def recount(events: Iterable[Observation], rule: VerdictRule) -> dict[str, Domai
 
 def _recount(domain: str, events: Iterable[Observation], rule: VerdictRule) -> DomainRecord:
     own = [each for each in events if each.domain == domain]
-    said = Counter(each.kind for each in own)
+    kinds = Counter(each.kind for each in own)
     delivered = [each for each in own if each.kind == "delivered"]
     refused = {each.mail for each in own if each.kind != "delivered"}
     taken, recipients = 0, 0
     if rule.mode is Mode.EVIDENCE:
         taken = sum(each.mail in refused for each in delivered)
         recipients = estimate(merge(EMPTY, [hashed(each.recipient or "") for each in delivered]))
-    counts = said["delivered"] - taken, said["bounced"], said["undetermined"]
+    counts = kinds["delivered"] - taken, kinds["bounced"], kinds["undetermined"]
     moments = [datetime.fromtimestamp(each.at / 1000, UTC) for each in own]
-    others = {name: n for name, n in said.items() if name not in ("delivered", "bounced")}
+    others = {name: n for name, n in kinds.items() if name not in ("delivered", "bounced")}
     return DomainRecord(
         domain, Evidence(*counts, recipients), taken, min(moments), max(moments), others
     )
@@ -92,7 +92,7 @@ def histories(draw: st.DrawFn) -> tuple[Sequence[Observation], Sequence[Sequence
     """Draw a set of events and a history of it: any order, copies, batches."""
     picks = draw(
         st.lists(
-            st.tuples(st.sampled_from(SAID), st.sampled_from(DOMAINS), st.integers(0, 5)),
+            st.tuples(st.sampled_from(KINDS), st.sampled_from(DOMAINS), st.integers(0, 5)),
             max_size=16,
         )
     )
@@ -122,21 +122,21 @@ async def _run(
             await stack.enter_async_context(Database.open("classifier", None, folder, MIGRATIONS))
             for _ in range(2)
         ]
-        told = await asyncio.gather(
+        made = await asyncio.gather(
             *(
                 EvidenceStore(both[turn % 2], rule).count(batch)
                 for turn, batch in enumerate(batches)
             )
         )
         await check(both[0], events, rule)
-        heard = last_heard(told)
+        verdicts = last_verdicts(made)
         for domain, record in recount(events, rule).items():
-            assert heard.get(domain, Verdict.UNKNOWN) == rule.verdict(record.evidence)
+            assert verdicts.get(domain, Verdict.UNKNOWN) == rule.verdict(record.evidence)
 
 
-def last_heard(told: Iterable[Sequence[VerdictChange]]) -> dict[str, Verdict]:
+def last_verdicts(made: Iterable[Sequence[VerdictChange]]) -> dict[str, Verdict]:
     """Return the last verdict on each domain, by the times of the changes."""
-    everything = sorted((each for some in told for each in some), key=lambda each: each.at)
+    everything = sorted((each for some in made for each in some), key=lambda each: each.at)
     return {each.domain: each.status for each in everything}
 
 
@@ -149,7 +149,7 @@ async def test_many_at_two_replicas(
     chance = random.Random(5)  # noqa: S311 -- an order, the same at each run
     names = [f"d{number}.example" for number in range(20)]
     events = [
-        observation(number, chance.choice(SAID), chance.choice(names), number // 3)
+        observation(number, chance.choice(KINDS), chance.choice(names), number // 3)
         for number in range(600)
     ]
     copies = [*events, *events[::2]]
@@ -169,14 +169,14 @@ async def test_many_at_two_replicas(
 async def test_any_order_any_copies_any_cuts(database: Database, rule: VerdictRule) -> None:
     """Three histories of one set of events, each with domains of its own, end alike."""
     chance = random.Random(7)  # noqa: S311 -- an order, the same at each run
-    picks = [(chance.choice(SAID), chance.choice("abc"), chance.randrange(90)) for _ in range(200)]
+    picks = [(chance.choice(KINDS), chance.choice("abc"), chance.randrange(90)) for _ in range(200)]
     store, everything = EvidenceStore(database, rule), list[Observation]()
     for turn in range(3):
         events = [
-            observation(number, said, f"{name}{turn}.example", mail)._replace(
+            observation(number, kind, f"{name}{turn}.example", mail)._replace(
                 key=f"key-{turn}-{number}", recipient=f"user{mail}@{name}.example"
             )
-            for number, (said, name, mail) in enumerate(picks)
+            for number, (kind, name, mail) in enumerate(picks)
         ]
         history = chance.sample([*events, *events[::3]], 267)
         cuts = [0, *sorted(chance.sample(range(1, 267), 6)), 267]

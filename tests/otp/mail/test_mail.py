@@ -123,19 +123,19 @@ def test_no_code_in_the_subject_and_no_link(language: str, purpose: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("purpose", "said"),
+    ("purpose", "text"),
     [
         ("confirm-address", "code to confirm your email address"),
         ("sign-in", "sign-in code"),
         ("unheard-of", "one-time code"),
     ],
 )
-def test_for_what(purpose: str, said: str) -> None:
+def test_for_what(purpose: str, text: str) -> None:
     """A mail names the purpose of its code, in general words for an unknown purpose."""
     mail = write("en", purpose)
 
-    assert mail.subject == f"Acme & <Söhne>: Your {said}"
-    assert mail.text.startswith(f"Your {said} is:\n\n{CODE}\n")
+    assert mail.subject == f"Acme & <Söhne>: Your {text}"
+    assert mail.text.startswith(f"Your {text} is:\n\n{CODE}\n")
 
 
 def test_the_text_whole() -> None:
@@ -219,8 +219,8 @@ def test_short_of_time() -> None:
 
 def test_a_language_of_a_deployment() -> None:
     """The HTML of a language from right to left has its direction, and the code on its line."""
-    book = Translations.parse({**shipped_layouts(), "ar.toml": toml(direction="rtl")})
-    html = MailWriter(book).compose(CODE, MailContext("", "sign-in", "ar-EG", 600)).html
+    parsed = Translations.parse({**shipped_layouts(), "ar.toml": toml(direction="rtl")})
+    html = MailWriter(parsed).compose(CODE, MailContext("", "sign-in", "ar-EG", 600)).html
 
     assert '<html lang="ar" dir="rtl"' in html
     assert CODE in html.splitlines()
