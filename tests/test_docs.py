@@ -12,13 +12,12 @@ import pytest
 
 from shared import topology
 from tests.modules import ROOT
-from tests.pages import NOT_RUN, UPSTREAM, Link, anchors, blocks, is_run, links, listed, pages, read
+from tests.pages import NOT_RUN, Link, anchors, blocks, is_run, links, listed, pages, read
 from tests.shell import is_like
 
 CODE_NAME = re.compile(r"`([\w.]+)`")
 START_SECONDS = 30.0  # for Python and its libraries on a busy machine
 ALL_LINKS = [link for page in pages() for link in links(page) if "://" not in link.target]
-OUTSIDE = {"README.md", "upstream.md"}  # the index, and reports to maintainers of libraries
 DEAD_QUEUES = {topology.dead_queue(queue.name) for queue in topology.queues()}
 MISTAKEN = (
     "AMQP_URL=amqps://localhost/?cafile=ca.pem",
@@ -33,7 +32,7 @@ def test_every_page_is_in_the_index() -> None:
     """A reader finds each page of docs/ in docs/README.md."""
     indexed = {link.target for link in links("docs/README.md")}
 
-    assert {path.name for path in (ROOT / "docs").glob("*.md")} <= indexed | OUTSIDE
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} <= indexed | {"README.md"}
 
 
 @pytest.mark.parametrize("link", ALL_LINKS, ids=lambda link: f"{link.page}:{link.target}")
@@ -73,7 +72,7 @@ def test_every_block_is_tried_or_listed() -> None:
     entries = {entry for block in found for entry in listed(block)}
 
     assert [block.name for block in found if not is_run(block) and not listed(block)] == []
-    assert NOT_RUN.keys() - entries <= {UPSTREAM}
+    assert entries == NOT_RUN.keys()
 
 
 def test_mistakes_in_settings_are_reported_as_shown(tmp_path: Path) -> None:
