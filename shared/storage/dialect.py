@@ -1,8 +1,8 @@
 """SQL for SQLite and PostgreSQL: one text of a statement for both, for any number of rows.
 
 A statement costs much, a row in it little, so one statement carries up to MAX_ROWS rows. To SQLite
-they are parameters in VALUES, which it reads two to three times as fast as a JSON text; to
-PostgreSQL they are an array for each column.
+they are parameters in VALUES, to PostgreSQL an array for each column; both hold bytes, as JSON does
+not.
 """
 
 import re
