@@ -114,7 +114,7 @@ class Gateway:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """What a request with JSON needs."""
+        """The headers of a request with JSON."""
         return {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
 
     def post(self, plan: HttpPlan) -> HttpTask:

@@ -1,1 +1,1 @@
-"""What a person runs: the local stack, dead letters, the SMTP simulator."""
+"""Programs for operators: the local stack, dead letters, the SMTP simulator."""

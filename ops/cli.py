@@ -1,4 +1,4 @@
-"""What the commands have in common: the broker that they work on, and their output."""
+"""The common parts of the commands: the broker that they work on, and their output."""
 
 import argparse
 import json

@@ -1,1 +1,1 @@
-"""What crosses process borders; nothing about mail policy or codes."""
+"""The code that all services share: messages, topology, storage, runtime, settings."""

@@ -24,7 +24,7 @@ _FORMS = {"uuid": _UUID, "time": _TIME, "hex": _HEX, "any": ".*?", "number": _NU
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a block printed, its exit code, and the statuses of its HTTP answers."""
+    """The output of a block, its exit code, and the statuses of its HTTP answers."""
 
     output: str
     code: int

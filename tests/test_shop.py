@@ -1,4 +1,4 @@
-"""What one program can do to all others with the rights of docs/publish.md: nothing.
+"""One program cannot harm the others with the rights of docs/publish.md.
 
 Each test is an attack by "shop" on the real otp service and sender, with the real topology and the
 services' own users. It is refused, and the code of a neighbour arrives or is right. Some attacks

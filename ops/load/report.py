@@ -1,4 +1,4 @@
-"""What a run shows: percentiles of durations, and a progress bar."""
+"""The output of a run: percentiles of durations, and a progress bar."""
 
 import asyncio
 import math

@@ -36,7 +36,7 @@ class Workload(Protocol[T]):
 
     @property
     def name(self) -> str:
-        """What is counted, in the plural."""
+        """The name of the items, in the plural."""
 
     @property
     def place(self) -> str:

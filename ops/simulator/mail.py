@@ -54,7 +54,7 @@ class ParsedMail:
 
 @dataclass(frozen=True, slots=True)
 class MailSummary:
-    """What a list shows and searches of a mail.
+    """The parts of a mail that a list shows and searches.
 
     `searched` is in lower case and holds the first `SEARCHED_CHARS` of the text, or of the
     HTML without its tags.
@@ -223,7 +223,7 @@ class StoredMail:
 
     @cached_property
     def summary(self) -> MailSummary:
-        """What a list shows of the mail; cached."""
+        """The summary of the mail for a list; cached."""
         return summary(self.raw)
 
     def content(self) -> ParsedMail:

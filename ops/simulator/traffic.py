@@ -13,7 +13,7 @@ COMMANDS_KEPT: Final = 1000  # of each session, the newest
 
 @dataclass(slots=True)
 class SmtpSession:
-    """What one client did on one connection."""
+    """The commands and mails of one client on one connection."""
 
     number: int
     open: bool = True

@@ -1,4 +1,4 @@
-"""What the replies of one attempt mean for the mail: events, and perhaps another attempt.
+"""The outcomes of one attempt out of its replies: events, and perhaps another attempt.
 
 The id of an event follows from its content, so that an attempt that is reported twice counts once.
 """

@@ -74,7 +74,7 @@ async def test_outcomes_are_taken(bench: Bench) -> None:
 
 
 def test_means_are_over_all_queues() -> None:
-    """What a metric's labels part is added up again."""
+    """A mean is over all labels of a metric."""
     registry = CollectorRegistry()
     handling = Histogram("postrider_handling_seconds", "-", ("queue",), registry=registry)
     handling.labels("a").observe(1.0)

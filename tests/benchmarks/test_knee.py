@@ -33,5 +33,5 @@ def test_what_is_found_stands_beside_the_best(later: float, verdict: str) -> Non
 
 
 def test_the_relay_is_told() -> None:
-    """Who reads the figures knows what they are about."""
+    """The figures name the relay that they are about."""
     assert knee.about(PLAY) == ("a relay 0 ms away that serves 2 mails at a time, each for 10 ms")

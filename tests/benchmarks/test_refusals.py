@@ -38,7 +38,7 @@ def test_the_greater_half() -> None:
 
 
 def test_equal_values_count_half() -> None:
-    """Whoever is never greater and never less is no different."""
+    """Equal samples do not differ."""
     found = compare([1, 1, 1], [1, 1])
 
     assert found.share == 0.5

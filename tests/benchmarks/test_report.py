@@ -72,7 +72,7 @@ def test_a_course_goes_from_the_first_to_the_last(samples: list[int], told: str)
     [(2500, 0.0499, "reached"), (2499, 0.0499, "missed"), (2500, 0.05, "missed")],
 )
 def test_a_rate_and_its_latency_count_together(rate: float, slowest: float, verdict: str) -> None:
-    """What is fast for most and slow for some is not what is wanted."""
+    """A rate is reached only together with its latency."""
     series = Series("codes", [rate], [slowest] * 100)
 
     assert report.fast(series, 2500, 0.05).endswith(f"less than 50 ms: {verdict}")

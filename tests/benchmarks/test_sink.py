@@ -42,7 +42,7 @@ def test_the_last_count_holds(said: str, count: int, tmp_path: Path) -> None:
 
 
 async def test_every_mail_is_counted(place: Bench) -> None:
-    """What a client was told of as accepted is in the count."""
+    """Every accepted mail is in the count."""
     async with sink.serving(place, sink.own()) as served:
         await drain.send_all(drain.SendTask(served.port, count=25, connections=3))
 
@@ -50,7 +50,7 @@ async def test_every_mail_is_counted(place: Bench) -> None:
 
 
 async def test_the_rate_is_that_of_the_mails_that_were_waited_for(place: Bench) -> None:
-    """What was counted before is not in it."""
+    """Mails that were counted before are not in the rate."""
     loop = asyncio.get_running_loop()
     async with sink.serving(place, sink.own()) as served:
         await drain.send_all(drain.SendTask(served.port, count=25, connections=3))

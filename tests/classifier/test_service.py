@@ -134,7 +134,7 @@ async def test_from_the_events_to_the_answer(
 
 
 async def test_a_restart_forgets_nothing(settings: ClassifierSettings) -> None:
-    """What was counted before a restart is counted after it, and its copies still do not count."""
+    """A restart keeps the counts, and copies of events counted before still do not count."""
     await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
     async with Broker.connect(settings.amqp_url, "gateway") as broker:
         async with running(settings):

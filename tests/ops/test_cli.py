@@ -1,4 +1,4 @@
-"""What the commands have in common: addresses and output."""
+"""The common parts of the commands: addresses and output."""
 
 import asyncio
 import json

@@ -22,7 +22,7 @@ class Mood(StrEnum):
 
 
 class Read:
-    """What a file held."""
+    """The content of a file."""
 
     def __init__(self, path: object) -> None:
         if not isinstance(path, str):

@@ -139,7 +139,7 @@ async def test_a_failed_commit(file: SqliteDatabase, path: Path) -> None:
 
 
 async def test_a_writer_that_waited_in_vain(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who does not get the file in time is told so, and gets it when it is free."""
+    """A writer that waits too long for the file fails, and works again when the file is free."""
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.01)
     file = SqliteDatabase(path)
     await file.write(NOTES.metadata.create_all)
@@ -237,7 +237,7 @@ async def test_no_look_after_the_end(path: Path) -> None:
 
 
 async def test_closing_finishes_what_was_asked_for(path: Path) -> None:
-    """What is under way or waits is committed and answered, and no thread is left."""
+    """Closing commits the transactions under way or waiting, and ends the threads."""
     before = set(threading.enumerate())
     file = SqliteDatabase(path)
     await file.write(NOTES.metadata.create_all)
@@ -255,7 +255,7 @@ async def test_closing_finishes_what_was_asked_for(path: Path) -> None:
 
 
 async def test_a_cancelled_close_still_ends_the_threads(path: Path) -> None:
-    """Who may not wait for all loses what has not begun, is told so, and leaves nothing behind."""
+    """A cancelled close cancels the transactions that wait, and ends the threads."""
     before = set(threading.enumerate())
     file = SqliteDatabase(path)
     await file.write(NOTES.metadata.create_all)
