@@ -15,7 +15,7 @@ from pydantic import (
 from pydantic_settings import NoDecode
 
 from services.otp.codes import DIGITS, CodePolicy
-from services.otp.limits import CodeLimits
+from services.otp.limits import SECOND_MS, CodeLimits
 from services.otp.mail import translations
 from services.otp.mail.mail import Branding
 from services.otp.mail.template import check_no_link
@@ -26,7 +26,6 @@ from shared.contracts.codes import MAX_DIGITS, MIN_DIGITS
 from shared.contracts.fields import Domain, Id, Locale, Mailbox
 from shared.runtime.sealing import read_keys
 
-MILLISECONDS_PER_SECOND = 1000  # in a second
 MAX_LIFETIME_SECONDS = 86_400.0  # NIST SP 800-63A allows a mailed confirmation code a day
 # Rows are deleted within a day of their end: one purge notes the end, the rows are kept for 20
 # hours (see `store`), and the next purge comes up to this much later.
@@ -120,8 +119,8 @@ class OtpSettings(Settings):
     def policy(self, key_ids: AbstractSet[str]) -> CodePolicy:
         """Return the limits of a challenge, for codes of the keys with these ids."""
         return CodePolicy(
-            lifetime=round(self.otp_lifetime * MILLISECONDS_PER_SECOND),
-            cooldown=round(self.otp_cooldown * MILLISECONDS_PER_SECOND),
+            lifetime=round(self.otp_lifetime * SECOND_MS),
+            cooldown=round(self.otp_cooldown * SECOND_MS),
             tries=self.otp_tries,
             failures=self.otp_failures,
             key_ids=key_ids,

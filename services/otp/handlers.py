@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from services.otp.codes import Challenge, CodeGenerator, CodeScope
 from services.otp.guessing import CodeUse, CountedGuess, Guess, UncheckedGuess
 from services.otp.issuing import Issued, IssueRefused, IssueRequest
-from services.otp.limits import CodeLimits
+from services.otp.limits import SECOND_MS, CodeLimits
 from services.otp.mail.mail import MailContext, MailWriter
 from services.otp.store import ChallengeStore
 from shared.contracts import (
@@ -26,8 +26,6 @@ from shared.contracts import (
     VerifyCode,
 )
 from shared.runtime.sealing import Sealer
-
-MILLISECONDS_PER_SECOND = 1000  # in a second
 
 _IDS = uuid.UUID("5f0d1f0c-9a55-5b0e-8f61-0c7c2a1d7b11")  # a name space of our own (RFC 9562 5.5)
 
@@ -88,7 +86,7 @@ class CodeHandlers:
 
     def _mail(self, command: IssueCode, request: IssueRequest, issued: Issued) -> SendEmail:
         message_id = _derived("email.send", request.name)
-        left = issued.left / MILLISECONDS_PER_SECOND
+        left = issued.left / SECOND_MS
         context = MailContext(command.client or "", command.purpose, command.locale, left)
         mail = self.writer.compose(self.generator.code(issued.challenge), context)
         return SendEmail(
@@ -121,7 +119,7 @@ def _withheld(request: IssueRequest, refused: IssueRefused) -> CodeWithheld:
     return CodeWithheld(
         id=_derived("code.withheld", request.name),
         reason=refused.reason,
-        retry_after=refused.retry_after / MILLISECONDS_PER_SECOND,
+        retry_after=refused.retry_after / SECOND_MS,
     )
 
 
@@ -149,12 +147,12 @@ def _refused(question: VerifyCode, counted: CountedGuess) -> CodeRefused:
 def _unchecked(guess_id: str, unchecked: UncheckedGuess) -> CodeUnchecked:
     return CodeUnchecked(
         id=_derived("code.unchecked", guess_id),
-        retry_after=unchecked.retry_after / MILLISECONDS_PER_SECOND,
+        retry_after=unchecked.retry_after / SECOND_MS,
     )
 
 
 def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / MILLISECONDS_PER_SECOND, UTC)
+    return datetime.fromtimestamp(milliseconds / SECOND_MS, UTC)
 
 
 def _name(command: IssueCode, scope: CodeScope) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 
 from services.otp.codes import CodeScope
 
-MINUTE_MS = 60_000
+SECOND_MS = 1000
+MINUTE_MS = 60 * SECOND_MS
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 TOTAL = "total"
