@@ -17,11 +17,17 @@ class Batcher(Generic[Item, Result]):
 
     `run_batch` returns one result for each item, in the same order, and must be safe to repeat.
     Retry and OSError fail the whole batch: the database is away. Any other failure may come from a
-    single item, so each half runs again by itself until that item is alone (issue 10, A3).
+    single item, so each half runs again by itself until that item is alone (issue 10, A3). Each
+    batch that is not full waits `wait_seconds` for more items.
     """
 
-    def __init__(self, run_batch: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]]) -> None:
+    def __init__(
+        self,
+        run_batch: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
+        wait_seconds: float = 0.0,
+    ) -> None:
         self._run_batch = run_batch
+        self._wait_seconds = wait_seconds
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._running: asyncio.Task[None] | None = None
 
@@ -47,6 +53,8 @@ class Batcher(Generic[Item, Result]):
     async def _run(self) -> None:
         try:
             while self._waiting:
+                if self._wait_seconds and len(self._waiting) < MAX_BATCH_SIZE:
+                    await asyncio.sleep(self._wait_seconds)
                 batch = self._waiting[:MAX_BATCH_SIZE]
                 self._waiting = self._waiting[MAX_BATCH_SIZE:]
                 await self._run_one(batch)

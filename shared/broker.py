@@ -23,6 +23,7 @@ from shared.contracts import Contract
 from shared.dead_letter import DeadLetter
 from shared.delivery import Publishing
 from shared.errors import NoAnswer, Unavailable, Undecodable
+from shared.group_consumer import GroupConsumer
 from shared.inflight import DeliveryTag
 from shared.rabbitmq import Connection, Fetched, Publisher, QueueReader
 from shared.runtime import metrics
@@ -159,7 +160,10 @@ class Broker:
         the broker. Cancelled meanwhile, it leaves the rest to the broker at once. Raises
         Unavailable when a queue is missing.
         """
-        consumers = [Consumer(each, self.send) for each in subscriptions]
+        consumers = [
+            (Consumer if each.group_size == 1 else GroupConsumer)(each, self.send)
+            for each in subscriptions
+        ]
         readers = tuple(
             QueueReader(self._consuming, each.queue, each.prefetch, consumer.take)
             for each, consumer in zip(subscriptions, consumers, strict=True)

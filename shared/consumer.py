@@ -6,8 +6,8 @@ the handler returned; a process that dies before that leaves the delivery with t
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from shared import delivery, inflight
-from shared.backlog import Backlog
+from shared.backlog import MAX_HELD_BYTES, Backlog
 from shared.contracts import Contract
 from shared.delivery import Delivery, Jitter, Publishing
 from shared.errors import Reject, Retry, Unavailable, Undecodable
@@ -41,7 +41,9 @@ class Subscription:
     `limit` is in seconds and must stay well under the broker's consumer time-out of 30 minutes.
     `committed` is how many seconds a service that ends waits for handlings in that phase; for all
     others it waits as long as for its other queues. A queue of questions has `retries` off: no
-    failed question is answered or tried again, since its asker asks again or has gone.
+    failed question is answered or tried again, since its asker asks again or has gone. With a
+    `group_size` up to so many deliveries that come together share a task and are acknowledged
+    together, see `GroupConsumer`: for a small event a task of its own costs more than the rest.
     """
 
     queue: str
@@ -50,6 +52,7 @@ class Subscription:
     limit: float = HANDLING_SECONDS
     committed: float = 0.0
     retries: bool = True
+    group_size: int = 1
 
 
 class HandlingResult(NamedTuple):
@@ -62,12 +65,14 @@ class HandlingResult(NamedTuple):
 class Consumer:
     """Handles the deliveries of one subscription, each in a task of its own."""
 
-    def __init__(self, subscription: Subscription, publish: Publish) -> None:
+    def __init__(
+        self, subscription: Subscription, publish: Publish, room: int = MAX_HELD_BYTES
+    ) -> None:
         self._subscription = subscription
         self._contracts = tuple(subscription.handlers)
         self._publish = publish
         self._in_flight = InFlight(subscription.queue)
-        self._backlog = Backlog()
+        self._backlog = Backlog(room)
         self._metrics = QueueMetrics(subscription.queue)
 
     def take(self, message: Delivery, tag: DeliveryTag) -> None:
@@ -93,21 +98,25 @@ class Consumer:
         await self._in_flight.cut()
 
     def _start(self, message: Delivery, tag: DeliveryTag) -> None:
-        task = self._in_flight.start(self._process(message, tag), tag)
-        task.add_done_callback(partial(self._leave, len(message.body)))
+        self._process_soon([message], tag)
 
-    def _leave(self, size: int, _: asyncio.Task[None]) -> None:
-        for message, tag in self._backlog.leave(size):
-            self._start(message, tag)
+    def _process_soon(self, group: Sequence[Delivery], tag: DeliveryTag) -> None:
+        task = self._in_flight.start(self._process(group, tag), tag)
+        task.add_done_callback(partial(self._leave, [len(message.body) for message in group]))
 
-    async def _process(self, message: Delivery, tag: DeliveryTag) -> None:
+    def _leave(self, sizes: Sequence[int], _: asyncio.Task[None]) -> None:
+        for size in sizes:
+            for message, tag in self._backlog.leave(size):
+                self._start(message, tag)
+
+    async def _process(self, group: Sequence[Delivery], tag: DeliveryTag) -> None:
         """Decode, handle, publish what was returned, and only then acknowledge."""
         inflight.reach(Phase.BEGUN)
-        log.bind({"queue": message.queue, "type": message.type, "id": message.message_id[:100]})
-        with self._metrics.handling() as measured:
+        with self._metrics.handling(len(group)) as measured:
             try:
-                result = await self._handle(message)  # Retry and Reject have become messages
-                if await self._publish_all(result.messages, tag):
+                results = await self._handle_all(group)  # Retry and Reject have become messages
+                messages = [message for result in results for message in result.messages]
+                if await self._publish_all(messages, tag):
                     await tag.ack()
             except Unavailable:
                 logger.warning("the channel closed before the acknowledgement; it comes again")
@@ -117,19 +126,35 @@ class Consumer:
                 with suppress(Unavailable):
                     await tag.requeue()
                 return
-            measured.result = result.name
+            measured.results = [result.name for result in results]
+
+    async def _handle_all(self, group: Sequence[Delivery]) -> Sequence[HandlingResult]:
+        if len(group) == 1:
+            return [await self._handle(group[0])]
+        return await asyncio.gather(*map(self._handle, group))
 
     async def _handle(self, message: Delivery) -> HandlingResult:
         """Run the handler under its time limit. Raises only a cancellation from outside."""
+        log.bind({"queue": message.queue, "type": message.type, "id": message.message_id[:100]})
         try:
             contract = delivery.contract(message, self._contracts)
-            async with _time_limit(self._subscription.limit):
-                returned = await self._subscription.handlers[type(contract)](contract)
+            returned = await self._call(contract)
             return HandlingResult("done", delivery.finished(message, returned, _jitter()))
         except (Exception, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and _is_cancelled_from_outside():
                 raise
             return _failed(message, error) if self._subscription.retries else _unanswered(error)
+
+    async def _call(self, contract: Contract) -> Sequence[Contract | Reschedule]:
+        """Call the handler of a contract. Raises Retry after the time limit."""
+        seconds = self._subscription.limit
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                return await self._subscription.handlers[type(contract)](contract)
+        except TimeoutError:
+            if limit.expired():
+                raise Retry(f"not done in {seconds:g} s") from None
+            raise
 
     async def _publish_all(self, messages: Sequence[Publishing], tag: DeliveryTag) -> bool:
         """Publish until all is confirmed; False when the delivery is not ours any more.
@@ -206,18 +231,6 @@ def _unanswered(error: BaseException) -> HandlingResult:
 
 def _jitter() -> Jitter:
     return Jitter(random.random(), random.random())  # noqa: S311 -- jitter, not a secret
-
-
-@asynccontextmanager
-async def _time_limit(seconds: float) -> AsyncIterator[None]:
-    """Cancel the block after `seconds`. Raises Retry then."""
-    try:
-        async with asyncio.timeout(seconds) as limit:
-            yield
-    except TimeoutError:
-        if limit.expired():
-            raise Retry(f"not done in {seconds:g} s") from None
-        raise
 
 
 def _is_cancelled_from_outside() -> bool:

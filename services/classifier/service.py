@@ -31,6 +31,7 @@ EVENTS = (EmailDelivered, EmailBounced, FeedbackReported)
 # With the broker's next batch on its way while this one is counted. Of reports of a thousand events
 # they are 84 MB at most.
 MAX_EVENTS_IN_FLIGHT = 768
+MAX_GROUP_SIZE = 128
 MAX_QUESTIONS_IN_FLIGHT = 32
 # More than the objects of two batches, one handled and one read: some two an event, and no cycles.
 # A collection of all of them takes a tenth of a second, in which no question is answered.
@@ -74,7 +75,10 @@ async def run(settings: ClassifierSettings, stop: asyncio.Event) -> None:
 
 def _events(handlers: EventHandlers) -> Subscription:
     return Subscription(
-        topology.EVIDENCE, dict.fromkeys(EVENTS, handlers.on_event), MAX_EVENTS_IN_FLIGHT
+        topology.EVIDENCE,
+        dict.fromkeys(EVENTS, handlers.on_event),
+        MAX_EVENTS_IN_FLIGHT,
+        group_size=MAX_GROUP_SIZE,
     )
 
 

@@ -60,9 +60,11 @@ POISONS = {
 }
 
 
-def subscription(handler: Callable[[SendEmail], Awaitable[Sequence[Contract]]]) -> Subscription:
+def subscription(
+    handler: Callable[[SendEmail], Awaitable[Sequence[Contract]]], group_size: int = 1
+) -> Subscription:
     """Return a subscription of the queue."""
-    return Subscription(QUEUE, {SendEmail: handler}, prefetch=8)
+    return Subscription(QUEUE, {SendEmail: handler}, prefetch=8, group_size=group_size)
 
 
 async def handled(command: SendEmail) -> Sequence[Contract]:
@@ -70,9 +72,9 @@ async def handled(command: SendEmail) -> Sequence[Contract]:
     return [fact(command.id)]
 
 
-def handling(door: Broker) -> AbstractAsyncContextManager[None]:
+def handling(door: Broker, group_size: int = 1) -> AbstractAsyncContextManager[None]:
     """Consume the queue."""
-    return door.consuming(subscription(handled))
+    return door.consuming(subscription(handled, group_size))
 
 
 class Watch(NamedTuple):
@@ -111,15 +113,18 @@ async def is_empty(url: str) -> None:
     await until(empty)
 
 
+@pytest.mark.parametrize("group_size", [1, 8], ids=["singly", "in groups"])
 @pytest.mark.parametrize("name", POISONS)
-async def test_poison_is_dead_and_its_neighbours_are_served(url: str, name: str) -> None:
+async def test_poison_is_dead_and_its_neighbours_are_served(
+    url: str, name: str, group_size: int
+) -> None:
     """A message that breaks its contract is dead at once, with a reason; others are served."""
     poison = POISONS[name]
     async with watching(url) as watch:
         await watch.door.publish(mail("before"))
         await publish_raw(url, QUEUE, poison.body, KIND)
         await watch.door.publish(mail("after"))
-        async with handling(watch.door):
+        async with handling(watch.door, group_size):
             assert await watch.served(2) == {"before", "after"}
             letter = await watch.letter()
 

@@ -25,6 +25,7 @@ from shared.storage import dialect
 from shared.storage.database import Database, as_handler_errors
 from shared.storage.dialect import MILLISECONDS_PER_SECOND, Clock, Row, chunks, execute
 
+BATCH_SECONDS = 0.02  # that an event waits for others: a transaction costs as much as many events
 PURGE_ROWS = 5000  # a transaction: events wait for no longer than such a piece takes
 
 _LIMIT = sa.bindparam("limit", type_=sa.BigInteger)
@@ -46,7 +47,7 @@ class EvidenceStore:
         self._database = database
         self._rule = rule
         self._clock = clock
-        self._batcher = Batcher(self._count_all)
+        self._batcher = Batcher(self._count_all, wait_seconds=BATCH_SECONDS)
 
     async def count(self, observations: Sequence[Observation]) -> Sequence[VerdictChange]:
         """Count observations once; return the changes of verdicts that they made, oldest first.
