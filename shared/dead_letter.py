@@ -30,7 +30,7 @@ class DeadLetter:
 
 
 def read(delivery: Delivery, headers: Mapping[str, object]) -> DeadLetter:
-    """Give the letter with the story that its headers tell."""
+    """Return the dead letter of a delivery, with the cause that its headers name."""
     death = _last_death(headers)
     if death is not None:
         return _given_up_by_broker(delivery, death)
@@ -44,9 +44,9 @@ def read(delivery: Delivery, headers: Mapping[str, object]) -> DeadLetter:
 
 
 def replay(letter: DeadLetter) -> Publishing:
-    """Give the publishing that brings a letter back to where it died, with all attempts anew.
+    """Return the publishing that brings a dead letter back to its queue, with all attempts anew.
 
-    Whoever asked is not told any more. Raises ValueError when the origin is unknown.
+    No reply is sent any more. Raises ValueError if the origin is unknown.
     """
     if letter.origin is None:
         raise ValueError("nobody knows where this letter died")
@@ -79,9 +79,9 @@ def _given_up_by_broker(delivery: Delivery, death: Mapping[str, Any]) -> DeadLet
 
 
 def _last_death(headers: Mapping[str, object]) -> Mapping[str, Any] | None:
-    """Give the newest entry, which the broker puts first.
+    """Return the newest entry, which the broker puts first.
 
-    Not `x-first-death-*`: for a message that once waited in the ladder they tell of that wait.
+    Not `x-first-death-*`: for a message that once waited in a delay queue they are about that wait.
     """
     deaths = headers.get("x-death")
     if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):
@@ -94,7 +94,7 @@ def _text(value: object) -> str | None:
 
 
 def _time(text: str | None) -> datetime | None:
-    """Read a time with its zone, as ours are written; anything else is somebody else's."""
+    """Return a time with its zone, as we write it; None for anything else."""
     try:
         time = datetime.fromisoformat(text or "")
     except ValueError:

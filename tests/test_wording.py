@@ -19,8 +19,6 @@ VAGUE_WORDS = re.compile(
 # Folders whose docstrings are still to be reworded; delete yours when it is clean.
 NOT_YET_REWORDED = {
     "shared",
-    "tests/shared",
-    "tests/shared/rabbitmq",
 }
 
 # Class names that stand for several things, and why each of them may.

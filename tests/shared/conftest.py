@@ -1,4 +1,4 @@
-"""What several modules of these tests begin with, and settings of the property tests."""
+"""The fixtures of several modules, and the settings of the property tests."""
 
 from collections.abc import AsyncIterator
 

@@ -24,10 +24,10 @@ def send_email(raw: bytes) -> SendEmail:
 
 
 def mail(name: str) -> SendEmail:
-    """Give a command with the given id."""
+    """Return a command with the given id."""
     return SendEmail(id=name, to=("ada@example.com",), subject="s", text="t")
 
 
 def fact(name: str) -> DomainClassified:
-    """Give an event with the given id."""
+    """Return an event with the given id."""
     return DomainClassified(id=name, at=MOMENT, domain="example.com", status=Verdict.UNKNOWN)

@@ -65,7 +65,7 @@ async def proxy(url: str) -> AsyncIterator[Proxy]:
 
 
 def through(proxy: Proxy, url: str) -> str:
-    """Give the URL that leads to the broker by way of the proxy."""
+    """Return the URL of the broker through the proxy."""
     return url.replace(f":{urlsplit(url).port}/", f":{proxy.port}/")
 
 
@@ -138,7 +138,7 @@ async def test_a_full_queue_refuses(vhost: str) -> None:
 
 
 async def test_a_full_queue_keeps_no_code_from_coming_again(vhost: str) -> None:
-    """What a delay queue cannot hand on holds up others of its kind, and no code."""
+    """A message that a delay queue cannot hand on does not hold up a code."""
     limited = [
         topology.Queue(each.name, each.owner, each.bindings, {**each.arguments, "x-max-length": 1})
         if each.name == QUEUE
@@ -180,7 +180,7 @@ async def test_a_question_is_answered(url: str) -> None:
 
 
 async def test_the_same_question_at_once_is_answered_to_each(url: str) -> None:
-    """Who repeats a question while it is being asked takes nobody's answer away."""
+    """A question asked several times at once is answered each time."""
     question = DescribeDomain(id="q1", domain="example.com")
     async with Broker.connect(url, "tests") as door, door.consuming(ANSWERS):
         answers = await asyncio.gather(*(door.ask(question, within=5) for _ in range(20)))
@@ -294,7 +294,7 @@ STRANGE: tuple[dict[str, Any], ...] = (
 
 
 async def test_whatever_strangers_send_ends_no_connection(url: str) -> None:
-    """What is too much for a frame is not handed on; all get to the dead letters as they were."""
+    """Properties too large for a frame are dropped; all messages become dead letters unchanged."""
     async with Broker.connect(url, "tests") as door, tapped(url, topology.DEAD) as dead:
         ways = [door._publishing, door._consuming]
         async with door.consuming(Subscription(QUEUE, {}, prefetch=4)):

@@ -1,4 +1,4 @@
-"""What a delivery leads to: its results, its copies, its answers; and what stays behind."""
+"""The publishings of a delivery: its results, its copies, its answers."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -124,7 +124,7 @@ def test_a_reply_is_never_mandatory() -> None:
 
 
 def test_a_message_for_later_comes_back_to_its_queue() -> None:
-    """It waits in the ladder as itself, with a fresh count, and its asker is not forgotten."""
+    """A rescheduled message waits with a fresh count, and keeps its reply address."""
     later = Reschedule(SEND.model_copy(update={"id": "m2", "attempt": 3}), seconds=60)
 
     (made,) = finished(replace(ASKED, attempt=4), [later], DRAW)
@@ -166,7 +166,7 @@ def test_codes_wait_apart(queue: str) -> None:
 
 
 def test_a_failure_s_wish_is_heard() -> None:
-    """A handler that says when gets the nearest rung."""
+    """A handler's wish gets the nearest delay."""
     assert failed(HERE, "busy", 900, DRAW, AT).exchange == "delay.15m"
 
 

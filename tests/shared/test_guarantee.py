@@ -50,17 +50,17 @@ class Sequel:
 
 
 async def is_deaf(door: Broker) -> bool:
-    """Tell whether a consumer of `door` has lost its queue."""
+    """Return whether a consumer of `door` has lost its queue."""
     return not await door.ready()
 
 
 async def ids(tap: Tap, count: int, within: float = 20) -> list[str | None]:
-    """Give the ids of the next `count` messages."""
+    """Return the ids of the next `count` messages."""
     return [(await tap.next(within)).message_id for _ in range(count)]
 
 
 async def test_results_are_published_before_the_acknowledgement(url: str) -> None:
-    """What a handler returns is on its exchange with the id of the request; the queue is empty."""
+    """Results are on their exchange with the id of the request, and the queue is empty."""
     async with (
         Broker.connect(url, "tests") as door,
         tapped(url, topology.EVENTS) as events,

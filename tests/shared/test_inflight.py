@@ -97,7 +97,7 @@ def test_outside_of_a_delivery() -> None:
 
 
 async def test_the_end_waits_by_phase() -> None:
-    """What waits goes back at once, what has begun in time; what is committed is waited for."""
+    """Waiting messages go back at once, begun ones in time; committed ones are waited for."""
     handler = Steps()
     consumer = Consumer(a_subscription(handler, committed=WITHIN), unused)
     tags = given(consumer, "WAITING", "BEGUN", "COMMITTED")
@@ -163,7 +163,7 @@ async def test_not_begun_and_not_waited_for() -> None:
 
 
 async def test_the_channel_is_gone_at_the_end() -> None:
-    """What cannot be given back the broker has already."""
+    """A message of a lost channel is not returned: the broker has it already."""
     consumer = Consumer(a_subscription(Steps()), unused)
     tag = given(consumer, "WAITING")["WAITING"]
     tag.void = True
@@ -173,7 +173,7 @@ async def test_the_channel_is_gone_at_the_end() -> None:
 
 
 async def test_cancelled_consuming_leaves_all_at_once(url: str) -> None:
-    """Told twice to end, a service does not wait for its handlers: another has their messages."""
+    """After a second signal a service does not wait for its handlers."""
     started = asyncio.Event()
 
     async def hang(command: SendEmail) -> Sequence[Contract]:

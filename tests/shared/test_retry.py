@@ -16,7 +16,7 @@ INSIDE = st.floats(SHORTEST / (1 - SPREAD), LONGEST / (1 + SPREAD))  # whatever 
 
 
 def mean(seconds: float, chance: float) -> float:
-    """Give the mean wait over all turns."""
+    """Return the mean delay over all turns."""
     return sum(choose_delay(seconds, chance, turn).seconds for turn in TURNS) / len(TURNS)
 
 
@@ -83,12 +83,12 @@ def test_a_step_is_a_neighbour_of_the_wish(seconds: float, chance: float, turn: 
 
 @pytest.mark.parametrize("delay", DELAYS, ids=lambda delay: delay.name)
 def test_a_rung_asked_for_exactly_is_taken(delay: object) -> None:
-    """Without spread a wish that is a rung needs no luck."""
+    """Without spread a wish that is a delay is met exactly."""
     assert {choose_delay(getattr(delay, "seconds", 0), 0.5, turn) for turn in TURNS} == {delay}
 
 
 def test_equal_wishes_do_not_come_back_together() -> None:
-    """What failed together is spread over neighbouring rungs."""
+    """Messages that failed together are spread over neighbouring delays."""
     steps = {choose_delay(30, chance, turn).name for chance in TURNS[::50] for turn in TURNS[::50]}
 
     assert steps == {"delay.15s", "delay.1m"}

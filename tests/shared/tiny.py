@@ -13,7 +13,7 @@ from shared.runtime import lifecycle
 
 
 class TinySettings(Settings):
-    """What the tiny service is to do."""
+    """The work of the tiny service."""
 
     service: ClassVar[str] = "tiny"
 

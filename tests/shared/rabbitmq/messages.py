@@ -1,4 +1,4 @@
-"""What the tests of publishing and reading have in common."""
+"""The common parts of the tests of publishing and reading."""
 
 import asyncio
 from typing import Any

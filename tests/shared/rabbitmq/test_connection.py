@@ -105,7 +105,7 @@ async def test_a_starting_broker_is_waited_for(script: Script) -> None:
 async def test_a_running_service_comes_back_from_any_failure(
     connection: Connection, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the library raises; aiormq raises StopAsyncIteration at the end of a stream."""
+    """A connection comes back whatever aiormq raises, such as StopAsyncIteration at an end."""
     failures: list[BaseException] = [StopAsyncIteration(), asyncio.CancelledError(), KeyError("x")]
     connect = aio_pika.connect
 

@@ -75,7 +75,7 @@ async def test_two_returned_messages_of_one_id_are_both_told(connection: Connect
 
 
 async def test_one_of_hundreds_comes_back(connection: Connection) -> None:
-    """What no queue takes is told to its publisher alone."""
+    """A returned message fails its own publisher alone."""
     publisher = Publisher(connection, "tests")
 
     ends = await asyncio.gather(

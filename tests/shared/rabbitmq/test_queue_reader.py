@@ -64,7 +64,7 @@ async def test_what_was_acknowledged_is_gone(connection: Connection) -> None:
 
 
 async def test_nothing_comes_after_the_stop(connection: Connection, steady: Connection) -> None:
-    """What has come before can still be settled."""
+    """Messages that came before the stop can still be settled."""
     publisher, came = Publisher(steady, "tests"), Came()
     reading = reader(connection, came)
     await reading.open()

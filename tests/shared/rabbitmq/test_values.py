@@ -1,4 +1,4 @@
-"""Whatever a stranger has set is read as far as it goes, and no connection ends by it."""
+"""Any properties and headers are read as far as possible, and end no connection."""
 
 import struct
 from dataclasses import replace
