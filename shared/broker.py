@@ -1,4 +1,4 @@
-"""The one seam to RabbitMQ: confirmed publishing, questions, consuming, looking at dead letters.
+"""The one access to RabbitMQ: confirmed publishing, questions, consuming, browsing dead letters.
 
 There are two connections, since an alarm of the broker stops all reading from a connection that
 publishes, acknowledgements included.
@@ -30,16 +30,16 @@ from shared.runtime import metrics
 
 PATIENCE_SECONDS = 30.0  # for a broker that is still starting
 
-Hear = Callable[[Contract], None]
+OnReply = Callable[[Contract], None]
 
 logger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterQueue:
-    """The letters of a queue, each of those `waiting` at the start once.
+    """The dead letters that were in a queue at the start, `waiting` of them, each once.
 
-    No more than those: what is replayed may well come back dead.
+    Not those that come later: a replayed message may become a dead letter again.
     """
 
     waiting: int
@@ -47,17 +47,17 @@ class DeadLetterQueue:
 
 
 class Broker:
-    """A service's door to RabbitMQ. Made by `Broker.connect`, which also closes it."""
+    """A service's connections to RabbitMQ. Made by `Broker.connect`, which also closes them."""
 
     def __init__(self, name: str, publishing: Connection, consuming: Connection) -> None:
         self._publishing = publishing
         self._consuming = consuming
-        self._keeping = Publisher(publishing, name)
-        self._answering = Publisher(publishing, name, confirms=False)
-        self._ordering = Publisher(publishing, name, self._on_reply)
-        self._asking = Publisher(publishing, name, self._on_reply, confirms=False)
-        # By the message's id; the same message may be said twice at once, see `request_stream`.
-        self._conversations: dict[str, list[Hear]] = {}
+        self._publisher = Publisher(publishing, name)
+        self._answer_publisher = Publisher(publishing, name, confirms=False)
+        self._request_publisher = Publisher(publishing, name, self._on_reply)
+        self._question_publisher = Publisher(publishing, name, self._on_reply, confirms=False)
+        # By the message's id; one message may be published twice at once, see `request_stream`.
+        self._listeners: dict[str, list[OnReply]] = {}
         self._readers: tuple[QueueReader, ...] = ()
 
     @classmethod
@@ -77,7 +77,7 @@ class Broker:
             yield cls(name, publishing, consuming)
 
     async def ready(self) -> bool:
-        """Tell whether publishing works and every consumer is attached."""
+        """Return whether publishing works and every consumer is attached."""
         return self._publishing.is_up and all(each.is_attached for each in self._readers)
 
     async def publish(self, message: Contract, correlation_id: str | None = None) -> None:
@@ -89,18 +89,18 @@ class Broker:
         await self.send(delivery.publishing(message, correlation_id))
 
     async def send(self, item: Publishing) -> None:
-        """Publish what a delivery led to; an answer need not be kept. Raises Unavailable."""
-        await _send(self._keeping if item.persistent else self._answering, item)
+        """Publish, and wait for the confirm of a persistent message. Raises Unavailable."""
+        await _send(self._publisher if item.persistent else self._answer_publisher, item)
 
     async def ask(self, question: Contract, within: float) -> Contract:
-        """Publish a question and give its answer.
+        """Publish a question and return its answer.
 
         Raises Unavailable while the broker is away, or NoAnswer after `within` seconds.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Contract] = loop.create_future()
         with self._replies_to(question, partial(_settle, answer)):
-            await self._say(question)
+            await self._request(question)
             # A fifth of the cost of `asyncio.timeout`, for a wait with nothing else in it.
             late = loop.call_later(within, _settle, answer, None)
             try:
@@ -112,43 +112,43 @@ class Broker:
 
     @asynccontextmanager
     async def request_stream(self, message: Contract) -> AsyncIterator[asyncio.Queue[Contract]]:
-        """Publish a message and give the queue of all that its handler answers, as it comes.
+        """Publish a message and yield a queue that gets each reply of its handler as it comes.
 
-        Replies are not kept for an asker who was cut off, so always wait with a limit. Who says
-        the same message at the same time hears the answers to both. Raises Unavailable, see
+        A reply is lost when the connection is lost, so always wait with a limit. Two callers that
+        publish the same message at the same time get the replies to both. Raises Unavailable, see
         `publish`.
         """
         replies: asyncio.Queue[Contract] = asyncio.Queue()
         with self._replies_to(message, replies.put_nowait):
-            await self._say(message)
+            await self._request(message)
             yield replies
 
     @contextmanager
-    def _replies_to(self, message: Contract, hear: Hear) -> Iterator[None]:
-        listening = self._conversations.setdefault(message.id, [])
-        listening.append(hear)
+    def _replies_to(self, message: Contract, on_reply: OnReply) -> Iterator[None]:
+        listening = self._listeners.setdefault(message.id, [])
+        listening.append(on_reply)
         try:
             yield
         finally:
-            listening.remove(hear)
+            listening.remove(on_reply)
             if not listening:
-                del self._conversations[message.id]
+                del self._listeners[message.id]
 
-    async def _say(self, message: Contract) -> None:
+    async def _request(self, message: Contract) -> None:
         item = delivery.publishing(message, reply_to=DIRECT_REPLY)
-        await _send(self._ordering if item.persistent else self._asking, item)
+        await _send(self._request_publisher if item.persistent else self._question_publisher, item)
 
     def _on_reply(self, correlation_id: str, kind: str, body: bytes) -> None:
-        listening = self._conversations.get(correlation_id)
+        listening = self._listeners.get(correlation_id)
         if not listening:
             return
         try:
             answer = contracts.decode(kind, body)
         except Undecodable as error:
-            logger.warning("an answer that cannot be read", reason=str(error))
+            logger.warning("a reply cannot be decoded", reason=str(error))
             return
-        for hear in listening:
-            hear(answer)
+        for on_reply in listening:
+            on_reply(answer)
 
     @asynccontextmanager
     async def consuming(
@@ -182,7 +182,7 @@ class Broker:
 
     @asynccontextmanager
     async def browsing(self, queue: str) -> AsyncIterator[DeadLetterQueue]:
-        """Look at dead letters without taking them: what is not acknowledged goes back at the end.
+        """Read dead letters; those that are not acknowledged go back to the queue at the end.
 
         Raises Unavailable, also while they are read.
         """
@@ -194,7 +194,7 @@ async def _drained(
     readers: Sequence[QueueReader], consumers: Sequence[Consumer], seconds: float
 ) -> None:
     for each in consumers:
-        # Before the broker has heard that no more is wanted: a turn may come at any time.
+        # Before the broker is told to deliver no more: a waiting message could start meanwhile.
         each.release()
     try:
         await asyncio.gather(*(each.stop() for each in readers))
@@ -205,7 +205,7 @@ async def _drained(
 
 
 def _settle(answer: asyncio.Future[Contract], found: Contract | None) -> None:
-    """Take an answer, or None for there being none in time; the first of them counts."""
+    """Resolve a future by an answer, or by None when its time is over; the first one counts."""
     if answer.done():
         return
     if found is None:
@@ -225,12 +225,12 @@ async def _send(publisher: Publisher, item: Publishing) -> None:
 
 @lru_cache
 def _published(exchange: str, end: str) -> Counter:
-    """Give the counter of one exchange; to look it up costs more than to count."""
+    """Return the counter of one exchange; a look-up of labels costs more than the increment."""
     return metrics.PUBLISHED.labels(exchange or "reply", end)
 
 
 async def _letters(
     fetched: AsyncIterator[Fetched],
 ) -> AsyncIterator[tuple[DeadLetter, DeliveryTag]]:
-    async for each in fetched:
-        yield dead_letter.read(each.delivery, each.headers), each.tag
+    async for message in fetched:
+        yield dead_letter.read(message.delivery, message.headers), message.tag

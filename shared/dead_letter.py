@@ -1,7 +1,7 @@
-"""Pure: a dead letter, what it tells of its death, and its way back.
+"""Pure: a dead letter, the cause in its headers, and its replay.
 
-What we gave up tells it in headers of ours; what the broker gave up, after too many returns, in
-its `x-death`.
+A service writes the cause into headers of its own. For a message that the broker gave up, such as
+after too many returns, the broker writes it into `x-death`.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message in a queue of dead letters; `origin` is the queue it died in, None if unknown."""
+    """A message in a queue of dead letters; `origin` is the queue that it came from, if known."""
 
     delivery: Delivery
     cause: str
@@ -30,7 +30,7 @@ class DeadLetter:
 
 
 def read(delivery: Delivery, headers: Mapping[str, object]) -> DeadLetter:
-    """Return the dead letter of a delivery, with the cause that its headers name."""
+    """Return the dead letter that a delivery and its headers describe."""
     death = _last_death(headers)
     if death is not None:
         return _given_up_by_broker(delivery, death)
@@ -44,12 +44,12 @@ def read(delivery: Delivery, headers: Mapping[str, object]) -> DeadLetter:
 
 
 def replay(letter: DeadLetter) -> Publishing:
-    """Return the publishing that brings a dead letter back to its queue, with all attempts anew.
+    """Return the publishing that puts a dead letter into its queue again, at the first attempt.
 
-    No reply is sent any more. Raises ValueError if the origin is unknown.
+    It has no `reply_to`: its asker waits no longer. Raises ValueError when the origin is unknown.
     """
     if letter.origin is None:
-        raise ValueError("nobody knows where this letter died")
+        raise ValueError("the queue that this dead letter came from is unknown")
     delivery = letter.delivery
     return Publishing(
         exchange="",
@@ -66,7 +66,8 @@ def _given_up_by_broker(delivery: Delivery, death: Mapping[str, Any]) -> DeadLet
     origin, time = _text(death.get("queue")), death.get("time")
     keys = death.get("routing-keys")
     if delivery.type == origin and isinstance(keys, list) and keys:
-        # It had no type, so the key stands for it: not the key of its death, the one before.
+        # It had no type, and the broker has replaced the routing key that stands for it by the
+        # queue's name. `x-death` has the key from before.
         delivery = replace(delivery, type=str(keys[0]))
     cause = _text(death.get("reason")) or UNKNOWN
     return DeadLetter(
@@ -79,9 +80,9 @@ def _given_up_by_broker(delivery: Delivery, death: Mapping[str, Any]) -> DeadLet
 
 
 def _last_death(headers: Mapping[str, object]) -> Mapping[str, Any] | None:
-    """Return the newest entry, which the broker puts first.
+    """Return the newest entry of `x-death`, which the broker puts first.
 
-    Not `x-first-death-*`: for a message that once waited in a delay queue they are about that wait.
+    Not `x-first-death-*`: for a message that was once in a delay queue they name that queue.
     """
     deaths = headers.get("x-death")
     if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):
@@ -94,7 +95,7 @@ def _text(value: object) -> str | None:
 
 
 def _time(text: str | None) -> datetime | None:
-    """Return a time with its zone, as we write it; None for anything else."""
+    """Return a time with its zone, as our headers have it, or None for any other text."""
     try:
         time = datetime.fromisoformat(text or "")
     except ValueError:

@@ -1,8 +1,8 @@
-"""Pure: what came from a queue, and what is to be published when its handling has ended.
+"""Pure: a delivery from a queue, and the publishings that follow from its handling.
 
-A handler ends in one of four ways: it returned messages, it wants to be asked again later, it
-refused the message for good, or it was cancelled. The first three are publishings, made here; the
-fourth is no answer at all.
+A handling ends in one of four ways: the handler returned messages, asked for another attempt,
+rejected the message, or was cancelled. This module makes the publishings of the first three. A
+cancelled handling publishes nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from shared.contracts import Answer, Contract, Event, Question, decode, encode
 from shared.errors import Undecodable
 from shared.identity import USER, Identity, attributed
 
-ATTEMPT = "x-attempt"  # of handling this message, counted by us: brokers disagree on theirs
+ATTEMPT = "x-attempt"  # from 1; our own count, since RabbitMQ 3.x and 4.x count returns differently
 CAUSE = "x-cause"
 REASON = "x-reason"
 ORIGIN = "x-origin"
@@ -28,7 +28,7 @@ TRACE = ("traceparent", "tracestate")  # W3C Trace Context
 
 @dataclass(frozen=True, slots=True)
 class Publishing:
-    """One message on its way to the broker."""
+    """A message to be published, with its properties."""
 
     exchange: str
     routing_key: str
@@ -44,7 +44,7 @@ class Publishing:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One message as it came from `queue`, at its `attempt` (from 1)."""
+    """A message that was delivered from `queue`; `attempt` counts its handlings, from 1."""
 
     queue: str
     type: str
@@ -59,7 +59,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Jitter:
-    """Two uniform numbers in [0, 1): the jitter of one delay."""
+    """Two random numbers, uniform in [0, 1), that spread one delay: see `retry.choose_delay`."""
 
     chance: float
     turn: float
@@ -68,13 +68,13 @@ class Jitter:
 def contract(delivery: Delivery, kinds: tuple[type[Contract], ...]) -> Contract:
     """Decode the message of a delivery.
 
-    Raises Undecodable, also when it is none of `kinds`, when no reply may go where it asks for one,
-    and when its publisher may not name its client.
+    Raises Undecodable when the body is not its contract, when the contract is not one of `kinds`,
+    when no reply may go to its `reply_to`, and when its publisher may not name its client.
     """
     asker.check(delivery.reply_to, delivery.publisher)
     message = decode(delivery.type, delivery.body)
     if not isinstance(message, kinds):
-        raise Undecodable(f"nobody here takes {delivery.type}")
+        raise Undecodable(f"{delivery.queue} has no handler for {delivery.type}")
     return attributed(message, delivery.publisher)
 
 
@@ -84,7 +84,7 @@ def publishing(
     reply_to: str | None = None,
     trace: Mapping[str, str] | None = None,
 ) -> Publishing:
-    """Give the publishing of a command, question or event. Raises TypeError for an answer."""
+    """Return the publishing of a command, question or event. Raises TypeError for an answer."""
     return Publishing(
         exchange=topology.exchange_of(message),
         routing_key=message.routing_key,
@@ -100,7 +100,7 @@ def publishing(
 
 
 def reply(delivery: Delivery, message: Contract, to: str) -> Publishing:
-    """Give the copy of a returned message for whoever asked."""
+    """Return the publishing of a returned message as a reply; `to` is the delivery's `reply_to`."""
     return Publishing(
         exchange="",
         routing_key=to,
@@ -109,8 +109,8 @@ def reply(delivery: Delivery, message: Contract, to: str) -> Publishing:
         message_id=message.id,
         correlation_id=delivery.correlation_id,
         headers=delivery.trace,
-        # Before 4.2 a reply by direct reply-to is returned as unroutable although it arrived;
-        # and an asker who has gone is no trouble of ours.
+        # Before 4.2 a reply by direct reply-to is returned as unroutable although it arrived. A
+        # reply whose asker has gone is dropped.
         mandatory=False,
         persistent=False,
     )
@@ -119,7 +119,7 @@ def reply(delivery: Delivery, message: Contract, to: str) -> Publishing:
 def finished(
     delivery: Delivery, returned: Sequence[Contract | retry.Reschedule], jitter: Jitter
 ) -> list[Publishing]:
-    """Give what a handler's return value asks to be published, copies for the asker last."""
+    """Return the publishings for what a handler returned, with the replies to the asker last."""
     messages = [item for item in returned if isinstance(item, Contract)]
     later = [item for item in returned if isinstance(item, retry.Reschedule)]
     to = delivery.reply_to
@@ -129,7 +129,7 @@ def finished(
             for message in messages
             if not isinstance(message, Answer)
         ),
-        *(_back(delivery, item, jitter) for item in later),
+        *(_rescheduled(delivery, item, jitter) for item in later),
         *(
             reply(delivery, message, to)
             for message in messages
@@ -139,35 +139,38 @@ def finished(
 
 
 def failed(
-    delivery: Delivery, reason: str, wish: float | None, jitter: Jitter, at: datetime
+    delivery: Delivery, reason: str, requested: float | None, jitter: Jitter, at: datetime
 ) -> Publishing:
-    """Give the copy for the ladder, or for the dead letters when no attempt is left."""
-    seconds = retry.wait_after(delivery.attempt, wish)
+    """Return the copy for a delay queue, or for the dead letters when no attempt is left.
+
+    `requested` is the delay that the handler asked for, in seconds.
+    """
+    seconds = retry.wait_after(delivery.attempt, requested)
     if seconds is None:
         return dead(delivery, "exhausted", reason, at)
     return _delayed(delivery, seconds, jitter, delivery.attempt + 1)
 
 
 def dead(delivery: Delivery, cause: str, reason: str, at: datetime) -> Publishing:
-    """Return the copy for the dead letters, with its story in the headers.
+    """Return the copy for the dead letters, with the cause in its headers.
 
     It has no reply_to: a replay is not answered, and a wrong address must not come back.
     """
-    story: dict[str, str | int] = {
+    headers: dict[str, str | int] = {
         CAUSE: cause,
-        # It may quote what is no Unicode, which no header could hold.
+        # A reason may quote lone surrogates, which UTF-8 cannot encode.
         REASON: reason[:MAX_REASON_CHARS].encode(errors="replace").decode(),
         ORIGIN: delivery.queue,
         ATTEMPT: delivery.attempt,
         DIED_AT: at.isoformat(),
     }
-    return _copy(replace(delivery, reply_to=None), topology.DEAD, story)
+    return _copy(replace(delivery, reply_to=None), topology.DEAD, headers)
 
 
-def _back(delivery: Delivery, later: retry.Reschedule, jitter: Jitter) -> Publishing:
-    """Give the message that comes back in place of the delivered one, with a fresh count."""
-    copy = _delayed(delivery, later.seconds, jitter, 1)
-    message = later.message
+def _rescheduled(delivery: Delivery, request: retry.Reschedule, jitter: Jitter) -> Publishing:
+    """Return the publishing of a rescheduled message to the same queue, at its first attempt."""
+    copy = _delayed(delivery, request.seconds, jitter, 1)
+    message = request.message
     return replace(copy, type=message.routing_key, body=encode(message), message_id=message.id)
 
 
@@ -177,10 +180,10 @@ def _delayed(delivery: Delivery, seconds: float, jitter: Jitter, attempt: int) -
     return _copy(delivery, exchange, {ATTEMPT: attempt})
 
 
-def _copy(delivery: Delivery, exchange: str, story: Mapping[str, str | int]) -> Publishing:
-    """Return the delivered message again, for an exchange that routes by the queue's name.
+def _copy(delivery: Delivery, exchange: str, headers: Mapping[str, str | int]) -> Publishing:
+    """Return a copy of the delivered message, for an exchange that routes by the queue's name.
 
-    The broker knows it as ours; a header of ours names its first publisher.
+    Its `user_id` is that of this service, so the header USER names the first publisher.
     """
     return Publishing(
         exchange=exchange,
@@ -190,5 +193,5 @@ def _copy(delivery: Delivery, exchange: str, story: Mapping[str, str | int]) -> 
         message_id=delivery.message_id,
         correlation_id=delivery.correlation_id,
         reply_to=delivery.reply_to,
-        headers={**delivery.trace, USER: delivery.publisher.user or "", **story},
+        headers={**delivery.trace, USER: delivery.publisher.user or "", **headers},
     )

@@ -105,7 +105,7 @@ class World:
         assert letter.reply_to is None
         # Of a command that names a second key a copy lies in the first one's queue.
         if because not in str(letter.headers[delivery.REASON]):
-            assert "nobody here takes" in str(letter.headers[delivery.REASON])
+            assert "has no handler for" in str(letter.headers[delivery.REASON])
             await self.refused(because)
 
     async def codes_arrive(self, *names: str) -> None:

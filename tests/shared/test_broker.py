@@ -186,7 +186,7 @@ async def test_the_same_question_at_once_is_answered_to_each(url: str) -> None:
         answers = await asyncio.gather(*(door.ask(question, within=5) for _ in range(20)))
 
     assert {answer.id for answer in answers} == {"q1"}
-    assert not door._conversations
+    assert not door._listeners
 
 
 async def test_two_hundred_questions_at_once(url: str) -> None:

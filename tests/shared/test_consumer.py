@@ -206,7 +206,7 @@ async def test_publishing_can_be_cut_off() -> None:
 @pytest.mark.parametrize(
     ("message", "error", "cause", "reason"),
     [
-        (asked("q"), None, "undecodable", "nobody here takes code.verify"),
+        (asked("q"), None, "undecodable", "otp.questions has no handler for code.verify"),
         (arrived("m"), Reject("never"), "rejected", "never"),
         (arrived("m", MAX_ATTEMPTS), Retry("away"), "exhausted", "away"),
         # A text may hold what was in the message; its kind is enough for a header.

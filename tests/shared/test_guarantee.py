@@ -81,7 +81,7 @@ async def test_results_are_published_before_the_acknowledgement(url: str) -> Non
         ("email.send.transactional", b"\xff{", "JSON"),
         ("email.send.transactional", b'{"id": "x", "to": []}', "subject"),
         ("no.such.type", b"{}", "no contract"),
-        ("code.issue", b'{"id": "x", "email": "a@example.com"}', "nobody here"),
+        ("code.issue", b'{"id": "x", "email": "a@example.com"}', "has no handler"),
     ],
     ids=["not JSON", "not the contract", "unknown type", "not for this queue"],
 )
