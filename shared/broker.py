@@ -16,7 +16,6 @@ from prometheus_client import Counter
 from yarl import URL
 
 from shared import contracts, dead_letter, delivery, rabbitmq
-from shared.asker import DIRECT_REPLY
 from shared.config.settings import DRAIN_SECONDS
 from shared.consumer import Consumer, Subscription
 from shared.contracts import Contract
@@ -24,6 +23,7 @@ from shared.dead_letter import DeadLetter
 from shared.delivery import Publishing
 from shared.errors import NoAnswer, Unavailable, Undecodable
 from shared.group_consumer import GroupConsumer
+from shared.identity import DIRECT_REPLY
 from shared.inflight import DeliveryTag
 from shared.rabbitmq import Connection, Fetched, Publisher, QueueReader
 from shared.runtime import metrics

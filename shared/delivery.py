@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from shared import asker, retry, topology
+from shared import retry, topology
 from shared.contracts import Answer, Contract, Event, Question, decode, encode
 from shared.errors import Undecodable
-from shared.identity import USER, Identity, attributed
+from shared.identity import USER, Identity, attributed, check_reply_to
 
 ATTEMPT = "x-attempt"  # from 1; our own count, since RabbitMQ 3.x and 4.x count returns differently
 CAUSE = "x-cause"
@@ -71,7 +71,7 @@ def contract(delivery: Delivery, kinds: tuple[type[Contract], ...]) -> Contract:
     Raises Undecodable when the body is not its contract, when the contract is not one of `kinds`,
     when no reply may go to its `reply_to`, and when its publisher may not name its client.
     """
-    asker.check(delivery.reply_to, delivery.publisher)
+    check_reply_to(delivery.reply_to, delivery.publisher)
     message = decode(delivery.type, delivery.body)
     if not isinstance(message, kinds):
         raise Undecodable(f"{delivery.queue} has no handler for {delivery.type}")

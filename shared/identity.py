@@ -1,10 +1,13 @@
-"""Pure: the publisher of a message, and the client that it may act for.
+"""Pure: the publisher of a message, the client that it may act for, and where its reply may go.
 
 A routing key proves nothing: RabbitMQ checks topic rights where a message is published, and not
 where it is dead-lettered, passed on from exchange to exchange, or named in a CC header. Only the
 property `user_id` proves something: the broker refuses any but the connection's own user.
 """
 
+import binascii
+import re
+from base64 import b64decode
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
@@ -17,6 +20,14 @@ from shared.contracts.fields import Id
 from shared.errors import Undecodable
 
 USER = "x-user"  # of a copy: the first publisher; empty when it is unknown
+
+DIRECT_REPLY = "amq.rabbitmq.reply-to"  # in a question; the broker writes an address in its place
+
+# The address that the broker writes: the process of the asking channel in Erlang's external term
+# format (NEW_PID_EXT), its node's name hashed, and a random key; seen on 3.10.8. RabbitMQ 3.10 ends
+# a connection that publishes to any other address of this prefix (INTERNAL_ERROR, issue 10, A1).
+_ADDRESS = re.compile(re.escape(DIRECT_REPLY) + r"\.([A-Za-z0-9+/]+={0,2})\.[A-Za-z0-9+/]{22}==")
+_PROCESS = re.compile(rb"\x83X(?:v\x00|w)(.)(reply@[0-9]{1,10}).{12}", re.DOTALL)
 
 _ID: TypeAdapter[str] = TypeAdapter(Id)
 
@@ -63,6 +74,36 @@ def attributed(message: C, identity: Identity) -> C:
     if identity.user is None and not isinstance(message, SendEmail):
         raise Undecodable(f"client: {claimed!r} is not believed without the property user_id")
     return message.model_copy(update={"client": _client(identity.user)})
+
+
+def check_reply_to(reply_to: str | None, publisher: Identity) -> None:
+    """Raise Undecodable when no reply may go to `reply_to`; None is no reply.
+
+    A service replies through the default exchange, which reaches every queue by name, with rights
+    that the publisher does not have. So a queue must belong to the publisher by its name, unless
+    the publisher is a service or uses our own broker user: no program may have replies written
+    into another program's queue.
+    """
+    if not reply_to or _is_direct(reply_to):
+        return
+    user = publisher.user
+    is_own = publisher.names_clients or (user and reply_to.startswith(f"{user}."))
+    if topology.is_reserved(reply_to) or not is_own:
+        raise Undecodable(
+            f"reply_to: {reply_to[:100]!r} is neither a direct reply-to address nor a queue that "
+            f"begins with the user_id, {user!r}"
+        )
+
+
+@lru_cache(maxsize=1024)  # a channel asks many times from one address
+def _is_direct(reply_to: str) -> bool:
+    """Return whether the broker wrote this address."""
+    address = _ADDRESS.fullmatch(reply_to)
+    try:
+        process = _PROCESS.fullmatch(b64decode(address[1])) if address else None
+    except binascii.Error:
+        return False
+    return process is not None and process[1][0] == len(process[2])
 
 
 def _client(user: str | None) -> str | None:

@@ -55,7 +55,7 @@ PURE_FOLDERS: Mapping[str, Sequence[str]] = {
 }
 # Folders of edges. The files that are named are pure all the same.
 EDGE_FOLDERS: Mapping[str, Sequence[str]] = {
-    "shared": ("asker", "dead_letter", "delivery", "errors", "identity", "retry", "topology"),
+    "shared": ("dead_letter", "delivery", "errors", "identity", "retry", "topology"),
     "shared/storage": ("rate",),
     "services/classifier/store": (),
     "services/gateway/api": ("body", "mistakes", "openapi", "problem"),

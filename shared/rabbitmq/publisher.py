@@ -8,9 +8,9 @@ from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import DeliveryError, PublishError
 
 from shared import contracts
-from shared.asker import DIRECT_REPLY
 from shared.delivery import Publishing
 from shared.errors import Unavailable
+from shared.identity import DIRECT_REPLY
 from shared.rabbitmq.channel import Channel
 from shared.rabbitmq.connection import CLOSE_SECONDS, Connection, translated
 from shared.rabbitmq.frames import PublishFrames

@@ -1,10 +1,12 @@
 """The publisher of a message and its client: the broker's word alone counts."""
 
+import base64
 from collections.abc import Sequence
 
 import pytest
 
 from shared import topology
+from shared.broker import Broker
 from shared.contracts import (
     CancelCode,
     Contract,
@@ -14,13 +16,18 @@ from shared.contracts import (
     VerifyCode,
 )
 from shared.errors import Undecodable
-from shared.identity import Identity, attributed, identify
+from shared.identity import DIRECT_REPLY, Identity, attributed, check_reply_to, identify
 from shared.topology import OPERATOR, Owner
 from tests.shared.messages import mail
+from tests.tap import tapped
 
 QUEUE = topology.OTP_COMMANDS
 SHOP = Identity("shop")
 ADA = "ada@example.com"
+OURS = Identity("guest", names_clients=True, is_copy=True)
+KEY = "7eGxQIMgIybcYYROf2JS2Q=="
+NODE = b"reply@82713972"
+PROCESS = b"\x83Xv\x00\x0e" + NODE + b"\x00\x00\x03h\x00\x00\x00\x00k\x0b\xa4\xc9"
 
 
 def codes(client: str | None) -> Sequence[IssueCode | VerifyCode | CancelCode]:
@@ -113,3 +120,91 @@ def test_nobody_else_states_a_user(user: str | None, stated: str) -> None:
     assert not publisher.is_copy
     with pytest.raises(Undecodable, match="x-user"):
         attributed(mail("m"), publisher)
+
+
+def direct(process: bytes, key: str = KEY) -> str:
+    """Return the direct reply-to address of a process."""
+    return f"{DIRECT_REPLY}.{base64.b64encode(process).decode()}.{key}"
+
+
+@pytest.mark.parametrize(
+    "reply_to",
+    [
+        None,
+        "",
+        direct(PROCESS),
+        direct(PROCESS.replace(b"v\x00", b"w")),  # a short atom, as newer Erlangs may write it
+        "shop.replies",
+    ],
+)
+def test_a_reply_goes_to_the_asker(reply_to: str | None) -> None:
+    """A channel that the broker names and a program's own queue are told."""
+    check_reply_to(reply_to, SHOP)
+
+
+@pytest.mark.parametrize(
+    "queue", [*(queue.name for queue in topology.queues(tuple(topology.Owner)))]
+)
+def test_no_reply_goes_to_a_queue_of_the_pipeline(queue: str) -> None:
+    """No queue of any service, running or not, no dead letters, no delay queue."""
+    with pytest.raises(Undecodable, match="reply_to"):
+        check_reply_to(queue, OURS)
+
+
+@pytest.mark.parametrize("name", ["sender", "inbound.mail", "webhooks.x", "delay.9d", "amq.gen-x"])
+def test_a_name_that_may_become_ours_is_refused(name: str) -> None:
+    """No program has a name today that a later version may declare."""
+    with pytest.raises(Undecodable, match="reply_to"):
+        check_reply_to(name, OURS)
+
+
+@pytest.mark.parametrize(
+    "reply_to",
+    [
+        DIRECT_REPLY,  # nobody's: our own channel would be closed for it
+        f"{DIRECT_REPLY}.",
+        f"{DIRECT_REPLY}.x",
+        f"{DIRECT_REPLY}.!!!.{KEY}",
+        f"{DIRECT_REPLY}.g1h2=A.{KEY}",
+        f"{DIRECT_REPLY}.g1h2A.{KEY}",
+        direct(PROCESS, "x"),
+        direct(PROCESS, f"{KEY}.{KEY}"),
+        direct(b"\x83a\x01"),
+        direct(PROCESS[:-1]),
+        direct(PROCESS + b"\x00"),
+        direct(PROCESS.replace(NODE, b"rabbit@a-machine")),
+        direct(PROCESS.replace(b"\x0e", b"\x0d")),
+        direct(b"\x83l\x7f\xff\xff\xff"),  # a list of 2 billion
+    ],
+)
+def test_an_address_that_no_broker_wrote_is_refused(reply_to: str) -> None:
+    """RabbitMQ 3.10 reads it with `binary_to_term` and ends the connection that published it."""
+    with pytest.raises(Undecodable, match="reply_to"):
+        check_reply_to(reply_to, OURS)
+
+
+@pytest.mark.parametrize("publisher", [Identity(), SHOP], ids=["of no user", "of shop"])
+@pytest.mark.parametrize("queue", ["bakery.orders", "shopper.replies", "shop", "replies"])
+def test_no_reply_goes_to_another_program_s_queue(queue: str, publisher: Identity) -> None:
+    """Only the user that the broker vouches for says whose a queue is."""
+    with pytest.raises(Undecodable, match="reply_to"):
+        check_reply_to(queue, publisher)
+
+
+def test_all_that_share_our_user_may_name_any_queue_of_theirs() -> None:
+    """On a broker with one user there is nobody to protect from it."""
+    check_reply_to("replies", OURS)
+
+
+@pytest.mark.rabbit
+async def test_the_broker_s_own_address_is_known(url: str) -> None:
+    """This broker writes addresses of the form that is taken."""
+    async with (
+        Broker.connect(url, "tests") as door,
+        tapped(url, topology.COMMANDS) as commands,
+        door.request_stream(mail("first")),
+    ):
+        asked = await commands.next()
+
+    assert str(asked.reply_to).startswith(f"{DIRECT_REPLY}.")
+    check_reply_to(asked.reply_to, Identity())
