@@ -10,6 +10,7 @@ from yarl import URL
 
 from ops import node, topology
 from ops.broker import BrokerAddress, BrokerError, RabbitServer
+from ops.cli import quiet
 from ops.process import PidFiles, Restarts
 from ops.secret_file import SecretFile
 from ops.stack.child import ServiceLogs
@@ -33,7 +34,8 @@ async def given(settings: StackSettings) -> AsyncIterator[BrokerUrls]:
     """Use the broker of AMQP_URL. Raises StackError when it refuses the connection."""
     url = settings.amqp_url or ""
     try:
-        await topology.declare(url)
+        with quiet():  # aiormq logs a refused connection, which is raised here as well
+            await topology.declare(url)
     except Unavailable as error:
         reason = str(error.__cause__ or error) or "no answer"
         where = masked(URL(url))
