@@ -49,7 +49,7 @@ class Backlog:
         size = len(message.body)
         if size <= MAX_SMALL_BYTES:
             return True
-        if self._has_room(size):
+        if not self._waiting and self._has_room(size):  # else it would pass those that wait
             self._held += size
             return True
         place = self._spooled(message.body)

@@ -64,6 +64,15 @@ def test_one_body_alone_always_has_room() -> None:
     assert len(backlog.clear()) == 1
 
 
+def test_a_large_body_is_not_passed_by_smaller_ones() -> None:
+    """The next large body waits behind it, or a steady stream of them would hold it for ever."""
+    backlog = Backlog(room=5)
+
+    assert put(backlog, b"abc", b"defg", b"hi") == [True, False, False]
+    assert [each.body for each, _ in backlog.leave(3)] == [b"defg"]
+    assert [each.body for each, _ in backlog.leave(4)] == [b"hi"]
+
+
 def test_a_lost_delivery_is_not_begun() -> None:
     """The broker delivers it again, on another channel; the next one has its room."""
     backlog, lost = Backlog(room=2), RecordingTag()
