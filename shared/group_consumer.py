@@ -2,12 +2,13 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from shared.backlog import MAX_HELD_BYTES
 from shared.consumer import Consumer, Publish, Subscription
 from shared.delivery import Delivery
+from shared.errors import Unavailable
 from shared.inflight import DeliveryTag
 
 MAX_GROUP_BYTES = 64 << 10  # of bodies, which take about a millisecond to decode
@@ -15,24 +16,38 @@ PAUSE_ITERATIONS = 4  # of the loop: in so many a question is read, handled, ans
 
 
 class GroupTag(NamedTuple):
-    """The tags of deliveries that are settled together; all are of one channel."""
+    """The tags of deliveries that are settled together.
+
+    After a lost channel a group may have deliveries of the old and of the new one. Those of the old
+    one are delivered again, and must not keep the others from being settled.
+    """
 
     tags: Sequence[DeliveryTag]
 
     async def ack(self) -> None:
-        """Acknowledge all of them. Raises Unavailable."""
-        for tag in self.tags:
-            await tag.ack()
+        """Acknowledge all. Raises Unavailable when one of their channels is gone."""
+        await _settle_each(tag.ack for tag in self.tags)
 
     async def requeue(self) -> None:
-        """Return all of them to their queue. Raises Unavailable."""
-        for tag in self.tags:
-            await tag.requeue()
+        """Return all to their queue. Raises Unavailable when one of their channels is gone."""
+        await _settle_each(tag.requeue for tag in self.tags)
 
     @property
     def void(self) -> bool:
-        """Whether the channel is gone."""
-        return self.tags[-1].void
+        """Whether the channels of all of them are gone."""
+        return all(tag.void for tag in self.tags)
+
+
+async def _settle_each(settlements: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    """Settle all deliveries that can be settled. Raises Unavailable if some could not."""
+    lost: Unavailable | None = None
+    for settle in settlements:
+        try:
+            await settle()
+        except Unavailable as error:
+            lost = error
+    if lost is not None:
+        raise lost
 
 
 class GroupConsumer(Consumer):

@@ -177,3 +177,19 @@ async def test_a_lost_channel_settles_nothing() -> None:
     await served.consumer.drain(SECONDS)
 
     assert [tag.settled for tag in tags] == [[], []]
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+async def test_a_lost_channel_does_not_hold_deliveries_of_another(lost: int) -> None:
+    """In a group of two channels, all that can be acknowledged is acknowledged."""
+    served = Served()
+    served.handler.may_go_on.clear()
+    tags = served.given("a", "b")
+    await served.handler.called(len(tags))
+    tags[lost].void = True
+    served.handler.may_go_on.set()
+    await settled([tags[1 - lost]])
+    await served.consumer.drain(SECONDS)
+
+    assert tags[1 - lost].settled == ["ack"]
+    assert tags[lost].settled == []
