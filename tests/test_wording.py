@@ -4,7 +4,6 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import PurePosixPath
 
 import pytest
 
@@ -16,10 +15,6 @@ VAGUE_WORDS = re.compile(
     r"|ha(?:ve|s|d|ving)|sa(?:y|ys|id|ying)|who(?:ever|m|se)?|what(?:ever)?)\b",
     re.IGNORECASE,
 )
-# Folders whose docstrings are still to be reworded; delete yours when it is clean.
-NOT_YET_REWORDED = {
-    "shared",
-}
 
 # Class names that stand for several things, and why each of them may.
 SHARED_CLASS_NAMES: Mapping[str, str] = {}
@@ -62,7 +57,6 @@ def test_docstrings_begin_plainly() -> None:
     problems = [
         f"{module.path}:{problem}"
         for module in read(*PRODUCT, "tests")
-        if str(PurePosixPath(module.path).parent) not in NOT_YET_REWORDED
         for problem in vague_docstrings(module)
     ]
 
