@@ -110,8 +110,7 @@ class Connection:
         connection = self._connection
         with translated("no channel"):
             async with asyncio.timeout(CONNECT_SECONDS):
-                # aio-pika's channels stay referenced until the connection ends, also when the
-                # broker closes them: one a second while a queue is missing.
+                # aio-pika's channel is this one in a wrapper, of which nothing would be used.
                 opened = await connection.under.channel(
                     publisher_confirms=confirms, on_return_raises=confirms
                 )
