@@ -32,10 +32,10 @@ from shared.runtime import log
 
 _COMPOSE_SECONDS = 0.5  # a repetition
 _ROUND_TRIP_SECONDS = 0.020  # to the far relay and back
-_WAITING = 100_000  # commands
+_WAITING_MAILS = 100_000  # commands
 _VERIFYING_CALLERS = 64  # HTTP connections
-_REFUSALS = 10_000
-_ARRIVALS = 500  # codes, one after the other
+_MEASURED_REFUSALS = 10_000
+_MEASURED_CODES = 500  # codes, one after the other
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -161,7 +161,7 @@ async def _profile(place: Bench, served: Sink, plan: drain.DrainPlan) -> None:
 
 async def _backlog(place: Bench, served: Sink, chosen: argparse.Namespace) -> None:
     plan = drain.DrainPlan(chosen.count, chosen.connections)
-    waiting = chosen.waiting or _WAITING
+    waiting = chosen.waiting or _WAITING_MAILS
     _say(f"\nthe sender's memory while it sends the first {plan.count:,} of {waiting:,}:")
     samples, peak = await drain.memory_samples(place, served, waiting, plan)
     _say(report.course(samples))
@@ -194,11 +194,11 @@ async def _codes(place: Bench, chosen: argparse.Namespace) -> None:
     verified = await codes.measure(place, plan)
     _say(report.table("verifications/s", verified))
     _say(report.fast(verified[0], codes.WANTED_RATE, codes.WANTED_P99_SECONDS))
-    _say(f"\n{_REFUSALS:,} refusals, one after the other:")
-    _say(refusals.table(await refusals.measure(place, _REFUSALS)))
-    waiting = chosen.waiting or _WAITING
-    _say(f"\n{_ARRIVALS:,} codes, one after the other, from the request to the SMTP server:")
-    idle, busy = await arrive.measure(place, arrive.ArrivalPlan(_ARRIVALS, waiting))
+    _say(f"\n{_MEASURED_REFUSALS:,} refusals, one after the other:")
+    _say(refusals.table(await refusals.measure(place, _MEASURED_REFUSALS)))
+    waiting = chosen.waiting or _WAITING_MAILS
+    _say(f"\n{_MEASURED_CODES:,} codes, one after the other, from the request to the SMTP server:")
+    idle, busy = await arrive.measure(place, arrive.ArrivalPlan(_MEASURED_CODES, waiting))
     _say(report.table("codes/s", [busy, idle]))
     _say(report.soon(idle, arrive.IDLE_P99_SECONDS))
     _say(report.soon(busy, arrive.BUSY_P99_SECONDS))
@@ -249,7 +249,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--waiting",
         type=_positive,
-        help=f"mails that wait while memory or codes are measured ({_WAITING})",
+        help=f"mails that wait while memory or codes are measured ({_WAITING_MAILS})",
     )
     add("--callers", type=_positive, default=32, help="HTTP connections (%(default)s)")
     add(

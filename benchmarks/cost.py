@@ -43,8 +43,8 @@ from shared.topology import sending_queue
 
 _MODULE = "benchmarks.cost"
 _CATEGORY = Category.TRANSACTIONAL
-_FIRST = 500  # mails that do not count: connections are opened, statements made, a width found
-_IN_HAND = 4  # mails for each connection: claims and outcomes wait for their commits
+_WARM_UP_MAILS = 500  # not counted: connections are opened, statements made, a limit found
+_MAILS_PER_CONNECTION = 4  # at a time: claims and outcomes wait for their commits
 _WITHIN_SECONDS = 300.0
 _MICROSECONDS = 1_000_000
 
@@ -80,7 +80,7 @@ async def measured(place: Bench, served: Sink, count: int, connections: int) -> 
     """Measure a process that sends `count` mails. Raises BenchError."""
     with TemporaryDirectory(dir=place.directory) as directory:
         task = Task(served.port, count, connections, directory)
-        expected = served.count() + _FIRST + count
+        expected = served.count() + _WARM_UP_MAILS + count
         cost = Cost(**await place.ask(_MODULE, asdict(task), _WITHIN_SECONDS))
     served.expect(expected)
     return cost
@@ -89,11 +89,11 @@ async def measured(place: Bench, served: Sink, count: int, connections: int) -> 
 async def send_all(task: Task) -> Cost:
     """Send all mails of a task; return their cost, without the first ones."""
     async with _sender(task) as sender:
-        hands = task.connections * _IN_HAND
-        await _sent(sender, _bodies(_FIRST), hands)
+        concurrency = task.connections * _MAILS_PER_CONNECTION
+        await _sent(sender, _bodies(_WARM_UP_MAILS), concurrency)
         bodies = _bodies(task.count)
         begun = _clocks()
-        await _sent(sender, bodies, hands)
+        await _sent(sender, bodies, concurrency)
         ended = _clocks()
     return Cost(*(end - begin for begin, end in zip(begun, ended, strict=True)))
 
@@ -109,9 +109,9 @@ def _bodies(count: int) -> Sequence[bytes]:
     return [contracts.encode(each.model_copy(update=accepted)) for each in commands]
 
 
-async def _sent(sender: SendHandler, bodies: Sequence[bytes], hands: int) -> None:
+async def _sent(sender: SendHandler, bodies: Sequence[bytes], concurrency: int) -> None:
     waiting = iter(bodies)
-    await asyncio.gather(*(_hand(sender, waiting) for _ in range(hands)))
+    await asyncio.gather(*(_hand(sender, waiting) for _ in range(concurrency)))
 
 
 async def _hand(sender: SendHandler, waiting: Iterator[bytes]) -> None:

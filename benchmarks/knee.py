@@ -27,8 +27,8 @@ from services.sender.smtp.rate_limits import Throttle
 from services.sender.smtp.relay import ConnectionLimits, Relay, Tls
 from shared.storage.rate import Rate
 
-MOST = 64  # connections that the sender may open
-WANTED = 0.9  # of the best fixed number
+MAX_OPEN = 64  # connections that the sender may open
+WANTED_SHARE = 0.9  # of the best fixed number
 _MAILS_PER_CONNECTION = 1000
 _DEADLINE_SECONDS = 60.0
 
@@ -63,9 +63,9 @@ class Found:
         rows = [(f"{number} at a time", rate) for number, rate in self.fixed.items()]
         rows += [("found, while looking", self.start), ("found", self.later)]
         cells = [[name, f"{rate:,.0f}", f"{rate / best:.2f}"] for name, rate in rows]
-        verdict = report.REACHED if self.later >= WANTED * best else report.MISSED
+        verdict = report.REACHED if self.later >= WANTED_SHARE * best else report.MISSED
         table = report.aligned([["", "mails/s", "of the best"], *cells])
-        return f"{table}\n  wanted are {WANTED:g} of the best: {verdict}"
+        return f"{table}\n  wanted are {WANTED_SHARE:g} of the best: {verdict}"
 
 
 class Unlimited:
@@ -107,7 +107,7 @@ async def measured(smtp: int, web: int, play: Behaviour, spans: Spans) -> Found:
         ):
             pass
     except aiohttp.ClientError as error:
-        raise BenchError(f"the simulator cannot be told: {error}") from error
+        raise BenchError(f"the simulator cannot be set up: {error}") from error
     relay = Relay("127.0.0.1", smtp, Tls.NONE)
     fixed = {number: await _fixed(relay, number, spans.fixed) for number in _numbers(play)}
     start, later = await _found(relay, [spans.start, spans.later])
@@ -135,14 +135,14 @@ async def _fixed(relay: Relay, number: int, seconds: float) -> float:
 
 
 async def _found(relay: Relay, spans: Sequence[float]) -> Sequence[float]:
-    limits = ConnectionLimits(MOST, _MAILS_PER_CONNECTION, _DEADLINE_SECONDS, KEPT_SECONDS)
+    limits = ConnectionLimits(MAX_OPEN, _MAILS_PER_CONNECTION, _DEADLINE_SECONDS, KEPT_SECONDS)
     throttle = Throttle(Unlimited(), {})
     async with SmtpPool([relay], limits, "bench", throttle, lambda: datetime.now(UTC)) as pool:
 
         async def send(letter: OutgoingMail) -> None:
             _see(await pool.send(letter))
 
-        return await _rates(send, 2 * MOST, spans)
+        return await _rates(send, 2 * MAX_OPEN, spans)
 
 
 async def _rates(

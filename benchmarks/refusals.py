@@ -38,7 +38,7 @@ from shared.storage.database import Database
 
 UNKNOWN, WRONG, USED, EXPIRED, EXHAUSTED = "unknown", "wrong", "used", "expired", "exhausted"
 KINDS = (UNKNOWN, WRONG, USED, EXPIRED, EXHAUSTED)
-_TRIES = 5
+_GUESSES_PER_CODE = 5
 _REFUSED = b'"verified":false'
 _MAX_PREPARING = 200  # addresses at once
 _MICROSECONDS = 1_000_000
@@ -77,7 +77,7 @@ class GuessPreparer:
 
     def __init__(self, database: Database, keys: codes.OtpKeys) -> None:
         self._book = CodeGenerator.from_text(keys.otp_key)
-        rules = CodePolicy(600_000, 60_000, _TRIES, 30, self._book.key_ids)
+        rules = CodePolicy(600_000, 60_000, _GUESSES_PER_CODE, 30, self._book.key_ids)
         self._store = ChallengeStore(database, rules)
         self._brief = ChallengeStore(database, replace(rules, lifetime=1))
         self._codes = CodeHandlers(
@@ -96,7 +96,7 @@ class GuessPreparer:
         store = self._brief if kind == EXPIRED else self._store
         right = TypedCode(email, await self._issued(store, email))
         wrong = TypedCode(email, f"{(int(right.code) + 1) % 1_000_000:06}")
-        for _ in range(_TRIES if kind == EXHAUSTED else 0):
+        for _ in range(_GUESSES_PER_CODE if kind == EXHAUSTED else 0):
             await self._guess(wrong)
         if kind == USED:
             await self._guess(right)

@@ -8,7 +8,7 @@ from ops.load.report import percentile
 
 _MILLISECONDS = 1000
 _MEGABYTE = 1_000_000
-_STEPS = 10
+_COURSE_STEPS = 10
 REACHED, MISSED = "reached", "missed"
 
 
@@ -85,7 +85,9 @@ def most_memory(peaks: Sequence[int], limit: int) -> str:
 
 def course(samples: Sequence[int]) -> str:
     """Describe memory, in octets, from the first of `samples` to the last in ten steps."""
-    steps = [samples[place * (len(samples) - 1) // _STEPS] for place in range(_STEPS + 1)]
+    steps = [
+        samples[place * (len(samples) - 1) // _COURSE_STEPS] for place in range(_COURSE_STEPS + 1)
+    ]
     return "  " + " ".join(f"{step / _MEGABYTE:.0f}" for step in steps) + " MB"
 
 

@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 from shared.errors import ConfigError
 
-USAGE = 2  # exit code: wrong settings or arguments, as in argparse
+EXIT_USAGE = 2  # exit code: wrong settings or arguments, as in argparse
 
 # Each module has `add_arguments(parser)` and `run(arguments) -> exit code`.
 _COMMANDS = {
@@ -50,7 +50,7 @@ def _quietly(parsed: argparse.Namespace) -> int:
         sys.stdout.flush()
     except ConfigError as error:
         print(f"ops {parsed.command}: wrong settings\n{error}", file=sys.stderr)
-        return USAGE
+        return EXIT_USAGE
     except BrokenPipeError:  # the reader, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE

@@ -25,7 +25,7 @@ PORTS = {
     "OTP_HEALTH_PORT": 8092,
     "CLASSIFIER_HEALTH_PORT": 8093,
 }
-_HIGHEST = 65535
+_MAX_PORT = 65535
 _URLS = {
     "AMQP_URL": check_broker,
     "DATABASE_URL": check_database,
@@ -108,8 +108,8 @@ def check_free(needed: Mapping[str, int]) -> None:
 def _port_mistakes(chosen: Mapping[str, str]) -> Iterator[str]:
     owners: dict[int, str] = {}
     for name, text in chosen.items():
-        if not text.isdecimal() or not 0 < int(text) <= _HIGHEST:
-            yield f"{name}: must be a number from 1 to {_HIGHEST}"
+        if not text.isdecimal() or not 0 < int(text) <= _MAX_PORT:
+            yield f"{name}: must be a number from 1 to {_MAX_PORT}"
         elif (other := owners.setdefault(int(text), name)) != name:
             yield f"{other} and {name}: are both {int(text)}, set one of them to another port"
 

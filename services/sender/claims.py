@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 from shared.contracts import Outcome, SendEmail
 
-# A claim that is not renewed for so long is that of a sender that died. A transaction may take
-# longer: its sender renews the claim meanwhile.
+# A sender that has not renewed its claim for so long counts as dead. A transaction may take longer:
+# its sender renews the claim meanwhile.
 LEASE_SECONDS = 30.0
 # Share of a lease that its holder does not use: octets need a moment from the last check of the
 # lease to the relay, and the clocks of two machines do not run at one speed.
-LEASE_MARGIN = 0.1
+LEASE_MARGIN_SHARE = 0.1
 
 
 class LostClaim(Exception):

@@ -11,7 +11,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 import structlog
 
-from services.sender.claims import LEASE_MARGIN, LEASE_SECONDS, Claim, Lease, mail_key
+from services.sender.claims import LEASE_MARGIN_SHARE, LEASE_SECONDS, Claim, Lease, mail_key
 from services.sender.tables import ClaimChange, ClaimTable, OutcomeRow
 from shared.batch import Batcher
 from shared.contracts import Outcome, SendEmail
@@ -60,7 +60,7 @@ class ClaimStore:
     ) -> None:
         self._database = database
         self._lease = round(lease * MILLISECONDS_PER_SECOND)
-        self._safe_seconds = lease * (1 - LEASE_MARGIN)
+        self._safe_seconds = lease * (1 - LEASE_MARGIN_SHARE)
         self._clock = clock
         self._steady = steady
         self._table: ClaimTable | None = None

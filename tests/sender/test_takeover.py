@@ -3,7 +3,7 @@
 import pytest
 from structlog.testing import capture_logs
 
-from services.sender.claims import LEASE_MARGIN, LEASE_SECONDS
+from services.sender.claims import LEASE_MARGIN_SHARE, LEASE_SECONDS
 from services.sender.replies import reply as replies
 from services.sender.store import ClaimStore
 from shared.contracts import Outcome, SendEmail, Stage
@@ -96,7 +96,7 @@ async def test_a_lease_ends_for_its_holder_first(each_database: Database, clock:
     store = ClaimStore(each_database, clock=clock, steady=watch)
     claim = await store.claim(a_command())
     held = [store.holds(claim)]
-    watch.now += LEASE_SECONDS * (1 - LEASE_MARGIN)
+    watch.now += LEASE_SECONDS * (1 - LEASE_MARGIN_SHARE)
     held.append(store.holds(claim))
     await store.renew()
     held.append(store.holds(claim))
