@@ -17,14 +17,14 @@ from shared.contracts.message import MAX_SMALL_BYTES
 from shared.delivery import Delivery
 from shared.inflight import DeliveryTag
 
-MAX_HELD_BYTES = 32 << 20  # of large bodies being handled, for each subscription
-PLACE_BYTES = MAX_MAIL_BYTES  # on disk: no larger body is read
+MAX_HELD_BYTES = 32 << 20  # of large bodies that one subscription handles at a time
+PLACE_BYTES = MAX_MAIL_BYTES  # of a body on disk; larger bodies are rejected before
 
 logger = structlog.get_logger(__name__)
 
 
 class Waiting(NamedTuple):
-    """A message, its tag, and the number of its body's place on disk, None for one in memory."""
+    """A message, its tag, and the place of its body on disk; None if the body is in memory."""
 
     message: Delivery
     tag: DeliveryTag
@@ -58,7 +58,7 @@ class Backlog:
         return False
 
     def leave(self, size: int) -> Iterator[tuple[Delivery, DeliveryTag]]:
-        """Free the room of a body that was handled; give the messages that may be handled now."""
+        """Free the room of a handled body; yield the messages that may be handled now."""
         if size <= MAX_SMALL_BYTES:
             return
         self._held -= size
@@ -71,7 +71,7 @@ class Backlog:
                 yield message, tag
 
     def clear(self) -> list[DeliveryTag]:
-        """Forget the messages that wait; return their tags."""
+        """Drop the messages that wait; return their tags."""
         tags = [each.tag for each in self._waiting]
         self._waiting.clear()
         self._spool.close()

@@ -25,8 +25,8 @@ from shared.retry import Reschedule
 from shared.runtime import log
 from shared.runtime.metrics import QueueMetrics
 
-HANDLING_SECONDS = 60.0  # a time limit of one handler, unless its subscription says otherwise
-REPUBLISH_SECONDS = 1.0  # between tries to publish a result while the broker does not take it
+HANDLING_SECONDS = 60.0  # the time limit of a handler, unless its subscription has another
+REPUBLISH_SECONDS = 1.0  # between two tries to publish a result
 
 Handler = Callable[[Any], Awaitable[Sequence[Contract | Reschedule]]]
 Publish = Callable[[Publishing], Awaitable[None]]
@@ -38,10 +38,10 @@ logger = structlog.get_logger(__name__)
 class Subscription:
     """Which handler takes which contract of a queue, how many at a time, for how long each.
 
-    `limit` is in seconds and must stay well under the broker's consumer time-out of 30 minutes.
-    `committed` is how many seconds a service that ends waits for handlings in that phase; for all
-    others it waits as long as for its other queues. A queue of questions has `retries` off: no
-    failed question is answered or tried again, since its asker asks again or has gone. With a
+    `limit_seconds` must stay well under the broker's consumer time-out of 30 minutes. A service
+    that ends waits up to `committed_seconds` for handlings in that phase, if that is longer than
+    its wait for all others. A queue of questions has `retries` off: a question that fails is
+    neither answered nor tried again, since its asker asks again or has gone. With a
     `group_size` up to so many deliveries that come together share a task and are acknowledged
     together, see `GroupConsumer`: for a small event a task of its own costs more than the rest.
     """
@@ -49,14 +49,14 @@ class Subscription:
     queue: str
     handlers: Mapping[type[Contract], Handler]
     prefetch: int
-    limit: float = HANDLING_SECONDS
-    committed: float = 0.0
+    limit_seconds: float = HANDLING_SECONDS
+    committed_seconds: float = 0.0
     retries: bool = True
     group_size: int = 1
 
 
 class HandlingResult(NamedTuple):
-    """How the handling of a delivery ended, and what is to be published for it."""
+    """The name of the result of a handling, for the metrics, and the messages to publish."""
 
     name: str
     messages: Sequence[Publishing] = ()
@@ -76,24 +76,24 @@ class Consumer:
         self._metrics = QueueMetrics(subscription.queue)
 
     def take(self, message: Delivery, tag: DeliveryTag) -> None:
-        """Handle a delivery; it is finished even when the channel that it came by is gone."""
+        """Start to handle a delivery; the handling goes on even when its channel closes."""
         if self._in_flight.is_ending:
             self._in_flight.give_back(tag)
         elif self._backlog.admit(message, tag):
             self._start(message, tag)
 
     def release(self) -> None:
-        """Begin nothing more; each handling that only waits is cancelled."""
+        """Start no more handlings, and cancel those that only wait."""
         self._in_flight.give_back(*self._backlog.clear())
         self._in_flight.end()
 
     async def drain(self, seconds: float) -> None:
-        """Finish what is in flight, within `seconds`, when no more deliveries come."""
+        """Wait up to `seconds` for the handlings in flight, then cancel the rest."""
         self.release()
-        await self._in_flight.drain(seconds, self._subscription.committed)
+        await self._in_flight.drain(seconds, self._subscription.committed_seconds)
 
     async def cut(self) -> None:
-        """Cancel what is in flight, and leave it to the broker."""
+        """Cancel the handlings in flight; the broker delivers their messages again."""
         self.release()
         await self._in_flight.cut()
 
@@ -121,7 +121,7 @@ class Consumer:
             except Unavailable:
                 logger.warning("the channel closed before the acknowledgement; it comes again")
             except Exception:
-                # Without an answer it would hold its place in the prefetch for ever.
+                # An unsettled delivery keeps its place in the prefetch until the channel closes.
                 logger.exception("requeued after an internal error")
                 with suppress(Unavailable):
                     await tag.requeue()
@@ -147,7 +147,7 @@ class Consumer:
 
     async def _call(self, contract: Contract) -> Sequence[Contract | Reschedule]:
         """Call the handler of a contract. Raises Retry after the time limit."""
-        seconds = self._subscription.limit
+        seconds = self._subscription.limit_seconds
         try:
             async with asyncio.timeout(seconds) as limit:
                 return await self._subscription.handlers[type(contract)](contract)
@@ -157,10 +157,10 @@ class Consumer:
             raise
 
     async def _publish_all(self, messages: Sequence[Publishing], tag: DeliveryTag) -> bool:
-        """Publish until all is confirmed; False when the delivery is not ours any more.
+        """Publish until all messages are confirmed; return False if the channel closes first.
 
-        What was done cannot be undone, so its results are tried again until the broker has taken
-        the delivery back: with the same ids, so that a copy too many is recognised.
+        A handler's work cannot be undone, so its results are published again and again until the
+        broker delivers the message again. Their ids stay the same: consumers recognise copies.
         """
         left = messages
         while left := await self._unconfirmed(left):
@@ -171,8 +171,8 @@ class Consumer:
         return True
 
     async def _unconfirmed(self, messages: Sequence[Publishing]) -> Sequence[Publishing]:
-        """Publish some messages; return those to be tried again."""
-        # Answers first: no confirm comes for them, and an asker waits. They are tried once.
+        """Publish messages; return those that were not confirmed."""
+        # Replies first: an asker waits for them. They have no confirm and are tried once.
         for message in messages:
             if not message.persistent:
                 await self._is_published(message)
@@ -204,7 +204,7 @@ def _failed(message: Delivery, error: BaseException) -> HandlingResult:
             return _delayed(message, "the handler was cancelled")
         case _:
             # A defect of one handler must not stop the consumer. Only the log gets the text: a
-            # header lives as long as its dead letter.
+            # header is stored as long as its dead letter.
             logger.error("a handler failed", exc_info=error)
             return _delayed(message, type(error).__name__)
 

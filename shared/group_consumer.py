@@ -65,7 +65,7 @@ class GroupConsumer(Consumer):
         self._starting: asyncio.Task[None] | None = None
 
     def release(self) -> None:
-        """Begin nothing more; each delivery that only waits goes back to the broker."""
+        """Start no more handlings; deliveries that wait for a group go back to the broker."""
         super().release()
         self._in_flight.give_back(*(tag for _, tag in self._waiting))
         self._waiting.clear()
@@ -73,7 +73,7 @@ class GroupConsumer(Consumer):
     def _start(self, message: Delivery, tag: DeliveryTag) -> None:
         self._waiting.append((message, tag))
         if self._starting is None:
-            # It begins after all that comes in this iteration of the loop.
+            # The task runs after all deliveries of this iteration of the loop have come.
             self._starting = asyncio.create_task(self._start_groups(), name="groups")
 
     async def _start_groups(self) -> None:

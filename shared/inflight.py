@@ -44,8 +44,8 @@ class Phase(IntEnum):
     """The steps of a handling, by the cost of ending it there."""
 
     WAITING = 0  # nothing has been done: the delivery goes back to the broker at once
-    BEGUN = 1  # it can be broken off and repeated: it has the ordinary time
-    COMMITTED = 2  # its result would stay unknown: it has all the time there is
+    BEGUN = 1  # it can be cancelled and repeated: it has the ordinary time
+    COMMITTED = 2  # cancelled, its result would be unknown: it has `committed_seconds`
 
 
 class Handling:
@@ -63,7 +63,7 @@ class Handling:
         return self._clock() - self._since
 
     def reach(self, phase: Phase, waits_for: str = HANDLER) -> None:
-        """Enter a phase; to enter it once more changes nothing."""
+        """Enter a phase; entering the present one changes nothing."""
         if phase != self.phase:
             self.phase, self.waits_for, self._since = phase, waits_for, self._clock()
 
@@ -72,7 +72,7 @@ current: ContextVar[Handling | None] = ContextVar("handling", default=None)
 
 
 def reach(phase: Phase, waits_for: str = HANDLER) -> None:
-    """Enter a phase of the handling of the present delivery; outside of one do nothing."""
+    """Enter a phase of the handling that this task runs; outside of a handling do nothing."""
     handling = current.get()
     if handling is not None:
         handling.reach(phase, waits_for)
@@ -102,12 +102,12 @@ class InFlight:
         self._unhandled += tags
 
     def end(self) -> None:
-        """Begin to end: cancel each handling that only waits."""
+        """Start no more handlings, and cancel those that only wait."""
         self.is_ending = True
         self._cancel(Phase.WAITING)
 
     async def drain(self, seconds: float, committed_seconds: float) -> None:
-        """Wait `seconds` for what is in flight, longer for what is committed; cancel the rest.
+        """Wait `seconds` for all handlings, longer for committed ones; then cancel the rest.
 
         A cancelled delivery was not acknowledged: the broker gets it back at once, for another
         consumer, while this still waits.
@@ -126,7 +126,7 @@ class InFlight:
         await self.cut()
 
     async def cut(self) -> None:
-        """Cancel all that is in flight, at once."""
+        """Cancel all handlings at once."""
         self.is_ending = True
         self._log_cancelled(self._cancel(Phase.COMMITTED))
         await self._return_cancelled()

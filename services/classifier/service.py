@@ -91,6 +91,6 @@ def _questions(handlers: QueryHandlers) -> Subscription:
             CountDomains: handlers.on_count_domains,
         },
         MAX_QUESTIONS_IN_FLIGHT,
-        limit=topology.QUESTION_SECONDS,
+        limit_seconds=topology.QUESTION_SECONDS,
         retries=False,
     )

@@ -59,7 +59,7 @@ def _subscriptions(handlers: CodeHandlers) -> Sequence[Subscription]:
             topology.OTP_QUESTIONS,
             {VerifyCode: handlers.on_verify_code},
             MAX_QUESTIONS_IN_FLIGHT,
-            limit=topology.QUESTION_SECONDS,
+            limit_seconds=topology.QUESTION_SECONDS,
             retries=False,
         ),
     )

@@ -79,8 +79,8 @@ def _subscription(
         queue=sending_queue(category),
         handlers={SendEmail: handler.on_send_email},
         prefetch=settings.prefetch(category),
-        limit=HANDLING_SECONDS,
-        committed=settings.sender_drain_dot_seconds,
+        limit_seconds=HANDLING_SECONDS,
+        committed_seconds=settings.sender_drain_dot_seconds,
     )
 
 

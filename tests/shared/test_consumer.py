@@ -313,7 +313,7 @@ async def test_a_question_has_a_time_limit() -> None:
 
     publish = Publisher()
     subscription = Subscription(
-        topology.OTP_QUESTIONS, {VerifyCode: hang}, 8, limit=0.01, retries=False
+        topology.OTP_QUESTIONS, {VerifyCode: hang}, 8, limit_seconds=0.01, retries=False
     )
     tag = await settled(Consumer(subscription, publish), asked("q"))
 

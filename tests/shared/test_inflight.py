@@ -25,7 +25,7 @@ Handler = Callable[[SendEmail], Awaitable[Sequence[Contract]]]
 
 def a_subscription(handler: Handler, committed: float = 0.0) -> Subscription:
     """Return a subscription of the test's queue."""
-    return Subscription(QUEUE, {SendEmail: handler}, prefetch=4, committed=committed)
+    return Subscription(QUEUE, {SendEmail: handler}, prefetch=4, committed_seconds=committed)
 
 
 async def done_with(command: SendEmail) -> Sequence[Contract]:
