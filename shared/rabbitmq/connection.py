@@ -40,7 +40,7 @@ class VhostRefusedError(Exception):
     """The broker has no such virtual host, or not for this user."""
 
 
-# What would be refused again at once.
+# Errors that another try at once would get too.
 _REFUSALS = (AuthenticationError, ProbableAuthenticationError, VhostRefusedError)
 
 
@@ -128,10 +128,10 @@ class Connection:
                 self._connection = await self._connected()
             except _REFUSALS as error:
                 raise Unavailable(f"{self._outage.address} {_refusal(error)}") from error
-            except Exception as error:  # whatever it is, a service has to come back
+            except Exception as error:  # a service must connect again after any error
                 if loop.time() >= give_up:
-                    told = f"{self._outage.address} does not answer: {described(error)}"
-                    raise Unavailable(f"{told}; {self._outage.advice(error)}") from error
+                    text = f"{self._outage.address} does not answer: {described(error)}"
+                    raise Unavailable(f"{text}; {self._outage.advice(error)}") from error
                 self._outage.log(error)
                 await asyncio.sleep(RECONNECT_SECONDS)
             else:
@@ -155,13 +155,13 @@ class Connection:
                         name=self._name,
                     )
         except InvalidFrameError as error:
-            told = values.refused_by(error)
+            refusal = values.refused_by(error)
             # A limit of connections has the same code, and others may close theirs.
-            if told.startswith(f"{NOT_ALLOWED} ") and "limit" not in told:
-                raise VhostRefusedError(told) from error
-            raise ConnectionError(told) from error
+            if refusal.startswith(f"{NOT_ALLOWED} ") and "limit" not in refusal:
+                raise VhostRefusedError(refusal) from error
+            raise ConnectionError(refusal) from error
         except StopAsyncIteration as error:  # aiormq 7 found the end of the stream
-            raise ConnectionError("it hung up while the connection was opened") from error
+            raise ConnectionError("it closed the socket while the connection was opened") from error
 
     def _on_close(self, _connection: object, error: BaseException | None) -> None:
         self._reason = str(error)
@@ -197,7 +197,7 @@ def translated(what: str) -> Iterator[None]:
 
 @contextmanager
 def only_own_cancellation() -> Iterator[None]:
-    """Raise ConnectionError for a CancelledError when nobody has cancelled the current task.
+    """Raise ConnectionError for a CancelledError that is no cancellation of the current task.
 
     aiormq 7 fails what waits by such an error when a connection misses its heartbeats.
     """

@@ -1,4 +1,4 @@
-"""A way to publish: a channel, opened again whenever it is gone."""
+"""Publishing with confirms, on a channel that is opened again whenever it is closed."""
 
 import asyncio
 import time
@@ -18,16 +18,16 @@ from shared.rabbitmq.queue_reader import consumer_callback
 
 PUBLISH_SECONDS = 5.0  # for a confirm, the wait for a connection included
 MAX_UNCONFIRMED = 500  # messages on their way to the broker at once
-MAX_LATE_CONFIRMS = 10_000  # that are still awaited on a channel, most of them given up here
+MAX_LATE_CONFIRMS = 10_000  # due on one channel, most of them of publishes that timed out
 
 OnReply = Callable[[str, str, bytes], None]  # a reply's correlation id, type and body
 
 
-class _Outlet:
-    """One channel to publish on, and the confirms that are to come on it.
+class _PublishingChannel:
+    """One channel to publish on, and the futures of its confirms.
 
-    aiormq numbers the messages of a channel and finds a future by its number for each confirm,
-    refusal or return. It must not know of a message that is not sent: all later numbers would be
+    aiormq counts the messages of a channel, and resolves the future of that number at each confirm,
+    refusal or return. A message that is not sent must not be counted, or all later numbers are
     wrong.
     """
 
@@ -57,11 +57,11 @@ class _Outlet:
         return confirm
 
     def forget(self, message_id: str) -> None:
-        """Forget the number of a message whose end is known."""
+        """Remove the number of a message that was confirmed, returned or given up."""
         self.channel.library.message_id_delivery_tag.pop(message_id, None)
 
     def _fail(self, closing: asyncio.Future[object]) -> None:
-        """Fail all that wait for a confirm, since the channel is closed."""
+        """Fail all futures that wait for a confirm, since the channel is closed."""
         error = "" if closing.cancelled() else str(closing.exception() or "")
         for confirm in self.channel.library.confirmations.values():
             if not confirm.done():
@@ -71,9 +71,9 @@ class _Outlet:
 class Publisher:
     """Publishes on a channel of its own, which is opened again whenever it is gone.
 
-    Without `confirms` the broker says nothing of a message: for questions and answers, of which
-    the other side's silence tells as much. With `on_reply` its channel also takes the replies:
-    direct reply-to wants the channel that asks.
+    Without `confirms` the broker confirms nothing: questions and answers do not need it, since
+    their asker has a time limit. With `on_reply` the same channel consumes the replies, as direct
+    reply-to requires.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Publisher:
         self._service = service
         self._on_reply = on_reply
         self._confirms = confirms
-        self._outlet: _Outlet | None = None
+        self._current: _PublishingChannel | None = None
         self._opening = asyncio.Lock()
         self._slots = asyncio.Semaphore(MAX_UNCONFIRMED)
         self._under_way: dict[str, asyncio.Future[object]] = {}
@@ -106,53 +106,55 @@ class Publisher:
                     (await self._writable()).send(item)
 
     async def _confirmed(self, item: Publishing) -> None:
-        """Publish and wait for the confirm, when no message of its id is under way.
+        """Publish and wait for the confirm, after other messages of the same id.
 
         aiormq 7 finds a returned message by its id alone: of two of one id that both come back,
         it counts one as kept.
         """
-        outlet = await self._writable()
+        current = await self._writable()
         while (other := self._under_way.get(item.message_id)) is not None:
             await asyncio.wait((other,))
-            outlet = await self._writable()
-        confirm = self._under_way[item.message_id] = outlet.publish(item)
+            current = await self._writable()
+        confirm = self._under_way[item.message_id] = current.publish(item)
         try:
             await confirm
         except DeliveryError as error:
             raise Unavailable(_refusal(error)) from error
         finally:
             del self._under_way[item.message_id]
-            outlet.forget(item.message_id)
+            current.forget(item.message_id)
 
-    async def _writable(self) -> _Outlet:
-        outlet = await self._open()
-        await outlet.channel.writable()
-        return outlet
+    async def _writable(self) -> _PublishingChannel:
+        current = await self._open()
+        await current.channel.writable()
+        return current
 
-    async def _open(self) -> _Outlet:
-        outlet = self._outlet
-        if outlet is not None and outlet.is_usable:
-            return outlet
+    async def _open(self) -> _PublishingChannel:
+        current = self._current
+        if current is not None and current.is_usable:
+            return current
         async with self._opening:
-            if self._outlet is None or not self._outlet.is_usable:
+            if self._current is None or not self._current.is_usable:
                 await self._discard()
-                self._outlet = await self._opened()
-            return self._outlet
+                self._current = await self._opened()
+            return self._current
 
-    async def _opened(self) -> _Outlet:
+    async def _opened(self) -> _PublishingChannel:
         channel = await self._connection.channel(confirms=self._confirms)
         library = channel.library
         if self._on_reply is not None:
             on_message = consumer_callback(self._take_reply)
             await library.basic_consume(DIRECT_REPLY, on_message, no_ack=True)
         names = (self._connection.user, self._service)
-        return _Outlet(channel, PublishFrames(channel.number, library.max_content_size, *names))
+        return _PublishingChannel(
+            channel, PublishFrames(channel.number, library.max_content_size, *names)
+        )
 
     async def _discard(self) -> None:
-        """Close a channel that is open, but not usable: its confirms have stopped to come."""
-        outlet, self._outlet = self._outlet, None
-        if outlet is not None and outlet.channel.is_open:
-            await outlet.channel.library.close(timeout=CLOSE_SECONDS)
+        """Close the channel if it is still open: the broker has stopped to confirm on it."""
+        current, self._current = self._current, None
+        if current is not None and current.channel.is_open:
+            await current.channel.library.close(timeout=CLOSE_SECONDS)
 
     def _take_reply(self, message: DeliveredMessage) -> None:
         properties = message.header.properties

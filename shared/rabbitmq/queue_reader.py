@@ -1,4 +1,4 @@
-"""A queue that is read: by a consumer that comes back, or message by message."""
+"""Reading a queue: by a consumer that attaches again, or message by message."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -31,7 +31,7 @@ logger = structlog.get_logger(__name__)
 
 
 class ChannelTag(NamedTuple):
-    """Settles one delivery; only the channel that gave it can."""
+    """Settles one delivery, on the channel that it came by."""
 
     channel: Channel
     number: int
@@ -114,17 +114,17 @@ class QueueReader:
         self._ended, self._consumer_tag = ended, consuming.consumer_tag
 
     async def _keep(self) -> None:
-        """Attach again whenever the broker or the network has ended it, until cancelled."""
+        """Attach again whenever the consumer or its channel has ended, until cancelled."""
         outage = Outage("the queue", self._queue, "AMQP_URL")
         while True:
             await self._ended.wait()
-            logger.warning("no more messages from the queue", queue=self._queue)
+            logger.warning("the consumer of the queue has ended", queue=self._queue)
             self._consumer_tag = None
             while self._consumer_tag is None:
                 try:
                     await self._attach()
                     outage.end()
-                    logger.info("messages come again", queue=self._queue)
+                    logger.info("the queue is consumed again", queue=self._queue)
                 except Exception as error:  # noqa: BLE001 -- whatever it is, a consumer comes back
                     outage.log(error, _ADVICE)
                     await asyncio.sleep(connections.RECONNECT_SECONDS)
@@ -138,7 +138,7 @@ class QueueReader:
             self._on_delivery(read_as, tag)
 
     def _refuse(self, message: Delivery, tag: ChannelTag) -> None:
-        """Reject a message without a copy: the broker makes a dead letter of what it still has."""
+        """Reject a message that is too large, so that the broker makes a dead letter of it."""
         logger.error(
             "to the dead letters",
             cause=TOO_LARGE,
@@ -154,15 +154,15 @@ class QueueReader:
 def consumer_callback(take: Callable[[DeliveredMessage], None]) -> ConsumerCallback:
     """Return what aiormq calls for each message of a consumer, in their order.
 
-    It awaits nothing: aiormq cancels it when the channel closes. What `take` raises is logged, and
-    the message stays unacknowledged.
+    It awaits nothing: aiormq cancels it when the channel closes. An error of `take` is logged, and
+    its message stays unacknowledged.
     """
 
     async def on_message(message: DeliveredMessage) -> None:
         try:
             take(message)
         except Exception:
-            logger.exception("a message could not be taken")
+            logger.exception("a delivery could not be passed on")
 
     return on_message
 

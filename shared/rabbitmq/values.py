@@ -1,4 +1,4 @@
-"""Readers of AMQP values that a stranger has set, by which pamqp's own are replaced.
+"""Decoders of AMQP values that never raise, in place of pamqp's: any publisher sets such values.
 
 pamqp 4 raises on a property or a header's name that is no UTF-8, and on a time beyond the
 calendar; aiormq 7 ends the connection then, and one message stops a consumer for ever. pamqp's
@@ -27,7 +27,7 @@ _READ_ERRORS = (
 
 
 def short_text(value: bytes) -> tuple[int, str]:
-    """Return the bytes read and the text; what is no UTF-8 is left out, at most 255 bytes stay."""
+    """Return the bytes read and the text, without invalid UTF-8; at most 255 bytes."""
     end = 1 + value[0]
     return end, value[1:end].decode("utf-8", "ignore")
 
@@ -52,7 +52,7 @@ def timestamp(value: bytes) -> tuple[int, Any]:
 
 
 def refused_by(error: InvalidFrameError) -> str:
-    """Return code and words by which the broker closed a connection that was to be opened.
+    """Return the reply code and text by which the broker refused to open a connection.
 
     aiormq 7 shows no more of the broker's answer than its `repr`.
     """

@@ -134,13 +134,13 @@ async def test_a_message_that_no_frame_holds_is_told(connection: Connection, nam
     """It leaves the channel as it was."""
     publisher = Publisher(connection, "tests")
     await publisher.publish(item())
-    channel = publisher._outlet
+    channel = publisher._current
 
     with pytest.raises(Unavailable, match="not published"):
         await publisher.publish(item("m" * 256) if name == "id" else item("m", "k" * 256))
     await publisher.publish(item())
 
-    assert publisher._outlet is channel
+    assert publisher._current is channel
 
 
 async def test_a_broker_that_reads_nothing_holds_no_publisher_for_long(
@@ -170,7 +170,7 @@ async def test_publishes_that_come_together_open_one_channel(connection: Connect
     await asyncio.gather(*(each.publish(item(f"m{n}")) for each in two for n in range(20)))
 
     assert await waiting(connection) == 40
-    channels = {each._outlet.channel.number for each in two if each._outlet}
+    channels = {each._current.channel.number for each in two if each._current}
     assert len(channels) == 2
     assert len(connection._connection.under.channels) == 2
 
@@ -309,13 +309,13 @@ async def test_a_broker_that_opens_nothing_holds_no_publisher_for_long(
 async def test_nothing_is_sent_on_a_channel_that_the_broker_closes(script: Script) -> None:
     """Not even before aiormq counts it as closed: the broker would end the connection."""
     async with scripted(script) as (peer, _, publisher):
-        outlet = publisher._outlet
-        assert outlet is not None
+        current = publisher._current
+        assert current is not None
         peer.say(commands.Channel.Close(404, "NOT_FOUND", 60, 40), channel=1)
 
         async def send_on() -> None:
             while True:
-                outlet.send(item("too late"))
+                current.send(item("too late"))
                 await asyncio.sleep(0)
 
         sending = asyncio.create_task(send_on())

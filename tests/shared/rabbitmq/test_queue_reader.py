@@ -104,7 +104,7 @@ async def test_a_message_that_cannot_be_taken_stops_no_other(connection: Connect
     await reading.stop()
     await reading.close()
 
-    assert [each["event"] for each in logs] == ["a message could not be taken"]
+    assert [each["event"] for each in logs] == ["a delivery could not be passed on"]
 
     async def one_waits() -> bool:
         return await waiting(connection) == 1
