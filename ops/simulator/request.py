@@ -59,6 +59,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
 
 
 def _code(error: web.HTTPException) -> str:
+    if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:  # Python 3.13 renamed its phrase
+        return "request-entity-too-large"
     return HTTPStatus(error.status).phrase.lower().replace(" ", "-")
 
 
