@@ -1,6 +1,6 @@
 """The guarantee: decode, handle, publish what was returned, and only then acknowledge.
 
-This is the only code that acknowledges. It does so after the broker has confirmed everything that
+No other code of a service acknowledges. It does so after the broker has confirmed everything that
 the handler returned; a process that dies before that leaves the delivery with the broker.
 """
 

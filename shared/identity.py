@@ -36,7 +36,7 @@ C = TypeVar("C", bound=Contract)
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The first publisher of a message, as far as the broker vouches for it."""
+    """The first publisher of a message, as far as the broker has checked it."""
 
     user: str | None = None  # None when the publisher did not set user_id
     names_clients: bool = False  # whether `client` in the body counts

@@ -184,8 +184,8 @@ async def test_what_the_broker_gave_up_goes_back_to_where_it_died(url: str) -> N
     await run(url, "replay", LETTERS, "--all")
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
         message = await (await channel.get_queue(QUEUE)).get()
-        rung = await channel.get_exchange(DELAYS[0].name)
-        await rung.publish(
+        exchange = await channel.get_exchange(DELAYS[0].name)
+        await exchange.publish(
             aio_pika.Message(message.body, type=message.type, message_id="m-1"), QUEUE
         )
         await message.ack()

@@ -22,6 +22,6 @@ async def script() -> AsyncIterator[Script]:
 
 @pytest.fixture
 async def url(vhost: str) -> str:
-    """Declare the whole topology, with a ladder a thousand times as fast."""
+    """Declare the whole topology, with delays a thousand times shorter."""
     await rabbitmq.declare(vhost, topology.EXCHANGES, topology.queues(scale=0.001))
     return vhost

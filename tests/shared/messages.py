@@ -1,4 +1,4 @@
-"""Messages for the tests of the contracts and of the seam."""
+"""Messages for the tests of the contracts and of the consumer."""
 
 import json
 from datetime import UTC, datetime

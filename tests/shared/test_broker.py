@@ -1,4 +1,4 @@
-"""The seam against a real broker: what is published is kept, and what is asked is answered."""
+"""The broker of a service on RabbitMQ: publishes are kept, and questions are answered."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -52,14 +52,14 @@ ANSWERS = Subscription(topology.CLASSIFIER_QUESTIONS, {DescribeDomain: describe}
 
 @pytest.fixture
 async def url(vhost: str) -> str:
-    """Declare the whole topology, with a ladder a hundred times as fast."""
+    """Declare the whole topology, with delays a hundred times shorter."""
     await rabbitmq.declare(vhost, topology.EXCHANGES, topology.queues(scale=0.01))
     return vhost
 
 
 @pytest.fixture
 async def proxy(url: str) -> AsyncIterator[Proxy]:
-    """Open a way to the broker that a test can cut."""
+    """Open a proxy to the broker, whose connections a test can cut."""
     async with Proxy.to(urlsplit(url).port or 0) as way:
         yield way
 
@@ -69,12 +69,12 @@ def through(proxy: Proxy, url: str) -> str:
     return url.replace(f":{urlsplit(url).port}/", f":{proxy.port}/")
 
 
-async def publish_when_back(door: Broker, message: Contract) -> None:
+async def publish_when_back(broker: Broker, message: Contract) -> None:
     """Publish as a client that retries does, for at most half a minute."""
 
     async def published() -> bool:
         try:
-            await door.publish(message)
+            await broker.publish(message)
         except Unavailable:
             return False
         return True
@@ -84,8 +84,8 @@ async def publish_when_back(door: Broker, message: Contract) -> None:
 
 async def test_a_confirmed_command_is_on_its_queue(url: str) -> None:
     """When `publish` returns, the queue of the message's class holds it, persistent."""
-    async with Broker.connect(url, "tests") as door:
-        await door.publish(mail("m1"))
+    async with Broker.connect(url, "tests") as broker:
+        await broker.publish(mail("m1"))
 
     assert await depth(url, QUEUE) == 1
 
@@ -95,27 +95,27 @@ async def test_an_unroutable_command_is_refused(url: str) -> None:
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
         await channel.queue_delete(QUEUE)
 
-    async with Broker.connect(url, "tests") as door:
+    async with Broker.connect(url, "tests") as broker:
         with pytest.raises(Unavailable):
-            await door.publish(mail("m1"))
+            await broker.publish(mail("m1"))
 
 
-async def test_an_event_may_interest_nobody(url: str) -> None:
+async def test_an_event_needs_no_queue(url: str) -> None:
     """An event without a binding is published all the same."""
     event = DomainClassified(id="e1", at=MOMENT, domain="example.com", status=Verdict.UNKNOWN)
 
-    async with Broker.connect(url, "tests") as door:
-        await door.publish(event)
+    async with Broker.connect(url, "tests") as broker:
+        await broker.publish(event)
 
 
 async def test_feedback_must_reach_a_queue(url: str) -> None:
-    """Feedback, whose sender is told that it is kept, is refused when no queue takes it."""
+    """Feedback is refused when no queue takes it: its sender gets a 202 only for what is kept."""
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
         await channel.queue_delete(topology.EVIDENCE)
 
-    async with Broker.connect(url, "tests") as door:
+    async with Broker.connect(url, "tests") as broker:
         with pytest.raises(Unavailable):
-            await door.publish(FeedbackReported(id="f1", at=MOMENT, sightings=(BOUNCE,)))
+            await broker.publish(FeedbackReported(id="f1", at=MOMENT, sightings=(BOUNCE,)))
 
 
 async def test_a_full_queue_refuses(vhost: str) -> None:
@@ -126,13 +126,13 @@ async def test_a_full_queue_refuses(vhost: str) -> None:
     )
     await rabbitmq.declare(vhost, topology.EXCHANGES, [short])
 
-    async with Broker.connect(vhost, "tests") as door:
+    async with Broker.connect(vhost, "tests") as broker:
         # A quorum queue overshoots its limit by what is in flight.
         answers = await asyncio.gather(
-            *(door.publish(mail(f"m{number}")) for number in range(20)), return_exceptions=True
+            *(broker.publish(mail(f"m{number}")) for number in range(20)), return_exceptions=True
         )
         with pytest.raises(Unavailable):
-            await door.publish(mail("late"))
+            await broker.publish(mail("late"))
 
     assert await depth(vhost, QUEUE) == answers.count(None)
 
@@ -147,10 +147,10 @@ async def test_a_full_queue_keeps_no_code_from_coming_again(vhost: str) -> None:
     ]
     await rabbitmq.declare(vhost, topology.EXCHANGES, limited)
     soon = Jitter(0.5, 0.5)
-    async with Broker.connect(vhost, "tests") as door:
+    async with Broker.connect(vhost, "tests") as broker:
         for name, queue in [*((f"m{n}", QUEUE) for n in range(100)), ("code", CODES)]:
             here = Delivery(queue, KIND, encode(mail(name)), name, name, None, 1, {})
-            await door.send(failed(here, "later", 0, soon, MOMENT))
+            await broker.send(failed(here, "later", 0, soon, MOMENT))
 
     async def is_back() -> bool:
         return await depth(vhost, CODES) == 1
@@ -158,21 +158,21 @@ async def test_a_full_queue_keeps_no_code_from_coming_again(vhost: str) -> None:
     await until(is_back)
 
 
-async def test_a_missing_exchange_does_not_poison_the_door(vhost: str) -> None:
+async def test_publishing_goes_on_after_a_missing_exchange(vhost: str) -> None:
     """The broker closes the channel for a missing exchange; the next publish works again."""
-    async with Broker.connect(vhost, "tests") as door:
+    async with Broker.connect(vhost, "tests") as broker:
         with pytest.raises(Unavailable):
-            await door.publish(mail("m1"))
+            await broker.publish(mail("m1"))
         await rabbitmq.declare(vhost, topology.EXCHANGES, topology.queues())
-        await publish_when_back(door, mail("m2"))
+        await publish_when_back(broker, mail("m2"))
 
     assert await depth(vhost, QUEUE) == 1
 
 
 async def test_a_question_is_answered(url: str) -> None:
     """The answer comes to the asker alone, decoded."""
-    async with Broker.connect(url, "tests") as door, door.consuming(ANSWERS):
-        answer = await door.ask(DescribeDomain(id="q1", domain="example.com"), within=5)
+    async with Broker.connect(url, "tests") as broker, broker.consuming(ANSWERS):
+        answer = await broker.ask(DescribeDomain(id="q1", domain="example.com"), within=5)
 
     assert answer == DomainDescribed(
         id="q1", domain="example.com", status=Verdict.UNKNOWN, delivered=7, bounced=0
@@ -182,18 +182,18 @@ async def test_a_question_is_answered(url: str) -> None:
 async def test_the_same_question_at_once_is_answered_to_each(url: str) -> None:
     """A question asked several times at once is answered each time."""
     question = DescribeDomain(id="q1", domain="example.com")
-    async with Broker.connect(url, "tests") as door, door.consuming(ANSWERS):
-        answers = await asyncio.gather(*(door.ask(question, within=5) for _ in range(20)))
+    async with Broker.connect(url, "tests") as broker, broker.consuming(ANSWERS):
+        answers = await asyncio.gather(*(broker.ask(question, within=5) for _ in range(20)))
 
     assert {answer.id for answer in answers} == {"q1"}
-    assert not door._listeners
+    assert not broker._listeners
 
 
 async def test_two_hundred_questions_at_once(url: str) -> None:
     """Each asker gets the answer to its own question, and the queue is empty then."""
     names = [f"q{number}" for number in range(200)]
-    async with Broker.connect(url, "tests") as door, door.consuming(ANSWERS):
-        asked = (door.ask(DescribeDomain(id=name, domain="a.example"), 20) for name in names)
+    async with Broker.connect(url, "tests") as broker, broker.consuming(ANSWERS):
+        asked = (broker.ask(DescribeDomain(id=name, domain="a.example"), 20) for name in names)
         answers = await asyncio.gather(*asked)
 
     assert [answer.id for answer in answers] == names
@@ -203,22 +203,22 @@ async def test_two_hundred_questions_at_once(url: str) -> None:
 async def test_an_unreadable_question_ends_unanswered(url: str) -> None:
     """It leaves no dead letter, which could hold a code, and the next question is answered."""
     async with (
-        Broker.connect(url, "tests") as door,
+        Broker.connect(url, "tests") as broker,
         tapped(url, topology.DEAD) as dead,
-        door.consuming(ANSWERS),
+        broker.consuming(ANSWERS),
     ):
         await publish_raw(url, topology.CLASSIFIER_QUESTIONS, b"\xff", "domain.describe")
-        await door.ask(DescribeDomain(id="q", domain="a.example"), within=20)
+        await broker.ask(DescribeDomain(id="q", domain="a.example"), within=20)
 
     assert dead.empty()
     assert await depth(url, topology.CLASSIFIER_QUESTIONS) == 0
 
 
 async def test_a_question_has_a_deadline(url: str) -> None:
-    """With nobody to answer, the asker is told so after the deadline."""
-    async with Broker.connect(url, "tests") as door:
+    """Without a consumer of questions, asking raises NoAnswer after the deadline."""
+    async with Broker.connect(url, "tests") as broker:
         with pytest.raises(NoAnswer):
-            await door.ask(DescribeDomain(id="q1", domain="example.com"), within=0.05)
+            await broker.ask(DescribeDomain(id="q1", domain="example.com"), within=0.05)
 
 
 async def test_questions_are_answered_after_a_cut(url: str, proxy: Proxy) -> None:
@@ -226,13 +226,13 @@ async def test_questions_are_answered_after_a_cut(url: str, proxy: Proxy) -> Non
 
     async def answered() -> bool:
         try:
-            await door.ask(DescribeDomain(id="q1", domain="a.example"), within=1)
+            await broker.ask(DescribeDomain(id="q1", domain="a.example"), within=1)
         except (Unavailable, NoAnswer):
             return False
         return True
 
     async with (
-        Broker.connect(through(proxy, url), "tests") as door,
+        Broker.connect(through(proxy, url), "tests") as broker,
         Broker.connect(url, "other") as other,
         other.consuming(ANSWERS),
     ):
@@ -244,23 +244,23 @@ async def test_questions_are_answered_after_a_cut(url: str, proxy: Proxy) -> Non
 async def test_a_broker_that_is_away_refuses_in_bounded_time(rabbit: Node, url: str) -> None:
     """While the broker is down a publish fails within its limit; when it is back it works."""
     clock = asyncio.get_running_loop().time
-    async with Broker.connect(url, "tests") as door:
+    async with Broker.connect(url, "tests") as broker:
         await asyncio.to_thread(rabbit.stop)
         begun = clock()
         with pytest.raises(Unavailable):
-            await door.publish(mail("m1"))
+            await broker.publish(mail("m1"))
         waited = clock() - begun
-        was_ready = await door.ready()
+        was_ready = await broker.ready()
         await asyncio.to_thread(rabbit.start)
-        await publish_when_back(door, mail("m2"))
+        await publish_when_back(broker, mail("m2"))
 
     assert waited < PUBLISH_SECONDS + 1
     assert not was_ready
     assert await depth(url, QUEUE) >= 1
 
 
-async def test_a_wrong_login_is_told_at_once(url: str) -> None:
-    """A refused login is no reason to wait, and the password is not in the message."""
+async def test_a_wrong_login_is_an_error_at_once(url: str) -> None:
+    """A refused login is an error at once, and the password is not in its text."""
     wrong = url.replace(urlsplit(url).password or "", "wr0ng")
 
     with pytest.raises(Unavailable, match="refuses the login") as caught:
@@ -270,8 +270,8 @@ async def test_a_wrong_login_is_told_at_once(url: str) -> None:
     assert "wr0ng" not in str(caught.value)
 
 
-async def test_a_dead_address_is_told_after_the_patience() -> None:
-    """Nobody there: Unavailable after the given patience, with the address and no password."""
+async def test_an_address_without_a_broker_is_an_error_in_time() -> None:
+    """An address that does not answer is an error after the given time, without the password."""
     async with Proxy.to(1) as gone:
         port = gone.port
 
@@ -293,11 +293,11 @@ STRANGE: tuple[dict[str, Any], ...] = (
 )
 
 
-async def test_whatever_strangers_send_ends_no_connection(url: str) -> None:
+async def test_no_message_of_a_publisher_ends_the_connection(url: str) -> None:
     """Properties too large for a frame are dropped; all messages become dead letters unchanged."""
-    async with Broker.connect(url, "tests") as door, tapped(url, topology.DEAD) as dead:
-        ways = [door._publishing, door._consuming]
-        async with door.consuming(Subscription(QUEUE, {}, prefetch=4)):
+    async with Broker.connect(url, "tests") as broker, tapped(url, topology.DEAD) as dead:
+        ways = [broker._publishing, broker._consuming]
+        async with broker.consuming(Subscription(QUEUE, {}, prefetch=4)):
             async with await aio_pika.connect(url) as theirs, theirs.channel() as channel:
                 for number, properties in enumerate(STRANGE):
                     message = aio_pika.Message(b"%d" % number, type="no.such.type", **properties)
@@ -310,12 +310,12 @@ async def test_whatever_strangers_send_ends_no_connection(url: str) -> None:
 
 
 @pytest.mark.parametrize("queue", ["missing", "q" * 256, "\0"], ids=["missing", "long", "odd"])
-async def test_a_queue_that_cannot_be_read_is_told(url: str, queue: str) -> None:
-    """And no channel is left open for it."""
-    async with Broker.connect(url, "tests") as door:
+async def test_a_queue_that_cannot_be_read_is_an_error(url: str, queue: str) -> None:
+    """Its channel does not stay open."""
+    async with Broker.connect(url, "tests") as broker:
         with pytest.raises(Unavailable, match="cannot read"):
-            async with door.browsing(queue):
+            async with broker.browsing(queue):
                 pass
-        channel = await door._consuming.channel()
+        channel = await broker._consuming.channel()
 
         assert channel.number == 1

@@ -230,7 +230,7 @@ async def test_what_is_final_is_a_dead_letter(
 @pytest.mark.parametrize(
     "error",
     [Retry("later"), Retry("later", after=99.0), ValueError("s3cret"), asyncio.CancelledError()],
-    ids=["Retry", "a wish", "a defect", "cancelled within"],
+    ids=["Retry", "a requested delay", "a defect", "cancelled within"],
 )
 async def test_what_may_pass_comes_again(error: BaseException) -> None:
     """A copy goes to a delay queue, one attempt further."""
@@ -244,7 +244,7 @@ async def test_what_may_pass_comes_again(error: BaseException) -> None:
 
 
 async def test_a_time_out_of_the_handler_s_own_is_a_defect() -> None:
-    """It is not taken for the time limit of the handling."""
+    """A TimeoutError of the handler is no expired time limit."""
     publish = Publisher()
     with capture_logs() as logs:
         await settled(commands(raising(TimeoutError("of a database")), publish), arrived("m"))
@@ -254,11 +254,11 @@ async def test_a_time_out_of_the_handler_s_own_is_a_defect() -> None:
 
 @pytest.mark.parametrize("void", [False, True])
 async def test_a_defect_of_our_own_gives_the_message_back(*, void: bool) -> None:
-    """It takes no place of the prefetch for ever: the broker bounds how often it comes."""
+    """The delivery is requeued, so that it does not keep its place in the prefetch."""
     tag, failed = RecordingTag(), asyncio.Event()
 
     class Defect(Publisher):
-        """Fails in a way that nobody expects."""
+        """Fails by an unexpected error."""
 
         async def __call__(self, message: Publishing) -> None:
             """Fail."""
@@ -306,7 +306,7 @@ async def test_a_failed_question_ends_unanswered(message: Delivery) -> None:
 
 
 async def test_a_question_has_a_time_limit() -> None:
-    """A handler that hangs ends, and nobody is answered."""
+    """A handler that hangs is cancelled, and no answer is sent."""
 
     async def hang(_: VerifyCode) -> Sequence[Contract]:
         return await asyncio.Future()

@@ -1,4 +1,4 @@
-"""A dead letter tells its story, whoever gave it up, and knows its way back."""
+"""Dead letters: their cause by the headers of a service or of the broker, and their replay."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -30,8 +30,8 @@ RETURNED = {
 }
 
 
-def test_reads_what_the_seam_wrote() -> None:
-    """The headers of our own dead letters come back as they were meant."""
+def test_the_headers_of_a_service_are_read() -> None:
+    """Cause, reason, origin and time are read as a service wrote them."""
     died = delivery.dead(replace(LAIN, queue="sender.bulk"), "rejected", "no such class", MOMENT)
 
     read = dead_letter.read(LAIN, died.headers)
@@ -40,8 +40,8 @@ def test_reads_what_the_seam_wrote() -> None:
     assert (read.origin, read.died_at) == ("sender.bulk", MOMENT)
 
 
-def test_reads_what_the_broker_wrote() -> None:
-    """The last death counts: a message that once waited in the ladder did not die there."""
+def test_the_headers_of_the_broker_are_read() -> None:
+    """The newest entry of `x-death` counts, not that of a delay queue from before."""
     read = dead_letter.read(
         LAIN, {"x-death": [RETURNED, WAITED], "x-first-death-queue": "delay.5s"}
     )
@@ -49,15 +49,15 @@ def test_reads_what_the_broker_wrote() -> None:
     assert (read.cause, read.origin, read.died_at) == ("delivery_limit", "sender.bulk", MOMENT)
 
 
-def test_what_nobody_has_read_was_too_large() -> None:
-    """Our consumers have the broker reject one thing alone, so the reason is known."""
+def test_a_body_that_a_consumer_rejected_was_too_large() -> None:
+    """Consumers reject only bodies that are too large, so the reason is known."""
     read = dead_letter.read(LAIN, {"x-death": [RETURNED | {"reason": "rejected"}]})
 
     assert (read.cause, read.reason) == ("rejected", dead_letter.TOO_LARGE_REASON)
 
 
-def test_the_brokers_word_goes_before_a_publishers() -> None:
-    """Headers like ours on a command that the broker gave up are somebody's invention."""
+def test_the_broker_s_headers_go_before_a_publisher_s() -> None:
+    """A message that the broker gave up may have forged headers of a service: they do not count."""
     read = dead_letter.read(
         LAIN, {"x-death": [RETURNED], "x-cause": "x", "x-origin": "otp.commands"}
     )
@@ -65,8 +65,8 @@ def test_the_brokers_word_goes_before_a_publishers() -> None:
     assert (read.cause, read.origin) == ("delivery_limit", "sender.bulk")
 
 
-def test_a_message_without_a_type_keeps_the_key_it_came_with() -> None:
-    """The key stands for a missing type, and a death changes the key."""
+def test_a_message_without_a_type_keeps_its_first_key() -> None:
+    """The routing key stands for a missing type, and dead-lettering changes the key."""
     read = dead_letter.read(replace(LAIN, type="sender.bulk"), {"x-death": [RETURNED]})
 
     assert read.delivery.type == "email.send.bulk"
@@ -84,14 +84,14 @@ def test_a_message_without_a_type_keeps_the_key_it_came_with() -> None:
     ],
 )
 def test_what_cannot_be_read_is_unknown(headers: dict[str, object]) -> None:
-    """A letter with no story, or a garbled one, is still a letter."""
+    """A dead letter without readable headers has an unknown cause."""
     read = dead_letter.read(LAIN, headers)
 
     assert (read.cause, read.origin, read.died_at) == ("unknown", None, None)
 
 
-def test_goes_back_as_it_came_with_all_attempts_anew() -> None:
-    """A replay is the same message, to the same queue, and waited for by nobody."""
+def test_a_replay_is_the_same_message_at_its_first_attempt() -> None:
+    """A replay goes to the same queue, unchanged, without `reply_to`."""
     back = dead_letter.replay(dead_letter.read(LAIN, {"x-origin": "sender.bulk"}))
 
     assert (back.exchange, back.routing_key) == ("", "sender.bulk")
@@ -102,7 +102,7 @@ def test_goes_back_as_it_came_with_all_attempts_anew() -> None:
     assert back.persistent
 
 
-def test_nowhere_to_go_back_to() -> None:
-    """A letter of unknown origin is not sent anywhere."""
+def test_an_unknown_origin_cannot_be_replayed() -> None:
+    """A dead letter of unknown origin is an error and is not published."""
     with pytest.raises(ValueError, match="is unknown"):
         dead_letter.replay(dead_letter.read(LAIN, {}))

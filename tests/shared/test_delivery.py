@@ -22,7 +22,7 @@ from shared.retry import DELAYS, MAX_ATTEMPTS, Reschedule
 from tests.shared.golden.examples import EXAMPLES
 
 AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
-DRAW = Jitter(chance=0.5, turn=0.99)  # no spread, and the rung below a wait that is between two
+JITTER = Jitter(chance=0.5, turn=0.99)  # no spread, and the shorter of the two delays around a wait
 SEND, DELIVERED = EXAMPLES[:2]
 CODE = next(each for each in EXAMPLES if type(each).__name__ == "VerifyCode")
 ANSWER = next(each for each in EXAMPLES if isinstance(each, DomainDescribed))
@@ -43,8 +43,8 @@ COPIED = {**TRACE, USER: "gateway"}  # headers of a copy
 ASKED = replace(HERE, reply_to="shop.replies")
 
 
-def test_what_a_delivery_says_is_one_of_those_that_are_taken() -> None:
-    """Neither what is no contract, nor the contract of another queue."""
+def test_a_delivery_has_one_of_the_expected_contracts() -> None:
+    """An unknown type and a contract of another queue are undecodable."""
     assert delivery.contract(HERE, (type(CODE), type(SEND))) == SEND
     with pytest.raises(Undecodable, match="has no handler for"):
         delivery.contract(HERE, (type(CODE),))
@@ -52,8 +52,8 @@ def test_what_a_delivery_says_is_one_of_those_that_are_taken() -> None:
         delivery.contract(replace(HERE, body=b"{"), (type(SEND),))
 
 
-def test_nothing_is_done_for_a_message_whose_reply_would_harm() -> None:
-    """It is refused before it is handled, and its dead letter has lost what is wrong with it."""
+def test_a_message_with_a_forbidden_reply_to_is_undecodable() -> None:
+    """It is refused before it is handled, and its dead letter has no `reply_to`."""
     poison = replace(HERE, reply_to="delay.5s")
 
     with pytest.raises(Undecodable, match=r"reply_to: 'delay\.5s'"):
@@ -62,7 +62,7 @@ def test_nothing_is_done_for_a_message_whose_reply_would_harm() -> None:
 
 
 @pytest.mark.parametrize("message", PUBLISHED, ids=lambda message: type(message).__name__)
-def test_a_publishing_tells_what_it_carries(message: Contract) -> None:
+def test_a_publishing_has_the_type_and_id_of_its_message(message: Contract) -> None:
     """Type and body together are all that a reader needs; the id is the message's own."""
     made = publishing(message)
 
@@ -75,14 +75,14 @@ def test_a_publishing_tells_what_it_carries(message: Contract) -> None:
 
 
 def test_an_answer_has_no_exchange() -> None:
-    """It goes to its asker alone: publishing it would be a leak."""
+    """An answer goes to its asker alone, never to an exchange."""
     with pytest.raises(TypeError, match="DomainDescribed"):
         publishing(ANSWER)
 
 
-def test_what_a_handler_returns_keeps_the_thread() -> None:
-    """Correlation and trace of the delivery go on with all that it leads to."""
-    made = finished(HERE, [DELIVERED, SEND], DRAW)
+def test_results_keep_the_correlation_id_and_the_trace() -> None:
+    """Every result has the correlation id and the trace of the delivery."""
+    made = finished(HERE, [DELIVERED, SEND], JITTER)
 
     assert [item.type for item in made] == [DELIVERED.routing_key, SEND.routing_key]
     assert {item.correlation_id for item in made} == {"c1"}
@@ -91,13 +91,13 @@ def test_what_a_handler_returns_keeps_the_thread() -> None:
 
 
 def test_nothing_returned_is_nothing_published() -> None:
-    """A handler may have nothing to say."""
-    assert finished(ASKED, [], DRAW) == []
+    """A handler may return nothing."""
+    assert finished(ASKED, [], JITTER) == []
 
 
 def test_the_asker_gets_copies_of_events_and_answers() -> None:
-    """Events go to their exchange and, after that, to whoever asked; an answer only to him."""
-    made = finished(ASKED, [ANSWER, DELIVERED, SEND], DRAW)
+    """Events go to their exchange, and then to the asker; an answer goes to the asker alone."""
+    made = finished(ASKED, [ANSWER, DELIVERED, SEND], JITTER)
 
     assert [(item.exchange, item.routing_key) for item in made] == [
         (topology.EVENTS, "email.delivered"),
@@ -109,8 +109,8 @@ def test_the_asker_gets_copies_of_events_and_answers() -> None:
 
 
 def test_without_an_asker_an_answer_goes_nowhere() -> None:
-    """A question without reply-to is handled and forgotten."""
-    assert finished(HERE, [ANSWER], DRAW) == []
+    """The answer to a question without `reply_to` is dropped."""
+    assert finished(HERE, [ANSWER], JITTER) == []
 
 
 def test_a_reply_is_never_mandatory() -> None:
@@ -123,16 +123,16 @@ def test_a_reply_is_never_mandatory() -> None:
     assert decode(made.type, made.body) == ANSWER
 
 
-def test_a_message_for_later_comes_back_to_its_queue() -> None:
+def test_a_rescheduled_message_comes_back_to_its_queue() -> None:
     """A rescheduled message waits with a fresh count, and keeps its reply address."""
-    later = Reschedule(SEND.model_copy(update={"id": "m2", "attempt": 3}), seconds=60)
+    request = Reschedule(SEND.model_copy(update={"id": "m2", "attempt": 3}), seconds=60)
 
-    (made,) = finished(replace(ASKED, attempt=4), [later], DRAW)
+    (made,) = finished(replace(ASKED, attempt=4), [request], JITTER)
 
     assert (made.exchange, made.routing_key) == ("delay.1m", ASKED.queue)
     assert made.headers == {**COPIED, delivery.ATTEMPT: 1}
     assert made.message_id == "m2"
-    assert decode(made.type, made.body) == later.message
+    assert decode(made.type, made.body) == request.message
     assert made.reply_to == ASKED.reply_to
     assert made.mandatory
     assert made.persistent
@@ -140,8 +140,8 @@ def test_a_message_for_later_comes_back_to_its_queue() -> None:
 
 @pytest.mark.parametrize("attempt", range(1, MAX_ATTEMPTS))
 def test_a_failure_comes_again(attempt: int) -> None:
-    """The very same bytes, counted, back to the queue they came from."""
-    made = failed(replace(ASKED, attempt=attempt), "broken", None, DRAW, AT)
+    """The copy has the same body and goes back to its queue, with the next attempt."""
+    made = failed(replace(ASKED, attempt=attempt), "broken", None, JITTER, AT)
 
     assert made.exchange in {delay.name for delay in DELAYS}
     assert made.headers == {**COPIED, delivery.ATTEMPT: attempt + 1}
@@ -159,27 +159,27 @@ def test_a_failure_comes_again(attempt: int) -> None:
 @pytest.mark.parametrize("queue", ["sender.otp", "otp.commands"])
 def test_codes_wait_apart(queue: str) -> None:
     """A queue that others have filled does not hold up the delay queues of codes."""
-    made = failed(replace(HERE, queue=queue), "busy", 900, DRAW, AT)
+    made = failed(replace(HERE, queue=queue), "busy", 900, JITTER, AT)
 
     assert (made.exchange, made.routing_key) == ("delay.15m.codes", queue)
     assert made.exchange in topology.DELAY_EXCHANGES
 
 
-def test_a_failure_s_wish_is_heard() -> None:
-    """A handler's wish gets the nearest delay."""
-    assert failed(HERE, "busy", 900, DRAW, AT).exchange == "delay.15m"
+def test_a_requested_delay_is_used() -> None:
+    """The delay that a handler requests gets the nearest delay queue."""
+    assert failed(HERE, "busy", 900, JITTER, AT).exchange == "delay.15m"
 
 
-def test_the_last_failure_is_dead() -> None:
-    """No attempt left: to the dead letters, with the reason of the last one."""
-    made = failed(replace(HERE, attempt=MAX_ATTEMPTS), "broken", 5.0, DRAW, AT)
+def test_the_last_failure_is_a_dead_letter() -> None:
+    """After the last attempt the message is a dead letter with the reason of that attempt."""
+    made = failed(replace(HERE, attempt=MAX_ATTEMPTS), "broken", 5.0, JITTER, AT)
 
     assert made.exchange == topology.DEAD
     assert made.headers[delivery.CAUSE] == "exhausted"
     assert made.headers[delivery.REASON] == "broken"
 
 
-def test_a_dead_letter_tells_its_story() -> None:
+def test_a_dead_letter_has_its_cause_in_its_headers() -> None:
     """Cause, reason, origin, attempts and time are in the headers; the message is untouched."""
     made = dead(replace(HERE, attempt=3), "rejected", "no such template", AT)
 
@@ -198,20 +198,20 @@ def test_a_dead_letter_tells_its_story() -> None:
 
 
 def test_a_reason_is_cut() -> None:
-    """A header is held in memory by the broker: a reason of a megabyte is none."""
+    """A reason is cut to MAX_REASON_CHARS: the broker keeps headers in memory."""
     made = dead(HERE, "rejected", "x" * 10**6, AT)
 
     assert made.headers[delivery.REASON] == "x" * delivery.MAX_REASON_CHARS
 
 
 def test_a_reason_that_is_no_text_can_be_sent() -> None:
-    """It may quote a peer's bytes, decoded with surrogates; a header that fails fails for ever."""
+    """Surrogates in a reason are replaced: a header that cannot be sent would fail for ever."""
     made = dead(HERE, "rejected", "550 caf\udce9", AT)
 
     assert made.headers[delivery.REASON] == "550 caf?"
 
 
 def test_no_body_is_in_the_text_of_a_delivery() -> None:
-    """A traceback or a log line that shows one shows no code and no mail."""
+    """The body, which may be a code or a mail, is not in tracebacks and log lines."""
     assert "body" not in repr(replace(HERE, body=encode(CODE)))
     assert "body" not in repr(publishing(CODE))

@@ -29,8 +29,8 @@ def subscription(handler: Handler, prefetch: int = 4, limit: float = 10) -> Subs
     return Subscription(QUEUE, {SendEmail: handler}, prefetch, limit)
 
 
-class Sequel:
-    """A handler that answers each delivery of a message by the next of its steps, then events."""
+class ScriptedHandler:
+    """A handler that fails by the next of its steps at each delivery of "first", then succeeds."""
 
     def __init__(self, *steps: BaseException | None) -> None:
         self._steps = list(steps)
@@ -38,7 +38,7 @@ class Sequel:
         self.called = asyncio.Event()
 
     async def __call__(self, command: SendEmail) -> Sequence[Contract]:
-        """Raise the next step, or return one that is none; then report commands as handled."""
+        """Raise the next step, or return None for it; after the last one return an event."""
         self.seen.append(command.id)
         self.called.set()
         if self._steps and command.id == "first":
@@ -49,9 +49,9 @@ class Sequel:
         return [fact(command.id)]
 
 
-async def is_deaf(door: Broker) -> bool:
-    """Return whether a consumer of `door` has lost its queue."""
-    return not await door.ready()
+async def has_no_consumer(broker: Broker) -> bool:
+    """Return whether a consumer of `broker` has lost its queue."""
+    return not await broker.ready()
 
 
 async def ids(tap: Tap, count: int, within: float = 20) -> list[str | None]:
@@ -62,11 +62,11 @@ async def ids(tap: Tap, count: int, within: float = 20) -> list[str | None]:
 async def test_results_are_published_before_the_acknowledgement(url: str) -> None:
     """Results are on their exchange with the id of the request, and the queue is empty."""
     async with (
-        Broker.connect(url, "tests") as door,
+        Broker.connect(url, "tests") as broker,
         tapped(url, topology.EVENTS) as events,
-        door.consuming(subscription(Sequel())),
+        broker.consuming(subscription(ScriptedHandler())),
     ):
-        await door.publish(mail("first"), correlation_id="request-1")
+        await broker.publish(mail("first"), correlation_id="request-1")
         event = await events.next()
 
     assert (event.type, event.message_id) == ("domain.classified", "first")
@@ -90,13 +90,13 @@ async def test_an_undecodable_body_goes_to_the_dead_letters(
 ) -> None:
     """Poison ends in the dead letters with its reason, byte by byte; its neighbour is handled."""
     async with (
-        Broker.connect(url, "tests") as door,
+        Broker.connect(url, "tests") as broker,
         tapped(url, topology.DEAD) as dead,
         tapped(url, topology.EVENTS) as events,
-        door.consuming(subscription(Sequel(), prefetch=1)),
+        broker.consuming(subscription(ScriptedHandler(), prefetch=1)),
     ):
         await publish_raw(url, QUEUE, body, kind)
-        await door.publish(mail("neighbour"))
+        await broker.publish(mail("neighbour"))
         letter = await dead.next()
         neighbour = await events.next()
 
@@ -117,20 +117,20 @@ async def test_an_undecodable_body_goes_to_the_dead_letters(
         asyncio.CancelledError(),
         None,
     ],
-    ids=["Retry", "Retry with a wish", "defect", "cancelled from inside", "no result"],
+    ids=["Retry", "Retry with a delay", "defect", "cancelled from inside", "no result"],
 )
-async def test_a_failure_comes_back_through_the_ladder(
+async def test_a_failed_message_comes_back_after_a_delay(
     url: str, failure: BaseException | None
 ) -> None:
     """A handler that fails gets the message again after a delay; others pass it meanwhile."""
-    handler = Sequel(failure)
+    handler = ScriptedHandler(failure)
     async with (
-        Broker.connect(url, "tests") as door,
+        Broker.connect(url, "tests") as broker,
         tapped(url, topology.EVENTS) as events,
-        door.consuming(subscription(handler)),
+        broker.consuming(subscription(handler)),
     ):
-        await door.publish(mail("first"))
-        await door.publish(mail("neighbour"))
+        await broker.publish(mail("first"))
+        await broker.publish(mail("neighbour"))
         done = await ids(events, 2)
 
     assert sorted(map(str, done)) == ["first", "neighbour"]
@@ -149,11 +149,11 @@ async def test_a_handler_has_a_time_limit(url: str) -> None:
         return [fact(command.id)]
 
     async with (
-        Broker.connect(url, "tests") as door,
+        Broker.connect(url, "tests") as broker,
         tapped(url, topology.EVENTS) as events,
-        door.consuming(subscription(hang_once, limit=0.05)),
+        broker.consuming(subscription(hang_once, limit=0.05)),
     ):
-        await door.publish(mail("first"))
+        await broker.publish(mail("first"))
         await events.next()
 
     assert len(attempts) == 2
@@ -161,13 +161,13 @@ async def test_a_handler_has_a_time_limit(url: str) -> None:
 
 async def test_a_rejected_message_goes_to_the_dead_letters(url: str) -> None:
     """Reject is final: dead letters with the handler's reason, no second try."""
-    handler = Sequel(Reject("never"))
+    handler = ScriptedHandler(Reject("never"))
     async with (
-        Broker.connect(url, "tests") as door,
+        Broker.connect(url, "tests") as broker,
         tapped(url, topology.DEAD) as dead,
-        door.consuming(subscription(handler)),
+        broker.consuming(subscription(handler)),
     ):
-        await door.publish(mail("first"))
+        await broker.publish(mail("first"))
         letter = await dead.next()
 
     assert (letter.headers[delivery.CAUSE], letter.headers[delivery.REASON]) == (
@@ -179,13 +179,13 @@ async def test_a_rejected_message_goes_to_the_dead_letters(url: str) -> None:
 
 async def test_attempts_end_in_the_dead_letters(url: str) -> None:
     """A message that always fails is tried so many times and no more."""
-    handler = Sequel(*(Retry("again", after=1.0) for _ in range(99)))
+    handler = ScriptedHandler(*(Retry("again", after=1.0) for _ in range(99)))
     async with (
-        Broker.connect(url, "tests") as door,
+        Broker.connect(url, "tests") as broker,
         tapped(url, topology.DEAD) as dead,
-        door.consuming(subscription(handler)),
+        broker.consuming(subscription(handler)),
     ):
-        await door.publish(mail("first"))
+        await broker.publish(mail("first"))
         letter = await dead.next(within=30)
 
     assert letter.headers[delivery.CAUSE] == "exhausted"
@@ -193,14 +193,14 @@ async def test_attempts_end_in_the_dead_letters(url: str) -> None:
     assert len(handler.seen) == retry.MAX_ATTEMPTS
 
 
-async def test_headers_of_strangers_stay_behind(url: str) -> None:
+async def test_headers_of_publishers_are_not_copied(url: str) -> None:
     """A copy carries our headers and the trace alone: a forged x-death would drop it on 3.x."""
     headers = {"x-death": "forged", "x-first-death-queue": "forged", "traceparent": "00-1-2-01"}
     message = aio_pika.Message(b"{}", type="no.such.type", headers=dict(headers))
     async with (
-        Broker.connect(url, "tests") as door,
+        Broker.connect(url, "tests") as broker,
         tapped(url, topology.DEAD) as dead,
-        door.consuming(subscription(Sequel())),
+        broker.consuming(subscription(ScriptedHandler())),
     ):
         async with await aio_pika.connect(url) as connection, connection.channel() as channel:
             await channel.default_exchange.publish(message, QUEUE)
@@ -210,7 +210,7 @@ async def test_headers_of_strangers_stay_behind(url: str) -> None:
     assert not {"x-death", "x-first-death-queue"} & set(letter.headers)
 
 
-async def test_later_replaces_the_message(url: str) -> None:
+async def test_a_rescheduled_message_replaces_the_first(url: str) -> None:
     """`Reschedule` returns a message to its queue after a delay, with the asker's address."""
 
     async def shrink(command: SendEmail) -> Sequence[Contract | Reschedule]:
@@ -219,9 +219,9 @@ async def test_later_replaces_the_message(url: str) -> None:
         return [fact("done")]
 
     async with (
-        Broker.connect(url, "tests") as door,
-        door.consuming(subscription(shrink)),
-        door.request_stream(mail("first")) as replies,
+        Broker.connect(url, "tests") as broker,
+        broker.consuming(subscription(shrink)),
+        broker.request_stream(mail("first")) as replies,
         asyncio.timeout(10),
     ):
         said = [(await replies.get()).id, (await replies.get()).id]
@@ -241,10 +241,10 @@ async def test_a_restart_of_the_broker_loses_nothing(rabbit: Node, url: str) -> 
 
     sent = [f"m{number}" for number in range(40)]
     async with (
-        Broker.connect(url, "tests") as door,
-        door.consuming(subscription(wait_for_release)),
+        Broker.connect(url, "tests") as broker,
+        broker.consuming(subscription(wait_for_release)),
     ):
-        await asyncio.gather(*(door.publish(mail(name)) for name in sent))
+        await asyncio.gather(*(broker.publish(mail(name)) for name in sent))
         await started.wait()
         await asyncio.to_thread(rabbit.restart)
         async with tapped(url, topology.EVENTS) as events:
@@ -252,7 +252,7 @@ async def test_a_restart_of_the_broker_loses_nothing(rabbit: Node, url: str) -> 
             done: set[str | None] = set()
             while done < set(sent):
                 done.add((await events.next(40)).message_id)
-        assert await door.ready()
+        assert await broker.ready()
 
     assert done == set(sent)
     assert await depth(url, QUEUE) == 0
@@ -272,10 +272,10 @@ async def test_a_cut_connection_loses_nothing(url: str) -> None:
     async with (
         Proxy.to(urlsplit(url).port or 0) as proxy,
         tapped(url, topology.EVENTS) as events,
-        Broker.connect(url.replace(f":{urlsplit(url).port}/", f":{proxy.port}/"), "t") as door,
-        door.consuming(subscription(wait_for_release)),
+        Broker.connect(url.replace(f":{urlsplit(url).port}/", f":{proxy.port}/"), "t") as broker,
+        broker.consuming(subscription(wait_for_release)),
     ):
-        await asyncio.gather(*(door.publish(mail(name)) for name in sent))
+        await asyncio.gather(*(broker.publish(mail(name)) for name in sent))
         for _ in range(4):
             await started.acquire()
         proxy.cut()
@@ -292,15 +292,15 @@ async def test_a_cut_connection_loses_nothing(url: str) -> None:
 async def test_a_consumer_cancelled_by_the_broker_comes_back(url: str) -> None:
     """A queue that is deleted and declared again is consumed again, by itself."""
     async with (
-        Broker.connect(url, "tests") as door,
+        Broker.connect(url, "tests") as broker,
         tapped(url, topology.EVENTS) as events,
-        door.consuming(subscription(Sequel())),
+        broker.consuming(subscription(ScriptedHandler())),
     ):
         async with await aio_pika.connect(url) as connection, connection.channel() as channel:
             await channel.queue_delete(QUEUE)
-        await until(lambda: is_deaf(door))
+        await until(lambda: has_no_consumer(broker))
         await rabbitmq.declare(url, topology.EXCHANGES, topology.queues(scale=0.001))
-        await door.publish(mail("after"))
+        await broker.publish(mail("after"))
         done = await ids(events, 1)
 
     assert done == ["after"]
@@ -317,12 +317,12 @@ async def test_shutdown_finishes_what_is_in_flight(url: str) -> None:
 
     async def end_it() -> None:
         await started.wait()
-        await door.publish(mail("second"))
+        await broker.publish(mail("second"))
         release.set()
 
-    async with Broker.connect(url, "tests") as door, tapped(url, topology.EVENTS) as events:
-        async with door.consuming(subscription(wait_for_release, prefetch=1)):
-            await door.publish(mail("first"))
+    async with Broker.connect(url, "tests") as broker, tapped(url, topology.EVENTS) as events:
+        async with broker.consuming(subscription(wait_for_release, prefetch=1)):
+            await broker.publish(mail("first"))
             await end_it()
         done = await ids(events, 1)
 
@@ -345,7 +345,10 @@ async def test_what_outlasts_the_shutdown_is_delivered_again(url: str) -> None:
                 await old.publish(mail("first"))
                 await started.wait()
             assert events.empty()
-        async with Broker.connect(url, "new") as new, new.consuming(subscription(Sequel())):
+        async with (
+            Broker.connect(url, "new") as new,
+            new.consuming(subscription(ScriptedHandler())),
+        ):
             done = await ids(events, 1)
 
     assert done == ["first"]
@@ -353,15 +356,15 @@ async def test_what_outlasts_the_shutdown_is_delivered_again(url: str) -> None:
 
 async def test_results_wait_for_a_broker_that_does_not_take_them(url: str) -> None:
     """A result that cannot be published is tried until it is confirmed; nothing is lost."""
-    handler = Sequel()
+    handler = ScriptedHandler()
     async with (
-        Broker.connect(url, "tests") as door,
+        Broker.connect(url, "tests") as broker,
         tapped(url, topology.DEAD) as dead,
     ):
         async with await aio_pika.connect(url) as connection, connection.channel() as channel:
             await channel.exchange_delete(topology.EVENTS)
-            async with door.consuming(subscription(handler)):
-                await door.publish(mail("first"))
+            async with broker.consuming(subscription(handler)):
+                await broker.publish(mail("first"))
                 await handler.called.wait()
                 await rabbitmq.declare(url, topology.EXCHANGES, topology.queues(scale=0.001))
                 async with tapped(url, topology.EVENTS) as events:

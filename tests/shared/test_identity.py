@@ -1,4 +1,4 @@
-"""The publisher of a message and its client: the broker's word alone counts."""
+"""The publisher of a message and its client: only the user that the broker checked counts."""
 
 import base64
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ def test_a_service_that_knows_clients_names_them(user: str) -> None:
 
 
 def test_on_a_broker_with_one_user_the_body_is_believed() -> None:
-    """There is nobody whom it could be kept from."""
+    """With one user for all there is no other client to protect."""
     publisher = identify(QUEUE, "guest", "guest", None)
 
     for message in codes("neighbour"):
@@ -60,7 +60,7 @@ def test_on_a_broker_with_one_user_the_body_is_believed() -> None:
 @pytest.mark.parametrize("user", ["shop", Owner.SENDER, Owner.CLASSIFIER, "postrider2"])
 @pytest.mark.parametrize("claimed", [None, "neighbour"])
 def test_any_other_user_is_a_client_itself(user: str, claimed: str | None) -> None:
-    """The body does not count."""
+    """The client in the body does not count."""
     publisher = identify(QUEUE, "otp", str(user), None)
 
     for message in codes(claimed):
@@ -68,19 +68,19 @@ def test_any_other_user_is_a_client_itself(user: str, claimed: str | None) -> No
 
 
 def test_without_a_user_no_client_can_be_named() -> None:
-    """A code would be somebody else's; the client in a mail is dropped."""
-    nobody = identify(QUEUE, "otp", None, None)
-    sent: SendEmail = attributed(mail("m").model_copy(update={"client": "neighbour"}), nobody)
+    """A message about codes is refused; a mail is sent without a client."""
+    unknown = identify(QUEUE, "otp", None, None)
+    sent: SendEmail = attributed(mail("m").model_copy(update={"client": "neighbour"}), unknown)
 
     assert sent == mail("m")
     for message in codes("neighbour"):
         with pytest.raises(Undecodable, match="user_id"):
-            attributed(message, nobody)
+            attributed(message, unknown)
     for message in codes(None):
-        assert attributed(message, nobody) == message
+        assert attributed(message, unknown) == message
 
 
-def test_what_has_no_client_is_anybody_s() -> None:
+def test_any_user_may_ask_about_domains() -> None:
     """A question about a domain concerns no client."""
     message: Contract = DescribeDomain(id="d", domain="example.com")
 
@@ -88,7 +88,7 @@ def test_what_has_no_client_is_anybody_s() -> None:
 
 
 def test_a_user_whose_name_is_no_client_s_is_refused() -> None:
-    """It would make a message that nobody else reads."""
+    """A user whose name cannot be a client's id is refused."""
     with pytest.raises(Undecodable, match="user_id"):
         attributed(codes(None)[0], Identity("CN=shop,O=example"))
 
@@ -105,7 +105,7 @@ def test_a_user_whose_name_is_no_client_s_is_refused() -> None:
     ],
 )
 def test_a_copy_keeps_the_user_of_the_first(queue: str, reader: str, copier: str) -> None:
-    """After a wait or a death it is still the shop's, or nobody's."""
+    """A delayed copy or a dead letter keeps its first publisher, or none."""
     assert identify(queue, reader, copier, "shop") == Identity("shop", is_copy=True)
     assert identify(queue, reader, copier, "") == Identity(None, is_copy=True)
     assert identify(queue, reader, copier, "gateway").names_clients
@@ -113,8 +113,8 @@ def test_a_copy_keeps_the_user_of_the_first(queue: str, reader: str, copier: str
 
 @pytest.mark.parametrize("user", [None, "shop", Owner.GATEWAY, Owner.SENDER, "admin"])
 @pytest.mark.parametrize("stated", ["gateway", "", "['gateway']"])
-def test_nobody_else_states_a_user(user: str | None, stated: str) -> None:
-    """It is an attack, or an operator with a user whom the services cannot know."""
+def test_only_services_and_the_operator_may_state_a_user(user: str | None, stated: str) -> None:
+    """The header USER of any other publisher is forged."""
     publisher = identify(QUEUE, "otp", user and str(user), stated)
 
     assert not publisher.is_copy
@@ -138,7 +138,7 @@ def direct(process: bytes, key: str = KEY) -> str:
     ],
 )
 def test_a_reply_goes_to_the_asker(reply_to: str | None) -> None:
-    """A channel that the broker names and a program's own queue are told."""
+    """Replies go to an address that the broker wrote, and to a program's own queue."""
     check_reply_to(reply_to, SHOP)
 
 
@@ -146,7 +146,7 @@ def test_a_reply_goes_to_the_asker(reply_to: str | None) -> None:
     "queue", [*(queue.name for queue in topology.queues(tuple(topology.Owner)))]
 )
 def test_no_reply_goes_to_a_queue_of_the_pipeline(queue: str) -> None:
-    """No queue of any service, running or not, no dead letters, no delay queue."""
+    """Replies go to no queue of a service, running or not, no dead letters, no delay queue."""
     with pytest.raises(Undecodable, match="reply_to"):
         check_reply_to(queue, OURS)
 
@@ -186,19 +186,19 @@ def test_an_address_that_no_broker_wrote_is_refused(reply_to: str) -> None:
 @pytest.mark.parametrize("publisher", [Identity(), SHOP], ids=["of no user", "of shop"])
 @pytest.mark.parametrize("queue", ["bakery.orders", "shopper.replies", "shop", "replies"])
 def test_no_reply_goes_to_another_program_s_queue(queue: str, publisher: Identity) -> None:
-    """Only the user that the broker vouches for says whose a queue is."""
+    """A queue belongs to the user that its name begins with."""
     with pytest.raises(Undecodable, match="reply_to"):
         check_reply_to(queue, publisher)
 
 
 def test_all_that_share_our_user_may_name_any_queue_of_theirs() -> None:
-    """On a broker with one user there is nobody to protect from it."""
+    """On a broker with one user all queues are its own."""
     check_reply_to("replies", OURS)
 
 
 @pytest.mark.rabbit
 async def test_the_broker_s_own_address_is_known(url: str) -> None:
-    """This broker writes addresses of the form that is taken."""
+    """The addresses that this broker writes are accepted."""
     async with (
         Broker.connect(url, "tests") as door,
         tapped(url, topology.COMMANDS) as commands,

@@ -1,4 +1,4 @@
-"""The end of a consumer: what waits goes back at once, what cannot be undone is waited for."""
+"""The end of a consumer: waiting handlings end at once, committed ones are awaited."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -34,7 +34,7 @@ async def done_with(command: SendEmail) -> Sequence[Contract]:
 
 
 class Steps:
-    """A handler that comes to one phase for each message, and stays there until it is let go."""
+    """A handler that comes to one phase for each message, and stays there until it is released."""
 
     def __init__(self) -> None:
         self.go_on = asyncio.Event()
@@ -67,7 +67,7 @@ async def unused(item: Publishing) -> None:
 
 
 def test_a_phase_counts_from_when_it_was_entered() -> None:
-    """To enter it once more changes nothing: each piece of a mail marks it."""
+    """Entering the present phase changes nothing: each piece of a mail enters it."""
     clock = Watch()
     work = Handling(clock)
     clock.now += 5
@@ -80,7 +80,7 @@ def test_a_phase_counts_from_when_it_was_entered() -> None:
 
 @pytest.mark.parametrize("phase", Phase)
 def test_the_handler_marks_its_own_delivery(phase: Phase) -> None:
-    """Far below the consumer, without being handed anything."""
+    """Code far below the consumer marks the phase without an argument."""
     work = Handling(Watch())
     token = inflight.current.set(work)
     inflight.reach(phase)
@@ -90,7 +90,7 @@ def test_the_handler_marks_its_own_delivery(phase: Phase) -> None:
 
 
 def test_outside_of_a_delivery() -> None:
-    """Code that runs without a consumer may mark what it likes."""
+    """Outside of a handling, marking a phase does nothing."""
     inflight.reach(Phase.COMMITTED)
 
     assert inflight.current.get() is None
@@ -129,7 +129,7 @@ async def is_settled(tag: RecordingTag) -> bool:
 
 
 async def test_what_is_committed_is_waited_for_so_long() -> None:
-    """Then it is left as if the process had died: nobody knows what it has done."""
+    """A committed handling that outlasts its time is cancelled, and its message comes again."""
     consumer = Consumer(a_subscription(Steps(), committed=0.05), unused)
     tag = given(consumer, "COMMITTED")["COMMITTED"]
     await asyncio.sleep(0)

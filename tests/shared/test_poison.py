@@ -45,8 +45,10 @@ POISONS = {
     "attempt of 64 bits": poisoned("attempt: Input should be less than", attempt=1 << 63),
     "attempt of 4,000 digits": poisoned("attempt: ", attempt=10**4000),
     "retries": poisoned("retries: Input should be less than", retries=MILLION),
-    "500 strangers pending": poisoned("pending: ", pending=ADDRESSES),
-    "a stranger pending": poisoned("must have no pending recipients", pending=["eve@x.example"]),
+    "500 unknown recipients pending": poisoned("pending: ", pending=ADDRESSES),
+    "an unknown recipient pending": poisoned(
+        "must have no pending recipients", pending=["eve@x.example"]
+    ),
     "a million attachments": poisoned("at most 50000 values", attachments=[{}] * MILLION),
     "a million recipients": poisoned("at most 50000 values", to=["a"] * MILLION),
     "a million fields": poisoned("at most 50000 values", headers=dict.fromkeys(range(MILLION), 1)),
@@ -72,15 +74,15 @@ async def handled(command: SendEmail) -> Sequence[Contract]:
     return [fact(command.id)]
 
 
-def handling(door: Broker, group_size: int = 1) -> AbstractAsyncContextManager[None]:
+def handling(broker: Broker, group_size: int = 1) -> AbstractAsyncContextManager[None]:
     """Consume the queue."""
-    return door.consuming(subscription(handled, group_size))
+    return broker.consuming(subscription(handled, group_size))
 
 
 class Watch(NamedTuple):
-    """A broker, and what comes out of a consumer of it."""
+    """A broker, and the events and dead letters that its consumer publishes."""
 
-    door: Broker
+    broker: Broker
     events: Tap
     dead: Tap
 
@@ -95,13 +97,13 @@ class Watch(NamedTuple):
 
 @asynccontextmanager
 async def watching(url: str) -> AsyncIterator[Watch]:
-    """Watch what comes out."""
+    """Open a broker, and queues of the events and dead letters that its consumer publishes."""
     async with (
-        Broker.connect(url, "tests") as door,
+        Broker.connect(url, "tests") as broker,
         tapped(url, topology.EVENTS) as events,
         tapped(url, topology.DEAD) as dead,
     ):
-        yield Watch(door, events, dead)
+        yield Watch(broker, events, dead)
 
 
 async def is_empty(url: str) -> None:
@@ -121,10 +123,10 @@ async def test_poison_is_dead_and_its_neighbours_are_served(
     """A message that breaks its contract is dead at once, with a reason; others are served."""
     poison = POISONS[name]
     async with watching(url) as watch:
-        await watch.door.publish(mail("before"))
+        await watch.broker.publish(mail("before"))
         await publish_raw(url, QUEUE, poison.body, KIND)
-        await watch.door.publish(mail("after"))
-        async with handling(watch.door, group_size):
+        await watch.broker.publish(mail("after"))
+        async with handling(watch.broker, group_size):
             assert await watch.served(2) == {"before", "after"}
             letter = await watch.letter()
 
@@ -142,19 +144,19 @@ async def test_a_body_that_is_too_large_is_dead_unread(url: str, kind: str, size
     """The broker moves it to the dead letters; no consumer holds 16 MB of it (issue 10, A2)."""
     body = b'{"sightings":[' + b"{}," * (size // 3)
     async with watching(url) as watch:
-        await watch.door.publish(mail("before"))
+        await watch.broker.publish(mail("before"))
         await publish_raw(url, QUEUE, body[:size].ljust(size), kind)
-        await watch.door.publish(mail("after"))
+        await watch.broker.publish(mail("after"))
         with capture_logs() as logs:
-            async with handling(watch.door):
+            async with handling(watch.broker):
                 assert await watch.served(2) == {"before", "after"}
                 letter = await watch.letter()
 
     assert len(letter.body) == size
     deaths: Any = letter.headers["x-death"]
     assert deaths[0]["reason"] == "rejected"
-    told = [each for each in logs if each["event"] == "to the dead letters"]
-    assert [(each["cause"], each["bytes"], each["queue"]) for each in told] == [
+    lines = [each for each in logs if each["event"] == "to the dead letters"]
+    assert [(each["cause"], each["bytes"], each["queue"]) for each in lines] == [
         ("too_large", size, QUEUE)
     ]
     await is_empty(url)
@@ -163,7 +165,7 @@ async def test_a_body_that_is_too_large_is_dead_unread(url: str, kind: str, size
 async def test_a_body_of_the_largest_size_is_read(url: str) -> None:
     """A mail of 15.75 MiB is one."""
     wire = json.dumps({"id": "big", "to": "ann@example.org", "subject": "s", "text": "t"})
-    async with watching(url) as watch, handling(watch.door):
+    async with watching(url) as watch, handling(watch.broker):
         await publish_raw(url, QUEUE, wire.encode().ljust(MAX_MAIL_BYTES), KIND)
 
         assert await watch.served(1) == {"big"}
@@ -189,10 +191,10 @@ async def test_large_mails_wait_on_disk_and_small_ones_pass(url: str) -> None:
         return [fact(command.id)]
 
     many = Subscription(QUEUE, {SendEmail: handle}, prefetch=20)
-    async with watching(url) as watch, watch.door.consuming(many):
+    async with watching(url) as watch, watch.broker.consuming(many):
         for _ in range(12):
             await publish_raw(url, QUEUE, large, KIND)
-        await watch.door.publish(mail("small"))
+        await watch.broker.publish(mail("small"))
         assert await watch.served(1) == {"small"}
         release.set()
         assert await watch.served(12) == {"large"}

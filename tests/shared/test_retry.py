@@ -1,4 +1,4 @@
-"""The delays: how long, how often, and that the ladder keeps the wish on average."""
+"""The delays: their length, their number, and that their mean is the wait that was requested."""
 
 import math
 from itertools import pairwise
@@ -20,34 +20,34 @@ def mean(seconds: float, chance: float) -> float:
     return sum(choose_delay(seconds, chance, turn).seconds for turn in TURNS) / len(TURNS)
 
 
-def test_the_ladder_rises() -> None:
-    """Each rung is longer than the one before, and each has a name of its own."""
+def test_delays_rise() -> None:
+    """Each delay is longer than the one before, and has a name of its own."""
     assert all(lower.seconds < upper.seconds for lower, upper in pairwise(DELAYS))
     assert len({delay.name for delay in DELAYS}) == len(DELAYS)
 
 
-def test_waits_grow_until_the_longest_rung() -> None:
-    """Quick for what passes quickly, patient with what does not; some 14 hours in all."""
+def test_waits_grow_to_the_longest_delay() -> None:
+    """The waits grow from 5 seconds to 4 hours; their sum is some 14 hours."""
     waits = [wait_after(attempt) for attempt in range(1, MAX_ATTEMPTS)]
 
     assert waits == [5, 20, 80, 320, 1280, 5120, 14400, 14400, 14400]
     assert sum(wait or 0 for wait in waits) / 3600 == pytest.approx(14, abs=0.2)
 
 
-@given(attempt=st.integers(MAX_ATTEMPTS, 10**9), wish=st.none() | st.floats(0, 1e6))
-def test_attempts_end(attempt: int, wish: float | None) -> None:
-    """No wish keeps a delivery alive past the last attempt."""
-    assert wait_after(attempt, wish) is None
+@given(attempt=st.integers(MAX_ATTEMPTS, 10**9), requested=st.none() | st.floats(0, 1e6))
+def test_attempts_end(attempt: int, requested: float | None) -> None:
+    """After the last attempt there is no wait, whatever was requested."""
+    assert wait_after(attempt, requested) is None
 
 
-@given(attempt=st.integers(1, MAX_ATTEMPTS - 1), wish=st.floats(0, 1e6))
-def test_a_wish_goes_before_the_schedule(attempt: int, wish: float) -> None:
-    """A handler that knows how long it takes is listened to."""
-    assert wait_after(attempt, wish) == wish
+@given(attempt=st.integers(1, MAX_ATTEMPTS - 1), requested=st.floats(0, 1e6))
+def test_a_requested_wait_goes_before_the_schedule(attempt: int, requested: float) -> None:
+    """A wait that the handler requests is used as it is."""
+    assert wait_after(attempt, requested) == requested
 
 
 @given(attempt=st.integers(1, MAX_ATTEMPTS - 2))
-def test_no_wait_grows_faster_than_told(attempt: int) -> None:
+def test_no_wait_grows_faster_than_wait_growth(attempt: int) -> None:
     """The schedule is monotonic."""
     shorter, longer = wait_after(attempt), wait_after(attempt + 1)
     assert shorter is not None
@@ -57,8 +57,8 @@ def test_no_wait_grows_faster_than_told(attempt: int) -> None:
 
 
 @given(seconds=INSIDE, chance=UNIFORM)
-def test_the_mean_of_a_wait_is_the_spread_wish(seconds: float, chance: float) -> None:
-    """Although there are seven rungs only, a wait is on average as long as it should be."""
+def test_the_mean_of_the_delays_is_the_wait(seconds: float, chance: float) -> None:
+    """The mean of the chosen delays is the spread wait, although there are only seven delays."""
     wanted = seconds * (1 + SPREAD * (2 * chance - 1))
 
     assert mean(seconds, chance) == pytest.approx(wanted, rel=0.01)
@@ -66,15 +66,15 @@ def test_the_mean_of_a_wait_is_the_spread_wish(seconds: float, chance: float) ->
 
 @given(seconds=INSIDE)
 def test_the_spread_cancels_out(seconds: float) -> None:
-    """A chance and its opposite average to the wish itself."""
+    """The mean over all chances is the wait without spread."""
     both = [mean(seconds, chance) for chance in (0.0, 0.25, 0.75, 1.0)]
 
     assert sum(both) / 4 == pytest.approx(seconds, rel=0.01)
 
 
 @given(seconds=INSIDE, chance=UNIFORM, turn=UNIFORM)
-def test_a_step_is_a_neighbour_of_the_wish(seconds: float, chance: float, turn: float) -> None:
-    """The jitter never takes a rung that is farther off than the next one."""
+def test_a_chosen_delay_is_next_to_the_wait(seconds: float, chance: float, turn: float) -> None:
+    """The jitter never chooses a delay beyond the two around the wait."""
     at_least = max(delay.seconds for delay in DELAYS if delay.seconds <= seconds * (1 - SPREAD))
     at_most = min(delay.seconds for delay in DELAYS if delay.seconds >= seconds * (1 + SPREAD))
 
@@ -82,16 +82,16 @@ def test_a_step_is_a_neighbour_of_the_wish(seconds: float, chance: float, turn: 
 
 
 @pytest.mark.parametrize("delay", DELAYS, ids=lambda delay: delay.name)
-def test_a_rung_asked_for_exactly_is_taken(delay: object) -> None:
-    """Without spread a wish that is a delay is met exactly."""
+def test_a_wait_that_is_a_delay_is_met(delay: object) -> None:
+    """Without spread a wait of the length of a delay gets that delay."""
     assert {choose_delay(getattr(delay, "seconds", 0), 0.5, turn) for turn in TURNS} == {delay}
 
 
-def test_equal_wishes_do_not_come_back_together() -> None:
+def test_equal_waits_are_spread() -> None:
     """Messages that failed together are spread over neighbouring delays."""
-    steps = {choose_delay(30, chance, turn).name for chance in TURNS[::50] for turn in TURNS[::50]}
+    names = {choose_delay(30, chance, turn).name for chance in TURNS[::50] for turn in TURNS[::50]}
 
-    assert steps == {"delay.15s", "delay.1m"}
+    assert names == {"delay.15s", "delay.1m"}
 
 
 @given(
@@ -99,8 +99,8 @@ def test_equal_wishes_do_not_come_back_together() -> None:
     chance=UNIFORM,
     turn=UNIFORM,
 )
-def test_every_wish_has_a_rung(seconds: float, chance: float, turn: float) -> None:
-    """Outside the ladder it is the first or the last rung; nothing is sent to no queue."""
+def test_every_wait_has_a_delay(seconds: float, chance: float, turn: float) -> None:
+    """A wait outside all delays gets the shortest or the longest one."""
     delay = choose_delay(seconds, chance, turn)
 
     assert delay in DELAYS

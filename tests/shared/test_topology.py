@@ -196,7 +196,7 @@ def test_what_must_arrive_has_a_queue(message: Contract) -> None:
 
 
 def test_only_the_queues_of_running_services_are_declared() -> None:
-    """A queue that nobody empties fills up and then stops its publishers."""
+    """The queues of a service that is not deployed are not declared: they would fill up."""
     assert {queue.owner for queue in queues()} <= {*topology.RUNNING, None}
     assert {queue.owner for queue in queues([Owner.OTP])} == {Owner.OTP, None}
 

@@ -34,7 +34,7 @@ async def a_line() -> None:
 
 @asynccontextmanager
 async def opened(settings: TinySettings) -> AsyncIterator[None]:
-    """Open as told, and say when it is closed."""
+    """Open by the given settings, and print when it is closed."""
     say("opening")
     try:
         if settings.tiny_act == "hang":

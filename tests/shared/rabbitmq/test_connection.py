@@ -45,7 +45,7 @@ async def farewell(peer: Peer) -> None:
 
 
 async def test_a_lost_connection_comes_back(connection: Connection, proxy: Proxy) -> None:
-    """By itself, as often as it is lost; a publisher waits for it, or is told in time."""
+    """It comes back as often as it is lost; a publisher waits for it within its time limit."""
     publisher = Publisher(connection, "tests")
 
     async def is_published() -> bool:
@@ -223,9 +223,9 @@ async def test_a_refused_virtual_host_is_told_at_once(script: Script, text: str)
 
     with pytest.raises(
         Unavailable, match=rf"/nowhere refuses the virtual host: 530 {text}"
-    ) as told:
+    ) as raised:
         await opening
-    assert str(told.value).endswith("; check path in AMQP_URL")
+    assert str(raised.value).endswith("; check path in AMQP_URL")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ SECONDS = 20.0  # that a test waits for anything
 
 
 async def test_exchanges_queues_and_bindings_are_made(vhost: str, steady: Connection) -> None:
-    """Durable; once more is harmless; other arguments are told."""
+    """Declaring is repeatable; a queue with other arguments is an error."""
     exchanges = [Exchange("rest", "fanout"), Exchange("work", "topic", "rest")]
     queues = [
         Queue("a", None, (Binding("work", "a.*"),), {"x-max-length": 10}),

@@ -105,6 +105,6 @@ def test_a_body_is_cut_to_the_agreed_size(size: int) -> None:
     ids=["key", "long", "wide", "no text", "no type", "number", "header", "large"],
 )
 def test_what_no_frame_holds_is_a_value_error(item: Publishing) -> None:
-    """It is told to its publisher before anything is sent."""
+    """It is an error before anything is sent."""
     with pytest.raises(ValueError, match=r"255|length|surrogates|cannot be sent|more than"):
         packed(item)

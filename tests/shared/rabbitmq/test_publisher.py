@@ -101,7 +101,7 @@ async def test_a_full_queue_is_told(vhost: str, connection: Connection) -> None:
 
 
 async def test_a_channel_that_the_broker_closes_is_opened_again(connection: Connection) -> None:
-    """Those whose confirms went with it are told; the next message goes out over a new one."""
+    """Publishes without a confirm fail; the next message goes out over a new channel."""
     publisher = Publisher(connection, "tests")
     await publisher.publish(item())
 
@@ -146,7 +146,7 @@ async def test_a_message_that_no_frame_holds_is_told(connection: Connection, nam
 async def test_a_broker_that_reads_nothing_holds_no_publisher_for_long(
     connection: Connection, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in an alarm of memory: each publisher is told within its limit; then all goes on."""
+    """As in an alarm of memory: each publish fails within its time limit; later ones succeed."""
     publisher = Publisher(connection, "tests")
     await publisher.publish(item())
     monkeypatch.setattr(publishers, "PUBLISH_SECONDS", 0.2)

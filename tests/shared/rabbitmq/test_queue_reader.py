@@ -187,7 +187,7 @@ async def test_what_was_not_acknowledged_comes_again_after_a_cut(
 async def test_a_queue_that_is_made_again_is_consumed_again(
     connection: Connection, steady: Connection, vhost: str
 ) -> None:
-    """However long it was missing; a missing one is told where it is a deployment's mistake."""
+    """A queue is read again however long it was missing; at the start a missing one is an error."""
     came = Came()
     with pytest.raises(Unavailable, match="cannot consume missing"):
         await reader(connection, came, "missing").open()
