@@ -99,7 +99,7 @@ def test_the_programs_declare_nothing(language: str, marker: str) -> None:
     assert not re.search(r"(?i)declare|assert(queue|exchange)|bind|x-[a-z]", text)
 
 
-async def test_a_mail_that_no_queue_takes_is_told(
+async def test_a_mail_that_no_queue_takes_is_an_error(
     vhost: str, shop_url: str, tmp_path: Path
 ) -> None:
     """Without a sender's queue the page's program fails."""

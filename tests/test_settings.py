@@ -42,7 +42,7 @@ def settings_of(service: str) -> type[Settings]:
 @pytest.mark.parametrize("service", RUNNING)
 def test_help_tells_all_settings_without_any(service: str) -> None:
     """`--help` works without settings, and describes each of them."""
-    told = subprocess.run(  # noqa: S603 -- our own modules
+    done = subprocess.run(  # noqa: S603 -- our own modules
         [sys.executable, "-m", f"services.{service}", "--help"],
         env={},
         capture_output=True,
@@ -53,9 +53,9 @@ def test_help_tells_all_settings_without_any(service: str) -> None:
 
     fields = settings_of(service).model_fields
     assert not [name for name, setting in fields.items() if not setting.description]
-    assert not [name for name in fields if variable(name) not in told]
+    assert not [name for name in fields if variable(name) not in done]
     for name, setting in fields.items():
-        assert (f"--{name.replace('_', '-')} " in told) is not is_secret(setting), name
+        assert (f"--{name.replace('_', '-')} " in done) is not is_secret(setting), name
 
 
 @pytest.mark.parametrize("service", RUNNING)

@@ -357,7 +357,7 @@ async def test_the_broker_refuses_all_that_would_be_the_shop_s_own(
     assert await depth(vhost, "shop.events") == 1
 
 
-async def test_a_full_queue_of_a_program_stops_nobody_s_events(
+async def test_a_full_queue_of_a_program_stops_no_other(
     world: World, vhost: str, rabbit: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A program that does not read loses its oldest events; the outcomes of all are published."""

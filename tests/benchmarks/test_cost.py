@@ -21,8 +21,8 @@ async def test_every_mail_is_paid_for(bench: Bench) -> None:
 
 def test_the_cost_is_that_of_one_mail() -> None:
     """A thousand mails in a second of the processor are a millisecond each."""
-    told = Cost(processor=1.0, loop=0.75, clock=2.0).described(1000)
+    text = Cost(processor=1.0, loop=0.75, clock=2.0).described(1000)
 
-    assert told.endswith(
+    assert text.endswith(
         "1000 µs of processor time a mail, 750 of them in the event loop; 500 mails/s"
     )

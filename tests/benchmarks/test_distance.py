@@ -63,7 +63,7 @@ async def test_the_order_is_kept_to_the_end(far: int) -> None:
     await writer.wait_closed()
 
 
-async def test_nobody_there() -> None:
+async def test_an_unreachable_server() -> None:
     """A far port that nobody listens on ends the connection."""
     [nowhere] = ports.unused(1)
     async with await distance.listen(0, nowhere, SECONDS) as network, asyncio.timeout(10):

@@ -30,7 +30,7 @@ def delivered(at: datetime = _NOON) -> EmailDelivered:
 
 
 @pytest.mark.journey
-async def test_every_mail_is_sent_once_and_told(bench: Bench) -> None:
+async def test_every_mail_is_sent_once_and_reported(bench: Bench) -> None:
     """A measured drain has as many outcomes and mails at the sink as there were commands."""
     async with sink.serving(bench, sink.own()) as served:
         drained = await drain.drained(bench, served, DrainPlan(40, 3))
@@ -44,9 +44,9 @@ async def test_every_mail_is_sent_once_and_told(bench: Bench) -> None:
 
 def test_the_rate_is_from_the_first_to_the_last_outcome() -> None:
     """Five mails a second apart are one a second: there are four seconds between them."""
-    told = [delivered(_NOON + timedelta(seconds=number)) for number in (3, 0, 4, 1, 2)]
+    events = [delivered(_NOON + timedelta(seconds=number)) for number in (3, 0, 4, 1, 2)]
 
-    assert drain._rate(told) == 1.0
+    assert drain._rate(events) == 1.0
 
 
 @pytest.mark.parametrize("expected", [2, 4])
@@ -67,9 +67,9 @@ async def test_outcomes_are_taken(bench: Bench) -> None:
         for event in events:
             await broker.publish(event)
 
-        told = await drain.read_outcomes(broker, 3)
+        outcomes = await drain.read_outcomes(broker, 3)
 
-        assert {each.id for each in told} == {event.id for event in events}
+        assert {each.id for each in outcomes} == {event.id for event in events}
         assert await drain.waiting_in(broker, "classifier.evidence") == 0
 
 
@@ -92,7 +92,7 @@ def test_nothing_measured_is_nothing() -> None:
     assert drain.parse_timings("") == Timings(handling=0.0, smtp=0.0)
 
 
-async def test_a_sender_that_is_gone_is_told_in_one_line() -> None:
+async def test_a_sender_that_is_gone_is_reported_in_one_line() -> None:
     """Nobody is shown a traceback of an HTTP library."""
     with pytest.raises(BenchError, match="shows no metrics"):
         await drain.fetch_timings(ports.unused(1)[0])

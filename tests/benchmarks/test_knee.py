@@ -24,14 +24,14 @@ async def test_all_numbers_send(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(("later", "verdict"), [(90.0, "reached"), (89.0, "missed")])
-def test_what_is_found_stands_beside_the_best(later: float, verdict: str) -> None:
+def test_the_found_number_is_compared_with_the_best(later: float, verdict: str) -> None:
     """A tenth less than with the best fixed number is as much as may be lost."""
-    told = Found({2: 50.0, 4: 100.0, 8: 80.0}, start=40.0, later=later).described
+    text = Found({2: 50.0, 4: 100.0, 8: 80.0}, start=40.0, later=later).described
 
-    assert "  found                      " in told
-    assert told.endswith(f"wanted are 0.9 of the best: {verdict}")
+    assert "  found                      " in text
+    assert text.endswith(f"wanted are 0.9 of the best: {verdict}")
 
 
-def test_the_relay_is_told() -> None:
+def test_the_relay_is_named() -> None:
     """The figures name the relay that they are about."""
     assert knee.about(PLAY) == ("a relay 0 ms away that serves 2 mails at a time, each for 10 ms")

@@ -20,7 +20,7 @@ async def test_every_kind_is_refused(bench: Bench) -> None:
     )
 
 
-def test_a_difference_is_told() -> None:
+def test_a_difference_is_reported() -> None:
     """The table names what can be told apart."""
     same = [0.001 * number for number in range(1, 100)]
     slow = [second * 2 for second in same]

@@ -22,7 +22,7 @@ def test_ratios_are_to_the_last_line() -> None:
     ]
 
 
-def test_latencies_are_told_in_milliseconds() -> None:
+def test_latencies_are_in_milliseconds() -> None:
     """Where requests were timed, the table has the median and the 99th percentile."""
     timed = Series("post", [10], [0.001, 0.0025, 0.1])
 
@@ -32,27 +32,27 @@ def test_latencies_are_told_in_milliseconds() -> None:
     assert line.split()[-2:] == ["2.5", "100.0"]
 
 
-def test_what_smtp_took_is_told_by_medians() -> None:
+def test_the_share_of_smtp_is_by_medians() -> None:
     """Seconds in, milliseconds out."""
-    told = report.split([0.012, 0.010, 0.9], [0.004, 0.004, 0.5])
+    text = report.split([0.012, 0.010, 0.9], [0.004, 0.004, 0.5])
 
-    assert told == "  of 12.0 ms from delivery to acknowledgement 4.0 ms were SMTP"
+    assert text == "  of 12.0 ms from delivery to acknowledgement 4.0 ms were SMTP"
 
 
 @pytest.mark.parametrize(("ours", "verdict"), [(299.0, "missed"), (300.0, "reached")])
 def test_a_wanted_ratio_is_reached_or_missed(ours: float, verdict: str) -> None:
     """Three times is three times, however it is rounded to be read."""
-    told = report.times(Series("ours", [ours]), Series("theirs", [100]), 3)
+    text = report.times(Series("ours", [ours]), Series("theirs", [100]), 3)
 
-    assert told == f"  3.0 times theirs; wanted are 3: {verdict}"
+    assert text == f"  3.0 times theirs; wanted are 3: {verdict}"
 
 
 @pytest.mark.parametrize(("most", "verdict"), [(119_999_999, "reached"), (120_000_000, "missed")])
 def test_the_most_memory_counts(most: int, verdict: str) -> None:
     """One repetition that needs too much is enough."""
-    told = report.most_memory([90_000_000, most, 80_000_000], 120_000_000)
+    text = report.most_memory([90_000_000, most, 80_000_000], 120_000_000)
 
-    assert told == f"  120 MB of memory at most; wanted are less than 120: {verdict}"
+    assert text == f"  120 MB of memory at most; wanted are less than 120: {verdict}"
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ async def test_a_restart_forgets_nothing(settings: ClassifierSettings) -> None:
     assert answer.delivered == 2
 
 
-async def test_one_bad_message_harms_nobody(settings: ClassifierSettings, vhost: str) -> None:
+async def test_one_bad_message_harms_no_other(settings: ClassifierSettings, vhost: str) -> None:
     """An outcome without a domain becomes a dead letter; its neighbours are counted."""
     await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
     bad = delivery(1).model_copy(update={"id": "bad", "recipient": "nobody"})
@@ -166,7 +166,7 @@ async def test_one_bad_message_harms_nobody(settings: ClassifierSettings, vhost:
     assert await depth(vhost, topology.dead_queue(topology.EVIDENCE)) == 1
 
 
-async def test_another_rule_judges_what_is_there(settings: ClassifierSettings) -> None:
+async def test_another_rule_judges_the_domains_again(settings: ClassifierSettings) -> None:
     """After a restart with a lower threshold the verdicts follow it, and are announced."""
     await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
     async with (

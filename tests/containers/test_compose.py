@@ -21,8 +21,8 @@ from shared.topology import RUNNING
 from tests.containers.compose import Compose, addresses, registered, running
 from tests.journeys.test_domains import test_our_own_mail_is_evidence
 from tests.journeys.test_mail import (
+    test_a_client_that_waits_gets_the_outcome,
     test_a_mail_arrives_as_it_was_sent,
-    test_who_waits_hears_the_outcome,
 )
 from tests.journeys.test_otp import test_a_code_is_right_once
 from tests.journeys.test_shutdown import insisting
@@ -34,10 +34,10 @@ from tests.shell import is_like, shell
 from tests.shop import block
 
 __all__ = [
+    "test_a_client_that_waits_gets_the_outcome",
     "test_a_code_is_right_once",
     "test_a_mail_arrives_as_it_was_sent",
     "test_our_own_mail_is_evidence",
-    "test_who_waits_hears_the_outcome",
 ]
 
 # The first test waits for an image to be built and for everything to start.
@@ -123,18 +123,18 @@ def test_five_ports_are_published_on_loopback(compose: Compose) -> None:
 
 def test_the_last_line_says_where_everything_is(compose: Compose) -> None:
     """The last line of the log has the addresses."""
-    told = compose.run("logs", "--no-log-prefix", "ready")
+    output = compose.run("logs", "--no-log-prefix", "ready")
 
-    assert "Postrider is up." in told
+    assert "Postrider is up." in output
     # The gateway's is a range here.
-    assert f"gateway    {compose.url('gateway', 8080)}"[:-1] in told
+    assert f"gateway    {compose.url('gateway', 8080)}"[:-1] in output
     for place in (
         f"mailbox    {compose.url('simulator', 8025)}",
         f"SMTP       {compose.place('simulator', 2525)},",
         f"RabbitMQ   {compose.place('rabbitmq', 5672)},",
         compose.url("rabbitmq", 15672),
     ):
-        assert place in told
+        assert place in output
 
 
 def test_the_log_of_the_broker_is_no_flood(compose: Compose) -> None:
@@ -144,12 +144,12 @@ def test_the_log_of_the_broker_is_no_flood(compose: Compose) -> None:
 
 def test_the_image_says_what_it_is(compose: Compose) -> None:
     """The image has the usual labels and a health check."""
-    told = json.loads(docker("image", "inspect", compose.image))[0]["Config"]
+    config = json.loads(docker("image", "inspect", compose.image))[0]["Config"]
 
-    assert told["Labels"]["org.opencontainers.image.title"] == "Postrider"
-    assert told["Labels"]["org.opencontainers.image.version"] == version("postrider")
-    assert told["Labels"]["org.opencontainers.image.licenses"] == "MIT"
-    assert told["Healthcheck"]["Test"] == ["CMD", "python", "-m", "ops.health"]
+    assert config["Labels"]["org.opencontainers.image.title"] == "Postrider"
+    assert config["Labels"]["org.opencontainers.image.version"] == version("postrider")
+    assert config["Labels"]["org.opencontainers.image.licenses"] == "MIT"
+    assert config["Healthcheck"]["Test"] == ["CMD", "python", "-m", "ops.health"]
 
 
 def test_a_frozen_service_is_unhealthy(compose: Compose) -> None:
@@ -219,11 +219,11 @@ def test_a_container_sees_its_own_secrets_only(compose: Compose, container: str)
 def test_a_service_can_change_nothing_of_its_container(compose: Compose, service: str) -> None:
     """A service has no root, no capability, and writes only to its volume."""
     status = compose.execute(service, "cat", "/proc/self/status").splitlines()
-    told = dict(line.split(":\t") for line in status if ":\t" in line)
+    fields = dict(line.split(":\t") for line in status if ":\t" in line)
 
-    assert "0" not in told["Uid"].split()
-    assert int(told["CapEff"], 16) == int(told["CapBnd"], 16) == 0
-    assert told["NoNewPrivs"] == "1"
+    assert "0" not in fields["Uid"].split()
+    assert int(fields["CapEff"], 16) == int(fields["CapBnd"], 16) == 0
+    assert fields["NoNewPrivs"] == "1"
     with pytest.raises(CalledProcessError):
         compose.execute(service, "touch", "/opt/postrider/written")
 

@@ -18,7 +18,7 @@ from tests.tap import depth
 TRANSACTIONAL = topology.sending_queue(Category.TRANSACTIONAL)
 
 
-async def test_a_question_that_nobody_answers_is_a_503(
+async def test_an_unanswered_question_is_a_503(
     vhost: str, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     """A question without an answer is a 503 after the set seconds."""

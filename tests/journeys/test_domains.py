@@ -27,7 +27,7 @@ async def test_one_more_than_a_thousand_is_catch_all(user: User) -> None:
     assert refuted["status"] == "not-catch-all"
 
 
-async def test_what_is_reported_twice_counts_once(user: User) -> None:
+async def test_an_event_reported_twice_counts_once(user: User) -> None:
     """An event counts once by its key or id, and so do the others of its request."""
     once = {"Idempotency-Key": "once"}
     path = "/v1/events/twice.example/delivered"

@@ -37,7 +37,7 @@ async def test_a_mail_arrives_as_it_was_sent(user: User) -> None:
     assert "bcc@mail.example" not in json.dumps(hidden["headers"])
 
 
-async def test_a_mail_told_many_times_by_one_key_arrives_once(user: User) -> None:
+async def test_a_mail_requested_many_times_by_one_key_arrives_once(user: User) -> None:
     """Requests with one key have one id and one outcome, at once and later."""
     mail = {"to": "once@mail.example", "subject": "s", "text": "t"}
     once = {"Idempotency-Key": "once", "Prefer": "wait=20"}
@@ -53,7 +53,7 @@ async def test_a_mail_told_many_times_by_one_key_arrives_once(user: User) -> Non
     assert len(await user.mails("once@mail.example")) == 1
 
 
-async def test_who_waits_hears_the_outcome(user: User) -> None:
+async def test_a_client_that_waits_gets_the_outcome(user: User) -> None:
     """With `Prefer: wait` the answer is 200 with the final outcome of each recipient."""
     answer = await user.ask(
         "POST",
@@ -83,7 +83,7 @@ async def test_a_greylisted_mail_comes_back_by_itself(user: User) -> None:
     assert len(mails) == 1
 
 
-async def test_a_mail_by_amqp_takes_the_same_road(stack: Stack, user: User) -> None:
+async def test_a_mail_by_amqp_takes_the_same_path(stack: Stack, user: User) -> None:
     """Any program may publish the command and consume the outcome as an event."""
     url = stack.record["amqp_url"]
     body = {"id": "from-amqp", "to": "amqp@mail.example", "subject": "s", "text": "t"}

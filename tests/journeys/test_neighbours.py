@@ -92,7 +92,9 @@ async def environ(crowded: Stack, victim: Victim) -> AsyncIterator[dict[str, str
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("name", NEIGHBOURS)
-async def test_a_neighbour_hurts_nobody(name: str, victim: Victim, environ: dict[str, str]) -> None:
+async def test_a_neighbour_stops_no_other(
+    name: str, victim: Victim, environ: dict[str, str]
+) -> None:
     """Nothing is refused or lost, and the 99th percentile at most doubles; see LARGE_SECONDS."""
     quiet = victim.quiet
     doubled = MAX_RATIO * quiet.p99_seconds + NOISE_SECONDS

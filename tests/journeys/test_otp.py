@@ -63,7 +63,7 @@ async def test_too_early_and_cancelled(user: User) -> None:
     assert len(await user.mails("early@mail.example")) == 1
 
 
-async def test_who_guesses_at_many_is_stopped(user: User) -> None:
+async def test_guesses_at_many_addresses_are_stopped(user: User) -> None:
     """A client address has 300 wrong guesses for all codes, and no other address fewer."""
     await user.ask("POST", "/v1/otp", {"email": "one@mail.example"})
     code = await user.wait_for_code("one@mail.example")

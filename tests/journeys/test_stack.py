@@ -47,10 +47,10 @@ async def test_a_second_stack_finds_its_data(tmp_path: Path) -> None:
 def test_the_record_says_where_everything_is(stack: Stack) -> None:
     """`stack.json` has exactly the promised fields, readable for its owner alone."""
     path = stack.run_dir / "stack.json"
-    told = json.loads(path.read_text())
+    record = json.loads(path.read_text())
     mode = path.stat().st_mode & 0o777
 
-    assert set(told) == {
+    assert set(record) == {
         "gateway_url",
         "admin_token",
         "client_key",
@@ -61,6 +61,6 @@ def test_the_record_says_where_everything_is(stack: Stack) -> None:
         "mailbox_url",
         "services",
     }
-    assert set(told["services"]) == {"gateway", "sender", "otp", "classifier"}
-    assert all(set(each) == {"pid", "health_url"} for each in told["services"].values())
+    assert set(record["services"]) == {"gateway", "sender", "otp", "classifier"}
+    assert all(set(each) == {"pid", "health_url"} for each in record["services"].values())
     assert mode == 0o600

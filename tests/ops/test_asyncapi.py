@@ -97,7 +97,7 @@ def test_services_take_and_say_no_more(name: str) -> None:
     assert name not in OPERATIONS
 
 
-def test_what_is_asked_tells_its_answers() -> None:
+def test_a_question_describes_its_answers() -> None:
     """A question has the list of its answers."""
     told = {
         name: [each["$ref"].rpartition("/")[2] for each in operation["reply"]["messages"]]

@@ -102,7 +102,7 @@ def test_many(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
         ("hello", "no reply code, no enhanced code, and no words that a rule knows"),
     ],
 )
-def test_what_is_no_refusal_is_reported(
+def test_a_reply_that_is_no_refusal_is_reported(
     line: str, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A line that is no refusal is an error."""
@@ -126,10 +126,10 @@ def test_lines_of_a_log_that_are_no_refusals(
 
     assert ops.main(["classify", "-"]) == 1
 
-    told = capsys.readouterr()
-    assert told.out.startswith("mailbox_unknown\t")
-    assert told.out.count("\n") == 1
-    assert told.err.splitlines() == [
+    captured = capsys.readouterr()
+    assert captured.out.startswith("mailbox_unknown\t")
+    assert captured.out.count("\n") == 1
+    assert captured.err.splitlines() == [
         "classify: 250 refuses nothing (RFC 5321 4.2.1): 250 ok",
         "classify: no reply code, no enhanced code, and no words that a rule knows: hello",
     ]

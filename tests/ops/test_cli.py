@@ -104,7 +104,7 @@ def test_an_address_that_is_none_is_reported(
     codes = [main(["topology", action, *words]) for words in (["--amqp-url", "amqp://h:x"], [])]
 
     assert codes == [2, 2]
-    told = capsys.readouterr().err
-    assert "--amqp-url: the host or the port" in told
-    assert "AMQP_URL: must begin with amqp:// or amqps://" in told
-    assert "hunter2" not in told
+    printed = capsys.readouterr().err
+    assert "--amqp-url: the host or the port" in printed
+    assert "AMQP_URL: must begin with amqp:// or amqps://" in printed
+    assert "hunter2" not in printed

@@ -208,10 +208,10 @@ async def test_only_the_chosen_are_replayed(url: str, capsys: pytest.CaptureFixt
         await run(url, "replay", LETTERS, "--reason", "NEVER", "--limit", "2"),
     ]
 
-    told = capsys.readouterr()
+    captured = capsys.readouterr()
     assert codes == [1, 0, 0]
-    assert told.out == "1 replayed\n0 replayed\n2 replayed\n"
-    assert told.err == f"{LETTERS} has no letter m-9\n"
+    assert captured.out == "1 replayed\n0 replayed\n2 replayed\n"
+    assert captured.err == f"{LETTERS} has no letter m-9\n"
     await settled(url, LETTERS, 1)
     assert "m-2" in await received(url)
 
@@ -235,10 +235,10 @@ async def test_a_letter_from_nowhere_is_kept(url: str, capsys: pytest.CaptureFix
 
     code = await run(url, "replay", LETTERS, "--all")
 
-    told = capsys.readouterr()
+    captured = capsys.readouterr()
     assert code == 1
-    assert told.out == "1 replayed\n"
-    assert "1 kept: the queue that they came from" in told.err
+    assert captured.out == "1 replayed\n"
+    assert "1 kept: the queue that they came from" in captured.err
     await settled(url, LETTERS, 1)
 
 
@@ -351,11 +351,11 @@ async def test_drop_asks_first(url: str) -> None:
 async def test_an_empty_queue_is_reported(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """An empty queue is reported."""
     shown = await run(url, "show", LETTERS)
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     acted = [await run(url, act, LETTERS, "--all") for act in ("replay", "drop")]
 
     assert (shown, acted) == (0, [0, 0])
-    assert told == f"no dead letters in {LETTERS}\n"
+    assert printed == f"no dead letters in {LETTERS}\n"
     assert capsys.readouterr().out == "0 replayed\n0 dropped\n"
 
 
@@ -372,10 +372,10 @@ async def test_a_missing_queue_is_reported(vhost: str, capsys: pytest.CaptureFix
 
     code = await run(vhost, "list")
 
-    told = capsys.readouterr()
+    captured = capsys.readouterr()
     assert code == 1
-    assert not told.out
-    assert f"cannot read {LETTERS}" in told.err
+    assert not captured.out
+    assert f"cannot read {LETTERS}" in captured.err
 
 
 def test_no_broker_is_one_line(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def lying_in(queue: str) -> DeadLetter:
         (DeadLetterFilter(text="exhausted"), False),
     ],
 )
-def test_only_what_is_meant_is_taken(selection: DeadLetterFilter, *, taken: bool) -> None:
+def test_the_filter_selects_dead_letters(selection: DeadLetterFilter, *, taken: bool) -> None:
     """An id matches as a whole, a text in any part of the cause or the reason."""
     assert selection.matches(LETTER) is taken
 
@@ -159,7 +159,7 @@ def test_a_letter_does_not_command_the_terminal(body: bytes) -> None:
     assert "\\x1b]0;owned" in page
 
 
-def test_contracts_say_what_is_withheld() -> None:
+def test_withheld_fields_are_those_of_the_contracts() -> None:
     """The withheld fields are those that contracts keep out of their repr."""
     assert {"text", "html", "sealed", "code"} <= dead_letters.WITHHELD
     assert not {"to", "cc", "bcc", "from", "subject", "email", "id"} & dead_letters.WITHHELD

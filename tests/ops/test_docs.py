@@ -65,11 +65,11 @@ def test_every_metric_is_on_the_page() -> None:
     """The page has every metric of every module."""
     for part in PARTS:
         import_module(part)
-    told = re.findall(r"^\| `(postrider_\w+?)(?:_total)?` ", docs.document(), re.MULTILINE)
+    names = re.findall(r"^\| `(postrider_\w+?)(?:_total)?` ", docs.document(), re.MULTILINE)
     ours = {each.name for each in REGISTRY.collect() if each.name.startswith("postrider_")}
 
     assert len(PARTS) > 100
-    assert sorted(told) == sorted(ours)
+    assert sorted(names) == sorted(ours)
 
 
 def test_a_row() -> None:

@@ -30,10 +30,10 @@ def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str
     """Without a command the help is printed."""
     assert code_of() == 0
 
-    told = capsys.readouterr()
-    assert told.err == ""
+    captured = capsys.readouterr()
+    assert captured.err == ""
     for command in ("up", "down", "simulator", "topology", "dead", "load", "classify"):
-        assert re.search(rf"^ +{command}\b", told.out, re.MULTILINE), command
+        assert re.search(rf"^ +{command}\b", captured.out, re.MULTILINE), command
 
 
 def test_the_version_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,7 +96,7 @@ def test_a_wrong_command_line_is_reported(
         ("classify hello", "no reply code"),
     ],
 )
-def test_what_is_not_there_is_one_line(
+def test_a_missing_stack_is_one_line(
     line: str, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without a stack the error names the missing flag or command."""

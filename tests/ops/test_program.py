@@ -93,9 +93,9 @@ def test_again_keeps_password_limits_and_events(
 
     assert run(NAME) == 0
 
-    told = capsys.readouterr()
-    assert urlsplit(told.out.strip()).password is None
-    assert f"the password of {NAME} is what it was" in told.err
+    captured = capsys.readouterr()
+    assert urlsplit(captured.out.strip()).password is None
+    assert f"the password of {NAME} is what it was" in captured.err
     assert asyncio.run(depth(url, QUEUE)) == 1
     assert account(rabbit)["limits"] == LIMITS | {"max-channels": 7}
     rights: Any = management.request("GET", f"/permissions/{name}/{NAME}")
@@ -148,11 +148,11 @@ def test_what_a_program_declared_itself_is_reported(
 
     assert run(NAME) == 0
 
-    told = capsys.readouterr().err
-    assert f"also there: the queue {NAME}.refusing;" in told
-    assert f"also there: the exchange {NAME}.own;" in told
-    assert f"{NAME}2" not in told
-    assert f"{QUEUE};" not in told
+    printed = capsys.readouterr().err
+    assert f"also there: the queue {NAME}.refusing;" in printed
+    assert f"also there: the exchange {NAME}.own;" in printed
+    assert f"{NAME}2" not in printed
+    assert f"{QUEUE};" not in printed
 
 
 def test_a_queue_with_other_arguments_is_reported(
@@ -183,7 +183,7 @@ def test_a_reserved_or_strange_name_is_refused(
 
 
 @pytest.mark.parametrize("key", ["code.issued", "#", "email.#", "email.delivred"])
-def test_an_event_that_no_program_hears_is_refused(
+def test_an_event_without_a_program_is_refused(
     run: Run, key: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An unknown event is refused, with the list of events."""

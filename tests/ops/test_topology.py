@@ -177,7 +177,7 @@ async def test_no_user_for_a_name_that_is_no_service(rabbit: Node) -> None:
     assert "postman" not in users(rabbit)
 
 
-async def test_the_whole_road_with_the_least_rights(vhost: str, login: Login) -> None:
+async def test_the_whole_path_with_the_least_rights(vhost: str, login: Login) -> None:
     """The rights of each service are enough for all of its work."""
     sender = Service(lambda email: [delivered(email)])
     otp = Service(
@@ -246,7 +246,7 @@ async def test_the_whole_road_with_the_least_rights(vhost: str, login: Login) ->
 
 
 @pytest.mark.parametrize("owner", WORK)
-async def test_own_messages_wait_in_the_ladder_and_die(
+async def test_own_messages_are_delayed_and_dead_lettered(
     vhost: str, login: Login, owner: Owner
 ) -> None:
     """A service can publish to the delays and to its dead letters."""
@@ -305,7 +305,7 @@ async def test_nothing_else_may_be_published_or_consumed(
 
 
 @pytest.mark.parametrize("owner", RUNNING)
-async def test_nobody_declares(login: Login, owner: Owner) -> None:
+async def test_no_service_declares(login: Login, owner: Owner) -> None:
     """A service cannot declare a queue or an exchange."""
     with pytest.raises(Unavailable, match="ACCESS_REFUSED"):
         await rabbitmq.declare(login(owner), [], [topology.Queue(f"{owner}.own", owner, ())])
@@ -314,7 +314,7 @@ async def test_nobody_declares(login: Login, owner: Owner) -> None:
 
 
 @pytest.mark.parametrize("owner", RUNNING)
-async def test_nobody_deletes_or_rebinds(login: Login, owner: Owner) -> None:
+async def test_no_service_deletes_or_rebinds(login: Login, owner: Owner) -> None:
     """A service can neither delete a queue nor bind one."""
     queue = WORK.get(owner, "sender.bulk")
     async with await aio_pika.connect(login(owner)) as connection:
@@ -363,11 +363,11 @@ def test_the_command_tells_which_passwords_are_missing(
 
     code = run("grant", "--amqp-url", vhost, "--management-url", rabbit.address.management_url)
 
-    told = capsys.readouterr().err
+    printed = capsys.readouterr().err
     assert code == 1
-    assert "GATEWAY_AMQP_PASSWORD" in told
-    assert "OTP_AMQP_PASSWORD" not in told
-    assert "x" * 32 not in told
+    assert "GATEWAY_AMQP_PASSWORD" in printed
+    assert "OTP_AMQP_PASSWORD" not in printed
+    assert "x" * 32 not in printed
 
 
 def test_the_command_gives_up_on_a_broker_that_is_not_there(
@@ -378,7 +378,7 @@ def test_the_command_gives_up_on_a_broker_that_is_not_there(
 
     code = run("declare", "--wait", "0", "--amqp-url", f"amqp://ada:secret@127.0.0.1:{port}/")
 
-    told = capsys.readouterr().err
+    printed = capsys.readouterr().err
     assert code == 1
-    assert "does not answer" in told
-    assert "secret" not in told
+    assert "does not answer" in printed
+    assert "secret" not in printed

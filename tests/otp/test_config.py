@@ -111,7 +111,7 @@ def test_what_no_mail_can_say(name: str, value: str) -> None:
         OtpSettings.load({**ENVIRON, name: value})
 
 
-def test_a_language_that_nobody_speaks() -> None:
+def test_an_unknown_language() -> None:
     """A deployment's own language without a template is refused."""
     with pytest.raises(ConfigError, match="OTP_LOCALE must be one that there is a template for"):
         OtpSettings.load({**ENVIRON, "OTP_LOCALE": "zh"})

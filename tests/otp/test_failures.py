@@ -73,7 +73,7 @@ async def test_failures_leave_the_window(free: Asking, clock: Clock) -> None:
     assert [type(each) for each in after] == [CountedGuess, UncheckedGuess]
 
 
-async def test_what_was_right_is_given_back(
+async def test_the_failure_of_a_right_code_is_given_back(
     free: Asking, replica: Asking, database: Database
 ) -> None:
     """A right guess is no failure, whether it is repeated or not."""
@@ -93,7 +93,7 @@ async def test_what_was_right_is_given_back(
     assert await rows(database, failures) == 2
 
 
-async def test_what_was_right_too_late_is_not_given_back(free: Asking) -> None:
+async def test_the_failure_of_a_late_right_code_is_kept(free: Asking) -> None:
     """Of several right guesses at one challenge, all but the first are failures."""
     allowed = limits(client=2).of_guess(ANNA, None)
     challenge = await free.challenge(ANNA)
@@ -138,7 +138,7 @@ async def test_an_answered_guess_stays_answered(free: Asking) -> None:
     assert all(isinstance(each, UncheckedGuess) for each in held)
 
 
-async def test_what_was_held_back_may_be_asked_later(free: Asking, clock: Clock) -> None:
+async def test_a_refused_guess_is_a_first_guess_later(free: Asking, clock: Clock) -> None:
     """A refused guess is not counted: repeated after the limit has passed, it is a first guess."""
     allowed = limits(client=1).of_guess(ANNA, None)
     await free.judged(ANNA, limits=allowed)

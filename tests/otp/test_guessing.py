@@ -86,7 +86,7 @@ async def test_failures_are_of_one_recipient(free: Asking) -> None:
     assert await free.guess(ben) is not None
 
 
-async def test_what_was_right_is_no_failure(free: Asking) -> None:
+async def test_a_right_code_is_no_failure(free: Asking) -> None:
     """After 40 right guesses in a day the next one is right too."""
     for _ in range(40):
         await free.use(await free.challenge(ANNA))
@@ -281,7 +281,7 @@ def test_thirty_failures_a_recipient() -> None:
     assert granted(budget, challenge("c-4", "ben@example.com")) == 5
 
 
-def test_what_was_verified_is_no_failure() -> None:
+def test_a_verified_code_is_no_failure() -> None:
     """A right guess is no failure of its recipient, and is a try of its challenge all the same."""
     budget = GuessBudget(POLICY, [past(f"old-{n}", 1, verified=True) for n in range(100)])
 

@@ -99,7 +99,7 @@ def test_at_once_one_is_mailed() -> None:
     assert [type(answer) for answer in answers] == [Issued, IssueRefused, IssueRefused]
 
 
-def test_the_last_resend_is_told_no_later_than_the_end() -> None:
+def test_resend_at_is_not_after_the_expiry() -> None:
     """A challenge that ends within the cooldown may be replaced at its end."""
     now = NOW + 570_000
     answer = an_issuer(now, CHALLENGE).decide(request(1))
@@ -117,7 +117,7 @@ def test_over_a_limit() -> None:
     assert issuer.made == []
 
 
-def test_the_longer_wait_is_told() -> None:
+def test_the_longer_wait_is_returned() -> None:
     """Of cooldown and limit, the answer has the longer wait."""
     issuer = an_issuer(NOW, CHALLENGE, sent=5)
 
@@ -134,7 +134,7 @@ def test_two_limits_on_one_subject_count_once() -> None:
     assert issuer.mails.added == {FIVE.subject: 1}
 
 
-def test_nobody_waits_for_a_time_that_was_undone() -> None:
+def test_no_request_waits_for_a_time_of_a_clock_put_back() -> None:
     """A mail of the future, from before the clock was put back, delays no other mail."""
     issuer = an_issuer(NOW, replace(CHALLENGE, created_at=NOW - 1, mailed_at=NOW + 3_600_000))
 

@@ -57,7 +57,7 @@ class Replicas:
     broker: Broker
     events: Tap
     relay: PatientRelay
-    told: list[Outcome] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
 
     @asynccontextmanager
     async def sender(self, name: str, **settings: str) -> AsyncIterator[Replica]:
@@ -96,16 +96,16 @@ class Replicas:
 
     async def final(self, *email_ids: str) -> dict[str, Outcome]:
         """Wait for the final outcome of some mails, each for one recipient."""
-        while not set(email_ids) <= {event.email_id for event in self.told if event.final}:
+        while not set(email_ids) <= {event.email_id for event in self.outcomes if event.final}:
             message = await self.events.next(within=WITHIN)
             event = decode(message.type or "", message.body)
             assert isinstance(event, Outcome)
-            self.told.append(event)
-        return {event.email_id: event for event in self.told if event.final}
+            self.outcomes.append(event)
+        return {event.email_id: event for event in self.outcomes if event.final}
 
     def finals(self) -> Counter[str]:
         """Count the distinct final outcomes of each mail: copies of one event have one id."""
-        return Counter(email for email, _ in {(e.email_id, e.id) for e in self.told if e.final})
+        return Counter(email for email, _ in {(e.email_id, e.id) for e in self.outcomes if e.final})
 
 
 @asynccontextmanager

@@ -85,12 +85,12 @@ async def test_no_room(claims: ClaimStore) -> None:
     relay = Relay(special={BEN: NO_ROOM, EVE: NO_ROOM})
     sender = a_sender(relay, claims)
 
-    told = await sender.on_send_email(a_command(ANNA, BEN, EVE))
+    returned = await sender.on_send_email(a_command(ANNA, BEN, EVE))
     relay.special = {}
     rest = await sender.on_send_email(a_command(ANNA, BEN, EVE, pending=(BEN, EVE)))
 
-    assert kinds(told) == [EmailDelivered, Reschedule]
-    assert later(told) == [(1, 1, (BEN, EVE))]
+    assert kinds(returned) == [EmailDelivered, Reschedule]
+    assert later(returned) == [(1, 1, (BEN, EVE))]
     assert kinds(rest) == [EmailDelivered, EmailDelivered]
     assert [mail.recipients for mail in relay.mails] == [(ANNA, BEN, EVE), (BEN, EVE)]
 
@@ -100,10 +100,10 @@ async def test_somebody_else_is_at_it(claims: ClaimStore) -> None:
     relay = Relay()
     await claims.claim(a_command())
 
-    told = await a_sender(relay, claims).on_send_email(a_command())
+    returned = await a_sender(relay, claims).on_send_email(a_command())
 
     assert relay.mails == []
-    assert (kinds(told), later(told)) == ([Reschedule], [(BUSY_SECONDS, 1, (ANNA,))])
+    assert (kinds(returned), later(returned)) == ([Reschedule], [(BUSY_SECONDS, 1, (ANNA,))])
 
 
 @pytest.mark.parametrize("expires_at", [None, NOW])
@@ -115,13 +115,13 @@ async def test_held(
     command = a_command(ANNA, BEN, expires_at=expires_at)
     await of_the_dead.claim(command.model_copy(update={"pending": (ANNA,)}))
 
-    told = await a_sender(relay, claims, retries_uncertain=False).on_send_email(command)
+    returned = await a_sender(relay, claims, retries_uncertain=False).on_send_email(command)
 
-    assert {item.recipient: type(item) for item in told if isinstance(item, Outcome)} == {
+    assert {item.recipient: type(item) for item in returned if isinstance(item, Outcome)} == {
         ANNA: EmailUncertain,
         BEN: EmailExpired if expires_at else EmailDelivered,
     }
-    assert later(told) == []
+    assert later(returned) == []
     assert [mail.recipients for mail in relay.mails] == ([] if expires_at else [(BEN,)])
 
 
@@ -182,9 +182,9 @@ async def test_not_kept(claims: ClaimStore, database: Database) -> None:
             await database.write(table.drop)
             return await super().send(mail)
 
-    told = await a_sender(Interrupted(), claims).on_send_email(a_command())
+    returned = await a_sender(Interrupted(), claims).on_send_email(a_command())
 
-    assert kinds(told) == [EmailDelivered]
+    assert kinds(returned) == [EmailDelivered]
 
 
 async def test_two_senders_at_once(open_database: Opener, simulator: Simulator) -> None:
@@ -200,7 +200,7 @@ async def test_two_senders_at_once(open_database: Opener, simulator: Simulator) 
             a_sender(another_pool, ClaimStore(other)),
             a_sender(pool, ClaimStore(one)),
         )
-        told = await asyncio.gather(
+        returned = await asyncio.gather(
             *(sender.on_send_email(command) for command in commands for sender in senders)
         )
         again = [await senders[1].on_send_email(command) for command in commands]
@@ -208,6 +208,6 @@ async def test_two_senders_at_once(open_database: Opener, simulator: Simulator) 
     mails = simulator.mailbox.find()
     assert len(mails) == len({mail.headers["Message-ID"] for mail in mails}) == AT_ONCE
     assert {mail.recipients for mail in mails} == {(ANNA, BEN)}
-    ids = [item.id for each in told for item in each if isinstance(item, EmailDelivered)]
+    ids = [item.id for each in returned for item in each if isinstance(item, EmailDelivered)]
     assert {item.id for each in again for item in each if isinstance(item, Outcome)} == set(ids)
     assert len(set(ids)) == AT_ONCE * 2

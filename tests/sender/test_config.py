@@ -179,7 +179,7 @@ def test_a_token_that_others_can_read(tmp_path: Path) -> None:
         load(SENDER_SMTP_USERNAME="anna", SENDER_SMTP_TOKEN_FILE=f"{tmp_path}/token")
 
 
-def test_all_that_a_relay_needs_is_told_at_once() -> None:
+def test_all_mistakes_of_a_relay_are_reported_at_once() -> None:
     """Dependent settings are checked with the rest: one start shows all mistakes."""
     environ = {
         "AMQP_URL": "foo",

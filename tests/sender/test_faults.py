@@ -283,7 +283,7 @@ async def test_body_not_taken() -> None:
         assert not mail.progress.content_begun
 
 
-async def test_mail_for_nobody() -> None:
+async def test_no_accepted_recipient_after_a_354() -> None:
     """A server that replies 354 although it refused all recipients gets a lone dot."""
     script = {"RCPT": b"550 5.1.1 No\r\n"}
     async with scripted({**PIPELINING, **script}) as server, a_pool(a_relay(server.port)) as pool:

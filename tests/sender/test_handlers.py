@@ -27,9 +27,9 @@ async def test_delivered(claims: ClaimStore) -> None:
     """A mail goes to all its recipients in one transaction; each gets an event."""
     relay = Relay()
 
-    told = await a_sender(relay, claims).on_send_email(a_command(ANNA, bcc=BEN))
+    returned = await a_sender(relay, claims).on_send_email(a_command(ANNA, bcc=BEN))
 
-    assert kinds(told) == [EmailDelivered, EmailDelivered]
+    assert kinds(returned) == [EmailDelivered, EmailDelivered]
     assert [mail.recipients for mail in relay.mails] == [(ANNA, BEN)]
 
 
@@ -37,9 +37,9 @@ async def test_expired(claims: ClaimStore) -> None:
     """An expired mail is not sent."""
     relay = Relay()
 
-    told = await a_sender(relay, claims).on_send_email(a_command(expires_at=NOW))
+    returned = await a_sender(relay, claims).on_send_email(a_command(expires_at=NOW))
 
-    assert kinds(told) == [EmailExpired]
+    assert kinds(returned) == [EmailExpired]
     assert relay.mails == []
 
 
@@ -56,8 +56,8 @@ async def test_from_the_future(claims: ClaimStore) -> None:
             a_command(created_at=NOW + MAX_CLOCK_SKEW + timedelta(seconds=1))
         )
     assert relay.mails == []
-    told = await sender.on_send_email(a_command(created_at=NOW + MAX_CLOCK_SKEW))
-    assert kinds(told) == [EmailDelivered]
+    returned = await sender.on_send_email(a_command(created_at=NOW + MAX_CLOCK_SKEW))
+    assert kinds(returned) == [EmailDelivered]
 
 
 async def test_expired_while_it_waited(claims: ClaimStore) -> None:
@@ -65,10 +65,10 @@ async def test_expired_while_it_waited(claims: ClaimStore) -> None:
     relay = Relay(Unsendable(FailureReason.EXPIRED))
     until = NOW + timedelta(seconds=1)
 
-    told = await a_sender(relay, claims).on_send_email(a_command(expires_at=until))
+    returned = await a_sender(relay, claims).on_send_email(a_command(expires_at=until))
 
     assert [mail.not_after for mail in relay.mails] == [until]
-    assert kinds(told) == [EmailExpired]
+    assert kinds(returned) == [EmailExpired]
 
 
 async def test_sealed(claims: ClaimStore) -> None:
@@ -86,9 +86,9 @@ async def test_broken_seal(claims: ClaimStore) -> None:
     relay = Relay()
     command = a_command(text=None, sealed=SEALER.seal(b'{"text": "123456"}', "mail-2"))
 
-    told = await a_sender(relay, claims).on_send_email(command)
+    returned = await a_sender(relay, claims).on_send_email(command)
 
-    assert [(item.reason, item.reply) for item in told if isinstance(item, EmailFailed)] == [
+    assert [(item.reason, item.reply) for item in returned if isinstance(item, EmailFailed)] == [
         (FailureReason.SEAL_BROKEN, None)
     ]
     assert relay.mails == []
@@ -98,9 +98,9 @@ async def test_unsendable(claims: ClaimStore) -> None:
     """A mail that needs an extension that the relay lacks fails with that reason."""
     relay = Relay(Unsendable(FailureReason.SMTPUTF8_NOT_OFFERED))
 
-    told = await a_sender(relay, claims).on_send_email(a_command("jörg@x.example"))
+    returned = await a_sender(relay, claims).on_send_email(a_command("jörg@x.example"))
 
-    assert [item.reason for item in told if isinstance(item, EmailFailed)] == [
+    assert [item.reason for item in returned if isinstance(item, EmailFailed)] == [
         FailureReason.SMTPUTF8_NOT_OFFERED
     ]
 
@@ -110,10 +110,10 @@ async def test_postponed(claims: ClaimStore) -> None:
     relay = Relay(NotAttempted(40))
     sender = a_sender(relay, claims)
 
-    told = await sender.on_send_email(a_command())
+    returned = await sender.on_send_email(a_command())
     relay.answer = ACCEPTED
 
-    assert (kinds(told), later(told)) == ([Reschedule], [(40, 1, (ANNA,))])
+    assert (kinds(returned), later(returned)) == ([Reschedule], [(40, 1, (ANNA,))])
     assert kinds(await sender.on_send_email(a_command())) == [EmailDelivered]
 
 
@@ -138,10 +138,10 @@ async def test_claim_lost_before_mail(claims: ClaimStore, of_the_dead: ClaimStor
     lost = metrics.counter(metrics.LOST, "transactional", "mail")._value.get()
 
     with capture_logs() as logs:
-        told = await a_sender(relay, of_the_dead).on_send_email(a_command())
+        returned = await a_sender(relay, of_the_dead).on_send_email(a_command())
 
     assert relay.mails == []
-    assert (kinds(told), later(told)) == ([Reschedule], [(BUSY_SECONDS, 1, (ANNA,))])
+    assert (kinds(returned), later(returned)) == ([Reschedule], [(BUSY_SECONDS, 1, (ANNA,))])
     assert metrics.counter(metrics.LOST, "transactional", "mail")._value.get() == lost + 1
     assert [(line["event"], line["before"]) for line in logs] == [
         ("the claim was lost to another sender", "mail")
@@ -226,9 +226,9 @@ async def test_the_next_transaction(claims: ClaimStore, simulator: Simulator, re
     async with a_pool(a_relay(simulator.smtp_port)) as pool:
         sender = a_sender(pool, claims)
         for _ in range(3):
-            told = await sender.on_send_email(command)
-            delivered += [event for event in told if isinstance(event, EmailDelivered)]
-            for item in told:
+            returned = await sender.on_send_email(command)
+            delivered += [event for event in returned if isinstance(event, EmailDelivered)]
+            for item in returned:
                 assert isinstance(item, EmailDelivered | Reschedule)
                 if isinstance(item, Reschedule) and isinstance(item.message, SendEmail):
                     command = item.message

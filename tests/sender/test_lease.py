@@ -36,7 +36,7 @@ async def test_stopped_before_the_content(world: Replicas) -> None:
             await lost(old, len(MAILS))
 
     assert dict(world.relay.kept) == dict.fromkeys(MAILS, 1)
-    assert {type(event) for event in world.told} == {EmailDelivered}
+    assert {type(event) for event in world.outcomes} == {EmailDelivered}
     assert set(world.finals().values()) == {1}
     assert {line["before"] for line in old.log(LOST)} == {"content"}
 
@@ -55,7 +55,7 @@ async def test_stopped_before_the_reply_to_the_dot(world: Replicas) -> None:
             await world.publish(a_command(id="last", category=Category.BULK))
             await world.final("last")
 
-    outcomes = {event.email_id: event for event in world.told if event.email_id in MAILS}
+    outcomes = {event.email_id: event for event in world.outcomes if event.email_id in MAILS}
     assert {type(event) for event in outcomes.values()} == {EmailUncertain}
     assert set(world.finals().values()) == {1}
     assert dict(world.relay.kept) == dict.fromkeys([*MAILS, "last"], 1)
@@ -81,7 +81,7 @@ async def test_a_delivery_comes_in_time(world: Replicas) -> None:
             await lost(new, 1)
 
     assert dict(world.relay.kept) == {"mail": 1}
-    assert [type(event) for event in world.told] == [EmailDelivered]
+    assert [type(event) for event in world.outcomes] == [EmailDelivered]
 
 
 async def lost(sender: Replica, mails: int) -> None:

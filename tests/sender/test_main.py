@@ -180,11 +180,11 @@ async def test_cut_off_from_the_broker(world: World) -> None:
         traffic = world.simulator.traffic
         await traffic.wait_until(lambda: traffic.commands["DATA"] == len(ids), within=WITHIN)
         world.proxy.cut()
-        told: set[str] = set()
-        while told != ids:
+        mail_ids: set[str] = set()
+        while mail_ids != ids:
             event = await world.outcome()
             assert isinstance(event, EmailDelivered)
-            told.add(event.email_id)
+            mail_ids.add(event.email_id)
         await until(world.is_done)
 
     assert len(world.simulator.mailbox) == len(ids)
@@ -217,11 +217,11 @@ async def test_poison_takes_no_neighbour_with_it(world: World) -> None:
         zero: dict[str, object] = {"id": "zero", "created_at": "0001-01-01T00:00:00Z"}
         await publish_raw(world.url, queue, json.dumps(smallest | zero).encode(), kind)
         async with world.sender():
-            told = {(await world.outcome()).email_id for _ in range(len(poisons) + 1)}
+            mail_ids = {(await world.outcome()).email_id for _ in range(len(poisons) + 1)}
             letters = [await dead.next(WITHIN) for _ in poisons]
             await until(world.is_done)
 
-    assert told == {"zero", *(f"good-{number}" for number in range(len(poisons)))}
+    assert mail_ids == {"zero", *(f"good-{number}" for number in range(len(poisons)))}
     reasons = [str(each.headers[delivery.REASON]) for each in letters]
     assert all(any(expected in reason for reason in reasons) for expected in poisons)
     assert all(" 0001 " not in str(mail.headers) for mail in world.simulator.mailbox.find())
@@ -238,23 +238,23 @@ async def test_the_broker_restarts(rabbit: Node, world: World) -> None:
         await world.heard("DATA")
         await asyncio.to_thread(rabbit.stop)
         await asyncio.to_thread(rabbit.start)
-        told = await evidence(world.url, ids)
+        reports = await evidence(world.url, ids)
 
     # An event that was published and not confirmed is published again, unchanged.
-    assert len({event.id for event in told}) == MANY
+    assert len({event.id for event in reports}) == MANY
     assert len(world.simulator.mailbox) == MANY
 
 
 async def evidence(url: str, ids: set[str]) -> list[Outcome]:
     """Return the events for the classifier, up to those about all mails of `ids`."""
-    told: list[Outcome] = []
+    outcomes: list[Outcome] = []
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
         queue = await channel.get_queue(topology.EVIDENCE)
         async with asyncio.timeout(WITHIN), queue.iterator(no_ack=True) as messages:
             async for message in messages:
                 event = decode(message.type or "", message.body)
                 assert isinstance(event, Outcome)
-                told.append(event)
-                if {each.email_id for each in told} == ids:
+                outcomes.append(event)
+                if {each.email_id for each in outcomes} == ids:
                     break
-    return told
+    return outcomes

@@ -135,7 +135,7 @@ def test_classes() -> None:
     ("host", "found"),
     [("mta5.am0.yahoodns.net", ReplyClass.AUTH_SENDER), ("mx.x.example", ReplyClass.POLICY)],
 )
-def test_who_said_it(host: str, found: ReplyClass) -> None:
+def test_the_server_s_name_decides_ambiguous_words(host: str, found: ReplyClass) -> None:
     """The name of the server determines the meaning of words that other providers use too."""
     reply = replies.received(Stage.DOT, 554, "5.7.9 Message not accepted for policy reasons")
 
@@ -323,11 +323,11 @@ def test_ids() -> None:
         settlement = outcome.settle(command, {ANNA: reply, BEN: reply}, SCHEDULE, at)
         return [event.id for event in settlement.events]
 
-    told = ids(command, ACCEPTED)
+    event_ids = ids(command, ACCEPTED)
     different = [*(ids(other, ACCEPTED) for other in others), ids(command, LOST_AFTER_DOT)]
 
-    assert ids(command, ACCEPTED, days=1) == told
-    assert len({*told, *(each for some in different for each in some)}) == 8
+    assert ids(command, ACCEPTED, days=1) == event_ids
+    assert len({*event_ids, *(each for some in different for each in some)}) == 8
 
 
 def test_what_an_event_says() -> None:

@@ -147,11 +147,11 @@ async def test_some_are_refused(port: int, claims: ClaimStore) -> None:
     command = a_command(ANNA, "nobody@x.example", "greylisted@x.example", "b@x.example")
 
     async with a_pool(a_relay(port)) as pool:
-        told = await a_sender(pool, claims).on_send_email(command)
+        returned = await a_sender(pool, claims).on_send_email(command)
 
     kinds = {
         each.recipient.partition("@")[0]: type(each)
-        for each in told
+        for each in returned
         if isinstance(each, EmailDelivered | EmailBounced | EmailDeferred)
     }
     assert kinds == {
@@ -160,7 +160,7 @@ async def test_some_are_refused(port: int, claims: ClaimStore) -> None:
         "greylisted": EmailDeferred,
         "b": EmailDelivered,
     }
-    [(seconds, attempt, recipients)] = later(told)
+    [(seconds, attempt, recipients)] = later(returned)
     assert (attempt, recipients) == (2, ("greylisted@x.example",))
     assert 300 <= seconds < 400  # the five minutes that it asks for, and a little
 

@@ -87,7 +87,7 @@ async def outcome(events: Tap) -> Outcome:
 
 @pytest.mark.rabbit
 @pytest.mark.parametrize("category", Category)
-async def test_the_road(world: World, category: Category) -> None:
+async def test_a_command_becomes_a_mail_and_an_event(world: World, category: Category) -> None:
     """A command of each class becomes a mail, and the mail an event."""
     async with running(world.settings()):
         await world.broker.publish(a_command(category=category), correlation_id="request-1")
@@ -211,9 +211,9 @@ async def test_split(world: World) -> None:
 
     async with running(world.settings(SENDER_GIVE_UP_BULK="1")):
         await world.broker.publish(a_command("anna@x.example", full, category=Category.BULK))
-        told = [await outcome(world.events) for _ in range(2)]
+        outcomes = [await outcome(world.events) for _ in range(2)]
 
-    assert [(type(event), event.recipient, event.attempt) for event in told] == [
+    assert [(type(event), event.recipient, event.attempt) for event in outcomes] == [
         (EmailDelivered, "anna@x.example", 1),
         (EmailExpired, full, 1),
     ]
@@ -251,11 +251,11 @@ async def test_uncertain(world: World) -> None:
 
     async with running(world.settings(SENDER_FIRST_WAIT_OTP="1")):
         await world.broker.publish(command)
-        told = [await outcome(world.events) for _ in range(2)]
+        outcomes = [await outcome(world.events) for _ in range(2)]
 
     first, second = world.simulator.mailbox.find()[-2:]
-    assert [type(event) for event in told] == [EmailUncertain, EmailUncertain]
-    assert not told[0].final
+    assert [type(event) for event in outcomes] == [EmailUncertain, EmailUncertain]
+    assert not outcomes[0].final
     assert first.raw == second.raw
 
 
@@ -330,12 +330,12 @@ async def test_stop_under_load(world: World) -> None:
         await world.simulator.mailbox.wait_for(MAILS_OF_A_LOAD // 4)
     sent_before = len(world.simulator.mailbox)
     async with running(configured):
-        told = [await outcome(world.events) for _ in ids]
+        outcomes = [await outcome(world.events) for _ in ids]
 
     assert sent_before < MAILS_OF_A_LOAD
     assert len(world.simulator.mailbox) == MAILS_OF_A_LOAD
-    assert Counter(event.email_id for event in told) == Counter(ids)
-    assert {type(event) for event in told} == {EmailDelivered}
+    assert Counter(event.email_id for event in outcomes) == Counter(ids)
+    assert {type(event) for event in outcomes} == {EmailDelivered}
 
 
 @pytest.mark.rabbit
@@ -346,11 +346,11 @@ async def test_throttled(world: World) -> None:
 
     async with running(world.settings(**rates)):
         await asyncio.gather(*(world.broker.publish(a_command(id=each)) for each in ids))
-        told = [await outcome(world.events) for _ in ids]
+        outcomes = [await outcome(world.events) for _ in ids]
 
-    assert {type(event) for event in told} == {EmailDelivered}
-    assert {event.attempt for event in told} == {1}
-    assert Counter(event.email_id for event in told) == Counter(ids)
+    assert {type(event) for event in outcomes} == {EmailDelivered}
+    assert {event.attempt for event in outcomes} == {1}
+    assert Counter(event.email_id for event in outcomes) == Counter(ids)
 
 
 @pytest.mark.rabbit
@@ -363,12 +363,12 @@ async def test_all_relays_rest(world: World) -> None:
         await asyncio.gather(*(world.broker.publish(a_command(id=each)) for each in ids))
         first = await outcome(world.events)
         world.simulator.behaviour = Behaviour()
-        told = [await outcome(world.events)]
-        while sum(event.final for event in told) < len(ids):
-            told.append(await outcome(world.events))
+        outcomes = [await outcome(world.events)]
+        while sum(event.final for event in outcomes) < len(ids):
+            outcomes.append(await outcome(world.events))
 
     assert isinstance(first, EmailDeferred)
-    assert Counter(event.email_id for event in told if event.final) == Counter(ids)
+    assert Counter(event.email_id for event in outcomes if event.final) == Counter(ids)
     assert len(world.simulator.mailbox) == len(ids)
 
 

@@ -59,7 +59,7 @@ async def test_fresh(store: ClaimStore) -> None:
     assert (claim.orphans, claim.busy, claim.settled) == ((), (), ())
 
 
-async def test_nobody(store: ClaimStore) -> None:
+async def test_an_attempt_without_recipients(store: ClaimStore) -> None:
     """An attempt without recipients claims nothing."""
     assert (await store.claim(a_command().model_copy(update={"pending": ()}))).ours == ()
 
@@ -188,10 +188,10 @@ async def test_two_ends_at_once(store: ClaimStore, clock: Clock) -> None:
     late = await store.claim(command)
     clock.seconds += LEASE_SECONDS
     taken_over = await store.claim(command)
-    told = delivered(command)
-    await asyncio.gather(store.settle(late, told), store.settle(taken_over, deferred(command)))
+    outcome = delivered(command)
+    await asyncio.gather(store.settle(late, outcome), store.settle(taken_over, deferred(command)))
 
-    assert (await store.claim(command)).settled == told
+    assert (await store.claim(command)).settled == outcome
 
 
 async def test_at_once(store: ClaimStore, replica: ClaimStore) -> None:

@@ -58,14 +58,14 @@ async def test_taken_over(
     senders = {"old": (store, await store.claim(command))}
     clock.seconds += LEASE_SECONDS
     senders["new"] = (replica, await replica.claim(command))
-    told: list[Outcome] = []
+    outcomes: list[Outcome] = []
     for end in ends:
         by, _, kind = end.partition(" ")
         claims, claim = senders[by]
-        told += await claims.settle(claim, came_to(command, kind, by))
+        outcomes += await claims.settle(claim, came_to(command, kind, by))
 
     expected = [event for end in kept for event in came_to(command, end[4:], end[:3])]
-    assert told == expected
+    assert outcomes == expected
     assert [*(await store.claim(command)).settled] == expected[-1:]
 
 
@@ -82,10 +82,10 @@ async def test_a_delivery_ends_the_next_attempt(store: ClaimStore, replica: Clai
     """A sender with a claim on the next attempt loses it to the delivery of the one before."""
     first, second = a_command(), a_command(attempt=2)
     slow, next_claim = await store.claim(first), await replica.claim(second)
-    told = await store.settle(slow, came_to(first, "delivered", "old"))
+    kept = await store.settle(slow, came_to(first, "delivered", "old"))
     await replica.renew()
 
-    assert told == came_to(first, "delivered", "old")
+    assert kept == came_to(first, "delivered", "old")
     assert not replica.holds(next_claim)
     assert await replica.settle(next_claim, came_to(second, "bounced", "new")) == ()
 

@@ -75,8 +75,8 @@ async def test_codes_in_replies(written: str, refusal: str, claims: ClaimStore) 
     command = a_command(category=Category.OTP)
     with capture_logs() as logs:
         async with scripted({verb: said}) as server, a_pool(a_relay(server.port)) as pool:
-            told = await a_sender(pool, claims).on_send_email(command)
+            returned = await a_sender(pool, claims).on_send_email(command)
 
-    assert "Your code is ***" in str(told)
-    assert "029" not in str(told) + str(logs)
-    assert WIDE[3:] not in str(told) + str(logs)
+    assert "Your code is ***" in str(returned)
+    assert "029" not in str(returned) + str(logs)
+    assert WIDE[3:] not in str(returned) + str(logs)

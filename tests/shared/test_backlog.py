@@ -84,7 +84,7 @@ def test_a_lost_delivery_is_not_begun() -> None:
     assert [each.body for each, _ in backlog.leave(2)] == [b"ef"]
 
 
-def test_what_is_left_to_the_broker_is_named() -> None:
+def test_clearing_returns_the_tags_of_all_that_wait() -> None:
     """Cleared, it gives the tags of all that wait, and its file is gone."""
     backlog, tags = Backlog(room=2), [RecordingTag(), RecordingTag()]
     put(backlog, b"ab")

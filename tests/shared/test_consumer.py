@@ -213,7 +213,7 @@ async def test_publishing_can_be_cut_off() -> None:
         (arrived("m", MAX_ATTEMPTS), ValueError("s3cret"), "exhausted", "ValueError"),
     ],
 )
-async def test_what_is_final_is_a_dead_letter(
+async def test_a_final_failure_is_a_dead_letter(
     message: Delivery, error: Exception | None, cause: str, reason: str
 ) -> None:
     """A dead letter has its cause and reason, is confirmed, and only then acknowledged."""
@@ -321,7 +321,7 @@ async def test_a_question_has_a_time_limit() -> None:
     assert tag.settled == ["ack"]
 
 
-async def test_an_asker_who_has_gone_holds_nobody_up() -> None:
+async def test_a_reply_is_tried_once() -> None:
     """An answer is tried once; the question is done with."""
     publish = Publisher("to-q")
     tag = await settled(questions(publish), asked("q"))

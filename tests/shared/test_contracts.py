@@ -108,7 +108,7 @@ def test_contracts_are_frozen(contract: type[Contract]) -> None:
     category=st.sampled_from(Category),
     name=st.text(string.ascii_letters + ' ,;<>()"\\.@äß漢', max_size=30),
 )
-def test_what_is_encoded_is_decoded_the_same(
+def test_encoded_messages_are_decoded_unchanged(
     *, subject: str, text: str, html: str | None, category: Category, name: str
 ) -> None:
     """Encoding and decoding changes no subject, body or name."""
@@ -188,7 +188,7 @@ def test_no_field_of_the_header_can_start_another(field: str, unsafe: str) -> No
     ],
     ids=str,
 )
-def test_what_is_wrong_is_told_by_its_place(changes: dict[str, object], place: str) -> None:
+def test_mistakes_are_reported_with_their_place(changes: dict[str, object], place: str) -> None:
     """The reason of a dead letter names the field, so that the publisher can correct it."""
     with pytest.raises(Undecodable, match=rf"(^|; ){place}: "):
         send_email(body(**changes))
@@ -206,7 +206,7 @@ def test_files_and_fields_of_a_publisher_are_checked_too() -> None:
         send_email(body(headers={"Bcc": "eve@example.org"}))
 
 
-def test_nobody_unsubscribes_from_a_code() -> None:
+def test_a_code_has_no_unsubscribe_header() -> None:
     """Codes are asked for one by one; there is no list to leave."""
     headers = {"List-Unsubscribe": "<https://example.org/u>"}
     assert send_email(body(headers=headers)).headers == headers
@@ -245,7 +245,7 @@ def test_any_bytes_are_a_contract_or_undecodable(key: str, raw: bytes) -> None:
         assert isinstance(decode(key, raw), Contract)
 
 
-def test_a_type_that_nobody_knows_is_undecodable() -> None:
+def test_an_unknown_type_is_undecodable() -> None:
     """The reason repeats the type cut short, since AMQP allows long ones."""
     with pytest.raises(Undecodable, match="no contract has the type") as caught:
         decode("x" * 255, b"{}")
@@ -292,7 +292,7 @@ def test_mistakes_do_not_repeat_the_input(key: str, fields: dict[str, Any]) -> N
     assert "hunter2" not in str(caught.value)
 
 
-def test_mistakes_are_told_ten_at_most() -> None:
+def test_at_most_ten_mistakes_are_reported() -> None:
     """A body of a million mistakes has a short reason."""
     wrong = dict.fromkeys(SendEmail.model_fields, b"\xff")
     with pytest.raises(ValidationError) as caught:
@@ -340,7 +340,7 @@ def test_only_events_may_find_no_queue() -> None:
     assert EmailDelivered in careless
 
 
-def test_somebody_else_s_feedback_must_be_kept() -> None:
+def test_feedback_of_other_services_must_be_kept() -> None:
     """A report needs a queue that keeps it, since its sender was answered 202."""
     kept = [each.__name__ for each in CONTRACTS if issubclass(each, Event) and each.must_arrive]
 

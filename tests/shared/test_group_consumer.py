@@ -152,7 +152,7 @@ async def test_large_bodies_make_small_groups() -> None:
 
 
 @pytest.mark.parametrize("begun", [False, True])
-async def test_the_end_gives_back_what_is_not_done(*, begun: bool) -> None:
+async def test_the_end_returns_unfinished_deliveries(*, begun: bool) -> None:
     """Deliveries that wait for their group, and a group that is not done in time, come again."""
     served = Served()
     served.handler.may_go_on.clear()

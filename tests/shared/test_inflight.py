@@ -128,7 +128,7 @@ async def is_settled(tag: RecordingTag) -> bool:
     return bool(tag.settled)
 
 
-async def test_what_is_committed_is_waited_for_so_long() -> None:
+async def test_a_committed_handling_is_awaited_for_its_time() -> None:
     """A committed handling that outlasts its time is cancelled, and its message comes again."""
     consumer = Consumer(a_subscription(Steps(), committed=0.05), unused)
     tag = given(consumer, "COMMITTED")["COMMITTED"]

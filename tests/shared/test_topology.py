@@ -164,7 +164,7 @@ def test_a_scaled_delay_still_waits(scale: float) -> None:
         ("unknown.verb", set()),
     ],
 )
-def test_commands_reach_who_is_asked(key: str, expected: set[str]) -> None:
+def test_commands_reach_their_service(key: str, expected: set[str]) -> None:
     """A command goes to one service; the ledger gets all mail."""
     assert takers(topology.COMMANDS, key) == expected
 
@@ -180,7 +180,7 @@ def test_commands_reach_who_is_asked(key: str, expected: set[str]) -> None:
         ("code.verified", set()),
     ],
 )
-def test_events_reach_who_listens(key: str, expected: set[str]) -> None:
+def test_events_reach_their_listeners(key: str, expected: set[str]) -> None:
     """Only evidence goes to the classifier."""
     assert takers(topology.EVENTS, key) == expected
 
@@ -268,7 +268,7 @@ def test_a_service_reads_its_own_queues_only(user: User) -> None:
         ("ledger", set(), set()),
     ],
 )
-def test_a_service_says_only_what_is_its_own(
+def test_a_service_publishes_only_its_own_messages(
     name: str, commands: set[str], events: set[str]
 ) -> None:
     """A service cannot publish the events of another."""

@@ -156,7 +156,7 @@ def test_each_form_of_a_text_has_words() -> None:
         (5, "must be a string or a list of strings"),
     ],
 )
-def test_what_is_wrong_with_an_address(value: Any, words: str) -> None:  # noqa: ANN401 -- any JSON
+def test_mistakes_of_an_address(value: Any, words: str) -> None:  # noqa: ANN401 -- any JSON
     """The words about a wrong address name the change to make, with the limit."""
     assert words in refused(NewMessage, MAIL | {"to": value})
 

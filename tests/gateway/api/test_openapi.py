@@ -84,7 +84,7 @@ def test_every_route_is_in_the_document_and_nothing_else(tmp_path: Path) -> None
     assert routes == described
 
 
-def test_every_operation_says_who_may_use_it() -> None:
+def test_every_operation_has_its_security() -> None:
     """Only the public paths have no security."""
     paths = openapi.document(OPERATIONS)["paths"]
 

@@ -176,18 +176,18 @@ async def load(gateway: Gateway, *words: str, interrupt: bool = False) -> tuple[
 async def test_an_exact_run_is_a_success() -> None:
     """An exact run returns 0, and its progress is not on standard output."""
     async with Gateway.serving() as gateway:
-        code, told = await load(gateway, "events", "--events", "50", "--domains", "5")
+        code, output = await load(gateway, "events", "--events", "50", "--domains", "5")
 
-    assert code == 0, told
-    assert "the domain table holds exactly what was sent" in told
-    assert "sending   [" in told
+    assert code == 0, output
+    assert "the domain table holds exactly what was sent" in output
+    assert "sending   [" in output
 
 
 async def test_an_interrupted_run_tells_what_it_saw() -> None:
     """Ctrl-C ends a run in good order, with the exit code 130."""
     async with Gateway.serving(refusals=1_000_000) as gateway:
-        code, told = await load(gateway, "events", interrupt=True)
+        code, output = await load(gateway, "events", interrupt=True)
 
-    assert code == 130, told
-    assert "0 of 100,000 events sent in" in told
-    assert "Traceback" not in told
+    assert code == 130, output
+    assert "0 of 100,000 events sent in" in output
+    assert "Traceback" not in output

@@ -55,7 +55,7 @@ def expected(plan: EventPlan) -> ExpectedEvents:
 
 
 @given(PLANS)
-def test_what_is_sent_is_what_has_to_be_there(plan: EventPlan) -> None:
+def test_all_sent_events_are_expected(plan: EventPlan) -> None:
     """Every event is valid, is sent once, and is expected once."""
     filled, table = expected(plan), counted(plan)
     total = sum(table.values(), EventCounts())
@@ -76,8 +76,10 @@ def test_a_request_tells_the_same_as_a_message(plan: EventPlan) -> None:
             assert asked.key == seen.id
         else:
             events = orjson.loads(asked.body)["events"]
-            told = orjson.loads(contracts.encode(report))["sightings"]
-            assert [each | {"at": AT} for each in events] == [each | {"at": AT} for each in told]
+            reported = orjson.loads(contracts.encode(report))["sightings"]
+            assert [each | {"at": AT} for each in events] == [
+                each | {"at": AT} for each in reported
+            ]
 
 
 @given(PLANS)
@@ -120,7 +122,7 @@ def test_a_difference_is_reported_by_its_domain() -> None:
     ]
 
 
-def test_what_was_never_answered_may_be_there_or_not() -> None:
+def test_an_unanswered_event_may_be_counted_or_not() -> None:
     """An event without a response may be counted or not, but not twice."""
     plan = EventPlan("0a1b2c3d", AT, events=2, domains=1, bounced=0)
     filled = ExpectedEvents(plan)

@@ -70,7 +70,7 @@ async def test_every_copy_of_a_run_is_read() -> None:
     assert sorted(each.at for each in found) == sorted(kept)
 
 
-async def test_what_is_no_mailbox_is_reported() -> None:
+async def test_a_server_that_is_no_mailbox_ends_the_run() -> None:
     """A server that is no mailbox ends the run."""
     async with Gateway.serving() as gateway, GatewayClient.open(gateway.url, KEY) as client:
         with pytest.raises(LoadError, match="404"):

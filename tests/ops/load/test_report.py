@@ -33,9 +33,9 @@ def test_a_percentile_is_a_value_that_was_seen(values: list[float], share: float
 
 def test_the_worst_is_reported_beside_the_usual() -> None:
     """The longest duration is shown, in milliseconds below a second."""
-    told = report.percentiles([0.001] * 98 + [0.5, 2.0])
+    text = report.percentiles([0.001] * 98 + [0.5, 2.0])
 
-    assert told == "p50 1.0 ms   p95 1.0 ms   p99 500.0 ms   most 2.00 s"
+    assert text == "p50 1.0 ms   p95 1.0 ms   p99 500.0 ms   most 2.00 s"
 
 
 def test_nothing_has_no_percentiles() -> None:

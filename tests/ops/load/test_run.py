@@ -55,7 +55,7 @@ async def test_so_many_send_at_the_same_time() -> None:
     assert len(workers.latencies) == 50
 
 
-async def test_what_is_refused_is_sent_again_as_the_same() -> None:
+async def test_a_refused_item_is_sent_again() -> None:
     """A refused item is sent again until it is acknowledged."""
     tried, sent = list[int](), list[int]()
 
@@ -71,7 +71,7 @@ async def test_what_is_refused_is_sent_again_as_the_same() -> None:
     assert not workers.unsure
 
 
-async def test_what_was_never_answered_when_time_is_up_is_unsure() -> None:
+async def test_a_request_without_an_answer_in_time_is_unsure() -> None:
     """An item without a response may have been processed, so it is neither lost nor sent."""
 
     async def send(item: int) -> None:
@@ -171,11 +171,11 @@ async def test_what_is_there_once_is_exact(batch: int, capsys: pytest.CaptureFix
     async with Gateway.serving() as gateway:
         assert await run(gateway, batch) is ExitCode.EXACT
 
-    told = capsys.readouterr().out
-    assert "20 of 20 events sent in" in told
-    assert "answered after   p50" in told
-    assert "5 domains, 17 delivered and 3 bounced" in told
-    assert told.endswith("the domain table holds exactly what was sent\n")
+    printed = capsys.readouterr().out
+    assert "20 of 20 events sent in" in printed
+    assert "answered after   p50" in printed
+    assert "5 domains, 17 delivered and 3 bounced" in printed
+    assert printed.endswith("the domain table holds exactly what was sent\n")
 
 
 async def test_a_refusal_that_was_done_nevertheless_counts_once(
@@ -194,7 +194,7 @@ async def test_a_refusal_that_was_done_nevertheless_counts_once(
     [({"lost": 2}, "2 differ"), ({"doubled": 1}, "1 differ")],
     ids=["lost", "doubled"],
 )
-async def test_what_is_lost_or_doubled_is_reported(
+async def test_lost_and_doubled_mails_are_reported(
     faults: dict[str, int], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each domain is shown with the events that it has and those that it should have."""
@@ -211,9 +211,9 @@ async def test_what_cannot_be_sent_in_time_is_reported(capsys: pytest.CaptureFix
     async with Gateway.serving(refusals=10_000) as gateway:
         assert await run(gateway, limits=LoadLimits(4, 0.2, 0.2)) is ExitCode.DIFFERENT
 
-    told = capsys.readouterr().out
-    assert "4 were never answered" in told
-    assert told.endswith("but only 0 of 20 could be sent in time\n")
+    printed = capsys.readouterr().out
+    assert "4 were never answered" in printed
+    assert printed.endswith("but only 0 of 20 could be sent in time\n")
 
 
 async def test_a_wrong_key_ends_it() -> None:

@@ -93,7 +93,7 @@ async def test_its_lines_go_to_a_file_and_by_name_to_the_terminal(
     assert bench.terminal.getvalue() == "tried      | serving\n"
 
 
-async def test_a_child_that_dies_is_started_again_and_that_is_said(bench: Bench) -> None:
+async def test_a_crashed_child_is_started_again_and_reported(bench: Bench) -> None:
     """A crashed child is restarted, and its new process id is printed."""
     assert bench.child.pid is not None
     before = ProcessRecord.of(bench.child.pid)

@@ -39,7 +39,7 @@ def test_every_port_can_be_set() -> None:
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "65536", "http"])
-def test_what_is_no_port_is_refused_by_its_variable(text: str) -> None:
+def test_a_wrong_port_is_reported_by_its_variable(text: str) -> None:
     """The error names the variable."""
     with pytest.raises(ConfigError, match=r"^SMTP_PORT: must be a number from 1 to 65535$"):
         StackSettings.load({"SMTP_PORT": text})
@@ -115,9 +115,9 @@ def _of(service: str, **environ: str) -> dict[str, str]:
 )
 def test_a_service_gets_its_own_secrets_alone(service: str, secrets: set[str]) -> None:
     """A service never gets another one's secret, even from the user's environment."""
-    told = _of(service, **dict.fromkeys(_SECRETS, "given"))
+    environment = _of(service, **dict.fromkeys(_SECRETS, "given"))
 
-    assert told.keys() & _SECRETS == secrets
+    assert environment.keys() & _SECRETS == secrets
 
 
 def test_what_the_user_says_to_a_service_wins_and_goes_to_no_other() -> None:
@@ -132,11 +132,11 @@ def test_what_the_user_says_to_a_service_wins_and_goes_to_no_other() -> None:
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_service_shares_data_and_database(service: str) -> None:
     """Variables without a prefix reach all services."""
-    told = _of(service, DATABASE_URL="postgresql+asyncpg://db.example/x", LOG_LEVEL="DEBUG")
+    environment = _of(service, DATABASE_URL="postgresql+asyncpg://db.example/x", LOG_LEVEL="DEBUG")
 
-    assert told["DATA_DIR"] == "/run-dir/data"
-    assert told["DATABASE_URL"] == "postgresql+asyncpg://db.example/x"
-    assert told["LOG_LEVEL"] == "DEBUG"
+    assert environment["DATA_DIR"] == "/run-dir/data"
+    assert environment["DATABASE_URL"] == "postgresql+asyncpg://db.example/x"
+    assert environment["LOG_LEVEL"] == "DEBUG"
 
 
 def test_a_broker_of_the_user_is_not_inherited() -> None:
@@ -146,10 +146,10 @@ def test_a_broker_of_the_user_is_not_inherited() -> None:
 
 def test_the_sender_sends_to_the_simulator() -> None:
     """The relay is the simulator, unless the user sets another."""
-    told = _of("sender")
+    environment = _of("sender")
 
-    assert told["SENDER_SMTP_HOST"] == "127.0.0.1"
-    assert told["SENDER_SMTP_PORT"] == simulator_environment({}, PORTS, _RUN)["SMTP_PORT"]
+    assert environment["SENDER_SMTP_HOST"] == "127.0.0.1"
+    assert environment["SENDER_SMTP_PORT"] == simulator_environment({}, PORTS, _RUN)["SMTP_PORT"]
 
 
 def _with_file(service: str, tree: dict[str, object], **environ: str) -> dict[str, str]:
@@ -192,10 +192,10 @@ def test_a_file_of_another_service_changes_nothing(service: str) -> None:
 
 def test_a_list_of_relays_is_in_the_place_of_the_simulator() -> None:
     """A list of relays replaces the simulator, since the sender refuses both."""
-    told = _with_file("sender", {}, SENDER_RELAYS="[]")
+    environment = _with_file("sender", {}, SENDER_RELAYS="[]")
     filed_ = _with_file("sender", {"sender": {"relays": []}})
 
-    assert not [name for name in (*told, *filed_) if name.startswith("SENDER_SMTP")]
+    assert not [name for name in (*environment, *filed_) if name.startswith("SENDER_SMTP")]
 
 
 def test_the_stacks_ports_are_no_settings_of_a_service() -> None:

@@ -296,7 +296,7 @@ def test_mistakes_of_all_services_are_reported_before_anything_starts(tmp_path: 
 
 
 @pytest.mark.parametrize("url", ["broker.example", "http://user:secret@[::1", "amqp://h:99999/"])
-def test_what_is_no_broker_address_is_one_clear_line(tmp_path: Path, url: str) -> None:
+def test_a_wrong_broker_address_is_one_line(tmp_path: Path, url: str) -> None:
     """A wrong AMQP_URL is reported as such."""
     up = Stack(tmp_path / "run", AMQP_URL=url).ops("up")
 

@@ -168,7 +168,7 @@ def test_language(locale: str | None, language: str) -> None:
     assert f'<html lang="{language}"' in mail.html
 
 
-def test_who_asked() -> None:
+def test_a_mail_names_the_client_s_product() -> None:
     """A mail names the client's product, or else the deployment's, if there is one."""
     assert "at Acme Shop." in write(client="shop").text
     assert "Acme & <Söhne>: " in write(client="blog").subject

@@ -78,7 +78,7 @@ def test_each_class(code: int, text: str, found: ReplyClass) -> None:
 
 @pytest.mark.parametrize("part", replies.PARTS)
 @pytest.mark.parametrize("stage", BEFORE_RCPT)
-def test_nobody_is_unknown_before_rcpt(part: str, stage: Stage) -> None:
+def test_no_mailbox_is_unknown_before_rcpt(part: str, stage: Stage) -> None:
     """A reply before RCPT is never about an unknown mailbox."""
     for each in replies.read(part):
         assert class_of(stage, 550, each.text) is not UNKNOWN, each.text
@@ -201,10 +201,10 @@ def test_every_rule_can_be_reached(wanted: ReplyRule) -> None:
     """A rule has an example that no rule before it matches."""
     host = wanted.hosts[0] if wanted.hosts else ""
 
-    told = ops_classify.classify_line(wanted.example, stage_of(wanted), host)
+    verdict = ops_classify.classify_line(wanted.example, stage_of(wanted), host)
 
-    assert told.rule == f"{wanted.id}@{RULES.version}"
-    assert told.reply_class == wanted.reply_class
+    assert verdict.rule == f"{wanted.id}@{RULES.version}"
+    assert verdict.reply_class == wanted.reply_class
 
 
 def test_ids() -> None:
@@ -213,7 +213,7 @@ def test_ids() -> None:
     assert all(each.source for each in RULES.rules)
 
 
-def test_every_class_can_be_told() -> None:
+def test_every_class_has_a_rule() -> None:
     """Each class has a rule."""
     assert {each.reply_class for each in RULES.rules} == set(ReplyClass)
 
@@ -334,7 +334,7 @@ def test_said(text: str, reply: str) -> None:
         ("#5.1.1", "no such user 5.1.1"),
     ],
 )
-def test_not_said(text: str, reply: str) -> None:
+def test_a_phrase_that_is_not_in_the_text(text: str, reply: str) -> None:
     """The words of a phrase must come in their order, not too far apart, and in no address."""
     assert not said(text, reply)
 

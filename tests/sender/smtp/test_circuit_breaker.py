@@ -258,7 +258,7 @@ def test_suspected_relay(code: int, text: str) -> None:
         (555, "5.5.4 Unsupported option: SIZE", ReplyClass.PROTOCOL),
     ],
 )
-def test_more_is_said(code: int, text: str, found: ReplyClass) -> None:
+def test_words_of_another_cause_at_mail(code: int, text: str, found: ReplyClass) -> None:
     """A reply at MAIL whose words have another cause is classified by that."""
     event = settle(replies.received(Stage.MAIL, code, text))
 

@@ -246,7 +246,7 @@ def test_asks_for_less(stage: Stage, code: int) -> None:
 
 
 @pytest.mark.parametrize("stage", Stage)
-def test_no_wish_for_less(stage: Stage) -> None:
+def test_replies_that_do_not_ask_for_less(stage: Stage) -> None:
     """A temporary refusal without a policy, a positive reply and silence do not ask for less."""
     for code, enhanced in ((450, None), (450, "4.2.1"), (250, "2.0.0"), (0, None)):
         assert not is_pushback(said(stage, code, enhanced))

@@ -135,7 +135,7 @@ async def test_introduction() -> None:
     assert server.lines[0] == b"EHLO [127.0.0.1]\r\n"
 
 
-async def test_nobody_there() -> None:
+async def test_an_unreachable_server() -> None:
     """A name that does not resolve and a closed port are reported as replies, not raised."""
     async with scripted({}) as server:
         port = server.port

@@ -124,7 +124,7 @@ async def test_each_recipient(simulator: Simulator) -> None:
     assert [mail.recipients for mail in simulator.mailbox.find()] == [(ANNA, "ben@x.example")]
 
 
-async def test_nobody_accepted(simulator: Simulator) -> None:
+async def test_no_recipient_accepted(simulator: Simulator) -> None:
     """When all recipients are refused no content is sent."""
     refused = ["reply-rcpt-550@x.example", "reply-rcpt-451@x.example"]
 

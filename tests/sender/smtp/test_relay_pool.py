@@ -54,7 +54,7 @@ AWAY: list[Mapping[str, bytes]] = [
 ]
 
 
-async def test_who_was_tried_last(simulator: Simulator) -> None:
+async def test_the_relay_tried_last_counts(simulator: Simulator) -> None:
     """The progress of a mail has the relay whose reply counts."""
     mail = a_mail()
     async with scripted({"CONNECT": CUT}) as away:

@@ -48,7 +48,7 @@ def test_a_flag_gives_a_value_or_a_list_or_a_table() -> None:
         (["--config"], ["--config: needs a value"]),
     ],
 )
-def test_a_flag_that_is_none_is_told_with_the_nearest(
+def test_an_unknown_flag_is_reported_with_the_nearest(
     arguments: list[str], told: list[str]
 ) -> None:
     """All unknown flags are reported at once, without values, which may be secrets."""
@@ -99,7 +99,7 @@ def test_help_tells_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--demo-key" not in told
 
 
-def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     """`--version` prints the version."""
     with pytest.raises(SystemExit) as caught:
         flags.read(DemoSettings, "demo", ["--version"])

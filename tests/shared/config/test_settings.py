@@ -10,7 +10,7 @@ from shared.errors import ConfigError
 from tests.shared.config.demo import GOOD, SECRET, DemoSettings, Mood
 
 
-def test_what_is_not_said_has_its_default() -> None:
+def test_a_missing_setting_has_its_default() -> None:
     """A setting without a value has its default."""
     settings = DemoSettings.load(GOOD)
 
@@ -48,7 +48,7 @@ def test_nothing_else_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert DemoSettings.load(GOOD).demo_port == 8080
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     """Each mistake is a line with the name of the variable and without the value."""
     with pytest.raises(ConfigError) as caught:
         DemoSettings.load({"DEMO_KEY": "short", "DEMO_PORT": "hunter2", "LOG_LEVEL": "LOUD"})
@@ -76,7 +76,7 @@ def test_settings_that_contradict_each_other_are_a_mistake() -> None:
         DemoSettings.load(GOOD | {"DEMO_LEAST": "5", "DEMO_MOST": "2"})
 
 
-def test_what_goes_together_is_told_with_the_rest(tmp_path: Path) -> None:
+def test_mistakes_between_settings_are_reported_with_the_rest(tmp_path: Path) -> None:
     """A contradiction is reported beside other mistakes, with the place of each part."""
     path = file(tmp_path, "[demo]\nmost = 2\n")
 
@@ -170,7 +170,7 @@ def test_the_flag_names_another_file_than_the_environment(tmp_path: Path) -> Non
     assert settings.demo_port == 2
 
 
-def test_mistakes_of_all_layers_are_told_by_where_they_are(tmp_path: Path) -> None:
+def test_mistakes_of_all_layers_are_reported_with_their_place(tmp_path: Path) -> None:
     """The mistakes of all sources are reported at once, each with its place."""
     path = file(tmp_path, 'log_level = "LOUD"\n[demo]\nports = 1\nmost = 0\n')
 
@@ -193,7 +193,7 @@ def test_mistakes_of_all_layers_are_told_by_where_they_are(tmp_path: Path) -> No
     ]
 
 
-def test_a_mistake_that_a_higher_layer_hides_is_told(tmp_path: Path) -> None:
+def test_a_mistake_that_a_higher_layer_hides_is_reported(tmp_path: Path) -> None:
     """A mistake in an overridden value is reported too, since it would stop a later start."""
     path = file(tmp_path, "[demo]\nport = 70000\n")
 
@@ -201,7 +201,7 @@ def test_a_mistake_that_a_higher_layer_hides_is_told(tmp_path: Path) -> None:
         DemoSettings.load(GOOD | {"CONFIG_FILE": path, "DEMO_PORT": "1"}, ["--demo-port=2"])
 
 
-def test_a_place_inside_a_value_is_told(tmp_path: Path) -> None:
+def test_a_place_inside_a_value_is_reported(tmp_path: Path) -> None:
     """A mistake in a list names the entry."""
     path = file(tmp_path, "[demo]\nhosts = ['a', 2]\n")
 

@@ -76,7 +76,7 @@ def test_a_secret_of_other_services_is_no_mistake(tmp_path: Path) -> None:
         ("demo = 1", "demo: must be a section"),
     ],
 )
-def test_a_word_that_is_none_is_told_with_the_nearest(tmp_path: Path, text: str, told: str) -> None:
+def test_an_unknown_word_is_reported_with_the_nearest(tmp_path: Path, text: str, told: str) -> None:
     """A misspelt setting is a mistake, with a hint at the nearest one."""
     assert read(tmp_path / "x.toml", text).mistakes == (f"{tmp_path / 'x.toml'}: {told}",)
 
@@ -239,7 +239,7 @@ def test_a_variable_that_is_no_setting_is_a_mistake(name: str, hint: str) -> Non
         "DEMOS_PROT",
     ],
 )
-def test_what_is_said_to_others_is_no_mistake(name: str) -> None:
+def test_variables_of_other_programs_are_no_mistake(name: str) -> None:
     """Variables that Kubernetes and Docker make of the names of services are no mistakes."""
     layer = sources.read_environment(DemoSettings, "demo", {name: "10.0.0.1"})
 
@@ -258,7 +258,7 @@ def test_an_orchestrators_link_is_no_port() -> None:
     ("word", "hint"),
     [("prot", "; perhaps the port?"), ("PORT", "; perhaps the port?"), ("sealing", "")],
 )
-def test_only_what_is_near_is_hinted_at(word: str, hint: str) -> None:
+def test_only_a_similar_name_is_suggested(word: str, hint: str) -> None:
     """A hint names only a word that is near."""
     assert perhaps(word, {"port": "the port", "host": "the host"}) == hint
 
@@ -295,7 +295,7 @@ def test_a_link_is_as_private_as_its_target(key: Path, tmp_path: Path) -> None:
     assert check_private(tmp_path / "link") == tmp_path / "link"
 
 
-def test_what_is_no_file_is_taken(tmp_path: Path) -> None:
+def test_a_pipe_is_read_once(tmp_path: Path) -> None:
     """A shell's <(pass show key) is a pipe, which is read once."""
     os.mkfifo(tmp_path / "pipe", mode=0o644)
 

@@ -72,7 +72,7 @@ def test_an_address_of_a_broker_is_taken_as_it_is(text: str) -> None:
         ("amqps://broker/?cafile=/", "cafile: / cannot be read: Is a directory"),
     ],
 )
-def test_a_wrong_address_of_a_broker_is_told(text: str, told: str) -> None:
+def test_a_wrong_address_of_a_broker_is_reported(text: str, told: str) -> None:
     """A wrong address is reported before anything connects, without its password."""
     assert mistakes(url.check_broker, text) == told
 
@@ -143,7 +143,7 @@ def test_an_address_of_a_database_is_taken_as_it_is(text: str) -> None:
         ("postgresql+asyncpg://db/?ssl=on&port=x", f"{NO_DATABASE}; {SSL}; port: must be a number"),
     ],
 )
-def test_a_wrong_address_of_a_database_is_told(text: str, told: str) -> None:
+def test_a_wrong_address_of_a_database_is_reported(text: str, told: str) -> None:
     """All mistakes in a database's address are reported before anything connects."""
     assert mistakes(url.check_database, text) == told
 

@@ -87,7 +87,7 @@ def test_a_mailbox_has_one_canonical_form(text: str, canonical: str) -> None:
         "N" * 201 + " <ann@example.org>",
     ],
 )
-def test_what_is_not_one_mailbox_is_refused(text: str) -> None:
+def test_text_that_is_not_one_mailbox_is_refused(text: str) -> None:
     """Lists, groups, routes, comments, literals and broken forms are no mailbox."""
     with pytest.raises(ValueError, match=r"."):
         address.check_mailbox(text)
@@ -139,7 +139,7 @@ def test_an_address_has_no_name() -> None:
 
 
 @pytest.mark.parametrize("unsafe", UNSAFE, ids=repr)
-def test_header_text_refuses_what_is_not_text(unsafe: str) -> None:
+def test_header_text_refuses_control_characters(unsafe: str) -> None:
     """Controls and encoded words are refused, wherever they stand."""
     for text in (unsafe, f"a{unsafe}b", f"a{unsafe}", f"{unsafe}b"):
         with pytest.raises(ValueError, match="control characters"):
@@ -205,7 +205,7 @@ def test_a_domain_is_lower_case_a_labels(text: str, domain: str) -> None:
         "ann@example.org",
     ],
 )
-def test_what_is_no_domain_is_refused(text: str) -> None:
+def test_a_wrong_domain_is_refused(text: str) -> None:
     """A domain is a name that can stand in an address."""
     with pytest.raises(ValueError, match="domain"):
         address.check_domain(text)

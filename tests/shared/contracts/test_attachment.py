@@ -37,7 +37,7 @@ def test_any_octets(content: bytes) -> None:
 @pytest.mark.parametrize(
     "content", ["a", "ab", "abc", "a===", "ab=c", "abc\n", "ab c", "ab-_", "äbcd", "abcd=", "===="]
 )
-def test_what_is_no_base64(content: str) -> None:
+def test_wrong_base64(content: str) -> None:
     """Base64 with padding and nothing else."""
     assert "must be base64" in refusal(content=content)
 

@@ -96,10 +96,10 @@ def test_no_value_can_start_another_field(name: str, unsafe: str) -> None:
 )
 def test_values_that_are_wrong(name: str, value: str) -> None:
     """Each field has a form; the mistake names the field and does not repeat its value."""
-    told = refusal({name: value})
+    text = refusal({name: value})
 
-    assert name in told or "8000 characters" in told
-    assert not value or value not in told
+    assert name in text or "8000 characters" in text
+    assert not value or value not in text
 
 
 def test_longest_link() -> None:

@@ -138,7 +138,7 @@ async def test_a_silent_broker_is_not_waited_for(
     assert await (await script.peer()).ended()
 
 
-async def test_a_wrong_password_is_told_at_once(vhost: str) -> None:
+async def test_a_wrong_password_is_an_error_at_once(vhost: str) -> None:
     """It would be refused again; the password is in no text."""
     url = URL(vhost).with_password("s3cret")
 
@@ -213,7 +213,7 @@ async def test_tls_with_the_wrong_peer_is_refused(secured: URL, host: str, cafil
     "text",
     ["NOT_ALLOWED - vhost nowhere not found", "NOT_ALLOWED - access to vhost refused for user"],
 )
-async def test_a_refused_virtual_host_is_told_at_once(script: Script, text: str) -> None:
+async def test_a_refused_virtual_host_is_an_error_at_once(script: Script, text: str) -> None:
     """With the broker's words, and the part of the address that names it."""
     opening = asyncio.create_task(entered(script.url.with_path("/nowhere"), 99))
     peer = await script.peer()

@@ -22,7 +22,9 @@ from tests.waiting import until
 SECONDS = 20.0  # that a test waits for anything
 
 
-async def test_a_published_message_says_who_and_when(vhost: str, connection: Connection) -> None:
+async def test_a_published_message_has_its_user_and_time(
+    vhost: str, connection: Connection
+) -> None:
     """A reader in any language finds its type, its sender, its time and where to answer."""
     begun = int(time.time())
     headers = {"traceparent": "00-1", "x-attempt": 2}
@@ -61,7 +63,7 @@ async def test_thousands_at_once_are_confirmed(
     assert not publisher._under_way
 
 
-async def test_two_returned_messages_of_one_id_are_both_told(connection: Connection) -> None:
+async def test_two_returned_messages_of_one_id_both_fail(connection: Connection) -> None:
     """No queue takes either: counting one as kept would be a false 202."""
     publisher = Publisher(connection, "tests")
 
@@ -88,7 +90,7 @@ async def test_one_of_hundreds_comes_back(connection: Connection) -> None:
     assert await waiting(connection) == 299
 
 
-async def test_a_full_queue_is_told(vhost: str, connection: Connection) -> None:
+async def test_a_full_queue_is_an_error(vhost: str, connection: Connection) -> None:
     """The broker's refusal is not a confirm."""
     full: dict[str, str | int] = {"x-max-length": 2, "x-overflow": "reject-publish"}
     await declare(vhost, [], [Queue("full", None, (), full)])
@@ -130,7 +132,7 @@ async def test_a_cancelled_publisher_leaves_a_slot(connection: Connection) -> No
 
 
 @pytest.mark.parametrize("name", ["id", "key"])
-async def test_a_message_that_no_frame_holds_is_told(connection: Connection, name: str) -> None:
+async def test_a_message_that_no_frame_holds_is_an_error(connection: Connection, name: str) -> None:
     """It leaves the channel as it was."""
     publisher = Publisher(connection, "tests")
     await publisher.publish(item())

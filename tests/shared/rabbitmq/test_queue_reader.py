@@ -40,7 +40,7 @@ async def test_large_bodies_go_both_ways(connection: Connection) -> None:
     await reading.close()
 
 
-async def test_what_was_acknowledged_is_gone(connection: Connection) -> None:
+async def test_an_acknowledged_message_is_gone(connection: Connection) -> None:
     """However many acknowledgements were under way when it closed; the rest goes back."""
     publisher, came = Publisher(connection, "tests"), Came()
     for number in range(150):
@@ -159,7 +159,7 @@ async def test_a_reader_can_be_stopped_while_it_comes_back(
     proxy.let_go()
 
 
-async def test_what_was_not_acknowledged_comes_again_after_a_cut(
+async def test_an_unacknowledged_message_comes_again_after_a_cut(
     connection: Connection, steady: Connection, proxy: Proxy
 ) -> None:
     """By a new channel; a delivery tag of the old one is void."""
@@ -229,7 +229,7 @@ def message(**properties: Any) -> DeliveredMessage:  # noqa: ANN401 -- of any ty
     )
 
 
-def test_a_stranger_s_message_is_read_as_far_as_it_goes() -> None:
+def test_a_message_with_unreadable_properties_is_delivered() -> None:
     """Without a type its key counts; without ids it has none; it is at its first attempt."""
     assert read("q", message(), OUR_USER) == Delivery(
         queue="q",
@@ -276,7 +276,7 @@ def test_a_count_that_is_no_number_is_the_first(attempt: object) -> None:
 
 
 @pytest.mark.parametrize("user", [None, "shop"])
-def test_a_stranger_s_count_is_not_believed(user: str | None) -> None:
+def test_the_attempt_of_another_publisher_is_ignored(user: str | None) -> None:
     """Only a copy that a service has made is at another attempt than the first."""
     assert read("q", message(headers={"x-attempt": 7}, user_id=user), OUR_USER).attempt == 1
 

@@ -47,7 +47,7 @@ async def read(url: str, queue: str) -> list[Fetched]:
 
 
 @pytest.mark.rabbit
-async def test_no_stranger_ends_a_connection(vhost: str) -> None:
+async def test_no_message_ends_a_connection(vhost: str) -> None:
     """Bytes that are no UTF-8 in properties, header names and values; years beyond the calendar."""
     await declare(vhost, [], [Queue("q", None, ())])
     await put(vhost, "q", message_id=f"m{PLACE}1", message_type=PLACE, correlation_id=PLACE)

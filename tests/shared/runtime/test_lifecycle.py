@@ -132,7 +132,7 @@ async def test_a_service_may_end_by_itself() -> None:
     assert (code, errors, lines[:2]) == (0, "", ["opening", "closed"])
 
 
-async def test_wrong_settings_are_told_in_lines() -> None:
+async def test_wrong_settings_are_a_line_each() -> None:
     """Wrong settings are a line each, without values, and the exit code is 2."""
     async with tiny(TINY_ACT="hunter2", HEALTH_PORT="hunter2") as process:
         code, lines, errors = await ended(process)
@@ -209,7 +209,7 @@ async def test_a_broker_that_is_away_is_one_line() -> None:
     assert "hunter2" not in line
 
 
-async def test_a_defect_is_told_by_its_traceback() -> None:
+async def test_a_defect_is_logged_with_its_traceback() -> None:
     """An unexpected error has its traceback."""
     async with tiny(**GOOD, TINY_ACT="fail") as process:
         code, lines, errors = await ended(process)

@@ -65,7 +65,7 @@ def test_every_line_is_one_object(lines: list[dict[str, Any]]) -> None:
     assert all({"event", "level", "service", "timestamp"} <= line.keys() for line in lines)
 
 
-def test_what_is_no_text_is_written_all_the_same(lines: list[dict[str, Any]]) -> None:
+def test_values_that_are_no_text_are_written(lines: list[dict[str, Any]]) -> None:
     """Text with surrogates can be logged."""
     assert lines[1]["event"] == "no text"
     assert lines[1]["value"] == "caf\udce9"

@@ -15,7 +15,7 @@ TOKEN = SEALER.seal(b"482913", "m1")
 
 
 @given(content=st.binary(max_size=5000), context=st.text(st.characters(exclude_categories=["Cs"])))
-def test_what_was_sealed_opens_the_same(content: bytes, context: str) -> None:
+def test_sealed_text_opens_unchanged(content: bytes, context: str) -> None:
     """Sealing and opening returns the content, in any context."""
     assert SEALER.open(SEALER.seal(content, context), context) == content
 
@@ -98,7 +98,7 @@ def test_keys_are_read_from_text() -> None:
 @pytest.mark.parametrize(
     "text", ["", ",", "hunter2", "ab" * 31, "ab" * 33, f"{NEW.hex()},", f"{NEW.hex()};{OLD.hex()}"]
 )
-def test_wrong_keys_are_refused_without_being_told(text: str) -> None:
+def test_wrong_keys_are_not_in_the_error(text: str) -> None:
     """The message about a mistyped key does not repeat it."""
     with pytest.raises(ValueError, match="hex") as caught:
         read_keys(text)
@@ -106,7 +106,7 @@ def test_wrong_keys_are_refused_without_being_told(text: str) -> None:
     assert not text.strip(",") or text not in str(caught.value)
 
 
-def test_a_key_is_named_without_being_told() -> None:
+def test_a_key_has_an_id_that_does_not_reveal_it() -> None:
     """The id of a key is short, stable and no part of it."""
     key = secrets.token_bytes(KEY_BYTES)
 

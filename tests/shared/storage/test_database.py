@@ -247,7 +247,7 @@ async def test_services_do_not_see_each_other(
     assert await read(await open_database("others", migrations)) == []
 
 
-async def test_nobody_answers(
+async def test_a_server_that_is_away(
     tmp_path: Path, migrations: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that is away is an OSError with its address and advice."""
@@ -373,7 +373,7 @@ async def test_rows_that_contradict_each_other_stay_an_error(database: Database)
         await database.write(lambda c: c.execute(KEEP, note))
 
 
-async def test_what_is_away_is_asked_again(database: Database) -> None:
+async def test_an_outage_raises_retry(database: Database) -> None:
     """An outage raises Retry, whatever the driver raises."""
     for error in (ConnectionRefusedError(), sa.exc.OperationalError("", None, Exception())):
         with (

@@ -155,7 +155,7 @@ async def test_a_writer_that_waited_in_vain(path: Path, monkeypatch: pytest.Monk
     assert notes(path) == ["c"]
 
 
-async def test_who_leaves_before_the_beginning_writes_nothing(
+async def test_a_caller_cancelled_before_the_batch_writes_nothing(
     file: SqliteDatabase, path: Path
 ) -> None:
     """A work whose caller is cancelled while it waits is not begun; its neighbours are."""
@@ -168,7 +168,9 @@ async def test_who_leaves_before_the_beginning_writes_nothing(
     assert notes(path) == ["held", "stays"]
 
 
-async def test_who_leaves_in_the_middle_leaves_the_others(file: SqliteDatabase, path: Path) -> None:
+async def test_a_caller_cancelled_in_the_batch_does_not_stop_others(
+    file: SqliteDatabase, path: Path
+) -> None:
     """A cancellation undoes nothing that has begun, and harms no neighbour."""
     async with held(file) as first:
         first.cancel()
