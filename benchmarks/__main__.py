@@ -269,7 +269,11 @@ def _parser() -> argparse.ArgumentParser:
         help=f"that the classifier is measured with ({' '.join(domains.DATABASES)})",
     )
     add("--seconds", type=float, default=3.0, help="a way to count is measured (%(default)s)")
-    add("--profile", action="store_true", help="once more under cProfile; its dearest functions")
+    add(
+        "--profile",
+        action="store_true",
+        help="run again under cProfile and print the slowest functions",
+    )
     return parser
 
 

@@ -58,7 +58,7 @@ class TypedCode:
 
 @dataclass(frozen=True, slots=True)
 class RankComparison:
-    """How often a value of ours is the greater, from 0 to 1, and how odd that would be by chance.
+    """The share of pairs in which the first sample's value is greater, and how likely by chance.
 
     `deviate` is normally distributed around 0, with the deviation 1, if there is no difference.
     """

@@ -157,7 +157,7 @@ async def _make_program(url: str, arguments: argparse.Namespace) -> None:
         password = os.environ.get(_password_variable(name)) or None
         made = program.make(management, vhost, name, password, keys)
         if made is None:
-            print(f"the password of {name} is what it was; the URL lacks it", file=sys.stderr)
+            print(f"the password of {name} was kept, and is not in the URL", file=sys.stderr)
         print(program.login(url, name, made))
     for each in program.leftovers(management, vhost, name):
         print(f"also there: the {each}; delete it if it is not needed", file=sys.stderr)

@@ -69,7 +69,7 @@ def end_holder(run_dir: Path, within: float, log: Log = print) -> bool:
         return False
     os.kill(holder.pid, signal.SIGTERM)
     if not _freed(run_dir, min(_LONG_SECONDS, within)):
-        log("postrider: still ending; once more 'make down' ends it at once")
+        log("postrider: still ending; 'make down' again ends it at once")
         if not _freed(run_dir, within - _LONG_SECONDS):
             raise StackError(f"process {holder.pid} does not end: kill it, then 'make down' again")
     return True

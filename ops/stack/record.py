@@ -82,7 +82,7 @@ Postrider is up.
   mailbox    {record.mailbox_url}
   SMTP       {record.smtp_host}:{record.smtp_port}
   RabbitMQ   {record.management_url or "as given by AMQP_URL"}
-  files      {run_dir}: stack.json tells all addresses and keys, logs/ has the logs
+  files      {run_dir}: stack.json has all addresses and keys, logs/ has the logs
 
 Send a mail, have a code sent, look at what arrived:
 

@@ -48,10 +48,10 @@ async def _until_signalled(settings: StackSettings) -> None:
     def end() -> None:
         match next(signals):
             case 1:
-                logs.print("\npostrider: ending; once more to end at once")
+                logs.print("\npostrider: ending; Ctrl-C again ends it at once")
                 running.cancel()
             case 2:
-                logs.print("postrider: at once, then; once more to kill everything")
+                logs.print("postrider: ending at once; Ctrl-C again kills everything")
                 supervisor.hurry()
             case _:
                 supervisor.kill()

@@ -30,7 +30,7 @@ from shared.inflight import Phase
 from shared.retry import Reschedule
 from shared.runtime import log
 
-# Between two claims of a recipient that another sender has claimed: its death is soon known.
+# Until the next try to claim a recipient of another sender, whose lease ends soon if it died.
 BUSY_SECONDS = 10.0
 MAX_CLOCK_SKEW = timedelta(
     minutes=15

@@ -102,7 +102,7 @@ class ClaimStore:
 
         An event is not kept when another sender has taken its recipient over, or when there is a
         final outcome: the first one counts. A delivery is kept unless there is a final outcome,
-        whoever has the claim now. Raises Retry when the database is away, after at most
+        even if another sender has the claim. Raises Retry when the database is away, after at most
         KEEP_SECONDS.
         """
         rows = [OutcomeRow.of(claim, event) for event in events]

@@ -95,7 +95,7 @@ def test_again_keeps_password_limits_and_events(
 
     captured = capsys.readouterr()
     assert urlsplit(captured.out.strip()).password is None
-    assert f"the password of {NAME} is what it was" in captured.err
+    assert f"the password of {NAME} was kept" in captured.err
     assert asyncio.run(depth(url, QUEUE)) == 1
     assert account(rabbit)["limits"] == LIMITS | {"max-channels": 7}
     rights: Any = management.request("GET", f"/permissions/{name}/{NAME}")

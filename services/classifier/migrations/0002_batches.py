@@ -29,7 +29,7 @@ FROM domains
 
 
 def upgrade() -> None:
-    """Create the tables anew and copy the rows."""
+    """Create the tables again and copy the rows."""
     op.drop_index("ix_seen_seen_at", "seen")
     for name in ("domains", "seen", "changes"):
         op.rename_table(name, f"{name}_before")

@@ -1,4 +1,4 @@
-"""Judging by another rule: every domain that was judged by the old one is judged anew."""
+"""Reclassification: after a change of the rule every domain gets its verdict by the new one."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial

@@ -1,6 +1,6 @@
 """Pure: the mistakes of a body in plain words, with limits and without values.
 
-The validator's own words speak of Python's types and of regular expressions (issue 10, H3).
+Pydantic's messages name Python types and regular expressions (issue 10, H3).
 """
 
 from collections.abc import Mapping, Sequence

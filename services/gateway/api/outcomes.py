@@ -47,7 +47,7 @@ class RecipientOutcome(ResponseBody):
     recipient: str
     outcome: OutcomeName = Field(
         description="delivered: the next server accepted it. bounced: it refused the recipient for "
-        "good. failed: it could not be sent, whoever the recipient is. expired: given up after "
+        "good. failed: it could not be sent, whatever the recipient. expired: given up after "
         "its time. uncertain: the server's last reply was lost, it may have been delivered."
     )
     attempt: int = Field(description="The number of the attempt, from 1")

@@ -26,7 +26,7 @@ class InvalidApiKey(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key of a client; `id` tells a later key of the same client from this one."""
+    """A key of a client; each key of a client has another `id`."""
 
     client: str
     id: str

@@ -1,4 +1,4 @@
-"""The tables of the gateway: clients, their Idempotency-Keys, and what they used of their quota."""
+"""The tables of the gateway: clients, their Idempotency-Keys, and the use of their rate limits."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence

@@ -12,7 +12,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Make all tables anew."""
+    """Drop all tables and create them again."""
     op.drop_table("commands")
     op.drop_table("challenges")
     _create_challenges()

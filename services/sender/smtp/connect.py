@@ -215,7 +215,7 @@ def _formatted(raw: RawReply) -> bytes:
 
 
 def _secret(login: Login) -> str:
-    """Return the password, or the token: its file is written at each renewal, so it is read anew.
+    """Return the password, or the token: its file changes at each renewal, so it is read here.
 
     Raises SMTPException.
     """

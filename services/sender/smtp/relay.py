@@ -90,8 +90,8 @@ class ConnectionLimits:
     """The number of connections, the mails over each, and the seconds of trust when idle.
 
     `kept_seconds` limits the reply to MAIL over a connection that was kept idle, if that is less
-    than the relay's own limit. Such a connection may have died without a sign, and the mail then
-    goes over a new one.
+    than the relay's own limit. Such a connection may have been lost without a sign, and the mail
+    then goes over a new one.
     """
 
     connections: int

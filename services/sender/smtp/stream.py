@@ -112,7 +112,7 @@ class ReplyParser:
 
 
 class ResettableTimer:
-    """Calls `expire` at a time of the loop that is set anew for every reply.
+    """Calls `expire` at a time of the loop, which each reply sets again.
 
     A loop timer for each reply would cost as much as reading it. So a later time, or none, leaves
     the running loop timer alone, which checks the time when it fires.

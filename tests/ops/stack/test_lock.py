@@ -81,7 +81,7 @@ def test_a_stack_that_takes_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ):
         lock.end_holder(tmp_path, 0.3, said.append)
 
-    assert said == ["postrider: still ending; once more 'make down' ends it at once"]
+    assert said == ["postrider: still ending; 'make down' again ends it at once"]
 
 
 @pytest.mark.parametrize("service", [_SERVICE, _DEAF_SERVICE], ids=["told again", "killed"])

@@ -208,7 +208,7 @@ def test_an_end_that_waits_and_one_at_once(stack_on_vhost: Stack) -> None:
     output, _ = launcher.communicate()
 
     assert launcher.returncode == 0, output
-    assert "postrider: at once, then; once more to kill everything" in output
+    assert "postrider: ending at once; Ctrl-C again kills everything" in output
     assert "second signal: ending without the work in flight" in output
     assert "did not end" not in output
     assert "nothing is left running" in output
