@@ -15,11 +15,11 @@ from services.gateway.api.domains import DomainViews
 from services.gateway.api.events import EventViews
 from services.gateway.api.messages import MessageViews
 from services.gateway.api.openapi import Access, Operation, Success
-from services.gateway.api.problem import UNAUTHORIZED, Problem
+from services.gateway.api.problem import INSUFFICIENT_SCOPE, UNAUTHORIZED, Problem
 from services.gateway.api.request import CLIENT, View, expect
 from services.gateway.api.response import ResponseBody
 from services.gateway.client_address import Network
-from services.gateway.clients.clients import AllowedSenders, Client
+from services.gateway.clients.clients import AllowedSenders, Client, Scope
 from services.gateway.clients.keys import ApiKeys, InvalidApiKey
 from services.gateway.clients.rate_limiter import RateLimiter
 from services.gateway.clients.store import ClientStore
@@ -28,7 +28,8 @@ from shared.runtime import health
 from shared.runtime.health import Check
 
 # The administrator in the log; no client can have this id.
-ADMIN = Client("(admin)", AllowedSenders([]))
+ADMIN = Client("(admin)", AllowedSenders([]), frozenset())
+_CHALLENGE = 'Bearer realm="postrider"'
 
 
 class Health(ResponseBody):
@@ -163,7 +164,7 @@ def build_app(
         web.route(
             operation.method,
             _pattern(operation.path),
-            _guarded(operation.access, view(api), api),
+            _guarded(operation, view(api), api),
             expect_handler=expect,
         )
         for operation, view in VIEWS.items()
@@ -187,13 +188,14 @@ def _pattern(path: str) -> str:
     return f"{parent}/{last[:-1]}:{none_of}[^{{}}/]+}}"
 
 
-def _guarded(access: Access, view: View, api: Api) -> View:
-    """Return the view behind a check of the key that the operation asks for."""
+def _guarded(operation: Operation, view: View, api: Api) -> View:
+    """Return the view behind a check of the key and the scope that the operation asks for."""
 
     async def for_client(request: web.Request) -> web.Response:
         client = await api.authenticator.client(request.headers.get("Authorization"))
         request[CLIENT] = client
         await api.rate_limiter.admit(client.id)
+        _check_scope(client, operation.scope)
         return await view(request)
 
     async def for_admin(request: web.Request) -> web.Response:
@@ -201,13 +203,27 @@ def _guarded(access: Access, view: View, api: Api) -> View:
         request[CLIENT] = ADMIN
         return await view(request)
 
-    match access:
+    match operation.access:
         case Access.PUBLIC:
             return view
         case Access.CLIENT:
             return for_client
         case Access.ADMIN:
             return for_admin
+
+
+def _check_scope(client: Client, scope: Scope | None) -> None:
+    """Check that a client has the scope of an operation. Raises Problem."""
+    if scope is not None and scope not in client.scopes:
+        raise Problem(
+            INSUFFICIENT_SCOPE,
+            f"This needs the scope {scope}.",
+            # RFC 6750 3.1
+            headers={
+                "WWW-Authenticate": f'{_CHALLENGE}, error="insufficient_scope", scope="{scope}"'
+            },
+            reason=f"without the scope {scope}",
+        )
 
 
 def _bearer_token(authorization: str | None) -> str:
@@ -221,5 +237,4 @@ def _bearer_token(authorization: str | None) -> str:
 
 
 def _unauthorized(reason: str) -> Problem:
-    challenge = {"WWW-Authenticate": 'Bearer realm="postrider"'}
-    return Problem(UNAUTHORIZED, headers=challenge, reason=reason)
+    return Problem(UNAUTHORIZED, headers={"WWW-Authenticate": _CHALLENGE}, reason=reason)

@@ -21,6 +21,7 @@ from services.gateway.api.request import (
     RequestReader,
 )
 from services.gateway.api.response import ResponseBody, respond, unexpected
+from services.gateway.clients.clients import Scope
 from services.gateway.clients.idempotency import RequestStamp
 from shared.broker import Broker
 from shared.contracts import (
@@ -126,6 +127,7 @@ POST_CODE = Operation(
     "/v1/otp",
     "Mail a one-time code",
     (Success(202, "The mail is on its way", CodeSent),),
+    scope=Scope.CODES,
     body=NewCode,
     problems=(KEY_REUSED,),
     description="While a code is valid, the same one is mailed again with its old expiry, not "
@@ -139,6 +141,7 @@ VERIFY_CODE = Operation(
     "/v1/otp/verify",
     "Ask whether a code is right",
     (Success(200, "The verdict; a right code is used up by it", Verified),),
+    scope=Scope.CODES,
     body=CodeGuess,
     problems=(KEY_REUSED,),
     description="A wrong code costs one of the guesses. With an `Idempotency-Key` a lost answer "
@@ -153,6 +156,7 @@ DELETE_CODE = Operation(
     "/v1/otp/{id}",
     "Cancel a code",
     (Success(204, "It is right no more; the same if it never was", media_type=None),),
+    scope=Scope.CODES,
 )
 
 

@@ -13,6 +13,7 @@ from services.gateway.api.openapi import Operation, Success
 from services.gateway.api.problem import INVALID, Mistake, Problem
 from services.gateway.api.request import RequestReader
 from services.gateway.api.response import ResponseBody, respond, unexpected
+from services.gateway.clients.clients import Scope
 from shared.broker import Broker
 from shared.contracts import (
     CountDomains,
@@ -87,6 +88,7 @@ LIST_DOMAINS = Operation(
     "/v1/domains",
     "List the domains that are known",
     (Success(200, "A page of them, by name", Domains),),
+    scope=Scope.READ,
     query=Page,
 )
 COUNT_DOMAINS = Operation(
@@ -95,6 +97,7 @@ COUNT_DOMAINS = Operation(
     "/v1/domains/stats",
     "Count the domains and events that are known",
     (Success(200, "Their numbers", DomainCounts),),
+    scope=Scope.READ,
 )
 GET_DOMAIN = Operation(
     "getDomain",
@@ -102,6 +105,7 @@ GET_DOMAIN = Operation(
     "/v1/domains/{domain}",
     "Ask whether a domain takes mail for any address",
     (Success(200, "The evidence; a domain never seen is unknown", Domain),),
+    scope=Scope.READ,
 )
 
 

@@ -16,6 +16,7 @@ from services.gateway.api.problem import INVALID, KEY_REUSED, TOO_LARGE, Mistake
 from services.gateway.api.request import CLIENT, JSON, SUBJECT, RequestReader
 from services.gateway.api.response import Accepted, ResponseBody, accepted, respond
 from services.gateway.clients import idempotency
+from services.gateway.clients.clients import Scope
 from services.gateway.clients.idempotency import RequestStamp
 from shared.broker import Broker
 from shared.contracts import FeedbackReported, Kind, Sighting
@@ -84,6 +85,7 @@ PUT_DELIVERED = Operation(
     "/v1/events/{domain}/delivered",
     "Report that a mail to a domain was delivered",
     (_STORED,),
+    scope=Scope.EVENTS,
     description=_COUNTED_ONCE,
     repeatable=True,
 )
@@ -93,6 +95,7 @@ PUT_BOUNCED = Operation(
     "/v1/events/{domain}/bounced",
     "Report that a mail to a domain bounced: no such mailbox",
     (_STORED,),
+    scope=Scope.EVENTS,
     description=_COUNTED_ONCE,
     repeatable=True,
 )
@@ -105,6 +108,7 @@ POST_EVENTS = Operation(
         Success(202, "The broker has stored all events", EventsAnswer),
         Success(207, "The broker has stored the events without mistakes", EventsAnswer),
     ),
+    scope=Scope.EVENTS,
     body=NewEvents,
     other_types=(NDJSON,),
     bare_field="events",

@@ -14,6 +14,7 @@ from services.gateway.api.outcomes import RecipientOutcome, wait_for_outcomes
 from services.gateway.api.problem import FOREIGN_SENDER, KEY_REUSED, Problem
 from services.gateway.api.request import CLIENT, RequestReader
 from services.gateway.api.response import Accepted, ResponseBody, accepted, respond
+from services.gateway.clients.clients import Scope
 from services.gateway.clients.idempotency import RequestStamp
 from shared.broker import Broker
 from shared.contracts import Category, SendEmail, header
@@ -128,6 +129,7 @@ POST_MESSAGE = Operation(
         Success(202, "The broker has stored it", Accepted, headers=("Location",)),
         Success(200, "With `Prefer: wait`: every recipient has its outcome", Finished),
     ),
+    scope=Scope.SEND,
     body=NewMessage,
     problems=(FOREIGN_SENDER, KEY_REUSED),
     description="The 202 comes after the broker has confirmed that it has stored the message. "

@@ -14,6 +14,7 @@ from services.gateway.api import problem
 from services.gateway.api.body import RequestBody
 from services.gateway.api.problem import ProblemDocument, ProblemType
 from services.gateway.clients import idempotency
+from services.gateway.clients.clients import Scope
 from shared.contracts import fields
 
 REF = "#/components/schemas/{model}"
@@ -42,7 +43,10 @@ class Success:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A method and a path, the key that they ask for, the request and its responses."""
+    """A method and a path, the key that they ask for, the request and its responses.
+
+    An operation of clients names the `scope` that a client needs.
+    """
 
     name: str
     method: str
@@ -50,6 +54,7 @@ class Operation:
     summary: str
     responses: tuple[Success, ...]
     access: Access = Access.CLIENT
+    scope: Scope | None = None
     body: type[RequestBody] | None = None
     other_types: tuple[str, ...] = ()  # of the body, beside JSON
     bare_field: str | None = None  # of the body: its value may also be sent alone
@@ -126,7 +131,10 @@ def document(operations: Sequence[Operation]) -> Json:
         "components": {
             "schemas": _schemas(operations),
             "securitySchemes": {
-                "client": _bearer("A client's key, as POST /v1/clients gives it"),
+                "client": _bearer(
+                    "A client's key, as POST /v1/clients gives it. The names beside it are the "
+                    f"scopes that the client needs: {', '.join(Scope)}"
+                ),
                 "admin": _bearer("The administrator's token"),
             },
         },
@@ -139,7 +147,7 @@ def _operation(operation: Operation) -> Json:
         "operationId": operation.name,
         "summary": operation.summary,
         "tags": [_tag(operation)],
-        "security": [] if operation.access is Access.PUBLIC else [{str(operation.access): []}],
+        "security": _security(operation),
         "responses": successes | _problems(operation),
     }
     if operation.description:
@@ -152,6 +160,12 @@ def _operation(operation: Operation) -> Json:
             "content": _contents(operation, operation.body),
         }
     return described
+
+
+def _security(operation: Operation) -> list[Json]:
+    if operation.access is Access.PUBLIC:
+        return []
+    return [{str(operation.access): [operation.scope] if operation.scope else []}]
 
 
 def _tag(operation: Operation) -> str:
@@ -205,6 +219,7 @@ def _problem_types(operation: Operation) -> list[ProblemType]:
     return [
         problem.UNAUTHORIZED,
         *((problem.TOO_MANY_REQUESTS,) if operation.access is Access.CLIENT else ()),
+        *((problem.INSUFFICIENT_SCOPE,) if operation.scope else ()),
         *(_BODY_PROBLEMS if operation.body else ()),
         *((problem.MALFORMED,) if operation.repeatable else ()),
         *((problem.INVALID,) if "{domain}" in operation.path or operation.query else ()),

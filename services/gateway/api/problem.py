@@ -24,6 +24,7 @@ class ProblemType:
 MALFORMED = ProblemType(400, "malformed", "The request cannot be read")
 UNAUTHORIZED = ProblemType(401, "unauthorized", "A valid key is needed")
 FOREIGN_SENDER = ProblemType(403, "foreign-sender", "This client may not send from this address")
+INSUFFICIENT_SCOPE = ProblemType(403, "insufficient-scope", "This client has no right to do this")
 NOT_FOUND = ProblemType(404, "not-found", "There is nothing here")
 NO_SUCH_CLIENT = ProblemType(404, "no-such-client", "No client has this id")
 METHOD_NOT_ALLOWED = ProblemType(405, "method-not-allowed", "This cannot be done here")

@@ -1,6 +1,8 @@
-"""Pure: the clients of the gateway, and the addresses that each may send from."""
+"""Pure: the clients of the gateway, what each may do, and the addresses it may send from."""
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
@@ -12,6 +14,19 @@ CLIENT_ID_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 MAX_SENDERS = 100  # of a client
 MAX_SENDER_CHARS = 255  # an address (RFC 5321 4.5.3.1, errata 1690), or a domain with its `@`
 SENDER_FORM = "@"  # as far as JSON Schema can express it
+
+
+class Scope(StrEnum):
+    """A right of a client; each operation asks for one of them."""
+
+    SEND = "send"
+    CODES = "codes"
+    EVENTS = "events"
+    READ = "read"
+    SUPPRESS = "suppress"
+
+
+ALL_SCOPES = frozenset(Scope)
 
 
 def check_sender(text: str) -> str:
@@ -52,3 +67,4 @@ class Client:
 
     id: str
     allowed_senders: AllowedSenders
+    scopes: AbstractSet[Scope] = ALL_SCOPES

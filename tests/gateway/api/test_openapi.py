@@ -20,6 +20,7 @@ from yarl import URL
 from services.gateway import service
 from services.gateway.api import body as bodies
 from services.gateway.api import openapi
+from services.gateway.api.openapi import Access
 from services.gateway.api.problem import Problem
 from services.gateway.app import OPERATIONS
 from services.gateway.clients.store import IdempotencyKeyStore
@@ -92,6 +93,21 @@ def test_every_operation_has_its_security() -> None:
         path for path, methods in paths.items() for each in methods.values() if not each["security"]
     }
     assert open_paths == PUBLIC
+
+
+def test_every_operation_of_clients_names_its_scope() -> None:
+    """Each operation of clients asks for one scope, and describes the 403 of a client without it.
+
+    No other operation asks for a scope.
+    """
+    paths = openapi.document(OPERATIONS)["paths"]
+
+    for operation in OPERATIONS:
+        described = paths[operation.path][operation.method.lower()]
+        assert (operation.scope is not None) == (operation.access is Access.CLIENT), operation.name
+        if operation.scope:
+            assert described["security"] == [{"client": [operation.scope]}]
+            assert "insufficient-scope" in described["responses"]["403"]["description"]
 
 
 def test_bodies_take_known_fields_only() -> None:
