@@ -109,7 +109,7 @@ def application(
             clients=ClientViews(reader, store, keys),
             authenticator=Authenticator(store, keys, settings.gateway_admin_token.encode()),
             rate_limiter=RateLimiter(
-                Rate(rate) if rate else None, QuotaStore(database), time.monotonic
+                Rate(rate) if rate else None, QuotaStore(database).take, time.monotonic
             ),
         ),
         _checks(broker, database),

@@ -1,13 +1,17 @@
-"""Token buckets in a database, which all replicas share."""
+"""Token buckets in a database, which all replicas share, and the tokens reserved of them."""
 
-from collections.abc import Mapping
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
 
 import sqlalchemy as sa
 
 from shared.storage import dialect
 from shared.storage.database import Database
 from shared.storage.dialect import MILLISECONDS_PER_SECOND, Clock
-from shared.storage.rate import MICROSECONDS_PER_SECOND, Rate
+from shared.storage.rate import MICROSECONDS_PER_SECOND, Rate, ReservedTokens
+
+Take = Callable[[str, int, Rate], Awaitable[float]]
 
 
 class TokenBuckets:
@@ -45,6 +49,39 @@ class TokenBuckets:
             return 0
         # Between the two statements there may have come some.
         return max(1, connection.scalar(looking, values) or 0)
+
+
+class Reservations:
+    """The tokens that one process has reserved of shared buckets, so that few uses ask these.
+
+    `take` removes tokens from the bucket of a name and returns 0.0, or the seconds until there are
+    some, in which it is not called again. `clock` is in seconds.
+    """
+
+    def __init__(self, take: Take, clock: Callable[[], float]) -> None:
+        self._take = take
+        self._clock = clock
+        self._reserved: defaultdict[str, ReservedTokens] = defaultdict(ReservedTokens)
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def use(self, name: str, count: int, rate: Rate) -> float:
+        """Use `count` tokens; return 0.0, or the seconds to wait. Raises as `take` does."""
+        reserved = self._reserved[name]
+        if reserved.use(count, self._clock()):
+            return 0.0
+        async with self._locks[name]:  # the callers that wait here use the same chunk
+            if reserved.use(count, self._clock()):
+                return 0.0
+            return reserved.wait(self._clock()) or await self._refill(name, count, rate)
+
+    async def _refill(self, name: str, count: int, rate: Rate) -> float:
+        wanted = max(count, rate.chunk)
+        seconds = await self._take(name, wanted, rate)
+        if seconds:
+            self._reserved[name].refused(seconds, self._clock())
+        else:
+            self._reserved[name].granted(wanted - count, self._clock())
+        return seconds
 
 
 def _taking(

@@ -191,13 +191,13 @@ class QuotaStore:
     def __init__(self, database: Database, clock: Clock = dialect.now) -> None:
         self._buckets = TokenBuckets(database, quotas, clock)
 
-    async def take(self, client: str, quota: Rate) -> float:
-        """Claim a chunk of a client's quota; return 0.0, or the seconds until there is one.
+    async def take(self, client: str, count: int, quota: Rate) -> float:
+        """Claim `count` requests of a quota; return 0.0, or the seconds until there are so many.
 
         Raises StoreUnavailable after STORE_SECONDS.
         """
         async with _bounded():
-            return await self._buckets.take(client, quota.chunk, quota.chunk, quota)
+            return await self._buckets.take(client, count, count, quota)
 
 
 def _row(key: IdempotencyKey, fingerprint: bytes, stamp: RequestStamp) -> Row:

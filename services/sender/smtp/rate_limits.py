@@ -1,12 +1,12 @@
 """The rates that an operator has set, for relays and for recipient domains."""
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Protocol
 
 from shared.storage.database import as_handler_errors
-from shared.storage.rate import Rate, ReservedTokens
+from shared.storage.rate import Rate
+from shared.storage.rate_limit import Reservations
 
 MAX_WAIT_SECONDS = 1.0  # of a mail in this process; a longer wait goes through a delay queue
 
@@ -34,8 +34,7 @@ class Throttle:
     def __init__(self, buckets: RateBuckets, rates: Mapping[str, Rate]) -> None:
         self._buckets = buckets
         self._rates = rates
-        self._reserved: dict[str, ReservedTokens] = defaultdict(ReservedTokens)
-        self._asking: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._reservations = Reservations(self._take, _now)
 
     @property
     def limits(self) -> bool:
@@ -52,28 +51,16 @@ class Throttle:
         """
         left = MAX_WAIT_SECONDS
         for name in mails.keys() & self._rates.keys():
-            while seconds := await self._use(name, mails[name]):
+            while seconds := await self._reservations.use(name, mails[name], self._rates[name]):
                 if seconds > left:
                     return seconds
                 left -= seconds
                 await asyncio.sleep(seconds)
         return 0.0
 
-    async def _use(self, name: str, mails: int) -> float:
-        rate, reserved = self._rates[name], self._reserved[name]
-        async with self._asking[name]:
-            if reserved.use(mails, _now()):
-                return 0.0
-            if seconds := reserved.wait(_now()):
-                return seconds
-            wanted = max(mails, rate.chunk)
-            with as_handler_errors("the rates"):
-                seconds = await self._buckets.take(name, wanted, 1, rate)
-            if seconds:
-                reserved.refused(seconds, _now())
-            else:
-                reserved.granted(wanted - mails, _now())
-            return seconds
+    async def _take(self, name: str, count: int, rate: Rate) -> float:
+        with as_handler_errors("the rates"):
+            return await self._buckets.take(name, count, 1, rate)
 
 
 def _now() -> float:

@@ -271,9 +271,9 @@ async def test_a_quota_is_that_of_all_gateways_together(
     stores = [QuotaStore(each, clock) for each in (database, replica)]
     taken = []
     for _ in range(4):
-        waits = await asyncio.gather(*(stores[n % 2].take("shop", quota) for n in range(6)))
-        taken.append(quota.chunk * waits.count(0.0))
-        assert all(wait <= quota.chunk / 10 for wait in waits)
+        waits = await asyncio.gather(*(stores[n % 2].take("shop", 5, quota) for n in range(6)))
+        taken.append(5 * waits.count(0.0))
+        assert all(wait <= 0.5 for wait in waits)
         clock.seconds += 1
 
     assert taken == [10, 10, 10, 10]
@@ -284,18 +284,18 @@ async def test_a_quota_is_a_clients_own(database: Database) -> None:
     store = QuotaStore(database, Clock())
     slow = Rate(0.01)
 
-    assert await store.take("shop", slow) == 0.0
-    assert await store.take("shop", slow) == 100.0
-    assert await store.take("bank", slow) == 0.0
+    assert await store.take("shop", 1, slow) == 0.0
+    assert await store.take("shop", 1, slow) == 100.0
+    assert await store.take("bank", 1, slow) == 0.0
 
 
 async def test_an_unused_quota_is_not_saved_up(database: Database) -> None:
     """An unused quota is not saved up beyond one second."""
     clock, quota = Clock(), Rate(10)
     store = QuotaStore(database, clock)
-    assert await store.take("shop", quota) == 0.0
+    assert await store.take("shop", 5, quota) == 0.0
     clock.seconds += 36_000
 
-    waits = [await store.take("shop", quota) for _ in range(3)]
+    waits = [await store.take("shop", 5, quota) for _ in range(3)]
 
     assert [wait == 0.0 for wait in waits] == [True, True, False]

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 
 from shared.storage.database import Database
 from shared.storage.rate import Rate
-from shared.storage.rate_limit import TokenBuckets
-from tests.clock import Clock
+from shared.storage.rate_limit import Reservations, TokenBuckets
+from tests.clock import Clock, Watch
 from tests.databases import Opener
 
 TEN = Rate(10)
@@ -98,3 +98,53 @@ async def test_replicas(database: Database, clock: Clock) -> None:
     both = [TokenBuckets(database, TABLE, clock) for _ in range(2)]
 
     assert sum(await asyncio.gather(*(taken(each, 20) for each in both))) == 10
+
+
+class Chunks:
+    """A bucket with a number of chunks, which notes each call."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+        self.calls: list[tuple[str, int]] = []
+
+    async def take(self, name: str, count: int, rate: Rate) -> float:
+        """Return 0.0 while there is a chunk, else two seconds."""
+        assert rate is TEN
+        await asyncio.sleep(0)
+        self.calls.append((name, count))
+        self.left -= 1
+        return 0.0 if self.left >= 0 else 2.0
+
+
+async def test_uses_at_once_share_a_chunk() -> None:
+    """Uses at once share one call for each chunk, and one for a refusal."""
+    chunks = Chunks(2)
+    reservations = Reservations(chunks.take, Watch())
+
+    waits = await asyncio.gather(*(reservations.use("a", 1, TEN) for _ in range(20)))
+
+    assert waits == [0.0] * 10 + [2.0] * 10
+    assert chunks.calls == [("a", 5)] * 3
+
+
+async def test_after_a_refusal() -> None:
+    """A name that was refused is not asked for again before its time, and another name is."""
+    chunks, watch = Chunks(0), Watch()
+    reservations = Reservations(chunks.take, watch)
+
+    waits = []
+    for name, seconds in (("a", 0.0), ("a", 1.5), ("b", 0.0), ("a", 0.5)):
+        watch.now += seconds
+        waits.append(await reservations.use(name, 1, TEN))
+
+    assert waits == [2.0, 0.5, 2.0, 2.0]
+    assert chunks.calls == [("a", 5), ("b", 5), ("a", 5)]
+
+
+async def test_more_than_a_chunk() -> None:
+    """A use larger than a chunk asks for all that it needs, and leaves nothing."""
+    chunks = Chunks(2)
+    reservations = Reservations(chunks.take, Watch())
+
+    assert [await reservations.use("a", count, TEN) for count in (12, 1)] == [0.0, 0.0]
+    assert chunks.calls == [("a", 12), ("a", 5)]
