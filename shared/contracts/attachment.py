@@ -22,7 +22,8 @@ CONTENT_ID = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}(@[A-Za-z0-9][A-Za-z0-9.-]{0,99}
 
 _BASE64 = (string.ascii_letters + string.digits + "+/").encode()
 _NAME = "[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"  # RFC 6838 4.2
-_PARAMETER = "; ?[A-Za-z0-9-]+=[A-Za-z0-9!#$&^_.+-]+"  # RFC 2045 5.1, without quotes
+# RFC 2045 5.1; a value in quotes has printable ASCII without quotes and backslashes.
+_PARAMETER = r"; ?[A-Za-z0-9-]+=(?:[A-Za-z0-9!#$&^_.+-]+|\"[ !#-\[\]-~]*\")"
 _TYPE = re.compile(rf"{_NAME}/{_NAME}(?:{_PARAMETER})*")
 # These forms as far as JSON Schema can express them.
 TYPE_FORM = f"^{_TYPE.pattern}$"
@@ -45,7 +46,7 @@ def _check_type(text: str) -> str:
     A part of a composite type must not be base64 (RFC 2046 5.2.1), and without base64 it may have
     lines that no server takes.
     """
-    if not _TYPE.fullmatch(text):
+    if not _TYPE.fullmatch(text) or "=?" in text:
         raise ValueError("must be a media type such as application/pdf")
     if text.lower().startswith(("message/", "multipart/")):
         raise ValueError("must not be message/* or multipart/*; use application/octet-stream")

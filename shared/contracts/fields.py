@@ -4,7 +4,8 @@ Every type has an upper bound. A text's length is checked before its form, and t
 ends the check of its list: refusing a value costs no more than reading it (issue 10, A2).
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated, TypeVar
@@ -12,14 +13,23 @@ from typing import Annotated, TypeVar
 from pydantic import (
     AfterValidator,
     AwareDatetime,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
+    PlainSerializer,
     StringConstraints,
 )
 
 from shared.contracts import address
 
 MAX_ID_CHARS = 100
+MAX_REPLY_MAILBOXES = 10  # of Reply-To
+MAX_TAGS = 10  # of one message
+MAX_TAG_CHARS = 256  # of a tag's name, and of its value
+MAX_METADATA = 20  # entries of one message
+MAX_METADATA_KEY_CHARS = 40
+MAX_METADATA_VALUE_CHARS = 500
 MAX_RECIPIENTS = 100  # of one message: RFC 5321 4.5.3.1.8, what every server must accept
 MAX_SUBJECT_CHARS = 900  # fits one line of 998 octets (RFC 5322 2.1.1) when it is ASCII
 # A display name of 200 characters with a backslash before each, and an address of 254 (RFC 5321
@@ -41,7 +51,11 @@ TEXT_FORM = r"^[^\u0000]*$"
 DOMAIN_FORM = r"^\s*[^\s@]+\s*$"
 ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 PURPOSE = r"^[a-z][a-z0-9-]{0,31}$"
+TAG = r"^[A-Za-z0-9_-]{1,256}$"
+METADATA_FORM = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
 LOCALE = r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*$"
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 T = TypeVar("T")
 
@@ -55,6 +69,15 @@ def _no_nul(text: str) -> str:
 def as_list(value: object) -> object:
     """Return a text as a list of one, anything else as it is."""
     return [value] if isinstance(value, str) else value
+
+
+def _as_one(mailboxes: tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+    """Return a single mailbox as a text: a sender of version 0.1 reads no list in `reply_to`."""
+    return mailboxes[0] if mailboxes is not None and len(mailboxes) == 1 else mailboxes
+
+
+def _absent_if_empty(items: tuple[T, ...] | None) -> tuple[T, ...] | None:
+    return items or None
 
 
 def _not_empty(items: tuple[T, ...]) -> tuple[T, ...]:
@@ -76,6 +99,12 @@ def at_most(entries: int) -> BeforeValidator:
         return value
 
     return BeforeValidator(check)
+
+
+def _no_control(text: str) -> str:
+    if _CONTROL.search(text):
+        raise ValueError("must have no control characters such as line ends")
+    return text
 
 
 def _ip_text(value: object) -> object:
@@ -115,6 +144,17 @@ Mailboxes = Annotated[
         | Annotated[list[MailboxText], Field(max_length=MAX_RECIPIENTS)],
     ),
 ]
+ReplyTo = Annotated[
+    Annotated[tuple[Mailbox, ...], Field(max_length=MAX_REPLY_MAILBOXES, fail_fast=True)] | None,
+    BeforeValidator(
+        as_list,
+        json_schema_input_type=MailboxText
+        | Annotated[list[MailboxText], Field(max_length=MAX_REPLY_MAILBOXES)]
+        | None,
+    ),
+    AfterValidator(_absent_if_empty),
+    PlainSerializer(_as_one),
+]
 DomainText = Annotated[str, StringConstraints(max_length=address.MAX_DOMAIN_CHARS + 1)]
 Domain = Annotated[
     DomainText,
@@ -151,3 +191,51 @@ Moment = Annotated[
     _Bounded, Field(ge=EPOCH, json_schema_extra={"formatMinimum": EPOCH.isoformat()})
 ]
 OptionalMoment = Annotated[_Bounded | None, AfterValidator(_absent_before_1970)]
+TagText = Annotated[str, StringConstraints(pattern=TAG, max_length=MAX_TAG_CHARS)]
+
+
+class Tag(BaseModel):
+    """A label of a mail, by which its outcomes are found and counted."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    name: TagText
+    value: TagText
+
+
+def check_tags(tags: Sequence[Tag]) -> Sequence[Tag]:
+    """Return the tags if each name is there once. Raises ValueError."""
+    if len({tag.name for tag in tags}) < len(tags):
+        raise ValueError("must each have a name of its own")
+    return tags
+
+
+Tags = Annotated[
+    tuple[Tag, ...], Field(max_length=MAX_TAGS, fail_fast=True), AfterValidator(check_tags)
+]
+Metadata = Annotated[
+    Mapping[
+        Annotated[
+            str,
+            StringConstraints(min_length=1, max_length=MAX_METADATA_KEY_CHARS),
+            AfterValidator(_no_control),
+        ],
+        Annotated[
+            str,
+            StringConstraints(max_length=MAX_METADATA_VALUE_CHARS),
+            AfterValidator(_no_control),
+            Field(json_schema_extra={"pattern": METADATA_FORM}),
+        ],
+    ],
+    Field(
+        max_length=MAX_METADATA,
+        json_schema_extra={
+            "propertyNames": {
+                "minLength": 1,
+                "maxLength": MAX_METADATA_KEY_CHARS,
+                "pattern": METADATA_FORM,
+            }
+        },
+    ),
+    at_most(MAX_METADATA),
+]

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from shared.contracts import address, header
 from shared.contracts.attachment import Attachments
+from shared.contracts.calendar import CalendarObject
 from shared.contracts.fields import (
     MAX_RECIPIENTS,
     NOT_EMPTY,
@@ -15,9 +16,12 @@ from shared.contracts.fields import (
     Id,
     Mailbox,
     Mailboxes,
+    Metadata,
     OptionalMoment,
+    ReplyTo,
     Retries,
     Subject,
+    Tags,
     Text,
 )
 from shared.contracts.message import Command
@@ -40,6 +44,12 @@ class Category(StrEnum):
     BULK = "bulk"
 
 
+def check_list(list_id: str | None, category: Category) -> None:
+    """Raise ValueError for a mail of a list that is not bulk: an opt-out would not stop it."""
+    if list_id is not None and category is not Category.BULK:
+        raise ValueError("must be bulk to have a `list_id`")
+
+
 class SendEmail(Command):
     """Asks the sender to deliver one message to each of its recipients."""
 
@@ -51,7 +61,7 @@ class SendEmail(Command):
     to: Annotated[Mailboxes, NOT_EMPTY]
     cc: Mailboxes = ()
     bcc: Mailboxes = ()
-    reply_to: Mailbox | None = None
+    reply_to: ReplyTo = Field(None, description="One mailbox, or a list of several")
     subject: Subject
     text: Text | None = Field(None, repr=False)
     html: Text | None = Field(None, repr=False)
@@ -62,7 +72,17 @@ class SendEmail(Command):
         description="Content that only the sender can open",
     )
     attachments: Attachments = Field((), repr=False)
+    calendar: CalendarObject | None = Field(
+        None, repr=False, description="An invitation or its like, as one more form of the text"
+    )
     headers: header.Headers = Field(default_factory=dict, description="List-*, X-* and a few more")
+    tags: Tags = Field((), description="Labels by which outcomes are found; not in the mail")
+    metadata: Metadata = Field(
+        default_factory=dict, description="Returned with each outcome; not in the mail"
+    )
+    list_id: Id | None = Field(
+        None, description="The list that a bulk mail belongs to, by which an opt-out stops it"
+    )
     client: Id | None = None
     created_at: OptionalMoment = Field(
         None, description="When it was accepted; before 1970 it counts as absent"
@@ -104,4 +124,5 @@ class SendEmail(Command):
             raise ValueError("must have no pending recipients that are not in to, cc or bcc")
         if self.category is Category.OTP and header.UNSUBSCRIBE in self.headers:
             raise ValueError("must not offer to unsubscribe from a code")
+        check_list(self.list_id, self.category)
         return self

@@ -21,11 +21,15 @@ def built(command: SendEmail, domain: str, date: datetime) -> bytes:
     _address(message, "From", [command.from_ or ""])
     _address(message, "To", command.to)
     _address(message, "Cc", command.cc)
+    _address(message, "Reply-To", command.reply_to or ())
     message["Subject"] = command.subject
     message["Message-ID"] = f"<{command.id}@{domain}>"
     message.set_content(command.text or "")
     if command.html is not None:
         message.add_alternative(command.html, subtype="html")
+    if command.calendar is not None:
+        method = {"method": command.calendar.method}
+        message.add_alternative(command.calendar.content, subtype="calendar", params=method)
     for each in command.attachments:
         _add(message, each)
     return message.as_bytes()
@@ -69,7 +73,10 @@ def parts(mail: bytes) -> Part:
 
 def _part(message: MIMEPart) -> Part:
     disposition = message.get_content_disposition()
-    about = (message.get_content_type(), disposition, message.get_filename(), message["Content-ID"])
+    kind = message.get_content_type()
+    if method := message.get_param("method"):
+        kind = f"{kind}; method={method}"
+    about = (kind, disposition, message.get_filename(), message["Content-ID"])
     if message.is_multipart():
         return *about, [_part(each) for each in message.iter_parts()]
     payload = message.get_payload(decode=True)

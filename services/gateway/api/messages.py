@@ -25,6 +25,7 @@ from shared.contracts.fields import (
     NOT_EMPTY,
     Mailbox,
     Mailboxes,
+    ReplyTo,
     Subject,
     Text,
 )
@@ -82,7 +83,7 @@ class NewMessage(RequestBody):
     cc: Mailboxes = ()
     bcc: Mailboxes = Field((), description="These appear in no header")
     from_: Mailbox | None = Field(None, alias="from", description="The sender's default if absent")
-    reply_to: Mailbox | None = None
+    reply_to: ReplyTo = None
     subject: Subject
     text: Text | None = Field(None, repr=False, description="At least one of text and html")
     html: Text | None = Field(None, repr=False)

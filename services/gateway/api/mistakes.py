@@ -43,6 +43,7 @@ _DETAILS: Mapping[str, str] = {
     "string_too_long": "must have at most {max_length} characters",
     "too_long": "must have at most {max_length} items",
     "enum": "must be {expected}",
+    "literal": "must be {expected}",
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
     "less_than": "must be before {lt}",

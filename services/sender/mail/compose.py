@@ -93,7 +93,7 @@ def compose(
     return OutgoingMail(
         sender=sender,
         recipients=recipients,
-        content=(head + mime.entity(content, command.attachments)).encode(),
+        content=(head + mime.entity(content, command.attachments, command.calendar)).encode(),
         needs_smtputf8=not (head + sender + "".join(recipients)).isascii(),
         not_after=command.expires_at,
         envelope_id=command.id,
@@ -106,7 +106,7 @@ def _head(command: SendEmail, from_: str, domain: str, date: datetime) -> str:
         headers.mailboxes("From", from_),
         headers.mailboxes("To", *command.to),
         headers.mailboxes("Cc", *command.cc) if command.cc else "",
-        headers.mailboxes("Reply-To", command.reply_to) if command.reply_to else "",
+        headers.mailboxes("Reply-To", *command.reply_to) if command.reply_to else "",
         headers.unstructured("Subject", command.subject),
         f"Message-ID: <{_STRAY_DOT.sub('=2E', command.id)}@{domain}>\r\n",
         # RFC 3834 5: no auto-responder must answer a code.

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from services.sender.mail import headers
 from shared.contracts.attachment import Attachment
+from shared.contracts.calendar import CalendarObject
 from shared.contracts.header import MAX_LINE_CHARS
 
 _SEVEN_BIT = b"\t\r\n" + bytes(range(0x20, 0x7F))  # need no encoding
@@ -33,13 +34,17 @@ class MailContent:
     html: str | None = None
 
 
-def entity(content: MailContent, files: Sequence[Attachment]) -> str:
+def entity(
+    content: MailContent, files: Sequence[Attachment], calendar: CalendarObject | None = None
+) -> str:
     """Return the body with its MIME headers, in as few levels as possible.
 
-    mixed(alternative(text, related(html, images)), files). Images are parts of the HTML form, so
-    that a mail program that shows the text does not show them; without HTML they are files.
+    mixed(alternative(text, related(html, images), calendar), files). Images are parts of the HTML
+    form, so that a mail program that shows the text does not show them; without HTML they are
+    files. A calendar is a form of the text, with its method: as a file it would have no buttons in
+    Gmail and Outlook.
     """
-    forms = [_text("plain", content.text), _text("html", content.html)]
+    forms = [_text("plain", content.text), _text("html", content.html), _calendar(calendar)]
     # A file's base64 holds no line that could be a boundary.
     digest = hashlib.blake2b("".join(forms).encode(), digest_size=16).hexdigest()
     shown = [_file(each, "inline") for each in files if _is_shown(each, content)]
@@ -84,7 +89,13 @@ def _file(file: Attachment, disposition: str) -> str:
     )
 
 
-def _text(subtype: str, text: str | None) -> str:
+def _calendar(calendar: CalendarObject | None) -> str:
+    if calendar is None:
+        return ""
+    return _text("calendar", calendar.content, f"; method={calendar.method}")  # RFC 6047 2.4
+
+
+def _text(subtype: str, text: str | None, parameter: str = "") -> str:
     if text is None:
         return ""
     lines = _canonical(text)
@@ -92,7 +103,7 @@ def _text(subtype: str, text: str | None) -> str:
         lines += "\r\n"
     encoding, body = _encoded(lines)
     return (
-        f"Content-Type: text/{subtype}; charset=utf-8\r\n"
+        f"Content-Type: text/{subtype}; charset=utf-8{parameter}\r\n"
         f"Content-Transfer-Encoding: {encoding}\r\n\r\n{body}"
     )
 

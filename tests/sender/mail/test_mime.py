@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from services.sender.mail import mime
 from services.sender.mail.mime import MailContent
 from shared.contracts.attachment import MAX_ATTACHED_BYTES, Attachment
+from shared.contracts.calendar import CalendarObject
 from tests.sender import library
 from tests.sender.commands import a_file
 
@@ -21,6 +22,11 @@ TEXT, HTML, BOTH = (
     MailContent(text="a", html="<p>a"),
 )
 FILE, IMAGE = a_file(), a_file("logo.png", content_type="image/png", content_id="logo")
+
+INVITATION = CalendarObject(
+    method="REQUEST",
+    content="BEGIN:VCALENDAR\nMETHOD:REQUEST\nX-A:ä\nEND:VCALENDAR",
+)
 
 
 def shape(part: library.Part) -> object:
@@ -60,6 +66,35 @@ def shape(part: library.Part) -> object:
 def test_levels(content: MailContent, files: list[Attachment], expected: object) -> None:
     """There are as few levels as possible; images that the HTML shows are related to it."""
     assert shape(library.parts(mime.entity(content, files).encode())) == expected
+
+
+def test_invitation() -> None:
+    """An invitation is the last form of the text, with its method and charset, beside images."""
+    message = message_from_string(
+        mime.entity(BOTH, [IMAGE, FILE], INVITATION), policy=policy.default
+    )
+    forms, file = message.iter_parts()
+    *_, calendar = forms.iter_parts()
+
+    assert shape(library.parts(message.as_bytes())) == (
+        "multipart/mixed",
+        [
+            (
+                "multipart/alternative",
+                [
+                    "text/plain",
+                    ("multipart/related", ["text/html", "image/png"]),
+                    "text/calendar; method=REQUEST",
+                ],
+            ),
+            "application/octet-stream",
+        ],
+    )
+    assert calendar["Content-Type"] == 'text/calendar; charset="utf-8"; method="REQUEST"'
+    assert calendar["Content-Disposition"] is None
+    assert file.get_content() == b"Hello"
+    lines = calendar.get_content().splitlines()
+    assert lines == ["BEGIN:VCALENDAR", "METHOD:REQUEST", "X-A:ä", "END:VCALENDAR"]
 
 
 def test_file() -> None:

@@ -66,6 +66,9 @@ def test_no_names(name: str) -> None:
     [
         "application/pdf",
         "text/csv; charset=utf-8",
+        'text/csv; charset="utf-8"',
+        'text/plain; charset="utf-8";format="flowed"; delsp=yes',
+        'application/pdf; name="the bill; (1).pdf"',
         "text/calendar;method=REQUEST; charset=utf-8",
         "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
     ],

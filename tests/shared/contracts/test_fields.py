@@ -178,7 +178,9 @@ def errors(place: Place, beyond: int) -> set[str]:
     try:
         place.contract.model_validate_json(json.dumps(wire))
     except ValidationError as error:
-        return {each["type"] for each in error.errors() if each["loc"] == place.path}
+        # A text that stands for a list of one has its mistakes at item 0.
+        named = {place.path, (*place.path, 0)}
+        return {each["type"] for each in error.errors() if each["loc"] in named}
     return set()
 
 

@@ -1,7 +1,10 @@
 """Recipients and times of a command to send a mail."""
 
+import json
+
 import pytest
 
+from shared.contracts import SendEmail, decode, encode
 from shared.contracts.fields import MAX_RECIPIENTS
 from shared.errors import Undecodable
 from tests.shared.messages import body, send_email
@@ -52,3 +55,49 @@ def test_there_is_a_limit_of_recipients() -> None:
 
     with pytest.raises(Undecodable, match="at most 100 recipients"):
         send_email(body(to=many, bcc="one@example.org"))
+
+
+def test_a_single_reply_to_stays_a_text_on_the_wire() -> None:
+    """A sender of an older release reads one mailbox; a list is only written for several."""
+    one, several = "a@x.example", ["a@x.example", "Bob <b@x.example>"]
+
+    for given, written in ((one, one), ([one], one), (several, several), ([], None), (None, None)):
+        command = send_email(body(reply_to=given))
+
+        assert json.loads(encode(command)).get("reply_to") == written
+        assert send_email(encode(command)) == command
+
+
+@pytest.mark.parametrize("category", ["otp", "transactional"])
+def test_only_bulk_mail_belongs_to_a_list(category: str) -> None:
+    """A mail that no opt-out would stop names no list."""
+    bulk = decode("email.send.bulk", body(list_id="news", category="bulk"))
+    assert isinstance(bulk, SendEmail)
+    assert bulk.list_id == "news"
+
+    with pytest.raises(Undecodable, match="must be bulk to have a `list_id`"):
+        decode(f"email.send.{category}", body(list_id="news", category=category))
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"tags": [{"name": "a", "value": "x"}, {"name": "a", "value": "y"}]}, "a name of its own"),
+        ({"tags": [{"name": f"t{i}", "value": "x"} for i in range(11)]}, "at most 10"),
+        ({"tags": [{"name": "a b", "value": "x"}]}, "tags.0.name"),
+        ({"tags": [{"name": "a", "value": ""}]}, "tags.0.value"),
+        ({"tags": [{"name": "a", "value": "x" * 257}]}, "at most 256"),
+        ({"metadata": {f"k{i}": "x" for i in range(21)}}, "at most 20"),
+        ({"metadata": {"k" * 41: "x"}}, "at most 40"),
+        ({"metadata": {"": "x"}}, "at least 1"),
+        ({"metadata": {"k\n": "x"}}, "no control characters"),
+        ({"metadata": {"k": "x" * 501}}, "at most 500"),
+        ({"metadata": {"k": "a\u2028b"}}, "no control characters"),
+        ({"metadata": {"k": 5}}, "metadata.k"),
+        ({"reply_to": [f"a{i}@x.example" for i in range(11)]}, "at most 10"),
+    ],
+)
+def test_labels_have_limits(fields: dict[str, object], reason: str) -> None:
+    """Tags and metadata are few and short, so that every event can repeat them."""
+    with pytest.raises(Undecodable, match=reason):
+        send_email(body(**fields))

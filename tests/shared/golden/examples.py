@@ -41,6 +41,8 @@ from shared.contracts import (
     Withholding,
 )
 from shared.contracts.attachment import Attachment
+from shared.contracts.calendar import CalendarObject
+from shared.contracts.fields import Tag
 
 AT = datetime(2026, 11, 21, 12, 30, 15, 250_000, tzinfo=UTC)
 EMAIL = "3f0c7a4e-5a0e-4f5c-9b0e-2f8f1d0a7c11"
@@ -55,7 +57,7 @@ EXAMPLES: tuple[Contract, ...] = (
         to=("Jürgen <juergen@example.com>", "ann@example.org"),
         cc=("copy@example.com",),
         bcc=("hidden@example.com",),
-        reply_to="answers@postrider.example",
+        reply_to=("answers@postrider.example",),
         subject="Grüße, 1 < 2",
         text="plain\r\ntext",
         html="<p>rich</p>",
@@ -73,6 +75,13 @@ EXAMPLES: tuple[Contract, ...] = (
             "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
             "X-Campaign": "Frühling",
         },
+        calendar=CalendarObject(
+            method="CANCEL",
+            content="BEGIN:VCALENDAR\r\nMETHOD:CANCEL\r\nEND:VCALENDAR\r\n",
+        ),
+        tags=(Tag(name="campaign", value="spring-2026"),),
+        metadata={"order": "4711, Grüße"},
+        list_id="newsletter",
         client="shop",
         created_at=AT,
         expires_at=AT + timedelta(days=5),
