@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import orjson
 from aiohttp import web
 
-from services.gateway.api import clients, codes, domains, events, messages, openapi
+from services.gateway.api import clients, codes, docs, domains, events, messages, openapi
 from services.gateway.api.clients import ClientViews
 from services.gateway.api.codes import CodeViews
 from services.gateway.api.domains import DomainViews
@@ -150,9 +150,14 @@ OPERATIONS = (*VIEWS, *HEALTH)
 
 
 def build_app(
-    api: Api, checks: Mapping[str, Check], max_body_bytes: int, proxies: Sequence[Network] = ()
+    api: Api,
+    checks: Mapping[str, Check],
+    max_body_bytes: int,
+    proxies: Sequence[Network] = (),
+    *,
+    with_docs: bool = True,
 ) -> web.Application:
-    """Return the application; `checks` are those of `/readyz`.
+    """Return the application, with the page `/docs` if asked; `checks` are those of `/readyz`.
 
     X-Forwarded-For is believed from `proxies`.
     """
@@ -170,6 +175,8 @@ def build_app(
         for operation, view in VIEWS.items()
     )
     app.add_routes(health.routes(checks))
+    if with_docs:
+        app.add_routes(docs.routes())
     return app
 
 

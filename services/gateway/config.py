@@ -88,3 +88,4 @@ class GatewaySettings(Settings):
     gateway_max_wait: int = Field(
         30, ge=0, le=300, description="Seconds; the maximum of Prefer: wait"
     )
+    gateway_docs: bool = Field(default=True, description="Serve the page of the API at /docs")

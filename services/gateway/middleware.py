@@ -95,7 +95,10 @@ async def add_common_headers(request: web.Request, response: web.StreamResponse)
         response.headers["X-Request-ID"] = request[REQUEST_ID]
     if request.get(REPLAYED):
         response.headers["Idempotent-Replayed"] = "true"
+    cache_control = response.headers.get("Cache-Control")  # files alone have one
     response.headers.update(COMMON_HEADERS)
+    if cache_control is not None:
+        response.headers["Cache-Control"] = cache_control
 
 
 def _explained(request: web.Request, error: Problem) -> web.Response:

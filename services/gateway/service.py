@@ -115,6 +115,7 @@ def application(
         _checks(broker, database),
         settings.gateway_max_body,
         settings.gateway_proxies,
+        with_docs=settings.gateway_docs,
     )
 
 

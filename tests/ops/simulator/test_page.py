@@ -9,7 +9,7 @@ from email.message import EmailMessage
 import pytest
 
 from ops.simulator.simulator import Simulator, SimulatorSettings
-from tests.ops.simulator.browser import Page, chromium
+from tests.browser import Page, chromium
 
 PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(
