@@ -121,7 +121,7 @@ async def _replay(broker: Broker, arguments: argparse.Namespace) -> int:
                 missing.discard(each.delivery.message_id)
                 if dead_letters.can_return(each):
                     await broker.send(dead_letter.replay(each))
-                    await tag.ack()
+                    tag.ack()
                     replayed += 1
                 else:
                     kept += 1
@@ -144,7 +144,7 @@ async def _drop(broker: Broker, arguments: argparse.Namespace) -> int:
             return _print_error("nothing dropped")
         try:
             for tag in tags:
-                await tag.ack()
+                tag.ack()
                 dropped += 1
         finally:
             print(f"{dropped} dropped")

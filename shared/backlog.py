@@ -7,6 +7,7 @@ A prefetch counts messages, and RabbitMQ has none that counts bytes: forty mails
 import tempfile
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import IO, NamedTuple
 
@@ -15,6 +16,7 @@ import structlog
 from shared.contracts.mail import MAX_MAIL_BYTES
 from shared.contracts.message import MAX_SMALL_BYTES
 from shared.delivery import Delivery
+from shared.errors import Unavailable
 from shared.inflight import DeliveryTag
 
 MAX_HELD_BYTES = 32 << 20  # of large bodies that one subscription handles at a time
@@ -58,17 +60,19 @@ class Backlog:
         return False
 
     def leave(self, size: int) -> Iterator[tuple[Delivery, DeliveryTag]]:
-        """Free the room of a handled body; yield the messages that may be handled now."""
+        """Free the room of a handled body; yield the messages that may be handled now.
+
+        A message whose body the disk does not return goes back to the broker.
+        """
         if size <= MAX_SMALL_BYTES:
             return
         self._held -= size
         while self._waiting and self._has_room(self._waiting[0].size):
-            message, tag, size, place = self._waiting.popleft()
-            if place is not None:
-                message = replace(message, body=self._spool.take(place, size))
-            if not tag.void:  # else it comes again on another channel
-                self._held += size
-                yield message, tag
+            waiting = self._waiting.popleft()
+            message = self._whole(waiting)
+            if message is not None and not waiting.tag.void:  # else it comes again
+                self._held += waiting.size
+                yield message, waiting.tag
 
     def clear(self) -> list[DeliveryTag]:
         """Drop the messages that wait; return their tags."""
@@ -80,6 +84,19 @@ class Backlog:
     def _has_room(self, size: int) -> bool:
         """Return whether a large body fits; one body alone always does."""
         return not self._held or self._held + size <= self._room
+
+    def _whole(self, waiting: Waiting) -> Delivery | None:
+        """Return a message with its body, None if it was given back for want of it."""
+        message, tag, size, place = waiting
+        if place is None:
+            return message
+        try:
+            return replace(message, body=self._spool.take(place, size))
+        except OSError:
+            logger.exception("requeued: the disk does not return its body")
+            with suppress(Unavailable):  # then the broker has it already
+                tag.requeue()
+            return None
 
     def _spooled(self, body: bytes) -> int | None:
         try:
@@ -112,18 +129,23 @@ class Spool:
         return place
 
     def take(self, place: int, size: int) -> bytes:
-        """Return a body and free its place; the last one takes the file with it."""
+        """Return a body and free its place; the last one takes the file with it. Raises OSError."""
         if self._file is None:
             raise ValueError("nothing was put here")
-        self._file.seek(place * PLACE_BYTES)
-        body = self._file.read(size)
-        self._free.append(place)
-        if len(self._free) == self._places:
-            self.close()
+        try:
+            self._file.seek(place * PLACE_BYTES)
+            body = self._file.read(size)
+        finally:
+            self._free.append(place)
+            if len(self._free) == self._places:
+                self.close()
+        if len(body) < size:
+            raise OSError("the file is shorter than what was written to it")
         return body
 
     def close(self) -> None:
         """Free the disk."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # of a buffer that nobody reads any more
+                self._file.close()
         self._file, self._free, self._places = None, [], 0

@@ -41,9 +41,8 @@ class Subscription:
     `limit_seconds` must stay well under the broker's consumer time-out of 30 minutes. A service
     that ends waits up to `committed_seconds` for handlings in that phase, if that is longer than
     its wait for all others. A queue of questions has `retries` off: a question that fails is
-    neither answered nor tried again, since its asker asks again or has gone. With a
-    `group_size` up to so many deliveries that come together share a task and are acknowledged
-    together, see `GroupConsumer`: for a small event a task of its own costs more than the rest.
+    neither answered nor tried again, since its asker asks again or has gone. With a `group_size`
+    other work of the loop has its turn after so many deliveries, see `GroupConsumer`.
     """
 
     queue: str
@@ -98,40 +97,30 @@ class Consumer:
         await self._in_flight.cut()
 
     def _start(self, message: Delivery, tag: DeliveryTag) -> None:
-        self._process_soon([message], tag)
+        task = self._in_flight.start(self._process(message, tag), tag)
+        task.add_done_callback(partial(self._leave, len(message.body)))
 
-    def _process_soon(self, group: Sequence[Delivery], tag: DeliveryTag) -> None:
-        task = self._in_flight.start(self._process(group, tag), tag)
-        task.add_done_callback(partial(self._leave, [len(message.body) for message in group]))
+    def _leave(self, size: int, _: asyncio.Task[None]) -> None:
+        for message, tag in self._backlog.leave(size):
+            self._start(message, tag)
 
-    def _leave(self, sizes: Sequence[int], _: asyncio.Task[None]) -> None:
-        for size in sizes:
-            for message, tag in self._backlog.leave(size):
-                self._start(message, tag)
-
-    async def _process(self, group: Sequence[Delivery], tag: DeliveryTag) -> None:
+    async def _process(self, message: Delivery, tag: DeliveryTag) -> None:
         """Decode, handle, publish what was returned, and only then acknowledge."""
         inflight.reach(Phase.BEGUN)
-        with self._metrics.handling(len(group)) as measured:
+        with self._metrics.handling() as measured:
+            result = await self._handle(message)  # Retry and Reject have become messages by now
             try:
-                results = await self._handle_all(group)  # Retry and Reject have become messages
-                messages = [message for result in results for message in result.messages]
-                if await self._publish_all(messages, tag):
-                    await tag.ack()
+                if await self._publish_all(result.messages, tag):
+                    tag.ack()
             except Unavailable:
                 logger.warning("the channel closed before the acknowledgement; it comes again")
             except Exception:
                 # An unsettled delivery keeps its place in the prefetch until the channel closes.
                 logger.exception("requeued after an internal error")
                 with suppress(Unavailable):
-                    await tag.requeue()
+                    tag.requeue()
                 return
-            measured.results = [result.name for result in results]
-
-    async def _handle_all(self, group: Sequence[Delivery]) -> Sequence[HandlingResult]:
-        if len(group) == 1:
-            return [await self._handle(group[0])]
-        return await asyncio.gather(*map(self._handle, group))
+            measured.result = result.name
 
     async def _handle(self, message: Delivery) -> HandlingResult:
         """Run the handler under its time limit. Raises only a cancellation from outside."""

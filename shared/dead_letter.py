@@ -13,8 +13,8 @@ from shared.delivery import ATTEMPT, CAUSE, DIED_AT, ORIGIN, REASON, Delivery, P
 from shared.identity import USER
 
 BROKER_REASON = "the broker's own decision"
-# Our consumers reject a body that they do not read .
-REJECTED, TOO_LARGE_REASON = "rejected", "its body has more bytes than its type may have"
+# Our consumers reject unread a body that is too large, and a message on which reading fails.
+REJECTED, UNREAD_REASON = "rejected", "it was not read: its body is too large, or see the log"
 UNKNOWN = "unknown"
 
 
@@ -73,7 +73,7 @@ def _given_up_by_broker(delivery: Delivery, death: Mapping[str, Any]) -> DeadLet
     return DeadLetter(
         delivery,
         cause=cause,
-        reason=TOO_LARGE_REASON if cause == REJECTED else BROKER_REASON,
+        reason=UNREAD_REASON if cause == REJECTED else BROKER_REASON,
         origin=origin,
         died_at=time if isinstance(time, datetime) else None,
     )

@@ -29,10 +29,10 @@ logger = structlog.get_logger(__name__)
 class DeliveryTag(Protocol):
     """Settles one delivery, on the channel that it came by."""
 
-    async def ack(self) -> None:
+    def ack(self) -> None:
         """Acknowledge the delivery. Raises Unavailable."""
 
-    async def requeue(self) -> None:
+    def requeue(self) -> None:
         """Return the delivery to its queue, to be delivered again. Raises Unavailable."""
 
     @property
@@ -153,7 +153,7 @@ class InFlight:
         tags, self._unhandled = self._unhandled, []
         for tag in tags:
             with suppress(Unavailable):  # then the broker has it already
-                await tag.requeue()
+                tag.requeue()
         if tags:
             logger.info("back to the broker", queue=self._queue, count=len(tags))
 

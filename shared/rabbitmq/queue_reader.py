@@ -23,7 +23,7 @@ from shared.runtime.outage import Outage
 
 TOO_LARGE = "too_large"
 _ADVICE = "make the queue by 'ops topology declare', and the rights by 'ops topology grant'"
-MAX_TRACE_CHARS = 512  # that every participant propagates (W3C Trace Context 3.3.1.5)
+MAX_TRACE_BYTES = 512  # that every participant propagates (W3C Trace Context 3.3.1.5), all ASCII
 
 OnDelivery = Callable[[Delivery, "ChannelTag"], None]
 
@@ -36,11 +36,11 @@ class ChannelTag(NamedTuple):
     channel: Channel
     number: int
 
-    async def ack(self) -> None:
+    def ack(self) -> None:
         """Acknowledge the message. Raises Unavailable."""
         self.channel.write(frames.ack(self.channel.number, self.number))
 
-    async def requeue(self) -> None:
+    def requeue(self) -> None:
         """Return the message to its queue. Raises Unavailable."""
         self.channel.write(frames.nack(self.channel.number, self.number, requeue=True))
 
@@ -235,13 +235,14 @@ def read(queue: str, message: DeliveredMessage, reader: str) -> Delivery:
         correlation_id=properties.correlation_id or message_id,
         reply_to=properties.reply_to,
         attempt=_attempt(headers) if publisher.is_copy else 1,
-        trace={
-            name: value
-            for name in delivery.TRACE
-            if isinstance(value := headers.get(name), str) and len(value) <= MAX_TRACE_CHARS
-        },
+        trace={name: headers[name] for name in delivery.TRACE if _is_trace(headers.get(name))},
         publisher=publisher,
     )
+
+
+def _is_trace(value: object) -> bool:
+    """Return whether a header may go on to a copy, which must fit into a frame."""
+    return isinstance(value, str) and value.isascii() and len(value) <= MAX_TRACE_BYTES
 
 
 def _attempt(headers: Mapping[str, Any]) -> int:

@@ -1,7 +1,7 @@
 """The metrics of every service, served at `/metrics` in the format of Prometheus."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -33,9 +33,9 @@ LOG_LINES_DROPPED = Counter(
 
 
 class Measured:
-    """A handling of deliveries; `results` has a name for each of them once it has ended."""
+    """A handling of a delivery; `result` is the name of its result once it has one."""
 
-    results: Sequence[str] = ()
+    result: str | None = None
 
 
 class QueueMetrics:
@@ -48,18 +48,17 @@ class QueueMetrics:
         self._results: dict[str, Counter] = {}
 
     @contextmanager
-    def handling(self, count: int) -> Iterator[Measured]:
-        """Count deliveries as in flight within the block, then each by its result."""
+    def handling(self) -> Iterator[Measured]:
+        """Count a delivery as in flight within the block, then by its result."""
         measured, begun = Measured(), time.perf_counter()
-        self._in_flight.inc(count)
+        self._in_flight.inc()
         try:
             yield measured
         finally:
-            self._in_flight.dec(count)
-        if measured.results:
+            self._in_flight.dec()
+        if measured.result is not None:
             self._seconds.observe(time.perf_counter() - begun)
-        for result in measured.results:
-            self._count(result)
+            self._count(measured.result)
 
     def _count(self, result: str) -> None:
         if result not in self._results:

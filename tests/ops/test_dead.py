@@ -277,7 +277,7 @@ KILLED = """
 import os, signal
 from shared.rabbitmq import ChannelTag
 
-async def ack(self):
+def ack(self):
     os.kill(os.getpid(), signal.SIGKILL)
 
 ChannelTag.ack = ack

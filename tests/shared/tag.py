@@ -10,11 +10,11 @@ class RecordingTag:
         self.void = False
         self.settled: list[str] = []
 
-    async def ack(self) -> None:
+    def ack(self) -> None:
         """Record an acknowledgement, while there is a channel."""
         self._settle("ack")
 
-    async def requeue(self) -> None:
+    def requeue(self) -> None:
         """Record a return to the queue, while there is a channel."""
         self._settle("requeue")
 

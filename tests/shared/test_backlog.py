@@ -1,10 +1,12 @@
 """Messages that wait: in their order, whole, and within a bound of memory."""
 
+import io
 import os
 from pathlib import Path
 from typing import IO
 
 import pytest
+from structlog.testing import capture_logs
 
 from shared import backlog as module
 from shared.backlog import Backlog, Spool
@@ -124,3 +126,40 @@ def test_a_full_disk_keeps_it_in_memory(monkeypatch: pytest.MonkeyPatch, tmp_pat
     put(backlog, b"ab", b"cde")
 
     assert [each.body for each, _ in backlog.leave(2)] == [b"cde"]
+
+
+class BrokenDisk(io.BytesIO):
+    """A file that takes every body and returns some of none."""
+
+    def __init__(self, failure: OSError | None) -> None:
+        super().__init__()
+        self._failure = failure
+
+    def read(self, _: int | None = -1) -> bytes:
+        """Fail, or return less than was written."""
+        if self._failure is not None:
+            raise self._failure
+        return b""
+
+
+@pytest.mark.parametrize(
+    "failure", [OSError(5, "input/output error"), None], ids=["error", "short"]
+)
+def test_a_body_that_the_disk_does_not_return_goes_back(
+    monkeypatch: pytest.MonkeyPatch, failure: OSError | None
+) -> None:
+    """Its message is requeued, with a log line, and the messages behind it have their turn."""
+    disks = [BrokenDisk(failure)]
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda: disks.pop() if disks else io.BytesIO())
+    backlog, lost = Backlog(room=2), RecordingTag()
+    put(backlog, b"ab")
+    assert not backlog.admit(message("lost", b"cd"), lost)
+    with capture_logs() as logs:
+        assert list(backlog.leave(2)) == []
+
+    assert lost.settled == ["requeue"]
+    assert [(each["log_level"], each["event"]) for each in logs] == [
+        ("error", "requeued: the disk does not return its body")
+    ]
+    assert put(backlog, b"ef", b"gh") == [True, False]
+    assert [each.body for each, _ in backlog.leave(2)] == [b"gh"]

@@ -53,7 +53,7 @@ def test_a_body_that_a_consumer_rejected_was_too_large() -> None:
     """Consumers reject only bodies that are too large, so the reason is known."""
     read = dead_letter.read(LAIN, {"x-death": [RETURNED | {"reason": "rejected"}]})
 
-    assert (read.cause, read.reason) == ("rejected", dead_letter.TOO_LARGE_REASON)
+    assert (read.cause, read.reason) == ("rejected", dead_letter.UNREAD_REASON)
 
 
 def test_the_broker_s_headers_go_before_a_publisher_s() -> None:

@@ -198,10 +198,10 @@ def test_a_dead_letter_has_its_cause_in_its_headers() -> None:
 
 
 def test_a_reason_is_cut() -> None:
-    """A reason is cut to MAX_REASON_CHARS: the broker keeps headers in memory."""
+    """A reason is cut to MAX_REASON_BYTES: the broker keeps headers in memory."""
     made = dead(HERE, "rejected", "x" * 10**6, AT)
 
-    assert made.headers[delivery.REASON] == "x" * delivery.MAX_REASON_CHARS
+    assert made.headers[delivery.REASON] == "x" * delivery.MAX_REASON_BYTES
 
 
 def test_a_reason_that_is_no_text_can_be_sent() -> None:

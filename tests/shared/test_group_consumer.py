@@ -1,15 +1,16 @@
-"""Deliveries in groups: one task for many, and each of them as if it were alone."""
+"""Deliveries in groups: each of them is handled and settled as if it were alone."""
 
 import asyncio
 from collections.abc import Sequence
 
 import pytest
 
+from shared import consumer as consumers
 from shared import delivery, topology
 from shared.consumer import Subscription
 from shared.contracts import Contract, SendEmail, encode
 from shared.delivery import Delivery, Publishing
-from shared.errors import Reject, Retry
+from shared.errors import Reject, Retry, Unavailable
 from shared.group_consumer import MAX_GROUP_BYTES, PAUSE_ITERATIONS, GroupConsumer
 from tests.shared.messages import KIND, QUEUE, fact, mail
 from tests.shared.tag import RecordingTag
@@ -49,10 +50,11 @@ class Handler:
 
 
 class Served:
-    """A consumer, its handler, and what it publishes."""
+    """A consumer, its handler, and what it publishes; `full` has an exchange that confirms none."""
 
-    def __init__(self, limit: float = SECONDS) -> None:
+    def __init__(self, limit: float = SECONDS, full: str | None = None) -> None:
         self.handler = Handler()
+        self.full = full
         self.published: list[Publishing] = []
         subscription = Subscription(QUEUE, {SendEmail: self.handler}, 100, limit, group_size=SIZE)
         self.consumer = GroupConsumer(subscription, self._publish)
@@ -70,6 +72,8 @@ class Served:
         return [each.message_id for each in self.published if each.exchange == exchange]
 
     async def _publish(self, message: Publishing) -> None:
+        if message.exchange == self.full:
+            raise Unavailable("the queue is full")
         self.published.append(message)
 
 
@@ -107,6 +111,30 @@ async def test_no_delivery_takes_a_neighbour_with_it() -> None:
     assert [each.message_id for each in served.published if "delay" in each.exchange] == ["again"]
     assert served.ids(topology.EVENTS) == ["good"]
     assert [tag.settled for tag in tags] == [["ack"]] * 4
+
+
+async def test_an_unconfirmed_result_holds_no_neighbour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the queue of dead letters is full, the others of the group are acknowledged."""
+    monkeypatch.setattr(consumers, "REPUBLISH_SECONDS", 0)
+    served = Served(full=topology.DEAD)
+    tags = served.given("a", "rejected", "b", "unreadable")
+    await settled([tags[0], tags[2]])
+
+    assert [tag.settled for tag in tags] == [["ack"], [], ["ack"], []]
+    assert served.ids(topology.EVENTS) == ["a", "b"]
+    served.full = None
+    await settled(tags)
+    assert sorted(served.ids(topology.DEAD)) == ["rejected", "unreadable"]
+
+
+async def test_the_end_returns_what_is_not_confirmed_alone() -> None:
+    """At the end the deliveries with unconfirmed results go back, and no acknowledged one."""
+    served = Served(full=topology.DEAD)
+    tags = served.given("a", "rejected")
+    await settled(tags[:1])
+    await served.consumer.drain(0)
+
+    assert [tag.settled for tag in tags] == [["ack"], ["requeue"]]
 
 
 async def test_one_that_hangs_is_tried_again() -> None:

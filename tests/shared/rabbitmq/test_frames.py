@@ -9,10 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pamqp import body, commands, frame, header
 
-from shared.delivery import Publishing
-from shared.rabbitmq.frames import PublishFrames, ack, nack
+from shared.delivery import TRACE, Delivery, Jitter, Publishing, dead, failed
+from shared.identity import Identity
+from shared.rabbitmq.frames import MAX_SHORT_BYTES, PublishFrames, ack, nack
+from shared.rabbitmq.queue_reader import MAX_TRACE_BYTES
+from shared.retry import MAX_ATTEMPTS
+from tests.shared.messages import MOMENT
 
 MAX_PAYLOAD_BYTES = 131_064
+SMALLEST_PAYLOAD_BYTES = 4096 - 8  # of the smallest frame size that a broker may ask for
 MESSAGE = Publishing("e", "k", "email.send.bulk", b"{}", "m", "c")
 TEXTS = st.text(min_size=1, max_size=60)
 HEADERS = st.dictionaries(
@@ -108,3 +113,21 @@ def test_what_no_frame_holds_is_a_value_error(item: Publishing) -> None:
     """It is an error before anything is sent."""
     with pytest.raises(ValueError, match=r"255|length|surrogates|cannot be sent|more than"):
         packed(item)
+
+
+@pytest.mark.parametrize("attempt", [1, MAX_ATTEMPTS])
+@pytest.mark.parametrize("letter", ["x", "é", "\U0001f4e7", "\udce9"])
+def test_every_copy_fits_into_the_smallest_frame(letter: str, attempt: int) -> None:
+    """The longest reason with the longest ids, or its copy would be published for ever."""
+    longest = "k" * MAX_SHORT_BYTES
+    trace = dict.fromkeys(TRACE, "0" * MAX_TRACE_BYTES)
+    ids = (longest, longest, longest, attempt, trace, Identity(longest))
+    delivery = Delivery("sender.transactional", longest, b"{}", *ids)
+    frames = PublishFrames(7, SMALLEST_PAYLOAD_BYTES, longest, "classifier")
+
+    copies = [
+        failed(delivery, letter * 100_000, None, Jitter(0.5, 0.5), MOMENT),
+        dead(delivery, "undecodable", letter * 100_000, MOMENT),
+    ]
+    for copy in copies:
+        assert frames.pack(copy, 1)

@@ -13,7 +13,7 @@ from pamqp.header import ContentHeader
 from shared.delivery import Delivery
 from shared.errors import Unavailable
 from shared.rabbitmq import ChannelTag, Connection, Publisher, QueueReader, declare
-from shared.rabbitmq.queue_reader import MAX_TRACE_CHARS, read
+from shared.rabbitmq.queue_reader import MAX_TRACE_BYTES, read
 from shared.retry import MAX_ATTEMPTS
 from tests.proxy import Proxy
 from tests.shared.rabbitmq.messages import QUORUM, Came, item, reader, taken, waiting
@@ -52,7 +52,7 @@ async def test_an_acknowledged_message_is_gone(connection: Connection) -> None:
     hundred = await taken(came, 100)
     await reading.stop()
     for _, tag in hundred[:90]:
-        await tag.ack()
+        tag.ack()
     await reading.close()
 
     async def sixty_wait() -> bool:
@@ -74,7 +74,7 @@ async def test_nothing_comes_after_the_stop(connection: Connection, steady: Conn
     await reading.stop()
     assert not reading.is_attached
     await publisher.publish(item("second"))
-    await tag.ack()
+    tag.ack()
     await reading.close()
 
     assert came.empty()
@@ -100,7 +100,7 @@ async def test_a_message_that_cannot_be_taken_stops_no_other(connection: Connect
         for name in ("bad", "good"):
             await publisher.publish(item(name))
         ((_, tag),) = await taken(came, 1)
-    await tag.ack()
+    tag.ack()
     await reading.stop()
     await reading.close()
 
@@ -121,13 +121,13 @@ async def test_an_acknowledgement_of_nothing_ends_its_channel_alone(
     await reading.open()
     await Publisher(steady, "tests").publish(item("m1"))
     ((_, tag),) = await taken(came, 1)
-    await tag._replace(number=77).ack()
+    tag._replace(number=77).ack()
 
     ((message, again),) = await taken(came, 1)
     assert message.message_id == "m1"
     assert tag.void
     assert connection.is_up
-    await again.ack()
+    again.ack()
     await reading.stop()
     await reading.close()
 
@@ -169,7 +169,7 @@ async def test_an_unacknowledged_message_comes_again_after_a_cut(
     for name in ("a", "b"):
         await publisher.publish(item(name))
     (_, done), (_, old) = await taken(came, 2)
-    await done.ack()
+    done.ack()
     assert await waiting(connection) == 0  # on the same connection, so that the broker has heard
 
     proxy.cut()
@@ -179,7 +179,7 @@ async def test_an_unacknowledged_message_comes_again_after_a_cut(
     assert old.void
     for settle in (old.ack, old.requeue):
         with pytest.raises(Unavailable):
-            await settle()
+            settle()
     await reading.stop()
     await reading.close()
 
@@ -214,7 +214,7 @@ async def test_a_queue_that_is_made_again_is_consumed_again(
 
     ((message, tag),) = await taken(came, 1)
     assert message.message_id == "after"
-    await tag.ack()
+    tag.ack()
     await reading.stop()
     await reading.close()
 
@@ -290,7 +290,7 @@ def test_a_count_ends_where_attempts_do() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [7, None, ["00-1"], b"00-1", "0" * (MAX_TRACE_CHARS + 1)],
+    [7, None, ["00-1"], b"00-1", "é", "0" * (MAX_TRACE_BYTES + 1)],
     ids=lambda each: repr(each)[:9],
 )
 def test_a_trace_that_is_no_text_or_too_long_is_not_copied(value: object) -> None:
