@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from shared import contracts, topology
+from shared import contracts, rights, topology
 from shared.contracts import CONTRACTS, Answer, Contract, Event
 from shared.delivery import TRACE
 
@@ -29,6 +29,14 @@ ANSWERS: Mapping[type[Contract], tuple[type[Contract], ...]] = {
     contracts.DescribeDomain: (contracts.DomainDescribed,),
     contracts.ListDomains: (contracts.DomainsListed,),
     contracts.CountDomains: (contracts.DomainsCounted,),
+    contracts.DescribeEmail: (contracts.EmailDescribed,),
+    contracts.ListEmails: (contracts.EmailsListed,),
+    contracts.CountEmails: (contracts.EmailsCounted,),
+    contracts.CancelEmail: (contracts.EmailCancelling,),
+    contracts.DescribeSuppression: (contracts.SuppressionsListed,),
+    contracts.ListSuppressions: (contracts.SuppressionsListed,),
+    contracts.AddSuppressions: (contracts.SuppressionsChanged,),
+    contracts.RemoveSuppressions: (contracts.SuppressionsChanged,),
 }
 _KEYS = {key: contract for contract in CONTRACTS for key in contract.keys}
 _PUBLISHED = {key: each for key, each in _KEYS.items() if not issubclass(each, Answer)}
@@ -176,7 +184,7 @@ def _received(owner: topology.Owner) -> Iterator[tuple[str, str]]:
 
 def _sent(owner: topology.Owner) -> Iterator[str]:
     """Yield each key that a service has the right to publish."""
-    user = next(user for user in topology.USERS if user.name == owner)
+    user = next(user for user in rights.USERS if user.name == owner)
     for key, contract in _PUBLISHED.items():
         if re.search(user.topics[_exchange(contract)], key):
             yield key

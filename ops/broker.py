@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
-from shared.topology import EXCHANGES, Exchange, User
+from shared.rights import User
+from shared.topology import EXCHANGES, Exchange
 
 NOTHING = "^$"  # the pattern that matches no name and no key
 _REQUEST_SECONDS = 10.0

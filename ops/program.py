@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from ops.broker import BrokerError, Management
-from shared import topology
+from shared import rights
 from shared.topology import EVENTS, EXCHANGES, Queue
 
 _PASSWORD_BYTES = 24
@@ -21,7 +21,7 @@ def make(
     vhost: str,
     name: str,
     password: str | None = None,
-    keys: Sequence[str] = topology.ALL_PROGRAM_EVENTS,
+    keys: Sequence[str] = rights.ALL_PROGRAM_EVENTS,
 ) -> str | None:
     """Create the user, its rights and its queue; return its new password, None if it keeps the old.
 
@@ -29,15 +29,15 @@ def make(
     user that is no program, ManagementError also for a queue with other arguments, OSError.
     """
     account = _account(management, name)
-    _put_queue(management, vhost, topology.program_queue(name, keys))
+    _put_queue(management, vhost, rights.program_queue(name, keys))
     if password is None and not account:
         password = secrets.token_urlsafe(_PASSWORD_BYTES)
     if password is not None:
         login: Mapping[str, str] = {"password": password}
     else:  # a user without either could not log in
         login = {key: account[key] for key in ("password_hash", "hashing_algorithm")}
-    management.put_user(vhost, topology.program_user(name), login)
-    for limit, value in topology.PROGRAM_LIMITS.items():
+    management.put_user(vhost, rights.program_user(name), login)
+    for limit, value in rights.PROGRAM_LIMITS.items():
         if limit not in account.get("limits", ()):
             management.request("PUT", f"/user-limits/{name}/{limit}", {"value": value})
     return password
@@ -48,7 +48,7 @@ def remove(management: Management, vhost: str, name: str) -> None:
 
     Does nothing where they do not exist. Raises as `make` does.
     """
-    queue = topology.program_queue(name).name
+    queue = rights.program_queue(name).name
     if _account(management, name):
         management.request("DELETE", f"/users/{name}")
     if queue in _names(management, "queues", vhost):
@@ -57,7 +57,7 @@ def remove(management: Management, vhost: str, name: str) -> None:
 
 def leftovers(management: Management, vhost: str, name: str) -> Sequence[str]:
     """Describe the program's other queues and exchanges, which earlier versions let it declare."""
-    ours = topology.program_queue(name).name
+    ours = rights.program_queue(name).name
     return [
         f"{kind.removesuffix('s')} {each}"
         for kind in ("queues", "exchanges")

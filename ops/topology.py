@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from ops import cli, program
 from ops.broker import BrokerError, Management, ManagementError
 from ops.cli import quiet
-from shared import rabbitmq, topology
+from shared import rabbitmq, rights, topology
 from shared.broker import Broker
 from shared.errors import Unavailable
 from shared.runtime.outage import Outage, described
@@ -42,11 +42,11 @@ async def grant(
     `user` is an administrator of the broker. Raises ValueError for a name of no service,
     OSError when the management API cannot be reached, ManagementError when it refuses.
     """
-    unknown = passwords.keys() - {each.name for each in topology.USERS}
+    unknown = passwords.keys() - {each.name for each in rights.USERS}
     if unknown:
         raise ValueError(f"no service is called {', '.join(sorted(unknown))}")
     management = Management(management_url, user, password)
-    for each in topology.USERS:
+    for each in rights.USERS:
         if each.name in passwords:
             account = {"password": passwords[each.name]}
             await asyncio.to_thread(management.put_user, vhost, each, account)
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     making.add_argument(
         "--event",
         action="append",
-        choices=topology.PROGRAM_EVENTS,
+        choices=rights.PROGRAM_EVENTS,
         metavar="KEY",
         help="an event for the queue, as email.bounced; again for more (default: all of mails)",
     )
@@ -102,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _program(text: str) -> str:
     try:
-        return topology.check_program(text)
+        return rights.check_program(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -153,7 +153,7 @@ async def _make_program(url: str, arguments: argparse.Namespace) -> None:
         program.remove(management, vhost, name)
         print(f"removed: the user {name} and its queue", file=sys.stderr)
     else:
-        keys = arguments.event or topology.ALL_PROGRAM_EVENTS
+        keys = arguments.event or rights.ALL_PROGRAM_EVENTS
         password = os.environ.get(_password_variable(name)) or None
         made = program.make(management, vhost, name, password, keys)
         if made is None:

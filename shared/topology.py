@@ -1,30 +1,39 @@
-"""Exchanges, queues, bindings, users and their rights, as data; no other module names them.
+"""Exchanges, queues and bindings as data; no other module but `shared.rights` names them.
 
 Every queue is declared so that it means the same on RabbitMQ 3.10 and 4.x: an explicit delivery
 limit (endless before 4.0, 20 after), `reject-publish` and at-least-once dead lettering together
 (one without the other silently falls back to at-most-once).
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from shared.contracts import (
-    CONTRACTS,
+    AddSuppressions,
     CancelCode,
+    CancelEmail,
     Category,
     Command,
     Contract,
     CountDomains,
+    CountEmails,
     DescribeDomain,
+    DescribeEmail,
+    DescribeSuppression,
     EmailBounced,
     EmailDelivered,
     Event,
     FeedbackReported,
+    ForgetAddress,
     IssueCode,
     ListDomains,
+    ListEmails,
+    ListSuppressions,
     Question,
+    RemoveSuppressions,
+    SuppressionAdded,
+    SuppressionRemoved,
     VerifyCode,
 )
 from shared.retry import DELAYS, Delay
@@ -41,7 +50,6 @@ DEAD_DELIVERY_LIMIT = 1_000_000
 MAX_WAITING = 2_000_000  # messages of a queue; past it publishers are refused, HTTP answers 503
 QUESTION_SECONDS = 10  # after which nothing waits for the answer to a question
 MAX_QUESTIONS = 10_000
-MAX_PROGRAM_EVENTS = 100_000  # in a program's queue; the oldest are dropped first
 
 
 class Owner(StrEnum):
@@ -62,7 +70,9 @@ RESERVED = frozenset({*Owner, "mail", "delay", "amq", "inbound", "webhooks", "co
 # The broker's administrator, who replays dead letters; `make up` and compose.yaml name it so.
 OPERATOR = "postrider"
 # The users whose messages name the client they are for; any other user is a client itself.
-CLIENT_NAMING = frozenset({Owner.GATEWAY, Owner.OTP, Owner.SCHEDULER, OPERATOR})
+CLIENT_NAMING = frozenset(
+    {Owner.GATEWAY, Owner.SENDER, Owner.OTP, Owner.SCHEDULER, Owner.LEDGER, OPERATOR}
+)
 
 RUNNING = (Owner.GATEWAY, Owner.SENDER, Owner.OTP, Owner.CLASSIFIER)  # the services that exist
 
@@ -92,16 +102,6 @@ class Queue:
     owner: Owner | None
     bindings: tuple[Binding, ...]
     arguments: Mapping[str, str | int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """The rights of a user: patterns to write and read, none to configure, and keys by exchange."""
-
-    name: str
-    write: str
-    read: str
-    topics: Mapping[str, str]
 
 
 def dead_queue(queue: str) -> str:
@@ -147,8 +147,13 @@ def sending_queue(category: Category) -> str:
 
 OTP_COMMANDS = "otp.commands"
 OTP_QUESTIONS = "otp.questions"
+SENDER_ADDRESSES = "sender.addresses"
+SENDER_QUESTIONS = "sender.questions"
 EVIDENCE = "classifier.evidence"
 CLASSIFIER_QUESTIONS = "classifier.questions"
+LEDGER_MAIL = "ledger.mail"
+LEDGER_COMMANDS = "ledger.commands"
+LEDGER_QUESTIONS = "ledger.questions"
 
 # The queues whose deliveries wait in delay queues of their own. A delay queue repeats for ever a
 # message that its target refuses, and others wait behind it: no code may wait for bulk mail.
@@ -247,6 +252,13 @@ def queues(owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> tuple[Queue
             )
         ),
         *_work(
+            SENDER_ADDRESSES,
+            Owner.SENDER,
+            *(Binding(EVENTS, key) for key in (*SuppressionAdded.keys, *SuppressionRemoved.keys)),
+            *(Binding(COMMANDS, key) for key in ForgetAddress.keys),
+        ),
+        _questions(SENDER_QUESTIONS, Owner.SENDER, CancelEmail),
+        *_work(
             OTP_COMMANDS,
             Owner.OTP,
             *(Binding(COMMANDS, key) for key in (*IssueCode.keys, *CancelCode.keys)),
@@ -264,11 +276,28 @@ def queues(owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> tuple[Queue
             CLASSIFIER_QUESTIONS, Owner.CLASSIFIER, DescribeDomain, ListDomains, CountDomains
         ),
         *_work("scheduler.commands", Owner.SCHEDULER, Binding(COMMANDS, "schedule.*")),
+        # A copy of each command: accepted and sent are facts of one publish.
         *_work(
-            "ledger.mail",
+            LEDGER_MAIL,
             Owner.LEDGER,
-            Binding(COMMANDS, "email.#"),
-            Binding(EVENTS, "email.#"),
+            Binding(COMMANDS, "email.send.#"),
+            Binding(EVENTS, "email.*"),
+        ),
+        *_work(
+            LEDGER_COMMANDS,
+            Owner.LEDGER,
+            *(Binding(COMMANDS, key) for key in ForgetAddress.keys),
+        ),
+        _questions(
+            LEDGER_QUESTIONS,
+            Owner.LEDGER,
+            DescribeEmail,
+            ListEmails,
+            CountEmails,
+            DescribeSuppression,
+            ListSuppressions,
+            AddSuppressions,
+            RemoveSuppressions,
         ),
     )
     pipeline = (
@@ -281,88 +310,3 @@ def queues(owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> tuple[Queue
         *(_delay(name, delay, scale) for name, delay in DELAY_EXCHANGES.items()),
     )
     return (*(queue for queue in owned if queue.owner in owners), *pipeline)
-
-
-def _user(name: Owner, *, commands: str = "", events: str = "", consumes: bool = True) -> User:
-    """Return the rights of a service: to read its own queues, to write keys that are named.
-
-    A service that answers questions may write to the default exchange, which carries replies. That
-    also reaches any queue by its name: RabbitMQ has no finer right (access control, 2026-08).
-    """
-    own = rf"^{name}\."
-    topics = {COMMANDS: commands or "^$", EVENTS: events or "^$", DEAD: own if consumes else "^$"}
-    topics |= dict.fromkeys(DELAY_EXCHANGES, own if consumes else "^$")
-    exchanges = [COMMANDS] * bool(commands) + [EVENTS] * bool(events)
-    pipeline = [DEAD, "amq.default", *DELAY_EXCHANGES] if consumes else []
-    allowed = "|".join(exchange.replace(".", r"\.") for exchange in (*exchanges, *pipeline))
-    return User(name, write=f"^({allowed})$", read=own if consumes else "^$", topics=topics)
-
-
-USERS: tuple[User, ...] = (
-    _user(
-        Owner.GATEWAY,
-        commands=r"^(email\.send\.(otp|transactional|bulk)|code\.(issue|cancel|verify)|domain\.(describe|list|count))$",
-        events=r"^feedback\.reported$",
-        consumes=False,
-    ),
-    _user(Owner.SENDER, events=r"^email\."),
-    _user(Owner.OTP, commands=r"^email\.send\.otp$", events=r"^code\."),
-    _user(Owner.CLASSIFIER, events=r"^domain\.classified$"),
-    _user(Owner.SCHEDULER, commands=r"^email\.send\.(transactional|bulk)$"),
-    _user(Owner.LEDGER, events=r"^suppression\."),
-)
-
-_PROGRAM_NAME = re.compile("[a-z0-9-]{1,50}")
-# Of one program at a time (RabbitMQ, "Per-User Limits"); an operator may set others.
-PROGRAM_LIMITS: Mapping[str, int] = {"max-connections": 50, "max-channels": 200}
-PROGRAM_EVENTS: tuple[str, ...] = tuple(
-    key
-    for each in CONTRACTS
-    if issubclass(each, Event)
-    for key in each.keys
-    if key.startswith("email.")
-)
-ALL_PROGRAM_EVENTS = ("email.#",)
-
-
-def check_program(name: str) -> str:
-    """Return the name of a program. Raises ValueError if no program may have it."""
-    if not _PROGRAM_NAME.fullmatch(name):
-        raise ValueError("must be 1 to 50 of a-z, 0-9 and -")
-    if is_reserved(name) or name == OPERATOR:
-        raise ValueError(f"{name} is a name of the pipeline or the broker")
-    return name
-
-
-def program_user(name: str) -> User:
-    """Return the rights of a program that publishes mail, asks about domains, and reads its queue.
-
-    It may configure nothing: a queue of its own on `mail.events` that refuses messages would stop
-    the outcomes of all, and a dead-letter exchange passes topic rights by (issue 10, A13).
-    """
-    commands = r"^(email\.send\.(transactional|bulk)|domain\.describe)$"
-    return User(
-        check_program(name),
-        write=rf"^{re.escape(COMMANDS)}$",
-        read=rf"^{name}\.events$",
-        topics={COMMANDS: commands, EVENTS: "^$"},
-    )
-
-
-def program_queue(name: str, keys: Sequence[str] = ALL_PROGRAM_EVENTS) -> Queue:
-    """Return the queue of a program, bound to events of mails.
-
-    It drops the oldest event when it is full: if it refused the newest, no queue would get one.
-    """
-    arguments: Mapping[str, str | int] = {
-        "x-queue-type": "quorum",
-        "x-overflow": "drop-head",
-        "x-max-length": MAX_PROGRAM_EVENTS,
-        "x-delivery-limit": DELIVERY_LIMIT,
-    }
-    return Queue(
-        f"{check_program(name)}.events",
-        None,
-        tuple(Binding(EVENTS, key) for key in keys),
-        arguments,
-    )

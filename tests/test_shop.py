@@ -21,7 +21,7 @@ from ops import dead, program
 from ops import topology as command
 from ops.broker import RabbitServer as Node
 from ops.simulator.behaviour import Behaviour
-from shared import topology
+from shared import rights, topology
 from shared.contracts import (
     CancelCode,
     Category,
@@ -361,7 +361,7 @@ async def test_a_full_queue_of_a_program_stops_no_other(
     world: World, vhost: str, rabbit: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A program that does not read loses its oldest events; the outcomes of all are published."""
-    monkeypatch.setattr(topology, "MAX_PROGRAM_EVENTS", 1)
+    monkeypatch.setattr(rights, "MAX_PROGRAM_EVENTS", 1)
     name = vhost.rpartition("/")[2]
     management = rabbit.address.management
     program.remove(management, name, SHOP)

@@ -34,6 +34,21 @@ from shared.contracts.domains import (
     Sighting,
     Verdict,
 )
+from shared.contracts.ledger import (
+    CancelEmail,
+    CountEmails,
+    DescribeEmail,
+    EmailCancelling,
+    EmailCounts,
+    EmailDescribed,
+    EmailRecord,
+    EmailsCounted,
+    EmailsListed,
+    EmailStatus,
+    HistoryEntry,
+    ListEmails,
+    RecipientStatus,
+)
 from shared.contracts.mail import Category, SendEmail
 from shared.contracts.message import (
     MAX_SMALL_BYTES,
@@ -46,16 +61,32 @@ from shared.contracts.message import (
 )
 from shared.contracts.outcomes import (
     EmailBounced,
+    EmailCancelled,
     EmailDeferred,
     EmailDelivered,
     EmailExpired,
     EmailFailed,
+    EmailSuppressed,
     EmailUncertain,
     NotAccepted,
     Outcome,
     Reply,
     ReplyClass,
     Stage,
+)
+from shared.contracts.suppressions import (
+    AddSuppressions,
+    DescribeSuppression,
+    ForgetAddress,
+    ListSuppressions,
+    NewSuppression,
+    RemoveSuppressions,
+    Suppression,
+    SuppressionAdded,
+    SuppressionOrigin,
+    SuppressionRemoved,
+    SuppressionsChanged,
+    SuppressionsListed,
 )
 from shared.errors import Undecodable
 
@@ -67,6 +98,8 @@ CONTRACTS: tuple[type[Contract], ...] = (
     EmailFailed,
     EmailExpired,
     EmailUncertain,
+    EmailSuppressed,
+    EmailCancelled,
     IssueCode,
     VerifyCode,
     CancelCode,
@@ -84,6 +117,23 @@ CONTRACTS: tuple[type[Contract], ...] = (
     DomainsListed,
     CountDomains,
     DomainsCounted,
+    DescribeEmail,
+    EmailDescribed,
+    ListEmails,
+    EmailsListed,
+    CountEmails,
+    EmailsCounted,
+    CancelEmail,
+    EmailCancelling,
+    SuppressionAdded,
+    SuppressionRemoved,
+    DescribeSuppression,
+    ListSuppressions,
+    SuppressionsListed,
+    AddSuppressions,
+    RemoveSuppressions,
+    SuppressionsChanged,
+    ForgetAddress,
 )
 MAX_MISTAKES = 10  # in one reason
 MAX_PLACE_CHARS = 100

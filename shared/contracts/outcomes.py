@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from shared.contracts.fields import Attempt, Id, Seconds, ShortText
 from shared.contracts.mail import Category
 from shared.contracts.message import Event
+from shared.contracts.suppressions import SuppressionOrigin
 
 MAX_CODE = 999  # three digits (RFC 5321 4.2)
 MAX_ENHANCED_CHARS = 9  # such as 5.123.123 (RFC 3463 2)
@@ -68,6 +69,10 @@ class Outcome(Event):
 
     email_id: Id
     category: Category
+    client: Id | None = Field(None, description="The client whose mail it is")
+    message_id: ShortText | None = Field(
+        None, description="The mail's Message-ID header (RFC 5322 3.6.4)"
+    )
     recipient: ShortText
     attempt: Attempt
     reply: Reply | None = None
@@ -141,3 +146,18 @@ class EmailUncertain(NotAccepted):
     def final(self) -> bool:
         """Final when the message is held rather than tried again."""
         return self.retry_after is None
+
+
+class EmailSuppressed(Outcome):
+    """Signals that the mail was not sent, since the recipient's address is suppressed."""
+
+    keys = ("email.suppressed",)
+
+    origin: SuppressionOrigin
+    reason: str = Field("", max_length=MAX_REASON_CHARS)
+
+
+class EmailCancelled(Outcome):
+    """Signals that the mail was not sent, since its client has cancelled it."""
+
+    keys = ("email.cancelled",)

@@ -113,7 +113,7 @@ def test_a_question_describes_its_answers() -> None:
     assert told["classifier.receive.domain.describe"] == ["domain.described"]
     assert told["classifier.receive.domain.list"] == ["domain.listed"]
     assert told["classifier.receive.domain.count"] == ["domain.counted"]
-    assert len(told["sender.receive.email.send.otp"]) == 6
+    assert len(told["sender.receive.email.send.otp"]) == 8
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from ops import program
 from ops.__main__ import main
 from ops.broker import BrokerError, ManagementError
 from ops.broker import RabbitServer as Node
-from shared import rabbitmq, topology
+from shared import rabbitmq, rights, topology
 from shared.topology import EVENTS, Binding
 from tests.tap import depth, publish_raw
 
@@ -211,7 +211,7 @@ def test_no_more_connections_than_the_limit(
     rabbit: Node, vhost: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The broker refuses one more connection than the limit."""
-    monkeypatch.setattr(topology, "PROGRAM_LIMITS", {"max-connections": 1})
+    monkeypatch.setattr(rights, "PROGRAM_LIMITS", {"max-connections": 1})
     management = rabbit.address.management
     url = program.login(vhost, NAME, program.make(management, name_of(vhost), NAME))
 
@@ -236,7 +236,7 @@ def test_an_unknown_vhost_is_reported(rabbit: Node) -> None:
 
 def test_a_program_s_queue_never_refuses() -> None:
     """A full queue drops events: a refusal would nack them for all (issue 10, A13)."""
-    queue = topology.program_queue("shop")
+    queue = rights.program_queue("shop")
 
     assert queue.name == "shop.events"
     assert queue.bindings == (Binding(EVENTS, "email.#"),)

@@ -15,7 +15,7 @@ import pytest
 from ops import ports
 from ops import topology as command
 from ops.broker import RabbitServer as Node
-from shared import rabbitmq, topology
+from shared import rabbitmq, rights, topology
 from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import (
@@ -73,7 +73,7 @@ async def login(rabbit: Node, vhost: str) -> Login:
 def no_users_left(rabbit: Node) -> Iterator[None]:
     """Remove the users, which belong to the whole node, not to the test's vhost."""
     yield
-    for user in topology.USERS:
+    for user in rights.USERS:
         if user.name in users(rabbit):
             rabbit.address.management.request("DELETE", f"/users/{user.name}")
 

@@ -27,7 +27,8 @@ from shared.contracts import (
 )
 from shared.contracts.fields import MAX_RECIPIENTS, MAX_SUBJECT_CHARS
 from shared.errors import Undecodable
-from tests.shared.golden.examples import AT, EXAMPLES, path_of
+from tests.shared.golden.examples import EXAMPLES, path_of
+from tests.shared.golden.ledger_examples import AT
 from tests.shared.messages import SMALLEST, body, send_email
 
 KEYS = [key for contract in CONTRACTS for key in contract.keys]
@@ -341,10 +342,10 @@ def test_only_events_may_find_no_queue() -> None:
 
 
 def test_feedback_of_other_services_must_be_kept() -> None:
-    """A report needs a queue that keeps it, since its sender was answered 202."""
+    """A report was answered 202, and a suppression stops mail: a queue must keep both."""
     kept = [each.__name__ for each in CONTRACTS if issubclass(each, Event) and each.must_arrive]
 
-    assert kept == ["FeedbackReported"]
+    assert kept == ["FeedbackReported", "SuppressionAdded", "SuppressionRemoved"]
 
 
 def test_a_message_is_final_unless_it_comes_again() -> None:
@@ -360,4 +361,6 @@ def test_a_message_is_final_unless_it_comes_again() -> None:
         "EmailBounced",
         "EmailFailed",
         "EmailExpired",
+        "EmailSuppressed",
+        "EmailCancelled",
     }

@@ -57,7 +57,7 @@ def test_on_a_broker_with_one_user_the_body_is_believed() -> None:
         assert attributed(message, publisher) == message
 
 
-@pytest.mark.parametrize("user", ["shop", Owner.SENDER, Owner.CLASSIFIER, "postrider2"])
+@pytest.mark.parametrize("user", ["shop", Owner.CLASSIFIER, "postrider2"])
 @pytest.mark.parametrize("claimed", [None, "neighbour"])
 def test_any_other_user_is_a_client_itself(user: str, claimed: str | None) -> None:
     """The client in the body does not count."""

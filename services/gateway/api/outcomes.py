@@ -11,9 +11,11 @@ from shared.broker import Broker
 from shared.contracts import (
     Contract,
     EmailBounced,
+    EmailCancelled,
     EmailDelivered,
     EmailExpired,
     EmailFailed,
+    EmailSuppressed,
     EmailUncertain,
     NotAccepted,
     Outcome,
@@ -22,13 +24,17 @@ from shared.contracts import (
     Stage,
 )
 
-OutcomeName = Literal["delivered", "bounced", "failed", "expired", "uncertain"]
+OutcomeName = Literal[
+    "delivered", "bounced", "failed", "expired", "uncertain", "suppressed", "cancelled"
+]
 NAMES: Mapping[type[Outcome], OutcomeName] = {
     EmailDelivered: "delivered",
     EmailBounced: "bounced",
     EmailFailed: "failed",
     EmailExpired: "expired",
     EmailUncertain: "uncertain",
+    EmailSuppressed: "suppressed",
+    EmailCancelled: "cancelled",
 }
 
 
@@ -48,7 +54,8 @@ class RecipientOutcome(ResponseBody):
     outcome: OutcomeName = Field(
         description="delivered: the next server accepted it. bounced: it refused the recipient for "
         "good. failed: it could not be sent, whatever the recipient. expired: given up after "
-        "its time. uncertain: the server's last reply was lost, it may have been delivered."
+        "its time. uncertain: the server's last reply was lost, it may have been delivered. "
+        "suppressed: the address is on the suppression list. cancelled: it was not sent."
     )
     attempt: int = Field(description="The number of the attempt, from 1")
     reply: SmtpReply | None = None

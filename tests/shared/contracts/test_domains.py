@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from shared.contracts import FeedbackReported, Kind, Sighting, decode
 from shared.contracts.domains import MAX_SIGHTINGS
 from shared.errors import Undecodable
-from tests.shared.golden.examples import AT
+from tests.shared.golden.ledger_examples import AT
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """One example of every contract, with every field set."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -22,10 +22,12 @@ from shared.contracts import (
     DomainsCounted,
     DomainsListed,
     EmailBounced,
+    EmailCancelled,
     EmailDeferred,
     EmailDelivered,
     EmailExpired,
     EmailFailed,
+    EmailSuppressed,
     EmailUncertain,
     FeedbackReported,
     IssueCode,
@@ -36,6 +38,7 @@ from shared.contracts import (
     SendEmail,
     Sighting,
     Stage,
+    SuppressionOrigin,
     Verdict,
     VerifyCode,
     Withholding,
@@ -43,11 +46,7 @@ from shared.contracts import (
 from shared.contracts.attachment import Attachment
 from shared.contracts.calendar import CalendarObject
 from shared.contracts.fields import Tag
-
-AT = datetime(2026, 11, 21, 12, 30, 15, 250_000, tzinfo=UTC)
-EMAIL = "3f0c7a4e-5a0e-4f5c-9b0e-2f8f1d0a7c11"
-EVENT = "9d2b1c70-8f6e-5a34-8d43-6f6f0b7f5e02"
-
+from tests.shared.golden.ledger_examples import AT, EMAIL, EVENT, LEDGER_EXAMPLES, MESSAGE_ID
 
 EXAMPLES: tuple[Contract, ...] = (
     SendEmail(
@@ -94,6 +93,8 @@ EXAMPLES: tuple[Contract, ...] = (
         at=AT,
         email_id=EMAIL,
         category=Category.TRANSACTIONAL,
+        client="shop",
+        message_id=MESSAGE_ID,
         recipient="ann@example.org",
         attempt=1,
         reply=Reply(stage=Stage.DOT, code=250, enhanced="2.0.0", text="queued as 4Xy"),
@@ -103,6 +104,8 @@ EXAMPLES: tuple[Contract, ...] = (
         at=AT,
         email_id=EMAIL,
         category=Category.OTP,
+        client="shop",
+        message_id=MESSAGE_ID,
         recipient="ann@example.org",
         attempt=1,
         reply=Reply(stage=Stage.RCPT, code=451, enhanced="4.7.1", text="greylisted"),
@@ -115,6 +118,8 @@ EXAMPLES: tuple[Contract, ...] = (
         at=AT,
         email_id=EMAIL,
         category=Category.BULK,
+        client="shop",
+        message_id=MESSAGE_ID,
         recipient="ann@example.org",
         attempt=1,
         reply=Reply(stage=Stage.RCPT, code=550, enhanced="5.1.1", text="no such user"),
@@ -126,6 +131,8 @@ EXAMPLES: tuple[Contract, ...] = (
         at=AT,
         email_id=EMAIL,
         category=Category.BULK,
+        client="shop",
+        message_id=MESSAGE_ID,
         recipient="ann@example.org",
         attempt=1,
         reply=Reply(stage=Stage.MAIL, code=530, enhanced="5.7.0", text="authenticate first"),
@@ -138,6 +145,8 @@ EXAMPLES: tuple[Contract, ...] = (
         at=AT,
         email_id=EMAIL,
         category=Category.TRANSACTIONAL,
+        client="shop",
+        message_id=MESSAGE_ID,
         recipient="ann@example.org",
         attempt=9,
         reply=Reply(stage=Stage.CONNECT, code=0, enhanced=None, text=""),
@@ -149,12 +158,38 @@ EXAMPLES: tuple[Contract, ...] = (
         at=AT,
         email_id=EMAIL,
         category=Category.TRANSACTIONAL,
+        client="shop",
+        message_id=MESSAGE_ID,
         recipient="ann@example.org",
         attempt=3,
         reply=Reply(stage=Stage.DOT, code=0, enhanced=None, text="connection lost"),
         reply_class=ReplyClass.TEMPORARY,
         rule="no-reply",
         retry_after=300.0,
+    ),
+    EmailSuppressed(
+        id=EVENT,
+        at=AT,
+        email_id=EMAIL,
+        category=Category.BULK,
+        client="shop",
+        message_id=MESSAGE_ID,
+        reply=Reply(stage=Stage.RCPT, code=250, enhanced="2.0.0", text="ok"),
+        recipient="ann@example.org",
+        attempt=1,
+        origin=SuppressionOrigin.UNSUBSCRIBE,
+        reason="opted out of news",
+    ),
+    EmailCancelled(
+        id=EVENT,
+        at=AT,
+        email_id=EMAIL,
+        category=Category.BULK,
+        client="shop",
+        message_id=MESSAGE_ID,
+        reply=Reply(stage=Stage.RCPT, code=250, enhanced="2.0.0", text="ok"),
+        recipient="ann@example.org",
+        attempt=1,
     ),
     IssueCode(
         id=EMAIL,
@@ -247,6 +282,7 @@ EXAMPLES: tuple[Contract, ...] = (
     DomainsCounted(
         id=EMAIL, catch_all=2, not_catch_all=3, unknown=5, total=10, delivered=4711, bounced=12
     ),
+    *LEDGER_EXAMPLES,
 )
 
 

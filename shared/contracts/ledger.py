@@ -1,0 +1,228 @@
+"""Questions to the ledger about mails, its answers, and the question to cancel a mail."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.contracts.fields import (
+    MAX_ATTEMPTS,
+    MAX_RECIPIENTS,
+    MAX_SUBJECT_CHARS,
+    Address,
+    Attempt,
+    Count,
+    Domain,
+    Id,
+    Moment,
+    Seconds,
+    ShortText,
+    at_most,
+)
+from shared.contracts.mail import Category
+from shared.contracts.message import Answer, Question
+from shared.contracts.outcomes import MAX_REASON_CHARS, Reply, ReplyClass
+
+MAX_HISTORY = 2_000  # entries of one message, the newest
+MAX_LISTED_EMAILS = 100  # of a page
+MAX_PERIODS = 2_400  # of one answer: 100 days by the hour
+# A recipient, with its address and a reply, takes some 2 kB; a message has up to 100.
+MAX_EMAIL_BYTES = 8 * 1024 * 1024
+MAX_TIMEZONE_CHARS = 64
+MAX_LABELS = 50  # tags, or entries of metadata
+MAX_TAG_CHARS = 520  # `name` or `name:value`, each up to 256
+
+Labels = Annotated[dict[ShortText, ShortText], Field(max_length=MAX_LABELS), at_most(MAX_LABELS)]
+
+
+class EmailStatus(StrEnum):
+    """The state of a mail for one recipient."""
+
+    WAITING = "waiting"  # accepted, no attempt yet
+    DEFERRED = "deferred"  # there will be another attempt
+    DELIVERED = "delivered"
+    BOUNCED = "bounced"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    SUPPRESSED = "suppressed"
+    CANCELLED = "cancelled"
+    UNCERTAIN = "uncertain"
+
+    @property
+    def ended(self) -> bool:
+        """Whether no other outcome will follow."""
+        return self not in {EmailStatus.WAITING, EmailStatus.DEFERRED}
+
+
+class RecipientStatus(BaseModel):
+    """The state of a mail for one recipient, by its final outcome or else its latest one."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    recipient: Address
+    status: EmailStatus
+    attempts: int = Field(ge=0, le=MAX_ATTEMPTS, description="How many attempts had an outcome")
+    at: Moment | None = Field(None, description="Of the outcome; absent while waiting")
+    reply: Reply | None = None
+    reply_class: ReplyClass | None = None
+    reason: str | None = Field(None, max_length=MAX_REASON_CHARS)
+
+
+class HistoryEntry(BaseModel):
+    """An outcome of a mail for one recipient at one attempt."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    recipient: Address
+    status: EmailStatus
+    attempt: Attempt
+    at: Moment
+    reply: Reply | None = None
+    reply_class: ReplyClass | None = None
+    reason: str | None = Field(None, max_length=MAX_REASON_CHARS)
+    retry_after: Seconds | None = Field(None, description="Until the next attempt, about")
+
+
+class EmailRecord(BaseModel):
+    """The facts that are kept of a mail: never a body, an attachment or a code."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    email_id: Id
+    client: Id | None = None
+    category: Category
+    from_: ShortText | None = Field(None, alias="from")
+    subject: str | None = Field(
+        None, max_length=MAX_SUBJECT_CHARS, description="Absent for a mail of the class otp"
+    )
+    list_id: Id | None = None
+    tags: Labels = Field(default_factory=dict)
+    metadata: Labels = Field(default_factory=dict)
+    size_bytes: Count = Field(description="Of the command, with its content")
+    message_id: ShortText | None = Field(
+        None, description="The Message-ID header (RFC 5322 3.6.4); absent before the first attempt"
+    )
+    accepted_at: Moment
+    expires_at: Moment | None = None
+    recipients: tuple[RecipientStatus, ...] = Field(max_length=MAX_RECIPIENTS)
+
+
+class DescribeEmail(Question):
+    """Asks for the states of a mail and its history."""
+
+    keys = ("email.describe",)
+
+    email_id: Id
+    client: Id | None = Field(None, description="Of this client alone; of any if absent")
+
+
+class EmailDescribed(Answer):
+    """Answers with a mail and its history, the oldest entry first; with neither if unknown."""
+
+    keys = ("email.described",)
+    max_bytes = MAX_EMAIL_BYTES
+
+    email: EmailRecord | None = None
+    history: tuple[HistoryEntry, ...] = Field((), max_length=MAX_HISTORY)
+
+
+class ListEmails(Question):
+    """Asks for a page of mails, the newest first."""
+
+    keys = ("email.list",)
+
+    client: Id | None = Field(None, description="Of this client alone; of any if absent")
+    recipient: Address | None = None
+    status: EmailStatus | None = Field(
+        None, description="Mails with a recipient of this status, whatever the others are"
+    )
+    category: Category | None = None
+    tag: Annotated[str, Field(max_length=MAX_TAG_CHARS)] | None = Field(
+        None, description="`name`, or `name:value`"
+    )
+    since: Moment | None = Field(None, description="Accepted at this time or later")
+    until: Moment | None = Field(None, description="Accepted before")
+    after: ShortText | None = Field(None, description="`next` of the page before")
+    limit: int = Field(50, ge=1, le=MAX_LISTED_EMAILS)
+
+
+class EmailsListed(Answer):
+    """Answers with a page of mails."""
+
+    keys = ("email.listed",)
+    max_bytes = MAX_EMAIL_BYTES
+
+    emails: tuple[EmailRecord, ...] = Field(max_length=MAX_LISTED_EMAILS)
+    next: ShortText | None = Field(None, description="`after` of the next page; absent at the last")
+
+
+class CountEmails(Question):
+    """Asks for sums over mails by the time of their acceptance."""
+
+    keys = ("email.count",)
+
+    client: Id | None = Field(None, description="Of this client alone; of all if absent")
+    since: Moment
+    until: Moment
+    by: Literal["hour", "day"] | None = Field(None, description="One sum over all if absent")
+    timezone: str = Field("UTC", max_length=MAX_TIMEZONE_CHARS, description="Of the days, IANA")
+    category: Category | None = None
+    tag: Annotated[str, Field(max_length=MAX_TAG_CHARS)] | None = Field(
+        None, description="`name`, or `name:value`; not together with a domain"
+    )
+    domain: Domain | None = Field(None, description="Of the recipient")
+
+
+class EmailCounts(BaseModel):
+    """Sums over recipients whose mail was accepted in one period.
+
+    Accepted is the sum of all others.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    since: Moment
+    accepted: Count = 0
+    waiting: Count = Field(0, description="Without a final outcome, the deferred ones included")
+    delivered: Count = 0
+    bounced_permanent: Count = 0
+    bounced_transient: Count = 0
+    bounced_undetermined: Count = 0
+    failed: Count = 0
+    expired: Count = 0
+    suppressed: Count = 0
+    cancelled: Count = 0
+    uncertain: Count = 0
+
+
+class EmailsCounted(Answer):
+    """Answers with the sums of each period that has any, the oldest first."""
+
+    keys = ("email.counted",)
+    max_bytes = MAX_EMAIL_BYTES
+
+    periods: tuple[EmailCounts, ...] = Field(max_length=MAX_PERIODS)
+    total: EmailCounts
+
+
+class CancelEmail(Question):
+    """Asks the sender not to send a mail any more. Asked again, it is the same.
+
+    It is kept until the mail comes: each recipient that no sender has begun to send to ends as
+    `email.cancelled`.
+    """
+
+    keys = ("email.cancel",)
+
+    email_id: Id
+    client: Id | None = None
+
+
+class EmailCancelling(Answer):
+    """Answers that the cancellation is kept, and for how many recipients it comes too late."""
+
+    keys = ("email.cancelling",)
+
+    sending: Count = Field(description="Recipients that are being sent to now")
+    ended: Count = Field(description="Recipients with a final outcome, cancelled ones not included")
+    cancelled: Count = Field(description="Recipients that had ended as cancelled before")

@@ -1,0 +1,121 @@
+"""The users of the broker and their rights, as data: of each service, and of a program.
+
+Services may configure nothing: `ops topology` declares everything as the operator.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from shared.contracts import CONTRACTS, Event
+from shared.topology import (
+    COMMANDS,
+    DEAD,
+    DELAY_EXCHANGES,
+    DELIVERY_LIMIT,
+    EVENTS,
+    OPERATOR,
+    Binding,
+    Owner,
+    Queue,
+    is_reserved,
+)
+
+MAX_PROGRAM_EVENTS = 100_000  # in a program's queue; the oldest are dropped first
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """The rights of a user: patterns to write and read, none to configure, and keys by exchange."""
+
+    name: str
+    write: str
+    read: str
+    topics: Mapping[str, str]
+
+
+def _user(name: Owner, *, commands: str = "", events: str = "", consumes: bool = True) -> User:
+    """Return the rights of a service: to read its own queues, to write keys that are named.
+
+    A service that answers questions may write to the default exchange, which carries replies. That
+    also reaches any queue by its name: RabbitMQ has no finer right (access control, 2026-08).
+    """
+    own = rf"^{name}\."
+    topics = {COMMANDS: commands or "^$", EVENTS: events or "^$", DEAD: own if consumes else "^$"}
+    topics |= dict.fromkeys(DELAY_EXCHANGES, own if consumes else "^$")
+    exchanges = [COMMANDS] * bool(commands) + [EVENTS] * bool(events)
+    pipeline = [DEAD, "amq.default", *DELAY_EXCHANGES] if consumes else []
+    allowed = "|".join(exchange.replace(".", r"\.") for exchange in (*exchanges, *pipeline))
+    return User(name, write=f"^({allowed})$", read=own if consumes else "^$", topics=topics)
+
+
+USERS: tuple[User, ...] = (
+    _user(
+        Owner.GATEWAY,
+        commands=r"^(email\.(send\.(otp|transactional|bulk)|cancel|describe|list|count)"
+        r"|suppression\.(describe|list|add|remove)|code\.(issue|cancel|verify)"
+        r"|domain\.(describe|list|count))$",
+        events=r"^feedback\.reported$",
+        consumes=False,
+    ),
+    _user(Owner.SENDER, events=r"^email\."),
+    _user(Owner.OTP, commands=r"^email\.send\.otp$", events=r"^code\."),
+    _user(Owner.CLASSIFIER, events=r"^domain\.classified$"),
+    _user(Owner.SCHEDULER, commands=r"^email\.send\.(transactional|bulk)$"),
+    _user(Owner.LEDGER, events=r"^suppression\."),
+)
+
+_PROGRAM_NAME = re.compile("[a-z0-9-]{1,50}")
+# Of one program at a time (RabbitMQ, "Per-User Limits"); an operator may set others.
+PROGRAM_LIMITS: Mapping[str, int] = {"max-connections": 50, "max-channels": 200}
+PROGRAM_EVENTS: tuple[str, ...] = tuple(
+    key
+    for each in CONTRACTS
+    if issubclass(each, Event)
+    for key in each.keys
+    if key.startswith("email.")
+)
+ALL_PROGRAM_EVENTS = ("email.#",)
+
+
+def check_program(name: str) -> str:
+    """Return the name of a program. Raises ValueError if no program may have it."""
+    if not _PROGRAM_NAME.fullmatch(name):
+        raise ValueError("must be 1 to 50 of a-z, 0-9 and -")
+    if is_reserved(name) or name == OPERATOR:
+        raise ValueError(f"{name} is a name of the pipeline or the broker")
+    return name
+
+
+def program_user(name: str) -> User:
+    """Return the rights of a program that publishes mail, asks about domains, and reads its queue.
+
+    It may configure nothing: a queue of its own on `mail.events` that refuses messages would stop
+    the outcomes of all, and a dead-letter exchange passes topic rights by (issue 10, A13).
+    """
+    commands = r"^(email\.send\.(transactional|bulk)|domain\.describe)$"
+    return User(
+        check_program(name),
+        write=rf"^{re.escape(COMMANDS)}$",
+        read=rf"^{name}\.events$",
+        topics={COMMANDS: commands, EVENTS: "^$"},
+    )
+
+
+def program_queue(name: str, keys: Sequence[str] = ALL_PROGRAM_EVENTS) -> Queue:
+    """Return the queue of a program, bound to events of mails.
+
+    It drops the oldest event when it is full: if it refused the newest, no queue would get one.
+    """
+    arguments: Mapping[str, str | int] = {
+        "x-queue-type": "quorum",
+        "x-overflow": "drop-head",
+        "x-max-length": MAX_PROGRAM_EVENTS,
+        "x-delivery-limit": DELIVERY_LIMIT,
+    }
+    return Queue(
+        f"{check_program(name)}.events",
+        None,
+        tuple(Binding(EVENTS, key) for key in keys),
+        arguments,
+    )

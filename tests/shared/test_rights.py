@@ -1,0 +1,75 @@
+"""The rights of the broker's users: each service has the least that it needs."""
+
+import re
+
+import pytest
+
+from shared import rights, topology
+from shared.contracts import CONTRACTS, Command, Event, Question
+from shared.rights import User
+from shared.topology import EXCHANGES
+from tests.shared.test_topology import ALL, name_of
+
+USERS = {user.name: user for user in rights.USERS}
+COMMAND_KEYS = [
+    key for each in CONTRACTS if issubclass(each, Command | Question) for key in each.keys
+]
+EVENT_KEYS = [key for each in CONTRACTS if issubclass(each, Event) for key in each.keys]
+
+
+@pytest.mark.parametrize("user", rights.USERS, ids=name_of)
+def test_rights_are_anchored(user: User) -> None:
+    """`sms` without anchors would also match `mysms.dead`."""
+    patterns = (user.write, user.read, *user.topics.values())
+
+    assert all(pattern.startswith("^") for pattern in patterns)
+    assert user.write.endswith("$")
+
+
+@pytest.mark.parametrize("user", rights.USERS, ids=name_of)
+def test_a_service_reads_its_own_queues_only(user: User) -> None:
+    """A service reads its own queues alone, and can delay or reject only their messages."""
+    readable = {queue.name for queue in ALL if re.search(user.read, queue.name)}
+
+    assert readable == {queue.name for queue in ALL if queue.owner == user.name}
+    for exchange in (topology.DEAD, *topology.DELAY_EXCHANGES):
+        writable = {queue.name for queue in ALL if re.search(user.topics[exchange], queue.name)}
+        assert writable == readable
+
+
+@pytest.mark.parametrize(
+    ("name", "commands", "events"),
+    [
+        (
+            "gateway",
+            {"email.send.otp", "email.send.transactional", "email.send.bulk"}
+            | {"code.issue", "code.cancel", "code.verify", "domain.describe"}
+            | {"domain.list", "domain.count", "email.cancel", "email.describe", "email.list"}
+            | {"email.count", "suppression.describe", "suppression.list", "suppression.add"}
+            | {"suppression.remove"},
+            {"feedback.reported"},
+        ),
+        ("sender", set(), {key for key in EVENT_KEYS if key.startswith("email.")}),
+        ("otp", {"email.send.otp"}, {"code.issued", "code.verified", "code.refused"}),
+        ("classifier", set(), {"domain.classified"}),
+        ("scheduler", {"email.send.transactional", "email.send.bulk"}, set()),
+        ("ledger", set(), {"suppression.added", "suppression.removed"}),
+    ],
+)
+def test_a_service_publishes_only_its_own_messages(
+    name: str, commands: set[str], events: set[str]
+) -> None:
+    """A service cannot publish the events of another."""
+    topics = USERS[name].topics
+
+    assert {key for key in COMMAND_KEYS if re.search(topics[topology.COMMANDS], key)} == commands
+    assert {key for key in EVENT_KEYS if re.search(topics[topology.EVENTS], key)} == events
+
+
+@pytest.mark.parametrize("user", rights.USERS, ids=name_of)
+def test_every_exchange_that_can_be_written_to_is_limited_by_key(user: User) -> None:
+    """Without a topic right for an exchange every key is allowed there."""
+    written = {each.name for each in EXCHANGES if re.search(user.write, each.name)}
+
+    assert written <= user.topics.keys()
+    assert not re.search(user.write, topology.UNROUTED)
