@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from aiohttp import web
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from services.gateway.api.body import RequestBody, StrictModel
 from services.gateway.api.openapi import Operation, Success
 from services.gateway.api.outcomes import RecipientOutcome, wait_for_outcomes
-from services.gateway.api.problem import FOREIGN_SENDER, KEY_REUSED, Problem
+from services.gateway.api.problem import EXPIRED, FOREIGN_SENDER, KEY_REUSED, Problem
 from services.gateway.api.request import CLIENT, RequestReader
 from services.gateway.api.response import Accepted, ResponseBody, accepted, respond
 from services.gateway.clients.clients import Scope
@@ -19,16 +19,24 @@ from services.gateway.clients.idempotency import RequestStamp
 from shared.broker import Broker
 from shared.contracts import Category, SendEmail, header
 from shared.contracts.attachment import MAX_ATTACHMENTS, Attachment, check_attachments
+from shared.contracts.calendar import CalendarObject
 from shared.contracts.fields import (
     MAX_RECIPIENTS,
     MAX_RETRIES,
+    MAX_TAGS,
     NOT_EMPTY,
+    Id,
     Mailbox,
     Mailboxes,
+    Metadata,
+    Moment,
     ReplyTo,
     Subject,
+    Tag,
     Text,
+    check_tags,
 )
+from shared.contracts.mail import check_list
 
 MAX_WAIT_DIGITS = 9  # more would mean no more than these, and cost time to read
 
@@ -41,16 +49,31 @@ def _with_items(schema: dict[str, Any]) -> None:
 class NewAttachment(Attachment, StrictModel):
     """A file that goes with a message; with a `content_id` the HTML shows it by `cid:`."""
 
-    def as_contract(self) -> Attachment:
-        """Return the attachment of the command; it was checked by the same rules."""
-        return Attachment.model_construct(**self.__dict__)
+
+class NewTag(Tag, StrictModel):
+    """A label of a message, by which its outcomes are found and counted; not in the mail."""
+
+
+class NewCalendar(CalendarObject, StrictModel):
+    """An iCalendar object, which a mail program shows as an invitation with its buttons."""
+
+
+def _as(contract: type[BaseModel]) -> AfterValidator:
+    """Return the conversion to the part of a command, which was checked by the same rules."""
+    return AfterValidator(lambda new: contract.model_construct(**new.__dict__))
 
 
 _Attachments = Annotated[
-    tuple[Annotated[NewAttachment, AfterValidator(NewAttachment.as_contract)], ...],
+    tuple[Annotated[NewAttachment, _as(Attachment)], ...],
     Field(max_length=MAX_ATTACHMENTS, fail_fast=True),
     AfterValidator(check_attachments),
 ]
+_Tags = Annotated[
+    tuple[Annotated[NewTag, _as(Tag)], ...],
+    Field(max_length=MAX_TAGS, fail_fast=True),
+    AfterValidator(check_tags),
+]
+_Calendar = Annotated[NewCalendar, _as(CalendarObject)]
 _Retries = Annotated[int, Field(strict=True, ge=0, le=MAX_RETRIES)]
 
 
@@ -83,15 +106,24 @@ class NewMessage(RequestBody):
     cc: Mailboxes = ()
     bcc: Mailboxes = Field((), description="These appear in no header")
     from_: Mailbox | None = Field(None, alias="from", description="The sender's default if absent")
-    reply_to: ReplyTo = None
+    reply_to: ReplyTo = Field(None, description="One mailbox, or up to ten")
     subject: Subject
     text: Text | None = Field(None, repr=False, description="At least one of text and html")
     html: Text | None = Field(None, repr=False)
     attachments: _Attachments = Field((), repr=False, description="At most 7 MiB together")
+    calendar: _Calendar | None = Field(None, repr=False, description="One more form of the text")
     headers: header.Headers = Field(
         default_factory=dict, description=f"Among {', '.join(header.KNOWN)} and X-*"
     )
+    tags: _Tags = ()
+    metadata: Metadata = Field(
+        default_factory=dict, description="Returned with each outcome; not in the mail"
+    )
     category: Category = Category.TRANSACTIONAL
+    list_id: Id | None = Field(
+        None, description="Of bulk mail: the list that it belongs to, by which an opt-out stops it"
+    )
+    expires_at: Moment | None = Field(None, description="The message is not sent from then on")
     retries: _Retries | None = Field(
         None, description="Further attempts at most; the category's schedule alone if absent"
     )
@@ -104,6 +136,7 @@ class NewMessage(RequestBody):
             raise ValueError("must have `text` or `html`")
         if self.category is Category.OTP and header.UNSUBSCRIBE in self.headers:
             raise ValueError("must not offer to unsubscribe from a code")
+        check_list(self.list_id, self.category)
         return self
 
     def command(self, stamp: RequestStamp, client: str) -> SendEmail:
@@ -132,7 +165,7 @@ POST_MESSAGE = Operation(
     ),
     scope=Scope.SEND,
     body=NewMessage,
-    problems=(FOREIGN_SENDER, KEY_REUSED),
+    problems=(FOREIGN_SENDER, EXPIRED, KEY_REUSED),
     description="The 202 comes after the broker has confirmed that it has stored the message. "
     "After a 503 the message may be stored nevertheless: sent again with the same "
     "`Idempotency-Key` it is one mail, without one it may be two.",
@@ -156,7 +189,11 @@ class MessageViews:
         new, content = await self.reader.read(request, NewMessage)
         if not client.allowed_senders.allow(new.from_):
             raise Problem(FOREIGN_SENDER)
-        command = new.command(await self.reader.stamp(request, content), client.id)
+        stamp = await self.reader.stamp(request, content)
+        if new.expires_at is not None and new.expires_at <= stamp.at:
+            await self.reader.forget_key(request)
+            raise Problem(EXPIRED)
+        command = new.command(stamp, client.id)
         seconds = preferred_wait(request.headers.getall("Prefer", ()), self.max_wait_seconds)
         if seconds:
             return await self._post_and_wait(command, seconds)

@@ -20,6 +20,7 @@ MAX_NAME_CHARS = 100  # of an unknown field, whose name the client made
 PATTERNS: Mapping[str, str] = {
     fields.ID: "must be 1 to 100 letters, digits, dots, underscores and hyphens, a letter or digit "
     "first",
+    fields.TAG: "must be 1 to 256 letters, digits, underscores and hyphens",
     fields.PURPOSE: "must be 1 to 32 lower-case letters, digits and hyphens, a letter first",
     fields.LOCALE: "must be a language tag such as de or pt-BR",
     attachment.CONTENT_ID: "must be 1 to 100 letters, digits and any of ._+- , a letter or digit "
@@ -52,7 +53,7 @@ _DETAILS: Mapping[str, str] = {
     "datetime": _TIME,
     "timezone": _TIME,
 }
-_ONE_OR_MORE = frozenset({"to", "cc", "bcc"})  # fields where a string is a list of one
+_ONE_OR_MORE = frozenset({"to", "cc", "bcc", "reply_to"})  # fields where a string is a list of one
 _KEY = "[key]"  # the validator's place of a mistake in the key of a mapping
 
 

@@ -39,6 +39,7 @@ INVALID = ProblemType(422, "invalid", "The request has mistakes")
 KEY_REUSED = ProblemType(
     422, "idempotency-key-reused", "The Idempotency-Key stands for a request with another body"
 )
+EXPIRED = ProblemType(422, "expired", "The `expires_at` of the message is over")
 TOO_MANY_REQUESTS = ProblemType(429, "too-many-requests", "This was asked for too often")
 HEADERS_TOO_LARGE = ProblemType(431, "headers-too-large", "The headers are too large")
 INTERNAL = ProblemType(500, "internal", "Something went wrong here")

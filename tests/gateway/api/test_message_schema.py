@@ -17,9 +17,14 @@ from services.gateway.clients.idempotency import RequestStamp
 from shared import contracts
 from shared.contracts import Category, SendEmail
 from shared.contracts.attachment import Attachment
+from shared.contracts.calendar import CalendarObject
+from shared.contracts.fields import Tag
 
 STAMP = RequestStamp("m1", datetime(2026, 11, 1, 12, tzinfo=UTC))
 FILE = {"filename": "a.txt", "content": "SGVsbG8="}
+INVITATION = "BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\nEND:VCALENDAR\r\n"
+CALENDAR = {"method": "REQUEST", "content": INVITATION}
+TAG = {"name": "campaign", "value": "spring"}
 MAIL = {"to": "ann@example.com", "subject": "Hello", "text": "Hello, Ann."}
 
 
@@ -53,6 +58,11 @@ def test_a_message_becomes_a_command() -> None:
         html="<p>Hello",
         attachments=[{"filename": "a.txt", "content": "SGVsbG8="}],
         headers={"list-id": "<news.example.com>"},
+        calendar=CALENDAR,
+        tags=[TAG],
+        metadata={"order": "17"},
+        list_id="news",
+        expires_at="2026-11-02T12:00:00+01:00",
     )
 
     assert made == SendEmail(
@@ -67,6 +77,11 @@ def test_a_message_becomes_a_command() -> None:
         html="<p>Hello",
         attachments=(Attachment(filename="a.txt", content="SGVsbG8="),),
         headers={"List-Id": "<news.example.com>"},
+        calendar=CalendarObject(method="REQUEST", content=INVITATION),
+        tags=(Tag(name="campaign", value="spring"),),
+        metadata={"order": "17"},
+        list_id="news",
+        expires_at=datetime(2026, 11, 2, 11, tzinfo=UTC),
         client="shop",
         created_at=STAMP.at,
     )
@@ -128,6 +143,23 @@ def test_an_accepted_message_can_be_read_by_the_sender(**fields: Any) -> None:  
         ({"reply_to": ["a@x.example", "b"]}, "#/reply_to/1"),
         ({"reply_to": "a@x.example, b@x.example"}, "#/reply_to/0"),
         ({"reply_to": ["a@x.example"] * 11}, "#/reply_to"),
+        ({"calendar": CALENDAR | {"method": "CANCEL"}}, "#/calendar"),
+        ({"calendar": CALENDAR | {"method": "request"}}, "#/calendar/method"),
+        ({"calendar": CALENDAR | {"content": "BEGIN:VCALENDAR"}}, "#/calendar/content"),
+        ({"calendar": CALENDAR | {"name": "a.ics"}}, "#/calendar/name"),
+        ({"calendar": INVITATION}, "#/calendar"),
+        ({"tags": [TAG, TAG]}, "#/tags"),
+        ({"tags": [TAG | {"value": "a b"}]}, "#/tags/0/value"),
+        ({"tags": [TAG | {"colour": "red"}]}, "#/tags/0/colour"),
+        ({"tags": {"campaign": "spring"}}, "#/tags"),
+        ({"metadata": {"order": 17}}, "#/metadata/order"),
+        ({"metadata": {"a\n": "b"}}, "#/metadata/a%0A"),
+        ({"metadata": [TAG]}, "#/metadata"),
+        ({"list_id": "news"}, "#"),
+        ({"list_id": "a b", "category": "bulk"}, "#/list_id"),
+        ({"expires_at": "tomorrow"}, "#/expires_at"),
+        ({"expires_at": "2026-11-02T12:00:00"}, "#/expires_at"),
+        ({"expires_at": "0001-01-01T00:00:00Z"}, "#/expires_at"),
         ({"subject": 5}, "#/subject"),
         ({"subject": "Hi\r\nBcc: b@x.example"}, "#/subject"),
         ({"subject": "Hi\nthere"}, "#/subject"),

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
@@ -24,6 +25,7 @@ from shared.contracts.attachment import MAX_ATTACHED_BYTES
 from tests.gateway.api_client import MAIL, ApiClient, declare, settings
 from tests.gateway.fake_service import FakeService, outcomes, running_service
 from tests.tap import depth, tapped
+from tests.waiting import until
 
 TRANSACTIONAL = topology.sending_queue(Category.TRANSACTIONAL)
 KEY = {"Idempotency-Key": "order-17"}
@@ -268,6 +270,63 @@ async def test_the_number_of_retries_goes_with_the_message(api: ApiClient, vhost
     command = contracts.decode(arrived.type or "", arrived.body)
     assert isinstance(command, SendEmail)
     assert command.retries == 0
+
+
+async def test_labels_and_an_invitation_go_with_the_message(api: ApiClient, vhost: str) -> None:
+    """The command has the tags, metadata, list, end and invitation that the client set."""
+    invitation = "BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\nEND:VCALENDAR\r\n"
+    await declare(vhost, [topology.sending_queue(Category.BULK)])
+    async with tapped(vhost, topology.COMMANDS) as tap:
+        answer = await api.post(
+            "/v1/messages",
+            MAIL
+            | {
+                "category": "bulk",
+                "list_id": "news",
+                "tags": [{"name": "campaign", "value": "spring"}],
+                "metadata": {"order": "17"},
+                "expires_at": "9998-12-31T23:59:59Z",
+                "reply_to": ["a@x.example", "b@x.example"],
+                "calendar": {"method": "REQUEST", "content": invitation},
+            },
+        )
+        arrived = await tap.next()
+
+    command = contracts.decode(arrived.type or "", arrived.body)
+    assert answer.status == 202
+    assert isinstance(command, SendEmail)
+    assert (command.list_id, command.metadata) == ("news", {"order": "17"})
+    assert [(tag.name, tag.value) for tag in command.tags] == [("campaign", "spring")]
+    assert command.expires_at == datetime(9998, 12, 31, 23, 59, 59, tzinfo=UTC)
+    assert command.reply_to == ("a@x.example", "b@x.example")
+    assert command.calendar is not None
+    assert command.calendar.content == invitation
+
+
+async def test_a_message_that_has_expired_is_refused(api: ApiClient) -> None:
+    """A message with its end in the past is a 422 of its own code, and does not take its key."""
+    late = await api.post("/v1/messages", MAIL | {"expires_at": "2026-01-01T00:00:00Z"}, KEY)
+    right = await api.post("/v1/messages", MAIL, KEY)
+
+    assert (late.status, late.json["code"]) == (422, "expired")
+    assert right.status == 202
+
+
+async def test_a_repeat_after_its_end_has_the_first_answer(api: ApiClient) -> None:
+    """A message that was accepted before its end is not refused when its request is repeated."""
+    end = datetime.now(UTC) + timedelta(seconds=2)
+    brief = MAIL | {"expires_at": end.isoformat()}
+
+    first = await api.post("/v1/messages", brief, KEY)
+    await until(lambda: _is_after(end))
+    again = await api.post("/v1/messages", brief, KEY)
+
+    assert (first.status, again.status) == (202, 202)
+    assert first.content == again.content
+
+
+async def _is_after(moment: datetime) -> bool:
+    return datetime.now(UTC) > moment
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,8 @@ WRONG = (
     *({"Bcc": "a"}, {"X-A": 5}, {"X-A": ""}, {"X A": "a"}, {"x-a": "1", "X-A": "2"}),
     *({"X-A": "x" * 1_000}, {"X-A": "x" * 9_000}, {"x" * 2_000: "1"}, {"List-Unsubscribe": "x"}),
     *({"List-Id": "x"}, {"List-Id": "a, b <x.example>"}, {"References": "x"}, {"List-Post": "x"}),
-    {"List-Unsubscribe-Post": "List-Unsubscribe=One-Click"},
+    *({"List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}, {"": "a"}, {"x" * 41: "a"}),
+    *([{"name": "a", "value": "b"}] * 2, {"method": "REQUEST", "content": "x"}),
 )
 # Words of Python, of the validator, of regular expressions and of standards.
 JARGON = re.compile(
@@ -61,6 +62,7 @@ SENTENCE = re.compile(r"(its name |[\w-]+ )?(must|is)\b|The ")
 # Patterns of values that code checks, which has words of its own.
 FORMS = {
     *(fields.MAILBOX_FORM, fields.DOMAIN_FORM, fields.SUBJECT_FORM, fields.TEXT_FORM),
+    fields.METADATA_FORM,
     *(attachment.NAME_FORM, attachment.TYPE_FORM, attachment.BASE64_FORM, SENDER_FORM),
 }
 STAMP = RequestStamp("r1", datetime(2026, 11, 1, tzinfo=UTC))

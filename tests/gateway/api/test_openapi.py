@@ -122,13 +122,15 @@ def test_bodies_take_known_fields_only() -> None:
 def test_each_text_and_list_of_a_request_has_its_limits() -> None:
     """Each text, list and number of a request has limits in the schema (issue 10, H5)."""
     schemas = openapi.document(OPERATIONS)["components"]["schemas"]
-    names = {each.body.__name__ for each in OPERATIONS if each.body} | {"NewAttachment", "NewEvent"}
+    names = {each.body.__name__ for each in OPERATIONS if each.body} | {
+        *("NewAttachment", "NewCalendar", "NewEvent", "NewTag")
+    }
 
     for name in names:
         for field, schema in schemas[name]["properties"].items():
             for each in schema.get("anyOf", [schema]):
                 kind = each.get("type")
-                limited = kind != "string" or {"maxLength", "format"} & each.keys()
+                limited = kind != "string" or {"maxLength", "format", "enum"} & each.keys()
                 assert limited, (name, field)
                 assert kind != "array" or "maxItems" in each, (name, field)
                 assert kind != "integer" or {"minimum", "maximum"} <= each.keys(), (name, field)
