@@ -90,6 +90,7 @@ NO_MODULE = {
     "tests/test_databases.py": "it is about the fixtures of tests/databases.py",
     "tests/test_publish.py": "it runs the programs of docs/publish.md",
     "tests/gateway/api/test_message_schema.py": "from a body to a command, without HTTP",
+    "tests/gateway/test_overload.py": "the gateway and a broker that takes no more",
     "tests/test_docs.py": "it is about README.md and docs/",
     "tests/test_shop.py": "it is about what a program can do to all services",
     "tests/test_settings.py": "it is about the settings of all services",

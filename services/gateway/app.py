@@ -23,7 +23,12 @@ from services.gateway.clients.clients import AllowedSenders, Client, Scope
 from services.gateway.clients.keys import ApiKeys, InvalidApiKey
 from services.gateway.clients.rate_limiter import RateLimiter
 from services.gateway.clients.store import ClientStore
-from services.gateway.middleware import add_common_headers, explain_errors, observe
+from services.gateway.middleware import (
+    RequestLimit,
+    add_common_headers,
+    explain_errors,
+    observe,
+)
 from shared.runtime import health
 from shared.runtime.health import Check
 
@@ -113,6 +118,7 @@ class Api:
     clients: ClientViews
     authenticator: Authenticator
     rate_limiter: RateLimiter
+    request_limit: RequestLimit
 
 
 def document_view() -> View:
@@ -162,7 +168,8 @@ def build_app(
     X-Forwarded-For is believed from `proxies`.
     """
     app = web.Application(
-        middlewares=[observe(proxies), explain_errors], client_max_size=max_body_bytes
+        middlewares=[observe(proxies), explain_errors, api.request_limit.admit],
+        client_max_size=max_body_bytes,
     )
     app.on_response_prepare.append(add_common_headers)
     app.add_routes(

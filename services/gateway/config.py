@@ -51,6 +51,11 @@ class GatewaySettings(Settings):
         ge=1024,
         description="Bytes of all bodies over 16 KiB in flight; half of it for one client",
     )
+    gateway_max_requests: int = Field(
+        2000,
+        ge=1,
+        description="Under way at a time; half of them may wait for outcomes; health is exempt",
+    )
     gateway_max_connections: int = Field(
         4000, ge=1, description="Open at a time; fewer where the system leaves fewer descriptors"
     )

@@ -9,7 +9,7 @@ from functools import lru_cache
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from services.gateway import client_address
 from services.gateway.api import problem
@@ -35,7 +35,11 @@ REQUESTS = Counter(
 DURATION = Histogram(
     "postrider_http_request_seconds", "From headers to answer", ("route",), buckets=SECONDS_BUCKETS
 )
-# Asked every few seconds by machines: neither counted nor logged.
+IN_FLIGHT = Gauge("postrider_http_requests_in_flight", "Requests under way now")
+REFUSED = Counter(
+    "postrider_http_requests_refused", "Requests refused since too many others were under way"
+)
+# Asked every few seconds by machines: neither counted, logged nor limited.
 UNOBSERVED_PATHS = frozenset({"/ping", "/healthz", "/readyz", "/metrics"})
 REQUEST_ID = web.RequestKey("request_id", str)
 REASON = web.RequestKey("reason", str)
@@ -43,6 +47,33 @@ REASON = web.RequestKey("reason", str)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")  # safe in a log and in a header
 
 logger = structlog.get_logger(__name__)
+
+
+class RequestLimit:
+    """Bounds the requests under way: more than `total` would only wait for each other."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._count = 0
+        IN_FLIGHT.set_function(lambda: self._count)  # read when the metrics are, not counted twice
+
+    def has_room(self) -> bool:
+        """Return whether half of the places are free, so that requests may wait for outcomes."""
+        return 2 * self._count <= self._total
+
+    @web.middleware
+    async def admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Count a request while it is handled. Raises Problem when there are too many."""
+        if request.path in UNOBSERVED_PATHS:
+            return await handler(request)
+        if self._count >= self._total:
+            REFUSED.inc()
+            raise problem.overloaded("Too many requests are under way.", "requests in flight")
+        self._count += 1
+        try:
+            return await handler(request)
+        finally:
+            self._count -= 1
 
 
 def observe(proxies: Sequence[Network]) -> Middleware:

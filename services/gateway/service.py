@@ -33,6 +33,7 @@ from services.gateway.clients.store import (
     QuotaStore,
 )
 from services.gateway.config import GatewaySettings
+from services.gateway.middleware import RequestLimit
 from shared.broker import Broker
 from shared.runtime import health, lifecycle
 from shared.runtime.health import Check
@@ -100,9 +101,10 @@ def application(
     keys = ApiKeys(secret, timedelta(days=settings.gateway_key_days), time.time)
     answer_seconds = settings.gateway_answer_seconds
     rate = settings.gateway_client_rate
+    limit = RequestLimit(settings.gateway_max_requests)
     return build_app(
         Api(
-            messages=MessageViews(reader, broker, stop, settings.gateway_max_wait),
+            messages=MessageViews(reader, broker, stop, settings.gateway_max_wait, limit.has_room),
             codes=CodeViews(reader, broker, answer_seconds),
             events=EventViews(reader, broker),
             domains=DomainViews(reader, broker, answer_seconds),
@@ -111,6 +113,7 @@ def application(
             rate_limiter=RateLimiter(
                 Rate(rate) if rate else None, QuotaStore(database).take, time.monotonic
             ),
+            request_limit=limit,
         ),
         _checks(broker, database),
         settings.gateway_max_body,

@@ -187,6 +187,6 @@ async def test_a_client_with_large_bodies_in_flight_starves_no_other(
             while (await shop.post("/v1/messages", large)).status != 202:
                 pass
 
-    assert (refused.status, refused.json["code"]) == (503, "unavailable")
+    assert (refused.status, refused.json["code"]) == (503, "overloaded")
     assert refused.headers["Retry-After"] == "1"
     assert served == [202, 202]

@@ -18,10 +18,9 @@ from services.gateway.api.problem import (
     INVALID,
     MALFORMED,
     TOO_LARGE,
-    UNAVAILABLE,
     UNSUPPORTED_MEDIA_TYPE,
     Problem,
-    retry_after,
+    overloaded,
 )
 from shared.contracts.message import check_size
 
@@ -144,11 +143,10 @@ class BodyBudget:
         Raises Problem when the body exceeds the client's share or the total.
         """
         if self._held[client] + size > self._share or self._held.total() + size > self._total:
-            raise Problem(
-                UNAVAILABLE,
-                "Too many large requests are under way. Nothing was done; try again.",
-                headers=retry_after(BUDGET_RETRY_SECONDS),
-                reason="large bodies in flight",
+            raise overloaded(
+                "Too many large requests are under way.",
+                "large bodies in flight",
+                BUDGET_RETRY_SECONDS,
             )
         self._held[client] += size
         return lambda: self._release(client, size)

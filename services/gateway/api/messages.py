@@ -1,7 +1,7 @@
 """Messages: sent with POST, and their outcomes when the client waits."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -176,12 +176,16 @@ POST_MESSAGE = Operation(
 
 @dataclass(frozen=True, slots=True)
 class MessageViews:
-    """Sends messages; a client waits at most `max_wait_seconds`, and not beyond `stop`."""
+    """Sends messages.
+
+    A client waits at most `max_wait_seconds`, not beyond `stop`, and not at all without room.
+    """
 
     reader: RequestReader
     broker: Broker
     stop: asyncio.Event
     max_wait_seconds: int
+    has_room: Callable[[], bool]
 
     async def post(self, request: web.Request) -> web.Response:
         """Publish a message; return its outcomes when the client waits for them."""
@@ -195,7 +199,8 @@ class MessageViews:
             raise Problem(EXPIRED)
         command = new.command(stamp, client.id)
         seconds = preferred_wait(request.headers.getall("Prefer", ()), self.max_wait_seconds)
-        if seconds:
+        # A preference may be left unmet (RFC 7240 2): else waits would keep all other requests out.
+        if seconds and self.has_room():
             return await self._post_and_wait(command, seconds)
         await self.broker.publish(command)
         return accepted(command.id, {"Location": f"/v1/messages/{command.id}"})

@@ -102,7 +102,7 @@ _HEADERS: Mapping[str, Json] = {
         "example": "8e03978e-40d5-43dd-bc93-6894a57f9324",
     },
 }
-_WITH_RETRY_AFTER = {problem.UNAVAILABLE, problem.TOO_MANY_REQUESTS}
+_WITH_RETRY_AFTER = {problem.UNAVAILABLE, problem.OVERLOADED, problem.TOO_MANY_REQUESTS}
 _BODY_PROBLEMS = (
     problem.MALFORMED,
     problem.TIMEOUT,
@@ -226,6 +226,7 @@ def _problem_types(operation: Operation) -> list[ProblemType]:
         *operation.problems,
         problem.INTERNAL,
         problem.UNAVAILABLE,
+        problem.OVERLOADED,
     ]
 
 

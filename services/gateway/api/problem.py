@@ -14,11 +14,20 @@ RETRY_SECONDS = 5.0  # a broker that restarts is back in about twice that
 
 @dataclass(frozen=True, slots=True)
 class ProblemType:
-    """A type of problem: `code` is for programs and never changes, `title` is for people."""
+    """A type of problem: `code` is for programs and never changes, `title` is for people.
+
+    `registered` is the type's URI in a public registry, for programs that know nothing of ours.
+    """
 
     status: int
     code: str
     title: str
+    registered: str | None = None
+
+    @property
+    def uri(self) -> str:
+        """The URI of the type (RFC 9457 3.1.1)."""
+        return self.registered or f"urn:postrider:problem:{self.code}"
 
 
 MALFORMED = ProblemType(400, "malformed", "The request cannot be read")
@@ -44,6 +53,13 @@ TOO_MANY_REQUESTS = ProblemType(429, "too-many-requests", "This was asked for to
 HEADERS_TOO_LARGE = ProblemType(431, "headers-too-large", "The headers are too large")
 INTERNAL = ProblemType(500, "internal", "Something went wrong here")
 UNAVAILABLE = ProblemType(503, "unavailable", "This cannot be done now")
+OVERLOADED = ProblemType(
+    503,
+    "overloaded",
+    "Too much is under way here now",
+    # draft-ietf-httpapi-ratelimit-headers-10, section 7.3
+    "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
+)
 
 # The refusals that the HTTP library makes by itself.
 _BY_STATUS = {
@@ -99,6 +115,12 @@ def unavailable(reason: str, *, repeatable: bool) -> Problem:
     )
 
 
+def overloaded(detail: str, reason: str | None = None, seconds: float = RETRY_SECONDS) -> Problem:
+    """Return the problem of a request that was refused before anything was done of it."""
+    text = f"{detail} Nothing was done; try again."
+    return Problem(OVERLOADED, text, headers=retry_after(seconds), reason=reason)
+
+
 def too_many_requests(seconds: float, reason: str) -> Problem:
     """Return the problem of too many requests, with the seconds until the next one."""
     return Problem(TOO_MANY_REQUESTS, headers=retry_after(seconds), reason=reason)
@@ -126,7 +148,7 @@ class ProblemDocument(BaseModel):
         pointer: str = Field(description="Where: a JSON Pointer such as #/to/0")
         detail: str
 
-    type: str = Field(description="A URN that ends in the code")
+    type: str = Field(description="A URN that ends in the code, or a registered URI")
     title: str
     status: int
     code: str = Field(description="For programs: it never changes its meaning")
@@ -140,7 +162,7 @@ def document(problem: Problem, instance: str, request_id: str) -> bytes:
     """Return the JSON of a problem and a line end; absent fields are left out."""
     kind = problem.type
     fields: dict[str, object] = {
-        "type": f"urn:postrider:problem:{kind.code}",
+        "type": kind.uri,
         "title": kind.title,
         "status": kind.status,
         "code": kind.code,

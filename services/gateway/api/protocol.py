@@ -14,9 +14,8 @@ from services.gateway.api.problem import (
     INTERNAL,
     MALFORMED,
     TIMEOUT,
-    UNAVAILABLE,
     Problem,
-    retry_after,
+    overloaded,
 )
 from services.gateway.api.response import COMMON_HEADERS, problem_response
 from shared.runtime.http_connections import LimitedProtocol
@@ -24,10 +23,8 @@ from shared.runtime.http_connections import LimitedProtocol
 MAX_LINE_BYTES = 8190  # of the request line and of a header field, as the library has it
 # By the limit that ends a connection; any other is a time-out.
 _FAREWELLS: Mapping[str, Problem] = {
-    "total": Problem(UNAVAILABLE, "Too many connections are open.", headers=retry_after()),
-    "address": Problem(
-        UNAVAILABLE, "Too many connections are open from this address.", headers=retry_after()
-    ),
+    "total": overloaded("Too many connections are open."),
+    "address": overloaded("Too many connections are open from this address."),
     "headers": Problem(HEADERS_TOO_LARGE),
 }
 

@@ -108,7 +108,7 @@ async def test_a_connection_too_many_gets_a_problem(vhost: str, tmp_path: Path) 
     assert headers["Content-Type"] == "application/problem+json"
     assert headers["Retry-After"] == "5"
     document = ProblemDocument.model_validate_json(body)
-    assert (document.code, document.request_id) == ("unavailable", headers["X-Request-ID"])
+    assert (document.code, document.request_id) == ("overloaded", headers["X-Request-ID"])
 
 
 async def test_the_connections_of_a_proxy_are_those_of_many_callers(
