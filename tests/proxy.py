@@ -2,9 +2,13 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Self
+
+# Sees bytes before they are forwarded, and whether they go to the target. An OSError that it raises
+# drops them and ends their connection.
+Watch = Callable[[bytes, bool], None]
 
 
 class Proxy:
@@ -12,6 +16,7 @@ class Proxy:
 
     def __init__(self, target: int) -> None:
         self._target = target
+        self.watch: Watch = lambda _data, _to_target: None
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._swallowing: set[asyncio.StreamWriter] = set()
@@ -64,17 +69,20 @@ class Proxy:
             return
         self._writers |= {writer, far_writer}
         for source, sink in ((reader, far_writer), (far_reader, writer)):
-            task = asyncio.create_task(self._pump(source, sink))
+            task = asyncio.create_task(self._pump(source, sink, to_target=sink is far_writer))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, to_target: bool
+    ) -> None:
         # What is written to an end that was closed meanwhile is a RuntimeError of uvloop's.
         with suppress(OSError, RuntimeError):
             while data := await source.read(65536):
                 await self._flows.wait()
                 if sink in self._swallowing:
                     continue
+                self.watch(data, to_target)
                 sink.write(data)
                 await sink.drain()
         sink.transport.abort()
