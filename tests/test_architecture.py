@@ -27,6 +27,7 @@ LIBRARIES = {
         "benchmarks/*",
     ),
     "aiosmtpd": ("ops/simulator/*",),
+    "jinja2": ("shared/template.py", "shared/template_language.py"),
     "sqlalchemy": (
         "services/*/store.py",
         "services/otp/sql.py",
@@ -55,7 +56,10 @@ PURE_FOLDERS: Mapping[str, Sequence[str]] = {
 }
 # Folders of edges. The files that are named are pure all the same.
 EDGE_FOLDERS: Mapping[str, Sequence[str]] = {
-    "shared": ("dead_letter", "delivery", "errors", "identity", "retry", "topology"),
+    "shared": (
+        *("dead_letter", "delivery", "errors", "identity", "retry", "template"),
+        *("template_language", "topology"),
+    ),
     "shared/storage": ("rate",),
     "services/classifier/store": (),
     "services/gateway/api": ("body", "mistakes", "openapi", "problem"),
