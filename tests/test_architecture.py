@@ -31,6 +31,7 @@ LIBRARIES = {
     "sqlalchemy": (
         "services/*/store.py",
         "services/otp/sql.py",
+        "services/gateway/clients/idempotency_store.py",
         "services/classifier/store/*",
         "services/*/tables.py",
         "*/migrations/*",
@@ -52,7 +53,7 @@ PURE_FOLDERS: Mapping[str, Sequence[str]] = {
     "services/sender/mail": ("builder",),
     "services/sender/replies": (),
     "services/gateway": ("__main__", "app", "middleware", "service"),
-    "services/gateway/clients": ("rate_limiter", "store"),
+    "services/gateway/clients": ("idempotency_store", "rate_limiter", "store", "tables"),
 }
 # Folders of edges. The files that are named are pure all the same.
 EDGE_FOLDERS: Mapping[str, Sequence[str]] = {
@@ -91,6 +92,7 @@ ENVIRONMENT = ("os.environ", "os.environb", "os.getenv", "os.putenv")
 
 # A test file without a module of its name, and why.
 NO_MODULE = {
+    "tests/gateway/api/test_repeats.py": "requests and keys together: messages that are sent again",
     "tests/test_databases.py": "it is about the fixtures of tests/databases.py",
     "tests/test_publish.py": "it runs the programs of docs/publish.md",
     "tests/gateway/api/test_message_schema.py": "from a body to a command, without HTTP",

@@ -4,6 +4,7 @@ import hmac
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import orjson
 from aiohttp import web
@@ -16,7 +17,7 @@ from services.gateway.api.events import EventViews
 from services.gateway.api.messages import MessageViews
 from services.gateway.api.openapi import Access, Operation, Success
 from services.gateway.api.problem import INSUFFICIENT_SCOPE, UNAUTHORIZED, Problem
-from services.gateway.api.request import CLIENT, View, expect
+from services.gateway.api.request import CLIENT, CLIENT_ADDRESS, View, expect
 from services.gateway.api.response import ResponseBody
 from services.gateway.client_address import Network
 from services.gateway.clients.clients import AllowedSenders, Client, Scope
@@ -89,17 +90,23 @@ class Authenticator:
     store: ClientStore
     keys: ApiKeys
     admin_token: bytes = field(repr=False)
+    clock: Callable[[], datetime]
 
-    async def client(self, authorization: str | None) -> Client:
-        """Return the client of a valid key. Raises Problem or StoreUnavailable."""
+    async def client(self, authorization: str | None, remote: str) -> Client:
+        """Return the client of a key that is valid at `remote`, the address of its user.
+
+        Raises Problem or StoreUnavailable.
+        """
         try:
             key = self.keys.verify(_bearer_token(authorization))
         except InvalidApiKey as error:
             raise _unauthorized(str(error)) from None
-        senders = await self.store.senders(key)
-        if senders is None:
+        client = await self.store.client(key)
+        if client is None:
             raise _unauthorized("Revoked")
-        return Client(key.client, senders)
+        if refusal := client.refusal(remote, self.clock()):
+            raise _unauthorized(refusal)
+        return client
 
     def check_admin(self, authorization: str | None) -> None:
         """Check the administrator's token. Raises Problem."""
@@ -148,7 +155,12 @@ VIEWS: Mapping[Operation, Callable[[Api], View]] = {
     domains.COUNT_DOMAINS: lambda api: api.domains.count,
     domains.GET_DOMAIN: lambda api: api.domains.get,
     clients.POST_CLIENT: lambda api: api.clients.post,
+    clients.LIST_CLIENTS: lambda api: api.clients.list,
+    clients.GET_CLIENT: lambda api: api.clients.get,
+    clients.PATCH_CLIENT: lambda api: api.clients.patch,
     clients.DELETE_CLIENT: lambda api: api.clients.delete,
+    clients.POST_KEY: lambda api: api.clients.post_key,
+    clients.DELETE_KEY: lambda api: api.clients.delete_key,
     GET_DOCUMENT: lambda _: document_view(),
     PING: lambda _: ping,
 }
@@ -206,7 +218,8 @@ def _guarded(operation: Operation, view: View, api: Api) -> View:
     """Return the view behind a check of the key and the scope that the operation asks for."""
 
     async def for_client(request: web.Request) -> web.Response:
-        client = await api.authenticator.client(request.headers.get("Authorization"))
+        key, remote = request.headers.get("Authorization"), request[CLIENT_ADDRESS]
+        client = await api.authenticator.client(key, remote)
         request[CLIENT] = client
         await api.rate_limiter.admit(client.id)
         _check_scope(client, operation.scope)

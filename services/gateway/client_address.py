@@ -1,11 +1,20 @@
 """Pure: the address of a client, also behind proxies."""
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from functools import lru_cache
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
+MAPPED_PREFIX_BITS = 96  # of an IPv4 address that is written as IPv6 (RFC 4291 2.5.5.2)
 MAX_HOPS = 20  # read of X-Forwarded-For, which a client may make of any length
 
 
@@ -39,3 +48,17 @@ def is_in(text: str, networks: Sequence[Network]) -> bool:
     """Return whether a text is an address in one of the networks."""
     address = parse(text)
     return address is not None and any(address in network for network in networks)
+
+
+@lru_cache
+def parse_network(text: str) -> Network:
+    """Return the network of a text, an IPv4-mapped one as IPv4. Raises ValueError."""
+    try:
+        # A zone means something to its host alone (RFC 4007 11).
+        network = ip_network("" if "%" in text else text)
+    except ValueError:
+        raise ValueError("must be a network such as 192.0.2.0/24 or 2001:db8::/32") from None
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    if mapped is None or network.prefixlen < MAPPED_PREFIX_BITS:
+        return network
+    return IPv4Network((mapped, network.prefixlen - MAPPED_PREFIX_BITS))

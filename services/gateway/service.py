@@ -7,8 +7,10 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Self
 
 import structlog
 from aiohttp import web
@@ -24,14 +26,11 @@ from services.gateway.api.protocol import GatewayProtocol
 from services.gateway.api.request import RequestReader
 from services.gateway.app import Api, Authenticator, build_app
 from services.gateway.clients.idempotency import RequestStamp
+from services.gateway.clients.idempotency_store import IdempotencyKeyStore
 from services.gateway.clients.keys import ApiKeys
 from services.gateway.clients.rate_limiter import RateLimiter
-from services.gateway.clients.store import (
-    MIGRATIONS,
-    ClientStore,
-    IdempotencyKeyStore,
-    QuotaStore,
-)
+from services.gateway.clients.store import ClientStore, QuotaStore, utc_now
+from services.gateway.clients.tables import MIGRATIONS
 from services.gateway.config import GatewaySettings
 from services.gateway.middleware import RequestLimit
 from shared.broker import Broker
@@ -41,7 +40,24 @@ from shared.runtime.http_connections import Connections, Limits
 from shared.storage.database import Database
 from shared.storage.rate import Rate
 
+STORE_USES_SECONDS = 60.0  # between two writes of the days on which keys were used
+
 logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The stores on the gateway's database."""
+
+    clients: ClientStore
+    idempotency_keys: IdempotencyKeyStore
+    quotas: QuotaStore
+
+    @classmethod
+    def of(cls, database: Database, remember_seconds: float) -> Self:
+        """Return the stores; an Idempotency-Key is kept for `remember_seconds`."""
+        keys = IdempotencyKeyStore(database, remember_seconds)
+        return cls(ClientStore(database), keys, QuotaStore(database))
 
 
 async def run(settings: GatewaySettings, stop: asyncio.Event) -> None:
@@ -63,10 +79,12 @@ async def serving(settings: GatewaySettings, stop: asyncio.Event) -> AsyncIterat
         ) as database,
         Broker.connect(settings.amqp_url, settings.service) as broker,
     ):
-        keys = IdempotencyKeyStore(database, settings.gateway_remember)
-        app = application(settings, broker, database, keys, stop)
+        stores = Stores.of(database, settings.gateway_remember)
+        app = application(settings, broker, database, stores, stop)
+        purge_seconds = settings.gateway_purge_seconds
         async with (
-            lifecycle.repeating(keys.purge, settings.gateway_purge_seconds, "purge"),
+            lifecycle.repeating(stores.idempotency_keys.purge, purge_seconds, "purge"),
+            lifecycle.repeating(stores.clients.store_uses, STORE_USES_SECONDS, "uses of keys"),
             # All services answer at a health port; this one also at its own.
             health.endpoint(settings.health_host, settings.health_port, _checks(broker, database)),
             health.serving(
@@ -84,20 +102,19 @@ def application(
     settings: GatewaySettings,
     broker: Broker,
     database: Database,
-    idempotency_keys: IdempotencyKeyStore,
+    stores: Stores,
     stop: asyncio.Event,
 ) -> web.Application:
     """Return the application on a broker and a database; waits for outcomes end at `stop`."""
     secret = bytes.fromhex(settings.gateway_key_secret)
     reader = RequestReader(
         settings.gateway_body_seconds,
-        idempotency_keys,
+        stores.idempotency_keys,
         # A key of its own: the other one signs clients' keys.
         hmac.digest(secret, b"fingerprints of bodies", hashlib.sha256),
         lambda: RequestStamp(str(uuid.uuid4()), datetime.now(UTC)),
         BodyBudget(settings.gateway_max_bodies, settings.gateway_max_body),
     )
-    store = ClientStore(database)
     keys = ApiKeys(secret, timedelta(days=settings.gateway_key_days), time.time)
     answer_seconds = settings.gateway_answer_seconds
     rate = settings.gateway_client_rate
@@ -108,10 +125,12 @@ def application(
             codes=CodeViews(reader, broker, answer_seconds),
             events=EventViews(reader, broker),
             domains=DomainViews(reader, broker, answer_seconds),
-            clients=ClientViews(reader, store, keys),
-            authenticator=Authenticator(store, keys, settings.gateway_admin_token.encode()),
+            clients=ClientViews(reader, stores.clients, keys),
+            authenticator=Authenticator(
+                stores.clients, keys, settings.gateway_admin_token.encode(), utc_now
+            ),
             rate_limiter=RateLimiter(
-                Rate(rate) if rate else None, QuotaStore(database).take, time.monotonic
+                Rate(rate) if rate else None, stores.quotas.take, time.monotonic
             ),
             request_limit=limit,
         ),

@@ -76,10 +76,9 @@ class ApiClient:
         """A client with the administrator's token."""
         return self.with_key(ADMIN_TOKEN)
 
-    async def registered(self, client: str, senders: Sequence[str] | None = None) -> Self:
+    async def registered(self, client: str, **settings: object) -> Self:
         """Register a client and return it."""
-        asked = {"id": client} if senders is None else {"id": client, "senders": senders}
-        answer = await self.admin.post("/v1/clients", asked)
+        answer = await self.admin.post("/v1/clients", {"id": client, **settings})
         assert answer.status == 201, answer.content
         return self.with_key(answer.json["api_key"])
 

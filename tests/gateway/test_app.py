@@ -193,7 +193,7 @@ async def test_a_body_without_a_length_is_limited_too(api: ApiClient) -> None:
         ("/v1/events", 2 * MIB),
         ("/v1/otp", 16 * 1024),
         ("/v1/otp/verify", 16 * 1024),
-        ("/v1/clients", 128 * 1024),
+        ("/v1/clients", 192 * 1024),
     ],
 )
 async def test_a_body_over_the_endpoints_limit_is_refused_unread(

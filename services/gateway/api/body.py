@@ -1,4 +1,4 @@
-"""Pure: the bodies of requests: JSON within limits, without unknown fields.
+"""Pure: the bodies and queries of requests: JSON within limits, without unknown fields.
 
 A body of a few megabytes can hold millions of values, each of which could be a mistake of its own:
 values are counted before they are made, and the first wrong item ends a list (issue 10, A2).
@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import orjson
+from multidict import MultiMapping
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from services.gateway.api import mistakes
@@ -19,6 +20,7 @@ from services.gateway.api.problem import (
     MALFORMED,
     TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,
+    Mistake,
     Problem,
     overloaded,
 )
@@ -52,6 +54,7 @@ class RequestBody(StrictModel):
 
 
 B = TypeVar("B", bound=RequestBody)
+Q = TypeVar("Q", bound=StrictModel)
 
 
 def read(model: type[B], content: bytes) -> B:
@@ -61,6 +64,17 @@ def read(model: type[B], content: bytes) -> B:
         raise Problem(MALFORMED, "The body is not a JSON object.")
     try:
         return model.model_validate(value)
+    except ValidationError as error:
+        raise Problem(INVALID, errors=mistakes.described(error)) from None
+
+
+def read_query(model: type[Q], query: MultiMapping[str]) -> Q:
+    """Return the checked query, with each parameter at most once. Raises Problem."""
+    twice = [name for name in model.model_fields if len(query.getall(name, ())) > 1]
+    if twice:
+        raise Problem(INVALID, errors=[Mistake(f"#/{name}", "is given twice") for name in twice])
+    try:
+        return model.model_validate(dict(query))
     except ValidationError as error:
         raise Problem(INVALID, errors=mistakes.described(error)) from None
 

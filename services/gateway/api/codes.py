@@ -179,7 +179,7 @@ class CodeViews:
             case CodeIssued(challenge_id=id_, expires_at=expires_at, resend_at=resend_at):
                 return respond(202, CodeSent(id=id_, expires_at=expires_at, resend_at=resend_at))
             case CodeWithheld() as withheld:
-                await self.reader.forget_key(request)
+                await self.reader.forget_key(request, stamp)
                 raise problem.too_many_requests(withheld.retry_after, withheld.reason)
             case other:
                 raise unexpected(other)
@@ -195,7 +195,7 @@ class CodeViews:
             case CodeRefused():
                 return respond(200, Verified(verified=False))
             case CodeUnchecked() as unchecked:
-                await self.reader.forget_key(request)
+                await self.reader.forget_key(request, stamp)
                 raise problem.too_many_requests(unchecked.retry_after, "failures")
             case other:
                 raise unexpected(other)
@@ -222,5 +222,5 @@ class CodeViews:
         stamp = await self.reader.stamp(request, content)
         if not request.get(REPLAYED) or self.reader.new_stamp().at - stamp.at < CODES_REMEMBERED:
             return stamp
-        await self.reader.forget_key(request)
+        await self.reader.forget_key(request, stamp)
         return await self.reader.stamp(request, content)

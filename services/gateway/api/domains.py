@@ -4,13 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from aiohttp import web
-from multidict import MultiMapping
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from services.gateway.api import mistakes
-from services.gateway.api.body import StrictModel
+from services.gateway.api.body import StrictModel, read_query
 from services.gateway.api.openapi import Operation, Success
-from services.gateway.api.problem import INVALID, Mistake, Problem
+from services.gateway.api.problem import INVALID, Problem
 from services.gateway.api.request import RequestReader
 from services.gateway.api.response import ResponseBody, respond, unexpected
 from services.gateway.clients.clients import Scope
@@ -119,7 +117,7 @@ class DomainViews:
 
     async def list(self, request: web.Request) -> web.Response:
         """Return a page of the domains."""
-        question = read_page(request.query).question(self.reader.new_stamp().id)
+        question = read_query(Page, request.query).question(self.reader.new_stamp().id)
         match await self.broker.ask(question, self.answer_seconds):
             case DomainsListed() as page:
                 domains = [Domain.copied_from(each) for each in page.domains]
@@ -153,14 +151,3 @@ def read_domain(text: str) -> str:
         return address.check_domain(text)
     except ValueError as error:
         raise Problem(INVALID, f"The domain {error}.") from None
-
-
-def read_page(query: MultiMapping[str]) -> Page:
-    """Return the checked query, with each parameter at most once. Raises Problem."""
-    twice = [name for name in Page.model_fields if len(query.getall(name, ())) > 1]
-    if twice:
-        raise Problem(INVALID, errors=[Mistake(f"#/{name}", "is given twice") for name in twice])
-    try:
-        return Page.model_validate(dict(query))
-    except ValidationError as error:
-        raise Problem(INVALID, errors=mistakes.described(error)) from None

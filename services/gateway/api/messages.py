@@ -11,7 +11,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from services.gateway.api.body import RequestBody, StrictModel
 from services.gateway.api.openapi import Operation, Success
 from services.gateway.api.outcomes import RecipientOutcome, wait_for_outcomes
-from services.gateway.api.problem import EXPIRED, FOREIGN_SENDER, KEY_REUSED, Problem
+from services.gateway.api.problem import (
+    EXPIRED,
+    FOREIGN_SENDER,
+    IN_PROGRESS,
+    KEY_REUSED,
+    Problem,
+)
 from services.gateway.api.request import CLIENT, RequestReader
 from services.gateway.api.response import Accepted, ResponseBody, accepted, respond
 from services.gateway.clients.clients import Scope
@@ -165,7 +171,7 @@ POST_MESSAGE = Operation(
     ),
     scope=Scope.SEND,
     body=NewMessage,
-    problems=(FOREIGN_SENDER, EXPIRED, KEY_REUSED),
+    problems=(FOREIGN_SENDER, EXPIRED, KEY_REUSED, IN_PROGRESS),
     description="The 202 comes after the broker has confirmed that it has stored the message. "
     "After a 503 the message may be stored nevertheless: sent again with the same "
     "`Idempotency-Key` it is one mail, without one it may be two.",
@@ -195,13 +201,14 @@ class MessageViews:
             raise Problem(FOREIGN_SENDER)
         stamp = await self.reader.stamp(request, content)
         if new.expires_at is not None and new.expires_at <= stamp.at:
-            await self.reader.forget_key(request)
+            await self.reader.forget_key(request, stamp)
             raise Problem(EXPIRED)
         command = new.command(stamp, client.id)
         seconds = preferred_wait(request.headers.getall("Prefer", ()), self.max_wait_seconds)
         # A preference may be left unmet (RFC 7240 2): else waits would keep all other requests out.
         if seconds and self.has_room():
-            return await self._post_and_wait(command, seconds)
+            async with self.reader.alone(request, seconds):
+                return await self._post_and_wait(command, seconds)
         await self.broker.publish(command)
         return accepted(command.id, {"Location": f"/v1/messages/{command.id}"})
 

@@ -82,6 +82,7 @@ _PARAMETERS: Mapping[str, Json] = {
         "example": "mail.example",
     },
     "id": {"description": "Its id", "schema": _TEXT, "example": "shop"},
+    "key_id": {"description": "The id of a key", "schema": _TEXT, "example": "8e03978e"},
 }
 _HEADERS: Mapping[str, Json] = {
     "Prefer": {
@@ -102,7 +103,12 @@ _HEADERS: Mapping[str, Json] = {
         "example": "8e03978e-40d5-43dd-bc93-6894a57f9324",
     },
 }
-_WITH_RETRY_AFTER = {problem.UNAVAILABLE, problem.OVERLOADED, problem.TOO_MANY_REQUESTS}
+_WITH_RETRY_AFTER = {
+    problem.IN_PROGRESS,
+    problem.UNAVAILABLE,
+    problem.OVERLOADED,
+    problem.TOO_MANY_REQUESTS,
+}
 _BODY_PROBLEMS = (
     problem.MALFORMED,
     problem.TIMEOUT,

@@ -36,9 +36,14 @@ FOREIGN_SENDER = ProblemType(403, "foreign-sender", "This client may not send fr
 INSUFFICIENT_SCOPE = ProblemType(403, "insufficient-scope", "This client has no right to do this")
 NOT_FOUND = ProblemType(404, "not-found", "There is nothing here")
 NO_SUCH_CLIENT = ProblemType(404, "no-such-client", "No client has this id")
+NO_SUCH_KEY = ProblemType(404, "no-such-key", "The client has no key of this id")
 METHOD_NOT_ALLOWED = ProblemType(405, "method-not-allowed", "This cannot be done here")
 TIMEOUT = ProblemType(408, "timeout", "The request took too long to arrive")
 CLIENT_EXISTS = ProblemType(409, "client-exists", "A client has this id already")
+IN_PROGRESS = ProblemType(
+    409, "request-in-progress", "The first request with this Idempotency-Key is under way"
+)
+TOO_MANY_KEYS = ProblemType(409, "too-many-keys", "The client has two keys already")
 TOO_LARGE = ProblemType(413, "too-large", "The request is too large")
 UNSUPPORTED_MEDIA_TYPE = ProblemType(
     415, "unsupported-media-type", "This type of body is not taken"

@@ -1,7 +1,8 @@
 """Reading requests: their bodies within limits, and the id and time that each of them gets."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -10,16 +11,20 @@ from aiohttp import HttpVersion11, StreamReader, web
 from services.gateway.api import body
 from services.gateway.api.body import MAX_SMALL_BODY_BYTES, B, BodyBudget
 from services.gateway.api.problem import (
+    IN_PROGRESS,
     KEY_REUSED,
     MALFORMED,
+    RETRY_SECONDS,
     TIMEOUT,
     UNSUPPORTED_MEDIA_TYPE,
     Problem,
+    retry_after,
 )
 from services.gateway.clients import idempotency
 from services.gateway.clients.clients import Client
 from services.gateway.clients.idempotency import IdempotencyKey, RequestStamp
-from services.gateway.clients.store import IdempotencyKeyStore
+from services.gateway.clients.idempotency_store import IdempotencyKeyStore
+from services.gateway.clients.tables import StoreUnavailable
 
 JSON = "application/json"
 CLIENT_ADDRESS = web.RequestKey("client_address", str)
@@ -30,6 +35,7 @@ REPEATABLE = web.RequestKey("repeatable", bool)  # whether it is the same twice,
 # Frees the budget of the request's body; called when the request is answered.
 RELEASE = web.RequestKey[Callable[[], None]]("release", Callable)  # type: ignore[arg-type]
 
+HOLD_MARGIN_SECONDS = 10.0  # for the publish before a wait, and the database after it
 _CLOSE = {"Connection": "close"}
 
 View = Callable[[web.Request], Awaitable[web.Response]]
@@ -120,7 +126,8 @@ class RequestReader:
         """Return the stamp of the first request with the same key and body; else a new one.
 
         A repeat is done again under the first one's id, which has no effect in the services that
-        know the id, and completes a first request that was cut off. So there is no lock.
+        know the id, and completes a first request that was cut off. So there is no lock, but see
+        `alone`.
         """
         key, stamp = _idempotency_key(request), self.new_stamp()
         if key is not None:
@@ -133,10 +140,32 @@ class RequestReader:
         request[SUBJECT] = stamp.id
         return stamp
 
-    async def forget_key(self, request: web.Request) -> None:
+    async def forget_key(self, request: web.Request, stamp: RequestStamp) -> None:
         """Forget the key of a request that was refused, so that a repeat is a new request."""
         if key := _idempotency_key(request):
-            await self.keys.forget(key)
+            await self.keys.forget(key, stamp.id)
+
+    @asynccontextmanager
+    async def alone(self, request: web.Request, seconds: float) -> AsyncIterator[None]:
+        """Hold the key of a request that lasts `seconds` at most; a repeat meanwhile is a 409.
+
+        For a request whose repeat could be answered otherwise while it is under way. It follows
+        `stamp`. A request without a key is no repeat of another.
+        """
+        key = _idempotency_key(request)
+        if key is None:
+            yield
+            return
+        hold = await self.keys.hold(key, seconds + HOLD_MARGIN_SECONDS)
+        if hold.wait_seconds:
+            wait = retry_after(min(hold.wait_seconds, RETRY_SECONDS))
+            raise Problem(IN_PROGRESS, headers=wait)
+        try:
+            yield
+        finally:
+            # Without the database it ends by itself; the request has had its effect.
+            with suppress(StoreUnavailable):
+                await self.keys.release(key, hold)
 
 
 async def expect(request: web.Request) -> None:

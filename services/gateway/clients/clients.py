@@ -1,12 +1,16 @@
-"""Pure: the clients of the gateway, what each may do, and the addresses it may send from."""
+"""Pure: the clients of the gateway: what each may do, from where, until when, and in whose name."""
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from datetime import date, datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+from services.gateway import client_address
+from services.gateway.client_address import Network
 from shared.contracts import address
 
 MAX_CLIENT_ID_CHARS = 64
@@ -14,6 +18,10 @@ CLIENT_ID_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 MAX_SENDERS = 100  # of a client
 MAX_SENDER_CHARS = 255  # an address (RFC 5321 4.5.3.1, errata 1690), or a domain with its `@`
 SENDER_FORM = "@"  # as far as JSON Schema can express it
+MAX_NETWORKS = 100  # of a client
+MAX_NETWORK_CHARS = 50  # of the longest form of IPv6 (RFC 4291 2.2) with its prefix length
+NETWORK_FORM = r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$"  # as far as JSON Schema can express it
+MAX_LIVE_KEYS = 2  # of a client: the old and the new one, while it changes from one to the other
 
 
 class Scope(StrEnum):
@@ -36,11 +44,22 @@ def check_sender(text: str) -> str:
     return address.check_address(text)
 
 
+def check_network(text: str) -> str:
+    """Return the canonical form of a network, such as 192.0.2.0/24. Raises ValueError."""
+    return str(client_address.parse_network(text))
+
+
 Sender = Annotated[
     str,
     StringConstraints(max_length=MAX_SENDER_CHARS),
     AfterValidator(check_sender),
     Field(json_schema_extra={"minLength": 4, "pattern": SENDER_FORM}),
+]
+NetworkText = Annotated[
+    str,
+    StringConstraints(max_length=MAX_NETWORK_CHARS),
+    AfterValidator(check_network),
+    Field(json_schema_extra={"pattern": NETWORK_FORM}),
 ]
 
 
@@ -63,8 +82,46 @@ class AllowedSenders:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A client that has shown a valid key."""
+    """A client as the administrator has set it; its keys are valid from any network if None."""
 
     id: str
-    allowed_senders: AllowedSenders
+    allowed_senders: AllowedSenders = AllowedSenders()
     scopes: AbstractSet[Scope] = ALL_SCOPES
+    networks: Sequence[Network] | None = None
+    expires_at: datetime | None = None
+
+    def refusal(self, remote: str, at: datetime) -> str | None:
+        """Return why no key of the client is valid at `remote`, for the log; None if one is."""
+        if self.expires_at is not None and at >= self.expires_at:
+            return "ClientExpired"
+        if self.networks is not None and not client_address.is_in(remote, self.networks):
+            return "ForeignNetwork"
+        return None
+
+
+class ClientSettings(TypedDict, total=False):
+    """The settings of a client; None is the default, and an absent one stays unchanged."""
+
+    senders: list[str] | None
+    scopes: list[Scope] | None
+    networks: list[str] | None
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """The stored part of a key: not the key itself, nor anything that it could be made from."""
+
+    id: str
+    created_at: datetime
+    expires_at: datetime | None = None  # of a key of a version that did not store it
+    last_used_on: date | None = None  # by UTC
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredClient:
+    """A client with its keys, the oldest first."""
+
+    client: Client
+    created_at: datetime
+    keys: Sequence[KeyRecord]

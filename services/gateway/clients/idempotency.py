@@ -9,7 +9,7 @@ from datetime import datetime
 from services.gateway.api.problem import MALFORMED, Problem
 
 HEADER = "Idempotency-Key"
-MAX_KEY_CHARS = 255
+MAX_KEY_CHARS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,14 @@ class IdempotencyKey:
     client: str
     path: str
     key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A key that one request holds; or else the seconds for which another one does at most."""
+
+    until: int  # by the database's clock, in milliseconds since 1970
+    wait_seconds: float = 0.0
 
 
 def read_key(headers: Sequence[str]) -> str | None:

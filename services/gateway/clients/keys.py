@@ -37,21 +37,21 @@ class ApiKeys:
 
     def __init__(self, secret: bytes, lifetime: timedelta, clock: Callable[[], float]) -> None:
         self._secret = secret
-        self._lifetime = lifetime
+        self.lifetime = lifetime  # the longest of a key
         self._clock = clock
         # A client sends the same token with each request, and verifying it costs half as much as
         # the rest of the request. Only the time can change; the store knows about revocation.
         self._verified = lru_cache(MAX_CACHED_TOKENS)(self._decode)
 
-    def sign(self, key: ApiKey, at: datetime) -> str:
-        """Return the token of a key that is valid from `at` on."""
+    def sign(self, key: ApiKey, at: datetime, expires_at: datetime) -> str:
+        """Return the token of a key that is valid from `at` to `expires_at`."""
         claims = {
             "iss": ISSUER,
             "aud": AUDIENCE,
             "sub": key.client,
             "jti": key.id,
             "iat": at,
-            "exp": at + self._lifetime,
+            "exp": expires_at,
         }
         return jwt.encode(claims, self._secret, ALGORITHM, headers={"typ": TOKEN_TYPE})
 

@@ -1,188 +1,188 @@
-"""The tables of the gateway: clients, their Idempotency-Keys, and the use of their rate limits."""
+"""The stores of clients with their keys, and of the use of their rate limits."""
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from functools import partial
-from operator import itemgetter
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from enum import Enum, auto
 from typing import Any
 
 import sqlalchemy as sa
 
-from services.gateway.clients.clients import AllowedSenders
-from services.gateway.clients.idempotency import IdempotencyKey, RequestStamp
+from services.gateway.client_address import parse_network
+from services.gateway.clients.clients import (
+    MAX_LIVE_KEYS,
+    AllowedSenders,
+    Client,
+    ClientSettings,
+    KeyRecord,
+    RegisteredClient,
+    Scope,
+)
 from services.gateway.clients.keys import ApiKey
+from services.gateway.clients.tables import bounded, client_keys, clients, quotas
 from shared.batch import Batcher
-from shared.errors import Reject, Retry, Unavailable
 from shared.storage import dialect
-from shared.storage.database import Database, as_handler_errors
-from shared.storage.dialect import MILLISECONDS_PER_SECOND, Clock, Row
+from shared.storage.database import Database
+from shared.storage.dialect import Clock
 from shared.storage.rate import Rate
 from shared.storage.rate_limit import TokenBuckets
 
-MIGRATIONS = Path(__file__).parent.parent / "migrations"
-STORE_SECONDS = 5.0  # for a statement, with the wait for a connection
-PURGE_BATCH_SIZE = 1000  # rows a transaction, which other writers wait for
-
-metadata = sa.MetaData()
-
-clients = sa.Table(
-    "clients",
-    metadata,
-    sa.Column("id", sa.String(64), primary_key=True),
-    sa.Column("key_id", sa.String(64), nullable=False),
-    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-    sa.Column("senders", sa.JSON(none_as_null=True)),  # From addresses and domains; any if absent
+_SETTINGS = (
+    clients.c.id,
+    clients.c.senders,
+    clients.c.scopes,
+    clients.c.networks,
+    clients.c.expires_at,
 )
-
-# The table keeps its old name: a rename would fail every request with a key at the replicas of
-# the version before, for as long as an upgrade of several replicas takes.
-idempotency_keys = sa.Table(
-    "uses",
-    metadata,
-    sa.Column("client", sa.Text, primary_key=True),
-    sa.Column("path", sa.Text, primary_key=True),
-    sa.Column("key", sa.Text, primary_key=True),
-    sa.Column("fingerprint", sa.LargeBinary, nullable=False),  # of the request's body
-    sa.Column("request_id", sa.Text, nullable=False),
-    sa.Column("requested_at", sa.BigInteger, nullable=False),  # milliseconds since 1970
-    sa.Index("uses_requested_at", "requested_at"),
+_CLIENTS_OF_KEYS = (
+    sa.select(client_keys.c.id.label("key_id"), *_SETTINGS)
+    .join(clients, clients.c.id == client_keys.c.client)
+    .where(client_keys.c.client.in_(sa.bindparam("clients", expanding=True)))
 )
-
-quotas = sa.Table(
-    "quotas",
-    metadata,
-    sa.Column("client", sa.Text, primary_key=True),
-    sa.Column("used_until", sa.BigInteger, nullable=False),  # microseconds since 1970
-)
-
-_KEYS_OF_CLIENTS = sa.select(clients.c.id, clients.c.key_id, clients.c.senders).where(
-    clients.c.id.in_(sa.bindparam("clients", expanding=True))
-)
-
-# An update of nothing, since RETURNING has no row after DO NOTHING.
-_INSERT = """
-    INSERT INTO uses (client, path, key, fingerprint, request_id, requested_at)
-    SELECT * FROM $rows(text, text, text, bytea, text, bigint) WHERE column1 IS NOT NULL
-    ON CONFLICT (client, path, key) DO UPDATE SET client = uses.client
-    RETURNING client, path, key, fingerprint, request_id, requested_at
-"""
-
-_KeyUse = tuple[IdempotencyKey, bytes, RequestStamp]
+_NO_KEY = ""  # in `clients.key_id`; no key has this id
 
 
-class StoreUnavailable(Unavailable):
-    """The database did not answer."""
+class KeyAddition(Enum):
+    """The result of adding a key."""
+
+    ADDED = auto()
+    NO_CLIENT = auto()
+    TOO_MANY = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key to be stored, without the token."""
+
+    key: ApiKey
+    created_at: datetime
+    expires_at: datetime
+
+
+def utc_now() -> datetime:
+    """Return the time."""
+    return datetime.now(UTC)
 
 
 class ClientStore:
     """Reads and writes the clients. Every method raises StoreUnavailable after STORE_SECONDS."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Callable[[], datetime] = utc_now) -> None:
         self._database = database
+        self._clock = clock
         self._reads = Batcher(self._read_all)
         self._version: int | None = None
-        self._known: dict[ApiKey, AllowedSenders | None] = {}  # as of that version
+        self._known: dict[ApiKey, Client | None] = {}  # as of that version
+        self._used: dict[ApiKey, date] = {}  # that are not yet stored
+        self._stored_uses: dict[ApiKey, date] = {}
 
-    async def register(self, key: ApiKey, senders: AllowedSenders, at: datetime) -> bool:
-        """Add a client with its key; return False when the client exists."""
-        new = sa.insert(clients).values(
-            id=key.client, key_id=key.id, created_at=at, senders=senders.senders
-        )
-        async with _bounded():
-            try:
-                await self._database.write(lambda connection: connection.execute(new))
-            except sa.exc.IntegrityError:
-                return False
-        return True
-
-    async def revoke(self, client: str) -> bool:
-        """Remove a client and its key; return False when there is no client of that id."""
-        gone = sa.delete(clients).where(clients.c.id == client)
-        async with _bounded():
-            return await self._database.write(lambda c: c.execute(gone).rowcount > 0)
-
-    async def senders(self, key: ApiKey) -> AllowedSenders | None:
-        """Return the senders of a key's client, None when the key is not that client's key.
+    async def client(self, key: ApiKey) -> Client | None:
+        """Return the client of a key, None when it has no such key, and note the key's use.
 
         The memory answers only while the database is unchanged, so that a revocation counts.
         """
         known = self._remembered()
         if key not in known:
             known[key] = await self._reads.add(key)
-        return known[key]
+        client = known[key]
+        if client is not None:
+            self._note_use(key)
+        return client
 
-    def _remembered(self) -> dict[ApiKey, AllowedSenders | None]:
+    async def register(self, new: NewKey, settings: ClientSettings) -> bool:
+        """Add a client with its first key; return False when the client exists."""
+        row = {
+            "id": new.key.client,
+            "key_id": new.key.id,
+            "created_at": new.created_at,
+            **settings,
+        }
+
+        def work(connection: sa.Connection) -> None:
+            connection.execute(sa.insert(clients).values(row))
+            connection.execute(_insert_key(new))
+
+        async with bounded():
+            try:
+                await self._database.write(work)
+            except sa.exc.IntegrityError:
+                return False
+        return True
+
+    async def get(self, client: str) -> RegisteredClient | None:
+        """Return a client with its keys, None when there is none of that id."""
+        query = sa.select(clients).where(clients.c.id == client)
+        async with bounded():
+            found = await self._database.read(lambda c: _registered(c, query))
+        return found[0] if found else None
+
+    async def page(self, after: str, limit: int) -> Sequence[RegisteredClient]:
+        """Return up to `limit` clients after an id, by their ids."""
+        query = sa.select(clients).where(clients.c.id > after).order_by(clients.c.id).limit(limit)
+        async with bounded():
+            return await self._database.read(lambda c: _registered(c, query))
+
+    async def change(self, client: str, settings: ClientSettings) -> bool:
+        """Set at least one of the settings; return False when there is no such client."""
+        changed = sa.update(clients).where(clients.c.id == client).values(dict(settings))
+        async with bounded():
+            return await self._database.write(lambda c: c.execute(changed).rowcount > 0)
+
+    async def revoke(self, client: str) -> bool:
+        """Remove a client and its keys; return False when there is no client of that id."""
+        gone = sa.delete(clients).where(clients.c.id == client)
+        async with bounded():
+            return await self._database.write(lambda c: c.execute(gone).rowcount > 0)
+
+    async def add_key(self, new: NewKey) -> KeyAddition:
+        """Add a key, and remove those that have expired."""
+        async with bounded():
+            return await self._database.write(lambda c: _add_key(c, new))
+
+    async def remove_key(self, key: ApiKey) -> bool:
+        """Remove a key; return False when its client has no such key."""
+        gone = sa.delete(client_keys).where(*_row_of(key))
+        first = sa.update(clients).where(clients.c.id == key.client, clients.c.key_id == key.id)
+
+        def work(connection: sa.Connection) -> bool:
+            connection.execute(first.values(key_id=_NO_KEY))
+            return connection.execute(gone).rowcount > 0
+
+        async with bounded():
+            return await self._database.write(work)
+
+    async def store_uses(self) -> None:
+        """Store the days on which keys were used: one write a day for each key."""
+        used, self._used = self._used, {}
+        if not used:
+            return
+        # In one order at every gateway: two that lock the same rows do not wait for each other.
+        rows = [
+            {"of_client": key.client, "of_id": key.id, "day": day}
+            for key, day in sorted(used.items(), key=lambda item: (item[0].client, item[0].id))
+        ]
+        async with bounded():
+            await self._database.write(lambda c: c.execute(_USE, rows))
+        self._stored_uses |= used
+
+    def _note_use(self, key: ApiKey) -> None:
+        today = self._clock().date()
+        if self._stored_uses.get(key) != today:
+            self._used[key] = today
+
+    def _remembered(self) -> dict[ApiKey, Client | None]:
         version = self._database.version()
         if version is None or version != self._version:
             # A new dict: a query that is under way may return rows older than this version.
             self._known, self._version = {}, version
         return self._known
 
-    async def _read_all(self, keys: Sequence[ApiKey]) -> Sequence[AllowedSenders | None]:
+    async def _read_all(self, keys: Sequence[ApiKey]) -> Sequence[Client | None]:
         named = {"clients": sorted({key.client for key in keys})}
-        async with _bounded():
-            rows = await self._database.read(lambda c: c.execute(_KEYS_OF_CLIENTS, named).all())
-        found = {ApiKey(client, id_): AllowedSenders(senders) for client, id_, senders in rows}
+        async with bounded():
+            rows = await self._database.read(lambda c: c.execute(_CLIENTS_OF_KEYS, named).all())
+        found = {ApiKey(row.id, row.key_id): _client(row) for row in rows}
         return [found.get(key) for key in keys]
-
-
-class IdempotencyKeyStore:
-    """Reads and writes Idempotency-Keys. Methods raise StoreUnavailable after STORE_SECONDS."""
-
-    def __init__(
-        self, database: Database, remember_seconds: float, clock: Clock = dialect.now
-    ) -> None:
-        self._database = database
-        self._remember = round(remember_seconds * MILLISECONDS_PER_SECOND)
-        self._clock = clock
-        self._inserts = Batcher(self._insert_all)
-
-    async def first(
-        self, key: IdempotencyKey, fingerprint: bytes, stamp: RequestStamp
-    ) -> tuple[bytes, RequestStamp]:
-        """Store a key unless it is there; return the fingerprint and stamp of its first request."""
-        async with _bounded():
-            return await self._inserts.add((key, fingerprint, stamp))
-
-    async def _insert_all(self, uses: Sequence[_KeyUse]) -> Sequence[tuple[bytes, RequestStamp]]:
-        # PostgreSQL takes a key once a statement. Rows are in one order at every gateway, since
-        # two that lock the same rows in different orders would wait for each other.
-        rows = {key: _row(key, fingerprint, stamp) for key, fingerprint, stamp in reversed(uses)}
-        async with asyncio.timeout(STORE_SECONDS):
-            with as_handler_errors("the Idempotency-Keys"):
-                found = await self._database.write(
-                    partial(_insert, rows=sorted(rows.values(), key=itemgetter(0, 1, 2)))
-                )
-        return [found[key] for key, _, _ in uses]
-
-    async def forget(self, key: IdempotencyKey) -> None:
-        """Delete a key, so that its next request is the first one."""
-        table = idempotency_keys.c
-        gone = sa.delete(idempotency_keys).where(
-            table.client == key.client, table.path == key.path, table.key == key.key
-        )
-        async with _bounded():
-            await self._database.write(lambda c: c.execute(gone))
-
-    async def purge(self) -> None:
-        """Delete all keys older than `remember_seconds`, in batches."""
-        while await self._database.write(self._purge) == PURGE_BATCH_SIZE:
-            pass
-
-    def _purge(self, connection: sa.Connection) -> int:
-        # A subquery, which is evaluated once; for a bare clock no index would be used.
-        now = sa.select(self._clock(connection)).scalar_subquery()
-        table = idempotency_keys.c
-        old = sa.select(table.client, table.path, table.key).where(
-            table.requested_at < now - self._remember
-        )
-        named = sa.tuple_(table.client, table.path, table.key)
-        return connection.execute(
-            sa.delete(idempotency_keys).where(named.in_(old.limit(PURGE_BATCH_SIZE)))
-        ).rowcount
 
 
 class QuotaStore:
@@ -196,34 +196,69 @@ class QuotaStore:
 
         Raises StoreUnavailable after STORE_SECONDS.
         """
-        async with _bounded():
+        async with bounded():
             return await self._buckets.take(client, count, count, quota)
 
 
-def _row(key: IdempotencyKey, fingerprint: bytes, stamp: RequestStamp) -> Row:
-    at = int(stamp.at.timestamp() * MILLISECONDS_PER_SECOND)
-    return (key.client, key.path, key.key, fingerprint, stamp.id, at)
+_USE = (
+    sa.update(client_keys)
+    .where(
+        client_keys.c.client == sa.bindparam("of_client"),
+        client_keys.c.id == sa.bindparam("of_id"),
+        sa.or_(
+            client_keys.c.last_used_on.is_(None), client_keys.c.last_used_on < sa.bindparam("day")
+        ),
+    )
+    .values(last_used_on=sa.bindparam("day"))
+)
 
 
-def _insert(
-    connection: sa.Connection, rows: Sequence[Row]
-) -> Mapping[IdempotencyKey, tuple[bytes, RequestStamp]]:
-    """Insert the keys that are new; return the first request of each."""
-    found: Sequence[Any] = dialect.execute(connection, _INSERT, rows=rows).all()
-    return {
-        IdempotencyKey(client, path, key): (
-            bytes(fingerprint),
-            RequestStamp(id_, datetime.fromtimestamp(at / MILLISECONDS_PER_SECOND, UTC)),
-        )
-        for client, path, key, fingerprint, id_, at in found
-    }
+def _client(row: sa.Row[*tuple[Any, ...]]) -> Client:
+    # A scope that only a later version knows is none here.
+    scopes = (each for each in Scope if each in row.scopes) if row.scopes is not None else Scope
+    return Client(
+        row.id,
+        AllowedSenders(row.senders),
+        frozenset(scopes),
+        None if row.networks is None else [*map(parse_network, row.networks)],
+        row.expires_at,
+    )
 
 
-@asynccontextmanager
-async def _bounded() -> AsyncIterator[None]:
-    """Raise StoreUnavailable for every failure of the database, and after STORE_SECONDS."""
-    try:
-        async with asyncio.timeout(STORE_SECONDS):
-            yield
-    except (sa.exc.SQLAlchemyError, OSError, Retry, Reject) as error:
-        raise StoreUnavailable(f"the database: {type(error).__name__}") from error
+def _registered(connection: sa.Connection, query: sa.Select[Any]) -> Sequence[RegisteredClient]:
+    rows = connection.execute(query).all()
+    found = sa.select(client_keys).where(client_keys.c.client.in_([row.id for row in rows]))
+    keys: dict[str, list[KeyRecord]] = {row.id: [] for row in rows}
+    for key in connection.execute(found.order_by(client_keys.c.created_at, client_keys.c.id)):
+        record = KeyRecord(key.id, key.created_at, key.expires_at, key.last_used_on)
+        keys[key.client].append(record)
+    return [RegisteredClient(_client(row), row.created_at, keys[row.id]) for row in rows]
+
+
+def _add_key(connection: sa.Connection, new: NewKey) -> KeyAddition:
+    # Locked: of two further keys at once, at two gateways, the second would not see the first.
+    locked = sa.select(clients.c.id).where(clients.c.id == new.key.client).with_for_update()
+    if connection.execute(locked).first() is None:
+        return KeyAddition.NO_CLIENT
+    of_client = client_keys.c.client == new.key.client
+    connection.execute(
+        sa.delete(client_keys).where(of_client, client_keys.c.expires_at <= new.created_at)
+    )
+    count = connection.scalar(sa.select(sa.func.count()).where(of_client)) or 0
+    if count >= MAX_LIVE_KEYS:
+        return KeyAddition.TOO_MANY
+    connection.execute(_insert_key(new))
+    return KeyAddition.ADDED
+
+
+def _insert_key(new: NewKey) -> sa.Insert:
+    return sa.insert(client_keys).values(
+        client=new.key.client,
+        id=new.key.id,
+        created_at=new.created_at,
+        expires_at=new.expires_at,
+    )
+
+
+def _row_of(key: ApiKey) -> Sequence[sa.ColumnElement[bool]]:
+    return client_keys.c.client == key.client, client_keys.c.id == key.id

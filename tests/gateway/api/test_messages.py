@@ -4,7 +4,7 @@ import asyncio
 import base64
 import io
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
@@ -25,7 +25,6 @@ from shared.contracts.attachment import MAX_ATTACHED_BYTES
 from tests.gateway.api_client import MAIL, ApiClient, declare, settings
 from tests.gateway.fake_service import FakeService, outcomes, running_service
 from tests.tap import depth, tapped
-from tests.waiting import until
 
 TRANSACTIONAL = topology.sending_queue(Category.TRANSACTIONAL)
 KEY = {"Idempotency-Key": "order-17"}
@@ -164,86 +163,9 @@ def _is_a_wait(task: asyncio.Task[object]) -> bool:
     return task.get_name().startswith("outcomes of ")
 
 
-async def test_a_message_sent_again_with_its_key_is_the_same_mail(
-    api: ApiClient, vhost: str
-) -> None:
-    """A repeat with the same key has the same response and the same command: one mail."""
-    async with tapped(vhost, topology.COMMANDS) as tap:
-        answers = [await api.post("/v1/messages", MAIL, KEY) for _ in range(3)]
-        arrived = [await tap.next() for _ in answers]
-
-    assert [answer.status for answer in answers] == [202] * 3
-    assert len({answer.content for answer in answers}) == 1
-    assert len({answer.headers["Location"] for answer in answers}) == 1
-    assert len({message.body for message in arrived}) == 1
-    replayed = [answer.headers.get("Idempotent-Replayed") for answer in answers]
-    assert replayed == [None, "true", "true"]
-
-
-async def test_fifty_at_once_with_one_key_are_one_mail(api: ApiClient, vhost: str) -> None:
-    """Fifty requests at once with one key have one response and one id."""
-    sender = FakeService(outcomes(EmailDelivered))
-    async with running_service(vhost, TRANSACTIONAL, {SendEmail: sender}):
-        answers = await asyncio.gather(
-            *(api.post("/v1/messages", MAIL, KEY | {"Prefer": "wait=10"}) for _ in range(50))
-        )
-
-    assert {answer.status for answer in answers} == {200}
-    assert len({answer.content for answer in answers}) == 1
-    assert len({command.id for command in sender.got}) == 1
-
-
-async def test_a_key_stands_for_one_body(api: ApiClient) -> None:
-    """A key with another body is a 422."""
-    assert (await api.post("/v1/messages", MAIL, KEY)).status == 202
-
-    other = await api.post("/v1/messages", MAIL | {"subject": "Another"}, KEY)
-
-    assert (other.status, other.json["code"]) == (422, "idempotency-key-reused")
-
-
-async def test_a_key_is_its_clients_own(api: ApiClient) -> None:
-    """The same key of two clients stands for two requests."""
-    bank = await api.registered("bank")
-
-    ours = await api.post("/v1/messages", MAIL, KEY)
-    theirs = await bank.post("/v1/messages", MAIL | {"subject": "Another"}, KEY)
-
-    assert (ours.status, theirs.status) == (202, 202)
-    assert ours.json["id"] != theirs.json["id"]
-
-
-async def test_a_refused_message_does_not_take_its_key(api: ApiClient) -> None:
-    """A request with mistakes does not use up its key."""
-    wrong = await api.post("/v1/messages", MAIL | {"to": "nobody"}, KEY)
-    right = await api.post("/v1/messages", MAIL, KEY)
-
-    assert (wrong.status, right.status) == (422, 202)
-
-
-async def test_a_message_refused_before_is_accepted_with_the_same_key(
-    api: ApiClient, vhost: str
-) -> None:
-    """A message refused with a 503 is accepted with the same key once there is a queue."""
-    bulk = MAIL | {"category": "bulk"}
-    assert (await api.post("/v1/messages", bulk, KEY)).status == 503
-
-    await declare(vhost, [topology.sending_queue(Category.BULK)])
-
-    assert (await api.post("/v1/messages", bulk, KEY)).status == 202
-
-
-async def test_a_key_of_the_wrong_form_is_refused(api: ApiClient) -> None:
-    """A key of the wrong form is a 400."""
-    for key in ("", "x" * 256, "a\tb", '""'):
-        answer = await api.post("/v1/messages", MAIL, {"Idempotency-Key": key})
-
-        assert (answer.status, answer.json["code"]) == (400, "malformed")
-
-
 async def test_a_client_sends_from_its_own_addresses_only(api: ApiClient, vhost: str) -> None:
     """A From that the client may not use is a 403, and nothing is published."""
-    shop = await api.registered("outlet", ["news@shop.example", "@Outlet.example"])
+    shop = await api.registered("outlet", senders=["news@shop.example", "@Outlet.example"])
     async with tapped(vhost, topology.COMMANDS) as tap:
         for sender, status in (
             ("a@bank.example", 403),
@@ -310,23 +232,6 @@ async def test_a_message_that_has_expired_is_refused(api: ApiClient) -> None:
 
     assert (late.status, late.json["code"]) == (422, "expired")
     assert right.status == 202
-
-
-async def test_a_repeat_after_its_end_has_the_first_answer(api: ApiClient) -> None:
-    """A message that was accepted before its end is not refused when its request is repeated."""
-    end = datetime.now(UTC) + timedelta(seconds=2)
-    brief = MAIL | {"expires_at": end.isoformat()}
-
-    first = await api.post("/v1/messages", brief, KEY)
-    await until(lambda: _is_after(end))
-    again = await api.post("/v1/messages", brief, KEY)
-
-    assert (first.status, again.status) == (202, 202)
-    assert first.content == again.content
-
-
-async def _is_after(moment: datetime) -> bool:
-    return datetime.now(UTC) > moment
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,14 @@ from pydantic import BaseModel
 
 from services.gateway.api import body as bodies
 from services.gateway.api import domains, events, mistakes, openapi
-from services.gateway.api.body import RequestBody
-from services.gateway.api.clients import NewClient
+from services.gateway.api.body import RequestBody, StrictModel
+from services.gateway.api.clients import ClientChange, ClientPage, KeyRequest, NewClient
 from services.gateway.api.codes import CodeGuess, NewCode
 from services.gateway.api.events import EventRefusal, NewEvent
 from services.gateway.api.messages import NewAttachment, NewMessage
 from services.gateway.api.problem import Mistake, Problem
 from services.gateway.app import OPERATIONS
-from services.gateway.clients.clients import CLIENT_ID_PATTERN, SENDER_FORM
+from services.gateway.clients.clients import CLIENT_ID_PATTERN, NETWORK_FORM, SENDER_FORM
 from services.gateway.clients.idempotency import RequestStamp
 from shared.contracts import attachment, fields
 
@@ -31,6 +31,8 @@ GOOD: dict[type[RequestBody], dict[str, object]] = {
     NewCode: {"email": "ann@example.com"},
     CodeGuess: {"email": "ann@example.com", "code": "1"},
     NewClient: {"id": "shop"},
+    ClientChange: {},
+    KeyRequest: {},
 }
 SECRET = "zq7"
 TEXTS = (
@@ -63,7 +65,8 @@ SENTENCE = re.compile(r"(its name |[\w-]+ )?(must|is)\b|The ")
 FORMS = {
     *(fields.MAILBOX_FORM, fields.DOMAIN_FORM, fields.SUBJECT_FORM, fields.TEXT_FORM),
     fields.METADATA_FORM,
-    *(attachment.NAME_FORM, attachment.TYPE_FORM, attachment.BASE64_FORM, SENDER_FORM),
+    *(attachment.NAME_FORM, attachment.TYPE_FORM, attachment.BASE64_FORM),
+    *(SENDER_FORM, NETWORK_FORM),
 }
 STAMP = RequestStamp("r1", datetime(2026, 11, 1, tzinfo=UTC))
 
@@ -89,10 +92,10 @@ def refused_event(value: dict[str, object]) -> list[str]:
     return [each.detail for each in found.mistakes] if isinstance(found, EventRefusal) else []
 
 
-def refused_query(query: dict[str, str]) -> list[str]:
+def refused_query(model: type[StrictModel], query: dict[str, str]) -> list[str]:
     """Return the words about a wrong query."""
     try:
-        domains.read_page(MultiDict(query))
+        bodies.read_query(model, MultiDict(query))
     except Problem as problem:
         return [each.detail for each in problem.errors]
     return []
@@ -110,9 +113,15 @@ def all_texts() -> Iterator[tuple[object, str]]:
         for name in names(NewEvent):
             texts = refused_event(EVENT | {name: value})
             yield from (((name, value), text) for text in texts)
+    yield from texts_of_queries()
+
+
+def texts_of_queries() -> Iterator[tuple[object, str]]:
+    """Yield the words about every parameter of a query with every wrong text."""
     for text in TEXTS:
-        for name in names(domains.Page):
-            yield from (((name, text), words) for words in refused_query({name: text}))
+        for page in (domains.Page, ClientPage):
+            for name in names(page):
+                yield from (((name, text), words) for words in refused_query(page, {name: text}))
 
 
 def patterns(schema: object) -> Iterator[str]:

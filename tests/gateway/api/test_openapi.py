@@ -23,7 +23,6 @@ from services.gateway.api import docs, openapi
 from services.gateway.api.openapi import Access
 from services.gateway.api.problem import Problem
 from services.gateway.app import OPERATIONS
-from services.gateway.clients.store import IdempotencyKeyStore
 from shared import topology
 from shared.broker import Broker
 from shared.contracts import (
@@ -69,8 +68,8 @@ def test_every_route_is_in_the_document_and_nothing_else(tmp_path: Path) -> None
     broker = Broker("gateway", Connection(URL(), "publish", 10), Connection(URL(), "consume", 10))
     database = Database(PostgresDatabase("postgresql+asyncpg://", "gateway"))
     given = settings("amqp://nowhere", tmp_path)
-    keys = IdempotencyKeyStore(database, 1.0)
-    app = service.application(given, broker, database, keys, asyncio.Event())
+    stores = service.Stores.of(database, 1.0)
+    app = service.application(given, broker, database, stores, asyncio.Event())
 
     routes = {
         (route.method, route.resource.canonical)

@@ -1,8 +1,13 @@
-"""The addresses that a client may send from."""
+"""The addresses that a client may send from, and the networks in which its keys are valid."""
+
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 
 import pytest
 
-from services.gateway.clients.clients import AllowedSenders, check_sender
+from services.gateway.clients.clients import AllowedSenders, Client, check_network, check_sender
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
 OURS = AllowedSenders(["news@shop.example", "@outlet.example"])
 
@@ -36,3 +41,54 @@ def test_senders_are_canonical() -> None:
     """Senders are compared in their canonical form."""
     assert check_sender("@B\u00fccher.Example.") == "@xn--bcher-kva.example"
     assert check_sender("news@SHOP.example") == "news@shop.example"
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("192.0.2.0/24", "192.0.2.0/24"),
+        ("192.0.2.7", "192.0.2.7/32"),
+        ("2001:DB8:0::/32", "2001:db8::/32"),
+        ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+        ("::/0", "::/0"),
+    ],
+)
+def test_networks_are_canonical(text: str, canonical: str) -> None:
+    """A network has one form; an IPv4-mapped one is that of IPv4, as addresses are."""
+    assert check_network(text) == canonical
+
+
+@pytest.mark.parametrize(
+    "text", ["", "192.0.2.7/24", "192.0.2.0/33", "localhost", "10", "fe80::%eth0/64", "10.0.0.0/"]
+)
+def test_any_other_text_is_no_network(text: str) -> None:
+    """A text that is no network, or has bits set after its prefix, is refused with an example."""
+    with pytest.raises(ValueError, match=r"must be a network such as 192\.0\.2\.0/24"):
+        check_network(text)
+
+
+@pytest.mark.parametrize(
+    ("remote", "refusal"),
+    [
+        ("192.0.2.7", None),
+        ("::ffff:192.0.2.7", None),
+        ("2001:db8::1", None),
+        ("192.0.3.7", "ForeignNetwork"),
+        ("", "ForeignNetwork"),
+        ("unix", "ForeignNetwork"),
+    ],
+)
+def test_a_key_is_valid_in_the_networks_of_its_client(remote: str, refusal: str | None) -> None:
+    """A key is valid in the networks of its client alone, and everywhere without any."""
+    client = Client("shop", networks=[ip_network("192.0.2.0/24"), ip_network("2001:db8::/32")])
+
+    assert client.refusal(remote, NOW) == refusal
+    assert Client("shop").refusal(remote, NOW) is None
+
+
+def test_a_client_ends_at_its_time() -> None:
+    """The keys of a client are valid until its end, and not from then on."""
+    client = Client("shop", expires_at=NOW)
+
+    assert client.refusal("192.0.2.7", NOW - timedelta(microseconds=1)) is None
+    assert client.refusal("192.0.2.7", NOW) == "ClientExpired"

@@ -24,7 +24,9 @@ from services.gateway.clients.keys import (
 
 SECRET = bytes(range(32))
 OTHER = bytes(range(1, 33))
-KEYS = ApiKeys(SECRET, timedelta(days=1), time.time)
+DAY = timedelta(days=1)
+HOUR = timedelta(hours=1)
+KEYS = ApiKeys(SECRET, DAY, time.time)
 NOW = datetime.now(UTC)
 CLAIMS: dict[str, Any] = {
     "iss": ISSUER,
@@ -57,7 +59,7 @@ def unsigned(header: dict[str, str]) -> str:
 
 def test_a_signed_key_is_verified() -> None:
     """A signed key is verified."""
-    assert KEYS.verify(KEYS.sign(ApiKey("shop", "k1"), NOW)) == ApiKey("shop", "k1")
+    assert KEYS.verify(KEYS.sign(ApiKey("shop", "k1"), NOW, NOW + DAY)) == ApiKey("shop", "k1")
     assert KEYS.verify(forged()) == ApiKey("shop", "k1")
 
 
@@ -94,7 +96,7 @@ def test_anything_else_is_no_key(token: str) -> None:
 
 def test_a_token_altered_in_any_place_is_no_key() -> None:
     """A token with changed claims is no key."""
-    token = KEYS.sign(ApiKey("shop", "k1"), NOW)
+    token = KEYS.sign(ApiKey("shop", "k1"), NOW, NOW + DAY)
     header, payload, signature = token.split(".")
     claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
     other = base64.urlsafe_b64encode(json.dumps(claims | {"sub": "bank"}).encode()).rstrip(b"=")
@@ -115,7 +117,7 @@ def test_a_cached_key_ends_with_its_time() -> None:
     """A cached key is refused after its expiry."""
     now = NOW.timestamp()
     keys = ApiKeys(SECRET, timedelta(hours=1), lambda: now)
-    token = keys.sign(ApiKey("shop", "k1"), NOW)
+    token = keys.sign(ApiKey("shop", "k1"), NOW, NOW + HOUR)
     assert keys.verify(token) == ApiKey("shop", "k1")
 
     now += 3600 + LEEWAY.total_seconds() - 1
@@ -130,7 +132,8 @@ def test_the_cache_of_keys_is_bounded() -> None:
     """The cache of verified tokens is bounded; a token that left it is verified again."""
     keys = ApiKeys(SECRET, timedelta(hours=1), time.time)
     tokens = [
-        keys.sign(ApiKey("shop", f"k{number}"), NOW) for number in range(MAX_CACHED_TOKENS + 5)
+        keys.sign(ApiKey("shop", f"k{number}"), NOW, NOW + HOUR)
+        for number in range(MAX_CACHED_TOKENS + 5)
     ]
 
     assert [keys.verify(token).id for token in tokens * 2] == [

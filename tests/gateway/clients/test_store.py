@@ -1,38 +1,41 @@
-"""The gateway's store, in SQLite and in PostgreSQL."""
+"""The stores of clients and quotas, in SQLite and in PostgreSQL."""
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from ops import ports
-from services.gateway.clients.clients import AllowedSenders
-from services.gateway.clients.idempotency import IdempotencyKey, RequestStamp
-from services.gateway.clients.keys import ApiKey
-from services.gateway.clients.store import (
-    MIGRATIONS,
-    PURGE_BATCH_SIZE,
-    ClientStore,
-    IdempotencyKeyStore,
-    QuotaStore,
-    StoreUnavailable,
-    idempotency_keys,
-    metadata,
+from services.gateway.clients.clients import (
+    AllowedSenders,
+    Client,
+    ClientSettings,
+    KeyRecord,
+    Scope,
 )
+from services.gateway.clients.keys import ApiKey
+from services.gateway.clients.store import ClientStore, KeyAddition, NewKey, QuotaStore
+from services.gateway.clients.tables import MIGRATIONS, StoreUnavailable, clients
 from shared.storage.database import Database, PostgresDatabase
 from shared.storage.rate import Rate
 from tests.clock import Clock
-from tests.databases import Opener, differences
+from tests.databases import Opener
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 KEY = ApiKey("shop", "k1")
-ANY = AllowedSenders()
-DAY = 86_400.0  # seconds
-KEY_USE = IdempotencyKey("shop", "/v1/messages", "order-17")
-STAMP = RequestStamp("m1", NOW)
+SHOP = Client("shop")
+YEAR = timedelta(days=365)
+MOMENT = timedelta(microseconds=1)
+
+
+def new(key: ApiKey = KEY, at: datetime = NOW, lifetime: timedelta = YEAR) -> NewKey:
+    """Return a key to be stored."""
+    return NewKey(key, at, at + lifetime)
 
 
 @pytest.fixture
@@ -47,29 +50,24 @@ async def replica(open_database: Opener) -> Database:
     return await open_database("gateway", MIGRATIONS)
 
 
-async def test_the_migrations_make_the_tables(database: Database) -> None:
-    """The tables that the stores write to are those that the migrations make."""
-    assert await differences(database, metadata) == []
-
-
 async def test_a_registered_key_is_valid(database: Database) -> None:
     """A key is valid from its registration on, for its client alone."""
     store = ClientStore(database)
 
-    assert await store.senders(KEY) is None
-    assert await store.register(KEY, ANY, NOW)
-    assert await store.senders(KEY) == ANY
-    assert await store.senders(ApiKey("bank", "k1")) is None
-    assert await store.senders(ApiKey("shop", "k2")) is None
+    assert await store.client(KEY) is None
+    assert await store.register(new(), {})
+    assert await store.client(KEY) == SHOP
+    assert await store.client(ApiKey("bank", "k1")) is None
+    assert await store.client(ApiKey("shop", "k2")) is None
 
 
 async def test_a_client_is_registered_once(database: Database) -> None:
     """A second registration of a client changes nothing."""
     store = ClientStore(database)
-    await store.register(KEY, ANY, NOW)
+    await store.register(new(), {})
 
-    assert not await store.register(ApiKey("shop", "k2"), ANY, NOW)
-    assert await store.senders(KEY) == ANY
+    assert not await store.register(new(ApiKey("shop", "k2")), {})
+    assert await store.client(KEY) == SHOP
 
 
 async def test_a_revoked_key_stays_revoked_for_a_new_client_of_that_id(
@@ -77,14 +75,14 @@ async def test_a_revoked_key_stays_revoked_for_a_new_client_of_that_id(
 ) -> None:
     """A revoked key stays revoked when its client is registered again."""
     store = ClientStore(database)
-    await store.register(KEY, ANY, NOW)
+    await store.register(new(), {})
 
     assert await store.revoke("shop")
-    assert await store.senders(KEY) is None
+    assert await store.client(KEY) is None
     assert not await store.revoke("shop")
 
-    assert await store.register(ApiKey("shop", "k2"), ANY, NOW)
-    assert await store.senders(KEY) is None
+    assert await store.register(new(ApiKey("shop", "k2")), {})
+    assert await store.client(KEY) is None
 
 
 async def test_a_revocation_counts_at_once_for_every_replica(
@@ -92,12 +90,12 @@ async def test_a_revocation_counts_at_once_for_every_replica(
 ) -> None:
     """A revocation by one replica holds at once in all of them."""
     ours, theirs = ClientStore(database), ClientStore(replica)
-    await ours.register(KEY, ANY, NOW)
-    assert await theirs.senders(KEY) == ANY
+    await ours.register(new(), {})
+    assert await theirs.client(KEY) == SHOP
 
     await ours.revoke("shop")
 
-    assert await theirs.senders(KEY) is None
+    assert await theirs.client(KEY) is None
 
 
 async def test_an_unchanged_database_is_not_read_again(
@@ -106,7 +104,7 @@ async def test_an_unchanged_database_is_not_read_again(
     """The SQLite file is read once for all requests between two commits."""
     database = await open_database("gateway", MIGRATIONS)
     store = ClientStore(database)
-    await store.register(KEY, ANY, NOW)
+    await store.register(new(), {})
     asked = 0
     read = database.read
 
@@ -117,10 +115,10 @@ async def test_an_unchanged_database_is_not_read_again(
 
     monkeypatch.setattr(database, "read", counted)
     for _ in range(5):
-        assert await store.senders(KEY) == ANY
-        assert await store.senders(ApiKey("bank", "k1")) is None
+        assert await store.client(KEY) == SHOP
+        assert await store.client(ApiKey("bank", "k1")) is None
     await store.revoke("shop")
-    assert [await store.senders(KEY) for _ in range(5)] == [None] * 5
+    assert [await store.client(KEY) for _ in range(5)] == [None] * 5
 
     assert asked == (3 if database.version() is not None else 15)
 
@@ -128,11 +126,11 @@ async def test_an_unchanged_database_is_not_read_again(
 async def test_a_key_read_after_a_change_is_not_older(database: Database) -> None:
     """Readers that come together share one read, which begins after each of them has asked."""
     store = ClientStore(database)
-    before = [asyncio.create_task(store.senders(KEY)) for _ in range(5)]
-    await store.register(KEY, ANY, NOW)
-    after = await asyncio.gather(*(store.senders(KEY) for _ in range(5)))
+    before = [asyncio.create_task(store.client(KEY)) for _ in range(5)]
+    await store.register(new(), {})
+    after = await asyncio.gather(*(store.client(KEY) for _ in range(5)))
 
-    assert after == [ANY] * 5
+    assert after == [SHOP] * 5
     await asyncio.gather(*before)
 
 
@@ -143,124 +141,200 @@ async def test_an_unreachable_database_is_unavailable() -> None:
     store = ClientStore(Database(server))
 
     with pytest.raises(StoreUnavailable):
-        await store.senders(KEY)
+        await store.client(KEY)
     with pytest.raises(StoreUnavailable):
-        await store.register(KEY, ANY, NOW)
-    with pytest.raises(StoreUnavailable):
-        await IdempotencyKeyStore(Database(server), DAY).first(KEY_USE, b"f", STAMP)
+        await store.register(new(), {})
 
 
-async def test_a_client_has_the_senders_it_was_registered_with(database: Database) -> None:
-    """A client has the senders of its registration; an empty list allows none."""
+async def test_a_client_is_as_the_administrator_has_set_it(database: Database) -> None:
+    """A client has its settings from the registration and from changes; None is the default."""
     store = ClientStore(database)
-    given = [AllowedSenders(["a@x.example", "@y.example"]), AllowedSenders([]), ANY]
-    for number, senders in enumerate(given):
-        await store.register(ApiKey(f"c{number}", "k"), senders, NOW)
+    settings: ClientSettings = {
+        "senders": ["a@x.example", "@y.example"],
+        "scopes": [Scope.READ, Scope.SEND],
+        "networks": ["192.0.2.0/24", "2001:db8::/32"],
+        "expires_at": NOW + YEAR,
+    }
+    await store.register(new(), settings)
+    expected = Client(
+        "shop",
+        AllowedSenders(["a@x.example", "@y.example"]),
+        frozenset({Scope.READ, Scope.SEND}),
+        [ip_network("192.0.2.0/24"), ip_network("2001:db8::/32")],
+        NOW + YEAR,
+    )
+    assert await store.client(KEY) == expected
 
-    assert [await store.senders(ApiKey(f"c{number}", "k")) for number in range(3)] == given
-
-
-async def test_the_first_use_of_a_key_stands(database: Database) -> None:
-    """Every later use of a key returns the stamp of the first, also after a restart."""
-    store = IdempotencyKeyStore(database, DAY)
-
-    first = await store.first(KEY_USE, b"f1", STAMP)
-    again = await IdempotencyKeyStore(database, DAY).first(KEY_USE, b"f2", RequestStamp("m2", NOW))
-
-    assert first == again == (b"f1", STAMP)
-
-
-async def test_of_many_first_uses_at_once_one_stands(database: Database, replica: Database) -> None:
-    """A request has one id, also at several replicas at once."""
-    stores = [IdempotencyKeyStore(each, DAY) for each in (database, replica)]
-    stamps = [RequestStamp(f"m{number}", NOW) for number in range(20)]
-
-    found = await asyncio.gather(
-        *(
-            stores[number % 2].first(KEY_USE, stamp.id.encode(), stamp)
-            for number, stamp in enumerate(stamps)
-        )
+    assert await store.change("shop", {"senders": [], "scopes": []})
+    assert await store.client(KEY) == replace(
+        expected, allowed_senders=AllowedSenders([]), scopes=frozenset()
     )
 
-    assert len({(fingerprint, stamp.id) for fingerprint, stamp in found}) == 1
+    assert await store.change("shop", dict.fromkeys(settings))  # type: ignore[arg-type] # all None
+    assert await store.client(KEY) == SHOP
+    assert not await store.change("bank", {"senders": []})
 
 
-async def test_keys_that_come_at_once_share_a_transaction(database: Database) -> None:
-    """Each request gets its own stamp, and copies of a request get the first one's."""
-    store = IdempotencyKeyStore(database, DAY)
-    keys = [IdempotencyKey("shop", "/v1/otp", str(number % 7)) for number in range(20)]
+async def test_a_scope_of_a_later_version_is_none_here(database: Database) -> None:
+    """A replica that does not know a scope gives no right for it, and goes on working."""
+    store = ClientStore(database)
+    await store.register(new(), {})
+    later = sa.update(clients).values(scopes=["send", "schedule"])
+    await database.write(lambda connection: connection.execute(later))
 
-    found = await asyncio.gather(
-        *(
-            store.first(key, b"f", RequestStamp(f"m{number}", NOW))
-            for number, key in enumerate(keys)
-        )
+    client = await store.client(KEY)
+
+    assert client is not None
+    assert client.scopes == {Scope.SEND}
+
+
+async def test_changes_and_keys_count_at_once_for_every_replica(
+    database: Database, replica: Database
+) -> None:
+    """A change, a further key and a removed key hold at once in all replicas."""
+    ours, theirs, second = ClientStore(database), ClientStore(replica), ApiKey("shop", "k2")
+    await ours.register(new(), {})
+    assert await theirs.client(KEY) == SHOP
+    assert await theirs.client(second) is None
+
+    assert await ours.add_key(new(second)) is KeyAddition.ADDED
+    assert await theirs.client(second) == SHOP
+    await ours.change("shop", {"scopes": [Scope.READ]})
+    assert [await theirs.client(each) for each in (KEY, second)] == [
+        Client("shop", scopes={Scope.READ})
+    ] * 2
+    assert await ours.remove_key(KEY)
+    assert await theirs.client(KEY) is None
+    assert await theirs.client(second) is not None
+
+
+async def test_a_client_has_two_keys_at_most(database: Database, replica: Database) -> None:
+    """Of further keys at once, at two replicas, one is added; another client has its own."""
+    stores = [ClientStore(each) for each in (database, replica)]
+    await stores[0].register(new(), {})
+    await stores[0].register(new(ApiKey("bank", "b1")), {})
+
+    added = await asyncio.gather(
+        *(stores[n % 2].add_key(new(ApiKey("shop", f"n{n}"))) for n in range(8))
     )
 
-    assert [stamp.id for _, stamp in found] == [f"m{number % 7}" for number in range(20)]
+    assert added.count(KeyAddition.ADDED) == 1
+    assert added.count(KeyAddition.TOO_MANY) == 7
+    assert await stores[0].add_key(new(ApiKey("bank", "b2"))) is KeyAddition.ADDED
+    assert await stores[0].add_key(new(ApiKey("pub", "p1"))) is KeyAddition.NO_CLIENT
 
 
-async def test_a_key_is_another_for_another_client_or_path(database: Database) -> None:
-    """A key of another client or path is another key."""
-    store = IdempotencyKeyStore(database, DAY)
-    uses = [
-        KEY_USE,
-        IdempotencyKey("bank", KEY_USE.path, KEY_USE.key),
-        IdempotencyKey(KEY_USE.client, "/v1/otp", KEY_USE.key),
+async def test_an_expired_key_gives_way_to_a_new_one(database: Database) -> None:
+    """An expired key is not counted, and is removed when another is added."""
+    store, day = ClientStore(database), timedelta(days=1)
+    await store.register(new(lifetime=day), {})
+    assert await store.add_key(new(ApiKey("shop", "k2"))) is KeyAddition.ADDED
+    third = ApiKey("shop", "k3")
+
+    assert await store.add_key(new(third, NOW + day - MOMENT)) is KeyAddition.TOO_MANY
+    assert await store.add_key(new(third, NOW + day)) is KeyAddition.ADDED
+
+    found = await store.get("shop")
+    assert found is not None
+    assert [each.id for each in found.keys] == ["k2", "k3"]
+
+
+async def test_a_removed_key_stays_removed(database: Database) -> None:
+    """A removed key is no key, at replicas of the version before either."""
+    store = ClientStore(database)
+    await store.register(new(), {})
+
+    assert await store.remove_key(KEY)
+    assert not await store.remove_key(KEY)
+    assert not await store.remove_key(ApiKey("bank", "k1"))
+
+    assert await store.client(KEY) is None
+    assert await database.read(lambda c: c.scalar(sa.select(clients.c.key_id))) == ""
+    assert await store.add_key(new(ApiKey("shop", "k2"))) is KeyAddition.ADDED
+
+
+async def test_the_clients_are_listed_by_id(database: Database) -> None:
+    """A page has the clients after an id, with their keys, the oldest first."""
+    store = ClientStore(database)
+    for number in (3, 1, 2):
+        await store.register(new(ApiKey(f"c{number}", f"k{number}")), {})
+    await store.add_key(new(ApiKey("c2", "a"), NOW + MOMENT))
+
+    page = await store.page("c1", 5)
+
+    assert [each.client.id for each in page] == ["c2", "c3"]
+    assert page[0].keys == [
+        KeyRecord("k2", NOW, NOW + YEAR),
+        KeyRecord("a", NOW + MOMENT, NOW + MOMENT + YEAR),
     ]
-
-    for number, use in enumerate(uses):
-        stamp = RequestStamp(f"m{number}", NOW)
-        assert await store.first(use, b"f", stamp) == (b"f", stamp)
-
-
-async def test_a_forgotten_key_is_new(database: Database) -> None:
-    """A forgotten key is new; forgetting it twice does no harm."""
-    store = IdempotencyKeyStore(database, DAY)
-    await store.first(KEY_USE, b"f", STAMP)
-
-    await store.forget(KEY_USE)
-    await store.forget(KEY_USE)
-
-    assert await store.first(KEY_USE, b"g", RequestStamp("m2", NOW)) == (
-        b"g",
-        RequestStamp("m2", NOW),
-    )
+    assert [each.client.id for each in await store.page("", 2)] == ["c1", "c2"]
+    assert await store.page("c3", 2) == []
+    assert await store.get("c4") is None
 
 
-async def test_keys_are_forgotten_after_their_time(database: Database) -> None:
-    """Keys are deleted after their time by the database's clock, in several batches if needed."""
-    clock = Clock()
-    store = IdempotencyKeyStore(database, DAY, clock)
-    begun = datetime.fromtimestamp(clock.seconds, UTC)
-    many = [
-        IdempotencyKey("shop", "/v1/otp", str(number)) for number in range(PURGE_BATCH_SIZE + 1)
-    ]
-    rows = [
-        {
-            "client": use.client,
-            "path": use.path,
-            "key": use.key,
-            "fingerprint": b"f",
-            "request_id": "m1",
-            "requested_at": round(clock.seconds * 1000),
-        }
-        for use in many
-    ]
-    await database.write(lambda connection: connection.execute(sa.insert(idempotency_keys), rows))
-    clock.seconds += DAY
-    await store.purge()
-    assert await store.first(many[0], b"f", RequestStamp("m2", begun)) == (
-        b"f",
-        RequestStamp("m1", begun),
-    )
+async def test_the_day_of_a_keys_last_use_is_stored(database: Database) -> None:
+    """A key has the day of its last use, by one write a day; a refused key has none."""
+    now = NOW
+    store = ClientStore(database, lambda: now)
+    await store.register(new(), {})
+    await store.add_key(new(ApiKey("shop", "k2")))
 
-    clock.seconds += 1
-    await store.purge()
+    async def days() -> list[date | None]:
+        await store.store_uses()
+        found = await store.get("shop")
+        assert found is not None
+        return [each.last_used_on for each in found.keys]
 
-    fresh = RequestStamp("m3", datetime.fromtimestamp(clock.seconds, UTC))
-    assert await store.first(many[0], b"f", fresh) == (b"f", fresh)
-    assert await store.first(many[-1], b"f", fresh) == (b"f", fresh)
+    assert await days() == [None, None]
+    await store.client(KEY)
+    await store.client(ApiKey("shop", "k9"))
+    assert await days() == [date(2026, 11, 1), None]
+    now += timedelta(days=1)
+    assert await days() == [date(2026, 11, 1), None]
+    await store.client(KEY)
+    assert await days() == [date(2026, 11, 2), None]
+
+
+async def test_a_use_is_written_once_a_day(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Further uses on a day cause no write; one that failed is made good at the next use."""
+    store = ClientStore(database, lambda: NOW)
+    await store.register(new(), {})
+    writes, write, is_down = 0, database.write, True
+
+    async def counted(work: Callable[[sa.Connection], Any]) -> Any:  # noqa: ANN401 -- as `write`
+        nonlocal writes
+        writes += 1
+        if is_down:
+            raise ConnectionError
+        return await write(work)
+
+    monkeypatch.setattr(database, "write", counted)
+    await store.client(KEY)
+    with pytest.raises(StoreUnavailable):
+        await store.store_uses()
+    is_down = False
+    for _ in range(3):
+        await store.client(KEY)
+        await store.store_uses()
+
+    assert writes == 2
+
+
+async def test_an_older_day_changes_nothing(database: Database, replica: Database) -> None:
+    """The last day stands, whichever replica writes first."""
+    late = ClientStore(database, lambda: NOW)
+    early = ClientStore(replica, lambda: NOW - timedelta(days=1))
+    await late.register(new(), {})
+    for store in (late, early):
+        await store.client(KEY)
+        await store.store_uses()
+
+    found = await late.get("shop")
+
+    assert found is not None
+    assert found.keys[0].last_used_on == NOW.date()
 
 
 async def test_a_quota_is_that_of_all_gateways_together(
