@@ -5,17 +5,19 @@ import ssl
 from typing import Any
 
 from aiormq import TransportFactory
+from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel as LibraryChannel
 from yarl import URL
 
 from shared.errors import Unavailable
+from shared.rabbitmq.stream import DELIVER, BrokerStream, OnMethod
 
 MAX_BUFFERED_BYTES = 65_536  # that wait for the socket while more may be published
 MAX_FRAMES_TOGETHER = 32  # messages that are sent by one system call
 
 
 class Socket(TransportFactory):
-    """Opens the socket of a connection for aiormq, and lets frames be written to it at once.
+    """Opens the socket of a connection for aiormq, and reads and writes the frames of messages.
 
     aiormq's own way to write, by a queue and a task for each frame, takes three times as long as
     all else that is done for a message.
@@ -24,6 +26,7 @@ class Socket(TransportFactory):
     def __init__(self, context: ssl.SSLContext | None) -> None:
         self._context = context
         self._loop = asyncio.get_running_loop()
+        self.stream = BrokerStream()
         self._writer: asyncio.StreamWriter
         self._frames: list[bytes] = []
         self._size = 0
@@ -31,11 +34,15 @@ class Socket(TransportFactory):
     async def create(
         self,
         url: URL,
-        **_: Any,  # noqa: ANN401 -- aiormq's
+        **_more: Any,  # noqa: ANN401 -- aiormq's
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect, for aiormq."""
-        reader, self._writer = await asyncio.open_connection(url.host, url.port, ssl=self._context)
-        return reader, self._writer
+        protocol = asyncio.StreamReaderProtocol(self.stream, loop=self._loop)
+        transport, _ = await self._loop.create_connection(
+            lambda: protocol, url.host or "", url.port or 0, ssl=self._context
+        )
+        self._writer = asyncio.StreamWriter(transport, protocol, self.stream, self._loop)
+        return self.stream, self._writer
 
     @property
     def is_closed(self) -> bool:
@@ -69,10 +76,9 @@ class Socket(TransportFactory):
 
 
 class Channel:
-    """A channel of aiormq, and the socket to which its frames can be written.
+    """A channel of aiormq, and the socket by which messages, confirms and acknowledgements go.
 
-    Methods with an answer go through `library`; publishes and acknowledgements, which have none,
-    go to the socket.
+    Methods with an answer go through `library`.
     """
 
     def __init__(self, library: LibraryChannel, socket: Socket) -> None:
@@ -98,6 +104,16 @@ class Channel:
             raise Unavailable("the channel is closed")
         self._socket.write(frames)
 
+    def on(self, method: bytes, call: OnMethod) -> None:
+        """Call a function for each method of a kind, see `stream`."""
+        self._socket.stream.on(self.number, method, call)
+
+    async def consume(self, queue: str, call: OnMethod, *, no_ack: bool = False) -> str:
+        """Start a consumer, the only one of its channel; return its tag. Raises as aiormq does."""
+        self.on(DELIVER, call)
+        consuming = await self.library.basic_consume(queue, _unused, no_ack=no_ack)
+        return consuming.consumer_tag or ""
+
     async def writable(self) -> None:
         """Wait while the broker is short of memory or disk, or does not keep up.
 
@@ -105,3 +121,7 @@ class Channel:
         """
         await self.library.connection.ready()
         await self._socket.writable()
+
+
+async def _unused(_: DeliveredMessage) -> None:
+    """Stand for the callback that aiormq asks for: it reads no delivery."""

@@ -1,7 +1,7 @@
-"""Pure: the frames of a publish and of an acknowledgement (AMQP 0-9-1, sections 1.8 and 4.2).
+"""Pure: the frames of a publish, a delivery and an acknowledgement (AMQP 0-9-1, 1.8 and 4.2).
 
-pamqp packs every other frame. For these, of which each message takes some, it needs 50 µs, a
-tenth of what a mail costs.
+pamqp packs and reads every other frame. For these, of which each message takes some, it needs
+80 µs, a sixth of what a mail costs.
 """
 
 import struct
@@ -22,7 +22,8 @@ _CONTENT = struct.Struct(">HHQH")  # class, weight, size of the body, flags
 _TIMESTAMP = struct.Struct(">Q")
 _SETTLE = struct.Struct(">BHIIQBB")  # a frame with a method, a delivery tag and bits
 _SETTLE_LENGTH = 13
-_REQUEUE = 2  # the second bit; the first is for all deliveries up to this one
+_MULTIPLE, _REQUEUE = 1, 2  # bits
+_TAG = struct.Struct(">Q")
 
 # The flags of the properties, in the order of their values.
 _CONTENT_TYPE, _HEADERS, _DELIVERY_MODE = 1 << 15, 1 << 13, 1 << 12
@@ -96,6 +97,21 @@ def ack(channel: int, tag: int) -> bytes:
 def nack(channel: int, tag: int, *, requeue: bool) -> bytes:
     """Return `basic.nack` of one delivery, which requeues or else rejects it."""
     return _settle(channel, commands.Basic.Nack.index, tag, _REQUEUE * requeue)
+
+
+def delivered(arguments: bytes) -> tuple[int, str]:
+    """Return the delivery tag and the routing key of a `basic.deliver`."""
+    at = 1 + arguments[0]  # behind the consumer's tag
+    (tag,) = _TAG.unpack_from(arguments, at)
+    at += _TAG.size + 1  # the bit says that it was delivered before
+    at += 1 + arguments[at]  # behind the exchange
+    return tag, arguments[at + 1 :].decode("utf-8", "ignore")
+
+
+def confirmed(arguments: bytes) -> tuple[int, bool]:
+    """Return the number of a `basic.ack` or `basic.nack`, and whether it is for all up to it."""
+    (tag,) = _TAG.unpack_from(arguments)
+    return tag, bool(arguments[_TAG.size] & _MULTIPLE)
 
 
 def _settle(channel: int, index: int, tag: int, bits: int) -> bytes:

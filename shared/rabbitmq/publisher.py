@@ -3,18 +3,17 @@
 import asyncio
 import time
 from collections.abc import Callable
-
-from aiormq.abc import DeliveredMessage
-from aiormq.exceptions import DeliveryError, PublishError
+from itertools import takewhile
 
 from shared import contracts
 from shared.delivery import Publishing
 from shared.errors import Unavailable
 from shared.identity import DIRECT_REPLY
+from shared.rabbitmq import frames, values
 from shared.rabbitmq.channel import Channel
 from shared.rabbitmq.connection import CLOSE_SECONDS, Connection, translated
 from shared.rabbitmq.frames import PublishFrames
-from shared.rabbitmq.queue_reader import consumer_callback
+from shared.rabbitmq.stream import ACK, NACK, RETURN
 
 PUBLISH_SECONDS = 5.0  # for a confirm, the wait for a connection included
 MAX_UNCONFIRMED = 500  # messages on their way to the broker at once
@@ -26,46 +25,81 @@ OnReply = Callable[[str, str, bytes], None]  # a reply's correlation id, type an
 class _PublishingChannel:
     """One channel to publish on, and the futures of its confirms.
 
-    aiormq counts the messages of a channel, and resolves the future of that number at each confirm,
-    refusal or return. A message that is not sent must not be counted, or all later numbers are
-    wrong.
+    The broker counts the messages of a channel, and confirms or refuses by number. A message that
+    is not sent must not be counted, or all later numbers are wrong. One that no queue takes comes
+    back before its confirm, and has no number.
     """
 
-    def __init__(self, channel: Channel, frames: PublishFrames) -> None:
+    def __init__(self, channel: Channel, packing: PublishFrames) -> None:
         self.channel = channel
-        self._frames = frames
+        self._packing = packing
         self._loop = asyncio.get_running_loop()
+        self._sent = 0
+        self._confirms: dict[int, asyncio.Future[None]] = {}  # by number
+        self._by_id: dict[str, asyncio.Future[None]] = {}
+        channel.on(ACK, self._on_ack)
+        channel.on(NACK, self._on_nack)
+        channel.on(RETURN, self._on_return)
         channel.library.closing.add_done_callback(self._fail)
 
     @property
     def is_usable(self) -> bool:
         """Whether more can be published, and the broker still confirms."""
-        return self.channel.is_open and len(self.channel.library.confirmations) < MAX_LATE_CONFIRMS
+        return self.channel.is_open and len(self._confirms) < MAX_LATE_CONFIRMS
 
     def send(self, item: Publishing) -> None:
         """Send a message. Raises Unavailable, and ValueError for what no frame can hold."""
-        self.channel.write(self._frames.pack(item, int(time.time())))
+        self.channel.write(self._packing.pack(item, int(time.time())))
 
-    def publish(self, item: Publishing) -> asyncio.Future[object]:
+    def publish(self, item: Publishing) -> asyncio.Future[None]:
         """Send a message and return the future of its confirm. Raises as `send` does."""
         self.send(item)
-        library = self.channel.library
-        library.delivery_tag += 1
-        confirm = self._loop.create_future()
-        library.confirmations[library.delivery_tag] = confirm
-        library.message_id_delivery_tag[item.message_id] = library.delivery_tag
+        self._sent += 1
+        confirm = self._confirms[self._sent] = self._loop.create_future()
+        self._by_id[item.message_id] = confirm
         return confirm
 
     def forget(self, message_id: str) -> None:
-        """Remove the number of a message that was confirmed, returned or given up."""
-        self.channel.library.message_id_delivery_tag.pop(message_id, None)
+        """Remove the id of a message that was confirmed, returned or given up."""
+        self._by_id.pop(message_id, None)
+
+    def _on_ack(self, arguments: bytes, _header: bytes, _body: bytes) -> None:
+        for confirm in self._confirmed(arguments):
+            _resolve(confirm)
+
+    def _on_nack(self, arguments: bytes, _header: bytes, _body: bytes) -> None:
+        for confirm in self._confirmed(arguments):
+            _resolve(confirm, "the broker does not keep the message: a queue is full, or broken")
+
+    def _confirmed(self, arguments: bytes) -> list[asyncio.Future[None]]:
+        """Remove and return the futures for which a confirm or a refusal is."""
+        number, is_multiple = frames.confirmed(arguments)
+        if not is_multiple:
+            confirm = self._confirms.pop(number, None)
+            return [] if confirm is None else [confirm]
+        numbers = list(takewhile(number.__ge__, self._confirms))
+        return [self._confirms.pop(each) for each in numbers]
+
+    def _on_return(self, _arguments: bytes, header: bytes, _body: bytes) -> None:
+        confirm = self._by_id.get(values.properties(header).get("message_id", ""))
+        if confirm is not None:
+            _resolve(confirm, "no queue takes the message")
 
     def _fail(self, closing: asyncio.Future[object]) -> None:
         """Fail all futures that wait for a confirm, since the channel is closed."""
         error = "" if closing.cancelled() else str(closing.exception() or "")
-        for confirm in self.channel.library.confirmations.values():
-            if not confirm.done():
-                confirm.set_exception(Unavailable(error or "the connection was lost"))
+        for confirm in self._confirms.values():
+            _resolve(confirm, error or "the connection was lost")
+
+
+def _resolve(confirm: asyncio.Future[None], failure: str = "") -> None:
+    """Resolve a future, unless its publisher has gone or its message had come back."""
+    if confirm.done():
+        return
+    if failure:
+        confirm.set_exception(Unavailable(failure))
+    else:
+        confirm.set_result(None)
 
 
 class Publisher:
@@ -91,7 +125,7 @@ class Publisher:
         self._current: _PublishingChannel | None = None
         self._opening = asyncio.Lock()
         self._slots = asyncio.Semaphore(MAX_UNCONFIRMED)
-        self._under_way: dict[str, asyncio.Future[object]] = {}
+        self._under_way: dict[str, asyncio.Future[None]] = {}
 
     async def publish(self, item: Publishing) -> None:
         """Publish, and wait for the confirm if there are any, PUBLISH_SECONDS at most.
@@ -108,8 +142,8 @@ class Publisher:
     async def _confirmed(self, item: Publishing) -> None:
         """Publish and wait for the confirm, after other messages of the same id.
 
-        aiormq 7 finds a returned message by its id alone: of two of one id that both come back,
-        it counts one as kept.
+        A returned message has no number, only its id: of two of one id under way, one that was
+        kept could be taken for the one that came back.
         """
         current = await self._writable()
         while (other := self._under_way.get(item.message_id)) is not None:
@@ -118,8 +152,6 @@ class Publisher:
         confirm = self._under_way[item.message_id] = current.publish(item)
         try:
             await confirm
-        except DeliveryError as error:
-            raise Unavailable(_refusal(error)) from error
         finally:
             del self._under_way[item.message_id]
             current.forget(item.message_id)
@@ -143,8 +175,7 @@ class Publisher:
         channel = await self._connection.channel(confirms=self._confirms)
         library = channel.library
         if self._on_reply is not None:
-            on_message = consumer_callback(self._take_reply)
-            await library.basic_consume(DIRECT_REPLY, on_message, no_ack=True)
+            await channel.consume(DIRECT_REPLY, self._on_deliver, no_ack=True)
         names = (self._connection.user, self._service)
         return _PublishingChannel(
             channel, PublishFrames(channel.number, library.max_content_size, *names)
@@ -156,14 +187,8 @@ class Publisher:
         if current is not None and current.channel.is_open:
             await current.channel.library.close(timeout=CLOSE_SECONDS)
 
-    def _take_reply(self, message: DeliveredMessage) -> None:
-        properties = message.header.properties
-        kind = properties.message_type or ""
-        if self._on_reply is not None and len(message.body) <= contracts.max_bytes(kind):
-            self._on_reply(properties.correlation_id or "", kind, message.body)
-
-
-def _refusal(error: DeliveryError) -> str:
-    if isinstance(error, PublishError):
-        return f"no queue takes {error}"
-    return "the broker does not keep the message: a queue is full, or broken"
+    def _on_deliver(self, _arguments: bytes, header: bytes, body: bytes) -> None:
+        text = values.properties(header).get
+        kind: str = text("message_type", "")
+        if self._on_reply is not None and len(body) <= contracts.max_bytes(kind):
+            self._on_reply(text("correlation_id", ""), kind, body)

@@ -7,21 +7,21 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import structlog
-from aiormq.abc import ConsumerCallback, DeliveredMessage
+from aiormq.abc import DeliveredMessage
 from pamqp import commands
 
 from shared import contracts, delivery, identity
 from shared.delivery import Delivery
 from shared.errors import Unavailable
 from shared.rabbitmq import connection as connections
-from shared.rabbitmq import frames
+from shared.rabbitmq import frames, values
 from shared.rabbitmq.channel import Channel
 from shared.rabbitmq.connection import CLOSE_SECONDS, CONNECT_SECONDS, Connection, translated
 from shared.retry import MAX_ATTEMPTS
 from shared.runtime import metrics
 from shared.runtime.outage import Outage
 
-TOO_LARGE = "too_large"
+TOO_LARGE, UNREADABLE = "too_large", "unreadable"  # why a message is rejected unread
 _ADVICE = "make the queue by 'ops topology declare', and the rights by 'ops topology grant'"
 MAX_TRACE_BYTES = 512  # that every participant propagates (W3C Trace Context 3.3.1.5), all ASCII
 
@@ -108,10 +108,11 @@ class QueueReader:
             library.on_consumer_cancel_callbacks.clear()
             library.on_consumer_cancel_callbacks.add(lambda _: ended.set())
             library.closing.add_done_callback(lambda _: ended.set())
-            on_message = consumer_callback(partial(self._take, self._channel))
             async with asyncio.timeout(CONNECT_SECONDS):
-                consuming = await library.basic_consume(self._queue, on_message)
-        self._ended, self._consumer_tag = ended, consuming.consumer_tag
+                consumer_tag = await self._channel.consume(
+                    self._queue, partial(self._on_deliver, self._channel)
+                )
+        self._ended, self._consumer_tag = ended, consumer_tag
 
     async def _keep(self) -> None:
         """Attach again whenever the consumer or its channel has ended, until cancelled."""
@@ -129,42 +130,38 @@ class QueueReader:
                     outage.log(error, _ADVICE)
                     await asyncio.sleep(connections.RECONNECT_SECONDS)
 
-    def _take(self, channel: Channel, message: DeliveredMessage) -> None:
-        tag = ChannelTag(channel, message.delivery_tag or 0)
-        read_as = read(self._queue, message, self._connection.user)
-        if len(message.body) > contracts.max_bytes(read_as.type):
-            self._refuse(read_as, tag)
-        else:
-            self._on_delivery(read_as, tag)
+    def _on_deliver(self, channel: Channel, arguments: bytes, header: bytes, body: bytes) -> None:
+        """Pass a message on; reject one that cannot be, so that it becomes a dead letter."""
+        number, key = frames.delivered(arguments)
+        tag = ChannelTag(channel, number)
+        try:
+            received = Received(key, values.properties(header), body)
+            message = read(self._queue, received, self._connection.user)
+            if len(body) <= contracts.max_bytes(message.type):
+                self._on_delivery(message, tag)
+                return
+            self._refuse(tag, TOO_LARGE, id=message.message_id[:100], bytes=len(body))
+        except Exception as error:  # noqa: BLE001 -- unsettled it would keep its place for ever
+            self._refuse(tag, UNREADABLE, exc_info=error, bytes=len(body))
 
-    def _refuse(self, message: Delivery, tag: ChannelTag) -> None:
-        """Reject a message that is too large, so that the broker makes a dead letter of it."""
-        logger.error(
-            "to the dead letters",
-            cause=TOO_LARGE,
-            queue=self._queue,
-            id=message.message_id[:100],
-            bytes=len(message.body),
-        )
-        metrics.DELIVERIES.labels(self._queue, TOO_LARGE).inc()
+    def _refuse(self, tag: ChannelTag, cause: str, **more: object) -> None:
+        logger.error("to the dead letters", cause=cause, queue=self._queue, **more)
+        metrics.DELIVERIES.labels(self._queue, cause).inc()
         with suppress(Unavailable):  # it comes again on another channel
             tag.reject()
 
 
-def consumer_callback(take: Callable[[DeliveredMessage], None]) -> ConsumerCallback:
-    """Return what aiormq calls for each message of a consumer, in their order.
+class Received(NamedTuple):
+    """A message as it came; the names of properties are pamqp's."""
 
-    It awaits nothing: aiormq cancels it when the channel closes. An error of `take` is logged, and
-    its message stays unacknowledged.
-    """
+    routing_key: str
+    properties: Mapping[str, Any]
+    body: bytes
 
-    async def on_message(message: DeliveredMessage) -> None:
-        try:
-            take(message)
-        except Exception:
-            logger.exception("a delivery could not be passed on")
-
-    return on_message
+    @property
+    def headers(self) -> dict[str, Any]:
+        """The headers, none if they could not be read."""
+        return self.properties.get("headers") or {}
 
 
 class Fetched(NamedTuple):
@@ -202,7 +199,12 @@ async def _fetched(channel: Channel, queue: str, limit: int, reader: str) -> Asy
         if not isinstance(message.delivery, commands.Basic.GetOk):
             return
         tag = ChannelTag(channel, message.delivery_tag or 0)
-        yield Fetched(read(queue, message, reader), headers_of(message), tag)
+        received = _received(message)
+        yield Fetched(read(queue, received, reader), received.headers, tag)
+
+
+def _received(message: DeliveredMessage) -> Received:
+    return Received(message.routing_key or "", dict(message.header.properties), message.body)
 
 
 async def _flush(channel: Channel, queue: str) -> None:
@@ -219,21 +221,21 @@ async def _flush(channel: Channel, queue: str) -> None:
                 await channel.library.close()
 
 
-def read(queue: str, message: DeliveredMessage, reader: str) -> Delivery:
+def read(queue: str, message: Received, reader: str) -> Delivery:
     """Return the delivery for a message that came; `reader` is our own user of the broker."""
-    properties, headers = message.header.properties, headers_of(message)
-    message_id = properties.message_id or ""
+    text, headers = message.properties.get, message.headers
+    message_id = text("message_id") or ""
     stated = headers.get(identity.USER)
     publisher = identity.identify(
-        queue, reader, properties.user_id, None if stated is None else str(stated)
+        queue, reader, text("user_id"), None if stated is None else str(stated)
     )
     return Delivery(
         queue=queue,
-        type=properties.message_type or message.routing_key or "",
+        type=text("message_type") or message.routing_key,
         body=message.body,
         message_id=message_id,
-        correlation_id=properties.correlation_id or message_id,
-        reply_to=properties.reply_to,
+        correlation_id=text("correlation_id") or message_id,
+        reply_to=text("reply_to"),
         attempt=_attempt(headers) if publisher.is_copy else 1,
         trace={name: headers[name] for name in delivery.TRACE if _is_trace(headers.get(name))},
         publisher=publisher,
@@ -248,8 +250,3 @@ def _is_trace(value: object) -> bool:
 def _attempt(headers: Mapping[str, Any]) -> int:
     attempt = headers.get(delivery.ATTEMPT)
     return min(attempt, MAX_ATTEMPTS) if isinstance(attempt, int) and attempt > 0 else 1
-
-
-def headers_of(message: DeliveredMessage) -> dict[str, Any]:
-    """Return the headers of a message, none if they could not be read."""
-    return message.header.properties.headers or {}

@@ -14,6 +14,29 @@ from pamqp.exceptions import PAMQPException
 
 MAX_TABLE_BYTES = 16_384  # of headers that are read: ours have some hundred; 128 KiB take a second
 _SIZE = struct.Struct(">I")
+_FLAGS = struct.Struct(">12xH")  # behind class, weight and size of the body
+# In the order of their flags, from the highest bit on (AMQP 0-9-1, 1.8.1 and 4.2.6.1), each with
+# its bytes, 0 for a short text. The names are pamqp's.
+_HEADERS = "headers"
+_PROPERTIES = tuple(
+    (1 << bit, name, size)
+    for bit, name, size in (
+        (15, "content_type", 0),
+        (14, "content_encoding", 0),
+        (13, _HEADERS, 0),
+        (12, "delivery_mode", 1),
+        (11, "priority", 1),
+        (10, "correlation_id", 0),
+        (9, "reply_to", 0),
+        (8, "expiration", 0),
+        (7, "message_id", 0),
+        (6, "timestamp", 8),
+        (5, "message_type", 0),
+        (4, "user_id", 0),
+        (3, "app_id", 0),
+        (2, "cluster_id", 0),
+    )
+)
 _READ_ERRORS = (
     ArithmeticError,
     LookupError,
@@ -49,6 +72,28 @@ def timestamp(value: bytes) -> tuple[int, Any]:
         return decode.timestamp(value)
     except _READ_ERRORS:
         return 8, None
+
+
+def properties(header: bytes) -> dict[str, Any]:
+    """Return the properties in a content header that are texts, and the headers.
+
+    Raises IndexError or struct.error when it ends too early, which no broker should send.
+    """
+    found: dict[str, Any] = {}
+    (flags,), at = _FLAGS.unpack_from(header), _FLAGS.size
+    for flag, name, size in _PROPERTIES:
+        if not flags & flag:
+            continue
+        if size:
+            at += size
+        elif name == _HEADERS:
+            length, found[name] = table(header[at:])
+            at += length
+        else:
+            end = at + 1 + header[at]
+            found[name] = header[at + 1 : end].decode("utf-8", "ignore")
+            at = end
+    return found
 
 
 def refused_by(error: InvalidFrameError) -> str:

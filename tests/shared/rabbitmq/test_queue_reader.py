@@ -6,15 +6,14 @@ from typing import Any
 import aio_pika
 import pytest
 import structlog
-from aiormq.abc import DeliveredMessage
-from pamqp import commands
-from pamqp.header import ContentHeader
 
 from shared.delivery import Delivery
 from shared.errors import Unavailable
 from shared.rabbitmq import ChannelTag, Connection, Publisher, QueueReader, declare
-from shared.rabbitmq.queue_reader import MAX_TRACE_BYTES, read
+from shared.rabbitmq import queue_reader as readers
+from shared.rabbitmq.queue_reader import MAX_TRACE_BYTES, Received, read
 from shared.retry import MAX_ATTEMPTS
+from shared.topology import Queue
 from tests.proxy import Proxy
 from tests.shared.rabbitmq.messages import QUORUM, Came, item, reader, taken, waiting
 from tests.waiting import until
@@ -85,31 +84,49 @@ async def test_nothing_comes_after_the_stop(connection: Connection, steady: Conn
     await until(one_waits)
 
 
-async def test_a_message_that_cannot_be_taken_stops_no_other(connection: Connection) -> None:
-    """A defect is logged, and its message goes back when the reader closes."""
+@pytest.mark.parametrize("defect", ["read", "on_delivery"])
+async def test_a_message_that_cannot_be_read_is_a_dead_letter(
+    connection: Connection, vhost: str, monkeypatch: pytest.MonkeyPatch, defect: str
+) -> None:
+    """A defect is logged and its message rejected at once, and no other message is held."""
+    arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
+    await declare(vhost, [], [Queue("bad", None, (), arguments), Queue("dead", None, ())])
     publisher, came = Publisher(connection, "tests"), Came()
 
-    def take(message: Delivery, tag: ChannelTag) -> None:
-        if message.message_id == "bad":
+    def fail(message: Delivery | Received) -> None:
+        if message.body == b"bad":
             raise RuntimeError("a defect")
+
+    def failing_read(queue: str, message: Received, reader: str) -> Delivery:
+        fail(message)
+        return read(queue, message, reader)
+
+    def take(message: Delivery, tag: ChannelTag) -> None:
+        fail(message)
         came.put_nowait((message, tag))
 
-    reading = QueueReader(connection, "q", 10, take)
+    if defect == "read":
+        monkeypatch.setattr(readers, "read", failing_read)
+    reading = QueueReader(connection, "bad", 1, take)
     await reading.open()
     with structlog.testing.capture_logs() as logs:
-        for name in ("bad", "good"):
-            await publisher.publish(item(name))
-        ((_, tag),) = await taken(came, 1)
+        for text in (b"bad", b"good"):
+            await publisher.publish(item(queue="bad", body=text))
+        ((found, tag),) = await taken(came, 1)
     tag.ack()
     await reading.stop()
+
+    assert found.body == b"good"
+    assert [(each["event"], each["cause"]) for each in logs] == [
+        ("to the dead letters", "unreadable")
+    ]
+    assert isinstance(logs[0]["exc_info"], RuntimeError)
+
+    async def is_dead() -> bool:
+        return await waiting(connection, "dead") == 1
+
+    await until(is_dead)
     await reading.close()
-
-    assert [each["event"] for each in logs] == ["a delivery could not be passed on"]
-
-    async def one_waits() -> bool:
-        return await waiting(connection) == 1
-
-    await until(one_waits)
 
 
 async def test_an_acknowledgement_of_nothing_ends_its_channel_alone(
@@ -219,14 +236,9 @@ async def test_a_queue_that_is_made_again_is_consumed_again(
     await reading.close()
 
 
-def message(**properties: Any) -> DeliveredMessage:  # noqa: ANN401 -- of any type
+def message(**properties: Any) -> Received:  # noqa: ANN401 -- of any type
     """Return a message as it came."""
-    return DeliveredMessage(
-        delivery=commands.Basic.Deliver(routing_key="email.send.bulk"),
-        header=ContentHeader(properties=commands.Basic.Properties(**properties)),
-        body=b"{}",
-        channel=None,  # type: ignore[arg-type]
-    )
+    return Received("email.send.bulk", properties, b"{}")
 
 
 def test_a_message_with_unreadable_properties_is_delivered() -> None:

@@ -1,6 +1,7 @@
 """Any properties and headers are read as far as possible, and end no connection."""
 
 import struct
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -16,9 +17,11 @@ from pamqp.common import FieldTable
 from pamqp.header import ContentHeader
 from yarl import URL
 
-from shared.rabbitmq import Connection, Fetched, declare, fetching
-from shared.rabbitmq.values import MAX_TABLE_BYTES, short_text, table, timestamp
+from shared.delivery import Delivery
+from shared.rabbitmq import Connection, declare, fetching
+from shared.rabbitmq.values import MAX_TABLE_BYTES, properties, short_text, table, timestamp
 from shared.topology import Queue
+from tests.shared.rabbitmq.messages import Came, reader, taken
 
 PLACE = "ZZ"  # stands for two bytes that are no UTF-8
 
@@ -37,17 +40,31 @@ async def put(url: str, queue: str, *, time: bytes | None = None, **properties: 
         await under.connection.write_queue.put(replace(frame, payload=payload))
 
 
-async def read(url: str, queue: str) -> list[Fetched]:
-    """Return all messages of a queue."""
+async def fetched(url: str, queue: str, _: int) -> list[Delivery]:
+    """Return all messages of a queue, fetched one by one."""
     async with (
         Connection.open(URL(url), "tests", 0) as connection,
         fetching(connection, queue) as (_, found),
     ):
-        return [each async for each in found]
+        return [each.delivery async for each in found]
+
+
+async def consumed(url: str, queue: str, count: int) -> list[Delivery]:
+    """Return so many messages of a queue, read by a consumer."""
+    came = Came()
+    async with Connection.open(URL(url), "tests", 0) as connection:
+        reading = reader(connection, came, queue)
+        await reading.open()
+        found = [message for message, _ in await taken(came, count)]
+        await reading.stop()
+    return found
 
 
 @pytest.mark.rabbit
-async def test_no_message_ends_a_connection(vhost: str) -> None:
+@pytest.mark.parametrize("read", [fetched, consumed])
+async def test_no_message_ends_a_connection(
+    vhost: str, read: Callable[[str, str, int], Awaitable[list[Delivery]]]
+) -> None:
     """Bytes that are no UTF-8 in properties, header names and values; years beyond the calendar."""
     await declare(vhost, [], [Queue("q", None, ())])
     await put(vhost, "q", message_id=f"m{PLACE}1", message_type=PLACE, correlation_id=PLACE)
@@ -57,7 +74,7 @@ async def test_no_message_ends_a_connection(vhost: str) -> None:
     await put(vhost, "q", time=b"\xff" * 8, message_id="late")
     await put(vhost, "q", message_id="last")
 
-    found = [each.delivery for each in await read(vhost, "q")]
+    found = await read(vhost, "q", 6)
 
     assert len(found) == 6
     assert (found[0].message_id, found[0].type) == ("m1", "q")
@@ -95,3 +112,38 @@ def test_a_table_is_read_up_to_its_limit() -> None:
 def test_a_time_beyond_the_calendar_is_none(octets: bytes) -> None:
     """It says nothing."""
     assert timestamp(octets) == (8, None)
+
+
+TEXTS = dict.fromkeys(
+    (
+        *("content_type", "content_encoding", "correlation_id", "reply_to", "expiration"),
+        *("message_id", "message_type", "user_id", "app_id"),
+    ),
+    st.text(min_size=1, max_size=60),
+)
+NUMBERS = {
+    "delivery_mode": st.integers(1, 2),
+    "priority": st.integers(1, 9),
+    "timestamp": st.datetimes(datetime(2000, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 -- hypothesis wants it so
+}
+HEADERS = st.dictionaries(
+    st.text(min_size=1, max_size=9), st.integers(1, 9) | st.text(), min_size=1
+)
+
+
+@given(st.fixed_dictionaries({}, optional=TEXTS | NUMBERS | {"headers": HEADERS}))
+def test_properties_are_read_as_the_library_packs_them(values: dict[str, Any]) -> None:
+    """All texts and the headers, whichever others are between them."""
+    packed = ContentHeader(0, 2, commands.Basic.Properties(**values)).marshal()
+
+    expected = {name: values[name] for name in values if name not in NUMBERS}
+    assert properties(packed) == expected
+
+
+@pytest.mark.parametrize("length", [0, 13, 14, 20])
+def test_properties_that_end_too_early_are_an_error(length: int) -> None:
+    """A consumer rejects their message."""
+    packed = ContentHeader(0, 2, commands.Basic.Properties(content_type="x", app_id="y")).marshal()
+
+    with pytest.raises((IndexError, struct.error)):
+        properties(packed[: min(length, len(packed) - 2)])
