@@ -74,7 +74,7 @@ def contract(delivery: Delivery, kinds: tuple[type[Contract], ...]) -> Contract:
     when no reply may go to its `reply_to`, and when its publisher may not name its client.
     """
     check_reply_to(delivery.reply_to, delivery.publisher)
-    message = decode(delivery.type, delivery.body)
+    message = decode(delivery.type, delivery.body, kinds)
     if not isinstance(message, kinds):
         raise Undecodable(f"{delivery.queue} has no handler for {delivery.type}")
     return attributed(message, delivery.publisher)

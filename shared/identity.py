@@ -15,7 +15,7 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from shared import topology
-from shared.contracts import Contract, SendEmail
+from shared.contracts import AcceptedEmail, Contract, SendEmail
 from shared.contracts.fields import Id
 from shared.errors import Undecodable
 
@@ -71,7 +71,7 @@ def attributed(message: C, identity: Identity) -> C:
     claimed: str | None = getattr(message, "client")  # noqa: B009 -- not every contract has it
     if claimed == identity.user:
         return message
-    if identity.user is None and not isinstance(message, SendEmail):
+    if identity.user is None and not isinstance(message, SendEmail | AcceptedEmail):
         raise Undecodable(f"client: {claimed!r} is not believed without the property user_id")
     return message.model_copy(update={"client": _client(identity.user)})
 

@@ -74,7 +74,8 @@ CLIENT_NAMING = frozenset(
     {Owner.GATEWAY, Owner.SENDER, Owner.OTP, Owner.SCHEDULER, Owner.LEDGER, OPERATOR}
 )
 
-RUNNING = (Owner.GATEWAY, Owner.SENDER, Owner.OTP, Owner.CLASSIFIER)  # the services that exist
+# The services that exist.
+RUNNING = (Owner.GATEWAY, Owner.SENDER, Owner.OTP, Owner.CLASSIFIER, Owner.LEDGER)
 
 
 @dataclass(frozen=True, slots=True)

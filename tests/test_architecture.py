@@ -32,7 +32,7 @@ LIBRARIES = {
         "services/*/store.py",
         "services/otp/sql.py",
         "services/gateway/clients/idempotency_store.py",
-        "services/classifier/store/*",
+        "services/*/store/*",
         "services/*/tables.py",
         "*/migrations/*",
         "benchmarks/flood.py",
@@ -47,6 +47,7 @@ LIBRARIES = {
 PURE_FOLDERS: Mapping[str, Sequence[str]] = {
     "shared/contracts": (),
     "services/classifier": ("__main__", "handlers", "service"),
+    "services/ledger": ("__main__", "handlers", "service"),
     "services/otp": ("__main__", "handlers", "service", "sql", "store"),
     "services/otp/mail": (),
     "services/sender": ("__main__", "handlers", "service", "store"),
@@ -63,6 +64,7 @@ EDGE_FOLDERS: Mapping[str, Sequence[str]] = {
     ),
     "shared/storage": ("rate",),
     "services/classifier/store": (),
+    "services/ledger/store": (),
     "services/gateway/api": ("body", "mistakes", "openapi", "problem"),
     "services/sender/smtp": ("circuit_breaker", "extensions", "relay"),
 }

@@ -24,6 +24,7 @@ PORTS = {
     "SENDER_HEALTH_PORT": 8091,
     "OTP_HEALTH_PORT": 8092,
     "CLASSIFIER_HEALTH_PORT": 8093,
+    "LEDGER_HEALTH_PORT": 8094,
 }
 _MAX_PORT = 65535
 _URLS = {
@@ -32,12 +33,13 @@ _URLS = {
     "RABBITMQ_MANAGEMENT_URL": check_http,
 }
 # In the order of their start; the end is in reverse.
-SERVICES = ("classifier", "otp", "sender", "gateway")
+SERVICES = ("ledger", "classifier", "otp", "sender", "gateway")
 SECRETS = {
     "gateway": ("GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET"),
     "otp": ("OTP_KEY", "SEALING_KEY"),
     "sender": ("SEALING_KEY",),
     "classifier": (),
+    "ledger": (),
 }
 _ALL_SECRETS = frozenset(name for names in SECRETS.values() for name in names)
 _RELAY = frozenset({"SENDER_SMTP_HOST", "SENDER_SMTP_PORT", "SENDER_SMTP_TLS"})

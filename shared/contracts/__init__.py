@@ -5,6 +5,7 @@ change that an old reader would misunderstand is a new message with a new key.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from pydantic import ValidationError
 
@@ -49,7 +50,7 @@ from shared.contracts.ledger import (
     ListEmails,
     RecipientStatus,
 )
-from shared.contracts.mail import Category, SendEmail
+from shared.contracts.mail import AcceptedEmail, Category, SendEmail
 from shared.contracts.message import (
     MAX_SMALL_BYTES,
     Answer,
@@ -145,18 +146,19 @@ def encode(message: Contract) -> bytes:
     return message.model_dump_json(by_alias=True, exclude_none=True).encode()
 
 
-def decode(key: str, body: bytes) -> Contract:
+def decode(key: str, body: bytes, kinds: tuple[type[Contract], ...] = ()) -> Contract:
     """Return the message in a body, of the contract that `key`, an AMQP type, names.
 
-    A body over the contract's `max_bytes`, or of too many values, is not parsed.
+    One of `kinds` with this key is preferred, which may read fewer fields. A body over the
+    contract's `max_bytes`, or of too many values, is not parsed.
     Raises Undecodable, whose text never repeats the input: a body may hold secrets.
     """
-    contract = _BY_KEY.get(key)
+    contract = _by_key(kinds).get(key)
     if contract is None:
         raise Undecodable(f"no contract has the type {key[:100]!r}")
     try:
         check_size(body, contract.max_bytes)
-        message = contract.model_validate_json(body)
+        message = contract.read(body)
     except ValidationError as error:
         raise Undecodable(mistakes(error)) from None
     except ValueError as error:
@@ -164,6 +166,11 @@ def decode(key: str, body: bytes) -> Contract:
     if message.routing_key != key:
         raise Undecodable(f"type {key} holds a message of type {message.routing_key}")
     return message
+
+
+@lru_cache
+def _by_key(kinds: tuple[type[Contract], ...]) -> Mapping[str, type[Contract]]:
+    return {**_BY_KEY, **{key: kind for kind in kinds for key in kind.keys}}
 
 
 def max_bytes(key: str) -> int:

@@ -1,6 +1,7 @@
 """The command to send a mail."""
 
 from enum import StrEnum
+from itertools import chain
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -34,6 +35,10 @@ MAX_SEALED_CHARS = 1024 * 1024  # enough for a mail with a code in a template of
 
 def _each_once(addresses: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(addresses))
+
+
+def _bare_addresses(*mailboxes: tuple[str, ...]) -> tuple[str, ...]:
+    return _each_once(tuple(map(address.bare_address, chain(*mailboxes))))
 
 
 class Category(StrEnum):
@@ -111,8 +116,7 @@ class SendEmail(Command):
 
     @property
     def _everyone(self) -> tuple[str, ...]:
-        mailboxes = (*self.to, *self.cc, *self.bcc)
-        return tuple(dict.fromkeys(map(address.bare_address, mailboxes)))
+        return _bare_addresses(self.to, self.cc, self.bcc)
 
     @model_validator(mode="after")
     def _has_content_and_room(self) -> Self:
@@ -126,3 +130,39 @@ class SendEmail(Command):
             raise ValueError("must not offer to unsubscribe from a code")
         check_list(self.list_id, self.category)
         return self
+
+
+class AcceptedEmail(Command):
+    """The fields of a `SendEmail` that the ledger keeps; its content is skipped, not checked."""
+
+    keys = SendEmail.keys
+    max_bytes = SendEmail.max_bytes
+
+    category: Category = Category.TRANSACTIONAL
+    from_: Mailbox | None = Field(None, alias="from")
+    to: Annotated[Mailboxes, NOT_EMPTY]
+    cc: Mailboxes = ()
+    bcc: Mailboxes = ()
+    subject: Subject
+    tags: Tags = ()
+    metadata: Metadata = Field(default_factory=dict)
+    list_id: Id | None = None
+    client: Id | None = None
+    created_at: OptionalMoment = None
+    expires_at: OptionalMoment = None
+    size_bytes: int = Field(0, exclude=True, description="Of the whole command")
+
+    @property
+    def routing_key(self) -> str:
+        """The key of the category."""
+        return f"email.send.{self.category}"
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """The envelope recipients, each address once."""
+        return _bare_addresses(self.to, self.cc, self.bcc)
+
+    @classmethod
+    def read(cls, body: bytes) -> Self:
+        """Return the command in a body of JSON, with its size. Raises ValidationError."""
+        return super().read(body).model_copy(update={"size_bytes": len(body)})

@@ -1,6 +1,6 @@
 """The kinds of messages: a command, a question, an event, an answer; and the size of a body."""
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -28,6 +28,11 @@ class Contract(BaseModel):
     def routing_key(self) -> str:
         """The key of this very message, which is also its AMQP type."""
         return self.keys[0]
+
+    @classmethod
+    def read(cls, body: bytes) -> Self:
+        """Return the message in a body of JSON. Raises ValidationError."""
+        return cls.model_validate_json(body)
 
 
 class Command(Contract):

@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 _POSTGRESQL_DIALECT: Final[sa.Dialect] = cast("Any", postgresql).dialect()
 _ROWS: Final = re.compile(r"\$rows\(([^)]*)\)")
+_JSON_ROWS: Final = re.compile(r"\$json_rows\(([^)]*)\)")
 _VALUE: Final = re.compile(r"\$(\d+)")
 _SQLITE: Final[Mapping[str, str]] = {
     "$least": "min",
@@ -68,6 +69,7 @@ def execute(
     columns have these types of PostgreSQL and the names `column1`, `column2` and so on. Some rows
     of it are all NULL, to be left out by `WHERE column1 IS NOT NULL`. `$least` and `$greatest`
     are functions; `$connection` is a number that differs between connections that write at once.
+    `$json_rows(a, b)` is one JSON text of a list for each row that was found.
     Values and results are those of the driver.
     """
     if connection.dialect.name == "sqlite":
@@ -100,6 +102,7 @@ def _sqlite_text(text: str, size: int) -> str:
         numbered = row.replace("?", f"?{_value_count(text) + 1}", 1)
         return f"(VALUES {', '.join([numbered, *[row] * (size - 1)])}) AS given"
 
+    text = _JSON_ROWS.sub(r"json_group_array(json_array(\1))", text)
     return _replaced(_ROWS.sub(table, text), _SQLITE)
 
 
@@ -112,7 +115,8 @@ def _postgresql_text(text: str) -> str:
         names = (f"column{place}" for place, _ in places)
         return f"unnest({', '.join(arrays)}) AS given({', '.join(names)})"
 
-    return _replaced(_ROWS.sub(table, text), _POSTGRESQL)
+    json = r"CAST(COALESCE(json_agg(json_build_array(\1)), '[]') AS text)"
+    return _replaced(_ROWS.sub(table, _JSON_ROWS.sub(json, text)), _POSTGRESQL)
 
 
 def _value_count(text: str) -> int:

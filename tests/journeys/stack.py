@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ops import ports
-from ops.stack.settings import PORTS
+from ops.stack.settings import PORTS, SERVICES
 
 UP_SECONDS = 90.0
 DOWN_SECONDS = 60.0
@@ -56,7 +56,7 @@ class Stack:
 
 def fresh_environ(run_dir: Path) -> dict[str, str]:
     """Return the environment of a stack with free ports of its own."""
-    ours = ("AMQP_URL", "DATABASE_URL", "GATEWAY_", "SENDER_", "OTP_", "CLASSIFIER_", "RABBITMQ_")
+    ours = ("AMQP_URL", "DATABASE_URL", "RABBITMQ_", *(f"{each.upper()}_" for each in SERVICES))
     inherited = {name: text for name, text in os.environ.items() if not name.startswith(ours)}
     chosen = zip(PORTS, map(str, ports.unused(len(PORTS))), strict=True)
     return {**inherited, **dict(chosen), "RUN_DIR": str(run_dir)}

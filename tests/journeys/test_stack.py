@@ -61,6 +61,6 @@ def test_the_record_says_where_everything_is(stack: Stack) -> None:
         "mailbox_url",
         "services",
     }
-    assert set(record["services"]) == {"gateway", "sender", "otp", "classifier"}
+    assert set(record["services"]) == {"gateway", "sender", "otp", "classifier", "ledger"}
     assert all(set(each) == {"pid", "health_url"} for each in record["services"].values())
     assert mode == 0o600

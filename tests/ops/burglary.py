@@ -94,6 +94,15 @@ REFUSED: Mapping[Owner, Sequence[Attempt]] = {
         Publish(topology.DEAD, "sender.bulk"),
         Publish(DELAYS[0].name, "otp.commands"),
     ),
+    Owner.LEDGER: (
+        Consume("sender.otp"),
+        Consume("classifier.questions"),
+        Browse("sender.bulk.dead"),
+        Publish(topology.COMMANDS, "email.send.bulk"),
+        Publish(topology.EVENTS, "email.delivered"),
+        Publish(topology.DEAD, "sender.bulk"),
+        Publish(DELAYS[0].name, "sender.bulk"),
+    ),
 }
 
 

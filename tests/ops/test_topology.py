@@ -56,6 +56,7 @@ WORK = {
     Owner.SENDER: topology.sending_queue(Category.BULK),
     Owner.OTP: topology.OTP_COMMANDS,
     Owner.CLASSIFIER: topology.EVIDENCE,
+    Owner.LEDGER: topology.LEDGER_MAIL,
 }
 
 Login = Callable[[Owner], str]

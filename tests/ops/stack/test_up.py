@@ -17,7 +17,7 @@ import pytest
 
 from ops import ports
 from ops.process import PidFiles, ProcessRecord
-from ops.stack.settings import PORTS
+from ops.stack.settings import PORTS, SERVICES
 
 _LAST_LINE = "Ctrl-C ends all of it."
 
@@ -112,7 +112,7 @@ def test_up_brings_everything_and_ends_with_everything(own_stack: Stack) -> None
         *("gateway_url", "admin_token", "client_key", "amqp_url", "management_url"),
         *("smtp_host", "smtp_port", "mailbox_url", "services"),
     }
-    assert record["services"].keys() == {"gateway", "sender", "otp", "classifier"}
+    assert record["services"].keys() == set(SERVICES)
     for service in record["services"].values():
         with urllib.request.urlopen(service["health_url"]) as response:  # noqa: S310 - our own
             assert response.status == 200
@@ -150,7 +150,7 @@ def test_nothing_outlives_its_launcher(own_stack: Stack, number: signal.Signals)
     launcher.send_signal(number)
     launcher.wait()
 
-    assert {"gateway", "sender", "otp", "classifier", "simulator", "rabbitmq", "epmd"} <= set(left)
+    assert {*SERVICES, "simulator", "rabbitmq", "epmd"} <= set(left)
     assert all(process.gone(within=60) for process in left.values())
     assert own_stack.ops("down").stdout == "postrider: nothing is running\n"
     own_stack.up()

@@ -1,0 +1,131 @@
+"""Pure: the rows that commands and outcomes of mails change."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from services.ledger.mails import (
+    HOUR_MILLISECONDS,
+    Acceptance,
+    RecordedOutcome,
+    accepted_at,
+    address_hash,
+    count_name,
+    is_copy,
+    labels,
+    rank,
+    slices,
+    waiting,
+)
+
+COUNTS = (
+    *("waiting", "delivered", "bounced_permanent", "bounced_transient", "bounced_undetermined"),
+    *("failed", "expired", "suppressed", "cancelled", "uncertain"),
+)
+_PLACE = {name: place for place, name in enumerate(COUNTS)}
+
+Place = tuple[int, str]  # the number of a mail, and a recipient of it
+Total = tuple[str, str, str, int, int]  # the primary key of `totals`
+Row = tuple[Any, ...]
+
+
+class KnownMail(NamedTuple):
+    """The facts of a mail by which its recipients are kept and counted."""
+
+    number: int
+    client: str
+    category: int
+    tags: Mapping[str, str]
+
+
+class MailChanges:
+    """The changes of some mails in one transaction; `known` are outcomes as they are now.
+
+    All rows are in the order of their primary keys, in which every transaction writes them.
+    """
+
+    def __init__(self, known: Mapping[Place, RecordedOutcome]) -> None:
+        self._present = dict(known)
+        self._changed: dict[Place, KnownMail] = {}
+        self._history: dict[tuple[int, str, int, int], RecordedOutcome] = {}
+        self._totals: dict[Total, list[int]] = {}
+        self._accepted: list[Row] = []
+        self._tags: list[Row] = []
+
+    def accept(self, mail: KnownMail, facts: Acceptance) -> None:
+        """Keep the facts of a new mail."""
+        self._accepted.append(
+            (
+                *(mail.number, facts.email_id, facts.client, facts.category, facts.sender),
+                *(facts.subject, facts.list_id, _json(facts.tags), _json(facts.metadata)),
+                *(facts.size_bytes, facts.expires_at),
+            )
+        )
+        self._tags += ((mail.client, label, mail.number) for label in labels(mail.tags))
+
+    def expect(self, mail: KnownMail, recipients: Iterable[str]) -> None:
+        """Add the recipients of a command, unless they are known."""
+        for recipient in recipients:
+            if (mail.number, recipient) not in self._present:
+                self._replace(mail, None, waiting(recipient))
+
+    def apply(self, mail: KnownMail, outcome: RecordedOutcome) -> None:
+        """Add an outcome: the highest in rank counts, the others are history."""
+        old = self._present.get((mail.number, outcome.recipient))
+        if old is None or rank(outcome) > rank(old):
+            self._replace(mail, old, outcome)
+            superseded = old
+        else:
+            superseded = outcome
+        if superseded and superseded.attempt and old and not is_copy(old, outcome):
+            place = (mail.number, *superseded[:3])
+            kept = self._history.get(place)
+            if kept is None or superseded.at < kept.at:
+                self._history[place] = superseded
+
+    @property
+    def messages(self) -> Sequence[Row]:
+        """The rows of new mails."""
+        return sorted(self._accepted)  # no two have one number
+
+    @property
+    def tags(self) -> Sequence[Row]:
+        """The rows of the tags of new mails."""
+        return sorted(self._tags)
+
+    @property
+    def recipients(self) -> Sequence[Row]:
+        """The rows of recipients that are new, or have another outcome."""
+        return [
+            (place[0], place[1], mail.client, address_hash(place[1]), *self._present[place][1:])
+            for place, mail in sorted(self._changed.items())
+        ]
+
+    @property
+    def history(self) -> Sequence[Row]:
+        """The rows of outcomes that do not count any more."""
+        return [(place[0], *outcome) for place, outcome in sorted(self._history.items())]
+
+    @property
+    def totals(self) -> Sequence[Row]:
+        """The differences of the sums, without those that have none."""
+        return [(*key, *counts) for key, counts in sorted(self._totals.items()) if any(counts)]
+
+    def _replace(self, mail: KnownMail, old: RecordedOutcome | None, new: RecordedOutcome) -> None:
+        place = mail.number, new.recipient
+        self._present[place], self._changed[place] = new, mail
+        before, after = old and _PLACE[count_name(old)], _PLACE[count_name(new)]
+        if before == after:
+            return
+        hour = accepted_at(mail.number) // HOUR_MILLISECONDS
+        for dimension, value in slices(mail.tags, new.recipient):
+            key = (mail.client, dimension, value, hour, mail.category)
+            counts = self._totals.setdefault(key, [0] * len(COUNTS))
+            counts[after] += 1
+            if before is not None:
+                counts[before] -= 1
+
+
+def _json(texts: Mapping[str, str]) -> str | None:
+    return orjson.dumps(texts).decode() if texts else None

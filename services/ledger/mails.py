@@ -1,0 +1,225 @@
+"""Pure: what is kept of a mail and of an outcome, and which outcome of a recipient counts.
+
+A mail's number begins with its time of acceptance, so that numbers are in the order of acceptance.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import orjson
+
+from shared.contracts import (
+    AcceptedEmail,
+    Category,
+    EmailStatus,
+    EmailUncertain,
+    Outcome,
+    ReplyClass,
+    address,
+)
+from shared.contracts.fields import EPOCH
+
+# The names of the numbers in the tables; new ones only at the end.
+STATUSES = tuple(EmailStatus)
+CATEGORIES = tuple(Category)
+WAITING, DEFERRED = STATUSES.index(EmailStatus.WAITING), STATUSES.index(EmailStatus.DEFERRED)
+UNCERTAIN = STATUSES.index(EmailStatus.UNCERTAIN)
+NUMBER_BITS = 20  # of a number, below its milliseconds; 43 bits of these last until 2248
+HOUR_MILLISECONDS = 3_600_000
+DAY_MILLISECONDS = 24 * HOUR_MILLISECONDS
+MAX_NUMBER = 2**63 - 1
+# Of a permanent refusal: the next mail to this address will be refused too.
+_PERMANENT = frozenset({ReplyClass.MAILBOX_UNKNOWN, ReplyClass.MAILBOX_DISABLED, ReplyClass.DOMAIN})
+_MILLISECOND = timedelta(milliseconds=1)
+_KEY_BYTES, _CLIENT_BYTES, _ADDRESS_BYTES = 12, 8, 8
+_STATUS_BY_KEY = {
+    f"email.{status}": number for number, status in enumerate(STATUSES) if status != "waiting"
+}
+_DETAILS = ("reply_class", "reason", "origin", "retry_after", "message_id")
+
+
+class Acceptance(NamedTuple):
+    """The facts that a command states about its mail, in the types of the database.
+
+    `accepted_at` is None if the command does not say when it was accepted.
+    """
+
+    key: bytes
+    email_id: str
+    client: str
+    category: int
+    accepted_at: int | None
+    expires_at: int | None
+    recipients: tuple[str, ...]
+    sender: str | None
+    subject: str | None
+    list_id: str | None
+    tags: Mapping[str, str]
+    metadata: Mapping[str, str]
+    size_bytes: int
+
+
+class RecordedOutcome(NamedTuple):
+    """An outcome of a mail for one recipient; while it waits, the outcome of attempt 0."""
+
+    recipient: str
+    attempt: int
+    outcome: int  # the event, as a number of STATUSES
+    status: int  # that the recipient has by it
+    at: int
+    detail: str
+
+
+class EarlyOutcome(NamedTuple):
+    """An outcome and the key of its mail."""
+
+    key: bytes
+    outcome: RecordedOutcome
+
+
+def acceptance(command: AcceptedEmail) -> Acceptance:
+    """Return what is kept of a command.
+
+    The subject of a mail with a code is not: the code may be in it.
+    """
+    has_code = command.category is Category.OTP
+    return Acceptance(
+        mail_key(command.id, command.client),
+        command.id,
+        command.client or "",
+        CATEGORIES.index(command.category),
+        _milliseconds(command.created_at),
+        _milliseconds(command.expires_at),
+        command.recipients,
+        command.from_,
+        None if has_code else command.subject,
+        command.list_id,
+        {tag.name: tag.value for tag in command.tags},
+        dict(command.metadata),
+        command.size_bytes,
+    )
+
+
+def early_outcome(event: Outcome) -> EarlyOutcome:
+    """Return what is kept of an outcome."""
+    outcome = status = _STATUS_BY_KEY[event.routing_key]
+    if isinstance(event, EmailUncertain) and not event.final:
+        status = DEFERRED
+    recorded = RecordedOutcome(
+        event.recipient, event.attempt, outcome, status, milliseconds(event.at), _detail(event)
+    )
+    return EarlyOutcome(mail_key(event.email_id, event.client), recorded)
+
+
+def waiting(recipient: str) -> RecordedOutcome:
+    """Return the state of a recipient without an outcome."""
+    return RecordedOutcome(recipient, 0, WAITING, WAITING, 0, "{}")
+
+
+def rank(outcome: RecordedOutcome) -> tuple[int, int, int, int]:
+    """Return the rank of an outcome among those of its mail and recipient; the highest counts.
+
+    It is the first final one by its own time, as the sender's store has it; else that of the latest
+    attempt. So the order in which outcomes come changes nothing. Copies of one outcome, whose
+    sender was killed before it kept it, may differ in their times.
+    """
+    if STATUSES[outcome.status].ended:
+        return 2, -outcome.at, -outcome.attempt, outcome.outcome
+    if outcome.status == WAITING:
+        return 0, 0, 0, 0
+    return 1, outcome.attempt, -outcome.at, outcome.outcome
+
+
+def is_copy(one: RecordedOutcome, other: RecordedOutcome) -> bool:
+    """Return whether two outcomes of one mail and recipient are copies of one event.
+
+    The id of an event follows from these too, see `services.sender.outcome`.
+    """
+    return (one.attempt, one.outcome) == (other.attempt, other.outcome)
+
+
+def count_name(outcome: RecordedOutcome) -> str:
+    """Return the name of the sum that a recipient with this outcome belongs to."""
+    status = STATUSES[outcome.status]
+    if not status.ended:
+        return EmailStatus.WAITING
+    if status is not EmailStatus.BOUNCED:
+        return status
+    return f"bounced_{_permanence(orjson.loads(outcome.detail).get('reply_class'))}"
+
+
+def labels(tags: Mapping[str, str]) -> Iterator[str]:
+    """Yield the labels under which a mail with these tags is listed and counted."""
+    for name, value in tags.items():
+        yield name
+        yield f"{name}:{value}"
+
+
+def slices(tags: Mapping[str, str], recipient: str) -> Iterator[tuple[str, str]]:
+    """Yield the dimensions, with a value of each, in which a recipient is counted."""
+    yield "", ""
+    yield "domain", address.domain_of(recipient)
+    for label in labels(tags):
+        yield "tag", label
+
+
+def mail_key(email_id: str, client: str | None) -> bytes:
+    """Return the key of a mail among those of all clients; mails of one id have one beginning.
+
+    The same id of another client is another mail, as in `services.sender.claims.mail_key`.
+    """
+    owner = blake2b((client or "").encode(), digest_size=_CLIENT_BYTES).digest()
+    return first_key(email_id) + owner
+
+
+def first_key(email_id: str) -> bytes:
+    """Return the beginning of the keys of the mails that have this id, each of another client."""
+    return blake2b(email_id.encode(), digest_size=_KEY_BYTES).digest()
+
+
+def address_hash(email: str) -> int:
+    """Return the number by which an address is looked up, whatever the case of its letters."""
+    digest = blake2b(email.lower().encode(), digest_size=_ADDRESS_BYTES).digest()
+    return int.from_bytes(digest, signed=True)
+
+
+def first_number(at: int) -> int:
+    """Return the smallest number of a mail that was accepted at this time, in milliseconds."""
+    return at << NUMBER_BITS
+
+
+def accepted_at(number: int) -> int:
+    """Return the time of acceptance of a mail, in milliseconds."""
+    return number >> NUMBER_BITS
+
+
+def milliseconds(at: datetime) -> int:
+    """Return a time in milliseconds since 1970."""
+    return (at - EPOCH) // _MILLISECOND
+
+
+def moment(at: int) -> datetime:
+    """Return the time of so many milliseconds since 1970."""
+    return EPOCH + at * _MILLISECOND
+
+
+def _milliseconds(at: datetime | None) -> int | None:
+    return None if at is None else milliseconds(at)
+
+
+def _permanence(reply_class: str | None) -> str:
+    if reply_class is None or reply_class == ReplyClass.UNDETERMINED:
+        return "undetermined"
+    return "permanent" if reply_class in _PERMANENT else "transient"
+
+
+def _detail(event: Outcome) -> str:
+    """Return the reply and the reasons as JSON, without what is absent."""
+    found: dict[str, Any] = {
+        name: value for name in _DETAILS if (value := getattr(event, name, None)) is not None
+    }
+    if event.reply is not None:
+        found["reply"] = event.reply.model_dump(exclude_none=True)
+    return orjson.dumps(found).decode()

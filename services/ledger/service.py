@@ -1,0 +1,59 @@
+"""The wiring of the ledger."""
+
+import asyncio
+import gc
+import random
+import sys
+from pathlib import Path
+
+from services.ledger.config import LedgerSettings
+from services.ledger.handlers import MailHandlers
+from services.ledger.store.recording import MailStore
+from shared import topology
+from shared.broker import Broker
+from shared.consumer import Subscription
+from shared.contracts import CONTRACTS, AcceptedEmail, Outcome
+from shared.runtime import health
+from shared.storage.database import Database
+
+OUTCOMES = tuple(each for each in CONTRACTS if issubclass(each, Outcome))
+MIGRATIONS = Path(__file__).parent / "migrations"
+# With the broker's next batch on its way while this one is written.
+MAX_RECORDS_IN_FLIGHT = 768
+MAX_GROUP_SIZE = 128
+# More than the objects of two batches; what a batch makes has no cycles, see the classifier.
+COLLECT_OBJECTS = 1_000_000
+# Pages that many batches change stay in memory between two of them.
+CACHE_KIBIBYTES = 64 << 10
+# A question waits no longer for a thread that records; Python's interval is 5 ms.
+SWITCH_SECONDS = 0.0002
+
+
+async def run(settings: LedgerSettings, stop: asyncio.Event) -> None:
+    """Record mails until `stop` is set."""
+    sys.setswitchinterval(SWITCH_SECONDS)
+    gc.set_threshold(COLLECT_OBJECTS)
+    url, folder = settings.database_url, settings.data_dir
+    async with (
+        Broker.connect(settings.amqp_url, settings.service) as broker,
+        Database.open(settings.service, url, folder, MIGRATIONS, cache=CACHE_KIBIBYTES) as database,
+    ):
+        mails = MailHandlers(MailStore(database, random.getrandbits(32)))
+        checks = {"broker": broker.ready, "database": database.ready}
+        async with (
+            broker.consuming(_mails(mails), drain=settings.drain_seconds),
+            health.endpoint(settings.health_host, settings.health_port, checks),
+        ):
+            await stop.wait()
+
+
+def _mails(handlers: MailHandlers) -> Subscription:
+    return Subscription(
+        topology.LEDGER_MAIL,
+        {
+            AcceptedEmail: handlers.on_accepted,
+            **dict.fromkeys(OUTCOMES, handlers.on_outcome),
+        },
+        MAX_RECORDS_IN_FLIGHT,
+        group_size=MAX_GROUP_SIZE,
+    )

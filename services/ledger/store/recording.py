@@ -1,0 +1,175 @@
+"""Recording commands and outcomes: a batch in one transaction, each once, in any order."""
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from functools import partial
+
+import orjson
+import sqlalchemy as sa
+
+from services.ledger.changes import KnownMail, MailChanges, Place, Row
+from services.ledger.mails import (
+    NUMBER_BITS,
+    Acceptance,
+    EarlyOutcome,
+    RecordedOutcome,
+    first_number,
+)
+from services.ledger.store import sql
+from shared.batch import Batcher
+from shared.storage import dialect
+from shared.storage.database import Database, as_handler_errors
+from shared.storage.dialect import Clock
+
+BATCH_SECONDS = 0.02  # that a record waits for others: a transaction costs as much as many of them
+
+MailRecord = Acceptance | EarlyOutcome
+
+
+class MailStore:
+    """The database that mails are recorded in.
+
+    `salt` differs between processes: two of them do not number mails of one millisecond alike.
+    """
+
+    def __init__(self, database: Database, salt: int, clock: Clock = dialect.now) -> None:
+        self._database = database
+        self._clock = clock
+        self._places = itertools.count(salt)
+        self._batcher = Batcher(self._record_all, wait_seconds=BATCH_SECONDS)
+
+    async def record(self, record: MailRecord) -> None:
+        """Record a command or an outcome, once.
+
+        Raises Retry when the database is away, Reject when it cannot hold a value.
+        """
+        await self._batcher.add(record)
+
+    async def _record_all(self, records: Sequence[MailRecord]) -> Sequence[None]:
+        with as_handler_errors("the ledger"):
+            await self._database.write(partial(self._record, records=records))
+        return [None] * len(records)
+
+    def _record(self, connection: sa.Connection, records: Sequence[MailRecord]) -> None:
+        now: int = connection.execute(sa.select(self._clock(connection))).scalar_one()
+        RecordingTransaction(connection, now, self._places).record(records)
+
+
+class RecordingTransaction:
+    """Records in the transaction of one connection.
+
+    It first locks the mails by their keys, in order, and no other transaction changes them before
+    it commits. Then it reads what is known of them, decides, and writes. The sums come last, in
+    order, as all transactions write some of the same rows.
+    """
+
+    def __init__(self, connection: sa.Connection, now: int, places: Iterator[int]) -> None:
+        self._connection = connection
+        self._now = now
+        self._places = places
+        self._accepted: dict[bytes, list[Acceptance]] = defaultdict(list)
+        self._outcomes: dict[bytes, list[RecordedOutcome]] = defaultdict(list)
+
+    def record(self, records: Sequence[MailRecord]) -> None:
+        """Record commands and outcomes."""
+        for each in records:
+            if isinstance(each, Acceptance):
+                self._accepted[each.key].append(each)
+            else:
+                self._outcomes[each.key].append(each.outcome)
+        numbers, new = self._lock()
+        mails = self._mails(numbers, new)
+        changes = MailChanges(self._recipients(mails, new))
+        for key, mail in mails.items():
+            accepted = self._accepted.get(key, [])
+            if key in new:
+                changes.accept(mail, accepted[0])
+            for facts in accepted:
+                changes.expect(mail, facts.recipients)
+            for outcome in self._outcomes.get(key, []):
+                changes.apply(mail, outcome)
+        self._write(changes)
+
+    def _lock(self) -> tuple[Mapping[bytes, int], AbstractSet[bytes]]:
+        """Lock all mails; return the numbers of those with a command, and the keys of new ones."""
+        keys = sorted({*self._accepted, *self._outcomes})
+        given = {key: self._number(facts[0]) for key, facts in self._accepted.items()}
+        sql.write(self._connection, sql.KEEP_KEYS, [(key, given.get(key)) for key in keys])
+        found = dict(zip(keys, sql.lock_keys(self._connection, keys), strict=True))
+        unnamed = [key for key in keys if found[key] is None]
+        if named := [(key, given[key]) for key in unnamed if key in given]:
+            sql.write(self._connection, sql.NAME_KEYS, named)
+            found.update(named)
+            self._settle_early([key for key, _ in named])
+        self._keep_early([key for key in unnamed if key not in given])
+        numbers = {key: number for key, number in found.items() if number is not None}
+        return numbers, {key for key, number in given.items() if numbers[key] == number}
+
+    def _number(self, facts: Acceptance) -> int:
+        """Return the number of a new mail. A time of acceptance that is to come is none."""
+        at = self._now if facts.accepted_at is None else min(facts.accepted_at, self._now)
+        return first_number(at) + next(self._places) % (1 << NUMBER_BITS)
+
+    def _settle_early(self, keys: Sequence[bytes]) -> None:
+        """Add the outcomes that came before the commands of these mails."""
+        rows = [(key, place) for place, key in enumerate(keys)]
+        for place, *outcome in sql.find(self._connection, sql.FIND_EARLY, rows):
+            self._outcomes[keys[place]].append(RecordedOutcome(*outcome))
+        sql.write(self._connection, sql.FORGET_EARLY, [(key,) for key in keys])
+
+    def _keep_early(self, keys: Sequence[bytes]) -> None:
+        """Keep the outcomes of mails whose command has not come yet."""
+        first: dict[tuple[object, ...], Row] = {}
+        for key in keys:
+            for outcome in sorted(self._outcomes.pop(key), key=lambda each: each.at):
+                first.setdefault((key, *outcome[:3]), (key, *outcome))
+        rows = [first[place] for place in sorted(first)]
+        sql.write(self._connection, sql.KEEP_EARLY, rows, (self._now,))
+
+    def _mails(
+        self, numbers: Mapping[bytes, int], new: AbstractSet[bytes]
+    ) -> Mapping[bytes, KnownMail]:
+        """Return the facts of all mails with a command, except those that were forgotten."""
+        rows = [(number,) for key, number in numbers.items() if key not in new]
+        known = {
+            number: KnownMail(number, client, category, orjson.loads(tags or "{}"))
+            for number, client, category, tags in sql.find(
+                self._connection, sql.FIND_MESSAGES, rows
+            )
+        }
+        for key in new:
+            facts = self._accepted[key][0]
+            mail = KnownMail(numbers[key], facts.client, facts.category, facts.tags)
+            known[mail.number] = mail
+        return {key: known[number] for key, number in numbers.items() if number in known}
+
+    def _recipients(
+        self, mails: Mapping[bytes, KnownMail], new: AbstractSet[bytes]
+    ) -> Mapping[Place, RecordedOutcome]:
+        """Return the present outcomes of those recipients of known mails that the records name."""
+        places = {
+            (mail.number, recipient)
+            for key, mail in mails.items()
+            if key not in new
+            for recipient in self._named(key)
+        }
+        found = sql.find(self._connection, sql.FIND_RECIPIENTS, sorted(places))
+        return {(number, outcome[0]): RecordedOutcome(*outcome) for number, *outcome in found}
+
+    def _named(self, key: bytes) -> Iterator[str]:
+        for facts in self._accepted.get(key, []):
+            yield from facts.recipients
+        for outcome in self._outcomes.get(key, []):
+            yield outcome.recipient
+
+    def _write(self, changes: MailChanges) -> None:
+        for text, rows in (
+            (sql.KEEP_MESSAGES, changes.messages),
+            (sql.KEEP_TAGS, changes.tags),
+            (sql.KEEP_RECIPIENTS, changes.recipients),
+            (sql.KEEP_HISTORY, changes.history),
+            (sql.ADD_TOTALS, changes.totals),
+        ):
+            sql.write(self._connection, text, rows)
