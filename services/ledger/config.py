@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from services.ledger.mails import Retention
 from shared.config import Seconds, Settings
 
 MAX_DAYS = 3660  # ten years
@@ -25,3 +26,8 @@ class LedgerSettings(Settings):
     ledger_purge_seconds: Seconds = Field(
         3600.0, description="Between two purges of what is older than that"
     )
+
+    @property
+    def retention(self) -> Retention:
+        """The days for which rows are kept."""
+        return Retention(self.ledger_message_days, self.ledger_history_days, self.ledger_total_days)

@@ -29,7 +29,6 @@ UNCERTAIN = STATUSES.index(EmailStatus.UNCERTAIN)
 NUMBER_BITS = 20  # of a number, below its milliseconds; 43 bits of these last until 2248
 HOUR_MILLISECONDS = 3_600_000
 DAY_MILLISECONDS = 24 * HOUR_MILLISECONDS
-MAX_NUMBER = 2**63 - 1
 # Of a permanent refusal: the next mail to this address will be refused too.
 _PERMANENT = frozenset({ReplyClass.MAILBOX_UNKNOWN, ReplyClass.MAILBOX_DISABLED, ReplyClass.DOMAIN})
 _MILLISECOND = timedelta(milliseconds=1)
@@ -38,6 +37,14 @@ _STATUS_BY_KEY = {
     f"email.{status}": number for number, status in enumerate(STATUSES) if status != "waiting"
 }
 _DETAILS = ("reply_class", "reason", "origin", "retry_after", "message_id")
+
+
+class Retention(NamedTuple):
+    """The days for which rows are kept."""
+
+    message_days: int
+    history_days: int
+    total_days: int
 
 
 class Acceptance(NamedTuple):

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from services.ledger.config import LedgerSettings
 from services.ledger.handlers import MailHandlers
+from services.ledger.store.purging import LedgerPurge
 from services.ledger.store.recording import MailStore
 from shared import topology
 from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import CONTRACTS, AcceptedEmail, Outcome
-from shared.runtime import health
+from shared.runtime import health, lifecycle
 from shared.storage.database import Database
 
 OUTCOMES = tuple(each for each in CONTRACTS if issubclass(each, Outcome))
@@ -39,8 +40,10 @@ async def run(settings: LedgerSettings, stop: asyncio.Event) -> None:
         Database.open(settings.service, url, folder, MIGRATIONS, cache=CACHE_KIBIBYTES) as database,
     ):
         mails = MailHandlers(MailStore(database, random.getrandbits(32)))
+        purge = LedgerPurge(database, settings.retention)
         checks = {"broker": broker.ready, "database": database.ready}
         async with (
+            lifecycle.repeating(purge.run, settings.ledger_purge_seconds, "purge"),
             broker.consuming(_mails(mails), drain=settings.drain_seconds),
             health.endpoint(settings.health_host, settings.health_port, checks),
         ):

@@ -1,0 +1,119 @@
+"""Forgetting what is older than the settings say, in pieces that no record waits long for."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+
+from services.ledger.mails import (
+    DAY_MILLISECONDS,
+    HOUR_MILLISECONDS,
+    Retention,
+    first_number,
+    labels,
+    mail_key,
+)
+from services.ledger.store.tables import (
+    early_outcomes,
+    history,
+    mail_keys,
+    message_tags,
+    messages,
+    recipients,
+    totals,
+)
+from shared.storage import dialect
+from shared.storage.database import Database
+from shared.storage.dialect import Clock
+
+PURGE_MAILS = 200  # a transaction; each has up to 100 recipients
+PURGE_ROWS = 2000  # a transaction, of other tables
+
+_OLDEST = (
+    sa.select(messages.c.number, messages.c.email_id, messages.c.client, messages.c.tags)
+    .where(messages.c.number < sa.bindparam("limit", type_=sa.BigInteger))
+    .order_by(messages.c.number)
+    .limit(PURGE_MAILS)
+)
+
+
+class LedgerPurge:
+    """Deletes what is old, the oldest first. A piece is a transaction: it can end after any."""
+
+    def __init__(
+        self, database: Database, retention: Retention, clock: Clock = dialect.now
+    ) -> None:
+        self._database = database
+        self._retention = retention
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Delete mails, earlier outcomes and sums that are old."""
+        now = await self._database.read(
+            lambda connection: connection.execute(sa.select(self._clock(connection))).scalar_one()
+        )
+        keep = self._retention
+        mails = now - keep.message_days * DAY_MILLISECONDS
+        entries = now - keep.history_days * DAY_MILLISECONDS
+        hours = now - keep.total_days * DAY_MILLISECONDS
+        for work in (
+            partial(_purge_mails, limit=first_number(mails)),
+            partial(_purge_early, limit=mails),
+            partial(_purge_history, limit=first_number(entries)),
+            partial(_purge_totals, limit=hours // HOUR_MILLISECONDS),
+        ):
+            while await self._database.write(work):
+                pass
+
+
+def _purge_mails(connection: sa.Connection, limit: int) -> int:
+    """Delete some of the oldest mails, whose numbers are below the limit; return how many."""
+    found = connection.execute(_OLDEST, {"limit": limit}).all()
+    if found:
+        _forget_mails(connection, found)
+    return len(found)
+
+
+def _forget_mails(connection: sa.Connection, found: Sequence[Any]) -> None:
+    """Delete mails that are the oldest of all. Their keys come first, as when they are recorded."""
+    first, last = found[0].number, found[-1].number
+    keys = sorted(mail_key(row.email_id, row.client) for row in found)
+    connection.execute(sa.delete(mail_keys).where(mail_keys.c.key.in_(keys)))
+    tagged = [
+        (row.client, label, row.number)
+        for row in found
+        for label in labels(orjson.loads(row.tags or "{}"))
+    ]
+    tag = sa.tuple_(message_tags.c.client, message_tags.c.tag, message_tags.c.message)
+    for some in dialect.chunks(tagged):
+        connection.execute(sa.delete(message_tags).where(tag.in_(some)))
+    for column in (recipients.c.message, history.c.message, messages.c.number):
+        connection.execute(sa.delete(column.table).where(column.between(first, last)))
+
+
+def _purge_early(connection: sa.Connection, limit: int) -> int:
+    """Delete some outcomes whose command has never come, with the keys of their mails."""
+    column = early_outcomes.c
+    old = sa.select(column.key).where(column.recorded_at < limit).limit(PURGE_MAILS)
+    keys = sorted(set(connection.execute(old).scalars()))
+    if keys:
+        unnamed = sa.and_(mail_keys.c.key.in_(keys), mail_keys.c.message.is_(None))
+        connection.execute(sa.delete(mail_keys).where(unnamed))
+        connection.execute(sa.delete(early_outcomes).where(column.key.in_(keys)))
+    return len(keys)
+
+
+def _purge_history(connection: sa.Connection, limit: int) -> int:
+    """Delete some of the oldest earlier outcomes."""
+    key = tuple(history.primary_key.columns)
+    old = sa.select(*key).where(history.c.message < limit).order_by(*key).limit(PURGE_ROWS)
+    return connection.execute(sa.delete(history).where(sa.tuple_(*key).in_(old))).rowcount
+
+
+def _purge_totals(connection: sa.Connection, limit: int) -> int:
+    """Delete some of the sums of old hours."""
+    key = tuple(totals.primary_key.columns)
+    old = sa.select(*key).where(totals.c.hour < limit).limit(PURGE_ROWS)
+    return connection.execute(sa.delete(totals).where(sa.tuple_(*key).in_(old))).rowcount
