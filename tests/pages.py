@@ -82,6 +82,7 @@ NOT_RUN = {
     ("docs/containers.md", "docker compose down"): "test_a_second_up_finds_its_data does",
     ("docs/containers.md", "docker compose exec -T rabbitmq rabbitmqctl"): "of the old version",
     ("docs/containers.md", "docker compose up --build --detach"): "after the old version",
+    ("docs/http-api.md", "RateLimit-Policy"): "tests/gateway/clients/test_rate_limiter.py does",
     ("docs/publish.md", "docker compose run"): "test_a_program_publishes_as_the_page_says does",
     ("docs/publish.md", '"""send.py'): "tests/test_publish.py does",
     ("docs/publish.md", '"""ask.py'): "tests/test_publish.py does",

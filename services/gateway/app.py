@@ -17,7 +17,7 @@ from services.gateway.api.events import EventViews
 from services.gateway.api.messages import MessageViews
 from services.gateway.api.openapi import Access, Operation, Success
 from services.gateway.api.problem import INSUFFICIENT_SCOPE, UNAUTHORIZED, Problem
-from services.gateway.api.request import CLIENT, CLIENT_ADDRESS, View, expect
+from services.gateway.api.request import CLIENT, CLIENT_ADDRESS, RATE_LIMIT, View, expect
 from services.gateway.api.response import ResponseBody
 from services.gateway.client_address import Network
 from services.gateway.clients.clients import AllowedSenders, Client, Scope
@@ -221,7 +221,7 @@ def _guarded(operation: Operation, view: View, api: Api) -> View:
         key, remote = request.headers.get("Authorization"), request[CLIENT_ADDRESS]
         client = await api.authenticator.client(key, remote)
         request[CLIENT] = client
-        await api.rate_limiter.admit(client.id)
+        request[RATE_LIMIT] = await api.rate_limiter.admit(client.id)
         _check_scope(client, operation.scope)
         return await view(request)
 

@@ -17,6 +17,7 @@ from services.gateway.api.problem import Problem
 from services.gateway.api.request import (
     CLIENT,
     CLIENT_ADDRESS,
+    RATE_LIMIT,
     RELEASE,
     REPEATABLE,
     REPLAYED,
@@ -127,6 +128,7 @@ async def add_common_headers(request: web.Request, response: web.StreamResponse)
     if request.get(REPLAYED):
         response.headers["Idempotent-Replayed"] = "true"
     cache_control = response.headers.get("Cache-Control")  # files alone have one
+    response.headers.update(request.get(RATE_LIMIT, {}))
     response.headers.update(COMMON_HEADERS)
     if cache_control is not None:
         response.headers["Cache-Control"] = cache_control

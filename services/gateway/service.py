@@ -129,9 +129,7 @@ def application(
             authenticator=Authenticator(
                 stores.clients, keys, settings.gateway_admin_token.encode(), utc_now
             ),
-            rate_limiter=RateLimiter(
-                Rate(rate) if rate else None, stores.quotas.take, time.monotonic
-            ),
+            rate_limiter=RateLimiter(Rate(rate) if rate else None, stores.quotas, time.monotonic),
             request_limit=limit,
         ),
         _checks(broker, database),

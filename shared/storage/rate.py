@@ -41,10 +41,14 @@ class ReservedTokens:
 
     def use(self, count: int, now: float) -> bool:
         """Use `count` tokens and return True, or return False if fewer are left."""
-        if now >= self._valid_until or self._left < count:
+        if self.left(now) < count:
             return False
         self._left -= count
         return True
+
+    def left(self, now: float) -> int:
+        """Return the tokens that can still be used."""
+        return self._left if now < self._valid_until else 0
 
     def wait(self, now: float) -> float:
         """Return the seconds until it is worth asking for more."""

@@ -40,9 +40,26 @@ class TokenBuckets:
         }
         return await self._database.write(lambda c: self._take(c, values)) / MICROSECONDS_PER_SECOND
 
+    async def left(self, name: str, rate: Rate) -> int:
+        """Return the tokens that are there. Raises SQLAlchemyError or OSError."""
+        unused = await self._database.read(lambda c: self._unused(c, name))
+        if unused is None:
+            return rate.burst
+        return max(0, min(rate.burst, int(unused * rate.per_second / MICROSECONDS_PER_SECOND)))
+
+    def _unused(self, connection: sa.Connection, name: str) -> int | None:
+        """Return the microseconds whose tokens nothing has taken, None for a new name."""
+        [key] = self._table.primary_key.columns
+        unused = self._now(connection) - self._table.c.used_until
+        found: int | None = connection.scalar(sa.select(unused).where(key == name))
+        return found
+
+    def _now(self, connection: sa.Connection) -> sa.ColumnElement[int]:
+        return self._clock(connection) * (MICROSECONDS_PER_SECOND // MILLISECONDS_PER_SECOND)
+
     def _take(self, connection: sa.Connection, values: Mapping[str, object]) -> int:
         if self._statements is None:  # made once: making them costs more than running them
-            now = self._clock(connection) * (MICROSECONDS_PER_SECOND // MILLISECONDS_PER_SECOND)
+            now = self._now(connection)
             self._statements = _taking(connection, self._table, now), _looking(self._table, now)
         taking, looking = self._statements
         if connection.execute(taking, values).first() is not None:
@@ -73,6 +90,10 @@ class Reservations:
             if reserved.use(count, self._clock()):
                 return 0.0
             return reserved.wait(self._clock()) or await self._refill(name, count, rate)
+
+    def left(self, name: str) -> int:
+        """Return the tokens of a name that this process has reserved and not used."""
+        return self._reserved[name].left(self._clock())
 
     async def _refill(self, name: str, count: int, rate: Rate) -> float:
         wanted = max(count, rate.chunk)

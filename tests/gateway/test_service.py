@@ -1,6 +1,7 @@
 """The running gateway: its end, its limits, and other services that are away."""
 
 import asyncio
+import re
 import time
 from pathlib import Path
 
@@ -155,8 +156,36 @@ async def test_a_client_may_ask_as_often_as_its_quota_says(
         answers = [await each.post("/v1/messages", MAIL) for each in (shop, shop, elsewhere, bank)]
 
     assert [answer.status for answer in answers] == [202, 429, 429, 202]
-    assert answers[1].json["code"] == "too-many-requests"
     assert 0 < int(answers[1].headers["Retry-After"]) <= 1000
+    assert {each.headers["RateLimit-Policy"] for each in answers} == {'"default";q=1;w=1000'}
+    assert answers[0].headers["RateLimit"] == '"default";r=0;t=1000'
+    for refused in answers[1:3]:
+        assert refused.json["code"] == "quota-exceeded"
+        assert refused.json["type"].endswith("http-problem-types#quota-exceeded")
+        assert refused.json["violated-policies"] == ["default"]
+        assert refused.headers["RateLimit"] == (f'"default";r=0;t={refused.headers["Retry-After"]}')
+
+
+async def test_an_answer_says_how_many_requests_are_left(
+    vhost: str, tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    """Errors have the fields too; the administrator and the public, who have no quota, do not."""
+    await declare(vhost)
+    given = settings(vhost, tmp_path, gateway_client_rate=1000)
+    async with service.serving(given, asyncio.Event()) as port:
+        shop = await ApiClient(http, f"http://127.0.0.1:{port}").registered("shop")
+        first = await shop.post("/v1/messages", MAIL)
+        second = await shop.post("/v1/messages", {})
+        others = [
+            await shop.call("GET", "/ping"),
+            await shop.admin.call("GET", "/v1/clients"),
+            await shop.with_key("").post("/v1/messages", MAIL),
+        ]
+
+    assert (first.status, second.status) == (202, 422)
+    for each in (first, second):
+        assert re.fullmatch(r'"default";r=\d+;t=1', each.headers["RateLimit"])
+    assert not any("RateLimit" in each.headers for each in others)
 
 
 async def test_a_client_with_large_bodies_in_flight_starves_no_other(

@@ -11,7 +11,7 @@ from services.gateway import client_address
 from services.gateway.api import problem
 from services.gateway.api.body import RequestBody
 from services.gateway.api.openapi import Operation, Success
-from services.gateway.api.problem import KEY_REUSED
+from services.gateway.api.problem import KEY_REUSED, TOO_MANY_REQUESTS
 from services.gateway.api.request import (
     CLIENT,
     CLIENT_ADDRESS,
@@ -129,7 +129,7 @@ POST_CODE = Operation(
     (Success(202, "The mail is on its way", CodeSent),),
     scope=Scope.CODES,
     body=NewCode,
-    problems=(KEY_REUSED,),
+    problems=(KEY_REUSED, TOO_MANY_REQUESTS),
     description="While a code is valid, the same one is mailed again with its old expiry, not "
     "sooner than `resend_at`. A 429 means that nothing was mailed, and reveals nothing about the "
     "address. After a 503 asking again does no harm.",
@@ -143,7 +143,7 @@ VERIFY_CODE = Operation(
     (Success(200, "The verdict; a right code is used up by it", Verified),),
     scope=Scope.CODES,
     body=CodeGuess,
-    problems=(KEY_REUSED,),
+    problems=(KEY_REUSED, TOO_MANY_REQUESTS),
     description="A wrong code costs one of the guesses. With an `Idempotency-Key` a lost answer "
     "can be asked for again: it is the same, and costs no further guess. A 429 means that there "
     "were too many wrong codes of the client, or of the address in `ip`: this one was neither "

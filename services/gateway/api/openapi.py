@@ -108,6 +108,7 @@ _WITH_RETRY_AFTER = {
     problem.UNAVAILABLE,
     problem.OVERLOADED,
     problem.TOO_MANY_REQUESTS,
+    problem.QUOTA_EXCEEDED,
 }
 _BODY_PROBLEMS = (
     problem.MALFORMED,
@@ -224,7 +225,7 @@ def _problem_types(operation: Operation) -> list[ProblemType]:
         return []
     return [
         problem.UNAUTHORIZED,
-        *((problem.TOO_MANY_REQUESTS,) if operation.access is Access.CLIENT else ()),
+        *((problem.QUOTA_EXCEEDED,) if operation.access is Access.CLIENT else ()),
         *((problem.INSUFFICIENT_SCOPE,) if operation.scope else ()),
         *(_BODY_PROBLEMS if operation.body else ()),
         *((problem.MALFORMED,) if operation.repeatable else ()),

@@ -55,6 +55,13 @@ KEY_REUSED = ProblemType(
 )
 EXPIRED = ProblemType(422, "expired", "The `expires_at` of the message is over")
 TOO_MANY_REQUESTS = ProblemType(429, "too-many-requests", "This was asked for too often")
+QUOTA_EXCEEDED = ProblemType(
+    429,
+    "quota-exceeded",
+    "The client has used up its requests for now",
+    # draft-ietf-httpapi-ratelimit-headers-11, section 5.1
+    "https://iana.org/assignments/http-problem-types#quota-exceeded",
+)
 HEADERS_TOO_LARGE = ProblemType(431, "headers-too-large", "The headers are too large")
 INTERNAL = ProblemType(500, "internal", "Something went wrong here")
 UNAVAILABLE = ProblemType(503, "unavailable", "This cannot be done now")
@@ -99,6 +106,7 @@ class Problem(Exception):
         self.errors = errors
         self.headers = headers or {}
         self.reason = reason
+        self.violated_policies: Sequence[str] = ()  # names in RateLimit-Policy
 
 
 def retry_after(seconds: float = RETRY_SECONDS) -> Mapping[str, str]:
@@ -131,6 +139,13 @@ def too_many_requests(seconds: float, reason: str) -> Problem:
     return Problem(TOO_MANY_REQUESTS, headers=retry_after(seconds), reason=reason)
 
 
+def quota_exceeded(seconds: float, policy: str, fields: Mapping[str, str]) -> Problem:
+    """Return the problem of a quota that is used up for some seconds, with its header fields."""
+    refusal = Problem(QUOTA_EXCEEDED, headers={**retry_after(seconds), **fields}, reason="quota")
+    refusal.violated_policies = [policy]
+    return refusal
+
+
 def type_of(status: int) -> ProblemType:
     """Return the type for an HTTP status that the HTTP library answers with."""
     known = _BY_STATUS.get(status)
@@ -161,6 +176,9 @@ class ProblemDocument(BaseModel):
     request_id: str = Field(description="The id of the request in the logs")
     detail: str | None = Field(None, description="More details for people")
     errors: list[Error] | None = Field(None, description="The mistakes, the first 20 of them")
+    violated_policies: list[str] | None = Field(
+        None, alias="violated-policies", description="Names in RateLimit-Policy of used up quotas"
+    )
 
 
 def document(problem: Problem, instance: str, request_id: str) -> bytes:
@@ -178,4 +196,6 @@ def document(problem: Problem, instance: str, request_id: str) -> bytes:
         fields["detail"] = problem.detail
     if problem.errors:
         fields["errors"] = problem.errors
+    if problem.violated_policies:
+        fields["violated-policies"] = problem.violated_policies
     return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)

@@ -1,7 +1,7 @@
 """Reading requests: their bodies within limits, and the id and time that each of them gets."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -31,6 +31,7 @@ CLIENT_ADDRESS = web.RequestKey("client_address", str)
 CLIENT = web.RequestKey("client", Client)  # set before the view is called
 SUBJECT = web.RequestKey("subject", str)  # for the log: the id of the thing in question
 REPLAYED = web.RequestKey("replayed", bool)  # whether the Idempotency-Key was seen before
+RATE_LIMIT = web.RequestKey[Mapping[str, str]]("rate_limit", dict)  # fields of the answer
 REPEATABLE = web.RequestKey("repeatable", bool)  # whether it is the same twice, without a key
 # Frees the budget of the request's body; called when the request is answered.
 RELEASE = web.RequestKey[Callable[[], None]]("release", Callable)  # type: ignore[arg-type]

@@ -199,6 +199,11 @@ class QuotaStore:
         async with bounded():
             return await self._buckets.take(client, count, count, quota)
 
+    async def left(self, client: str, quota: Rate) -> int:
+        """Return the requests of a quota that no gateway has claimed. Raises StoreUnavailable."""
+        async with bounded():
+            return await self._buckets.left(client, quota)
+
 
 _USE = (
     sa.update(client_keys)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from services.gateway.api.problem import Problem
-from services.gateway.clients.rate_limiter import RateLimiter
+from services.gateway.clients.rate_limiter import RateLimiter, header_fields
 from shared.storage.rate import Rate
 
 
@@ -24,6 +24,11 @@ class Taken:
         self.chunks -= 1
         return 0.0 if self.chunks >= 0 else 3.5
 
+    async def left(self, client: str, quota: Rate) -> int:
+        """Return the number in the chunks that are left."""
+        assert client == "shop"
+        return self.chunks * quota.chunk
+
 
 async def admitted(rate_limiter: RateLimiter, times: int) -> int:
     """Return how many of some requests at once were admitted."""
@@ -31,16 +36,17 @@ async def admitted(rate_limiter: RateLimiter, times: int) -> int:
         *(rate_limiter.admit("shop") for _ in range(times)), return_exceptions=True
     )
     refusals = [end for end in ends if isinstance(end, Problem)]
-    assert len(refusals) + ends.count(None) == times
+    admissions = [end for end in ends if isinstance(end, dict)]
+    assert len(refusals) + len(admissions) == times
     assert all((each.type.status, each.headers["Retry-After"]) == (429, "4") for each in refusals)
-    return ends.count(None)
+    return len(admissions)
 
 
 async def test_without_a_quota_no_request_is_counted() -> None:
     """Without a quota all requests are admitted, and the store is not asked."""
     taken = Taken(0)
 
-    assert await admitted(RateLimiter(None, taken.take, lambda: 0.0), 1000) == 1000
+    assert await admitted(RateLimiter(None, taken, lambda: 0.0), 1000) == 1000
     assert taken.asked == 0
 
 
@@ -48,14 +54,14 @@ async def test_no_more_are_admitted_than_granted() -> None:
     """Requests at once share one call of the store for each chunk, and for a refusal."""
     taken = Taken(3)
 
-    assert await admitted(RateLimiter(Rate(10), taken.take, lambda: 0.0), 100) == 15
+    assert await admitted(RateLimiter(Rate(10), taken, lambda: 0.0), 100) == 15
     assert taken.asked == 4
 
 
 async def test_after_its_time_it_is_asked_again() -> None:
     """After the seconds of a refusal the store is asked again."""
     now, taken = 0.0, Taken(0)
-    rate_limiter = RateLimiter(Rate(10), taken.take, lambda: now)
+    rate_limiter = RateLimiter(Rate(10), taken, lambda: now)
     assert await admitted(rate_limiter, 5) == 0
 
     now, taken.chunks = 3.5, 1
@@ -65,8 +71,43 @@ async def test_after_its_time_it_is_asked_again() -> None:
 async def test_a_store_that_is_away_admits_no_request() -> None:
     """A request that cannot be counted is not admitted."""
 
-    async def take(client: str, count: int, quota: Rate) -> float:
-        raise ConnectionError(client, count, quota)
+    class Away(Taken):
+        async def take(self, client: str, count: int, quota: Rate) -> float:
+            raise ConnectionError(client, count, quota)
 
     with pytest.raises(ConnectionError):
-        await RateLimiter(Rate(10), take, lambda: 0.0).admit("shop")
+        await RateLimiter(Rate(10), Away(1), lambda: 0.0).admit("shop")
+
+
+async def test_each_answer_says_how_many_requests_are_left() -> None:
+    """The number goes down with each request to 0, and a refusal says when there are more."""
+    rate_limiter = RateLimiter(Rate(10), Taken(2), lambda: 0.0)
+
+    fields = [await rate_limiter.admit("shop") for _ in range(10)]
+    with pytest.raises(Problem) as caught:
+        await rate_limiter.admit("shop")
+
+    assert {each["RateLimit-Policy"] for each in fields} == {'"default";q=10;w=1'}
+    assert [each["RateLimit"] for each in fields] == [
+        f'"default";r={left};t=1' for left in range(9, -1, -1)
+    ]
+    assert caught.value.headers == {
+        "Retry-After": "4",
+        "RateLimit-Policy": '"default";q=10;w=1',
+        "RateLimit": '"default";r=0;t=4',
+    }
+    assert caught.value.violated_policies == ["default"]
+
+
+@pytest.mark.parametrize(
+    ("per_second", "policy"),
+    [(100, "q=100;w=1"), (2.5, "q=2;w=1"), (1, "q=1;w=1"), (0.4, "q=1;w=3"), (0.01, "q=1;w=100")],
+)
+def test_a_policy_has_whole_numbers(per_second: float, policy: str) -> None:
+    """A quota is stated in whole requests and seconds, never as more than it is."""
+    fields = header_fields(Rate(per_second), 1_000, 0)
+
+    requests, window = (int(part[2:]) for part in policy.split(";"))
+    assert fields["RateLimit-Policy"] == f'"default";{policy}'
+    assert fields["RateLimit"] == f'"default";r={requests};t={window}'
+    assert requests / window <= per_second

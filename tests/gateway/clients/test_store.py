@@ -353,6 +353,20 @@ async def test_a_quota_is_that_of_all_gateways_together(
     assert taken == [10, 10, 10, 10]
 
 
+async def test_the_requests_left_are_those_of_all_gateways(
+    database: Database, replica: Database, clock: Clock
+) -> None:
+    """The requests that are left are the same at every gateway."""
+    quota = Rate(10)
+    stores = [QuotaStore(each, clock) for each in (database, replica)]
+    assert await stores[0].left("shop", quota) == 10
+
+    await stores[0].take("shop", 3, quota)
+    await stores[1].take("shop", 3, quota)
+
+    assert [await each.left("shop", quota) for each in stores] == [4, 4]
+
+
 async def test_a_quota_is_a_clients_own(database: Database) -> None:
     """A client beyond its quota gets the seconds to wait; other clients are unaffected."""
     store = QuotaStore(database, Clock())

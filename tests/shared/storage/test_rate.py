@@ -70,10 +70,13 @@ def test_reserved_tokens_are_used_up() -> None:
     assert not reserved.use(1, 0.0)
 
     reserved.granted(2, 0.0)
+    assert reserved.left(0.1) == 2
     assert [reserved.use(1, 0.1) for _ in range(3)] == [True, True, False]
 
     reserved.granted(2, 1.0)
     assert reserved.use(1, 1.0)
+    assert reserved.left(1.0) == 1
+    assert reserved.left(1.0 + 2 * CHUNK_SECONDS) == 0
     assert not reserved.use(1, 1.0 + 2 * CHUNK_SECONDS)
 
 

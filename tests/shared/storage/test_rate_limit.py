@@ -86,6 +86,19 @@ async def test_room(buckets: TokenBuckets, clock: Clock) -> None:
     assert await buckets.take("a", 5, 1, TEN) == pytest.approx(0.5)
 
 
+async def test_left(buckets: TokenBuckets, clock: Clock) -> None:
+    """The tokens that are left are those that can be taken."""
+    assert await buckets.left("a", TEN) == 10
+    await taken(buckets, 7)
+    assert await buckets.left("a", TEN) == 3
+    await taken(buckets, 30)
+    assert await buckets.left("a", TEN) == 0
+    clock.seconds += 0.5
+    assert await buckets.left("a", TEN) == 5
+    clock.seconds += 3600
+    assert await buckets.left("a", TEN) == 10
+
+
 async def test_names(buckets: TokenBuckets) -> None:
     """Each name has a bucket of its own."""
     await taken(buckets, 30)
