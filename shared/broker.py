@@ -5,7 +5,7 @@ publishes, acknowledgements included.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -87,6 +87,20 @@ class Broker:
         try again with the same id.
         """
         await self.send(delivery.publishing(message, correlation_id))
+
+    async def publish_all(self, messages: Sequence[Contract]) -> Mapping[str, Unavailable]:
+        """Publish messages, which have ids of their own; return the failures by the message's id.
+
+        What `publish` promises holds for each of them.
+        """
+        ends = await asyncio.gather(*map(self.publish, messages), return_exceptions=True)
+        failures = {}
+        for message, end in zip(messages, ends, strict=True):
+            if isinstance(end, Unavailable):
+                failures[message.id] = end
+            elif end is not None:
+                raise end
+        return failures
 
     async def send(self, item: Publishing) -> None:
         """Publish, and wait for the confirm of a persistent message. Raises Unavailable."""

@@ -20,7 +20,7 @@ from shared.template_language import HTML, TEXT, Language, LanguageCost
 
 MAX_TEMPLATE_CHARS = 128 * 1024  # of the text, and of the HTML
 MAX_RENDERED_CHARS = 256 * 1024  # the same
-# A step takes up to half a microsecond with texts of CHARS_A_STEP: this much takes some 50 ms.
+# Of a mail. A step takes up to half a microsecond with texts of CHARS_A_STEP.
 MAX_STEPS = 100_000
 CHARS_A_STEP = 100
 MAX_VARIABLES = 1000  # values of one mail, those in lists and objects too
@@ -51,6 +51,12 @@ class RenderedMail:
     subject: str
     text: str | None = field(repr=False)
     html: str | None = field(repr=False)
+    steps: int = field(compare=False, repr=False)  # of MAX_STEPS, that it took at most
+
+    @property
+    def size(self) -> int:
+        """Its characters."""
+        return len(self.subject) + len(self.text or "") + len(self.html or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +75,27 @@ class MailTemplate:
         self._subject = _TemplatePart("subject", subject, TEXT, MAX_SUBJECT_CHARS)
         self._text = None if text is None else _TemplatePart("text", text, TEXT)
         self._html = None if html is None else _TemplatePart("html", html, HTML)
+        self._parts = [each for each in (self._subject, self._text, self._html) if each]
 
     def render(self, variables: Variables) -> RenderedMail:
-        """Return the mail with its variables, after some 50 ms for each part at most.
+        """Return the mail with its variables, after some 50 ms at most.
 
         The same variables always make the same mail. Raises VariableMistake.
         """
         sizes = measure(variables)
-        subject = self._subject.render(variables, sizes)
+        steps = sum(_steps(part.cost, sizes) for part in self._parts)
+        if steps > MAX_STEPS:
+            raise VariableMistake("the template has too many loops for variables of this size")
+        subject = self._subject.render(variables)
         try:
             address.check_header_text(subject)
         except ValueError as error:
             raise VariableMistake(f"the subject {error}") from None
         return RenderedMail(
             subject,
-            text=None if self._text is None else self._text.render(variables, sizes),
-            html=None if self._html is None else self._html.render(variables, sizes),
+            text=None if self._text is None else self._text.render(variables),
+            html=None if self._html is None else self._html.render(variables),
+            steps=steps,
         )
 
 
@@ -97,16 +108,15 @@ class _TemplatePart:
         self._name = name
         self._max_chars = max_chars
         try:
-            self._template, self._cost = language.compile(source)
+            self._template, self.cost = language.compile(source)
         except TemplateSyntaxError as error:
             reason = (error.message or "cannot be read")[:MAX_REASON_CHARS]
             raise TemplateMistake(name, reason, error.lineno) from None
         except (RecursionError, SyntaxError, ValueError):  # of Python, which the template becomes
             raise TemplateMistake(name, "is nested too deeply, or has too large numbers") from None
 
-    def render(self, variables: Variables, sizes: VariableSizes) -> str:
-        if _steps(self._cost, sizes) > MAX_STEPS:
-            raise VariableMistake(f"the {self._name} has too many loops for variables of this size")
+    def render(self, variables: Variables) -> str:
+        """Return the part with its variables. Raises VariableMistake."""
         context = self._template.new_context(dict(variables))
         try:
             return "".join(self._bounded(self._template.root_render_func(context)))

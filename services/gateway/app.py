@@ -9,7 +9,8 @@ from datetime import datetime
 import orjson
 from aiohttp import web
 
-from services.gateway.api import clients, codes, docs, domains, events, messages, openapi
+from services.gateway.api import batch, clients, codes, docs, domains, events, messages, openapi
+from services.gateway.api.batch import BatchViews
 from services.gateway.api.clients import ClientViews
 from services.gateway.api.codes import CodeViews
 from services.gateway.api.domains import DomainViews
@@ -119,6 +120,7 @@ class Api:
     """The views by resource, which raise Problem, Unavailable or NoAnswer, and their guards."""
 
     messages: MessageViews
+    batch: BatchViews
     codes: CodeViews
     events: EventViews
     domains: DomainViews
@@ -145,6 +147,7 @@ async def ping(_: web.Request) -> web.Response:
 
 VIEWS: Mapping[Operation, Callable[[Api], View]] = {
     messages.POST_MESSAGE: lambda api: api.messages.post,
+    batch.POST_BATCH: lambda api: api.batch.post,
     codes.POST_CODE: lambda api: api.codes.post,
     codes.VERIFY_CODE: lambda api: api.codes.verify,
     codes.DELETE_CODE: lambda api: api.codes.delete,

@@ -16,6 +16,7 @@ import structlog
 from aiohttp import web
 
 from services.gateway import client_address
+from services.gateway.api.batch import BatchViews
 from services.gateway.api.body import BodyBudget
 from services.gateway.api.clients import ClientViews
 from services.gateway.api.codes import CodeViews
@@ -122,6 +123,7 @@ def application(
     return build_app(
         Api(
             messages=MessageViews(reader, broker, stop, settings.gateway_max_wait, limit.has_room),
+            batch=BatchViews(reader, broker),
             codes=CodeViews(reader, broker, answer_seconds),
             events=EventViews(reader, broker),
             domains=DomainViews(reader, broker, answer_seconds),

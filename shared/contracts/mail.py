@@ -1,5 +1,6 @@
 """The command to send a mail."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from itertools import chain
 from typing import Annotated, Self
@@ -49,9 +50,14 @@ class Category(StrEnum):
     BULK = "bulk"
 
 
-def check_list(list_id: str | None, category: Category) -> None:
-    """Raise ValueError for a mail of a list that is not bulk: an opt-out would not stop it."""
-    if list_id is not None and category is not Category.BULK:
+def check_class(category: Category, headers: Mapping[str, str], list_id: str | None) -> None:
+    """Raise ValueError for what a mail of a class cannot have.
+
+    A code cannot be unsubscribed from. An opt-out of a list stops bulk mail alone.
+    """
+    if category is Category.OTP and header.UNSUBSCRIBE in headers:
+        raise ValueError("must not offer to unsubscribe from a code")
+    if category is not Category.BULK and list_id is not None:
         raise ValueError("must be bulk to have a `list_id`")
 
 
@@ -126,9 +132,7 @@ class SendEmail(Command):
             raise ValueError(f"must have at most {MAX_RECIPIENTS} recipients")
         if self.pending is not None and not {*self.pending} <= {*self._everyone}:
             raise ValueError("must have no pending recipients that are not in to, cc or bcc")
-        if self.category is Category.OTP and header.UNSUBSCRIBE in self.headers:
-            raise ValueError("must not offer to unsubscribe from a code")
-        check_list(self.list_id, self.category)
+        check_class(self.category, self.headers, self.list_id)
         return self
 
 

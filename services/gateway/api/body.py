@@ -70,7 +70,8 @@ def read(model: type[B], content: bytes) -> B:
 
 def read_query(model: type[Q], query: MultiMapping[str]) -> Q:
     """Return the checked query, with each parameter at most once. Raises Problem."""
-    twice = [name for name in model.model_fields if len(query.getall(name, ())) > 1]
+    names = (field.alias or name for name, field in model.model_fields.items())
+    twice = [name for name in names if len(query.getall(name, ())) > 1]
     if twice:
         raise Problem(INVALID, errors=[Mistake(f"#/{name}", "is given twice") for name in twice])
     try:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from aiohttp import web
@@ -42,12 +43,12 @@ from shared.contracts.fields import (
     Text,
     check_tags,
 )
-from shared.contracts.mail import check_list
+from shared.contracts.mail import check_class
 
 MAX_WAIT_DIGITS = 9  # more would mean no more than these, and cost time to read
 
 
-def _with_items(schema: dict[str, Any]) -> None:
+def with_items(schema: dict[str, Any]) -> None:
     """Add the lower limit of a list, which `min_length` would check after a wrong item."""
     schema["anyOf"][1]["minItems"] = 1
 
@@ -69,21 +70,54 @@ def _as(contract: type[BaseModel]) -> AfterValidator:
     return AfterValidator(lambda new: contract.model_construct(**new.__dict__))
 
 
-_Attachments = Annotated[
+NewAttachments = Annotated[
     tuple[Annotated[NewAttachment, _as(Attachment)], ...],
     Field(max_length=MAX_ATTACHMENTS, fail_fast=True),
     AfterValidator(check_attachments),
 ]
-_Tags = Annotated[
+NewTags = Annotated[
     tuple[Annotated[NewTag, _as(Tag)], ...],
     Field(max_length=MAX_TAGS, fail_fast=True),
     AfterValidator(check_tags),
 ]
-_Calendar = Annotated[NewCalendar, _as(CalendarObject)]
-_Retries = Annotated[int, Field(strict=True, ge=0, le=MAX_RETRIES)]
+OneCalendar = Annotated[NewCalendar, _as(CalendarObject)]
+StrictRetries = Annotated[int, Field(strict=True, ge=0, le=MAX_RETRIES)]
 
 
-class NewMessage(RequestBody):
+class MessageOptions(StrictModel):
+    """The options of one message, or of all messages of a batch."""
+
+    from_: Mailbox | None = Field(None, alias="from", description="The sender's default if absent")
+    reply_to: ReplyTo = Field(None, description="One mailbox, or up to ten")
+    attachments: NewAttachments = Field((), repr=False, description="At most 7 MiB together")
+    calendar: OneCalendar | None = Field(None, repr=False, description="One more form of the text")
+    headers: header.Headers = Field(
+        default_factory=dict, description=f"Among {', '.join(header.KNOWN)} and X-*"
+    )
+    tags: NewTags = ()
+    metadata: Metadata = Field(
+        default_factory=dict, description="Returned with each outcome; not in the mail"
+    )
+    category: Category = Category.TRANSACTIONAL
+    list_id: Id | None = Field(
+        None, description="Of bulk mail: the list that it belongs to, by which an opt-out stops it"
+    )
+    retries: StrictRetries | None = Field(
+        None, description="Further attempts at most; the category's schedule alone if absent"
+    )
+    expires_at: Moment | None = Field(None, description="The message is not sent from then on")
+
+    @model_validator(mode="after")
+    def _fits_its_class(self) -> Self:
+        check_class(self.category, self.headers, self.list_id)
+        return self
+
+    def has_expired(self, at: datetime) -> bool:
+        """Return whether the message is too late at the time of its request."""
+        return self.expires_at is not None and self.expires_at <= at
+
+
+class NewMessage(MessageOptions, RequestBody):
     """Asks for one message to be sent to each of its recipients."""
 
     model_config = ConfigDict(
@@ -107,32 +141,13 @@ class NewMessage(RequestBody):
 
     to: Annotated[Mailboxes, NOT_EMPTY] = Field(
         description="One mailbox or several: `a@b.example`, `Ann <a@b.example>`",
-        json_schema_extra=_with_items,
+        json_schema_extra=with_items,
     )
     cc: Mailboxes = ()
     bcc: Mailboxes = Field((), description="These appear in no header")
-    from_: Mailbox | None = Field(None, alias="from", description="The sender's default if absent")
-    reply_to: ReplyTo = Field(None, description="One mailbox, or up to ten")
     subject: Subject
     text: Text | None = Field(None, repr=False, description="At least one of text and html")
     html: Text | None = Field(None, repr=False)
-    attachments: _Attachments = Field((), repr=False, description="At most 7 MiB together")
-    calendar: _Calendar | None = Field(None, repr=False, description="One more form of the text")
-    headers: header.Headers = Field(
-        default_factory=dict, description=f"Among {', '.join(header.KNOWN)} and X-*"
-    )
-    tags: _Tags = ()
-    metadata: Metadata = Field(
-        default_factory=dict, description="Returned with each outcome; not in the mail"
-    )
-    category: Category = Category.TRANSACTIONAL
-    list_id: Id | None = Field(
-        None, description="Of bulk mail: the list that it belongs to, by which an opt-out stops it"
-    )
-    expires_at: Moment | None = Field(None, description="The message is not sent from then on")
-    retries: _Retries | None = Field(
-        None, description="Further attempts at most; the category's schedule alone if absent"
-    )
 
     @model_validator(mode="after")
     def _can_be_sent(self) -> Self:
@@ -140,16 +155,20 @@ class NewMessage(RequestBody):
             raise ValueError(f"must have at most {MAX_RECIPIENTS} recipients")
         if self.text is None and self.html is None:
             raise ValueError("must have `text` or `html`")
-        if self.category is Category.OTP and header.UNSUBSCRIBE in self.headers:
-            raise ValueError("must not offer to unsubscribe from a code")
-        check_list(self.list_id, self.category)
         return self
 
     def command(self, stamp: RequestStamp, client: str) -> SendEmail:
         """Return the command, unchecked: its fields were checked by the same rules."""
-        return SendEmail.model_construct(
-            id=stamp.id, client=client, created_at=stamp.at, **self.__dict__
-        )
+        own = {"id": stamp.id, "client": client, "created_at": stamp.at}
+        return SendEmail.model_construct(**(self.__dict__ | own))
+
+
+class BatchMessage(NewMessage):
+    """One message of a batch."""
+
+    id: Id | None = Field(
+        None, description="The same id again is the same message; the gateway's own if absent"
+    )
 
 
 class Finished(ResponseBody):
@@ -200,7 +219,7 @@ class MessageViews:
         if not client.allowed_senders.allow(new.from_):
             raise Problem(FOREIGN_SENDER)
         stamp = await self.reader.stamp(request, content)
-        if new.expires_at is not None and new.expires_at <= stamp.at:
+        if new.has_expired(stamp.at):
             await self.reader.forget_key(request, stamp)
             raise Problem(EXPIRED)
         command = new.command(stamp, client.id)

@@ -57,6 +57,7 @@ class Operation:
     scope: Scope | None = None
     body: type[RequestBody] | None = None
     other_types: tuple[str, ...] = ()  # of the body, beside JSON
+    other_bodies: tuple[type[RequestBody], ...] = ()
     bare_field: str | None = None  # of the body: its value may also be sent alone
     query: type[BaseModel] | None = None
     problems: tuple[ProblemType, ...] = ()
@@ -182,9 +183,10 @@ def _tag(operation: Operation) -> str:
 
 def _contents(operation: Operation, body: type[RequestBody]) -> Json:
     others = {each: {"schema": {"type": "string"}} for each in operation.other_types}
-    schema = _reference(body)
+    schemas = [_reference(each) for each in (body, *operation.other_bodies)]
     if operation.bare_field:
-        schema = {"anyOf": [schema, _properties(body)[operation.bare_field]]}
+        schemas.append(_properties(body)[operation.bare_field])
+    schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
     return {"application/json": {"schema": schema}} | others
 
 
@@ -251,6 +253,7 @@ def _schemas(operations: Sequence[Operation]) -> Json:
     responses = [each.model for operation in operations for each in operation.responses]
     modes: dict[type[BaseModel] | None, JsonSchemaMode] = {
         **dict.fromkeys((operation.body for operation in operations), "validation"),
+        **dict.fromkeys((each for one in operations for each in one.other_bodies), "validation"),
         **dict.fromkeys((operation.query for operation in operations), "validation"),
         **dict.fromkeys((*responses, ProblemDocument), "serialization"),
     }

@@ -53,6 +53,7 @@ INVALID = ProblemType(422, "invalid", "The request has mistakes")
 KEY_REUSED = ProblemType(
     422, "idempotency-key-reused", "The Idempotency-Key stands for a request with another body"
 )
+TEMPLATE_INVALID = ProblemType(422, "template-invalid", "The template cannot be used")
 EXPIRED = ProblemType(422, "expired", "The `expires_at` of the message is over")
 TOO_MANY_REQUESTS = ProblemType(429, "too-many-requests", "This was asked for too often")
 QUOTA_EXCEEDED = ProblemType(

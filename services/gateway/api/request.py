@@ -105,7 +105,19 @@ class RequestReader:
         exact = request.content_length is not None and "Content-Encoding" not in request.headers
         size = request.content_length if exact else limit
         if size and size > MAX_SMALL_BODY_BYTES:
-            request[RELEASE] = self.budget.hold(request[CLIENT].id, size)
+            self.hold(request, size)
+
+    def hold(self, request: web.Request, size: int) -> None:
+        """Count `size` bytes more in the budget until the request is answered. Raises Problem."""
+        release = self.budget.hold(request[CLIENT].id, size)
+        before = request.get(RELEASE)
+
+        def release_all() -> None:
+            release()
+            if before is not None:
+                before()
+
+        request[RELEASE] = release_all
 
     async def _receive(self, stream: StreamReader, limit: int) -> bytes:
         """Return a body, or a little more than `limit` bytes of it. Raises Problem."""
