@@ -9,6 +9,7 @@ from types import ModuleType
 from prometheus_client.metrics import MetricWrapperBase
 
 import services.gateway.middleware
+import services.otp.fixed_codes
 import services.sender.metrics
 import shared.runtime.metrics
 from ops import asyncapi
@@ -23,6 +24,7 @@ HOMES = {
     "Every service": shared.runtime.metrics,
     "The gateway": services.gateway.middleware,
     "The sender": services.sender.metrics,
+    "Codes": services.otp.fixed_codes,
 }
 _ABOUT = """\
 # Metrics

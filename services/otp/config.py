@@ -15,6 +15,7 @@ from pydantic import (
 from pydantic_settings import NoDecode
 
 from services.otp.codes import DIGITS, CodePolicy
+from services.otp.fixed_codes import FixedCodeTable
 from services.otp.limits import SECOND_MS, CodeLimits
 from services.otp.mail import translations
 from services.otp.mail.mail import Branding
@@ -103,6 +104,12 @@ class OtpSettings(Settings):
     )
     otp_autofill_domain: Domain | None = Field(
         None, description="Where codes are typed: the text's last line binds them to it"
+    )
+    otp_test_codes: FixedCodeTable = Field(
+        default_factory=dict,
+        repr=False,
+        description="Addresses whose code is fixed and not mailed until a time, as a JSON object: "
+        '{"review@shop.example": {"code": "271828", "until": "2027-01-31T00:00:00Z"}}',
     )
     otp_purge_seconds: Seconds = Field(
         60.0, le=MAX_PURGE_SECONDS, description="Between two purges of ended challenges"

@@ -2,10 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+
+import structlog
 
 from services.otp.codes import CodeGenerator
 from services.otp.config import OtpSettings
+from services.otp.fixed_codes import FixedCodes
 from services.otp.handlers import CodeHandlers
 from services.otp.mail.mail import MailWriter
 from services.otp.store import ChallengeStore
@@ -18,6 +22,8 @@ from shared.runtime.sealing import Sealer
 from shared.storage.database import Database
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+logger = structlog.get_logger(__name__)
+
 # More would not make a transaction cheaper for each of them.
 MAX_COMMANDS_IN_FLIGHT = 64
 MAX_QUESTIONS_IN_FLIGHT = 256
@@ -44,8 +50,19 @@ def _parts(settings: OtpSettings, database: Database) -> tuple[ChallengeStore, C
     generator = CodeGenerator.from_text(settings.otp_key, settings.otp_digits)
     store = ChallengeStore(database, settings.policy(generator.key_ids))
     sealer = Sealer.from_text(settings.sealing_key)
+    fixed = FixedCodes(settings.otp_test_codes)
+    log_fixed_codes(fixed, datetime.now(UTC))
     writer = MailWriter(settings.otp_templates, settings.branding)
-    return store, CodeHandlers(store, generator, sealer, writer, settings.limits)
+    return store, CodeHandlers(store, generator, sealer, writer, settings.limits, fixed)
+
+
+def log_fixed_codes(codes: FixedCodes, now: datetime) -> None:
+    """Log the addresses whose code is not mailed, and those whose code has expired."""
+    expired = codes.expired(now)
+    for email, until in expired.items():
+        logger.warning("a test code has expired", email=email, until=until.isoformat())
+    if len(codes) > len(expired):
+        logger.warning("test codes are on", addresses=len(codes) - len(expired))
 
 
 def _subscriptions(handlers: CodeHandlers) -> Sequence[Subscription]:

@@ -1,16 +1,19 @@
 """The settings of the otp service."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from services.otp.codes import CodePolicy
 from services.otp.config import OtpSettings
+from services.otp.fixed_codes import FixedCode
 from services.otp.limits import CodeLimits
 from services.otp.mail import translations
 from services.otp.mail.mail import Branding
 from shared.errors import ConfigError
 from tests.otp.mail.texts import toml
+from tests.pages import blocks
 
 KEY = "0f" * 32
 ENVIRON = {"AMQP_URL": "amqp://localhost", "OTP_KEY": KEY, "SEALING_KEY": KEY}
@@ -51,6 +54,31 @@ def test_what_cannot_be(name: str, value: str) -> None:
     """The error of a wrong setting begins with its name."""
     with pytest.raises(ConfigError, match=f"^{name}: "):
         OtpSettings.load({**ENVIRON, name: value})
+
+
+def test_the_test_codes_are_read_as_the_page_shows(tmp_path: Path) -> None:
+    """Test codes are off by default, and read from a file as docs/codes.md shows, or as JSON."""
+    (shown,) = (b.text for b in blocks("docs/codes.md") if b.language == "toml")
+    (tmp_path / "my.toml").write_text(shown)
+    (tmp_path / "my.toml").chmod(0o600)  # it is a secret
+    expected = FixedCode(code="271828", until=datetime(2027, 1, 31, tzinfo=UTC))
+    as_json = '{"review@shop.example": {"code": "271828", "until": "2027-01-31T01:00:00+01:00"}}'
+
+    read = OtpSettings.load(ENVIRON, ["--config", str(tmp_path / "my.toml")])
+    given = OtpSettings.load({**ENVIRON, "OTP_TEST_CODES": as_json})
+
+    assert read.otp_test_codes == given.otp_test_codes == {"review@shop.example": expected}
+    assert OtpSettings.load(ENVIRON).otp_test_codes == {}
+    assert "271828" not in repr(given)
+
+
+def test_a_test_code_without_an_end_is_refused() -> None:
+    """The error names the setting and the place, and does not repeat the code."""
+    value = '{"review@shop.example": {"code": "271828"}}'
+    with pytest.raises(ConfigError, match=r"^OTP_TEST_CODES.+until") as caught:
+        OtpSettings.load({**ENVIRON, "OTP_TEST_CODES": value})
+
+    assert "271828" not in str(caught.value)
 
 
 def test_keys_are_not_shown() -> None:
