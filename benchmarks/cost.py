@@ -37,6 +37,7 @@ from services.sender.tables import paces
 from shared import contracts
 from shared.contracts import Category, EmailDelivered, SendEmail
 from shared.runtime import log
+from shared.runtime.sealing import AddressHasher
 from shared.storage.database import Database
 from shared.storage.rate_limit import TokenBuckets
 from shared.topology import sending_queue
@@ -134,7 +135,9 @@ async def _sender(task: Task) -> AsyncIterator[SendHandler]:
     async with Database.open("sender", None, data, tables) as database:
         throttle = Throttle(TokenBuckets(database, paces), {})
         async with SmtpPool([relay], limits, _CATEGORY, throttle, _now) as pool:
-            yield SendHandler(pool, writer, ClaimStore(database), _now, schedule)
+            yield SendHandler(
+                pool, writer, ClaimStore(database, AddressHasher(b"")), _now, schedule
+            )
 
 
 def _opened(_: str, context: str) -> bytes:

@@ -172,6 +172,7 @@ def settings(
         "DATA_DIR": str(place.directory / f"data-{health_port}"),
         "HEALTH_PORT": str(health_port),
         "SEALING_KEY": secrets.token_hex(32),
+        "SUPPRESSION_KEY": secrets.token_hex(32),
         "SENDER_SMTP_HOST": "127.0.0.1",
         "SENDER_SMTP_PORT": str(smtp_port),
         "SENDER_SMTP_TLS": "none",

@@ -58,7 +58,7 @@ USERS: tuple[User, ...] = (
         events=r"^feedback\.reported$",
         consumes=False,
     ),
-    _user(Owner.SENDER, events=r"^email\."),
+    _user(Owner.SENDER, commands=r"^suppression\.announce$", events=r"^email\."),
     _user(Owner.OTP, commands=r"^email\.send\.otp$", events=r"^code\."),
     _user(Owner.CLASSIFIER, events=r"^domain\.classified$"),
     _user(Owner.SCHEDULER, commands=r"^email\.send\.(transactional|bulk)$"),

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from shared.contracts import (
     AddSuppressions,
+    AnnounceSuppressions,
     CancelCode,
     CancelEmail,
     Category,
@@ -262,7 +263,10 @@ def queues(owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> tuple[Queue
         *_work(
             OTP_COMMANDS,
             Owner.OTP,
-            *(Binding(COMMANDS, key) for key in (*IssueCode.keys, *CancelCode.keys)),
+            *(
+                Binding(COMMANDS, key)
+                for key in (*IssueCode.keys, *CancelCode.keys, *ForgetAddress.keys)
+            ),
         ),
         _questions(OTP_QUESTIONS, Owner.OTP, VerifyCode),
         *_work(
@@ -287,7 +291,7 @@ def queues(owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> tuple[Queue
         *_work(
             LEDGER_COMMANDS,
             Owner.LEDGER,
-            *(Binding(COMMANDS, key) for key in ForgetAddress.keys),
+            *(Binding(COMMANDS, key) for key in (*ForgetAddress.keys, *AnnounceSuppressions.keys)),
         ),
         _questions(
             LEDGER_QUESTIONS,

@@ -20,6 +20,7 @@ KEY = "".join(f"{number:02x}" for number in range(32))
 SECRETS = {
     "AMQP_URL": "amqp://localhost/",
     "SEALING_KEY": KEY,
+    "SUPPRESSION_KEY": KEY,
     "OTP_KEY": KEY,
     "GATEWAY_ADMIN_TOKEN": KEY,
     "GATEWAY_KEY_SECRET": KEY,

@@ -37,7 +37,7 @@ SERVICES = ("ledger", "classifier", "otp", "sender", "gateway")
 SECRETS = {
     "gateway": ("GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET"),
     "otp": ("OTP_KEY", "SEALING_KEY"),
-    "sender": ("SEALING_KEY",),
+    "sender": ("SEALING_KEY", "SUPPRESSION_KEY"),
     "classifier": (),
     "ledger": (),
 }

@@ -1,9 +1,10 @@
 """Claims: which of a mail's recipients an attempt may send to, and what is known of the others."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from services.sender.suppressions import Stop
 from shared.contracts import Outcome, SendEmail
 
 # A sender that has not renewed its claim for so long counts as dead. A transaction may take longer:
@@ -12,6 +13,14 @@ LEASE_SECONDS = 30.0
 # Share of a lease that its holder does not use: octets need a moment from the last check of the
 # lease to the relay, and the clocks of two machines do not run at one speed.
 LEASE_MARGIN_SHARE = 0.1
+
+
+class RecipientsStopped(Exception):
+    """Some recipients must not be sent to any more: nothing was sent to anybody."""
+
+    def __init__(self, stops: Mapping[str, Stop]) -> None:
+        super().__init__(len(stops))
+        self.stops = stops
 
 
 class LostClaim(Exception):
@@ -38,7 +47,12 @@ def mail_key(command: SendEmail) -> str:
     The same id of another client is another mail. A program that reads events knows the ids of
     other clients' mails, and could end such a mail by one of its own under the same id.
     """
-    return f"{command.client}/{command.id}" if command.client else command.id
+    return client_key(command.client, command.id)
+
+
+def client_key(client: str | None, email_id: str) -> str:
+    """Return the key of a client's mail, see `mail_key`."""
+    return f"{client}/{email_id}" if client else email_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +70,9 @@ class Claim:
     orphans: tuple[str, ...] = ()  # ours, from a sender that died and may have sent it
     busy: tuple[str, ...] = ()  # claimed by another sender now
     settled: Sequence[Outcome] = ()  # outcomes of this attempt, or final ones of an earlier one
+    stops: Mapping[str, Stop] = field(default_factory=dict)  # by recipient, of those that are ours
+    # On the store's steady clock; no stop from before that was overlooked.
+    taken_at: float = field(default=0.0, compare=False)
     lease: Lease = field(default_factory=Lease, compare=False)
 
     @property

@@ -60,6 +60,11 @@ def _sealing_keys(text: str) -> str:
     return text
 
 
+def _one_key(text: str) -> str:
+    sealing.read_one_key(text)
+    return text
+
+
 # The setting is their directory, read with the other settings: an unusable key is reported before
 # anything is opened.
 Signers = Annotated[Mapping[str, InstanceOf[DkimSigner]], NoDecode, BeforeValidator(keyring.read)]
@@ -106,6 +111,9 @@ class SenderSettings(Settings):
     )
     sealing_key: Annotated[Secret, AfterValidator(_sealing_keys)] = Field(
         description="Opens codes; of 32 bytes as hex, newest first, separated by commas"
+    )
+    suppression_key: Annotated[Secret, AfterValidator(_one_key)] = Field(
+        description="Hashes suppressed addresses as the ledger does; 32 bytes as hex, for good"
     )
 
     sender_connections_otp: Connections = Field(2, description=CONNECTIONS_TEXT)

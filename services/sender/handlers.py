@@ -1,6 +1,6 @@
 """The handler of `SendEmail`, one object for each sending class."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -9,7 +9,7 @@ from typing import Protocol
 import structlog
 
 from services.sender import metrics, outcome
-from services.sender.claims import Claim, LostClaim
+from services.sender.claims import Claim, LostClaim, RecipientsStopped
 from services.sender.mail.builder import MailBuilder
 from services.sender.mail.compose import AttemptProgress, OutgoingMail
 from services.sender.outcome import (
@@ -23,6 +23,7 @@ from services.sender.outcome import (
 from services.sender.replies import reply as replies
 from services.sender.schedule import RetrySchedule
 from services.sender.store import ClaimStore
+from services.sender.suppressions import Stop
 from shared import inflight
 from shared.contracts import Category, Contract, NotAccepted, Outcome, SendEmail
 from shared.errors import Reject, Retry
@@ -75,7 +76,7 @@ class SendHandler:
         _count(command, claim)
         result = AttemptResult()
         if claim.ours:
-            progress = self._progress(claim)
+            progress = self._progress(claim, command)
             result = await self._attempt(command, claim, progress)
             result = await self._keep(command, claim, result)
             for event in result.events:
@@ -88,7 +89,7 @@ class SendHandler:
             *self._later(command, result.put_off, result.wait),
         ]
 
-    def _progress(self, claim: Claim) -> AttemptProgress:
+    def _progress(self, claim: Claim, command: SendEmail) -> AttemptProgress:
         """Return the progress of an attempt, which checks the claim before each step."""
 
         def step(before: str, phase: Phase, waits_for: str) -> None:
@@ -97,6 +98,7 @@ class SendHandler:
             inflight.reach(phase, waits_for)
 
         return AttemptProgress(
+            check=partial(self.claims.check_stops, claim, command),
             begin=partial(step, "mail", Phase.BEGUN, "a transaction before its content"),
             commit=partial(step, "content", Phase.COMMITTED, "the relay's reply to a whole mail"),
         )
@@ -128,26 +130,61 @@ class SendHandler:
         begun = self.now()
         expired = outcome.expired(command, begun)
         repeats = self.schedule.retries_uncertain and not expired
-        held = outcome.all_uncertain(command, () if repeats else claim.orphans, begun)
-        pending = _only(command, claim.ours if repeats else claim.fresh)
+        message_id = self.builder.message_id(command)
+        wanted = [
+            each for each in (claim.ours if repeats else claim.fresh) if each not in claim.stops
+        ]
+        unsure = [each for each in claim.orphans if each not in {*wanted, *claim.stops}]
+        ended = outcome.all_uncertain(command, unsure, begun, message_id)
+        ended += self._stopped(command, claim, claim.stops)
+        pending = _only(command, tuple(wanted))
         if expired or not pending.recipients:
-            return AttemptResult(outcome.all_expired(pending, begun) + held)
-        result = await self._send(pending, begun, progress)
-        return replace(result, events=result.events + held) if held else result
+            return AttemptResult(outcome.all_expired(pending, begun, message_id) + ended)
+        result = await self._send_unstopped(pending, claim, begun, progress)
+        return replace(result, events=result.events + ended) if ended else result
+
+    async def _send_unstopped(
+        self, command: SendEmail, claim: Claim, begun: datetime, progress: AttemptProgress
+    ) -> AttemptResult:
+        """Send to the recipients whom nothing stops by the time that there is a connection."""
+        try:
+            return await self._send(command, begun, progress)
+        except RecipientsStopped as stopped:
+            stops = stopped.stops
+        events = self._stopped(command, claim, stops)
+        others = tuple(each for each in command.recipients if each not in stops)
+        if not others:
+            return AttemptResult(events)
+        # Each time there is one recipient less, so it ends.
+        rest = outcome.again(command, others)
+        result = await self._send_unstopped(rest, claim, begun, progress)
+        return replace(result, events=result.events + events)
+
+    def _stopped(
+        self, command: SendEmail, claim: Claim, stops: Mapping[str, Stop]
+    ) -> tuple[Outcome, ...]:
+        """Return the events of stopped recipients; an orphan's mail may have been sent before."""
+        fresh = {each: stop for each, stop in stops.items() if each in claim.fresh}
+        orphans = [each for each in stops if each not in fresh]
+        at, message_id = self.now(), self.builder.message_id(command)
+        stopped = outcome.all_stopped(command, fresh, at, message_id)
+        return stopped + outcome.all_uncertain(command, orphans, at, message_id)
 
     async def _send(
         self, command: SendEmail, begun: datetime, progress: AttemptProgress
     ) -> AttemptResult:
+        message_id = self.builder.message_id(command)
         try:
             mail = await self.builder.build(command, begun)
         except ValueError:
-            return AttemptResult(outcome.all_failed(command, FailureReason.SEAL_BROKEN, begun))
+            reason = FailureReason.SEAL_BROKEN
+            return AttemptResult(outcome.all_failed(command, reason, begun, message_id))
         result = await self.smtp.send(replace(mail, progress=progress))
         match result:
             case NotAttempted(seconds):
-                return outcome.postpone(command, seconds, self.schedule, self.now())
+                return outcome.postpone(command, seconds, self.schedule, self.now(), message_id)
             case Unsendable(reason):
-                return AttemptResult(outcome.all_failed(command, reason, self.now()))
+                return AttemptResult(outcome.all_failed(command, reason, self.now(), message_id))
         metrics.counter(metrics.ATTEMPTS, command.category, progress.relay).inc()
         _warn_of_trouble(result, progress, command.category)
         return outcome.settle(
@@ -157,6 +194,7 @@ class SendHandler:
             self.now(),
             progress.host,
             suspected=progress.suspected,
+            message_id=message_id,
         )
 
     async def _keep(self, command: SendEmail, claim: Claim, result: AttemptResult) -> AttemptResult:

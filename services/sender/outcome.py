@@ -1,6 +1,7 @@
 """The outcomes of one attempt out of its replies: events, and perhaps another attempt.
 
 The id of an event follows from its content, so that an attempt that is reported twice counts once.
+`message_id` is the Message-ID of the mail, for programs that find it in other systems.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,13 +14,16 @@ from uuid import UUID, uuid5
 from services.sender.claims import mail_key
 from services.sender.replies import reply as replies
 from services.sender.schedule import AttemptHistory, RetrySchedule
+from services.sender.suppressions import Stop
 from shared.contracts import (
     Category,
     EmailBounced,
+    EmailCancelled,
     EmailDeferred,
     EmailDelivered,
     EmailExpired,
     EmailFailed,
+    EmailSuppressed,
     EmailUncertain,
     Outcome,
     Reply,
@@ -77,32 +81,55 @@ def expired(command: SendEmail, at: datetime) -> bool:
     return command.expires_at is not None and at >= command.expires_at
 
 
-def all_expired(command: SendEmail, at: datetime) -> tuple[Outcome, ...]:
+def all_expired(
+    command: SendEmail, at: datetime, message_id: str | None = None
+) -> tuple[Outcome, ...]:
     """Return the events of a mail that is too late for all its recipients."""
-    attempt = _Attempt(command, at)
+    attempt = _Attempt(command, at, message_id)
     return tuple(attempt.event(EmailExpired, each) for each in command.recipients)
 
 
-def all_failed(command: SendEmail, reason: FailureReason, at: datetime) -> tuple[Outcome, ...]:
+def all_failed(
+    command: SendEmail, reason: FailureReason, at: datetime, message_id: str | None = None
+) -> tuple[Outcome, ...]:
     """Return the events of a mail that cannot be sent to any recipient."""
     if reason is FailureReason.EXPIRED:
-        return all_expired(command, at)
-    attempt = _Attempt(command, at)
+        return all_expired(command, at, message_id)
+    attempt = _Attempt(command, at, message_id)
     return tuple(attempt.event(EmailFailed, each, reason=reason) for each in command.recipients)
 
 
-def all_uncertain(command: SendEmail, orphans: Iterable[str], at: datetime) -> tuple[Outcome, ...]:
+def all_uncertain(
+    command: SendEmail, orphans: Iterable[str], at: datetime, message_id: str | None = None
+) -> tuple[Outcome, ...]:
     """Return the events for recipients whose earlier sender died: the mail is not sent again."""
-    attempt = _Attempt(command, at)
+    attempt = _Attempt(command, at, message_id)
     return tuple(attempt.event(EmailUncertain, each) for each in orphans)
 
 
+def all_stopped(
+    command: SendEmail, stops: Mapping[str, Stop], at: datetime, message_id: str | None = None
+) -> tuple[Outcome, ...]:
+    """Return the events for recipients whose mail was stopped before it was sent."""
+    attempt = _Attempt(command, at, message_id)
+    return tuple(
+        attempt.event(EmailCancelled, each)
+        if stop.origin is None
+        else attempt.event(EmailSuppressed, each, origin=stop.origin, reason=stop.reason)
+        for each, stop in stops.items()
+    )
+
+
 def postpone(
-    command: SendEmail, seconds: float, schedule: RetrySchedule, at: datetime
+    command: SendEmail,
+    seconds: float,
+    schedule: RetrySchedule,
+    at: datetime,
+    message_id: str | None = None,
 ) -> AttemptResult:
     """Put off a mail that was not attempted, unless it would then be too late."""
     if not schedule.in_time(_Attempt(command, at).history, seconds):
-        return AttemptResult(all_expired(command, at))
+        return AttemptResult(all_expired(command, at, message_id))
     return AttemptResult((), command.recipients, seconds)
 
 
@@ -114,6 +141,7 @@ def settle(  # noqa: PLR0913 -- an attempt has as many properties
     host: str = "",
     *,
     suspected: bool = False,
+    message_id: str | None = None,
 ) -> AttemptResult:
     """Return an event for each recipient from the replies of the server `host`.
 
@@ -121,7 +149,7 @@ def settle(  # noqa: PLR0913 -- an attempt has as many properties
     room in the transaction is put off without blame. When no recipient has found room, all are
     deferred, or the mail would come back for ever.
     """
-    attempt = _Attempt(command, at, host, suspected)
+    attempt = _Attempt(command, at, message_id, host, suspected)
     excess = tuple(each for each, reply in result.items() if replies.too_many_recipients(reply))
     if len(excess) == len(result):
         excess = ()
@@ -169,6 +197,7 @@ class _Attempt:
 
     command: SendEmail
     at: datetime
+    message_id: str | None = None
     host: str = ""
     suspected: bool = False
 
@@ -212,9 +241,13 @@ class _Attempt:
             at=self.at,
             email_id=command.id,
             category=command.category,
+            client=command.client,
+            message_id=self.message_id,
             recipient=recipient,
             attempt=command.attempt,
             reply=reply and self._redacted(reply),
+            tags=command.tags,
+            metadata=command.metadata,
             **self._classification(recipient, reply),
             **more,
         )

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from services.sender.config import SenderSettings
@@ -12,21 +13,31 @@ from services.sender.mail.builder import MailBuilder
 from services.sender.smtp.pool import SmtpPool
 from services.sender.smtp.rate_limits import Throttle
 from services.sender.smtp.relay import Relay, RelaySettings, Tls
+from services.sender.stop_handlers import StopHandlers, ask_for_copy
+from services.sender.stops import StopStore
 from services.sender.store import RENEWALS_PER_LEASE, ClaimStore
 from services.sender.tables import paces
 from shared.broker import Broker
 from shared.consumer import Subscription
-from shared.contracts import Category, SendEmail
+from shared.contracts import (
+    CancelEmail,
+    Category,
+    SendEmail,
+    SuppressionAdded,
+    SuppressionRemoved,
+)
 from shared.runtime import health, lifecycle
-from shared.runtime.sealing import Sealer
+from shared.runtime.sealing import AddressHasher, Sealer
 from shared.storage.clock import ASK_SECONDS, DatabaseClock
 from shared.storage.database import Database
 from shared.storage.rate_limit import TokenBuckets
-from shared.topology import sending_queue
+from shared.topology import QUESTION_SECONDS, SENDER_ADDRESSES, SENDER_QUESTIONS, sending_queue
 
 # Above the longest transaction (see pool.BEFORE_DOT_SECONDS, and ten minutes for the dot), under
 # the 30 minutes after which the broker takes a command back.
 HANDLING_SECONDS = 1440.0
+MAX_ENTRIES_IN_FLIGHT = 256  # one transaction takes them all
+ASK_FOR_COPY_SECONDS = 3600.0  # while there is no entry
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -49,7 +60,9 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
         )
         clock = DatabaseClock(database)
         await clock.ask()
-        claims = ClaimStore(database, settings.sender_claim_seconds)
+        hasher = AddressHasher.from_text(settings.suppression_key)
+        claims = ClaimStore(database, hasher, settings.sender_claim_seconds)
+        stops = StopStore(database, hasher)
         relays = [_relay(settings, relay) for relay in settings.relays]
         builder = MailBuilder(
             Sealer.from_text(settings.sealing_key).open,
@@ -57,7 +70,7 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
             settings.sender_dkim_keys,
         )
         throttle = Throttle(TokenBuckets(database, paces), settings.rates)
-        subscriptions = []
+        subscriptions = [*_stop_subscriptions(StopHandlers(stops, hasher))]
         for category in Category:
             pool = SmtpPool(relays, settings.limits(category), category, throttle, clock.now)
             await opened.enter_async_context(pool)
@@ -67,7 +80,11 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
         await opened.enter_async_context(
             health.endpoint(settings.health_host, settings.health_port, checks)
         )
-        await opened.enter_async_context(_upkeep(claims, clock, settings))
+        await opened.enter_async_context(_upkeep(claims, clock, stops, settings))
+        copying = partial(ask_for_copy, stops, broker.publish)
+        await opened.enter_async_context(
+            lifecycle.repeating(copying, ASK_FOR_COPY_SECONDS, "copy of the suppression list")
+        )
         async with broker.consuming(*subscriptions, drain=settings.drain_seconds):
             await stop.wait()
 
@@ -84,15 +101,36 @@ def _subscription(
     )
 
 
+def _stop_subscriptions(handlers: StopHandlers) -> tuple[Subscription, ...]:
+    return (
+        Subscription(
+            SENDER_ADDRESSES,
+            {
+                SuppressionAdded: handlers.on_suppression,
+                SuppressionRemoved: handlers.on_suppression,
+            },
+            MAX_ENTRIES_IN_FLIGHT,
+        ),
+        Subscription(
+            SENDER_QUESTIONS,
+            {CancelEmail: handlers.on_cancel_email},
+            MAX_ENTRIES_IN_FLIGHT,
+            limit_seconds=QUESTION_SECONDS,
+            retries=False,
+        ),
+    )
+
+
 @asynccontextmanager
 async def _upkeep(
-    claims: ClaimStore, clock: DatabaseClock, settings: SenderSettings
+    claims: ClaimStore, clock: DatabaseClock, stops: StopStore, settings: SenderSettings
 ) -> AsyncIterator[None]:
-    """Renew the claims of this process until its last mail is done, and purge old ones."""
+    """Renew the claims of this process until its last mail is done, and purge old rows."""
     interval = settings.sender_claim_seconds / RENEWALS_PER_LEASE
 
-    async def purge() -> int:
-        return await claims.purge(settings.sender_remember)
+    async def purge() -> None:
+        await claims.purge(settings.sender_remember)
+        await stops.purge(settings.sender_remember)
 
     async with (
         lifecycle.repeating(clock.ask, ASK_SECONDS, "the time"),

@@ -3,7 +3,8 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import NamedTuple, TypeVar
 from uuid import uuid4
@@ -11,11 +12,21 @@ from uuid import uuid4
 import sqlalchemy as sa
 import structlog
 
-from services.sender.claims import LEASE_MARGIN_SHARE, LEASE_SECONDS, Claim, Lease, mail_key
+from services.sender.claims import (
+    LEASE_MARGIN_SHARE,
+    LEASE_SECONDS,
+    Claim,
+    Lease,
+    RecipientsStopped,
+    mail_key,
+)
+from services.sender.stops import StopTable
+from services.sender.suppressions import Stop
 from services.sender.tables import ClaimChange, ClaimTable, OutcomeRow
 from shared.batch import Batcher
 from shared.contracts import Outcome, SendEmail
 from shared.errors import Reject, Retry
+from shared.runtime.sealing import AddressHasher
 from shared.storage import dialect
 from shared.storage.database import Database, as_handler_errors
 from shared.storage.dialect import MILLISECONDS_PER_SECOND, Clock
@@ -23,6 +34,9 @@ from shared.storage.dialect import MILLISECONDS_PER_SECOND, Clock
 RENEWALS_PER_LEASE = 3  # in a lease: so many may fail before a sender counts as dead
 KEEP_SECONDS = 30.0  # then an outcome is better published without being kept than not published
 LAST_WRITE_SECONDS = 5.0  # for the last write of a task that is being cancelled
+# A mail may wait longer than this after its claim until it has a connection. Then a second look at
+# what stops it comes right before MAIL. For each mail of a fast relay that would cost too much.
+LOOK_AGAIN_SECONDS = 0.25
 # Both go on while the process is stopped (SIGSTOP); the first also while the machine sleeps, as
 # does the clock by which the database ends a lease. The loop's time stands still between two turns.
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -54,17 +68,21 @@ class ClaimStore:
     def __init__(
         self,
         database: Database,
+        hasher: AddressHasher,
         lease: float = LEASE_SECONDS,
         clock: Clock = dialect.now,
         steady: Callable[[], float] = steady,
     ) -> None:
         self._database = database
+        self._hasher = hasher
         self._lease = round(lease * MILLISECONDS_PER_SECOND)
         self._safe_seconds = lease * (1 - LEASE_MARGIN_SHARE)
         self._clock = clock
         self._steady = steady
         self._table: ClaimTable | None = None
+        self._stops: StopTable | None = None
         self._batcher = Batcher(self._change)
+        self._looks = Batcher(self._look)
         self._name = uuid4().hex  # of this process among all senders
         self._numbers = count(1)
         self._held: dict[str, _HeldClaim] = {}  # by token
@@ -72,15 +90,17 @@ class ClaimStore:
     async def claim(self, command: SendEmail) -> Claim:
         """Claim the free recipients of an attempt, in one transaction.
 
-        Raises Retry when the database is away, Reject when it cannot hold a value of the command.
+        In the same transaction it looks at what stops the mail for a recipient. Raises Retry when
+        the database is away, Reject when it cannot hold a value of the command.
         """
         # Counted from before the database reads its clock: never too long.
-        lease = Lease(self._steady() + self._safe_seconds)
+        begun = self._steady()
+        lease = Lease(begun + self._safe_seconds)
         token = f"{self._name}-{next(self._numbers)}"
-        claim = Claim(mail_key(command), command.attempt, token, lease=lease)
+        claim = Claim(mail_key(command), command.attempt, token, lease=lease, taken_at=begun)
         self._held[token] = _HeldClaim(claim.email_id, lease)
         try:
-            made = await self._batcher.add(ClaimChange(claim, take=command.recipients))
+            made = await self._batcher.add(ClaimChange(claim, command, command.recipients))
         except BaseException:
             await self.give_back(claim)
             raise
@@ -96,6 +116,18 @@ class ClaimStore:
         It asks no database: a renewal whose result is unknown counts as failed.
         """
         return self._steady() < claim.lease.until
+
+    async def check_stops(
+        self, claim: Claim, command: SendEmail, recipients: Sequence[str]
+    ) -> None:
+        """Raise RecipientsStopped if something stops the mail for a recipient by now.
+
+        Right after the claim it does not look. Raises Retry when the database is away.
+        """
+        if self._steady() - claim.taken_at > LOOK_AGAIN_SECONDS:
+            stops = await self._looks.add((command, recipients))
+            if stops:
+                raise RecipientsStopped(stops)
 
     async def settle(self, claim: Claim, events: Sequence[Outcome]) -> tuple[Outcome, ...]:
         """Keep the events of a claim, free the recipients without one; return the events kept.
@@ -175,13 +207,35 @@ class ClaimStore:
         if ends:
             works.append(lambda c: self._in(c).end(c, ends))
         if takes:
-            works.append(lambda c: self._in(c).take(c, takes))
+            works.append(lambda c: self._take(c, takes))
         done = await asyncio.gather(*map(self._write, works), return_exceptions=True)
         for changed in done:
             if isinstance(changed, BaseException):
                 raise changed  # not before both have ended: they may be run again
             claims |= {claim.token: claim for claim in changed}
         return [claims[each.claim.token] for each in changes]
+
+    def _take(self, connection: sa.Connection, changes: Sequence[ClaimChange]) -> Sequence[Claim]:
+        table = self._stops_in(connection)
+        table.lock_claims(connection, alone=False)
+        made = self._in(connection).take(connection, changes)
+        commands = {each.claim.token: each.command for each in changes if each.command}
+        found = table.find(connection, [(commands[each.token], each.ours) for each in made])
+        return [
+            replace(claim, stops=stops) if stops else claim
+            for claim, stops in zip(made, found, strict=True)
+        ]
+
+    async def _look(
+        self, mails: Sequence[tuple[SendEmail, Sequence[str]]]
+    ) -> Sequence[Mapping[str, Stop]]:
+        with as_handler_errors("the suppressed addresses"):
+            return await self._database.read(lambda c: self._stops_in(c).find(c, mails))
+
+    def _stops_in(self, connection: sa.Connection) -> StopTable:
+        if self._stops is None:
+            self._stops = StopTable(connection, self._clock(connection), self._hasher)
+        return self._stops
 
     async def _write(self, work: Callable[[sa.Connection], T]) -> T:
         with as_handler_errors("the claims"):

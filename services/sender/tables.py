@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from services.sender.claims import Claim
 from shared import contracts
-from shared.contracts import EmailDelivered, Outcome
+from shared.contracts import EmailDelivered, Outcome, SendEmail
 from shared.storage import dialect
 from shared.storage.dialect import MILLISECONDS_PER_SECOND, Prepared, chunks
 
@@ -50,6 +50,38 @@ paces = sa.Table(
     sa.Column("used_until", sa.BigInteger, nullable=False),
 )
 
+# A copy of the ledger's list of addresses that get no mail. An entry that was removed stays as a
+# row, so that an event from before its removal changes nothing.
+suppressions = sa.Table(
+    "suppressions",
+    metadata,
+    sa.Column("address_key", sa.Text, primary_key=True),
+    sa.Column("origin", sa.Text, primary_key=True),
+    sa.Column("client", sa.Text, primary_key=True),  # empty: of all
+    sa.Column("list_id", sa.Text, primary_key=True),  # empty: of all
+    sa.Column("categories", sa.Integer, nullable=False),  # the sum of their bits
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("expires_at", sa.BigInteger),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("removed", sa.Boolean, nullable=False),
+    sa.Column("purge_at", sa.BigInteger),  # NULL while it may still count
+)
+sa.Index(
+    "suppressions_purge_at",
+    suppressions.c.purge_at,
+    sqlite_where=suppressions.c.purge_at.is_not(None),
+    postgresql_where=suppressions.c.purge_at.is_not(None),
+)
+
+# The mails that their clients have cancelled, whether their commands have come or not.
+cancellations = sa.Table(
+    "cancellations",
+    metadata,
+    sa.Column("email_id", sa.Text, primary_key=True),  # as in `claims`
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Index("cancellations_created_at", "created_at"),
+)
+
 _KEY = ("email_id", "recipient")
 _key_of: Callable[[tuple[Any, ...]], tuple[str, str]] = itemgetter(0, 1)
 
@@ -74,9 +106,13 @@ class OutcomeRow(NamedTuple):
 
 
 class ClaimChange(NamedTuple):
-    """A change of a claim: recipients to take, outcomes to keep, and whether to free the rest."""
+    """A change of a claim: recipients to take, outcomes to keep, and whether to free the rest.
+
+    `command` is the mail of the recipients to take.
+    """
 
     claim: Claim
+    command: SendEmail | None = None
     take: Sequence[str] = ()
     keep: Sequence[OutcomeRow] = ()
     free: bool = False

@@ -24,7 +24,8 @@ _READERS: Final[Mapping[str, Callable[[str], object]]] = {
     ".json": json.loads,
 }
 _SECTIONS: Final = {owner.value: f"the section {owner}" for owner in Owner}
-_OF_SOME: Final = frozenset({"sealing_key"})  # for several services, though not for all
+# For several services, though not for all.
+_OF_SOME: Final = frozenset({"sealing_key", "suppression_key"})
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 # Kubernetes gives each container of a namespace some variables for each Service in it, Docker's
 # links did the same: a Service `otp` makes OTP_SERVICE_HOST, OTP_PORT=tcp://10.0.0.1:80 and

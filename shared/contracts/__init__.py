@@ -77,6 +77,7 @@ from shared.contracts.outcomes import (
 )
 from shared.contracts.suppressions import (
     AddSuppressions,
+    AnnounceSuppressions,
     DescribeSuppression,
     ForgetAddress,
     ListSuppressions,
@@ -134,6 +135,7 @@ CONTRACTS: tuple[type[Contract], ...] = (
     AddSuppressions,
     RemoveSuppressions,
     SuppressionsChanged,
+    AnnounceSuppressions,
     ForgetAddress,
 )
 MAX_MISTAKES = 10  # in one reason

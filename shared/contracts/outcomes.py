@@ -1,12 +1,13 @@
 """The outcome of a mail, for one recipient at one attempt."""
 
 from enum import StrEnum
+from operator import not_
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.contracts.fields import Attempt, Id, Seconds, ShortText
+from shared.contracts.fields import Attempt, Id, Metadata, Seconds, ShortText, Tags
 from shared.contracts.mail import Category
-from shared.contracts.message import Event
+from shared.contracts.message import MAX_SMALL_BYTES, Event
 from shared.contracts.suppressions import SuppressionOrigin
 
 MAX_CODE = 999  # three digits (RFC 5321 4.2)
@@ -14,6 +15,7 @@ MAX_ENHANCED_CHARS = 9  # such as 5.123.123 (RFC 3463 2)
 MAX_REPLY_CHARS = 10_000  # the sender cuts a text at 1,000; masked addresses may be longer
 MAX_RULE_CHARS = 200
 MAX_REASON_CHARS = 1000
+MAX_OUTCOME_BYTES = 4 * MAX_SMALL_BYTES  # 43 kB of metadata and a reply
 
 
 class Stage(StrEnum):
@@ -67,6 +69,8 @@ class Reply(BaseModel):
 class Outcome(Event):
     """The outcome of one message for one recipient at one attempt."""
 
+    max_bytes = MAX_OUTCOME_BYTES
+
     email_id: Id
     category: Category
     client: Id | None = Field(None, description="The client whose mail it is")
@@ -76,6 +80,10 @@ class Outcome(Event):
     recipient: ShortText
     attempt: Attempt
     reply: Reply | None = None
+    tags: Tags = Field((), exclude_if=not_, description="Those of the command")
+    metadata: Metadata = Field(
+        default_factory=dict, exclude_if=not_, description="That of the command"
+    )
 
     @property
     def final(self) -> bool:

@@ -176,6 +176,15 @@ class SuppressionsChanged(Answer):
     )
 
 
+class AnnounceSuppressions(Command):
+    """Asks the ledger to publish all entries again, for a sender with a new or restored database.
+
+    Versions make each copy harmless.
+    """
+
+    keys = ("suppression.announce",)
+
+
 class ForgetAddress(Command):
     """Asks every service to remove what it keeps of a person's address.
 

@@ -1,7 +1,8 @@
-"""Encryption of content that crosses the broker (AES-256-GCM)."""
+"""Encryption of content that crosses the broker (AES-256-GCM), and keyed hashes of addresses."""
 
 import base64
 import hashlib
+import hmac
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Self
@@ -62,3 +63,36 @@ def read_keys(text: str) -> tuple[bytes, ...]:
 def key_id(key: bytes) -> bytes:
     """Return an id of a key, which does not reveal it."""
     return hashlib.sha256(b"postrider key id" + key).digest()[:KEY_ID_BYTES]
+
+
+class AddressHasher:
+    """Hashes addresses (HMAC-SHA256), so that a list can know one without holding it.
+
+    All spellings of an address have one hash: the domain is canonical, as contracts make it, and
+    nearly every server ignores the case of the local part.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Read a key of 32 bytes as hex. Raises ValueError, without the key."""
+        return cls(read_one_key(text))
+
+    def hash(self, email: str) -> str:
+        """Return the hash of an address, 64 hex digits."""
+        return hmac.digest(self._key, fold(email).encode(), "sha256").hex()
+
+
+def fold(email: str) -> str:
+    """Return a canonical address in lower case, by which all its spellings are found."""
+    return email.lower()
+
+
+def read_one_key(text: str) -> bytes:
+    """Read a key that cannot be rotated, 32 bytes as hex. Raises ValueError, without the key."""
+    key, *others = read_keys(text)
+    if others:
+        raise ValueError("must be one key: the hashes of another would not be found")
+    return key

@@ -48,7 +48,7 @@ OURS = {
     "ledger": {"AMQP_URL", "DATABASE_URL"},
     "gateway": {"AMQP_URL", "DATABASE_URL", "GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET"},
     "otp": {"AMQP_URL", "DATABASE_URL", "OTP_KEY", "SEALING_KEY"},
-    "sender": {"AMQP_URL", "DATABASE_URL", "SEALING_KEY"},
+    "sender": {"AMQP_URL", "DATABASE_URL", "SEALING_KEY", "SUPPRESSION_KEY"},
     "rabbitmq": {"RABBITMQ_DEFAULT_PASS"},
     "postgres": {"POSTGRES_PASSWORD"},
 }

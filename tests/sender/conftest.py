@@ -9,11 +9,13 @@ import uvloop
 
 from ops.simulator.simulator import Simulator
 from services.sender.service import MIGRATIONS
+from services.sender.stops import StopStore
 from services.sender.store import ClaimStore
 from shared.storage.database import Database
 from tests.clock import Clock
 from tests.databases import Opener
 from tests.sender.replicas import Replicas, replicas
+from tests.sender.senders import HASHER
 
 
 @pytest.fixture
@@ -33,13 +35,13 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
 @pytest.fixture
 def claims(database: Database) -> ClaimStore:
     """Return the claims of one sender."""
-    return ClaimStore(database)
+    return ClaimStore(database, HASHER)
 
 
 @pytest.fixture
 def of_the_dead(database: Database) -> ClaimStore:
     """Return the claims of a sender that dies at once: their lease is 0."""
-    return ClaimStore(database, lease=0)
+    return ClaimStore(database, HASHER, lease=0)
 
 
 @pytest.fixture
@@ -51,13 +53,25 @@ async def each_database(open_database: Opener) -> Database:
 @pytest.fixture
 def store(each_database: Database, clock: Clock) -> ClaimStore:
     """Return the claims of one sender in each database."""
-    return ClaimStore(each_database, clock=clock)
+    return ClaimStore(each_database, HASHER, clock=clock)
 
 
 @pytest.fixture
 async def replica(open_database: Opener, clock: Clock) -> ClaimStore:
     """Return the same claims as another sender process sees them."""
-    return ClaimStore(await open_database("sender", MIGRATIONS), clock=clock)
+    return ClaimStore(await open_database("sender", MIGRATIONS), HASHER, clock=clock)
+
+
+@pytest.fixture
+def stops(each_database: Database, clock: Clock) -> StopStore:
+    """Return what stops mails in each database."""
+    return StopStore(each_database, HASHER, clock)
+
+
+@pytest.fixture
+async def other_stops(open_database: Opener, clock: Clock) -> StopStore:
+    """Return the same as another sender process sees it."""
+    return StopStore(await open_database("sender", MIGRATIONS), HASHER, clock)
 
 
 @pytest.fixture

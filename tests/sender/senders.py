@@ -15,10 +15,12 @@ from services.sender.schedule import RetrySchedule
 from services.sender.store import ClaimStore
 from shared.contracts import Contract, Reply, SendEmail, Stage
 from shared.retry import Reschedule
-from shared.runtime.sealing import Sealer
+from shared.runtime.sealing import AddressHasher, Sealer
 from tests.sender.commands import NOW
 
 SEALING_KEY = "5e" * 32
+SUPPRESSION_KEY = "5a" * 32
+HASHER = AddressHasher.from_text(SUPPRESSION_KEY)
 SEALER = Sealer([b"k" * 32])
 ACCEPTED = replies.received(Stage.DOT, 250, "2.0.0 Queued")
 
@@ -33,6 +35,7 @@ def environment(url: str, data_dir: Path, smtp_port: int, **more: str) -> Mappin
         "SENDER_SMTP_TLS": "none",
         "SENDER_FROM": "post@our.example",
         "SEALING_KEY": SEALING_KEY,
+        "SUPPRESSION_KEY": SUPPRESSION_KEY,
         **more,
     }
 

@@ -29,7 +29,7 @@ from shared.storage.database import Database
 from tests.databases import Opener
 from tests.sender.commands import NOW, a_command
 from tests.sender.mails import a_pool, a_relay
-from tests.sender.senders import Broken, Relay, a_sender, kinds, later
+from tests.sender.senders import HASHER, Broken, Relay, a_sender, kinds, later
 
 ANNA, BEN, EVE = "anna@x.example", "ben@x.example", "eve@x.example"
 GREYLISTED = replies.received(Stage.RCPT, 451, "4.7.1 Greylisted")
@@ -196,9 +196,9 @@ async def test_two_senders_at_once(open_database: Opener, simulator: Simulator) 
         a_pool(a_relay(simulator.smtp_port), connections=4) as another_pool,
     ):
         senders = (
-            a_sender(pool, ClaimStore(one)),
-            a_sender(another_pool, ClaimStore(other)),
-            a_sender(pool, ClaimStore(one)),
+            a_sender(pool, ClaimStore(one, HASHER)),
+            a_sender(another_pool, ClaimStore(other, HASHER)),
+            a_sender(pool, ClaimStore(one, HASHER)),
         )
         returned = await asyncio.gather(
             *(sender.on_send_email(command) for command in commands for sender in senders)

@@ -21,6 +21,7 @@ NEEDED = {
     "SENDER_SMTP_TLS": "implicit",
     "SENDER_FROM": "Post <post@bücher.example>",
     "SEALING_KEY": "00" * 32,
+    "SUPPRESSION_KEY": "00" * 32,
 }
 
 
@@ -75,6 +76,8 @@ def test_needed(name: str) -> None:
         ("SENDER_DKIM_KEYS", "/nowhere"),
         ("SEALING_KEY", "00" * 31),
         ("SEALING_KEY", "secret" * 8),
+        ("SUPPRESSION_KEY", "00" * 31),
+        ("SUPPRESSION_KEY", f"{'00' * 32},{'11' * 32}"),
     ],
 )
 def test_refused(name: str, value: str) -> None:
@@ -190,6 +193,7 @@ def test_all_mistakes_of_a_relay_are_reported_at_once() -> None:
         "SENDER_FORM": "b@our.example",
     }
 
+    fields = SenderSettings.model_fields
     with pytest.raises(ConfigError) as caught:
         SenderSettings.load(environ)
 
@@ -197,7 +201,8 @@ def test_all_mistakes_of_a_relay_are_reported_at_once() -> None:
         ("SENDER_FORM", "there is no such setting; perhaps SENDER_FROM?"),
         ("AMQP_URL", "must begin with amqp:// or amqps://"),
         ("SENDER_SMTP_TLS", "Input should be 'none', 'starttls' or 'implicit'"),
-        ("SEALING_KEY", f"is required: {SenderSettings.model_fields['sealing_key'].description}"),
+        ("SEALING_KEY", f"is required: {fields['sealing_key'].description}"),
+        ("SUPPRESSION_KEY", f"is required: {fields['suppression_key'].description}"),
         ("together", "SENDER_SMTP_HOST is needed, or SENDER_RELAYS"),
         ("together", "SENDER_SMTP_PORT is needed, or SENDER_RELAYS"),
         ("together", "SENDER_REMEMBER must be a day longer than any SENDER_GIVE_UP"),

@@ -13,7 +13,16 @@ from services.sender.mail.compose import OutgoingMail
 from services.sender.outcome import FailureReason, NotAttempted, Replies, Unsendable
 from services.sender.replies import reply as replies
 from services.sender.store import ClaimStore
-from shared.contracts import EmailDelivered, EmailExpired, EmailFailed, ReplyClass, SendEmail, Stage
+from shared.contracts import (
+    EmailDelivered,
+    EmailExpired,
+    EmailFailed,
+    Outcome,
+    Reply,
+    ReplyClass,
+    SendEmail,
+    Stage,
+)
 from shared.errors import Reject
 from shared.retry import Reschedule
 from tests.sender.commands import NOW, a_command
@@ -31,6 +40,21 @@ async def test_delivered(claims: ClaimStore) -> None:
 
     assert kinds(returned) == [EmailDelivered, EmailDelivered]
     assert [mail.recipients for mail in relay.mails] == [(ANNA, BEN)]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [ACCEPTED, Unsendable(FailureReason.TOO_BIG), replies.received(Stage.RCPT, 451, "4.3.2 Busy")],
+)
+async def test_message_id(claims: ClaimStore, answer: Reply | Unsendable) -> None:
+    """An outcome has the Message-ID of its mail, which programs know from its header."""
+    relay = Relay(answer)
+
+    event, *_ = await a_sender(relay, claims).on_send_email(a_command(id="mail..1"))
+
+    assert isinstance(event, Outcome)
+    assert f"Message-ID: {event.message_id}\r\n".encode() in relay.mails[0].content
+    assert event.message_id == "<mail=2E.1@our.example>"
 
 
 async def test_expired(claims: ClaimStore) -> None:

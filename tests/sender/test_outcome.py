@@ -22,6 +22,7 @@ from shared.contracts import (
     ReplyClass,
     SendEmail,
     Stage,
+    encode,
 )
 from shared.retry import Reschedule
 from tests.sender.commands import NOW, a_command
@@ -359,3 +360,23 @@ def test_what_is_kept_of_a_reply(category: Category, kept: str) -> None:
     assert event.reply is not None
     assert event.reply.text == kept
     assert event.reply.enhanced == "5.7.1"
+
+
+def test_labels_of_the_command() -> None:
+    """An outcome has the client, the Message-ID, the tags and the metadata of its mail."""
+    command = a_command(client="shop", tags=[{"name": "a", "value": "b"}], metadata={"order": "7"})
+
+    (event,) = outcome.settle(
+        command, {ANNA: ACCEPTED}, SCHEDULE, NOW, message_id="<1@our.example>"
+    ).events
+
+    assert (event.client, event.message_id) == ("shop", "<1@our.example>")
+    assert (event.tags, event.metadata) == (command.tags, command.metadata)
+
+
+def test_no_labels() -> None:
+    """An outcome without tags and metadata does not mention them on the wire."""
+    (event,) = outcome.settle(a_command(), {ANNA: ACCEPTED}, SCHEDULE, NOW).events
+
+    assert b"tags" not in encode(event)
+    assert b"metadata" not in encode(event)

@@ -10,6 +10,7 @@ from shared.contracts import Outcome, SendEmail, Stage
 from shared.storage.database import Database
 from tests.clock import Clock, Watch
 from tests.sender.commands import a_command, outcomes
+from tests.sender.senders import HASHER
 
 ANNA, BEN = "anna@x.example", "ben@x.example"
 HEARD = {
@@ -93,7 +94,7 @@ async def test_a_delivery_ends_the_next_attempt(store: ClaimStore, replica: Clai
 async def test_a_lease_ends_for_its_holder_first(each_database: Database, clock: Clock) -> None:
     """A lease ends by its holder's clock before another sender may take over."""
     watch = Watch()
-    store = ClaimStore(each_database, clock=clock, steady=watch)
+    store = ClaimStore(each_database, HASHER, clock=clock, steady=watch)
     claim = await store.claim(a_command())
     held = [store.holds(claim)]
     watch.now += LEASE_SECONDS * (1 - LEASE_MARGIN_SHARE)
@@ -108,7 +109,7 @@ async def test_taken_over_while_stopped(
     each_database: Database, replica: ClaimStore, clock: Clock
 ) -> None:
     """A claim that another sender has taken over cannot be renewed."""
-    store = ClaimStore(each_database, clock=clock)
+    store = ClaimStore(each_database, HASHER, clock=clock)
     claim = await store.claim(a_command(ANNA, BEN))
     clock.seconds += LEASE_SECONDS
     await replica.claim(a_command(ANNA, BEN, pending=(BEN,)))

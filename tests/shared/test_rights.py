@@ -49,7 +49,11 @@ def test_a_service_reads_its_own_queues_only(user: User) -> None:
             | {"suppression.remove"},
             {"feedback.reported"},
         ),
-        ("sender", set(), {key for key in EVENT_KEYS if key.startswith("email.")}),
+        (
+            "sender",
+            {"suppression.announce"},
+            {key for key in EVENT_KEYS if key.startswith("email.")},
+        ),
         ("otp", {"email.send.otp"}, {"code.issued", "code.verified", "code.refused"}),
         ("classifier", set(), {"domain.classified"}),
         ("scheduler", {"email.send.transactional", "email.send.bulk"}, set()),

@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from services.sender.mail.compose import MailDefaults, OutgoingMail, compose
+from services.sender.mail.compose import MailDefaults, OutgoingMail, compose, message_id
 from services.sender.mail.dkim import DkimSigner
 from services.sender.mail.mime import MailContent
 from shared.contracts import SendEmail, address
@@ -35,6 +35,10 @@ class MailBuilder:
         # An RSA signature takes four times as long as all the rest, without Python's lock;
         # megabytes of files would block every other mail.
         return await asyncio.to_thread(self._build, command, now, signer)
+
+    def message_id(self, command: SendEmail) -> str:
+        """Return the Message-ID of a command's mail."""
+        return message_id(command.id, self.defaults.message_id_domain)
 
     def _signer(self, command: SendEmail) -> DkimSigner | None:
         if not self.signers:

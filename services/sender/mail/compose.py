@@ -5,7 +5,7 @@ at most 998 octets (RFC 5321 4.5.3.1.6). The same command always gives the same 
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -31,19 +31,25 @@ def _allowed() -> None:
     """Allow the next step of an attempt."""
 
 
+async def _not_stopped(_: Sequence[str]) -> None:
+    """Allow a mail to these recipients."""
+
+
 @dataclass(slots=True)
 class AttemptProgress:
     """The progress of an attempt, for a handler that is cancelled before its end.
 
     `relay` is the relay that has replied, `host:port`, empty before that. It is `suspected` if it
-    refused the sender for a reason that may be its own (see `SenderRefusals`). `begin` is called
-    right before MAIL, `commit` right before each piece of the content. Either raises an exception
-    when the step must not be made any more.
+    refused the sender for a reason that may be its own (see `SenderRefusals`). `check` is awaited
+    for the recipients of a transaction once there is a connection for it. `begin` is called right
+    before MAIL, `commit` right before each piece of the content. Each raises an exception when the
+    step must not be made any more.
     """
 
     content_begun: bool = False  # then the final dot may have left, and the mail be accepted
     relay: str = ""
     suspected: bool = False
+    check: Callable[[Sequence[str]], Awaitable[None]] = _not_stopped
     begin: Callable[[], None] = _allowed
     commit: Callable[[], None] = _allowed
 
@@ -80,6 +86,11 @@ class OutgoingMail:
         return able if alone and self.sender.isascii() and self.content.isascii() else ()
 
 
+def message_id(command_id: str, domain: str) -> str:
+    """Return the Message-ID of a command's mail (RFC 5322 3.6.4), the same at each attempt."""
+    return f"<{_STRAY_DOT.sub('=2E', command_id)}@{domain}>"
+
+
 def compose(
     command: SendEmail, content: MailContent, defaults: MailDefaults, date: datetime
 ) -> OutgoingMail:
@@ -108,7 +119,7 @@ def _head(command: SendEmail, from_: str, domain: str, date: datetime) -> str:
         headers.mailboxes("Cc", *command.cc) if command.cc else "",
         headers.mailboxes("Reply-To", *command.reply_to) if command.reply_to else "",
         headers.unstructured("Subject", command.subject),
-        f"Message-ID: <{_STRAY_DOT.sub('=2E', command.id)}@{domain}>\r\n",
+        f"Message-ID: {message_id(command.id, domain)}\r\n",
         # RFC 3834 5: no auto-responder must answer a code.
         "Auto-Submitted: auto-generated\r\n" if command.category is Category.OTP else "",
         *(headers.custom(name, value) for name, value in command.headers.items()),

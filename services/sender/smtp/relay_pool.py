@@ -197,6 +197,8 @@ class RelayPool:
     ) -> Replies | Unsendable:
         self._busy += 1
         try:
+            # The mail may have waited long for its connection, and the connection has no mail yet.
+            await mail.progress.check(mail.recipients)
             return self._objection(connection, mail) or await self._transact(
                 connection, mail, deadline, mail_seconds
             )

@@ -20,7 +20,13 @@ from ops.stack.settings import (
 from shared.errors import ConfigError
 
 _RUN = Path("/run-dir")
-_SECRETS = {"GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET", "OTP_KEY", "SEALING_KEY"}
+_SECRETS = {
+    "GATEWAY_ADMIN_TOKEN",
+    "GATEWAY_KEY_SECRET",
+    "OTP_KEY",
+    "SEALING_KEY",
+    "SUPPRESSION_KEY",
+}
 
 
 def test_every_port_has_a_default_of_its_own() -> None:
@@ -109,7 +115,7 @@ def _of(service: str, **environ: str) -> dict[str, str]:
     [
         ("gateway", {"GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET"}),
         ("otp", {"OTP_KEY", "SEALING_KEY"}),
-        ("sender", {"SEALING_KEY"}),
+        ("sender", {"SEALING_KEY", "SUPPRESSION_KEY"}),
         ("classifier", set()),
         ("ledger", set()),
     ],

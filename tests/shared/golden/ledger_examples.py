@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from shared.contracts import (
     AddSuppressions,
+    AnnounceSuppressions,
     CancelEmail,
     Category,
     Contract,
@@ -163,5 +164,6 @@ LEDGER_EXAMPLES: tuple[Contract, ...] = (
         id=EVENT, emails=("ann@example.org",), client="shop", origin=SuppressionOrigin.MANUAL
     ),
     SuppressionsChanged(id=EVENT, suppressions=(SUPPRESSION,)),
+    AnnounceSuppressions(id=EVENT),
     ForgetAddress(id=EVENT, email="ann@example.org"),
 )

@@ -1,0 +1,292 @@
+"""The copy of the suppression list and the cancelled mails, in the database."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, NamedTuple, TypeVar
+
+import sqlalchemy as sa
+
+from services.sender.claims import mail_key
+from services.sender.suppressions import CANCELLED, CopiedSuppression, Stop, bits, find_stop
+from services.sender.tables import PURGE_ROWS, cancellations, claims, suppressions
+from shared.batch import Batcher
+from shared.contracts import (
+    EmailCancelled,
+    SendEmail,
+    SuppressionAdded,
+    SuppressionOrigin,
+    SuppressionRemoved,
+)
+from shared.runtime.sealing import AddressHasher
+from shared.storage import dialect
+from shared.storage.database import Database, as_handler_errors
+from shared.storage.dialect import MILLISECONDS_PER_SECOND, Clock, Prepared, chunks
+
+# A removed entry is remembered for so long: an event from before its removal may wait for hours in
+# a delay queue (shared.retry), and longer in the dead letters.
+REMEMBER_REMOVED_SECONDS = 90 * 86_400
+# The number of the lock between claims and cancellations, among the advisory locks of a database.
+_LOCK = 0x706F7374_72696465
+
+T = TypeVar("T")
+
+_ENTRY = ("address_key", "origin", "client", "list_id")
+_OTHERS = ("categories", "reason", "expires_at", "version", "removed", "purge_at")
+
+
+class SuppressionRow(NamedTuple):
+    """An entry as it is kept, in the order of the table's columns."""
+
+    address_key: str
+    origin: str
+    client: str
+    list_id: str
+    categories: int
+    reason: str
+    expires_at: int | None
+    version: int
+    removed: bool
+    purge_at: int | None
+
+    @property
+    def entry(self) -> tuple[str, str, str, str]:
+        """The columns that identify the entry."""
+        return self[:4]
+
+    @classmethod
+    def of(cls, event: SuppressionAdded | SuppressionRemoved) -> "SuppressionRow":
+        """Return the row that an event leads to."""
+        each, removed = event.suppression, isinstance(event, SuppressionRemoved)
+        expires_at = None if each.expires_at is None else _milliseconds(each.expires_at)
+        ends = _milliseconds(event.at) if removed else expires_at
+        keep = REMEMBER_REMOVED_SECONDS * MILLISECONDS_PER_SECOND
+        return cls(
+            address_key=each.address_key,
+            origin=each.origin.value,
+            client=each.client or "",
+            list_id=each.list_id or "",
+            categories=bits(each.categories),
+            reason=each.reason,
+            expires_at=expires_at,
+            version=event.version,
+            removed=removed,
+            purge_at=None if ends is None else ends + keep,
+        )
+
+
+class CancellingCounts(NamedTuple):
+    """The recipients of a cancelled mail: being sent to now, ended, and cancelled before."""
+
+    sending: int = 0
+    ended: int = 0
+    cancelled: int = 0
+
+
+class StopTable:
+    """The statements in the dialect of one database, built once."""
+
+    def __init__(
+        self, connection: sa.Connection, now: sa.ColumnElement[int], hasher: AddressHasher
+    ) -> None:
+        self._connection = connection
+        self._now = now
+        self._hasher = hasher
+        self._is_server = connection.dialect.name == "postgresql"
+
+    def lock_claims(self, connection: sa.Connection, *, alone: bool) -> None:
+        """Wait until the transaction can overlook no cancellation; claims share the lock.
+
+        Without it a claim and a cancellation at the same time would not see each other, and the
+        client would be told that a mail is cancelled which is sent. SQLite has one writer anyway.
+        """
+        if self._is_server:
+            lock = sa.func.pg_advisory_xact_lock if alone else sa.func.pg_advisory_xact_lock_shared
+            connection.execute(sa.select(lock(sa.literal(_LOCK, sa.BigInteger))))
+
+    def find(
+        self, connection: sa.Connection, mails: Sequence[tuple[SendEmail, Sequence[str]]]
+    ) -> Sequence[Mapping[str, Stop]]:
+        """Return for each mail the recipients, of those named, that it is not to be sent to."""
+        keys = {each: self._hasher.hash(each) for _, recipients in mails for each in recipients}
+        entries = self._entries(connection, keys.values())
+        ids = [mail_key(command) for command, _ in mails]
+        cancelled = self._run(connection, self._look_for_cancelled, ((each,) for each in {*ids}))
+        known = {row[0] for row in cancelled}
+        return [
+            dict.fromkeys(recipients, CANCELLED)
+            if email_id in known
+            else {
+                each: stop
+                for each in recipients
+                if (stop := find_stop(entries.get(keys[each], ()), command))
+            }
+            for (command, recipients), email_id in zip(mails, ids, strict=True)
+        ]
+
+    def apply(self, connection: sa.Connection, rows: Sequence[SuppressionRow]) -> None:
+        """Keep each entry in its latest version, in whatever order they come."""
+        latest: dict[tuple[str, ...], SuppressionRow] = {}
+        for row in sorted(rows, key=lambda row: row.version):
+            latest[row.entry] = row
+        # In one order at all senders: two that change the same could wait for each other.
+        for some in chunks(sorted(latest.values(), key=lambda row: row.entry)):
+            self._apply.run(connection, some)
+
+    def cancel(
+        self, connection: sa.Connection, email_ids: Sequence[str]
+    ) -> Sequence[CancellingCounts]:
+        """Keep cancellations; return what is known of the recipients of each mail."""
+        self.lock_claims(connection, alone=True)
+        for some in chunks([(each,) for each in sorted({*email_ids})]):
+            self._cancel.run(connection, some)
+        known = self._run(connection, self._look_for_claims, ((each,) for each in {*email_ids}))
+        rows = {key: [*group] for key, group in groupby(sorted(known), key=itemgetter(0))}
+        return [_counted(rows.get(each, ())) for each in email_ids]
+
+    def purge(self, connection: sa.Connection, remember: float) -> int:
+        """Delete at most PURGE_ROWS of each: old cancellations, entries that count no more."""
+        entry = tuple(suppressions.c[name] for name in _ENTRY)
+        now = sa.select(self._now).scalar_subquery()
+        limit = sa.select(self._now - round(remember * MILLISECONDS_PER_SECOND)).scalar_subquery()
+        ended = sa.select(*entry).where(suppressions.c.purge_at < now).limit(PURGE_ROWS)
+        old = sa.select(cancellations.c.email_id).where(cancellations.c.created_at < limit)
+        return sum(
+            connection.execute(statement).rowcount
+            for statement in (
+                sa.delete(suppressions).where(sa.tuple_(*entry).in_(ended)),
+                sa.delete(cancellations).where(cancellations.c.email_id.in_(old.limit(PURGE_ROWS))),
+            )
+        )
+
+    def _entries(
+        self, connection: sa.Connection, keys: Iterable[str]
+    ) -> Mapping[str, Sequence[CopiedSuppression]]:
+        found: dict[str, list[CopiedSuppression]] = {}
+        for key, origin, *more in self._run(connection, self._look, ((each,) for each in {*keys})):
+            entry = CopiedSuppression(key, SuppressionOrigin(origin), *more)
+            found.setdefault(key, []).append(entry)
+        return found
+
+    def _run(
+        self, connection: sa.Connection, statement: Prepared, rows: Iterable[Sequence[Any]]
+    ) -> Sequence[Any]:
+        return [row for some in chunks([*rows]) for row in statement.run(connection, some)]
+
+    @cached_property
+    def _look(self) -> Prepared:
+        """Select the entries of some addresses that count now."""
+        table = suppressions.c
+        given = dialect.rows(table.address_key)
+        columns = (table.origin, table.client, table.list_id, table.categories, table.reason)
+        lasts = sa.or_(table.expires_at.is_(None), table.expires_at > self._now)
+        look = sa.select(table.address_key, *columns).where(
+            table.address_key.in_(sa.select(given.c.address_key)), sa.not_(table.removed), lasts
+        )
+        return Prepared(self._connection, look)
+
+    @cached_property
+    def _look_for_cancelled(self) -> Prepared:
+        key = cancellations.c.email_id
+        given = dialect.rows(key)
+        return Prepared(self._connection, sa.select(key).where(key.in_(sa.select(given.c[0]))))
+
+    @cached_property
+    def _look_for_claims(self) -> Prepared:
+        table = claims.c
+        given = dialect.rows(table.email_id)
+        columns = (table.email_id, table.recipient, table.token, table.final, table.kind)
+        look = sa.select(*columns).where(table.email_id.in_(sa.select(given.c.email_id)))
+        return Prepared(self._connection, look)
+
+    @cached_property
+    def _cancel(self) -> Prepared:
+        given = dialect.rows(cancellations.c.email_id)
+        insert = dialect.insert(self._connection, cancellations).from_select(
+            ["email_id", "created_at"], sa.select(given.c.email_id, self._now).where(sa.true())
+        )
+        return Prepared(self._connection, insert.on_conflict_do_nothing())
+
+    @cached_property
+    def _apply(self) -> Prepared:
+        given = dialect.rows(*suppressions.c)
+        row = dialect.insert(self._connection, suppressions).from_select(
+            [each.name for each in suppressions.c], sa.select(*given.c).where(sa.true())
+        )
+        upsert = row.on_conflict_do_update(
+            index_elements=_ENTRY,
+            set_={name: row.excluded[name] for name in _OTHERS},
+            where=suppressions.c.version < row.excluded.version,
+        )
+        return Prepared(self._connection, upsert)
+
+
+class StopStore:
+    """Changes of what stops mails. Every method raises Retry when the database is away."""
+
+    def __init__(
+        self, database: Database, hasher: AddressHasher, clock: Clock = dialect.now
+    ) -> None:
+        self._database = database
+        self._hasher = hasher
+        self._clock = clock
+        self._table: StopTable | None = None
+        self._entries = Batcher(self._apply)
+        self._cancellations = Batcher(self._cancel)
+
+    async def apply(self, event: SuppressionAdded | SuppressionRemoved) -> None:
+        """Keep an entry, unless a later version of it is kept."""
+        await self._entries.add(SuppressionRow.of(event))
+
+    async def cancel(self, email_id: str) -> CancellingCounts:
+        """Keep a cancellation of a mail, by its `mail_key`; return what is known of the mail."""
+        return await self._cancellations.add(email_id)
+
+    async def is_empty(self) -> bool:
+        """Return whether there is no entry of the suppression list, not even a removed one."""
+        look = sa.select(suppressions.c.version).limit(1)
+        with as_handler_errors("the suppressed addresses"):
+            return await self._database.read(lambda c: c.execute(look).first()) is None
+
+    async def purge(self, remember: float) -> int:
+        """Delete cancellations older than `remember` seconds and ended entries; return the count.
+
+        An ended entry was removed, or has expired, REMEMBER_REMOVED_SECONDS ago.
+        """
+        total = 0
+        while deleted := await self._write(lambda c: self._in(c).purge(c, remember)):
+            total += deleted
+        return total
+
+    async def _apply(self, rows: Sequence[SuppressionRow]) -> Sequence[None]:
+        await self._write(lambda c: self._in(c).apply(c, rows))
+        return [None] * len(rows)
+
+    async def _cancel(self, email_ids: Sequence[str]) -> Sequence[CancellingCounts]:
+        return await self._write(lambda c: self._in(c).cancel(c, email_ids))
+
+    async def _write(self, work: Callable[[sa.Connection], T]) -> T:
+        with as_handler_errors("the suppressed addresses"):
+            return await self._database.write(work)
+
+    def _in(self, connection: sa.Connection) -> StopTable:
+        if self._table is None:
+            self._table = StopTable(connection, self._clock(connection), self._hasher)
+        return self._table
+
+
+def _milliseconds(moment: datetime) -> int:
+    return round(moment.timestamp() * MILLISECONDS_PER_SECOND)
+
+
+def _counted(rows: Iterable[Sequence[Any]]) -> CancellingCounts:
+    """Count the recipients of a mail; one without a claim or a final outcome is none of them."""
+    counts = {"sending": 0, "ended": 0, "cancelled": 0}
+    for _, _, token, final, kind in rows:
+        if final:
+            counts["cancelled" if kind == EmailCancelled.keys[0] else "ended"] += 1
+        elif token is not None:
+            counts["sending"] += 1
+    return CancellingCounts(**counts)

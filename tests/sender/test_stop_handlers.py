@@ -1,0 +1,108 @@
+"""Cancelled mails, in both databases."""
+
+import asyncio
+
+from services.sender.claims import mail_key
+from services.sender.replies import reply as replies
+from services.sender.stop_handlers import StopHandlers
+from services.sender.stops import CancellingCounts, StopStore
+from services.sender.store import ClaimStore
+from services.sender.suppressions import CANCELLED
+from shared.contracts import (
+    CancelEmail,
+    Contract,
+    EmailCancelled,
+    EmailCancelling,
+    SendEmail,
+    Stage,
+)
+from tests.clock import Clock
+from tests.sender.commands import a_command, outcomes
+from tests.sender.senders import HASHER, Relay, a_sender, kinds
+from tests.sender.test_stops import ANNA, BEN, BUSY, EVE, stopped
+
+AT_ONCE = 60  # mails that are claimed and cancelled at the same time
+
+
+async def cancel(stops: StopStore, email_id: str = "mail-1", client: str | None = None) -> Contract:
+    """Ask to cancel a mail."""
+    question = CancelEmail(id="q", email_id=email_id, client=client)
+    (answer,) = await StopHandlers(stops, HASHER).on_cancel_email(question)
+    return answer
+
+
+async def test_cancelled_before_it_comes(store: ClaimStore, stops: StopStore) -> None:
+    """A cancellation is kept until the mail comes; the mail then ends for each recipient."""
+    answer = await cancel(stops)
+    relay = Relay()
+
+    returned = await a_sender(relay, store).on_send_email(a_command(ANNA, BEN))
+
+    assert answer == EmailCancelling(id="q", sending=0, ended=0, cancelled=0)
+    assert (kinds(returned), relay.mails) == ([EmailCancelled, EmailCancelled], [])
+    assert await cancel(stops) == EmailCancelling(id="q", sending=0, ended=0, cancelled=2)
+
+
+async def test_cancelled_by_another_client(store: ClaimStore, stops: StopStore) -> None:
+    """A client cancels none but its own mail."""
+    await cancel(stops, client="other")
+
+    assert await stopped(store, a_command(client="shop")) == {}
+
+
+async def test_cancelled_too_late(store: ClaimStore, stops: StopStore) -> None:
+    """The answer counts recipients that are sent to now, and those that have an outcome."""
+    command = a_command(ANNA, BEN, EVE)
+    claim = await store.claim(command)
+    accepted = replies.received(Stage.DOT, 250, "2.0.0 Queued")
+    await store.settle(claim, outcomes(command, accepted, ANNA))
+    await store.claim(command.model_copy(update={"pending": (BEN,)}))
+
+    assert await stops.cancel(mail_key(command)) == CancellingCounts(sending=1, ended=1)
+
+
+async def test_cancelled_while_deferred(store: ClaimStore, stops: StopStore) -> None:
+    """A deferred mail is not too late: it ends at its next attempt."""
+    await a_sender(Relay(BUSY), store).on_send_email(a_command())
+    answer = await stops.cancel("mail-1")
+
+    returned = await a_sender(Relay(), store).on_send_email(a_command(attempt=2))
+
+    assert (answer, kinds(returned)) == (CancellingCounts(), [EmailCancelled])
+
+
+async def test_cancelled_and_claimed_at_once(
+    store: ClaimStore, replica: ClaimStore, other_stops: StopStore, stops: StopStore
+) -> None:
+    """When two senders claim and cancel a mail at once, it is either cancelled or too late."""
+    commands = [a_command(ANNA, BEN, id=f"mail-{number}") for number in range(AT_ONCE)]
+
+    async def claim(which: ClaimStore, command: SendEmail) -> tuple[bool, int]:
+        made = await which.claim(command)
+        return bool(made.stops), len(made.ours)
+
+    work = [
+        part
+        for number, each in enumerate(commands)
+        for part in (
+            claim((store, replica)[number % 2], each),
+            (other_stops, stops)[number % 3 % 2].cancel(each.id),
+        )
+    ]
+    done = await asyncio.gather(*work)
+
+    for (is_stopped, ours), answer in zip(done[::2], done[1::2], strict=True):
+        assert ours == 2
+        assert answer == CancellingCounts(sending=0 if is_stopped else 2), (is_stopped, answer)
+
+
+async def test_purge(store: ClaimStore, stops: StopStore, clock: Clock) -> None:
+    """A cancellation is forgotten with the claims, after the same time."""
+    await cancel(stops)
+    clock.seconds += 100
+    early = await stops.purge(101)
+    kept = await stopped(store, a_command())
+
+    assert (early, kept) == (0, {ANNA: CANCELLED})
+    assert await stops.purge(99) == 1
+    assert await stopped(store, a_command(BEN)) == {}
