@@ -6,6 +6,7 @@ the handler returned; a process that dies before that leaves the delivery with t
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import structlog
 from shared import delivery, inflight
 from shared.backlog import MAX_HELD_BYTES, Backlog
 from shared.contracts import Contract
+from shared.contracts.message import MAX_SMALL_BYTES
 from shared.delivery import Delivery, Jitter, Publishing
 from shared.errors import Reject, Retry, Unavailable, Undecodable
 from shared.inflight import DeliveryTag, InFlight, Phase
@@ -72,7 +74,7 @@ class Consumer:
         self._publish = publish
         self._in_flight = InFlight(subscription.queue)
         self._backlog = Backlog(room)
-        self._metrics = QueueMetrics(subscription.queue)
+        self._metrics = QueueMetrics(subscription.queue, self._in_flight.count)
 
     def take(self, message: Delivery, tag: DeliveryTag) -> None:
         """Start to handle a delivery; the handling goes on even when its channel closes."""
@@ -98,7 +100,8 @@ class Consumer:
 
     def _start(self, message: Delivery, tag: DeliveryTag) -> None:
         task = self._in_flight.start(self._process(message, tag), tag)
-        task.add_done_callback(partial(self._leave, len(message.body)))
+        if len(message.body) > MAX_SMALL_BYTES:  # it has room of the backlog
+            task.add_done_callback(partial(self._leave, len(message.body)))
 
     def _leave(self, size: int, _: asyncio.Task[None]) -> None:
         for message, tag in self._backlog.leave(size):
@@ -107,20 +110,20 @@ class Consumer:
     async def _process(self, message: Delivery, tag: DeliveryTag) -> None:
         """Decode, handle, publish what was returned, and only then acknowledge."""
         inflight.reach(Phase.BEGUN)
-        with self._metrics.handling() as measured:
-            result = await self._handle(message)  # Retry and Reject have become messages by now
-            try:
-                if await self._publish_all(result.messages, tag):
-                    tag.ack()
-            except Unavailable:
-                logger.warning("the channel closed before the acknowledgement; it comes again")
-            except Exception:
-                # An unsettled delivery keeps its place in the prefetch until the channel closes.
-                logger.exception("requeued after an internal error")
-                with suppress(Unavailable):
-                    tag.requeue()
-                return
-            measured.result = result.name
+        begun = time.perf_counter()
+        result = await self._handle(message)  # Retry and Reject have become messages by now
+        try:
+            if await self._publish_all(result.messages, tag):
+                tag.ack()
+        except Unavailable:
+            logger.warning("the channel closed before the acknowledgement; it comes again")
+        except Exception:
+            # An unsettled delivery keeps its place in the prefetch until the channel closes.
+            logger.exception("requeued after an internal error")
+            with suppress(Unavailable):
+                tag.requeue()
+            return
+        self._metrics.handled(result.name, time.perf_counter() - begun)
 
     async def _handle(self, message: Delivery) -> HandlingResult:
         """Run the handler under its time limit. Raises only a cancellation from outside."""
@@ -152,7 +155,7 @@ class Consumer:
         broker delivers the message again. Their ids stay the same: consumers recognise copies.
         """
         left = messages
-        while left := await self._unconfirmed(left):
+        while left and (left := await self._unconfirmed(left)):
             if tag.void:
                 logger.warning("results lost with the channel; the message comes again")
                 return False

@@ -97,6 +97,10 @@ class InFlight:
         task.add_done_callback(partial(self._ended, tag))
         return task
 
+    def count(self) -> int:
+        """Return the number of handlings."""
+        return len(self._tasks)
+
     def give_back(self, *tags: DeliveryTag) -> None:
         """Note deliveries that are not handled; `drain` and `cut` return them to the broker."""
         self._unhandled += tags

@@ -22,6 +22,7 @@ _CONTENT = struct.Struct(">HHQH")  # class, weight, size of the body, flags
 _TIMESTAMP = struct.Struct(">Q")
 _SETTLE = struct.Struct(">BHIIQBB")  # a frame with a method, a delivery tag and bits
 _SETTLE_LENGTH = 13
+_ACK, _NACK = commands.Basic.Ack.index, commands.Basic.Nack.index
 _MULTIPLE, _REQUEUE = 1, 2  # bits
 _TAG = struct.Struct(">Q")
 
@@ -91,12 +92,13 @@ class PublishFrames:
 
 def ack(channel: int, tag: int) -> bytes:
     """Return `basic.ack` of one delivery."""
-    return _settle(channel, commands.Basic.Ack.index, tag, 0)
+    return _SETTLE.pack(_METHOD, channel, _SETTLE_LENGTH, _ACK, tag, 0, _END)
 
 
 def nack(channel: int, tag: int, *, requeue: bool) -> bytes:
     """Return `basic.nack` of one delivery, which requeues or else rejects it."""
-    return _settle(channel, commands.Basic.Nack.index, tag, _REQUEUE * requeue)
+    bits = _REQUEUE * requeue
+    return _SETTLE.pack(_METHOD, channel, _SETTLE_LENGTH, _NACK, tag, bits, _END)
 
 
 def delivered(arguments: bytes) -> tuple[int, str]:
@@ -112,10 +114,6 @@ def confirmed(arguments: bytes) -> tuple[int, bool]:
     """Return the number of a `basic.ack` or `basic.nack`, and whether it is for all up to it."""
     (tag,) = _TAG.unpack_from(arguments)
     return tag, bool(arguments[_TAG.size] & _MULTIPLE)
-
-
-def _settle(channel: int, index: int, tag: int, bits: int) -> bytes:
-    return _SETTLE.pack(_METHOD, channel, _SETTLE_LENGTH, index, tag, bits, _END)
 
 
 @lru_cache(_PUBLISH_KEYS)

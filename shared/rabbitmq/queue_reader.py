@@ -237,14 +237,19 @@ def read(queue: str, message: Received, reader: str) -> Delivery:
         correlation_id=text("correlation_id") or message_id,
         reply_to=text("reply_to"),
         attempt=_attempt(headers) if publisher.is_copy else 1,
-        trace={name: headers[name] for name in delivery.TRACE if _is_trace(headers.get(name))},
+        trace=_trace(headers) if headers else {},
         publisher=publisher,
     )
 
 
-def _is_trace(value: object) -> bool:
-    """Return whether a header may go on to a copy, which must fit into a frame."""
-    return isinstance(value, str) and value.isascii() and len(value) <= MAX_TRACE_BYTES
+def _trace(headers: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the headers that go on to copies, which must fit into a frame."""
+    found = {name: headers.get(name) for name in delivery.TRACE}
+    return {
+        name: value
+        for name, value in found.items()
+        if isinstance(value, str) and value.isascii() and len(value) <= MAX_TRACE_BYTES
+    }
 
 
 def _attempt(headers: Mapping[str, Any]) -> int:

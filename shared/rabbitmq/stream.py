@@ -7,6 +7,7 @@ than all else that is done for an event.
 import asyncio
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import structlog
 from pamqp import commands
@@ -35,29 +36,25 @@ OnMethod = Callable[[bytes, bytes, bytes], None]
 logger = structlog.get_logger(__name__)
 
 
+@dataclass(slots=True)
 class _Content:
-    """A method that is called when its content has come."""
+    """A method whose content has not come whole."""
 
-    def __init__(self, on_method: OnMethod, arguments: bytes) -> None:
-        self._on_method = on_method
-        self._arguments = arguments
-        self._header = b""
-        self._pieces: list[bytes] = []
-        self._missing = 0
+    on_method: OnMethod
+    arguments: bytes
+    header: bytes = b""
+    pieces: list[bytes] = field(default_factory=list)
+    missing: int = 0  # bytes of the body
 
     def add(self, kind: int, payload: bytes) -> bool:
         """Add a frame of the content; return whether it was the last one."""
         if kind == _HEADER:
-            self._header = payload
-            (self._missing,) = _BODY_SIZE.unpack_from(payload)
+            self.header = payload
+            (self.missing,) = _BODY_SIZE.unpack_from(payload)
         else:
-            self._pieces.append(payload)
-            self._missing -= len(payload)
-        return self._missing <= 0
-
-    def call(self) -> None:
-        """Pass the method on."""
-        _call(self._on_method, self._arguments, self._header, b"".join(self._pieces))
+            self.pieces.append(payload)
+            self.missing -= len(payload)
+        return self.missing <= 0
 
 
 class BrokerStream(asyncio.StreamReader):
@@ -113,7 +110,7 @@ class BrokerStream(asyncio.StreamReader):
             return False
         if content.add(kind, payload):
             del self._contents[channel]
-            content.call()
+            _call(content.on_method, content.arguments, content.header, b"".join(content.pieces))
         return True
 
     def _took_method(self, channel: int, payload: bytes) -> bool:

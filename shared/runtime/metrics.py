@@ -1,8 +1,6 @@
 """The metrics of every service, served at `/metrics` in the format of Prometheus."""
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -32,35 +30,18 @@ LOG_LINES_DROPPED = Counter(
 )
 
 
-class Measured:
-    """A handling of a delivery; `result` is the name of its result once it has one."""
-
-    result: str | None = None
-
-
 class QueueMetrics:
     """The metrics of one queue; to look a counter up costs more than to count."""
 
-    def __init__(self, queue: str) -> None:
+    def __init__(self, queue: str, in_flight: Callable[[], float]) -> None:
         self._queue = queue
         self._seconds = HANDLING.labels(queue)
-        self._in_flight = IN_FLIGHT.labels(queue)
         self._results: dict[str, Counter] = {}
+        IN_FLIGHT.labels(queue).set_function(in_flight)
 
-    @contextmanager
-    def handling(self) -> Iterator[Measured]:
-        """Count a delivery as in flight within the block, then by its result."""
-        measured, begun = Measured(), time.perf_counter()
-        self._in_flight.inc()
-        try:
-            yield measured
-        finally:
-            self._in_flight.dec()
-        if measured.result is not None:
-            self._seconds.observe(time.perf_counter() - begun)
-            self._count(measured.result)
-
-    def _count(self, result: str) -> None:
+    def handled(self, result: str, seconds: float) -> None:
+        """Count a delivery by the result of its handling, which took so long."""
+        self._seconds.observe(seconds)
         if result not in self._results:
             self._results[result] = DELIVERIES.labels(self._queue, result)
         self._results[result].inc()
