@@ -9,7 +9,19 @@ from datetime import datetime
 import orjson
 from aiohttp import web
 
-from services.gateway.api import batch, clients, codes, docs, domains, events, messages, openapi
+from services.gateway.api import (
+    batch,
+    clients,
+    codes,
+    docs,
+    domains,
+    events,
+    messages,
+    openapi,
+    records,
+    stats,
+    suppressions,
+)
 from services.gateway.api.batch import BatchViews
 from services.gateway.api.clients import ClientViews
 from services.gateway.api.codes import CodeViews
@@ -18,10 +30,20 @@ from services.gateway.api.events import EventViews
 from services.gateway.api.messages import MessageViews
 from services.gateway.api.openapi import Access, Operation, Success
 from services.gateway.api.problem import INSUFFICIENT_SCOPE, UNAUTHORIZED, Problem
-from services.gateway.api.request import CLIENT, CLIENT_ADDRESS, RATE_LIMIT, View, expect
+from services.gateway.api.records import RecordViews
+from services.gateway.api.request import (
+    ADMIN,
+    CLIENT,
+    CLIENT_ADDRESS,
+    RATE_LIMIT,
+    View,
+    expect,
+)
 from services.gateway.api.response import ResponseBody
+from services.gateway.api.stats import StatsViews
+from services.gateway.api.suppressions import SuppressionViews
 from services.gateway.client_address import Network
-from services.gateway.clients.clients import AllowedSenders, Client, Scope
+from services.gateway.clients.clients import Client, Scope
 from services.gateway.clients.keys import ApiKeys, InvalidApiKey
 from services.gateway.clients.rate_limiter import RateLimiter
 from services.gateway.clients.store import ClientStore
@@ -34,8 +56,6 @@ from services.gateway.middleware import (
 from shared.runtime import health
 from shared.runtime.health import Check
 
-# The administrator in the log; no client can have this id.
-ADMIN = Client("(admin)", AllowedSenders([]), frozenset())
 _CHALLENGE = 'Bearer realm="postrider"'
 
 
@@ -111,8 +131,12 @@ class Authenticator:
 
     def check_admin(self, authorization: str | None) -> None:
         """Check the administrator's token. Raises Problem."""
-        if not hmac.compare_digest(_bearer_token(authorization).encode(), self.admin_token):
+        if not self.is_admin(authorization):
             raise _unauthorized("NotTheAdministrator")
+
+    def is_admin(self, authorization: str | None) -> bool:
+        """Return whether the token is the administrator's. Raises Problem for none at all."""
+        return hmac.compare_digest(_bearer_token(authorization).encode(), self.admin_token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +148,9 @@ class Api:
     codes: CodeViews
     events: EventViews
     domains: DomainViews
+    records: RecordViews
+    stats: StatsViews
+    suppressions: SuppressionViews
     clients: ClientViews
     authenticator: Authenticator
     rate_limiter: RateLimiter
@@ -157,6 +184,15 @@ VIEWS: Mapping[Operation, Callable[[Api], View]] = {
     domains.LIST_DOMAINS: lambda api: api.domains.list,
     domains.COUNT_DOMAINS: lambda api: api.domains.count,
     domains.GET_DOMAIN: lambda api: api.domains.get,
+    records.LIST_MESSAGES: lambda api: api.records.list,
+    records.GET_MESSAGE: lambda api: api.records.get,
+    records.DELETE_MESSAGE: lambda api: api.records.delete,
+    stats.GET_STATS: lambda api: api.stats.get,
+    suppressions.LIST_SUPPRESSIONS: lambda api: api.suppressions.list,
+    suppressions.GET_SUPPRESSION: lambda api: api.suppressions.get,
+    suppressions.PUT_SUPPRESSION: lambda api: api.suppressions.put,
+    suppressions.DELETE_SUPPRESSION: lambda api: api.suppressions.delete,
+    suppressions.POST_SUPPRESSIONS: lambda api: api.suppressions.post,
     clients.POST_CLIENT: lambda api: api.clients.post,
     clients.LIST_CLIENTS: lambda api: api.clients.list,
     clients.GET_CLIENT: lambda api: api.clients.get,
@@ -214,7 +250,7 @@ def _pattern(path: str) -> str:
     taken = [re.escape(name) for above, _, name in paths if above == parent and name[:1] != "{"]
     # (?!…) because an alternation in a group would be another name to the router.
     none_of = "".join(f"(?!{name}$)" for name in taken)
-    return f"{parent}/{last[:-1]}:{none_of}[^{{}}/]+}}"
+    return f"{parent}/{last[:-1]}:{none_of}[^/]+}}"
 
 
 def _guarded(operation: Operation, view: View, api: Api) -> View:
@@ -233,6 +269,10 @@ def _guarded(operation: Operation, view: View, api: Api) -> View:
         request[CLIENT] = ADMIN
         return await view(request)
 
+    async def for_any(request: web.Request) -> web.Response:
+        is_admin = api.authenticator.is_admin(request.headers.get("Authorization"))
+        return await (for_admin if is_admin else for_client)(request)
+
     match operation.access:
         case Access.PUBLIC:
             return view
@@ -240,6 +280,8 @@ def _guarded(operation: Operation, view: View, api: Api) -> View:
             return for_client
         case Access.ADMIN:
             return for_admin
+        case Access.ANY:
+            return for_any
 
 
 def _check_scope(client: Client, scope: Scope | None) -> None:

@@ -24,7 +24,10 @@ from services.gateway.api.domains import DomainViews
 from services.gateway.api.events import EventViews
 from services.gateway.api.messages import MessageViews
 from services.gateway.api.protocol import GatewayProtocol
+from services.gateway.api.records import RecordViews
 from services.gateway.api.request import RequestReader
+from services.gateway.api.stats import StatsViews
+from services.gateway.api.suppressions import SuppressionViews
 from services.gateway.app import Api, Authenticator, build_app
 from services.gateway.clients.idempotency import RequestStamp
 from services.gateway.clients.idempotency_store import IdempotencyKeyStore
@@ -127,6 +130,9 @@ def application(
             codes=CodeViews(reader, broker, answer_seconds),
             events=EventViews(reader, broker),
             domains=DomainViews(reader, broker, answer_seconds),
+            records=RecordViews(reader, broker, answer_seconds),
+            stats=StatsViews(reader, broker, answer_seconds),
+            suppressions=SuppressionViews(reader, broker, answer_seconds),
             clients=ClientViews(reader, stores.clients, keys),
             authenticator=Authenticator(
                 stores.clients, keys, settings.gateway_admin_token.encode(), utc_now

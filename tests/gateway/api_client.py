@@ -20,6 +20,8 @@ QUEUES = (
     topology.OTP_QUESTIONS,
     topology.EVIDENCE,
     topology.CLASSIFIER_QUESTIONS,
+    topology.LEDGER_QUESTIONS,
+    topology.SENDER_QUESTIONS,
 )
 MAIL = {"to": "ann@example.com", "subject": "Hello", "text": "Hello, Ann."}
 
@@ -99,7 +101,7 @@ async def declare(url: str, names: Sequence[str] = QUEUES, max_length: int = 100
     """Declare queues that the gateway publishes to."""
     queues = [
         replace(queue, arguments={**queue.arguments, "x-max-length": max_length})
-        for queue in topology.queues(scale=0.01)
+        for queue in topology.queues(tuple(topology.Owner), scale=0.01)
         if queue.name in names
     ]
     await rabbitmq.declare(url, topology.EXCHANGES, queues)

@@ -114,7 +114,7 @@ async def test_wrong_paths_and_methods_are_problems(api: ApiClient) -> None:
         ("GET", "/", (404, "not-found")),
         ("GET", "/v1/messages/", (404, "not-found")),
         ("GET", "/v2/messages", (404, "not-found")),
-        ("GET", "/v1/messages", (405, "method-not-allowed")),
+        ("GET", "/v1/otp", (405, "method-not-allowed")),
         ("PROPFIND", "/v1/messages", (405, "method-not-allowed")),
         ("POST", "/ping", (405, "method-not-allowed")),
         ("DELETE", "/v1/otp/verify", (405, "method-not-allowed")),

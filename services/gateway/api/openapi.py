@@ -28,6 +28,7 @@ class Access(StrEnum):
     PUBLIC = "public"
     CLIENT = "client"
     ADMIN = "admin"
+    ANY = "any"  # a client's, or the administrator's for all clients
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ class Operation:
 # By the path's first part, without its version.
 _TAGS = {
     "messages": "Mails",
+    "stats": "Sums over mails by their outcomes",
+    "suppressions": "Addresses that get no mail",
     "otp": "One-time codes",
     "events": "Outcomes of mails that were sent another way",
     "domains": "Evidence on recipient domains",
@@ -81,6 +84,11 @@ _PARAMETERS: Mapping[str, Json] = {
         "description": "A recipient domain; internationalised names in either form",
         "schema": TypeAdapter(fields.Domain).json_schema(),
         "example": "mail.example",
+    },
+    "email": {
+        "description": "A bare address",
+        "schema": TypeAdapter(fields.Address).json_schema(),
+        "example": "ada@mail.example",
     },
     "id": {"description": "Its id", "schema": _TEXT, "example": "shop"},
     "key_id": {"description": "The id of a key", "schema": _TEXT, "example": "8e03978e"},
@@ -173,6 +181,8 @@ def _operation(operation: Operation) -> Json:
 def _security(operation: Operation) -> list[Json]:
     if operation.access is Access.PUBLIC:
         return []
+    if operation.access is Access.ANY:
+        return [{str(Access.CLIENT): [operation.scope]}, {str(Access.ADMIN): []}]
     return [{str(operation.access): [operation.scope] if operation.scope else []}]
 
 
@@ -227,16 +237,21 @@ def _problem_types(operation: Operation) -> list[ProblemType]:
         return []
     return [
         problem.UNAUTHORIZED,
-        *((problem.QUOTA_EXCEEDED,) if operation.access is Access.CLIENT else ()),
+        *((problem.QUOTA_EXCEEDED,) if operation.access is not Access.ADMIN else ()),
         *((problem.INSUFFICIENT_SCOPE,) if operation.scope else ()),
         *(_BODY_PROBLEMS if operation.body else ()),
         *((problem.MALFORMED,) if operation.repeatable else ()),
-        *((problem.INVALID,) if "{domain}" in operation.path or operation.query else ()),
+        *((problem.INVALID,) if _is_checked(operation) else ()),
         *operation.problems,
         problem.INTERNAL,
         problem.UNAVAILABLE,
         problem.OVERLOADED,
     ]
+
+
+def _is_checked(operation: Operation) -> bool:
+    """Return whether a part of the path, or the query, has a form."""
+    return any(each in operation.path for each in ("{domain}", "{email}")) or bool(operation.query)
 
 
 def _problem(types: Sequence[ProblemType]) -> Json:

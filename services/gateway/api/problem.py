@@ -35,6 +35,8 @@ UNAUTHORIZED = ProblemType(401, "unauthorized", "A valid key is needed")
 FOREIGN_SENDER = ProblemType(403, "foreign-sender", "This client may not send from this address")
 INSUFFICIENT_SCOPE = ProblemType(403, "insufficient-scope", "This client has no right to do this")
 NOT_FOUND = ProblemType(404, "not-found", "There is nothing here")
+NO_SUCH_MESSAGE = ProblemType(404, "no-such-message", "No message of this client has this id")
+NOT_SUPPRESSED = ProblemType(404, "not-suppressed", "This address is not suppressed")
 NO_SUCH_CLIENT = ProblemType(404, "no-such-client", "No client has this id")
 NO_SUCH_KEY = ProblemType(404, "no-such-key", "The client has no key of this id")
 METHOD_NOT_ALLOWED = ProblemType(405, "method-not-allowed", "This cannot be done here")
@@ -44,6 +46,10 @@ IN_PROGRESS = ProblemType(
     409, "request-in-progress", "The first request with this Idempotency-Key is under way"
 )
 TOO_MANY_KEYS = ProblemType(409, "too-many-keys", "The client has two keys already")
+TOO_LATE = ProblemType(409, "too-late", "No recipient of this message is left to be cancelled")
+SUPPRESSED_FOR_ALL = ProblemType(
+    409, "suppressed-for-all", "The administrator has suppressed this address for all clients"
+)
 TOO_LARGE = ProblemType(413, "too-large", "The request is too large")
 UNSUPPORTED_MEDIA_TYPE = ProblemType(
     415, "unsupported-media-type", "This type of body is not taken"

@@ -21,7 +21,7 @@ from services.gateway.api.problem import (
     retry_after,
 )
 from services.gateway.clients import idempotency
-from services.gateway.clients.clients import Client
+from services.gateway.clients.clients import AllowedSenders, Client
 from services.gateway.clients.idempotency import IdempotencyKey, RequestStamp
 from services.gateway.clients.idempotency_store import IdempotencyKeyStore
 from services.gateway.clients.tables import StoreUnavailable
@@ -37,6 +37,9 @@ REPEATABLE = web.RequestKey("repeatable", bool)  # whether it is the same twice,
 RELEASE = web.RequestKey[Callable[[], None]]("release", Callable)  # type: ignore[arg-type]
 
 HOLD_MARGIN_SECONDS = 10.0  # for the publish before a wait, and the database after it
+# The administrator in the log; no client can have this id.
+ADMIN = Client("(admin)", AllowedSenders([]), frozenset())
+
 _CLOSE = {"Connection": "close"}
 
 View = Callable[[web.Request], Awaitable[web.Response]]
@@ -179,6 +182,12 @@ class RequestReader:
             # Without the database it ends by itself; the request has had its effect.
             with suppress(StoreUnavailable):
                 await self.keys.release(key, hold)
+
+
+def client_of(request: web.Request) -> str | None:
+    """Return the client that a request is of; None for the administrator, who acts for all."""
+    client = request[CLIENT]
+    return None if client is ADMIN else client.id
 
 
 async def expect(request: web.Request) -> None:

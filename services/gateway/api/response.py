@@ -1,14 +1,15 @@
 """Responses: JSON bodies, problem documents, and the headers that all of them have."""
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
 from services.gateway.api import problem
 from services.gateway.api.problem import Problem
-from shared.contracts import Contract
+from shared.broker import Broker
+from shared.contracts import Answer, Contract, Question
 from shared.errors import NoAnswer
 
 # A response is not cached, its type not guessed, and the HTTP library not named.
@@ -19,10 +20,13 @@ COMMON_HEADERS = {
 }
 
 
+A = TypeVar("A", bound=Answer)
+
+
 class ResponseBody(BaseModel):
     """A body of a response; absent fields are left out."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     @classmethod
     def copied_from(cls, contract: object) -> Self:
@@ -33,7 +37,7 @@ class ResponseBody(BaseModel):
 
     def encode(self) -> bytes:
         """Return the JSON and a line end, so that a terminal's prompt has a line of its own."""
-        return f"{self.model_dump_json(exclude_none=True)}\n".encode()
+        return f"{self.model_dump_json(by_alias=True, exclude_none=True)}\n".encode()
 
 
 class Accepted(ResponseBody):
@@ -67,6 +71,14 @@ def problem_response(
         headers={**error.headers, **(headers or {})},
         content_type=problem.CONTENT_TYPE,
     )
+
+
+async def ask(broker: Broker, question: Question, within: float, kind: type[A]) -> A:
+    """Return the answer to a question, which is of one kind. Raises Unavailable or NoAnswer."""
+    answer = await broker.ask(question, within)
+    if not isinstance(answer, kind):
+        raise unexpected(answer)
+    return answer
 
 
 def unexpected(answer: Contract) -> NoAnswer:

@@ -18,6 +18,13 @@ from services.gateway.api.codes import CodeGuess, NewCode
 from services.gateway.api.events import EventRefusal, NewEvent
 from services.gateway.api.messages import NewAttachment, NewMessage
 from services.gateway.api.problem import Mistake, Problem
+from services.gateway.api.records import MessageQuery
+from services.gateway.api.stats import StatsQuery
+from services.gateway.api.suppressions import (
+    SuppressionBatch,
+    SuppressionChange,
+    SuppressionQuery,
+)
 from services.gateway.app import OPERATIONS
 from services.gateway.clients.clients import CLIENT_ID_PATTERN, NETWORK_FORM, SENDER_FORM
 from services.gateway.clients.idempotency import RequestStamp
@@ -30,10 +37,13 @@ GOOD: dict[type[RequestBody], dict[str, object]] = {
     NewMessage: dict(MAIL),
     NewCode: {"email": "ann@example.com"},
     CodeGuess: {"email": "ann@example.com", "code": "1"},
+    SuppressionChange: {},
+    SuppressionBatch: {"remove": ["ann@example.com"]},
     NewClient: {"id": "shop"},
     ClientChange: {},
     KeyRequest: {},
 }
+QUERIES = (domains.Page, ClientPage, MessageQuery, StatsQuery, SuppressionQuery)
 SECRET = "zq7"
 TEXTS = (
     *("", " ", "\n", "=?", "nobody", "@", "ann@", "@b.example", "ann@b", "a..b@x.example"),
@@ -119,9 +129,9 @@ def all_texts() -> Iterator[tuple[object, str]]:
 def texts_of_queries() -> Iterator[tuple[object, str]]:
     """Yield the words about every parameter of a query with every wrong text."""
     for text in TEXTS:
-        for page in (domains.Page, ClientPage):
-            for name in names(page):
-                yield from (((name, text), words) for words in refused_query(page, {name: text}))
+        for query in QUERIES:
+            for name in names(query):
+                yield from (((name, text), words) for words in refused_query(query, {name: text}))
 
 
 def patterns(schema: object) -> Iterator[str]:

@@ -26,19 +26,33 @@ from services.gateway.app import OPERATIONS
 from shared import topology
 from shared.broker import Broker
 from shared.contracts import (
+    AddSuppressions,
     CancelCode,
+    CancelEmail,
     Category,
     CodeCancelled,
     CodeRefused,
     CodeWithheld,
     Contract,
     CountDomains,
+    CountEmails,
     DescribeDomain,
+    DescribeEmail,
+    DescribeSuppression,
     DomainDescribed,
     DomainsCounted,
     DomainsListed,
+    EmailCancelling,
+    EmailDescribed,
+    EmailsCounted,
+    EmailsListed,
     IssueCode,
     ListDomains,
+    ListEmails,
+    ListSuppressions,
+    RemoveSuppressions,
+    SuppressionsChanged,
+    SuppressionsListed,
     Verdict,
     VerifyCode,
 )
@@ -47,6 +61,7 @@ from shared.rabbitmq import Connection
 from shared.storage.database import Database, PostgresDatabase
 from tests.gateway.api_client import ApiClient, declare, settings
 from tests.gateway.fake_service import NOW, FakeService, running_service
+from tests.shared.golden.ledger_examples import COUNTS, RECORD, SUPPRESSION
 
 PUBLIC = {"/ping", "/healthz", "/readyz", "/metrics", "/v1/openapi.json"}
 # Operations whose response is a success although a part of the request is wrong.
@@ -103,9 +118,11 @@ def test_every_operation_of_clients_names_its_scope() -> None:
 
     for operation in OPERATIONS:
         described = paths[operation.path][operation.method.lower()]
-        assert (operation.scope is not None) == (operation.access is Access.CLIENT), operation.name
+        of_clients = operation.access in {Access.CLIENT, Access.ANY}
+        assert (operation.scope is not None) == of_clients, operation.name
         if operation.scope:
-            assert described["security"] == [{"client": [operation.scope]}]
+            assert described["security"][0] == {"client": [operation.scope]}
+            assert ({"admin": []} in described["security"]) == (operation.access is Access.ANY)
             assert "insufficient-scope" in described["responses"]["403"]["description"]
 
 
@@ -155,6 +172,11 @@ def test_each_text_and_list_of_a_request_has_its_limits() -> None:
         ("NewCode", {"locale": "english!"}),
         ("CodeGuess", {"code": ""}),
         ("CodeGuess", {"email": "a@x.example" + "x" * 700}),
+        ("SuppressionChange", {"categories": []}),
+        ("SuppressionChange", {"origin": "bounce"}),
+        ("SuppressionChange", {"reason": "x" * 201}),
+        ("SuppressionBatch", {"add": ["nobody"]}),
+        ("SuppressionBatch", {"remove": "bob@mail.example"}),
         ("NewClient", {"senders": ["shop"]}),
         ("NewClient", {"id": "Shop"}),
     ],
@@ -205,6 +227,7 @@ async def test_generated_requests_meet_described_answers(api: ApiClient, vhost: 
     """Every response to generated requests has a described status, type and schema."""
     await declare(vhost, [topology.sending_queue(each) for each in (Category.OTP, Category.BULK)])
     otp, classifier = FakeService(_as_otp), FakeService(_as_classifier)
+    ledger, sender = FakeService(_as_ledger), FakeService(_as_sender)
     async with (
         running_service(vhost, topology.OTP_COMMANDS, {IssueCode: otp, CancelCode: otp}),
         running_service(vhost, topology.OTP_QUESTIONS, {VerifyCode: otp}),
@@ -213,6 +236,23 @@ async def test_generated_requests_meet_described_answers(api: ApiClient, vhost: 
             topology.CLASSIFIER_QUESTIONS,
             dict.fromkeys((DescribeDomain, ListDomains, CountDomains), classifier),
         ),
+        running_service(
+            vhost,
+            topology.LEDGER_QUESTIONS,
+            dict.fromkeys(
+                (
+                    DescribeEmail,
+                    ListEmails,
+                    CountEmails,
+                    DescribeSuppression,
+                    ListSuppressions,
+                    AddSuppressions,
+                    RemoveSuppressions,
+                ),
+                ledger,
+            ),
+        ),
+        running_service(vhost, topology.SENDER_QUESTIONS, {CancelEmail: sender}),
     ):
         await asyncio.to_thread(_try_all, api)
 
@@ -240,6 +280,24 @@ def _as_classifier(message: Contract) -> Sequence[Contract]:
             return [DomainsListed(id=message.id, domains=())]
         case _:
             return [DomainsCounted(id=message.id, catch_all=0, not_catch_all=0, **nothing)]
+
+
+def _as_ledger(message: Contract) -> Sequence[Contract]:
+    match message:
+        case DescribeEmail():
+            return [EmailDescribed(id=message.id, email=RECORD)]
+        case ListEmails():
+            return [EmailsListed(id=message.id, emails=(RECORD,), next="c1")]
+        case CountEmails():
+            return [EmailsCounted(id=message.id, periods=(COUNTS,), total=COUNTS)]
+        case DescribeSuppression() | ListSuppressions():
+            return [SuppressionsListed(id=message.id, suppressions=(SUPPRESSION,))]
+        case _:
+            return [SuppressionsChanged(id=message.id, suppressions=(SUPPRESSION,))]
+
+
+def _as_sender(message: Contract) -> Sequence[Contract]:
+    return [EmailCancelling(id=message.id, sending=0, ended=0, cancelled=0)]
 
 
 def _try_all(api: ApiClient) -> None:

@@ -1,0 +1,274 @@
+"""The records of accepted messages: read, listed, and cancelled before they are sent."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Literal
+
+from aiohttp import web
+from pydantic import Field, ValidationError
+
+from services.gateway.api.body import StrictModel, read_query
+from services.gateway.api.openapi import Access, Operation, Success
+from services.gateway.api.outcomes import SmtpReply
+from services.gateway.api.problem import NO_SUCH_MESSAGE, TOO_LATE, Problem
+from services.gateway.api.request import SUBJECT, RequestReader, client_of
+from services.gateway.api.response import ResponseBody, ask, respond
+from services.gateway.clients.clients import Scope
+from shared.broker import Broker
+from shared.contracts import (
+    CancelEmail,
+    Category,
+    DescribeEmail,
+    EmailCancelling,
+    EmailDescribed,
+    EmailRecord,
+    EmailsListed,
+    EmailStatus,
+    HistoryEntry,
+    ListEmails,
+    RecipientStatus,
+    Reply,
+    ReplyClass,
+)
+from shared.contracts.fields import MAX_MAILBOX_CHARS, Address, Moment, Tag
+from shared.contracts.ledger import MAX_LISTED_EMAILS, MAX_TAG_CHARS
+
+DEFAULT_PAGE_SIZE = 50  # messages
+# Before each further question about a message that the ledger does not know: it reads the copy of
+# the command a moment after the 202. Together about a second; every unknown id costs as much.
+WAITS_SECONDS = (0.025, 0.05, 0.1, 0.2, 0.3, 0.3)
+
+TagQuery = Annotated[str, Field(min_length=1, max_length=MAX_TAG_CHARS)]
+Cursor = Annotated[str, Field(min_length=1, max_length=MAX_MAILBOX_CHARS)]
+
+
+class MessageQuery(StrictModel):
+    """The query for a page of the messages; each parameter leaves fewer of them."""
+
+    recipient: Address | None = Field(None, description="One of its recipients")
+    status: EmailStatus | None = Field(None, description="Of one of its recipients")
+    category: Category | None = None
+    tag: TagQuery | None = Field(None, description="`name`, or `name:value`")
+    since: Moment | None = Field(None, description="Accepted at this time or later")
+    until: Moment | None = Field(None, description="Accepted before this time")
+    after: Cursor | None = Field(None, description="`next` of the page before")
+    limit: int = Field(DEFAULT_PAGE_SIZE, ge=1, le=MAX_LISTED_EMAILS, description="Messages a page")
+
+
+class RecipientRecord(ResponseBody):
+    """The state of a message for one recipient: its final outcome, or else its latest one."""
+
+    recipient: str
+    status: EmailStatus = Field(
+        description="waiting: no attempt yet. deferred: there will be another attempt. All others "
+        "are final, see POST /v1/messages"
+    )
+    attempts: int = Field(description="How many attempts had an outcome")
+    at: datetime | None = Field(None, description="Of the outcome; absent while waiting")
+    reply: SmtpReply | None = None
+    reply_class: ReplyClass | None = Field(None, description="The class of the refusal")
+    reason: str | None = None
+
+    @classmethod
+    def of(cls, status: RecipientStatus) -> "RecipientRecord":
+        """Return the body of a status."""
+        fields = dict(status) | {"reply": _reply(status.reply)}
+        return cls.model_construct(**fields)
+
+
+class AttemptRecord(ResponseBody):
+    """An outcome of a message for one recipient at one attempt."""
+
+    status: EmailStatus
+    attempt: int = Field(description="The number of the attempt, from 1")
+    at: datetime
+    reply: SmtpReply | None = None
+    reply_class: ReplyClass | None = None
+    reason: str | None = None
+    retry_after: float | None = Field(None, description="Seconds until the next attempt, about")
+
+    @classmethod
+    def of(cls, entry: HistoryEntry) -> "AttemptRecord":
+        """Return the body of an entry."""
+        fields = dict(entry) | {"reply": _reply(entry.reply)}
+        del fields["recipient"]
+        return cls.model_construct(**fields)
+
+
+class RecipientDetails(RecipientRecord):
+    """The state of a message for one recipient, with its history."""
+
+    history: list[AttemptRecord] = Field(description="The outcomes, the oldest first")
+
+
+class MessageRecord(ResponseBody):
+    """The facts that are kept of a message: never a text, an attachment or a code."""
+
+    id: str
+    client: str | None = None
+    status: Literal["accepted", "final"] = Field(
+        description="final: every recipient has its outcome"
+    )
+    category: Category
+    from_: str | None = Field(None, alias="from")
+    subject: str | None = Field(None, description="Absent for a mail of the category otp")
+    list_id: str | None = None
+    tags: list[Tag]
+    metadata: dict[str, str]
+    size_bytes: int = Field(description="Of the message with its content, as it was stored")
+    message_id: str | None = Field(
+        None, description="The Message-ID header (RFC 5322 3.6.4); absent before the first attempt"
+    )
+    created_at: datetime = Field(description="When it was accepted")
+    expires_at: datetime | None = None
+    recipients: list[RecipientRecord]
+
+    @classmethod
+    def of(cls, email: EmailRecord, recipients: Sequence[RecipientRecord] = ()) -> "MessageRecord":
+        """Return the body of a mail, with the given bodies of its recipients if there are any."""
+        is_final = all(each.status.ended for each in email.recipients)
+        fields = dict(email) | {
+            "id": email.email_id,
+            "status": "final" if is_final else "accepted",
+            "tags": [
+                Tag.model_construct(name=name, value=value) for name, value in email.tags.items()
+            ],
+            "created_at": email.accepted_at,
+            "recipients": recipients or [*map(RecipientRecord.of, email.recipients)],
+        }
+        return cls.model_construct(**{name: fields[name] for name in cls.model_fields})
+
+
+class MessageDetails(MessageRecord):
+    """The facts that are kept of a message, with the history of each recipient."""
+
+    recipients: list[RecipientDetails]  # type: ignore[assignment] # read only
+
+
+class MessageRecords(ResponseBody):
+    """A page of the messages, the newest first."""
+
+    messages: list[MessageRecord]
+    next: str | None = Field(None, description="`after` of the next page; absent at the last one")
+
+
+class Cancelling(ResponseBody):
+    """The cancellation is kept: what is not yet being sent will not be sent."""
+
+    id: str
+    status: Literal["cancelling"] = "cancelling"
+    cancelled: int = Field(description="Recipients that the message will not be sent to")
+    too_late: int = Field(description="Recipients that have an outcome, or are being sent to")
+
+
+LIST_MESSAGES = Operation(
+    "listMessages",
+    "GET",
+    "/v1/messages",
+    "List messages, the newest first",
+    (Success(200, "A page of them", MessageRecords),),
+    Access.ANY,
+    Scope.READ,
+    query=MessageQuery,
+    description="A message appears a moment after its 202.",
+)
+GET_MESSAGE = Operation(
+    "getMessage",
+    "GET",
+    "/v1/messages/{id}",
+    "Ask what became of a message",
+    (Success(200, "The state and the history of each recipient", MessageDetails),),
+    Access.ANY,
+    Scope.READ,
+    problems=(NO_SUCH_MESSAGE,),
+    description="Right after the 202 the answer waits up to a second for the message to be "
+    "recorded. A 404 of a message that was accepted just now means that the records are late.",
+)
+DELETE_MESSAGE = Operation(
+    "deleteMessage",
+    "DELETE",
+    "/v1/messages/{id}",
+    "Cancel a message",
+    (Success(202, "At least one recipient will not be sent to", Cancelling),),
+    Access.ANY,
+    Scope.SEND,
+    problems=(NO_SUCH_MESSAGE, TOO_LATE),
+    description="The outcome of each recipient that is not yet being sent to is `cancelled`, as "
+    "soon as its next attempt is due. Asked again, it is the same.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordViews:
+    """Asks the ledger about messages, and the sender to cancel, for `answer_seconds` at most."""
+
+    reader: RequestReader
+    broker: Broker
+    answer_seconds: float
+
+    async def list(self, request: web.Request) -> web.Response:
+        """Return a page of the messages."""
+        query = read_query(MessageQuery, request.query)
+        question = ListEmails.model_construct(
+            id=self.reader.new_stamp().id, client=client_of(request), **query.__dict__
+        )
+        page = await ask(self.broker, question, self.answer_seconds, EmailsListed)
+        found = [MessageRecord.of(email) for email in page.emails]
+        return respond(200, MessageRecords(messages=found, next=page.next))
+
+    async def get(self, request: web.Request) -> web.Response:
+        """Return a message with its history."""
+        email, entries = await self._describe(request)
+        history = defaultdict(list)
+        for each in entries:
+            history[each.recipient].append(AttemptRecord.of(each))
+        recipients = [
+            RecipientDetails.model_construct(
+                **dict(RecipientRecord.of(each)), history=history[each.recipient]
+            )
+            for each in email.recipients
+        ]
+        return respond(200, MessageDetails.of(email, recipients))
+
+    async def delete(self, request: web.Request) -> web.Response:
+        """Cancel a message for the recipients that it is not too late for."""
+        email, _ = await self._describe(request)
+        # The sender keeps a mail under the client that sent it, whoever cancels it.
+        question = CancelEmail(
+            id=self.reader.new_stamp().id, email_id=email.email_id, client=email.client
+        )
+        answer = await ask(self.broker, question, self.answer_seconds, EmailCancelling)
+        too_late = answer.sending + answer.ended
+        cancelled = len(email.recipients) - too_late
+        if cancelled <= 0:
+            raise Problem(TOO_LATE)
+        return respond(202, Cancelling(id=email.email_id, cancelled=cancelled, too_late=too_late))
+
+    async def _describe(self, request: web.Request) -> tuple[EmailRecord, Sequence[HistoryEntry]]:
+        """Return a mail of the client and its history. Raises Problem, Unavailable or NoAnswer.
+
+        A mail that the ledger does not know is asked for again: the 202 comes before the ledger
+        has read its copy of the command. An unknown id and another client's look alike.
+        """
+        request[SUBJECT] = request.match_info["id"]
+        try:
+            question = DescribeEmail(
+                id=self.reader.new_stamp().id,
+                email_id=request.match_info["id"],
+                client=client_of(request),
+            )
+        except ValidationError:
+            raise Problem(NO_SUCH_MESSAGE) from None  # no message has such an id
+        for wait in (0.0, *WAITS_SECONDS):
+            await asyncio.sleep(wait)
+            answer = await ask(self.broker, question, self.answer_seconds, EmailDescribed)
+            if answer.email is not None:
+                return answer.email, answer.history
+        raise Problem(NO_SUCH_MESSAGE)
+
+
+def _reply(reply: Reply | None) -> SmtpReply | None:
+    return SmtpReply(**dict(reply)) if reply else None

@@ -1,0 +1,201 @@
+"""Sums over mails by their outcomes: of a time, and of each hour or day in it."""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
+from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo, available_timezones
+
+from aiohttp import web
+from pydantic import AfterValidator, Field, PlainValidator, TypeAdapter, model_validator
+
+from services.gateway.api.body import StrictModel, read_query
+from services.gateway.api.openapi import Access, Operation, Success
+from services.gateway.api.problem import INVALID, Mistake, Problem
+from services.gateway.api.records import TagQuery
+from services.gateway.api.request import RequestReader, client_of
+from services.gateway.api.response import ResponseBody, ask, respond
+from services.gateway.clients.clients import Scope
+from shared.broker import Broker
+from shared.contracts import Category, CountEmails, EmailCounts, EmailsCounted
+from shared.contracts.fields import EPOCH, Domain, Moment
+from shared.contracts.ledger import MAX_TIMEZONE_CHARS
+
+MAX_RANGE = timedelta(days=90)
+STEP = timedelta(hours=1)  # the ledger's sums are of the hours of UTC
+_DATE_CHARS = len("2026-11-01")
+_MOMENT: TypeAdapter[datetime] = TypeAdapter(Moment)
+
+
+def _moment_or_date(text: str) -> datetime | date:
+    try:
+        if len(text) == _DATE_CHARS:
+            # At midnight, to be within the limits of other times.
+            return _MOMENT.validate_python(f"{text}T00:00:00Z").date()
+        return _MOMENT.validate_python(text)
+    except ValueError:
+        raise ValueError(
+            "must be a date, or a date and time with its offset from UTC such as "
+            "2026-11-01T12:00:00Z"
+        ) from None
+
+
+@cache
+def _timezones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def _check_timezone(name: str) -> str:
+    if name not in _timezones():
+        raise ValueError("must be a time zone of IANA such as Europe/Vienna")
+    return name
+
+
+_MomentOrDate = Annotated[
+    datetime | date, PlainValidator(_moment_or_date, json_schema_input_type=datetime | date)
+]
+
+
+class StatsQuery(StrictModel):
+    """The query for sums over mails; a date means its midnight in the time zone."""
+
+    from_: _MomentOrDate | None = Field(
+        None, alias="from", description="Mails accepted from then on; 90 days before `to` if absent"
+    )
+    to: _MomentOrDate | None = Field(None, description="Mails accepted before; now if absent")
+    by: Literal["hour", "day"] | None = Field(
+        None, description="Also the sums of each hour of UTC, or of each day of the time zone"
+    )
+    timezone: Annotated[
+        str, Field(min_length=1, max_length=MAX_TIMEZONE_CHARS), AfterValidator(_check_timezone)
+    ] = Field("UTC", description="Of dates and days, as IANA names it: `Europe/Vienna`")
+    category: Category | None = None
+    tag: TagQuery | None = Field(
+        None, description="`name`, or `name:value`; not together with `domain`"
+    )
+    domain: Domain | None = Field(None, description="Of the recipients")
+
+    @model_validator(mode="after")
+    def _has_one_dimension(self) -> Self:
+        if self.tag is not None and self.domain is not None:
+            raise ValueError("must not have both `tag` and `domain`")
+        return self
+
+    def range(self, now: datetime) -> tuple[datetime, datetime]:
+        """Return the beginning and the end, widened to whole steps. Raises Problem."""
+        end = self._moment(self.to) if self.to is not None else now
+        begin = self._moment(self.from_) if self.from_ is not None else end - MAX_RANGE
+        begin = max(begin, EPOCH)
+        if begin >= end:
+            raise _wrong("#/from", "must be before `to`")
+        if end - begin > MAX_RANGE + STEP:  # a day of a zone may have 25 hours
+            raise _wrong("#/from", f"must be at most {MAX_RANGE.days} days before `to`")
+        return begin - (begin - EPOCH) % STEP, _next_step(end)
+
+    def _moment(self, moment: datetime | date) -> datetime:
+        """Return a time; of a date the first step of its day, as the ledger divides days."""
+        if isinstance(moment, datetime):
+            return moment
+        return _next_step(datetime.combine(moment, time(), ZoneInfo(self.timezone)))
+
+
+class MailCounts(ResponseBody):
+    """Sums over recipients; `accepted` is the sum of all others."""
+
+    accepted: int
+    waiting: int = Field(description="Without a final outcome")
+    delivered: int
+    bounced_permanent: int
+    bounced_transient: int
+    bounced_undetermined: int
+    failed: int
+    expired: int
+    suppressed: int
+    cancelled: int
+    uncertain: int
+
+
+class PeriodCounts(MailCounts):
+    """The sums of an hour or a day."""
+
+    since: datetime = Field(description="Its beginning, in the time zone")
+
+
+class Stats(ResponseBody):
+    """Sums over the mails that were accepted in a time, by what has become of them since."""
+
+    from_: datetime = Field(alias="from", description="In whole hours, `to` as well")
+    to: datetime
+    total: int = Field(description="Recipients with a final outcome: jobs that were executed")
+    successful: int = Field(description="Of these, delivered")
+    failed: int = Field(description="Of these, all others")
+    counts: MailCounts
+    periods: list[PeriodCounts] | None = Field(
+        None, description="With `by`: those in which mail was accepted, the oldest first"
+    )
+
+
+GET_STATS = Operation(
+    "getStats",
+    "GET",
+    "/v1/stats",
+    "Count mails by their outcomes",
+    (Success(200, "The sums", Stats),),
+    Access.ANY,
+    Scope.READ,
+    query=StatsQuery,
+    description="A mail counts in the hour in which it was accepted, once for each recipient. "
+    "The sums of a time grow until all its mails have their outcomes.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StatsViews:
+    """Asks the ledger for sums, for `answer_seconds` at most."""
+
+    reader: RequestReader
+    broker: Broker
+    answer_seconds: float
+
+    async def get(self, request: web.Request) -> web.Response:
+        """Return the sums of a time."""
+        query, stamp = read_query(StatsQuery, request.query), self.reader.new_stamp()
+        begin, end = query.range(stamp.at)
+        question = CountEmails(
+            id=stamp.id,
+            client=client_of(request),
+            since=begin,
+            until=end,
+            **query.model_dump(include={"by", "timezone", "category", "tag", "domain"}),
+        )
+        answer = await ask(self.broker, question, self.answer_seconds, EmailsCounted)
+        zone, total = ZoneInfo(query.timezone), answer.total
+        executed = total.accepted - total.waiting
+        return respond(
+            200,
+            Stats(
+                from_=begin.astimezone(zone),
+                to=end.astimezone(zone),
+                total=executed,
+                successful=total.delivered,
+                failed=executed - total.delivered,
+                counts=MailCounts.copied_from(total),
+                periods=[_period(each, zone) for each in answer.periods] if query.by else None,
+            ),
+        )
+
+
+def _period(counts: EmailCounts, zone: ZoneInfo) -> PeriodCounts:
+    return PeriodCounts.copied_from(
+        counts.model_copy(update={"since": counts.since.astimezone(zone)})
+    )
+
+
+def _next_step(moment: datetime) -> datetime:
+    """Return the beginning of the first step that does not begin before `moment`."""
+    moment = moment.astimezone(UTC)  # else hours would be counted by the clock of the zone
+    return moment + (EPOCH - moment) % STEP
+
+
+def _wrong(pointer: str, detail: str) -> Problem:
+    return Problem(INVALID, errors=[Mistake(pointer, detail)])
