@@ -3,6 +3,7 @@
 import asyncio
 from asyncio.subprocess import PIPE, Process
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from services.otp import service
 from services.otp.config import OtpSettings
+from services.otp.fixed_codes import FixedCode
 from shared import topology
 from shared.broker import Broker
 from shared.consumer import Subscription
@@ -29,6 +31,7 @@ from shared.runtime.sealing import Sealer
 from tests.otp.halting import COUNTED
 from tests.processes import started
 from tests.serving import serving
+from tests.tap import depth
 
 KEY = "1f" * 32
 EMAIL = "anna@example.com"
@@ -107,6 +110,20 @@ async def test_from_the_command_to_the_answer(
         assert verified.challenge_id == issued.challenge_id
         assert isinstance(await ask(broker, code, "request-1"), CodeVerified)
         assert isinstance(await ask(broker, code, "request-2"), CodeRefused)
+
+
+async def test_a_code_for_testers_is_in_no_queue(settings: OtpSettings) -> None:
+    """With a test code a request is answered, no mail is published, and the code is verified."""
+    listed = {EMAIL: FixedCode(code="271828", until=datetime.now(UTC) + timedelta(hours=1))}
+    settings = settings.model_copy(update={"otp_test_codes": listed})
+    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
+    async with running(settings), Broker.connect(settings.amqp_url, "gateway") as broker:
+        issued = await issue(broker, "command-1")
+        verified = await ask(broker, "271828", "request-1")
+
+    assert isinstance(verified, CodeVerified)
+    assert verified.challenge_id == issued.challenge_id
+    assert await depth(settings.amqp_url, topology.sending_queue(Category.OTP)) == 0
 
 
 async def test_a_restart_forgets_nothing(settings: OtpSettings) -> None:

@@ -119,6 +119,7 @@ _WITH_RETRY_AFTER = {
     problem.TOO_MANY_REQUESTS,
     problem.QUOTA_EXCEEDED,
 }
+_RATE_FIELDS = ["RateLimit-Policy", "RateLimit"]  # where GATEWAY_CLIENT_RATE is set
 _BODY_PROBLEMS = (
     problem.MALFORMED,
     problem.TIMEOUT,
@@ -217,6 +218,7 @@ def _success(success: Success, operation: Operation) -> Json:
     described: Json = {"description": success.description}
     headers = [*success.headers, *["Preference-Applied"] * operation.waits]
     headers += ["Idempotent-Replayed"] * operation.repeatable
+    headers += _RATE_FIELDS * (operation.access is Access.CLIENT)
     if headers:
         described["headers"] = {name: {"schema": {"type": "string"}} for name in headers}
     if success.media_type:
@@ -261,6 +263,8 @@ def _problem(types: Sequence[ProblemType]) -> Json:
     }
     if not _WITH_RETRY_AFTER.isdisjoint(types):
         described["headers"] = {"Retry-After": {"schema": {"type": "integer"}}}
+    if problem.QUOTA_EXCEEDED in types:
+        described["headers"] |= {name: {"schema": {"type": "string"}} for name in _RATE_FIELDS}
     return described
 
 
