@@ -22,6 +22,7 @@ from ops import node, ports, topology
 from ops.broker import BrokerAddress, BrokerPorts, Management
 from ops.process import PidFiles
 from ops.scratch import scratch
+from shared.topology import RUNNING, Owner
 
 ROOT = Path(__file__).parent.parent
 RUNS = ROOT / ".run" / "bench"
@@ -50,13 +51,13 @@ class Bench:
     address: BrokerAddress
 
     @asynccontextmanager
-    async def vhost(self) -> AsyncIterator[str]:
-        """Create a vhost with the topology of all services; the value is its AMQP URL."""
+    async def vhost(self, *owners: Owner) -> AsyncIterator[str]:
+        """Create a vhost with the queues of `owners`, or of all; the value is its AMQP URL."""
         name = f"bench-{secrets.token_hex(4)}"
         management = self.address.management
         await asyncio.to_thread(management.add_vhost, name)
         url = self.address.amqp_url(name)
-        await topology.declare(url)
+        await topology.declare(url, owners or RUNNING)
         yield url
         await asyncio.to_thread(management.remove_vhost, name)
 

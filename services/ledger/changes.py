@@ -65,7 +65,7 @@ class MailChanges:
         self._tags += ((mail.client, label, mail.number) for label in labels(mail.tags))
 
     def expect(self, mail: KnownMail, recipients: Iterable[str]) -> None:
-        """Add the recipients of a command, unless they are known."""
+        """Add the recipients of a command that have no outcome, unless they are known."""
         for recipient in recipients:
             if (mail.number, recipient) not in self._present:
                 self._replace(mail, None, waiting(recipient))
@@ -121,7 +121,9 @@ class MailChanges:
         hour = accepted_at(mail.number) // HOUR_MILLISECONDS
         for dimension, value in slices(mail.tags, new.recipient):
             key = (mail.client, dimension, value, hour, mail.category)
-            counts = self._totals.setdefault(key, [0] * len(COUNTS))
+            counts = self._totals.get(key)
+            if counts is None:
+                counts = self._totals[key] = [0] * len(COUNTS)
             counts[after] += 1
             if before is not None:
                 counts[before] -= 1

@@ -3,12 +3,13 @@
 A mail's number begins with its time of acceptance, so that numbers are in the order of acceptance.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import orjson
+from pydantic import BaseModel
 
 from shared.contracts import (
     AcceptedEmail,
@@ -16,6 +17,7 @@ from shared.contracts import (
     EmailStatus,
     EmailUncertain,
     Outcome,
+    Reply,
     ReplyClass,
     address,
 )
@@ -25,7 +27,8 @@ from shared.contracts.fields import EPOCH
 STATUSES = tuple(EmailStatus)
 CATEGORIES = tuple(Category)
 WAITING, DEFERRED = STATUSES.index(EmailStatus.WAITING), STATUSES.index(EmailStatus.DEFERRED)
-UNCERTAIN = STATUSES.index(EmailStatus.UNCERTAIN)
+_BOUNCED = STATUSES.index(EmailStatus.BOUNCED)
+_ENDED = tuple(status.ended for status in STATUSES)  # read for each outcome
 NUMBER_BITS = 20  # of a number, below its milliseconds; 43 bits of these last until 2248
 HOUR_MILLISECONDS = 3_600_000
 DAY_MILLISECONDS = 24 * HOUR_MILLISECONDS
@@ -132,7 +135,7 @@ def rank(outcome: RecordedOutcome) -> tuple[int, int, int, int]:
     attempt. So the order in which outcomes come changes nothing. Copies of one outcome, whose
     sender was killed before it kept it, may differ in their times.
     """
-    if STATUSES[outcome.status].ended:
+    if _ENDED[outcome.status]:
         return 2, -outcome.at, -outcome.attempt, outcome.outcome
     if outcome.status == WAITING:
         return 0, 0, 0, 0
@@ -149,11 +152,10 @@ def is_copy(one: RecordedOutcome, other: RecordedOutcome) -> bool:
 
 def count_name(outcome: RecordedOutcome) -> str:
     """Return the name of the sum that a recipient with this outcome belongs to."""
-    status = STATUSES[outcome.status]
-    if not status.ended:
+    if not _ENDED[outcome.status]:
         return EmailStatus.WAITING
-    if status is not EmailStatus.BOUNCED:
-        return status
+    if outcome.status != _BOUNCED:
+        return STATUSES[outcome.status]
     return f"bounced_{_permanence(orjson.loads(outcome.detail).get('reply_class'))}"
 
 
@@ -224,9 +226,13 @@ def _permanence(reply_class: str | None) -> str:
 
 def _detail(event: Outcome) -> str:
     """Return the reply and the reasons as JSON, without what is absent."""
-    found: dict[str, Any] = {
-        name: value for name in _DETAILS if (value := getattr(event, name, None)) is not None
-    }
+    found = _present(event, _DETAILS)
     if event.reply is not None:
-        found["reply"] = event.reply.model_dump(exclude_none=True)
+        found["reply"] = _present(event.reply, Reply.model_fields)
     return orjson.dumps(found).decode()
+
+
+def _present(model: BaseModel, names: Iterable[str]) -> dict[str, Any]:
+    """Return the fields of these names that have a value; a fifth of the cost of a dump."""
+    values = model.__dict__
+    return {name: value for name in names if (value := values.get(name)) is not None}

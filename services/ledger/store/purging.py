@@ -15,6 +15,7 @@ from services.ledger.mails import (
     labels,
     mail_key,
 )
+from services.ledger.store import partitions
 from services.ledger.store.tables import (
     early_outcomes,
     history,
@@ -56,8 +57,10 @@ class LedgerPurge:
         )
         keep = self._retention
         mails = now - keep.message_days * DAY_MILLISECONDS
-        entries = now - keep.history_days * DAY_MILLISECONDS
+        # Whole days, as the history has a part for each.
+        entries = (now // DAY_MILLISECONDS - keep.history_days) * DAY_MILLISECONDS
         hours = now - keep.total_days * DAY_MILLISECONDS
+        await partitions.renew(self._database, now, entries)
         for work in (
             partial(_purge_mails, limit=first_number(mails)),
             partial(_purge_early, limit=mails),

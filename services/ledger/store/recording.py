@@ -86,10 +86,10 @@ class RecordingTransaction:
             accepted = self._accepted.get(key, [])
             if key in new:
                 changes.accept(mail, accepted[0])
-            for facts in accepted:
-                changes.expect(mail, facts.recipients)
             for outcome in self._outcomes.get(key, []):
                 changes.apply(mail, outcome)
+            for facts in accepted:
+                changes.expect(mail, facts.recipients)
         self._write(changes)
 
     def _lock(self) -> tuple[Mapping[bytes, int], AbstractSet[bytes]]:
