@@ -19,6 +19,7 @@ from shared import rabbitmq, rights, topology
 from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import (
+    AcceptedEmail,
     Category,
     CodeIssued,
     CodeVerified,
@@ -202,6 +203,7 @@ async def test_the_whole_path_with_the_least_rights(vhost: str, login: Login) ->
             )
         ]
     )
+    ledger = Service(lambda _: [])
     oracle = Service(
         lambda _: [
             DomainDescribed(
@@ -215,6 +217,8 @@ async def test_the_whole_path_with_the_least_rights(vhost: str, login: Login) ->
         Broker.connect(login(Owner.SENDER), "sender") as sending,
         Broker.connect(login(Owner.OTP), "otp") as issuing,
         Broker.connect(login(Owner.CLASSIFIER), "classifier") as judging,
+        Broker.connect(login(Owner.LEDGER), "ledger") as recording,
+        recording.consuming(ledger.subscribed(topology.LEDGER_MAIL, AcceptedEmail, EmailDelivered)),
         sending.consuming(
             *(sender.subscribed(topology.sending_queue(each), SendEmail) for each in Category)
         ),
@@ -237,11 +241,15 @@ async def test_the_whole_path_with_the_least_rights(vhost: str, login: Login) ->
         described = await gateway.ask(DescribeDomain(id="q-0", domain="example.com"), within=10)
         sent = [await sender.next() for _ in Category]
         facts = [await classifier.next() for _ in range(4)]
+        records = [await ledger.next() for _ in (*sent, *sent)]
 
     assert isinstance(verified, CodeVerified)
     assert isinstance(described, DomainDescribed)
     assert {email.id for email in sent} == {f"m-{each}" for each in Category}
     assert {fact.id for fact in facts} == {"f-1", *(f"m-{each}-1" for each in Category)}
+    assert {record.id for record in records} == {email.id for email in sent} | {
+        f"{email.id}-1" for email in sent
+    }
     for queue in topology.queues():
         assert await depth(vhost, queue.name) == 0
 
@@ -259,7 +267,12 @@ async def test_own_messages_are_delayed_and_dead_lettered(
             raise Retry("not now", after=0)
         raise Reject("never")
 
-    first = {Owner.SENDER: mail(), Owner.OTP: IssueCode(id="i-1", email=ADA)}.get(owner, REPORT)
+    first = {
+        Owner.SENDER: mail(),
+        Owner.OTP: IssueCode(id="i-1", email=ADA),
+        Owner.CLASSIFIER: REPORT,
+        Owner.LEDGER: mail(),
+    }[owner]
     async with (
         Broker.connect(login(owner), owner) as broker,
         Broker.connect(login(Owner.GATEWAY), "gateway") as gateway,

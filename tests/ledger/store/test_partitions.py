@@ -66,7 +66,9 @@ async def test_a_day_is_forgotten_with_its_part(
         after = await rows(database)
 
     assert {name: count for name, count in before.items() if count} == {
-        f"history_{TODAY}": 1, f"history_{TODAY + 1}": 1, "history_default": 1
+        f"history_{TODAY}": 1,
+        f"history_{TODAY + 1}": 1,
+        "history_default": 1,
     }
     assert len(before) == DAYS_AHEAD + 2
     assert f"history_{TODAY}" not in after
