@@ -63,6 +63,41 @@ async def test_too_early_and_cancelled(user: User) -> None:
     assert len(await user.mails("early@mail.example")) == 1
 
 
+async def test_equal_requests_at_once_are_one_code_and_one_guess(user: User) -> None:
+    """Fifty equal requests for a code, and fifty equal guesses, have one answer and effect each."""
+    email = "equal@mail.example"
+    asked = await asyncio.gather(
+        *(
+            user.ask("POST", "/v1/otp", {"email": email}, headers={"Idempotency-Key": "equal"})
+            for _ in range(50)
+        )
+    )
+    code = await user.wait_for_code(email)
+    wrong = f"{(int(code) + 1) % 1_000_000:06d}"
+    guessed = [
+        await asyncio.gather(
+            *(
+                user.ask(
+                    "POST",
+                    "/v1/otp/verify",
+                    {"email": email, "code": each},
+                    headers={"Idempotency-Key": f"guess-{each}"},
+                )
+                for _ in range(50)
+            )
+        )
+        for each in (wrong, code)
+    ]
+
+    assert {answer.status for answer in asked} == {202}
+    assert all(answer.body == asked[0].body for answer in asked)
+    assert len(await user.mails(email)) == 1
+    assert [[answer.body["verified"] for answer in answers] for answers in guessed] == [
+        [False] * 50,
+        [True] * 50,
+    ]
+
+
 async def test_guesses_at_many_addresses_are_stopped(user: User) -> None:
     """A client address has 300 wrong guesses for all codes, and no other address fewer."""
     await user.ask("POST", "/v1/otp", {"email": "one@mail.example"})
