@@ -1,11 +1,34 @@
-"""The handlers of the ledger: commands and outcomes of mails."""
+"""The handlers of the ledger: commands and outcomes of mails, and questions about them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from services.ledger.mails import acceptance, early_outcome
+from services.ledger import answers
+from services.ledger.mails import (
+    CATEGORIES,
+    HOUR_MILLISECONDS,
+    acceptance,
+    early_outcome,
+    milliseconds,
+)
+from services.ledger.store.reader import MailFilter, MailReader
 from services.ledger.store.recording import MailStore
-from shared.contracts import AcceptedEmail, Contract, Outcome
+from services.ledger.store.totals import TotalFilter, TotalReader
+from shared.contracts import (
+    AcceptedEmail,
+    Contract,
+    CountEmails,
+    DescribeEmail,
+    EmailDescribed,
+    EmailsCounted,
+    EmailsListed,
+    ListEmails,
+    Outcome,
+)
+from shared.contracts.ledger import MAX_PERIODS
+from shared.errors import Reject
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,3 +51,76 @@ class MailHandlers:
         """Record an outcome."""
         await self.store.record(early_outcome(event))
         return ()
+
+
+@dataclass(frozen=True, slots=True)
+class MailQueryHandlers:
+    """Answers questions about mails. Changes nothing, so each can be asked again."""
+
+    mails: MailReader
+    totals: TotalReader
+
+    async def on_describe_email(self, question: DescribeEmail) -> Sequence[Contract]:
+        """Answer with a mail and its history; with neither for another client's."""
+        mail = await self.mails.find(question.email_id, question.client)
+        if mail is None:
+            return [EmailDescribed(id=question.id)]
+        return [
+            EmailDescribed.model_construct(
+                id=question.id, email=answers.record(mail), history=tuple(answers.history(mail))
+            )
+        ]
+
+    async def on_list_emails(self, question: ListEmails) -> Sequence[Contract]:
+        """Answer with a page of mails, the newest first."""
+        page = await self.mails.page(MailFilter.of(question), question.limit)
+        return [
+            EmailsListed.model_construct(
+                id=question.id,
+                emails=tuple(map(answers.record, page.mails)),
+                next=answers.cursor(page.next) if page.next else None,
+            )
+        ]
+
+    async def on_count_emails(self, question: CountEmails) -> Sequence[Contract]:
+        """Answer with the sums over whole hours of UTC, and those of each period.
+
+        Raises Reject for a time zone that is not known, and for too many periods.
+        """
+        zone, wanted = _zone(question.timezone), _totals_of(question)
+        rows = await self.totals.by_hour(wanted)
+        periods = answers.by_day(rows, zone) if question.by == "day" else answers.by_hour(rows)
+        return [
+            EmailsCounted(
+                id=question.id,
+                periods=tuple(periods) if question.by else (),
+                total=answers.total(answers.hour_moment(wanted.first), rows),
+            )
+        ]
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise Reject(f"timezone: {name!r} is not known") from None
+
+
+def _totals_of(question: CountEmails) -> TotalFilter:
+    if question.tag is not None and question.domain is not None:
+        raise Reject("tag: must not be together with a domain")
+    if question.until - question.since > MAX_PERIODS * timedelta(hours=1):
+        raise Reject(f"until: must be at most {MAX_PERIODS} hours after since")
+    dimension, value = "", ""
+    if question.tag is not None:
+        dimension, value = "tag", question.tag
+    elif question.domain is not None:
+        dimension, value = "domain", question.domain
+    return TotalFilter(
+        question.client,
+        dimension,
+        value,
+        None if question.category is None else CATEGORIES.index(question.category),
+        milliseconds(question.since) // HOUR_MILLISECONDS,
+        -(-milliseconds(question.until) // HOUR_MILLISECONDS),
+    )

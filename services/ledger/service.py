@@ -7,13 +7,22 @@ import sys
 from pathlib import Path
 
 from services.ledger.config import LedgerSettings
-from services.ledger.handlers import MailHandlers
+from services.ledger.handlers import MailHandlers, MailQueryHandlers
 from services.ledger.store.purging import LedgerPurge
+from services.ledger.store.reader import MailReader
 from services.ledger.store.recording import MailStore
+from services.ledger.store.totals import TotalReader
 from shared import topology
 from shared.broker import Broker
 from shared.consumer import Subscription
-from shared.contracts import CONTRACTS, AcceptedEmail, Outcome
+from shared.contracts import (
+    CONTRACTS,
+    AcceptedEmail,
+    CountEmails,
+    DescribeEmail,
+    ListEmails,
+    Outcome,
+)
 from shared.runtime import health, lifecycle
 from shared.storage.database import Database
 
@@ -22,6 +31,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 # With the broker's next batch on its way while this one is written.
 MAX_RECORDS_IN_FLIGHT = 768
 MAX_GROUP_SIZE = 128
+MAX_QUESTIONS_IN_FLIGHT = 32
 # More than the objects of two batches; what a batch makes has no cycles, see the classifier.
 COLLECT_OBJECTS = 1_000_000
 # Pages that many batches change stay in memory between two of them.
@@ -31,20 +41,24 @@ SWITCH_SECONDS = 0.0002
 
 
 async def run(settings: LedgerSettings, stop: asyncio.Event) -> None:
-    """Record mails until `stop` is set."""
+    """Record mails and answer questions until `stop` is set."""
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(COLLECT_OBJECTS)
     url, folder = settings.database_url, settings.data_dir
     async with (
         Broker.connect(settings.amqp_url, settings.service) as broker,
+        # On one connection a question would wait for the megabytes of a batch.
+        Broker.connect(settings.amqp_url, settings.service) as asked,
         Database.open(settings.service, url, folder, MIGRATIONS, cache=CACHE_KIBIBYTES) as database,
     ):
         mails = MailHandlers(MailStore(database, random.getrandbits(32)))
+        questions = MailQueryHandlers(MailReader(database), TotalReader(database))
         purge = LedgerPurge(database, settings.retention)
-        checks = {"broker": broker.ready, "database": database.ready}
+        checks = {"broker": broker.ready, "questions": asked.ready, "database": database.ready}
         async with (
             lifecycle.repeating(purge.run, settings.ledger_purge_seconds, "purge"),
             broker.consuming(_mails(mails), drain=settings.drain_seconds),
+            asked.consuming(_questions(questions), drain=settings.drain_seconds),
             health.endpoint(settings.health_host, settings.health_port, checks),
         ):
             await stop.wait()
@@ -59,4 +73,18 @@ def _mails(handlers: MailHandlers) -> Subscription:
         },
         MAX_RECORDS_IN_FLIGHT,
         group_size=MAX_GROUP_SIZE,
+    )
+
+
+def _questions(handlers: MailQueryHandlers) -> Subscription:
+    return Subscription(
+        topology.LEDGER_QUESTIONS,
+        {
+            DescribeEmail: handlers.on_describe_email,
+            ListEmails: handlers.on_list_emails,
+            CountEmails: handlers.on_count_emails,
+        },
+        MAX_QUESTIONS_IN_FLIGHT,
+        limit_seconds=topology.QUESTION_SECONDS,
+        retries=False,
     )

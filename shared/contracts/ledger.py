@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from shared.contracts.fields import (
     MAX_ATTEMPTS,
@@ -32,6 +32,9 @@ MAX_TIMEZONE_CHARS = 64
 MAX_LABELS = 50  # tags, or entries of metadata
 MAX_TAG_CHARS = 520  # `name` or `name:value`, each up to 256
 
+CURSOR_FORM = "^[0-9a-f]{16}$"
+
+PageCursor = Annotated[str, StringConstraints(pattern=CURSOR_FORM, max_length=16)]
 Labels = Annotated[dict[ShortText, ShortText], Field(max_length=MAX_LABELS), at_most(MAX_LABELS)]
 
 
@@ -142,18 +145,20 @@ class ListEmails(Question):
     )
     since: Moment | None = Field(None, description="Accepted at this time or later")
     until: Moment | None = Field(None, description="Accepted before")
-    after: ShortText | None = Field(None, description="`next` of the page before")
+    after: PageCursor | None = Field(None, description="`next` of the page before")
     limit: int = Field(50, ge=1, le=MAX_LISTED_EMAILS)
 
 
 class EmailsListed(Answer):
-    """Answers with a page of mails."""
+    """Answers with a page of mails, which may have fewer of them than there are."""
 
     keys = ("email.listed",)
     max_bytes = MAX_EMAIL_BYTES
 
     emails: tuple[EmailRecord, ...] = Field(max_length=MAX_LISTED_EMAILS)
-    next: ShortText | None = Field(None, description="`after` of the next page; absent at the last")
+    next: PageCursor | None = Field(
+        None, description="`after` of the next page; absent at the last"
+    )
 
 
 class CountEmails(Question):

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from services.gateway.api.problem import Mistake
 from services.gateway.clients.clients import CLIENT_ID_PATTERN
-from shared.contracts import attachment, fields
+from shared.contracts import attachment, fields, ledger
 
 MAX_MISTAKES = 20  # in one answer
 MAX_NAME_CHARS = 100  # of an unknown field, whose name the client made
@@ -25,6 +25,7 @@ PATTERNS: Mapping[str, str] = {
     fields.LOCALE: "must be a language tag such as de or pt-BR",
     attachment.CONTENT_ID: "must be 1 to 100 letters, digits and any of ._+- , a letter or digit "
     "first, such as logo",
+    ledger.CURSOR_FORM: "must be `next` of another page",
     CLIENT_ID_PATTERN: "must be 1 to 64 lower-case letters, digits, dots, underscores and hyphens, "
     "a letter or digit first",
 }

@@ -33,8 +33,8 @@ from shared.contracts import (
     Reply,
     ReplyClass,
 )
-from shared.contracts.fields import MAX_MAILBOX_CHARS, Address, Moment, Tag
-from shared.contracts.ledger import MAX_LISTED_EMAILS, MAX_TAG_CHARS
+from shared.contracts.fields import Address, Moment, Tag
+from shared.contracts.ledger import MAX_LISTED_EMAILS, MAX_TAG_CHARS, PageCursor
 
 DEFAULT_PAGE_SIZE = 50  # messages
 # Before each further question about a message that the ledger does not know: it reads the copy of
@@ -42,7 +42,6 @@ DEFAULT_PAGE_SIZE = 50  # messages
 WAITS_SECONDS = (0.025, 0.05, 0.1, 0.2, 0.3, 0.3)
 
 TagQuery = Annotated[str, Field(min_length=1, max_length=MAX_TAG_CHARS)]
-Cursor = Annotated[str, Field(min_length=1, max_length=MAX_MAILBOX_CHARS)]
 
 
 class MessageQuery(StrictModel):
@@ -54,7 +53,7 @@ class MessageQuery(StrictModel):
     tag: TagQuery | None = Field(None, description="`name`, or `name:value`")
     since: Moment | None = Field(None, description="Accepted at this time or later")
     until: Moment | None = Field(None, description="Accepted before this time")
-    after: Cursor | None = Field(None, description="`next` of the page before")
+    after: PageCursor | None = Field(None, description="`next` of the page before")
     limit: int = Field(DEFAULT_PAGE_SIZE, ge=1, le=MAX_LISTED_EMAILS, description="Messages a page")
 
 

@@ -16,7 +16,6 @@ from services.gateway.api.problem import (
     Mistake,
     Problem,
 )
-from services.gateway.api.records import Cursor
 from services.gateway.api.request import REPEATABLE, RequestReader, client_of
 from services.gateway.api.response import ResponseBody, ask, respond
 from services.gateway.clients.clients import Scope
@@ -45,6 +44,7 @@ from shared.contracts.suppressions import (
 
 DEFAULT_PAGE_SIZE = 100  # entries
 
+_Cursor = Annotated[str, Field(min_length=1, max_length=MAX_MAILBOX_CHARS)]
 _Categories = Annotated[Categories, Field(json_schema_extra={"minItems": 1})]
 
 
@@ -52,7 +52,7 @@ class SuppressionQuery(StrictModel):
     """The query for a page of the entries."""
 
     origin: SuppressionOrigin | None = Field(None, description="Only those; all if absent")
-    after: Cursor | None = Field(None, description="`next` of the page before")
+    after: _Cursor | None = Field(None, description="`next` of the page before")
     limit: int = Field(
         DEFAULT_PAGE_SIZE, ge=1, le=MAX_LISTED_SUPPRESSIONS, description="Entries a page"
     )

@@ -287,7 +287,7 @@ def _as_ledger(message: Contract) -> Sequence[Contract]:
         case DescribeEmail():
             return [EmailDescribed(id=message.id, email=RECORD)]
         case ListEmails():
-            return [EmailsListed(id=message.id, emails=(RECORD,), next="c1")]
+            return [EmailsListed(id=message.id, emails=(RECORD,), next="19ca2f3b8d0a1b2d")]
         case CountEmails():
             return [EmailsCounted(id=message.id, periods=(COUNTS,), total=COUNTS)]
         case DescribeSuppression() | ListSuppressions():

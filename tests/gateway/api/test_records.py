@@ -198,10 +198,12 @@ async def test_without_a_ledger_a_message_is_a_503(api: ApiClient) -> None:
 
 async def test_messages_are_listed_by_cursor(api: ApiClient, vhost: str) -> None:
     """A page has the messages of the query, and the cursor of the next page."""
-    ledger = FakeService(lambda it: [EmailsListed(id=it.id, emails=(MAIL,), next="c1")])
+    ledger = FakeService(
+        lambda it: [EmailsListed(id=it.id, emails=(MAIL,), next="19ca2f3b8d0a1b2d")]
+    )
     query = (
         "recipient=Ann@EXAMPLE.com&status=delivered&category=transactional&tag=campaign:spring"
-        "&since=2026-11-01T00:00:00Z&until=2026-11-02T00:00:00%2B01:00&after=c0&limit=7"
+        "&since=2026-11-01T00:00:00Z&until=2026-11-02T00:00:00%2B01:00&after=19ca2f3b8d0a1b2c&limit=7"
     )
     async with running_service(vhost, topology.LEDGER_QUESTIONS, {ListEmails: ledger}):
         answer = await api.call("GET", f"/v1/messages?{query}")
@@ -209,7 +211,7 @@ async def test_messages_are_listed_by_cursor(api: ApiClient, vhost: str) -> None
 
     narrow, bare = ledger.got
     shown = SHOWN | {"recipients": [DELIVERED, WAITING]}
-    assert (answer.status, answer.json) == (200, {"messages": [shown], "next": "c1"})
+    assert (answer.status, answer.json) == (200, {"messages": [shown], "next": "19ca2f3b8d0a1b2d"})
     assert narrow.model_dump(exclude={"id"}) == {
         "client": "shop",
         "recipient": "Ann@example.com",
@@ -218,7 +220,7 @@ async def test_messages_are_listed_by_cursor(api: ApiClient, vhost: str) -> None
         "tag": "campaign:spring",
         "since": NOW,
         "until": datetime(2026, 11, 1, 23, tzinfo=UTC),
-        "after": "c0",
+        "after": "19ca2f3b8d0a1b2c",
         "limit": 7,
     }
     assert bare.model_dump(exclude={"id"}, exclude_none=True) == {"limit": 50}

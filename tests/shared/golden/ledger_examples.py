@@ -121,10 +121,10 @@ LEDGER_EXAMPLES: tuple[Contract, ...] = (
         tag="campaign:spring",
         since=AT,
         until=AT + timedelta(days=1),
-        after="4711",
+        after="19ca2f3b8d0a1b2c",
         limit=10,
     ),
-    EmailsListed(id=EVENT, emails=(RECORD,), next="4711"),
+    EmailsListed(id=EVENT, emails=(RECORD,), next="19ca2f3b8d0a1b2c"),
     CountEmails(
         id=EVENT,
         client="shop",
