@@ -34,7 +34,7 @@ def test_a_flag_gives_a_value_or_a_list_or_a_table() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "mistakes"),
     [
         (["--demo-prt", "1"], ["--demo-prt: there is no such flag; perhaps --demo-port?"]),
         (["--demo-por=hunter2"], ["--demo-por: there is no such flag; perhaps --demo-port?"]),
@@ -49,12 +49,12 @@ def test_a_flag_gives_a_value_or_a_list_or_a_table() -> None:
     ],
 )
 def test_an_unknown_flag_is_reported_with_the_nearest(
-    arguments: list[str], told: list[str]
+    arguments: list[str], mistakes: list[str]
 ) -> None:
     """All unknown flags are reported at once, without values, which may be secrets."""
     layer, path = flags.read(DemoSettings, "demo", arguments)
 
-    assert list(layer.mistakes) == told
+    assert list(layer.mistakes) == mistakes
     assert not layer.values
     assert path is None
 
@@ -84,7 +84,7 @@ def test_help_tells_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         flags.read(DemoSettings, "demo", ["--help"])
 
-    told = " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capsys.readouterr().out.split())
     assert caught.value.code == 0
     for text in (
         "--demo-port int Where it listens (default: 8080) [DEMO_PORT]",
@@ -95,8 +95,8 @@ def test_help_tells_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
         "--log-level {DEBUG,INFO,WARNING,ERROR} What is less is not logged (default: INFO)",
         "DEMO_KEY Opens the demo (required)",
     ):
-        assert text in told
-    assert "--demo-key" not in told
+        assert text in printed
+    assert "--demo-key" not in printed
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

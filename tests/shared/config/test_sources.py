@@ -63,7 +63,7 @@ def test_a_secret_of_other_services_is_no_mistake(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reason"),
     [
         ("log_lvl = 1", "log_lvl: there is no such setting; perhaps log_level?"),
         ("LOG_LEVEL = 1", "LOG_LEVEL: there is no such setting; perhaps log_level?"),
@@ -76,13 +76,15 @@ def test_a_secret_of_other_services_is_no_mistake(tmp_path: Path) -> None:
         ("demo = 1", "demo: must be a section"),
     ],
 )
-def test_an_unknown_word_is_reported_with_the_nearest(tmp_path: Path, text: str, told: str) -> None:
+def test_an_unknown_word_is_reported_with_the_nearest(
+    tmp_path: Path, text: str, reason: str
+) -> None:
     """A misspelt setting is a mistake, with a hint at the nearest one."""
-    assert read(tmp_path / "x.toml", text).mistakes == (f"{tmp_path / 'x.toml'}: {told}",)
+    assert read(tmp_path / "x.toml", text).mistakes == (f"{tmp_path / 'x.toml'}: {reason}",)
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "told"),
+    ("name", "text", "reason"),
     [
         ("x.toml", "a = ", "cannot be read: Invalid value"),
         ("x.json", "{", "cannot be read: Expecting property name"),
@@ -91,12 +93,12 @@ def test_an_unknown_word_is_reported_with_the_nearest(tmp_path: Path, text: str,
     ],
 )
 def test_a_file_that_cannot_be_read_is_a_mistake(
-    tmp_path: Path, name: str, text: str, told: str
+    tmp_path: Path, name: str, text: str, reason: str
 ) -> None:
     """A file that cannot be read is reported with its name and reason."""
     (mistake,) = read(tmp_path / name, text).mistakes
 
-    assert mistake.startswith(f"{tmp_path / name}: {told}")
+    assert mistake.startswith(f"{tmp_path / name}: {reason}")
 
 
 def test_a_file_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:

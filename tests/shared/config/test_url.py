@@ -45,7 +45,7 @@ def test_an_address_of_a_broker_is_taken_as_it_is(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("", "must begin with amqp:// or amqps://"),
         ("foo", "must begin with amqp:// or amqps://"),
@@ -72,9 +72,9 @@ def test_an_address_of_a_broker_is_taken_as_it_is(text: str) -> None:
         ("amqps://broker/?cafile=/", "cafile: / cannot be read: Is a directory"),
     ],
 )
-def test_a_wrong_address_of_a_broker_is_reported(text: str, told: str) -> None:
+def test_a_wrong_address_of_a_broker_is_reported(text: str, expected: str) -> None:
     """A wrong address is reported before anything connects, without its password."""
-    assert mistakes(url.check_broker, text) == told
+    assert mistakes(url.check_broker, text) == expected
 
 
 def test_certificates_are_read(tmp_path: Path, authority: trustme.CA) -> None:
@@ -99,14 +99,14 @@ def test_certificates_are_read(tmp_path: Path, authority: trustme.CA) -> None:
 
     good = address(cafile="ca", certfile="cert", keyfile="key")
     assert url.check_broker(good) == good
-    told = [
+    found = [
         mistakes(url.check_broker, address(cafile="empty")),
         mistakes(url.check_broker, address(certfile="cert", keyfile="other")),
         mistakes(url.check_broker, address(certfile="cert", keyfile="locked")),
     ]
     (tmp_path / "key").chmod(0o644)
-    told.append(mistakes(url.check_broker, good))
-    assert told == [
+    found.append(mistakes(url.check_broker, good))
+    assert found == [
         f"cafile: {tmp_path}/empty holds no certificate in PEM",
         "certfile and keyfile: must hold a certificate in PEM, and its key",
         "keyfile: a key with a password cannot be used",
@@ -130,7 +130,7 @@ def test_an_address_of_a_database_is_taken_as_it_is(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("sqlite:///x", "must begin with postgresql+asyncpg://"),
         ("postgresql://u:hunter2@db/x", "must begin with postgresql+asyncpg://"),
@@ -143,9 +143,9 @@ def test_an_address_of_a_database_is_taken_as_it_is(text: str) -> None:
         ("postgresql+asyncpg://db/?ssl=on&port=x", f"{NO_DATABASE}; {SSL}; port: must be a number"),
     ],
 )
-def test_a_wrong_address_of_a_database_is_reported(text: str, told: str) -> None:
+def test_a_wrong_address_of_a_database_is_reported(text: str, expected: str) -> None:
     """All mistakes in a database's address are reported before anything connects."""
-    assert mistakes(url.check_database, text) == told
+    assert mistakes(url.check_database, text) == expected
 
 
 @pytest.mark.parametrize(

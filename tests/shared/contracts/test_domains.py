@@ -12,7 +12,7 @@ from tests.shared.golden.ledger_examples import AT
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reason"),
     [
         ({"domain": "localhost"}, "sightings.0.domain: "),
         ({"recipient": "ann@other.example"}, "sightings.0.recipient: must be an address at the"),
@@ -22,12 +22,12 @@ from tests.shared.golden.ledger_examples import AT
         ({"id": ""}, "sightings.0.id: "),
     ],
 )
-def test_a_sighting_that_cannot_be(change: dict[str, str], told: str) -> None:
+def test_a_sighting_that_cannot_be(change: dict[str, str], reason: str) -> None:
     """A mistake in one of many entries is reported with its place."""
     sighting = {"id": "1", "domain": "example.org", "kind": "bounced", "at": AT.isoformat()}
     report = {"id": "r1", "at": AT.isoformat(), "sightings": [sighting | change]}
 
-    with pytest.raises(Undecodable, match=told):
+    with pytest.raises(Undecodable, match=reason):
         decode("feedback.reported", json.dumps(report).encode())
 
 

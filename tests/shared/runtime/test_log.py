@@ -290,13 +290,13 @@ from shared.runtime import health, log
 log.configure("demo", "INFO")
 logger = structlog.get_logger()
 
-async def tell(_):
+async def answer(_):
     logger.info("request", padding="x" * 1000)
-    return web.Response(text="told")
+    return web.Response(text="logged")
 
 async def main():
     app = web.Application()
-    app.router.add_get("/", tell)
+    app.router.add_get("/", answer)
     async with health.serving(app, "127.0.0.1", 0) as port:
         print(port, file=sys.stderr, flush=True)
         await asyncio.Event().wait()
@@ -319,17 +319,17 @@ async def test_a_service_whose_output_is_not_read_goes_on_serving() -> None:
             async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
                 for _ in range(1500):
                     async with session.get("/") as answer:
-                        assert await answer.text() == "told"
+                        assert await answer.text() == "logged"
             with os.fdopen(reading, "rb") as output:
-                told = 0
+                count = 0
                 while (line := json.loads(await asyncio.to_thread(output.readline)))[
                     "event"
                 ] == "request":
-                    told += 1
+                    count += 1
     finally:
         process.kill()
         await process.wait()
 
     assert line["event"] == "log lines dropped"
     assert line["service"] == "demo"
-    assert (told + line["count"], line["count"] > 0) == (1500, True)
+    assert (count + line["count"], line["count"] > 0) == (1500, True)

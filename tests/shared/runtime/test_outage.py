@@ -13,15 +13,15 @@ from tests.clock import Watch
 WHERE = "amqp://ann:***@h/"
 
 
-def told_at(clock: Watch, outage: Outage, seconds: range) -> list[int]:
+def seconds_logged(clock: Watch, outage: Outage, seconds: range) -> list[int]:
     """Fail once a second and return the seconds of the log lines."""
-    told = []
+    logged_at = []
     for second in seconds:
         clock.now = second
         with structlog.testing.capture_logs() as logs:
             outage.log(ConnectionRefusedError(111, "Connect call failed"))
-        told += [second] * len(logs)
-    return told
+        logged_at += [second] * len(logs)
+    return logged_at
 
 
 def test_it_is_logged_at_once_and_then_less_and_less_often() -> None:
@@ -29,9 +29,9 @@ def test_it_is_logged_at_once_and_then_less_and_less_often() -> None:
     clock = Watch()
     outage = Outage("the broker", WHERE, "AMQP_URL", clock)
 
-    assert told_at(clock, outage, range(300)) == [0, 2, 6, 14, 30, 62, 122, 182, 242]
+    assert seconds_logged(clock, outage, range(300)) == [0, 2, 6, 14, 30, 62, 122, 182, 242]
     outage.end()
-    assert told_at(clock, outage, range(300, 306)) == [300, 302]
+    assert seconds_logged(clock, outage, range(300, 306)) == [300, 302]
 
 
 def test_a_line_says_where_why_and_what_to_do() -> None:

@@ -296,18 +296,18 @@ async def test_a_server_that_is_starting_is_waited_for(
 async def test_wrong_password(postgres_url: str, tmp_path: Path, migrations: Path) -> None:
     """A refused login or a missing database is reported at once, without the password."""
     url = sa.make_url(postgres_url)
-    told = []
+    reasons = []
     for wrong in (url.set(password="secret-word"), url.set(database="nowhere")):
         text = wrong.render_as_string(hide_password=False)
         with pytest.raises(OSError, match=r"the database of notes, .*\*\*\*@") as caught:
             async with Database.open("notes", text, tmp_path, migrations):
                 pass
-        told.append(str(caught.value))
+        reasons.append(str(caught.value))
 
-    assert "secret-word" not in told[0]
-    assert "password authentication failed" in told[0]
-    assert told[0].endswith("; check user and password in DATABASE_URL")
-    assert told[1].endswith(
+    assert "secret-word" not in reasons[0]
+    assert "password authentication failed" in reasons[0]
+    assert reasons[0].endswith("; check user and password in DATABASE_URL")
+    assert reasons[1].endswith(
         ': database "nowhere" does not exist; make the database, or check the path of DATABASE_URL'
     )
 
