@@ -50,7 +50,7 @@ from shared.storage.dialect import MAX_ROWS, Row, execute
 
 NAME = "bench"  # of our connection to the broker
 SERVICE = (sys.executable, "-m", "services.classifier")
-_MAX_PUBLISHING = 200  # messages at once
+_MAX_PUBLISHING = 100  # messages at once
 _ASK_SECONDS = 5.0
 _PAUSE_SECONDS = 0.02  # between two questions
 _FLOOD_SECONDS = 300.0  # for all of it
@@ -183,12 +183,13 @@ def _add(rows: Sequence[Row], connection: Connection) -> None:
 
 async def _publish(broker: Broker, plan: FloodPlan) -> None:
     made = sightings(plan.domains, mode=plan.mode)
-    messages = [
+    messages = (
         report(list(islice(made, min(plan.size, plan.count - start))))
         for start in range(0, plan.count, plan.size)
-    ]
-    for start in range(0, len(messages), _MAX_PUBLISHING):
-        await asyncio.gather(*map(broker.publish, messages[start : start + _MAX_PUBLISHING]))
+    )
+    # All made at once they take so long that the broker misses our heartbeats.
+    while some := list(islice(messages, _MAX_PUBLISHING)):
+        await asyncio.gather(*map(broker.publish, some))
 
 
 async def _watch_flood(
