@@ -218,7 +218,7 @@ def _success(success: Success, operation: Operation) -> Json:
     described: Json = {"description": success.description}
     headers = [*success.headers, *["Preference-Applied"] * operation.waits]
     headers += ["Idempotent-Replayed"] * operation.repeatable
-    headers += _RATE_FIELDS * (operation.access is Access.CLIENT)
+    headers += _RATE_FIELDS * (operation.scope is not None)
     if headers:
         described["headers"] = {name: {"schema": {"type": "string"}} for name in headers}
     if success.media_type:
