@@ -54,7 +54,7 @@ USERS: tuple[User, ...] = (
         Owner.GATEWAY,
         commands=r"^(email\.(send\.(otp|transactional|bulk)|cancel|describe|list|count)"
         r"|suppression\.(describe|list|add|remove)|code\.(issue|cancel|verify)"
-        r"|domain\.(describe|list|count))$",
+        r"|domain\.(describe|list|count)|schedule\.(subscribe|unsubscribe))$",
         events=r"^feedback\.reported$",
         consumes=False,
     ),

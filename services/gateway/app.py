@@ -21,6 +21,7 @@ from services.gateway.api import (
     records,
     stats,
     suppressions,
+    tasks,
 )
 from services.gateway.api.batch import BatchViews
 from services.gateway.api.clients import ClientViews
@@ -29,7 +30,7 @@ from services.gateway.api.domains import DomainViews
 from services.gateway.api.events import EventViews
 from services.gateway.api.messages import MessageViews
 from services.gateway.api.openapi import Access, Operation, Success
-from services.gateway.api.problem import INSUFFICIENT_SCOPE, UNAUTHORIZED, Problem
+from services.gateway.api.problem import CHALLENGE, UNAUTHORIZED, Problem
 from services.gateway.api.records import RecordViews
 from services.gateway.api.request import (
     ADMIN,
@@ -37,13 +38,15 @@ from services.gateway.api.request import (
     CLIENT_ADDRESS,
     RATE_LIMIT,
     View,
+    check_scope,
     expect,
 )
 from services.gateway.api.response import ResponseBody
 from services.gateway.api.stats import StatsViews
 from services.gateway.api.suppressions import SuppressionViews
+from services.gateway.api.tasks import TaskViews
 from services.gateway.client_address import Network
-from services.gateway.clients.clients import Client, Scope
+from services.gateway.clients.clients import Client
 from services.gateway.clients.keys import ApiKeys, InvalidApiKey
 from services.gateway.clients.rate_limiter import RateLimiter
 from services.gateway.clients.store import ClientStore
@@ -55,8 +58,6 @@ from services.gateway.middleware import (
 )
 from shared.runtime import health
 from shared.runtime.health import Check
-
-_CHALLENGE = 'Bearer realm="postrider"'
 
 
 class Health(ResponseBody):
@@ -145,6 +146,7 @@ class Api:
 
     messages: MessageViews
     batch: BatchViews
+    tasks: TaskViews
     codes: CodeViews
     events: EventViews
     domains: DomainViews
@@ -175,6 +177,7 @@ async def ping(_: web.Request) -> web.Response:
 VIEWS: Mapping[Operation, Callable[[Api], View]] = {
     messages.POST_MESSAGE: lambda api: api.messages.post,
     batch.POST_BATCH: lambda api: api.batch.post,
+    tasks.POST_TASK: lambda api: api.tasks.post,
     codes.POST_CODE: lambda api: api.codes.post,
     codes.VERIFY_CODE: lambda api: api.codes.verify,
     codes.DELETE_CODE: lambda api: api.codes.delete,
@@ -261,7 +264,7 @@ def _guarded(operation: Operation, view: View, api: Api) -> View:
         client = await api.authenticator.client(key, remote)
         request[CLIENT] = client
         request[RATE_LIMIT] = await api.rate_limiter.admit(client.id)
-        _check_scope(client, operation.scope)
+        check_scope(client, operation.scope)
         return await view(request)
 
     async def for_admin(request: web.Request) -> web.Response:
@@ -284,20 +287,6 @@ def _guarded(operation: Operation, view: View, api: Api) -> View:
             return for_any
 
 
-def _check_scope(client: Client, scope: Scope | None) -> None:
-    """Check that a client has the scope of an operation. Raises Problem."""
-    if scope is not None and scope not in client.scopes:
-        raise Problem(
-            INSUFFICIENT_SCOPE,
-            f"This needs the scope {scope}.",
-            # RFC 6750 3.1
-            headers={
-                "WWW-Authenticate": f'{_CHALLENGE}, error="insufficient_scope", scope="{scope}"'
-            },
-            reason=f"without the scope {scope}",
-        )
-
-
 def _bearer_token(authorization: str | None) -> str:
     """Return the token of an Authorization header (RFC 6750 2.1). Raises Problem."""
     scheme, _, token = (authorization or "").partition(" ")
@@ -309,4 +298,4 @@ def _bearer_token(authorization: str | None) -> str:
 
 
 def _unauthorized(reason: str) -> Problem:
-    return Problem(UNAUTHORIZED, headers={"WWW-Authenticate": _CHALLENGE}, reason=reason)
+    return Problem(UNAUTHORIZED, headers={"WWW-Authenticate": CHALLENGE}, reason=reason)

@@ -28,6 +28,7 @@ from services.gateway.api.records import RecordViews
 from services.gateway.api.request import RequestReader
 from services.gateway.api.stats import StatsViews
 from services.gateway.api.suppressions import SuppressionViews
+from services.gateway.api.tasks import TaskViews
 from services.gateway.app import Api, Authenticator, build_app
 from services.gateway.clients.idempotency import RequestStamp
 from services.gateway.clients.idempotency_store import IdempotencyKeyStore
@@ -123,11 +124,13 @@ def application(
     answer_seconds = settings.gateway_answer_seconds
     rate = settings.gateway_client_rate
     limit = RequestLimit(settings.gateway_max_requests)
+    codes = CodeViews(reader, broker, answer_seconds)
     return build_app(
         Api(
             messages=MessageViews(reader, broker, stop, settings.gateway_max_wait, limit.has_room),
             batch=BatchViews(reader, broker),
-            codes=CodeViews(reader, broker, answer_seconds),
+            tasks=TaskViews(reader, broker, codes),
+            codes=codes,
             events=EventViews(reader, broker),
             domains=DomainViews(reader, broker, answer_seconds),
             records=RecordViews(reader, broker, answer_seconds),

@@ -75,6 +75,7 @@ from shared.contracts.outcomes import (
     ReplyClass,
     Stage,
 )
+from shared.contracts.schedule import Subscribe, Unsubscribe
 from shared.contracts.suppressions import (
     AddSuppressions,
     AnnounceSuppressions,
@@ -111,6 +112,8 @@ CONTRACTS: tuple[type[Contract], ...] = (
     CodeRefused,
     CodeUnchecked,
     CodeCancelled,
+    Subscribe,
+    Unsubscribe,
     FeedbackReported,
     DomainClassified,
     DescribeDomain,

@@ -213,6 +213,12 @@ def check_tags(tags: Sequence[Tag]) -> Sequence[Tag]:
 Tags = Annotated[
     tuple[Tag, ...], Field(max_length=MAX_TAGS, fail_fast=True), AfterValidator(check_tags)
 ]
+LineText = Annotated[
+    str,
+    StringConstraints(max_length=MAX_METADATA_VALUE_CHARS),
+    AfterValidator(_no_control),
+    Field(json_schema_extra={"pattern": METADATA_FORM}),
+]
 Metadata = Annotated[
     Mapping[
         Annotated[
@@ -220,12 +226,7 @@ Metadata = Annotated[
             StringConstraints(min_length=1, max_length=MAX_METADATA_KEY_CHARS),
             AfterValidator(_no_control),
         ],
-        Annotated[
-            str,
-            StringConstraints(max_length=MAX_METADATA_VALUE_CHARS),
-            AfterValidator(_no_control),
-            Field(json_schema_extra={"pattern": METADATA_FORM}),
-        ],
+        LineText,
     ],
     Field(
         max_length=MAX_METADATA,

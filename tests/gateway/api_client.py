@@ -11,7 +11,9 @@ import orjson
 from services.gateway.config import GatewaySettings
 from shared import rabbitmq, topology
 from shared.contracts import Category
+from shared.topology import Binding, Queue
 
+SCHEDULER_COMMANDS = "scheduler.commands"
 ADMIN_TOKEN = "an administrator's token of some length"
 KEY_SECRET = "5d1f" * 16
 QUEUES = (
@@ -105,3 +107,9 @@ async def declare(url: str, names: Sequence[str] = QUEUES, max_length: int = 100
         if queue.name in names
     ]
     await rabbitmq.declare(url, topology.EXCHANGES, queues)
+
+
+async def declare_scheduler(url: str) -> None:
+    """Declare the queue of a scheduler, which does not run yet."""
+    bound = (Binding(topology.COMMANDS, "schedule.*"),)
+    await rabbitmq.declare(url, topology.EXCHANGES, [Queue(SCHEDULER_COMMANDS, None, bound, {})])

@@ -51,7 +51,7 @@ def _ip_address(value: object) -> client_address.Address:
     return found
 
 
-_Length = Annotated[int, Field(strict=True, ge=MIN_DIGITS, le=MAX_DIGITS)]
+StrictLength = Annotated[int, Field(strict=True, ge=MIN_DIGITS, le=MAX_DIGITS)]
 _IpAddress = Annotated[client_address.Address, BeforeValidator(_ip_address)]
 
 
@@ -66,7 +66,9 @@ class NewCode(RequestBody):
 
     email: Address
     purpose: Purpose = Field(CONFIRM_ADDRESS, description="The code is right for nothing else")
-    length: _Length | None = Field(None, description="Digits; the deployment's default if absent")
+    length: StrictLength | None = Field(
+        None, description="Digits; the deployment's default if absent"
+    )
     locale: Locale | None = Field(None, description="Of the mail: a language tag such as `de-AT`")
     ip: _IpAddress | None = Field(
         None, description="Of the user who wants the code; the caller's own if absent"
@@ -170,14 +172,24 @@ class CodeViews:
 
     async def post(self, request: web.Request) -> web.Response:
         """Ask for a code to be mailed; too many codes are a 429."""
-        request[REPEATABLE] = True  # the same code would be mailed, not sooner than the cooldown
         new, content = await self.reader.read(request, NewCode)
+        issued = await self.issue(request, new, content)
+        return respond(
+            202,
+            CodeSent(
+                id=issued.challenge_id, expires_at=issued.expires_at, resend_at=issued.resend_at
+            ),
+        )
+
+    async def issue(self, request: web.Request, new: NewCode, content: bytes) -> CodeIssued:
+        """Return when a code is on its way. Raises Problem, and Unavailable or NoAnswer."""
+        request[REPEATABLE] = True  # the same code would be mailed, not sooner than the cooldown
         stamp = await self._stamp(request, content)
         caller = client_address.parse(request[CLIENT_ADDRESS])
         command = new.command(stamp, request[CLIENT].id, caller)
         match await self.broker.ask(command, self.answer_seconds):
-            case CodeIssued(challenge_id=id_, expires_at=expires_at, resend_at=resend_at):
-                return respond(202, CodeSent(id=id_, expires_at=expires_at, resend_at=resend_at))
+            case CodeIssued() as issued:
+                return issued
             case CodeWithheld() as withheld:
                 await self.reader.forget_key(request, stamp)
                 raise problem.too_many_requests(withheld.retry_after, withheld.reason)

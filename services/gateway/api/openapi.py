@@ -72,6 +72,7 @@ _TAGS = {
     "messages": "Mails",
     "stats": "Sums over mails by their outcomes",
     "suppressions": "Addresses that get no mail",
+    "tasks": "Mails, codes and subscriptions by one door",
     "otp": "One-time codes",
     "events": "Outcomes of mails that were sent another way",
     "domains": "Evidence on recipient domains",

@@ -8,6 +8,7 @@ from http import HTTPStatus
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
+CHALLENGE = 'Bearer realm="postrider"'  # of WWW-Authenticate (RFC 6750 3)
 CONTENT_TYPE = "application/problem+json"
 RETRY_SECONDS = 5.0  # a broker that restarts is back in about twice that
 

@@ -11,7 +11,9 @@ from aiohttp import HttpVersion11, StreamReader, web
 from services.gateway.api import body
 from services.gateway.api.body import MAX_SMALL_BODY_BYTES, B, BodyBudget
 from services.gateway.api.problem import (
+    CHALLENGE,
     IN_PROGRESS,
+    INSUFFICIENT_SCOPE,
     KEY_REUSED,
     MALFORMED,
     RETRY_SECONDS,
@@ -21,7 +23,7 @@ from services.gateway.api.problem import (
     retry_after,
 )
 from services.gateway.clients import idempotency
-from services.gateway.clients.clients import AllowedSenders, Client
+from services.gateway.clients.clients import AllowedSenders, Client, Scope
 from services.gateway.clients.idempotency import IdempotencyKey, RequestStamp
 from services.gateway.clients.idempotency_store import IdempotencyKeyStore
 from services.gateway.clients.tables import StoreUnavailable
@@ -188,6 +190,20 @@ def client_of(request: web.Request) -> str | None:
     """Return the client that a request is of; None for the administrator, who acts for all."""
     client = request[CLIENT]
     return None if client is ADMIN else client.id
+
+
+def check_scope(client: Client, scope: Scope | None) -> None:
+    """Check that a client has the scope of an operation. Raises Problem."""
+    if scope is not None and scope not in client.scopes:
+        raise Problem(
+            INSUFFICIENT_SCOPE,
+            f"This needs the scope {scope}.",
+            # RFC 6750 3.1
+            headers={
+                "WWW-Authenticate": f'{CHALLENGE}, error="insufficient_scope", scope="{scope}"'
+            },
+            reason=f"without the scope {scope}",
+        )
 
 
 async def expect(request: web.Request) -> None:

@@ -59,7 +59,7 @@ from shared.contracts import (
 from shared.contracts.codes import Withholding
 from shared.rabbitmq import Connection
 from shared.storage.database import Database, PostgresDatabase
-from tests.gateway.api_client import ApiClient, declare, settings
+from tests.gateway.api_client import ApiClient, declare, declare_scheduler, settings
 from tests.gateway.fake_service import NOW, FakeService, running_service
 from tests.shared.golden.ledger_examples import COUNTS, RECORD, SUPPRESSION
 
@@ -146,7 +146,7 @@ def test_each_text_and_list_of_a_request_has_its_limits() -> None:
         for field, schema in schemas[name]["properties"].items():
             for each in schema.get("anyOf", [schema]):
                 kind = each.get("type")
-                limited = kind != "string" or {"maxLength", "format", "enum"} & each.keys()
+                limited = kind != "string" or {"maxLength", "format", "enum", "const"} & each.keys()
                 assert limited, (name, field)
                 assert kind != "array" or "maxItems" in each, (name, field)
                 assert kind != "integer" or {"minimum", "maximum"} <= each.keys(), (name, field)
@@ -226,6 +226,7 @@ def test_every_refusal_is_described_as_a_problem() -> None:
 async def test_generated_requests_meet_described_answers(api: ApiClient, vhost: str) -> None:
     """Every response to generated requests has a described status, type and schema."""
     await declare(vhost, [topology.sending_queue(each) for each in (Category.OTP, Category.BULK)])
+    await declare_scheduler(vhost)
     otp, classifier = FakeService(_as_otp), FakeService(_as_classifier)
     ledger, sender = FakeService(_as_ledger), FakeService(_as_sender)
     async with (
