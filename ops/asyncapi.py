@@ -9,12 +9,14 @@ from pydantic.json_schema import models_json_schema
 from shared import contracts, rights, topology
 from shared.contracts import CONTRACTS, Answer, Contract, Event
 from shared.delivery import TRACE
+from shared.shards import SHARDS, type_of
 
 Json = dict[str, Any]
 
 VERSION = "1.0.0"  # of the messages, not of the program
 BINDING = "0.3.0"  # of AsyncAPI's description of AMQP 0-9-1
 REPLIES = "replies"
+_SHARDS_TEXT = f"A client's own shard is `{{}}.<n>` with n from 0 to {SHARDS - 1}: delivery.md"
 
 # What is sent to `reply_to`: the answer to a question, the outcomes of a command.
 ANSWERS: Mapping[type[Contract], tuple[type[Contract], ...]] = {
@@ -96,7 +98,7 @@ def _channel(key: str, contract: type[Contract]) -> Json:
         "bindings": _amqp(
             {"is": "routingKey", "exchange": {"name": _exchange(contract)} | exchange}
         ),
-    }
+    } | ({"description": _SHARDS_TEXT.format(key)} if type_of(f"{key}.0") == key else {})
 
 
 def _message(key: str, contract: type[Contract]) -> Json:

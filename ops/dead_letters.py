@@ -71,7 +71,7 @@ class DeadLetterTally:
 
 def dead_queues() -> tuple[str, ...]:
     """Return the names of the queues of dead letters."""
-    return (*map(topology.dead_queue, _ORIGINS), topology.UNROUTED)
+    return (*dict.fromkeys(map(topology.dead_queue, _ORIGINS)), topology.UNROUTED)
 
 
 def can_return(letter: DeadLetter) -> bool:

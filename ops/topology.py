@@ -19,6 +19,7 @@ from shared import rabbitmq, rights, topology
 from shared.broker import Broker
 from shared.errors import Unavailable
 from shared.runtime.outage import Outage, described
+from shared.shards import shard_of
 from shared.topology import RUNNING, Owner
 
 _START_SECONDS = 60.0  # for a broker that is still starting
@@ -159,6 +160,7 @@ async def _make_program(url: str, arguments: argparse.Namespace) -> None:
         if made is None:
             print(f"the password of {name} was kept, and is not in the URL", file=sys.stderr)
         print(program.login(url, name, made))
+        print(f"its own shard for mail is {shard_of(name)}", file=sys.stderr)
     for each in program.leftovers(management, vhost, name):
         print(f"also there: the {each}; delete it if it is not needed", file=sys.stderr)
 

@@ -1,11 +1,12 @@
 """Messages that wait for their turn, with a bound on the memory that bodies take.
 
-A prefetch counts messages, and RabbitMQ has none that counts bytes: forty mails of 15 MiB are
-600 MiB. Bodies beyond the bound wait on disk, in a file that no other process can open.
+A prefetch counts messages of one queue, and RabbitMQ has none that counts bytes or all queues:
+forty mails of 15 MiB are 600 MiB. Bodies beyond the bound wait on disk, in a file that no other
+process can open.
 """
 
+import sys
 import tempfile
-from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -17,9 +18,11 @@ from shared.contracts.mail import MAX_MAIL_BYTES
 from shared.contracts.message import MAX_SMALL_BYTES
 from shared.delivery import Delivery
 from shared.errors import Unavailable
+from shared.fair_queue import FairQueue
 from shared.inflight import DeliveryTag
 
 MAX_HELD_BYTES = 32 << 20  # of large bodies that one subscription handles at a time
+MAX_WAITING_BYTES = 8 << 20  # of small bodies that wait in memory
 PLACE_BYTES = MAX_MAIL_BYTES  # of a body on disk; larger bodies are rejected before
 
 logger = structlog.get_logger(__name__)
@@ -35,51 +38,76 @@ class Waiting(NamedTuple):
 
 
 class Backlog:
-    """The messages that wait until the bodies being handled leave them room, in their order.
+    """The messages that wait until those being handled leave them room, the queues in turn.
 
-    Only large bodies count and wait: a code does not wait for an attachment.
+    At most `places` are handled at a time, so that several queues take no more memory than one.
+    Large bodies share `room` bytes as well. No small body waits for a large one, as a code does not
+    wait for an attachment.
     """
 
-    def __init__(self, room: int = MAX_HELD_BYTES) -> None:
+    def __init__(self, room: int = MAX_HELD_BYTES, places: int | None = None) -> None:
         self._room = room
         self._held = 0  # bytes of the large bodies being handled
-        self._waiting: deque[Waiting] = deque()
+        self._counts_small = places is not None
+        self._places = sys.maxsize if places is None else places
+        self._waiting: FairQueue[Waiting] = FairQueue()
+        self._waiting_bytes = 0  # of bodies in memory
         self._spool = Spool()
+
+    def counts(self, size: int) -> bool:
+        """Return whether a body of this size takes a place or room, for which `leave` is called."""
+        return self._counts_small or _is_large(size)
 
     def admit(self, message: Delivery, tag: DeliveryTag) -> bool:
         """Return whether a message may be handled now; else it waits for `leave`."""
         size = len(message.body)
-        if size <= MAX_SMALL_BYTES:
+        if not self.counts(size):
             return True
-        if not self._waiting and self._has_room(size):  # else it would pass those that wait
-            self._held += size
+        # With a free place only large bodies wait; another one would pass them.
+        if self._places and (not _is_large(size) or (not self._waiting and self._has_room(size))):
+            self._enter(size)
             return True
         place = self._spooled(message.body)
         kept = message if place is None else replace(message, body=b"")
-        self._waiting.append(Waiting(kept, tag, size, place))
+        self._waiting_bytes += len(kept.body)
+        self._waiting.push((message.queue, _is_large(size)), Waiting(kept, tag, size, place))
         return False
 
     def leave(self, size: int) -> Iterator[tuple[Delivery, DeliveryTag]]:
-        """Free the room of a handled body; yield the messages that may be handled now.
+        """Free the place of a handled body; yield the messages that may be handled now.
 
         A message whose body the disk does not return goes back to the broker.
         """
-        if size <= MAX_SMALL_BYTES:
-            return
-        self._held -= size
-        while self._waiting and self._has_room(self._waiting[0].size):
-            waiting = self._waiting.popleft()
+        self._places += 1
+        self._held -= size * _is_large(size)
+        while self._places and (waiting := self._next()) is not None:
+            self._waiting_bytes -= len(waiting.message.body)
             message = self._whole(waiting)
             if message is not None and not waiting.tag.void:  # else it comes again
-                self._held += waiting.size
+                self._enter(waiting.size)
                 yield message, waiting.tag
 
     def clear(self) -> list[DeliveryTag]:
         """Drop the messages that wait; return their tags."""
-        tags = [each.tag for each in self._waiting]
-        self._waiting.clear()
+        tags = [each.tag for each in self._waiting.clear()]
+        self._waiting_bytes = 0
         self._spool.close()
         return tags
+
+    def _enter(self, size: int) -> None:
+        self._places -= 1
+        self._held += size * _is_large(size)
+
+    def _next(self) -> Waiting | None:
+        """Return the message whose turn it is. A large body that has no room lets no other pass."""
+        full = False
+
+        def fits(each: Waiting) -> bool:
+            nonlocal full
+            full = full or not self._has_room(each.size)
+            return not full
+
+        return self._waiting.pop(lambda each: not _is_large(each.size) or fits(each))
 
     def _has_room(self, size: int) -> bool:
         """Return whether a large body fits; one body alone always does."""
@@ -99,11 +127,18 @@ class Backlog:
             return None
 
     def _spooled(self, body: bytes) -> int | None:
+        """Return the place of a body on disk; None if it stays in memory."""
+        if not _is_large(len(body)) and self._waiting_bytes + len(body) <= MAX_WAITING_BYTES:
+            return None
         try:
             return self._spool.put(body)
         except OSError as error:
             logger.warning("a body stays in memory: the disk does not take it", reason=str(error))
             return None
+
+
+def _is_large(size: int) -> bool:
+    return size > MAX_SMALL_BYTES
 
 
 class Spool:

@@ -179,13 +179,17 @@ class Broker:
             for each in subscriptions
         ]
         readers = tuple(
-            QueueReader(self._consuming, each.queue, each.prefetch, consumer.take)
+            QueueReader(self._consuming, queue, each.prefetch, consumer.take)
             for each, consumer in zip(subscriptions, consumers, strict=True)
+            for queue in each.queues
         )
         self._readers += readers
         try:
-            for each in readers:
-                await each.open()
+            opened = await asyncio.gather(
+                *(each.open() for each in readers), return_exceptions=True
+            )
+            for error in filter(None, opened):
+                raise error
             yield
         finally:
             self._readers = tuple(each for each in self._readers if each not in readers)

@@ -19,7 +19,6 @@ import structlog
 from shared import delivery, inflight
 from shared.backlog import MAX_HELD_BYTES, Backlog
 from shared.contracts import Contract
-from shared.contracts.message import MAX_SMALL_BYTES
 from shared.delivery import Delivery, Jitter, Publishing
 from shared.errors import Reject, Retry, Unavailable, Undecodable
 from shared.inflight import DeliveryTag, InFlight, Phase
@@ -45,6 +44,9 @@ class Subscription:
     its wait for all others. A queue of questions has `retries` off: a question that fails is
     neither answered nor tried again, since its asker asks again or has gone. With a `group_size`
     other work of the loop has its turn after so many deliveries, see `GroupConsumer`.
+
+    The deliveries of `shards`, further queues, are handled alike and in turn with those of `queue`:
+    `prefetch` at a time of all queues together, while as many of each queue wait in this process.
     """
 
     queue: str
@@ -54,6 +56,12 @@ class Subscription:
     committed_seconds: float = 0.0
     retries: bool = True
     group_size: int = 1
+    shards: Sequence[str] = ()
+
+    @property
+    def queues(self) -> Sequence[str]:
+        """The names of all its queues."""
+        return (self.queue, *self.shards)
 
 
 class HandlingResult(NamedTuple):
@@ -73,7 +81,7 @@ class Consumer:
         self._contracts = tuple(subscription.handlers)
         self._publish = publish
         self._in_flight = InFlight(subscription.queue)
-        self._backlog = Backlog(room)
+        self._backlog = Backlog(room, subscription.prefetch if subscription.shards else None)
         self._metrics = QueueMetrics(subscription.queue, self._in_flight.count)
 
     def take(self, message: Delivery, tag: DeliveryTag) -> None:
@@ -100,7 +108,7 @@ class Consumer:
 
     def _start(self, message: Delivery, tag: DeliveryTag) -> None:
         task = self._in_flight.start(self._process(message, tag), tag)
-        if len(message.body) > MAX_SMALL_BYTES:  # it has room of the backlog
+        if self._backlog.counts(len(message.body)):
             task.add_done_callback(partial(self._leave, len(message.body)))
 
     def _leave(self, size: int, _: asyncio.Task[None]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from shared.delivery import ATTEMPT, CAUSE, DIED_AT, ORIGIN, REASON, Delivery, Publishing
 from shared.identity import USER
+from shared.shards import type_of
 
 BROKER_REASON = "the broker's own decision"
 # Our consumers reject unread a body that is too large, and a message on which reading fails.
@@ -68,7 +69,7 @@ def _given_up_by_broker(delivery: Delivery, death: Mapping[str, Any]) -> DeadLet
     if delivery.type == origin and isinstance(keys, list) and keys:
         # It had no type, and the broker has replaced the routing key that stands for it by the
         # queue's name. `x-death` has the key from before.
-        delivery = replace(delivery, type=str(keys[0]))
+        delivery = replace(delivery, type=type_of(str(keys[0])))
     cause = _text(death.get("reason")) or UNKNOWN
     return DeadLetter(
         delivery,

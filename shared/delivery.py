@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from shared import retry, topology
+from shared import retry, shards, topology
 from shared.contracts import Answer, Contract, Event, Question, decode, encode
 from shared.errors import Undecodable
 from shared.identity import USER, Identity, attributed, check_reply_to
@@ -89,7 +89,7 @@ def publishing(
     """Return the publishing of a command, question or event. Raises TypeError for an answer."""
     return Publishing(
         exchange=topology.exchange_of(message),
-        routing_key=message.routing_key,
+        routing_key=shards.routing_key(message),
         type=message.routing_key,
         body=encode(message),
         message_id=message.id,

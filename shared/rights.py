@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from shared.contracts import CONTRACTS, Event
+from shared.shards import SHARD_PATTERN, SHARDED, shard_of
 from shared.topology import (
     COMMANDS,
     DEAD,
@@ -49,10 +50,12 @@ def _user(name: Owner, *, commands: str = "", events: str = "", consumes: bool =
     return User(name, write=f"^({allowed})$", read=own if consumes else "^$", topics=topics)
 
 
+_MAIL_KEYS = rf"email\.send\.({'|'.join(SHARDED)})(\.{SHARD_PATTERN})?"  # of all shards
+
 USERS: tuple[User, ...] = (
     _user(
         Owner.GATEWAY,
-        commands=r"^(email\.(send\.(otp|transactional|bulk)|cancel|describe|list|count)"
+        commands=rf"^({_MAIL_KEYS}|email\.(send\.otp|cancel|describe|list|count)"
         r"|suppression\.(describe|list|add|remove)|code\.(issue|cancel|verify)"
         r"|domain\.(describe|list|count)|schedule\.(subscribe|unsubscribe))$",
         events=r"^feedback\.reported$",
@@ -61,7 +64,7 @@ USERS: tuple[User, ...] = (
     _user(Owner.SENDER, commands=r"^suppression\.announce$", events=r"^email\."),
     _user(Owner.OTP, commands=r"^email\.send\.otp$", events=r"^code\."),
     _user(Owner.CLASSIFIER, events=r"^domain\.classified$"),
-    _user(Owner.SCHEDULER, commands=r"^email\.send\.(transactional|bulk)$"),
+    _user(Owner.SCHEDULER, commands=rf"^{_MAIL_KEYS}$"),
     _user(Owner.LEDGER, events=r"^suppression\."),
 )
 
@@ -90,10 +93,13 @@ def check_program(name: str) -> str:
 def program_user(name: str) -> User:
     """Return the rights of a program that publishes mail, asks about domains, and reads its queue.
 
+    It may publish with the keys of its own shard, and with those that name no shard.
+
     It may configure nothing: a queue of its own on `mail.events` that refuses messages would stop
     the outcomes of all, and a dead-letter exchange passes topic rights by (issue 10, A13).
     """
-    commands = r"^(email\.send\.(transactional|bulk)|domain\.describe)$"
+    classes, shard = "|".join(SHARDED), shard_of(name)
+    commands = rf"^(email\.send\.({classes})(\.{shard})?|domain\.describe)$"
     return User(
         check_program(name),
         write=rf"^{re.escape(COMMANDS)}$",

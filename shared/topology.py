@@ -5,7 +5,7 @@ limit (endless before 4.0, 20 after), `reject-publish` and at-least-once dead le
 (one without the other silently falls back to at-most-once).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -38,6 +38,7 @@ from shared.contracts import (
     VerifyCode,
 )
 from shared.retry import DELAYS, Delay
+from shared.shards import SHARDED, SHARDS
 
 COMMANDS = "mail.commands"
 EVENTS = "mail.events"
@@ -107,8 +108,8 @@ class Queue:
 
 
 def dead_queue(queue: str) -> str:
-    """Return the name of the queue of the dead letters of `queue`."""
-    return f"{queue}.dead"
+    """Return the name of the queue of the dead letters of `queue`; shards of a class share one."""
+    return f"{_CLASS_QUEUES.get(queue, queue)}.dead"
 
 
 def is_reserved(queue: str) -> bool:
@@ -146,6 +147,16 @@ def sending_queue(category: Category) -> str:
     """Return the name of the sender's queue for a category."""
     return f"{Owner.SENDER}.{category}"
 
+
+def shard_queues(category: Category) -> Sequence[str]:
+    """Return the names of the queues of a category's shards, in order; codes have none."""
+    name = sending_queue(category)
+    return [f"{name}.{shard}" for shard in range(SHARDS)] if category in SHARDED else []
+
+
+_CLASS_QUEUES = {
+    queue: sending_queue(category) for category in Category for queue in shard_queues(category)
+}
 
 OTP_COMMANDS = "otp.commands"
 OTP_QUESTIONS = "otp.questions"
@@ -197,20 +208,34 @@ def _quorum(**more: str | int) -> Mapping[str, str | int]:
 
 def _work(name: str, owner: Owner, *bindings: Binding) -> tuple[Queue, Queue]:
     """Return a work queue and the queue of its dead letters."""
+    return _work_queue(name, owner, *bindings), _dead_queue(name, owner, Binding(DEAD, name))
+
+
+def _work_queue(name: str, owner: Owner, *bindings: Binding) -> Queue:
     arguments = _quorum(
         dead_letter_exchange=DEAD,
         dead_letter_routing_key=name,
         dead_letter_strategy="at-least-once",
     )
-    return (
-        Queue(name, owner, bindings, arguments),
-        Queue(
-            dead_queue(name),
-            owner,
-            (Binding(DEAD, name),),
-            _quorum(delivery_limit=DEAD_DELIVERY_LIMIT),
-        ),
-    )
+    return Queue(name, owner, bindings, arguments)
+
+
+def _dead_queue(name: str, owner: Owner, *bindings: Binding) -> Queue:
+    return Queue(dead_queue(name), owner, bindings, _quorum(delivery_limit=DEAD_DELIVERY_LIMIT))
+
+
+def _sending(category: Category) -> Iterator[Queue]:
+    """Yield the queue of a category, the queues of its shards, and that of all dead letters.
+
+    The queue without a shard has the mails of no client, and those of programs that know no shards.
+    """
+    name, key = sending_queue(category), f"email.send.{category}"
+    shards = shard_queues(category)
+    yield _work_queue(name, Owner.SENDER, Binding(COMMANDS, key))
+    for shard, queue in enumerate(shards):
+        yield _work_queue(queue, Owner.SENDER, Binding(COMMANDS, f"{key}.{shard}"))
+    origins = (name, f"{name}.*") if shards else (name,)
+    yield _dead_queue(name, Owner.SENDER, *(Binding(DEAD, origin) for origin in origins))
 
 
 def _questions(name: str, owner: Owner, *contracts: type[Question]) -> Queue:
@@ -244,15 +269,7 @@ def queues(owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> tuple[Queue
     owned = (
         # No time to live, not for codes either: a code that is too late would become a dead letter
         # without an outcome. The sender checks the expiry, and the code is sealed in both places.
-        *(
-            queue
-            for category in Category
-            for queue in _work(
-                sending_queue(category),
-                Owner.SENDER,
-                Binding(COMMANDS, f"email.send.{category}"),
-            )
-        ),
+        *(queue for category in Category for queue in _sending(category)),
         *_work(
             SENDER_ADDRESSES,
             Owner.SENDER,

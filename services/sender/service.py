@@ -1,4 +1,4 @@
-"""The wiring: a queue, a pool of SMTP connections and a handler for each sending class."""
+"""The wiring: the queues, a pool of SMTP connections and a handler for each sending class."""
 
 import asyncio
 import ssl
@@ -31,7 +31,13 @@ from shared.runtime.sealing import AddressHasher, Sealer
 from shared.storage.clock import ASK_SECONDS, DatabaseClock
 from shared.storage.database import Database
 from shared.storage.rate_limit import TokenBuckets
-from shared.topology import QUESTION_SECONDS, SENDER_ADDRESSES, SENDER_QUESTIONS, sending_queue
+from shared.topology import (
+    QUESTION_SECONDS,
+    SENDER_ADDRESSES,
+    SENDER_QUESTIONS,
+    sending_queue,
+    shard_queues,
+)
 
 # Above the longest transaction (see pool.BEFORE_DOT_SECONDS, and ten minutes for the dot), under
 # the 30 minutes after which the broker takes a command back.
@@ -98,6 +104,7 @@ def _subscription(
         prefetch=settings.prefetch(category),
         limit_seconds=HANDLING_SECONDS,
         committed_seconds=settings.sender_drain_dot_seconds,
+        shards=shard_queues(category),
     )
 
 

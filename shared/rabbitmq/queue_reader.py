@@ -10,7 +10,7 @@ import structlog
 from aiormq.abc import DeliveredMessage
 from pamqp import commands
 
-from shared import contracts, delivery, identity
+from shared import contracts, delivery, identity, shards
 from shared.delivery import Delivery
 from shared.errors import Unavailable
 from shared.rabbitmq import connection as connections
@@ -231,7 +231,7 @@ def read(queue: str, message: Received, reader: str) -> Delivery:
     )
     return Delivery(
         queue=queue,
-        type=text("message_type") or message.routing_key,
+        type=text("message_type") or shards.type_of(message.routing_key),
         body=message.body,
         message_id=message_id,
         correlation_id=text("correlation_id") or message_id,

@@ -100,9 +100,16 @@ def settings(amqp_url: str, data_dir: Path, **more: object) -> GatewaySettings:
 
 
 async def declare(url: str, names: Sequence[str] = QUEUES, max_length: int = 1000) -> None:
-    """Declare queues that the gateway publishes to."""
+    """Declare queues that the gateway publishes to; the one of a class takes all its shards."""
     queues = [
-        replace(queue, arguments={**queue.arguments, "x-max-length": max_length})
+        replace(
+            queue,
+            arguments={**queue.arguments, "x-max-length": max_length},
+            bindings=(
+                *queue.bindings,
+                *(Binding(topology.COMMANDS, f"{each.key}.*") for each in queue.bindings),
+            ),
+        )
         for queue in topology.queues(tuple(topology.Owner), scale=0.01)
         if queue.name in names
     ]

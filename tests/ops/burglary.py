@@ -58,6 +58,8 @@ REFUSED: Mapping[Owner, Sequence[Attempt]] = {
         Consume("otp.questions"),
         Browse("sender.bulk.dead"),
         Publish(topology.COMMANDS, "schedule.add"),
+        Publish(topology.COMMANDS, "email.send.otp.1"),
+        Publish(topology.COMMANDS, "email.send.bulk.x"),
         Publish(topology.EVENTS, "email.delivered"),
         Publish(topology.EVENTS, "domain.classified"),
         Publish(topology.DEAD, "sender.bulk"),

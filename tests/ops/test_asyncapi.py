@@ -97,6 +97,14 @@ def test_services_take_and_say_no_more(name: str) -> None:
     assert name not in OPERATIONS
 
 
+def test_the_channels_of_mails_name_their_shards() -> None:
+    """A program learns of the key of its own shard where it reads of the plain one."""
+    described = {key for key, each in DOCUMENT["channels"].items() if "shard" in str(each)}
+
+    assert described == {"email.send.transactional", "email.send.bulk"}
+    assert "email.send.bulk.<n>" in DOCUMENT["channels"]["email.send.bulk"]["description"]
+
+
 def test_a_question_describes_its_answers() -> None:
     """A question has the list of its answers."""
     told = {

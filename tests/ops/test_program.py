@@ -13,6 +13,7 @@ from ops.__main__ import main
 from ops.broker import BrokerError, ManagementError
 from ops.broker import RabbitServer as Node
 from shared import rabbitmq, rights, topology
+from shared.shards import shard_of
 from shared.topology import EVENTS, Binding
 from tests.tap import depth, publish_raw
 
@@ -58,8 +59,10 @@ def test_the_url_that_is_printed_logs_in(
     """Standard output is the URL alone; queue and limits are there."""
     assert run(NAME) == 0
 
-    url = capsys.readouterr().out.strip()
+    captured = capsys.readouterr()
+    url = captured.out.strip()
     assert urlsplit(url).username == NAME
+    assert captured.err == f"its own shard for mail is {shard_of(NAME)}\n"
     assert asyncio.run(depth(url, QUEUE)) == 0
     assert bindings(rabbit, vhost) == {"email.#"}
     assert account(rabbit)["limits"] == LIMITS
@@ -124,6 +127,28 @@ async def test_the_topology_may_be_declared_before_or_after(rabbit: Node, vhost:
     await rabbitmq.declare(vhost, topology.EXCHANGES, topology.queues())
     program.make(rabbit.address.management, name_of(vhost), NAME)
     program.remove(rabbit.address.management, name_of(vhost), NAME)
+
+
+def test_it_may_publish_to_its_own_shard_alone(
+    run: Run, vhost: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the key that is printed its mail waits in its shard; it cannot fill that of another."""
+    asyncio.run(rabbitmq.declare(vhost, topology.EXCHANGES, topology.queues()))
+    run(NAME)
+    url, own = capsys.readouterr().out.strip(), shard_of(NAME)
+
+    asyncio.run(publish(url, f"email.send.bulk.{own}"))
+    with pytest.raises(aio_pika.exceptions.ChannelClosed, match="ACCESS_REFUSED"):
+        asyncio.run(publish(url, f"email.send.bulk.{own + 1}"))
+
+    assert asyncio.run(depth(vhost, f"sender.bulk.{own}")) == 1
+
+
+async def publish(url: str, key: str) -> None:
+    """Publish a command as a program does."""
+    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+        commands = await channel.get_exchange(topology.COMMANDS, ensure=False)
+        await commands.publish(aio_pika.Message(b"{}"), key)
 
 
 def test_a_removed_program_has_neither_user_nor_queue(run: Run, rabbit: Node, vhost: str) -> None:

@@ -16,9 +16,9 @@ from tests.shared.messages import KIND, QUEUE
 from tests.shared.tag import RecordingTag
 
 
-def message(name: str, body: bytes) -> Delivery:
+def message(name: str, body: bytes, queue: str = QUEUE) -> Delivery:
     """Return a delivery."""
-    return Delivery(QUEUE, KIND, body, name, name, None, 1, {})
+    return Delivery(queue, KIND, body, name, name, None, 1, {})
 
 
 def put(backlog: Backlog, *bodies: bytes) -> list[bool]:
@@ -163,3 +163,69 @@ def test_a_body_that_the_disk_does_not_return_goes_back(
     ]
     assert put(backlog, b"ef", b"gh") == [True, False]
     assert [each.body for each, _ in backlog.leave(2)] == [b"gh"]
+
+
+def names(backlog: Backlog, *sizes: int) -> list[str]:
+    """Return the names of the messages that follow as bodies of these sizes leave."""
+    return [each.message_id for size in sizes for each, _ in backlog.leave(size)]
+
+
+def test_places_bound_the_messages_of_all_queues() -> None:
+    """No more messages are handled at a time than there are places, whatever queues they are of."""
+    backlog, running = Backlog(places=3), 0
+    for number in range(12):
+        running += backlog.admit(message(f"m{number}", b"a", f"q{number % 4}"), RecordingTag())
+    assert running == 3
+
+    assert [len(names(backlog, 1)) for _ in range(12)] == [1] * 9 + [0] * 3
+    assert [backlog.admit(message("m", b"a"), RecordingTag()) for _ in range(4)] == [
+        *[True] * 3,
+        False,
+    ]
+
+
+def test_queues_are_served_in_turn() -> None:
+    """The first message of one queue waits for one of each other queue, not for all of them."""
+    backlog = Backlog(places=1)
+    for number in range(5):
+        backlog.admit(message(f"a{number}", b"a", "a"), RecordingTag())
+    for name in ("b0", "c0", "b1"):
+        assert not backlog.admit(message(name, b"a", name[0]), RecordingTag())
+
+    assert names(backlog, *[1] * 7) == ["a1", "b0", "c0", "a2", "b1", "a3", "a4"]
+
+
+def test_a_large_body_without_room_holds_no_place() -> None:
+    """Small bodies pass it, also those of its own queue; a large one of another queue does not."""
+    backlog = Backlog(room=4, places=2)
+    for name, body in (("a0", b"aaa"), ("a1", b"a"), ("a2", b"aa"), ("b0", b"bb"), ("a3", b"a")):
+        backlog.admit(message(name, body, name[0]), RecordingTag())
+
+    assert names(backlog, 1) == ["a3"]
+    assert names(backlog, 1) == []
+    assert names(backlog, 3) == ["a2", "b0"]
+
+
+def test_small_bodies_that_wait_have_a_bound_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bodies beyond MAX_WAITING_BYTES wait on disk, however small they are."""
+    monkeypatch.setattr(module, "MAX_WAITING_BYTES", 2)
+    backlog = Backlog(places=1)
+    for number in range(6):
+        backlog.admit(message(f"m{number}", b"a"), RecordingTag())
+    assert size_of(backlog._spool) > 0
+
+    assert [(each.message_id, each.body) for _ in range(5) for each, _ in backlog.leave(1)] == [
+        (f"m{number}", b"a") for number in range(1, 6)
+    ]
+    assert size_of(backlog._spool) == 0
+
+
+def test_a_lost_delivery_takes_no_place() -> None:
+    """The broker delivers it again; the place goes to the next message."""
+    backlog, lost = Backlog(places=1), RecordingTag()
+    backlog.admit(message("a0", b"a"), RecordingTag())
+    backlog.admit(message("a1", b"a"), lost)
+    backlog.admit(message("a2", b"a"), RecordingTag())
+    lost.void = True
+
+    assert names(backlog, 1) == ["a2"]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
@@ -328,3 +329,46 @@ async def test_a_reply_is_tried_once() -> None:
 
     assert publish.answers == ["to-q"]
     assert tag.settled == ["ack"]
+
+
+async def test_queues_of_one_subscription_share_its_places() -> None:
+    """At most `prefetch` messages are handled at a time, however many queues deliver, in turn."""
+    going, running, order = asyncio.Semaphore(0), list[int](), list[str]()
+
+    async def handle(command: SendEmail) -> Sequence[Contract]:
+        running.append(1)
+        assert len(running) <= 2
+        await going.acquire()
+        running.pop()
+        order.append(command.id)
+        return []
+
+    shards = ["sender.transactional.0", "sender.transactional.1"]
+    consumer = Consumer(Subscription(QUEUE, {SendEmail: handle}, 2, shards=shards), Publisher())
+    tags = []
+    for queue, ids in zip(shards, ("abcdef", "x"), strict=True):
+        for id_ in ids:
+            tags.append(RecordingTag())
+            consumer.take(replace(arrived(id_), queue=queue), tags[-1])
+    for _ in tags:
+        going.release()
+    for tag in tags:
+        await is_settled(tag)
+
+    assert order == list("abcxdef")
+    assert [tag.settled for tag in tags] == [["ack"]] * 7
+
+
+async def test_messages_that_wait_for_a_place_go_back_at_the_end() -> None:
+    """A service that ends begins none of them; the broker has them for another consumer at once."""
+
+    async def hang(_: SendEmail) -> Sequence[Contract]:
+        return await asyncio.Future()
+
+    subscription = Subscription(QUEUE, {SendEmail: hang}, 1, shards=["sender.transactional.0"])
+    consumer, tags = Consumer(subscription, Publisher()), [RecordingTag() for _ in range(3)]
+    for number, tag in enumerate(tags):
+        consumer.take(arrived(f"m{number}"), tag)
+    await consumer.drain(0)
+
+    assert [tag.settled for tag in tags] == [["requeue"]] * 3

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared import delivery, topology
+from shared import delivery, shards, topology
 from shared.contracts import (
     Answer,
     Contract,
@@ -67,7 +67,8 @@ def test_a_publishing_has_the_type_and_id_of_its_message(message: Contract) -> N
     made = publishing(message)
 
     assert decode(made.type, made.body) == message
-    assert made.routing_key == made.type == message.routing_key
+    assert made.type == message.routing_key
+    assert made.routing_key == shards.routing_key(message)
     assert made.message_id == made.correlation_id == message.id
     assert made.mandatory is message.must_arrive
     assert made.persistent is not isinstance(message, Question)
@@ -101,7 +102,7 @@ def test_the_asker_gets_copies_of_events_and_answers() -> None:
 
     assert [(item.exchange, item.routing_key) for item in made] == [
         (topology.EVENTS, "email.delivered"),
-        (topology.COMMANDS, "email.send.bulk"),
+        (topology.COMMANDS, shards.routing_key(SEND)),
         ("", ASKED.reply_to),
         ("", ASKED.reply_to),
     ]

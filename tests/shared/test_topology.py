@@ -9,7 +9,7 @@ import pytest
 from aio_pika.abc import AbstractIncomingMessage
 
 from ops.broker import RabbitServer as Node
-from shared import topology
+from shared import shards, topology
 from shared.contracts import Category, Command, Contract, Event, Question
 from shared.errors import Unavailable
 from shared.rabbitmq import declare
@@ -151,6 +151,10 @@ def test_a_scaled_delay_still_waits(scale: float) -> None:
         ("email.send.otp", {"sender.otp", "ledger.mail"}),
         ("email.send.transactional", {"sender.transactional", "ledger.mail"}),
         ("email.send.bulk", {"sender.bulk", "ledger.mail"}),
+        ("email.send.bulk.0", {"sender.bulk.0", "ledger.mail"}),
+        ("email.send.transactional.15", {"sender.transactional.15", "ledger.mail"}),
+        ("email.send.transactional.16", {"ledger.mail"}),
+        ("email.send.otp.0", {"ledger.mail"}),
         ("code.issue", {"otp.commands"}),
         ("code.cancel", {"otp.commands"}),
         ("code.verify", {"otp.questions"}),
@@ -193,7 +197,7 @@ def test_what_must_arrive_has_a_queue(message: Contract) -> None:
     """Every message that is refused without a queue has one as soon as its service runs."""
     if not isinstance(message, Command | Question | Event):
         return
-    names = takers(topology.exchange_of(message), message.routing_key)
+    names = takers(topology.exchange_of(message), shards.routing_key(message))
 
     assert not message.must_arrive or names
 

@@ -73,6 +73,7 @@ class OutgoingMail:
     needs_smtputf8: bool
     not_after: datetime | None = None
     envelope_id: str = ""
+    client: str | None = None
     progress: AttemptProgress = field(default_factory=AttemptProgress, compare=False)
 
     @property
@@ -108,6 +109,7 @@ def compose(
         needs_smtputf8=not (head + sender + "".join(recipients)).isascii(),
         not_after=command.expires_at,
         envelope_id=command.id,
+        client=command.client,
     )
 
 

@@ -1,10 +1,10 @@
 """How many mails are under way at a relay at a time: a limiter, and the limit that it adapts."""
 
 import asyncio
-from collections import deque
 
 from services.sender.replies import reply as replies
 from shared.contracts import Reply, Stage
+from shared.fair_queue import FairQueue
 
 START_LIMIT = 4  # until more is known
 STEP = 0.25  # of the limit, up or down, when it is nearly right
@@ -130,24 +130,27 @@ class AdaptiveLimit:
 
 
 class ConcurrencyLimiter:
-    """A semaphore in the order of arrival whose limit may change while mails are under way."""
+    """A semaphore whose limit may change while mails are under way.
+
+    Clients that wait are let in in turn, each client's mails in the order of arrival.
+    """
 
     def __init__(self, limit: AdaptiveLimit) -> None:
         self._limit = limit
         self._active = 0
-        self._waiting: deque[asyncio.Future[bool]] = deque()
+        self._waiting: FairQueue[asyncio.Future[bool]] = FairQueue()
 
     @property
     def has_capacity(self) -> bool:
         """Whether `acquire` would return at once."""
         return self._active < self._limit.limit
 
-    async def acquire(self, seconds: float) -> bool:
+    async def acquire(self, seconds: float, client: str | None = None) -> bool:
         """Wait for a place; False after `seconds`. A place must be given back by `release`."""
         if self.has_capacity:
             self._active += 1
             return True
-        return await self._wait(seconds)
+        return await self._wait(seconds, client)
 
     def release(self) -> None:
         """Free a place for the next mail."""
@@ -160,11 +163,11 @@ class ConcurrencyLimiter:
         """Lower the limit, because the relay asks for less."""
         self._limit.pushed_back(asyncio.get_running_loop().time())
 
-    async def _wait(self, seconds: float) -> bool:
+    async def _wait(self, seconds: float, client: str | None) -> bool:
         """Wait for `_grant`, which has counted the place already."""
         loop = asyncio.get_running_loop()
         granted: asyncio.Future[bool] = loop.create_future()
-        self._waiting.append(granted)
+        self._waiting.push(client, granted)
         # Most mails wait here, and `asyncio.timeout` costs ten times as much.
         timer = loop.call_later(seconds, _time_out, granted)
         try:
@@ -179,8 +182,7 @@ class ConcurrencyLimiter:
             timer.cancel()
 
     def _grant(self) -> None:
-        while self.has_capacity and self._waiting:
-            granted = self._waiting.popleft()
+        while self.has_capacity and (granted := self._waiting.pop()) is not None:
             if not granted.done():
                 granted.set_result(True)
                 self._active += 1

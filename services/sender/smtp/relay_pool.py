@@ -75,7 +75,7 @@ class RelayPool:
         if self._throttle.limits and (seconds := await self._throttle.wait(self._rate)):
             self._metrics.throttled.inc()
             return NotAttempted(seconds)
-        if not await self._limiter.acquire(MAX_QUEUE_SECONDS):
+        if not await self._limiter.acquire(MAX_QUEUE_SECONDS, mail.client):
             return NotAttempted(MAX_QUEUE_SECONDS)
         try:
             # Other mails may have found out in the meantime that the relay is away.

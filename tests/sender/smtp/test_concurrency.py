@@ -34,6 +34,25 @@ async def test_turns() -> None:
     assert gate.has_capacity
 
 
+async def test_clients_in_turn() -> None:
+    """A client's first mail waits for one mail of each other client, however many they have."""
+    gate, order = ConcurrencyLimiter(AdaptiveLimit(1)), list[str]()
+    assert await gate.acquire(5)
+
+    async def visit(client: str | None) -> None:
+        assert await gate.acquire(5, client)
+        order.append(client or "none")
+        gate.release()
+
+    clients = ["big"] * 50 + ["small", None]
+    visits = [asyncio.create_task(visit(each)) for each in clients]
+    await asyncio.wait(visits, timeout=0.01)
+    gate.release()
+    await asyncio.gather(*visits)
+
+    assert order == ["big", "small", "none", *["big"] * 49]
+
+
 async def test_all_at_once() -> None:
     """Mails that end at the same moment count as much as those that end one after the other."""
     width = AdaptiveLimit(100)
