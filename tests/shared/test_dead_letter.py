@@ -49,8 +49,8 @@ def test_the_headers_of_the_broker_are_read() -> None:
     assert (read.cause, read.origin, read.died_at) == ("delivery_limit", "sender.bulk", MOMENT)
 
 
-def test_a_body_that_a_consumer_rejected_was_too_large() -> None:
-    """Consumers reject only bodies that are too large, so the reason is known."""
+def test_a_message_that_a_consumer_rejected_was_not_read() -> None:
+    """Consumers reject only what is too large or unreadable, so the reason is known."""
     read = dead_letter.read(LAIN, {"x-death": [RETURNED | {"reason": "rejected"}]})
 
     assert (read.cause, read.reason) == ("rejected", dead_letter.UNREAD_REASON)
