@@ -8,9 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from services.classifier.evidence import Event
-from services.classifier.handlers import MAX_AHEAD, EventHandlers, QueryHandlers
-from services.classifier.rule import VerdictRule
+from services.classifier.evidence import Event, Observation
+from services.classifier.handlers import (
+    MAX_AHEAD,
+    OBSERVE_TOGETHER,
+    EventHandlers,
+    QueryHandlers,
+)
+from services.classifier.rule import VerdictChange, VerdictRule
 from services.classifier.service import MIGRATIONS
 from services.classifier.store.counting import EvidenceStore
 from services.classifier.store.reader import DomainReader
@@ -252,3 +257,26 @@ async def test_order_does_not_matter_over_a_restart(tmp_path: Path) -> None:
             answer = await describe(QueryHandlers(DomainReader(database), COUNTS))
 
     assert answer.delivered == 2
+
+
+async def test_a_large_report_leaves_time_for_others(handlers: EventHandlers) -> None:
+    """Other work has its turn after each OBSERVE_TOGETHER events, and all of them are counted."""
+    parts = 3
+    sightings = tuple(
+        Sighting(id=f"s{number}", domain="a.example", kind=Kind.DELIVERED, at=AT)
+        for number in range(parts * OBSERVE_TOGETHER)
+    )
+    report = FeedbackReported(id="r", at=AT, sightings=sightings)
+    turns, counted_at = 0, list[int]()
+
+    class Store:
+        async def count(self, observations: Sequence[Observation]) -> Sequence[VerdictChange]:
+            counted_at.extend([turns, len(observations)])
+            return []
+
+    handling = asyncio.create_task(EventHandlers(Store(), handlers.now).on_event(report))  # type: ignore[arg-type]
+    while not handling.done():
+        await asyncio.sleep(0)
+        turns += 1
+
+    assert counted_at == [parts, parts * OBSERVE_TOGETHER]
