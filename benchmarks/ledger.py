@@ -77,6 +77,7 @@ def settings(place: Bench, amqp_url: str, url: str | None, health_port: int) -> 
         "AMQP_URL": amqp_url,
         "DATA_DIR": str(place.directory / f"data-{health_port}"),
         "HEALTH_PORT": str(health_port),
+        "SUPPRESSION_KEY": secrets.token_hex(32),
         **({"DATABASE_URL": url} if url else {}),
     }
 

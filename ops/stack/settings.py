@@ -39,7 +39,7 @@ SECRETS = {
     "otp": ("OTP_KEY", "SEALING_KEY"),
     "sender": ("SEALING_KEY", "SUPPRESSION_KEY"),
     "classifier": (),
-    "ledger": (),
+    "ledger": ("SUPPRESSION_KEY",),
 }
 _ALL_SECRETS = frozenset(name for names in SECRETS.values() for name in names)
 _RELAY = frozenset({"SENDER_SMTP_HOST", "SENDER_SMTP_PORT", "SENDER_SMTP_TLS"})

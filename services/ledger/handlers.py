@@ -1,6 +1,6 @@
 """The handlers of the ledger: commands and outcomes of mails, and questions about them."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -21,6 +21,7 @@ from shared.contracts import (
     Contract,
     CountEmails,
     DescribeEmail,
+    EmailBounced,
     EmailDescribed,
     EmailsCounted,
     EmailsListed,
@@ -41,6 +42,7 @@ class MailHandlers:
     """
 
     store: MailStore
+    on_bounced: Callable[[EmailBounced], Awaitable[None]]
 
     async def on_accepted(self, command: AcceptedEmail) -> Sequence[Contract]:
         """Record an accepted mail."""
@@ -48,8 +50,10 @@ class MailHandlers:
         return ()
 
     async def on_outcome(self, event: Outcome) -> Sequence[Contract]:
-        """Record an outcome."""
+        """Record an outcome; a bounce may suppress its address."""
         await self.store.record(early_outcome(event))
+        if isinstance(event, EmailBounced):
+            await self.on_bounced(event)
         return ()
 
 

@@ -4,26 +4,38 @@ import asyncio
 import gc
 import random
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
+from services.ledger.announcing import RETRY_SECONDS, SuppressionAnnouncer
 from services.ledger.config import LedgerSettings
 from services.ledger.handlers import MailHandlers, MailQueryHandlers
 from services.ledger.store.purging import LedgerPurge
 from services.ledger.store.reader import MailReader
 from services.ledger.store.recording import MailStore
+from services.ledger.store.suppressing import SuppressionStore
 from services.ledger.store.totals import TotalReader
+from services.ledger.suppression_handlers import SuppressionHandlers
 from shared import topology
 from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import (
     CONTRACTS,
     AcceptedEmail,
+    AddSuppressions,
+    AnnounceSuppressions,
     CountEmails,
     DescribeEmail,
+    DescribeSuppression,
     ListEmails,
+    ListSuppressions,
     Outcome,
+    RemoveSuppressions,
 )
 from shared.runtime import health, lifecycle
+from shared.runtime.sealing import AddressHasher
 from shared.storage.database import Database
 
 OUTCOMES = tuple(each for each in CONTRACTS if issubclass(each, Outcome))
@@ -31,7 +43,10 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 # With the broker's next batch on its way while this one is written.
 MAX_RECORDS_IN_FLIGHT = 768
 MAX_GROUP_SIZE = 128
+MAX_COMMANDS_IN_FLIGHT = 4
+COMMAND_SECONDS = 600.0  # for one that reads all mails or entries
 MAX_QUESTIONS_IN_FLIGHT = 32
+HOUR_SECONDS = 3600.0
 # More than the objects of two batches; what a batch makes has no cycles, see the classifier.
 COLLECT_OBJECTS = 1_000_000
 # Pages that many batches change stay in memory between two of them.
@@ -51,14 +66,21 @@ async def run(settings: LedgerSettings, stop: asyncio.Event) -> None:
         Broker.connect(settings.amqp_url, settings.service) as asked,
         Database.open(settings.service, url, folder, MIGRATIONS, cache=CACHE_KIBIBYTES) as database,
     ):
-        mails = MailHandlers(MailStore(database, random.getrandbits(32)))
+        announcer = SuppressionAnnouncer(broker.publish)
+        hasher = AddressHasher.from_text(settings.suppression_key)
+        suppressions = SuppressionStore(
+            database, hasher, settings.bounce_counts_for, announcer.wake
+        )
+        changes = SuppressionHandlers(suppressions)
+        mails = MailHandlers(MailStore(database, random.getrandbits(32)), changes.on_bounced)
         questions = MailQueryHandlers(MailReader(database), TotalReader(database))
         purge = LedgerPurge(database, settings.retention)
         checks = {"broker": broker.ready, "questions": asked.ready, "database": database.ready}
         async with (
             lifecycle.repeating(purge.run, settings.ledger_purge_seconds, "purge"),
-            broker.consuming(_mails(mails), drain=settings.drain_seconds),
-            asked.consuming(_questions(questions), drain=settings.drain_seconds),
+            _list_upkeep(suppressions, announcer, settings.ledger_purge_seconds),
+            broker.consuming(_mails(mails), _commands(changes), drain=settings.drain_seconds),
+            asked.consuming(_questions(questions, changes), drain=settings.drain_seconds),
             health.endpoint(settings.health_host, settings.health_port, checks),
         ):
             await stop.wait()
@@ -76,15 +98,42 @@ def _mails(handlers: MailHandlers) -> Subscription:
     )
 
 
-def _questions(handlers: MailQueryHandlers) -> Subscription:
+def _commands(handlers: SuppressionHandlers) -> Subscription:
+    return Subscription(
+        topology.LEDGER_COMMANDS,
+        {AnnounceSuppressions: handlers.on_announce},
+        MAX_COMMANDS_IN_FLIGHT,
+        limit_seconds=COMMAND_SECONDS,
+    )
+
+
+def _questions(mails: MailQueryHandlers, suppressions: SuppressionHandlers) -> Subscription:
     return Subscription(
         topology.LEDGER_QUESTIONS,
         {
-            DescribeEmail: handlers.on_describe_email,
-            ListEmails: handlers.on_list_emails,
-            CountEmails: handlers.on_count_emails,
+            DescribeEmail: mails.on_describe_email,
+            ListEmails: mails.on_list_emails,
+            CountEmails: mails.on_count_emails,
+            AddSuppressions: suppressions.on_add,
+            RemoveSuppressions: suppressions.on_remove,
+            DescribeSuppression: suppressions.on_describe,
+            ListSuppressions: suppressions.on_list,
         },
         MAX_QUESTIONS_IN_FLIGHT,
         limit_seconds=topology.QUESTION_SECONDS,
         retries=False,
     )
+
+
+@asynccontextmanager
+async def _list_upkeep(
+    store: SuppressionStore, announcer: SuppressionAnnouncer, purge_seconds: float
+) -> AsyncIterator[None]:
+    """Publish the changes of the suppression list, repeat all entries in a day, purge old ones."""
+    announce = partial(announcer.run, store)
+    async with (
+        lifecycle.repeating(announce, RETRY_SECONDS, "changes of the suppression list"),
+        lifecycle.repeating(store.announce_in_turn, HOUR_SECONDS, "copies of the suppression list"),
+        lifecycle.repeating(store.purge, purge_seconds, "purge of the suppression list"),
+    ):
+        yield

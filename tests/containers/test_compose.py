@@ -45,7 +45,7 @@ pytestmark = [pytest.mark.container, pytest.mark.timeout(600)]
 
 OURS = {
     "classifier": {"AMQP_URL", "DATABASE_URL"},
-    "ledger": {"AMQP_URL", "DATABASE_URL"},
+    "ledger": {"AMQP_URL", "DATABASE_URL", "SUPPRESSION_KEY"},
     "gateway": {"AMQP_URL", "DATABASE_URL", "GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET"},
     "otp": {"AMQP_URL", "DATABASE_URL", "OTP_KEY", "SEALING_KEY"},
     "sender": {"AMQP_URL", "DATABASE_URL", "SEALING_KEY", "SUPPRESSION_KEY"},

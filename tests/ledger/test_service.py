@@ -16,6 +16,7 @@ from shared.contracts.attachment import Attachment
 from shared.rabbitmq import declare
 from shared.storage.database import Database
 from tests.ledger.books import ADA, BOB, Books, event, overall, read_books, statuses
+from tests.sender.senders import SUPPRESSION_KEY
 from tests.serving import serving
 from tests.tap import depth, publish_raw
 
@@ -25,7 +26,12 @@ SECONDS = 20.0  # to wait for what must come
 @pytest.fixture
 def settings(vhost: str, database_url: str | None, tmp_path: Path) -> LedgerSettings:
     """Return the settings of a service in a vhost of its own."""
-    return LedgerSettings(amqp_url=vhost, data_dir=tmp_path, database_url=database_url)
+    return LedgerSettings(
+        amqp_url=vhost,
+        data_dir=tmp_path,
+        database_url=database_url,
+        suppression_key=SUPPRESSION_KEY,
+    )
 
 
 running = partial(serving, service.run)

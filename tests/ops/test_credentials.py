@@ -88,7 +88,10 @@ def test_only_otp_and_sender_share_a_secret(root: Path) -> None:
         if text in written[other].values()
     }
 
-    assert shared == {("otp", "sender", "SEALING_KEY")}
+    assert shared == {
+        ("otp", "sender", "SEALING_KEY"),
+        ("ledger", "sender", "SUPPRESSION_KEY"),
+    }
 
 
 def test_the_file_of_secrets_is_the_owners_alone(root: Path) -> None:

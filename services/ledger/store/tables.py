@@ -127,3 +127,39 @@ totals = sa.Table(
     sqlite_with_rowid=False,
     postgresql_with={"fillfactor": 70},  # a changed row stays on its page, out of all indexes
 )
+
+# The suppression list: see `services.ledger.suppressions.StoredSuppression`, which has the same
+# columns. A removed entry stays for a while, so that nothing older brings it back.
+suppressions = sa.Table(
+    "suppressions",
+    metadata,
+    sa.Column("address_key", sa.Text, primary_key=True),
+    sa.Column("origin", sa.Text, primary_key=True),
+    sa.Column("client", sa.Text, primary_key=True),  # empty: of all
+    sa.Column("list_id", sa.Text, primary_key=True),  # empty: of all
+    sa.Column("email", sa.Text),  # NULL once the person was forgotten, or the entry removed
+    sa.Column("categories", sa.Integer, nullable=False),  # the sum of their bits
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("email_id", sa.Text),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("expires_at", sa.BigInteger),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("removed", sa.Boolean, nullable=False),
+    sa.Column("announced", sa.Boolean, nullable=False),  # the event of `version` is confirmed
+    sa.Column("purge_at", sa.BigInteger),  # NULL while it may still count
+)
+_UNANNOUNCED = sa.not_(suppressions.c.announced)
+_ENDING = suppressions.c.purge_at.is_not(None)
+_PRESENT = sa.not_(suppressions.c.removed)
+for _name, _columns, _condition in (
+    ("unannounced", (suppressions.c.version,), _UNANNOUNCED),
+    ("purge_at", (suppressions.c.purge_at,), _ENDING),
+    ("at", (suppressions.c.at,), _PRESENT),
+    ("client", (suppressions.c.client, suppressions.c.at), _PRESENT),
+):
+    sa.Index(
+        f"ix_suppressions_{_name}",
+        *_columns,
+        sqlite_where=_condition,
+        postgresql_where=_condition,
+    )

@@ -117,7 +117,7 @@ def _of(service: str, **environ: str) -> dict[str, str]:
         ("otp", {"OTP_KEY", "SEALING_KEY"}),
         ("sender", {"SEALING_KEY", "SUPPRESSION_KEY"}),
         ("classifier", set()),
-        ("ledger", set()),
+        ("ledger", {"SUPPRESSION_KEY"}),
     ],
 )
 def test_a_service_gets_its_own_secrets_alone(service: str, secrets: set[str]) -> None:

@@ -1,0 +1,311 @@
+"""The suppression list in the database, and which of its changes are still to be announced."""
+
+import base64
+import binascii
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import orjson
+import sqlalchemy as sa
+
+from services.ledger.mails import HOUR_MILLISECONDS
+from services.ledger.store.tables import suppressions
+from services.ledger.suppressions import (
+    Bounce,
+    EntryKey,
+    StoredSuppression,
+    added,
+    after_bounce,
+    forgotten,
+    once,
+    removed,
+)
+from shared.batch import Batcher
+from shared.contracts import ListSuppressions, NewSuppression, SuppressionOrigin
+from shared.errors import Reject
+from shared.runtime.sealing import AddressHasher
+from shared.storage import dialect
+from shared.storage.database import Database, as_handler_errors
+from shared.storage.dialect import Clock
+
+PIECE_ROWS = 500  # of a transaction that changes many entries
+DAY_HOURS = 24
+PREFIXES = tuple(f"{number:02x}" for number in range(256))  # of the keys of addresses
+
+_COLUMNS = tuple(suppressions.c)
+_KEY = tuple(suppressions.primary_key.columns)
+_KEY_NAMES = [each.name for each in _KEY]
+_PRESENT = sa.not_(suppressions.c.removed)
+
+T = TypeVar("T")
+
+
+class SuppressionStore:
+    """The suppression list. Every method raises Retry when the database is away.
+
+    `on_change` is called after each commit that changes an entry. A bounce counts for `counts_for`
+    milliseconds, for good if None: see `after_bounce`.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        hasher: AddressHasher,
+        counts_for: int | None,
+        on_change: Callable[[], None],
+        clock: Clock = dialect.now,
+    ) -> None:
+        self._database = database
+        self._hasher = hasher
+        self._counts_for = counts_for
+        self._on_change = on_change
+        self._clock = clock
+        self._bounces = Batcher(self._record_bounces)
+
+    async def add(self, entries: Sequence[NewSuppression]) -> Sequence[StoredSuppression]:
+        """Add entries; replace those that exist, unless they are the same. Return all of them."""
+        return await self._change(partial(self._add, entries=entries))
+
+    async def bounce(self, found: Bounce) -> None:
+        """Add the entry of a bounce, or make it last. A bounce that was seen changes nothing."""
+        await self._bounces.add(found)
+
+    async def remove(
+        self, emails: Sequence[str], client: str | None, origin: SuppressionOrigin | None = None
+    ) -> Sequence[StoredSuppression]:
+        """Remove entries of a client and those of bounces; without a client those of all clients.
+
+        Return those that were removed.
+        """
+        of_all = suppressions.c.client == ""
+        whose = of_all
+        if client is not None:
+            bounces = suppressions.c.origin == SuppressionOrigin.BOUNCE.value
+            whose = sa.or_(suppressions.c.client == client, sa.and_(of_all, bounces))
+        which = whose if origin is None else sa.and_(whose, suppressions.c.origin == origin.value)
+        return await self._change(partial(self._remove, emails=emails, which=which))
+
+    async def forget(self, email: str) -> Sequence[StoredSuppression]:
+        """Remove the entries of an address that are no opt-outs; of these keep the hash alone."""
+        return await self._change(partial(self._forget, email=email))
+
+    async def describe(self, email: str, client: str | None) -> Sequence[StoredSuppression]:
+        """Return the entries of an address that count for a client, for any if None."""
+        which = suppressions.c.address_key == self._hasher.hash(email)
+        if client is not None:
+            which = sa.and_(which, suppressions.c.client.in_(["", client]))
+        return await self._read(lambda c: self._present(c, which))
+
+    async def page(self, question: ListSuppressions) -> tuple[Sequence[StoredSuppression], str]:
+        """Return a page of the entries, the newest first, and the cursor of the next one.
+
+        The cursor is empty after the last page. Raises Reject for a cursor that is none.
+        """
+        which = [] if question.origin is None else [suppressions.c.origin == question.origin.value]
+        if question.after is not None:
+            place = _place(question.after)
+            which.append(sa.tuple_(suppressions.c.at, *_KEY) < sa.tuple_(*place))
+        # Each client's entries are a range of an index.
+        whose = [None] if question.client is None else ["", question.client]
+        found = await self._read(
+            lambda c: [
+                row
+                for client in whose
+                for row in self._present(c, sa.and_(sa.true(), *which), client, question.limit + 1)
+            ]
+        )
+        found = sorted(found, key=lambda row: (row.at, *row.entry), reverse=True)
+        shown = found[: question.limit]
+        return shown, _cursor(shown[-1]) if len(found) > len(shown) else ""
+
+    async def unannounced(self) -> Sequence[StoredSuppression]:
+        """Return some entries whose event is not confirmed, the latest changes first."""
+        look = (
+            sa.select(*_COLUMNS)
+            .where(sa.not_(suppressions.c.announced))
+            .order_by(suppressions.c.version.desc())
+            .limit(PIECE_ROWS)
+        )
+        return await self._read(lambda c: [StoredSuppression(*row) for row in c.execute(look)])
+
+    async def announced(self, entries: Sequence[StoredSuppression]) -> None:
+        """Keep that the events of these versions are confirmed."""
+        await self._write(lambda c: c.execute(_ANNOUNCED, [_named(each) for each in entries]))
+
+    async def announce_again(self, prefixes: Iterable[str] = PREFIXES) -> None:
+        """Mark entries to be announced again, by the first two digits of their address keys."""
+        for each in prefixes:
+            begin, end = suppressions.c.address_key >= each, suppressions.c.address_key < f"{each}g"
+            again = sa.update(suppressions).values(announced=False).where(begin, end)
+            await self._write(partial(sa.Connection.execute, statement=again))
+        self._on_change()
+
+    async def announce_in_turn(self) -> None:
+        """Mark the entries of this hour to be announced again, each entry once a day.
+
+        It repairs the copy of a sender whose database was restored from a backup.
+        """
+        hour = await self._read(self._now) // HOUR_MILLISECONDS % DAY_HOURS
+        await self.announce_again(PREFIXES[hour::DAY_HOURS])
+
+    async def purge(self) -> int:
+        """Delete the entries that were removed or have expired long ago; return how many."""
+        total = 0
+        while deleted := await self._write(self._purge):
+            total += deleted
+        return total
+
+    def _add(
+        self, connection: sa.Connection, entries: Sequence[NewSuppression]
+    ) -> Sequence[StoredSuppression]:
+        now = self._now(connection)
+        new = once(added(each, self._hasher, now) for each in entries)
+        _put(connection, new)
+        found = _find(connection, [each.address_key for each in new])
+        return [found[each.entry] for each in new]
+
+    async def _record_bounces(self, bounces: Sequence[Bounce]) -> Sequence[None]:
+        await self._change(partial(self._bounce, bounces=bounces))
+        return [None] * len(bounces)
+
+    def _bounce(
+        self, connection: sa.Connection, bounces: Sequence[Bounce]
+    ) -> Sequence[StoredSuppression]:
+        now = self._now(connection)
+        keys = [self._hasher.hash(each.email) for each in bounces]
+        known = _find(connection, keys)
+        changed: dict[EntryKey, StoredSuppression] = {}
+        for found, key in sorted(zip(bounces, keys, strict=True), key=lambda pair: pair[0].at):
+            entry = key, SuppressionOrigin.BOUNCE.value, "", ""
+            after = after_bounce(known.get(entry), found, key, self._counts_for, now)
+            if after is not None:
+                changed[entry] = known[entry] = after
+        _put(connection, once(changed.values()))
+        return [*changed.values()]
+
+    def _remove(
+        self, connection: sa.Connection, emails: Sequence[str], which: sa.ColumnElement[bool]
+    ) -> Sequence[StoredSuppression]:
+        now = self._now(connection)
+        keys = [self._hasher.hash(each) for each in emails]
+        found = once(_find(connection, keys, sa.and_(which, _PRESENT)).values())
+        _put(connection, [removed(each, now) for each in found])
+        return found
+
+    def _forget(self, connection: sa.Connection, email: str) -> Sequence[StoredSuppression]:
+        now = self._now(connection)
+        found = once(_find(connection, [self._hasher.hash(email)]).values())
+        _put(connection, [forgotten(each, now) for each in found])
+        return found
+
+    def _purge(self, connection: sa.Connection) -> int:
+        ended = suppressions.c.purge_at < self._now(connection)
+        old = sa.select(*_KEY).where(ended, suppressions.c.announced).limit(PIECE_ROWS)
+        return connection.execute(sa.delete(suppressions).where(sa.tuple_(*_KEY).in_(old))).rowcount
+
+    def _present(
+        self,
+        connection: sa.Connection,
+        which: sa.ColumnElement[bool],
+        client: str | None = None,
+        limit: int | None = None,
+    ) -> Sequence[StoredSuppression]:
+        """Return entries that count now, of a client if one is named, the newest first."""
+        now, expires_at = self._now(connection), suppressions.c.expires_at
+        look = sa.select(*_COLUMNS).where(
+            which, _PRESENT, sa.or_(expires_at.is_(None), expires_at > now)
+        )
+        if client is not None:
+            look = look.where(suppressions.c.client == client)
+        order = (suppressions.c.at.desc(), *(each.desc() for each in _KEY))
+        rows = connection.execute(look.order_by(*order).limit(limit))
+        return [StoredSuppression(*row) for row in rows]
+
+    def _now(self, connection: sa.Connection) -> int:
+        found: int = connection.execute(sa.select(self._clock(connection))).scalar_one()
+        return found
+
+    async def _change(
+        self, work: Callable[[sa.Connection], Sequence[StoredSuppression]]
+    ) -> Sequence[StoredSuppression]:
+        changed = await self._write(work)
+        if changed:
+            self._on_change()
+        return changed
+
+    async def _write(self, work: Callable[[sa.Connection], T]) -> T:
+        with as_handler_errors("the suppression list"):
+            return await self._database.write(work)
+
+    async def _read(self, work: Callable[[sa.Connection], T]) -> T:
+        with as_handler_errors("the suppression list"):
+            return await self._database.read(work)
+
+
+_ANNOUNCED = (
+    sa.update(suppressions)
+    .values(
+        announced=True,
+        # Its event had the address; the entry is kept for its version alone.
+        email=sa.case((suppressions.c.removed, sa.null()), else_=suppressions.c.email),
+    )
+    .where(
+        *(each == sa.bindparam(f"of_{each.name}") for each in _KEY),
+        suppressions.c.version == sa.bindparam("of_version"),
+    )
+)
+
+
+def _put(connection: sa.Connection, entries: Sequence[StoredSuppression]) -> None:
+    """Write entries, each in a version higher than before, unless they are there as they are."""
+    if not entries:
+        return
+    row = dialect.insert(connection, suppressions)
+    old, new = suppressions.c, row.excluded
+    higher = sa.case((old.version >= new.version, old.version + 1), else_=new.version)
+    values = {each.name: new[each.name] for each in _COLUMNS if each.name not in _KEY_NAMES}
+    content = ("email", "categories", "reason", "email_id", "expires_at", "removed")
+    differs = sa.or_(*(old[name].is_distinct_from(new[name]) for name in content))
+    upsert = row.on_conflict_do_update(
+        index_elements=_KEY_NAMES, set_={**values, "version": higher}, where=differs
+    )
+    connection.execute(upsert, [each._asdict() for each in entries])
+
+
+def _find(
+    connection: sa.Connection,
+    address_keys: Sequence[str],
+    which: sa.ColumnElement[bool] = sa.true(),  # noqa: B008 -- it has no state
+) -> dict[EntryKey, StoredSuppression]:
+    """Return the entries of some addresses, ended ones too, and lock them until the commit."""
+    found: dict[EntryKey, StoredSuppression] = {}
+    keys = sorted({*address_keys})
+    for start in range(0, len(keys), PIECE_ROWS):
+        some = keys[start : start + PIECE_ROWS]
+        look = sa.select(*_COLUMNS).where(suppressions.c.address_key.in_(some), which)
+        for row in connection.execute(look.order_by(*_KEY).with_for_update()):
+            entry = StoredSuppression(*row)
+            found[entry.entry] = entry
+    return found
+
+
+def _named(entry: StoredSuppression) -> dict[str, Any]:
+    key = dict(zip(_KEY_NAMES, entry.entry, strict=True))
+    return {f"of_{name}": value for name, value in {**key, "version": entry.version}.items()}
+
+
+def _cursor(entry: StoredSuppression) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps([entry.at, *entry.entry])).decode()
+
+
+def _place(cursor: str) -> tuple[int, str, str, str, str]:
+    """Return the place in the list of a cursor. Raises Reject."""
+    try:
+        at, *key = orjson.loads(base64.urlsafe_b64decode(cursor.encode()))
+    except (binascii.Error, UnicodeError, ValueError, TypeError):
+        raise Reject("after: is no cursor of this list") from None
+    texts = [each for each in key if isinstance(each, str)]
+    if not isinstance(at, int) or len(texts) != len(_KEY):
+        raise Reject("after: is no cursor of this list")
+    return at, *texts  # type: ignore[return-value] # of the length that was checked
