@@ -1,6 +1,6 @@
 """Commands and outcomes of mails, and all that the ledger's database has about them."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -103,22 +103,27 @@ def _read(connection: sa.Connection) -> Books:
     )
     present = connection.execute(
         sa.text(
-            "SELECT email_id, recipient, attempt, outcome, status, at, detail FROM recipients"
+            "SELECT email_id, messages.client, recipient, attempt, outcome, status, at, detail"
+            " FROM recipients"
             " JOIN messages ON number = message ORDER BY messages.client, email_id, recipient"
         )
     )
-    recipients = []
-    for email_id, recipient, *first in present:
-        earlier = connection.execute(
-            sa.text(
-                "SELECT attempt, outcome, status, at, detail FROM history"
-                " JOIN messages ON number = message WHERE email_id = :id AND recipient = :to"
-                " ORDER BY attempt, outcome"
-            ),
-            {"id": email_id, "to": recipient},
+    earlier = connection.execute(
+        sa.text(
+            "SELECT email_id, messages.client, recipient, attempt, outcome, status, at, detail"
+            " FROM history JOIN messages ON number = message"
+            " ORDER BY email_id, recipient, attempt, outcome"
         )
-        others = [tuple(each) for each in earlier if tuple(each[:2]) != tuple(first[:2])]
-        recipients.append((email_id, recipient, tuple(first), *others))
+    )
+    others: dict[tuple[str, str, str], list[tuple[Any, ...]]] = defaultdict(list)
+    for email_id, client, recipient, *rest in earlier:
+        others[email_id, client, recipient].append(tuple(rest))
+    recipients = []
+    for email_id, client, recipient, *first in present:
+        # A copy of the outcome that counts may be older than it.
+        known = others[email_id, client, recipient]
+        rest = [each for each in known if each[:2] != tuple(first[:2])]
+        recipients.append((email_id, recipient, tuple(first), *rest))
     totals = connection.execute(sa.text("SELECT * FROM totals"))
     sums = {
         tuple(row[:5]): {name: count for name, count in zip(COUNTS, row[5:], strict=True) if count}
