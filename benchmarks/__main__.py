@@ -18,12 +18,14 @@ from benchmarks import (
     domains,
     drain,
     knee,
+    ledger,
     mail,
     refusals,
     report,
     sink,
 )
 from benchmarks.bench import Bench, BenchError
+from benchmarks.report import Series
 from benchmarks.sink import Sink
 from ops.broker import BrokerError
 from services.classifier.rule import Mode
@@ -35,6 +37,7 @@ _ROUND_TRIP_SECONDS = 0.020  # to the far relay and back
 _WAITING_MAILS = 100_000  # commands
 _VERIFYING_CALLERS = 64  # HTTP connections
 _MEASURED_REFUSALS = 10_000
+_LEDGER_DOMAINS = 5000  # of the recipients
 _MEASURED_CODES = 500  # codes, one after the other
 
 
@@ -217,6 +220,32 @@ async def _domains(place: Bench, chosen: argparse.Namespace) -> None:
         _say(text)
 
 
+async def _ledger(place: Bench, chosen: argparse.Namespace) -> None:
+    plan = ledger.LedgerPlan(chosen.events // 2, _LEDGER_DOMAINS)
+    _say(f"\n{chosen.events:,} commands and outcomes recorded; {bench.load_average()}")
+    found = [await ledger.recorded(place, plan) for _ in range(chosen.repetitions)]
+    events = Series("recorded out of RabbitMQ", [each.rate for each in found])
+    _say(report.table("events/s", [events]))
+    _say(report.at_least(events, ledger.WANTED_RATE))
+    spent = min(each.processor for each in found)
+    _say(f"  {spent * 1e6:.1f} µs of processor time an event")
+    if chosen.profile:
+        into = place.directory / "ledger.profile"
+        await ledger.recorded(place, plan, bench.profiled(ledger.MODULE, into))
+        _say(bench.hotspots(into))
+    program = sink.best()
+    mails = drain.DrainPlan(chosen.count, chosen.connections)
+    async with sink.serving(place, program) as served:
+        _say(_title(program.name, mails, chosen.repetitions))
+        without, beside = [], []
+        for _ in range(chosen.repetitions):
+            without.append((await drain.drained(place, served, mails)).rate)
+            beside.append((await drain.drained(place, served, mails, recorded=True)).rate)
+    series = [Series("with the ledger", beside), Series("without", without)]
+    _say(report.table("mails/s", series))
+    _say(report.no_slower(series[0], series[1], ledger.MAX_SLOWER_SHARE))
+
+
 _MEASUREMENTS = {
     "cost": _cost,
     "knee": _knee,
@@ -225,6 +254,7 @@ _MEASUREMENTS = {
     "accept": _accept,
     "codes": _codes,
     "domains": _domains,
+    "ledger": _ledger,
 }
 _ON_REQUEST = {"memory"}
 
@@ -259,7 +289,9 @@ def _parser() -> argparse.ArgumentParser:
         default=[10_000, 1_000_000],
         help="that are known, a figure each (10000 1000000)",
     )
-    add("--events", type=_positive, default=60_000, help="of domains, a time (%(default)s)")
+    add(
+        "--events", type=_positive, default=60_000, help="of domains or mails, a time (%(default)s)"
+    )
     add("--mode", type=Mode, choices=list(Mode), default=Mode.COUNTS, help="of the classifier")
     add(
         "--databases",

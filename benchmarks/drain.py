@@ -15,7 +15,7 @@ import time
 import uuid
 from asyncio.subprocess import Process
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import asdict, dataclass
 
 import aiohttp
@@ -24,14 +24,14 @@ import uvloop
 from aiosmtplib import SMTP
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks import bench, mail
+from benchmarks import bench, ledger, mail
 from benchmarks.bench import Bench, BenchError
 from benchmarks.sink import Sink
 from ops import ports
 from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import Category, EmailDelivered
-from shared.topology import EVIDENCE, dead_queue, sending_queue
+from shared.topology import EVIDENCE, RUNNING, Owner, dead_queue, sending_queue
 
 NAME = "bench"  # of our connection to the broker
 QUEUE = sending_queue(Category.TRANSACTIONAL)
@@ -81,16 +81,28 @@ class Drained:
 
 
 async def drained(
-    place: Bench, served: Sink, plan: DrainPlan, command: Sequence[str] = SENDER
+    place: Bench,
+    served: Sink,
+    plan: DrainPlan,
+    command: Sequence[str] = SENDER,
+    *,
+    recorded: bool = False,
 ) -> Drained:
-    """Measure a sender that empties a queue which was filled before it starts."""
-    async with place.vhost() as amqp_url, Broker.connect(amqp_url, NAME) as broker:
+    """Measure a sender that empties a queue which was filled before it starts.
+
+    A `recorded` one has a ledger beside it, which records commands and outcomes meanwhile.
+    """
+    owners = [each for each in RUNNING if recorded or each is not Owner.LEDGER]
+    async with place.vhost(*owners) as amqp_url, Broker.connect(amqp_url, NAME) as broker:
         ids = {str(uuid.uuid4()) for _ in range(plan.count)}
         await fill(broker, sorted(ids))
         expected = served.count() + plan.count
         [health_port] = ports.unused(1)
         environment = settings(place, amqp_url, served.port, plan.connections, health_port)
-        async with place.running("sender", command, environment) as process:
+        async with (
+            ledger.running(place, amqp_url) if recorded else nullcontext(),
+            place.running("sender", command, environment) as process,
+        ):
             await served.reach(expected, process)
             spent = await fetch_timings(health_port)
             most = bench.peak_memory(process.pid)

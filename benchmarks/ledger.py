@@ -31,6 +31,7 @@ NAME = "bench"  # of our connection to the broker
 MODULE = "services.ledger"
 SERVICE = (sys.executable, "-m", MODULE)
 WANTED_RATE = 10_000  # events a second
+MAX_SLOWER_SHARE = 0.2  # of a drain beside it
 OUTCOME_LAG = 2000  # mails between a command and its outcome
 _MAX_PUBLISHING = 500  # messages at once
 _RECORD_SECONDS = 300.0  # for all of it
@@ -54,14 +55,12 @@ class Recorded(NamedTuple):
     memory: int
 
 
-async def recorded(
-    place: Bench, url: str | None, plan: LedgerPlan, command: Sequence[str] = SERVICE
-) -> Recorded:
-    """Measure a ledger that records waiting events; `url` is of an empty database, or None."""
+async def recorded(place: Bench, plan: LedgerPlan, command: Sequence[str] = SERVICE) -> Recorded:
+    """Measure a ledger that records waiting events in SQLite."""
     count = 2 * plan.mails
     async with filled(place, plan) as amqp_url:
         [health_port] = ports.unused(1)
-        environment = settings(place, amqp_url, url, health_port)
+        environment = settings(place, amqp_url, health_port)
         async with place.running("ledger", command, environment) as process:
             await place.listening("ledger", process, health_port)
             before = _processor_seconds(process.pid)
@@ -71,14 +70,22 @@ async def recorded(
             return Recorded(rate, spent, peak_memory(process.pid))
 
 
-def settings(place: Bench, amqp_url: str, url: str | None, health_port: int) -> dict[str, str]:
+@asynccontextmanager
+async def running(place: Bench, amqp_url: str) -> AsyncIterator[None]:
+    """Run a ledger beside another measurement."""
+    [health_port] = ports.unused(1)
+    environment = settings(place, amqp_url, health_port)
+    async with place.running("ledger", SERVICE, environment):
+        yield
+
+
+def settings(place: Bench, amqp_url: str, health_port: int) -> dict[str, str]:
     """Return the environment of a ledger that has recorded nothing before."""
     return {
         "AMQP_URL": amqp_url,
         "DATA_DIR": str(place.directory / f"data-{health_port}"),
         "HEALTH_PORT": str(health_port),
         "SUPPRESSION_KEY": secrets.token_hex(32),
-        **({"DATABASE_URL": url} if url else {}),
     }
 
 

@@ -11,12 +11,12 @@ from shared import topology
 from shared.contracts import CONTRACTS
 from shared.dead_letter import DeadLetter
 
-# The fields that a contract keeps out of its repr.
+# The fields that a contract keeps out of its repr, except addresses, by which a letter is found.
 WITHHELD = frozenset(
     declared.alias or name
     for contract in CONTRACTS
     for name, declared in contract.model_fields.items()
-    if not declared.repr
+    if not declared.repr and name != "email"
 )
 _NAMES = frozenset(queue.name for queue in topology.queues())
 _ORIGINS = tuple(sorted(name for name in _NAMES if topology.dead_queue(name) in _NAMES))

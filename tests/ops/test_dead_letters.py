@@ -94,6 +94,9 @@ def test_every_dead_queue_is_known() -> None:
         "sender.bulk.dead",
         "otp.commands.dead",
         "classifier.evidence.dead",
+        "sender.addresses.dead",
+        "ledger.mail.dead",
+        "ledger.commands.dead",
         topology.UNROUTED,
     }
 
