@@ -43,6 +43,11 @@ def _bare_addresses(*mailboxes: tuple[str, ...]) -> tuple[str, ...]:
     return _each_once(tuple(map(address.bare_address, chain(*mailboxes))))
 
 
+def _check_room(*mailboxes: tuple[str, ...]) -> None:
+    if sum(map(len, mailboxes)) > MAX_RECIPIENTS:
+        raise ValueError(f"must have at most {MAX_RECIPIENTS} recipients")
+
+
 class Category(StrEnum):
     """The three sending classes, each with a queue and SMTP connections of its own."""
 
@@ -129,8 +134,7 @@ class SendEmail(Command):
     def _has_content_and_room(self) -> Self:
         if self.text is None and self.html is None and self.sealed is None:
             raise ValueError("must have a text or an html part")
-        if len(self.to) + len(self.cc) + len(self.bcc) > MAX_RECIPIENTS:
-            raise ValueError(f"must have at most {MAX_RECIPIENTS} recipients")
+        _check_room(self.to, self.cc, self.bcc)
         if self.pending is not None and not {*self.pending} <= {*self._everyone}:
             raise ValueError("must have no pending recipients that are not in to, cc or bcc")
         check_class(self.category, self.headers, self.list_id)
@@ -156,6 +160,11 @@ class AcceptedEmail(Command):
     created_at: OptionalMoment = None
     expires_at: OptionalMoment = None
     size_bytes: int = Field(0, exclude=True, description="Of the whole command")
+
+    @model_validator(mode="after")
+    def _has_room(self) -> Self:
+        _check_room(self.to, self.cc, self.bcc)
+        return self
 
     @property
     def routing_key(self) -> str:

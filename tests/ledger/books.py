@@ -91,10 +91,11 @@ class Books(NamedTuple):
 
 async def read_books(database: Database) -> Books:
     """Return all that the database has."""
-    return await database.read(_read)
+    return await database.read(read_from)
 
 
-def _read(connection: sa.Connection) -> Books:
+def read_from(connection: sa.Connection) -> Books:
+    """Return all that a connection's database has."""
     mails = connection.execute(
         sa.text(
             "SELECT email_id, client, category, sender, subject, list_id, tags, metadata,"

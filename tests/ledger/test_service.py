@@ -13,6 +13,7 @@ from shared import topology
 from shared.broker import Broker
 from shared.contracts import Category, Contract, SendEmail
 from shared.contracts.attachment import Attachment
+from shared.errors import Unavailable
 from shared.rabbitmq import declare
 from shared.storage.database import Database
 from tests.ledger.books import ADA, BOB, Books, event, overall, read_books, statuses
@@ -97,3 +98,22 @@ async def test_what_is_no_mail_is_a_dead_letter(settings: LedgerSettings) -> Non
         async with asyncio.timeout(SECONDS):
             while not await depth(settings.amqp_url, f"{topology.LEDGER_MAIL}.dead"):
                 pass
+
+
+async def test_no_mail_is_accepted_that_would_not_be_recorded(
+    vhost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a ledger its queue fills up; then no command is confirmed."""
+    queues = [each for each in topology.queues() if each.owner != topology.Owner.LEDGER]
+    monkeypatch.setattr(topology, "MAX_WAITING", 20)
+    queues += [each for each in topology.queues() if each.owner == topology.Owner.LEDGER]
+    await declare(vhost, topology.EXCHANGES, queues)
+
+    async with Broker.connect(vhost, "test") as broker:
+        with pytest.raises(Unavailable):
+            await _publish_many(broker, 200)
+
+
+async def _publish_many(broker: Broker, count: int) -> None:
+    for number in range(count):
+        await broker.publish(mail(f"m-{number}"))

@@ -8,12 +8,15 @@ import pytest
 from shared import topology
 from shared.broker import Broker
 from shared.contracts import (
+    AcceptedEmail,
     CancelCode,
     Contract,
     DescribeDomain,
     IssueCode,
     SendEmail,
     VerifyCode,
+    decode,
+    encode,
 )
 from shared.errors import Undecodable
 from shared.identity import DIRECT_REPLY, Identity, attributed, check_reply_to, identify
@@ -78,6 +81,16 @@ def test_without_a_user_no_client_can_be_named() -> None:
             attributed(message, unknown)
     for message in codes(None):
         assert attributed(message, unknown) == message
+
+
+@pytest.mark.parametrize("publisher", [Identity(), SHOP, OURS], ids=["no user", "shop", "ours"])
+def test_the_ledger_s_copy_has_the_client_of_the_command(publisher: Identity) -> None:
+    """A mail that the sender sends for a client is recorded for that client."""
+    sent = SendEmail(id="m", client="neighbour", to=("a@b.example",), subject="s", text="t")
+    copy = decode(sent.routing_key, encode(sent), (AcceptedEmail,))
+
+    assert isinstance(copy, AcceptedEmail)
+    assert attributed(copy, publisher).client == attributed(sent, publisher).client
 
 
 def test_any_user_may_ask_about_domains() -> None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from shared.contracts import SendEmail, decode, encode
+from shared.contracts import AcceptedEmail, SendEmail, decode, encode
 from shared.contracts.fields import MAX_RECIPIENTS
 from shared.errors import Undecodable
 from tests.shared.messages import body, send_email
@@ -101,3 +101,60 @@ def test_labels_have_limits(fields: dict[str, object], reason: str) -> None:
     """Tags and metadata are few and short, so that every event can repeat them."""
     with pytest.raises(Undecodable, match=reason):
         send_email(body(**fields))
+
+
+COPIED = {
+    "category": "bulk",
+    "from": "Shop <shop@shop.example>",
+    "to": ["Ann <ann@EXAMPLE.org>", "bob@example.org"],
+    "cc": "ann@example.org",
+    "bcc": ["eve@example.org"],
+    "tags": [{"name": "kind", "value": "news"}],
+    "metadata": {"order": "7"},
+    "list_id": "weekly",
+    "client": "shop",
+    "created_at": "2026-01-01T00:00:00Z",
+    "expires_at": "0001-01-01T00:00:00Z",
+}
+
+
+def test_the_ledger_s_copy_has_the_fields_of_the_command() -> None:
+    """The ledger keeps the fields as the sender reads them, and the size of the whole."""
+    raw = body(**COPIED)
+    command = decode("email.send.bulk", raw)
+    copy = decode("email.send.bulk", raw, (AcceptedEmail,))
+
+    assert isinstance(command, SendEmail)
+    assert isinstance(copy, AcceptedEmail)
+    assert copy.recipients == command.recipients
+    fields = [each for each in AcceptedEmail.model_fields if each != "size_bytes"]
+    assert {each: getattr(copy, each) for each in fields} == {
+        each: getattr(command, each) for each in fields
+    }
+    assert copy.size_bytes == len(raw)
+    assert copy.routing_key == command.routing_key
+
+
+def test_the_ledger_s_copy_skips_the_content() -> None:
+    """Content that the sender will refuse is no reason not to record the mail."""
+    raw = body(attachments=[{"filename": "a", "content": "not base64!"}], size_bytes=7)
+    copy = decode("email.send.transactional", raw, (AcceptedEmail,))
+
+    assert isinstance(copy, AcceptedEmail)
+    assert copy.size_bytes == len(raw)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"to": []},
+        {"to": ["nobody"]},
+        {"subject": "a\nb"},
+        {"to": ["a@b.example"] * MAX_RECIPIENTS, "cc": ["c@b.example"]},
+    ],
+    ids=["nobody", "no address", "subject", "too many"],
+)
+def test_the_ledger_s_copy_refuses_what_no_sender_sends(wrong: dict[str, object]) -> None:
+    """A recipient that no outcome can name is not recorded."""
+    with pytest.raises(Undecodable):
+        decode("email.send.transactional", body(**wrong), (AcceptedEmail,))

@@ -1,5 +1,6 @@
 """SQL that means the same to both databases."""
 
+import json
 import time
 from pathlib import Path
 
@@ -137,3 +138,18 @@ async def test_a_prepared_statement(database: Database) -> None:
         return [asking.run(connection, number=each).scalar() for each in (2, 10)]
 
     assert await database.write(ask_twice) == [6, 110]
+
+
+async def test_many_rows_come_as_one_text(database: Database) -> None:
+    """A list for each row, in both databases; no row is an empty list."""
+    text = """
+        SELECT $json_rows(column1, column2) FROM $rows(text, bigint)
+        WHERE column2 > CAST($1 AS bigint)
+        """
+
+    def found(connection: sa.Connection, limit: int) -> object:
+        rows = [("a", 1), ("b", 2), ("c", 3)]
+        return json.loads(dialect.execute(connection, text, (limit,), rows).scalar_one())
+
+    assert await database.read(lambda connection: found(connection, 1)) == [["b", 2], ["c", 3]]
+    assert await database.read(lambda connection: found(connection, 9)) == []

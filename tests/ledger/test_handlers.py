@@ -1,0 +1,27 @@
+"""The handlers of the ledger, on its database."""
+
+from pathlib import Path
+
+from services.ledger.handlers import MailHandlers
+from services.ledger.service import MIGRATIONS
+from services.ledger.store.recording import MailStore
+from shared.contracts import EmailBounced
+from shared.storage.database import Database
+from tests.ledger.books import ADA, command, event, read_books, statuses
+
+
+async def test_commands_and_outcomes_are_recorded_and_nothing_is_published(tmp_path: Path) -> None:
+    """Recording has no results, and a repetition changes nothing."""
+    async with Database.open("ledger", None, tmp_path, MIGRATIONS) as database:
+        handlers = MailHandlers(MailStore(database, 0))
+        returned = [
+            await handlers.on_accepted(command()),
+            await handlers.on_outcome(event(EmailBounced)),
+        ]
+        once = await read_books(database)
+        await handlers.on_outcome(event(EmailBounced))
+        await handlers.on_accepted(command())
+
+        assert returned == [(), ()]
+        assert statuses(once) == {("m-1", ADA): "bounced"}
+        assert await read_books(database) == once
