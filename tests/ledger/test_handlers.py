@@ -11,9 +11,14 @@ from tests.ledger.books import ADA, command, event, read_books, statuses
 
 
 async def test_commands_and_outcomes_are_recorded_and_nothing_is_published(tmp_path: Path) -> None:
-    """Recording has no results, and a repetition changes nothing."""
+    """Recording has no results, a repetition changes nothing, and a bounce is passed on."""
+    bounced: list[EmailBounced] = []
+
+    async def on_bounced(event: EmailBounced) -> None:
+        bounced.append(event)
+
     async with Database.open("ledger", None, tmp_path, MIGRATIONS) as database:
-        handlers = MailHandlers(MailStore(database, 0))
+        handlers = MailHandlers(MailStore(database, 0), on_bounced)
         returned = [
             await handlers.on_accepted(command()),
             await handlers.on_outcome(event(EmailBounced)),
@@ -23,5 +28,6 @@ async def test_commands_and_outcomes_are_recorded_and_nothing_is_published(tmp_p
         await handlers.on_accepted(command())
 
         assert returned == [(), ()]
+        assert [each.recipient for each in bounced] == [ADA, ADA]
         assert statuses(once) == {("m-1", ADA): "bounced"}
         assert await read_books(database) == once

@@ -30,6 +30,7 @@ from shared.rabbitmq import declare
 from shared.storage.database import Database
 from tests.ledger.books import event, overall, read_books, statuses
 from tests.processes import started
+from tests.sender.senders import SUPPRESSION_KEY
 from tests.tap import depth
 from tests.waiting import until
 
@@ -115,6 +116,7 @@ async def test_the_books_equal_a_recount(
         "AMQP_URL": vhost,
         "DATA_DIR": str(tmp_path),
         "LOG_LEVEL": "ERROR",
+        "SUPPRESSION_KEY": SUPPRESSION_KEY,
         **({"DATABASE_URL": database_url} if database_url else {}),
     }
     size = len(sent) // KILLS + 1
