@@ -19,6 +19,7 @@ _COMMANDS = {
     "simulator": ("ops.simulator.__main__", "run the SMTP simulator by itself"),
     "topology": ("ops.topology", "declare exchanges, queues, bindings, users"),
     "dead": ("ops.dead", "list, show, replay or drop dead letters"),
+    "ledger": ("ops.ledger", "check that the books add up, or show one message"),
     "load": ("ops.load.cli", "put a running stack under load, and check the result"),
     "classify": ("ops.classify", "classify an SMTP reply"),
 }

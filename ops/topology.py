@@ -138,7 +138,7 @@ async def _declare(url: str, arguments: argparse.Namespace) -> None:
 
 
 async def _grant(url: str, arguments: argparse.Namespace) -> None:
-    management, vhost = _management(url, arguments)
+    management, vhost = management_of(url, arguments.management_url)
     passwords = _passwords(os.environ)
     await _answering(management, arguments.wait)
     await grant(management.url, management.user, management.password, vhost, passwords)
@@ -148,7 +148,7 @@ async def _grant(url: str, arguments: argparse.Namespace) -> None:
 async def _make_program(url: str, arguments: argparse.Namespace) -> None:
     """Print the program's URL alone to standard output, for `$(…)`."""
     name = arguments.name
-    management, vhost = _management(url, arguments)
+    management, vhost = management_of(url, arguments.management_url)
     await _answering(management, arguments.wait)
     if arguments.remove:
         program.remove(management, vhost, name)
@@ -165,9 +165,9 @@ async def _make_program(url: str, arguments: argparse.Namespace) -> None:
         print(f"also there: the {each}; delete it if it is not needed", file=sys.stderr)
 
 
-def _management(url: str, arguments: argparse.Namespace) -> tuple[Management, str]:
+def management_of(url: str, given: str | None) -> tuple[Management, str]:
     """Return the management API and the vhost of an administrator's URL."""
-    management_url = cli.find_management_url(arguments.management_url, os.environ)
+    management_url = cli.find_management_url(given, os.environ)
     where = urlsplit(url)
     user, password = unquote(where.username or "guest"), unquote(where.password or "guest")
     management = Management(management_url, user, password)

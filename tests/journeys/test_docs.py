@@ -63,22 +63,47 @@ async def before_codes(user: User, _: Stack) -> None:
 
 
 async def before_dead_letters(_: User, stack: Stack) -> None:
-    """Publish a mail without recipients, and wait until it is a dead letter."""
+    """Publish a mail without recipients; wait until it and the ledger's copy are dead letters."""
     key = "email.send.transactional"
     async with await aio_pika.connect(stack.record["amqp_url"]) as connection:
         channel = await connection.channel()
-        dead = await channel.get_queue(topology.dead_queue("sender.transactional"))
+        queues = [
+            await channel.get_queue(topology.dead_queue(each))
+            for each in ("sender.transactional", topology.LEDGER_MAIL)
+        ]
         commands = await channel.get_exchange(topology.COMMANDS, ensure=False)
         mail = aio_pika.Message(BROKEN, type=key, message_id="order-17")
         await commands.publish(mail, key)
 
         async def has_died() -> bool:
-            return (await dead.declare()).message_count == 1
+            return [(await each.declare()).message_count for each in queues] == [1, 1]
 
         await until(has_died)
 
 
+async def before_status(user: User, _: Stack) -> None:
+    """Wait until the ledger has the outcomes of the mail with a tag, which take a moment."""
+
+    async def is_final() -> bool:
+        answer = await user.ask("GET", "/v1/messages?tag=campaign:spring")
+        return [each["status"] for each in answer.body["messages"]] == ["final"]
+
+    await until(is_final)
+
+
+async def before_cancelling(user: User, _: Stack) -> None:
+    """Wait until the mail is between two attempts, when no sender has begun to send it."""
+
+    async def is_deferred() -> bool:
+        path = "/v1/messages?recipient=reply-rcpt-451-4-3-0@mail.example&status=deferred"
+        return bool((await user.ask("GET", path)).body["messages"])
+
+    await until(is_deferred)
+
+
 BEFORE = {
+    ("docs/messages.md", "curl -s -X DELETE"): before_cancelling,
+    ("docs/messages.md", "curl -s localhost:8080/v1/messages/$ID -H"): before_status,
     ("README.md", "CODE="): before_codes,
     ("docs/dead-letters.md", ".venv/bin/ops dead list"): before_dead_letters,
 }

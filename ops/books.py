@@ -1,0 +1,154 @@
+"""Pure: whether the ledger's books add up, by its sums, its mails, the queues and dead letters."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from shared.contracts import Category, EmailCounts, EmailRecord, EmailStatus
+
+_BOUNCED = ("bounced_permanent", "bounced_transient", "bounced_undetermined")
+_ENDED = tuple(each for each in EmailStatus if each.ended)
+SHOWN_IDS = 50  # of each kind; there may be millions
+
+
+class WaitingMail(NamedTuple):
+    """A mail with recipients that have no final outcome."""
+
+    email_id: str
+    client: str | None
+    category: Category
+    accepted_at: datetime
+    recipients: int
+
+    def __str__(self) -> str:
+        """Return it as a person reads it."""
+        owner = f"client {self.client}" if self.client else "no client"
+        return f"{self.email_id} ({owner}, {self.category}, accepted {self.accepted_at:%F %T%z})"
+
+
+@dataclass(frozen=True, slots=True)
+class Recount:
+    """The recipients of all mails by their status, counted one by one."""
+
+    statuses: Counter[EmailStatus] = field(default_factory=Counter)
+    waiting: dict[tuple[str, str | None], WaitingMail] = field(default_factory=dict)
+
+    def add(self, email: EmailRecord) -> None:
+        """Count the recipients of a mail."""
+        self.statuses.update(each.status for each in email.recipients)
+        left = sum(not each.status.ended for each in email.recipients)
+        if left:
+            self.waiting[email.email_id, email.client] = WaitingMail(
+                email.email_id, email.client, email.category, email.accepted_at, left
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """The evidence: the sums before and after the recount, and where else mails are.
+
+    `still_waiting` are the mails of the recount that were waiting at a later look too, with all
+    that the queues held in between. `dead` are the ids in dead letters by their queue, of which the
+    ledger does not know `unknown`.
+    """
+
+    before: EmailCounts
+    recount: Recount
+    after: EmailCounts
+    still_waiting: AbstractSet[tuple[str, str | None]]
+    queues: Mapping[str, int]
+    dead: Mapping[str, AbstractSet[str]]
+    unknown: AbstractSet[str]
+
+    @property
+    def missing(self) -> Sequence[WaitingMail]:
+        """The mails that wait and are not in a dead letter, the oldest first."""
+        dead = {each for ids in self.dead.values() for each in ids}
+        found = (self.recount.waiting[key] for key in self.still_waiting)
+        return sorted((each for each in found if each.email_id not in dead), key=_age)
+
+    @property
+    def dead_recipients(self) -> int:
+        """The number of recipients that wait in dead letters."""
+        missing = sum(each.recipients for each in self.missing)
+        return sum(self.recount.waiting[key].recipients for key in self.still_waiting) - missing
+
+
+def _age(mail: WaitingMail) -> tuple[datetime, str]:
+    return mail.accepted_at, mail.email_id
+
+
+def equation(books: Books) -> str:
+    """Return the sums as an equation that a person can check."""
+    after, dead = books.after, books.dead_recipients
+    named: Mapping[str, int] = {
+        "delivered": after.delivered,
+        "bounced": sum(getattr(after, name) for name in _BOUNCED),
+        **{each.value: _of_status(after, each) for each in _ENDED[2:]},
+        "waiting": after.waiting - dead,
+        "dead": dead,
+    }
+    parts = " + ".join(f"{count} {name}" for name, count in named.items())
+    return f"{after.accepted} accepted = {parts}"
+
+
+def faults(books: Books, now: datetime, patience: Mapping[Category, timedelta]) -> Iterator[str]:
+    """Yield a line for each thing that does not add up; `patience` is how long a mail may wait."""
+    yield from _wrong_sums(books)
+    yield from _lost(books, now, patience)
+    for email_id in sorted(books.unknown):
+        yield f"not in the ledger: {email_id}, which is in a dead letter"
+
+
+def _wrong_sums(books: Books) -> Iterator[str]:
+    """Yield each status whose recount is not between the sums before and after it.
+
+    The two are equal while no outcome comes. A final outcome stays, so these sums only grow.
+    """
+    counted = books.recount.statuses
+    for status in _ENDED:
+        least, most = (_of_status(each, status) for each in (books.before, books.after))
+        if not least <= counted[status] <= most:
+            yield f"{status}: the sums have {_range(least, most)}, the mails {counted[status]}"
+    least, most, mails = books.before.accepted, books.after.accepted, counted.total()
+    if not least <= mails <= most:
+        yield f"accepted: the sums have {_range(least, most)}, the mails {mails}"
+    total = sum(getattr(books.after, name) for name in ("waiting", *_BOUNCED)) + sum(
+        _of_status(books.after, each) for each in _ENDED if each is not EmailStatus.BOUNCED
+    )
+    if total != books.after.accepted:
+        yield f"accepted: {books.after.accepted} are not the sum of all states, {total}"
+
+
+def _lost(books: Books, now: datetime, patience: Mapping[Category, timedelta]) -> Iterator[str]:
+    """Yield the mails that no queue and no dead letter has, as far as that can be known."""
+    missing, on_the_way = books.missing, sum(books.queues.values())
+    if not on_the_way:
+        yield from _listed("lost", missing)
+        return
+    late = [each for each in missing if now - each.accepted_at > patience[each.category]]
+    yield from _listed("late", late)
+    if len(missing) > on_the_way:
+        yield (
+            f"lost: {len(missing) - on_the_way} or more mails, of {len(missing)} that wait with "
+            f"{on_the_way} messages in queues; empty queues would show which"
+        )
+
+
+def _listed(word: str, mails: Sequence[WaitingMail]) -> Iterator[str]:
+    for each in mails[:SHOWN_IDS]:
+        yield f"{word}: {each}"
+    if len(mails) > SHOWN_IDS:
+        yield f"{word}: {len(mails) - SHOWN_IDS} more"
+
+
+def _of_status(counts: EmailCounts, status: EmailStatus) -> int:
+    names = _BOUNCED if status is EmailStatus.BOUNCED else (status.value,)
+    return sum(getattr(counts, name) for name in names)
+
+
+def _range(least: int, most: int) -> str:
+    return str(least) if least == most else f"{least} to {most}"

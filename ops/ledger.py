@@ -1,0 +1,281 @@
+"""`ops ledger`: check that the books add up, or show the life of one message."""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import uuid
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http.client import HTTPException
+from typing import Any, TypeVar, cast
+from urllib.parse import quote
+
+from pydantic import ValidationError
+
+from ops import books, cli, dead_letters, message_text
+from ops.books import Books, Recount
+from ops.broker import BrokerError, ManagementError
+from ops.cli import quiet
+from ops.topology import management_of
+from services.sender.config import SenderSettings
+from shared import topology
+from shared.broker import Broker
+from shared.contracts import (
+    Answer,
+    Category,
+    CountEmails,
+    DescribeEmail,
+    EmailCounts,
+    EmailDescribed,
+    EmailRecord,
+    EmailsCounted,
+    EmailsListed,
+    EmailStatus,
+    ListEmails,
+    Question,
+)
+from shared.contracts.ledger import MAX_LISTED_EMAILS
+from shared.dead_letter import DeadLetter
+from shared.errors import NoAnswer, Unavailable
+from shared.topology import Owner
+
+ANSWER_SECONDS = 10.0
+DAYS = 30
+MAX_DAYS = 90  # of the sums in one answer, with room for the hours at both ends
+# The management API shows the messages of a queue some seconds late: the queue and the API renew
+# their numbers every five seconds each. So a mail is lost only if it waited all that time.
+SETTLE_SECONDS = 11.0
+# Beyond its schedule: a handling that fails is tried again for half a day, see `shared.retry`.
+LATE = timedelta(days=1)
+UNDECODABLE = "undecodable"
+
+_HOUR = timedelta(hours=1)
+_WAITING = tuple(each for each in EmailStatus if not each.ended)
+A = TypeVar("A", bound=Answer)
+
+
+def queues_of_mails() -> frozenset[str]:
+    """Return the queues that a mail without a final outcome, or its newest outcome, can be in.
+
+    Delay queues hold messages of other services as well.
+    """
+    sending = {
+        queue
+        for category in Category
+        for queue in (topology.sending_queue(category), *topology.shard_queues(category))
+    }
+    return frozenset({*sending, topology.LEDGER_MAIL, *topology.DELAY_EXCHANGES})
+
+
+def dead_queues_of_mails() -> tuple[str, ...]:
+    """Return the queues of dead letters that may hold a mail, or an outcome of one."""
+    owned = tuple(f"{each}." for each in (Owner.SENDER, topology.LEDGER_MAIL))
+    every = dead_letters.dead_queues()
+    return tuple(each for each in every if each.startswith(owned) or each == topology.UNROUTED)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the actions and their options."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    checking = actions.add_parser(
+        "check",
+        help="check that all accepted mails are accounted for",
+        description="Exits with 1 if the books do not add up, with a line for each fault.",
+    )
+    checking.add_argument(
+        "--days",
+        type=_days,
+        default=DAYS,
+        metavar="N",
+        help=f"of mails, at most as many as the ledger keeps ({DAYS})",
+    )
+    checking.add_argument("--management-url", metavar="URL", help="the broker's management API")
+    checking.add_argument(
+        "--settle",
+        type=float,
+        default=SETTLE_SECONDS,
+        metavar="SECONDS",
+        help=f"between two looks at what waits ({SETTLE_SECONDS:g})",
+    )
+    showing = actions.add_parser("message", help="show the life of one message")
+    showing.add_argument("id", metavar="ID")
+    for action in (checking, showing):
+        cli.add_amqp_url(action)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the action and return the exit code; print an error as one line."""
+    try:
+        url = cli.find_amqp_url(arguments.amqp_url, os.environ)
+        with quiet():
+            return asyncio.run(_run(url, arguments))
+    except NoAnswer as error:
+        return _print_error(f"{error}: is the ledger running?")
+    except (BrokerError, ManagementError, HTTPException, Unavailable, OSError) as error:
+        return _print_error(str(error))
+
+
+async def _run(url: str, arguments: argparse.Namespace) -> int:
+    async with Broker.connect(url, "ops ledger", patience=0) as broker:
+        auditor = Auditor(broker)
+        if arguments.action == "message":
+            return await _show(auditor, arguments.id)
+        management, vhost = management_of(url, arguments.management_url)
+        path = f"/queues/{quote(vhost, safe='')}?columns=name,messages"
+        now = datetime.now(UTC)
+        evidence = await auditor.books(
+            now - timedelta(days=arguments.days),
+            lambda: _depths(management.request("GET", path)),
+            arguments.settle,
+        )
+        return _report(evidence, now)
+
+
+async def _show(auditor: "Auditor", email_id: str) -> int:
+    found = await auditor.describe(email_id)
+    if found.email is None:
+        return _print_error(f"the ledger has no message {email_id}")
+    print(message_text.life(found.email, found.history))
+    return 0
+
+
+def _report(evidence: Books, now: datetime) -> int:
+    on_the_way = ", ".join(f"{name} {count}" for name, count in evidence.queues.items() if count)
+    print(books.equation(evidence))
+    print(f"queues: {on_the_way or 'empty'}")
+    found = list(books.faults(evidence, now, _patience(os.environ)))
+    for fault in found:
+        print(fault)
+    print("the books do not add up" if found else "the books add up")
+    return 1 if found else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Auditor:
+    """Asks the ledger, and looks into dead letters. Raises Unavailable or NoAnswer."""
+
+    broker: Broker
+
+    async def describe(self, email_id: str) -> EmailDescribed:
+        """Return a message of any client, and its history."""
+        try:
+            question = DescribeEmail(id=_new_id(), email_id=email_id)
+        except ValidationError:
+            return EmailDescribed(id=_new_id())  # no message has such an id
+        return await self._ask(question, EmailDescribed)
+
+    async def books(
+        self, since: datetime, depths: Callable[[], Mapping[str, int]], settle_seconds: float
+    ) -> Books:
+        """Collect the evidence on the mails since a time; `depths` returns what queues hold.
+
+        A mail that is in a queue all the time between the two looks is in one of the numbers, and
+        one that dies before them is in a dead letter: these are read in this order.
+        """
+        since = since.replace(minute=0, second=0, microsecond=0)
+        before = await self._count(since)
+        recount = Recount()
+        async for email in self._emails(since):
+            recount.add(email)
+        after = await self._count(since)
+        if recount.waiting:
+            await asyncio.sleep(settle_seconds)
+        every = await asyncio.to_thread(depths)
+        queues = {name: every.get(name, 0) for name in sorted(queues_of_mails())}
+        dead, ignored = await self._dead()
+        later = Recount()
+        for status in _WAITING:
+            async for email in self._emails(since, status):
+                later.add(email)
+        still_waiting = recount.waiting.keys() & later.waiting.keys()
+        known = {email_id for email_id, _ in still_waiting}
+        named = {each for ids in dead.values() for each in ids} - known - ignored
+        unknown = {each for each in named if (await self.describe(each)).email is None}
+        return Books(before, recount, after, still_waiting, queues, dead, unknown)
+
+    async def _count(self, since: datetime) -> EmailCounts:
+        until = datetime.now(UTC) + _HOUR
+        question = CountEmails(id=_new_id(), since=since, until=until)
+        return (await self._ask(question, EmailsCounted)).total
+
+    async def _emails(
+        self, since: datetime, status: EmailStatus | None = None
+    ) -> AsyncIterator[EmailRecord]:
+        after: str | None = None
+        while True:
+            page = await self._ask(
+                ListEmails(
+                    id=_new_id(), since=since, status=status, after=after, limit=MAX_LISTED_EMAILS
+                ),
+                EmailsListed,
+            )
+            for email in page.emails:
+                yield email
+            after = page.next
+            if after is None:
+                return
+
+    async def _dead(self) -> tuple[Mapping[str, AbstractSet[str]], AbstractSet[str]]:
+        """Return the ids in dead letters by queue, and those that no sender could decode."""
+        found: dict[str, set[str]] = defaultdict(set)
+        ignored: set[str] = set()
+        for queue in dead_queues_of_mails():
+            async with self.broker.browsing(queue) as browsed:
+                async for letter, _ in browsed.letters:
+                    email_id = id_of(letter)
+                    found[queue].add(email_id)
+                    if letter.cause == UNDECODABLE and queue.startswith(f"{Owner.SENDER}."):
+                        ignored.add(email_id)
+        return found, ignored
+
+    async def _ask(self, question: Question, kind: type[A]) -> A:
+        answer = await self.broker.ask(question, ANSWER_SECONDS)
+        if not isinstance(answer, kind):
+            raise NoAnswer(f"an answer of the wrong type, {answer.routing_key}")
+        return answer
+
+
+def id_of(letter: DeadLetter) -> str:
+    """Return the id of the mail that a dead letter is, or is an outcome of."""
+    try:
+        body = json.loads(letter.delivery.body)
+        return str(body.get("email_id") or body["id"])
+    except (ValueError, KeyError, AttributeError, RecursionError):
+        return letter.delivery.message_id
+
+
+def _depths(listed: object) -> Mapping[str, int]:
+    """Return the messages of each queue; the API has no number for one that is new."""
+    queues = cast("Sequence[Mapping[str, Any]]", listed)
+    return {each["name"]: each.get("messages", 0) for each in queues}
+
+
+def _patience(environ: Mapping[str, str]) -> Mapping[Category, timedelta]:
+    """Return how long a mail of each class may wait, by the sender's settings as given here."""
+    return {category: _give_up(category, environ) + LATE for category in Category}
+
+
+def _give_up(category: Category, environ: Mapping[str, str]) -> timedelta:
+    name = f"sender_give_up_{category}"
+    default = SenderSettings.model_fields[name].default
+    return timedelta(seconds=float(environ.get(name.upper()) or default))
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())
+
+
+def _days(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= MAX_DAYS:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to {MAX_DAYS}")
+    return int(text)
+
+
+def _print_error(line: str) -> int:
+    print(line, file=sys.stderr)
+    return 1
