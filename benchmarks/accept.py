@@ -1,4 +1,4 @@
-"""How fast the gateway accepts messages, beside its `/ping`: HTTP and nothing else.
+"""How fast the gateway accepts messages, one by one and in batches, beside its `/ping`.
 
 Run as a module this is the load generator, in a process of its own: it reads an HttpTask as JSON
 from standard input and writes what it measured to standard output.
@@ -27,13 +27,17 @@ from benchmarks.report import Series
 from ops import ports
 from ops.load import http
 from ops.load.http import HttpConnection
+from services.gateway.clients import idempotency
 from shared.broker import Broker
 from shared.contracts import Category
 from shared.topology import sending_queue
 
 NAME = "bench"  # of our connection to the broker
-WANTED_RATE = 3000.0  # requests a second
-WANTED_P99_SECONDS = 0.020
+WANTED_RATE = 2500.0  # requests a second, each with an Idempotency-Key
+WANTED_P99_SECONDS = 0.030
+WANTED_BATCH_RATE = 12_000.0  # mails a second
+BATCH_SIZE = 100  # mails
+BATCH_FACTOR = 2  # as many mails in batches as single ones
 SERVICE = "services.gateway"
 GATEWAY = (sys.executable, "-m", SERVICE)
 ACCEPTED = "202"
@@ -55,8 +59,8 @@ class HttpPlan:
 class HttpTask:
     """Send `count` requests over `connections` to a port of 127.0.0.1.
 
-    All of them have `body`, or each one of `bodies`. An answer without `expected` in it does not
-    count under its status.
+    All of them have `body`, or each one of `bodies`. With `keys` each has an Idempotency-Key of its
+    own that begins so. An answer without `expected` in it does not count under its status.
     """
 
     port: int
@@ -67,6 +71,7 @@ class HttpTask:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: str = ""
     bodies: Sequence[str] = ()
+    keys: str = ""
     expected: str = ""
 
     @property
@@ -76,12 +81,16 @@ class HttpTask:
 
     def requests(self) -> Iterator[bytes]:
         """Return the octets of each request."""
+        if self.keys:
+            named = ({idempotency.HEADER: f"{self.keys}{number}"} for number in range(self.count))
+            return (self._request(self.body, name) for name in named)
         if not self.bodies:
             return repeat(self._request(self.body), self.count)
         return iter([self._request(body) for body in self.bodies])
 
-    def _request(self, body: str) -> bytes:
-        return http.encode_request(self.method, self.url, self.headers, body.encode())
+    def _request(self, body: str, more: Mapping[str, str] | None = None) -> bytes:
+        headers = {**self.headers, **(more or {})}
+        return http.encode_request(self.method, self.url, headers, body.encode())
 
 
 class HttpLoad:
@@ -117,20 +126,24 @@ class Gateway:
         """The headers of a request with JSON."""
         return {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
 
-    def post(self, plan: HttpPlan) -> HttpTask:
-        """Return the load of messages."""
-        body = {
-            "to": mail.recipient(0),
-            "subject": mail.SUBJECT,
-            "text": mail.TEXT,
-            "html": mail.HTML,
-        }
+    def post(self, plan: HttpPlan, keys: str = "") -> HttpTask:
+        """Return the load of messages, each with an Idempotency-Key that begins with `keys`."""
         return replace(
             self.ping(plan),
             method="POST",
             path="/v1/messages",
             headers=self.headers,
-            body=orjson.dumps(body).decode(),
+            body=orjson.dumps(_message(0)).decode(),
+            keys=keys,
+        )
+
+    def post_batches(self, plan: HttpPlan, keys: str) -> HttpTask:
+        """Return the load of batches, each of BATCH_SIZE messages and with a key."""
+        messages = [_message(number) for number in range(BATCH_SIZE)]
+        return replace(
+            self.post(plan, keys),
+            path="/v1/messages/batch",
+            body=orjson.dumps({"messages": messages}).decode(),
         )
 
     def ping(self, plan: HttpPlan) -> HttpTask:
@@ -138,32 +151,57 @@ class Gateway:
         return HttpTask(self.port, "GET", "/ping", plan.count, plan.connections)
 
 
+def _message(number: int) -> Mapping[str, str]:
+    to = mail.recipient(number)
+    return {"to": to, "subject": mail.SUBJECT, "text": mail.TEXT, "html": mail.HTML}
+
+
+@dataclass(slots=True)
+class AcceptedLoads:
+    """The loads of one kind: the mails of each request, and what was measured."""
+
+    name: str
+    mails: int
+    seen: list[Mapping[str, Any]] = field(default_factory=list)
+
+
 async def measure(
     bench: Bench, plan: HttpPlan, command: Sequence[str] = GATEWAY
 ) -> Sequence[Series]:
-    """Measure messages and pings in turns, so that a disturbance of the machine meets both.
+    """Measure messages without and with a key, batches and pings, in mails a second.
 
-    Raises BenchError, also when an accepted message is not on its queue.
+    They take turns, so that a disturbance of the machine meets all. Raises BenchError, also when an
+    accepted message is not on its queue.
     """
     async with bench.vhost() as amqp_url, Broker.connect(amqp_url, NAME) as broker:
         async with running(bench, amqp_url, command) as gateway:
-            warm_up = replace(plan, count=_WARM_UP * plan.connections)
-            await _turns(bench, gateway, replace(warm_up, repetitions=1))
+            warm_up = replace(plan, count=_WARM_UP * plan.connections, repetitions=1)
+            accepted = sum(_mails(await _turns(bench, gateway, warm_up)))
             turns = await _turns(bench, gateway, plan)
-        accepted = warm_up.count + plan.count * plan.repetitions
+            accepted += sum(_mails(turns))
         kept = await waiting_in(broker, sending_queue(Category.TRANSACTIONAL))
     if kept != accepted:
         raise BenchError(f"{accepted} messages were accepted, {kept} are on the queue")
-    return turns
+    return [series(each.name, each.seen, each.mails or 1) for each in turns]
 
 
-async def _turns(bench: Bench, gateway: Gateway, plan: HttpPlan) -> Sequence[Series]:
-    posts: list[Mapping[str, Any]] = []
-    pings: list[Mapping[str, Any]] = []
+def _mails(turns: Sequence[AcceptedLoads]) -> Sequence[int]:
+    return [each.mails * len(one["latencies"]) for each in turns for one in each.seen]
+
+
+async def _turns(bench: Bench, gateway: Gateway, plan: HttpPlan) -> Sequence[AcceptedLoads]:
+    posts = AcceptedLoads("POST /v1/messages", 1)
+    keyed = AcceptedLoads("POST /v1/messages with a key", 1)
+    batches = AcceptedLoads(f"batches of {BATCH_SIZE} with a key", BATCH_SIZE)
+    pings = AcceptedLoads("GET /ping", 0)
+    few = replace(plan, count=max(1, BATCH_FACTOR * plan.count // BATCH_SIZE))
     for _ in range(plan.repetitions):
-        posts.append(await loaded(bench, gateway.post(plan), ACCEPTED))
-        pings.append(await loaded(bench, gateway.ping(plan), OK))
-    return [series("POST /v1/messages", posts), series("GET /ping", pings)]
+        keys = secrets.token_hex(8)
+        posts.seen.append(await loaded(bench, gateway.post(plan), ACCEPTED))
+        keyed.seen.append(await loaded(bench, gateway.post(plan, keys), ACCEPTED))
+        batches.seen.append(await loaded(bench, gateway.post_batches(few, keys), ACCEPTED))
+        pings.seen.append(await loaded(bench, gateway.ping(plan), OK))
+    return [posts, keyed, batches, pings]
 
 
 async def loaded(bench: Bench, task: HttpTask, expected: str = OK) -> Mapping[str, Any]:
@@ -174,11 +212,11 @@ async def loaded(bench: Bench, task: HttpTask, expected: str = OK) -> Mapping[st
     return seen
 
 
-def series(name: str, seen: Sequence[Mapping[str, Any]]) -> Series:
-    """Return the rates and latencies of some loads."""
+def series(name: str, seen: Sequence[Mapping[str, Any]], mails: int = 1) -> Series:
+    """Return the rates, of so many mails a request, and the latencies of some loads."""
     return Series(
         name,
-        rates=[len(each["latencies"]) / each["seconds"] for each in seen],
+        rates=[mails * len(each["latencies"]) / each["seconds"] for each in seen],
         latencies=[latency for each in seen for latency in each["latencies"]],
     )
 

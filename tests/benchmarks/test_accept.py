@@ -17,11 +17,13 @@ pytestmark = pytest.mark.rabbit
 @pytest.mark.journey
 async def test_every_accepted_message_is_on_the_queue(bench: Bench) -> None:
     """A measured load has as many latencies as requests, and as many commands as answers."""
-    posts, pings = await accept.measure(bench, HttpPlan(count=30, connections=3, repetitions=2))
+    measured = await accept.measure(bench, HttpPlan(count=50, connections=3, repetitions=2))
 
-    assert len(posts.latencies) == len(pings.latencies) == 2 * 30
-    assert len(posts.rates) == len(pings.rates) == 2
-    assert posts.rate > 0
+    _, _, batches, pings = measured
+    assert [len(each.latencies) for each in measured] == [100, 100, 2, 100]
+    assert {len(each.rates) for each in measured} == {2}
+    assert all(each.rate > 0 for each in measured)
+    assert batches.rate > 1 / max(batches.latencies)
     assert pings.rate > 0
 
 
@@ -58,6 +60,19 @@ async def test_refusals_are_not_taken_for_answers() -> None:
         seen = await accept.call(HttpTask(port, "GET", "/ping", 10, 1))
 
     assert seen["statuses"] == {"200": 5, "503": 5}
+
+
+async def test_each_request_may_have_a_key_of_its_own() -> None:
+    """A gateway must not take one request for a repeat of another."""
+    async with answering(200) as (port, asked):
+        task = HttpTask(port, "POST", "/", 3, 2, {"X-Key": "k"}, "a", keys="run-")
+        await accept.call(task)
+    sent = [request.decode() for request in task.requests()]
+
+    assert len(asked) == 3
+    assert [each.partition("Idempotency-Key: ")[2].split()[0] for each in sent] == [
+        *("run-0", "run-1", "run-2")
+    ]
 
 
 async def test_more_connections_than_requests_do_no_harm() -> None:

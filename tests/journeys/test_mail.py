@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from email import message_from_bytes, policy
 
 import aio_pika
 import pytest
@@ -35,6 +36,34 @@ async def test_a_mail_arrives_as_it_was_sent(user: User) -> None:
     assert "<b>works</b>" in mail["html"]
     assert answer.body["id"] in mail["headers"]["Message-ID"]
     assert "bcc@mail.example" not in json.dumps(hidden["headers"])
+
+
+async def test_an_invitation_arrives_as_a_form_of_the_text(user: User) -> None:
+    """An invitation is the last part of multipart/alternative, with its method, beside a file."""
+    invitation = (
+        "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:-//shop.example//EN\r\nMETHOD:REQUEST\r\n"
+        "BEGIN:VEVENT\r\nUID:17@shop.example\r\nSUMMARY:Grüße\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n"
+    )
+
+    await user.send(
+        "invited@mail.example",
+        html="<p>Lunch?",
+        calendar={"method": "REQUEST", "content": invitation},
+        attachments=[{"filename": "menu.txt", "content": "VGVh"}],
+    )
+    (mail,) = await user.wait_for_mails("invited@mail.example")
+    message = message_from_bytes(await user.source(mail), policy=policy.default)
+    forms, file = message.iter_parts()
+    text, html, calendar = forms.iter_parts()
+
+    assert message.get_content_type() == "multipart/mixed"
+    assert forms.get_content_type() == "multipart/alternative"
+    assert [each.get_content_type() for each in (text, html, file)] == [
+        *("text/plain", "text/html", "application/octet-stream")
+    ]
+    assert calendar["Content-Type"] == 'text/calendar; charset="utf-8"; method="REQUEST"'
+    assert calendar.get_content_disposition() is None
+    assert calendar.get_content().splitlines() == invitation.splitlines()
 
 
 async def test_a_mail_requested_many_times_by_one_key_arrives_once(user: User) -> None:

@@ -70,6 +70,11 @@ class User:
             found: list[dict[str, Any]] = await response.json()
             return found
 
+    async def source(self, mail: Mapping[str, Any]) -> bytes:
+        """Return the octets of a mail, as the SMTP server received them."""
+        async with self._http.get(mail["raw_url"]) as response:
+            return await response.read()
+
     async def wait_for_mails(
         self, to: str, count: int = 1, within: float = 30
     ) -> list[dict[str, Any]]:

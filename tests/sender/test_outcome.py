@@ -22,6 +22,7 @@ from shared.contracts import (
     ReplyClass,
     SendEmail,
     Stage,
+    decode,
     encode,
 )
 from shared.retry import Reschedule
@@ -172,6 +173,22 @@ def test_next_attempt() -> None:
             command.model_copy(update={"pending": (BEN,), "attempt": 2, "created_at": NOW}), 15
         )
     ]
+
+
+def test_the_next_attempt_has_all_that_came_with_the_mail() -> None:
+    """Labels, list and invitation are there when a sender reads the next attempt."""
+    content = "BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\nEND:VCALENDAR"
+    labels = {"tags": ({"name": "a", "value": "b"},), "metadata": {"order": "17"}}
+    more = {"list_id": "news", "reply_to": ["a@x.example", "b@x.example"]}
+    calendar = {"method": "REQUEST", "content": content}
+    command = a_command(ANNA, category=Category.BULK, calendar=calendar, **labels, **more)
+
+    _, later = settle(replies.received(Stage.RCPT, 451, "4.7.1 Later"), command)
+
+    assert later is not None
+    changed = {"pending": (ANNA,), "attempt": 2, "created_at": NOW}
+    read = decode("email.send.bulk", encode(later.message))
+    assert read == command.model_copy(update=changed)
 
 
 def test_waits_differ() -> None:

