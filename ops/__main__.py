@@ -20,6 +20,7 @@ _COMMANDS = {
     "topology": ("ops.topology", "declare exchanges, queues, bindings, users"),
     "dead": ("ops.dead", "list, show, replay or drop dead letters"),
     "ledger": ("ops.ledger", "check that the books add up, or show one message"),
+    "forget": ("ops.forget", "remove a person's address from all services"),
     "load": ("ops.load.cli", "put a running stack under load, and check the result"),
     "classify": ("ops.classify", "classify an SMTP reply"),
 }

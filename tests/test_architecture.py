@@ -48,7 +48,7 @@ LIBRARIES = {
 PURE_FOLDERS: Mapping[str, Sequence[str]] = {
     "shared/contracts": (),
     "services/classifier": ("__main__", "handlers", "service"),
-    "services/ledger": ("__main__", "announcing", "handlers", "service"),
+    "services/ledger": ("__main__", "announcing", "handlers", "service", "suppression_handlers"),
     "services/otp": ("__main__", "handlers", "service", "sql", "store"),
     "services/otp/mail": (),
     "services/sender": ("__main__", "handlers", "service", "stop_handlers", "stops", "store"),

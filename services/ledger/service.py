@@ -12,6 +12,7 @@ from pathlib import Path
 from services.ledger.announcing import RETRY_SECONDS, SuppressionAnnouncer
 from services.ledger.config import LedgerSettings
 from services.ledger.handlers import MailHandlers, MailQueryHandlers
+from services.ledger.store.forgetting import AddressForgetter
 from services.ledger.store.purging import LedgerPurge
 from services.ledger.store.reader import MailReader
 from services.ledger.store.recording import MailStore
@@ -29,6 +30,7 @@ from shared.contracts import (
     CountEmails,
     DescribeEmail,
     DescribeSuppression,
+    ForgetAddress,
     ListEmails,
     ListSuppressions,
     Outcome,
@@ -71,13 +73,21 @@ async def run(settings: LedgerSettings, stop: asyncio.Event) -> None:
         suppressions = SuppressionStore(
             database, hasher, settings.bounce_counts_for, announcer.wake
         )
-        changes = SuppressionHandlers(suppressions)
-        mails = MailHandlers(MailStore(database, random.getrandbits(32)), changes.on_bounced)
+        forgetter = AddressForgetter(database, hasher)
+        changes = SuppressionHandlers(suppressions, forgetter)
+        mails = MailHandlers(
+            MailStore(database, random.getrandbits(32), hasher), changes.on_bounced
+        )
         questions = MailQueryHandlers(MailReader(database), TotalReader(database))
         purge = LedgerPurge(database, settings.retention)
         checks = {"broker": broker.ready, "questions": asked.ready, "database": database.ready}
         async with (
             lifecycle.repeating(purge.run, settings.ledger_purge_seconds, "purge"),
+            lifecycle.repeating(
+                partial(forgetter.purge, settings.ledger_message_days),
+                settings.ledger_purge_seconds,
+                "purge of forgotten addresses",
+            ),
             _list_upkeep(suppressions, announcer, settings.ledger_purge_seconds),
             broker.consuming(_mails(mails), _commands(changes), drain=settings.drain_seconds),
             asked.consuming(_questions(questions, changes), drain=settings.drain_seconds),
@@ -101,7 +111,10 @@ def _mails(handlers: MailHandlers) -> Subscription:
 def _commands(handlers: SuppressionHandlers) -> Subscription:
     return Subscription(
         topology.LEDGER_COMMANDS,
-        {AnnounceSuppressions: handlers.on_announce},
+        {
+            AnnounceSuppressions: handlers.on_announce,
+            ForgetAddress: handlers.on_forget,
+        },
         MAX_COMMANDS_IN_FLIGHT,
         limit_seconds=COMMAND_SECONDS,
     )

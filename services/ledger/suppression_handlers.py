@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import structlog
+
+from services.ledger.store.forgetting import AddressForgetter
 from services.ledger.store.suppressing import SuppressionStore
 from services.ledger.suppressions import StoredSuppression, bounce
 from shared.contracts import (
@@ -11,12 +14,15 @@ from shared.contracts import (
     Contract,
     DescribeSuppression,
     EmailBounced,
+    ForgetAddress,
     ListSuppressions,
     RemoveSuppressions,
     Suppression,
     SuppressionsChanged,
     SuppressionsListed,
 )
+
+logger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,7 @@ class SuppressionHandlers:
     """
 
     store: SuppressionStore
+    forgetter: AddressForgetter
 
     async def on_bounced(self, event: EmailBounced) -> None:
         """Suppress an address that does not exist. Safe to run twice: a bounce counts once."""
@@ -52,6 +59,13 @@ class SuppressionHandlers:
         """Answer with a page of entries. Changes nothing. Raises Reject for a wrong cursor."""
         found, after = await self.store.page(question)
         return [SuppressionsListed(id=question.id, suppressions=_shown(found), next=after or None)]
+
+    async def on_forget(self, command: ForgetAddress) -> Sequence[Contract]:
+        """Forget a person; of an opt-out the hash stays. Safe to run twice: nothing is left."""
+        await self.store.forget(command.email)
+        deleted = await self.forgetter.forget(command.email)
+        logger.info("forgot an address", mails=deleted)
+        return ()
 
     async def on_announce(self, _: AnnounceSuppressions) -> Sequence[Contract]:
         """Mark all entries to be announced again. Safe to run twice: copies are harmless."""

@@ -27,6 +27,7 @@ from shared.contracts import (
     CodeVerified,
     CodeWithheld,
     Contract,
+    ForgetAddress,
     IssueCode,
     SendEmail,
     VerifyCode,
@@ -98,6 +99,14 @@ class CodeHandlers:
         if self.fixed_codes.has(guess.scope, counted.at):
             return self.fixed_codes.is_right(guess.scope, question.code, counted.at)
         return is_right
+
+    async def on_forget_address(self, command: ForgetAddress) -> Sequence[Contract]:
+        """Delete challenges, guesses and counts of an address. Safe to run twice: nothing is left.
+
+        A code that was mailed before is not right any more.
+        """
+        await self.store.forget(command.email)
+        return []
 
     def _guess(self, question: VerifyCode) -> Guess:
         scope = CodeScope(question.client or "", question.purpose, question.email)

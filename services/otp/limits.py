@@ -59,13 +59,18 @@ class CodeLimits:
 
     def _on_mails(self, scope: CodeScope, ip: Address | None) -> Iterator[Limit]:
         recipient, domain = scope.recipient, scope.recipient.rpartition("@")[2]
-        yield Limit(f"recipient/{recipient}", self.recipient_hourly, HOUR_MS)
-        yield Limit(f"recipient/{recipient}", self.recipient_daily, DAY_MS)
+        yield Limit(recipient_subject(recipient), self.recipient_hourly, HOUR_MS)
+        yield Limit(recipient_subject(recipient), self.recipient_daily, DAY_MS)
         yield Limit(f"client/{scope.client}", self.client_hourly, HOUR_MS)
         if ip is not None:
             yield Limit(f"ip/{site(ip)}", self.ip_hourly, HOUR_MS)
         yield Limit(f"domain/{domain}", self.domain_hourly, HOUR_MS)
         yield Limit(TOTAL, self.total_hourly, HOUR_MS)
+
+
+def recipient_subject(recipient: str) -> str:
+    """Return the subject of the limits on mails to a recipient, its address in lower case."""
+    return f"recipient/{recipient}"
 
 
 def site(ip: Address) -> str:

@@ -16,7 +16,7 @@ from services.otp.store import ChallengeStore
 from shared import topology
 from shared.broker import Broker
 from shared.consumer import Subscription
-from shared.contracts import CancelCode, IssueCode, VerifyCode
+from shared.contracts import CancelCode, ForgetAddress, IssueCode, VerifyCode
 from shared.runtime import health, lifecycle
 from shared.runtime.sealing import Sealer
 from shared.storage.database import Database
@@ -69,7 +69,11 @@ def _subscriptions(handlers: CodeHandlers) -> Sequence[Subscription]:
     return (
         Subscription(
             topology.OTP_COMMANDS,
-            {IssueCode: handlers.on_issue_code, CancelCode: handlers.on_cancel_code},
+            {
+                IssueCode: handlers.on_issue_code,
+                CancelCode: handlers.on_cancel_code,
+                ForgetAddress: handlers.on_forget_address,
+            },
             MAX_COMMANDS_IN_FLIGHT,
         ),
         Subscription(

@@ -10,10 +10,11 @@ from services.otp import guessing, issuing, sql
 from services.otp.codes import MAX_CLOCK_STEP_MS, CodePolicy
 from services.otp.guessing import FAILURE_WINDOW_MS, CodeUse, Guess, GuessDecision
 from services.otp.issuing import IssueRequest, IssueResult
-from services.otp.limits import DAY_MS, HOUR_MS, MINUTE_MS
+from services.otp.limits import DAY_MS, HOUR_MS, MINUTE_MS, recipient_subject
 from services.otp.sql import OtpTransaction
 from services.otp.tables import challenges, commands, compared, failures, guesses, mails, standing
 from shared.batch import Batcher
+from shared.runtime.sealing import fold
 from shared.storage import dialect
 from shared.storage.database import Database, as_handler_errors
 from shared.storage.dialect import Clock, Prepared
@@ -103,6 +104,11 @@ class ChallengeStore:
         """End a challenge of this client, if there is one."""
         await self._write(lambda tx: tx.execute(sql.CANCEL_CHALLENGE, tx.now, challenge_id, client))
 
+    async def forget(self, email: str) -> None:
+        """Delete the challenges of an address, with their commands, its guesses and its counts."""
+        recipient = fold(email)
+        await self._write(partial(_forget, recipient=recipient))
+
     async def purge(self) -> int:
         """End what has expired, delete what ended long ago, and return the number of rows deleted.
 
@@ -135,6 +141,16 @@ class ChallengeStore:
         if self._time is None:
             self._time = Prepared(connection, sa.select(self._clock(connection)))
         return OtpTransaction(connection, self._time)
+
+
+def _forget(tx: OtpTransaction, recipient: str) -> None:
+    tx.lock([recipient])
+    for column, value in (
+        (challenges.c.recipient, recipient),
+        (guesses.c.recipient, recipient),
+        (mails.c.subject, recipient_subject(recipient)),
+    ):
+        tx.change(sa.delete(column.table).where(column == value))
 
 
 def _delete_old(tx: OtpTransaction, which: _Old) -> int:

@@ -23,6 +23,7 @@ from services.sender.smtp.relay import (
     Timeouts,
     Tls,
 )
+from services.sender.store import LATE_COMMAND_SECONDS
 from shared.config import CertificateFile, Seconds, Secret, SecretFile, Settings
 from shared.contracts import Category, address
 from shared.contracts.fields import Domain, Mailbox
@@ -38,7 +39,6 @@ DOT_SECONDS = 600.0  # RFC 5321 4.5.3.2.6
 # At a shutdown the content may be sent until DRAIN_SECONDS are over. Then the reply has the time of
 # RFC 5321.
 DRAIN_DOT_SECONDS = 660.0
-LATE_COMMAND_SECONDS = 86_400.0  # a command may be delivered again after its mail was given up
 
 _REQUIRED = ("SENDER_SMTP_HOST", "SENDER_SMTP_PORT", "SENDER_SMTP_TLS")  # of the one relay
 

@@ -22,6 +22,7 @@ from shared.consumer import Subscription
 from shared.contracts import (
     CancelEmail,
     Category,
+    ForgetAddress,
     SendEmail,
     SuppressionAdded,
     SuppressionRemoved,
@@ -43,6 +44,7 @@ from shared.topology import (
 # the 30 minutes after which the broker takes a command back.
 HANDLING_SECONDS = 1440.0
 MAX_ENTRIES_IN_FLIGHT = 256  # one transaction takes them all
+FORGET_SECONDS = 600.0  # all claims are read
 ASK_FOR_COPY_SECONDS = 3600.0  # while there is no entry
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -76,7 +78,7 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
             settings.sender_dkim_keys,
         )
         throttle = Throttle(TokenBuckets(database, paces), settings.rates)
-        subscriptions = [*_stop_subscriptions(StopHandlers(stops, hasher))]
+        subscriptions = [*_stop_subscriptions(StopHandlers(stops, claims, hasher))]
         for category in Category:
             pool = SmtpPool(relays, settings.limits(category), category, throttle, clock.now)
             await opened.enter_async_context(pool)
@@ -115,8 +117,10 @@ def _stop_subscriptions(handlers: StopHandlers) -> tuple[Subscription, ...]:
             {
                 SuppressionAdded: handlers.on_suppression,
                 SuppressionRemoved: handlers.on_suppression,
+                ForgetAddress: handlers.on_forget_address,
             },
             MAX_ENTRIES_IN_FLIGHT,
+            limit_seconds=FORGET_SECONDS,
         ),
         Subscription(
             SENDER_QUESTIONS,

@@ -8,11 +8,13 @@ import structlog
 
 from services.sender.claims import client_key
 from services.sender.stops import StopStore
+from services.sender.store import ClaimStore
 from shared.contracts import (
     AnnounceSuppressions,
     CancelEmail,
     Contract,
     EmailCancelling,
+    ForgetAddress,
     SuppressionAdded,
     SuppressionRemoved,
 )
@@ -27,6 +29,7 @@ class StopHandlers:
     """Keeps what stops mails; each mail's claim looks at it."""
 
     store: StopStore
+    claims: ClaimStore
     hasher: AddressHasher
 
     async def on_suppression(
@@ -50,6 +53,16 @@ class StopHandlers:
         """
         found = await self.store.cancel(client_key(question.client, question.email_id))
         return [EmailCancelling(id=question.id, **found._asdict())]
+
+    async def on_forget_address(self, command: ForgetAddress) -> Sequence[Contract]:
+        """Delete the outcomes for an address; the copy of the list has no addresses.
+
+        Safe to run twice: nothing is left. An outcome that may still answer a copy of its command
+        is deleted by the purge.
+        """
+        deleted = await self.claims.forget(command.email)
+        logger.info("forgot an address", outcomes=deleted)
+        return []
 
 
 async def ask_for_copy(store: StopStore, publish: Callable[[Contract], Awaitable[None]]) -> None:

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from typing import NamedTuple, TypeVar
 from uuid import uuid4
@@ -32,6 +33,7 @@ from shared.storage.database import Database, as_handler_errors
 from shared.storage.dialect import MILLISECONDS_PER_SECOND, Clock
 
 RENEWALS_PER_LEASE = 3  # in a lease: so many may fail before a sender counts as dead
+LATE_COMMAND_SECONDS = 86_400.0  # a command may be delivered again after its mail was given up
 KEEP_SECONDS = 30.0  # then an outcome is better published without being kept than not published
 LAST_WRITE_SECONDS = 5.0  # for the last write of a task that is being cancelled
 # A mail may wait longer than this after its claim until it has a connection. Then a second look at
@@ -186,6 +188,31 @@ class ClaimStore:
         while deleted := await self._write(lambda c: self._in(c).purge(c, remember)):
             total += deleted
         return total
+
+    async def forget(self, email: str) -> int:
+        """Delete the outcomes for an address that are not needed any more; return how many.
+
+        A recent one answers a copy of its command, and is deleted by the purge. The claims are read
+        in pieces, as they have no index by recipient: a new claim would pay for it.
+        """
+        total = 0
+        after: str | None = ""
+        with as_handler_errors("the claims"):
+            while after is not None:
+                found, after = await self._database.read(
+                    partial(self._find_piece, email=email, after=after)
+                )
+                if found:
+                    total += await self._write(partial(self._forget, found=found))
+        return total
+
+    def _find_piece(
+        self, connection: sa.Connection, email: str, after: str
+    ) -> tuple[Sequence[tuple[str, str]], str | None]:
+        return self._in(connection).find_of_address(connection, email, after)
+
+    def _forget(self, connection: sa.Connection, found: Sequence[tuple[str, str]]) -> int:
+        return self._in(connection).forget(connection, found, LATE_COMMAND_SECONDS)
 
     async def _write_last(self, change: ClaimChange) -> None:
         """Write although the caller is being cancelled, for LAST_WRITE_SECONDS at most."""

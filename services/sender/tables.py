@@ -15,10 +15,12 @@ import sqlalchemy as sa
 from services.sender.claims import Claim
 from shared import contracts
 from shared.contracts import EmailDelivered, Outcome, SendEmail
+from shared.runtime.sealing import fold
 from shared.storage import dialect
 from shared.storage.dialect import MILLISECONDS_PER_SECOND, Prepared, chunks
 
 PURGE_ROWS = 1000  # a transaction: claims wait for no longer than that takes
+PIECE_ROWS = 20_000  # of a search without an index: other reads wait for no longer
 MAX_MAILS = 500  # in one list of a statement: SQLite may be built for no more than 999
 
 metadata = sa.MetaData()
@@ -179,6 +181,40 @@ class ClaimTable:
         limit = sa.select(self._now - round(remember * MILLISECONDS_PER_SECOND)).scalar_subquery()
         old = sa.select(*key).where(claims.c.created_at < limit).limit(PURGE_ROWS)
         return connection.execute(sa.delete(claims).where(sa.tuple_(*key).in_(old))).rowcount
+
+    def find_of_address(
+        self, connection: sa.Connection, email: str, after: str
+    ) -> tuple[Sequence[tuple[str, str]], str | None]:
+        """Return the keys of an address's rows in a piece of the table, and where it ends.
+
+        The piece begins after the mail `after`; its end is None at the end of the table.
+        """
+        mails = sa.select(claims.c.email_id).where(claims.c.email_id > after)
+        piece = mails.order_by(claims.c.email_id).offset(PIECE_ROWS).limit(1)
+        end = connection.execute(piece).scalar()
+        here = [claims.c.email_id > after] + ([claims.c.email_id <= end] if end else [])
+        same = sa.or_(claims.c.recipient == email, sa.func.lower(claims.c.recipient) == fold(email))
+        rows = connection.execute(
+            sa.select(claims.c.email_id, claims.c.recipient).where(*here, same)
+        )
+        return [(row.email_id, row.recipient) for row in rows], end
+
+    def forget(
+        self, connection: sa.Connection, found: Sequence[tuple[str, str]], older: float
+    ) -> int:
+        """Delete rows with a final outcome that are older than so many seconds; return how many."""
+        limit = self._now - round(older * MILLISECONDS_PER_SECOND)
+        return sum(
+            connection.execute(
+                sa.delete(claims).where(
+                    claims.c.email_id == email_id,
+                    claims.c.recipient == recipient,
+                    claims.c.final,
+                    claims.c.created_at < limit,
+                )
+            ).rowcount
+            for email_id, recipient in found
+        )
 
     def _insert_all(self, connection: sa.Connection, changes: Sequence[ClaimChange]) -> bool:
         """Claim recipients without a row; return whether all were without one."""

@@ -4,6 +4,7 @@ import pytest
 
 from services.ledger.mails import DAY_MILLISECONDS
 from services.ledger.service import MIGRATIONS
+from services.ledger.store.forgetting import AddressForgetter
 from services.ledger.store.suppressing import SuppressionStore
 from tests.clock import Clock
 from tests.databases import Opener
@@ -42,3 +43,9 @@ async def other(open_database: Opener, clock: Clock) -> SuppressionStore:
     return SuppressionStore(
         await open_database("ledger", MIGRATIONS), HASHER, WEEK, lambda: None, clock
     )
+
+
+@pytest.fixture
+async def forgetter(open_database: Opener, clock: Clock) -> AddressForgetter:
+    """Return what forgets people."""
+    return AddressForgetter(await open_database("ledger", MIGRATIONS), HASHER, clock)

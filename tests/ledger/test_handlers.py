@@ -8,6 +8,7 @@ from services.ledger.store.recording import MailStore
 from shared.contracts import EmailBounced
 from shared.storage.database import Database
 from tests.ledger.books import ADA, command, event, read_books, statuses
+from tests.sender.senders import HASHER
 
 
 async def test_commands_and_outcomes_are_recorded_and_nothing_is_published(tmp_path: Path) -> None:
@@ -18,7 +19,7 @@ async def test_commands_and_outcomes_are_recorded_and_nothing_is_published(tmp_p
         bounced.append(event)
 
     async with Database.open("ledger", None, tmp_path, MIGRATIONS) as database:
-        handlers = MailHandlers(MailStore(database, 0), on_bounced)
+        handlers = MailHandlers(MailStore(database, 0, HASHER), on_bounced)
         returned = [
             await handlers.on_accepted(command()),
             await handlers.on_outcome(event(EmailBounced)),

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -267,3 +268,26 @@ async def test_by_the_databases_own_clock(database_url: str | None, tmp_path: Pa
         assert await asking.guess(ANNA) == challenge
         assert await asking.use(challenge)
         assert await asking.store.purge() == 0
+
+
+async def test_forgotten(free: Asking, database: Database) -> None:
+    """Nothing is left of a forgotten address, and its code is not right any more."""
+    loud = replace(ANNA, email="Anna@example.com")
+    limits = CodeLimits(100, 100, 0, 0, 0, 0)
+    ben = replace(ANNA, email="ben@example.com")
+    for scope in (ANNA, loud, ben):
+        await free.issue(scope, limits=limits)
+        await free.guess(scope)
+    await free.store.forget("ANNA@example.com")
+    await free.store.forget("ANNA@example.com")
+
+    assert await free.guess(ANNA) is None
+    assert await free.guess(ben) is not None
+    for table in (challenges, mails):
+        left = str(await database.read(partial(_all_rows, table=table)))
+        assert "anna" not in left.lower()
+        assert "ben" in left
+
+
+def _all_rows(connection: sa.Connection, table: sa.Table) -> Sequence[object]:
+    return connection.execute(sa.select(table)).all()

@@ -9,6 +9,7 @@ import uvloop
 
 from ops.simulator.simulator import Simulator
 from services.sender.service import MIGRATIONS
+from services.sender.stop_handlers import StopHandlers
 from services.sender.stops import StopStore
 from services.sender.store import ClaimStore
 from shared.storage.database import Database
@@ -72,6 +73,12 @@ def stops(each_database: Database, clock: Clock) -> StopStore:
 async def other_stops(open_database: Opener, clock: Clock) -> StopStore:
     """Return the same as another sender process sees it."""
     return StopStore(await open_database("sender", MIGRATIONS), HASHER, clock)
+
+
+@pytest.fixture
+def handlers(stops: StopStore, store: ClaimStore) -> StopHandlers:
+    """Return the handlers of what stops mails."""
+    return StopHandlers(stops, store, HASHER)
 
 
 @pytest.fixture

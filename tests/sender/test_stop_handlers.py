@@ -2,50 +2,59 @@
 
 import asyncio
 
+import pytest
+import sqlalchemy as sa
+
+from services.sender import tables
 from services.sender.claims import mail_key
 from services.sender.replies import reply as replies
 from services.sender.stop_handlers import StopHandlers
 from services.sender.stops import CancellingCounts, StopStore
-from services.sender.store import ClaimStore
+from services.sender.store import LATE_COMMAND_SECONDS, ClaimStore
 from services.sender.suppressions import CANCELLED
+from services.sender.tables import claims
 from shared.contracts import (
     CancelEmail,
     Contract,
     EmailCancelled,
     EmailCancelling,
+    ForgetAddress,
     SendEmail,
     Stage,
 )
+from shared.storage.database import Database
 from tests.clock import Clock
 from tests.sender.commands import a_command, outcomes
-from tests.sender.senders import HASHER, Relay, a_sender, kinds
+from tests.sender.senders import Relay, a_sender, kinds
 from tests.sender.test_stops import ANNA, BEN, BUSY, EVE, stopped
 
 AT_ONCE = 60  # mails that are claimed and cancelled at the same time
 
 
-async def cancel(stops: StopStore, email_id: str = "mail-1", client: str | None = None) -> Contract:
+async def cancel(
+    handlers: StopHandlers, email_id: str = "mail-1", client: str | None = None
+) -> Contract:
     """Ask to cancel a mail."""
     question = CancelEmail(id="q", email_id=email_id, client=client)
-    (answer,) = await StopHandlers(stops, HASHER).on_cancel_email(question)
+    (answer,) = await handlers.on_cancel_email(question)
     return answer
 
 
-async def test_cancelled_before_it_comes(store: ClaimStore, stops: StopStore) -> None:
+async def test_cancelled_before_it_comes(store: ClaimStore, handlers: StopHandlers) -> None:
     """A cancellation is kept until the mail comes; the mail then ends for each recipient."""
-    answer = await cancel(stops)
+    answer = await cancel(handlers)
     relay = Relay()
 
     returned = await a_sender(relay, store).on_send_email(a_command(ANNA, BEN))
 
     assert answer == EmailCancelling(id="q", sending=0, ended=0, cancelled=0)
     assert (kinds(returned), relay.mails) == ([EmailCancelled, EmailCancelled], [])
-    assert await cancel(stops) == EmailCancelling(id="q", sending=0, ended=0, cancelled=2)
+    assert await cancel(handlers) == EmailCancelling(id="q", sending=0, ended=0, cancelled=2)
 
 
-async def test_cancelled_by_another_client(store: ClaimStore, stops: StopStore) -> None:
+async def test_cancelled_by_another_client(store: ClaimStore, handlers: StopHandlers) -> None:
     """A client cancels none but its own mail."""
-    await cancel(stops, client="other")
+    await cancel(handlers, client="other")
 
     assert await stopped(store, a_command(client="shop")) == {}
 
@@ -96,9 +105,11 @@ async def test_cancelled_and_claimed_at_once(
         assert answer == CancellingCounts(sending=0 if is_stopped else 2), (is_stopped, answer)
 
 
-async def test_purge(store: ClaimStore, stops: StopStore, clock: Clock) -> None:
+async def test_purge(
+    store: ClaimStore, stops: StopStore, handlers: StopHandlers, clock: Clock
+) -> None:
     """A cancellation is forgotten with the claims, after the same time."""
-    await cancel(stops)
+    await cancel(handlers)
     clock.seconds += 100
     early = await stops.purge(101)
     kept = await stopped(store, a_command())
@@ -106,3 +117,36 @@ async def test_purge(store: ClaimStore, stops: StopStore, clock: Clock) -> None:
     assert (early, kept) == (0, {ANNA: CANCELLED})
     assert await stops.purge(99) == 1
     assert await stopped(store, a_command(BEN)) == {}
+
+
+async def test_forgotten(
+    store: ClaimStore, handlers: StopHandlers, each_database: Database, clock: Clock
+) -> None:
+    """The outcomes for a forgotten address are deleted, once no copy of a command needs them."""
+    for number, name in enumerate((ANNA, "Anna@x.example", BEN)):
+        command = a_command(name, id=f"mail-{number}")
+        accepted = replies.received(Stage.DOT, 250, "2.0.0 Queued")
+        await store.settle(await store.claim(command), outcomes(command, accepted))
+    await store.claim(a_command(ANNA, id="under-way"))
+    await handlers.on_forget_address(ForgetAddress(id="f", email=ANNA))
+    recent = await each_database.read(lambda c: c.execute(sa.select(claims.c.email_id)).all())
+    clock.seconds += LATE_COMMAND_SECONDS + 1
+    await handlers.on_forget_address(ForgetAddress(id="f", email=ANNA))
+    left = await each_database.read(lambda c: c.execute(sa.select(claims.c.email_id)).all())
+
+    assert len(recent) == 4
+    assert sorted(row.email_id for row in left) == ["mail-2", "under-way"]
+
+
+async def test_forgotten_in_pieces(
+    store: ClaimStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All claims are searched, piece by piece."""
+    monkeypatch.setattr(tables, "PIECE_ROWS", 3)
+    for number in range(20):
+        command = a_command(ANNA, BEN, id=f"mail-{number:02}")
+        accepted = replies.received(Stage.DOT, 250, "2.0.0 Queued")
+        await store.settle(await store.claim(command), outcomes(command, accepted))
+    clock.seconds += LATE_COMMAND_SECONDS + 1
+
+    assert await store.forget(ANNA) == 20

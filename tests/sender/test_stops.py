@@ -178,18 +178,18 @@ async def test_removed(
     assert await stops.is_empty()
 
 
-async def test_another_key(stops: StopStore) -> None:
+async def test_another_key(handlers: StopHandlers) -> None:
     """An entry that was hashed with another key is a dead letter: it would stop nothing."""
     entry = an_entry(address_key="0" * 64)
 
     with pytest.raises(Reject, match="SUPPRESSION_KEY is not the same"):
-        await StopHandlers(stops, HASHER).on_suppression(added(entry))
+        await handlers.on_suppression(added(entry))
 
 
-async def test_a_forgotten_address(store: ClaimStore, stops: StopStore) -> None:
+async def test_a_forgotten_address(store: ClaimStore, handlers: StopHandlers) -> None:
     """An entry without its address, as of a forgotten person, stops mail all the same."""
     entry = an_entry().model_copy(update={"email": None})
-    await StopHandlers(stops, HASHER).on_suppression(added(entry))
+    await handlers.on_suppression(added(entry))
 
     assert (await stopped(store, a_command())).keys() == {ANNA}
 

@@ -15,10 +15,13 @@ from services.ledger.mails import (
     Acceptance,
     EarlyOutcome,
     RecordedOutcome,
+    accepted_at,
     first_number,
 )
 from services.ledger.store import sql
+from services.ledger.store.forgetting import ForgottenAddresses
 from shared.batch import Batcher
+from shared.runtime.sealing import AddressHasher
 from shared.storage import dialect
 from shared.storage.database import Database, as_handler_errors
 from shared.storage.dialect import Clock
@@ -32,10 +35,14 @@ class MailStore:
     """The database that mails are recorded in.
 
     `salt` differs between processes: two of them do not number mails of one millisecond alike.
+    `hasher` hashes the addresses that were forgotten.
     """
 
-    def __init__(self, database: Database, salt: int, clock: Clock = dialect.now) -> None:
+    def __init__(
+        self, database: Database, salt: int, hasher: AddressHasher, clock: Clock = dialect.now
+    ) -> None:
         self._database = database
+        self._hasher = hasher
         self._clock = clock
         self._places = itertools.count(salt)
         self._batcher = Batcher(self._record_all, wait_seconds=BATCH_SECONDS)
@@ -54,7 +61,8 @@ class MailStore:
 
     def _record(self, connection: sa.Connection, records: Sequence[MailRecord]) -> None:
         now: int = connection.execute(sa.select(self._clock(connection))).scalar_one()
-        RecordingTransaction(connection, now, self._places).record(records)
+        forgotten = ForgottenAddresses.read(connection, self._hasher)
+        RecordingTransaction(connection, now, self._places, forgotten).record(records)
 
 
 class RecordingTransaction:
@@ -65,32 +73,52 @@ class RecordingTransaction:
     order, as all transactions write some of the same rows.
     """
 
-    def __init__(self, connection: sa.Connection, now: int, places: Iterator[int]) -> None:
+    def __init__(
+        self,
+        connection: sa.Connection,
+        now: int,
+        places: Iterator[int],
+        forgotten: ForgottenAddresses,
+    ) -> None:
         self._connection = connection
         self._now = now
         self._places = places
+        self._forgotten = forgotten
         self._accepted: dict[bytes, list[Acceptance]] = defaultdict(list)
         self._outcomes: dict[bytes, list[RecordedOutcome]] = defaultdict(list)
 
     def record(self, records: Sequence[MailRecord]) -> None:
         """Record commands and outcomes."""
-        for each in records:
-            if isinstance(each, Acceptance):
-                self._accepted[each.key].append(each)
-            else:
-                self._outcomes[each.key].append(each.outcome)
+        self._sort(records)
         numbers, new = self._lock()
         mails = self._mails(numbers, new)
         changes = MailChanges(self._recipients(mails, new))
         for key, mail in mails.items():
             accepted = self._accepted.get(key, [])
+            if key in new and not self._known(mail, accepted[0]):
+                continue  # to forgotten people alone
             if key in new:
                 changes.accept(mail, accepted[0])
             for outcome in self._outcomes.get(key, []):
-                changes.apply(mail, outcome)
+                if not self._is_forgotten(mail, outcome.recipient):
+                    changes.apply(mail, outcome)
             for facts in accepted:
-                changes.expect(mail, facts.recipients)
+                changes.expect(mail, self._known(mail, facts))
         self._write(changes)
+
+    def _known(self, mail: KnownMail, facts: Acceptance) -> Sequence[str]:
+        """Return the recipients of a command that were not forgotten since its acceptance."""
+        return [each for each in facts.recipients if not self._is_forgotten(mail, each)]
+
+    def _is_forgotten(self, mail: KnownMail, recipient: str) -> bool:
+        return self._forgotten.covers(recipient, accepted_at(mail.number))
+
+    def _sort(self, records: Sequence[MailRecord]) -> None:
+        for each in records:
+            if isinstance(each, Acceptance):
+                self._accepted[each.key].append(each)
+            else:
+                self._outcomes[each.key].append(each.outcome)
 
     def _lock(self) -> tuple[Mapping[bytes, int], AbstractSet[bytes]]:
         """Lock all mails; return the numbers of those with a command, and the keys of new ones."""

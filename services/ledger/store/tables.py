@@ -163,3 +163,11 @@ for _name, _columns, _condition in (
         sqlite_where=_condition,
         postgresql_where=_condition,
     )
+
+# The addresses that were forgotten, as keyed hashes: what comes late about them is not recorded.
+forgotten = sa.Table(
+    "forgotten",
+    metadata,
+    sa.Column("address_key", sa.Text, primary_key=True),
+    sa.Column("at", sa.BigInteger, nullable=False),
+)

@@ -15,6 +15,7 @@ from shared.contracts import EmailDeferred
 from shared.storage.database import Database
 from tests.clock import Clock
 from tests.ledger.books import ADA, AT, accepted, outcome
+from tests.sender.senders import HASHER
 
 NOW = milliseconds(AT)
 TODAY = NOW // DAY_MILLISECONDS
@@ -54,7 +55,7 @@ async def test_a_day_is_forgotten_with_its_part(
     """Parts are made ahead, take the rows of their day, and are dropped once they are old."""
     clock.seconds = (AT + timedelta(days=30)).timestamp()
     async with Database.open("ledger", postgres_url, tmp_path, MIGRATIONS) as database:
-        store = MailStore(database, 0, clock)
+        store = MailStore(database, 0, HASHER, clock)
         await partitions.renew(database, NOW, 0)
         await defer(store, 1, 0)
         await defer(store, 2, 1)
@@ -82,7 +83,7 @@ async def test_a_day_with_rows_and_without_a_part_stays_in_the_default(
     """A ledger that was away for weeks makes the parts that it can."""
     clock.seconds = AT.timestamp() + 60
     async with Database.open("ledger", postgres_url, tmp_path, MIGRATIONS) as database:
-        await defer(MailStore(database, 0, clock), 1, 0)
+        await defer(MailStore(database, 0, HASHER, clock), 1, 0)
         await partitions.renew(database, NOW, 0)
         found = await rows(database)
 

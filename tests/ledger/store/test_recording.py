@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from services.ledger.mails import EarlyOutcome, milliseconds
 from services.ledger.service import MIGRATIONS
+from services.ledger.store.forgetting import ForgottenAddresses
 from services.ledger.store.recording import MailRecord, MailStore, RecordingTransaction
 from shared.contracts import (
     Category,
@@ -39,6 +40,7 @@ from tests.ledger.books import (
     read_from,
     statuses,
 )
+from tests.sender.senders import HASHER
 
 
 async def recorded(store: MailStore, *records: MailRecord) -> None:
@@ -247,7 +249,8 @@ def _books(template: Path, file: Path, chosen: Sequence[int], size: int) -> Book
     with engine.begin() as connection:
         for start in range(0, len(chosen), size):
             some = [_EVENTS[each] for each in chosen[start : start + size]]
-            RecordingTransaction(connection, milliseconds(NOW), places).record(some)
+            forgotten = ForgottenAddresses.read(connection, HASHER)
+            RecordingTransaction(connection, milliseconds(NOW), places, forgotten).record(some)
         books = read_from(connection)
     engine.dispose()
     return books

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from services.ledger.mails import DAY_MILLISECONDS, moment
+from services.ledger.store.forgetting import AddressForgetter
 from services.ledger.store.suppressing import SuppressionStore
 from services.ledger.suppression_handlers import SuppressionHandlers
 from services.ledger.suppressions import REMEMBER_ENDED_MILLISECONDS, Bounce
@@ -120,9 +121,11 @@ async def test_a_removed_bounce(entries: SuppressionStore, clock: Clock) -> None
     assert len(await of(entries)) == 1
 
 
-async def test_only_unknown_mailboxes(entries: SuppressionStore, clock: Clock) -> None:
+async def test_only_unknown_mailboxes(
+    entries: SuppressionStore, forgetter: AddressForgetter, clock: Clock
+) -> None:
     """A refusal of another class suppresses nothing; one recipient of a mail suppresses itself."""
-    handlers = SuppressionHandlers(entries)
+    handlers = SuppressionHandlers(entries, forgetter)
     for kind in ReplyClass:
         bounced = event(
             EmailBounced,
@@ -275,12 +278,14 @@ async def test_purge(entries: SuppressionStore, clock: Clock) -> None:
     assert [each.email for each in await entries.describe(BOB, None)] == [BOB]
 
 
-async def test_questions(entries: SuppressionStore, clock: Clock) -> None:
+async def test_questions(
+    entries: SuppressionStore, forgetter: AddressForgetter, clock: Clock
+) -> None:
     """An answer has the entries as programs see them."""
     await entries.bounce(a_bounce(clock))
     question = DescribeSuppression(id="q", email=ADA, client="shop")
 
-    (answer,) = await SuppressionHandlers(entries).on_describe(question)
+    (answer,) = await SuppressionHandlers(entries, forgetter).on_describe(question)
 
     assert isinstance(answer, SuppressionsListed)
     assert [each.reason for each in answer.suppressions] == ["mailbox unknown: 550 5.1.1"]

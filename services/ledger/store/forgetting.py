@@ -1,0 +1,178 @@
+"""Forgetting a person: all mails to an address, and what comes late about them."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+
+from services.ledger.changes import COUNTS, Row
+from services.ledger.mails import (
+    DAY_MILLISECONDS,
+    DEFERRED,
+    HOUR_MILLISECONDS,
+    WAITING,
+    accepted_at,
+    address_hash,
+    labels,
+    mail_key,
+    slices,
+)
+from services.ledger.store import sql
+from services.ledger.store.tables import (
+    early_outcomes,
+    forgotten,
+    history,
+    message_tags,
+    messages,
+    recipients,
+)
+from shared.runtime.sealing import AddressHasher, fold
+from shared.storage import dialect
+from shared.storage.database import Database, as_handler_errors
+from shared.storage.dialect import Clock
+
+FORGET_MAILS = 200  # a transaction: no record waits long for it
+
+_ONE_LESS_WAITING = tuple(-1 if name == "waiting" else 0 for name in COUNTS)
+
+
+class ForgottenAddresses:
+    """The addresses that were forgotten, as keyed hashes, with the times of that.
+
+    They are few, so all of them are read for each batch of records.
+    """
+
+    def __init__(self, hasher: AddressHasher, times: Mapping[str, int]) -> None:
+        self._hasher = hasher
+        self._times = times
+
+    @classmethod
+    def read(cls, connection: sa.Connection, hasher: AddressHasher) -> "ForgottenAddresses":
+        """Read them in a transaction."""
+        rows = connection.execute(sa.select(forgotten.c.address_key, forgotten.c.at))
+        return cls(hasher, {row.address_key: row.at for row in rows})
+
+    def covers(self, recipient: str, accepted: int) -> bool:
+        """Return whether a recipient was forgotten after its mail was accepted."""
+        return bool(self._times) and accepted <= self._times.get(self._hasher.hash(recipient), -1)
+
+
+class AddressForgetter:
+    """Deletes a person from the ledger. Every method raises Retry when the database is away."""
+
+    def __init__(
+        self, database: Database, hasher: AddressHasher, clock: Clock = dialect.now
+    ) -> None:
+        self._database = database
+        self._hasher = hasher
+        self._clock = clock
+
+    async def forget(self, email: str) -> int:
+        """Delete the mails to an address and their outcomes; return how many there were.
+
+        Of a mail with other recipients only this one is deleted. Sums stay, without the mails that
+        are still under way. A late outcome of a mail from before is not recorded: the hash of the
+        address is kept for that, as long as mails are.
+        """
+        with as_handler_errors("the ledger"):
+            await self._database.write(partial(self._remember, email=email))
+            total = 0
+            while deleted := await self._database.write(partial(_forget_some, email=email)):
+                total += deleted
+            await self._database.write(partial(_forget_early, email=email))
+        return total
+
+    async def purge(self, days: int) -> None:
+        """Delete the hashes that are older than the oldest mail."""
+        with as_handler_errors("the ledger"):
+            await self._database.write(partial(self._purge, days=days))
+
+    def _remember(self, connection: sa.Connection, email: str) -> None:
+        row = dialect.insert(connection, forgotten).values(
+            address_key=self._hasher.hash(email), at=self._now(connection)
+        )
+        connection.execute(
+            row.on_conflict_do_update(index_elements=["address_key"], set_={"at": row.excluded.at})
+        )
+
+    def _purge(self, connection: sa.Connection, days: int) -> None:
+        limit = self._now(connection) - days * DAY_MILLISECONDS
+        connection.execute(sa.delete(forgotten).where(forgotten.c.at < limit))
+
+    def _now(self, connection: sa.Connection) -> int:
+        found: int = connection.execute(sa.select(self._clock(connection))).scalar_one()
+        return found
+
+
+def _forget_some(connection: sa.Connection, email: str) -> int:
+    """Delete the recipient from some mails; return the number of its rows."""
+    found = [row for row in _rows(connection, email) if fold(row.recipient) == fold(email)]
+    if not found:
+        return 0
+    # The keys first, as when mails are recorded. They stay, so that late outcomes find no mail.
+    sql.lock_keys(connection, sorted({mail_key(row.email_id, row.client) for row in found}))
+    mails = {row.message: row for row in found}
+    for table in (recipients, history):
+        place = sa.tuple_(table.c.message, table.c.recipient)
+        places = [(row.message, row.recipient) for row in found]
+        connection.execute(sa.delete(table).where(place.in_(places)))
+    sql.write(connection, sql.ADD_TOTALS, _sums([row for row in found if _is_under_way(row)]))
+    left = sa.select(recipients.c.message).where(recipients.c.message.in_([*mails]))
+    others = {*connection.execute(left).scalars()}
+    _forget_mails(connection, [row for number, row in mails.items() if number not in others])
+    return len(found)
+
+
+def _rows(connection: sa.Connection, email: str) -> Sequence[Any]:
+    """Return rows of recipients that have the hash of the address, with their mails."""
+    columns = (recipients.c.message, recipients.c.recipient, recipients.c.status)
+    mail = (messages.c.email_id, messages.c.client, messages.c.category, messages.c.tags)
+    look = (
+        sa.select(*columns, *mail)
+        .join(messages, messages.c.number == recipients.c.message)
+        .where(recipients.c.address_hash == address_hash(email))
+        .limit(FORGET_MAILS)
+    )
+    return connection.execute(look).all()
+
+
+def _is_under_way(row: Any) -> bool:  # noqa: ANN401 -- a row of `_rows`
+    return row.status in {WAITING, DEFERRED}
+
+
+def _sums(rows: Sequence[Any]) -> Sequence[Row]:
+    """Return the differences of the sums without these waiting recipients."""
+    sums: defaultdict[tuple[str, str, str, int, int], int] = defaultdict(int)
+    for row in rows:
+        hour = accepted_at(row.message) // HOUR_MILLISECONDS
+        for dimension, value in slices(orjson.loads(row.tags or "{}"), row.recipient):
+            sums[row.client, dimension, value, hour, row.category] += 1
+    return [
+        (*key, *(count * each for each in _ONE_LESS_WAITING)) for key, count in sorted(sums.items())
+    ]
+
+
+def _forget_mails(connection: sa.Connection, rows: Sequence[Any]) -> None:
+    """Delete mails that have no recipient any more, with subject, tags and metadata."""
+    if not rows:
+        return
+    tagged = [
+        (row.client, label, row.message)
+        for row in rows
+        for label in labels(orjson.loads(row.tags or "{}"))
+    ]
+    tag = sa.tuple_(message_tags.c.client, message_tags.c.tag, message_tags.c.message)
+    for some in dialect.chunks(tagged):
+        connection.execute(sa.delete(message_tags).where(tag.in_(some)))
+    numbers = [row.message for row in rows]
+    connection.execute(sa.delete(messages).where(messages.c.number.in_(numbers)))
+
+
+def _forget_early(connection: sa.Connection, email: str) -> None:
+    """Delete outcomes whose command has not come; there are few."""
+    names = {*connection.execute(sa.select(early_outcomes.c.recipient).distinct()).scalars()}
+    same = [name for name in names if fold(name) == fold(email)]
+    connection.execute(sa.delete(early_outcomes).where(early_outcomes.c.recipient.in_(same)))

@@ -1,0 +1,124 @@
+"""Forgetting a person in both databases: nothing is left, and nothing late comes back."""
+
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from services.ledger.mails import DAY_MILLISECONDS
+from services.ledger.store.forgetting import AddressForgetter
+from services.ledger.store.recording import MailStore
+from services.ledger.store.tables import forgotten, metadata
+from shared.contracts import EmailBounced, EmailDeferred
+from shared.contracts.fields import Tag
+from shared.storage.database import Database
+from tests.clock import Clock
+from tests.ledger.books import ADA, AT, BOB, accepted, outcome, read_books, statuses
+
+LOUD = "Ada@one.example"
+LATER = AT + timedelta(days=2)
+
+
+@pytest.fixture(autouse=True)
+def now(clock: Clock) -> None:
+    """Set the clock to a day after the mails."""
+    clock.seconds = (AT + timedelta(days=1)).timestamp()
+
+
+async def texts(database: Database) -> str:
+    """Return all values of all tables."""
+    return await database.read(
+        lambda connection: "\n".join(
+            str(connection.execute(sa.select(table)).all()) for table in metadata.sorted_tables
+        )
+    )
+
+
+async def test_nothing_is_left(
+    store: MailStore, forgetter: AddressForgetter, database: Database
+) -> None:
+    """Mails to a person alone are deleted with subject, tags, metadata and outcomes."""
+    for number, to in enumerate((ADA, LOUD)):
+        name = f"m-{number}"
+        more = {"subject": "Dear Ada", "tags": (Tag(name="person", value="ada"),)}
+        await store.record(accepted(name, to, metadata={"name": "ada"}, **more))
+        await store.record(outcome(EmailDeferred, name, to))
+        await store.record(outcome(EmailBounced, name, to, 2))
+    await store.record(outcome(email_id="early", recipient=LOUD))
+
+    assert await forgetter.forget(ADA) == 2
+
+    books = await read_books(database)
+    assert (books.mails, books.recipients, books.early) == ([], [], 0)
+    left = await texts(database)
+    assert ADA not in left
+    assert LOUD not in left
+    assert "Dear Ada" not in left
+
+
+async def test_the_others_stay(
+    store: MailStore, forgetter: AddressForgetter, database: Database
+) -> None:
+    """Of a mail with other recipients only the person is deleted; other mails stay."""
+    await store.record(accepted("m-1", ADA, BOB))
+    await store.record(accepted("m-2", BOB))
+    await store.record(outcome(email_id="m-1", recipient=BOB))
+    await forgetter.forget(ADA)
+
+    books = await read_books(database)
+    assert statuses(books) == {("m-1", BOB): "delivered", ("m-2", BOB): "waiting"}
+    assert len(books.mails) == 2
+
+
+async def test_late_outcomes(
+    store: MailStore, forgetter: AddressForgetter, database: Database
+) -> None:
+    """Late outcomes and copies of commands of mails from before bring nobody back."""
+    await store.record(accepted("m-1", ADA, BOB))
+    await store.record(accepted("m-2", ADA))
+    await forgetter.forget(ADA)
+    before = await read_books(database)
+    for name in ("m-1", "m-2", "m-3"):
+        await store.record(outcome(email_id=name, at=LATER))
+    await store.record(accepted("m-1", ADA, BOB))
+    await store.record(accepted("m-2", ADA))
+    await store.record(accepted("m-3", ADA))  # it had not come before
+
+    assert await read_books(database) == before
+
+
+async def test_a_person_who_comes_back(
+    store: MailStore, forgetter: AddressForgetter, database: Database, clock: Clock
+) -> None:
+    """A mail that is accepted after the forgetting is recorded like any other."""
+    await store.record(accepted("m-1", ADA))
+    await forgetter.forget(ADA)
+    clock.seconds = LATER.timestamp()
+    await store.record(accepted("m-2", ADA, created_at=LATER))
+    await store.record(outcome(email_id="m-2", at=LATER))
+
+    assert statuses(await read_books(database)) == {("m-2", ADA): "delivered"}
+
+
+async def test_sums(store: MailStore, forgetter: AddressForgetter, database: Database) -> None:
+    """Sums of ended mails stay; those of mails under way are counted no more."""
+    await store.record(accepted("m-1", ADA))
+    await store.record(outcome(email_id="m-1"))
+    await store.record(accepted("m-2", ADA))
+    await store.record(accepted("m-3", ADA))
+    await store.record(outcome(EmailDeferred, "m-3"))
+    await forgetter.forget(ADA)
+    await store.record(outcome(email_id="m-3", attempt=2))
+
+    totals = (await read_books(database)).totals
+    assert {tuple(counts.items()) for counts in totals.values()} == {(("delivered", 1),)}
+
+
+async def test_purge(forgetter: AddressForgetter, database: Database, clock: Clock) -> None:
+    """The hash of a forgotten address is deleted when no mail from before is left."""
+    await forgetter.forget(ADA)
+    clock.seconds += 90 * DAY_MILLISECONDS / 1000 + 1
+    await forgetter.purge(90)
+
+    count = sa.select(sa.func.count()).select_from(forgotten)
+    assert await database.read(lambda connection: connection.scalar(count)) == 0
