@@ -22,6 +22,7 @@ from benchmarks import (
     mail,
     refusals,
     report,
+    share,
     sink,
 )
 from benchmarks.bench import Bench, BenchError
@@ -38,6 +39,7 @@ _WAITING_MAILS = 100_000  # commands
 _VERIFYING_CALLERS = 64  # HTTP connections
 _MEASURED_REFUSALS = 10_000
 _LEDGER_DOMAINS = 5000  # of the recipients
+_MEASURED_MAILS = 200  # of another client, one after the other
 _MEASURED_CODES = 500  # codes, one after the other
 
 
@@ -171,6 +173,23 @@ async def _backlog(place: Bench, served: Sink, chosen: argparse.Namespace) -> No
     _say(report.most_memory([peak], contest.MAX_MEMORY_BYTES))
 
 
+async def _share(place: Bench, chosen: argparse.Namespace) -> None:
+    plan = drain.DrainPlan(chosen.count, chosen.connections)
+    program = sink.best()
+    _say(_title(program.name, plan, chosen.repetitions))
+    async with sink.serving(place, program) as served:
+        series = await share.drains(place, served, plan, chosen.repetitions)
+    _say(report.table("mails/s", series))
+    for each in series[:-1]:
+        _say(report.no_slower(each, series[-1], share.WANTED_SHARE))
+    waiting = chosen.waiting or _WAITING_MAILS
+    _say(f"\n{_MEASURED_MAILS:,} bulk mails, one after the other, from the publish to the server:")
+    behind = await share.behind_backlog(place, share.BacklogPlan(_MEASURED_MAILS, waiting))
+    _say(report.table("mails/s", [behind]))
+    _say(f"  the first: {behind.latencies[0]:.3f} s")
+    _say(report.soon(behind, share.WANTED_P99_SECONDS))
+
+
 async def _accept(place: Bench, chosen: argparse.Namespace) -> None:
     plan = accept.HttpPlan(chosen.count, chosen.callers, chosen.repetitions)
     _say(
@@ -252,6 +271,7 @@ _MEASUREMENTS = {
     "cost": _cost,
     "knee": _knee,
     "drain": _drain,
+    "share": _share,
     "memory": _memory,
     "accept": _accept,
     "codes": _codes,

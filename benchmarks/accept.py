@@ -22,7 +22,7 @@ from yarl import URL
 
 from benchmarks import mail
 from benchmarks.bench import Bench, BenchError
-from benchmarks.drain import waiting_in
+from benchmarks.drain import waiting_in_class
 from benchmarks.report import Series
 from ops import ports
 from ops.load import http
@@ -30,7 +30,6 @@ from ops.load.http import HttpConnection
 from services.gateway.clients import idempotency
 from shared.broker import Broker
 from shared.contracts import Category
-from shared.topology import sending_queue
 
 NAME = "bench"  # of our connection to the broker
 WANTED_RATE = 2500.0  # requests a second, each with an Idempotency-Key
@@ -179,7 +178,7 @@ async def measure(
             accepted = sum(_mails(await _turns(bench, gateway, warm_up)))
             turns = await _turns(bench, gateway, plan)
             accepted += sum(_mails(turns))
-        kept = await waiting_in(broker, sending_queue(Category.TRANSACTIONAL))
+        kept = await waiting_in_class(broker, Category.TRANSACTIONAL)
     if kept != accepted:
         raise BenchError(f"{accepted} messages were accepted, {kept} are on the queue")
     return [series(each.name, each.seen, each.mails or 1) for each in turns]

@@ -93,7 +93,7 @@ async def measure(bench: Bench, plan: ArrivalPlan) -> Sequence[Series]:
         Broker.connect(amqp_url, accept.NAME) as broker,
         accept.running(bench, amqp_url) as gateway,
         codes.running(bench, amqp_url, keys, bench.directory / "arrive"),
-        _server(arrivals) as smtp_port,
+        serving(arrivals) as smtp_port,
     ):
         requests = _CodeRequests(gateway, arrivals)
         async with _sender(bench, amqp_url, smtp_port, keys):
@@ -138,7 +138,8 @@ class _CodeRequests:
 
 
 @asynccontextmanager
-async def _server(arrivals: Arrivals) -> AsyncIterator[int]:
+async def serving(arrivals: Arrivals) -> AsyncIterator[int]:
+    """Run an SMTP server that records arrivals; the value is its port."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: _Inbox(arrivals), "127.0.0.1", 0)
     try:

@@ -31,10 +31,10 @@ from ops import ports
 from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import Category, EmailDelivered
-from shared.topology import EVIDENCE, RUNNING, Owner, dead_queue, sending_queue
+from shared.topology import EVIDENCE, RUNNING, Owner, dead_queue, sending_queue, shard_queues
 
 NAME = "bench"  # of our connection to the broker
-QUEUE = sending_queue(Category.TRANSACTIONAL)
+NO_CLIENT: Sequence[str | None] = (None,)
 SERVICE = "services.sender"
 SENDER = (sys.executable, "-m", SERVICE)
 _BARE_SECONDS = 300.0
@@ -48,10 +48,11 @@ _TRANSACTION = "postrider_smtp_transaction_seconds"
 
 @dataclass(frozen=True, slots=True)
 class DrainPlan:
-    """How many mails over how many SMTP connections."""
+    """How many mails over how many SMTP connections, of which clients in turn."""
 
     count: int
     connections: int
+    clients: Sequence[str | None] = NO_CLIENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ async def drained(
     owners = [each for each in RUNNING if recorded or each is not Owner.LEDGER]
     async with place.vhost(*owners) as amqp_url, Broker.connect(amqp_url, NAME) as broker:
         ids = {str(uuid.uuid4()) for _ in range(plan.count)}
-        await fill(broker, sorted(ids))
+        await fill(broker, sorted(ids), clients=plan.clients)
         expected = served.count() + plan.count
         [health_port] = ports.unused(1)
         environment = settings(place, amqp_url, served.port, plan.connections, health_port)
@@ -152,22 +153,31 @@ async def _samples(served: Sink, expected: int, process: Process) -> Sequence[in
 
 
 async def fill(
-    broker: Broker, ids: Sequence[str], category: Category = Category.TRANSACTIONAL
+    broker: Broker,
+    ids: Sequence[str],
+    category: Category = Category.TRANSACTIONAL,
+    clients: Sequence[str | None] = NO_CLIENT,
 ) -> None:
     """Publish a command for each id, a batch at a time: each publishing has but seconds."""
     for start in range(0, len(ids), _BATCH_SIZE):
         batch = enumerate(ids[start : start + _BATCH_SIZE], start)
-        commands = [mail.command(each, mail.recipient(number)) for number, each in batch]
-        classed = [each.model_copy(update={"category": category}) for each in commands]
-        await asyncio.gather(*map(broker.publish, classed))
+        commands = [
+            mail.command(each, mail.recipient(number)).model_copy(
+                update={"category": category, "client": clients[number % len(clients)]}
+            )
+            for number, each in batch
+        ]
+        await asyncio.gather(*map(broker.publish, commands))
 
 
 async def _check(broker: Broker, served: Sink, expected: int) -> None:
     """Check that every mail was sent once and nothing is left."""
     served.expect(expected)
-    for queue in (QUEUE, dead_queue(QUEUE)):
-        if left := await waiting_in(broker, queue):
-            raise BenchError(f"{left} messages are left in {queue}")
+    if left := await waiting_in_class(broker, Category.TRANSACTIONAL):
+        raise BenchError(f"{left} messages are left")
+    dead = dead_queue(sending_queue(Category.TRANSACTIONAL))
+    if left := await waiting_in(broker, dead):
+        raise BenchError(f"{left} messages are in {dead}")
 
 
 def _rate(outcomes: Sequence[EmailDelivered]) -> float:
@@ -224,6 +234,12 @@ async def waiting_in(broker: Broker, queue: str) -> int:
     """Return how many messages wait in a queue."""
     async with broker.browsing(queue) as browsed:
         return browsed.waiting
+
+
+async def waiting_in_class(broker: Broker, category: Category) -> int:
+    """Return how many mails of a class wait, in all of its queues."""
+    queues = (sending_queue(category), *shard_queues(category))
+    return sum([await waiting_in(broker, queue) for queue in queues])
 
 
 async def fetch_timings(health_port: int) -> Timings:
