@@ -15,7 +15,7 @@ import structlog
 from prometheus_client import Counter
 from yarl import URL
 
-from shared import contracts, dead_letter, delivery, rabbitmq
+from shared import contracts, dead_letter, delivery, rabbitmq, topology
 from shared.config.settings import DRAIN_SECONDS
 from shared.consumer import Consumer, Subscription
 from shared.contracts import Contract
@@ -93,13 +93,14 @@ class Broker:
 
         What `publish` promises holds for each of them.
         """
-        ends = await asyncio.gather(*map(self.publish, messages), return_exceptions=True)
-        failures = {}
-        for message, end in zip(messages, ends, strict=True):
-            if isinstance(end, Unavailable):
-                failures[message.id] = end
-            elif end is not None:
-                raise end
+        ends = await self._publisher.publish_all(map(delivery.publishing, messages))
+        failures = {each: end for each, end in ends.items() if end is not None}
+        for each in messages:
+            if each.id not in ends:
+                failures[each.id] = Unavailable("not published: the broker failed before")
+        for each in messages:
+            end = "failed" if each.id in failures else "confirmed"
+            _published(topology.exchange_of(each), end).inc()
         return failures
 
     async def send(self, item: Publishing) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import takewhile
 
 from shared import contracts
@@ -16,6 +16,7 @@ from shared.rabbitmq.frames import PublishFrames
 from shared.rabbitmq.stream import ACK, NACK, RETURN
 
 PUBLISH_SECONDS = 5.0  # for a confirm, the wait for a connection included
+SLICE_MESSAGES = 50  # of many, between which other tasks go on
 MAX_UNCONFIRMED = 500  # messages on their way to the broker at once
 MAX_LATE_CONFIRMS = 10_000  # due on one channel, most of them of publishes that timed out
 
@@ -102,6 +103,14 @@ def _resolve(confirm: asyncio.Future[None], failure: str = "") -> None:
         confirm.set_result(None)
 
 
+def _end_of(confirm: asyncio.Future[None], late: Unavailable) -> Unavailable | None:
+    """Return the failure of a message, None if it was confirmed; `late` if neither has come."""
+    if confirm.cancel() or confirm.cancelled():
+        return late
+    failure = confirm.exception()
+    return failure if failure is None or isinstance(failure, Unavailable) else late
+
+
 class Publisher:
     """Publishes on a channel of its own, which is opened again whenever it is gone.
 
@@ -139,8 +148,56 @@ class Publisher:
                 else:
                     (await self._writable()).send(item)
 
+    async def publish_all(self, items: Iterable[Publishing]) -> Mapping[str, Unavailable | None]:
+        """Publish messages, each with an id of its own, and wait for their confirms.
+
+        Return the end of each message by its id: None, or its failure; a message that was not begun
+        has none. All together take PUBLISH_SECONDS at most. A task and a timer for each message
+        would cost more than its publish.
+        """
+        confirms: dict[str, asyncio.Future[None]] = {}
+        late = Unavailable("not published: no confirm in time")
+        try:
+            with translated("not published"):
+                async with asyncio.timeout(PUBLISH_SECONDS):
+                    for item in items:
+                        confirms[item.message_id] = await self._begun(item)
+                        if len(confirms) % SLICE_MESSAGES == 0:
+                            await asyncio.sleep(0)
+                    if confirms:
+                        await asyncio.wait(confirms.values())
+        except Unavailable as error:
+            late = error
+        finally:
+            ends = {each: _end_of(confirm, late) for each, confirm in confirms.items()}
+        return ends
+
+    async def _begun(self, item: Publishing) -> asyncio.Future[None]:
+        """Send a message and return the future of its confirm, which frees its slot."""
+        await self._slots.acquire()
+        try:
+            current, confirm = await self._sent(item)
+        except BaseException:
+            self._slots.release()
+            raise
+
+        def ended(_: asyncio.Future[None]) -> None:
+            self._forget(current, item.message_id)
+            self._slots.release()
+
+        confirm.add_done_callback(ended)
+        return confirm
+
     async def _confirmed(self, item: Publishing) -> None:
-        """Publish and wait for the confirm, after other messages of the same id.
+        """Publish and wait for the confirm."""
+        current, confirm = await self._sent(item)
+        try:
+            await confirm
+        finally:
+            self._forget(current, item.message_id)
+
+    async def _sent(self, item: Publishing) -> tuple[_PublishingChannel, asyncio.Future[None]]:
+        """Publish after other messages of the same id; return the channel and the confirm.
 
         A returned message has no number, only its id: of two of one id under way, one that was
         kept could be taken for the one that came back.
@@ -150,11 +207,11 @@ class Publisher:
             await asyncio.wait((other,))
             current = await self._writable()
         confirm = self._under_way[item.message_id] = current.publish(item)
-        try:
-            await confirm
-        finally:
-            del self._under_way[item.message_id]
-            current.forget(item.message_id)
+        return current, confirm
+
+    def _forget(self, current: _PublishingChannel, message_id: str) -> None:
+        del self._under_way[message_id]
+        current.forget(message_id)
 
     async def _writable(self) -> _PublishingChannel:
         current = await self._open()

@@ -76,6 +76,63 @@ async def test_two_returned_messages_of_one_id_both_fail(connection: Connection)
     assert [type(end) for end in ends] == [Unavailable] * 5 + [type(None)]
 
 
+async def test_many_are_confirmed_or_refused_one_by_one(connection: Connection) -> None:
+    """Each of many messages has its own end, and more than have room at once are published."""
+    publisher = Publisher(connection, "tests")
+    items = [item(f"m{each}", "nowhere" if each % 3 == 0 else "q") for each in range(1_200)]
+
+    ends = await publisher.publish_all(items)
+
+    failed = [name for name, end in ends.items() if end is not None]
+    assert len(ends) == 1_200
+    assert failed == [f"m{each}" for each in range(0, 1_200, 3)]
+    assert await waiting(connection) == 800
+    assert not publisher._under_way
+    assert publisher._slots._value == publishers.MAX_UNCONFIRMED
+
+
+async def test_many_and_one_of_the_same_id_take_turns(connection: Connection) -> None:
+    """A message of a group waits for another publish of its id, and no end is mistaken."""
+    publisher = Publisher(connection, "tests")
+
+    single, group, again = await asyncio.gather(
+        publisher.publish(item("same", "nowhere")),
+        publisher.publish_all([item("same"), item("other")]),
+        publisher.publish_all([item("same", "nowhere")]),
+        return_exceptions=True,
+    )
+
+    assert isinstance(single, Unavailable)
+    assert group == {"same": None, "other": None}
+    assert isinstance(again, dict)
+    assert isinstance(again["same"], Unavailable)
+
+
+async def test_many_without_a_confirm_fail_in_time(
+    connection: Connection, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the broker falls silent each message of a group fails, and its place is free again."""
+    publisher = Publisher(connection, "tests")
+    await publisher.publish(item())
+    monkeypatch.setattr(publishers, "PUBLISH_SECONDS", 0.2)
+    proxy.hold()
+
+    small = await publisher.publish_all([item(f"m{each}") for each in range(100)])
+    large = await publisher.publish_all(
+        [item(f"x{each}", body=b"x" * 200_000) for each in range(100)]
+    )
+    monkeypatch.setattr(publishers, "PUBLISH_SECONDS", SECONDS)
+    proxy.let_go()
+    later = await publisher.publish_all([item("later")])
+
+    assert len(small) == 100
+    assert 0 < len(large) < 100  # the others were not begun
+    assert {type(end) for end in (*small.values(), *large.values())} == {Unavailable}
+    assert later == {"later": None}
+    assert publisher._slots._value == publishers.MAX_UNCONFIRMED
+    assert not publisher._under_way
+
+
 async def test_one_of_hundreds_comes_back(connection: Connection) -> None:
     """A returned message fails its own publisher alone."""
     publisher = Publisher(connection, "tests")
