@@ -42,6 +42,7 @@ class Publishing:
     headers: Mapping[str, str | int] = field(default_factory=dict)
     mandatory: bool = True
     persistent: bool = True
+    queue: str | None = None  # that must exist; with `mandatory` alone any queue is enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +88,10 @@ def publishing(
     trace: Mapping[str, str] | None = None,
 ) -> Publishing:
     """Return the publishing of a command, question or event. Raises TypeError for an answer."""
+    key = shards.routing_key(message)
     return Publishing(
         exchange=topology.exchange_of(message),
-        routing_key=shards.routing_key(message),
+        routing_key=key,
         type=message.routing_key,
         body=encode(message),
         message_id=message.id,
@@ -98,6 +100,7 @@ def publishing(
         headers=trace or {},
         mandatory=message.must_arrive,
         persistent=not isinstance(message, Question),
+        queue=topology.queue_to_send(key),
     )
 
 

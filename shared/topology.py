@@ -148,6 +148,15 @@ def sending_queue(category: Category) -> str:
     return f"{Owner.SENDER}.{category}"
 
 
+def queue_to_send(key: str) -> str | None:
+    """Return the sender's queue for a routing key, None if the key is not that of a mail.
+
+    The ledger has a copy of each such command: the broker confirms one that its queue alone takes.
+    """
+    kind = key.removeprefix("email.send.")
+    return None if kind == key else f"{Owner.SENDER}.{kind}"
+
+
 def shard_queues(category: Category) -> Sequence[str]:
     """Return the names of the queues of a category's shards, in order; codes have none."""
     name = sending_queue(category)

@@ -38,6 +38,7 @@ class _PublishingChannel:
         self._sent = 0
         self._confirms: dict[int, asyncio.Future[None]] = {}  # by number
         self._by_id: dict[str, asyncio.Future[None]] = {}
+        self.found: set[str] = set()  # queues that existed since the channel was opened
         channel.on(ACK, self._on_ack)
         channel.on(NACK, self._on_nack)
         channel.on(RETURN, self._on_return)
@@ -133,6 +134,7 @@ class Publisher:
         self._confirms = confirms
         self._current: _PublishingChannel | None = None
         self._opening = asyncio.Lock()
+        self._finding = asyncio.Lock()
         self._slots = asyncio.Semaphore(MAX_UNCONFIRMED)
         self._under_way: dict[str, asyncio.Future[None]] = {}
 
@@ -203,6 +205,8 @@ class Publisher:
         kept could be taken for the one that came back.
         """
         current = await self._writable()
+        if item.queue is not None and item.queue not in current.found:
+            await self._find(item.queue, current)
         while (other := self._under_way.get(item.message_id)) is not None:
             await asyncio.wait((other,))
             current = await self._writable()
@@ -212,6 +216,20 @@ class Publisher:
     def _forget(self, current: _PublishingChannel, message_id: str) -> None:
         del self._under_way[message_id]
         current.forget(message_id)
+
+    async def _find(self, queue: str, current: _PublishingChannel) -> None:
+        """Raise Unavailable when a queue does not exist.
+
+        It is looked for once a channel: what is deleted later has lost its messages anyway.
+        """
+        async with self._finding:
+            if queue in current.found:
+                return
+            channel = await self._connection.channel()  # the broker closes it for a missing queue
+            with translated(f"no queue {queue}"):
+                await channel.library.queue_declare(queue, passive=True)
+            await channel.library.close(timeout=CLOSE_SECONDS)
+            current.found.add(queue)
 
     async def _writable(self) -> _PublishingChannel:
         current = await self._open()

@@ -147,7 +147,6 @@ async def counts(user: User) -> dict[str, int]:
 
 async def wait_until_ended(user: User) -> dict[str, int]:
     """Wait until each accepted mail has a final outcome; return the sums."""
-
     seen: dict[str, int] = {}
 
     async def ended() -> bool:

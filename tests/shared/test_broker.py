@@ -91,13 +91,14 @@ async def test_a_confirmed_command_is_on_its_queue(url: str) -> None:
 
 
 async def test_an_unroutable_command_is_refused(url: str) -> None:
-    """A command that no queue takes is Unavailable, never confirmed."""
+    """A command is Unavailable without its sending queue, although the ledger's takes a copy."""
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
         await channel.queue_delete(QUEUE)
 
     async with Broker.connect(url, "tests") as broker:
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unavailable, match=f"no queue {QUEUE}"):
             await broker.publish(mail("m1"))
+        await broker.publish(mail("m2").model_copy(update={"category": Category.BULK}))
 
 
 async def test_an_event_needs_no_queue(url: str) -> None:

@@ -348,3 +348,14 @@ def read_bindings(rabbit: Node, vhost: str) -> set[tuple[object, object, object]
         for item in listed(rabbit, "bindings", vhost)
         if item["source"]
     }
+
+
+@pytest.mark.parametrize("category", Category)
+def test_each_mail_has_a_queue_to_send_from(category: Category) -> None:
+    """The queue that must exist for a mail's routing key is the one that is bound to it."""
+    keys = [f"email.send.{category}", *(f"email.send.{category}.{n}" for n in range(2))]
+
+    for key in keys if topology.shard_queues(category) else keys[:1]:
+        queue = topology.queue_to_send(key)
+        assert takers(topology.COMMANDS, key) == {queue, topology.LEDGER_MAIL}
+    assert topology.queue_to_send("code.issue") is None
