@@ -143,7 +143,7 @@ def after_bounce(
 
 
 def added(
-    new: NewSuppression, hasher: AddressHasher, now: int, email_id: str | None = None
+    new: NewSuppression, hasher: AddressHasher, now: int, email_id: str | None
 ) -> StoredSuppression:
     """Return a new entry; its origin decides which classes it stops, unless it is by hand."""
     expires_at = None if new.expires_at is None else milliseconds(new.expires_at)

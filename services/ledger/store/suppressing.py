@@ -63,9 +63,14 @@ class SuppressionStore:
         self._clock = clock
         self._bounces = Batcher(self._record_bounces)
 
-    async def add(self, entries: Sequence[NewSuppression]) -> Sequence[StoredSuppression]:
-        """Add entries; replace those that exist, unless they are the same. Return all of them."""
-        return await self._change(partial(self._add, entries=entries))
+    async def add(
+        self, entries: Sequence[NewSuppression], email_id: str | None = None
+    ) -> Sequence[StoredSuppression]:
+        """Add entries; replace those that exist, unless they are the same. Return all of them.
+
+        `email_id` is the message that led to them.
+        """
+        return await self._change(partial(self._add, entries=entries, email_id=email_id))
 
     async def bounce(self, found: Bounce) -> None:
         """Add the entry of a bounce, or make it last. A bounce that was seen changes nothing."""
@@ -157,10 +162,10 @@ class SuppressionStore:
         return total
 
     def _add(
-        self, connection: sa.Connection, entries: Sequence[NewSuppression]
+        self, connection: sa.Connection, entries: Sequence[NewSuppression], email_id: str | None
     ) -> Sequence[StoredSuppression]:
         now = self._now(connection)
-        new = once(added(each, self._hasher, now) for each in entries)
+        new = once(added(each, self._hasher, now, email_id) for each in entries)
         _put(connection, new)
         found = _find(connection, [each.address_key for each in new])
         return [found[each.entry] for each in new]

@@ -164,6 +164,17 @@ async def test_classes(
     assert [each.categories for each in await of(entries)] == [categories]
 
 
+async def test_a_complaint(entries: SuppressionStore) -> None:
+    """A complaint names the mail that led to it; the same report again changes nothing."""
+    complaint = by_hand(origin=SuppressionOrigin.COMPLAINT, reason="abuse report")
+    first = await entries.add([complaint], "m-7")
+    again = await entries.add([complaint], "m-7")
+
+    (found,) = await of(entries, "shop")
+    assert (found.client, found.list_id, found.email_id) == ("shop", None, "m-7")
+    assert first == again
+
+
 async def test_clients(entries: SuppressionStore, clock: Clock) -> None:
     """A client sees its own entries and those of all clients, and removes its own and bounces."""
     await entries.bounce(a_bounce(clock))
