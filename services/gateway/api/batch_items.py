@@ -11,7 +11,12 @@ from pydantic import ConfigDict, Field, StringConstraints, ValidationError, mode
 
 from services.gateway.api import mistakes
 from services.gateway.api.body import RequestBody, StrictModel
-from services.gateway.api.messages import BatchMessage, MessageOptions, with_items
+from services.gateway.api.messages import (
+    HAS_CONTENT,
+    BatchMessage,
+    MessageOptions,
+    with_items,
+)
 from services.gateway.api.problem import INVALID, TEMPLATE_INVALID, TOO_LARGE, Mistake, Problem
 from shared.contracts import header
 from shared.contracts.fields import NOT_EMPTY, Id, Mailboxes, Text
@@ -58,6 +63,8 @@ def _read(item: object, model: type[M]) -> M | Problem:
 
 class NewTemplate(StrictModel):
     """The content of all messages, in the language of Jinja2 without its calls and assignments."""
+
+    model_config = ConfigDict(json_schema_extra={**HAS_CONTENT})
 
     subject: Annotated[Text, StringConstraints(max_length=MAX_SUBJECT_TEMPLATE_CHARS)]
     text: _TemplateText | None = Field(

@@ -5,14 +5,16 @@ values are counted before they are made, and the first wrong item ends a list (i
 """
 
 import json
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 
 import orjson
 from multidict import MultiMapping
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from services.gateway.api import mistakes
 from services.gateway.api.problem import (
@@ -31,7 +33,25 @@ MAX_FIELDS = 50  # of one object; no model has as many
 MAX_GZIP_MEMBERS = 10  # RFC 1952 2.2; each costs a copy of all that follow
 CONTENT_CODINGS = ("gzip", "deflate")
 BUDGET_RETRY_SECONDS = 1.0  # a large body that has arrived is answered in less
+_DATE = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")  # the beginning of a time (RFC 3339 5.6)
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32  # by the header that the data have
+
+
+def _as_integer(value: object) -> object:
+    """Return a number without a fraction as an integer, anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _check_date(value: object) -> object:
+    """Refuse a number, and digits alone, which the validator would read as seconds since 1970."""
+    if isinstance(value, datetime | None) or (isinstance(value, str) and _DATE.match(value)):
+        return value
+    raise ValueError(mistakes.TIME)
+
+
+RFC3339_TIME = BeforeValidator(_check_date)
+# 6.0 is an integer to JSON Schema (2020-12, 4.2.3), and to languages with one kind of number.
+INTEGER = BeforeValidator(_as_integer)
 
 
 class StrictModel(BaseModel):

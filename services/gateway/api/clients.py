@@ -8,7 +8,7 @@ from typing import Annotated, cast
 from aiohttp import web
 from pydantic import AwareDatetime, ConfigDict, Field
 
-from services.gateway.api.body import RequestBody, StrictModel, read_query
+from services.gateway.api.body import RFC3339_TIME, RequestBody, StrictModel, read_query
 from services.gateway.api.openapi import Access, Operation, Success
 from services.gateway.api.problem import (
     CLIENT_EXISTS,
@@ -69,7 +69,9 @@ class ClientChange(RequestBody):
         None,
         description="Where its keys are valid, such as 192.0.2.0/24; everywhere if absent",
     )
-    expires_at: Moment | None = Field(None, description="When its keys end; never if absent")
+    expires_at: Annotated[Moment | None, RFC3339_TIME] = Field(
+        None, description="When its keys end; never if absent"
+    )
 
     def settings(self) -> ClientSettings:
         """Return the fields that the request has."""
@@ -97,7 +99,7 @@ class KeyRequest(RequestBody):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{}]})
 
-    expires_at: AwareDatetime | None = Field(
+    expires_at: Annotated[AwareDatetime | None, RFC3339_TIME] = Field(
         None, description="When it ends; after `GATEWAY_KEY_DAYS` if absent, and never later"
     )
 

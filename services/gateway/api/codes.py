@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
 from services.gateway import client_address
 from services.gateway.api import problem
-from services.gateway.api.body import RequestBody
+from services.gateway.api.body import INTEGER, RequestBody
 from services.gateway.api.openapi import Operation, Success
 from services.gateway.api.problem import KEY_REUSED, TOO_MANY_REQUESTS
 from services.gateway.api.request import (
@@ -51,7 +51,7 @@ def _ip_address(value: object) -> client_address.Address:
     return found
 
 
-StrictLength = Annotated[int, Field(strict=True, ge=MIN_DIGITS, le=MAX_DIGITS)]
+StrictLength = Annotated[int, Field(strict=True, ge=MIN_DIGITS, le=MAX_DIGITS), INTEGER]
 _IpAddress = Annotated[client_address.Address, BeforeValidator(_ip_address)]
 
 

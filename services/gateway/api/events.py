@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from aiohttp import web
 from pydantic import ConfigDict, Field, ValidationError
 
 from services.gateway.api import body, mistakes
-from services.gateway.api.body import RequestBody, StrictModel
+from services.gateway.api.body import RFC3339_TIME, RequestBody, StrictModel
 from services.gateway.api.domains import read_domain
 from services.gateway.api.openapi import Operation, Success
 from services.gateway.api.problem import INVALID, KEY_REUSED, TOO_LARGE, Mistake, Problem
@@ -21,6 +21,7 @@ from services.gateway.clients.idempotency import RequestStamp
 from shared.broker import Broker
 from shared.contracts import FeedbackReported, Kind, Sighting
 from shared.contracts.domains import MAX_SIGHTINGS
+from shared.contracts.fields import Moment
 
 NDJSON = "application/x-ndjson"
 MAX_BYTES = 2 * 1024 * 1024  # MAX_SIGHTINGS of 2 kB, four times the longest event
@@ -32,6 +33,8 @@ class NewEvent(Sighting, StrictModel):
     """The outcome of one mail for one recipient; the gateway adds a missing `id` and `at`."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["domain", "kind"]})
+
+    at: Annotated[Moment, RFC3339_TIME] = Field(description="When it happened")
 
 
 class NewEvents(RequestBody):

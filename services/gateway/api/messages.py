@@ -1,7 +1,7 @@
 """Messages: sent with POST, and their outcomes when the client waits."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from aiohttp import web
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from services.gateway.api.body import RequestBody, StrictModel
+from services.gateway.api.body import INTEGER, RFC3339_TIME, RequestBody, StrictModel
 from services.gateway.api.openapi import Operation, Success
 from services.gateway.api.outcomes import RecipientOutcome, wait_for_outcomes
 from services.gateway.api.problem import (
@@ -48,6 +48,14 @@ from shared.contracts.mail import check_class
 MAX_WAIT_DIGITS = 9  # more would mean no more than these, and cost time to read
 
 
+# At least one of text and html, as JSON Schema.
+HAS_CONTENT: Mapping[str, Any] = {
+    "anyOf": [
+        {"required": [name], "properties": {name: {"type": "string"}}} for name in ("text", "html")
+    ]
+}
+
+
 def with_items(schema: dict[str, Any]) -> None:
     """Add the lower limit of a list, which `min_length` would check after a wrong item."""
     schema["anyOf"][1]["minItems"] = 1
@@ -81,7 +89,7 @@ NewTags = Annotated[
     AfterValidator(check_tags),
 ]
 OneCalendar = Annotated[NewCalendar, _as(CalendarObject)]
-StrictRetries = Annotated[int, Field(strict=True, ge=0, le=MAX_RETRIES)]
+StrictRetries = Annotated[int, Field(strict=True, ge=0, le=MAX_RETRIES), INTEGER]
 
 
 class MessageOptions(StrictModel):
@@ -105,7 +113,9 @@ class MessageOptions(StrictModel):
     retries: StrictRetries | None = Field(
         None, description="Further attempts at most; the category's schedule alone if absent"
     )
-    expires_at: Moment | None = Field(None, description="The message is not sent from then on")
+    expires_at: Annotated[Moment | None, RFC3339_TIME] = Field(
+        None, description="The message is not sent from then on"
+    )
 
     @model_validator(mode="after")
     def _fits_its_class(self) -> Self:
@@ -122,10 +132,7 @@ class NewMessage(MessageOptions, RequestBody):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "anyOf": [
-                {"required": [name], "properties": {name: {"type": "string"}}}
-                for name in ("text", "html")
-            ],
+            **HAS_CONTENT,
             "examples": [
                 {
                     "to": ["Ada <ada@mail.example>"],

@@ -30,7 +30,7 @@ PATTERNS: Mapping[str, str] = {
     "a letter or digit first",
 }
 _OBJECT = "must be a JSON object"
-_TIME = "must be a date and time with its offset from UTC, such as 2026-11-01T12:00:00Z"
+TIME = "must be a date and time with its offset from UTC, such as 2026-11-01T12:00:00Z"
 # By the validator's type of a mistake, or by that type's first word.
 _DETAILS: Mapping[str, str] = {
     "missing": "is required",
@@ -50,9 +50,9 @@ _DETAILS: Mapping[str, str] = {
     "less_than_equal": "must be at most {le}",
     "less_than": "must be before {lt}",
     "int": "must be a whole number",
-    "date": _TIME,
-    "datetime": _TIME,
-    "timezone": _TIME,
+    "date": TIME,
+    "datetime": TIME,
+    "timezone": TIME,
 }
 _ONE_OR_MORE = frozenset({"to", "cc", "bcc", "reply_to"})  # fields where a string is a list of one
 _KEY = "[key]"  # the validator's place of a mistake in the key of a mapping

@@ -79,7 +79,8 @@ _TAGS = {
     "clients": "Programs and their keys; for the administrator",
     "service": "Health, metrics and this document",
 }
-_TEXT: Json = {"type": "string", "minLength": 1, "maxLength": 255}
+# Of any length: nothing has an id that is longer than others, and the answer is the same.
+_ID: Json = {"type": "string", "minLength": 1}
 _PARAMETERS: Mapping[str, Json] = {
     "domain": {
         "description": "A recipient domain; internationalised names in either form",
@@ -91,8 +92,8 @@ _PARAMETERS: Mapping[str, Json] = {
         "schema": TypeAdapter(fields.Address).json_schema(),
         "example": "ada@mail.example",
     },
-    "id": {"description": "Its id", "schema": _TEXT, "example": "shop"},
-    "key_id": {"description": "The id of a key", "schema": _TEXT, "example": "8e03978e"},
+    "id": {"description": "Its id", "schema": _ID, "example": "shop"},
+    "key_id": {"description": "The id of a key", "schema": _ID, "example": "8e03978e"},
 }
 _HEADERS: Mapping[str, Json] = {
     "Prefer": {
@@ -108,7 +109,8 @@ _HEADERS: Mapping[str, Json] = {
             "type": "string",
             "minLength": 1,
             "maxLength": idempotency.MAX_KEY_CHARS,
-            "pattern": "^[ -~]+$",
+            # Blanks and quotes around a key are not part of it, and something must be left.
+            "pattern": "^[ -~]*[!#-~][ -~]*$",
         },
         "example": "8e03978e-40d5-43dd-bc93-6894a57f9324",
     },
@@ -237,8 +239,9 @@ def _problems(operation: Operation) -> Json:
 
 def _problem_types(operation: Operation) -> list[ProblemType]:
     if operation.access is Access.PUBLIC:
-        return []
+        return [problem.HEADERS_TOO_LARGE]
     return [
+        problem.HEADERS_TOO_LARGE,
         problem.UNAUTHORIZED,
         *((problem.QUOTA_EXCEEDED,) if operation.access is not Access.ADMIN else ()),
         *((problem.INSUFFICIENT_SCOPE,) if operation.scope else ()),

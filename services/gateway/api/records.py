@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from aiohttp import web
 from pydantic import Field, ValidationError
 
-from services.gateway.api.body import StrictModel, read_query
+from services.gateway.api.body import RFC3339_TIME, StrictModel, read_query
 from services.gateway.api.openapi import Access, Operation, Success
 from services.gateway.api.outcomes import SmtpReply
 from services.gateway.api.problem import NO_SUCH_MESSAGE, TOO_LATE, Problem
@@ -51,8 +51,12 @@ class MessageQuery(StrictModel):
     status: EmailStatus | None = Field(None, description="Of one of its recipients")
     category: Category | None = None
     tag: TagQuery | None = Field(None, description="`name`, or `name:value`")
-    since: Moment | None = Field(None, description="Accepted at this time or later")
-    until: Moment | None = Field(None, description="Accepted before this time")
+    since: Annotated[Moment | None, RFC3339_TIME] = Field(
+        None, description="Accepted at this time or later"
+    )
+    until: Annotated[Moment | None, RFC3339_TIME] = Field(
+        None, description="Accepted before this time"
+    )
     after: PageCursor | None = Field(None, description="`next` of the page before")
     limit: int = Field(DEFAULT_PAGE_SIZE, ge=1, le=MAX_LISTED_EMAILS, description="Messages a page")
 

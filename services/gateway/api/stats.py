@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from aiohttp import web
 from pydantic import AfterValidator, Field, PlainValidator, TypeAdapter, model_validator
 
-from services.gateway.api.body import StrictModel, read_query
+from services.gateway.api.body import RFC3339_TIME, StrictModel, read_query
 from services.gateway.api.openapi import Access, Operation, Success
 from services.gateway.api.problem import INVALID, Mistake, Problem
 from services.gateway.api.records import TagQuery
@@ -24,7 +24,7 @@ from shared.contracts.ledger import MAX_TIMEZONE_CHARS
 MAX_RANGE = timedelta(days=90)
 STEP = timedelta(hours=1)  # the ledger's sums are of the hours of UTC
 _DATE_CHARS = len("2026-11-01")
-_MOMENT: TypeAdapter[datetime] = TypeAdapter(Moment)
+_MOMENT: TypeAdapter[datetime] = TypeAdapter(Annotated[Moment, RFC3339_TIME])
 
 
 def _moment_or_date(text: str) -> datetime | date:

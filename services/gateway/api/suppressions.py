@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from aiohttp import web
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from services.gateway.api.body import RequestBody, StrictModel, read_query
+from services.gateway.api.body import RFC3339_TIME, RequestBody, StrictModel, read_query
 from services.gateway.api.openapi import Access, Operation, Success
 from services.gateway.api.problem import (
     INVALID,
@@ -75,7 +75,9 @@ class SuppressionChange(RequestBody):
     )
     list_id: Id | None = Field(None, description="Bulk mail of this list alone; of all if absent")
     reason: str = Field("", max_length=MAX_REASON_CHARS, description="In words")
-    expires_at: Moment | None = Field(None, description="Without effect from then on")
+    expires_at: Annotated[Moment | None, RFC3339_TIME] = Field(
+        None, description="Without effect from then on"
+    )
 
     @model_validator(mode="after")
     def _stops_bulk_of_a_list(self) -> Self:

@@ -158,6 +158,8 @@ def test_an_accepted_message_can_be_read_by_the_sender(**fields: Any) -> None:  
         ({"list_id": "news"}, "#"),
         ({"list_id": "a b", "category": "bulk"}, "#/list_id"),
         ({"expires_at": "tomorrow"}, "#/expires_at"),
+        ({"expires_at": 1793620800}, "#/expires_at"),
+        ({"expires_at": "1793620800"}, "#/expires_at"),
         ({"expires_at": "2026-11-02T12:00:00"}, "#/expires_at"),
         ({"expires_at": "0001-01-01T00:00:00Z"}, "#/expires_at"),
         ({"subject": 5}, "#/subject"),
@@ -192,6 +194,7 @@ def test_an_accepted_message_can_be_read_by_the_sender(**fields: Any) -> None:  
         ({"headers": {"List-Unsubscribe": "<https://x.example>"}, "category": "otp"}, "#"),
         ({"retries": -1}, "#/retries"),
         ({"retries": 1001}, "#/retries"),
+        ({"retries": 2.5}, "#/retries"),
         ({"retries": "3"}, "#/retries"),
         ({"retries": True}, "#/retries"),
         ({"category": "urgent"}, "#/category"),
@@ -244,3 +247,8 @@ def test_a_hundred_thousand_recipients_are_refused_at_once() -> None:
 
     assert refusal(body).type.status == 413
     assert time.thread_time() - begun < 0.5
+
+
+def test_a_number_without_a_fraction_is_an_integer() -> None:
+    """JSON has one kind of number: 3.0 is an integer to the schema, and to the gateway."""
+    assert command(retries=3.0).retries == 3
