@@ -84,6 +84,8 @@ NOT_RUN = {
     ("docs/containers.md", "docker compose exec -T rabbitmq rabbitmqctl"): "of the old version",
     ("docs/containers.md", "docker compose up --build --detach"): "after the old version",
     ("docs/http-api.md", "RateLimit-Policy"): "tests/gateway/clients/test_rate_limiter.py does",
+    ("docs/examples.md", '"""shop.py'): "tests/journeys/test_examples.py does",
+    ("docs/examples.md", "// shop.mjs"): "the same",
     ("docs/publish.md", "docker compose run"): "test_a_program_publishes_as_the_page_says does",
     ("docs/publish.md", '"""send.py'): "tests/test_publish.py does",
     ("docs/publish.md", '"""ask.py'): "tests/test_publish.py does",
