@@ -1,11 +1,13 @@
 """Suppressed addresses: looked up, listed, added and removed, one by one or many at once."""
 
+import base64
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
+import orjson
 from aiohttp import web
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from services.gateway.api.body import RFC3339_TIME, RequestBody, StrictModel, read_query
 from services.gateway.api.openapi import Access, Operation, Success
@@ -33,7 +35,7 @@ from shared.contracts import (
     SuppressionsListed,
     address,
 )
-from shared.contracts.fields import MAX_MAILBOX_CHARS, Address, Id, Moment
+from shared.contracts.fields import MAX_COUNT, MAX_MAILBOX_CHARS, Address, Id, Moment
 from shared.contracts.suppressions import (
     MAX_CHANGES,
     MAX_LISTED_SUPPRESSIONS,
@@ -44,7 +46,27 @@ from shared.contracts.suppressions import (
 
 DEFAULT_PAGE_SIZE = 100  # entries
 
-_Cursor = Annotated[str, Field(min_length=1, max_length=MAX_MAILBOX_CHARS)]
+_CURSOR_TEXTS = 4  # after its time: the key of an entry
+
+
+def _check_cursor(text: str) -> str:
+    """Return a cursor of the ledger, which answers to no other."""
+    try:
+        at, *key = orjson.loads(base64.urlsafe_b64decode(text))
+    except (ValueError, TypeError):
+        at, key = None, []
+    if (
+        not isinstance(at, int)
+        or not 0 <= at <= MAX_COUNT
+        or [*map(type, key)] != [str] * _CURSOR_TEXTS
+    ):
+        raise ValueError("must be `next` of the page before")
+    return text
+
+
+_Cursor = Annotated[
+    str, Field(min_length=1, max_length=MAX_MAILBOX_CHARS), AfterValidator(_check_cursor)
+]
 _Categories = Annotated[Categories, Field(json_schema_extra={"minItems": 1})]
 
 

@@ -84,8 +84,9 @@ class MailFilter(NamedTuple):
             STATUSES.index(question.status) if question.status else None,
             CATEGORIES.index(question.category) if question.category else None,
             question.tag,
-            0 if since is None else first_number(milliseconds(since)),
-            min(end, after),
+            # A database holds no number of a year as late as a client may write.
+            0 if since is None else min(first_number(milliseconds(since)), _LAST_NUMBER),
+            min(end, after, _LAST_NUMBER),
         )
 
 

@@ -63,6 +63,8 @@ SHOWN_OWN = {
     "expires_at": "2026-11-02T00:00:00Z",
 }
 
+CURSOR = "WzUsImEiLCJiIiwiYyIsImQiXQ=="  # of a time and a key
+
 
 class FakeLedger(FakeService):
     """A ledger that keeps entries of addresses; those of the administrator stay for a client."""
@@ -139,12 +141,20 @@ async def test_entries_are_listed_by_cursor(api: ApiClient, ledger: FakeLedger) 
     """A page has the entries of the query, and the cursor of the next page."""
     ledger.entries = [OWN]
 
-    answer = await api.call("GET", "/v1/suppressions?origin=unsubscribe&after=c0&limit=7")
+    answer = await api.call("GET", f"/v1/suppressions?origin=unsubscribe&after={CURSOR}&limit=7")
 
     assert (answer.status, answer.json) == (200, {"suppressions": [SHOWN_OWN], "next": "c1"})
     [question] = ledger.got
     assert (question.client, question.origin) == ("shop", SuppressionOrigin.UNSUBSCRIBE)
-    assert (question.after, question.limit) == ("c0", 7)
+    assert (question.after, question.limit) == (CURSOR, 7)
+
+
+@pytest.mark.parametrize("after", ["0", "é", "W10=", "WzEsMiwzLDQsNV0=", "bnVsbA=="])
+async def test_a_wrong_cursor_is_a_422(api: ApiClient, after: str) -> None:
+    """A cursor that no page had is refused at once; the ledger would not answer it."""
+    answer = await api.call("GET", f"/v1/suppressions?after={after}")
+
+    assert (answer.status, answer.json["errors"][0]["pointer"]) == (422, "#/after")
 
 
 @pytest.mark.parametrize(

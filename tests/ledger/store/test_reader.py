@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any
 
@@ -221,3 +221,14 @@ async def test_an_address_is_found_in_any_case(store: MailStore, mails: MailRead
     )
 
     assert sorted(await page(mails, recipient="ADA@one.example")) == ["m-1", "m-3"]
+
+
+async def test_times_far_from_now_are_no_error(store: MailStore, mails: MailReader) -> None:
+    """No database holds the number of a mail of the year 9998, and a client may ask for it."""
+    await recorded(store, accepted("m-1", ADA))
+    late = datetime(9998, 1, 1, tzinfo=UTC)
+
+    after = await mails.page(MailFilter.of(question(since=late)), 10)
+    before = await mails.page(MailFilter.of(question(until=late, after="f" * 16)), 10)
+
+    assert [len(after.mails), len(before.mails)] == [0, 1]
