@@ -113,11 +113,10 @@ class StopTable:
         keys = {each: self._hasher.hash(each) for _, recipients in mails for each in recipients}
         entries = self._entries(connection, keys.values())
         ids = [mail_key(command) for command, _ in mails]
-        cancelled = self._run(connection, self._look_for_cancelled, ((each,) for each in {*ids}))
-        known = {row[0] for row in cancelled}
+        cancelled = self._cancelled(connection, ids)
         return [
             dict.fromkeys(recipients, CANCELLED)
-            if email_id in known
+            if email_id in cancelled
             else {
                 each: stop
                 for each in recipients
@@ -161,6 +160,13 @@ class StopTable:
             )
         )
 
+    def _cancelled(self, connection: sa.Connection, email_ids: Sequence[str]) -> set[str]:
+        """Return which of some mails were cancelled; mostly none is, which one look finds."""
+        if self._look_for_any_cancelled.run(connection).first() is None:
+            return set()
+        rows = self._run(connection, self._look_for_cancelled, ((each,) for each in {*email_ids}))
+        return {row[0] for row in rows}
+
     def _entries(
         self, connection: sa.Connection, keys: Iterable[str]
     ) -> Mapping[str, Sequence[CopiedSuppression]]:
@@ -185,6 +191,11 @@ class StopTable:
         look = sa.select(table.address_key, *columns).where(
             table.address_key.in_(sa.select(given.c.address_key)), sa.not_(table.removed), lasts
         )
+        return Prepared(self._connection, look)
+
+    @cached_property
+    def _look_for_any_cancelled(self) -> Prepared:
+        look = sa.select(cancellations.c.email_id).limit(1)
         return Prepared(self._connection, look)
 
     @cached_property
