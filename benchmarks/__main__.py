@@ -20,6 +20,7 @@ from benchmarks import (
     knee,
     ledger,
     mail,
+    reads,
     refusals,
     report,
     share,
@@ -37,6 +38,7 @@ _COMPOSE_SECONDS = 0.5  # a repetition
 _ROUND_TRIP_SECONDS = 0.020  # to the far relay and back
 _WAITING_MAILS = 100_000  # commands
 _VERIFYING_CALLERS = 64  # HTTP connections
+_READING_CALLERS = 4  # HTTP connections
 _MEASURED_REFUSALS = 10_000
 _LEDGER_DOMAINS = 5000  # of the recipients
 _MEASURED_MAILS = 200  # of another client, one after the other
@@ -267,6 +269,19 @@ async def _ledger(place: Bench, chosen: argparse.Namespace) -> None:
     _say(report.no_slower(series[0], series[1], ledger.MAX_SLOWER_SHARE))
 
 
+async def _reads(place: Bench, chosen: argparse.Namespace) -> None:
+    requests = accept.HttpPlan(chosen.reads, _READING_CALLERS, chosen.repetitions)
+    plan = reads.ReadPlan(chosen.known, requests)
+    async for name, found in reads.measure(place, plan, chosen.databases):
+        _say(
+            f"\n{requests.count:,} requests of each kind over {requests.connections} HTTP"
+            f" connections, {requests.repetitions} times, {plan.mails:,} mails known in {name};"
+            f" {bench.load_average()}"
+        )
+        _say(report.table("requests/s", found))
+        _say("\n".join(report.soon(each, reads.WANTED_P99_SECONDS) for each in found))
+
+
 _MEASUREMENTS = {
     "cost": _cost,
     "knee": _knee,
@@ -277,6 +292,7 @@ _MEASUREMENTS = {
     "codes": _codes,
     "domains": _domains,
     "ledger": _ledger,
+    "reads": _reads,
 }
 _ON_REQUEST = {"memory"}
 
@@ -303,6 +319,8 @@ def _parser() -> argparse.ArgumentParser:
         type=_positive,
         help=f"mails that wait while memory or codes are measured ({_WAITING_MAILS})",
     )
+    add("--known", type=_positive, default=1_000_000, help="mails that are read (%(default)s)")
+    add("--reads", type=_positive, default=1000, help="requests of a kind (%(default)s)")
     add("--callers", type=_positive, default=32, help="HTTP connections (%(default)s)")
     add(
         "--domains",

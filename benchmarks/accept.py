@@ -58,8 +58,9 @@ class HttpPlan:
 class HttpTask:
     """Send `count` requests over `connections` to a port of 127.0.0.1.
 
-    All of them have `body`, or each one of `bodies`. With `keys` each has an Idempotency-Key of its
-    own that begins so. An answer without `expected` in it does not count under its status.
+    All of them have `body`, or each one of `bodies`; or each has one of `paths`. With `keys` each
+    has an Idempotency-Key of its own that begins so. An answer without `expected` in it does not
+    count under its status.
     """
 
     port: int
@@ -71,6 +72,7 @@ class HttpTask:
     body: str = ""
     bodies: Sequence[str] = ()
     keys: str = ""
+    paths: Sequence[str] = ()
     expected: str = ""
 
     @property
@@ -83,13 +85,18 @@ class HttpTask:
         if self.keys:
             named = ({idempotency.HEADER: f"{self.keys}{number}"} for number in range(self.count))
             return (self._request(self.body, name) for name in named)
+        if self.paths:
+            return iter([self._request(self.body, path=path) for path in self.paths])
         if not self.bodies:
             return repeat(self._request(self.body), self.count)
         return iter([self._request(body) for body in self.bodies])
 
-    def _request(self, body: str, more: Mapping[str, str] | None = None) -> bytes:
+    def _request(
+        self, body: str, more: Mapping[str, str] | None = None, path: str | None = None
+    ) -> bytes:
+        url = self.url if path is None else self.url.join(URL(path))
         headers = {**self.headers, **(more or {})}
-        return http.encode_request(self.method, self.url, headers, body.encode())
+        return http.encode_request(self.method, url, headers, body.encode())
 
 
 class HttpLoad:

@@ -35,9 +35,9 @@ class DomainsPlan:
 
 async def measure(place: Bench, plan: DomainsPlan) -> AsyncIterator[str]:
     """Measure, and yield each table as soon as there is one. Raises BenchError."""
-    with _server(place) as server:
+    with server(place) as started:
         for name in plan.databases:
-            base = server.account.url() if name == POSTGRESQL else None
+            base = started.account.url() if name == POSTGRESQL else None
             for size, wanted in SIZES:
                 load = bench.load_average()
                 yield f"\n{size:,} a message through RabbitMQ into {name}; {load}"
@@ -57,7 +57,7 @@ async def _flooded(
         flooding = flood.FloodPlan(count, domains, size, plan.mode)
         floods = []
         for _ in range(plan.repetitions):
-            async with _database(base) as url:
+            async with database(base) as url:
                 floods.append(await flood.flooded(place, url, flooding))
         found.append(flood.series(flooding, floods))
         yield (
@@ -77,7 +77,7 @@ async def _streamed(
     found = []
     for rate in (wanted / 2, wanted):
         events = round(rate * plan.seconds / size) * size
-        async with _database(base) as url:
+        async with database(base) as url:
             streaming = flood.FloodPlan(events, plan.domains[0], size, plan.mode)
             found.append(await flood.streamed(place, url, streaming, rate))
     yield report.table("events/s", found)
@@ -86,7 +86,8 @@ async def _streamed(
 
 
 @contextmanager
-def _server(place: Bench) -> Iterator[PostgresServer]:
+def server(place: Bench) -> Iterator[PostgresServer]:
+    """Run a PostgreSQL until the block is left. Raises BenchError."""
     programs = PostgresPrograms.find()
     if programs is None:
         raise BenchError("no PostgreSQL: install postgresql (Debian, Ubuntu: apt-get install)")
@@ -102,7 +103,7 @@ def _server(place: Bench) -> Iterator[PostgresServer]:
 
 
 @asynccontextmanager
-async def _database(base: str | None) -> AsyncIterator[str | None]:
+async def database(base: str | None) -> AsyncIterator[str | None]:
     """Make an empty database on a server; None is SQLite, which needs none."""
     if base is None:
         yield None

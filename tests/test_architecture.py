@@ -37,6 +37,7 @@ LIBRARIES = {
         "services/*/tables.py",
         "*/migrations/*",
         "benchmarks/flood.py",
+        "benchmarks/reads.py",
         "shared/storage/*",
     ),
     "alembic": ("services/*/store.py", "*/migrations/*", "shared/storage/database.py"),
