@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import chain
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -112,11 +112,11 @@ def by_hour(rows: Iterable[Sequence[int]]) -> Sequence[EmailCounts]:
 
 def by_day(rows: Iterable[Sequence[int]], zone: ZoneInfo) -> Sequence[EmailCounts]:
     """Return the sums of each day of a time zone; an hour belongs to the day in which it begins."""
-    days: Mapping[datetime, list[int]] = defaultdict(lambda: [0] * len(COUNTS))
+    days: Mapping[date, list[int]] = defaultdict(lambda: [0] * len(COUNTS))
     for hour, *sums in rows:
-        day = days[_first_hour(hour_moment(hour), zone)]
+        day = days[hour_moment(hour).astimezone(zone).date()]
         day[:] = map(int.__add__, day, sums)
-    return [period_counts(since, sums) for since, sums in sorted(days.items())]
+    return [period_counts(_first_hour(day, zone), sums) for day, sums in sorted(days.items())]
 
 
 def cursor(number: int) -> str:
@@ -129,9 +129,9 @@ def hour_moment(hour: int) -> datetime:
     return moment(hour * HOUR_MILLISECONDS)
 
 
-def _first_hour(at: datetime, zone: ZoneInfo) -> datetime:
-    """Return the first full hour of UTC in the day of a time zone that `at` is in."""
-    midnight = datetime.combine(at.astimezone(zone), time(), zone).astimezone(at.tzinfo)
+def _first_hour(day: date, zone: ZoneInfo) -> datetime:
+    """Return the first full hour of UTC in a day of a time zone."""
+    midnight = datetime.combine(day, time(), zone).astimezone(UTC)
     return midnight + (EPOCH - midnight) % HOUR
 
 

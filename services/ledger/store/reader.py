@@ -7,8 +7,9 @@ place where the next one goes on.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Set as AbstractSet
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -29,7 +30,7 @@ from shared.contracts.fields import MAX_RECIPIENTS
 from shared.contracts.ledger import MAX_HISTORY
 from shared.storage.database import Database
 
-MAX_SCANNED = 5000  # mails of a page that are looked up for conditions beside its index
+MAX_SCANNED = 2000  # mails of a page that are looked up for conditions beside its index
 # One answer holds some 50,000 values at most, of which a recipient has ten.
 MAX_PAGE_RECIPIENTS = 2000
 _LAST_NUMBER = 2**63 - 1
@@ -107,6 +108,14 @@ class _Index(NamedTuple):
     others: Sequence[Callable[[sa.ColumnElement[int]], sa.Exists]]
 
 
+class _Statements(NamedTuple):
+    """The statements of one page, and whether they look up what the index does not decide."""
+
+    page: sa.Select[int]
+    scan: sa.Select[int, Any]
+    looks_up: bool
+
+
 class MailReader:
     """Reads the mails of the ledger."""
 
@@ -181,88 +190,108 @@ def _of_client(
     connection: sa.Connection, conditions: MailFilter, limit: int
 ) -> tuple[Sequence[int], int]:
     """Return numbers, at most `limit`, and the number down to which these are all; 0 for all."""
-    index = _index(conditions)
-    scanned = MAX_SCANNED if index.others else limit
-    candidates = _candidates(index, conditions, scanned)
-    number = candidates.c.number
-    query = sa.select(number).where(*(each(number) for each in index.others))
-    numbers = connection.execute(query.order_by(number.desc()).limit(limit)).scalars().all()
+    shape = tuple(name for name, value in conditions._asdict().items() if value is not None)
+    statements = _statements(shape, is_delivered=conditions.status == _DELIVERED)
+    scanned = MAX_SCANNED if statements.looks_up else limit
+    values = {**conditions._asdict(), "limit": limit, "scanned": scanned}
+    numbers = connection.execute(statements.page, values).scalars().all()
     if len(numbers) == limit:
         return numbers, numbers[-1]
-    if not index.others:
+    if not statements.looks_up:
         return numbers, 0
-    count, lowest = connection.execute(
-        sa.select(sa.func.count(), sa.func.min(number)).select_from(candidates)
-    ).one()
+    count, lowest = connection.execute(statements.scan, values).one()
     return numbers, lowest if count == scanned else 0
 
 
-def _candidates(index: _Index, conditions: MailFilter, limit: int) -> sa.Subquery:
-    """Return the newest numbers in some ranges of an index, at most `limit`."""
+@lru_cache
+def _statements(shape: tuple[str, ...], *, is_delivered: bool) -> _Statements:
+    """Return the statements for the conditions that there are: making them takes milliseconds."""
+    index = _index(frozenset(shape), is_delivered=is_delivered)
+    candidates = _candidates(index)
+    number = candidates.c.number
+    page = sa.select(number).where(*(each(number) for each in index.others))
+    return _Statements(
+        page.order_by(number.desc()).limit(_number("limit")),
+        sa.select(sa.func.count(), sa.func.min(number)).select_from(candidates),
+        bool(index.others),
+    )
+
+
+def _number(name: str) -> sa.BindParameter[int]:
+    return sa.bindparam(name, type_=sa.BigInteger)
+
+
+def _text(name: str) -> sa.BindParameter[str]:
+    return sa.bindparam(name, type_=sa.Text)
+
+
+def _candidates(index: _Index) -> sa.Subquery:
+    """Return the newest numbers in some ranges of an index, at most `scanned`."""
     parts = [
         sa.select(column.label("number"))
         .distinct()
-        .where(column >= conditions.first, column < conditions.end, *where)
+        .where(column >= _number("first"), column < _number("end"), *where)
         .order_by(column.desc())
-        .limit(limit)
+        .limit(_number("scanned"))
         .subquery()
         for column, where in index.ranges
     ]
     every = sa.union_all(*(sa.select(part.c.number) for part in parts)).subquery()
-    newest = sa.select(every.c.number).order_by(every.c.number.desc()).limit(limit)
+    newest = sa.select(every.c.number).order_by(every.c.number.desc()).limit(_number("scanned"))
     return newest.subquery("candidates")
 
 
-def _index(conditions: MailFilter) -> _Index:
+def _index(given: AbstractSet[str], *, is_delivered: bool) -> _Index:
     """Return the index that leaves the fewest mails to look up: most mails are delivered."""
-    client, address, status, category, tag, *_ = conditions
-    owner = recipients.c.client == client
-    left = {
-        "status": status is not None and partial(_has_status, address=address, status=status),
-        "category": category is not None and partial(_is_message, category=category),
-        "tag": tag is not None and partial(_has_tag, tag=tag),
-        "client": client is not None and partial(_is_message, client=client),
+    by_address = "address_hash" in given
+    left: Mapping[str, Callable[[sa.ColumnElement[int]], sa.Exists]] = {
+        "status": partial(_has_status, by_address=by_address),
+        "category": partial(_is_message, name="category"),
+        "tag": _has_tag,
+        "client": partial(_is_message, name="client"),
     }
+    decided: AbstractSet[str] = set()
     ranges: Sequence[_Range]
-    if address is not None:
-        ranges = [(recipients.c.message, [recipients.c.address_hash == address])]
-    elif status not in {None, _DELIVERED}:
-        here = [owner, recipients.c.status == status, _NOT_DELIVERED]
-        ranges = [(recipients.c.message, here)]
-        del left["status"], left["client"]
-    elif tag is not None:
-        here = [message_tags.c.client == client, message_tags.c.tag == tag]
-        ranges = [(message_tags.c.message, here)]
-        del left["tag"], left["client"]
+    if by_address:
+        ranges = [(recipients.c.message, [recipients.c.address_hash == _number("address_hash")])]
+    elif "status" in given and not is_delivered:
+        owner = recipients.c.client == _text("client")
+        here = [owner, recipients.c.status == _number("status"), _NOT_DELIVERED]
+        ranges, decided = [(recipients.c.message, here)], {"status", "client"}
+    elif "tag" in given:
+        here = [message_tags.c.client == _text("client"), message_tags.c.tag == _text("tag")]
+        ranges, decided = [(message_tags.c.message, here)], {"tag", "client"}
     else:
-        ranges = _ranges_of_messages(client, category)
-        del left["category"], left["client"]
-    return _Index(ranges, [each for each in left.values() if each])
+        ranges, decided = _ranges_of_messages(given), {"category", "client"}
+    return _Index(ranges, [left[name] for name in left if name in given and name not in decided])
 
 
-def _ranges_of_messages(client: str | None, category: int | None) -> Sequence[_Range]:
-    if client is None:
-        return [(messages.c.number, [])]
-    wanted = range(len(CATEGORIES)) if category is None else [category]
+def _ranges_of_messages(given: AbstractSet[str]) -> Sequence[_Range]:
     column = messages.c
-    return [(column.number, [column.client == client, column.category == each]) for each in wanted]
+    if "client" not in given:
+        return [(column.number, [])]
+    owner = column.client == _text("client")
+    if "category" in given:
+        return [(column.number, [owner, column.category == _number("category")])]
+    return [(column.number, [owner, column.category == each]) for each in range(len(CATEGORIES))]
 
 
-def _is_message(number: sa.ColumnElement[int], **facts: object) -> sa.Exists:
-    equal = (messages.c[name] == value for name, value in facts.items())
-    return sa.exists().where(messages.c.number == number, *equal)
+def _is_message(number: sa.ColumnElement[int], name: str) -> sa.Exists:
+    value = sa.bindparam(name, type_=messages.c[name].type)
+    return sa.exists().where(messages.c.number == number, messages.c[name] == value)
 
 
-def _has_tag(number: sa.ColumnElement[int], tag: str) -> sa.Exists:
+def _has_tag(number: sa.ColumnElement[int]) -> sa.Exists:
     owned = sa.and_(message_tags.c.client == messages.c.client, message_tags.c.message == number)
-    return sa.exists().where(messages.c.number == number, owned, message_tags.c.tag == tag)
+    return sa.exists().where(messages.c.number == number, owned, message_tags.c.tag == _text("tag"))
 
 
-def _has_status(number: sa.ColumnElement[int], address: int | None, status: int) -> sa.Exists:
+def _has_status(number: sa.ColumnElement[int], *, by_address: bool) -> sa.Exists:
     """Return whether a recipient has a status, the one of the address if there is one."""
     column = recipients.c
-    of_address = () if address is None else (column.address_hash == address,)
-    return sa.exists().where(column.message == number, column.status == status, *of_address)
+    of_address = (column.address_hash == _number("address_hash"),) if by_address else ()
+    has_it = column.status == _number("status")
+    return sa.exists().where(column.message == number, has_it, *of_address)
 
 
 def _stored(connection: sa.Connection, numbers: Sequence[int]) -> Sequence[KeptMail]:
