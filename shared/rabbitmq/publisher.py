@@ -158,13 +158,21 @@ class Publisher:
         would cost more than its publish.
         """
         confirms: dict[str, asyncio.Future[None]] = {}
+        missing: dict[str | None, Unavailable] = {}  # by the queue that a message needs
+        refused: dict[str, Unavailable] = {}
         late = Unavailable("not published: no confirm in time")
         try:
             with translated("not published"):
                 async with asyncio.timeout(PUBLISH_SECONDS):
-                    for item in items:
-                        confirms[item.message_id] = await self._begun(item)
-                        if len(confirms) % SLICE_MESSAGES == 0:
+                    for number, item in enumerate(items, start=1):
+                        if item.queue not in missing:
+                            try:
+                                confirms[item.message_id] = await self._begun(item)
+                            except Unavailable as error:
+                                missing[item.queue] = error
+                        if item.message_id not in confirms:
+                            refused[item.message_id] = missing[item.queue]
+                        if number % SLICE_MESSAGES == 0:
                             await asyncio.sleep(0)
                     if confirms:
                         await asyncio.wait(confirms.values())
@@ -172,7 +180,7 @@ class Publisher:
             late = error
         finally:
             ends = {each: _end_of(confirm, late) for each, confirm in confirms.items()}
-        return ends
+        return {**ends, **refused}
 
     async def _begun(self, item: Publishing) -> asyncio.Future[None]:
         """Send a message and return the future of its confirm, which frees its slot."""

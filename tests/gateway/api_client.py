@@ -113,7 +113,14 @@ async def declare(url: str, names: Sequence[str] = QUEUES, max_length: int = 100
         for queue in topology.queues(tuple(topology.Owner), scale=0.01)
         if queue.name in names
     ]
-    await rabbitmq.declare(url, topology.EXCHANGES, queues)
+    # They must exist, and get nothing: see `Publishing.queue`.
+    shards = [
+        Queue(shard, None, (), {})
+        for category in Category
+        if topology.sending_queue(category) in names
+        for shard in topology.shard_queues(category)
+    ]
+    await rabbitmq.declare(url, topology.EXCHANGES, [*queues, *shards])
 
 
 async def declare_scheduler(url: str) -> None:

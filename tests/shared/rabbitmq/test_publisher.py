@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import aio_pika
 import pytest
@@ -91,6 +92,20 @@ async def test_many_are_confirmed_or_refused_one_by_one(connection: Connection) 
     assert publisher._slots._value == publishers.MAX_UNCONFIRMED
 
 
+async def test_a_missing_queue_fails_its_own_messages_alone(connection: Connection) -> None:
+    """Messages whose sending queue does not exist fail; the others of the group are kept."""
+    publisher = Publisher(connection, "tests")
+    needed = {f"m{each}": "gone" if each % 2 else "q" for each in range(10)}
+
+    ends = await publisher.publish_all(
+        [replace(item(name), queue=queue) for name, queue in needed.items()]
+    )
+
+    failed = {name for name, end in ends.items() if end is not None}
+    assert failed == {name for name, queue in needed.items() if queue == "gone"}
+    assert await waiting(connection) == 5
+
+
 async def test_many_and_one_of_the_same_id_take_turns(connection: Connection) -> None:
     """A message of a group waits for another publish of its id, and no end is mistaken."""
     publisher = Publisher(connection, "tests")
@@ -117,10 +132,8 @@ async def test_many_without_a_confirm_fail_in_time(
     monkeypatch.setattr(publishers, "PUBLISH_SECONDS", 0.2)
     proxy.hold()
 
-    small = await publisher.publish_all([item(f"m{each}") for each in range(100)])
-    large = await publisher.publish_all(
-        [item(f"x{each}", body=b"x" * 200_000) for each in range(100)]
-    )
+    small = await publisher.publish_all(item(f"m{each}") for each in range(100))
+    large = await publisher.publish_all(item(f"x{n}", body=b"x" * 200_000) for n in range(100))
     monkeypatch.setattr(publishers, "PUBLISH_SECONDS", SECONDS)
     proxy.let_go()
     later = await publisher.publish_all([item("later")])
