@@ -38,6 +38,7 @@ class StoredSuppression(NamedTuple):
 
     `client` and `list_id` are empty for all. `categories` is the sum of the bits of those that are
     stopped. `at` is when it was made or removed. It is `announced` once its event is confirmed.
+    The client that it is `listed_for` finds it in its list: for a bounce that of the mail.
     """
 
     address_key: str
@@ -54,6 +55,7 @@ class StoredSuppression(NamedTuple):
     removed: bool = False
     announced: bool = False
     purge_at: int | None = None
+    listed_for: str = ""
 
     @property
     def entry(self) -> EntryKey:
@@ -96,6 +98,7 @@ class Bounce(NamedTuple):
     email_id: str
     reason: str
     at: int
+    client: str = ""  # of the mail; empty without one
 
 
 def bounce(event: EmailBounced) -> Bounce | None:
@@ -104,7 +107,13 @@ def bounce(event: EmailBounced) -> Bounce | None:
         return None
     reply = event.reply
     code = "" if reply is None else f": {reply.code} {reply.enhanced or ''}".rstrip()
-    return Bounce(event.recipient, event.email_id, f"mailbox unknown{code}", milliseconds(event.at))
+    return Bounce(
+        email=event.recipient,
+        email_id=event.email_id,
+        reason=f"mailbox unknown{code}",
+        at=milliseconds(event.at),
+        client=event.client or "",
+    )
 
 
 def after_bounce(
@@ -139,6 +148,7 @@ def after_bounce(
         expires_at=expires_at,
         version=now,
         purge_at=_purge_at(expires_at),
+        listed_for=found.client,
     )
 
 
@@ -161,6 +171,7 @@ def added(
         expires_at=expires_at,
         version=now,
         purge_at=_purge_at(expires_at),
+        listed_for=new.client or "",
     )
 
 

@@ -103,7 +103,7 @@ class DescribeSuppression(Question):
 
 
 class ListSuppressions(Question):
-    """Asks for a page of entries, the newest first."""
+    """Asks for a page of entries, the newest first: of a client, and bounces of its mails."""
 
     keys = ("suppression.list",)
 

@@ -25,12 +25,13 @@ def upgrade() -> None:
         sa.Column("removed", sa.Boolean, nullable=False),
         sa.Column("announced", sa.Boolean, nullable=False),
         sa.Column("purge_at", sa.BigInteger),
+        sa.Column("listed_for", sa.Text, nullable=False),
     )
     for name, columns, condition in (
         ("unannounced", ["version"], "NOT announced"),
         ("purge_at", ["purge_at"], "purge_at IS NOT NULL"),
         ("at", ["at"], "NOT removed"),
-        ("client", ["client", "at"], "NOT removed"),
+        ("listed_for", ["listed_for", "at"], "NOT removed"),
     ):
         where = sa.text(condition)
         op.create_index(

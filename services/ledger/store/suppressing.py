@@ -111,16 +111,12 @@ class SuppressionStore:
         if question.after is not None:
             place = _place(question.after)
             which.append(sa.tuple_(suppressions.c.at, *_KEY) < sa.tuple_(*place))
-        # Each client's entries are a range of an index.
-        whose = [None] if question.client is None else ["", question.client]
+        if question.client is not None:
+            # Bounces stop the mail of all clients; a list of them names the recipients of others.
+            which.append(suppressions.c.listed_for == question.client)
         found = await self._read(
-            lambda c: [
-                row
-                for client in whose
-                for row in self._present(c, sa.and_(sa.true(), *which), client, question.limit + 1)
-            ]
+            lambda c: self._present(c, sa.and_(sa.true(), *which), question.limit + 1)
         )
-        found = sorted(found, key=lambda row: (row.at, *row.entry), reverse=True)
         shown = found[: question.limit]
         return shown, _cursor(shown[-1]) if len(found) > len(shown) else ""
 
@@ -213,16 +209,13 @@ class SuppressionStore:
         self,
         connection: sa.Connection,
         which: sa.ColumnElement[bool],
-        client: str | None = None,
         limit: int | None = None,
     ) -> Sequence[StoredSuppression]:
-        """Return entries that count now, of a client if one is named, the newest first."""
+        """Return entries that count now, the newest first."""
         now, expires_at = self._now(connection), suppressions.c.expires_at
         look = sa.select(*_COLUMNS).where(
             which, _PRESENT, sa.or_(expires_at.is_(None), expires_at > now)
         )
-        if client is not None:
-            look = look.where(suppressions.c.client == client)
         order = (suppressions.c.at.desc(), *(each.desc() for each in _KEY))
         rows = connection.execute(look.order_by(*order).limit(limit))
         return [StoredSuppression(*row) for row in rows]

@@ -147,6 +147,7 @@ suppressions = sa.Table(
     sa.Column("removed", sa.Boolean, nullable=False),
     sa.Column("announced", sa.Boolean, nullable=False),  # the event of `version` is confirmed
     sa.Column("purge_at", sa.BigInteger),  # NULL while it may still count
+    sa.Column("listed_for", sa.Text, nullable=False),  # the client with it in its list, or empty
 )
 _UNANNOUNCED = sa.not_(suppressions.c.announced)
 _ENDING = suppressions.c.purge_at.is_not(None)
@@ -155,7 +156,7 @@ for _name, _columns, _condition in (
     ("unannounced", (suppressions.c.version,), _UNANNOUNCED),
     ("purge_at", (suppressions.c.purge_at,), _ENDING),
     ("at", (suppressions.c.at,), _PRESENT),
-    ("client", (suppressions.c.client, suppressions.c.at), _PRESENT),
+    ("listed_for", (suppressions.c.listed_for, suppressions.c.at), _PRESENT),
 ):
     sa.Index(
         f"ix_suppressions_{_name}",

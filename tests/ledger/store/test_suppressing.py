@@ -39,9 +39,11 @@ def at(clock: Clock, seconds: float = 0) -> int:
     return round((clock.seconds + seconds) * 1000)
 
 
-def a_bounce(clock: Clock, email: str = ADA, email_id: str = "m-1", seconds: float = 0) -> Bounce:
-    """Return a bounce."""
-    return Bounce(email, email_id, "mailbox unknown: 550 5.1.1", at(clock, seconds))
+def a_bounce(
+    clock: Clock, email: str = ADA, email_id: str = "m-1", seconds: float = 0, client: str = "shop"
+) -> Bounce:
+    """Return a bounce of a client's mail."""
+    return Bounce(email, email_id, "mailbox unknown: 550 5.1.1", at(clock, seconds), client)
 
 
 def by_hand(email: str = ADA, **more: object) -> NewSuppression:
@@ -176,8 +178,12 @@ async def test_a_complaint(entries: SuppressionStore) -> None:
 
 
 async def test_clients(entries: SuppressionStore, clock: Clock) -> None:
-    """A client sees its own entries and those of all clients, and removes its own and bounces."""
+    """An address has the entries of a client and of all; a list has no bounce of other clients.
+
+    A client removes its own entries and bounces.
+    """
     await entries.bounce(a_bounce(clock))
+    await entries.bounce(a_bounce(clock, "new@one.example", client="other"))
     for client in ("shop", "other", None):
         await entries.add([by_hand(client=client)])
     seen = {each.client for each in await of(entries, "shop")}
@@ -186,8 +192,9 @@ async def test_clients(entries: SuppressionStore, clock: Clock) -> None:
     await entries.remove([ADA], "shop")
 
     assert seen == {"shop", None}
-    assert sorted(each.client for each in page) == ["", "", "shop"]
-    assert len(everything) == 4
+    assert sorted(each.origin for each in page) == ["bounce", "manual"]
+    assert {(each.email, each.client or "shop") for each in page} == {(ADA, "shop")}
+    assert len(everything) == 5
     assert sorted(each.client or "" for each in await of(entries)) == ["", "other"]
     await entries.remove([ADA], None)
     assert [each.client for each in await of(entries)] == ["other"]
