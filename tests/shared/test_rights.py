@@ -46,7 +46,7 @@ def test_a_service_reads_its_own_queues_only(user: User) -> None:
             | {"code.issue", "code.cancel", "code.verify", "domain.describe"}
             | {"domain.list", "domain.count", "email.cancel", "email.describe", "email.list"}
             | {"email.count", "suppression.describe", "suppression.list", "suppression.add"}
-            | {"suppression.remove"},
+            | {"suppression.remove", "schedule.subscribe", "schedule.unsubscribe"},
             {"feedback.reported"},
         ),
         (
