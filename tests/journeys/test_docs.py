@@ -57,11 +57,6 @@ def link(folder: Path, stack: Stack) -> None:
     (folder / "docs").symlink_to(ROOT / "docs")
 
 
-async def before_codes(user: User, _: Stack) -> None:
-    """Wait for the mail with the code, which a user has to read first."""
-    await user.wait_for_mails("you@inbox.example", 2)
-
-
 async def before_dead_letters(_: User, stack: Stack) -> None:
     """Publish a mail without recipients; wait until it and the ledger's copy are dead letters."""
     key = "email.send.transactional"
@@ -104,7 +99,6 @@ async def before_cancelling(user: User, _: Stack) -> None:
 BEFORE = {
     ("docs/messages.md", "curl -s -X DELETE"): before_cancelling,
     ("docs/messages.md", "curl -s localhost:8080/v1/messages/$ID -H"): before_status,
-    ("README.md", "CODE="): before_codes,
     ("docs/dead-letters.md", ".venv/bin/ops dead list"): before_dead_letters,
 }
 
