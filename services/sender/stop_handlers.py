@@ -47,7 +47,7 @@ class StopHandlers:
         return []
 
     async def on_cancel_email(self, question: CancelEmail) -> Sequence[Contract]:
-        """Keep a cancellation and answer for how many recipients it comes too late.
+        """Keep a cancellation and answer with what is known of the recipients.
 
         Safe to run twice: a mail is cancelled once.
         """

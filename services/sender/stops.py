@@ -78,9 +78,10 @@ class SuppressionRow(NamedTuple):
 
 
 class CancellingCounts(NamedTuple):
-    """The recipients of a cancelled mail: being sent to now, ended, and cancelled before."""
+    """The recipients of a cancelled mail, as in EmailCancelling; none before its first attempt."""
 
-    sending: int = 0
+    waiting: int = 0
+    undecided: int = 0
     ended: int = 0
     cancelled: int = 0
 
@@ -293,11 +294,14 @@ def _milliseconds(moment: datetime) -> int:
 
 
 def _counted(rows: Iterable[Sequence[Any]]) -> CancellingCounts:
-    """Count the recipients of a mail; one without a claim or a final outcome is none of them."""
-    counts = {"sending": 0, "ended": 0, "cancelled": 0}
+    """Count the recipients of a mail by its rows.
+
+    A claim does not show whether MAIL has begun: most mails of a busy sender wait for a connection.
+    """
+    counts = dict.fromkeys(CancellingCounts._fields, 0)
     for _, _, token, final, kind in rows:
         if final:
             counts["cancelled" if kind == EmailCancelled.keys[0] else "ended"] += 1
-        elif token is not None:
-            counts["sending"] += 1
+        else:
+            counts["waiting" if token is None else "undecided"] += 1
     return CancellingCounts(**counts)

@@ -211,10 +211,10 @@ class EmailsCounted(Answer):
 
 
 class CancelEmail(Question):
-    """Asks the sender not to send a mail any more. Asked again, it is the same.
+    """Asks the sender not to send a mail any more. Safe to ask again.
 
-    It is kept until the mail comes: each recipient that no sender has begun to send to ends as
-    `email.cancelled`.
+    It is kept until the mail comes. Each recipient that no attempt has claimed ends as
+    `email.cancelled`, and so may one that an attempt has claimed.
     """
 
     keys = ("email.cancel",)
@@ -224,10 +224,18 @@ class CancelEmail(Question):
 
 
 class EmailCancelling(Answer):
-    """Answers that the cancellation is kept, and for how many recipients it comes too late."""
+    """Answers that the cancellation is kept, and counts the recipients by what is known of them.
+
+    All numbers are 0 before the first attempt: then each recipient ends as `email.cancelled`.
+    """
 
     keys = ("email.cancelling",)
 
-    sending: Count = Field(description="Recipients that are being sent to now")
+    waiting: Count = Field(
+        description="Recipients between two attempts: they end as email.cancelled at the next one"
+    )
+    undecided: Count = Field(
+        description="Recipients that an attempt has claimed: it may send to them or cancel them"
+    )
     ended: Count = Field(description="Recipients with a final outcome, cancelled ones not included")
-    cancelled: Count = Field(description="Recipients that had ended as cancelled before")
+    cancelled: Count = Field(description="Recipients that had ended as email.cancelled before")

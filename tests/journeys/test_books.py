@@ -1,6 +1,7 @@
 """The books of a stack: mails that end in every way, and where each of them is found."""
 
 import asyncio
+import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.journeys.stack import Stack, running
-from tests.journeys.user import User
+from tests.journeys.user import Answer, User
 from tests.modules import ROOT
 from tests.waiting import until
 
@@ -25,6 +26,7 @@ ENDS = {
     DEFERRED: "deferred",
     EXPIRED: "expired",
 }
+AT_ONCE = 40  # mails to slow recipients: more than there are connections
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,7 @@ async def wait_for_status(user: User, identifier: str, status: str) -> dict[str,
     return await record(user, identifier)
 
 
-async def send(user: User, to: str, **more: object) -> str:
+async def send(user: User, to: str | list[str], **more: object) -> str:
     """Send a mail and return its id."""
     answer = await user.send(to, **more)
     assert answer.status == 202, answer
@@ -134,3 +136,33 @@ async def test_no_client_sees_the_mail_of_another(user: User, stack: Stack) -> N
     assert listed.body == {"messages": []}
     assert (sums.body["total"], sums.body["counts"]["accepted"]) == (0, 0)
     assert seen.status == 200
+
+
+async def test_an_answer_to_a_cancelling_is_true(user: User) -> None:
+    """A 409 is never of a mail that is cancelled, and no 202 comes after it.
+
+    The repeats of a DELETE meet mails that wait, in an attempt, and at their ends.
+    """
+    to = ["slow-2000-dot+ann@books.example", "slow-2000-dot+bob@books.example"]
+    sent = await asyncio.gather(*(send(user, to) for _ in range(AT_ONCE)))
+    got: dict[str, list[Answer]] = {each: [] for each in sent}
+    left = {*sent}
+    async with asyncio.timeout(60):
+        while left:
+            for each in sent:
+                got[each].append(await user.ask("DELETE", f"/v1/messages/{each}"))
+            found = await asyncio.gather(*(record(user, each) for each in left))
+            left = {each["id"] for each in found if each["status"] != "final"}
+    for each in sent:
+        got[each].append(await user.ask("DELETE", f"/v1/messages/{each}"))
+    ends = {
+        each: {one["status"] for one in (await record(user, each))["recipients"]} for each in sent
+    }
+
+    assert {"cancelled"} <= {*itertools.chain(*ends.values())} <= {"cancelled", "delivered"}
+    for each, answers in got.items():
+        statuses = [answer.status for answer in answers]
+        assert statuses == sorted(statuses)
+        assert statuses[-1] == (202 if "cancelled" in ends[each] else 409)
+        if any(answer.status == 202 and answer.body["cancelled"] == len(to) for answer in answers):
+            assert ends[each] == {"cancelled"}

@@ -57,7 +57,7 @@ class User:
             content = await response.json() if "json" in response.content_type else None
             return Answer(response.status, response.headers, content)
 
-    async def send(self, to: str, **more: object) -> Answer:
+    async def send(self, to: str | list[str], **more: object) -> Answer:
         """Request a mail."""
         body = {"to": to, "subject": "Hello", "text": "It works.", **more}
         return await self.ask("POST", "/v1/messages", body)

@@ -13,7 +13,7 @@ from services.sender.stop_handlers import StopHandlers
 from services.sender.stops import StopStore
 from services.sender.store import ClaimStore
 from shared.storage.database import Database
-from tests.clock import Clock
+from tests.clock import Clock, Watch
 from tests.databases import Opener
 from tests.sender.replicas import Replicas, replicas
 from tests.sender.senders import HASHER
@@ -55,6 +55,12 @@ async def each_database(open_database: Opener) -> Database:
 def store(each_database: Database, clock: Clock) -> ClaimStore:
     """Return the claims of one sender in each database."""
     return ClaimStore(each_database, HASHER, clock=clock)
+
+
+@pytest.fixture
+def watch() -> Watch:
+    """Return the steady clock of a sender."""
+    return Watch()
 
 
 @pytest.fixture

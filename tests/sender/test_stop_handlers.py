@@ -1,16 +1,20 @@
 """Cancelled mails, in both databases."""
 
 import asyncio
+from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 import sqlalchemy as sa
 
 from services.sender import tables
 from services.sender.claims import mail_key
+from services.sender.mail.compose import OutgoingMail
+from services.sender.outcome import NotAttempted, Replies, Unsendable
 from services.sender.replies import reply as replies
 from services.sender.stop_handlers import StopHandlers
 from services.sender.stops import CancellingCounts, StopStore
-from services.sender.store import LATE_COMMAND_SECONDS, ClaimStore
+from services.sender.store import LATE_COMMAND_SECONDS, LOOK_AGAIN_SECONDS, ClaimStore
 from services.sender.suppressions import CANCELLED
 from services.sender.tables import claims
 from shared.contracts import (
@@ -18,14 +22,15 @@ from shared.contracts import (
     Contract,
     EmailCancelled,
     EmailCancelling,
+    EmailDelivered,
     ForgetAddress,
     SendEmail,
     Stage,
 )
 from shared.storage.database import Database
-from tests.clock import Clock
+from tests.clock import Clock, Watch
 from tests.sender.commands import a_command, outcomes
-from tests.sender.senders import Relay, a_sender, kinds
+from tests.sender.senders import HASHER, Relay, a_sender, kinds
 from tests.sender.test_stops import ANNA, BEN, BUSY, EVE, stopped
 
 AT_ONCE = 60  # mails that are claimed and cancelled at the same time
@@ -47,9 +52,10 @@ async def test_cancelled_before_it_comes(store: ClaimStore, handlers: StopHandle
 
     returned = await a_sender(relay, store).on_send_email(a_command(ANNA, BEN))
 
-    assert answer == EmailCancelling(id="q", sending=0, ended=0, cancelled=0)
+    assert answer == EmailCancelling(id="q", waiting=0, undecided=0, ended=0, cancelled=0)
     assert (kinds(returned), relay.mails) == ([EmailCancelled, EmailCancelled], [])
-    assert await cancel(handlers) == EmailCancelling(id="q", sending=0, ended=0, cancelled=2)
+    again = await cancel(handlers)
+    assert again == EmailCancelling(id="q", waiting=0, undecided=0, ended=0, cancelled=2)
 
 
 async def test_cancelled_by_another_client(store: ClaimStore, handlers: StopHandlers) -> None:
@@ -59,31 +65,34 @@ async def test_cancelled_by_another_client(store: ClaimStore, handlers: StopHand
     assert await stopped(store, a_command(client="shop")) == {}
 
 
-async def test_cancelled_too_late(store: ClaimStore, stops: StopStore) -> None:
-    """The answer counts recipients that are sent to now, and those that have an outcome."""
+async def test_cancelled_during_an_attempt(store: ClaimStore, stops: StopStore) -> None:
+    """The answer counts recipients of an attempt, those with an outcome, and those that wait."""
     command = a_command(ANNA, BEN, EVE)
     claim = await store.claim(command)
     accepted = replies.received(Stage.DOT, 250, "2.0.0 Queued")
     await store.settle(claim, outcomes(command, accepted, ANNA))
+    await store.give_back(claim)
     await store.claim(command.model_copy(update={"pending": (BEN,)}))
 
-    assert await stops.cancel(mail_key(command)) == CancellingCounts(sending=1, ended=1)
+    assert await stops.cancel(mail_key(command)) == CancellingCounts(
+        waiting=1, undecided=1, ended=1
+    )
 
 
 async def test_cancelled_while_deferred(store: ClaimStore, stops: StopStore) -> None:
-    """A deferred mail is not too late: it ends at its next attempt."""
+    """A deferred mail ends at its next attempt."""
     await a_sender(Relay(BUSY), store).on_send_email(a_command())
     answer = await stops.cancel("mail-1")
 
     returned = await a_sender(Relay(), store).on_send_email(a_command(attempt=2))
 
-    assert (answer, kinds(returned)) == (CancellingCounts(), [EmailCancelled])
+    assert (answer, kinds(returned)) == (CancellingCounts(waiting=1), [EmailCancelled])
 
 
 async def test_cancelled_and_claimed_at_once(
     store: ClaimStore, replica: ClaimStore, other_stops: StopStore, stops: StopStore
 ) -> None:
-    """When two senders claim and cancel a mail at once, it is either cancelled or too late."""
+    """When two senders claim and cancel a mail at once, one of them sees the other."""
     commands = [a_command(ANNA, BEN, id=f"mail-{number}") for number in range(AT_ONCE)]
 
     async def claim(which: ClaimStore, command: SendEmail) -> tuple[bool, int]:
@@ -102,7 +111,68 @@ async def test_cancelled_and_claimed_at_once(
 
     for (is_stopped, ours), answer in zip(done[::2], done[1::2], strict=True):
         assert ours == 2
-        assert answer == CancellingCounts(sending=0 if is_stopped else 2), (is_stopped, answer)
+        assert answer == CancellingCounts(undecided=0 if is_stopped else 2), (is_stopped, answer)
+
+
+class BusyRelay(Relay):
+    """A relay with one connection, for which the mails wait, claimed, and look again at the end.
+
+    The second mail stays in its transaction until `freed`.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()
+        self.watch = watch
+        self.connection = asyncio.Lock()
+        self.freed = asyncio.Event()
+
+    async def send(self, mail: OutgoingMail) -> Replies | Unsendable | NotAttempted:
+        """Return the reply for each recipient, once the mails before have theirs."""
+        async with self.connection:
+            self.watch.now += LOOK_AGAIN_SECONDS + 0.01
+            await mail.progress.check(mail.recipients)
+            if self.mails:
+                self.begun.set()
+                await self.freed.wait()
+            return await super().send(mail)
+
+
+async def test_what_a_busy_sender_answers(
+    each_database: Database, clock: Clock, watch: Watch, stops: StopStore
+) -> None:
+    """Of many mails to a slow relay each answer is true, also while attempts end.
+
+    No recipient is counted as ended that ends as cancelled, none as cancelled that is sent to.
+    """
+    relay = BusyRelay(watch)
+    sender = a_sender(relay, ClaimStore(each_database, HASHER, clock=clock, steady=watch))
+    names = [f"mail-{number}" for number in range(AT_ONCE)]
+    attempts = [sender.on_send_email(a_command(ANNA, BEN, id=name)) for name in names]
+    sending = [*map(asyncio.ensure_future, attempts[:-10])]
+    answers: list[Sequence[CancellingCounts]] = []
+    await relay.begun.wait()
+    answers.append(await asyncio.gather(*map(stops.cancel, names)))
+    sending += map(asyncio.ensure_future, attempts[-10:])
+    relay.freed.set()
+    while not all(task.done() for task in sending):
+        answers.append(await asyncio.gather(*map(stops.cancel, names)))
+    answers.append(await asyncio.gather(*map(stops.cancel, names)))
+    ends = [kinds(await task) for task in sending]
+
+    assert Counter(kind for end in ends for kind in end) == {
+        EmailDelivered: 4,
+        EmailCancelled: 2 * AT_ONCE - 4,
+    }
+    assert CancellingCounts(undecided=2) in answers[0]
+    assert CancellingCounts() in answers[0]
+    for end, got in zip(ends, zip(*answers, strict=True), strict=True):
+        final = CancellingCounts(**{"ended" if EmailDelivered in end else "cancelled": 2})
+        before = {CancellingCounts(undecided=2)}
+        if EmailCancelled in end:
+            before.add(CancellingCounts())
+        assert got[-1] == final
+        assert {*got} <= before | {final}
+        assert all(each == final for each in got[got.index(final) :])
 
 
 async def test_purge(

@@ -227,12 +227,6 @@ class LongWait(Relay):
 
 
 @pytest.fixture
-def watch() -> Watch:
-    """Return the steady clock of a sender."""
-    return Watch()
-
-
-@pytest.fixture
 def waiting(each_database: Database, clock: Clock, watch: Watch) -> ClaimStore:
     """Return the claims of a sender whose mails wait for a connection."""
     return ClaimStore(each_database, HASHER, clock=clock, steady=watch)

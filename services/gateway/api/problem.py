@@ -47,7 +47,9 @@ IN_PROGRESS = ProblemType(
     409, "request-in-progress", "The first request with this Idempotency-Key is under way"
 )
 TOO_MANY_KEYS = ProblemType(409, "too-many-keys", "The client has two keys already")
-TOO_LATE = ProblemType(409, "too-late", "No recipient of this message is left to be cancelled")
+TOO_LATE = ProblemType(
+    409, "too-late", "Every recipient of this message has ended, none as cancelled"
+)
 SUPPRESSED_FOR_ALL = ProblemType(
     409, "suppressed-for-all", "The administrator has suppressed this address for all clients"
 )

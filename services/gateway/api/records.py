@@ -163,8 +163,33 @@ class Cancelling(ResponseBody):
 
     id: str
     status: Literal["cancelling"] = "cancelling"
-    cancelled: int = Field(description="Recipients that the message will not be sent to")
-    too_late: int = Field(description="Recipients that have an outcome, or are being sent to")
+    cancelled: int = Field(description="Recipients that have ended or will end as cancelled")
+    undecided: int = Field(
+        description="Recipients with an attempt under way: their outcome says whether it sends"
+    )
+    ended: int = Field(description="Recipients that have another final outcome")
+
+    @classmethod
+    def of_final(cls, email: EmailRecord) -> "Cancelling":
+        """Return the body of a mail whose recipients all have their final outcome."""
+        states = [each.status for each in email.recipients]
+        cancelled = states.count(EmailStatus.CANCELLED)
+        return cls(
+            id=email.email_id, cancelled=cancelled, undecided=0, ended=len(states) - cancelled
+        )
+
+    @classmethod
+    def of(cls, email: EmailRecord, answer: EmailCancelling) -> "Cancelling":
+        """Return the body of a mail by the answer of the sender."""
+        cancelled = answer.waiting + answer.cancelled
+        if not cancelled + answer.undecided + answer.ended:
+            cancelled = len(email.recipients)  # there was no attempt, and there will be none
+        return cls(
+            id=email.email_id,
+            cancelled=cancelled,
+            undecided=answer.undecided,
+            ended=answer.ended,
+        )
 
 
 LIST_MESSAGES = Operation(
@@ -195,12 +220,14 @@ DELETE_MESSAGE = Operation(
     "DELETE",
     "/v1/messages/{id}",
     "Cancel a message",
-    (Success(202, "At least one recipient will not be sent to", Cancelling),),
+    (Success(202, "What is not yet being sent will not be sent", Cancelling),),
     Access.ANY,
     Scope.SEND,
     problems=(NO_SUCH_MESSAGE, TOO_LATE),
-    description="The outcome of each recipient that is not yet being sent to is `cancelled`, as "
-    "soon as its next attempt is due. Asked again, it is the same.",
+    description="Each recipient without an attempt under way ends as `cancelled`, as soon as its "
+    "next attempt is due. An attempt under way may still send, or end as `cancelled`: the outcome "
+    "of each recipient says which. It is too late once every recipient has its final outcome and "
+    "none is `cancelled`. Safe to ask again.",
 )
 
 
@@ -239,16 +266,24 @@ class RecordViews:
     async def delete(self, request: web.Request) -> web.Response:
         """Cancel a message for the recipients that it is not too late for."""
         email, _ = await self._describe(request)
+        body = await self._cancel(email)
+        if not body.cancelled + body.undecided:
+            raise Problem(TOO_LATE)
+        return respond(202, body)
+
+    async def _cancel(self, email: EmailRecord) -> Cancelling:
+        """Ask the sender to cancel a mail, unless the ledger has all its outcomes.
+
+        The sender forgets a mail before the ledger does, and would take it for one to come.
+        """
+        if all(each.status.ended for each in email.recipients):
+            return Cancelling.of_final(email)
         # The sender keeps a mail under the client that sent it, whoever cancels it.
         question = CancelEmail(
             id=self.reader.new_stamp().id, email_id=email.email_id, client=email.client
         )
         answer = await ask(self.broker, question, self.answer_seconds, EmailCancelling)
-        too_late = answer.sending + answer.ended
-        cancelled = len(email.recipients) - too_late
-        if cancelled <= 0:
-            raise Problem(TOO_LATE)
-        return respond(202, Cancelling(id=email.email_id, cancelled=cancelled, too_late=too_late))
+        return Cancelling.of(email, answer)
 
     async def _describe(self, request: web.Request) -> tuple[EmailRecord, Sequence[HistoryEntry]]:
         """Return a mail of the client and its history. Raises Problem, Unavailable or NoAnswer.

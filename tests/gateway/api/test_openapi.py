@@ -298,7 +298,7 @@ def _as_ledger(message: Contract) -> Sequence[Contract]:
 
 
 def _as_sender(message: Contract) -> Sequence[Contract]:
-    return [EmailCancelling(id=message.id, sending=0, ended=0, cancelled=0)]
+    return [EmailCancelling(id=message.id, waiting=1, undecided=0, ended=0, cancelled=0)]
 
 
 def _try_all(api: ApiClient) -> None:

@@ -107,7 +107,7 @@ def described(*known: EmailRecord) -> Callable[[DescribeEmail], Sequence[Contrac
 
 def cancelling(**counts: int) -> Callable[[CancelEmail], Sequence[Contract]]:
     """Return a sender's answer with these numbers of recipients, and no others."""
-    numbers = {"sending": 0, "ended": 0, "cancelled": 0} | counts
+    numbers = {"waiting": 0, "undecided": 0, "ended": 0, "cancelled": 0} | counts
     return lambda question: [EmailCancelling(id=question.id, **numbers)]
 
 
@@ -252,18 +252,19 @@ async def test_a_mistake_in_the_query_has_its_place(
 @pytest.mark.parametrize(
     ("counts", "status", "shown"),
     [
-        ({}, 202, {"cancelled": 2, "too_late": 0}),
-        ({"ended": 1}, 202, {"cancelled": 1, "too_late": 1}),
-        ({"cancelled": 2}, 202, {"cancelled": 2, "too_late": 0}),
-        ({"sending": 1, "cancelled": 1}, 202, {"cancelled": 1, "too_late": 1}),
-        ({"sending": 1, "ended": 1}, 409, {"code": "too-late"}),
+        ({}, 202, {"cancelled": 2, "undecided": 0, "ended": 0}),
+        ({"undecided": 2}, 202, {"cancelled": 0, "undecided": 2, "ended": 0}),
+        ({"undecided": 1, "ended": 1}, 202, {"cancelled": 0, "undecided": 1, "ended": 1}),
+        ({"waiting": 1, "ended": 1}, 202, {"cancelled": 1, "undecided": 0, "ended": 1}),
+        ({"undecided": 1, "cancelled": 1}, 202, {"cancelled": 1, "undecided": 1, "ended": 0}),
+        ({"cancelled": 1, "ended": 1}, 202, {"cancelled": 1, "undecided": 0, "ended": 1}),
         ({"ended": 2}, 409, {"code": "too-late"}),
     ],
 )
 async def test_a_message_is_cancelled_for_recipients_that_are_left(
     api: ApiClient, vhost: str, counts: dict[str, int], status: int, shown: dict[str, Any]
 ) -> None:
-    """A DELETE is a 202 while a recipient is left, also when it is asked again; then a 409."""
+    """A DELETE is a 409 only once all recipients have ended and none of them as cancelled."""
     ledger, sender = FakeService(described(MAIL)), FakeService(cancelling(**counts))
     async with (
         running_service(vhost, topology.LEDGER_QUESTIONS, {DescribeEmail: ledger}),
@@ -273,6 +274,30 @@ async def test_a_message_is_cancelled_for_recipients_that_are_left(
 
     [question] = sender.got
     assert (question.email_id, question.client) == ("m1", "shop")
+    assert answer.status == status
+    assert answer.json.items() >= shown.items()
+
+
+@pytest.mark.parametrize(
+    ("states", "status", "shown"),
+    [
+        ("delivered bounced", 409, {"code": "too-late"}),
+        ("delivered cancelled", 202, {"cancelled": 1, "undecided": 0, "ended": 1}),
+        ("cancelled cancelled", 202, {"cancelled": 2, "undecided": 0, "ended": 0}),
+    ],
+)
+async def test_a_message_that_has_ended_is_cancelled_by_its_outcomes(
+    api: ApiClient, vhost: str, states: str, status: int, shown: dict[str, Any]
+) -> None:
+    """Once the ledger has all outcomes a DELETE is answered by them: the sender may forget it."""
+    recipients = tuple(
+        BOB.model_copy(update={"status": EmailStatus(each)}) for each in states.split()
+    )
+    mail = MAIL.model_copy(update={"recipients": recipients})
+    ledger = FakeService(described(mail))
+    async with running_service(vhost, topology.LEDGER_QUESTIONS, {DescribeEmail: ledger}):
+        answer = await api.call("DELETE", "/v1/messages/m1")
+
     assert answer.status == status
     assert answer.json.items() >= shown.items()
 

@@ -138,7 +138,7 @@ LEDGER_EXAMPLES: tuple[Contract, ...] = (
     ),
     EmailsCounted(id=EVENT, periods=(COUNTS,), total=COUNTS),
     CancelEmail(id=EVENT, email_id=EMAIL, client="shop"),
-    EmailCancelling(id=EVENT, sending=1, ended=2, cancelled=3),
+    EmailCancelling(id=EVENT, waiting=4, undecided=1, ended=2, cancelled=3),
     SuppressionAdded(id=EVENT, at=AT, suppression=SUPPRESSION, version=1),
     SuppressionRemoved(id=EVENT, at=AT, suppression=SUPPRESSION, version=2),
     DescribeSuppression(id=EVENT, email="ann@example.org", client="shop"),
