@@ -51,12 +51,6 @@ class RenderedMail:
     subject: str
     text: str | None = field(repr=False)
     html: str | None = field(repr=False)
-    steps: int = field(compare=False, repr=False)  # of MAX_STEPS, that it took at most
-
-    @property
-    def size(self) -> int:
-        """Its characters."""
-        return len(self.subject) + len(self.text or "") + len(self.html or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +71,23 @@ class MailTemplate:
         self._html = None if html is None else _TemplatePart("html", html, HTML)
         self._parts = [each for each in (self._subject, self._text, self._html) if each]
 
-    def render(self, variables: Variables) -> RenderedMail:
-        """Return the mail with its variables, after some 50 ms at most.
+    def steps(self, variables: Variables) -> int:
+        """Return how many steps the rendering takes at most, however it ends.
 
-        The same variables always make the same mail. Raises VariableMistake.
+        Raises VariableMistake for variables that are never rendered.
         """
         sizes = measure(variables)
         steps = sum(_steps(part.cost, sizes) for part in self._parts)
         if steps > MAX_STEPS:
             raise VariableMistake("the template has too many loops for variables of this size")
+        return steps
+
+    def render(self, variables: Variables) -> RenderedMail:
+        """Return the mail with its variables, after some 50 ms at most.
+
+        The same variables always make the same mail. Raises VariableMistake.
+        """
+        self.steps(variables)
         subject = self._subject.render(variables)
         try:
             address.check_header_text(subject)
@@ -95,7 +97,6 @@ class MailTemplate:
             subject,
             text=None if self._text is None else self._text.render(variables),
             html=None if self._html is None else self._html.render(variables),
-            steps=steps,
         )
 
 

@@ -59,7 +59,7 @@ def test_a_mail_has_its_variables_in_each_part() -> None:
     template = MailTemplate("For {{ name }}", "Dear {{ name }}", "<p>Dear {{ name }}")
 
     assert template.render({"name": "Ann & <Bo>"}) == RenderedMail(
-        "For Ann & <Bo>", "Dear Ann & <Bo>", "<p>Dear Ann &amp; &lt;Bo&gt;", 0
+        "For Ann & <Bo>", "Dear Ann & <Bo>", "<p>Dear Ann &amp; &lt;Bo&gt;"
     )
 
 

@@ -34,7 +34,6 @@ MAX_MESSAGE_MISTAKES = 5  # of one message; one response has 500 of them
 MAX_SUBJECT_TEMPLATE_CHARS = 2000
 MAX_BATCH_CHARS = 16 * 1024 * 1024  # of all messages that one template makes, files as base64
 MAX_BATCH_STEPS = 2_000_000  # of rendering: a second at most
-SLICE_STEPS = 10_000  # of rendering, between which other requests go on: 5 ms at most
 
 M = TypeVar("M", bound=StrictModel)
 Item = BatchMessage | Problem  # a message of a batch, or why it is refused
@@ -129,30 +128,32 @@ class TemplatedBatch:
     template: MailTemplate
     recipients: Sequence[BatchRecipient | Problem]
 
-    def messages(self) -> Iterator[tuple[Item, int]]:
-        """Yield the message of each recipient, and the steps of its rendering.
-
-        A message beyond the limits of the batch is refused.
-        """
+    def messages(self) -> Iterator[Item]:
+        """Yield the message of each recipient; one beyond the limits of the batch is refused."""
         chars, steps = MAX_BATCH_CHARS, MAX_BATCH_STEPS
-        files = sum(len(each.content) for each in self.content.attachments)
         for recipient in self.recipients:
             if isinstance(recipient, Problem):
-                yield recipient, 0
-                continue
-            if steps <= 0 or chars <= 0:
-                yield Problem(TOO_LARGE, "The messages before it have the size of a batch."), 0
-                continue
-            try:
-                mail = self.template.render(recipient.variables)
-                message = self._message(recipient, mail)
-            except VariableMistake as error:
-                yield _mistake("#/variables", error), 0
-            except ValueError as error:
-                yield _mistake("#/headers", error), 0
+                yield recipient
+            elif steps <= 0 or chars <= 0:
+                yield Problem(TOO_LARGE, "The messages before it have the size of a batch.")
             else:
-                chars, steps = chars - files - mail.size, steps - mail.steps
-                yield message, mail.steps
+                item, taken = self._made(recipient)
+                chars, steps = chars - size_of(item), steps - taken
+                yield item
+
+    def _made(self, recipient: BatchRecipient) -> tuple[Item, int]:
+        """Return the message of a recipient, or its problem, and the steps that it took at most.
+
+        A message that is refused while or after it is rendered has taken its steps all the same.
+        """
+        taken = 0
+        try:
+            taken = self.template.steps(recipient.variables)
+            return self._message(recipient, self.template.render(recipient.variables)), taken
+        except VariableMistake as error:
+            return _mistake("#/variables", error), taken
+        except ValueError as error:
+            return _mistake("#/headers", error), taken
 
     def _message(self, recipient: BatchRecipient, mail: RenderedMail) -> BatchMessage:
         """Return a message whose parts were checked. Raises ValueError for its headers together."""

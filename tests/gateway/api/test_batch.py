@@ -10,6 +10,7 @@ import pytest
 from services.gateway import service
 from shared import contracts, topology
 from shared.contracts import Category, EmailDelivered, SendEmail
+from shared.template import MailTemplate, RenderedMail, Variables
 from tests.gateway.api_client import MAIL, ApiClient, ApiResponse, declare, settings
 from tests.gateway.fake_service import FakeService, outcomes, running_service
 from tests.tap import Tap, depth, tapped
@@ -287,6 +288,33 @@ async def test_a_template_that_cannot_be_read_is_one_422(api: ApiClient, vhost: 
         {"pointer": "#/template/html", "detail": "line 2: unexpected '}'"}
     ]
     assert await depth(vhost, TRANSACTIONAL) == 0
+
+
+async def test_other_requests_go_on_between_the_messages_of_a_batch(
+    api: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each message of a template lets the event loop run, also one that is refused."""
+    passes: list[int] = []
+    rendered = MailTemplate.render
+    passed = 0
+
+    async def count() -> None:
+        nonlocal passed
+        while True:
+            passed += 1
+            await asyncio.sleep(0)
+
+    def render(template: MailTemplate, variables: Variables) -> RenderedMail:
+        passes.append(passed)
+        return rendered(template, variables)
+
+    monkeypatch.setattr(MailTemplate, "render", render)
+    counting = asyncio.create_task(count())
+    answer = await api.post(PATH, MAILING | {"recipients": [{"to": "ann@example.com"}] * 10})
+    counting.cancel()
+
+    assert set(statuses(answer)) == {"refused"}
+    assert len(set(passes)) == 10
 
 
 async def test_the_memory_of_rendered_messages_is_bounded(

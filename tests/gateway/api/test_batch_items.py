@@ -28,7 +28,7 @@ MAILING: dict[str, Any] = {
 
 def made(**fields: object) -> list[Item]:
     """Return the messages of a batch with some fields changed."""
-    return [item for item, _ in read_templated(MAILING | fields).messages()]
+    return [*read_templated(MAILING | fields).messages()]
 
 
 def test_a_recipient_has_headers_of_its_own() -> None:
@@ -85,6 +85,23 @@ def test_the_rendering_of_a_batch_has_a_cost_together(monkeypatch: pytest.Monkey
     items = made(recipients=[ANN] * 10)
 
     assert [type(each) for each in items] == [BatchMessage] * 2 + [Problem] * 8
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"variables": {}}, {"headers": {"List-Unsubscribe": "<mailto:a@shop.example>"}}],
+    ids=["variables", "headers"],
+)
+def test_a_message_that_is_refused_costs_what_was_rendered(
+    monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any]
+) -> None:
+    """A mistake that only the rendering shows, or that is found after it, has cost as much."""
+    monkeypatch.setattr(batch_items, "MAX_BATCH_STEPS", 10)
+
+    items = made(category="bulk", headers=UNSUBSCRIBE, recipients=[ANN | wrong] * 10)
+
+    codes = [each.type.code for each in items if isinstance(each, Problem)]
+    assert codes == ["invalid"] * 2 + ["too-large"] * 8
 
 
 @given(
