@@ -14,12 +14,13 @@ from services.gateway.api.body import RequestBody, StrictModel
 from services.gateway.api.messages import (
     HAS_CONTENT,
     BatchMessage,
+    MessageId,
     MessageOptions,
     with_items,
 )
 from services.gateway.api.problem import INVALID, TEMPLATE_INVALID, TOO_LARGE, Mistake, Problem
 from shared.contracts import header
-from shared.contracts.fields import NOT_EMPTY, Id, Mailboxes, Text
+from shared.contracts.fields import NOT_EMPTY, Mailboxes, Text
 from shared.contracts.mail import check_class
 from shared.template import (
     MAX_TEMPLATE_CHARS,
@@ -90,7 +91,7 @@ class BatchRecipient(StrictModel):
     headers: header.Headers = Field(
         default_factory=dict, description="Beside those of all messages, such as List-Unsubscribe"
     )
-    id: Id | None = Field(
+    id: MessageId | None = Field(
         None, description="The same id again is the same message; the gateway's own if absent"
     )
 

@@ -46,6 +46,7 @@ from shared.contracts.fields import (
 from shared.contracts.mail import check_class
 
 MAX_WAIT_DIGITS = 9  # more would mean no more than these, and cost time to read
+TAKEN_IDS = ("batch",)  # paths below /v1/messages, where GET and DELETE find no message
 
 
 # At least one of text and html, as JSON Schema.
@@ -73,6 +74,12 @@ class NewCalendar(CalendarObject, StrictModel):
     """An iCalendar object, which a mail program shows as an invitation with its buttons."""
 
 
+def _check_id(identifier: str) -> str:
+    if identifier in TAKEN_IDS:
+        raise ValueError(f"must not be {' or '.join(TAKEN_IDS)}, which has a path of its own")
+    return identifier
+
+
 def _as(contract: type[BaseModel]) -> AfterValidator:
     """Return the conversion to the part of a command, which was checked by the same rules."""
     return AfterValidator(lambda new: contract.model_construct(**new.__dict__))
@@ -87,6 +94,9 @@ NewTags = Annotated[
     tuple[Annotated[NewTag, _as(Tag)], ...],
     Field(max_length=MAX_TAGS, fail_fast=True),
     AfterValidator(check_tags),
+]
+MessageId = Annotated[
+    Id, AfterValidator(_check_id), Field(json_schema_extra={"not": {"enum": [*TAKEN_IDS]}})
 ]
 OneCalendar = Annotated[NewCalendar, _as(CalendarObject)]
 StrictRetries = Annotated[int, Field(strict=True, ge=0, le=MAX_RETRIES), INTEGER]
@@ -177,7 +187,7 @@ _EMPTY = SendEmail.model_construct(id="", to=(), subject="")
 class BatchMessage(NewMessage):
     """One message of a batch."""
 
-    id: Id | None = Field(
+    id: MessageId | None = Field(
         None, description="The same id again is the same message; the gateway's own if absent"
     )
 

@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from services.gateway import service
+from services.gateway.app import OPERATIONS
 from shared import contracts, topology
 from shared.contracts import Category, EmailDelivered, SendEmail
 from shared.template import MailTemplate, RenderedMail, Variables
@@ -146,6 +147,27 @@ async def test_a_message_may_have_an_id_of_its_own(api: ApiClient, vhost: str) -
     assert [each.id for each in commands][2:] == ["order-17", "a"]
     assert statuses(twice) == ["accepted", "refused"]
     assert twice.json["messages"][1]["errors"][0]["pointer"] == "#/id"
+
+
+async def test_no_message_has_the_name_of_another_path(api: ApiClient) -> None:
+    """An id is refused if GET and DELETE of it would be those of something else."""
+    below = "/v1/messages/"
+    taken = {each.path.removeprefix(below) for each in OPERATIONS if each.path.startswith(below)}
+    taken = {each for each in taken if "{" not in each}
+
+    listed = await api.post(PATH, [MAIL | {"id": each} for each in taken])
+    made = await api.post(
+        PATH, MAILING | {"recipients": [MAILING["recipients"][0] | {"id": each} for each in taken]}
+    )
+
+    assert taken >= {"batch"}
+    for answer in (listed, made):
+        assert set(statuses(answer)) == {"refused"}
+        [mistake] = answer.json["messages"][0]["errors"]
+        assert mistake == {
+            "pointer": "#/id",
+            "detail": "must not be batch, which has a path of its own",
+        }
 
 
 async def test_messages_that_no_queue_takes_are_unavailable(api: ApiClient, vhost: str) -> None:
