@@ -60,7 +60,9 @@ class RecipientOutcome(ResponseBody):
     attempt: int = Field(description="The number of the attempt, from 1")
     reply: SmtpReply | None = None
     reply_class: ReplyClass | None = Field(None, description="The class of the refusal")
-    reason: str | None = Field(None, description="Why it failed")
+    reason: str | None = Field(
+        None, description="Why it failed; for a suppressed address the origin of its entry first"
+    )
 
 
 class Outcomes:
@@ -128,5 +130,16 @@ def _described(outcome: Outcome) -> RecipientOutcome:
         attempt=outcome.attempt,
         reply=reply,
         reply_class=outcome.reply_class if isinstance(outcome, NotAccepted) else None,
-        reason=outcome.reason if isinstance(outcome, EmailFailed) else None,
+        reason=_reason(outcome),
     )
+
+
+def _reason(outcome: Outcome) -> str | None:
+    """Return the reason in the words that GET has for it."""
+    match outcome:
+        case EmailFailed():
+            return outcome.reason
+        case EmailSuppressed():
+            return ": ".join(filter(None, (outcome.origin, outcome.reason)))
+        case _:
+            return None

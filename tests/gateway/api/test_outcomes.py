@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from services.gateway.api import outcomes
 from services.gateway.api.outcomes import Outcomes
 from shared.contracts import (
@@ -12,11 +14,13 @@ from shared.contracts import (
     EmailDeferred,
     EmailDelivered,
     EmailFailed,
+    EmailSuppressed,
     EmailUncertain,
     Outcome,
     Reply,
     ReplyClass,
     Stage,
+    SuppressionOrigin,
 )
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -102,6 +106,20 @@ def test_an_outcome_has_the_reply_of_the_server() -> None:
             "reason": "cannot be composed",
         },
     ]
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [("mailbox unknown, 550 5.1.1", "bounce: mailbox unknown, 550 5.1.1"), ("", "bounce")],
+)
+def test_a_suppressed_address_has_the_reason_of_its_record(reason: str, words: str) -> None:
+    """A client that waits learns why the mail was not sent, as from GET of the message."""
+    event = EmailSuppressed(**fields("a@x.example"), origin=SuppressionOrigin.BOUNCE, reason=reason)
+    found = Outcomes("m1", ["a@x.example"])
+
+    found.add(event)
+
+    assert [each.reason for each in found.known] == [words]
 
 
 def test_every_outcome_that_can_be_final_has_a_name() -> None:
