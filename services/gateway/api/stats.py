@@ -23,6 +23,8 @@ from shared.contracts.ledger import MAX_TIMEZONE_CHARS
 
 MAX_RANGE = timedelta(days=90)
 STEP = timedelta(hours=1)  # the ledger's sums are of the hours of UTC
+# A host's own zone, and the one of a host without any: `available_timezones` has them on Debian.
+_NO_ZONES = frozenset({"localtime", "Factory"})
 _DATE_CHARS = len("2026-11-01")
 _MOMENT: TypeAdapter[datetime] = TypeAdapter(Annotated[Moment, RFC3339_TIME])
 
@@ -42,7 +44,7 @@ def _moment_or_date(text: str) -> datetime | date:
 
 @cache
 def _timezones() -> frozenset[str]:
-    return frozenset(available_timezones())
+    return frozenset(available_timezones() - _NO_ZONES)
 
 
 def _check_timezone(name: str) -> str:
