@@ -83,8 +83,8 @@ class Broker:
     async def publish(self, message: Contract, correlation_id: str | None = None) -> None:
         """Publish a command or event; return when the broker has confirmed that it is kept.
 
-        Raises Unavailable after at most PUBLISH_SECONDS. The message may be kept even then, so
-        try again with the same id.
+        Raises NoQueue, or Unavailable after at most PUBLISH_SECONDS. The message may be kept even
+        then, so try again with the same id.
         """
         await self.send(delivery.publishing(message, correlation_id))
 

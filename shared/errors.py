@@ -28,6 +28,10 @@ class Unavailable(ConnectionError):
     """The broker is away, refuses the message or has no queue for it; the message may be lost."""
 
 
+class NoQueue(Unavailable):
+    """No queue takes the message, so no service runs that would handle it. It is not kept."""
+
+
 class NoAnswer(TimeoutError):
     """No answer to a question came before its deadline."""
 

@@ -187,12 +187,16 @@ class Connection:
 
 @contextmanager
 def translated(what: str) -> Iterator[None]:
-    """Raise Unavailable for what the library raises, with `what` before its reason."""
+    """Raise Unavailable for what the library raises, with `what` before its reason.
+
+    A failure of a narrower type keeps it.
+    """
     try:
         with only_own_cancellation():
             yield
     except FAILURES as error:
-        raise Unavailable(f"{what}: {described(error)}") from error
+        kind = type(error) if isinstance(error, Unavailable) else Unavailable
+        raise kind(f"{what}: {described(error)}") from error
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from itertools import takewhile
 
 from shared import contracts
 from shared.delivery import Publishing
-from shared.errors import Unavailable
+from shared.errors import NoQueue, Unavailable
 from shared.identity import DIRECT_REPLY
 from shared.rabbitmq import frames, values
 from shared.rabbitmq.channel import Channel
@@ -71,7 +71,8 @@ class _PublishingChannel:
 
     def _on_nack(self, arguments: bytes, _header: bytes, _body: bytes) -> None:
         for confirm in self._confirmed(arguments):
-            _resolve(confirm, "the broker does not keep the message: a queue is full, or broken")
+            reason = "the broker does not keep the message: a queue is full, or broken"
+            _resolve(confirm, Unavailable(reason))
 
     def _confirmed(self, arguments: bytes) -> list[asyncio.Future[None]]:
         """Remove and return the futures for which a confirm or a refusal is."""
@@ -85,21 +86,21 @@ class _PublishingChannel:
     def _on_return(self, _arguments: bytes, header: bytes, _body: bytes) -> None:
         confirm = self._by_id.get(values.properties(header).get("message_id", ""))
         if confirm is not None:
-            _resolve(confirm, "no queue takes the message")
+            _resolve(confirm, NoQueue("no queue takes the message"))
 
     def _fail(self, closing: asyncio.Future[object]) -> None:
         """Fail all futures that wait for a confirm, since the channel is closed."""
         error = "" if closing.cancelled() else str(closing.exception() or "")
         for confirm in self._confirms.values():
-            _resolve(confirm, error or "the connection was lost")
+            _resolve(confirm, Unavailable(error or "the connection was lost"))
 
 
-def _resolve(confirm: asyncio.Future[None], failure: str = "") -> None:
+def _resolve(confirm: asyncio.Future[None], failure: Unavailable | None = None) -> None:
     """Resolve a future, unless its publisher has gone or its message had come back."""
     if confirm.done():
         return
     if failure:
-        confirm.set_exception(Unavailable(failure))
+        confirm.set_exception(failure)
     else:
         confirm.set_result(None)
 
@@ -141,7 +142,7 @@ class Publisher:
     async def publish(self, item: Publishing) -> None:
         """Publish, and wait for the confirm if there are any, PUBLISH_SECONDS at most.
 
-        Raises Unavailable; the message may be kept even then, unless no queue takes it.
+        Raises NoQueue, or Unavailable, after which the message may be kept even so.
         """
         with translated("not published"):
             async with asyncio.timeout(PUBLISH_SECONDS), self._slots:

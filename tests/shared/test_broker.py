@@ -26,7 +26,7 @@ from shared.contracts import (
     encode,
 )
 from shared.delivery import Delivery, Jitter, failed
-from shared.errors import NoAnswer, Unavailable
+from shared.errors import NoAnswer, NoQueue, Unavailable
 from shared.rabbitmq.publisher import PUBLISH_SECONDS
 from tests.proxy import Proxy
 from tests.shared.messages import KIND, QUEUE, mail
@@ -115,7 +115,7 @@ async def test_feedback_must_reach_a_queue(url: str) -> None:
         await channel.queue_delete(topology.EVIDENCE)
 
     async with Broker.connect(url, "tests") as broker:
-        with pytest.raises(Unavailable):
+        with pytest.raises(NoQueue, match="no queue takes the message"):
             await broker.publish(FeedbackReported(id="f1", at=MOMENT, sightings=(BOUNCE,)))
 
 

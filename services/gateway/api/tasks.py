@@ -12,7 +12,15 @@ from services.gateway.api.body import RequestBody
 from services.gateway.api.codes import CodeViews, NewCode, StrictLength
 from services.gateway.api.messages import StrictRetries
 from services.gateway.api.openapi import Operation, Success
-from services.gateway.api.problem import INVALID, KEY_REUSED, TOO_MANY_REQUESTS, Mistake, Problem
+from services.gateway.api.problem import (
+    INVALID,
+    KEY_REUSED,
+    TOO_MANY_REQUESTS,
+    UNAVAILABLE,
+    Mistake,
+    Problem,
+    retry_after,
+)
 from services.gateway.api.request import CLIENT, RequestReader, check_scope
 from services.gateway.api.response import ResponseBody, respond
 from services.gateway.clients.clients import Scope
@@ -21,6 +29,7 @@ from shared.broker import Broker
 from shared.contracts import SendEmail, Subscribe, Unsubscribe
 from shared.contracts.fields import Address, Id, LineText, Subject, Text
 from shared.contracts.schedule import Frequency
+from shared.errors import NoQueue
 
 
 class TaskPayload(BaseModel):
@@ -189,7 +198,17 @@ class TaskViews:
             return _accepted(task, issued.challenge_id)
         stamp = await self.reader.stamp(request, content)
         command = task.command(stamp, request[CLIENT].id)
-        await self.broker.publish(command)
+        try:
+            await self.broker.publish(command)
+        except NoQueue as error:
+            if isinstance(task, MessageTask):
+                raise  # the ledger may have its copy
+            raise Problem(
+                UNAVAILABLE,
+                "No scheduler runs. Nothing was done.",
+                headers=retry_after(),
+                reason=str(error),
+            ) from None
         return _accepted(task, command.id)
 
 
@@ -199,7 +218,7 @@ def read_task(content: bytes) -> AnyTask:
     kind = value.get("type") if isinstance(value, dict) else None
     model = TASKS.get(kind) if isinstance(kind, str) else None
     if model is None:
-        errors = [Mistake("#/type", f"must be {', '.join(map(str, TASKS))}")]
+        errors = [Mistake("#/type", f"must be one of {', '.join(map(str, TASKS))}")]
         raise Problem(INVALID, errors=errors)
     try:
         return model.model_validate(value)

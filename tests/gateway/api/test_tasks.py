@@ -124,6 +124,7 @@ async def test_subscriptions_are_unavailable_without_a_scheduler(api: ApiClient)
         answer = await api.post(PATH, a_task(kind))
 
         assert (answer.status, answer.json["code"]) == (503, "unavailable")
+        assert answer.json["detail"] == "No scheduler runs. Nothing was done."
         assert int(answer.headers["Retry-After"]) > 0
 
 

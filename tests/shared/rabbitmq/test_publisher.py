@@ -11,7 +11,7 @@ import pytest
 from pamqp import commands
 
 from shared.delivery import Publishing
-from shared.errors import Unavailable
+from shared.errors import NoQueue, Unavailable
 from shared.rabbitmq import Connection, Publisher, declare
 from shared.rabbitmq import publisher as publishers
 from shared.topology import Queue
@@ -74,7 +74,7 @@ async def test_two_returned_messages_of_one_id_both_fail(connection: Connection)
         return_exceptions=True,
     )
 
-    assert [type(end) for end in ends] == [Unavailable] * 5 + [type(None)]
+    assert [type(end) for end in ends] == [NoQueue] * 5 + [type(None)]
 
 
 async def test_many_are_confirmed_or_refused_one_by_one(connection: Connection) -> None:
