@@ -136,15 +136,24 @@ def _validated(text: str) -> email_validator.ValidatedEmail:
 
 def _fault(local: str, domain: str) -> str:
     """Return the mistake of an address, in words that repeat no part of it."""
+    if len(local.encode()) > MAX_LOCAL_OCTETS:
+        return f"must have at most {MAX_LOCAL_OCTETS} characters before the @"
+    # Before the domain, which a check would refuse for its length without a word on it.
+    if len(local.encode()) + len("@") + _domain_chars(domain) > MAX_ADDRESS_OCTETS:
+        return f"must have at most {MAX_ADDRESS_OCTETS} characters"
     try:
         _validated(f"a@{_a_labels(domain)}")
     except ValueError:
         return "must have a domain name such as example.com after the @"
-    if len(local.encode()) > MAX_LOCAL_OCTETS:
-        return f"must have at most {MAX_LOCAL_OCTETS} characters before the @"
-    if len(f"{local}@{_a_labels(domain)}".encode()) > MAX_ADDRESS_OCTETS:
-        return f"must have at most {MAX_ADDRESS_OCTETS} characters"
     return "must have only letters, digits, single dots and !#$%&'*+-/=?^_`{|}~ before the @"
+
+
+def _domain_chars(domain: str) -> int:
+    """Return the length of a domain as A-labels, or as it is when it has none."""
+    try:
+        return len(_a_labels(domain))
+    except ValueError:
+        return len(domain)
 
 
 def _check_name(name: str) -> str:

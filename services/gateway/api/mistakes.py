@@ -3,6 +3,7 @@
 Pydantic's messages name Python types and regular expressions (issue 10, H3).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from urllib.parse import quote
@@ -42,6 +43,7 @@ _DETAILS: Mapping[str, str] = {
     "tuple_type": "must be a list",
     "string_type": "must be a string",
     "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
     "string_too_long": "must have at most {max_length} characters",
     "too_long": "must have at most {max_length} items",
     "enum": "must be {expected}",
@@ -55,6 +57,7 @@ _DETAILS: Mapping[str, str] = {
     "timezone": TIME,
 }
 _ONE_OR_MORE = frozenset({"to", "cc", "bcc", "reply_to"})  # fields where a string is a list of one
+_MEMBER = re.compile(r"<\w+\.\w+: ([^>]*)>")  # a member of an enum, as the validator shows it
 _KEY = "[key]"  # the validator's place of a mistake in the key of a mapping
 
 
@@ -87,4 +90,6 @@ def _detail(error: ErrorDetails) -> str:
 
 def _limit(value: object) -> str:
     """Return a limit as text, a time as in RFC 3339."""
-    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    return _MEMBER.sub(r"\1", str(value))

@@ -25,6 +25,14 @@ from services.gateway.api.suppressions import (
     SuppressionChange,
     SuppressionQuery,
 )
+from services.gateway.api.tasks import (
+    TASKS,
+    CodeTask,
+    MessageTask,
+    SubscribeTask,
+    UnsubscribeTask,
+    read_task,
+)
 from services.gateway.app import OPERATIONS
 from services.gateway.clients.clients import CLIENT_ID_PATTERN, NETWORK_FORM, SENDER_FORM
 from services.gateway.clients.idempotency import RequestStamp
@@ -39,6 +47,26 @@ GOOD: dict[type[RequestBody], dict[str, object]] = {
     CodeGuess: {"email": "ann@example.com", "code": "1"},
     SuppressionChange: {},
     SuppressionBatch: {"remove": ["ann@example.com"]},
+    MessageTask: {
+        "task": "a",
+        "type": "message",
+        "payload": {"userId": "ann@example.com", "subject": "Hello", "content": "Hello."},
+    },
+    CodeTask: {
+        "task": "a",
+        "type": "generateOtp",
+        "payload": {"userId": "ann@example.com", "length": 6},
+    },
+    SubscribeTask: {
+        "task": "a",
+        "type": "subscribe",
+        "payload": {"userId": "ann@example.com", "content_type": "b", "frequency": "@daily"},
+    },
+    UnsubscribeTask: {
+        "task": "a",
+        "type": "unsubscribe",
+        "payload": {"userId": "ann@example.com", "content_type": "b"},
+    },
     NewClient: {"id": "shop"},
     ClientChange: {},
     KeyRequest: {},
@@ -67,7 +95,7 @@ WRONG = (
 # Words of Python, of the validator, of regular expressions and of standards.
 JARGON = re.compile(
     r"tuple|dict|model|pattern|\^\[|\[a-z|pydantic|pars|valid|input|string should|idna|NoneType|"
-    r"datetime|\b_[a-z]|label|literal|octets|\[key\]",
+    r"datetime|\b_[a-z]|label|literal|octets|\[key\]|<\w+\.",
     re.IGNORECASE,
 )
 SENTENCE = re.compile(r"(its name |[\w-]+ )?(must|is)\b|The ")
@@ -172,6 +200,8 @@ def test_each_form_of_a_text_has_words() -> None:
         ("", "must be an email address such as ann@example.com"),
         ("ann@b", "must have a domain name such as example.com after the @"),
         ("a" * 65 + "@x.example", "must have at most 64 characters before the @"),
+        ("a@" + "x." * 130 + "example", "must have at most 254 characters"),
+        ("a" * 64 + "@" + "x." * 100 + "example", "must have at most 254 characters"),
         ("a@x.example, b@x.example", "must be one email address; several of them are a list"),
         ([f"a{number}@x.example" for number in range(101)], "must have at most 100 items"),
         (5, "must be a string or a list of strings"),
@@ -189,4 +219,51 @@ def test_a_place_is_one_of_the_body() -> None:
 
     assert caught.value.errors == [
         Mistake("#/headers/" + "x" * 100, "its name must have at most 998 characters")
+    ]
+
+
+def test_a_time_is_never_digits_alone() -> None:
+    """A number, which one could read as a year, a day or seconds since 1970, is no time."""
+    refusals: list[list[str]] = []
+    for model, good in GOOD.items():
+        for name in _times(model):
+            refusals += [refused(model, good | {name: each}) for each in (4102444800, "4102444800")]
+    refusals += [refused_event(EVENT | {"at": each}) for each in (1793491200, "1793491200")]
+    for query in QUERIES:
+        for name in _times(query):
+            refusals += [refused_query(query, {name: each}) for each in ("2026", "20261129")]
+
+    assert len(refusals) > 12
+    assert all("such as 2026-11-01T12:00:00Z" in "".join(words) for words in refusals), refusals
+
+
+def _times(model: type[BaseModel]) -> Iterator[str]:
+    """Yield the names of a model's fields that are times."""
+    for name, schema in model.model_json_schema()["properties"].items():
+        if '"date-time"' in json.dumps(schema):
+            yield name
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "value", "words"),
+    [
+        (SuppressionChange, "origin", "bounce", "must be 'manual' or 'unsubscribe'"),
+        (NewMessage, "category", "urgent", "must be 'otp', 'transactional' or 'bulk'"),
+        (MessageTask, "task", "", "must not be empty"),
+    ],
+)
+def test_the_words_name_the_values(
+    model: type[RequestBody], field: str, value: str, words: str
+) -> None:
+    """A value among few that is wrong is answered with those, as a caller writes them."""
+    assert words in refused(model, GOOD[model] | {field: value})
+
+
+def test_an_unknown_type_of_task_is_answered_with_those_there_are() -> None:
+    """The words about the type of a task are a sentence with all types."""
+    with pytest.raises(Problem) as caught:
+        read_task(b'{"type": "sms"}')
+
+    assert caught.value.errors == [
+        Mistake("#/type", f"must be one of {', '.join(map(str, TASKS))}")
     ]
