@@ -173,15 +173,15 @@ def _metrics(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
 
 
 def _log(request: web.Request, status: int, seconds: float) -> None:
-    client = request.get(CLIENT)
+    client, subject = request.get(CLIENT), request.get(SUBJECT)
     fields = {
         "method": request.method,
-        "path": request.path,
+        "path": log.masked_path(request.rel_url.raw_path),
         "status": status,
         "seconds": round(seconds, 4),
         "remote": request.get(CLIENT_ADDRESS),
         "client": client.id if client else None,
-        "id": request.get(SUBJECT),
+        "id": subject and log.without_address(subject),
         "reason": request.get(REASON),
     }
     logger.info("request", **{name: value for name, value in fields.items() if value is not None})

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, cast
+from urllib.parse import unquote
 
 import orjson
 import structlog
@@ -43,6 +44,18 @@ _CONTEXT: ContextVar[Mapping[str, str]] = ContextVar("log", default={})  # noqa:
 def masked(address: str) -> str:
     """Return an address as logs may hold it: the first letter and the domain (j***@example.com)."""
     return f"{address[:1]}***@{domain_of(address)}"
+
+
+def masked_path(raw_path: str) -> str:
+    """Return the path of a URL, still in percent-encoding, as logs may hold it: see `masked`."""
+    return "/".join(without_address(unquote(part)) for part in raw_path.split("/"))
+
+
+def without_address(text: str) -> str:
+    """Return a text that a client made up, masked if it is an address, also one encoded twice."""
+    if "@" in text:
+        return masked(text)
+    return "***" if "%" in text else text
 
 
 def configure(service: str, level: str) -> None:

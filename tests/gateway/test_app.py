@@ -288,6 +288,21 @@ async def test_the_log_has_the_request_and_no_secret(api: ApiClient) -> None:
     assert not any(secret in logged for secret in (api.key, "x.y.z", "Hello", '"47"'))
 
 
+async def test_the_log_has_no_address(api: ApiClient) -> None:
+    """An address in a path, also of no route, and in a query is masked in the log or absent."""
+    with capture_logs() as lines:
+        for path in (
+            *("/v1/suppressions/ann@x.example", "/v1/suppressions/ann%40x.example/y"),
+            *("/v1/messages/ann@x.example", "/v1/domains/ann@x.example", "/ann%2540x.example"),
+            *("/v1/messages?recipient=ann@x.example&limit=0", "/v1/suppressions?after=ann@x"),
+        ):
+            await api.call("GET", path)
+
+    logged = json.dumps(lines)
+    assert "/v1/suppressions/a***@x.example" in logged
+    assert "ann" not in logged
+
+
 async def test_a_compression_that_cannot_be_undone_is_a_400(api: ApiClient) -> None:
     """A body that cannot be unpacked is a 400, without a traceback in the log."""
     with capture_logs() as lines:

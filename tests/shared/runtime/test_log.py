@@ -125,6 +125,22 @@ def test_addresses_are_masked(address: str, masked: str) -> None:
     assert log.masked(address) == masked
 
 
+@pytest.mark.parametrize(
+    ("path", "logged"),
+    [
+        ("/v1/messages/7b85b2f9-0de1-4caa-9d4b-538503496b78", None),
+        ("/v1/events/b%C3%BCcher.example/delivered", "/v1/events/bücher.example/delivered"),
+        ("/v1/suppressions/ann@example.org", "/v1/suppressions/a***@example.org"),
+        ("/v1/suppressions/ann%40example.org/x", "/v1/suppressions/a***@example.org/x"),
+        ("/v1/suppressions/ann%2540example.org", "/v1/suppressions/***"),
+        ("/%22ann%2Fb%22@example.org", '/"***@example.org'),
+    ],
+)
+def test_a_path_has_no_address(path: str, logged: str | None) -> None:
+    """A log shows the path of a URL with its addresses masked, however they are encoded."""
+    assert log.masked_path(path) == (logged or path)
+
+
 LINE = b"x" * 999 + b"\n"
 
 
