@@ -56,7 +56,7 @@ class SuppressionHandlers:
         return [SuppressionsListed(id=question.id, suppressions=_shown(found))]
 
     async def on_list(self, question: ListSuppressions) -> Sequence[Contract]:
-        """Answer with a page of entries. Changes nothing. Raises Reject for a wrong cursor."""
+        """Answer with a page of entries. Changes nothing."""
         found, after = await self.store.page(question)
         return [SuppressionsListed(id=question.id, suppressions=_shown(found), next=after or None)]
 

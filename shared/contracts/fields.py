@@ -101,7 +101,8 @@ def at_most(entries: int) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def _no_control(text: str) -> str:
+def no_control(text: str) -> str:
+    """Return a text of one line. Raises ValueError."""
     if _CONTROL.search(text):
         raise ValueError("must have no control characters such as line ends")
     return text
@@ -216,7 +217,7 @@ Tags = Annotated[
 LineText = Annotated[
     str,
     StringConstraints(max_length=MAX_METADATA_VALUE_CHARS),
-    AfterValidator(_no_control),
+    AfterValidator(no_control),
     Field(json_schema_extra={"pattern": METADATA_FORM}),
 ]
 Metadata = Annotated[
@@ -224,7 +225,7 @@ Metadata = Annotated[
         Annotated[
             str,
             StringConstraints(min_length=1, max_length=MAX_METADATA_KEY_CHARS),
-            AfterValidator(_no_control),
+            AfterValidator(no_control),
         ],
         LineText,
     ],

@@ -9,6 +9,7 @@ from shared.contracts.fields import (
     MAX_ATTEMPTS,
     MAX_RECIPIENTS,
     MAX_SUBJECT_CHARS,
+    TEXT_FORM,
     Address,
     Attempt,
     Count,
@@ -30,11 +31,13 @@ MAX_PERIODS = 2_400  # of one answer: 100 days by the hour
 MAX_EMAIL_BYTES = 8 * 1024 * 1024
 MAX_TIMEZONE_CHARS = 64
 MAX_LABELS = 50  # tags, or entries of metadata
-MAX_TAG_CHARS = 520  # `name` or `name:value`, each up to 256
+MAX_LABEL_CHARS = 513  # `name` or `name:value` of a tag
 
+TAG_LABEL = "^[A-Za-z0-9_-]{1,256}(:[A-Za-z0-9_-]{1,256})?$"
 CURSOR_FORM = "^[0-9a-f]{16}$"
 
 PageCursor = Annotated[str, StringConstraints(pattern=CURSOR_FORM, max_length=16)]
+TagLabel = Annotated[str, StringConstraints(pattern=TAG_LABEL, max_length=MAX_LABEL_CHARS)]
 Labels = Annotated[dict[ShortText, ShortText], Field(max_length=MAX_LABELS), at_most(MAX_LABELS)]
 
 
@@ -140,9 +143,7 @@ class ListEmails(Question):
         None, description="Mails with a recipient of this status, whatever the others are"
     )
     category: Category | None = None
-    tag: Annotated[str, Field(max_length=MAX_TAG_CHARS)] | None = Field(
-        None, description="`name`, or `name:value`"
-    )
+    tag: TagLabel | None = Field(None, description="`name`, or `name:value`")
     since: Moment | None = Field(None, description="Accepted at this time or later")
     until: Moment | None = Field(None, description="Accepted before")
     after: PageCursor | None = Field(None, description="`next` of the page before")
@@ -170,9 +171,11 @@ class CountEmails(Question):
     since: Moment
     until: Moment
     by: Literal["hour", "day"] | None = Field(None, description="One sum over all if absent")
-    timezone: str = Field("UTC", max_length=MAX_TIMEZONE_CHARS, description="Of the days, IANA")
+    timezone: str = Field(
+        "UTC", pattern=TEXT_FORM, max_length=MAX_TIMEZONE_CHARS, description="Of the days, IANA"
+    )
     category: Category | None = None
-    tag: Annotated[str, Field(max_length=MAX_TAG_CHARS)] | None = Field(
+    tag: TagLabel | None = Field(
         None, description="`name`, or `name:value`; not together with a domain"
     )
     domain: Domain | None = Field(None, description="Of the recipient")

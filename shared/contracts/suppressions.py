@@ -10,18 +10,22 @@ An entry stops mail to one address, of some classes, of one client or of all, of
 | `manual`      | one, or all | one, or all   | the classes that are named |
 """
 
+import base64
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+import orjson
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from shared.contracts.fields import (
     MAX_COUNT,
+    MAX_MAILBOX_CHARS,
+    METADATA_FORM,
     NOT_EMPTY,
     Address,
     Id,
     Moment,
-    ShortText,
+    no_control,
 )
 from shared.contracts.mail import Category
 from shared.contracts.message import Answer, Command, Event, Question
@@ -31,10 +35,37 @@ MAX_CHANGES = 1000  # addresses of one question
 MAX_LISTED_SUPPRESSIONS = 1000  # entries of a page
 MAX_MANY_BYTES = 2 * 1024 * 1024  # of a page or a change: 2 kB for each of its entries
 ADDRESS_KEY = "^[0-9a-f]{64}$"
+CURSOR = "^[A-Za-z0-9_-]+={0,2}$"
+CURSOR_TEXTS = 4  # after its time: the key of an entry
 
 AddressKey = Annotated[str, StringConstraints(pattern=ADDRESS_KEY, max_length=64)]
 Categories = Annotated[
     tuple[Category, ...], Field(max_length=len(Category), fail_fast=True), NOT_EMPTY
+]
+ReasonText = Annotated[
+    str,
+    StringConstraints(max_length=MAX_REASON_CHARS),
+    AfterValidator(no_control),
+    Field(json_schema_extra={"pattern": METADATA_FORM}),
+]
+
+
+def _check_cursor(text: str) -> str:
+    try:
+        at, *key = orjson.loads(base64.urlsafe_b64decode(text))
+    except (ValueError, TypeError):
+        at, key = None, []
+    is_moment = type(at) is int and 0 <= at <= MAX_COUNT
+    if not is_moment or [*map(type, key)] != [str] * CURSOR_TEXTS or "\0" in "".join(key):
+        raise ValueError("must be `next` of the page before")
+    return text
+
+
+# base64 (RFC 4648 5) of the time and the key of an entry, in JSON.
+SuppressionCursor = Annotated[
+    str,
+    StringConstraints(pattern=CURSOR, max_length=MAX_MAILBOX_CHARS),
+    AfterValidator(_check_cursor),
 ]
 
 
@@ -67,7 +98,7 @@ class Suppression(SuppressionScope):
     )
     categories: Categories = Field(description="The classes of mail that are stopped")
     origin: SuppressionOrigin
-    reason: str = Field("", max_length=MAX_REASON_CHARS, description="In words")
+    reason: ReasonText = Field("", description="In words")
     email_id: Id | None = Field(None, description="The message that led to the entry")
     at: Moment = Field(description="When the entry was made")
     expires_at: Moment | None = Field(None, description="It has no effect from then on")
@@ -109,7 +140,7 @@ class ListSuppressions(Question):
 
     client: Id | None = Field(None, description="Entries of every client if absent")
     origin: SuppressionOrigin | None = None
-    after: ShortText | None = Field(None, description="`next` of the page before")
+    after: SuppressionCursor | None = Field(None, description="`next` of the page before")
     limit: int = Field(100, ge=1, le=MAX_LISTED_SUPPRESSIONS)
 
 
@@ -121,7 +152,9 @@ class SuppressionsListed(Answer):
     max_bytes = MAX_MANY_BYTES
 
     suppressions: tuple[Suppression, ...] = Field(max_length=MAX_LISTED_SUPPRESSIONS)
-    next: ShortText | None = Field(None, description="`after` of the next page; absent at the last")
+    next: SuppressionCursor | None = Field(
+        None, description="`after` of the next page; absent at the last"
+    )
 
 
 class NewSuppression(SuppressionScope):
@@ -130,7 +163,7 @@ class NewSuppression(SuppressionScope):
     email: Address = Field(repr=False)
     categories: Categories = (Category.TRANSACTIONAL, Category.BULK)
     origin: SuppressionOrigin = SuppressionOrigin.MANUAL
-    reason: str = Field("", max_length=MAX_REASON_CHARS)
+    reason: ReasonText = ""
     expires_at: Moment | None = None
 
 

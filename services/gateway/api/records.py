@@ -34,14 +34,12 @@ from shared.contracts import (
     ReplyClass,
 )
 from shared.contracts.fields import Address, Moment, Tag
-from shared.contracts.ledger import MAX_LISTED_EMAILS, MAX_TAG_CHARS, PageCursor
+from shared.contracts.ledger import MAX_LISTED_EMAILS, PageCursor, TagLabel
 
 DEFAULT_PAGE_SIZE = 50  # messages
 # Before each further question about a message that the ledger does not know: it reads the copy of
 # the command a moment after the 202. Together about a second; every unknown id costs as much.
 WAITS_SECONDS = (0.025, 0.05, 0.1, 0.2, 0.3, 0.3)
-
-TagQuery = Annotated[str, Field(min_length=1, max_length=MAX_TAG_CHARS)]
 
 
 class MessageQuery(StrictModel):
@@ -50,7 +48,7 @@ class MessageQuery(StrictModel):
     recipient: Address | None = Field(None, description="One of its recipients")
     status: EmailStatus | None = Field(None, description="Of one of its recipients")
     category: Category | None = None
-    tag: TagQuery | None = Field(None, description="`name`, or `name:value`")
+    tag: TagLabel | None = Field(None, description="`name`, or `name:value`")
     since: Annotated[Moment | None, RFC3339_TIME] = Field(
         None, description="Accepted at this time or later"
     )

@@ -12,14 +12,13 @@ from pydantic import AfterValidator, Field, PlainValidator, TypeAdapter, model_v
 from services.gateway.api.body import RFC3339_TIME, StrictModel, read_query
 from services.gateway.api.openapi import Access, Operation, Success
 from services.gateway.api.problem import INVALID, Mistake, Problem
-from services.gateway.api.records import TagQuery
 from services.gateway.api.request import RequestReader, client_of
 from services.gateway.api.response import ResponseBody, ask, respond
 from services.gateway.clients.clients import Scope
 from shared.broker import Broker
 from shared.contracts import Category, CountEmails, EmailCounts, EmailsCounted
 from shared.contracts.fields import EPOCH, Domain, Moment
-from shared.contracts.ledger import MAX_TIMEZONE_CHARS
+from shared.contracts.ledger import MAX_TIMEZONE_CHARS, TagLabel
 
 MAX_RANGE = timedelta(days=90)
 STEP = timedelta(hours=1)  # the ledger's sums are of the hours of UTC
@@ -72,7 +71,7 @@ class StatsQuery(StrictModel):
         str, Field(min_length=1, max_length=MAX_TIMEZONE_CHARS), AfterValidator(_check_timezone)
     ] = Field("UTC", description="Of dates and days, as IANA names it: `Europe/Vienna`")
     category: Category | None = None
-    tag: TagQuery | None = Field(
+    tag: TagLabel | None = Field(
         None, description="`name`, or `name:value`; not together with `domain`"
     )
     domain: Domain | None = Field(None, description="Of the recipients")

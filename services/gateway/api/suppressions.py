@@ -1,13 +1,11 @@
 """Suppressed addresses: looked up, listed, added and removed, one by one or many at once."""
 
-import base64
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-import orjson
 from aiohttp import web
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from services.gateway.api.body import RFC3339_TIME, RequestBody, StrictModel, read_query
 from services.gateway.api.openapi import Access, Operation, Success
@@ -35,38 +33,18 @@ from shared.contracts import (
     SuppressionsListed,
     address,
 )
-from shared.contracts.fields import MAX_COUNT, MAX_MAILBOX_CHARS, Address, Id, Moment
+from shared.contracts.fields import MAX_MAILBOX_CHARS, Address, Id, Moment
 from shared.contracts.suppressions import (
     MAX_CHANGES,
     MAX_LISTED_SUPPRESSIONS,
     MAX_MANY_BYTES,
-    MAX_REASON_CHARS,
     Categories,
+    ReasonText,
+    SuppressionCursor,
 )
 
 DEFAULT_PAGE_SIZE = 100  # entries
 
-_CURSOR_TEXTS = 4  # after its time: the key of an entry
-
-
-def _check_cursor(text: str) -> str:
-    """Return a cursor of the ledger, which answers to no other."""
-    try:
-        at, *key = orjson.loads(base64.urlsafe_b64decode(text))
-    except (ValueError, TypeError):
-        at, key = None, []
-    if (
-        not isinstance(at, int)
-        or not 0 <= at <= MAX_COUNT
-        or [*map(type, key)] != [str] * _CURSOR_TEXTS
-    ):
-        raise ValueError("must be `next` of the page before")
-    return text
-
-
-_Cursor = Annotated[
-    str, Field(min_length=1, max_length=MAX_MAILBOX_CHARS), AfterValidator(_check_cursor)
-]
 _Categories = Annotated[Categories, Field(json_schema_extra={"minItems": 1})]
 
 
@@ -74,7 +52,7 @@ class SuppressionQuery(StrictModel):
     """The query for a page of the entries."""
 
     origin: SuppressionOrigin | None = Field(None, description="Only those; all if absent")
-    after: _Cursor | None = Field(None, description="`next` of the page before")
+    after: SuppressionCursor | None = Field(None, description="`next` of the page before")
     limit: int = Field(
         DEFAULT_PAGE_SIZE, ge=1, le=MAX_LISTED_SUPPRESSIONS, description="Entries a page"
     )
@@ -96,7 +74,7 @@ class SuppressionChange(RequestBody):
         SuppressionOrigin.MANUAL
     )
     list_id: Id | None = Field(None, description="Bulk mail of this list alone; of all if absent")
-    reason: str = Field("", max_length=MAX_REASON_CHARS, description="In words")
+    reason: ReasonText = Field("", description="In words")
     expires_at: Annotated[Moment | None, RFC3339_TIME] = Field(
         None, description="Without effect from then on"
     )
@@ -186,11 +164,14 @@ class SuppressionEntry(ResponseBody):
     def of(cls, entry: Suppression, reader: str | None) -> "SuppressionEntry":
         """Return the body of an entry for a client, or for the administrator if None.
 
-        An entry of all clients may come from a mail of another one, which the client never learns.
+        An entry of all clients may come from a mail of another one, which the client never learns,
+        nor the words of the administrator.
         """
         is_own = reader is None or entry.client == reader
+        is_bounce = entry.origin is SuppressionOrigin.BOUNCE
         fields = dict(entry) | {
             "categories": [*entry.categories],
+            "reason": entry.reason if is_own or is_bounce else "",
             "source_id": entry.email_id if is_own else None,
             "created_at": entry.at,
         }
@@ -208,7 +189,10 @@ class SuppressionsAnswer(ResponseBody):
     """The numbers of entries that were added or replaced, and removed."""
 
     added: int
-    removed: int
+    removed: int = Field(
+        description="Without the entries that the administrator has made for all clients, "
+        "which stay for a client"
+    )
 
 
 LIST_SUPPRESSIONS = Operation(
@@ -264,8 +248,9 @@ POST_SUPPRESSIONS = Operation(
     Access.ANY,
     Scope.SUPPRESS,
     body=SuppressionBatch,
-    description="A mistake in one address changes nothing. After a 503 a part may be kept; asking "
-    "again does no harm.",
+    description="A mistake in one address changes nothing. A client's `remove` keeps the entries "
+    "that the administrator has made for all clients, without a 409. After a 503 a part may be "
+    "kept; asking again does no harm.",
 )
 
 

@@ -28,7 +28,7 @@ from services.ledger.store.tables import history, mail_keys, message_tags, messa
 from shared.contracts import EmailStatus, ListEmails
 from shared.contracts.fields import MAX_RECIPIENTS
 from shared.contracts.ledger import MAX_HISTORY
-from shared.storage.database import Database
+from shared.storage.database import Database, as_handler_errors
 
 MAX_SCANNED = 2000  # mails of a page that are looked up for conditions beside its index
 # One answer holds some 50,000 values at most, of which a recipient has ten.
@@ -117,18 +117,21 @@ class _Statements(NamedTuple):
 
 
 class MailReader:
-    """Reads the mails of the ledger."""
+    """Reads the mails of the ledger. Each method raises Retry when the database is away."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def find(self, email_id: str, client: str | None) -> KeptMail | None:
         """Return a mail of a client, or of any if None."""
-        return await self._database.read_inline(partial(_find, email_id=email_id, client=client))
+        with as_handler_errors("the ledger"):
+            look = partial(_find, email_id=email_id, client=client)
+            return await self._database.read_inline(look)
 
     async def page(self, conditions: MailFilter, limit: int) -> MailPage:
         """Return the newest mails below `conditions.end`, at most `limit`."""
-        return await self._database.read(partial(_page, conditions=conditions, limit=limit))
+        with as_handler_errors("the ledger"):
+            return await self._database.read(partial(_page, conditions=conditions, limit=limit))
 
 
 def clients_of(connection: sa.Connection, column: sa.Column[str]) -> Sequence[str]:

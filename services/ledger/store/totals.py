@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from services.ledger.changes import COUNTS
 from services.ledger.store.reader import clients_of
 from services.ledger.store.tables import totals
-from shared.storage.database import Database
+from shared.storage.database import Database, as_handler_errors
 
 _SUMS = tuple(sa.func.sum(totals.c[name]) for name in COUNTS)
 
@@ -32,8 +32,12 @@ class TotalReader:
         self._database = database
 
     async def by_hour(self, wanted: TotalFilter) -> Sequence[Sequence[int]]:
-        """Return a row for each hour that has sums, in order: the hour, and COUNTS."""
-        return await self._database.read(partial(_by_hour, wanted=wanted))
+        """Return a row for each hour that has sums, in order: the hour, and COUNTS.
+
+        Raises Retry when the database is away.
+        """
+        with as_handler_errors("the ledger"):
+            return await self._database.read(partial(_by_hour, wanted=wanted))
 
 
 def _by_hour(connection: sa.Connection, wanted: TotalFilter) -> Sequence[Sequence[int]]:

@@ -22,6 +22,7 @@ from shared.contracts import (
     ListEmails,
 )
 from shared.contracts.fields import Tag
+from shared.errors import Reject
 from shared.storage.database import Database
 from tests.ledger.books import ADA, AT, BOB, accepted, outcome
 
@@ -232,3 +233,9 @@ async def test_times_far_from_now_are_no_error(store: MailStore, mails: MailRead
     before = await mails.page(MailFilter.of(question(until=late, after="f" * 16)), 10)
 
     assert [len(after.mails), len(before.mails)] == [0, 1]
+
+
+async def test_a_value_that_no_database_holds_is_rejected(mails: MailReader) -> None:
+    """A question that the database refuses is rejected, and never a failure of the handler."""
+    with pytest.raises(Reject, match="cannot hold"):
+        await mails.page(MailFilter.of(question())._replace(first=1 << 64), 1)

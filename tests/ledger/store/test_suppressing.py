@@ -23,7 +23,6 @@ from shared.contracts import (
     SuppressionRemoved,
     SuppressionsListed,
 )
-from shared.errors import Reject
 from tests.clock import Clock
 from tests.ledger.books import ADA, BOB, event
 from tests.ledger.conftest import Changes
@@ -250,13 +249,6 @@ async def test_pages(entries: SuppressionStore, clock: Clock) -> None:
 
     assert found[0] == ADA
     assert sorted(each for each in found if each) == sorted([ADA, *names])
-
-
-@pytest.mark.parametrize("cursor", ["x", "W10=", "WzEsMiwzLDQsNV0=", "é"])
-async def test_a_wrong_cursor(entries: SuppressionStore, cursor: str) -> None:
-    """A cursor that is none is refused."""
-    with pytest.raises(Reject, match="cursor"):
-        await entries.page(ListSuppressions(id="q", after=cursor))
 
 
 async def test_of_one_origin(entries: SuppressionStore, clock: Clock) -> None:

@@ -10,7 +10,7 @@ import pytest
 from services.ledger.handlers import MailQueryHandlers
 from services.ledger.store.reader import MailReader
 from services.ledger.store.recording import MailRecord, MailStore
-from services.ledger.store.totals import TotalReader
+from services.ledger.store.totals import TotalFilter, TotalReader
 from shared.contracts import (
     Category,
     CountEmails,
@@ -194,3 +194,9 @@ async def test_an_answer_has_at_most_its_periods(handlers: MailQueryHandlers) ->
     until = (begin + timedelta(days=101)).isoformat()
     with pytest.raises(Reject):
         await counted(handlers, begin.isoformat(), until)
+
+
+async def test_a_value_that_no_database_holds_is_rejected(database: Database) -> None:
+    """A question that the database refuses is rejected, and never a failure of the handler."""
+    with pytest.raises(Reject, match="cannot hold"):
+        await TotalReader(database).by_hour(TotalFilter("shop", "", "", None, 0, 1 << 64))

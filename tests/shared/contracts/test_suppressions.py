@@ -1,11 +1,15 @@
 """The contracts of suppressed addresses: limits, defaults and forms."""
 
+import base64
+
+import orjson
 import pytest
 from pydantic import ValidationError
 
 from shared.contracts import (
     AddSuppressions,
     Category,
+    ListSuppressions,
     NewSuppression,
     RemoveSuppressions,
     SuppressionAdded,
@@ -52,6 +56,22 @@ def test_a_key_is_a_sha256_in_hexadecimal() -> None:
     """Entries are looked up by a keyed hash, never by the plain address."""
     assert len(bytes.fromhex(SUPPRESSION.address_key)) == 32
     assert set(SuppressionOrigin) > {SuppressionOrigin.COMPLAINT, SuppressionOrigin.UNSUBSCRIBE}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *([], {}, None, True, 7, "a", [1], [1, 2, 3, 4, 5], [1, "a", "b", "c"]),
+        *([each, "a", "b", "c", "d"] for each in (True, None, 1.5, -1, 2**53, 2**63 - 1, "1")),
+        [1, "a", "b\0", "c", "d"],
+    ],
+)
+def test_a_cursor_is_one_of_the_list(content: object) -> None:
+    """A cursor that leads to no place is refused, as is a text that is none."""
+    cursor = base64.urlsafe_b64encode(orjson.dumps(content)).decode()
+    for wrong in (cursor, "zz", "", "é", "W", "\0"):
+        with pytest.raises(ValidationError):
+            ListSuppressions(id=EVENT, after=wrong)
 
 
 def test_entries_cross_the_wire_whole() -> None:

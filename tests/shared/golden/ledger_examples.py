@@ -143,9 +143,13 @@ LEDGER_EXAMPLES: tuple[Contract, ...] = (
     SuppressionRemoved(id=EVENT, at=AT, suppression=SUPPRESSION, version=2),
     DescribeSuppression(id=EVENT, email="ann@example.org", client="shop"),
     ListSuppressions(
-        id=EVENT, client="shop", origin=SuppressionOrigin.UNSUBSCRIBE, after="4711", limit=10
+        id=EVENT,
+        client="shop",
+        origin=SuppressionOrigin.UNSUBSCRIBE,
+        after="WzEsImEiLCJiIiwiYyIsImQiXQ==",
+        limit=10,
     ),
-    SuppressionsListed(id=EVENT, suppressions=(SUPPRESSION,), next="4711"),
+    SuppressionsListed(id=EVENT, suppressions=(SUPPRESSION,), next="WzEsImEiLCJiIiwiYyIsImQiXQ=="),
     AddSuppressions(
         id=EVENT,
         suppressions=(
