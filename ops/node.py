@@ -267,4 +267,5 @@ def private(
 
 def _packages(argument: str) -> int:
     command = [str(_PACKAGES), argument]
-    return subprocess.run(command, check=False).returncode  # noqa: S603 - our script
+    # Other users read what a package installs, whatever mask this process has.
+    return subprocess.run(command, check=False, umask=0o022).returncode  # noqa: S603 - our script

@@ -101,6 +101,11 @@ async def open_database(database_url: str | None, tmp_path: Path) -> AsyncIterat
         )
 
 
+def has_log(folder: Path) -> bool:
+    """Return whether the log beside a SQLite file in a folder may have what was deleted."""
+    return any(path.stat().st_size for path in folder.glob("*-wal"))
+
+
 async def differences(database: Database, metadata: sa.MetaData) -> object:
     """Compare the tables that a store writes to with those that the migrations made."""
     return await database.read(

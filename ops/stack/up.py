@@ -13,6 +13,7 @@ from ops.stack.child import ServiceLogs
 from ops.stack.settings import StackError, StackSettings, check_free
 from ops.stack.supervisor import Supervisor
 
+_OWNER_ALONE = 0o077  # logs, databases and the mailbox have addresses, and texts of mails
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the stack until a signal ends it; return 1 and print one line when it cannot start."""
+    os.umask(_OWNER_ALONE)
     try:
         settings = StackSettings.load(os.environ, arguments.config)
         with lock.held(settings.run_dir):

@@ -108,6 +108,7 @@ class ChallengeStore:
         """Delete the challenges of an address, with their commands, its guesses and its counts."""
         recipient = fold(email)
         await self._write(partial(_forget, recipient=recipient))
+        await self._empty_log()
 
     async def purge(self) -> int:
         """End what has expired, delete what ended long ago, and return the number of rows deleted.
@@ -115,7 +116,9 @@ class ChallengeStore:
         Works in pieces of PURGE_ROWS, a transaction each.
         """
         await self._repeat(lambda tx: tx.change(_EXPIRE, now=tx.now))
-        return sum([await self._repeat(partial(_delete_old, which=each)) for each in _OLD])
+        deleted = sum([await self._repeat(partial(_delete_old, which=each)) for each in _OLD])
+        await self._empty_log()
+        return deleted
 
     async def _repeat(self, work: Callable[[OtpTransaction], int]) -> int:
         changed = 0
@@ -136,6 +139,10 @@ class ChallengeStore:
     async def _write(self, work: Callable[[OtpTransaction], T]) -> T:
         with as_handler_errors("the codes"):
             return await self._database.write(lambda connection: work(self._begin(connection)))
+
+    async def _empty_log(self) -> None:
+        with as_handler_errors("the codes"):
+            await self._database.empty_log()
 
     def _begin(self, connection: sa.Connection) -> OtpTransaction:
         if self._time is None:

@@ -187,6 +187,8 @@ class ClaimStore:
         total = 0
         while deleted := await self._write(lambda c: self._in(c).purge(c, remember)):
             total += deleted
+        with as_handler_errors("the claims"):
+            await self._database.empty_log()
         return total
 
     async def forget(self, email: str) -> int:
@@ -204,6 +206,7 @@ class ClaimStore:
                 )
                 if found:
                     total += await self._write(partial(self._forget, found=found))
+            await self._database.empty_log()
         return total
 
     def _find_piece(

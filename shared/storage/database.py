@@ -65,6 +65,9 @@ class PostgresDatabase:
         """Run `work` like any other that only reads."""
         return await self.read(work)
 
+    async def empty_log(self) -> None:
+        """Return at once: the log of a server is its own."""
+
     def version(self) -> None:
         """Return None: a server would have to be asked."""
 
@@ -140,6 +143,14 @@ class Database:
         It may block the event loop, for less time than handing it to a thread would take.
         """
         return await self._transactions.read_inline(work)
+
+    async def empty_log(self) -> None:
+        """Empty the log beside a file, so that what was deleted is on no disk any more.
+
+        Call it after rows with personal data were deleted. Raises OSError if a reader of the file
+        prevents it; the next call repeats it.
+        """
+        await self._transactions.empty_log()
 
     def version(self) -> int | None:
         """Return a number that changes with every commit of any process, without a query.

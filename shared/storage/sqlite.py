@@ -4,15 +4,19 @@ import asyncio
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import sqlalchemy as sa
 
 BUSY_SECONDS = 5  # that a writer waits for the transaction of another process
+CHECKPOINT_RETRY_SECONDS = 0.01
+OWNER_ALONE = 0o600  # the mode of a new file, which SQLite takes for the log beside it
 # The log is written back at the commit that brings it to 128 MB: a page that many commits change
 # goes into the file itself once for all of them.
 LOG_PAGES = 32_000
@@ -30,6 +34,7 @@ class SqliteDatabase:
 
     def __init__(self, path: Path, cache: int = CACHE_KIBIBYTES) -> None:
         _prepare(path)
+        self._path = path
         # A deferred transaction that begins to write while another process does fails at once
         # as "locked", whatever the time-out; an immediate one waits its turn.
         # An acknowledgement rests on the commit: NORMAL may lose the last ones at a power cut.
@@ -42,6 +47,7 @@ class SqliteDatabase:
             f"cache_size=-{cache}",
             # A copy of each page that a statement changes, to undo it: no file for that.
             "temp_store=MEMORY",
+            "secure_delete=ON",  # Debian's default: zeros in the place of what is deleted
         )
         reader = _engine(path, "BEGIN", "query_only=ON")
         # It runs in the loop, which has more to do than wait for another process.
@@ -72,6 +78,13 @@ class SqliteDatabase:
         except sa.exc.OperationalError:
             # Another process may have the file to itself for a while; that is waited for there.
             return await self.read(body)
+
+    async def empty_log(self) -> None:
+        """Write the log back into the file and empty it: it has rows that were deleted since.
+
+        Raises OSError if a reader needs the log for longer than BUSY_SECONDS.
+        """
+        await self._writer.run_between(partial(_empty_log, self._path))
 
     def version(self) -> int | None:
         """Return a number that changes with each commit, None if it cannot be read now."""
@@ -107,9 +120,13 @@ class _Transactions:
 
         A body whose caller is cancelled before it begins never runs.
         """
+        return await self.run_between(partial(self._run, body))
+
+    async def run_between(self, work: Callable[[], T]) -> T:
+        """Return what `work` returns, which runs in the thread between two transactions."""
         if self._closed:
             raise RuntimeError("the database is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, body)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     async def close(self) -> None:
         """Finish all transactions asked for; when cancelled, only the one that has begun."""
@@ -172,7 +189,18 @@ def _prepare(path: Path) -> None:
         # Two processes that change the mode of a new file at once fail as "locked", whatever
         # the time-out. The end of the descriptor is the end of this lock.
         fcntl.flock(folder, fcntl.LOCK_EX)
+        path.touch(OWNER_ALONE)
         with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
     finally:
         os.close(folder)
+
+
+def _empty_log(path: Path) -> None:
+    give_up = time.monotonic() + BUSY_SECONDS
+    with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
+        # It waits for readers and writers by itself, but for no other checkpoint.
+        while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            if time.monotonic() >= give_up:
+                raise OSError(f"{path}: a reader needs the log, which has rows that were deleted")
+            time.sleep(CHECKPOINT_RETRY_SECONDS)

@@ -23,7 +23,7 @@ from shared.errors import Reject, Retry
 from shared.storage import dialect
 from shared.storage.database import Database
 from tests.clock import Clock
-from tests.databases import differences
+from tests.databases import differences, has_log
 from tests.otp.asking import ANNA, GENERATOR, IP, NO_LIMITS, POLICY, Asking, rows
 
 HOUR, DAY = 3600, 86_400  # seconds
@@ -268,9 +268,10 @@ async def test_by_the_databases_own_clock(database_url: str | None, tmp_path: Pa
         assert await asking.guess(ANNA) == challenge
         assert await asking.use(challenge)
         assert await asking.store.purge() == 0
+        assert not has_log(tmp_path)
 
 
-async def test_forgotten(free: Asking, database: Database) -> None:
+async def test_forgotten(free: Asking, database: Database, tmp_path: Path) -> None:
     """Nothing is left of a forgotten address, and its code is not right any more."""
     loud = replace(ANNA, email="Anna@example.com")
     limits = CodeLimits(100, 100, 0, 0, 0, 0)
@@ -280,6 +281,7 @@ async def test_forgotten(free: Asking, database: Database) -> None:
         await free.guess(scope)
     await free.store.forget("ANNA@example.com")
     await free.store.forget("ANNA@example.com")
+    assert not has_log(tmp_path)
 
     assert await free.guess(ANNA) is None
     assert await free.guess(ben) is not None

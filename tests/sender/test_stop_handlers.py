@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -29,6 +30,7 @@ from shared.contracts import (
 )
 from shared.storage.database import Database
 from tests.clock import Clock, Watch
+from tests.databases import has_log
 from tests.sender.commands import a_command, outcomes
 from tests.sender.senders import HASHER, Relay, a_sender, kinds
 from tests.sender.test_stops import ANNA, BEN, BUSY, EVE, stopped
@@ -209,7 +211,7 @@ async def test_forgotten(
 
 
 async def test_forgotten_in_pieces(
-    store: ClaimStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    store: ClaimStore, clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """All claims are searched, piece by piece."""
     monkeypatch.setattr(tables, "PIECE_ROWS", 3)
@@ -220,3 +222,4 @@ async def test_forgotten_in_pieces(
     clock.seconds += LATE_COMMAND_SECONDS + 1
 
     assert await store.forget(ANNA) == 20
+    assert not has_log(tmp_path)

@@ -1,6 +1,7 @@
 """Claims in both databases: one sender at a time, outcomes kept, claims taken over."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -13,7 +14,7 @@ from shared.contracts import Outcome, SendEmail, Stage
 from shared.errors import Reject, Retry
 from shared.storage.database import Database
 from tests.clock import Clock
-from tests.databases import differences
+from tests.databases import differences, has_log
 from tests.sender.commands import a_command, outcomes
 
 ANNA, BEN, EVE = "anna@x.example", "ben@x.example", "eve@x.example"
@@ -239,7 +240,9 @@ async def test_cancelled_at_the_end(store: ClaimStore, replica: ClaimStore) -> N
         assert tuple((await replica.claim(command)).settled) == delivered(command)
 
 
-async def test_purge(store: ClaimStore, each_database: Database, clock: Clock) -> None:
+async def test_purge(
+    store: ClaimStore, each_database: Database, clock: Clock, tmp_path: Path
+) -> None:
     """A mail is purged after the given time, not before."""
     command = a_command(ANNA, BEN)
     await store.settle(await store.claim(command), delivered(command))
@@ -248,6 +251,7 @@ async def test_purge(store: ClaimStore, each_database: Database, clock: Clock) -
     assert await store.purge(WEEK) == 0
     clock.seconds += 0.001
     assert await store.purge(WEEK) == 2
+    assert not has_log(tmp_path)
     assert await rows(each_database) == 0
 
 

@@ -106,6 +106,7 @@ class IdempotencyKeyStore:
         """Delete all keys older than `remember_seconds`, in batches."""
         while await self._database.write(self._purge) == PURGE_BATCH_SIZE:
             pass
+        await self._database.empty_log()
 
     def _purge(self, connection: sa.Connection) -> int:
         # A subquery, which is evaluated once; for a bare clock no index would be used.

@@ -69,6 +69,7 @@ class LedgerPurge:
         ):
             while await self._database.write(work):
                 pass
+        await self._database.empty_log()
 
 
 def _purge_mails(connection: sa.Connection, limit: int) -> int:

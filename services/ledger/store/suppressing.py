@@ -153,6 +153,8 @@ class SuppressionStore:
         total = 0
         while deleted := await self._write(self._purge):
             total += deleted
+        with as_handler_errors("the suppression list"):
+            await self._database.empty_log()
         return total
 
     def _add(

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -12,7 +13,7 @@ from services.gateway.clients.idempotency_store import PURGE_BATCH_SIZE, Idempot
 from services.gateway.clients.tables import MIGRATIONS, StoreUnavailable, idempotency_keys
 from shared.storage.database import Database, PostgresDatabase
 from tests.clock import Clock
-from tests.databases import Opener
+from tests.databases import Opener, has_log
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 DAY = 86_400.0  # seconds
@@ -112,7 +113,7 @@ async def test_a_forgotten_key_is_new(database: Database) -> None:
     )
 
 
-async def test_keys_are_forgotten_after_their_time(database: Database) -> None:
+async def test_keys_are_forgotten_after_their_time(database: Database, tmp_path: Path) -> None:
     """Keys are deleted after their time by the database's clock, in several batches if needed."""
     clock = Clock()
     store = IdempotencyKeyStore(database, DAY, clock)
@@ -141,6 +142,7 @@ async def test_keys_are_forgotten_after_their_time(database: Database) -> None:
 
     clock.seconds += 1
     await store.purge()
+    assert not has_log(tmp_path)
 
     fresh = RequestStamp("m3", datetime.fromtimestamp(clock.seconds, UTC))
     assert await store.first(many[0], b"f", fresh) == (b"f", fresh)

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -15,6 +16,7 @@ from shared.contracts import EmailDeferred
 from shared.contracts.fields import Tag
 from shared.storage.database import Database
 from tests.clock import Clock
+from tests.databases import has_log
 from tests.ledger.books import ADA, AT, BOB, accepted, outcome
 
 KEPT = Retention(message_days=90, history_days=30, total_days=400)
@@ -36,7 +38,11 @@ async def rows(database: Database) -> dict[str, int]:
 
 
 async def test_what_is_old_is_forgotten_and_nothing_else(
-    store: MailStore, database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    store: MailStore,
+    database: Database,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     """Mails, earlier outcomes and sums each have a time of their own."""
     monkeypatch.setattr(purging, "PURGE_ROWS", 1)
@@ -54,6 +60,7 @@ async def test_what_is_old_is_forgotten_and_nothing_else(
     before = await rows(database)
     await purge.run()
 
+    assert not has_log(tmp_path)
     assert before == {
         "mail_keys": 6,
         "messages": 3,

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,7 @@ from shared.contracts import (
     SuppressionsListed,
 )
 from tests.clock import Clock
+from tests.databases import has_log
 from tests.ledger.books import ADA, BOB, event
 from tests.ledger.conftest import Changes
 from tests.sender.senders import HASHER
@@ -276,7 +278,7 @@ async def test_forgotten(entries: SuppressionStore, clock: Clock) -> None:
     assert all(each.suppression.email is None for each in events)
 
 
-async def test_purge(entries: SuppressionStore, clock: Clock) -> None:
+async def test_purge(entries: SuppressionStore, clock: Clock, tmp_path: Path) -> None:
     """A removed entry is deleted long after its removal was announced."""
     await entries.add([by_hand(), by_hand(BOB)])
     await entries.remove([ADA], "shop")
@@ -285,6 +287,7 @@ async def test_purge(entries: SuppressionStore, clock: Clock) -> None:
     await entries.announced(await entries.unannounced())
 
     assert (unannounced, await entries.purge()) == (0, 1)
+    assert not has_log(tmp_path)
     assert [each.email for each in await entries.describe(BOB, None)] == [BOB]
 
 

@@ -107,7 +107,10 @@ def test_up_brings_everything_and_ends_with_everything(own_stack: Stack) -> None
     record = own_stack.record
     processes = own_stack.running.values()
 
-    assert (own_stack.run_dir / "stack.json").stat().st_mode & 0o777 == 0o600
+    files = [each for each in own_stack.run_dir.rglob("*") if each.is_file()]
+    readable = [each for each in files if each.stat().st_mode & 0o077]
+    assert {"stack.json", "ledger.sqlite", "sender.log"} <= {each.name for each in files}
+    assert readable == []
     assert record.keys() == {
         *("gateway_url", "admin_token", "client_key", "amqp_url", "management_url"),
         *("smtp_host", "smtp_port", "mailbox_url", "services"),

@@ -182,6 +182,58 @@ async def test_a_caller_cancelled_in_the_batch_does_not_stop_others(
     assert notes(path) == ["held", "other"]
 
 
+async def test_what_was_deleted_is_in_no_file(file: SqliteDatabase, path: Path) -> None:
+    """After the log was emptied the bytes of deleted rows are on no disk."""
+    await file.write(note("ada@one.example"))
+    await file.write(lambda connection: connection.execute(sa.delete(NOTES)))
+    before = [each for each in path.parent.iterdir() if b"ada@one" in each.read_bytes()]
+    await file.empty_log()
+
+    assert before != []
+    assert [each for each in path.parent.iterdir() if b"ada@one" in each.read_bytes()] == []
+
+
+async def test_a_reader_may_need_the_log(
+    file: SqliteDatabase, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log that a reader needs is not emptied, which is an error; once it has ended, it is."""
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.1)
+    await file.write(note("a"))
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM notes").fetchall()
+        await file.write(note("b"))
+        with pytest.raises(OSError, match="reader"):
+            await file.empty_log()
+        await file.write(note("c"))
+    await file.empty_log()
+
+    assert path.with_name(f"{path.name}-wal").stat().st_size == 0
+    assert notes(path) == ["a", "b", "c"]
+
+
+async def test_two_empty_one_log(file: SqliteDatabase, path: Path) -> None:
+    """Replicas that purge at once wait for each other."""
+    other = SqliteDatabase(path)
+    try:
+        for number in range(20):
+            await file.write(note(f"{number}"))
+            await asyncio.gather(file.empty_log(), other.empty_log())
+    finally:
+        await other.close()
+
+    assert path.with_name(f"{path.name}-wal").stat().st_size == 0
+
+
+async def test_others_cannot_read_the_files(file: SqliteDatabase, path: Path) -> None:
+    """A new file and the log beside it are the owner's alone."""
+    await file.write(note("a"))
+    modes = {each.name: each.stat().st_mode & 0o777 for each in path.parent.iterdir()}
+
+    assert len(modes) == 3
+    assert {*modes.values()} == {0o600}
+
+
 async def test_a_reader_does_not_wait_for_a_writer(file: SqliteDatabase) -> None:
     """A read inside somebody's open transaction sees what was committed before it."""
     await file.write(note("old"))
