@@ -13,6 +13,9 @@ _BOUNCED = ("bounced_permanent", "bounced_transient", "bounced_undetermined")
 _ENDED = tuple(each for each in EmailStatus if each.ended)
 SHOWN_IDS = 50  # of each kind; there may be millions
 
+# An id and its client: ids of batches are the clients' own, so two may have the same.
+MailName = tuple[str, str | None]
+
 
 class WaitingMail(NamedTuple):
     """A mail with recipients that have no final outcome."""
@@ -25,8 +28,13 @@ class WaitingMail(NamedTuple):
 
     def __str__(self) -> str:
         """Return it as a person reads it."""
-        owner = f"client {self.client}" if self.client else "no client"
+        owner = owned(self.client)
         return f"{self.email_id} ({owner}, {self.category}, accepted {self.accepted_at:%F %T%z})"
+
+
+def owned(client: str | None) -> str:
+    """Return the client of a mail as a person reads it."""
+    return f"client {client}" if client else "no client"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +42,7 @@ class Recount:
     """The recipients of all mails by their status, counted one by one."""
 
     statuses: Counter[EmailStatus] = field(default_factory=Counter)
-    waiting: dict[tuple[str, str | None], WaitingMail] = field(default_factory=dict)
+    waiting: dict[MailName, WaitingMail] = field(default_factory=dict)
 
     def add(self, email: EmailRecord) -> None:
         """Count the recipients of a mail."""
@@ -50,25 +58,27 @@ class Recount:
 class Books:
     """The evidence: the sums before and after the recount, and where else mails are.
 
+    `forgotten` are the sums of recipients without a mail, as people were forgotten, before and
+    after the recount.
     `still_waiting` are the mails of the recount that were waiting at a later look too, with all
-    that the queues held in between. `dead` are the ids in dead letters by their queue, of which the
-    ledger does not know `unknown`.
+    that the queues held in between. `dead` are the mails in dead letters by their queue, of which
+    the ledger does not know `unknown`.
     """
 
     before: EmailCounts
     recount: Recount
     after: EmailCounts
-    still_waiting: AbstractSet[tuple[str, str | None]]
+    forgotten: tuple[EmailCounts, EmailCounts]
+    still_waiting: AbstractSet[MailName]
     queues: Mapping[str, int]
-    dead: Mapping[str, AbstractSet[str]]
-    unknown: AbstractSet[str]
+    dead: Mapping[str, AbstractSet[MailName]]
+    unknown: AbstractSet[MailName]
 
     @property
     def missing(self) -> Sequence[WaitingMail]:
         """The mails that wait and are not in a dead letter, the oldest first."""
-        dead = {each for ids in self.dead.values() for each in ids}
-        found = (self.recount.waiting[key] for key in self.still_waiting)
-        return sorted((each for each in found if each.email_id not in dead), key=_age)
+        dead = {each for names in self.dead.values() for each in names}
+        return sorted((self.recount.waiting[key] for key in self.still_waiting - dead), key=_age)
 
     @property
     def dead_recipients(self) -> int:
@@ -99,21 +109,24 @@ def faults(books: Books, now: datetime, patience: Mapping[Category, timedelta]) 
     """Yield a line for each thing that does not add up; `patience` is how long a mail may wait."""
     yield from _wrong_sums(books)
     yield from _lost(books, now, patience)
-    for email_id in sorted(books.unknown):
-        yield f"not in the ledger: {email_id}, which is in a dead letter"
+    for email_id, client in sorted(books.unknown, key=str):
+        yield f"not in the ledger: {email_id} ({owned(client)}), which is in a dead letter"
 
 
 def _wrong_sums(books: Books) -> Iterator[str]:
     """Yield each status whose recount is not between the sums before and after it.
 
-    The two are equal while no outcome comes. A final outcome stays, so these sums only grow.
+    The two are equal while no outcome comes. A final outcome stays, so these sums only grow; of
+    forgotten recipients there is no mail to count. Those that wait leave the sums.
     """
-    counted = books.recount.statuses
+    counted, (earlier, later) = books.recount.statuses, books.forgotten
     for status in _ENDED:
-        least, most = (_of_status(each, status) for each in (books.before, books.after))
+        least = _of_status(books.before, status) - _of_status(later, status)
+        most = _of_status(books.after, status) - _of_status(earlier, status)
         if not least <= counted[status] <= most:
             yield f"{status}: the sums have {_range(least, most)}, the mails {counted[status]}"
-    least, most, mails = books.before.accepted, books.after.accepted, counted.total()
+    accepted, mails = sorted((books.before.accepted, books.after.accepted)), counted.total()
+    least, most = accepted[0] - later.accepted, accepted[1] - earlier.accepted
     if not least <= mails <= most:
         yield f"accepted: the sums have {_range(least, most)}, the mails {mails}"
     total = sum(getattr(books.after, name) for name in ("waiting", *_BOUNCED)) + sum(

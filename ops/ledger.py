@@ -18,12 +18,12 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from ops import books, cli, dead_letters, message_text
-from ops.books import Books, Recount
+from ops.books import Books, MailName, Recount
 from ops.broker import BrokerError, ManagementError
 from ops.cli import quiet
 from ops.topology import management_of
 from services.sender.config import SenderSettings
-from shared import topology
+from shared import identity, topology
 from shared.broker import Broker
 from shared.contracts import (
     Answer,
@@ -52,7 +52,6 @@ MAX_DAYS = 90  # of the sums in one answer, with room for the hours at both ends
 SETTLE_SECONDS = 11.0
 # Beyond its schedule: a handling that fails is tried again for half a day, see `shared.retry`.
 LATE = timedelta(days=1)
-UNDECODABLE = "undecodable"
 
 _HOUR = timedelta(hours=1)
 _WAITING = tuple(each for each in EmailStatus if not each.ended)
@@ -104,6 +103,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     showing = actions.add_parser("message", help="show the life of one message")
     showing.add_argument("id", metavar="ID")
+    showing.add_argument(
+        "--client", metavar="C", help="whose message, if several have the id ('': of no client)"
+    )
     for action in (checking, showing):
         cli.add_amqp_url(action)
 
@@ -124,7 +126,7 @@ async def _run(url: str, arguments: argparse.Namespace) -> int:
     async with Broker.connect(url, "ops ledger", patience=0) as broker:
         auditor = Auditor(broker)
         if arguments.action == "message":
-            return await _show(auditor, arguments.id)
+            return await _show(auditor, arguments.id, arguments.client)
         management, vhost = management_of(url, arguments.management_url)
         path = f"/queues/{quote(vhost, safe='')}?columns=name,messages"
         now = datetime.now(UTC)
@@ -136,8 +138,11 @@ async def _run(url: str, arguments: argparse.Namespace) -> int:
         return _report(evidence, now)
 
 
-async def _show(auditor: "Auditor", email_id: str) -> int:
-    found = await auditor.describe(email_id)
+async def _show(auditor: "Auditor", email_id: str, client: str | None) -> int:
+    found = await auditor.describe(email_id, client)
+    if found.clients:
+        clients = ", ".join(each or "''" for each in found.clients)
+        return _print_error(f"several messages have this id: name one by --client, of {clients}")
     if found.email is None:
         return _print_error(f"the ledger has no message {email_id}")
     print(message_text.life(found.email, found.history))
@@ -148,6 +153,8 @@ def _report(evidence: Books, now: datetime) -> int:
     on_the_way = ", ".join(f"{name} {count}" for name, count in evidence.queues.items() if count)
     print(books.equation(evidence))
     print(f"queues: {on_the_way or 'empty'}")
+    if forgotten := evidence.forgotten[1].accepted:
+        print(f"forgotten: {forgotten} of these recipients")
     found = list(books.faults(evidence, now, _patience(os.environ)))
     for fault in found:
         print(fault)
@@ -161,10 +168,10 @@ class Auditor:
 
     broker: Broker
 
-    async def describe(self, email_id: str) -> EmailDescribed:
-        """Return a message of any client, and its history."""
+    async def describe(self, email_id: str, client: str | None = None) -> EmailDescribed:
+        """Return a message of a client, or of any if None, and its history."""
         try:
-            question = DescribeEmail(id=_new_id(), email_id=email_id)
+            question = DescribeEmail(id=_new_id(), email_id=email_id, client=client)
         except ValidationError:
             return EmailDescribed(id=_new_id())  # no message has such an id
         return await self._ask(question, EmailDescribed)
@@ -178,29 +185,36 @@ class Auditor:
         one that dies before them is in a dead letter: these are read in this order.
         """
         since = since.replace(minute=0, second=0, microsecond=0)
+        forgotten = await self._count(since, forgotten=True)
         before = await self._count(since)
         recount = Recount()
         async for email in self._emails(since):
             recount.add(email)
         after = await self._count(since)
+        forgotten_later = await self._count(since, forgotten=True)
         if recount.waiting:
             await asyncio.sleep(settle_seconds)
         every = await asyncio.to_thread(depths)
         queues = {name: every.get(name, 0) for name in sorted(queues_of_mails())}
-        dead, ignored = await self._dead()
+        dead = await self._dead()
         later = Recount()
         for status in _WAITING:
             async for email in self._emails(since, status):
                 later.add(email)
         still_waiting = recount.waiting.keys() & later.waiting.keys()
-        known = {email_id for email_id, _ in still_waiting}
-        named = {each for ids in dead.values() for each in ids} - known - ignored
-        unknown = {each for each in named if (await self.describe(each)).email is None}
-        return Books(before, recount, after, still_waiting, queues, dead, unknown)
+        named = {each for names in dead.values() for each in names} - still_waiting
+        unknown = {each for each in named if not await self._knows(*each)}
+        both = forgotten, forgotten_later
+        return Books(before, recount, after, both, still_waiting, queues, dead, unknown)
 
-    async def _count(self, since: datetime) -> EmailCounts:
+    async def _knows(self, email_id: str, client: str | None) -> bool:
+        """Return whether the ledger has a mail, or had it and forgot its recipients."""
+        found = await self.describe(email_id, client or "")
+        return found.email is not None or found.forgotten
+
+    async def _count(self, since: datetime, *, forgotten: bool = False) -> EmailCounts:
         until = datetime.now(UTC) + _HOUR
-        question = CountEmails(id=_new_id(), since=since, until=until)
+        question = CountEmails(id=_new_id(), since=since, until=until, forgotten=forgotten)
         return (await self._ask(question, EmailsCounted)).total
 
     async def _emails(
@@ -220,18 +234,14 @@ class Auditor:
             if after is None:
                 return
 
-    async def _dead(self) -> tuple[Mapping[str, AbstractSet[str]], AbstractSet[str]]:
-        """Return the ids in dead letters by queue, and those that no sender could decode."""
-        found: dict[str, set[str]] = defaultdict(set)
-        ignored: set[str] = set()
+    async def _dead(self) -> Mapping[str, AbstractSet[MailName]]:
+        """Return the mails in dead letters by queue."""
+        found: dict[str, set[MailName]] = defaultdict(set)
         for queue in dead_queues_of_mails():
             async with self.broker.browsing(queue) as browsed:
                 async for letter, _ in browsed.letters:
-                    email_id = id_of(letter)
-                    found[queue].add(email_id)
-                    if letter.cause == UNDECODABLE and queue.startswith(f"{Owner.SENDER}."):
-                        ignored.add(email_id)
-        return found, ignored
+                    found[queue].add(name_of(letter))
+        return found
 
     async def _ask(self, question: Question, kind: type[A]) -> A:
         answer = await self.broker.ask(question, ANSWER_SECONDS)
@@ -240,13 +250,16 @@ class Auditor:
         return answer
 
 
-def id_of(letter: DeadLetter) -> str:
-    """Return the id of the mail that a dead letter is, or is an outcome of."""
+def name_of(letter: DeadLetter) -> MailName:
+    """Return the id and the client of the mail that a dead letter is, or is an outcome of."""
+    claimed, delivery = None, letter.delivery
     try:
-        body = json.loads(letter.delivery.body)
-        return str(body.get("email_id") or body["id"])
+        body = json.loads(delivery.body)
+        claimed = body.get("client") and str(body["client"])
+        email_id = str(body.get("email_id") or body["id"])
     except (ValueError, KeyError, AttributeError, RecursionError):
-        return letter.delivery.message_id
+        email_id = delivery.message_id
+    return email_id, identity.client_of(claimed, delivery.publisher)
 
 
 def _depths(listed: object) -> Mapping[str, int]:

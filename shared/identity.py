@@ -76,6 +76,11 @@ def attributed(message: C, identity: Identity) -> C:
     return message.model_copy(update={"client": _client(identity.user)})
 
 
+def client_of(claimed: str | None, publisher: Identity) -> str | None:
+    """Return the client of a message whose body claims one."""
+    return claimed if publisher.names_clients else publisher.user
+
+
 def check_reply_to(reply_to: str | None, publisher: Identity) -> None:
     """Raise Undecodable when no reply may go to `reply_to`; None is no reply.
 

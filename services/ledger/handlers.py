@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from services.ledger import answers
 from services.ledger.mails import (
     CATEGORIES,
+    FORGOTTEN,
     HOUR_MILLISECONDS,
     acceptance,
     early_outcome,
@@ -65,10 +66,14 @@ class MailQueryHandlers:
     totals: TotalReader
 
     async def on_describe_email(self, question: DescribeEmail) -> Sequence[Contract]:
-        """Answer with a mail and its history; with neither for another client's."""
+        """Answer with a mail and its history; with neither for another client's.
+
+        If several clients have a mail of this id, and none is named, answer with the clients.
+        """
         mail = await self.mails.find(question.email_id, question.client)
         if mail is None:
-            return [EmailDescribed(id=question.id)]
+            owners = await self.mails.owners(question.email_id, question.client)
+            return [EmailDescribed(id=question.id, **owners._asdict())]
         return [
             EmailDescribed.model_construct(
                 id=question.id, email=answers.record(mail), history=tuple(answers.history(mail))
@@ -116,7 +121,9 @@ def _totals_of(question: CountEmails) -> TotalFilter:
     if question.until - question.since > MAX_PERIODS * timedelta(hours=1):
         raise Reject(f"until: must be at most {MAX_PERIODS} hours after since")
     dimension, value = "", ""
-    if question.tag is not None:
+    if question.forgotten:
+        dimension = FORGOTTEN
+    elif question.tag is not None:
         dimension, value = "tag", question.tag
     elif question.domain is not None:
         dimension, value = "domain", question.domain

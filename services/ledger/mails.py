@@ -29,6 +29,7 @@ CATEGORIES = tuple(Category)
 WAITING, DEFERRED = STATUSES.index(EmailStatus.WAITING), STATUSES.index(EmailStatus.DEFERRED)
 _BOUNCED = STATUSES.index(EmailStatus.BOUNCED)
 _ENDED = tuple(status.ended for status in STATUSES)  # read for each outcome
+FORGOTTEN = "forgotten"  # a dimension of the sums: the ended recipients that were forgotten
 NUMBER_BITS = 20  # of a number, below its milliseconds; 43 bits of these last until 2248
 HOUR_MILLISECONDS = 3_600_000
 DAY_MILLISECONDS = 24 * HOUR_MILLISECONDS

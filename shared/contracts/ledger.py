@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from shared.contracts.fields import (
     MAX_ATTEMPTS,
+    MAX_ID_CHARS,
     MAX_RECIPIENTS,
     MAX_SUBJECT_CHARS,
     TEXT_FORM,
@@ -30,6 +31,7 @@ MAX_PERIODS = 2_400  # of one answer: 100 days by the hour
 # A recipient, with its address and a reply, takes some 2 kB; a message has up to 100.
 MAX_EMAIL_BYTES = 8 * 1024 * 1024
 MAX_TIMEZONE_CHARS = 64
+MAX_NAMED_CLIENTS = 20  # of one id
 MAX_LABELS = 50  # tags, or entries of metadata
 MAX_LABEL_CHARS = 513  # `name` or `name:value` of a tag
 
@@ -38,6 +40,8 @@ CURSOR_FORM = "^[0-9a-f]{16}$"
 
 PageCursor = Annotated[str, StringConstraints(pattern=CURSOR_FORM, max_length=16)]
 TagLabel = Annotated[str, StringConstraints(pattern=TAG_LABEL, max_length=MAX_LABEL_CHARS)]
+# The id of a client, or empty for none.
+OwnerName = Annotated[str, StringConstraints(max_length=MAX_ID_CHARS)]
 Labels = Annotated[dict[ShortText, ShortText], Field(max_length=MAX_LABELS), at_most(MAX_LABELS)]
 
 
@@ -119,17 +123,28 @@ class DescribeEmail(Question):
     keys = ("email.describe",)
 
     email_id: Id
-    client: Id | None = Field(None, description="Of this client alone; of any if absent")
+    client: OwnerName | None = Field(
+        None, description="Of this client alone, empty: of none; of any if absent"
+    )
 
 
 class EmailDescribed(Answer):
-    """Answers with a mail and its history, the oldest entry first; with neither if unknown."""
+    """Answers with a mail and its history, the oldest entry first; with neither if unknown.
+
+    Ids of several clients may be equal. Without a client it then answers with the clients alone.
+    """
 
     keys = ("email.described",)
     max_bytes = MAX_EMAIL_BYTES
 
     email: EmailRecord | None = None
     history: tuple[HistoryEntry, ...] = Field((), max_length=MAX_HISTORY)
+    clients: tuple[OwnerName, ...] = Field(
+        (), max_length=MAX_NAMED_CLIENTS, description="Some that have a mail of this id, each"
+    )
+    forgotten: bool = Field(
+        default=False, description="There was a mail of this id, whose recipients were forgotten"
+    )
 
 
 class ListEmails(Question):
@@ -179,6 +194,9 @@ class CountEmails(Question):
         None, description="`name`, or `name:value`; not together with a domain"
     )
     domain: Domain | None = Field(None, description="Of the recipient")
+    forgotten: bool = Field(
+        default=False, description="Of forgotten recipients alone; without a tag and a domain"
+    )
 
 
 class EmailCounts(BaseModel):

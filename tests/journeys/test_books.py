@@ -65,9 +65,14 @@ async def send(user: User, to: str | list[str], **more: object) -> str:
 
 async def check(stack: Stack) -> subprocess.CompletedProcess[str]:
     """Run `ops ledger check` on the stack."""
+    return await run_ops(stack, "ledger", "check")
+
+
+async def run_ops(stack: Stack, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a program for operators on the stack."""
     return await asyncio.to_thread(
         subprocess.run,
-        (sys.executable, "-m", "ops", "ledger", "check"),
+        (sys.executable, "-m", "ops", *words),
         cwd=ROOT,
         env={"RUN_DIR": str(stack.run_dir), "PATH": "/usr/bin:/bin"},
         capture_output=True,
@@ -117,6 +122,34 @@ async def test_the_books_have_every_end_and_add_up(user: User, stack: Stack) -> 
         assert outcome.stdout.endswith("the books add up\n")
     assert "1 cancelled" in after.stdout
     assert "0 waiting + 0 dead" in after.stdout
+
+
+async def test_the_books_add_up_after_a_person_was_forgotten(user: User, stack: Stack) -> None:
+    """Sums stay, the forgotten recipients are counted, and no file of a database has the person."""
+    person = "grace.hopper@books.example"
+    kept, sent = await send(user, DELIVERED), await send(user, person)
+    for each in (kept, sent):
+        await wait_for_status(user, each, "delivered")
+    before = await user.ask("GET", "/v1/stats")
+    asked = await run_ops(stack, "forget", person)
+
+    async def is_forgotten() -> bool:
+        return (await user.ask("GET", f"/v1/messages/{sent}")).status == 404
+
+    async def is_in_no_file() -> bool:
+        # The sender's outcome of today answers a copy of its command.
+        files = (stack.run_dir / "data").glob("ledger.sqlite*")
+        return not any(b"grace.hopper" in each.read_bytes() for each in files)
+
+    await until(is_forgotten, within=60)
+    await until(is_in_no_file)
+    after = await user.ask("GET", "/v1/stats")
+    checked = await check(stack)
+
+    assert asked.returncode == 0, asked.stderr
+    assert after.body["counts"] == before.body["counts"]
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "forgotten: 1 of these recipients\n" in checked.stdout
 
 
 async def test_no_client_sees_the_mail_of_another(user: User, stack: Stack) -> None:

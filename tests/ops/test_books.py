@@ -48,6 +48,7 @@ def evidence(*mails: EmailRecord, **changes: Any) -> Books:  # noqa: ANN401 -- t
     values: Mapping[str, Any] = {
         "before": SUMS,
         "after": SUMS,
+        "forgotten": (counts(), counts()),
         "still_waiting": recount.waiting.keys(),
         "queues": EMPTY,
         "dead": {},
@@ -63,13 +64,44 @@ def faults(found: Books) -> list[str]:
 
 def test_waiting_mails_in_dead_letters_add_up() -> None:
     """Each recipient that waits is in a dead letter, and the equation shows it as dead."""
-    found = evidence(DELIVERED, WAITING, dead={"sender.bulk.dead": {"m-2"}})
+    found = evidence(DELIVERED, WAITING, dead={"sender.bulk.dead": {("m-2", "shop")}})
 
     assert faults(found) == []
     assert books.equation(found) == (
         "5 accepted = 2 delivered + 1 bounced + 0 failed + 0 expired + 0 suppressed + 0 cancelled"
         " + 0 uncertain + 0 waiting + 2 dead"
     )
+
+
+def test_a_dead_letter_of_another_client_is_another_mail() -> None:
+    """A mail is lost although another client's mail of the same id is in a dead letter."""
+    found = evidence(DELIVERED, WAITING, dead={"sender.bulk.dead": {("m-2", "bakery")}})
+
+    [fault] = faults(found)
+    assert fault.startswith("lost: m-2 (client shop")
+
+
+def test_forgotten_recipients_are_in_the_sums_alone() -> None:
+    """The mails and the forgotten recipients are the sums, also while people are forgotten."""
+    ada = counts(delivered=1)
+    sums = counts(delivered=3, bounced_permanent=1, waiting=2)
+    quiet = evidence(
+        DELIVERED, WAITING, before=sums, after=sums, forgotten=(ada, ada), still_waiting=set()
+    )
+    meanwhile = evidence(
+        DELIVERED,
+        WAITING,
+        before=counts(delivered=3, bounced_permanent=1, waiting=3),
+        after=sums,
+        forgotten=(counts(), ada),
+        still_waiting=set(),
+    )
+
+    assert faults(quiet) == faults(meanwhile) == []
+    assert faults(evidence(DELIVERED, WAITING, forgotten=(ada, ada), still_waiting=set())) == [
+        "delivered: the sums have 1, the mails 2",
+        "accepted: the sums have 4, the mails 5",
+    ]
 
 
 def test_a_waiting_mail_that_is_nowhere_is_listed() -> None:
@@ -150,9 +182,9 @@ def test_the_sums_are_those_of_the_mails(
 
 def test_a_dead_letter_that_the_ledger_does_not_know_is_listed() -> None:
     """A mail that no sender could send was accepted, so the ledger must have it."""
-    found = evidence(DELIVERED, WAITING, still_waiting=set(), unknown={"m-9"})
+    found = evidence(DELIVERED, WAITING, still_waiting=set(), unknown={("m-9", None)})
 
-    assert faults(found) == ["not in the ledger: m-9, which is in a dead letter"]
+    assert faults(found) == ["not in the ledger: m-9 (no client), which is in a dead letter"]
 
 
 def test_a_long_list_has_an_end() -> None:

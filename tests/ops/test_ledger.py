@@ -15,11 +15,19 @@ from services.ledger import service
 from services.ledger.config import LedgerSettings
 from shared import topology
 from shared.broker import Broker
-from shared.contracts import Category, Contract, EmailBounced, EmailDelivered, SendEmail
+from shared.contracts import (
+    Category,
+    Contract,
+    EmailBounced,
+    EmailDelivered,
+    ForgetAddress,
+    SendEmail,
+)
 from shared.rabbitmq import declare
 from tests.ledger.books import ADA, BOB, event
 from tests.ops import dying
 from tests.ops.dying import QUEUE, fail, handled, refuse, settled
+from tests.sender.senders import SUPPRESSION_KEY
 from tests.serving import serving
 from tests.tap import publish_raw
 from tests.waiting import until
@@ -33,7 +41,8 @@ PATIENCE = dict.fromkeys(Category, timedelta(days=1))
 async def url(vhost: str, tmp_path: Path) -> AsyncIterator[str]:
     """Run a ledger on all queues; the value is the administrator's URL."""
     await declare(vhost, topology.EXCHANGES, topology.queues(scale=1e-6))
-    async with serving(service.run, LedgerSettings(amqp_url=vhost, data_dir=tmp_path)):
+    settings = LedgerSettings(amqp_url=vhost, data_dir=tmp_path, suppression_key=SUPPRESSION_KEY)
+    async with serving(service.run, settings):
         yield vhost
 
 
@@ -113,7 +122,7 @@ async def test_each_mail_that_is_nowhere_is_listed(url: str) -> None:
     evidence = await audited(url)
     on_the_way = await audited(url, {QUEUE: 1, "otp.commands": 7})
 
-    assert evidence.dead == {topology.dead_queue(QUEUE): {"m-1"}}
+    assert evidence.dead == {topology.dead_queue(QUEUE): {("m-1", None)}}
     [fault] = faults(evidence)
     assert fault.startswith("lost: m-2 (client shop, bulk, accepted ")
     assert books.equation(evidence).endswith("1 waiting + 1 dead")
@@ -122,13 +131,74 @@ async def test_each_mail_that_is_nowhere_is_listed(url: str) -> None:
 
 
 async def test_a_mail_that_the_ledger_could_not_record_is_listed(url: str) -> None:
-    """A dead letter of the ledger is a mail without books; one that is no mail is none."""
+    """Each dead letter is a mail without books, also one that no service could decode."""
     await publish_raw(url, topology.LEDGER_MAIL, b'{"id": "m-7"}', "email.send.bulk")
     await settled(url, topology.dead_queue(topology.LEDGER_MAIL), 1)
-    await publish_raw(url, QUEUE, b"no mail", "email.send.bulk")
+    await publish_raw(url, QUEUE, b'{"id": "m-8"}', "email.send.bulk")
     await handled(url, fail, 1)
 
-    assert faults(await audited(url)) == ["not in the ledger: m-7, which is in a dead letter"]
+    assert faults(await audited(url)) == [
+        f"not in the ledger: {each} (no client), which is in a dead letter"
+        for each in ("m-7", "m-8")
+    ]
+
+
+async def test_a_mail_does_not_hide_behind_another_clients(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Clients choose ids: a dead letter is its client's, and a message is asked for so."""
+    await handled(url, refuse, 1, dying.mail("m-1"))
+    async with Broker.connect(url, "gateway") as broker:
+        await broker.publish(mail("m-1"))
+        auditor = Auditor(broker)
+
+        async def has_both() -> bool:
+            return len((await auditor.describe("m-1")).clients) == 2
+
+        await until(has_both)
+    evidence = await audited(url)
+
+    assert evidence.dead == {topology.dead_queue(QUEUE): {("m-1", None)}}
+    [fault] = faults(evidence)
+    assert fault.startswith("lost: m-1 (client shop, ")
+    assert await run(url, "message", "m-1") == 1
+    error = capsys.readouterr().err
+    assert "''" in error
+    assert "shop" in error
+    assert await run(url, "message", "m-1", "--client", "shop") == 0
+    assert "shop" in capsys.readouterr().out
+
+
+async def test_the_books_add_up_after_a_person_was_forgotten(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Forgotten recipients stay in the sums and are counted; their dead letters are known."""
+    await handled(url, refuse, 1, dying.mail("m-1").model_copy(update={"to": (ADA,)}))
+    await recorded(
+        url,
+        mail("m-2", ADA, BOB),
+        event(EmailDelivered, "m-2", ADA),
+        event(EmailBounced, "m-2", BOB),
+    )
+    async with Broker.connect(url, "gateway") as broker:
+        auditor = Auditor(broker)
+
+        async def is_known() -> bool:
+            return (await auditor.describe("m-1")).email is not None
+
+        await until(is_known)
+        await broker.publish(ForgetAddress(id="f-1", email=ADA))
+
+        async def forgot() -> bool:
+            return (await auditor.describe("m-1")).forgotten
+
+        await until(forgot)
+    evidence = await audited(url)
+
+    assert faults(evidence) == []
+    assert books.equation(evidence).startswith("2 accepted = 1 delivered + 1 bounced")
+    assert ledger._report(evidence, datetime.now(UTC)) == 0
+    assert "forgotten: 1 of these recipients\n" in capsys.readouterr().out
 
 
 async def test_looking_takes_nothing(url: str) -> None:

@@ -47,6 +47,9 @@ IN_PROGRESS = ProblemType(
     409, "request-in-progress", "The first request with this Idempotency-Key is under way"
 )
 TOO_MANY_KEYS = ProblemType(409, "too-many-keys", "The client has two keys already")
+SHARED_ID = ProblemType(
+    409, "shared-id", "Several clients have a message of this id: name one by `client`"
+)
 TOO_LATE = ProblemType(
     409, "too-late", "Every recipient of this message has ended, none as cancelled"
 )

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 from services.gateway.api.body import RFC3339_TIME, StrictModel, read_query
 from services.gateway.api.openapi import Access, Operation, Success
 from services.gateway.api.outcomes import SmtpReply
-from services.gateway.api.problem import NO_SUCH_MESSAGE, TOO_LATE, Problem
+from services.gateway.api.problem import NO_SUCH_MESSAGE, SHARED_ID, TOO_LATE, Problem
 from services.gateway.api.request import SUBJECT, RequestReader, client_of
 from services.gateway.api.response import ResponseBody, ask, respond
 from services.gateway.clients.clients import Scope
@@ -33,7 +33,7 @@ from shared.contracts import (
     Reply,
     ReplyClass,
 )
-from shared.contracts.fields import Address, Moment, Tag
+from shared.contracts.fields import Address, Id, Moment, Tag
 from shared.contracts.ledger import MAX_LISTED_EMAILS, PageCursor, TagLabel
 
 DEFAULT_PAGE_SIZE = 50  # messages
@@ -57,6 +57,16 @@ class MessageQuery(StrictModel):
     )
     after: PageCursor | None = Field(None, description="`next` of the page before")
     limit: int = Field(DEFAULT_PAGE_SIZE, ge=1, le=MAX_LISTED_EMAILS, description="Messages a page")
+
+
+class OwnerQuery(StrictModel):
+    """The query for one message."""
+
+    client: Id | Literal[""] | None = Field(
+        None,
+        description="Of the administrator alone: the client whose message it is, empty for none. "
+        "Ids in batches are the clients' own, so several may have the same",
+    )
 
 
 class RecipientRecord(ResponseBody):
@@ -209,7 +219,8 @@ GET_MESSAGE = Operation(
     (Success(200, "The state and the history of each recipient", MessageDetails),),
     Access.ANY,
     Scope.READ,
-    problems=(NO_SUCH_MESSAGE,),
+    query=OwnerQuery,
+    problems=(NO_SUCH_MESSAGE, SHARED_ID),
     description="Right after the 202 the answer waits up to a second for the message to be "
     "recorded. A 404 of a message that was accepted just now means that the records are late.",
 )
@@ -221,7 +232,8 @@ DELETE_MESSAGE = Operation(
     (Success(202, "What is not yet being sent will not be sent", Cancelling),),
     Access.ANY,
     Scope.SEND,
-    problems=(NO_SUCH_MESSAGE, TOO_LATE),
+    query=OwnerQuery,
+    problems=(NO_SUCH_MESSAGE, SHARED_ID, TOO_LATE),
     description="Each recipient without an attempt under way ends as `cancelled`, as soon as its "
     "next attempt is due. An attempt under way may still send, or end as `cancelled`: the outcome "
     "of each recipient says which. It is too late once every recipient has its final outcome and "
@@ -290,11 +302,12 @@ class RecordViews:
         has read its copy of the command. An unknown id and another client's look alike.
         """
         request[SUBJECT] = request.match_info["id"]
+        query, client = read_query(OwnerQuery, request.query), client_of(request)
         try:
             question = DescribeEmail(
                 id=self.reader.new_stamp().id,
                 email_id=request.match_info["id"],
-                client=client_of(request),
+                client=query.client if client is None else client,
             )
         except ValidationError:
             raise Problem(NO_SUCH_MESSAGE) from None  # no message has such an id
@@ -303,6 +316,8 @@ class RecordViews:
             answer = await ask(self.broker, question, self.answer_seconds, EmailDescribed)
             if answer.email is not None:
                 return answer.email, answer.history
+            if answer.clients:
+                raise Problem(SHARED_ID, f"Clients: {', '.join(map(repr, answer.clients))}.")
         raise Problem(NO_SUCH_MESSAGE)
 
 

@@ -1,6 +1,6 @@
 """Forgetting a person: all mails to an address, and what comes late about them."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -11,11 +11,11 @@ import sqlalchemy as sa
 from services.ledger.changes import COUNTS, Row
 from services.ledger.mails import (
     DAY_MILLISECONDS,
-    DEFERRED,
+    FORGOTTEN,
     HOUR_MILLISECONDS,
-    WAITING,
     accepted_at,
     address_hash,
+    count_name,
     labels,
     mail_key,
     slices,
@@ -29,14 +29,13 @@ from services.ledger.store.tables import (
     messages,
     recipients,
 )
+from shared.contracts import EmailStatus
 from shared.runtime.sealing import AddressHasher, fold
 from shared.storage import dialect
 from shared.storage.database import Database, as_handler_errors
 from shared.storage.dialect import Clock
 
 FORGET_MAILS = 200  # a transaction: no record waits long for it
-
-_ONE_LESS_WAITING = tuple(-1 if name == "waiting" else 0 for name in COUNTS)
 
 
 class ForgottenAddresses:
@@ -74,8 +73,9 @@ class AddressForgetter:
         """Delete the mails to an address and their outcomes; return how many there were.
 
         Of a mail with other recipients only this one is deleted. Sums stay, without the mails that
-        are still under way. A late outcome of a mail from before is not recorded: the hash of the
-        address is kept for that, as long as mails are.
+        are still under way; how many of them were forgotten is counted by hour and status. A late
+        outcome of a mail from before is not recorded: the hash of the address is kept for that, as
+        long as mails are.
         """
         with as_handler_errors("the ledger"):
             await self._database.write(partial(self._remember, email=email))
@@ -83,6 +83,7 @@ class AddressForgetter:
             while deleted := await self._database.write(partial(_forget_some, email=email)):
                 total += deleted
             await self._database.write(partial(_forget_early, email=email))
+            await self._database.empty_log()
         return total
 
     async def purge(self, days: int) -> None:
@@ -119,7 +120,7 @@ def _forget_some(connection: sa.Connection, email: str) -> int:
         place = sa.tuple_(table.c.message, table.c.recipient)
         places = [(row.message, row.recipient) for row in found]
         connection.execute(sa.delete(table).where(place.in_(places)))
-    sql.write(connection, sql.ADD_TOTALS, _sums([row for row in found if _is_under_way(row)]))
+    sql.write(connection, sql.ADD_TOTALS, _sums(found))
     left = sa.select(recipients.c.message).where(recipients.c.message.in_([*mails]))
     others = {*connection.execute(left).scalars()}
     _forget_mails(connection, [row for number, row in mails.items() if number not in others])
@@ -128,7 +129,7 @@ def _forget_some(connection: sa.Connection, email: str) -> int:
 
 def _rows(connection: sa.Connection, email: str) -> Sequence[Any]:
     """Return rows of recipients that have the hash of the address, with their mails."""
-    columns = (recipients.c.message, recipients.c.recipient, recipients.c.status)
+    columns = (recipients.c[name] for name in ("message", "recipient", "status", "detail"))
     mail = (messages.c.email_id, messages.c.client, messages.c.category, messages.c.tags)
     look = (
         sa.select(*columns, *mail)
@@ -139,20 +140,17 @@ def _rows(connection: sa.Connection, email: str) -> Sequence[Any]:
     return connection.execute(look).all()
 
 
-def _is_under_way(row: Any) -> bool:  # noqa: ANN401 -- a row of `_rows`
-    return row.status in {WAITING, DEFERRED}
-
-
 def _sums(rows: Sequence[Any]) -> Sequence[Row]:
-    """Return the differences of the sums without these waiting recipients."""
-    sums: defaultdict[tuple[str, str, str, int, int], int] = defaultdict(int)
+    """Return the differences of the sums: waiting recipients leave them, others are forgotten."""
+    sums: defaultdict[tuple[str, str, str, int, int], Counter[str]] = defaultdict(Counter)
     for row in rows:
-        hour = accepted_at(row.message) // HOUR_MILLISECONDS
-        for dimension, value in slices(orjson.loads(row.tags or "{}"), row.recipient):
-            sums[row.client, dimension, value, hour, row.category] += 1
-    return [
-        (*key, *(count * each for each in _ONE_LESS_WAITING)) for key, count in sorted(sums.items())
-    ]
+        hour, name = accepted_at(row.message) // HOUR_MILLISECONDS, count_name(row)
+        if name == EmailStatus.WAITING:
+            for dimension, value in slices(orjson.loads(row.tags or "{}"), row.recipient):
+                sums[row.client, dimension, value, hour, row.category][name] -= 1
+        else:
+            sums[row.client, FORGOTTEN, "", hour, row.category][name] += 1
+    return [(*key, *(counts[name] for name in COUNTS)) for key, counts in sorted(sums.items())]
 
 
 def _forget_mails(connection: sa.Connection, rows: Sequence[Any]) -> None:

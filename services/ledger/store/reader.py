@@ -27,7 +27,7 @@ from services.ledger.mails import (
 from services.ledger.store.tables import history, mail_keys, message_tags, messages, recipients
 from shared.contracts import EmailStatus, ListEmails
 from shared.contracts.fields import MAX_RECIPIENTS
-from shared.contracts.ledger import MAX_HISTORY
+from shared.contracts.ledger import MAX_HISTORY, MAX_NAMED_CLIENTS
 from shared.storage.database import Database, as_handler_errors
 
 MAX_SCANNED = 2000  # mails of a page that are looked up for conditions beside its index
@@ -58,7 +58,7 @@ _BY_KEY = (
     .where(mail_keys.c.key.between(sa.bindparam("first"), sa.bindparam("last")))
     .where(mail_keys.c.message.is_not(None))
     .order_by(mail_keys.c.key)
-    .limit(1)
+    .limit(MAX_NAMED_CLIENTS)
 )
 
 
@@ -89,6 +89,13 @@ class MailFilter(NamedTuple):
             0 if since is None else min(first_number(milliseconds(since)), _LAST_NUMBER),
             min(end, after, _LAST_NUMBER),
         )
+
+
+class MailOwners(NamedTuple):
+    """The clients that have a mail of one id, and whether the mail of another was forgotten."""
+
+    clients: Sequence[str]
+    forgotten: bool
 
 
 class MailPage(NamedTuple):
@@ -123,9 +130,15 @@ class MailReader:
         self._database = database
 
     async def find(self, email_id: str, client: str | None) -> KeptMail | None:
-        """Return a mail of a client, or of any if None."""
+        """Return the mail of a client; if None, that of the only client that has one."""
         with as_handler_errors("the ledger"):
             look = partial(_find, email_id=email_id, client=client)
+            return await self._database.read_inline(look)
+
+    async def owners(self, email_id: str, client: str | None) -> MailOwners:
+        """Return the clients that have a mail of an id, of all or of one client."""
+        with as_handler_errors("the ledger"):
+            look = partial(_owners, email_id=email_id, client=client)
             return await self._database.read_inline(look)
 
     async def page(self, conditions: MailFilter, limit: int) -> MailPage:
@@ -144,14 +157,25 @@ def clients_of(connection: sa.Connection, column: sa.Column[str]) -> Sequence[st
 
 
 def _find(connection: sa.Connection, email_id: str, client: str | None) -> KeptMail | None:
+    stored = _stored(connection, _numbers_of(connection, email_id, client))
+    if len(stored) != 1:
+        return None
+    of = {"of": stored[0].message.number}
+    earlier = [RecordedOutcome(*row) for row in connection.execute(_EARLIER, of)]
+    return stored[0]._replace(earlier=earlier)
+
+
+def _owners(connection: sa.Connection, email_id: str, client: str | None) -> MailOwners:
+    numbers = _numbers_of(connection, email_id, client)
+    stored = _stored(connection, numbers)
+    return MailOwners([each.message.client for each in stored], len(stored) < len(numbers))
+
+
+def _numbers_of(connection: sa.Connection, email_id: str, client: str | None) -> Sequence[int]:
+    """Return the numbers of the mails of an id. A forgotten mail has one, and no row."""
     first = first_key(email_id) if client is None else mail_key(email_id, client)
     last = first + _KEY_END if client is None else first
-    number = connection.execute(_BY_KEY, {"first": first, "last": last}).scalar()
-    if number is None:
-        return None
-    earlier = [RecordedOutcome(*row) for row in connection.execute(_EARLIER, {"of": number})]
-    stored = _stored(connection, [number])  # none if it was forgotten just now
-    return stored[0]._replace(earlier=earlier) if stored else None
+    return connection.execute(_BY_KEY, {"first": first, "last": last}).scalars().all()
 
 
 def _page(connection: sa.Connection, conditions: MailFilter, limit: int) -> MailPage:

@@ -113,7 +113,8 @@ early_outcomes = sa.Table(
 )
 
 # Recipients by their status now, in the hour (since 1970, UTC) in which their mail was accepted:
-# over all (dimension ''), by domain of the recipient, by tag as `name` and as `name:value`.
+# over all (dimension ''), by domain of the recipient, by tag as `name` and as `name:value`; and of
+# those that had ended, the ones that were forgotten (dimension 'forgotten').
 totals = sa.Table(
     "totals",
     metadata,

@@ -105,6 +105,18 @@ def described(*known: EmailRecord) -> Callable[[DescribeEmail], Sequence[Contrac
     return describe
 
 
+def shared_by(*clients: str) -> Callable[[DescribeEmail], Sequence[Contract]]:
+    """Return a ledger's answer when these clients have a mail of the id."""
+
+    def describe(question: DescribeEmail) -> Sequence[Contract]:
+        if question.client is None:
+            return [EmailDescribed(id=question.id, clients=clients)]
+        mail = MAIL.model_copy(update={"client": question.client or None})
+        return [EmailDescribed(id=question.id, email=mail)]
+
+    return describe
+
+
 def cancelling(**counts: int) -> Callable[[CancelEmail], Sequence[Contract]]:
     """Return a sender's answer with these numbers of recipients, and no others."""
     numbers = {"waiting": 0, "undecided": 0, "ended": 0, "cancelled": 0} | counts
@@ -300,6 +312,28 @@ async def test_a_message_that_has_ended_is_cancelled_by_its_outcomes(
 
     assert answer.status == status
     assert answer.json.items() >= shown.items()
+
+
+async def test_the_administrator_names_a_client_of_a_shared_id(api: ApiClient, vhost: str) -> None:
+    """Of several clients with a message of an id one is named; a client has its own alone."""
+    ledger, sender = FakeService(shared_by("bakery", "shop", "")), FakeService(cancelling())
+    async with (
+        running_service(vhost, topology.LEDGER_QUESTIONS, {DescribeEmail: ledger}),
+        running_service(vhost, topology.SENDER_QUESTIONS, {CancelEmail: sender}),
+    ):
+        unnamed = await api.admin.call("GET", "/v1/messages/m1")
+        bakery = await api.admin.call("GET", "/v1/messages/m1?client=bakery")
+        nobody = await api.admin.call("GET", "/v1/messages/m1?client=")
+        refused = await api.admin.call("DELETE", "/v1/messages/m1")
+        cancelled = await api.admin.call("DELETE", "/v1/messages/m1?client=bakery")
+        own = await api.call("GET", "/v1/messages/m1?client=bakery")
+
+    assert (unnamed.status, unnamed.json["code"]) == (409, "shared-id")
+    assert "'bakery', 'shop', ''" in unnamed.json["detail"]
+    assert (bakery.json["client"], "client" in nobody.json) == ("bakery", False)
+    assert (refused.status, cancelled.status) == (409, 202)
+    assert [each.client for each in sender.got] == ["bakery"]
+    assert own.json["client"] != "bakery"
 
 
 async def test_the_administrator_cancels_in_the_name_of_the_client(

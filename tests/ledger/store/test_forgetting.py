@@ -1,11 +1,13 @@
 """Forgetting a person in both databases: nothing is left, and nothing late comes back."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from services.ledger.mails import DAY_MILLISECONDS
+from services.ledger.service import MIGRATIONS
 from services.ledger.store.forgetting import AddressForgetter
 from services.ledger.store.recording import MailStore
 from services.ledger.store.tables import forgotten, metadata
@@ -14,6 +16,7 @@ from shared.contracts.fields import Tag
 from shared.storage.database import Database
 from tests.clock import Clock
 from tests.ledger.books import ADA, AT, BOB, accepted, outcome, read_books, statuses
+from tests.sender.senders import HASHER
 
 LOUD = "Ada@one.example"
 LATER = AT + timedelta(days=2)
@@ -54,6 +57,27 @@ async def test_nothing_is_left(
     assert ADA not in left
     assert LOUD not in left
     assert "Dear Ada" not in left
+
+
+async def test_nothing_is_left_in_files(tmp_path: Path, clock: Clock) -> None:
+    """The bytes of the database and of its log have nothing of a person who was forgotten."""
+    async with Database.open("ledger", None, tmp_path, MIGRATIONS) as database:
+        store = MailStore(database, 0, HASHER, clock)
+        for number in range(50):
+            await store.record(accepted(f"m-{number}", ADA, metadata={"name": "ada lovelace"}))
+            await store.record(outcome(EmailDeferred, f"m-{number}", ADA))
+            await store.record(outcome(email_id=f"m-{number}", recipient=ADA, attempt=2))
+            await store.record(accepted(f"n-{number}", BOB))
+
+        def matches() -> int:
+            content = [path.read_bytes() for path in tmp_path.iterdir()]
+            return sum(each.count(b"ada@one") + each.count(b"ada lovelace") for each in content)
+
+        before = matches()
+        await AddressForgetter(database, HASHER, clock).forget(ADA)
+
+        assert before > 0
+        assert matches() == 0
 
 
 async def test_the_others_stay(
@@ -101,7 +125,7 @@ async def test_a_person_who_comes_back(
 
 
 async def test_sums(store: MailStore, forgetter: AddressForgetter, database: Database) -> None:
-    """Sums of ended mails stay; those of mails under way are counted no more."""
+    """Sums of ended mails stay, and how many of them were forgotten; others are counted no more."""
     await store.record(accepted("m-1", ADA))
     await store.record(outcome(email_id="m-1"))
     await store.record(accepted("m-2", ADA))
@@ -112,6 +136,7 @@ async def test_sums(store: MailStore, forgetter: AddressForgetter, database: Dat
 
     totals = (await read_books(database)).totals
     assert {tuple(counts.items()) for counts in totals.values()} == {(("delivered", 1),)}
+    assert sorted(dimension for _, dimension, *_ in totals) == ["", "domain", "forgotten"]
 
 
 async def test_purge(forgetter: AddressForgetter, database: Database, clock: Clock) -> None:

@@ -11,6 +11,7 @@ import pytest
 from services.ledger.answers import KeptMail, cursor
 from services.ledger.mails import Acceptance, EarlyOutcome
 from services.ledger.store import reader as readers
+from services.ledger.store.forgetting import AddressForgetter
 from services.ledger.store.reader import MailFilter, MailReader
 from services.ledger.store.recording import MailStore
 from shared.contracts import (
@@ -93,7 +94,7 @@ async def test_a_mail_has_its_recipients_and_their_outcomes(
 
 
 async def test_a_mail_is_found_by_its_client_alone(store: MailStore, mails: MailReader) -> None:
-    """An id of another client is another mail; without a client any mail of the id is found."""
+    """An id of another client is another mail; without a client the only mail of it is found."""
     await recorded(
         store,
         accepted("m-1", ADA, client="shop"),
@@ -105,10 +106,27 @@ async def test_a_mail_is_found_by_its_client_alone(store: MailStore, mails: Mail
     assert await mails.find("m-2", "shop") is None
     assert await mails.find("m-3", "shop") is None, "its command has not come"
     assert await mails.find("m-4", None) is None
-    for email_id, client in (("m-1", "shop"), ("m-1", None), ("m-2", None)):
+    for email_id, client in (("m-1", "shop"), ("m-1", None), ("m-2", None), ("m-2", "")):
         found = await mails.find(email_id, client)
         assert found is not None
         assert found.message.email_id == email_id
+
+
+async def test_clients_that_share_an_id(
+    store: MailStore, mails: MailReader, forgetter: AddressForgetter
+) -> None:
+    """Mails of one id are all named by their clients, and none stands for another."""
+    await recorded(store, accepted("m-1", ADA, client="shop"))
+    await recorded(store, accepted("m-1", BOB, client=None))
+    both = await mails.owners("m-1", None)
+    either = await mails.find("m-1", None)
+    await forgetter.forget(ADA)
+
+    assert either is None
+    assert ({*both.clients}, both.forgotten) == ({"shop", ""}, False)
+    assert await mails.owners("m-1", None) == ([""], True)
+    assert await mails.owners("m-1", "shop") == ([], True)
+    assert await mails.find("m-1", None) is not None
 
 
 async def test_a_list_has_the_newest_first(store: MailStore, mails: MailReader) -> None:

@@ -111,6 +111,8 @@ LEDGER_EXAMPLES: tuple[Contract, ...] = (
                 retry_after=60.5,
             ),
         ),
+        clients=("shop",),
+        forgotten=True,
     ),
     ListEmails(
         id=EVENT,
@@ -135,6 +137,7 @@ LEDGER_EXAMPLES: tuple[Contract, ...] = (
         category=Category.BULK,
         tag="campaign",
         domain="example.org",
+        forgotten=True,
     ),
     EmailsCounted(id=EVENT, periods=(COUNTS,), total=COUNTS),
     CancelEmail(id=EVENT, email_id=EMAIL, client="shop"),
