@@ -92,7 +92,8 @@ def settings(place: Bench, amqp_url: str, health_port: int) -> dict[str, str]:
 @asynccontextmanager
 async def filled(place: Bench, plan: LedgerPlan) -> AsyncIterator[str]:
     """Open a vhost in which all events wait; the value is its AMQP URL."""
-    async with place.vhost(Owner.LEDGER) as amqp_url, Broker.connect(amqp_url, NAME) as broker:
+    owners = (Owner.LEDGER, Owner.SENDER)  # a mail is published only with a queue to send from
+    async with place.vhost(*owners) as amqp_url, Broker.connect(amqp_url, NAME) as broker:
         batch: list[Contract] = []
         for each in events(plan):
             batch.append(each)

@@ -136,6 +136,7 @@ class Publisher:
         self._current: _PublishingChannel | None = None
         self._opening = asyncio.Lock()
         self._finding = asyncio.Lock()
+        self._finder: Channel | None = None
         self._slots = asyncio.Semaphore(MAX_UNCONFIRMED)
         self._under_way: dict[str, asyncio.Future[None]] = {}
 
@@ -234,10 +235,11 @@ class Publisher:
         async with self._finding:
             if queue in current.found:
                 return
-            channel = await self._connection.channel()  # the broker closes it for a missing queue
+            if self._finder is None or not self._finder.is_open:
+                # Not the channel of publishes: the broker closes it for a missing queue.
+                self._finder = await self._connection.channel()
             with translated(f"no queue {queue}"):
-                await channel.library.queue_declare(queue, passive=True)
-            await channel.library.close(timeout=CLOSE_SECONDS)
+                await self._finder.library.queue_declare(queue, passive=True)
             current.found.add(queue)
 
     async def _writable(self) -> _PublishingChannel:
