@@ -109,7 +109,7 @@ def test_up_brings_everything_and_ends_with_everything(own_stack: Stack) -> None
 
     files = [each for each in own_stack.run_dir.rglob("*") if each.is_file()]
     readable = [each for each in files if each.stat().st_mode & 0o077]
-    assert {"stack.json", "ledger.sqlite", "sender.log"} <= {each.name for each in files}
+    assert {"stack.json", "ledger.sqlite"} <= {each.name for each in files}
     assert readable == []
     assert record.keys() == {
         *("gateway_url", "admin_token", "client_key", "amqp_url", "management_url"),
