@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from shared.contracts import CONTRACTS, Event
+from shared.contracts import CONTRACTS, Category, Event
 from shared.shards import SHARD_PATTERN, SHARDED, shard_of
 from shared.topology import (
     COMMANDS,
@@ -35,19 +35,30 @@ class User:
     topics: Mapping[str, str]
 
 
+_SENDING_QUEUES = rf"sender\.({'|'.join(Category)})(\.{SHARD_PATTERN})?"
+
+
 def _user(name: Owner, *, commands: str = "", events: str = "", consumes: bool = True) -> User:
     """Return the rights of a service: to read its own queues, to write keys that are named.
 
     A service that answers questions may write to the default exchange, which carries replies. That
     also reaches any queue by its name: RabbitMQ has no finer right (access control, 2026-08).
+
+    A service that publishes mail looks whether the queue to send from exists. RabbitMQ 4.3 answers
+    only with some right on that queue. The right to write binds a queue only to an exchange that
+    the user may read, and a service may read none.
     """
     own = rf"^{name}\."
     topics = {COMMANDS: commands or "^$", EVENTS: events or "^$", DEAD: own if consumes else "^$"}
     topics |= dict.fromkeys(DELAY_EXCHANGES, own if consumes else "^$")
     exchanges = [COMMANDS] * bool(commands) + [EVENTS] * bool(events)
     pipeline = [DEAD, "amq.default", *DELAY_EXCHANGES] if consumes else []
-    allowed = "|".join(exchange.replace(".", r"\.") for exchange in (*exchanges, *pipeline))
-    return User(name, write=f"^({allowed})$", read=own if consumes else "^$", topics=topics)
+    allowed = [exchange.replace(".", r"\.") for exchange in (*exchanges, *pipeline)]
+    if r"email\.send" in commands:
+        allowed.append(_SENDING_QUEUES)
+    return User(
+        name, write=f"^({'|'.join(allowed)})$", read=own if consumes else "^$", topics=topics
+    )
 
 
 _MAIL_KEYS = rf"email\.send\.({'|'.join(SHARDED)})(\.{SHARD_PATTERN})?"  # of all shards

@@ -5,9 +5,9 @@ import re
 import pytest
 
 from shared import rights, topology
-from shared.contracts import CONTRACTS, Command, Event, Question
+from shared.contracts import CONTRACTS, Category, Command, Event, Question
 from shared.rights import User
-from shared.topology import EXCHANGES
+from shared.topology import EXCHANGES, sending_queue, shard_queues
 from tests.shared.test_topology import ALL, name_of
 
 USERS = {user.name: user for user in rights.USERS}
@@ -24,6 +24,15 @@ def test_rights_are_anchored(user: User) -> None:
 
     assert all(pattern.startswith("^") for pattern in patterns)
     assert user.write.endswith("$")
+
+
+def test_a_publisher_of_mail_may_look_for_its_queues() -> None:
+    """RabbitMQ 4.3 shows whether a queue exists only to a user with some right on it."""
+    sending = {name for c in Category for name in (sending_queue(c), *shard_queues(c))}
+
+    for name, user in USERS.items():
+        found = {each.name for each in ALL if each.owner and re.search(user.write, each.name)}
+        assert found == (sending if name in {"gateway", "otp", "scheduler"} else set())
 
 
 @pytest.mark.parametrize("user", rights.USERS, ids=name_of)
