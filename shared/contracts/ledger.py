@@ -40,8 +40,8 @@ CURSOR_FORM = "^[0-9a-f]{16}$"
 
 PageCursor = Annotated[str, StringConstraints(pattern=CURSOR_FORM, max_length=16)]
 TagLabel = Annotated[str, StringConstraints(pattern=TAG_LABEL, max_length=MAX_LABEL_CHARS)]
-# The id of a client, or empty for none.
-OwnerName = Annotated[str, StringConstraints(max_length=MAX_ID_CHARS)]
+OWNER_NAME = r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99})?$"  # the id of a client, or empty for none
+OwnerName = Annotated[str, StringConstraints(pattern=OWNER_NAME, max_length=MAX_ID_CHARS)]
 Labels = Annotated[dict[ShortText, ShortText], Field(max_length=MAX_LABELS), at_most(MAX_LABELS)]
 
 

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from services.gateway.api.problem import Mistake
 from services.gateway.clients.clients import CLIENT_ID_PATTERN
-from shared.contracts import attachment, fields, ledger
+from shared.contracts import attachment, fields, ledger, suppressions
 
 MAX_MISTAKES = 20  # in one answer
 MAX_NAME_CHARS = 100  # of an unknown field, whose name the client made
@@ -27,6 +27,9 @@ PATTERNS: Mapping[str, str] = {
     attachment.CONTENT_ID: "must be 1 to 100 letters, digits and any of ._+- , a letter or digit "
     "first, such as logo",
     ledger.CURSOR_FORM: "must be `next` of another page",
+    suppressions.CURSOR: "must be `next` of another page",
+    ledger.TAG_LABEL: "must be the name of a tag, or `name:value`",
+    ledger.OWNER_NAME: "must be the id of a client, or empty",
     CLIENT_ID_PATTERN: "must be 1 to 64 lower-case letters, digits, dots, underscores and hyphens, "
     "a letter or digit first",
 }

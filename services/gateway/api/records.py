@@ -33,8 +33,8 @@ from shared.contracts import (
     Reply,
     ReplyClass,
 )
-from shared.contracts.fields import Address, Id, Moment, Tag
-from shared.contracts.ledger import MAX_LISTED_EMAILS, PageCursor, TagLabel
+from shared.contracts.fields import Address, Moment, Tag
+from shared.contracts.ledger import MAX_LISTED_EMAILS, OwnerName, PageCursor, TagLabel
 
 DEFAULT_PAGE_SIZE = 50  # messages
 # Before each further question about a message that the ledger does not know: it reads the copy of
@@ -62,7 +62,7 @@ class MessageQuery(StrictModel):
 class OwnerQuery(StrictModel):
     """The query for one message."""
 
-    client: Id | Literal[""] | None = Field(
+    client: OwnerName | None = Field(
         None,
         description="Of the administrator alone: the client whose message it is, empty for none. "
         "Ids in batches are the clients' own, so several may have the same",

@@ -71,6 +71,7 @@ async def test_sums_of_days_begin_at_midnight_of_their_zone(api: ApiClient, vhos
         "timezone": "Europe/Vienna",
         "category": Category.BULK,
         "tag": "a:b",
+        "forgotten": False,
     }
     assert answer.json["to"] == "2026-10-26T00:00:00+01:00"
     assert answer.json["periods"] == [{"since": "2026-10-25T00:00:00+02:00"} | SHOWN]

@@ -149,8 +149,8 @@ async def test_wrong_settings_are_a_line_each() -> None:
 
 async def test_a_warning_of_the_settings_is_logged(tmp_path: Path) -> None:
     """A secret that all users of a container can read is a warning; the service starts."""
-    (tmp_path / "url").touch(mode=0o644)
     (tmp_path / "url").write_text(GOOD["AMQP_URL"])
+    (tmp_path / "url").chmod(0o644)  # whatever the umask is
     async with (
         asyncio.timeout(PATIENCE),
         started(
