@@ -49,10 +49,10 @@ LIBRARIES = {
 PURE_FOLDERS: Mapping[str, Sequence[str]] = {
     "shared/contracts": (),
     "services/classifier": ("__main__", "handlers", "service"),
-    "services/ledger": ("__main__", "announcing", "handlers", "service", "suppression_handlers"),
+    "services/ledger": ("__main__", "announcing", "handlers", "service"),
     "services/otp": ("__main__", "handlers", "service", "sql", "store"),
     "services/otp/mail": (),
-    "services/sender": ("__main__", "handlers", "service", "stop_handlers", "stops", "store"),
+    "services/sender": ("__main__", "handlers", "service", "stops", "store"),
     "services/sender/mail": ("builder",),
     "services/sender/replies": (),
     "services/gateway": ("__main__", "app", "middleware", "service"),
@@ -67,8 +67,8 @@ EDGE_FOLDERS: Mapping[str, Sequence[str]] = {
     "shared/storage": ("rate",),
     "services/classifier/store": (),
     "services/ledger/store": (),
-    "services/gateway/api": ("body", "mistakes", "openapi", "problem"),
-    "services/sender/smtp": ("circuit_breaker", "extensions", "relay"),
+    "services/gateway/api": ("body", "openapi", "problem"),
+    "services/sender/smtp": ("circuit_breaker", "relay"),
 }
 NOT_IN_PURE = (
     "asyncio",
@@ -96,6 +96,11 @@ ENVIRONMENT = ("os.environ", "os.environb", "os.getenv", "os.putenv")
 
 # A test file without a module of its name, and why.
 NO_MODULE = {
+    "tests/gateway/test_docs.py": "the page of the API in a browser",
+    "tests/gateway/api/test_mistakes.py": "the words for the mistakes of all bodies",
+    "tests/ledger/test_suppression_handlers.py": "from a bounce to a mail that is not sent",
+    "tests/otp/mail/test_template.py": "the placeholders of a translation, without its file",
+    "tests/sender/test_stop_handlers.py": "the handlers of what stops mails, on real databases",
     "tests/gateway/api/test_repeats.py": "requests and keys together: messages that are sent again",
     "tests/test_databases.py": "it is about the fixtures of tests/databases.py",
     "tests/test_publish.py": "it runs the programs of docs/publish.md",

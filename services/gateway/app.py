@@ -1,19 +1,20 @@
-"""The application: the view of each operation, and the key that it asks for."""
+"""The application: the view of each operation, the key that it asks for, and the page `/docs`."""
 
 import hmac
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 import orjson
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from services.gateway.api import (
     batch,
     clients,
     codes,
-    docs,
     domains,
     events,
     messages,
@@ -58,6 +59,27 @@ from services.gateway.middleware import (
 )
 from shared.runtime import health
 from shared.runtime.health import Check
+
+# The page shows the OpenAPI document to people.
+_PAGE_FOLDER = Path(__file__).parent / "page"
+# All URLs in the page are relative, so that it works behind a proxy that adds a prefix.
+_PAGE_FILES: Mapping[str, str] = {
+    "/docs": "page.html",
+    "/docs/page.css": "page.css",
+    "/docs/page.js": "page.js",
+    "/docs/swagger-ui.css": "swagger-ui/swagger-ui.css",
+    "/docs/swagger-ui-bundle.js": "swagger-ui/swagger-ui-bundle.js",
+}
+_PAGE_HEADERS: Mapping[str, str] = {
+    # Requests go to this origin alone: a person may type a key into the page.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+        "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-cache",  # kept, and asked for again by the ETag of the library
+}
 
 
 class Health(ResponseBody):
@@ -237,7 +259,7 @@ def build_app(
     )
     app.add_routes(health.routes(checks))
     if with_docs:
-        app.add_routes(docs.routes())
+        app.add_routes(docs_routes())
     return app
 
 
@@ -299,3 +321,15 @@ def _bearer_token(authorization: str | None) -> str:
 
 def _unauthorized(reason: str) -> Problem:
     return Problem(UNAUTHORIZED, headers={"WWW-Authenticate": CHALLENGE}, reason=reason)
+
+
+def docs_routes() -> list[web.RouteDef]:
+    """Return the routes of the page and its files; none of them asks for a key."""
+    return [web.get(path, _page_file(_PAGE_FOLDER / name)) for path, name in _PAGE_FILES.items()]
+
+
+def _page_file(path: Path) -> Handler:
+    async def get_file(_: web.Request) -> web.FileResponse:
+        return web.FileResponse(path, headers=_PAGE_HEADERS)
+
+    return get_file

@@ -11,14 +11,13 @@ from pathlib import Path
 
 from services.ledger.announcing import RETRY_SECONDS, SuppressionAnnouncer
 from services.ledger.config import LedgerSettings
-from services.ledger.handlers import MailHandlers, MailQueryHandlers
+from services.ledger.handlers import MailHandlers, MailQueryHandlers, SuppressionHandlers
 from services.ledger.store.forgetting import AddressForgetter
 from services.ledger.store.purging import LedgerPurge
 from services.ledger.store.reader import MailReader
 from services.ledger.store.recording import MailStore
 from services.ledger.store.suppressing import SuppressionStore
 from services.ledger.store.totals import TotalReader
-from services.ledger.suppression_handlers import SuppressionHandlers
 from shared import topology
 from shared.broker import Broker
 from shared.consumer import Subscription

@@ -19,8 +19,7 @@ from services.otp.fixed_codes import FixedCodeTable
 from services.otp.limits import SECOND_MS, CodeLimits
 from services.otp.mail import translations
 from services.otp.mail.mail import Branding
-from services.otp.mail.template import check_no_link
-from services.otp.mail.translations import Translations
+from services.otp.mail.translations import Translations, check_no_link
 from shared.config import Seconds, Settings
 from shared.contracts import address
 from shared.contracts.codes import MAX_DIGITS, MIN_DIGITS

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 from services.otp import sql
 from services.otp.codes import Challenge, CodePolicy, CodeScope
 from services.otp.limits import DAY_MS, HOUR_MS, Limit, WindowCounter
-from services.otp.sql import OtpTransaction
-from services.otp.tables import UNSEEN
+from services.otp.sql import UNSEEN, OtpTransaction
 
 FAILURE_WINDOW_MS = DAY_MS  # rolling; no challenge lives longer
 

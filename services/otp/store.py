@@ -11,8 +11,16 @@ from services.otp.codes import MAX_CLOCK_STEP_MS, CodePolicy
 from services.otp.guessing import FAILURE_WINDOW_MS, CodeUse, Guess, GuessDecision
 from services.otp.issuing import IssueRequest, IssueResult
 from services.otp.limits import DAY_MS, HOUR_MS, MINUTE_MS, recipient_subject
-from services.otp.sql import OtpTransaction
-from services.otp.tables import challenges, commands, compared, failures, guesses, mails, standing
+from services.otp.sql import (
+    OtpTransaction,
+    challenges,
+    commands,
+    compared,
+    failures,
+    guesses,
+    mails,
+    standing,
+)
 from shared.batch import Batcher
 from shared.runtime.sealing import fold
 from shared.storage import dialect

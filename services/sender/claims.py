@@ -1,11 +1,11 @@
-"""Claims: which of a mail's recipients an attempt may send to, and what is known of the others."""
+"""Claims: which of a mail's recipients an attempt may send to, and what stops the others."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from services.sender.suppressions import Stop
-from shared.contracts import Outcome, SendEmail
+from shared.contracts import Category, Outcome, SendEmail, SuppressionOrigin
 
 # A sender that has not renewed its claim for so long counts as dead. A transaction may take longer:
 # its sender renews the claim meanwhile.
@@ -13,6 +13,55 @@ LEASE_SECONDS = 30.0
 # Share of a lease that its holder does not use: octets need a moment from the last check of the
 # lease to the relay, and the clocks of two machines do not run at one speed.
 LEASE_MARGIN_SHARE = 0.1
+_BITS = {category: 1 << place for place, category in enumerate(Category)}
+_RANKS = {origin: rank for rank, origin in enumerate(SuppressionOrigin)}
+
+
+class Stop(NamedTuple):
+    """Why a mail is not sent to a recipient: an entry of this origin, or None: it was cancelled."""
+
+    origin: SuppressionOrigin | None
+    reason: str = ""
+
+
+CANCELLED = Stop(None)
+
+
+class CopiedSuppression(NamedTuple):
+    """An entry of the suppression list; `client` and `list_id` are empty for all of them.
+
+    `categories` are those that it stops, as the sum of their bits.
+    """
+
+    address_key: str
+    origin: SuppressionOrigin
+    client: str
+    list_id: str
+    categories: int
+    reason: str
+
+    def stops(self, command: SendEmail) -> bool:
+        """Return whether a mail to the entry's address is not to be sent."""
+        return bool(
+            self.categories & _BITS[command.category]
+            and self.client in {"", command.client}
+            and self.list_id in {"", command.list_id}
+        )
+
+
+def bits(categories: Iterable[Category]) -> int:
+    """Return classes of mail as the sum of their bits."""
+    return sum(_BITS[each] for each in {*categories})
+
+
+def find_stop(entries: Iterable[CopiedSuppression], command: SendEmail) -> Stop | None:
+    """Return why a mail is not sent to the address of some entries, None if it is sent."""
+    found = min(
+        (each for each in entries if each.stops(command)),
+        key=lambda entry: _RANKS[entry.origin],
+        default=None,
+    )
+    return found and Stop(found.origin, found.reason)
 
 
 class RecipientsStopped(Exception):

@@ -7,9 +7,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, model_v
 from pydantic_settings import NoDecode
 
 from services.sender.claims import LEASE_SECONDS
-from services.sender.mail import keyring
 from services.sender.mail.compose import MailDefaults
-from services.sender.mail.dkim import DkimSigner
+from services.sender.mail.dkim import DkimSigner, read_signers
 from services.sender.schedule import Backoff, RetrySchedule
 from services.sender.smtp.rate_limits import domain_rate, relay_rate
 from services.sender.smtp.relay import (
@@ -67,7 +66,7 @@ def _one_key(text: str) -> str:
 
 # The setting is their directory, read with the other settings: an unusable key is reported before
 # anything is opened.
-Signers = Annotated[Mapping[str, InstanceOf[DkimSigner]], NoDecode, BeforeValidator(keyring.read)]
+Signers = Annotated[Mapping[str, InstanceOf[DkimSigner]], NoDecode, BeforeValidator(read_signers)]
 Connections = Annotated[int, Field(ge=1, le=MAX_CONNECTIONS)]
 
 

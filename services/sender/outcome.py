@@ -11,10 +11,9 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid5
 
-from services.sender.claims import mail_key
+from services.sender.claims import Stop, mail_key
 from services.sender.replies import reply as replies
 from services.sender.schedule import AttemptHistory, RetrySchedule
-from services.sender.suppressions import Stop
 from shared.contracts import (
     Category,
     EmailBounced,

@@ -8,12 +8,11 @@ from functools import partial
 from pathlib import Path
 
 from services.sender.config import SenderSettings
-from services.sender.handlers import SendHandler
+from services.sender.handlers import SendHandler, StopHandlers, ask_for_copy
 from services.sender.mail.builder import MailBuilder
 from services.sender.smtp.pool import SmtpPool
 from services.sender.smtp.rate_limits import Throttle
 from services.sender.smtp.relay import Relay, RelaySettings, Tls
-from services.sender.stop_handlers import StopHandlers, ask_for_copy
 from services.sender.stops import StopStore
 from services.sender.store import RENEWALS_PER_LEASE, ClaimStore
 from services.sender.tables import paces

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 
-from services.sender.claims import mail_key
-from services.sender.suppressions import CANCELLED, CopiedSuppression, Stop, bits, find_stop
+from services.sender.claims import CANCELLED, CopiedSuppression, Stop, bits, find_stop, mail_key
 from services.sender.tables import PURGE_ROWS, cancellations, claims, suppressions
 from shared.batch import Batcher
 from shared.contracts import (

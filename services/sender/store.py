@@ -19,10 +19,10 @@ from services.sender.claims import (
     Claim,
     Lease,
     RecipientsStopped,
+    Stop,
     mail_key,
 )
 from services.sender.stops import StopTable
-from services.sender.suppressions import Stop
 from services.sender.tables import ClaimChange, ClaimTable, OutcomeRow
 from shared.batch import Batcher
 from shared.contracts import Outcome, SendEmail

@@ -10,7 +10,7 @@ import pytest
 from services.otp.codes import CodeScope
 from services.otp.guessing import CodeUse, CountedGuess, Guess, GuessDecision, UncheckedGuess
 from services.otp.limits import CodeLimits
-from services.otp.tables import failures, guesses
+from services.otp.sql import failures, guesses
 from shared.storage.database import Database
 from tests.clock import Clock
 from tests.otp.asking import ANNA, IP, NO_LIMITS, PEOPLE, Asking, rows

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from services.otp.codes import Challenge, CodeScope
 from services.otp.guessing import CodeUse, CountedGuess, GuessBudget
-from services.otp.tables import failures
+from services.otp.sql import failures
 from shared.storage.database import Database
 from tests.clock import Clock
 from tests.otp.asking import ANNA, GENERATOR, NO_LIMITS, PEOPLE, POLICY, Asking

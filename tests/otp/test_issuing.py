@@ -11,8 +11,8 @@ from services.otp.codes import Challenge, CodeGenerator, CodeScope, NewChallenge
 from services.otp.guessing import GuessBudget
 from services.otp.issuing import Issued, Issuer, IssueRefused, IssueRequest, alive
 from services.otp.limits import DAY_MS, HOUR_MS, MINUTE_MS, CodeLimits, Limit, WindowCounter
+from services.otp.sql import commands, mails
 from services.otp.store import ChallengeStore
-from services.otp.tables import commands, mails
 from shared.contracts import Withholding
 from shared.storage.database import Database
 from tests.clock import Clock

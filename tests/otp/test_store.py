@@ -16,8 +16,8 @@ from services.otp.guessing import CodeUse, CountedGuess
 from services.otp.issuing import Issued, IssueRefused, IssueRequest
 from services.otp.limits import CodeLimits
 from services.otp.service import MIGRATIONS
+from services.otp.sql import challenges, commands, failures, guesses, mails, metadata
 from services.otp.store import KEEP_MS, KEEP_UNSEEN_MS, ChallengeStore
-from services.otp.tables import challenges, commands, failures, guesses, mails, metadata
 from shared.contracts import Withholding
 from shared.errors import Reject, Retry
 from shared.storage import dialect

@@ -8,8 +8,8 @@ import pytest
 import uvloop
 
 from ops.simulator.simulator import Simulator
+from services.sender.handlers import StopHandlers
 from services.sender.service import MIGRATIONS
-from services.sender.stop_handlers import StopHandlers
 from services.sender.stops import StopStore
 from services.sender.store import ClaimStore
 from shared.storage.database import Database

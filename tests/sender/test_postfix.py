@@ -16,8 +16,7 @@ from ops.broker import BrokerAddress, BrokerPorts
 from services.sender.outcome import FailureReason, Unsendable
 from services.sender.replies.reply import classify_refusal, too_many_recipients
 from services.sender.smtp.connect import connect
-from services.sender.smtp.extensions import Extensions
-from services.sender.smtp.relay import Tls
+from services.sender.smtp.relay import Extensions, Tls
 from services.sender.store import ClaimStore
 from shared.contracts import EmailBounced, EmailDeferred, EmailDelivered, ReplyClass, Stage
 from tests.sender.commands import a_command

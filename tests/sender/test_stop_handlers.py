@@ -9,14 +9,13 @@ import pytest
 import sqlalchemy as sa
 
 from services.sender import tables
-from services.sender.claims import mail_key
+from services.sender.claims import CANCELLED, mail_key
+from services.sender.handlers import StopHandlers
 from services.sender.mail.compose import OutgoingMail
 from services.sender.outcome import NotAttempted, Replies, Unsendable
 from services.sender.replies import reply as replies
-from services.sender.stop_handlers import StopHandlers
 from services.sender.stops import CancellingCounts, StopStore
 from services.sender.store import LATE_COMMAND_SECONDS, LOOK_AGAIN_SECONDS, ClaimStore
-from services.sender.suppressions import CANCELLED
 from services.sender.tables import claims
 from shared.contracts import (
     CancelEmail,

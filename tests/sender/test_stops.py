@@ -9,15 +9,14 @@ from typing import Any
 
 import pytest
 
-from services.sender.claims import LEASE_SECONDS
+from services.sender.claims import LEASE_SECONDS, Stop
+from services.sender.handlers import StopHandlers, ask_for_copy
 from services.sender.mail.compose import OutgoingMail
 from services.sender.outcome import Replies
 from services.sender.replies import reply as replies
 from services.sender.service import MIGRATIONS
-from services.sender.stop_handlers import StopHandlers, ask_for_copy
 from services.sender.stops import REMEMBER_REMOVED_SECONDS, StopStore
 from services.sender.store import LOOK_AGAIN_SECONDS, ClaimStore
-from services.sender.suppressions import Stop
 from shared.contracts import (
     AnnounceSuppressions,
     Category,

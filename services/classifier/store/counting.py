@@ -18,7 +18,7 @@ from services.classifier.evidence import (
 )
 from services.classifier.rule import Evidence, Mode, VerdictChange, VerdictRule
 from services.classifier.store import sql
-from services.classifier.store.tables import STATUSES, changes, mails, processed_events
+from services.classifier.store.sql import STATUSES, changes, mails, processed_events
 from shared.batch import Batcher
 from shared.contracts import Kind
 from shared.storage import dialect

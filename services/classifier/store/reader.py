@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from services.classifier.rule import Evidence, Mode, VerdictRule
-from services.classifier.store.tables import STATUSES, domains, refusals, totals
+from services.classifier.store.sql import STATUSES, domains, refusals, totals
 from shared.contracts import Verdict
 from shared.contracts.fields import END_OF_TIME, EPOCH
 from shared.storage.database import Database

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from services.classifier.evidence import hashed
 from services.classifier.rule import VerdictChange, VerdictRule, announce
 from services.classifier.store.counting import CountingTransaction, DomainRow
-from services.classifier.store.tables import domains, rules
+from services.classifier.store.sql import domains, rules
 from shared.contracts import Contract
 from shared.storage import dialect
 from shared.storage.database import Database

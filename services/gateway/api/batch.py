@@ -20,9 +20,8 @@ from services.gateway.api.batch_items import (
     read_templated,
     size_of,
 )
-from services.gateway.api.body import RequestBody, StrictModel
+from services.gateway.api.body import MAX_MISTAKES, RequestBody, StrictModel
 from services.gateway.api.messages import BatchMessage
-from services.gateway.api.mistakes import MAX_MISTAKES
 from services.gateway.api.openapi import Operation, Success
 from services.gateway.api.problem import (
     EXPIRED,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from services.gateway.api import mistakes
+from services.gateway.api import body
 from services.gateway.api.body import RequestBody, StrictModel
 from services.gateway.api.messages import (
     HAS_CONTENT,
@@ -58,7 +58,7 @@ def _read(item: object, model: type[M]) -> M | Problem:
     try:
         return model.model_validate(item)
     except ValidationError as error:
-        return Problem(INVALID, errors=mistakes.described(error, MAX_MESSAGE_MISTAKES))
+        return Problem(INVALID, errors=body.described(error, MAX_MESSAGE_MISTAKES))
 
 
 class NewTemplate(StrictModel):
@@ -173,7 +173,7 @@ def read_templated(value: Mapping[str, Any]) -> TemplatedBatch:
     try:
         content = BatchContent.model_validate(given)
     except ValidationError as error:
-        raise Problem(INVALID, errors=mistakes.described(error)) from None
+        raise Problem(INVALID, errors=body.described(error)) from None
     template = content.template
     try:
         compiled = MailTemplate(template.subject, template.text, template.html)

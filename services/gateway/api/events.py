@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from aiohttp import web
 from pydantic import ConfigDict, Field, ValidationError
 
-from services.gateway.api import body, mistakes
+from services.gateway.api import body
 from services.gateway.api.body import RFC3339_TIME, RequestBody, StrictModel
 from services.gateway.api.domains import read_domain
 from services.gateway.api.openapi import Operation, Success
@@ -193,7 +193,7 @@ def read_event(item: object, default_id: str, stamp: RequestStamp) -> Sighting |
     try:
         event = NewEvent.model_validate(item)
     except ValidationError as error:
-        return EventRefusal(mistakes.described(error, MAX_EVENT_MISTAKES))
+        return EventRefusal(body.described(error, MAX_EVENT_MISTAKES))
     if event.at > stamp.at + MAX_CLOCK_AHEAD:
         return EventRefusal([Mistake("#/at", "must not be in the future")])
     return event

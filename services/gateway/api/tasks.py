@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from services.gateway.api import body, mistakes
+from services.gateway.api import body
 from services.gateway.api.body import RequestBody
 from services.gateway.api.codes import CodeViews, NewCode, StrictLength
 from services.gateway.api.messages import StrictRetries
@@ -223,7 +223,7 @@ def read_task(content: bytes) -> AnyTask:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise Problem(INVALID, errors=mistakes.described(error)) from None
+        raise Problem(INVALID, errors=body.described(error)) from None
 
 
 def _accepted(task: AnyTask, identifier: str) -> web.Response:

@@ -6,8 +6,7 @@ from html import escape
 
 import orjson
 
-from services.otp.mail.template import CODE, fill, fill_lines
-from services.otp.mail.translations import Translation, Translations
+from services.otp.mail.translations import CODE, Translation, Translations, fill, fill_lines
 
 
 @dataclass(frozen=True, slots=True)

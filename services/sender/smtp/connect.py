@@ -17,8 +17,7 @@ from aiosmtplib.protocol import SMTPProtocol
 from services.sender.replies import reply as replies
 from services.sender.smtp import sasl
 from services.sender.smtp.connection import ConnectionLost, SmtpConnection
-from services.sender.smtp.extensions import Extensions
-from services.sender.smtp.relay import Login, Relay, Tls
+from services.sender.smtp.relay import Extensions, Login, Relay, Tls
 from services.sender.smtp.stream import MalformedReply, RawReply, ReplyParser, SmtpStream
 from shared.contracts import Stage
 

@@ -10,8 +10,7 @@ from dataclasses import replace
 
 from services.sender.mail.compose import OutgoingMail
 from services.sender.replies import reply as replies
-from services.sender.smtp.extensions import Extensions
-from services.sender.smtp.relay import Timeouts
+from services.sender.smtp.relay import Extensions, Timeouts
 from services.sender.smtp.stream import ProtocolViolation, RawReply, SmtpStream
 from shared.contracts import Reply, Stage
 from shared.contracts.address import domain_of

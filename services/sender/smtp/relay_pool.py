@@ -15,9 +15,8 @@ from services.sender.smtp.circuit_breaker import CircuitBreaker, SenderRefusals
 from services.sender.smtp.concurrency import AdaptiveLimit, ConcurrencyLimiter, is_pushback
 from services.sender.smtp.connect import connect
 from services.sender.smtp.connection import ConnectionLost, SmtpConnection
-from services.sender.smtp.extensions import Pipelining
 from services.sender.smtp.rate_limits import Throttle, relay_rate
-from services.sender.smtp.relay import ConnectionLimits, Relay
+from services.sender.smtp.relay import ConnectionLimits, Pipelining, Relay
 from shared.contracts import Reply, Stage
 
 MAX_QUEUE_SECONDS = 20.0  # a mail that would wait longer goes through a delay queue

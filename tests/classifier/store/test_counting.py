@@ -23,7 +23,7 @@ from services.classifier.service import MIGRATIONS
 from services.classifier.store import counting
 from services.classifier.store.counting import EvidenceStore
 from services.classifier.store.reader import DomainReader, DomainRecord, DomainTotals
-from services.classifier.store.tables import changes, mails, processed_events
+from services.classifier.store.sql import changes, mails, processed_events
 from shared.contracts import Verdict
 from shared.errors import Reject, Retry
 from shared.storage import dialect

@@ -10,8 +10,8 @@ import pytest
 from multidict import MultiDict
 from pydantic import BaseModel
 
+from services.gateway.api import body, domains, events, openapi
 from services.gateway.api import body as bodies
-from services.gateway.api import domains, events, mistakes, openapi
 from services.gateway.api.body import RequestBody, StrictModel
 from services.gateway.api.clients import ClientChange, ClientPage, KeyRequest, NewClient
 from services.gateway.api.codes import CodeGuess, NewCode
@@ -190,7 +190,7 @@ def test_each_form_of_a_text_has_words() -> None:
     found = set(patterns(openapi.document(OPERATIONS)["components"]["schemas"]))
 
     assert CLIENT_ID_PATTERN in found
-    assert found <= mistakes.PATTERNS.keys() | FORMS
+    assert found <= body.PATTERNS.keys() | FORMS
 
 
 @pytest.mark.parametrize(

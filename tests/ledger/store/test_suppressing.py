@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from services.ledger.handlers import SuppressionHandlers
 from services.ledger.mails import DAY_MILLISECONDS, moment
 from services.ledger.store.forgetting import AddressForgetter
 from services.ledger.store.suppressing import SuppressionStore
-from services.ledger.suppression_handlers import SuppressionHandlers
 from services.ledger.suppressions import REMEMBER_ENDED_MILLISECONDS, Bounce
 from shared.contracts import (
     Category,

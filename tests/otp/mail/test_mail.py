@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from services.otp.mail import translations
 from services.otp.mail.mail import Branding, CodeMail, MailContext, MailWriter
-from services.otp.mail.template import check_no_link
-from services.otp.mail.translations import REQUIRED_PURPOSES, Translations
+from services.otp.mail.translations import REQUIRED_PURPOSES, Translations, check_no_link
 from services.sender.mail.builder import unseal
 from services.sender.mail.compose import MailDefaults, compose
 from shared.contracts import Category, SendEmail

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.otp.mail.template import (
+from services.otp.mail.translations import (
     MAX_SENTENCE_CHARS,
     check_layout,
     check_no_link,

@@ -11,7 +11,7 @@ from services.classifier.rule import Evidence
 from services.classifier.service import MIGRATIONS
 from services.classifier.store.counting import EvidenceStore
 from services.classifier.store.reader import DomainReader, DomainTotals
-from services.classifier.store.tables import metadata
+from services.classifier.store.sql import metadata
 from shared.contracts import Verdict
 from shared.storage.database import Database
 from tests.classifier.observations import COUNTS, observation

@@ -14,8 +14,8 @@ import aiohttp
 import pytest
 
 from services.gateway import service
-from services.gateway.api import docs, openapi
-from services.gateway.app import OPERATIONS
+from services.gateway.api import openapi
+from services.gateway.app import OPERATIONS, docs_routes
 from tests.browser import Page, chromium
 from tests.gateway.api_client import ApiClient, settings
 from tests.modules import ROOT
@@ -23,7 +23,7 @@ from tests.modules import ROOT
 PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
 FOLDER = ROOT / "services/gateway/page"
 LIBRARY = FOLDER / "swagger-ui"
-PATHS = [route.path for route in docs.routes()]
+PATHS = [route.path for route in docs_routes()]
 DESK, PHONE = (1200, 900), (390, 844)
 COUNT_REFUSALS = """
 window.refusals = [];
