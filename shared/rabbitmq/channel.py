@@ -2,6 +2,8 @@
 
 import asyncio
 import ssl
+import sys
+from bisect import bisect
 from typing import Any
 
 from aiormq import TransportFactory
@@ -10,6 +12,7 @@ from aiormq.channel import Channel as LibraryChannel
 from yarl import URL
 
 from shared.errors import Unavailable
+from shared.rabbitmq import frames
 from shared.rabbitmq.stream import DELIVER, BrokerStream, OnMethod
 
 MAX_BUFFERED_BYTES = 65_536  # that wait for the socket while more may be published
@@ -49,15 +52,15 @@ class Socket(TransportFactory):
         """Whether nothing can be written any more."""
         return self._writer.is_closing()
 
-    def write(self, frames: bytes) -> None:
+    def write(self, data: bytes) -> None:
         """Send whole frames, together with others of this turn of the loop.
 
         A system call for each would cost more than all else that is done for a message.
         """
         if not self._frames:
             self._loop.call_soon(self._flush)
-        self._frames.append(frames)
-        self._size += len(frames)
+        self._frames.append(data)
+        self._size += len(data)
         if len(self._frames) >= MAX_FRAMES_TOGETHER or self._size > MAX_BUFFERED_BYTES:
             self._flush()
 
@@ -86,6 +89,9 @@ class Channel:
         self.number = library.number
         self._channels = library.connection.channels
         self._socket = socket
+        self._loop = asyncio.get_running_loop()
+        self._unsettled: set[int] = set()  # the numbers of deliveries
+        self._acknowledged: list[int] = []  # in this turn of the loop
 
     @property
     def is_open(self) -> bool:
@@ -98,11 +104,45 @@ class Channel:
         is_known = self._channels.get(self.number) is library
         return is_known and not library.is_closed and not self._socket.is_closed
 
-    def write(self, frames: bytes) -> None:
+    def write(self, data: bytes) -> None:
         """Send whole frames of this channel. Raises Unavailable when it is closed."""
         if not self.is_open:
             raise Unavailable("the channel is closed")
-        self._socket.write(frames)
+        self._socket.write(data)
+
+    def track(self, number: int) -> None:
+        """Note a delivery that is to be settled by `ack` or `nack`."""
+        self._unsettled.add(number)
+
+    def ack(self, number: int) -> None:
+        """Acknowledge a delivery, together with others of this turn of the loop.
+
+        Each frame costs the broker an entry in the log of a quorum queue. Raises Unavailable.
+        """
+        if not self.is_open:
+            raise Unavailable("the channel is closed")
+        self._unsettled.discard(number)
+        if not self._acknowledged:
+            self._loop.call_soon(self.send_acks)
+        self._acknowledged.append(number)
+
+    def nack(self, number: int, *, requeue: bool) -> None:
+        """Return a delivery to its queue, or reject it. Raises Unavailable."""
+        self.write(frames.nack(self.number, number, requeue=requeue))
+        self._unsettled.discard(number)
+
+    def send_acks(self) -> None:
+        """Send the acknowledgements of this turn; those below all unsettled ones in one frame."""
+        numbers, self._acknowledged = sorted(self._acknowledged), []
+        if not numbers or not self.is_open:  # then all of them come again
+            return
+        count = 0
+        if len(numbers) > 1:
+            count = bisect(numbers, min(self._unsettled, default=sys.maxsize))
+        if count:
+            self._socket.write(frames.ack(self.number, numbers[count - 1], multiple=True))
+        for number in numbers[count:]:
+            self._socket.write(frames.ack(self.number, number))
 
     def on(self, method: bytes, call: OnMethod) -> None:
         """Call a function for each method of a kind, see `stream`."""

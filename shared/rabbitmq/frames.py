@@ -90,9 +90,9 @@ class PublishFrames:
         )
 
 
-def ack(channel: int, tag: int) -> bytes:
-    """Return `basic.ack` of one delivery."""
-    return _SETTLE.pack(_METHOD, channel, _SETTLE_LENGTH, _ACK, tag, 0, _END)
+def ack(channel: int, tag: int, *, multiple: bool = False) -> bytes:
+    """Return `basic.ack` of one delivery, or of all that are unsettled up to it."""
+    return _SETTLE.pack(_METHOD, channel, _SETTLE_LENGTH, _ACK, tag, _MULTIPLE * multiple, _END)
 
 
 def nack(channel: int, tag: int, *, requeue: bool) -> bytes:

@@ -38,15 +38,15 @@ class ChannelTag(NamedTuple):
 
     def ack(self) -> None:
         """Acknowledge the message. Raises Unavailable."""
-        self.channel.write(frames.ack(self.channel.number, self.number))
+        self.channel.ack(self.number)
 
     def requeue(self) -> None:
         """Return the message to its queue. Raises Unavailable."""
-        self.channel.write(frames.nack(self.channel.number, self.number, requeue=True))
+        self.channel.nack(self.number, requeue=True)
 
     def reject(self) -> None:
         """Reject the message: the broker moves it to the dead letters. Raises Unavailable."""
-        self.channel.write(frames.nack(self.channel.number, self.number, requeue=False))
+        self.channel.nack(self.number, requeue=False)
 
     @property
     def void(self) -> bool:
@@ -133,6 +133,7 @@ class QueueReader:
     def _on_deliver(self, channel: Channel, arguments: bytes, header: bytes, body: bytes) -> None:
         """Pass a message on; reject one that cannot be, so that it becomes a dead letter."""
         number, key = frames.delivered(arguments)
+        channel.track(number)
         tag = ChannelTag(channel, number)
         try:
             received = Received(key, values.properties(header), body)
@@ -199,6 +200,7 @@ async def _fetched(channel: Channel, queue: str, limit: int, reader: str) -> Asy
         if not isinstance(message.delivery, commands.Basic.GetOk):
             return
         tag = ChannelTag(channel, message.delivery_tag or 0)
+        channel.track(tag.number)
         received = _received(message)
         yield Fetched(read(queue, received, reader), received.headers, tag)
 
@@ -216,6 +218,7 @@ async def _flush(channel: Channel, queue: str) -> None:
     with suppress(Unavailable), translated("not flushed"):
         async with asyncio.timeout(CLOSE_SECONDS):
             try:
+                channel.send_acks()
                 await channel.library.basic_get(queue)
             finally:
                 await channel.library.close()

@@ -73,12 +73,13 @@ def test_a_message_is_packed_as_the_library_packs_it(item: Publishing, timestamp
 def test_acknowledgements_are_packed_as_the_library_packs_them(
     channel: int,
     tag: int,
-    requeue: bool,  # noqa: FBT001 -- drawn
+    bit: bool,  # noqa: FBT001 -- drawn
 ) -> None:
     """Byte by byte."""
-    assert ack(channel, tag) == frame.marshal(commands.Basic.Ack(tag), channel)
-    theirs = frame.marshal(commands.Basic.Nack(tag, requeue=requeue), channel)
-    assert nack(channel, tag, requeue=requeue) == theirs
+    theirs = frame.marshal(commands.Basic.Ack(tag, multiple=bit), channel)
+    assert ack(channel, tag, multiple=bit) == theirs
+    theirs = frame.marshal(commands.Basic.Nack(tag, requeue=bit), channel)
+    assert nack(channel, tag, requeue=bit) == theirs
 
 
 @pytest.mark.parametrize("size", [0, 1, 200, 201, 400, 1000])

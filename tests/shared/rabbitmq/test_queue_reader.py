@@ -1,6 +1,7 @@
 """A reader of a queue: messages come while it is open, and none is lost when it closes."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import aio_pika
@@ -9,7 +10,15 @@ import structlog
 
 from shared.delivery import Delivery
 from shared.errors import Unavailable
-from shared.rabbitmq import ChannelTag, Connection, Publisher, QueueReader, declare
+from shared.rabbitmq import (
+    ChannelTag,
+    Connection,
+    Publisher,
+    QueueReader,
+    declare,
+    fetching,
+    frames,
+)
 from shared.rabbitmq import queue_reader as readers
 from shared.rabbitmq.queue_reader import MAX_TRACE_BYTES, Received, read
 from shared.retry import MAX_ATTEMPTS
@@ -60,6 +69,49 @@ async def test_an_acknowledged_message_is_gone(connection: Connection) -> None:
     await until(sixty_wait)
     assert [message.message_id for message, _ in hundred] == [f"m{each}" for each in range(100)]
     assert came.empty()
+
+
+@pytest.mark.parametrize(
+    ("acknowledged", "sent"),
+    [
+        ([1, 2, 3, 4, 5, 6], [(6, True)]),
+        ([3, 1, 2], [(3, True)]),
+        ([6, 2, 1], [(2, True), (6, False)]),
+        ([2, 3], [(2, False), (3, False)]),
+        ([1], [(1, False)]),
+    ],
+)
+async def test_acknowledgements_of_one_turn_are_sent_together(
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    acknowledged: Sequence[int],
+    sent: Sequence[tuple[int, bool]],
+) -> None:
+    """One frame settles all up to its number, so an unsettled delivery below it keeps it back."""
+    publisher, came = Publisher(connection, "tests"), Came()
+    for number in range(1, 7):
+        await publisher.publish(item(f"m{number}"))
+    reading = reader(connection, came)
+    await reading.open()
+    tags = {tag.number: tag for _, tag in await taken(came, 6)}
+    written: list[tuple[int, bool]] = []
+
+    def ack(channel: int, number: int, *, multiple: bool = False) -> bytes:
+        written.append((number, multiple))
+        return pack(channel, number, multiple=multiple)
+
+    pack = frames.ack
+    monkeypatch.setattr(frames, "ack", ack)
+
+    for number in acknowledged:
+        tags[number].ack()
+    await reading.stop()
+    await reading.close()
+
+    assert written == sent
+    left = [f"m{number}" for number in tags if number not in acknowledged]
+    async with fetching(connection, "q") as (_, fetched):
+        assert [each.delivery.message_id async for each in fetched] == left
 
 
 async def test_nothing_comes_after_the_stop(connection: Connection, steady: Connection) -> None:
