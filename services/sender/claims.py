@@ -120,8 +120,10 @@ class Claim:
     busy: tuple[str, ...] = ()  # claimed by another sender now
     settled: Sequence[Outcome] = ()  # outcomes of this attempt, or final ones of an earlier one
     stops: Mapping[str, Stop] = field(default_factory=dict)  # by recipient, of those that are ours
-    # On the store's steady clock; no stop from before that was overlooked.
+    # On the store's steady clock, and the changes of its process that had ended by then: no stop
+    # from before that was overlooked.
     taken_at: float = field(default=0.0, compare=False)
+    changes_seen: int = field(default=0, compare=False)
     lease: Lease = field(default_factory=Lease, compare=False)
 
     @property

@@ -69,7 +69,7 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
         await clock.ask()
         hasher = AddressHasher.from_text(settings.suppression_key)
         claims = ClaimStore(database, hasher, settings.sender_claim_seconds)
-        stops = StopStore(database, hasher)
+        stops = StopStore(database, hasher, claims.changes)
         relays = [_relay(settings, relay) for relay in settings.relays]
         builder = MailBuilder(
             Sealer.from_text(settings.sealing_key).open,

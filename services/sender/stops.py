@@ -1,6 +1,8 @@
 """The copy of the suppression list and the cancelled mails, in the database."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from itertools import groupby
@@ -83,6 +85,31 @@ class CancellingCounts(NamedTuple):
     undecided: int = 0
     ended: int = 0
     cancelled: int = 0
+
+
+@dataclass
+class StopChanges:
+    """The changes of what stops mails that this process commits, or has committed.
+
+    A claim from before the end of one may have overlooked it, however short ago that was.
+    """
+
+    ended: int = 0
+    under_way: int = 0
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Count a change, whose commit is in the block; one that failed may have committed."""
+        self.under_way += 1
+        try:
+            yield
+        finally:
+            self.under_way -= 1
+            self.ended += 1
+
+    def since(self, ended: int) -> bool:
+        """Return whether there is one under way, or was one since `ended` was read."""
+        return bool(self.under_way) or self.ended != ended
 
 
 class StopTable:
@@ -235,11 +262,19 @@ class StopTable:
 
 
 class StopStore:
-    """Changes of what stops mails. Every method raises Retry when the database is away."""
+    """Changes of what stops mails. Every method raises Retry when the database is away.
+
+    `changes` are those of the `ClaimStore` of the same process.
+    """
 
     def __init__(
-        self, database: Database, hasher: AddressHasher, clock: Clock = dialect.now
+        self,
+        database: Database,
+        hasher: AddressHasher,
+        changes: StopChanges,
+        clock: Clock = dialect.now,
     ) -> None:
+        self._changes = changes
         self._database = database
         self._hasher = hasher
         self._clock = clock
@@ -272,11 +307,13 @@ class StopStore:
         return total
 
     async def _apply(self, rows: Sequence[SuppressionRow]) -> Sequence[None]:
-        await self._write(lambda c: self._in(c).apply(c, rows))
+        with self._changes.one():
+            await self._write(lambda c: self._in(c).apply(c, rows))
         return [None] * len(rows)
 
     async def _cancel(self, email_ids: Sequence[str]) -> Sequence[CancellingCounts]:
-        return await self._write(lambda c: self._in(c).cancel(c, email_ids))
+        with self._changes.one():
+            return await self._write(lambda c: self._in(c).cancel(c, email_ids))
 
     async def _write(self, work: Callable[[sa.Connection], T]) -> T:
         with as_handler_errors("the suppressed addresses"):

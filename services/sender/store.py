@@ -22,7 +22,7 @@ from services.sender.claims import (
     Stop,
     mail_key,
 )
-from services.sender.stops import StopTable
+from services.sender.stops import StopChanges, StopTable
 from services.sender.tables import ClaimChange, ClaimTable, OutcomeRow
 from shared.batch import Batcher
 from shared.contracts import Outcome, SendEmail
@@ -37,7 +37,8 @@ LATE_COMMAND_SECONDS = 86_400.0  # a command may be delivered again after its ma
 KEEP_SECONDS = 30.0  # then an outcome is better published without being kept than not published
 LAST_WRITE_SECONDS = 5.0  # for the last write of a task that is being cancelled
 # A mail may wait longer than this after its claim until it has a connection. Then a second look at
-# what stops it comes right before MAIL. For each mail of a fast relay that would cost too much.
+# what stops it comes right before MAIL, since another replica may have changed that. For each mail
+# of a fast relay that would cost too much.
 LOOK_AGAIN_SECONDS = 0.25
 # Both go on while the process is stopped (SIGSTOP); the first also while the machine sleeps, as
 # does the clock by which the database ends a lease. The loop's time stands still between two turns.
@@ -64,7 +65,8 @@ def steady() -> float:
 class ClaimStore:
     """The claims of all senders; this object renews its own.
 
-    A claim whose holder died is free again after `lease` seconds.
+    A claim whose holder died is free again after `lease` seconds. `changes` are for the `StopStore`
+    of the same process, which counts them.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class ClaimStore:
     ) -> None:
         self._database = database
         self._hasher = hasher
+        self.changes = StopChanges()
         self._lease = round(lease * MILLISECONDS_PER_SECOND)
         self._safe_seconds = lease * (1 - LEASE_MARGIN_SHARE)
         self._clock = clock
@@ -99,7 +102,14 @@ class ClaimStore:
         begun = self._steady()
         lease = Lease(begun + self._safe_seconds)
         token = f"{self._name}-{next(self._numbers)}"
-        claim = Claim(mail_key(command), command.attempt, token, lease=lease, taken_at=begun)
+        claim = Claim(
+            mail_key(command),
+            command.attempt,
+            token,
+            taken_at=begun,
+            changes_seen=self.changes.ended,
+            lease=lease,
+        )
         self._held[token] = _HeldClaim(claim.email_id, lease)
         try:
             made = await self._batcher.add(ClaimChange(claim, command, command.recipients))
@@ -124,9 +134,11 @@ class ClaimStore:
     ) -> None:
         """Raise RecipientsStopped if something stops the mail for a recipient by now.
 
-        Right after the claim it does not look. Raises Retry when the database is away.
+        Without a change by this process since the claim it does not look for LOOK_AGAIN_SECONDS.
+        Raises Retry when the database is away.
         """
-        if self._steady() - claim.taken_at > LOOK_AGAIN_SECONDS:
+        changed = self.changes.since(claim.changes_seen)
+        if changed or self._steady() - claim.taken_at > LOOK_AGAIN_SECONDS:
             stops = await self._looks.add((command, recipients))
             if stops:
                 raise RecipientsStopped(stops)

@@ -10,7 +10,7 @@ import uvloop
 from ops.simulator.simulator import Simulator
 from services.sender.handlers import StopHandlers
 from services.sender.service import MIGRATIONS
-from services.sender.stops import StopStore
+from services.sender.stops import StopChanges, StopStore
 from services.sender.store import ClaimStore
 from shared.storage.database import Database
 from tests.clock import Clock, Watch
@@ -52,9 +52,9 @@ async def each_database(open_database: Opener) -> Database:
 
 
 @pytest.fixture
-def store(each_database: Database, clock: Clock) -> ClaimStore:
-    """Return the claims of one sender in each database."""
-    return ClaimStore(each_database, HASHER, clock=clock)
+def store(each_database: Database, clock: Clock, watch: Watch) -> ClaimStore:
+    """Return the claims of one sender in each database, whose own clock stands still."""
+    return ClaimStore(each_database, HASHER, clock=clock, steady=watch)
 
 
 @pytest.fixture
@@ -70,15 +70,15 @@ async def replica(open_database: Opener, clock: Clock) -> ClaimStore:
 
 
 @pytest.fixture
-def stops(each_database: Database, clock: Clock) -> StopStore:
-    """Return what stops mails in each database."""
-    return StopStore(each_database, HASHER, clock)
+def stops(each_database: Database, clock: Clock, store: ClaimStore) -> StopStore:
+    """Return what stops the mails of one sender in each database."""
+    return StopStore(each_database, HASHER, store.changes, clock)
 
 
 @pytest.fixture
 async def other_stops(open_database: Opener, clock: Clock) -> StopStore:
     """Return the same as another sender process sees it."""
-    return StopStore(await open_database("sender", MIGRATIONS), HASHER, clock)
+    return StopStore(await open_database("sender", MIGRATIONS), HASHER, StopChanges(), clock)
 
 
 @pytest.fixture
