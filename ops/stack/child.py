@@ -15,9 +15,8 @@ from typing import TextIO
 
 import aiohttp
 
-from ops.process import PidFiles, Restarts, ended
+from ops.process import PidFiles, Restarts, ended, tethered
 from ops.stack.settings import StackError
-from ops.tether import tethered
 
 _COLOURS = (36, 33, 32, 35, 34, 31)  # ECMA-48 foregrounds, legible on dark and light
 _NAME_COLUMNS = 10  # the longest name is "classifier"

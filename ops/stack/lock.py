@@ -48,7 +48,7 @@ def clear(run_dir: Path, patience: float = _GRACE_SECONDS, log: Log = print) -> 
     (run_dir / "stack.json").unlink(missing_ok=True)
     pids = PidFiles(run_dir / "pids")
     ended = list(pids.running())
-    # The kernel has sent SIGTERM (see `tether`); at a second one they would abandon their work.
+    # The kernel has sent SIGTERM (see `tethered`); at a second one they would abandon their work.
     if ended and not pids.all_gone(_SOON_SECONDS):
         log(f"postrider: waiting {patience:g} seconds for {', '.join(pids.running())} to end")
         pids.all_gone(patience)

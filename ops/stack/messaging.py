@@ -11,11 +11,10 @@ from yarl import URL
 from ops import node, topology
 from ops.broker import BrokerAddress, BrokerError, RabbitServer
 from ops.cli import quiet
-from ops.process import PidFiles, Restarts
+from ops.process import PidFiles, Restarts, tethered
 from ops.secret_file import SecretFile
 from ops.stack.child import ServiceLogs
 from ops.stack.settings import SERVICES, StackError, StackSettings
-from ops.tether import tethered
 from shared.config.url import masked
 from shared.errors import Unavailable
 

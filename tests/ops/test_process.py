@@ -1,18 +1,32 @@
 """Processes are recognised by their id and their start, so that no other one is signalled."""
 
 import os
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from ops.process import PidFiles, ProcessRecord, Restarts
+from ops.process import PidFiles, ProcessRecord, Restarts, tethered
 from tests.processes import waiting
 
 _WAIT_FOR_EVER = "import signal; print('up', flush=True); signal.pause()"
 _IGNORE_SIGTERM = "import signal; signal.signal(15, signal.SIG_IGN); " + _WAIT_FOR_EVER
+# Starts the tethered program and says its process id.
+_PARENT = """
+import subprocess, sys
+from ops.process import tethered
+child = subprocess.Popen(
+    tethered((sys.executable, "-c", sys.argv[1])), stdout=subprocess.PIPE, start_new_session=True
+)
+child.stdout.readline()
+print(child.pid, flush=True)
+child.wait()
+"""
+_LATE = "print('ran')"
 
 
 @pytest.fixture
@@ -99,3 +113,44 @@ def test_a_steady_life_is_a_new_start() -> None:
         restarts.pause(lived=1)
 
     assert (restarts.pause(lived=31), restarts.crashes) == (0.5, 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_tethered_program_ends_with_its_parent(number: signal.Signals) -> None:
+    """A tethered program ends after SIGKILL of its parent, in a session of its own, too."""
+    command = (sys.executable, "-c", _PARENT, _WAIT_FOR_EVER)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:  # noqa: S603
+        assert parent.stdout is not None
+        child = ProcessRecord.of(int(parent.stdout.readline()))
+        assert child is not None
+        parent.send_signal(number)
+
+        assert child.gone(within=30)
+
+
+def test_a_tethered_program_is_the_very_process_that_was_started() -> None:
+    """The process id of a tethered program is that of the started process."""
+    code = "import os; print(os.getpid(), flush=True); raise SystemExit(7)"
+    with subprocess.Popen(  # noqa: S603 - our own interpreter
+        tethered((sys.executable, "-c", code)), stdout=subprocess.PIPE, text=True
+    ) as child:
+        output, _ = child.communicate()
+
+    assert (int(output), child.returncode) == (child.pid, 7)
+
+
+def test_a_parent_that_died_before_the_tie() -> None:
+    """A tethered program does not run if its parent has ended before."""
+    program = tethered((sys.executable, "-c", _LATE))
+    with waiting(_WAIT_FOR_EVER) as other:
+        command = [str(other.pid) if part == str(os.getpid()) else part for part in program]
+        ran = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+
+    assert ran.stdout == ""
+
+
+def test_nothing_is_tethered_elsewhere_than_on_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On other systems than Linux the program is started as it is."""
+    monkeypatch.setattr("platform.system", lambda: "Darwin")
+
+    assert tethered(("program", "flag")) == ("program", "flag")
