@@ -21,7 +21,7 @@ import orjson
 from ops import node, ports, topology
 from ops.broker import BrokerAddress, BrokerPorts, Management
 from ops.process import PidFiles
-from ops.scratch import scratch
+from ops.run_directory import scratch
 from shared.topology import RUNNING, Owner
 
 ROOT = Path(__file__).parent.parent

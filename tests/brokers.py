@@ -9,7 +9,7 @@ import pytest
 from ops import node, ports
 from ops.broker import BrokerAddress, BrokerPorts, RabbitServer
 from ops.process import PidFiles
-from ops.scratch import scratch
+from ops.run_directory import scratch
 
 _RUNS = Path(__file__).parent.parent / ".run" / "test"
 

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from ops.stack import lock
+from ops import run_directory
 from ops.stack.settings import StackError, StackSettings
 
 # The sender may need 720 seconds; the gateway, the simulator and the broker 30 each.
@@ -21,9 +21,9 @@ def run(arguments: argparse.Namespace) -> int:
     del arguments
     try:
         settings = StackSettings.load(os.environ)
-        ended = lock.end_holder(settings.run_dir, _END_SECONDS)
-        with lock.held(settings.run_dir):
-            left = lock.clear(settings.run_dir)
+        ended = run_directory.end_holder(settings.run_dir, _END_SECONDS)
+        with run_directory.held(settings.run_dir):
+            left = run_directory.clear(settings.run_dir)
     except StackError as error:
         print(f"postrider: {error}", file=sys.stderr)
         return 1

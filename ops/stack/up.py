@@ -7,8 +7,8 @@ import signal
 import sys
 from itertools import count
 
+from ops import run_directory
 from ops.process import PidFiles
-from ops.stack import lock
 from ops.stack.child import ServiceLogs
 from ops.stack.settings import StackError, StackSettings, check_free
 from ops.stack.supervisor import Supervisor
@@ -29,8 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
     os.umask(_OWNER_ALONE)
     try:
         settings = StackSettings.load(os.environ, arguments.config)
-        with lock.held(settings.run_dir):
-            if ended := lock.clear(settings.run_dir):
+        with run_directory.held(settings.run_dir):
+            if ended := run_directory.clear(settings.run_dir):
                 print(f"postrider: ended processes of an earlier stack: {', '.join(ended)}")
             asyncio.run(_until_signalled(settings))
     except StackError as error:
