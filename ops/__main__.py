@@ -1,8 +1,8 @@
-"""`ops`: the commands for operators. A new one is a module and a line in the table."""
+"""`ops`: the commands for operators. A new one is a line in the table."""
 
 import argparse
-import importlib
 import os
+import pkgutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -12,17 +12,17 @@ from shared.errors import ConfigError
 
 EXIT_USAGE = 2  # exit code: wrong settings or arguments, as in argparse
 
-# Each module has `add_arguments(parser)` and `run(arguments) -> exit code`.
+# Each function adds the arguments to a parser, and sets `run(arguments) -> exit code`.
 _COMMANDS = {
-    "up": ("ops.stack.up", "run the local stack in the foreground"),
-    "down": ("ops.stack.down", "end the stack, from another terminal too"),
-    "simulator": ("ops.simulator.__main__", "run the SMTP simulator by itself"),
-    "topology": ("ops.topology", "declare exchanges, queues, bindings, users"),
-    "dead": ("ops.dead", "list, show, replay or drop dead letters"),
-    "ledger": ("ops.ledger", "check that the books add up, or show one message"),
-    "forget": ("ops.forget", "remove a person's address from all services"),
-    "load": ("ops.load.cli", "put a running stack under load, and check the result"),
-    "classify": ("ops.classify", "classify an SMTP reply"),
+    "up": ("ops.stack.launcher:add_up", "run the local stack in the foreground"),
+    "down": ("ops.stack.launcher:add_down", "end the stack, from another terminal too"),
+    "simulator": ("ops.simulator.__main__:add_arguments", "run the SMTP simulator by itself"),
+    "topology": ("ops.topology:add_arguments", "declare exchanges, queues, bindings, users"),
+    "dead": ("ops.dead:add_arguments", "list, show, replay or drop dead letters"),
+    "ledger": ("ops.ledger:add_arguments", "check that the books add up, or show one message"),
+    "forget": ("ops.forget:add_arguments", "remove a person's address from all services"),
+    "load": ("ops.load.cli:add_arguments", "put a running stack under load, and check the result"),
+    "classify": ("ops.classify:add_arguments", "classify an SMTP reply"),
 }
 
 
@@ -33,12 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"Postrider {version('postrider')}")
     commands = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
     chosen = next((word for word in arguments if word in _COMMANDS), None)
-    for name, (module, text) in _COMMANDS.items():
+    for name, (add_arguments, text) in _COMMANDS.items():
         command = commands.add_parser(name, help=text)
         if name == chosen:  # other commands' libraries are not loaded
-            implementation = importlib.import_module(module)
-            implementation.add_arguments(command)
-            command.set_defaults(run=implementation.run)
+            pkgutil.resolve_name(add_arguments)(command)
     parsed = parser.parse_args(arguments)
     if parsed.command is None:
         parser.print_help()

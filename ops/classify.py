@@ -61,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="", help="the server that sent it")
     parser.add_argument("--recipient", default="", help="the recipient of the mail")
     parser.add_argument("--json", action="store_true", help="for programs, one object a line")
+    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     drop.add_argument("--yes", action="store_true", help="do not ask")
     for action in (listing, show, replay, drop):
         cli.add_amqp_url(action)
+    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the address."""
     parser.add_argument("email", metavar="EMAIL", help="in any case of letters")
     cli.add_amqp_url(parser)
+    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

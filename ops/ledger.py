@@ -108,6 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for action in (checking, showing):
         cli.add_amqp_url(action)
+    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -99,6 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="SECONDS",
             help=f"for a broker that is still starting ({_START_SECONDS:g})",
         )
+    parser.set_defaults(run=run)
 
 
 def _program(text: str) -> str:

@@ -78,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         kind.add_argument(
             "--remote", action="store_true", help="also a host that is not this machine"
         )
+    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

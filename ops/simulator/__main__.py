@@ -71,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser, environ: Mapping[str, str] = 
             type=kind,
             help=f"{text} ({variable})",
         )
+    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

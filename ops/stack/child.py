@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 from asyncio.subprocess import Process
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +32,7 @@ GRACE_SECONDS = 30.0  # a service waits 25 seconds for work in flight
 class ServiceLogs:
     """The output of all processes: a file for each, and the terminal, which may close."""
 
-    def __init__(self, directory: Path, terminal: TextIO = sys.stdout) -> None:
+    def __init__(self, directory: Path, terminal: TextIO) -> None:
         self._directory = directory
         self._terminal: TextIO | None = terminal
         self._coloured = terminal.isatty() and "NO_COLOR" not in os.environ
