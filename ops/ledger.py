@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
-from ops import books, cli, dead_letters, message_text
+from ops import books, cli, dead_letters
 from ops.books import Books, MailName, Recount
 from ops.broker import BrokerError, ManagementError
 from ops.cli import quiet
@@ -146,7 +146,7 @@ async def _show(auditor: "Auditor", email_id: str, client: str | None) -> int:
         return _print_error(f"several messages have this id: name one by --client, of {clients}")
     if found.email is None:
         return _print_error(f"the ledger has no message {email_id}")
-    print(message_text.life(found.email, found.history))
+    print(books.life(found.email, found.history))
     return 0
 
 

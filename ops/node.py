@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from ops import docker, secret_file
+from ops import credentials, docker
 from ops.broker import (
     START_SECONDS,
     STOP_SECONDS,
@@ -181,10 +181,10 @@ class RabbitNode(RabbitServer):
             _configuration(self.address.ports, here / "definitions.json")
         )
         (here / "plugins").write_text("[rabbitmq_management].\n")
-        secret_file.write(here / "definitions.json", json.dumps(_definitions(self.address)))
+        credentials.write_private(here / "definitions.json", json.dumps(_definitions(self.address)))
         cookie = here / ".erlang.cookie"
         if not cookie.exists():
-            secret_file.write(cookie, secrets.token_hex(20))
+            credentials.write_private(cookie, secrets.token_hex(20))
             cookie.chmod(0o400)  # Erlang insists
 
     def _tail(self) -> str:

@@ -11,8 +11,8 @@ from yarl import URL
 from ops import node, topology
 from ops.broker import BrokerAddress, BrokerError, RabbitServer
 from ops.cli import quiet
+from ops.credentials import SecretFile
 from ops.process import PidFiles, Restarts, tethered
-from ops.secret_file import SecretFile
 from ops.stack.child import ServiceLogs
 from ops.stack.settings import SERVICES, StackError, StackSettings
 from shared.config.url import masked

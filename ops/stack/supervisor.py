@@ -1,20 +1,26 @@
-"""The stack as a whole: started in order, watched, and ended in the reverse order."""
+"""The stack as a whole: started in order, watched, ended in the reverse order; and its record."""
 
 import asyncio
+import json
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import asdict, dataclass, field
+from http import HTTPStatus
 from itertools import chain
+from pathlib import Path
 
+import aiohttp
+
+from ops.credentials import SecretFile, write_private
 from ops.process import PidFiles
-from ops.secret_file import SecretFile
-from ops.stack import messaging, record
+from ops.stack import messaging
 from ops.stack.child import GRACE_SECONDS, Child, ServiceLogs, ServiceProgram
 from ops.stack.messaging import BrokerUrls
-from ops.stack.record import announcement, client_key
 from ops.stack.settings import (
     SERVICES,
+    StackError,
     StackSettings,
     file_variables,
     health_port,
@@ -44,6 +50,10 @@ _READY_SECONDS = 60.0  # until every service must be ready
 # A sender may wait SENDER_DRAIN_DOT_SECONDS, 660, for a relay's reply.
 _END_SECONDS = {"sender": 720.0}
 _SIMULATOR = "simulator"
+_CLIENT_ID = "local"
+_CLIENT_KEY = "CLIENT_KEY"  # in the file of secrets
+_MAIL = '{"to": "you@inbox.example", "subject": "Hello", "text": "It works."}'
+_CODE = '{"email": "you@inbox.example"}'
 # For the check of all other settings, before there is a broker.
 _SOME_BROKER = BrokerUrls("", None, dict.fromkeys(SERVICES, "amqp://127.0.0.1/"))
 
@@ -64,6 +74,20 @@ def _mistakes(program: ServiceProgram) -> Iterator[str]:
         yield from (f"{program.name}: {line}" for line in str(error).splitlines())
 
 
+@dataclass(frozen=True)
+class StackRecord:
+    """The addresses and keys, which do not change while the stack runs."""
+
+    gateway_url: str
+    admin_token: str = field(repr=False)
+    client_key: str = field(repr=False)
+    amqp_url: str = field(repr=False)
+    management_url: str | None
+    smtp_host: str
+    smtp_port: int
+    mailbox_url: str
+
+
 class Supervisor:
     """Runs one stack. Raises ConfigError for a file of settings that cannot be read."""
 
@@ -81,7 +105,7 @@ class Supervisor:
         self._keys = SecretFile(settings.run_dir / "secrets.json", environ)
         self._filed = sources.load_file(settings.config) if settings.config else {}
         self._children: dict[str, Child] = {}
-        self._record: record.StackRecord | None = None
+        self._record: StackRecord | None = None
 
     async def run(self) -> None:
         """Run the stack until cancelled, which ends it in good order.
@@ -156,11 +180,11 @@ class Supervisor:
             await child.start()
         await asyncio.gather(*(child.ready(_READY_SECONDS) for child in group))
 
-    async def _describe(self, where: BrokerUrls) -> record.StackRecord:
+    async def _describe(self, where: BrokerUrls) -> StackRecord:
         ports = self._settings.ports
         gateway_url = _local(ports["GATEWAY_PORT"])
         admin_token = self._keys.get("GATEWAY_ADMIN_TOKEN")
-        return record.StackRecord(
+        return StackRecord(
             gateway_url=gateway_url,
             admin_token=admin_token,
             client_key=await client_key(gateway_url, admin_token, self._keys),
@@ -176,7 +200,7 @@ class Supervisor:
             return
         pids = {name: self._children[name].pid for name in SERVICES}
         health = {name: f"{self._health(name)}/healthz" for name in SERVICES}
-        record.write(self._settings.run_dir / "stack.json", self._record, pids, health)
+        write_record(self._settings.run_dir / "stack.json", self._record, pids, health)
 
     def _forget(self) -> None:
         self._record = None
@@ -192,3 +216,76 @@ async def _stop_all(group: Sequence[Child]) -> None:
 
 def _local(port: int) -> str:
     return f"http://127.0.0.1:{port}"
+
+
+def write_record(
+    path: Path, record: StackRecord, pids: Mapping[str, int | None], health: Mapping[str, str]
+) -> None:
+    """Write the record, with the services' process ids and health URLs."""
+    services = {name: {"pid": pid, "health_url": health[name]} for name, pid in pids.items()}
+    write_private(path, json.dumps(asdict(record) | {"services": services}, indent=2) + "\n")
+
+
+async def client_key(gateway_url: str, admin_token: str, keys: SecretFile) -> str:
+    """Register a client, or return the key from its registration. Raises StackError."""
+    headers = {"Authorization": f"Bearer {admin_token}"}
+    try:
+        async with aiohttp.ClientSession(gateway_url, headers=headers) as session:
+            return await _client_key(session, keys)
+    except aiohttp.ClientError as error:
+        raise StackError(f"the gateway does not register a client: {error}") from error
+
+
+async def _client_key(session: aiohttp.ClientSession, keys: SecretFile) -> str:
+    known = keys.find(_CLIENT_KEY)
+    key = await _register(session)
+    if key is None and known is not None:
+        return known
+    if key is None:  # its key is lost: the gateway shows it once only
+        async with session.delete(f"/v1/clients/{_CLIENT_ID}"):
+            key = await _register(session)
+    if key is None:
+        raise StackError("the gateway registers no client: see its log")
+    keys.put(_CLIENT_KEY, key)
+    return key
+
+
+async def _register(session: aiohttp.ClientSession) -> str | None:
+    """Return the new key, None when the client is registered already."""
+    async with session.post("/v1/clients", json={"id": _CLIENT_ID}) as response:
+        if response.status == HTTPStatus.CONFLICT:
+            return None
+        response.raise_for_status()
+        return str((await response.json())["api_key"])
+
+
+def announcement(record: StackRecord, run_dir: str) -> str:
+    """Return the addresses, and three commands to try. Pure."""
+    return f"""
+Postrider is up.
+
+  gateway    {record.gateway_url}
+  mailbox    {record.mailbox_url}
+  SMTP       {record.smtp_host}:{record.smtp_port}
+  RabbitMQ   {record.management_url or "as given by AMQP_URL"}
+  files      {run_dir}: stack.json has all addresses and keys, logs/ has the logs
+
+Send a mail, have a code sent, look at what arrived:
+
+  {_curl(record, "messages", _MAIL)}
+
+  {_curl(record, "otp", _CODE)}
+
+  curl -s '{record.mailbox_url}/api/messages?to=you@inbox.example'
+
+Ctrl-C ends all of it.
+"""
+
+
+def _curl(record: StackRecord, resource: str, body: str) -> str:
+    return (
+        f"curl -s {record.gateway_url}/v1/{resource} \\\n"
+        f"    -H 'Authorization: Bearer {record.client_key}' \\\n"
+        f"    -H 'Content-Type: application/json' \\\n"
+        f"    -d '{body}'"
+    )

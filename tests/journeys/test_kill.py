@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from ops import ports
-from ops.secret_file import SecretFile
+from ops.credentials import SecretFile
 from ops.stack.settings import service_environment
 from tests.journeys.stack import Stack
 from tests.journeys.user import Answer, User
