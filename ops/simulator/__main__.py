@@ -13,8 +13,7 @@ from typing import Final
 
 import uvloop
 
-from ops.simulator.listener import PortTakenError
-from ops.simulator.simulator import Simulator, SimulatorSettings
+from ops.simulator.simulator import PortTakenError, Simulator, SimulatorSettings
 from ops.simulator.smtp import Credentials
 
 USAGE_ERROR: Final = 2

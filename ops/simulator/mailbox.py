@@ -1,19 +1,92 @@
-"""The mails that the simulator has received, in memory and on disk."""
+"""The mails that the simulator has received, in memory and on disk; and its sessions, for tests."""
 
+import asyncio
 import itertools
 import json
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from ops.simulator.change import ChangeSignal
 from ops.simulator.mail import StoredMail
 
 MAILS_KEPT: Final = 10_000
 OCTETS_KEPT: Final = 256 * 2**20
 # A recipient's address and its entry in the index take some 500 octets of memory.
 RECIPIENT_OCTETS: Final = 500
+SESSIONS_KEPT: Final = 1000  # the oldest are dropped first
+COMMANDS_KEPT: Final = 1000  # of each session, the newest
+
+
+class ChangeSignal:
+    """Wakes the tasks that wait for a change, so that they need not poll."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self._changed = asyncio.Event()
+
+    def announce(self) -> None:
+        """Signal a change."""
+        self.version += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def wait(self) -> None:
+        """Wait for the next change."""
+        await self._changed.wait()
+
+    async def wait_until(self, holds: Callable[[], bool], within: float = 5.0) -> None:
+        """Return once `holds()`; raise TimeoutError after `within` seconds."""
+        async with asyncio.timeout(within):
+            while not holds():
+                await self.wait()
+
+
+@dataclass(slots=True)
+class SmtpSession:
+    """The commands and mails of one client on one connection."""
+
+    number: int
+    open: bool = True
+    encrypted: bool = False
+    authenticated: bool = False
+    mails: int = 0
+    commands: deque[str] = field(default_factory=lambda: deque(maxlen=COMMANDS_KEPT))
+
+
+class Traffic(ChangeSignal):
+    """All sessions: how many are `open`, how many there were in `total`, and their commands."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = 0
+        self.total = 0
+        self.commands: Counter[str] = Counter()
+        self.sessions: deque[SmtpSession] = deque(maxlen=SESSIONS_KEPT)
+
+    def open_session(self) -> SmtpSession:
+        """Return a new session."""
+        self.open += 1
+        self.total += 1
+        session = SmtpSession(self.total)
+        self.sessions.append(session)
+        self.announce()
+        return session
+
+    def close_session(self, session: SmtpSession) -> None:
+        """Close a session. A second call changes nothing."""
+        if session.open:
+            session.open = False
+            self.open -= 1
+            self.announce()
+
+    def count_command(self, session: SmtpSession, verb: str) -> None:
+        """Count a command."""
+        session.commands.append(verb)
+        self.commands[verb] += 1
+        self.announce()
 
 
 class MailArchive:
@@ -66,11 +139,6 @@ def _read(path: Path) -> StoredMail:
     )
 
 
-def utc_now() -> datetime:
-    """Return the time of day."""
-    return datetime.now(UTC)
-
-
 class Mailbox:
     """Keeps a limited number of mails and octets; the oldest are removed first.
 
@@ -83,7 +151,7 @@ class Mailbox:
         archive: MailArchive | None = None,
         limit: int = MAILS_KEPT,
         octets: int = OCTETS_KEPT,
-        now: Callable[[], datetime] = utc_now,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.change = ChangeSignal()
         self._archive = archive

@@ -6,8 +6,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Final
 
-from ops.simulator.behaviour import Behaviour, Extension
-from ops.simulator.magic import Fault, Stage, fault_at
+from ops.simulator.behaviour import Behaviour, Extension, Fault, Stage, fault_at
 
 REMEMBERED: Final = 10_000  # pairs; the oldest are dropped first
 # RFC 3207 4: the commands before a required STARTTLS. HELO is one of them, so that a client without

@@ -1,22 +1,32 @@
-"""The simulator: an SMTP server, its mailbox, and the page and API of that."""
+"""The simulator: an SMTP server, its mailbox, the page and API of that, and their ports."""
 
+import asyncio
 import ssl
 import time
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from errno import EADDRINUSE
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
+from weakref import WeakSet
+
+from aiohttp import web
 
 from ops.simulator.api import MailboxApi
 from ops.simulator.behaviour import Behaviour
 from ops.simulator.handler import SmtpHandler
-from ops.simulator.listener import Listener
-from ops.simulator.mailbox import MAILS_KEPT, MailArchive, Mailbox
+from ops.simulator.mailbox import MAILS_KEPT, MailArchive, Mailbox, Traffic
 from ops.simulator.policy import SmtpPolicy
 from ops.simulator.smtp import Credentials, SmtpPort, SmtpServerProtocol
-from ops.simulator.traffic import Traffic
-from ops.simulator.web import EventStream, application, served
+from ops.simulator.web import EventStream, application
+
+BACKLOG: Final = 1024  # connections that wait to be accepted
+GRACE_SECONDS: Final = 1.0  # for open requests of the page at the end
+
+
+class PortTakenError(Exception):
+    """A port cannot be listened on. The message has the port and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,25 +102,57 @@ class Simulator:
         await self._opened.aclose()
 
     async def _open(self, stack: AsyncExitStack) -> None:
-        settings = self._settings
-        plain = SmtpPort(settings.tls, credentials=settings.credentials)
-        listener = self._listener(settings.smtp_port, plain)
-        self.smtp_port = (await stack.enter_async_context(listener)).port
-        if settings.tls_port is not None:
-            endpoint = SmtpPort(settings.tls, implicit_tls=True, credentials=plain.credentials)
-            listener = self._listener(settings.tls_port, endpoint)
-            self.tls_port = (await stack.enter_async_context(listener)).port
+        given = self._settings
+        plain = SmtpPort(given.tls, credentials=given.credentials)
+        self.smtp_port = await stack.enter_async_context(self._smtp(given.smtp_port, plain))
+        if given.tls_port is not None:
+            secure = SmtpPort(given.tls, implicit_tls=True, credentials=given.credentials)
+            self.tls_port = await stack.enter_async_context(self._smtp(given.tls_port, secure))
         ports = {"smtp": self.smtp_port, "smtps": self.tls_port}
-        views = MailboxApi(self.mailbox, self._policy, ports, settings.published)
-        app = application(views, EventStream(self.mailbox), {*settings.hosts, settings.web_host})
-        self.web_port = await stack.enter_async_context(
-            served(app, settings.web_host, settings.web_port)
-        )
+        views = MailboxApi(self.mailbox, self._policy, ports, given.published)
+        app = application(views, EventStream(self.mailbox), {*given.hosts, given.web_host})
+        self.web_port = await stack.enter_async_context(_web(app, given.web_host, given.web_port))
 
-    def _listener(self, port: int, endpoint: SmtpPort) -> Listener:
-        return Listener(
-            self._settings.smtp_host,
-            port,
-            lambda: SmtpServerProtocol(endpoint, self._handler, self._policy, self.traffic),
-            endpoint.tls if endpoint.implicit_tls else None,
-        )
+    @asynccontextmanager
+    async def _smtp(self, port: int, terms: SmtpPort) -> AsyncIterator[int]:
+        """Listen for clients and yield the port; the end closes all connections."""
+        connections: WeakSet[SmtpServerProtocol] = WeakSet()
+
+        def begin() -> SmtpServerProtocol:
+            connection = SmtpServerProtocol(terms, self._handler, self._policy, self.traffic)
+            connections.add(connection)
+            return connection
+
+        host, tls = self._settings.smtp_host, terms.tls if terms.implicit_tls else None
+        loop = asyncio.get_running_loop()
+        with _listening("SMTP", host, port):
+            server = await loop.create_server(begin, host, port, ssl=tls, backlog=BACKLOG)
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            server.close()
+            await asyncio.gather(*(each.close() for each in connections))
+
+
+@asynccontextmanager
+async def _web(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
+    """Serve the page and the API, and yield the port."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=GRACE_SECONDS)
+    await runner.setup()
+    try:
+        with _listening("the mailbox", host, port):
+            await web.TCPSite(runner, host, port).start()
+        yield int(runner.addresses[0][1])
+    finally:
+        await runner.cleanup()
+
+
+@contextmanager
+def _listening(name: str, host: str, port: int) -> Iterator[None]:
+    """Raise PortTakenError for an OSError in the block."""
+    try:
+        yield
+    except OSError as error:
+        # The messages of asyncio repeat the address.
+        reason = "the port is taken" if error.errno == EADDRINUSE else str(error)
+        raise PortTakenError(f"{name} on {host}:{port}: {reason}") from error

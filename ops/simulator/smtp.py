@@ -13,9 +13,9 @@ from typing import Any, AnyStr, Final, NoReturn
 
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword, Session
 
-from ops.simulator.magic import Fault
+from ops.simulator.behaviour import Fault
+from ops.simulator.mailbox import SmtpSession, Traffic
 from ops.simulator.policy import SmtpPolicy
-from ops.simulator.traffic import SmtpSession, Traffic
 
 HOSTNAME: Final = "simulator.invalid"  # RFC 2606: reserved
 COMMAND_LIMIT: Final = 12_288  # octets, RFC 4954 4: AUTH lines are the longest

@@ -1,24 +1,28 @@
 """The web application: the page, the API, and server-sent events."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from ops.simulator.api import MailboxApi
-from ops.simulator.listener import listening
+from ops.simulator.api import (
+    Handler,
+    MailboxApi,
+    NoParameters,
+    ProblemError,
+    problem,
+    problems,
+    read,
+)
 from ops.simulator.mailbox import Mailbox
-from ops.simulator.request import Handler, NoParameters, ProblemError, problem, problems, read
 
 MAX_STREAMS: Final = 100
 HEARTBEAT_SECONDS: Final = 15.0  # shows which listeners have gone
 EVENT_SECONDS: Final = 0.2  # between two events
 BODY_LIMIT: Final = 64 * 1024  # octets of a request
-GRACE_SECONDS: Final = 1.0  # for open requests at the end
 
 # A web page can let its own name resolve to 127.0.0.1 and then read this origin, codes included
 # (DNS rebinding). `Host` is then the name of that page.
@@ -108,22 +112,6 @@ def application(
     app.on_response_prepare.append(_guard)
     app.on_shutdown.append(events.close)
     return app
-
-
-@asynccontextmanager
-async def served(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
-    """Serve the application and yield its port.
-
-    Raises PortTakenError.
-    """
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=GRACE_SECONDS)
-    await runner.setup()
-    try:
-        with listening("the mailbox", host, port):
-            await web.TCPSite(runner, host, port).start()
-        yield int(runner.addresses[0][1])
-    finally:
-        await runner.cleanup()
 
 
 def _answering_to(names: Collection[str]) -> Middleware:
