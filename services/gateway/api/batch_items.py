@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from services.gateway.api import body
 from services.gateway.api.body import RequestBody, StrictModel
@@ -18,7 +18,13 @@ from services.gateway.api.messages import (
     MessageOptions,
     with_items,
 )
-from services.gateway.api.problem import INVALID, TEMPLATE_INVALID, TOO_LARGE, Mistake, Problem
+from services.gateway.api.problem import (
+    TEMPLATE_INVALID,
+    TOO_LARGE,
+    Mistake,
+    Problem,
+    invalid,
+)
 from shared.contracts import header
 from shared.contracts.fields import NOT_EMPTY, Mailboxes, Text
 from shared.contracts.mail import check_class
@@ -31,7 +37,6 @@ from shared.template import (
 )
 
 MAX_BATCH_SIZE = 500  # messages
-MAX_MESSAGE_MISTAKES = 5  # of one message; one response has 500 of them
 MAX_SUBJECT_TEMPLATE_CHARS = 2000
 MAX_BATCH_CHARS = 16 * 1024 * 1024  # of all messages that one template makes, files as base64
 MAX_BATCH_STEPS = 2_000_000  # of rendering: a second at most
@@ -44,21 +49,13 @@ _TemplateText = Annotated[Text, StringConstraints(max_length=MAX_TEMPLATE_CHARS)
 def check_items(value: object, place: str) -> Sequence[object]:
     """Return the items of a batch, unchecked, if they are 1 to 500. Raises Problem."""
     if not isinstance(value, list) or not 0 < len(value) <= MAX_BATCH_SIZE:
-        mistake = Mistake(place, f"must be a list of 1 to {MAX_BATCH_SIZE}")
-        raise Problem(INVALID, errors=[mistake])
+        raise invalid(place, f"must be a list of 1 to {MAX_BATCH_SIZE}")
     return value
 
 
 def read_items(items: Sequence[object], model: type[M]) -> Sequence[M | Problem]:
     """Check each item of a batch; an item with mistakes becomes its problem."""
-    return [_read(item, model) for item in items]
-
-
-def _read(item: object, model: type[M]) -> M | Problem:
-    try:
-        return model.model_validate(item)
-    except ValidationError as error:
-        return Problem(INVALID, errors=body.described(error, MAX_MESSAGE_MISTAKES))
+    return [body.checked_item(model, item) for item in items]
 
 
 class NewTemplate(StrictModel):
@@ -152,9 +149,9 @@ class TemplatedBatch:
             taken = self.template.steps(recipient.variables)
             return self._message(recipient, self.template.render(recipient.variables)), taken
         except VariableMistake as error:
-            return _mistake("#/variables", error), taken
+            return invalid("#/variables", str(error)), taken
         except ValueError as error:
-            return _mistake("#/headers", error), taken
+            return invalid("#/headers", str(error)), taken
 
     def _message(self, recipient: BatchRecipient, mail: RenderedMail) -> BatchMessage:
         """Return a message whose parts were checked. Raises ValueError for its headers together."""
@@ -170,10 +167,7 @@ class TemplatedBatch:
 def read_templated(value: Mapping[str, Any]) -> TemplatedBatch:
     """Return the checked batch of a body. Raises Problem for what all recipients share."""
     given = {name: each for name, each in value.items() if name != "recipients"}
-    try:
-        content = BatchContent.model_validate(given)
-    except ValidationError as error:
-        raise Problem(INVALID, errors=body.described(error)) from None
+    content = body.checked(BatchContent, given)
     template = content.template
     try:
         compiled = MailTemplate(template.subject, template.text, template.html)
@@ -190,7 +184,3 @@ def size_of(item: Item) -> int:
         return 0
     files = sum(len(each.content) for each in item.attachments)
     return len(item.subject) + len(item.text or "") + len(item.html or "") + files
-
-
-def _mistake(pointer: str, error: ValueError) -> Problem:
-    return Problem(INVALID, errors=[Mistake(pointer, str(error))])

@@ -41,6 +41,7 @@ BUDGET_RETRY_SECONDS = 1.0  # a large body that has arrived is answered in less
 _DATE = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")  # the beginning of a time (RFC 3339 5.6)
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32  # by the header that the data have
 MAX_MISTAKES = 20  # in one answer
+MAX_ITEM_MISTAKES = 5  # of one of many items; one answer has a thousand of them
 MAX_NAME_CHARS = 100  # of an unknown field, whose name the client made
 
 PATTERNS: Mapping[str, str] = {
@@ -134,10 +135,23 @@ def read(model: type[B], content: bytes) -> B:
     value = parse(content)
     if not isinstance(value, dict):
         raise Problem(MALFORMED, "The body is not a JSON object.")
+    return checked(model, value)
+
+
+def checked(model: type[Q], value: object) -> Q:
+    """Return a value as the model has it. Raises Problem with its mistakes."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
         raise Problem(INVALID, errors=described(error)) from None
+
+
+def checked_item(model: type[Q], value: object) -> Q | Problem:
+    """Return one of many values as the model has it, or the problem of its first mistakes."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        return Problem(INVALID, errors=described(error, MAX_ITEM_MISTAKES))
 
 
 def read_query(model: type[Q], query: MultiMapping[str]) -> Q:
@@ -146,10 +160,7 @@ def read_query(model: type[Q], query: MultiMapping[str]) -> Q:
     twice = [name for name in names if len(query.getall(name, ())) > 1]
     if twice:
         raise Problem(INVALID, errors=[Mistake(f"#/{name}", "is given twice") for name in twice])
-    try:
-        return model.model_validate(dict(query))
-    except ValidationError as error:
-        raise Problem(INVALID, errors=described(error)) from None
+    return checked(model, dict(query))
 
 
 def parse(content: bytes) -> Any:  # noqa: ANN401 -- whatever JSON holds

@@ -12,12 +12,11 @@ from services.gateway.api.body import RFC3339_TIME, RequestBody, StrictModel, re
 from services.gateway.api.openapi import Access, Operation, Success
 from services.gateway.api.problem import (
     CLIENT_EXISTS,
-    INVALID,
     NO_SUCH_CLIENT,
     NO_SUCH_KEY,
     TOO_MANY_KEYS,
-    Mistake,
     Problem,
+    invalid,
 )
 from services.gateway.api.request import SUBJECT, RequestReader
 from services.gateway.api.response import ResponseBody, respond
@@ -300,7 +299,7 @@ class ClientViews:
         if expires_at is not None and not stamp.at < expires_at <= latest:
             latest_text = latest.strftime("%Y-%m-%dT%H:%M:%SZ")
             detail = f"must be in the future and not after {latest_text}"
-            raise Problem(INVALID, errors=[Mistake("#/expires_at", detail)])
+            raise invalid("#/expires_at", detail)
         return NewKey(ApiKey(client, stamp.id), stamp.at, expires_at or latest)
 
     def _key_made(self, new: NewKey, location: str) -> web.Response:

@@ -1,6 +1,5 @@
 """One-time codes: mailed, verified and cancelled."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated
 
@@ -18,12 +17,10 @@ from services.gateway.api.request import (
     REPEATABLE,
     REPLAYED,
     SUBJECT,
-    RequestReader,
 )
-from services.gateway.api.response import ResponseBody, respond, unexpected
+from services.gateway.api.response import AskingViews, ResponseBody, respond, unexpected
 from services.gateway.clients.clients import Scope
 from services.gateway.clients.idempotency import RequestStamp
-from shared.broker import Broker
 from shared.contracts import (
     CancelCode,
     CodeCancelled,
@@ -162,13 +159,8 @@ DELETE_CODE = Operation(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class CodeViews:
-    """Asks the otp service, for at most `answer_seconds`, to mail, verify and cancel codes."""
-
-    reader: RequestReader
-    broker: Broker
-    answer_seconds: float
+class CodeViews(AskingViews):
+    """Asks the otp service to mail, verify and cancel codes."""
 
     async def post(self, request: web.Request) -> web.Response:
         """Ask for a code to be mailed; too many codes are a 429."""
@@ -217,17 +209,14 @@ class CodeViews:
         request[SUBJECT] = request.match_info["id"]
         try:
             command = CancelCode(
-                id=self.reader.new_stamp().id,
+                id=self.new_id(),
                 challenge_id=request.match_info["id"],
                 client=request[CLIENT].id,
             )
         except ValidationError:
             return web.Response(status=204)  # no code has such an id
-        match await self.broker.ask(command, self.answer_seconds):
-            case CodeCancelled():
-                return web.Response(status=204)
-            case other:
-                raise unexpected(other)
+        await self.ask(command, CodeCancelled)
+        return web.Response(status=204)
 
     async def _stamp(self, request: web.Request, content: bytes) -> RequestStamp:
         """Return the stamp of the first request with the key, while the otp service knows it."""

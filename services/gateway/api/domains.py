@@ -1,6 +1,5 @@
 """Recipient domains: the evidence on one of them, on all of them, and their numbers."""
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from aiohttp import web
@@ -9,10 +8,8 @@ from pydantic import Field
 from services.gateway.api.body import StrictModel, read_query
 from services.gateway.api.openapi import Operation, Success
 from services.gateway.api.problem import INVALID, Problem
-from services.gateway.api.request import RequestReader
-from services.gateway.api.response import ResponseBody, respond, unexpected
+from services.gateway.api.response import AskingViews, ResponseBody, respond
 from services.gateway.clients.clients import Scope
-from shared.broker import Broker
 from shared.contracts import (
     CountDomains,
     DescribeDomain,
@@ -107,42 +104,27 @@ GET_DOMAIN = Operation(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class DomainViews:
-    """Asks the classifier about domains, for at most `answer_seconds`."""
-
-    reader: RequestReader
-    broker: Broker
-    answer_seconds: float
+class DomainViews(AskingViews):
+    """Asks the classifier about domains."""
 
     async def list(self, request: web.Request) -> web.Response:
         """Return a page of the domains."""
-        question = read_query(Page, request.query).question(self.reader.new_stamp().id)
-        match await self.broker.ask(question, self.answer_seconds):
-            case DomainsListed() as page:
-                domains = [Domain.copied_from(each) for each in page.domains]
-                return respond(200, Domains(domains=domains, next=page.next))
-            case other:
-                raise unexpected(other)
+        question = read_query(Page, request.query).question(self.new_id())
+        page = await self.ask(question, DomainsListed)
+        domains = [Domain.copied_from(each) for each in page.domains]
+        return respond(200, Domains(domains=domains, next=page.next))
 
     async def count(self, _: web.Request) -> web.Response:
         """Return the numbers of domains and events."""
-        question = CountDomains(id=self.reader.new_stamp().id)
-        match await self.broker.ask(question, self.answer_seconds):
-            case DomainsCounted() as counted:
-                return respond(200, DomainCounts.copied_from(counted))
-            case other:
-                raise unexpected(other)
+        counted = await self.ask(CountDomains(id=self.new_id()), DomainsCounted)
+        return respond(200, DomainCounts.copied_from(counted))
 
     async def get(self, request: web.Request) -> web.Response:
         """Return the evidence on a domain."""
         domain = read_domain(request.match_info["domain"])
-        question = DescribeDomain(id=self.reader.new_stamp().id, domain=domain)
-        match await self.broker.ask(question, self.answer_seconds):
-            case DomainDescribed() as evidence:
-                return respond(200, Domain.copied_from(evidence))
-            case other:
-                raise unexpected(other)
+        question = DescribeDomain(id=self.new_id(), domain=domain)
+        evidence = await self.ask(question, DomainDescribed)
+        return respond(200, Domain.copied_from(evidence))
 
 
 def read_domain(text: str) -> str:

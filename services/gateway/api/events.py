@@ -6,13 +6,13 @@ from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from aiohttp import web
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
 from services.gateway.api import body
 from services.gateway.api.body import RFC3339_TIME, RequestBody, StrictModel
 from services.gateway.api.domains import read_domain
 from services.gateway.api.openapi import Operation, Success
-from services.gateway.api.problem import INVALID, KEY_REUSED, TOO_LARGE, Mistake, Problem
+from services.gateway.api.problem import INVALID, KEY_REUSED, TOO_LARGE, Problem, invalid
 from services.gateway.api.request import CLIENT, JSON, SUBJECT, RequestReader
 from services.gateway.api.response import Accepted, ResponseBody, accepted, respond
 from services.gateway.clients import idempotency
@@ -25,7 +25,6 @@ from shared.contracts.fields import Moment
 
 NDJSON = "application/x-ndjson"
 MAX_BYTES = 2 * 1024 * 1024  # MAX_SIGHTINGS of 2 kB, four times the longest event
-MAX_EVENT_MISTAKES = 5  # of one event; one response has a thousand of them
 MAX_CLOCK_AHEAD = timedelta(minutes=5)  # of a client
 
 
@@ -48,13 +47,6 @@ class NewEvents(RequestBody):
     max_bytes = MAX_BYTES
 
     events: list[NewEvent] = Field(min_length=1, max_length=MAX_SIGHTINGS)
-
-
-@dataclass(frozen=True, slots=True)
-class EventRefusal:
-    """An event with mistakes, which does not stop the others."""
-
-    mistakes: Sequence[Mistake]
 
 
 class EventMistake(ResponseBody):
@@ -167,7 +159,7 @@ class EventViews:
 
 
 def split(content: bytes, media_type: str) -> Sequence[Any]:
-    """Return the events of a body, unchecked; an EventRefusal for a line that is no JSON.
+    """Return the events of a body, unchecked; a Problem for a line that is no JSON.
 
     Raises Problem.
     """
@@ -179,23 +171,23 @@ def split(content: bytes, media_type: str) -> Sequence[Any]:
     return items
 
 
-def read_events(items: Sequence[object], stamp: RequestStamp) -> Sequence[Sighting | EventRefusal]:
+def read_events(items: Sequence[object], stamp: RequestStamp) -> Sequence[Sighting | Problem]:
     """Check each event; one without an id gets the id of the request and its index."""
     return [read_event(item, f"{stamp.id}.{index}", stamp) for index, item in enumerate(items)]
 
 
-def read_event(item: object, default_id: str, stamp: RequestStamp) -> Sighting | EventRefusal:
-    """Check one event; the default id and the stamp's time stand in for absent ones."""
-    if isinstance(item, EventRefusal):
+def read_event(item: object, default_id: str, stamp: RequestStamp) -> Sighting | Problem:
+    """Check one event; the default id and the stamp's time stand in for absent ones.
+
+    One with mistakes does not stop the others.
+    """
+    if isinstance(item, Problem):
         return item
     if isinstance(item, dict):
         item = {"id": default_id, "at": stamp.at} | item
-    try:
-        event = NewEvent.model_validate(item)
-    except ValidationError as error:
-        return EventRefusal(body.described(error, MAX_EVENT_MISTAKES))
-    if event.at > stamp.at + MAX_CLOCK_AHEAD:
-        return EventRefusal([Mistake("#/at", "must not be in the future")])
+    event = body.checked_item(NewEvent, item)
+    if isinstance(event, Sighting) and event.at > stamp.at + MAX_CLOCK_AHEAD:
+        return invalid("#/at", "must not be in the future")
     return event
 
 
@@ -225,15 +217,15 @@ def _line(line: bytes) -> object:
     try:
         return body.parse(line)
     except Problem as error:
-        return EventRefusal([Mistake("#", error.detail or error.type.title)])
+        return invalid("#", error.detail or error.type.title)
 
 
 def _too_many() -> Problem:
     return Problem(TOO_LARGE, f"At most {MAX_SIGHTINGS} events are taken.")
 
 
-def _answer(event: Sighting | EventRefusal) -> EventAnswer:
+def _answer(event: Sighting | Problem) -> EventAnswer:
     if isinstance(event, Sighting):
         return EventAnswer(status="accepted", id=event.id)
-    errors = [EventMistake(pointer=each.pointer, detail=each.detail) for each in event.mistakes]
+    errors = [EventMistake(pointer=each.pointer, detail=each.detail) for each in event.errors]
     return EventAnswer(status="refused", errors=errors)

@@ -122,6 +122,11 @@ class Problem(Exception):
         self.violated_policies: Sequence[str] = ()  # names in RateLimit-Policy
 
 
+def invalid(pointer: str, detail: str) -> Problem:
+    """Return the problem of a request with one mistake, at a place in its body or query."""
+    return Problem(INVALID, errors=[Mistake(pointer, detail)])
+
+
 def retry_after(seconds: float = RETRY_SECONDS) -> Mapping[str, str]:
     """Return the header with the whole seconds until the next try, at least 1."""
     return {"Retry-After": str(max(1, math.ceil(seconds)))}

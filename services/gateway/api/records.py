@@ -3,7 +3,6 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -14,10 +13,9 @@ from services.gateway.api.body import RFC3339_TIME, StrictModel, read_query
 from services.gateway.api.openapi import Access, Operation, Success
 from services.gateway.api.outcomes import SmtpReply
 from services.gateway.api.problem import NO_SUCH_MESSAGE, SHARED_ID, TOO_LATE, Problem
-from services.gateway.api.request import SUBJECT, RequestReader, client_of
-from services.gateway.api.response import ResponseBody, ask, respond
+from services.gateway.api.request import SUBJECT, client_of
+from services.gateway.api.response import AskingViews, ResponseBody, respond
 from services.gateway.clients.clients import Scope
-from shared.broker import Broker
 from shared.contracts import (
     CancelEmail,
     Category,
@@ -241,21 +239,16 @@ DELETE_MESSAGE = Operation(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class RecordViews:
-    """Asks the ledger about messages, and the sender to cancel, for `answer_seconds` at most."""
-
-    reader: RequestReader
-    broker: Broker
-    answer_seconds: float
+class RecordViews(AskingViews):
+    """Asks the ledger about messages, and the sender to cancel."""
 
     async def list(self, request: web.Request) -> web.Response:
         """Return a page of the messages."""
         query = read_query(MessageQuery, request.query)
         question = ListEmails.model_construct(
-            id=self.reader.new_stamp().id, client=client_of(request), **query.__dict__
+            id=self.new_id(), client=client_of(request), **query.__dict__
         )
-        page = await ask(self.broker, question, self.answer_seconds, EmailsListed)
+        page = await self.ask(question, EmailsListed)
         found = [MessageRecord.of(email) for email in page.emails]
         return respond(200, MessageRecords(messages=found, next=page.next))
 
@@ -289,10 +282,8 @@ class RecordViews:
         if all(each.status.ended for each in email.recipients):
             return Cancelling.of_final(email)
         # The sender keeps a mail under the client that sent it, whoever cancels it.
-        question = CancelEmail(
-            id=self.reader.new_stamp().id, email_id=email.email_id, client=email.client
-        )
-        answer = await ask(self.broker, question, self.answer_seconds, EmailCancelling)
+        question = CancelEmail(id=self.new_id(), email_id=email.email_id, client=email.client)
+        answer = await self.ask(question, EmailCancelling)
         return Cancelling.of(email, answer)
 
     async def _describe(self, request: web.Request) -> tuple[EmailRecord, Sequence[HistoryEntry]]:
@@ -305,7 +296,7 @@ class RecordViews:
         query, client = read_query(OwnerQuery, request.query), client_of(request)
         try:
             question = DescribeEmail(
-                id=self.reader.new_stamp().id,
+                id=self.new_id(),
                 email_id=request.match_info["id"],
                 client=query.client if client is None else client,
             )
@@ -313,7 +304,7 @@ class RecordViews:
             raise Problem(NO_SUCH_MESSAGE) from None  # no message has such an id
         for wait in (0.0, *WAITS_SECONDS):
             await asyncio.sleep(wait)
-            answer = await ask(self.broker, question, self.answer_seconds, EmailDescribed)
+            answer = await self.ask(question, EmailDescribed)
             if answer.email is not None:
                 return answer.email, answer.history
             if answer.clients:

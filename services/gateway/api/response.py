@@ -1,6 +1,7 @@
-"""Responses: JSON bodies, problem documents, and the headers that all of them have."""
+"""Responses: JSON bodies, problem documents, and the answers of services that they are made of."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal, Self, TypeVar
 
 from aiohttp import web
@@ -8,8 +9,9 @@ from pydantic import BaseModel, ConfigDict
 
 from services.gateway.api import problem
 from services.gateway.api.problem import Problem
+from services.gateway.api.request import RequestReader
 from shared.broker import Broker
-from shared.contracts import Answer, Contract, Question
+from shared.contracts import Answer, Contract
 from shared.errors import NoAnswer
 
 # A response is not cached, its type not guessed, and the HTTP library not named.
@@ -73,12 +75,24 @@ def problem_response(
     )
 
 
-async def ask(broker: Broker, question: Question, within: float, kind: type[A]) -> A:
-    """Return the answer to a question, which is of one kind. Raises Unavailable or NoAnswer."""
-    answer = await broker.ask(question, within)
-    if not isinstance(answer, kind):
-        raise unexpected(answer)
-    return answer
+@dataclass(frozen=True, slots=True)
+class AskingViews:
+    """Views that ask another service, for `answer_seconds` at most."""
+
+    reader: RequestReader
+    broker: Broker
+    answer_seconds: float
+
+    def new_id(self) -> str:
+        """Return an id for a question."""
+        return self.reader.new_stamp().id
+
+    async def ask(self, question: Contract, kind: type[A]) -> A:
+        """Return the answer, which is of one kind. Raises Unavailable or NoAnswer."""
+        answer = await self.broker.ask(question, self.answer_seconds)
+        if not isinstance(answer, kind):
+            raise unexpected(answer)
+        return answer
 
 
 def unexpected(answer: Contract) -> NoAnswer:

@@ -1,6 +1,5 @@
 """Sums over mails by their outcomes: of a time, and of each hour or day in it."""
 
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from typing import Annotated, Literal, Self
@@ -11,11 +10,10 @@ from pydantic import AfterValidator, Field, PlainValidator, TypeAdapter, model_v
 
 from services.gateway.api.body import RFC3339_TIME, StrictModel, read_query
 from services.gateway.api.openapi import Access, Operation, Success
-from services.gateway.api.problem import INVALID, Mistake, Problem
-from services.gateway.api.request import RequestReader, client_of
-from services.gateway.api.response import ResponseBody, ask, respond
+from services.gateway.api.problem import invalid
+from services.gateway.api.request import client_of
+from services.gateway.api.response import AskingViews, ResponseBody, respond
 from services.gateway.clients.clients import Scope
-from shared.broker import Broker
 from shared.contracts import Category, CountEmails, EmailCounts, EmailsCounted
 from shared.contracts.fields import EPOCH, Domain, Moment
 from shared.contracts.ledger import MAX_TIMEZONE_CHARS, TagLabel
@@ -88,9 +86,9 @@ class StatsQuery(StrictModel):
         begin = self._moment(self.from_) if self.from_ is not None else end - MAX_RANGE
         begin = max(begin, EPOCH)
         if begin >= end:
-            raise _wrong("#/from", "must be before `to`")
+            raise invalid("#/from", "must be before `to`")
         if end - begin > MAX_RANGE + STEP:  # a day of a zone may have 25 hours
-            raise _wrong("#/from", f"must be at most {MAX_RANGE.days} days before `to`")
+            raise invalid("#/from", f"must be at most {MAX_RANGE.days} days before `to`")
         return begin - (begin - EPOCH) % STEP, _next_step(end)
 
     def _moment(self, moment: datetime | date) -> datetime:
@@ -150,13 +148,8 @@ GET_STATS = Operation(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class StatsViews:
-    """Asks the ledger for sums, for `answer_seconds` at most."""
-
-    reader: RequestReader
-    broker: Broker
-    answer_seconds: float
+class StatsViews(AskingViews):
+    """Asks the ledger for sums."""
 
     async def get(self, request: web.Request) -> web.Response:
         """Return the sums of a time."""
@@ -169,7 +162,7 @@ class StatsViews:
             until=end,
             **query.model_dump(include={"by", "timezone", "category", "tag", "domain"}),
         )
-        answer = await ask(self.broker, question, self.answer_seconds, EmailsCounted)
+        answer = await self.ask(question, EmailsCounted)
         zone, total = ZoneInfo(query.timezone), answer.total
         executed = total.accepted - total.waiting
         return respond(
@@ -196,7 +189,3 @@ def _next_step(moment: datetime) -> datetime:
     """Return the beginning of the first step that does not begin before `moment`."""
     moment = moment.astimezone(UTC)  # else hours would be counted by the clock of the zone
     return moment + (EPOCH - moment) % STEP
-
-
-def _wrong(pointer: str, detail: str) -> Problem:
-    return Problem(INVALID, errors=[Mistake(pointer, detail)])

@@ -1,6 +1,5 @@
 """Suppressed addresses: looked up, listed, added and removed, one by one or many at once."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
@@ -13,13 +12,12 @@ from services.gateway.api.problem import (
     INVALID,
     NOT_SUPPRESSED,
     SUPPRESSED_FOR_ALL,
-    Mistake,
     Problem,
+    invalid,
 )
-from services.gateway.api.request import REPEATABLE, RequestReader, client_of
-from services.gateway.api.response import ResponseBody, ask, respond
+from services.gateway.api.request import REPEATABLE, client_of
+from services.gateway.api.response import AskingViews, ResponseBody, respond
 from services.gateway.clients.clients import Scope
-from shared.broker import Broker
 from shared.contracts import (
     AddSuppressions,
     Category,
@@ -254,21 +252,16 @@ POST_SUPPRESSIONS = Operation(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SuppressionViews:
-    """Asks the ledger about suppressed addresses, for `answer_seconds` at most."""
-
-    reader: RequestReader
-    broker: Broker
-    answer_seconds: float
+class SuppressionViews(AskingViews):
+    """Asks the ledger about suppressed addresses."""
 
     async def list(self, request: web.Request) -> web.Response:
         """Return a page of the entries."""
         query, client = read_query(SuppressionQuery, request.query), client_of(request)
         question = ListSuppressions.model_construct(
-            id=self._new_id(), client=client, **query.__dict__
+            id=self.new_id(), client=client, **query.__dict__
         )
-        page = await ask(self.broker, question, self.answer_seconds, SuppressionsListed)
+        page = await self.ask(question, SuppressionsListed)
         entries = [SuppressionEntry.of(each, client) for each in page.suppressions]
         return respond(200, SuppressionEntries(suppressions=entries, next=page.next))
 
@@ -317,26 +310,23 @@ class SuppressionViews:
 
     def _check_end(self, pointer: str, change: SuppressionChange) -> None:
         if change.expires_at is not None and change.expires_at <= self.reader.new_stamp().at:
-            raise Problem(INVALID, errors=[Mistake(pointer, "must be in the future")])
+            raise invalid(pointer, "must be in the future")
 
     async def _describe(self, request: web.Request, email: str) -> SuppressionsListed:
-        question = DescribeSuppression(id=self._new_id(), email=email, client=client_of(request))
-        return await ask(self.broker, question, self.answer_seconds, SuppressionsListed)
+        question = DescribeSuppression(id=self.new_id(), email=email, client=client_of(request))
+        return await self.ask(question, SuppressionsListed)
 
     async def _add(self, *entries: NewSuppression) -> SuppressionsChanged:
         # One entry of a kind for an address, the last one.
         kinds = {(each.email.lower(), each.origin, each.list_id): each for each in entries}
-        question = AddSuppressions(id=self._new_id(), suppressions=tuple(kinds.values()))
-        return await ask(self.broker, question, self.answer_seconds, SuppressionsChanged)
+        question = AddSuppressions(id=self.new_id(), suppressions=tuple(kinds.values()))
+        return await self.ask(question, SuppressionsChanged)
 
     async def _remove(self, request: web.Request, *emails: str) -> SuppressionsChanged:
         question = RemoveSuppressions(
-            id=self._new_id(), emails=tuple(dict.fromkeys(emails)), client=client_of(request)
+            id=self.new_id(), emails=tuple(dict.fromkeys(emails)), client=client_of(request)
         )
-        return await ask(self.broker, question, self.answer_seconds, SuppressionsChanged)
-
-    def _new_id(self) -> str:
-        return self.reader.new_stamp().id
+        return await self.ask(question, SuppressionsChanged)
 
 
 def read_address(request: web.Request) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from services.gateway.api import body
 from services.gateway.api.body import RequestBody
@@ -13,12 +13,11 @@ from services.gateway.api.codes import CodeViews, NewCode, StrictLength
 from services.gateway.api.messages import StrictRetries
 from services.gateway.api.openapi import Operation, Success
 from services.gateway.api.problem import (
-    INVALID,
     KEY_REUSED,
     TOO_MANY_REQUESTS,
     UNAVAILABLE,
-    Mistake,
     Problem,
+    invalid,
     retry_after,
 )
 from services.gateway.api.request import CLIENT, RequestReader, check_scope
@@ -218,12 +217,8 @@ def read_task(content: bytes) -> AnyTask:
     kind = value.get("type") if isinstance(value, dict) else None
     model = TASKS.get(kind) if isinstance(kind, str) else None
     if model is None:
-        errors = [Mistake("#/type", f"must be one of {', '.join(map(str, TASKS))}")]
-        raise Problem(INVALID, errors=errors)
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        raise Problem(INVALID, errors=body.described(error)) from None
+        raise invalid("#/type", f"must be one of {', '.join(map(str, TASKS))}")
+    return body.checked(model, value)
 
 
 def _accepted(task: AnyTask, identifier: str) -> web.Response:

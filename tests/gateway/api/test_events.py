@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway.api import events
-from services.gateway.api.events import EventRefusal
+from services.gateway.api.problem import Problem
 from services.gateway.clients.idempotency import RequestStamp
 from shared import contracts, topology
 from shared.contracts import FeedbackReported, Sighting
@@ -202,8 +202,8 @@ def test_each_mistake_of_an_event_has_its_place(fields: dict[str, object], point
     """A mistake in an event is named by its place."""
     found = events.read_event(GOOD | fields, "r1.0", STAMP)
 
-    assert isinstance(found, EventRefusal)
-    assert [each.pointer for each in found.mistakes] == [pointer]
+    assert isinstance(found, Problem)
+    assert [each.pointer for each in found.errors] == [pointer]
 
 
 @given(

@@ -15,7 +15,7 @@ from services.gateway.api import body as bodies
 from services.gateway.api.body import RequestBody, StrictModel
 from services.gateway.api.clients import ClientChange, ClientPage, KeyRequest, NewClient
 from services.gateway.api.codes import CodeGuess, NewCode
-from services.gateway.api.events import EventRefusal, NewEvent
+from services.gateway.api.events import NewEvent
 from services.gateway.api.messages import NewAttachment, NewMessage
 from services.gateway.api.problem import Mistake, Problem
 from services.gateway.api.records import MessageQuery
@@ -127,7 +127,7 @@ def refused(model: type[RequestBody], value: object) -> list[str]:
 def refused_event(value: dict[str, object]) -> list[str]:
     """Return the words about a wrong event."""
     found = events.read_event(value, "r1.0", STAMP)
-    return [each.detail for each in found.mistakes] if isinstance(found, EventRefusal) else []
+    return [each.detail for each in found.errors] if isinstance(found, Problem) else []
 
 
 def refused_query(model: type[StrictModel], query: dict[str, str]) -> list[str]:
