@@ -34,6 +34,23 @@ async def test_the_migrations_make_the_tables(database: Database) -> None:
     assert await differences(database, metadata) == []
 
 
+async def test_the_first_tables_make_room(database_url: str | None, tmp_path: Path) -> None:
+    """A database of the first version, whose tables were others, has those of the last one."""
+    old = tmp_path / "migrations"
+    old.mkdir()
+    shutil.copy(MIGRATIONS / "0001_challenges.py", old)
+    async with Database.open("otp", database_url, tmp_path, old) as database:
+        for name in ("challenges", "commands"):
+            await database.write(partial(_make_table, name=name))
+
+    async with Database.open("otp", database_url, tmp_path, MIGRATIONS) as database:
+        assert await differences(database, metadata) == []
+
+
+def _make_table(connection: sa.Connection, name: str) -> None:
+    connection.execute(sa.text(f"CREATE TABLE {name} (id TEXT PRIMARY KEY, tries INTEGER)"))
+
+
 async def test_a_challenge_of_before_is_known(database_url: str | None, tmp_path: Path) -> None:
     """A code from before the last migration is right after it, and has its cooldown."""
     old = tmp_path / "migrations"

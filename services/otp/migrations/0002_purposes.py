@@ -13,8 +13,8 @@ down_revision = "0001"
 
 def upgrade() -> None:
     """Drop all tables and create them again."""
-    op.drop_table("commands")
-    op.drop_table("challenges")
+    op.drop_table("commands", if_exists=True)
+    op.drop_table("challenges", if_exists=True)
     _create_challenges()
     _create_commands()
     _create_guesses()
