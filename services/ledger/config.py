@@ -12,11 +12,6 @@ MAX_DAYS = 3660  # ten years
 _Days = Annotated[int, Field(ge=1, le=MAX_DAYS)]
 
 
-def _one_key(text: str) -> str:
-    sealing.read_one_key(text)
-    return text
-
-
 class LedgerSettings(Settings):
     """The settings of the ledger."""
 
@@ -36,7 +31,7 @@ class LedgerSettings(Settings):
         description="How long the first bounce of an address suppresses it; one that comes after"
         " that does for good. 0: the first one does",
     )
-    suppression_key: Annotated[Secret, AfterValidator(_one_key)] = Field(
+    suppression_key: Annotated[Secret, AfterValidator(sealing.check_one_key)] = Field(
         description="Hashes suppressed addresses as the sender does; 32 bytes as hex, for good"
     )
     ledger_purge_seconds: Seconds = Field(

@@ -24,17 +24,12 @@ from shared.config import Seconds, Settings
 from shared.contracts import address
 from shared.contracts.codes import MAX_DIGITS, MIN_DIGITS
 from shared.contracts.fields import Domain, Id, Locale, Mailbox
-from shared.runtime.sealing import read_keys
+from shared.runtime.sealing import check_keys
 
 MAX_LIFETIME_SECONDS = 86_400.0  # NIST SP 800-63A allows a mailed confirmation code a day
 # Rows are deleted within a day of their end: one purge notes the end, the rows are kept for 20
 # hours (see `store`), and the next purge comes up to this much later.
 MAX_PURGE_SECONDS = 2 * 3600.0
-
-
-def _check_keys(text: str) -> str:
-    read_keys(text)
-    return text
 
 
 Keys = Annotated[
@@ -44,7 +39,7 @@ Keys = Annotated[
         description="Of 32 bytes as hex, newest first, separated by commas; a new one goes to the"
         " end of all replicas' lists before it goes to the front of any",
     ),
-    AfterValidator(_check_keys),
+    AfterValidator(check_keys),
 ]
 Number = Annotated[int, Field(ge=0)]  # 0 is no limit
 # The setting is a directory. It is read with the other settings, so that a mistake is reported

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from services.otp.codes import MAX_CLOCK_STEP_MS, Challenge, CodeScope
 from shared.storage import dialect
-from shared.storage.dialect import Prepared
+from shared.storage.dialect import Prepared, insert_text
 
 Row = sa.Row[tuple[Any, ...]]
 
@@ -118,7 +118,11 @@ failures = sa.Table(
 )
 
 
-_CHALLENGE = "id, client, purpose, email, nonce, key_id, digits, created_at, expires_at, mailed_at"
+_COLUMNS = (
+    *("id", "client", "purpose", "email", "nonce", "key_id", "digits"),
+    *("created_at", "expires_at", "mailed_at"),
+)
+_CHALLENGE = ", ".join(_COLUMNS)
 FIND_CHALLENGES = f"""
     SELECT {_CHALLENGE}, used_by FROM challenges WHERE id IN (SELECT column1 FROM $rows(text))
     """  # noqa: S608 -- of texts above
@@ -127,13 +131,7 @@ _FIND_STANDING = f"""
     SELECT {_CHALLENGE} FROM $rows(text)
     LEFT JOIN challenges ON recipient = column1 AND died_at IS NULL WHERE column1 IS NOT NULL
     """  # noqa: S608 -- of texts above
-ADD_CHALLENGES = f"""
-    INSERT INTO challenges ({_CHALLENGE}, recipient)
-    SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9,
-           column10, column11
-    FROM $rows(text, text, text, text, bytea, text, integer, bigint, bigint, bigint, text)
-    WHERE column1 IS NOT NULL
-    """  # noqa: S608 -- of texts above
+ADD_CHALLENGES = insert_text(challenges, (*_COLUMNS, "recipient"))
 SET_MAILED = "UPDATE challenges SET mailed_at = $1 WHERE id IN (SELECT column1 FROM $rows(text))"
 END_CHALLENGES = """
     UPDATE challenges SET died_at = $1
@@ -154,32 +152,18 @@ FIND_ANSWERS = """
     WHERE id IN (SELECT column1 FROM $rows(text))
     """
 # A new answer to an old command is because the key of the first one was withdrawn.
-KEEP_ANSWERS = """
-    INSERT INTO commands (id, at, challenge_id, resend_at, reason, retry_after)
-    SELECT column1, column2, column3, column4, column5, column6
-    FROM $rows(text, bigint, text, bigint, text, bigint) WHERE column1 IS NOT NULL
-    ON CONFLICT (id) DO UPDATE SET
-        at = excluded.at, challenge_id = excluded.challenge_id, resend_at = excluded.resend_at,
-        reason = excluded.reason, retry_after = excluded.retry_after
-    """
+_ANSWER = ("at", "challenge_id", "resend_at", "reason", "retry_after")
+KEEP_ANSWERS = insert_text(commands, ("id", *_ANSWER), replace=_ANSWER)
 FIND_MAILS = """
     SELECT subject, minute, sent FROM mails
     WHERE subject IN (SELECT column1 FROM $rows(text)) AND minute >= $1
     """
-COUNT_MAILS = """
-    INSERT INTO mails (subject, minute, sent)
-    SELECT column1, column2, column3 FROM $rows(text, bigint, integer) WHERE column1 IS NOT NULL
-    ON CONFLICT (subject, minute) DO UPDATE SET sent = mails.sent + excluded.sent
-    """
+COUNT_MAILS = insert_text(mails, ("subject", "minute", "sent"), add=("sent",))
 FIND_FAILURES = """
     SELECT subject, hour, failed FROM failures
     WHERE subject IN (SELECT column1 FROM $rows(text)) AND hour >= $1
     """
-COUNT_FAILURES = """
-    INSERT INTO failures (subject, hour, failed)
-    SELECT column1, column2, column3 FROM $rows(text, bigint, integer) WHERE column1 IS NOT NULL
-    ON CONFLICT (subject, hour) DO UPDATE SET failed = failures.failed + excluded.failed
-    """
+COUNT_FAILURES = insert_text(failures, ("subject", "hour", "failed"), add=("failed",))
 FIND_GUESSES = """
     SELECT id, at, challenge_id FROM guesses WHERE id IN (SELECT column1 FROM $rows(text))
     """
@@ -190,11 +174,9 @@ COUNT_GUESSES = f"""
     LEFT JOIN guesses ON recipient = column1 AND challenge_id > '{UNSEEN}' AND at > $1
     WHERE column1 IS NOT NULL GROUP BY column1, challenge_id, verified
     """  # noqa: S608 -- of a constant
-RECORD_GUESSES = """
-    INSERT INTO guesses (id, at, recipient, challenge_id, verified)
-    SELECT column1, column2, column3, column4, false FROM $rows(text, bigint, text, text)
-    WHERE column1 IS NOT NULL
-    """
+RECORD_GUESSES = insert_text(
+    guesses, ("id", "at", "recipient", "challenge_id"), {"verified": "false"}
+)
 SET_VERIFIED = "UPDATE guesses SET verified = true WHERE id IN (SELECT column1 FROM $rows(text))"
 
 _LOCK = sa.select(sa.func.pg_advisory_xact_lock(sa.bindparam("key", type_=sa.BigInteger)))
@@ -234,11 +216,7 @@ class OtpTransaction:
 
     def run(self, text: str, rows: Iterable[Sequence[object]], *values: object) -> Sequence[Row]:
         """Execute a text with rows, if there are any; return the rows that it returns."""
-        found: list[Row] = []
-        for chunk in dialect.chunks(list(rows)):
-            result = dialect.execute(self._connection, text, values, chunk)
-            found += result.all() if result.returns_rows else ()
-        return found
+        return dialect.run(self._connection, text, [*rows], values)
 
     def standing(self, recipients: Iterable[str]) -> Sequence[Challenge]:
         """Return the challenges of some recipients that nothing has ended so far."""

@@ -24,7 +24,7 @@ from services.otp.sql import (
 from shared.batch import Batcher
 from shared.runtime.sealing import fold
 from shared.storage import dialect
-from shared.storage.database import Database, as_handler_errors
+from shared.storage.database import Database, HandlerDatabase
 from shared.storage.dialect import Clock, Prepared
 
 PURGE_ROWS = 1000  # a transaction: codes wait for no longer than such a piece takes
@@ -81,7 +81,7 @@ class ChallengeStore:
     """
 
     def __init__(self, database: Database, policy: CodePolicy, clock: Clock = dialect.now) -> None:
-        self._database = database
+        self._database = HandlerDatabase(database, "the codes")
         self._policy = policy
         self._clock = clock
         self._time: Prepared | None = None
@@ -116,23 +116,20 @@ class ChallengeStore:
         """Delete the challenges of an address, with their commands, its guesses and its counts."""
         recipient = fold(email)
         await self._write(partial(_forget, recipient=recipient))
-        await self._empty_log()
+        await self._database.empty_log()
 
     async def purge(self) -> int:
         """End what has expired, delete what ended long ago, and return the number of rows deleted.
 
         Works in pieces of PURGE_ROWS, a transaction each.
         """
-        await self._repeat(lambda tx: tx.change(_EXPIRE, now=tx.now))
-        deleted = sum([await self._repeat(partial(_delete_old, which=each)) for each in _OLD])
-        await self._empty_log()
+        await self._write_all(lambda tx: tx.change(_EXPIRE, now=tx.now))
+        deleted = sum([await self._write_all(partial(_delete_old, which=each)) for each in _OLD])
+        await self._database.empty_log()
         return deleted
 
-    async def _repeat(self, work: Callable[[OtpTransaction], int]) -> int:
-        changed = 0
-        while rows := await self._write(work):
-            changed += rows
-        return changed
+    async def _write_all(self, work: Callable[[OtpTransaction], int]) -> int:
+        return await self._database.write_all(lambda connection: work(self._begin(connection)))
 
     async def _answer(self, requests: Sequence[IssueRequest]) -> Sequence[IssueResult]:
         return await self._write(lambda tx: issuing.answer(tx, self._policy, requests))
@@ -145,12 +142,7 @@ class ChallengeStore:
         return [use.guess.id in winners for use in uses]
 
     async def _write(self, work: Callable[[OtpTransaction], T]) -> T:
-        with as_handler_errors("the codes"):
-            return await self._database.write(lambda connection: work(self._begin(connection)))
-
-    async def _empty_log(self) -> None:
-        with as_handler_errors("the codes"):
-            await self._database.empty_log()
+        return await self._database.write(lambda connection: work(self._begin(connection)))
 
     def _begin(self, connection: sa.Connection) -> OtpTransaction:
         if self._time is None:

@@ -54,16 +54,6 @@ GIVE_UP_TEXT = "Seconds after which a deferred mail expires"
 RETRY_UNCERTAIN_TEXT = "Whether a mail that may have arrived is sent again"
 
 
-def _sealing_keys(text: str) -> str:
-    sealing.read_keys(text)
-    return text
-
-
-def _one_key(text: str) -> str:
-    sealing.read_one_key(text)
-    return text
-
-
 # The setting is their directory, read with the other settings: an unusable key is reported before
 # anything is opened.
 Signers = Annotated[Mapping[str, InstanceOf[DkimSigner]], NoDecode, BeforeValidator(read_signers)]
@@ -108,10 +98,10 @@ class SenderSettings(Settings):
         repr=False,
         description="A directory of <domain>/<selector>.pem; without it nothing is signed",
     )
-    sealing_key: Annotated[Secret, AfterValidator(_sealing_keys)] = Field(
+    sealing_key: Annotated[Secret, AfterValidator(sealing.check_keys)] = Field(
         description="Opens codes; of 32 bytes as hex, newest first, separated by commas"
     )
-    suppression_key: Annotated[Secret, AfterValidator(_one_key)] = Field(
+    suppression_key: Annotated[Secret, AfterValidator(sealing.check_one_key)] = Field(
         description="Hashes suppressed addresses as the ledger does; 32 bytes as hex, for good"
     )
 

@@ -60,6 +60,18 @@ def read_keys(text: str) -> tuple[bytes, ...]:
     return keys
 
 
+def check_keys(text: str) -> str:
+    """Return the text of keys that `read_keys` can read. Raises ValueError, without the keys."""
+    read_keys(text)
+    return text
+
+
+def check_one_key(text: str) -> str:
+    """Return the text of a key that `read_one_key` can read. Raises ValueError, without the key."""
+    read_one_key(text)
+    return text
+
+
 def key_id(key: bytes) -> bytes:
     """Return an id of a key, which does not reveal it."""
     return hashlib.sha256(b"postrider key id" + key).digest()[:KEY_ID_BYTES]

@@ -37,7 +37,7 @@ class DatabaseClock:
         """
         begun = self._steady()
         try:
-            found = await self._database.read(self._read)
+            found = await self._database.read(lambda c: dialect.read_now(c, self._clock))
         except sa.exc.SQLAlchemyError as error:
             raise OSError(f"the time of the database: {type(error).__name__}") from error
         # The database looked at its clock at some moment between the two.
@@ -46,7 +46,3 @@ class DatabaseClock:
     def now(self) -> datetime:
         """Return the time."""
         return datetime.fromtimestamp(self._begin + self._steady(), UTC)
-
-    def _read(self, connection: sa.Connection) -> int:
-        found: int = connection.execute(sa.select(self._clock(connection))).scalar_one()
-        return found

@@ -130,6 +130,16 @@ class Database:
         """
         return await self._transactions.write(work)
 
+    async def write_all(self, work: Callable[[sa.Connection], int]) -> int:
+        """Run `work`, which changes a piece of some rows, until none is left; return how many.
+
+        Each piece is a transaction, so that others have their turn. Raises as `write` does.
+        """
+        changed = 0
+        while rows := await self.write(work):
+            changed += rows
+        return changed
+
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work` in a transaction that only reads, and never waits for a writer.
 
@@ -166,6 +176,34 @@ class Database:
         except (OSError, sa.exc.SQLAlchemyError):
             return False
         return True
+
+
+class HandlerDatabase(Database):
+    """The same tables for the stores of handlers: see `as_handler_errors`."""
+
+    def __init__(self, database: Database, tables: str) -> None:
+        super().__init__(database._transactions)  # noqa: SLF001 -- of the same class
+        self._tables = tables
+
+    async def write(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work` as `Database.write` does. Raises Retry or Reject."""
+        with as_handler_errors(self._tables):
+            return await super().write(work)
+
+    async def read(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work` as `Database.read` does. Raises Retry or Reject."""
+        with as_handler_errors(self._tables):
+            return await super().read(work)
+
+    async def read_inline(self, work: Callable[[sa.Connection], T]) -> T:
+        """Run `work` as `Database.read_inline` does. Raises Retry or Reject."""
+        with as_handler_errors(self._tables):
+            return await super().read_inline(work)
+
+    async def empty_log(self) -> None:
+        """Empty the log as `Database.empty_log` does. Raises Retry."""
+        with as_handler_errors(self._tables):
+            await super().empty_log()
 
 
 async def _run(engine: AsyncEngine, work: Callable[[sa.Connection], T]) -> T:

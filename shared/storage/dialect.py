@@ -6,9 +6,10 @@ not.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
+from types import MappingProxyType
 from typing import Any, Final, TypeVar, cast
 
 import sqlalchemy as sa
@@ -53,6 +54,12 @@ def now(connection: sa.Connection) -> sa.ColumnElement[int]:
     # Not now(): that is when the transaction began, perhaps before a long wait for a lock.
     seconds = sa.extract("epoch", sa.func.clock_timestamp())
     return sa.cast(seconds * MILLISECONDS_PER_SECOND, sa.BigInteger)
+
+
+def read_now(connection: sa.Connection, clock: Clock = now) -> int:
+    """Return the time of the database, in milliseconds since 1970."""
+    found: int = connection.execute(sa.select(clock(connection))).scalar_one()
+    return found
 
 
 def insert(connection: sa.Connection, table: sa.Table) -> Insert:
@@ -129,17 +136,53 @@ def _replaced(text: str, words: Mapping[str, str]) -> str:
     return text
 
 
+def run(
+    connection: sa.Connection, text: str, rows: Sequence[Row], values: Sequence[Any] = ()
+) -> Sequence[sa.Row[Any]]:
+    """Execute a text with any number of rows, if there is one; return the rows that it returns."""
+    found: list[sa.Row[Any]] = []
+    for chunk in chunks(rows):
+        result = execute(connection, text, values, chunk)
+        found += result.all() if result.returns_rows else ()
+    return found
+
+
+def insert_text(
+    table: sa.Table,
+    names: Sequence[str],
+    fixed: Mapping[str, str] = MappingProxyType({}),
+    *,
+    replace: Sequence[str] = (),
+    add: Sequence[str] = (),
+) -> str:
+    """Return the text that inserts rows of the columns `names`, and `fixed` texts into others.
+
+    Of a row whose key is there it replaces some columns, and adds to the numbers in others.
+    """
+    columns = ", ".join((*names, *fixed))
+    values = ", ".join((*(f"column{place}" for place, _ in enumerate(names, 1)), *fixed.values()))
+    rows = f"$rows({_types(table.c[name] for name in names)}) WHERE column1 IS NOT NULL"
+    text = f"INSERT INTO {table.name} ({columns}) SELECT {values} FROM {rows}"  # noqa: S608 -- of a table's names
+    changes = [f"{name} = excluded.{name}" for name in replace]
+    changes += [f"{name} = {table.name}.{name} + excluded.{name}" for name in add]
+    key = ", ".join(each.name for each in table.primary_key)
+    return f"{text} ON CONFLICT ({key}) DO UPDATE SET {', '.join(changes)}" if changes else text
+
+
+def _types(columns: Iterable[sa.Column[Any]]) -> str:
+    return ", ".join(each.type.compile(_POSTGRESQL_DIALECT) for each in columns)
+
+
 def rows(*columns: sa.Column[Any]) -> sa.Subquery:
     """Return the rows of a `Prepared` statement, with columns of these names and types.
 
     The first column of a row must not be NULL.
     """
-    types = ", ".join(each.type.compile(_POSTGRESQL_DIALECT) for each in columns)
     named = [
         sa.column(f"column{place}", each.type).label(each.name)
         for place, each in enumerate(columns, 1)
     ]
-    given = sa.table(sa.quoted_name(f"$rows({types})", quote=False))
+    given = sa.table(sa.quoted_name(f"$rows({_types(columns)})", quote=False))
     return sa.select(*named).select_from(given).where(named[0].is_not(None)).subquery("rows")
 
 

@@ -22,7 +22,7 @@ from services.classifier.store.sql import STATUSES, changes, mails, processed_ev
 from shared.batch import Batcher
 from shared.contracts import Kind
 from shared.storage import dialect
-from shared.storage.database import Database, as_handler_errors
+from shared.storage.database import Database, HandlerDatabase
 from shared.storage.dialect import MILLISECONDS_PER_SECOND, Clock, Row, chunks, execute
 
 BATCH_SECONDS = 0.02  # that an event waits for others: a transaction costs as much as many events
@@ -44,7 +44,7 @@ class EvidenceStore:
     """The database that events are counted in, under one rule."""
 
     def __init__(self, database: Database, rule: VerdictRule, clock: Clock = dialect.now) -> None:
-        self._database = database
+        self._database = HandlerDatabase(database, "the evidence")
         self._rule = rule
         self._clock = clock
         self._batcher = Batcher(self._count_all, wait_seconds=BATCH_SECONDS)
@@ -64,21 +64,19 @@ class EvidenceStore:
         for column, old in OLD:
             delete = sa.delete(column.table).where(column.in_(old.limit(PURGE_ROWS)))
             work = partial(self._purge_some, delete=delete, remember=remember)
-            while rows := await self._database.write(work):
-                deleted += rows
+            deleted += await self._database.write_all(work)
         return deleted
 
     def _purge_some(self, connection: sa.Connection, delete: sa.Delete, remember: float) -> int:
         # In a query of its own: PostgreSQL uses no index for a time that changes from row to row.
-        now = connection.execute(sa.select(self._clock(connection))).scalar_one()
+        now = dialect.read_now(connection, self._clock)
         limit = now - round(remember * MILLISECONDS_PER_SECOND)
         return connection.execute(delete, {"limit": limit}).rowcount
 
     async def _count_all(
         self, groups: Sequence[Sequence[Observation]]
     ) -> Sequence[Sequence[VerdictChange]]:
-        with as_handler_errors("the evidence"):
-            made = await self._database.write(partial(self._count, groups=groups))
+        made = await self._database.write(partial(self._count, groups=groups))
         by_key = {change.key: change for change in made}
         return [_made_by(group, by_key) for group in groups]
 
@@ -175,11 +173,7 @@ class CountingTransaction:
         ]
 
     def _run(self, text: str, values: Sequence[object], rows: Sequence[Row]) -> Sequence[Row]:
-        found: list[Row] = []
-        for chunk in chunks(rows):
-            result = execute(self._connection, text, values, chunk)
-            found += result.all() if result.returns_rows else ()
-        return found
+        return dialect.run(self._connection, text, rows, values)
 
     def _now(self) -> int:
         return int(self._connection.execute(self._clock).scalar_one())

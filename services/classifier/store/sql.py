@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from services.classifier.evidence import BOUNCED, DELIVERED, DOMAIN, REFUSED, TAKEN_BACK
 from shared.contracts import Verdict
-from shared.storage.dialect import Row, execute
+from shared.storage.dialect import Row, execute, insert_text
 
 metadata = sa.MetaData()
 
@@ -97,7 +97,7 @@ mails = sa.Table(
 )
 
 # The distinct recipients of a domain's deliveries, estimated; in the mode `evidence` alone.
-sa.Table(
+sketches = sa.Table(
     "sketches",
     metadata,
     sa.Column("domain", sa.Text, primary_key=True),
@@ -169,14 +169,12 @@ _ADD_RETURNING = f"""
     FROM written JOIN $rows(text, bigint, bigint, bigint, bigint, bigint, bigint, bigint)
     ON domain = column1
     """  # noqa: S608 -- of texts above
-_ADD_OUTCOMES = """
-    INSERT INTO mails (mail, delivered, refused, seen_at)
-    SELECT column1, column2, column3, CAST($1 AS bigint) FROM $rows(text, bigint, bigint)
-    WHERE column1 IS NOT NULL
-    ON CONFLICT (mail) DO UPDATE SET
-        delivered = mails.delivered + excluded.delivered,
-        refused = mails.refused + excluded.refused
-    """
+_ADD_OUTCOMES = insert_text(
+    mails,
+    ("mail", "delivered", "refused"),
+    {"seen_at": "CAST($1 AS bigint)"},
+    add=("delivered", "refused"),
+)
 _REFUSED_MAILS = """
     SELECT json_group_array(json_array(mail, delivered, refused))
     FROM $rows(text) CROSS JOIN mails ON mail = column1 WHERE refused > 0
@@ -186,11 +184,7 @@ _ADD_OUTCOMES_RETURNING = f"""
     SELECT CAST(COALESCE(json_agg(json_build_array(mail, delivered, refused)), '[]') AS text)
     FROM written WHERE refused > 0
     """  # noqa: S608 -- of texts above
-COUNT_REFUSALS = """
-    INSERT INTO refusals (domain, reply_class, refused)
-    SELECT column1, column2, column3 FROM $rows(text, text, bigint) WHERE column1 IS NOT NULL
-    ON CONFLICT (domain, reply_class) DO UPDATE SET refused = refusals.refused + excluded.refused
-    """
+COUNT_REFUSALS = insert_text(refusals, ("domain", "reply_class", "refused"), add=("refused",))
 SET_STATUS = """
     UPDATE domains SET status = CAST($1 AS smallint)
     WHERE domain IN (SELECT column1 FROM $rows(text))
@@ -198,11 +192,7 @@ SET_STATUS = """
 FIND_SKETCHES = """
     SELECT domain, registers FROM sketches WHERE domain IN (SELECT column1 FROM $rows(text))
     """
-KEEP_SKETCHES = """
-    INSERT INTO sketches (domain, registers)
-    SELECT column1, column2 FROM $rows(text, bytea) WHERE column1 IS NOT NULL
-    ON CONFLICT (domain) DO UPDATE SET registers = excluded.registers
-    """
+KEEP_SKETCHES = insert_text(sketches, ("domain", "registers"), replace=("registers",))
 SET_RECIPIENTS = """
     UPDATE domains SET recipients = column2 FROM $rows(text, bigint) WHERE domain = column1
     """
@@ -218,13 +208,12 @@ ADD_TOTALS = """
         delivered = totals.delivered + excluded.delivered,
         bounced = totals.bounced + excluded.bounced
     """
-KEEP_CHANGES = """
-    INSERT INTO changes (key, domain, status, changed_at)
-    SELECT column1, column2, CAST($1 AS smallint), CAST($2 AS bigint)
-    FROM $rows(text, text) WHERE column1 IS NOT NULL
-    ON CONFLICT (key) DO UPDATE SET
-        domain = excluded.domain, status = excluded.status, changed_at = excluded.changed_at
-    """
+KEEP_CHANGES = insert_text(
+    changes,
+    ("key", "domain"),
+    {"status": "CAST($1 AS smallint)", "changed_at": "CAST($2 AS bigint)"},
+    replace=("domain", "status", "changed_at"),
+)
 FIND_CHANGES = """
     SELECT domain, status, changed_at, key FROM changes
     WHERE key IN (SELECT column1 FROM $rows(text)) ORDER BY changed_at, key

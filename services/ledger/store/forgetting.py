@@ -32,7 +32,7 @@ from services.ledger.store.tables import (
 from shared.contracts import EmailStatus
 from shared.runtime.sealing import AddressHasher, fold
 from shared.storage import dialect
-from shared.storage.database import Database, as_handler_errors
+from shared.storage.database import Database, HandlerDatabase
 from shared.storage.dialect import Clock
 
 FORGET_MAILS = 200  # a transaction: no record waits long for it
@@ -65,7 +65,7 @@ class AddressForgetter:
     def __init__(
         self, database: Database, hasher: AddressHasher, clock: Clock = dialect.now
     ) -> None:
-        self._database = database
+        self._database = HandlerDatabase(database, "the ledger")
         self._hasher = hasher
         self._clock = clock
 
@@ -77,19 +77,15 @@ class AddressForgetter:
         outcome of a mail from before is not recorded: the hash of the address is kept for that, as
         long as mails are.
         """
-        with as_handler_errors("the ledger"):
-            await self._database.write(partial(self._remember, email=email))
-            total = 0
-            while deleted := await self._database.write(partial(_forget_some, email=email)):
-                total += deleted
-            await self._database.write(partial(_forget_early, email=email))
-            await self._database.empty_log()
-        return total
+        await self._database.write(partial(self._remember, email=email))
+        deleted = await self._database.write_all(partial(_forget_some, email=email))
+        await self._database.write(partial(_forget_early, email=email))
+        await self._database.empty_log()
+        return deleted
 
     async def purge(self, days: int) -> None:
         """Delete the hashes that are older than the oldest mail."""
-        with as_handler_errors("the ledger"):
-            await self._database.write(partial(self._purge, days=days))
+        await self._database.write(partial(self._purge, days=days))
 
     def _remember(self, connection: sa.Connection, email: str) -> None:
         row = dialect.insert(connection, forgotten).values(
@@ -104,8 +100,7 @@ class AddressForgetter:
         connection.execute(sa.delete(forgotten).where(forgotten.c.at < limit))
 
     def _now(self, connection: sa.Connection) -> int:
-        found: int = connection.execute(sa.select(self._clock(connection))).scalar_one()
-        return found
+        return dialect.read_now(connection, self._clock)
 
 
 def _forget_some(connection: sa.Connection, email: str) -> int:

@@ -68,9 +68,7 @@ class LedgerPurge:
 
     async def run(self) -> None:
         """Delete mails, earlier outcomes and sums that are old."""
-        now = await self._database.read(
-            lambda connection: connection.execute(sa.select(self._clock(connection))).scalar_one()
-        )
+        now = await self._database.read(partial(dialect.read_now, clock=self._clock))
         keep = self._retention
         mails = now - keep.message_days * DAY_MILLISECONDS
         # Whole days, as the history has a part for each.
@@ -83,8 +81,7 @@ class LedgerPurge:
             partial(_purge_history, limit=first_number(entries)),
             partial(_purge_totals, limit=hours // HOUR_MILLISECONDS),
         ):
-            while await self._database.write(work):
-                pass
+            await self._database.write_all(work)
         await self._database.empty_log()
 
 

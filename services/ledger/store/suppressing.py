@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 import sqlalchemy as sa
@@ -24,7 +24,7 @@ from shared.batch import Batcher
 from shared.contracts import ListSuppressions, NewSuppression, SuppressionOrigin
 from shared.runtime.sealing import AddressHasher
 from shared.storage import dialect
-from shared.storage.database import Database, as_handler_errors
+from shared.storage.database import Database, HandlerDatabase
 from shared.storage.dialect import Clock
 
 PIECE_ROWS = 500  # of a transaction that changes many entries
@@ -35,8 +35,6 @@ _COLUMNS = tuple(suppressions.c)
 _KEY = tuple(suppressions.primary_key.columns)
 _KEY_NAMES = [each.name for each in _KEY]
 _PRESENT = sa.not_(suppressions.c.removed)
-
-T = TypeVar("T")
 
 
 class SuppressionStore:
@@ -54,7 +52,7 @@ class SuppressionStore:
         on_change: Callable[[], None],
         clock: Clock = dialect.now,
     ) -> None:
-        self._database = database
+        self._tables = HandlerDatabase(database, "the suppression list")
         self._hasher = hasher
         self._counts_for = counts_for
         self._on_change = on_change
@@ -98,7 +96,7 @@ class SuppressionStore:
         which = suppressions.c.address_key == self._hasher.hash(email)
         if client is not None:
             which = sa.and_(which, suppressions.c.client.in_(["", client]))
-        return await self._read(lambda c: self._present(c, which))
+        return await self._tables.read(lambda c: self._present(c, which))
 
     async def page(self, question: ListSuppressions) -> tuple[Sequence[StoredSuppression], str]:
         """Return a page of the entries, the newest first, and the cursor of the next one.
@@ -112,7 +110,7 @@ class SuppressionStore:
         if question.client is not None:
             # Bounces stop the mail of all clients; a list of them names the recipients of others.
             which.append(suppressions.c.listed_for == question.client)
-        found = await self._read(
+        found = await self._tables.read(
             lambda c: self._present(c, sa.and_(sa.true(), *which), question.limit + 1)
         )
         shown = found[: question.limit]
@@ -126,18 +124,22 @@ class SuppressionStore:
             .order_by(suppressions.c.version.desc())
             .limit(PIECE_ROWS)
         )
-        return await self._read(lambda c: [StoredSuppression(*row) for row in c.execute(look)])
+        return await self._tables.read(
+            lambda c: [StoredSuppression(*row) for row in c.execute(look)]
+        )
 
     async def announced(self, entries: Sequence[StoredSuppression]) -> None:
         """Keep that the events of these versions are confirmed."""
-        await self._write(lambda c: c.execute(_ANNOUNCED, [_named(each) for each in entries]))
+        await self._tables.write(
+            lambda c: c.execute(_ANNOUNCED, [_named(each) for each in entries])
+        )
 
     async def announce_again(self, prefixes: Iterable[str] = PREFIXES) -> None:
         """Mark entries to be announced again, by the first two digits of their address keys."""
         for each in prefixes:
             begin, end = suppressions.c.address_key >= each, suppressions.c.address_key < f"{each}g"
             again = sa.update(suppressions).values(announced=False).where(begin, end)
-            await self._write(partial(sa.Connection.execute, statement=again))
+            await self._tables.write(partial(sa.Connection.execute, statement=again))
         self._on_change()
 
     async def announce_in_turn(self) -> None:
@@ -145,17 +147,14 @@ class SuppressionStore:
 
         It repairs the copy of a sender whose database was restored from a backup.
         """
-        hour = await self._read(self._now) // HOUR_MILLISECONDS % DAY_HOURS
+        hour = await self._tables.read(self._now) // HOUR_MILLISECONDS % DAY_HOURS
         await self.announce_again(PREFIXES[hour::DAY_HOURS])
 
     async def purge(self) -> int:
         """Delete the entries that were removed or have expired long ago; return how many."""
-        total = 0
-        while deleted := await self._write(self._purge):
-            total += deleted
-        with as_handler_errors("the suppression list"):
-            await self._database.empty_log()
-        return total
+        deleted = await self._tables.write_all(self._purge)
+        await self._tables.empty_log()
+        return deleted
 
     def _add(
         self, connection: sa.Connection, entries: Sequence[NewSuppression], email_id: str | None
@@ -221,24 +220,15 @@ class SuppressionStore:
         return [StoredSuppression(*row) for row in rows]
 
     def _now(self, connection: sa.Connection) -> int:
-        found: int = connection.execute(sa.select(self._clock(connection))).scalar_one()
-        return found
+        return dialect.read_now(connection, self._clock)
 
     async def _change(
         self, work: Callable[[sa.Connection], Sequence[StoredSuppression]]
     ) -> Sequence[StoredSuppression]:
-        changed = await self._write(work)
+        changed = await self._tables.write(work)
         if changed:
             self._on_change()
         return changed
-
-    async def _write(self, work: Callable[[sa.Connection], T]) -> T:
-        with as_handler_errors("the suppression list"):
-            return await self._database.write(work)
-
-    async def _read(self, work: Callable[[sa.Connection], T]) -> T:
-        with as_handler_errors("the suppression list"):
-            return await self._database.read(work)
 
 
 _ANNOUNCED = (

@@ -13,7 +13,7 @@ from ops import ports
 from shared.errors import Reject, Retry
 from shared.storage import database as module
 from shared.storage import dialect
-from shared.storage.database import Database, as_handler_errors
+from shared.storage.database import Database, HandlerDatabase, as_handler_errors
 from tests.databases import Opener
 from tests.processes import started
 from tests.proxy import Proxy
@@ -355,11 +355,8 @@ VALUES = {
 @pytest.mark.parametrize("name", VALUES)
 async def test_a_value_that_cannot_be_held_is_refused(database: Database, name: str) -> None:
     """A value that the database cannot hold raises Reject, and the next transaction works."""
-    with (
-        pytest.raises(Reject, match="the notes cannot hold a value"),
-        as_handler_errors("the notes"),
-    ):
-        await database.write(VALUES[name])
+    with pytest.raises(Reject, match="the notes cannot hold a value"):
+        await HandlerDatabase(database, "the notes").write(VALUES[name])
 
     assert await database.ready()
 
@@ -384,3 +381,20 @@ async def test_an_outage_raises_retry(database: Database) -> None:
     await database.write(lambda c: c.execute(sa.text("DROP TABLE notes")))
     with pytest.raises(Retry, match="cannot be reached"), as_handler_errors("the notes"):
         await database.write(lambda c: c.execute(KEEP, {"text": "a"}))
+
+
+async def test_every_transaction_of_a_handler_raises_retry(database: Database) -> None:
+    """Its reads and its log do so as its writes do."""
+    notes, gone = HandlerDatabase(database, "the notes"), sa.text("SELECT * FROM gone")
+
+    await notes.empty_log()
+    for work in (notes.write, notes.read, notes.read_inline):
+        with pytest.raises(Retry, match="the notes cannot be reached"):
+            await work(lambda c: c.execute(gone))
+
+
+async def test_pieces_until_none_is_left(database: Database) -> None:
+    """Each piece is a transaction of its own; the sum counts all of them."""
+    pieces = [3, 2, 0, 1]
+    assert await database.write_all(lambda _: pieces.pop(0)) == 5
+    assert pieces == [1]

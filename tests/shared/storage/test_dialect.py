@@ -60,6 +60,24 @@ async def test_an_insert_may_meet_its_row(database: Database) -> None:
     assert await database.write(add_thrice) == [("a", 6)]
 
 
+async def test_the_text_of_an_insert(database: Database) -> None:
+    """Rows are inserted in parts; those that are there are replaced, or added to."""
+    keep = dialect.insert_text(COUNTS, ("name", "count"), replace=("count",))
+    add = dialect.insert_text(COUNTS, ("name",), {"count": "CAST($1 AS bigint)"}, add=("count",))
+    names = [f"n{number:04}" for number in range(dialect.MAX_ROWS + 1)]
+
+    def insert(connection: sa.Connection) -> list[tuple[str, int]]:
+        COUNTS.metadata.create_all(connection)
+        assert dialect.run(connection, keep, []) == []
+        dialect.run(connection, keep, [(name, 1) for name in names])
+        dialect.run(connection, keep, [(names[0], 5)])
+        dialect.run(connection, add, [(names[0],), (names[1],), ("new",)], (7,))
+        found = sa.select(COUNTS.c.name, COUNTS.c["count"]).where(COUNTS.c["count"] != 1)
+        return [(name, count) for name, count in connection.execute(found.order_by(COUNTS.c.name))]
+
+    assert await database.write(insert) == [("n0000", 12), ("n0001", 8), ("new", 7)]
+
+
 TEXT = "INSERT INTO t SELECT column1, column2, $1 FROM $rows(text, bigint)"
 
 
