@@ -48,21 +48,16 @@ class Backlog:
     def __init__(self, room: int = MAX_HELD_BYTES, places: int | None = None) -> None:
         self._room = room
         self._held = 0  # bytes of the large bodies being handled
-        self._counts_small = places is not None
+        # A body up to this size takes neither a place nor room, and is not passed to `admit`.
+        self.free_bytes = MAX_SMALL_BYTES if places is None else -1
         self._places = sys.maxsize if places is None else places
         self._waiting: FairQueue[Waiting] = FairQueue()
         self._waiting_bytes = 0  # of bodies in memory
         self._spool = Spool()
 
-    def counts(self, size: int) -> bool:
-        """Return whether a body of this size takes a place or room, for which `leave` is called."""
-        return self._counts_small or _is_large(size)
-
     def admit(self, message: Delivery, tag: DeliveryTag) -> bool:
         """Return whether a message may be handled now; else it waits for `leave`."""
         size = len(message.body)
-        if not self.counts(size):
-            return True
         # With a free place only large bodies wait; another one would pass them.
         if self._places and (not _is_large(size) or (not self._waiting and self._has_room(size))):
             self._enter(size)

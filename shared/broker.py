@@ -17,12 +17,11 @@ from yarl import URL
 
 from shared import contracts, dead_letter, delivery, rabbitmq, topology
 from shared.config.settings import DRAIN_SECONDS
-from shared.consumer import Consumer, Subscription
+from shared.consumer import Consumer, GroupConsumer, Subscription
 from shared.contracts import Contract
 from shared.dead_letter import DeadLetter
 from shared.delivery import Publishing
 from shared.errors import NoAnswer, Unavailable, Undecodable
-from shared.group_consumer import GroupConsumer
 from shared.identity import DIRECT_REPLY
 from shared.inflight import DeliveryTag
 from shared.rabbitmq import Connection, Fetched, Publisher, QueueReader

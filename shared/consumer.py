@@ -7,12 +7,13 @@ the handler returned; a process that dies before that leaves the delivery with t
 import asyncio
 import random
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 
@@ -28,6 +29,8 @@ from shared.runtime.metrics import QueueMetrics
 
 HANDLING_SECONDS = 60.0  # the time limit of a handler, unless its subscription has another
 REPUBLISH_SECONDS = 1.0  # between two tries to publish a result
+MAX_GROUP_BYTES = 64 << 10  # of bodies, which take about a millisecond to decode
+PAUSE_ITERATIONS = 4  # of the loop: in so many a question is read, handled, answered and sent
 
 Handler = Callable[[Any], Awaitable[Sequence[Contract | Reschedule]]]
 Publish = Callable[[Publishing], Awaitable[None]]
@@ -64,13 +67,6 @@ class Subscription:
         return (self.queue, *self.shards)
 
 
-class HandlingResult(NamedTuple):
-    """The name of the result of a handling, for the metrics, and the messages to publish."""
-
-    name: str
-    messages: Sequence[Publishing] = ()
-
-
 class Consumer:
     """Handles the deliveries of one subscription, each in a task of its own."""
 
@@ -88,7 +84,7 @@ class Consumer:
         """Start to handle a delivery; the handling goes on even when its channel closes."""
         if self._in_flight.is_ending:
             self._in_flight.give_back(tag)
-        elif self._backlog.admit(message, tag):
+        elif len(message.body) <= self._backlog.free_bytes or self._backlog.admit(message, tag):
             self._start(message, tag)
 
     def release(self) -> None:
@@ -108,7 +104,7 @@ class Consumer:
 
     def _start(self, message: Delivery, tag: DeliveryTag) -> None:
         task = self._in_flight.start(self._process(message, tag), tag)
-        if self._backlog.counts(len(message.body)):
+        if len(message.body) > self._backlog.free_bytes:
             task.add_done_callback(partial(self._leave, len(message.body)))
 
     def _leave(self, size: int, _: asyncio.Task[None]) -> None:
@@ -118,10 +114,23 @@ class Consumer:
     async def _process(self, message: Delivery, tag: DeliveryTag) -> None:
         """Decode, handle, publish what was returned, and only then acknowledge."""
         inflight.reach(Phase.BEGUN)
-        begun = time.perf_counter()
-        result = await self._handle(message)  # Retry and Reject have become messages by now
+        begun, end = time.perf_counter(), "done"
+        log.bind({"queue": message.queue, "type": message.type, "id": message.message_id[:100]})
+        limit = asyncio.timeout(self._subscription.limit_seconds)
         try:
-            if await self._publish_all(result.messages, tag):
+            try:
+                contract = delivery.contract(message, self._contracts)
+                async with limit:
+                    returned = await self._subscription.handlers[type(contract)](contract)
+                results = delivery.finished(message, returned, _jitter) if returned else []
+            except (Exception, asyncio.CancelledError) as error:
+                if isinstance(error, asyncio.CancelledError) and _is_cancelled_from_outside():
+                    raise
+                if isinstance(error, TimeoutError) and limit.expired():
+                    error = Retry(f"not done in {self._subscription.limit_seconds:g} s")
+                failed = _failed if self._subscription.retries else _unanswered
+                end, results = failed(message, error)
+            if not results or await self._publish_all(results, tag):
                 tag.ack()
         except Unavailable:
             logger.warning("the channel closed before the acknowledgement; it comes again")
@@ -131,30 +140,7 @@ class Consumer:
             with suppress(Unavailable):
                 tag.requeue()
             return
-        self._metrics.handled(result.name, time.perf_counter() - begun)
-
-    async def _handle(self, message: Delivery) -> HandlingResult:
-        """Run the handler under its time limit. Raises only a cancellation from outside."""
-        log.bind({"queue": message.queue, "type": message.type, "id": message.message_id[:100]})
-        try:
-            contract = delivery.contract(message, self._contracts)
-            returned = await self._call(contract)
-            return HandlingResult("done", delivery.finished(message, returned, _jitter()))
-        except (Exception, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and _is_cancelled_from_outside():
-                raise
-            return _failed(message, error) if self._subscription.retries else _unanswered(error)
-
-    async def _call(self, contract: Contract) -> Sequence[Contract | Reschedule]:
-        """Call the handler of a contract. Raises Retry after the time limit."""
-        seconds = self._subscription.limit_seconds
-        try:
-            async with asyncio.timeout(seconds) as limit:
-                return await self._subscription.handlers[type(contract)](contract)
-        except TimeoutError:
-            if limit.expired():
-                raise Retry(f"not done in {seconds:g} s") from None
-            raise
+        self._metrics.handled(end, time.perf_counter() - begun)
 
     async def _publish_all(self, messages: Sequence[Publishing], tag: DeliveryTag) -> bool:
         """Publish until all messages are confirmed; return False if the channel closes first.
@@ -162,25 +148,23 @@ class Consumer:
         A handler's work cannot be undone, so its results are published again and again until the
         broker delivers the message again. Their ids stay the same: consumers recognise copies.
         """
-        left = messages
-        while left and (left := await self._unconfirmed(left)):
-            if tag.void:
-                logger.warning("results lost with the channel; the message comes again")
-                return False
-            await asyncio.sleep(REPUBLISH_SECONDS)
-        return True
-
-    async def _unconfirmed(self, messages: Sequence[Publishing]) -> Sequence[Publishing]:
-        """Publish messages; return those that were not confirmed."""
         # Replies first: an asker waits for them. They have no confirm and are tried once.
         for message in messages:
             if not message.persistent:
                 await self._is_published(message)
-        kept = [message for message in messages if message.persistent]
-        if len(kept) <= 1:  # as for most mails: no task of its own
-            return [message for message in kept if not await self._is_published(message)]
-        confirmed = await asyncio.gather(*map(self._is_published, kept))
-        return [message for message, done in zip(kept, confirmed, strict=True) if not done]
+        left = [message for message in messages if message.persistent]
+        while left:
+            if len(left) == 1:  # as for most mails: no task of its own
+                confirmed = [await self._is_published(left[0])]
+            else:
+                confirmed = await asyncio.gather(*map(self._is_published, left))
+            left = [message for message, done in zip(left, confirmed, strict=True) if not done]
+            if left and tag.void:
+                logger.warning("results lost with the channel; the message comes again")
+                return False
+            if left:
+                await asyncio.sleep(REPUBLISH_SECONDS)
+        return True
 
     async def _is_published(self, message: Publishing) -> bool:
         try:
@@ -191,8 +175,55 @@ class Consumer:
         return True
 
 
-def _failed(message: Delivery, error: BaseException) -> HandlingResult:
-    """Return the copy of a delivery whose handling raised `error`: delayed, or a dead letter."""
+class GroupConsumer(Consumer):
+    """Starts the deliveries of one subscription in groups; each is handled and settled alone.
+
+    A group has up to `group_size` deliveries, or MAX_GROUP_BYTES. Between two groups the loop has
+    time for other work: a question does not wait until all that has come is decoded. Handlers of
+    one group run at once, so that a store with a `Batcher` has them in one transaction.
+    """
+
+    def __init__(self, subscription: Subscription, publish: Publish) -> None:
+        # Half of it is handled in one transaction while the other half is decoded.
+        super().__init__(subscription, publish, MAX_HELD_BYTES // 2)
+        self._group_size = subscription.group_size
+        self._waiting: deque[tuple[Delivery, DeliveryTag]] = deque()
+        self._starting: asyncio.Task[None] | None = None
+
+    def release(self) -> None:
+        """Start no more handlings; deliveries that wait for a group go back to the broker."""
+        super().release()
+        self._in_flight.give_back(*(tag for _, tag in self._waiting))
+        self._waiting.clear()
+
+    def _start(self, message: Delivery, tag: DeliveryTag) -> None:
+        self._waiting.append((message, tag))
+        if self._starting is None:
+            # The task runs after all deliveries of this iteration of the loop have come.
+            self._starting = asyncio.create_task(self._start_groups(), name="groups")
+
+    async def _start_groups(self) -> None:
+        try:
+            while self._waiting:
+                self._start_group()
+                for _ in range(PAUSE_ITERATIONS):
+                    await asyncio.sleep(0)
+        finally:
+            self._starting = None
+
+    def _start_group(self) -> None:
+        count = size = 0
+        while self._waiting and count < self._group_size and size < MAX_GROUP_BYTES:
+            message, tag = self._waiting.popleft()
+            super()._start(message, tag)
+            count, size = count + 1, size + len(message.body)
+
+
+def _failed(message: Delivery, error: BaseException) -> tuple[str, list[Publishing]]:
+    """Return the end of a handling that raised `error`: its name, and the copy of the delivery.
+
+    Retry and Reject become such copies, for a delay queue or the dead letters.
+    """
     match error:
         case Undecodable():
             return _dead(message, "undecodable", str(error))
@@ -209,24 +240,26 @@ def _failed(message: Delivery, error: BaseException) -> HandlingResult:
             return _delayed(message, type(error).__name__)
 
 
-def _dead(message: Delivery, cause: str, reason: str) -> HandlingResult:
+def _dead(message: Delivery, cause: str, reason: str) -> tuple[str, list[Publishing]]:
     logger.error("to the dead letters", cause=cause, reason=reason)
-    return HandlingResult(cause, [delivery.dead(message, cause, reason, datetime.now(UTC))])
+    return cause, [delivery.dead(message, cause, reason, datetime.now(UTC))]
 
 
-def _delayed(message: Delivery, reason: str, requested: float | None = None) -> HandlingResult:
+def _delayed(
+    message: Delivery, reason: str, requested: float | None = None
+) -> tuple[str, list[Publishing]]:
     copy = delivery.failed(message, reason, requested, _jitter(), datetime.now(UTC))
     logger.warning("comes again", reason=reason, attempt=message.attempt, by=copy.exchange)
-    return HandlingResult("again", [copy])
+    return "again", [copy]
 
 
-def _unanswered(error: BaseException) -> HandlingResult:
+def _unanswered(_: Delivery, error: BaseException) -> tuple[str, list[Publishing]]:
     """Return the end of a question that cannot be answered."""
     if isinstance(error, Undecodable | Retry | Reject):
         logger.warning("not answered", reason=str(error))
     else:
         logger.error("not answered", exc_info=error)
-    return HandlingResult("unanswered")
+    return "unanswered", []
 
 
 def _jitter() -> Jitter:

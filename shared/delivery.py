@@ -5,7 +5,7 @@ rejected the message, or was cancelled. This module makes the publishings of the
 cancelled handling publishes nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -74,7 +74,8 @@ def contract(delivery: Delivery, kinds: tuple[type[Contract], ...]) -> Contract:
     Raises Undecodable when the body is not its contract, when the contract is not one of `kinds`,
     when no reply may go to its `reply_to`, and when its publisher may not name its client.
     """
-    check_reply_to(delivery.reply_to, delivery.publisher)
+    if delivery.reply_to:
+        check_reply_to(delivery.reply_to, delivery.publisher)
     message = decode(delivery.type, delivery.body, kinds)
     if not isinstance(message, kinds):
         raise Undecodable(f"{delivery.queue} has no handler for {delivery.type}")
@@ -122,25 +123,21 @@ def reply(delivery: Delivery, message: Contract, to: str) -> Publishing:
 
 
 def finished(
-    delivery: Delivery, returned: Sequence[Contract | retry.Reschedule], jitter: Jitter
+    delivery: Delivery,
+    returned: Sequence[Contract | retry.Reschedule],
+    jitter: Callable[[], Jitter],
 ) -> list[Publishing]:
     """Return the publishings for what a handler returned, with the replies to the asker last."""
-    messages = [item for item in returned if isinstance(item, Contract)]
-    later = [item for item in returned if isinstance(item, retry.Reschedule)]
-    to = delivery.reply_to
-    return [
-        *(
-            publishing(message, delivery.correlation_id, trace=delivery.trace)
-            for message in messages
-            if not isinstance(message, Answer)
-        ),
-        *(_rescheduled(delivery, item, jitter) for item in later),
-        *(
-            reply(delivery, message, to)
-            for message in messages
-            if to and isinstance(message, Event | Answer)
-        ),
-    ]
+    made, replies = [], []
+    for item in returned:
+        if isinstance(item, retry.Reschedule):
+            made.append(_rescheduled(delivery, item, jitter()))
+            continue
+        if not isinstance(item, Answer):
+            made.append(publishing(item, delivery.correlation_id, trace=delivery.trace))
+        if delivery.reply_to and isinstance(item, Event | Answer):
+            replies.append(reply(delivery, item, delivery.reply_to))
+    return made + replies
 
 
 def failed(

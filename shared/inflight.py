@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from contextvars import ContextVar
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
 from typing import Protocol
@@ -48,34 +49,28 @@ class Phase(IntEnum):
     COMMITTED = 2  # cancelled, its result would be unknown: it has `committed_seconds`
 
 
+@dataclass(slots=True)
 class Handling:
-    """The handling of one delivery: its phase, since when, and what it waits for."""
+    """The handling of one delivery: its phase, since when by a clock, and what it waits for."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._since = clock()
-        self.phase = Phase.WAITING
-        self.waits_for = HANDLER
-
-    @property
-    def seconds(self) -> float:
-        """The seconds that it has been in its phase."""
-        return self._clock() - self._since
-
-    def reach(self, phase: Phase, waits_for: str = HANDLER) -> None:
-        """Enter a phase; entering the present one changes nothing."""
-        if phase != self.phase:
-            self.phase, self.waits_for, self._since = phase, waits_for, self._clock()
+    clock: Callable[[], float]
+    since: float
+    phase: Phase = Phase.WAITING
+    waits_for: str = HANDLER
 
 
 current: ContextVar[Handling | None] = ContextVar("handling", default=None)
 
 
 def reach(phase: Phase, waits_for: str = HANDLER) -> None:
-    """Enter a phase of the handling that this task runs; outside of a handling do nothing."""
+    """Enter a phase of the handling that this task runs; entering the present one changes nothing.
+
+    Outside of a handling do nothing.
+    """
     handling = current.get()
-    if handling is not None:
-        handling.reach(phase, waits_for)
+    if handling is not None and phase != handling.phase:
+        handling.phase, handling.waits_for = phase, waits_for
+        handling.since = handling.clock()
 
 
 class InFlight:
@@ -89,7 +84,7 @@ class InFlight:
 
     def start(self, handling: Coroutine[object, object, None], tag: DeliveryTag) -> Task:
         """Run the handling of a delivery in a task of its own."""
-        present = Handling()
+        present = Handling(time.monotonic, time.monotonic())
         token = current.set(present)  # the task copies it
         task = asyncio.create_task(handling, name=self._queue)
         current.reset(token)
@@ -167,9 +162,10 @@ class InFlight:
 
     def _log_waits(self, seconds: float) -> None:
         """Log what the end of the service waits for, and how long at most."""
+        now = time.monotonic()
         waits = Counter(handling.waits_for for handling in self._tasks.values())
         for waits_for, count in waits.items():
-            oldest = max(h.seconds for h in self._tasks.values() if h.waits_for == waits_for)
+            oldest = max(now - h.since for h in self._tasks.values() if h.waits_for == waits_for)
             logger.info(
                 "waiting to end",
                 queue=self._queue,

@@ -111,6 +111,7 @@ NO_MODULE = {
     "tests/test_settings.py": "it is about the settings of all services",
     "tests/test_architecture.py": "it is about the whole tree",
     "tests/test_wording.py": "the same",
+    "tests/shared/test_group_consumer.py": "the consumer in groups: each delivery as if alone",
     "tests/shared/test_poison.py": "broker and consumer, with messages that would break them",
     "tests/shared/test_guarantee.py": "broker and consumer, on a RabbitMQ that restarts",
     "tests/otp/test_refusals.py": "handlers, store and databases together: what a guesser learns",

@@ -30,7 +30,7 @@ class Socket(TransportFactory):
         self._context = context
         self._loop = asyncio.get_running_loop()
         self.stream = BrokerStream()
-        self._writer: asyncio.StreamWriter
+        self.writer: asyncio.StreamWriter
         self._frames: list[bytes] = []
         self._size = 0
 
@@ -44,13 +44,8 @@ class Socket(TransportFactory):
         transport, _ = await self._loop.create_connection(
             lambda: protocol, url.host or "", url.port or 0, ssl=self._context
         )
-        self._writer = asyncio.StreamWriter(transport, protocol, self.stream, self._loop)
-        return self.stream, self._writer
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether nothing can be written any more."""
-        return self._writer.is_closing()
+        self.writer = asyncio.StreamWriter(transport, protocol, self.stream, self._loop)
+        return self.stream, self.writer
 
     def write(self, data: bytes) -> None:
         """Send whole frames, together with others of this turn of the loop.
@@ -66,16 +61,16 @@ class Socket(TransportFactory):
 
     async def writable(self) -> None:
         """Wait while the broker does not keep up. Raises ConnectionError when it is lost."""
-        await self._writer.drain()
-        while self._writer.transport.get_write_buffer_size() > MAX_BUFFERED_BYTES:
-            await self._writer.drain()  # others, which waited too, have written since
+        await self.writer.drain()
+        while self.writer.transport.get_write_buffer_size() > MAX_BUFFERED_BYTES:
+            await self.writer.drain()  # others, which waited too, have written since
 
     def _flush(self) -> None:
         data = b"".join(self._frames)
         self._frames.clear()
         self._size = 0
-        if data and not self.is_closed:
-            self._writer.write(data)
+        if data and not self.writer.is_closing():
+            self.writer.write(data)
 
 
 class Channel:
@@ -102,7 +97,7 @@ class Channel:
         """
         library = self.library
         is_known = self._channels.get(self.number) is library
-        return is_known and not library.is_closed and not self._socket.is_closed
+        return is_known and not library.is_closed and not self._socket.writer.is_closing()
 
     def write(self, data: bytes) -> None:
         """Send whole frames of this channel. Raises Unavailable when it is closed."""

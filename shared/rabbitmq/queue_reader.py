@@ -159,11 +159,6 @@ class Received(NamedTuple):
     properties: Mapping[str, Any]
     body: bytes
 
-    @property
-    def headers(self) -> dict[str, Any]:
-        """The headers, none if they could not be read."""
-        return self.properties.get("headers") or {}
-
 
 class Fetched(NamedTuple):
     """One message that was fetched from a queue, with all of its headers."""
@@ -202,7 +197,8 @@ async def _fetched(channel: Channel, queue: str, limit: int, reader: str) -> Asy
         tag = ChannelTag(channel, message.delivery_tag or 0)
         channel.track(tag.number)
         received = _received(message)
-        yield Fetched(read(queue, received, reader), received.headers, tag)
+        headers = received.properties.get("headers") or {}
+        yield Fetched(read(queue, received, reader), headers, tag)
 
 
 def _received(message: DeliveredMessage) -> Received:
@@ -226,7 +222,8 @@ async def _flush(channel: Channel, queue: str) -> None:
 
 def read(queue: str, message: Received, reader: str) -> Delivery:
     """Return the delivery for a message that came; `reader` is our own user of the broker."""
-    text, headers = message.properties.get, message.headers
+    text = message.properties.get
+    headers = text("headers") or {}  # none if they could not be read
     message_id = text("message_id") or ""
     stated = headers.get(identity.USER)
     publisher = identity.identify(

@@ -44,17 +44,7 @@ class _Content:
     arguments: bytes
     header: bytes = b""
     pieces: list[bytes] = field(default_factory=list)
-    missing: int = 0  # bytes of the body
-
-    def add(self, kind: int, payload: bytes) -> bool:
-        """Add a frame of the content; return whether it was the last one."""
-        if kind == _HEADER:
-            self.header = payload
-            (self.missing,) = _BODY_SIZE.unpack_from(payload)
-        else:
-            self.pieces.append(payload)
-            self.missing -= len(payload)
-        return self.missing <= 0
+    missing: int = 0  # bytes of the body; 1 while its header has not come
 
 
 class BrokerStream(asyncio.StreamReader):
@@ -92,7 +82,14 @@ class BrokerStream(asyncio.StreamReader):
                 others.append(data[at:end])
             at = end
         self._rest = data[at:]
-        self._pass_on(b"".join(others))
+        now = self._clock()
+        if not others and self._methods and now >= self._passed_at + _HEARTBEAT_SECONDS:
+            # aiormq ends a connection on which it sees nothing, and a broker that sends messages
+            # sends no heartbeats (RabbitMQ's `rabbit_heartbeat` counts all bytes).
+            others.append(_HEARTBEAT_FRAME)
+        if others:
+            self._passed_at = now
+            super().feed_data(b"".join(others))
 
     def feed_eof(self) -> None:
         """Pass the end on. Called by the transport, perhaps twice."""
@@ -103,44 +100,26 @@ class BrokerStream(asyncio.StreamReader):
 
     def _took(self, kind: int, channel: int, payload: bytes) -> bool:
         """Process a frame and return True, or return False for a frame that aiormq reads."""
+        content = self._contents.pop(channel, None)  # dropped for a method: the channel was closed
         if kind == _METHOD:
-            return self._took_method(channel, payload)
-        content = self._contents.get(channel)
+            method = payload[:4]
+            on_method = self._methods.get((channel, method))
+            content = on_method and _Content(
+                on_method, payload[4:], missing=method in _WITH_CONTENT
+            )
         if content is None:
             return False
-        if content.add(kind, payload):
-            del self._contents[channel]
-            _call(content.on_method, content.arguments, content.header, b"".join(content.pieces))
+        if kind == _HEADER:
+            content.header = payload
+            (content.missing,) = _BODY_SIZE.unpack_from(payload)
+        elif kind == _BODY:
+            content.pieces.append(payload)
+            content.missing -= len(payload)
+        if content.missing > 0:
+            self._contents[channel] = content
+            return True
+        try:
+            content.on_method(content.arguments, content.header, b"".join(content.pieces))
+        except Exception:  # raised on, it would end the connection
+            logger.exception("a message of the broker could not be passed on")
         return True
-
-    def _took_method(self, channel: int, payload: bytes) -> bool:
-        method, arguments = payload[:4], payload[4:]
-        self._contents.pop(channel, None)  # a channel that was closed within a content
-        on_method = self._methods.get((channel, method))
-        if on_method is None:
-            return False
-        if method in _WITH_CONTENT:
-            self._contents[channel] = _Content(on_method, arguments)
-        else:
-            _call(on_method, arguments, b"", b"")
-        return True
-
-    def _pass_on(self, frames: bytes) -> None:
-        """Pass frames to aiormq, and a heartbeat if it would see none for long.
-
-        It ends a connection on which it sees nothing, and a broker that sends messages sends no
-        heartbeats (RabbitMQ's `rabbit_heartbeat` counts all bytes).
-        """
-        now = self._clock()
-        if not frames and self._methods and now >= self._passed_at + _HEARTBEAT_SECONDS:
-            frames = _HEARTBEAT_FRAME
-        if frames:
-            self._passed_at = now
-            super().feed_data(frames)
-
-
-def _call(on_method: OnMethod, arguments: bytes, header: bytes, body: bytes) -> None:
-    try:
-        on_method(arguments, header, body)
-    except Exception:  # raised on, it would end the connection
-        logger.exception("a message of the broker could not be passed on")

@@ -83,7 +83,7 @@ def test_an_answer_has_no_exchange() -> None:
 
 def test_results_keep_the_correlation_id_and_the_trace() -> None:
     """Every result has the correlation id and the trace of the delivery."""
-    made = finished(HERE, [DELIVERED, SEND], JITTER)
+    made = finished(HERE, [DELIVERED, SEND], lambda: JITTER)
 
     assert [item.type for item in made] == [DELIVERED.routing_key, SEND.routing_key]
     assert {item.correlation_id for item in made} == {"c1"}
@@ -93,12 +93,12 @@ def test_results_keep_the_correlation_id_and_the_trace() -> None:
 
 def test_nothing_returned_is_nothing_published() -> None:
     """A handler may return nothing."""
-    assert finished(ASKED, [], JITTER) == []
+    assert finished(ASKED, [], lambda: JITTER) == []
 
 
 def test_the_asker_gets_copies_of_events_and_answers() -> None:
     """Events go to their exchange, and then to the asker; an answer goes to the asker alone."""
-    made = finished(ASKED, [ANSWER, DELIVERED, SEND], JITTER)
+    made = finished(ASKED, [ANSWER, DELIVERED, SEND], lambda: JITTER)
 
     assert [(item.exchange, item.routing_key) for item in made] == [
         (topology.EVENTS, "email.delivered"),
@@ -111,7 +111,7 @@ def test_the_asker_gets_copies_of_events_and_answers() -> None:
 
 def test_without_an_asker_an_answer_goes_nowhere() -> None:
     """The answer to a question without `reply_to` is dropped."""
-    assert finished(HERE, [ANSWER], JITTER) == []
+    assert finished(HERE, [ANSWER], lambda: JITTER) == []
 
 
 def test_a_reply_is_never_mandatory() -> None:
@@ -128,7 +128,7 @@ def test_a_rescheduled_message_comes_back_to_its_queue() -> None:
     """A rescheduled message waits with a fresh count, and keeps its reply address."""
     request = Reschedule(SEND.model_copy(update={"id": "m2", "attempt": 3}), seconds=60)
 
-    (made,) = finished(replace(ASKED, attempt=4), [request], JITTER)
+    (made,) = finished(replace(ASKED, attempt=4), [request], lambda: JITTER)
 
     assert (made.exchange, made.routing_key) == ("delay.1m", ASKED.queue)
     assert made.headers == {**COPIED, delivery.ATTEMPT: 1}

@@ -7,11 +7,10 @@ import pytest
 
 from shared import consumer as consumers
 from shared import delivery, topology
-from shared.consumer import Subscription
+from shared.consumer import MAX_GROUP_BYTES, PAUSE_ITERATIONS, GroupConsumer, Subscription
 from shared.contracts import Contract, SendEmail, encode
 from shared.delivery import Delivery, Publishing
 from shared.errors import Reject, Retry, Unavailable
-from shared.group_consumer import MAX_GROUP_BYTES, PAUSE_ITERATIONS, GroupConsumer
 from tests.shared.messages import KIND, QUEUE, fact, mail
 from tests.shared.tag import RecordingTag
 from tests.waiting import until

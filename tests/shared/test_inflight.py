@@ -69,19 +69,23 @@ async def unused(item: Publishing) -> None:
 def test_a_phase_counts_from_when_it_was_entered() -> None:
     """Entering the present phase changes nothing: each piece of a mail enters it."""
     clock = Watch()
-    work = Handling(clock)
+    work = Handling(clock, clock())
+    token = inflight.current.set(work)
     clock.now += 5
-    work.reach(Phase.COMMITTED, "a reply")
+    inflight.reach(Phase.COMMITTED, "a reply")
+    entered = clock()
     clock.now += 2
-    work.reach(Phase.COMMITTED, "a reply")
+    inflight.reach(Phase.COMMITTED, "a reply")
+    inflight.current.reset(token)
 
-    assert (work.phase, work.waits_for, work.seconds) == (Phase.COMMITTED, "a reply", 2)
+    seen = (work.phase, work.waits_for, work.since)
+    assert seen == (Phase.COMMITTED, "a reply", entered)
 
 
 @pytest.mark.parametrize("phase", Phase)
 def test_the_handler_marks_its_own_delivery(phase: Phase) -> None:
     """Code far below the consumer marks the phase without an argument."""
-    work = Handling(Watch())
+    work = Handling(Watch(), 0.0)
     token = inflight.current.set(work)
     inflight.reach(phase)
     inflight.current.reset(token)

@@ -229,7 +229,7 @@ async def test_a_broker_that_reads_nothing_holds_no_publisher_for_long(
 
     assert [type(end) for end in ends] == [Unavailable] * 100
     # Of 20 MB the kernel has taken some, and the others have not been written.
-    assert connection._connection.socket._writer.transport.get_write_buffer_size() < 1_000_000
+    assert connection._connection.socket.writer.transport.get_write_buffer_size() < 1_000_000
     monkeypatch.setattr(publishers, "PUBLISH_SECONDS", SECONDS)
     proxy.let_go()
     await publisher.publish(item("after"))
