@@ -16,8 +16,9 @@ from prometheus_client import Counter
 from yarl import URL
 
 from shared import contracts, dead_letter, delivery, rabbitmq, topology
+from shared.batch_consumer import BatchConsumer
 from shared.config.settings import DRAIN_SECONDS
-from shared.consumer import Consumer, GroupConsumer, Subscription
+from shared.consumer import Consumer, GroupConsumer, Publish, Subscription
 from shared.contracts import Contract
 from shared.dead_letter import DeadLetter
 from shared.delivery import Publishing
@@ -174,10 +175,7 @@ class Broker:
         the broker. Cancelled meanwhile, it leaves the rest to the broker at once. Raises
         Unavailable when a queue is missing.
         """
-        consumers = [
-            (Consumer if each.group_size == 1 else GroupConsumer)(each, self.send)
-            for each in subscriptions
-        ]
+        consumers = [_consumer(each, self.send) for each in subscriptions]
         readers = tuple(
             QueueReader(self._consuming, queue, each.prefetch, consumer.take)
             for each, consumer in zip(subscriptions, consumers, strict=True)
@@ -206,6 +204,12 @@ class Broker:
         """
         async with rabbitmq.fetching(self._consuming, queue) as (waiting, fetched):
             yield DeadLetterQueue(waiting, _letters(fetched))
+
+
+def _consumer(subscription: Subscription, publish: Publish) -> Consumer:
+    if subscription.handle_batch is not None:
+        return BatchConsumer(subscription, publish, subscription.handle_batch)
+    return (Consumer if subscription.group_size == 1 else GroupConsumer)(subscription, publish)
 
 
 async def _drained(

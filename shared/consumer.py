@@ -33,6 +33,7 @@ MAX_GROUP_BYTES = 64 << 10  # of bodies, which take about a millisecond to decod
 PAUSE_ITERATIONS = 4  # of the loop: in so many a question is read, handled, answered and sent
 
 Handler = Callable[[Any], Awaitable[Sequence[Contract | Reschedule]]]
+BatchHandler = Callable[[Sequence[Any]], Awaitable[None]]
 Publish = Callable[[Publishing], Awaitable[None]]
 
 logger = structlog.get_logger(__name__)
@@ -46,7 +47,8 @@ class Subscription:
     that ends waits up to `committed_seconds` for handlings in that phase, if that is longer than
     its wait for all others. A queue of questions has `retries` off: a question that fails is
     neither answered nor tried again, since its asker asks again or has gone. With a `group_size`
-    other work of the loop has its turn after so many deliveries, see `GroupConsumer`.
+    other work of the loop has its turn after so many deliveries, see `GroupConsumer`; with a
+    `handle_batch` so many are handled in one call of it, see `BatchConsumer`.
 
     The deliveries of `shards`, further queues, are handled alike and in turn with those of `queue`:
     `prefetch` at a time of all queues together, while as many of each queue wait in this process.
@@ -59,6 +61,7 @@ class Subscription:
     committed_seconds: float = 0.0
     retries: bool = True
     group_size: int = 1
+    handle_batch: BatchHandler | None = None
     shards: Sequence[str] = ()
 
     @property

@@ -7,7 +7,7 @@ from its first step on and is never committed.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -80,21 +80,23 @@ class InFlight:
         self._queue = queue
         self._tasks: dict[Task, Handling] = {}
         self._unhandled: list[DeliveryTag] = []
+        self._count = 0  # of deliveries
         self.is_ending = False
 
-    def start(self, handling: Coroutine[object, object, None], tag: DeliveryTag) -> Task:
-        """Run the handling of a delivery in a task of its own."""
+    def start(self, handling: Coroutine[object, object, None], *tags: DeliveryTag) -> Task:
+        """Run the handling of a delivery, or of several together, in a task of its own."""
         present = Handling(time.monotonic, time.monotonic())
         token = current.set(present)  # the task copies it
         task = asyncio.create_task(handling, name=self._queue)
         current.reset(token)
         self._tasks[task] = present
-        task.add_done_callback(partial(self._ended, tag))
+        self._count += len(tags)
+        task.add_done_callback(partial(self._ended, tags))
         return task
 
     def count(self) -> int:
-        """Return the number of handlings."""
-        return len(self._tasks)
+        """Return the number of deliveries being handled."""
+        return self._count
 
     def give_back(self, *tags: DeliveryTag) -> None:
         """Note deliveries that are not handled; `drain` and `cut` return them to the broker."""
@@ -130,10 +132,11 @@ class InFlight:
         self._log_cancelled(self._cancel(Phase.COMMITTED))
         await self._return_cancelled()
 
-    def _ended(self, tag: DeliveryTag, task: Task) -> None:
+    def _ended(self, tags: Sequence[DeliveryTag], task: Task) -> None:
         del self._tasks[task]
+        self._count -= len(tags)
         if task.cancelled():  # perhaps before its first step
-            self._unhandled.append(tag)
+            self._unhandled += tags
 
     def _cancel(self, phase: Phase) -> int:
         """Cancel the handlings that have come no further than `phase`; return how many."""

@@ -1,5 +1,6 @@
 """The handlers of the ledger: mails, questions about them, and the suppression list."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,7 +19,7 @@ from services.ledger.mails import (
 )
 from services.ledger.store.forgetting import AddressForgetter
 from services.ledger.store.reader import MailFilter, MailReader
-from services.ledger.store.recording import MailStore
+from services.ledger.store.recording import MailRecord, MailStore
 from services.ledger.store.suppressing import SuppressionStore
 from services.ledger.store.totals import TotalFilter, TotalReader
 from services.ledger.suppressions import StoredSuppression, bounce
@@ -60,6 +61,12 @@ class MailHandlers:
 
     store: MailStore
     on_bounced: Callable[[EmailBounced], Awaitable[None]]
+
+    async def on_batch(self, messages: Sequence[AcceptedEmail | Outcome]) -> None:
+        """Record commands and outcomes in one transaction; bounces may suppress addresses."""
+        await self.store.record_all([*map(_record, messages)])
+        bounces = [each for each in messages if isinstance(each, EmailBounced)]
+        await asyncio.gather(*map(self.on_bounced, bounces))
 
     async def on_accepted(self, command: AcceptedEmail) -> Sequence[Contract]:
         """Record an accepted mail."""
@@ -122,6 +129,12 @@ class MailQueryHandlers:
                 total=answers.total(answers.hour_moment(wanted.first), rows),
             )
         ]
+
+
+def _record(message: AcceptedEmail | Outcome) -> MailRecord:
+    if isinstance(message, AcceptedEmail):
+        return acceptance(message)
+    return early_outcome(message)
 
 
 def _zone(name: str) -> ZoneInfo:

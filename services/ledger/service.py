@@ -41,9 +41,9 @@ from shared.storage.database import Database
 
 OUTCOMES = tuple(each for each in CONTRACTS if issubclass(each, Outcome))
 MIGRATIONS = Path(__file__).parent / "migrations"
+MAX_BATCH_SIZE = 512  # records of one transaction
 # With the broker's next batch on its way while this one is written.
-MAX_RECORDS_IN_FLIGHT = 768
-MAX_GROUP_SIZE = 128
+MAX_RECORDS_IN_FLIGHT = 1280
 MAX_COMMANDS_IN_FLIGHT = 4
 COMMAND_SECONDS = 600.0  # for one that reads all mails or entries
 MAX_QUESTIONS_IN_FLIGHT = 32
@@ -103,7 +103,8 @@ def _mails(handlers: MailHandlers) -> Subscription:
             **dict.fromkeys(OUTCOMES, handlers.on_outcome),
         },
         MAX_RECORDS_IN_FLIGHT,
-        group_size=MAX_GROUP_SIZE,
+        group_size=MAX_BATCH_SIZE,
+        handle_batch=handlers.on_batch,
     )
 
 

@@ -25,8 +25,7 @@ async def test_commands_and_outcomes_are_recorded_and_nothing_is_published(tmp_p
             await handlers.on_outcome(event(EmailBounced)),
         ]
         once = await read_books(database)
-        await handlers.on_outcome(event(EmailBounced))
-        await handlers.on_accepted(command())
+        await handlers.on_batch([event(EmailBounced), command()])
 
         assert returned == [(), ()]
         assert [each.recipient for each in bounced] == [ADA, ADA]

@@ -45,7 +45,7 @@ class MailStore:
         self._hasher = hasher
         self._clock = clock
         self._places = itertools.count(salt)
-        self._batcher = Batcher(self._record_all, wait_seconds=BATCH_SECONDS)
+        self._batcher = Batcher(self.record_all, wait_seconds=BATCH_SECONDS)
 
     async def record(self, record: MailRecord) -> None:
         """Record a command or an outcome, once.
@@ -54,7 +54,8 @@ class MailStore:
         """
         await self._batcher.add(record)
 
-    async def _record_all(self, records: Sequence[MailRecord]) -> Sequence[None]:
+    async def record_all(self, records: Sequence[MailRecord]) -> Sequence[None]:
+        """Record commands and outcomes in one transaction. Raises as `record`, if any does."""
         with as_handler_errors("the ledger"):
             await self._database.write(partial(self._record, records=records))
         return [None] * len(records)
