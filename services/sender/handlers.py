@@ -14,6 +14,7 @@ from services.sender.claims import Claim, LostClaim, RecipientsStopped, Stop, cl
 from services.sender.mail.builder import MailBuilder
 from services.sender.mail.compose import AttemptProgress, OutgoingMail
 from services.sender.outcome import (
+    Attempt,
     AttemptResult,
     FailureReason,
     NotAttempted,
@@ -47,9 +48,8 @@ from shared.runtime.sealing import AddressHasher
 
 # Until the next try to claim a recipient of another sender, whose lease ends soon if it died.
 BUSY_SECONDS = 10.0
-MAX_CLOCK_SKEW = timedelta(
-    minutes=15
-)  # of a time of acceptance: so wrong a publisher's clock may be
+# Of a time of acceptance: so wrong a publisher's clock may be.
+MAX_CLOCK_SKEW = timedelta(minutes=15)
 
 logger = structlog.get_logger(__name__)
 
@@ -144,16 +144,15 @@ class SendHandler:
         begun = self.now()
         expired = outcome.expired(command, begun)
         repeats = self.schedule.retries_uncertain and not expired
-        message_id = self.builder.message_id(command)
+        attempt = self._attempt_at(command, begun)
         wanted = [
             each for each in (claim.ours if repeats else claim.fresh) if each not in claim.stops
         ]
         unsure = [each for each in claim.orphans if each not in {*wanted, *claim.stops}]
-        ended = outcome.all_uncertain(command, unsure, begun, message_id)
-        ended += self._stopped(command, claim, claim.stops)
+        ended = attempt.all_uncertain(unsure) + self._stopped(command, claim, claim.stops)
         pending = _only(command, tuple(wanted))
         if expired or not pending.recipients:
-            return AttemptResult(outcome.all_expired(pending, begun, message_id) + ended)
+            return AttemptResult(self._attempt_at(pending, begun).all_expired() + ended)
         result = await self._send_unstopped(pending, claim, begun, progress)
         return replace(result, events=result.events + ended) if ended else result
 
@@ -180,36 +179,31 @@ class SendHandler:
         """Return the events of stopped recipients; an orphan's mail may have been sent before."""
         fresh = {each: stop for each, stop in stops.items() if each in claim.fresh}
         orphans = [each for each in stops if each not in fresh]
-        at, message_id = self.now(), self.builder.message_id(command)
-        stopped = outcome.all_stopped(command, fresh, at, message_id)
-        return stopped + outcome.all_uncertain(command, orphans, at, message_id)
+        attempt = self._attempt_at(command, self.now())
+        return attempt.all_stopped(fresh) + attempt.all_uncertain(orphans)
+
+    def _attempt_at(self, command: SendEmail, at: datetime) -> Attempt:
+        return Attempt(command, at, self.builder.message_id(command))
 
     async def _send(
         self, command: SendEmail, begun: datetime, progress: AttemptProgress
     ) -> AttemptResult:
-        message_id = self.builder.message_id(command)
         try:
             mail = await self.builder.build(command, begun)
         except ValueError:
-            reason = FailureReason.SEAL_BROKEN
-            return AttemptResult(outcome.all_failed(command, reason, begun, message_id))
+            broken = self._attempt_at(command, begun)
+            return AttemptResult(broken.all_failed(FailureReason.SEAL_BROKEN))
         result = await self.smtp.send(replace(mail, progress=progress))
+        attempt = self._attempt_at(command, self.now())
         match result:
             case NotAttempted(seconds):
-                return outcome.postpone(command, seconds, self.schedule, self.now(), message_id)
+                return attempt.postpone(seconds, self.schedule)
             case Unsendable(reason):
-                return AttemptResult(outcome.all_failed(command, reason, self.now(), message_id))
+                return AttemptResult(attempt.all_failed(reason))
         metrics.counter(metrics.ATTEMPTS, command.category, progress.relay).inc()
         _warn_of_trouble(result, progress, command.category)
-        return outcome.settle(
-            command,
-            result,
-            self.schedule,
-            self.now(),
-            progress.host,
-            suspected=progress.suspected,
-            message_id=message_id,
-        )
+        replied = replace(attempt, host=progress.host, suspected=progress.suspected)
+        return replied.settle(result, self.schedule)
 
     async def _keep(self, command: SendEmail, claim: Claim, result: AttemptResult) -> AttemptResult:
         """Keep the outcomes of the attempt and return those to publish.

@@ -1,7 +1,6 @@
 """The outcomes of one attempt out of its replies: events, and perhaps another attempt.
 
 The id of an event follows from its content, so that an attempt that is reported twice counts once.
-`message_id` is the Message-ID of the mail, for programs that find it in other systems.
 """
 
 from collections.abc import Iterable, Mapping
@@ -80,86 +79,6 @@ def expired(command: SendEmail, at: datetime) -> bool:
     return command.expires_at is not None and at >= command.expires_at
 
 
-def all_expired(
-    command: SendEmail, at: datetime, message_id: str | None = None
-) -> tuple[Outcome, ...]:
-    """Return the events of a mail that is too late for all its recipients."""
-    attempt = _Attempt(command, at, message_id)
-    return tuple(attempt.event(EmailExpired, each) for each in command.recipients)
-
-
-def all_failed(
-    command: SendEmail, reason: FailureReason, at: datetime, message_id: str | None = None
-) -> tuple[Outcome, ...]:
-    """Return the events of a mail that cannot be sent to any recipient."""
-    if reason is FailureReason.EXPIRED:
-        return all_expired(command, at, message_id)
-    attempt = _Attempt(command, at, message_id)
-    return tuple(attempt.event(EmailFailed, each, reason=reason) for each in command.recipients)
-
-
-def all_uncertain(
-    command: SendEmail, orphans: Iterable[str], at: datetime, message_id: str | None = None
-) -> tuple[Outcome, ...]:
-    """Return the events for recipients whose earlier sender died: the mail is not sent again."""
-    attempt = _Attempt(command, at, message_id)
-    return tuple(attempt.event(EmailUncertain, each) for each in orphans)
-
-
-def all_stopped(
-    command: SendEmail, stops: Mapping[str, Stop], at: datetime, message_id: str | None = None
-) -> tuple[Outcome, ...]:
-    """Return the events for recipients whose mail was stopped before it was sent."""
-    attempt = _Attempt(command, at, message_id)
-    return tuple(
-        attempt.event(EmailCancelled, each)
-        if stop.origin is None
-        else attempt.event(EmailSuppressed, each, origin=stop.origin, reason=stop.reason)
-        for each, stop in stops.items()
-    )
-
-
-def postpone(
-    command: SendEmail,
-    seconds: float,
-    schedule: RetrySchedule,
-    at: datetime,
-    message_id: str | None = None,
-) -> AttemptResult:
-    """Put off a mail that was not attempted, unless it would then be too late."""
-    if not schedule.in_time(_Attempt(command, at).history, seconds):
-        return AttemptResult(all_expired(command, at, message_id))
-    return AttemptResult((), command.recipients, seconds)
-
-
-def settle(  # noqa: PLR0913 -- an attempt has as many properties
-    command: SendEmail,
-    result: Replies,
-    schedule: RetrySchedule,
-    at: datetime,
-    host: str = "",
-    *,
-    suspected: bool = False,
-    message_id: str | None = None,
-) -> AttemptResult:
-    """Return an event for each recipient from the replies of the server `host`.
-
-    A refusal of the sender is not final while the relay itself is `suspected`. A recipient without
-    room in the transaction is put off without blame. When no recipient has found room, all are
-    deferred, or the mail would come back for ever.
-    """
-    attempt = _Attempt(command, at, message_id, host, suspected)
-    excess = tuple(each for each, reply in result.items() if replies.too_many_recipients(reply))
-    if len(excess) == len(result):
-        excess = ()
-    events = tuple(
-        attempt.outcome(recipient, reply, schedule)
-        for recipient, reply in result.items()
-        if recipient not in excess
-    )
-    return AttemptResult(events, excess, NO_ROOM_SECONDS)
-
-
 def next_attempts(command: SendEmail, events: Iterable[Outcome]) -> list[Reschedule]:
     """Return the command again for the recipients that `events` want to be tried again.
 
@@ -191,8 +110,12 @@ def again(command: SendEmail, recipients: Iterable[str]) -> SendEmail:
 
 
 @dataclass(frozen=True, slots=True)
-class _Attempt:
-    """One attempt at `command`; builds its events."""
+class Attempt:
+    """One attempt at `command`: its events at the time `at`, from the replies of the server `host`.
+
+    `message_id` is the Message-ID of the mail. A relay is `suspected` if it refused the sender for
+    a reason that may be its own.
+    """
 
     command: SendEmail
     at: datetime
@@ -200,22 +123,69 @@ class _Attempt:
     host: str = ""
     suspected: bool = False
 
-    def outcome(self, recipient: str, reply: Reply, schedule: RetrySchedule) -> Outcome:
+    def all_expired(self) -> tuple[Outcome, ...]:
+        """Return the events of a mail that is too late for all its recipients."""
+        return tuple(self._event(EmailExpired, each) for each in self.command.recipients)
+
+    def all_failed(self, reason: FailureReason) -> tuple[Outcome, ...]:
+        """Return the events of a mail that cannot be sent to any recipient."""
+        if reason is FailureReason.EXPIRED:
+            return self.all_expired()
+        names = self.command.recipients
+        return tuple(self._event(EmailFailed, each, reason=reason) for each in names)
+
+    def all_uncertain(self, orphans: Iterable[str]) -> tuple[Outcome, ...]:
+        """Return the events for recipients whose earlier sender died: no mail is sent again."""
+        return tuple(self._event(EmailUncertain, each) for each in orphans)
+
+    def all_stopped(self, stops: Mapping[str, Stop]) -> tuple[Outcome, ...]:
+        """Return the events for recipients whose mail was stopped before it was sent."""
+        return tuple(
+            self._event(EmailCancelled, each)
+            if stop.origin is None
+            else self._event(EmailSuppressed, each, origin=stop.origin, reason=stop.reason)
+            for each, stop in stops.items()
+        )
+
+    def postpone(self, seconds: float, schedule: RetrySchedule) -> AttemptResult:
+        """Put off a mail that was not attempted, unless it would then be too late."""
+        if not schedule.in_time(self._history, seconds):
+            return AttemptResult(self.all_expired())
+        return AttemptResult((), self.command.recipients, seconds)
+
+    def settle(self, result: Replies, schedule: RetrySchedule) -> AttemptResult:
+        """Return an event for each recipient from its reply.
+
+        A refusal of the sender is not final while the relay itself is suspected. A recipient
+        without room in the transaction is put off without blame. When no recipient has found room,
+        all are deferred, or the mail would come back for ever.
+        """
+        excess = tuple(each for each, reply in result.items() if replies.too_many_recipients(reply))
+        if len(excess) == len(result):
+            excess = ()
+        events = tuple(
+            self._outcome(recipient, reply, schedule)
+            for recipient, reply in result.items()
+            if recipient not in excess
+        )
+        return AttemptResult(events, excess, NO_ROOM_SECONDS)
+
+    def _outcome(self, recipient: str, reply: Reply, schedule: RetrySchedule) -> Outcome:
         if replies.accepted(reply):
-            return self.event(EmailDelivered, recipient, reply)
-        wait = schedule.wait_after(self.history, replies.requested_wait(reply))
+            return self._event(EmailDelivered, recipient, reply)
+        wait = schedule.wait_after(self._history, replies.requested_wait(reply))
         if replies.lost_after_dot(reply):
             again = wait if schedule.retries_uncertain else None
-            return self.event(EmailUncertain, recipient, reply, retry_after=again)
+            return self._event(EmailUncertain, recipient, reply, retry_after=again)
         waits = self.suspected and replies.sender_refused(reply)
         if replies.permanent(reply) and not waits:
             return self._refused(recipient, reply)
         if wait is None:
-            return self.event(EmailExpired, recipient, reply)
-        return self.event(EmailDeferred, recipient, reply, retry_after=wait)
+            return self._event(EmailExpired, recipient, reply)
+        return self._event(EmailDeferred, recipient, reply, retry_after=wait)
 
     @property
-    def history(self) -> AttemptHistory:
+    def _history(self) -> AttemptHistory:
         command, at = self.command, self.at
         age = (at - (command.created_at or at)).total_seconds()
         left = (command.expires_at - at).total_seconds() if command.expires_at else None
@@ -223,10 +193,10 @@ class _Attempt:
 
     def _refused(self, recipient: str, reply: Reply) -> Outcome:
         if reply.stage is Stage.MAIL:
-            return self.event(EmailFailed, recipient, reply, reason=_reason(reply))
-        return self.event(EmailBounced, recipient, reply)
+            return self._event(EmailFailed, recipient, reply, reason=_reason(reply))
+        return self._event(EmailBounced, recipient, reply)
 
-    def event(
+    def _event(
         self,
         kind: type[Outcome],
         recipient: str,

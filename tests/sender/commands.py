@@ -34,4 +34,4 @@ def outcomes(
     """Return the events of an attempt with the same reply for some recipients, by default all."""
     schedule = RetrySchedule(15, 3600, 86_400, retries_uncertain)
     result = dict.fromkeys(recipients or command.recipients, reply)
-    return outcome.settle(command, result, schedule, NOW).events
+    return outcome.Attempt(command, NOW).settle(result, schedule).events

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from services.sender import outcome
-from services.sender.outcome import AttemptResult, FailureReason
+from services.sender.outcome import Attempt, AttemptResult, FailureReason
 from services.sender.replies import reply as replies
 from services.sender.schedule import RetrySchedule
 from shared.contracts import (
@@ -42,7 +42,7 @@ def settle(
 ) -> tuple[Outcome, Reschedule | None]:
     """Return the event for anna and the next attempt, if any."""
     asked = command or a_command()
-    (event,) = outcome.settle(asked, {ANNA: reply}, schedule, NOW).events
+    (event,) = Attempt(asked, NOW).settle({ANNA: reply}, schedule).events
     later = outcome.next_attempts(asked, [event])
     assert len(later) <= 1
     return event, later[0] if later else None
@@ -141,7 +141,7 @@ def test_the_server_s_name_decides_ambiguous_words(host: str, found: ReplyClass)
     """The name of the server determines the meaning of words that other providers use too."""
     reply = replies.received(Stage.DOT, 554, "5.7.9 Message not accepted for policy reasons")
 
-    (event,) = outcome.settle(a_command(), {ANNA: reply}, SCHEDULE, NOW, host).events
+    (event,) = Attempt(a_command(), NOW, host=host).settle({ANNA: reply}, SCHEDULE).events
 
     assert isinstance(event, NotAccepted)
     assert event.reply_class is found
@@ -165,7 +165,7 @@ def test_next_attempt() -> None:
     unknown = replies.received(Stage.RCPT, 550, "5.1.1 No")
 
     heard = {ANNA: ACCEPTED, BEN: greylisted, EVE: unknown}
-    events = outcome.settle(command, heard, SCHEDULE, NOW).events
+    events = Attempt(command, NOW).settle(heard, SCHEDULE).events
 
     assert [type(event) for event in events] == [EmailDelivered, EmailDeferred, EmailBounced]
     assert outcome.next_attempts(command, events) == [
@@ -198,7 +198,7 @@ def test_waits_differ() -> None:
     busy = replies.received(Stage.RCPT, 451, "4.3.2 Busy")
 
     heard = {ANNA: greylisted, BEN: busy, EVE: busy}
-    events = outcome.settle(command, heard, SCHEDULE, NOW).events
+    events = Attempt(command, NOW).settle(heard, SCHEDULE).events
     later = outcome.next_attempts(command, events)
 
     assert [(item.seconds, pending_of(item)) for item in later] == [
@@ -219,8 +219,8 @@ def test_no_room(code: int) -> None:
     full = replies.received(Stage.RCPT, code, f"{code // 100}.5.3 Too many recipients")
     unknown = replies.received(Stage.RCPT, 550, "5.1.1 No such user")
 
-    settlement = outcome.settle(
-        a_command(ANNA, BEN, EVE), {ANNA: ACCEPTED, BEN: unknown, EVE: full}, SCHEDULE, NOW
+    settlement = Attempt(a_command(ANNA, BEN, EVE), NOW).settle(
+        {ANNA: ACCEPTED, BEN: unknown, EVE: full}, SCHEDULE
     )
 
     assert [type(event) for event in settlement.events] == [EmailDelivered, EmailBounced]
@@ -231,7 +231,7 @@ def test_no_room_for_anybody() -> None:
     """When a server has room for no recipient its refusal counts."""
     full = replies.received(Stage.RCPT, 452, "4.5.3 Too many recipients")
 
-    settlement = outcome.settle(a_command(ANNA, BEN), {ANNA: full, BEN: full}, SCHEDULE, NOW)
+    settlement = Attempt(a_command(ANNA, BEN), NOW).settle({ANNA: full, BEN: full}, SCHEDULE)
 
     assert [type(event) for event in settlement.events] == [EmailDeferred, EmailDeferred]
     assert settlement.put_off == ()
@@ -241,8 +241,8 @@ def test_postponed() -> None:
     """A mail that was not attempted is put off, uncounted, unless it would be too late."""
     command = a_command(ANNA, BEN, expires_at=NOW + timedelta(seconds=60))
 
-    in_time = outcome.postpone(command, 30, SCHEDULE, NOW)
-    too_late = outcome.postpone(command, 60, SCHEDULE, NOW)
+    in_time = Attempt(command, NOW).postpone(30, SCHEDULE)
+    too_late = Attempt(command, NOW).postpone(60, SCHEDULE)
 
     assert in_time == AttemptResult((), (ANNA, BEN), 30)
     assert [type(event) for event in too_late.events] == [EmailExpired, EmailExpired]
@@ -263,7 +263,7 @@ def test_retries(retries: int | None, again: bool) -> None:  # noqa: FBT001 -- a
 
 def test_held() -> None:
     """A mail that a dead sender may have sent is uncertain, without a reply, and final."""
-    (event,) = outcome.all_uncertain(a_command(), a_command().recipients, NOW)
+    (event,) = Attempt(a_command(), NOW).all_uncertain(a_command().recipients)
 
     assert isinstance(event, EmailUncertain)
     assert (event.reply, event.final) == (None, True)
@@ -306,14 +306,14 @@ def test_expired() -> None:
     assert outcome.expired(command, NOW)
     assert not outcome.expired(command, NOW - timedelta(microseconds=1))
     assert not outcome.expired(a_command(), LATE)
-    assert [type(event) for event in outcome.all_expired(command, NOW)] == [EmailExpired] * 2
+    assert [type(event) for event in Attempt(command, NOW).all_expired()] == [EmailExpired] * 2
 
 
 def test_all_failed() -> None:
     """A mail that cannot be sent fails for all pending recipients."""
     command = a_command(ANNA, BEN, EVE, pending=(BEN, EVE))
 
-    events = outcome.all_failed(command, FailureReason.SEAL_BROKEN, NOW)
+    events = Attempt(command, NOW).all_failed(FailureReason.SEAL_BROKEN)
 
     assert [(type(event), event.recipient) for event in events] == [
         (EmailFailed, BEN),
@@ -323,7 +323,7 @@ def test_all_failed() -> None:
 
 def test_expired_meanwhile() -> None:
     """A mail whose time ran out before MAIL is expired, also if a relay pool finds it."""
-    (event,) = outcome.all_failed(a_command(), FailureReason.EXPIRED, NOW)
+    (event,) = Attempt(a_command(), NOW).all_failed(FailureReason.EXPIRED)
 
     assert isinstance(event, EmailExpired)
 
@@ -338,7 +338,7 @@ def test_ids() -> None:
 
     def ids(command: SendEmail, reply: Reply, days: int = 0) -> list[str]:
         at = NOW + timedelta(days=days)
-        settlement = outcome.settle(command, {ANNA: reply, BEN: reply}, SCHEDULE, at)
+        settlement = Attempt(command, at).settle({ANNA: reply, BEN: reply}, SCHEDULE)
         return [event.id for event in settlement.events]
 
     event_ids = ids(command, ACCEPTED)
@@ -383,9 +383,7 @@ def test_labels_of_the_command() -> None:
     """An outcome has the client, the Message-ID, the tags and the metadata of its mail."""
     command = a_command(client="shop", tags=[{"name": "a", "value": "b"}], metadata={"order": "7"})
 
-    (event,) = outcome.settle(
-        command, {ANNA: ACCEPTED}, SCHEDULE, NOW, message_id="<1@our.example>"
-    ).events
+    (event,) = Attempt(command, NOW, "<1@our.example>").settle({ANNA: ACCEPTED}, SCHEDULE).events
 
     assert (event.client, event.message_id) == ("shop", "<1@our.example>")
     assert (event.tags, event.metadata) == (command.tags, command.metadata)
@@ -393,7 +391,7 @@ def test_labels_of_the_command() -> None:
 
 def test_no_labels() -> None:
     """An outcome without tags and metadata does not mention them on the wire."""
-    (event,) = outcome.settle(a_command(), {ANNA: ACCEPTED}, SCHEDULE, NOW).events
+    (event,) = Attempt(a_command(), NOW).settle({ANNA: ACCEPTED}, SCHEDULE).events
 
     assert b"tags" not in encode(event)
     assert b"metadata" not in encode(event)

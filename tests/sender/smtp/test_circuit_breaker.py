@@ -227,7 +227,7 @@ SENDER_REFUSALS = [
 def settle(reply: Reply, *, suspected: bool = False) -> Outcome:
     """Return the event of a mail to one recipient."""
     heard = {"anna@x.example": reply}
-    (event,) = outcome.settle(a_command(), heard, SCHEDULE, NOW, suspected=suspected).events
+    (event,) = outcome.Attempt(a_command(), NOW, suspected=suspected).settle(heard, SCHEDULE).events
     return event
 
 
