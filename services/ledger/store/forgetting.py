@@ -21,7 +21,7 @@ from services.ledger.mails import (
     slices,
 )
 from services.ledger.store import sql
-from services.ledger.store.tables import (
+from services.ledger.store.sql import (
     early_outcomes,
     forgotten,
     history,

@@ -21,7 +21,7 @@ from services.ledger.mails import (
     labels,
     mail_key,
 )
-from services.ledger.store.tables import (
+from services.ledger.store.sql import (
     early_outcomes,
     history,
     mail_keys,

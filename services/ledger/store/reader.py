@@ -24,7 +24,7 @@ from services.ledger.mails import (
     mail_key,
     milliseconds,
 )
-from services.ledger.store.tables import history, mail_keys, message_tags, messages, recipients
+from services.ledger.store.sql import history, mail_keys, message_tags, messages, recipients
 from shared.contracts import EmailStatus, ListEmails
 from shared.contracts.fields import MAX_RECIPIENTS
 from shared.contracts.ledger import MAX_HISTORY, MAX_NAMED_CLIENTS

@@ -1,4 +1,10 @@
-"""The SQL that records mails, in one text for both databases where they allow it.
+"""The tables of the ledger, as `migrations` makes them, and the SQL that records mails.
+
+All times are milliseconds since 1970: those of outcomes as they were reported, `recorded_at` by the
+database's clock. A mail's number begins with its time of acceptance, see `services.ledger.mails`:
+rows of one time are neighbours in every tree, a page of a list is a range, and the oldest rows are
+the first. A mail without a client has the client ''. Statuses and classes are numbers: STATUSES and
+CATEGORIES have their names.
 
 In a text, `$1` and so on are values and `$rows` is a table of rows: see `dialect.execute`. What a
 statement reads comes back as one JSON text: each row that SQLite returns lets other threads run
@@ -11,7 +17,172 @@ from typing import Any, cast
 import orjson
 import sqlalchemy as sa
 
-from shared.storage.dialect import Row, chunks, execute
+from services.ledger.changes import COUNTS
+from shared.storage.dialect import Row, chunks, execute, insert_text
+
+metadata = sa.MetaData()
+
+# Each mail that a command or an outcome named. Its row is locked by the transaction that records.
+mail_keys = sa.Table(
+    "mail_keys",
+    metadata,
+    sa.Column("key", sa.LargeBinary, primary_key=True),
+    sa.Column("message", sa.BigInteger),  # NULL until the command has come
+    sqlite_with_rowid=False,  # one tree to write to instead of two
+)
+
+messages = sa.Table(
+    "messages",
+    metadata,
+    sa.Column(
+        "number",
+        # SQLite orders the table itself by this very type alone.
+        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    sa.Column("email_id", sa.Text, nullable=False),
+    sa.Column("client", sa.Text, nullable=False),
+    sa.Column("category", sa.SmallInteger, nullable=False),
+    sa.Column("sender", sa.Text),
+    sa.Column("subject", sa.Text),  # NULL for a mail with a code
+    sa.Column("list_id", sa.Text),
+    sa.Column("tags", sa.Text),  # JSON, a text for each name; NULL without any
+    sa.Column("metadata", sa.Text),  # the same
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("expires_at", sa.BigInteger),
+    # Lists of one class are a range, lists of all classes three.
+    sa.Index("ix_messages_client", "client", "category", "number"),
+)
+
+# The tags of mails as `name`, and as `name:value`.
+message_tags = sa.Table(
+    "message_tags",
+    metadata,
+    sa.Column("client", sa.Text, primary_key=True),
+    sa.Column("tag", sa.Text, primary_key=True),
+    sa.Column("message", sa.BigInteger, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+# Each recipient of each mail, with the outcome that counts: see `services.ledger.mails.rank`.
+recipients = sa.Table(
+    "recipients",
+    metadata,
+    sa.Column("message", sa.BigInteger, primary_key=True),
+    sa.Column("recipient", sa.Text, primary_key=True),
+    sa.Column("client", sa.Text, nullable=False),
+    sa.Column("address_hash", sa.BigInteger, nullable=False),
+    sa.Column("status", sa.SmallInteger, nullable=False),
+    sa.Column("outcome", sa.SmallInteger, nullable=False),  # `uncertain` is tried again or not
+    sa.Column("attempt", sa.Integer, nullable=False),  # 0 while it waits
+    sa.Column("at", sa.BigInteger, nullable=False),  # 0 while it waits
+    sa.Column("detail", sa.Text, nullable=False),  # JSON: reply, reply_class, message_id and so on
+    sa.Index("ix_recipients_address", "address_hash", "message"),
+    # Nearly all mails are delivered: a list of these needs no index, and they no place in it.
+    sa.Index(
+        "ix_recipients_status",
+        "client",
+        "status",
+        "message",
+        sqlite_where=sa.text("status <> 2"),
+        postgresql_where=sa.text("status <> 2"),
+    ),
+    sqlite_with_rowid=False,
+)
+
+# The outcomes that do not count any more, so that most mails have none. One that equals that of
+# `recipients` in attempt and outcome is an older copy of it.
+history = sa.Table(
+    "history",
+    metadata,
+    sa.Column("message", sa.BigInteger, primary_key=True),
+    sa.Column("recipient", sa.Text, primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("outcome", sa.SmallInteger, primary_key=True),
+    sa.Column("status", sa.SmallInteger, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Outcomes whose command has not come yet.
+early_outcomes = sa.Table(
+    "early_outcomes",
+    metadata,
+    sa.Column("key", sa.LargeBinary, primary_key=True),
+    sa.Column("recipient", sa.Text, primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("outcome", sa.SmallInteger, primary_key=True),
+    sa.Column("status", sa.SmallInteger, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("recorded_at", sa.BigInteger, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
+# Recipients by their status now, in the hour (since 1970, UTC) in which their mail was accepted:
+# over all (dimension ''), by domain of the recipient, by tag as `name` and as `name:value`; and of
+# those that had ended, the ones that were forgotten (dimension 'forgotten').
+totals = sa.Table(
+    "totals",
+    metadata,
+    sa.Column("client", sa.Text, primary_key=True),
+    sa.Column("dimension", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, primary_key=True),
+    sa.Column("hour", sa.Integer, primary_key=True),
+    sa.Column("category", sa.SmallInteger, primary_key=True),
+    *(sa.Column(name, sa.BigInteger, nullable=False) for name in COUNTS),
+    sa.Index("ix_totals_hour", "hour"),
+    sqlite_with_rowid=False,
+    postgresql_with={"fillfactor": 70},  # a changed row stays on its page, out of all indexes
+)
+
+# The suppression list: see `services.ledger.suppressions.StoredSuppression`, which has the same
+# columns. A removed entry stays for a while, so that nothing older brings it back.
+suppressions = sa.Table(
+    "suppressions",
+    metadata,
+    sa.Column("address_key", sa.Text, primary_key=True),
+    sa.Column("origin", sa.Text, primary_key=True),
+    sa.Column("client", sa.Text, primary_key=True),  # empty: of all
+    sa.Column("list_id", sa.Text, primary_key=True),  # empty: of all
+    sa.Column("email", sa.Text),  # NULL once the person was forgotten, or the entry removed
+    sa.Column("categories", sa.Integer, nullable=False),  # the sum of their bits
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("email_id", sa.Text),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("expires_at", sa.BigInteger),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("removed", sa.Boolean, nullable=False),
+    sa.Column("announced", sa.Boolean, nullable=False),  # the event of `version` is confirmed
+    sa.Column("purge_at", sa.BigInteger),  # NULL while it may still count
+    sa.Column("listed_for", sa.Text, nullable=False),  # the client with it in its list, or empty
+)
+_UNANNOUNCED = sa.not_(suppressions.c.announced)
+_ENDING = suppressions.c.purge_at.is_not(None)
+_PRESENT = sa.not_(suppressions.c.removed)
+for _name, _columns, _condition in (
+    ("unannounced", (suppressions.c.version,), _UNANNOUNCED),
+    ("purge_at", (suppressions.c.purge_at,), _ENDING),
+    ("at", (suppressions.c.at,), _PRESENT),
+    ("listed_for", (suppressions.c.listed_for, suppressions.c.at), _PRESENT),
+):
+    sa.Index(
+        f"ix_suppressions_{_name}",
+        *_columns,
+        sqlite_where=_condition,
+        postgresql_where=_condition,
+    )
+
+# The addresses that were forgotten, as keyed hashes: what comes late about them is not recorded.
+forgotten = sa.Table(
+    "forgotten",
+    metadata,
+    sa.Column("address_key", sa.Text, primary_key=True),
+    sa.Column("at", sa.BigInteger, nullable=False),
+)
+
 
 # This waits for a row that another replica is inserting, until that is committed.
 KEEP_KEYS = """
@@ -48,71 +219,26 @@ FIND_EARLY = """
 FORGET_EARLY = """
     DELETE FROM early_outcomes WHERE key IN (SELECT column1 FROM $rows(bytea))
     """
-KEEP_EARLY = """
-    INSERT INTO early_outcomes (
-        key, recipient, attempt, outcome, status, at, detail, recorded_at
+_STATE = ("attempt", "outcome", "status", "at", "detail")
+_OF_A_COPY = ("status", "at", "detail")  # of two copies of an outcome the first in time counts
+KEEP_EARLY = (
+    insert_text(
+        early_outcomes,
+        ("key", "recipient", *_STATE),
+        {"recorded_at": "CAST($1 AS bigint)"},
+        replace=_OF_A_COPY,
     )
-    SELECT column1, column2, column3, column4, column5, column6, column7, CAST($1 AS bigint)
-    FROM $rows(bytea, text, integer, smallint, smallint, bigint, text) WHERE column1 IS NOT NULL
-    ON CONFLICT (key, recipient, attempt, outcome) DO UPDATE SET
-        status = excluded.status, at = excluded.at, detail = excluded.detail
-    WHERE excluded.at < early_outcomes.at
-    """
-KEEP_MESSAGES = """
-    INSERT INTO messages (
-        number, email_id, client, category, sender, subject, list_id, tags, metadata, size_bytes,
-        expires_at
-    )
-    SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9,
-           column10, column11
-    FROM $rows(bigint, text, text, smallint, text, text, text, text, text, bigint, bigint)
-    WHERE column1 IS NOT NULL
-    """
-KEEP_TAGS = """
-    INSERT INTO message_tags (client, tag, message)
-    SELECT column1, column2, column3 FROM $rows(text, text, bigint) WHERE column1 IS NOT NULL
-    """
-KEEP_RECIPIENTS = """
-    INSERT INTO recipients (
-        message, recipient, client, address_hash, attempt, outcome, status, at, detail
-    )
-    SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9
-    FROM $rows(bigint, text, text, bigint, integer, smallint, smallint, bigint, text)
-    WHERE column1 IS NOT NULL
-    ON CONFLICT (message, recipient) DO UPDATE SET
-        attempt = excluded.attempt, outcome = excluded.outcome, status = excluded.status,
-        at = excluded.at, detail = excluded.detail
-    """
-KEEP_HISTORY = """
-    INSERT INTO history (message, recipient, attempt, outcome, status, at, detail)
-    SELECT column1, column2, column3, column4, column5, column6, column7
-    FROM $rows(bigint, text, integer, smallint, smallint, bigint, text) WHERE column1 IS NOT NULL
-    ON CONFLICT (message, recipient, attempt, outcome) DO UPDATE SET
-        status = excluded.status, at = excluded.at, detail = excluded.detail
-    WHERE excluded.at < history.at
-    """
-ADD_TOTALS = """
-    INSERT INTO totals (
-        client, dimension, value, hour, category, waiting, delivered, bounced_permanent,
-        bounced_transient, bounced_undetermined, failed, expired, suppressed, cancelled, uncertain
-    )
-    SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9,
-           column10, column11, column12, column13, column14, column15
-    FROM $rows(text, text, text, integer, smallint, bigint, bigint, bigint, bigint, bigint, bigint,
-               bigint, bigint, bigint, bigint)
-    WHERE column1 IS NOT NULL
-    ON CONFLICT (client, dimension, value, hour, category) DO UPDATE SET
-        waiting = totals.waiting + excluded.waiting,
-        delivered = totals.delivered + excluded.delivered,
-        bounced_permanent = totals.bounced_permanent + excluded.bounced_permanent,
-        bounced_transient = totals.bounced_transient + excluded.bounced_transient,
-        bounced_undetermined = totals.bounced_undetermined + excluded.bounced_undetermined,
-        failed = totals.failed + excluded.failed,
-        expired = totals.expired + excluded.expired,
-        suppressed = totals.suppressed + excluded.suppressed,
-        cancelled = totals.cancelled + excluded.cancelled,
-        uncertain = totals.uncertain + excluded.uncertain
-    """
+    + " WHERE excluded.at < early_outcomes.at"
+)
+KEEP_HISTORY = (
+    insert_text(history, history.c.keys(), replace=_OF_A_COPY) + " WHERE excluded.at < history.at"
+)
+KEEP_MESSAGES = insert_text(messages, messages.c.keys())
+KEEP_TAGS = insert_text(message_tags, message_tags.c.keys())
+KEEP_RECIPIENTS = insert_text(
+    recipients, ("message", "recipient", "client", "address_hash", *_STATE), replace=_STATE
+)
+ADD_TOTALS = insert_text(totals, totals.c.keys(), add=COUNTS)
 
 
 def lock_keys(connection: sa.Connection, keys: Sequence[bytes]) -> Sequence[int | None]:

@@ -9,7 +9,7 @@ import orjson
 import sqlalchemy as sa
 
 from services.ledger.mails import HOUR_MILLISECONDS
-from services.ledger.store.tables import suppressions
+from services.ledger.store.sql import suppressions
 from services.ledger.suppressions import (
     Bounce,
     EntryKey,

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from services.ledger.changes import COUNTS
 from services.ledger.store.reader import clients_of
-from services.ledger.store.tables import totals
+from services.ledger.store.sql import totals
 from shared.storage.database import Database, as_handler_errors
 
 _SUMS = tuple(sa.func.sum(totals.c[name]) for name in COUNTS)

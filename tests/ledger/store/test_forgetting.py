@@ -10,7 +10,7 @@ from services.ledger.mails import DAY_MILLISECONDS
 from services.ledger.service import MIGRATIONS
 from services.ledger.store.forgetting import AddressForgetter
 from services.ledger.store.recording import MailStore
-from services.ledger.store.tables import forgotten, metadata
+from services.ledger.store.sql import forgotten, metadata
 from shared.contracts import EmailBounced, EmailDeferred
 from shared.contracts.fields import Tag
 from shared.storage.database import Database

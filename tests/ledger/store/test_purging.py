@@ -12,7 +12,7 @@ from services.ledger.service import MIGRATIONS
 from services.ledger.store import purging
 from services.ledger.store.purging import DAYS_AHEAD, LedgerPurge
 from services.ledger.store.recording import MailStore
-from services.ledger.store.tables import metadata
+from services.ledger.store.sql import metadata
 from shared.contracts import EmailDeferred
 from shared.contracts.fields import Tag
 from shared.storage.database import Database

@@ -2,7 +2,7 @@
 
 from typing import cast
 
-from services.ledger.store.tables import metadata
+from services.ledger.store.sql import metadata
 from shared.storage.database import Database
 from tests.databases import differences
 
