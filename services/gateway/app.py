@@ -92,34 +92,30 @@ class Health(ResponseBody):
 _HEALTHY = Success(200, "It works", Health)
 GET_DOCUMENT = Operation(
     "getDocument",
-    "GET",
-    "/v1/openapi.json",
+    "GET /v1/openapi.json",
     "Get this document",
     (Success(200, "OpenAPI 3.1"),),
     Access.PUBLIC,
 )
 PING = Operation(
     "ping",
-    "GET",
-    "/ping",
+    "GET /ping",
     "Get an answer with the least possible work",
     (Success(200, "pong", media_type="text/plain"),),
     Access.PUBLIC,
 )
 HEALTH = (
-    Operation("live", "GET", "/healthz", "Is it alive?", (_HEALTHY,), Access.PUBLIC),
+    Operation("live", "GET /healthz", "Is it alive?", (_HEALTHY,), Access.PUBLIC),
     Operation(
         "ready",
-        "GET",
-        "/readyz",
+        "GET /readyz",
         "Can it work?",
         (_HEALTHY, Success(503, "Something it needs is away", Health)),
         Access.PUBLIC,
     ),
     Operation(
         "metrics",
-        "GET",
-        "/metrics",
+        "GET /metrics",
         "Get the counters in Prometheus' format",
         (Success(200, "The counters", media_type="text/plain"),),
         Access.PUBLIC,

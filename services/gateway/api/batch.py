@@ -103,8 +103,7 @@ class BatchAnswer(ResponseBody):
 
 POST_BATCH = Operation(
     "postBatch",
-    "POST",
-    "/v1/messages/batch",
+    "POST /v1/messages/batch",
     "Send up to 500 messages, or one content to up to 500 recipients",
     (
         Success(202, "The broker has stored all messages", BatchAnswer),

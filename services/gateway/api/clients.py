@@ -151,8 +151,7 @@ _NEW_KEY = Success(201, "A key, which no later response repeats", ClientKey, hea
 _FOUND = Success(200, "The client with its keys", ClientDetails)
 POST_CLIENT = Operation(
     "postClient",
-    "POST",
-    "/v1/clients",
+    "POST /v1/clients",
     "Register a client",
     (_NEW_KEY,),
     Access.ADMIN,
@@ -161,8 +160,7 @@ POST_CLIENT = Operation(
 )
 LIST_CLIENTS = Operation(
     "listClients",
-    "GET",
-    "/v1/clients",
+    "GET /v1/clients",
     "List the clients",
     (Success(200, "A page of them, by id", ClientList),),
     Access.ADMIN,
@@ -170,8 +168,7 @@ LIST_CLIENTS = Operation(
 )
 GET_CLIENT = Operation(
     "getClient",
-    "GET",
-    "/v1/clients/{id}",
+    "GET /v1/clients/{id}",
     "Get a client and when its keys were last used",
     (_FOUND,),
     Access.ADMIN,
@@ -179,8 +176,7 @@ GET_CLIENT = Operation(
 )
 PATCH_CLIENT = Operation(
     "patchClient",
-    "PATCH",
-    "/v1/clients/{id}",
+    "PATCH /v1/clients/{id}",
     "Change what a client may do, from where and until when",
     (_FOUND,),
     Access.ADMIN,
@@ -190,8 +186,7 @@ PATCH_CLIENT = Operation(
 )
 DELETE_CLIENT = Operation(
     "deleteClient",
-    "DELETE",
-    "/v1/clients/{id}",
+    "DELETE /v1/clients/{id}",
     "Revoke a client and its keys at once",
     (Success(204, "They are revoked", media_type=None),),
     Access.ADMIN,
@@ -199,8 +194,7 @@ DELETE_CLIENT = Operation(
 )
 POST_KEY = Operation(
     "postKey",
-    "POST",
-    "/v1/clients/{id}/keys",
+    "POST /v1/clients/{id}/keys",
     "Make a second key of a client",
     (_NEW_KEY,),
     Access.ADMIN,
@@ -211,8 +205,7 @@ POST_KEY = Operation(
 )
 DELETE_KEY = Operation(
     "deleteKey",
-    "DELETE",
-    "/v1/clients/{id}/keys/{key_id}",
+    "DELETE /v1/clients/{id}/keys/{key_id}",
     "Revoke a key of a client at once",
     (Success(204, "It is revoked", media_type=None),),
     Access.ADMIN,

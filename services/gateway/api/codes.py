@@ -122,8 +122,7 @@ class Verified(ResponseBody):
 
 POST_CODE = Operation(
     "postCode",
-    "POST",
-    "/v1/otp",
+    "POST /v1/otp",
     "Mail a one-time code",
     (Success(202, "The mail is on its way", CodeSent),),
     scope=Scope.CODES,
@@ -136,8 +135,7 @@ POST_CODE = Operation(
 )
 VERIFY_CODE = Operation(
     "verifyCode",
-    "POST",
-    "/v1/otp/verify",
+    "POST /v1/otp/verify",
     "Ask whether a code is right",
     (Success(200, "The verdict; a right code is used up by it", Verified),),
     scope=Scope.CODES,
@@ -151,8 +149,7 @@ VERIFY_CODE = Operation(
 )
 DELETE_CODE = Operation(
     "deleteCode",
-    "DELETE",
-    "/v1/otp/{id}",
+    "DELETE /v1/otp/{id}",
     "Cancel a code",
     (Success(204, "It is right no more; the same if it never was", media_type=None),),
     scope=Scope.CODES,

@@ -79,8 +79,7 @@ class DomainCounts(ResponseBody):
 
 LIST_DOMAINS = Operation(
     "listDomains",
-    "GET",
-    "/v1/domains",
+    "GET /v1/domains",
     "List the domains that are known",
     (Success(200, "A page of them, by name", Domains),),
     scope=Scope.READ,
@@ -88,16 +87,14 @@ LIST_DOMAINS = Operation(
 )
 COUNT_DOMAINS = Operation(
     "countDomains",
-    "GET",
-    "/v1/domains/stats",
+    "GET /v1/domains/stats",
     "Count the domains and events that are known",
     (Success(200, "Their numbers", DomainCounts),),
     scope=Scope.READ,
 )
 GET_DOMAIN = Operation(
     "getDomain",
-    "GET",
-    "/v1/domains/{domain}",
+    "GET /v1/domains/{domain}",
     "Ask whether a domain takes mail for any address",
     (Success(200, "The evidence; a domain never seen is unknown", Domain),),
     scope=Scope.READ,

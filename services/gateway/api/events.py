@@ -72,32 +72,23 @@ class EventsAnswer(ResponseBody):
     events: list[EventAnswer] = Field(description="In the order of the request")
 
 
-_STORED = Success(202, "The broker has stored it", Accepted)
-_COUNTED_ONCE = "With an `Idempotency-Key` it counts once, however often it is sent."
-PUT_DELIVERED = Operation(
-    "putDelivered",
-    "PUT",
-    "/v1/events/{domain}/delivered",
-    "Report that a mail to a domain was delivered",
-    (_STORED,),
-    scope=Scope.EVENTS,
-    description=_COUNTED_ONCE,
-    repeatable=True,
-)
-PUT_BOUNCED = Operation(
-    "putBounced",
-    "PUT",
-    "/v1/events/{domain}/bounced",
-    "Report that a mail to a domain bounced: no such mailbox",
-    (_STORED,),
-    scope=Scope.EVENTS,
-    description=_COUNTED_ONCE,
-    repeatable=True,
-)
+def _put(kind: Kind, what: str) -> Operation:
+    return Operation(
+        f"put{kind.capitalize()}",
+        f"PUT /v1/events/{{domain}}/{kind}",
+        f"Report that a mail to a domain {what}",
+        (Success(202, "The broker has stored it", Accepted),),
+        scope=Scope.EVENTS,
+        description="With an `Idempotency-Key` it counts once, however often it is sent.",
+        repeatable=True,
+    )
+
+
+PUT_DELIVERED = _put(Kind.DELIVERED, "was delivered")
+PUT_BOUNCED = _put(Kind.BOUNCED, "bounced: no such mailbox")
 POST_EVENTS = Operation(
     "postEvents",
-    "POST",
-    "/v1/events",
+    "POST /v1/events",
     "Report the outcomes of up to a thousand mails",
     (
         Success(202, "The broker has stored all events", EventsAnswer),

@@ -202,8 +202,7 @@ class Finished(ResponseBody):
 
 POST_MESSAGE = Operation(
     "postMessage",
-    "POST",
-    "/v1/messages",
+    "POST /v1/messages",
     "Send a message",
     (
         Success(202, "The broker has stored it", Accepted, headers=("Location",)),

@@ -44,14 +44,13 @@ class Success:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A method and a path, the key that they ask for, the request and its responses.
+    """A method and a path such as `GET /v1/stats`, the key that they ask for, their responses.
 
     An operation of clients names the `scope` that a client needs.
     """
 
     name: str
-    method: str
-    path: str
+    line: str
     summary: str
     responses: tuple[Success, ...]
     access: Access = Access.CLIENT
@@ -65,6 +64,16 @@ class Operation:
     description: str | None = None
     waits: bool = False  # reads `Prefer: wait`
     repeatable: bool = False  # reads `Idempotency-Key`
+
+    @property
+    def method(self) -> str:
+        """The method."""
+        return self.line.partition(" ")[0]
+
+    @property
+    def path(self) -> str:
+        """The path, with its parameters in braces."""
+        return self.line.partition(" ")[2]
 
 
 # By the path's first part, without its version.

@@ -200,8 +200,7 @@ class Cancelling(ResponseBody):
 
 LIST_MESSAGES = Operation(
     "listMessages",
-    "GET",
-    "/v1/messages",
+    "GET /v1/messages",
     "List messages, the newest first",
     (Success(200, "A page of them", MessageRecords),),
     Access.ANY,
@@ -211,8 +210,7 @@ LIST_MESSAGES = Operation(
 )
 GET_MESSAGE = Operation(
     "getMessage",
-    "GET",
-    "/v1/messages/{id}",
+    "GET /v1/messages/{id}",
     "Ask what became of a message",
     (Success(200, "The state and the history of each recipient", MessageDetails),),
     Access.ANY,
@@ -224,8 +222,7 @@ GET_MESSAGE = Operation(
 )
 DELETE_MESSAGE = Operation(
     "deleteMessage",
-    "DELETE",
-    "/v1/messages/{id}",
+    "DELETE /v1/messages/{id}",
     "Cancel a message",
     (Success(202, "What is not yet being sent will not be sent", Cancelling),),
     Access.ANY,

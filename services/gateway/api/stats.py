@@ -136,8 +136,7 @@ class Stats(ResponseBody):
 
 GET_STATS = Operation(
     "getStats",
-    "GET",
-    "/v1/stats",
+    "GET /v1/stats",
     "Count mails by their outcomes",
     (Success(200, "The sums", Stats),),
     Access.ANY,

@@ -195,8 +195,7 @@ class SuppressionsAnswer(ResponseBody):
 
 LIST_SUPPRESSIONS = Operation(
     "listSuppressions",
-    "GET",
-    "/v1/suppressions",
+    "GET /v1/suppressions",
     "List suppressed addresses, the newest first",
     (Success(200, "A page of the entries", SuppressionEntries),),
     Access.ANY,
@@ -205,8 +204,7 @@ LIST_SUPPRESSIONS = Operation(
 )
 GET_SUPPRESSION = Operation(
     "getSuppression",
-    "GET",
-    "/v1/suppressions/{email}",
+    "GET /v1/suppressions/{email}",
     "Ask whether an address is suppressed",
     (Success(200, "Its entries", SuppressionEntries),),
     Access.ANY,
@@ -215,8 +213,7 @@ GET_SUPPRESSION = Operation(
 )
 PUT_SUPPRESSION = Operation(
     "putSuppression",
-    "PUT",
-    "/v1/suppressions/{email}",
+    "PUT /v1/suppressions/{email}",
     "Suppress an address",
     (Success(200, "The entry is kept", SuppressionEntry),),
     Access.ANY,
@@ -227,8 +224,7 @@ PUT_SUPPRESSION = Operation(
 )
 DELETE_SUPPRESSION = Operation(
     "deleteSuppression",
-    "DELETE",
-    "/v1/suppressions/{email}",
+    "DELETE /v1/suppressions/{email}",
     "Remove all entries of an address",
     (Success(204, "It is suppressed no more; the same if it never was", media_type=None),),
     Access.ANY,
@@ -239,8 +235,7 @@ DELETE_SUPPRESSION = Operation(
 )
 POST_SUPPRESSIONS = Operation(
     "postSuppressions",
-    "POST",
-    "/v1/suppressions/batch",
+    "POST /v1/suppressions/batch",
     "Suppress many addresses, and remove the entries of others",
     (Success(200, "The changes are kept", SuppressionsAnswer),),
     Access.ANY,

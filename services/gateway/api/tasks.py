@@ -165,8 +165,7 @@ class TaskAnswer(ResponseBody):
 
 POST_TASK = Operation(
     "postTask",
-    "POST",
-    "/v1/tasks",
+    "POST /v1/tasks",
     "Send a mail or a code, begin or end a subscription",
     (Success(202, "It is stored, or the code is on its way", TaskAnswer),),
     scope=Scope.SEND,
