@@ -140,6 +140,8 @@ class EventViews:
         good = [each for each in read if isinstance(each, Sighting)]
         if good:
             await self.broker.publish(report(good, stamp, request[CLIENT].id))
+        else:
+            await self.reader.forget_key(request, stamp)
         refused = len(read) - len(good)
         answers = [_answer(each) for each in read]
         # A 207 (RFC 4918 11.1): the events differ in their status, which each of them names.

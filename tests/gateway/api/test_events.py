@@ -141,6 +141,17 @@ async def test_a_request_sent_again_with_its_key_has_the_same_events(
     assert (other.status, other.json["code"]) == (422, "idempotency-key-reused")
 
 
+async def test_a_key_whose_events_were_all_refused_is_free(api: ApiClient, vhost: str) -> None:
+    """Events without a good one can be corrected, and sent again with the same key."""
+    refused = await api.post("/v1/events", [{"domain": "one.example"}], KEY)
+    async with tapped(vhost, topology.EVENTS) as tap:
+        corrected = await api.post("/v1/events", [GOOD], KEY)
+        await reported(tap, 1)
+
+    assert (refused.status, statuses(refused)) == (207, ["refused"])
+    assert (corrected.status, statuses(corrected)) == (202, ["accepted"])
+
+
 async def test_a_body_without_events_is_refused_as_a_whole(api: ApiClient) -> None:
     """A body that is no list of events is refused as a whole, with a status for each cause."""
     for kind, body, expected in (
