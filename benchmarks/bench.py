@@ -1,108 +1,136 @@
-"""The ground of all measurements: a RabbitMQ and a directory of their own, real processes."""
+"""The ground of all measurements: their plan, a RabbitMQ of their own, and real processes.
+
+Run as a module this is one of the processes: it calls the function that it reads.
+"""
 
 import asyncio
 import os
+import pickle
 import platform
 import pstats
 import re
 import secrets
 import subprocess
 import sys
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import orjson
+import uvloop
 
-from ops import node, ports, topology
+from ops import node, ports
 from ops.broker import BrokerAddress, BrokerPorts, Management
 from ops.process import PidFiles
 from ops.run_directory import scratch
-from shared.topology import RUNNING, Owner
 
 ROOT = Path(__file__).parent.parent
 RUNS = ROOT / ".run" / "bench"
 START_SECONDS = 60.0  # for a process to answer
 STOP_SECONDS = 30.0
+CALL_SECONDS = 300.0
+SQLITE, POSTGRESQL = "SQLite", "PostgreSQL"
+DATABASES = (SQLITE, POSTGRESQL)
+SECRETS = (
+    *("GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET", "OTP_KEY", "SEALING_KEY", "SUPPRESSION_KEY"),
+)
 _GIT_SECONDS = 10.0
 _POLL_SECONDS = 0.05  # of a port that is not open yet
 _MAX_OUTPUT_CHARS = 1000  # of a process that failed, in its error
 _PROFILED_FUNCTIONS = 15
-_MEMORY_FIELD = re.compile(r"^(\w+):\s+(\d+) kB$", re.MULTILINE)  # proc(5): the unit is always kB
 _KIB = 1024
+
+T = TypeVar("T")
 
 
 class BenchError(Exception):
     """A measurement that cannot be made, or that counted wrong."""
 
 
+@dataclass(frozen=True)
+class BenchPlan:
+    """How much is measured: the options of the command line, and their defaults."""
+
+    count: int = 5000
+    repetitions: int = 3
+    connections: int = 16
+    callers: int = 32
+    waiting: int = 100_000
+    events: int = 60_000
+    domains: Sequence[int] = (10_000, 1_000_000)
+    known: int = 1_000_000
+    databases: Sequence[str] = DATABASES
+
+
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """One run: the directory of its files, and its broker.
+    """One run: the directory of its files, its broker, and the secrets of its services.
 
-    Processes get nothing of our environment, so that a user's settings change no measurement.
+    Processes get nothing of our environment, so that a user's settings change no measurement. The
+    service `profiled` runs under cProfile.
     """
 
     directory: Path
     address: BrokerAddress
-
-    @asynccontextmanager
-    async def vhost(self, *owners: Owner) -> AsyncIterator[str]:
-        """Create a vhost with the queues of `owners`, or of all; the value is its AMQP URL."""
-        name = f"bench-{secrets.token_hex(4)}"
-        management = self.address.management
-        await asyncio.to_thread(management.add_vhost, name)
-        url = self.address.amqp_url(name)
-        await topology.declare(url, owners or RUNNING)
-        yield url
-        await asyncio.to_thread(management.remove_vhost, name)
+    profiled: str | None = None
+    secrets: Mapping[str, str] = field(
+        default_factory=lambda: {name: secrets.token_hex(32) for name in SECRETS}
+    )
 
     @asynccontextmanager
     async def running(
         self, name: str, command: Sequence[str], environment: Mapping[str, str]
     ) -> AsyncIterator[Process]:
         """Run a process until the block is left; its output goes to a file of its name."""
-        with self.output(name).open("wb") as output:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                cwd=ROOT,
-                env={"LANG": "C.UTF-8", **environment},
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,  # a terminal's Ctrl-C is ours to pass on
-            )
-        self._pids.add(name, process.pid)
+        whole = {"LANG": "C.UTF-8", **environment}
+        with self.output(name).open("wb") as out:
+            async with self._child(
+                name, command, env=whole, stdin=DEVNULL, stdout=out, stderr=out
+            ) as process:
+                yield process
+
+    async def call(self, function: Callable[..., Coroutine[Any, Any, T]], *arguments: object) -> T:
+        """Call a function of a module in a process of its own, and return its result.
+
+        Raises BenchError when it fails, or is not done within CALL_SECONDS.
+        """
+        name = f"{function.__module__}.{function.__name__}"
+        command = [sys.executable, "-m", "benchmarks.bench"]
+        async with self._child(name, command, stdin=PIPE, stdout=PIPE) as process:
+            try:
+                async with asyncio.timeout(CALL_SECONDS):
+                    answer, _ = await process.communicate(pickle.dumps((function, arguments)))
+            except TimeoutError:
+                raise BenchError(f"{name} was not done in {CALL_SECONDS:g} s") from None
+        if process.returncode:
+            raise BenchError(f"{name} failed with exit code {process.returncode}")
+        result: T = pickle.loads(answer)  # noqa: S301 -- of our own process
+        return result
+
+    @asynccontextmanager
+    async def _child(self, name: str, command: Sequence[str], **how: Any) -> AsyncIterator[Process]:  # noqa: ANN401 -- as of subprocess
+        # In a session of its own: a terminal's Ctrl-C is ours to pass on.
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=ROOT, start_new_session=True, **how
+        )
+        pids = PidFiles(self.directory / "pids")
+        pids.add(name, process.pid)
         try:
             yield process
         finally:
             await _end(process)
-            self._pids.remove(name)
-
-    async def ask(self, module: str, task: Mapping[str, Any], within: float) -> Any:  # noqa: ANN401 -- JSON
-        """Run `module` in a process of its own: a JSON task goes in, a JSON answer comes out.
-
-        Raises BenchError when it fails or is not done `within` seconds.
-        """
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", module, cwd=ROOT, stdin=PIPE, stdout=PIPE, start_new_session=True
-        )
-        self._pids.add(module, process.pid)
-        try:
-            async with asyncio.timeout(within):
-                answer, _ = await process.communicate(orjson.dumps(task))
-        except TimeoutError:
-            raise BenchError(f"{module} was not done in {within:g} s") from None
-        finally:
-            await _end(process)
-            self._pids.remove(module)
-        if process.returncode:
-            raise BenchError(f"{module} failed with exit code {process.returncode}")
-        return orjson.loads(answer)
+            pids.remove(name)
 
     async def listening(self, name: str, process: Process, port: int) -> None:
         """Wait until a process accepts connections. Raises BenchError with its last output."""
@@ -120,13 +148,9 @@ class Bench:
         """Return the file of a process's output."""
         return self.directory / f"{name}.out"
 
-    @property
-    def _pids(self) -> PidFiles:
-        return PidFiles(self.directory / "pids")
-
 
 @contextmanager
-def opened() -> Iterator[Bench]:
+def opened(profiled: str | None = None) -> Iterator[Bench]:
     """Start a broker in a directory that is cleared at the end. Raises BrokerError."""
     node.prepare()
     with scratch(RUNS) as directory:
@@ -135,7 +159,7 @@ def opened() -> Iterator[Bench]:
         broker = node.private(rabbit, address, PidFiles(rabbit / "pids"))
         try:
             broker.start()
-            yield Bench(directory, address)
+            yield Bench(directory, address, profiled)
         finally:
             broker.discard()
 
@@ -150,6 +174,17 @@ async def _end(process: Process) -> None:
     except TimeoutError:
         process.kill()
         await process.wait()
+
+
+async def in_turns(
+    kinds: Mapping[str, Callable[[], Awaitable[T]]], repetitions: int
+) -> Mapping[str, Sequence[T]]:
+    """Measure each kind so often, in turns, so that a disturbance of the machine meets all."""
+    found: Mapping[str, list[T]] = {name: [] for name in kinds}
+    for _ in range(repetitions):
+        for name, measure in kinds.items():
+            found[name].append(await measure())
+    return found
 
 
 def machine(broker: Management | None = None) -> str:
@@ -169,27 +204,14 @@ def load_average() -> str:
 
 
 def peak_memory(pid: int) -> int:
-    """Return the most octets that a running process ever had in memory."""
-    return memory_field(_status(pid), "VmHWM")
+    """Return the most octets that a running process ever had in memory, 0 without Linux."""
+    status = Path(f"/proc/{pid}/status")
+    text = status.read_text() if status.exists() else ""
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", text, re.MULTILINE)  # proc(5): always in kB
+    return int(found[1]) * _KIB if found else 0
 
 
-def resident_memory(pid: int) -> int:
-    """Return the octets that a running process has in memory."""
-    return memory_field(_status(pid), "VmRSS")
-
-
-def memory_field(status: str, name: str) -> int:
-    """Return a field of `/proc/<pid>/status` in octets, 0 where Linux does not tell it."""
-    found = dict(_MEMORY_FIELD.findall(status))
-    return int(found.get(name, 0)) * _KIB
-
-
-def _status(pid: int) -> str:
-    path = Path(f"/proc/{pid}/status")
-    return path.read_text() if path.exists() else ""
-
-
-def profiled(module: str, into: Path) -> list[str]:
+def profiling(module: str, into: Path) -> list[str]:
     """Return the command that runs a module and writes its profile at its end."""
     return [sys.executable, "-m", "cProfile", "-o", str(into), "-m", module]
 
@@ -226,3 +248,8 @@ def _commit() -> str:
 def _rabbitmq(broker: Management) -> str:
     overview = broker.request("GET", "/overview")
     return str(overview.get("rabbitmq_version")) if isinstance(overview, dict) else "unknown"
+
+
+if __name__ == "__main__":
+    called, given = pickle.load(sys.stdin.buffer)  # noqa: S301 -- of our own process
+    sys.stdout.buffer.write(pickle.dumps(uvloop.run(called(*given))))

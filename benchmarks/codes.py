@@ -1,33 +1,36 @@
-"""How fast codes are verified through HTTP and RabbitMQ, the right ones and wrong ones.
+"""How fast codes are verified, and whether the time of a refusal shows its reason.
 
-Each request is about an address of its own. A right code is used up, which takes a second commit.
-The mails with the codes are read in the sender's place.
+The mails with the codes are read in the sender's place. Refusals are measured over HTTP as a
+guesser would: one guess at a time, of each kind in turn, so that a disturbance of the machine
+meets all of them. Two sets of times are compared by the ranks of their values (Mann and Whitney,
+1947).
 """
 
 import asyncio
+import math
 import secrets
-import sys
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, Self
+from random import shuffle
 
 import orjson
 
-from benchmarks import accept
-from benchmarks.accept import Gateway, HttpPlan, HttpTask
-from benchmarks.bench import Bench, BenchError
-from benchmarks.report import Series
-from ops import ports
-from shared.broker import Broker
+from benchmarks import report
+from benchmarks.accept import WARM_UP, HttpLoad, answers, series
+from benchmarks.bench import Bench, BenchError, BenchPlan, load_average
+from benchmarks.report import Series, aligned
+from benchmarks.services import NAME, MeasuredGateway, MeasuredService, Vhost
+from ops.load.http import HttpConnection
+from ops.load.report import percentile
 from shared.consumer import Subscription
 from shared.contracts import Category, Contract, IssueCode, SendEmail, address
 from shared.runtime.sealing import Sealer
 from shared.topology import sending_queue
 
-OTP = (sys.executable, "-m", "services.otp")
 UNLIMITED = {
     f"OTP_{each}": "0"
     for each in (
@@ -35,42 +38,31 @@ UNLIMITED = {
         *("DOMAIN_HOURLY", "TOTAL_HOURLY"),
     )
 } | {"OTP_CLIENT_FAILURES": "1000000000"}  # counted all the same: that is a part of the cost
+CALLERS = 64  # HTTP connections
 WANTED_RATE = 2300.0  # verifications a second
 WANTED_P99_SECONDS = 0.050
-_VERIFIED, _REFUSED = '"verified":true', '"verified":false'
-_WARM_UP = 10  # requests a connection that are not measured
-_BATCH_SIZE = 500  # commands
+PATH = "/v1/otp/verify"
+VERIFIED, REFUSED = b'"verified":true', b'"verified":false'
+UNKNOWN, WRONG, USED, EXPIRED, EXHAUSTED = "unknown", "wrong", "used", "expired", "exhausted"
+KINDS = (UNKNOWN, WRONG, USED, EXPIRED, EXHAUSTED)
+REFUSALS = 10_000
+# Of a normal deviate: exceeded either way once in a thousand by chance.
+CRITICAL_DEVIATE = 3.29
+_LIFETIME_SECONDS = 1  # of a code that is to expire
+_GUESSES_PER_CODE = 5
+_PREFETCH = 500
 _STALL_SECONDS = 30.0  # without a mail
+_MICROSECONDS = 1_000_000
+
+CodePairs = Sequence[tuple[str, str]]  # addresses and their codes
+Times = Mapping[str, Sequence[float]]  # seconds by kind
 
 
-@dataclass(frozen=True, slots=True)
-class OtpKeys:
-    """The keys of one otp service."""
-
-    otp_key: str
-    sealing_key: str
-
-    @classmethod
-    def drawn(cls) -> Self:
-        """Return random ones."""
-        return cls(secrets.token_hex(32), secrets.token_hex(32))
-
-
-@asynccontextmanager
-async def running(bench: Bench, amqp_url: str, keys: OtpKeys, data: Path) -> AsyncIterator[None]:
-    """Run an otp service without limits until the block is left. Raises BenchError."""
-    [port] = ports.unused(1)
-    environment = {
-        "AMQP_URL": amqp_url,
-        "DATA_DIR": str(data),
-        "HEALTH_PORT": str(port),
-        "OTP_KEY": keys.otp_key,
-        "SEALING_KEY": keys.sealing_key,
-        **UNLIMITED,
-    }
-    async with bench.running("otp", OTP, environment) as process:
-        await bench.listening("otp", process, port)
-        yield
+def otp(
+    vhost: Vhost, data: Path | None = None, **settings: str
+) -> AbstractAsyncContextManager[MeasuredService]:
+    """Run an otp service without limits."""
+    return vhost.running("otp", data, **UNLIMITED, **settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,69 +94,140 @@ class CodeReader:
         return self.codes
 
 
-async def issued(
-    broker: Broker, keys: OtpKeys, client: str, emails: Sequence[str]
-) -> Mapping[str, str]:
-    """Issue a code for each address; return them by address. Raises BenchError."""
-    reader = CodeReader(Sealer.from_text(keys.sealing_key))
-    mails = Subscription(sending_queue(Category.OTP), {SendEmail: reader.take}, _BATCH_SIZE)
-    async with broker.consuming(mails):
-        for start in range(0, len(emails), _BATCH_SIZE):
-            batch = emails[start : start + _BATCH_SIZE]
-            commands = [
-                IssueCode(id=secrets.token_hex(16), email=email, client=client) for email in batch
-            ]
-            await asyncio.gather(*map(broker.publish, commands))
-        return await reader.filled(len(emails))
+async def issued(vhost: Vhost, count: int) -> CodePairs:
+    """Issue codes for so many addresses. Raises BenchError."""
+    emails = [f"{secrets.token_hex(8)}@bench.example" for _ in range(count)]
+    reader = CodeReader(Sealer.from_text(vhost.bench.secrets["SEALING_KEY"]))
+    mails = Subscription(sending_queue(Category.OTP), {SendEmail: reader.take}, _PREFETCH)
+    async with vhost.broker.consuming(mails):
+        await vhost.publish(
+            IssueCode(id=secrets.token_hex(16), email=email, client=NAME) for email in emails
+        )
+        return list((await reader.filled(count)).items())
 
 
-CodePairs = Sequence[tuple[str, str]]  # addresses and their codes
+def guess(gateway: MeasuredGateway, email: str, code: str) -> bytes:
+    """Return the request that verifies a code."""
+    return gateway.request("POST", PATH, {"email": email, "code": code})
 
 
-async def measure(bench: Bench, plan: HttpPlan) -> Sequence[Series]:
-    """Measure right and wrong codes in turns. Raises BenchError, also for a wrong answer."""
-    keys, warm_up = OtpKeys.drawn(), _WARM_UP * plan.connections
-    async with (
-        bench.vhost() as amqp_url,
-        Broker.connect(amqp_url, accept.NAME) as broker,
-        accept.running(bench, amqp_url) as gateway,
-        running(bench, amqp_url, keys, bench.directory / "verify"),
-    ):
-        emails = [f"user{n}@bench.example" for n in range(warm_up + plan.count * plan.repetitions)]
-        known = iter((await issued(broker, keys, accept.NAME, emails)).items())
-        await _both(bench, gateway, plan, list(islice(known, warm_up)))
-        rounds = [
-            await _both(bench, gateway, plan, list(islice(known, plan.count)))
-            for _ in range(plan.repetitions)
-        ]
-    wrong, right = zip(*rounds, strict=True)
-    return [accept.series("right codes", right), accept.series("wrong codes", wrong)]
+def guesses(gateway: MeasuredGateway, pairs: CodePairs, expected: bytes) -> HttpLoad:
+    """Return the load of guesses that are answered so."""
+    return HttpLoad(gateway.port, [guess(gateway, *each) for each in pairs], CALLERS, expected)
 
 
-async def _both(
-    bench: Bench, gateway: Gateway, plan: HttpPlan, known: CodePairs
-) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Guess wrong at each code, then right."""
-    wrong = [(email, _other(code)) for email, code in known]
-    return (
-        await accept.loaded(bench, _task(gateway, plan, wrong, _REFUSED)),
-        await accept.loaded(bench, _task(gateway, plan, known, _VERIFIED)),
+def wrong(pairs: CodePairs) -> CodePairs:
+    """Return a wrong code for each address."""
+    return [(email, f"{(int(code) + 1) % 10 ** len(code):0{len(code)}}") for email, code in pairs]
+
+
+async def measure(bench: Bench, plan: BenchPlan) -> Sequence[Series]:
+    """Guess wrong at each code, then right. Raises BenchError, also for a wrong answer."""
+    counts = [WARM_UP * CALLERS, *[plan.count] * plan.repetitions]
+    refused, verified = [], []
+    async with Vhost.opened(bench) as vhost, vhost.gateway() as gateway, otp(vhost):
+        known = iter(await issued(vhost, sum(counts)))
+        for count in counts:
+            some = list(islice(known, count))
+            refused.append(await answers(bench, guesses(gateway, wrong(some), REFUSED)))
+            verified.append(await answers(bench, guesses(gateway, some, VERIFIED)))
+    return [series("right codes", verified[1:]), series("wrong codes", refused[1:])]
+
+
+async def refusals(bench: Bench, tries: int) -> Times:
+    """Time so many refusals in all. Raises BenchError when a guess is right."""
+    data, count = bench.directory / "refusals", tries // len(KINDS)
+    async with Vhost.opened(bench) as vhost, vhost.gateway() as gateway:
+        async with otp(vhost, data, OTP_LIFETIME=str(_LIFETIME_SECONDS)):
+            expired = await issued(vhost, count)
+            await asyncio.sleep(_LIFETIME_SECONDS)
+        async with otp(vhost, data):
+            known = [await issued(vhost, count) for _ in range(3)]
+            right, used, exhausted = known
+            await answers(bench, guesses(gateway, used, VERIFIED))
+            for _ in range(_GUESSES_PER_CODE):
+                await answers(bench, guesses(gateway, wrong(exhausted), REFUSED))
+            unknown = [(f"{secrets.token_hex(8)}@bench.example", "000000") for _ in range(count)]
+            of_kinds = (unknown, wrong(right), used, expired, exhausted)
+            return await _times(gateway, dict(zip(KINDS, of_kinds, strict=True)))
+
+
+async def _times(gateway: MeasuredGateway, prepared: Mapping[str, CodePairs]) -> Times:
+    connection = await HttpConnection.connect(gateway.url)
+    times: dict[str, list[float]] = {kind: [] for kind in prepared}
+    for pairs in zip(*prepared.values(), strict=True):
+        turn = list(zip(prepared, pairs, strict=True))
+        shuffle(turn)  # each kind comes as often after each other
+        for kind, pair in turn:
+            request = guess(gateway, *pair)
+            begun = time.perf_counter()
+            answer = await connection.request(request)
+            times[kind].append(time.perf_counter() - begun)
+            if REFUSED not in answer.body:
+                raise BenchError(f"a guess was answered by {answer.status}, not refused")
+    connection.close()
+    return times
+
+
+async def lines(bench: Bench, plan: BenchPlan) -> AsyncIterator[str]:
+    """Measure, and yield the tables and their verdicts."""
+    yield (
+        f"\n{plan.count:,} codes verified over {CALLERS} HTTP connections,"
+        f" {plan.repetitions} times; {load_average()}"
     )
+    verified = await measure(bench, plan)
+    yield report.table("verifications/s", verified)
+    yield report.fast(verified[0], WANTED_RATE, WANTED_P99_SECONDS)
+    yield f"\n{REFUSALS:,} refusals, one after the other:"
+    yield table(await refusals(bench, REFUSALS))
 
 
-def _task(gateway: Gateway, plan: HttpPlan, guesses: CodePairs, expected: str) -> HttpTask:
-    return HttpTask(
-        gateway.port,
-        "POST",
-        "/v1/otp/verify",
-        len(guesses),
-        plan.connections,
-        headers=gateway.headers,
-        bodies=[orjson.dumps({"email": email, "code": code}).decode() for email, code in guesses],
-        expected=expected,
-    )
+def table(times: Times) -> str:
+    """Return a table of the times of each kind, compared with those of the others."""
+    rows = [["", "p50 µs", "p99 µs", "slower than another", "deviate"]]
+    differing = []
+    for kind, ours in times.items():
+        others = [each for other, seconds in times.items() if other != kind for each in seconds]
+        found = compare(ours, others)
+        spots = [f"{percentile(ours, share) * _MICROSECONDS:,.0f}" for share in (0.5, 0.99)]
+        rows.append([kind, *spots, f"{found.share:.1%}", f"{found.deviate:+.2f}"])
+        differing += [kind] if found.differs else []
+    verdict = f"{', '.join(differing)} can be told" if differing else "no kind can be told"
+    return f"{aligned(rows)}\n  {verdict} by its time (deviates of {CRITICAL_DEVIATE} and more)"
 
 
-def _other(code: str) -> str:
-    """Return a code that is wrong."""
-    return f"{(int(code) + 1) % 10 ** len(code):0{len(code)}}"
+@dataclass(frozen=True, slots=True)
+class RankComparison:
+    """The share of pairs in which the first sample's value is greater, and how likely by chance.
+
+    `deviate` is normally distributed around 0, with the deviation 1, if there is no difference.
+    """
+
+    share: float
+    deviate: float
+
+    @property
+    def differs(self) -> bool:
+        """Whether chance is no explanation."""
+        return abs(self.deviate) > CRITICAL_DEVIATE
+
+
+def compare(ours: Sequence[float], others: Sequence[float]) -> RankComparison:
+    """Compare some values with others; equal ones count half."""
+    ranks = _ranks([*ours, *others])
+    pairs = len(ours) * len(others)
+    wins = sum(ranks[: len(ours)]) - len(ours) * (len(ours) + 1) / 2
+    deviation = math.sqrt(pairs * (len(ours) + len(others) + 1) / 12)
+    return RankComparison(wins / pairs, (wins - pairs / 2) / deviation)
+
+
+def _ranks(values: Sequence[float]) -> Sequence[float]:
+    """Return the rank of each value from 1; equal values share the mean of their ranks."""
+    ranks, done = [0.0] * len(values), 0
+    order = sorted(range(len(values)), key=values.__getitem__)
+    for _, equal in groupby(order, key=values.__getitem__):
+        places = list(equal)
+        for place in places:
+            ranks[place] = done + (len(places) + 1) / 2
+        done += len(places)
+    return ranks

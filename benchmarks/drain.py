@@ -1,91 +1,75 @@
-"""How fast the sender empties its queue, and a bare loop over the same SMTP server.
+"""How fast the sender empties its queue, beside what a user would pick instead.
 
 Each mail takes the whole path: out of RabbitMQ, composed, sent, its outcome published and
 confirmed, the command acknowledged. The rate is taken from the times of the outcomes, from the
-first to the last.
-
-Run as a module this is the bare loop around aiosmtplib with ready-made octets: no queue, no
-outcome, no composing. It reads a SendTask as JSON from standard input and writes its seconds.
+first to the last. The others are Celery, Postfix, and a bare loop around aiosmtplib with
+ready-made octets: no queue, no outcome, no composing.
 """
 
 import asyncio
-import secrets
+import importlib
+import importlib.util
 import sys
 import time
 import uuid
-from asyncio.subprocess import Process
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
-import aiohttp
-import orjson
-import uvloop
+import psutil
 from aiosmtplib import SMTP
-from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks import bench, ledger, mail
-from benchmarks.bench import Bench, BenchError
+from benchmarks import arrive, mail, postfix, report, sink
+from benchmarks.bench import Bench, BenchError, BenchPlan, in_turns, load_average
+from benchmarks.report import Series
+from benchmarks.services import NO_CLIENT, Vhost, mean
 from benchmarks.sink import Sink
-from ops import ports
-from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import Category, EmailDelivered
-from shared.topology import EVIDENCE, RUNNING, Owner, dead_queue, sending_queue, shard_queues
+from shared.shards import SHARDS
+from shared.topology import EVIDENCE, RUNNING, Owner, dead_queue, sending_queue
 
-NAME = "bench"  # of our connection to the broker
-NO_CLIENT: Sequence[str | None] = (None,)
-SERVICE = "services.sender"
-SENDER = (sys.executable, "-m", SERVICE)
-_BARE_SECONDS = 300.0
-_BATCH_SIZE = 500  # commands
+CELERY_PROCESSES = 4
+CELERY_TASKS = "benchmarks.tasks"
+SENDER = "Postrider, one process"
+LOOP = "bare aiosmtplib loop"
+CELERY = f"Celery, {CELERY_PROCESSES} processes"
+POSTFIX = "Postfix, accepting included"
+ROUND_TRIP_SECONDS = 0.020  # to the far relay and back
+FAR_SHARE = 5  # as many mails to the near relay
+# Times the rate of each.
+WANTED_NEAR: Mapping[str, float] = {CELERY: 3.2, POSTFIX: 1.9}
+WANTED_FAR: Mapping[str, float] = {CELERY: 7.7, POSTFIX: 1.2}
+MAX_MEMORY_BYTES = 115_000_000
+MAX_SHARDS_SHARE = 0.25  # that drains may be slower with shards: WANTED_NEAR bears 0.3
 _SAMPLE_SECONDS = 0.1
 _READ_SECONDS = 60.0
 _PREFETCH = 200
-_HANDLING = "postrider_handling_seconds"
-_TRANSACTION = "postrider_smtp_transaction_seconds"
 
-
-@dataclass(frozen=True, slots=True)
-class DrainPlan:
-    """How many mails over how many SMTP connections, of which clients in turn."""
-
-    count: int
-    connections: int
-    clients: Sequence[str | None] = NO_CLIENT
-
-
-@dataclass(frozen=True, slots=True)
-class SendTask:
-    """Send `count` mails over `connections` to a port of 127.0.0.1."""
-
-    port: int
-    count: int
-    connections: int
-
-
-@dataclass(frozen=True, slots=True)
-class Timings:
-    """Means over all mails since the sender started, in seconds."""
-
-    handling: float  # from delivery to acknowledgement
-    smtp: float  # its part that is the SMTP transaction
+# Sends so many mails to a sink and returns how many a second were sent.
+Rival = Callable[[Sink, int], Awaitable[float]]
 
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """One emptied queue: mails a second, where the time went, and the most memory in octets."""
+    """One emptied queue: mails a second, and the most memory in octets.
+
+    `handling` is the mean from delivery to acknowledgement, in seconds; `smtp` is its part that is
+    the SMTP transaction.
+    """
 
     rate: float
-    timings: Timings
+    handling: float
+    smtp: float
     memory: int
 
 
 async def drained(
-    place: Bench,
+    bench: Bench,
     served: Sink,
-    plan: DrainPlan,
-    command: Sequence[str] = SENDER,
+    plan: BenchPlan,
+    clients: Sequence[str | None] = NO_CLIENT,
     *,
     recorded: bool = False,
 ) -> Drained:
@@ -94,89 +78,35 @@ async def drained(
     A `recorded` one has a ledger beside it, which records commands and outcomes meanwhile.
     """
     owners = [each for each in RUNNING if recorded or each is not Owner.LEDGER]
-    async with place.vhost(*owners) as amqp_url, Broker.connect(amqp_url, NAME) as broker:
+    async with Vhost.opened(bench, owners) as vhost:
         ids = {str(uuid.uuid4()) for _ in range(plan.count)}
-        await fill(broker, sorted(ids), clients=plan.clients)
+        await vhost.fill(sorted(ids), clients=clients)
         expected = served.count() + plan.count
-        [health_port] = ports.unused(1)
-        environment = settings(place, amqp_url, served.port, plan.connections, health_port)
         async with (
-            ledger.running(place, amqp_url) if recorded else nullcontext(),
-            place.running("sender", command, environment) as process,
+            vhost.running("ledger") if recorded else nullcontext(),
+            vhost.sender(served.port, plan.connections) as sender,
         ):
-            await served.reach(expected, process)
-            spent = await fetch_timings(health_port)
-            most = bench.peak_memory(process.pid)
-        outcomes = await read_outcomes(broker, plan.count)
-        await _check(broker, served, expected)
+            await served.reach(expected, sender.process)
+            metrics, memory = await sender.metrics(), sender.memory
+        outcomes = await read_outcomes(vhost, plan.count)
+        await _check(vhost, served, expected)
     if {each.email_id for each in outcomes} != ids:
         raise BenchError("the outcomes are not those of the mails")
-    return Drained(_rate(outcomes), spent, most)
+    return Drained(
+        _rate(outcomes),
+        mean(metrics, "postrider_handling_seconds"),
+        mean(metrics, "postrider_smtp_transaction_seconds"),
+        memory,
+    )
 
 
-async def looped(place: Bench, served: Sink, plan: DrainPlan) -> float:
-    """Send as many mails by the bare loop; return the mails a second."""
-    expected = served.count() + plan.count
-    task = SendTask(served.port, plan.count, plan.connections)
-    seconds = await place.ask("benchmarks.drain", asdict(task), _BARE_SECONDS)
-    served.expect(expected)
-    return plan.count / float(seconds)
-
-
-async def memory_samples(
-    place: Bench, served: Sink, waiting: int, plan: DrainPlan
-) -> tuple[Sequence[int], int]:
-    """Sample the sender's memory while it sends the first mails of `waiting` ones.
-
-    In octets: every tenth of a second, and the most there ever was. Raises BenchError.
-    """
-    async with place.vhost() as amqp_url, Broker.connect(amqp_url, NAME) as broker:
-        await fill(broker, [str(uuid.uuid4()) for _ in range(waiting)])
-        [health_port] = ports.unused(1)
-        environment = settings(place, amqp_url, served.port, plan.connections, health_port)
-        expected = served.count() + plan.count
-        async with place.running("sender", SENDER, environment) as process:
-            return await _samples(served, expected, process), bench.peak_memory(process.pid)
-
-
-async def _samples(served: Sink, expected: int, process: Process) -> Sequence[int]:
-    samples: list[int] = []
-    reaching = asyncio.create_task(served.reach(expected, process))
-    try:
-        while not reaching.done():
-            samples.append(bench.resident_memory(process.pid))
-            await asyncio.wait({reaching}, timeout=_SAMPLE_SECONDS)
-    finally:
-        reaching.cancel()
-    reaching.result()
-    return samples
-
-
-async def fill(
-    broker: Broker,
-    ids: Sequence[str],
-    category: Category = Category.TRANSACTIONAL,
-    clients: Sequence[str | None] = NO_CLIENT,
-) -> None:
-    """Publish a command for each id, a batch at a time: each publishing has but seconds."""
-    for start in range(0, len(ids), _BATCH_SIZE):
-        batch = enumerate(ids[start : start + _BATCH_SIZE], start)
-        commands = [
-            mail.command(each, mail.recipient(number)).model_copy(
-                update={"category": category, "client": clients[number % len(clients)]}
-            )
-            for number, each in batch
-        ]
-        await asyncio.gather(*map(broker.publish, commands))
-
-
-async def _check(broker: Broker, served: Sink, expected: int) -> None:
+async def _check(vhost: Vhost, served: Sink, expected: int) -> None:
     """Check that every mail was sent once and nothing is left."""
     served.expect(expected)
-    if left := await waiting_in_class(broker, Category.TRANSACTIONAL):
+    if left := await vhost.waiting_mails(Category.TRANSACTIONAL):
         raise BenchError(f"{left} messages are left")
     dead = dead_queue(sending_queue(Category.TRANSACTIONAL))
-    if left := await waiting_in(broker, dead):
+    if left := await vhost.waiting(dead):
         raise BenchError(f"{left} messages are in {dead}")
 
 
@@ -185,25 +115,7 @@ def _rate(outcomes: Sequence[EmailDelivered]) -> float:
     return (len(times) - 1) / (max(times) - min(times)).total_seconds()
 
 
-def settings(
-    place: Bench, amqp_url: str, smtp_port: int, connections: int, health_port: int
-) -> Mapping[str, str]:
-    """Return the environment of a sender that has not sent any mail before."""
-    return {
-        "AMQP_URL": amqp_url,
-        "DATA_DIR": str(place.directory / f"data-{health_port}"),
-        "HEALTH_PORT": str(health_port),
-        "SEALING_KEY": secrets.token_hex(32),
-        "SUPPRESSION_KEY": secrets.token_hex(32),
-        "SENDER_SMTP_HOST": "127.0.0.1",
-        "SENDER_SMTP_PORT": str(smtp_port),
-        "SENDER_SMTP_TLS": "none",
-        "SENDER_FROM": mail.SENDER,
-        "SENDER_CONNECTIONS_TRANSACTIONAL": str(connections),
-    }
-
-
-async def read_outcomes(broker: Broker, count: int) -> Sequence[EmailDelivered]:
+async def read_outcomes(vhost: Vhost, count: int) -> Sequence[EmailDelivered]:
     """Read the outcomes of `count` mails where they wait for the classifier.
 
     A queue of our own would cost the broker another copy of each, and a consumer during the
@@ -218,63 +130,35 @@ async def read_outcomes(broker: Broker, count: int) -> Sequence[EmailDelivered]:
             complete.set()
         return ()
 
-    there = await waiting_in(broker, EVIDENCE)
+    there = await vhost.waiting(EVIDENCE)
     if there != count:
         raise BenchError(f"{there} outcomes of {count} mails")
     subscription = Subscription(EVIDENCE, {EmailDelivered: on_delivered}, prefetch=_PREFETCH)
     try:
-        async with asyncio.timeout(_READ_SECONDS), broker.consuming(subscription):
+        async with asyncio.timeout(_READ_SECONDS), vhost.broker.consuming(subscription):
             await complete.wait()
     except TimeoutError:
         raise BenchError(f"only {len(found)} of {count} mails were delivered") from None
     return found
 
 
-async def waiting_in(broker: Broker, queue: str) -> int:
-    """Return how many messages wait in a queue."""
-    async with broker.browsing(queue) as browsed:
-        return browsed.waiting
+async def looped(bench: Bench, served: Sink, plan: BenchPlan) -> float:
+    """Send as many mails by the bare loop; return the mails a second."""
+    expected = served.count() + plan.count
+    seconds = await bench.call(send_all, served.port, plan.count, plan.connections)
+    served.expect(expected)
+    return plan.count / seconds
 
 
-async def waiting_in_class(broker: Broker, category: Category) -> int:
-    """Return how many mails of a class wait, in all of its queues."""
-    queues = (sending_queue(category), *shard_queues(category))
-    return sum([await waiting_in(broker, queue) for queue in queues])
-
-
-async def fetch_timings(health_port: int) -> Timings:
-    """Read the metrics of a running sender. Raises BenchError."""
-    url = f"http://127.0.0.1:{health_port}/metrics"
-    try:
-        async with (
-            aiohttp.ClientSession() as session,
-            session.get(url, raise_for_status=True) as response,
-        ):
-            return parse_timings(await response.text())
-    except aiohttp.ClientError as error:
-        raise BenchError(f"the sender shows no metrics: {error}") from error
-
-
-def parse_timings(text: str) -> Timings:
-    """Parse the text format of Prometheus."""
-    sums: dict[str, float] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
-    return Timings(_mean(sums, _HANDLING), _mean(sums, _TRANSACTION))
-
-
-def _mean(sums: dict[str, float], name: str) -> float:
-    count = sums.get(f"{name}_count", 0.0)
-    return sums[f"{name}_sum"] / count if count else 0.0
-
-
-async def send_all(task: SendTask) -> float:
-    """Send all mails of a task; return the seconds, opening the connections not included."""
-    content, numbers = mail.ready_made(), iter(range(task.count))
+async def send_all(port: int, count: int, connections: int) -> float:
+    """Send mails to a port of 127.0.0.1; return the seconds, opening connections not included."""
+    content, numbers = mail.ready_made(), iter(range(count))
     async with AsyncExitStack() as opened:
         clients = [
-            await opened.enter_async_context(_client(task.port)) for _ in range(task.connections)
+            await opened.enter_async_context(
+                SMTP(hostname="127.0.0.1", port=port, start_tls=False, local_hostname="[127.0.0.1]")
+            )
+            for _ in range(connections)
         ]
         begun = time.perf_counter()
         await asyncio.gather(*(_send(client, numbers, content) for client in clients))
@@ -287,10 +171,151 @@ async def _send(client: SMTP, numbers: Iterator[int], content: bytes) -> None:
         await client.sendmail("postrider@bench.example", [mail.recipient(number)], content)
 
 
-def _client(port: int) -> SMTP:
-    return SMTP(hostname="127.0.0.1", port=port, start_tls=False, local_hostname="[127.0.0.1]")
+async def drained_by_celery(bench: Bench, served: Sink, count: int) -> float:
+    """Measure a Celery worker that empties a queue which was filled before it starts.
+
+    All but its processes is Celery's default: a task is acknowledged before it runs, so what a
+    worker holds when it dies is lost. Return the mails a second. Raises BenchError.
+    """
+    tasks = importlib.import_module(CELERY_TASKS)
+    async with Vhost.opened(bench) as vhost:
+        await bench.call(tasks.fill, vhost.url, served.port, count)
+        command = [sys.executable, "-m", "celery", "-A", CELERY_TASKS, "-b", vhost.url, "worker"]
+        options = ["--concurrency", str(CELERY_PROCESSES), "--loglevel", "WARNING"]
+        expected = served.count() + count
+        async with bench.running("celery", [*command, *options], {}) as process:
+            rate = await served.reach(expected, process)
+        served.expect(expected)
+    return rate
 
 
-if __name__ == "__main__":
-    found = uvloop.run(send_all(SendTask(**orjson.loads(sys.stdin.buffer.read()))))
-    sys.stdout.write(str(found))
+async def rivals(bench: Bench) -> tuple[Mapping[str, Rival], Sequence[str]]:
+    """Return the rivals that run on this machine, and why each other one does not."""
+    celery = importlib.util.find_spec("celery") is not None
+    obstacles = {
+        CELERY: None if celery else "`make bench` installs it from requirements-bench.lock",
+        POSTFIX: await postfix.obstacle(bench),
+    }
+    known: Mapping[str, Rival] = {
+        CELERY: partial(drained_by_celery, bench),
+        POSTFIX: partial(postfix.relayed, bench),
+    }
+    return (
+        {name: rival for name, rival in known.items() if obstacles[name] is None},
+        [f"{name} is left out: {obstacle}" for name, obstacle in obstacles.items() if obstacle],
+    )
+
+
+async def contest(
+    bench: Bench, served: Sink, plan: BenchPlan, rivals: Mapping[str, Rival]
+) -> tuple[Sequence[Series], Sequence[Drained]]:
+    """Measure the sender, its rivals and the bare loop in turns, and return more of the sender.
+
+    Raises BenchError, also when a mail was lost or doubled or is in the dead letters.
+    """
+    drains: list[Drained] = []
+
+    async def ours() -> float:
+        drains.append(await drained(bench, served, plan))
+        return drains[-1].rate
+
+    kinds: Mapping[str, Callable[[], Awaitable[float]]] = {
+        SENDER: ours,
+        **{name: partial(rival, served, plan.count) for name, rival in rivals.items()},
+        LOOP: partial(looped, bench, served, plan),
+    }
+    rates = await in_turns(kinds, plan.repetitions)
+    return [Series(name, each) for name, each in rates.items()], drains
+
+
+async def lines(bench: Bench, plan: BenchPlan) -> AsyncIterator[str]:
+    """Measure all next to the relay and away from it; yield the tables and their verdicts."""
+    there, missing = await rivals(bench)
+    for line in missing:
+        yield line
+    far_plan = replace(plan, count=max(2, plan.count // FAR_SHARE))
+    async with (
+        sink.serving(bench, sink.best()) as near,
+        sink.moved(bench, near, ROUND_TRIP_SECONDS / 2) as far,
+    ):
+        for where, served, each, wanted in (
+            ("at no distance", near, plan, WANTED_NEAR),
+            (f"{ROUND_TRIP_SECONDS * 1000:.0f} ms away", far, far_plan, WANTED_FAR),
+        ):
+            yield title(f"{near.name} {where}", each)
+            series, drains = await contest(bench, served, each, there)
+            yield report.table("mails/s", series)
+            yield report.split([one.handling for one in drains], [one.smtp for one in drains])
+            for rival in series:
+                if rival.name in wanted:
+                    yield report.times(series[0], rival, wanted[rival.name])
+            yield report.most_memory([one.memory for one in drains], MAX_MEMORY_BYTES)
+
+
+def title(where: str, plan: BenchPlan) -> str:
+    """Describe a drain to a relay."""
+    return (
+        f"\n{plan.count:,} mails of {len(mail.ready_made()):,} bytes waiting, to {where},"
+        f" {plan.connections} SMTP connections, {plan.repetitions} times in turns;"
+        f" {load_average()}"
+    )
+
+
+async def memory_samples(bench: Bench, served: Sink, plan: BenchPlan) -> tuple[Sequence[int], int]:
+    """Sample the sender's memory while it sends the first `plan.count` mails of those that wait.
+
+    In octets: every tenth of a second, and the most there ever was. Raises BenchError.
+    """
+    samples: list[int] = []
+
+    async def sample(process: psutil.Process) -> None:
+        while True:
+            samples.append(process.memory_info().rss)
+            await asyncio.sleep(_SAMPLE_SECONDS)
+
+    async with Vhost.opened(bench) as vhost:
+        await vhost.fill([str(uuid.uuid4()) for _ in range(plan.waiting)])
+        expected = served.count() + plan.count
+        async with vhost.sender(served.port, plan.connections) as sender:
+            sampling = asyncio.create_task(sample(psutil.Process(sender.process.pid)))
+            try:
+                await served.reach(expected, sender.process)
+            finally:
+                sampling.cancel()
+            return samples, sender.memory
+
+
+async def memory_lines(bench: Bench, plan: BenchPlan) -> AsyncIterator[str]:
+    """Measure the memory of a sender, and yield its course and the verdict."""
+    async with sink.serving(bench, sink.best()) as served:
+        yield f"\nthe sender's memory while it sends the first {plan.count:,} of {plan.waiting:,}:"
+        samples, peak = await memory_samples(bench, served, plan)
+        yield report.course(samples)
+        yield report.most_memory([peak], MAX_MEMORY_BYTES)
+
+
+async def of_clients(bench: Bench, served: Sink, plan: BenchPlan) -> Sequence[Series]:
+    """Drain mails of one client, of many and of none, in turns: in shards, and in one queue."""
+    every = arrive.clients()
+    kinds: Mapping[str, Sequence[str | None]] = {
+        "one client in a shard": every[:1],
+        f"{SHARDS} clients in {SHARDS} shards": every,
+        "no client, in one queue": NO_CLIENT,
+    }
+    found = await in_turns(
+        {name: partial(drained, bench, served, plan, each) for name, each in kinds.items()},
+        plan.repetitions,
+    )
+    return [Series(name, [each.rate for each in drains]) for name, drains in found.items()]
+
+
+async def share_lines(bench: Bench, plan: BenchPlan) -> AsyncIterator[str]:
+    """Measure the cost of shards and a client behind another's backlog; yield both."""
+    async with sink.serving(bench, sink.best()) as served:
+        yield title(served.name, plan)
+        series = await of_clients(bench, served, plan)
+        yield report.table("mails/s", series)
+        for each in series[:-1]:
+            yield report.no_slower(each, series[-1], MAX_SHARDS_SHARE)
+    async for line in arrive.backlog_lines(bench, plan):
+        yield line

@@ -5,13 +5,14 @@ library's `EmailMessage`.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email import policy
 from email.message import EmailMessage
 
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
+from benchmarks import report
 from benchmarks.report import Series
 from services.sender.mail.compose import MailDefaults, compose
 from services.sender.mail.dkim import DkimKey, DkimSigner
@@ -29,6 +30,7 @@ HTML = "".join(f"<p>{line}</p>\n" for line in TEXT.splitlines())
 DATE = datetime(2026, 1, 1, tzinfo=UTC)
 DOMAIN = address.domain_of(address.bare_address(SENDER))
 _RSA_BITS = 2048
+COMPOSE_SECONDS = 0.5  # a repetition
 # By name; the last composer is the baseline.
 OURS, SIGNED, LIBRARY = "composer", "composer and RSA signature", "EmailMessage"
 TEXTS: Mapping[str, Callable[[str], str]] = {
@@ -101,3 +103,14 @@ def _rate(composer: Composer, command: SendEmail, seconds: float) -> float:
         composer(command)
         count += 1
     return count / spent
+
+
+def lines(repetitions: int) -> Iterator[str]:
+    """Measure each text, and yield the tables."""
+    for about, change in TEXTS.items():
+        made = command("bench", recipient(0), change)
+        yield (
+            f"\na mail of text and HTML {about}, {len(composed(made)):,} bytes,"
+            f" composed on one core, {repetitions} times in turns"
+        )
+        yield report.table("mails/s", measure(made, COMPOSE_SECONDS, repetitions))

@@ -1,7 +1,10 @@
-"""The SMTP server that all mail goes to: `smtp-sink` of Debian's postfix, else one of our own.
+"""The SMTP server that all mail goes to, near or far: Debian's `smtp-sink`, or one of our own.
 
 A sink slower than the client would be what is measured. `smtp-sink` is made for measuring clients,
-in C. Run as a module with a PORT, this is our own: an SMTP server that keeps nothing.
+in C. Run as a module with a PORT, this is our own: an SMTP server that keeps nothing. With PORT
+TARGET SECONDS it is a proxy that passes data on to a port so many seconds later, as a long network
+does. Only what is sent takes time: a connection is there at once. There is no limit on what is
+under way, as mails are small.
 """
 
 import asyncio
@@ -9,9 +12,10 @@ import os
 import re
 import sys
 from asyncio.subprocess import Process
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -23,7 +27,7 @@ from ops import ports
 _SMTP_SINK = Path("/usr/sbin/smtp-sink")
 _STALL_SECONDS = 30.0  # without a mail, the start of a client included
 _POLL_SECONDS = 0.02  # of the counter
-_LISTEN_BACKLOG = "256"
+_LISTEN_BACKLOG = 256
 _COUNTED = re.compile(rb"mesg=(\d+)")
 _COUNTER_TAIL_BYTES = 200  # of the counter's file: more than one line
 _END_OF_MAIL = b"\r\n.\r\n"
@@ -39,16 +43,10 @@ _REPLIES = {
 
 @dataclass(frozen=True, slots=True)
 class SinkProgram:
-    """An SMTP server to run: `before` and `after` surround the port in its arguments."""
+    """An SMTP server to run, and its command, in which `{port}` stands for its port."""
 
     name: str
-    before: Sequence[str]
-    after: Sequence[str] = ()
-
-    def command(self, port: int) -> list[str]:
-        """Return the command that serves on a port of 127.0.0.1."""
-        last = self.before[-1]
-        return [*self.before[:-1], f"{last}{port}", *self.after]
+    command: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +94,20 @@ class Sink:
 async def serving(bench: Bench, program: SinkProgram) -> AsyncIterator[Sink]:
     """Run a sink until the block is left. Raises BenchError when it does not start."""
     [port] = ports.unused(1)
-    async with bench.running("sink", program.command(port), {}) as process:
+    command = [each.format(port=port) for each in program.command]
+    async with bench.running("sink", command, {}) as process:
         await bench.listening("sink", process, port)
         yield Sink(program.name, port, bench.output("sink"))
+
+
+@asynccontextmanager
+async def moved(bench: Bench, served: Sink, seconds: float) -> AsyncIterator[Sink]:
+    """Run a proxy; the value is the same sink so many seconds away. Raises BenchError."""
+    [port] = ports.unused(1)
+    command = [sys.executable, "-m", "benchmarks.sink", *map(str, (port, served.port, seconds))]
+    async with bench.running("distance", command, {}) as process:
+        await bench.listening("distance", process, port)
+        yield replace(served, port=port)
 
 
 def best() -> SinkProgram:
@@ -107,13 +116,15 @@ def best() -> SinkProgram:
         return own()
     # It refuses to serve as root.
     user = ["-u", "nobody"] if os.geteuid() == 0 else []
-    command = [str(_SMTP_SINK), "-c", *user, "127.0.0.1:"]
-    return SinkProgram("smtp-sink of postfix", command, [_LISTEN_BACKLOG])
+    command = [str(_SMTP_SINK), "-c", *user, "127.0.0.1:{port}", str(_LISTEN_BACKLOG)]
+    return SinkProgram("smtp-sink of postfix", command)
 
 
 def own() -> SinkProgram:
     """Return the sink that needs nothing."""
-    return SinkProgram("our own sink in Python", [sys.executable, "-m", "benchmarks.sink", ""])
+    return SinkProgram(
+        "our own sink in Python", [sys.executable, "-m", "benchmarks.sink", "{port}"]
+    )
 
 
 class Discard(asyncio.Protocol):
@@ -173,10 +184,85 @@ class Discard(asyncio.Protocol):
         return True
 
 
-async def _serve(port: int) -> None:
-    server = await asyncio.get_running_loop().create_server(Discard, "127.0.0.1", port)
+class ProxyEnd(asyncio.Protocol):
+    """One end of a connection; what comes in here goes out at the other end, later."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        # By this, and not by the timers, what came first goes first: two may be due at once.
+        self._under_way: deque[bytes] = deque()
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self.transport = cast("asyncio.Transport", transport)
+
+    def lead_to(self, other: "ProxyEnd") -> None:
+        """Set the end at which data go out."""
+        self._other = other
+
+    def data_received(self, data: bytes) -> None:
+        """Keep it until it is due."""
+        self._under_way.append(data)
+        asyncio.get_running_loop().call_later(self._seconds, self._arrive)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the other end as well, after all that is under way."""
+        del exc
+        self.data_received(b"")
+
+    def _arrive(self) -> None:
+        data, transport = self._under_way.popleft(), self._other.transport
+        if transport is None:
+            return
+        if data:
+            transport.write(data)
+        else:
+            transport.close()
+
+
+class NearProxyEnd(ProxyEnd):
+    """The end that was connected to; it connects the other one to `target`."""
+
+    def __init__(self, target: int, seconds: float) -> None:
+        super().__init__(seconds)
+        self._target = target
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Read only when there is another end."""
+        super().connection_made(transport)
+        ours = cast("asyncio.Transport", transport)
+        ours.pause_reading()
+        self._connecting = asyncio.get_running_loop().create_task(self._connect(ours))
+
+    async def _connect(self, ours: asyncio.Transport) -> None:
+        far = ProxyEnd(self._seconds)
+        far.lead_to(self)
+        self.lead_to(far)
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.create_connection(lambda: far, "127.0.0.1", self._target)
+        except OSError:
+            ours.abort()
+        else:
+            ours.resume_reading()
+
+
+async def listen(port: int, target: int, seconds: float) -> asyncio.Server:
+    """Serve on a port of 127.0.0.1, or on any if it is 0, what goes to the port `target`."""
+    loop = asyncio.get_running_loop()
+    return await loop.create_server(
+        lambda: NearProxyEnd(target, seconds), "127.0.0.1", port, backlog=_LISTEN_BACKLOG
+    )
+
+
+async def _serve(port: int, target: int = 0, seconds: float = 0.0) -> None:
+    if target:
+        server = await listen(port, target, seconds)
+    else:
+        server = await asyncio.get_running_loop().create_server(Discard, "127.0.0.1", port)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    uvloop.run(_serve(int(sys.argv[1])))
+    uvloop.run(_serve(*map(int, sys.argv[1:3]), *map(float, sys.argv[3:])))

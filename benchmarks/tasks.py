@@ -1,23 +1,21 @@
-"""The same mail as a Celery task, as people write it.
-
-The worker loads this module by `-A benchmarks.tasks`. Run as a module it reads AMQP URL, SMTP port
-and count as JSON from standard input, publishes as many tasks and writes their number.
-"""
+"""The same mail as a Celery task, as people write it. The worker loads this module by `-A`."""
 
 import smtplib
-import sys
 from email.message import EmailMessage
 from functools import cache
 
-import orjson
 from celery import Celery
 
 from benchmarks import mail
 
-TASK = "send_mail"
-
 app = Celery("bench")
 app.conf.update(task_ignore_result=True, broker_connection_retry_on_startup=True)
+
+
+@cache
+def _connection(smtp_port: int) -> smtplib.SMTP:
+    """Connect once in a process: its first task does."""
+    return smtplib.SMTP("127.0.0.1", smtp_port, local_hostname="[127.0.0.1]")
 
 
 def send_mail(smtp_port: int, recipient: str, subject: str, text: str, html: str) -> None:
@@ -31,25 +29,13 @@ def send_mail(smtp_port: int, recipient: str, subject: str, text: str, html: str
     _connection(smtp_port).send_message(message)
 
 
-send = app.task(name=TASK)(send_mail)
+send = app.task(name="send_mail")(send_mail)
 
 
-@cache
-def _connection(smtp_port: int) -> smtplib.SMTP:
-    """Connect once in a process: its first task does."""
-    return smtplib.SMTP("127.0.0.1", smtp_port, local_hostname="[127.0.0.1]")
-
-
-def fill(amqp_url: str, smtp_port: int, count: int) -> None:
+async def fill(amqp_url: str, smtp_port: int, count: int) -> None:
     """Publish `count` tasks that mail to an SMTP server on 127.0.0.1."""
     app.conf.broker_url = amqp_url
     with app.producer_or_acquire() as producer:
         for number in range(count):
             arguments = (smtp_port, mail.recipient(number), mail.SUBJECT, mail.TEXT, mail.HTML)
             send.apply_async(arguments, producer=producer)
-
-
-if __name__ == "__main__":
-    given = orjson.loads(sys.stdin.buffer.read())
-    fill(given["amqp_url"], given["port"], given["count"])
-    sys.stdout.write(str(given["count"]))

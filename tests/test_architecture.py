@@ -36,13 +36,12 @@ LIBRARIES = {
         "services/sender/stops.py",
         "services/*/tables.py",
         "*/migrations/*",
-        "benchmarks/flood.py",
-        "benchmarks/reads.py",
+        "benchmarks/domains.py",
+        "benchmarks/ledger.py",
         "shared/storage/*",
     ),
     "alembic": ("services/*/store.py", "*/migrations/*", "shared/storage/database.py"),
-    # The benchmark makes a database for each measurement.
-    "asyncpg": ("shared/storage/database.py", "benchmarks/domains.py"),
+    "asyncpg": ("shared/storage/database.py",),
 }
 
 # Folders of pure code. The files that are named wait, do I/O or wire the others: their edges.

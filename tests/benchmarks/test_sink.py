@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from benchmarks import drain, sink
 from benchmarks.bench import Bench, BenchError
 from benchmarks.sink import Discard, Sink, SinkProgram
+from ops import ports
 from ops.broker import BrokerAddress, BrokerPorts
 
 
@@ -44,7 +45,7 @@ def test_the_last_count_holds(said: str, count: int, tmp_path: Path) -> None:
 async def test_every_mail_is_counted(place: Bench) -> None:
     """Every accepted mail is in the count."""
     async with sink.serving(place, sink.own()) as served:
-        await drain.send_all(drain.SendTask(served.port, count=25, connections=3))
+        await drain.send_all(served.port, count=25, connections=3)
 
         assert served.count() == 25
 
@@ -53,12 +54,10 @@ async def test_the_rate_is_that_of_the_mails_that_were_waited_for(place: Bench) 
     """Mails that were counted before are not in the rate."""
     loop = asyncio.get_running_loop()
     async with sink.serving(place, sink.own()) as served:
-        await drain.send_all(drain.SendTask(served.port, count=25, connections=3))
+        await drain.send_all(served.port, count=25, connections=3)
         begun = loop.time()
         async with place.running("client", [sys.executable, "-m", "http.server", "0"], {}) as idle:
-            sending = asyncio.create_task(
-                drain.send_all(drain.SendTask(served.port, count=10, connections=1))
-            )
+            sending = asyncio.create_task(drain.send_all(served.port, count=10, connections=1))
             rate = await served.reach(35, idle)
             await sending
 
@@ -84,9 +83,7 @@ async def test_a_client_that_dies_is_not_waited_for(place: Bench, tmp_path: Path
 
 async def test_a_sink_that_does_not_start_is_an_error_with_its_output(place: Bench) -> None:
     """The error shows the end of its output."""
-    program = SinkProgram(
-        "broken", [sys.executable, "-c", "raise SystemExit('no port for you')", ""]
-    )
+    program = SinkProgram("broken", [sys.executable, "-c", "raise SystemExit('no port for you')"])
 
     with pytest.raises(BenchError, match="no port for you"):
         async with sink.serving(place, program):
@@ -127,3 +124,70 @@ async def test_mails_are_counted_at_their_end(
     assert [line[: len(start)] for line, start in zip(lines, _REPLIES, strict=False)] == _REPLIES
     assert lines[-1].startswith("221")
     assert capsys.readouterr().out == "mesg=1\rmesg=2\r"
+
+
+SECONDS = 0.02  # one way
+
+
+@pytest.fixture
+async def far() -> AsyncIterator[int]:
+    """Run an echo server that is `SECONDS` away, until all its connections end."""
+    talks: set[asyncio.Task[None]] = set()
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1000):
+            writer.write(data)
+        writer.close()
+        await writer.wait_closed()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        talks.add(asyncio.create_task(echo(reader, writer)))
+
+    target = await asyncio.start_server(accept, "127.0.0.1", 0)
+    network = await sink.listen(0, target.sockets[0].getsockname()[1], SECONDS)
+    async with target, network, asyncio.timeout(10):
+        yield network.sockets[0].getsockname()[1]
+        await asyncio.gather(*talks)
+
+
+async def test_an_answer_takes_both_ways(far: int) -> None:
+    """It is there after twice the distance, not before."""
+    loop = asyncio.get_running_loop()
+    reader, writer = await asyncio.open_connection("127.0.0.1", far)
+    begun = loop.time()
+    writer.write(b"x")
+
+    assert await reader.read(1) == b"x"
+    # A timer may fire by one tick of the clock too early.
+    assert loop.time() - begun > 2 * SECONDS - 0.005
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_the_order_is_kept_to_the_end(far: int) -> None:
+    """Many pieces and an end arrive as they were sent."""
+    pieces = [bytes([number]) * 1000 for number in range(200)]
+    reader, writer = await asyncio.open_connection("127.0.0.1", far)
+    for piece in pieces:
+        writer.write(piece)
+        await writer.drain()
+    received = await reader.readexactly(200_000)
+    writer.write_eof()
+
+    assert received == b"".join(pieces)
+    assert await reader.read() == b""
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_an_unreachable_server() -> None:
+    """A far port that nobody listens on ends the connection."""
+    [nowhere] = ports.unused(1)
+    async with await sink.listen(0, nowhere, SECONDS) as network, asyncio.timeout(10):
+        port = network.sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        writer.close()
+        with suppress(ConnectionResetError):
+            await writer.wait_closed()

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import flood
+from benchmarks import domains
 from benchmarks.bench import Bench
-from services.classifier.rule import Mode
 from services.classifier.service import MIGRATIONS
 from services.classifier.store.reader import DomainReader
 from shared.contracts import FeedbackReported, decode, encode
@@ -19,8 +18,8 @@ pytestmark = [pytest.mark.rabbit, pytest.mark.journey]
 @pytest.mark.parametrize("size", [1, 10])
 async def test_all_that_waits_is_counted(bench: Bench, size: int) -> None:
     """The measurement ends when the classifier says that it has counted as many as there were."""
-    plan = flood.FloodPlan(count=3000 * size, domains=20, size=size)
-    found = await flood.flooded(bench, None, plan)
+    plan = domains.FloodPlan(count=3000 * size, domains=20, size=size)
+    found = await domains.flooded(bench, plan)
 
     assert found.rate > 0
     assert found.latencies
@@ -28,25 +27,21 @@ async def test_all_that_waits_is_counted(bench: Bench, size: int) -> None:
     assert 0 < found.processor < 0.1
 
 
-@pytest.mark.parametrize("mode", list(Mode), ids=str)
-def test_they_are_what_anybody_might_send(mode: Mode) -> None:
+def test_they_are_what_anybody_might_send() -> None:
     """They are made without a check, so they are checked here: on the wire they are contracts."""
-    report = flood.report(list(islice(flood.sightings(domains=7, mode=mode), 500)))
+    report = domains.report_of(list(islice(domains.sightings(7), 500)))
     read = decode(report.routing_key, encode(report))
 
     assert isinstance(read, FeedbackReported)
     assert read == report
-    assert {each.domain for each in read.sightings} == {flood.domain(n) for n in range(7)}
-
-
-pytestmark = [pytest.mark.rabbit, pytest.mark.journey]
+    assert {each.domain for each in read.sightings} == {domains.domain(n) for n in range(7)}
 
 
 @pytest.mark.parametrize("size", [1, 10])
 async def test_events_pour_in_while_questions_are_asked(bench: Bench, size: int) -> None:
     """Events are counted between the first answer and the last, and each answer has its time."""
-    plan = flood.FloodPlan(count=1000, domains=20, size=size)
-    found = await flood.streamed(bench, None, plan, 500)
+    plan = domains.FloodPlan(count=1000, domains=20, size=size)
+    found = await domains.streamed(bench, plan, 500)
 
     assert 0 < found.rate < 1000
     assert len(found.latencies) > 10
@@ -54,8 +49,8 @@ async def test_events_pour_in_while_questions_are_asked(bench: Bench, size: int)
 
 async def test_what_is_filled(tmp_path: Path) -> None:
     """Before the measurement each domain is known by one delivery, and no id is."""
+    await domains.fill(None, tmp_path, 30)
     async with Database.open("classifier", None, tmp_path, MIGRATIONS) as database:
-        await flood.fill(database, 30)
         totals = await DomainReader(database).totals()
 
     assert (totals.unknown, totals.delivered) == (30, 30)
