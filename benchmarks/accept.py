@@ -31,6 +31,7 @@ PATH = "/v1/messages"
 OK, ACCEPTED = HTTPStatus.OK, HTTPStatus.ACCEPTED
 SINGLE, KEYED, PINGS = f"POST {PATH}", f"POST {PATH} with a key", "GET /ping"
 BATCHES = f"batches of {BATCH_SIZE} with a key"
+TEMPLATED = f"templates for {BATCH_SIZE} with a key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +121,19 @@ def kinds() -> Mapping[str, RequestKind]:
     recipients = [mail.recipient(number) for number in range(BATCH_SIZE)]
     single = orjson.dumps({"to": recipients[0], **content})
     batch = {"messages": [{"to": each, **content} for each in recipients]}
+    templated = {
+        "template": {
+            name: f"{{{{ greeting }}}} {{{{ name }}}}: {text}" for name, text in content.items()
+        },
+        "recipients": [
+            {"to": each, "variables": {"greeting": "Hello", "name": each}} for each in recipients
+        ],
+    }
     return {
         SINGLE: RequestKind("POST", PATH, 1, single, keyed=False),
         KEYED: RequestKind("POST", PATH, 1, single),
         BATCHES: RequestKind("POST", f"{PATH}/batch", BATCH_SIZE, orjson.dumps(batch)),
+        TEMPLATED: RequestKind("POST", f"{PATH}/batch", BATCH_SIZE, orjson.dumps(templated)),
         PINGS: RequestKind("GET", "/ping", keyed=False),
     }
 
