@@ -1,8 +1,11 @@
 """The sender and a real Postfix."""
 
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from email import message_from_bytes, policy
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,12 +16,14 @@ from benchmarks import postfix
 from benchmarks.bench import Bench, BenchError
 from benchmarks.postfix import Postfix
 from ops.broker import BrokerAddress, BrokerPorts
+from ops.simulator.simulator import Simulator
 from services.sender.outcome import FailureReason, Unsendable
 from services.sender.replies.reply import classify_refusal, too_many_recipients
 from services.sender.smtp.connect import connect
 from services.sender.smtp.relay import Extensions, Tls
 from services.sender.store import ClaimStore
 from shared.contracts import EmailBounced, EmailDeferred, EmailDelivered, ReplyClass, Stage
+from shared.contracts.calendar import CalendarObject
 from tests.sender.commands import a_command
 from tests.sender.mails import ANNA, a_mail, a_pool, a_relay, ends, of, sent
 from tests.sender.senders import a_sender, later
@@ -29,6 +34,13 @@ DELIVERED = [(Stage.DOT, 250)]
 MAX_OCTETS = 20_000
 MAX_RECIPIENTS = 5
 BIG = b"Subject: big\r\n\r\n" + b"x" * 70 + b"\r\n" * MAX_OCTETS
+INVITATION = (
+    "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:-//shop.example//EN\r\nMETHOD:REQUEST\r\n"
+    "BEGIN:VEVENT\r\nUID:17@shop.example\r\nDTSTAMP:20261129T100000Z\r\n"
+    # Servers change long lines, lone dots and spaces at an end, unless they are encoded.
+    f"DTSTART:20261204T110000Z\r\nSUMMARY:{'Mittagessen für alle, ' * 60}\r\n.\r\n"
+    "END:VEVENT\r\nEND:VCALENDAR\r\n"
+)
 # What its administrator has written for some recipients; the others of x.example do not exist.
 ANSWERS = {
     "greylisted": "450 4.2.0 Greylisted, try again in 5 minutes",
@@ -62,18 +74,24 @@ def home() -> Iterator[Path]:
         yield directory
 
 
+@asynccontextmanager
+async def serving(home: Path, settings: Mapping[str, str]) -> AsyncIterator[Postfix]:
+    """Run a Postfix for the length of the block."""
+    bench = Bench(home, BrokerAddress(BrokerPorts(0, 0, 0, 0), ""))
+    try:
+        async with postfix.serving(bench, {**SETTINGS, **settings}) as (served, _):
+            yield served
+    except BenchError as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture
 async def server(home: Path, authority: trustme.CA) -> AsyncIterator[Postfix]:
     """Run a Postfix that discards all accepted mail."""
     chain = home / "chain.pem"
     authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(chain)
-    bench = Bench(home, BrokerAddress(BrokerPorts(0, 0, 0, 0), ""))
-    settings = SETTINGS | {"smtpd_tls_chain_files": str(chain)}
-    try:
-        async with postfix.serving(bench, settings) as (serving, _):
-            yield serving
-    except BenchError as error:
-        pytest.skip(str(error))
+    async with serving(home, {"smtpd_tls_chain_files": str(chain)}) as opened:
+        yield opened
 
 
 @pytest.fixture(params=["pipelined", "in lock-step"])
@@ -175,6 +193,41 @@ async def test_too_many_recipients(port: int) -> None:
     assert {(result[each].stage, result[each].code) for each in taken} == {(Stage.DOT, 250)}
     assert {result[each].code for each in others} == {452}
     assert all(too_many_recipients(result[each]) for each in others)
+
+
+async def test_an_invitation_arrives_unchanged(
+    home: Path, claims: ClaimStore, simulator: Simulator
+) -> None:
+    """A calendar is still a form of the text, with its method and octets, behind a Postfix.
+
+    Mail programs show its buttons only then (RFC 6047 2.4).
+    """
+    calendar = CalendarObject(method="REQUEST", content=INVITATION)
+    command = a_command(text="Lunch?\n", html="<p>Lunch?</p>", calendar=calendar)
+    onwards = {"relay_transport": f"smtp:[127.0.0.1]:{simulator.smtp_port}"}
+
+    async with serving(home, onwards) as server, a_pool(a_relay(server.port)) as pool:
+        await a_sender(pool, claims).on_send_email(command)
+        await until(partial(arrived, simulator))
+
+    [mail] = simulator.mailbox.find()
+    message = message_from_bytes(mail.raw, policy=policy.default)
+    parts = list(message.iter_parts())
+    assert f"by {postfix.HOSTNAME}" in message["Received"]
+    assert message.get_content_type() == "multipart/alternative"
+    assert [each.get_content_type() for each in parts] == [
+        "text/plain",
+        "text/html",
+        "text/calendar",
+    ]
+    assert parts[2]["Content-Type"].params == {"charset": "utf-8", "method": "REQUEST"}
+    assert parts[2]["Content-Disposition"] is None
+    assert parts[2].get_payload(decode=True) == INVITATION.encode()
+
+
+async def arrived(simulator: Simulator) -> bool:
+    """Return whether a mail has come through."""
+    return bool(simulator.mailbox.count())
 
 
 async def test_too_big_for_what_it_offers(server: Postfix) -> None:
