@@ -1,6 +1,7 @@
 """How many mails are under way at a relay at a time: a limiter, and the limit that it adapts."""
 
 import asyncio
+from collections.abc import Hashable
 
 from services.sender.replies import reply as replies
 from shared.contracts import Reply, Stage
@@ -132,7 +133,7 @@ class AdaptiveLimit:
 class ConcurrencyLimiter:
     """A semaphore whose limit may change while mails are under way.
 
-    Clients that wait are let in in turn, each client's mails in the order of arrival.
+    Flows that wait, such as clients, are let in in turn, the mails of each in the order of arrival.
     """
 
     def __init__(self, limit: AdaptiveLimit) -> None:
@@ -145,12 +146,12 @@ class ConcurrencyLimiter:
         """Whether `acquire` would return at once."""
         return self._active < self._limit.limit
 
-    async def acquire(self, seconds: float, client: str | None = None) -> bool:
+    async def acquire(self, seconds: float, flow: Hashable = None) -> bool:
         """Wait for a place; False after `seconds`. A place must be given back by `release`."""
         if self.has_capacity:
             self._active += 1
             return True
-        return await self._wait(seconds, client)
+        return await self._wait(seconds, flow)
 
     def release(self) -> None:
         """Free a place for the next mail."""
@@ -163,11 +164,11 @@ class ConcurrencyLimiter:
         """Lower the limit, because the relay asks for less."""
         self._limit.pushed_back(asyncio.get_running_loop().time())
 
-    async def _wait(self, seconds: float, client: str | None) -> bool:
+    async def _wait(self, seconds: float, flow: Hashable) -> bool:
         """Wait for `_grant`, which has counted the place already."""
         loop = asyncio.get_running_loop()
         granted: asyncio.Future[bool] = loop.create_future()
-        self._waiting.push(client, granted)
+        self._waiting.push(flow, granted)
         # Most mails wait here, and `asyncio.timeout` costs ten times as much.
         timer = loop.call_later(seconds, _time_out, granted)
         try:

@@ -149,7 +149,7 @@ class SmtpPool:
         while able:
             name = self._next(able, mail)
             able.remove(name)
-            result = await self._pools[name].send(mail, deadline)
+            result = await self._pools[name].send(mail, deadline, is_last=not able)
             if not another_may_take(result):
                 return result
             answers.append(RelayAnswer(name, result, mail.progress.suspected))
@@ -178,6 +178,6 @@ class SmtpPool:
         """Use the rates of its domains; return 0.0, or how many seconds it is too early."""
         if not self._throttle.limits:
             return 0.0
-        return await self._throttle.wait(
-            Counter(domain_rate(domain_of(each)) for each in mail.recipients)
-        )
+        # None of them waits for long: it would hold up mails for other domains.
+        domains = Counter(domain_rate(domain_of(each)) for each in mail.recipients)
+        return await self._throttle.wait(domains, (self, mail.client))

@@ -63,17 +63,22 @@ class RelayPool:
         idle, self._idle = self._idle, []
         await asyncio.gather(*map(self._quit, idle))
 
-    async def send(self, mail: OutgoingMail, deadline: float) -> SendResult:
+    async def send(
+        self, mail: OutgoingMail, deadline: float, *, is_last: bool = True
+    ) -> SendResult:
         """Run one transaction and return the reply that settled each recipient.
 
         `deadline`, in the loop's time, is for all that comes before the final dot. A kept
         connection that turns out to be closed, or exhausted, costs no attempt: no content was sent,
-        so the mail goes over a new one at once. A cancellation leaves no connection behind whose
+        so the mail goes over a new one at once. Only the last relay that the mail may try has it
+        wait long for the relay's rate. A cancellation leaves no connection behind whose
         reply could be read as that to another mail.
         """
-        if self._throttle.limits and (seconds := await self._throttle.wait(self._rate)):
-            self._metrics.throttled.inc()
-            return NotAttempted(seconds)
+        if self._throttle.limits:
+            flow = (self, mail.client)
+            if seconds := await self._throttle.wait(self._rate, flow, patient=is_last):
+                self._metrics.throttled.inc()
+                return NotAttempted(seconds)
         if not await self._limiter.acquire(MAX_QUEUE_SECONDS, mail.client):
             return NotAttempted(MAX_QUEUE_SECONDS)
         try:

@@ -1,6 +1,8 @@
 """Tests of the rates of relays and domains, with the token buckets in a database."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -78,6 +80,64 @@ async def test_a_short_wait(buckets: CountedBuckets) -> None:
     throttle = Throttle(buckets, {"a": Rate(20)})
 
     assert [await throttle.wait({"a": 1}) for _ in range(30)] == [0] * 30
+
+
+@pytest.mark.parametrize("rate", [Rate(20), Rate(1)])
+async def test_flows_in_turn(buckets: CountedBuckets, rate: Rate) -> None:
+    """A flow with hundreds of mails does not use up the tokens of a low rate before another."""
+    throttle = Throttle(buckets, {"a": rate})
+
+    async def send(flow: str) -> bool:
+        return not await throttle.wait({"a": 1}, flow, patient=True)
+
+    # Those of a burst, and one whose turn it was.
+    assert await ahead_of_another(send) <= rate.burst + 1
+
+
+async def test_clients_in_turn(buckets: CountedBuckets, simulator: Simulator) -> None:
+    """The rate of a relay is used by the clients in turn."""
+    relay, rate = a_relay(simulator.smtp_port), Rate(5)
+    throttle = Throttle(buckets, {relay_rate(relay.name): rate})
+    async with a_pool(relay, throttle=throttle) as pool:
+
+        async def send(client: str) -> bool:
+            result = await pool.send(replace(a_mail(), client=client))
+            return not isinstance(result, NotAttempted)
+
+        assert await ahead_of_another(send) <= rate.burst + 1
+
+
+async def ahead_of_another(send: Callable[[str], Awaitable[bool]]) -> int:
+    """Return how many of one client's 300 mails go before the first mail of another."""
+    sent = asyncio.Queue[str]()
+
+    async def insist(flow: str) -> None:
+        while not await send(flow):  # noqa: ASYNC110 -- it has no event to await
+            await asyncio.sleep(0)  # as through a delay queue, and back at once
+        sent.put_nowait(flow)
+
+    big = [asyncio.create_task(insist("big")) for _ in range(300)]
+    for _ in range(2):
+        await sent.get()
+    small = asyncio.create_task(insist("small"))
+    count = 0
+    while await sent.get() != "small":
+        count += 1
+    for each in (*big, small):
+        each.cancel()
+    await asyncio.gather(*big, small, return_exceptions=True)
+    return count
+
+
+async def test_a_flow_has_one_patient_mail(buckets: CountedBuckets) -> None:
+    """The mails of a flow that wait long are few: the others go through a delay queue."""
+    throttle = Throttle(buckets, {"a": Rate(0.5)})
+    assert await throttle.wait({"a": 1}) == 0  # two seconds before the next one
+    waits = [throttle.wait({"a": 1}, "flow", patient=True) for _ in range(20)]
+
+    found = await asyncio.gather(*waits)
+
+    assert (found.count(0), found[0]) == (1, 0)
 
 
 async def test_relay(buckets: CountedBuckets, simulator: Simulator) -> None:
