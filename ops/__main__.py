@@ -20,7 +20,7 @@ _COMMANDS = {
     "topology": ("ops.topology:add_arguments", "declare exchanges, queues, bindings, users"),
     "dead": ("ops.dead:add_arguments", "list, show, replay or drop dead letters"),
     "ledger": ("ops.ledger:add_arguments", "check that the books add up, or show one message"),
-    "forget": ("ops.forget:add_arguments", "remove a person's address from all services"),
+    "forget": ("ops.ledger:add_forget", "remove a person's address from all services"),
     "load": ("ops.load.cli:add_arguments", "put a running stack under load, and check the result"),
     "classify": ("ops.classify:add_arguments", "classify an SMTP reply"),
 }

@@ -1,19 +1,58 @@
-"""The common parts of the commands: the broker that they work on, and their output."""
+"""The common parts of the commands: numbers, the broker that they work on, and their output."""
 
 import argparse
+import asyncio
 import json
 import logging
+import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from ops.broker import BrokerError
+from ops.broker import BrokerError, ManagementError
 from shared.config.url import check_broker, check_http
 from shared.errors import ConfigError
+
+
+def number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return argparse's type of a number within these limits."""
+    limits = f"from {least:,}" + (f" to {most:,}" if most is not None else "")
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < least or (most is not None and int(text) > most):
+            raise argparse.ArgumentTypeError(f"must be a number {limits}")
+        return int(text)
+
+    return parse
+
+
+def print_error(line: object) -> int:
+    """Print a line to standard error, and return the exit code 1."""
+    print(line, file=sys.stderr)
+    return 1
+
+
+def run_on_broker(
+    action: Callable[[str, argparse.Namespace], Coroutine[Any, Any, int]],
+    arguments: argparse.Namespace,
+    name: str = "",
+) -> int:
+    """Run an action with the URL of the broker, and return its exit code.
+
+    Prints an error of the broker, or on the way to it, as a line that begins with `name`, and
+    then returns 1.
+    """
+    try:
+        url = find_amqp_url(arguments.amqp_url, os.environ)
+        with quiet():
+            return asyncio.run(action(url, arguments))
+    except (BrokerError, ManagementError, HTTPException, OSError) as error:
+        return print_error(f"{name}{error}")
 
 
 def add_amqp_url(parser: argparse.ArgumentParser) -> None:

@@ -12,8 +12,7 @@ import threading
 from collections.abc import AsyncIterator
 
 from ops import cli, dead_letters
-from ops.broker import BrokerError
-from ops.cli import quiet
+from ops.cli import print_error
 from ops.dead_letters import DeadLetterFilter, DeadLetterTally
 from shared import dead_letter
 from shared.broker import Broker, DeadLetterQueue
@@ -50,12 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the action and return the exit code; print an error as one line."""
-    try:
-        url = cli.find_amqp_url(arguments.amqp_url, os.environ)
-        with quiet():
-            return asyncio.run(_run(url, arguments))
-    except (BrokerError, Unavailable) as error:
-        return _print_error(str(error))
+    return cli.run_on_broker(_run, arguments)
 
 
 async def _run(url: str, arguments: argparse.Namespace) -> int:
@@ -78,7 +72,7 @@ async def _list(broker: Broker, limit: int, *, as_json: bool) -> int:
             await _count(broker, queue, limit, tally)
         except Unavailable as error:
             readable = False
-            _print_error(str(error))
+            print_error(error)
     groups = tally.groups()
     if as_json:
         print(dead_letters.as_json(groups))
@@ -92,7 +86,7 @@ async def _count(broker: Broker, queue: str, limit: int, tally: DeadLetterTally)
         async for each, _ in _matching(browsed, limit, _EVERYTHING):
             tally.add(each)
         if browsed.waiting > limit:
-            _print_error(f"{queue}: counted the first {limit} of {browsed.waiting}")
+            print_error(f"{queue}: counted the first {limit} of {browsed.waiting}")
 
 
 async def _show(broker: Broker, arguments: argparse.Namespace) -> int:
@@ -103,7 +97,7 @@ async def _show(broker: Broker, arguments: argparse.Namespace) -> int:
             print(dead_letters.page(each, body=arguments.body))
             shown += 1
     if arguments.id and not shown:
-        return _print_error(f"{arguments.queue} has no letter {arguments.id}")
+        return print_error(f"{arguments.queue} has no letter {arguments.id}")
     if not shown:
         print(f"no dead letters in {arguments.queue}")
     return 0
@@ -129,7 +123,7 @@ async def _replay(broker: Broker, arguments: argparse.Namespace) -> int:
     finally:
         print(f"{replayed} replayed")
     if kept:
-        _print_error(f"{kept} kept: the queue that they came from is unknown")
+        print_error(f"{kept} kept: the queue that they came from is unknown")
     return _report_missing(arguments.queue, missing) or min(kept, 1)
 
 
@@ -142,7 +136,7 @@ async def _drop(broker: Broker, arguments: argparse.Namespace) -> int:
             tags.append(tag)
         question = f"drop {len(tags)} of {browsed.waiting} letters of {arguments.queue} for good?"
         if tags and not (arguments.yes or await _confirmed(question)):
-            return _print_error("nothing dropped")
+            return print_error("nothing dropped")
         try:
             for tag in tags:
                 tag.ack()
@@ -181,7 +175,7 @@ async def _confirmed(question: str) -> bool:
 
 def _add_limit(parser: argparse.ArgumentParser, meaning: str, default: int | None) -> None:
     parser.add_argument(
-        "--limit", type=_positive, default=default, metavar="N", help=f"{meaning} ({default})"
+        "--limit", type=cli.number(1), default=default, metavar="N", help=f"{meaning} ({default})"
     )
 
 
@@ -193,17 +187,11 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
         "--reason", type=_nonempty, metavar="TEXT", help="those with TEXT in their cause or reason"
     )
     which.add_argument("--all", action="store_true", help="all that wait now")
-    parser.add_argument("--limit", type=_positive, metavar="N", help="at most N letters")
+    parser.add_argument("--limit", type=cli.number(1), metavar="N", help="at most N letters")
 
 
 def _selection(arguments: argparse.Namespace) -> DeadLetterFilter:
     return DeadLetterFilter(arguments.id, arguments.reason, arguments.all)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError("must be a number from 1")
-    return int(text)
 
 
 def _nonempty(text: str) -> str:
@@ -214,10 +202,5 @@ def _nonempty(text: str) -> str:
 
 def _report_missing(queue: str, ids: set[str]) -> int:
     for each in sorted(ids):
-        _print_error(f"{queue} has no letter {each}")
+        print_error(f"{queue} has no letter {each}")
     return min(len(ids), 1)
-
-
-def _print_error(line: str) -> int:
-    print(line, file=sys.stderr)
-    return 1

@@ -1,17 +1,15 @@
-"""`ops ledger`: check that the books add up, or show the life of one message."""
+"""`ops ledger`: check the books, show the life of one message; `ops forget`: forget a person."""
 
 import argparse
 import asyncio
 import json
 import os
-import sys
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from http.client import HTTPException
 from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
@@ -19,8 +17,7 @@ from pydantic import ValidationError
 
 from ops import books, cli, dead_letters
 from ops.books import Books, MailName, Recount
-from ops.broker import BrokerError, ManagementError
-from ops.cli import quiet
+from ops.cli import print_error
 from ops.topology import management_of
 from services.sender.config import SenderSettings
 from shared import identity, topology
@@ -36,12 +33,14 @@ from shared.contracts import (
     EmailsCounted,
     EmailsListed,
     EmailStatus,
+    ForgetAddress,
     ListEmails,
     Question,
 )
+from shared.contracts.address import check_address
 from shared.contracts.ledger import MAX_LISTED_EMAILS
 from shared.dead_letter import DeadLetter
-from shared.errors import NoAnswer, Unavailable
+from shared.errors import NoAnswer
 from shared.topology import Owner
 
 ANSWER_SECONDS = 10.0
@@ -55,6 +54,16 @@ LATE = timedelta(days=1)
 
 _HOUR = timedelta(hours=1)
 _WAITING = tuple(each for each in EmailStatus if not each.ended)
+_FORGETTING = """\
+{id}: the broker keeps the request until each service has done it.
+
+ledger   deletes mails to the address with their outcomes, bounces and other entries; of an opt-out
+         the keyed hash stays, so that it still counts
+sender   deletes outcomes for it, the last day's within SENDER_REMEMBER (7 days)
+otp      deletes codes, guesses and counts of it
+
+Left are mails in queues and dead letters: see ops dead. Sums stay, they name nobody."""
+
 A = TypeVar("A", bound=Answer)
 
 
@@ -88,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     checking.add_argument(
         "--days",
-        type=_days,
+        type=cli.number(1, MAX_DAYS),
         default=DAYS,
         metavar="N",
         help=f"of mails, at most as many as the ledger keeps ({DAYS})",
@@ -113,17 +122,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the action and return the exit code; print an error as one line."""
-    try:
-        url = cli.find_amqp_url(arguments.amqp_url, os.environ)
-        with quiet():
-            return asyncio.run(_run(url, arguments))
-    except NoAnswer as error:
-        return _print_error(f"{error}: is the ledger running?")
-    except (BrokerError, ManagementError, HTTPException, Unavailable, OSError) as error:
-        return _print_error(str(error))
+    return cli.run_on_broker(_run, arguments)
 
 
 async def _run(url: str, arguments: argparse.Namespace) -> int:
+    try:
+        return await _audit(url, arguments)
+    except NoAnswer as error:
+        return print_error(f"{error}: is the ledger running?")
+
+
+async def _audit(url: str, arguments: argparse.Namespace) -> int:
     async with Broker.connect(url, "ops ledger", patience=0) as broker:
         auditor = Auditor(broker)
         if arguments.action == "message":
@@ -143,9 +152,9 @@ async def _show(auditor: "Auditor", email_id: str, client: str | None) -> int:
     found = await auditor.describe(email_id, client)
     if found.clients:
         clients = ", ".join(each or "''" for each in found.clients)
-        return _print_error(f"several messages have this id: name one by --client, of {clients}")
+        return print_error(f"several messages have this id: name one by --client, of {clients}")
     if found.email is None:
-        return _print_error(f"the ledger has no message {email_id}")
+        return print_error(f"the ledger has no message {email_id}")
     print(books.life(found.email, found.history))
     return 0
 
@@ -161,6 +170,29 @@ def _report(evidence: Books, now: datetime) -> int:
         print(fault)
     print("the books do not add up" if found else "the books add up")
     return 1 if found else 0
+
+
+def add_forget(parser: argparse.ArgumentParser) -> None:
+    """Add the address."""
+    parser.add_argument("email", metavar="EMAIL", help="in any case of letters")
+    cli.add_amqp_url(parser)
+    parser.set_defaults(run=forget)
+
+
+def forget(arguments: argparse.Namespace) -> int:
+    """Ask all services to remove what they keep of an address; return the exit code."""
+    return cli.run_on_broker(_forget, arguments, "ops forget: ")
+
+
+async def _forget(url: str, arguments: argparse.Namespace) -> int:
+    try:
+        command = ForgetAddress(id=_new_id(), email=check_address(arguments.email))
+    except ValueError as error:
+        return print_error(f"ops forget: {error}")
+    async with Broker.connect(url, "ops forget", patience=0) as broker:
+        await broker.publish(command)
+    print(_FORGETTING.format(id=command.id))
+    return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,14 +314,3 @@ def _give_up(category: Category, environ: Mapping[str, str]) -> timedelta:
 
 def _new_id() -> str:
     return str(uuid.uuid4())
-
-
-def _days(text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) <= MAX_DAYS:
-        raise argparse.ArgumentTypeError(f"must be a number from 1 to {MAX_DAYS}")
-    return int(text)
-
-
-def _print_error(line: str) -> int:
-    print(line, file=sys.stderr)
-    return 1

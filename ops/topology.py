@@ -13,11 +13,9 @@ from http.client import HTTPException
 from urllib.parse import unquote, urlsplit
 
 from ops import cli, program
-from ops.broker import BrokerError, Management, ManagementError
-from ops.cli import quiet
+from ops.broker import BrokerError, Management
 from shared import rabbitmq, rights, topology
 from shared.broker import Broker
-from shared.errors import Unavailable
 from shared.runtime.outage import Outage, described
 from shared.shards import shard_of
 from shared.topology import RUNNING, Owner
@@ -122,31 +120,26 @@ def _seconds(text: str) -> float:
 def run(arguments: argparse.Namespace) -> int:
     """Run the action and return the exit code; print an error as one line."""
     action = {"declare": _declare, "grant": _grant, "program": _make_program}[arguments.action]
-    try:
-        url = cli.find_amqp_url(arguments.amqp_url, os.environ)
-        with quiet():
-            asyncio.run(action(url, arguments))
-    except (BrokerError, ManagementError, HTTPException, Unavailable, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return cli.run_on_broker(action, arguments)
 
 
-async def _declare(url: str, arguments: argparse.Namespace) -> None:
+async def _declare(url: str, arguments: argparse.Namespace) -> int:
     async with Broker.connect(url, "ops topology", patience=arguments.wait):
         await declare(url)
     print("topology declared")
+    return 0
 
 
-async def _grant(url: str, arguments: argparse.Namespace) -> None:
+async def _grant(url: str, arguments: argparse.Namespace) -> int:
     management, vhost = management_of(url, arguments.management_url)
     passwords = _passwords(os.environ)
     await _answering(management, arguments.wait)
     await grant(management.url, management.user, management.password, vhost, passwords)
     print(f"rights granted to {', '.join(passwords)}")
+    return 0
 
 
-async def _make_program(url: str, arguments: argparse.Namespace) -> None:
+async def _make_program(url: str, arguments: argparse.Namespace) -> int:
     """Print the program's URL alone to standard output, for `$(…)`."""
     name = arguments.name
     management, vhost = management_of(url, arguments.management_url)
@@ -164,6 +157,7 @@ async def _make_program(url: str, arguments: argparse.Namespace) -> None:
         print(f"its own shard for mail is {shard_of(name)}", file=sys.stderr)
     for each in program.leftovers(management, vhost, name):
         print(f"also there: the {each}; delete it if it is not needed", file=sys.stderr)
+    return 0
 
 
 def management_of(url: str, given: str | None) -> tuple[Management, str]:

@@ -20,7 +20,7 @@ from typing import Final, TypeVar
 import uvloop
 from yarl import URL
 
-from ops.cli import quiet, running_stack
+from ops.cli import number, print_error, quiet, running_stack
 from ops.load.events import EventLoad, EventPlan, count_events
 from ops.load.http import GatewayClient, LoadError
 from ops.load.mails import MailLoad, MailPlan
@@ -88,8 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
             target = find_target(arguments, os.environ)
             return uvloop.run(_KINDS[arguments.kind](arguments, target))
     except (LoadError, Unavailable) as error:
-        print(f"load: {error}", file=sys.stderr)
-        return 1
+        return print_error(f"load: {error}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,15 +209,15 @@ def _interrupting(interrupt: Callable[[], None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
 
     def remove() -> None:
-        for number in _SIGNALS:
-            loop.remove_signal_handler(number)
+        for each in _SIGNALS:
+            loop.remove_signal_handler(each)
 
     def end() -> None:
         remove()
         interrupt()
 
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, end)
+    for each in _SIGNALS:
+        loop.add_signal_handler(each, end)
     try:
         yield
     finally:
@@ -228,9 +227,5 @@ def _interrupting(interrupt: Callable[[], None]) -> Iterator[None]:
 def _add_number(  # noqa: PLR0913, PLR0917 -- what argparse needs to know of a number
     parser: argparse.ArgumentParser, flag: str, default: int, most: int, text: str, least: int = 1
 ) -> None:
-    def number(text: str) -> int:
-        if not text.isdecimal() or not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"must be a number from {least:,} to {most:,}")
-        return int(text)
-
-    parser.add_argument(flag, type=number, default=default, help=f"{text} (%(default)s)")
+    within = number(least, most)
+    parser.add_argument(flag, type=within, default=default, help=f"{text} (%(default)s)")

@@ -1,4 +1,4 @@
-"""`ops ledger` beside a real ledger, on a real broker."""
+"""`ops ledger` beside a real ledger, and `ops forget`, on a real broker."""
 
 import argparse
 import asyncio
@@ -29,7 +29,7 @@ from tests.ops import dying
 from tests.ops.dying import QUEUE, fail, handled, refuse, settled
 from tests.sender.senders import SUPPRESSION_KEY
 from tests.serving import serving
-from tests.tap import publish_raw
+from tests.tap import depth, publish_raw
 from tests.waiting import until
 
 pytestmark = pytest.mark.rabbit
@@ -235,3 +235,30 @@ async def test_without_a_ledger_the_command_says_so(
 
     assert await run(vhost, "message", "m-1") == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+async def forget(url: str, email: str) -> int:
+    """Run `ops forget`."""
+    arguments = argparse.Namespace(amqp_url=url, email=email)
+    return await asyncio.to_thread(ledger.forget, arguments)
+
+
+async def test_each_service_is_asked_to_forget(
+    vhost: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The request is kept for each service that knows addresses, and the command says for what."""
+    await declare(vhost, topology.EXCHANGES, topology.queues())
+
+    assert await forget(vhost, "Ada@one.example") == 0
+    for queue in (topology.LEDGER_COMMANDS, topology.SENDER_ADDRESSES, topology.OTP_COMMANDS):
+        assert await depth(vhost, queue) == 1
+    assert "the broker keeps the request" in capsys.readouterr().out
+
+
+async def test_a_person_that_cannot_be_forgotten_is_reported(
+    vhost: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong address, or a broker without the queues, is one line and an exit code."""
+    assert await forget(vhost, "ada") == 1
+    assert await forget(vhost, "ada@one.example") == 1
+    assert len(capsys.readouterr().err.splitlines()) == 2
