@@ -2,10 +2,9 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from operator import attrgetter
 
 from shared import topology
 from shared.contracts import CONTRACTS
@@ -65,7 +64,7 @@ class DeadLetterTally:
 
     def groups(self) -> list[DeadLetterGroup]:
         """Return the groups, the largest of each queue first."""
-        groups = [_group(alike, times) for alike, times in self._times.items()]
+        groups = [_group(*alike, times) for alike, times in self._times.items()]
         return sorted(groups, key=lambda group: (group.queue, -group.count, group.reason))
 
 
@@ -89,9 +88,7 @@ def table(groups: Sequence[DeadLetterGroup]) -> str:
 
 def as_json(groups: Sequence[DeadLetterGroup]) -> str:
     """Format groups as a JSON list, for programs."""
-    names = ("queue", "cause", "reason", "count", "oldest", "newest")
-    objects = [dict(zip(names, attrgetter(*names)(group), strict=True)) for group in groups]
-    return json.dumps(objects, default=datetime.isoformat, indent=2)
+    return json.dumps([*map(asdict, groups)], default=datetime.isoformat, indent=2)
 
 
 def page(letter: DeadLetter, *, body: bool) -> str:
@@ -139,15 +136,12 @@ def _withheld(value: object) -> str:
     return f"({len(str(value))} characters withheld)"
 
 
-def _group(alike: tuple[str, str, str], times: Sequence[datetime | None]) -> DeadLetterGroup:
-    return DeadLetterGroup(*alike, len(times), _extreme(min, times), _extreme(max, times))
-
-
-def _extreme(
-    which: Callable[[Iterable[datetime]], datetime], times: Iterable[datetime | None]
-) -> datetime | None:
+def _group(
+    queue: str, cause: str, reason: str, times: Sequence[datetime | None]
+) -> DeadLetterGroup:
     known = [time for time in times if time is not None]
-    return which(known) if known else None
+    first, last = min(known, default=None), max(known, default=None)
+    return DeadLetterGroup(queue, cause, reason, len(times), first, last)
 
 
 def _row(group: DeadLetterGroup) -> tuple[str, ...]:

@@ -1,7 +1,5 @@
 """A private RabbitMQ: a node, run from the machine's programs, or else a container."""
 
-import base64
-import hashlib
 import json
 import os
 import secrets
@@ -50,8 +48,9 @@ class RabbitPrograms:
     def find(cls, path: str = os.environ.get("PATH", os.defpath)) -> Self | None:
         """Find them, in PATH and other usual folders; return None when one is missing."""
         # Debian's wrapper in /usr/sbin runs for root and rabbitmq alone, so it comes last.
-        server = shutil.which("rabbitmq-server", path=_join(*_SERVER_FOLDERS, path, "/usr/sbin"))
-        epmd = shutil.which("epmd", path=_join(path, *_EPMD_FOLDERS))
+        folders = os.pathsep.join((*_SERVER_FOLDERS, path, "/usr/sbin"))
+        server = shutil.which("rabbitmq-server", path=folders)
+        epmd = shutil.which("epmd", path=os.pathsep.join((path, *_EPMD_FOLDERS)))
         return cls(Path(server), Path(epmd)) if server and epmd else None
 
 
@@ -218,23 +217,12 @@ def _definitions(address: BrokerAddress) -> dict[str, object]:
         "users": [
             {
                 "name": address.user,
-                "password_hash": _password_hash(address.password),
-                "hashing_algorithm": "rabbit_password_hashing_sha256",
+                "password": address.password,
                 "tags": "administrator",
             }
         ],
         "permissions": [{"user": address.user, "vhost": "/", **rights}],
     }
-
-
-def _password_hash(password: str) -> str:
-    # rabbitmq.com/docs/passwords: base64 of a 32-bit salt and the SHA-256 of salt and password
-    salt = secrets.token_bytes(4)
-    return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
-
-
-def _join(*folders: str) -> str:
-    return os.pathsep.join(folders)
 
 
 def prepare() -> None:

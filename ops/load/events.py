@@ -1,6 +1,7 @@
 """The load of delivery events: what is sent, and what the domain table must then hold."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -15,22 +16,9 @@ _FIRST_SUFFIX: Final = ".aaa"  # sorts before `_SUFFIX`
 _PAGE_SIZE: Final = 1000  # domains; the most that the gateway returns
 
 
-@dataclass(frozen=True, slots=True)
-class EventCounts:
-    """The events of one domain."""
+_KINDS: Final = (Kind.DELIVERED, Kind.BOUNCED)
 
-    delivered: int = 0
-    bounced: int = 0
-
-    def __add__(self, other: "EventCounts") -> "EventCounts":
-        return EventCounts(self.delivered + other.delivered, self.bounced + other.bounced)
-
-    def __str__(self) -> str:
-        return f"{self.delivered:,} delivered and {self.bounced:,} bounced"
-
-
-NO_EVENTS: Final = EventCounts()
-_ONE: Final = {Kind.DELIVERED: EventCounts(delivered=1), Kind.BOUNCED: EventCounts(bounced=1)}
+EventCounts = Counter[tuple[str, Kind]]  # by domain and kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +64,9 @@ class EventPlan:
         identifier = self._id(batch.start)
         return FeedbackReported.model_construct(id=identifier, at=self.at, sightings=sightings)
 
-    def counts(self, batch: range) -> Iterator[tuple[str, EventCounts]]:
-        """Yield the domain of each event of a batch, with one event."""
-        for number in batch:
-            yield self.domain(number), _ONE[self.kind(number)]
+    def kinds(self, batches: Iterable[range]) -> Iterator[tuple[str, Kind]]:
+        """Yield the domain and the kind of each event of some batches."""
+        return ((self.domain(number), self.kind(number)) for each in batches for number in each)
 
     @property
     def prefix(self) -> str:
@@ -109,37 +96,32 @@ class ExpectedEvents:
     def __init__(self, plan: EventPlan) -> None:
         self.total = 0
         self._plan = plan
-        self._sent: dict[str, EventCounts] = {}
+        self._sent: EventCounts = Counter()
 
     def add(self, batch: range) -> None:
         """Count the events of a batch that was acknowledged."""
         self.total += len(batch)
-        self._count(batch, self._sent)
+        self._sent.update(self._plan.kinds([batch]))
 
-    def differences(
-        self, found: Mapping[str, EventCounts], unsure: Sequence[range]
-    ) -> Sequence[str]:
+    def differences(self, found: EventCounts, unsure: Sequence[range]) -> Sequence[str]:
         """Describe each domain whose counts in the table are wrong.
 
         The events of the batches in `unsure`, which were not acknowledged, may be counted or not.
         """
-        possible: dict[str, EventCounts] = {}
-        for batch in unsure:
-            self._count(batch, possible)
-        lines = []
-        for domain in sorted({*found, *self._sent}):
-            counted, sent = found.get(domain, NO_EVENTS), self._sent.get(domain, NO_EVENTS)
-            if not _is_between(sent, counted, sent + possible.get(domain, NO_EVENTS)):
-                lines.append(f"{domain}: {counted}, sent were {sent}")
-        return lines
+        sent, most = self._sent, self._sent + Counter(self._plan.kinds(unsure))
+        wrong = {key[0] for key in found | sent if not sent[key] <= found[key] <= most[key]}
+        return [
+            f"{each}: {_described(found, each)}, sent were {_described(sent, each)}"
+            for each in sorted(wrong)
+        ]
 
     def summary(self) -> str:
         """Describe what was acknowledged."""
-        return f"{len(self._sent):,} domains, {sum(self._sent.values(), NO_EVENTS)}"
-
-    def _count(self, batch: range, into: dict[str, EventCounts]) -> None:
-        for domain, one in self._plan.counts(batch):
-            into[domain] = into.get(domain, NO_EVENTS) + one
+        domains = {domain for domain, _ in self._sent}
+        total: EventCounts = Counter()
+        for (_, kind), count in self._sent.items():
+            total["", kind] += count
+        return f"{len(domains):,} domains, {_described(total, '')}"
 
 
 class EventLoad:
@@ -189,22 +171,18 @@ async def count_events(client: GatewayClient) -> int:
         raise LoadError("the server at the gateway's address is no gateway") from None
 
 
-async def read_counts(client: GatewayClient, plan: EventPlan) -> Mapping[str, EventCounts]:
+async def read_counts(client: GatewayClient, plan: EventPlan) -> EventCounts:
     """Return the counts of all domains of a run. Raises as `GatewayClient.send` does."""
-    found: dict[str, EventCounts] = {}
+    found: EventCounts = Counter()
     after: str | None = plan.before
     while after is not None:  # until a page is the last, or has domains of another run
         page = await client.get(f"/v1/domains?limit={_PAGE_SIZE}&after={after}")
-        ours = {
-            each["domain"]: EventCounts(each["delivered"], each["bounced"])
-            for each in page["domains"]
-            if each["domain"].startswith(plan.prefix)
-        }
-        found |= ours
+        ours = [each for each in page["domains"] if each["domain"].startswith(plan.prefix)]
+        found |= Counter({(each["domain"], kind): each[kind] for each in ours for kind in _KINDS})
         after = page.get("next") if len(ours) == len(page["domains"]) else None
     return found
 
 
-def _is_between(least: EventCounts, counted: EventCounts, most: EventCounts) -> bool:
-    delivered = least.delivered <= counted.delivered <= most.delivered
-    return delivered and least.bounced <= counted.bounced <= most.bounced
+def _described(counts: EventCounts, domain: str) -> str:
+    delivered, bounced = (counts[domain, kind] for kind in _KINDS)
+    return f"{delivered:,} delivered and {bounced:,} bounced"
