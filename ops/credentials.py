@@ -85,7 +85,7 @@ def of_containers(secret: Callable[[str], str]) -> Mapping[str, Mapping[str, str
         "rabbitmq": {"RABBITMQ_DEFAULT_PASS": broker},
         "postgres": {"POSTGRES_PASSWORD": database},
         "topology": {
-            "AMQP_URL": _amqp_url(ADMINISTRATOR, broker),
+            "AMQP_URL": f"amqp://{ADMINISTRATOR}:{broker}@rabbitmq/",
             **{f"{owner.upper()}_AMQP_PASSWORD": brokers[owner] for owner in RUNNING},
         },
         "roles": {
@@ -94,21 +94,15 @@ def of_containers(secret: Callable[[str], str]) -> Mapping[str, Mapping[str, str
         },
         **{
             owner.value: {
-                "AMQP_URL": _amqp_url(owner, brokers[owner]),
-                "DATABASE_URL": _database_url(owner, databases[owner]),
+                "AMQP_URL": f"amqp://{owner}:{brokers[owner]}@rabbitmq/",
+                "DATABASE_URL": (
+                    f"postgresql+asyncpg://{owner}:{databases[owner]}@postgres/postrider"
+                ),
                 **{name: secret(name) for name in SECRETS[owner]},
             }
             for owner in RUNNING
         },
     }
-
-
-def _amqp_url(user: str, password: str) -> str:
-    return f"amqp://{user}:{password}@rabbitmq/"
-
-
-def _database_url(user: str, password: str) -> str:
-    return f"postgresql+asyncpg://{user}:{password}@postgres/postrider"
 
 
 def write(root: Path, environ: Mapping[str, str]) -> None:

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
@@ -37,12 +37,13 @@ MAX_DOMAINS: Final = 1_000_000
 MAX_CONCURRENCY: Final = 1000  # connections over HTTP
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _RUN_BYTES: Final = 4  # of a run's name; no two runs must have the same domains
-_URL_FLAGS: Final = {
-    "gateway_url": "its API (default: the running stack's)",
-    "mailbox_url": "the simulator's page (default: the running stack's)",
+# By the names in stack.json. Secrets come from variables: other users can read a command line.
+_SETTINGS: Final = {
+    "gateway_url": "--gateway-url",
+    "mailbox_url": "--mailbox-url",
+    "client_key": "CLIENT_KEY",
+    "amqp_url": "AMQP_URL",
 }
-# From variables, since other users can read a command line. The names are those of stack.json.
-_SECRETS: Final = {"client_key": "CLIENT_KEY", "amqp_url": "AMQP_URL"}
 _URL_CHECKS: Final[Mapping[str, Callable[[str], str]]] = {
     "gateway_url": check_http,
     "mailbox_url": check_http,
@@ -73,8 +74,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         kind.add_argument("--via", choices=("http", "amqp"), default="http", help="(%(default)s)")
         _add_number(kind, "--seconds", 600, 86_400, "to send, and again to arrive")
         _add_number(kind, "--patience", 30, 3600, "seconds to wait for something new to arrive")
-        for name, text in _URL_FLAGS.items():
-            kind.add_argument(_option(name), metavar="URL", help=text)
+        stack = "(default: the running stack's)"
+        kind.add_argument("--gateway-url", metavar="URL", help=f"its API {stack}")
+        kind.add_argument("--mailbox-url", metavar="URL", help=f"the simulator's page {stack}")
         kind.add_argument(
             "--remote", action="store_true", help="also a host that is not this machine"
         )
@@ -108,7 +110,7 @@ class LoadTarget:
         """Return one of the fields. Raises LoadError when it is unknown."""
         text: str = getattr(self, name)
         if not text:
-            raise LoadError(f"{_setting(name)} is needed, or a stack that runs: make up")
+            raise LoadError(f"{_SETTINGS[name]} is needed, or a stack that runs: make up")
         return text
 
 
@@ -118,11 +120,10 @@ def find_target(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Lo
     Raises ConfigError with every wrong address. Raises LoadError for another machine without
     `--remote`: load on a host by mistake is an attack.
     """
-    given = {name: getattr(arguments, name) for name in _URL_FLAGS}
-    given |= {name: environ.get(variable) for name, variable in _SECRETS.items()}
-    found = {**running_stack(environ), **{name: text for name, text in given.items() if text}}
-    names = (each.name for each in fields(LoadTarget))
-    target = LoadTarget(**{name: str(found.get(name) or "") for name in names})
+    flags = vars(arguments)
+    given = {name: flags.get(name) or environ.get(each) for name, each in _SETTINGS.items()}
+    stack = running_stack(environ)
+    target = LoadTarget(**{name: str(given[name] or stack.get(name) or "") for name in _SETTINGS})
     if mistakes := [*_mistakes(target, given)]:
         raise ConfigError("\n".join(mistakes))
     for name in _URL_CHECKS:
@@ -138,16 +139,7 @@ def _mistakes(target: LoadTarget, given: Mapping[str, str | None]) -> Iterator[s
             if text := getattr(target, name):
                 check(text)
         except ValueError as error:
-            yield f"{_setting(name) if given[name] else f'stack.json: {name}'}: {error}"
-
-
-def _setting(name: str) -> str:
-    """Return the flag or the variable of a field."""
-    return _SECRETS.get(name) or _option(name)
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+            yield f"{_SETTINGS[name] if given[name] else f'stack.json: {name}'}: {error}"
 
 
 def _is_local(host: str) -> bool:

@@ -53,10 +53,6 @@ class SmtpPort:
         """The context for STARTTLS, None where it is not possible."""
         return None if self.implicit_tls else self.tls
 
-    def admit(self, user: bytes, password: bytes) -> bool:
-        """Return whether this user may log in."""
-        return self.credentials is None or self.credentials.admit(user, password)
-
 
 class DelayLine:
     """Delays what arrives at a connection, as a distance does, and keeps its order.
@@ -113,7 +109,7 @@ class SmtpServerProtocol(SMTP):
             tls_context=port.starttls,
             enable_SMTPUTF8=True,
             auth_require_tls=False,
-            authenticator=_authenticator(port),
+            authenticator=_authenticator(port.credentials),
             loop=loop,
         )
         # aiosmtpd's own table is shared by all connections, and grows at each EHLO.
@@ -300,10 +296,10 @@ class SmtpServerProtocol(SMTP):
         raise asyncio.CancelledError
 
 
-def _authenticator(port: SmtpPort) -> Callable[..., AuthResult]:
+def _authenticator(only: Credentials | None) -> Callable[..., AuthResult]:
     def authenticate(*about: object) -> AuthResult:
         login = about[-1]
-        admitted = isinstance(login, LoginPassword) and port.admit(*login)
+        admitted = isinstance(login, LoginPassword) and (only is None or only.admit(*login))
         return AuthResult(success=admitted, handled=False, auth_data=login)
 
     return authenticate

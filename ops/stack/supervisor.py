@@ -38,13 +38,7 @@ from shared.errors import ConfigError
 
 _SETTINGS: dict[str, type[Settings]] = {
     each.service: each
-    for each in (
-        ClassifierSettings,
-        GatewaySettings,
-        LedgerSettings,
-        OtpSettings,
-        SenderSettings,
-    )
+    for each in (ClassifierSettings, GatewaySettings, LedgerSettings, OtpSettings, SenderSettings)
 }
 _READY_SECONDS = 60.0  # until every service must be ready
 # A sender may wait SENDER_DRAIN_DOT_SECONDS, 660, for a relay's reply.
