@@ -125,7 +125,7 @@ class Consumer:
                 contract = delivery.contract(message, self._contracts)
                 async with limit:
                     returned = await self._subscription.handlers[type(contract)](contract)
-                results = delivery.finished(message, returned, _jitter) if returned else []
+                results = delivery.finished(message, returned, _jitter)
             except (Exception, asyncio.CancelledError) as error:
                 if isinstance(error, asyncio.CancelledError) and _is_cancelled_from_outside():
                     raise
