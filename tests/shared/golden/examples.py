@@ -1,8 +1,10 @@
 """One example of every contract, with every field set."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 from shared.contracts import (
     CancelCode,
@@ -50,6 +52,16 @@ from shared.contracts.calendar import CalendarObject
 from shared.contracts.fields import Tag
 from tests.shared.golden.ledger_examples import AT, EMAIL, EVENT, LEDGER_EXAMPLES, MESSAGE_ID
 
+OUTCOME: Mapping[str, Any] = {
+    "id": EVENT,
+    "at": AT,
+    "email_id": EMAIL,
+    "client": "shop",
+    "message_id": MESSAGE_ID,
+    "tags": (Tag(name="campaign", value="spring"),),
+    "metadata": {"order": "4711"},
+    "recipient": "ann@example.org",
+}
 EXAMPLES: tuple[Contract, ...] = (
     SendEmail(
         id=EMAIL,
@@ -91,28 +103,14 @@ EXAMPLES: tuple[Contract, ...] = (
         pending=("ann@example.org",),
     ),
     EmailDelivered(
-        id=EVENT,
-        at=AT,
-        email_id=EMAIL,
+        **OUTCOME,
         category=Category.TRANSACTIONAL,
-        client="shop",
-        message_id=MESSAGE_ID,
-        tags=(Tag(name="campaign", value="spring"),),
-        metadata={"order": "4711"},
-        recipient="ann@example.org",
         attempt=1,
         reply=Reply(stage=Stage.DOT, code=250, enhanced="2.0.0", text="queued as 4Xy"),
     ),
     EmailDeferred(
-        id=EVENT,
-        at=AT,
-        email_id=EMAIL,
+        **OUTCOME,
         category=Category.OTP,
-        client="shop",
-        message_id=MESSAGE_ID,
-        tags=(Tag(name="campaign", value="spring"),),
-        metadata={"order": "4711"},
-        recipient="ann@example.org",
         attempt=1,
         reply=Reply(stage=Stage.RCPT, code=451, enhanced="4.7.1", text="greylisted"),
         reply_class=ReplyClass.TEMPORARY,
@@ -120,30 +118,16 @@ EXAMPLES: tuple[Contract, ...] = (
         retry_after=60.5,
     ),
     EmailBounced(
-        id=EVENT,
-        at=AT,
-        email_id=EMAIL,
+        **OUTCOME,
         category=Category.BULK,
-        client="shop",
-        message_id=MESSAGE_ID,
-        tags=(Tag(name="campaign", value="spring"),),
-        metadata={"order": "4711"},
-        recipient="ann@example.org",
         attempt=1,
         reply=Reply(stage=Stage.RCPT, code=550, enhanced="5.1.1", text="no such user"),
         reply_class=ReplyClass.MAILBOX_UNKNOWN,
         rule="user-unknown@1",
     ),
     EmailFailed(
-        id=EVENT,
-        at=AT,
-        email_id=EMAIL,
+        **OUTCOME,
         category=Category.BULK,
-        client="shop",
-        message_id=MESSAGE_ID,
-        tags=(Tag(name="campaign", value="spring"),),
-        metadata={"order": "4711"},
-        recipient="ann@example.org",
         attempt=1,
         reply=Reply(stage=Stage.MAIL, code=530, enhanced="5.7.0", text="authenticate first"),
         reply_class=ReplyClass.OUR_CONFIG,
@@ -151,30 +135,16 @@ EXAMPLES: tuple[Contract, ...] = (
         reason="the relay refuses the sender",
     ),
     EmailExpired(
-        id=EVENT,
-        at=AT,
-        email_id=EMAIL,
+        **OUTCOME,
         category=Category.TRANSACTIONAL,
-        client="shop",
-        message_id=MESSAGE_ID,
-        tags=(Tag(name="campaign", value="spring"),),
-        metadata={"order": "4711"},
-        recipient="ann@example.org",
         attempt=9,
         reply=Reply(stage=Stage.CONNECT, code=0, enhanced=None, text=""),
         reply_class=ReplyClass.TEMPORARY,
         rule="no-reply",
     ),
     EmailUncertain(
-        id=EVENT,
-        at=AT,
-        email_id=EMAIL,
+        **OUTCOME,
         category=Category.TRANSACTIONAL,
-        client="shop",
-        message_id=MESSAGE_ID,
-        tags=(Tag(name="campaign", value="spring"),),
-        metadata={"order": "4711"},
-        recipient="ann@example.org",
         attempt=3,
         reply=Reply(stage=Stage.DOT, code=0, enhanced=None, text="connection lost"),
         reply_class=ReplyClass.TEMPORARY,
@@ -182,31 +152,17 @@ EXAMPLES: tuple[Contract, ...] = (
         retry_after=300.0,
     ),
     EmailSuppressed(
-        id=EVENT,
-        at=AT,
-        email_id=EMAIL,
+        **OUTCOME,
         category=Category.BULK,
-        client="shop",
-        message_id=MESSAGE_ID,
-        tags=(Tag(name="campaign", value="spring"),),
-        metadata={"order": "4711"},
         reply=Reply(stage=Stage.RCPT, code=250, enhanced="2.0.0", text="ok"),
-        recipient="ann@example.org",
         attempt=1,
         origin=SuppressionOrigin.UNSUBSCRIBE,
         reason="opted out of news",
     ),
     EmailCancelled(
-        id=EVENT,
-        at=AT,
-        email_id=EMAIL,
+        **OUTCOME,
         category=Category.BULK,
-        client="shop",
-        message_id=MESSAGE_ID,
-        tags=(Tag(name="campaign", value="spring"),),
-        metadata={"order": "4711"},
         reply=Reply(stage=Stage.RCPT, code=250, enhanced="2.0.0", text="ok"),
-        recipient="ann@example.org",
         attempt=1,
     ),
     IssueCode(
