@@ -6,12 +6,12 @@ It trades durability for speed: its data do not survive a power cut.
 import os
 import pwd
 import secrets
+import shlex
 import shutil
-import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -20,8 +20,6 @@ from ops.process import PidFiles
 
 USER = "postrider"
 START_SECONDS = 30.0  # about 1 on an idle machine
-_STOP_SECONDS = 5.0
-POLL_SECONDS = 0.05
 # A crash of the server alone takes nothing that was committed.
 CRASH_SAFE = ("-c", "fsync=off")
 # Nothing survives a power cut with these, and nothing has to.
@@ -46,7 +44,7 @@ class PostgresAccount:
 
 @dataclass(frozen=True)
 class PostgresPrograms:
-    """The folder of `initdb` and `postgres`, and the user to run them."""
+    """The folder of `initdb` and `pg_ctl`, and the user to run them."""
 
     folder: Path
     user: str | None  # PostgreSQL refuses root; None is the current user
@@ -58,7 +56,7 @@ class PostgresPrograms:
         debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_version, reverse=True)
         places = os.pathsep.join(map(str, debian))
         initdb = shutil.which("initdb", path=places) or shutil.which("initdb")
-        if initdb is None or not Path(initdb).with_name("postgres").exists():
+        if initdb is None or not Path(initdb).with_name("pg_ctl").exists():
             return None
         return cls(Path(initdb).parent, _unprivileged_user() if os.geteuid() == 0 else None)
 
@@ -82,7 +80,6 @@ class PostgresServer:
         self._record = record
         self._pids = PidFiles(record / "pids")
         self._home = Path()
-        self._child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Create and start the server; return when it serves. Raises PostgresError."""
@@ -90,7 +87,21 @@ class PostgresServer:
         # A home directory may be closed to the user who runs the server.
         self._home = Path(tempfile.mkdtemp(prefix="postrider-postgres-"))
         (self._record / "postgres-data").symlink_to(self._home)
-        self._create()
+        password = self._home / "password"
+        password.write_text(self.account.password)
+        if self._programs.user is not None:
+            for path in (self._home, password):
+                shutil.chown(path, self._programs.user)
+        self._run(
+            "initdb",
+            f"--pgdata={self._home / 'data'}",
+            f"--username={USER}",
+            f"--pwfile={password}",
+            "--auth=password",  # SCRAM's rounds would be most of a connection's cost
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+        )
         self._serve()
 
     def restart(self) -> None:
@@ -105,87 +116,48 @@ class PostgresServer:
         (self._record / "postgres-data").unlink(missing_ok=True)
 
     def _serve(self) -> None:
-        with (self._home / "log").open("ab") as log:
-            self._child = self._popen(*self._server(), output=log.fileno())
-        self._pids.add("postgres", self._child.pid)
-        deadline = time.monotonic() + START_SECONDS
-        while not self._ready():
-            if time.monotonic() > deadline or self._child.poll() is not None:
-                log_text = (self._home / "log").read_text(errors="replace")
-                self.discard()
-                raise PostgresError(f"PostgreSQL did not start:\n{log_text}")
-            time.sleep(POLL_SECONDS)
+        options = ["-h", "127.0.0.1", "-p", str(self.account.port), "-k", "", *self._options]
+        log, within = self._home / "log", f"--timeout={START_SECONDS:.0f}"
+        try:
+            self._control("start", f"--log={log}", within, f"--options={shlex.join(options)}")
+        except PostgresError as error:
+            log_text = log.read_text(errors="replace") if log.exists() else ""
+            self.discard()
+            raise PostgresError(f"PostgreSQL did not start:\n{error}\n{log_text}") from error
+        self._pids.add("postgres", int(self._lock.read_text().splitlines()[0]))
 
     def _end(self) -> None:
-        if self._child is None:
-            return
-        self._child.send_signal(signal.SIGQUIT)  # immediate shutdown
-        try:
-            self._child.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
+        if self._lock.exists():
+            with suppress(PostgresError):  # it has died, and its lock is left
+                self._control("stop", "--mode=immediate")
         self._pids.remove("postgres")
-        self._child = None
 
-    def _create(self) -> None:
-        password = self._home / "password"
-        password.write_text(self.account.password)
-        if self._programs.user is not None:
-            for path in (self._home, password):
-                shutil.chown(path, self._programs.user)
-        initdb = (
-            self._programs.folder / "initdb",
-            f"--pgdata={self._home / 'data'}",
-            f"--username={USER}",
-            f"--pwfile={password}",
-            "--auth=password",  # SCRAM's rounds would be most of a connection's cost
-            "--encoding=UTF8",
-            "--locale=C",
-            "--no-sync",
-        )
-        child = self._popen(*initdb, output=subprocess.PIPE)
-        said, _ = child.communicate()
-        if child.returncode:
-            raise PostgresError(f"initdb failed:\n{said.decode(errors='replace')}")
+    @property
+    def _lock(self) -> Path:
+        """The file that a running server keeps; its first line is the process id."""
+        return self._home / "data" / "postmaster.pid"
 
-    def _server(self) -> tuple[str | Path, ...]:
-        return (
-            self._programs.folder / "postgres",
-            "-D",
-            self._home / "data",
-            "-h",
-            "127.0.0.1",
-            "-p",
-            str(self.account.port),
-            "-k",
-            "",
-            *self._options,
-        )
+    def _control(self, action: str, *arguments: str) -> None:
+        self._run("pg_ctl", action, f"--pgdata={self._home / 'data'}", "--wait", *arguments)
 
-    def _popen(self, *command: str | Path, output: int) -> subprocess.Popen[bytes]:
+    def _run(self, program: str, *arguments: str) -> None:
+        """Run a program of PostgreSQL to its end. Raises PostgresError with its output."""
         user = self._programs.user
-        group = pwd.getpwnam(user).pw_gid if user else None
-        return subprocess.Popen(  # noqa: S603 - programs found on this machine, fixed arguments
-            command,
+        done = subprocess.run(  # noqa: S603 - programs found on this machine, fixed arguments
+            (self._programs.folder / program, *arguments),
             cwd=self._home,
             env={"PATH": os.defpath, "LANG": "C.UTF-8"},
             stdin=subprocess.DEVNULL,
-            stdout=output,
+            stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             user=user,
-            group=group,
+            group=pwd.getpwnam(user).pw_gid if user else None,
             extra_groups=[] if user else None,
+            check=False,
         )
-
-    def _ready(self) -> bool:
-        # One line of this file is the state of the server; pg_ctl reads it as well.
-        try:
-            lines = (self._home / "data" / "postmaster.pid").read_text().splitlines()
-        except FileNotFoundError:
-            return False
-        return any(line.strip() == "ready" for line in lines)
+        if done.returncode:
+            raise PostgresError(f"{program} failed:\n{done.stdout.decode(errors='replace')}")
 
 
 def _version(folder: Path) -> float:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from benchmarks.postgres import (
     FAST,
-    POLL_SECONDS,
     START_SECONDS,
     USER,
     PostgresAccount,
@@ -16,6 +15,7 @@ from benchmarks.postgres import (
 from ops import docker
 
 IMAGE = "postgres:18"
+_POLL_SECONDS = 0.05
 _NONE_FOUND = (
     "no PostgreSQL: set POSTGRES_URL, install postgresql (Debian, Ubuntu: as root "
     "'apt-get install postgresql') or start a Docker engine"
@@ -62,7 +62,7 @@ class PostgresContainer:
             except docker.DockerError:
                 if time.monotonic() > deadline or not self._container.runs:
                     raise
-                time.sleep(POLL_SECONDS)
+                time.sleep(_POLL_SECONDS)
             else:
                 return
 
