@@ -1,9 +1,8 @@
 """How fast the classifier counts events out of RabbitMQ, and answers questions meanwhile.
 
 Each event takes the whole path: out of RabbitMQ, read, counted in a database, committed,
-acknowledged. Either all events wait before the classifier starts (a flood), or they are published
-at a set rate (a stream). Every domain is as likely as the others; of real ones most events are of
-a few, whose rows are at hand, so this is the worst case.
+acknowledged. All events wait before the classifier starts. Every domain is as likely as the others;
+of real ones most events are of a few, whose rows are at hand, so this is the worst case.
 """
 
 import asyncio
@@ -11,7 +10,6 @@ import random
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -20,16 +18,14 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-import aiohttp
 from sqlalchemy import Connection
 
 from benchmarks import report
 from benchmarks.bench import SQLITE, Bench, BenchError, BenchPlan, load_average
 from benchmarks.report import Series
-from benchmarks.services import MeasuredService, Vhost, database
+from benchmarks.services import Vhost, database
 from services.classifier.service import MIGRATIONS
 from services.classifier.store import sql
-from shared import delivery
 from shared.broker import Broker
 from shared.contracts import (
     CountDomains,
@@ -48,11 +44,9 @@ WANTED_P99_SECONDS = 0.005  # of an answer
 MAX_SLOWER_SHARE = 0.15  # with the most domains, beside the fewest
 SIZES = ((1, WANTED_SINGLY), (1000, WANTED_TOGETHER))  # events a message
 TOGETHER_FACTOR = 10  # as many events in a flood of large messages
-STREAM_SECONDS = 3.0
 _ASK_SECONDS = 5.0
 _PAUSE_SECONDS = 0.02  # between two questions
 _FLOOD_SECONDS = 300.0  # for all of it
-_TICK_SECONDS = 0.005  # between two looks at the clock
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _BOUNCED_SHARE = 0.01  # of all events
 
@@ -83,51 +77,19 @@ class Flood(NamedTuple):
 
 async def flooded(bench: Bench, plan: FloodPlan) -> Flood:
     """Measure the classifier while it counts waiting events and is asked for domains."""
-    async with Vhost.opened(bench) as vhost:
-        made = sightings(plan.domains)
+    data, made = bench.directory / f"domains-{secrets.token_hex(4)}", sightings(plan.domains)
+    async with Vhost.opened(bench) as vhost, database(bench, plan.database) as settings:
+        await fill(settings.get("DATABASE_URL"), data, plan.domains)
         await vhost.publish(
             report_of(list(islice(made, min(plan.size, plan.count - start))))
             for start in range(0, plan.count, plan.size)
         )
-        async with _classifier(vhost, plan) as classifier:
+        async with vhost.running("classifier", data, **settings) as classifier:
             before = classifier.processor
             async with asyncio.timeout(_FLOOD_SECONDS):
                 rate, latencies, sums = await _watch_flood(vhost.broker, plan)
             spent = (classifier.processor - before) / plan.count
             return Flood(rate, spent, latencies, sums, classifier.memory)
-
-
-async def streamed(bench: Bench, plan: FloodPlan, rate: float) -> Series:
-    """Publish the events of `plan`, `rate` a second, and ask for domains over HTTP meanwhile.
-
-    Publisher, gateway and classifier have a process each. The rate of the series is that of
-    counting, between the first answer and the last.
-    """
-    async with (
-        Vhost.opened(bench) as vhost,
-        _classifier(vhost, plan),
-        vhost.gateway() as gateway,
-        aiohttp.ClientSession(
-            gateway.url, headers=gateway.headers, raise_for_status=True
-        ) as session,
-    ):
-        publishing = asyncio.create_task(bench.call(publish_stream, vhost.url, plan, rate))
-        try:
-            counted, latencies = await _watch_stream(vhost.broker, session, plan, publishing)
-        finally:
-            publishing.cancel()
-            await asyncio.gather(publishing, return_exceptions=True)
-    return Series(f"{rate:,.0f} a second, {plan.size:,} a message", [counted], latencies)
-
-
-@asynccontextmanager
-async def _classifier(vhost: Vhost, plan: FloodPlan) -> AsyncIterator[MeasuredService]:
-    """Run a classifier that knows the domains."""
-    data = vhost.bench.directory / f"classifier-{secrets.token_hex(4)}"
-    async with database(vhost.bench, plan.database) as settings:
-        await fill(settings.get("DATABASE_URL"), data, plan.domains)
-        async with vhost.running("classifier", data, **settings) as service:
-            yield service
 
 
 async def fill(url: str | None, data: Path, domains: int) -> None:
@@ -166,30 +128,6 @@ async def _watch_flood(
     if now == begun:
         raise BenchError("all events were counted at the first look: measure more of them")
     return (done - first) / (now - begun), latencies, sums
-
-
-async def _watch_stream(
-    broker: Broker,
-    session: aiohttp.ClientSession,
-    plan: FloodPlan,
-    publishing: asyncio.Task[float],
-) -> tuple[float, Sequence[float]]:
-    """Ask while events are published; return the rate of counting and the latencies."""
-    while await _counted(broker) == plan.domains:
-        if publishing.done():
-            problem = publishing.exception() or "measure more events"
-            raise BenchError(f"no event was counted: {problem}")
-        await asyncio.sleep(_PAUSE_SECONDS)
-    first, begun, latencies = await _counted(broker), time.perf_counter(), list[float]()
-    names = asked_domains(plan.domains)
-    while not publishing.done():
-        asked = time.perf_counter()
-        async with session.get(f"/v1/domains/{next(names)}") as response:
-            await response.read()
-        latencies.append(time.perf_counter() - asked)
-        await asyncio.sleep(_PAUSE_SECONDS)
-    publishing.result()
-    return (await _counted(broker) - first) / (time.perf_counter() - begun), latencies
 
 
 async def _counted(broker: Broker) -> int:
@@ -236,24 +174,6 @@ def report_of(some: Sequence[Sighting]) -> FeedbackReported:
     )
 
 
-async def publish_stream(url: str, plan: FloodPlan, rate: float) -> float:
-    """Publish events, so many a second; return the seconds until the last is confirmed."""
-    made, size = sightings(plan.domains), plan.size
-    # Messages are made before, so that the rate is that of publishing.
-    items = [
-        delivery.publishing(report_of(list(islice(made, size)))) for _ in range(plan.count // size)
-    ]
-    async with Broker.connect(url, "stream") as broker, asyncio.TaskGroup() as group:
-        begun, sent = time.perf_counter(), 0
-        while sent < len(items):
-            due = min(len(items), int((time.perf_counter() - begun) * rate / size) + 1)
-            for item in items[sent:due]:
-                group.create_task(broker.send(item))
-            sent = due
-            await asyncio.sleep(_TICK_SECONDS)
-    return time.perf_counter() - begun
-
-
 async def lines(bench: Bench, plan: BenchPlan) -> AsyncIterator[str]:
     """Measure each size of messages into each database; yield the tables and their verdicts."""
     for name in plan.databases:
@@ -261,15 +181,6 @@ async def lines(bench: Bench, plan: BenchPlan) -> AsyncIterator[str]:
             yield f"\n{size:,} a message through RabbitMQ into {name}; {load_average()}"
             async for line in _flood_lines(bench, plan, FloodPlan(0, 0, size, name), wanted):
                 yield line
-            yield f"\n{size:,} a message as a stream into {name}; {load_average()}"
-            found = []
-            for rate in (wanted / 2, wanted):
-                events = round(rate * STREAM_SECONDS / size) * size
-                streaming = FloodPlan(events, plan.domains[0], size, name)
-                found.append(await streamed(bench, streaming, rate))
-            yield report.table("events/s", found)
-            for each in found:
-                yield report.soon(each, WANTED_P99_SECONDS)
 
 
 async def _flood_lines(

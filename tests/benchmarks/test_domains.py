@@ -37,16 +37,6 @@ def test_they_are_what_anybody_might_send() -> None:
     assert {each.domain for each in read.sightings} == {domains.domain(n) for n in range(7)}
 
 
-@pytest.mark.parametrize("size", [1, 10])
-async def test_events_pour_in_while_questions_are_asked(bench: Bench, size: int) -> None:
-    """Events are counted between the first answer and the last, and each answer has its time."""
-    plan = domains.FloodPlan(count=1000, domains=20, size=size)
-    found = await domains.streamed(bench, plan, 500)
-
-    assert 0 < found.rate < 1000
-    assert len(found.latencies) > 10
-
-
 async def test_what_is_filled(tmp_path: Path) -> None:
     """Before the measurement each domain is known by one delivery, and no id is."""
     await domains.fill(None, tmp_path, 30)
