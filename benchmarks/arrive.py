@@ -19,7 +19,7 @@ from benchmarks.services import MeasuredGateway, Vhost
 from benchmarks.sink import Discard
 from ops.load.http import HttpConnection
 from shared.contracts import Category
-from shared.shards import SHARDS, shard_of
+from shared.topology import SHARDS, shard_of
 
 IDLE_P99_SECONDS = 0.015  # wanted with nothing else to do
 BUSY_P99_SECONDS = 0.030  # wanted while newsletters wait

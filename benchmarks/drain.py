@@ -27,8 +27,7 @@ from benchmarks.services import NO_CLIENT, Vhost, mean
 from benchmarks.sink import Sink
 from shared.consumer import Subscription
 from shared.contracts import Category, EmailDelivered
-from shared.shards import SHARDS
-from shared.topology import EVIDENCE, RUNNING, Owner, dead_queue, sending_queue
+from shared.topology import EVIDENCE, RUNNING, SHARDS, Owner, dead_queue, sending_queue
 
 CELERY_PROCESSES = 4
 CELERY_TASKS = "benchmarks.tasks"

@@ -9,7 +9,7 @@ from pydantic.json_schema import models_json_schema
 from shared import contracts, rights, topology
 from shared.contracts import CONTRACTS, Answer, Contract, Event
 from shared.delivery import TRACE
-from shared.shards import SHARDS, type_of
+from shared.topology import SHARDS, type_of
 
 Json = dict[str, Any]
 

@@ -17,8 +17,7 @@ from ops.broker import BrokerError, Management
 from shared import rabbitmq, rights, topology
 from shared.broker import Broker
 from shared.runtime.outage import Outage, described
-from shared.shards import shard_of
-from shared.topology import RUNNING, Owner
+from shared.topology import RUNNING, Owner, shard_of
 
 _START_SECONDS = 60.0  # for a broker that is still starting
 _MAX_START_SECONDS = 86_400.0

@@ -11,7 +11,7 @@ from typing import Any
 
 from shared.delivery import ATTEMPT, CAUSE, DIED_AT, ORIGIN, REASON, Delivery, Publishing
 from shared.identity import USER
-from shared.shards import type_of
+from shared.topology import type_of
 
 BROKER_REASON = "the broker's own decision"
 # Our consumers reject unread a body that is too large, and a message on which reading fails.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from shared import retry, shards, topology
+from shared import retry, topology
 from shared.contracts import Answer, Contract, Event, Question, decode, encode
 from shared.errors import Undecodable
 from shared.identity import USER, Identity, attributed, check_reply_to
@@ -89,7 +89,7 @@ def publishing(
     trace: Mapping[str, str] | None = None,
 ) -> Publishing:
     """Return the publishing of a command, question or event. Raises TypeError for an answer."""
-    key = shards.routing_key(message)
+    key = topology.routing_key(message)
     return Publishing(
         exchange=topology.exchange_of(message),
         routing_key=key,

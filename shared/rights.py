@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from shared.contracts import CONTRACTS, Category, Event
-from shared.shards import SHARD_PATTERN, SHARDED, shard_of
 from shared.topology import (
     COMMANDS,
     DEAD,
@@ -16,10 +15,13 @@ from shared.topology import (
     DELIVERY_LIMIT,
     EVENTS,
     OPERATOR,
+    SHARD_PATTERN,
+    SHARDED,
     Binding,
     Owner,
     Queue,
     is_reserved,
+    shard_of,
 )
 
 MAX_PROGRAM_EVENTS = 100_000  # in a program's queue; the oldest are dropped first

@@ -111,6 +111,8 @@ NO_MODULE = {
     "tests/test_architecture.py": "it is about the whole tree",
     "tests/test_wording.py": "the same",
     "tests/shared/test_group_consumer.py": "the consumer in groups: each delivery as if alone",
+    "tests/shared/test_shards.py": "queues and rights together: a queue for each shard",
+    "tests/shared/storage/test_clock.py": "DatabaseClock, a class of shared/storage/database.py",
     "tests/shared/test_poison.py": "broker and consumer, with messages that would break them",
     "tests/shared/test_guarantee.py": "broker and consumer, on a RabbitMQ that restarts",
     "tests/otp/test_refusals.py": "handlers, store and databases together: what a guesser learns",
@@ -343,7 +345,7 @@ def test_the_rules_bite(rule: Rule, path: str, text: str) -> None:
     [
         (layers, "services/otp/x.py", "from shared import retry\nfrom services.otp import codes"),
         (layers, "services/otp/x.py", "from . import codes"),
-        (libraries, "shared/rabbitmq/values.py", "from pamqp import decode"),
+        (libraries, "shared/rabbitmq/frames.py", "from pamqp import decode"),
         (libraries, "services/otp/migrations/0001_x.py", "import sqlalchemy as sa"),
         (
             purity,

@@ -28,8 +28,7 @@ from shared.contracts import (
 )
 from shared.runtime import health, lifecycle
 from shared.runtime.sealing import AddressHasher, Sealer
-from shared.storage.clock import ASK_SECONDS, DatabaseClock
-from shared.storage.database import Database
+from shared.storage.database import ASK_SECONDS, Database, DatabaseClock
 from shared.storage.rate_limit import TokenBuckets
 from shared.topology import (
     QUESTION_SECONDS,

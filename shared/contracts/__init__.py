@@ -50,7 +50,7 @@ from shared.contracts.ledger import (
     ListEmails,
     RecipientStatus,
 )
-from shared.contracts.mail import AcceptedEmail, Category, SendEmail
+from shared.contracts.mail import AcceptedEmail, Category, SendEmail, Subscribe, Unsubscribe
 from shared.contracts.message import (
     MAX_SMALL_BYTES,
     MAX_VALUES,
@@ -76,7 +76,6 @@ from shared.contracts.outcomes import (
     ReplyClass,
     Stage,
 )
-from shared.contracts.schedule import Subscribe, Unsubscribe
 from shared.contracts.suppressions import (
     AddSuppressions,
     AnnounceSuppressions,

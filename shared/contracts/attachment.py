@@ -1,11 +1,21 @@
-"""The attachments of a mail: file names, media types and base64, checked when they come in."""
+"""The attachments of a mail, checked when they come in: file names, media types and base64.
+
+An iCalendar object is an invitation, its answer or its end (RFC 5545, 5546, 6047).
+"""
 
 import re
 import string
 from collections.abc import Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from shared.contracts import address
 
@@ -18,6 +28,7 @@ MAX_CONTENT_CHARS = -(-MAX_ATTACHED_BYTES // 3) * 4  # of one file as base64
 MAX_NAME_BYTES = 255  # as UTF-8: what file systems take; percent-encoded it still fits one line
 MAX_TYPE_CHARS = 200
 MAX_CONTENT_ID_CHARS = 201
+MAX_CALENDAR_CHARS = 256 * 1024  # a meeting has 2,000; larger files are attachments
 CONTENT_ID = r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}(@[A-Za-z0-9][A-Za-z0-9.-]{0,99})?$"
 
 _BASE64 = (string.ascii_letters + string.digits + "+/").encode()
@@ -29,6 +40,17 @@ _TYPE = re.compile(rf"{_NAME}/{_NAME}(?:{_PARAMETER})*")
 TYPE_FORM = f"^{_TYPE.pattern}$"
 NAME_FORM = r"^[^/\\\u0000-\u001f]+$"
 BASE64_FORM = "^[A-Za-z0-9+/]*={0,2}$"
+
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_FOLD = re.compile(r"(?:\r\n|\r|\n)[ \t]")  # RFC 5545 3.1
+_METHOD = re.compile(r"METHOD(?:;[^:]*)?:(.*)", re.IGNORECASE)  # RFC 5545 3.7.2
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")  # RFC 5545 3.1 has no CONTROL but HTAB
+_BEGIN, _END = "BEGIN:VCALENDAR", "END:VCALENDAR"
+
+# The purpose of an iCalendar object (RFC 5546 1.4); mail programs show buttons by it.
+CalendarMethod = Literal[
+    "PUBLISH", "REQUEST", "REPLY", "ADD", "CANCEL", "REFRESH", "COUNTER", "DECLINECOUNTER"
+]
 
 
 def _check_file_name(text: str) -> str:
@@ -117,3 +139,36 @@ Attachments = Annotated[
     Field(max_length=MAX_ATTACHMENTS, fail_fast=True),
     AfterValidator(check_attachments),
 ]
+
+
+def _check_calendar(text: str) -> str:
+    """Return an iCalendar object as it is. Raises ValueError for anything but one object."""
+    if _CONTROL.search(text):
+        raise ValueError("must have no control characters but line ends and tabs")
+    lines = [line.upper() for line in _LINE_END.split(text.strip())]
+    whole = lines[:1] == [_BEGIN] and lines[-1:] == [_END]
+    if not whole or lines.count(_BEGIN) > 1 or lines.count(_END) > 1:
+        raise ValueError(f"must be one iCalendar object, from {_BEGIN} to {_END}")
+    return text
+
+
+class CalendarObject(BaseModel):
+    """An iCalendar object, which a mail program shows as an invitation with its buttons."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    method: CalendarMethod = Field(description="The same as METHOD in the content")
+    content: Annotated[
+        str,
+        StringConstraints(max_length=MAX_CALENDAR_CHARS),
+        AfterValidator(_check_calendar),
+    ] = Field(repr=False, description="From BEGIN:VCALENDAR to END:VCALENDAR")
+
+    @model_validator(mode="after")
+    def _has_its_method(self) -> Self:
+        # Outlook shows no buttons where the two differ, and RFC 6047 2.4 wants them equal.
+        lines = _LINE_END.split(_FOLD.sub("", self.content))
+        found = [method[1] for line in lines if (method := _METHOD.fullmatch(line))]
+        if [each.strip().upper() for each in found] != [self.method]:
+            raise ValueError(f"must have METHOD:{self.method} in its content, once")
+        return self

@@ -1,18 +1,18 @@
-"""The command to send a mail."""
+"""The command to send a mail, and the commands to the scheduler, which mails again and again."""
 
 from collections.abc import Mapping
 from enum import StrEnum
 from itertools import chain
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from shared.contracts import address, header
-from shared.contracts.attachment import Attachments
-from shared.contracts.calendar import CalendarObject
+from shared.contracts.attachment import Attachments, CalendarObject
 from shared.contracts.fields import (
     MAX_RECIPIENTS,
     NOT_EMPTY,
+    Address,
     Addresses,
     Attempt,
     Id,
@@ -33,6 +33,8 @@ from shared.contracts.message import Command
 # larger than the command: it has all defaults and a list of the pending recipients.
 MAX_MAIL_BYTES = (16 * 1024 - 256) * 1024
 MAX_SEALED_CHARS = 1024 * 1024  # enough for a mail with a code in a template of a deployment
+
+Frequency = Literal["@hourly", "@daily", "@weekly", "@monthly"]
 
 
 def _each_once(addresses: tuple[str, ...]) -> tuple[str, ...]:
@@ -183,3 +185,31 @@ class AcceptedEmail(Command):
         # Nobody else has it yet, so it may still change; a copy would cost a fifth of the reading.
         object.__setattr__(message, "size_bytes", len(body))
         return message
+
+
+class Subscribe(Command):
+    """Asks the scheduler to mail a content to an address again and again.
+
+    The same address and content type of a client are one subscription: a second command changes
+    its frequency.
+    """
+
+    keys = ("schedule.subscribe",)
+
+    email: Address
+    client: Id | None = None
+    content_type: Id = Field(description="The name of the content")
+    frequency: Frequency
+    retries: Retries | None = Field(
+        None, description="Of each mail: further attempts at most; the schedule alone if absent"
+    )
+
+
+class Unsubscribe(Command):
+    """Asks the scheduler to end a subscription; harmless if there is none."""
+
+    keys = ("schedule.unsubscribe",)
+
+    email: Address
+    client: Id | None = None
+    content_type: Id

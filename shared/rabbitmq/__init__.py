@@ -5,9 +5,8 @@ messages, confirms and acknowledgements are written and read here, on the librar
 that takes a third of the processor time.
 """
 
-from shared.rabbitmq import values
-from shared.rabbitmq.connection import Connection
-from shared.rabbitmq.declaration import declare
+from shared.rabbitmq import frames
+from shared.rabbitmq.connection import Connection, declare
 from shared.rabbitmq.publisher import Publisher
 from shared.rabbitmq.queue_reader import ChannelTag, Fetched, QueueReader, fetching
 
@@ -21,4 +20,4 @@ __all__ = [
     "fetching",
 ]
 
-values.install()
+frames.install()

@@ -1,9 +1,9 @@
-"""A connection to the broker that comes back by itself, for one purpose of one service."""
+"""A connection to the broker that comes back by itself, and the topology made on one."""
 
 import asyncio
 import math
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Self
 
@@ -17,15 +17,18 @@ from yarl import URL
 
 from shared.config.url import masked, tls
 from shared.errors import Unavailable
-from shared.rabbitmq import values
+from shared.rabbitmq import frames
 from shared.rabbitmq.channel import Channel, Socket
 from shared.runtime.outage import Outage, described
+from shared.topology import Exchange, Queue
 
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 5.0
 RECONNECT_SECONDS = 1.0
 # Each side sends one so often; aiormq gives a connection up after three intervals and 3 seconds.
 HEARTBEAT_SECONDS = 9
+DECLARE_SECONDS = 60.0  # of the whole topology: each quorum queue elects a leader
+CHANNELS = 4  # on which queues elect at the same time: half of the time of one, eight gain no more
 NOT_ALLOWED = 530  # the broker's code for a virtual host that is missing or not for this user
 DEFAULT_USER = "guest"  # and its password: RabbitMQ takes it over loopback alone
 
@@ -155,7 +158,7 @@ class Connection:
                         name=self._name,
                     )
         except InvalidFrameError as error:
-            refusal = values.refused_by(error)
+            refusal = frames.refused_by(error)
             # A limit of connections has the same code, and others may close theirs.
             if refusal.startswith(f"{NOT_ALLOWED} ") and "limit" not in refusal:
                 raise VhostRefusedError(refusal) from error
@@ -224,3 +227,44 @@ async def _close(connection: _LibraryConnection) -> None:
     with suppress(Unavailable), translated("not closed"):
         async with asyncio.timeout(CLOSE_SECONDS):
             await connection.close()
+
+
+async def declare(url: str, exchanges: Iterable[Exchange], queues: Sequence[Queue]) -> None:
+    """Make exchanges, queues and bindings; harmless when they are there already.
+
+    Raises Unavailable, also when one is there with other arguments: those can never be changed.
+    """
+    async with Connection.open(URL(url), "declare", 0) as connection:
+        with translated(masked(URL(url))):
+            async with asyncio.timeout(DECLARE_SECONDS):
+                library = await connection.library()
+                async with library.channel() as channel:
+                    await _declare_exchanges(channel, exchanges)
+                left = iter(queues)  # shared by all channels
+                await asyncio.gather(*(_declare_queues(library, left) for _ in range(CHANNELS)))
+
+
+async def _declare_exchanges(
+    channel: aio_pika.abc.AbstractChannel, exchanges: Iterable[Exchange]
+) -> None:
+    for exchange in exchanges:
+        alternate = exchange.alternate
+        arguments: dict[str, Any] = {"alternate-exchange": alternate} if alternate else {}
+        await channel.declare_exchange(
+            exchange.name,
+            exchange.kind,
+            durable=True,
+            arguments=arguments,
+        )
+
+
+async def _declare_queues(
+    library: aio_pika.abc.AbstractConnection, queues: Iterable[Queue]
+) -> None:
+    async with library.channel() as channel:
+        for queue in queues:
+            declared = await channel.declare_queue(
+                queue.name, durable=True, arguments=dict(queue.arguments)
+            )
+            for binding in queue.bindings:
+                await declared.bind(binding.exchange, binding.key)

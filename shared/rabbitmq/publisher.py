@@ -9,11 +9,10 @@ from shared import contracts
 from shared.delivery import Publishing
 from shared.errors import NoQueue, Unavailable
 from shared.identity import DIRECT_REPLY
-from shared.rabbitmq import frames, values
-from shared.rabbitmq.channel import Channel
+from shared.rabbitmq import frames
+from shared.rabbitmq.channel import ACK, NACK, RETURN, Channel
 from shared.rabbitmq.connection import CLOSE_SECONDS, Connection, translated
 from shared.rabbitmq.frames import PublishFrames
-from shared.rabbitmq.stream import ACK, NACK, RETURN
 
 PUBLISH_SECONDS = 5.0  # for a confirm, the wait for a connection included
 SLICE_MESSAGES = 50  # of many, between which other tasks go on
@@ -84,7 +83,7 @@ class _PublishingChannel:
         return [self._confirms.pop(each) for each in numbers]
 
     def _on_return(self, _arguments: bytes, header: bytes, _body: bytes) -> None:
-        confirm = self._by_id.get(values.properties(header).get("message_id", ""))
+        confirm = self._by_id.get(frames.properties(header).get("message_id", ""))
         if confirm is not None:
             _resolve(confirm, NoQueue("no queue takes the message"))
 
@@ -274,7 +273,7 @@ class Publisher:
             await current.channel.library.close(timeout=CLOSE_SECONDS)
 
     def _on_deliver(self, _arguments: bytes, header: bytes, body: bytes) -> None:
-        text = values.properties(header).get
+        text = frames.properties(header).get
         kind: str = text("message_type", "")
         if self._on_reply is not None and len(body) <= contracts.max_bytes(kind):
             self._on_reply(text("correlation_id", ""), kind, body)

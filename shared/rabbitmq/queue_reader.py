@@ -10,11 +10,11 @@ import structlog
 from aiormq.abc import DeliveredMessage
 from pamqp import commands
 
-from shared import contracts, delivery, identity, shards
+from shared import contracts, delivery, identity, topology
 from shared.delivery import Delivery
 from shared.errors import Unavailable
 from shared.rabbitmq import connection as connections
-from shared.rabbitmq import frames, values
+from shared.rabbitmq import frames
 from shared.rabbitmq.channel import Channel
 from shared.rabbitmq.connection import CLOSE_SECONDS, CONNECT_SECONDS, Connection, translated
 from shared.retry import MAX_ATTEMPTS
@@ -136,7 +136,7 @@ class QueueReader:
         channel.track(number)
         tag = ChannelTag(channel, number)
         try:
-            received = Received(key, values.properties(header), body)
+            received = Received(key, frames.properties(header), body)
             message = read(self._queue, received, self._connection.user)
             if len(body) <= contracts.max_bytes(message.type):
                 self._on_delivery(message, tag)
@@ -231,7 +231,7 @@ def read(queue: str, message: Received, reader: str) -> Delivery:
     )
     return Delivery(
         queue=queue,
-        type=text("message_type") or shards.type_of(message.routing_key),
+        type=text("message_type") or topology.type_of(message.routing_key),
         body=message.body,
         message_id=message_id,
         correlation_id=text("correlation_id") or message_id,

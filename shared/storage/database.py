@@ -2,9 +2,11 @@
 
 import asyncio
 import sqlite3
+import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
@@ -18,11 +20,13 @@ from yarl import URL
 from shared.config.url import masked
 from shared.errors import Reject, Retry
 from shared.runtime.outage import Outage, described
-from shared.storage import sqlite
+from shared.storage import dialect, sqlite
+from shared.storage.dialect import MILLISECONDS_PER_SECOND, Clock
 
 POOL_SIZE = 5  # connections to PostgreSQL a service
 START_SECONDS = 30.0  # to wait for a server that is still starting
 RECONNECT_SECONDS = 1.0
+ASK_SECONDS = 10.0  # between two looks; a steady clock drifts by less than a millisecond
 _URL_VARIABLE = "DATABASE_URL"
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: starting or ending; full
 _AWAY_STATES = frozenset({"57P03", "53300"})
@@ -204,6 +208,41 @@ class HandlerDatabase(Database):
         """Empty the log as `Database.empty_log` does. Raises Retry."""
         with as_handler_errors(self._tables):
             await super().empty_log()
+
+
+class DatabaseClock:
+    """A database's time: asked for now and then, and counted on with a clock that never jumps.
+
+    So the age of nothing is wrong on a host whose own clock is wrong or is corrected.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        steady: Callable[[], float] = time.monotonic,
+        clock: Clock = dialect.now,
+    ) -> None:
+        self._database = database
+        self._steady = steady
+        self._clock = clock
+        self._begin = 0.0  # of the steady clock, in seconds since 1970 by the database's
+
+    async def ask(self) -> None:
+        """Ask the database for its time; do it before the first use. Raises OSError.
+
+        Every ASK_SECONDS is often enough. After a failure the time goes on as before.
+        """
+        begun = self._steady()
+        try:
+            found = await self._database.read(lambda c: dialect.read_now(c, self._clock))
+        except sa.exc.SQLAlchemyError as error:
+            raise OSError(f"the time of the database: {type(error).__name__}") from error
+        # The database looked at its clock at some moment between the two.
+        self._begin = found / MILLISECONDS_PER_SECOND - (begun + self._steady()) / 2
+
+    def now(self) -> datetime:
+        """Return the time."""
+        return datetime.fromtimestamp(self._begin + self._steady(), UTC)
 
 
 async def _run(engine: AsyncEngine, work: Callable[[sa.Connection], T]) -> T:

@@ -5,7 +5,7 @@ import pytest
 from benchmarks import arrive
 from benchmarks.arrive import Arrivals
 from benchmarks.bench import Bench
-from shared.shards import SHARDS, shard_of
+from shared.topology import SHARDS, shard_of
 
 
 @pytest.mark.rabbit

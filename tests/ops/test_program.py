@@ -13,8 +13,7 @@ from ops.__main__ import main
 from ops.broker import BrokerError, ManagementError
 from ops.broker import RabbitServer as Node
 from shared import rabbitmq, rights, topology
-from shared.shards import shard_of
-from shared.topology import EVENTS, Binding
+from shared.topology import EVENTS, Binding, shard_of
 from tests.tap import depth, publish_raw
 
 pytestmark = pytest.mark.rabbit

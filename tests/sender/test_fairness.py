@@ -18,7 +18,7 @@ from shared import topology
 from shared.broker import Broker
 from shared.contracts import Category, EmailDelivered, SendEmail, decode, encode
 from shared.rabbitmq import declare
-from shared.shards import SHARDED, shard_of
+from shared.topology import SHARDED, shard_of
 from tests.sender.commands import a_command
 from tests.sender.senders import environment
 from tests.serving import serving

@@ -23,7 +23,7 @@ from services.sender.smtp.connect import connect
 from services.sender.smtp.relay import Extensions, Tls
 from services.sender.store import ClaimStore
 from shared.contracts import EmailBounced, EmailDeferred, EmailDelivered, ReplyClass, Stage
-from shared.contracts.calendar import CalendarObject
+from shared.contracts.attachment import CalendarObject
 from tests.sender.commands import a_command
 from tests.sender.mails import ANNA, a_mail, a_pool, a_relay, ends, of, sent
 from tests.sender.senders import a_sender, later

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared import delivery, shards, topology
+from shared import delivery, topology
 from shared.contracts import (
     Answer,
     Contract,
@@ -68,7 +68,7 @@ def test_a_publishing_has_the_type_and_id_of_its_message(message: Contract) -> N
 
     assert decode(made.type, made.body) == message
     assert made.type == message.routing_key
-    assert made.routing_key == shards.routing_key(message)
+    assert made.routing_key == topology.routing_key(message)
     assert made.message_id == made.correlation_id == message.id
     assert made.mandatory is message.must_arrive
     assert made.persistent is not isinstance(message, Question)
@@ -102,7 +102,7 @@ def test_the_asker_gets_copies_of_events_and_answers() -> None:
 
     assert [(item.exchange, item.routing_key) for item in made] == [
         (topology.EVENTS, "email.delivered"),
-        (topology.COMMANDS, shards.routing_key(SEND)),
+        (topology.COMMANDS, topology.routing_key(SEND)),
         ("", ASKED.reply_to),
         ("", ASKED.reply_to),
     ]

@@ -11,8 +11,17 @@ from shared import rights, topology
 from shared.contracts import CONTRACTS, Category, SendEmail
 from shared.rabbitmq import declare
 from shared.rights import User
-from shared.shards import SHARDED, SHARDS, routing_key, shard_of, type_of
-from shared.topology import EXCHANGES, Binding, Queue, queues
+from shared.topology import (
+    EXCHANGES,
+    SHARDED,
+    SHARDS,
+    Binding,
+    Queue,
+    queues,
+    routing_key,
+    shard_of,
+    type_of,
+)
 from tests.sender.commands import a_command
 from tests.shared.messages import fact
 from tests.shared.test_topology import BY_NAME, read_bindings, read_queues, takers

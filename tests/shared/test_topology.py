@@ -9,7 +9,7 @@ import pytest
 from aio_pika.abc import AbstractIncomingMessage
 
 from ops.broker import RabbitServer as Node
-from shared import shards, topology
+from shared import topology
 from shared.contracts import Category, Command, Contract, Event, Question
 from shared.errors import Unavailable
 from shared.rabbitmq import declare
@@ -197,7 +197,7 @@ def test_what_must_arrive_has_a_queue(message: Contract) -> None:
     """Every message that is refused without a queue has one as soon as its service runs."""
     if not isinstance(message, Command | Question | Event):
         return
-    names = takers(topology.exchange_of(message), shards.routing_key(message))
+    names = takers(topology.exchange_of(message), topology.routing_key(message))
 
     assert not message.must_arrive or names
 

@@ -25,8 +25,12 @@ from services.gateway.clients.clients import Scope
 from services.gateway.clients.idempotency import RequestStamp
 from shared.broker import Broker
 from shared.contracts import Category, SendEmail, header
-from shared.contracts.attachment import MAX_ATTACHMENTS, Attachment, check_attachments
-from shared.contracts.calendar import CalendarObject
+from shared.contracts.attachment import (
+    MAX_ATTACHMENTS,
+    Attachment,
+    CalendarObject,
+    check_attachments,
+)
 from shared.contracts.fields import (
     MAX_RECIPIENTS,
     MAX_RETRIES,

@@ -27,7 +27,7 @@ from services.gateway.clients.idempotency import RequestStamp
 from shared.broker import Broker
 from shared.contracts import SendEmail, Subscribe, Unsubscribe
 from shared.contracts.fields import Address, Id, LineText, Subject, Text
-from shared.contracts.schedule import Frequency
+from shared.contracts.mail import Frequency
 from shared.errors import NoQueue
 
 

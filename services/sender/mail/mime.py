@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.sender.mail import headers
-from shared.contracts.attachment import Attachment
-from shared.contracts.calendar import CalendarObject
+from shared.contracts.attachment import Attachment, CalendarObject
 from shared.contracts.header import MAX_LINE_CHARS
 
 _SEVEN_BIT = b"\t\r\n" + bytes(range(0x20, 0x7F))  # need no encoding

@@ -16,8 +16,7 @@ from services.gateway.api.problem import Problem
 from services.gateway.clients.idempotency import RequestStamp
 from shared import contracts
 from shared.contracts import Category, SendEmail
-from shared.contracts.attachment import Attachment
-from shared.contracts.calendar import CalendarObject
+from shared.contracts.attachment import Attachment, CalendarObject
 from shared.contracts.fields import Tag
 
 STAMP = RequestStamp("m1", datetime(2026, 11, 1, 12, tzinfo=UTC))

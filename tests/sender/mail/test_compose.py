@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from services.sender.mail.compose import MailDefaults, OutgoingMail, compose
 from services.sender.mail.mime import MailContent
 from shared.contracts import Category, SendEmail, address
-from shared.contracts.calendar import CalendarMethod, CalendarObject
+from shared.contracts.attachment import CalendarMethod, CalendarObject
 from shared.contracts.fields import END_OF_TIME, EPOCH
 from tests.sender import library
 from tests.sender.commands import NOW, a_command, a_file

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from services.sender.mail import mime
 from services.sender.mail.mime import MailContent
-from shared.contracts.attachment import MAX_ATTACHED_BYTES, Attachment
-from shared.contracts.calendar import CalendarObject
+from shared.contracts.attachment import MAX_ATTACHED_BYTES, Attachment, CalendarObject
 from tests.sender import library
 from tests.sender.commands import a_file
 

@@ -47,8 +47,7 @@ from shared.contracts import (
     VerifyCode,
     Withholding,
 )
-from shared.contracts.attachment import Attachment
-from shared.contracts.calendar import CalendarObject
+from shared.contracts.attachment import Attachment, CalendarObject
 from shared.contracts.fields import Tag
 from tests.shared.golden.ledger_examples import AT, EMAIL, EVENT, LEDGER_EXAMPLES, MESSAGE_ID
 

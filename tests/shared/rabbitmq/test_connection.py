@@ -13,10 +13,12 @@ import trustme
 from pamqp import commands
 from yarl import URL
 
+from shared.delivery import Publishing
 from shared.errors import Unavailable
 from shared.rabbitmq import Connection, Publisher, declare
 from shared.rabbitmq import connection as connections
 from shared.rabbitmq import publisher as publishers
+from shared.topology import Binding, Exchange, Queue
 from tests.proxy import Proxy
 from tests.shared.rabbitmq.messages import QUORUM, item, waiting
 from tests.shared.rabbitmq.scripted import Peer, Script
@@ -322,3 +324,21 @@ async def test_a_login_refused_to_a_running_service_is_tried_again(script: Scrip
             await until(is_up)
 
     assert any("refuses the login" in str(each.get("reason")) for each in logs)
+
+
+async def test_exchanges_queues_and_bindings_are_made(vhost: str, steady: Connection) -> None:
+    """Declaring is repeatable; a queue with other arguments is an error."""
+    exchanges = [Exchange("rest", "fanout"), Exchange("work", "topic", "rest")]
+    queues = [
+        Queue("a", None, (Binding("work", "a.*"),), {"x-max-length": 10}),
+        Queue("others", None, (Binding("rest", ""),), {}),
+    ]
+    for _ in range(2):
+        await declare(vhost, exchanges, queues)
+    publisher = Publisher(steady, "tests")
+    for number, key in enumerate(("a.b", "c")):
+        await publisher.publish(Publishing("work", key, "t", b"", f"m{number}", "c"))
+
+    assert [await waiting(steady, name) for name in ("a", "others")] == [1, 1]
+    with pytest.raises(Unavailable, match="PRECONDITION_FAILED"):
+        await declare(vhost, [], [Queue("a", None, (), {"x-max-length": 11})])

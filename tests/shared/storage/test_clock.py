@@ -6,8 +6,7 @@ import pytest
 
 from ops import ports
 from services.sender.service import MIGRATIONS
-from shared.storage.clock import DatabaseClock
-from shared.storage.database import Database, PostgresDatabase
+from shared.storage.database import Database, DatabaseClock, PostgresDatabase
 from tests.clock import Clock, Watch
 from tests.databases import Opener
 

@@ -9,9 +9,8 @@ from pamqp import body, commands, frame, header, heartbeat
 from pamqp.base import Frame
 from structlog.testing import capture_logs
 
-from shared.rabbitmq.frames import confirmed, delivered
-from shared.rabbitmq.stream import ACK, DELIVER, BrokerStream
-from shared.rabbitmq.values import properties
+from shared.rabbitmq.channel import ACK, DELIVER, BrokerStream
+from shared.rabbitmq.frames import confirmed, delivered, properties
 
 CHANNEL = 7
 HEARTBEAT = frame.marshal(heartbeat.Heartbeat(), 0)
