@@ -62,7 +62,8 @@ ledger   deletes mails to the address with their outcomes, bounces and other ent
 sender   deletes outcomes for it, the last day's within SENDER_REMEMBER (7 days)
 otp      deletes codes, guesses and counts of it
 
-Left are mails in queues and dead letters: see ops dead. Sums stay, they name nobody."""
+Left are mails that wait in queues, which are still sent, and dead letters: see ops dead. To send
+nothing more, suppress the address first. Sums stay, they name nobody."""
 
 A = TypeVar("A", bound=Answer)
 

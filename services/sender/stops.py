@@ -121,17 +121,14 @@ class StopTable:
         self._connection = connection
         self._now = now
         self._hasher = hasher
-        self._is_server = connection.dialect.name == "postgresql"
 
     def lock_claims(self, connection: sa.Connection, *, alone: bool) -> None:
         """Wait until the transaction can overlook no cancellation; claims share the lock.
 
         Without it a claim and a cancellation at the same time would not see each other, and the
-        client would be told that a mail is cancelled which is sent. SQLite has one writer anyway.
+        client would be told that a mail is cancelled which is sent.
         """
-        if self._is_server:
-            lock = sa.func.pg_advisory_xact_lock if alone else sa.func.pg_advisory_xact_lock_shared
-            connection.execute(sa.select(lock(sa.literal(_LOCK, sa.BigInteger))))
+        dialect.lock(connection, _LOCK, alone=alone)
 
     def find(
         self, connection: sa.Connection, mails: Sequence[tuple[SendEmail, Sequence[str]]]

@@ -62,6 +62,16 @@ def read_now(connection: sa.Connection, clock: Clock = now) -> int:
     return found
 
 
+def lock(connection: sa.Connection, number: int, *, alone: bool) -> None:
+    """Wait for a lock of the database, which the transaction has until its end.
+
+    Any number of transactions share it, or one has it `alone`. SQLite has one writer anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        wait = sa.func.pg_advisory_xact_lock if alone else sa.func.pg_advisory_xact_lock_shared
+        connection.execute(sa.select(wait(sa.literal(number, sa.BigInteger))))
+
+
 def insert(connection: sa.Connection, table: sa.Table) -> Insert:
     """Return an insert that knows `ON CONFLICT`, which SQLAlchemy has once for each dialect."""
     return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)

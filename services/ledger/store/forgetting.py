@@ -36,6 +36,8 @@ from shared.storage.database import Database, HandlerDatabase
 from shared.storage.dialect import Clock
 
 FORGET_MAILS = 200  # a transaction: no record waits long for it
+# The number of the lock between records and forgetting, among the advisory locks of a database.
+_LOCK = 0x6C656467_65720001
 
 
 class ForgottenAddresses:
@@ -50,7 +52,11 @@ class ForgottenAddresses:
 
     @classmethod
     def read(cls, connection: sa.Connection, hasher: AddressHasher) -> "ForgottenAddresses":
-        """Read them in a transaction."""
+        """Read them in a transaction that records; no forgetting begins until it has committed.
+
+        Without that lock the transaction could record a person whose rows were deleted meanwhile.
+        """
+        dialect.lock(connection, _LOCK, alone=False)
         rows = connection.execute(sa.select(forgotten.c.address_key, forgotten.c.at))
         return cls(hasher, {row.address_key: row.at for row in rows})
 
@@ -74,12 +80,12 @@ class AddressForgetter:
 
         Of a mail with other recipients only this one is deleted. Sums stay, without the mails that
         are still under way; how many of them were forgotten is counted by hour and status. A late
-        outcome of a mail from before is not recorded: the hash of the address is kept for that, as
-        long as mails are.
+        outcome of a mail from before is not recorded: the hash of the address and the keys of the
+        mails are kept for that, as long as mails are.
         """
-        await self._database.write(partial(self._remember, email=email))
-        deleted = await self._database.write_all(partial(_forget_some, email=email))
-        await self._database.write(partial(_forget_early, email=email))
+        at = await self._database.write(partial(self._remember, email=email))
+        deleted = await self._database.write_all(partial(_forget_some, email=email, at=at))
+        await self._database.write(partial(_forget_early, email=email, at=at))
         await self._database.empty_log()
         return deleted
 
@@ -87,13 +93,17 @@ class AddressForgetter:
         """Delete the hashes that are older than the oldest mail."""
         await self._database.write(partial(self._purge, days=days))
 
-    def _remember(self, connection: sa.Connection, email: str) -> None:
+    def _remember(self, connection: sa.Connection, email: str) -> int:
+        """Keep the hash of the address; return the time from which on it is forgotten."""
+        dialect.lock(connection, _LOCK, alone=True)
+        at = self._now(connection)
         row = dialect.insert(connection, forgotten).values(
-            address_key=self._hasher.hash(email), at=self._now(connection)
+            address_key=self._hasher.hash(email), at=at
         )
         connection.execute(
             row.on_conflict_do_update(index_elements=["address_key"], set_={"at": row.excluded.at})
         )
+        return at
 
     def _purge(self, connection: sa.Connection, days: int) -> None:
         limit = self._now(connection) - days * DAY_MILLISECONDS
@@ -103,7 +113,7 @@ class AddressForgetter:
         return dialect.read_now(connection, self._clock)
 
 
-def _forget_some(connection: sa.Connection, email: str) -> int:
+def _forget_some(connection: sa.Connection, email: str, at: int) -> int:
     """Delete the recipient from some mails; return the number of its rows."""
     found = [row for row in _rows(connection, email) if fold(row.recipient) == fold(email)]
     if not found:
@@ -118,7 +128,7 @@ def _forget_some(connection: sa.Connection, email: str) -> int:
     sql.write(connection, sql.ADD_TOTALS, _sums(found))
     left = sa.select(recipients.c.message).where(recipients.c.message.in_([*mails]))
     others = {*connection.execute(left).scalars()}
-    _forget_mails(connection, [row for number, row in mails.items() if number not in others])
+    _forget_mails(connection, [row for number, row in mails.items() if number not in others], at)
     return len(found)
 
 
@@ -148,10 +158,12 @@ def _sums(rows: Sequence[Any]) -> Sequence[Row]:
     return [(*key, *(counts[name] for name in COUNTS)) for key, counts in sorted(sums.items())]
 
 
-def _forget_mails(connection: sa.Connection, rows: Sequence[Any]) -> None:
+def _forget_mails(connection: sa.Connection, rows: Sequence[Any], at: int) -> None:
     """Delete mails that have no recipient any more, with subject, tags and metadata."""
     if not rows:
         return
+    keys = sorted((mail_key(row.email_id, row.client),) for row in rows)
+    sql.write(connection, sql.KEEP_FORGOTTEN_KEYS, keys, (at,))
     tagged = [
         (row.client, label, row.message)
         for row in rows
@@ -164,8 +176,11 @@ def _forget_mails(connection: sa.Connection, rows: Sequence[Any]) -> None:
     connection.execute(sa.delete(messages).where(messages.c.number.in_(numbers)))
 
 
-def _forget_early(connection: sa.Connection, email: str) -> None:
+def _forget_early(connection: sa.Connection, email: str, at: int) -> None:
     """Delete outcomes whose command has not come; there are few."""
     names = {*connection.execute(sa.select(early_outcomes.c.recipient).distinct()).scalars()}
     same = [name for name in names if fold(name) == fold(email)]
-    connection.execute(sa.delete(early_outcomes).where(early_outcomes.c.recipient.in_(same)))
+    gone = early_outcomes.c.recipient.in_(same)
+    keys = connection.execute(sa.select(early_outcomes.c.key).where(gone).distinct()).all()
+    sql.write(connection, sql.KEEP_FORGOTTEN_KEYS, sorted(map(tuple, keys)), (at,))
+    connection.execute(sa.delete(early_outcomes).where(gone))

@@ -23,7 +23,9 @@ from services.ledger.mails import (
 )
 from services.ledger.store.sql import (
     early_outcomes,
+    forgotten_keys,
     history,
+    lock_keys,
     mail_keys,
     message_tags,
     messages,
@@ -78,6 +80,7 @@ class LedgerPurge:
         for work in (
             partial(_purge_mails, limit=first_number(mails)),
             partial(_purge_early, limit=mails),
+            partial(_purge_forgotten, limit=mails),
             partial(_purge_history, limit=first_number(entries)),
             partial(_purge_totals, limit=hours // HOUR_MILLISECONDS),
         ):
@@ -119,6 +122,23 @@ def _purge_early(connection: sa.Connection, limit: int) -> int:
         unnamed = sa.and_(mail_keys.c.key.in_(keys), mail_keys.c.message.is_(None))
         connection.execute(sa.delete(mail_keys).where(unnamed))
         connection.execute(sa.delete(early_outcomes).where(column.key.in_(keys)))
+    return len(keys)
+
+
+def _purge_forgotten(connection: sa.Connection, limit: int) -> int:
+    """Delete some keys of mails that were forgotten long ago, unless they are in use again."""
+    old = sa.select(forgotten_keys.c.key).where(forgotten_keys.c.at < limit).limit(PURGE_MAILS)
+    keys = sorted(connection.execute(old).scalars())
+    if keys:
+        lock_keys(connection, keys)
+        used = (
+            sa.exists().where(messages.c.number == mail_keys.c.message),
+            sa.exists().where(early_outcomes.c.key == mail_keys.c.key),
+        )
+        connection.execute(
+            sa.delete(mail_keys).where(mail_keys.c.key.in_(keys), *map(sa.not_, used))
+        )
+        connection.execute(sa.delete(forgotten_keys).where(forgotten_keys.c.key.in_(keys)))
     return len(keys)
 
 

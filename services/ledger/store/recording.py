@@ -94,10 +94,12 @@ class RecordingTransaction:
         numbers, new = self._lock()
         mails = self._mails(numbers, new)
         changes = MailChanges(self._recipients(mails, new))
+        gone: list[Row] = []
         for key, mail in mails.items():
             accepted = self._accepted.get(key, [])
             if key in new and not self._known(mail, accepted[0]):
-                continue  # to forgotten people alone
+                gone.append((key,))  # to forgotten people alone
+                continue
             if key in new:
                 changes.accept(mail, accepted[0])
             for outcome in self._outcomes.get(key, []):
@@ -105,6 +107,7 @@ class RecordingTransaction:
                     changes.apply(mail, outcome)
             for facts in accepted:
                 changes.expect(mail, self._known(mail, facts))
+        sql.write(self._connection, sql.KEEP_FORGOTTEN_KEYS, gone, (self._now,))
         self._write(changes)
 
     def _known(self, mail: KnownMail, facts: Acceptance) -> Sequence[str]:

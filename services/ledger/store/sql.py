@@ -183,6 +183,16 @@ forgotten = sa.Table(
     sa.Column("at", sa.BigInteger, nullable=False),
 )
 
+# The keys in `mail_keys` of mails that were forgotten. They stay as long as mails do, so that no
+# late outcome is taken for that of a mail to come. They have no mail by which they are purged.
+forgotten_keys = sa.Table(
+    "forgotten_keys",
+    metadata,
+    sa.Column("key", sa.LargeBinary, primary_key=True),
+    sa.Column("at", sa.BigInteger, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
 
 # This waits for a row that another replica is inserting, until that is committed.
 KEEP_KEYS = """
@@ -232,6 +242,9 @@ KEEP_EARLY = (
 )
 KEEP_HISTORY = (
     insert_text(history, history.c.keys(), replace=_OF_A_COPY) + " WHERE excluded.at < history.at"
+)
+KEEP_FORGOTTEN_KEYS = insert_text(
+    forgotten_keys, ("key",), {"at": "CAST($1 AS bigint)"}, replace=("at",)
 )
 KEEP_MESSAGES = insert_text(messages, messages.c.keys())
 KEEP_TAGS = insert_text(message_tags, message_tags.c.keys())

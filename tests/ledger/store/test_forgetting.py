@@ -1,22 +1,28 @@
 """Forgetting a person in both databases: nothing is left, and nothing late comes back."""
 
+import asyncio
 from datetime import timedelta
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from services.ledger.mails import DAY_MILLISECONDS
+from services.ledger.mails import DAY_MILLISECONDS, Retention, mail_key
 from services.ledger.service import MIGRATIONS
-from services.ledger.store.forgetting import AddressForgetter
-from services.ledger.store.recording import MailStore
-from services.ledger.store.sql import forgotten, metadata
+from services.ledger.store.forgetting import AddressForgetter, ForgottenAddresses
+from services.ledger.store.purging import LedgerPurge
+from services.ledger.store.recording import MailStore, RecordingTransaction
+from services.ledger.store.sql import forgotten, mail_keys, metadata
 from shared.contracts import EmailBounced, EmailDeferred
 from shared.contracts.fields import Tag
+from shared.storage import dialect
 from shared.storage.database import Database
 from tests.clock import Clock
 from tests.ledger.books import ADA, AT, BOB, accepted, outcome, read_books, statuses
 from tests.sender.senders import HASHER
+from tests.waiting import until
 
 LOUD = "Ada@one.example"
 LATER = AT + timedelta(days=2)
@@ -111,6 +117,36 @@ async def test_late_outcomes(
     assert await read_books(database) == before
 
 
+@pytest.mark.postgres
+async def test_a_record_under_way(postgres_url: str, tmp_path: Path, clock: Clock) -> None:
+    """A transaction that has begun to record a person when it is forgotten leaves nothing of it."""
+    read, go_on = asyncio.Event(), asyncio.Event()
+
+    def record(connection: sa.Connection) -> None:
+        people = ForgottenAddresses.read(connection, HASHER)
+        read.set()
+        sa.util.await_only(go_on.wait())
+        now = dialect.read_now(connection, clock)
+        RecordingTransaction(connection, now, count(), people).record([accepted()])
+
+    async with Database.open("ledger", postgres_url, tmp_path, MIGRATIONS) as database:
+        recording = asyncio.create_task(database.write(record))
+        await read.wait()
+        forgetting = asyncio.create_task(AddressForgetter(database, HASHER, clock).forget(ADA))
+        await until(partial(has_waiting_lock, database))
+        go_on.set()
+        await asyncio.gather(recording, forgetting)
+        books = await read_books(database)
+
+    assert (books.mails, books.recipients) == ([], [])
+
+
+async def has_waiting_lock(database: Database) -> bool:
+    """Return whether a transaction waits for an advisory lock."""
+    look = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    return await database.read(lambda c: c.exec_driver_sql(look).first()) is not None
+
+
 async def test_a_person_who_comes_back(
     store: MailStore, forgetter: AddressForgetter, database: Database, clock: Clock
 ) -> None:
@@ -145,5 +181,28 @@ async def test_purge(forgetter: AddressForgetter, database: Database, clock: Clo
     clock.seconds += 90 * DAY_MILLISECONDS / 1000 + 1
     await forgetter.purge(90)
 
-    count = sa.select(sa.func.count()).select_from(forgotten)
-    assert await database.read(lambda connection: connection.scalar(count)) == 0
+    rows = sa.select(sa.func.count()).select_from(forgotten)
+    assert await database.read(lambda connection: connection.scalar(rows)) == 0
+
+
+async def test_purge_of_keys(
+    store: MailStore, forgetter: AddressForgetter, database: Database, clock: Clock
+) -> None:
+    """The keys of forgotten mails are deleted with the mails of that day, and no others."""
+    await store.record(accepted("m-1", ADA))
+    await store.record(outcome(email_id="m-2"))  # early
+    await store.record(outcome(email_id="m-3"))
+    await forgetter.forget(ADA)
+    await store.record(accepted("m-4", ADA))  # it had not come before
+    purge = LedgerPurge(database, Retention(90, 90, 90), clock)
+    keys = sa.select(sa.func.count()).select_from(mail_keys)
+    await purge.run()
+    before = await database.read(lambda connection: connection.scalar(keys))
+    clock.seconds += 90 * DAY_MILLISECONDS / 1000 + 1
+    await store.record(accepted("m-3", BOB, created_at=LATER + timedelta(days=89)))
+    await purge.run()
+    left = await database.read(lambda connection: connection.execute(sa.select(mail_keys)).all())
+
+    assert before == 4
+    assert [row.key for row in left] == [mail_key("m-3", "shop")]
+    assert statuses(await read_books(database)) == {("m-3", BOB): "waiting"}
