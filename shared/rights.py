@@ -37,7 +37,7 @@ class User:
     topics: Mapping[str, str]
 
 
-_SENDING_QUEUES = rf"sender\.({'|'.join(Category)})(\.{SHARD_PATTERN})?"
+_SENDING_QUEUES = rf"sender\.({'|'.join(Category)})(\.{SHARD_PATTERN})?|scheduler\.mail"
 
 
 def _user(name: Owner, *, commands: str = "", events: str = "", consumes: bool = True) -> User:
@@ -69,15 +69,22 @@ USERS: tuple[User, ...] = (
     _user(
         Owner.GATEWAY,
         commands=rf"^({_MAIL_KEYS}|email\.(send\.otp|cancel|describe|list|count)"
+        r"|email\.(schedule\.(transactional|bulk)|reschedule|unschedule)"
         r"|suppression\.(describe|list|add|remove)|code\.(issue|cancel|verify)"
-        r"|domain\.(describe|list|count)|schedule\.(subscribe|unsubscribe))$",
+        r"|domain\.(describe|list|count)|run\.(list|repeat)"
+        r"|content\.(save|describe|delete|resume|list|render)"
+        r"|subscription\.(add|describe|confirm|end|list))$",
         events=r"^feedback\.reported$",
         consumes=False,
     ),
     _user(Owner.SENDER, commands=r"^suppression\.announce$", events=r"^email\."),
     _user(Owner.OTP, commands=r"^email\.send\.otp$", events=r"^code\."),
     _user(Owner.CLASSIFIER, events=r"^domain\.classified$"),
-    _user(Owner.SCHEDULER, commands=rf"^{_MAIL_KEYS}$"),
+    _user(
+        Owner.SCHEDULER,
+        commands=rf"^{_MAIL_KEYS}$",
+        events=r"^(email\.(cancelled|rescheduled)|content\.paused)$",
+    ),
     _user(Owner.LEDGER, events=r"^suppression\."),
 )
 

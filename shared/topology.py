@@ -18,26 +18,41 @@ from shared.contracts import (
     CancelEmail,
     Category,
     Command,
+    ConfirmSubscription,
     Contract,
     CountDomains,
     CountEmails,
+    DeleteContentType,
+    DescribeContentType,
     DescribeDomain,
     DescribeEmail,
+    DescribeSubscription,
     DescribeSuppression,
     EmailBounced,
     EmailDelivered,
+    EndSubscription,
     Event,
     FeedbackReported,
     ForgetAddress,
     IssueCode,
+    ListContentTypes,
     ListDomains,
     ListEmails,
+    ListRuns,
+    ListSubscriptions,
     ListSuppressions,
     Question,
     RemoveSuppressions,
+    RenderContent,
+    RepeatEmails,
+    RescheduleEmail,
+    ResumeContentType,
+    SaveContentType,
     SendEmail,
+    Subscribe,
     SuppressionAdded,
     SuppressionRemoved,
+    UnscheduleEmail,
     VerifyCode,
 )
 from shared.retry import DELAYS, Delay
@@ -90,7 +105,7 @@ CLIENT_NAMING = frozenset(
 )
 
 # The services that exist.
-RUNNING = (Owner.GATEWAY, Owner.SENDER, Owner.OTP, Owner.CLASSIFIER, Owner.LEDGER)
+RUNNING = tuple(Owner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +180,7 @@ def shard_of(client: str) -> int:
 def routing_key(message: Contract) -> str:
     """Return the routing key of a message: its type, for a client's mail with the shard."""
     key = message.routing_key
-    if isinstance(message, SendEmail) and message.client and message.category in SHARDED:
+    if isinstance(message, SendEmail) and message.client and key in _TYPES:
         return f"{key}.{shard_of(message.client)}"
     return key
 
@@ -182,10 +197,12 @@ def sending_queue(category: Category) -> str:
 
 
 def queue_to_send(key: str) -> str | None:
-    """Return the sender's queue for a routing key, None if the key is not that of a mail.
+    """Return the queue that sends or keeps a mail of a routing key, None if it is no mail's key.
 
     The ledger has a copy of each such command: the broker confirms one that its queue alone takes.
     """
+    if key.startswith("email.schedule."):
+        return SCHEDULER_MAIL
     kind = key.removeprefix("email.send.")
     return None if kind == key else f"{Owner.SENDER}.{kind}"
 
@@ -206,6 +223,9 @@ SENDER_ADDRESSES = "sender.addresses"
 SENDER_QUESTIONS = "sender.questions"
 EVIDENCE = "classifier.evidence"
 CLASSIFIER_QUESTIONS = "classifier.questions"
+SCHEDULER_MAIL = "scheduler.mail"
+SCHEDULER_ADDRESSES = "scheduler.addresses"
+SCHEDULER_QUESTIONS = "scheduler.questions"
 LEDGER_MAIL = "ledger.mail"
 LEDGER_COMMANDS = "ledger.commands"
 LEDGER_QUESTIONS = "ledger.questions"
@@ -339,12 +359,27 @@ def queues(owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> tuple[Queue
         _questions(
             CLASSIFIER_QUESTIONS, Owner.CLASSIFIER, DescribeDomain, ListDomains, CountDomains
         ),
-        *_work("scheduler.commands", Owner.SCHEDULER, Binding(COMMANDS, "schedule.*")),
+        *_work(SCHEDULER_MAIL, Owner.SCHEDULER, Binding(COMMANDS, "email.schedule.*")),
+        *_work(
+            SCHEDULER_ADDRESSES,
+            Owner.SCHEDULER,
+            *(Binding(EVENTS, key) for key in (*SuppressionAdded.keys, *EmailBounced.keys)),
+            *(Binding(COMMANDS, key) for key in ForgetAddress.keys),
+        ),
+        _questions(
+            SCHEDULER_QUESTIONS,
+            Owner.SCHEDULER,
+            *(SaveContentType, DescribeContentType, DeleteContentType, ResumeContentType),
+            *(ListContentTypes, RenderContent, ListRuns, RepeatEmails),
+            *(Subscribe, DescribeSubscription, ConfirmSubscription, EndSubscription),
+            *(ListSubscriptions, RescheduleEmail, UnscheduleEmail),
+        ),
         # A copy of each command: accepted and sent are facts of one publish.
         *_work(
             LEDGER_MAIL,
             Owner.LEDGER,
             Binding(COMMANDS, "email.send.#"),
+            Binding(COMMANDS, "email.schedule.*"),
             Binding(EVENTS, "email.*"),
         ),
         *_work(

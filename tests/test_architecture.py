@@ -27,7 +27,10 @@ LIBRARIES = {
         "benchmarks/*",
     ),
     "aiosmtpd": ("ops/simulator/*",),
-    "jinja2": ("shared/template.py", "shared/template_language.py"),
+    "jinja2": (
+        *("shared/template.py", "shared/template_language.py"),
+        "services/gateway/api/links.py",
+    ),
     "sqlalchemy": (
         "services/*/store.py",
         "services/otp/sql.py",
@@ -49,6 +52,7 @@ PURE_FOLDERS: Mapping[str, Sequence[str]] = {
     "shared/contracts": (),
     "services/classifier": ("__main__", "handlers", "service"),
     "services/ledger": ("__main__", "announcing", "handlers", "service"),
+    "services/scheduler": ("__main__", "handlers", "release", "run_handlers", "service"),
     "services/otp": ("__main__", "handlers", "service", "sql", "store"),
     "services/otp/mail": (),
     "services/sender": ("__main__", "handlers", "service", "stops", "store"),
@@ -66,6 +70,7 @@ EDGE_FOLDERS: Mapping[str, Sequence[str]] = {
     "shared/storage": ("rate",),
     "services/classifier/store": (),
     "services/ledger/store": (),
+    "services/scheduler/store": (),
     "services/gateway/api": ("body", "openapi", "problem"),
     "services/sender/smtp": ("circuit_breaker", "relay"),
 }

@@ -15,20 +15,25 @@ from services.gateway.api import (
     batch,
     clients,
     codes,
+    content_types,
     domains,
     events,
+    links,
     messages,
     openapi,
     records,
     stats,
+    subscriptions,
     suppressions,
     tasks,
 )
 from services.gateway.api.batch import BatchViews
 from services.gateway.api.clients import ClientViews
 from services.gateway.api.codes import CodeViews
+from services.gateway.api.content_types import ContentTypeViews
 from services.gateway.api.domains import DomainViews
 from services.gateway.api.events import EventViews
+from services.gateway.api.links import LinkViews
 from services.gateway.api.messages import MessageViews
 from services.gateway.api.openapi import Access, Operation, Success
 from services.gateway.api.problem import CHALLENGE, UNAUTHORIZED, Problem
@@ -44,6 +49,7 @@ from services.gateway.api.request import (
 )
 from services.gateway.api.response import ResponseBody
 from services.gateway.api.stats import StatsViews
+from services.gateway.api.subscriptions import SubscriptionViews
 from services.gateway.api.suppressions import SuppressionViews
 from services.gateway.api.tasks import TaskViews
 from services.gateway.client_address import Network
@@ -171,6 +177,9 @@ class Api:
     records: RecordViews
     stats: StatsViews
     suppressions: SuppressionViews
+    content_types: ContentTypeViews
+    subscriptions: SubscriptionViews
+    links: LinkViews | None  # None without a key that reads them
     clients: ClientViews
     authenticator: Authenticator
     rate_limiter: RateLimiter
@@ -214,6 +223,17 @@ VIEWS: Mapping[Operation, Callable[[Api], View]] = {
     suppressions.PUT_SUPPRESSION: lambda api: api.suppressions.put,
     suppressions.DELETE_SUPPRESSION: lambda api: api.suppressions.delete,
     suppressions.POST_SUPPRESSIONS: lambda api: api.suppressions.post,
+    content_types.POST_CONTENT_TYPE: lambda api: api.content_types.post,
+    content_types.LIST_CONTENT_TYPES: lambda api: api.content_types.list,
+    content_types.GET_CONTENT_TYPE: lambda api: api.content_types.get,
+    content_types.PUT_CONTENT_TYPE: lambda api: api.content_types.put,
+    content_types.DELETE_CONTENT_TYPE: lambda api: api.content_types.delete,
+    content_types.PREVIEW_CONTENT_TYPE: lambda api: api.content_types.preview,
+    content_types.RESUME_CONTENT_TYPE: lambda api: api.content_types.resume,
+    subscriptions.POST_SUBSCRIPTION: lambda api: api.subscriptions.post,
+    subscriptions.LIST_SUBSCRIPTIONS: lambda api: api.subscriptions.list,
+    subscriptions.GET_SUBSCRIPTION: lambda api: api.subscriptions.get,
+    subscriptions.DELETE_SUBSCRIPTION: lambda api: api.subscriptions.delete,
     clients.POST_CLIENT: lambda api: api.clients.post,
     clients.LIST_CLIENTS: lambda api: api.clients.list,
     clients.GET_CLIENT: lambda api: api.clients.get,
@@ -256,7 +276,19 @@ def build_app(
     app.add_routes(health.routes(checks))
     if with_docs:
         app.add_routes(docs_routes())
+    if api.links is not None:
+        app.add_routes(link_routes(api.links))
     return app
+
+
+def link_routes(views: LinkViews) -> Sequence[web.RouteDef]:
+    """Return the routes of the pages behind the links in mails, which need no key."""
+    return [
+        web.get(links.UNSUBSCRIBE_PATH, views.show_unsubscribe),
+        web.post(links.UNSUBSCRIBE_PATH, views.unsubscribe),
+        web.get(links.CONFIRM_PATH, views.show_confirm),
+        web.post(links.CONFIRM_PATH, views.confirm),
+    ]
 
 
 def _pattern(path: str) -> str:

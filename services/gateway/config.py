@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field
 
 from services.gateway.client_address import Network
 from shared.config import Port, Seconds, Settings
+from shared.runtime import sealing
 from shared.topology import QUESTION_SECONDS
 
 MIB = 1024 * 1024
@@ -92,5 +93,10 @@ class GatewaySettings(Settings):
     )
     gateway_max_wait: int = Field(
         30, ge=0, le=300, description="Seconds; the maximum of Prefer: wait"
+    )
+    link_key: Annotated[str, AfterValidator(sealing.check_keys)] | None = Field(
+        None,
+        repr=False,
+        description="Opens the links in mails, as the scheduler has it; no pages without it",
     )
     gateway_docs: bool = Field(default=True, description="Serve the page of the API at /docs")

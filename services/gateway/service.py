@@ -20,13 +20,16 @@ from services.gateway.api.batch import BatchViews
 from services.gateway.api.body import BodyBudget
 from services.gateway.api.clients import ClientViews
 from services.gateway.api.codes import CodeViews
+from services.gateway.api.content_types import ContentTypeViews
 from services.gateway.api.domains import DomainViews
 from services.gateway.api.events import EventViews
+from services.gateway.api.links import LinkViews
 from services.gateway.api.messages import MessageViews
 from services.gateway.api.protocol import GatewayProtocol
 from services.gateway.api.records import RecordViews
 from services.gateway.api.request import RequestReader
 from services.gateway.api.stats import StatsViews
+from services.gateway.api.subscriptions import SubscriptionViews
 from services.gateway.api.suppressions import SuppressionViews
 from services.gateway.api.tasks import TaskViews
 from services.gateway.app import Api, Authenticator, build_app
@@ -39,9 +42,11 @@ from services.gateway.clients.tables import MIGRATIONS
 from services.gateway.config import GatewaySettings
 from services.gateway.middleware import RequestLimit
 from shared.broker import Broker
+from shared.links import Links
 from shared.runtime import health, lifecycle
 from shared.runtime.health import Check
 from shared.runtime.http_connections import Connections, Limits
+from shared.runtime.sealing import Sealer
 from shared.storage.database import Database
 from shared.storage.rate import Rate
 
@@ -129,13 +134,16 @@ def application(
         Api(
             messages=MessageViews(reader, broker, stop, settings.gateway_max_wait, limit.has_room),
             batch=BatchViews(reader, broker),
-            tasks=TaskViews(reader, broker, codes),
+            tasks=TaskViews(reader, broker, answer_seconds, codes),
             codes=codes,
             events=EventViews(reader, broker),
             domains=DomainViews(reader, broker, answer_seconds),
             records=RecordViews(reader, broker, answer_seconds),
             stats=StatsViews(reader, broker, answer_seconds),
             suppressions=SuppressionViews(reader, broker, answer_seconds),
+            content_types=ContentTypeViews(reader, broker, answer_seconds),
+            subscriptions=SubscriptionViews(reader, broker, answer_seconds),
+            links=_link_views(settings, reader, broker),
             clients=ClientViews(reader, stores.clients, keys),
             authenticator=Authenticator(
                 stores.clients, keys, settings.gateway_admin_token.encode(), utc_now
@@ -148,6 +156,15 @@ def application(
         settings.gateway_proxies,
         with_docs=settings.gateway_docs,
     )
+
+
+def _link_views(
+    settings: GatewaySettings, reader: RequestReader, broker: Broker
+) -> LinkViews | None:
+    if settings.link_key is None:
+        return None
+    links = Links("", Sealer.from_text(settings.link_key))  # which reads, and makes none
+    return LinkViews(reader, broker, settings.gateway_answer_seconds, links, utc_now)
 
 
 def _checks(broker: Broker, database: Database) -> Mapping[str, Check]:

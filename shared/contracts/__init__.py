@@ -21,6 +21,26 @@ from shared.contracts.codes import (
     VerifyCode,
     Withholding,
 )
+from shared.contracts.content import (
+    ContentRendered,
+    ContentResult,
+    ContentRun,
+    ContentSummary,
+    ContentType,
+    ContentTypeAnswered,
+    ContentTypePaused,
+    ContentTypesListed,
+    DeleteContentType,
+    DescribeContentType,
+    EmailsRepeated,
+    ListContentTypes,
+    ListRuns,
+    RenderContent,
+    RepeatEmails,
+    ResumeContentType,
+    RunsListed,
+    SaveContentType,
+)
 from shared.contracts.domains import (
     CountDomains,
     DescribeDomain,
@@ -50,7 +70,7 @@ from shared.contracts.ledger import (
     ListEmails,
     RecipientStatus,
 )
-from shared.contracts.mail import AcceptedEmail, Category, SendEmail, Subscribe, Unsubscribe
+from shared.contracts.mail import AcceptedEmail, Category, SendEmail
 from shared.contracts.message import (
     MAX_SMALL_BYTES,
     MAX_VALUES,
@@ -75,6 +95,24 @@ from shared.contracts.outcomes import (
     Reply,
     ReplyClass,
     Stage,
+)
+from shared.contracts.schedule import (
+    ConfirmSubscription,
+    DescribeSubscription,
+    EmailRescheduled,
+    EndSubscription,
+    ListSubscriptions,
+    Missed,
+    NewsletterSubscription,
+    RescheduleEmail,
+    SchedulingAnswered,
+    SchedulingResult,
+    Subscribe,
+    SubscriptionAnswered,
+    SubscriptionResult,
+    SubscriptionsListed,
+    SubscriptionStatus,
+    UnscheduleEmail,
 )
 from shared.contracts.suppressions import (
     AddSuppressions,
@@ -112,8 +150,6 @@ CONTRACTS: tuple[type[Contract], ...] = (
     CodeRefused,
     CodeUnchecked,
     CodeCancelled,
-    Subscribe,
-    Unsubscribe,
     FeedbackReported,
     DomainClassified,
     DescribeDomain,
@@ -140,6 +176,31 @@ CONTRACTS: tuple[type[Contract], ...] = (
     SuppressionsChanged,
     AnnounceSuppressions,
     ForgetAddress,
+    SaveContentType,
+    DescribeContentType,
+    DeleteContentType,
+    ResumeContentType,
+    ContentTypeAnswered,
+    ListContentTypes,
+    ContentTypesListed,
+    RenderContent,
+    ContentRendered,
+    ContentTypePaused,
+    Subscribe,
+    DescribeSubscription,
+    ConfirmSubscription,
+    EndSubscription,
+    SubscriptionAnswered,
+    ListSubscriptions,
+    SubscriptionsListed,
+    ListRuns,
+    RunsListed,
+    RepeatEmails,
+    EmailsRepeated,
+    RescheduleEmail,
+    UnscheduleEmail,
+    SchedulingAnswered,
+    EmailRescheduled,
 )
 MAX_MISTAKES = 10  # in one reason
 MAX_PLACE_CHARS = 100

@@ -1,9 +1,10 @@
 """The command to send a mail, and the commands to the scheduler, which mails again and again."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
 from itertools import chain
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -12,7 +13,6 @@ from shared.contracts.attachment import Attachments, CalendarObject
 from shared.contracts.fields import (
     MAX_RECIPIENTS,
     NOT_EMPTY,
-    Address,
     Addresses,
     Attempt,
     Id,
@@ -33,8 +33,6 @@ from shared.contracts.message import Command
 # larger than the command: it has all defaults and a list of the pending recipients.
 MAX_MAIL_BYTES = (16 * 1024 - 256) * 1024
 MAX_SEALED_CHARS = 1024 * 1024  # enough for a mail with a code in a template of a deployment
-
-Frequency = Literal["@hourly", "@daily", "@weekly", "@monthly"]
 
 
 def _each_once(addresses: tuple[str, ...]) -> tuple[str, ...]:
@@ -58,6 +56,10 @@ class Category(StrEnum):
     BULK = "bulk"
 
 
+def _routing_key(category: Category, scheduled_at: datetime | None) -> str:
+    return f"email.{'send' if scheduled_at is None else 'schedule'}.{category}"
+
+
 def check_class(category: Category, headers: Mapping[str, str], list_id: str | None) -> None:
     """Raise ValueError for what a mail of a class cannot have.
 
@@ -72,7 +74,10 @@ def check_class(category: Category, headers: Mapping[str, str], list_id: str | N
 class SendEmail(Command):
     """Asks the sender to deliver one message to each of its recipients."""
 
-    keys = ("email.send.otp", "email.send.transactional", "email.send.bulk")
+    keys = (
+        *("email.send.otp", "email.send.transactional", "email.send.bulk"),
+        *("email.schedule.transactional", "email.schedule.bulk"),
+    )
     max_bytes = MAX_MAIL_BYTES
 
     category: Category = Category.TRANSACTIONAL
@@ -109,6 +114,9 @@ class SendEmail(Command):
     expires_at: OptionalMoment = Field(
         None, description="The mail is not sent from then on; before 1970 it counts as absent"
     )
+    scheduled_at: OptionalMoment = Field(
+        None, description="The scheduler keeps the mail until then; the sender never sees the field"
+    )
     retries: Retries | None = Field(
         None,
         description="The largest number of further attempts; if absent, only the schedule counts",
@@ -120,8 +128,8 @@ class SendEmail(Command):
 
     @property
     def routing_key(self) -> str:
-        """The key of the category, so that each category has a queue of its own."""
-        return f"email.send.{self.category}"
+        """The key of the category, which has a queue of its own; of the scheduler for later."""
+        return _routing_key(self.category, self.scheduled_at)
 
     @property
     def recipients(self) -> tuple[str, ...]:
@@ -140,6 +148,8 @@ class SendEmail(Command):
         if self.pending is not None and not {*self.pending} <= {*self._everyone}:
             raise ValueError("must have no pending recipients that are not in to, cc or bcc")
         check_class(self.category, self.headers, self.list_id)
+        if self.category is Category.OTP and self.scheduled_at is not None:
+            raise ValueError("must not schedule a code")
         return self
 
 
@@ -161,6 +171,7 @@ class AcceptedEmail(Command):
     client: Id | None = None
     created_at: OptionalMoment = None
     expires_at: OptionalMoment = None
+    scheduled_at: OptionalMoment = None
     size_bytes: int = Field(0, exclude=True, description="Of the whole command")
 
     @model_validator(mode="after")
@@ -170,8 +181,8 @@ class AcceptedEmail(Command):
 
     @property
     def routing_key(self) -> str:
-        """The key of the category."""
-        return f"email.send.{self.category}"
+        """The key of the category, as the sender or the scheduler gets it."""
+        return _routing_key(self.category, self.scheduled_at)
 
     @property
     def recipients(self) -> tuple[str, ...]:
@@ -185,31 +196,3 @@ class AcceptedEmail(Command):
         # Nobody else has it yet, so it may still change; a copy would cost a fifth of the reading.
         object.__setattr__(message, "size_bytes", len(body))
         return message
-
-
-class Subscribe(Command):
-    """Asks the scheduler to mail a content to an address again and again.
-
-    The same address and content type of a client are one subscription: a second command changes
-    its frequency.
-    """
-
-    keys = ("schedule.subscribe",)
-
-    email: Address
-    client: Id | None = None
-    content_type: Id = Field(description="The name of the content")
-    frequency: Frequency
-    retries: Retries | None = Field(
-        None, description="Of each mail: further attempts at most; the schedule alone if absent"
-    )
-
-
-class Unsubscribe(Command):
-    """Asks the scheduler to end a subscription; harmless if there is none."""
-
-    keys = ("schedule.unsubscribe",)
-
-    email: Address
-    client: Id | None = None
-    content_type: Id

@@ -13,9 +13,9 @@ from shared import rabbitmq, topology
 from shared.contracts import Category
 from shared.topology import Binding, Queue
 
-SCHEDULER_COMMANDS = "scheduler.commands"
 ADMIN_TOKEN = "an administrator's token of some length"
 KEY_SECRET = "5d1f" * 16
+LINK_KEY = "7c1d" * 16
 QUEUES = (
     topology.sending_queue(Category.TRANSACTIONAL),
     topology.OTP_COMMANDS,
@@ -24,6 +24,7 @@ QUEUES = (
     topology.CLASSIFIER_QUESTIONS,
     topology.LEDGER_QUESTIONS,
     topology.SENDER_QUESTIONS,
+    topology.SCHEDULER_QUESTIONS,
 )
 MAIL = {"to": "ann@example.com", "subject": "Hello", "text": "Hello, Ann."}
 
@@ -95,6 +96,7 @@ def settings(amqp_url: str, data_dir: Path, **more: object) -> GatewaySettings:
         "gateway_port": 0,
         "gateway_admin_token": ADMIN_TOKEN,
         "gateway_key_secret": KEY_SECRET,
+        "link_key": LINK_KEY,
     }
     return GatewaySettings.model_validate(values | more)
 
@@ -121,9 +123,3 @@ async def declare(url: str, names: Sequence[str] = QUEUES, max_length: int = 100
         for shard in topology.shard_queues(category)
     ]
     await rabbitmq.declare(url, topology.EXCHANGES, [*queues, *shards])
-
-
-async def declare_scheduler(url: str) -> None:
-    """Declare the queue of a scheduler, which does not run yet."""
-    bound = (Binding(topology.COMMANDS, "schedule.*"),)
-    await rabbitmq.declare(url, topology.EXCHANGES, [Queue(SCHEDULER_COMMANDS, None, bound, {})])

@@ -30,7 +30,7 @@ from services.gateway.api.problem import (
     overloaded,
 )
 from services.gateway.clients.clients import CLIENT_ID_PATTERN
-from shared.contracts import attachment, fields, ledger, suppressions
+from shared.contracts import attachment, fields, frequency, ledger, suppressions
 from shared.contracts.message import check_size
 
 MAX_SMALL_BODY_BYTES = 16 * 1024  # a few short fields; larger bodies count in the budget
@@ -50,6 +50,10 @@ PATTERNS: Mapping[str, str] = {
     fields.TAG: "must be 1 to 256 letters, digits, underscores and hyphens",
     fields.PURPOSE: "must be 1 to 32 lower-case letters, digits and hyphens, a letter first",
     fields.LOCALE: "must be a language tag such as de or pt-BR",
+    frequency.FREQUENCY: "must be @hourly, @daily, @weekly, @monthly, or a cron expression of five "
+    "fields",
+    frequency.LOCAL_TIME: "must be a time such as 08:30, mon 08:30 or 31 08:30",
+    frequency.TIMEZONE: "must be a time zone of the IANA, such as Europe/Berlin",
     attachment.CONTENT_ID: "must be 1 to 100 letters, digits and any of ._+- , a letter or digit "
     "first, such as logo",
     ledger.CURSOR_FORM: "must be `next` of another page",

@@ -81,6 +81,8 @@ _TAGS = {
     "messages": "Mails",
     "stats": "Sums over mails by their outcomes",
     "suppressions": "Addresses that get no mail",
+    "content-types": "Templates of newsletters and of single messages",
+    "subscriptions": "Newsletters, mailed again and again",
     "tasks": "Mails, codes and subscriptions by one door",
     "otp": "One-time codes",
     "events": "Outcomes of mails that were sent another way",
@@ -102,6 +104,7 @@ _PARAMETERS: Mapping[str, Json] = {
         "example": "ada@mail.example",
     },
     "id": {"description": "Its id", "schema": _ID, "example": "shop"},
+    "name": {"description": "The name of a content type", "schema": _ID, "example": "news"},
     "key_id": {"description": "The id of a key", "schema": _ID, "example": "8e03978e"},
 }
 _HEADERS: Mapping[str, Json] = {

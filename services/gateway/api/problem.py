@@ -37,11 +37,26 @@ FOREIGN_SENDER = ProblemType(403, "foreign-sender", "This client may not send fr
 INSUFFICIENT_SCOPE = ProblemType(403, "insufficient-scope", "This client has no right to do this")
 NOT_FOUND = ProblemType(404, "not-found", "There is nothing here")
 NO_SUCH_MESSAGE = ProblemType(404, "no-such-message", "No message of this client has this id")
+NO_SUCH_CONTENT_TYPE = ProblemType(
+    404, "no-such-content-type", "The client has no content type of this name"
+)
+NO_SUCH_SUBSCRIPTION = ProblemType(
+    404, "no-such-subscription", "The client has no subscription of this id"
+)
 NOT_SUPPRESSED = ProblemType(404, "not-suppressed", "This address is not suppressed")
 NO_SUCH_CLIENT = ProblemType(404, "no-such-client", "No client has this id")
 NO_SUCH_KEY = ProblemType(404, "no-such-key", "The client has no key of this id")
 METHOD_NOT_ALLOWED = ProblemType(405, "method-not-allowed", "This cannot be done here")
 TIMEOUT = ProblemType(408, "timeout", "The request took too long to arrive")
+OPTED_OUT = ProblemType(
+    409, "opted-out", "The reader of this address has unsubscribed; ask for a confirmation"
+)
+CONTENT_TYPE_EXISTS = ProblemType(
+    409, "content-type-exists", "The client has a content type of this name already"
+)
+CONTENT_TYPE_IN_USE = ProblemType(
+    409, "content-type-in-use", "There are subscriptions to this content type"
+)
 CLIENT_EXISTS = ProblemType(409, "client-exists", "A client has this id already")
 IN_PROGRESS = ProblemType(
     409, "request-in-progress", "The first request with this Idempotency-Key is under way"

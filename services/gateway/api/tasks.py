@@ -14,21 +14,28 @@ from services.gateway.api.messages import StrictRetries
 from services.gateway.api.openapi import Operation, Success
 from services.gateway.api.problem import (
     KEY_REUSED,
+    NO_SUCH_CONTENT_TYPE,
     TOO_MANY_REQUESTS,
-    UNAVAILABLE,
     Problem,
     invalid,
-    retry_after,
 )
-from services.gateway.api.request import CLIENT, RequestReader, check_scope
-from services.gateway.api.response import ResponseBody, respond
+from services.gateway.api.request import CLIENT, check_scope
+from services.gateway.api.response import AskingViews, ResponseBody, respond
 from services.gateway.clients.clients import Scope
 from services.gateway.clients.idempotency import RequestStamp
-from shared.broker import Broker
-from shared.contracts import SendEmail, Subscribe, Unsubscribe
+from shared.contracts import (
+    AddSuppressions,
+    Category,
+    NewSuppression,
+    SendEmail,
+    Subscribe,
+    SubscriptionAnswered,
+    SubscriptionResult,
+    SuppressionOrigin,
+    SuppressionsChanged,
+)
 from shared.contracts.fields import Address, Id, LineText, Subject, Text
-from shared.contracts.mail import Frequency
-from shared.errors import NoQueue
+from shared.contracts.frequency import NamedFrequency
 
 
 class TaskPayload(BaseModel):
@@ -61,7 +68,7 @@ class UnsubscribePayload(TaskPayload):
 class SubscribePayload(UnsubscribePayload):
     """A subscription, and how often its content is mailed."""
 
-    frequency: Frequency
+    frequency: NamedFrequency
 
 
 class NewTask(RequestBody):
@@ -118,8 +125,8 @@ class SubscribeTask(NewTask):
     type: Literal["subscribe"]
     payload: SubscribePayload
 
-    def command(self, stamp: RequestStamp, client: str) -> Subscribe:
-        """Return the command to the scheduler."""
+    def question(self, stamp: RequestStamp, client: str) -> Subscribe:
+        """Return the question to the scheduler."""
         return Subscribe(
             id=stamp.id,
             client=client,
@@ -136,14 +143,16 @@ class UnsubscribeTask(NewTask):
     type: Literal["unsubscribe"]
     payload: UnsubscribePayload
 
-    def command(self, stamp: RequestStamp, client: str) -> Unsubscribe:
-        """Return the command to the scheduler."""
-        return Unsubscribe(
-            id=stamp.id,
-            client=client,
+    def question(self, stamp: RequestStamp, client: str) -> AddSuppressions:
+        """Return the question to the ledger, whose event ends the subscription."""
+        entry = NewSuppression(
             email=self.payload.user,
-            content_type=self.payload.content_type,
+            client=client,
+            list_id=self.payload.content_type,
+            categories=(Category.BULK,),
+            origin=SuppressionOrigin.UNSUBSCRIBE,
         )
+        return AddSuppressions(id=stamp.id, suppressions=(entry,))
 
 
 AnyTask = MessageTask | CodeTask | SubscribeTask | UnsubscribeTask
@@ -171,7 +180,7 @@ POST_TASK = Operation(
     scope=Scope.SEND,
     body=MessageTask,
     other_bodies=(CodeTask, SubscribeTask, UnsubscribeTask),
-    problems=(KEY_REUSED, TOO_MANY_REQUESTS),
+    problems=(KEY_REUSED, TOO_MANY_REQUESTS, NO_SUCH_CONTENT_TYPE),
     description="`generateOtp` needs the scope `codes` too. Subscriptions are a 503 while there is "
     "no scheduler.",
     repeatable=True,
@@ -179,11 +188,9 @@ POST_TASK = Operation(
 
 
 @dataclass(frozen=True, slots=True)
-class TaskViews:
-    """Publishes the command of each task."""
+class TaskViews(AskingViews):
+    """Publishes the command of each task, or asks the service that keeps it."""
 
-    reader: RequestReader
-    broker: Broker
     codes: CodeViews
 
     async def post(self, request: web.Request) -> web.Response:
@@ -195,19 +202,21 @@ class TaskViews:
             issued = await self.codes.issue(request, task.code, content)
             return _accepted(task, issued.challenge_id)
         stamp = await self.reader.stamp(request, content)
-        command = task.command(stamp, request[CLIENT].id)
-        try:
-            await self.broker.publish(command)
-        except NoQueue as error:
-            if isinstance(task, MessageTask):
-                raise  # the ledger may have its copy
-            raise Problem(
-                UNAVAILABLE,
-                "No scheduler runs. Nothing was done.",
-                headers=retry_after(),
-                reason=str(error),
-            ) from None
-        return _accepted(task, command.id)
+        client = request[CLIENT].id
+        match task:
+            case MessageTask():
+                await self.broker.publish(task.command(stamp, client))
+            case SubscribeTask():
+                await self._subscribe(task.question(stamp, client))
+            case UnsubscribeTask():
+                question = task.question(stamp, client)
+                await self.ask(question, SuppressionsChanged)
+        return _accepted(task, stamp.id)
+
+    async def _subscribe(self, question: Subscribe) -> None:
+        answer = await self.ask(question, SubscriptionAnswered)
+        if answer.result is SubscriptionResult.NO_CONTENT_TYPE:
+            raise Problem(NO_SUCH_CONTENT_TYPE)
 
 
 def read_task(content: bytes) -> AnyTask:

@@ -9,18 +9,23 @@ import pytest
 from services.gateway.api.tasks import TASKS
 from shared import contracts, topology
 from shared.contracts import (
+    AddSuppressions,
     Category,
     CodeIssued,
     CodeWithheld,
     IssueCode,
+    NewSuppression,
     SendEmail,
     Subscribe,
-    Unsubscribe,
+    SubscriptionAnswered,
+    SubscriptionResult,
+    SuppressionOrigin,
+    SuppressionsChanged,
 )
 from shared.contracts.codes import Withholding
-from tests.gateway.api_client import SCHEDULER_COMMANDS, ApiClient, declare_scheduler
+from tests.gateway.api_client import ApiClient
 from tests.gateway.fake_service import NOW, FakeService, running_service
-from tests.tap import depth, tapped
+from tests.tap import tapped
 
 PATH = "/v1/tasks"
 KEY = {"Idempotency-Key": "task-17"}
@@ -118,33 +123,64 @@ async def test_codes_too_often_are_refused(api: ApiClient, vhost: str) -> None:
     assert (answer.status, answer.headers["Retry-After"]) == (429, "42")
 
 
-async def test_subscriptions_are_unavailable_without_a_scheduler(api: ApiClient) -> None:
-    """A subscription that no service would keep is a 503, never a 202."""
-    for kind in ("subscribe", "unsubscribe"):
-        answer = await api.post(PATH, a_task(kind))
+@pytest.mark.parametrize("kind", ["subscribe", "unsubscribe"])
+async def test_subscriptions_are_unavailable_without_an_answer(api: ApiClient, kind: str) -> None:
+    """A subscription that no service keeps is a 503, never a 202."""
+    answer = await api.post(PATH, a_task(kind))
 
-        assert (answer.status, answer.json["code"]) == (503, "unavailable")
-        assert answer.json["detail"] == "No scheduler runs. Nothing was done."
-        assert int(answer.headers["Retry-After"]) > 0
+    assert (answer.status, answer.json["code"]) == (503, "unavailable")
+    assert int(answer.headers["Retry-After"]) > 0
 
 
-async def test_subscriptions_go_to_the_scheduler(api: ApiClient, vhost: str) -> None:
-    """With a queue of the scheduler a subscription is a command to it."""
-    await declare_scheduler(vhost)
+def answered(result: SubscriptionResult) -> FakeService:
+    """Return a scheduler that answers each question with a result."""
+    return FakeService(lambda asked: [SubscriptionAnswered(id=asked.id, result=result)])
 
-    begun = await command_of(api, vhost, a_task("subscribe"))
-    ended = await command_of(api, vhost, a_task("unsubscribe"))
 
-    assert begun == Subscribe(
-        id=begun.id,
+async def test_a_subscription_is_kept_by_the_scheduler(api: ApiClient, vhost: str) -> None:
+    """A task of type subscribe is answered when the scheduler has kept the subscription."""
+    scheduler = answered(SubscriptionResult.CREATED)
+    async with running_service(vhost, topology.SCHEDULER_QUESTIONS, {Subscribe: scheduler}):
+        answer = await api.post(PATH, a_task("subscribe"))
+
+    (asked,) = scheduler.got
+    assert (answer.status, answer.json["id"]) == (202, asked.id)
+    assert asked == Subscribe(
+        id=asked.id,
         client="shop",
         email=USER,
         content_type="news",
         frequency="@weekly",
         retries=3,
     )
-    assert ended == Unsubscribe(id=ended.id, client="shop", email=USER, content_type="news")
-    assert await depth(vhost, SCHEDULER_COMMANDS) == 2
+
+
+async def test_a_content_type_must_exist(api: ApiClient, vhost: str) -> None:
+    """A subscription to an unknown content type is a 404 at once."""
+    scheduler = answered(SubscriptionResult.NO_CONTENT_TYPE)
+    async with running_service(vhost, topology.SCHEDULER_QUESTIONS, {Subscribe: scheduler}):
+        answer = await api.post(PATH, a_task("subscribe"))
+
+    assert (answer.status, answer.json["code"]) == (404, "no-such-content-type")
+
+
+async def test_an_opt_out_goes_to_the_ledger(api: ApiClient, vhost: str) -> None:
+    """A task of type unsubscribe is an opt-out of the list, which the ledger keeps."""
+    ledger = FakeService(lambda asked: [SuppressionsChanged(id=asked.id, suppressions=())])
+    async with running_service(vhost, topology.LEDGER_QUESTIONS, {AddSuppressions: ledger}):
+        answer = await api.post(PATH, a_task("unsubscribe"))
+
+    (asked,) = ledger.got
+    assert (answer.status, answer.json["id"]) == (202, asked.id)
+    assert asked.suppressions == (
+        NewSuppression(
+            email=USER,
+            client="shop",
+            list_id="news",
+            categories=(Category.BULK,),
+            origin=SuppressionOrigin.UNSUBSCRIBE,
+        ),
+    )
 
 
 @pytest.mark.parametrize("kind", TASKS)
@@ -171,8 +207,13 @@ async def test_each_type_demands_its_own_fields(api: ApiClient, kind: str, field
 async def test_no_type_refuses_what_it_does_not_need(api: ApiClient, vhost: str, kind: str) -> None:
     """A field of another type may have any value, and so may one that no type knows."""
     task = {"task": "welcome", "type": kind, "payload": WHOLE | PAYLOAD[kind]}
-    await declare_scheduler(vhost)
-    async with running_service(vhost, topology.OTP_COMMANDS, {IssueCode: FakeService(issued)}):
+    scheduler = answered(SubscriptionResult.CREATED)
+    ledger = FakeService(lambda asked: [SuppressionsChanged(id=asked.id, suppressions=())])
+    async with (
+        running_service(vhost, topology.OTP_COMMANDS, {IssueCode: FakeService(issued)}),
+        running_service(vhost, topology.SCHEDULER_QUESTIONS, {Subscribe: scheduler}),
+        running_service(vhost, topology.LEDGER_QUESTIONS, {AddSuppressions: ledger}),
+    ):
         answer = await api.post(PATH, task)
 
     assert answer.status == 202, answer.content

@@ -40,9 +40,7 @@ from shared.contracts import (
     SendEmail,
     Sighting,
     Stage,
-    Subscribe,
     SuppressionOrigin,
-    Unsubscribe,
     Verdict,
     VerifyCode,
     Withholding,
@@ -50,6 +48,7 @@ from shared.contracts import (
 from shared.contracts.attachment import Attachment, CalendarObject
 from shared.contracts.fields import Tag
 from tests.shared.golden.ledger_examples import AT, EMAIL, EVENT, LEDGER_EXAMPLES, MESSAGE_ID
+from tests.shared.golden.schedule_examples import SCHEDULE_EXAMPLES
 
 OUTCOME: Mapping[str, Any] = {
     "id": EVENT,
@@ -204,15 +203,6 @@ EXAMPLES: tuple[Contract, ...] = (
     CodeRefused(id=EVENT, at=AT, email="ann@example.org", client="shop", purpose="sign-in"),
     CodeUnchecked(id=EVENT, retry_after=4711.5),
     CodeCancelled(id=EVENT, challenge_id=EMAIL),
-    Subscribe(
-        id=EMAIL,
-        email="ann@example.org",
-        client="shop",
-        content_type="news",
-        frequency="@weekly",
-        retries=3,
-    ),
-    Unsubscribe(id=EMAIL, email="ann@example.org", client="shop", content_type="news"),
     FeedbackReported(
         id=EVENT,
         at=AT,
@@ -265,6 +255,7 @@ EXAMPLES: tuple[Contract, ...] = (
         id=EMAIL, catch_all=2, not_catch_all=3, unknown=5, total=10, delivered=4711, bounced=12
     ),
     *LEDGER_EXAMPLES,
+    *SCHEDULE_EXAMPLES,
 )
 
 

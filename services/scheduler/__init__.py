@@ -1,0 +1,1 @@
+"""The scheduler: content types, subscriptions, and mails that are due later."""

@@ -1,0 +1,12 @@
+"""The metrics of the scheduler."""
+
+from prometheus_client import Counter
+
+RELEASED = Counter(
+    "postrider_newsletters",
+    "Due newsletters: published, unconfirmed, skipped as missed, unfit for their content type",
+    ("end",),
+)
+LATER = Counter(
+    "postrider_scheduled_mails", "Mails for later whose time has come, by result", ("end",)
+)

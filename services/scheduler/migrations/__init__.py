@@ -1,0 +1,1 @@
+"""The versions of this service's tables, applied in order at start."""

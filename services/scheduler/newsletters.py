@@ -1,0 +1,105 @@
+"""Pure: the mail of a subscription for one period."""
+
+import re
+from datetime import UTC, datetime
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import orjson
+
+from services.scheduler.content import Content
+from services.scheduler.store.due import DueSubscription
+from shared.contracts import Category, SendEmail, header
+from shared.contracts.content import run_id
+from shared.contracts.fields import Tag
+from shared.links import LinkedSubscription, LinkKind, Links, link_end
+
+CONTENT_TYPE = "content_type"  # an entry of a newsletter's metadata, with the name
+_FORM = "%Y%m%dT%H%M%SZ"
+_ID = re.compile(r"([0-9a-f]{32})\.([0-9]{8}T[0-9]{6}Z)(?:\.([1-9][0-9]{0,3}))?")
+UNSUBSCRIBE_VARIABLE = "unsubscribe_url"  # what the templates may show
+
+
+class NewsletterMaker(NamedTuple):
+    """Makes newsletters with links; `sender` is their From, the sender's default if None."""
+
+    links: Links
+    sender: str | None
+
+    def make(
+        self, due: DueSubscription, content: Content, period: datetime, now: datetime
+    ) -> SendEmail:
+        """Return the mail of a period: the same id each time it is made.
+
+        Raises VariableMistake if the subscription's variables do not fit the templates.
+        """
+        link = self._link(due, now)
+        variables = orjson.loads(due.variables) | {UNSUBSCRIBE_VARIABLE: link}
+        mail = content.render(variables, link)
+        return SendEmail.model_construct(
+            id=str(NewsletterId(due.id, period)),
+            client=due.client or None,
+            category=Category.BULK,
+            from_=self.sender,
+            to=(due.email,),
+            subject=mail.subject,
+            text=mail.text,
+            html=mail.html,
+            headers=self._headers(content, link),
+            tags=(Tag.model_construct(name="run", value=run_id(due.content_type, period)),),
+            metadata={"subscription": due.id, CONTENT_TYPE: due.content_type},
+            list_id=due.content_type,
+            created_at=now,
+            retries=due.retries,
+        )
+
+    def _link(self, due: DueSubscription, now: datetime) -> str:
+        return self.links.to(
+            LinkedSubscription.model_construct(
+                kind=LinkKind.UNSUBSCRIBE,
+                client=due.client or None,
+                email=due.email,
+                content_type=due.content_type,
+                locale=due.locale,
+                expires_at=link_end(now),
+            )
+        )
+
+    def _headers(self, content: Content, link: str) -> dict[str, str]:
+        host = urlsplit(link).hostname or ""
+        own = {header.UNSUBSCRIBE: f"<{link}>", "List-Id": content.list_id(host)}
+        if self.links.one_click:
+            own[header.ONE_CLICK] = "List-Unsubscribe=One-Click"
+        return own
+
+
+class NewsletterId(NamedTuple):
+    """The id of a newsletter: its subscription, its period in UTC, and how often it was repeated.
+
+    A mail that did not arrive is repeated under an id that follows from its own.
+    """
+
+    subscription: str
+    period: datetime
+    repetition: int = 0
+
+    def __str__(self) -> str:
+        """Return the id as mails have it."""
+        suffix = f".{self.repetition}" if self.repetition else ""
+        return f"{self.subscription}.{self.period:{_FORM}}{suffix}"
+
+    @classmethod
+    def read(cls, email_id: str) -> "NewsletterId | None":
+        """Return the id of a mail, None if it is no newsletter's."""
+        match = _ID.fullmatch(email_id)
+        if match is None:
+            return None
+        try:
+            period = datetime.strptime(match[2], _FORM).replace(tzinfo=UTC)
+        except ValueError:
+            return None
+        return cls(match[1], period, int(match[3] or 0))
+
+    def again(self) -> "NewsletterId":
+        """Return the id of the mail that repeats this one."""
+        return self._replace(repetition=self.repetition + 1)

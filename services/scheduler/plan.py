@@ -1,0 +1,44 @@
+"""Pure: which period of a subscription is mailed now, and when the next one is due."""
+
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import NamedTuple
+
+from services.scheduler.recurrence import Recurrence
+from shared.contracts import Missed
+
+# A period that is due for longer was missed: no scheduler ran, or the broker took no mail. Runs
+# that are spread and paced are late as well, but not by as much.
+LATE = timedelta(hours=1)
+
+
+class Plan(NamedTuple):
+    """The period that is mailed now, if any, and the one that follows; in UTC."""
+
+    mailed: datetime | None
+    following: datetime
+
+
+def plan(recurrence: Recurrence, missed: Missed, period: datetime, now: datetime) -> Plan:
+    """Return what a subscription whose next period is `period` has to be sent now.
+
+    Before the period, when the clock was set back, that is nothing. No period is mailed twice: the
+    following one is always later.
+    """
+    if period > now:
+        return Plan(None, period)
+    if missed is Missed.ALL:
+        return Plan(period, recurrence.after(period))
+    is_late = now - period > LATE
+    if missed is Missed.SKIP and not is_late:
+        return Plan(period, recurrence.after(period))
+    last = recurrence.last(now, period)
+    skips = missed is Missed.SKIP and now - last > LATE
+    return Plan(None if skips else last, recurrence.after(last))
+
+
+def due_at(subscription_id: str, period: datetime, spread: timedelta) -> datetime:
+    """Return when a period is mailed: the same part of `spread` after it for one subscription."""
+    digest = blake2b(subscription_id.encode(), digest_size=4).digest()
+    share = int.from_bytes(digest, "big") / (1 << 32)
+    return period.astimezone(UTC) + spread * share

@@ -1,0 +1,169 @@
+"""The newsletters that are due: taken from the store, made, published, and moved on."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import chain
+from uuid import NAMESPACE_OID, uuid5
+
+import structlog
+
+from services.scheduler import metrics
+from services.scheduler.content import Content
+from services.scheduler.newsletters import NewsletterMaker
+from services.scheduler.plan import Plan, due_at, plan
+from services.scheduler.store.due import DueStore, DueSubscription, Step, Taken
+from services.scheduler.store.later import DueMail, LaterStore
+from shared.contracts import Contract, EmailCancelled, SendEmail
+from shared.errors import Unavailable
+from shared.template import VariableMistake
+
+LOOK_SECONDS = 0.5  # between two looks for what is due
+MAX_MAILS_TAKEN = 16  # for later, each with its attachments in memory
+MAX_TAKEN = 500  # subscriptions at a time
+MAX_MADE = 50  # mails between two turns of the event loop
+
+PublishAll = Callable[[Sequence[Contract]], Awaitable[Mapping[str, Unavailable]]]
+# By client and name; without those that are unknown.
+FindContents = Callable[[set[tuple[str, str]]], Awaitable[Mapping[tuple[str, str], Content]]]
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Releaser:
+    """Mails the due subscriptions, at most `rate` a second.
+
+    A subscription moves on only after the broker has confirmed its mail. Until then it is taken,
+    and due again when its lease is over: then the mail is made again with the same id, and the
+    sender mails it once.
+    """
+
+    store: DueStore
+    find_contents: FindContents
+    publish_all: PublishAll
+    maker: NewsletterMaker
+    spread: timedelta
+    rate: float
+
+    async def run(self) -> None:
+        """Mail all that is due now. Raises Retry when the database is away."""
+        clock = asyncio.get_running_loop().time
+        limit = min(MAX_TAKEN, max(1, round(self.rate)))
+        while True:
+            begun = clock()
+            taken = await self.store.take(limit)
+            if not taken.subscriptions:
+                return
+            await self._release(taken)
+            await asyncio.sleep(len(taken.subscriptions) / self.rate - (clock() - begun))
+
+    async def _release(self, taken: Taken) -> None:
+        names = {(each.client, each.content_type) for each in taken.subscriptions}
+        contents = await self.find_contents(names)
+        halted: list[str] = []
+        steps: list[Step] = []
+        mails: dict[str, SendEmail] = {}
+        for number, each in enumerate(taken.subscriptions, 1):
+            if number % MAX_MADE == 0:
+                await asyncio.sleep(0)
+            content = contents.get((each.client, each.content_type))
+            if content is None or content.paused:
+                halted.append(each.id)
+                continue
+            planned = plan(each.recurrence, each.missed, each.period, taken.at)
+            mail = self._make(each, content, planned, taken.at)
+            if mail is not None:
+                mails[each.id] = mail
+            steps.append(self._step(each, planned, mail))
+        failures = await self.publish_all([*mails.values()]) if mails else {}
+        if failures:
+            metrics.RELEASED.labels("unconfirmed").inc(len(failures))
+            logger.warning("newsletters were not confirmed", count=len(failures))
+        kept = [
+            each
+            for each in steps
+            if (mail := mails.get(each.subscription.id)) is None or mail.id not in failures
+        ]
+        metrics.RELEASED.labels("published").inc(len(mails) - len(failures))
+        if halted:
+            await self.store.halt(taken.token, halted)
+        if kept:
+            await self.store.move(taken.token, kept)
+
+    def _make(
+        self, due: DueSubscription, content: Content, planned: Plan, now: datetime
+    ) -> SendEmail | None:
+        if planned.mailed is None:
+            metrics.RELEASED.labels("skipped").inc()
+            return None
+        try:
+            return self.maker.make(due, content, planned.mailed, now)
+        except VariableMistake as error:
+            # The content type has a newer version than the variables: the next period may fit.
+            metrics.RELEASED.labels("unfit").inc()
+            logger.warning("variables do not fit", subscription=due.id, reason=str(error))
+            return None
+
+    def _step(self, due: DueSubscription, planned: Plan, mail: SendEmail | None) -> Step:
+        return Step(
+            due,
+            planned.mailed if mail else None,
+            planned.following,
+            due_at(due.id, planned.following, self.spread),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LaterReleaser:
+    """Publishes the mails for later whose time has come, and reports those that were cancelled.
+
+    A mail is deleted only after the broker has confirmed it. If the scheduler dies before, another
+    one publishes it again when its lease is over, under the same id.
+    """
+
+    store: LaterStore
+    publish_all: PublishAll
+    now: Callable[[], datetime]
+
+    async def run(self) -> None:
+        """Publish all that is due now. Raises Retry when the database is away."""
+        while True:
+            token, taken = await self.store.take(MAX_MAILS_TAKEN)
+            if not taken:
+                return
+            messages = [self._messages(each) for each in taken]
+            failures = await self.publish_all([*chain.from_iterable(messages)])
+            done = [
+                each
+                for each, own in zip(taken, messages, strict=True)
+                if not any(message.id in failures for message in own)
+            ]
+            metrics.LATER.labels("published").inc(len(done))
+            metrics.LATER.labels("unconfirmed").inc(len(taken) - len(done))
+            await self.store.remove(token, done)
+            if len(done) < len(taken):
+                return  # the broker refuses: those that are left are due again after their lease
+
+    def _messages(self, due: DueMail) -> Sequence[Contract]:
+        command, at = due.command, self.now()
+        if command is None:
+            return ()  # cancelled, and its command has never come
+        if not due.cancelled:
+            # Its age counts from now: a sender gives up what is too old.
+            return [command.model_copy(update={"scheduled_at": None, "created_at": at})]
+        return [
+            EmailCancelled(
+                id=str(uuid5(NAMESPACE_OID, f"cancelled {command.client} {command.id} {each}")),
+                at=at,
+                email_id=command.id,
+                category=command.category,
+                client=command.client,
+                recipient=each,
+                attempt=1,
+                tags=command.tags,
+                metadata=command.metadata,
+            )
+            for each in command.recipients
+        ]

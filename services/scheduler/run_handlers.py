@@ -1,0 +1,135 @@
+"""The handlers of runs: what is reported of their mails, and mails that are sent once more."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from services.scheduler.content import Content
+from services.scheduler.handlers import SubscriptionHandlers
+from services.scheduler.newsletters import CONTENT_TYPE, NewsletterId, NewsletterMaker
+from services.scheduler.store.content_types import ContentStore, Key
+from services.scheduler.store.runs import COMPLAINT, UNKNOWN_MAILBOX, RunCounts, RunStore
+from shared.contracts import (
+    ContentTypePaused,
+    Contract,
+    EmailBounced,
+    EmailsRepeated,
+    ListRuns,
+    RepeatEmails,
+    ReplyClass,
+    RunsListed,
+    SendEmail,
+    SuppressionAdded,
+    SuppressionOrigin,
+)
+from shared.contracts.content import run_id
+from shared.contracts.fields import ID
+from shared.template import VariableMistake
+
+
+class StopRule(NamedTuple):
+    """Pauses a content type when, of at least `mails` of a run, more than `share` were reported."""
+
+    share: float
+    mails: int
+
+    def reason(self, counts: RunCounts) -> str | None:
+        """Return in words why a content type is paused, None if it is not."""
+        if counts.published < self.mails:
+            return None
+        for number, what in (
+            (counts.unknown_mailboxes, "went to mailboxes that do not exist"),
+            (counts.complaints, "were reported as spam"),
+        ):
+            if number > self.share * counts.published:
+                return f"{number} of the {counts.published} mails of a run {what}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class RunHandlers:
+    """Counts reports on newsletters, and sends some once more.
+
+    Safe to run twice: a report on a mail counts once, and a mail that is sent once more has an id
+    that follows from the one that did not arrive.
+    """
+
+    runs: RunStore
+    contents: ContentStore
+    subscriptions: SubscriptionHandlers
+    maker: NewsletterMaker
+    rule: StopRule
+    now: Callable[[], datetime]
+
+    async def on_bounced(self, event: EmailBounced) -> Sequence[Contract]:
+        """Count a mailbox that does not exist; too many pause the content type."""
+        newsletter = NewsletterId.read(event.email_id)
+        name = event.metadata.get(CONTENT_TYPE)
+        if newsletter is None or name is None or not _is_name(name):
+            return ()
+        if event.reply_class is not ReplyClass.MAILBOX_UNKNOWN:
+            return ()
+        return await self._report((event.client or "", name), newsletter, UNKNOWN_MAILBOX)
+
+    async def on_suppression(self, event: SuppressionAdded) -> Sequence[Contract]:
+        """Count a complaint about a newsletter, and end the subscriptions that it covers."""
+        entry, messages = event.suppression, list[Contract]()
+        newsletter = NewsletterId.read(entry.email_id or "")
+        if entry.origin is SuppressionOrigin.COMPLAINT and newsletter is not None:
+            key = await self.runs.content_type_of(newsletter.subscription)
+            if key is not None:
+                messages += await self._report(key, newsletter, COMPLAINT)
+        await self.subscriptions.on_suppression(event)
+        return messages
+
+    async def on_list_runs(self, asked: ListRuns) -> Sequence[Contract]:
+        """Answer with a page of runs."""
+        key = (asked.client or "", asked.name)
+        found = await self.runs.page(key, asked.after, asked.limit)
+        return [RunsListed(id=asked.id, runs=tuple(found))]
+
+    async def on_repeat(self, asked: RepeatEmails) -> Sequence[Contract]:
+        """Make mails of a run once more, of subscriptions that still exist; answer at the end."""
+        key = (asked.client or "", asked.name)
+        content = (await self.contents.find([key])).get(key)
+        wanted = {
+            each.subscription: each
+            for each in map(NewsletterId.read, asked.email_ids)
+            if each is not None and run_id(asked.name, each.period) == asked.run_id
+        }
+        mails: list[SendEmail] = []
+        if content is not None and not content.paused:
+            mails = await self._repeated(key, content, wanted)
+        return [*mails, EmailsRepeated(id=asked.id, count=len(mails))]
+
+    async def _repeated(
+        self, key: Key, content: Content, wanted: dict[str, NewsletterId]
+    ) -> list[SendEmail]:
+        mails = []
+        for due in await self.runs.subscriptions(key, [*wanted]):
+            newsletter = wanted[due.id]
+            try:
+                mail = self.maker.make(due, content, newsletter.period, self.now())
+            except VariableMistake:
+                continue  # of a newer version of the content type
+            mails.append(mail.model_copy(update={"id": str(newsletter.again())}))
+        return mails
+
+    async def _report(self, key: Key, newsletter: NewsletterId, kind: str) -> Sequence[Contract]:
+        counts = await self.runs.report(key, newsletter.period, str(newsletter), kind)
+        reason = counts and self.rule.reason(counts)
+        if not reason or not await self.contents.pause(key, reason):
+            return ()
+        client, name = key
+        identifier = f"{newsletter}.paused"
+        return [
+            ContentTypePaused(
+                id=identifier, at=self.now(), name=name, client=client or None, reason=reason
+            )
+        ]
+
+
+def _is_name(text: str) -> bool:
+    return re.fullmatch(ID, text) is not None

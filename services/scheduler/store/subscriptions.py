@@ -1,0 +1,214 @@
+"""The subscriptions in the database."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+
+from services.scheduler.plan import due_at
+from services.scheduler.recurrence import Recurrence
+from services.scheduler.store.due import milliseconds, moment
+from services.scheduler.store.tables import content_types, subscriptions
+from shared.contracts import (
+    ListSubscriptions,
+    Missed,
+    NewsletterSubscription,
+    Subscribe,
+    SubscriptionResult,
+    SubscriptionStatus,
+)
+from shared.contracts.schedule import subscription_id
+from shared.runtime.sealing import fold
+from shared.storage import dialect
+from shared.storage.database import Database, HandlerDatabase
+from shared.storage.dialect import Clock
+
+_TABLE = subscriptions.c
+_FIELDS = ("frequency", "timezone", "at", "variables", "missed", "retries", "locale")
+_TIMES = ("frequency", "timezone", "at")
+
+Answered = tuple[SubscriptionResult, NewsletterSubscription | None]
+
+
+class SubscriptionStore:
+    """The subscriptions. Every method raises Retry without the database.
+
+    Runs that are due at one moment are spread over `spread`.
+    """
+
+    def __init__(self, database: Database, spread: timedelta, clock: Clock = dialect.now) -> None:
+        self._database = HandlerDatabase(database, "the subscriptions")
+        self._spread = spread
+        self._clock = clock
+
+    async def subscribe(self, asked: Subscribe) -> Answered:
+        """Add a subscription, or replace the fields of the one that there is."""
+        return await self._database.write(lambda c: self._subscribe(c, asked))
+
+    async def confirm(self, identifier: str) -> Answered:
+        """Mail a subscription from now on that was pending."""
+        return await self._database.write(lambda c: self._confirm(c, identifier))
+
+    async def describe(self, identifier: str, client: str | None) -> NewsletterSubscription | None:
+        """Return a subscription of a client, of any if None."""
+        which = _of(client, _TABLE.id == identifier)
+        return await self._database.read(lambda c: _find(c, which))
+
+    async def end(self, identifier: str, client: str | None) -> SubscriptionResult:
+        """Delete a subscription of a client, of any if None."""
+        delete = sa.delete(subscriptions).where(_of(client, _TABLE.id == identifier))
+        ended = await self._database.write(lambda c: c.execute(delete).rowcount)
+        return SubscriptionResult.ENDED if ended else SubscriptionResult.UNKNOWN
+
+    async def opt_out(
+        self, email: str, client: str | None, content_type: str | None, at: datetime
+    ) -> int:
+        """Delete the subscriptions of an address from before `at`; return how many.
+
+        Those of one client if it is named, and of one content type. A later one was made by the
+        subscriber, who has changed his mind.
+        """
+        which = [_TABLE.folded == fold(email), _TABLE.created_at <= milliseconds(at)]
+        if client is not None:
+            which.append(_TABLE.client == client)
+        if content_type is not None:
+            which.append(_TABLE.content_type == content_type)
+        delete = sa.delete(subscriptions).where(*which)
+        return await self._database.write(lambda c: c.execute(delete).rowcount)
+
+    async def forget(self, email: str) -> int:
+        """Delete all subscriptions of an address; return how many."""
+        delete = sa.delete(subscriptions).where(_TABLE.folded == fold(email))
+        ended = await self._database.write(lambda c: c.execute(delete).rowcount)
+        await self._database.empty_log()
+        return ended
+
+    async def page(
+        self, asked: ListSubscriptions
+    ) -> tuple[Sequence[NewsletterSubscription], str | None]:
+        """Return a page of subscriptions by id, and the cursor of the next one."""
+        which = [_of(asked.client)]
+        if asked.email is not None:
+            which.append(_TABLE.folded == fold(asked.email))
+        if asked.content_type is not None:
+            which.append(_TABLE.content_type == asked.content_type)
+        if asked.after is not None:
+            which.append(_TABLE.id > asked.after)
+        look = sa.select(subscriptions).where(*which).order_by(_TABLE.id).limit(asked.limit + 1)
+        rows = await self._database.read(lambda c: c.execute(look).mappings().all())
+        found = [_subscription(row) for row in rows[: asked.limit]]
+        return found, found[-1].subscription_id if len(rows) > len(found) else None
+
+    def _subscribe(self, connection: sa.Connection, asked: Subscribe) -> Answered:
+        client = asked.client or ""
+        # Shared, so that the content type cannot be deleted before the commit.
+        uses = sa.select(content_types.c.name).where(
+            content_types.c.client == client, content_types.c.name == asked.content_type
+        )
+        if connection.execute(uses.with_for_update(read=True)).first() is None:
+            return SubscriptionResult.NO_CONTENT_TYPE, None
+        identifier = subscription_id(asked.client, asked.content_type, asked.email)
+        fields = _fields(asked)
+        look = sa.select(subscriptions).where(_TABLE.id == identifier).with_for_update()
+        row = connection.execute(look).mappings().first()
+        result = SubscriptionResult.CREATED
+        if row is None:
+            self._insert(connection, identifier, asked, fields)
+        elif all(row[name] == value for name, value in fields.items()):
+            result = SubscriptionResult.UNCHANGED
+        else:
+            result = SubscriptionResult.CHANGED
+            self._change(connection, row, fields)
+        return result, _find(connection, _TABLE.id == identifier)
+
+    def _insert(
+        self,
+        connection: sa.Connection,
+        identifier: str,
+        asked: Subscribe,
+        fields: Mapping[str, Any],
+    ) -> None:
+        now = dialect.read_now(connection, self._clock)
+        recurrence = Recurrence(asked.frequency, asked.timezone, asked.at)
+        times = {} if asked.confirm else self._times(identifier, recurrence, now)
+        values = {
+            "id": identifier,
+            "client": asked.client or "",
+            "content_type": asked.content_type,
+            "email": asked.email,
+            "folded": fold(asked.email),
+            "pending": asked.confirm,
+            "created_at": now,
+        }
+        insert = dialect.insert(connection, subscriptions).values({**values, **fields, **times})
+        # Another scheduler may have added it since.
+        connection.execute(insert.on_conflict_do_nothing())
+
+    def _change(
+        self, connection: sa.Connection, row: sa.RowMapping, fields: Mapping[str, Any]
+    ) -> None:
+        times: Mapping[str, int | None] = {}
+        if not row["pending"] and any(row[name] != fields[name] for name in _TIMES):
+            now = dialect.read_now(connection, self._clock)
+            recurrence = Recurrence(*(fields[name] for name in _TIMES))
+            times = self._times(row["id"], recurrence, now)
+        # A scheduler that has taken it does not move it on any more.
+        change = sa.update(subscriptions).where(_TABLE.id == row["id"])
+        connection.execute(change.values({**fields, **times, "token": None}))
+
+    def _confirm(self, connection: sa.Connection, identifier: str) -> Answered:
+        look = sa.select(subscriptions).where(_TABLE.id == identifier).with_for_update()
+        row = connection.execute(look).mappings().first()
+        if row is None:
+            return SubscriptionResult.UNKNOWN, None
+        if row["pending"]:
+            now = dialect.read_now(connection, self._clock)
+            recurrence = Recurrence(*(row[name] for name in _TIMES))
+            times = self._times(identifier, recurrence, now)
+            change = sa.update(subscriptions).where(_TABLE.id == identifier)
+            connection.execute(change.values({**times, "pending": False}))
+        return SubscriptionResult.CONFIRMED, _find(connection, _TABLE.id == identifier)
+
+    def _times(self, identifier: str, recurrence: Recurrence, now: int) -> dict[str, int]:
+        period = recurrence.after(moment(now))
+        due = due_at(identifier, period, self._spread)
+        return {"period_at": milliseconds(period), "due_at": milliseconds(due)}
+
+
+def _fields(asked: Subscribe) -> dict[str, Any]:
+    fields = {name: getattr(asked, name) for name in _FIELDS}
+    variables = orjson.dumps(asked.variables, option=orjson.OPT_SORT_KEYS).decode()
+    return fields | {"variables": variables, "missed": asked.missed.value}
+
+
+def _of(client: str | None, *more: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    whose = sa.true() if client is None else _TABLE.client == client
+    return sa.and_(whose, *more)
+
+
+def _find(
+    connection: sa.Connection, which: sa.ColumnElement[bool]
+) -> NewsletterSubscription | None:
+    row = connection.execute(sa.select(subscriptions).where(which)).mappings().first()
+    return None if row is None else _subscription(row)
+
+
+def _subscription(row: sa.RowMapping) -> NewsletterSubscription:
+    return NewsletterSubscription.model_construct(
+        subscription_id=row["id"],
+        client=row["client"] or None,
+        email=row["email"],
+        content_type=row["content_type"],
+        frequency=row["frequency"],
+        timezone=row["timezone"],
+        at=row["at"],
+        variables=orjson.loads(row["variables"]),
+        missed=Missed(row["missed"]),
+        retries=row["retries"],
+        locale=row["locale"],
+        status=SubscriptionStatus.PENDING if row["pending"] else SubscriptionStatus.ACTIVE,
+        created_at=moment(row["created_at"]),
+        next_at=None if row["pending"] else moment(row["period_at"]),
+    )

@@ -1,0 +1,238 @@
+"""Content types and their runs: questions to the scheduler, and its answers."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from hashlib import sha256
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from shared.contracts.fields import (
+    NOT_EMPTY,
+    Count,
+    Id,
+    LineText,
+    Moment,
+    Subject,
+    Text,
+)
+from shared.contracts.message import Answer, Event, Question
+
+MAX_CONTENT_BYTES = 4 * 1024 * 1024  # of a template, or of a mail made of it, in JSON
+MAX_VARIABLES_BYTES = 512 * 1024  # of a mail's variables and what goes with them, in JSON
+MAX_LISTED_CONTENT_TYPES = 100  # of a page, without their templates
+MAX_LISTED_RUNS = 100  # of a page
+MAX_REPEATED = 1000  # mails of one question
+
+# The list's name as its readers see it.
+Title = Annotated[LineText, StringConstraints(min_length=1, max_length=100)]
+Variables = Annotated[dict[str, Any], Field(repr=False)]  # see shared.template for their limits
+
+
+def run_id(content_type: str, period_at: datetime) -> str:
+    """Return the id of a run, which is the value of the tag `run` of its mails.
+
+    It has the name as a hash, since a name may have a dot, and a tag not.
+    """
+    digest = sha256(content_type.encode()).hexdigest()[:12]
+    return f"{period_at.astimezone(UTC):%Y%m%dT%H%M%SZ}-{digest}"
+
+
+class ContentSummary(BaseModel):
+    """A content type without its templates."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: Id
+    client: Id | None = None
+    version: int = Field(ge=1, description="One more with each change")
+    subject: str
+    title: Title | None = Field(None, description="The list's name as its readers see it")
+    created_at: Moment
+    changed_at: Moment
+    paused_at: Moment | None = Field(None, description="No mail goes out from then on")
+    paused_for: str | None = Field(None, description="In words")
+
+
+class ContentType(ContentSummary):
+    """The templates of a mail's subject, HTML and text, of one client."""
+
+    html: str = Field(repr=False)
+    text: str | None = Field(None, repr=False, description="Derived from the HTML if absent")
+
+
+class ContentResult(StrEnum):
+    """The result of a question about a content type."""
+
+    FOUND = "found"
+    CREATED = "created"
+    CHANGED = "changed"
+    DELETED = "deleted"
+    EXISTS = "exists"  # already, so that nothing was created
+    UNKNOWN = "unknown"  # nothing was changed
+    IN_USE = "in_use"  # by subscriptions, so that it was not deleted
+
+
+class SaveContentType(Question):
+    """Asks for a content type to be created, or replaced by a new version.
+
+    The scheduler answers after the commit. It refuses templates that it cannot read.
+    """
+
+    keys = ("content.save",)
+    max_bytes = MAX_CONTENT_BYTES
+
+    client: Id | None = None
+    name: Id
+    replaces: bool = Field(description="Replace one that exists, instead of creating one")
+    subject: Text
+    title: Title | None = None
+    html: Text = Field(repr=False)
+    text: Text | None = Field(None, repr=False)
+
+
+class DescribeContentType(Question):
+    """Asks for a content type."""
+
+    keys = ("content.describe",)
+
+    client: Id | None = None
+    name: Id
+
+
+class DeleteContentType(Question):
+    """Asks for a content type to be deleted, which no subscription may have."""
+
+    keys = ("content.delete",)
+
+    client: Id | None = None
+    name: Id
+
+
+class ResumeContentType(Question):
+    """Asks for the runs of a paused content type to go on; harmless if they do."""
+
+    keys = ("content.resume",)
+
+    client: Id | None = None
+    name: Id
+
+
+class ContentTypeAnswered(Answer):
+    """Answers with the result, and with the content type unless it is unknown or deleted."""
+
+    keys = ("content.answered",)
+    max_bytes = MAX_CONTENT_BYTES
+
+    result: ContentResult
+    content_type: ContentType | None = None
+
+
+class ListContentTypes(Question):
+    """Asks for a page of content types, by name."""
+
+    keys = ("content.list",)
+
+    client: Id | None = Field(None, description="Of every client if absent")
+    after: str | None = Field(None, max_length=210, description="`next` of the page before")
+    limit: int = Field(MAX_LISTED_CONTENT_TYPES, ge=1, le=MAX_LISTED_CONTENT_TYPES)
+
+
+class ContentTypesListed(Answer):
+    """Answers with a page of content types."""
+
+    keys = ("content.listed",)
+    max_bytes = MAX_CONTENT_BYTES
+
+    content_types: tuple[ContentSummary, ...] = Field(max_length=MAX_LISTED_CONTENT_TYPES)
+    next: str | None = Field(None, description="`after` of the next page; absent at the last")
+
+
+class RenderContent(Question):
+    """Asks for a mail made of a content type, as a preview or to be sent."""
+
+    keys = ("content.render",)
+    max_bytes = MAX_VARIABLES_BYTES
+
+    client: Id | None = None
+    name: Id
+    variables: Variables = Field(default_factory=dict)
+
+
+class ContentRendered(Answer):
+    """Answers with a mail, with a mistake in its variables, or with neither if unknown."""
+
+    keys = ("content.rendered",)
+    max_bytes = MAX_CONTENT_BYTES
+
+    version: int | None = Field(None, description="Of the content type; absent if it is unknown")
+    subject: Subject | None = None
+    html: str | None = Field(None, repr=False)
+    text: str | None = Field(None, repr=False)
+    mistake: str | None = Field(None, description="In words, without a value of a variable")
+
+
+class ContentRun(BaseModel):
+    """The mails of a content type for one period; the ledger knows what became of each."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    run_id: Id = Field(description="The value of the tag `run` of its mails")
+    content_type: Id
+    client: Id | None = None
+    period_at: Moment = Field(description="When it was due")
+    published: Count = Field(description="Mails that the broker has stored")
+    unknown_mailboxes: Count = Field(description="Mails refused as `mailbox_unknown`")
+    complaints: Count
+
+
+class ListRuns(Question):
+    """Asks for a page of the runs of a content type, the latest first."""
+
+    keys = ("run.list",)
+
+    client: Id | None = None
+    name: Id
+    after: Moment | None = Field(None, description="`period_at` of the last of the page before")
+    limit: int = Field(MAX_LISTED_RUNS, ge=1, le=MAX_LISTED_RUNS)
+
+
+class RunsListed(Answer):
+    """Answers with a page of runs; with none for a content type that is unknown."""
+
+    keys = ("run.listed",)
+
+    runs: tuple[ContentRun, ...] = Field(max_length=MAX_LISTED_RUNS)
+
+
+class RepeatEmails(Question):
+    """Asks for mails of a run to be made and sent once more, to subscriptions that still exist.
+
+    Asked again, it is the same mail: its id follows from that of the mail that did not arrive.
+    """
+
+    keys = ("run.repeat",)
+    max_bytes = MAX_VARIABLES_BYTES
+
+    client: Id | None = None
+    name: Id
+    run_id: Id
+    email_ids: Annotated[tuple[Id, ...], NOT_EMPTY] = Field(max_length=MAX_REPEATED)
+
+
+class EmailsRepeated(Answer):
+    """Answers that the mails are stored by the broker."""
+
+    keys = ("run.repeated",)
+
+    count: Count
+
+
+class ContentTypePaused(Event):
+    """Signals that a content type sends no mail until an operator resumes it."""
+
+    keys = ("content.paused",)
+
+    name: Id
+    client: Id | None = None
+    reason: str = Field(max_length=200, description="In words")

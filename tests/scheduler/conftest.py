@@ -1,0 +1,94 @@
+"""A running scheduler with its broker and database."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from services.scheduler import service
+from services.scheduler.config import SchedulerSettings
+from shared import topology
+from shared.broker import Broker
+from shared.contracts import Answer, Contract, Question, SendEmail, decode
+from shared.rabbitmq import declare
+from tests.serving import serving
+from tests.tap import Tap, tapped
+
+LINK_KEY = "7c1d" * 16
+PUBLIC_URL = "https://mail.example"
+ANSWER_SECONDS = 30.0
+
+A = TypeVar("A", bound=Answer)
+
+running = partial(serving, service.run)
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """A scheduler's broker, and a tap of what it commands."""
+
+    url: str
+    broker: Broker
+    commands: Tap
+    settings: SchedulerSettings
+    seen: list[Contract] = field(default_factory=list)
+
+    async def ask(self, question: Question, kind: type[A]) -> A:
+        """Return the answer to a question."""
+        answer = await self.broker.ask(question, ANSWER_SECONDS)
+        assert isinstance(answer, kind)
+        return answer
+
+    async def mail(self) -> SendEmail:
+        """Return the next mail that the scheduler has published."""
+        while True:
+            message = await self.commands.next()
+            command = decode(message.type or "", message.body)
+            if isinstance(command, SendEmail):
+                return command
+
+
+def settings(amqp_url: str, data_dir: Path, **more: Any) -> SchedulerSettings:  # noqa: ANN401 -- as the settings have it
+    """Return settings of a scheduler without spread."""
+    values = {
+        "amqp_url": amqp_url,
+        "data_dir": data_dir,
+        "public_url": PUBLIC_URL,
+        "link_key": LINK_KEY,
+        "health_port": 0,
+        "scheduler_spread_seconds": 0.0,
+    }
+    return SchedulerSettings.model_validate(values | more)
+
+
+@asynccontextmanager
+async def scheduled(vhost: str, data_dir: Path, **more: Any) -> AsyncIterator[Scheduled]:  # noqa: ANN401 -- as the settings have it
+    """Declare the queues, and tap the commands; no scheduler runs yet."""
+    await declare(vhost, topology.EXCHANGES, topology.queues(scale=0.01))
+    async with (
+        tapped(vhost, topology.COMMANDS) as commands,
+        Broker.connect(vhost, "gateway") as broker,
+    ):
+        yield Scheduled(vhost, broker, commands, settings(vhost, data_dir, **more))
+
+
+@pytest.fixture
+async def scheduler(vhost: str, tmp_path: Path) -> AsyncIterator[Scheduled]:
+    """Run a scheduler on SQLite."""
+    async with scheduled(vhost, tmp_path) as world, running(world.settings):
+        yield world
+
+
+def in_the_next_minute() -> str:
+    """Return a cron expression that every minute has."""
+    return "* * * * *"
+
+
+def soon() -> datetime:
+    """Return a time a moment ahead."""
+    return datetime.now(UTC) + timedelta(seconds=1)

@@ -1,0 +1,194 @@
+"""A running scheduler at a real broker."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from services.scheduler.service import MIGRATIONS
+from services.scheduler.store.tables import subscriptions
+from shared import topology
+from shared.contracts import (
+    Category,
+    ContentRendered,
+    ContentResult,
+    ContentTypeAnswered,
+    Contract,
+    DeleteContentType,
+    EmailCancelled,
+    EmailRescheduled,
+    RenderContent,
+    RescheduleEmail,
+    SaveContentType,
+    SchedulingAnswered,
+    SchedulingResult,
+    SendEmail,
+    Subscribe,
+    SubscriptionAnswered,
+    SubscriptionResult,
+    UnscheduleEmail,
+    decode,
+)
+from shared.storage.database import Database
+from tests.scheduler.conftest import PUBLIC_URL, Scheduled
+from tests.tap import Tap, tapped
+from tests.waiting import until
+
+pytestmark = pytest.mark.rabbit
+
+NEWS = SaveContentType(
+    id="q1",
+    client="shop",
+    name="news",
+    replaces=False,
+    subject="News for {{ name }}",
+    html="<style>p{color:red}</style><p>Hello {{ name }}</p>",
+)
+ANN = Subscribe(
+    id="q2",
+    client="shop",
+    email="ann@example.org",
+    content_type="news",
+    frequency="@daily",
+    variables={"name": "Ann & Bob"},
+)
+
+
+async def make_due(scheduler: Scheduled) -> None:
+    """Move the periods of all subscriptions a day back, as if they were due."""
+    async with Database.open(
+        "scheduler", None, scheduler.settings.data_dir, MIGRATIONS
+    ) as database:
+        back = {name: subscriptions.c[name] - 86_400_000 for name in ("period_at", "due_at")}
+        await database.write(lambda c: c.execute(sa.update(subscriptions).values(back)))
+
+
+async def test_a_newsletter(scheduler: Scheduled) -> None:
+    """A subscription that is due is mailed once, with links to unsubscribe, and then moves on."""
+    saved = await scheduler.ask(NEWS, ContentTypeAnswered)
+    added = await scheduler.ask(ANN, SubscriptionAnswered)
+    again = await scheduler.ask(ANN, SubscriptionAnswered)
+    assert (saved.result, added.result) == (ContentResult.CREATED, SubscriptionResult.CREATED)
+    assert again.result is SubscriptionResult.UNCHANGED
+    assert added.subscription is not None
+    await make_due(scheduler)
+    mail = await scheduler.mail()
+
+    assert (mail.category, mail.client, mail.to) == (Category.BULK, "shop", ("ann@example.org",))
+    assert mail.id.startswith(added.subscription.subscription_id)
+    assert mail.subject == "News for Ann & Bob"
+    assert mail.html is not None
+    assert '<p style="color: red;">Hello Ann &amp; Bob</p>' in mail.html
+    link = mail.headers["List-Unsubscribe"].strip("<>")
+    assert link.startswith(f"{PUBLIC_URL}/unsubscribe/")
+    assert link in mail.html
+    assert link in (mail.text or "")
+    assert mail.headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    assert mail.headers["List-Id"] == "<news.mail.example>"
+    assert mail.list_id == "news"
+    in_use = await scheduler.ask(
+        DeleteContentType(id="q3", client="shop", name="news"), ContentTypeAnswered
+    )
+    assert in_use.result is ContentResult.IN_USE
+
+
+async def test_an_unknown_content_type(scheduler: Scheduled) -> None:
+    """A subscription to a content type that is not there is refused at once."""
+    answer = await scheduler.ask(ANN, SubscriptionAnswered)
+
+    assert answer.result is SubscriptionResult.NO_CONTENT_TYPE
+
+
+async def test_a_pending_subscription_gets_a_link_alone(scheduler: Scheduled) -> None:
+    """Until its subscriber has confirmed, nothing but the link is mailed."""
+    await scheduler.ask(NEWS, ContentTypeAnswered)
+    asked = ANN.model_copy(update={"confirm": True, "locale": "de-AT"})
+    answer = await scheduler.ask(asked, SubscriptionAnswered)
+    mail = await scheduler.mail()
+
+    assert answer.subscription is not None
+    assert answer.subscription.status == "pending"
+    assert answer.subscription.next_at is None
+    assert mail.category is Category.TRANSACTIONAL
+    assert mail.subject == "Bestätigen Sie Ihr Abonnement von news"
+    assert f"{PUBLIC_URL}/subscribe/" in (mail.text or "")
+
+
+async def test_a_preview(scheduler: Scheduled) -> None:
+    """A mail can be seen before it is sent, and so can a mistake in its variables."""
+    await scheduler.ask(NEWS, ContentTypeAnswered)
+    question = RenderContent(id="q5", client="shop", name="news", variables={"name": "Ann"})
+    mail = await scheduler.ask(question, ContentRendered)
+    wrong = await scheduler.ask(question.model_copy(update={"variables": {}}), ContentRendered)
+
+    assert (mail.subject, mail.version) == ("News for Ann", 1)
+    assert mail.text is not None
+    assert mail.text.strip() == "Hello Ann"
+    assert wrong.mistake == "line 1 of the subject: name is not among the variables"
+
+
+def later(seconds: float, **more: object) -> SendEmail:
+    """Return a command for later."""
+    fields = {"id": "m1", "client": "shop", "to": ["ann@example.org"], "subject": "s", "text": "t"}
+    at = datetime.now(UTC) + timedelta(seconds=seconds)
+    return SendEmail.model_validate({**fields, "scheduled_at": at, **more})
+
+
+async def test_a_mail_for_later(scheduler: Scheduled) -> None:
+    """A mail is published at its time, and its age counts from then."""
+    command = later(1.0)
+    await scheduler.broker.publish(command)
+    kept, sent = await scheduler.mail(), await scheduler.mail()
+
+    assert kept == command
+    assert (sent.id, sent.scheduled_at, sent.routing_key) == (
+        "m1",
+        None,
+        "email.send.transactional",
+    )
+    assert sent.created_at is not None
+    assert command.scheduled_at is not None
+    assert sent.created_at >= command.scheduled_at
+
+
+async def test_a_mail_for_later_is_changed_and_cancelled(scheduler: Scheduled) -> None:
+    """A mail that waits has another time, or is cancelled, which its outcome tells."""
+    await scheduler.broker.publish(later(86_400.0))
+    await scheduler.mail()
+    at = datetime.now(UTC) + timedelta(days=2)
+    change = RescheduleEmail(id="q1", client="shop", email_id="m1", scheduled_at=at)
+    cancel = UnscheduleEmail(id="q2", client="shop", email_id="m1")
+    async with tapped(scheduler.url, topology.EVENTS) as events:
+
+        async def is_changed() -> bool:
+            answer = await scheduler.ask(change, SchedulingAnswered)
+            return answer.result is SchedulingResult.DONE
+
+        await until(is_changed)  # the scheduler keeps the mail a moment after the broker
+        changed = await event_of(events)
+        answer = await scheduler.ask(cancel, SchedulingAnswered)
+        cancelled = await event_of(events)
+
+    assert isinstance(changed, EmailRescheduled)
+    assert (changed.email_id, changed.scheduled_at) == ("m1", at)
+    assert answer.result is SchedulingResult.DONE
+    assert isinstance(cancelled, EmailCancelled)
+    assert (cancelled.email_id, cancelled.recipient) == ("m1", "ann@example.org")
+
+
+async def test_a_mail_is_cancelled_before_it_comes(scheduler: Scheduled) -> None:
+    """A cancellation that overtakes its command holds."""
+    cancel = UnscheduleEmail(id="q2", client="shop", email_id="m1")
+    async with tapped(scheduler.url, topology.EVENTS) as events:
+        answer = await scheduler.ask(cancel, SchedulingAnswered)
+        await scheduler.broker.publish(later(86_400.0))
+        cancelled = await event_of(events)
+
+    assert answer.result is SchedulingResult.UNKNOWN
+    assert isinstance(cancelled, EmailCancelled)
+
+
+async def event_of(events: Tap) -> Contract:
+    """Return the next event."""
+    message = await events.next()
+    return decode(message.type or "", message.body)
