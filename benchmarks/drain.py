@@ -27,7 +27,7 @@ from benchmarks.services import NO_CLIENT, Vhost, mean
 from benchmarks.sink import Sink
 from shared.consumer import Subscription
 from shared.contracts import Category, EmailDelivered
-from shared.topology import EVIDENCE, RUNNING, SHARDS, Owner, dead_queue, sending_queue
+from shared.topology import EVIDENCE, SHARDS, Owner, dead_queue, sending_queue
 
 CELERY_PROCESSES = 4
 CELERY_TASKS = "benchmarks.tasks"
@@ -76,7 +76,7 @@ async def drained(
 
     A `recorded` one has a ledger beside it, which records commands and outcomes meanwhile.
     """
-    owners = [each for each in RUNNING if recorded or each is not Owner.LEDGER]
+    owners = [each for each in Owner if recorded or each is not Owner.LEDGER]
     async with Vhost.opened(bench, owners) as vhost:
         ids = {str(uuid.uuid4()) for _ in range(plan.count)}
         await vhost.fill(sorted(ids), clients=clients)

@@ -25,7 +25,7 @@ from ops import ports, topology
 from ops.load import http
 from shared.broker import Broker
 from shared.contracts import Category, Contract
-from shared.topology import RUNNING, Owner, sending_queue, shard_queues
+from shared.topology import Owner, sending_queue, shard_queues
 
 NAME = "bench"  # of our connection to the broker, and of our client
 NO_CLIENT: Sequence[str | None] = (None,)
@@ -114,7 +114,9 @@ class Vhost:
 
     @classmethod
     @asynccontextmanager
-    async def opened(cls, bench: Bench, owners: Sequence[Owner] = RUNNING) -> AsyncIterator[Self]:
+    async def opened(
+        cls, bench: Bench, owners: Sequence[Owner] = tuple(Owner)
+    ) -> AsyncIterator[Self]:
         """Create a vhost with the queues of `owners`, connect, and remove it at the end."""
         name = f"bench-{secrets.token_hex(4)}"
         await asyncio.to_thread(bench.address.management.add_vhost, name)

@@ -142,7 +142,7 @@ def _properties(key: str) -> Json:
 
 
 def _operations() -> Iterator[tuple[str, Json]]:
-    for owner in topology.RUNNING:
+    for owner in topology.Owner:
         for key, queue in _received(owner):
             operation = _operation(owner, "receive", key) | {"description": f"Queue {queue}"}
             yield f"{owner}.receive.{key}", operation | _reply(_KEYS[key])

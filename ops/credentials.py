@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ops.stack.settings import SECRETS, StackError
 from shared.config import check_private
-from shared.topology import RUNNING
+from shared.topology import Owner
 
 ADMINISTRATOR = "postrider"  # of the broker and of the database
 _SECRET_BYTES = 32  # 256 bits, for HS256 and AES-256
@@ -79,18 +79,18 @@ def _read(path: Path) -> dict[str, str]:
 def of_containers(secret: Callable[[str], str]) -> Mapping[str, Mapping[str, str]]:
     """Return the variables of each container; `secret` returns a URL-safe secret by name. Pure."""
     broker, database = secret("RABBITMQ_ADMIN_PASSWORD"), secret("POSTGRES_ADMIN_PASSWORD")
-    brokers = {owner: secret(f"{owner.upper()}_AMQP_PASSWORD") for owner in RUNNING}
-    databases = {owner: secret(f"{owner.upper()}_DATABASE_PASSWORD") for owner in RUNNING}
+    brokers = {owner: secret(f"{owner.upper()}_AMQP_PASSWORD") for owner in Owner}
+    databases = {owner: secret(f"{owner.upper()}_DATABASE_PASSWORD") for owner in Owner}
     return {
         "rabbitmq": {"RABBITMQ_DEFAULT_PASS": broker},
         "postgres": {"POSTGRES_PASSWORD": database},
         "topology": {
             "AMQP_URL": f"amqp://{ADMINISTRATOR}:{broker}@rabbitmq/",
-            **{f"{owner.upper()}_AMQP_PASSWORD": brokers[owner] for owner in RUNNING},
+            **{f"{owner.upper()}_AMQP_PASSWORD": brokers[owner] for owner in Owner},
         },
         "roles": {
             "PGPASSWORD": database,
-            **{f"{owner.upper()}_DATABASE_PASSWORD": databases[owner] for owner in RUNNING},
+            **{f"{owner.upper()}_DATABASE_PASSWORD": databases[owner] for owner in Owner},
         },
         **{
             owner.value: {
@@ -100,7 +100,7 @@ def of_containers(secret: Callable[[str], str]) -> Mapping[str, Mapping[str, str
                 ),
                 **{name: secret(name) for name in SECRETS[owner]},
             }
-            for owner in RUNNING
+            for owner in Owner
         },
     }
 

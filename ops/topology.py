@@ -17,14 +17,16 @@ from ops.broker import BrokerError, Management
 from shared import rabbitmq, rights, topology
 from shared.broker import Broker
 from shared.runtime.outage import Outage, described
-from shared.topology import RUNNING, Owner, shard_of
+from shared.topology import Owner, shard_of
 
 _START_SECONDS = 60.0  # for a broker that is still starting
 _MAX_START_SECONDS = 86_400.0
 _POLL_SECONDS = 1.0
 
 
-async def declare(amqp_url: str, owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> None:
+async def declare(
+    amqp_url: str, owners: Sequence[Owner] = tuple(Owner), scale: float = 1.0
+) -> None:
     """Declare all exchanges, and the queues of `owners`; `scale` shortens the delays in tests.
 
     Raises Unavailable, also when one exists with other arguments, which can never be changed.
@@ -58,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "grant",
         help="create a user with the least rights for each service",
         description="Passwords are taken from "
-        + ", ".join(map(_password_variable, RUNNING))
+        + ", ".join(map(_password_variable, Owner))
         + "; the administrator and the vhost from the AMQP URL.",
     )
     making = actions.add_parser(
@@ -169,7 +171,7 @@ def management_of(url: str, given: str | None) -> tuple[Management, str]:
 
 
 def _passwords(environ: Mapping[str, str]) -> Mapping[str, str]:
-    variables = {owner: _password_variable(owner) for owner in RUNNING}
+    variables = {owner: _password_variable(owner) for owner in Owner}
     missing = [name for name in variables.values() if not environ.get(name)]
     if missing:
         raise BrokerError(f"no password: set {', '.join(missing)}")

@@ -12,48 +12,21 @@ from functools import lru_cache
 from hashlib import sha256
 
 from shared.contracts import (
-    AddSuppressions,
     AnnounceSuppressions,
     CancelCode,
-    CancelEmail,
     Category,
     Command,
-    ConfirmSubscription,
     Contract,
-    CountDomains,
-    CountEmails,
-    DeleteContentType,
-    DescribeContentType,
-    DescribeDomain,
-    DescribeEmail,
-    DescribeSubscription,
-    DescribeSuppression,
     EmailBounced,
     EmailDelivered,
-    EndSubscription,
     Event,
     FeedbackReported,
     ForgetAddress,
     IssueCode,
-    ListContentTypes,
-    ListDomains,
-    ListEmails,
-    ListRuns,
-    ListSubscriptions,
-    ListSuppressions,
     Question,
-    RemoveSuppressions,
-    RenderContent,
-    RepeatEmails,
-    RescheduleEmail,
-    ResumeContentType,
-    SaveContentType,
     SendEmail,
-    Subscribe,
     SuppressionAdded,
     SuppressionRemoved,
-    UnscheduleEmail,
-    VerifyCode,
 )
 from shared.retry import DELAYS, Delay
 
@@ -103,9 +76,6 @@ OPERATOR = "postrider"
 CLIENT_NAMING = frozenset(
     {Owner.GATEWAY, Owner.SENDER, Owner.OTP, Owner.SCHEDULER, Owner.LEDGER, OPERATOR}
 )
-
-# The services that exist.
-RUNNING = tuple(Owner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +270,7 @@ def _sending(category: Category) -> Iterator[Queue]:
     yield _dead_queue(name, Owner.SENDER, *(Binding(DEAD, origin) for origin in origins))
 
 
-def _questions(name: str, owner: Owner, *contracts: type[Question]) -> Queue:
+def _questions(name: str, owner: Owner, *keys: str) -> Queue:
     """Return a classic queue, which is cheap: a question is worthless after its deadline."""
     arguments: Mapping[str, str | int] = {
         "x-queue-type": "classic",
@@ -308,7 +278,6 @@ def _questions(name: str, owner: Owner, *contracts: type[Question]) -> Queue:
         "x-max-length": MAX_QUESTIONS,
         "x-overflow": "reject-publish",
     }
-    keys = (key for contract in contracts for key in contract.keys)
     return Queue(name, owner, tuple(Binding(COMMANDS, key) for key in keys), arguments)
 
 
@@ -322,7 +291,7 @@ def _delay(name: str, delay: Delay, scale: float) -> Queue:
     return Queue(name, None, (Binding(name, "#"),), arguments)
 
 
-def queues(owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> tuple[Queue, ...]:
+def queues(owners: Sequence[Owner] = tuple(Owner), scale: float = 1.0) -> tuple[Queue, ...]:
     """Return the queues of `owners` and of the pipeline itself; `scale` shortens delays in tests.
 
     A queue without consumers would fill up and, with `reject-publish`, stop its publishers. So the
@@ -338,7 +307,7 @@ def queues(owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> tuple[Queue
             *(Binding(EVENTS, key) for key in (*SuppressionAdded.keys, *SuppressionRemoved.keys)),
             *(Binding(COMMANDS, key) for key in ForgetAddress.keys),
         ),
-        _questions(SENDER_QUESTIONS, Owner.SENDER, CancelEmail),
+        _questions(SENDER_QUESTIONS, Owner.SENDER, "email.cancel"),
         *_work(
             OTP_COMMANDS,
             Owner.OTP,
@@ -347,7 +316,7 @@ def queues(owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> tuple[Queue
                 for key in (*IssueCode.keys, *CancelCode.keys, *ForgetAddress.keys)
             ),
         ),
-        _questions(OTP_QUESTIONS, Owner.OTP, VerifyCode),
+        _questions(OTP_QUESTIONS, Owner.OTP, "code.verify"),
         *_work(
             EVIDENCE,
             Owner.CLASSIFIER,
@@ -357,7 +326,9 @@ def queues(owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> tuple[Queue
             ),
         ),
         _questions(
-            CLASSIFIER_QUESTIONS, Owner.CLASSIFIER, DescribeDomain, ListDomains, CountDomains
+            CLASSIFIER_QUESTIONS,
+            Owner.CLASSIFIER,
+            *("domain.describe", "domain.list", "domain.count"),
         ),
         *_work(SCHEDULER_MAIL, Owner.SCHEDULER, Binding(COMMANDS, "email.schedule.*")),
         *_work(
@@ -369,10 +340,7 @@ def queues(owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> tuple[Queue
         _questions(
             SCHEDULER_QUESTIONS,
             Owner.SCHEDULER,
-            *(SaveContentType, DescribeContentType, DeleteContentType, ResumeContentType),
-            *(ListContentTypes, RenderContent, ListRuns, RepeatEmails),
-            *(Subscribe, DescribeSubscription, ConfirmSubscription, EndSubscription),
-            *(ListSubscriptions, RescheduleEmail, UnscheduleEmail),
+            *("content.*", "run.*", "subscription.*", "email.reschedule", "email.unschedule"),
         ),
         # A copy of each command: accepted and sent are facts of one publish.
         *_work(
@@ -390,13 +358,8 @@ def queues(owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> tuple[Queue
         _questions(
             LEDGER_QUESTIONS,
             Owner.LEDGER,
-            DescribeEmail,
-            ListEmails,
-            CountEmails,
-            DescribeSuppression,
-            ListSuppressions,
-            AddSuppressions,
-            RemoveSuppressions,
+            *("email.describe", "email.list", "email.count", "suppression.describe"),
+            *("suppression.list", "suppression.add", "suppression.remove"),
         ),
     )
     pipeline = (

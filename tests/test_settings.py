@@ -12,7 +12,7 @@ import pytest
 
 from shared.config import Settings
 from shared.config.sources import is_secret, variable
-from shared.topology import RUNNING
+from shared.topology import Owner
 from tests.modules import ROOT
 
 EXAMPLE = ROOT / "docs" / "postrider.toml"
@@ -40,7 +40,7 @@ def settings_of(service: str) -> type[Settings]:
     return found
 
 
-@pytest.mark.parametrize("service", RUNNING)
+@pytest.mark.parametrize("service", Owner)
 def test_help_tells_all_settings_without_any(service: str) -> None:
     """`--help` works without settings, and describes each of them."""
     done = subprocess.run(  # noqa: S603 -- our own modules
@@ -59,7 +59,7 @@ def test_help_tells_all_settings_without_any(service: str) -> None:
         assert (f"--{name.replace('_', '-')} " in done) is not is_secret(setting), name
 
 
-@pytest.mark.parametrize("service", RUNNING)
+@pytest.mark.parametrize("service", Owner)
 @pytest.mark.parametrize("suffix", [".toml", ".json"])
 def test_the_example_is_good_for_all_services(service: str, suffix: str, tmp_path: Path) -> None:
     """The example is valid for every service, as TOML and as JSON."""

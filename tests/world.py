@@ -42,7 +42,7 @@ from tests.waiting import until
 
 LADDER_SCALE = 0.01
 KEY = "1f" * 32
-PASSWORDS: Mapping[str, str] = {owner: secrets.token_hex(16) for owner in topology.RUNNING}
+PASSWORDS: Mapping[str, str] = {owner: secrets.token_hex(16) for owner in topology.Owner}
 DELAY = DELAYS[0].name
 VICTIM = "bakery"
 

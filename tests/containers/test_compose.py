@@ -17,7 +17,7 @@ from urllib.request import urlopen
 import pytest
 
 from ops.docker import docker
-from shared.topology import RUNNING
+from shared.topology import Owner
 from tests.containers.compose import Compose, addresses, registered, running
 from tests.journeys.test_domains import test_our_own_mail_is_evidence
 from tests.journeys.test_mail import (
@@ -96,7 +96,7 @@ async def user(compose: Compose) -> AsyncIterator[User]:
 def test_everything_is_up(compose: Compose) -> None:
     """Services run; one-time containers have ended with 0."""
     prepare = dict.fromkeys(("credentials", "topology", "roles"), "exited 0")
-    serve = dict.fromkeys((*RUNNING, "simulator", "rabbitmq", "postgres", "ready"), "running 0")
+    serve = dict.fromkeys((*Owner, "simulator", "rabbitmq", "postgres", "ready"), "running 0")
 
     assert compose.containers() == prepare | serve
 
@@ -216,7 +216,7 @@ def test_a_container_sees_its_own_secrets_only(compose: Compose, container: str)
     assert set(compose.execute(container, "ls", "/run/secrets").split()) == OURS[container]
 
 
-@pytest.mark.parametrize("service", [*RUNNING, "simulator"])
+@pytest.mark.parametrize("service", [*Owner, "simulator"])
 def test_a_service_can_change_nothing_of_its_container(compose: Compose, service: str) -> None:
     """A service has no root, no capability, and writes only to its volume."""
     status = compose.execute(service, "cat", "/proc/self/status").splitlines()
@@ -245,15 +245,15 @@ async def test_stopping_loses_nothing(compose: Compose, user: User) -> None:
     over = asyncio.Event()
     sending = asyncio.create_task(keep_sending(user, over))
     await user.wait_for_mails(person(0))
-    await asyncio.to_thread(compose.run, "stop", *RUNNING)
+    await asyncio.to_thread(compose.run, "stop", *Owner)
     states = compose.containers()
-    await asyncio.to_thread(compose.run, "start", *RUNNING)
+    await asyncio.to_thread(compose.run, "start", *Owner)
     over.set()
     sent = await sending
 
     arrived = [await user.wait_for_mails(person(number)) for number in range(sent)]
 
-    assert {states[name] for name in RUNNING} == {"exited 0"}
+    assert {states[name] for name in Owner} == {"exited 0"}
     assert {len(mails) for mails in arrived} == {1}
 
 

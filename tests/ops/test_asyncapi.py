@@ -66,7 +66,7 @@ def test_operations_are_those_of_the_running_services() -> None:
     """A service that does not exist yet has no operation."""
     names = {name.partition(".")[0] for name in OPERATIONS}
 
-    assert names == set(topology.RUNNING)
+    assert names == set(topology.Owner)
 
 
 @pytest.mark.parametrize(

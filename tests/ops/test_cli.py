@@ -13,7 +13,7 @@ from ops.__main__ import main
 from ops.broker import BrokerError
 from ops.broker import RabbitServer as Node
 from ops.cli import quiet
-from shared.topology import RUNNING
+from shared.topology import Owner
 from tests.proxy import Proxy
 from tests.waiting import until
 
@@ -88,7 +88,7 @@ def test_the_running_stack_is_enough(
     where = {"amqp_url": vhost, "management_url": rabbit.address.management_url}
     (tmp_path / "stack.json").write_text(json.dumps(where))
     monkeypatch.setenv("RUN_DIR", str(tmp_path))
-    for owner in RUNNING:
+    for owner in Owner:
         monkeypatch.setenv(f"{owner.upper()}_AMQP_PASSWORD", "secret" * 6)
 
     assert [main(["topology", act]) for act in ("declare", "grant")] == [0, 0]

@@ -9,7 +9,7 @@ import pytest
 from ops import credentials
 from ops.credentials import SecretFile
 from ops.stack.settings import StackError
-from shared.topology import RUNNING
+from shared.topology import Owner
 
 
 def test_a_secret_is_made_once_and_found_again(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_given_secret_wins(root: Path) -> None:
     assert read(root)["gateway"]["GATEWAY_ADMIN_TOKEN"] == "a token of mine"
 
 
-@pytest.mark.parametrize("service", RUNNING)
+@pytest.mark.parametrize("service", Owner)
 def test_both_sides_of_a_login_agree(root: Path, service: str) -> None:
     """The password in a service's URL is that of its account."""
     written = read(root)
@@ -123,8 +123,8 @@ def test_only_otp_and_sender_share_a_secret(root: Path) -> None:
     written = read(root)
     shared = {
         (one, other, name)
-        for one in RUNNING
-        for other in RUNNING
+        for one in Owner
+        for other in Owner
         if one < other
         for name, text in written[one].items()
         if text in written[other].values()

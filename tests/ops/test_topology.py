@@ -37,7 +37,7 @@ from shared.contracts import (
     VerifyCode,
 )
 from shared.errors import Reject, Retry, Unavailable
-from shared.topology import RUNNING, Owner
+from shared.topology import Owner
 from tests.ops.burglary import REFUSED, Browse, refused
 from tests.ops.dying import settled
 from tests.proxy import Proxy
@@ -52,7 +52,7 @@ REPORT = FeedbackReported(
     sightings=(Sighting(id="s-1", domain="example.com", kind=Kind.BOUNCED, at=MOMENT),),
 )
 ADA = "ada@example.com"
-PASSWORDS: Mapping[str, str] = {owner: secrets.token_hex(16) for owner in RUNNING}
+PASSWORDS: Mapping[str, str] = {owner: secrets.token_hex(16) for owner in Owner}
 WORK = {
     Owner.SENDER: topology.sending_queue(Category.BULK),
     Owner.OTP: topology.OTP_COMMANDS,
@@ -164,7 +164,7 @@ async def test_granting_again_changes_nothing(rabbit: Node, vhost: str, login: L
 
         await broker.publish(mail())
 
-    assert users(rabbit) >= set(RUNNING)
+    assert users(rabbit) >= set(Owner)
 
 
 async def test_no_user_for_a_name_that_is_no_service(rabbit: Node) -> None:
@@ -304,7 +304,7 @@ async def test_a_cut_connection_comes_back_with_the_least_rights(vhost: str, log
             await settled(vhost, topology.EVIDENCE, 2)
 
 
-@pytest.mark.parametrize("owner", RUNNING)
+@pytest.mark.parametrize("owner", Owner)
 async def test_nothing_else_may_be_published_or_consumed(
     vhost: str, login: Login, owner: Owner
 ) -> None:
@@ -318,7 +318,7 @@ async def test_nothing_else_may_be_published_or_consumed(
     assert allowed == []
 
 
-@pytest.mark.parametrize("owner", RUNNING)
+@pytest.mark.parametrize("owner", Owner)
 async def test_no_service_declares(login: Login, owner: Owner) -> None:
     """A service cannot declare a queue or an exchange."""
     with pytest.raises(Unavailable, match="ACCESS_REFUSED"):
@@ -327,7 +327,7 @@ async def test_no_service_declares(login: Login, owner: Owner) -> None:
         await rabbitmq.declare(login(owner), [topology.Exchange(f"{owner}.own")], [])
 
 
-@pytest.mark.parametrize("owner", RUNNING)
+@pytest.mark.parametrize("owner", Owner)
 async def test_no_service_deletes_or_rebinds(login: Login, owner: Owner) -> None:
     """A service can neither delete a queue nor bind one."""
     queue = WORK.get(owner, "sender.bulk")
@@ -371,7 +371,7 @@ def test_the_command_tells_which_passwords_are_missing(
     rabbit: Node, vhost: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Missing passwords are an error that names all variables, and nothing is created."""
-    for owner in RUNNING:
+    for owner in Owner:
         monkeypatch.delenv(f"{owner.upper()}_AMQP_PASSWORD", raising=False)
     monkeypatch.setenv("OTP_AMQP_PASSWORD", "x" * 32)
 

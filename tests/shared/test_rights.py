@@ -29,6 +29,7 @@ def test_rights_are_anchored(user: User) -> None:
 def test_a_publisher_of_mail_may_look_for_its_queues() -> None:
     """RabbitMQ 4.3 shows whether a queue exists only to a user with some right on it."""
     sending = {name for c in Category for name in (sending_queue(c), *shard_queues(c))}
+    sending.add(topology.SCHEDULER_MAIL)
 
     for name, user in USERS.items():
         found = {each.name for each in ALL if each.owner and re.search(user.write, each.name)}
@@ -55,7 +56,11 @@ def test_a_service_reads_its_own_queues_only(user: User) -> None:
             | {"code.issue", "code.cancel", "code.verify", "domain.describe"}
             | {"domain.list", "domain.count", "email.cancel", "email.describe", "email.list"}
             | {"email.count", "suppression.describe", "suppression.list", "suppression.add"}
-            | {"suppression.remove", "schedule.subscribe", "schedule.unsubscribe"},
+            | {"suppression.remove", "email.schedule.transactional", "email.schedule.bulk"}
+            | {"email.reschedule", "email.unschedule", "run.list", "run.repeat"}
+            | {"content.save", "content.describe", "content.delete", "content.resume"}
+            | {"content.list", "content.render", "subscription.add", "subscription.describe"}
+            | {"subscription.confirm", "subscription.end", "subscription.list"},
             {"feedback.reported"},
         ),
         (
@@ -65,7 +70,11 @@ def test_a_service_reads_its_own_queues_only(user: User) -> None:
         ),
         ("otp", {"email.send.otp"}, {"code.issued", "code.verified", "code.refused"}),
         ("classifier", set(), {"domain.classified"}),
-        ("scheduler", {"email.send.transactional", "email.send.bulk"}, set()),
+        (
+            "scheduler",
+            {"email.send.transactional", "email.send.bulk"},
+            {"email.cancelled", "email.rescheduled", "content.paused"},
+        ),
         ("ledger", set(), {"suppression.added", "suppression.removed"}),
     ],
 )

@@ -104,6 +104,7 @@ def test_every_owned_queue_of_commands_or_events_has_dead_letters() -> None:
     assert owned == {queue.name for queue in WORK}
     questions = {topology.OTP_QUESTIONS, topology.CLASSIFIER_QUESTIONS}
     questions |= {topology.SENDER_QUESTIONS, topology.LEDGER_QUESTIONS}
+    questions |= {topology.SCHEDULER_QUESTIONS}
     assert {queue.name for queue in CLASSIC} == questions
 
 
@@ -162,9 +163,15 @@ def test_a_scaled_delay_still_waits(scale: float) -> None:
         ("email.cancel", {"sender.questions"}),
         ("email.describe", {"ledger.questions"}),
         ("suppression.add", {"ledger.questions"}),
-        ("address.forget", {"sender.addresses", "ledger.commands", "otp.commands"}),
+        (
+            "address.forget",
+            {"sender.addresses", "ledger.commands", "otp.commands", "scheduler.addresses"},
+        ),
         ("suppression.announce", {"ledger.commands"}),
-        ("schedule.add", {"scheduler.commands"}),
+        ("email.schedule.bulk", {"scheduler.mail", "ledger.mail"}),
+        ("subscription.add", {"scheduler.questions"}),
+        ("content.save", {"scheduler.questions"}),
+        ("run.list", {"scheduler.questions"}),
         ("email.send", {"ledger.mail"}),
         ("unknown.verb", set()),
     ],
@@ -178,11 +185,12 @@ def test_commands_reach_their_service(key: str, expected: set[str]) -> None:
     ("key", "expected"),
     [
         ("email.delivered", {"classifier.evidence", "ledger.mail"}),
-        ("email.bounced", {"classifier.evidence", "ledger.mail"}),
+        ("email.bounced", {"classifier.evidence", "ledger.mail", "scheduler.addresses"}),
+        ("email.rescheduled", {"ledger.mail"}),
         ("email.deferred", {"ledger.mail"}),
         ("email.uncertain", {"ledger.mail"}),
         ("email.suppressed", {"ledger.mail"}),
-        ("suppression.added", {"sender.addresses"}),
+        ("suppression.added", {"sender.addresses", "scheduler.addresses"}),
         ("feedback.reported", {"classifier.evidence"}),
         ("code.verified", set()),
     ],
@@ -204,7 +212,7 @@ def test_what_must_arrive_has_a_queue(message: Contract) -> None:
 
 def test_only_the_queues_of_running_services_are_declared() -> None:
     """The queues of a service that is not deployed are not declared: they would fill up."""
-    assert {queue.owner for queue in queues()} <= {*topology.RUNNING, None}
+    assert {queue.owner for queue in queues()} <= {*topology.Owner, None}
     assert {queue.owner for queue in queues([Owner.OTP])} == {Owner.OTP, None}
 
 
