@@ -25,6 +25,7 @@ PORTS = {
     "OTP_HEALTH_PORT": 8092,
     "CLASSIFIER_HEALTH_PORT": 8093,
     "LEDGER_HEALTH_PORT": 8094,
+    "SCHEDULER_HEALTH_PORT": 8095,
 }
 _MAX_PORT = 65535
 _URLS = {
@@ -33,19 +34,22 @@ _URLS = {
     "RABBITMQ_MANAGEMENT_URL": check_http,
 }
 # In the order of their start; the end is in reverse.
-SERVICES = ("ledger", "classifier", "otp", "sender", "gateway")
+SERVICES = ("ledger", "classifier", "otp", "sender", "scheduler", "gateway")
 SECRETS = {
-    "gateway": ("GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET"),
+    "gateway": ("GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET", "LINK_KEY"),
     "otp": ("OTP_KEY", "SEALING_KEY"),
     "sender": ("SEALING_KEY", "SUPPRESSION_KEY"),
     "classifier": (),
     "ledger": ("SUPPRESSION_KEY",),
+    "scheduler": ("LINK_KEY",),
 }
 _ALL_SECRETS = frozenset(name for names in SECRETS.values() for name in names)
 _RELAY = frozenset({"SENDER_SMTP_HOST", "SENDER_SMTP_PORT", "SENDER_SMTP_TLS"})
 # The variables that a file of settings may override. The administrator's token is not one of them,
 # since the stack itself is a client of the gateway; nor are the ports where it checks a service.
-_OVERRIDABLE = {"SENDER_FROM", *_RELAY, *_ALL_SECRETS} - {"GATEWAY_ADMIN_TOKEN"}
+_OVERRIDABLE = {"SENDER_FROM", "SCHEDULER_PUBLIC_URL", *_RELAY, *_ALL_SECRETS} - {
+    "GATEWAY_ADMIN_TOKEN"
+}
 
 
 class StackError(Exception):
@@ -217,5 +221,7 @@ def _own(service: str, ports: Mapping[str, int]) -> dict[str, str]:
                 "SENDER_SMTP_TLS": "none",
                 "SENDER_FROM": "postrider@localhost.example",
             }
+        case "scheduler":
+            return {"SCHEDULER_PUBLIC_URL": f"http://127.0.0.1:{ports['GATEWAY_PORT']}"}
         case _:
             return {}

@@ -32,13 +32,17 @@ from services.classifier.config import ClassifierSettings
 from services.gateway.config import GatewaySettings
 from services.ledger.config import LedgerSettings
 from services.otp.config import OtpSettings
+from services.scheduler.config import SchedulerSettings
 from services.sender.config import SenderSettings
 from shared.config import Settings, SettingsWarning, sources
 from shared.errors import ConfigError
 
 _SETTINGS: dict[str, type[Settings]] = {
     each.service: each
-    for each in (ClassifierSettings, GatewaySettings, LedgerSettings, OtpSettings, SenderSettings)
+    for each in (
+        *(ClassifierSettings, GatewaySettings, LedgerSettings, OtpSettings, SchedulerSettings),
+        SenderSettings,
+    )
 }
 _READY_SECONDS = 60.0  # until every service must be ready
 # A sender may wait SENDER_DRAIN_DOT_SECONDS, 660, for a relay's reply.

@@ -17,7 +17,7 @@ class SchedulerSettings(Settings):
 
     service: ClassVar[str] = "scheduler"
 
-    public_url: PublicUrl = Field(
+    scheduler_public_url: PublicUrl = Field(
         description="Where readers of mails reach the gateway, such as https://mail.example;"
         " links to unsubscribe and to confirm begin with it"
     )

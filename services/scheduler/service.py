@@ -58,7 +58,7 @@ async def run(settings: SchedulerSettings, stop: asyncio.Event) -> None:
         Broker.connect(settings.amqp_url, settings.service) as broker,
         Database.open(settings.service, url, folder, MIGRATIONS) as database,
     ):
-        links = Links(settings.public_url, Sealer.from_text(settings.link_key))
+        links = Links(settings.scheduler_public_url, Sealer.from_text(settings.link_key))
         spread = timedelta(seconds=settings.scheduler_spread_seconds)
         contents = ContentStore(database)
         subscriptions = SubscriptionHandlers(

@@ -58,7 +58,7 @@ def settings(amqp_url: str, data_dir: Path, **more: Any) -> SchedulerSettings:  
     values = {
         "amqp_url": amqp_url,
         "data_dir": data_dir,
-        "public_url": PUBLIC_URL,
+        "scheduler_public_url": PUBLIC_URL,
         "link_key": LINK_KEY,
         "health_port": 0,
         "scheduler_spread_seconds": 0.0,
