@@ -56,6 +56,7 @@ class LinkTexts(NamedTuple):
     done_text: str
     confirm: str
     confirm_text: str
+    subscribe: str
     confirmed: str
     confirmed_text: str
     this_list: str
@@ -71,6 +72,7 @@ TEXTS: Mapping[str, LinkTexts] = {
         "You will get no more mail of this list. It may take a moment until all of them stop.",
         "Subscribe to {title}?",
         "You can unsubscribe at any time, by a link in each mail.",
+        "Subscribe",
         "You are subscribed",
         "Thank you. You can unsubscribe at any time, by a link in each mail.",
         "this list",
@@ -84,6 +86,7 @@ TEXTS: Mapping[str, LinkTexts] = {
         "Sie erhalten keine Mails dieser Liste mehr. Das kann einen Moment dauern.",
         "{title} abonnieren?",
         "Sie können jederzeit über einen Link in jeder Mail abbestellen.",
+        "Abonnieren",
         "Sie sind angemeldet",
         "Danke. Sie können jederzeit über einen Link in jeder Mail abbestellen.",
         "diese Liste",
@@ -97,6 +100,7 @@ TEXTS: Mapping[str, LinkTexts] = {
         "Vous ne recevrez plus de messages de cette liste. Cela peut prendre un instant.",
         "S'abonner à {title} ?",
         "Vous pourrez vous désabonner à tout moment, par un lien dans chaque message.",
+        "S'abonner",
         "Vous êtes abonné",
         "Merci. Vous pouvez vous désabonner à tout moment, par un lien dans chaque message.",
         "cette liste",
@@ -110,6 +114,7 @@ TEXTS: Mapping[str, LinkTexts] = {
         "No recibirá más correos de esta lista. Puede tardar un momento.",
         "¿Suscribirse a {title}?",
         "Puede cancelarla en cualquier momento, con un enlace en cada correo.",
+        "Suscribirse",
         "Suscripción confirmada",
         "Gracias. Puede cancelarla en cualquier momento, con un enlace en cada correo.",
         "esta lista",
@@ -157,7 +162,7 @@ class LinkViews(AskingViews):
         language, texts = _texts(found, request)
         title = await self._title(found) or texts.this_list
         heading = texts.confirm.format(title=title)
-        return _page(language, heading, texts.confirm_text, [(CONFIRM, texts.one)])
+        return _page(language, heading, texts.confirm_text, [(CONFIRM, texts.subscribe)])
 
     async def confirm(self, request: web.Request) -> web.Response:
         """Make a subscription active; an earlier opt-out of its list counts no more."""

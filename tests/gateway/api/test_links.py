@@ -171,7 +171,8 @@ async def test_a_subscription_is_confirmed_by_a_post(
     async with running_service(
         vhost, topology.SCHEDULER_QUESTIONS, {ConfirmSubscription: scheduler}
     ):
-        await api.call("HEAD", path)
+        page = await api.call("GET", path, headers={"Accept-Language": "de"})
+        assert ">Abonnieren</button>" in page.content.decode()
         assert scheduler.got == []
         answer = await api.call("POST", path, data="choice=confirm", headers=FORM)
 
