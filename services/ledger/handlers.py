@@ -188,7 +188,8 @@ class SuppressionHandlers:
 
     async def on_remove(self, question: RemoveSuppressions) -> Sequence[Contract]:
         """Remove entries. Safe to run twice: the second time there are none."""
-        changed = await self.store.remove(question.emails, question.client, question.origin)
+        asked = (question.emails, question.client, question.origin, question.list_id)
+        changed = await self.store.remove(*asked)
         return [SuppressionsChanged(id=question.id, suppressions=_shown(changed))]
 
     async def on_describe(self, question: DescribeSuppression) -> Sequence[Contract]:

@@ -183,6 +183,7 @@ class LinkViews(AskingViews):
             emails=(found.email,),
             client=found.client,
             origin=SuppressionOrigin.UNSUBSCRIBE,
+            list_id=found.content_type,
         )
         await self.ask(question, SuppressionsChanged)
 

@@ -73,18 +73,28 @@ class SuppressionStore:
         await self._bounces.add(found)
 
     async def remove(
-        self, emails: Sequence[str], client: str | None, origin: SuppressionOrigin | None = None
+        self,
+        emails: Sequence[str],
+        client: str | None,
+        origin: SuppressionOrigin | None = None,
+        list_id: str | None = None,
     ) -> Sequence[StoredSuppression]:
         """Remove entries of a client and those of bounces; without a client those of all clients.
 
-        Return those that were removed.
+        With a list those that stop its mail: of this list, and of all lists. Return those that were
+        removed.
         """
         of_all = suppressions.c.client == ""
         whose = of_all
         if client is not None:
             bounces = suppressions.c.origin == SuppressionOrigin.BOUNCE.value
             whose = sa.or_(suppressions.c.client == client, sa.and_(of_all, bounces))
-        which = whose if origin is None else sa.and_(whose, suppressions.c.origin == origin.value)
+        conditions = [whose]
+        if origin is not None:
+            conditions.append(suppressions.c.origin == origin.value)
+        if list_id is not None:
+            conditions.append(suppressions.c.list_id.in_(["", list_id]))
+        which = sa.and_(*conditions)
         return await self._change(partial(self._remove, emails=emails, which=which))
 
     async def forget(self, email: str) -> Sequence[StoredSuppression]:

@@ -124,6 +124,25 @@ async def test_a_removed_bounce(entries: SuppressionStore, clock: Clock) -> None
     assert len(await of(entries)) == 1
 
 
+async def test_an_opt_out_of_one_list_is_lifted(entries: SuppressionStore) -> None:
+    """To subscribe to a list again lifts its opt-out and that of all lists, and no other."""
+    opt_outs = [
+        NewSuppression(
+            email=ADA,
+            client="shop",
+            list_id=each,
+            categories=(Category.BULK,),
+            origin=SuppressionOrigin.UNSUBSCRIBE,
+        )
+        for each in ("news", "offers", None)
+    ]
+    await entries.add(opt_outs)
+    removed = await entries.remove([ADA], "shop", SuppressionOrigin.UNSUBSCRIBE, "news")
+
+    assert {each.list_id for each in removed} == {"news", ""}
+    assert [each.list_id for each in await of(entries)] == ["offers"]
+
+
 async def test_only_unknown_mailboxes(
     entries: SuppressionStore, forgetter: AddressForgetter, clock: Clock
 ) -> None:

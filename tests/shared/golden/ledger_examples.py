@@ -168,7 +168,11 @@ LEDGER_EXAMPLES: tuple[Contract, ...] = (
         ),
     ),
     RemoveSuppressions(
-        id=EVENT, emails=("ann@example.org",), client="shop", origin=SuppressionOrigin.MANUAL
+        id=EVENT,
+        emails=("ann@example.org",),
+        client="shop",
+        origin=SuppressionOrigin.MANUAL,
+        list_id="news",
     ),
     SuppressionsChanged(id=EVENT, suppressions=(SUPPRESSION,)),
     AnnounceSuppressions(id=EVENT),
