@@ -37,7 +37,7 @@ class ChangeSignal:
         """Wait for the next change."""
         await self._changed.wait()
 
-    async def wait_until(self, holds: Callable[[], bool], within: float = 5.0) -> None:
+    async def wait_until(self, holds: Callable[[], bool], within: float = 60.0) -> None:
         """Return once `holds()`; raise TimeoutError after `within` seconds."""
         async with asyncio.timeout(within):
             while not holds():
@@ -205,7 +205,7 @@ class Mailbox:
         self.remove(list(self._mails.values()))
 
     async def wait_for(
-        self, count: int, *, to: str | None = None, within: float = 5.0
+        self, count: int, *, to: str | None = None, within: float = 60.0
     ) -> list[StoredMail]:
         """Return the mails, newest first, once there are at least `count` of them.
 

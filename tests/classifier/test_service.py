@@ -34,9 +34,9 @@ from shared.contracts import (
 from shared.rabbitmq import declare
 from tests.serving import serving
 from tests.tap import Tap, depth, tapped
+from tests.waiting import PATIENCE_SECONDS
 
 AT = datetime(2020, 1, 1, tzinfo=UTC)
-SECONDS = 10.0  # to wait for what must come
 
 
 @pytest.fixture
@@ -83,10 +83,10 @@ async def announced(tap: Tap) -> DomainClassified:
 
 async def described(broker: Broker, delivered: int) -> DomainDescribed:
     """Ask until so many deliveries are counted."""
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             question = DescribeDomain(id="q-1", domain="example.com")
-            answer = await broker.ask(question, within=SECONDS)
+            answer = await broker.ask(question, within=PATIENCE_SECONDS)
             assert isinstance(answer, DomainDescribed)
             if answer.delivered >= delivered:
                 return answer
@@ -119,8 +119,8 @@ async def test_from_the_events_to_the_answer(
         await broker.publish(bounce(6))
         refused = await announced(tap)
         end = await described(broker, 11)
-        page = await broker.ask(ListDomains(id="q-2", status=end.status), within=SECONDS)
-        sums = await broker.ask(CountDomains(id="q-3"), within=SECONDS)
+        page = await broker.ask(ListDomains(id="q-2", status=end.status), within=PATIENCE_SECONDS)
+        sums = await broker.ask(CountDomains(id="q-3"), within=PATIENCE_SECONDS)
         assert tap.empty()
 
     assert isinstance(page, DomainsListed)
@@ -189,7 +189,7 @@ async def test_a_question_does_not_come_after_events(
     await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
     vhost = urlsplit(settings.amqp_url).path.removeprefix("/")
     by_queue: dict[str, set[str]] = {}
-    async with running(settings), asyncio.timeout(SECONDS):
+    async with running(settings), asyncio.timeout(PATIENCE_SECONDS):
         while not {topology.EVIDENCE, topology.CLASSIFIER_QUESTIONS} <= by_queue.keys():
             ask = rabbit.address.management.request
             found = await asyncio.to_thread(ask, "GET", f"/consumers/{vhost}")

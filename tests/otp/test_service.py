@@ -32,10 +32,10 @@ from tests.otp.halting import COUNTED
 from tests.processes import started
 from tests.serving import serving
 from tests.tap import depth
+from tests.waiting import PATIENCE_SECONDS
 
 KEY = "1f" * 32
 EMAIL = "anna@example.com"
-SECONDS = 10.0  # to wait for what must come
 
 
 class Mailbox:
@@ -51,7 +51,7 @@ class Mailbox:
 
     async def code(self) -> str:
         """Wait for a mail and read its code."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             mail = await self._mails.get()
         assert mail.sealed
         opened = orjson.loads(Sealer.from_text(KEY).open(mail.sealed, context=mail.id))
@@ -76,13 +76,13 @@ running = partial(serving, service.run)
 async def ask(broker: Broker, code: str, request_id: str) -> object:
     """Ask whether a code is right."""
     question = VerifyCode(id=request_id, email=EMAIL, code=code)
-    return await broker.ask(question, within=SECONDS)
+    return await broker.ask(question, within=PATIENCE_SECONDS)
 
 
 async def issue(broker: Broker, command_id: str) -> CodeIssued:
     """Request a code and wait until it is issued."""
     async with (
-        asyncio.timeout(SECONDS),
+        asyncio.timeout(PATIENCE_SECONDS),
         broker.request_stream(IssueCode(id=command_id, email=EMAIL)) as replies,
     ):
         reply = await replies.get()
@@ -175,7 +175,7 @@ def halting(settings: OtpSettings) -> AbstractAsyncContextManager[Process]:
 async def counted(process: Process, guesses: int) -> None:
     """Wait until so many guesses are counted and halted."""
     assert process.stdout
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         for _ in range(guesses):
             assert await process.stdout.readline() == COUNTED
 
