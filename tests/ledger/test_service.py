@@ -60,7 +60,8 @@ async def books_of(settings: LedgerSettings, recipients: int) -> Books:
             books = await read_books(database)
             ended = sum(each != "waiting" for each in statuses(books).values())
             if ended >= recipients and not await depth(settings.amqp_url, topology.LEDGER_MAIL):
-                return books
+                # Again: in PostgreSQL each of its statements sees what is committed before it.
+                return await read_books(database)
 
 
 async def test_from_the_command_to_the_books(settings: LedgerSettings) -> None:
