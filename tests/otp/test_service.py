@@ -11,8 +11,8 @@ import orjson
 import pytest
 
 from services.otp import service
+from services.otp.codes import FixedCode
 from services.otp.config import OtpSettings
-from services.otp.fixed_codes import FixedCode
 from shared import topology
 from shared.broker import Broker
 from shared.consumer import Subscription
