@@ -2,7 +2,8 @@
 
 import asyncio
 from asyncio.subprocess import PIPE, Process
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -90,18 +91,24 @@ async def issue(broker: Broker, command_id: str) -> CodeIssued:
     return reply
 
 
+@asynccontextmanager
+async def connected(settings: OtpSettings) -> AsyncIterator[tuple[Broker, Mailbox]]:
+    """Declare the queues, connect as the gateway does, and read the mails as the sender does."""
+    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
+    mailbox = Mailbox()
+    async with (
+        Broker.connect(settings.amqp_url, "gateway") as broker,
+        broker.consuming(mailbox.subscription),
+    ):
+        yield broker, mailbox
+
+
 async def test_from_the_command_to_the_answer(
     settings: OtpSettings, database_url: str | None
 ) -> None:
     """A code is issued, mailed under a seal and verified once, again for the same request."""
     settings = settings.model_copy(update={"database_url": database_url})
-    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
-    mailbox = Mailbox()
-    async with (
-        running(settings),
-        Broker.connect(settings.amqp_url, "gateway") as broker,
-        broker.consuming(mailbox.subscription),
-    ):
+    async with connected(settings) as (broker, mailbox), running(settings):
         issued = await issue(broker, "command-1")
         code = await mailbox.code()
         verified = await ask(broker, code, "request-1")
@@ -128,12 +135,7 @@ async def test_a_code_for_testers_is_in_no_queue(settings: OtpSettings) -> None:
 
 async def test_a_restart_forgets_nothing(settings: OtpSettings) -> None:
     """A code that was mailed before a restart is right after it, and guesses stay counted."""
-    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
-    mailbox = Mailbox()
-    async with (
-        Broker.connect(settings.amqp_url, "gateway") as broker,
-        broker.consuming(mailbox.subscription),
-    ):
+    async with connected(settings) as (broker, mailbox):
         async with running(settings):
             await issue(broker, "command-1")
             code = await mailbox.code()
@@ -147,12 +149,7 @@ async def test_a_restart_forgets_nothing(settings: OtpSettings) -> None:
 
 async def test_commands_wait_for_the_service(settings: OtpSettings) -> None:
     """A command that is published while the service is down is handled after its start."""
-    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
-    mailbox = Mailbox()
-    async with (
-        Broker.connect(settings.amqp_url, "gateway") as broker,
-        broker.consuming(mailbox.subscription),
-    ):
+    async with connected(settings) as (broker, mailbox):
         await broker.publish(IssueCode(id="command-1", email=EMAIL))
         async with running(settings):
             code = await mailbox.code()
@@ -189,13 +186,7 @@ async def test_a_kill_gives_no_guess_back(
     Their questions come again and are answered, and count no more.
     """
     settings = settings.model_copy(update={"database_url": database_url})
-    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
-    mailbox = Mailbox()
-    async with (
-        Broker.connect(settings.amqp_url, "gateway") as broker,
-        broker.consuming(mailbox.subscription),
-        asyncio.TaskGroup() as asked,
-    ):
+    async with connected(settings) as (broker, mailbox), asyncio.TaskGroup() as asked:
         async with halting(settings) as service_:
             await issue(broker, "command-1")
             code = await mailbox.code()
@@ -213,11 +204,7 @@ async def test_a_kill_forgives_no_failure(settings: OtpSettings, database_url: s
     """Failures of a client stay counted when the service is killed before the comparison."""
     more = {"database_url": database_url, "otp_client_failures": 3}
     settings = settings.model_copy(update=more)
-    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
-    async with (
-        Broker.connect(settings.amqp_url, "gateway") as broker,
-        asyncio.TaskGroup() as asked,
-    ):
+    async with connected(settings) as (broker, _), asyncio.TaskGroup() as asked:
         async with halting(settings) as service_:
             answers = [
                 asked.create_task(ask(broker, "no-code", f"guess-{number}")) for number in range(3)
@@ -233,13 +220,7 @@ async def test_a_kill_forgives_no_failure(settings: OtpSettings, database_url: s
 
 async def test_a_kill_loses_no_right_answer(settings: OtpSettings) -> None:
     """A right guess that was counted and not yet compared is verified by the next process."""
-    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
-    mailbox = Mailbox()
-    async with (
-        Broker.connect(settings.amqp_url, "gateway") as broker,
-        broker.consuming(mailbox.subscription),
-        asyncio.TaskGroup() as asked,
-    ):
+    async with connected(settings) as (broker, mailbox), asyncio.TaskGroup() as asked:
         async with halting(settings) as service_:
             await issue(broker, "command-1")
             answer = asked.create_task(ask(broker, await mailbox.code(), "request-1"))
