@@ -12,14 +12,7 @@ from benchmarks import drain, sink
 from benchmarks.bench import Bench, BenchError
 from benchmarks.sink import Discard, Sink, SinkProgram
 from ops import ports
-from ops.broker import BrokerAddress, BrokerPorts
 from tests.waiting import PATIENCE_SECONDS
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Bench:
-    """Return a bench without a broker."""
-    return Bench(tmp_path, BrokerAddress(BrokerPorts(0, 0, 0, 0), ""))
 
 
 @contextmanager
