@@ -40,8 +40,9 @@ AT = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def settings(vhost: str, tmp_path: Path) -> ClassifierSettings:
-    """Return the settings of a service in a vhost of its own."""
+async def settings(vhost: str, tmp_path: Path) -> ClassifierSettings:
+    """Declare the queues in a vhost of its own; return the settings of a service there."""
+    await declare(vhost, topology.EXCHANGES, topology.queues(scale=0.01))
     return ClassifierSettings(amqp_url=vhost, data_dir=tmp_path, classifier_threshold=10)
 
 
@@ -97,7 +98,6 @@ async def test_from_the_events_to_the_answer(
 ) -> None:
     """Events of both kinds, each twice, are counted once; each change of verdict is announced."""
     settings = settings.model_copy(update={"database_url": database_url})
-    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
     sightings = [
         Sighting(id=f"s-{number}", domain="EXAMPLE.com", kind=Kind.DELIVERED, at=AT)
         for number in range(5)
@@ -135,7 +135,6 @@ async def test_from_the_events_to_the_answer(
 
 async def test_a_restart_forgets_nothing(settings: ClassifierSettings) -> None:
     """A restart keeps the counts, and copies of events counted before still do not count."""
-    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
     async with Broker.connect(settings.amqp_url, "gateway") as broker:
         async with running(settings):
             await broker.publish(delivery(1))
@@ -153,7 +152,6 @@ async def test_a_restart_forgets_nothing(settings: ClassifierSettings) -> None:
 
 async def test_one_bad_message_harms_no_other(settings: ClassifierSettings, vhost: str) -> None:
     """An outcome without a domain becomes a dead letter; its neighbours are counted."""
-    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
     bad = delivery(1).model_copy(update={"id": "bad", "recipient": "nobody"})
     async with Broker.connect(settings.amqp_url, "gateway") as broker:
         await asyncio.gather(
@@ -168,7 +166,6 @@ async def test_one_bad_message_harms_no_other(settings: ClassifierSettings, vhos
 
 async def test_another_rule_judges_the_domains_again(settings: ClassifierSettings) -> None:
     """After a restart with a lower threshold the verdicts follow it, and are announced."""
-    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
     async with (
         Broker.connect(settings.amqp_url, "gateway") as broker,
         tapped(settings.amqp_url, topology.EVENTS, "domain.classified") as tap,
@@ -186,7 +183,6 @@ async def test_a_question_does_not_come_after_events(
     settings: ClassifierSettings, rabbit: Node
 ) -> None:
     """Questions have a connection of their own, and do not wait for megabytes of events."""
-    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
     vhost = urlsplit(settings.amqp_url).path.removeprefix("/")
     by_queue: dict[str, set[str]] = {}
     async with running(settings), asyncio.timeout(PATIENCE_SECONDS):
