@@ -288,8 +288,16 @@ def _questions(name: str, owner: Owner, *contracts: type[Question]) -> Queue:
         "x-max-length": MAX_QUESTIONS,
         "x-overflow": "reject-publish",
     }
-    keys = (key for contract in contracts for key in contract.keys)
-    return Queue(name, owner, tuple(Binding(COMMANDS, key) for key in keys), arguments)
+    return Queue(name, owner, _bindings(*contracts), arguments)
+
+
+def _bindings(*contracts: type[Contract]) -> tuple[Binding, ...]:
+    """Return the bindings of a queue to all messages of some contracts."""
+    return tuple(
+        Binding(EVENTS if issubclass(each, Event) else COMMANDS, key)
+        for each in contracts
+        for key in each.keys
+    )
 
 
 def _delay(name: str, delay: Delay, scale: float) -> Queue:
@@ -315,26 +323,19 @@ def queues(owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> tuple[Queue
         *_work(
             SENDER_ADDRESSES,
             Owner.SENDER,
-            *(Binding(EVENTS, key) for key in (*SuppressionAdded.keys, *SuppressionRemoved.keys)),
-            *(Binding(COMMANDS, key) for key in ForgetAddress.keys),
+            *_bindings(SuppressionAdded, SuppressionRemoved, ForgetAddress),
         ),
         _questions(SENDER_QUESTIONS, Owner.SENDER, CancelEmail),
         *_work(
             OTP_COMMANDS,
             Owner.OTP,
-            *(
-                Binding(COMMANDS, key)
-                for key in (*IssueCode.keys, *CancelCode.keys, *ForgetAddress.keys)
-            ),
+            *_bindings(IssueCode, CancelCode, ForgetAddress),
         ),
         _questions(OTP_QUESTIONS, Owner.OTP, VerifyCode),
         *_work(
             EVIDENCE,
             Owner.CLASSIFIER,
-            *(
-                Binding(EVENTS, key)
-                for key in (*EmailDelivered.keys, *EmailBounced.keys, *FeedbackReported.keys)
-            ),
+            *_bindings(EmailDelivered, EmailBounced, FeedbackReported),
         ),
         _questions(
             CLASSIFIER_QUESTIONS, Owner.CLASSIFIER, DescribeDomain, ListDomains, CountDomains
@@ -350,7 +351,7 @@ def queues(owners: Sequence[Owner] = RUNNING, scale: float = 1.0) -> tuple[Queue
         *_work(
             LEDGER_COMMANDS,
             Owner.LEDGER,
-            *(Binding(COMMANDS, key) for key in (*ForgetAddress.keys, *AnnounceSuppressions.keys)),
+            *_bindings(ForgetAddress, AnnounceSuppressions),
         ),
         _questions(
             LEDGER_QUESTIONS,
