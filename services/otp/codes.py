@@ -193,7 +193,7 @@ def _fields(scope: CodeScope) -> tuple[str, ...]:
 def _framed(*fields: str) -> bytes:
     """Join texts, each after its length, so that none passes for a part of its neighbour."""
     parts = [each.encode("utf-8", "surrogatepass") for each in fields]
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    return b"".join([len(part).to_bytes(4, "big") + part for part in parts])
 
 
 class FixedCode(BaseModel):
