@@ -42,10 +42,11 @@ STOP_SECONDS = 30.0
 CALL_SECONDS = 300.0
 SQLITE, POSTGRESQL = "SQLite", "PostgreSQL"
 DATABASES = (SQLITE, POSTGRESQL)
-SECRETS = (
+# The settings of the services that are random.
+SECRETS = [
     *("GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET", "OTP_KEY", "SEALING_KEY", "SUPPRESSION_KEY"),
     "LINK_KEY",
-)
+]
 _GIT_SECONDS = 10.0
 _POLL_SECONDS = 0.05  # of a port that is not open yet
 _MAX_OUTPUT_CHARS = 1000  # of a process that failed, in its error

@@ -9,7 +9,7 @@ from types import ModuleType
 from prometheus_client.metrics import MetricWrapperBase
 
 import services.gateway.middleware
-import services.otp.fixed_codes
+import services.otp.codes
 import services.sender.metrics
 import shared.runtime.metrics
 from ops import asyncapi
@@ -24,7 +24,7 @@ HOMES = {
     "Every service": shared.runtime.metrics,
     "The gateway": services.gateway.middleware,
     "The sender": services.sender.metrics,
-    "Codes": services.otp.fixed_codes,
+    "Codes": services.otp.codes,
 }
 _ABOUT = """\
 # Metrics

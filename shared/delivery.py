@@ -87,14 +87,18 @@ def publishing(
     correlation_id: str | None = None,
     reply_to: str | None = None,
     trace: Mapping[str, str] | None = None,
+    body: bytes | None = None,
 ) -> Publishing:
-    """Return the publishing of a command, question or event. Raises TypeError for an answer."""
+    """Return the publishing of a command, question or event, whose wire form may be known already.
+
+    Raises TypeError for an answer.
+    """
     key = topology.routing_key(message)
     return Publishing(
         exchange=topology.exchange_of(message),
         routing_key=key,
         type=message.routing_key,
-        body=encode(message),
+        body=body or encode(message),
         message_id=message.id,
         correlation_id=correlation_id or message.id,
         reply_to=reply_to,
@@ -102,23 +106,6 @@ def publishing(
         mandatory=message.must_arrive,
         persistent=not isinstance(message, Question),
         queue=topology.queue_to_send(key),
-    )
-
-
-def reply(delivery: Delivery, message: Contract, to: str) -> Publishing:
-    """Return the publishing of a returned message as a reply; `to` is the delivery's `reply_to`."""
-    return Publishing(
-        exchange="",
-        routing_key=to,
-        type=message.routing_key,
-        body=encode(message),
-        message_id=message.id,
-        correlation_id=delivery.correlation_id,
-        headers=delivery.trace,
-        # Before 4.2 a reply by direct reply-to is returned as unroutable although it arrived. A
-        # reply whose asker has gone is dropped.
-        mandatory=False,
-        persistent=False,
     )
 
 
@@ -133,10 +120,11 @@ def finished(
         if isinstance(item, retry.Reschedule):
             made.append(_rescheduled(delivery, item, jitter()))
             continue
+        body = encode(item)
         if not isinstance(item, Answer):
-            made.append(publishing(item, delivery.correlation_id, trace=delivery.trace))
+            made.append(publishing(item, delivery.correlation_id, None, delivery.trace, body))
         if delivery.reply_to and isinstance(item, Event | Answer):
-            replies.append(reply(delivery, item, delivery.reply_to))
+            replies.append(_reply(delivery, item, delivery.reply_to, body))
     return made + replies
 
 
@@ -167,6 +155,23 @@ def dead(delivery: Delivery, cause: str, reason: str, at: datetime) -> Publishin
         DIED_AT: at.isoformat(),
     }
     return _copy(replace(delivery, reply_to=None), topology.DEAD, headers)
+
+
+def _reply(delivery: Delivery, message: Contract, to: str, body: bytes) -> Publishing:
+    """Return the publishing of a returned message as a reply; `to` is the delivery's `reply_to`."""
+    return Publishing(
+        exchange="",
+        routing_key=to,
+        type=message.routing_key,
+        body=body,
+        message_id=message.id,
+        correlation_id=delivery.correlation_id,
+        headers=delivery.trace,
+        # Before 4.2 a reply by direct reply-to is returned as unroutable although it arrived. A
+        # reply whose asker has gone is dropped.
+        mandatory=False,
+        persistent=False,
+    )
 
 
 def _rescheduled(delivery: Delivery, request: retry.Reschedule, jitter: Jitter) -> Publishing:

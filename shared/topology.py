@@ -281,6 +281,15 @@ def _questions(name: str, owner: Owner, *keys: str) -> Queue:
     return Queue(name, owner, tuple(Binding(COMMANDS, key) for key in keys), arguments)
 
 
+def _bindings(*contracts: type[Contract]) -> tuple[Binding, ...]:
+    """Return the bindings of a queue to all messages of some contracts."""
+    return tuple(
+        Binding(EVENTS if issubclass(each, Event) else COMMANDS, key)
+        for each in contracts
+        for key in each.keys
+    )
+
+
 def _delay(name: str, delay: Delay, scale: float) -> Queue:
     """Return a delay queue. Without a dead-letter key the routing key names the next queue."""
     arguments = _quorum(
@@ -304,26 +313,19 @@ def queues(owners: Sequence[Owner] = tuple(Owner), scale: float = 1.0) -> tuple[
         *_work(
             SENDER_ADDRESSES,
             Owner.SENDER,
-            *(Binding(EVENTS, key) for key in (*SuppressionAdded.keys, *SuppressionRemoved.keys)),
-            *(Binding(COMMANDS, key) for key in ForgetAddress.keys),
+            *_bindings(SuppressionAdded, SuppressionRemoved, ForgetAddress),
         ),
         _questions(SENDER_QUESTIONS, Owner.SENDER, "email.cancel"),
         *_work(
             OTP_COMMANDS,
             Owner.OTP,
-            *(
-                Binding(COMMANDS, key)
-                for key in (*IssueCode.keys, *CancelCode.keys, *ForgetAddress.keys)
-            ),
+            *_bindings(IssueCode, CancelCode, ForgetAddress),
         ),
         _questions(OTP_QUESTIONS, Owner.OTP, "code.verify"),
         *_work(
             EVIDENCE,
             Owner.CLASSIFIER,
-            *(
-                Binding(EVENTS, key)
-                for key in (*EmailDelivered.keys, *EmailBounced.keys, *FeedbackReported.keys)
-            ),
+            *_bindings(EmailDelivered, EmailBounced, FeedbackReported),
         ),
         _questions(
             CLASSIFIER_QUESTIONS,
@@ -334,8 +336,7 @@ def queues(owners: Sequence[Owner] = tuple(Owner), scale: float = 1.0) -> tuple[
         *_work(
             SCHEDULER_ADDRESSES,
             Owner.SCHEDULER,
-            *(Binding(EVENTS, key) for key in (*SuppressionAdded.keys, *EmailBounced.keys)),
-            *(Binding(COMMANDS, key) for key in ForgetAddress.keys),
+            *_bindings(SuppressionAdded, EmailBounced, ForgetAddress),
         ),
         _questions(
             SCHEDULER_QUESTIONS,
@@ -353,7 +354,7 @@ def queues(owners: Sequence[Owner] = tuple(Owner), scale: float = 1.0) -> tuple[
         *_work(
             LEDGER_COMMANDS,
             Owner.LEDGER,
-            *(Binding(COMMANDS, key) for key in (*ForgetAddress.keys, *AnnounceSuppressions.keys)),
+            *_bindings(ForgetAddress, AnnounceSuppressions),
         ),
         _questions(
             LEDGER_QUESTIONS,

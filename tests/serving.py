@@ -6,8 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from shared.config.settings import Settings
-
-SECONDS = 15.0  # for a service to end in good order
+from tests.waiting import PATIENCE_SECONDS
 
 S = TypeVar("S", bound=Settings)
 
@@ -23,5 +22,5 @@ async def serving(
         yield
     finally:
         stop.set()
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await task

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 import aio_pika
 from aio_pika.abc import AbstractIncomingMessage
 
+from tests.waiting import PATIENCE_SECONDS
+
 
 class Tap:
     """Copies of everything that one exchange routes, in order of arrival."""
@@ -14,7 +16,7 @@ class Tap:
     def __init__(self) -> None:
         self._arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
 
-    async def next(self, within: float = 10.0) -> AbstractIncomingMessage:
+    async def next(self, within: float = PATIENCE_SECONDS) -> AbstractIncomingMessage:
         """Wait up to `within` seconds for the next message. Raises TimeoutError."""
         async with asyncio.timeout(within):
             return await self._arrived.get()

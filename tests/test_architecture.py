@@ -103,6 +103,7 @@ NO_MODULE = {
     "tests/gateway/test_docs.py": "the page of the API in a browser",
     "tests/gateway/api/test_mistakes.py": "the words for the mistakes of all bodies",
     "tests/ledger/test_suppression_handlers.py": "from a bounce to a mail that is not sent",
+    "tests/otp/test_fixed_codes.py": "fixed codes from the settings to the answers",
     "tests/otp/mail/test_template.py": "the placeholders of a translation, without its file",
     "tests/sender/test_stop_handlers.py": "the handlers of what stops mails, on real databases",
     "tests/gateway/api/test_repeats.py": "requests and keys together: messages that are sent again",

@@ -23,6 +23,7 @@ from shared.contracts import (
 )
 from tests.processes import started
 from tests.shop import block
+from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.rabbit
 
@@ -39,7 +40,7 @@ async def run(
         text = text.replace(old, new)
     program.write_text(text)
     async with (
-        asyncio.timeout(30),
+        asyncio.timeout(PATIENCE_SECONDS),
         started(program, env={"AMQP_URL": url}, stdout=PIPE, stderr=PIPE) as process,
     ):
         out, errors = await process.communicate()

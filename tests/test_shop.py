@@ -34,7 +34,7 @@ from shared.contracts import (
 )
 from tests.shop import SHOP, publish
 from tests.tap import depth, publish_raw, tapped
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 from tests.world import DELAY, VICTIM, Headers, Way, World, greylisted
 
 pytestmark = [pytest.mark.rabbit, pytest.mark.timeout(120)]
@@ -148,7 +148,7 @@ async def test_a_neighbour_s_code_is_neither_guessed_nor_cancelled(world: World)
     await world.refused("user_id")
 
     right = VerifyCode(id="v", email=issued.email, code=code, client=VICTIM)
-    assert isinstance(await world.neighbour.ask(right, within=20), CodeVerified)
+    assert isinstance(await world.neighbour.ask(right, within=PATIENCE_SECONDS), CodeVerified)
 
 
 @pytest.mark.usefixtures("may_declare")

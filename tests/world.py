@@ -38,7 +38,7 @@ from tests.sender.senders import environment
 from tests.serving import serving
 from tests.shop import publish
 from tests.tap import Tap, tapped
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 LADDER_SCALE = 0.01
 KEY = "1f" * 32
@@ -82,7 +82,10 @@ class World:
     async def issued(self) -> tuple[CodeIssued, str]:
         """Ask for a code for a neighbour's user; return the event and the code."""
         command = IssueCode(id="n-1", email="user@mail.example", client=VICTIM)
-        async with asyncio.timeout(20), self.neighbour.request_stream(command) as replies:
+        async with (
+            asyncio.timeout(PATIENCE_SECONDS),
+            self.neighbour.request_stream(command) as replies,
+        ):
             issued = await replies.get()
         assert isinstance(issued, CodeIssued)
         await self.arrive(issued.email)

@@ -90,40 +90,6 @@ class EventPlan:
         return f"{self.prefix}{number}"
 
 
-class ExpectedEvents:
-    """The events that were acknowledged, by domain."""
-
-    def __init__(self, plan: EventPlan) -> None:
-        self.total = 0
-        self._plan = plan
-        self._sent: EventCounts = Counter()
-
-    def add(self, batch: range) -> None:
-        """Count the events of a batch that was acknowledged."""
-        self.total += len(batch)
-        self._sent.update(self._plan.kinds([batch]))
-
-    def differences(self, found: EventCounts, unsure: Sequence[range]) -> Sequence[str]:
-        """Describe each domain whose counts in the table are wrong.
-
-        The events of the batches in `unsure`, which were not acknowledged, may be counted or not.
-        """
-        sent, most = self._sent, self._sent + Counter(self._plan.kinds(unsure))
-        wrong = {key[0] for key in found | sent if not sent[key] <= found[key] <= most[key]}
-        return [
-            f"{each}: {_described(found, each)}, sent were {_described(sent, each)}"
-            for each in sorted(wrong)
-        ]
-
-    def summary(self) -> str:
-        """Describe what was acknowledged."""
-        domains = {domain for domain, _ in self._sent}
-        total: EventCounts = Counter()
-        for (_, kind), count in self._sent.items():
-            total["", kind] += count
-        return f"{len(domains):,} domains, {_described(total, '')}"
-
-
 class EventLoad:
     """The events of a plan, on their way to the domain table of the gateway at `client`.
 
@@ -135,19 +101,19 @@ class EventLoad:
 
     def __init__(self, plan: EventPlan, client: GatewayClient, counted_before: int) -> None:
         self.total = plan.events
+        self.done = 0
         self.items = plan.batches
         self.request = plan.request
         self.message = plan.message
         self._plan = plan
         self._client = client
         self._counted_before = counted_before
-        self._expected = ExpectedEvents(plan)
-        self.sent = self._expected.add
+        self._sent: EventCounts = Counter()
 
-    @property
-    def done(self) -> int:
-        """The number of events that were acknowledged."""
-        return self._expected.total
+    def sent(self, item: range) -> None:
+        """Count the events of a batch that was acknowledged."""
+        self.done += len(item)
+        self._sent.update(self._plan.kinds([item]))
 
     async def arrived(self) -> int:
         """Return how many events were counted since the run began, other senders' included."""
@@ -155,11 +121,27 @@ class EventLoad:
 
     async def differences(self, unsure: Sequence[range]) -> Sequence[str]:
         """Compare the table with what was sent."""
-        return self._expected.differences(await read_counts(self._client, self._plan), unsure)
+        return self.compare(await read_counts(self._client, self._plan), unsure)
+
+    def compare(self, found: EventCounts, unsure: Sequence[range]) -> Sequence[str]:
+        """Describe each domain whose counts in the table are wrong.
+
+        The events of the batches in `unsure`, which were not acknowledged, may be counted or not.
+        """
+        sent, most = self._sent, self._sent + Counter(self._plan.kinds(unsure))
+        wrong = {key[0] for key in found | sent if not sent[key] <= found[key] <= most[key]}
+        return [
+            f"{each}: {_described(found, each)}, sent were {_described(sent, each)}"
+            for each in sorted(wrong)
+        ]
 
     def summary(self) -> Sequence[str]:
-        """Describe what was sent."""
-        return [self._expected.summary()]
+        """Describe what was acknowledged."""
+        domains = {domain for domain, _ in self._sent}
+        total: EventCounts = Counter()
+        for (_, kind), count in self._sent.items():
+            total["", kind] += count
+        return [f"{len(domains):,} domains, {_described(total, '')}"]
 
 
 async def count_events(client: GatewayClient) -> int:

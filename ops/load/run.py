@@ -34,17 +34,9 @@ Connect = Callable[[], AbstractAsyncContextManager[Send[T]]]
 class Workload(Protocol[T]):
     """Items to be sent, and the place where all of them must be seen in the end."""
 
-    @property
-    def name(self) -> str:
-        """The name of the items, in the plural."""
-
-    @property
-    def place(self) -> str:
-        """Where it arrives."""
-
-    @property
-    def total(self) -> int:
-        """How many are to be sent."""
+    name: str  # of the items, in the plural
+    place: str  # where they arrive
+    total: int  # how many are to be sent
 
     @property
     def done(self) -> int:

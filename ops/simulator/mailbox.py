@@ -37,7 +37,7 @@ class ChangeSignal:
         """Wait for the next change."""
         await self._changed.wait()
 
-    async def wait_until(self, holds: Callable[[], bool], within: float = 5.0) -> None:
+    async def wait_until(self, holds: Callable[[], bool], within: float = 60.0) -> None:
         """Return once `holds()`; raise TimeoutError after `within` seconds."""
         async with asyncio.timeout(within):
             while not holds():
@@ -188,10 +188,10 @@ class Mailbox:
             return len(self._mails)
         return len(self._by_recipient.get(to.lower(), ()))
 
-    def find(self, to: str | None = None, limit: int | None = None) -> list[StoredMail]:
+    def find(self, to: str | None = None) -> list[StoredMail]:
         """Return the mails, newest first; `to` is compared without regard to case."""
         mails = self._mails if to is None else self._by_recipient.get(to.lower(), {})
-        return list(itertools.islice(reversed(mails.values()), limit))
+        return list(reversed(mails.values()))
 
     def remove(self, mails: Iterable[StoredMail]) -> None:
         """Remove these mails, on disk too; those that are gone already are ignored."""
@@ -200,12 +200,8 @@ class Mailbox:
                 self._remove(mail)
         self.change.announce()
 
-    def clear(self) -> None:
-        """Remove all mails, on disk too."""
-        self.remove(list(self._mails.values()))
-
     async def wait_for(
-        self, count: int, *, to: str | None = None, within: float = 5.0
+        self, count: int, *, to: str | None = None, within: float = 60.0
     ) -> list[StoredMail]:
         """Return the mails, newest first, once there are at least `count` of them.
 

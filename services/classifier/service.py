@@ -1,8 +1,6 @@
 """The wiring of the classifier."""
 
 import asyncio
-import gc
-import sys
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -25,6 +23,7 @@ from shared.contracts import (
 )
 from shared.runtime import health, lifecycle
 from shared.storage.database import Database
+from shared.storage.sqlite import BATCHES_CACHE_KIBIBYTES
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 EVENTS = (EmailDelivered, EmailBounced, FeedbackReported)
@@ -33,28 +32,20 @@ EVENTS = (EmailDelivered, EmailBounced, FeedbackReported)
 MAX_EVENTS_IN_FLIGHT = 768
 MAX_GROUP_SIZE = 128
 MAX_QUESTIONS_IN_FLIGHT = 32
-# More than the objects of two batches, one handled and one read: some two an event, and no cycles.
-# A collection of all of them takes a tenth of a second, in which no question is answered.
-COLLECT_OBJECTS = 1_000_000
-# Large batches of rows that are far apart change half as much in one transaction; what does not fit
-# is written to the log early, and read again.
-CACHE_KIBIBYTES = 64 << 10
-# A question waits no longer for a thread that counts, and that thread for it at each statement;
-# Python's interval is 5 ms. A shorter one makes small batches a fifth slower, by changes of thread.
-SWITCH_SECONDS = 0.0002
 
 
 async def run(settings: ClassifierSettings, stop: asyncio.Event) -> None:
     """Count evidence and answer questions until `stop` is set."""
-    sys.setswitchinterval(SWITCH_SECONDS)
-    gc.set_threshold(COLLECT_OBJECTS)
+    lifecycle.expect_batches()
     url, folder = settings.database_url, settings.data_dir
     rule = settings.rule
     async with (
         Broker.connect(settings.amqp_url, settings.service) as broker,
         # On one connection a question would wait for the megabytes of a batch.
         Broker.connect(settings.amqp_url, settings.service) as asked,
-        Database.open(settings.service, url, folder, MIGRATIONS, cache=CACHE_KIBIBYTES) as database,
+        Database.open(
+            settings.service, url, folder, MIGRATIONS, cache=BATCHES_CACHE_KIBIBYTES
+        ) as database,
     ):
         store = EvidenceStore(database, rule)
         purge = partial(store.purge, settings.classifier_remember)

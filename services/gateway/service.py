@@ -25,7 +25,6 @@ from services.gateway.api.domains import DomainViews
 from services.gateway.api.events import EventViews
 from services.gateway.api.links import LinkViews
 from services.gateway.api.messages import MessageViews
-from services.gateway.api.protocol import GatewayProtocol
 from services.gateway.api.records import RecordViews
 from services.gateway.api.request import RequestReader
 from services.gateway.api.stats import StatsViews
@@ -40,7 +39,7 @@ from services.gateway.clients.rate_limiter import RateLimiter
 from services.gateway.clients.store import ClientStore, QuotaStore, utc_now
 from services.gateway.clients.tables import MIGRATIONS
 from services.gateway.config import GatewaySettings
-from services.gateway.middleware import RequestLimit
+from services.gateway.middleware import GatewayProtocol, RequestLimit
 from shared.broker import Broker
 from shared.links import Links
 from shared.runtime import health, lifecycle

@@ -5,6 +5,7 @@ A mail's number begins with its time of acceptance, so that numbers are in the o
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -180,13 +181,17 @@ def mail_key(email_id: str, client: str | None) -> bytes:
 
     The same id of another client is another mail, as in `services.sender.claims.mail_key`.
     """
-    owner = blake2b((client or "").encode(), digest_size=_CLIENT_BYTES).digest()
-    return first_key(email_id) + owner
+    return first_key(email_id) + _owner_key(client or "")
 
 
 def first_key(email_id: str) -> bytes:
     """Return the beginning of the keys of the mails that have this id, each of another client."""
     return blake2b(email_id.encode(), digest_size=_KEY_BYTES).digest()
+
+
+@lru_cache(maxsize=1024)  # few clients send most mails
+def _owner_key(client: str) -> bytes:
+    return blake2b(client.encode(), digest_size=_CLIENT_BYTES).digest()
 
 
 def address_hash(email: str) -> int:

@@ -1,9 +1,7 @@
 """The wiring of the ledger."""
 
 import asyncio
-import gc
 import random
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -38,6 +36,7 @@ from shared.contracts import (
 from shared.runtime import health, lifecycle
 from shared.runtime.sealing import AddressHasher
 from shared.storage.database import Database
+from shared.storage.sqlite import BATCHES_CACHE_KIBIBYTES
 
 OUTCOMES = tuple(each for each in CONTRACTS if issubclass(each, Outcome))
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -48,24 +47,19 @@ MAX_COMMANDS_IN_FLIGHT = 4
 COMMAND_SECONDS = 600.0  # for one that reads all mails or entries
 MAX_QUESTIONS_IN_FLIGHT = 32
 HOUR_SECONDS = 3600.0
-# More than the objects of two batches; what a batch makes has no cycles, see the classifier.
-COLLECT_OBJECTS = 1_000_000
-# Pages that many batches change stay in memory between two of them.
-CACHE_KIBIBYTES = 64 << 10
-# A question waits no longer for a thread that records; Python's interval is 5 ms.
-SWITCH_SECONDS = 0.0002
 
 
 async def run(settings: LedgerSettings, stop: asyncio.Event) -> None:
     """Record mails and answer questions until `stop` is set."""
-    sys.setswitchinterval(SWITCH_SECONDS)
-    gc.set_threshold(COLLECT_OBJECTS)
+    lifecycle.expect_batches()
     url, folder = settings.database_url, settings.data_dir
     async with (
         Broker.connect(settings.amqp_url, settings.service) as broker,
         # On one connection a question would wait for the megabytes of a batch.
         Broker.connect(settings.amqp_url, settings.service) as asked,
-        Database.open(settings.service, url, folder, MIGRATIONS, cache=CACHE_KIBIBYTES) as database,
+        Database.open(
+            settings.service, url, folder, MIGRATIONS, cache=BATCHES_CACHE_KIBIBYTES
+        ) as database,
     ):
         announcer = SuppressionAnnouncer(broker.publish)
         hasher = AddressHasher.from_text(settings.suppression_key)

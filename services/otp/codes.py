@@ -1,4 +1,4 @@
-"""Pure: challenges, and codes derived from a challenge and a secret key and stored nowhere.
+"""Pure: challenges, codes derived from them and a secret key and stored nowhere, and fixed codes.
 
 All times are milliseconds since 1970 by the database's clock.
 """
@@ -11,10 +11,17 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from typing import Self
+from datetime import datetime
+from typing import Annotated, Self
 
+from prometheus_client import Counter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from shared.contracts.codes import MAX_DIGITS, MIN_DIGITS
+from shared.contracts.fields import Address, Moment
 from shared.runtime.sealing import key_id, read_keys
 
+SECOND_MS = 1000
 DIGITS = 6  # about 20 bits, as NIST SP 800-63B 5.1.3.2 asks of such a code
 NONCE_BYTES = 16
 FINGERPRINT_BYTES = 16  # 128 bits: no two guesses ever have the same
@@ -26,6 +33,12 @@ MAX_CLOCK_STEP_MS = 60_000
 # The prefix of what is hashed into the fingerprint of a guess. A code is hashed after a nonce of
 # as many random bytes, so that neither hash ever is the other.
 _GUESS = b"postrider guess\0"
+MAX_FIXED_CODES = 100  # a longer list is no list of testers
+
+FIXED_ISSUED = Counter(
+    "postrider_test_codes_issued", "Codes of OTP_TEST_CODES requested, for which nothing was mailed"
+)
+FIXED_VERIFIED = Counter("postrider_test_codes_verified", "Codes of OTP_TEST_CODES verified")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,4 +193,59 @@ def _fields(scope: CodeScope) -> tuple[str, ...]:
 def _framed(*fields: str) -> bytes:
     """Join texts, each after its length, so that none passes for a part of its neighbour."""
     parts = [each.encode("utf-8", "surrogatepass") for each in fields]
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    return b"".join([len(part).to_bytes(4, "big") + part for part in parts])
+
+
+class FixedCode(BaseModel):
+    """The code of an address, and its end, which has to be given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    code: str = Field(pattern=rf"^[0-9]{{{MIN_DIGITS},{MAX_DIGITS}}}$", repr=False)
+    until: Moment
+
+
+def _check_spellings(codes: Mapping[str, FixedCode]) -> Mapping[str, FixedCode]:
+    if len({email.lower() for email in codes}) < len(codes):
+        raise ValueError("must have each address once")
+    return codes
+
+
+FixedCodeTable = Annotated[
+    Mapping[Address, FixedCode],
+    Field(max_length=MAX_FIXED_CODES),
+    AfterValidator(_check_spellings),
+]
+
+
+class FixedCodes:
+    """The fixed codes by address, in any spelling; times are milliseconds since 1970."""
+
+    def __init__(self, codes: Mapping[str, FixedCode]) -> None:
+        self._codes = {email.lower(): code for email, code in codes.items()}
+
+    def has(self, scope: CodeScope, now: int) -> bool:
+        """Return whether the code of a scope is fixed now."""
+        return self._find(scope, now) is not None
+
+    def is_right(self, scope: CodeScope, typed: str, now: int) -> bool:
+        """Compare a typed text with the fixed code of a scope; without one it is wrong."""
+        fixed = self._find(scope, now)
+        given = normalise(typed).encode("ascii", "replace")
+        return fixed is not None and hmac.compare_digest(fixed.code.encode(), given)
+
+    def expired(self, now: datetime) -> Mapping[str, datetime]:
+        """Return the end of each address whose code has expired."""
+        return {email: each.until for email, each in self._codes.items() if each.until <= now}
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def _find(self, scope: CodeScope, now: int) -> FixedCode | None:
+        fixed = self._codes.get(scope.recipient)
+        if fixed is None or fixed.until.timestamp() * SECOND_MS <= now:
+            return None
+        return fixed
+
+
+NO_FIXED_CODES = FixedCodes({})

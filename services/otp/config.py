@@ -14,9 +14,8 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode
 
-from services.otp.codes import DIGITS, CodePolicy
-from services.otp.fixed_codes import FixedCodeTable
-from services.otp.limits import SECOND_MS, CodeLimits
+from services.otp.codes import DIGITS, SECOND_MS, CodePolicy, FixedCodeTable
+from services.otp.limits import CodeLimits
 from services.otp.mail import translations
 from services.otp.mail.mail import Branding
 from services.otp.mail.translations import Translations, check_no_link

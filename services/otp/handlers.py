@@ -5,16 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from services.otp.codes import Challenge, CodeGenerator, CodeScope
-from services.otp.fixed_codes import (
+from services.otp.codes import (
     FIXED_ISSUED,
     FIXED_VERIFIED,
     NO_FIXED_CODES,
+    SECOND_MS,
+    Challenge,
+    CodeGenerator,
+    CodeScope,
     FixedCodes,
 )
 from services.otp.guessing import CodeUse, CountedGuess, Guess, UncheckedGuess
 from services.otp.issuing import Issued, IssueRefused, IssueRequest
-from services.otp.limits import SECOND_MS, CodeLimits
+from services.otp.limits import CodeLimits
 from services.otp.mail.mail import MailContext, MailWriter
 from services.otp.store import ChallengeStore
 from shared.contracts import (

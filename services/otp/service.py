@@ -7,9 +7,8 @@ from pathlib import Path
 
 import structlog
 
-from services.otp.codes import CodeGenerator
+from services.otp.codes import CodeGenerator, FixedCodes
 from services.otp.config import OtpSettings
-from services.otp.fixed_codes import FixedCodes
 from services.otp.handlers import CodeHandlers
 from services.otp.mail.mail import MailWriter
 from services.otp.store import ChallengeStore

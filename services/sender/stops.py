@@ -1,13 +1,13 @@
 """The copy of the suppression list and the cancelled mails, in the database."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -23,7 +23,7 @@ from shared.contracts import (
 )
 from shared.runtime.sealing import AddressHasher
 from shared.storage import dialect
-from shared.storage.database import Database, as_handler_errors
+from shared.storage.database import Database, HandlerDatabase
 from shared.storage.dialect import MILLISECONDS_PER_SECOND, Clock, Prepared, chunks
 
 # A removed entry is remembered for so long: an event from before its removal may wait for hours in
@@ -31,8 +31,6 @@ from shared.storage.dialect import MILLISECONDS_PER_SECOND, Clock, Prepared, chu
 REMEMBER_REMOVED_SECONDS = 90 * 86_400
 # The number of the lock between claims and cancellations, among the advisory locks of a database.
 _LOCK = 0x706F7374_72696465
-
-T = TypeVar("T")
 
 _ENTRY = ("address_key", "origin", "client", "list_id")
 _OTHERS = ("categories", "reason", "expires_at", "version", "removed", "purge_at")
@@ -272,7 +270,7 @@ class StopStore:
         clock: Clock = dialect.now,
     ) -> None:
         self._changes = changes
-        self._database = database
+        self._database = HandlerDatabase(database, "the suppressed addresses")
         self._hasher = hasher
         self._clock = clock
         self._table: StopTable | None = None
@@ -290,31 +288,23 @@ class StopStore:
     async def is_empty(self) -> bool:
         """Return whether there is no entry of the suppression list, not even a removed one."""
         look = sa.select(suppressions.c.version).limit(1)
-        with as_handler_errors("the suppressed addresses"):
-            return await self._database.read(lambda c: c.execute(look).first()) is None
+        return await self._database.read(lambda c: c.execute(look).first()) is None
 
     async def purge(self, remember: float) -> int:
         """Delete cancellations older than `remember` seconds and ended entries; return the count.
 
         An ended entry was removed, or has expired, REMEMBER_REMOVED_SECONDS ago.
         """
-        total = 0
-        while deleted := await self._write(lambda c: self._in(c).purge(c, remember)):
-            total += deleted
-        return total
+        return await self._database.write_all(lambda c: self._in(c).purge(c, remember))
 
     async def _apply(self, rows: Sequence[SuppressionRow]) -> Sequence[None]:
         with self._changes.one():
-            await self._write(lambda c: self._in(c).apply(c, rows))
+            await self._database.write(lambda c: self._in(c).apply(c, rows))
         return [None] * len(rows)
 
     async def _cancel(self, email_ids: Sequence[str]) -> Sequence[CancellingCounts]:
         with self._changes.one():
-            return await self._write(lambda c: self._in(c).cancel(c, email_ids))
-
-    async def _write(self, work: Callable[[sa.Connection], T]) -> T:
-        with as_handler_errors("the suppressed addresses"):
-            return await self._database.write(work)
+            return await self._database.write(lambda c: self._in(c).cancel(c, email_ids))
 
     def _in(self, connection: sa.Connection) -> StopTable:
         if self._table is None:

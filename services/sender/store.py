@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 from uuid import uuid4
 
 import sqlalchemy as sa
@@ -29,7 +29,7 @@ from shared.contracts import Outcome, SendEmail
 from shared.errors import Reject, Retry
 from shared.runtime.sealing import AddressHasher
 from shared.storage import dialect
-from shared.storage.database import Database, as_handler_errors
+from shared.storage.database import Database, HandlerDatabase
 from shared.storage.dialect import MILLISECONDS_PER_SECOND, Clock
 
 RENEWALS_PER_LEASE = 3  # in a lease: so many may fail before a sender counts as dead
@@ -43,8 +43,6 @@ LOOK_AGAIN_SECONDS = 0.25
 # Both go on while the process is stopped (SIGSTOP); the first also while the machine sleeps, as
 # does the clock by which the database ends a lease. The loop's time stands still between two turns.
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-T = TypeVar("T")
 
 logger = structlog.get_logger(__name__)
 
@@ -77,7 +75,8 @@ class ClaimStore:
         clock: Clock = dialect.now,
         steady: Callable[[], float] = steady,
     ) -> None:
-        self._database = database
+        self._database = HandlerDatabase(database, "the claims")
+        self._copied = HandlerDatabase(database, "the suppressed addresses")
         self._hasher = hasher
         self.changes = StopChanges()
         self._lease = round(lease * MILLISECONDS_PER_SECOND)
@@ -184,7 +183,7 @@ class ClaimStore:
         if not held:
             return
         mails = {token: each.email_id for token, each in held.items()}
-        counts = await self._write(lambda c: self._in(c).renew(c, mails))
+        counts = await self._database.write(lambda c: self._in(c).renew(c, mails))
         lost = [each.lease for token, each in held.items() if counts[token] < each.rows]
         for token, (_, lease, rows) in held.items():
             if rows and counts[token] == rows:
@@ -196,12 +195,9 @@ class ClaimStore:
 
     async def purge(self, remember: float) -> int:
         """Delete the mails first claimed more than `remember` seconds ago; return the row count."""
-        total = 0
-        while deleted := await self._write(lambda c: self._in(c).purge(c, remember)):
-            total += deleted
-        with as_handler_errors("the claims"):
-            await self._database.empty_log()
-        return total
+        deleted = await self._database.write_all(lambda c: self._in(c).purge(c, remember))
+        await self._database.empty_log()
+        return deleted
 
     async def forget(self, email: str) -> int:
         """Delete the outcomes for an address that are not needed any more; return how many.
@@ -211,14 +207,13 @@ class ClaimStore:
         """
         total = 0
         after: str | None = ""
-        with as_handler_errors("the claims"):
-            while after is not None:
-                found, after = await self._database.read(
-                    partial(self._find_piece, email=email, after=after)
-                )
-                if found:
-                    total += await self._write(partial(self._forget, found=found))
-            await self._database.empty_log()
+        while after is not None:
+            found, after = await self._database.read(
+                partial(self._find_piece, email=email, after=after)
+            )
+            if found:
+                total += await self._database.write(partial(self._forget, found=found))
+        await self._database.empty_log()
         return total
 
     def _find_piece(
@@ -250,7 +245,7 @@ class ClaimStore:
             works.append(lambda c: self._in(c).end(c, ends))
         if takes:
             works.append(lambda c: self._take(c, takes))
-        done = await asyncio.gather(*map(self._write, works), return_exceptions=True)
+        done = await asyncio.gather(*map(self._database.write, works), return_exceptions=True)
         for changed in done:
             if isinstance(changed, BaseException):
                 raise changed  # not before both have ended: they may be run again
@@ -271,17 +266,12 @@ class ClaimStore:
     async def _look(
         self, mails: Sequence[tuple[SendEmail, Sequence[str]]]
     ) -> Sequence[Mapping[str, Stop]]:
-        with as_handler_errors("the suppressed addresses"):
-            return await self._database.read(lambda c: self._stops_in(c).find(c, mails))
+        return await self._copied.read(lambda c: self._stops_in(c).find(c, mails))
 
     def _stops_in(self, connection: sa.Connection) -> StopTable:
         if self._stops is None:
             self._stops = StopTable(connection, self._clock(connection), self._hasher)
         return self._stops
-
-    async def _write(self, work: Callable[[sa.Connection], T]) -> T:
-        with as_handler_errors("the claims"):
-            return await self._database.write(work)
 
     def _in(self, connection: sa.Connection) -> ClaimTable:
         if self._table is None:

@@ -49,6 +49,8 @@ def check_mailbox(text: str) -> str:
     are those of RFC 5321 4.5.3.1. Raises ValueError for anything else, such as a list of mailboxes;
     its text does not repeat the input.
     """
+    if len(text) <= MAX_PLAIN_CHARS and _PLAIN.fullmatch(text):
+        return text
     name, address = split_mailbox(check_header_text(text))
     canonical = _check_address(address)
     return f"{_quoted(_check_name(name))} <{canonical}>" if name else canonical

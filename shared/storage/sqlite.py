@@ -23,6 +23,9 @@ LOG_PAGES = 32_000
 # Compiled texts that a connection keeps. A statement with rows has one for each power of two, and
 # the 128 that are Python's default are fewer than a service has.
 MAX_COMPILED_TEXTS = 256
+# Large batches of rows that are far apart change half as much in one transaction; what does not fit
+# is written to the log early, and read again.
+BATCHES_CACHE_KIBIBYTES = 64 << 10
 CACHE_KIBIBYTES = 2 << 10  # of the file that the writer keeps in memory; about SQLite's default
 
 T = TypeVar("T")

@@ -11,7 +11,6 @@ import pytest
 
 from benchmarks import bench
 from benchmarks.bench import Bench, BenchError
-from ops.broker import BrokerAddress, BrokerPorts
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -30,12 +29,6 @@ def test_the_dearest_functions_come_first(tmp_path: Path) -> None:
 
     assert len(seconds) == 15
     assert seconds == sorted(seconds, reverse=True)
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Bench:
-    """Return a bench without a broker."""
-    return Bench(tmp_path, BrokerAddress(BrokerPorts(0, 0, 0, 0), ""))
 
 
 async def test_a_function_is_called_in_another_process(place: Bench) -> None:

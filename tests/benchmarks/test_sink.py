@@ -12,13 +12,7 @@ from benchmarks import drain, sink
 from benchmarks.bench import Bench, BenchError
 from benchmarks.sink import Discard, Sink, SinkProgram
 from ops import ports
-from ops.broker import BrokerAddress, BrokerPorts
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Bench:
-    """Return a bench without a broker."""
-    return Bench(tmp_path, BrokerAddress(BrokerPorts(0, 0, 0, 0), ""))
+from tests.waiting import PATIENCE_SECONDS
 
 
 @contextmanager
@@ -76,7 +70,10 @@ async def test_a_client_that_dies_is_not_waited_for(place: Bench, tmp_path: Path
     """Mails that will never come end the measurement."""
     command = [sys.executable, "-c", ""]
     with counting(tmp_path / "out", "mesg=1\r") as served:
-        async with place.running("client", command, {}) as client, asyncio.timeout(10):
+        async with (
+            place.running("client", command, {}) as client,
+            asyncio.timeout(PATIENCE_SECONDS),
+        ):
             with pytest.raises(BenchError, match="1 mails did not come"):
                 await served.reach(2, client)
 
@@ -115,7 +112,7 @@ async def test_mails_are_counted_at_their_end(
     """Two mails are two, in single octets as in one piece; a dotted line ends none."""
     monkeypatch.setattr(Discard, "mails", 0)
 
-    async with connected() as (reader, writer), asyncio.timeout(10):
+    async with connected() as (reader, writer), asyncio.timeout(PATIENCE_SECONDS):
         for start in range(0, len(_DIALOGUE), piece):
             writer.write(_DIALOGUE[start : start + piece])
             await writer.drain()
@@ -145,7 +142,7 @@ async def far() -> AsyncIterator[int]:
 
     target = await asyncio.start_server(accept, "127.0.0.1", 0)
     network = await sink.listen(0, target.sockets[0].getsockname()[1], SECONDS)
-    async with target, network, asyncio.timeout(10):
+    async with target, network, asyncio.timeout(PATIENCE_SECONDS):
         yield network.sockets[0].getsockname()[1]
         await asyncio.gather(*talks)
 
@@ -183,7 +180,7 @@ async def test_the_order_is_kept_to_the_end(far: int) -> None:
 async def test_an_unreachable_server() -> None:
     """A far port that nobody listens on ends the connection."""
     [nowhere] = ports.unused(1)
-    async with await sink.listen(0, nowhere, SECONDS) as network, asyncio.timeout(10):
+    async with await sink.listen(0, nowhere, SECONDS) as network, asyncio.timeout(PATIENCE_SECONDS):
         port = network.sockets[0].getsockname()[1]
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         with suppress(ConnectionResetError):

@@ -34,14 +34,15 @@ from shared.contracts import (
 from shared.rabbitmq import declare
 from tests.serving import serving
 from tests.tap import Tap, depth, tapped
+from tests.waiting import PATIENCE_SECONDS
 
 AT = datetime(2020, 1, 1, tzinfo=UTC)
-SECONDS = 10.0  # to wait for what must come
 
 
 @pytest.fixture
-def settings(vhost: str, tmp_path: Path) -> ClassifierSettings:
-    """Return the settings of a service in a vhost of its own."""
+async def settings(vhost: str, tmp_path: Path) -> ClassifierSettings:
+    """Declare the queues in a vhost of its own; return the settings of a service there."""
+    await declare(vhost, topology.EXCHANGES, topology.queues(scale=0.01))
     return ClassifierSettings(amqp_url=vhost, data_dir=tmp_path, classifier_threshold=10)
 
 
@@ -83,10 +84,10 @@ async def announced(tap: Tap) -> DomainClassified:
 
 async def described(broker: Broker, delivered: int) -> DomainDescribed:
     """Ask until so many deliveries are counted."""
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             question = DescribeDomain(id="q-1", domain="example.com")
-            answer = await broker.ask(question, within=SECONDS)
+            answer = await broker.ask(question, within=PATIENCE_SECONDS)
             assert isinstance(answer, DomainDescribed)
             if answer.delivered >= delivered:
                 return answer
@@ -97,7 +98,6 @@ async def test_from_the_events_to_the_answer(
 ) -> None:
     """Events of both kinds, each twice, are counted once; each change of verdict is announced."""
     settings = settings.model_copy(update={"database_url": database_url})
-    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
     sightings = [
         Sighting(id=f"s-{number}", domain="EXAMPLE.com", kind=Kind.DELIVERED, at=AT)
         for number in range(5)
@@ -119,8 +119,8 @@ async def test_from_the_events_to_the_answer(
         await broker.publish(bounce(6))
         refused = await announced(tap)
         end = await described(broker, 11)
-        page = await broker.ask(ListDomains(id="q-2", status=end.status), within=SECONDS)
-        sums = await broker.ask(CountDomains(id="q-3"), within=SECONDS)
+        page = await broker.ask(ListDomains(id="q-2", status=end.status), within=PATIENCE_SECONDS)
+        sums = await broker.ask(CountDomains(id="q-3"), within=PATIENCE_SECONDS)
         assert tap.empty()
 
     assert isinstance(page, DomainsListed)
@@ -135,7 +135,6 @@ async def test_from_the_events_to_the_answer(
 
 async def test_a_restart_forgets_nothing(settings: ClassifierSettings) -> None:
     """A restart keeps the counts, and copies of events counted before still do not count."""
-    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
     async with Broker.connect(settings.amqp_url, "gateway") as broker:
         async with running(settings):
             await broker.publish(delivery(1))
@@ -153,7 +152,6 @@ async def test_a_restart_forgets_nothing(settings: ClassifierSettings) -> None:
 
 async def test_one_bad_message_harms_no_other(settings: ClassifierSettings, vhost: str) -> None:
     """An outcome without a domain becomes a dead letter; its neighbours are counted."""
-    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
     bad = delivery(1).model_copy(update={"id": "bad", "recipient": "nobody"})
     async with Broker.connect(settings.amqp_url, "gateway") as broker:
         await asyncio.gather(
@@ -168,7 +166,6 @@ async def test_one_bad_message_harms_no_other(settings: ClassifierSettings, vhos
 
 async def test_another_rule_judges_the_domains_again(settings: ClassifierSettings) -> None:
     """After a restart with a lower threshold the verdicts follow it, and are announced."""
-    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
     async with (
         Broker.connect(settings.amqp_url, "gateway") as broker,
         tapped(settings.amqp_url, topology.EVENTS, "domain.classified") as tap,
@@ -186,10 +183,9 @@ async def test_a_question_does_not_come_after_events(
     settings: ClassifierSettings, rabbit: Node
 ) -> None:
     """Questions have a connection of their own, and do not wait for megabytes of events."""
-    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
     vhost = urlsplit(settings.amqp_url).path.removeprefix("/")
     by_queue: dict[str, set[str]] = {}
-    async with running(settings), asyncio.timeout(SECONDS):
+    async with running(settings), asyncio.timeout(PATIENCE_SECONDS):
         while not {topology.EVIDENCE, topology.CLASSIFIER_QUESTIONS} <= by_queue.keys():
             ask = rabbit.address.management.request
             found = await asyncio.to_thread(ask, "GET", f"/consumers/{vhost}")

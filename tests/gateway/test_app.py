@@ -15,6 +15,7 @@ from services.gateway.api.openapi import Access
 from services.gateway.api.problem import ProblemDocument
 from services.gateway.app import OPERATIONS
 from tests.gateway.api_client import ADMIN_TOKEN, MAIL, ApiClient, ApiResponse
+from tests.waiting import PATIENCE_SECONDS
 
 MIB = 1024 * 1024
 LIMIT = 12 * MIB  # the default of GATEWAY_MAX_BODY
@@ -206,7 +207,7 @@ async def test_a_body_over_the_endpoints_limit_is_refused_unread(
         f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         f"Authorization: Bearer {key}\r\nContent-Length: {limit + 1}\r\n\r\n".encode()
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         head = await reader.readuntil(b"\r\n\r\n")
     writer.close()
 
@@ -337,7 +338,7 @@ async def test_bytes_that_are_no_http_get_a_problem(api: ApiClient, request_byte
     reader, writer = await _connect(api)
     with capture_logs() as lines:
         writer.write(request_bytes)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             answer = await reader.read()
     writer.close()
 

@@ -20,8 +20,7 @@ from tests.ledger.books import ADA, BOB, Books, event, overall, read_books, stat
 from tests.sender.senders import SUPPRESSION_KEY
 from tests.serving import serving
 from tests.tap import depth, publish_raw
-
-SECONDS = 20.0  # to wait for what must come
+from tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -54,14 +53,15 @@ async def books_of(settings: LedgerSettings, recipients: int) -> Books:
     """Read the books until they have so many recipients with an outcome, and nothing is queued."""
     url, folder = settings.database_url, settings.data_dir
     async with (
-        asyncio.timeout(SECONDS),
+        asyncio.timeout(PATIENCE_SECONDS),
         Database.open("ledger", url, folder, MIGRATIONS) as database,
     ):
         while True:
             books = await read_books(database)
             ended = sum(each != "waiting" for each in statuses(books).values())
             if ended >= recipients and not await depth(settings.amqp_url, topology.LEDGER_MAIL):
-                return books
+                # Again: in PostgreSQL each of its statements sees what is committed before it.
+                return await read_books(database)
 
 
 async def test_from_the_command_to_the_books(settings: LedgerSettings) -> None:
@@ -95,7 +95,7 @@ async def test_what_is_no_mail_is_a_dead_letter(settings: LedgerSettings) -> Non
         await published(settings, mail(), event())
         await books_of(settings, 1)
 
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not await depth(settings.amqp_url, f"{topology.LEDGER_MAIL}.dead"):
                 pass
 

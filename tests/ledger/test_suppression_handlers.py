@@ -34,11 +34,10 @@ from tests.sender.commands import a_command
 from tests.sender.senders import SUPPRESSION_KEY, environment
 from tests.serving import serving
 from tests.tap import Tap, depth, tapped
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 from tests.world import attached
 
 UNKNOWN, ANNA = "reply-rcpt-550-5-1-1@x.example", "anna@x.example"
-SECONDS = 20.0
 
 
 @pytest.fixture
@@ -61,7 +60,7 @@ async def pipeline(vhost: str, tmp_path: Path) -> AsyncIterator[tuple[Broker, Ta
 async def heard(events: Tap, kind: type[Contract]) -> Contract:
     """Wait for the next event of a kind."""
     while True:
-        message = await events.next(within=SECONDS)
+        message = await events.next()
         event = decode(message.type or "", message.body)
         if isinstance(event, kind):
             return event
@@ -73,8 +72,8 @@ async def has_copy(vhost: str, broker: Broker) -> None:
     async def is_empty() -> bool:
         return not await depth(vhost, topology.SENDER_ADDRESSES)
 
-    await until(is_empty, within=SECONDS)
-    await broker.ask(CancelEmail(id="c", email_id="none"), SECONDS)
+    await until(is_empty)
+    await broker.ask(CancelEmail(id="c", email_id="none"), PATIENCE_SECONDS)
 
 
 async def outcome(broker: Broker, events: Tap, email_id: str, *to: str) -> Outcome:
@@ -93,7 +92,7 @@ async def test_a_bounce_stops_the_next_mail(pipeline: tuple[Broker, Tap], vhost:
     await has_copy(vhost, broker)
     second = await outcome(broker, events, "m-2", UNKNOWN)
     question = RemoveSuppressions(id="q", emails=(UNKNOWN,), client="shop")
-    removed = await broker.ask(question, SECONDS)
+    removed = await broker.ask(question, PATIENCE_SECONDS)
     await heard(events, SuppressionRemoved)
     await has_copy(vhost, broker)
     third = await outcome(broker, events, "m-3", UNKNOWN)
@@ -120,7 +119,7 @@ async def test_a_new_sender_gets_a_copy(vhost: str, tmp_path: Path) -> None:
         serving(ledger.run, books),
     ):
         await attached(vhost, topology.LEDGER_QUESTIONS)
-        await broker.ask(AddSuppressions(id="q", suppressions=(entry,)), SECONDS)
+        await broker.ask(AddSuppressions(id="q", suppressions=(entry,)), PATIENCE_SECONDS)
         await heard(events, SuppressionAdded)
         for folder in ("old", "new"):
             variables = environment(vhost, tmp_path / folder, relay.smtp_port)

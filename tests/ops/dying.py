@@ -11,6 +11,7 @@ from shared.contracts import Category, Contract, SendEmail
 from shared.errors import Reject, Retry
 from shared.topology import DELIVERY_LIMIT, dead_queue, sending_queue
 from tests.tap import depth
+from tests.waiting import PATIENCE_SECONDS
 
 QUEUE = sending_queue(Category.BULK)
 LETTERS = dead_queue(QUEUE)
@@ -27,7 +28,7 @@ def mail(name: str) -> SendEmail:
 
 async def settled(url: str, queue: str, count: int) -> None:
     """Wait until a queue holds `count` messages."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while await depth(url, queue) != count:
             pass
 
@@ -61,7 +62,7 @@ async def poisoned(url: str, queue: str) -> None:
     """Requeue the message of a queue until the broker gives it up."""
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
         source = await channel.get_queue(queue, ensure=False)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             for _ in range(DELIVERY_LIMIT + 1):
                 while (message := await source.get(fail=False)) is None:
                     pass
@@ -80,7 +81,7 @@ async def received(url: str) -> list[str]:
     async with (
         Broker.connect(url, "sender") as broker,
         broker.consuming(Subscription(QUEUE, {SendEmail: take}, prefetch=1)),
-        asyncio.timeout(30),
+        asyncio.timeout(PATIENCE_SECONDS),
     ):
         while len(ids) < waiting:
             await depth(url, QUEUE)

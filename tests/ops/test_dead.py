@@ -35,6 +35,7 @@ from tests.ops.dying import (
 )
 from tests.processes import ROOT, started
 from tests.tap import depth, publish_raw
+from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.rabbit
 
@@ -323,7 +324,7 @@ async def test_a_replay_ends_when_its_letters_die_again(url: str) -> None:
         Broker.connect(url, "sender") as broker,
         broker.consuming(Subscription(QUEUE, {SendEmail: refuse}, prefetch=1)),
     ):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             code = await run(url, "replay", LETTERS, "--all")
         await settled(url, LETTERS, 3)
 

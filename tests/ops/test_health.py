@@ -9,6 +9,7 @@ import pytest
 
 from ops import health
 from tests.processes import started
+from tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_the_program_tells_where_to_ask(
 async def test_the_modules_that_run_are_seen() -> None:
     """A module that runs by `python -m` is found."""
     command = ("-m", "ops.simulator", "--smtp-port", "0", "--mailbox-port", "0")
-    async with asyncio.timeout(30), started(*command, stdout=PIPE) as process:
+    async with asyncio.timeout(PATIENCE_SECONDS), started(*command, stdout=PIPE) as process:
         assert process.stdout is not None
         assert (await process.stdout.readline()).startswith(b"SMTP on ")
 

@@ -12,6 +12,7 @@ import pytest
 
 from ops.process import PidFiles, ProcessRecord, Restarts, tethered
 from tests.processes import waiting
+from tests.waiting import PATIENCE_SECONDS
 
 _WAIT_FOR_EVER = "import signal; print('up', flush=True); signal.pause()"
 _IGNORE_SIGTERM = "import signal; signal.signal(15, signal.SIG_IGN); " + _WAIT_FOR_EVER
@@ -70,9 +71,9 @@ def test_all_that_is_recorded_is_ended_the_last_started_first(tmp_path: Path) ->
         pids.add("broker", broker.pid)
         pids.add("service", service.pid)
 
-        assert pids.end_all(within=5) == ["service", "broker"]
+        assert pids.end_all(within=PATIENCE_SECONDS) == ["service", "broker"]
         assert [child.wait(10) for child in (service, broker)] == [-15, -15]
-    assert PidFiles(tmp_path).end_all(within=5) == []
+    assert PidFiles(tmp_path).end_all(within=PATIENCE_SECONDS) == []
 
 
 def test_a_file_that_goes_meanwhile_names_no_process(
@@ -95,7 +96,7 @@ def test_a_process_that_does_not_listen_is_killed(tmp_path: Path) -> None:
         PidFiles(tmp_path).add("deaf", deaf.pid)
         PidFiles(tmp_path).end_all(within=0.2)
 
-        assert deaf.wait(10) == -9
+        assert deaf.wait(PATIENCE_SECONDS) == -9
 
 
 def test_each_death_in_a_row_waits_longer() -> None:
@@ -125,7 +126,7 @@ def test_a_tethered_program_ends_with_its_parent(number: signal.Signals) -> None
         assert child is not None
         parent.send_signal(number)
 
-        assert child.gone(within=30)
+        assert child.gone(within=PATIENCE_SECONDS)
 
 
 def test_a_tethered_program_is_the_very_process_that_was_started() -> None:

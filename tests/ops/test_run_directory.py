@@ -12,6 +12,7 @@ from ops.process import PidFiles, ProcessRecord
 from ops.run_directory import scratch
 from ops.stack.settings import StackError
 from tests.processes import started, waiting
+from tests.waiting import PATIENCE_SECONDS
 
 _HOLDER = """
 import pathlib, signal, sys
@@ -67,8 +68,8 @@ def test_a_killed_stack_holds_nothing(tmp_path: Path) -> None:
 def test_the_running_stack_is_asked_to_end(tmp_path: Path) -> None:
     """`make down` in another terminal does what Ctrl-C does."""
     with waiting(_HOLDER, tmp_path) as first:
-        assert run_directory.end_holder(tmp_path, within=10)
-        assert first.wait(10) == -15
+        assert run_directory.end_holder(tmp_path, within=PATIENCE_SECONDS)
+        assert first.wait(PATIENCE_SECONDS) == -15
 
 
 def test_nothing_is_ended_where_nothing_runs(tmp_path: Path) -> None:
@@ -105,7 +106,7 @@ def test_leftovers_of_a_killed_stack_are_ended(
         PidFiles(tmp_path / "pids").add("sender", left.pid)
 
         assert run_directory.clear(tmp_path, 0.2, said.append) == ["sender"]
-        assert left.wait(10) == (-15 if service == _SERVICE else -9)
+        assert left.wait(PATIENCE_SECONDS) == (-15 if service == _SERVICE else -9)
     assert said == ["postrider: waiting 0.2 seconds for sender to end"]
     assert not (tmp_path / "stack.json").exists()
 
@@ -118,7 +119,7 @@ def test_leftovers_that_end_by_themselves(tmp_path: Path) -> None:
         left.send_signal(signal.SIGTERM)
 
         assert run_directory.clear(tmp_path, 30, said.append) == ["sender"]
-        assert left.wait(10) == 0
+        assert left.wait(PATIENCE_SECONDS) == 0
     assert said == []
 
 
@@ -143,7 +144,7 @@ def test_what_a_killed_run_left_is_ended_and_deleted(tmp_path: Path) -> None:
         with scratch(tmp_path / "runs"):
             pass
 
-        assert left.wait(10) == -15
+        assert left.wait(PATIENCE_SECONDS) == -15
     assert not killed.exists()
     assert not elsewhere.exists()
 

@@ -42,6 +42,7 @@ from tests.ops.burglary import REFUSED, Browse, refused
 from tests.ops.dying import settled
 from tests.proxy import Proxy
 from tests.tap import depth, publish_raw
+from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.rabbit
 
@@ -129,7 +130,7 @@ class Service:
 
     async def next(self) -> Contract:
         """Wait for the next message."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             return await self.taken.get()
 
     def subscribed(self, queue: str, *contracts: type[Contract]) -> Subscription:
@@ -232,13 +233,13 @@ async def test_the_whole_path_with_the_least_rights(vhost: str, login: Login) ->
         ),
     ):
         async with gateway.request_stream(mail(Category.TRANSACTIONAL)) as replies:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 assert isinstance(await replies.get(), EmailDelivered)
         await gateway.publish(mail(Category.BULK))
         await gateway.publish(IssueCode(id="i-0", email=ADA))
         await gateway.publish(REPORT)
-        verified = await gateway.ask(VerifyCode(id="v-0", email=ADA, code="123456"), within=10)
-        described = await gateway.ask(DescribeDomain(id="q-0", domain="example.com"), within=10)
+        verified = await gateway.ask(VerifyCode(id="v-0", email=ADA, code="123456"), within=60)
+        described = await gateway.ask(DescribeDomain(id="q-0", domain="example.com"), within=60)
         sent = [await sender.next() for _ in Category]
         facts = [await classifier.next() for _ in range(4)]
         records = [await ledger.next() for _ in (*sent, *sent)]

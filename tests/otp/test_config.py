@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from services.otp.codes import CodePolicy
+from services.otp.codes import CodePolicy, FixedCode
 from services.otp.config import OtpSettings
-from services.otp.fixed_codes import FixedCode
 from services.otp.limits import CodeLimits
 from services.otp.mail import translations
 from services.otp.mail.mail import Branding

@@ -8,10 +8,10 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 from structlog.testing import capture_logs
 
-from services.otp.codes import CodeScope
-from services.otp.fixed_codes import (
+from services.otp.codes import (
     FIXED_ISSUED,
     FIXED_VERIFIED,
+    CodeScope,
     FixedCode,
     FixedCodes,
     FixedCodeTable,

@@ -2,7 +2,8 @@
 
 import asyncio
 from asyncio.subprocess import PIPE, Process
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -11,8 +12,8 @@ import orjson
 import pytest
 
 from services.otp import service
+from services.otp.codes import FixedCode
 from services.otp.config import OtpSettings
-from services.otp.fixed_codes import FixedCode
 from shared import topology
 from shared.broker import Broker
 from shared.consumer import Subscription
@@ -32,10 +33,10 @@ from tests.otp.halting import COUNTED
 from tests.processes import started
 from tests.serving import serving
 from tests.tap import depth
+from tests.waiting import PATIENCE_SECONDS
 
 KEY = "1f" * 32
 EMAIL = "anna@example.com"
-SECONDS = 10.0  # to wait for what must come
 
 
 class Mailbox:
@@ -51,7 +52,7 @@ class Mailbox:
 
     async def code(self) -> str:
         """Wait for a mail and read its code."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             mail = await self._mails.get()
         assert mail.sealed
         opened = orjson.loads(Sealer.from_text(KEY).open(mail.sealed, context=mail.id))
@@ -76,13 +77,13 @@ running = partial(serving, service.run)
 async def ask(broker: Broker, code: str, request_id: str) -> object:
     """Ask whether a code is right."""
     question = VerifyCode(id=request_id, email=EMAIL, code=code)
-    return await broker.ask(question, within=SECONDS)
+    return await broker.ask(question, within=PATIENCE_SECONDS)
 
 
 async def issue(broker: Broker, command_id: str) -> CodeIssued:
     """Request a code and wait until it is issued."""
     async with (
-        asyncio.timeout(SECONDS),
+        asyncio.timeout(PATIENCE_SECONDS),
         broker.request_stream(IssueCode(id=command_id, email=EMAIL)) as replies,
     ):
         reply = await replies.get()
@@ -90,18 +91,24 @@ async def issue(broker: Broker, command_id: str) -> CodeIssued:
     return reply
 
 
+@asynccontextmanager
+async def connected(settings: OtpSettings) -> AsyncIterator[tuple[Broker, Mailbox]]:
+    """Declare the queues, connect as the gateway does, and read the mails as the sender does."""
+    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
+    mailbox = Mailbox()
+    async with (
+        Broker.connect(settings.amqp_url, "gateway") as broker,
+        broker.consuming(mailbox.subscription),
+    ):
+        yield broker, mailbox
+
+
 async def test_from_the_command_to_the_answer(
     settings: OtpSettings, database_url: str | None
 ) -> None:
     """A code is issued, mailed under a seal and verified once, again for the same request."""
     settings = settings.model_copy(update={"database_url": database_url})
-    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
-    mailbox = Mailbox()
-    async with (
-        running(settings),
-        Broker.connect(settings.amqp_url, "gateway") as broker,
-        broker.consuming(mailbox.subscription),
-    ):
+    async with connected(settings) as (broker, mailbox), running(settings):
         issued = await issue(broker, "command-1")
         code = await mailbox.code()
         verified = await ask(broker, code, "request-1")
@@ -128,12 +135,7 @@ async def test_a_code_for_testers_is_in_no_queue(settings: OtpSettings) -> None:
 
 async def test_a_restart_forgets_nothing(settings: OtpSettings) -> None:
     """A code that was mailed before a restart is right after it, and guesses stay counted."""
-    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
-    mailbox = Mailbox()
-    async with (
-        Broker.connect(settings.amqp_url, "gateway") as broker,
-        broker.consuming(mailbox.subscription),
-    ):
+    async with connected(settings) as (broker, mailbox):
         async with running(settings):
             await issue(broker, "command-1")
             code = await mailbox.code()
@@ -147,12 +149,7 @@ async def test_a_restart_forgets_nothing(settings: OtpSettings) -> None:
 
 async def test_commands_wait_for_the_service(settings: OtpSettings) -> None:
     """A command that is published while the service is down is handled after its start."""
-    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
-    mailbox = Mailbox()
-    async with (
-        Broker.connect(settings.amqp_url, "gateway") as broker,
-        broker.consuming(mailbox.subscription),
-    ):
+    async with connected(settings) as (broker, mailbox):
         await broker.publish(IssueCode(id="command-1", email=EMAIL))
         async with running(settings):
             code = await mailbox.code()
@@ -175,7 +172,7 @@ def halting(settings: OtpSettings) -> AbstractAsyncContextManager[Process]:
 async def counted(process: Process, guesses: int) -> None:
     """Wait until so many guesses are counted and halted."""
     assert process.stdout
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         for _ in range(guesses):
             assert await process.stdout.readline() == COUNTED
 
@@ -189,13 +186,7 @@ async def test_a_kill_gives_no_guess_back(
     Their questions come again and are answered, and count no more.
     """
     settings = settings.model_copy(update={"database_url": database_url})
-    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
-    mailbox = Mailbox()
-    async with (
-        Broker.connect(settings.amqp_url, "gateway") as broker,
-        broker.consuming(mailbox.subscription),
-        asyncio.TaskGroup() as asked,
-    ):
+    async with connected(settings) as (broker, mailbox), asyncio.TaskGroup() as asked:
         async with halting(settings) as service_:
             await issue(broker, "command-1")
             code = await mailbox.code()
@@ -213,11 +204,7 @@ async def test_a_kill_forgives_no_failure(settings: OtpSettings, database_url: s
     """Failures of a client stay counted when the service is killed before the comparison."""
     more = {"database_url": database_url, "otp_client_failures": 3}
     settings = settings.model_copy(update=more)
-    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
-    async with (
-        Broker.connect(settings.amqp_url, "gateway") as broker,
-        asyncio.TaskGroup() as asked,
-    ):
+    async with connected(settings) as (broker, _), asyncio.TaskGroup() as asked:
         async with halting(settings) as service_:
             answers = [
                 asked.create_task(ask(broker, "no-code", f"guess-{number}")) for number in range(3)
@@ -233,13 +220,7 @@ async def test_a_kill_forgives_no_failure(settings: OtpSettings, database_url: s
 
 async def test_a_kill_loses_no_right_answer(settings: OtpSettings) -> None:
     """A right guess that was counted and not yet compared is verified by the next process."""
-    await declare(settings.amqp_url, topology.EXCHANGES, topology.queues(scale=0.01))
-    mailbox = Mailbox()
-    async with (
-        Broker.connect(settings.amqp_url, "gateway") as broker,
-        broker.consuming(mailbox.subscription),
-        asyncio.TaskGroup() as asked,
-    ):
+    async with connected(settings) as (broker, mailbox), asyncio.TaskGroup() as asked:
         async with halting(settings) as service_:
             await issue(broker, "command-1")
             answer = asked.create_task(ask(broker, await mailbox.code(), "request-1"))

@@ -14,7 +14,7 @@ from shared.contracts import Reply, Stage
 from shared.storage.rate import Rate
 
 CONTENT = b"Subject: Hello\r\n\r\nHow are you?\r\n"
-SHORT = Timeouts(5, 5, 5)
+SHORT = Timeouts(60, 60, 60)
 NO_REST = Backoff(0, 0)
 ANNA = "anna@x.example"
 

@@ -23,7 +23,6 @@ from tests.tap import Tap, depth, tapped
 from tests.waiting import until
 
 DELAY_SCALE = 0.01
-WITHIN = 30.0  # seconds for a new process, a lease and some delays
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Replica:
         async def is_there() -> bool:
             return bool(self.log(event))
 
-        await until(is_there, within=WITHIN)
+        await until(is_there)
 
 
 @dataclass(frozen=True)
@@ -61,12 +60,12 @@ class Replicas:
 
     @asynccontextmanager
     async def sender(self, name: str, **settings: str) -> AsyncIterator[Replica]:
-        """Run a sender with a lease of a second; at the end it is killed, if it still runs."""
+        """Run a sender with a lease of three seconds; at the end it is killed, if it still runs."""
         log_file = self.directory / f"{name}.log"
         port = urlsplit(self.url).port or 0
         async with Proxy.to(port) as link:
             url = self.url.replace(f":{port}", f":{link.port}")
-            own = {"PATH": os.environ["PATH"], "SENDER_CLAIM_SECONDS": "1", **settings}
+            own = {"PATH": os.environ["PATH"], "SENDER_CLAIM_SECONDS": "3", **settings}
             variables = environment(url, self.directory, self.relay.port, **own)
             with log_file.open("wb") as output:
                 arguments = ("-m", "services.sender")
@@ -84,7 +83,7 @@ class Replicas:
         async def enough() -> bool:
             return self.relay.heard[verb] >= count
 
-        await until(enough, within=WITHIN)
+        await until(enough)
 
     async def all_in_hand(self, category: Category) -> None:
         """Wait until no command of a class is ready at the broker: senders hold them all."""
@@ -92,12 +91,12 @@ class Replicas:
         async def is_empty() -> bool:
             return not await depth(self.url, topology.sending_queue(category))
 
-        await until(is_empty, within=WITHIN)
+        await until(is_empty)
 
     async def final(self, *email_ids: str) -> dict[str, Outcome]:
         """Wait for the final outcome of some mails, each for one recipient."""
         while not set(email_ids) <= {event.email_id for event in self.outcomes if event.final}:
-            message = await self.events.next(within=WITHIN)
+            message = await self.events.next()
             event = decode(message.type or "", message.body)
             if isinstance(event, Outcome):
                 self.outcomes.append(event)

@@ -7,7 +7,8 @@ import pytest
 
 from shared.contracts import Category, EmailDelivered, EmailUncertain
 from tests.sender.commands import a_command
-from tests.sender.replicas import WITHIN, Replica, Replicas
+from tests.sender.replicas import Replica, Replicas
+from tests.waiting import PATIENCE_SECONDS
 
 pytestmark = [pytest.mark.journey, pytest.mark.rabbit]
 
@@ -23,7 +24,7 @@ STEADY = {"SENDER_CLAIM_SECONDS": "20"}
 
 async def ended(sender: Replica) -> int:
     """Wait for the end of a process and return its exit code."""
-    async with asyncio.timeout(WITHIN):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         return await sender.process.wait()
 
 

@@ -10,10 +10,11 @@ from services.sender.smtp.relay import Timeouts
 from shared.contracts import Stage
 from tests.sender.mails import ANNA, a_mail, a_pool, a_relay, ends, of, sent
 from tests.sender.scripted import AND_CLOSE, CUT, HANG, PIPELINING, POLITE, scripted
+from tests.waiting import PATIENCE_SECONDS
 
 DELIVERED = [(Stage.DOT, 250)]
 STAGES = ["mail", "rcpt", "data", "dot"]
-BRIEF = Timeouts(connect=1, command=1, dot=1, write=1)
+BRIEF = Timeouts(connect=2, command=2, dot=2, write=2)
 BEN = "ben@x.example"
 BIG = b"Subject: big\r\n\r\n" + b"x" * 76 * 10**5 + b"\r\n"
 
@@ -300,7 +301,7 @@ async def test_no_more_to_come(last: bytes) -> None:
     script = {**PIPELINING, "MAIL": last, "RCPT": HANG, "DATA": HANG}
     patience = Timeouts(command=60)
     async with (
-        asyncio.timeout(30),
+        asyncio.timeout(PATIENCE_SECONDS),
         scripted(script) as server,
         a_pool(a_relay(server.port, timeouts=patience)) as pool,
     ):

@@ -90,4 +90,4 @@ async def lost(sender: Replica, mails: int) -> None:
     async def all_of_them() -> bool:
         return len(sender.log(LOST)) >= mails
 
-    await until(all_of_them, within=30)
+    await until(all_of_them)

@@ -31,10 +31,10 @@ from shared.rabbitmq import declare
 from tests.processes import started
 from tests.proxy import Proxy
 from tests.sender.commands import a_command
-from tests.sender.replicas import DELAY_SCALE, WITHIN
+from tests.sender.replicas import DELAY_SCALE
 from tests.sender.senders import environment
 from tests.tap import Tap, depth, publish_raw, tapped
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = [pytest.mark.journey, pytest.mark.rabbit]
 
@@ -61,7 +61,7 @@ class World:
             self.data_dir,
             self.simulator.smtp_port,
             PATH=os.environ["PATH"],
-            SENDER_CLAIM_SECONDS="1",
+            SENDER_CLAIM_SECONDS="3",
         )
 
     def sender(self) -> AbstractAsyncContextManager[Process]:
@@ -71,11 +71,11 @@ class World:
     async def heard(self, verb: str) -> None:
         """Wait until the relay has heard a verb."""
         traffic = self.simulator.traffic
-        await traffic.wait_until(lambda: traffic.commands[verb] > 0, within=WITHIN)
+        await traffic.wait_until(lambda: traffic.commands[verb] > 0)
 
     async def outcome(self) -> Outcome:
         """Wait for the next outcome."""
-        message = await self.events.next(within=WITHIN)
+        message = await self.events.next()
         event = decode(message.type or "", message.body)
         assert isinstance(event, Outcome)
         return event
@@ -178,7 +178,7 @@ async def test_cut_off_from_the_broker(world: World) -> None:
 
     async with world.sender():
         traffic = world.simulator.traffic
-        await traffic.wait_until(lambda: traffic.commands["DATA"] == len(ids), within=WITHIN)
+        await traffic.wait_until(lambda: traffic.commands["DATA"] == len(ids))
         world.proxy.cut()
         mail_ids: set[str] = set()
         while mail_ids != ids:
@@ -218,7 +218,7 @@ async def test_poison_takes_no_neighbour_with_it(world: World) -> None:
         await publish_raw(world.url, queue, json.dumps(smallest | zero).encode(), kind)
         async with world.sender():
             mail_ids = {(await world.outcome()).email_id for _ in range(len(poisons) + 1)}
-            letters = [await dead.next(WITHIN) for _ in poisons]
+            letters = [await dead.next() for _ in poisons]
             await until(world.is_done)
 
     assert mail_ids == {"zero", *(f"good-{number}" for number in range(len(poisons)))}
@@ -250,7 +250,7 @@ async def evidence(url: str, ids: set[str]) -> list[Outcome]:
     outcomes: list[Outcome] = []
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
         queue = await channel.get_queue(topology.EVIDENCE)
-        async with asyncio.timeout(WITHIN), queue.iterator(no_ack=True) as messages:
+        async with asyncio.timeout(PATIENCE_SECONDS), queue.iterator(no_ack=True) as messages:
             async for message in messages:
                 event = decode(message.type or "", message.body)
                 assert isinstance(event, Outcome)

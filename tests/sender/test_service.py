@@ -307,9 +307,12 @@ async def test_relay_away(world: World) -> None:
 @pytest.mark.rabbit
 async def test_classes_do_not_wait(world: World) -> None:
     """A code does not wait for bulk mail that uses all connections of bulk."""
-    async with running(world.settings()):
+    at_once = {"DRAIN_SECONDS": "0.1", "SENDER_DRAIN_DOT_SECONDS": "0.1"}
+    async with running(world.settings(**at_once)):
         for number in range(4):
-            slow = a_command("slow-1000-dot@x.example", id=f"bulk-{number}", category=Category.BULK)
+            slow = a_command(
+                "slow-60000-dot@x.example", id=f"bulk-{number}", category=Category.BULK
+            )
             await world.broker.publish(slow)
         await world.simulator.traffic.wait_until(
             lambda: world.simulator.traffic.commands["DATA"] == 4

@@ -40,7 +40,7 @@ from shared.retry import Reschedule
 from shared.storage.database import Database
 from tests.clock import Clock, Watch
 from tests.sender.commands import NOW, a_command
-from tests.sender.replicas import WITHIN, Replicas
+from tests.sender.replicas import Replicas
 from tests.sender.senders import HASHER, Relay, a_sender, kinds, later
 from tests.waiting import until
 
@@ -315,9 +315,9 @@ async def test_while_thousands_wait(world: Replicas, senders: int) -> None:
             await asyncio.gather(*map(world.broker.publish, commands[first : first + 500]))
         await world.heard("DOT", 2 * senders)  # all connections are in a transaction
         await world.broker.publish(added(an_entry()))
-        await until(partial(has_entry, StopStore(database, HASHER, StopChanges())), within=WITHIN)
+        await until(partial(has_entry, StopStore(database, HASHER, StopChanges())))
         if senders > 1:
-            await until(older_than(LOOK_AGAIN_SECONDS), within=WITHIN)
+            await until(older_than(LOOK_AGAIN_SECONDS))
         world.relay.answer()
         final = await world.final(*names)
 

@@ -23,6 +23,7 @@ SIZE = 4  # of a batch
 @pytest.fixture(autouse=True)
 def prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for no further deliveries."""
+    monkeypatch.setattr(batch_consumer, "FIRST_BATCH_SECONDS", 0)
     monkeypatch.setattr(batch_consumer, "BATCH_SECONDS", 0)
 
 

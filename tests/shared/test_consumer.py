@@ -23,9 +23,8 @@ from shared.identity import USER, Identity
 from shared.retry import MAX_ATTEMPTS, Reschedule
 from tests.shared.messages import KIND, MOMENT, QUEUE, fact, mail
 from tests.shared.tag import RecordingTag
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
-SECONDS = 20.0  # that a test waits for anything
 GATEWAY = Identity("gateway", names_clients=True)
 
 Handler = Callable[[SendEmail], Awaitable[Sequence[Contract | Reschedule]]]
@@ -160,7 +159,7 @@ async def test_results_of_a_lost_delivery_are_given_up() -> None:
     consumer = commands(facts, publish)
     consumer.take(arrived("a"), tag)
     await ended.wait()
-    await consumer.drain(SECONDS)
+    await consumer.drain(PATIENCE_SECONDS)
 
     assert publish.ids == ["a"] * 3
     assert not tag.settled
@@ -183,7 +182,7 @@ async def test_a_channel_that_closes_before_the_acknowledgement() -> None:
     consumer = commands(facts, publish)
     consumer.take(arrived("a"), tag)
     await confirmed.wait()
-    await consumer.drain(SECONDS)
+    await consumer.drain(PATIENCE_SECONDS)
 
     assert publish.ids == ["a"]
     assert not tag.settled
@@ -270,7 +269,7 @@ async def test_a_defect_of_our_own_gives_the_message_back(*, void: bool) -> None
     consumer = commands(facts, Defect())
     consumer.take(arrived("m"), tag)
     await failed.wait()
-    await consumer.drain(SECONDS)
+    await consumer.drain(PATIENCE_SECONDS)
 
     assert tag.settled == ([] if void else ["requeue"])
 

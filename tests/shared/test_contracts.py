@@ -2,6 +2,7 @@
 
 import json
 import string
+from collections import Counter
 from contextlib import suppress
 from typing import Any
 
@@ -49,7 +50,7 @@ JSON_OBJECTS = st.dictionaries(
 
 def test_every_contract_has_one_example() -> None:
     """A contract cannot be added without freezing its wire form."""
-    assert [type(example) for example in EXAMPLES] == list(CONTRACTS)
+    assert Counter(type(example) for example in EXAMPLES) == Counter(CONTRACTS)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: type(example).__name__)

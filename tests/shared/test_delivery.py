@@ -15,7 +15,7 @@ from shared.contracts import (
     decode,
     encode,
 )
-from shared.delivery import Delivery, Jitter, dead, failed, finished, publishing, reply
+from shared.delivery import Delivery, Jitter, dead, failed, finished, publishing
 from shared.errors import Undecodable
 from shared.identity import USER, Identity
 from shared.retry import DELAYS, MAX_ATTEMPTS, Reschedule
@@ -116,7 +116,7 @@ def test_without_an_asker_an_answer_goes_nowhere() -> None:
 
 def test_a_reply_is_never_mandatory() -> None:
     """Brokers before 4.2 return it as unroutable although it arrived."""
-    made = reply(ASKED, ANSWER, "shop.replies")
+    [made] = finished(ASKED, [ANSWER], lambda: JITTER)
 
     assert not made.mandatory
     assert not made.persistent

@@ -17,7 +17,7 @@ from shared.retry import Reschedule
 from tests.proxy import Proxy
 from tests.shared.messages import QUEUE, fact, mail
 from tests.tap import Tap, depth, publish_raw, tapped
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 DEAD_QUEUE = topology.dead_queue(QUEUE)
 
@@ -186,7 +186,7 @@ async def test_attempts_end_in_the_dead_letters(url: str) -> None:
         broker.consuming(subscription(handler)),
     ):
         await broker.publish(mail("first"))
-        letter = await dead.next(within=30)
+        letter = await dead.next()
 
     assert letter.headers[delivery.CAUSE] == "exhausted"
     assert letter.headers[delivery.ATTEMPT] == retry.MAX_ATTEMPTS
@@ -222,7 +222,7 @@ async def test_a_rescheduled_message_replaces_the_first(url: str) -> None:
         Broker.connect(url, "tests") as broker,
         broker.consuming(subscription(shrink)),
         broker.request_stream(mail("first")) as replies,
-        asyncio.timeout(10),
+        asyncio.timeout(PATIENCE_SECONDS),
     ):
         said = [(await replies.get()).id, (await replies.get()).id]
 

@@ -16,9 +16,7 @@ from tests.clock import Watch
 from tests.shared.messages import KIND, QUEUE, fact, mail
 from tests.shared.tag import RecordingTag
 from tests.tap import tapped
-from tests.waiting import until
-
-WITHIN = 30.0  # seconds
+from tests.waiting import PATIENCE_SECONDS, until
 
 Handler = Callable[[SendEmail], Awaitable[Sequence[Contract]]]
 
@@ -103,7 +101,7 @@ def test_outside_of_a_delivery() -> None:
 async def test_the_end_waits_by_phase() -> None:
     """Waiting messages go back at once, begun ones in time; committed ones are waited for."""
     handler = Steps()
-    consumer = Consumer(a_subscription(handler, committed=WITHIN), unused)
+    consumer = Consumer(a_subscription(handler, committed=PATIENCE_SECONDS), unused)
     tags = given(consumer, "WAITING", "BEGUN", "COMMITTED")
     await asyncio.sleep(0)
     consumer.release()
@@ -111,7 +109,7 @@ async def test_the_end_waits_by_phase() -> None:
     before = {each: list(tag.settled) for each, tag in tags.items()}
     with capture_logs() as logs:
         draining = asyncio.create_task(consumer.drain(0.01))
-        await until(lambda: is_settled(tags["BEGUN"]), within=WITHIN)
+        await until(lambda: is_settled(tags["BEGUN"]))
         after = {each: list(tag.settled) for each, tag in tags.items()}
         handler.go_on.set()
         await draining
@@ -144,9 +142,9 @@ async def test_a_committed_handling_is_awaited_for_its_time() -> None:
 
 async def test_told_twice_to_end() -> None:
     """A drain that is cancelled leaves all to the broker at once."""
-    consumer = Consumer(a_subscription(Steps(), committed=WITHIN), unused)
+    consumer = Consumer(a_subscription(Steps(), committed=PATIENCE_SECONDS), unused)
     tags = given(consumer, "BEGUN", "COMMITTED")
-    draining = asyncio.create_task(consumer.drain(WITHIN))
+    draining = asyncio.create_task(consumer.drain(PATIENCE_SECONDS))
     await asyncio.sleep(0)
     draining.cancel()
     await asyncio.wait({draining})
@@ -160,7 +158,7 @@ async def test_not_begun_and_not_waited_for() -> None:
     handler = Steps()
     consumer = Consumer(a_subscription(handler), unused)
     tag = given(consumer, "BEGUN")["BEGUN"]
-    await consumer.drain(WITHIN)
+    await consumer.drain(PATIENCE_SECONDS)
 
     assert handler.seen == []
     assert tag.settled == ["requeue"]
@@ -171,7 +169,7 @@ async def test_the_channel_is_gone_at_the_end() -> None:
     consumer = Consumer(a_subscription(Steps()), unused)
     tag = given(consumer, "WAITING")["WAITING"]
     tag.void = True
-    await consumer.drain(WITHIN)
+    await consumer.drain(PATIENCE_SECONDS)
 
     assert tag.settled == []
 
@@ -198,9 +196,9 @@ async def test_cancelled_consuming_leaves_all_at_once(url: str) -> None:
         await started.wait()
         await asyncio.wait({serving}, timeout=0.05)
         serving.cancel()
-        await asyncio.wait({serving}, timeout=WITHIN)
+        await asyncio.wait({serving}, timeout=PATIENCE_SECONDS)
         async with new.consuming(a_subscription(done_with)):
-            done = (await events.next(WITHIN)).message_id
+            done = (await events.next()).message_id
 
     assert serving.cancelled()
     assert done == "first"

@@ -23,7 +23,6 @@ from tests.shared.messages import KIND, QUEUE, fact, mail
 from tests.tap import Tap, depth, publish_raw, tapped
 from tests.waiting import until
 
-SECONDS = 20.0  # that a test waits for anything
 MILLION = 1_000_000
 ADDRESSES = [f"a{number}@example.org" for number in range(500)]
 
@@ -88,11 +87,11 @@ class Watch(NamedTuple):
 
     async def served(self, count: int) -> set[str | None]:
         """Return the ids of the next events."""
-        return {(await self.events.next(SECONDS)).message_id for _ in range(count)}
+        return {(await self.events.next()).message_id for _ in range(count)}
 
     async def letter(self) -> AbstractIncomingMessage:
         """Return the next dead letter."""
-        return await self.dead.next(SECONDS)
+        return await self.dead.next()
 
 
 @asynccontextmanager

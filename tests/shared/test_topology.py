@@ -16,6 +16,7 @@ from shared.rabbitmq import declare
 from shared.retry import Delay
 from shared.topology import EXCHANGES, Owner, Queue, dead_queue, queues
 from tests.shared.golden.examples import EXAMPLES
+from tests.waiting import PATIENCE_SECONDS
 
 ALL = queues(tuple(Owner))
 BY_NAME = {queue.name: queue for queue in ALL}
@@ -288,7 +289,7 @@ class TestOnABroker:
             letters = await channel.declare_queue(dead_queue(poisoned), passive=True)
             await letters.consume(dead.put)
             await work.consume(give_back)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 letter = await dead.get()
 
         assert letter.body == b"poison"

@@ -16,7 +16,6 @@ from services.ledger.mails import (
     accepted_at,
     address_hash,
     count_name,
-    labels,
     mail_key,
     slices,
 )
@@ -25,7 +24,6 @@ from services.ledger.store.sql import (
     early_outcomes,
     forgotten,
     history,
-    message_tags,
     messages,
     recipients,
 )
@@ -164,14 +162,7 @@ def _forget_mails(connection: sa.Connection, rows: Sequence[Any], at: int) -> No
         return
     keys = sorted((mail_key(row.email_id, row.client),) for row in rows)
     sql.write(connection, sql.KEEP_FORGOTTEN_KEYS, keys, (at,))
-    tagged = [
-        (row.client, label, row.message)
-        for row in rows
-        for label in labels(orjson.loads(row.tags or "{}"))
-    ]
-    tag = sa.tuple_(message_tags.c.client, message_tags.c.tag, message_tags.c.message)
-    for some in dialect.chunks(tagged):
-        connection.execute(sa.delete(message_tags).where(tag.in_(some)))
+    sql.forget_tags(connection, ((row.message, row.client, row.tags) for row in rows))
     numbers = [row.message for row in rows]
     connection.execute(sa.delete(messages).where(messages.c.number.in_(numbers)))
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import orjson
 import sqlalchemy as sa
 
 from services.ledger.mails import (
@@ -18,16 +17,15 @@ from services.ledger.mails import (
     HOUR_MILLISECONDS,
     Retention,
     first_number,
-    labels,
     mail_key,
 )
 from services.ledger.store.sql import (
     early_outcomes,
+    forget_tags,
     forgotten_keys,
     history,
     lock_keys,
     mail_keys,
-    message_tags,
     messages,
     recipients,
     totals,
@@ -101,14 +99,7 @@ def _forget_mails(connection: sa.Connection, found: Sequence[Any]) -> None:
     first, last = found[0].number, found[-1].number
     keys = sorted(mail_key(row.email_id, row.client) for row in found)
     connection.execute(sa.delete(mail_keys).where(mail_keys.c.key.in_(keys)))
-    tagged = [
-        (row.client, label, row.number)
-        for row in found
-        for label in labels(orjson.loads(row.tags or "{}"))
-    ]
-    tag = sa.tuple_(message_tags.c.client, message_tags.c.tag, message_tags.c.message)
-    for some in dialect.chunks(tagged):
-        connection.execute(sa.delete(message_tags).where(tag.in_(some)))
+    forget_tags(connection, ((row.number, row.client, row.tags) for row in found))
     for column in (recipients.c.message, history.c.message, messages.c.number):
         connection.execute(sa.delete(column.table).where(column.between(first, last)))
 

@@ -179,6 +179,10 @@ def _numbers_of(connection: sa.Connection, email_id: str, client: str | None) ->
 
 
 def _page(connection: sa.Connection, conditions: MailFilter, limit: int) -> MailPage:
+    if connection.dialect.name == "postgresql":
+        # After five uses PostgreSQL makes one plan for all values of the parameters. It expects
+        # few rows in any range of numbers, and reads and sorts all mails of a client.
+        connection.exec_driver_sql("SET LOCAL plan_cache_mode = force_custom_plan")
     numbers, following = _numbers(connection, conditions, limit)
     mails = _stored(connection, numbers)
     if len(mails) < len(numbers) and mails:

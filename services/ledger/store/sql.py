@@ -11,13 +11,14 @@ statement reads comes back as one JSON text: each row that SQLite returns lets o
 for a moment, and a thousand such moments are long.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import orjson
 import sqlalchemy as sa
 
 from services.ledger.changes import COUNTS
+from services.ledger.mails import labels
 from shared.storage.dialect import Row, chunks, execute, insert_text
 
 metadata = sa.MetaData()
@@ -252,6 +253,18 @@ KEEP_RECIPIENTS = insert_text(
     recipients, ("message", "recipient", "client", "address_hash", *_STATE), replace=_STATE
 )
 ADD_TOTALS = insert_text(totals, totals.c.keys(), add=COUNTS)
+
+
+def forget_tags(connection: sa.Connection, mails: Iterable[tuple[int, str, str | None]]) -> None:
+    """Delete the tags of mails: their numbers, clients and tags as in `messages`."""
+    tagged = [
+        (client, label, number)
+        for number, client, tags in mails
+        for label in labels(orjson.loads(tags or "{}"))
+    ]
+    place = sa.tuple_(message_tags.c.client, message_tags.c.tag, message_tags.c.message)
+    for some in chunks(tagged):
+        connection.execute(sa.delete(message_tags).where(place.in_(some)))
 
 
 def lock_keys(connection: sa.Connection, keys: Sequence[bytes]) -> Sequence[int | None]:

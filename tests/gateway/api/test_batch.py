@@ -15,6 +15,7 @@ from shared.template import MailTemplate, RenderedMail, Variables
 from tests.gateway.api_client import MAIL, ApiClient, ApiResponse, declare, settings
 from tests.gateway.fake_service import FakeService, outcomes, running_service
 from tests.tap import Tap, depth, tapped
+from tests.waiting import PATIENCE_SECONDS
 
 PATH = "/v1/messages/batch"
 STRICT = f"{PATH}?mode=strict"
@@ -114,7 +115,7 @@ async def test_fifty_equal_batches_with_one_key_are_one_set_of_mails(
     sender = FakeService(outcomes(EmailDelivered))
     async with running_service(vhost, TRANSACTIONAL, {SendEmail: sender}):
         answers = await asyncio.gather(*(api.post(PATH, [MAIL] * 10, KEY) for _ in range(50)))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while len(sender.got) < 500:
                 sender.asked.clear()
                 await sender.asked.wait()

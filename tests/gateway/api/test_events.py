@@ -18,6 +18,7 @@ from shared import contracts, topology
 from shared.contracts import FeedbackReported, Sighting
 from tests.gateway.api_client import ApiClient, ApiResponse
 from tests.tap import Tap, tapped
+from tests.waiting import PATIENCE_SECONDS
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 STAMP = RequestStamp("r1", NOW)
@@ -29,7 +30,7 @@ LINES = {"Content-Type": "application/x-ndjson"}
 async def reported(tap: Tap, count: int = 1) -> list[FeedbackReported]:
     """Return the next reports."""
     found = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         for _ in range(count):
             arrived = await tap.next()
             message = contracts.decode(arrived.type or "", arrived.body)

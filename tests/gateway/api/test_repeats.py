@@ -9,7 +9,7 @@ from shared.contracts import Category, Contract, EmailDelivered, SendEmail
 from tests.gateway.api_client import MAIL, ApiClient, declare
 from tests.gateway.fake_service import FakeService, outcomes, running_service
 from tests.tap import tapped
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 TRANSACTIONAL = topology.sending_queue(Category.TRANSACTIONAL)
 KEY = {"Idempotency-Key": "order-17"}
@@ -60,7 +60,7 @@ async def test_a_repeat_of_a_request_that_waits_is_a_409_until_it_is_answered(
     waiting = KEY | {"Prefer": "wait=20"}
     async with running_service(vhost, TRANSACTIONAL, {SendEmail: late}):
         asked = [asyncio.create_task(api.post("/v1/messages", MAIL, waiting)) for _ in range(50)]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while sum(task.done() for task in asked) < 49:
                 await asyncio.wait(
                     [task for task in asked if not task.done()],

@@ -10,27 +10,15 @@ import sqlalchemy as sa
 from ops import ports
 from services.gateway.clients.idempotency import Hold, IdempotencyKey, RequestStamp
 from services.gateway.clients.idempotency_store import PURGE_BATCH_SIZE, IdempotencyKeyStore
-from services.gateway.clients.tables import MIGRATIONS, StoreUnavailable, idempotency_keys
+from services.gateway.clients.tables import StoreUnavailable, idempotency_keys
 from shared.storage.database import Database, PostgresDatabase
 from tests.clock import Clock
-from tests.databases import Opener, has_log
+from tests.databases import has_log
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 DAY = 86_400.0  # seconds
 KEY_USE = IdempotencyKey("shop", "/v1/messages", "order-17")
 STAMP = RequestStamp("m1", NOW)
-
-
-@pytest.fixture
-async def database(open_database: Opener) -> Database:
-    """Open a database for one test."""
-    return await open_database("gateway", MIGRATIONS)
-
-
-@pytest.fixture
-async def replica(open_database: Opener) -> Database:
-    """Open the same database once more, as another process does."""
-    return await open_database("gateway", MIGRATIONS)
 
 
 async def test_an_unreachable_database_is_unavailable() -> None:

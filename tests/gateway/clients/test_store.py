@@ -38,18 +38,6 @@ def new(key: ApiKey = KEY, at: datetime = NOW, lifetime: timedelta = YEAR) -> Ne
     return NewKey(key, at, at + lifetime)
 
 
-@pytest.fixture
-async def database(open_database: Opener) -> Database:
-    """Open a database for one test."""
-    return await open_database("gateway", MIGRATIONS)
-
-
-@pytest.fixture
-async def replica(open_database: Opener) -> Database:
-    """Open the same database once more, as another process does."""
-    return await open_database("gateway", MIGRATIONS)
-
-
 async def test_a_registered_key_is_valid(database: Database) -> None:
     """A key is valid from its registration on, for its client alone."""
     store = ClientStore(database)

@@ -7,6 +7,7 @@ from itertools import product
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from services.ledger.answers import KeptMail, cursor
 from services.ledger.mails import Acceptance, EarlyOutcome
@@ -72,6 +73,23 @@ async def pages(
             return found
         after = cursor(one.next)
     raise AssertionError("the pages have no end")
+
+
+async def test_each_page_has_a_plan_of_its_own(mails: MailReader, database_url: str | None) -> None:
+    """PostgreSQL's plan for all values reads all mails of a client; SQLite has none such."""
+    texts: list[str] = []
+
+    def note(_connection: object, _cursor: object, text: str, *_: object) -> None:
+        texts.append(text)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        await page(mails, 7, client="shop")
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+
+    settings = [text for text in texts if "force_custom_plan" in text]
+    assert settings == texts[:1] if database_url else not settings
 
 
 async def test_a_mail_has_its_recipients_and_their_outcomes(

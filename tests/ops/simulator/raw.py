@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-DEADLINE: Final = 5.0  # seconds for any one reply
+from tests.waiting import PATIENCE_SECONDS
+
 BODY: Final = "Subject: Hello\r\n\r\nHello.\r\n"
 
 
@@ -20,7 +21,7 @@ class RawClient:
         """Return one reply, its lines joined by newlines; empty at the end of the connection."""
         lines: list[str] = []
         while not lines or lines[-1][3:4] == "-":
-            async with asyncio.timeout(DEADLINE):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 line = await self._read_line()
             if not line:
                 return "\n".join(lines)

@@ -21,6 +21,7 @@ from ops.simulator.__main__ import add_arguments, settings
 from ops.simulator.mailbox import MailArchive, Mailbox
 from ops.simulator.simulator import SimulatorSettings
 from ops.simulator.smtp import Credentials
+from tests.waiting import PATIENCE_SECONDS
 
 ANY_PORTS = {"SMTP_PORT": "0", "MAILBOX_PORT": "0"}
 
@@ -47,7 +48,7 @@ async def process(**environ: str) -> AsyncIterator[Process]:
         stderr=PIPE,
     )
     try:
-        async with asyncio.timeout(20):  # Python starts slowly on a busy machine
+        async with asyncio.timeout(PATIENCE_SECONDS):  # Python starts slowly on a busy machine
             yield started
     finally:
         if started.returncode is None:

@@ -77,6 +77,6 @@ async def test_unlimited() -> None:
     loop = asyncio.get_running_loop()
     began = loop.time()
 
-    await asyncio.gather(*(desk.serve() for _ in range(50)))
+    await asyncio.gather(*(desk.serve() for _ in range(1000)))
 
-    assert 0.099 <= loop.time() - began < 5  # 50 in turn would take as long
+    assert 0.099 <= loop.time() - began < 100  # as long as 1000 in turn would take

@@ -12,6 +12,7 @@ import pytest
 
 from ops.simulator.behaviour import Behaviour
 from ops.simulator.simulator import Simulator, SimulatorSettings
+from tests.waiting import PATIENCE_SECONDS
 
 Http = aiohttp.ClientSession
 PNG = b"\x89PNG\r\n\x1a\nnot a whole image"
@@ -366,7 +367,7 @@ async def test_problem_fields(http: Http) -> None:
 
 async def test_live(simulator: Simulator, http: Http) -> None:
     """A listener gets the number of mails, at once and after each change."""
-    async with asyncio.timeout(5), http.get("/api/events") as events:
+    async with asyncio.timeout(PATIENCE_SECONDS), http.get("/api/events") as events:
         assert events.content_type == "text/event-stream"
         assert b'{"count": 0}' in await events.content.readuntil(b"\n\n")
         keep(simulator)
@@ -375,7 +376,7 @@ async def test_live(simulator: Simulator, http: Http) -> None:
 
 async def test_close_with_listener() -> None:
     """A listener does not keep the simulator from closing."""
-    async with asyncio.timeout(5), Simulator() as simulator, Http() as http:
+    async with asyncio.timeout(PATIENCE_SECONDS), Simulator() as simulator, Http() as http:
         events = await http.get(f"{simulator.web_url}/api/events")
         await events.content.readuntil(b"\n\n")
         await simulator.__aexit__()

@@ -19,12 +19,12 @@ async def test_latency(simulator: Simulator) -> None:
         began = loop.time()
         await smtp.say("NOOP")
         once = loop.time() - began
-        smtp.write("NOOP\r\n" * 40)
-        for _ in range(40):
+        smtp.write("NOOP\r\n" * 400)
+        for _ in range(400):
             await smtp.hear()
 
     assert once >= 0.1
-    assert loop.time() - began < 4  # 100 ms each would take more
+    assert loop.time() - began < 40  # 100 ms each would take more
 
 
 async def test_latency_end(simulator: Simulator) -> None:
@@ -57,10 +57,10 @@ async def test_served_at_once(simulator: Simulator) -> None:
 
     async def send(number: int) -> float:
         async with greeted(simulator.smtp_port) as smtp:
-            began = loop.time()
             await smtp.mail(f"{number}@x.example")
             return loop.time() - began
 
+    began = loop.time()
     took = sorted(await asyncio.gather(*(send(number) for number in range(4))))
 
     assert min(took) >= 0.079

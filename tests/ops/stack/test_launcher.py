@@ -145,6 +145,7 @@ def test_a_service_that_dies_comes_back_and_the_record_follows(stack_on_vhost: S
 
 
 @pytest.mark.journey
+@pytest.mark.timeout(400)  # two starts of a stack, each in 60 s beside busy neighbours
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV], ids=lambda number: number.name)
 def test_nothing_outlives_its_launcher(own_stack: Stack, number: signal.Signals) -> None:
     """Services, mailbox and broker end with a killed launcher, and a next one starts."""

@@ -17,7 +17,7 @@ from tests.sender.scripted import AND_CLOSE, CUT, scripted
 
 DELIVERED = [(Stage.DOT, 250)]
 STAGES = ["mail", "rcpt", "data", "dot"]
-BRIEF = Timeouts(connect=1, command=1, dot=1)
+BRIEF = Timeouts(connect=2, command=2, dot=2)
 
 
 async def test_no_ehlo(simulator: Simulator) -> None:
@@ -329,8 +329,8 @@ async def test_expired_certificate(authority: trustme.CA, trusting: ssl.SSLConte
 
 async def test_slow_greeting(simulator: Simulator) -> None:
     """The greeting has another limit than TCP: a server may be slow (RFC 5321 4.5.3.2.1)."""
-    simulator.behaviour = Behaviour(latency_ms=600)
-    patience = Timeouts(connect=0.5, command=5)
+    simulator.behaviour = Behaviour(latency_ms=1500)
+    patience = Timeouts(connect=1, command=60)
 
     async with a_pool(a_relay(simulator.smtp_port, timeouts=patience)) as pool:
         assert await sent(pool) == DELIVERED

@@ -14,10 +14,11 @@ from services.sender.smtp.relay import Timeouts
 from shared.contracts import Stage
 from tests.sender.mails import ANNA, a_mail, a_pool, a_relay, ends, of, sent
 from tests.sender.scripted import HANG, PIPELINING, scripted
+from tests.waiting import PATIENCE_SECONDS
 
 DELIVERED = [(Stage.DOT, 250)]
 STAGES = ["mail", "rcpt", "data", "dot"]
-BRIEF = Timeouts(connect=1, command=1, dot=1, write=1)
+BRIEF = Timeouts(connect=2, command=2, dot=2, write=2)
 BEN = "ben@x.example"
 BIG = b"Subject: big\r\n\r\n" + b"x" * 76 * 10**5 + b"\r\n"
 
@@ -86,21 +87,22 @@ async def test_too_slow(simulator: Simulator, stage: str) -> None:
 
 async def test_slow_enough(simulator: Simulator) -> None:
     """The limit is for each reply, not for their sum."""
-    slow = [f"slow-400-rcpt+{number}@x.example" for number in range(3)]
+    slow = [f"slow-1000-rcpt+{number}@x.example" for number in range(6)]
+    each = Timeouts(command=5)
 
-    async with a_pool(a_relay(simulator.smtp_port, timeouts=BRIEF)) as pool:
-        assert await sent(pool, *slow) == [(Stage.DOT, 250)] * 3
+    async with a_pool(a_relay(simulator.smtp_port, timeouts=each)) as pool:
+        assert await sent(pool, *slow) == [(Stage.DOT, 250)] * 6
 
 
 async def test_deadline(simulator: Simulator) -> None:
     """Replies within their limits may take too long together; the dot has a limit of its own."""
-    slow = [f"slow-400-rcpt+{number}@x.example" for number in range(4)]
+    slow = [f"slow-1000-rcpt+{number}@x.example" for number in range(4)]
     loop = asyncio.get_running_loop()
-    connection = await connect(a_relay(simulator.smtp_port), loop.time() + 5)
+    connection = await connect(a_relay(simulator.smtp_port), loop.time() + PATIENCE_SECONDS)
 
-    late = await connection.transact(a_mail(*slow), loop.time() + 1.2)
-    fresh = await connect(a_relay(simulator.smtp_port), loop.time() + 5)
-    dot = await fresh.transact(a_mail("slow-1500-dot@x.example"), loop.time() + 1.2)
+    late = await connection.transact(a_mail(*slow), loop.time() + 3)
+    fresh = await connect(a_relay(simulator.smtp_port), loop.time() + PATIENCE_SECONDS)
+    dot = await fresh.transact(a_mail("slow-3500-dot@x.example"), loop.time() + 3)
     await fresh.quit()
 
     assert ends(late) == [(Stage.RCPT, 0)] * 4

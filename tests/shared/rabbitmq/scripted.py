@@ -10,7 +10,8 @@ from pamqp.base import Frame
 from pamqp.common import FieldTable
 from yarl import URL
 
-SECONDS = 10.0  # that a test waits for anything
+from tests.waiting import PATIENCE_SECONDS
+
 PROTOCOL = b"AMQP\0\0\x09\x01"
 CAPABILITIES = ("publisher_confirms", "basic.nack", "consumer_cancel_notify")
 TUNE = (2047, 131_072, 60)  # RabbitMQ's own limits
@@ -41,7 +42,7 @@ class Peer:
 
     async def next(self) -> Any:  # noqa: ANN401 -- as above
         """Return the next frame. Raises EOFError or ConnectionError when the client has hung up."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             start = await self._reader.readexactly(7)
             rest = await self._reader.readexactly(int.from_bytes(start[3:], "big") + 1)
         return frame.unmarshal(start + rest)[2]
@@ -56,7 +57,7 @@ class Peer:
 
     async def start(self) -> commands.Connection.StartOk:
         """Answer the greeting and return the client's first method."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             assert await self._reader.readexactly(8) == PROTOCOL
         properties: FieldTable = {"capabilities": dict.fromkeys(CAPABILITIES, True)}
         self.say(commands.Connection.Start(0, 9, properties, "PLAIN", "en_US"))
@@ -139,5 +140,5 @@ class Script:
 
     async def peer(self) -> Peer:
         """Wait for the next connection."""
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             return await self._peers.get()

@@ -22,9 +22,8 @@ from shared.topology import Binding, Exchange, Queue
 from tests.proxy import Proxy
 from tests.shared.rabbitmq.messages import QUORUM, item, waiting
 from tests.shared.rabbitmq.scripted import Peer, Script
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
-SECONDS = 20.0  # that a test waits for anything
 MEGABYTES = 5_000_000  # bytes: some forty frames
 
 
@@ -68,7 +67,7 @@ async def test_a_network_that_stands_still_is_noticed(
 ) -> None:
     """Missed heartbeats end the connection; what waits fails by Unavailable, never cancelled."""
     await declare(vhost, [], [QUORUM])
-    monkeypatch.setattr(publishers, "PUBLISH_SECONDS", SECONDS)
+    monkeypatch.setattr(publishers, "PUBLISH_SECONDS", PATIENCE_SECONDS)
     url = URL(vhost).with_port(proxy.port)
 
     async def is_down() -> bool:
@@ -88,13 +87,13 @@ async def test_a_network_that_stands_still_is_noticed(
         await until(is_down)
         proxy.let_go()
         proxy.cut()
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await publisher.publish(item())
 
 
 async def test_a_starting_broker_is_waited_for(script: Script) -> None:
     """For as long as the patience lasts, whatever it says until then."""
-    opening = asyncio.create_task(entered(script.url, SECONDS))
+    opening = asyncio.create_task(entered(script.url, PATIENCE_SECONDS))
     (await script.peer()).hang_up()
     refusing = await script.peer()
     await refusing.start()
@@ -166,7 +165,7 @@ async def test_a_connection_can_be_left_at_any_time(
             peer.hang_up()
 
     welcoming = asyncio.create_task(welcome())
-    async with asyncio.timeout(SECONDS), Connection.open(script.url, "tests", 0):
+    async with asyncio.timeout(PATIENCE_SECONDS), Connection.open(script.url, "tests", 0):
         await welcoming
         if at == "greeting":
             await (await script.peer()).start()
@@ -242,7 +241,7 @@ async def test_a_virtual_host_that_is_full_or_down_is_waited_for(
 ) -> None:
     """It may be otherwise in a moment; the broker's words are logged."""
     with structlog.testing.capture_logs() as logs:
-        opening = asyncio.create_task(entered(script.url, SECONDS))
+        opening = asyncio.create_task(entered(script.url, PATIENCE_SECONDS))
         peer = await script.peer()
         await peer.start()
         await peer.tune()
@@ -259,7 +258,9 @@ async def test_a_virtual_host_that_is_full_or_down_is_waited_for(
 )
 async def test_the_path_names_the_virtual_host(script: Script, path: str, vhost: str) -> None:
     """Percent-encoded as in any URL; `/` is the broker's own default."""
-    opening = asyncio.create_task(entered(URL(str(script.url).rstrip("/") + path), SECONDS))
+    opening = asyncio.create_task(
+        entered(URL(str(script.url).rstrip("/") + path), PATIENCE_SECONDS)
+    )
     peer = await script.peer()
     await peer.start()
     assert (await peer.tune()).virtual_host == vhost
@@ -289,7 +290,7 @@ async def test_a_broker_that_is_waited_for_is_logged(script: Script) -> None:
     """One line says where, why and what to do, for tries of which there may be many."""
     url = script.url.with_user("a").with_password("s3cret")
     with structlog.testing.capture_logs() as logs:
-        opening = asyncio.create_task(entered(url, SECONDS))
+        opening = asyncio.create_task(entered(url, PATIENCE_SECONDS))
         for _ in range(5):
             (await script.peer()).hang_up()
         await left(await script.peer())
@@ -319,7 +320,10 @@ async def test_a_login_refused_to_a_running_service_is_tried_again(script: Scrip
 
     welcoming = asyncio.create_task(welcome())
     with structlog.testing.capture_logs() as logs:
-        async with asyncio.timeout(SECONDS), Connection.open(script.url, "tests", 0) as connection:
+        async with (
+            asyncio.timeout(PATIENCE_SECONDS),
+            Connection.open(script.url, "tests", 0) as connection,
+        ):
             await welcoming
             await until(is_up)
 

@@ -18,9 +18,7 @@ from shared.topology import Queue
 from tests.proxy import Proxy
 from tests.shared.rabbitmq.messages import item, waiting
 from tests.shared.rabbitmq.scripted import Peer, Script
-from tests.waiting import until
-
-SECONDS = 20.0  # that a test waits for anything
+from tests.waiting import PATIENCE_SECONDS, until
 
 
 async def test_a_published_message_has_its_user_and_time(
@@ -47,7 +45,7 @@ async def test_thousands_at_once_are_confirmed(
     connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No more than MAX_UNCONFIRMED are under way; the others wait."""
-    monkeypatch.setattr(publishers, "PUBLISH_SECONDS", SECONDS)
+    monkeypatch.setattr(publishers, "PUBLISH_SECONDS", PATIENCE_SECONDS)
     publisher = Publisher(connection, "tests")
     most = 0
 
@@ -56,7 +54,7 @@ async def test_thousands_at_once_are_confirmed(
         await publisher.publish(item(f"m{number}"))
         most = max(most, len(publisher._under_way))
 
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await asyncio.gather(*(publish(number) for number in range(3_000)))
 
     assert await waiting(connection) == 3_000
@@ -134,7 +132,7 @@ async def test_many_without_a_confirm_fail_in_time(
 
     small = await publisher.publish_all(item(f"m{each}") for each in range(100))
     large = await publisher.publish_all(item(f"x{n}", body=b"x" * 200_000) for n in range(100))
-    monkeypatch.setattr(publishers, "PUBLISH_SECONDS", SECONDS)
+    monkeypatch.setattr(publishers, "PUBLISH_SECONDS", PATIENCE_SECONDS)
     proxy.let_go()
     later = await publisher.publish_all([item("later")])
 
@@ -197,7 +195,7 @@ async def test_a_cancelled_publisher_leaves_a_slot(connection: Connection) -> No
         await asyncio.wait(gone)
         assert all(each.cancelled() for each in gone)
 
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await publisher.publish(item())
 
 
@@ -230,7 +228,7 @@ async def test_a_broker_that_reads_nothing_holds_no_publisher_for_long(
     assert [type(end) for end in ends] == [Unavailable] * 100
     # Of 20 MB the kernel has taken some, and the others have not been written.
     assert connection._connection.socket.writer.transport.get_write_buffer_size() < 1_000_000
-    monkeypatch.setattr(publishers, "PUBLISH_SECONDS", SECONDS)
+    monkeypatch.setattr(publishers, "PUBLISH_SECONDS", PATIENCE_SECONDS)
     proxy.let_go()
     await publisher.publish(item("after"))
 
@@ -297,7 +295,7 @@ async def test_a_late_confirm_moves_no_number(
         monkeypatch.setattr(publishers, "PUBLISH_SECONDS", 0.05)
         with pytest.raises(Unavailable, match="TimeoutError"):
             await publisher.publish(item("late"))
-        monkeypatch.setattr(publishers, "PUBLISH_SECONDS", SECONDS)
+        monkeypatch.setattr(publishers, "PUBLISH_SECONDS", PATIENCE_SECONDS)
         following = asyncio.create_task(publisher.publish(item("following")))
         await peer.published()
         await peer.published()
@@ -320,7 +318,7 @@ async def test_confirms_that_never_come_fill_no_memory(
             with pytest.raises(Unavailable):
                 await publisher.publish(item(f"m{number}"))
             await peer.published()
-        monkeypatch.setattr(publishers, "PUBLISH_SECONDS", SECONDS)
+        monkeypatch.setattr(publishers, "PUBLISH_SECONDS", PATIENCE_SECONDS)
         publishing = asyncio.create_task(publisher.publish(item("next")))
         await peer.answer(commands.Channel.Close, commands.Channel.CloseOk())
         await peer.open_publisher()
@@ -340,7 +338,7 @@ async def test_a_broker_short_of_memory_holds_publishers(
         monkeypatch.setattr(publishers, "PUBLISH_SECONDS", 0.05)
         with pytest.raises(Unavailable, match="TimeoutError"):
             await publisher.publish(item("too early"))
-        monkeypatch.setattr(publishers, "PUBLISH_SECONDS", SECONDS)
+        monkeypatch.setattr(publishers, "PUBLISH_SECONDS", PATIENCE_SECONDS)
         publishing = asyncio.create_task(publisher.publish(item("in time")))
 
         peer.say(commands.Connection.Unblocked())

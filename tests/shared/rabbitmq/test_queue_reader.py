@@ -25,9 +25,8 @@ from shared.retry import MAX_ATTEMPTS
 from shared.topology import Queue
 from tests.proxy import Proxy
 from tests.shared.rabbitmq.messages import QUORUM, Came, item, reader, taken, waiting
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
-SECONDS = 20.0  # that a test waits for anything
 OUR_USER = "sender"
 MEGABYTES = 5_000_000  # bytes: some forty frames
 
@@ -222,7 +221,7 @@ async def test_a_reader_can_be_stopped_while_it_comes_back(
         async with await aio_pika.connect(vhost) as theirs, theirs.channel() as other:
             await other.queue_delete("q")
     await until(is_detached)
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await reading.stop()
         await reading.close()
     proxy.let_go()

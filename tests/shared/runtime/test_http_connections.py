@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from shared.runtime import health, metrics
 from shared.runtime.http_connections import MIN_LOG_SECONDS, Connections, LimitedProtocol, Limits
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 PING = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -39,7 +39,7 @@ async def connect(
 
 async def ended(reader: asyncio.StreamReader) -> bytes:
     """Return what still comes until the connection is closed."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         try:
             return await reader.read()
         except ConnectionResetError:
@@ -129,7 +129,7 @@ async def test_an_idle_connection_is_closed(next_request: bytes) -> None:
     """An idle connection is closed even if a part of the next request has come."""
     async with served(Limits(idle_seconds=0.3)) as port:
         reader, writer = await connect(port, PING)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             assert b" 200 " in await reader.readline()
         writer.write(next_request)
 
@@ -139,11 +139,11 @@ async def test_an_idle_connection_is_closed(next_request: bytes) -> None:
 
 async def test_a_connection_that_is_used_lives_on() -> None:
     """A connection that has had a request is not closed by the time for the first one."""
-    async with served(Limits(header_seconds=0.2)) as port:
+    async with served(Limits(header_seconds=2)) as port:
         reader, writer = await connect(port)
         begun = asyncio.get_running_loop().time()
-        async with asyncio.timeout(10):
-            while asyncio.get_running_loop().time() < begun + 0.6:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while asyncio.get_running_loop().time() < begun + 2.5:
                 writer.write(PING)
                 assert b" 200 " in await reader.readuntil(b"}")
         writer.close()
@@ -157,7 +157,7 @@ async def test_one_address_leaves_room_for_others() -> None:
             "127.0.0.1", port, local_addr=("127.0.0.2", 0)
         )
         writer.write(PING)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             assert b" 200 " in await reader.readline()
         for _, each in [*silent, (reader, writer)]:
             each.close()

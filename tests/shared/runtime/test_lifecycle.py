@@ -14,8 +14,8 @@ import pytest
 from ops import ports
 from shared.runtime import lifecycle
 from tests.processes import started
+from tests.waiting import PATIENCE_SECONDS
 
-PATIENCE = 20.0  # seconds for a process to start on a busy machine
 # The tiny service, as a user to whom no file belongs.
 NOBODYS = """
 import os
@@ -38,7 +38,7 @@ async def tiny(*flags: str, **environ: str) -> AsyncIterator[Process]:
         stderr=PIPE,
     )
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             yield process
     finally:
         if process.returncode is None:
@@ -152,7 +152,7 @@ async def test_a_warning_of_the_settings_is_logged(tmp_path: Path) -> None:
     (tmp_path / "url").write_text(GOOD["AMQP_URL"])
     (tmp_path / "url").chmod(0o644)  # whatever the umask is
     async with (
-        asyncio.timeout(PATIENCE),
+        asyncio.timeout(PATIENCE_SECONDS),
         started(
             *("-c", NOBODYS),
             env={"AMQP_URL_FILE": f"{tmp_path}/url", "TINY_ACT": "end"},
@@ -237,7 +237,7 @@ class Work:
 
     async def reached(self, turns: int) -> None:
         """Wait for a number of runs."""
-        async with asyncio.timeout(5), self._done:
+        async with asyncio.timeout(PATIENCE_SECONDS), self._done:
             await self._done.wait_for(lambda: self.turns >= turns)
 
 
@@ -265,7 +265,10 @@ async def test_it_ends_with_the_block() -> None:
         begun.set()
         await asyncio.Event().wait()
 
-    async with asyncio.timeout(5), lifecycle.repeating(never_ends, 1, "endless work"):
+    async with (
+        asyncio.timeout(PATIENCE_SECONDS),
+        lifecycle.repeating(never_ends, 1, "endless work"),
+    ):
         await begun.wait()
 
     assert "endless work" not in {task.get_name() for task in asyncio.all_tasks()}

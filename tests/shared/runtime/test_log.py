@@ -15,6 +15,7 @@ import pytest
 
 from shared.runtime import log, metrics
 from shared.runtime.log import MAX_WAITING_BYTES, Lines
+from tests.waiting import PATIENCE_SECONDS
 
 WRITER = """
 import asyncio, logging, structlog
@@ -241,7 +242,7 @@ async def test_a_reader_that_does_not_read_is_not_waited_for(ends: tuple[int, in
     dropped = int(metrics.LOG_LINES_DROPPED._value.get() - before)
 
     read = b""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while b"missing" not in read:
             read += came(reading)
             await asyncio.sleep(0)
@@ -256,7 +257,7 @@ async def test_a_terminal_that_is_stopped_is_not_waited_for() -> None:
     """A terminal stopped by Ctrl-S does not stop the process."""
     controlling, terminal = pty.openpty()
     lines = Lines(terminal, gap)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         for _ in range(1000):
             write_line(lines, LINE)
             await asyncio.sleep(0)

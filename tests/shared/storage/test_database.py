@@ -17,7 +17,7 @@ from shared.storage.database import Database, HandlerDatabase, as_handler_errors
 from tests.databases import Opener
 from tests.processes import started
 from tests.proxy import Proxy
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 NOTES = sa.Table("notes", sa.MetaData(), sa.Column("text", sa.Text, primary_key=True))
 
@@ -208,7 +208,7 @@ async def test_a_reader_does_not_wait_for_a_writer(
     somebody = create_async_engine(postgres_url, connect_args=settings, poolclass=sa.NullPool)
     async with Database.open("notes", postgres_url, tmp_path, migrations) as database:
         await write(database, "old")
-        async with somebody.begin() as connection, asyncio.timeout(5):
+        async with somebody.begin() as connection, asyncio.timeout(PATIENCE_SECONDS):
             await connection.execute(sa.insert(NOTES).values(text="young"))
             found = await read(database)
 

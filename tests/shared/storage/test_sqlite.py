@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from shared.storage import sqlite
 from shared.storage.sqlite import SqliteDatabase
 from tests.processes import started
+from tests.waiting import PATIENCE_SECONDS
 
-SECONDS = 10  # for anything that is expected to happen
 NOTES = sa.Table("notes", sa.MetaData(), sa.Column("text", sa.Text, primary_key=True))
 WRITER = """
 import asyncio, sys
@@ -69,10 +69,10 @@ async def held(file: SqliteDatabase) -> AsyncIterator[asyncio.Task[object]]:
     def work(connection: sa.Connection) -> None:
         note("held")(connection)
         loop.call_soon_threadsafe(begun.set)
-        assert go_on.wait(SECONDS)
+        assert go_on.wait(PATIENCE_SECONDS)
 
     task = asyncio.create_task(file.write(work))
-    await asyncio.wait_for(begun.wait(), SECONDS)
+    await asyncio.wait_for(begun.wait(), PATIENCE_SECONDS)
     try:
         yield task
     finally:
@@ -237,7 +237,7 @@ async def test_others_cannot_read_the_files(file: SqliteDatabase, path: Path) ->
 async def test_a_reader_does_not_wait_for_a_writer(file: SqliteDatabase) -> None:
     """A read inside somebody's open transaction sees what was committed before it."""
     await file.write(note("old"))
-    async with held(file), asyncio.timeout(SECONDS):
+    async with held(file), asyncio.timeout(PATIENCE_SECONDS):
         found = await file.read(lambda connection: list(connection.scalars(sa.select(NOTES))))
 
     assert found == ["old"]
@@ -249,7 +249,7 @@ async def test_a_look_waits_for_no_thread(file: SqliteDatabase) -> None:
     go_on = threading.Event()
     try:
         async with held(file):
-            reading = asyncio.create_task(file.read(lambda _: go_on.wait(SECONDS)))
+            reading = asyncio.create_task(file.read(lambda _: go_on.wait(PATIENCE_SECONDS)))
             found = await file.read_inline(
                 lambda connection: connection.scalars(sa.select(NOTES)).all()
             )
@@ -275,7 +275,7 @@ async def test_a_look_at_a_file_that_another_has_to_itself(
         )
         await asyncio.sleep(0)
         other.close()
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             assert await looking == ["theirs"]
     finally:
         await opened.close()
@@ -298,7 +298,7 @@ async def test_closing_finishes_what_was_asked_for(path: Path) -> None:
     async with held(file) as first:
         others = await asked(file, *(note(f"{number}") for number in range(5)))
         closed = asyncio.create_task(file.close())
-    await asyncio.wait_for(closed, SECONDS)
+    await asyncio.wait_for(closed, PATIENCE_SECONDS)
 
     assert first.done()
     assert all(task.done() and not task.exception() for task in others)
@@ -318,7 +318,7 @@ async def test_a_cancelled_close_still_ends_the_threads(path: Path) -> None:
         closed = asyncio.create_task(file.close())
         await asyncio.wait({closed}, timeout=0)
         closed.cancel()
-    await asyncio.wait_for(asyncio.wait({closed, first, other}), SECONDS)
+    await asyncio.wait_for(asyncio.wait({closed, first, other}), PATIENCE_SECONDS)
 
     assert closed.cancelled()
     assert other.cancelled()
@@ -346,4 +346,4 @@ async def test_a_process_that_forgets_to_close_ends(tmp_path: Path) -> None:
         "    await file.write(lambda c: c.execute(sa.text('CREATE TABLE notes (t)')))\n    notes =",
     )
     async with started("-c", program, tmp_path / "x.sqlite", "a") as writer:
-        assert await asyncio.wait_for(writer.wait(), SECONDS) == 0
+        assert await asyncio.wait_for(writer.wait(), PATIENCE_SECONDS) == 0

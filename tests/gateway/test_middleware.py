@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from services.gateway import service
 from services.gateway.api.problem import ProblemDocument
 from tests.gateway.api_client import ApiClient, settings
+from tests.waiting import PATIENCE_SECONDS
 
 
 @asynccontextmanager
@@ -24,7 +25,7 @@ async def answered(port: int, request: bytes = b"") -> tuple[str, dict[str, str]
     """Send a request; return status line, headers and body, all empty without a response."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         answer = await reader.read()
     writer.close()
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -72,7 +73,7 @@ async def test_a_body_that_is_waited_for_is_asked_for_when_it_is_wanted(api: Api
     ):
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(head + fields)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             assert expected in await reader.readline()
             if expected == b" 100 ":
                 await reader.readline()
@@ -99,7 +100,7 @@ async def test_a_connection_too_many_gets_a_problem(vhost: str, tmp_path: Path) 
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         status, headers, body = await answered(port)
         writer.close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             ping = b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
             while " 200 " not in (await answered(port, ping))[0]:
                 pass
