@@ -350,8 +350,7 @@ def test_feedback_of_other_services_must_be_kept() -> None:
     kept = [each.__name__ for each in CONTRACTS if issubclass(each, Event) and each.must_arrive]
 
     assert kept == [
-        *("FeedbackReported", "SuppressionAdded", "SuppressionRemoved"),
-        "EmailRescheduled",
+        *("FeedbackReported", "EmailRescheduled", "SuppressionAdded", "SuppressionRemoved"),
     ]
 
 
