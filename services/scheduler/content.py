@@ -4,11 +4,20 @@ import re
 from typing import NamedTuple
 
 import css_inline
-import html2text
+import turbohtml
 
-from shared.template import MailTemplate, RenderedMail, Variables
+from shared.template import (
+    MAX_RENDERED_CHARS,
+    MailTemplate,
+    RenderedMail,
+    VariableMistake,
+    Variables,
+)
 
-_STYLE = re.compile("<style", re.IGNORECASE)
+# css-inline 0.24 recurses: elements in one another beyond some 10,000 end the process.
+MAX_STYLED_TAGS = 5_000
+MAX_STYLE_STEPS = 200_000  # tags times selectors: up to half a second
+_TEXT = turbohtml.PlainText(links="inline", images=True)
 _END_OF_BODY = re.compile("</body>", re.IGNORECASE)
 _NO_LABEL = re.compile("[^A-Za-z0-9-]+")  # of a domain name (RFC 1035 2.3.1)
 
@@ -30,9 +39,7 @@ class Content(NamedTuple):
         VariableMistake.
         """
         mail = self.template.render(variables)
-        html = mail.html or ""
-        if _STYLE.search(html):
-            html = css_inline.inline(html, load_remote_stylesheets=False)
+        html = _styled(mail.html or "")
         if unsubscribe_url and unsubscribe_url not in html:
             html = _with_footer(html, unsubscribe_url)
         text = mail.text if self.has_text else _text_of(html)
@@ -46,6 +53,22 @@ class Content(NamedTuple):
         return f"<{label}.{host}>"
 
 
+def _styled(html: str) -> str:
+    """Return HTML whose style elements became the style of each element. Raises VariableMistake."""
+    lower = html.lower()
+    styles = [each.partition("</style")[0] for each in lower.split("<style")[1:]]
+    if not styles:
+        return html
+    tags = lower.count("<") - lower.count("</")
+    selectors = sum(each.count("{") + each.count(",") for each in styles)
+    if tags > MAX_STYLED_TAGS or tags * selectors > MAX_STYLE_STEPS:
+        raise VariableMistake("the html has too many elements for its styles")
+    styled: str = css_inline.inline(html, load_remote_stylesheets=False)
+    if len(styled) > MAX_RENDERED_CHARS:
+        raise VariableMistake(f"the html with its styles has over {MAX_RENDERED_CHARS} characters")
+    return styled
+
+
 def _with_footer(html: str, url: str) -> str:
     footer = f'<p><a href="{url}">Unsubscribe</a></p>'
     end = _END_OF_BODY.search(html)
@@ -54,5 +77,4 @@ def _with_footer(html: str, url: str) -> str:
 
 
 def _text_of(html: str) -> str:
-    reader = html2text.HTML2Text(bodywidth=0)
-    return reader.handle(html)
+    return turbohtml.parse(html).to_text(_TEXT)
