@@ -5,14 +5,15 @@ publishes, acknowledgements included.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Self
 
+import prometheus_client
 import structlog
-from prometheus_client import Counter
 from yarl import URL
 
 from shared import contracts, dead_letter, delivery, rabbitmq, topology
@@ -98,9 +99,9 @@ class Broker:
         for each in messages:
             if each.id not in ends:
                 failures[each.id] = Unavailable("not published: the broker failed before")
-        for each in messages:
-            end = "failed" if each.id in failures else "confirmed"
-            _published(topology.exchange_of(each), end).inc()
+        counts = Counter((topology.exchange_of(each), each.id in failures) for each in messages)
+        for (exchange, is_failed), count in counts.items():
+            _published(exchange, "failed" if is_failed else "confirmed").inc(count)
         return failures
 
     async def send(self, item: Publishing) -> None:
@@ -246,7 +247,7 @@ async def _send(publisher: Publisher, item: Publishing) -> None:
 
 
 @lru_cache
-def _published(exchange: str, end: str) -> Counter:
+def _published(exchange: str, end: str) -> prometheus_client.Counter:
     """Return the counter of one exchange; a look-up of labels costs more than the increment."""
     return metrics.PUBLISHED.labels(exchange or "reply", end)
 

@@ -17,6 +17,7 @@ from shared.topology import (
     OPERATOR,
     SHARD_PATTERN,
     SHARDED,
+    SHARDED_MAILS,
     Binding,
     Owner,
     Queue,
@@ -37,6 +38,7 @@ class User:
     topics: Mapping[str, str]
 
 
+_MAIL_KEYS = rf"email\.send\.({'|'.join(SHARDED)})(\.{SHARD_PATTERN})?"  # of all shards
 _SENDING_QUEUES = rf"sender\.({'|'.join(Category)})(\.{SHARD_PATTERN})?|scheduler\.mail"
 
 
@@ -54,6 +56,7 @@ def _user(name: Owner, *, commands: str = "", events: str = "", consumes: bool =
     topics = {COMMANDS: commands or "^$", EVENTS: events or "^$", DEAD: own if consumes else "^$"}
     topics |= dict.fromkeys(DELAY_EXCHANGES, own if consumes else "^$")
     exchanges = [COMMANDS] * bool(commands) + [EVENTS] * bool(events)
+    exchanges += [SHARDED_MAILS] * (_MAIL_KEYS in commands)  # where all keys are theirs
     pipeline = [DEAD, "amq.default", *DELAY_EXCHANGES] if consumes else []
     allowed = [exchange.replace(".", r"\.") for exchange in (*exchanges, *pipeline)]
     if r"email\.send" in commands:
@@ -62,8 +65,6 @@ def _user(name: Owner, *, commands: str = "", events: str = "", consumes: bool =
         name, write=f"^({'|'.join(allowed)})$", read=own if consumes else "^$", topics=topics
     )
 
-
-_MAIL_KEYS = rf"email\.send\.({'|'.join(SHARDED)})(\.{SHARD_PATTERN})?"  # of all shards
 
 USERS: tuple[User, ...] = (
     _user(

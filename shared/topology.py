@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import sha256
+from typing import TypeGuard
 
 from shared.contracts import (
     AnnounceSuppressions,
@@ -31,6 +32,7 @@ from shared.contracts import (
 from shared.retry import DELAYS, Delay
 
 COMMANDS = "mail.commands"
+SHARDED_MAILS = "mail.shards"
 EVENTS = "mail.events"
 DEAD = "mail.dead"
 UNROUTED = "mail.unrouted"
@@ -53,6 +55,7 @@ SHARDS = 16
 SHARD_PATTERN = "[0-9]{1,2}"  # in a routing key
 SHARDED = (Category.TRANSACTIONAL, Category.BULK)  # a code is wanted within seconds or not at all
 _TYPES = frozenset(f"email.send.{category}" for category in SHARDED)
+SHARD_KEYS = tuple(f"{each}.{shard}" for each in sorted(_TYPES) for shard in range(SHARDS))
 
 
 class Owner(StrEnum):
@@ -133,6 +136,8 @@ def may_copy(queue: str, user: str) -> bool:
 def exchange_of(message: Contract) -> str:
     """Return the exchange that a message is published to. Raises TypeError for an answer."""
     match message:
+        case Command() if is_sharded(message):
+            return SHARDED_MAILS
         case Command() | Question():
             return COMMANDS
         case Event():
@@ -147,12 +152,20 @@ def shard_of(client: str) -> int:
     return sha256(client.encode(errors="replace")).digest()[0] % SHARDS
 
 
+def is_sharded(message: Contract) -> TypeGuard[SendEmail]:
+    """Return whether a message is a client's mail, for now, of a class with shards."""
+    return (
+        isinstance(message, SendEmail)
+        and message.client is not None
+        and message.category in SHARDED
+        and message.scheduled_at is None
+    )
+
+
 def routing_key(message: Contract) -> str:
     """Return the routing key of a message: its type, for a client's mail with the shard."""
     key = message.routing_key
-    if isinstance(message, SendEmail) and message.client and key in _TYPES:
-        return f"{key}.{shard_of(message.client)}"
-    return key
+    return f"{key}.{shard_of(message.client or '')}" if is_sharded(message) else key
 
 
 def type_of(key: str) -> str:
@@ -222,6 +235,9 @@ EXCHANGES: tuple[Exchange, ...] = (
     # No alternate: a message that it takes counts as routed, and `mandatory` would never tell a
     # publisher that no queue takes its command.
     Exchange(COMMANDS),
+    # The mails that the gateway accepts, by the same keys. Routing them by topic would take a third
+    # of what a mail costs the broker: 35 of 110 µs, seen on 3.10.8. It knows no rights by key.
+    Exchange(SHARDED_MAILS, kind="direct"),
     Exchange(EVENTS),
     Exchange(DEAD, alternate=UNROUTED),
     *(Exchange(name, alternate=UNROUTED) for name in DELAY_EXCHANGES),
@@ -265,7 +281,8 @@ def _sending(category: Category) -> Iterator[Queue]:
     shards = shard_queues(category)
     yield _work_queue(name, Owner.SENDER, Binding(COMMANDS, key))
     for shard, queue in enumerate(shards):
-        yield _work_queue(queue, Owner.SENDER, Binding(COMMANDS, f"{key}.{shard}"))
+        bindings = (Binding(each, f"{key}.{shard}") for each in (COMMANDS, SHARDED_MAILS))
+        yield _work_queue(queue, Owner.SENDER, *bindings)
     origins = (name, f"{name}.*") if shards else (name,)
     yield _dead_queue(name, Owner.SENDER, *(Binding(DEAD, origin) for origin in origins))
 
@@ -349,6 +366,7 @@ def queues(owners: Sequence[Owner] = tuple(Owner), scale: float = 1.0) -> tuple[
             Owner.LEDGER,
             Binding(COMMANDS, "email.send.#"),
             Binding(COMMANDS, "email.schedule.*"),
+            *(Binding(SHARDED_MAILS, key) for key in SHARD_KEYS),
             Binding(EVENTS, "email.*"),
         ),
         *_work(

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import aio_pika
 from aio_pika.abc import AbstractIncomingMessage
 
+from shared import topology
 from tests.waiting import PATIENCE_SECONDS
 
 
@@ -31,10 +32,15 @@ class Tap:
 
 @asynccontextmanager
 async def tapped(url: str, exchange: str, key: str = "#") -> AsyncIterator[Tap]:
-    """Watch `exchange` for keys that match `key`, on a connection of its own."""
+    """Watch `exchange` for keys that match `key`, on a connection of its own.
+
+    The tap of all commands has also the mails of clients, which have an exchange of their own.
+    """
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
         queue = await channel.declare_queue(exclusive=True)
         await queue.bind(exchange, key)
+        for each in topology.SHARD_KEYS if (exchange, key) == (topology.COMMANDS, "#") else ():
+            await queue.bind(topology.SHARDED_MAILS, each)
         tap = Tap()
         await queue.consume(tap._take, no_ack=True)
         yield tap

@@ -2,7 +2,9 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import takewhile
 
 from shared import contracts
@@ -22,21 +24,56 @@ MAX_LATE_CONFIRMS = 10_000  # due on one channel, most of them of publishes that
 OnReply = Callable[[str, str, bytes], None]  # a reply's correlation id, type and body
 
 
+class _Call:
+    """The messages of one call of a publisher, by their ids."""
+
+    __slots__ = ("ends", "waiter", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: set[str] = set()  # that were sent, without a confirm
+        self.ends: dict[str, Unavailable | None] = {}  # None of a message that was confirmed
+        self.waiter: asyncio.Future[None] | None = None  # of the last confirm
+
+    async def wait(self) -> None:
+        """Wait for the confirms of all messages that were sent."""
+        if self.waiting:
+            self.waiter = asyncio.get_running_loop().create_future()
+            await self.waiter
+
+    def end(self, message_id: str, failure: Unavailable | None) -> None:
+        """Note the end of a message that was sent."""
+        self.waiting.discard(message_id)
+        self.ends[message_id] = failure
+        if not self.waiting and self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+
+@dataclass(slots=True, eq=False)
+class _Sent:
+    """A message that was sent, and the failure that came before its confirm."""
+
+    message_id: str
+    call: _Call
+    failure: Unavailable | None = None
+
+
 class _PublishingChannel:
-    """One channel to publish on, and the futures of its confirms.
+    """One channel to publish on, and the messages that wait for a confirm.
 
     The broker counts the messages of a channel, and confirms or refuses by number. A message that
     is not sent must not be counted, or all later numbers are wrong. One that no queue takes comes
-    back before its confirm, and has no number.
+    back before its confirm, and has no number. `on_end` gets each message that has ended.
     """
 
-    def __init__(self, channel: Channel, packing: PublishFrames) -> None:
+    def __init__(
+        self, channel: Channel, packing: PublishFrames, on_end: Callable[[_Sent], None]
+    ) -> None:
         self.channel = channel
         self._packing = packing
-        self._loop = asyncio.get_running_loop()
-        self._sent = 0
-        self._confirms: dict[int, asyncio.Future[None]] = {}  # by number
-        self._by_id: dict[str, asyncio.Future[None]] = {}
+        self._on_end = on_end
+        self._count = 0
+        self._sent: dict[int, _Sent] = {}  # by number
+        self._by_id: dict[str, _Sent] = {}
         self.found: set[str] = set()  # queues that existed since the channel was opened
         channel.on(ACK, self._on_ack)
         channel.on(NACK, self._on_nack)
@@ -46,70 +83,51 @@ class _PublishingChannel:
     @property
     def is_usable(self) -> bool:
         """Whether more can be published, and the broker still confirms."""
-        return self.channel.is_open and len(self._confirms) < MAX_LATE_CONFIRMS
+        return self.channel.is_open and len(self._sent) < MAX_LATE_CONFIRMS
 
     def send(self, item: Publishing) -> None:
         """Send a message. Raises Unavailable, and ValueError for what no frame can hold."""
         self.channel.write(self._packing.pack(item, int(time.time())))
 
-    def publish(self, item: Publishing) -> asyncio.Future[None]:
-        """Send a message and return the future of its confirm. Raises as `send` does."""
+    def publish(self, item: Publishing, call: _Call) -> None:
+        """Send a message that the broker confirms. Raises as `send` does."""
         self.send(item)
-        self._sent += 1
-        confirm = self._confirms[self._sent] = self._loop.create_future()
-        self._by_id[item.message_id] = confirm
-        return confirm
-
-    def forget(self, message_id: str) -> None:
-        """Remove the id of a message that was confirmed, returned or given up."""
-        self._by_id.pop(message_id, None)
+        self._count += 1
+        sent = _Sent(item.message_id, call)
+        self._sent[self._count] = self._by_id[item.message_id] = sent
 
     def _on_ack(self, arguments: bytes, _header: bytes, _body: bytes) -> None:
-        for confirm in self._confirmed(arguments):
-            _resolve(confirm)
+        self._settle(arguments, None)
 
     def _on_nack(self, arguments: bytes, _header: bytes, _body: bytes) -> None:
-        for confirm in self._confirmed(arguments):
-            reason = "the broker does not keep the message: a queue is full, or broken"
-            _resolve(confirm, Unavailable(reason))
+        reason = "the broker does not keep the message: a queue is full, or broken"
+        self._settle(arguments, Unavailable(reason))
 
-    def _confirmed(self, arguments: bytes) -> list[asyncio.Future[None]]:
-        """Remove and return the futures for which a confirm or a refusal is."""
+    def _settle(self, arguments: bytes, failure: Unavailable | None) -> None:
+        """End the messages for which a confirm or a refusal is."""
         number, is_multiple = frames.confirmed(arguments)
-        if not is_multiple:
-            confirm = self._confirms.pop(number, None)
-            return [] if confirm is None else [confirm]
-        numbers = list(takewhile(number.__ge__, self._confirms))
-        return [self._confirms.pop(each) for each in numbers]
+        numbers = [*takewhile(number.__ge__, self._sent)] if is_multiple else [number]
+        for each in numbers:
+            if (sent := self._sent.pop(each, None)) is not None:
+                self._end(sent, failure)
+
+    def _end(self, sent: _Sent, failure: Unavailable | None) -> None:
+        if self._by_id.get(sent.message_id) is sent:
+            del self._by_id[sent.message_id]
+        sent.failure = sent.failure or failure
+        self._on_end(sent)
 
     def _on_return(self, _arguments: bytes, header: bytes, _body: bytes) -> None:
-        confirm = self._by_id.get(frames.properties(header).get("message_id", ""))
-        if confirm is not None:
-            _resolve(confirm, NoQueue("no queue takes the message"))
+        sent = self._by_id.get(frames.properties(header).get("message_id", ""))
+        if sent is not None:
+            sent.failure = NoQueue("no queue takes the message")
 
     def _fail(self, closing: asyncio.Future[object]) -> None:
-        """Fail all futures that wait for a confirm, since the channel is closed."""
+        """End all messages that wait for a confirm, since the channel is closed."""
         error = "" if closing.cancelled() else str(closing.exception() or "")
-        for confirm in self._confirms.values():
-            _resolve(confirm, Unavailable(error or "the connection was lost"))
-
-
-def _resolve(confirm: asyncio.Future[None], failure: Unavailable | None = None) -> None:
-    """Resolve a future, unless its publisher has gone or its message had come back."""
-    if confirm.done():
-        return
-    if failure:
-        confirm.set_exception(failure)
-    else:
-        confirm.set_result(None)
-
-
-def _end_of(confirm: asyncio.Future[None], late: Unavailable) -> Unavailable | None:
-    """Return the failure of a message, None if it was confirmed; `late` if neither has come."""
-    if confirm.cancel() or confirm.cancelled():
-        return late
-    failure = confirm.exception()
-    return failure if failure is None or isinstance(failure, Unavailable) else late
+        sent, self._sent = self._sent, {}
+        for each in sent.values():
+            self._end(each, Unavailable(error or "the connection was lost"))
 
 
 class Publisher:
@@ -136,31 +154,37 @@ class Publisher:
         self._opening = asyncio.Lock()
         self._finding = asyncio.Lock()
         self._finder: Channel | None = None
-        self._slots = asyncio.Semaphore(MAX_UNCONFIRMED)
-        self._under_way: dict[str, asyncio.Future[None]] = {}
+        self._under_way: dict[str, _Call] = {}  # by the ids of messages that have no end
+        self._waiters: deque[asyncio.Future[None]] = deque()  # of calls that wait for an end
 
     async def publish(self, item: Publishing) -> None:
         """Publish, and wait for the confirm if there are any, PUBLISH_SECONDS at most.
 
         Raises NoQueue, or Unavailable, after which the message may be kept even so.
         """
-        with translated("not published"):
-            async with asyncio.timeout(PUBLISH_SECONDS), self._slots:
-                if self._confirms:
-                    await self._confirmed(item)
-                else:
-                    (await self._writable()).send(item)
+        call = _Call()
+        try:
+            with translated("not published"):
+                async with asyncio.timeout(PUBLISH_SECONDS):
+                    if not self._confirms:
+                        (await self._writable()).send(item)
+                        return
+                    await self._send(item, call)
+                    await call.wait()
+        finally:
+            self._forget(call)
+        if failure := call.ends[item.message_id]:
+            raise failure
 
     async def publish_all(self, items: Iterable[Publishing]) -> Mapping[str, Unavailable | None]:
         """Publish messages, each with an id of its own, and wait for their confirms.
 
         Return the end of each message by its id: None, or its failure; a message that was not begun
-        has none. All together take PUBLISH_SECONDS at most. A task and a timer for each message
-        would cost more than its publish.
+        has none. All together take PUBLISH_SECONDS at most. A task, a future and a timer for each
+        message would cost more than its publish.
         """
-        confirms: dict[str, asyncio.Future[None]] = {}
+        call = _Call()
         missing: dict[str | None, Unavailable] = {}  # by the queue that a message needs
-        refused: dict[str, Unavailable] = {}
         late = Unavailable("not published: no confirm in time")
         try:
             with translated("not published"):
@@ -168,47 +192,23 @@ class Publisher:
                     for number, item in enumerate(items, start=1):
                         if item.queue not in missing:
                             try:
-                                confirms[item.message_id] = await self._begun(item)
+                                await self._send(item, call)
                             except Unavailable as error:
                                 missing[item.queue] = error
-                        if item.message_id not in confirms:
-                            refused[item.message_id] = missing[item.queue]
+                        if item.queue in missing:
+                            call.ends[item.message_id] = missing[item.queue]
                         if number % SLICE_MESSAGES == 0:
                             await asyncio.sleep(0)
-                    if confirms:
-                        await asyncio.wait(confirms.values())
+                    await call.wait()
         except Unavailable as error:
             late = error
         finally:
-            ends = {each: _end_of(confirm, late) for each, confirm in confirms.items()}
-        return {**ends, **refused}
+            call.ends |= dict.fromkeys(call.waiting, late)
+            self._forget(call)
+        return call.ends
 
-    async def _begun(self, item: Publishing) -> asyncio.Future[None]:
-        """Send a message and return the future of its confirm, which frees its slot."""
-        await self._slots.acquire()
-        try:
-            current, confirm = await self._sent(item)
-        except BaseException:
-            self._slots.release()
-            raise
-
-        def ended(_: asyncio.Future[None]) -> None:
-            self._forget(current, item.message_id)
-            self._slots.release()
-
-        confirm.add_done_callback(ended)
-        return confirm
-
-    async def _confirmed(self, item: Publishing) -> None:
-        """Publish and wait for the confirm."""
-        current, confirm = await self._sent(item)
-        try:
-            await confirm
-        finally:
-            self._forget(current, item.message_id)
-
-    async def _sent(self, item: Publishing) -> tuple[_PublishingChannel, asyncio.Future[None]]:
-        """Publish after other messages of the same id; return the channel and the confirm.
+    async def _send(self, item: Publishing, call: _Call) -> None:
+        """Publish when there is room, and after other messages of the same id.
 
         A returned message has no number, only its id: of two of one id under way, one that was
         kept could be taken for the one that came back.
@@ -216,15 +216,38 @@ class Publisher:
         current = await self._writable()
         if item.queue is not None and item.queue not in current.found:
             await self._find(item.queue, current)
-        while (other := self._under_way.get(item.message_id)) is not None:
-            await asyncio.wait((other,))
+        while item.message_id in self._under_way or len(self._under_way) >= MAX_UNCONFIRMED:
+            await self._one_ended()
             current = await self._writable()
-        confirm = self._under_way[item.message_id] = current.publish(item)
-        return current, confirm
+        current.publish(item, call)
+        self._under_way[item.message_id] = call
+        call.waiting.add(item.message_id)
 
-    def _forget(self, current: _PublishingChannel, message_id: str) -> None:
-        del self._under_way[message_id]
-        current.forget(message_id)
+    async def _one_ended(self) -> None:
+        """Wait until a message ends; the calls that wait go on in their order."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    def _on_end(self, sent: _Sent) -> None:
+        """Pass an end to the call of the message, unless the call has given up."""
+        if self._under_way.get(sent.message_id) is sent.call:
+            del self._under_way[sent.message_id]
+            sent.call.end(sent.message_id, sent.failure)
+            self._wake()
+
+    def _forget(self, call: _Call) -> None:
+        """Forget the messages of a call that have no end: it waits for them no longer."""
+        for message_id in call.waiting:
+            del self._under_way[message_id]
+        call.waiting.clear()
+        self._wake()
+
+    def _wake(self) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
 
     async def _find(self, queue: str, current: _PublishingChannel) -> None:
         """Raise Unavailable when a queue does not exist.
@@ -263,7 +286,9 @@ class Publisher:
             await channel.consume(DIRECT_REPLY, self._on_deliver, no_ack=True)
         names = (self._connection.user, self._service)
         return _PublishingChannel(
-            channel, PublishFrames(channel.number, library.max_content_size, *names)
+            channel,
+            PublishFrames(channel.number, library.max_content_size, *names),
+            self._on_end,
         )
 
     async def _discard(self) -> None:

@@ -48,6 +48,8 @@ def masked(address: str) -> str:
 
 def masked_path(raw_path: str) -> str:
     """Return the path of a URL, still in percent-encoding, as logs may hold it: see `masked`."""
+    if "@" not in raw_path and "%" not in raw_path:
+        return raw_path
     return "/".join(without_address(unquote(part)) for part in raw_path.split("/"))
 
 

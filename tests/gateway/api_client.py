@@ -109,7 +109,11 @@ async def declare(url: str, names: Sequence[str] = QUEUES, max_length: int = 100
             arguments={**queue.arguments, "x-max-length": max_length},
             bindings=(
                 *queue.bindings,
-                *(Binding(topology.COMMANDS, f"{each.key}.*") for each in queue.bindings),
+                *(
+                    Binding(topology.SHARDED_MAILS, key)
+                    for key in topology.SHARD_KEYS
+                    if key.startswith(tuple(f"{each.key}." for each in queue.bindings))
+                ),
             ),
         )
         for queue in topology.queues(tuple(topology.Owner), scale=0.01)

@@ -7,8 +7,10 @@ from functools import partial
 from pathlib import Path
 
 import aio_pika
+import aiohttp
 import pytest
 
+from ops import ports
 from ops.simulator.behaviour import Behaviour, StageRefusals
 from ops.simulator.simulator import Simulator
 from services.sender import service
@@ -180,6 +182,32 @@ async def test_dead_letters_of_all_shards_are_in_one_queue(world: World) -> None
 
     assert letter.headers["x-origin"] in {"sender.bulk.3", "sender.bulk.7"}
     assert await depth(world.url, "sender.bulk.dead") == 2
+
+
+async def test_a_missing_shard(world: World) -> None:
+    """A sender is not ready while one of its queues is missing.
+
+    The ledger's copy alone makes a mail routed, so that the broker returns it to no program.
+    """
+    [port] = ports.unused(1)
+
+    async def answers(status: int) -> bool:
+        try:
+            async with (
+                aiohttp.ClientSession() as http,
+                http.get(f"http://127.0.0.1:{port}/readyz") as ready,
+            ):
+                return ready.status == status
+        except aiohttp.ClientConnectionError:
+            return False  # it has just been started
+
+    async with running(world.settings().model_copy(update={"health_port": port})):
+        await until(partial(answers, 200))
+        async with await aio_pika.connect(world.url) as theirs, theirs.channel() as channel:
+            await channel.queue_delete("sender.bulk.7")
+        await until(partial(answers, 503))
+        await declare(world.url, topology.EXCHANGES, topology.queues(scale=DELAY_SCALE))
+        await until(partial(answers, 200))
 
 
 async def test_a_message_without_a_type_is_read_by_its_key(world: World) -> None:

@@ -10,7 +10,6 @@ from shared.contracts import (
     Answer,
     Contract,
     DomainDescribed,
-    Event,
     Question,
     decode,
     encode,
@@ -72,7 +71,7 @@ def test_a_publishing_has_the_type_and_id_of_its_message(message: Contract) -> N
     assert made.message_id == made.correlation_id == message.id
     assert made.mandatory is message.must_arrive
     assert made.persistent is not isinstance(message, Question)
-    assert made.exchange == (topology.EVENTS if isinstance(message, Event) else topology.COMMANDS)
+    assert made.exchange == topology.exchange_of(message)
 
 
 def test_an_answer_has_no_exchange() -> None:
@@ -102,7 +101,7 @@ def test_the_asker_gets_copies_of_events_and_answers() -> None:
 
     assert [(item.exchange, item.routing_key) for item in made] == [
         (topology.EVENTS, "email.delivered"),
-        (topology.COMMANDS, topology.routing_key(SEND)),
+        (topology.exchange_of(SEND), topology.routing_key(SEND)),
         ("", ASKED.reply_to),
         ("", ASKED.reply_to),
     ]

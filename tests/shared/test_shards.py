@@ -76,6 +76,7 @@ def test_each_shard_has_a_queue_and_all_share_their_dead_letters(category: Categ
     """An operator sees the dead letters of a class in one queue, with their origin in a header."""
     for shard, queue in enumerate(topology.shard_queues(category)):
         sent = takers(topology.COMMANDS, f"email.send.{category}.{shard}")
+        assert takers(topology.SHARDED_MAILS, f"email.send.{category}.{shard}") == sent
         assert {name for name in sent if name.startswith("sender.")} == {queue}
         alike = BY_NAME[topology.sending_queue(category)].arguments
         assert BY_NAME[queue].arguments == {**alike, "x-dead-letter-routing-key": queue}

@@ -180,7 +180,7 @@ def parse(content: bytes) -> Any:  # noqa: ANN401 -- whatever JSON holds
         value = orjson.loads(content)
         # Which of two values counts differs between parsers (RFC 8259 4): a proxy may check one and
         # this program read the other. Only the standard library's parser shows both.
-        json.loads(content, object_pairs_hook=_check_keys, parse_int=str, parse_float=str)
+        _KEY_CHECKER.decode(content.decode())
     except (ValueError, RecursionError):
         raise Problem(MALFORMED, "The body is not JSON in UTF-8.") from None
     return value
@@ -191,6 +191,9 @@ def _check_keys(pairs: Sequence[tuple[str, object]]) -> None:
         [(twice, _)] = Counter(key for key, _ in pairs).most_common(1)
         name = twice[:MAX_NAME_CHARS]
         raise Problem(MALFORMED, f'The key "{name}" is there more than once.')
+
+
+_KEY_CHECKER = json.JSONDecoder(object_pairs_hook=_check_keys, parse_int=str, parse_float=str)
 
 
 def unpack(content: bytes, coding: str, limit: int) -> bytes:

@@ -94,14 +94,14 @@ async def test_an_unchanged_database_is_not_read_again(
     store = ClientStore(database)
     await store.register(new(), {})
     asked = 0
-    read = database.read
+    read = database.read_inline
 
-    async def counted(work: Callable[[sa.Connection], Any]) -> Any:  # noqa: ANN401 -- as `read`
+    async def counted(work: Callable[[sa.Connection], Any]) -> Any:  # noqa: ANN401 -- as `read_inline`
         nonlocal asked
         asked += 1
         return await read(work)
 
-    monkeypatch.setattr(database, "read", counted)
+    monkeypatch.setattr(database, "read_inline", counted)
     for _ in range(5):
         assert await store.client(KEY) == SHOP
         assert await store.client(ApiKey("bank", "k1")) is None
