@@ -4,11 +4,10 @@ A link holds an opaque token, sealed (AES-256-GCM): it shows no address, cannot 
 no table. The same subscription has another token in each mail, and each works for a year.
 """
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
 
-import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 from yarl import URL
 
@@ -17,8 +16,7 @@ from shared.runtime.sealing import Sealer
 
 LINK_DAYS = 365
 MAX_TOKEN_CHARS = 2_000
-MAX_URL_CHARS = 200
-_CONTEXT = "link"
+MAX_URL_CHARS = 200  # the longest link is a header line of 950 octets; 998 are allowed
 
 
 class LinkKind(StrEnum):
@@ -65,19 +63,39 @@ class Links:
 
     def to(self, subscription: LinkedSubscription) -> str:
         """Return the link of a subscription."""
-        content = subscription.model_dump_json(exclude_none=True).encode()
-        return f"{self._url}/{subscription.kind}/{self._sealer.seal(content, _CONTEXT)}"
+        token = self._sealer.seal(_packed(subscription), subscription.kind)
+        return f"{self._url}/{subscription.kind}/{token}"
 
     def read(self, kind: LinkKind, token: str, now: datetime) -> LinkedSubscription | None:
         """Return the facts in a token, None for one that is unknown, of another kind or too old."""
         if len(token) > MAX_TOKEN_CHARS:
             return None
         try:
-            content = self._sealer.open(token, _CONTEXT)
-            found = LinkedSubscription.model_validate(orjson.loads(content))
+            found = _unpacked(kind, self._sealer.open(token, kind))
         except (ValueError, ValidationError):
             return None
-        return found if found.kind is kind and found.expires_at > now else None
+        return found if found.expires_at > now else None
+
+
+def _packed(subscription: LinkedSubscription) -> bytes:
+    """Return the facts in lines, half as long as in JSON; none of them has a line's end."""
+    end = str(int(subscription.expires_at.timestamp()))
+    client, locale = subscription.client or "", subscription.locale or ""
+    lines = (end, client, subscription.content_type, locale, subscription.email)
+    return "\n".join(lines).encode()
+
+
+def _unpacked(kind: LinkKind, content: bytes) -> LinkedSubscription:
+    """Return the facts in a token. Raises ValueError or ValidationError."""
+    end, client, content_type, locale, email = content.decode().split("\n")
+    return LinkedSubscription(
+        kind=kind,
+        client=client or None,
+        email=email,
+        content_type=content_type,
+        locale=locale or None,
+        expires_at=datetime.fromtimestamp(int(end), UTC),
+    )
 
 
 def link_end(now: datetime) -> datetime:

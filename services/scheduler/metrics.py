@@ -4,7 +4,8 @@ from prometheus_client import Counter
 
 RELEASED = Counter(
     "postrider_newsletters",
-    "Due newsletters: published, unconfirmed, skipped as missed, unfit for their content type",
+    "Due newsletters: published, unconfirmed, skipped as missed, unfit for their content type,"
+    " failed",
     ("end",),
 )
 LATER = Counter(

@@ -7,9 +7,9 @@ from typing import NamedTuple
 from services.scheduler.recurrence import Recurrence
 from shared.contracts import Missed
 
-# A period that is due for longer was missed: no scheduler ran, or the broker took no mail. Runs
-# that are spread and paced are late as well, but not by as much.
+# A period that is due for longer was missed: no scheduler ran, or the queue of mails was full.
 LATE = timedelta(hours=1)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 class Plan(NamedTuple):
@@ -22,8 +22,9 @@ class Plan(NamedTuple):
 def plan(recurrence: Recurrence, missed: Missed, period: datetime, now: datetime) -> Plan:
     """Return what a subscription whose next period is `period` has to be sent now.
 
-    Before the period, when the clock was set back, that is nothing. No period is mailed twice: the
-    following one is always later.
+    Its delay is taken off `now`: until then its run waits for its part of the spread, and is not
+    late. Before the period, when the clock was set back, it is sent nothing. No period is mailed
+    twice: the following one is always later.
     """
     if period > now:
         return Plan(None, period)
@@ -37,8 +38,12 @@ def plan(recurrence: Recurrence, missed: Missed, period: datetime, now: datetime
     return Plan(None if skips else last, recurrence.after(last))
 
 
-def due_at(subscription_id: str, period: datetime, spread: timedelta) -> datetime:
-    """Return when a period is mailed: the same part of `spread` after it for one subscription."""
+def delay(subscription_id: str, spread: timedelta) -> timedelta:
+    """Return how long after a period it is mailed: the same part of `spread` each time."""
     digest = blake2b(subscription_id.encode(), digest_size=4).digest()
-    share = int.from_bytes(digest, "big") / (1 << 32)
-    return period.astimezone(UTC) + spread * share
+    return spread * (int.from_bytes(digest, "big") / (1 << 32)) // _MILLISECOND * _MILLISECOND
+
+
+def due_at(subscription_id: str, period: datetime, spread: timedelta) -> datetime:
+    """Return when a period is mailed."""
+    return period.astimezone(UTC) + delay(subscription_id, spread)

@@ -40,7 +40,9 @@ class Recurrence:
 
     def last(self, until: datetime, period: datetime) -> datetime:
         """Return the last period up to a moment, which is `period` or a later one."""
-        return period if self.after(period) > until else _last(self, until, period)
+        # The clocks of all zones are whole minutes apart, and so are periods.
+        minute = until.replace(second=0, microsecond=0)
+        return period if self.after(period) > until else _last(self, minute, period)
 
     def find_last(self, until: datetime, period: datetime) -> datetime:
         """Return the same as `last`, which keeps what this finds in a millisecond."""

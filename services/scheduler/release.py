@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import chain
+from typing import NamedTuple
 from uuid import NAMESPACE_OID, uuid5
 
 import structlog
@@ -12,8 +14,8 @@ import structlog
 from services.scheduler import metrics
 from services.scheduler.content import Content
 from services.scheduler.newsletters import NewsletterMaker
-from services.scheduler.plan import Plan, due_at, plan
-from services.scheduler.store.due import DueStore, DueSubscription, Step, Taken
+from services.scheduler.plan import Plan, delay, due_at, plan
+from services.scheduler.store.due import FAR, DueStore, DueSubscription, Step, Taken
 from services.scheduler.store.later import DueMail, LaterStore
 from shared.contracts import Contract, EmailCancelled, SendEmail
 from shared.errors import Unavailable
@@ -23,12 +25,25 @@ LOOK_SECONDS = 0.5  # between two looks for what is due
 MAX_MAILS_TAKEN = 16  # for later, each with its attachments in memory
 MAX_TAKEN = 500  # subscriptions at a time
 MAX_MADE = 50  # mails between two turns of the event loop
+MAX_MADE_CHARS = 8 << 20  # of the mails in memory
 
 PublishAll = Callable[[Sequence[Contract]], Awaitable[Mapping[str, Unavailable]]]
 # By client and name; without those that are unknown.
 FindContents = Callable[[set[tuple[str, str]]], Awaitable[Mapping[tuple[str, str], Content]]]
 
 logger = structlog.get_logger(__name__)
+
+
+class _Made(NamedTuple):
+    """The next step of a subscription, and its mail if it is sent one."""
+
+    step: Step
+    mail: SendEmail | None
+
+    @property
+    def size(self) -> int:
+        """The characters of the mail."""
+        return 0 if self.mail is None else len(self.mail.html or "") + len(self.mail.text or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,40 +74,73 @@ class Releaser:
             await self._release(taken)
             await asyncio.sleep(len(taken.subscriptions) / self.rate - (clock() - begun))
 
+    async def set_back(self) -> None:
+        """Set back what is due far after the next period, since the clock was ahead for a time.
+
+        Such subscriptions would get no mail until then. Raises Retry.
+        """
+        found = await self.store.far_ahead()
+        for recurrence, last in found.recurrences:
+            following = recurrence.after(found.at)
+            if last > following + FAR:
+                due = partial(due_at, period=following, spread=self.spread)
+                count = await self.store.set_back(recurrence, following, due)
+                logger.warning("set back: the clock was ahead", subscriptions=count, to=following)
+
     async def _release(self, taken: Taken) -> None:
         names = {(each.client, each.content_type) for each in taken.subscriptions}
         contents = await self.find_contents(names)
-        halted: list[str] = []
-        steps: list[Step] = []
-        mails: dict[str, SendEmail] = {}
+        halted: list[DueSubscription] = []
+        made: list[_Made] = []
+        size = 0
         for number, each in enumerate(taken.subscriptions, 1):
             if number % MAX_MADE == 0:
                 await asyncio.sleep(0)
             content = contents.get((each.client, each.content_type))
             if content is None or content.paused:
-                halted.append(each.id)
+                halted.append(each)
                 continue
-            planned = plan(each.recurrence, each.missed, each.period, taken.at)
-            mail = self._make(each, content, planned, taken.at)
-            if mail is not None:
-                mails[each.id] = mail
-            steps.append(self._step(each, planned, mail))
-        failures = await self.publish_all([*mails.values()]) if mails else {}
+            one = self._make(each, content, taken.at)
+            if one is None:
+                continue
+            made.append(one)
+            size += one.size
+            if size > MAX_MADE_CHARS:
+                await self._publish(taken.token, made)
+                made, size = [], 0
+        await self._publish(taken.token, made)
+        if halted:
+            await self.store.halt(taken.token, halted)
+
+    async def _publish(self, token: str, made: Sequence[_Made]) -> None:
+        """Publish mails; move on the subscriptions whose mail was confirmed, or which have none."""
+        mails = [each.mail for each in made if each.mail is not None]
+        failures = await self.publish_all(mails) if mails else {}
         if failures:
             metrics.RELEASED.labels("unconfirmed").inc(len(failures))
             logger.warning("newsletters were not confirmed", count=len(failures))
-        kept = [
-            each
-            for each in steps
-            if (mail := mails.get(each.subscription.id)) is None or mail.id not in failures
-        ]
         metrics.RELEASED.labels("published").inc(len(mails) - len(failures))
-        if halted:
-            await self.store.halt(taken.token, halted)
+        kept = [each.step for each in made if each.mail is None or each.mail.id not in failures]
         if kept:
-            await self.store.move(taken.token, kept)
+            await self.store.move(token, kept)
 
-    def _make(
+    def _make(self, due: DueSubscription, content: Content, now: datetime) -> _Made | None:
+        """Return what a subscription is sent now; None for one that is tried again after its lease.
+
+        No subscription stops the others of its batch, whatever is wrong with it.
+        """
+        try:
+            wait = delay(due.id, self.spread)
+            planned = plan(due.recurrence, due.missed, due.period, now - wait)
+            mail = self._mail(due, content, planned, now)
+        except Exception:
+            metrics.RELEASED.labels("failed").inc()
+            logger.exception("a newsletter could not be made", subscription=due.id)
+            return None
+        mailed = planned.mailed if mail else None
+        return _Made(Step(due, mailed, planned.following, planned.following + wait), mail)
+
+    def _mail(
         self, due: DueSubscription, content: Content, planned: Plan, now: datetime
     ) -> SendEmail | None:
         if planned.mailed is None:
@@ -105,14 +153,6 @@ class Releaser:
             metrics.RELEASED.labels("unfit").inc()
             logger.warning("variables do not fit", subscription=due.id, reason=str(error))
             return None
-
-    def _step(self, due: DueSubscription, planned: Plan, mail: SendEmail | None) -> Step:
-        return Step(
-            due,
-            planned.mailed if mail else None,
-            planned.following,
-            due_at(due.id, planned.following, self.spread),
-        )
 
 
 @dataclass(frozen=True, slots=True)

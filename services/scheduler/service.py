@@ -49,6 +49,7 @@ MAX_QUESTIONS_IN_FLIGHT = 32
 MAX_EVENTS_IN_FLIGHT = 64
 MAX_MAILS_IN_FLIGHT = 64
 PURGE_SECONDS = 3600.0
+SET_BACK_SECONDS = 3600.0
 
 
 async def run(settings: SchedulerSettings, stop: asyncio.Event) -> None:
@@ -88,6 +89,7 @@ async def run(settings: SchedulerSettings, stop: asyncio.Event) -> None:
                 drain=settings.drain_seconds,
             ),
             lifecycle.repeating(releaser.run, LOOK_SECONDS, "newsletters"),
+            lifecycle.repeating(releaser.set_back, SET_BACK_SECONDS, "periods far ahead"),
             lifecycle.repeating(
                 LaterReleaser(mails, broker.publish_all, _utc_now).run,
                 LOOK_SECONDS,

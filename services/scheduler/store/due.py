@@ -1,7 +1,7 @@
 """Subscriptions whose mail is due: taken by one scheduler, then moved on to their next period."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import count
@@ -11,11 +11,11 @@ from uuid import uuid4
 import sqlalchemy as sa
 
 from services.scheduler.recurrence import Recurrence
-from services.scheduler.store.tables import runs, subscriptions
+from services.scheduler.store.tables import content_types, runs, subscriptions
 from shared.contracts import Missed
 from shared.storage import dialect
 from shared.storage.database import Database, HandlerDatabase
-from shared.storage.dialect import MILLISECONDS_PER_SECOND, Clock, Prepared
+from shared.storage.dialect import Clock, Prepared
 
 _SUBSCRIPTION = tuple(
     subscriptions.c[name]
@@ -24,10 +24,13 @@ _SUBSCRIPTION = tuple(
         *("variables", "missed", "retries", "locale", "period_at"),
     )
 )
+_CONTENT_KEY = (content_types.c.client, content_types.c.name)
 _RUN = ("client", "content_type", "period_at", "published")
 _COUNT = dialect.insert_text(
     runs, _RUN, {"unknown_mailboxes": "0", "complaints": "0"}, add=["published"]
 )
+_TIMES = (subscriptions.c.frequency, subscriptions.c.timezone, subscriptions.c.at)
+FAR = timedelta(days=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -62,6 +65,13 @@ class Taken(NamedTuple):
     token: str
     at: datetime
     subscriptions: Sequence[DueSubscription]
+
+
+class FarAhead(NamedTuple):
+    """Recurrences, each with its last period, at a time of the database."""
+
+    at: datetime
+    recurrences: Sequence[tuple[Recurrence, datetime]]
 
 
 class Leases:
@@ -101,13 +111,24 @@ class DueStore:
         """
         return await self._database.write(lambda c: self._in(c).move(c, token, steps))
 
-    async def halt(self, token: str, ids: Sequence[str]) -> None:
-        """Keep subscriptions of a paused content type until it is resumed."""
-        await self._database.write(lambda c: self._in(c).halt(c, token, ids))
+    async def halt(self, token: str, halted: Sequence[DueSubscription]) -> None:
+        """Keep subscriptions whose content type is paused until it is resumed."""
+        await self._database.write(lambda c: self._in(c).halt(c, token, halted))
 
-    async def seconds_to_next(self) -> float | None:
-        """Return the seconds until the next subscription is due, None if there is none."""
-        return await self._database.read(lambda c: self._in(c).seconds_to_next(c))
+    async def far_ahead(self) -> FarAhead:
+        """Return the recurrences with a period that is far ahead of the database's time."""
+        return await self._database.read(lambda c: self._in(c).far_ahead(c))
+
+    async def set_back(
+        self, recurrence: Recurrence, following: datetime, due_at: Callable[[str], datetime]
+    ) -> int:
+        """Write a period to those of a recurrence that are far ahead of it; return how many.
+
+        Call `due_at` with the id of each, for the time at which it is mailed.
+        """
+        return await self._database.write_all(
+            lambda c: self._in(c).set_back(c, recurrence, following, due_at)
+        )
 
     def _in(self, connection: sa.Connection) -> "_DueTable":
         if self._table is None:
@@ -149,15 +170,53 @@ class _DueTable:
             dialect.run(connection, _COUNT, counts)
         return len(moved)
 
-    def halt(self, connection: sa.Connection, token: str, ids: Sequence[str]) -> None:
-        """Remove the due time of rows that still have the token."""
-        self._halt.run(connection, [(each,) for each in ids], holder=token)
+    def halt(
+        self, connection: sa.Connection, token: str, halted: Sequence[DueSubscription]
+    ) -> None:
+        """Remove the due time of rows that still have the token, unless they were resumed."""
+        keys = sorted({(each.client, each.content_type) for each in halted})
+        # Locked until the commit, or who resumes them in between would not find these rows.
+        look = sa.select(*_CONTENT_KEY, content_types.c.paused_at).with_for_update(read=True)
+        found = connection.execute(look.where(sa.tuple_(*_CONTENT_KEY).in_(keys)))
+        going = {(row.client, row.name) for row in found if row.paused_at is None}
+        ids = [each.id for each in halted if (each.client, each.content_type) not in going]
+        if ids:
+            self._halt.run(connection, [(each,) for each in sorted(ids)], holder=token)
 
-    def seconds_to_next(self, connection: sa.Connection) -> float | None:
-        """Return the distance of the first row in the index."""
-        first = sa.select(sa.func.min(subscriptions.c.due_at) - self._now)
-        left: int | None = connection.execute(first).scalar_one()
-        return None if left is None else max(0.0, left / MILLISECONDS_PER_SECOND)
+    def far_ahead(self, connection: sa.Connection) -> FarAhead:
+        """Group the periods that are more than FAR ahead by their recurrence."""
+        now: int = connection.execute(sa.select(self._now)).scalar_one()
+        last = sa.func.max(subscriptions.c.period_at)
+        look = (
+            sa.select(*_TIMES, last)
+            .where(subscriptions.c.period_at > now + FAR // _MILLISECOND)
+            .group_by(*_TIMES)
+        )
+        return FarAhead(
+            moment(now),
+            [(Recurrence(*times), moment(at)) for *times, at in connection.execute(look)],
+        )
+
+    def set_back(
+        self,
+        connection: sa.Connection,
+        recurrence: Recurrence,
+        following: datetime,
+        due_at: Callable[[str], datetime],
+    ) -> int:
+        """Write a period to MAX_ROWS rows of a recurrence that are more than FAR ahead of it."""
+        table = subscriptions.c
+        given = (recurrence.frequency, recurrence.timezone, recurrence.at)
+        same = [
+            column.is_not_distinct_from(value) for column, value in zip(_TIMES, given, strict=True)
+        ]
+        is_ahead = table.period_at > milliseconds(following + FAR)
+        look = sa.select(table.id).where(*same, is_ahead, table.due_at.is_not(None))
+        found = connection.execute(look.limit(dialect.MAX_ROWS)).scalars()
+        rows = [(each, milliseconds(following), milliseconds(due_at(each))) for each in found]
+        if rows:
+            self._set_back.run(connection, rows)
+        return len(rows)
 
     @cached_property
     def _take(self) -> Prepared:
@@ -182,15 +241,12 @@ class _DueTable:
 
     @cached_property
     def _move(self) -> Prepared:
-        table = subscriptions.c
-        given = dialect.rows(table.id, table.period_at, table.due_at)
-        move = (
-            sa.update(subscriptions)
-            .where(table.id == given.c.id, table.token == sa.bindparam("holder", type_=sa.Text))
-            .values(period_at=given.c.period_at, due_at=given.c.due_at, token=None)
-            .returning(table.id)
-        )
-        return Prepared(self._connection, move)
+        is_own = subscriptions.c.token == sa.bindparam("holder", type_=sa.Text)
+        return Prepared(self._connection, _moves(is_own).returning(subscriptions.c.id))
+
+    @cached_property
+    def _set_back(self) -> Prepared:
+        return Prepared(self._connection, _moves(sa.true()))
 
     @cached_property
     def _halt(self) -> Prepared:
@@ -202,6 +258,16 @@ class _DueTable:
             .values(due_at=None, token=None)
         )
         return Prepared(self._connection, halt)
+
+
+def _moves(which: sa.ColumnElement[bool]) -> sa.Update:
+    table = subscriptions.c
+    given = dialect.rows(table.id, table.period_at, table.due_at)
+    return (
+        sa.update(subscriptions)
+        .where(table.id == given.c.id, which)
+        .values(period_at=given.c.period_at, due_at=given.c.due_at, token=None)
+    )
 
 
 def _subscription(row: Sequence[Any]) -> DueSubscription:

@@ -1,0 +1,91 @@
+"""Tests of the period that is mailed now."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from services.scheduler.plan import LATE, Plan, delay, due_at, plan
+from services.scheduler.recurrence import Recurrence
+from shared.contracts import Missed
+
+DAILY = Recurrence("@daily", "UTC", "08:00")
+OFTEN = Recurrence("*/10 * * * *")
+FIRST = datetime(2026, 3, 1, 8, tzinfo=UTC)
+DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("missed", Missed)
+@pytest.mark.parametrize("after", [timedelta(0), 30 * MINUTE, LATE])
+def test_a_period_that_is_not_late(missed: Missed, after: timedelta) -> None:
+    """A period whose time has come is mailed, whatever is to become of missed ones."""
+    assert plan(DAILY, missed, FIRST, FIRST + after) == Plan(FIRST, FIRST + DAY)
+
+
+@pytest.mark.parametrize(
+    ("missed", "planned"),
+    [
+        (Missed.ALL, Plan(FIRST, FIRST + DAY)),
+        (Missed.LATEST, Plan(FIRST + 3 * DAY, FIRST + 4 * DAY)),
+        (Missed.SKIP, Plan(None, FIRST + 4 * DAY)),
+    ],
+)
+def test_after_days_without_a_scheduler(missed: Missed, planned: Plan) -> None:
+    """Of the periods that were missed all, the last one or none are mailed, as the policy says."""
+    assert plan(DAILY, missed, FIRST, FIRST + 3 * DAY + 2 * LATE) == planned
+
+
+def test_skipping_mails_the_one_that_is_not_late() -> None:
+    """Of several missed periods the last one is mailed if it is not late."""
+    now = FIRST + 3 * DAY + 5 * MINUTE
+
+    assert plan(DAILY, Missed.SKIP, FIRST, now) == Plan(FIRST + 3 * DAY, FIRST + 4 * DAY)
+
+
+def test_all_are_mailed_one_by_one() -> None:
+    """With `all` each missed period follows the one before, up to now."""
+    now, period, mailed = FIRST + 65 * MINUTE, FIRST, list[datetime | None]()
+    while period <= now:
+        planned = plan(OFTEN, Missed.ALL, period, now)
+        mailed.append(planned.mailed)
+        period = planned.following
+
+    assert mailed == [FIRST + number * 10 * MINUTE for number in range(7)]
+
+
+@pytest.mark.parametrize("missed", Missed)
+def test_a_clock_that_was_set_back(missed: Missed) -> None:
+    """Before its period a subscription is sent nothing, and waits for the same one."""
+    assert plan(DAILY, missed, FIRST, FIRST - DAY) == Plan(None, FIRST)
+
+
+@pytest.mark.parametrize("missed", Missed)
+@pytest.mark.parametrize("ahead", [timedelta(0), MINUTE, LATE * 2, DAY, 40 * DAY])
+def test_no_period_comes_back(missed: Missed, ahead: timedelta) -> None:
+    """The following period is later than the one before, and than the one that is mailed."""
+    planned = plan(DAILY, missed, FIRST, FIRST + ahead)
+
+    assert planned.following > (planned.mailed or FIRST)
+
+
+def test_runs_are_spread() -> None:
+    """Subscriptions are mailed over the whole spread, each always at the same part of it."""
+    spread = timedelta(minutes=10)
+    delays = [delay(f"{number:032x}", spread) for number in range(1000)]
+
+    assert delays == [delay(f"{number:032x}", spread) for number in range(1000)]
+    assert all(timedelta(0) <= each < spread for each in delays)
+    assert {each // MINUTE for each in delays} == set(range(10))
+    assert due_at(f"{7:032x}", FIRST, spread) == FIRST + delays[7]
+
+
+def test_a_spread_beyond_the_next_period_loses_none() -> None:
+    """A run that waits for its part of a long spread is not late, and no later one replaces it."""
+    spread, wait = timedelta(hours=10), timedelta(hours=9)
+    for missed in Missed:
+        period = FIRST
+        for number in range(1, 4):
+            now = period + wait
+            planned = plan(OFTEN, missed, period, now - wait)
+            assert planned == Plan(period, FIRST + number * 10 * MINUTE)
+            period = planned.following
+    assert delay("x", spread) % timedelta(milliseconds=1) == timedelta(0)
