@@ -23,7 +23,7 @@ from aiosmtplib import SMTP
 from benchmarks import arrive, mail, postfix, report, sink
 from benchmarks.bench import Bench, BenchError, BenchPlan, in_turns, load_average
 from benchmarks.report import Series
-from benchmarks.services import NO_CLIENT, Vhost, mean
+from benchmarks.services import MEASURED, NO_CLIENT, Vhost, mean
 from benchmarks.sink import Sink
 from shared.consumer import Subscription
 from shared.contracts import Category, EmailDelivered
@@ -76,7 +76,7 @@ async def drained(
 
     A `recorded` one has a ledger beside it, which records commands and outcomes meanwhile.
     """
-    owners = [each for each in Owner if recorded or each is not Owner.LEDGER]
+    owners = [each for each in MEASURED if recorded or each is not Owner.LEDGER]
     async with Vhost.opened(bench, owners) as vhost:
         ids = {str(uuid.uuid4()) for _ in range(plan.count)}
         await vhost.fill(sorted(ids), clients=clients)

@@ -46,7 +46,10 @@ pytestmark = [pytest.mark.container, pytest.mark.timeout(600)]
 OURS = {
     "classifier": {"AMQP_URL", "DATABASE_URL"},
     "ledger": {"AMQP_URL", "DATABASE_URL", "SUPPRESSION_KEY"},
-    "gateway": {"AMQP_URL", "DATABASE_URL", "GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET"},
+    "gateway": {
+        *("AMQP_URL", "DATABASE_URL", "GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET", "LINK_KEY")
+    },
+    "scheduler": {"AMQP_URL", "DATABASE_URL", "LINK_KEY"},
     "otp": {"AMQP_URL", "DATABASE_URL", "OTP_KEY", "SEALING_KEY"},
     "sender": {"AMQP_URL", "DATABASE_URL", "SEALING_KEY", "SUPPRESSION_KEY"},
     "rabbitmq": {"RABBITMQ_DEFAULT_PASS"},

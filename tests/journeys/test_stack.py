@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ops.process import ProcessRecord
+from shared.topology import Owner
 from tests.journeys.stack import Stack, fresh_environ, running
 from tests.journeys.user import User
 from tests.waiting import until
@@ -33,7 +34,7 @@ async def test_a_second_stack_finds_its_data(tmp_path: Path) -> None:
     left = [process for process in started if process.runs]
 
     assert code == 0
-    assert len(started) >= 6
+    assert len(started) >= 7
     assert left == []
     assert not (first.run_dir / "stack.json").exists()
 
@@ -116,6 +117,6 @@ def test_the_record_says_where_everything_is(stack: Stack) -> None:
         "mailbox_url",
         "services",
     }
-    assert set(record["services"]) == {"gateway", "sender", "otp", "classifier", "ledger"}
+    assert set(record["services"]) == set(Owner)
     assert all(set(each) == {"pid", "health_url"} for each in record["services"].values())
     assert mode == 0o600

@@ -118,7 +118,7 @@ def test_administrators_agree(root: Path) -> None:
     assert written["roles"]["PGPASSWORD"] == written["postgres"]["POSTGRES_PASSWORD"]
 
 
-def test_only_otp_and_sender_share_a_secret(root: Path) -> None:
+def test_services_share_the_secrets_of_what_they_exchange_alone(root: Path) -> None:
     """No other service can read a code, sign a client's key or publish as another."""
     written = read(root)
     shared = {
@@ -133,6 +133,7 @@ def test_only_otp_and_sender_share_a_secret(root: Path) -> None:
     assert shared == {
         ("otp", "sender", "SEALING_KEY"),
         ("ledger", "sender", "SUPPRESSION_KEY"),
+        ("gateway", "scheduler", "LINK_KEY"),
     }
 
 

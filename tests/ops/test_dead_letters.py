@@ -97,6 +97,8 @@ def test_every_dead_queue_is_known() -> None:
         "sender.addresses.dead",
         "ledger.mail.dead",
         "ledger.commands.dead",
+        "scheduler.mail.dead",
+        "scheduler.addresses.dead",
         topology.UNROUTED,
     }
 

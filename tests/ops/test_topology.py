@@ -2,8 +2,7 @@
 
 import argparse
 import asyncio
-import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -43,6 +42,7 @@ from tests.ops.dying import settled
 from tests.proxy import Proxy
 from tests.tap import depth, publish_raw
 from tests.waiting import PATIENCE_SECONDS
+from tests.world import PASSWORDS
 
 pytestmark = pytest.mark.rabbit
 
@@ -53,11 +53,11 @@ REPORT = FeedbackReported(
     sightings=(Sighting(id="s-1", domain="example.com", kind=Kind.BOUNCED, at=MOMENT),),
 )
 ADA = "ada@example.com"
-PASSWORDS: Mapping[str, str] = {owner: secrets.token_hex(16) for owner in Owner}
 WORK = {
     Owner.SENDER: topology.sending_queue(Category.BULK),
     Owner.OTP: topology.OTP_COMMANDS,
     Owner.CLASSIFIER: topology.EVIDENCE,
+    Owner.SCHEDULER: topology.SCHEDULER_MAIL,
     Owner.LEDGER: topology.LEDGER_MAIL,
 }
 
@@ -272,6 +272,7 @@ async def test_own_messages_are_delayed_and_dead_lettered(
         Owner.SENDER: mail(),
         Owner.OTP: IssueCode(id="i-1", email=ADA),
         Owner.CLASSIFIER: REPORT,
+        Owner.SCHEDULER: mail().model_copy(update={"scheduled_at": MOMENT}),
         Owner.LEDGER: mail(),
     }[owner]
     async with (

@@ -26,6 +26,7 @@ _SECRETS = {
     "OTP_KEY",
     "SEALING_KEY",
     "SUPPRESSION_KEY",
+    "LINK_KEY",
 }
 
 
@@ -113,11 +114,12 @@ def _of(service: str, **environ: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("service", "secrets"),
     [
-        ("gateway", {"GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET"}),
+        ("gateway", {"GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET", "LINK_KEY"}),
         ("otp", {"OTP_KEY", "SEALING_KEY"}),
         ("sender", {"SEALING_KEY", "SUPPRESSION_KEY"}),
         ("classifier", set()),
         ("ledger", {"SUPPRESSION_KEY"}),
+        ("scheduler", {"LINK_KEY"}),
     ],
 )
 def test_a_service_gets_its_own_secrets_alone(service: str, secrets: set[str]) -> None:
@@ -194,7 +196,7 @@ def test_what_the_stack_has_to_know_is_its_own() -> None:
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_file_of_another_service_changes_nothing(service: str) -> None:
     """A section of the file is for one service."""
-    assert _with_file(service, {"scheduler": {"from": "x", "key": "x"}}) == _of(service)
+    assert _with_file(service, {"webhooks": {"from": "x", "key": "x"}}) == _of(service)
 
 
 def test_a_list_of_relays_is_in_the_place_of_the_simulator() -> None:
