@@ -285,9 +285,9 @@ def link_routes(views: LinkViews) -> Sequence[web.RouteDef]:
     """Return the routes of the pages behind the links in mails, which need no key."""
     return [
         web.get(links.UNSUBSCRIBE_PATH, views.show_unsubscribe),
-        web.post(links.UNSUBSCRIBE_PATH, views.unsubscribe),
+        web.post(links.UNSUBSCRIBE_PATH, views.unsubscribe, expect_handler=expect),
         web.get(links.CONFIRM_PATH, views.show_confirm),
-        web.post(links.CONFIRM_PATH, views.confirm),
+        web.post(links.CONFIRM_PATH, views.confirm, expect_handler=expect),
     ]
 
 

@@ -20,6 +20,7 @@ from services.gateway.api.request import (
     CLIENT,
     CLIENT_ADDRESS,
     RATE_LIMIT,
+    REASON,
     RELEASE,
     REPEATABLE,
     REPLAYED,
@@ -29,6 +30,7 @@ from services.gateway.api.response import COMMON_HEADERS, problem_response
 from services.gateway.client_address import Network
 from services.gateway.clients import idempotency
 from shared.errors import NoAnswer, Unavailable
+from shared.links import LinkKind
 from shared.runtime import log
 from shared.runtime.http_connections import LimitedProtocol
 from shared.runtime.metrics import SECONDS_BUCKETS
@@ -46,9 +48,9 @@ REFUSED = Counter(
 # Asked every few seconds by machines: neither counted, logged nor limited.
 UNOBSERVED_PATHS = frozenset({"/ping", "/healthz", "/readyz", "/metrics"})
 REQUEST_ID = web.RequestKey("request_id", str)
-REASON = web.RequestKey("reason", str)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")  # safe in a log and in a header
+_LINK_PATH = re.compile(rf"(/(?:{'|'.join(LinkKind)})/).*", re.IGNORECASE)
 MAX_LINE_BYTES = 8190  # of the request line and of a header field, as the library has it
 # By the limit that ends a connection; any other is a time-out.
 _FAREWELLS: Mapping[str, Problem] = {
@@ -187,7 +189,7 @@ def _log(request: web.Request, status: int, seconds: float) -> None:
     client, subject = request.get(CLIENT), request.get(SUBJECT)
     fields = {
         "method": request.method,
-        "path": log.masked_path(request.rel_url.raw_path),
+        "path": _logged_path(request.rel_url.raw_path),
         "status": status,
         "seconds": round(seconds, 4),
         "remote": request.get(CLIENT_ADDRESS),
@@ -196,6 +198,11 @@ def _log(request: web.Request, status: int, seconds: float) -> None:
         "reason": request.get(REASON),
     }
     logger.info("request", **{name: value for name, value in fields.items() if value is not None})
+
+
+def _logged_path(raw_path: str) -> str:
+    """Return a path without the token of a link in a mail, by which anybody may unsubscribe."""
+    return _LINK_PATH.sub(r"\1***", log.masked_path(raw_path))
 
 
 class GatewayProtocol(LimitedProtocol):

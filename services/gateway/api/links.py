@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qs
@@ -16,7 +17,8 @@ from urllib.parse import parse_qs
 import jinja2
 from aiohttp import web
 
-from services.gateway.api.request import REPEATABLE
+from services.gateway.api.problem import retry_after
+from services.gateway.api.request import REASON, REPEATABLE
 from services.gateway.api.response import AskingViews
 from shared.contracts import (
     AddSuppressions,
@@ -54,12 +56,15 @@ class LinkTexts(NamedTuple):
     all: str
     done: str
     done_text: str
+    done_all_text: str
     confirm: str
     confirm_text: str
     subscribe: str
     confirmed: str
     confirmed_text: str
     this_list: str
+    away: str
+    away_text: str
 
 
 TEXTS: Mapping[str, LinkTexts] = {
@@ -69,13 +74,17 @@ TEXTS: Mapping[str, LinkTexts] = {
         "Unsubscribe",
         "Unsubscribe from all lists of this sender",
         "You are unsubscribed",
-        "You will get no more mail of this list. It may take a moment until all of them stop.",
+        "You will get no more mail of this list. A mail that is on its way may still arrive.",
+        "You will get no more mail of any list of this sender. A mail that is on its way may still"
+        " arrive.",
         "Subscribe to {title}?",
         "You can unsubscribe at any time, by a link in each mail.",
         "Subscribe",
         "You are subscribed",
         "Thank you. You can unsubscribe at any time, by a link in each mail.",
         "this list",
+        "This did not work",
+        "Nothing has changed yet. Please try again in a few minutes.",
     ),
     "de": LinkTexts(
         "{title} abbestellen?",
@@ -83,41 +92,57 @@ TEXTS: Mapping[str, LinkTexts] = {
         "Abbestellen",
         "Alle Listen dieses Absenders abbestellen",
         "Sie sind abgemeldet",
-        "Sie erhalten keine Mails dieser Liste mehr. Das kann einen Moment dauern.",
+        "Sie erhalten keine Mails dieser Liste mehr. Eine Mail, die schon unterwegs ist, kann noch"
+        " ankommen.",
+        "Sie erhalten keine Mails von Listen dieses Absenders mehr. Eine Mail, die schon unterwegs"
+        " ist, kann noch ankommen.",
         "{title} abonnieren?",
         "Sie können jederzeit über einen Link in jeder Mail abbestellen.",
         "Abonnieren",
         "Sie sind angemeldet",
         "Danke. Sie können jederzeit über einen Link in jeder Mail abbestellen.",
-        "diese Liste",
+        "Diese Liste",
+        "Das hat nicht geklappt",
+        "Es hat sich noch nichts geändert. Bitte versuchen Sie es in einigen Minuten noch einmal.",
     ),
     "fr": LinkTexts(
-        "Se désabonner de {title} ?",
+        "Se désabonner de {title}\N{NO-BREAK SPACE}?",
         "Vous ne recevrez plus de messages de cette liste.",
         "Se désabonner",
         "Se désabonner de toutes les listes de cet expéditeur",
-        "Vous êtes désabonné",
-        "Vous ne recevrez plus de messages de cette liste. Cela peut prendre un instant.",
-        "S'abonner à {title} ?",
-        "Vous pourrez vous désabonner à tout moment, par un lien dans chaque message.",
+        "Votre désabonnement est enregistré",
+        "Vous ne recevrez plus de messages de cette liste. Un message déjà envoyé peut encore vous"
+        " parvenir.",
+        "Vous ne recevrez plus de messages des listes de cet expéditeur. Un message déjà envoyé"
+        " peut encore vous parvenir.",
+        "S'abonner à {title}\N{NO-BREAK SPACE}?",
+        "Vous pourrez vous désabonner à tout moment, grâce à un lien dans chaque message.",
         "S'abonner",
-        "Vous êtes abonné",
-        "Merci. Vous pouvez vous désabonner à tout moment, par un lien dans chaque message.",
+        "Votre abonnement est confirmé",
+        "Merci. Vous pouvez vous désabonner à tout moment, grâce à un lien dans chaque message.",
         "cette liste",
+        "L'opération a échoué",
+        "Rien n'a changé pour l'instant. Veuillez réessayer dans quelques minutes.",
     ),
     "es": LinkTexts(
         "¿Cancelar la suscripción a {title}?",
         "No recibirá más correos de esta lista.",
         "Cancelar la suscripción",
-        "Cancelar todas las suscripciones a este remitente",
+        "Cancelar la suscripción a todas las listas de este remitente",
         "Suscripción cancelada",
-        "No recibirá más correos de esta lista. Puede tardar un momento.",
+        "No recibirá más correos de esta lista. Es posible que aún le llegue algún correo ya"
+        " enviado.",
+        "No recibirá más correos de ninguna lista de este remitente. Es posible que aún le llegue"
+        " algún correo ya enviado.",
         "¿Suscribirse a {title}?",
-        "Puede cancelarla en cualquier momento, con un enlace en cada correo.",
+        "Puede cancelar la suscripción en cualquier momento, con un enlace en cada correo.",
         "Suscribirse",
         "Suscripción confirmada",
-        "Gracias. Puede cancelarla en cualquier momento, con un enlace en cada correo.",
+        "Gracias. Puede cancelar la suscripción en cualquier momento, con un enlace en cada"
+        " correo.",
         "esta lista",
+        "No ha funcionado",
+        "Todavía no ha cambiado nada. Inténtelo de nuevo dentro de unos minutos.",
     ),
 }
 
@@ -136,25 +161,21 @@ class LinkViews(AskingViews):
         title = await self._title(found) or texts.this_list
         buttons = [(ONE, texts.one), (ALL, texts.all)]
         heading = texts.unsubscribe.format(title=title)
-        return _page(language, heading, texts.unsubscribe_text, buttons)
+        return _page(language, heading, texts.unsubscribe_text, buttons=buttons)
 
     async def unsubscribe(self, request: web.Request) -> web.Response:
         """Keep an opt-out of the list, or of all lists if that button was pressed."""
         request[REPEATABLE] = True
         choice = await self._choice(request)
         found = self._read(LinkKind.UNSUBSCRIBE, request)
-        if found is not None:
-            entry = NewSuppression(
-                email=found.email,
-                client=found.client,
-                list_id=None if choice == ALL else found.content_type,
-                categories=(Category.BULK,),
-                origin=SuppressionOrigin.UNSUBSCRIBE,
-            )
-            question = AddSuppressions(id=self.new_id(), suppressions=(entry,))
-            await self.ask(question, SuppressionsChanged)
         language, texts = _texts(found, request)
-        return _page(language, texts.done, texts.done_text)
+        try:
+            await self._opt_out(found, everything=choice == ALL)
+        except (NoAnswer, Unavailable) as error:
+            return _away(request, language, texts, error)
+        text = texts.done_all_text if choice == ALL else texts.done_text
+        title = await self._title(found) if choice == ONE else None
+        return _page(language, texts.done, text, title)
 
     async def show_confirm(self, request: web.Request) -> web.Response:
         """Return the page that asks; it changes nothing."""
@@ -162,20 +183,42 @@ class LinkViews(AskingViews):
         language, texts = _texts(found, request)
         title = await self._title(found) or texts.this_list
         heading = texts.confirm.format(title=title)
-        return _page(language, heading, texts.confirm_text, [(CONFIRM, texts.subscribe)])
+        buttons = [(CONFIRM, texts.subscribe)]
+        return _page(language, heading, texts.confirm_text, buttons=buttons)
 
     async def confirm(self, request: web.Request) -> web.Response:
         """Make a subscription active; an earlier opt-out of its list counts no more."""
         request[REPEATABLE] = True
         await self._choice(request)
         found = self._read(LinkKind.CONFIRM, request)
-        if found is not None:
-            await self._lift_opt_out(found)
-            identifier = subscription_id(found.client, found.content_type, found.email)
-            question = ConfirmSubscription(id=self.new_id(), subscription_id=identifier)
-            await self.ask(question, SubscriptionAnswered)
         language, texts = _texts(found, request)
-        return _page(language, texts.confirmed, texts.confirmed_text)
+        try:
+            await self._confirm(found)
+        except (NoAnswer, Unavailable) as error:
+            return _away(request, language, texts, error)
+        title = await self._title(found)
+        return _page(language, texts.confirmed, texts.confirmed_text, title)
+
+    async def _opt_out(self, found: LinkedSubscription | None, *, everything: bool) -> None:
+        if found is None:
+            return
+        entry = NewSuppression(
+            email=found.email,
+            client=found.client,
+            list_id=None if everything else found.content_type,
+            categories=(Category.BULK,),
+            origin=SuppressionOrigin.UNSUBSCRIBE,
+        )
+        question = AddSuppressions(id=self.new_id(), suppressions=(entry,))
+        await self.ask(question, SuppressionsChanged)
+
+    async def _confirm(self, found: LinkedSubscription | None) -> None:
+        if found is None:
+            return
+        await self._lift_opt_out(found)
+        identifier = subscription_id(found.client, found.content_type, found.email)
+        question = ConfirmSubscription(id=self.new_id(), subscription_id=identifier)
+        await self.ask(question, SubscriptionAnswered)
 
     async def _lift_opt_out(self, found: LinkedSubscription) -> None:
         question = RemoveSuppressions(
@@ -223,12 +266,26 @@ def _texts(found: LinkedSubscription | None, request: web.Request) -> tuple[str,
     return language, TEXTS[language]
 
 
+def _away(request: web.Request, language: str, texts: LinkTexts, error: Exception) -> web.Response:
+    """Return a page for a reader; a mail program repeats its POST after a 503."""
+    request[REASON] = str(error)
+    response = _page(language, texts.away, texts.away_text)
+    response.set_status(HTTPStatus.SERVICE_UNAVAILABLE)
+    response.headers.update(retry_after())
+    return response
+
+
 def _page(
-    language: str, heading: str, text: str, buttons: Sequence[tuple[str, str]] = ()
+    language: str,
+    heading: str,
+    text: str,
+    name: str | None = None,
+    *,
+    buttons: Sequence[tuple[str, str]] = (),
 ) -> web.Response:
     nonce = secrets.token_urlsafe(16)
     html = _TEMPLATE.render(
-        language=language, heading=heading, text=text, buttons=buttons, nonce=nonce
+        language=language, heading=heading, text=text, name=name, buttons=buttons, nonce=nonce
     )
     policy = (
         f"default-src 'none'; style-src 'nonce-{nonce}'; form-action 'self'; "

@@ -33,6 +33,7 @@ CLIENT_ADDRESS = web.RequestKey("client_address", str)
 CLIENT = web.RequestKey("client", Client)  # set before the view is called
 SUBJECT = web.RequestKey("subject", str)  # for the log: the id of the thing in question
 REPLAYED = web.RequestKey("replayed", bool)  # whether the Idempotency-Key was seen before
+REASON = web.RequestKey("reason", str)  # for the log alone
 RATE_LIMIT = web.RequestKey[Mapping[str, str]]("rate_limit", dict)  # fields of the answer
 REPEATABLE = web.RequestKey("repeatable", bool)  # whether it is the same twice, without a key
 # Frees the budget of the request's body; called when the request is answered.

@@ -1,12 +1,15 @@
 """The pages behind the links in mails, on a real broker."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
+from services.gateway.api.links import MAX_FORM_BYTES, TEXTS
 from shared import topology
 from shared.consumer import Handler
 from shared.contracts import (
@@ -97,10 +100,11 @@ async def test_a_mail_program_needs_no_key(api: ApiClient, ledger: FakeService) 
 
 
 async def test_all_lists(api: ApiClient, ledger: FakeService) -> None:
-    """The second button opts out of all lists of the client."""
+    """The second button opts out of all lists of the client, and the page says so."""
     answer = await api.call("POST", link(), data="choice=all", headers=FORM)
 
     assert answer.status == 200
+    assert b"any list of this sender" in answer.content
     assert [each.suppressions for each in ledger.got] == [(opt_out(None),)]
 
 
@@ -119,12 +123,51 @@ async def test_an_unknown_token_has_the_same_answer(
     assert ledger.got == []
 
 
+@pytest.mark.parametrize("kind", LinkKind)
+async def test_without_an_answer_the_page_says_try_again(api: ApiClient, kind: LinkKind) -> None:
+    """An opt-out that was not kept is a 503: a reader sees a page, a mail program tries again."""
+    answer = await api.call("POST", link(kind), data=ONE_CLICK, headers=FORM)
+
+    assert answer.status == 503
+    assert "Retry-After" in answer.headers
+    assert b"Please try again" in answer.content
+
+
+async def test_a_large_form_is_refused(api: ApiClient, ledger: FakeService) -> None:
+    """The pages, which need no key, read 4 KiB at most."""
+    answer = await api.call("POST", link(), data="x" * (MAX_FORM_BYTES + 1), headers=FORM)
+
+    assert answer.status == 413
+    assert ledger.got == []
+
+
+async def test_the_log_has_no_token(api: ApiClient) -> None:
+    """A link is a capability: the log has its kind alone, also where no route is."""
+    path = link()
+    token = path.rpartition("/")[2]
+    with capture_logs() as lines:
+        for each in (path, f"{path}/", path.replace("/unsubscribe/", "/unsubscribe%2F")):
+            await api.call("GET", each)
+
+    logged = [line["path"] for line in lines if line["event"] == "request"]
+    assert logged == ["/unsubscribe/***"] * 3
+    assert token not in json.dumps(lines)
+
+
+def test_each_language_has_all_texts() -> None:
+    """No text of a page is missing in a language."""
+    assert all(all(texts) for texts in TEXTS.values())
+    assert all(
+        "{title}" in text for each in TEXTS.values() for text in (each.unsubscribe, each.confirm)
+    )
+
+
 @pytest.mark.parametrize(
     ("locale", "accepted", "heading"),
     [
         (None, "", "Unsubscribe from News &lt;1&gt;?"),
         (None, "xx, de-AT;q=0.8, en", "News &lt;1&gt; abbestellen?"),
-        ("fr", "de", "Se désabonner de News &lt;1&gt; ?"),
+        ("fr", "de", "Se désabonner de News &lt;1&gt;\N{NO-BREAK SPACE}?"),
     ],
 )
 async def test_the_language_of_the_page(
