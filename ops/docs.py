@@ -10,6 +10,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 import services.gateway.middleware
 import services.otp.codes
+import services.scheduler.metrics
 import services.sender.metrics
 import shared.runtime.metrics
 from ops import asyncapi
@@ -25,6 +26,7 @@ HOMES = {
     "The gateway": services.gateway.middleware,
     "The sender": services.sender.metrics,
     "Codes": services.otp.codes,
+    "Newsletters and mail for later": services.scheduler.metrics,
 }
 _ABOUT = """\
 # Metrics

@@ -24,6 +24,7 @@ SECRETS = {
     "OTP_KEY": KEY,
     "GATEWAY_ADMIN_TOKEN": KEY,
     "GATEWAY_KEY_SECRET": KEY,
+    "LINK_KEY": KEY,
     "SENDER_SMTP_PASSWORD": "hunter2",
 }
 HELP_SECONDS = 30.0  # to start Python and its libraries on a busy machine
