@@ -9,7 +9,7 @@ from email.message import EmailMessage
 import pytest
 
 from ops.simulator.simulator import Simulator, SimulatorSettings
-from tests.browser import Page, chromium
+from tests.browser import CONTRAST, Page, chromium
 
 PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(
@@ -21,26 +21,6 @@ DESK, PHONE = (1200, 800), (390, 844)
 LISTED = "document.querySelectorAll('#list li').length"
 FOCUSED = "document.activeElement.closest('li')?.dataset.id"
 PANEL = "document.querySelector('.panel:not([hidden])')"
-# The lowest contrast (WCAG 2.2, 1.4.3) of the texts that are seen, and of what.
-CONTRAST = """
-(() => {
-  const numbers = (color) => color.match(/[\\d.]+/g).map(Number);
-  const light = (color) => numbers(color).slice(0, 3)
-    .map((c) => (c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-  const paper = (e) => {
-    const color = getComputedStyle(e).backgroundColor;
-    return numbers(color)[3] === 0 && e.parentElement ? paper(e.parentElement) : color;
-  };
-  const seen = [...document.querySelectorAll("body *")].filter((e) => e.checkVisibility()
-    && (e.placeholder || [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim())));
-  return seen.map((e) => {
-    const style = getComputedStyle(e, e.placeholder ? "::placeholder" : null);
-    const [a, b] = [light(style.color), light(paper(e))].sort((x, y) => y - x);
-    return [style.opacity * (a + 0.05) / (b + 0.05), e.outerHTML.slice(0, 80)];
-  }).sort((x, y) => x[0] - y[0])[0];
-})()
-"""
 
 
 @pytest.fixture(scope="module")
