@@ -1,7 +1,7 @@
 """Tests of the periods of subscriptions, over time zones and changes of the clock."""
 
-from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
 from itertools import islice, pairwise
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -11,6 +11,7 @@ from services.scheduler.recurrence import Recurrence
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAYS = 731
+DAY = timedelta(days=1)
 CHANGING = ("America/New_York", "Australia/Lord_Howe", "Europe/Berlin")
 TIMES = ("00:00", "00:30", "02:15", "02:30", "03:00", "23:59")
 
@@ -104,21 +105,35 @@ def test_every_hour_is_mailed() -> None:
     assert {later - earlier for earlier, later in pairwise(found)} == {timedelta(hours=1)}
 
 
-def once_a_day(zone: str, periods: Iterable[datetime]) -> bool:
-    """Return whether periods come once a local day."""
-    days = [each.astimezone(ZoneInfo(zone)).date() for each in periods]
-    return {later - earlier for earlier, later in pairwise(days)} == {timedelta(days=1)}
+@cache
+def changes(zone: ZoneInfo) -> list[datetime]:
+    """Return the days after which the clock of a zone is another, within two years."""
+    days = [START + number * DAY for number in range(DAYS + 1)]
+    offsets = [each.astimezone(zone).utcoffset() for each in days]
+    return [days[n] for n, (one, other) in enumerate(pairwise(offsets)) if one != other]
+
+
+def expected(zone: ZoneInfo, day: date, at: time) -> datetime:
+    """Return the moment of a local time by the zone's rules alone: right after a gap in one."""
+    moment = datetime.combine(day, at, zone)
+    while moment.astimezone(UTC).astimezone(zone).replace(fold=0) != moment:
+        moment += timedelta(minutes=1)
+    return moment.astimezone(UTC)
 
 
 @pytest.mark.parametrize("at", TIMES)
 def test_once_a_local_day_in_every_zone(at: str) -> None:
     """A daily period comes once a local day, whatever the zone does to its clock."""
-    zones = [*sorted(available_timezones())[TIMES.index(at) :: len(TIMES)], *CHANGING]
-    wrong = [
-        zone
-        for zone in zones
-        if not once_a_day(zone, islice(Recurrence("@daily", zone, at).periods(START), DAYS))
-    ]
+    wrong = []
+    for name in sorted(available_timezones()):
+        zone = ZoneInfo(name)
+        for change in [START, *changes(zone)]:
+            begin = change - 2 * DAY
+            found = [*islice(Recurrence("@daily", name, at).periods(begin), 6)]
+            first = found[0].astimezone(zone).date()
+            days = [first + number * DAY for number in range(6)]
+            if found != [expected(zone, day, time.fromisoformat(at)) for day in days]:
+                wrong.append((name, change))
 
     assert wrong == []
 
