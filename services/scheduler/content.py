@@ -17,6 +17,12 @@ from shared.template import (
 # css-inline 0.24 recurses: elements in one another beyond some 10,000 end the process.
 MAX_STYLED_TAGS = 5_000
 MAX_STYLE_STEPS = 200_000  # tags times selectors: up to half a second
+_UNSUBSCRIBE = {
+    "en": "Unsubscribe",
+    "de": "Abbestellen",
+    "fr": "Se désabonner",
+    "es": "Cancelar la suscripción",
+}
 _TEXT = turbohtml.PlainText(links="inline", images=True)
 _END_OF_BODY = re.compile("</body>", re.IGNORECASE)
 _NO_LABEL = re.compile("[^A-Za-z0-9-]+")  # of a domain name (RFC 1035 2.3.1)
@@ -32,19 +38,22 @@ class Content(NamedTuple):
     template: MailTemplate
     has_text: bool
 
-    def render(self, variables: Variables, unsubscribe_url: str | None = None) -> RenderedMail:
-        """Return a mail, which shows the link to unsubscribe if one is given.
+    def render(
+        self, variables: Variables, unsubscribe_url: str | None = None, locale: str | None = None
+    ) -> RenderedMail:
+        """Return a mail, which shows the link to unsubscribe if one is given, in a language.
 
         A style element becomes the style of each element, since mail programs drop it. Raises
         VariableMistake.
         """
         mail = self.template.render(variables)
         html = _styled(mail.html or "")
+        label = _UNSUBSCRIBE.get((locale or "")[:2].lower(), _UNSUBSCRIBE["en"])
         if unsubscribe_url and unsubscribe_url not in html:
-            html = _with_footer(html, unsubscribe_url)
+            html = _with_footer(html, unsubscribe_url, label)
         text = mail.text if self.has_text else _text_of(html)
         if unsubscribe_url and unsubscribe_url not in (text or ""):
-            text = f"{text}\n\nUnsubscribe: {unsubscribe_url}\n"
+            text = f"{text}\n\n{label}: {unsubscribe_url}\n"
         return RenderedMail(mail.subject, text, html)
 
     def list_id(self, host: str) -> str:
@@ -69,8 +78,8 @@ def _styled(html: str) -> str:
     return styled
 
 
-def _with_footer(html: str, url: str) -> str:
-    footer = f'<p><a href="{url}">Unsubscribe</a></p>'
+def _with_footer(html: str, url: str, label: str) -> str:
+    footer = f'<p><a href="{url}">{label}</a></p>'
     end = _END_OF_BODY.search(html)
     place = end.start() if end else len(html)
     return f"{html[:place]}{footer}{html[place:]}"

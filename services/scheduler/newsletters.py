@@ -35,7 +35,7 @@ class NewsletterMaker(NamedTuple):
         """
         link = self._link(due, now)
         variables = orjson.loads(due.variables) | {UNSUBSCRIBE_VARIABLE: link}
-        mail = content.render(variables, link)
+        mail = content.render(variables, link, due.locale)
         return SendEmail.model_construct(
             id=str(NewsletterId(due.id, period)),
             client=due.client or None,

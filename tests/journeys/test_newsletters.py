@@ -110,7 +110,7 @@ async def test_a_newsletter_comes_until_its_reader_opts_out(stack: Stack, user: 
     assert newsletter["headers"]["List-Id"] == "<news.mail.shop.example>"
     assert {"list-unsubscribe", "list-unsubscribe-post", "list-id"} <= {*signature.names}
     assert verifies(raw, signature, RSA.public_key())
-    assert link in newsletter["html"]
+    assert f'<a href="{link}">Abbestellen</a>' in newsletter["html"]
     assert link in newsletter["text"]
 
     for method, expected in (("GET", 200), ("HEAD", 200), ("OPTIONS", 405)):

@@ -67,6 +67,15 @@ def test_a_link_is_added_to_both_parts() -> None:
     assert mail.text == f"Hello\n\nUnsubscribe: {LINK}\n"
 
 
+@pytest.mark.parametrize(("locale", "label"), [("de-AT", "Abbestellen"), ("ja", "Unsubscribe")])
+def test_the_link_is_in_the_language_of_the_subscription(locale: str, label: str) -> None:
+    """The link is named in a language that the pages have, else in English."""
+    mail = content("<p>Hello</p>", "Hello").render({}, LINK, locale)
+
+    assert f">{label}</a>" in (mail.html or "")
+    assert mail.text == f"Hello\n\n{label}: {LINK}\n"
+
+
 def test_a_derived_text_has_the_link_once() -> None:
     """The text that is made of the HTML has the link of the HTML."""
     mail = content("<p>Hello</p>").render({}, LINK)
