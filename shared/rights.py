@@ -15,6 +15,7 @@ from shared.topology import (
     DELIVERY_LIMIT,
     EVENTS,
     OPERATOR,
+    SCHEDULER_MAIL,
     SHARD_PATTERN,
     SHARDED,
     SHARDED_MAILS,
@@ -39,7 +40,7 @@ class User:
 
 
 _MAIL_KEYS = rf"email\.send\.({'|'.join(SHARDED)})(\.{SHARD_PATTERN})?"  # of all shards
-_SENDING_QUEUES = rf"sender\.({'|'.join(Category)})(\.{SHARD_PATTERN})?|scheduler\.mail"
+_SENDING_QUEUES = rf"sender\.({'|'.join(Category)})(\.{SHARD_PATTERN})?"
 
 
 def _user(name: Owner, *, commands: str = "", events: str = "", consumes: bool = True) -> User:
@@ -61,6 +62,8 @@ def _user(name: Owner, *, commands: str = "", events: str = "", consumes: bool =
     allowed = [exchange.replace(".", r"\.") for exchange in (*exchanges, *pipeline)]
     if r"email\.send" in commands:
         allowed.append(_SENDING_QUEUES)
+    if r"email\.(schedule" in commands:
+        allowed.append(re.escape(SCHEDULER_MAIL))
     return User(
         name, write=f"^({'|'.join(allowed)})$", read=own if consumes else "^$", topics=topics
     )
