@@ -17,6 +17,7 @@ from shared.runtime.sealing import Sealer
 LINK_DAYS = 365
 MAX_TOKEN_CHARS = 2_000
 MAX_URL_CHARS = 200  # the longest link is a header line of 950 octets; 998 are allowed
+UNSUBSCRIBE_VARIABLE = "unsubscribe_url"  # what the templates of newsletters may show
 
 
 class LinkKind(StrEnum):

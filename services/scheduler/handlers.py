@@ -35,7 +35,6 @@ from shared.contracts import (
     SubscriptionAnswered,
     SubscriptionResult,
     SubscriptionsListed,
-    SubscriptionStatus,
     SuppressionAdded,
     SuppressionOrigin,
     UnscheduleEmail,
@@ -125,9 +124,9 @@ class SubscriptionHandlers:
 
     async def on_subscribe(self, asked: Subscribe) -> Sequence[Contract]:
         """Add or change a subscription; ask the subscriber to confirm one that is pending."""
-        result, found = await self.subscriptions.subscribe(asked)
+        result, found, asks = await self.subscriptions.subscribe(asked)
         answer = SubscriptionAnswered(id=asked.id, result=result, subscription=found)
-        if found is None or found.status is not SubscriptionStatus.PENDING:
+        if found is None or not asks:
             return [answer]
         content = await self.contents.describe((found.client or "", found.content_type))
         title = (content and content.title) or found.content_type
@@ -137,7 +136,7 @@ class SubscriptionHandlers:
 
     async def on_confirm(self, asked: ConfirmSubscription) -> Sequence[Contract]:
         """Mail a subscription from now on; the same if it is so already."""
-        result, found = await self.subscriptions.confirm(asked.subscription_id)
+        result, found, _ = await self.subscriptions.confirm(asked.subscription_id)
         return [SubscriptionAnswered(id=asked.id, result=result, subscription=found)]
 
     async def on_describe(self, asked: DescribeSubscription) -> Sequence[Contract]:

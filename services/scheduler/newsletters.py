@@ -1,7 +1,6 @@
 """Pure: the mail of a subscription for one period."""
 
-import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -10,14 +9,11 @@ import orjson
 from services.scheduler.content import Content
 from services.scheduler.store.due import DueSubscription
 from shared.contracts import Category, SendEmail, header
-from shared.contracts.content import run_id
+from shared.contracts.content import NewsletterId, run_id
 from shared.contracts.fields import Tag
-from shared.links import LinkedSubscription, LinkKind, Links, link_end
+from shared.links import UNSUBSCRIBE_VARIABLE, LinkedSubscription, LinkKind, Links, link_end
 
 CONTENT_TYPE = "content_type"  # an entry of a newsletter's metadata, with the name
-_FORM = "%Y%m%dT%H%M%SZ"
-_ID = re.compile(r"([0-9a-f]{32})\.([0-9]{8}T[0-9]{6}Z)(?:\.([1-9][0-9]{0,3}))?")
-UNSUBSCRIBE_VARIABLE = "unsubscribe_url"  # what the templates may show
 
 
 class NewsletterMaker(NamedTuple):
@@ -71,35 +67,3 @@ class NewsletterMaker(NamedTuple):
         if self.links.one_click:
             own[header.ONE_CLICK] = "List-Unsubscribe=One-Click"
         return own
-
-
-class NewsletterId(NamedTuple):
-    """The id of a newsletter: its subscription, its period in UTC, and how often it was repeated.
-
-    A mail that did not arrive is repeated under an id that follows from its own.
-    """
-
-    subscription: str
-    period: datetime
-    repetition: int = 0
-
-    def __str__(self) -> str:
-        """Return the id as mails have it."""
-        suffix = f".{self.repetition}" if self.repetition else ""
-        return f"{self.subscription}.{self.period:{_FORM}}{suffix}"
-
-    @classmethod
-    def read(cls, email_id: str) -> "NewsletterId | None":
-        """Return the id of a mail, None if it is no newsletter's."""
-        match = _ID.fullmatch(email_id)
-        if match is None:
-            return None
-        try:
-            period = datetime.strptime(match[2], _FORM).replace(tzinfo=UTC)
-        except ValueError:
-            return None
-        return cls(match[1], period, int(match[3] or 0))
-
-    def again(self) -> "NewsletterId":
-        """Return the id of the mail that repeats this one."""
-        return self._replace(repetition=self.repetition + 1)

@@ -1,6 +1,5 @@
 """The handlers of runs: what is reported of their mails, and mails that are sent once more."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +7,7 @@ from typing import NamedTuple
 
 from services.scheduler.content import Content
 from services.scheduler.handlers import SubscriptionHandlers
-from services.scheduler.newsletters import CONTENT_TYPE, NewsletterId, NewsletterMaker
+from services.scheduler.newsletters import CONTENT_TYPE, NewsletterMaker
 from services.scheduler.store.content_types import ContentStore, Key
 from services.scheduler.store.runs import COMPLAINT, UNKNOWN_MAILBOX, RunCounts, RunStore
 from shared.contracts import (
@@ -24,13 +23,15 @@ from shared.contracts import (
     SuppressionAdded,
     SuppressionOrigin,
 )
-from shared.contracts.content import run_id
-from shared.contracts.fields import ID
+from shared.contracts.content import NewsletterId, run_id
 from shared.template import VariableMistake
 
 
 class StopRule(NamedTuple):
-    """Pauses a content type when, of at least `mails` of a run, more than `share` were reported."""
+    """Pauses a content type when, of at least `mails` of a run, more than `share` were reported.
+
+    Those of before its last resumption count no more.
+    """
 
     share: float
     mails: int
@@ -52,8 +53,8 @@ class StopRule(NamedTuple):
 class RunHandlers:
     """Counts reports on newsletters, and sends some once more.
 
-    Safe to run twice: a report on a mail counts once, and a mail that is sent once more has an id
-    that follows from the one that did not arrive.
+    Safe to run twice: a report on a mail counts once, and pauses by an event with the same id; a
+    mail that is sent once more has an id that follows from the one that did not arrive.
     """
 
     runs: RunStore
@@ -67,7 +68,7 @@ class RunHandlers:
         """Count a mailbox that does not exist; too many pause the content type."""
         newsletter = NewsletterId.read(event.email_id)
         name = event.metadata.get(CONTENT_TYPE)
-        if newsletter is None or name is None or not _is_name(name):
+        if newsletter is None or name is None:
             return ()
         if event.reply_class is not ReplyClass.MAILBOX_UNKNOWN:
             return ()
@@ -77,8 +78,9 @@ class RunHandlers:
         """Count a complaint about a newsletter, and end the subscriptions that it covers."""
         entry, messages = event.suppression, list[Contract]()
         newsletter = NewsletterId.read(entry.email_id or "")
-        if entry.origin is SuppressionOrigin.COMPLAINT and newsletter is not None:
-            key = await self.runs.content_type_of(newsletter.subscription)
+        is_complaint = entry.origin is SuppressionOrigin.COMPLAINT
+        if is_complaint and newsletter is not None and entry.email is not None:
+            key = await self.runs.content_type_of(newsletter, entry.email, entry.client)
             if key is not None:
                 messages += await self._report(key, newsletter, COMPLAINT)
         await self.subscriptions.on_suppression(event)
@@ -87,49 +89,48 @@ class RunHandlers:
     async def on_list_runs(self, asked: ListRuns) -> Sequence[Contract]:
         """Answer with a page of runs."""
         key = (asked.client or "", asked.name)
-        found = await self.runs.page(key, asked.after, asked.limit)
-        return [RunsListed(id=asked.id, runs=tuple(found))]
+        found, after = await self.runs.page(key, asked.after, asked.limit)
+        return [RunsListed(id=asked.id, runs=tuple(found), next=after)]
 
     async def on_repeat(self, asked: RepeatEmails) -> Sequence[Contract]:
         """Make mails of a run once more, of subscriptions that still exist; answer at the end."""
         key = (asked.client or "", asked.name)
         content = (await self.contents.find([key])).get(key)
+        if content is None or content.paused:
+            return [EmailsRepeated(id=asked.id, email_ids=())]
         wanted = {
             each.subscription: each
             for each in map(NewsletterId.read, asked.email_ids)
             if each is not None and run_id(asked.name, each.period) == asked.run_id
         }
-        mails: list[SendEmail] = []
-        if content is not None and not content.paused:
-            mails = await self._repeated(key, content, wanted)
-        return [*mails, EmailsRepeated(id=asked.id, count=len(mails))]
+        mails = await self._repeated(key, content, wanted)
+        return [*mails.values(), EmailsRepeated(id=asked.id, email_ids=tuple(mails))]
 
     async def _repeated(
         self, key: Key, content: Content, wanted: dict[str, NewsletterId]
-    ) -> list[SendEmail]:
-        mails = []
+    ) -> dict[str, SendEmail]:
+        """Return the mails by the ids of those that they repeat."""
+        mails = {}
         for due in await self.runs.subscriptions(key, [*wanted]):
             newsletter = wanted[due.id]
             try:
                 mail = self.maker.make(due, content, newsletter.period, self.now())
             except VariableMistake:
                 continue  # of a newer version of the content type
-            mails.append(mail.model_copy(update={"id": str(newsletter.again())}))
+            again = {"id": str(newsletter.again())}
+            mails[str(newsletter)] = mail.model_copy(update=again)
         return mails
 
     async def _report(self, key: Key, newsletter: NewsletterId, kind: str) -> Sequence[Contract]:
-        counts = await self.runs.report(key, newsletter.period, str(newsletter), kind)
+        counts = await self.runs.report(key, newsletter, kind)
         reason = counts and self.rule.reason(counts)
-        if not reason or not await self.contents.pause(key, reason):
+        paused_at = reason and await self.contents.pause(key, reason, str(newsletter))
+        if not reason or not paused_at:
             return ()
         client, name = key
         identifier = f"{newsletter}.paused"
         return [
             ContentTypePaused(
-                id=identifier, at=self.now(), name=name, client=client or None, reason=reason
+                id=identifier, at=paused_at, name=name, client=client or None, reason=reason
             )
         ]
-
-
-def _is_name(text: str) -> bool:
-    return re.fullmatch(ID, text) is not None

@@ -1,9 +1,10 @@
 """Content types and their runs: questions to the scheduler, and its answers."""
 
+import re
 from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -24,6 +25,10 @@ MAX_LISTED_CONTENT_TYPES = 100  # of a page, without their templates
 MAX_LISTED_RUNS = 100  # of a page
 MAX_REPEATED = 1000  # mails of one question
 
+_PERIOD_FORM = "%Y%m%dT%H%M%SZ"
+_PERIOD_CHARS = len("20261101T083000Z")
+_NEWSLETTER_ID = re.compile(r"([0-9a-f]{32})\.([0-9]{8}T[0-9]{6}Z)(?:\.([1-9][0-9]{0,3}))?")
+
 # The list's name as its readers see it.
 Title = Annotated[LineText, StringConstraints(min_length=1, max_length=100)]
 Variables = Annotated[dict[str, Any], Field(repr=False)]  # see shared.template for their limits
@@ -35,7 +40,47 @@ def run_id(content_type: str, period_at: datetime) -> str:
     It has the name as a hash, since a name may have a dot, and a tag not.
     """
     digest = sha256(content_type.encode()).hexdigest()[:12]
-    return f"{period_at.astimezone(UTC):%Y%m%dT%H%M%SZ}-{digest}"
+    return f"{period_at.astimezone(UTC):{_PERIOD_FORM}}-{digest}"
+
+
+def run_period(content_type: str, run: str) -> datetime | None:
+    """Return the period of a run in UTC, None for an id that no run of the content type has."""
+    period = _read_period(run[:_PERIOD_CHARS])
+    return period if period is not None and run_id(content_type, period) == run else None
+
+
+def _read_period(text: str) -> datetime | None:
+    try:
+        return datetime.strptime(text, _PERIOD_FORM).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+class NewsletterId(NamedTuple):
+    """The id of a newsletter: its subscription, its period in UTC, and how often it was repeated.
+
+    A mail that did not arrive is repeated under an id that follows from its own.
+    """
+
+    subscription: str
+    period: datetime
+    repetition: int = 0
+
+    def __str__(self) -> str:
+        """Return the id as mails have it."""
+        suffix = f".{self.repetition}" if self.repetition else ""
+        return f"{self.subscription}.{self.period:{_PERIOD_FORM}}{suffix}"
+
+    @classmethod
+    def read(cls, email_id: str) -> "NewsletterId | None":
+        """Return the id of a mail, None if it is no newsletter's."""
+        match = _NEWSLETTER_ID.fullmatch(email_id)
+        period = _read_period(match[2]) if match else None
+        return cls(match[1], period, int(match[3] or 0)) if match and period else None
+
+    def again(self) -> "NewsletterId":
+        """Return the id of the mail that repeats this one."""
+        return self._replace(repetition=self.repetition + 1)
 
 
 class ContentSummary(BaseModel):
@@ -203,6 +248,7 @@ class RunsListed(Answer):
     keys = ("run.listed",)
 
     runs: tuple[ContentRun, ...] = Field(max_length=MAX_LISTED_RUNS)
+    next: Moment | None = Field(None, description="`after` of the next page; absent at the last")
 
 
 class RepeatEmails(Question):
@@ -221,11 +267,12 @@ class RepeatEmails(Question):
 
 
 class EmailsRepeated(Answer):
-    """Answers that the mails are stored by the broker."""
+    """Answers with the mails that are repeated; the broker has stored the repetitions."""
 
     keys = ("run.repeated",)
+    max_bytes = MAX_VARIABLES_BYTES
 
-    count: Count
+    email_ids: tuple[Id, ...] = Field(max_length=MAX_REPEATED)
 
 
 class ContentTypePaused(Event):

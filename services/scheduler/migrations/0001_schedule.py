@@ -22,6 +22,7 @@ def upgrade() -> None:
         sa.Column("changed_at", sa.BigInteger, nullable=False),
         sa.Column("paused_at", sa.BigInteger),
         sa.Column("paused_for", sa.Text),
+        sa.Column("paused_by", sa.Text),
     )
     op.create_table(
         "subscriptions",
@@ -36,6 +37,8 @@ def upgrade() -> None:
         sa.Column("retries", sa.Integer),
         sa.Column("locale", sa.Text),
         sa.Column("pending", sa.Boolean, nullable=False),
+        sa.Column("asked_at", sa.BigInteger),
+        sa.Column("asked_by", sa.Text),
         sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.Column("period_at", sa.BigInteger),
         sa.Column("due_at", sa.BigInteger),
@@ -64,6 +67,10 @@ def upgrade() -> None:
         sa.Column("period_at", sa.BigInteger, primary_key=True),
         *(
             sa.Column(name, sa.BigInteger, nullable=False)
+            for name in ("published", "unknown_mailboxes", "complaints")
+        ),
+        *(
+            sa.Column(f"excused_{name}", sa.BigInteger, nullable=False, server_default="0")
             for name in ("published", "unknown_mailboxes", "complaints")
         ),
     )

@@ -1,13 +1,14 @@
 """The content types in the database."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
 
 import sqlalchemy as sa
 
 from services.scheduler.content import Content
 from services.scheduler.store.due import moment
-from services.scheduler.store.tables import content_types, subscriptions
+from services.scheduler.store.tables import content_types, runs, subscriptions
 from shared.contracts import (
     ContentResult,
     ContentSummary,
@@ -70,23 +71,17 @@ class ContentStore:
         rows = await self._database.read(lambda c: c.execute(look).all())
         return {(row.client, row.name): self._content(row) for row in rows}
 
-    async def pause(self, key: Key, reason: str) -> bool:
-        """Send no mail of a content type from now on; return whether it was not paused before."""
-        change = (
-            sa.update(content_types)
-            .where(*_is(key), content_types.c.paused_at.is_(None))
-            .values(paused_for=reason)
-        )
-        return await self._database.write(
-            lambda c: (
-                c.execute(change.values(paused_at=dialect.read_now(c, self._clock))).rowcount > 0
-            )
-        )
+    async def pause(self, key: Key, reason: str, email_id: str) -> datetime | None:
+        """Send no mail of a content type from now on, because of a report on a mail.
+
+        Return when it was paused, None if another report has paused it, or has before: one report
+        does so once.
+        """
+        return await self._database.write(lambda c: self._pause(c, key, reason, email_id))
 
     async def resume(self, key: Key) -> ContentType | None:
         """Send its mail again; what waited is due now. Return the content type."""
-        change = sa.update(content_types).where(*_is(key)).values(paused_at=None, paused_for=None)
-        await self._database.write(lambda c: c.execute(change))
+        await self._database.write(lambda c: _resume(c, key))
         while await self._database.write(lambda c: self._wake(c, key)):
             pass  # ends when no subscription is left that waits
         return await self.describe(key)
@@ -113,6 +108,23 @@ class ContentStore:
             changes = {"version": found.version + 1, "changed_at": now, **given}
             connection.execute(sa.update(content_types).where(*_is(key)).values(changes))
         return ContentResult.CHANGED, _find(connection, key)
+
+    def _pause(
+        self, connection: sa.Connection, key: Key, reason: str, email_id: str
+    ) -> datetime | None:
+        values = {
+            "paused_at": dialect.read_now(connection, self._clock),
+            "paused_for": reason,
+            "paused_by": email_id,
+        }
+        table = content_types.c
+        change = sa.update(content_types).where(
+            *_is(key), table.paused_at.is_(None), table.paused_by.is_distinct_from(email_id)
+        )
+        connection.execute(change.values(values))
+        look = sa.select(table.paused_at).where(*_is(key), table.paused_by == email_id)
+        paused_at = connection.execute(look).scalar()
+        return None if paused_at is None else moment(paused_at)
 
     def _wake(self, connection: sa.Connection, key: Key) -> int:
         table = subscriptions.c
@@ -159,6 +171,15 @@ def _delete(connection: sa.Connection, key: Key) -> ContentResult:
         return ContentResult.IN_USE
     connection.execute(sa.delete(content_types).where(*_is(key)))
     return ContentResult.DELETED
+
+
+def _resume(connection: sa.Connection, key: Key) -> None:
+    change = sa.update(content_types).where(*_is(key), content_types.c.paused_at.is_not(None))
+    if not connection.execute(change.values(paused_at=None, paused_for=None)).rowcount:
+        return
+    names = ("published", "unknown_mailboxes", "complaints")
+    excuse = sa.update(runs).where(runs.c.client == key[0], runs.c.content_type == key[1])
+    connection.execute(excuse.values({f"excused_{name}": runs.c[name] for name in names}))
 
 
 def _is(key: Key) -> tuple[sa.ColumnElement[bool], ...]:

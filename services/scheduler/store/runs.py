@@ -9,9 +9,10 @@ import sqlalchemy as sa
 
 from services.scheduler.store.content_types import Key
 from services.scheduler.store.due import DueSubscription, milliseconds, moment, read_subscriptions
-from services.scheduler.store.tables import reports, runs, subscriptions
+from services.scheduler.store.tables import content_types, reports, runs, subscriptions
 from shared.contracts import ContentRun
-from shared.contracts.content import run_id
+from shared.contracts.content import NewsletterId, run_id
+from shared.contracts.schedule import subscription_id
 from shared.storage import dialect
 from shared.storage.database import Database, HandlerDatabase
 from shared.storage.dialect import Clock
@@ -20,10 +21,14 @@ PURGE_ROWS = 1000  # a transaction
 
 UNKNOWN_MAILBOX, COMPLAINT = "unknown_mailbox", "complaint"
 _COUNTS = {UNKNOWN_MAILBOX: runs.c.unknown_mailboxes, COMPLAINT: runs.c.complaints}
+_SINCE_RESUMED = tuple(
+    runs.c[name] - runs.c[f"excused_{name}"]
+    for name in ("published", "unknown_mailboxes", "complaints")
+)
 
 
 class RunCounts(NamedTuple):
-    """The mails of a run, and the reports on them."""
+    """The mails of a run, and the reports on them, since its content type was last resumed."""
 
     published: int
     unknown_mailboxes: int
@@ -37,26 +42,27 @@ class RunStore:
         self._database = HandlerDatabase(database, "the runs")
         self._clock = clock
 
-    async def report(
-        self, key: Key, period: datetime, email_id: str, kind: str
-    ) -> RunCounts | None:
-        """Count a report on a mail of a run; return the counts, None for a report seen before."""
-        return await self._database.write(
-            lambda c: self._report(c, (*key, milliseconds(period)), email_id, kind)
-        )
+    async def report(self, key: Key, newsletter: NewsletterId, kind: str) -> RunCounts | None:
+        """Count a report on a mail of a run, once for the mail and its repetitions.
 
-    async def page(self, key: Key, after: datetime | None, limit: int) -> Sequence[ContentRun]:
-        """Return the runs before the period `after`, the latest first."""
+        Return the counts of the run, None if there is no such content type.
+        """
+        return await self._database.write(lambda c: self._report(c, key, newsletter, kind))
+
+    async def page(
+        self, key: Key, after: datetime | None, limit: int
+    ) -> tuple[Sequence[ContentRun], datetime | None]:
+        """Return the runs before the period `after`, the latest first, and the next `after`."""
         look = (
             sa.select(runs)
             .where(runs.c.client == key[0], runs.c.content_type == key[1])
             .order_by(runs.c.period_at.desc())
-            .limit(limit)
+            .limit(limit + 1)
         )
         if after is not None:
             look = look.where(runs.c.period_at < milliseconds(after))
         rows = await self._database.read(lambda c: c.execute(look).all())
-        return [
+        found = [
             ContentRun(
                 run_id=run_id(row.content_type, moment(row.period_at)),
                 content_type=row.content_type,
@@ -66,8 +72,9 @@ class RunStore:
                 unknown_mailboxes=row.unknown_mailboxes,
                 complaints=row.complaints,
             )
-            for row in rows
+            for row in rows[:limit]
         ]
+        return found, found[-1].period_at if len(rows) > limit else None
 
     async def subscriptions(self, key: Key, ids: Sequence[str]) -> Sequence[DueSubscription]:
         """Return the subscriptions of a content type among some ids."""
@@ -79,13 +86,26 @@ class RunStore:
         )
         return await self._database.read(lambda c: read_subscriptions(c, which))
 
-    async def content_type_of(self, subscription: str) -> Key | None:
-        """Return the content type of a subscription, None if it has ended."""
-        look = sa.select(subscriptions.c.client, subscriptions.c.content_type).where(
-            subscriptions.c.id == subscription
+    async def content_type_of(
+        self, newsletter: NewsletterId, email: str, client: str | None
+    ) -> Key | None:
+        """Return the content type of a mail to an address, None if it is not there any more.
+
+        The subscription may have ended, so its id is looked for among those that the address can
+        have.
+        """
+        look = sa.select(content_types.c.client, content_types.c.name)
+        if client is not None:
+            look = look.where(content_types.c.client == client)
+        rows = await self._database.read(lambda c: c.execute(look).all())
+        return next(
+            (
+                (row.client, row.name)
+                for row in rows
+                if subscription_id(row.client, row.name, email) == newsletter.subscription
+            ),
+            None,
         )
-        row = await self._database.read(lambda c: c.execute(look).first())
-        return None if row is None else (row.client, row.content_type)
 
     async def purge(self, days: int) -> None:
         """Delete the runs and reports that are older than some days."""
@@ -94,27 +114,32 @@ class RunStore:
                 pass  # ends when nothing is left that old
 
     def _report(
-        self, connection: sa.Connection, run: tuple[str, str, int], email_id: str, kind: str
+        self, connection: sa.Connection, key: Key, newsletter: NewsletterId, kind: str
     ) -> RunCounts | None:
-        now = dialect.read_now(connection, self._clock)
-        values = {"email_id": email_id, "kind": kind, "at": now}
-        insert = dialect.insert(connection, reports).values(values).on_conflict_do_nothing()
-        if not connection.execute(insert).rowcount:
-            return None
-        client, content_type, period_at = run
-        column = _COUNTS[kind]
-        change = (
-            sa.update(runs)
-            .where(
-                runs.c.client == client,
-                runs.c.content_type == content_type,
-                runs.c.period_at == period_at,
-            )
-            .values({column: column + 1})
-            .returning(runs.c.published, runs.c.unknown_mailboxes, runs.c.complaints)
+        kept = sa.select(content_types.c.name).where(
+            content_types.c.client == key[0], content_types.c.name == key[1]
         )
-        row = connection.execute(change).first()
-        return None if row is None else RunCounts(*row)
+        if connection.execute(kept).first() is None:
+            return None
+        now = dialect.read_now(connection, self._clock)
+        first = str(newsletter._replace(repetition=0))
+        values = {"email_id": first, "kind": kind, "at": now}
+        insert = dialect.insert(connection, reports).values(values).on_conflict_do_nothing()
+        is_new = connection.execute(insert).rowcount
+        run = {
+            "client": key[0],
+            "content_type": key[1],
+            "period_at": milliseconds(newsletter.period),
+        }
+        # A mail may be refused before the scheduler has counted it.
+        nothing = {"published": 0, "unknown_mailboxes": 0, "complaints": 0}
+        make = dialect.insert(connection, runs).values(run | nothing).on_conflict_do_nothing()
+        connection.execute(make)
+        which = [runs.c[name] == value for name, value in run.items()]
+        if is_new:
+            column = _COUNTS[kind]
+            connection.execute(sa.update(runs).where(*which).values({column: column + 1}))
+        return RunCounts(*connection.execute(sa.select(*_SINCE_RESUMED).where(*which)).one())
 
     def _purge(self, connection: sa.Connection, column: sa.Column[int], days: int) -> int:
         table = column.table

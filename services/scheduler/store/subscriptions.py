@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import sqlalchemy as sa
@@ -28,8 +28,19 @@ from shared.storage.dialect import Clock
 _TABLE = subscriptions.c
 _FIELDS = ("frequency", "timezone", "at", "variables", "missed", "retries", "locale")
 _TIMES = ("frequency", "timezone", "at")
+# A form on a web site could else be used to flood a stranger with mails.
+CONFIRMATION_INTERVAL_MS = 3_600_000
 
-Answered = tuple[SubscriptionResult, NewsletterSubscription | None]
+
+class Answered(NamedTuple):
+    """The result of a question, and the subscription if there is one.
+
+    `asks` says that its subscriber is to be asked by mail whether to confirm it.
+    """
+
+    result: SubscriptionResult
+    subscription: NewsletterSubscription | None
+    asks: bool = False
 
 
 class SubscriptionStore:
@@ -44,7 +55,11 @@ class SubscriptionStore:
         self._clock = clock
 
     async def subscribe(self, asked: Subscribe) -> Answered:
-        """Add a subscription, or replace the fields of the one that there is."""
+        """Add a subscription, or replace the fields of the one that there is.
+
+        One that is pending stays so while it is asked for with `confirm`. Its subscriber is asked
+        once an hour at most; a question that comes again asks again.
+        """
         return await self._database.write(lambda c: self._subscribe(c, asked))
 
     async def confirm(self, identifier: str) -> Answered:
@@ -108,20 +123,17 @@ class SubscriptionStore:
             content_types.c.client == client, content_types.c.name == asked.content_type
         )
         if connection.execute(uses.with_for_update(read=True)).first() is None:
-            return SubscriptionResult.NO_CONTENT_TYPE, None
+            return Answered(SubscriptionResult.NO_CONTENT_TYPE, None)
         identifier = subscription_id(asked.client, asked.content_type, asked.email)
-        fields = _fields(asked)
-        look = sa.select(subscriptions).where(_TABLE.id == identifier).with_for_update()
-        row = connection.execute(look).mappings().first()
+        fields, now = _fields(asked), dialect.read_now(connection, self._clock)
         result = SubscriptionResult.CREATED
-        if row is None:
-            self._insert(connection, identifier, asked, fields)
-        elif all(row[name] == value for name, value in fields.items()):
-            result = SubscriptionResult.UNCHANGED
-        else:
-            result = SubscriptionResult.CHANGED
-            self._change(connection, row, fields)
-        return result, _find(connection, _TABLE.id == identifier)
+        # Another scheduler may be adding it.
+        if not self._insert(connection, identifier, asked, fields, now):
+            result = self._change(connection, identifier, asked, fields, now)
+        found = _find(connection, _TABLE.id == identifier)
+        is_pending = found is not None and found.status is SubscriptionStatus.PENDING
+        asks = is_pending and _may_ask(connection, identifier, asked.id, now)
+        return Answered(result, found, asks)
 
     def _insert(
         self,
@@ -129,8 +141,8 @@ class SubscriptionStore:
         identifier: str,
         asked: Subscribe,
         fields: Mapping[str, Any],
-    ) -> None:
-        now = dialect.read_now(connection, self._clock)
+        now: int,
+    ) -> bool:
         recurrence = Recurrence(asked.frequency, asked.timezone, asked.at)
         times = {} if asked.confirm else self._times(identifier, recurrence, now)
         values = {
@@ -143,38 +155,63 @@ class SubscriptionStore:
             "created_at": now,
         }
         insert = dialect.insert(connection, subscriptions).values({**values, **fields, **times})
-        # Another scheduler may have added it since.
-        connection.execute(insert.on_conflict_do_nothing())
+        return connection.execute(insert.on_conflict_do_nothing()).rowcount > 0
 
     def _change(
-        self, connection: sa.Connection, row: sa.RowMapping, fields: Mapping[str, Any]
-    ) -> None:
+        self,
+        connection: sa.Connection,
+        identifier: str,
+        asked: Subscribe,
+        fields: Mapping[str, Any],
+        now: int,
+    ) -> SubscriptionResult:
+        look = sa.select(subscriptions).where(_TABLE.id == identifier).with_for_update()
+        row = connection.execute(look).mappings().first()
+        if row is None:  # it has ended just now
+            self._insert(connection, identifier, asked, fields, now)
+            return SubscriptionResult.CREATED
+        is_pending = row["pending"] and asked.confirm
+        begins = row["pending"] and not asked.confirm
+        if not begins and all(row[name] == value for name, value in fields.items()):
+            return SubscriptionResult.UNCHANGED
         times: Mapping[str, int | None] = {}
-        if not row["pending"] and any(row[name] != fields[name] for name in _TIMES):
-            now = dialect.read_now(connection, self._clock)
+        if begins or (not is_pending and any(row[name] != fields[name] for name in _TIMES)):
             recurrence = Recurrence(*(fields[name] for name in _TIMES))
-            times = self._times(row["id"], recurrence, now)
+            times = self._times(identifier, recurrence, now)
         # A scheduler that has taken it does not move it on any more.
-        change = sa.update(subscriptions).where(_TABLE.id == row["id"])
-        connection.execute(change.values({**fields, **times, "token": None}))
+        change = sa.update(subscriptions).where(_TABLE.id == identifier)
+        changes = {**fields, **times, "pending": is_pending, "token": None}
+        connection.execute(change.values(changes))
+        return SubscriptionResult.CHANGED
 
     def _confirm(self, connection: sa.Connection, identifier: str) -> Answered:
         look = sa.select(subscriptions).where(_TABLE.id == identifier).with_for_update()
         row = connection.execute(look).mappings().first()
         if row is None:
-            return SubscriptionResult.UNKNOWN, None
+            return Answered(SubscriptionResult.UNKNOWN, None)
         if row["pending"]:
             now = dialect.read_now(connection, self._clock)
             recurrence = Recurrence(*(row[name] for name in _TIMES))
             times = self._times(identifier, recurrence, now)
             change = sa.update(subscriptions).where(_TABLE.id == identifier)
             connection.execute(change.values({**times, "pending": False}))
-        return SubscriptionResult.CONFIRMED, _find(connection, _TABLE.id == identifier)
+        found = _find(connection, _TABLE.id == identifier)
+        return Answered(SubscriptionResult.CONFIRMED, found)
 
     def _times(self, identifier: str, recurrence: Recurrence, now: int) -> dict[str, int]:
         period = recurrence.after(moment(now))
         due = due_at(identifier, period, self._spread)
         return {"period_at": milliseconds(period), "due_at": milliseconds(due)}
+
+
+def _may_ask(connection: sa.Connection, identifier: str, question: str, now: int) -> bool:
+    """Note that a subscriber is asked; return False if another question did so within an hour."""
+    since = now - CONFIRMATION_INTERVAL_MS
+    change = sa.update(subscriptions).where(
+        _TABLE.id == identifier,
+        sa.or_(_TABLE.asked_at.is_(None), _TABLE.asked_at <= since, _TABLE.asked_by == question),
+    )
+    return connection.execute(change.values(asked_at=now, asked_by=question)).rowcount > 0
 
 
 def _fields(asked: Subscribe) -> dict[str, Any]:

@@ -24,6 +24,7 @@ content_types = sa.Table(
     sa.Column("changed_at", sa.BigInteger, nullable=False),
     sa.Column("paused_at", sa.BigInteger),
     sa.Column("paused_for", sa.Text),
+    sa.Column("paused_by", sa.Text),  # the id of the mail whose report was the last one
 )
 
 # The id follows from the client, the content type and the address: there is one subscription of
@@ -44,6 +45,8 @@ subscriptions = sa.Table(
     sa.Column("retries", sa.Integer),
     sa.Column("locale", sa.Text),
     sa.Column("pending", sa.Boolean, nullable=False),  # until the subscriber has confirmed
+    sa.Column("asked_at", sa.BigInteger),  # when its last mail with the link was made
+    sa.Column("asked_by", sa.Text),  # the id of the question that led to it
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("period_at", sa.BigInteger),  # the period that is mailed next; NULL while pending
     sa.Column("due_at", sa.BigInteger),  # when it is mailed, or its lease ends; NULL while pending
@@ -67,7 +70,8 @@ mails = sa.Table(
     sa.Index("ix_mails_due_at", "due_at"),
 )
 
-# The mails of a content type for one period.
+# The mails of a content type for one period. Those of before it was last resumed are `excused`:
+# they do not pause it again.
 runs = sa.Table(
     "runs",
     metadata,
@@ -77,6 +81,9 @@ runs = sa.Table(
     sa.Column("published", sa.BigInteger, nullable=False),
     sa.Column("unknown_mailboxes", sa.BigInteger, nullable=False),
     sa.Column("complaints", sa.BigInteger, nullable=False),
+    sa.Column("excused_published", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("excused_unknown_mailboxes", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("excused_complaints", sa.BigInteger, nullable=False, server_default="0"),
 )
 
 # The reports that are counted in `runs`, so that a copy counts once.
