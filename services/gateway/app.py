@@ -22,6 +22,7 @@ from services.gateway.api import (
     messages,
     openapi,
     records,
+    runs,
     stats,
     subscriptions,
     suppressions,
@@ -48,6 +49,7 @@ from services.gateway.api.request import (
     expect,
 )
 from services.gateway.api.response import ResponseBody
+from services.gateway.api.runs import RunViews
 from services.gateway.api.stats import StatsViews
 from services.gateway.api.subscriptions import SubscriptionViews
 from services.gateway.api.suppressions import SuppressionViews
@@ -178,6 +180,7 @@ class Api:
     stats: StatsViews
     suppressions: SuppressionViews
     content_types: ContentTypeViews
+    runs: RunViews
     subscriptions: SubscriptionViews
     links: LinkViews | None  # None without a key that reads them
     clients: ClientViews
@@ -230,6 +233,9 @@ VIEWS: Mapping[Operation, Callable[[Api], View]] = {
     content_types.DELETE_CONTENT_TYPE: lambda api: api.content_types.delete,
     content_types.PREVIEW_CONTENT_TYPE: lambda api: api.content_types.preview,
     content_types.RESUME_CONTENT_TYPE: lambda api: api.content_types.resume,
+    runs.LIST_RUNS: lambda api: api.runs.list,
+    runs.GET_RUN: lambda api: api.runs.get,
+    runs.REPEAT_RUN: lambda api: api.runs.repeat,
     subscriptions.POST_SUBSCRIPTION: lambda api: api.subscriptions.post,
     subscriptions.LIST_SUBSCRIPTIONS: lambda api: api.subscriptions.list,
     subscriptions.GET_SUBSCRIPTION: lambda api: api.subscriptions.get,

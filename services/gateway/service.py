@@ -27,6 +27,7 @@ from services.gateway.api.links import LinkViews
 from services.gateway.api.messages import MessageViews
 from services.gateway.api.records import RecordViews
 from services.gateway.api.request import RequestReader
+from services.gateway.api.runs import RunViews
 from services.gateway.api.stats import StatsViews
 from services.gateway.api.subscriptions import SubscriptionViews
 from services.gateway.api.suppressions import SuppressionViews
@@ -141,6 +142,7 @@ def application(
             stats=StatsViews(reader, broker, answer_seconds),
             suppressions=SuppressionViews(reader, broker, answer_seconds),
             content_types=ContentTypeViews(reader, broker, answer_seconds),
+            runs=RunViews(reader, broker, answer_seconds),
             subscriptions=SubscriptionViews(reader, broker, answer_seconds),
             links=_link_views(settings, reader, broker),
             clients=ClientViews(reader, stores.clients, keys),

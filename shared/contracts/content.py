@@ -1,7 +1,7 @@
 """Content types and their runs: questions to the scheduler, and its answers."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
 from typing import Annotated, Any, NamedTuple
@@ -9,6 +9,8 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from shared.contracts.fields import (
+    END_OF_TIME,
+    EPOCH,
     NOT_EMPTY,
     Count,
     Id,
@@ -26,9 +28,12 @@ MAX_LISTED_RUNS = 100  # of a page
 MAX_REPEATED = 1000  # mails of one question
 
 _PERIOD_FORM = "%Y%m%dT%H%M%SZ"
+_SECOND = timedelta(seconds=1)
 _PERIOD_CHARS = len("20261101T083000Z")
 _NEWSLETTER_ID = re.compile(r"([0-9a-f]{32})\.([0-9]{8}T[0-9]{6}Z)(?:\.([1-9][0-9]{0,3}))?")
 
+CONTENT_CURSOR = r"^[A-Za-z0-9._-]{0,100}/[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # client and name
+ContentCursor = Annotated[str, StringConstraints(pattern=CONTENT_CURSOR, max_length=201)]
 # The list's name as its readers see it.
 Title = Annotated[LineText, StringConstraints(min_length=1, max_length=100)]
 Variables = Annotated[dict[str, Any], Field(repr=False)]  # see shared.template for their limits
@@ -51,9 +56,10 @@ def run_period(content_type: str, run: str) -> datetime | None:
 
 def _read_period(text: str) -> datetime | None:
     try:
-        return datetime.strptime(text, _PERIOD_FORM).replace(tzinfo=UTC)
+        period = datetime.strptime(text, _PERIOD_FORM).replace(tzinfo=UTC)
     except ValueError:
         return None
+    return period if EPOCH <= period < END_OF_TIME - _SECOND else None
 
 
 class NewsletterId(NamedTuple):
@@ -90,20 +96,20 @@ class ContentSummary(BaseModel):
 
     name: Id
     client: Id | None = None
-    version: int = Field(ge=1, description="One more with each change")
-    subject: str
+    version: Count = Field(description="One more with each change")
+    subject: Text
     title: Title | None = Field(None, description="The list's name as its readers see it")
     created_at: Moment
     changed_at: Moment
     paused_at: Moment | None = Field(None, description="No mail goes out from then on")
-    paused_for: str | None = Field(None, description="In words")
+    paused_for: LineText | None = Field(None, description="In words")
 
 
 class ContentType(ContentSummary):
     """The templates of a mail's subject, HTML and text, of one client."""
 
-    html: str = Field(repr=False)
-    text: str | None = Field(None, repr=False, description="Derived from the HTML if absent")
+    html: Text = Field(repr=False)
+    text: Text | None = Field(None, repr=False, description="Derived from the HTML if absent")
 
 
 class ContentResult(StrEnum):
@@ -179,7 +185,7 @@ class ListContentTypes(Question):
     keys = ("content.list",)
 
     client: Id | None = Field(None, description="Of every client if absent")
-    after: str | None = Field(None, max_length=210, description="`next` of the page before")
+    after: ContentCursor | None = Field(None, description="`next` of the page before")
     limit: int = Field(MAX_LISTED_CONTENT_TYPES, ge=1, le=MAX_LISTED_CONTENT_TYPES)
 
 
@@ -190,7 +196,9 @@ class ContentTypesListed(Answer):
     max_bytes = MAX_CONTENT_BYTES
 
     content_types: tuple[ContentSummary, ...] = Field(max_length=MAX_LISTED_CONTENT_TYPES)
-    next: str | None = Field(None, description="`after` of the next page; absent at the last")
+    next: ContentCursor | None = Field(
+        None, description="`after` of the next page; absent at the last"
+    )
 
 
 class RenderContent(Question):
@@ -210,11 +218,11 @@ class ContentRendered(Answer):
     keys = ("content.rendered",)
     max_bytes = MAX_CONTENT_BYTES
 
-    version: int | None = Field(None, description="Of the content type; absent if it is unknown")
+    version: Count | None = Field(None, description="Of the content type; absent if it is unknown")
     subject: Subject | None = None
-    html: str | None = Field(None, repr=False)
-    text: str | None = Field(None, repr=False)
-    mistake: str | None = Field(None, description="In words, without a value of a variable")
+    html: Text | None = Field(None, repr=False)
+    text: Text | None = Field(None, repr=False)
+    mistake: Text | None = Field(None, description="In words, without a value of a variable")
 
 
 class ContentRun(BaseModel):

@@ -30,7 +30,7 @@ from services.gateway.api.problem import (
     overloaded,
 )
 from services.gateway.clients.clients import CLIENT_ID_PATTERN
-from shared.contracts import attachment, fields, frequency, ledger, suppressions
+from shared.contracts import attachment, content, fields, frequency, ledger, suppressions
 from shared.contracts.message import check_size
 
 MAX_SMALL_BODY_BYTES = 16 * 1024  # a few short fields; larger bodies count in the budget
@@ -57,6 +57,7 @@ PATTERNS: Mapping[str, str] = {
     attachment.CONTENT_ID: "must be 1 to 100 letters, digits and any of ._+- , a letter or digit "
     "first, such as logo",
     ledger.CURSOR_FORM: "must be `next` of another page",
+    content.CONTENT_CURSOR: "must be `next` of another page",
     suppressions.CURSOR: "must be `next` of another page",
     ledger.TAG_LABEL: "must be the name of a tag, or `name:value`",
     ledger.OWNER_NAME: "must be the id of a client, or empty",

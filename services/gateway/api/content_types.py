@@ -36,8 +36,10 @@ from shared.contracts import (
     ResumeContentType,
     SaveContentType,
 )
-from shared.contracts.content import MAX_LISTED_CONTENT_TYPES, Title
-from shared.contracts.fields import ID, MAX_ID_CHARS, Id, Text
+from shared.contracts.content import MAX_LISTED_CONTENT_TYPES, ContentCursor, Title
+from shared.contracts.fields import ID, Id, Text
+from shared.contracts.ledger import OwnerName
+from shared.links import UNSUBSCRIBE_VARIABLE
 from shared.template import (
     MAX_TEMPLATE_CHARS,
     MailTemplate,
@@ -47,6 +49,7 @@ from shared.template import (
 )
 
 MAX_SUBJECT_TEMPLATE_CHARS = 4096
+
 
 _NAME = re.compile(ID)
 _Template = Annotated[Text, StringConstraints(max_length=MAX_TEMPLATE_CHARS)]
@@ -90,12 +93,20 @@ class ContentVariables(RequestBody):
     variables: Mapping[str, Any] = Field(default_factory=dict, repr=False)
 
 
+class ContentOwnerQuery(StrictModel):
+    """The query for one content type."""
+
+    client: OwnerName | None = Field(
+        None,
+        description="Of the administrator alone: the client whose content type it is. Names are "
+        "the clients' own, so several may have the same",
+    )
+
+
 class ContentTypeQuery(StrictModel):
     """The query for a page of content types."""
 
-    after: Annotated[str | None, StringConstraints(max_length=2 * MAX_ID_CHARS + 1)] = Field(
-        None, description="`next` of the page before"
-    )
+    after: ContentCursor | None = Field(None, description="`next` of the page before")
     limit: int = Field(MAX_LISTED_CONTENT_TYPES, ge=1, le=MAX_LISTED_CONTENT_TYPES)
 
 
@@ -136,7 +147,7 @@ class ContentTypePage(ResponseBody):
 
 
 class ContentPreview(ResponseBody):
-    """A mail as it would be sent, without the link to unsubscribe of a newsletter."""
+    """A mail as it would be sent; the link to unsubscribe of a newsletter leads nowhere."""
 
     subject: str
     html: str
@@ -166,7 +177,9 @@ GET_CONTENT_TYPE = Operation(
     "GET /v1/content-types/{name}",
     "Read a content type",
     (Success(200, "The newest version", ContentTypeBody),),
-    scope=Scope.SEND,
+    Access.ANY,
+    Scope.SEND,
+    query=ContentOwnerQuery,
     problems=(NO_SUCH_CONTENT_TYPE,),
 )
 LIST_CONTENT_TYPES = Operation(
@@ -200,7 +213,9 @@ RESUME_CONTENT_TYPE = Operation(
     "POST /v1/content-types/{name}/resume",
     "Let a paused content type send its newsletters again",
     (Success(200, "It is not paused", ContentTypeBody),),
-    scope=Scope.SEND,
+    Access.ANY,
+    Scope.SEND,
+    query=ContentOwnerQuery,
     problems=(NO_SUCH_CONTENT_TYPE,),
     description="What was due while it was paused is mailed as after a time without a scheduler.",
 )
@@ -225,10 +240,8 @@ class ContentTypeViews(AskingViews):
 
     async def get(self, request: web.Request) -> web.Response:
         """Return a content type."""
-        question = DescribeContentType(
-            id=self.new_id(), client=client_of(request), name=read_name(request)
-        )
-        return _described(await self.ask(question, ContentTypeAnswered))
+        found = await find_content_type(self, *read_key(request, _read_owner(request)))
+        return respond(200, ContentTypeBody.of(found))
 
     async def list(self, request: web.Request) -> web.Response:
         """Return a page of content types."""
@@ -255,7 +268,8 @@ class ContentTypeViews(AskingViews):
     async def preview(self, request: web.Request) -> web.Response:
         """Return a mail made of a content type."""
         given, _ = await self.reader.read(request, ContentVariables)
-        mail = await self.render(request, read_name(request), given.variables)
+        variables = {UNSUBSCRIBE_VARIABLE: "#", **given.variables}
+        mail = await self.render(request, read_name(request), variables)
         return respond(
             200,
             ContentPreview(subject=mail.subject or "", html=mail.html or "", text=mail.text or ""),
@@ -263,9 +277,9 @@ class ContentTypeViews(AskingViews):
 
     async def resume(self, request: web.Request) -> web.Response:
         """Send the newsletters of a content type again."""
-        question = ResumeContentType(
-            id=self.new_id(), client=client_of(request), name=read_name(request)
-        )
+        request[REPEATABLE] = True
+        client, name = read_key(request, _read_owner(request))
+        question = ResumeContentType(id=self.new_id(), client=client, name=name)
         return _described(await self.ask(question, ContentTypeAnswered))
 
     async def render(
@@ -311,6 +325,32 @@ def check_variables(variables: Mapping[str, Any], pointer: str = "#/variables") 
         measure(variables)
     except VariableMistake as error:
         raise invalid(pointer, str(error)) from None
+
+
+async def find_content_type(views: AskingViews, client: str | None, name: str) -> ContentType:
+    """Return a content type. Raises Problem, Unavailable or NoAnswer."""
+    question = DescribeContentType(id=views.new_id(), client=client, name=name)
+    found = (await views.ask(question, ContentTypeAnswered)).content_type
+    if found is None:
+        raise Problem(NO_SUCH_CONTENT_TYPE)
+    return found
+
+
+def read_key(
+    request: web.Request, query: ContentOwnerQuery | None = None
+) -> tuple[str | None, str]:
+    """Return the client and the name of a content type.
+
+    The administrator names the client in the query; a client has only its own.
+    """
+    client = client_of(request)
+    if client is None and query is not None:
+        client = query.client or None
+    return client, read_name(request)
+
+
+def _read_owner(request: web.Request) -> ContentOwnerQuery:
+    return read_query(ContentOwnerQuery, request.query)
 
 
 def read_name(request: web.Request) -> str:

@@ -105,6 +105,11 @@ _PARAMETERS: Mapping[str, Json] = {
     },
     "id": {"description": "Its id", "schema": _ID, "example": "shop"},
     "name": {"description": "The name of a content type", "schema": _ID, "example": "news"},
+    "run": {
+        "description": "The id of a run",
+        "schema": _ID,
+        "example": "20261102T073000Z-19fba0e995b9",
+    },
     "key_id": {"description": "The id of a key", "schema": _ID, "example": "8e03978e"},
 }
 _HEADERS: Mapping[str, Json] = {

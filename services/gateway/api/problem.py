@@ -40,6 +40,7 @@ NO_SUCH_MESSAGE = ProblemType(404, "no-such-message", "No message of this client
 NO_SUCH_CONTENT_TYPE = ProblemType(
     404, "no-such-content-type", "The client has no content type of this name"
 )
+NO_SUCH_RUN = ProblemType(404, "no-such-run", "The content type has no run of this id")
 NO_SUCH_SUBSCRIPTION = ProblemType(
     404, "no-such-subscription", "The client has no subscription of this id"
 )
@@ -56,6 +57,9 @@ CONTENT_TYPE_EXISTS = ProblemType(
 )
 CONTENT_TYPE_IN_USE = ProblemType(
     409, "content-type-in-use", "There are subscriptions to this content type"
+)
+CONTENT_TYPE_PAUSED = ProblemType(
+    409, "content-type-paused", "This content type is paused until it is resumed"
 )
 CLIENT_EXISTS = ProblemType(409, "client-exists", "A client has this id already")
 IN_PROGRESS = ProblemType(

@@ -89,7 +89,7 @@ class StatsQuery(StrictModel):
             raise invalid("#/from", "must be before `to`")
         if end - begin > MAX_RANGE + STEP:  # a day of a zone may have 25 hours
             raise invalid("#/from", f"must be at most {MAX_RANGE.days} days before `to`")
-        return begin - (begin - EPOCH) % STEP, _next_step(end)
+        return whole_steps(begin, end)
 
     def _moment(self, moment: datetime | date) -> datetime:
         """Return a time; of a date the first step of its day, as the ledger divides days."""
@@ -182,6 +182,11 @@ def _period(counts: EmailCounts, zone: ZoneInfo) -> PeriodCounts:
     return PeriodCounts.copied_from(
         counts.model_copy(update={"since": counts.since.astimezone(zone)})
     )
+
+
+def whole_steps(begin: datetime, end: datetime) -> tuple[datetime, datetime]:
+    """Return the beginning and the end of a time, widened to whole steps."""
+    return begin - (begin - EPOCH) % STEP, _next_step(end)
 
 
 def _next_step(moment: datetime) -> datetime:
