@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.scheduler.content import Content
-from services.scheduler.newsletters import NewsletterId, NewsletterMaker
+from services.scheduler.newsletters import NewsletterMaker
 from services.scheduler.recurrence import Recurrence
 from services.scheduler.store.due import DueSubscription
 from shared.contracts import Category, Missed, SendEmail, encode
 from shared.contracts.address import MAX_ADDRESS_OCTETS
-from shared.contracts.content import run_id
+from shared.contracts.content import NewsletterId, run_id
 from shared.contracts.fields import MAX_ID_CHARS
 from shared.links import MAX_URL_CHARS, LinkKind, Links
 from shared.runtime.sealing import Sealer

@@ -13,7 +13,7 @@ from zoneinfo import available_timezones
 import pytest
 import sqlalchemy as sa
 
-from services.scheduler.newsletters import NewsletterId, NewsletterMaker
+from services.scheduler.newsletters import NewsletterMaker
 from services.scheduler.plan import due_at
 from services.scheduler.recurrence import Recurrence
 from services.scheduler.release import Releaser
@@ -23,6 +23,7 @@ from services.scheduler.store.due import DueStore, Leases, moment
 from services.scheduler.store.subscriptions import SubscriptionStore
 from services.scheduler.store.tables import runs, subscriptions
 from shared.contracts import Contract, Missed, SaveContentType, SendEmail, Subscribe
+from shared.contracts.content import NewsletterId
 from shared.errors import Unavailable
 from shared.links import Links
 from shared.runtime.sealing import Sealer
@@ -120,7 +121,7 @@ class World:
             "variables": {"name": "x"} if variables is None else variables,
         }
         store = SubscriptionStore(self.database, SPREAD, self.clock)
-        _, found = await store.subscribe(Subscribe.model_validate(fields | more))
+        _, found, _ = await store.subscribe(Subscribe.model_validate(fields | more))
         assert found is not None
         return found.subscription_id
 

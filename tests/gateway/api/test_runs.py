@@ -288,7 +288,7 @@ async def test_what_is_not_of_the_run_is_refused(
 async def test_nobody_is_mailed_twice(
     api: ApiClient, scheduler: FakeScheduler, ledger: FakeLedger
 ) -> None:
-    """What was repeated is not repeated again, but its repetition may be, if it failed itself.
+    """A message is repeated once; its repetition may be repeated, if it failed itself.
 
     A sender forgets ids in time; the ledger still has the repetition.
     """

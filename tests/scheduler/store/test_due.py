@@ -78,7 +78,7 @@ async def subscribe(
             content_type="news",
             frequency=frequency,
         )
-        _, found = await store.subscribe(asked)
+        _, found, _ = await store.subscribe(asked)
         assert found is not None
         ids.append(found.subscription_id)
     return ids
@@ -106,7 +106,8 @@ def steps(taken: Sequence[DueSubscription]) -> list[Step]:
 
 async def published(database: Database) -> list[int]:
     """Return the mails of the runs, the latest run first."""
-    return [each.published for each in await RunStore(database).page(NEWS, None, 10)]
+    found, _ = await RunStore(database).page(NEWS, None, 10)
+    return [each.published for each in found]
 
 
 async def test_the_migrations_make_the_tables(database: Database) -> None:
@@ -253,7 +254,7 @@ async def test_a_paused_content_type(database: Database, store: DueStore, clock:
     ids = await subscribe(database, clock, 3)
     contents = ContentStore(database, clock)
     clock.seconds += 86_400
-    await contents.pause(NEWS, "too many complaints")
+    await contents.pause(NEWS, "too many complaints", "m1")
     taken = await store.take(10)
     await store.halt(taken.token, taken.subscriptions)
     clock.seconds += 10 * 86_400
@@ -273,7 +274,7 @@ async def test_a_resumed_content_type_is_not_halted(
     await subscribe(database, clock, 1)
     contents = ContentStore(database, clock)
     clock.seconds += 86_400
-    await contents.pause(NEWS, "too many complaints")
+    await contents.pause(NEWS, "too many complaints", "m1")
     taken = await store.take(10)
     await contents.resume(NEWS)
     await store.halt(taken.token, taken.subscriptions)
