@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-from benchmarks import accept, arrive, bench, codes, domains, drain, ledger, mail, sending
+from benchmarks import accept, arrive, bench, codes, domains, drain, ledger, mail, schedule, sending
 from benchmarks.bench import DATABASES, Bench, BenchError, BenchPlan
 from ops.broker import BrokerError
 from shared.errors import Unavailable
@@ -26,6 +26,7 @@ MEASUREMENTS: Mapping[str, Sequence[Lines]] = {
     "domains": [domains.lines],
     "ledger": [ledger.lines],
     "reads": [ledger.read_lines],
+    "schedule": [schedule.lines],
 }
 ON_REQUEST = {"memory", "arrive"}  # `codes` measures arrivals as well
 NUMBERS = {
@@ -35,7 +36,8 @@ NUMBERS = {
     "callers": "HTTP connections to the gateway",
     "waiting": "mails that wait while memory, codes or a backlog are measured",
     "events": "of domains or mails, a time",
-    "known": "mails that are read",
+    "known": "mails that are read, or subscriptions among which the next is found",
+    "due": "subscriptions that are due at once",
 }
 
 
@@ -102,11 +104,11 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         choices=DATABASES,
         default=DATABASES,
-        help=f"of the classifier and the ledger ({' '.join(DATABASES)})",
+        help=f"of the classifier, the ledger and the scheduler ({' '.join(DATABASES)})",
     )
     parser.add_argument(
         "--profile",
-        choices=["gateway", "sender", "otp", "classifier", "ledger"],
+        choices=["gateway", "sender", "otp", "classifier", "ledger", "scheduler"],
         help="run this service under cProfile, and print its slowest functions at its end",
     )
     return parser

@@ -72,6 +72,7 @@ class BenchPlan:
     events: int = 60_000
     domains: Sequence[int] = (10_000, 1_000_000)
     known: int = 1_000_000
+    due: int = 20_000
     databases: Sequence[str] = DATABASES
 
 

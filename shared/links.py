@@ -55,6 +55,7 @@ class Links:
 
     def __init__(self, url: str, sealer: Sealer) -> None:
         self._url = url
+        self.host = URL(url).host or ""
         self._sealer = sealer
 
     @property

@@ -41,6 +41,7 @@ LIBRARIES = {
         "*/migrations/*",
         "benchmarks/domains.py",
         "benchmarks/ledger.py",
+        "benchmarks/schedule.py",
         "shared/storage/*",
     ),
     "alembic": ("services/*/store.py", "*/migrations/*", "shared/storage/database.py"),

@@ -1,8 +1,8 @@
 """Pure: the mail of a subscription for one period."""
 
 from datetime import datetime
+from functools import lru_cache
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import orjson
 
@@ -14,6 +14,11 @@ from shared.contracts.fields import Tag
 from shared.links import UNSUBSCRIBE_VARIABLE, LinkedSubscription, LinkKind, Links, link_end
 
 CONTENT_TYPE = "content_type"  # an entry of a newsletter's metadata, with the name
+
+# To build one from its fields takes five times as long as to copy one.
+_NEWSLETTER = SendEmail(
+    id="newsletter", category=Category.BULK, to=("a@b.example",), subject="-", text="-"
+)
 
 
 class NewsletterMaker(NamedTuple):
@@ -32,22 +37,22 @@ class NewsletterMaker(NamedTuple):
         link = self._link(due, now)
         variables = orjson.loads(due.variables) | {UNSUBSCRIBE_VARIABLE: link}
         mail = content.render(variables, link, due.locale)
-        return SendEmail.model_construct(
-            id=str(NewsletterId(due.id, period)),
-            client=due.client or None,
-            category=Category.BULK,
-            from_=self.sender,
-            to=(due.email,),
-            subject=mail.subject,
-            text=mail.text,
-            html=mail.html,
-            headers=self._headers(content, link),
-            tags=(Tag.model_construct(name="run", value=run_id(due.content_type, period)),),
-            metadata={"subscription": due.id, CONTENT_TYPE: due.content_type},
-            list_id=due.content_type,
-            created_at=now,
-            retries=due.retries,
-        )
+        own = {
+            "id": str(NewsletterId(due.id, period)),
+            "client": due.client or None,
+            "from_": self.sender,
+            "to": (due.email,),
+            "subject": mail.subject,
+            "text": mail.text,
+            "html": mail.html,
+            "headers": self._headers(content, link),
+            "tags": _tags(due.content_type, period),
+            "metadata": {"subscription": due.id, CONTENT_TYPE: due.content_type},
+            "list_id": due.content_type,
+            "created_at": now,
+            "retries": due.retries,
+        }
+        return _NEWSLETTER.model_copy(update=own)
 
     def _link(self, due: DueSubscription, now: datetime) -> str:
         return self.links.to(
@@ -62,8 +67,12 @@ class NewsletterMaker(NamedTuple):
         )
 
     def _headers(self, content: Content, link: str) -> dict[str, str]:
-        host = urlsplit(link).hostname or ""
-        own = {header.UNSUBSCRIBE: f"<{link}>", "List-Id": content.list_id(host)}
+        own = {header.UNSUBSCRIBE: f"<{link}>", "List-Id": content.list_id(self.links.host)}
         if self.links.one_click:
             own[header.ONE_CLICK] = "List-Unsubscribe=One-Click"
         return own
+
+
+@lru_cache(maxsize=1024)
+def _tags(content_type: str, period: datetime) -> tuple[Tag, ...]:
+    return (Tag(name="run", value=run_id(content_type, period)),)

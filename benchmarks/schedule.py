@@ -1,0 +1,189 @@
+"""How fast the scheduler mails what is due, and what it costs to find the next that is.
+
+All subscriptions are due before the scheduler starts. Each takes the whole path: claimed in the
+database, its mail made with a link of its own, published, confirmed, and moved on.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from statistics import median
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from benchmarks import report
+from benchmarks.bench import POSTGRESQL, SQLITE, Bench, BenchError, BenchPlan, load_average
+from benchmarks.report import Series
+from benchmarks.services import NAME, MeasuredService, Vhost, database, total
+from services.scheduler.service import MIGRATIONS
+from services.scheduler.store.content_types import ContentStore
+from services.scheduler.store.due import DueStore, Leases, Step, milliseconds
+from services.scheduler.store.tables import subscriptions
+from shared.contracts import Category, Missed, SaveContentType
+from shared.contracts.schedule import subscription_id
+from shared.storage.database import Database
+from shared.topology import Owner
+
+WANTED_RATES = {SQLITE: 2000, POSTGRESQL: 3000}  # due subscriptions a second
+FEW = 1000  # subscriptions, beside `plan.known`
+MAX_DEARER_SHARE = 0.2  # of finding the next among many
+_ONCE = timedelta()
+LOOKS = 300  # for the next
+LIST = "news"
+ROWS = 1000  # of an insert
+_RELEASE_SECONDS = 600.0  # for all of it
+_LOOK_SECONDS = 0.1  # between two looks at the metrics
+_STYLE = "<style>p{color:#333;font-family:sans-serif}a{color:#06c}</style>"
+_PARAGRAPH = "<p>Some words about <a href='https://bench.example/item'>a thing</a> of the week.</p>"
+HTML = (
+    f"<html><head>{_STYLE}</head><body><h1>Hello {{{{ name }}}}</h1>{_PARAGRAPH * 8}</body></html>"
+)
+
+
+class Released(NamedTuple):
+    """All that was due: subscriptions a second, processor seconds of each, the most memory."""
+
+    rate: float
+    processor: float
+    memory: int
+
+
+async def released(bench: Bench, name: str, count: int) -> Released:
+    """Measure a scheduler while so many subscriptions in a database are due."""
+    data = bench.directory / f"due-{secrets.token_hex(4)}"
+    data.mkdir()
+    owners = (Owner.SCHEDULER, Owner.SENDER)
+    async with Vhost.opened(bench, owners) as vhost, database(bench, name) as settings:
+        url = settings.get("DATABASE_URL")
+        async with Database.open("scheduler", url, data, MIGRATIONS) as opened:
+            await fill(opened, count, datetime.now(UTC) - timedelta(minutes=1))
+        own = {
+            "SCHEDULER_PUBLIC_URL": "https://bench.example",
+            "SCHEDULER_RATE": "100000",
+            "SCHEDULER_SPREAD_SECONDS": "0",
+        }
+        async with vhost.running("scheduler", data, **settings, **own) as service:
+            before = service.processor
+            async with asyncio.timeout(_RELEASE_SECONDS):
+                rate = await _watch(service, count)
+            found = Released(rate, (service.processor - before) / count, service.memory)
+        waiting = await vhost.waiting_mails(Category.BULK)
+        if waiting != count:
+            raise BenchError(f"{waiting} mails wait, of {count} subscriptions that were due")
+        return found
+
+
+async def fill(
+    opened: Database, count: int, first: datetime, apart: timedelta = timedelta()
+) -> None:
+    """Add a content type, and subscriptions whose next periods are `apart` from each other."""
+    await ContentStore(opened).save(
+        SaveContentType(
+            id="fill", client=NAME, name=LIST, replaces=False, subject="{{ name }}", html=HTML
+        )
+    )
+
+    def add(connection: sa.Connection, numbers: range) -> None:
+        rows = [_row(number, milliseconds(first + number * apart)) for number in numbers]
+        connection.execute(sa.insert(subscriptions), rows)
+
+    for start in range(0, count, ROWS):
+        numbers = range(start, min(start + ROWS, count))
+        await opened.write(lambda c, numbers=numbers: add(c, numbers))  # type: ignore[misc]
+    await opened.write(lambda c: c.execute(sa.text("ANALYZE")))
+
+
+def _row(number: int, period_at: int) -> dict[str, object]:
+    email = f"user{number}@domain{number % 1000}.example"
+    return {
+        "id": subscription_id(NAME, LIST, email),
+        "client": NAME,
+        "content_type": LIST,
+        "email": email,
+        "folded": email,
+        "frequency": "@daily",
+        "timezone": "Europe/Berlin",
+        "variables": f'{{"name":"User {number}"}}',
+        "missed": Missed.LATEST.value,
+        "pending": False,
+        "created_at": 0,
+        "period_at": period_at,
+        "due_at": period_at,
+    }
+
+
+async def _watch(service: MeasuredService, count: int) -> float:
+    """Look at the metrics until all are published; return the rate from the first look on."""
+    first, begun = 0.0, 0.0
+    while True:
+        metrics, now = await service.metrics(), time.perf_counter()
+        done = total(metrics, "postrider_newsletters_total", end="published")
+        if done >= count:
+            break
+        if done and not begun:
+            first, begun = done, now
+        await asyncio.sleep(_LOOK_SECONDS)
+    if not begun:
+        raise BenchError("all were published at the first look: measure more of them")
+    return (done - first) / (now - begun)
+
+
+async def finding(bench: Bench, name: str, count: int) -> Series:
+    """Measure how often a second the next of so many subscriptions is found, claimed and moved."""
+    data = bench.directory / f"next-{secrets.token_hex(4)}"
+    data.mkdir()
+    async with database(bench, name) as settings:
+        url = settings.get("DATABASE_URL")
+        async with Database.open("scheduler", url, data, MIGRATIONS) as opened:
+            # One is due at each look, all others later.
+            begin = datetime.now(UTC) - timedelta(milliseconds=LOOKS)
+            await fill(opened, count, begin, timedelta(milliseconds=1))
+            store = DueStore(opened, Leases(timedelta(days=1)), _clock_at(begin))
+            return Series(f"{count:,} subscriptions", [], await _looks(store))
+
+
+def _clock_at(begin: datetime) -> Callable[[sa.Connection], sa.ColumnElement[int]]:
+    """Return a clock at which one subscription is due, and after each look one more."""
+    looks = iter(range(LOOKS))
+    at = milliseconds(begin)
+
+    def clock(_: sa.Connection) -> sa.ColumnElement[int]:
+        return sa.bindparam("at", callable_=lambda: at + next(looks), type_=sa.BigInteger)
+
+    return clock
+
+
+async def _looks(store: DueStore) -> Sequence[float]:
+    found = []
+    for _ in range(LOOKS):
+        begun = time.perf_counter()
+        taken = await store.take(1)
+        (one,) = taken.subscriptions
+        following = one.period + timedelta(days=365)
+        await store.move(taken.token, [Step(one, one.period, following, following)])
+        found.append(time.perf_counter() - begun)
+    return found
+
+
+async def lines(bench: Bench, plan: BenchPlan) -> AsyncIterator[str]:
+    """Measure each database; yield tables and verdicts."""
+    for name in plan.databases:
+        yield f"\n{plan.due:,} subscriptions due at once in {name}; {load_average()}"
+        found = [await released(bench, name, plan.due) for _ in range(plan.repetitions)]
+        series = Series("from the claim to the confirm", [each.rate for each in found])
+        yield report.table("subscriptions/s", [series])
+        yield report.at_least(series, WANTED_RATES[name])
+        yield (
+            f"  {min(each.processor for each in found) * 1e6:.0f} µs of processor time each,"
+            f" {max(each.memory for each in found) / 1e6:.0f} MB of memory at most"
+        )
+        few, many = [await finding(bench, name, count) for count in (FEW, plan.known)]
+        yield f"\nthe next one found in {name}, claimed and moved on; {load_average()}"
+        times = {each.name: median(each.latencies) * 1000 for each in (few, many)}
+        yield report.aligned([["", "ms"], *([key, f"{value:.2f}"] for key, value in times.items())])
+        dearer = times[many.name] / times[few.name] - 1
+        verdict = report.REACHED if dearer <= MAX_DEARER_SHARE else report.MISSED
+        yield f"  {dearer:+.0%} with many; {MAX_DEARER_SHARE:.0%} are allowed: {verdict}"
