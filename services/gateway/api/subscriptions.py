@@ -201,7 +201,7 @@ class SubscriptionViews(AskingViews):
         check_variables(new.variables)
         client = request[CLIENT].id
         if not new.confirm:
-            await self._check_opt_out(client, new)
+            await check_opt_out(self, client, new.email, new.content_type)
         question = Subscribe.model_construct(id=self.new_id(), client=client, **new.__dict__)
         answer = await self.ask(question, SubscriptionAnswered)
         if answer.subscription is None:
@@ -240,14 +240,15 @@ class SubscriptionViews(AskingViews):
             raise Problem(NO_SUCH_SUBSCRIPTION)
         return web.Response(status=204)
 
-    async def _check_opt_out(self, client: str, new: NewSubscription) -> None:
-        """Raise Problem if the reader of an address wants no mail of the list."""
-        question = DescribeSuppression(id=self.new_id(), email=new.email, client=client)
-        found = await self.ask(question, SuppressionsListed)
-        for each in found.suppressions:
-            is_opt_out = each.origin is SuppressionOrigin.UNSUBSCRIBE
-            if is_opt_out and each.list_id in {None, new.content_type}:
-                raise Problem(OPTED_OUT)
+
+async def check_opt_out(views: AskingViews, client: str, email: str, content_type: str) -> None:
+    """Raise Problem if the reader of an address wants no mail of the list."""
+    question = DescribeSuppression(id=views.new_id(), email=email, client=client)
+    found = await views.ask(question, SuppressionsListed)
+    for each in found.suppressions:
+        is_opt_out = each.origin is SuppressionOrigin.UNSUBSCRIBE
+        if is_opt_out and each.list_id in {None, content_type}:
+            raise Problem(OPTED_OUT)
 
 
 def _read_id(request: web.Request) -> str:

@@ -15,12 +15,14 @@ from services.gateway.api.openapi import Operation, Success
 from services.gateway.api.problem import (
     KEY_REUSED,
     NO_SUCH_CONTENT_TYPE,
+    OPTED_OUT,
     TOO_MANY_REQUESTS,
     Problem,
     invalid,
 )
 from services.gateway.api.request import CLIENT, check_scope
 from services.gateway.api.response import AskingViews, ResponseBody, respond
+from services.gateway.api.subscriptions import check_opt_out
 from services.gateway.clients.clients import Scope
 from services.gateway.clients.idempotency import RequestStamp
 from shared.contracts import (
@@ -180,7 +182,7 @@ POST_TASK = Operation(
     scope=Scope.SEND,
     body=MessageTask,
     other_bodies=(CodeTask, SubscribeTask, UnsubscribeTask),
-    problems=(KEY_REUSED, TOO_MANY_REQUESTS, NO_SUCH_CONTENT_TYPE),
+    problems=(KEY_REUSED, TOO_MANY_REQUESTS, NO_SUCH_CONTENT_TYPE, OPTED_OUT),
     description="`generateOtp` needs the scope `codes` too. Subscriptions are a 503 while there is "
     "no scheduler.",
     repeatable=True,
@@ -214,6 +216,7 @@ class TaskViews(AskingViews):
         return _accepted(task, stamp.id)
 
     async def _subscribe(self, question: Subscribe) -> None:
+        await check_opt_out(self, question.client or "", question.email, question.content_type)
         answer = await self.ask(question, SubscriptionAnswered)
         if answer.result is SubscriptionResult.NO_CONTENT_TYPE:
             raise Problem(NO_SUCH_CONTENT_TYPE)

@@ -1,6 +1,8 @@
 """Tasks over HTTP, on a real broker."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -8,19 +10,24 @@ import pytest
 
 from services.gateway.api.tasks import TASKS
 from shared import contracts, topology
+from shared.consumer import Handler
 from shared.contracts import (
     AddSuppressions,
     Category,
     CodeIssued,
     CodeWithheld,
+    Contract,
+    DescribeSuppression,
     IssueCode,
     NewSuppression,
     SendEmail,
     Subscribe,
     SubscriptionAnswered,
     SubscriptionResult,
+    Suppression,
     SuppressionOrigin,
     SuppressionsChanged,
+    SuppressionsListed,
 )
 from shared.contracts.codes import Withholding
 from tests.gateway.api_client import ApiClient
@@ -137,10 +144,41 @@ def answered(result: SubscriptionResult) -> FakeService:
     return FakeService(lambda asked: [SubscriptionAnswered(id=asked.id, result=result)])
 
 
+@asynccontextmanager
+async def with_opt_outs(vhost: str, *lists: str) -> AsyncIterator[None]:
+    """Run a ledger that knows of opt-outs of some lists."""
+    found = tuple(
+        Suppression(
+            email=USER,
+            address_key="0" * 64,
+            client="shop",
+            list_id=name,
+            categories=(Category.BULK,),
+            origin=SuppressionOrigin.UNSUBSCRIBE,
+            at=NOW,
+        )
+        for name in lists
+    )
+    ledger = FakeService(lambda asked: [SuppressionsListed(id=asked.id, suppressions=found)])
+    async with running_service(vhost, topology.LEDGER_QUESTIONS, {DescribeSuppression: ledger}):
+        yield
+
+
+async def test_who_opted_out_is_not_subscribed_again(api: ApiClient, vhost: str) -> None:
+    """A subscription whose mails would be stopped is a 409, never a 202."""
+    async with with_opt_outs(vhost, "offers", "news"):
+        answer = await api.post(PATH, a_task("subscribe"))
+
+    assert (answer.status, answer.json["code"]) == (409, "opted-out")
+
+
 async def test_a_subscription_is_kept_by_the_scheduler(api: ApiClient, vhost: str) -> None:
     """A task of type subscribe is answered when the scheduler has kept the subscription."""
     scheduler = answered(SubscriptionResult.CREATED)
-    async with running_service(vhost, topology.SCHEDULER_QUESTIONS, {Subscribe: scheduler}):
+    async with (
+        running_service(vhost, topology.SCHEDULER_QUESTIONS, {Subscribe: scheduler}),
+        with_opt_outs(vhost, "offers"),
+    ):
         answer = await api.post(PATH, a_task("subscribe"))
 
     (asked,) = scheduler.got
@@ -158,7 +196,10 @@ async def test_a_subscription_is_kept_by_the_scheduler(api: ApiClient, vhost: st
 async def test_a_content_type_must_exist(api: ApiClient, vhost: str) -> None:
     """A subscription to an unknown content type is a 404 at once."""
     scheduler = answered(SubscriptionResult.NO_CONTENT_TYPE)
-    async with running_service(vhost, topology.SCHEDULER_QUESTIONS, {Subscribe: scheduler}):
+    async with (
+        running_service(vhost, topology.SCHEDULER_QUESTIONS, {Subscribe: scheduler}),
+        with_opt_outs(vhost),
+    ):
         answer = await api.post(PATH, a_task("subscribe"))
 
     assert (answer.status, answer.json["code"]) == (404, "no-such-content-type")
@@ -209,10 +250,15 @@ async def test_no_type_refuses_what_it_does_not_need(api: ApiClient, vhost: str,
     task = {"task": "welcome", "type": kind, "payload": WHOLE | PAYLOAD[kind]}
     scheduler = answered(SubscriptionResult.CREATED)
     ledger = FakeService(lambda asked: [SuppressionsChanged(id=asked.id, suppressions=())])
+    list_of_none = FakeService(lambda asked: [SuppressionsListed(id=asked.id, suppressions=())])
+    kinds: dict[type[Contract], Handler] = {
+        AddSuppressions: ledger,
+        DescribeSuppression: list_of_none,
+    }
     async with (
         running_service(vhost, topology.OTP_COMMANDS, {IssueCode: FakeService(issued)}),
         running_service(vhost, topology.SCHEDULER_QUESTIONS, {Subscribe: scheduler}),
-        running_service(vhost, topology.LEDGER_QUESTIONS, {AddSuppressions: ledger}),
+        running_service(vhost, topology.LEDGER_QUESTIONS, kinds),
     ):
         answer = await api.post(PATH, task)
 
