@@ -124,13 +124,13 @@ class RunHandlers:
     async def _report(self, key: Key, newsletter: NewsletterId, kind: str) -> Sequence[Contract]:
         counts = await self.runs.report(key, newsletter, kind)
         reason = counts and self.rule.reason(counts)
-        paused_at = reason and await self.contents.pause(key, reason, str(newsletter))
-        if not reason or not paused_at:
+        pause = reason and await self.contents.pause(key, reason, str(newsletter))
+        if not pause:
             return ()
         client, name = key
         identifier = f"{newsletter}.paused"
         return [
             ContentTypePaused(
-                id=identifier, at=paused_at, name=name, client=client or None, reason=reason
+                id=identifier, at=pause.at, name=name, client=client or None, reason=pause.reason
             )
         ]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -29,6 +30,13 @@ Key = tuple[str, str]  # client, empty for none, and name
 _COLUMNS = tuple(content_types.c)
 _KEY = (content_types.c.client, content_types.c.name)
 _SUMMARY = tuple(each for each in _COLUMNS if each.name not in {"html", "text"})
+
+
+class Pause(NamedTuple):
+    """The time from which a content type is paused, and the reason in words."""
+
+    at: datetime
+    reason: str
 
 
 class ContentStore:
@@ -71,11 +79,10 @@ class ContentStore:
         rows = await self._database.read(lambda c: c.execute(look).all())
         return {(row.client, row.name): self._content(row) for row in rows}
 
-    async def pause(self, key: Key, reason: str, email_id: str) -> datetime | None:
+    async def pause(self, key: Key, reason: str, email_id: str) -> Pause | None:
         """Send no mail of a content type from now on, because of a report on a mail.
 
-        Return when it was paused, None if another report has paused it, or has before: one report
-        does so once.
+        Return the pause, None if another report has paused it before. One report pauses once.
         """
         return await self._database.write(lambda c: self._pause(c, key, reason, email_id))
 
@@ -111,7 +118,7 @@ class ContentStore:
 
     def _pause(
         self, connection: sa.Connection, key: Key, reason: str, email_id: str
-    ) -> datetime | None:
+    ) -> Pause | None:
         values = {
             "paused_at": dialect.read_now(connection, self._clock),
             "paused_for": reason,
@@ -122,9 +129,11 @@ class ContentStore:
             *_is(key), table.paused_at.is_(None), table.paused_by.is_distinct_from(email_id)
         )
         connection.execute(change.values(values))
-        look = sa.select(table.paused_at).where(*_is(key), table.paused_by == email_id)
-        paused_at = connection.execute(look).scalar()
-        return None if paused_at is None else moment(paused_at)
+        look = sa.select(table.paused_at, table.paused_for).where(
+            *_is(key), table.paused_at.is_not(None), table.paused_by == email_id
+        )
+        row = connection.execute(look).first()
+        return None if row is None else Pause(moment(row.paused_at), row.paused_for)
 
     def _wake(self, connection: sa.Connection, key: Key) -> int:
         table = subscriptions.c

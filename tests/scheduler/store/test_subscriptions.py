@@ -76,7 +76,7 @@ async def listed(store: SubscriptionStore, **more: object) -> list[str]:
 
 async def test_a_content_type_is_created_once(contents: Sequence[ContentStore]) -> None:
     """Of two that create it at once, one does."""
-    results = await asyncio.gather(*(each.save(SAVE) for each in contents * 4))
+    results = await asyncio.gather(*(each.save(SAVE) for each in [*contents, *contents]))
 
     kinds = [result for result, _ in results]
     assert kinds.count(ContentResult.CREATED) == 1
@@ -103,7 +103,7 @@ async def test_content_types_are_paged(contents: Sequence[ContentStore]) -> None
     for client in ("shop", "other"):
         for name in ("a", "b", "c"):
             await contents[0].save(SAVE.model_copy(update={"client": client, "name": name}))
-    found, after = [], None
+    found, after = list[str](), None
     while not found or after is not None:
         page, after = await contents[0].page(ListContentTypes(id="q", after=after, limit=2))
         found += [f"{each.client}/{each.name}" for each in page]
@@ -146,7 +146,7 @@ async def test_no_subscription_is_left_without_content(
 
 async def test_twice_the_same_is_one_subscription(stores: Sequence[SubscriptionStore]) -> None:
     """Of two that add it at once, one does; also if the address has other capitals."""
-    results = await asyncio.gather(*(each.subscribe(ANN) for each in stores * 4))
+    results = await asyncio.gather(*(each.subscribe(ANN) for each in [*stores, *stores]))
     again, _, _ = await stores[0].subscribe(asked(email="Ann@Example.org"))
 
     kinds = [each.result for each in results]
