@@ -104,6 +104,10 @@ class Broker:
             _published(exchange, "failed" if is_failed else "confirmed").inc(count)
         return failures
 
+    async def count_waiting(self, queue: str) -> int:
+        """Return how many messages wait in a queue. Raises Unavailable."""
+        return await rabbitmq.count_waiting(self._publishing, queue)
+
     async def send(self, item: Publishing) -> None:
         """Publish, and wait for the confirm of a persistent message. Raises Unavailable."""
         await _send(self._publisher if item.persistent else self._answer_publisher, item)

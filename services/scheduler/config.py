@@ -36,6 +36,9 @@ class SchedulerSettings(Settings):
     scheduler_rate: float = Field(
         500.0, gt=0, le=100_000, description="Newsletters a second, of each scheduler"
     )
+    scheduler_max_waiting: int = Field(
+        20_000, ge=1, description="Newsletters in a client's queue, beyond which others stay due"
+    )
     scheduler_lease_seconds: Seconds = Field(
         60.0, ge=1, description="After which the work of a scheduler that died is done by another"
     )

@@ -17,9 +17,10 @@ from services.scheduler.newsletters import NewsletterMaker
 from services.scheduler.plan import Plan, delay, due_at, plan
 from services.scheduler.store.due import FAR, DueStore, DueSubscription, Step, Taken
 from services.scheduler.store.later import DueMail, LaterStore
-from shared.contracts import Contract, EmailCancelled, SendEmail
+from shared.contracts import Category, Contract, EmailCancelled, SendEmail
 from shared.errors import Unavailable
 from shared.template import VariableMistake
+from shared.topology import shard_of, shard_queues
 
 LOOK_SECONDS = 0.5  # between two looks for what is due
 MAX_MAILS_TAKEN = 16  # for later, each with its attachments in memory
@@ -31,7 +32,27 @@ PublishAll = Callable[[Sequence[Contract]], Awaitable[Mapping[str, Unavailable]]
 # By client and name; without those that are unknown.
 FindContents = Callable[[set[tuple[str, str]]], Awaitable[Mapping[tuple[str, str], Content]]]
 
+# How many messages wait in a queue.
+CountWaiting = Callable[[str], Awaitable[int]]
+
 logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The room for newsletters in the sender's queues, of which each client has one.
+
+    A newsletter that finds no room stays due, and those of other clients go on.
+    """
+
+    count_waiting: CountWaiting
+    limit: int  # mails in a queue
+
+    async def without(self, clients: set[str]) -> set[str]:
+        """Return the clients whose queue is full. Raises Unavailable."""
+        queues = {each: shard_queues(Category.BULK)[shard_of(each)] for each in clients}
+        waiting = {each: await self.count_waiting(each) for each in sorted({*queues.values()})}
+        return {each for each, queue in queues.items() if waiting[queue] >= self.limit}
 
 
 class _Made(NamedTuple):
@@ -59,6 +80,7 @@ class Releaser:
     find_contents: FindContents
     publish_all: PublishAll
     maker: NewsletterMaker
+    room: Room
     spread: timedelta
     rate: float
 
@@ -89,6 +111,7 @@ class Releaser:
 
     async def _release(self, taken: Taken) -> None:
         names = {(each.client, each.content_type) for each in taken.subscriptions}
+        full = await self.room.without({client for client, _ in names})
         contents = await self.find_contents(names)
         halted: list[DueSubscription] = []
         made: list[_Made] = []
@@ -96,6 +119,8 @@ class Releaser:
         for number, each in enumerate(taken.subscriptions, 1):
             if number % MAX_MADE == 0:
                 await asyncio.sleep(0)
+            if each.client in full:
+                continue  # due again after its lease
             content = contents.get((each.client, each.content_type))
             if content is None or content.paused:
                 halted.append(each)

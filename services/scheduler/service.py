@@ -8,7 +8,7 @@ from pathlib import Path
 from services.scheduler.config import SchedulerSettings
 from services.scheduler.handlers import ContentHandlers, LaterHandlers, SubscriptionHandlers
 from services.scheduler.newsletters import NewsletterMaker
-from services.scheduler.release import LOOK_SECONDS, LaterReleaser, Releaser
+from services.scheduler.release import LOOK_SECONDS, LaterReleaser, Releaser, Room
 from services.scheduler.run_handlers import RunHandlers, StopRule
 from services.scheduler.store.content_types import ContentStore
 from services.scheduler.store.due import DueStore, Leases
@@ -77,6 +77,7 @@ async def run(settings: SchedulerSettings, stop: asyncio.Event) -> None:
             contents.find,
             broker.publish_all,
             maker,
+            Room(broker.count_waiting, settings.scheduler_max_waiting),
             spread,
             settings.scheduler_rate,
         )

@@ -8,7 +8,7 @@ that takes a third of the processor time.
 from shared.rabbitmq import frames
 from shared.rabbitmq.connection import Connection, declare
 from shared.rabbitmq.publisher import Publisher
-from shared.rabbitmq.queue_reader import ChannelTag, Fetched, QueueReader, fetching
+from shared.rabbitmq.queue_reader import ChannelTag, Fetched, QueueReader, count_waiting, fetching
 
 __all__ = [
     "ChannelTag",
@@ -16,6 +16,7 @@ __all__ = [
     "Fetched",
     "Publisher",
     "QueueReader",
+    "count_waiting",
     "declare",
     "fetching",
 ]

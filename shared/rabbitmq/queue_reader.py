@@ -187,6 +187,18 @@ async def fetching(
         await _flush(channel, queue)
 
 
+async def count_waiting(connection: Connection, queue: str) -> int:
+    """Return how many messages wait in a queue, which takes any right on it. Raises Unavailable."""
+    channel = await connection.channel()
+    with translated(f"cannot count {queue}"):
+        async with asyncio.timeout(CONNECT_SECONDS):
+            try:
+                declared = await channel.library.queue_declare(queue, passive=True)
+            finally:
+                await channel.library.close()
+    return declared.message_count or 0
+
+
 async def _fetched(channel: Channel, queue: str, limit: int, reader: str) -> AsyncIterator[Fetched]:
     for _ in range(limit):
         with translated(f"cannot read {queue}"):

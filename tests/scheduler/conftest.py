@@ -84,11 +84,6 @@ async def scheduler(vhost: str, tmp_path: Path) -> AsyncIterator[Scheduled]:
         yield world
 
 
-def in_the_next_minute() -> str:
-    """Return a cron expression that every minute has."""
-    return "* * * * *"
-
-
 def soon() -> datetime:
     """Return a time a moment ahead."""
     return datetime.now(UTC) + timedelta(seconds=1)

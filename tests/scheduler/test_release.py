@@ -5,7 +5,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from zoneinfo import available_timezones
@@ -16,18 +16,19 @@ import sqlalchemy as sa
 from services.scheduler.newsletters import NewsletterMaker
 from services.scheduler.plan import due_at
 from services.scheduler.recurrence import Recurrence
-from services.scheduler.release import Releaser
+from services.scheduler.release import Releaser, Room
 from services.scheduler.service import MIGRATIONS
 from services.scheduler.store.content_types import ContentStore
 from services.scheduler.store.due import DueStore, Leases, moment
 from services.scheduler.store.subscriptions import SubscriptionStore
 from services.scheduler.store.tables import runs, subscriptions
-from shared.contracts import Contract, Missed, SaveContentType, SendEmail, Subscribe
+from shared.contracts import Category, Contract, Missed, SaveContentType, SendEmail, Subscribe
 from shared.contracts.content import NewsletterId
 from shared.errors import Unavailable
 from shared.links import Links
 from shared.runtime.sealing import Sealer
 from shared.storage.database import Database
+from shared.topology import shard_of, shard_queues
 from tests.clock import Clock
 from tests.databases import Opener
 from tests.scheduler.conftest import LINK_KEY, PUBLIC_URL
@@ -64,6 +65,11 @@ class Outbox:
     killed: float = 0.0
     refused: frozenset[str] = frozenset()
     ids: Counter[str] = field(default_factory=Counter)
+    waiting: dict[str, int] = field(default_factory=dict)  # by queue
+
+    async def count_waiting(self, queue: str) -> int:
+        """Return how many messages wait in a queue."""
+        return self.waiting.get(queue, 0)
 
     async def publish_all(self, messages: Sequence[Contract]) -> Mapping[str, Unavailable]:
         """Keep all messages, or a part of them before the publisher is killed."""
@@ -106,6 +112,7 @@ class World:
             ContentStore(self.database, self.clock).find,
             self.outbox.publish_all,
             NewsletterMaker(links, None),
+            Room(self.outbox.count_waiting, 1000),
             SPREAD,
             rate,
         )
@@ -200,12 +207,32 @@ async def test_many_large_mails_are_published_in_parts(world: World) -> None:
 
     world.clock.seconds += 86_400 + SPREAD.total_seconds()
     scheduler = world.scheduler()
-    await Releaser(
-        scheduler.store, scheduler.find_contents, publish_all, scheduler.maker, SPREAD, 1e9
-    ).run()
+    await replace(scheduler, publish_all=publish_all).run()
 
     assert max(sizes) < 50
     assert world.outbox.ids.total() == sum(sizes) == 100
+
+
+async def test_a_full_queue_holds_its_client_alone(world: World) -> None:
+    """While a client's queue is full its subscriptions stay due, and other clients' mails go on."""
+    for client in ("shop", "bank"):
+        await ContentStore(world.database, world.clock).save(
+            NEWS.model_copy(update={"client": client})
+        )
+    full, free = [await world.subscribe("ann", client=each) for each in ("shop", "bank")]
+    queue = shard_queues(Category.BULK)[shard_of("shop")]
+    world.outbox.waiting = {queue: 1000}
+    world.clock.seconds += 86_400 + SPREAD.total_seconds()
+    await world.scheduler().run()
+    before = [*world.outbox.ids]
+    world.outbox.waiting = {queue: 999}
+    world.clock.seconds += LEASE.total_seconds()
+    await world.scheduler().run()
+
+    period = START + timedelta(days=1)
+    assert shard_of("shop") != shard_of("bank")
+    assert before == [str(NewsletterId(free, period))]
+    assert [*world.outbox.ids] == [*before, str(NewsletterId(full, period))]
 
 
 async def test_a_clock_that_was_ahead(world: World) -> None:
