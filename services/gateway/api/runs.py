@@ -39,7 +39,7 @@ from shared.contracts import (
     RunsListed,
 )
 from shared.contracts.content import MAX_LISTED_RUNS, NewsletterId, run_period
-from shared.contracts.fields import NOT_EMPTY, Id, Moment
+from shared.contracts.fields import Id, Moment
 from shared.contracts.ledger import MAX_LISTED_EMAILS, PageCursor
 
 MAX_REPEATED_MESSAGES = 100  # of one request, each of which is looked up
@@ -76,7 +76,8 @@ class RunRepetition(RequestBody):
         }
     )
 
-    messages: Annotated[tuple[Id, ...], NOT_EMPTY] = Field(
+    messages: tuple[Id, ...] = Field(
+        min_length=1,
         max_length=MAX_REPEATED_MESSAGES,
         fail_fast=True,
         description="Ids of messages that failed, expired or bounced",

@@ -84,6 +84,7 @@ class NewSubscription(RequestBody):
     )
     confirm: bool = Field(
         default=False,
+        strict=True,
         description="Mail nothing but a link until the subscriber has confirmed by it",
     )
     locale: Locale | None = Field(
