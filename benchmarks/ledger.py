@@ -244,6 +244,7 @@ def _mail(number: int, mails: int, now: int) -> Iterator[MailRecord]:
         tags={"campaign": "spring"} if chance.random() < TAGGED_SHARE else {},
         metadata={},
         size_bytes=2000,
+        scheduled_at=None,
     )
     end = chance.random()
     if end > WAITING_SHARE:

@@ -12,6 +12,8 @@ from shared.contracts import Category, EmailCounts, EmailRecord, EmailStatus, Hi
 _BOUNCED = ("bounced_permanent", "bounced_transient", "bounced_undetermined")
 _ENDED = tuple(each for each in EmailStatus if each.ended)
 SHOWN_IDS = 50  # of each kind; there may be millions
+# Of mails for later beyond their time: very many of them may be due at one moment.
+RELEASE = timedelta(minutes=10)
 
 # An id and its client: ids of batches are the clients' own, so two may have the same.
 MailName = tuple[str, str | None]
@@ -25,11 +27,22 @@ class WaitingMail(NamedTuple):
     category: Category
     accepted_at: datetime
     recipients: int
+    scheduled_at: datetime | None
+
+    @property
+    def since(self) -> datetime:
+        """The time from which on a sender may have it."""
+        return self.scheduled_at or self.accepted_at
+
+    def is_for_later(self, now: datetime) -> bool:
+        """Return whether it waits at the scheduler."""
+        return self.scheduled_at is not None and now < self.scheduled_at + RELEASE
 
     def __str__(self) -> str:
         """Return it as a person reads it."""
-        owner = owned(self.client)
-        return f"{self.email_id} ({owner}, {self.category}, accepted {self.accepted_at:%F %T%z})"
+        later = f", for {self.scheduled_at:%F %T%z}" if self.scheduled_at else ""
+        accepted = f"accepted {self.accepted_at:%F %T%z}{later}"
+        return f"{self.email_id} ({owned(self.client)}, {self.category}, {accepted})"
 
 
 def owned(client: str | None) -> str:
@@ -50,7 +63,8 @@ class Recount:
         left = sum(not each.status.ended for each in email.recipients)
         if left:
             self.waiting[email.email_id, email.client] = WaitingMail(
-                email.email_id, email.client, email.category, email.accepted_at, left
+                *(email.email_id, email.client, email.category, email.accepted_at),
+                *(left, email.scheduled_at),
             )
 
 
@@ -85,6 +99,12 @@ class Books:
         """The number of recipients that wait in dead letters."""
         missing = sum(each.recipients for each in self.missing)
         return sum(self.recount.waiting[key].recipients for key in self.still_waiting) - missing
+
+
+def for_later(books: Books, now: datetime) -> int:
+    """Return the number of recipients whose mail waits for its time."""
+    mails = books.recount.waiting.values()
+    return sum(each.recipients for each in mails if each.is_for_later(now))
 
 
 def _age(mail: WaitingMail) -> tuple[datetime, str]:
@@ -137,16 +157,23 @@ def _wrong_sums(books: Books) -> Iterator[str]:
 
 
 def _lost(books: Books, now: datetime, patience: Mapping[Category, timedelta]) -> Iterator[str]:
-    """Yield the mails that no queue and no dead letter has, as far as that can be known."""
-    missing, on_the_way = books.missing, sum(books.queues.values())
+    """Yield the mails that no queue and no dead letter has, as far as that can be known.
+
+    A mail for later waits in the scheduler's database until its time. After it the mail is late,
+    and not lost for certain: the scheduler may have it, if none runs.
+    """
+    missing = [each for each in books.missing if not each.is_for_later(now)]
+    at_once = [each for each in missing if each.scheduled_at is None]
+    on_the_way = sum(books.queues.values())
     if not on_the_way:
-        yield from _listed("lost", missing)
+        yield from _listed("lost", at_once)
+        yield from _listed("late", [each for each in missing if each.scheduled_at is not None])
         return
-    late = [each for each in missing if now - each.accepted_at > patience[each.category]]
+    late = [each for each in missing if now - each.since > patience[each.category]]
     yield from _listed("late", late)
-    if len(missing) > on_the_way:
+    if len(at_once) > on_the_way:
         yield (
-            f"lost: {len(missing) - on_the_way} or more mails, of {len(missing)} that wait with "
+            f"lost: {len(at_once) - on_the_way} or more mails, of {len(at_once)} that wait with "
             f"{on_the_way} messages in queues; empty queues would show which"
         )
 
@@ -186,6 +213,7 @@ def _facts(email: EmailRecord) -> Iterator[str]:
         "message id": email.message_id,
         "accepted": _time(email.accepted_at),
         "expires": email.expires_at and _time(email.expires_at),
+        "scheduled": email.scheduled_at and _time(email.scheduled_at),
     }
     width = max(map(len, facts))
     for name, value in facts.items():

@@ -62,8 +62,8 @@ ledger   deletes mails to the address with their outcomes, bounces and other ent
 sender   deletes outcomes for it, the last day's within SENDER_REMEMBER (7 days)
 otp      deletes codes, guesses and counts of it
 
-Left are mails that wait in queues, which are still sent, and dead letters: see ops dead. To send
-nothing more, suppress the address first. Sums stay, they name nobody."""
+Left are mails that wait in queues or for their time, which are still sent, and dead letters: see
+ops dead. To send nothing more, suppress the address first. Sums stay, they name nobody."""
 
 A = TypeVar("A", bound=Answer)
 
@@ -78,12 +78,14 @@ def queues_of_mails() -> frozenset[str]:
         for category in Category
         for queue in (topology.sending_queue(category), *topology.shard_queues(category))
     }
-    return frozenset({*sending, topology.LEDGER_MAIL, *topology.DELAY_EXCHANGES})
+    others = (topology.SCHEDULER_MAIL, topology.LEDGER_MAIL)
+    return frozenset({*sending, *others, *topology.DELAY_EXCHANGES})
 
 
 def dead_queues_of_mails() -> tuple[str, ...]:
     """Return the queues of dead letters that may hold a mail, or an outcome of one."""
-    owned = tuple(f"{each}." for each in (Owner.SENDER, topology.LEDGER_MAIL))
+    others = (topology.SCHEDULER_MAIL, topology.LEDGER_MAIL)
+    owned = tuple(f"{each}." for each in (Owner.SENDER, *others))
     every = dead_letters.dead_queues()
     return tuple(each for each in every if each.startswith(owned) or each == topology.UNROUTED)
 
@@ -166,6 +168,8 @@ def _report(evidence: Books, now: datetime) -> int:
     print(f"queues: {on_the_way or 'empty'}")
     if forgotten := evidence.forgotten[1].accepted:
         print(f"forgotten: {forgotten} of these recipients")
+    if waiting := books.for_later(evidence, now):
+        print(f"for later: {waiting} of these recipients, whose time has not come")
     found = list(books.faults(evidence, now, _patience(os.environ)))
     for fault in found:
         print(fault)

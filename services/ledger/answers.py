@@ -57,6 +57,7 @@ class KeptMail(NamedTuple):
     message: MessageRow
     recipients: Sequence[RecordedOutcome]
     earlier: Sequence[RecordedOutcome] = ()
+    scheduled_at: int | None = None
 
 
 def record(mail: KeptMail) -> EmailRecord:
@@ -74,7 +75,8 @@ def record(mail: KeptMail) -> EmailRecord:
         size_bytes=message.size_bytes,
         message_id=next((it["message_id"] for it in details if "message_id" in it), None),
         accepted_at=moment(accepted_at(message.number)),
-        expires_at=None if message.expires_at is None else moment(message.expires_at),
+        expires_at=_moment(message.expires_at),
+        scheduled_at=_moment(mail.scheduled_at),
         recipients=tuple(map(_status, mail.recipients, details)),
     )
 
@@ -127,6 +129,10 @@ def cursor(number: int) -> str:
 def hour_moment(hour: int) -> datetime:
     """Return the beginning of an hour since 1970."""
     return moment(hour * HOUR_MILLISECONDS)
+
+
+def _moment(at: int | None) -> datetime | None:
+    return None if at is None else moment(at)
 
 
 def _first_hour(day: date, zone: ZoneInfo) -> datetime:

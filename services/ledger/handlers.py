@@ -16,6 +16,7 @@ from services.ledger.mails import (
     acceptance,
     early_outcome,
     milliseconds,
+    rescheduling,
 )
 from services.ledger.store.forgetting import AddressForgetter
 from services.ledger.store.reader import MailFilter, MailReader
@@ -33,6 +34,7 @@ from shared.contracts import (
     DescribeSuppression,
     EmailBounced,
     EmailDescribed,
+    EmailRescheduled,
     EmailsCounted,
     EmailsListed,
     ForgetAddress,
@@ -54,18 +56,21 @@ PART_SIZE = 128  # messages, of which records are made in about a millisecond
 
 @dataclass(frozen=True, slots=True)
 class MailHandlers:
-    """Records commands and outcomes.
+    """Records commands, outcomes, and changes of the times of mails for later.
 
     Safe to run twice, and in any order: the state of a mail follows from the set of its commands
     and outcomes, see `mails.rank`. The first command of an id counts; a later one only adds
-    recipients that were not in it, as the sender does.
+    recipients that were not in it, as the sender does. The command that the scheduler publishes at
+    the time of a mail has the same time of acceptance, so either of the two may be the first.
     """
 
     store: MailStore
     on_bounced: Callable[[EmailBounced], Awaitable[None]]
 
-    async def on_batch(self, messages: Sequence[AcceptedEmail | Outcome]) -> None:
-        """Record commands and outcomes in one transaction; bounces may suppress addresses."""
+    async def on_batch(
+        self, messages: Sequence[AcceptedEmail | EmailRescheduled | Outcome]
+    ) -> None:
+        """Record messages in one transaction; bounces may suppress addresses."""
         records = list[MailRecord]()
         for start in range(0, len(messages), PART_SIZE):
             records += map(_record, messages[start : start + PART_SIZE])
@@ -84,6 +89,11 @@ class MailHandlers:
         await self.store.record(early_outcome(event))
         if isinstance(event, EmailBounced):
             await self.on_bounced(event)
+        return ()
+
+    async def on_rescheduled(self, event: EmailRescheduled) -> Sequence[Contract]:
+        """Record another time of a mail for later."""
+        await self.store.record(rescheduling(event))
         return ()
 
 
@@ -137,9 +147,11 @@ class MailQueryHandlers:
         ]
 
 
-def _record(message: AcceptedEmail | Outcome) -> MailRecord:
+def _record(message: AcceptedEmail | EmailRescheduled | Outcome) -> MailRecord:
     if isinstance(message, AcceptedEmail):
         return acceptance(message)
+    if isinstance(message, EmailRescheduled):
+        return rescheduling(message)
     return early_outcome(message)
 
 

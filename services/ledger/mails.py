@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from shared.contracts import (
     AcceptedEmail,
     Category,
+    EmailRescheduled,
     EmailStatus,
     EmailUncertain,
     Outcome,
@@ -71,6 +72,15 @@ class Acceptance(NamedTuple):
     tags: Mapping[str, str]
     metadata: Mapping[str, str]
     size_bytes: int
+    scheduled_at: int | None
+
+
+class Rescheduling(NamedTuple):
+    """The time of a mail for later, and when it was set; 0 for that of its command."""
+
+    key: bytes
+    scheduled_at: int
+    set_at: int
 
 
 class RecordedOutcome(NamedTuple):
@@ -102,7 +112,7 @@ def acceptance(command: AcceptedEmail) -> Acceptance:
         command.id,
         command.client or "",
         CATEGORIES.index(command.category),
-        _milliseconds(command.created_at),
+        _milliseconds(command.accepted_at or command.created_at),
         _milliseconds(command.expires_at),
         command.recipients,
         command.from_,
@@ -111,7 +121,14 @@ def acceptance(command: AcceptedEmail) -> Acceptance:
         {tag.name: tag.value for tag in command.tags},
         dict(command.metadata),
         command.size_bytes,
+        _milliseconds(command.scheduled_at),
     )
+
+
+def rescheduling(event: EmailRescheduled) -> Rescheduling:
+    """Return what is kept of a change of time; the latest one counts, in whatever order."""
+    key = mail_key(event.email_id, event.client)
+    return Rescheduling(key, milliseconds(event.scheduled_at), milliseconds(event.at))
 
 
 def early_outcome(event: Outcome) -> EarlyOutcome:

@@ -27,6 +27,7 @@ from shared.contracts import (
     CountEmails,
     DescribeEmail,
     DescribeSuppression,
+    EmailRescheduled,
     ForgetAddress,
     ListEmails,
     ListSuppressions,
@@ -94,6 +95,7 @@ def _mails(handlers: MailHandlers) -> Subscription:
         topology.LEDGER_MAIL,
         {
             AcceptedEmail: handlers.on_accepted,
+            EmailRescheduled: handlers.on_rescheduled,
             **dict.fromkeys(OUTCOMES, handlers.on_outcome),
         },
         MAX_RECORDS_IN_FLIGHT,

@@ -176,7 +176,6 @@ class LaterHandlers:
     """Keeps mails for later. Safe to run twice: a mail is one of its client and id."""
 
     mails: LaterStore
-    now: Callable[[], datetime]
 
     async def on_send_email(self, command: SendEmail) -> Sequence[Contract]:
         """Keep a mail until its time."""
@@ -185,16 +184,17 @@ class LaterHandlers:
 
     async def on_reschedule(self, asked: RescheduleEmail) -> Sequence[Contract]:
         """Change the time of a mail that is not yet on its way."""
-        if not await self.mails.reschedule(asked.client, asked.email_id, asked.scheduled_at):
+        changed = await self.mails.reschedule(asked.client, asked.email_id, asked.scheduled_at)
+        if changed is None:
             return [SchedulingAnswered(id=asked.id, result=SchedulingResult.UNKNOWN)]
-        changed = EmailRescheduled(
+        event = EmailRescheduled(
             id=f"{asked.id[:80]}.rescheduled",
-            at=self.now(),
+            at=changed,
             email_id=asked.email_id,
             client=asked.client,
             scheduled_at=asked.scheduled_at,
         )
-        return [SchedulingAnswered(id=asked.id, result=SchedulingResult.DONE), changed]
+        return [SchedulingAnswered(id=asked.id, result=SchedulingResult.DONE), event]
 
     async def on_unschedule(self, asked: UnscheduleEmail) -> Sequence[Contract]:
         """Cancel a mail that is not yet on its way; the release reports it."""

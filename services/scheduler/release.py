@@ -10,6 +10,7 @@ from typing import NamedTuple
 from uuid import NAMESPACE_OID, uuid5
 
 import structlog
+from pydantic import ValidationError
 
 from services.scheduler import metrics
 from services.scheduler.content import Content
@@ -184,7 +185,7 @@ class Releaser:
 class LaterReleaser:
     """Publishes the mails for later whose time has come, and reports those that were cancelled.
 
-    A mail is deleted only after the broker has confirmed it. If the scheduler dies before, another
+    A mail is done only after the broker has confirmed it. If the scheduler dies before, another
     one publishes it again when its lease is over, under the same id.
     """
 
@@ -199,25 +200,36 @@ class LaterReleaser:
             if not taken:
                 return
             messages = [self._messages(each) for each in taken]
-            failures = await self.publish_all([*chain.from_iterable(messages)])
+            failures = await self.publish_all([*chain.from_iterable(filter(None, messages))])
             done = [
                 each
                 for each, own in zip(taken, messages, strict=True)
-                if not any(message.id in failures for message in own)
+                if own is not None and not any(message.id in failures for message in own)
             ]
             metrics.LATER.labels("published").inc(len(done))
             metrics.LATER.labels("unconfirmed").inc(len(taken) - len(done))
-            await self.store.remove(token, done)
+            await self.store.finish(token, done)
             if len(done) < len(taken):
                 return  # the broker refuses: those that are left are due again after their lease
 
-    def _messages(self, due: DueMail) -> Sequence[Contract]:
-        command, at = due.command, self.now()
-        if command is None:
-            return ()  # cancelled, and its command has never come
+    def _messages(self, due: DueMail) -> Sequence[Contract] | None:
+        """Return what is to be published of a mail; None if its command cannot be read.
+
+        A newer version may have stricter rules. The mail waits, and no other one for it.
+        """
+        if due.command is None:
+            return ()
+        try:
+            command = SendEmail.read(due.command)
+        except ValidationError as error:
+            wrong = [each["loc"] for each in error.errors(include_input=False)]
+            logger.warning("a mail for later cannot be read", id=due.email_id, wrong=wrong)
+            return None
+        at = self.now()
         if not due.cancelled:
             # Its age counts from now: a sender gives up what is too old.
-            return [command.model_copy(update={"scheduled_at": None, "created_at": at})]
+            times = {"scheduled_at": None, "created_at": at, "accepted_at": command.created_at}
+            return [command.model_copy(update=times)]
         return [
             EmailCancelled(
                 id=str(uuid5(NAMESPACE_OID, f"cancelled {command.client} {command.id} {each}")),

@@ -67,7 +67,7 @@ async def run(settings: SchedulerSettings, stop: asyncio.Event) -> None:
         )
         leases = Leases(timedelta(seconds=settings.scheduler_lease_seconds))
         mails = LaterStore(database, leases)
-        later = LaterHandlers(mails, _utc_now)
+        later = LaterHandlers(mails)
         maker = NewsletterMaker(links, settings.scheduler_from)
         run_store = RunStore(database)
         rule = StopRule(settings.scheduler_stop_share, settings.scheduler_stop_count)

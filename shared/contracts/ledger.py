@@ -114,6 +114,9 @@ class EmailRecord(BaseModel):
     )
     accepted_at: Moment
     expires_at: Moment | None = None
+    scheduled_at: Moment | None = Field(
+        None, description="Of a mail for later: the scheduler publishes it at this time"
+    )
     recipients: tuple[RecipientStatus, ...] = Field(max_length=MAX_RECIPIENTS)
 
 

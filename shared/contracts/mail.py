@@ -117,6 +117,11 @@ class SendEmail(Command):
     scheduled_at: OptionalMoment = Field(
         None, description="The scheduler keeps the mail until then; the sender never sees the field"
     )
+    accepted_at: OptionalMoment = Field(
+        None,
+        description="When a mail for later was accepted, as the scheduler publishes it; its "
+        "`created_at` is then the time of that, from which its age counts",
+    )
     retries: Retries | None = Field(
         None,
         description="The largest number of further attempts; if absent, only the schedule counts",
@@ -172,6 +177,7 @@ class AcceptedEmail(Command):
     created_at: OptionalMoment = None
     expires_at: OptionalMoment = None
     scheduled_at: OptionalMoment = None
+    accepted_at: OptionalMoment = None
     size_bytes: int = Field(0, exclude=True, description="Of the whole command")
 
     @model_validator(mode="after")

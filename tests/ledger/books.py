@@ -7,13 +7,22 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from services.ledger.changes import COUNTS
-from services.ledger.mails import STATUSES, Acceptance, EarlyOutcome, acceptance, early_outcome
+from services.ledger.mails import (
+    STATUSES,
+    Acceptance,
+    EarlyOutcome,
+    Rescheduling,
+    acceptance,
+    early_outcome,
+    rescheduling,
+)
 from shared.contracts import (
     AcceptedEmail,
     Category,
     EmailBounced,
     EmailDeferred,
     EmailDelivered,
+    EmailRescheduled,
     Outcome,
     Reply,
     ReplyClass,
@@ -78,6 +87,15 @@ def outcome(
 ) -> EarlyOutcome:
     """Return the record of an outcome."""
     return early_outcome(event(kind, email_id, recipient, attempt, **more))
+
+
+def moved(to: datetime, set_at: datetime, email_id: str = "m-1") -> Rescheduling:
+    """Return the record of another time of a mail for later."""
+    return rescheduling(
+        EmailRescheduled(
+            id=f"r-{email_id}", at=set_at, email_id=email_id, client="shop", scheduled_at=to
+        )
+    )
 
 
 class Books(NamedTuple):

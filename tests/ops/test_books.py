@@ -83,6 +83,25 @@ def test_waiting_mails_in_dead_letters_add_up() -> None:
     )
 
 
+def test_a_mail_for_later_is_not_lost() -> None:
+    """It waits at the scheduler until its time, and beyond it is late: no scheduler may run."""
+
+    def found(since: timedelta, **changes: object) -> Books:
+        return evidence(WAITING.model_copy(update={"scheduled_at": NOW - since}), **changes)
+
+    soon, over = found(-timedelta(days=3)), found(timedelta(hours=1))
+    attempted = found(timedelta(hours=1), queues={"delay.5s": 1})
+    late = found(timedelta(days=2), queues={"delay.5s": 1})
+    names = ("m-2 (client shop, bulk, accepted 2026-11-29 12:00:00+0000, for 2026-11-",)
+
+    assert (books.for_later(soon, NOW), books.for_later(over, NOW)) == (2, 0)
+    assert [each for each in faults(soon) if "m-2" in each] == []
+    assert [each for each in faults(attempted) if "m-2" in each] == []
+    for each in (over, late):
+        [fault] = [line for line in faults(each) if "m-2" in line]
+        assert fault.startswith(f"late: {names[0]}")
+
+
 def test_a_dead_letter_of_another_client_is_another_mail() -> None:
     """A mail is lost although another client's mail of the same id is in a dead letter."""
     found = evidence(DELIVERED, WAITING, dead={"sender.bulk.dead": {("m-2", "bakery")}})

@@ -53,6 +53,10 @@ _EARLIER = (
     .order_by(history.c.at.desc())
     .limit(MAX_HISTORY)
 )
+_SCHEDULES = sa.select(mail_keys.c.message, mail_keys.c.scheduled_at).where(
+    mail_keys.c.key.in_(sa.bindparam("keys", expanding=True)),
+    mail_keys.c.scheduled_at.is_not(None),
+)
 _BY_KEY = (
     sa.select(mail_keys.c.message)
     .where(mail_keys.c.key.between(sa.bindparam("first"), sa.bindparam("last")))
@@ -330,6 +334,8 @@ def _stored(connection: sa.Connection, numbers: Sequence[int]) -> Sequence[KeptM
     if not numbers:
         return []
     rows = {row.number: row for row in connection.execute(_MESSAGES, {"of": numbers})}
+    keys = [mail_key(row.email_id, row.client) for row in rows.values()]
+    scheduled = dict(map(tuple, connection.execute(_SCHEDULES, {"keys": keys})))
     of: Mapping[int, list[RecordedOutcome]] = defaultdict(list)
     room = {"of": numbers, "limit": MAX_PAGE_RECIPIENTS + MAX_RECIPIENTS}
     for number, *outcome in connection.execute(_RECIPIENTS, room):
@@ -341,5 +347,6 @@ def _stored(connection: sa.Connection, numbers: Sequence[int]) -> Sequence[KeptM
         if count > MAX_PAGE_RECIPIENTS:
             break
         if number in rows:
-            mails.append(KeptMail(MessageRow(*rows[number]), of[number]))
+            message = MessageRow(*rows[number])
+            mails.append(KeptMail(message, of[number], scheduled_at=scheduled.get(number)))
     return mails

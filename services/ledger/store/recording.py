@@ -15,6 +15,7 @@ from services.ledger.mails import (
     Acceptance,
     EarlyOutcome,
     RecordedOutcome,
+    Rescheduling,
     accepted_at,
     first_number,
 )
@@ -28,7 +29,7 @@ from shared.storage.dialect import Clock
 
 BATCH_SECONDS = 0.02  # that a record waits for others: a transaction costs as much as many of them
 
-MailRecord = Acceptance | EarlyOutcome
+MailRecord = Acceptance | EarlyOutcome | Rescheduling
 
 
 class MailStore:
@@ -48,7 +49,7 @@ class MailStore:
         self._batcher = Batcher(self.record_all, wait_seconds=BATCH_SECONDS)
 
     async def record(self, record: MailRecord) -> None:
-        """Record a command or an outcome, once.
+        """Record a command, an outcome or another time, once.
 
         Raises Retry when the database is away, Reject when it cannot hold a value.
         """
@@ -87,11 +88,13 @@ class RecordingTransaction:
         self._forgotten = forgotten
         self._accepted: dict[bytes, list[Acceptance]] = defaultdict(list)
         self._outcomes: dict[bytes, list[RecordedOutcome]] = defaultdict(list)
+        self._schedules: dict[bytes, Rescheduling] = {}
 
     def record(self, records: Sequence[MailRecord]) -> None:
-        """Record commands and outcomes."""
+        """Record commands, outcomes and other times."""
         self._sort(records)
         numbers, new = self._lock()
+        self._keep_schedules(numbers)
         mails = self._mails(numbers, new)
         changes = MailChanges(self._recipients(mails, new))
         gone: list[Row] = []
@@ -119,14 +122,23 @@ class RecordingTransaction:
 
     def _sort(self, records: Sequence[MailRecord]) -> None:
         for each in records:
-            if isinstance(each, Acceptance):
-                self._accepted[each.key].append(each)
-            else:
+            if isinstance(each, EarlyOutcome):
                 self._outcomes[each.key].append(each.outcome)
+            elif isinstance(each, Rescheduling):
+                self._schedule(each)
+            else:
+                self._accepted[each.key].append(each)
+                if each.scheduled_at is not None:
+                    self._schedule(Rescheduling(each.key, each.scheduled_at, 0))
+
+    def _schedule(self, new: Rescheduling) -> None:
+        known = self._schedules.get(new.key)
+        if known is None or known.set_at <= new.set_at:
+            self._schedules[new.key] = new
 
     def _lock(self) -> tuple[Mapping[bytes, int], AbstractSet[bytes]]:
         """Lock all mails; return the numbers of those with a command, and the keys of new ones."""
-        keys = sorted({*self._accepted, *self._outcomes})
+        keys = sorted({*self._accepted, *self._outcomes, *self._schedules})
         given = {key: self._number(facts[0]) for key, facts in self._accepted.items()}
         sql.write(self._connection, sql.KEEP_KEYS, [(key, given.get(key)) for key in keys])
         found = dict(zip(keys, sql.lock_keys(self._connection, keys), strict=True))
@@ -155,10 +167,16 @@ class RecordingTransaction:
         """Keep the outcomes of mails whose command has not come yet."""
         first: dict[tuple[object, ...], Row] = {}
         for key in keys:
-            for outcome in sorted(self._outcomes.pop(key), key=lambda each: each.at):
+            for outcome in sorted(self._outcomes.pop(key, []), key=lambda each: each.at):
                 first.setdefault((key, *outcome[:3]), (key, *outcome))
         rows = [first[place] for place in sorted(first)]
         sql.write(self._connection, sql.KEEP_EARLY, rows, (self._now,))
+
+    def _keep_schedules(self, numbers: Mapping[bytes, int]) -> None:
+        """Keep the times of mails for later, also of those whose command has not come yet."""
+        sql.write(self._connection, sql.KEEP_SCHEDULES, [*self._schedules.values()])
+        early = sorted((key,) for key in self._schedules if key not in numbers)
+        sql.write(self._connection, sql.KEEP_FORGOTTEN_KEYS, early, (self._now,))
 
     def _mails(
         self, numbers: Mapping[bytes, int], new: AbstractSet[bytes]

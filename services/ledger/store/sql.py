@@ -29,6 +29,8 @@ mail_keys = sa.Table(
     metadata,
     sa.Column("key", sa.LargeBinary, primary_key=True),
     sa.Column("message", sa.BigInteger),  # NULL until the command has come
+    sa.Column("scheduled_at", sa.BigInteger),  # of a mail for later, which few mails are
+    sa.Column("schedule_set_at", sa.BigInteger),  # by an event; 0 by the command
     sqlite_with_rowid=False,  # one tree to write to instead of two
 )
 
@@ -185,7 +187,8 @@ forgotten = sa.Table(
 )
 
 # The keys in `mail_keys` of mails that were forgotten. They stay as long as mails do, so that no
-# late outcome is taken for that of a mail to come. They have no mail by which they are purged.
+# late outcome is taken for that of a mail to come. They have no mail by which they are purged. Nor
+# have the keys of mails for later that have another time before their command has come.
 forgotten_keys = sa.Table(
     "forgotten_keys",
     metadata,
@@ -203,6 +206,11 @@ KEEP_KEYS = """
     """
 NAME_KEYS = """
     UPDATE mail_keys SET message = column2 FROM $rows(bytea, bigint) WHERE key = column1
+    """
+KEEP_SCHEDULES = """
+    UPDATE mail_keys SET scheduled_at = column2, schedule_set_at = column3
+    FROM $rows(bytea, bigint, bigint)
+    WHERE key = column1 AND (schedule_set_at IS NULL OR schedule_set_at <= column3)
     """
 # The rows are locked in the order of their keys by every transaction.
 _LOCKED = """

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from services.scheduler.store.due import Leases, milliseconds
+from services.scheduler.store.due import Leases, milliseconds, moment
 from services.scheduler.store.tables import mails
 from shared import contracts
 from shared.contracts import SendEmail
@@ -14,19 +14,23 @@ from shared.storage import dialect
 from shared.storage.database import Database, HandlerDatabase
 from shared.storage.dialect import Clock
 
-# For so long the command of a cancelled mail may still be in its queue.
-REMEMBER_CANCELLED = timedelta(days=7)
+# For so long a copy of the command of a mail may still come: a repeated request, or a delivery.
+REMEMBER = timedelta(days=7)
 
 _TABLE = mails.c
+_REMEMBER_MILLISECONDS = REMEMBER // timedelta(milliseconds=1)
 
 
 class DueMail(NamedTuple):
-    """A mail that this scheduler has taken, to be sent or, if it is cancelled, to be reported."""
+    """A mail that this scheduler has taken, to be sent or, if it is cancelled, to be reported.
+
+    Without a command it is done, or was cancelled and its command has not come; it is forgotten.
+    """
 
     client: str  # empty for none
     email_id: str
     cancelled: bool
-    command: SendEmail | None  # None if it has not come
+    command: bytes | None  # as on the wire
 
 
 class LaterStore:
@@ -40,23 +44,19 @@ class LaterStore:
     async def keep(self, command: SendEmail) -> None:
         """Keep a mail until its time; a second command of its id changes nothing.
 
-        One that was cancelled before its command came is due at once, to be reported.
+        The command of a mail that was cancelled is due at once, to be reported.
         """
         await self._database.write(lambda c: self._keep(c, command))
 
-    async def reschedule(self, client: str | None, email_id: str, at: datetime) -> bool:
-        """Change the time of a mail; return whether it was not yet on its way."""
-        change = sa.update(mails).where(
-            *_is(client, email_id), sa.not_(_TABLE.cancelled), _TABLE.command.is_not(None)
-        )
-        return await self._database.write(
-            lambda c: (
-                c.execute(
-                    change.where(self._is_free(c)).values(due_at=milliseconds(at), token=None)
-                ).rowcount
-                > 0
-            )
-        )
+    async def reschedule(self, client: str | None, email_id: str, at: datetime) -> datetime | None:
+        """Change the time of a mail; return when that was done, None if it is on its way.
+
+        Of two changes of a mail the later one has the later time, by the database's clock.
+        """
+        change = sa.update(mails).where(*_waits(client, email_id), sa.not_(_TABLE.cancelled))
+        change = change.values(due_at=milliseconds(at))
+        changed = await self._database.write(lambda c: c.scalar(change.returning(self._clock(c))))
+        return None if changed is None else moment(changed)
 
     async def unschedule(self, client: str | None, email_id: str) -> bool:
         """Cancel a mail; return whether it will certainly not be sent by a scheduler.
@@ -71,13 +71,13 @@ class LaterStore:
         token = self._leases.new_token()
         return token, await self._database.write(lambda c: self._take(c, token, limit))
 
-    async def remove(self, token: str, sent: Sequence[DueMail]) -> None:
-        """Delete mails that were published, unless another scheduler has taken them since."""
-        keys = [(each.client, each.email_id) for each in sent]
-        delete = sa.delete(mails).where(
-            sa.tuple_(_TABLE.client, _TABLE.email_id).in_(keys), _TABLE.token == token
-        )
-        await self._database.write(lambda c: c.execute(delete))
+    async def finish(self, token: str, done: Sequence[DueMail]) -> None:
+        """Delete the commands of mails that were published, and those that had none whole.
+
+        For REMEMBER the id stays, so that a copy of a command sends or cancels nothing again.
+        Mails that another scheduler has taken since are left.
+        """
+        await self._database.write(lambda c: self._finish(c, token, done))
 
     def _keep(self, connection: sa.Connection, command: SendEmail) -> None:
         at = command.scheduled_at
@@ -100,20 +100,30 @@ class LaterStore:
 
     def _unschedule(self, connection: sa.Connection, client: str | None, email_id: str) -> bool:
         now = dialect.read_now(connection, self._clock)
-        change = sa.update(mails).where(
-            *_is(client, email_id), self._is_free(connection), _TABLE.command.is_not(None)
-        )
-        if connection.execute(change.values(cancelled=True, due_at=now, token=None)).rowcount:
+        cancel = sa.update(mails).where(*_waits(client, email_id))
+        cancel = cancel.values(cancelled=True, due_at=now)
+        if connection.execute(cancel).rowcount:
             return True
         values = {
             "client": client or "",
             "email_id": email_id,
-            "due_at": now + milliseconds_of(REMEMBER_CANCELLED),
+            "due_at": now + _REMEMBER_MILLISECONDS,
             "cancelled": True,
         }
         insert = dialect.insert(connection, mails).values(values)
-        connection.execute(insert.on_conflict_do_nothing())
-        return False
+        if connection.execute(insert.on_conflict_do_nothing()).rowcount:
+            return False
+        # The command has come meanwhile; or the mail is on its way, and this changes nothing.
+        return connection.execute(cancel).rowcount > 0
+
+    def _finish(self, connection: sa.Connection, token: str, done: Sequence[DueMail]) -> None:
+        key = sa.tuple_(_TABLE.client, _TABLE.email_id)
+        keys = [(each.client, each.email_id) for each in done]
+        here = (key.in_(keys), _TABLE.token == token)
+        connection.execute(sa.delete(mails).where(*here, _TABLE.command.is_(None)))
+        until = dialect.read_now(connection, self._clock) + _REMEMBER_MILLISECONDS
+        kept = sa.update(mails).where(*here).values(command=None, token=None, due_at=until)
+        connection.execute(kept)
 
     def _take(self, connection: sa.Connection, token: str, limit: int) -> Sequence[DueMail]:
         now = dialect.read_now(connection, self._clock)
@@ -131,20 +141,15 @@ class LaterStore:
             .values(due_at=now + self._leases.milliseconds, token=token)
             .returning(_TABLE.client, _TABLE.email_id, _TABLE.cancelled, _TABLE.command)
         )
-        return [
-            DueMail(client, email_id, cancelled, None if body is None else SendEmail.read(body))
-            for client, email_id, cancelled, body in connection.execute(take)
-        ]
-
-    def _is_free(self, connection: sa.Connection) -> sa.ColumnElement[bool]:
-        """Return the condition that no scheduler is publishing a mail."""
-        now = dialect.read_now(connection, self._clock)
-        return sa.or_(_TABLE.token.is_(None), _TABLE.due_at <= now)
+        return [DueMail(*row) for row in connection.execute(take)]
 
 
-def milliseconds_of(span: timedelta) -> int:
-    """Return a span of time in milliseconds."""
-    return span // timedelta(milliseconds=1)
+def _waits(client: str | None, email_id: str) -> tuple[sa.ColumnElement[bool], ...]:
+    """Return the condition that a mail is here, and no scheduler has ever taken it.
+
+    One whose scheduler died may have been published.
+    """
+    return *_is(client, email_id), _TABLE.command.is_not(None), _TABLE.token.is_(None)
 
 
 def _is(client: str | None, email_id: str) -> tuple[sa.ColumnElement[bool], ...]:

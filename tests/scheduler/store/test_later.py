@@ -1,133 +1,177 @@
-"""Mails for later in both databases: kept once, moved, cancelled, taken by one scheduler."""
+"""Mails for later in both databases: kept, changed, cancelled, taken, each once."""
 
-from collections.abc import Sequence
+import asyncio
 from datetime import timedelta
 
 import pytest
 
 from services.scheduler.service import MIGRATIONS
 from services.scheduler.store.due import Leases, moment
-from services.scheduler.store.later import LaterStore
-from shared.contracts import Category, SendEmail
+from services.scheduler.store.later import REMEMBER, DueMail, LaterStore
+from shared.contracts import SendEmail
 from tests.clock import Clock
 from tests.databases import Opener
 
-LEASE_SECONDS = 60.0
-HOUR_SECONDS = 3600.0
+LEASE = timedelta(minutes=1)
+DAY = 86_400
 
 
 @pytest.fixture
-async def stores(open_database: Opener, clock: Clock) -> Sequence[LaterStore]:
-    """Return the stores of two schedulers."""
-    return [
-        LaterStore(
-            await open_database("scheduler", MIGRATIONS),
-            Leases(timedelta(seconds=LEASE_SECONDS)),
-            clock,
-        )
-        for _ in range(2)
-    ]
+async def store(open_database: Opener, clock: Clock) -> LaterStore:
+    """Return the mails of one test."""
+    return LaterStore(await open_database("scheduler", MIGRATIONS), Leases(LEASE), clock)
 
 
-def later(clock: Clock, seconds: float = HOUR_SECONDS, subject: str = "first") -> SendEmail:
-    """Return a mail that is due in so many seconds."""
+@pytest.fixture
+async def other(open_database: Opener, clock: Clock) -> LaterStore:
+    """Return the mails as another scheduler has them."""
+    return LaterStore(await open_database("scheduler", MIGRATIONS), Leases(LEASE), clock)
+
+
+def command(clock: Clock, seconds: float = DAY, **more: object) -> SendEmail:
+    """Return a mail that is due so many seconds from now."""
+    fields = {"id": "m1", "client": "shop", "to": ["ann@example.org"], "subject": "s", "text": "t"}
     at = moment(round((clock.seconds + seconds) * 1000))
-    return SendEmail(
-        id="m1",
-        client="shop",
-        category=Category.TRANSACTIONAL,
-        to=("ann@example.org",),
-        subject=subject,
-        text="Hello",
-        created_at=moment(round(clock.seconds * 1000)),
-        scheduled_at=at,
-    )
+    return SendEmail.model_validate({**fields, "scheduled_at": at, **more})
 
 
-async def taken(store: LaterStore) -> list[tuple[str, bool, str | None]]:
-    """Return what a scheduler takes: the id, whether it is cancelled, the subject."""
-    _, found = await store.take(10)
-    return [
-        (each.email_id, each.cancelled, each.command.subject if each.command else None)
-        for each in found
-    ]
+async def taken(store: LaterStore, *, finish: bool = True) -> list[tuple[str, bool, bool]]:
+    """Claim what is due: the id of each mail, and whether it is cancelled and has its command."""
+    token, found = await store.take(10)
+    if finish:
+        await store.finish(token, found)
+    return [(each.email_id, each.cancelled, each.command is not None) for each in found]
 
 
-async def test_a_mail_is_kept_once(stores: Sequence[LaterStore], clock: Clock) -> None:
-    """A second command of its id changes nothing, and it is due at its time."""
-    await stores[0].keep(later(clock))
-    await stores[1].keep(later(clock, 0.0, "second"))
-    early = await taken(stores[0])
-    clock.seconds += HOUR_SECONDS
+SENT, CANCELLED = ("m1", False, True), ("m1", True, True)
+
+
+async def test_a_mail_is_due_once_at_its_time(
+    store: LaterStore, other: LaterStore, clock: Clock
+) -> None:
+    """Nobody gets it before, one scheduler gets it then, and a repeat of it is no second mail."""
+    await store.keep(command(clock))
+    assert await taken(store) == []
+    clock.seconds += DAY
+    found = [*await taken(store), *await taken(other)]
+    await store.keep(command(clock, 0))
+
+    assert found == [SENT]
+    assert await taken(store) == []
+
+
+async def test_the_first_command_counts(
+    store: LaterStore, other: LaterStore, clock: Clock
+) -> None:
+    """A second command of an id changes neither the content nor the time of a mail."""
+    await store.keep(command(clock))
+    await other.keep(command(clock, 0, subject="second"))
+    early = await taken(other)
+    clock.seconds += DAY
+    _, [mail] = await other.take(10)
 
     assert early == []
-    assert await taken(stores[1]) == [("m1", False, "first")]
+    assert mail.command is not None
+    assert SendEmail.read(mail.command).subject == "s"
 
 
-async def test_a_mail_that_is_taken_stays_with_one_scheduler(
-    stores: Sequence[LaterStore], clock: Clock
+async def test_a_scheduler_that_dies_leaves_its_mails(
+    store: LaterStore, other: LaterStore, clock: Clock
 ) -> None:
-    """Until its lease is over no other one has it, moves it or cancels it; then it may."""
-    await stores[0].keep(later(clock, 0.0))
-    token, [mail] = await stores[0].take(10)
-    at = moment(round(clock.seconds * 1000)) + timedelta(hours=1)
+    """They are due again after its lease, and what it finishes too late is not its own."""
+    await store.keep(command(clock, 0))
+    token, found = await store.take(10)
+    clock.seconds += LEASE.total_seconds()
+    again = await taken(other, finish=False)
+    await store.finish(token, found)
+    clock.seconds += LEASE.total_seconds()
 
-    assert await taken(stores[1]) == []
-    assert not await stores[1].reschedule("shop", "m1", at)
-    assert not await stores[1].unschedule("shop", "m1")
-    clock.seconds += LEASE_SECONDS
-    again, found = await stores[1].take(10)
-    await stores[0].remove(token, [mail])
-    clock.seconds += LEASE_SECONDS
-    assert len(await taken(stores[0])) == 1
-    await stores[1].remove(again, found)
-    clock.seconds += LEASE_SECONDS
-    assert len(await taken(stores[0])) == 1
+    assert again == [SENT]
+    assert await taken(other) == [SENT]
 
 
-async def test_a_mail_that_was_sent_is_gone(stores: Sequence[LaterStore], clock: Clock) -> None:
-    """It is due no more, and has no other time."""
-    await stores[0].keep(later(clock, 0.0))
-    token, found = await stores[0].take(10)
-    await stores[0].remove(token, found)
-    clock.seconds += HOUR_SECONDS
-
-    assert await taken(stores[1]) == []
-    assert not await stores[1].reschedule("shop", "m1", moment(0))
-
-
-async def test_another_time(stores: Sequence[LaterStore], clock: Clock) -> None:
-    """A mail is due at its new time alone, and only its client moves it."""
-    await stores[0].keep(later(clock))
-    at = moment(round((clock.seconds + 2 * HOUR_SECONDS) * 1000))
-    moved = [await stores[1].reschedule(client, "m1", at) for client in ("other", None, "shop")]
-    clock.seconds += HOUR_SECONDS
-    early = await taken(stores[0])
-    clock.seconds += HOUR_SECONDS
-
-    assert (moved, early) == ([False, False, True], [])
-    assert await taken(stores[0]) == [("m1", False, "first")]
-
-
-async def test_a_cancelled_mail_is_reported_at_once(
-    stores: Sequence[LaterStore], clock: Clock
+async def test_a_mail_that_was_taken_is_neither_changed_nor_cancelled(
+    store: LaterStore, clock: Clock
 ) -> None:
-    """It is due now, as cancelled, and cannot be moved any more."""
-    await stores[0].keep(later(clock))
-    done = await stores[1].unschedule("shop", "m1")
-    moved = await stores[1].reschedule("shop", "m1", moment(0))
+    """Its scheduler may have published it, also if it has died since."""
+    await store.keep(command(clock, 0))
+    await store.take(10)
+    clock.seconds += LEASE.total_seconds()
+    later = moment(round((clock.seconds + DAY) * 1000))
 
-    assert (done, moved) == (True, False)
-    assert await taken(stores[0]) == [("m1", True, "first")]
+    assert await store.reschedule("shop", "m1", later) is None
+    assert not await store.unschedule("shop", "m1")
+    assert await taken(store) == [SENT]
 
 
-async def test_a_mail_is_cancelled_before_it_comes(
-    stores: Sequence[LaterStore], clock: Clock
+async def test_a_mail_of_another_client_is_another_mail(store: LaterStore, clock: Clock) -> None:
+    """No client changes or cancels the mail of another, whatever its id."""
+    await store.keep(command(clock))
+    sooner = moment(round(clock.seconds * 1000))
+
+    assert await store.reschedule("bakery", "m1", sooner) is None
+    assert not await store.unschedule("bakery", "m1")
+    assert await taken(store) == []
+    assert await store.reschedule("shop", "m1", sooner) == sooner
+    assert await taken(store) == [SENT]
+
+
+async def test_a_cancelled_mail_is_reported_and_never_sent(store: LaterStore, clock: Clock) -> None:
+    """Neither is a repeat of its request, which is reported as cancelled too."""
+    await store.keep(command(clock))
+    assert await store.unschedule("shop", "m1")
+    assert await store.unschedule("shop", "m1")
+    assert await store.reschedule("shop", "m1", moment(0)) is None
+    assert await taken(store) == [CANCELLED]
+    await store.keep(command(clock))
+
+    assert await taken(store) == [CANCELLED]
+    clock.seconds += 2 * DAY
+    assert await taken(store) == []
+
+
+async def test_a_cancellation_that_overtakes_its_command_holds(
+    store: LaterStore, clock: Clock
 ) -> None:
-    """Its command may still be in the queue: when it comes it is reported, and not sent."""
-    done = await stores[1].unschedule("shop", "m1")
-    waiting = await taken(stores[0])
-    await stores[0].keep(later(clock))
+    """The mail is reported as cancelled as soon as it comes."""
+    assert not await store.unschedule("shop", "m1")
+    assert await taken(store) == []
+    await store.keep(command(clock))
 
-    assert (done, waiting) == (False, [])
-    assert await taken(stores[0]) == [("m1", True, "first")]
+    assert await taken(store) == [CANCELLED]
+
+
+async def test_a_sent_mail_cannot_be_cancelled_by_a_repeat(store: LaterStore, clock: Clock) -> None:
+    """The sender has it: a report that it is cancelled would be wrong."""
+    await store.keep(command(clock, 0))
+    await taken(store)
+    assert not await store.unschedule("shop", "m1")
+    await store.keep(command(clock, 0))
+
+    assert await taken(store) == []
+
+
+async def test_a_mail_is_cancelled_while_it_comes(
+    store: LaterStore, other: LaterStore, clock: Clock
+) -> None:
+    """Whichever of the two is first, it is reported as cancelled and not sent."""
+    ids = [f"m{number}" for number in range(20)]
+    await asyncio.gather(
+        *(store.keep(command(clock, 0, id=each)) for each in ids),
+        *(other.unschedule("shop", each) for each in ids),
+    )
+    token, found = await store.take(100)
+    await store.finish(token, found)
+
+    assert {(each.email_id, each.cancelled) for each in found} == {(each, True) for each in ids}
+
+
+async def test_what_is_done_is_forgotten(store: LaterStore, clock: Clock) -> None:
+    """Its id stays as long as a copy of its command may come."""
+    await store.keep(command(clock, 0))
+    await taken(store)
+    clock.seconds += REMEMBER.total_seconds()
+
+    _, found = await store.take(10)
+    assert found == [DueMail("shop", "m1", cancelled=False, command=None)]
+    assert await taken(store, finish=False) == []

@@ -55,6 +55,7 @@ RECORD = EmailRecord(
     message_id=MESSAGE_ID,
     accepted_at=AT,
     expires_at=AT + timedelta(days=5),
+    scheduled_at=AT + timedelta(days=1),
     recipients=(
         RecipientStatus(
             recipient="ann@example.org",
