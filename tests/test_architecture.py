@@ -104,6 +104,8 @@ NO_MODULE = {
     "tests/gateway/test_docs.py": "the page of the API in a browser",
     "tests/gateway/api/test_mistakes.py": "the words for the mistakes of all bodies",
     "tests/gateway/test_link_pages.py": "the pages of api/links.py in a browser",
+    "tests/ledger/store/test_schedules.py": "times in any order, from records to answers",
+    "tests/scheduler/test_later.py": "from a request for later to the sender",
     "tests/ledger/test_suppression_handlers.py": "from a bounce to a mail that is not sent",
     "tests/otp/test_fixed_codes.py": "fixed codes from the settings to the answers",
     "tests/otp/mail/test_template.py": "the placeholders of a translation, without its file",

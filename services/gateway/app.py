@@ -219,6 +219,7 @@ VIEWS: Mapping[Operation, Callable[[Api], View]] = {
     domains.GET_DOMAIN: lambda api: api.domains.get,
     records.LIST_MESSAGES: lambda api: api.records.list,
     records.GET_MESSAGE: lambda api: api.records.get,
+    records.PATCH_MESSAGE: lambda api: api.records.patch,
     records.DELETE_MESSAGE: lambda api: api.records.delete,
     stats.GET_STATS: lambda api: api.stats.get,
     suppressions.LIST_SUPPRESSIONS: lambda api: api.suppressions.list,

@@ -130,9 +130,13 @@ def application(
     rate = settings.gateway_client_rate
     limit = RequestLimit(settings.gateway_max_requests)
     codes = CodeViews(reader, broker, answer_seconds)
+    contents = ContentTypeViews(reader, broker, answer_seconds)
     return build_app(
         Api(
-            messages=MessageViews(reader, broker, stop, settings.gateway_max_wait, limit.has_room),
+            messages=MessageViews(
+                *(reader, broker, answer_seconds, contents),
+                *(stop, settings.gateway_max_wait, limit.has_room),
+            ),
             batch=BatchViews(reader, broker),
             tasks=TaskViews(reader, broker, answer_seconds, codes),
             codes=codes,
@@ -141,7 +145,7 @@ def application(
             records=RecordViews(reader, broker, answer_seconds),
             stats=StatsViews(reader, broker, answer_seconds),
             suppressions=SuppressionViews(reader, broker, answer_seconds),
-            content_types=ContentTypeViews(reader, broker, answer_seconds),
+            content_types=contents,
             runs=RunViews(reader, broker, answer_seconds),
             subscriptions=SubscriptionViews(reader, broker, answer_seconds),
             links=_link_views(settings, reader, broker),

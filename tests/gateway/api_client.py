@@ -25,6 +25,7 @@ QUEUES = (
     topology.LEDGER_QUESTIONS,
     topology.SENDER_QUESTIONS,
     topology.SCHEDULER_QUESTIONS,
+    topology.SCHEDULER_MAIL,
 )
 MAIL = {"to": "ann@example.com", "subject": "Hello", "text": "Hello, Ann."}
 

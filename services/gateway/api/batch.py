@@ -24,7 +24,6 @@ from services.gateway.api.body import MAX_MISTAKES, RequestBody, StrictModel
 from services.gateway.api.messages import BatchMessage
 from services.gateway.api.openapi import Operation, Success
 from services.gateway.api.problem import (
-    EXPIRED,
     FOREIGN_SENDER,
     INVALID,
     KEY_REUSED,
@@ -202,8 +201,8 @@ def make_commands(
             yield _mistake(INVALID, "#/id", "must be another id than that of a message before")
         elif not client.allowed_senders.allow(item.from_):
             yield _mistake(FOREIGN_SENDER, "#/from", "must be an address of this client")
-        elif item.has_expired(stamp.at):
-            yield _mistake(EXPIRED, "#/expires_at", "must be in the future")
+        elif refusal := item.refusal(stamp.at):
+            yield refusal
         else:
             seen.update({item.id} if item.id else ())
             own = RequestStamp(item.id or f"{stamp.id}.{index}", stamp.at)

@@ -137,10 +137,15 @@ Q = TypeVar("Q", bound=StrictModel)
 
 def read(model: type[B], content: bytes) -> B:
     """Return the checked body. Raises Problem, whose text never repeats a value."""
+    return checked(model, parse_object(content))
+
+
+def parse_object(content: bytes) -> Mapping[str, Any]:
+    """Return the object of strict JSON, see `parse`. Raises Problem."""
     value = parse(content)
     if not isinstance(value, dict):
         raise Problem(MALFORMED, "The body is not a JSON object.")
-    return checked(model, value)
+    return value
 
 
 def checked(model: type[Q], value: object) -> Q:

@@ -283,10 +283,14 @@ class ContentTypeViews(AskingViews):
         return _described(await self.ask(question, ContentTypeAnswered))
 
     async def render(
-        self, request: web.Request, name: str, variables: Mapping[str, Any]
+        self,
+        request: web.Request,
+        name: str,
+        variables: Mapping[str, Any],
+        pointer: str = "#/variables",
     ) -> ContentRendered:
         """Return a mail made of a content type. Raises Problem for a mistake in its variables."""
-        check_variables(variables)
+        check_variables(variables, pointer)
         question = RenderContent(
             id=self.new_id(), client=client_of(request), name=name, variables=dict(variables)
         )
@@ -294,7 +298,7 @@ class ContentTypeViews(AskingViews):
         if mail.version is None:
             raise Problem(NO_SUCH_CONTENT_TYPE)
         if mail.mistake is not None:
-            raise invalid("#/variables", mail.mistake)
+            raise invalid(pointer, mail.mistake)
         return mail
 
     async def _save(

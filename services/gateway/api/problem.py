@@ -72,6 +72,9 @@ SHARED_ID = ProblemType(
 TOO_LATE = ProblemType(
     409, "too-late", "Every recipient of this message has ended, none as cancelled"
 )
+NOT_SCHEDULED = ProblemType(
+    409, "not-scheduled", "The message is on its way, or has its final outcome"
+)
 SUPPRESSED_FOR_ALL = ProblemType(
     409, "suppressed-for-all", "The administrator has suppressed this address for all clients"
 )

@@ -7,14 +7,22 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from aiohttp import web
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
-from services.gateway.api.body import RFC3339_TIME, StrictModel, read_query
+from services.gateway.api.body import RFC3339_TIME, RequestBody, StrictModel, read_query
 from services.gateway.api.openapi import Access, Operation, Success
 from services.gateway.api.outcomes import SmtpReply
-from services.gateway.api.problem import NO_SUCH_MESSAGE, SHARED_ID, TOO_LATE, Problem
-from services.gateway.api.request import SUBJECT, client_of
+from services.gateway.api.problem import (
+    NO_SUCH_MESSAGE,
+    NOT_SCHEDULED,
+    SHARED_ID,
+    TOO_LATE,
+    Problem,
+    invalid,
+)
+from services.gateway.api.request import REPEATABLE, SUBJECT, client_of
 from services.gateway.api.response import AskingViews, ResponseBody, respond
+from services.gateway.api.schedule import SCHEDULED_AT, schedule_refusal
 from services.gateway.clients.clients import Scope
 from shared.contracts import (
     CancelEmail,
@@ -30,6 +38,10 @@ from shared.contracts import (
     RecipientStatus,
     Reply,
     ReplyClass,
+    RescheduleEmail,
+    SchedulingAnswered,
+    SchedulingResult,
+    UnscheduleEmail,
 )
 from shared.contracts.fields import Address, Moment, Tag
 from shared.contracts.ledger import MAX_LISTED_EMAILS, OwnerName, PageCursor, TagLabel
@@ -133,6 +145,7 @@ class MessageRecord(ResponseBody):
     )
     created_at: datetime = Field(description="When it was accepted")
     expires_at: datetime | None = None
+    scheduled_at: datetime | None = Field(None, description="It waits, or has waited, until then")
     recipients: list[RecipientRecord]
 
     @classmethod
@@ -176,13 +189,11 @@ class Cancelling(ResponseBody):
     ended: int = Field(description="Recipients that have another final outcome")
 
     @classmethod
-    def of_final(cls, email: EmailRecord) -> "Cancelling":
-        """Return the body of a mail whose recipients all have their final outcome."""
+    def of_all(cls, email: EmailRecord) -> "Cancelling":
+        """Return the body of a mail whose recipients have all ended, or will end as cancelled."""
         states = [each.status for each in email.recipients]
-        cancelled = states.count(EmailStatus.CANCELLED)
-        return cls(
-            id=email.email_id, cancelled=cancelled, undecided=0, ended=len(states) - cancelled
-        )
+        ended = sum(each.ended and each is not EmailStatus.CANCELLED for each in states)
+        return cls(id=email.email_id, cancelled=len(states) - ended, undecided=0, ended=ended)
 
     @classmethod
     def of(cls, email: EmailRecord, answer: EmailCancelling) -> "Cancelling":
@@ -196,6 +207,23 @@ class Cancelling(ResponseBody):
             undecided=answer.undecided,
             ended=answer.ended,
         )
+
+
+class MessageChange(RequestBody):
+    """Asks for a message to be sent at another time."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"scheduled_at": "2026-12-24T18:00:00Z"}]}
+    )
+
+    scheduled_at: Annotated[Moment, RFC3339_TIME] = Field(description=SCHEDULED_AT)
+
+
+class Rescheduled(ResponseBody):
+    """The message waits until another time."""
+
+    id: str
+    scheduled_at: datetime
 
 
 LIST_MESSAGES = Operation(
@@ -220,6 +248,19 @@ GET_MESSAGE = Operation(
     description="Right after the 202 the answer waits up to a second for the message to be "
     "recorded. A 404 of a message that was accepted just now means that the records are late.",
 )
+PATCH_MESSAGE = Operation(
+    "patchMessage",
+    "PATCH /v1/messages/{id}",
+    "Change the time of a message",
+    (Success(200, "It waits until then", Rescheduled),),
+    Access.ANY,
+    Scope.SEND,
+    body=MessageChange,
+    query=OwnerQuery,
+    problems=(NO_SUCH_MESSAGE, SHARED_ID, NOT_SCHEDULED),
+    description="Of a message with `scheduled_at` that still waits. The records show the new time "
+    "a moment later.",
+)
 DELETE_MESSAGE = Operation(
     "deleteMessage",
     "DELETE /v1/messages/{id}",
@@ -230,14 +271,14 @@ DELETE_MESSAGE = Operation(
     query=OwnerQuery,
     problems=(NO_SUCH_MESSAGE, SHARED_ID, TOO_LATE),
     description="Each recipient without an attempt under way ends as `cancelled`, as soon as its "
-    "next attempt is due. An attempt under way may still send, or end as `cancelled`: the outcome "
-    "of each recipient says which. It is too late once every recipient has its final outcome and "
-    "none is `cancelled`. Safe to ask again.",
+    "next attempt is due, and at once if the message waits for its time. An attempt under way may "
+    "still send, or end as `cancelled`: the outcome of each recipient says which. It is too late "
+    "once every recipient has its final outcome and none is `cancelled`. Safe to ask again.",
 )
 
 
 class RecordViews(AskingViews):
-    """Asks the ledger about messages, and the sender to cancel."""
+    """Asks the ledger about messages, and the scheduler and the sender to change or cancel."""
 
     async def list(self, request: web.Request) -> web.Response:
         """Return a page of the messages."""
@@ -263,6 +304,39 @@ class RecordViews(AskingViews):
         ]
         return respond(200, MessageDetails.of(email, recipients))
 
+    async def patch(self, request: web.Request) -> web.Response:
+        """Change the time of a message that waits for it."""
+        request[REPEATABLE] = True
+        change, _ = await self.reader.read(request, MessageChange)
+        email, _ = await self._describe(request)
+        now = self.reader.new_stamp().at
+        if refusal := schedule_refusal(change.scheduled_at, now):
+            raise refusal
+        if email.expires_at is not None and email.expires_at <= change.scheduled_at:
+            raise invalid("#/scheduled_at", "must be before `expires_at` of the message")
+        at = max(change.scheduled_at, now)
+        if email.scheduled_at is None or not await self._reschedule(email, at):
+            raise Problem(NOT_SCHEDULED)
+        return respond(200, Rescheduled(id=email.email_id, scheduled_at=at))
+
+    async def _reschedule(self, email: EmailRecord, at: datetime) -> bool:
+        """Return whether the scheduler has given a mail another time.
+
+        A mail that it does not know is asked for again, unless it has all its outcomes: the 202
+        comes before the scheduler has stored the command.
+        """
+        if all(each.status.ended for each in email.recipients):
+            return False
+        question = RescheduleEmail(
+            id=self.new_id(), email_id=email.email_id, client=email.client, scheduled_at=at
+        )
+        for wait in (0.0, *WAITS_SECONDS):
+            await asyncio.sleep(wait)
+            answer = await self.ask(question, SchedulingAnswered)
+            if answer.result is SchedulingResult.DONE:
+                return True
+        return False
+
     async def delete(self, request: web.Request) -> web.Response:
         """Cancel a message for the recipients that it is not too late for."""
         email, _ = await self._describe(request)
@@ -274,10 +348,16 @@ class RecordViews(AskingViews):
     async def _cancel(self, email: EmailRecord) -> Cancelling:
         """Ask the sender to cancel a mail, unless the ledger has all its outcomes.
 
-        The sender forgets a mail before the ledger does, and would take it for one to come.
+        The sender forgets a mail before the ledger does, and would take it for one to come. A mail
+        for later is with the scheduler, on its way from there to the sender, or on its way to the
+        scheduler: a scheduler that cannot cancel it now does so if it still comes.
         """
         if all(each.status.ended for each in email.recipients):
-            return Cancelling.of_final(email)
+            return Cancelling.of_all(email)
+        if email.scheduled_at is not None:
+            ask = UnscheduleEmail(id=self.new_id(), email_id=email.email_id, client=email.client)
+            if (await self.ask(ask, SchedulingAnswered)).result is SchedulingResult.DONE:
+                return Cancelling.of_all(email)
         # The sender keeps a mail under the client that sent it, whoever cancels it.
         question = CancelEmail(id=self.new_id(), email_id=email.email_id, client=email.client)
         answer = await self.ask(question, EmailCancelling)

@@ -22,6 +22,7 @@ from services.gateway.api.problem import (
 )
 from services.gateway.api.request import CLIENT, check_scope
 from services.gateway.api.response import AskingViews, ResponseBody, respond
+from services.gateway.api.schedule import SCHEDULED_AT, ScheduledAt, schedule_refusal
 from services.gateway.api.subscriptions import check_opt_out
 from services.gateway.clients.clients import Scope
 from services.gateway.clients.idempotency import RequestStamp
@@ -49,7 +50,7 @@ class TaskPayload(BaseModel):
 
 
 class MessagePayload(TaskPayload):
-    """A mail, sent at once."""
+    """A mail."""
 
     subject: Subject
     content: Text = Field(repr=False, description="HTML if it begins with `<`, else text")
@@ -91,6 +92,7 @@ class MessageTask(NewTask):
 
     type: Literal["message"]
     payload: MessagePayload
+    scheduled_at: ScheduledAt = Field(None, description=SCHEDULED_AT)
 
     def command(self, stamp: RequestStamp, client: str) -> SendEmail:
         """Return the command of the mail."""
@@ -106,6 +108,7 @@ class MessageTask(NewTask):
             html=content if is_html else None,
             metadata={"task": self.task},
             retries=self.retries,
+            scheduled_at=self.scheduled_at and max(self.scheduled_at, stamp.at),
         )
 
 
@@ -207,6 +210,9 @@ class TaskViews(AskingViews):
         client = request[CLIENT].id
         match task:
             case MessageTask():
+                if refusal := schedule_refusal(task.scheduled_at, stamp.at):
+                    await self.reader.forget_key(request, stamp)
+                    raise refusal
                 await self.broker.publish(task.command(stamp, client))
             case SubscribeTask():
                 await self._subscribe(task.question(stamp, client))

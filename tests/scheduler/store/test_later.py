@@ -60,9 +60,7 @@ async def test_a_mail_is_due_once_at_its_time(
     assert await taken(store) == []
 
 
-async def test_the_first_command_counts(
-    store: LaterStore, other: LaterStore, clock: Clock
-) -> None:
+async def test_the_first_command_counts(store: LaterStore, other: LaterStore, clock: Clock) -> None:
     """A second command of an id changes neither the content nor the time of a mail."""
     await store.keep(command(clock))
     await other.keep(command(clock, 0, subject="second"))

@@ -1,0 +1,129 @@
+"""A mail for later from its request to the sender, with a real gateway and a real scheduler."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from services.gateway import service as gateway
+from services.ledger import service as ledger
+from services.ledger.config import LedgerSettings
+from shared.contracts import DescribeEmail, Question, SendEmail, UnscheduleEmail
+from shared.errors import NoAnswer
+from tests.gateway.api_client import ApiClient
+from tests.gateway.api_client import settings as gateway_settings
+from tests.scheduler.conftest import Scheduled, running, scheduled
+from tests.sender.senders import SUPPRESSION_KEY
+from tests.serving import serving
+from tests.waiting import until
+
+pytestmark = pytest.mark.rabbit
+
+PATH = "/v1/messages"
+MILLISECONDS = len("2026-11-29T12:00:00.123")  # of a time, as precise as the ledger keeps it
+NEW = {"to": "ann@example.org", "subject": "Hello", "text": "Hello, Ann."}
+
+
+def written(seconds: float) -> str:
+    """Return a time so many seconds ahead, as in a body."""
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+
+
+@pytest.fixture
+async def scheduler(vhost: str, tmp_path: Path) -> AsyncIterator[Scheduled]:
+    """Run a scheduler, then a ledger: Alembic makes the tables of one service at a time."""
+    books = LedgerSettings.model_validate(
+        {"amqp_url": vhost, "data_dir": tmp_path, "health_port": 0}
+        | {"suppression_key": SUPPRESSION_KEY}
+    )
+    async with scheduled(vhost, tmp_path) as world, running(world.settings):
+        await _answers(world, UnscheduleEmail(id="q1", email_id="none"))
+        async with serving(ledger.run, books):
+            await _answers(world, DescribeEmail(id="q2", email_id="none"))
+            yield world
+
+
+async def _answers(world: Scheduled, question: Question) -> None:
+    """Wait until a service answers."""
+
+    async def has_answered() -> bool:
+        try:
+            await world.broker.ask(question, 1.0)
+        except NoAnswer:
+            return False
+        return True
+
+    await until(has_answered)
+
+
+@pytest.fixture
+async def api(scheduler: Scheduled, tmp_path: Path) -> AsyncIterator[ApiClient]:
+    """Run a gateway beside them; yield a registered client."""
+    async with (
+        gateway.serving(gateway_settings(scheduler.url, tmp_path), asyncio.Event()) as port,
+        aiohttp.ClientSession() as http,
+    ):
+        yield await ApiClient(http, f"http://127.0.0.1:{port}").registered("shop")
+
+
+async def sent(scheduler: Scheduled) -> SendEmail:
+    """Return the next mail that goes to a sender."""
+    while True:
+        mail = await scheduler.mail()
+        if mail.scheduled_at is None:
+            return mail
+
+
+async def test_mails_are_sent_in_the_order_of_their_times(
+    api: ApiClient, scheduler: Scheduled
+) -> None:
+    """A mail waits for its time, the last one that was set, and is one mail in the records."""
+    first = await api.post(PATH, NEW | {"scheduled_at": written(86_400)})
+    second = await api.post(PATH, NEW | {"scheduled_at": written(1)})
+    at_once = await api.post(PATH, NEW | {"scheduled_at": written(-60)})
+    mails = [await sent(scheduler), await sent(scheduler)]
+    path = f"{PATH}/{first.json['id']}"
+    changed = await api.call("PATCH", path, {"scheduled_at": written(-60)})
+    set_to = changed.json["scheduled_at"]
+    mails.append(await sent(scheduler))
+    again = await api.call("PATCH", path, {"scheduled_at": written(86_400)})
+
+    async def shows_the_time() -> bool:
+        found = await api.call("GET", path)
+        return bool(found.json["scheduled_at"][:MILLISECONDS] == set_to[:MILLISECONDS])
+
+    await until(shows_the_time)
+    listed = await api.call("GET", PATH)
+    assert [each.id for each in mails] == [each.json["id"] for each in (at_once, second, first)]
+    assert (changed.status, again.status) == (200, 409)
+    assert len(listed.json["messages"]) == 3
+    assert {each["status"] for each in listed.json["messages"]} == {"accepted"}
+
+
+async def test_a_cancelled_mail_is_final_at_once(api: ApiClient, scheduler: Scheduled) -> None:
+    """It does not wait for its time to show that it is cancelled, and is never sent."""
+    answer = await api.post(PATH, NEW | {"scheduled_at": written(86_400)})
+    path = f"{PATH}/{answer.json['id']}"
+    deleted = await _deleted(api, path)
+
+    async def is_final() -> bool:
+        return bool((await api.call("GET", path)).json["status"] == "final")
+
+    await until(is_final)
+    shown, again = await api.call("GET", path), await api.call("DELETE", path)
+    assert (deleted, again.json["cancelled"]) == (1, 1)
+    assert [each["status"] for each in shown.json["recipients"]] == ["cancelled"]
+    next_one = await api.post(PATH, NEW | {"scheduled_at": written(-60)})
+    assert (await sent(scheduler)).id == next_one.json["id"]
+
+
+async def _deleted(api: ApiClient, path: str) -> object:
+    """Cancel a mail once the scheduler has it; there is no sender to ask before."""
+    for _ in range(100):
+        answer = await api.call("DELETE", path)
+        if answer.status == 202:
+            return answer.json["cancelled"]
+    return answer.status
