@@ -174,8 +174,6 @@ def _engine(path: Path, begin: str, *pragmas: str) -> sa.Engine:
     def configure(connection: sqlite3.Connection, _record: object) -> None:
         # The driver would begin by itself, late and deferred.
         connection.isolation_level = None
-        # SQLite's own knows ASCII alone; PostgreSQL's and ours fold an address of any language.
-        connection.create_function("lower", 1, str.lower, deterministic=True)
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
 

@@ -44,13 +44,6 @@ async def test_now_is_in_milliseconds(database: Database) -> None:
     assert second > first
 
 
-async def test_letters_of_any_language_fold(database: Database) -> None:
-    """An address is found by its letters in lower case, also beyond ASCII."""
-    look = sa.select(sa.func.lower("JÖRG@MÜLL.example"))
-
-    assert await database.read(lambda c: c.scalar(look)) == "jörg@müll.example"
-
-
 async def test_an_insert_may_meet_its_row(database: Database) -> None:
     """One text adds to a row that is there and makes one that is not."""
 
