@@ -51,6 +51,8 @@ def run_on_broker(
         url = find_amqp_url(arguments.amqp_url, os.environ)
         with quiet():
             return asyncio.run(action(url, arguments))
+    except BrokenPipeError:
+        raise  # nobody reads the output any more: see `ops.__main__`
     except (BrokerError, ManagementError, HTTPException, OSError) as error:
         return print_error(f"{name}{error}")
 

@@ -222,3 +222,13 @@ async def test_forgotten_in_pieces(
 
     assert await store.forget(ANNA) == 20
     assert not has_log(tmp_path)
+
+
+async def test_letters_of_any_language_are_folded(store: ClaimStore, clock: Clock) -> None:
+    """An address is forgotten in any case of its letters, also beyond ASCII."""
+    accepted = replies.received(Stage.DOT, 250, "2.0.0 Queued")
+    command = a_command("JÖRG@x.example", BEN, id="mail-1")
+    await store.settle(await store.claim(command), outcomes(command, accepted))
+    clock.seconds += LATE_COMMAND_SECONDS + 1
+
+    assert await store.forget("jörg@x.example") == 1
