@@ -11,14 +11,15 @@ import pytest
 from services.gateway import service as gateway
 from services.ledger import service as ledger
 from services.ledger.config import LedgerSettings
-from shared.contracts import DescribeEmail, Question, SendEmail, UnscheduleEmail
-from shared.errors import NoAnswer
+from shared import topology
+from shared.contracts import SendEmail
 from tests.gateway.api_client import ApiClient
 from tests.gateway.api_client import settings as gateway_settings
 from tests.scheduler.conftest import Scheduled, running, scheduled
 from tests.sender.senders import SUPPRESSION_KEY
 from tests.serving import serving
 from tests.waiting import until
+from tests.world import attached
 
 pytestmark = pytest.mark.rabbit
 
@@ -40,23 +41,10 @@ async def scheduler(vhost: str, tmp_path: Path) -> AsyncIterator[Scheduled]:
         | {"suppression_key": SUPPRESSION_KEY}
     )
     async with scheduled(vhost, tmp_path) as world, running(world.settings):
-        await _answers(world, UnscheduleEmail(id="q1", email_id="none"))
+        await attached(vhost, topology.SCHEDULER_QUESTIONS)
         async with serving(ledger.run, books):
-            await _answers(world, DescribeEmail(id="q2", email_id="none"))
+            await attached(vhost, topology.LEDGER_QUESTIONS)
             yield world
-
-
-async def _answers(world: Scheduled, question: Question) -> None:
-    """Wait until a service answers."""
-
-    async def has_answered() -> bool:
-        try:
-            await world.broker.ask(question, 1.0)
-        except NoAnswer:
-            return False
-        return True
-
-    await until(has_answered)
 
 
 @pytest.fixture

@@ -292,7 +292,7 @@ class RecordViews(AskingViews):
 
     async def get(self, request: web.Request) -> web.Response:
         """Return a message with its history."""
-        email, entries = await self._describe(request)
+        email, entries = await self._describe(request, read_query(OwnerQuery, request.query))
         history = defaultdict(list)
         for each in entries:
             history[each.recipient].append(AttemptRecord.of(each))
@@ -307,8 +307,9 @@ class RecordViews(AskingViews):
     async def patch(self, request: web.Request) -> web.Response:
         """Change the time of a message that waits for it."""
         request[REPEATABLE] = True
+        query = read_query(OwnerQuery, request.query)
         change, _ = await self.reader.read(request, MessageChange)
-        email, _ = await self._describe(request)
+        email, _ = await self._describe(request, query)
         now = self.reader.new_stamp().at
         if refusal := schedule_refusal(change.scheduled_at, now):
             raise refusal
@@ -339,7 +340,7 @@ class RecordViews(AskingViews):
 
     async def delete(self, request: web.Request) -> web.Response:
         """Cancel a message for the recipients that it is not too late for."""
-        email, _ = await self._describe(request)
+        email, _ = await self._describe(request, read_query(OwnerQuery, request.query))
         body = await self._cancel(email)
         if not body.cancelled + body.undecided:
             raise Problem(TOO_LATE)
@@ -363,14 +364,16 @@ class RecordViews(AskingViews):
         answer = await self.ask(question, EmailCancelling)
         return Cancelling.of(email, answer)
 
-    async def _describe(self, request: web.Request) -> tuple[EmailRecord, Sequence[HistoryEntry]]:
+    async def _describe(
+        self, request: web.Request, query: OwnerQuery
+    ) -> tuple[EmailRecord, Sequence[HistoryEntry]]:
         """Return a mail of the client and its history. Raises Problem, Unavailable or NoAnswer.
 
         A mail that the ledger does not know is asked for again: the 202 comes before the ledger
         has read its copy of the command. An unknown id and another client's look alike.
         """
         request[SUBJECT] = request.match_info["id"]
-        query, client = read_query(OwnerQuery, request.query), client_of(request)
+        client = client_of(request)
         try:
             question = DescribeEmail(
                 id=self.new_id(),
