@@ -14,6 +14,7 @@ from shared.consumer import (
     GroupConsumer,
     Publish,
     Subscription,
+    is_cancelled_from_outside,
 )
 from shared.contracts import Contract
 from shared.delivery import Delivery
@@ -105,8 +106,7 @@ class BatchConsumer(GroupConsumer):
             async with asyncio.timeout(self._subscription.limit_seconds):
                 await self._handle_batch(contracts)
         except (Exception, asyncio.CancelledError) as error:
-            task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            if isinstance(error, asyncio.CancelledError) and is_cancelled_from_outside():
                 raise
             reason = type(error).__name__
             logger.warning("a batch failed: each alone", count=len(contracts), reason=reason)

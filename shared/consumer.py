@@ -127,7 +127,7 @@ class Consumer:
                     returned = await self._subscription.handlers[type(contract)](contract)
                 results = delivery.finished(message, returned, _jitter)
             except (Exception, asyncio.CancelledError) as error:
-                if isinstance(error, asyncio.CancelledError) and _is_cancelled_from_outside():
+                if isinstance(error, asyncio.CancelledError) and is_cancelled_from_outside():
                     raise
                 if isinstance(error, TimeoutError) and limit.expired():
                     error = Retry(f"not done in {self._subscription.limit_seconds:g} s")
@@ -269,7 +269,7 @@ def _jitter() -> Jitter:
     return Jitter(random.random(), random.random())  # noqa: S311 -- jitter, not a secret
 
 
-def _is_cancelled_from_outside() -> bool:
+def is_cancelled_from_outside() -> bool:
     """Return whether the current task is to end, and not only something within it."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

@@ -1,14 +1,18 @@
 """A queue on an exchange, by which a test watches a broker."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import aio_pika
 from aio_pika.abc import AbstractIncomingMessage
 
 from shared import topology
+from shared.broker import Broker
+from shared.contracts import Contract
 from tests.waiting import PATIENCE_SECONDS
+
+MAX_PART = 50  # messages that are published at the same time
 
 
 class Tap:
@@ -60,3 +64,9 @@ async def depth(url: str, queue: str) -> int:
     async with await aio_pika.connect(url) as connection, connection.channel() as channel:
         declared = await channel.declare_queue(queue, passive=True)
         return declared.declaration_result.message_count or 0
+
+
+async def publish_in_parts(broker: Broker, messages: Sequence[Contract]) -> None:
+    """Publish messages in parts that a busy machine confirms within PUBLISH_SECONDS."""
+    for first in range(0, len(messages), MAX_PART):
+        await asyncio.gather(*map(broker.publish, messages[first : first + MAX_PART]))

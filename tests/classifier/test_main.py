@@ -38,7 +38,7 @@ from shared.contracts import (
 from shared.rabbitmq import declare
 from shared.storage.database import Database
 from tests.classifier.store.test_counting import check, recount
-from tests.tap import Tap, depth, tapped
+from tests.tap import Tap, depth, publish_in_parts, tapped
 from tests.waiting import until
 
 pytestmark = [
@@ -225,7 +225,7 @@ async def test_the_table_equals_a_recount(
         counted = 0
         parts = list(slices(sent))
         for turn, part in enumerate(parts):
-            await asyncio.gather(*map(broker.publish, part))
+            await publish_in_parts(broker, part)
             if turn == KILLS // 2:
                 await asyncio.to_thread(server.restart)
             # In the middle of this part, as far as it was not counted before.

@@ -31,7 +31,7 @@ from shared.storage.database import Database
 from tests.ledger.books import event, overall, read_books, statuses
 from tests.processes import started
 from tests.sender.senders import SUPPRESSION_KEY
-from tests.tap import depth
+from tests.tap import depth, publish_in_parts
 from tests.waiting import until
 
 pytestmark = [pytest.mark.journey, pytest.mark.rabbit, pytest.mark.timeout(300)]
@@ -127,7 +127,7 @@ async def test_the_books_equal_a_recount(
     ):
         for start in range(0, len(sent), size):
             part = sent[start : start + size]
-            await asyncio.gather(*map(broker.publish, part))
+            await publish_in_parts(broker, part)
             # In the middle of this part.
             await until(partial(_is_left, vhost, chance.randrange(len(part))), WITHIN)
             await ledgers.kill()

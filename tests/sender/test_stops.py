@@ -42,6 +42,7 @@ from tests.clock import Clock, Watch
 from tests.sender.commands import NOW, a_command
 from tests.sender.replicas import Replicas
 from tests.sender.senders import HASHER, Relay, a_sender, kinds, later
+from tests.tap import publish_in_parts
 from tests.waiting import until
 
 ANNA, BEN, EVE = "anna@x.example", "ben@x.example", "eve@x.example"
@@ -311,8 +312,7 @@ async def test_while_thousands_wait(world: Replicas, senders: int) -> None:
         database = await opened.enter_async_context(
             Database.open("sender", None, world.directory, MIGRATIONS)
         )
-        for first in range(0, THOUSANDS, 500):
-            await asyncio.gather(*map(world.broker.publish, commands[first : first + 500]))
+        await publish_in_parts(world.broker, commands)
         await world.heard("DOT", 2 * senders)  # all connections are in a transaction
         await world.broker.publish(added(an_entry()))
         await until(partial(has_entry, StopStore(database, HASHER, StopChanges())))
