@@ -21,7 +21,7 @@ from shared import delivery, inflight
 from shared.backlog import MAX_HELD_BYTES, Backlog
 from shared.contracts import Contract
 from shared.delivery import Delivery, Jitter, Publishing
-from shared.errors import Reject, Retry, Unavailable, Undecodable
+from shared.errors import DatabaseAway, Reject, Retry, Unavailable, Undecodable
 from shared.inflight import DeliveryTag, InFlight, Phase
 from shared.retry import Reschedule
 from shared.runtime import log
@@ -29,6 +29,7 @@ from shared.runtime.metrics import QueueMetrics
 
 HANDLING_SECONDS = 60.0  # the time limit of a handler, unless its subscription has another
 REPUBLISH_SECONDS = 1.0  # between two tries to publish a result
+DATABASE_SECONDS = 1.0  # between two tries of a handler whose database is away
 MAX_GROUP_BYTES = 64 << 10  # of bodies, which take about a millisecond to decode
 PAUSE_ITERATIONS = 4  # of the loop: in so many a question is read, handled, answered and sent
 
@@ -124,7 +125,7 @@ class Consumer:
             try:
                 contract = delivery.contract(message, self._contracts)
                 async with limit:
-                    returned = await self._subscription.handlers[type(contract)](contract)
+                    returned = await self._handle(contract)
                 results = delivery.finished(message, returned, _jitter)
             except (Exception, asyncio.CancelledError) as error:
                 if isinstance(error, asyncio.CancelledError) and is_cancelled_from_outside():
@@ -144,6 +145,27 @@ class Consumer:
                 tag.requeue()
             return
         self._metrics.handled(end, time.perf_counter() - begun)
+
+    async def _handle(self, contract: Contract) -> Sequence[Contract | Reschedule]:
+        """Call the handler until its database answers; a question is not kept waiting.
+
+        A delivery that waits here keeps its place in the prefetch. So an outage uses up no attempts
+        of all that is queued, and work goes on when it ends, not when a delay of minutes does.
+        """
+        handler = self._subscription.handlers[type(contract)]
+        is_logged = False
+        while True:
+            try:
+                return await handler(contract)
+            except DatabaseAway as error:
+                if self._in_flight.is_ending or not self._subscription.retries:
+                    raise
+                if not is_logged:
+                    logger.warning("waiting for the database", reason=str(error))
+                    is_logged = True
+            inflight.reach(Phase.WAITING)
+            await asyncio.sleep(DATABASE_SECONDS)
+            inflight.reach(Phase.BEGUN)
 
     async def _publish_all(self, messages: Sequence[Publishing], tag: DeliveryTag) -> bool:
         """Publish until all messages are confirmed; return False if the channel closes first.

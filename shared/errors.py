@@ -1,6 +1,7 @@
 """The exceptions of the messaging layer.
 
-A handler raises `Retry` or `Reject` and no others; expected outcomes are values that it returns.
+A handler raises `Retry`, `DatabaseAway` or `Reject` and no others; expected outcomes are values
+that it returns.
 Publishing raises `Unavailable`, a request `NoAnswer` too, decoding `Undecodable`.
 """
 
@@ -14,6 +15,10 @@ class Retry(Exception):
     def __init__(self, reason: str, after: float | None = None) -> None:
         super().__init__(reason)
         self.after = after
+
+
+class DatabaseAway(Retry):
+    """The database does not answer: the delivery is handled again in place, under its limit."""
 
 
 class Reject(Exception):

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from yarl import URL
 
 from shared.config.url import masked
-from shared.errors import Reject, Retry
+from shared.errors import DatabaseAway, Reject
 from shared.runtime.outage import Outage, described
 from shared.storage import dialect, sqlite
 from shared.storage.dialect import MILLISECONDS_PER_SECOND, Clock
@@ -288,8 +288,9 @@ def _cause(error: Exception) -> Exception:
 def as_handler_errors(tables: str) -> Iterator[None]:
     """Turn an error of the database into one of a handler, whose text begins with `tables`.
 
-    Raises Reject if the database cannot hold a value, since no repetition changes that, and Retry
-    if it is away. IntegrityError stays: rows may contradict each other for a moment.
+    Raises Reject if the database cannot hold a value, since no repetition changes that, and
+    DatabaseAway, which is a Retry, if it is away. IntegrityError stays: rows may contradict each
+    other for a moment.
     """
     try:
         yield
@@ -298,7 +299,7 @@ def as_handler_errors(tables: str) -> Iterator[None]:
     except (OverflowError, UnicodeError, OSError, sa.exc.SQLAlchemyError) as error:
         if _refuses_a_value(error):
             raise Reject(f"{tables} cannot hold a value: {type(error).__name__}") from error
-        raise Retry(f"{tables} cannot be reached: {type(error).__name__}") from error
+        raise DatabaseAway(f"{tables} cannot be reached: {type(error).__name__}") from error
 
 
 def _refuses_a_value(error: Exception) -> bool:

@@ -155,7 +155,7 @@ async def counts(user: User) -> dict[str, int]:
     return found
 
 
-async def wait_until_ended(user: User) -> dict[str, int]:
+async def wait_until_ended(stack: Stack, user: User) -> dict[str, int]:
     """Wait until each accepted mail has a final outcome; return the sums."""
     seen: dict[str, int] = {}
 
@@ -166,8 +166,29 @@ async def wait_until_ended(user: User) -> dict[str, int]:
     try:
         await until(ended, within=DRAIN_SECONDS)
     except TimeoutError:
-        raise AssertionError(f"not all mails ended: {seen}") from None
+        raise AssertionError(f"not all mails ended: {seen}\n{await lives(stack, user)}") from None
     return seen
+
+
+async def lives(stack: Stack, user: User) -> str:
+    """Return the books' view of up to five mails that wait, and all log lines about them."""
+    checked = await asyncio.to_thread(check, stack)
+    found = [each for each in await messages(user) if has_waiting(each)][:5]
+    texts = [log.read_text() for log in (stack.run_dir / "logs").iterdir()]
+    lines = [
+        line
+        for message in found
+        for text in texts
+        for line in text.splitlines()
+        if message["id"] in line
+    ]
+    return "\n".join([checked.stdout, checked.stderr, *map(repr, found), *lines])
+
+
+def has_waiting(message: Mapping[str, Any]) -> bool:
+    """Return whether a recipient of the message has no final outcome."""
+    ends = {"delivered", "uncertain"}
+    return any(each["status"] not in ends for each in message["recipients"])
 
 
 def copies(relay: Simulator) -> Counter[str]:
@@ -188,15 +209,14 @@ def check(stack: Stack) -> subprocess.CompletedProcess[str]:
     )
 
 
-async def statuses(user: User) -> dict[str, str]:
-    """Return the status of each recipient, from the pages of the list."""
-    found: dict[str, str] = {}
+async def messages(user: User) -> list[dict[str, Any]]:
+    """Return all messages, from the pages of the list."""
+    found: list[dict[str, Any]] = []
     after: str | None = None
     while True:
         query = f"&after={after}" if after else ""
         page: dict[str, Any] = (await user.ask("GET", f"/v1/messages?limit=100{query}")).body
-        for message in page["messages"]:
-            found |= {each["recipient"]: each["status"] for each in message["recipients"]}
+        found += page["messages"]
         after = page.get("next")
         if after is None:
             return found
@@ -219,11 +239,12 @@ async def test_the_books_add_up_after_crashes(
         for victim in victims:
             await killer.kill(victim)
         await sending
-        await wait_until_ended(user)
+        await wait_until_ended(stack, user)
         checked = await asyncio.to_thread(check, stack)
-        ends = await statuses(user)
+        recipients = [each for message in await messages(user) for each in message["recipients"]]
         code = await asyncio.to_thread(stack.stop)  # the relay answers to QUIT
 
+    ends = {each["recipient"]: each["status"] for each in recipients}
     arrived = copies(relay)
     assert (checked.returncode, code) == (0, 0), checked
     assert len(ends) == MAILS

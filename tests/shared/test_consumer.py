@@ -1,7 +1,7 @@
 """One delivery at a time, without a broker: its results, its settlement, its end."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -11,115 +11,36 @@ from shared import consumer as module
 from shared import delivery, topology
 from shared.consumer import Consumer, Subscription
 from shared.contracts import (
-    CodeRefused,
     Contract,
     SendEmail,
     VerifyCode,
-    encode,
 )
 from shared.delivery import Delivery, Publishing
-from shared.errors import Reject, Retry, Unavailable
-from shared.identity import USER, Identity
-from shared.retry import MAX_ATTEMPTS, Reschedule
-from tests.shared.messages import KIND, MOMENT, QUEUE, fact, mail
+from shared.errors import DatabaseAway, Reject, Retry, Unavailable
+from shared.identity import USER
+from shared.retry import MAX_ATTEMPTS
+from tests.shared.consuming import (
+    Publisher,
+    arrived,
+    asked,
+    commands,
+    facts,
+    is_settled,
+    questions,
+    raising,
+    recovering,
+    settled,
+)
+from tests.shared.messages import QUEUE
 from tests.shared.tag import RecordingTag
 from tests.waiting import PATIENCE_SECONDS, until
-
-GATEWAY = Identity("gateway", names_clients=True)
-
-Handler = Callable[[SendEmail], Awaitable[Sequence[Contract | Reschedule]]]
-
-
-def arrived(id_: str, attempt: int = 1) -> Delivery:
-    """Return a command as it came from its queue."""
-    return Delivery(QUEUE, KIND, encode(mail(id_)), id_, id_, None, attempt, {})
-
-
-def asked(id_: str, body: bytes | None = None, kind: str = "code.verify") -> Delivery:
-    """Return a question as it came from its queue."""
-    question = VerifyCode(id=id_, email="ada@example.com", code="123456")
-    body = encode(question) if body is None else body
-    return Delivery(topology.OTP_QUESTIONS, kind, body, id_, id_, "asker", 1, {}, GATEWAY)
-
-
-async def facts(command: SendEmail) -> Sequence[Contract]:
-    """Return as many events as the id of a command has letters."""
-    return [fact(letter) for letter in command.id]
-
-
-def raising(error: BaseException) -> Handler:
-    """Return a handler that fails."""
-
-    async def handle(_: SendEmail) -> Sequence[Contract]:
-        raise error
-
-    return handle
-
-
-async def answer(question: VerifyCode) -> Sequence[Contract]:
-    """Answer a question by its id, unless that is "bad"."""
-    if question.id == "bad":
-        raise Reject("this one never")
-    return [CodeRefused(id=f"to-{question.id}", at=MOMENT, email="x")]
-
-
-class Publisher:
-    """Records what is published; it fails as often as an id is among `failures`."""
-
-    def __init__(self, *failures: str) -> None:
-        self._failures = list(failures)
-        self.tried: list[Publishing] = []
-
-    async def __call__(self, message: Publishing) -> None:
-        """Confirm a message, or raise Unavailable."""
-        self.tried.append(message)
-        if message.message_id in self._failures:
-            self._failures.remove(message.message_id)
-            raise Unavailable("away")
-
-    @property
-    def ids(self) -> list[str]:
-        """The ids of all tries, in order."""
-        return [each.message_id for each in self.tried]
-
-    @property
-    def answers(self) -> list[str]:
-        """The ids of the answers to the asker, in order."""
-        return [each.message_id for each in self.tried if each.routing_key == "asker"]
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try again at once."""
     monkeypatch.setattr(module, "REPUBLISH_SECONDS", 0)
-
-
-def commands(handler: Handler, publish: Publisher) -> Consumer:
-    """Return a consumer of commands."""
-    return Consumer(Subscription(QUEUE, {SendEmail: handler}, 8), publish)
-
-
-def questions(publish: Publisher) -> Consumer:
-    """Return a consumer of questions."""
-    subscription = Subscription(topology.OTP_QUESTIONS, {VerifyCode: answer}, 8, retries=False)
-    return Consumer(subscription, publish)
-
-
-async def settled(consumer: Consumer, message: Delivery) -> RecordingTag:
-    """Pass a delivery to a consumer and return its tag once it is settled."""
-    tag = RecordingTag()
-    consumer.take(message, tag)
-    await is_settled(tag)
-    return tag
-
-
-async def is_settled(tag: RecordingTag) -> None:
-    """Wait until a delivery is settled."""
-
-    async def found() -> bool:
-        return bool(tag.settled)
-
-    await until(found)
+    monkeypatch.setattr(module, "DATABASE_SECONDS", 0)
 
 
 @pytest.mark.parametrize("id_", ["a", "abc"])
@@ -240,6 +161,61 @@ async def test_what_may_pass_comes_again(error: BaseException) -> None:
 
     assert copy.exchange.startswith("delay.")
     assert copy.headers == {USER: "", delivery.ATTEMPT: 2}
+    assert tag.settled == ["ack"]
+
+
+async def test_an_outage_of_the_database_uses_up_no_attempt() -> None:
+    """A delivery waits in place, and is handled once the database answers, without a delay."""
+    publish = Publisher()
+    handler = recovering([DatabaseAway("refused")] * 2 * MAX_ATTEMPTS)
+    with capture_logs() as logs:
+        tag = await settled(commands(handler, publish), arrived("a"))
+
+    assert publish.ids == ["a"]
+    assert publish.tried[0].exchange == topology.EVENTS
+    assert tag.settled == ["ack"]
+    assert [each["event"] for each in logs] == ["waiting for the database"]
+
+
+async def test_an_outage_longer_than_the_time_limit_is_an_attempt() -> None:
+    """A delivery is not held until the broker's consumer time-out closes the channel."""
+    publish = Publisher()
+    handler = raising(DatabaseAway("refused"))
+    subscription = Subscription(QUEUE, {SendEmail: handler}, 8, limit_seconds=0.01)
+    await settled(Consumer(subscription, publish), arrived("m"))
+
+    assert [each.headers[delivery.ATTEMPT] for each in publish.tried] == [2]
+
+
+async def test_a_delivery_that_waits_for_the_database_goes_back_at_the_end() -> None:
+    """A service ends at once during an outage, and the broker has the message for another."""
+    tag, is_tried = RecordingTag(), asyncio.Event()
+
+    async def handle(_: SendEmail) -> Sequence[Contract]:
+        is_tried.set()
+        raise DatabaseAway("refused")
+
+    consumer = commands(handle, publish := Publisher())
+    consumer.take(arrived("m"), tag)
+    await is_tried.wait()
+    await asyncio.sleep(0)  # by now it waits
+    await consumer.drain(PATIENCE_SECONDS)
+
+    assert not publish.tried
+    assert tag.settled == ["requeue"]
+
+
+async def test_a_question_does_not_wait_for_the_database() -> None:
+    """Its asker has gone by then."""
+
+    async def handle(_: VerifyCode) -> Sequence[Contract]:
+        raise DatabaseAway("refused")
+
+    publish = Publisher()
+    subscription = Subscription(topology.OTP_QUESTIONS, {VerifyCode: handle}, 8, retries=False)
+    tag = await settled(Consumer(subscription, publish), asked("q"))
+
+    assert not publish.tried
     assert tag.settled == ["ack"]
 
 

@@ -108,9 +108,13 @@ async def test_acknowledgements_of_one_turn_are_sent_together(
     await reading.close()
 
     assert written == sent
-    left = [f"m{number}" for number in tags if number not in acknowledged]
-    async with fetching(connection, "q") as (_, fetched):
-        assert [each.delivery.message_id async for each in fetched] == left
+    left = {f"m{number}" for number in tags if number not in acknowledged}
+
+    async def are_back() -> bool:
+        async with fetching(connection, "q") as (_, fetched):
+            return {each.delivery.message_id async for each in fetched} == left
+
+    await until(are_back)  # after the close-ok of the channel, in any order
 
 
 async def test_nothing_comes_after_the_stop(connection: Connection, steady: Connection) -> None:
