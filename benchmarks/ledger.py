@@ -32,7 +32,6 @@ from services.ledger.mails import (
     Acceptance,
     EarlyOutcome,
     RecordedOutcome,
-    mail_key,
     milliseconds,
 )
 from services.ledger.service import MIGRATIONS
@@ -47,6 +46,7 @@ from shared.contracts import (
     SendEmail,
     Stage,
 )
+from shared.return_path import mail_key
 from shared.runtime.sealing import AddressHasher
 from shared.storage.database import Database
 from shared.topology import LEDGER_MAIL, Owner

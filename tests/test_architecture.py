@@ -65,8 +65,8 @@ PURE_FOLDERS: Mapping[str, Sequence[str]] = {
 # Folders of edges. The files that are named are pure all the same.
 EDGE_FOLDERS: Mapping[str, Sequence[str]] = {
     "shared": (
-        *("dead_letter", "delivery", "errors", "identity", "retry", "template"),
-        *("template_language", "topology"),
+        *("dead_letter", "delivery", "errors", "identity", "retry", "return_path"),
+        *("template", "template_language", "topology"),
     ),
     "shared/storage": ("rate",),
     "services/classifier/store": (),

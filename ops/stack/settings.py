@@ -38,7 +38,7 @@ SERVICES = ("ledger", "classifier", "otp", "sender", "scheduler", "gateway")
 SECRETS = {
     "gateway": ("GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET", "LINK_KEY"),
     "otp": ("OTP_KEY", "SEALING_KEY"),
-    "sender": ("SEALING_KEY", "SUPPRESSION_KEY"),
+    "sender": ("BOUNCE_KEY", "SEALING_KEY", "SUPPRESSION_KEY"),
     "classifier": (),
     "ledger": ("SUPPRESSION_KEY",),
     "scheduler": ("LINK_KEY",),

@@ -10,7 +10,6 @@ from services.ledger.mails import (
     Acceptance,
     RecordedOutcome,
     accepted_at,
-    address_hash,
     count_name,
     is_copy,
     labels,
@@ -18,6 +17,7 @@ from services.ledger.mails import (
     slices,
     waiting,
 )
+from shared.return_path import address_hash
 
 COUNTS = (
     *("waiting", "delivered", "bounced_permanent", "bounced_transient", "bounced_undetermined"),

@@ -5,8 +5,6 @@ A mail's number begins with its time of acceptance, so that numbers are in the o
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from functools import lru_cache
-from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import orjson
@@ -24,6 +22,7 @@ from shared.contracts import (
     address,
 )
 from shared.contracts.fields import EPOCH
+from shared.return_path import mail_key
 
 # The names of the numbers in the tables; new ones only at the end.
 STATUSES = tuple(EmailStatus)
@@ -38,7 +37,6 @@ DAY_MILLISECONDS = 24 * HOUR_MILLISECONDS
 # Of a permanent refusal: the next mail to this address will be refused too.
 _PERMANENT = frozenset({ReplyClass.MAILBOX_UNKNOWN, ReplyClass.MAILBOX_DISABLED, ReplyClass.DOMAIN})
 _MILLISECOND = timedelta(milliseconds=1)
-_KEY_BYTES, _CLIENT_BYTES, _ADDRESS_BYTES = 12, 8, 8
 _STATUS_BY_KEY = {
     f"email.{status}": number for number, status in enumerate(STATUSES) if status != "waiting"
 }
@@ -191,30 +189,6 @@ def slices(tags: Mapping[str, str], recipient: str) -> Iterator[tuple[str, str]]
     yield "domain", address.domain_of(recipient)
     for label in labels(tags):
         yield "tag", label
-
-
-def mail_key(email_id: str, client: str | None) -> bytes:
-    """Return the key of a mail among those of all clients; mails of one id have one beginning.
-
-    The same id of another client is another mail, as in `services.sender.claims.mail_key`.
-    """
-    return first_key(email_id) + _owner_key(client or "")
-
-
-def first_key(email_id: str) -> bytes:
-    """Return the beginning of the keys of the mails that have this id, each of another client."""
-    return blake2b(email_id.encode(), digest_size=_KEY_BYTES).digest()
-
-
-@lru_cache(maxsize=1024)  # few clients send most mails
-def _owner_key(client: str) -> bytes:
-    return blake2b(client.encode(), digest_size=_CLIENT_BYTES).digest()
-
-
-def address_hash(email: str) -> int:
-    """Return the number by which an address is looked up, whatever the case of its letters."""
-    digest = blake2b(email.lower().encode(), digest_size=_ADDRESS_BYTES).digest()
-    return int.from_bytes(digest, signed=True)
 
 
 def first_number(at: int) -> int:

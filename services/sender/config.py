@@ -26,6 +26,7 @@ from services.sender.store import LATE_COMMAND_SECONDS
 from shared.config import CertificateFile, Seconds, Secret, SecretFile, Settings
 from shared.contracts import Category, address
 from shared.contracts.fields import Domain, Mailbox
+from shared.return_path import ReturnPaths
 from shared.runtime import sealing
 from shared.storage.rate import Rate
 
@@ -97,6 +98,17 @@ class SenderSettings(Settings):
         validate_default=False,
         repr=False,
         description="A directory of <domain>/<selector>.pem; without it nothing is signed",
+    )
+    sender_bounce_domain: Domain | None = Field(
+        None,
+        description="Reports about mails come back to this domain: each mail goes to one recipient,"
+        " with an envelope sender of its own; From is the envelope sender if absent",
+    )
+    bounce_key: Annotated[str, AfterValidator(sealing.check_keys)] | None = Field(
+        None,
+        repr=False,
+        description="Signs these envelope senders as inbound has it; 32 bytes as hex, the newest"
+        " first; needed with a bounce domain",
     )
     sealing_key: Annotated[Secret, AfterValidator(sealing.check_keys)] = Field(
         description="Opens codes; of 32 bytes as hex, newest first, separated by commas"
@@ -184,6 +196,19 @@ class SenderSettings(Settings):
             # Two senders could send a mail that is purged while it is still tried.
             raise ValueError("SENDER_REMEMBER must be a day longer than any SENDER_GIVE_UP")
         return self
+
+    @model_validator(mode="after")
+    def _signs_return_paths(self) -> Self:
+        if self.sender_bounce_domain is not None and self.bounce_key is None:
+            raise ValueError("SENDER_BOUNCE_DOMAIN needs a BOUNCE_KEY")
+        return self
+
+    @property
+    def return_paths(self) -> ReturnPaths | None:
+        """The return paths of mails, None where From is the envelope sender."""
+        if self.sender_bounce_domain is None or self.bounce_key is None:
+            return None
+        return ReturnPaths.from_text(self.sender_bounce_domain, self.bounce_key)
 
     @property
     def relays(self) -> tuple[RelaySettings, ...]:

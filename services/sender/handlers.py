@@ -84,8 +84,31 @@ class SendHandler:
         A process that was stopped for longer than its lease counts as dead. When it goes on it
         sends nothing, and publishes no outcome that another sender has settled.
         """
-        inflight.reach(Phase.WAITING)
         _check_time(command, self.now())
+        done = [await self._send_part(part) for part in self._parts(command)]
+        events = [event for claim, result in done for event in (*claim.settled, *result.events)]
+        busy = [recipient for claim, _ in done for recipient in claim.busy]
+        put_off = [recipient for _, result in done for recipient in result.put_off]
+        return [
+            *events,
+            *outcome.next_attempts(command, events),
+            *self._later(command, busy, BUSY_SECONDS),
+            *self._later(command, put_off, max(result.wait for _, result in done)),
+        ]
+
+    def _parts(self, command: SendEmail) -> Sequence[SendEmail]:
+        """Return the parts of an attempt, one after the other: each recipient with a return path.
+
+        A part that is done is kept before the next one begins, so that it is done once even if the
+        attempt is cut off there and made again.
+        """
+        if self.builder.return_paths is None or len(command.recipients) == 1:
+            return [command]
+        return [outcome.again(command, [each]) for each in command.recipients]
+
+    async def _send_part(self, command: SendEmail) -> tuple[Claim, AttemptResult]:
+        """Claim the recipients, send to those that are ours, and keep their outcomes."""
+        inflight.reach(Phase.WAITING)
         claim = await self.claims.claim(command)
         _count(command, claim)
         result = AttemptResult()
@@ -95,13 +118,7 @@ class SendHandler:
             result = await self._keep(command, claim, result)
             for event in result.events:
                 _report(event, command, progress.relay)
-        events = [*claim.settled, *result.events]
-        return [
-            *events,
-            *outcome.next_attempts(command, events),
-            *self._later(command, claim.busy, BUSY_SECONDS),
-            *self._later(command, result.put_off, result.wait),
-        ]
+        return claim, result
 
     def _progress(self, claim: Claim, command: SendEmail) -> AttemptProgress:
         """Return the progress of an attempt, which checks the claim before each step."""

@@ -74,6 +74,7 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
             Sealer.from_text(settings.sealing_key).open,
             settings.mail_defaults,
             settings.sender_dkim_keys,
+            settings.return_paths,
         )
         throttle = Throttle(TokenBuckets(database, paces), settings.rates)
         subscriptions = [*_stop_subscriptions(StopHandlers(stops, claims, hasher))]

@@ -51,7 +51,7 @@ OURS = {
     },
     "scheduler": {"AMQP_URL", "DATABASE_URL", "LINK_KEY"},
     "otp": {"AMQP_URL", "DATABASE_URL", "OTP_KEY", "SEALING_KEY"},
-    "sender": {"AMQP_URL", "DATABASE_URL", "SEALING_KEY", "SUPPRESSION_KEY"},
+    "sender": {"AMQP_URL", "BOUNCE_KEY", "DATABASE_URL", "SEALING_KEY", "SUPPRESSION_KEY"},
     "rabbitmq": {"RABBITMQ_DEFAULT_PASS"},
     "postgres": {"POSTGRES_PASSWORD"},
 }

@@ -10,11 +10,8 @@ from services.ledger.mails import (
     CATEGORIES,
     STATUSES,
     accepted_at,
-    address_hash,
     count_name,
-    first_key,
     first_number,
-    mail_key,
     milliseconds,
     moment,
     rank,
@@ -29,6 +26,7 @@ from shared.contracts import (
     EmailUncertain,
     ReplyClass,
 )
+from shared.return_path import address_hash, first_key, mail_key
 from tests.ledger.books import ADA, AT, accepted, outcome
 
 

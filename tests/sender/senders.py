@@ -15,12 +15,14 @@ from services.sender.schedule import RetrySchedule
 from services.sender.store import ClaimStore
 from shared.contracts import Contract, Reply, SendEmail, Stage
 from shared.retry import Reschedule
+from shared.return_path import ReturnPaths
 from shared.runtime.sealing import AddressHasher, Sealer
 from tests.sender.commands import NOW
 
 SEALING_KEY = "5e" * 32
 SUPPRESSION_KEY = "5a" * 32
 HASHER = AddressHasher.from_text(SUPPRESSION_KEY)
+RETURN_PATHS = ReturnPaths.from_text("bounce.our.example", "b0" * 32)
 SEALER = Sealer([b"k" * 32])
 ACCEPTED = replies.received(Stage.DOT, 250, "2.0.0 Queued")
 
@@ -75,12 +77,19 @@ class Broken:
 
 
 def a_sender(
-    smtp: Smtp, claims: ClaimStore, now: datetime = NOW, *, retries_uncertain: bool = True
+    smtp: Smtp,
+    claims: ClaimStore,
+    now: datetime = NOW,
+    *,
+    retries_uncertain: bool = True,
+    return_paths: ReturnPaths | None = None,
 ) -> SendHandler:
     """Build a sender whose clock stands still."""
     return SendHandler(
         smtp=smtp,
-        builder=MailBuilder(SEALER.open, MailDefaults("post@our.example", "our.example"), {}),
+        builder=MailBuilder(
+            SEALER.open, MailDefaults("post@our.example", "our.example"), {}, return_paths
+        ),
         claims=claims,
         now=lambda: now,
         schedule=RetrySchedule(15, 3600, 86_400, retries_uncertain=retries_uncertain),

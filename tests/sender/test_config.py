@@ -321,3 +321,14 @@ def test_remembers_long_enough() -> None:
         load(SENDER_REMEMBER="400000")
 
     assert load(SENDER_REMEMBER="432000").sender_remember == 432_000
+
+
+def test_return_paths() -> None:
+    """Return paths are off; with a domain they need a key."""
+    path = load(SENDER_BOUNCE_DOMAIN="Bounce.Our.example", BOUNCE_KEY="b0" * 32).return_paths
+
+    assert path is not None
+    assert path.domain == "bounce.our.example"
+    assert load(BOUNCE_KEY="b0" * 32).return_paths is None
+    with pytest.raises(ConfigError, match="SENDER_BOUNCE_DOMAIN needs a BOUNCE_KEY"):
+        load(SENDER_BOUNCE_DOMAIN="bounce.our.example")

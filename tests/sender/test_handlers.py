@@ -25,9 +25,18 @@ from shared.contracts import (
 )
 from shared.errors import Reject
 from shared.retry import Reschedule
+from shared.return_path import address_hash, mail_key
 from tests.sender.commands import NOW, a_command
 from tests.sender.mails import a_pool, a_relay
-from tests.sender.senders import ACCEPTED, SEALER, Relay, a_sender, kinds, later
+from tests.sender.senders import (
+    ACCEPTED,
+    RETURN_PATHS,
+    SEALER,
+    Relay,
+    a_sender,
+    kinds,
+    later,
+)
 
 ANNA, BEN = "anna@x.example", "ben@x.example"
 
@@ -260,3 +269,54 @@ async def test_the_next_transaction(claims: ClaimStore, simulator: Simulator, re
     assert [event.recipient for event in delivered] == everybody
     assert {event.attempt for event in delivered} == {1}
     assert [len(mail.recipients) for mail in simulator.mailbox.find()] == [1, 2, 2]
+
+
+async def test_return_paths(claims: ClaimStore, simulator: Simulator) -> None:
+    """Each recipient has a transaction, whose envelope sender names the mail and the recipient."""
+    command = a_command(ANNA, cc=BEN, client="shop")
+
+    async with a_pool(a_relay(simulator.smtp_port)) as pool:
+        sender = a_sender(pool, claims, return_paths=RETURN_PATHS)
+        returned = await sender.on_send_email(command)
+
+    mails = sorted(simulator.mailbox.find(), key=lambda mail: mail.recipients)
+    assert kinds(returned) == [EmailDelivered, EmailDelivered]
+    assert [mail.recipients for mail in mails] == [(ANNA,), (BEN,)]
+    assert [RETURN_PATHS.read(mail.sender, NOW.date()) for mail in mails] == [
+        (mail_key("mail-1", "shop"), address_hash(each)) for each in (ANNA, BEN)
+    ]
+    assert {b"From: post@our.example\r\n" in mail.raw for mail in mails} == {True}
+
+
+async def test_return_paths_at_the_next_attempt(claims: ClaimStore) -> None:
+    """The recipients that are to be tried again are in one command, as without return paths."""
+    relay = Relay(special={ANNA: replies.received(Stage.RCPT, 451, "4.3.2 Busy")})
+    sender = a_sender(relay, claims, return_paths=RETURN_PATHS)
+
+    first = await sender.on_send_email(a_command(ANNA, BEN))
+    copy = await sender.on_send_email(a_command(ANNA, BEN))
+
+    assert [mail.recipients for mail in relay.mails] == [(ANNA,), (BEN,)]
+    assert [recipients for _, _, recipients in later(first)] == [(ANNA,)]
+    assert kinds(copy) == kinds(first)
+
+
+async def test_return_paths_of_an_attempt_that_is_cut_off(claims: ClaimStore) -> None:
+    """A recipient that was sent to before the cut gets no second mail, and its outcome comes."""
+    relay = Relay()
+
+    async def cut_off(mail: OutgoingMail) -> Replies | Unsendable | NotAttempted:
+        if mail.recipients == (BEN,):
+            raise ConnectionError("cut off")
+        return await Relay.send(relay, mail)
+
+    half = Relay()
+    half.send = cut_off  # type: ignore[method-assign]
+    with pytest.raises(ConnectionError):
+        await a_sender(half, claims, return_paths=RETURN_PATHS).on_send_email(a_command(ANNA, BEN))
+    returned = await a_sender(relay, claims, return_paths=RETURN_PATHS).on_send_email(
+        a_command(ANNA, BEN)
+    )
+
+    assert [mail.recipients for mail in relay.mails] == [(ANNA,), (BEN,)]
+    assert kinds(returned) == [EmailDelivered, EmailDelivered]

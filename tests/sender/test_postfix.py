@@ -24,9 +24,10 @@ from services.sender.smtp.relay import Extensions, Tls
 from services.sender.store import ClaimStore
 from shared.contracts import EmailBounced, EmailDeferred, EmailDelivered, ReplyClass, Stage
 from shared.contracts.attachment import CalendarObject
-from tests.sender.commands import a_command
+from shared.return_path import address_hash, mail_key
+from tests.sender.commands import NOW, a_command
 from tests.sender.mails import ANNA, a_mail, a_pool, a_relay, ends, of, sent
-from tests.sender.senders import a_sender, later
+from tests.sender.senders import RETURN_PATHS, a_sender, later
 from tests.waiting import until
 
 pytestmark = pytest.mark.postfix
@@ -225,9 +226,24 @@ async def test_an_invitation_arrives_unchanged(
     assert parts[2].get_payload(decode=True) == INVITATION.encode()
 
 
-async def arrived(simulator: Simulator) -> bool:
-    """Return whether a mail has come through."""
-    return bool(simulator.mailbox.count())
+async def test_return_paths(home: Path, claims: ClaimStore, simulator: Simulator) -> None:
+    """A return path passes through a Postfix, of which each recipient gets its own."""
+    onwards = {"relay_transport": f"smtp:[127.0.0.1]:{simulator.smtp_port}"}
+
+    async with serving(home, onwards) as server, a_pool(a_relay(server.port)) as pool:
+        sender = a_sender(pool, claims, return_paths=RETURN_PATHS)
+        await sender.on_send_email(a_command(ANNA, "b@x.example"))
+        await until(partial(arrived, simulator, 2))
+
+    found = {mail.recipients[0]: mail.sender for mail in simulator.mailbox.find()}
+    assert {each: RETURN_PATHS.read(path, NOW.date()) for each, path in found.items()} == {
+        each: (mail_key("mail-1", None), address_hash(each)) for each in (ANNA, "b@x.example")
+    }
+
+
+async def arrived(simulator: Simulator, mails: int = 1) -> bool:
+    """Return whether so many mails have come through."""
+    return simulator.mailbox.count() == mails
 
 
 async def test_too_big_for_what_it_offers(server: Postfix) -> None:

@@ -14,9 +14,7 @@ from services.ledger.mails import (
     FORGOTTEN,
     HOUR_MILLISECONDS,
     accepted_at,
-    address_hash,
     count_name,
-    mail_key,
     slices,
 )
 from services.ledger.store import sql
@@ -28,6 +26,7 @@ from services.ledger.store.sql import (
     recipients,
 )
 from shared.contracts import EmailStatus
+from shared.return_path import address_hash, mail_key
 from shared.runtime.sealing import AddressHasher, fold
 from shared.storage import dialect
 from shared.storage.database import Database, HandlerDatabase

@@ -12,13 +12,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from services.ledger.mails import (
-    DAY_MILLISECONDS,
-    HOUR_MILLISECONDS,
-    Retention,
-    first_number,
-    mail_key,
-)
+from services.ledger.mails import DAY_MILLISECONDS, HOUR_MILLISECONDS, Retention, first_number
 from services.ledger.store.sql import (
     early_outcomes,
     forget_tags,
@@ -30,6 +24,7 @@ from services.ledger.store.sql import (
     recipients,
     totals,
 )
+from shared.return_path import mail_key
 from shared.storage import dialect
 from shared.storage.database import Database
 from shared.storage.dialect import Clock

@@ -14,20 +14,12 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from services.ledger.answers import KeptMail, MessageRow
-from services.ledger.mails import (
-    CATEGORIES,
-    STATUSES,
-    RecordedOutcome,
-    address_hash,
-    first_key,
-    first_number,
-    mail_key,
-    milliseconds,
-)
+from services.ledger.mails import CATEGORIES, STATUSES, RecordedOutcome, first_number, milliseconds
 from services.ledger.store.sql import history, mail_keys, message_tags, messages, recipients
 from shared.contracts import EmailStatus, ListEmails
 from shared.contracts.fields import MAX_RECIPIENTS
 from shared.contracts.ledger import MAX_HISTORY, MAX_NAMED_CLIENTS
+from shared.return_path import address_hash, first_key, mail_key
 from shared.storage.database import Database, as_handler_errors
 
 MAX_SCANNED = 2000  # mails of a page that are looked up for conditions beside its index

@@ -12,17 +12,22 @@ from services.sender.mail.compose import MailDefaults, OutgoingMail, compose, me
 from services.sender.mail.dkim import DkimSigner
 from services.sender.mail.mime import MailContent
 from shared.contracts import SendEmail, address
+from shared.return_path import ReturnPaths
 
 Opener = Callable[[str, str], bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class MailBuilder:
-    """Builds the mail of a command; `signers` are by the domain of From."""
+    """Builds the mail of a command; `signers` are by the domain of From.
+
+    With `return_paths` a mail has one recipient, whose return path is its envelope sender.
+    """
 
     opener: Opener
     defaults: MailDefaults
     signers: Mapping[str, DkimSigner]
+    return_paths: ReturnPaths | None = None
 
     async def build(self, command: SendEmail, now: datetime) -> OutgoingMail:
         """Return the mail, with the same octets at every attempt if the command has its date.
@@ -49,6 +54,10 @@ class MailBuilder:
     def _build(self, command: SendEmail, now: datetime, signer: DkimSigner | None) -> OutgoingMail:
         date = command.created_at or now
         mail = compose(command, unseal(command, self.opener), self.defaults, date)
+        if self.return_paths is not None:
+            (recipient,) = mail.recipients
+            path = self.return_paths.of(command.id, command.client, recipient, now.date())
+            mail = replace(mail, sender=path)
         if signer is None:
             return mail
         # A verifier may ignore a signature from the future (RFC 6376 3.5).

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from services.ledger.mails import DAY_MILLISECONDS, Retention, mail_key
+from services.ledger.mails import DAY_MILLISECONDS, Retention
 from services.ledger.service import MIGRATIONS
 from services.ledger.store.forgetting import AddressForgetter, ForgottenAddresses
 from services.ledger.store.purging import LedgerPurge
@@ -17,6 +17,7 @@ from services.ledger.store.recording import MailStore, RecordingTransaction
 from services.ledger.store.sql import forgotten, mail_keys, metadata
 from shared.contracts import EmailBounced, EmailDeferred
 from shared.contracts.fields import Tag
+from shared.return_path import mail_key
 from shared.storage import dialect
 from shared.storage.database import Database
 from tests.clock import Clock

@@ -27,6 +27,7 @@ _SECRETS = {
     "SEALING_KEY",
     "SUPPRESSION_KEY",
     "LINK_KEY",
+    "BOUNCE_KEY",
 }
 
 
@@ -116,7 +117,7 @@ def _of(service: str, **environ: str) -> dict[str, str]:
     [
         ("gateway", {"GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET", "LINK_KEY"}),
         ("otp", {"OTP_KEY", "SEALING_KEY"}),
-        ("sender", {"SEALING_KEY", "SUPPRESSION_KEY"}),
+        ("sender", {"BOUNCE_KEY", "SEALING_KEY", "SUPPRESSION_KEY"}),
         ("classifier", set()),
         ("ledger", {"SUPPRESSION_KEY"}),
         ("scheduler", {"LINK_KEY"}),
