@@ -28,11 +28,21 @@ from shared.contracts.fields import (
     Text,
 )
 from shared.contracts.message import Command
+from shared.contracts.mime import MessageIdText, Mime, check_claims
 
 # RabbitMQ 4 takes 16 MiB and closes the channel for more. The sender's copy for the next attempt is
 # larger than the command: it has all defaults and a list of the pending recipients.
 MAX_MAIL_BYTES = (16 * 1024 - 256) * 1024
+_NOT_WITH_MIME = (
+    *("cc", "bcc", "reply_to", "text", "html"),
+    *("sealed", "attachments", "calendar", "headers"),
+)
 MAX_SEALED_CHARS = 1024 * 1024  # enough for a mail with a code in a template of a deployment
+
+
+def _check_reverse_path(text: str) -> str:
+    """Return the address of MAIL FROM, which may be empty (RFC 5321 4.5.5). Raises ValueError."""
+    return address.check_address(text) if text else ""
 
 
 def _each_once(addresses: tuple[str, ...]) -> tuple[str, ...]:
@@ -100,6 +110,17 @@ class SendEmail(Command):
         None, repr=False, description="An invitation or its like, as one more form of the text"
     )
     headers: header.Headers = Field(default_factory=dict, description="List-*, X-* and a few more")
+    mime: Mime | None = Field(
+        None,
+        repr=False,
+        description="A whole mail as base64, which is sent as it is; in place of all other content."
+        " `to` is then the envelope, and `from` its From",
+    )
+    message_id: MessageIdText | None = Field(None, description="The Message-ID of `mime`")
+    envelope_from: Annotated[ShortText, AfterValidator(_check_reverse_path)] | None = Field(
+        None,
+        description="Of `mime`: where reports go; empty for nowhere, as `from` if absent",
+    )
     tags: Tags = Field((), description="Labels by which outcomes are found; not in the mail")
     metadata: Metadata = Field(
         default_factory=dict, description="Returned with each outcome; not in the mail"
@@ -147,8 +168,12 @@ class SendEmail(Command):
 
     @model_validator(mode="after")
     def _has_content_and_room(self) -> Self:
-        if self.text is None and self.html is None and self.sealed is None:
+        if self.mime is not None:
+            self._check_mime(self.mime)
+        elif self.text is None and self.html is None and self.sealed is None:
             raise ValueError("must have a text or an html part")
+        elif self.message_id is not None or self.envelope_from is not None:
+            raise ValueError("must have no message_id and no envelope_from without `mime`")
         _check_room(self.to, self.cc, self.bcc)
         if self.pending is not None and not {*self.pending} <= {*self._everyone}:
             raise ValueError("must have no pending recipients that are not in to, cc or bcc")
@@ -156,6 +181,14 @@ class SendEmail(Command):
         if self.category is Category.OTP and self.scheduled_at is not None:
             raise ValueError("must not schedule a code")
         return self
+
+    def _check_mime(self, mime: str) -> None:
+        """Raise ValueError for other content beside a whole mail, or for what contradicts it."""
+        if beside := [name for name in _NOT_WITH_MIME if getattr(self, name)]:
+            raise ValueError(f"must have no {', '.join(beside)} beside `mime`")
+        if self.from_ is None or self.message_id is None:
+            raise ValueError("must have `from` and `message_id` with `mime`")
+        check_claims(mime, self.from_, self.message_id)
 
 
 class AcceptedEmail(Command):

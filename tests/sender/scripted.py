@@ -64,6 +64,7 @@ class Scripted(Server):
         super().__init__()
         self.script = {**POLITE, **script}
         self.lines: list[bytes] = []
+        self.content = b""  # of all mails, with the dots that stuffing has added
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         verb = "CONNECT"
@@ -87,8 +88,8 @@ class Scripted(Server):
                 if said.endswith(AND_CLOSE):
                     writer.close()
                 await writer.wait_closed()
-            while await reader.readuntil(b"\r\n") != b".\r\n":
-                pass
+            while (octets := await reader.readuntil(b"\r\n")) != b".\r\n":
+                self.content += octets
             return "DOT"
         self.lines.append(await reader.readuntil(b"\r\n"))
         if "FLUSH" in self.script:

@@ -64,7 +64,8 @@ class OutgoingMail:
     """An envelope and its content, ready for one SMTP transaction.
 
     From `not_after` on MAIL must not be sent. `envelope_id` appears in reports about the mail
-    (RFC 3461 4.4): at most 100 letters, digits, dots, hyphens and underscores.
+    (RFC 3461 4.4): at most 100 letters, digits, dots, hyphens and underscores. `to_7bit` returns
+    the content for a server without 8BITMIME, None if it has no 8-bit octet in its body.
     """
 
     sender: str
@@ -74,6 +75,7 @@ class OutgoingMail:
     not_after: datetime | None = None
     envelope_id: str = ""
     client: str | None = None
+    to_7bit: Callable[[], bytes] | None = field(default=None, compare=False)
     progress: AttemptProgress = field(default_factory=AttemptProgress, compare=False)
 
     @property
@@ -82,9 +84,10 @@ class OutgoingMail:
         if not self.needs_smtputf8:
             return self.recipients
         able = tuple(filter(str.isascii, self.recipients))
+        head = self.content.partition(b"\r\n\r\n")[0]
         # Unless only recipients need SMTPUTF8, the headers do, which all recipients get.
         alone = len(able) < len(self.recipients)
-        return able if alone and self.sender.isascii() and self.content.isascii() else ()
+        return able if alone and self.sender.isascii() and head.isascii() else ()
 
 
 def message_id(command_id: str, domain: str) -> str:

@@ -203,9 +203,10 @@ class SmtpConnection:
         """Return the commands that come before the content. Raises ValueError."""
         size = b" SIZE=%d" % len(mail.content) if self.extensions.sized else b""
         utf8 = b" SMTPUTF8" if mail.needs_smtputf8 else b""
+        body = b" BODY=8BITMIME" if mail.to_7bit is not None else b""
         reports = self.extensions.dsn and mail.envelope_id
         dsn = b" RET=HDRS ENVID=%b" % mail.envelope_id.encode() if reports else b""
-        sender = b"MAIL FROM:<%b>" % mail.sender.encode() + size + utf8 + dsn
+        sender = b"MAIL FROM:<%b>" % mail.sender.encode() + size + body + utf8 + dsn
         recipients = [
             b"RCPT TO:<%b>" % each.encode() + (_original(each) if reports else b"")
             for each in mail.recipients

@@ -188,6 +188,7 @@ class Extensions:
 
     pipelining: bool = False  # RFC 2920
     smtputf8: bool = False  # RFC 6531
+    eight_bit: bool = False  # RFC 6152
     sized: bool = False  # RFC 1870: MAIL may have the size
     dsn: bool = False  # RFC 3461: reports have a reliable form
     size: int | None = None
@@ -202,6 +203,7 @@ class Extensions:
         return cls(
             pipelining="pipelining" in extensions,
             smtputf8="smtputf8" in extensions,
+            eight_bit="8bitmime" in extensions,
             sized="size" in extensions,
             dsn="dsn" in extensions,
             size=_limit(extensions.get("size", "")),

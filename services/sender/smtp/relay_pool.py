@@ -5,6 +5,7 @@ import math
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from services.sender.mail.compose import OutgoingMail
@@ -203,6 +204,9 @@ class RelayPool:
         try:
             # The mail may have waited long for its connection, and the connection has no mail yet.
             await mail.progress.check(mail.recipients)
+            if mail.to_7bit is not None and not connection.extensions.eight_bit:
+                content = await asyncio.to_thread(mail.to_7bit)
+                mail = replace(mail, content=content, to_7bit=None)
             return self._objection(connection, mail) or await self._transact(
                 connection, mail, deadline, mail_seconds
             )

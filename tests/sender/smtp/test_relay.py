@@ -113,6 +113,7 @@ def test_all() -> None:
     extensions = {
         "pipelining": "",
         "smtputf8": "",
+        "8bitmime": "",
         "dsn": "",
         "size": "1000",
         "limits": "mailmax=5 RCPTMAX=7 RcptDomainMax=3 OTHER=9",
@@ -121,6 +122,7 @@ def test_all() -> None:
     assert Extensions.read(extensions) == Extensions(
         pipelining=True,
         smtputf8=True,
+        eight_bit=True,
         dsn=True,
         sized=True,
         size=1000,
