@@ -32,6 +32,7 @@ ANSWERS: Mapping[type[Contract], tuple[type[Contract], ...]] = {
     contracts.ListDomains: (contracts.DomainsListed,),
     contracts.CountDomains: (contracts.DomainsCounted,),
     contracts.DescribeEmail: (contracts.EmailDescribed,),
+    contracts.FindEmail: (contracts.EmailFound,),
     contracts.ListEmails: (contracts.EmailsListed,),
     contracts.CountEmails: (contracts.EmailsCounted,),
     contracts.CancelEmail: (contracts.EmailCancelling,),

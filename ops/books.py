@@ -136,13 +136,18 @@ def faults(books: Books, now: datetime, patience: Mapping[Category, timedelta]) 
 def _wrong_sums(books: Books) -> Iterator[str]:
     """Yield each status whose recount is not between the sums before and after it.
 
-    The two are equal while no outcome comes. A final outcome stays, so these sums only grow; of
-    forgotten recipients there is no mail to count. Those that wait leave the sums.
+    The two are equal while no outcome comes. Final outcomes stay, so these sums only grow, unless a
+    report says that a mail bounced: each such move is in the growth of that sum. Of forgotten
+    recipients there is no mail to count. Those that wait leave the sums.
     """
     counted, (earlier, later) = books.recount.statuses, books.forgotten
+    bounced = [_of_status(each, EmailStatus.BOUNCED) for each in (books.before, books.after)]
+    reported = max(0, bounced[1] - bounced[0])
     for status in _ENDED:
-        least = _of_status(books.before, status) - _of_status(later, status)
-        most = _of_status(books.after, status) - _of_status(earlier, status)
+        moved = 0 if status is EmailStatus.BOUNCED else reported
+        sums = sorted((_of_status(books.before, status), _of_status(books.after, status)))
+        least = max(0, sums[0] - moved - _of_status(later, status))
+        most = sums[1] + moved - _of_status(earlier, status)
         if not least <= counted[status] <= most:
             yield f"{status}: the sums have {_range(least, most)}, the mails {counted[status]}"
     accepted, mails = sorted((books.before.accepted, books.after.accepted)), counted.total()
@@ -226,7 +231,15 @@ def _recipients(email: EmailRecord, history: Sequence[HistoryEntry]) -> Iterator
         yield f"\n{each.recipient}: {each.status}"
         for entry in history:
             if entry.recipient == each.recipient:
-                yield f"  {_time(entry.at)}  attempt {entry.attempt}  {_outcome(entry)}"
+                yield f"  {_time(entry.at)}  {_origin(entry)}  {_outcome(entry)}"
+
+
+def _origin(entry: HistoryEntry) -> str:
+    """Return the attempt of an outcome, or the source of a report."""
+    if entry.report is None:
+        return f"attempt {entry.attempt}"
+    reporter = f" of {entry.reporter}" if entry.reporter else ""
+    return f"report {entry.report} by {entry.source}{reporter}"
 
 
 def _outcome(entry: HistoryEntry) -> str:

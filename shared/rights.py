@@ -100,9 +100,9 @@ PROGRAM_EVENTS: tuple[str, ...] = tuple(
     for each in CONTRACTS
     if issubclass(each, Event)
     for key in each.keys
-    if key.startswith("email.")
+    if key.startswith(("email.", "report."))
 )
-ALL_PROGRAM_EVENTS = ("email.#",)
+ALL_PROGRAM_EVENTS = ("email.#", "report.#")
 
 
 def check_program(name: str) -> str:
@@ -133,7 +133,7 @@ def program_user(name: str) -> User:
 
 
 def program_queue(name: str, keys: Sequence[str] = ALL_PROGRAM_EVENTS) -> Queue:
-    """Return the queue of a program, bound to events of mails.
+    """Return the queue of a program, bound to events of mails and to reports.
 
     It drops the oldest event when it is full: if it refused the newest, no queue would get one.
     """

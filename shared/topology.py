@@ -25,6 +25,8 @@ from shared.contracts import (
     ForgetAddress,
     IssueCode,
     Question,
+    ReportBounced,
+    ReportComplained,
     SendEmail,
     SuppressionAdded,
     SuppressionRemoved,
@@ -342,7 +344,7 @@ def queues(owners: Sequence[Owner] = tuple(Owner), scale: float = 1.0) -> tuple[
         *_work(
             EVIDENCE,
             Owner.CLASSIFIER,
-            *_bindings(EmailDelivered, EmailBounced, FeedbackReported),
+            *_bindings(EmailDelivered, EmailBounced, ReportBounced, FeedbackReported),
         ),
         _questions(
             CLASSIFIER_QUESTIONS,
@@ -353,7 +355,9 @@ def queues(owners: Sequence[Owner] = tuple(Owner), scale: float = 1.0) -> tuple[
         *_work(
             SCHEDULER_ADDRESSES,
             Owner.SCHEDULER,
-            *_bindings(SuppressionAdded, EmailBounced, ForgetAddress),
+            *_bindings(
+                SuppressionAdded, EmailBounced, ReportBounced, ReportComplained, ForgetAddress
+            ),
         ),
         _questions(
             SCHEDULER_QUESTIONS,
@@ -368,6 +372,7 @@ def queues(owners: Sequence[Owner] = tuple(Owner), scale: float = 1.0) -> tuple[
             Binding(COMMANDS, "email.schedule.*"),
             *(Binding(SHARDED_MAILS, key) for key in SHARD_KEYS),
             Binding(EVENTS, "email.*"),
+            Binding(EVENTS, "report.*"),
         ),
         *_work(
             LEDGER_COMMANDS,
@@ -377,7 +382,8 @@ def queues(owners: Sequence[Owner] = tuple(Owner), scale: float = 1.0) -> tuple[
         _questions(
             LEDGER_QUESTIONS,
             Owner.LEDGER,
-            *("email.describe", "email.list", "email.count", "suppression.describe"),
+            *("email.describe", "email.find", "email.list", "email.count"),
+            "suppression.describe",
             *("suppression.list", "suppression.add", "suppression.remove"),
         ),
     )

@@ -16,10 +16,11 @@ from shared.contracts import (
     FeedbackReported,
     Kind,
     ReplyClass,
+    ReportBounced,
     address,
 )
 
-Outcome = EmailDelivered | EmailBounced
+Outcome = EmailDelivered | EmailBounced | ReportBounced
 Event = Outcome | FeedbackReported
 
 KEY_BYTES = 15  # 20 letters; of 10^12 events no two are likely to share one (1 in 10^12)
@@ -57,8 +58,9 @@ def observe(event: Event) -> Iterator[Observation]:
     """Yield the evidence of an event on its domains.
 
     Of our own bounces only "no such mailbox" counts as one: a policy block, a full mailbox or a
-    broken relay would refuse mail to a catch-all domain too. Feedback counts as its sender
-    classes it. Raises ValueError when the recipient has no domain.
+    broken relay would refuse mail to a catch-all domain too. So it is with a report that comes
+    later. Feedback counts as its sender classes it. Raises ValueError when the recipient has no
+    domain.
     """
     if isinstance(event, FeedbackReported):
         yield from _reported(event)

@@ -20,13 +20,14 @@ from shared.contracts import (
     EmailDelivered,
     FeedbackReported,
     ListDomains,
+    ReportBounced,
 )
 from shared.runtime import health, lifecycle
 from shared.storage.database import Database
 from shared.storage.sqlite import BATCHES_CACHE_KIBIBYTES
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-EVENTS = (EmailDelivered, EmailBounced, FeedbackReported)
+EVENTS = (EmailDelivered, EmailBounced, ReportBounced, FeedbackReported)
 # With the broker's next batch on its way while this one is counted. Of reports of a thousand events
 # they are 84 MB at most.
 MAX_EVENTS_IN_FLIGHT = 768

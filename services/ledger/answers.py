@@ -19,18 +19,21 @@ from services.ledger.mails import (
     accepted_at,
     is_copy,
     moment,
+    report_kind,
 )
 from shared.contracts import (
     EmailCounts,
     EmailRecord,
     HistoryEntry,
+    MailReference,
     RecipientStatus,
     Reply,
     ReplyClass,
     Stage,
 )
-from shared.contracts.fields import EPOCH
+from shared.contracts.fields import EPOCH, Tag
 from shared.contracts.ledger import MAX_HISTORY
+from shared.return_path import address_hash
 
 HOUR = timedelta(hours=1)
 
@@ -81,6 +84,29 @@ def record(mail: KeptMail) -> EmailRecord:
     )
 
 
+def reference(mail: KeptMail, address: int | None, message_id: str | None) -> MailReference | None:
+    """Return a mail and one of its recipients: that of the hash `address`, else its only one.
+
+    Return None if there is none, and if the Message-ID of the mail is known to be another.
+    """
+    names = [each.recipient for each in mail.recipients]
+    if address is not None:
+        names = [name for name in names if address_hash(name) == address]
+    email = record(mail)
+    is_other = message_id is not None and email.message_id not in {None, message_id}
+    if len(names) != 1 or is_other:
+        return None
+    return MailReference(
+        email_id=email.email_id,
+        category=email.category,
+        client=email.client,
+        message_id=email.message_id,
+        recipient=names[0],
+        tags=tuple(Tag(name=name, value=value) for name, value in email.tags.items()),
+        metadata=email.metadata,
+    )
+
+
 def history(mail: KeptMail) -> Sequence[HistoryEntry]:
     """Return the outcomes of a mail, the oldest first; the newest ones if there are too many."""
     present = {each.recipient: each for each in mail.recipients}
@@ -91,7 +117,10 @@ def history(mail: KeptMail) -> Sequence[HistoryEntry]:
     )
     outcomes = (each for each in chain(earlier, mail.recipients) if each.status != WAITING)
     ordered = sorted(outcomes, key=lambda each: (each.at, each.attempt, each.recipient))
-    return [_entry(each, orjson.loads(each.detail)) for each in ordered[-MAX_HISTORY:]]
+    return [
+        _entry(each, orjson.loads(each.detail), present.get(each.recipient, each))
+        for each in ordered[-MAX_HISTORY:]
+    ]
 
 
 def period_counts(since: datetime, sums: Sequence[int]) -> EmailCounts:
@@ -151,14 +180,20 @@ def _status(outcome: RecordedOutcome, detail: Mapping[str, Any]) -> RecipientSta
     )
 
 
-def _entry(outcome: RecordedOutcome, detail: Mapping[str, Any]) -> HistoryEntry:
+def _entry(
+    outcome: RecordedOutcome, detail: Mapping[str, Any], present: RecordedOutcome
+) -> HistoryEntry:
+    report = report_kind(outcome)
     return HistoryEntry.model_construct(
         recipient=outcome.recipient,
         # An uncertain outcome that is tried again was uncertain, and the mail is deferred.
-        status=STATUSES[outcome.outcome],
-        attempt=outcome.attempt,
+        status=STATUSES[outcome.outcome if report is None else outcome.status],
+        attempt=outcome.attempt if report is None else max(present.attempt, 1),
         at=moment(outcome.at),
         retry_after=detail.get("retry_after"),
+        report=report,
+        source=detail.get("source"),
+        reporter=detail.get("reporter"),
         **_reasons(detail),
     )
 

@@ -12,6 +12,8 @@ from services.ledger.mails import (
     accepted_at,
     count_name,
     is_copy,
+    is_remark,
+    joined,
     labels,
     rank,
     slices,
@@ -72,17 +74,19 @@ class MailChanges:
 
     def apply(self, mail: KnownMail, outcome: RecordedOutcome) -> None:
         """Add an outcome: the highest in rank counts, the others are history."""
+        if is_remark(outcome):
+            self._keep_earlier(mail, outcome)
+            return
         old = self._present.get((mail.number, outcome.recipient))
-        if old is None or rank(outcome) > rank(old):
-            self._replace(mail, old, outcome)
-            superseded = old
-        else:
-            superseded = outcome
-        if superseded and superseded.attempt and old and not is_copy(old, outcome):
-            place = (mail.number, *superseded[:3])
-            kept = self._history.get(place)
-            if kept is None or superseded.at < kept.at:
-                self._history[place] = superseded
+        if old is None:
+            self._replace(mail, None, outcome)
+            return
+        counting, other = (outcome, old) if rank(outcome) > rank(old) else (old, outcome)
+        counting = joined(counting, other)
+        if counting != old:
+            self._replace(mail, old, counting)
+        if other.attempt and not is_copy(old, outcome):
+            self._keep_earlier(mail, other)
 
     @property
     def messages(self) -> Sequence[Row]:
@@ -111,6 +115,13 @@ class MailChanges:
     def totals(self) -> Sequence[Row]:
         """The differences of the sums, without those that have none."""
         return [(*key, *counts) for key, counts in sorted(self._totals.items()) if any(counts)]
+
+    def _keep_earlier(self, mail: KnownMail, outcome: RecordedOutcome) -> None:
+        """Keep an outcome that does not count; of its copies the first by time."""
+        place = (mail.number, *outcome[:3])
+        kept = self._history.get(place)
+        if kept is None or outcome.at < kept.at:
+            self._history[place] = outcome
 
     def _replace(self, mail: KnownMail, old: RecordedOutcome | None, new: RecordedOutcome) -> None:
         place = mail.number, new.recipient

@@ -16,6 +16,7 @@ from services.ledger.mails import (
     acceptance,
     early_outcome,
     milliseconds,
+    reported,
     rescheduling,
 )
 from services.ledger.store.forgetting import AddressForgetter
@@ -23,7 +24,7 @@ from services.ledger.store.reader import MailFilter, MailReader
 from services.ledger.store.recording import MailRecord, MailStore
 from services.ledger.store.suppressing import SuppressionStore
 from services.ledger.store.totals import TotalFilter, TotalReader
-from services.ledger.suppressions import StoredSuppression, bounce
+from services.ledger.suppressions import StoredSuppression, SuppressingEvent, cause
 from shared.contracts import (
     AcceptedEmail,
     AddSuppressions,
@@ -32,16 +33,18 @@ from shared.contracts import (
     CountEmails,
     DescribeEmail,
     DescribeSuppression,
-    EmailBounced,
     EmailDescribed,
+    EmailFound,
     EmailRescheduled,
     EmailsCounted,
     EmailsListed,
+    FindEmail,
     ForgetAddress,
     ListEmails,
     ListSuppressions,
     Outcome,
     RemoveSuppressions,
+    Report,
     Suppression,
     SuppressionsChanged,
     SuppressionsListed,
@@ -51,12 +54,13 @@ from shared.errors import Reject
 
 logger = structlog.get_logger(__name__)
 
+RecordedMessage = AcceptedEmail | EmailRescheduled | Outcome | Report
 PART_SIZE = 128  # messages, of which records are made in about a millisecond
 
 
 @dataclass(frozen=True, slots=True)
 class MailHandlers:
-    """Records commands, outcomes, and changes of the times of mails for later.
+    """Records commands, outcomes, reports, and changes of the times of mails for later.
 
     Safe to run twice, and in any order: the state of a mail follows from the set of its commands
     and outcomes, see `mails.rank`. The first command of an id counts; a later one only adds
@@ -65,30 +69,28 @@ class MailHandlers:
     """
 
     store: MailStore
-    on_bounced: Callable[[EmailBounced], Awaitable[None]]
+    on_refused: Callable[[SuppressingEvent], Awaitable[None]]
 
-    async def on_batch(
-        self, messages: Sequence[AcceptedEmail | EmailRescheduled | Outcome]
-    ) -> None:
-        """Record messages in one transaction; bounces may suppress addresses."""
+    async def on_batch(self, messages: Sequence[RecordedMessage]) -> None:
+        """Record messages in one transaction; bounces and complaints may suppress addresses."""
         records = list[MailRecord]()
         for start in range(0, len(messages), PART_SIZE):
             records += map(_record, messages[start : start + PART_SIZE])
             await asyncio.sleep(0)  # questions have their turn
         await self.store.record_all(records)
-        bounces = [each for each in messages if isinstance(each, EmailBounced)]
-        await asyncio.gather(*map(self.on_bounced, bounces))
+        refusals = [each for each in messages if isinstance(each, SuppressingEvent)]
+        await asyncio.gather(*map(self.on_refused, refusals))
 
     async def on_accepted(self, command: AcceptedEmail) -> Sequence[Contract]:
         """Record an accepted mail."""
         await self.store.record(acceptance(command))
         return ()
 
-    async def on_outcome(self, event: Outcome) -> Sequence[Contract]:
-        """Record an outcome; a bounce may suppress its address."""
-        await self.store.record(early_outcome(event))
-        if isinstance(event, EmailBounced):
-            await self.on_bounced(event)
+    async def on_outcome(self, event: Outcome | Report) -> Sequence[Contract]:
+        """Record an outcome or a report; a bounce or a complaint may suppress its address."""
+        await self.store.record(_record(event))
+        if isinstance(event, SuppressingEvent):
+            await self.on_refused(event)
         return ()
 
     async def on_rescheduled(self, event: EmailRescheduled) -> Sequence[Contract]:
@@ -119,6 +121,10 @@ class MailQueryHandlers:
             )
         ]
 
+    async def on_find_email(self, question: FindEmail) -> Sequence[Contract]:
+        """Answer with the mail that a report is about, and its recipient."""
+        return [EmailFound(id=question.id, email=await self.mails.find_reported(question))]
+
     async def on_list_emails(self, question: ListEmails) -> Sequence[Contract]:
         """Answer with a page of mails, the newest first."""
         page = await self.mails.page(MailFilter.of(question), question.limit)
@@ -147,11 +153,13 @@ class MailQueryHandlers:
         ]
 
 
-def _record(message: AcceptedEmail | EmailRescheduled | Outcome) -> MailRecord:
+def _record(message: RecordedMessage) -> MailRecord:
     if isinstance(message, AcceptedEmail):
         return acceptance(message)
     if isinstance(message, EmailRescheduled):
         return rescheduling(message)
+    if isinstance(message, Report):
+        return reported(message)
     return early_outcome(message)
 
 
@@ -194,10 +202,13 @@ class SuppressionHandlers:
     store: SuppressionStore
     forgetter: AddressForgetter
 
-    async def on_bounced(self, event: EmailBounced) -> None:
-        """Suppress an address that does not exist. Safe to run twice: a bounce counts once."""
-        if (found := bounce(event)) is not None:
-            await self.store.bounce(found)
+    async def on_refused(self, event: SuppressingEvent) -> None:
+        """Suppress an address that does not exist, or whose person has complained.
+
+        Safe to run twice: each counts once.
+        """
+        if (found := cause(event)) is not None:
+            await self.store.suppress(found)
 
     async def on_add(self, question: AddSuppressions) -> Sequence[Contract]:
         """Add entries. Safe to run twice: an entry that is the same stays as it is."""

@@ -3,6 +3,7 @@
 A mail's number begins with its time of acceptance, so that numbers are in the order of acceptance.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -19,9 +20,12 @@ from shared.contracts import (
     Outcome,
     Reply,
     ReplyClass,
+    Report,
+    ReportComplained,
+    ReportKind,
     address,
 )
-from shared.contracts.fields import EPOCH
+from shared.contracts.fields import EPOCH, ID
 from shared.return_path import mail_key
 
 # The names of the numbers in the tables; new ones only at the end.
@@ -29,6 +33,20 @@ STATUSES = tuple(EmailStatus)
 CATEGORIES = tuple(Category)
 WAITING, DEFERRED = STATUSES.index(EmailStatus.WAITING), STATUSES.index(EmailStatus.DEFERRED)
 _BOUNCED = STATUSES.index(EmailStatus.BOUNCED)
+# The numbers of reports, in the place of outcomes; new ones only at the end.
+_FIRST_REPORT = 100
+_REPORTS = (
+    ReportKind.BOUNCED,  # the only one that counts
+    ReportKind.DELAYED,
+    ReportKind.DELIVERED,
+    ReportKind.COMPLAINED,
+)
+_STATUS_OF_REPORT = {
+    ReportKind.BOUNCED: _BOUNCED,
+    ReportKind.DELAYED: DEFERRED,
+    ReportKind.DELIVERED: STATUSES.index(EmailStatus.DELIVERED),
+    ReportKind.COMPLAINED: STATUSES.index(EmailStatus.DELIVERED),
+}
 _ENDED = tuple(status.ended for status in STATUSES)  # read for each outcome
 FORGOTTEN = "forgotten"  # a dimension of the sums: the ended recipients that were forgotten
 NUMBER_BITS = 20  # of a number, below its milliseconds; 43 bits of these last until 2248
@@ -36,11 +54,13 @@ HOUR_MILLISECONDS = 3_600_000
 DAY_MILLISECONDS = 24 * HOUR_MILLISECONDS
 # Of a permanent refusal: the next mail to this address will be refused too.
 _PERMANENT = frozenset({ReplyClass.MAILBOX_UNKNOWN, ReplyClass.MAILBOX_DISABLED, ReplyClass.DOMAIN})
+_MESSAGE_ID = re.compile(r"<([A-Za-z0-9._=-]+)@[^@<>\s]+>")
+_ID = re.compile(ID)
 _MILLISECOND = timedelta(milliseconds=1)
 _STATUS_BY_KEY = {
     f"email.{status}": number for number, status in enumerate(STATUSES) if status != "waiting"
 }
-_DETAILS = ("reply_class", "reason", "origin", "retry_after", "message_id")
+_DETAILS = ("reply_class", "reason", "origin", "retry_after", "message_id", "source", "reporter")
 
 
 class Retention(NamedTuple):
@@ -82,11 +102,15 @@ class Rescheduling(NamedTuple):
 
 
 class RecordedOutcome(NamedTuple):
-    """An outcome of a mail for one recipient; while it waits, the outcome of attempt 0."""
+    """An outcome of a mail for one recipient; while it waits, the outcome of attempt 0.
+
+    A report is one too, of attempt 1: it does not say which attempt it is about. A bounce that
+    counts has the number of the latest attempt known, so that no attempt is missing.
+    """
 
     recipient: str
     attempt: int
-    outcome: int  # the event, as a number of STATUSES
+    outcome: int  # the event, as a number of STATUSES, or that of a report
     status: int  # that the recipient has by it
     at: int
     detail: str
@@ -140,6 +164,36 @@ def early_outcome(event: Outcome) -> EarlyOutcome:
     return EarlyOutcome(mail_key(event.email_id, event.client), recorded)
 
 
+def reported(event: Report) -> EarlyOutcome:
+    """Return what is kept of a report."""
+    kind = event.kind
+    found = _present(event, _DETAILS)
+    if isinstance(event, ReportComplained):
+        found["reason"] = event.feedback_type
+    number, at = _FIRST_REPORT + _REPORTS.index(kind), milliseconds(event.at)
+    detail = _with_reply(event, found)
+    recorded = RecordedOutcome(event.recipient, 1, number, _STATUS_OF_REPORT[kind], at, detail)
+    return EarlyOutcome(mail_key(event.email_id, event.client), recorded)
+
+
+def report_kind(outcome: RecordedOutcome) -> ReportKind | None:
+    """Return the kind of a report, None for an outcome of the sender."""
+    number = outcome.outcome - _FIRST_REPORT
+    return _REPORTS[number] if number >= 0 else None
+
+
+def is_remark(outcome: RecordedOutcome) -> bool:
+    """Return whether an outcome never counts: a report that changes no state."""
+    return outcome.outcome > _FIRST_REPORT
+
+
+def joined(counting: RecordedOutcome, other: RecordedOutcome) -> RecordedOutcome:
+    """Return the outcome that counts, a report with the number of the latest attempt."""
+    if counting.outcome < _FIRST_REPORT or other.attempt <= counting.attempt:
+        return counting
+    return counting._replace(attempt=other.attempt)
+
+
 def waiting(recipient: str) -> RecordedOutcome:
     """Return the state of a recipient without an outcome."""
     return RecordedOutcome(recipient, 0, WAITING, WAITING, 0, "{}")
@@ -148,10 +202,13 @@ def waiting(recipient: str) -> RecordedOutcome:
 def rank(outcome: RecordedOutcome) -> tuple[int, int, int, int]:
     """Return the rank of an outcome among those of its mail and recipient; the highest counts.
 
-    It is the first final one by its own time, as the sender's store has it; else that of the latest
-    attempt. So the order in which outcomes come changes nothing. Copies of one outcome, whose
-    sender was killed before it kept it, may differ in their times.
+    A report that the mail bounced is above all that the relay has said. Else it is the first final
+    one by its own time, as the sender's store has it; else that of the latest attempt. So the order
+    in which outcomes come changes nothing. Copies of one outcome, whose sender was killed before it
+    kept it, may differ in their times.
     """
+    if outcome.outcome >= _FIRST_REPORT:
+        return 3, -outcome.at, 0, outcome.outcome
     if _ENDED[outcome.status]:
         return 2, -outcome.at, -outcome.attempt, outcome.outcome
     if outcome.status == WAITING:
@@ -164,7 +221,8 @@ def is_copy(one: RecordedOutcome, other: RecordedOutcome) -> bool:
 
     The id of an event follows from these too, see `services.sender.outcome`.
     """
-    return (one.attempt, one.outcome) == (other.attempt, other.outcome)
+    same_attempt = one.attempt == other.attempt or one.outcome >= _FIRST_REPORT
+    return same_attempt and one.outcome == other.outcome
 
 
 def count_name(outcome: RecordedOutcome) -> str:
@@ -189,6 +247,16 @@ def slices(tags: Mapping[str, str], recipient: str) -> Iterator[tuple[str, str]]
     yield "domain", address.domain_of(recipient)
     for label in labels(tags):
         yield "tag", label
+
+
+def id_of_message(message_id: str) -> str | None:
+    """Return the id of a mail in a Message-ID that the sender has made, None if it is another.
+
+    See `services.sender.mail.compose.message_id`.
+    """
+    found = _MESSAGE_ID.fullmatch(message_id)
+    email_id = found[1].replace("=2E", ".") if found else ""
+    return email_id if _ID.fullmatch(email_id) else None
 
 
 def first_number(at: int) -> int:
@@ -223,9 +291,13 @@ def _permanence(reply_class: str | None) -> str:
 
 def _detail(event: Outcome) -> str:
     """Return the reply and the reasons as JSON, without what is absent."""
-    found = _present(event, _DETAILS)
-    if event.reply is not None:
-        found["reply"] = _present(event.reply, Reply.model_fields)
+    return _with_reply(event, _present(event, _DETAILS))
+
+
+def _with_reply(event: Outcome | Report, found: dict[str, Any]) -> str:
+    reply: Reply | None = getattr(event, "reply", None)  # a complaint has none
+    if reply is not None:
+        found["reply"] = _present(reply, Reply.model_fields)
     return orjson.dumps(found).decode()
 
 

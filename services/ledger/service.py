@@ -28,18 +28,20 @@ from shared.contracts import (
     DescribeEmail,
     DescribeSuppression,
     EmailRescheduled,
+    FindEmail,
     ForgetAddress,
     ListEmails,
     ListSuppressions,
     Outcome,
     RemoveSuppressions,
+    Report,
 )
 from shared.runtime import health, lifecycle
 from shared.runtime.sealing import AddressHasher
 from shared.storage.database import Database
 from shared.storage.sqlite import BATCHES_CACHE_KIBIBYTES
 
-OUTCOMES = tuple(each for each in CONTRACTS if issubclass(each, Outcome))
+OUTCOMES = tuple(each for each in CONTRACTS if issubclass(each, Outcome | Report))
 MIGRATIONS = Path(__file__).parent / "migrations"
 MAX_BATCH_SIZE = 512  # records of one transaction
 # With the broker's next batch on its way while this one is written.
@@ -70,7 +72,7 @@ async def run(settings: LedgerSettings, stop: asyncio.Event) -> None:
         forgetter = AddressForgetter(database, hasher)
         changes = SuppressionHandlers(suppressions, forgetter)
         mails = MailHandlers(
-            MailStore(database, random.getrandbits(32), hasher), changes.on_bounced
+            MailStore(database, random.getrandbits(32), hasher), changes.on_refused
         )
         questions = MailQueryHandlers(MailReader(database), TotalReader(database))
         purge = LedgerPurge(database, settings.retention)
@@ -121,6 +123,7 @@ def _questions(mails: MailQueryHandlers, suppressions: SuppressionHandlers) -> S
         topology.LEDGER_QUESTIONS,
         {
             DescribeEmail: mails.on_describe_email,
+            FindEmail: mails.on_find_email,
             ListEmails: mails.on_list_emails,
             CountEmails: mails.on_count_emails,
             AddSuppressions: suppressions.on_add,

@@ -10,6 +10,8 @@ from shared.contracts import (
     EmailBounced,
     NewSuppression,
     ReplyClass,
+    ReportBounced,
+    ReportComplained,
     Suppression,
     SuppressionAdded,
     SuppressionOrigin,
@@ -91,23 +93,44 @@ class StoredSuppression(NamedTuple):
         )
 
 
-class Bounce(NamedTuple):
-    """A refusal of an address that its server does not know; `at` is in milliseconds."""
+class SuppressionCause(NamedTuple):
+    """A refusal of an address that its server does not know, or a complaint; `at` in milliseconds.
+
+    A complaint is about the mail of one client.
+    """
 
     email: str
     email_id: str
     reason: str
     at: int
     client: str = ""  # of the mail; empty without one
+    origin: SuppressionOrigin = SuppressionOrigin.BOUNCE
+
+    def entry(self, address_key: str) -> EntryKey:
+        """Return the key of the entry that it makes."""
+        of_all = self.origin is SuppressionOrigin.BOUNCE
+        return address_key, self.origin.value, "" if of_all else self.client, ""
 
 
-def bounce(event: EmailBounced) -> Bounce | None:
-    """Return the bounce that suppresses an address, None for a refusal of another class."""
+SuppressingEvent = EmailBounced | ReportBounced | ReportComplained
+
+
+def cause(event: SuppressingEvent) -> SuppressionCause | None:
+    """Return the cause that suppresses an address, None for a refusal of another class."""
+    if isinstance(event, ReportComplained):
+        return SuppressionCause(
+            email=event.recipient,
+            email_id=event.email_id,
+            reason=f"reported as spam: {event.feedback_type}",
+            at=milliseconds(event.at),
+            client=event.client or "",
+            origin=SuppressionOrigin.COMPLAINT,
+        )
     if event.reply_class is not ReplyClass.MAILBOX_UNKNOWN:
         return None
     reply = event.reply
     code = "" if reply is None else f": {reply.code} {reply.enhanced or ''}".rstrip()
-    return Bounce(
+    return SuppressionCause(
         email=event.recipient,
         email_id=event.email_id,
         reason=f"mailbox unknown{code}",
@@ -116,14 +139,19 @@ def bounce(event: EmailBounced) -> Bounce | None:
     )
 
 
-def after_bounce(
-    known: StoredSuppression | None, found: Bounce, key: str, counts_for: int | None, now: int
+def after_cause(
+    known: StoredSuppression | None,
+    found: SuppressionCause,
+    key: str,
+    counts_for: int | None,
+    now: int,
 ) -> StoredSuppression | None:
-    """Return the entry after a bounce, None if it changes nothing.
+    """Return the entry after a bounce or a complaint, None if it changes nothing.
 
     The first bounce counts for `counts_for` milliseconds: servers have refused all their mailboxes
     by mistake (Gmail on 2020-12-15, 550 5.1.1). One that comes after that counts for good. A bounce
     from before an entry was made or removed, or while it counts, is of a mail that was under way.
+    A complaint counts for good.
     """
     if known is not None and not known.removed:
         if known.expires_at is None or found.at < known.expires_at:
@@ -132,16 +160,18 @@ def after_bounce(
     elif known is not None and found.at <= known.at:
         return None
     else:
-        expires_at = None if counts_for is None else found.at + counts_for
+        is_final = found.origin is SuppressionOrigin.COMPLAINT
+        expires_at = None if is_final or counts_for is None else found.at + counts_for
     if expires_at is not None and expires_at <= now:
         return None
+    address_key, origin, client, list_id = found.entry(key)
     return StoredSuppression(
-        address_key=key,
-        origin=SuppressionOrigin.BOUNCE.value,
-        client="",
-        list_id="",
+        address_key=address_key,
+        origin=origin,
+        client=client,
+        list_id=list_id,
         email=found.email,
-        categories=bits(_EVERY),
+        categories=bits(_BY_ORIGIN[found.origin]),
         reason=found.reason,
         email_id=found.email_id,
         at=found.at,

@@ -18,6 +18,9 @@ from shared.contracts import (
     ListRuns,
     RepeatEmails,
     ReplyClass,
+    Report,
+    ReportBounced,
+    ReportComplained,
     RunsListed,
     SendEmail,
     SuppressionAdded,
@@ -64,15 +67,18 @@ class RunHandlers:
     rule: StopRule
     now: Callable[[], datetime]
 
-    async def on_bounced(self, event: EmailBounced) -> Sequence[Contract]:
+    async def on_bounced(self, event: EmailBounced | ReportBounced) -> Sequence[Contract]:
         """Count a mailbox that does not exist; too many pause the content type."""
-        newsletter = NewsletterId.read(event.email_id)
-        name = event.metadata.get(CONTENT_TYPE)
-        if newsletter is None or name is None:
-            return ()
         if event.reply_class is not ReplyClass.MAILBOX_UNKNOWN:
             return ()
-        return await self._report((event.client or "", name), newsletter, UNKNOWN_MAILBOX)
+        return await self._report_mail(event, UNKNOWN_MAILBOX)
+
+    async def on_complained(self, event: ReportComplained) -> Sequence[Contract]:
+        """Count a complaint; too many pause the content type.
+
+        The entry of the suppression list that follows from it counts no second time.
+        """
+        return await self._report_mail(event, COMPLAINT)
 
     async def on_suppression(self, event: SuppressionAdded) -> Sequence[Contract]:
         """Count a complaint about a newsletter, and end the subscriptions that it covers."""
@@ -120,6 +126,13 @@ class RunHandlers:
             again = {"id": str(newsletter.again())}
             mails[str(newsletter)] = mail.model_copy(update=again)
         return mails
+
+    async def _report_mail(self, event: EmailBounced | Report, kind: str) -> Sequence[Contract]:
+        newsletter = NewsletterId.read(event.email_id)
+        name = event.metadata.get(CONTENT_TYPE)
+        if newsletter is None or name is None:
+            return ()
+        return await self._report((event.client or "", name), newsletter, kind)
 
     async def _report(self, key: Key, newsletter: NewsletterId, kind: str) -> Sequence[Contract]:
         counts = await self.runs.report(key, newsletter, kind)

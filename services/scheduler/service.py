@@ -31,6 +31,8 @@ from shared.contracts import (
     ListSubscriptions,
     RenderContent,
     RepeatEmails,
+    ReportBounced,
+    ReportComplained,
     RescheduleEmail,
     ResumeContentType,
     SaveContentType,
@@ -149,6 +151,8 @@ def _addresses(subscriptions: SubscriptionHandlers, runs: RunHandlers) -> Subscr
         {
             SuppressionAdded: runs.on_suppression,
             EmailBounced: runs.on_bounced,
+            ReportBounced: runs.on_bounced,
+            ReportComplained: runs.on_complained,
             ForgetAddress: subscriptions.on_forget,
         },
         MAX_EVENTS_IN_FLIGHT,

@@ -62,10 +62,12 @@ from shared.contracts.ledger import (
     EmailCancelling,
     EmailCounts,
     EmailDescribed,
+    EmailFound,
     EmailRecord,
     EmailsCounted,
     EmailsListed,
     EmailStatus,
+    FindEmail,
     HistoryEntry,
     ListEmails,
     RecipientStatus,
@@ -95,6 +97,16 @@ from shared.contracts.outcomes import (
     Reply,
     ReplyClass,
     Stage,
+)
+from shared.contracts.reports import (
+    MailReference,
+    Report,
+    ReportBounced,
+    ReportComplained,
+    ReportDelayed,
+    ReportDelivered,
+    ReportKind,
+    ReportSource,
 )
 from shared.contracts.schedule import (
     ConfirmSubscription,

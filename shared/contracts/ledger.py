@@ -1,9 +1,9 @@
 """Questions to the ledger about mails, its answers, and the question to cancel a mail."""
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from shared.contracts.fields import (
     MAX_ATTEMPTS,
@@ -23,7 +23,13 @@ from shared.contracts.fields import (
 )
 from shared.contracts.mail import Category
 from shared.contracts.message import Answer, Question
-from shared.contracts.outcomes import MAX_REASON_CHARS, Reply, ReplyClass
+from shared.contracts.outcomes import MAX_OUTCOME_BYTES, MAX_REASON_CHARS, Reply, ReplyClass
+from shared.contracts.reports import (
+    MAX_REPORTER_CHARS,
+    MailReference,
+    ReportKind,
+    ReportSource,
+)
 
 MAX_HISTORY = 2_000  # entries of one message, the newest
 MAX_LISTED_EMAILS = 100  # of a page
@@ -35,6 +41,8 @@ MAX_NAMED_CLIENTS = 20  # of one id
 MAX_LABELS = 50  # tags, or entries of metadata
 MAX_LABEL_CHARS = 513  # `name` or `name:value` of a tag
 
+MAIL_KEY_CHARS = 40  # 20 bytes as hex
+MAIL_KEY = f"^[0-9a-f]{{{MAIL_KEY_CHARS}}}$"
 TAG_LABEL = "^[A-Za-z0-9_-]{1,256}(:[A-Za-z0-9_-]{1,256})?$"
 CURSOR_FORM = "^[0-9a-f]{16}$"
 
@@ -60,7 +68,7 @@ class EmailStatus(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether no other outcome will follow."""
+        """Whether no other outcome will follow; a report may still say that it bounced."""
         return self not in {EmailStatus.WAITING, EmailStatus.DEFERRED}
 
 
@@ -79,7 +87,7 @@ class RecipientStatus(BaseModel):
 
 
 class HistoryEntry(BaseModel):
-    """An outcome of a mail for one recipient at one attempt."""
+    """An outcome of a mail for one recipient at one attempt, or a later report about it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -91,6 +99,13 @@ class HistoryEntry(BaseModel):
     reply_class: ReplyClass | None = None
     reason: str | None = Field(None, max_length=MAX_REASON_CHARS)
     retry_after: Seconds | None = Field(None, description="Until the next attempt, about")
+    report: ReportKind | None = Field(
+        None, description="Of a report; `status` is then the one that follows from it"
+    )
+    source: ReportSource | None = Field(None, description="Of a report")
+    reporter: str | None = Field(
+        None, max_length=MAX_REPORTER_CHARS, description="Of a report: the server that made it"
+    )
 
 
 class EmailRecord(BaseModel):
@@ -148,6 +163,43 @@ class EmailDescribed(Answer):
     forgotten: bool = Field(
         default=False, description="There was a mail of this id, whose recipients were forgotten"
     )
+
+
+class FindEmail(Question):
+    """Asks which mail a report is about: by its return path, its id, or its Message-ID.
+
+    Of a mail with several recipients the report names one. A Message-ID names a mail only if the
+    sender has made it.
+    """
+
+    keys = ("email.find",)
+
+    mail_key: str | None = Field(
+        None, pattern=MAIL_KEY, max_length=MAIL_KEY_CHARS, description="Of a return path, as hex"
+    )
+    address_hash: int | None = Field(
+        None, ge=-(2**63), lt=2**63, description="Of the recipient of the return path"
+    )
+    email_id: Id | None = None
+    message_id: ShortText | None = None
+    recipient: Address | None = Field(None, repr=False)
+
+    @model_validator(mode="after")
+    def _names_a_mail(self) -> Self:
+        if (self.mail_key is None) is not (self.address_hash is None):
+            raise ValueError("must have both keys of a return path")
+        if [self.mail_key, self.email_id, self.message_id].count(None) != 2:  # noqa: PLR2004 -- of three
+            raise ValueError("must have one of mail_key, email_id and message_id")
+        return self
+
+
+class EmailFound(Answer):
+    """Answers with the mail and the recipient; with neither if there is none, or several."""
+
+    keys = ("email.found",)
+    max_bytes = MAX_OUTCOME_BYTES
+
+    email: MailReference | None = None
 
 
 class ListEmails(Question):

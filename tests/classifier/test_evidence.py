@@ -26,7 +26,10 @@ from shared.contracts import (
     EmailDelivered,
     FeedbackReported,
     Kind,
+    MailReference,
     ReplyClass,
+    ReportBounced,
+    ReportSource,
     Sighting,
 )
 from tests.classifier.observations import observation
@@ -46,6 +49,12 @@ def bounced(reply_class: ReplyClass) -> EmailBounced:
         attempt=1,
         reply_class=reply_class,
     )
+
+
+def reported_bounce(reply_class: ReplyClass = ReplyClass.MAILBOX_UNKNOWN) -> ReportBounced:
+    """Return a report that one of our mails bounced after its delivery."""
+    mail = MailReference(email_id="m-1", category=Category.BULK, recipient="a@example.com")
+    return ReportBounced.about(mail, at=AT, source=ReportSource.DSN, reply_class=reply_class)
 
 
 def delivered(recipient: str = "a@example.com") -> EmailDelivered:
@@ -89,6 +98,7 @@ def test_our_own_events_are_of_one_mail() -> None:
     late, delivery = bounced(ReplyClass.POLICY), delivered()
 
     assert next(observe(late)).mail == next(observe(delivery)).mail
+    assert next(observe(reported_bounce())).mail == next(observe(delivery)).mail
     assert next(observe(delivered("b@example.com"))).mail != next(observe(delivery)).mail
 
 
@@ -273,3 +283,22 @@ def test_all_come_in_order(count: int) -> None:
 def test_no_piece_is_long(names: list[str]) -> None:
     """A run is a small part of the whole."""
     assert max(map(len, in_order(names))) < 8 * SORT_RUN
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_late_bounce_takes_its_delivery_back(order: tuple[int, int]) -> None:
+    """A mail that was delivered and then reported as bounced is one bounce and no delivery."""
+    events = (delivered(), reported_bounce())
+    observations = [next(observe(events[place])) for place in order]
+    [mail] = mail_outcomes(observations, [each.key for each in observations]).values()
+
+    assert (mail.delivered, mail.refused, mail.standing) == (1, 1, 0)
+
+
+def test_only_an_unknown_mailbox_in_a_report_is_a_bounce() -> None:
+    """A report of a policy block proves nothing about the domain, as when a relay says it."""
+    kinds = [next(observe(reported_bounce(each))).kind for each in ReplyClass]
+
+    assert kinds == [
+        "bounced" if each is ReplyClass.MAILBOX_UNKNOWN else each.value for each in ReplyClass
+    ]

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 
@@ -14,6 +14,7 @@ from services.ledger.mails import (
     Rescheduling,
     acceptance,
     early_outcome,
+    reported,
     rescheduling,
 )
 from shared.contracts import (
@@ -23,14 +24,19 @@ from shared.contracts import (
     EmailDeferred,
     EmailDelivered,
     EmailRescheduled,
+    MailReference,
     Outcome,
     Reply,
     ReplyClass,
+    Report,
+    ReportBounced,
+    ReportSource,
     Stage,
 )
 from shared.storage.database import Database
 
 AT = datetime(2026, 11, 29, 10, 30, tzinfo=UTC)
+R = TypeVar("R", bound=Report)
 ADA, BOB = "ada@one.example", "bob@two.example"
 
 
@@ -87,6 +93,32 @@ def outcome(
 ) -> EarlyOutcome:
     """Return the record of an outcome."""
     return early_outcome(event(kind, email_id, recipient, attempt, **more))
+
+
+def report(kind: type[R], email_id: str = "m-1", recipient: str = ADA, **more: object) -> R:
+    """Return a report, by default an hour after the mail was accepted."""
+    if kind is ReportBounced:
+        more.setdefault("reply_class", ReplyClass.MAILBOX_UNKNOWN)
+    values: dict[str, Any] = {
+        "at": AT + timedelta(hours=1),
+        "source": ReportSource.DSN,
+        "reporter": "mx.one.example",
+    }
+    mail = MailReference(
+        email_id=email_id,
+        client="shop",
+        category=Category.TRANSACTIONAL,
+        recipient=recipient,
+        message_id=f"<{email_id}@shop.example>",
+    )
+    return kind.about(mail, **values | more)
+
+
+def late(
+    kind: type[Report] = ReportBounced, email_id: str = "m-1", recipient: str = ADA, **more: object
+) -> EarlyOutcome:
+    """Return the record of a report."""
+    return reported(report(kind, email_id, recipient, **more))
 
 
 def moved(to: datetime, set_at: datetime, email_id: str = "m-1") -> Rescheduling:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 import pytest
 
@@ -21,8 +22,13 @@ from shared.contracts import (
     EmailBounced,
     EmailsRepeated,
     ListRuns,
+    MailReference,
     RepeatEmails,
     ReplyClass,
+    Report,
+    ReportBounced,
+    ReportComplained,
+    ReportSource,
     RunsListed,
     SaveContentType,
     SendEmail,
@@ -39,6 +45,7 @@ from tests.clock import Clock
 from tests.databases import Opener
 from tests.scheduler.conftest import LINK_KEY, PUBLIC_URL
 
+R = TypeVar("R", bound=Report)
 NEWS = ("shop", "news")
 RULE = StopRule(share=0.1, mails=10)
 DAY_SECONDS = 86_400.0
@@ -149,6 +156,19 @@ def bounce(
         reply_class=reply_class,
         metadata={"content_type": "news"},
     )
+
+
+def late(kind: type[R], newsletter: NewsletterId) -> R:
+    """Return a report about a mail that was delivered."""
+    mail = MailReference(
+        email_id=str(newsletter),
+        client="shop",
+        category=Category.BULK,
+        recipient="ann@example.org",
+        metadata={"content_type": "news"},
+    )
+    known = {"reply_class": ReplyClass.MAILBOX_UNKNOWN} if kind is ReportBounced else {}
+    return kind.about(mail, at=_now(), source=ReportSource.DSN, **known)
 
 
 def complaint(newsletter: NewsletterId, email: str) -> SuppressionAdded:
@@ -348,3 +368,22 @@ async def test_a_paused_content_type_repeats_nothing(world: World) -> None:
     )
 
     assert await world.handlers.on_repeat(asked) == [EmailsRepeated(id="q", email_ids=())]
+
+
+async def test_reports_that_come_later_count_as_refusals_do(worlds: Sequence[World]) -> None:
+    """A late bounce and a complaint count once, and too many pause the content type."""
+    mails = await worlds[0].run(20)
+    events = [await worlds[0].handlers.on_bounced(late(ReportBounced, each)) for each in mails[:2]]
+    copy = await worlds[1].handlers.on_bounced(bounce(mails[0]))
+    complaints = [
+        await worlds[1].handlers.on_complained(late(ReportComplained, each)) for each in mails[:3]
+    ]
+    again = await worlds[0].handlers.on_suppression(complaint(mails[2], "2@example.org"))
+
+    assert [*events, copy, *complaints[:2]] == [()] * 5
+    [paused] = complaints[2]
+    assert isinstance(paused, ContentTypePaused)
+    assert paused.reason == "3 of the 20 mails of a run were reported as spam"
+    assert again in ([], [paused])
+    [run], _ = await worlds[0].runs.page(NEWS, None, 10)
+    assert (run.unknown_mailboxes, run.complaints) == (2, 3)

@@ -352,7 +352,9 @@ def test_feedback_of_other_services_must_be_kept() -> None:
     kept = [each.__name__ for each in CONTRACTS if issubclass(each, Event) and each.must_arrive]
 
     assert kept == [
-        *("FeedbackReported", "EmailRescheduled", "SuppressionAdded", "SuppressionRemoved"),
+        "FeedbackReported",
+        *("ReportBounced", "ReportComplained", "ReportDelayed", "ReportDelivered"),
+        *("EmailRescheduled", "SuppressionAdded", "SuppressionRemoved"),
     ]
 
 

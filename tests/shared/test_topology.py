@@ -163,6 +163,7 @@ def test_a_scaled_delay_still_waits(scale: float) -> None:
         ("domain.describe", {"classifier.questions"}),
         ("email.cancel", {"sender.questions"}),
         ("email.describe", {"ledger.questions"}),
+        ("email.find", {"ledger.questions"}),
         ("suppression.add", {"ledger.questions"}),
         (
             "address.forget",
@@ -193,6 +194,9 @@ def test_commands_reach_their_service(key: str, expected: set[str]) -> None:
         ("email.suppressed", {"ledger.mail"}),
         ("suppression.added", {"sender.addresses", "scheduler.addresses"}),
         ("feedback.reported", {"classifier.evidence"}),
+        ("report.bounced", {"classifier.evidence", "ledger.mail", "scheduler.addresses"}),
+        ("report.complained", {"ledger.mail", "scheduler.addresses"}),
+        ("report.delayed", {"ledger.mail"}),
         ("code.verified", set()),
     ],
 )

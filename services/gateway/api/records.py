@@ -38,6 +38,8 @@ from shared.contracts import (
     RecipientStatus,
     Reply,
     ReplyClass,
+    ReportKind,
+    ReportSource,
     RescheduleEmail,
     SchedulingAnswered,
     SchedulingResult,
@@ -84,8 +86,7 @@ class RecipientRecord(ResponseBody):
 
     recipient: str
     status: EmailStatus = Field(
-        description="waiting: no attempt yet. deferred: there will be another attempt. All others "
-        "are final, see POST /v1/messages"
+        description="waiting: no attempt yet; deferred: there will be another; others are final"
     )
     attempts: int = Field(description="How many attempts had an outcome")
     at: datetime | None = Field(None, description="Of the outcome; absent while waiting")
@@ -101,7 +102,7 @@ class RecipientRecord(ResponseBody):
 
 
 class AttemptRecord(ResponseBody):
-    """An outcome of a message for one recipient at one attempt."""
+    """An outcome of a message for one recipient at one attempt, or a later report about it."""
 
     status: EmailStatus
     attempt: int = Field(description="The number of the attempt, from 1")
@@ -110,6 +111,9 @@ class AttemptRecord(ResponseBody):
     reply_class: ReplyClass | None = None
     reason: str | None = None
     retry_after: float | None = Field(None, description="Seconds until the next attempt, about")
+    report: ReportKind | None = Field(None, description="Of a report; `status` follows from it")
+    source: ReportSource | None = Field(None, description="Of a report: its form or its provider")
+    reporter: str | None = Field(None, description="Of a report: the server that made it")
 
     @classmethod
     def of(cls, entry: HistoryEntry) -> "AttemptRecord":

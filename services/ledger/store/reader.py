@@ -13,10 +13,17 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from services.ledger.answers import KeptMail, MessageRow
-from services.ledger.mails import CATEGORIES, STATUSES, RecordedOutcome, first_number, milliseconds
+from services.ledger.answers import KeptMail, MessageRow, reference
+from services.ledger.mails import (
+    CATEGORIES,
+    STATUSES,
+    RecordedOutcome,
+    first_number,
+    id_of_message,
+    milliseconds,
+)
 from services.ledger.store.sql import history, mail_keys, message_tags, messages, recipients
-from shared.contracts import EmailStatus, ListEmails
+from shared.contracts import EmailStatus, FindEmail, ListEmails, MailReference
 from shared.contracts.fields import MAX_RECIPIENTS
 from shared.contracts.ledger import MAX_HISTORY, MAX_NAMED_CLIENTS
 from shared.return_path import address_hash, first_key, mail_key
@@ -137,6 +144,12 @@ class MailReader:
             look = partial(_owners, email_id=email_id, client=client)
             return await self._database.read_inline(look)
 
+    async def find_reported(self, question: FindEmail) -> MailReference | None:
+        """Return the mail that a report names, None if there is none or several."""
+        with as_handler_errors("the ledger"):
+            look = partial(_find_reported, question=question)
+            return await self._database.read_inline(look)
+
     async def page(self, conditions: MailFilter, limit: int) -> MailPage:
         """Return the newest mails below `conditions.end`, at most `limit`."""
         with as_handler_errors("the ledger"):
@@ -159,6 +172,24 @@ def _find(connection: sa.Connection, email_id: str, client: str | None) -> KeptM
     of = {"of": stored[0].message.number}
     earlier = [RecordedOutcome(*row) for row in connection.execute(_EARLIER, of)]
     return stored[0]._replace(earlier=earlier)
+
+
+def _find_reported(connection: sa.Connection, question: FindEmail) -> MailReference | None:
+    numbers: Sequence[int] = []
+    if question.mail_key is not None:
+        key = bytes.fromhex(question.mail_key)
+        numbers = connection.execute(_BY_KEY, {"first": key, "last": key}).scalars().all()
+    elif email_id := question.email_id or id_of_message(question.message_id or ""):
+        numbers = _numbers_of(connection, email_id, None)
+    address = question.address_hash
+    if question.recipient is not None:
+        address = address_hash(question.recipient)
+    mails = _stored(connection, numbers)
+    if address is None and len(mails) > 1:
+        return None
+    found = [reference(mail, address, question.message_id) for mail in mails]
+    known = [each for each in found if each is not None]
+    return known[0] if len(known) == 1 else None
 
 
 def _owners(connection: sa.Connection, email_id: str, client: str | None) -> MailOwners:

@@ -11,11 +11,11 @@ import sqlalchemy as sa
 from services.ledger.mails import HOUR_MILLISECONDS
 from services.ledger.store.sql import suppressions
 from services.ledger.suppressions import (
-    Bounce,
     EntryKey,
     StoredSuppression,
+    SuppressionCause,
     added,
-    after_bounce,
+    after_cause,
     forgotten,
     once,
     removed,
@@ -41,7 +41,7 @@ class SuppressionStore:
     """The suppression list. Every method raises Retry when the database is away.
 
     `on_change` is called after each commit that changes an entry. A bounce counts for `counts_for`
-    milliseconds, for good if None: see `after_bounce`.
+    milliseconds, for good if None: see `after_cause`.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class SuppressionStore:
         self._counts_for = counts_for
         self._on_change = on_change
         self._clock = clock
-        self._bounces = Batcher(self._record_bounces)
+        self._causes = Batcher(self._record_causes)
 
     async def add(
         self, entries: Sequence[NewSuppression], email_id: str | None = None
@@ -68,9 +68,9 @@ class SuppressionStore:
         """
         return await self._change(partial(self._add, entries=entries, email_id=email_id))
 
-    async def bounce(self, found: Bounce) -> None:
-        """Add the entry of a bounce, or make it last. A bounce that was seen changes nothing."""
-        await self._bounces.add(found)
+    async def suppress(self, found: SuppressionCause) -> None:
+        """Add the entry of a cause, or make it last. A cause that was seen changes nothing."""
+        await self._causes.add(found)
 
     async def remove(
         self,
@@ -175,20 +175,20 @@ class SuppressionStore:
         found = _find(connection, [each.address_key for each in new])
         return [found[each.entry] for each in new]
 
-    async def _record_bounces(self, bounces: Sequence[Bounce]) -> Sequence[None]:
-        await self._change(partial(self._bounce, bounces=bounces))
-        return [None] * len(bounces)
+    async def _record_causes(self, causes: Sequence[SuppressionCause]) -> Sequence[None]:
+        await self._change(partial(self._suppress, causes=causes))
+        return [None] * len(causes)
 
-    def _bounce(
-        self, connection: sa.Connection, bounces: Sequence[Bounce]
+    def _suppress(
+        self, connection: sa.Connection, causes: Sequence[SuppressionCause]
     ) -> Sequence[StoredSuppression]:
         now = self._now(connection)
-        keys = [self._hasher.hash(each.email) for each in bounces]
+        keys = [self._hasher.hash(each.email) for each in causes]
         known = _find(connection, keys)
         changed: dict[EntryKey, StoredSuppression] = {}
-        for found, key in sorted(zip(bounces, keys, strict=True), key=lambda pair: pair[0].at):
-            entry = key, SuppressionOrigin.BOUNCE.value, "", ""
-            after = after_bounce(known.get(entry), found, key, self._counts_for, now)
+        for found, key in sorted(zip(causes, keys, strict=True), key=lambda pair: pair[0].at):
+            entry = found.entry(key)
+            after = after_cause(known.get(entry), found, key, self._counts_for, now)
             if after is not None:
                 changed[entry] = known[entry] = after
         _put(connection, once(changed.values()))

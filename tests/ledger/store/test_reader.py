@@ -21,10 +21,13 @@ from shared.contracts import (
     EmailDeferred,
     EmailDelivered,
     EmailStatus,
+    FindEmail,
     ListEmails,
+    MailReference,
 )
 from shared.contracts.fields import Tag
 from shared.errors import Reject
+from shared.return_path import address_hash, mail_key
 from shared.storage.database import Database
 from tests.ledger.books import ADA, AT, BOB, accepted, outcome
 
@@ -275,3 +278,65 @@ async def test_a_value_that_no_database_holds_is_rejected(mails: MailReader) -> 
     """A question that the database refuses is rejected, and never a failure of the handler."""
     with pytest.raises(Reject, match="cannot hold"):
         await mails.page(MailFilter.of(question())._replace(first=1 << 64), 1)
+
+
+ID = "a..mail."
+OUR_MESSAGE_ID = "<a.=2Email=2E@shop.example>"
+BY_PATH = FindEmail(
+    id="q", mail_key=mail_key(ID, "shop").hex(), address_hash=address_hash(ADA.upper())
+)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        BY_PATH,
+        FindEmail(id="q", email_id=ID, recipient=ADA),
+        FindEmail(id="q", message_id=OUR_MESSAGE_ID, recipient="Ada@one.example"),
+    ],
+    ids=["return path", "id", "Message-ID"],
+)
+async def test_a_report_finds_its_mail(
+    store: MailStore, mails: MailReader, asked: FindEmail
+) -> None:
+    """A mail is found by each of its names, with its recipient, tags and metadata."""
+    other = accepted(ID, BOB, client="other")
+    found = accepted(ID, ADA, BOB, tags=(SPRING,), metadata={"order": "7"})
+    await recorded(store, found, other, outcome(email_id=ID, message_id=OUR_MESSAGE_ID))
+
+    assert await mails.find_reported(asked) == MailReference(
+        email_id=ID,
+        client="shop",
+        category=Category.TRANSACTIONAL,
+        recipient=ADA,
+        message_id=OUR_MESSAGE_ID,
+        tags=(SPRING,),
+        metadata={"order": "7"},
+    )
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        FindEmail(id="q", email_id="another"),
+        FindEmail(id="q", email_id=ID),  # of two recipients, and of two clients
+        FindEmail(id="q", email_id=ID, recipient=BOB),
+        FindEmail(id="q", email_id=ID, recipient="eve@one.example"),
+        FindEmail(id="q", message_id="<a.=2Email=2E@their.example>", recipient=ADA),
+        FindEmail(id="q", message_id="CAB+x=_@mail.example"),
+        BY_PATH.model_copy(update={"address_hash": address_hash("eve@one.example")}),
+        BY_PATH.model_copy(update={"mail_key": mail_key(ID, None).hex()}),
+    ],
+)
+async def test_a_report_that_names_no_mail_for_certain_finds_none(
+    store: MailStore, mails: MailReader, asked: FindEmail
+) -> None:
+    """Another mail, another recipient, and a name that several mails have, find none."""
+    await recorded(
+        store,
+        accepted(ID, ADA, BOB),
+        accepted(ID, BOB, client="other"),
+        outcome(email_id=ID, message_id=OUR_MESSAGE_ID),
+    )
+
+    assert await mails.find_reported(asked) is None

@@ -5,6 +5,7 @@ import itertools
 import random
 import shutil
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.ledger import answers
 from services.ledger.mails import EarlyOutcome, milliseconds
 from services.ledger.service import MIGRATIONS
 from services.ledger.store.forgetting import ForgottenAddresses
+from services.ledger.store.reader import MailReader
 from services.ledger.store.recording import MailRecord, MailStore, RecordingTransaction
 from shared.contracts import (
     Category,
@@ -23,6 +26,12 @@ from shared.contracts import (
     EmailDelivered,
     EmailExpired,
     EmailUncertain,
+    ReplyClass,
+    ReportBounced,
+    ReportComplained,
+    ReportDelayed,
+    ReportDelivered,
+    ReportKind,
 )
 from shared.contracts.fields import Tag
 from shared.errors import Reject
@@ -34,6 +43,7 @@ from tests.ledger.books import (
     BOB,
     Books,
     accepted,
+    late,
     outcome,
     overall,
     read_books,
@@ -254,3 +264,69 @@ def _books(template: Path, file: Path, chosen: Sequence[int], size: int) -> Book
         books = read_from(connection)
     engine.dispose()
     return books
+
+
+async def test_a_delivered_mail_bounces_later(store: MailStore, database: Database) -> None:
+    """Its state is the report's, its history shows both, and it is counted once, as bounced."""
+    deferred = outcome(EmailDeferred, attempt=1)
+    await recorded(store, accepted(), deferred, outcome(attempt=2))
+    await store.record(late(ReportBounced))
+    await store.record(late(ReportBounced))
+
+    mail = await MailReader(database).find("m-1", "shop")
+    assert mail is not None
+    [state], history = answers.record(mail).recipients, answers.history(mail)
+    assert (state.status, state.attempts) == ("bounced", 2)
+    assert state.reply_class is ReplyClass.MAILBOX_UNKNOWN
+    assert [(each.status, each.attempt, each.report, each.reporter) for each in history] == [
+        ("deferred", 1, None, None),
+        ("delivered", 2, None, None),
+        ("bounced", 2, ReportKind.BOUNCED, "mx.one.example"),
+    ]
+    assert overall(await read_books(database)) == {"bounced_permanent": 1}
+
+
+@pytest.mark.parametrize("kind", [ReportDelayed, ReportDelivered, ReportComplained])
+async def test_other_reports_change_no_state(
+    store: MailStore, database: Database, kind: type[ReportDelayed]
+) -> None:
+    """A delay, a delivery and a complaint are in the history alone, once."""
+    await recorded(store, accepted(), outcome(EmailUncertain), late(kind))
+    await store.record(late(kind))
+
+    mail = await MailReader(database).find("m-1", "shop")
+    assert mail is not None
+    assert [each.status for each in answers.record(mail).recipients] == ["uncertain"]
+    assert [each.report for each in answers.history(mail)] == [None, kind.keys[0].split(".")[1]]
+    assert overall(await read_books(database)) == {"uncertain": 1}
+
+
+REPORTED = (
+    accepted(),
+    outcome(EmailDeferred, attempt=1),
+    outcome(attempt=2),
+    late(ReportBounced),
+    late(ReportBounced, reply_class=ReplyClass.POLICY, at=AT + timedelta(hours=2)),
+    late(ReportComplained, at=AT + timedelta(hours=3)),
+)
+
+
+@pytest.mark.parametrize("order", [*itertools.permutations(range(len(REPORTED)))][::179])
+async def test_reports_come_in_any_order(
+    store: MailStore, replica: MailStore, database: Database, order: Sequence[int]
+) -> None:
+    """The books follow from the set of outcomes and reports; the first bounce by time counts."""
+    for number, place in enumerate(order):
+        await (store, replica)[number % 2].record(REPORTED[place])
+
+    found = await read_books(database)
+    assert statuses(found) == {("m-1", ADA): "bounced"}
+    assert overall(found) == {"bounced_permanent": 1}
+    mail = await MailReader(database).find("m-1", "shop")
+    assert mail is not None
+    assert [(each.status, each.attempt, each.report) for each in answers.history(mail)] == [
+        ("deferred", 1, None),
+        ("delivered", 2, None),
+        ("bounced", 2, ReportKind.BOUNCED),
+        ("delivered", 2, ReportKind.COMPLAINED),
+    ]

@@ -10,7 +10,7 @@ from services.ledger.handlers import SuppressionHandlers
 from services.ledger.mails import DAY_MILLISECONDS, moment
 from services.ledger.store.forgetting import AddressForgetter
 from services.ledger.store.suppressing import SuppressionStore
-from services.ledger.suppressions import REMEMBER_ENDED_MILLISECONDS, Bounce
+from services.ledger.suppressions import REMEMBER_ENDED_MILLISECONDS, SuppressionCause, cause
 from shared.contracts import (
     Category,
     DescribeSuppression,
@@ -18,6 +18,8 @@ from shared.contracts import (
     ListSuppressions,
     NewSuppression,
     ReplyClass,
+    ReportBounced,
+    ReportComplained,
     Suppression,
     SuppressionAdded,
     SuppressionOrigin,
@@ -26,7 +28,7 @@ from shared.contracts import (
 )
 from tests.clock import Clock
 from tests.databases import has_log
-from tests.ledger.books import ADA, BOB, event
+from tests.ledger.books import ADA, BOB, event, report
 from tests.ledger.conftest import Changes
 from tests.sender.senders import HASHER
 
@@ -42,9 +44,11 @@ def at(clock: Clock, seconds: float = 0) -> int:
 
 def a_bounce(
     clock: Clock, email: str = ADA, email_id: str = "m-1", seconds: float = 0, client: str = "shop"
-) -> Bounce:
+) -> SuppressionCause:
     """Return a bounce of a client's mail."""
-    return Bounce(email, email_id, "mailbox unknown: 550 5.1.1", at(clock, seconds), client)
+    return SuppressionCause(
+        email, email_id, "mailbox unknown: 550 5.1.1", at(clock, seconds), client
+    )
 
 
 def by_hand(email: str = ADA, **more: object) -> NewSuppression:
@@ -59,7 +63,7 @@ async def of(entries: SuppressionStore, client: str | None = None) -> list[Suppr
 
 async def test_a_bounce(entries: SuppressionStore, clock: Clock, changes: Changes) -> None:
     """An unknown mailbox gets no mail of any class from any client, for a week at first."""
-    await entries.bounce(a_bounce(clock))
+    await entries.suppress(a_bounce(clock))
 
     (found,) = await of(entries, "any")
     assert (found.origin, found.client, found.list_id) == (SuppressionOrigin.BOUNCE, None, None)
@@ -70,11 +74,11 @@ async def test_a_bounce(entries: SuppressionStore, clock: Clock, changes: Change
 
 async def test_the_same_bounce_again(entries: SuppressionStore, clock: Clock) -> None:
     """A bounce that comes twice, or of another mail under way, changes nothing."""
-    await entries.bounce(a_bounce(clock))
+    await entries.suppress(a_bounce(clock))
     before = await entries.describe(ADA, None)
     clock.seconds += WEEK_SECONDS / 2
-    await entries.bounce(a_bounce(clock, seconds=-WEEK_SECONDS / 2))
-    await entries.bounce(a_bounce(clock, email_id="m-2"))
+    await entries.suppress(a_bounce(clock, seconds=-WEEK_SECONDS / 2))
+    await entries.suppress(a_bounce(clock, email_id="m-2"))
 
     assert await entries.describe(ADA, None) == before
 
@@ -82,12 +86,12 @@ async def test_the_same_bounce_again(entries: SuppressionStore, clock: Clock) ->
 async def test_a_second_bounce(entries: SuppressionStore, clock: Clock) -> None:
     """An address that bounces again after its time is suppressed for good."""
     first = a_bounce(clock)
-    await entries.bounce(first)
+    await entries.suppress(first)
     clock.seconds += WEEK_SECONDS
     between = await of(entries)
-    await entries.bounce(first)
+    await entries.suppress(first)
     still = await of(entries)
-    await entries.bounce(a_bounce(clock, email_id="m-2"))
+    await entries.suppress(a_bounce(clock, email_id="m-2"))
 
     (found,) = await of(entries)
     assert (between, still) == ([], [])
@@ -100,7 +104,7 @@ async def test_bounces_at_once(
     """Bounces of one address at two replicas at once make one entry, for a week."""
     await asyncio.gather(
         *(
-            (entries, other)[number % 2].bounce(a_bounce(clock, email_id=f"m-{number}"))
+            (entries, other)[number % 2].suppress(a_bounce(clock, email_id=f"m-{number}"))
             for number in range(40)
         )
     )
@@ -112,12 +116,12 @@ async def test_bounces_at_once(
 async def test_a_removed_bounce(entries: SuppressionStore, clock: Clock) -> None:
     """A client may remove a bounce; the old outcome does not bring it back, a new one does."""
     old = a_bounce(clock)
-    await entries.bounce(old)
+    await entries.suppress(old)
     clock.seconds += 1
     removed = await entries.remove([ADA.upper()], "shop")
-    await entries.bounce(old)
+    await entries.suppress(old)
     without = await of(entries)
-    await entries.bounce(a_bounce(clock, seconds=1))
+    await entries.suppress(a_bounce(clock, seconds=1))
 
     assert [each.origin for each in removed] == ["bounce"]
     assert without == []
@@ -156,7 +160,7 @@ async def test_only_unknown_mailboxes(
             at=moment(at(clock)),
         )
         assert isinstance(bounced, EmailBounced)
-        await handlers.on_bounced(bounced)
+        await handlers.on_refused(bounced)
 
     assert len(await of(entries)) == 1
     assert await entries.describe(BOB, None) == []
@@ -164,7 +168,7 @@ async def test_only_unknown_mailboxes(
 
 async def test_late_bounces(entries: SuppressionStore, clock: Clock) -> None:
     """A bounce that would have ended already suppresses nothing."""
-    await entries.bounce(a_bounce(clock, seconds=-WEEK_SECONDS))
+    await entries.suppress(a_bounce(clock, seconds=-WEEK_SECONDS))
 
     assert await of(entries) == []
 
@@ -202,8 +206,8 @@ async def test_clients(entries: SuppressionStore, clock: Clock) -> None:
 
     A client removes its own entries and bounces.
     """
-    await entries.bounce(a_bounce(clock))
-    await entries.bounce(a_bounce(clock, "new@one.example", client="other"))
+    await entries.suppress(a_bounce(clock))
+    await entries.suppress(a_bounce(clock, "new@one.example", client="other"))
     for client in ("shop", "other", None):
         await entries.add([by_hand(client=client)])
     seen = {each.client for each in await of(entries, "shop")}
@@ -259,14 +263,14 @@ async def test_pages(entries: SuppressionStore, clock: Clock) -> None:
     names = [f"p{number}@one.example" for number in range(MANY)]
     await entries.add([by_hand(each) for each in names])
     clock.seconds += 1
-    await entries.bounce(a_bounce(clock))
+    await entries.suppress(a_bounce(clock))
     found: list[str | None] = []
     after: str | None = None
     while after != "":
         question = ListSuppressions(id="q", client="shop", after=after, limit=300)
         page, after = await entries.page(question)
         found += [each.email for each in page]
-        await entries.bounce(a_bounce(clock, f"new{len(found)}@one.example"))
+        await entries.suppress(a_bounce(clock, f"new{len(found)}@one.example"))
 
     assert found[0] == ADA
     assert sorted(each for each in found if each) == sorted([ADA, *names])
@@ -274,7 +278,7 @@ async def test_pages(entries: SuppressionStore, clock: Clock) -> None:
 
 async def test_of_one_origin(entries: SuppressionStore, clock: Clock) -> None:
     """Lists and removals may be of one origin alone."""
-    await entries.bounce(a_bounce(clock))
+    await entries.suppress(a_bounce(clock))
     await entries.add([by_hand()])
     page, _ = await entries.page(ListSuppressions(id="q", origin=SuppressionOrigin.BOUNCE))
     await entries.remove([ADA], "shop", SuppressionOrigin.MANUAL)
@@ -285,7 +289,7 @@ async def test_of_one_origin(entries: SuppressionStore, clock: Clock) -> None:
 
 async def test_forgotten(entries: SuppressionStore, clock: Clock) -> None:
     """Of a forgotten person only the hash of an opt-out stays, and it still counts."""
-    await entries.bounce(a_bounce(clock))
+    await entries.suppress(a_bounce(clock))
     await entries.add([by_hand(origin="unsubscribe", reason="Ada wrote to us")])
     await entries.forget("ADA@one.example")
 
@@ -314,10 +318,55 @@ async def test_questions(
     entries: SuppressionStore, forgetter: AddressForgetter, clock: Clock
 ) -> None:
     """An answer has the entries as programs see them."""
-    await entries.bounce(a_bounce(clock))
+    await entries.suppress(a_bounce(clock))
     question = DescribeSuppression(id="q", email=ADA, client="shop")
 
     (answer,) = await SuppressionHandlers(entries, forgetter).on_describe(question)
 
     assert isinstance(answer, SuppressionsListed)
     assert [each.reason for each in answer.suppressions] == ["mailbox unknown: 550 5.1.1"]
+
+
+async def test_a_complaint_stops_all_but_codes_of_its_client(
+    entries: SuppressionStore, clock: Clock
+) -> None:
+    """A complaint counts for good, for the client alone, and once, however often it comes."""
+    found = cause(report(ReportComplained, at=moment(at(clock))))
+    assert found is not None
+    await entries.suppress(found)
+    [entry] = await entries.describe(ADA, "shop")
+    await entries.suppress(found)
+
+    assert entry.suppression.categories == (Category.TRANSACTIONAL, Category.BULK)
+    assert (entry.origin, entry.client, entry.email_id) == ("complaint", "shop", "m-1")
+    assert entry.expires_at is None
+    assert await entries.describe(ADA, "shop") == [entry]
+    assert await entries.describe(ADA, "other") == []
+
+
+async def test_a_copy_of_a_complaint_does_not_undo_a_removal(
+    entries: SuppressionStore, clock: Clock
+) -> None:
+    """After an operator has removed the entry, only a later complaint brings it back."""
+    old = cause(report(ReportComplained, at=moment(at(clock))))
+    assert old is not None
+    await entries.suppress(old)
+    await entries.remove([ADA], "shop")
+    await entries.suppress(old)
+    assert await entries.describe(ADA, "shop") == []
+
+    await entries.suppress(old._replace(at=old.at + 1000))
+    assert await entries.describe(ADA, "shop") != []
+
+
+async def test_a_report_suppresses_as_a_refusal_does(
+    entries: SuppressionStore, clock: Clock
+) -> None:
+    """An unknown mailbox suppresses for all clients; a report of another class does nothing."""
+    assert cause(report(ReportBounced, reply_class=ReplyClass.POLICY)) is None
+    found = cause(report(ReportBounced, at=moment(at(clock))))
+    assert found is not None
+    await entries.suppress(found)
+
+    [entry] = await entries.describe(ADA, "other")
+    assert entry.suppression.categories == tuple(Category)

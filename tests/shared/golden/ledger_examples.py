@@ -1,6 +1,8 @@
 """One example of every contract of the ledger and of suppression, with every field set."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from shared.contracts import (
     AddSuppressions,
@@ -14,19 +16,28 @@ from shared.contracts import (
     EmailCancelling,
     EmailCounts,
     EmailDescribed,
+    EmailFound,
     EmailRecord,
     EmailsCounted,
     EmailsListed,
     EmailStatus,
+    FindEmail,
     ForgetAddress,
     HistoryEntry,
     ListEmails,
     ListSuppressions,
+    MailReference,
     NewSuppression,
     RecipientStatus,
     RemoveSuppressions,
     Reply,
     ReplyClass,
+    ReportBounced,
+    ReportComplained,
+    ReportDelayed,
+    ReportDelivered,
+    ReportKind,
+    ReportSource,
     Stage,
     Suppression,
     SuppressionAdded,
@@ -35,6 +46,7 @@ from shared.contracts import (
     SuppressionsChanged,
     SuppressionsListed,
 )
+from shared.contracts.fields import Tag
 
 AT = datetime(2026, 11, 21, 12, 30, 15, 250_000, tzinfo=UTC)
 EMAIL = "3f0c7a4e-5a0e-4f5c-9b0e-2f8f1d0a7c11"
@@ -95,6 +107,23 @@ SUPPRESSION = Suppression(
     expires_at=AT + timedelta(days=365),
 )
 
+REFERENCE = MailReference(
+    email_id=EMAIL,
+    category=Category.BULK,
+    client="shop",
+    message_id=MESSAGE_ID,
+    recipient="ann@example.org",
+    tags=(Tag(name="campaign", value="spring"),),
+    metadata={"order": "4711"},
+)
+REPORT: Mapping[str, Any] = {
+    **dict(REFERENCE),
+    "id": EVENT,
+    "at": AT,
+    "source": ReportSource.DSN,
+    "reporter": "mx.example.org",
+}
+
 LEDGER_EXAMPLES: tuple[Contract, ...] = (
     DescribeEmail(id=EVENT, email_id=EMAIL, client="shop"),
     EmailDescribed(
@@ -110,11 +139,23 @@ LEDGER_EXAMPLES: tuple[Contract, ...] = (
                 reply_class=ReplyClass.MAILBOX_UNKNOWN,
                 reason="in words",
                 retry_after=60.5,
+                report=ReportKind.BOUNCED,
+                source=ReportSource.DSN,
+                reporter="mx.example.org",
             ),
         ),
         clients=("shop",),
         forgotten=True,
     ),
+    FindEmail(
+        id=EVENT,
+        mail_key="0123456789abcdef0123" * 2,
+        address_hash=-4711,
+        email_id=None,
+        message_id=None,
+        recipient="ann@example.org",
+    ),
+    EmailFound(id=EVENT, email=REFERENCE),
     ListEmails(
         id=EVENT,
         client="shop",
@@ -178,4 +219,10 @@ LEDGER_EXAMPLES: tuple[Contract, ...] = (
     SuppressionsChanged(id=EVENT, suppressions=(SUPPRESSION,)),
     AnnounceSuppressions(id=EVENT),
     ForgetAddress(id=EVENT, email="ann@example.org"),
+    ReportBounced(
+        **REPORT, reply=REFUSAL, reply_class=ReplyClass.MAILBOX_UNKNOWN, rule="unknown-user@2026-11"
+    ),
+    ReportDelayed(**REPORT, reply=REFUSAL),
+    ReportDelivered(**REPORT, reply=REFUSAL),
+    ReportComplained(**REPORT, feedback_type="abuse"),
 )

@@ -1,0 +1,131 @@
+"""Reports about mails that were sent: a later bounce, delay, delivery or complaint.
+
+A report comes from the recipient's server, from one on the way there, or from a mail provider. It
+follows the outcome of the sender, whose relay had accepted the mail.
+"""
+
+from enum import StrEnum
+from operator import not_
+from typing import Annotated, Any, Self
+from uuid import UUID, uuid5
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from shared.contracts.fields import Id, Metadata, ShortText, Tags
+from shared.contracts.mail import Category
+from shared.contracts.message import Event
+from shared.contracts.outcomes import MAX_OUTCOME_BYTES, MAX_RULE_CHARS, Reply, ReplyClass
+
+MAX_REPORTER_CHARS = 255  # of a domain name
+MAX_FEEDBACK_CHARS = 50
+FEEDBACK_TYPE = "^[a-z0-9][a-z0-9-]*$"
+_EVENTS = UUID("b8c1f0a2-3d5e-4f6b-8a77-51e2c94d6f30")  # the name space of our event ids
+
+
+class ReportSource(StrEnum):
+    """The form, or the provider, that a report came by."""
+
+    DSN = "dsn"  # RFC 3464, or an older form
+    ARF = "arf"  # RFC 5965
+    SES = "ses"
+    SENDGRID = "sendgrid"
+    POSTMARK = "postmark"
+    MAILGUN = "mailgun"
+    RESEND = "resend"
+
+
+class ReportKind(StrEnum):
+    """The fact that a report states; only `bounced` changes the state of a mail."""
+
+    BOUNCED = "bounced"
+    DELAYED = "delayed"  # a server on the way still tries
+    DELIVERED = "delivered"
+    COMPLAINED = "complained"  # the recipient called the mail spam
+
+
+class MailReference(BaseModel):
+    """A mail and one of its recipients, as the ledger knows them."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    email_id: Id
+    category: Category
+    client: Id | None = Field(None, description="The client whose mail it is")
+    message_id: ShortText | None = Field(
+        None, description="The mail's Message-ID header (RFC 5322 3.6.4)"
+    )
+    recipient: ShortText
+    tags: Tags = Field((), exclude_if=not_, description="Those of the command")
+    metadata: Metadata = Field(
+        default_factory=dict, exclude_if=not_, description="That of the command"
+    )
+
+
+class Report(MailReference, Event):
+    """A report about one mail to one recipient. Copies of a report have one id."""
+
+    must_arrive = True  # its reporter was answered that it is kept
+    max_bytes = MAX_OUTCOME_BYTES
+
+    source: ReportSource
+    reporter: str | None = Field(
+        None, max_length=MAX_REPORTER_CHARS, description="The server that made the report"
+    )
+
+    @classmethod
+    def about(
+        cls,
+        mail: MailReference,
+        **more: Any,  # noqa: ANN401 -- the fields of that kind, which pydantic checks
+    ) -> Self:
+        """Return a report about a mail. There is one of each kind for a mail and recipient."""
+        content = "\n".join((mail.client or "", mail.email_id, mail.recipient, cls.keys[0]))
+        known = {name: getattr(mail, name) for name in MailReference.model_fields}
+        return cls(id=str(uuid5(_EVENTS, content)), **known, **more)
+
+    @property
+    def kind(self) -> ReportKind:
+        """The fact that it states."""
+        return ReportKind(self.keys[0].partition(".")[2])
+
+
+class ReportBounced(Report):
+    """Signals that a mail was refused after a relay had accepted it: it did not arrive."""
+
+    keys = ("report.bounced",)
+
+    reply: Reply | None = Field(
+        None, description="That a server had to the mail; absent if the report does not quote it"
+    )
+    reply_class: ReplyClass
+    rule: str | None = Field(
+        None,
+        max_length=MAX_RULE_CHARS,
+        description="The rule that chose the class, @ the version of its set",
+    )
+
+
+class ReportDelayed(Report):
+    """Signals that a server on the way could not pass the mail on yet, and tries again."""
+
+    keys = ("report.delayed",)
+
+    reply: Reply | None = None
+
+
+class ReportDelivered(Report):
+    """Signals that a server further on has accepted the mail."""
+
+    keys = ("report.delivered",)
+
+    reply: Reply | None = None
+
+
+class ReportComplained(Report):
+    """Signals that the recipient has reported the mail as spam."""
+
+    keys = ("report.complained",)
+
+    feedback_type: Annotated[
+        str, StringConstraints(max_length=MAX_FEEDBACK_CHARS, pattern=FEEDBACK_TYPE)
+    ] = Field("abuse", description="Of RFC 5965 7.3, such as abuse or fraud")
