@@ -21,6 +21,7 @@ _SHARDS_TEXT = f"A client's own shard is `{{}}.<n>` with n from 0 to {SHARDS - 1
 # What is sent to `reply_to`: the answer to a question, the outcomes of a command.
 ANSWERS: Mapping[type[Contract], tuple[type[Contract], ...]] = {
     contracts.SendEmail: tuple(each for each in CONTRACTS if issubclass(each, contracts.Outcome)),
+    contracts.AuthenticateClient: (contracts.ClientAuthenticated,),
     contracts.IssueCode: (contracts.CodeIssued, contracts.CodeWithheld),
     contracts.CancelCode: (contracts.CodeCancelled,),
     contracts.VerifyCode: (

@@ -79,7 +79,6 @@ USERS: tuple[User, ...] = (
         r"|content\.(save|describe|delete|resume|list|render)"
         r"|subscription\.(add|describe|confirm|end|list))$",
         events=r"^feedback\.reported$",
-        consumes=False,
     ),
     _user(Owner.SENDER, commands=r"^suppression\.announce$", events=r"^email\."),
     _user(Owner.OTP, commands=r"^email\.send\.otp$", events=r"^code\."),
@@ -90,6 +89,12 @@ USERS: tuple[User, ...] = (
         events=r"^(email\.(cancelled|rescheduled)|content\.paused)$",
     ),
     _user(Owner.LEDGER, events=r"^suppression\."),
+    _user(
+        Owner.INBOUND,
+        commands=rf"^({_MAIL_KEYS}|email\.send\.otp|email\.(schedule\.(transactional|bulk))"
+        r"|client\.authenticate)$",
+        consumes=False,
+    ),
 )
 
 _PROGRAM_NAME = re.compile("[a-z0-9-]{1,50}")

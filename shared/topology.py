@@ -69,18 +69,17 @@ class Owner(StrEnum):
     CLASSIFIER = "classifier"
     SCHEDULER = "scheduler"
     LEDGER = "ledger"
+    INBOUND = "inbound"
 
 
 # The first words of queue names that a program may not have: those of the services, also of future
 # ones, of the pipeline and of the broker.
-RESERVED = frozenset({*Owner, "mail", "delay", "amq", "inbound", "webhooks", "console"})
+RESERVED = frozenset({*Owner, "mail", "delay", "amq", "webhooks", "console"})
 
 # The broker's administrator, who replays dead letters; `make up` and compose.yaml name it so.
 OPERATOR = "postrider"
 # The users whose messages name the client they are for; any other user is a client itself.
-CLIENT_NAMING = frozenset(
-    {Owner.GATEWAY, Owner.SENDER, Owner.OTP, Owner.SCHEDULER, Owner.LEDGER, OPERATOR}
-)
+CLIENT_NAMING = frozenset({*Owner, OPERATOR} - {Owner.CLASSIFIER})
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +201,7 @@ _CLASS_QUEUES = {
     queue: sending_queue(category) for category in Category for queue in shard_queues(category)
 }
 
+GATEWAY_QUESTIONS = "gateway.questions"
 OTP_COMMANDS = "otp.commands"
 OTP_QUESTIONS = "otp.questions"
 SENDER_ADDRESSES = "sender.addresses"
@@ -326,6 +326,7 @@ def queues(owners: Sequence[Owner] = tuple(Owner), scale: float = 1.0) -> tuple[
     queues of a service that is not deployed are not declared.
     """
     owned = (
+        _questions(GATEWAY_QUESTIONS, Owner.GATEWAY, "client.authenticate"),
         # No time to live, not for codes either: a code that is too late would become a dead letter
         # without an outcome. The sender checks the expiry, and the code is sealed in both places.
         *(queue for category in Category for queue in _sending(category)),

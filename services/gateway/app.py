@@ -146,14 +146,21 @@ class Authenticator:
         Raises Problem or StoreUnavailable.
         """
         try:
-            key = self.keys.verify(_bearer_token(authorization))
+            return await self.verify(_bearer_token(authorization), remote)
         except InvalidApiKey as error:
             raise _unauthorized(str(error)) from None
+
+    async def verify(self, token: str, remote: str) -> Client:
+        """Return the client of a token that is a valid key at `remote`.
+
+        Raises InvalidApiKey or StoreUnavailable.
+        """
+        key = self.keys.verify(token)
         client = await self.store.client(key)
         if client is None:
-            raise _unauthorized("Revoked")
+            raise InvalidApiKey("Revoked")
         if refusal := client.refusal(remote, self.clock()):
-            raise _unauthorized(refusal)
+            raise InvalidApiKey(refusal)
         return client
 
     def check_admin(self, authorization: str | None) -> None:

@@ -40,8 +40,12 @@ from services.gateway.clients.rate_limiter import RateLimiter
 from services.gateway.clients.store import ClientStore, QuotaStore, utc_now
 from services.gateway.clients.tables import MIGRATIONS
 from services.gateway.config import GatewaySettings
+from services.gateway.handlers import ClientHandlers
 from services.gateway.middleware import GatewayProtocol, RequestLimit
+from shared import topology
 from shared.broker import Broker
+from shared.consumer import Subscription
+from shared.contracts import AuthenticateClient
 from shared.links import Links
 from shared.runtime import health, lifecycle
 from shared.runtime.health import Check
@@ -50,6 +54,7 @@ from shared.runtime.sealing import Sealer
 from shared.storage.database import Database
 from shared.storage.rate import Rate
 
+MAX_QUESTIONS_IN_FLIGHT = 32
 STORE_USES_SECONDS = 60.0  # between two writes of the days on which keys were used
 
 logger = structlog.get_logger(__name__)
@@ -90,11 +95,13 @@ async def serving(settings: GatewaySettings, stop: asyncio.Event) -> AsyncIterat
         Broker.connect(settings.amqp_url, settings.service) as broker,
     ):
         stores = Stores.of(database, settings.gateway_remember)
+        keys = ClientHandlers(_authenticator(settings, stores).verify)
         app = application(settings, broker, database, stores, stop)
         purge_seconds = settings.gateway_purge_seconds
         async with (
             lifecycle.repeating(stores.idempotency_keys.purge, purge_seconds, "purge"),
             lifecycle.repeating(stores.clients.store_uses, STORE_USES_SECONDS, "uses of keys"),
+            broker.consuming(_questions(keys), drain=settings.drain_seconds),
             # All services answer at a health port; this one also at its own.
             health.endpoint(settings.health_host, settings.health_port, _checks(broker, database)),
             health.serving(
@@ -125,7 +132,6 @@ def application(
         lambda: RequestStamp(str(uuid.uuid4()), datetime.now(UTC)),
         BodyBudget(settings.gateway_max_bodies, settings.gateway_max_body),
     )
-    keys = ApiKeys(secret, timedelta(days=settings.gateway_key_days), time.time)
     answer_seconds = settings.gateway_answer_seconds
     rate = settings.gateway_client_rate
     limit = RequestLimit(settings.gateway_max_requests)
@@ -149,10 +155,8 @@ def application(
             runs=RunViews(reader, broker, answer_seconds),
             subscriptions=SubscriptionViews(reader, broker, answer_seconds),
             links=_link_views(settings, reader, broker),
-            clients=ClientViews(reader, stores.clients, keys),
-            authenticator=Authenticator(
-                stores.clients, keys, settings.gateway_admin_token.encode(), utc_now
-            ),
+            clients=ClientViews(reader, stores.clients, _keys(settings)),
+            authenticator=_authenticator(settings, stores),
             rate_limiter=RateLimiter(Rate(rate) if rate else None, stores.quotas, time.monotonic),
             request_limit=limit,
         ),
@@ -160,6 +164,26 @@ def application(
         settings.gateway_max_body,
         settings.gateway_proxies,
         with_docs=settings.gateway_docs,
+    )
+
+
+def _keys(settings: GatewaySettings) -> ApiKeys:
+    secret = bytes.fromhex(settings.gateway_key_secret)
+    return ApiKeys(secret, timedelta(days=settings.gateway_key_days), time.time)
+
+
+def _authenticator(settings: GatewaySettings, stores: Stores) -> Authenticator:
+    token = settings.gateway_admin_token.encode()
+    return Authenticator(stores.clients, _keys(settings), token, utc_now)
+
+
+def _questions(handlers: ClientHandlers) -> Subscription:
+    return Subscription(
+        topology.GATEWAY_QUESTIONS,
+        {AuthenticateClient: handlers.on_authenticate_client},
+        MAX_QUESTIONS_IN_FLIGHT,
+        limit_seconds=topology.QUESTION_SECONDS,
+        retries=False,
     )
 
 

@@ -9,6 +9,11 @@ from functools import lru_cache
 
 from pydantic import ValidationError
 
+from shared.contracts.clients import (
+    AuthenticateClient,
+    AuthenticatedClient,
+    ClientAuthenticated,
+)
 from shared.contracts.codes import (
     CancelCode,
     CodeCancelled,

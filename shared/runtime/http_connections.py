@@ -5,16 +5,17 @@ takes all descriptors, and all other clients are reset (issue 10, A6).
 """
 
 import asyncio
+import collections
 import ipaddress
 import resource
 import socket
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
 import structlog
 from aiohttp import web
+from prometheus_client import Counter, Gauge
 
 from shared.runtime import metrics
 
@@ -47,13 +48,20 @@ class Limits:
 class Connections:
     """Counts open connections; the limit by address does not hold for a proxy."""
 
-    def __init__(self, limits: Limits, is_proxy: Callable[[str], bool] = lambda _: False) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        is_proxy: Callable[[str], bool] = lambda _: False,
+        gauge: Gauge = metrics.CONNECTIONS,
+        refusals: Counter = metrics.CONNECTIONS_REFUSED,
+    ) -> None:
+        self._gauge, self._refusals = gauge, refusals
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.limits = limits
         self._total = min(limits.total, max(1, descriptors - OTHER_DESCRIPTORS))
         self._is_proxy = is_proxy
-        self._open: Counter[str] = Counter()
-        self._unlogged: Counter[str] = Counter()
+        self._open: collections.Counter[str] = collections.Counter()
+        self._unlogged: collections.Counter[str] = collections.Counter()
         self._logged_at = float("-inf")
 
     def admit(self, address: str) -> str | None:
@@ -64,7 +72,7 @@ class Connections:
         if self._open[network] >= self.limits.by_address and not self._is_proxy(address):
             return "address"
         self._open[network] += 1
-        metrics.CONNECTIONS.inc()
+        self._gauge.inc()
         return None
 
     def release(self, address: str) -> None:
@@ -73,11 +81,11 @@ class Connections:
         self._open[network] -= 1
         if not self._open[network]:
             del self._open[network]
-        metrics.CONNECTIONS.dec()
+        self._gauge.dec()
 
     def refused(self, limit: str, address: str, now: float) -> None:
         """Count a connection that a limit has ended, and log it at most every MIN_LOG_SECONDS."""
-        metrics.CONNECTIONS_REFUSED.labels(limit).inc()
+        self._refusals.labels(limit).inc()
         self._unlogged[limit] += 1
         if now >= self._logged_at + MIN_LOG_SECONDS:
             logger.warning(

@@ -26,6 +26,7 @@ QUEUES = (
     topology.SENDER_QUESTIONS,
     topology.SCHEDULER_QUESTIONS,
     topology.SCHEDULER_MAIL,
+    topology.GATEWAY_QUESTIONS,
 )
 MAIL = {"to": "ann@example.com", "subject": "Hello", "text": "Hello, Ann."}
 

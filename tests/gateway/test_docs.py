@@ -17,7 +17,7 @@ from services.gateway import service
 from services.gateway.api import openapi
 from services.gateway.app import OPERATIONS, docs_routes
 from tests.browser import Page, chromium
-from tests.gateway.api_client import ApiClient, settings
+from tests.gateway.api_client import ApiClient, declare, settings
 from tests.modules import ROOT
 
 PROGRAM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -77,6 +77,7 @@ async def test_the_page_can_be_left_out(
     vhost: str, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     """Without GATEWAY_DOCS the page and its files are not there; the document is."""
+    await declare(vhost)
     given = settings(vhost, tmp_path, gateway_docs=False)
     async with service.serving(given, asyncio.Event()) as port:
         api = ApiClient(http, f"http://127.0.0.1:{port}")

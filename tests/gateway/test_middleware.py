@@ -10,13 +10,14 @@ from structlog.testing import capture_logs
 
 from services.gateway import service
 from services.gateway.api.problem import ProblemDocument
-from tests.gateway.api_client import ApiClient, settings
+from tests.gateway.api_client import ApiClient, declare, settings
 from tests.waiting import PATIENCE_SECONDS
 
 
 @asynccontextmanager
 async def gateway(vhost: str, data_dir: Path, **more: object) -> AsyncIterator[int]:
     """Run a gateway and yield its port."""
+    await declare(vhost)
     async with service.serving(settings(vhost, data_dir, **more), asyncio.Event()) as port:
         yield port
 

@@ -40,6 +40,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
     vhost: str, tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:
     """A client that stops in the middle of a body gets a 408, and the connection is closed."""
+    await declare(vhost)
     impatient = settings(vhost, tmp_path, gateway_body_seconds=0.3)
     async with service.serving(impatient, asyncio.Event()) as port:
         api = await ApiClient(http, f"http://127.0.0.1:{port}").registered("shop")

@@ -64,6 +64,18 @@ REFUSED: Mapping[Owner, Sequence[Attempt]] = {
         Publish(topology.EVENTS, "domain.classified"),
         Publish(topology.DEAD, "sender.bulk"),
         Publish(DELAYS[0].name, "sender.bulk"),
+    ),
+    Owner.INBOUND: (
+        Consume("sender.otp"),
+        Consume("gateway.questions"),
+        Browse("sender.bulk.dead"),
+        Publish(topology.COMMANDS, "email.send.bulk.x"),
+        Publish(topology.COMMANDS, "email.cancel"),
+        Publish(topology.COMMANDS, "code.issue"),
+        Publish(topology.COMMANDS, "suppression.remove"),
+        Publish(topology.EVENTS, "email.delivered"),
+        Publish(topology.DEAD, "sender.bulk"),
+        Publish(DELAYS[0].name, "sender.bulk"),
         Publish("", "sender.otp"),
     ),
     Owner.SENDER: (

@@ -105,7 +105,7 @@ def test_every_owned_queue_of_commands_or_events_has_dead_letters() -> None:
     assert owned == {queue.name for queue in WORK}
     questions = {topology.OTP_QUESTIONS, topology.CLASSIFIER_QUESTIONS}
     questions |= {topology.SENDER_QUESTIONS, topology.LEDGER_QUESTIONS}
-    questions |= {topology.SCHEDULER_QUESTIONS}
+    questions |= {topology.SCHEDULER_QUESTIONS, topology.GATEWAY_QUESTIONS}
     assert {queue.name for queue in CLASSIC} == questions
 
 

@@ -35,10 +35,11 @@ from services.gateway.api.problem import (
 )
 from services.gateway.api.request import CLIENT, REPEATABLE, RequestReader
 from services.gateway.api.response import ResponseBody, respond
-from services.gateway.clients.clients import Client, Scope
+from services.gateway.clients.clients import Client
 from services.gateway.clients.idempotency import RequestStamp
 from shared.broker import Broker
 from shared.contracts import SendEmail
+from shared.contracts.clients import Scope
 from shared.errors import Unavailable
 
 _FORMS = (

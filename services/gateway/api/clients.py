@@ -25,15 +25,14 @@ from services.gateway.clients.clients import (
     MAX_CLIENT_ID_CHARS,
     MAX_LIVE_KEYS,
     MAX_NETWORKS,
-    MAX_SENDERS,
     ClientSettings,
     NetworkText,
     RegisteredClient,
-    Scope,
     Sender,
 )
 from services.gateway.clients.keys import ApiKey, ApiKeys
 from services.gateway.clients.store import ClientStore, KeyAddition, NewKey
+from shared.contracts.clients import MAX_SENDERS, Scope
 from shared.contracts.fields import NOT_EMPTY, Moment
 
 MAX_PAGE_SIZE = 100  # clients

@@ -19,7 +19,6 @@ from services.gateway.api.request import (
     SUBJECT,
 )
 from services.gateway.api.response import AskingViews, ResponseBody, respond, unexpected
-from services.gateway.clients.clients import Scope
 from services.gateway.clients.idempotency import RequestStamp
 from shared.contracts import (
     CancelCode,
@@ -32,6 +31,7 @@ from shared.contracts import (
     IssueCode,
     VerifyCode,
 )
+from shared.contracts.clients import Scope
 from shared.contracts.codes import CONFIRM_ADDRESS, MAX_DIGITS, MAX_TYPED_CHARS, MIN_DIGITS
 from shared.contracts.fields import Address, Locale, Purpose
 

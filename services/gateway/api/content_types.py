@@ -21,7 +21,6 @@ from services.gateway.api.problem import (
 )
 from services.gateway.api.request import REPEATABLE, client_of
 from services.gateway.api.response import AskingViews, ResponseBody, respond
-from services.gateway.clients.clients import Scope
 from shared.contracts import (
     ContentRendered,
     ContentResult,
@@ -36,6 +35,7 @@ from shared.contracts import (
     ResumeContentType,
     SaveContentType,
 )
+from shared.contracts.clients import Scope
 from shared.contracts.content import MAX_LISTED_CONTENT_TYPES, ContentCursor, Title
 from shared.contracts.fields import ID, Id, Text
 from shared.contracts.ledger import OwnerName

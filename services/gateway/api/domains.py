@@ -9,7 +9,6 @@ from services.gateway.api.body import StrictModel, read_query
 from services.gateway.api.openapi import Operation, Success
 from services.gateway.api.problem import INVALID, Problem
 from services.gateway.api.response import AskingViews, ResponseBody, respond
-from services.gateway.clients.clients import Scope
 from shared.contracts import (
     CountDomains,
     DescribeDomain,
@@ -21,6 +20,7 @@ from shared.contracts import (
     address,
     fields,
 )
+from shared.contracts.clients import Scope
 from shared.contracts.domains import MAX_LISTED
 
 DEFAULT_PAGE_SIZE = 100  # domains

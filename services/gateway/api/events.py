@@ -16,10 +16,10 @@ from services.gateway.api.problem import INVALID, KEY_REUSED, TOO_LARGE, Problem
 from services.gateway.api.request import CLIENT, JSON, SUBJECT, RequestReader
 from services.gateway.api.response import Accepted, ResponseBody, accepted, respond
 from services.gateway.clients import idempotency
-from services.gateway.clients.clients import Scope
 from services.gateway.clients.idempotency import RequestStamp
 from shared.broker import Broker
 from shared.contracts import FeedbackReported, Kind, Sighting
+from shared.contracts.clients import Scope
 from shared.contracts.domains import MAX_SIGHTINGS
 from shared.contracts.fields import Moment
 

@@ -34,7 +34,6 @@ from services.gateway.api.problem import (
 from services.gateway.api.request import CLIENT, REPLAYED
 from services.gateway.api.response import Accepted, AskingViews, ResponseBody, accepted, respond
 from services.gateway.api.schedule import SCHEDULED_AT, ScheduledAt, schedule_refusal
-from services.gateway.clients.clients import Scope
 from services.gateway.clients.idempotency import RequestStamp
 from shared.contracts import (
     Category,
@@ -50,6 +49,7 @@ from shared.contracts.attachment import (
     CalendarObject,
     check_attachments,
 )
+from shared.contracts.clients import Scope
 from shared.contracts.fields import (
     MAX_RECIPIENTS,
     MAX_RETRIES,

@@ -14,8 +14,8 @@ from services.gateway.api import problem
 from services.gateway.api.body import RequestBody
 from services.gateway.api.problem import ProblemDocument, ProblemType
 from services.gateway.clients import idempotency
-from services.gateway.clients.clients import Scope
 from shared.contracts import fields
+from shared.contracts.clients import Scope
 
 REF = "#/components/schemas/{model}"
 

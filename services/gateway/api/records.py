@@ -23,7 +23,6 @@ from services.gateway.api.problem import (
 from services.gateway.api.request import REPEATABLE, SUBJECT, client_of
 from services.gateway.api.response import AskingViews, ResponseBody, respond
 from services.gateway.api.schedule import SCHEDULED_AT, schedule_refusal
-from services.gateway.clients.clients import Scope
 from shared.contracts import (
     CancelEmail,
     Category,
@@ -45,6 +44,7 @@ from shared.contracts import (
     SchedulingResult,
     UnscheduleEmail,
 )
+from shared.contracts.clients import Scope
 from shared.contracts.fields import Address, Moment, Tag
 from shared.contracts.ledger import MAX_LISTED_EMAILS, OwnerName, PageCursor, TagLabel
 

@@ -23,10 +23,11 @@ from services.gateway.api.problem import (
     retry_after,
 )
 from services.gateway.clients import idempotency
-from services.gateway.clients.clients import AllowedSenders, Client, Scope
+from services.gateway.clients.clients import AllowedSenders, Client
 from services.gateway.clients.idempotency import IdempotencyKey, RequestStamp
 from services.gateway.clients.idempotency_store import IdempotencyKeyStore
 from services.gateway.clients.tables import StoreUnavailable
+from shared.contracts.clients import Scope
 
 JSON = "application/json"
 CLIENT_ADDRESS = web.RequestKey("client_address", str)

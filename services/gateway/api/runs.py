@@ -22,7 +22,6 @@ from services.gateway.api.records import DEFAULT_PAGE_SIZE, MessageRecord
 from services.gateway.api.request import REPEATABLE
 from services.gateway.api.response import AskingViews, ResponseBody, respond
 from services.gateway.api.stats import MailCounts, whole_steps
-from services.gateway.clients.clients import Scope
 from shared.contracts import (
     ContentRun,
     CountEmails,
@@ -38,6 +37,7 @@ from shared.contracts import (
     RepeatEmails,
     RunsListed,
 )
+from shared.contracts.clients import Scope
 from shared.contracts.content import MAX_LISTED_RUNS, NewsletterId, run_period
 from shared.contracts.fields import Id, Moment
 from shared.contracts.ledger import MAX_LISTED_EMAILS, PageCursor

@@ -13,8 +13,8 @@ from services.gateway.api.openapi import Access, Operation, Success
 from services.gateway.api.problem import invalid
 from services.gateway.api.request import client_of
 from services.gateway.api.response import AskingViews, ResponseBody, respond
-from services.gateway.clients.clients import Scope
 from shared.contracts import Category, CountEmails, EmailCounts, EmailsCounted
+from shared.contracts.clients import Scope
 from shared.contracts.fields import EPOCH, Domain, Moment
 from shared.contracts.ledger import MAX_TIMEZONE_CHARS, TagLabel
 

@@ -20,7 +20,6 @@ from services.gateway.api.problem import (
 )
 from services.gateway.api.request import CLIENT, REPEATABLE, client_of
 from services.gateway.api.response import AskingViews, ResponseBody, respond
-from services.gateway.clients.clients import Scope
 from shared.contracts import (
     DescribeSubscription,
     DescribeSuppression,
@@ -36,6 +35,7 @@ from shared.contracts import (
     SuppressionOrigin,
     SuppressionsListed,
 )
+from shared.contracts.clients import Scope
 from shared.contracts.fields import ID, Address, Id, Locale
 from shared.contracts.frequency import Frequency, LocalTime, TimeZone, check_local_time
 from shared.contracts.schedule import MAX_LISTED_SUBSCRIPTIONS

@@ -17,7 +17,6 @@ from services.gateway.api.problem import (
 )
 from services.gateway.api.request import REPEATABLE, client_of
 from services.gateway.api.response import AskingViews, ResponseBody, respond
-from services.gateway.clients.clients import Scope
 from shared.contracts import (
     AddSuppressions,
     Category,
@@ -31,6 +30,7 @@ from shared.contracts import (
     SuppressionsListed,
     address,
 )
+from shared.contracts.clients import Scope
 from shared.contracts.fields import MAX_MAILBOX_CHARS, Address, Id, Moment
 from shared.contracts.suppressions import (
     MAX_CHANGES,

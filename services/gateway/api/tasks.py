@@ -24,7 +24,6 @@ from services.gateway.api.request import CLIENT, check_scope
 from services.gateway.api.response import AskingViews, ResponseBody, respond
 from services.gateway.api.schedule import SCHEDULED_AT, ScheduledAt, schedule_refusal
 from services.gateway.api.subscriptions import check_opt_out
-from services.gateway.clients.clients import Scope
 from services.gateway.clients.idempotency import RequestStamp
 from shared.contracts import (
     AddSuppressions,
@@ -37,6 +36,7 @@ from shared.contracts import (
     SuppressionOrigin,
     SuppressionsChanged,
 )
+from shared.contracts.clients import Scope
 from shared.contracts.fields import Address, Id, LineText, Subject, Text
 from shared.contracts.frequency import NamedFrequency
 

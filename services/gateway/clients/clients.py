@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import date, datetime
-from enum import StrEnum
 from typing import Annotated, TypedDict
 
 from pydantic import AfterValidator, Field, StringConstraints
@@ -12,26 +11,16 @@ from pydantic import AfterValidator, Field, StringConstraints
 from services.gateway import client_address
 from services.gateway.client_address import Network
 from shared.contracts import address
+from shared.contracts.clients import Scope, allows_sender
 
 MAX_CLIENT_ID_CHARS = 64
 CLIENT_ID_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
-MAX_SENDERS = 100  # of a client
 MAX_SENDER_CHARS = 255  # an address (RFC 5321 4.5.3.1, errata 1690), or a domain with its `@`
 SENDER_FORM = "@"  # as far as JSON Schema can express it
 MAX_NETWORKS = 100  # of a client
 MAX_NETWORK_CHARS = 50  # of the longest form of IPv6 (RFC 4291 2.2) with its prefix length
 NETWORK_FORM = r"^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$"  # as far as JSON Schema can express it
 MAX_LIVE_KEYS = 2  # of a client: the old and the new one, while it changes from one to the other
-
-
-class Scope(StrEnum):
-    """A right of a client; each operation asks for one of them."""
-
-    SEND = "send"
-    CODES = "codes"
-    EVENTS = "events"
-    READ = "read"
-    SUPPRESS = "suppress"
 
 
 ALL_SCOPES = frozenset(Scope)
@@ -74,10 +63,7 @@ class AllowedSenders:
 
     def allow(self, mailbox: str | None) -> bool:
         """Return whether a canonical mailbox, or no mailbox, may stand in From."""
-        if self.senders is None or mailbox is None:
-            return True
-        bare = address.bare_address(mailbox)
-        return bare in self.senders or f"@{address.domain_of(bare)}" in self.senders
+        return allows_sender(self.senders, mailbox)
 
 
 @dataclass(frozen=True, slots=True)

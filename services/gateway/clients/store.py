@@ -16,11 +16,11 @@ from services.gateway.clients.clients import (
     ClientSettings,
     KeyRecord,
     RegisteredClient,
-    Scope,
 )
 from services.gateway.clients.keys import ApiKey
 from services.gateway.clients.tables import bounded, client_keys, clients, quotas
 from shared.batch import Batcher
+from shared.contracts.clients import Scope
 from shared.storage import dialect
 from shared.storage.database import Database
 from shared.storage.dialect import Clock

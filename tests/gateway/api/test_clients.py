@@ -18,7 +18,7 @@ from services.gateway.api import body as bodies
 from services.gateway.api.clients import NewClient
 from services.gateway.api.problem import Problem
 from services.gateway.app import OPERATIONS
-from services.gateway.clients.clients import Scope
+from shared.contracts.clients import Scope
 from tests.gateway.api_client import MAIL, ApiClient, declare, settings
 
 

@@ -16,11 +16,11 @@ from services.gateway.clients.clients import (
     Client,
     ClientSettings,
     KeyRecord,
-    Scope,
 )
 from services.gateway.clients.keys import ApiKey
 from services.gateway.clients.store import ClientStore, KeyAddition, NewKey, QuotaStore
 from services.gateway.clients.tables import MIGRATIONS, StoreUnavailable, clients
+from shared.contracts.clients import Scope
 from shared.storage.database import Database, PostgresDatabase
 from shared.storage.rate import Rate
 from tests.clock import Clock

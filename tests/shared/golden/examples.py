@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from shared.contracts import (
+    AuthenticateClient,
+    AuthenticatedClient,
     CancelCode,
     Category,
+    ClientAuthenticated,
     CodeCancelled,
     CodeIssued,
     CodeRefused,
@@ -61,6 +64,13 @@ OUTCOME: Mapping[str, Any] = {
     "recipient": "ann@example.org",
 }
 EXAMPLES: tuple[Contract, ...] = (
+    AuthenticateClient(id=EVENT, client="shop", key="eyJhbGciOi", remote="192.0.2.1"),
+    ClientAuthenticated(
+        id=EVENT,
+        client=AuthenticatedClient(
+            id="shop", senders=("@shop.example",), scopes=("read", "send"), expires_at=AT
+        ),
+    ),
     SendEmail(
         id=EMAIL,
         category=Category.BULK,

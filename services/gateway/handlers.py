@@ -1,0 +1,47 @@
+"""The handlers of the gateway: questions of other services about clients."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from services.gateway.clients.clients import Client
+from services.gateway.clients.keys import InvalidApiKey
+from shared.contracts import (
+    AuthenticateClient,
+    AuthenticatedClient,
+    ClientAuthenticated,
+    Contract,
+)
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientHandlers:
+    """Answers questions about clients; `verify` returns the client of a key at an address."""
+
+    verify: Callable[[str, str], Awaitable[Client]]
+
+    async def on_authenticate_client(self, question: AuthenticateClient) -> Sequence[Contract]:
+        """Answer with the client if the key is one of its keys.
+
+        Changes nothing but the day of the key's last use, so it can be asked again. Raises
+        StoreUnavailable, and the asker gets no answer.
+        """
+        try:
+            client = await self.verify(question.key, question.remote)
+        except InvalidApiKey as error:
+            logger.info("a key was refused", remote=question.remote, reason=str(error))
+            return [ClientAuthenticated(id=question.id)]
+        if client.id != question.client:
+            logger.info("a key was refused", remote=question.remote, reason="AnotherClient")
+            return [ClientAuthenticated(id=question.id)]
+        senders = client.allowed_senders.senders
+        found = AuthenticatedClient(
+            id=client.id,
+            senders=None if senders is None else tuple(senders),
+            scopes=tuple(sorted(client.scopes)),
+            expires_at=client.expires_at,
+        )
+        return [ClientAuthenticated(id=question.id, client=found)]

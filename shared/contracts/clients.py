@@ -1,0 +1,68 @@
+"""Clients, as a service beside the gateway sees them: the question whose key a password is."""
+
+from collections.abc import Collection
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.contracts import address
+from shared.contracts.fields import MAX_IP_CHARS, Id, OptionalMoment, ShortText
+from shared.contracts.message import Answer, Question
+
+MAX_SENDERS = 100  # of a client
+MAX_KEY_CHARS = 2000  # a key has some 300
+MAX_SCOPES = 100
+
+
+class Scope(StrEnum):
+    """A right of a client; each operation asks for one of them."""
+
+    SEND = "send"
+    CODES = "codes"
+    EVENTS = "events"
+    READ = "read"
+    SUPPRESS = "suppress"
+
+
+def allows_sender(senders: Collection[str] | None, mailbox: str | None) -> bool:
+    """Return whether a client with these senders may write a canonical mailbox into From.
+
+    They are addresses and domains (`@shop.example`); None is any. A mail without a From has the
+    deployment's default, which every client may use.
+    """
+    if senders is None or mailbox is None:
+        return True
+    bare = address.bare_address(mailbox)
+    return bare in senders or f"@{address.domain_of(bare)}" in senders
+
+
+class AuthenticateClient(Question):
+    """Asks the gateway whether a key is one of a client's keys, and valid at an address."""
+
+    keys = ("client.authenticate",)
+
+    client: Id
+    key: str = Field(max_length=MAX_KEY_CHARS, repr=False)
+    remote: str = Field(max_length=MAX_IP_CHARS, description="The address of the key's user")
+
+
+class AuthenticatedClient(BaseModel):
+    """What a client may do."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: Id
+    senders: tuple[ShortText, ...] | None = Field(
+        None, max_length=MAX_SENDERS, description="From addresses and domains; any if absent"
+    )
+    scopes: Annotated[tuple[ShortText, ...], Field(max_length=MAX_SCOPES)]
+    expires_at: OptionalMoment = None
+
+
+class ClientAuthenticated(Answer):
+    """Answers `AuthenticateClient`; without a client the key is not valid, for no stated reason."""
+
+    keys = ("client.authenticated",)
+
+    client: AuthenticatedClient | None = None
