@@ -9,13 +9,22 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from ops.stack.settings import SECRETS, StackError
 from shared.config import check_private
 from shared.topology import Owner
 
 ADMINISTRATOR = "postrider"  # of the broker and of the database
+_CERTIFICATE_DAYS = 365
 _SECRET_BYTES = 32  # 256 bits, for HS256 and AES-256
 
 
@@ -27,6 +36,32 @@ def write_private(path: Path, text: str) -> None:
     temporary.touch(mode=0o600)
     temporary.write_text(text)
     temporary.replace(path)
+
+
+def write_certificate(certificate: Path, key: Path, now: datetime) -> None:
+    """Write a certificate for this machine that signs itself, unless there is one that is valid."""
+    if certificate.exists() and key.exists():
+        known = x509.load_pem_x509_certificate(certificate.read_bytes())
+        if known.not_valid_after_utc > now + timedelta(days=1):
+            return
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    names = [x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1"))]
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=_CERTIFICATE_DAYS))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(private, SHA256())
+    )
+    form = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    write_private(key, private.private_bytes(*form).decode())
+    write_private(certificate, signed.public_bytes(Encoding.PEM).decode())
 
 
 class SecretFile:

@@ -9,6 +9,7 @@ from types import ModuleType
 from prometheus_client.metrics import MetricWrapperBase
 
 import services.gateway.middleware
+import services.inbound.submission.metrics
 import services.otp.codes
 import services.scheduler.metrics
 import services.sender.metrics
@@ -24,6 +25,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 HOMES = {
     "Every service": shared.runtime.metrics,
     "The gateway": services.gateway.middleware,
+    "The submission door": services.inbound.submission.metrics,
     "The sender": services.sender.metrics,
     "Codes": services.otp.codes,
     "Newsletters and mail for later": services.scheduler.metrics,

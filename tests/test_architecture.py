@@ -26,7 +26,7 @@ LIBRARIES = {
         "services/sender/smtp/sasl.py",
         "benchmarks/*",
     ),
-    "aiosmtpd": ("ops/simulator/*",),
+    "aiosmtpd": ("ops/simulator/*", "services/inbound/*"),
     "jinja2": (
         *("shared/template.py", "shared/template_language.py"),
         "services/gateway/api/links.py",
@@ -59,7 +59,9 @@ PURE_FOLDERS: Mapping[str, Sequence[str]] = {
     "services/sender": ("__main__", "handlers", "service", "stops", "store"),
     "services/sender/mail": ("builder",),
     "services/sender/replies": (),
-    "services/gateway": ("__main__", "app", "middleware", "service"),
+    "services/gateway": ("__main__", "app", "handlers", "middleware", "service"),
+    "services/inbound": ("__main__", "service", "smtp"),
+    "services/inbound/submission": ("connection", "door", "logins"),
     "services/gateway/clients": ("idempotency_store", "rate_limiter", "store", "tables"),
 }
 # Folders of edges. The files that are named are pure all the same.

@@ -37,7 +37,7 @@ def settings_of(service: str) -> type[Settings]:
     (found,) = (
         each
         for each in vars(module).values()
-        if isinstance(each, type) and issubclass(each, Settings) and each is not Settings
+        if isinstance(each, type) and issubclass(each, Settings) and "service" in vars(each)
     )
     return found
 

@@ -26,6 +26,9 @@ PORTS = {
     "CLASSIFIER_HEALTH_PORT": 8093,
     "LEDGER_HEALTH_PORT": 8094,
     "SCHEDULER_HEALTH_PORT": 8095,
+    "INBOUND_HEALTH_PORT": 8096,
+    "INBOUND_SUBMISSION_PORT": 2587,
+    "INBOUND_SUBMISSION_TLS_PORT": 2465,
 }
 _MAX_PORT = 65535
 _URLS = {
@@ -34,7 +37,7 @@ _URLS = {
     "RABBITMQ_MANAGEMENT_URL": check_http,
 }
 # In the order of their start; the end is in reverse.
-SERVICES = ("ledger", "classifier", "otp", "sender", "scheduler", "gateway")
+SERVICES = ("ledger", "classifier", "otp", "sender", "scheduler", "inbound", "gateway")
 SECRETS = {
     "gateway": ("GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET", "LINK_KEY"),
     "otp": ("OTP_KEY", "SEALING_KEY"),
@@ -42,6 +45,7 @@ SECRETS = {
     "classifier": (),
     "ledger": ("SUPPRESSION_KEY",),
     "scheduler": ("LINK_KEY",),
+    "inbound": (),
 }
 _ALL_SECRETS = frozenset(name for names in SECRETS.values() for name in names)
 _RELAY = frozenset({"SENDER_SMTP_HOST", "SENDER_SMTP_PORT", "SENDER_SMTP_TLS"})
@@ -150,7 +154,7 @@ def service_environment(
     return {
         **given,
         **_common(service, ports, run_dir),
-        **_own(service, ports),
+        **_own(service, ports, run_dir),
         **{name: value for name, value in given.items() if name.startswith(prefix)},
         **{name: secret(name) for name in SECRETS[service]},
     }
@@ -210,7 +214,12 @@ def _common(service: str, ports: Mapping[str, int], run_dir: Path) -> dict[str, 
     }
 
 
-def _own(service: str, ports: Mapping[str, int]) -> dict[str, str]:
+def certificate(run_dir: Path) -> tuple[Path, Path]:
+    """Return the files of the stack's own certificate and of its key."""
+    return run_dir / "certificate.pem", run_dir / "certificate-key.pem"
+
+
+def _own(service: str, ports: Mapping[str, int], run_dir: Path) -> dict[str, str]:
     match service:
         case "gateway":
             return {"GATEWAY_HOST": "127.0.0.1", "GATEWAY_PORT": str(ports["GATEWAY_PORT"])}
@@ -223,5 +232,12 @@ def _own(service: str, ports: Mapping[str, int]) -> dict[str, str]:
             }
         case "scheduler":
             return {"SCHEDULER_PUBLIC_URL": f"http://127.0.0.1:{ports['GATEWAY_PORT']}"}
+        case "inbound":
+            own, key = certificate(run_dir)
+            return {
+                **{name: str(port) for name, port in ports.items() if "SUBMISSION" in name},
+                "INBOUND_SUBMISSION_CERTIFICATE": str(own),
+                "INBOUND_SUBMISSION_CERTIFICATE_KEY": str(key),
+            }
         case _:
             return {}

@@ -7,13 +7,14 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from http import HTTPStatus
 from itertools import chain
 from pathlib import Path
 
 import aiohttp
 
-from ops.credentials import SecretFile, write_private
+from ops.credentials import SecretFile, write_certificate, write_private
 from ops.process import PidFiles
 from ops.stack import messaging
 from ops.stack.child import GRACE_SECONDS, Child, ServiceLogs, ServiceProgram
@@ -22,6 +23,7 @@ from ops.stack.settings import (
     SERVICES,
     StackError,
     StackSettings,
+    certificate,
     file_variables,
     health_port,
     prefer_file,
@@ -30,6 +32,7 @@ from ops.stack.settings import (
 )
 from services.classifier.config import ClassifierSettings
 from services.gateway.config import GatewaySettings
+from services.inbound.config import InboundSettings
 from services.ledger.config import LedgerSettings
 from services.otp.config import OtpSettings
 from services.scheduler.config import SchedulerSettings
@@ -41,7 +44,7 @@ _SETTINGS: dict[str, type[Settings]] = {
     each.service: each
     for each in (
         *(ClassifierSettings, GatewaySettings, LedgerSettings, OtpSettings, SchedulerSettings),
-        SenderSettings,
+        *(SenderSettings, InboundSettings),
     )
 }
 _READY_SECONDS = 60.0  # until every service must be ready
@@ -84,6 +87,9 @@ class StackRecord:
     smtp_host: str
     smtp_port: int
     mailbox_url: str
+    client_id: str
+    submission_port: int
+    submission_tls_port: int
 
 
 class Supervisor:
@@ -110,6 +116,7 @@ class Supervisor:
 
         Raises ConfigError before anything is started, StackError.
         """
+        write_certificate(*certificate(self._settings.run_dir), datetime.now(UTC))
         check(chain.from_iterable(self._services(_SOME_BROKER)))
         async with AsyncExitStack() as opened:
             where = await opened.enter_async_context(self._messaging())
@@ -191,6 +198,9 @@ class Supervisor:
             smtp_host="127.0.0.1",
             smtp_port=ports["SMTP_PORT"],
             mailbox_url=_local(ports["MAILBOX_PORT"]),
+            client_id=_CLIENT_ID,
+            submission_port=ports["INBOUND_SUBMISSION_PORT"],
+            submission_tls_port=ports["INBOUND_SUBMISSION_TLS_PORT"],
         )
 
     def _write_record(self) -> None:
@@ -264,7 +274,9 @@ Postrider is up.
 
   gateway    {record.gateway_url}
   mailbox    {record.mailbox_url}
-  SMTP       {record.smtp_host}:{record.smtp_port}
+  SMTP       {record.smtp_host}:{record.smtp_port}, to the mailbox
+  submission {_submission(record)}
+             user {record.client_id}, password: its key, client_key in stack.json
   RabbitMQ   {record.management_url or "as given by AMQP_URL"}
   files      {run_dir}: stack.json has all addresses and keys, logs/ has the logs
 
@@ -278,6 +290,11 @@ Send a mail, have a code sent, look at what arrived:
 
 Ctrl-C ends all of it.
 """
+
+
+def _submission(record: StackRecord) -> str:
+    host = record.smtp_host
+    return f"{host}:{record.submission_port} (STARTTLS), {host}:{record.submission_tls_port} (TLS)"
 
 
 def _curl(record: StackRecord, resource: str, body: str) -> str:

@@ -48,7 +48,7 @@ class AuthenticateClient(Question):
 
 
 class AuthenticatedClient(BaseModel):
-    """What a client may do."""
+    """A client and its rights."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
