@@ -13,6 +13,7 @@ import services.inbound.submission.metrics
 import services.otp.codes
 import services.scheduler.metrics
 import services.sender.metrics
+import services.webhooks.metrics
 import shared.runtime.metrics
 from ops import asyncapi
 from services.gateway.api import openapi
@@ -29,6 +30,7 @@ HOMES = {
     "The sender": services.sender.metrics,
     "Codes": services.otp.codes,
     "Newsletters and mail for later": services.scheduler.metrics,
+    "Webhooks": services.webhooks.metrics,
 }
 _ABOUT = """\
 # Metrics

@@ -77,7 +77,8 @@ USERS: tuple[User, ...] = (
         r"|suppression\.(describe|list|add|remove)|code\.(issue|cancel|verify)"
         r"|domain\.(describe|list|count)|run\.(list|repeat)"
         r"|content\.(save|describe|delete|resume|list|render)"
-        r"|subscription\.(add|describe|confirm|end|list))$",
+        r"|subscription\.(add|describe|confirm|end|list)"
+        r"|webhook\.(create|change|describe|delete|rotate|list|test|replay|deliveries|tries))$",
         events=r"^feedback\.reported$",
     ),
     _user(Owner.SENDER, commands=r"^suppression\.announce$", events=r"^email\."),
@@ -95,6 +96,7 @@ USERS: tuple[User, ...] = (
         r"|client\.authenticate)$",
         consumes=False,
     ),
+    _user(Owner.WEBHOOKS, events=r"^webhook\.disabled$"),
 )
 
 _PROGRAM_NAME = re.compile("[a-z0-9-]{1,50}")

@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import TypeGuard
 
 from shared.contracts import (
+    WEBHOOK_NOUNS,
     AnnounceSuppressions,
     CancelCode,
     Category,
@@ -70,11 +71,12 @@ class Owner(StrEnum):
     SCHEDULER = "scheduler"
     LEDGER = "ledger"
     INBOUND = "inbound"
+    WEBHOOKS = "webhooks"
 
 
 # The first words of queue names that a program may not have: those of the services, also of future
 # ones, of the pipeline and of the broker.
-RESERVED = frozenset({*Owner, "mail", "delay", "amq", "webhooks", "console"})
+RESERVED = frozenset({*Owner, "mail", "delay", "amq", "console"})
 
 # The broker's administrator, who replays dead letters; `make up` and compose.yaml name it so.
 OPERATOR = "postrider"
@@ -214,6 +216,9 @@ SCHEDULER_QUESTIONS = "scheduler.questions"
 LEDGER_MAIL = "ledger.mail"
 LEDGER_COMMANDS = "ledger.commands"
 LEDGER_QUESTIONS = "ledger.questions"
+WEBHOOK_EVENTS = "webhooks.events"
+WEBHOOK_COMMANDS = "webhooks.commands"
+WEBHOOK_QUESTIONS = "webhooks.questions"
 
 # The queues whose deliveries wait in delay queues of their own. A delay queue repeats for ever a
 # message that its target refuses, and others wait behind it: no code may wait for bulk mail.
@@ -375,11 +380,7 @@ def queues(owners: Sequence[Owner] = tuple(Owner), scale: float = 1.0) -> tuple[
             Binding(EVENTS, "email.*"),
             Binding(EVENTS, "report.*"),
         ),
-        *_work(
-            LEDGER_COMMANDS,
-            Owner.LEDGER,
-            *_bindings(ForgetAddress, AnnounceSuppressions),
-        ),
+        *_work(LEDGER_COMMANDS, Owner.LEDGER, *_bindings(ForgetAddress, AnnounceSuppressions)),
         _questions(
             LEDGER_QUESTIONS,
             Owner.LEDGER,
@@ -387,6 +388,9 @@ def queues(owners: Sequence[Owner] = tuple(Owner), scale: float = 1.0) -> tuple[
             "suppression.describe",
             *("suppression.list", "suppression.add", "suppression.remove"),
         ),
+        *_work(WEBHOOK_EVENTS, Owner.WEBHOOKS, *(Binding(EVENTS, f"{n}.*") for n in WEBHOOK_NOUNS)),
+        *_work(WEBHOOK_COMMANDS, Owner.WEBHOOKS, *_bindings(ForgetAddress)),
+        _questions(WEBHOOK_QUESTIONS, Owner.WEBHOOKS, "webhook.*"),
     )
     pipeline = (
         Queue(

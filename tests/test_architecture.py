@@ -54,6 +54,7 @@ PURE_FOLDERS: Mapping[str, Sequence[str]] = {
     "services/classifier": ("__main__", "handlers", "service"),
     "services/ledger": ("__main__", "announcing", "handlers", "service"),
     "services/scheduler": ("__main__", "handlers", "release", "run_handlers", "service"),
+    "services/webhooks": ("__main__", "dispatch", "handlers", "requests", "service"),
     "services/otp": ("__main__", "handlers", "service", "sql", "store"),
     "services/otp/mail": (),
     "services/sender": ("__main__", "handlers", "service", "stops", "store"),
@@ -74,6 +75,7 @@ EDGE_FOLDERS: Mapping[str, Sequence[str]] = {
     "services/classifier/store": (),
     "services/ledger/store": (),
     "services/scheduler/store": (),
+    "services/webhooks/store": (),
     "services/gateway/api": ("body", "openapi", "problem"),
     "services/sender/smtp": ("circuit_breaker", "relay"),
 }

@@ -29,6 +29,7 @@ PORTS = {
     "INBOUND_HEALTH_PORT": 8096,
     "INBOUND_SUBMISSION_PORT": 2587,
     "INBOUND_SUBMISSION_TLS_PORT": 2465,
+    "WEBHOOKS_HEALTH_PORT": 8097,
 }
 _MAX_PORT = 65535
 _URLS = {
@@ -37,7 +38,7 @@ _URLS = {
     "RABBITMQ_MANAGEMENT_URL": check_http,
 }
 # In the order of their start; the end is in reverse.
-SERVICES = ("ledger", "classifier", "otp", "sender", "scheduler", "inbound", "gateway")
+SERVICES = ("ledger", "classifier", "otp", "sender", "scheduler", "inbound", "webhooks", "gateway")
 SECRETS = {
     "gateway": ("GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET", "LINK_KEY"),
     "otp": ("OTP_KEY", "SEALING_KEY"),
@@ -46,14 +47,17 @@ SECRETS = {
     "ledger": ("SUPPRESSION_KEY",),
     "scheduler": ("LINK_KEY",),
     "inbound": (),
+    "webhooks": ("WEBHOOK_KEY",),
 }
 _ALL_SECRETS = frozenset(name for names in SECRETS.values() for name in names)
 _RELAY = frozenset({"SENDER_SMTP_HOST", "SENDER_SMTP_PORT", "SENDER_SMTP_TLS"})
 # The variables that a file of settings may override. The administrator's token is not one of them,
 # since the stack itself is a client of the gateway; nor are the ports where it checks a service.
-_OVERRIDABLE = {"SENDER_FROM", "SCHEDULER_PUBLIC_URL", *_RELAY, *_ALL_SECRETS} - {
-    "GATEWAY_ADMIN_TOKEN"
-}
+_OVERRIDABLE = {
+    *("SENDER_FROM", "SCHEDULER_PUBLIC_URL", "WEBHOOKS_ALLOW_NETWORKS", "WEBHOOKS_ALLOW_HTTP"),
+    *_RELAY,
+    *_ALL_SECRETS,
+} - {"GATEWAY_ADMIN_TOKEN"}
 
 
 class StackError(Exception):
@@ -239,5 +243,8 @@ def _own(service: str, ports: Mapping[str, int], run_dir: Path) -> dict[str, str
                 "INBOUND_SUBMISSION_CERTIFICATE": str(own),
                 "INBOUND_SUBMISSION_CERTIFICATE_KEY": str(key),
             }
+        case "webhooks":  # programs of this machine, without certificates
+            networks = '["127.0.0.0/8", "::1/128"]'
+            return {"WEBHOOKS_ALLOW_NETWORKS": networks, "WEBHOOKS_ALLOW_HTTP": "true"}
         case _:
             return {}

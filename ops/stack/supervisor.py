@@ -37,6 +37,7 @@ from services.ledger.config import LedgerSettings
 from services.otp.config import OtpSettings
 from services.scheduler.config import SchedulerSettings
 from services.sender.config import SenderSettings
+from services.webhooks.config import WebhookSettings
 from shared.config import Settings, SettingsWarning, sources
 from shared.errors import ConfigError
 
@@ -44,7 +45,7 @@ _SETTINGS: dict[str, type[Settings]] = {
     each.service: each
     for each in (
         *(ClassifierSettings, GatewaySettings, LedgerSettings, OtpSettings, SchedulerSettings),
-        *(SenderSettings, InboundSettings),
+        *(SenderSettings, InboundSettings, WebhookSettings),
     )
 }
 _READY_SECONDS = 60.0  # until every service must be ready

@@ -146,6 +146,31 @@ from shared.contracts.suppressions import (
     SuppressionsChanged,
     SuppressionsListed,
 )
+from shared.contracts.webhooks import (
+    ChangeWebhook,
+    CreateWebhook,
+    DeleteWebhook,
+    DeliveryStatus,
+    DescribeWebhook,
+    DisabledFor,
+    ListWebhookDeliveries,
+    ListWebhooks,
+    ListWebhookTries,
+    ReplayWebhook,
+    RotateWebhookSecret,
+    SendTestEvent,
+    Webhook,
+    WebhookAnswered,
+    WebhookDeliveriesListed,
+    WebhookDelivery,
+    WebhookDisabled,
+    WebhookFilter,
+    WebhookReplayed,
+    WebhookResult,
+    WebhooksListed,
+    WebhookTriesListed,
+    WebhookTry,
+)
 from shared.errors import Undecodable
 
 # All that are imported above. The ledger's own form of a command is no other contract.
@@ -154,6 +179,13 @@ CONTRACTS: tuple[type[Contract], ...] = tuple(
     for each in tuple(vars().values())
     if isinstance(each, type) and issubclass(each, Contract) and "keys" in vars(each)
     if each is not AcceptedEmail
+)
+# The events that endpoints of clients may want, by the first word of their keys.
+WEBHOOK_NOUNS = ("email", "code", "domain", "suppression", "report", "content", "webhook")
+WEBHOOK_CONTRACTS: tuple[type[Event], ...] = tuple(
+    each
+    for each in CONTRACTS
+    if issubclass(each, Event) and each.keys[0].partition(".")[0] in WEBHOOK_NOUNS
 )
 MAX_MISTAKES = 10  # in one reason
 MAX_PLACE_CHARS = 100

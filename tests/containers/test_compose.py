@@ -51,6 +51,7 @@ OURS = {
     },
     "scheduler": {"AMQP_URL", "DATABASE_URL", "LINK_KEY"},
     "inbound": {"AMQP_URL", "DATABASE_URL"},
+    "webhooks": {"AMQP_URL", "DATABASE_URL", "WEBHOOK_KEY"},
     "otp": {"AMQP_URL", "DATABASE_URL", "OTP_KEY", "SEALING_KEY"},
     "sender": {"AMQP_URL", "BOUNCE_KEY", "DATABASE_URL", "SEALING_KEY", "SUPPRESSION_KEY"},
     "rabbitmq": {"RABBITMQ_DEFAULT_PASS"},

@@ -133,6 +133,16 @@ REFUSED: Mapping[Owner, Sequence[Attempt]] = {
         Publish(topology.DEAD, "sender.bulk"),
         Publish(DELAYS[0].name, "sender.bulk"),
     ),
+    Owner.WEBHOOKS: (
+        Consume("ledger.mail"),
+        Consume("ledger.questions"),
+        Browse("sender.bulk.dead"),
+        Publish(topology.COMMANDS, "email.send.bulk"),
+        Publish(topology.COMMANDS, "webhook.create"),
+        Publish(topology.EVENTS, "email.delivered"),
+        Publish(topology.DEAD, "sender.bulk"),
+        Publish(DELAYS[0].name, "sender.bulk"),
+    ),
 }
 
 

@@ -99,6 +99,8 @@ def test_every_dead_queue_is_known() -> None:
         "ledger.commands.dead",
         "scheduler.mail.dead",
         "scheduler.addresses.dead",
+        "webhooks.events.dead",
+        "webhooks.commands.dead",
         topology.UNROUTED,
     }
 

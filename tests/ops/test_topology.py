@@ -18,6 +18,7 @@ from shared import rabbitmq, rights, topology
 from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import (
+    WEBHOOK_CONTRACTS,
     AcceptedEmail,
     Category,
     CodeIssued,
@@ -28,6 +29,7 @@ from shared.contracts import (
     DomainDescribed,
     EmailDelivered,
     FeedbackReported,
+    ForgetAddress,
     IssueCode,
     Kind,
     SendEmail,
@@ -59,6 +61,7 @@ WORK = {
     Owner.CLASSIFIER: topology.EVIDENCE,
     Owner.SCHEDULER: topology.SCHEDULER_MAIL,
     Owner.LEDGER: topology.LEDGER_MAIL,
+    Owner.WEBHOOKS: topology.WEBHOOK_COMMANDS,
 }
 
 Login = Callable[[Owner], str]
@@ -197,19 +200,14 @@ async def test_the_whole_path_with_the_least_rights(vhost: str, login: Login) ->
         ]
     )
     judge = Service(lambda _: [CodeVerified(id="v-1", at=MOMENT, challenge_id="c-1", email=ADA)])
+    verdict = {"at": MOMENT, "domain": "example.com", "status": Verdict.UNKNOWN}
     classifier = Service(
-        lambda fact: [
-            DomainClassified(
-                id=f"d-{fact.id}", at=MOMENT, domain="example.com", status=Verdict.UNKNOWN
-            )
-        ]
+        lambda fact: [DomainClassified.model_validate({"id": f"d-{fact.id}", **verdict})]
     )
-    ledger = Service(lambda _: [])
+    ledger, webhooks = Service(lambda _: []), Service(lambda _: [])
     oracle = Service(
         lambda _: [
-            DomainDescribed(
-                id="q-1", domain="example.com", status=Verdict.UNKNOWN, delivered=7, bounced=0
-            )
+            DomainDescribed.model_validate({"id": "q-1", **verdict, "delivered": 7, "bounced": 0})
         ]
     )
 
@@ -219,6 +217,8 @@ async def test_the_whole_path_with_the_least_rights(vhost: str, login: Login) ->
         Broker.connect(login(Owner.OTP), "otp") as issuing,
         Broker.connect(login(Owner.CLASSIFIER), "classifier") as judging,
         Broker.connect(login(Owner.LEDGER), "ledger") as recording,
+        Broker.connect(login(Owner.WEBHOOKS), "webhooks") as telling,
+        telling.consuming(webhooks.subscribed(topology.WEBHOOK_EVENTS, *WEBHOOK_CONTRACTS)),
         recording.consuming(ledger.subscribed(topology.LEDGER_MAIL, AcceptedEmail, EmailDelivered)),
         sending.consuming(
             *(sender.subscribed(topology.sending_queue(each), SendEmail) for each in Category)
@@ -243,6 +243,7 @@ async def test_the_whole_path_with_the_least_rights(vhost: str, login: Login) ->
         sent = [await sender.next() for _ in Category]
         facts = [await classifier.next() for _ in range(4)]
         records = [await ledger.next() for _ in (*sent, *sent)]
+        await settled(vhost, topology.WEBHOOK_EVENTS, 0)
 
     assert isinstance(verified, CodeVerified)
     assert isinstance(described, DomainDescribed)
@@ -274,13 +275,14 @@ async def test_own_messages_are_delayed_and_dead_lettered(
         Owner.CLASSIFIER: REPORT,
         Owner.SCHEDULER: mail().model_copy(update={"scheduled_at": MOMENT}),
         Owner.LEDGER: mail(),
+        Owner.WEBHOOKS: ForgetAddress(id="f-2", email=ADA),
     }[owner]
     async with (
         Broker.connect(login(owner), owner) as broker,
-        Broker.connect(login(Owner.GATEWAY), "gateway") as gateway,
+        Broker.connect(vhost, "operator") as operator,
         broker.consuming(Subscription(queue, {type(first): handle}, prefetch=1)),
     ):
-        await gateway.publish(first)
+        await operator.publish(first)
         await settled(vhost, topology.dead_queue(queue), 1)
 
     assert seen == [first.id, first.id]

@@ -61,7 +61,10 @@ def test_a_service_reads_its_own_queues_only(user: User) -> None:
             | {"email.reschedule", "email.unschedule", "run.list", "run.repeat"}
             | {"content.save", "content.describe", "content.delete", "content.resume"}
             | {"content.list", "content.render", "subscription.add", "subscription.describe"}
-            | {"subscription.confirm", "subscription.end", "subscription.list"},
+            | {"subscription.confirm", "subscription.end", "subscription.list"}
+            | {"webhook.create", "webhook.change", "webhook.describe", "webhook.delete"}
+            | {"webhook.rotate", "webhook.list", "webhook.test", "webhook.replay"}
+            | {"webhook.deliveries", "webhook.tries"},
             {"feedback.reported"},
         ),
         (
@@ -77,6 +80,7 @@ def test_a_service_reads_its_own_queues_only(user: User) -> None:
             {"email.cancelled", "email.rescheduled", "content.paused"},
         ),
         ("ledger", set(), {"suppression.added", "suppression.removed"}),
+        ("webhooks", set(), {"webhook.disabled"}),
     ],
 )
 def test_a_service_publishes_only_its_own_messages(

@@ -106,6 +106,7 @@ def test_every_owned_queue_of_commands_or_events_has_dead_letters() -> None:
     questions = {topology.OTP_QUESTIONS, topology.CLASSIFIER_QUESTIONS}
     questions |= {topology.SENDER_QUESTIONS, topology.LEDGER_QUESTIONS}
     questions |= {topology.SCHEDULER_QUESTIONS, topology.GATEWAY_QUESTIONS}
+    questions |= {topology.WEBHOOK_QUESTIONS}
     assert {queue.name for queue in CLASSIC} == questions
 
 
@@ -167,13 +168,15 @@ def test_a_scaled_delay_still_waits(scale: float) -> None:
         ("suppression.add", {"ledger.questions"}),
         (
             "address.forget",
-            {"sender.addresses", "ledger.commands", "otp.commands", "scheduler.addresses"},
+            {"sender.addresses", "ledger.commands", "otp.commands", "scheduler.addresses"}
+            | {"webhooks.commands"},
         ),
         ("suppression.announce", {"ledger.commands"}),
         ("email.schedule.bulk", {"scheduler.mail", "ledger.mail"}),
         ("subscription.add", {"scheduler.questions"}),
         ("content.save", {"scheduler.questions"}),
         ("run.list", {"scheduler.questions"}),
+        ("webhook.create", {"webhooks.questions"}),
         ("email.send", {"ledger.mail"}),
         ("unknown.verb", set()),
     ],
@@ -186,18 +189,27 @@ def test_commands_reach_their_service(key: str, expected: set[str]) -> None:
 @pytest.mark.parametrize(
     ("key", "expected"),
     [
-        ("email.delivered", {"classifier.evidence", "ledger.mail"}),
-        ("email.bounced", {"classifier.evidence", "ledger.mail", "scheduler.addresses"}),
-        ("email.rescheduled", {"ledger.mail"}),
-        ("email.deferred", {"ledger.mail"}),
-        ("email.uncertain", {"ledger.mail"}),
-        ("email.suppressed", {"ledger.mail"}),
-        ("suppression.added", {"sender.addresses", "scheduler.addresses"}),
+        ("email.delivered", {"classifier.evidence", "ledger.mail", "webhooks.events"}),
+        (
+            "email.bounced",
+            {"classifier.evidence", "ledger.mail", "scheduler.addresses", "webhooks.events"},
+        ),
+        ("email.rescheduled", {"ledger.mail", "webhooks.events"}),
+        ("email.deferred", {"ledger.mail", "webhooks.events"}),
+        ("email.uncertain", {"ledger.mail", "webhooks.events"}),
+        ("email.suppressed", {"ledger.mail", "webhooks.events"}),
+        ("suppression.added", {"sender.addresses", "scheduler.addresses", "webhooks.events"}),
         ("feedback.reported", {"classifier.evidence"}),
-        ("report.bounced", {"classifier.evidence", "ledger.mail", "scheduler.addresses"}),
-        ("report.complained", {"ledger.mail", "scheduler.addresses"}),
-        ("report.delayed", {"ledger.mail"}),
-        ("code.verified", set()),
+        (
+            "report.bounced",
+            {"classifier.evidence", "ledger.mail", "scheduler.addresses", "webhooks.events"},
+        ),
+        ("report.complained", {"ledger.mail", "scheduler.addresses", "webhooks.events"}),
+        ("report.delayed", {"ledger.mail", "webhooks.events"}),
+        ("code.verified", {"webhooks.events"}),
+        ("domain.classified", {"webhooks.events"}),
+        ("content.paused", {"webhooks.events"}),
+        ("webhook.disabled", {"webhooks.events"}),
     ],
 )
 def test_events_reach_their_listeners(key: str, expected: set[str]) -> None:

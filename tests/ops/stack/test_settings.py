@@ -121,6 +121,7 @@ def _of(service: str, **environ: str) -> dict[str, str]:
         ("classifier", set()),
         ("ledger", {"SUPPRESSION_KEY"}),
         ("scheduler", {"LINK_KEY"}),
+        ("webhooks", {"WEBHOOK_KEY"}),
     ],
 )
 def test_a_service_gets_its_own_secrets_alone(service: str, secrets: set[str]) -> None:

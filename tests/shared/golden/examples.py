@@ -52,6 +52,7 @@ from shared.contracts.attachment import Attachment, CalendarObject
 from shared.contracts.fields import Tag
 from tests.shared.golden.ledger_examples import AT, EMAIL, EVENT, LEDGER_EXAMPLES, MESSAGE_ID
 from tests.shared.golden.schedule_examples import SCHEDULE_EXAMPLES
+from tests.shared.golden.webhook_examples import WEBHOOK_EXAMPLES
 
 OUTCOME: Mapping[str, Any] = {
     "id": EVENT,
@@ -266,6 +267,7 @@ EXAMPLES: tuple[Contract, ...] = (
     ),
     *LEDGER_EXAMPLES,
     *SCHEDULE_EXAMPLES,
+    *WEBHOOK_EXAMPLES,
 )
 
 

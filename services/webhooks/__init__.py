@@ -1,0 +1,1 @@
+"""The service that sends events to the https endpoints of clients."""

@@ -1,0 +1,113 @@
+"""Pure: an event as endpoints get it, and the endpoints that want it."""
+
+from collections.abc import Collection
+from datetime import datetime
+from hashlib import sha256
+from typing import NamedTuple, Protocol
+
+import orjson
+
+from shared import contracts
+from shared.contracts import Category, Event, SuppressionAdded, SuppressionRemoved
+from shared.contracts.fields import Tag
+from shared.runtime.sealing import fold
+
+OPERATOR = ""  # the client of the administrator's endpoints
+TEST_TYPE = "webhook.test"
+
+
+class Message(NamedTuple):
+    """An event, once for all endpoints: the content, and the facts by which it is chosen."""
+
+    message_id: str  # the header webhook-id, for ever
+    type: str
+    at: datetime
+    client: str | None  # None for all clients
+    address: str  # in lower case; empty for none
+    category: Category | None
+    tags: Collection[Tag]
+    body: bytes  # as it is sent
+
+
+class Wanted(Protocol):
+    """The wishes of an endpoint."""
+
+    @property
+    def client(self) -> str:
+        """The client, empty for the administrator."""
+
+    @property
+    def events(self) -> Collection[str]:
+        """Types of events, or nouns with a star."""
+
+    @property
+    def categories(self) -> Collection[str]:
+        """Classes of mails; all if empty."""
+
+    @property
+    def tags(self) -> Collection[str]:
+        """Tags, `name` or `name:value`; any mail if empty."""
+
+
+def message_of(event: Event) -> Message:
+    """Return an event as endpoints get it. A copy of the event is the same message."""
+    type_ = event.routing_key
+    client, address = _owner(event), _address(event)
+    return Message(
+        message_id=message_id(type_, event.id),
+        type=type_,
+        at=event.at,
+        client=client,
+        address=fold(address or ""),
+        category=getattr(event, "category", None),
+        tags=getattr(event, "tags", ()),
+        body=body(type_, event.at, contracts.encode(event)),
+    )
+
+
+def message_id(type_: str, event_id: str) -> str:
+    """Return the webhook-id of an event: without a dot, which separates what is signed."""
+    return f"msg_{sha256(f'{type_} {event_id}'.encode()).hexdigest()[:32]}"
+
+
+def body(type_: str, at: datetime, data: bytes) -> bytes:
+    """Return the body of a request; `data` is JSON."""
+    return orjson.dumps(
+        {"type": type_, "timestamp": at, "data": orjson.Fragment(data)}, option=orjson.OPT_UTC_Z
+    )
+
+
+def wants(endpoint: Wanted, message: Message) -> bool:
+    """Return whether an endpoint gets a message.
+
+    Its classes and tags limit events of mails, which have some; others have neither.
+    """
+    if endpoint.client not in (
+        OPERATOR,
+        endpoint.client if message.client is None else message.client,
+    ):
+        return False
+    noun = message.type.partition(".")[0]
+    if message.type not in endpoint.events and f"{noun}.*" not in endpoint.events:
+        return False
+    if message.category is None:
+        return True
+    if endpoint.categories and message.category not in endpoint.categories:
+        return False
+    labels = {label for tag in message.tags for label in (tag.name, f"{tag.name}:{tag.value}")}
+    return not endpoint.tags or not labels.isdisjoint(endpoint.tags)
+
+
+def _owner(event: Event) -> str | None:
+    """Return the client that an event is about, the operator's for none, None for all."""
+    if isinstance(event, SuppressionAdded | SuppressionRemoved):
+        return event.suppression.client or OPERATOR
+    if "client" not in type(event).model_fields:
+        return None
+    return getattr(event, "client") or OPERATOR  # noqa: B009 -- not every event has it
+
+
+def _address(event: Event) -> str | None:
+    if isinstance(event, SuppressionAdded | SuppressionRemoved):
+        return event.suppression.email
+    return getattr(event, "recipient", None) or getattr(event, "email", None)

@@ -1,0 +1,1 @@
+"""The endpoints, the events for each, and the tries in the database."""

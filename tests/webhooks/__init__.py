@@ -1,0 +1,1 @@
+"""Tests of the webhooks: the service, and real receivers."""

@@ -1,0 +1,1 @@
+"""Tests of the tables of the webhooks, on both databases."""

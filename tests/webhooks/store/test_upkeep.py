@@ -1,0 +1,102 @@
+"""Backlogs, the purge and forgetting, in both databases."""
+
+import sqlalchemy as sa
+
+from services.webhooks.store import upkeep
+from services.webhooks.store.tables import deliveries, messages, tries
+from shared.storage.database import Database
+from tests.webhooks.store.tables import KEEP_DAYS, Tables
+from tests.webhooks.store.test_deliveries import of
+
+DAY = 86_400
+
+
+async def counts(tables: Tables) -> list[int]:
+    """Return the rows of each table of events."""
+    database: Database = tables.upkeep._database
+    return [
+        await database.read(
+            lambda c, table=each: c.execute(  # type: ignore[misc] # mypy: the default is the table
+                sa.select(sa.func.count()).select_from(table)
+            ).scalar_one()
+        )
+        for each in (messages, deliveries, tries)
+    ]
+
+
+async def test_a_backlog_is_made_due_piece_by_piece(tables: Tables) -> None:
+    """What is due stays little, so that looking for it costs little; in the end all is sent."""
+    await tables.add()
+    total = upkeep.MAX_WAITING + 20
+    await tables.keep(*(f"e{each}" for each in range(total)))
+    await tables.upkeep.limit_waiting()
+    await tables.keep("later")
+    first = await tables.take(2 * total)
+    for due in first[:100]:
+        await tables.end(due)
+    await tables.upkeep.spread()
+    second = await tables.take(total)
+
+    assert len(first) == upkeep.MAX_WAITING
+    assert len(second) == 21
+    assert second[-1].message_id == of("later")
+
+
+async def test_a_parked_event_without_a_backlog_is_found(tables: Tables) -> None:
+    """A service that read an endpoint before it recovered may park an event after it."""
+    await tables.add()
+    await tables.keep("e1", "e2", "e3")
+    for due in await tables.take():
+        await tables.end(due, 500)
+    tables.clock.seconds += DAY
+    [probe] = await tables.take()
+    await tables.end(probe)
+    await tables.keep("late")
+    for _ in range(2):
+        await tables.upkeep.spread()
+        await tables.upkeep.limit_waiting()
+
+    assert len(await tables.take()) == 3
+
+
+async def test_old_events_are_purged(tables: Tables) -> None:
+    """With their deliveries and tries, when their days are over; others stay."""
+    await tables.add()
+    await tables.keep("e1")
+    [due] = await tables.take()
+    await tables.end(due)
+    tables.clock.seconds += KEEP_DAYS * DAY
+    await tables.keep("e2")
+    before = await tables.upkeep.purge()
+    tables.clock.seconds += 1
+    deleted = await tables.upkeep.purge()
+
+    assert (before, deleted) == (0, 1)
+    assert await counts(tables) == [1, 1, 0]
+
+
+async def test_what_a_deleted_endpoint_leaves_is_purged(tables: Tables) -> None:
+    """Its deliveries and tries, and not those of others."""
+    await tables.add("w1")
+    await tables.add("w2")
+    await tables.keep("e1")
+    for due in await tables.take():
+        await tables.end(due)
+    await tables.endpoints.delete("shop", "w1")
+    await tables.upkeep.purge()
+
+    assert await counts(tables) == [1, 1, 1]
+
+
+async def test_a_person_is_forgotten(tables: Tables) -> None:
+    """Every event about an address is deleted, in any spelling, and no other one."""
+    await tables.add()
+    await tables.keep("e1", recipient="Ann@example.org")
+    await tables.keep("e2", recipient="bob@example.org")
+    for due in await tables.take():
+        await tables.end(due)
+    deleted = await tables.upkeep.forget("ann@example.org")
+
+    assert deleted == 1
+    assert await counts(tables) == [1, 1, 1]
+    assert [*await tables.states()] == [of("e2")]
