@@ -27,6 +27,8 @@ from services.gateway.api import (
     subscriptions,
     suppressions,
     tasks,
+    webhook_tries,
+    webhooks,
 )
 from services.gateway.api.batch import BatchViews
 from services.gateway.api.clients import ClientViews
@@ -54,6 +56,7 @@ from services.gateway.api.stats import StatsViews
 from services.gateway.api.subscriptions import SubscriptionViews
 from services.gateway.api.suppressions import SuppressionViews
 from services.gateway.api.tasks import TaskViews
+from services.gateway.api.webhook_tries import WebhookTryViews
 from services.gateway.client_address import Network
 from services.gateway.clients.clients import Client
 from services.gateway.clients.keys import ApiKeys, InvalidApiKey
@@ -189,6 +192,7 @@ class Api:
     content_types: ContentTypeViews
     runs: RunViews
     subscriptions: SubscriptionViews
+    webhooks: WebhookTryViews
     links: LinkViews | None  # None without a key that reads them
     clients: ClientViews
     authenticator: Authenticator
@@ -248,6 +252,16 @@ VIEWS: Mapping[Operation, Callable[[Api], View]] = {
     subscriptions.LIST_SUBSCRIPTIONS: lambda api: api.subscriptions.list,
     subscriptions.GET_SUBSCRIPTION: lambda api: api.subscriptions.get,
     subscriptions.DELETE_SUBSCRIPTION: lambda api: api.subscriptions.delete,
+    webhooks.POST_WEBHOOK: lambda api: api.webhooks.post,
+    webhooks.LIST_WEBHOOKS: lambda api: api.webhooks.list,
+    webhooks.GET_WEBHOOK: lambda api: api.webhooks.get,
+    webhooks.PATCH_WEBHOOK: lambda api: api.webhooks.patch,
+    webhooks.DELETE_WEBHOOK: lambda api: api.webhooks.delete,
+    webhooks.ROTATE_SECRET: lambda api: api.webhooks.rotate,
+    webhook_tries.TEST_WEBHOOK: lambda api: api.webhooks.test,
+    webhook_tries.REPLAY_WEBHOOK: lambda api: api.webhooks.replay,
+    webhook_tries.LIST_DELIVERIES: lambda api: api.webhooks.list_deliveries,
+    webhook_tries.LIST_TRIES: lambda api: api.webhooks.list_tries,
     clients.POST_CLIENT: lambda api: api.clients.post,
     clients.LIST_CLIENTS: lambda api: api.clients.list,
     clients.GET_CLIENT: lambda api: api.clients.get,

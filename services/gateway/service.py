@@ -32,6 +32,7 @@ from services.gateway.api.stats import StatsViews
 from services.gateway.api.subscriptions import SubscriptionViews
 from services.gateway.api.suppressions import SuppressionViews
 from services.gateway.api.tasks import TaskViews
+from services.gateway.api.webhook_tries import WebhookTryViews
 from services.gateway.app import Api, Authenticator, build_app
 from services.gateway.clients.idempotency import RequestStamp
 from services.gateway.clients.idempotency_store import IdempotencyKeyStore
@@ -154,6 +155,7 @@ def application(
             content_types=contents,
             runs=RunViews(reader, broker, answer_seconds),
             subscriptions=SubscriptionViews(reader, broker, answer_seconds),
+            webhooks=WebhookTryViews(reader, broker, answer_seconds),
             links=_link_views(settings, reader, broker),
             clients=ClientViews(reader, stores.clients, _keys(settings)),
             authenticator=_authenticator(settings, stores),

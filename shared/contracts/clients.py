@@ -23,6 +23,7 @@ class Scope(StrEnum):
     EVENTS = "events"
     READ = "read"
     SUPPRESS = "suppress"
+    WEBHOOKS = "webhooks"
 
 
 def allows_sender(senders: Collection[str] | None, mailbox: str | None) -> bool:

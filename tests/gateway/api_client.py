@@ -27,6 +27,7 @@ QUEUES = (
     topology.SCHEDULER_QUESTIONS,
     topology.SCHEDULER_MAIL,
     topology.GATEWAY_QUESTIONS,
+    topology.WEBHOOK_QUESTIONS,
 )
 MAIL = {"to": "ann@example.com", "subject": "Hello", "text": "Hello, Ann."}
 

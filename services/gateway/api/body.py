@@ -30,7 +30,15 @@ from services.gateway.api.problem import (
     overloaded,
 )
 from services.gateway.clients.clients import CLIENT_ID_PATTERN
-from shared.contracts import attachment, content, fields, frequency, ledger, suppressions
+from shared.contracts import (
+    attachment,
+    content,
+    fields,
+    frequency,
+    ledger,
+    suppressions,
+    webhooks,
+)
 from shared.contracts.message import check_size
 
 MAX_SMALL_BODY_BYTES = 16 * 1024  # a few short fields; larger bodies count in the budget
@@ -59,6 +67,8 @@ PATTERNS: Mapping[str, str] = {
     ledger.CURSOR_FORM: "must be `next` of another page",
     content.CONTENT_CURSOR: "must be `next` of another page",
     suppressions.CURSOR: "must be `next` of another page",
+    webhooks.EVENT_TYPE: "must be a type of events, such as email.bounced or email.*",
+    webhooks.DELIVERY_CURSOR: "must be `next` of another page",
     ledger.TAG_LABEL: "must be the name of a tag, or `name:value`",
     ledger.OWNER_NAME: "must be the id of a client, or empty",
     CLIENT_ID_PATTERN: "must be 1 to 64 lower-case letters, digits, dots, underscores and hyphens, "

@@ -87,6 +87,7 @@ _TAGS = {
     "otp": "One-time codes",
     "events": "Outcomes of mails that were sent another way",
     "domains": "Evidence on recipient domains",
+    "webhooks": "Events, sent to https endpoints of clients",
     "clients": "Programs and their keys; for the administrator",
     "service": "Health, metrics and this document",
 }

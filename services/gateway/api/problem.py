@@ -44,6 +44,7 @@ NO_SUCH_RUN = ProblemType(404, "no-such-run", "The content type has no run of th
 NO_SUCH_SUBSCRIPTION = ProblemType(
     404, "no-such-subscription", "The client has no subscription of this id"
 )
+NO_SUCH_WEBHOOK = ProblemType(404, "no-such-webhook", "The client has no webhook of this id")
 NOT_SUPPRESSED = ProblemType(404, "not-suppressed", "This address is not suppressed")
 NO_SUCH_CLIENT = ProblemType(404, "no-such-client", "No client has this id")
 NO_SUCH_KEY = ProblemType(404, "no-such-key", "The client has no key of this id")
@@ -65,6 +66,13 @@ CLIENT_EXISTS = ProblemType(409, "client-exists", "A client has this id already"
 IN_PROGRESS = ProblemType(
     409, "request-in-progress", "The first request with this Idempotency-Key is under way"
 )
+TOO_MANY_WEBHOOKS = ProblemType(
+    409, "too-many-webhooks", "The client has as many webhooks as it may have"
+)
+TOO_MANY_SECRETS = ProblemType(
+    409, "too-many-secrets", "The webhook has two secrets until the time of the old one is over"
+)
+WEBHOOK_DISABLED = ProblemType(409, "webhook-disabled", "The webhook is disabled: enable it first")
 TOO_MANY_KEYS = ProblemType(409, "too-many-keys", "The client has two keys already")
 SHARED_ID = ProblemType(
     409, "shared-id", "Several clients have a message of this id: name one by `client`"

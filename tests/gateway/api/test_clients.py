@@ -157,7 +157,7 @@ async def test_a_client_is_shown_as_it_is_set_and_no_key_with_it(api: ApiClient)
     assert first["clients"] == [one]
     [shop] = second.json["clients"]
     assert shop["id"] == "shop"
-    assert shop["scopes"] == ["send", "codes", "events", "read", "suppress"]
+    assert shop["scopes"] == ["send", "codes", "events", "read", "suppress", "webhooks"]
     assert "networks" not in shop
     assert "next" not in second.json
     for key in (api.key, bank.key):
