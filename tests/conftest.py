@@ -6,5 +6,6 @@ pytest_plugins = [
     "tests.clock",
     "tests.databases",
     "tests.shop",
+    "tests.webhooks.receivers",
     "tests.world",
 ]

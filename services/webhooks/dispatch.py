@@ -178,12 +178,15 @@ class Dispatcher:
         if free <= 0:
             return ()
         full = [name for name, lane in self._lanes.items() if lane.is_full]
+        limit = min(free, MAX_TAKEN)
+        taken = [*await self._store.take(limit, full, failing=False)]
         failing = sum(lane.in_flight for lane in self._lanes.values() if lane.is_failing)
-        return await self._store.take(
-            min(free, MAX_TAKEN),
-            full,
-            failing=failing < max(1, self._max_connections * FAILING_SHARE),
-        )
+        room = max(1, round(self._max_connections * FAILING_SHARE)) - failing
+        room = min(room, limit - len(taken))
+        if room > 0:
+            full += {each.endpoint_id for each in taken}
+            taken += await self._store.take(room, full)
+        return taken
 
     def _start(self, taken: Sequence[Due]) -> None:
         until = asyncio.get_running_loop().time() + MAX_WAIT_SECONDS

@@ -1,4 +1,4 @@
-"""Receivers of webhooks over https, well-behaved and not."""
+"""Receivers of webhooks over https, well-behaved and not; and fixtures for the whole tree."""
 
 import asyncio
 import socket
@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import pytest
 import trustme
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -162,3 +164,18 @@ async def talking(authority: trustme.CA, talk: Talk) -> AsyncIterator[str]:
 def secrets_of(*texts: str) -> Sequence[bytes]:
     """Return the bytes of secrets as the reference library reads them."""
     return [Verifier(each)._whsecret for each in texts]
+
+
+@pytest.fixture
+def ca_file(authority: trustme.CA, tmp_path: Path) -> Path:
+    """Write the authority's certificate into a file."""
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(path)
+    return path
+
+
+@pytest.fixture
+async def receiver(authority: trustme.CA) -> AsyncIterator[Receiver]:
+    """Run a receiver."""
+    async with receiving(authority) as running:
+        yield running
