@@ -29,8 +29,10 @@ from shared.topology import Owner, sending_queue, shard_queues
 
 NAME = "bench"  # of our connection to the broker, and of our client
 NO_CLIENT: Sequence[str | None] = (None,)
-# Without the scheduler, whose queue of events would fill up beside a drain that bounces.
-MEASURED: Sequence[Owner] = tuple(each for each in Owner if each is not Owner.SCHEDULER)
+# Without the services that are not run, whose queues of events would fill up beside a drain.
+MEASURED: Sequence[Owner] = tuple(
+    each for each in Owner if each not in {Owner.SCHEDULER, Owner.WEBHOOKS}
+)
 _MAX_PUBLISHING = 100  # messages at once: each publishing has but seconds
 
 
