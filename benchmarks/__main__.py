@@ -6,7 +6,19 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-from benchmarks import accept, arrive, bench, codes, domains, drain, ledger, mail, schedule, sending
+from benchmarks import (
+    accept,
+    arrive,
+    bench,
+    codes,
+    domains,
+    drain,
+    ledger,
+    mail,
+    schedule,
+    sending,
+    webhooks,
+)
 from benchmarks.bench import DATABASES, Bench, BenchError, BenchPlan
 from ops.broker import BrokerError
 from shared.errors import Unavailable
@@ -27,6 +39,7 @@ MEASUREMENTS: Mapping[str, Sequence[Lines]] = {
     "ledger": [ledger.lines],
     "reads": [ledger.read_lines],
     "schedule": [schedule.lines],
+    "webhooks": [webhooks.lines],
 }
 ON_REQUEST = {"memory", "arrive"}  # `codes` measures arrivals as well
 NUMBERS = {
@@ -108,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--profile",
-        choices=["gateway", "sender", "otp", "classifier", "ledger", "scheduler"],
+        choices=["gateway", "sender", "otp", "classifier", "ledger", "scheduler", "webhooks"],
         help="run this service under cProfile, and print its slowest functions at its end",
     )
     return parser

@@ -47,6 +47,7 @@ SECRETS = [
     *("GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET", "OTP_KEY", "SEALING_KEY", "SUPPRESSION_KEY"),
     "LINK_KEY",
     "BOUNCE_KEY",
+    "WEBHOOK_KEY",
 ]
 _GIT_SECONDS = 10.0
 _POLL_SECONDS = 0.05  # of a port that is not open yet

@@ -341,11 +341,7 @@ def queues(owners: Sequence[Owner] = tuple(Owner), scale: float = 1.0) -> tuple[
             *_bindings(SuppressionAdded, SuppressionRemoved, ForgetAddress),
         ),
         _questions(SENDER_QUESTIONS, Owner.SENDER, "email.cancel"),
-        *_work(
-            OTP_COMMANDS,
-            Owner.OTP,
-            *_bindings(IssueCode, CancelCode, ForgetAddress),
-        ),
+        *_work(OTP_COMMANDS, Owner.OTP, *_bindings(IssueCode, CancelCode, ForgetAddress)),
         _questions(OTP_QUESTIONS, Owner.OTP, "code.verify"),
         *_work(
             EVIDENCE,

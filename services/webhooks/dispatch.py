@@ -128,7 +128,7 @@ class Dispatcher:
         self._wake.set()
 
     async def recall(self, endpoint_id: str) -> None:
-        """Give back what waits for an endpoint, since it was changed or deleted."""
+        """Free what waits for an endpoint, since it was changed or deleted."""
         if (lane := self._lanes.get(endpoint_id)) is not None:
             await self._give_back(lane.clear())
         self.wake()

@@ -184,7 +184,7 @@ class WebhookRequester:
 
 
 class _Ended:
-    """What is known of a request so far."""
+    """The facts that are known of a request so far."""
 
     def __init__(self) -> None:
         self.status: int | None = None

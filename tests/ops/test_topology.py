@@ -205,11 +205,8 @@ async def test_the_whole_path_with_the_least_rights(vhost: str, login: Login) ->
         lambda fact: [DomainClassified.model_validate({"id": f"d-{fact.id}", **verdict})]
     )
     ledger, webhooks = Service(lambda _: []), Service(lambda _: [])
-    oracle = Service(
-        lambda _: [
-            DomainDescribed.model_validate({"id": "q-1", **verdict, "delivered": 7, "bounced": 0})
-        ]
-    )
+    seen = {"id": "q-1", **verdict, "delivered": 7, "bounced": 0}
+    oracle = Service(lambda _: [DomainDescribed.model_validate(seen)])
 
     async with (
         Broker.connect(login(Owner.GATEWAY), "gateway") as gateway,

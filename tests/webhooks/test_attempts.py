@@ -1,4 +1,4 @@
-"""What follows a try."""
+"""The consequences of a try."""
 
 from datetime import timedelta
 

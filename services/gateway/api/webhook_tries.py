@@ -1,4 +1,4 @@
-"""What was sent to an endpoint of a webhook, exactly, and what is sent again."""
+"""The tries of an endpoint exactly as they were sent, and events that are sent again."""
 
 from datetime import datetime
 from typing import Annotated, Self

@@ -175,7 +175,7 @@ async def test_a_mistake_is_a_422(
 
 
 async def test_clients_never_see_each_others(api: ApiClient, receiver: Receiver) -> None:
-    """Whatever another client asks about an endpoint is a 404; the administrator sees all."""
+    """Each question of another client about an endpoint is a 404; the administrator sees all."""
     webhook = await added(api, receiver)
     path = f"{PATH}/{webhook['id']}"
     bank = await api.registered("bank")

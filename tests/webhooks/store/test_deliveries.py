@@ -251,7 +251,7 @@ async def test_results_of_many_are_written_at_once(tables: Tables, clock: Clock)
 
 
 async def test_a_disabled_endpoint_that_is_enabled_begins_anew(tables: Tables) -> None:
-    """What it missed stays held, and what comes then is sent."""
+    """The events that it missed stay held, and later ones are sent."""
     await tables.add()
     disable = ChangeWebhook(id="q", client="shop", webhook_id="w1", enabled=False)
     await tables.endpoints.change(disable)

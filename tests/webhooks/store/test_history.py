@@ -110,7 +110,7 @@ async def test_one_event_is_sent_again(tables: Tables) -> None:
 
 
 async def test_a_span_is_sent_again(tables: Tables) -> None:
-    """What was delivered only if that is asked for; twice asked, it is sent once."""
+    """Delivered events only if that is asked for; twice asked, it is sent once."""
     await tables.add()
     for name in ("e1", "e2", "e3"):
         await tables.keep(name)

@@ -25,7 +25,7 @@ async def counts(tables: Tables) -> list[int]:
 
 
 async def test_a_backlog_is_made_due_piece_by_piece(tables: Tables) -> None:
-    """What is due stays little, so that looking for it costs little; in the end all is sent."""
+    """Few events are due, so that looking for them costs little; in the end all are sent."""
     await tables.add()
     total = upkeep.MAX_WAITING + 20
     await tables.keep(*(f"e{each}" for each in range(total)))
