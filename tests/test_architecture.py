@@ -72,10 +72,8 @@ EDGE_FOLDERS: Mapping[str, Sequence[str]] = {
         *("template", "template_language", "topology"),
     ),
     "shared/storage": ("rate",),
-    "services/classifier/store": (),
-    "services/ledger/store": (),
-    "services/scheduler/store": (),
-    "services/webhooks/store": (),
+    **{f"services/{each}/store": () for each in ("classifier", "ledger")},
+    **{f"services/{each}/store": () for each in ("scheduler", "webhooks")},
     "services/gateway/api": ("body", "openapi", "problem"),
     "services/sender/smtp": ("circuit_breaker", "relay"),
 }
