@@ -32,7 +32,6 @@ from services.sender.handlers import SendHandler
 from services.sender.mail.builder import MailBuilder
 from services.sender.mail.compose import MailDefaults, OutgoingMail
 from services.sender.outcome import NotAttempted, Replies, Unsendable
-from services.sender.replies.reply import accepted
 from services.sender.schedule import RetrySchedule
 from services.sender.smtp.connect import connect
 from services.sender.smtp.pool import SmtpPool
@@ -42,6 +41,7 @@ from services.sender.store import ClaimStore
 from services.sender.tables import paces
 from shared import contracts
 from shared.contracts import Category, EmailDelivered, SendEmail
+from shared.replies.reply import accepted
 from shared.runtime import log
 from shared.runtime.sealing import AddressHasher
 from shared.storage.database import Database

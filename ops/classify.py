@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from services.sender.replies.classify import classify, load_rules
 from shared.contracts import Stage
+from shared.replies.classify import classify, load_rules
 
 # Not part of an IP address or of an enhanced code.
 _CODE = re.compile(r"(?<![\w.\[#])([245]\d\d)(?=[ -]|$)[ -]?", re.ASCII)

@@ -59,10 +59,10 @@ PURE_FOLDERS: Mapping[str, Sequence[str]] = {
     "services/otp/mail": (),
     "services/sender": ("__main__", "handlers", "service", "stops", "store"),
     "services/sender/mail": ("builder",),
-    "services/sender/replies": (),
     "services/gateway": ("__main__", "app", "handlers", "middleware", "service"),
     "services/inbound": ("__main__", "service", "smtp"),
     "services/inbound/submission": ("connection", "door", "logins"),
+    "shared/replies": (),
     "services/gateway/clients": ("idempotency_store", "rate_limiter", "store", "tables"),
 }
 # Folders of edges. The files that are named are pure all the same.

@@ -22,7 +22,6 @@ from services.sender.outcome import (
     SendResult,
     Unsendable,
 )
-from services.sender.replies import reply as replies
 from services.sender.schedule import RetrySchedule
 from services.sender.stops import StopStore
 from services.sender.store import ClaimStore
@@ -42,6 +41,7 @@ from shared.contracts import (
 )
 from shared.errors import Reject, Retry, Unavailable
 from shared.inflight import Phase
+from shared.replies import reply as replies
 from shared.retry import Reschedule
 from shared.runtime import log
 from shared.runtime.sealing import AddressHasher

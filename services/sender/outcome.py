@@ -11,7 +11,6 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from services.sender.claims import Stop, mail_key
-from services.sender.replies import reply as replies
 from services.sender.schedule import AttemptHistory, RetrySchedule
 from shared.contracts import (
     Category,
@@ -28,6 +27,7 @@ from shared.contracts import (
     SendEmail,
     Stage,
 )
+from shared.replies import reply as replies
 from shared.retry import Reschedule
 
 NO_ROOM_SECONDS = 1.0  # until a recipient is tried again that a transaction had no room for

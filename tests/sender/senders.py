@@ -10,10 +10,10 @@ from services.sender.handlers import SendHandler, Smtp
 from services.sender.mail.builder import MailBuilder
 from services.sender.mail.compose import MailDefaults, OutgoingMail
 from services.sender.outcome import NotAttempted, Replies, Unsendable
-from services.sender.replies import reply as replies
 from services.sender.schedule import RetrySchedule
 from services.sender.store import ClaimStore
 from shared.contracts import Contract, Reply, SendEmail, Stage
+from shared.replies import reply as replies
 from shared.retry import Reschedule
 from shared.return_path import ReturnPaths
 from shared.runtime.sealing import AddressHasher, Sealer

@@ -10,7 +10,6 @@ from services.sender.claims import mail_key
 from services.sender.handlers import BUSY_SECONDS, SendHandler
 from services.sender.mail.compose import OutgoingMail
 from services.sender.outcome import NotAttempted, Replies, Unsendable
-from services.sender.replies import reply as replies
 from services.sender.service import MIGRATIONS
 from services.sender.store import ClaimStore
 from services.sender.tables import claims as table
@@ -24,6 +23,7 @@ from shared.contracts import (
     Stage,
 )
 from shared.errors import Retry
+from shared.replies import reply as replies
 from shared.retry import Reschedule
 from shared.storage.database import Database
 from tests.databases import Opener

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from services.sender.replies.reply import permanent
 from services.sender.smtp.relay import Timeouts
 from shared.contracts import Stage
+from shared.replies.reply import permanent
 from tests.sender.mails import ANNA, a_mail, a_pool, a_relay, ends, of, sent
 from tests.sender.scripted import AND_CLOSE, CUT, HANG, PIPELINING, POLITE, scripted
 from tests.waiting import PATIENCE_SECONDS

@@ -11,7 +11,6 @@ from services.sender import metrics
 from services.sender.handlers import BUSY_SECONDS, MAX_CLOCK_SKEW
 from services.sender.mail.compose import OutgoingMail
 from services.sender.outcome import FailureReason, NotAttempted, Replies, Unsendable
-from services.sender.replies import reply as replies
 from services.sender.store import ClaimStore
 from shared.contracts import (
     EmailDelivered,
@@ -24,6 +23,7 @@ from shared.contracts import (
     Stage,
 )
 from shared.errors import Reject
+from shared.replies import reply as replies
 from shared.retry import Reschedule
 from shared.return_path import address_hash, mail_key
 from tests.sender.commands import NOW, a_command

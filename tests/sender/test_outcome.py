@@ -6,7 +6,6 @@ import pytest
 
 from services.sender import outcome
 from services.sender.outcome import Attempt, AttemptResult, FailureReason
-from services.sender.replies import reply as replies
 from services.sender.schedule import RetrySchedule
 from shared.contracts import (
     Category,
@@ -25,6 +24,7 @@ from shared.contracts import (
     decode,
     encode,
 )
+from shared.replies import reply as replies
 from shared.retry import Reschedule
 from tests.sender.commands import NOW, a_command
 

@@ -18,12 +18,12 @@ from benchmarks.postfix import Postfix
 from ops.broker import BrokerAddress, BrokerPorts
 from ops.simulator.simulator import Simulator
 from services.sender.outcome import FailureReason, Unsendable
-from services.sender.replies.reply import classify_refusal, too_many_recipients
 from services.sender.smtp.connect import connect
 from services.sender.smtp.relay import Extensions, Tls
 from services.sender.store import ClaimStore
 from shared.contracts import EmailBounced, EmailDeferred, EmailDelivered, ReplyClass, Stage
 from shared.contracts.attachment import CalendarObject
+from shared.replies.reply import classify_refusal, too_many_recipients
 from shared.return_path import address_hash, mail_key
 from tests.sender.commands import NOW, a_command
 from tests.sender.mails import ANNA, a_mail, a_pool, a_relay, ends, of, sent

@@ -13,7 +13,6 @@ from services.sender.claims import CANCELLED, mail_key
 from services.sender.handlers import StopHandlers
 from services.sender.mail.compose import OutgoingMail
 from services.sender.outcome import NotAttempted, Replies, Unsendable
-from services.sender.replies import reply as replies
 from services.sender.stops import CancellingCounts, StopStore
 from services.sender.store import LATE_COMMAND_SECONDS, LOOK_AGAIN_SECONDS, ClaimStore
 from services.sender.tables import claims
@@ -27,6 +26,7 @@ from shared.contracts import (
     SendEmail,
     Stage,
 )
+from shared.replies import reply as replies
 from shared.storage.database import Database
 from tests.clock import Clock, Watch
 from tests.databases import has_log

@@ -16,7 +16,6 @@ from services.sender.claims import LEASE_SECONDS, RecipientsStopped, Stop
 from services.sender.handlers import StopHandlers, ask_for_copy
 from services.sender.mail.compose import OutgoingMail
 from services.sender.outcome import Replies
-from services.sender.replies import reply as replies
 from services.sender.service import MIGRATIONS
 from services.sender.stops import REMEMBER_REMOVED_SECONDS, StopChanges, StopStore
 from services.sender.store import LOOK_AGAIN_SECONDS, ClaimStore, steady
@@ -36,6 +35,7 @@ from shared.contracts import (
     encode,
 )
 from shared.errors import Reject, Unavailable
+from shared.replies import reply as replies
 from shared.retry import Reschedule
 from shared.storage.database import Database
 from tests.clock import Clock, Watch

@@ -7,11 +7,11 @@ import pytest
 import sqlalchemy as sa
 
 from services.sender.claims import LEASE_SECONDS, Claim
-from services.sender.replies import reply as replies
 from services.sender.store import ClaimStore
 from services.sender.tables import claims, metadata
 from shared.contracts import Outcome, SendEmail, Stage
 from shared.errors import Reject, Retry
+from shared.replies import reply as replies
 from shared.storage.database import Database
 from tests.clock import Clock
 from tests.databases import differences, has_log

@@ -4,9 +4,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.sender.claims import LEASE_MARGIN_SHARE, LEASE_SECONDS
-from services.sender.replies import reply as replies
 from services.sender.store import ClaimStore
 from shared.contracts import Outcome, SendEmail, Stage
+from shared.replies import reply as replies
 from shared.storage.database import Database
 from tests.clock import Clock, Watch
 from tests.sender.commands import a_command, outcomes

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Hashable
 
-from services.sender.replies import reply as replies
 from shared.backlog import FairQueue
 from shared.contracts import Reply, Stage
+from shared.replies import reply as replies
 
 START_LIMIT = 4  # until more is known
 STEP = 0.25  # of the limit, up or down, when it is nearly right

@@ -14,12 +14,12 @@ from typing import Any, cast
 from aiosmtplib import SMTP, SMTPConnectResponseError, SMTPException, SMTPResponseException
 from aiosmtplib.protocol import SMTPProtocol
 
-from services.sender.replies import reply as replies
 from services.sender.smtp import sasl
 from services.sender.smtp.connection import ConnectionLost, SmtpConnection
 from services.sender.smtp.relay import Extensions, Login, Relay, Tls
 from services.sender.smtp.stream import MalformedReply, RawReply, ReplyParser, SmtpStream
 from shared.contracts import Stage
+from shared.replies import reply as replies
 
 READY = 220
 UNREADABLE = b"?\r\n"  # the library refuses it

@@ -9,11 +9,11 @@ import re
 from dataclasses import replace
 
 from services.sender.mail.compose import OutgoingMail
-from services.sender.replies import reply as replies
 from services.sender.smtp.relay import Extensions, Timeouts
 from services.sender.smtp.stream import ProtocolViolation, RawReply, SmtpStream
 from shared.contracts import Reply, Stage
 from shared.contracts.address import domain_of
+from shared.replies import reply as replies
 
 PIECE_OCTETS = 262_144  # of a mail, written at once; each piece has a time limit of its own
 RESET_SECONDS = 10.0  # for RSET and NOOP, which do no work

@@ -11,12 +11,12 @@ from services.sender import metrics
 from services.sender.mail.compose import OutgoingMail
 from services.sender.metrics import RelayMetrics
 from services.sender.outcome import FailureReason, NotAttempted, SendResult, Unsendable
-from services.sender.replies import reply as replies
 from services.sender.smtp.rate_limits import Throttle, domain_rate
 from services.sender.smtp.relay import ConnectionLimits, Relay
 from services.sender.smtp.relay_pool import RelayPool
 from shared.contracts import Reply, Stage
 from shared.contracts.address import domain_of
+from shared.replies import reply as replies
 
 # For all that comes before the final dot, so that even the slowest transaction, with ten minutes
 # for the dot, ends before the broker takes the command back (30 minutes, RabbitMQ's default).

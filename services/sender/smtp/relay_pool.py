@@ -11,7 +11,6 @@ from datetime import datetime
 from services.sender.mail.compose import OutgoingMail
 from services.sender.metrics import RelayMetrics
 from services.sender.outcome import FailureReason, NotAttempted, Replies, SendResult, Unsendable
-from services.sender.replies import reply as replies
 from services.sender.smtp.circuit_breaker import CircuitBreaker, SenderRefusals
 from services.sender.smtp.concurrency import AdaptiveLimit, ConcurrencyLimiter, is_pushback
 from services.sender.smtp.connect import connect
@@ -19,6 +18,7 @@ from services.sender.smtp.connection import ConnectionLost, SmtpConnection
 from services.sender.smtp.rate_limits import Throttle, relay_rate
 from services.sender.smtp.relay import ConnectionLimits, Pipelining, Relay
 from shared.contracts import Reply, Stage
+from shared.replies import reply as replies
 
 MAX_QUEUE_SECONDS = 20.0  # a mail that would wait longer goes through a delay queue
 

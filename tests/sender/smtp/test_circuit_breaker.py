@@ -4,7 +4,6 @@ import pytest
 
 from services.sender import outcome
 from services.sender.outcome import FailureReason
-from services.sender.replies import reply as replies
 from services.sender.schedule import Backoff, RetrySchedule
 from services.sender.smtp.circuit_breaker import (
     MAX_SENDERS,
@@ -13,6 +12,7 @@ from services.sender.smtp.circuit_breaker import (
     SenderRefusals,
 )
 from shared.contracts import EmailDeferred, EmailFailed, Outcome, Reply, ReplyClass, Stage
+from shared.replies import reply as replies
 from tests.sender.commands import NOW, a_command
 
 MIDDLE = 0.5  # the chance that spreads nothing

@@ -11,10 +11,10 @@ from prometheus_client import REGISTRY
 from ops.simulator.behaviour import Behaviour, SessionLimit
 from ops.simulator.simulator import Simulator, SimulatorSettings
 from services.sender.outcome import FailureReason, NotAttempted, Unsendable
-from services.sender.replies import reply as replies
 from services.sender.smtp.pool import RelayAnswer, WeightedRoundRobin, another_may_take, best_answer
 from services.sender.smtp.relay import Timeouts
 from shared.contracts import Stage
+from shared.replies import reply as replies
 from tests.proxy import Proxy
 from tests.sender.mails import ANNA, a_mail, a_pool, a_relay, ends, sent
 from tests.sender.scripted import HANG, scripted

@@ -1,4 +1,4 @@
-"""Precision and recall of the classes on the examples: `python -m tests.sender.score [-v]`.
+"""Precision and recall of the classes on the examples: `python -m tests.shared.score [-v]`.
 
 Precision is the share of what was called a class that is of it, recall the share of what is of a
 class that was called so.
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from ops import classify
 from shared.contracts import ReplyClass
-from tests.sender import replies
-from tests.sender.replies import Example
+from tests.shared import replies
+from tests.shared.replies import Example
 
 
 @dataclass(frozen=True, slots=True)

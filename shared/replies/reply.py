@@ -6,8 +6,8 @@ A reply that never came has the code NO_REPLY.
 import re
 import unicodedata
 
-from services.sender.replies.classify import Classification, classify
 from shared.contracts import Reply, ReplyClass, Stage
+from shared.replies.classify import Classification, classify
 from shared.retry import DELAYS, SPREAD
 
 MAX_TEXT_CHARS = 1000  # of a reply in an event

@@ -6,7 +6,8 @@ from importlib.resources import files
 import pytest
 
 from ops import classify as ops_classify
-from services.sender.replies.classify import (
+from shared.contracts import ReplyClass, Stage
+from shared.replies.classify import (
     ReplyContext,
     ReplyRule,
     classify,
@@ -15,9 +16,8 @@ from services.sender.replies.classify import (
     read_phrase,
     words_of,
 )
-from shared.contracts import ReplyClass, Stage
-from tests.sender import replies
-from tests.sender.score import report, score
+from tests.shared import replies
+from tests.shared.score import report, score
 
 UNKNOWN = ReplyClass.MAILBOX_UNKNOWN
 BEFORE_RCPT = (Stage.CONNECT, Stage.EHLO, Stage.TLS, Stage.AUTH, Stage.MAIL)
@@ -230,14 +230,12 @@ def test_version() -> None:
     """Rules do not change without a new version, because events have the version."""
     names = sorted(
         each.name
-        for each in files("services.sender.replies").joinpath("rules").iterdir()
+        for each in files("shared.replies").joinpath("rules").iterdir()
         if ".toml" in each.name
     )
     digest = blake2b(digest_size=8)
     for name in names:
-        digest.update(
-            files("services.sender.replies").joinpath("rules").joinpath(name).read_bytes()
-        )
+        digest.update(files("shared.replies").joinpath("rules").joinpath(name).read_bytes())
 
     assert (RULES.version, digest.hexdigest()) == (VERSION, DIGEST)
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from services.sender.replies import reply as replies
-from services.sender.replies.reply import MAX_WAIT_SECONDS, requested_wait
 from shared.contracts import ReplyClass, Stage
+from shared.replies import reply as replies
+from shared.replies.reply import MAX_WAIT_SECONDS, requested_wait
 
 ANNA = "anna@x.example"
 
