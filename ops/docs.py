@@ -9,6 +9,7 @@ from types import ModuleType
 from prometheus_client.metrics import MetricWrapperBase
 
 import services.gateway.middleware
+import services.inbound.reports.metrics
 import services.inbound.submission.metrics
 import services.otp.codes
 import services.scheduler.metrics
@@ -31,6 +32,7 @@ HOMES = {
     "Codes": services.otp.codes,
     "Newsletters and mail for later": services.scheduler.metrics,
     "Webhooks": services.webhooks.metrics,
+    "Reports": services.inbound.reports.metrics,
 }
 _ABOUT = """\
 # Metrics

@@ -93,7 +93,8 @@ USERS: tuple[User, ...] = (
     _user(
         Owner.INBOUND,
         commands=rf"^({_MAIL_KEYS}|email\.send\.otp|email\.(schedule\.(transactional|bulk))"
-        r"|client\.authenticate)$",
+        r"|client\.authenticate|email\.find)$",
+        events=r"^report\.",
         consumes=False,
     ),
     _user(Owner.WEBHOOKS, events=r"^webhook\.disabled$"),

@@ -22,11 +22,11 @@ LIBRARIES = {
     "aiormq": ("shared/rabbitmq/*",),
     # The benchmark measures the sender beside the bare library.
     "aiosmtplib": (
-        "services/sender/smtp/connect.py",
-        "services/sender/smtp/sasl.py",
+        *("services/sender/smtp/connect.py", "services/sender/smtp/sasl.py"),
         "benchmarks/*",
     ),
     "aiosmtpd": ("ops/simulator/*", "services/inbound/*"),
+    "flufl": ("services/inbound/reports/reading.py",),
     "jinja2": (
         *("shared/template.py", "shared/template_language.py"),
         "services/gateway/api/links.py",
@@ -53,6 +53,7 @@ PURE_FOLDERS: Mapping[str, Sequence[str]] = {
     "shared/contracts": (),
     "services/classifier": ("__main__", "handlers", "service"),
     "services/ledger": ("__main__", "announcing", "handlers", "service"),
+    "services/inbound/reports": ("door", "kept", "metrics", "reader", "receiving", "serving"),
     "services/scheduler": ("__main__", "handlers", "release", "run_handlers", "service"),
     "services/webhooks": ("__main__", "dispatch", "handlers", "requests", "service"),
     "services/otp": ("__main__", "handlers", "service", "sql", "store"),

@@ -30,6 +30,7 @@ PORTS = {
     "INBOUND_SUBMISSION_PORT": 2587,
     "INBOUND_SUBMISSION_TLS_PORT": 2465,
     "WEBHOOKS_HEALTH_PORT": 8097,
+    "INBOUND_REPORT_PORT": 2526,
 }
 _MAX_PORT = 65535
 _URLS = {
@@ -46,7 +47,7 @@ SECRETS = {
     "classifier": (),
     "ledger": ("SUPPRESSION_KEY",),
     "scheduler": ("LINK_KEY",),
-    "inbound": (),
+    "inbound": ("BOUNCE_KEY",),
     "webhooks": ("WEBHOOK_KEY",),
 }
 _ALL_SECRETS = frozenset(name for names in SECRETS.values() for name in names)
@@ -54,7 +55,8 @@ _RELAY = frozenset({"SENDER_SMTP_HOST", "SENDER_SMTP_PORT", "SENDER_SMTP_TLS"})
 # The variables that a file of settings may override. The administrator's token is not one of them,
 # since the stack itself is a client of the gateway; nor are the ports where it checks a service.
 _OVERRIDABLE = {
-    *("SENDER_FROM", "SCHEDULER_PUBLIC_URL", "WEBHOOKS_ALLOW_NETWORKS", "WEBHOOKS_ALLOW_HTTP"),
+    *("SENDER_FROM", "INBOUND_REPORT_DOMAIN"),
+    *("SCHEDULER_PUBLIC_URL", "WEBHOOKS_ALLOW_NETWORKS", "WEBHOOKS_ALLOW_HTTP"),
     *_RELAY,
     *_ALL_SECRETS,
 } - {"GATEWAY_ADMIN_TOKEN"}
@@ -239,9 +241,15 @@ def _own(service: str, ports: Mapping[str, int], run_dir: Path) -> dict[str, str
         case "inbound":
             own, key = certificate(run_dir)
             return {
-                **{name: str(port) for name, port in ports.items() if "SUBMISSION" in name},
+                **{
+                    name: str(port)
+                    for name, port in ports.items()
+                    if name.startswith("INBOUND_") and "HEALTH" not in name
+                },
                 "INBOUND_SUBMISSION_CERTIFICATE": str(own),
                 "INBOUND_SUBMISSION_CERTIFICATE_KEY": str(key),
+                "INBOUND_REPORT_DOMAIN": "bounce.localhost.example",
+                "INBOUND_REPORT_HOST": "127.0.0.1",
             }
         case "webhooks":  # programs of this machine, without certificates
             networks = '["127.0.0.0/8", "::1/128"]'

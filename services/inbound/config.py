@@ -4,13 +4,14 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from services.inbound.reports.config import ReportSettings
 from services.inbound.submission.config import SubmissionSettings
 from shared.topology import QUESTION_SECONDS
 
 HostName = Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z.-]*$", max_length=255)]
 
 
-class InboundSettings(SubmissionSettings):
+class InboundSettings(SubmissionSettings, ReportSettings):
     """The settings of inbound."""
 
     service: ClassVar[str] = "inbound"

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from services.inbound.config import InboundSettings
+from services.inbound.reports import serving as reports
 from services.inbound.submission import door
 from services.inbound.submission.door import DoorPorts
 from shared.broker import Broker
@@ -26,6 +27,7 @@ async def serving(settings: InboundSettings) -> AsyncIterator[DoorPorts | None]:
     async with (
         Broker.connect(settings.amqp_url, settings.service) as broker,
         door.serving(settings, broker) as ports,
+        reports.serving(settings, broker),
         health.endpoint(settings.health_host, settings.health_port, {"broker": broker.ready}),
     ):
         yield ports

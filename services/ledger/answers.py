@@ -29,6 +29,7 @@ from shared.contracts import (
     RecipientStatus,
     Reply,
     ReplyClass,
+    ReportSource,
     Stage,
 )
 from shared.contracts.fields import EPOCH, Tag
@@ -192,7 +193,7 @@ def _entry(
         at=moment(outcome.at),
         retry_after=detail.get("retry_after"),
         report=report,
-        source=detail.get("source"),
+        source=ReportSource(detail["source"]) if "source" in detail else None,
         reporter=detail.get("reporter"),
         **_reasons(detail),
     )

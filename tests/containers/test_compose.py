@@ -50,7 +50,7 @@ OURS = {
         *("AMQP_URL", "DATABASE_URL", "GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET", "LINK_KEY")
     },
     "scheduler": {"AMQP_URL", "DATABASE_URL", "LINK_KEY"},
-    "inbound": {"AMQP_URL", "DATABASE_URL"},
+    "inbound": {"AMQP_URL", "BOUNCE_KEY", "DATABASE_URL"},
     "webhooks": {"AMQP_URL", "DATABASE_URL", "WEBHOOK_KEY"},
     "otp": {"AMQP_URL", "DATABASE_URL", "OTP_KEY", "SEALING_KEY"},
     "sender": {"AMQP_URL", "BOUNCE_KEY", "DATABASE_URL", "SEALING_KEY", "SUPPRESSION_KEY"},

@@ -134,6 +134,7 @@ def test_services_share_the_secrets_of_what_they_exchange_alone(root: Path) -> N
         ("otp", "sender", "SEALING_KEY"),
         ("ledger", "sender", "SUPPRESSION_KEY"),
         ("gateway", "scheduler", "LINK_KEY"),
+        ("inbound", "sender", "BOUNCE_KEY"),
     }
 
 

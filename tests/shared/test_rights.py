@@ -30,7 +30,7 @@ def test_a_publisher_of_mail_may_look_for_its_queues() -> None:
     """RabbitMQ 4.3 shows whether a queue exists only to a user with some right on it."""
     sending = {name for c in Category for name in (sending_queue(c), *shard_queues(c))}
     own = dict.fromkeys(("otp", "scheduler"), sending)
-    own["gateway"] = {*sending, topology.SCHEDULER_MAIL}
+    own["gateway"] = own["inbound"] = {*sending, topology.SCHEDULER_MAIL}
 
     for name, user in USERS.items():
         found = {each.name for each in ALL if each.owner and re.search(user.write, each.name)}
@@ -81,6 +81,13 @@ def test_a_service_reads_its_own_queues_only(user: User) -> None:
         ),
         ("ledger", set(), {"suppression.added", "suppression.removed"}),
         ("webhooks", set(), {"webhook.disabled"}),
+        (
+            "inbound",
+            {"email.send.otp", "email.send.transactional", "email.send.bulk"}
+            | {"email.schedule.transactional", "email.schedule.bulk", "client.authenticate"}
+            | {"email.find"},
+            {"report.bounced", "report.delayed", "report.delivered", "report.complained"},
+        ),
     ],
 )
 def test_a_service_publishes_only_its_own_messages(

@@ -24,6 +24,7 @@ from shared.contracts import (
     EmailBounced,
     EmailDeferred,
     EmailDelivered,
+    EmailDescribed,
     EmailExpired,
     EmailUncertain,
     ReplyClass,
@@ -32,6 +33,8 @@ from shared.contracts import (
     ReportDelayed,
     ReportDelivered,
     ReportKind,
+    decode,
+    encode,
 )
 from shared.contracts.fields import Tag
 from shared.errors import Reject
@@ -284,6 +287,8 @@ async def test_a_delivered_mail_bounces_later(store: MailStore, database: Databa
         ("bounced", 2, ReportKind.BOUNCED, "mx.one.example"),
     ]
     assert overall(await read_books(database)) == {"bounced_permanent": 1}
+    described = EmailDescribed(id="q", email=answers.record(mail), history=tuple(history))
+    assert decode("email.described", encode(described)) == described
 
 
 @pytest.mark.parametrize("kind", [ReportDelayed, ReportDelivered, ReportComplained])

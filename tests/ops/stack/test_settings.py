@@ -122,6 +122,7 @@ def _of(service: str, **environ: str) -> dict[str, str]:
         ("ledger", {"SUPPRESSION_KEY"}),
         ("scheduler", {"LINK_KEY"}),
         ("webhooks", {"WEBHOOK_KEY"}),
+        ("inbound", {"BOUNCE_KEY"}),
     ],
 )
 def test_a_service_gets_its_own_secrets_alone(service: str, secrets: set[str]) -> None:

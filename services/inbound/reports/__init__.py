@@ -1,0 +1,1 @@
+"""The door for reports about mails that were sent: bounces and complaints."""

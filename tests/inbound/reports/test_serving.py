@@ -1,0 +1,141 @@
+"""Inbound whole: from a mail to its report, by a real broker, ledger, sender and SMTP."""
+
+import asyncio
+import smtplib
+import socket
+from functools import partial
+from pathlib import Path
+
+import aiohttp
+
+from ops.simulator.simulator import Simulator
+from services.inbound import service as inbound
+from services.inbound.config import InboundSettings
+from services.ledger import service as ledger
+from services.ledger.config import LedgerSettings
+from services.sender import service as sender
+from services.sender.config import SenderSettings
+from shared import topology
+from shared.broker import Broker
+from shared.contracts import (
+    Contract,
+    DescribeEmail,
+    EmailDelivered,
+    EmailDescribed,
+    ReportBounced,
+    SuppressionAdded,
+    decode,
+)
+from shared.rabbitmq import declare
+from tests.inbound.reports.mails import BOUNCE_KEY, DOMAIN, dsn
+from tests.sender.commands import a_command
+from tests.sender.senders import SUPPRESSION_KEY, environment
+from tests.serving import serving
+from tests.tap import Tap, tapped
+from tests.waiting import PATIENCE_SECONDS, until
+from tests.world import attached
+
+ANN = "ann@example.org"
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+async def is_ready(port: int) -> bool:
+    """Return whether a service is ready."""
+    try:
+        async with (
+            aiohttp.ClientSession() as http,
+            http.get(f"http://127.0.0.1:{port}/readyz") as got,
+        ):
+            return got.status == 200
+    except aiohttp.ClientError:
+        return False
+
+
+async def heard(events: Tap, kind: type[Contract]) -> Contract:
+    """Wait for the next event of a kind."""
+    while True:
+        message = await events.next()
+        event = decode(message.type or "", message.body)
+        if isinstance(event, kind):
+            return event
+
+
+def give(port: int, to: str, content: bytes) -> int:
+    """Send a report as a mail server does; return the code of the reply."""
+    with smtplib.SMTP("127.0.0.1", port, timeout=PATIENCE_SECONDS) as client:
+        client.ehlo("mx.example")
+        client.mail("")
+        client.rcpt(to)
+        return client.data(content)[0]
+
+
+async def test_a_delivered_mail_bounces(vhost: str, tmp_path: Path) -> None:
+    """A mail under its return path is delivered; the report that comes back there is counted.
+
+    The history shows both, the address is suppressed, and a copy of the report changes nothing.
+    """
+    await declare(vhost, topology.EXCHANGES, topology.queues(scale=0.01))
+    port, health = free_port(), free_port()
+    books = LedgerSettings(amqp_url=vhost, data_dir=tmp_path, suppression_key=SUPPRESSION_KEY)
+    door = InboundSettings.load(
+        {
+            "AMQP_URL": vhost,
+            "DATA_DIR": str(tmp_path),
+            "BOUNCE_KEY": BOUNCE_KEY,
+            "INBOUND_REPORT_DOMAIN": DOMAIN,
+            "INBOUND_REPORT_HOST": "127.0.0.1",
+            "INBOUND_REPORT_PORT": str(port),
+            "INBOUND_REPORT_READERS": "1",
+            "INBOUND_ANSWER_SECONDS": "10",
+            "HEALTH_HOST": "127.0.0.1",
+            "HEALTH_PORT": str(health),
+        }
+    )
+    async with (
+        Simulator() as relay,
+        tapped(vhost, topology.EVENTS) as events,
+        Broker.connect(vhost, "test") as broker,
+        serving(ledger.run, books),
+        serving(inbound.run, door),
+    ):
+        variables = environment(
+            vhost,
+            tmp_path,
+            relay.smtp_port,
+            SENDER_BOUNCE_DOMAIN=DOMAIN,
+            BOUNCE_KEY=BOUNCE_KEY,
+        )
+        await attached(vhost, topology.LEDGER_QUESTIONS)  # two migrations are none in one process
+        async with serving(sender.run, SenderSettings.load(variables)):
+            await until(partial(is_ready, health))
+            await broker.publish(a_command(ANN, client="shop", id="mail-1"))
+            await heard(events, EmailDelivered)
+            [mail] = relay.mailbox.find()
+            codes = [await asyncio.to_thread(give, port, mail.sender, dsn()) for _ in range(2)]
+            found = await heard(events, ReportBounced)
+            added = await heard(events, SuppressionAdded)
+
+        question = DescribeEmail(id="q", email_id="mail-1")
+
+        async def bounced() -> bool:
+            told = await broker.ask(question, PATIENCE_SECONDS)
+            assert isinstance(told, EmailDescribed)
+            return told.email is not None and told.email.recipients[0].status == "bounced"
+
+        await until(bounced)
+        told = await broker.ask(question, PATIENCE_SECONDS)
+
+    assert codes == [250, 250]
+    assert isinstance(found, ReportBounced)
+    assert (found.email_id, found.client, found.recipient) == ("mail-1", "shop", ANN)
+    assert isinstance(added, SuppressionAdded)
+    assert added.suppression.email == ANN
+    assert isinstance(told, EmailDescribed)
+    assert [each.status for each in told.history] == ["delivered", "bounced"]
