@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
 import trustme
 
@@ -22,3 +23,10 @@ async def door(certified: ssl.SSLContext, trusting: ssl.SSLContext) -> AsyncIter
     """Open a submission door."""
     async with opened(certified, trusting) as made:
         yield made
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    """Yield a session whose requests end within 30 s."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30)) as session:
+        yield session

@@ -1,0 +1,49 @@
+"""Tests of how often something may happen, and how much there may be at once."""
+
+from services.inbound.submission import limits
+from services.inbound.submission.limits import LeakyBuckets, MailBudget
+
+
+def test_bucket() -> None:
+    """A bucket takes its size at once, and then one each time that one has leaked."""
+    buckets = LeakyBuckets(3, 10.0)
+    for _ in range(3):
+        assert buckets.wait("a", 0.0) == 0
+        buckets.add("a", 0.0)
+
+    assert buckets.wait("a", 0.0) == 10
+    assert buckets.wait("a", 10.0) == 0
+    assert buckets.wait("b", 0.0) == 0
+
+
+def test_overflow() -> None:
+    """A full bucket does not get fuller."""
+    buckets = LeakyBuckets(2, 10.0)
+    for _ in range(100):
+        buckets.add("a", 0.0)
+
+    assert buckets.wait("a", 0.0) == 10
+
+
+def test_names() -> None:
+    """Names of a guesser's invention take a bounded memory."""
+    buckets = LeakyBuckets(1, 10.0)
+    for number in range(limits.MAX_NAMES + 1):
+        buckets.add(str(number), 0.0)
+
+    assert buckets.wait("0", 0.0) == 0
+    assert buckets.wait("1", 0.0) == 10
+
+
+def test_budget() -> None:
+    """A mail's part is bounded, and free again at its end; a refusal says which bound it was."""
+    budget = MailBudget(100)
+    with budget.taking(80) as one, budget.taking(80) as other:
+        assert one.take(80)
+        assert not one.take(1)
+        assert one.is_full
+        assert not other.take(21)
+        assert not other.is_full
+        assert other.take(20)
+
+    assert budget.left == 100
