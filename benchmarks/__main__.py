@@ -17,6 +17,7 @@ from benchmarks import (
     mail,
     schedule,
     sending,
+    submit,
     webhooks,
 )
 from benchmarks.bench import DATABASES, Bench, BenchError, BenchPlan
@@ -40,6 +41,7 @@ MEASUREMENTS: Mapping[str, Sequence[Lines]] = {
     "reads": [ledger.read_lines],
     "schedule": [schedule.lines],
     "webhooks": [webhooks.lines],
+    "submit": [submit.lines],
 }
 ON_REQUEST = {"memory", "arrive"}  # `codes` measures arrivals as well
 NUMBERS = {
