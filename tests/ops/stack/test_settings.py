@@ -28,6 +28,7 @@ _SECRETS = {
     "SUPPRESSION_KEY",
     "LINK_KEY",
     "BOUNCE_KEY",
+    "WEBHOOK_KEY",
 }
 
 
