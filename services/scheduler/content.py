@@ -25,7 +25,6 @@ _UNSUBSCRIBE = {
 }
 _TEXT = turbohtml.PlainText(links="inline", images=True)
 _END_OF_BODY = re.compile("</body>", re.IGNORECASE)
-_NO_LABEL = re.compile("[^A-Za-z0-9-]+")  # of a domain name (RFC 1035 2.3.1)
 
 
 class Content(NamedTuple):
@@ -55,11 +54,6 @@ class Content(NamedTuple):
         if unsubscribe_url and unsubscribe_url not in (text or ""):
             text = f"{text}\n\n{label}: {unsubscribe_url}\n"
         return RenderedMail(mail.subject, text, html)
-
-    def list_id(self, host: str) -> str:
-        """Return the List-Id of the list, in the domain of its links (RFC 2919 3)."""
-        label = _NO_LABEL.sub("-", self.name)
-        return f"<{label}.{host}>"
 
 
 def _styled(html: str) -> str:

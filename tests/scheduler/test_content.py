@@ -91,10 +91,3 @@ def test_a_template_that_shows_the_link_gets_no_other() -> None:
 
     assert mail.html == f'<a href="{LINK}">Stop</a>'
     assert mail.text == f"Stop: {LINK}"
-
-
-def test_the_id_of_a_list() -> None:
-    """A list's id is a domain name below that of its links (RFC 2919 3)."""
-    assert (
-        content("", name="news_of:today").list_id("mail.example") == "<news-of-today.mail.example>"
-    )

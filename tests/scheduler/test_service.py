@@ -84,7 +84,7 @@ async def test_a_newsletter(scheduler: Scheduled) -> None:
     assert link in mail.html
     assert link in (mail.text or "")
     assert mail.headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
-    assert mail.headers["List-Id"] == "<news.mail.example>"
+    assert mail.headers["List-Id"] == "<news.shop.mail.example>"
     assert mail.list_id == "news"
     in_use = await scheduler.ask(
         DeleteContentType(id="q3", client="shop", name="news"), ContentTypeAnswered
