@@ -132,6 +132,7 @@ NO_MODULE = {
     "tests/sender/test_takeover.py": "claims that two senders come to, and their outcomes",
     "tests/sender/test_drain.py": "real senders that are told to end",
     "tests/sender/test_fairness.py": "the sender and the queues of a class together",
+    "tests/sender/smtp/test_late_greeting.py": "a pool and a relay that greets late",
     "tests/sender/test_lease.py": "real senders that are stopped and go on",
     "tests/sender/test_whole.py": "the sender's parts together, from the command to the events",
     "tests/sender/test_faults.py": "the sender's pool, connection and dialogue together",

@@ -6,16 +6,19 @@ from contextlib import AbstractAsyncContextManager, suppress
 
 from tests.sender.scripted import Server
 
-GREETING = b"220 patient.invalid\r\n"
-YES = {"DATA": b"354 Go on\r\n", "QUIT": b"221 Bye\r\n"}
+YES = {
+    "CONNECT": b"220 patient.invalid\r\n",
+    "DATA": b"354 Go on\r\n",
+    "QUIT": b"221 Bye\r\n",
+}
 
 
 class PatientRelay(Server):
     """A server that counts its mails by Message-ID.
 
-    Replies to verbs in `slow` are held back until `answer` is called; `DOT` is the end of a mail,
-    which is kept whatever becomes of the reply. A verb that is not slow any more is answered at
-    once, also while earlier replies are held back.
+    Replies to verbs in `slow` are held back until `answer` is called; `CONNECT` is the greeting,
+    `DOT` the end of a mail, which is kept whatever becomes of the reply. A verb that is not slow
+    any more is answered at once, also while earlier replies are held back.
     """
 
     def __init__(self) -> None:
@@ -37,7 +40,7 @@ class PatientRelay(Server):
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             with suppress(OSError, asyncio.IncompleteReadError):
-                writer.write(GREETING)
+                await self._reply("CONNECT", writer)
                 while True:
                     line = await reader.readuntil(b"\r\n")
                     verb = line.decode().split(maxsplit=1)[0].upper()

@@ -4,7 +4,9 @@ import asyncio
 import math
 import random
 import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
 from services.sender.mail.compose import OutgoingMail
@@ -23,7 +25,12 @@ MAX_QUEUE_SECONDS = 20.0  # a mail that would wait longer goes through a delay q
 
 
 class RelayPool:
-    """The connections of one sending class to one relay; `now` is the clock of mails' expiry."""
+    """The connections of one sending class to one relay; `now` is the clock of mails' expiry.
+
+    A server may greet after minutes (RFC 5321 4.5.3.2.1). So a mail takes whichever comes first:
+    the connection that is opened for it, or one that another mail leaves. At least as many are
+    being opened as mails wait, so that each gets one, or a failure.
+    """
 
     def __init__(
         self,
@@ -43,6 +50,8 @@ class RelayPool:
         self._senders = SenderRefusals()
         self._idle: list[SmtpConnection] = []  # the latest used last
         self._busy = 0
+        self._waiting: deque[asyncio.Future[SmtpConnection]] = deque()
+        self._opening: list[asyncio.Task[None]] = []
         self._limiter = ConcurrencyLimiter(AdaptiveLimit(limits.connections))
         self._pipelining = Pipelining()
 
@@ -59,7 +68,12 @@ class RelayPool:
         return self._breaker.wait(_clock())
 
     async def close(self) -> None:
-        """Close all idle connections with QUIT."""
+        """Close all idle connections with QUIT, and open none that no mail waits for."""
+        if surplus := self._cancel_surplus():
+            await asyncio.wait(surplus)
+        await self._close_idle()
+
+    async def _close_idle(self) -> None:
         idle, self._idle = self._idle, []
         await asyncio.gather(*map(self._quit, idle))
 
@@ -106,22 +120,103 @@ class RelayPool:
         return result
 
     async def _send(self, mail: OutgoingMail, deadline: float) -> Replies | Unsendable:
+        """Send a mail, over no more than two kept connections that turn out to be gone.
+
+        The mail itself may be why the relay closes them. A second one has just served another mail,
+        since what ended the first may have ended all that are idle.
+        """
         kept = await self._kept(mail)
-        if kept is not None:
-            result = await self._send_over(kept, mail, deadline, self._limits.kept_seconds)
-            gone = kept.exhausted or (
-                not isinstance(result, Unsendable) and _any(result, replies.closed_before)
-            )
-            if not gone:
-                return result
-            self._metrics.replaced.inc()
+        try:
+            for _ in range(2):
+                over = (kept, True) if kept else await self._left_or_new(mail, deadline)
+                connection, is_kept = over
+                seconds = self._limits.kept_seconds if is_kept else math.inf
+                result = await self._send_over(connection, mail, deadline, seconds)
+                if not (is_kept and _is_gone(connection, result)):
+                    return result
+                self._metrics.replaced.inc()
+                kept = None
+            connection = await self._connect(deadline)
+        except ConnectionLost as lost:
+            return dict.fromkeys(mail.recipients, lost.reply)
+        return await self._send_over(connection, mail, deadline)
+
+    async def _left_or_new(
+        self, mail: OutgoingMail, deadline: float
+    ) -> tuple[SmtpConnection, bool]:
+        """Return a connection, and whether it was in use before. Raises ConnectionLost."""
+        while (connection := await self._next(deadline)).mails:
+            self._idle.append(connection)
+            if kept := await self._kept(mail):
+                return kept, True
+        return connection, False
+
+    async def _next(self, deadline: float) -> SmtpConnection:
+        """Wait for a connection that another mail leaves or that is opened, whichever is first."""
+        free: asyncio.Future[SmtpConnection] = asyncio.get_running_loop().create_future()
+        self._waiting.append(free)
+        if len(self._opening) < len(self._waiting):
+            self._opening.append(asyncio.create_task(self._open(deadline), name="open"))
+        try:
+            return await free
+        except asyncio.CancelledError:
+            if free.done() and not free.cancelled() and free.exception() is None:
+                self._pass_on(free.result())
+            with suppress(ValueError):
+                self._waiting.remove(free)
+            self._cancel_surplus()
+            raise
+
+    async def _open(self, deadline: float) -> None:
+        """Open a connection for the mail that has waited longest, or to be idle."""
+        task = asyncio.current_task()
+        try:
+            connection = await self._connect(deadline)
+        except Exception as error:
+            self._opening = [each for each in self._opening if each is not task]
+            enough = len(self._opening) >= len(self._waiting)
+            if not enough and (free := self._longest_waiting()) is not None:
+                free.set_exception(error)
+            elif isinstance(error, ConnectionLost):
+                works = self._busy or self._idle
+                pauses = not works and self._breaker.failed(_clock(), _chance())
+                await self._blame(pauses=pauses, pushes_back=is_pushback(error.reply))
+            else:
+                raise
+            return
+        self._opening = [each for each in self._opening if each is not task]
+        self._pass_on(connection)
+
+    async def _connect(self, deadline: float) -> SmtpConnection:
         try:
             connection = await connect(self.relay, deadline)
         except ConnectionLost as lost:
             self._metrics.not_opened(lost.reply.stage)
-            return dict.fromkeys(mail.recipients, lost.reply)
+            raise
         self._metrics.opened()
-        return await self._send_over(connection, mail, deadline)
+        return connection
+
+    def _pass_on(self, connection: SmtpConnection) -> None:
+        """Pass a connection to the mail that has waited longest, or keep it idle."""
+        if (free := self._longest_waiting()) is not None:
+            free.set_result(connection)
+        else:
+            self._idle.append(connection)
+
+    def _longest_waiting(self) -> asyncio.Future[SmtpConnection] | None:
+        while self._waiting:
+            free = self._waiting.popleft()
+            if not free.done():  # else it was cancelled
+                return free
+        return None
+
+    def _cancel_surplus(self) -> list[asyncio.Task[None]]:
+        """Open no more connections than mails wait; return the tasks that end."""
+        count = len(self._opening) - len(self._waiting)
+        surplus = [self._opening.pop() for _ in range(count)]
+        for each in surplus:
+            each.cancel()
+        return surplus
 
     async def _judge(self, mail: OutgoingMail, result: Replies, begun: float) -> None:
         """Pause the relay if it does not serve us; send it less if it asks for that.
@@ -145,10 +240,13 @@ class RelayPool:
             self._senders.accepted(_sender(mail), begun)
         if not blamed and not self._senders.suspicious:
             self._breaker.succeeded()
+        await self._blame(pauses=pauses, pushes_back=blamed and _any(result, is_pushback))
+
+    async def _blame(self, *, pauses: bool, pushes_back: bool) -> None:
         if pauses:
             self._metrics.pauses.inc()
-            await self.close()
-        if blamed and _any(result, is_pushback):
+            await self._close_idle()
+        if pushes_back:
             self._metrics.pushed_back.inc()
             self._limiter.pushed_back()
 
@@ -213,7 +311,7 @@ class RelayPool:
             elif connection.exhausted:
                 await self._quit(connection)
             else:
-                self._idle.append(connection)
+                self._pass_on(connection)
 
     def _objection(self, connection: SmtpConnection, mail: OutgoingMail) -> Unsendable | None:
         if mail.not_after is not None and self._now() >= mail.not_after:
@@ -245,6 +343,12 @@ class RelayPool:
     def _drop(self, connection: SmtpConnection) -> None:
         connection.abort()
         self._metrics.closed(connection.mails)
+
+
+def _is_gone(connection: SmtpConnection, result: Replies | Unsendable) -> bool:
+    """Return whether a connection took nothing of a mail: it was closed, or is used up."""
+    closed = not isinstance(result, Unsendable) and _any(result, replies.closed_before)
+    return connection.exhausted or closed
 
 
 def _any(result: Replies, condition: Callable[[Reply], bool]) -> bool:
