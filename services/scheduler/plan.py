@@ -9,6 +9,7 @@ from shared.contracts import Missed
 
 # A period that is due for longer was missed: no scheduler ran, or the queue of mails was full.
 LATE = timedelta(hours=1)
+MAX_MADE_UP = 31  # missed periods that a subscription is mailed later with `all`, the last ones
 _MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -28,10 +29,10 @@ def plan(recurrence: Recurrence, missed: Missed, period: datetime, now: datetime
     """
     if period > now:
         return Plan(None, period)
-    if missed is Missed.ALL:
-        return Plan(period, recurrence.after(period))
     is_late = now - period > LATE
-    if missed is Missed.SKIP and not is_late:
+    if missed is Missed.ALL and is_late:
+        period = recurrence.last(now, period, MAX_MADE_UP)
+    if missed is Missed.ALL or (missed is Missed.SKIP and not is_late):
         return Plan(period, recurrence.after(period))
     last = recurrence.last(now, period)
     skips = missed is Missed.SKIP and now - last > LATE

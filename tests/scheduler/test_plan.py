@@ -1,10 +1,11 @@
 """Tests of the period that is mailed now."""
 
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 
 import pytest
 
-from services.scheduler.plan import LATE, Plan, delay, due_at, plan
+from services.scheduler.plan import LATE, MAX_MADE_UP, Plan, delay, due_at, plan
 from services.scheduler.recurrence import Recurrence
 from shared.contracts import Missed
 
@@ -50,6 +51,24 @@ def test_all_are_mailed_one_by_one() -> None:
         period = planned.following
 
     assert mailed == [FIRST + number * 10 * MINUTE for number in range(7)]
+
+
+@pytest.mark.parametrize(
+    "recurrence",
+    [DAILY, OFTEN, Recurrence("@monthly", "Europe/Berlin", "30 08:00"), Recurrence("0 8 29 2 *")],
+)
+def test_after_years_only_the_last_periods_are_made_up_for(recurrence: Recurrence) -> None:
+    """With `all` as many of the missed periods are mailed as the limit says, the last ones."""
+    now, period, mailed = FIRST + 250 * 366 * DAY, FIRST, list[datetime | None]()
+    while period <= now:
+        planned = plan(recurrence, Missed.ALL, period, now)
+        mailed.append(planned.mailed)
+        period = planned.following
+    begin = now - 2 * DAY if recurrence is OFTEN else FIRST
+    missed = [*takewhile(lambda each: each <= now, recurrence.periods(begin))]
+
+    assert mailed == missed[-MAX_MADE_UP:]
+    assert len(mailed) == MAX_MADE_UP
 
 
 @pytest.mark.parametrize("missed", Missed)
