@@ -8,7 +8,8 @@ from typing import NamedTuple
 from services.scheduler.content import Content
 from services.scheduler.handlers import SubscriptionHandlers
 from services.scheduler.newsletters import CONTENT_TYPE, NewsletterMaker
-from services.scheduler.store.content_types import ContentStore, Key
+from services.scheduler.plan import Key
+from services.scheduler.store.content_types import ContentStore
 from services.scheduler.store.runs import COMPLAINT, UNKNOWN_MAILBOX, RunCounts, RunStore
 from shared.contracts import (
     ContentTypePaused,

@@ -1,6 +1,7 @@
 """The wiring of the scheduler."""
 
 import asyncio
+import random
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -80,6 +81,7 @@ async def run(settings: SchedulerSettings, stop: asyncio.Event) -> None:
             Room(broker.count_waiting, settings.scheduler_max_waiting),
             spread,
             settings.scheduler_rate,
+            random.random,
         )
         checks = {"broker": broker.ready, "database": database.ready}
         async with (

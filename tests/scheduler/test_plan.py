@@ -2,16 +2,27 @@
 
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
+from random import Random
 
 import pytest
 
-from services.scheduler.plan import LATE, MAX_MADE_UP, Plan, delay, due_at, plan
+from services.scheduler.plan import (
+    LATE,
+    MAX_MADE_UP,
+    MAX_SHARES,
+    Plan,
+    delay,
+    due_at,
+    plan,
+    shares,
+)
 from services.scheduler.recurrence import Recurrence
 from shared.contracts import Missed
 
 DAILY = Recurrence("@daily", "UTC", "08:00")
 OFTEN = Recurrence("*/10 * * * *")
 FIRST = datetime(2026, 3, 1, 8, tzinfo=UTC)
+DRAW = Random(13).random  # noqa: S311 -- the same turns each time
 DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 
 
@@ -108,3 +119,32 @@ def test_a_spread_beyond_the_next_period_loses_none() -> None:
             assert planned == Plan(period, FIRST + number * 10 * MINUTE)
             period = planned.following
     assert delay("x", spread) % timedelta(milliseconds=1) == timedelta(0)
+
+
+def test_clients_have_equal_shares() -> None:
+    """A client with many content types gets as much as one with one, and each of them the same."""
+    due = [("a", "x"), ("b", "x"), ("a", "y"), ("c", "x"), ("a", "z")]
+
+    assert shares(due, 300, DRAW) == {
+        ("a", "x"): 33,
+        ("a", "y"): 33,
+        ("a", "z"): 33,
+        ("b", "x"): 100,
+        ("c", "x"): 100,
+    }
+    assert shares([("a", "x")], 500, DRAW) == {("a", "x"): 500}
+    assert shares([], 500, DRAW) == {}
+
+
+@pytest.mark.parametrize("limit", [1, 7, 500])
+def test_each_has_its_turn(limit: int) -> None:
+    """However many content types are due, each has its turn, and a client only as many."""
+    many = [("a", f"{number:04}") for number in range(20)]
+    due = [*many, *((f"b{number}", "x") for number in range(100))]
+    turns = [shares(due, limit, DRAW) for _ in range(3000)]
+
+    assert {client for turn in turns for client, _ in turn} == {client for client, _ in due}
+    assert all(sum(turn.values()) <= limit for turn in turns)
+    assert all(len(turn) == min(MAX_SHARES, limit) for turn in turns)
+    assert max(sum(client == "a" for client, _ in turn) for turn in turns) == 1
+    assert {key for turn in turns for key in turn} == {*due} or limit == 1

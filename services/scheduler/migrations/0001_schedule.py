@@ -45,7 +45,7 @@ def upgrade() -> None:
         sa.Column("token", sa.Text),
     )
     for name, columns in (
-        ("due_at", ["due_at"]),
+        ("due_at", ["client", "content_type", "due_at"]),
         ("content_type", ["client", "content_type", "id"]),
         ("folded", ["folded"]),
     ):

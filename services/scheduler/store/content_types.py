@@ -8,6 +8,7 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from services.scheduler.content import Content
+from services.scheduler.plan import Key
 from services.scheduler.store.due import moment
 from services.scheduler.store.tables import content_types, runs, subscriptions
 from shared.contracts import (
@@ -23,9 +24,6 @@ from shared.storage.dialect import Clock
 from shared.template import MailTemplate
 
 MAX_COMPILED = 500  # content types whose templates are kept compiled
-RESUME_ROWS = 1000  # of a transaction: what is due is taken meanwhile
-
-Key = tuple[str, str]  # client, empty for none, and name
 
 _COLUMNS = tuple(content_types.c)
 _KEY = (content_types.c.client, content_types.c.name)
@@ -87,10 +85,8 @@ class ContentStore:
         return await self._database.write(lambda c: self._pause(c, key, reason, email_id))
 
     async def resume(self, key: Key) -> ContentType | None:
-        """Send its mail again; what waited is due now. Return the content type."""
+        """Send its mail again, what has become due meanwhile too. Return the content type."""
         await self._database.write(lambda c: _resume(c, key))
-        while await self._database.write(lambda c: self._wake(c, key)):
-            pass  # ends when no subscription is left that waits
         return await self.describe(key)
 
     def _save(
@@ -134,22 +130,6 @@ class ContentStore:
         )
         row = connection.execute(look).first()
         return None if row is None else Pause(moment(row.paused_at), row.paused_for)
-
-    def _wake(self, connection: sa.Connection, key: Key) -> int:
-        table = subscriptions.c
-        waits = (
-            sa.select(table.id)
-            .where(
-                table.client == key[0],
-                table.content_type == key[1],
-                table.due_at.is_(None),
-                sa.not_(table.pending),
-            )
-            .limit(RESUME_ROWS)
-        )
-        now = dialect.read_now(connection, self._clock)
-        wake = sa.update(subscriptions).where(table.id.in_(waits)).values(due_at=now)
-        return connection.execute(wake).rowcount
 
     def _content(self, row: sa.Row[tuple[object, ...]]) -> Content:
         return Content(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from services.scheduler.store.content_types import Key
+from services.scheduler.plan import Key
 from services.scheduler.store.due import DueSubscription, milliseconds, moment, read_subscriptions
 from services.scheduler.store.tables import content_types, reports, runs, subscriptions
 from shared.contracts import ContentRun

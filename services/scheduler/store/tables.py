@@ -51,7 +51,7 @@ subscriptions = sa.Table(
     sa.Column("period_at", sa.BigInteger),  # the period that is mailed next; NULL while pending
     sa.Column("due_at", sa.BigInteger),  # when it is mailed, or its lease ends; NULL while pending
     sa.Column("token", sa.Text),  # of the scheduler that mails it
-    sa.Index("ix_subscriptions_due_at", "due_at"),
+    sa.Index("ix_subscriptions_due_at", "client", "content_type", "due_at"),
     sa.Index("ix_subscriptions_content_type", "client", "content_type", "id"),
     sa.Index("ix_subscriptions_folded", "folded"),
 )
