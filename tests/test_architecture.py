@@ -53,7 +53,9 @@ PURE_FOLDERS: Mapping[str, Sequence[str]] = {
     "shared/contracts": (),
     "services/classifier": ("__main__", "handlers", "service"),
     "services/ledger": ("__main__", "announcing", "handlers", "service"),
-    "services/scheduler": ("__main__", "handlers", "release", "run_handlers", "service"),
+    "services/scheduler": (
+        *("__main__", "handlers", "release", "rendering", "run_handlers", "service"),
+    ),
     "services/otp": ("__main__", "handlers", "service", "sql", "store"),
     "services/otp/mail": (),
     "services/sender": ("__main__", "handlers", "service", "stops", "store"),

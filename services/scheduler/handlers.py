@@ -4,7 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import orjson
+
 from services.scheduler.confirmation import confirmation
+from services.scheduler.rendering import MailRequest, Renderer, RenderingError
 from services.scheduler.store.content_types import ContentStore
 from services.scheduler.store.later import LaterStore
 from services.scheduler.store.subscriptions import SubscriptionStore
@@ -43,6 +46,8 @@ from shared.errors import Reject
 from shared.links import Links
 from shared.template import MailTemplate, TemplateMistake, VariableMistake
 
+# Each may take half a second and the start of a process; other questions wait behind them.
+MAX_WAITING_RENDERINGS = 4
 _OPT_OUTS = (SuppressionOrigin.UNSUBSCRIBE, SuppressionOrigin.COMPLAINT)
 
 
@@ -54,6 +59,7 @@ class ContentHandlers:
     """
 
     contents: ContentStore
+    renderer: Renderer
 
     async def on_save(self, asked: SaveContentType) -> Sequence[Contract]:
         """Create or replace a content type. Raises Reject for templates that cannot be read."""
@@ -88,10 +94,14 @@ class ContentHandlers:
         content = (await self.contents.find([key])).get(key)
         if content is None:
             return [ContentRendered(id=asked.id)]
-        try:
-            mail = content.render(asked.variables)
-        except VariableMistake as error:
-            return [ContentRendered(id=asked.id, version=content.version, mistake=str(error))]
+        if self.renderer.waiting >= MAX_WAITING_RENDERINGS:
+            return [ContentRendered(id=asked.id, version=content.version, busy=True)]
+        request = MailRequest(content, orjson.dumps(asked.variables).decode())
+        (mail,) = await self.renderer.render([request])
+        if isinstance(mail, VariableMistake):
+            return [ContentRendered(id=asked.id, version=content.version, mistake=str(mail))]
+        if isinstance(mail, RenderingError):
+            raise mail
         return [
             ContentRendered(
                 id=asked.id,

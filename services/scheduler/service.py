@@ -10,6 +10,7 @@ from services.scheduler.config import SchedulerSettings
 from services.scheduler.handlers import ContentHandlers, LaterHandlers, SubscriptionHandlers
 from services.scheduler.newsletters import NewsletterMaker
 from services.scheduler.release import LOOK_SECONDS, LaterReleaser, Releaser, Room
+from services.scheduler.rendering import rendering
 from services.scheduler.run_handlers import RunHandlers, StopRule
 from services.scheduler.store.content_types import ContentStore
 from services.scheduler.store.due import DueStore, Leases
@@ -59,6 +60,7 @@ async def run(settings: SchedulerSettings, stop: asyncio.Event) -> None:
     async with (
         Broker.connect(settings.amqp_url, settings.service) as broker,
         Database.open(settings.service, url, folder, MIGRATIONS) as database,
+        rendering() as renderer,
     ):
         links = Links(settings.scheduler_public_url, Sealer.from_text(settings.link_key))
         spread = timedelta(seconds=settings.scheduler_spread_seconds)
@@ -86,7 +88,7 @@ async def run(settings: SchedulerSettings, stop: asyncio.Event) -> None:
         checks = {"broker": broker.ready, "database": database.ready}
         async with (
             broker.consuming(
-                _questions(ContentHandlers(contents), subscriptions, later, runs),
+                _questions(ContentHandlers(contents, renderer), subscriptions, later, runs),
                 _mails(later),
                 _addresses(subscriptions, runs),
                 drain=settings.drain_seconds,

@@ -19,7 +19,7 @@ from shared.contracts.content import NewsletterId, run_id
 from shared.contracts.fields import ID, MAX_ID_CHARS
 from shared.links import MAX_HOST_CHARS, MAX_URL_CHARS, LinkKind, Links
 from shared.runtime.sealing import Sealer
-from shared.template import MailTemplate, VariableMistake
+from shared.template import VariableMistake
 from tests.scheduler.conftest import LINK_KEY, PUBLIC_URL
 
 PERIOD = datetime(2026, 3, 1, 8, tzinfo=UTC)
@@ -51,8 +51,14 @@ class Press:
 
     def make(self, due: DueSubscription = ANN, html: str = "<p>Hi {{ name }}</p>") -> SendEmail:
         """Return a mail."""
-        template = MailTemplate("News for {{ name }}", None, html)
-        content = Content(due.content_type, None, 1, False, template, has_text=False)  # noqa: FBT003
+        content = Content(
+            due.content_type,
+            *(None, 1),
+            paused=False,
+            subject="News for {{ name }}",
+            html=html,
+            text=None,
+        )
         return NewsletterMaker(self.links, "News <news@shop.example>").make(
             due, content, PERIOD, NOW
         )

@@ -18,6 +18,7 @@ from services.gateway.api.problem import (
     Mistake,
     Problem,
     invalid,
+    overloaded,
 )
 from services.gateway.api.request import REPEATABLE, client_of
 from services.gateway.api.response import AskingViews, ResponseBody, respond
@@ -297,6 +298,8 @@ class ContentTypeViews(AskingViews):
         mail = await self.ask(question, ContentRendered)
         if mail.version is None:
             raise Problem(NO_SUCH_CONTENT_TYPE)
+        if mail.busy:
+            raise overloaded("Too many mails are being made of content types.")
         if mail.mistake is not None:
             raise invalid(pointer, mail.mistake)
         return mail

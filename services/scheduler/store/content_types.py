@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -21,9 +20,6 @@ from shared.contracts import (
 from shared.storage import dialect
 from shared.storage.database import Database, HandlerDatabase
 from shared.storage.dialect import Clock
-from shared.template import MailTemplate
-
-MAX_COMPILED = 500  # content types whose templates are kept compiled
 
 _COLUMNS = tuple(content_types.c)
 _KEY = (content_types.c.client, content_types.c.name)
@@ -43,7 +39,6 @@ class ContentStore:
     def __init__(self, database: Database, clock: Clock = dialect.now) -> None:
         self._database = HandlerDatabase(database, "the content types")
         self._clock = clock
-        self._compiled = lru_cache(maxsize=MAX_COMPILED)(MailTemplate)
 
     async def save(self, asked: SaveContentType) -> tuple[ContentResult, ContentType | None]:
         """Create a content type, or replace one; the same templates again change nothing."""
@@ -75,7 +70,7 @@ class ContentStore:
         wanted = sorted(keys)
         look = sa.select(*_COLUMNS).where(sa.tuple_(*_KEY).in_(wanted))
         rows = await self._database.read(lambda c: c.execute(look).all())
-        return {(row.client, row.name): self._content(row) for row in rows}
+        return {(row.client, row.name): _content(row) for row in rows}
 
     async def pause(self, key: Key, reason: str, email_id: str) -> Pause | None:
         """Send no mail of a content type from now on, because of a report on a mail.
@@ -131,15 +126,17 @@ class ContentStore:
         row = connection.execute(look).first()
         return None if row is None else Pause(moment(row.paused_at), row.paused_for)
 
-    def _content(self, row: sa.Row[tuple[object, ...]]) -> Content:
-        return Content(
-            name=row.name,
-            title=row.title,
-            version=row.version,
-            paused=row.paused_at is not None,
-            template=self._compiled(row.subject, row.text, row.html),
-            has_text=row.text is not None,
-        )
+
+def _content(row: sa.Row[tuple[object, ...]]) -> Content:
+    return Content(
+        name=row.name,
+        title=row.title,
+        version=row.version,
+        paused=row.paused_at is not None,
+        subject=row.subject,
+        html=row.html,
+        text=row.text,
+    )
 
 
 def _find(connection: sa.Connection, key: Key, *, lock: bool = False) -> ContentType | None:

@@ -257,8 +257,9 @@ def rendered(question: RenderContent) -> Sequence[Contract]:
     if "name" not in question.variables:
         return [ContentRendered(id=question.id, version=1, mistake="name is missing")]
     name = question.variables["name"]
-    texts = {"subject": f"Welcome {name}", "html": f"<p>{name}</p>", "text": f"{name}"}
-    return [ContentRendered(id=question.id, version=1, **texts)]
+    html = f"<p>{name}</p>"
+    subject = f"Welcome {name}"
+    return [ContentRendered(id=question.id, version=1, subject=subject, html=html, text=f"{name}")]
 
 
 async def test_a_message_of_a_stored_template(api: ApiClient, vhost: str) -> None:
