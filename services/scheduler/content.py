@@ -5,8 +5,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import css_inline
+import orjson
 import turbohtml
 
+from shared.links import UNSUBSCRIBE_VARIABLE
 from shared.template import (
     MAX_RENDERED_CHARS,
     MailTemplate,
@@ -57,6 +59,21 @@ class Content(NamedTuple):
         if unsubscribe_url and unsubscribe_url not in (text or ""):
             text = f"{text}\n\n{label}: {unsubscribe_url}\n"
         return RenderedMail(mail.subject, text, html)
+
+
+class MailRequest(NamedTuple):
+    """The parts of a mail that is to be made; `variables` is JSON."""
+
+    content: Content
+    variables: str
+    unsubscribe_url: str | None = None
+    locale: str | None = None
+
+    def make(self) -> RenderedMail:
+        """Return the mail. Raises VariableMistake."""
+        own = {} if self.unsubscribe_url is None else {UNSUBSCRIBE_VARIABLE: self.unsubscribe_url}
+        variables = orjson.loads(self.variables) | own
+        return self.content.render(variables, self.unsubscribe_url, self.locale)
 
 
 def _styled(html: str) -> str:

@@ -7,7 +7,8 @@ from datetime import datetime
 import orjson
 
 from services.scheduler.confirmation import confirmation
-from services.scheduler.rendering import MailRequest, Renderer, RenderingError
+from services.scheduler.content import MailRequest
+from services.scheduler.rendering import Renderer, RenderingError
 from services.scheduler.store.content_types import ContentStore
 from services.scheduler.store.later import LaterStore
 from services.scheduler.store.subscriptions import SubscriptionStore

@@ -6,21 +6,19 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
-import orjson
-
-from services.scheduler.content import Content
+from services.scheduler.content import Content, MailRequest
 from services.scheduler.store.due import DueSubscription
 from shared.contracts import Category, SendEmail, header
 from shared.contracts.content import NewsletterId, run_id
 from shared.contracts.fields import Tag
 from shared.links import (
     MAX_LABEL_CHARS,
-    UNSUBSCRIBE_VARIABLE,
     LinkedSubscription,
     LinkKind,
     Links,
     link_end,
 )
+from shared.template import RenderedMail
 
 CONTENT_TYPE = "content_type"  # an entry of a newsletter's metadata, with the name
 DIGEST_CHARS = 12  # of a name that is no label
@@ -34,22 +32,33 @@ _NEWSLETTER = SendEmail(
 )
 
 
+class Newsletter(NamedTuple):
+    """A newsletter whose content is still to be made, by `request`."""
+
+    due: DueSubscription
+    period: datetime
+    at: datetime
+    link: str
+    request: MailRequest
+
+
 class NewsletterMaker(NamedTuple):
     """Makes newsletters with links; `sender` is their From, the sender's default if None."""
 
     links: Links
     sender: str | None
 
-    def make(
+    def begin(
         self, due: DueSubscription, content: Content, period: datetime, now: datetime
-    ) -> SendEmail:
-        """Return the mail of a period: the same id each time it is made.
-
-        Raises VariableMistake if the subscription's variables do not fit the templates.
-        """
+    ) -> Newsletter:
+        """Return the newsletter of a period."""
         link = self._link(due, now)
-        variables = orjson.loads(due.variables) | {UNSUBSCRIBE_VARIABLE: link}
-        mail = content.render(variables, link, due.locale)
+        request = MailRequest(content, due.variables, link, due.locale)
+        return Newsletter(due, period, now, link, request)
+
+    def finish(self, newsletter: Newsletter, mail: RenderedMail) -> SendEmail:
+        """Return a newsletter with its content: the same id each time it is made."""
+        due, period, now, link, _ = newsletter
         own = {
             "id": str(NewsletterId(due.id, period)),
             "client": due.client or None,

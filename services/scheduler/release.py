@@ -1,11 +1,11 @@
 """The newsletters that are due: taken from the store, made, published, and moved on."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from typing import NamedTuple
 from uuid import NAMESPACE_OID, uuid5
 
@@ -14,20 +14,21 @@ from pydantic import ValidationError
 
 from services.scheduler import metrics
 from services.scheduler.content import Content
-from services.scheduler.newsletters import NewsletterMaker
-from services.scheduler.plan import Key, Plan, delay, due_at, plan, shares
+from services.scheduler.newsletters import Newsletter, NewsletterMaker
+from services.scheduler.plan import Key, delay, due_at, plan, shares
+from services.scheduler.rendering import Rendered, RenderMails
 from services.scheduler.store.due import FAR, DueStore, DueSubscription, Step, Taken
 from services.scheduler.store.later import DueMail, LaterStore
 from shared.contracts import Category, Contract, EmailCancelled, SendEmail
 from shared.errors import Unavailable
-from shared.template import VariableMistake
+from shared.template import RenderedMail, VariableMistake
 from shared.topology import shard_of, shard_queues
 
 WORKERS = 2  # one waits for database or broker while the other makes mails
 LOOK_SECONDS = 0.5  # between two looks for what is due
 MAX_MAILS_TAKEN = 16  # for later, each with its attachments in memory
 MAX_TAKEN = 500  # subscriptions at a time
-MAX_MADE = 50  # mails between two turns of the event loop
+MAX_MADE = 20  # mails that are asked for at once
 MAX_MADE_CHARS = 8 << 20  # of the mails in memory
 
 PublishAll = Callable[[Sequence[Contract]], Awaitable[Mapping[str, Unavailable]]]
@@ -69,6 +70,14 @@ class _Made(NamedTuple):
         return 0 if self.mail is None else len(self.mail.html or "") + len(self.mail.text or "")
 
 
+class _Planned(NamedTuple):
+    """The newsletter that a subscription is sent, if any, and the period that follows."""
+
+    subscription: DueSubscription
+    newsletter: Newsletter | None
+    following: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Releaser:
     """Mails the due subscriptions, at most `rate` a second, those of all clients in turn.
@@ -82,6 +91,7 @@ class Releaser:
     find_contents: FindContents
     publish_all: PublishAll
     maker: NewsletterMaker
+    render: RenderMails
     room: Room
     spread: timedelta
     rate: float
@@ -156,14 +166,10 @@ class Releaser:
         """Make mails until they are as many as may be in memory, or none is left."""
         made: list[_Made] = []
         size = 0
-        for number, each in enumerate(left, 1):
-            if number % MAX_MADE == 0:
-                await asyncio.sleep(0)
-            if (one := self._make(each, contents.get(each.key), now)) is not None:
-                made.append(one)
-                size += one.size
-            if size > MAX_MADE_CHARS:
-                break
+        while size <= MAX_MADE_CHARS and (part := [*islice(left, MAX_MADE)]):
+            some = await self._make([(each, contents.get(each.key)) for each in part], now)
+            made += some
+            size += sum(each.size for each in some)
         return made
 
     async def _publish(self, token: str, made: Sequence[_Made]) -> bool:
@@ -188,21 +194,54 @@ class Releaser:
         )
         return not failures
 
-    def _make(self, due: DueSubscription, content: Content | None, now: datetime) -> _Made | None:
-        """Return what a subscription is sent now; None for one that is tried again after its lease.
+    async def _make(
+        self, taken: Iterable[tuple[DueSubscription, Content | None]], now: datetime
+    ) -> Sequence[_Made]:
+        """Return what subscriptions are sent now, but for those that are tried after their lease.
 
-        No subscription stops the others of its batch, whatever is wrong with it.
+        No subscription stops the others, whatever is wrong with it.
         """
+        planned = [*filter(None, (self._plan(*each, now) for each in taken))]
+        wanted = [each.newsletter.request for each in planned if each.newsletter]
+        rendered = iter(await self.render(wanted) if wanted else ())
+        made = (self._finish(each, next(rendered) if each.newsletter else None) for each in planned)
+        return [*filter(None, made)]
+
+    def _plan(
+        self, due: DueSubscription, content: Content | None, now: datetime
+    ) -> _Planned | None:
+        """Return the newsletter of a subscription, if it is sent one now, and its next period."""
         if content is None or content.paused:  # since it was taken
-            return _Made(self._stay(due), None)
+            return _Planned(due, None, due.period)
         try:
-            planned = plan(due.recurrence, due.missed, due.period, now - delay(due.id, self.spread))
-            mail = self._mail(due, content, planned, now)
+            period, following = plan(
+                due.recurrence, due.missed, due.period, now - delay(due.id, self.spread)
+            )
         except Exception:
             metrics.RELEASED.labels("failed").inc()
-            logger.exception("a newsletter could not be made", subscription=due.id)
+            logger.exception("a newsletter could not be planned", subscription=due.id)
             return None
-        return _Made(self._step(due, planned.mailed if mail else None, planned.following), mail)
+        if period is None:
+            metrics.RELEASED.labels("skipped").inc()
+            return _Planned(due, None, following)
+        return _Planned(due, self.maker.begin(due, content, period, now), following)
+
+    def _finish(self, planned: _Planned, rendered: Rendered | None) -> _Made | None:
+        due, newsletter, following = planned
+        if newsletter is None or rendered is None:
+            return _Made(self._step(due, None, following), None)
+        if isinstance(rendered, RenderedMail):
+            mail = self.maker.finish(newsletter, rendered)
+            return _Made(self._step(due, newsletter.period, following), mail)
+        reason = str(rendered)
+        if isinstance(rendered, VariableMistake):
+            # The content type has a newer version than the variables: the next period may fit.
+            metrics.RELEASED.labels("unfit").inc()
+            logger.warning("variables do not fit", subscription=due.id, reason=reason)
+            return _Made(self._step(due, None, following), None)
+        metrics.RELEASED.labels("failed").inc()
+        logger.warning("a newsletter could not be made", subscription=due.id, reason=reason)
+        return None
 
     def _stay(self, due: DueSubscription) -> Step:
         """Return the step of a subscription whose period is still to be mailed."""
@@ -210,20 +249,6 @@ class Releaser:
 
     def _step(self, due: DueSubscription, mailed: datetime | None, following: datetime) -> Step:
         return Step(due, mailed, following, due_at(due.id, following, self.spread))
-
-    def _mail(
-        self, due: DueSubscription, content: Content, planned: Plan, now: datetime
-    ) -> SendEmail | None:
-        if planned.mailed is None:
-            metrics.RELEASED.labels("skipped").inc()
-            return None
-        try:
-            return self.maker.make(due, content, planned.mailed, now)
-        except VariableMistake as error:
-            # The content type has a newer version than the variables: the next period may fit.
-            metrics.RELEASED.labels("unfit").inc()
-            logger.warning("variables do not fit", subscription=due.id, reason=str(error))
-            return None
 
 
 @dataclass(frozen=True, slots=True)

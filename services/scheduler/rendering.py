@@ -10,30 +10,24 @@ import resource
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, BinaryIO, NamedTuple, cast
+from itertools import takewhile
+from typing import Any, BinaryIO, cast
 
 import orjson
 
-from services.scheduler.content import Content
-from shared.links import UNSUBSCRIBE_VARIABLE
+from services.scheduler.content import Content, MailRequest
 from shared.template import RenderedMail, VariableMistake
 
-MAX_MAIL_SECONDS = 0.5  # of a processor, for one mail
+MAX_MAIL_SECONDS = 0.25  # of a processor, for one mail
 MAX_MEMORY_BYTES = 1 << 30
+MAX_STRIKES = 3  # mails of one version of a content type that take too much
+MAX_STRUCK = 1000  # content types
 MAX_LINE_BYTES = 32 << 20  # of the pipe: far longer than a mail in JSON
 # By the limit of time, and by libraries that find no memory or recurse too deeply.
 _ENDS = {-signal.SIGPROF, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS}
-
-
-class MailRequest(NamedTuple):
-    """The parts of a mail that is to be made; `variables` is JSON."""
-
-    content: Content
-    variables: str
-    unsubscribe_url: str | None = None
-    locale: str | None = None
 
 
 class RenderingError(Exception):
@@ -41,12 +35,18 @@ class RenderingError(Exception):
 
 
 Rendered = RenderedMail | VariableMistake | RenderingError
+RenderMails = Callable[[Sequence[MailRequest]], Awaitable[Sequence[Rendered]]]
 
 
 class Renderer:
-    """The process that makes mails, started when it is needed and whenever it has ended."""
+    """The process that makes mails, started when it is needed and whenever it has ended.
+
+    Of a content type whose mails end it again and again no more mails are made, until it has a new
+    version: those of all others would wait for it.
+    """
 
     def __init__(self) -> None:
+        self._strikes = Counter[Content]()
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._process: Process | None = None
@@ -81,11 +81,16 @@ class Renderer:
         made = list[Rendered]()
         try:
             while len(made) < len(requests):
-                made += await self._render(requests[len(made) :])
+                left = requests[len(made) :]
+                part = [*takewhile(self._is_wanted, left)]
+                made += await self._render(part) if part else [_too_much()]
         except BaseException:
             await self.close()
             raise
         return made
+
+    def _is_wanted(self, request: MailRequest) -> bool:
+        return self._strikes[request.content] < MAX_STRIKES
 
     async def _render(self, requests: Sequence[MailRequest]) -> Sequence[Rendered]:
         """Return the mails up to the one at which the process ends, at least one."""
@@ -96,16 +101,19 @@ class Renderer:
         for _ in requests:
             line = await output.readline()
             if not line.endswith(b"\n"):
-                return [*made, await self._ended(process)]
+                return [*made, await self._ended(process, requests[len(made)].content)]
             made.append(_decoded(line))
         return made
 
-    async def _ended(self, process: Process) -> Rendered:
+    async def _ended(self, process: Process, content: Content) -> Rendered:
         self._process = None
         code = await process.wait()
-        if code in _ENDS:
-            return VariableMistake("the mail takes too long or too much memory to be made")
-        return RenderingError(f"the process that makes mails ended with {code}")
+        if code not in _ENDS:
+            return RenderingError(f"the process that makes mails ended with {code}")
+        if len(self._strikes) >= MAX_STRUCK:
+            self._strikes.clear()
+        self._strikes[content] += 1
+        return _too_much()
 
     async def _started(self) -> Process:
         if self._process is None or self._process.returncode is not None:
@@ -128,6 +136,10 @@ async def rendering() -> AsyncIterator[Renderer]:
         yield renderer
     finally:
         await renderer.close()
+
+
+def _too_much() -> VariableMistake:
+    return VariableMistake("the mail takes too long or too much memory to be made")
 
 
 def _encoded(requests: Sequence[MailRequest]) -> bytes:
@@ -158,15 +170,13 @@ def answers(lines: BinaryIO) -> Iterator[dict[str, Any]]:
 
 
 def _answer(asked: MailRequest) -> dict[str, Any]:
-    link = {} if asked.unsubscribe_url is None else {UNSUBSCRIBE_VARIABLE: asked.unsubscribe_url}
     signal.setitimer(signal.ITIMER_PROF, MAX_MAIL_SECONDS)
     try:
-        variables = orjson.loads(asked.variables) | link
-        mail = asked.content.render(variables, asked.unsubscribe_url, asked.locale)
+        mail = asked.make()
     except VariableMistake as error:
         return {"mistake": str(error)}
     except MemoryError:
-        return {"mistake": "the mail takes too much memory to be made"}
+        return {"mistake": str(_too_much())}
     except Exception as error:  # noqa: BLE001 -- the next mail may be right
         return {"error": type(error).__name__}
     finally:

@@ -9,6 +9,7 @@ from services.scheduler.content import Content
 from services.scheduler.handlers import SubscriptionHandlers
 from services.scheduler.newsletters import CONTENT_TYPE, NewsletterMaker
 from services.scheduler.plan import Key
+from services.scheduler.rendering import RenderMails
 from services.scheduler.store.content_types import ContentStore
 from services.scheduler.store.runs import COMPLAINT, UNKNOWN_MAILBOX, RunCounts, RunStore
 from shared.contracts import (
@@ -25,7 +26,7 @@ from shared.contracts import (
     SuppressionOrigin,
 )
 from shared.contracts.content import NewsletterId, run_id
-from shared.template import VariableMistake
+from shared.template import RenderedMail
 
 
 class StopRule(NamedTuple):
@@ -62,6 +63,7 @@ class RunHandlers:
     contents: ContentStore
     subscriptions: SubscriptionHandlers
     maker: NewsletterMaker
+    render: RenderMails
     rule: StopRule
     now: Callable[[], datetime]
 
@@ -111,15 +113,18 @@ class RunHandlers:
         self, key: Key, content: Content, wanted: dict[str, NewsletterId]
     ) -> dict[str, SendEmail]:
         """Return the mails by the ids of those that they repeat."""
+        begun = [
+            self.maker.begin(due, content, wanted[due.id].period, self.now())
+            for due in await self.runs.subscriptions(key, [*wanted])
+        ]
         mails = {}
-        for due in await self.runs.subscriptions(key, [*wanted]):
-            newsletter = wanted[due.id]
-            try:
-                mail = self.maker.make(due, content, newsletter.period, self.now())
-            except VariableMistake:
-                continue  # of a newer version of the content type
-            again = {"id": str(newsletter.again())}
-            mails[str(newsletter)] = mail.model_copy(update=again)
+        made = await self.render([each.request for each in begun])
+        for each, rendered in zip(begun, made, strict=True):
+            if isinstance(rendered, RenderedMail):  # else a newer version has other variables
+                newsletter = wanted[each.due.id]
+                again = {"id": str(newsletter.again())}
+                mail = self.maker.finish(each, rendered)
+                mails[str(newsletter)] = mail.model_copy(update=again)
         return mails
 
     async def _report(self, key: Key, newsletter: NewsletterId, kind: str) -> Sequence[Contract]:

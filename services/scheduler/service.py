@@ -60,7 +60,8 @@ async def run(settings: SchedulerSettings, stop: asyncio.Event) -> None:
     async with (
         Broker.connect(settings.amqp_url, settings.service) as broker,
         Database.open(settings.service, url, folder, MIGRATIONS) as database,
-        rendering() as renderer,
+        rendering() as previews,
+        rendering() as newsletters,
     ):
         links = Links(settings.scheduler_public_url, Sealer.from_text(settings.link_key))
         spread = timedelta(seconds=settings.scheduler_spread_seconds)
@@ -74,12 +75,15 @@ async def run(settings: SchedulerSettings, stop: asyncio.Event) -> None:
         maker = NewsletterMaker(links, settings.scheduler_from)
         run_store = RunStore(database)
         rule = StopRule(settings.scheduler_stop_share, settings.scheduler_stop_count)
-        runs = RunHandlers(run_store, contents, subscriptions, maker, rule, _utc_now)
+        runs = RunHandlers(
+            run_store, contents, subscriptions, maker, newsletters.render, rule, _utc_now
+        )
         releaser = Releaser(
             DueStore(database, leases),
             contents.find,
             broker.publish_all,
             maker,
+            newsletters.render,
             Room(broker.count_waiting, settings.scheduler_max_waiting),
             spread,
             settings.scheduler_rate,
@@ -88,7 +92,7 @@ async def run(settings: SchedulerSettings, stop: asyncio.Event) -> None:
         checks = {"broker": broker.ready, "database": database.ready}
         async with (
             broker.consuming(
-                _questions(ContentHandlers(contents, renderer), subscriptions, later, runs),
+                _questions(ContentHandlers(contents, previews), subscriptions, later, runs),
                 _mails(later),
                 _addresses(subscriptions, runs),
                 drain=settings.drain_seconds,

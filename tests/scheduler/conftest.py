@@ -1,6 +1,6 @@
 """A running scheduler with its broker and database."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -12,10 +12,13 @@ import pytest
 
 from services.scheduler import service
 from services.scheduler.config import SchedulerSettings
+from services.scheduler.content import MailRequest
+from services.scheduler.rendering import Rendered, RenderingError
 from shared import topology
 from shared.broker import Broker
 from shared.contracts import Answer, Contract, Question, SendEmail, decode
 from shared.rabbitmq import declare
+from shared.template import VariableMistake
 from tests.serving import serving
 from tests.tap import Tap, tapped
 
@@ -82,6 +85,19 @@ async def scheduler(vhost: str, tmp_path: Path) -> AsyncIterator[Scheduled]:
     """Run a scheduler on SQLite."""
     async with scheduled(vhost, tmp_path) as world, running(world.settings):
         yield world
+
+
+async def rendered_here(requests: Sequence[MailRequest]) -> Sequence[Rendered]:
+    """Make mails without a process of their own."""
+    made = list[Rendered]()
+    for each in requests:
+        try:
+            made.append(each.make())
+        except VariableMistake as error:
+            made.append(error)
+        except ValueError as error:
+            made.append(RenderingError(type(error).__name__))
+    return made
 
 
 def soon() -> datetime:

@@ -59,9 +59,9 @@ class Press:
             html=html,
             text=None,
         )
-        return NewsletterMaker(self.links, "News <news@shop.example>").make(
-            due, content, PERIOD, NOW
-        )
+        maker = NewsletterMaker(self.links, "News <news@shop.example>")
+        begun = maker.begin(due, content, PERIOD, NOW)
+        return maker.finish(begun, begun.request.make())
 
 
 def test_the_fields_of_a_newsletter() -> None:

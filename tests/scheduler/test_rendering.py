@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from services.scheduler.content import Content
-from services.scheduler.rendering import MailRequest, Renderer, RenderingError, rendering
+from services.scheduler.content import Content, MailRequest
+from services.scheduler.rendering import MAX_STRIKES, Renderer, RenderingError, rendering
 from shared.template import RenderedMail, VariableMistake
 from tests.waiting import until
 
@@ -70,6 +70,17 @@ async def test_a_mail_that_takes_too_much_is_given_up(renderer: Renderer, bad: C
 
     assert (before, after) == ("Hi Ann", "Hi Ann")
     assert slow == "the mail takes too long or too much memory to be made"
+
+
+async def test_a_content_type_that_always_takes_too_much(renderer: Renderer) -> None:
+    """Its mails are given up at once in the end, so that those of others do not wait for it."""
+    await made(renderer, GOOD, *[STYLED] * MAX_STRIKES, GOOD)
+    process = await pid(renderer)
+    answers = await made(renderer, GOOD, *[STYLED] * 100, GOOD)
+
+    assert answers[0] == answers[-1] == "Hi Ann"
+    assert len({*answers}) == 2
+    assert await pid(renderer) == process
 
 
 async def test_other_work_goes_on_meanwhile(renderer: Renderer) -> None:

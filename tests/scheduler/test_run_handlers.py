@@ -37,7 +37,7 @@ from shared.links import Links
 from shared.runtime.sealing import Sealer
 from tests.clock import Clock
 from tests.databases import Opener
-from tests.scheduler.conftest import LINK_KEY, PUBLIC_URL
+from tests.scheduler.conftest import LINK_KEY, PUBLIC_URL, rendered_here
 
 NEWS = ("shop", "news")
 RULE = StopRule(share=0.1, mails=10)
@@ -58,7 +58,7 @@ class World:
         handlers = SubscriptionHandlers(subscriptions, contents, links, None, _now)
         self.contents, self.subscriptions, self.runs, self.due = contents, subscriptions, runs, due
         self.handlers = RunHandlers(
-            runs, contents, handlers, NewsletterMaker(links, None), RULE, _now
+            runs, contents, handlers, NewsletterMaker(links, None), rendered_here, RULE, _now
         )
 
     async def run(self, count: int) -> Sequence[NewsletterId]:
