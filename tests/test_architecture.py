@@ -74,7 +74,7 @@ EDGE_FOLDERS: Mapping[str, Sequence[str]] = {
     "services/classifier/store": (),
     "services/ledger/store": (),
     "services/scheduler/store": (),
-    "services/gateway/api": ("body", "openapi", "problem"),
+    "services/gateway/api": ("body", "link_texts", "openapi", "problem"),
     "services/sender/smtp": ("circuit_breaker", "relay"),
 }
 NOT_IN_PURE = (
