@@ -6,7 +6,19 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
-from benchmarks import accept, arrive, bench, codes, domains, drain, ledger, mail, schedule, sending
+from benchmarks import (
+    accept,
+    arrive,
+    bench,
+    codes,
+    domains,
+    drain,
+    ledger,
+    mail,
+    schedule,
+    senders,
+    sending,
+)
 from benchmarks.bench import DATABASES, Bench, BenchError, BenchPlan
 from ops.broker import BrokerError
 from shared.errors import Unavailable
@@ -17,7 +29,7 @@ Lines = Callable[[Bench, BenchPlan], AsyncIterator[str]]
 MEASUREMENTS: Mapping[str, Sequence[Lines]] = {
     "cost": [sending.cost_lines],
     "knee": [sending.knee_lines],
-    "drain": [drain.lines],
+    "drain": [drain.lines, senders.lines],
     "share": [drain.share_lines],
     "memory": [drain.memory_lines],
     "accept": [accept.lines],

@@ -74,6 +74,7 @@ class BenchPlan:
     known: int = 1_000_000
     due: int = 20_000
     databases: Sequence[str] = DATABASES
+    length: int = 1  # of the mails: how many times the usual text
 
 
 @dataclass(frozen=True, slots=True)

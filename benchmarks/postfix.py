@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import mail
-from benchmarks.bench import Bench, BenchError
+from benchmarks.bench import Bench, BenchError, BenchPlan
 from benchmarks.sink import Sink
 from ops import ports
 from shared.contracts import address
@@ -141,18 +141,18 @@ async def serving(
         yield postfix, process
 
 
-async def relayed(bench: Bench, served: Sink, count: int) -> float:
+async def relayed(bench: Bench, served: Sink, plan: BenchPlan) -> float:
     """Return how many mails a second of the same size are accepted and passed on.
 
     A mail is on the disk before it is accepted. `smtp-source` of the same package gives them in,
     over as many connections as Postfix itself uses. Raises BenchError, OSError.
     """
-    size, expected = len(mail.ready_made()), served.count() + count
+    size, expected = len(mail.ready_made(plan.length)), served.count() + plan.count
     relayhost = {"relayhost": f"[127.0.0.1]:{served.port}"}
     async with serving(bench, relayhost) as (postfix, process):
         source = [str(COMMANDS / "smtp-source"), "-d", "-N", "-s", str(_CONNECTIONS)]
         envelope = ["-f", address.bare_address(mail.SENDER), "-t", mail.recipient(0)]
-        load = ["-m", str(count), "-l", str(size), f"127.0.0.1:{postfix.port}"]
+        load = ["-m", str(plan.count), "-l", str(size), f"127.0.0.1:{postfix.port}"]
         async with bench.running("smtp-source", [*source, *envelope, *load], {}):
             rate = await served.reach(expected, process)
     served.expect(expected)

@@ -84,14 +84,23 @@ async def test_all_mails_of_a_drain_are_counted(bench: Bench) -> None:
     assert all(rate > 0 for each in series for rate in each.rates)
 
 
+@pytest.mark.journey
+async def test_long_mails_are_drained(bench: Bench) -> None:
+    """Long mails are drained as well."""
+    async with sink.serving(bench, sink.own()) as served:
+        drained = await drain.drained(bench, served, BenchPlan(count=6, length=drain.LARGE_LENGTH))
+
+    assert drained.rate > 0
+
+
 @pytest.mark.rabbit
 @pytest.mark.journey
 async def test_all_have_the_same_mails_in_turns(bench: Bench) -> None:
     """Sender, rival and loop each send as many mails as the plan has, again and again."""
     seen = []
 
-    async def rival(served: Sink, count: int) -> float:
-        seen.append((served.count(), count))
+    async def rival(served: Sink, plan: BenchPlan) -> float:
+        seen.append((served.count(), plan.count))
         return 7.0
 
     async with sink.serving(bench, sink.own()) as served:
