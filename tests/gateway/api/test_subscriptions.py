@@ -253,6 +253,8 @@ NO_CRON = "must be @hourly, @daily, @weekly, @monthly, or a cron expression of f
         ({"frequency": "0 0 30 2 *", "at": None}, "#/frequency", "or cron: Bad day-of-month"),
         ({"timezone": "Mars/Olympus"}, "#/timezone", "time zone of the IANA"),
         ({"timezone": "../UTC"}, "#/timezone", "time zone of the IANA"),
+        ({"timezone": "localtime"}, "#/timezone", "time zone of the IANA"),
+        ({"timezone": "right/UTC"}, "#/timezone", "time zone of the IANA"),
         ({"timezone": ""}, "#/timezone", "time zone of the IANA"),
         ({"at": "25:00"}, "#/at", "must be a time such as 08:30"),
         ({"at": "31 08:30"}, "#", "must have no such day with @weekly"),
