@@ -46,10 +46,13 @@ class SchedulerSettings(Settings):
         0.1,
         gt=0,
         le=1,
-        description="The share of unknown mailboxes or complaints that pauses a content type",
+        description="The share of unknown mailboxes that pauses a content type",
+    )
+    scheduler_stop_complaints: float = Field(
+        0.01, gt=0, le=1, description="The share of complaints that does"
     )
     scheduler_stop_count: int = Field(
-        100, ge=1, description="Mails of a run before that share counts"
+        100, ge=1, description="Mails of a run, or of a day, before these shares count"
     )
     scheduler_run_days: int = Field(
         90, ge=1, le=3660, description="How long a run is listed after its mails were due"

@@ -5,13 +5,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+import structlog
+
+from services.scheduler import metrics
 from services.scheduler.content import Content
 from services.scheduler.handlers import SubscriptionHandlers
 from services.scheduler.newsletters import CONTENT_TYPE, NewsletterMaker
 from services.scheduler.plan import Key
 from services.scheduler.rendering import RenderMails
 from services.scheduler.store.content_types import ContentStore
-from services.scheduler.store.runs import COMPLAINT, UNKNOWN_MAILBOX, RunCounts, RunStore
+from services.scheduler.store.runs import (
+    COMPLAINT,
+    UNKNOWN_MAILBOX,
+    ReportCounts,
+    RunCounts,
+    RunStore,
+)
 from shared.contracts import (
     ContentTypePaused,
     Contract,
@@ -30,25 +39,33 @@ from shared.template import RenderedMail
 
 
 class StopRule(NamedTuple):
-    """Pauses a content type when, of at least `mails` of a run, more than `share` were reported.
+    """Pauses a content type when, of at least `mails` mails, more than a share were reported.
 
-    Those of before its last resumption count no more.
+    The mails are those of a run, or of all runs of a day: where each subscription has a time of its
+    own, a run has few. Those of before its last resumption count no more.
     """
 
-    share: float
+    unknown_share: float
+    complaint_share: float
     mails: int
 
-    def reason(self, counts: RunCounts) -> str | None:
+    def reason(self, report: ReportCounts) -> str | None:
         """Return in words why a content type is paused, None if it is not."""
+        return self._reason(report.run, "a run") or self._reason(report.day, "a day")
+
+    def _reason(self, counts: RunCounts, whose: str) -> str | None:
         if counts.published < self.mails:
             return None
-        for number, what in (
-            (counts.unknown_mailboxes, "went to mailboxes that do not exist"),
-            (counts.complaints, "were reported as spam"),
+        for number, share, what in (
+            (counts.unknown_mailboxes, self.unknown_share, "went to mailboxes that do not exist"),
+            (counts.complaints, self.complaint_share, "were reported as spam"),
         ):
-            if number > self.share * counts.published:
-                return f"{number} of the {counts.published} mails of a run {what}"
+            if number > share * counts.published:
+                return f"{number} of the {counts.published} mails of {whose} {what}"
         return None
+
+
+logger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +151,9 @@ class RunHandlers:
         if not pause:
             return ()
         client, name = key
+        # Also logged and counted: nobody may be listening to the event.
+        logger.warning("a content type is paused", client=client, name=name, reason=pause.reason)
+        metrics.PAUSED.inc()
         identifier = f"{newsletter}.paused"
         return [
             ContentTypePaused(

@@ -74,7 +74,11 @@ async def run(settings: SchedulerSettings, stop: asyncio.Event) -> None:
         later = LaterHandlers(mails)
         maker = NewsletterMaker(links, settings.scheduler_from)
         run_store = RunStore(database)
-        rule = StopRule(settings.scheduler_stop_share, settings.scheduler_stop_count)
+        rule = StopRule(
+            settings.scheduler_stop_share,
+            settings.scheduler_stop_complaints,
+            settings.scheduler_stop_count,
+        )
         runs = RunHandlers(
             run_store, contents, subscriptions, maker, newsletters.render, rule, _utc_now
         )

@@ -12,7 +12,7 @@ from services.scheduler.run_handlers import RunHandlers, StopRule
 from services.scheduler.service import MIGRATIONS
 from services.scheduler.store.content_types import ContentStore
 from services.scheduler.store.due import DueStore, DueSubscription, Leases, Step, moment
-from services.scheduler.store.runs import UNKNOWN_MAILBOX, RunCounts, RunStore
+from services.scheduler.store.runs import UNKNOWN_MAILBOX, ReportCounts, RunCounts, RunStore
 from services.scheduler.store.subscriptions import SubscriptionStore
 from shared.contracts import (
     Category,
@@ -40,7 +40,7 @@ from tests.databases import Opener
 from tests.scheduler.conftest import LINK_KEY, PUBLIC_URL, rendered_here
 
 NEWS = ("shop", "news")
-RULE = StopRule(share=0.1, mails=10)
+RULE = StopRule(unknown_share=0.1, complaint_share=0.1, mails=10)
 DAY_SECONDS = 86_400.0
 
 
@@ -173,7 +173,7 @@ async def test_a_report_counts_once(worlds: Sequence[World]) -> None:
         worlds[0].runs.report(NEWS, mail.again(), UNKNOWN_MAILBOX),
     )
 
-    assert set(counts) == {RunCounts(1, 1, 0)}
+    assert set(counts) == {ReportCounts(RunCounts(1, 1, 0), RunCounts(1, 1, 0))}
     unknown = await worlds[0].runs.report(("shop", "other"), mail, UNKNOWN_MAILBOX)
     assert unknown is None
 
@@ -190,7 +190,7 @@ async def test_a_report_may_be_first(world: World) -> None:
     early = await world.runs.report(NEWS, NewsletterId(due.id, due.period), UNKNOWN_MAILBOX)
     await world.due.move(taken.token, [world.step(due)])
 
-    assert early == RunCounts(0, 1, 0)
+    assert early == ReportCounts(RunCounts(0, 1, 0), RunCounts(0, 1, 0))
     [run], _ = await world.runs.page(NEWS, None, 10)
     assert (run.published, run.unknown_mailboxes) == (1, 1)
 
@@ -213,6 +213,41 @@ async def test_bounces_pause_once(worlds: Sequence[World]) -> None:
     assert paused.reason == "3 of the 20 mails of a run went to mailboxes that do not exist"
     assert await worlds[1].paused_for() == paused.reason
     assert again == [paused]
+
+
+async def test_small_runs_of_a_day_count_together(world: World) -> None:
+    """Where each subscription has a time of its own, the bounces of all of them pause it."""
+    for hour in range(12):
+        await world.subscriptions.subscribe(
+            Subscribe(
+                id="q",
+                client="shop",
+                email=f"{hour}@example.org",
+                content_type="news",
+                frequency="@daily",
+                at=f"{hour:02}:00",
+            )
+        )
+    mails = sorted(await world.mailed(12), key=lambda each: each.period)
+    events = [await world.handlers.on_bounced(bounce(each)) for each in mails[-2:]]
+
+    assert len({each.period for each in mails}) == 12
+    assert [len(each) for each in events] == [0, 1]
+    assert (
+        await world.paused_for() == "2 of the 12 mails of a day went to mailboxes that do not exist"
+    )
+
+
+def test_complaints_have_a_share_of_their_own() -> None:
+    """Readers report few mails as spam, so that fewer of them pause a content type."""
+    rule = StopRule(unknown_share=0.1, complaint_share=0.01, mails=100)
+    some, none = RunCounts(100, 2, 0), RunCounts(0, 0, 0)
+
+    assert rule.reason(ReportCounts(some, none)) is None
+    assert rule.reason(ReportCounts(some._replace(complaints=1), none)) is None
+    assert rule.reason(ReportCounts(some._replace(complaints=2), none)) == (
+        "2 of the 100 mails of a run were reported as spam"
+    )
 
 
 @pytest.mark.parametrize(("count", "bounces"), [(9, 9), (20, 2)])
