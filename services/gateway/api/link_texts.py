@@ -1,6 +1,7 @@
 """Pure: the words of the pages behind the links in mails, and the language that a reader wants."""
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,9 @@ MAX_ACCEPT_CHARS = 200  # of the reader's languages
 _LANGUAGE = re.compile(
     r"(?:^|,)\s*([a-z]{2})(?:-[a-z0-9-]*)?\s*(?:;\s*q=([01](?:\.\d*)?))?\s*(?=,|$)"
 )
+# From right to left, and what changes the direction of the text behind it (UAX #9).
+_RIGHT_TO_LEFT = {"R", "AL", "AN"}
+_DIRECTIONS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
 class LinkTexts(NamedTuple):
@@ -129,3 +133,16 @@ def accepted_languages(header: str) -> Sequence[str]:
     ]
     found.sort(key=lambda each: -each[0])
     return [tag for weight, tag in found if weight > 0]
+
+
+def isolated(title: str) -> str:
+    """Return a list's name, whose direction changes nothing of the text around it.
+
+    A name in Arabic or Hebrew would else move the punctuation behind it.
+    """
+    kinds = [unicodedata.bidirectional(each) for each in title]
+    if not (_RIGHT_TO_LEFT | _DIRECTIONS).intersection(kinds):
+        return title
+    kept = (each for each, kind in zip(title, kinds, strict=True) if kind not in _DIRECTIONS)
+    isolate, end = "\N{FIRST STRONG ISOLATE}", "\N{POP DIRECTIONAL ISOLATE}"
+    return f"{isolate}{''.join(kept)}{end}"

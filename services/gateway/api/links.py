@@ -17,7 +17,7 @@ from urllib.parse import parse_qs
 import jinja2
 from aiohttp import web
 
-from services.gateway.api.link_texts import TEXTS, LinkTexts, accepted_languages
+from services.gateway.api.link_texts import TEXTS, LinkTexts, accepted_languages, isolated
 from services.gateway.api.problem import retry_after
 from services.gateway.api.request import REASON, REPEATABLE
 from services.gateway.api.response import AskingViews
@@ -192,7 +192,7 @@ class LinkViews(AskingViews):
             content_type = (await self.ask(question, ContentTypeAnswered)).content_type
         except (NoAnswer, Unavailable):
             return found.content_type
-        return (content_type and content_type.title) or found.content_type
+        return isolated((content_type and content_type.title) or found.content_type)
 
 
 def _texts(found: LinkedSubscription | None, request: web.Request) -> tuple[str, LinkTexts]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.gateway.api.link_texts import TEXTS, accepted_languages
+from services.gateway.api.link_texts import TEXTS, accepted_languages, isolated
 
 
 def test_each_language_has_all_texts() -> None:
@@ -29,3 +29,18 @@ def test_each_language_has_all_texts() -> None:
 def test_the_most_wanted_language_is_the_first(accepted: str, languages: list[str]) -> None:
     """The weights of a reader's languages count, and no field does harm (RFC 9110 12.5.4)."""
     assert accepted_languages(accepted) == languages
+
+
+@pytest.mark.parametrize(
+    ("title", "shown"),
+    [
+        ("News & more", "News & more"),
+        ("\u0646\u0634\u0631\u0629", "\u2068\u0646\u0634\u0631\u0629\u2069"),
+        ("a\u202ecod", "\u2068acod\u2069"),
+        ("a\u2069\u202eb", "\u2068ab\u2069"),
+    ],
+    ids=["left", "right", "override", "end"],
+)
+def test_a_title_turns_no_other_text_around(title: str, shown: str) -> None:
+    """A list's name from right to left keeps the question mark of the page in its place."""
+    assert isolated(title) == shown
