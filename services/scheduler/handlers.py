@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import orjson
+import structlog
 
-from services.scheduler.confirmation import confirmation
+from services.scheduler.confirmation import confirmation, confirmation_link
 from services.scheduler.content import MailRequest
 from services.scheduler.rendering import Renderer, RenderingError
 from services.scheduler.store.content_types import ContentStore
@@ -49,6 +50,8 @@ from shared.template import MailTemplate, TemplateMistake, VariableMistake
 
 # Each may take half a second and the start of a process; other questions wait behind them.
 MAX_WAITING_RENDERINGS = 4
+logger = structlog.get_logger(__name__)
+
 _OPT_OUTS = (SuppressionOrigin.UNSUBSCRIBE, SuppressionOrigin.COMPLAINT)
 
 
@@ -132,6 +135,7 @@ class SubscriptionHandlers:
     links: Links
     sender: str | None
     now: Callable[[], datetime]
+    pending: timedelta  # the time to confirm in
 
     async def on_subscribe(self, asked: Subscribe) -> Sequence[Contract]:
         """Add or change a subscription; ask the subscriber to confirm one that is pending."""
@@ -142,7 +146,9 @@ class SubscriptionHandlers:
         content = await self.contents.describe((found.client or "", found.content_type))
         title = (content and content.title) or found.content_type
         identifier = f"{asked.id[:80]}.confirm"
-        mail = confirmation(identifier, found, title, self.links, self.now())
+        now = self.now()
+        link = confirmation_link(found, self.links, now + self.pending)
+        mail = confirmation(identifier, found, title, link, now)
         return [answer, mail.model_copy(update={"from_": self.sender})]
 
     async def on_confirm(self, asked: ConfirmSubscription) -> Sequence[Contract]:
@@ -176,9 +182,19 @@ class SubscriptionHandlers:
             await self.subscriptions.opt_out(entry.email, entry.client, entry.list_id, entry.at)
         return ()
 
+
+@dataclass(frozen=True, slots=True)
+class ForgetHandlers:
+    """Deletes a person. Safe to run twice: nothing is left."""
+
+    subscriptions: SubscriptionStore
+    mails: LaterStore
+
     async def on_forget(self, command: ForgetAddress) -> Sequence[Contract]:
         """Delete what is kept of an address."""
-        await self.subscriptions.forget(command.email)
+        mails = await self.mails.forget(command.email)
+        ended = await self.subscriptions.forget(command.email)
+        logger.info("forgot an address", mails=mails, subscriptions=ended)
         return ()
 
 

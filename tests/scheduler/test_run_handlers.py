@@ -42,6 +42,7 @@ from tests.scheduler.conftest import LINK_KEY, PUBLIC_URL, rendered_here
 NEWS = ("shop", "news")
 RULE = StopRule(unknown_share=0.1, complaint_share=0.1, mails=10)
 DAY_SECONDS = 86_400.0
+DAY = timedelta(days=1)
 
 
 class World:
@@ -55,7 +56,7 @@ class World:
         due: DueStore,
     ) -> None:
         links = Links(PUBLIC_URL, Sealer.from_text(LINK_KEY))
-        handlers = SubscriptionHandlers(subscriptions, contents, links, None, _now)
+        handlers = SubscriptionHandlers(subscriptions, contents, links, None, _now, DAY)
         self.contents, self.subscriptions, self.runs, self.due = contents, subscriptions, runs, due
         self.handlers = RunHandlers(
             runs, contents, handlers, NewsletterMaker(links, None), rendered_here, RULE, _now

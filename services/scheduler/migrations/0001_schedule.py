@@ -61,6 +61,16 @@ def upgrade() -> None:
     )
     op.create_index("ix_mails_due_at", "mails", ["due_at"])
     op.create_table(
+        "mail_recipients",
+        *(sa.Column(name, sa.Text, primary_key=True) for name in ("client", "email_id", "folded")),
+    )
+    op.create_index("ix_mail_recipients_folded", "mail_recipients", ["folded"])
+    op.create_table(
+        "forgotten",
+        sa.Column("address_key", sa.Text, primary_key=True),
+        sa.Column("at", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
         "runs",
         sa.Column("client", sa.Text, primary_key=True),
         sa.Column("content_type", sa.Text, primary_key=True),

@@ -70,6 +70,23 @@ mails = sa.Table(
     sa.Index("ix_mails_due_at", "due_at"),
 )
 
+# The recipients of mails for later whose commands are kept, by which a person is found.
+mail_recipients = sa.Table(
+    "mail_recipients",
+    metadata,
+    sa.Column("client", sa.Text, primary_key=True),
+    sa.Column("email_id", sa.Text, primary_key=True),
+    sa.Column("folded", sa.Text, primary_key=True, index=True),
+)
+
+# Addresses that were forgotten, as keyed hashes: a command from before may come after that.
+forgotten = sa.Table(
+    "forgotten",
+    metadata,
+    sa.Column("address_key", sa.Text, primary_key=True),
+    sa.Column("at", sa.BigInteger, nullable=False),
+)
+
 # The mails of a content type for one period. Those of before it was last resumed are `excused`:
 # they do not pause it again.
 runs = sa.Table(
