@@ -78,17 +78,22 @@ async def released(bench: Bench, name: str, count: int) -> Released:
 
 
 async def fill(
-    opened: Database, count: int, first: datetime, apart: timedelta = timedelta()
+    opened: Database,
+    count: int,
+    first: datetime,
+    apart: timedelta = timedelta(),
+    *,
+    client: str = NAME,
 ) -> None:
     """Add a content type, and subscriptions whose next periods are `apart` from each other."""
     await ContentStore(opened).save(
         SaveContentType(
-            id="fill", client=NAME, name=LIST, replaces=False, subject="{{ name }}", html=HTML
+            id="fill", client=client, name=LIST, replaces=False, subject="{{ name }}", html=HTML
         )
     )
 
     def add(connection: sa.Connection, numbers: range) -> None:
-        rows = [_row(number, milliseconds(first + number * apart)) for number in numbers]
+        rows = [_row(client, number, milliseconds(first + number * apart)) for number in numbers]
         connection.execute(sa.insert(subscriptions), rows)
 
     for start in range(0, count, ROWS):
@@ -97,11 +102,11 @@ async def fill(
     await opened.write(lambda c: c.execute(sa.text("ANALYZE")))
 
 
-def _row(number: int, period_at: int) -> dict[str, object]:
-    email = f"user{number}@domain{number % 1000}.example"
+def _row(client: str, number: int, period_at: int) -> dict[str, object]:
+    email = f"{client}-{number}@domain{number % 1000}.example"
     return {
-        "id": subscription_id(NAME, LIST, email),
-        "client": NAME,
+        "id": subscription_id(client, LIST, email),
+        "client": client,
         "content_type": LIST,
         "email": email,
         "folded": email,
