@@ -38,9 +38,10 @@ MEASUREMENTS: Mapping[str, Sequence[Lines]] = {
     "domains": [domains.lines],
     "ledger": [ledger.lines],
     "reads": [ledger.read_lines],
-    "schedule": [schedule.lines],
+    "schedule": [schedule.lines, schedule.lateness_lines],
+    "later": [schedule.lateness_lines],
 }
-ON_REQUEST = {"memory", "arrive"}  # `codes` measures arrivals as well
+ON_REQUEST = {"memory", "arrive", "later"}  # `codes` and `schedule` measure the last two as well
 NUMBERS = {
     "count": "mails or requests a time",
     "repetitions": "of each measurement",
