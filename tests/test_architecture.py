@@ -44,7 +44,7 @@ LIBRARIES = {
         "benchmarks/schedule.py",
         "shared/storage/*",
     ),
-    "alembic": ("services/*/store.py", "*/migrations/*", "shared/storage/database.py"),
+    "alembic": ("services/*/store.py", "*/migrations/*", "shared/storage/versions.py"),
     "asyncpg": ("shared/storage/database.py",),
 }
 
