@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from services.sender.handlers import SendHandler, Smtp
 from services.sender.mail.builder import MailBuilder
 from services.sender.mail.compose import MailDefaults, OutgoingMail
+from services.sender.mail.dkim import DkimSigner
 from services.sender.outcome import NotAttempted, Replies, Unsendable
 from services.sender.replies import reply as replies
 from services.sender.schedule import RetrySchedule
@@ -75,12 +77,18 @@ class Broken:
 
 
 def a_sender(
-    smtp: Smtp, claims: ClaimStore, now: datetime = NOW, *, retries_uncertain: bool = True
+    smtp: Smtp,
+    claims: ClaimStore,
+    now: datetime = NOW,
+    *,
+    retries_uncertain: bool = True,
+    signers: Mapping[str, DkimSigner] = MappingProxyType({}),
 ) -> SendHandler:
     """Build a sender whose clock stands still."""
+    defaults = MailDefaults("post@our.example", "our.example")
     return SendHandler(
         smtp=smtp,
-        builder=MailBuilder(SEALER.open, MailDefaults("post@our.example", "our.example"), {}),
+        builder=MailBuilder(SEALER.open, defaults, signers),
         claims=claims,
         now=lambda: now,
         schedule=RetrySchedule(15, 3600, 86_400, retries_uncertain=retries_uncertain),

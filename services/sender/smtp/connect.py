@@ -16,9 +16,10 @@ from aiosmtplib.protocol import SMTPProtocol
 
 from services.sender.replies import reply as replies
 from services.sender.smtp import sasl
-from services.sender.smtp.connection import ConnectionLost, SmtpConnection
+from services.sender.smtp.connection import SmtpConnection
 from services.sender.smtp.relay import Extensions, Login, Relay, Tls
 from services.sender.smtp.stream import MalformedReply, RawReply, ReplyParser, SmtpStream
+from services.sender.smtp.transaction import ConnectionLost
 from shared.contracts import Stage
 
 READY = 220

@@ -9,17 +9,22 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 
+import structlog
+
 from services.sender.mail.compose import OutgoingMail
 from services.sender.metrics import RelayMetrics
 from services.sender.outcome import FailureReason, NotAttempted, Replies, SendResult, Unsendable
 from services.sender.replies import reply as replies
 from services.sender.smtp.circuit_breaker import CircuitBreaker, SenderRefusals
-from services.sender.smtp.concurrency import AdaptiveLimit, ConcurrencyLimiter, is_pushback
+from services.sender.smtp.concurrency import AdaptiveLimit, ConcurrencyLimiter
 from services.sender.smtp.connect import connect
-from services.sender.smtp.connection import ConnectionLost, SmtpConnection
+from services.sender.smtp.connection import SmtpConnection
 from services.sender.smtp.rate_limits import Throttle, relay_rate
-from services.sender.smtp.relay import ConnectionLimits, Pipelining, Relay
-from shared.contracts import Reply, Stage
+from services.sender.smtp.relay import Chunking, ConnectionLimits, ContentMode, Pipelining, Relay
+from services.sender.smtp.transaction import ConnectionLost
+from shared.contracts import Reply
+
+logger = structlog.get_logger(__name__)
 
 MAX_QUEUE_SECONDS = 20.0  # a mail that would wait longer goes through a delay queue
 
@@ -54,6 +59,7 @@ class RelayPool:
         self._opening: list[asyncio.Task[None]] = []
         self._limiter = ConcurrencyLimiter(AdaptiveLimit(limits.connections))
         self._pipelining = Pipelining()
+        self._chunking = Chunking(enabled=relay.chunking)
 
     @property
     def has_capacity(self) -> bool:
@@ -132,9 +138,10 @@ class RelayPool:
                 connection, is_kept = over
                 seconds = self._limits.kept_seconds if is_kept else math.inf
                 result = await self._send_over(connection, mail, deadline, seconds)
-                if not (is_kept and _is_gone(connection, result)):
+                if is_kept and _is_gone(connection, result):
+                    self._metrics.replaced.inc()
+                elif not _may_repeat(connection, result):
                     return result
-                self._metrics.replaced.inc()
                 kept = None
             connection = await self._connect(deadline)
         except ConnectionLost as lost:
@@ -180,7 +187,7 @@ class RelayPool:
             elif isinstance(error, ConnectionLost):
                 works = self._busy or self._idle
                 pauses = not works and self._breaker.failed(_clock(), _chance())
-                await self._blame(pauses=pauses, pushes_back=is_pushback(error.reply))
+                await self._blame(pauses=pauses, pushes_back=replies.is_pushback(error.reply))
             else:
                 raise
             return
@@ -227,20 +234,20 @@ class RelayPool:
         blamed = pauses = False
         if all(map(replies.accepted, result.values())):
             self._senders.accepted(_sender(mail), begun)
-        elif _any(result, _not_opened):
+        elif _any(result, replies.not_opened):
             blamed = True
             # While other connections work, one that cannot be opened is one too many.
             pauses = not self._busy and self._breaker.failed(_clock(), _chance())
-        elif _any(result, _not_taken):
+        elif _any(result, replies.not_taken):
             blamed = self._senders.refused(_sender(mail), _clock())
             mail.progress.suspected = self._senders.suspects(_sender(mail))
-            doubtful = blamed and _any(result, _not_begun)
+            doubtful = blamed and _any(result, replies.not_begun)
             pauses = doubtful and self._breaker.doubted(_clock(), _chance())
-        elif not _any(result, _ends_at_mail):
+        elif not _any(result, replies.ends_at_mail):
             self._senders.accepted(_sender(mail), begun)
         if not blamed and not self._senders.suspicious:
             self._breaker.succeeded()
-        await self._blame(pauses=pauses, pushes_back=blamed and _any(result, is_pushback))
+        await self._blame(pauses=pauses, pushes_back=blamed and _any(result, replies.is_pushback))
 
     async def _blame(self, *, pauses: bool, pushes_back: bool) -> None:
         if pauses:
@@ -321,18 +328,31 @@ class RelayPool:
     async def _transact(
         self, connection: SmtpConnection, mail: OutgoingMail, deadline: float, mail_seconds: float
     ) -> Replies:
-        group = len(mail.recipients)
-        pipelined = connection.extensions.pipelining and self._pipelining.allows(group, _clock())
+        group, now, mode = len(mail.recipients), _clock(), ContentMode.DATA
+        pipelined = connection.extensions.pipelining and self._pipelining.allows(group, now)
+        if pipelined and connection.extensions.chunking:
+            mode = self._chunking.mode(len(mail.content), now - connection.idle_since, now)
         result = await connection.transact(
-            mail, deadline, pipelined=pipelined, mail_seconds=mail_seconds
+            mail, deadline, pipelined=pipelined, mode=mode, mail_seconds=mail_seconds
         )
-        self._metrics.transacted(pipelined=pipelined)
+        self._metrics.transacted(pipelined=pipelined, in_chunks=mode is not ContentMode.DATA)
         if connection.pipelining_failed:
             self._metrics.pipelining_failed.inc()
             self._pipelining.failed(group, _clock())
         elif pipelined and connection.usable:
             self._pipelining.succeeded(group)
+        if connection.chunking_failed:
+            self._chunking_failed(result)
+        elif mode is ContentMode.TRIAL and _any(result, replies.accepted):
+            self._chunking.succeeded()
         return result
+
+    def _chunking_failed(self, result: Replies) -> None:
+        if self._chunking.failed(_clock()):
+            self._metrics.chunking_failed.inc()
+            reply = next(iter(result.values()))
+            why = {"stage": reply.stage, "reply": replies.masked(reply.text)}
+            logger.warning("the relay failed at BDAT: it has DATA now", relay=self._name, **why)
 
     async def _quit(self, connection: SmtpConnection) -> None:
         try:
@@ -351,27 +371,15 @@ def _is_gone(connection: SmtpConnection, result: Replies | Unsendable) -> bool:
     return connection.exhausted or closed
 
 
+def _may_repeat(connection: SmtpConnection, result: Replies | Unsendable) -> bool:
+    """Return whether a mail may go again by DATA: the server failed at BDAT and took nothing."""
+    if isinstance(result, Unsendable) or not connection.chunking_failed:
+        return False
+    return not (_any(result, replies.accepted) or _any(result, replies.lost_after_dot))
+
+
 def _any(result: Replies, condition: Callable[[Reply], bool]) -> bool:
     return any(map(condition, result.values()))
-
-
-def _not_opened(reply: Reply) -> bool:
-    return reply.stage in replies.BEFORE_MAIL
-
-
-def _ends_at_mail(reply: Reply) -> bool:
-    return reply.stage is Stage.MAIL
-
-
-def _not_taken(reply: Reply) -> bool:
-    """Return whether MAIL was not accepted, for reasons that lie in the sender or the relay."""
-    return _not_begun(reply) or (reply.stage is Stage.MAIL and is_pushback(reply))
-
-
-def _not_begun(reply: Reply) -> bool:
-    """Return whether it ended at MAIL by a closed connection, or for good as far as we know."""
-    ours = replies.about_us(reply) and reply.stage is Stage.MAIL
-    return ours or replies.closed_before(reply) or replies.sender_refused(reply)
 
 
 def _sender(mail: OutgoingMail) -> tuple[str, bool]:
