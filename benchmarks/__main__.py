@@ -29,7 +29,8 @@ Lines = Callable[[Bench, BenchPlan], AsyncIterator[str]]
 MEASUREMENTS: Mapping[str, Sequence[Lines]] = {
     "cost": [sending.cost_lines],
     "knee": [sending.knee_lines],
-    "drain": [drain.lines, senders.lines],
+    "drain": [drain.lines, senders.lines, drain.chunking_lines],
+    "chunking": [drain.chunking_lines],
     "share": [drain.share_lines],
     "memory": [drain.memory_lines],
     "accept": [accept.lines],
@@ -41,7 +42,8 @@ MEASUREMENTS: Mapping[str, Sequence[Lines]] = {
     "schedule": [schedule.lines, schedule.lateness_lines],
     "later": [schedule.lateness_lines],
 }
-ON_REQUEST = {"memory", "arrive", "later"}  # `codes` and `schedule` measure the last two as well
+# `codes`, `schedule` and `drain` measure the last three as well.
+ON_REQUEST = {"memory", "arrive", "later", "chunking"}
 NUMBERS = {
     "count": "mails or requests a time",
     "repetitions": "of each measurement",

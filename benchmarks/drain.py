@@ -39,6 +39,8 @@ ROUND_TRIP_SECONDS = 0.020  # to the far relay and back
 FAR_SHARE = 5  # as many mails to the near relay
 LARGE_SHARE = 5  # as many mails of the usual length
 LARGE_LENGTH = 38  # 100 KB
+BDAT, DATA = "Postrider by BDAT", "Postrider by DATA"
+WANTED_BDAT = 1.7  # times the rate by DATA: one round trip in place of two, and the rest
 # Times the rate of each.
 WANTED_NEAR: Mapping[str, float] = {CELERY: 3.2, POSTFIX: 1.9}
 WANTED_LARGE: Mapping[str, float] = {CELERY: 3.2, POSTFIX: 1.2}
@@ -87,7 +89,9 @@ async def drained(
         expected = served.count() + plan.count
         async with (
             vhost.running("ledger") if recorded else nullcontext(),
-            vhost.sender(served.port, plan.connections) as sender,
+            vhost.sender(
+                served.port, plan.connections, SENDER_SMTP_CHUNKING=str(plan.chunking).lower()
+            ) as sender,
         ):
             await served.reach(expected, sender.process)
             metrics, memory = await sender.metrics(), sender.memory
@@ -257,6 +261,27 @@ async def lines(bench: Bench, plan: BenchPlan) -> AsyncIterator[str]:
                     yield report.times(series[0], rival, wanted[rival.name])
             limit = MAX_LARGE_MEMORY_BYTES if each is large_plan else MAX_MEMORY_BYTES
             yield report.most_memory([one.memory for one in drains], limit)
+
+
+async def chunking_lines(bench: Bench, plan: BenchPlan) -> AsyncIterator[str]:
+    """Measure mails to a Postfix away from it, by BDAT and by DATA; yield the table and verdict."""
+    if obstacle := await postfix.obstacle(bench):
+        yield f"{BDAT} is left out: {obstacle}"
+        return
+    plan = replace(plan, count=max(2, plan.count // FAR_SHARE))
+    async with (
+        postfix.discarding(bench) as near,
+        sink.moved(bench, near, ROUND_TRIP_SECONDS / 2) as far,
+    ):
+        yield title(f"{near.name} {ROUND_TRIP_SECONDS * 1000:.0f} ms away", plan)
+        kinds = {
+            BDAT: partial(drained, bench, far, plan),
+            DATA: partial(drained, bench, far, replace(plan, chunking=False)),
+        }
+        drains = await in_turns(kinds, plan.repetitions)
+        series = [Series(name, [one.rate for one in each]) for name, each in drains.items()]
+        yield report.table("mails/s", series)
+        yield report.times(series[0], series[1], WANTED_BDAT)
 
 
 def title(where: str, plan: BenchPlan) -> str:

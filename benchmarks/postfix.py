@@ -9,7 +9,7 @@ import shutil
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import mail
@@ -22,6 +22,7 @@ NAME = "postfix"
 COMMANDS = Path("/usr/sbin")
 DAEMONS = Path("/usr/lib/postfix/sbin")
 HOSTNAME = "relay.bench.example"
+_DISCARDED = b"status=sent"  # in a line of its log
 _CONNECTIONS = 20  # Postfix's default_destination_concurrency_limit
 _USER, _GROUP = "postfix", "postdrop"
 _QUEUES = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming")
@@ -112,6 +113,34 @@ class Postfix:
             "disable_dns_lookups": "yes",
             "smtp_host_lookup": "native",
         }
+
+
+@dataclass(frozen=True, slots=True)
+class DiscardingPostfix(Sink):
+    """A Postfix as a sink. Its counter is its log, of which only what is new is read."""
+
+    _read: list[int] = field(default_factory=lambda: [0, 0])  # octets, and mails in them
+
+    def count(self) -> int:
+        """Return how many mails there were."""
+        with self.counter.open("rb") as file:
+            file.seek(self._read[0])
+            whole_lines, _, _ = file.read().rpartition(b"\n")
+        self._read[0] += len(whole_lines)
+        self._read[1] += whole_lines.count(_DISCARDED)
+        return self._read[1]
+
+
+@asynccontextmanager
+async def discarding(bench: Bench) -> AsyncIterator[Sink]:
+    """Run a Postfix that accepts all mails, to the disk, and discards them.
+
+    Raises BenchError when none runs here, OSError.
+    """
+    # By default it accepts slowly what comes faster than it goes.
+    settings = {"default_transport": "discard:", "in_flow_delay": "0"}
+    async with serving(bench, settings) as (postfix, _):
+        yield DiscardingPostfix(f"{NAME} that discards", postfix.port, postfix.log)
 
 
 async def obstacle(bench: Bench) -> str | None:

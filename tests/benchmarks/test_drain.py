@@ -1,7 +1,9 @@
 """The measurement of the sender counts right: real processes, real queues, few mails."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 import pytest
@@ -10,6 +12,7 @@ from benchmarks import drain, postfix, sink
 from benchmarks.bench import Bench, BenchError, BenchPlan
 from benchmarks.services import Vhost
 from benchmarks.sink import Sink
+from ops.broker import RabbitServer
 from shared.contracts import Category, EmailDelivered
 
 pytestmark = pytest.mark.rabbit
@@ -135,3 +138,27 @@ async def test_memory_is_sampled_while_mails_are_sent(bench: Bench) -> None:
 
     assert samples
     assert max(samples) <= peak
+
+
+@pytest.fixture
+def readable(rabbit: RabbitServer) -> Iterator[Bench]:
+    """Return a bench in a directory that Postfix can read when it has given up root."""
+    with TemporaryDirectory(prefix="postrider-postfix-") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        yield Bench(directory, rabbit.address)
+
+
+@pytest.mark.postfix
+@pytest.mark.journey
+async def test_bdat_and_data_are_measured_with_the_same_postfix(readable: Bench) -> None:
+    """Both ways send all their mails to it, and the table has a row for each."""
+    if obstacle := await postfix.obstacle(readable):
+        pytest.skip(obstacle)
+    plan = BenchPlan(count=100, repetitions=1, connections=2)
+
+    text = "\n".join([each async for each in drain.chunking_lines(readable, plan)])
+
+    assert text.startswith("\n20 mails of ")
+    assert f"\n  {drain.BDAT}" in text
+    assert f"\n  {drain.DATA}" in text
