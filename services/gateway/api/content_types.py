@@ -68,7 +68,9 @@ class ContentTypeChange(RequestBody):
     max_bytes = None
 
     subject: Annotated[Text, StringConstraints(max_length=MAX_SUBJECT_TEMPLATE_CHARS)]
-    content: _Template = Field(repr=False, description="HTML; variables are escaped")
+    content: Annotated[_Template, StringConstraints(min_length=1)] = Field(
+        repr=False, description="HTML; variables are escaped"
+    )
     text: _Template | None = Field(
         None, repr=False, description="Derived from the HTML of each mail if absent"
     )

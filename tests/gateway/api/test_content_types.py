@@ -185,6 +185,7 @@ async def test_a_template_that_cannot_be_read_is_not_kept(
         ({"content_type": None}, "#/content_type"),
         ({"subject": "x" * 5000}, "#/subject"),
         ({"content": "x" * (128 * 1024 + 1)}, "#/content"),
+        ({"content": ""}, "#/content"),
         ({"text": "a\0"}, "#/text"),
         ({"title": ""}, "#/title"),
         ({"title": "a\nb"}, "#/title"),
