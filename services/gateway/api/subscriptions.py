@@ -207,8 +207,7 @@ class SubscriptionViews(AskingViews):
         check_variables(new.variables)
         client = request[CLIENT].id
         question = Subscribe.model_construct(id=self.new_id(), client=client, **new.__dict__)
-        await check_entries(self, question)
-        answer = await self.ask(question, SubscriptionAnswered)
+        answer = await subscribe(self, question)
         if answer.subscription is None:
             raise Problem(NO_SUCH_CONTENT_TYPE)
         body = SubscriptionBody.of(answer.subscription)
@@ -246,7 +245,26 @@ class SubscriptionViews(AskingViews):
         return web.Response(status=204)
 
 
-async def check_entries(views: AskingViews, asked: Subscribe) -> None:
+async def subscribe(views: AskingViews, asked: Subscribe) -> SubscriptionAnswered:
+    """Add a subscription. Raises Problem if its mail would be stopped.
+
+    The scheduler ends what it has when an entry comes. One that came before the subscription, and
+    after the first look, is found by the second look.
+    """
+    await _check_entries(views, asked)
+    answer = await views.ask(asked, SubscriptionAnswered)
+    added = answer.subscription
+    if added is not None and answer.result is SubscriptionResult.CREATED:
+        try:
+            await _check_entries(views, asked)
+        except Problem:
+            end = EndSubscription(id=views.new_id(), subscription_id=added.subscription_id)
+            await views.ask(end, SubscriptionAnswered)
+            raise
+    return answer
+
+
+async def _check_entries(views: AskingViews, asked: Subscribe) -> None:
     """Raise Problem if an entry of the suppression list would stop the mail of a subscription."""
     question = DescribeSuppression(id=views.new_id(), email=asked.email, client=asked.client)
     found = await views.ask(question, SuppressionsListed)

@@ -24,7 +24,7 @@ from services.gateway.api.problem import (
 from services.gateway.api.request import CLIENT, check_scope
 from services.gateway.api.response import AskingViews, ResponseBody, respond
 from services.gateway.api.schedule import SCHEDULED_AT, ScheduledAt, schedule_refusal
-from services.gateway.api.subscriptions import check_entries
+from services.gateway.api.subscriptions import subscribe
 from services.gateway.clients.clients import Scope
 from services.gateway.clients.idempotency import RequestStamp
 from shared.contracts import (
@@ -33,7 +33,6 @@ from shared.contracts import (
     NewSuppression,
     SendEmail,
     Subscribe,
-    SubscriptionAnswered,
     SubscriptionResult,
     SuppressionOrigin,
     SuppressionsChanged,
@@ -223,8 +222,7 @@ class TaskViews(AskingViews):
         return _accepted(task, stamp.id)
 
     async def _subscribe(self, question: Subscribe) -> None:
-        await check_entries(self, question)
-        answer = await self.ask(question, SubscriptionAnswered)
+        answer = await subscribe(self, question)
         if answer.result is SubscriptionResult.NO_CONTENT_TYPE:
             raise Problem(NO_SUCH_CONTENT_TYPE)
 

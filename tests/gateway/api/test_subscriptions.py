@@ -226,6 +226,24 @@ async def test_who_has_opted_out_is_not_subscribed(
     assert [each.confirm for each in scheduler.got] == [True]
 
 
+async def test_an_opt_out_just_before_a_subscription_ends_it(
+    api: ApiClient, scheduler: FakeScheduler, entries: list[Suppression]
+) -> None:
+    """One that comes after the list was looked at is a 409 too, and no subscription is left."""
+    subscribe = scheduler.answer
+
+    def subscribe_late(question: Contract) -> Sequence[Contract]:
+        if isinstance(question, Subscribe):
+            entries.append(OPT_OUT)
+        return subscribe(question)
+
+    scheduler.answer = subscribe_late
+    answer = await api.post("/v1/subscriptions", ANN)
+
+    assert (answer.status, answer.json["code"]) == (409, OUT)
+    assert scheduler.kept == {}
+
+
 async def test_a_pending_subscription_has_no_next_mail(
     api: ApiClient, scheduler: FakeScheduler, entries: list[Suppression]
 ) -> None:
