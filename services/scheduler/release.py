@@ -256,7 +256,8 @@ class LaterReleaser:
     """Publishes the mails for later whose time has come, and reports those that were cancelled.
 
     A mail is done only after the broker has confirmed it. If the scheduler dies before, another
-    one publishes it again when its lease is over, under the same id.
+    one publishes it again when its lease is over, under the same id. One that the broker refuses is
+    due again at once.
     """
 
     store: LaterStore
@@ -271,16 +272,18 @@ class LaterReleaser:
                 return
             messages = [self._messages(each) for each in taken]
             failures = await self.publish_all([*chain.from_iterable(filter(None, messages))])
-            done = [
-                each
-                for each, own in zip(taken, messages, strict=True)
-                if own is not None and not any(message.id in failures for message in own)
-            ]
+            done, failed = list[DueMail](), list[DueMail]()
+            for each, own in zip(taken, messages, strict=True):
+                if own is not None:
+                    fails = any(message.id in failures for message in own)
+                    (failed if fails else done).append(each)
             metrics.LATER.labels("published").inc(len(done))
             metrics.LATER.labels("unconfirmed").inc(len(taken) - len(done))
             await self.store.finish(token, done)
-            if len(done) < len(taken):
-                return  # the broker refuses: those that are left are due again after their lease
+            if failed:
+                await self.store.put_back(token, failed)
+            if failed and not done:
+                return  # the broker refuses: the next look tries again
 
     def _messages(self, due: DueMail) -> Sequence[Contract] | None:
         """Return what is to be published of a mail; None if its command cannot be read.

@@ -29,6 +29,7 @@ _LOCK = 0x73636865_64000001
 _TABLE = mails.c
 _REMEMBER_MILLISECONDS = REMEMBER // timedelta(milliseconds=1)
 _FORGOTTEN_MILLISECONDS = REMEMBER_FORGOTTEN // timedelta(milliseconds=1)
+_TO_NEXT_MILLISECOND = timedelta(microseconds=999)
 
 
 class DueMail(NamedTuple):
@@ -75,7 +76,7 @@ class LaterStore:
         Of two changes of a mail the later one has the later time, by the database's clock.
         """
         change = sa.update(mails).where(*_waits(client, email_id), sa.not_(_TABLE.cancelled))
-        change = change.values(due_at=milliseconds(at))
+        change = change.values(due_at=_due_at(at))
         changed = await self._database.write(lambda c: c.scalar(change.returning(self._clock(c))))
         return None if changed is None else moment(changed)
 
@@ -99,6 +100,18 @@ class LaterStore:
         Mails that another scheduler has taken since are left.
         """
         await self._database.write(lambda c: self._finish(c, token, done))
+
+    async def put_back(self, token: str, failed: Sequence[DueMail]) -> None:
+        """Make mails due at once that the broker has not confirmed.
+
+        Each may have been published, and is neither changed nor cancelled any more.
+        """
+        key = sa.tuple_(_TABLE.client, _TABLE.email_id)
+        keys = [(each.client, each.email_id) for each in failed]
+        change = sa.update(mails).where(key.in_(keys), _TABLE.token == token)
+        await self._database.write(
+            lambda c: c.execute(change.values(due_at=dialect.read_now(c, self._clock))).rowcount
+        )
 
     async def forget(self, email: str) -> int:
         """Remove an address from all mails; return of how many.
@@ -172,7 +185,7 @@ class LaterStore:
         if command is None:
             return
         at = command.scheduled_at
-        due = dialect.read_now(connection, self._clock) if at is None else milliseconds(at)
+        due = dialect.read_now(connection, self._clock) if at is None else _due_at(at)
         values = {
             "client": command.client or "",
             "email_id": command.id,
@@ -241,6 +254,11 @@ class LaterStore:
             .returning(_TABLE.client, _TABLE.email_id, _TABLE.cancelled, _TABLE.command)
         )
         return [DueMail(*row) for row in connection.execute(take)]
+
+
+def _due_at(at: datetime) -> int:
+    """Return the first millisecond that is not before a time: no mail is sent early."""
+    return milliseconds(at + _TO_NEXT_MILLISECOND)
 
 
 def _waits(client: str | None, email_id: str) -> tuple[sa.ColumnElement[bool], ...]:

@@ -1,7 +1,7 @@
 """Mails for later in both databases: kept, changed, cancelled, taken, each once."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -67,6 +67,37 @@ async def test_a_mail_is_due_once_at_its_time(
     await store.keep(command(clock, 0))
 
     assert found == [SENT]
+    assert await taken(store) == []
+
+
+async def test_a_mail_is_never_early(store: LaterStore, clock: Clock) -> None:
+    """A time within a millisecond is over at the end of it, at first and after a change."""
+    await store.keep(command(clock, 0, scheduled_at=_inside(clock)))
+    await store.keep(command(clock, id="m2"))
+    await store.reschedule("shop", "m2", _inside(clock))
+    early = await taken(store)
+    clock.seconds += 0.001
+
+    assert early == []
+    assert sorted(await taken(store)) == [SENT, ("m2", False, True)]
+
+
+def _inside(clock: Clock) -> datetime:
+    """Return a time a microsecond from now."""
+    return moment(round(clock.seconds * 1000)) + timedelta(microseconds=1)
+
+
+async def test_what_the_broker_refuses_is_due_again_at_once(
+    store: LaterStore, other: LaterStore, clock: Clock
+) -> None:
+    """It may have been published, and is not cancelled; what another has taken since is left."""
+    await store.keep(command(clock, 0))
+    token, found = await store.take(10)
+    await store.put_back(token, found)
+    assert not await store.unschedule("shop", "m1")
+    assert await taken(other, finish=False) == [SENT]
+    await store.put_back(token, found)
+
     assert await taken(store) == []
 
 
