@@ -44,12 +44,15 @@ from shared.contracts import (
     SuppressionOrigin,
     UnscheduleEmail,
 )
+from shared.contracts.schedule import MAX_SCHEDULE
 from shared.errors import Reject
 from shared.links import Links
 from shared.template import MailTemplate, TemplateMistake, VariableMistake
 
 # Each may take half a second and the start of a process; other questions wait behind them.
 MAX_WAITING_RENDERINGS = 4
+# A day more than the gateway allows: its clock, or that of a program, may be ahead.
+MAX_WAIT = MAX_SCHEDULE + timedelta(days=1)
 logger = structlog.get_logger(__name__)
 
 _OPT_OUTS = (SuppressionOrigin.UNSUBSCRIBE, SuppressionOrigin.COMPLAINT)
@@ -200,17 +203,24 @@ class ForgetHandlers:
 
 @dataclass(frozen=True, slots=True)
 class LaterHandlers:
-    """Keeps mails for later. Safe to run twice: a mail is one of its client and id."""
+    """Keeps mails for later. Safe to run twice: a mail is one of its client and id.
+
+    Each raises Reject for a time that is more than MAX_WAIT ahead: by a program's mistake a mail
+    would wait for ever, and nobody would see it. As a dead letter it is seen.
+    """
 
     mails: LaterStore
+    now: Callable[[], datetime]
 
     async def on_send_email(self, command: SendEmail) -> Sequence[Contract]:
         """Keep a mail until its time."""
+        self._check_time(command.scheduled_at)
         await self.mails.keep(command)
         return ()
 
     async def on_reschedule(self, asked: RescheduleEmail) -> Sequence[Contract]:
         """Change the time of a mail that is not yet on its way."""
+        self._check_time(asked.scheduled_at)
         changed = await self.mails.reschedule(asked.client, asked.email_id, asked.scheduled_at)
         if changed is None:
             return [SchedulingAnswered(id=asked.id, result=SchedulingResult.UNKNOWN)]
@@ -228,3 +238,7 @@ class LaterHandlers:
         done = await self.mails.unschedule(asked.client, asked.email_id)
         result = SchedulingResult.DONE if done else SchedulingResult.UNKNOWN
         return [SchedulingAnswered(id=asked.id, result=result)]
+
+    def _check_time(self, at: datetime | None) -> None:
+        if at is not None and at - self.now() > MAX_WAIT:
+            raise Reject(f"scheduled_at: must be at most {MAX_SCHEDULE.days} days ahead of now")

@@ -81,7 +81,7 @@ async def run(settings: SchedulerSettings, stop: asyncio.Event) -> None:
         leases = Leases(timedelta(seconds=settings.scheduler_lease_seconds))
         mails = LaterStore(database, leases, _hashers(settings.link_key))
         forget = ForgetHandlers(subscription_store, mails)
-        later = LaterHandlers(mails)
+        later = LaterHandlers(mails, _utc_now)
         maker = NewsletterMaker(links, settings.scheduler_from)
         run_store = RunStore(database)
         rule = StopRule(

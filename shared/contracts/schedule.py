@@ -1,5 +1,6 @@
 """Subscriptions and mails for later: questions to the scheduler, and its answers."""
 
+from datetime import timedelta
 from enum import StrEnum
 from hashlib import sha256
 
@@ -10,6 +11,7 @@ from shared.contracts.fields import Address, Id, Locale, Moment, Retries
 from shared.contracts.frequency import Frequency, LocalTime, TimeZone, check_local_time
 from shared.contracts.message import Answer, Event, Question
 
+MAX_SCHEDULE = timedelta(days=30)  # ahead, of a mail for later
 SUBSCRIPTION_ID_CHARS = 32
 MAX_LISTED_SUBSCRIPTIONS = 100  # of a page
 MAX_SUBSCRIPTIONS_BYTES = 64 * 1024 * 1024  # of a page, each with its variables

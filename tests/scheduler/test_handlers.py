@@ -105,7 +105,7 @@ async def handling(open_database: Opener, clock: Clock) -> Any:  # noqa: ANN401 
         handlers = Handling(
             ContentHandlers(contents, renderer),
             SubscriptionHandlers(store, contents, LINKS, "s@shop.example", lambda: NOW, PENDING),
-            LaterHandlers(mails),
+            LaterHandlers(mails, lambda: moment(round(clock.seconds * 1000))),
             ForgetHandlers(store, mails),
             clock,
         )
@@ -351,3 +351,18 @@ async def test_a_mail_for_later_is_changed_by_its_client_alone(handling: Handlin
     assert isinstance(cancelled, SchedulingAnswered)
     assert cancelled.result is done
     assert await scheduling(handling, "m1") is unknown
+
+
+async def test_a_mail_does_not_wait_for_ever(handling: Handling) -> None:
+    """A time beyond 30 days, and the day by which clocks may differ, is a dead letter."""
+    limit = handling.at() + timedelta(days=31)
+    await handling.later.on_send_email(later(handling, scheduled_at=limit))
+    beyond = limit + timedelta(milliseconds=1)
+    with pytest.raises(Reject, match="30 days"):
+        await handling.later.on_send_email(later(handling, id="m2", scheduled_at=beyond))
+    change = RescheduleEmail(id="q", client="shop", email_id="m1", scheduled_at=beyond)
+    with pytest.raises(Reject, match="30 days"):
+        await handling.later.on_reschedule(change)
+
+    assert await scheduling(handling, "m1") is SchedulingResult.DONE
+    assert await scheduling(handling, "m2") is SchedulingResult.UNKNOWN

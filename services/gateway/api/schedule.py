@@ -1,13 +1,13 @@
 """Pure: the time of a message for later."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated
 
 from services.gateway.api.body import RFC3339_TIME
 from services.gateway.api.problem import Problem, invalid
 from shared.contracts.fields import Moment
+from shared.contracts.schedule import MAX_SCHEDULE
 
-MAX_SCHEDULE = timedelta(days=30)
 SCHEDULED_AT = (
     f"The message waits until then, for {MAX_SCHEDULE.days} days at most; one whose time is over "
     "is sent at once"
