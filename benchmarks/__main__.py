@@ -16,6 +16,7 @@ from benchmarks import (
     ledger,
     mail,
     schedule,
+    senders,
     sending,
     submit,
     webhooks,
@@ -30,7 +31,8 @@ Lines = Callable[[Bench, BenchPlan], AsyncIterator[str]]
 MEASUREMENTS: Mapping[str, Sequence[Lines]] = {
     "cost": [sending.cost_lines],
     "knee": [sending.knee_lines],
-    "drain": [drain.lines],
+    "drain": [drain.lines, senders.lines, drain.chunking_lines],
+    "chunking": [drain.chunking_lines],
     "share": [drain.share_lines],
     "memory": [drain.memory_lines],
     "accept": [accept.lines],
@@ -39,11 +41,13 @@ MEASUREMENTS: Mapping[str, Sequence[Lines]] = {
     "domains": [domains.lines],
     "ledger": [ledger.lines],
     "reads": [ledger.read_lines],
-    "schedule": [schedule.lines],
+    "schedule": [schedule.lines, schedule.lateness_lines],
+    "later": [schedule.lateness_lines],
     "webhooks": [webhooks.lines],
     "submit": [submit.lines],
 }
-ON_REQUEST = {"memory", "arrive"}  # `codes` measures arrivals as well
+# `codes`, `schedule` and `drain` measure the last three as well.
+ON_REQUEST = {"memory", "arrive", "later", "chunking"}
 NUMBERS = {
     "count": "mails or requests a time",
     "repetitions": "of each measurement",

@@ -76,6 +76,8 @@ class BenchPlan:
     known: int = 1_000_000
     due: int = 20_000
     databases: Sequence[str] = DATABASES
+    length: int = 1  # of the mails: how many times the usual text
+    chunking: bool = True  # whether the sender may use BDAT
 
 
 @dataclass(frozen=True, slots=True)

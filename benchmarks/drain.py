@@ -37,17 +37,23 @@ CELERY = f"Celery, {CELERY_PROCESSES} processes"
 POSTFIX = "Postfix, accepting included"
 ROUND_TRIP_SECONDS = 0.020  # to the far relay and back
 FAR_SHARE = 5  # as many mails to the near relay
+LARGE_SHARE = 5  # as many mails of the usual length
+LARGE_LENGTH = 38  # 100 KB
+BDAT, DATA = "Postrider by BDAT", "Postrider by DATA"
+WANTED_BDAT = 1.7  # times the rate by DATA: one round trip in place of two, and the rest
 # Times the rate of each.
 WANTED_NEAR: Mapping[str, float] = {CELERY: 3.2, POSTFIX: 1.9}
+WANTED_LARGE: Mapping[str, float] = {CELERY: 3.2, POSTFIX: 1.2}
 WANTED_FAR: Mapping[str, float] = {CELERY: 7.7, POSTFIX: 1.2}
 MAX_MEMORY_BYTES = 115_000_000
+MAX_LARGE_MEMORY_BYTES = 150_000_000
 MAX_SHARDS_SHARE = 0.25  # that drains may be slower with shards: WANTED_NEAR bears 0.3
 _SAMPLE_SECONDS = 0.1
 _READ_SECONDS = 60.0
 _PREFETCH = 200
 
-# Sends so many mails to a sink and returns how many a second were sent.
-Rival = Callable[[Sink, int], Awaitable[float]]
+# Sends the mails of a plan to a sink and returns how many a second were sent.
+Rival = Callable[[Sink, BenchPlan], Awaitable[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +85,18 @@ async def drained(
     owners = [each for each in MEASURED if recorded or each is not Owner.LEDGER]
     async with Vhost.opened(bench, owners) as vhost:
         ids = {str(uuid.uuid4()) for _ in range(plan.count)}
-        await vhost.fill(sorted(ids), clients=clients)
+        await vhost.fill(sorted(ids), clients=clients, length=plan.length)
         expected = served.count() + plan.count
         async with (
             vhost.running("ledger") if recorded else nullcontext(),
-            vhost.sender(served.port, plan.connections) as sender,
+            vhost.sender(
+                served.port, plan.connections, SENDER_SMTP_CHUNKING=str(plan.chunking).lower()
+            ) as sender,
         ):
             await served.reach(expected, sender.process)
             metrics, memory = await sender.metrics(), sender.memory
         outcomes = await read_outcomes(vhost, plan.count)
-        await _check(vhost, served, expected)
+        await check(vhost, served, expected)
     if {each.email_id for each in outcomes} != ids:
         raise BenchError("the outcomes are not those of the mails")
     return Drained(
@@ -99,7 +107,7 @@ async def drained(
     )
 
 
-async def _check(vhost: Vhost, served: Sink, expected: int) -> None:
+async def check(vhost: Vhost, served: Sink, expected: int) -> None:
     """Check that every mail was sent once and nothing is left."""
     served.expect(expected)
     if left := await vhost.waiting_mails(Category.TRANSACTIONAL):
@@ -144,14 +152,15 @@ async def read_outcomes(vhost: Vhost, count: int) -> Sequence[EmailDelivered]:
 async def looped(bench: Bench, served: Sink, plan: BenchPlan) -> float:
     """Send as many mails by the bare loop; return the mails a second."""
     expected = served.count() + plan.count
-    seconds = await bench.call(send_all, served.port, plan.count, plan.connections)
+    arguments = served.port, plan.count, plan.connections, plan.length
+    seconds = await bench.call(send_all, *arguments)
     served.expect(expected)
     return plan.count / seconds
 
 
-async def send_all(port: int, count: int, connections: int) -> float:
+async def send_all(port: int, count: int, connections: int, length: int = 1) -> float:
     """Send mails to a port of 127.0.0.1; return the seconds, opening connections not included."""
-    content, numbers = mail.ready_made(), iter(range(count))
+    content, numbers = mail.ready_made(length), iter(range(count))
     async with AsyncExitStack() as opened:
         clients = [
             await opened.enter_async_context(
@@ -170,7 +179,7 @@ async def _send(client: SMTP, numbers: Iterator[int], content: bytes) -> None:
         await client.sendmail("postrider@bench.example", [mail.recipient(number)], content)
 
 
-async def drained_by_celery(bench: Bench, served: Sink, count: int) -> float:
+async def drained_by_celery(bench: Bench, served: Sink, plan: BenchPlan) -> float:
     """Measure a Celery worker that empties a queue which was filled before it starts.
 
     All but its processes is Celery's default: a task is acknowledged before it runs, so what a
@@ -178,10 +187,10 @@ async def drained_by_celery(bench: Bench, served: Sink, count: int) -> float:
     """
     tasks = importlib.import_module(CELERY_TASKS)
     async with Vhost.opened(bench) as vhost:
-        await bench.call(tasks.fill, vhost.url, served.port, count)
+        await bench.call(tasks.fill, vhost.url, served.port, plan.count, plan.length)
         command = [sys.executable, "-m", "celery", "-A", CELERY_TASKS, "-b", vhost.url, "worker"]
         options = ["--concurrency", str(CELERY_PROCESSES), "--loglevel", "WARNING"]
-        expected = served.count() + count
+        expected = served.count() + plan.count
         async with bench.running("celery", [*command, *options], {}) as process:
             rate = await served.reach(expected, process)
         served.expect(expected)
@@ -220,7 +229,7 @@ async def contest(
 
     kinds: Mapping[str, Callable[[], Awaitable[float]]] = {
         SENDER: ours,
-        **{name: partial(rival, served, plan.count) for name, rival in rivals.items()},
+        **{name: partial(rival, served, plan) for name, rival in rivals.items()},
         LOOP: partial(looped, bench, served, plan),
     }
     rates = await in_turns(kinds, plan.repetitions)
@@ -233,28 +242,53 @@ async def lines(bench: Bench, plan: BenchPlan) -> AsyncIterator[str]:
     for line in missing:
         yield line
     far_plan = replace(plan, count=max(2, plan.count // FAR_SHARE))
+    large_plan = replace(plan, count=max(2, plan.count // LARGE_SHARE), length=LARGE_LENGTH)
     async with (
         sink.serving(bench, sink.best()) as near,
         sink.moved(bench, near, ROUND_TRIP_SECONDS / 2) as far,
     ):
         for where, served, each, wanted in (
             ("at no distance", near, plan, WANTED_NEAR),
+            ("at no distance", near, large_plan, WANTED_LARGE),
             (f"{ROUND_TRIP_SECONDS * 1000:.0f} ms away", far, far_plan, WANTED_FAR),
         ):
             yield title(f"{near.name} {where}", each)
             series, drains = await contest(bench, served, each, there)
-            yield report.table("mails/s", series)
+            yield report.table("mails/s", series, len(mail.ready_made(each.length)))
             yield report.split([one.handling for one in drains], [one.smtp for one in drains])
             for rival in series:
                 if rival.name in wanted:
                     yield report.times(series[0], rival, wanted[rival.name])
-            yield report.most_memory([one.memory for one in drains], MAX_MEMORY_BYTES)
+            limit = MAX_LARGE_MEMORY_BYTES if each is large_plan else MAX_MEMORY_BYTES
+            yield report.most_memory([one.memory for one in drains], limit)
+
+
+async def chunking_lines(bench: Bench, plan: BenchPlan) -> AsyncIterator[str]:
+    """Measure mails to a Postfix away from it, by BDAT and by DATA; yield the table and verdict."""
+    if obstacle := await postfix.obstacle(bench):
+        yield f"{BDAT} is left out: {obstacle}"
+        return
+    plan = replace(plan, count=max(2, plan.count // FAR_SHARE))
+    async with (
+        postfix.discarding(bench) as near,
+        sink.moved(bench, near, ROUND_TRIP_SECONDS / 2) as far,
+    ):
+        yield title(f"{near.name} {ROUND_TRIP_SECONDS * 1000:.0f} ms away", plan)
+        kinds = {
+            BDAT: partial(drained, bench, far, plan),
+            DATA: partial(drained, bench, far, replace(plan, chunking=False)),
+        }
+        drains = await in_turns(kinds, plan.repetitions)
+        series = [Series(name, [one.rate for one in each]) for name, each in drains.items()]
+        yield report.table("mails/s", series)
+        yield report.times(series[0], series[1], WANTED_BDAT)
 
 
 def title(where: str, plan: BenchPlan) -> str:
     """Describe a drain to a relay."""
+    octets = len(mail.ready_made(plan.length))
     return (
-        f"\n{plan.count:,} mails of {len(mail.ready_made()):,} bytes waiting, to {where},"
+        f"\n{plan.count:,} mails of {octets:,} bytes waiting, to {where},"
         f" {plan.connections} SMTP connections, {plan.repetitions} times in turns;"
         f" {load_average()}"
     )

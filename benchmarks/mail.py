@@ -1,7 +1,7 @@
 """The mail that is sent again and again, and how fast it is composed.
 
-A text and an HTML form, some 3 KiB together; composed by ours, also signed, beside the standard
-library's `EmailMessage`.
+A text and an HTML form, some 3 KiB together or a multiple of it; composed by ours, also signed,
+beside the standard library's `EmailMessage`.
 """
 
 import time
@@ -47,9 +47,14 @@ def command(
     return SendEmail(id=identifier, to=(recipient,), subject=SUBJECT, text=text, html=html)
 
 
-def ready_made() -> bytes:
+def repeated(length: int) -> Callable[[str], str]:
+    """Return the change by which each text is so many times as long."""
+    return lambda text: "\n".join([text] * length)
+
+
+def ready_made(length: int = 1) -> bytes:
     """Return the octets of such a mail as the sender would send them."""
-    return composed(command("ready-made", recipient(0)))
+    return composed(command("ready-made", recipient(0), repeated(length)))
 
 
 def recipient(number: int) -> str:

@@ -9,11 +9,11 @@ import shutil
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import mail
-from benchmarks.bench import Bench, BenchError
+from benchmarks.bench import Bench, BenchError, BenchPlan
 from benchmarks.sink import Sink
 from ops import ports
 from shared.contracts import address
@@ -22,6 +22,7 @@ NAME = "postfix"
 COMMANDS = Path("/usr/sbin")
 DAEMONS = Path("/usr/lib/postfix/sbin")
 HOSTNAME = "relay.bench.example"
+_DISCARDED = b"status=sent"  # in a line of its log
 _CONNECTIONS = 20  # Postfix's default_destination_concurrency_limit
 _USER, _GROUP = "postfix", "postdrop"
 _QUEUES = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming")
@@ -114,6 +115,34 @@ class Postfix:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class DiscardingPostfix(Sink):
+    """A Postfix as a sink. Its counter is its log, of which only what is new is read."""
+
+    _read: list[int] = field(default_factory=lambda: [0, 0])  # octets, and mails in them
+
+    def count(self) -> int:
+        """Return how many mails there were."""
+        with self.counter.open("rb") as file:
+            file.seek(self._read[0])
+            whole_lines, _, _ = file.read().rpartition(b"\n")
+        self._read[0] += len(whole_lines)
+        self._read[1] += whole_lines.count(_DISCARDED)
+        return self._read[1]
+
+
+@asynccontextmanager
+async def discarding(bench: Bench) -> AsyncIterator[Sink]:
+    """Run a Postfix that accepts all mails, to the disk, and discards them.
+
+    Raises BenchError when none runs here, OSError.
+    """
+    # By default it accepts slowly what comes faster than it goes.
+    settings = {"default_transport": "discard:", "in_flow_delay": "0"}
+    async with serving(bench, settings) as (postfix, _):
+        yield DiscardingPostfix(f"{NAME} that discards", postfix.port, postfix.log)
+
+
 async def obstacle(bench: Bench) -> str | None:
     """Return why no Postfix runs here, None if one does."""
     try:
@@ -141,18 +170,18 @@ async def serving(
         yield postfix, process
 
 
-async def relayed(bench: Bench, served: Sink, count: int) -> float:
+async def relayed(bench: Bench, served: Sink, plan: BenchPlan) -> float:
     """Return how many mails a second of the same size are accepted and passed on.
 
     A mail is on the disk before it is accepted. `smtp-source` of the same package gives them in,
     over as many connections as Postfix itself uses. Raises BenchError, OSError.
     """
-    size, expected = len(mail.ready_made()), served.count() + count
+    size, expected = len(mail.ready_made(plan.length)), served.count() + plan.count
     relayhost = {"relayhost": f"[127.0.0.1]:{served.port}"}
     async with serving(bench, relayhost) as (postfix, process):
         source = [str(COMMANDS / "smtp-source"), "-d", "-N", "-s", str(_CONNECTIONS)]
         envelope = ["-f", address.bare_address(mail.SENDER), "-t", mail.recipient(0)]
-        load = ["-m", str(count), "-l", str(size), f"127.0.0.1:{postfix.port}"]
+        load = ["-m", str(plan.count), "-l", str(size), f"127.0.0.1:{postfix.port}"]
         async with bench.running("smtp-source", [*source, *envelope, *load], {}):
             rate = await served.reach(expected, process)
     served.expect(expected)

@@ -26,13 +26,16 @@ class Series:
         return median(self.rates)
 
 
-def table(unit: str, series: Sequence[Series]) -> str:
-    """Return a line for each of `series`; the last is the baseline of the ratios."""
+def table(unit: str, series: Sequence[Series], octets: int = 0) -> str:
+    """Return a line for each of `series`; the last is the baseline of the ratios.
+
+    With the `octets` of one there is a column of megabytes a second.
+    """
     baseline = series[-1]
-    head = ["", unit, "ratio", "lowest", "highest"]
+    head = ["", unit, *(["MB/s"] if octets else []), "ratio", "lowest", "highest"]
     if baseline.latencies:
         head += ["p50 ms", "p99 ms"]
-    return aligned([head, *(_cells(each, baseline) for each in series)])
+    return aligned([head, *(_cells(each, baseline, octets) for each in series)])
 
 
 def times(ours: Series, rival: Series, wanted: float) -> str:
@@ -112,10 +115,11 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"  {line}" for line in lines)
 
 
-def _cells(series: Series, baseline: Series) -> list[str]:
+def _cells(series: Series, baseline: Series, octets: int) -> list[str]:
     cells = [
         series.name,
         f"{series.rate:,.0f}",
+        *([f"{series.rate * octets / _MEGABYTE:,.1f}"] if octets else []),
         f"{series.rate / baseline.rate:.2f}",
         f"{min(series.rates):,.0f}",
         f"{max(series.rates):,.0f}",

@@ -144,23 +144,26 @@ class Vhost:
         module, profile = f"services.{name}", self.bench.directory / f"{name}.profile"
         profiled = self.bench.profiled == name
         command = profiling(module, profile) if profiled else [sys.executable, "-m", module]
-        async with self.bench.running(name, command, environment) as process:
-            await self.bench.listening(name, process, port)
+        own = f"{name}-{port}"  # there may be two of a service
+        async with self.bench.running(own, command, environment) as process:
+            await self.bench.listening(own, process, port)
             yield MeasuredService(process, port)
         if profiled:
             print(hotspots(profile), flush=True)
 
     def sender(
-        self, smtp_port: int, connections: int = 16
+        self, smtp_port: int, connections: int = 16, data: Path | None = None, **settings: str
     ) -> AbstractAsyncContextManager[MeasuredService]:
         """Run a sender to an SMTP server on 127.0.0.1, with so many connections a class."""
         return self.running(
             "sender",
+            data,
             SENDER_SMTP_HOST="127.0.0.1",
             SENDER_SMTP_PORT=str(smtp_port),
             SENDER_SMTP_TLS="none",
             SENDER_FROM=mail.SENDER,
             SENDER_CONNECTIONS_TRANSACTIONAL=str(connections),
+            **settings,
         )
 
     @asynccontextmanager
@@ -191,10 +194,12 @@ class Vhost:
         ids: Sequence[str],
         category: Category = Category.TRANSACTIONAL,
         clients: Sequence[str | None] = NO_CLIENT,
+        length: int = 1,
     ) -> None:
-        """Publish a mail for each id, of the clients in turn."""
+        """Publish a mail for each id, of the clients in turn; `length` as in the plan."""
+        longer = mail.repeated(length)
         await self.publish(
-            mail.command(each, mail.recipient(number)).model_copy(
+            mail.command(each, mail.recipient(number), longer).model_copy(
                 update={"category": category, "client": clients[number % len(clients)]}
             )
             for number, each in enumerate(ids)

@@ -32,10 +32,11 @@ def send_mail(smtp_port: int, recipient: str, subject: str, text: str, html: str
 send = app.task(name="send_mail")(send_mail)
 
 
-async def fill(amqp_url: str, smtp_port: int, count: int) -> None:
-    """Publish `count` tasks that mail to an SMTP server on 127.0.0.1."""
+async def fill(amqp_url: str, smtp_port: int, count: int, length: int) -> None:
+    """Publish `count` tasks that mail to an SMTP server on 127.0.0.1; `length` as in the plan."""
+    texts = tuple(map(mail.repeated(length), (mail.TEXT, mail.HTML)))
     app.conf.broker_url = amqp_url
     with app.producer_or_acquire() as producer:
         for number in range(count):
-            arguments = (smtp_port, mail.recipient(number), mail.SUBJECT, mail.TEXT, mail.HTML)
+            arguments = (smtp_port, mail.recipient(number), mail.SUBJECT, *texts)
             send.apply_async(arguments, producer=producer)

@@ -17,6 +17,9 @@ from shared.runtime.sealing import Sealer
 LINK_DAYS = 365
 MAX_TOKEN_CHARS = 2_000
 MAX_URL_CHARS = 200  # the longest link is a header line of 950 octets; 998 are allowed
+MAX_LABEL_CHARS = 63  # of a domain name (RFC 1035 2.3.4)
+# A List-Id has two labels before the host of the links, and at most 255 octets (RFC 2919 2).
+MAX_HOST_CHARS = 255 - 2 * (MAX_LABEL_CHARS + 1)
 UNSUBSCRIBE_VARIABLE = "unsubscribe_url"  # what the templates of newsletters may show
 
 
@@ -44,7 +47,22 @@ def _check_url(text: str) -> str:
     url = URL(text)
     if url.scheme not in {"http", "https"} or not url.host or url.query_string or url.fragment:
         raise ValueError("must be an http or https URL without a query")
-    return text.rstrip("/")
+    if url.user is not None or url.password is not None:
+        raise ValueError("must have no user: readers of mails would see it")
+    if len(_host(url)) > MAX_HOST_CHARS:
+        raise ValueError(f"must have a host of at most {MAX_HOST_CHARS} characters")
+    found = str(url).rstrip("/")  # with the host in A-labels, as header fields need it
+    if len(found) > MAX_URL_CHARS:
+        raise ValueError(
+            f"must have at most {MAX_URL_CHARS} characters, those beyond ASCII encoded"
+        )
+    return found
+
+
+def _host(url: URL) -> str:
+    """Return the host as the end of a List-Id; localhost for one without a name (RFC 2919 4)."""
+    host = (url.raw_host or "").rstrip(".")
+    return "localhost" if ":" in host else host
 
 
 PublicUrl = Annotated[str, StringConstraints(max_length=MAX_URL_CHARS), AfterValidator(_check_url)]
@@ -55,7 +73,7 @@ class Links:
 
     def __init__(self, url: str, sealer: Sealer) -> None:
         self._url = url
-        self.host = URL(url).host or ""
+        self.host = _host(URL(url))
         self._sealer = sealer
 
     @property

@@ -25,8 +25,13 @@ Extension = Literal[
     "SMTPUTF8",
     "STARTTLS",
     "AUTH",
+    "CHUNKING",
 ]
-EXTENSIONS: Final[tuple[Extension, ...]] = get_args(Extension)
+# By default. Where a server offers CHUNKING, a client may send no DATA.
+EXTENSIONS: Final[tuple[Extension, ...]] = tuple(
+    each for each in get_args(Extension) if each != "CHUNKING"
+)
+BdatFault = Literal["unknown", "refused", "silent", "cut", "hangs"]
 Stage = Literal["mail", "rcpt", "data", "dot"]
 
 _STAGE: Final = "(?P<stage>mail|rcpt|data|dot)"
@@ -108,6 +113,10 @@ class Behaviour(_Part):
     `latency_ms` is a distance: everything that a client sends arrives so much later, so that
     pipelined commands wait once. `service_ms` is the work for one mail between its final dot and
     the reply, done for `served_at_once` mails in parallel; other mails queue in order of arrival.
+
+    `bdat_fault` is a server that offers CHUNKING and fails at BDAT. To one to which it is `unknown`
+    its octets are commands. The others read the octets, then say 503, send no reply and go on, cut
+    the connection, or do nothing more.
     """
 
     latency_ms: Milliseconds = 0
@@ -122,6 +131,7 @@ class Behaviour(_Part):
     idle_timeout_ms: int = Field(default=300_000, ge=1, le=3_600_000)
     size_limit: int = Field(default=10 * 2**20, ge=1, le=64 * 2**20)
     extensions: Annotated[tuple[Extension, ...], AfterValidator(_each_once)] = EXTENSIONS
+    bdat_fault: BdatFault | None = None
     require_tls: bool = False
     require_auth: bool = False
 

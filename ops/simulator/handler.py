@@ -82,6 +82,8 @@ class SmtpHandler:
         _options: list[str],
     ) -> str:
         """Add a recipient."""
+        if envelope.content is not None:
+            return "503 5.5.1 BDAT has begun"
         sender = _bare(envelope.mail_from or "")
         fault = self._policy.on_rcpt(
             sender, address, server.smtp_session.mails, len(envelope.rcpt_tos)

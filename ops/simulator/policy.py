@@ -11,8 +11,13 @@ from ops.simulator.behaviour import Behaviour, Extension, Fault, Stage, fault_at
 REMEMBERED: Final = 10_000  # pairs; the oldest are dropped first
 # RFC 3207 4: the commands before a required STARTTLS. HELO is one of them, so that a client without
 # ESMTP is refused at MAIL with the reason.
-_ALLOWED_BEFORE_TLS: Final = frozenset({"EHLO", "HELO", "NOOP", "QUIT", "RSET", "STARTTLS"})
-_COMMAND_EXTENSIONS: Final[dict[str, Extension]] = {"STARTTLS": "STARTTLS", "AUTH": "AUTH"}
+# BDAT is refused without MAIL, once its octets are read.
+_ALLOWED_BEFORE_TLS: Final = frozenset({"EHLO", "HELO", "NOOP", "QUIT", "RSET", "STARTTLS", "BDAT"})
+_COMMAND_EXTENSIONS: Final[dict[str, Extension]] = {
+    "STARTTLS": "STARTTLS",
+    "AUTH": "AUTH",
+    "BDAT": "CHUNKING",
+}
 _PARAMETER_EXTENSIONS: Final[dict[str, Extension]] = {
     "BODY": "8BITMIME",
     "SIZE": "SIZE",

@@ -22,6 +22,8 @@ COMMAND_LIMIT: Final = 12_288  # octets, RFC 4954 4: AUTH lines are the longest
 LINE_LIMIT: Final = 998  # octets without CRLF, RFC 5321 4.5.3.1.6
 READ_AHEAD: Final = 65_536  # octets
 _END: Final = b"\r\n.\r\n"
+_CHUNK: Final = re.compile(r"(?P<octets>\d{1,18})(?P<last> +LAST)?", re.ASCII | re.IGNORECASE)
+_TOO_BIG: Final = "552 5.3.4 Message too big"
 _PLAIN_ADDRESS: Final = re.compile(r"<([\w.!#$%&'*+/=?^`{|}~-]+@[\w.-]+)>(?: +(.*))?")
 
 Command = Callable[[Any], Awaitable[None]]
@@ -176,11 +178,35 @@ class SmtpServerProtocol(SMTP):
         if arg or not recipients:
             await self.push("501 5.5.4 DATA" if arg else "503 5.5.1 Need RCPT first")
             return
+        if self.envelope and self.envelope.content is not None:
+            await self.push("503 5.5.1 BDAT has begun")  # RFC 3030 2
+            return
         if reply := await self.apply(self._policy.on_data(recipients, self.smtp_session.mails)):
             await self.push(reply)
             return
         await self.push("354 End data with <CR><LF>.<CR><LF>")
         await self._finish(await self._receive())
+
+    async def smtp_BDAT(self, arg: str | None) -> None:  # noqa: N802  # aiosmtpd's name
+        """Receive a chunk (RFC 3030 2). Its octets are read whatever the reply is."""
+        fault, chunk = self._policy.behaviour.bdat_fault, _CHUNK.fullmatch(arg or "")
+        if chunk is None:
+            await self.push("501 5.5.4 BDAT <octets> [LAST]")
+            return
+        if fault == "unknown":
+            await self.push("502 5.5.1 What is BDAT?")
+            return
+        octets = await self._chunk(int(chunk["octets"]))
+        if fault == "cut":
+            self.cut()
+        if fault == "hangs":
+            await asyncio.Event().wait()
+        if fault == "refused":
+            await self._refuse("503 5.5.1 Bad sequence of commands")
+        elif fault is None and not (
+            await self.check_helo_needed() or await self.check_auth_needed("BDAT")
+        ):
+            await self._add(octets, is_last=bool(chunk["last"]))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the connection, once also with STARTTLS."""
@@ -246,11 +272,50 @@ class SmtpServerProtocol(SMTP):
                 too_big = True
                 del body[: -len(_END)]
         if too_big:
-            return "552 5.3.4 Message too big"
+            return _TOO_BIG
         content = bytes(body[:-3]).replace(b"\r\n.", b"\r\n")[2:]
         if max(map(len, content.split(b"\r\n"))) > LINE_LIMIT:
             return "500 5.5.2 Line too long (RFC 5321 4.5.3.1.6)"
         return content
+
+    async def _chunk(self, count: int) -> bytes:
+        """Return the octets of a chunk, no more of them than are too many."""
+        kept, most = bytearray(), self._policy.behaviour.size_limit + 1
+        while count:
+            self._reset_timeout()
+            piece = await self._reader.readexactly(min(count, READ_AHEAD))
+            count -= len(piece)
+            kept += piece[: most - len(kept)]
+        return bytes(kept)
+
+    async def _add(self, octets: bytes, *, is_last: bool) -> None:
+        """Add a chunk to the mail, and store the mail with its last one."""
+        envelope = self.envelope
+        if envelope is None or not envelope.rcpt_tos:
+            await self._refuse("503 5.5.1 Need RCPT first")
+            return
+        refusal = None
+        if envelope.content is None:
+            fault = self._policy.on_data(envelope.rcpt_tos, self.smtp_session.mails)
+            refusal = await self.apply(fault)
+        before = envelope.content if isinstance(envelope.content, bytes) else b""
+        content = before + octets
+        if len(content) > self._policy.behaviour.size_limit:
+            refusal = refusal or _TOO_BIG
+        if is_last and max(map(len, content.split(b"\r\n"))) > LINE_LIMIT:
+            refusal = refusal or "554 5.6.0 Line too long (RFC 5321 4.5.3.1.6)"
+        if refusal:
+            await self._refuse(refusal)
+        elif is_last:
+            await self._finish(content)
+        else:
+            envelope.content = content
+            await self.push(f"250 2.0.0 {len(octets)} octets received")
+
+    async def _refuse(self, reply: str) -> None:
+        """Refuse a chunk, and with it the mail."""
+        self.envelope = self._create_envelope()
+        await self.push(reply)
 
     async def _piece(self) -> bytes:
         try:

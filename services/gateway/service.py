@@ -23,7 +23,7 @@ from services.gateway.api.codes import CodeViews
 from services.gateway.api.content_types import ContentTypeViews
 from services.gateway.api.domains import DomainViews
 from services.gateway.api.events import EventViews
-from services.gateway.api.links import LinkViews
+from services.gateway.api.links import MAX_USES, USES_SECONDS, LinkViews
 from services.gateway.api.messages import MessageViews
 from services.gateway.api.records import RecordViews
 from services.gateway.api.request import RequestReader
@@ -37,7 +37,7 @@ from services.gateway.app import Api, Authenticator, build_app
 from services.gateway.clients.idempotency import RequestStamp
 from services.gateway.clients.idempotency_store import IdempotencyKeyStore
 from services.gateway.clients.keys import ApiKeys
-from services.gateway.clients.rate_limiter import RateLimiter
+from services.gateway.clients.rate_limiter import LocalRateLimiter, RateLimiter
 from services.gateway.clients.store import ClientStore, QuotaStore, utc_now
 from services.gateway.clients.tables import MIGRATIONS
 from services.gateway.config import GatewaySettings
@@ -195,7 +195,8 @@ def _link_views(
     if settings.link_key is None:
         return None
     links = Links("", Sealer.from_text(settings.link_key))  # which reads, and makes none
-    return LinkViews(reader, broker, settings.gateway_answer_seconds, links, utc_now)
+    limiter = LocalRateLimiter(MAX_USES, USES_SECONDS, time.monotonic)
+    return LinkViews(reader, broker, settings.gateway_answer_seconds, links, limiter, utc_now)
 
 
 def _checks(broker: Broker, database: Database) -> Mapping[str, Check]:

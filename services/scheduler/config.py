@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field
 
 from shared.config import Seconds, Secret, Settings
 from shared.contracts.fields import Mailbox
-from shared.links import PublicUrl
+from shared.links import LINK_DAYS, PublicUrl
 from shared.runtime import sealing
 
 MAX_SPREAD_SECONDS = 86_400.0
@@ -46,10 +46,19 @@ class SchedulerSettings(Settings):
         0.1,
         gt=0,
         le=1,
-        description="The share of unknown mailboxes or complaints that pauses a content type",
+        description="The share of unknown mailboxes that pauses a content type",
+    )
+    scheduler_stop_complaints: float = Field(
+        0.01, gt=0, le=1, description="The share of complaints that does"
     )
     scheduler_stop_count: int = Field(
-        100, ge=1, description="Mails of a run before that share counts"
+        100, ge=1, description="Mails of a run, or of a day, before these shares count"
+    )
+    scheduler_pending_days: int = Field(
+        30,
+        ge=1,
+        le=LINK_DAYS,
+        description="How long a subscription waits for its confirmation, and the link for it works",
     )
     scheduler_run_days: int = Field(
         90, ge=1, le=3660, description="How long a run is listed after its mails were due"

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from shared.contracts import Category, NewsletterSubscription, SendEmail
-from shared.links import LinkedSubscription, LinkKind, Links, link_end
+from shared.links import LinkedSubscription, LinkKind, Links
 
 
 class ConfirmationTexts(NamedTuple):
@@ -47,24 +47,24 @@ def texts_for(locale: str | None) -> ConfirmationTexts:
     return TEXTS.get((locale or "")[:2].lower(), TEXTS["en"])
 
 
-def confirmation(
-    identifier: str,
-    subscription: NewsletterSubscription,
-    title: str,
-    links: Links,
-    now: datetime,
-) -> SendEmail:
-    """Return the mail with the link, which alone makes the subscription active."""
-    link = links.to(
+def confirmation_link(subscription: NewsletterSubscription, links: Links, until: datetime) -> str:
+    """Return the link that makes a subscription active, and works until a time."""
+    return links.to(
         LinkedSubscription(
             kind=LinkKind.CONFIRM,
             client=subscription.client,
             email=subscription.email,
             content_type=subscription.content_type,
             locale=subscription.locale,
-            expires_at=link_end(now),
+            expires_at=until,
         )
     )
+
+
+def confirmation(
+    identifier: str, subscription: NewsletterSubscription, title: str, link: str, now: datetime
+) -> SendEmail:
+    """Return the mail with the link, which alone makes the subscription active."""
     texts = texts_for(subscription.locale)
     return SendEmail(
         id=identifier,

@@ -2,9 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from services.scheduler.confirmation import confirmation
+import orjson
+import structlog
+
+from services.scheduler.confirmation import confirmation, confirmation_link
+from services.scheduler.content import MailRequest
+from services.scheduler.rendering import Renderer, RenderingError
 from services.scheduler.store.content_types import ContentStore
 from services.scheduler.store.later import LaterStore
 from services.scheduler.store.subscriptions import SubscriptionStore
@@ -39,9 +44,16 @@ from shared.contracts import (
     SuppressionOrigin,
     UnscheduleEmail,
 )
+from shared.contracts.schedule import MAX_SCHEDULE
 from shared.errors import Reject
 from shared.links import Links
 from shared.template import MailTemplate, TemplateMistake, VariableMistake
+
+# Each may take half a second and the start of a process; other questions wait behind them.
+MAX_WAITING_RENDERINGS = 4
+# A day more than the gateway allows: its clock, or that of a program, may be ahead.
+MAX_WAIT = MAX_SCHEDULE + timedelta(days=1)
+logger = structlog.get_logger(__name__)
 
 _OPT_OUTS = (SuppressionOrigin.UNSUBSCRIBE, SuppressionOrigin.COMPLAINT)
 
@@ -54,6 +66,7 @@ class ContentHandlers:
     """
 
     contents: ContentStore
+    renderer: Renderer
 
     async def on_save(self, asked: SaveContentType) -> Sequence[Contract]:
         """Create or replace a content type. Raises Reject for templates that cannot be read."""
@@ -88,10 +101,14 @@ class ContentHandlers:
         content = (await self.contents.find([key])).get(key)
         if content is None:
             return [ContentRendered(id=asked.id)]
-        try:
-            mail = content.render(asked.variables)
-        except VariableMistake as error:
-            return [ContentRendered(id=asked.id, version=content.version, mistake=str(error))]
+        if self.renderer.waiting >= MAX_WAITING_RENDERINGS:
+            return [ContentRendered(id=asked.id, version=content.version, busy=True)]
+        request = MailRequest(content, orjson.dumps(asked.variables).decode())
+        (mail,) = await self.renderer.render([request])
+        if isinstance(mail, VariableMistake):
+            return [ContentRendered(id=asked.id, version=content.version, mistake=str(mail))]
+        if isinstance(mail, RenderingError):
+            raise mail
         return [
             ContentRendered(
                 id=asked.id,
@@ -121,6 +138,7 @@ class SubscriptionHandlers:
     links: Links
     sender: str | None
     now: Callable[[], datetime]
+    pending: timedelta  # the time to confirm in
 
     async def on_subscribe(self, asked: Subscribe) -> Sequence[Contract]:
         """Add or change a subscription; ask the subscriber to confirm one that is pending."""
@@ -131,7 +149,9 @@ class SubscriptionHandlers:
         content = await self.contents.describe((found.client or "", found.content_type))
         title = (content and content.title) or found.content_type
         identifier = f"{asked.id[:80]}.confirm"
-        mail = confirmation(identifier, found, title, self.links, self.now())
+        now = self.now()
+        link = confirmation_link(found, self.links, now + self.pending)
+        mail = confirmation(identifier, found, title, link, now)
         return [answer, mail.model_copy(update={"from_": self.sender})]
 
     async def on_confirm(self, asked: ConfirmSubscription) -> Sequence[Contract]:
@@ -165,25 +185,42 @@ class SubscriptionHandlers:
             await self.subscriptions.opt_out(entry.email, entry.client, entry.list_id, entry.at)
         return ()
 
+
+@dataclass(frozen=True, slots=True)
+class ForgetHandlers:
+    """Deletes a person. Safe to run twice: nothing is left."""
+
+    subscriptions: SubscriptionStore
+    mails: LaterStore
+
     async def on_forget(self, command: ForgetAddress) -> Sequence[Contract]:
         """Delete what is kept of an address."""
-        await self.subscriptions.forget(command.email)
+        mails = await self.mails.forget(command.email)
+        ended = await self.subscriptions.forget(command.email)
+        logger.info("forgot an address", mails=mails, subscriptions=ended)
         return ()
 
 
 @dataclass(frozen=True, slots=True)
 class LaterHandlers:
-    """Keeps mails for later. Safe to run twice: a mail is one of its client and id."""
+    """Keeps mails for later. Safe to run twice: a mail is one of its client and id.
+
+    Each raises Reject for a time that is more than MAX_WAIT ahead: by a program's mistake a mail
+    would wait for ever, and nobody would see it. As a dead letter it is seen.
+    """
 
     mails: LaterStore
+    now: Callable[[], datetime]
 
     async def on_send_email(self, command: SendEmail) -> Sequence[Contract]:
         """Keep a mail until its time."""
+        self._check_time(command.scheduled_at)
         await self.mails.keep(command)
         return ()
 
     async def on_reschedule(self, asked: RescheduleEmail) -> Sequence[Contract]:
         """Change the time of a mail that is not yet on its way."""
+        self._check_time(asked.scheduled_at)
         changed = await self.mails.reschedule(asked.client, asked.email_id, asked.scheduled_at)
         if changed is None:
             return [SchedulingAnswered(id=asked.id, result=SchedulingResult.UNKNOWN)]
@@ -201,3 +238,7 @@ class LaterHandlers:
         done = await self.mails.unschedule(asked.client, asked.email_id)
         result = SchedulingResult.DONE if done else SchedulingResult.UNKNOWN
         return [SchedulingAnswered(id=asked.id, result=result)]
+
+    def _check_time(self, at: datetime | None) -> None:
+        if at is not None and at - self.now() > MAX_WAIT:
+            raise Reject(f"scheduled_at: must be at most {MAX_SCHEDULE.days} days ahead of now")

@@ -11,3 +11,6 @@ RELEASED = Counter(
 LATER = Counter(
     "postrider_scheduled_mails", "Mails for later whose time has come, by result", ("end",)
 )
+PAUSED = Counter(
+    "postrider_content_pauses", "Content types that were paused since too many mails were reported"
+)

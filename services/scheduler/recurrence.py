@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
 from heapq import merge
-from itertools import takewhile
+from itertools import islice, takewhile
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
@@ -38,22 +38,26 @@ class Recurrence:
         """Return the first period after a moment, in UTC."""
         return _after(self, moment.astimezone(UTC))
 
-    def last(self, until: datetime, period: datetime) -> datetime:
-        """Return the last period up to a moment, which is `period` or a later one."""
+    def last(self, until: datetime, period: datetime, count: int = 1) -> datetime:
+        """Return the first of the last `count` periods up to a moment.
+
+        It is `period` or a later one.
+        """
         # The clocks of all zones are whole minutes apart, and so are periods.
         minute = until.replace(second=0, microsecond=0)
-        return period if self.after(period) > until else _last(self, minute, period)
+        return period if self.after(period) > until else _last(self, minute, period, count)
 
-    def find_last(self, until: datetime, period: datetime) -> datetime:
-        """Return the same as `last`, which keeps what this finds in a millisecond."""
+    def find_last(self, until: datetime, period: datetime, count: int) -> datetime:
+        """Return the same as `last`, which keeps what this finds in milliseconds."""
         # The library goes back from the local time of `until`, which a folded hour shows twice, so
         # the search begins a day before what it finds.
         local = until.astimezone(self._zone)
-        found = [period]
-        for text in self._expressions:
-            before = next(CronSim(text, local, reverse=True)).astimezone(UTC) - _DAY
-            found += takewhile(lambda each: each <= until, self.periods(max(before, period)))
-        return max(found)
+        before = (
+            next(islice(CronSim(text, local, reverse=True), count - 1, None)).astimezone(UTC) - _DAY
+            for text in self._expressions
+        )
+        found = takewhile(lambda each: each <= until, self.periods(max(*before, period)))
+        return [period, *found][-count:][0]
 
     def periods(self, after: datetime) -> Iterator[datetime]:
         """Yield the periods after a moment in their order, in UTC; there is always another."""
@@ -103,5 +107,5 @@ def _after(recurrence: Recurrence, moment: datetime) -> datetime:
 
 
 @lru_cache(maxsize=16_384)
-def _last(recurrence: Recurrence, until: datetime, period: datetime) -> datetime:
-    return recurrence.find_last(until, period)
+def _last(recurrence: Recurrence, until: datetime, period: datetime, count: int) -> datetime:
+    return recurrence.find_last(until, period, count)

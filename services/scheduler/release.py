@@ -1,11 +1,11 @@
 """The newsletters that are due: taken from the store, made, published, and moved on."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from typing import NamedTuple
 from uuid import NAMESPACE_OID, uuid5
 
@@ -14,24 +14,26 @@ from pydantic import ValidationError
 
 from services.scheduler import metrics
 from services.scheduler.content import Content
-from services.scheduler.newsletters import NewsletterMaker
-from services.scheduler.plan import Plan, delay, due_at, plan
+from services.scheduler.newsletters import Newsletter, NewsletterMaker
+from services.scheduler.plan import Key, delay, due_at, plan, shares
+from services.scheduler.rendering import Rendered, RenderMails
 from services.scheduler.store.due import FAR, DueStore, DueSubscription, Step, Taken
 from services.scheduler.store.later import DueMail, LaterStore
 from shared.contracts import Category, Contract, EmailCancelled, SendEmail
 from shared.errors import Unavailable
-from shared.template import VariableMistake
+from shared.template import RenderedMail, VariableMistake
 from shared.topology import shard_of, shard_queues
 
+WORKERS = 2  # one waits for database or broker while the other makes mails
 LOOK_SECONDS = 0.5  # between two looks for what is due
 MAX_MAILS_TAKEN = 16  # for later, each with its attachments in memory
 MAX_TAKEN = 500  # subscriptions at a time
-MAX_MADE = 50  # mails between two turns of the event loop
+MAX_MADE = 20  # mails that are asked for at once
 MAX_MADE_CHARS = 8 << 20  # of the mails in memory
 
 PublishAll = Callable[[Sequence[Contract]], Awaitable[Mapping[str, Unavailable]]]
-# By client and name; without those that are unknown.
-FindContents = Callable[[set[tuple[str, str]]], Awaitable[Mapping[tuple[str, str], Content]]]
+# Without those that are unknown.
+FindContents = Callable[[set[Key]], Awaitable[Mapping[Key, Content]]]
 
 # How many messages wait in a queue.
 CountWaiting = Callable[[str], Awaitable[int]]
@@ -68,34 +70,66 @@ class _Made(NamedTuple):
         return 0 if self.mail is None else len(self.mail.html or "") + len(self.mail.text or "")
 
 
+class _Planned(NamedTuple):
+    """The newsletter that a subscription is sent, if any, and the period that follows."""
+
+    subscription: DueSubscription
+    newsletter: Newsletter | None
+    following: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Releaser:
-    """Mails the due subscriptions, at most `rate` a second.
+    """Mails the due subscriptions, at most `rate` a second, those of all clients in turn.
 
     A subscription moves on only after the broker has confirmed its mail. Until then it is taken,
-    and due again when its lease is over: then the mail is made again with the same id, and the
-    sender mails it once.
+    and due again when its lease is over, as after a cancellation: then the mail is made again with
+    the same id, and the sender mails it once.
     """
 
     store: DueStore
     find_contents: FindContents
     publish_all: PublishAll
     maker: NewsletterMaker
+    render: RenderMails
     room: Room
     spread: timedelta
     rate: float
+    draw: Callable[[], float]
 
     async def run(self) -> None:
-        """Mail all that is due now. Raises Retry when the database is away."""
-        clock = asyncio.get_running_loop().time
-        limit = min(MAX_TAKEN, max(1, round(self.rate)))
-        while True:
-            begun = clock()
-            taken = await self.store.take(limit)
-            if not taken.subscriptions:
+        """Mail all that is due now; end at once when the broker fails.
+
+        Raises Retry when the database is away.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(WORKERS):
+                    group.create_task(self._work())
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    async def _work(self) -> None:
+        """Mail what is due, a part of it at a time, until none is left or the broker fails."""
+        clock, rate = asyncio.get_running_loop().time, self.rate / WORKERS
+        limit = min(MAX_TAKEN, max(1, round(rate)))
+        begun = clock()
+        while due := await self._find_due():
+            taken = await self.store.take(shares(due, limit, self.draw))
+            if not taken.subscriptions or not await self._release(taken):
                 return
-            await self._release(taken)
-            await asyncio.sleep(len(taken.subscriptions) / self.rate - (clock() - begun))
+            await asyncio.sleep(len(taken.subscriptions) / rate - (clock() - begun))
+            begun = clock()
+
+    async def _find_due(self) -> Sequence[Key]:
+        """Return the content types that have due subscriptions, and room in the queues."""
+        due = await self.store.find_due()
+        try:
+            full = await self.room.without({client for client, _ in due})
+        except Unavailable as error:
+            logger.warning("newsletters wait for the broker", reason=str(error))
+            return ()
+        return [key for key in due if key[0] not in full]
 
     async def set_back(self) -> None:
         """Set back what is due far after the next period, since the clock was ahead for a time.
@@ -107,78 +141,114 @@ class Releaser:
             following = recurrence.after(found.at)
             if last > following + FAR:
                 due = partial(due_at, period=following, spread=self.spread)
-                count = await self.store.set_back(recurrence, following, due)
-                logger.warning("set back: the clock was ahead", subscriptions=count, to=following)
+                changed = await self.store.set_back(recurrence, following, due)
+                logger.warning("set back: the clock was ahead", subscriptions=changed, to=following)
 
-    async def _release(self, taken: Taken) -> None:
-        names = {(each.client, each.content_type) for each in taken.subscriptions}
-        full = await self.room.without({client for client, _ in names})
-        contents = await self.find_contents(names)
-        halted: list[DueSubscription] = []
+    async def _release(self, taken: Taken) -> bool:
+        """Mail what was taken, in parts; return whether the broker has confirmed them all.
+
+        What is left when it fails is due again at once.
+        """
+        contents = await self.find_contents({each.key for each in taken.subscriptions})
+        left = iter(taken.subscriptions)
+        while made := await self._make_part(left, contents, taken.at):
+            if not await self._publish(taken.token, made):
+                await self.store.move(taken.token, [self._stay(each) for each in left])
+                return False
+        return True
+
+    async def _make_part(
+        self,
+        left: Iterator[DueSubscription],
+        contents: Mapping[Key, Content],
+        now: datetime,
+    ) -> Sequence[_Made]:
+        """Make mails until they are as many as may be in memory, or none is left."""
         made: list[_Made] = []
         size = 0
-        for number, each in enumerate(taken.subscriptions, 1):
-            if number % MAX_MADE == 0:
-                await asyncio.sleep(0)
-            if each.client in full:
-                continue  # due again after its lease
-            content = contents.get((each.client, each.content_type))
-            if content is None or content.paused:
-                halted.append(each)
-                continue
-            one = self._make(each, content, taken.at)
-            if one is None:
-                continue
-            made.append(one)
-            size += one.size
-            if size > MAX_MADE_CHARS:
-                await self._publish(taken.token, made)
-                made, size = [], 0
-        await self._publish(taken.token, made)
-        if halted:
-            await self.store.halt(taken.token, halted)
+        while size <= MAX_MADE_CHARS and (part := [*islice(left, MAX_MADE)]):
+            some = await self._make([(each, contents.get(each.key)) for each in part], now)
+            made += some
+            size += sum(each.size for each in some)
+        return made
 
-    async def _publish(self, token: str, made: Sequence[_Made]) -> None:
-        """Publish mails; move on the subscriptions whose mail was confirmed, or which have none."""
+    async def _publish(self, token: str, made: Sequence[_Made]) -> bool:
+        """Publish mails; return whether all were confirmed.
+
+        The subscriptions move on whose mail was confirmed, or which have none. The others are due
+        again at once.
+        """
         mails = [each.mail for each in made if each.mail is not None]
         failures = await self.publish_all(mails) if mails else {}
         if failures:
             metrics.RELEASED.labels("unconfirmed").inc(len(failures))
             logger.warning("newsletters were not confirmed", count=len(failures))
         metrics.RELEASED.labels("published").inc(len(mails) - len(failures))
-        kept = [each.step for each in made if each.mail is None or each.mail.id not in failures]
-        if kept:
-            await self.store.move(token, kept)
+        failed = [each.mail is not None and each.mail.id in failures for each in made]
+        await self.store.move(
+            token,
+            [
+                self._stay(each.step.subscription) if fails else each.step
+                for each, fails in zip(made, failed, strict=True)
+            ],
+        )
+        return not failures
 
-    def _make(self, due: DueSubscription, content: Content, now: datetime) -> _Made | None:
-        """Return what a subscription is sent now; None for one that is tried again after its lease.
+    async def _make(
+        self, taken: Iterable[tuple[DueSubscription, Content | None]], now: datetime
+    ) -> Sequence[_Made]:
+        """Return what subscriptions are sent now, but for those that are tried after their lease.
 
-        No subscription stops the others of its batch, whatever is wrong with it.
+        No subscription stops the others, whatever is wrong with it.
         """
+        planned = [*filter(None, (self._plan(*each, now) for each in taken))]
+        wanted = [each.newsletter.request for each in planned if each.newsletter]
+        rendered = iter(await self.render(wanted) if wanted else ())
+        made = (self._finish(each, next(rendered) if each.newsletter else None) for each in planned)
+        return [*filter(None, made)]
+
+    def _plan(
+        self, due: DueSubscription, content: Content | None, now: datetime
+    ) -> _Planned | None:
+        """Return the newsletter of a subscription, if it is sent one now, and its next period."""
+        if content is None or content.paused:  # since it was taken
+            return _Planned(due, None, due.period)
         try:
-            wait = delay(due.id, self.spread)
-            planned = plan(due.recurrence, due.missed, due.period, now - wait)
-            mail = self._mail(due, content, planned, now)
+            period, following = plan(
+                due.recurrence, due.missed, due.period, now - delay(due.id, self.spread)
+            )
         except Exception:
             metrics.RELEASED.labels("failed").inc()
-            logger.exception("a newsletter could not be made", subscription=due.id)
+            logger.exception("a newsletter could not be planned", subscription=due.id)
             return None
-        mailed = planned.mailed if mail else None
-        return _Made(Step(due, mailed, planned.following, planned.following + wait), mail)
-
-    def _mail(
-        self, due: DueSubscription, content: Content, planned: Plan, now: datetime
-    ) -> SendEmail | None:
-        if planned.mailed is None:
+        if period is None:
             metrics.RELEASED.labels("skipped").inc()
-            return None
-        try:
-            return self.maker.make(due, content, planned.mailed, now)
-        except VariableMistake as error:
+            return _Planned(due, None, following)
+        return _Planned(due, self.maker.begin(due, content, period, now), following)
+
+    def _finish(self, planned: _Planned, rendered: Rendered | None) -> _Made | None:
+        due, newsletter, following = planned
+        if newsletter is None or rendered is None:
+            return _Made(self._step(due, None, following), None)
+        if isinstance(rendered, RenderedMail):
+            mail = self.maker.finish(newsletter, rendered)
+            return _Made(self._step(due, newsletter.period, following), mail)
+        reason = str(rendered)
+        if isinstance(rendered, VariableMistake):
             # The content type has a newer version than the variables: the next period may fit.
             metrics.RELEASED.labels("unfit").inc()
-            logger.warning("variables do not fit", subscription=due.id, reason=str(error))
-            return None
+            logger.warning("variables do not fit", subscription=due.id, reason=reason)
+            return _Made(self._step(due, None, following), None)
+        metrics.RELEASED.labels("failed").inc()
+        logger.warning("a newsletter could not be made", subscription=due.id, reason=reason)
+        return None
+
+    def _stay(self, due: DueSubscription) -> Step:
+        """Return the step of a subscription whose period is still to be mailed."""
+        return self._step(due, None, due.period)
+
+    def _step(self, due: DueSubscription, mailed: datetime | None, following: datetime) -> Step:
+        return Step(due, mailed, following, due_at(due.id, following, self.spread))
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +256,8 @@ class LaterReleaser:
     """Publishes the mails for later whose time has come, and reports those that were cancelled.
 
     A mail is done only after the broker has confirmed it. If the scheduler dies before, another
-    one publishes it again when its lease is over, under the same id.
+    one publishes it again when its lease is over, under the same id. One that the broker refuses is
+    due again at once.
     """
 
     store: LaterStore
@@ -201,16 +272,18 @@ class LaterReleaser:
                 return
             messages = [self._messages(each) for each in taken]
             failures = await self.publish_all([*chain.from_iterable(filter(None, messages))])
-            done = [
-                each
-                for each, own in zip(taken, messages, strict=True)
-                if own is not None and not any(message.id in failures for message in own)
-            ]
+            done, failed = list[DueMail](), list[DueMail]()
+            for each, own in zip(taken, messages, strict=True):
+                if own is not None:
+                    fails = any(message.id in failures for message in own)
+                    (failed if fails else done).append(each)
             metrics.LATER.labels("published").inc(len(done))
             metrics.LATER.labels("unconfirmed").inc(len(taken) - len(done))
             await self.store.finish(token, done)
-            if len(done) < len(taken):
-                return  # the broker refuses: those that are left are due again after their lease
+            if failed:
+                await self.store.put_back(token, failed)
+            if failed and not done:
+                return  # the broker refuses: the next look tries again
 
     def _messages(self, due: DueMail) -> Sequence[Contract] | None:
         """Return what is to be published of a mail; None if its command cannot be read.

@@ -5,11 +5,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+import structlog
+
+from services.scheduler import metrics
 from services.scheduler.content import Content
 from services.scheduler.handlers import SubscriptionHandlers
 from services.scheduler.newsletters import CONTENT_TYPE, NewsletterMaker
-from services.scheduler.store.content_types import ContentStore, Key
-from services.scheduler.store.runs import COMPLAINT, UNKNOWN_MAILBOX, RunCounts, RunStore
+from services.scheduler.plan import Key
+from services.scheduler.rendering import RenderMails
+from services.scheduler.store.content_types import ContentStore
+from services.scheduler.store.runs import (
+    COMPLAINT,
+    UNKNOWN_MAILBOX,
+    ReportCounts,
+    RunCounts,
+    RunStore,
+)
 from shared.contracts import (
     ContentTypePaused,
     Contract,
@@ -27,29 +38,37 @@ from shared.contracts import (
     SuppressionOrigin,
 )
 from shared.contracts.content import NewsletterId, run_id
-from shared.template import VariableMistake
+from shared.template import RenderedMail
 
 
 class StopRule(NamedTuple):
-    """Pauses a content type when, of at least `mails` of a run, more than `share` were reported.
+    """Pauses a content type when, of at least `mails` mails, more than a share were reported.
 
-    Those of before its last resumption count no more.
+    The mails are those of a run, or of all runs of a day: where each subscription has a time of its
+    own, a run has few. Those of before its last resumption count no more.
     """
 
-    share: float
+    unknown_share: float
+    complaint_share: float
     mails: int
 
-    def reason(self, counts: RunCounts) -> str | None:
+    def reason(self, report: ReportCounts) -> str | None:
         """Return in words why a content type is paused, None if it is not."""
+        return self._reason(report.run, "a run") or self._reason(report.day, "a day")
+
+    def _reason(self, counts: RunCounts, whose: str) -> str | None:
         if counts.published < self.mails:
             return None
-        for number, what in (
-            (counts.unknown_mailboxes, "went to mailboxes that do not exist"),
-            (counts.complaints, "were reported as spam"),
+        for number, share, what in (
+            (counts.unknown_mailboxes, self.unknown_share, "went to mailboxes that do not exist"),
+            (counts.complaints, self.complaint_share, "were reported as spam"),
         ):
-            if number > self.share * counts.published:
-                return f"{number} of the {counts.published} mails of a run {what}"
+            if number > share * counts.published:
+                return f"{number} of the {counts.published} mails of {whose} {what}"
         return None
+
+
+logger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +83,7 @@ class RunHandlers:
     contents: ContentStore
     subscriptions: SubscriptionHandlers
     maker: NewsletterMaker
+    render: RenderMails
     rule: StopRule
     now: Callable[[], datetime]
 
@@ -116,15 +136,18 @@ class RunHandlers:
         self, key: Key, content: Content, wanted: dict[str, NewsletterId]
     ) -> dict[str, SendEmail]:
         """Return the mails by the ids of those that they repeat."""
+        begun = [
+            self.maker.begin(due, content, wanted[due.id].period, self.now())
+            for due in await self.runs.subscriptions(key, [*wanted])
+        ]
         mails = {}
-        for due in await self.runs.subscriptions(key, [*wanted]):
-            newsletter = wanted[due.id]
-            try:
-                mail = self.maker.make(due, content, newsletter.period, self.now())
-            except VariableMistake:
-                continue  # of a newer version of the content type
-            again = {"id": str(newsletter.again())}
-            mails[str(newsletter)] = mail.model_copy(update=again)
+        made = await self.render([each.request for each in begun])
+        for each, rendered in zip(begun, made, strict=True):
+            if isinstance(rendered, RenderedMail):  # else a newer version has other variables
+                newsletter = wanted[each.due.id]
+                again = {"id": str(newsletter.again())}
+                mail = self.maker.finish(each, rendered)
+                mails[str(newsletter)] = mail.model_copy(update=again)
         return mails
 
     async def _report_mail(self, event: EmailBounced | Report, kind: str) -> Sequence[Contract]:
@@ -141,6 +164,9 @@ class RunHandlers:
         if not pause:
             return ()
         client, name = key
+        # Also logged and counted: nobody may be listening to the event.
+        logger.warning("a content type is paused", client=client, name=name, reason=pause.reason)
+        metrics.PAUSED.inc()
         identifier = f"{newsletter}.paused"
         return [
             ContentTypePaused(

@@ -1,14 +1,23 @@
 """The wiring of the scheduler."""
 
 import asyncio
+import hmac
+import random
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 from services.scheduler.config import SchedulerSettings
-from services.scheduler.handlers import ContentHandlers, LaterHandlers, SubscriptionHandlers
+from services.scheduler.handlers import (
+    ContentHandlers,
+    ForgetHandlers,
+    LaterHandlers,
+    SubscriptionHandlers,
+)
 from services.scheduler.newsletters import NewsletterMaker
 from services.scheduler.release import LOOK_SECONDS, LaterReleaser, Releaser, Room
+from services.scheduler.rendering import rendering
 from services.scheduler.run_handlers import RunHandlers, StopRule
 from services.scheduler.store.content_types import ContentStore
 from services.scheduler.store.due import DueStore, Leases
@@ -43,7 +52,7 @@ from shared.contracts import (
 )
 from shared.links import Links
 from shared.runtime import health, lifecycle
-from shared.runtime.sealing import Sealer
+from shared.runtime.sealing import AddressHasher, Sealer, read_keys
 from shared.storage.database import Database
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -60,35 +69,48 @@ async def run(settings: SchedulerSettings, stop: asyncio.Event) -> None:
     async with (
         Broker.connect(settings.amqp_url, settings.service) as broker,
         Database.open(settings.service, url, folder, MIGRATIONS) as database,
+        rendering() as previews,
+        rendering() as newsletters,
     ):
         links = Links(settings.scheduler_public_url, Sealer.from_text(settings.link_key))
         spread = timedelta(seconds=settings.scheduler_spread_seconds)
         contents = ContentStore(database)
+        subscription_store = SubscriptionStore(database, spread)
+        pending = timedelta(days=settings.scheduler_pending_days)
         subscriptions = SubscriptionHandlers(
-            SubscriptionStore(database, spread), contents, links, settings.scheduler_from, _utc_now
+            subscription_store, contents, links, settings.scheduler_from, _utc_now, pending
         )
         leases = Leases(timedelta(seconds=settings.scheduler_lease_seconds))
-        mails = LaterStore(database, leases)
-        later = LaterHandlers(mails)
+        mails = LaterStore(database, leases, _hashers(settings.link_key))
+        forget = ForgetHandlers(subscription_store, mails)
+        later = LaterHandlers(mails, _utc_now)
         maker = NewsletterMaker(links, settings.scheduler_from)
         run_store = RunStore(database)
-        rule = StopRule(settings.scheduler_stop_share, settings.scheduler_stop_count)
-        runs = RunHandlers(run_store, contents, subscriptions, maker, rule, _utc_now)
+        rule = StopRule(
+            settings.scheduler_stop_share,
+            settings.scheduler_stop_complaints,
+            settings.scheduler_stop_count,
+        )
+        runs = RunHandlers(
+            run_store, contents, subscriptions, maker, newsletters.render, rule, _utc_now
+        )
         releaser = Releaser(
             DueStore(database, leases),
             contents.find,
             broker.publish_all,
             maker,
+            newsletters.render,
             Room(broker.count_waiting, settings.scheduler_max_waiting),
             spread,
             settings.scheduler_rate,
+            random.random,
         )
         checks = {"broker": broker.ready, "database": database.ready}
         async with (
             broker.consuming(
-                _questions(ContentHandlers(contents), subscriptions, later, runs),
+                _questions(ContentHandlers(contents, previews), subscriptions, later, runs),
                 _mails(later),
-                _addresses(subscriptions, runs),
+                _addresses(runs, forget),
                 drain=settings.drain_seconds,
             ),
             lifecycle.repeating(releaser.run, LOOK_SECONDS, "newsletters"),
@@ -103,6 +125,12 @@ async def run(settings: SchedulerSettings, stop: asyncio.Event) -> None:
                 PURGE_SECONDS,
                 "purge of runs",
             ),
+            lifecycle.repeating(
+                partial(subscription_store.purge, settings.scheduler_pending_days),
+                PURGE_SECONDS,
+                "purge of subscriptions that nobody confirmed",
+            ),
+            lifecycle.repeating(mails.purge, PURGE_SECONDS, "purge of forgotten addresses"),
             health.endpoint(settings.health_host, settings.health_port, checks),
         ):
             await stop.wait()
@@ -145,7 +173,7 @@ def _mails(later: LaterHandlers) -> Subscription:
     )
 
 
-def _addresses(subscriptions: SubscriptionHandlers, runs: RunHandlers) -> Subscription:
+def _addresses(runs: RunHandlers, forget: ForgetHandlers) -> Subscription:
     return Subscription(
         topology.SCHEDULER_ADDRESSES,
         {
@@ -153,10 +181,17 @@ def _addresses(subscriptions: SubscriptionHandlers, runs: RunHandlers) -> Subscr
             EmailBounced: runs.on_bounced,
             ReportBounced: runs.on_bounced,
             ReportComplained: runs.on_complained,
-            ForgetAddress: subscriptions.on_forget,
+            ForgetAddress: forget.on_forget,
         },
         MAX_EVENTS_IN_FLIGHT,
     )
+
+
+def _hashers(keys: str) -> Sequence[AddressHasher]:
+    """Return the hashers of forgotten addresses, whose keys are others than those of links."""
+    return [
+        AddressHasher(hmac.digest(key, b"forgotten addresses", "sha256")) for key in read_keys(keys)
+    ]
 
 
 def _utc_now() -> datetime:

@@ -84,6 +84,9 @@ class SenderSettings(Settings):
     sender_relays: tuple[RelaySettings, ...] = Field(
         (), repr=False, description="Several relays as a JSON list of objects"
     )
+    sender_smtp_chunking: bool = Field(
+        default=True, description="Whether BDAT may be used where the relay offers CHUNKING"
+    )
     sender_smtp_rate: PerSecond | None = Field(None, description="Mails a second, over all senders")
     sender_domain_rates: Mapping[Domain, PerSecond] = Field(
         default_factory=dict,
@@ -227,6 +230,7 @@ class SenderSettings(Settings):
             "auth": self.sender_smtp_auth,
             "ca_file": self.sender_smtp_ca_file,
             "helo_name": self.sender_helo_name,
+            "chunking": self.sender_smtp_chunking,
             "rate": self.sender_smtp_rate,
         }
         return RelaySettings.model_construct(**parts)

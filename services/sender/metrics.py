@@ -73,6 +73,12 @@ _PIPELINED = Counter(
 _PIPELINING_FAILED = Counter(
     "postrider_smtp_stumbled", "Groups of commands that a relay could not cope with", _BY
 )
+_CHUNKED = Counter("postrider_smtp_chunked", "SMTP transactions whose content went by BDAT", _BY)
+_CHUNKING_FAILED = Counter(
+    "postrider_smtp_chunking_failed",
+    "Times that a relay failed at BDAT, after which its mails go by DATA",
+    _BY,
+)
 _PAUSES = Counter("postrider_smtp_rests", "Pauses of a relay that does not serve us", _BY)
 _PUSHED_BACK = Counter("postrider_smtp_pushed_back", "Times that a relay asked for less", _BY)
 
@@ -103,6 +109,8 @@ class RelayMetrics:
         self.transaction = _TRANSACTION.labels(*by)
         self.replaced = _REPLACED.labels(*by)
         self.pipelining_failed = _PIPELINING_FAILED.labels(*by)
+        self._chunked = _CHUNKED.labels(*by)
+        self.chunking_failed = _CHUNKING_FAILED.labels(*by)
         self.pauses = _PAUSES.labels(*by)
         self.throttled = _THROTTLED.labels(*by)
         self.pushed_back = _PUSHED_BACK.labels(*by)
@@ -116,9 +124,11 @@ class RelayMetrics:
         """Count a connection that could not be opened."""
         _NOT_OPENED.labels(*self._by, stage).inc()
 
-    def transacted(self, *, pipelined: bool) -> None:
+    def transacted(self, *, pipelined: bool, in_chunks: bool) -> None:
         """Count a transaction."""
         self._modes[pipelined].inc()
+        if in_chunks:
+            self._chunked.inc()
 
     def closed(self, mails: int) -> None:
         """Count a closed connection that had so many transactions."""

@@ -161,6 +161,7 @@ def _relay(settings: SenderSettings, relay: RelaySettings) -> Relay:
         timeouts=settings.timeouts,
         backoff=settings.backoff,
         weight=relay.weight,
+        chunking=relay.chunking,
     )
 
 

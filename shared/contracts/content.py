@@ -223,6 +223,7 @@ class ContentRendered(Answer):
     html: Text | None = Field(None, repr=False)
     text: Text | None = Field(None, repr=False)
     mistake: Text | None = Field(None, description="In words, without a value of a variable")
+    busy: bool = Field(default=False, description="No mail is made: too many are being made")
 
 
 class ContentRun(BaseModel):

@@ -7,8 +7,9 @@ that only some months have, and `L` the last day of each.
 
 import re
 from datetime import datetime
+from functools import cache
 from typing import Annotated, Literal, get_args
-from zoneinfo import ZoneInfo
+from zoneinfo import available_timezones
 
 from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, Field, StringConstraints
@@ -23,6 +24,8 @@ LOCAL_TIME = (
     r"^((mon|tue|wed|thu|fri|sat|sun|[1-9]|[12][0-9]|3[01]) )?([01][0-9]|2[0-3]):[0-5][0-9]$"
 )
 TIMEZONE = r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$"
+# A host's own zone, and the one of a host without any: `available_timezones` has them on Debian.
+_NO_ZONES = frozenset({"localtime", "Factory"})
 _DAYS = {
     "@daily": re.compile(""),
     "@weekly": re.compile("|".join(["", *WEEKDAYS])),
@@ -42,11 +45,18 @@ def _check_frequency(text: str) -> str:
     return text
 
 
-def _check_timezone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # ZoneInfoNotFoundError is a KeyError
-        raise ValueError("must be a time zone of the IANA, such as Europe/Berlin") from None
+@cache
+def _timezones() -> frozenset[str]:
+    return frozenset(available_timezones() - _NO_ZONES)
+
+
+def check_timezone(name: str) -> str:
+    """Return the name of a time zone. Raises ValueError for another text.
+
+    A host has more: its own zone, and those of `right/`, whose minutes have leap seconds.
+    """
+    if name not in _timezones():
+        raise ValueError("must be a time zone of the IANA, such as Europe/Berlin")
     return name
 
 
@@ -74,5 +84,5 @@ LocalTime = Annotated[
 TimeZone = Annotated[
     str,
     StringConstraints(pattern=TIMEZONE, max_length=MAX_TIMEZONE_CHARS),
-    AfterValidator(_check_timezone),
+    AfterValidator(check_timezone),
 ]

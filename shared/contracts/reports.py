@@ -23,15 +23,10 @@ _EVENTS = UUID("b8c1f0a2-3d5e-4f6b-8a77-51e2c94d6f30")  # the name space of our 
 
 
 class ReportSource(StrEnum):
-    """The form, or the provider, that a report came by."""
+    """The form in which a report came."""
 
     DSN = "dsn"  # RFC 3464, or an older form
     ARF = "arf"  # RFC 5965
-    SES = "ses"
-    SENDGRID = "sendgrid"
-    POSTMARK = "postmark"
-    MAILGUN = "mailgun"
-    RESEND = "resend"
 
 
 class ReportKind(StrEnum):

@@ -11,7 +11,8 @@ from shared.contracts.fields import Address, Id, Locale, Moment, Retries
 from shared.contracts.frequency import Frequency, LocalTime, TimeZone, check_local_time
 from shared.contracts.message import Answer, Event, Question
 
-MAX_SCHEDULE = timedelta(days=30)  # of a mail for later
+MAX_SCHEDULE = timedelta(days=30)  # ahead, of a mail for later
+SUBSCRIPTION_ID_CHARS = 32
 MAX_LISTED_SUBSCRIPTIONS = 100  # of a page
 MAX_SUBSCRIPTIONS_BYTES = 64 * 1024 * 1024  # of a page, each with its variables
 
@@ -19,7 +20,7 @@ MAX_SUBSCRIPTIONS_BYTES = 64 * 1024 * 1024  # of a page, each with its variables
 def subscription_id(client: str | None, content_type: str, email: str) -> str:
     """Return the id of a subscription, which is the only one of these."""
     key = "\n".join((client or "", content_type, email.lower()))
-    return sha256(key.encode()).hexdigest()[:32]
+    return sha256(key.encode()).hexdigest()[:SUBSCRIPTION_ID_CHARS]
 
 
 class Missed(StrEnum):

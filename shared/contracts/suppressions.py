@@ -197,7 +197,7 @@ class RemoveSuppressions(Question):
     client: Id | None = None
     origin: SuppressionOrigin | None = Field(None, description="Only those; all if absent")
     list_id: Id | None = Field(
-        None, description="Only those that stop mail of this list; of any list if absent"
+        None, description="Only those of this list; of any list, and of all lists, if absent"
     )
 
 

@@ -26,7 +26,8 @@ from shared.contracts import ReplyClass, Stage
 STEM_CHARS = 3
 _GAPS = {"..": 3, "...": 8}
 
-_ADDRESS = re.compile(r"[^\s<>()\"',;:\[\]=]+@[^\s<>()\"',;:\[\]]+|<[^<>\s/]*>")
+_MAILBOX = r"[^\s<>()\"',;:\[\]=]+@[^\s<>()\"',;:\[\]]+"
+_ADDRESS = re.compile(_MAILBOX + r"|<[^<>\s/]*>")
 # Chinese, Japanese and Korean have no blanks between words: there a sign is a word. NFKD splits
 # Korean signs.
 _SIGN = re.compile(r"([\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff])")
@@ -37,6 +38,8 @@ _COMPOUND = re.compile(
     r"|(?:black|block|white|grey|gray|allow|deny|safe)(?=[ -]list))[ -]"
 )
 _NOT = re.compile(r"n['\u2019`\u00b4]t\b")
+# Words with underscores for blanks, unlike the names of codes, as ofr_416 is one.
+_JOINED = re.compile(r"\b[^\W\d_]+(?:_[^\W\d_]+)+\b")
 # Numbers below 1000 are reply codes, parts of IP addresses and counts: ignored.
 # qmail writes enhanced codes as (#5.1.1).
 _WORD = re.compile(r"#[245]\.\d{1,3}\.\d{1,3}(?![.\d])|\d*[^\W\d]\w*|\d{4,}|0\d+")
@@ -54,6 +57,8 @@ def words_of(text: str, recipient: str = "") -> list[str]:
     text = text.casefold()
     if not text.isascii():
         text = _SIGN.sub(r" \1 ", _MARKS.sub("", unicodedata.normalize("NFKD", text)))
+    if "_" in text:
+        text = _JOINED.sub(lambda joined: joined[0].replace("_", " "), text)
     return _WORD.findall(_COMPOUND.sub(r"\1", _NOT.sub("nt", text)))
 
 
@@ -251,6 +256,8 @@ def load_rules() -> RuleSet:
 _RULES = load_rules()  # now: at the first refusal it would block all mails for 0.1 s
 # RFC 2034 4: an enhanced code stands right after the reply code or nowhere.
 _ENHANCED = re.compile(r"([245])\.(\d{1,3}\.\d{1,3})(?=[\s:;,]|$)", re.ASCII)
+# A server names the address that a reply is about before it says why.
+_SUBJECT = re.compile(rf"(?:[245]\.\d{{1,3}}\.\d{{1,3}}\s+)?[<\[\"']*({_MAILBOX})", re.ASCII)
 _PERMANENT = "5"  # a reply in a report without its code was final
 
 
@@ -279,7 +286,23 @@ def classify(  # noqa: PLR0913 -- a reply has as many properties
     kind, detail = _parts_of(code, enhanced or text)
     reply = ReplyContext(stage or Stage.RCPT, str(code or kind or _PERMANENT), detail, host.lower())
     found = _RULES.first(reply, words_of(text, recipient))
-    return Classification(found.reply_class, f"{found.id}@{_RULES.version}")
+    meant = found.reply_class
+    if meant is ReplyClass.MAILBOX_UNKNOWN and _is_about_another(text, recipient):
+        meant = ReplyClass.UNDETERMINED
+    return Classification(meant, f"{found.id}@{_RULES.version}")
+
+
+def _is_about_another(text: str, recipient: str) -> bool:
+    """Return whether a reply begins with an address that shares nothing with the recipient's.
+
+    It is the sender's, or that of somebody to whom the recipient's mail is forwarded.
+    """
+    subject = _SUBJECT.match(text)
+    if subject is None or not recipient:
+        return False
+    named = subject[1].casefold().strip(".").rpartition("@")
+    meant = recipient.casefold().rpartition("@")
+    return named[0] != meant[0] and named[2] != meant[2]
 
 
 def _parts_of(code: int, text: str) -> tuple[str, str]:

@@ -204,6 +204,44 @@ def closed_before(reply: Reply) -> bool:
     return reply.code in (NO_REPLY, CLOSING) and reply.stage is Stage.MAIL
 
 
+def not_opened(reply: Reply) -> bool:
+    """Return whether it ended before MAIL."""
+    return reply.stage in BEFORE_MAIL
+
+
+def ends_at_mail(reply: Reply) -> bool:
+    """Return whether it ended at MAIL."""
+    return reply.stage is Stage.MAIL
+
+
+def not_begun(reply: Reply) -> bool:
+    """Return whether it ended at MAIL by a closed connection, or for good as far as we know."""
+    ours = about_us(reply) and ends_at_mail(reply)
+    return ours or closed_before(reply) or sender_refused(reply)
+
+
+def not_taken(reply: Reply) -> bool:
+    """Return whether MAIL was not accepted, for reasons that lie in the sender or the relay."""
+    return not_begun(reply) or (ends_at_mail(reply) and is_pushback(reply))
+
+
+def is_pushback(reply: Reply) -> bool:
+    """Return whether a relay may ask for fewer connections or mails.
+
+    Before MAIL the reply is about this client. At MAIL it may be about one sender (see
+    `SenderRefusals`), and 452 about SIZE (RFC 1870 6.1). From RCPT on no reply counts: a mail's
+    recipients or its content can cause any reply, as greylisting and full mailboxes do.
+    """
+    if reply.stage in BEFORE_MAIL:
+        return _asks_for_less(reply) or reply.code == 452  # noqa: PLR2004 -- RFC 5321 4.2.3
+    return reply.stage is Stage.MAIL and _asks_for_less(reply)
+
+
+def _asks_for_less(reply: Reply) -> bool:
+    rate = reply.code == 450 and (reply.enhanced or "").startswith("4.7.")  # noqa: PLR2004 -- RFC 5321 4.2.2
+    return rate or reply.code in {CLOSING, 454}
+
+
 def session_over(reply: Reply) -> bool:
     """Return whether a temporary refusal may mean that this connection has had too many mails.
 

@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
-import alembic.command
-import alembic.config
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from yarl import URL
@@ -20,7 +18,7 @@ from yarl import URL
 from shared.config.url import masked
 from shared.errors import DatabaseAway, Reject
 from shared.runtime.outage import Outage, described
-from shared.storage import dialect, sqlite
+from shared.storage import dialect, sqlite, versions
 from shared.storage.dialect import MILLISECONDS_PER_SECOND, Clock
 
 POOL_SIZE = 5  # connections to PostgreSQL a service
@@ -38,7 +36,6 @@ _ADVICE = {
 }
 # Classes of SQLSTATE (PostgreSQL, appendix A): data exception, cardinality violation.
 _VALUE_STATES = ("22", "21")
-_FOLDER = Path(__file__).parent
 
 T = TypeVar("T")
 
@@ -333,9 +330,4 @@ def _migrate(connection: sa.Connection, service: str, folder: Path) -> None:
         lock = sa.func.pg_advisory_xact_lock(zlib.crc32(service.encode()))
         connection.execute(sa.select(lock))
         connection.execute(sa.schema.CreateSchema(service, if_not_exists=True))
-    config = alembic.config.Config()
-    config.set_main_option("script_location", str(_FOLDER / "migrations").replace("%", "%%"))
-    config.set_main_option("path_separator", "newline")
-    config.set_main_option("version_locations", str(folder).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    alembic.command.upgrade(config, "head")
+    versions.upgrade(connection, folder)

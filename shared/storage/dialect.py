@@ -53,7 +53,8 @@ def now(connection: sa.Connection) -> sa.ColumnElement[int]:
         return sa.cast((sa.func.julianday("now") - _UNIX_EPOCH) * _DAY_MILLISECONDS, sa.BigInteger)
     # Not now(): that is when the transaction began, perhaps before a long wait for a lock.
     seconds = sa.extract("epoch", sa.func.clock_timestamp())
-    return sa.cast(seconds * MILLISECONDS_PER_SECOND, sa.BigInteger)
+    # A cast alone rounds, by which the time would be ahead of itself.
+    return sa.cast(sa.func.floor(seconds * MILLISECONDS_PER_SECOND), sa.BigInteger)
 
 
 def read_now(connection: sa.Connection, clock: Clock = now) -> int:

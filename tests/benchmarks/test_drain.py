@@ -1,7 +1,9 @@
 """The measurement of the sender counts right: real processes, real queues, few mails."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 import pytest
@@ -10,6 +12,7 @@ from benchmarks import drain, postfix, sink
 from benchmarks.bench import Bench, BenchError, BenchPlan
 from benchmarks.services import Vhost
 from benchmarks.sink import Sink
+from ops.broker import RabbitServer
 from shared.contracts import Category, EmailDelivered
 
 pytestmark = pytest.mark.rabbit
@@ -84,14 +87,23 @@ async def test_all_mails_of_a_drain_are_counted(bench: Bench) -> None:
     assert all(rate > 0 for each in series for rate in each.rates)
 
 
+@pytest.mark.journey
+async def test_long_mails_are_drained(bench: Bench) -> None:
+    """Long mails are drained as well."""
+    async with sink.serving(bench, sink.own()) as served:
+        drained = await drain.drained(bench, served, BenchPlan(count=6, length=drain.LARGE_LENGTH))
+
+    assert drained.rate > 0
+
+
 @pytest.mark.rabbit
 @pytest.mark.journey
 async def test_all_have_the_same_mails_in_turns(bench: Bench) -> None:
     """Sender, rival and loop each send as many mails as the plan has, again and again."""
     seen = []
 
-    async def rival(served: Sink, count: int) -> float:
-        seen.append((served.count(), count))
+    async def rival(served: Sink, plan: BenchPlan) -> float:
+        seen.append((served.count(), plan.count))
         return 7.0
 
     async with sink.serving(bench, sink.own()) as served:
@@ -126,3 +138,27 @@ async def test_memory_is_sampled_while_mails_are_sent(bench: Bench) -> None:
 
     assert samples
     assert max(samples) <= peak
+
+
+@pytest.fixture
+def readable(rabbit: RabbitServer) -> Iterator[Bench]:
+    """Return a bench in a directory that Postfix can read when it has given up root."""
+    with TemporaryDirectory(prefix="postrider-postfix-") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        yield Bench(directory, rabbit.address)
+
+
+@pytest.mark.postfix
+@pytest.mark.journey
+async def test_bdat_and_data_are_measured_with_the_same_postfix(readable: Bench) -> None:
+    """Both ways send all their mails to it, and the table has a row for each."""
+    if obstacle := await postfix.obstacle(readable):
+        pytest.skip(obstacle)
+    plan = BenchPlan(count=100, repetitions=1, connections=2)
+
+    text = "\n".join([each async for each in drain.chunking_lines(readable, plan)])
+
+    assert text.startswith("\n20 mails of ")
+    assert f"\n  {drain.BDAT}" in text
+    assert f"\n  {drain.DATA}" in text

@@ -5,7 +5,7 @@ from email import message_from_bytes, policy
 
 import pytest
 
-from benchmarks import mail
+from benchmarks import drain, mail
 from tests.sender import library
 from tests.sender.verifier import signatures
 
@@ -24,6 +24,14 @@ def test_all_make_the_same_mail(change: Callable[[str], str]) -> None:
     assert signed.endswith(ours)
     assert len(signatures(signed)) == 1
     assert message_from_bytes(ours, policy=policy.default)["Subject"] == command.subject
+
+
+def test_a_large_mail_has_100_kb() -> None:
+    """Within a percent, and in lines as long as those of the usual one."""
+    octets = mail.ready_made(drain.LARGE_LENGTH)
+
+    assert 99_000 < len(octets) < 101_000
+    assert max(map(len, octets.splitlines())) == max(map(len, mail.ready_made().splitlines()))
 
 
 def test_ours_is_the_faster_by_far() -> None:

@@ -22,6 +22,14 @@ def test_ratios_are_to_the_last_line() -> None:
     ]
 
 
+def test_megabytes_are_of_mails() -> None:
+    """With the size of a mail the table has the megabytes a second."""
+    head, line = report.table("mails/s", [Series("ours", [350])], 100_000).splitlines()
+
+    assert head.split() == ["mails/s", "MB/s", "ratio", "lowest", "highest"]
+    assert line.split() == ["ours", "350", "35.0", "1.00", "350", "350"]
+
+
 def test_latencies_are_in_milliseconds() -> None:
     """Where requests were timed, the table has the median and the 99th percentile."""
     timed = Series("post", [10], [0.001, 0.0025, 0.1])

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import schedule
-from benchmarks.bench import DATABASES, Bench
+from benchmarks.bench import DATABASES, SQLITE, Bench
 
 pytestmark = [pytest.mark.rabbit, pytest.mark.journey, pytest.mark.timeout(180)]
 
@@ -21,6 +21,14 @@ async def test_all_that_is_due_is_mailed_once(bench: Bench, name: str) -> None:
 @pytest.mark.parametrize("name", DATABASES)
 async def test_the_next_one_is_found(bench: Bench, name: str) -> None:
     """Each look finds the one subscription that is due at it."""
-    found = await schedule.finding(bench, name, 400)
+    found = await schedule.finding(bench, name, [400, 500])
 
-    assert len(found.latencies) == schedule.LOOKS
+    assert [len(each.latencies) for each in found] == [schedule.LOOKS] * 2
+
+
+async def test_no_mail_for_later_is_early(bench: Bench) -> None:
+    """The measurement ends when each mail was published once, none of them before its time."""
+    found = await schedule.lateness(bench, SQLITE, 50, 1.0)
+
+    assert len(found.latencies) == 50
+    assert min(found.latencies) > 0

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from services.gateway.api.links import TEXTS
+from services.gateway.api.link_texts import TEXTS
 from tests.browser import CONTRAST, Page, chromium
 from tests.gateway.api_client import ApiClient
 

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
@@ -11,8 +12,10 @@ import pytest
 from ops.broker import RabbitServer as Node
 from services.gateway import service
 from shared import topology
-from shared.contracts import Category, SendEmail
-from tests.gateway.api_client import MAIL, ApiClient, declare, settings
+from shared.contracts import AddSuppressions, Category, SendEmail, SuppressionsChanged
+from shared.links import LinkedSubscription, LinkKind, Links, link_end
+from shared.runtime.sealing import Sealer
+from tests.gateway.api_client import LINK_KEY, MAIL, ApiClient, declare, settings
 from tests.gateway.fake_service import FakeService, running_service
 from tests.tap import depth
 from tests.waiting import PATIENCE_SECONDS
@@ -221,3 +224,30 @@ async def test_a_client_with_large_bodies_in_flight_starves_no_other(
     assert (refused.status, refused.json["code"]) == (503, "overloaded")
     assert refused.headers["Retry-After"] == "1"
     assert served == [202, 202]
+
+
+async def test_links_of_an_older_key_work(
+    vhost: str, tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    """A gateway opens the links of each key that it still has, and of no other."""
+    await declare(vhost)
+    newer, removed = "9a8b" * 16, "6e5f" * 16
+    ledger = FakeService(lambda asked: [SuppressionsChanged(id=asked.id, suppressions=())])
+    rotated = settings(vhost, tmp_path, link_key=f"{newer},{LINK_KEY}")
+    ann = LinkedSubscription(
+        kind=LinkKind.UNSUBSCRIBE,
+        email="ann@example.org",
+        content_type="news",
+        expires_at=link_end(datetime.now(UTC)),
+    )
+    async with (
+        running_service(vhost, topology.LEDGER_QUESTIONS, {AddSuppressions: ledger}),
+        service.serving(rotated, asyncio.Event()) as port,
+    ):
+        api, opted_out = ApiClient(http, f"http://127.0.0.1:{port}"), []
+        for key in (newer, LINK_KEY, removed):
+            path = Links("", Sealer.from_text(key)).to(ann)
+            assert (await api.call("POST", path, data=b"")).status == 200
+            opted_out.append(len(ledger.got))
+
+    assert opted_out == [1, 2, 2]

@@ -107,7 +107,7 @@ async def test_a_newsletter_comes_until_its_reader_opts_out(stack: Stack, user: 
     assert found, field
     link, path = found.groups()
     assert newsletter["headers"]["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
-    assert newsletter["headers"]["List-Id"] == "<news.mail.shop.example>"
+    assert newsletter["headers"]["List-Id"] == "<news.local.mail.shop.example>"
     assert {"list-unsubscribe", "list-unsubscribe-post", "list-id"} <= {*signature.names}
     assert verifies(raw, signature, RSA.public_key())
     assert f'<a href="{link}">Abbestellen</a>' in newsletter["html"]

@@ -3,15 +3,14 @@
 import pytest
 
 from services.scheduler.content import MAX_STYLED_TAGS, Content
-from shared.template import MailTemplate, VariableMistake
+from shared.template import VariableMistake
 
 LINK = "https://mail.example/unsubscribe/AbC_-123"
 
 
 def content(html: str, text: str | None = None, name: str = "news") -> Content:
     """Return a content type."""
-    template = MailTemplate("News", text, html)
-    return Content(name, None, 1, paused=False, template=template, has_text=text is not None)
+    return Content(name, None, 1, paused=False, subject="News", html=html, text=text)
 
 
 def test_styles_become_those_of_the_elements() -> None:
@@ -91,10 +90,3 @@ def test_a_template_that_shows_the_link_gets_no_other() -> None:
 
     assert mail.html == f'<a href="{LINK}">Stop</a>'
     assert mail.text == f"Stop: {LINK}"
-
-
-def test_the_id_of_a_list() -> None:
-    """A list's id is a domain name below that of its links (RFC 2919 3)."""
-    assert (
-        content("", name="news_of:today").list_id("mail.example") == "<news-of-today.mail.example>"
-    )

@@ -1,25 +1,13 @@
 """A mail for later from its request to the sender, with a real gateway and a real scheduler."""
 
-import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-import aiohttp
 import pytest
 
-from services.gateway import service as gateway
-from services.ledger import service as ledger
-from services.ledger.config import LedgerSettings
-from shared import topology
 from shared.contracts import SendEmail
 from tests.gateway.api_client import ApiClient
-from tests.gateway.api_client import settings as gateway_settings
-from tests.scheduler.conftest import Scheduled, running, scheduled
-from tests.sender.senders import SUPPRESSION_KEY
-from tests.serving import serving
+from tests.scheduler.conftest import Scheduled
 from tests.waiting import until
-from tests.world import attached
 
 pytestmark = pytest.mark.rabbit
 
@@ -34,27 +22,9 @@ def written(seconds: float) -> str:
 
 
 @pytest.fixture
-async def scheduler(vhost: str, tmp_path: Path) -> AsyncIterator[Scheduled]:
-    """Run a scheduler, then a ledger: Alembic makes the tables of one service at a time."""
-    books = LedgerSettings.model_validate(
-        {"amqp_url": vhost, "data_dir": tmp_path, "health_port": 0}
-        | {"suppression_key": SUPPRESSION_KEY}
-    )
-    async with scheduled(vhost, tmp_path) as world, running(world.settings):
-        await attached(vhost, topology.SCHEDULER_QUESTIONS)
-        async with serving(ledger.run, books):
-            await attached(vhost, topology.LEDGER_QUESTIONS)
-            yield world
-
-
-@pytest.fixture
-async def api(scheduler: Scheduled, tmp_path: Path) -> AsyncIterator[ApiClient]:
-    """Run a gateway beside them; yield a registered client."""
-    async with (
-        gateway.serving(gateway_settings(scheduler.url, tmp_path), asyncio.Event()) as port,
-        aiohttp.ClientSession() as http,
-    ):
-        yield await ApiClient(http, f"http://127.0.0.1:{port}").registered("shop")
+def scheduler(with_ledger: Scheduled) -> Scheduled:
+    """Return a scheduler beside a ledger."""
+    return with_ledger
 
 
 async def sent(scheduler: Scheduled) -> SendEmail:

@@ -1,21 +1,25 @@
 """Tests of the mail of a subscription for one period."""
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from services.scheduler.content import Content
-from services.scheduler.newsletters import NewsletterMaker
+from services.scheduler.newsletters import NewsletterMaker, list_id
 from services.scheduler.recurrence import Recurrence
 from services.scheduler.store.due import DueSubscription
 from shared.contracts import Category, Missed, SendEmail, encode
 from shared.contracts.address import MAX_ADDRESS_OCTETS
 from shared.contracts.content import NewsletterId, run_id
-from shared.contracts.fields import MAX_ID_CHARS
-from shared.links import MAX_URL_CHARS, LinkKind, Links
+from shared.contracts.fields import ID, MAX_ID_CHARS
+from shared.links import MAX_HOST_CHARS, MAX_URL_CHARS, LinkKind, Links
 from shared.runtime.sealing import Sealer
-from shared.template import MailTemplate, VariableMistake
+from shared.template import VariableMistake
 from tests.scheduler.conftest import LINK_KEY, PUBLIC_URL
 
 PERIOD = datetime(2026, 3, 1, 8, tzinfo=UTC)
@@ -47,11 +51,17 @@ class Press:
 
     def make(self, due: DueSubscription = ANN, html: str = "<p>Hi {{ name }}</p>") -> SendEmail:
         """Return a mail."""
-        template = MailTemplate("News for {{ name }}", None, html)
-        content = Content(due.content_type, None, 1, False, template, has_text=False)  # noqa: FBT003
-        return NewsletterMaker(self.links, "News <news@shop.example>").make(
-            due, content, PERIOD, NOW
+        content = Content(
+            due.content_type,
+            *(None, 1),
+            paused=False,
+            subject="News for {{ name }}",
+            html=html,
+            text=None,
         )
+        maker = NewsletterMaker(self.links, "News <news@shop.example>")
+        begun = maker.begin(due, content, PERIOD, NOW)
+        return maker.finish(begun, begun.request.make())
 
 
 def test_the_fields_of_a_newsletter() -> None:
@@ -85,9 +95,46 @@ def test_the_link_unsubscribes() -> None:
     )
     assert found.expires_at == NOW + timedelta(days=365)
     assert mail.headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
-    assert mail.headers["List-Id"] == "<news.mail.example>"
+    assert mail.headers["List-Id"] == "<news.shop.mail.example>"
     assert link in (mail.html or "")
     assert link in (mail.text or "")
+
+
+@pytest.mark.parametrize(
+    ("client", "name", "label"),
+    [
+        ("shop", "news", "news.shop"),
+        ("bakery", "news", "news.bakery"),
+        ("", "news", "news"),
+        ("shop", "news_of.today", "news-of-today-137d1ddafdfc.shop"),
+        ("shop", "News", "news-69752f2313b2.shop"),
+        ("Shop", "news", "news.shop-d00aae6b7fbf"),
+    ],
+)
+def test_the_id_of_a_list(client: str, name: str, label: str) -> None:
+    """A list's id is a name below the host of its links, which can be read (RFC 2919 2)."""
+    assert list_id(client, name, "mail.example") == f"{label}.mail.example"
+
+
+_NAMES = st.from_regex(ID, fullmatch=True).filter(lambda name: "\n" not in name)
+
+
+@given(_NAMES, _NAMES, _NAMES, _NAMES)
+@example("shop", "a.b", "shop", "a-b")
+@example("shop", "news", "SHOP", "NEWS")
+@example("shop", "A", "shop", f"a-{sha256(b'A').hexdigest()[:12]}")
+@example("c" * MAX_ID_CHARS, "n" * MAX_ID_CHARS, "c" * 63, "n" * 63)
+def test_each_client_and_list_has_an_id_of_its_own(
+    client: str, name: str, other_client: str, other_name: str
+) -> None:
+    """No two lists share an id, also where case is ignored, and each label fits a domain name."""
+    host = "h" * MAX_HOST_CHARS
+    one, other = list_id(client, name, host), list_id(other_client, other_name, host)
+
+    assert (one == other) == ((client, name) == (other_client, other_name))
+    assert one == one.lower()
+    assert len(one) <= 255
+    assert all(re.fullmatch("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", it) for it in one.split(".")[:-1])
 
 
 def test_a_link_without_tls_is_no_one_click_link() -> None:

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -13,29 +12,21 @@ from services.scheduler.run_handlers import RunHandlers, StopRule
 from services.scheduler.service import MIGRATIONS
 from services.scheduler.store.content_types import ContentStore
 from services.scheduler.store.due import DueStore, DueSubscription, Leases, Step, moment
-from services.scheduler.store.runs import UNKNOWN_MAILBOX, RunCounts, RunStore
+from services.scheduler.store.runs import UNKNOWN_MAILBOX, ReportCounts, RunCounts, RunStore
 from services.scheduler.store.subscriptions import SubscriptionStore
 from shared.contracts import (
-    Category,
     ContentTypePaused,
     Contract,
-    EmailBounced,
     EmailsRepeated,
     ListRuns,
-    MailReference,
     RepeatEmails,
     ReplyClass,
-    Report,
     ReportBounced,
     ReportComplained,
-    ReportSource,
     RunsListed,
     SaveContentType,
     SendEmail,
     Subscribe,
-    Suppression,
-    SuppressionAdded,
-    SuppressionOrigin,
 )
 from shared.contracts.content import NewsletterId, run_id
 from shared.contracts.schedule import subscription_id
@@ -43,12 +34,13 @@ from shared.links import Links
 from shared.runtime.sealing import Sealer
 from tests.clock import Clock
 from tests.databases import Opener
-from tests.scheduler.conftest import LINK_KEY, PUBLIC_URL
+from tests.scheduler.conftest import LINK_KEY, PUBLIC_URL, rendered_here
+from tests.scheduler.reports import NOW, bounce, complaint, late
 
-R = TypeVar("R", bound=Report)
 NEWS = ("shop", "news")
-RULE = StopRule(share=0.1, mails=10)
+RULE = StopRule(unknown_share=0.1, complaint_share=0.1, mails=10)
 DAY_SECONDS = 86_400.0
+DAY = timedelta(days=1)
 
 
 class World:
@@ -62,10 +54,10 @@ class World:
         due: DueStore,
     ) -> None:
         links = Links(PUBLIC_URL, Sealer.from_text(LINK_KEY))
-        handlers = SubscriptionHandlers(subscriptions, contents, links, None, _now)
+        handlers = SubscriptionHandlers(subscriptions, contents, links, None, _now, DAY)
         self.contents, self.subscriptions, self.runs, self.due = contents, subscriptions, runs, due
         self.handlers = RunHandlers(
-            runs, contents, handlers, NewsletterMaker(links, None), RULE, _now
+            runs, contents, handlers, NewsletterMaker(links, None), rendered_here, RULE, _now
         )
 
     async def run(self, count: int) -> Sequence[NewsletterId]:
@@ -84,7 +76,7 @@ class World:
 
     async def mailed(self, count: int) -> Sequence[NewsletterId]:
         """Move what is due on to the next period; return its mails."""
-        taken = await self.due.take(count)
+        taken = await self.due.take({NEWS: count})
         steps = [self.step(each) for each in taken.subscriptions]
         assert await self.due.move(taken.token, steps) == count
         return [NewsletterId(each.id, each.period) for each in taken.subscriptions]
@@ -103,7 +95,7 @@ class World:
 
 
 def _now() -> datetime:
-    return datetime(2030, 1, 1, tzinfo=UTC)
+    return NOW
 
 
 @pytest.fixture
@@ -141,50 +133,6 @@ def world(worlds: Sequence[World]) -> World:
     return worlds[0]
 
 
-def bounce(
-    newsletter: NewsletterId, reply_class: ReplyClass = ReplyClass.MAILBOX_UNKNOWN
-) -> EmailBounced:
-    """Return the event of a mail that a server refused."""
-    return EmailBounced(
-        id=f"{newsletter}-bounced",
-        at=_now(),
-        email_id=str(newsletter),
-        client="shop",
-        category=Category.BULK,
-        recipient="ann@example.org",
-        attempt=1,
-        reply_class=reply_class,
-        metadata={"content_type": "news"},
-    )
-
-
-def late(kind: type[R], newsletter: NewsletterId) -> R:
-    """Return a report about a mail that was delivered."""
-    mail = MailReference(
-        email_id=str(newsletter),
-        client="shop",
-        category=Category.BULK,
-        recipient="ann@example.org",
-        metadata={"content_type": "news"},
-    )
-    known = {"reply_class": ReplyClass.MAILBOX_UNKNOWN} if kind is ReportBounced else {}
-    return kind.about(mail, at=_now(), source=ReportSource.DSN, **known)
-
-
-def complaint(newsletter: NewsletterId, email: str) -> SuppressionAdded:
-    """Return the event of a mail that was reported as spam."""
-    entry = Suppression(
-        email=email,
-        address_key="0" * 64,
-        client="shop",
-        categories=(Category.TRANSACTIONAL, Category.BULK),
-        origin=SuppressionOrigin.COMPLAINT,
-        email_id=str(newsletter),
-        at=datetime(2100, 1, 1, tzinfo=UTC),
-    )
-    return SuppressionAdded(id=f"{newsletter}-added", at=_now(), suppression=entry, version=1)
-
-
 async def test_a_report_counts_once(worlds: Sequence[World]) -> None:
     """It counts once for a mail and its repetition, at whichever scheduler it arrives."""
     [mail] = await worlds[0].run(1)
@@ -193,7 +141,7 @@ async def test_a_report_counts_once(worlds: Sequence[World]) -> None:
         worlds[0].runs.report(NEWS, mail.again(), UNKNOWN_MAILBOX),
     )
 
-    assert set(counts) == {RunCounts(1, 1, 0)}
+    assert set(counts) == {ReportCounts(RunCounts(1, 1, 0), RunCounts(1, 1, 0))}
     unknown = await worlds[0].runs.report(("shop", "other"), mail, UNKNOWN_MAILBOX)
     assert unknown is None
 
@@ -205,12 +153,12 @@ async def test_a_report_may_be_first(world: World) -> None:
             id="q", client="shop", email="a@b.example", content_type="news", frequency="@daily"
         )
     )
-    taken = await world.due.take(1)
+    taken = await world.due.take({NEWS: 1})
     [due] = taken.subscriptions
     early = await world.runs.report(NEWS, NewsletterId(due.id, due.period), UNKNOWN_MAILBOX)
     await world.due.move(taken.token, [world.step(due)])
 
-    assert early == RunCounts(0, 1, 0)
+    assert early == ReportCounts(RunCounts(0, 1, 0), RunCounts(0, 1, 0))
     [run], _ = await world.runs.page(NEWS, None, 10)
     assert (run.published, run.unknown_mailboxes) == (1, 1)
 
@@ -233,6 +181,41 @@ async def test_bounces_pause_once(worlds: Sequence[World]) -> None:
     assert paused.reason == "3 of the 20 mails of a run went to mailboxes that do not exist"
     assert await worlds[1].paused_for() == paused.reason
     assert again == [paused]
+
+
+async def test_small_runs_of_a_day_count_together(world: World) -> None:
+    """Where each subscription has a time of its own, the bounces of all of them pause it."""
+    for hour in range(12):
+        await world.subscriptions.subscribe(
+            Subscribe(
+                id="q",
+                client="shop",
+                email=f"{hour}@example.org",
+                content_type="news",
+                frequency="@daily",
+                at=f"{hour:02}:00",
+            )
+        )
+    mails = sorted(await world.mailed(12), key=lambda each: each.period)
+    events = [await world.handlers.on_bounced(bounce(each)) for each in mails[-2:]]
+
+    assert len({each.period for each in mails}) == 12
+    assert [len(each) for each in events] == [0, 1]
+    assert (
+        await world.paused_for() == "2 of the 12 mails of a day went to mailboxes that do not exist"
+    )
+
+
+def test_complaints_have_a_share_of_their_own() -> None:
+    """Readers report few mails as spam, so that fewer of them pause a content type."""
+    rule = StopRule(unknown_share=0.1, complaint_share=0.01, mails=100)
+    some, none = RunCounts(100, 2, 0), RunCounts(0, 0, 0)
+
+    assert rule.reason(ReportCounts(some, none)) is None
+    assert rule.reason(ReportCounts(some._replace(complaints=1), none)) is None
+    assert rule.reason(ReportCounts(some._replace(complaints=2), none)) == (
+        "2 of the 100 mails of a run were reported as spam"
+    )
 
 
 @pytest.mark.parametrize(("count", "bounces"), [(9, 9), (20, 2)])
@@ -292,14 +275,11 @@ async def test_a_resumed_content_type_mails_what_waited(world: World, clock: Clo
     for mail in mails[:3]:
         await world.handlers.on_bounced(bounce(mail))
     clock.seconds += DAY_SECONDS
-    taken = await world.due.take(20)
-    await world.due.halt(taken.token, taken.subscriptions)
-    clock.seconds += DAY_SECONDS
-    waiting = await world.due.take(20)
+    waiting = await world.due.find_due()
     resumed = await world.contents.resume(NEWS)
     late = await world.handlers.on_bounced(bounce(mails[3]))
 
-    assert waiting.subscriptions == []
+    assert waiting == []
     assert resumed is not None
     assert resumed.paused_at is None
     assert late == ()

@@ -1,5 +1,6 @@
 """A running scheduler at a real broker."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,6 +16,7 @@ from shared.contracts import (
     ContentTypeAnswered,
     Contract,
     DeleteContentType,
+    DescribeContentType,
     EmailCancelled,
     EmailRescheduled,
     RenderContent,
@@ -84,7 +86,7 @@ async def test_a_newsletter(scheduler: Scheduled) -> None:
     assert link in mail.html
     assert link in (mail.text or "")
     assert mail.headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
-    assert mail.headers["List-Id"] == "<news.mail.example>"
+    assert mail.headers["List-Id"] == "<news.shop.mail.example>"
     assert mail.list_id == "news"
     in_use = await scheduler.ask(
         DeleteContentType(id="q3", client="shop", name="news"), ContentTypeAnswered
@@ -125,6 +127,30 @@ async def test_a_preview(scheduler: Scheduled) -> None:
     assert mail.text is not None
     assert mail.text.strip() == "Hello Ann"
     assert wrong.mistake == "line 1 of the subject: name is not among the variables"
+
+
+async def test_many_previews_at_once(scheduler: Scheduled) -> None:
+    """Previews that cost too much hold up no other question: beyond four they are refused."""
+    style = "".join(f"--a{number}:1;" for number in range(9_000))
+    html = f"<style>i{{{style}}}</style>" + "<i></i>" * 4_900
+    await scheduler.ask(NEWS.model_copy(update={"html": html}), ContentTypeAnswered)
+    question = RenderContent(id="q5", client="shop", name="news", variables={"name": "Ann"})
+    previews = [
+        asyncio.create_task(
+            scheduler.ask(question.model_copy(update={"id": f"r{number}"}), ContentRendered)
+        )
+        for number in range(24)
+    ]
+    found = await scheduler.ask(
+        DescribeContentType(id="q6", client="shop", name="news"), ContentTypeAnswered
+    )
+    answered, _ = await asyncio.wait(previews, return_when=asyncio.FIRST_COMPLETED)
+    for each in previews:
+        each.cancel()
+    await asyncio.wait(previews)
+
+    assert found.result is ContentResult.FOUND
+    assert all(each.result().busy for each in answered)
 
 
 def later(seconds: float, **more: object) -> SendEmail:

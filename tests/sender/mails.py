@@ -12,6 +12,7 @@ from services.sender.smtp.rate_limits import Throttle
 from services.sender.smtp.relay import ConnectionLimits, Login, Relay, Timeouts, Tls
 from shared.contracts import Reply, Stage
 from shared.storage.rate import Rate
+from tests.waiting import until
 
 CONTENT = b"Subject: Hello\r\n\r\nHow are you?\r\n"
 SHORT = Timeouts(60, 60, 60)
@@ -82,6 +83,15 @@ def of(result: Replies | Unsendable | NotAttempted) -> Mapping[str, Reply]:
 def ends(result: Replies | Unsendable | NotAttempted) -> list[tuple[Stage, int]]:
     """Return stage and code for each recipient."""
     return [(reply.stage, reply.code) for reply in of(result).values()]
+
+
+async def opened(pool: SmtpPool) -> None:
+    """Wait until no connection is being opened, by now perhaps for nobody."""
+
+    async def is_so() -> bool:
+        return not any(each._opening for each in pool._pools.values())
+
+    await until(is_so)
 
 
 async def sent(pool: SmtpPool, *recipients: str) -> list[tuple[Stage, int]]:

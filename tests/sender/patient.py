@@ -4,22 +4,27 @@ import asyncio
 from collections import Counter, defaultdict
 from contextlib import AbstractAsyncContextManager, suppress
 
-from tests.sender.scripted import Server
+from tests.sender.scripted import CHUNKING, Server
 
-GREETING = b"220 patient.invalid\r\n"
-YES = {"DATA": b"354 Go on\r\n", "QUIT": b"221 Bye\r\n"}
+YES = {
+    "CONNECT": b"220 patient.invalid\r\n",
+    "DATA": b"354 Go on\r\n",
+    "QUIT": b"221 Bye\r\n",
+}
 
 
 class PatientRelay(Server):
     """A server that counts its mails by Message-ID.
 
-    Replies to verbs in `slow` are held back until `answer` is called; `DOT` is the end of a mail,
-    which is kept whatever becomes of the reply. A verb that is not slow any more is answered at
-    once, also while earlier replies are held back.
+    Replies to verbs in `slow` are held back until `answer` is called; `CONNECT` is the greeting,
+    `DOT` the end of a mail, by DATA or BDAT, which is kept whatever becomes of the reply. A verb
+    that is not slow any more is answered at once, also while earlier replies are held back. With
+    `chunking` it offers BDAT.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.chunking = False
         self.slow: set[str] = set()
         self.kept: Counter[str] = Counter()
         self._answers: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
@@ -35,21 +40,27 @@ class PatientRelay(Server):
         self._answers[verb].set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        chunks = bytearray()
         try:
             with suppress(OSError, asyncio.IncompleteReadError):
-                writer.write(GREETING)
+                await self._reply("CONNECT", writer)
                 while True:
                     line = await reader.readuntil(b"\r\n")
                     verb = line.decode().split(maxsplit=1)[0].upper()
+                    if verb == "BDAT":
+                        chunks += await reader.readexactly(int(line.split()[1]))
+                        verb = "DOT" if b"LAST" in line else verb
+                    if verb == "DOT":
+                        self._keep(bytes(chunks))
+                        chunks.clear()
                     await self._reply(verb, writer)
                     if verb == "DATA":
-                        await self._keep(reader)
+                        self._keep(await reader.readuntil(b"\r\n.\r\n"))
                         await self._reply("DOT", writer)
         finally:
             writer.transport.abort()
 
-    async def _keep(self, reader: asyncio.StreamReader) -> None:
-        content = await reader.readuntil(b"\r\n.\r\n")
+    def _keep(self, content: bytes) -> None:
         (message_id,) = (
             line for line in content.split(b"\r\n") if line.startswith(b"Message-ID: <")
         )
@@ -59,7 +70,8 @@ class PatientRelay(Server):
         self.heard[verb] += 1
         if verb in self.slow:
             await self._answers[verb].wait()
-        writer.write(YES.get(verb, b"250 OK\r\n"))
+        replies = {**YES, **CHUNKING} if self.chunking else YES
+        writer.write(replies.get(verb, b"250 OK\r\n"))
 
 
 def patient() -> AbstractAsyncContextManager[PatientRelay]:

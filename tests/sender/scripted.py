@@ -18,6 +18,7 @@ CUT = b""  # no reply, the connection is closed
 HANG = b"-"  # no reply, the connection stays
 AND_CLOSE = b"\x00"  # behind a reply: the connection is closed after it
 PIPELINING = {"EHLO": b"250-scripted.invalid\r\n250 PIPELINING\r\n"}
+CHUNKING = {"EHLO": b"250-scripted.invalid\r\n250-PIPELINING\r\n250 CHUNKING\r\n"}
 
 
 class Server(ABC):
@@ -55,6 +56,7 @@ class Server(ABC):
 class Scripted(Server):
     """A server with a reply to each verb, or to a whole line; `DOT` is the end of a mail.
 
+    `LAST` is the end of a mail by BDAT, whose octets are kept in `chunks`.
     `CUT-BODY` closes the connection with the body unread; `IN-BODY` is said before it is read.
     With `FLUSH` what has been sent too early is thrown away, with `TRICKLE` each octet of a reply
     is a segment of its own.
@@ -65,6 +67,7 @@ class Scripted(Server):
         self.script = {**POLITE, **script}
         self.lines: list[bytes] = []
         self.content = b""  # of all mails, with the dots that stuffing has added
+        self.chunks: list[bytes] = []
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         verb = "CONNECT"
@@ -95,6 +98,9 @@ class Scripted(Server):
         if "FLUSH" in self.script:
             reader._buffer.clear()  # type: ignore[attr-defined] # that is the defect it plays
         line = self.lines[-1].decode().strip()
+        if line.startswith("BDAT "):
+            self.chunks.append(await reader.readexactly(int(line.split()[1])))
+            return "LAST" if line.endswith("LAST") else "BDAT"
         return line if line in self.script else line.partition(" ")[0]
 
     async def _answered(self, verb: str, writer: asyncio.StreamWriter) -> bool:

@@ -18,12 +18,15 @@ from shared.retry import Reschedule
 from shared.return_path import ReturnPaths
 from shared.runtime.sealing import AddressHasher, Sealer
 from tests.sender.commands import NOW
+from tests.sender.keys import SIGNER
 
 SEALING_KEY = "5e" * 32
 SUPPRESSION_KEY = "5a" * 32
 HASHER = AddressHasher.from_text(SUPPRESSION_KEY)
 RETURN_PATHS = ReturnPaths.from_text("bounce.our.example", "b0" * 32)
 SEALER = Sealer([b"k" * 32])
+DEFAULTS = MailDefaults("post@our.example", "our.example")
+SIGNING = MailBuilder(SEALER.open, DEFAULTS, {"our.example": SIGNER})
 ACCEPTED = replies.received(Stage.DOT, 250, "2.0.0 Queued")
 
 
@@ -87,9 +90,7 @@ def a_sender(
     """Build a sender whose clock stands still."""
     return SendHandler(
         smtp=smtp,
-        builder=MailBuilder(
-            SEALER.open, MailDefaults("post@our.example", "our.example"), {}, return_paths
-        ),
+        builder=MailBuilder(SEALER.open, DEFAULTS, {}, return_paths),
         claims=claims,
         now=lambda: now,
         schedule=RetrySchedule(15, 3600, 86_400, retries_uncertain=retries_uncertain),

@@ -308,6 +308,15 @@ def test_rates() -> None:
     assert relays(ONE | {"rate": 5}).rates == {"relay a.example:465": Rate(5)}
 
 
+def test_chunking() -> None:
+    """BDAT may be used, unless it is turned off for the relay."""
+    assert [each.chunking for each in load().relays] == [True]
+    assert [each.chunking for each in load(SENDER_SMTP_CHUNKING="false").relays] == [False]
+    assert [
+        each.chunking for each in relays(ONE, ONE | {"host": "b.example", "chunking": False}).relays
+    ] == [True, False]
+
+
 @pytest.mark.parametrize("rates", ['{"gmail.com": 0}', '{"no domain": 1}', "[]"])
 def test_wrong_rates(rates: str) -> None:
     """A rate of 0, or for an invalid domain, is a mistake."""

@@ -35,12 +35,14 @@ async def at_the_dot(world: Replicas) -> None:
     await world.heard("DOT", 2)
 
 
-async def test_content_that_was_sent_is_waited_for(world: Replicas) -> None:
+@pytest.mark.parametrize("chunking", [False, True])
+async def test_content_that_was_sent_is_waited_for(world: Replicas, *, chunking: bool) -> None:
     """Past DRAIN_SECONDS and a lease, a mail at its dot is neither lost, doubled nor uncertain.
 
     Mails that only waited, and those not at their content by then, go to the next sender while the
     first still waits.
     """
+    world.relay.chunking = chunking
     waiting = [f"waiting-{number}" for number in range(3)]
     async with world.sender("old", **ONE_EACH, DRAIN_SECONDS="1.5") as old:
         await at_the_dot(world)
@@ -83,8 +85,10 @@ async def test_the_reply_is_waited_for_so_long_and_no_longer(world: Replicas) ->
     assert len(old.log("cut off before the relay's reply: uncertain")) == 2
 
 
-async def test_a_second_sigterm_ends_it_at_once(world: Replicas) -> None:
+@pytest.mark.parametrize("chunking", [False, True])
+async def test_a_second_sigterm_ends_it_at_once(world: Replicas, *, chunking: bool) -> None:
     """A second SIGTERM ends it at once: a newsletter is uncertain, other mail is sent again."""
+    world.relay.chunking = chunking
     async with world.sender("old") as old:
         await at_the_dot(world)
         old.process.terminate()

@@ -1,5 +1,7 @@
 """Tests of the handler of `SendEmail`, with real claims and a relay with replies of the test."""
 
+import asyncio
+import time
 from datetime import timedelta
 
 import pytest
@@ -12,6 +14,7 @@ from services.sender.handlers import BUSY_SECONDS, MAX_CLOCK_SKEW
 from services.sender.mail.compose import OutgoingMail
 from services.sender.outcome import FailureReason, NotAttempted, Replies, Unsendable
 from services.sender.store import ClaimStore
+from shared import inflight
 from shared.contracts import (
     EmailDelivered,
     EmailExpired,
@@ -23,11 +26,13 @@ from shared.contracts import (
     Stage,
 )
 from shared.errors import Reject
+from shared.inflight import Handling, Phase
 from shared.replies import reply as replies
 from shared.retry import Reschedule
 from shared.return_path import address_hash, mail_key
 from tests.sender.commands import NOW, a_command
 from tests.sender.mails import a_pool, a_relay
+from tests.sender.scripted import CHUNKING, HANG, scripted
 from tests.sender.senders import (
     ACCEPTED,
     RETURN_PATHS,
@@ -37,6 +42,7 @@ from tests.sender.senders import (
     kinds,
     later,
 )
+from tests.waiting import until
 
 ANNA, BEN = "anna@x.example", "ben@x.example"
 
@@ -320,3 +326,27 @@ async def test_return_paths_of_an_attempt_that_is_cut_off(claims: ClaimStore) ->
 
     assert [mail.recipients for mail in relay.mails] == [(ANNA,), (BEN,)]
     assert kinds(returned) == [EmailDelivered, EmailDelivered]
+
+
+async def test_the_phase_of_one_write(claims: ClaimStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mail in one write with its commands is committed before any reply: an end waits for it."""
+    monkeypatch.setattr("services.sender.smtp.relay.MAX_JOINED_IDLE_SECONDS", 60.0)
+    handling = Handling(time.monotonic, time.monotonic())
+    async with scripted(CHUNKING) as server, a_pool(a_relay(server.port)) as pool:
+        sender = a_sender(pool, claims)
+        await sender.on_send_email(a_command(id="first"))
+        server.script["MAIL"] = HANG
+
+        async def is_sent() -> bool:
+            return server.heard["LAST"] == 2
+
+        token = inflight.current.set(handling)
+        sending = asyncio.create_task(sender.on_send_email(a_command(id="second")))
+        inflight.current.reset(token)
+        await until(is_sent)
+        sending.cancel()
+        await asyncio.wait({sending})
+
+    assert handling.phase is Phase.COMMITTED
+    # Another sender may not take it for a mail that was not sent.
+    assert (await claims.claim(a_command(id="second"))).busy == (ANNA,)

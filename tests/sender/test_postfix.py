@@ -35,6 +35,11 @@ DELIVERED = [(Stage.DOT, 250)]
 MAX_OCTETS = 20_000
 MAX_RECIPIENTS = 5
 BIG = b"Subject: big\r\n\r\n" + b"x" * 70 + b"\r\n" * MAX_OCTETS
+HEADERS = (
+    b"Date: Sat, 21 Nov 2026 12:00:00 +0000\r\nFrom: post@our.example\r\nTo: anna@x.example\r\n"
+    b"Subject: dots\r\n"
+)
+DOTTED = HEADERS + b"\r\n.\r\n..\r\n.\r\n\r\nQUIT\r\nRSET\r\n" + b"x" * 900 + b" \r\n"
 INVITATION = (
     "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:-//shop.example//EN\r\nMETHOD:REQUEST\r\n"
     "BEGIN:VEVENT\r\nUID:17@shop.example\r\nDTSTAMP:20261129T100000Z\r\n"
@@ -97,7 +102,7 @@ async def server(home: Path, authority: trustme.CA) -> AsyncIterator[Postfix]:
 
 @pytest.fixture(params=["pipelined", "in lock-step"])
 def port(server: Postfix, request: pytest.FixtureRequest) -> int:
-    """Return the port with PIPELINING, then the one without."""
+    """Return the port with PIPELINING, and so with BDAT, then the one without."""
     return server.port if request.param == "pipelined" else server.plain_port
 
 
@@ -107,7 +112,7 @@ async def test_what_it_offers(server: Postfix) -> None:
     connection.abort()
 
     assert connection.extensions == Extensions(
-        pipelining=True, smtputf8=True, sized=True, dsn=True, size=MAX_OCTETS
+        pipelining=True, chunking=True, smtputf8=True, sized=True, dsn=True, size=MAX_OCTETS
     )
 
 
@@ -123,13 +128,18 @@ async def test_reports(port: int) -> None:
 
 
 async def test_accepted(server: Postfix, port: int) -> None:
-    """Each mail over one connection is queued once, without a protocol error."""
+    """Each mail over one connection is queued once, without a protocol error.
+
+    The first one by BDAT has two chunks.
+    """
+    by_bdat = port == server.port
+    counts = "bdat=21 quit=1 commands=63" if by_bdat else "data=20 quit=1 commands=62"
     async with a_pool(a_relay(port)) as pool:
         assert [await sent(pool) for _ in range(20)] == [DELIVERED] * 20
 
     async def noted() -> bool:
         # The last line of a session, with what it counted; several for the cases of this test.
-        return "mail=20 rcpt=20 data=20 quit=1 commands=62" in server.log.read_text()
+        return f"mail=20 rcpt=20 {counts}" in server.log.read_text()
 
     await until(noted)
     assert "improper command pipelining" not in server.log.read_text()
@@ -281,3 +291,50 @@ async def test_an_unknown_authority(server: Postfix) -> None:
 
     async with a_pool(relay) as pool:
         assert await sent(pool) == [(Stage.TLS, 0)]
+
+
+@pytest.fixture
+def in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use BDAT over connections that were idle for as long as a busy machine takes."""
+    monkeypatch.setattr("services.sender.smtp.relay.MAX_JOINED_IDLE_SECONDS", 60.0)
+
+
+@pytest.mark.usefixtures("in_chunks")
+async def test_octets_by_bdat(home: Path, simulator: Simulator) -> None:
+    """A mail by BDAT, in a trial or in one write, comes out of Postfix with the same octets."""
+    mails = [
+        a_mail(content=f"Message-ID: <{n}@our.example>\r\n".encode() + DOTTED) for n in range(3)
+    ]
+    onwards = {"relay_transport": f"smtp:[127.0.0.1]:{simulator.smtp_port}"}
+
+    async with serving(home, onwards) as server, a_pool(a_relay(server.port)) as pool:
+        for mail in mails:
+            assert ends(await pool.send(mail)) == DELIVERED
+
+        async def all_arrived() -> bool:
+            return simulator.mailbox.count() == len(mails)
+
+        await until(all_arrived)
+
+    raws = [mail.raw for mail in simulator.mailbox.find()]
+    for mail in mails:
+        assert [raw for raw in raws if raw.endswith(mail.content)]
+
+
+@pytest.mark.usefixtures("in_chunks")
+async def test_refused_by_bdat(server: Postfix) -> None:
+    """Some or all recipients may be refused when the content was written with the commands."""
+    async with a_pool(a_relay(server.port)) as pool:
+        for _ in range(3):
+            some = await sent(pool, ANNA, "nobody@x.example", "b@x.example")
+            none = await sent(pool, "nobody@x.example", "greylisted@x.example")
+
+            assert some == [(Stage.DOT, 250), (Stage.RCPT, 550), (Stage.DOT, 250)]
+            assert none == [(Stage.RCPT, 550), (Stage.RCPT, 450)]
+
+    async def noted() -> bool:
+        # Of the first mail in two chunks, and of three that no recipient wanted.
+        return "bdat=4/7" in server.log.read_text()
+
+    await until(noted)
+    assert "connect from" in server.log.read_text()

@@ -14,6 +14,8 @@ from shared.contracts import ReplyClass
 from tests.shared import replies
 from tests.shared.replies import Example
 
+RECIPIENT = "anna@x.example"  # in all examples
+
 
 @dataclass(frozen=True, slots=True)
 class Score:
@@ -49,7 +51,7 @@ class Score:
 def told(example: Example) -> classify.ClassifiedReply:
     """Classify one example as `ops classify` does; words that no rule knows are undetermined."""
     try:
-        return classify.classify_line(example.text, example.stage)
+        return classify.classify_line(example.text, example.stage, recipient=RECIPIENT)
     except classify.NoRefusalError:
         return classify.ClassifiedReply(
             example.text, example.stage, 0, ReplyClass.UNDETERMINED, "none", ""
@@ -86,7 +88,7 @@ def report(part: str) -> str:
 
 def main() -> int:
     """Print the report."""
-    for part in replies.PARTS:
+    for part in (*replies.PARTS, *replies.HALVES):
         print(report(part))  # noqa: T201 -- a command line prints
     return 0
 

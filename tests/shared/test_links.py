@@ -7,7 +7,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from shared.contracts import header
 from shared.contracts.fields import MAX_ID_CHARS
-from shared.links import MAX_URL_CHARS, LinkedSubscription, LinkKind, Links, PublicUrl, link_end
+from shared.links import (
+    MAX_HOST_CHARS,
+    MAX_URL_CHARS,
+    LinkedSubscription,
+    LinkKind,
+    Links,
+    PublicUrl,
+    link_end,
+)
 from shared.runtime.sealing import Sealer
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -91,9 +99,34 @@ def test_the_longest_link_fits_a_header_field(local: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://mail.example", "mail.example", "https://mail.example/?a=b", "https:///x"]
+    "url",
+    [
+        *("ftp://mail.example", "mail.example", "https://mail.example/?a=b", "https:///x"),
+        *("https://ann:secret@mail.example", f"https://{'h' * MAX_HOST_CHARS}x"),
+        f"https://mail.example/{'ü' * 100}",
+    ],
 )
 def test_a_link_leads_to_a_web_server(url: str) -> None:
     """A setting that no browser could follow is refused."""
     with pytest.raises(ValidationError):
         TypeAdapter(PublicUrl).validate_python(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "kept", "host"),
+    [
+        (
+            "https://Bücher.example/post/",
+            "https://xn--bcher-kva.example/post",
+            "xn--bcher-kva.example",
+        ),
+        ("http://[::1]:8080", "http://[::1]:8080", "localhost"),
+        ("https://mail.example.", "https://mail.example.", "mail.example"),
+    ],
+)
+def test_the_url_of_links_fits_header_fields(url: str, kept: str, host: str) -> None:
+    """A host beyond ASCII is in A-labels, and its name is the end of a List-Id."""
+    found = TypeAdapter(PublicUrl).validate_python(url)
+
+    assert found == kept
+    assert Links(found, Sealer.from_text(KEY)).host == host

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,11 +159,6 @@ async def talking(authority: trustme.CA, talk: Talk) -> AsyncIterator[str]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def secrets_of(*texts: str) -> Sequence[bytes]:
-    """Return the bytes of secrets as the reference library reads them."""
-    return [Verifier(each)._whsecret for each in texts]
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from services.gateway.api.problem import (
     Mistake,
     Problem,
     invalid,
+    overloaded,
 )
 from services.gateway.api.request import REPEATABLE, client_of
 from services.gateway.api.response import AskingViews, ResponseBody, respond
@@ -67,7 +68,9 @@ class ContentTypeChange(RequestBody):
     max_bytes = None
 
     subject: Annotated[Text, StringConstraints(max_length=MAX_SUBJECT_TEMPLATE_CHARS)]
-    content: _Template = Field(repr=False, description="HTML; variables are escaped")
+    content: Annotated[_Template, StringConstraints(min_length=1)] = Field(
+        repr=False, description="HTML; variables are escaped"
+    )
     text: _Template | None = Field(
         None, repr=False, description="Derived from the HTML of each mail if absent"
     )
@@ -297,6 +300,8 @@ class ContentTypeViews(AskingViews):
         mail = await self.ask(question, ContentRendered)
         if mail.version is None:
             raise Problem(NO_SUCH_CONTENT_TYPE)
+        if mail.busy:
+            raise overloaded("Too many mails are being made of content types.")
         if mail.mistake is not None:
             raise invalid(pointer, mail.mistake)
         return mail

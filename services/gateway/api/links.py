@@ -1,7 +1,7 @@
 """The pages behind the links in mails: to unsubscribe, and to confirm a subscription.
 
 Programs that scan mail follow every link, so only a POST changes anything. Mail programs send it by
-themselves (RFC 8058 3.2): without a login, a cookie or a redirect. The answer is the same for a
+themselves (RFC 8058 3.2): without a login, a cookie or a redirect. Its answer is the same for a
 token that is unknown, and each time.
 """
 
@@ -17,9 +17,11 @@ from urllib.parse import parse_qs
 import jinja2
 from aiohttp import web
 
+from services.gateway.api.link_texts import TEXTS, LinkTexts, accepted_languages, isolated
 from services.gateway.api.problem import retry_after
 from services.gateway.api.request import REASON, REPEATABLE
 from services.gateway.api.response import AskingViews
+from services.gateway.clients.rate_limiter import LocalRateLimiter
 from shared.contracts import (
     AddSuppressions,
     Category,
@@ -29,6 +31,7 @@ from shared.contracts import (
     NewSuppression,
     RemoveSuppressions,
     SubscriptionAnswered,
+    SubscriptionResult,
     SuppressionOrigin,
     SuppressionsChanged,
 )
@@ -37,7 +40,9 @@ from shared.errors import NoAnswer, Unavailable
 from shared.links import LinkedSubscription, LinkKind, Links
 
 MAX_FORM_BYTES = 4 * 1024
-MAX_ACCEPT_CHARS = 200  # of the reader's languages
+# Of one subscription, whichever of its links is used: each costs questions to other services.
+MAX_USES, USES_SECONDS = 60, 60.0
+MAX_KEY_CHARS = 64  # of a token that is unknown
 ONE, ALL, CONFIRM = "one", "all", "confirm"  # the values of the buttons
 UNSUBSCRIBE_PATH, CONFIRM_PATH = "/unsubscribe/{token}", "/subscribe/{token}"
 
@@ -47,157 +52,79 @@ _TEMPLATE = jinja2.Environment(
 ).from_string(_PAGE.read_text(encoding="utf-8"))
 
 
-class LinkTexts(NamedTuple):
-    """The words of the pages in one language; `{title}` is the list's name."""
+class _Reader(NamedTuple):
+    """The subscription of a link, None for a token that is unknown, and the reader's language."""
 
-    unsubscribe: str
-    unsubscribe_text: str
-    one: str
-    all: str
-    done: str
-    done_text: str
-    done_all_text: str
-    confirm: str
-    confirm_text: str
-    subscribe: str
-    confirmed: str
-    confirmed_text: str
-    this_list: str
-    away: str
-    away_text: str
-
-
-TEXTS: Mapping[str, LinkTexts] = {
-    "en": LinkTexts(
-        "Unsubscribe from {title}?",
-        "You will get no more mail of this list.",
-        "Unsubscribe",
-        "Unsubscribe from all lists of this sender",
-        "You are unsubscribed",
-        "You will get no more mail of this list. A mail that is on its way may still arrive.",
-        "You will get no more mail of any list of this sender. A mail that is on its way may still"
-        " arrive.",
-        "Subscribe to {title}?",
-        "You can unsubscribe at any time, by a link in each mail.",
-        "Subscribe",
-        "You are subscribed",
-        "Thank you. You can unsubscribe at any time, by a link in each mail.",
-        "this list",
-        "This did not work",
-        "Nothing has changed yet. Please try again in a few minutes.",
-    ),
-    "de": LinkTexts(
-        "{title} abbestellen?",
-        "Sie erhalten dann keine Mails dieser Liste mehr.",
-        "Abbestellen",
-        "Alle Listen dieses Absenders abbestellen",
-        "Sie sind abgemeldet",
-        "Sie erhalten keine Mails dieser Liste mehr. Eine Mail, die schon unterwegs ist, kann noch"
-        " ankommen.",
-        "Sie erhalten keine Mails von Listen dieses Absenders mehr. Eine Mail, die schon unterwegs"
-        " ist, kann noch ankommen.",
-        "{title} abonnieren?",
-        "Sie können jederzeit über einen Link in jeder Mail abbestellen.",
-        "Abonnieren",
-        "Sie sind angemeldet",
-        "Danke. Sie können jederzeit über einen Link in jeder Mail abbestellen.",
-        "Diese Liste",
-        "Das hat nicht geklappt",
-        "Es hat sich noch nichts geändert. Bitte versuchen Sie es in einigen Minuten noch einmal.",
-    ),
-    "fr": LinkTexts(
-        "Se désabonner de {title}\N{NO-BREAK SPACE}?",
-        "Vous ne recevrez plus de messages de cette liste.",
-        "Se désabonner",
-        "Se désabonner de toutes les listes de cet expéditeur",
-        "Votre désabonnement est enregistré",
-        "Vous ne recevrez plus de messages de cette liste. Un message déjà envoyé peut encore vous"
-        " parvenir.",
-        "Vous ne recevrez plus de messages des listes de cet expéditeur. Un message déjà envoyé"
-        " peut encore vous parvenir.",
-        "S'abonner à {title}\N{NO-BREAK SPACE}?",
-        "Vous pourrez vous désabonner à tout moment, grâce à un lien dans chaque message.",
-        "S'abonner",
-        "Votre abonnement est confirmé",
-        "Merci. Vous pouvez vous désabonner à tout moment, grâce à un lien dans chaque message.",
-        "cette liste",
-        "L'opération a échoué",
-        "Rien n'a changé pour l'instant. Veuillez réessayer dans quelques minutes.",
-    ),
-    "es": LinkTexts(
-        "¿Cancelar la suscripción a {title}?",
-        "No recibirá más correos de esta lista.",
-        "Cancelar la suscripción",
-        "Cancelar la suscripción a todas las listas de este remitente",
-        "Suscripción cancelada",
-        "No recibirá más correos de esta lista. Es posible que aún le llegue algún correo ya"
-        " enviado.",
-        "No recibirá más correos de ninguna lista de este remitente. Es posible que aún le llegue"
-        " algún correo ya enviado.",
-        "¿Suscribirse a {title}?",
-        "Puede cancelar la suscripción en cualquier momento, con un enlace en cada correo.",
-        "Suscribirse",
-        "Suscripción confirmada",
-        "Gracias. Puede cancelar la suscripción en cualquier momento, con un enlace en cada"
-        " correo.",
-        "esta lista",
-        "No ha funcionado",
-        "Todavía no ha cambiado nada. Inténtelo de nuevo dentro de unos minutos.",
-    ),
-}
+    found: LinkedSubscription | None
+    language: str
+    texts: LinkTexts
 
 
 @dataclass(frozen=True, slots=True)
 class LinkViews(AskingViews):
-    """The pages behind links, whose tokens `links` can read."""
+    """The pages behind links, whose tokens `links` can read.
+
+    An unknown token costs no question to another service, and its uses are counted like those of a
+    subscription.
+    """
 
     links: Links
+    limiter: LocalRateLimiter
     now: Callable[[], datetime]
 
     async def show_unsubscribe(self, request: web.Request) -> web.Response:
         """Return the page that asks; it changes nothing."""
-        found = self._read(LinkKind.UNSUBSCRIBE, request)
-        language, texts = _texts(found, request)
-        title = await self._title(found) or texts.this_list
+        reader, wait = self._read(LinkKind.UNSUBSCRIBE, request)
+        if wait:
+            return _too_often(reader, wait)
+        texts = reader.texts
+        title = await self._title(reader.found) or texts.this_list
         buttons = [(ONE, texts.one), (ALL, texts.all)]
         heading = texts.unsubscribe.format(title=title)
-        return _page(language, heading, texts.unsubscribe_text, buttons=buttons)
+        return _page(reader.language, heading, texts.unsubscribe_text, buttons=buttons)
 
     async def unsubscribe(self, request: web.Request) -> web.Response:
         """Keep an opt-out of the list, or of all lists if that button was pressed."""
         request[REPEATABLE] = True
         choice = await self._choice(request)
-        found = self._read(LinkKind.UNSUBSCRIBE, request)
-        language, texts = _texts(found, request)
+        reader, wait = self._read(LinkKind.UNSUBSCRIBE, request)
+        if wait:
+            return _too_often(reader, wait)
         try:
-            await self._opt_out(found, everything=choice == ALL)
+            await self._opt_out(reader.found, everything=choice == ALL)
         except (NoAnswer, Unavailable) as error:
-            return _away(request, language, texts, error)
+            return _away(request, reader, error)
+        texts = reader.texts
         text = texts.done_all_text if choice == ALL else texts.done_text
-        title = await self._title(found) if choice == ONE else None
-        return _page(language, texts.done, text, title)
+        title = await self._title(reader.found) if choice == ONE else None
+        return _page(reader.language, texts.done, text, title)
 
     async def show_confirm(self, request: web.Request) -> web.Response:
         """Return the page that asks; it changes nothing."""
-        found = self._read(LinkKind.CONFIRM, request)
-        language, texts = _texts(found, request)
-        title = await self._title(found) or texts.this_list
-        heading = texts.confirm.format(title=title)
+        reader, wait = self._read(LinkKind.CONFIRM, request)
+        if wait:
+            return _too_often(reader, wait)
+        if reader.found is None:
+            return _gone(reader)
+        texts = reader.texts
+        heading = texts.confirm.format(title=await self._title(reader.found) or texts.this_list)
         buttons = [(CONFIRM, texts.subscribe)]
-        return _page(language, heading, texts.confirm_text, buttons=buttons)
+        return _page(reader.language, heading, texts.confirm_text, buttons=buttons)
 
     async def confirm(self, request: web.Request) -> web.Response:
         """Make a subscription active; an earlier opt-out of its list counts no more."""
         request[REPEATABLE] = True
         await self._choice(request)
-        found = self._read(LinkKind.CONFIRM, request)
-        language, texts = _texts(found, request)
+        reader, wait = self._read(LinkKind.CONFIRM, request)
+        if wait:
+            return _too_often(reader, wait)
         try:
-            await self._confirm(found)
+            if reader.found is None or not await self._confirm(reader.found):
+                return _gone(reader)
         except (NoAnswer, Unavailable) as error:
-            return _away(request, language, texts, error)
-        title = await self._title(found)
-        return _page(language, texts.confirmed, texts.confirmed_text, title)
+            return _away(request, reader, error)
+        title = await self._title(reader.found)
+        return _page(reader.language, reader.texts.confirmed, reader.texts.confirmed_text, title)
 
     async def _opt_out(self, found: LinkedSubscription | None, *, everything: bool) -> None:
         if found is None:
@@ -212,13 +139,18 @@ class LinkViews(AskingViews):
         question = AddSuppressions(id=self.new_id(), suppressions=(entry,))
         await self.ask(question, SuppressionsChanged)
 
-    async def _confirm(self, found: LinkedSubscription | None) -> None:
-        if found is None:
-            return
-        await self._lift_opt_out(found)
+    async def _confirm(self, found: LinkedSubscription) -> bool:
+        """Return whether the subscription is active; only then its opt-out is lifted.
+
+        If the second question fails, no mail of the list is sent, and the reader tries again.
+        """
         identifier = subscription_id(found.client, found.content_type, found.email)
         question = ConfirmSubscription(id=self.new_id(), subscription_id=identifier)
-        await self.ask(question, SubscriptionAnswered)
+        answer = await self.ask(question, SubscriptionAnswered)
+        if answer.result is not SubscriptionResult.CONFIRMED:
+            return False
+        await self._lift_opt_out(found)
+        return True
 
     async def _lift_opt_out(self, found: LinkedSubscription) -> None:
         question = RemoveSuppressions(
@@ -239,8 +171,15 @@ class LinkViews(AskingViews):
         fields = parse_qs(content.decode(errors="replace"))
         return fields.get("choice", [None])[0]
 
-    def _read(self, kind: LinkKind, request: web.Request) -> LinkedSubscription | None:
-        return self.links.read(kind, request.match_info["token"], self.now())
+    def _read(self, kind: LinkKind, request: web.Request) -> tuple[_Reader, float]:
+        """Return the reader of a link, and the seconds to wait if it was used too often."""
+        token = request.match_info["token"]
+        found = self.links.read(kind, token, self.now())
+        key = token[:MAX_KEY_CHARS]
+        if found is not None:
+            key = subscription_id(found.client, found.content_type, found.email)
+        wait = self.limiter.wait((request.method, key))
+        return _Reader(found, *_texts(found, request)), wait
 
     async def _title(self, found: LinkedSubscription | None) -> str | None:
         """Return the list's name; the page works without the scheduler."""
@@ -253,26 +192,40 @@ class LinkViews(AskingViews):
             content_type = (await self.ask(question, ContentTypeAnswered)).content_type
         except (NoAnswer, Unavailable):
             return found.content_type
-        return (content_type and content_type.title) or found.content_type
+        return isolated((content_type and content_type.title) or found.content_type)
 
 
 def _texts(found: LinkedSubscription | None, request: web.Request) -> tuple[str, LinkTexts]:
     """Return the words in the subscription's language, or else in one that the reader accepts."""
-    wanted = [found.locale] if found is not None and found.locale else []
-    accepted = request.headers.get("Accept-Language", "")[:MAX_ACCEPT_CHARS]
-    wanted += [each.partition(";")[0].strip() for each in accepted.split(",")]
-    languages = [each[:2].lower() for each in wanted]
+    own = found.locale if found is not None and found.locale else ""
+    accepted = request.headers.get("Accept-Language", "")
+    languages = [own[:2].lower(), *accepted_languages(accepted)]
     language = next((each for each in languages if each in TEXTS), "en")
     return language, TEXTS[language]
 
 
-def _away(request: web.Request, language: str, texts: LinkTexts, error: Exception) -> web.Response:
+def _gone(reader: _Reader) -> web.Response:
+    """Return a page for a link to confirm that has no subscription, or has none any more."""
+    page = _page(reader.language, reader.texts.gone, reader.texts.gone_text)
+    page.set_status(HTTPStatus.NOT_FOUND)
+    return page
+
+
+def _away(request: web.Request, reader: _Reader, error: Exception) -> web.Response:
     """Return a page for a reader; a mail program repeats its POST after a 503."""
     request[REASON] = str(error)
-    response = _page(language, texts.away, texts.away_text)
-    response.set_status(HTTPStatus.SERVICE_UNAVAILABLE)
-    response.headers.update(retry_after())
-    return response
+    return _try_again(reader, HTTPStatus.SERVICE_UNAVAILABLE, retry_after())
+
+
+def _too_often(reader: _Reader, seconds: float) -> web.Response:
+    return _try_again(reader, HTTPStatus.TOO_MANY_REQUESTS, retry_after(seconds))
+
+
+def _try_again(reader: _Reader, status: HTTPStatus, headers: Mapping[str, str]) -> web.Response:
+    page = _page(reader.language, reader.texts.away, reader.texts.away_text)
+    page.set_status(status)
+    page.headers.update(headers)
+    return page
 
 
 def _page(

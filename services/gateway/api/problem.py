@@ -50,9 +50,8 @@ NO_SUCH_CLIENT = ProblemType(404, "no-such-client", "No client has this id")
 NO_SUCH_KEY = ProblemType(404, "no-such-key", "The client has no key of this id")
 METHOD_NOT_ALLOWED = ProblemType(405, "method-not-allowed", "This cannot be done here")
 TIMEOUT = ProblemType(408, "timeout", "The request took too long to arrive")
-OPTED_OUT = ProblemType(
-    409, "opted-out", "The reader of this address has unsubscribed; ask for a confirmation"
-)
+OPTED_OUT = ProblemType(409, "opted-out", "The reader of this address has unsubscribed")
+SUPPRESSED = ProblemType(409, "suppressed", "Mail of this list would not be sent to the address")
 CONTENT_TYPE_EXISTS = ProblemType(
     409, "content-type-exists", "The client has a content type of this name already"
 )

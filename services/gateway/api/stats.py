@@ -1,9 +1,8 @@
 """Sums over mails by their outcomes: of a time, and of each hour or day in it."""
 
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cache
 from typing import Annotated, Literal, Self
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from aiohttp import web
 from pydantic import AfterValidator, Field, PlainValidator, TypeAdapter, model_validator
@@ -16,12 +15,11 @@ from services.gateway.api.response import AskingViews, ResponseBody, respond
 from shared.contracts import Category, CountEmails, EmailCounts, EmailsCounted
 from shared.contracts.clients import Scope
 from shared.contracts.fields import EPOCH, Domain, Moment
+from shared.contracts.frequency import check_timezone
 from shared.contracts.ledger import MAX_TIMEZONE_CHARS, TagLabel
 
 MAX_RANGE = timedelta(days=90)
 STEP = timedelta(hours=1)  # the ledger's sums are of the hours of UTC
-# A host's own zone, and the one of a host without any: `available_timezones` has them on Debian.
-_NO_ZONES = frozenset({"localtime", "Factory"})
 _DATE_CHARS = len("2026-11-01")
 _MOMENT: TypeAdapter[datetime] = TypeAdapter(Annotated[Moment, RFC3339_TIME])
 
@@ -37,17 +35,6 @@ def _moment_or_date(text: str) -> datetime | date:
             "must be a date, or a date and time with its offset from UTC such as "
             "2026-11-01T12:00:00Z"
         ) from None
-
-
-@cache
-def _timezones() -> frozenset[str]:
-    return frozenset(available_timezones() - _NO_ZONES)
-
-
-def _check_timezone(name: str) -> str:
-    if name not in _timezones():
-        raise ValueError("must be a time zone of IANA such as Europe/Vienna")
-    return name
 
 
 _MomentOrDate = Annotated[
@@ -66,7 +53,7 @@ class StatsQuery(StrictModel):
         None, description="Also the sums of each hour of UTC, or of each day of the time zone"
     )
     timezone: Annotated[
-        str, Field(min_length=1, max_length=MAX_TIMEZONE_CHARS), AfterValidator(_check_timezone)
+        str, Field(min_length=1, max_length=MAX_TIMEZONE_CHARS), AfterValidator(check_timezone)
     ] = Field("UTC", description="Of dates and days, as IANA names it: `Europe/Vienna`")
     category: Category | None = None
     tag: TagLabel | None = Field(

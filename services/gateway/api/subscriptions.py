@@ -1,7 +1,7 @@
 """Subscriptions: content types that are mailed to an address again and again."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Self
 
@@ -16,11 +16,13 @@ from services.gateway.api.problem import (
     NO_SUCH_CONTENT_TYPE,
     NO_SUCH_SUBSCRIPTION,
     OPTED_OUT,
+    SUPPRESSED,
     Problem,
 )
 from services.gateway.api.request import CLIENT, REPEATABLE, client_of
 from services.gateway.api.response import AskingViews, ResponseBody, respond
 from shared.contracts import (
+    Category,
     DescribeSubscription,
     DescribeSuppression,
     EndSubscription,
@@ -32,6 +34,7 @@ from shared.contracts import (
     SubscriptionResult,
     SubscriptionsListed,
     SubscriptionStatus,
+    Suppression,
     SuppressionOrigin,
     SuppressionsListed,
 )
@@ -157,9 +160,11 @@ POST_SUBSCRIPTION = Operation(
     ),
     scope=Scope.SEND,
     body=NewSubscription,
-    problems=(NO_SUCH_CONTENT_TYPE, OPTED_OUT),
-    description="An address that has opted out of this list, or of all lists of the client, is a "
-    "409, unless it is asked to confirm.",
+    problems=(NO_SUCH_CONTENT_TYPE, OPTED_OUT, SUPPRESSED),
+    description="A reader who has opted out of this list is a 409 `opted-out`, unless asked to "
+    "`confirm`; one who has opted out of all lists is that in any case. A complaint, a mailbox "
+    "that does not exist, and an entry made by hand are a 409 `suppressed`. This request removes "
+    "no entry of the suppression list; the reader's confirmation removes the opt-out of this list.",
 )
 LIST_SUBSCRIPTIONS = Operation(
     "listSubscriptions",
@@ -201,10 +206,8 @@ class SubscriptionViews(AskingViews):
         new, _ = await self.reader.read(request, NewSubscription)
         check_variables(new.variables)
         client = request[CLIENT].id
-        if not new.confirm:
-            await check_opt_out(self, client, new.email, new.content_type)
         question = Subscribe.model_construct(id=self.new_id(), client=client, **new.__dict__)
-        answer = await self.ask(question, SubscriptionAnswered)
+        answer = await subscribe(self, question)
         if answer.subscription is None:
             raise Problem(NO_SUCH_CONTENT_TYPE)
         body = SubscriptionBody.of(answer.subscription)
@@ -242,14 +245,63 @@ class SubscriptionViews(AskingViews):
         return web.Response(status=204)
 
 
-async def check_opt_out(views: AskingViews, client: str, email: str, content_type: str) -> None:
-    """Raise Problem if the reader of an address wants no mail of the list."""
-    question = DescribeSuppression(id=views.new_id(), email=email, client=client)
+async def subscribe(views: AskingViews, asked: Subscribe) -> SubscriptionAnswered:
+    """Add a subscription. Raises Problem if its mail would be stopped.
+
+    The scheduler ends what it has when an entry comes. One that came before the subscription, and
+    after the first look, is found by the second look.
+    """
+    await _check_entries(views, asked)
+    answer = await views.ask(asked, SubscriptionAnswered)
+    added = answer.subscription
+    if added is not None and answer.result is SubscriptionResult.CREATED:
+        try:
+            await _check_entries(views, asked)
+        except Problem:
+            end = EndSubscription(id=views.new_id(), subscription_id=added.subscription_id)
+            await views.ask(end, SubscriptionAnswered)
+            raise
+    return answer
+
+
+async def _check_entries(views: AskingViews, asked: Subscribe) -> None:
+    """Raise Problem if an entry of the suppression list would stop the mail of a subscription."""
+    question = DescribeSuppression(id=views.new_id(), email=asked.email, client=asked.client)
     found = await views.ask(question, SuppressionsListed)
-    for each in found.suppressions:
-        is_opt_out = each.origin is SuppressionOrigin.UNSUBSCRIBE
-        if is_opt_out and each.list_id in {None, content_type}:
-            raise Problem(OPTED_OUT)
+    if problem := refusal(found.suppressions, asked):
+        raise problem
+
+
+def refusal(entries: Iterable[Suppression], asked: Subscribe) -> Problem | None:
+    """Return the problem of a subscription by the entries of its address, None without one.
+
+    The reader's confirmation lifts an opt-out of the list itself, by this client, and nothing else.
+    """
+    needed = {Category.BULK, Category.TRANSACTIONAL} if asked.confirm else {Category.BULK}
+    stops = [
+        each
+        for each in entries
+        if each.list_id in {None, asked.content_type} and needed.intersection(each.categories)
+    ]
+    opt_outs = [each for each in stops if each.origin is SuppressionOrigin.UNSUBSCRIBE]
+    for each in stops:
+        if each not in opt_outs:
+            return Problem(SUPPRESSED, _REASONS[each.origin])
+    if any(each.list_id is None or each.client is None for each in opt_outs):
+        return Problem(OPTED_OUT, _OF_ALL_LISTS)
+    return Problem(OPTED_OUT, _OF_THE_LIST) if opt_outs and not asked.confirm else None
+
+
+_REASONS = {
+    SuppressionOrigin.COMPLAINT: "The reader has reported a mail of this client as spam.",
+    SuppressionOrigin.BOUNCE: "The mailbox does not exist, as its server has said.",
+    SuppressionOrigin.MANUAL: "The address was suppressed by hand.",
+}
+_OF_THE_LIST = "From this list. Ask the reader by `confirm`."
+_OF_ALL_LISTS = (
+    "From all lists, which a confirmation of one does not change. If the reader asks you to, "
+    "remove that by DELETE /v1/suppressions/{email}."
+)
 
 
 def _read_id(request: web.Request) -> str:

@@ -16,6 +16,7 @@ from services.gateway.api.problem import (
     KEY_REUSED,
     NO_SUCH_CONTENT_TYPE,
     OPTED_OUT,
+    SUPPRESSED,
     TOO_MANY_REQUESTS,
     Problem,
     invalid,
@@ -23,7 +24,7 @@ from services.gateway.api.problem import (
 from services.gateway.api.request import CLIENT, check_scope
 from services.gateway.api.response import AskingViews, ResponseBody, respond
 from services.gateway.api.schedule import SCHEDULED_AT, ScheduledAt, schedule_refusal
-from services.gateway.api.subscriptions import check_opt_out
+from services.gateway.api.subscriptions import subscribe
 from services.gateway.clients.idempotency import RequestStamp
 from shared.contracts import (
     AddSuppressions,
@@ -31,7 +32,6 @@ from shared.contracts import (
     NewSuppression,
     SendEmail,
     Subscribe,
-    SubscriptionAnswered,
     SubscriptionResult,
     SuppressionOrigin,
     SuppressionsChanged,
@@ -185,7 +185,7 @@ POST_TASK = Operation(
     scope=Scope.SEND,
     body=MessageTask,
     other_bodies=(CodeTask, SubscribeTask, UnsubscribeTask),
-    problems=(KEY_REUSED, TOO_MANY_REQUESTS, NO_SUCH_CONTENT_TYPE, OPTED_OUT),
+    problems=(KEY_REUSED, TOO_MANY_REQUESTS, NO_SUCH_CONTENT_TYPE, OPTED_OUT, SUPPRESSED),
     description="`generateOtp` needs the scope `codes` too. Subscriptions are a 503 while there is "
     "no scheduler.",
     repeatable=True,
@@ -222,8 +222,7 @@ class TaskViews(AskingViews):
         return _accepted(task, stamp.id)
 
     async def _subscribe(self, question: Subscribe) -> None:
-        await check_opt_out(self, question.client or "", question.email, question.content_type)
-        answer = await self.ask(question, SubscriptionAnswered)
+        answer = await subscribe(self, question)
         if answer.result is SubscriptionResult.NO_CONTENT_TYPE:
             raise Problem(NO_SUCH_CONTENT_TYPE)
 

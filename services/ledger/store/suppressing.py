@@ -81,7 +81,7 @@ class SuppressionStore:
     ) -> Sequence[StoredSuppression]:
         """Remove entries of a client and those of bounces; without a client those of all clients.
 
-        With a list those that stop its mail: of this list, and of all lists. Return those that were
+        With a list those of this list alone: an opt-out of all lists stays. Return those that were
         removed.
         """
         of_all = suppressions.c.client == ""
@@ -93,7 +93,7 @@ class SuppressionStore:
         if origin is not None:
             conditions.append(suppressions.c.origin == origin.value)
         if list_id is not None:
-            conditions.append(suppressions.c.list_id.in_(["", list_id]))
+            conditions.append(suppressions.c.list_id == list_id)
         which = sa.and_(*conditions)
         return await self._change(partial(self._remove, emails=emails, which=which))
 

@@ -45,7 +45,7 @@ def upgrade() -> None:
         sa.Column("token", sa.Text),
     )
     for name, columns in (
-        ("due_at", ["due_at"]),
+        ("due_at", ["client", "content_type", "due_at"]),
         ("content_type", ["client", "content_type", "id"]),
         ("folded", ["folded"]),
     ):
@@ -60,6 +60,16 @@ def upgrade() -> None:
         sa.Column("command", sa.LargeBinary),
     )
     op.create_index("ix_mails_due_at", "mails", ["due_at"])
+    op.create_table(
+        "mail_recipients",
+        *(sa.Column(name, sa.Text, primary_key=True) for name in ("client", "email_id", "folded")),
+    )
+    op.create_index("ix_mail_recipients_folded", "mail_recipients", ["folded"])
+    op.create_table(
+        "forgotten",
+        sa.Column("address_key", sa.Text, primary_key=True),
+        sa.Column("at", sa.BigInteger, nullable=False),
+    )
     op.create_table(
         "runs",
         sa.Column("client", sa.Text, primary_key=True),

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from services.scheduler.content import Content
+from services.scheduler.plan import Key
 from services.scheduler.store.due import moment
 from services.scheduler.store.tables import content_types, runs, subscriptions
 from shared.contracts import (
@@ -20,12 +20,6 @@ from shared.contracts import (
 from shared.storage import dialect
 from shared.storage.database import Database, HandlerDatabase
 from shared.storage.dialect import Clock
-from shared.template import MailTemplate
-
-MAX_COMPILED = 500  # content types whose templates are kept compiled
-RESUME_ROWS = 1000  # of a transaction: what is due is taken meanwhile
-
-Key = tuple[str, str]  # client, empty for none, and name
 
 _COLUMNS = tuple(content_types.c)
 _KEY = (content_types.c.client, content_types.c.name)
@@ -45,7 +39,6 @@ class ContentStore:
     def __init__(self, database: Database, clock: Clock = dialect.now) -> None:
         self._database = HandlerDatabase(database, "the content types")
         self._clock = clock
-        self._compiled = lru_cache(maxsize=MAX_COMPILED)(MailTemplate)
 
     async def save(self, asked: SaveContentType) -> tuple[ContentResult, ContentType | None]:
         """Create a content type, or replace one; the same templates again change nothing."""
@@ -77,7 +70,7 @@ class ContentStore:
         wanted = sorted(keys)
         look = sa.select(*_COLUMNS).where(sa.tuple_(*_KEY).in_(wanted))
         rows = await self._database.read(lambda c: c.execute(look).all())
-        return {(row.client, row.name): self._content(row) for row in rows}
+        return {(row.client, row.name): _content(row) for row in rows}
 
     async def pause(self, key: Key, reason: str, email_id: str) -> Pause | None:
         """Send no mail of a content type from now on, because of a report on a mail.
@@ -87,10 +80,8 @@ class ContentStore:
         return await self._database.write(lambda c: self._pause(c, key, reason, email_id))
 
     async def resume(self, key: Key) -> ContentType | None:
-        """Send its mail again; what waited is due now. Return the content type."""
+        """Send its mail again, what has become due meanwhile too. Return the content type."""
         await self._database.write(lambda c: _resume(c, key))
-        while await self._database.write(lambda c: self._wake(c, key)):
-            pass  # ends when no subscription is left that waits
         return await self.describe(key)
 
     def _save(
@@ -135,31 +126,17 @@ class ContentStore:
         row = connection.execute(look).first()
         return None if row is None else Pause(moment(row.paused_at), row.paused_for)
 
-    def _wake(self, connection: sa.Connection, key: Key) -> int:
-        table = subscriptions.c
-        waits = (
-            sa.select(table.id)
-            .where(
-                table.client == key[0],
-                table.content_type == key[1],
-                table.due_at.is_(None),
-                sa.not_(table.pending),
-            )
-            .limit(RESUME_ROWS)
-        )
-        now = dialect.read_now(connection, self._clock)
-        wake = sa.update(subscriptions).where(table.id.in_(waits)).values(due_at=now)
-        return connection.execute(wake).rowcount
 
-    def _content(self, row: sa.Row[tuple[object, ...]]) -> Content:
-        return Content(
-            name=row.name,
-            title=row.title,
-            version=row.version,
-            paused=row.paused_at is not None,
-            template=self._compiled(row.subject, row.text, row.html),
-            has_text=row.text is not None,
-        )
+def _content(row: sa.Row[tuple[object, ...]]) -> Content:
+    return Content(
+        name=row.name,
+        title=row.title,
+        version=row.version,
+        paused=row.paused_at is not None,
+        subject=row.subject,
+        html=row.html,
+        text=row.text,
+    )
 
 
 def _find(connection: sa.Connection, key: Key, *, lock: bool = False) -> ContentType | None:

@@ -1,7 +1,7 @@
 """Subscriptions whose mail is due: taken by one scheduler, then moved on to their next period."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import count
@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 
+from services.scheduler.plan import Key
 from services.scheduler.recurrence import Recurrence
 from services.scheduler.store.tables import content_types, runs, subscriptions
 from shared.contracts import Missed
@@ -48,6 +49,11 @@ class DueSubscription(NamedTuple):
     retries: int | None
     locale: str | None
     period: datetime
+
+    @property
+    def key(self) -> Key:
+        """Its content type."""
+        return self.client, self.content_type
 
 
 class Step(NamedTuple):
@@ -99,21 +105,26 @@ class DueStore:
         self._clock = clock
         self._table: _DueTable | None = None
 
-    async def take(self, limit: int) -> Taken:
-        """Claim up to `limit` due subscriptions, the one that is due for longest first."""
+    async def find_due(self) -> Sequence[Key]:
+        """Return the content types with due subscriptions, without those that are paused.
+
+        It takes a look at each content type, however many subscriptions there are.
+        """
+        return await self._database.read(lambda c: self._in(c).find_due(c))
+
+    async def take(self, shares: Mapping[Key, int]) -> Taken:
+        """Claim up to so many due subscriptions of content types, those due for longest first."""
         token = self._leases.new_token()
-        return await self._database.write(lambda c: self._in(c).take(c, token, limit))
+        return await self._database.write(lambda c: self._in(c).take(c, token, shares))
 
     async def move(self, token: str, steps: Sequence[Step]) -> int:
         """Move subscriptions on, and count the mails of their runs; return how many were moved.
 
         One that another scheduler has taken since stays as it is, and is counted there.
         """
+        if not steps:
+            return 0
         return await self._database.write(lambda c: self._in(c).move(c, token, steps))
-
-    async def halt(self, token: str, halted: Sequence[DueSubscription]) -> None:
-        """Keep subscriptions whose content type is paused until it is resumed."""
-        await self._database.write(lambda c: self._in(c).halt(c, token, halted))
 
     async def far_ahead(self) -> FarAhead:
         """Return the recurrences with a period that is far ahead of the database's time."""
@@ -144,12 +155,21 @@ class _DueTable:
         self._now = now
         self._lease = lease
 
-    def take(self, connection: sa.Connection, token: str, limit: int) -> Taken:
+    def find_due(self, connection: sa.Connection) -> Sequence[Key]:
+        """Look for the first due row of each content type that is not paused."""
+        now: int = connection.execute(sa.select(self._now)).scalar_one()
+        found = self._find_due.run(connection, now=now)
+        return [(row.client, row.name) for row in found]
+
+    def take(self, connection: sa.Connection, token: str, shares: Mapping[Key, int]) -> Taken:
         """Write the token and the end of the lease to due rows, and return them."""
         now: int = connection.execute(sa.select(self._now)).scalar_one()
-        found = self._take.run(
-            connection, now=now, until=now + self._lease, holder=token, max_rows=limit
-        )
+        lease: Mapping[str, Any] = {"now": now, "until": now + self._lease, "holder": token}
+        found = [
+            row
+            for (client, name), share in shares.items()
+            for row in self._take.run(connection, of=client, named=name, max_rows=share, **lease)
+        ]
         return Taken(token, moment(now), [*map(_subscription, found)])
 
     def move(self, connection: sa.Connection, token: str, steps: Sequence[Step]) -> int:
@@ -169,19 +189,6 @@ class _DueTable:
             counts = sorted((*run, number) for run, number in mailed.items())
             dialect.run(connection, _COUNT, counts)
         return len(moved)
-
-    def halt(
-        self, connection: sa.Connection, token: str, halted: Sequence[DueSubscription]
-    ) -> None:
-        """Remove the due time of rows that still have the token, unless they were resumed."""
-        keys = sorted({(each.client, each.content_type) for each in halted})
-        # Locked until the commit, or who resumes them in between would not find these rows.
-        look = sa.select(*_CONTENT_KEY, content_types.c.paused_at).with_for_update(read=True)
-        found = connection.execute(look.where(sa.tuple_(*_CONTENT_KEY).in_(keys)))
-        going = {(row.client, row.name) for row in found if row.paused_at is None}
-        ids = [each.id for each in halted if (each.client, each.content_type) not in going]
-        if ids:
-            self._halt.run(connection, [(each,) for each in sorted(ids)], holder=token)
 
     def far_ahead(self, connection: sa.Connection) -> FarAhead:
         """Group the periods that are more than FAR ahead by their recurrence."""
@@ -219,12 +226,18 @@ class _DueTable:
         return len(rows)
 
     @cached_property
+    def _find_due(self) -> Prepared:
+        table = content_types.c
+        # Not EXISTS, of which PostgreSQL makes a join with all due rows.
+        first = _first_due(table.client, table.name).limit(1).scalar_subquery()
+        look = sa.select(*_CONTENT_KEY).where(table.paused_at.is_(None), first.is_not(None))
+        return Prepared(self._connection, look)
+
+    @cached_property
     def _take(self) -> Prepared:
         table = subscriptions.c
         due = (
-            sa.select(table.id)
-            .where(table.due_at <= sa.bindparam("now", type_=sa.BigInteger))
-            .order_by(table.due_at)
+            _first_due(sa.bindparam("of", type_=sa.Text), sa.bindparam("named", type_=sa.Text))
             .limit(sa.bindparam("max_rows", type_=sa.Integer))
             .with_for_update(skip_locked=True)
         )
@@ -248,16 +261,20 @@ class _DueTable:
     def _set_back(self) -> Prepared:
         return Prepared(self._connection, _moves(sa.true()))
 
-    @cached_property
-    def _halt(self) -> Prepared:
-        table = subscriptions.c
-        given = dialect.rows(table.id)
-        halt = (
-            sa.update(subscriptions)
-            .where(table.id == given.c.id, table.token == sa.bindparam("holder", type_=sa.Text))
-            .values(due_at=None, token=None)
+
+def _first_due(
+    client: sa.ColumnElement[str], content_type: sa.ColumnElement[str]
+) -> sa.Select[tuple[str]]:
+    table = subscriptions.c
+    return (
+        sa.select(table.id)
+        .where(
+            table.client == client,
+            table.content_type == content_type,
+            table.due_at <= sa.bindparam("now", type_=sa.BigInteger),
         )
-        return Prepared(self._connection, halt)
+        .order_by(table.due_at)
+    )
 
 
 def _moves(which: sa.ColumnElement[bool]) -> sa.Update:

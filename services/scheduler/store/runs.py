@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from services.scheduler.store.content_types import Key
+from services.scheduler.plan import Key
 from services.scheduler.store.due import DueSubscription, milliseconds, moment, read_subscriptions
 from services.scheduler.store.tables import content_types, reports, runs, subscriptions
 from shared.contracts import ContentRun
@@ -17,6 +17,7 @@ from shared.storage import dialect
 from shared.storage.database import Database, HandlerDatabase
 from shared.storage.dialect import Clock
 
+DAY_MS = 86_400_000
 PURGE_ROWS = 1000  # a transaction
 
 UNKNOWN_MAILBOX, COMPLAINT = "unknown_mailbox", "complaint"
@@ -35,6 +36,13 @@ class RunCounts(NamedTuple):
     complaints: int
 
 
+class ReportCounts(NamedTuple):
+    """The counts of a run, and of all runs of its content type in the day that it ends."""
+
+    run: RunCounts
+    day: RunCounts
+
+
 class RunStore:
     """The runs. Every method raises Retry without the database."""
 
@@ -42,10 +50,10 @@ class RunStore:
         self._database = HandlerDatabase(database, "the runs")
         self._clock = clock
 
-    async def report(self, key: Key, newsletter: NewsletterId, kind: str) -> RunCounts | None:
+    async def report(self, key: Key, newsletter: NewsletterId, kind: str) -> ReportCounts | None:
         """Count a report on a mail of a run, once for the mail and its repetitions.
 
-        Return the counts of the run, None if there is no such content type.
+        Return the counts after it, None if there is no such content type.
         """
         return await self._database.write(lambda c: self._report(c, key, newsletter, kind))
 
@@ -115,7 +123,7 @@ class RunStore:
 
     def _report(
         self, connection: sa.Connection, key: Key, newsletter: NewsletterId, kind: str
-    ) -> RunCounts | None:
+    ) -> ReportCounts | None:
         kept = sa.select(content_types.c.name).where(
             content_types.c.client == key[0], content_types.c.name == key[1]
         )
@@ -139,7 +147,15 @@ class RunStore:
         if is_new:
             column = _COUNTS[kind]
             connection.execute(sa.update(runs).where(*which).values({column: column + 1}))
-        return RunCounts(*connection.execute(sa.select(*_SINCE_RESUMED).where(*which)).one())
+        one = connection.execute(sa.select(*_SINCE_RESUMED).where(*which)).one()
+        end = milliseconds(newsletter.period)
+        day = sa.select(*map(sa.func.sum, _SINCE_RESUMED)).where(
+            runs.c.client == key[0],
+            runs.c.content_type == key[1],
+            runs.c.period_at.between(end - DAY_MS + 1, end),
+        )
+        # PostgreSQL's sums of integers are decimals.
+        return ReportCounts(RunCounts(*one), RunCounts(*map(int, connection.execute(day).one())))
 
     def _purge(self, connection: sa.Connection, column: sa.Column[int], days: int) -> int:
         table = column.table

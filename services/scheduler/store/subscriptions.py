@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from services.scheduler.plan import due_at
 from services.scheduler.recurrence import Recurrence
 from services.scheduler.store.due import milliseconds, moment
-from services.scheduler.store.tables import content_types, subscriptions
+from services.scheduler.store.tables import content_types, reports, subscriptions
 from shared.contracts import (
     ListSubscriptions,
     Missed,
@@ -19,7 +19,7 @@ from shared.contracts import (
     SubscriptionResult,
     SubscriptionStatus,
 )
-from shared.contracts.schedule import subscription_id
+from shared.contracts.schedule import SUBSCRIPTION_ID_CHARS, subscription_id
 from shared.runtime.sealing import fold
 from shared.storage import dialect
 from shared.storage.database import Database, HandlerDatabase
@@ -30,6 +30,8 @@ _FIELDS = ("frequency", "timezone", "at", "variables", "missed", "retries", "loc
 _TIMES = ("frequency", "timezone", "at")
 # A form on a web site could else be used to flood a stranger with mails.
 CONFIRMATION_INTERVAL_MS = 3_600_000
+DAY_MILLISECONDS = 86_400_000
+PURGE_ROWS = 1000  # a transaction
 
 
 class Answered(NamedTuple):
@@ -94,11 +96,20 @@ class SubscriptionStore:
         return await self._database.write(lambda c: c.execute(delete).rowcount)
 
     async def forget(self, email: str) -> int:
-        """Delete all subscriptions of an address; return how many."""
-        delete = sa.delete(subscriptions).where(_TABLE.folded == fold(email))
-        ended = await self._database.write(lambda c: c.execute(delete).rowcount)
+        """Delete all subscriptions of an address, and the reports on its mails; return how many.
+
+        A report that comes again after that counts again.
+        """
+        ended = await self._database.write(lambda c: _forget(c, email))
         await self._database.empty_log()
         return ended
+
+    async def purge(self, days: int) -> int:
+        """Delete subscriptions whose subscriber was asked so many days ago, and has not confirmed.
+
+        Return how many.
+        """
+        return await self._database.write_all(lambda c: self._purge(c, days))
 
     async def page(
         self, asked: ListSubscriptions
@@ -198,10 +209,34 @@ class SubscriptionStore:
         found = _find(connection, _TABLE.id == identifier)
         return Answered(SubscriptionResult.CONFIRMED, found)
 
+    def _purge(self, connection: sa.Connection, days: int) -> int:
+        until = dialect.read_now(connection, self._clock) - days * DAY_MILLISECONDS
+        asked_at = sa.func.coalesce(_TABLE.asked_at, _TABLE.created_at)
+        # A pending one is never due, which the index finds.
+        old = sa.select(_TABLE.id).where(_TABLE.due_at.is_(None), _TABLE.pending, asked_at < until)
+        delete = sa.delete(subscriptions).where(_TABLE.id.in_(old.limit(PURGE_ROWS)))
+        return connection.execute(delete).rowcount
+
     def _times(self, identifier: str, recurrence: Recurrence, now: int) -> dict[str, int]:
         period = recurrence.after(moment(now))
         due = due_at(identifier, period, self._spread)
         return {"period_at": milliseconds(period), "due_at": milliseconds(due)}
+
+
+def _forget(connection: sa.Connection, email: str) -> int:
+    """Delete the rows of an address; those of mails are found by the ids of its subscriptions."""
+    names = connection.execute(sa.select(content_types.c.client, content_types.c.name)).all()
+    ids = {subscription_id(client, name, email) for client, name in names}
+    delete = sa.delete(subscriptions).where(_TABLE.folded == fold(email)).returning(_TABLE.id)
+    ended = connection.execute(delete).scalars().all()
+    ids.update(ended)
+    for column, change in (
+        (reports.c.email_id, sa.delete(reports)),
+        (content_types.c.paused_by, sa.update(content_types).values(paused_by=None)),
+    ):
+        of_mail = sa.func.substr(column, 1, SUBSCRIPTION_ID_CHARS)
+        connection.execute(change.where(of_mail.in_(sorted(ids))))
+    return len(ended)
 
 
 def _may_ask(connection: sa.Connection, identifier: str, question: str, now: int) -> bool:

@@ -51,7 +51,7 @@ subscriptions = sa.Table(
     sa.Column("period_at", sa.BigInteger),  # the period that is mailed next; NULL while pending
     sa.Column("due_at", sa.BigInteger),  # when it is mailed, or its lease ends; NULL while pending
     sa.Column("token", sa.Text),  # of the scheduler that mails it
-    sa.Index("ix_subscriptions_due_at", "due_at"),
+    sa.Index("ix_subscriptions_due_at", "client", "content_type", "due_at"),
     sa.Index("ix_subscriptions_content_type", "client", "content_type", "id"),
     sa.Index("ix_subscriptions_folded", "folded"),
 )
@@ -68,6 +68,23 @@ mails = sa.Table(
     sa.Column("cancelled", sa.Boolean, nullable=False),
     sa.Column("command", sa.LargeBinary),  # as on the wire
     sa.Index("ix_mails_due_at", "due_at"),
+)
+
+# The recipients of mails for later whose commands are kept, by which a person is found.
+mail_recipients = sa.Table(
+    "mail_recipients",
+    metadata,
+    sa.Column("client", sa.Text, primary_key=True),
+    sa.Column("email_id", sa.Text, primary_key=True),
+    sa.Column("folded", sa.Text, primary_key=True, index=True),
+)
+
+# Addresses that were forgotten, as keyed hashes: a command from before may come after that.
+forgotten = sa.Table(
+    "forgotten",
+    metadata,
+    sa.Column("address_key", sa.Text, primary_key=True),
+    sa.Column("at", sa.BigInteger, nullable=False),
 )
 
 # The mails of a content type for one period. Those of before it was last resumed are `excused`:

@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Hashable
 
 from shared.backlog import FairQueue
-from shared.contracts import Reply, Stage
-from shared.replies import reply as replies
 
 START_LIMIT = 4  # until more is known
 STEP = 0.25  # of the limit, up or down, when it is nearly right
@@ -17,23 +15,6 @@ HOLD_SAMPLES = 10  # between two steps that were undone
 SAMPLE_MAILS = 6  # for each mail at a time, in a measurement of a STEP
 SAMPLE_SECONDS = 0.25  # of a measurement of a STEP: a shorter one measures the machine's load
 CALM_SECONDS = 5.0  # without steps, after a relay has asked for less
-
-
-def is_pushback(reply: Reply) -> bool:
-    """Return whether a relay may ask for fewer connections or mails.
-
-    Before MAIL the reply is about this client. At MAIL it may be about one sender (see
-    `SenderRefusals`), and 452 about SIZE (RFC 1870 6.1). From RCPT on no reply counts: a mail's
-    recipients or its content can cause any reply, as greylisting and full mailboxes do.
-    """
-    if reply.stage in replies.BEFORE_MAIL:
-        return _asks_for_less(reply) or reply.code == 452  # noqa: PLR2004 -- RFC 5321 4.2.3
-    return reply.stage is Stage.MAIL and _asks_for_less(reply)
-
-
-def _asks_for_less(reply: Reply) -> bool:
-    rate = reply.code == 450 and (reply.enhanced or "").startswith("4.7.")  # noqa: PLR2004 -- RFC 5321 4.2.2
-    return rate or reply.code in {replies.CLOSING, 454}
 
 
 class AdaptiveLimit:

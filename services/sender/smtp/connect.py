@@ -15,9 +15,10 @@ from aiosmtplib import SMTP, SMTPConnectResponseError, SMTPException, SMTPRespon
 from aiosmtplib.protocol import SMTPProtocol
 
 from services.sender.smtp import sasl
-from services.sender.smtp.connection import ConnectionLost, SmtpConnection
+from services.sender.smtp.connection import SmtpConnection
 from services.sender.smtp.relay import Extensions, Login, Relay, Tls
 from services.sender.smtp.stream import MalformedReply, RawReply, ReplyParser, SmtpStream
+from services.sender.smtp.transaction import ConnectionLost
 from shared.contracts import Stage
 from shared.replies import reply as replies
 

@@ -4,27 +4,39 @@ import asyncio
 import math
 import random
 import time
+from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import suppress
 from datetime import datetime
+
+import structlog
 
 from services.sender.mail.compose import OutgoingMail
 from services.sender.metrics import RelayMetrics
 from services.sender.outcome import FailureReason, NotAttempted, Replies, SendResult, Unsendable
+from services.sender.smtp import commands
 from services.sender.smtp.circuit_breaker import CircuitBreaker, SenderRefusals
-from services.sender.smtp.concurrency import AdaptiveLimit, ConcurrencyLimiter, is_pushback
+from services.sender.smtp.concurrency import AdaptiveLimit, ConcurrencyLimiter
 from services.sender.smtp.connect import connect
-from services.sender.smtp.connection import ConnectionLost, SmtpConnection
+from services.sender.smtp.connection import SmtpConnection
 from services.sender.smtp.rate_limits import Throttle, relay_rate
-from services.sender.smtp.relay import ConnectionLimits, Pipelining, Relay
-from shared.contracts import Reply, Stage
+from services.sender.smtp.relay import Chunking, ConnectionLimits, ContentMode, Pipelining, Relay
+from services.sender.smtp.transaction import ConnectionLost
+from shared.contracts import Reply
 from shared.replies import reply as replies
+
+logger = structlog.get_logger(__name__)
 
 MAX_QUEUE_SECONDS = 20.0  # a mail that would wait longer goes through a delay queue
 
 
 class RelayPool:
-    """The connections of one sending class to one relay; `now` is the clock of mails' expiry."""
+    """The connections of one sending class to one relay; `now` is the clock of mails' expiry.
+
+    A server may greet after minutes (RFC 5321 4.5.3.2.1). So a mail takes whichever comes first:
+    the connection that is opened for it, or one that another mail leaves. At least as many are
+    being opened as mails wait, so that each gets one, or a failure.
+    """
 
     def __init__(
         self,
@@ -44,8 +56,11 @@ class RelayPool:
         self._senders = SenderRefusals()
         self._idle: list[SmtpConnection] = []  # the latest used last
         self._busy = 0
+        self._waiting: deque[asyncio.Future[SmtpConnection]] = deque()
+        self._opening: list[asyncio.Task[None]] = []
         self._limiter = ConcurrencyLimiter(AdaptiveLimit(limits.connections))
         self._pipelining = Pipelining()
+        self._chunking = Chunking(enabled=relay.chunking)
 
     @property
     def has_capacity(self) -> bool:
@@ -60,7 +75,12 @@ class RelayPool:
         return self._breaker.wait(_clock())
 
     async def close(self) -> None:
-        """Close all idle connections with QUIT."""
+        """Close all idle connections with QUIT, and open none that no mail waits for."""
+        if surplus := self._cancel_surplus():
+            await asyncio.wait(surplus)
+        await self._close_idle()
+
+    async def _close_idle(self) -> None:
         idle, self._idle = self._idle, []
         await asyncio.gather(*map(self._quit, idle))
 
@@ -107,22 +127,104 @@ class RelayPool:
         return result
 
     async def _send(self, mail: OutgoingMail, deadline: float) -> Replies | Unsendable:
+        """Send a mail, over no more than two kept connections that turn out to be gone.
+
+        The mail itself may be why the relay closes them. A second one has just served another mail,
+        since what ended the first may have ended all that are idle.
+        """
         kept = await self._kept(mail)
-        if kept is not None:
-            result = await self._send_over(kept, mail, deadline, self._limits.kept_seconds)
-            gone = kept.exhausted or (
-                not isinstance(result, Unsendable) and _any(result, replies.closed_before)
-            )
-            if not gone:
-                return result
-            self._metrics.replaced.inc()
+        try:
+            for _ in range(2):
+                over = (kept, True) if kept else await self._left_or_new(mail, deadline)
+                connection, is_kept = over
+                seconds = self._limits.kept_seconds if is_kept else math.inf
+                result = await self._send_over(connection, mail, deadline, seconds)
+                if is_kept and _is_gone(connection, result):
+                    self._metrics.replaced.inc()
+                elif not _may_repeat(connection, result):
+                    return result
+                kept = None
+            connection = await self._connect(deadline)
+        except ConnectionLost as lost:
+            return dict.fromkeys(mail.recipients, lost.reply)
+        return await self._send_over(connection, mail, deadline)
+
+    async def _left_or_new(
+        self, mail: OutgoingMail, deadline: float
+    ) -> tuple[SmtpConnection, bool]:
+        """Return a connection, and whether it was in use before. Raises ConnectionLost."""
+        while (connection := await self._next(deadline)).mails:
+            self._idle.append(connection)
+            if kept := await self._kept(mail):
+                return kept, True
+        return connection, False
+
+    async def _next(self, deadline: float) -> SmtpConnection:
+        """Wait for a connection that another mail leaves or that is opened, whichever is first."""
+        free: asyncio.Future[SmtpConnection] = asyncio.get_running_loop().create_future()
+        self._waiting.append(free)
+        if len(self._opening) < len(self._waiting):
+            self._opening.append(asyncio.create_task(self._open(deadline), name="open"))
+        try:
+            return await free
+        except asyncio.CancelledError:
+            if free.done() and not free.cancelled() and free.exception() is None:
+                self._pass_on(free.result())
+            with suppress(ValueError):
+                self._waiting.remove(free)
+            self._cancel_surplus()
+            raise
+
+    async def _open(self, deadline: float) -> None:
+        """Open a connection for the mail that has waited longest, or to be idle."""
+        task = asyncio.current_task()
+        try:
+            connection = await self._connect(deadline)
+        except Exception as error:
+            self._opening = [each for each in self._opening if each is not task]
+            enough = len(self._opening) >= len(self._waiting)
+            if not enough and (free := self._longest_waiting()) is not None:
+                free.set_exception(error)
+            elif isinstance(error, ConnectionLost):
+                works = self._busy or self._idle
+                pauses = not works and self._breaker.failed(_clock(), _chance())
+                await self._blame(pauses=pauses, pushes_back=replies.is_pushback(error.reply))
+            else:
+                raise
+            return
+        self._opening = [each for each in self._opening if each is not task]
+        self._pass_on(connection)
+
+    async def _connect(self, deadline: float) -> SmtpConnection:
         try:
             connection = await connect(self.relay, deadline)
         except ConnectionLost as lost:
             self._metrics.not_opened(lost.reply.stage)
-            return dict.fromkeys(mail.recipients, lost.reply)
+            raise
         self._metrics.opened()
-        return await self._send_over(connection, mail, deadline)
+        return connection
+
+    def _pass_on(self, connection: SmtpConnection) -> None:
+        """Pass a connection to the mail that has waited longest, or keep it idle."""
+        if (free := self._longest_waiting()) is not None:
+            free.set_result(connection)
+        else:
+            self._idle.append(connection)
+
+    def _longest_waiting(self) -> asyncio.Future[SmtpConnection] | None:
+        while self._waiting:
+            free = self._waiting.popleft()
+            if not free.done():  # else it was cancelled
+                return free
+        return None
+
+    def _cancel_surplus(self) -> list[asyncio.Task[None]]:
+        """Open no more connections than mails wait; return the tasks that end."""
+        count = len(self._opening) - len(self._waiting)
+        surplus = [self._opening.pop() for _ in range(count)]
+        for each in surplus:
+            each.cancel()
+        return surplus
 
     async def _judge(self, mail: OutgoingMail, result: Replies, begun: float) -> None:
         """Pause the relay if it does not serve us; send it less if it asks for that.
@@ -133,23 +235,26 @@ class RelayPool:
         blamed = pauses = False
         if all(map(replies.accepted, result.values())):
             self._senders.accepted(_sender(mail), begun)
-        elif _any(result, _not_opened):
+        elif _any(result, replies.not_opened):
             blamed = True
             # While other connections work, one that cannot be opened is one too many.
             pauses = not self._busy and self._breaker.failed(_clock(), _chance())
-        elif _any(result, _not_taken):
+        elif _any(result, replies.not_taken):
             blamed = self._senders.refused(_sender(mail), _clock())
             mail.progress.suspected = self._senders.suspects(_sender(mail))
-            doubtful = blamed and _any(result, _not_begun)
+            doubtful = blamed and _any(result, replies.not_begun)
             pauses = doubtful and self._breaker.doubted(_clock(), _chance())
-        elif not _any(result, _ends_at_mail):
+        elif not _any(result, replies.ends_at_mail):
             self._senders.accepted(_sender(mail), begun)
         if not blamed and not self._senders.suspicious:
             self._breaker.succeeded()
+        await self._blame(pauses=pauses, pushes_back=blamed and _any(result, replies.is_pushback))
+
+    async def _blame(self, *, pauses: bool, pushes_back: bool) -> None:
         if pauses:
             self._metrics.pauses.inc()
-            await self.close()
-        if blamed and _any(result, is_pushback):
+            await self._close_idle()
+        if pushes_back:
             self._metrics.pushed_back.inc()
             self._limiter.pushed_back()
 
@@ -205,8 +310,7 @@ class RelayPool:
             # The mail may have waited long for its connection, and the connection has no mail yet.
             await mail.progress.check(mail.recipients)
             if mail.to_7bit is not None and not connection.extensions.eight_bit:
-                content = await asyncio.to_thread(mail.to_7bit)
-                mail = replace(mail, content=content, to_7bit=None)
+                mail = await asyncio.to_thread(mail.in_7bit)
             return self._objection(connection, mail) or await self._transact(
                 connection, mail, deadline, mail_seconds
             )
@@ -217,7 +321,7 @@ class RelayPool:
             elif connection.exhausted:
                 await self._quit(connection)
             else:
-                self._idle.append(connection)
+                self._pass_on(connection)
 
     def _objection(self, connection: SmtpConnection, mail: OutgoingMail) -> Unsendable | None:
         if mail.not_after is not None and self._now() >= mail.not_after:
@@ -227,18 +331,33 @@ class RelayPool:
     async def _transact(
         self, connection: SmtpConnection, mail: OutgoingMail, deadline: float, mail_seconds: float
     ) -> Replies:
-        group = len(mail.recipients)
-        pipelined = connection.extensions.pipelining and self._pipelining.allows(group, _clock())
+        group, now, mode = len(mail.recipients), _clock(), ContentMode.DATA
+        pipelined = connection.extensions.pipelining and self._pipelining.allows(group, now)
+        if pipelined and connection.extensions.chunking:
+            mode = self._chunking.mode(len(mail.content), now - connection.idle_since, now)
+            if mode is ContentMode.TRIAL and not commands.may_be_tried(mail.content):
+                mode = ContentMode.DATA
         result = await connection.transact(
-            mail, deadline, pipelined=pipelined, mail_seconds=mail_seconds
+            mail, deadline, pipelined=pipelined, mode=mode, mail_seconds=mail_seconds
         )
-        self._metrics.transacted(pipelined=pipelined)
+        self._metrics.transacted(pipelined=pipelined, in_chunks=mode is not ContentMode.DATA)
         if connection.pipelining_failed:
             self._metrics.pipelining_failed.inc()
             self._pipelining.failed(group, _clock())
         elif pipelined and connection.usable:
             self._pipelining.succeeded(group)
+        if connection.chunking_failed:
+            self._chunking_failed(result)
+        elif mode is ContentMode.TRIAL and _any(result, replies.accepted):
+            self._chunking.succeeded()
         return result
+
+    def _chunking_failed(self, result: Replies) -> None:
+        if self._chunking.failed(_clock()):
+            self._metrics.chunking_failed.inc()
+            reply = next(iter(result.values()))
+            why = {"stage": reply.stage, "reply": replies.masked(reply.text)}
+            logger.warning("the relay failed at BDAT: it has DATA now", relay=self._name, **why)
 
     async def _quit(self, connection: SmtpConnection) -> None:
         try:
@@ -251,27 +370,21 @@ class RelayPool:
         self._metrics.closed(connection.mails)
 
 
+def _is_gone(connection: SmtpConnection, result: Replies | Unsendable) -> bool:
+    """Return whether a connection took nothing of a mail: it was closed, or is used up."""
+    closed = not isinstance(result, Unsendable) and _any(result, replies.closed_before)
+    return connection.exhausted or closed
+
+
+def _may_repeat(connection: SmtpConnection, result: Replies | Unsendable) -> bool:
+    """Return whether a mail may go again by DATA: the server failed at BDAT and took nothing."""
+    if isinstance(result, Unsendable) or not connection.chunking_failed:
+        return False
+    return not (_any(result, replies.accepted) or _any(result, replies.lost_after_dot))
+
+
 def _any(result: Replies, condition: Callable[[Reply], bool]) -> bool:
     return any(map(condition, result.values()))
-
-
-def _not_opened(reply: Reply) -> bool:
-    return reply.stage in replies.BEFORE_MAIL
-
-
-def _ends_at_mail(reply: Reply) -> bool:
-    return reply.stage is Stage.MAIL
-
-
-def _not_taken(reply: Reply) -> bool:
-    """Return whether MAIL was not accepted, for reasons that lie in the sender or the relay."""
-    return _not_begun(reply) or (reply.stage is Stage.MAIL and is_pushback(reply))
-
-
-def _not_begun(reply: Reply) -> bool:
-    """Return whether it ended at MAIL by a closed connection, or for good as far as we know."""
-    ours = replies.about_us(reply) and reply.stage is Stage.MAIL
-    return ours or replies.closed_before(reply) or replies.sender_refused(reply)
 
 
 def _sender(mail: OutgoingMail) -> tuple[str, bool]:

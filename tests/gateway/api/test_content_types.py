@@ -53,6 +53,7 @@ class FakeScheduler(FakeService):
         self.kept: dict[tuple[str | None, str], ContentType] = {}
         self.used: set[str] = set()
         self.mistake: str | None = None
+        self.busy = False
 
     def _answer(self, question: Contract) -> Sequence[Contract]:
         match question:
@@ -80,6 +81,8 @@ class FakeScheduler(FakeService):
             return ContentRendered(id=asked.id)
         if self.mistake:
             return ContentRendered(id=asked.id, version=1, mistake=self.mistake)
+        if self.busy:
+            return ContentRendered(id=asked.id, version=1, busy=True)
         return ContentRendered(id=asked.id, version=1, subject="S", html="<p>H</p>", text="H")
 
     def _save(self, asked: SaveContentType) -> ContentTypeAnswered:
@@ -182,6 +185,7 @@ async def test_a_template_that_cannot_be_read_is_not_kept(
         ({"content_type": None}, "#/content_type"),
         ({"subject": "x" * 5000}, "#/subject"),
         ({"content": "x" * (128 * 1024 + 1)}, "#/content"),
+        ({"content": ""}, "#/content"),
         ({"text": "a\0"}, "#/text"),
         ({"title": ""}, "#/title"),
         ({"title": "a\nb"}, "#/title"),
@@ -254,6 +258,16 @@ async def test_a_preview_names_mistakes_in_variables(
     )
     assert (deep.status, deep.json["errors"][0]["pointer"]) == (422, "#/variables")
     assert len(scheduler.got) == asked
+
+
+async def test_too_many_previews_at_once(api: ApiClient, scheduler: FakeScheduler) -> None:
+    """While too many mails are being made, a preview is a 503 that says when to come again."""
+    await api.post("/v1/content-types", NEWS)
+    scheduler.busy = True
+    answer = await api.post(f"{PATH}/preview", {})
+
+    assert (answer.status, answer.json["code"]) == (503, "overloaded")
+    assert "Retry-After" in answer.headers
 
 
 async def test_a_paused_content_type_is_resumed(api: ApiClient, scheduler: FakeScheduler) -> None:

@@ -3,9 +3,12 @@
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
+import orjson
 import pytest
 
 from services.gateway.api import records
+from services.gateway.api.messages import read_message
+from services.gateway.api.schedule import schedule_refusal
 from shared import contracts, topology
 from shared.contracts import (
     CancelEmail,
@@ -112,6 +115,66 @@ async def test_a_time_that_cannot_be(api: ApiClient, fields: dict[str, str], det
     assert [each["status"] for each in batch.json["messages"]] == ["refused", "accepted"]
     assert batch.json["messages"][0]["errors"] == [mistake]
     assert good.status == 202
+
+
+def test_thirty_days_ahead_is_the_limit() -> None:
+    """A message may wait for exactly 30 days, and not for a microsecond more."""
+    limit = NOW + timedelta(days=30)
+
+    assert schedule_refusal(limit, NOW) is None
+    assert schedule_refusal(limit + timedelta(microseconds=1), NOW) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("2026-12-24T18:00:00Z", datetime(2026, 12, 24, 18, tzinfo=UTC)),
+        ("2026-12-24t18:00:00z", datetime(2026, 12, 24, 18, tzinfo=UTC)),
+        ("2026-12-24T18:00:00+05:30", datetime(2026, 12, 24, 12, 30, tzinfo=UTC)),
+        ("2026-12-24T18:00:00-00:00", datetime(2026, 12, 24, 18, tzinfo=UTC)),
+        ("2026-12-24T18:00:00.5Z", datetime(2026, 12, 24, 18, 0, 0, 500_000, tzinfo=UTC)),
+        ("2026-12-24T18:00:00.123456Z", datetime(2026, 12, 24, 18, 0, 0, 123_456, tzinfo=UTC)),
+    ],
+)
+def test_a_time_has_any_form_of_rfc_3339(text: str, read: datetime) -> None:
+    """Any offset, fractions of a second and small letters are read as what they mean."""
+    message = read_message(orjson.dumps(NEW | {"scheduled_at": text}))
+
+    assert message.scheduled_at == read
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "pointer"),
+    [
+        (PATH, TEMPLATE | {"category": "otp"}, "#/scheduled_at"),
+        (
+            f"{PATH}/batch",
+            {
+                "template": {"subject": "Hello", "text": "Hello"},
+                "recipients": [{"to": "ann@example.com"}],
+                "category": "otp",
+            },
+            "#/scheduled_at",
+        ),
+        (
+            "/v1/tasks",
+            {
+                "task": "login",
+                "type": "generateOtp",
+                "payload": {"userId": "ann@example.com", "length": 6},
+            },
+            "#/scheduled_at",
+        ),
+        ("/v1/otp", {"email": "ann@example.com"}, "#/scheduled_at"),
+    ],
+)
+async def test_a_code_is_never_scheduled(
+    api: ApiClient, path: str, body: dict[str, object], pointer: str
+) -> None:
+    """It is a 422 at its place, whichever way it comes in."""
+    answer = await api.post(path, body | {"scheduled_at": written(LATER)})
+
+    assert (answer.status, answer.json["errors"][0]["pointer"]) == (422, pointer)
 
 
 async def test_batches_for_later(api: ApiClient, vhost: str) -> None:
@@ -257,8 +320,9 @@ def rendered(question: RenderContent) -> Sequence[Contract]:
     if "name" not in question.variables:
         return [ContentRendered(id=question.id, version=1, mistake="name is missing")]
     name = question.variables["name"]
-    texts = {"subject": f"Welcome {name}", "html": f"<p>{name}</p>", "text": f"{name}"}
-    return [ContentRendered(id=question.id, version=1, **texts)]
+    html = f"<p>{name}</p>"
+    subject = f"Welcome {name}"
+    return [ContentRendered(id=question.id, version=1, subject=subject, html=html, text=f"{name}")]
 
 
 async def test_a_message_of_a_stored_template(api: ApiClient, vhost: str) -> None:

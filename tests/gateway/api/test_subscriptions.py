@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from services.gateway.api.subscriptions import refusal
 from shared import topology
 from shared.contracts import (
     Category,
@@ -155,32 +156,101 @@ async def test_an_unknown_content_type_is_a_404_at_once(
     assert scheduler.kept == {}
 
 
+COMPLAINT = {
+    "origin": SuppressionOrigin.COMPLAINT,
+    "list_id": None,
+    "categories": (Category.TRANSACTIONAL, Category.BULK),
+}
+BOUNCE = {
+    "origin": SuppressionOrigin.BOUNCE,
+    "client": None,
+    "list_id": None,
+    "categories": tuple(Category),
+}
+MANUAL = {"origin": SuppressionOrigin.MANUAL}
+BY_HAND = MANUAL | {"list_id": None, "categories": (Category.TRANSACTIONAL,)}
+OUT, STOPPED, TAKEN = "opted-out", "suppressed", None
+
+
 @pytest.mark.parametrize(
-    ("entry", "status"),
+    ("entry", "at_once", "confirmed"),
     [
-        ({}, 409),
-        ({"list_id": None}, 409),
-        ({"client": None}, 409),
-        ({"list_id": "other"}, 201),
-        ({"origin": SuppressionOrigin.MANUAL}, 201),
+        ({}, OUT, TAKEN),
+        ({"list_id": None}, OUT, OUT),
+        ({"client": None}, OUT, OUT),
+        ({"list_id": "other"}, TAKEN, TAKEN),
+        (COMPLAINT, STOPPED, STOPPED),
+        (BOUNCE, STOPPED, STOPPED),
+        (MANUAL, STOPPED, STOPPED),
+        (MANUAL | {"list_id": "other"}, TAKEN, TAKEN),
+        (BY_HAND, TAKEN, STOPPED),  # of the mail with the link
+        (BY_HAND | {"categories": (Category.OTP,)}, TAKEN, TAKEN),
     ],
 )
-async def test_who_has_opted_out_is_not_subscribed(
-    api: ApiClient,
-    scheduler: FakeScheduler,
-    entries: list[Suppression],
-    entry: dict[str, Any],
-    status: int,
+def test_which_entries_refuse_a_subscription(
+    entry: dict[str, Any], at_once: str | None, confirmed: str | None
 ) -> None:
-    """An opt-out of the list or of all lists is a 409, unless the reader is asked to confirm."""
-    entries.append(OPT_OUT.model_copy(update=entry))
-    answer = await api.post("/v1/subscriptions", ANN)
+    """A reader may confirm away his own opt-out of this list, and nothing more than that."""
+    found = [OPT_OUT.model_copy(update=entry)]
+    asked = Subscribe.model_validate({**ANN, "id": "q", "client": "shop"})
+    problems = [
+        refusal(found, asked),
+        refusal(found, asked.model_copy(update={"confirm": True})),
+    ]
+
+    assert [each and each.type.code for each in problems] == [at_once, confirmed]
+    assert all(each is None or each.detail for each in problems)
+
+
+def test_the_hardest_stop_is_the_answer() -> None:
+    """Of an opt-out and a complaint the answer names the one that nobody can confirm away."""
+    asked = Subscribe.model_validate({**ANN, "id": "q", "client": "shop"})
+    problem = refusal([OPT_OUT, OPT_OUT.model_copy(update=COMPLAINT)], asked)
+
+    assert problem is not None
+    assert problem.type.code == STOPPED
+    assert refusal([], asked) is None
+
+
+async def test_who_has_opted_out_is_not_subscribed(
+    api: ApiClient, scheduler: FakeScheduler, entries: list[Suppression]
+) -> None:
+    """The opt-out of a list is a 409, and nothing is asked, unless the reader is to confirm."""
+    entries.append(OPT_OUT)
+    refused = await api.post("/v1/subscriptions", ANN)
     asks = await api.post("/v1/subscriptions", {**ANN, "confirm": True})
 
-    assert answer.status == status
-    if status == 409:
-        assert answer.json["code"] == "opted-out"
-        assert len(scheduler.got) == 1
+    assert (refused.status, refused.json["code"]) == (409, OUT)
+    assert "`confirm`" in refused.json["detail"]
+    assert asks.status == 201
+    assert [each.confirm for each in scheduler.got] == [True]
+
+
+async def test_an_opt_out_just_before_a_subscription_ends_it(
+    api: ApiClient, scheduler: FakeScheduler, entries: list[Suppression]
+) -> None:
+    """One that comes after the list was looked at is a 409 too, and no subscription is left."""
+    subscribe = scheduler.answer
+
+    def subscribe_late(question: Contract) -> Sequence[Contract]:
+        if isinstance(question, Subscribe):
+            entries.append(OPT_OUT)
+        return subscribe(question)
+
+    scheduler.answer = subscribe_late
+    answer = await api.post("/v1/subscriptions", ANN)
+
+    assert (answer.status, answer.json["code"]) == (409, OUT)
+    assert scheduler.kept == {}
+
+
+async def test_a_pending_subscription_has_no_next_mail(
+    api: ApiClient, scheduler: FakeScheduler, entries: list[Suppression]
+) -> None:
+    """Until its reader confirms there is none."""
+    del scheduler, entries
+    asks = await api.post("/v1/subscriptions", {**ANN, "confirm": True})
+
     assert asks.json["status"] == "pending"
     assert "next_at" not in asks.json
 
@@ -201,6 +271,8 @@ NO_CRON = "must be @hourly, @daily, @weekly, @monthly, or a cron expression of f
         ({"frequency": "0 0 30 2 *", "at": None}, "#/frequency", "or cron: Bad day-of-month"),
         ({"timezone": "Mars/Olympus"}, "#/timezone", "time zone of the IANA"),
         ({"timezone": "../UTC"}, "#/timezone", "time zone of the IANA"),
+        ({"timezone": "localtime"}, "#/timezone", "time zone of the IANA"),
+        ({"timezone": "right/UTC"}, "#/timezone", "time zone of the IANA"),
         ({"timezone": ""}, "#/timezone", "time zone of the IANA"),
         ({"at": "25:00"}, "#/at", "must be a time such as 08:30"),
         ({"at": "31 08:30"}, "#", "must have no such day with @weekly"),

@@ -7,7 +7,7 @@ from ops.simulator.behaviour import EXTENSIONS, NO_FAULT, Behaviour, Fault, Stag
 
 
 def test_good_manners() -> None:
-    """By default there is no delay, no refusal, and there are all extensions."""
+    """By default there is no delay, no refusal, and there are all extensions but CHUNKING."""
     behaviour = Behaviour.model_validate_json("{}")
 
     assert behaviour == Behaviour()
@@ -37,7 +37,8 @@ def test_round_trip() -> None:
         '{"refuse": {"connect": "220 Welcome"}}',
         '{"refuse": {"connect": "554 5.7.1 No\\r\\n250 Yes"}}',
         '{"refuse": {"connect": "554\\n"}}',
-        '{"extensions": ["CHUNKING"]}',
+        '{"extensions": ["BINARYMIME"]}',
+        '{"bdat_fault": "odd"}',
         '{"extensions": ["SIZE", "SIZE"]}',
         "[]",
         "no JSON",

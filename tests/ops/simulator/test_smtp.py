@@ -6,7 +6,7 @@ import ssl
 import aiosmtplib
 import pytest
 
-from ops.simulator.behaviour import Behaviour, StageRefusals
+from ops.simulator.behaviour import EXTENSIONS, Behaviour, StageRefusals
 from ops.simulator.simulator import Simulator
 from ops.simulator.smtp import DelayLine
 from tests.clock import Watch
@@ -282,3 +282,112 @@ async def test_counts(simulator: Simulator) -> None:
     assert list(visit.commands) == ["EHLO", *mail, *mail, "QUIT"]
     assert visit.mails == 2
     assert (traffic.total, traffic.commands["QUIT"]) == (1, 1)
+
+
+def envelope(to: str) -> str:
+    """Return the commands before BDAT."""
+    return f"MAIL FROM:<a@x.example>\r\nRCPT TO:<{to}@x.example>\r\n"
+
+
+ENVELOPE = envelope("b")
+
+
+@pytest.fixture
+def chunking(simulator: Simulator) -> Simulator:
+    """Return a simulator that offers CHUNKING."""
+    simulator.behaviour = with_chunking()
+    return simulator
+
+
+def with_chunking(**more: object) -> Behaviour:
+    """Return the default behaviour with CHUNKING."""
+    fields = {"extensions": (*EXTENSIONS, "CHUNKING"), **more}
+    return Behaviour.model_validate(fields)
+
+
+async def replies_to(simulator: Simulator, text: str, count: int) -> list[str]:
+    """Send octets in one write after EHLO; return the codes of so many replies."""
+    async with greeted(simulator.smtp_port) as smtp:
+        smtp.write(text)
+        return [(await smtp.hear())[:3] for _ in range(count)]
+
+
+async def test_chunks(chunking: Simulator) -> None:
+    """A mail is stored as it is, from one chunk or several, and all of it may be pipelined."""
+    raw = ".\r\n..\r\nQUIT\r\n.\r\nDATA\r\n"
+    whole = f"{ENVELOPE}BDAT {len(raw)} LAST\r\n{raw}"
+    parts = f"{ENVELOPE}BDAT 1\r\n{raw[0]}BDAT 5\r\n{raw[1:6]}BDAT {len(raw) - 6}\r\n{raw[6:]}"
+
+    codes = await replies_to(chunking, f"{whole}{parts}BDAT 0 LAST\r\nQUIT\r\n", 10)
+
+    assert codes == ["250"] * 9 + ["221"]
+    assert [mail.raw.decode() for mail in chunking.mailbox.find()] == [raw, raw]
+
+
+@pytest.mark.parametrize(
+    ("text", "codes"),
+    [
+        ("BDAT 6 LAST\r\nQUIT\r\n", ["503"]),
+        (f"{ENVELOPE}BDAT\r\n", ["250", "250", "501"]),
+        (f"{ENVELOPE}BDAT -1 LAST\r\n", ["250", "250", "501"]),
+        (f"{ENVELOPE}BDAT 6 FIRST\r\n", ["250", "250", "501"]),
+        (f"{ENVELOPE}BDAT 2\r\na\nDATA\r\n", ["250", "250", "250", "503"]),
+        (f"{ENVELOPE}BDAT 1\r\naRCPT TO:<c@x.example>\r\n", ["250", "250", "250", "503"]),
+        (f"{ENVELOPE}BDAT 1\r\naRSET\r\nBDAT 6 LAST\r\nQUIT\r\n", ["250"] * 4 + ["503"]),
+        (f"{ENVELOPE}BDAT 1 LAST\r\naBDAT 6 LAST\r\nQUIT\r\n", ["250"] * 3 + ["503"]),
+        (f"{ENVELOPE}BDAT 999 LAST\r\n{'x' * 999}", ["250", "250", "554"]),
+        (
+            f"{envelope('reply-rcpt-550')}BDAT 6 LAST\r\nQUIT\r\n",
+            ["250", "550", "503"],
+        ),
+        (
+            f"{envelope('reply-data-451')}BDAT 6\r\nQUIT\r\nBDAT 6 LAST\r\nQUIT\r\n",
+            ["250", "250", "451", "503"],
+        ),
+        (
+            f"{envelope('reply-dot-554')}BDAT 6\r\nQUIT\r\nBDAT 6 LAST\r\nQUIT\r\n",
+            ["250", "250", "250", "554"],
+        ),
+    ],
+)
+async def test_refused_chunks(chunking: Simulator, text: str, codes: list[str]) -> None:
+    """A chunk that cannot be accepted is refused; its octets are no commands (RFC 3030 2)."""
+    assert await replies_to(chunking, f"{text}NOOP\r\n", len(codes) + 1) == [*codes, "250"]
+
+
+async def test_chunks_too_big(simulator: Simulator) -> None:
+    """The limit is for all chunks together, and refuses the mail."""
+    simulator.behaviour = with_chunking(size_limit=100)
+    text = f"{ENVELOPE}BDAT 60\r\n{'x' * 60}BDAT 60\r\n{'x' * 60}BDAT 0 LAST\r\n"
+
+    assert await replies_to(simulator, text, 5) == ["250", "250", "250", "552", "503"]
+
+
+async def test_chunks_without_the_offer(simulator: Simulator) -> None:
+    """To a server without CHUNKING BDAT is no command, and its octets are some."""
+    async with connected(simulator.smtp_port) as smtp:
+        assert "CHUNKING" not in await smtp.begin()
+
+    text = f"{ENVELOPE}BDAT 6 LAST\r\nNOOP\r\n"
+    assert await replies_to(simulator, text, 4) == ["250", "250", "502", "250"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "codes"),
+    [
+        ("unknown", ["250", "250", "502", "500", "250"]),
+        ("refused", ["250", "250", "503", "250", "421"]),
+        ("silent", ["250", "250", "250", "421"]),
+        ("cut", ["250", "250", ""]),
+        ("hangs", ["250", "250", "421", ""]),
+    ],
+)
+async def test_faults_at_bdat(simulator: Simulator, fault: str, codes: list[str]) -> None:
+    """A server may offer CHUNKING and fail at it; no mail is stored."""
+    simulator.behaviour = with_chunking(bdat_fault=fault, idle_timeout_ms=500)
+
+    assert (
+        await replies_to(simulator, f"{ENVELOPE}BDAT 6 LAST\r\nxxxx\r\nNOOP\r\n", len(codes))
+        == codes
+    )
+    assert not simulator.mailbox.find()

@@ -61,19 +61,23 @@ def new_leases() -> Leases:
 
 
 async def subscribe(
-    database: Database, clock: Clock, count: int, frequency: str = "@daily"
+    database: Database,
+    clock: Clock,
+    count: int,
+    frequency: str = "@daily",
+    client: str = "shop",
 ) -> list[str]:
     """Add subscriptions that are due at the same time; return their ids."""
     await ContentStore(database, clock).save(
         SaveContentType(
-            id="q", client="shop", name="news", replaces=False, subject="s", html="<p>x</p>"
+            id="q", client=client, name="news", replaces=False, subject="s", html="<p>x</p>"
         )
     )
     store, ids = SubscriptionStore(database, timedelta(0), clock), list[str]()
     for number in range(count):
         asked = Subscribe(
             id="q",
-            client="shop",
+            client=client,
             email=f"a{number}@example.org",
             content_type="news",
             frequency=frequency,
@@ -124,13 +128,13 @@ async def test_nothing_is_taken_before_it_is_due(
     assert due is not None
 
     clock.seconds = due.timestamp() - 0.001
-    early = await store.take(10)
+    early = await store.take({NEWS: 10})
     clock.seconds += 0.001
-    taken = await store.take(10)
+    taken = await store.take({NEWS: 10})
     clock.seconds += LEASE_SECONDS - 0.001
-    leased = await store.take(10)
+    leased = await store.take({NEWS: 10})
     clock.seconds += 0.001
-    again = await store.take(10)
+    again = await store.take({NEWS: 10})
 
     assert (early.subscriptions, leased.subscriptions) == ([], [])
     assert [each.id for each in taken.subscriptions] == [one]
@@ -150,7 +154,7 @@ async def test_the_longest_due_are_taken_first(
         late = change.values(due_at=begun - number * 1000)
         await database.write(partial(_execute, statement=late))
 
-    first, second = await store.take(2), await store.take(10)
+    first, second = await store.take({NEWS: 2}), await store.take({NEWS: 10})
 
     assert {each.id for each in first.subscriptions} == {ids[4], ids[3]}
     assert {each.id for each in second.subscriptions} == {ids[2], ids[1], ids[0]}
@@ -166,9 +170,9 @@ async def test_no_two_schedulers_take_one_subscription(
     """Schedulers that look at once share what is due, and none of it is left."""
     ids = await subscribe(database, clock, 60)
     clock.seconds += 2 * 86_400
-    found = await asyncio.gather(*(store.take(7) for store in stores for _ in range(6)))
+    found = await asyncio.gather(*(store.take({NEWS: 7}) for store in stores for _ in range(6)))
     taken = [each.id for one in found for each in one.subscriptions]
-    rest = await stores[0].take(100)
+    rest = await stores[0].take({NEWS: 100})
     taken += [each.id for each in rest.subscriptions]
 
     assert sorted(taken) == sorted(ids)
@@ -186,7 +190,7 @@ async def test_a_locked_row_is_passed_over(
     lock = sa.text("SELECT 1 FROM scheduler.subscriptions WHERE id = :id FOR UPDATE")
     async with engine.begin() as connection:
         await connection.execute(lock, {"id": ids[0]})
-        taken = await store.take(10)
+        taken = await store.take({NEWS: 10})
     await engine.dispose()
 
     assert [each.id for each in taken.subscriptions] == [ids[1]]
@@ -196,7 +200,7 @@ async def test_a_subscription_moves_on(database: Database, store: DueStore, cloc
     """Moved on, a subscription is due at its next period, and its run counts each mail once."""
     ids = await subscribe(database, clock, 3)
     clock.seconds += 86_400
-    taken = await store.take(10)
+    taken = await store.take({NEWS: 10})
     done = steps(taken.subscriptions)
 
     assert await store.move(taken.token, done) == 3
@@ -211,7 +215,7 @@ async def test_one_without_a_mail_counts_in_no_run(
     """A period that was skipped moves the subscription on, and makes no run."""
     await subscribe(database, clock, 1)
     clock.seconds += 86_400
-    taken = await store.take(10)
+    taken = await store.take({NEWS: 10})
     (step,) = steps(taken.subscriptions)
 
     assert await store.move(taken.token, [step._replace(mailed=None)]) == 1
@@ -224,9 +228,9 @@ async def test_only_the_holder_moves_a_subscription(
     """A scheduler whose lease is over neither moves nor counts what another has taken since."""
     await subscribe(database, clock, 2)
     clock.seconds += 86_400
-    slow = await stores[0].take(10)
+    slow = await stores[0].take({NEWS: 10})
     clock.seconds += LEASE_SECONDS
-    quick = await stores[1].take(1)
+    quick = await stores[1].take({NEWS: 1})
     moved_late = await stores[0].move(slow.token, steps(slow.subscriptions))
     moved = await stores[1].move(quick.token, steps(quick.subscriptions))
 
@@ -240,7 +244,7 @@ async def test_a_change_of_the_times_wins(
     """A subscription whose times were changed while it was mailed keeps the new ones."""
     (one,) = await subscribe(database, clock, 1)
     clock.seconds += 86_400
-    taken = await store.take(10)
+    taken = await store.take({NEWS: 10})
     await subscribe(database, clock, 1, "@weekly")
     changed = (await rows(database))[one]
 
@@ -251,36 +255,33 @@ async def test_a_change_of_the_times_wins(
 
 async def test_a_paused_content_type(database: Database, store: DueStore, clock: Clock) -> None:
     """Subscriptions of a paused content type are not due until it is resumed, and then at once."""
-    ids = await subscribe(database, clock, 3)
+    await subscribe(database, clock, 3)
     contents = ContentStore(database, clock)
+    early = await store.find_due()
     clock.seconds += 86_400
+    due = await store.find_due()
     await contents.pause(NEWS, "too many complaints", "m1")
-    taken = await store.take(10)
-    await store.halt(taken.token, taken.subscriptions)
-    clock.seconds += 10 * 86_400
-    waiting = await store.take(10)
+    waiting = await store.find_due()
     await contents.resume(NEWS)
-    again = await store.take(10)
 
-    assert waiting.subscriptions == []
-    assert sorted(each.id for each in again.subscriptions) == sorted(ids)
-    assert {each.period for each in again.subscriptions} == {taken.subscriptions[0].period}
+    assert (early, due, waiting) == ([], [NEWS], [])
+    assert await store.find_due() == [NEWS]
 
 
-async def test_a_resumed_content_type_is_not_halted(
+async def test_each_content_type_gets_its_share(
     database: Database, store: DueStore, clock: Clock
 ) -> None:
-    """Resumed between the look at it and the halt, a subscription is due after its lease."""
-    await subscribe(database, clock, 1)
-    contents = ContentStore(database, clock)
+    """Of each content type as many are taken as its share says, if so many are due."""
+    await subscribe(database, clock, 5)
+    await subscribe(database, clock, 2, client="bank")
+    await subscribe(database, clock, 1, client="idle", frequency="@monthly")
+    bank = ("bank", "news")
     clock.seconds += 86_400
-    await contents.pause(NEWS, "too many complaints", "m1")
-    taken = await store.take(10)
-    await contents.resume(NEWS)
-    await store.halt(taken.token, taken.subscriptions)
-    clock.seconds += LEASE_SECONDS
+    due = await store.find_due()
+    taken = await store.take({bank: 3, NEWS: 3, ("idle", "news"): 3, ("none", "news"): 3})
 
-    assert len((await store.take(10)).subscriptions) == 1
+    assert sorted(due) == [bank, NEWS]
+    assert [each.key for each in taken.subscriptions] == [bank] * 2 + [NEWS] * 3
 
 
 @pytest.mark.parametrize("frequency", ["@hourly", "@monthly", "15 8 * * 1-5"])

@@ -1,31 +1,41 @@
 """Mails for later in both databases: kept, changed, cancelled, taken, each once."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from services.scheduler.service import MIGRATIONS
+from services.scheduler.store import tables
 from services.scheduler.store.due import Leases, moment
-from services.scheduler.store.later import REMEMBER, DueMail, LaterStore
+from services.scheduler.store.later import (
+    REMEMBER,
+    REMEMBER_FORGOTTEN,
+    DueMail,
+    LaterStore,
+)
 from shared.contracts import SendEmail
+from shared.runtime.sealing import AddressHasher
 from tests.clock import Clock
 from tests.databases import Opener
 
 LEASE = timedelta(minutes=1)
 DAY = 86_400
+HASHERS = [AddressHasher(bytes([number]) * 32) for number in (1, 2)]
+ANN, BOB, EVE = "ann@example.org", "bob@example.org", "Eve <eve@example.org>"
 
 
 @pytest.fixture
 async def store(open_database: Opener, clock: Clock) -> LaterStore:
     """Return the mails of one test."""
-    return LaterStore(await open_database("scheduler", MIGRATIONS), Leases(LEASE), clock)
+    return LaterStore(await open_database("scheduler", MIGRATIONS), Leases(LEASE), HASHERS, clock)
 
 
 @pytest.fixture
 async def other(open_database: Opener, clock: Clock) -> LaterStore:
     """Return the mails as another scheduler has them."""
-    return LaterStore(await open_database("scheduler", MIGRATIONS), Leases(LEASE), clock)
+    return LaterStore(await open_database("scheduler", MIGRATIONS), Leases(LEASE), HASHERS, clock)
 
 
 def command(clock: Clock, seconds: float = DAY, **more: object) -> SendEmail:
@@ -57,6 +67,37 @@ async def test_a_mail_is_due_once_at_its_time(
     await store.keep(command(clock, 0))
 
     assert found == [SENT]
+    assert await taken(store) == []
+
+
+async def test_a_mail_is_never_early(store: LaterStore, clock: Clock) -> None:
+    """A time within a millisecond is over at the end of it, at first and after a change."""
+    await store.keep(command(clock, 0, scheduled_at=_inside(clock)))
+    await store.keep(command(clock, id="m2"))
+    await store.reschedule("shop", "m2", _inside(clock))
+    early = await taken(store)
+    clock.seconds += 0.001
+
+    assert early == []
+    assert sorted(await taken(store)) == [SENT, ("m2", False, True)]
+
+
+def _inside(clock: Clock) -> datetime:
+    """Return a time a microsecond from now."""
+    return moment(round(clock.seconds * 1000)) + timedelta(microseconds=1)
+
+
+async def test_what_the_broker_refuses_is_due_again_at_once(
+    store: LaterStore, other: LaterStore, clock: Clock
+) -> None:
+    """It may have been published, and is not cancelled; what another has taken since is left."""
+    await store.keep(command(clock, 0))
+    token, found = await store.take(10)
+    await store.put_back(token, found)
+    assert not await store.unschedule("shop", "m1")
+    assert await taken(other, finish=False) == [SENT]
+    await store.put_back(token, found)
+
     assert await taken(store) == []
 
 
@@ -173,3 +214,135 @@ async def test_what_is_done_is_forgotten(store: LaterStore, clock: Clock) -> Non
     _, found = await store.take(10)
     assert found == [DueMail("shop", "m1", cancelled=False, command=None)]
     assert await taken(store, finish=False) == []
+
+
+async def recipients(store: LaterStore) -> list[tuple[str, tuple[str, ...]]]:
+    """Claim what is due: the id of each mail with its recipients, if its command is kept."""
+    token, found = await store.take(10)
+    await store.finish(token, found)
+    commands = [SendEmail.read(each.command) for each in found if each.command is not None]
+    return sorted((each.id, each.recipients) for each in commands)
+
+
+async def test_a_forgotten_person_gets_no_mail(
+    store: LaterStore, other: LaterStore, clock: Clock
+) -> None:
+    """His own mails are gone, also as repeats; those to others too go to the others."""
+    await store.keep(command(clock, to=["Ann <Ann@example.org>"]))
+    await store.keep(command(clock, id="m2", to=[ANN], cc=[BOB], bcc=[EVE]))
+    await store.keep(command(clock, id="m3", client="other", to=[BOB]))
+    forgotten = [await other.forget("ANN@example.org") for _ in range(2)]
+    await store.keep(command(clock, to=["Ann <Ann@example.org>"]))
+    clock.seconds += DAY
+
+    assert forgotten == [2, 0]
+    assert await recipients(store) == [
+        ("m2", (BOB, "eve@example.org")),
+        ("m3", (BOB,)),
+    ]
+
+
+async def test_a_forgotten_mail_that_was_taken_is_not_taken_again(
+    store: LaterStore, other: LaterStore, clock: Clock
+) -> None:
+    """If its scheduler dies, the next one has none to the person; if not, its end does no harm."""
+    await store.keep(command(clock, 0))
+    await store.keep(command(clock, 0, id="m2", to=[ANN, BOB]))
+    token, found = await store.take(10)
+    await other.forget(ANN)
+    clock.seconds += LEASE.total_seconds()
+    again = await recipients(other)
+    await store.finish(token, found)
+
+    assert len(found) == 2
+    assert again == [("m2", (BOB,))]
+    clock.seconds += LEASE.total_seconds()
+    assert await recipients(store) == []
+
+
+async def test_a_command_from_before_comes_without_the_person(
+    store: LaterStore, other: LaterStore, clock: Clock
+) -> None:
+    """A scheduler that was away gets it after the forgetting; a later mail is like any other."""
+    before = moment(round(clock.seconds * 1000))
+    later = before + timedelta(seconds=1)
+    await store.forget(ANN)
+    await other.keep(command(clock, created_at=before))
+    await other.keep(command(clock, id="m2", to=[ANN, BOB], created_at=before))
+    await other.keep(command(clock, id="m3", created_at=later))
+    await other.keep(command(clock, id="m4"))  # nobody knows when it was accepted
+    clock.seconds += DAY
+
+    assert await recipients(store) == [("m2", (BOB,)), ("m3", (ANN,)), ("m4", (ANN,))]
+
+
+async def test_a_new_key_still_finds_the_forgotten(open_database: Opener, clock: Clock) -> None:
+    """Their hashes are of the key of then, and are deleted when no mail of then is to come."""
+    database = await open_database("scheduler", MIGRATIONS)
+    old = LaterStore(database, Leases(LEASE), HASHERS[1:], clock)
+    rotated = LaterStore(database, Leases(LEASE), HASHERS, clock)
+    before = moment(round(clock.seconds * 1000))
+    await old.forget(ANN)
+    await rotated.keep(command(clock, 0, created_at=before))
+    missing = await recipients(rotated)
+    clock.seconds += REMEMBER_FORGOTTEN.total_seconds()
+    await rotated.purge()
+    await rotated.keep(command(clock, 0, created_at=before))
+    kept = await recipients(rotated)
+    clock.seconds += 1
+    await rotated.purge()
+    await rotated.keep(command(clock, 0, created_at=before))
+
+    assert missing == kept == []
+    assert await recipients(rotated) == [("m1", (ANN,))]
+
+
+async def test_a_person_is_forgotten_while_mails_come(
+    store: LaterStore, other: LaterStore, clock: Clock
+) -> None:
+    """Whichever is first, no mail from before stays."""
+    before = moment(round(clock.seconds * 1000))
+    ids = [f"m{number}" for number in range(20)]
+    keeping = [store.keep(command(clock, id=each, created_at=before)) for each in ids]
+    await asyncio.gather(*keeping, other.forget(ANN))
+    clock.seconds += DAY
+
+    assert await recipients(store) == []
+
+
+async def test_a_sent_mail_leaves_no_address(
+    open_database: Opener, store: LaterStore, clock: Clock
+) -> None:
+    """Its id alone is kept, and that no longer than a copy of its command may come."""
+    database = await open_database("scheduler", MIGRATIONS)
+    await store.keep(command(clock, 0, to=[ANN, BOB]))
+    await taken(store)
+    left = await database.read(lambda c: c.execute(sa.select(tables.mail_recipients)).all())
+
+    assert left == []
+
+
+async def test_changes_and_ends_at_the_same_moment(
+    store: LaterStore, other: LaterStore, clock: Clock
+) -> None:
+    """A mail that is changed, cancelled and taken at once is sent or cancelled, never both."""
+    ids = [f"m{number}" for number in range(20)]
+    for each in ids:
+        await store.keep(command(clock, 0, id=each))
+    sooner = moment(round(clock.seconds * 1000))
+    changed, ended, (token, found) = await asyncio.gather(
+        asyncio.gather(*(store.reschedule("shop", each, sooner) for each in ids)),
+        asyncio.gather(*(other.unschedule("shop", each) for each in ids)),
+        store.take(7),
+    )
+    await store.finish(token, found)
+    rest = await other.take(100)
+    await other.finish(*rest)
+    ends = {each.email_id: each.cancelled for each in (*found, *rest[1])}
+
+    assert len(found) + len(rest[1]) == len(ids)
+    assert [each for each in ids if ends[each]] == [
+        each for each, done in zip(ids, ended, strict=True) if done
+    ]
+    assert len(changed) == len(ids)
+    assert await taken(store) == []

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from services.scheduler.service import MIGRATIONS
+from services.scheduler.store import tables
 from services.scheduler.store.content_types import ContentStore
 from services.scheduler.store.due import moment
+from services.scheduler.store.runs import UNKNOWN_MAILBOX, RunStore
 from services.scheduler.store.subscriptions import Answered, SubscriptionStore
 from shared.contracts import (
     ContentResult,
@@ -20,6 +23,7 @@ from shared.contracts import (
     SubscriptionResult,
     SubscriptionStatus,
 )
+from shared.contracts.content import NewsletterId
 from shared.contracts.schedule import subscription_id
 from shared.storage.database import Database
 from tests.clock import Clock
@@ -255,6 +259,50 @@ async def test_a_forgotten_address_has_none(stores: Sequence[SubscriptionStore])
 
     assert ended == [1, 0]
     assert await listed(stores[0]) == [bob.subscription_id]
+
+
+async def test_nothing_refers_to_a_forgotten_person(
+    replicas: Sequence[Database],
+    contents: Sequence[ContentStore],
+    stores: Sequence[SubscriptionStore],
+    clock: Clock,
+) -> None:
+    """The reports on his mails are gone, of ended subscriptions too; those of others stay."""
+    runs, period = RunStore(replicas[0], clock), moment(1_900_000_000_000)
+    for email in (ANN.email, "bob@example.org"):
+        newsletter = NewsletterId(subscription_id("shop", "news", email), period)
+        await runs.report(NEWS, newsletter, UNKNOWN_MAILBOX)
+        await contents[0].pause(NEWS, "too many", str(newsletter))
+        await contents[0].resume(NEWS)
+    pending = await add(stores[0], confirm=True, email="ANN@example.org")
+    await stores[0].forget(ANN.email)
+
+    async def rows(column: sa.Column[str]) -> list[str]:
+        return [*await replicas[1].read(lambda c: c.scalars(sa.select(column)).all())]
+
+    bob = f"{subscription_id('shop', 'news', 'bob@example.org')}.20300317T174640Z"
+    assert pending.status is SubscriptionStatus.PENDING
+    assert await rows(tables.subscriptions.c.id) == []
+    assert await rows(tables.reports.c.email_id) == [bob]
+    assert await rows(tables.content_types.c.paused_by) == [bob]
+
+
+async def test_what_is_never_confirmed_is_purged(
+    stores: Sequence[SubscriptionStore], clock: Clock
+) -> None:
+    """A pending subscription goes some days after its subscriber was last asked; others stay."""
+    active = await add(stores[0], email="bob@example.org")
+    asked_again = await add(stores[0], confirm=True, email="eve@example.org")
+    await add(stores[0], confirm=True)
+    clock.seconds += HOUR_SECONDS
+    await add(stores[0], confirm=True, email="eve@example.org", id="q2")
+    clock.seconds += 30 * 24 * HOUR_SECONDS - HOUR_SECONDS
+    early = await stores[1].purge(30)
+    clock.seconds += 1
+    purged = [await stores[1].purge(30) for _ in range(2)]
+
+    assert (early, purged) == (0, [1, 0])
+    assert {*await listed(stores[0])} == {active.subscription_id, asked_again.subscription_id}
 
 
 async def test_subscriptions_are_paged(stores: Sequence[SubscriptionStore]) -> None:

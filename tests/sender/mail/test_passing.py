@@ -8,22 +8,16 @@ from typing import Any
 
 import pytest
 
-from services.sender.mail.builder import MailBuilder
-from services.sender.mail.compose import MailDefaults
 from services.sender.mail.passing import in_7bit, passed_on
 from services.sender.store import ClaimStore
-from shared.contracts import EmailDelivered, SendEmail
-from shared.runtime.sealing import Sealer
+from shared.contracts import EmailDelivered, SendEmail, Stage
 from tests.sender.commands import NOW, a_command
-from tests.sender.keys import PUBLIC, SIGNER
-from tests.sender.mails import a_pool, a_relay
-from tests.sender.scripted import scripted
-from tests.sender.senders import a_sender
+from tests.sender.keys import PUBLIC
+from tests.sender.mails import a_pool, a_relay, ends
+from tests.sender.scripted import CHUNKING, scripted
+from tests.sender.senders import SIGNING, a_sender
 from tests.sender.verifier import signatures, verifies
 
-OPENER = Sealer([b"k" * 32]).open
-DEFAULTS = MailDefaults("Post <post@our.example>", "id.our.example")
-SIGNING = MailBuilder(OPENER, DEFAULTS, {"our.example": SIGNER})
 HEAD = (
     b"From:Ann <ann@our.example>\r\nmessage-id:  <1@our.example>\r\n"
     b"Subject: Hi\r\n\tthere\r\nX-Odd:\r\n"
@@ -127,3 +121,37 @@ async def test_not_offered(claims: ClaimStore) -> None:
     assert b"MAIL FROM:<ann@our.example>\r\n" in server.lines
     assert verifies(content, signatures(content)[0], PUBLIC[0])
     assert message_from_bytes(content).get_payload(decode=True) == "Grüße\r\n".encode()
+
+
+@pytest.mark.parametrize("is_proven", [False, True], ids=["trial", "joined"])
+@pytest.mark.parametrize("offered", [True, False], ids=["8BITMIME", "7 bits"])
+async def test_by_bdat(monkeypatch: pytest.MonkeyPatch, *, is_proven: bool, offered: bool) -> None:
+    """MAIL announces an 8-bit content and its size; without 8BITMIME both are of its 7 bits."""
+    monkeypatch.setattr("services.sender.smtp.relay.MAX_JOINED_IDLE_SECONDS", 60.0)
+    more = b"250-8BITMIME\r\n" if offered else b""
+    words = CHUNKING["EHLO"].replace(b"250 ", more + b"250-SIZE\r\n250 ")
+    mail = passed_on(whole(EIGHT_BIT), EIGHT_BIT)
+    async with scripted({"EHLO": words}) as server, a_pool(a_relay(server.port)) as pool:
+        for _ in range(1 + is_proven):
+            assert ends(await pool.send(mail)) == [(Stage.DOT, 250)]
+
+    content, body = (EIGHT_BIT, b" BODY=8BITMIME") if offered else (in_7bit(EIGHT_BIT), b"")
+    first = content.index(b"\r\n") + 2
+    chunks = [content] if is_proven else [content[:first], content[first:]]
+    assert server.chunks[-len(chunks) :] == chunks
+    assert {line for line in server.lines if line.startswith(b"MAIL ")} == {
+        b"MAIL FROM:<ann@our.example> SIZE=%d%b\r\n" % (len(content), body)
+    }
+    assert server.heard["DATA"] == 0
+
+
+async def test_a_first_line_like_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No relay has a trial of BDAT with a first line that it may read as a command."""
+    monkeypatch.setattr("services.sender.smtp.relay.MAX_JOINED_IDLE_SECONDS", 60.0)
+    odd, usual = (passed_on(whole(each), each) for each in (b"RSET : x\r\n" + ASCII, ASCII))
+    async with scripted(CHUNKING) as server, a_pool(a_relay(server.port)) as pool:
+        results = [ends(await pool.send(mail)) for mail in (odd, usual, odd)]
+
+    assert results == [[(Stage.DOT, 250)]] * 3
+    assert (server.heard["DATA"], server.heard["LAST"]) == (1, 2)
+    assert server.chunks[-1] == odd.content

@@ -8,8 +8,8 @@ import pytest
 
 from ops.simulator.behaviour import Behaviour
 from ops.simulator.simulator import Simulator
-from services.sender.smtp.concurrency import AdaptiveLimit, ConcurrencyLimiter, is_pushback
-from shared.contracts import Reply, Stage
+from services.sender.smtp.concurrency import AdaptiveLimit, ConcurrencyLimiter
+from shared.contracts import Stage
 from tests.sender.mails import a_pool, a_relay, sent
 from tests.waiting import PATIENCE_SECONDS
 
@@ -246,29 +246,3 @@ def test_idle() -> None:
         width.completed(number * 10.0, awaited=False)
 
     assert width.limit == 4
-
-
-def said(stage: Stage, code: int, enhanced: str | None = None) -> Reply:
-    """Return a reply."""
-    return Reply(stage=stage, code=code, enhanced=enhanced)
-
-
-@pytest.mark.parametrize("code", [421, 450, 451, 452, 454, 550])
-@pytest.mark.parametrize("stage", Stage)
-def test_asks_for_less(stage: Stage, code: int) -> None:
-    """Before RCPT a reply may ask for less; after it a mail's recipients can cause it.
-
-    452 to MAIL may be about the size of the mail, or about a connection that is used up.
-    """
-    before = {Stage.CONNECT, Stage.EHLO, Stage.TLS, Stage.AUTH}
-    less = stage in before and code in {421, 450, 452, 454}
-    less |= stage is Stage.MAIL and code in {421, 450, 454}
-
-    assert is_pushback(said(stage, code, f"{code // 100}.7.1")) is less
-
-
-@pytest.mark.parametrize("stage", Stage)
-def test_replies_that_do_not_ask_for_less(stage: Stage) -> None:
-    """A temporary refusal without a policy, a positive reply and silence do not ask for less."""
-    for code, enhanced in ((450, None), (450, "4.2.1"), (250, "2.0.0"), (0, None)):
-        assert not is_pushback(said(stage, code, enhanced))

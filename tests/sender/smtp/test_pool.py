@@ -16,7 +16,7 @@ from services.sender.smtp.relay import Timeouts
 from shared.contracts import Stage
 from shared.replies import reply as replies
 from tests.proxy import Proxy
-from tests.sender.mails import ANNA, a_mail, a_pool, a_relay, ends, sent
+from tests.sender.mails import ANNA, a_mail, a_pool, a_relay, ends, opened, sent
 from tests.sender.scripted import HANG, scripted
 from tests.waiting import PATIENCE_SECONDS
 
@@ -51,6 +51,7 @@ async def test_leave(simulator: Simulator) -> None:
     """At the end each connection sends QUIT."""
     async with a_pool(a_relay(simulator.smtp_port), connections=3) as pool:
         await asyncio.gather(*(sent(pool) for _ in range(3)))
+        await opened(pool)
 
     assert simulator.traffic.commands["QUIT"] == simulator.traffic.total
     await simulator.traffic.wait_until(lambda: simulator.traffic.open == 0)
@@ -101,6 +102,7 @@ async def test_session_over(
 
     async with a_pool(relay, connections=4) as pool:
         results = await asyncio.gather(*(sent(pool) for _ in range(60)))
+        await opened(pool)
 
         assert pool._pools[relay.name]._limiter._limit.limit >= 4
     assert results == [DELIVERED] * 60
@@ -176,6 +178,7 @@ async def test_all_dead_together(simulator: Simulator) -> None:
         pool = a_pool(relay, connections=3, idle_seconds=0, kept_seconds=0.5)
         async with asyncio.timeout(60), pool:
             await asyncio.gather(*(sent(pool, "slow-100-dot@x.example") for _ in range(3)))
+            await opened(pool)
             kept = len(pool._pools[relay.name]._idle)
             proxy.swallow()
             await sent(pool)
@@ -219,7 +222,7 @@ async def test_limit_of_the_server(simulator: Simulator) -> None:
     simulator.behaviour = Behaviour(connections=1)
 
     async with a_pool(a_relay(simulator.smtp_port), connections=2) as pool:
-        slow = "slow-100-dot@x.example"
+        slow = "slow-1000-dot@x.example"
         results = await asyncio.gather(sent(pool, slow), sent(pool, slow))
         after = await sent(pool)
 
@@ -244,6 +247,7 @@ async def test_every_connection_is_closed(simulator: Simulator) -> None:
 
     async with a_pool(a_relay(simulator.smtp_port), connections=3, mails=4) as pool:
         await asyncio.gather(*(pool.send(a_mail(each, sender=each)) for each in magics * 3))
+        await opened(pool)
     await simulator.traffic.wait_until(lambda: simulator.traffic.open == 0)
 
     assert counted("opened") - before[0] == simulator.traffic.total

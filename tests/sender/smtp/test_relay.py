@@ -11,7 +11,11 @@ from services.sender.outcome import FailureReason, Unsendable
 from services.sender.smtp.relay import (
     LOCK_STEP_SECONDS,
     MAX_FAILURES,
+    MAX_JOINED_IDLE_SECONDS,
+    MAX_JOINED_OCTETS,
     Auth,
+    Chunking,
+    ContentMode,
     Extensions,
     Login,
     Pipelining,
@@ -216,3 +220,54 @@ def test_grown_worse() -> None:
         relay.failed(2, 0)
 
     assert not relay.allows(1, 0)
+
+
+SMALL = 1000
+
+
+def test_bdat_is_tried_first() -> None:
+    """A relay has to accept a mail by BDAT before a content goes with the commands."""
+    relay = Chunking(enabled=True)
+    first = relay.mode(SMALL, 0, 0)
+    relay.succeeded()
+
+    assert (first, relay.mode(SMALL, 0, 0)) == (ContentMode.TRIAL, ContentMode.JOINED)
+
+
+def test_bdat_not_enabled() -> None:
+    """By its setting a relay has DATA only."""
+    assert Chunking(enabled=False).mode(SMALL, 0, 1e9) is ContentMode.DATA
+
+
+@pytest.mark.parametrize(
+    ("octets", "idle", "mode"),
+    [
+        (MAX_JOINED_OCTETS, MAX_JOINED_IDLE_SECONDS, ContentMode.JOINED),
+        (MAX_JOINED_OCTETS + 1, 0, ContentMode.DATA),
+        (SMALL, MAX_JOINED_IDLE_SECONDS + 0.1, ContentMode.DATA),
+    ],
+)
+def test_what_goes_at_once(octets: int, idle: float, mode: ContentMode) -> None:
+    """A large content, or one over a connection that was idle, goes by DATA."""
+    relay = Chunking(enabled=True)
+    relay.succeeded()
+
+    assert relay.mode(octets, idle, 0) is mode
+
+
+def test_never_coped_with_bdat() -> None:
+    """A relay that fails at its trial has DATA for good."""
+    relay = Chunking(enabled=True)
+
+    assert relay.failed(0)
+    assert relay.mode(SMALL, 0, 1e9) is ContentMode.DATA
+
+
+def test_bdat_that_worked_before() -> None:
+    """A relay that fails later has DATA for a while, then another trial; one failure is one."""
+    relay = Chunking(enabled=True)
+    relay.succeeded()
+
+    assert [relay.failed(0), relay.failed(0)] == [True, False]
+    assert relay.mode(SMALL, 0, LOCK_STEP_SECONDS - 1) is ContentMode.DATA
+    assert relay.mode(SMALL, 0, LOCK_STEP_SECONDS) is ContentMode.TRIAL

@@ -271,7 +271,7 @@ async def test_too_many_connections(simulator: Simulator) -> None:
     simulator.behaviour = Behaviour(connections=1)
 
     async with a_pool(resting(simulator.smtp_port), connections=2) as pool:
-        slow = "slow-100-dot@x.example"
+        slow = "slow-1000-dot@x.example"
         await asyncio.gather(sent(pool, slow), sent(pool, slow))
 
         assert [await sent(pool) for _ in range(3)] == [DELIVERED] * 3

@@ -104,6 +104,7 @@ SCHEDULE_EXAMPLES: tuple[Contract, ...] = (
         html="<p>Hello Ann</p>",
         text="Hello Ann",
         mistake="line 1 of the html: name is not among the variables",
+        busy=True,
     ),
     ContentTypePaused(
         id=EVENT, at=AT, name="news", client="shop", reason="12 of 100 mailboxes are unknown"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from shared.contracts import ReplyClass, Stage
+from shared.contracts import Reply, ReplyClass, Stage
 from shared.replies import reply as replies
 from shared.replies.reply import MAX_WAIT_SECONDS, requested_wait
 
@@ -279,3 +279,29 @@ def test_only_temporary() -> None:
     assert requested_wait(replies.received(Stage.DOT, 250, text)) is None
     assert requested_wait(replies.received(Stage.RCPT, 550, text)) is None
     assert requested_wait(replies.no_reply(Stage.DOT, text)) is None
+
+
+def said(stage: Stage, code: int, enhanced: str | None = None) -> Reply:
+    """Return a reply."""
+    return Reply(stage=stage, code=code, enhanced=enhanced)
+
+
+@pytest.mark.parametrize("code", [421, 450, 451, 452, 454, 550])
+@pytest.mark.parametrize("stage", Stage)
+def test_asks_for_less(stage: Stage, code: int) -> None:
+    """Before RCPT a reply may ask for less; after it a mail's recipients can cause it.
+
+    452 to MAIL may be about the size of the mail, or about a connection that is used up.
+    """
+    before = {Stage.CONNECT, Stage.EHLO, Stage.TLS, Stage.AUTH}
+    less = stage in before and code in {421, 450, 452, 454}
+    less |= stage is Stage.MAIL and code in {421, 450, 454}
+
+    assert replies.is_pushback(said(stage, code, f"{code // 100}.7.1")) is less
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_replies_that_do_not_ask_for_less(stage: Stage) -> None:
+    """A temporary refusal without a policy, a positive reply and silence do not ask for less."""
+    for code, enhanced in ((450, None), (450, "4.2.1"), (250, "2.0.0"), (0, None)):
+        assert not replies.is_pushback(said(stage, code, enhanced))

@@ -44,6 +44,21 @@ async def test_now_is_in_milliseconds(database: Database) -> None:
     assert second > first
 
 
+async def test_now_is_not_ahead_of_the_clock(database: Database) -> None:
+    """A part of a millisecond is cut off: what is due in this millisecond is due, never before."""
+
+    def ahead(connection: sa.Connection) -> float:
+        milliseconds = dialect.read_now(connection)
+        if connection.dialect.name == "sqlite":
+            return milliseconds - time.time() * 1000
+        later = sa.select(sa.extract("epoch", sa.func.clock_timestamp()))
+        return float(milliseconds - connection.execute(later).scalar_one() * 1000)
+
+    found = await database.write(lambda c: [ahead(c) for _ in range(200)])
+
+    assert max(found) <= 0
+
+
 async def test_an_insert_may_meet_its_row(database: Database) -> None:
     """One text adds to a row that is there and makes one that is not."""
 
