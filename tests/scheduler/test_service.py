@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -30,10 +31,12 @@ from shared.contracts import (
     SubscriptionResult,
     UnscheduleEmail,
     decode,
+    encode,
 )
 from shared.storage.database import Database
-from tests.scheduler.conftest import PUBLIC_URL, Scheduled
-from tests.tap import Tap, tapped
+from tests.ops.dying import settled
+from tests.scheduler.conftest import PUBLIC_URL, Scheduled, running, scheduled, soon
+from tests.tap import Tap, publish_raw, tapped
 from tests.waiting import until
 
 pytestmark = pytest.mark.rabbit
@@ -212,6 +215,46 @@ async def test_a_mail_is_cancelled_before_it_comes(scheduler: Scheduled) -> None
 
     assert answer.result is SchedulingResult.UNKNOWN
     assert isinstance(cancelled, EmailCancelled)
+
+
+async def test_mails_wait_over_a_restart(vhost: str, tmp_path: Path) -> None:
+    """They wait in the database; one that came while no scheduler ran waits at the broker."""
+    async with scheduled(vhost, tmp_path) as world:
+        change = RescheduleEmail(
+            id="q1", client="shop", email_id="m1", scheduled_at=soon() + timedelta(days=1)
+        )
+
+        async def is_kept() -> bool:
+            answer = await world.ask(change, SchedulingAnswered)
+            return answer.result is SchedulingResult.DONE
+
+        async with running(world.settings):
+            await world.broker.publish(later(86_400.0))
+            await until(is_kept)
+        await world.broker.publish(later(0.0, id="m2"))
+        async with running(world.settings):
+            sent = [await world.mail() for _ in range(3)]
+            now = change.model_copy(update={"scheduled_at": soon()})
+            answer = await world.ask(now, SchedulingAnswered)
+            sent.append(await world.mail())
+
+    assert answer.result is SchedulingResult.DONE
+    assert [(each.id, each.scheduled_at is None) for each in sent] == [
+        ("m1", False),
+        ("m2", False),
+        ("m2", True),
+        ("m1", True),
+    ]
+
+
+async def test_a_command_that_cannot_wait_is_a_dead_letter(scheduler: Scheduled) -> None:
+    """A code for later, by whatever type, and a mail for a time too far ahead are never sent."""
+    code = encode(later(1.0)).replace(b'"transactional"', b'"otp"')
+    for kind in ("email.schedule.otp", "email.schedule.transactional"):
+        await publish_raw(scheduler.url, topology.SCHEDULER_MAIL, code, kind)
+    await scheduler.broker.publish(later(32 * 86_400.0))
+
+    await settled(scheduler.url, topology.dead_queue(topology.SCHEDULER_MAIL), 3)
 
 
 async def event_of(events: Tap) -> Contract:
