@@ -4,10 +4,10 @@ from collections.abc import Collection
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from shared.contracts import address
-from shared.contracts.fields import MAX_IP_CHARS, Id, OptionalMoment, ShortText
+from shared.contracts.fields import MAX_IP_CHARS, Id, OptionalMoment, ShortText, no_control
 from shared.contracts.message import Answer, Question
 
 MAX_SENDERS = 100  # of a client
@@ -44,8 +44,10 @@ class AuthenticateClient(Question):
     keys = ("client.authenticate",)
 
     client: Id
-    key: str = Field(max_length=MAX_KEY_CHARS, repr=False)
-    remote: str = Field(max_length=MAX_IP_CHARS, description="The address of the key's user")
+    key: Annotated[str, AfterValidator(no_control)] = Field(max_length=MAX_KEY_CHARS, repr=False)
+    remote: Annotated[str, AfterValidator(no_control)] = Field(
+        max_length=MAX_IP_CHARS, description="The address of the key's user"
+    )
 
 
 class AuthenticatedClient(BaseModel):

@@ -3,7 +3,14 @@
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from shared.contracts.fields import (
     MAX_ATTEMPTS,
@@ -20,6 +27,7 @@ from shared.contracts.fields import (
     Seconds,
     ShortText,
     at_most,
+    no_control,
 )
 from shared.contracts.mail import Category
 from shared.contracts.message import Answer, Question
@@ -181,7 +189,7 @@ class FindEmail(Question):
         None, ge=-(2**63), lt=2**63, description="Of the recipient of the return path"
     )
     email_id: Id | None = None
-    message_id: ShortText | None = None
+    message_id: Annotated[ShortText, AfterValidator(no_control)] | None = None
     recipient: Address | None = Field(None, repr=False)
 
     @model_validator(mode="after")

@@ -13,6 +13,8 @@ from shared.contracts.mail import Category
 from shared.contracts.message import Answer, Event, Question
 
 MAX_URL_CHARS = 2000
+# As far as JSON Schema can express it; never narrower.
+URL_FORM = "^[Hh][Tt][Tt][Pp][Ss]?://[^ #]+$"
 MAX_EVENT_TYPES = 50  # of one endpoint
 MAX_EVENT_TYPE_CHARS = 50
 MAX_FILTER_TAGS = 10  # of one endpoint
@@ -46,7 +48,7 @@ WebhookUrl = Annotated[
     str,
     StringConstraints(max_length=MAX_URL_CHARS),
     AfterValidator(_check_url),
-    Field(json_schema_extra={"format": "uri", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^ #]+$"}),
+    Field(json_schema_extra={"format": "uri", "pattern": URL_FORM}),
 ]
 EventType = Annotated[str, StringConstraints(pattern=EVENT_TYPE, max_length=MAX_EVENT_TYPE_CHARS)]
 WebhookSecret = Annotated[str, StringConstraints(pattern=SECRET, max_length=100)]

@@ -36,7 +36,7 @@ from services.gateway.api.tasks import (
 from services.gateway.app import OPERATIONS
 from services.gateway.clients.clients import CLIENT_ID_PATTERN, NETWORK_FORM, SENDER_FORM
 from services.gateway.clients.idempotency import RequestStamp
-from shared.contracts import attachment, fields
+from shared.contracts import attachment, fields, webhooks
 
 MAIL = {"to": "ann@example.com", "subject": "Hello", "text": "Hello, Ann."}
 FILE = {"filename": "a.txt", "content": "SGVsbG8="}
@@ -102,7 +102,7 @@ SENTENCE = re.compile(r"(its name |[\w-]+ )?(must|is)\b|The ")
 # Patterns of values that code checks, which has words of its own.
 FORMS = {
     *(fields.MAILBOX_FORM, fields.DOMAIN_FORM, fields.SUBJECT_FORM, fields.TEXT_FORM),
-    fields.METADATA_FORM,
+    *(fields.METADATA_FORM, webhooks.URL_FORM),
     *(attachment.NAME_FORM, attachment.TYPE_FORM, attachment.BASE64_FORM),
     *(SENDER_FORM, NETWORK_FORM),
 }
