@@ -26,6 +26,7 @@ SECRETS = {
     "GATEWAY_KEY_SECRET": KEY,
     "LINK_KEY": KEY,
     "BOUNCE_KEY": KEY,
+    "WEBHOOK_KEY": KEY,
     "SENDER_SMTP_PASSWORD": "hunter2",
 }
 HELP_SECONDS = 30.0  # to start Python and its libraries on a busy machine

@@ -65,13 +65,6 @@ OUTCOME: Mapping[str, Any] = {
     "recipient": "ann@example.org",
 }
 EXAMPLES: tuple[Contract, ...] = (
-    AuthenticateClient(id=EVENT, client="shop", key="eyJhbGciOi", remote="192.0.2.1"),
-    ClientAuthenticated(
-        id=EVENT,
-        client=AuthenticatedClient(
-            id="shop", senders=("@shop.example",), scopes=("read", "send"), expires_at=AT
-        ),
-    ),
     SendEmail(
         id=EMAIL,
         category=Category.BULK,
@@ -264,6 +257,13 @@ EXAMPLES: tuple[Contract, ...] = (
     CountDomains(id=EMAIL),
     DomainsCounted(
         id=EMAIL, catch_all=2, not_catch_all=3, unknown=5, total=10, delivered=4711, bounced=12
+    ),
+    AuthenticateClient(id=EVENT, client="shop", key="eyJhbGciOi", remote="192.0.2.1"),
+    ClientAuthenticated(
+        id=EVENT,
+        client=AuthenticatedClient(
+            id="shop", senders=("@shop.example",), scopes=("read", "send"), expires_at=AT
+        ),
     ),
     *LEDGER_EXAMPLES,
     *SCHEDULE_EXAMPLES,
