@@ -6,23 +6,21 @@ the mail that follows.
 """
 
 import asyncio
-import resource
 import signal
 import sys
-from asyncio.subprocess import PIPE, Process
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import takewhile
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import orjson
 
 from services.scheduler.content import Content, MailRequest
+from shared.runtime.limited_process import LimitedProcess, limit_memory, limited_time
 from shared.template import RenderedMail, VariableMistake
 
 MAX_MAIL_SECONDS = 0.25  # of a processor, for one mail
-MAX_MEMORY_BYTES = 1 << 30
 MAX_STRIKES = 3  # mails of one version of a content type that take too much
 MAX_STRUCK = 1000  # content types
 MAX_LINE_BYTES = 32 << 20  # of the pipe: far longer than a mail in JSON
@@ -49,7 +47,7 @@ class Renderer:
         self._strikes = Counter[Content]()
         self._turn = asyncio.Lock()
         self._waiting = 0
-        self._process: Process | None = None
+        self._process = LimitedProcess(__spec__.name, MAX_LINE_BYTES)
 
     @property
     def waiting(self) -> int:
@@ -70,12 +68,7 @@ class Renderer:
 
     async def close(self) -> None:
         """End the process."""
-        if self._process is None:
-            return
-        if self._process.returncode is None:
-            self._process.kill()
-        process, self._process = self._process, None
-        await process.wait()
+        await self._process.close()
 
     async def _render_all(self, requests: Sequence[MailRequest]) -> Sequence[Rendered]:
         made = list[Rendered]()
@@ -94,38 +87,23 @@ class Renderer:
 
     async def _render(self, requests: Sequence[MailRequest]) -> Sequence[Rendered]:
         """Return the mails up to the one at which the process ends, at least one."""
-        process = await self._started()
-        cast("asyncio.StreamWriter", process.stdin).write(_encoded(requests))
-        output = cast("asyncio.StreamReader", process.stdout)
+        output = await self._process.ask(_encoded(requests))
         made = list[Rendered]()
         for _ in requests:
             line = await output.readline()
             if not line.endswith(b"\n"):
-                return [*made, await self._ended(process, requests[len(made)].content)]
+                return [*made, await self._ended(requests[len(made)].content)]
             made.append(_decoded(line))
         return made
 
-    async def _ended(self, process: Process, content: Content) -> Rendered:
-        self._process = None
-        code = await process.wait()
+    async def _ended(self, content: Content) -> Rendered:
+        code = await self._process.wait()
         if code not in _ENDS:
             return RenderingError(f"the process that makes mails ended with {code}")
         if len(self._strikes) >= MAX_STRUCK:
             self._strikes.clear()
         self._strikes[content] += 1
         return _too_much()
-
-    async def _started(self) -> Process:
-        if self._process is None or self._process.returncode is not None:
-            # A session of its own: a Ctrl-C at a terminal is for the service, which ends it.
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", __spec__.name),
-                stdin=PIPE,
-                stdout=PIPE,
-                limit=MAX_LINE_BYTES,
-                start_new_session=True,
-            )
-        return self._process
 
 
 @asynccontextmanager
@@ -170,24 +148,21 @@ def answers(lines: BinaryIO) -> Iterator[dict[str, Any]]:
 
 
 def _answer(asked: MailRequest) -> dict[str, Any]:
-    signal.setitimer(signal.ITIMER_PROF, MAX_MAIL_SECONDS)
     try:
-        mail = asked.make()
+        with limited_time(MAX_MAIL_SECONDS):
+            mail = asked.make()
     except VariableMistake as error:
         return {"mistake": str(error)}
     except MemoryError:
         return {"mistake": str(_too_much())}
     except Exception as error:  # noqa: BLE001 -- the next mail may be right
         return {"error": type(error).__name__}
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
     return {"subject": mail.subject, "text": mail.text, "html": mail.html}
 
 
 def main() -> None:
     """Answer on the standard output until the standard input ends, as with its parent."""
-    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    limit_memory()
     for each in answers(sys.stdin.buffer):
         sys.stdout.buffer.write(orjson.dumps(each) + b"\n")
         sys.stdout.buffer.flush()

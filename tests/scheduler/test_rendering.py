@@ -48,8 +48,8 @@ async def pid(renderer: Renderer) -> int:
     found = list[int]()
 
     async def runs() -> bool:
-        if process := renderer._process:
-            found.append(process.pid)
+        if process := renderer._process.pid:
+            found.append(process)
         return bool(found)
 
     await until(runs)

@@ -6,22 +6,19 @@ then ends the process, and the mail counts as unreadable.
 
 import asyncio
 import logging
-import resource
-import signal
 import sys
-from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import orjson
 
 from services.inbound.reports import metrics
 from services.inbound.reports.reading import Action, MailKind, Reading, RecipientBlock, read
+from shared.runtime.limited_process import LimitedProcess, limit_memory, limited_time
 
 MAX_MAIL_SECONDS = 2.0  # of a processor, for one mail
 MAX_WAIT_SECONDS = 30.0  # for its reading, on a busy machine
-MAX_MEMORY_BYTES = 1 << 30
 LENGTH_BYTES = 4
 MAX_ANSWER_BYTES = 4 << 20
 
@@ -60,17 +57,18 @@ async def reading(processes: int) -> AsyncIterator[ReportReader]:
         await reader.close()
 
 
-class _ReaderProcess:
+class _ReaderProcess(LimitedProcess):
     """One process, with one mail at a time."""
 
     def __init__(self) -> None:
-        self._process: Process | None = None
+        super().__init__(__spec__.name, MAX_ANSWER_BYTES)
 
     async def read(self, content: bytes) -> Reading:
         """Return the meaning of a mail. A cancellation ends the process, which has an answer."""
         try:
             async with asyncio.timeout(MAX_WAIT_SECONDS):
-                line = await self._answer(content)
+                answers = await self.ask(len(content).to_bytes(LENGTH_BYTES) + content)
+                line = await answers.readline()
         except (TimeoutError, ConnectionError):
             line = b""
         except BaseException:
@@ -81,34 +79,6 @@ class _ReaderProcess:
         metrics.READERS_ENDED.inc()
         await self.close()
         return Reading(MailKind.UNREADABLE)
-
-    async def close(self) -> None:
-        """End the process."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-    async def _answer(self, content: bytes) -> bytes:
-        process = await self._started()
-        stdin = cast("asyncio.StreamWriter", process.stdin)
-        stdin.write(len(content).to_bytes(LENGTH_BYTES) + content)
-        await stdin.drain()
-        return await cast("asyncio.StreamReader", process.stdout).readline()
-
-    async def _started(self) -> Process:
-        if self._process is None or self._process.returncode is not None:
-            # A session of its own: a Ctrl-C at a terminal is for the service, which ends it.
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", __spec__.name),
-                stdin=PIPE,
-                stdout=PIPE,
-                limit=MAX_ANSWER_BYTES,
-                start_new_session=True,
-            )
-        return self._process
 
 
 def _decoded(line: bytes) -> Reading:
@@ -122,13 +92,11 @@ def _decoded(line: bytes) -> Reading:
 
 def answer(content: bytes) -> bytes:
     """Return the meaning of a mail as a line."""
-    signal.setitimer(signal.ITIMER_PROF, MAX_MAIL_SECONDS)
     try:
-        found = read(content)
+        with limited_time(MAX_MAIL_SECONDS):
+            found = read(content)
     except Exception:  # noqa: BLE001 -- the next mail may be right
         found = Reading(MailKind.UNREADABLE)
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
     # A mail may hold half of a surrogate pair, which no JSON can.
     return orjson.dumps(_clean([*found]), default=tuple) + b"\n"
 
@@ -149,8 +117,7 @@ def serve(mails: BinaryIO, answers: BinaryIO) -> None:
 def main() -> None:
     """Answer on the standard output until the standard input ends, as with its parent."""
     logging.getLogger("flufl.bounce").setLevel(logging.CRITICAL)  # its detectors may fail
-    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    limit_memory()
     serve(sys.stdin.buffer, sys.stdout.buffer)
 
 
