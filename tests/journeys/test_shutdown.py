@@ -8,7 +8,7 @@ import pytest
 
 from tests.journeys.stack import Stack
 from tests.journeys.user import User
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(180)]
 
@@ -37,7 +37,7 @@ async def insisting(request: Callable[[], Awaitable[int]], wanted: int) -> int:
         except aiohttp.ClientError:
             return False
 
-    await until(answered, within=60)
+    await until(answered, within=5 * PATIENCE_SECONDS)  # all services may stop and start meanwhile
     return tries
 
 

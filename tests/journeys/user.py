@@ -33,7 +33,8 @@ class User:
     @asynccontextmanager
     async def of(cls, record: Mapping[str, Any]) -> AsyncIterator["User"]:
         """Open the connections that a user of this stack needs."""
-        timeout = aiohttp.ClientTimeout(total=30)
+        # Nothing answers at the address of a container that has stopped.
+        timeout = aiohttp.ClientTimeout(total=30, sock_connect=5)
         async with aiohttp.ClientSession(timeout=timeout) as http:
             yield cls(http, record)
 
