@@ -23,6 +23,9 @@ from aiormq.abc import FieldTable
 END_SECONDS = 230.0
 NICENESS = 15
 PAUSE_SECONDS = 0.05  # between two requests of a neighbour
+# At the most, of bodies over AMQP. The broker stores each several times before it confirms what
+# others publish; with more its disk would be measured, and no service.
+PUBLISHED_BYTES_PER_SECOND = 4_000_000
 CONNECTIONS = 600  # of a neighbour that says nothing; fewer than 1,024 descriptors allow
 ADDRESS = ("127.0.0.2", 0)  # of a neighbour's machine: limits count by it
 MIB = 1024 * 1024
@@ -63,7 +66,7 @@ class Neighbour:
                 command = commands[number % len(commands)]
                 body = orjson.dumps({"id": f"poison-{os.getpid()}-{number}", **COMMAND, **command})
                 await _published(exchange, body, reply_to=reply_to)
-                await asyncio.sleep(PAUSE_SECONDS)
+                await _paused(body)
 
     async def connection(self) -> asyncio.StreamWriter:
         """Open a connection to the gateway."""
@@ -105,6 +108,11 @@ async def _published(
     message = aio_pika.Message(body, type=key, headers=headers, reply_to=reply_to, delivery_mode=2)
     with suppress(aio_pika.exceptions.DeliveryError, TimeoutError):
         await exchange.publish(message, key, timeout=10)
+
+
+async def _paused(body: bytes) -> None:
+    """Wait until the next message may follow this one."""
+    await asyncio.sleep(max(PAUSE_SECONDS, len(body) / PUBLISHED_BYTES_PER_SECOND))
 
 
 async def million_items(neighbour: Neighbour) -> None:
@@ -220,8 +228,9 @@ async def no_contracts(neighbour: Neighbour) -> None:
     strange: HeadersType = {"x-attempt": -(2**40), "x-death": [{"count": 2**60}], "ü" * 99: "ü"}
     async with neighbour.exchange() as exchange:
         for number in count():
-            await _published(exchange, bodies[number % len(bodies)], headers=strange)
-            await asyncio.sleep(PAUSE_SECONDS)
+            body = bodies[number % len(bodies)]
+            await _published(exchange, body, headers=strange)
+            await _paused(body)
 
 
 async def full_queues(neighbour: Neighbour) -> None:

@@ -6,6 +6,7 @@ and the replies of SMTP servers to mails that the neighbour sends (issue 10).
 
 import logging
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -33,7 +34,7 @@ pytestmark = [
 WARM_UP_SECONDS = 2.0
 QUIET_SECONDS = 15.0
 BESIDE_SECONDS = 8.0
-TRIES = 6  # other programs and their disk disturb some measurements, a neighbour disturbs all
+TRIES = 4  # other programs and their disk disturb some measurements, a neighbour disturbs all
 MAX_RATIO = 2.0
 NOISE_SECONDS = 0.05  # more or less in one measurement on two cores that do all of the work
 # Mails of 8 MB are lawful. Each is parsed, copied and encoded in steps of some 20 ms, in which
@@ -95,21 +96,32 @@ async def environ(crowded: Stack, victim: Victim) -> AsyncIterator[dict[str, str
 async def test_a_neighbour_stops_no_other(
     name: str, victim: Victim, environ: dict[str, str]
 ) -> None:
-    """Nothing is refused or lost, and the 99th percentile at most doubles; see LARGE_SECONDS."""
+    """Nothing is refused or lost, and the 99th percentile at most doubles; see LARGE_SECONDS.
+
+    The machine may have become slower since the quiet stream was measured. So a measurement that
+    passes the limit is compared with a stream right after it, while the neighbour stands still.
+    """
     quiet = victim.quiet
-    doubled = MAX_RATIO * quiet.p99_seconds + NOISE_SECONDS
-    limit = LARGE_SECONDS if name == "large_mails" else doubled
     async with started("-m", "tests.journeys.neighbours", name, env=environ) as neighbour:
         for _ in range(TRIES):
             beside = await steady(victim.user, victim.tap, BESIDE_SECONDS)
             logger.info("%s: quiet %s, beside %s", name, quiet, beside)
             assert beside.statuses.keys() == {202}
             assert not beside.lost
-            if beside.p99_seconds <= limit:
+            if beside.p99_seconds <= _limit(name, quiet):
+                break
+            neighbour.send_signal(signal.SIGSTOP)
+            quiet = await steady(victim.user, victim.tap, BESIDE_SECONDS)
+            neighbour.send_signal(signal.SIGCONT)
+            if beside.p99_seconds <= _limit(name, quiet):
                 break
         assert neighbour.returncode is None, "the neighbour has ended too early"
 
-    assert beside.p99_seconds <= limit
+    assert beside.p99_seconds <= _limit(name, quiet)
+
+
+def _limit(name: str, quiet: Stream) -> float:
+    return LARGE_SECONDS if name == "large_mails" else MAX_RATIO * quiet.p99_seconds + NOISE_SECONDS
 
 
 def test_no_service_takes_much_memory(crowded: Stack) -> None:
