@@ -268,7 +268,6 @@ async def chunking_lines(bench: Bench, plan: BenchPlan) -> AsyncIterator[str]:
     if obstacle := await postfix.obstacle(bench):
         yield f"{BDAT} is left out: {obstacle}"
         return
-    plan = replace(plan, count=max(2, plan.count // FAR_SHARE))
     async with (
         postfix.discarding(bench) as near,
         sink.moved(bench, near, ROUND_TRIP_SECONDS / 2) as far,
