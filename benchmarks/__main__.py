@@ -15,6 +15,7 @@ from benchmarks import (
     drain,
     ledger,
     mail,
+    reports,
     schedule,
     senders,
     sending,
@@ -45,6 +46,7 @@ MEASUREMENTS: Mapping[str, Sequence[Lines]] = {
     "later": [schedule.lateness_lines],
     "webhooks": [webhooks.lines],
     "submit": [submit.lines],
+    "reports": [reports.lines],
 }
 # `codes`, `schedule` and `drain` measure the last three as well.
 ON_REQUEST = {"memory", "arrive", "later", "chunking"}

@@ -49,29 +49,38 @@ class HandedOver(NamedTuple):
 
 
 class SmtpClient:
-    """A connection that is encrypted, and logged in with a key."""
+    """A connection to an SMTP server."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
 
     @classmethod
-    async def connect(cls, load: SmtpLoad, context: ssl.SSLContext) -> "SmtpClient":
-        """Open a connection: by STARTTLS without a key. Raises BenchError."""
-        implicit = context if load.key else None
-        client = cls(*await asyncio.open_connection("127.0.0.1", load.port, ssl=implicit))
+    async def connect(cls, port: int, implicit: ssl.SSLContext | None = None) -> "SmtpClient":
+        """Open a connection, greeted, to a port of 127.0.0.1. Raises BenchError."""
+        client = cls(*await asyncio.open_connection("127.0.0.1", port, ssl=implicit))
         await client.expect(b"220")
         await client.say(b"EHLO bench.example", b"250")
+        return client
+
+    @classmethod
+    async def secured(cls, load: SmtpLoad, context: ssl.SSLContext) -> "SmtpClient":
+        """Open one that is encrypted: by STARTTLS without a key. Raises BenchError."""
+        client = await cls.connect(load.port, context if load.key else None)
         if load.key is None:
-            await client.say(b"STARTTLS", b"220")
-            await client._writer.start_tls(context)
-            # Python 3.11 leaves the reader with the old one, which it would pause.
-            client._reader._transport = client._writer.transport  # type: ignore[attr-defined]  # noqa: SLF001
-            await client.say(b"EHLO bench.example", b"250")
+            await client.start_tls(context)
         else:
             login = base64.b64encode(f"\0{NAME}\0{load.key}".encode())
             await client.say(b"AUTH PLAIN " + login, b"235")
         return client
+
+    async def start_tls(self, context: ssl.SSLContext) -> None:
+        """Encrypt the connection (RFC 3207)."""
+        await self.say(b"STARTTLS", b"220")
+        await self._writer.start_tls(context)
+        # Python 3.11 leaves the reader with the old one, which it would pause.
+        self._reader._transport = self._writer.transport  # type: ignore[attr-defined]  # noqa: SLF001
+        await self.say(b"EHLO bench.example", b"250")
 
     async def expect(self, code: bytes) -> None:
         """Wait for a reply. Raises BenchError for another one."""
@@ -85,9 +94,8 @@ class SmtpClient:
         self._writer.write(command + b"\r\n")
         await self.expect(code)
 
-    async def send(self, content: bytes) -> None:
+    async def send(self, content: bytes, sender: str, recipient: str) -> None:
         """Hand over a mail, its commands in one group."""
-        sender, recipient = address.bare_address(mail.SENDER), mail.recipient(0)
         self._writer.write(f"MAIL FROM:<{sender}>\r\nRCPT TO:<{recipient}>\r\nDATA\r\n".encode())
         for code in (b"250", b"250", b"354"):
             await self.expect(code)
@@ -102,14 +110,15 @@ async def hand_over(load: SmtpLoad) -> HandedOver:
     """Hand over all mails, each over the next connection that is free."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    clients = [await SmtpClient.connect(load, context) for _ in range(load.connections)]
+    clients = [await SmtpClient.secured(load, context) for _ in range(load.connections)]
     latencies, left, body = list[float](), iter(range(load.count)), mail.ready_made()
+    envelope = address.bare_address(mail.SENDER), mail.recipient(0)
 
     async def over(client: SmtpClient) -> None:
         for _ in left:
             name = uuid.uuid4().hex.encode()
             begun = time.perf_counter()
-            await client.send(body.replace(b"ready-made", name))
+            await client.send(body.replace(b"ready-made", name), *envelope)
             latencies.append(time.perf_counter() - begun)
         client.close()
 

@@ -40,13 +40,16 @@ _ANSWER_SECONDS = 30.0
 _END_SECONDS = 120.0  # for the last to arrive
 
 
-async def receive(folder: str, port: int, expected: int) -> list[tuple[float, float]]:
-    """Answer requests until so many have come; return the time of each and its lag, in seconds."""
+async def receive(folder: str, port: int, hanging: int, expected: int) -> list[tuple[float, float]]:
+    """Answer requests until so many have come; return the time of each and its lag, in seconds.
+
+    The first endpoints hang, and what they get is not counted.
+    """
     found = list[tuple[float, float]]()
     all_there = asyncio.Event()
 
     async def answer(request: web.Request) -> web.Response:
-        if int(request.match_info["number"]) < HANGING:
+        if int(request.match_info["number"]) < hanging:
             await asyncio.sleep(_END_SECONDS)
         now, event = time.time(), orjson.loads(await request.read())
         found.append((now, now - datetime.fromisoformat(event["timestamp"]).timestamp()))
@@ -87,7 +90,8 @@ async def delivered(bench: Bench, name: str, endpoints: int, seconds: int) -> Se
         async with vhost.running("webhooks", data, **settings, **own):
             for number in range(endpoints):
                 await _add(vhost, number, port)
-            receiving = asyncio.create_task(bench.call(receive, str(data), port, expected))
+            load = str(data), port, hanging, expected
+            receiving = asyncio.create_task(bench.call(receive, *load))
             async with asyncio.timeout(_ANSWER_SECONDS):
                 while ports.is_free(port):  # noqa: ASYNC110 -- of another process
                     await asyncio.sleep(1 / _PARTS)
