@@ -63,7 +63,7 @@ PURE_FOLDERS: Mapping[str, Sequence[str]] = {
     "services/sender": ("__main__", "handlers", "service", "stops", "store"),
     "services/sender/mail": ("builder",),
     "services/gateway": ("__main__", "app", "handlers", "middleware", "service"),
-    "services/inbound": ("__main__", "service", "smtp"),
+    "services/inbound": ("__main__", "lines", "listening", "service", "smtp"),
     "services/inbound/submission": ("connection", "door", "logins"),
     "shared/replies": (),
     "services/gateway/clients": ("idempotency_store", "rate_limiter", "store", "tables"),

@@ -248,6 +248,8 @@ def _own(service: str, ports: Mapping[str, int], run_dir: Path) -> dict[str, str
                 },
                 "INBOUND_SUBMISSION_CERTIFICATE": str(own),
                 "INBOUND_SUBMISSION_CERTIFICATE_KEY": str(key),
+                "INBOUND_REPORT_CERTIFICATE": str(own),
+                "INBOUND_REPORT_CERTIFICATE_KEY": str(key),
                 "INBOUND_REPORT_DOMAIN": "bounce.localhost.example",
                 "INBOUND_REPORT_HOST": "127.0.0.1",
             }

@@ -8,7 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
+import trustme
+
+from ops.stack.settings import certificate
 from services.inbound.smtp import SmtpTerms
 from services.inbound.submission.connection import SubmissionConnection, SubmissionDoor
 from services.inbound.submission.handover import AcceptanceRules
@@ -145,6 +149,16 @@ def code(reply: str) -> str:
     first, _, rest = reply.rpartition("\n")[2].partition(" ")
     enhanced = rest.partition(" ")[0]
     return f"{first} {enhanced}" if enhanced.replace(".", "").isdigit() else first
+
+
+def files_of(authority: trustme.CA, folder: Path) -> tuple[Path, Path]:
+    """Write a new certificate for 127.0.0.1 and its key."""
+    chain, key = certificate(folder)
+    issued = authority.issue_cert("127.0.0.1")
+    issued.cert_chain_pems[0].write_to_path(chain)
+    key.touch(0o600)
+    issued.private_key_pem.write_to_path(key)
+    return chain, key
 
 
 def plain(client: str = "shop", key: str = KEY) -> bytes:

@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from shared.config import Port, Seconds, Settings
+from shared.config import CertificateFile, Port, Seconds, SecretFile, Settings
 from shared.contracts.fields import Address, Domain
 from shared.return_path import ReturnPaths
 from shared.runtime import sealing
@@ -43,9 +43,16 @@ class ReportSettings(Settings):
     inbound_report_max_connections_by_address: int = Field(
         20, ge=1, le=MAX_CONNECTIONS, description="The same from one address"
     )
-    inbound_report_idle_seconds: Seconds = Field(
-        60.0, description="For a command, or a piece of a mail"
+    inbound_report_certificate: CertificateFile | None = Field(
+        None, description="With those that sign it, PEM; STARTTLS is not offered without it"
     )
+    inbound_report_certificate_key: SecretFile | None = Field(
+        None, description="Its private key, PEM"
+    )
+    inbound_report_command_seconds: Seconds = Field(
+        60.0, description="From a reply to the next command"
+    )
+    inbound_report_mail_seconds: Seconds = Field(300.0, description="For all of a mail to arrive")
     inbound_report_session_seconds: Seconds = Field(900.0, description="For a whole connection")
     inbound_report_readers: int = Field(2, ge=1, le=64, description="Processes that read reports")
     inbound_report_kept_files: int = Field(

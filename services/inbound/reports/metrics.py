@@ -17,10 +17,15 @@ REPORTS = Counter(
 )
 REFUSED = Counter(
     "postrider_inbound_refused",
-    "Mails, recipients and connections refused, by the reason",
+    "Mails and recipients refused, by the reason",
     ("reason",),
 )
 CONNECTIONS = Gauge("postrider_inbound_connections", "SMTP connections open now")
+CONNECTIONS_REFUSED = Counter(
+    "postrider_inbound_connections_refused",
+    "SMTP connections that a limit has refused: total, address",
+    ("limit",),
+)
 KEPT = Gauge("postrider_inbound_kept", "Mails kept because they were not understood")
 READING = Histogram(
     "postrider_inbound_reading_seconds", "Reading one mail, with its wait", buckets=SECONDS_BUCKETS

@@ -1,8 +1,6 @@
 """The settings of the submission door."""
 
-from typing import Self
-
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from shared.config import CertificateFile, Port, Seconds, SecretFile, Settings
 from shared.contracts import Category
@@ -27,9 +25,6 @@ class SubmissionSettings(Settings):
     )
     inbound_submission_certificate_key: SecretFile | None = Field(
         None, description="Its private key, PEM"
-    )
-    inbound_submission_certificate_seconds: Seconds = Field(
-        3600.0, description="Between two looks at the certificate's files, which may be renewed"
     )
     inbound_submission_category: Category = Field(
         Category.TRANSACTIONAL, description="The class of a mail without X-Postrider-Category"
@@ -64,11 +59,3 @@ class SubmissionSettings(Settings):
         le=1_000_000,
         description="Mails a second of each client, at each inbound; 0 for no limit",
     )
-
-    @model_validator(mode="after")
-    def _has_both_files(self) -> Self:
-        certificate = self.inbound_submission_certificate
-        if (certificate is None) != (self.inbound_submission_certificate_key is None):
-            name = "INBOUND_SUBMISSION_CERTIFICATE"
-            raise ValueError(f"{name} and {name}_KEY go together")
-        return self

@@ -1,7 +1,8 @@
 """One connection of the submission door: AUTH, and the mails of a client that has logged in."""
 
+# ruff: noqa: N802  # aiosmtpd looks the methods up by these names
+
 import asyncio
-import re
 import time
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
@@ -10,13 +11,15 @@ from dataclasses import dataclass, field
 import structlog
 from aiosmtpd.smtp import MISSING, syntax
 
+from services.inbound.envelope import Refused, read_address, too_big
+from services.inbound.lines import unstuffed
 from services.inbound.smtp import LimitedSmtp, OpenConnections, SmtpTerms
 from services.inbound.submission import metrics
-from services.inbound.submission.handover import AcceptanceRules, Handover, Refused, check_sender
+from services.inbound.submission.handover import AcceptanceRules, Handover, check_sender
 from services.inbound.submission.limits import LeakyBuckets, MailBudget
 from services.inbound.submission.logins import ClientLogin, Logins, TooManyGuesses
 from shared import delivery
-from shared.contracts import AuthenticatedClient, address
+from shared.contracts import AuthenticatedClient
 from shared.contracts.clients import Scope
 from shared.contracts.fields import MAX_RECIPIENTS
 from shared.delivery import Publishing
@@ -26,8 +29,6 @@ from shared.runtime.http_connections import Connections
 MAX_INLINE_OCTETS = 32 * 1024  # of a mail that is read in the loop, in some 0.3 ms
 MAX_STUFFING_OCTETS = 64 * 1024  # dots and the end of a mail, beyond its size
 MAX_LOGINS = 3  # wrong ones of one connection
-_PATH = re.compile(r"[^:]*:[ ]*<([^<>\x00-\x1f\x7f]{0,400})>(?: +(.*))?", re.DOTALL)
-_BODIES = frozenset({"7BIT", "8BITMIME"})
 _MECHANISMS = ("PLAIN", "LOGIN")
 _WRONG_KEY = "535 5.7.8 The client or its key is wrong"
 _NO_ROOM = "452 4.3.1 Too many mails are being received, try again"
@@ -55,19 +56,14 @@ class SubmissionDoor:
 class SubmissionConnection(LimitedSmtp):
     """Accepts the mails of one client. Nothing is accepted before a login (RFC 6409 4.3)."""
 
+    max_recipients = MAX_RECIPIENTS
+
     def __init__(self, terms: SmtpTerms, connections: Connections, door: SubmissionDoor) -> None:
         self._door = door
         self._login: ClientLogin | None = None
         self._client: AuthenticatedClient | None = None
         self._wrong_logins = 0
-        self._sender: str | None = None  # since MAIL
-        self._recipients: dict[str, None] = {}
-        self._is_utf8 = False
         super().__init__(terms, connections, door.opened)
-
-    def _set_rset_state(self) -> None:
-        super()._set_rset_state()  # type: ignore[no-untyped-call] # aiosmtpd's
-        self._sender, self._recipients, self._is_utf8 = None, {}, False
 
     @property
     def extensions(self) -> list[str]:
@@ -82,7 +78,7 @@ class SubmissionConnection(LimitedSmtp):
         return self._client is None
 
     @syntax("AUTH <mechanism>")
-    async def smtp_AUTH(self, arg: str | None) -> None:  # noqa: N802  # aiosmtpd's name
+    async def smtp_AUTH(self, arg: str | None) -> None:
         """Log a client in by its id and its key (RFC 4954)."""
         assert self.session is not None  # noqa: S101 -- the connection is made
         mechanism, _, initial = (arg or "").partition(" ")
@@ -140,8 +136,8 @@ class SubmissionConnection(LimitedSmtp):
                 await self.refuse_bad(refusal)
             return
         metrics.LOGINS.labels("235").inc()
-        self._login, self._client, self.trusted = login, client, True
-        self._reset_timeout()
+        self._login, self._client = login, client
+        self.trust()
         await self.push("235 2.7.0 Logged in")
 
     async def _checked(self, login: ClientLogin) -> tuple[AuthenticatedClient | None, str]:
@@ -159,21 +155,17 @@ class SubmissionConnection(LimitedSmtp):
             return None, "535 5.7.1 This client must not send"
         return client, ""
 
-    @syntax("MAIL FROM:<address>", extended=" [SP <mail-parameters>]")
-    async def smtp_MAIL(self, arg: str | None) -> None:  # noqa: N802  # aiosmtpd's name
-        """Begin a mail."""
-        if await self.check_auth_needed("MAIL"):
-            return
-        if self._sender is not None:
-            await self.push("503 5.5.1 One MAIL at a time")
-            return
-        try:
-            await self._renew()
-            self._sender = self._begun(arg or "")
-        except Refused as refusal:
-            await self.push(refusal.reply)
-        else:
-            await self.push("250 2.1.0 OK")
+    async def accept_sender(self, path: str) -> str:
+        """Return the address of MAIL, one of the client's senders. Raises Refused."""
+        await self._renew()
+        sender = read_address(path, "501 5.1.7") if path else ""
+        assert self._client is not None  # noqa: S101 -- the client has logged in
+        check_sender(self._client, sender)
+        return sender
+
+    def accept_recipient(self, path: str) -> str:
+        """Return the address of RCPT. Raises Refused."""
+        return read_address(path, "553 5.1.3")
 
     async def _renew(self) -> None:
         """Check the login again: its key may be revoked by now. Raises Refused."""
@@ -191,112 +183,25 @@ class SubmissionConnection(LimitedSmtp):
                 raise Refused(f"451 4.7.0 Too many mails, try again in {wait:.0f} s")
             rates.add(client.id, now)
 
-    def _begun(self, arg: str) -> str:
-        """Return the address of MAIL. Raises Refused."""
-        self._is_utf8 = False
-        path, parameters = _split(arg, "FROM")
-        self._check_parameters(parameters)
-        sender = self._address(path, "501 5.1.7") if path else ""
-        assert self._client is not None  # noqa: S101 -- the client has logged in
-        check_sender(self._client, sender)
-        return sender
-
-    def _check_parameters(self, text: str) -> None:
-        for parameter in text.split():
-            name, _, value = parameter.upper().partition("=")
-            if name == "SIZE" and value.isascii() and value.isdigit():
-                if len(value) > len(str(self.terms.max_octets)) or (
-                    int(value) > self.terms.max_octets
-                ):
-                    raise Refused(self._too_big)
-            elif name == "SMTPUTF8" and not value:
-                self._is_utf8 = True
-            elif not (name == "BODY" and value in _BODIES) and name != "AUTH":
-                raise Refused("555 5.5.4 SIZE, BODY, SMTPUTF8 and AUTH are known")
-
-    @property
-    def _too_big(self) -> str:
-        return f"552 5.3.4 A mail has at most {self.terms.max_octets} bytes"
-
-    def _address(self, path: str, code: str) -> str:
-        """Return an address in its canonical form. Raises Refused."""
-        if not self._is_utf8 and not path.isascii():
-            raise Refused("553 5.6.7 An address that is not ASCII needs SMTPUTF8 at MAIL")
-        try:
-            return address.check_address(path)
-        except ValueError as error:
-            raise Refused(f"{code} The address {error}") from None
-
-    @syntax("RCPT TO:<address>")
-    async def smtp_RCPT(self, arg: str | None) -> None:  # noqa: N802  # aiosmtpd's name
-        """Add a recipient."""
-        if await self.check_auth_needed("RCPT"):
-            return
-        if self._sender is None:
-            await self.push("503 5.5.1 Send MAIL first")
-            return
-        try:
-            recipient = self._recipient(arg or "")
-        except Refused as refusal:
-            await self.push(refusal.reply)
-        else:
-            self._recipients[recipient] = None
-            await self.push("250 2.1.5 OK")
-
-    def _recipient(self, arg: str) -> str:
-        """Return the address of RCPT. Raises Refused."""
-        path, parameters = _split(arg, "TO")
-        if parameters:
-            raise Refused("555 5.5.4 RCPT has no parameters here")
-        recipient = self._address(path, "553 5.1.3")
-        if len(self._recipients) >= MAX_RECIPIENTS and recipient not in self._recipients:
-            raise Refused(f"452 4.5.3 A mail has at most {MAX_RECIPIENTS} recipients")
-        return recipient
-
-    @syntax("DATA")
-    async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802  # aiosmtpd's name
-        """Receive a mail, and accept it once the broker has confirmed it."""
-        if await self.check_auth_needed("DATA"):
-            return
-        if arg:
-            await self.push("501 5.5.4 Syntax: DATA")
-        elif not self._recipients:
-            await self.push("554 5.5.1 No valid recipients")
-        elif self._lines.has_more:
-            # The octets may be a mail, or commands: to guess is how mails are smuggled.
-            await self.refuse_bad("503 5.5.0 Nothing may follow DATA (RFC 2920 3.1)")
-        else:
-            self.is_busy = True
-            try:
-                await self._receive()
-            finally:
-                self.is_busy = False
-            if self._door.opened.is_closing:
-                self.close()
-
-    async def _receive(self) -> None:
-        self._reset_timeout(self.terms.mail_seconds)
-        await self.push("354 End with a dot on a line of its own")
+    async def receive(self) -> str:
+        """Receive a mail, and return the reply to it."""
         with self._door.budget.taking(self.terms.max_octets + MAX_STUFFING_OCTETS) as part:
-            content = await self._lines.read_mail(part.take)
-            self._reset_timeout()
+            await self.read_mail(part.add)
             begun = time.perf_counter()
-            if content is not None:
-                reply = await self._reply(content)
+            if part.octets is not None:
+                reply = await self._reply(unstuffed(part.octets))
             else:
-                reply = self._too_big if part.is_full else _NO_ROOM
+                reply = too_big(self.terms.max_octets) if part.is_full else _NO_ROOM
         metrics.ACCEPTING.observe(time.perf_counter() - begun)
         metrics.HANDED_OVER.labels(" ".join(reply.split(" ")[:2])).inc()
-        self._begin_anew()
-        self._errors = 0 if reply.startswith("2") else self._errors
-        await self.push(reply)
+        return reply
 
     async def _reply(self, content: bytes) -> str:
         """Return the reply to a mail; a positive one after the broker's confirm."""
         if len(content) > self.terms.max_octets:
-            return self._too_big
+            return too_big(self.terms.max_octets)
         assert self._client is not None  # noqa: S101 -- the client has logged in
-        mail = Handover(self._client, self._sender or "", tuple(self._recipients), content)
+        mail = Handover(self._client, self.sender or "", tuple(self.recipients), content)
         try:
             id_, item = await self._read(mail)
         except Refused as refusal:
@@ -318,11 +223,3 @@ class SubmissionConnection(LimitedSmtp):
     def _message(self, mail: Handover) -> tuple[str, Publishing]:
         command = self._door.acceptance.command(mail)
         return command.id, delivery.publishing(command)
-
-
-def _split(arg: str, keyword: str) -> tuple[str, str]:
-    """Return the path and the parameters of MAIL and RCPT. Raises Refused."""
-    found = _PATH.fullmatch(arg.strip(" "))
-    if found is None or not arg.strip(" ").upper().startswith(f"{keyword}:"):
-        raise Refused(f"501 5.5.4 Syntax: {keyword}:<address>")
-    return found[1], found[2] or ""

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from services.inbound.envelope import Refused
 from shared.contracts import AuthenticatedClient, Category, SendEmail, address, mime, mistakes
 from shared.contracts.clients import allows_sender
 from shared.contracts.mime import HeaderField
@@ -24,14 +25,6 @@ _OPTIONS: Mapping[str, str] = {
     "x-postrider-metadata": "metadata",
     "x-postrider-scheduled-at": "scheduled_at",
 }
-
-
-class Refused(Exception):
-    """The mail, or its sender, is refused by this SMTP reply."""
-
-    def __init__(self, reply: str) -> None:
-        super().__init__(reply)
-        self.reply = reply
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,14 +54,23 @@ class MailPart:
     def __init__(self, budget: MailBudget, most: int) -> None:
         self._budget = budget
         self._most = most
+        self._pieces: list[bytes] | None = []
         self.taken = 0
         self.is_full = False
 
-    def take(self, octets: int) -> bool:
-        """Reserve some octets and return True, or return False if there is no room."""
-        self.is_full = self.taken + octets > self._most
-        if self.is_full or octets > self._budget.left:
-            return False
-        self._budget.left -= octets
-        self.taken += octets
-        return True
+    @property
+    def octets(self) -> bytes | None:
+        """The octets of the mail, None if there was no room for some."""
+        return None if self._pieces is None else b"".join(self._pieces)
+
+    def add(self, piece: bytes) -> None:
+        """Keep octets, or forget the mail if there is no room for them."""
+        if self._pieces is None:
+            return
+        self.is_full = self.taken + len(piece) > self._most
+        if self.is_full or len(piece) > self._budget.left:
+            self._pieces = None
+            return
+        self._budget.left -= len(piece)
+        self.taken += len(piece)
+        self._pieces.append(piece)

@@ -2,80 +2,38 @@
 
 import asyncio
 import smtplib
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
-from services.inbound.reports.door import (
-    MAX_RECIPIENTS,
-    UNKNOWN,
-    DoorAddress,
-    DoorHandler,
-    DoorLimits,
-    listening,
-)
-from services.inbound.reports.kept import KeptMails
-from services.inbound.reports.reading import MAX_READ_OCTETS, MailKind, Reading, read
-from services.inbound.reports.receiving import ACCEPTED, AWAY, ReportReceiver
-from shared.contracts import Contract, EmailFound, ReportBounced
+from services.inbound.reports.door import UNKNOWN
+from services.inbound.reports.reading import MAX_READ_OCTETS, MailKind, read
+from services.inbound.reports.receiving import ACCEPTED, AWAY
+from services.inbound.smtp import MAX_UNTRUSTED_REPLIES
+from shared.contracts import ReportBounced
 from shared.errors import NoAnswer, Unavailable
 from shared.return_path import VALID_DAYS
-from tests.inbound.reports.mails import MAIL, NOW, PATHS, a_path, arf, dsn
-from tests.waiting import PATIENCE_SECONDS, until
-
-T = TypeVar("T")
-LIMITS = DoorLimits(1_000_000, 50, 40, idle_seconds=60, session_seconds=60)
-
-
-@dataclass
-class World:
-    """A broker with a ledger that knows one mail, or fails; and the mails that were read."""
-
-    published: list[Contract] = field(default_factory=list)
-    contents: list[bytes] = field(default_factory=list)
-    failure: Exception | None = None
-    hold: asyncio.Event | None = None
-    port: int = 0
-
-    async def publish(self, message: Contract) -> None:
-        """Keep an event."""
-        if isinstance(self.failure, Unavailable):
-            raise self.failure
-        self.published.append(message)
-
-    async def ask(self, question: Contract, within: float) -> Contract:
-        """Answer with the mail."""
-        if self.hold is not None:
-            await self.hold.wait()
-        if isinstance(self.failure, NoAnswer):
-            raise self.failure
-        assert within
-        return EmailFound(id=question.id, email=MAIL)
-
-    async def read(self, content: bytes) -> Reading:
-        """Read a mail."""
-        self.contents.append(content)
-        return read(content)
-
-
-@asynccontextmanager
-async def serving(
-    folder: Path, limits: DoorLimits = LIMITS, now: datetime = NOW, drain: float = 5
-) -> AsyncIterator[World]:
-    """Open a door for the length of the block."""
-    world = World()
-    kept = KeptMails(folder / "kept", 10, 60)
-    receiver = ReportReceiver(world, world.read, kept, PATHS, 5, lambda: now)
-    handler = DoorHandler(receiver, PATHS, ["fbl@our.example"])
-    address = DoorAddress("mx.our.example", "127.0.0.1", 0)
-    async with listening(handler, address, limits, drain) as world.port:
-        yield world
+from shared.runtime.http_connections import Limits
+from tests.inbound.doors import Talk, code
+from tests.inbound.reports.mails import MAIL, NOW, a_path, arf, dsn
+from tests.inbound.reports.world import (
+    TERMS,
+    World,
+    arrived,
+    called,
+    connected,
+    envelope,
+    given,
+    serving,
+)
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -83,55 +41,6 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     """Open a door for one test."""
     async with serving(tmp_path) as opened:
         yield opened
-
-
-async def called(world: World, work: Callable[[smtplib.SMTP], T]) -> T:
-    """Run a client of Python's own library in a thread."""
-
-    def call() -> T:
-        with smtplib.SMTP("127.0.0.1", world.port, timeout=PATIENCE_SECONDS) as client:
-            return work(client)
-
-    return await asyncio.to_thread(call)
-
-
-def given(content: bytes, *to: str) -> Callable[[smtplib.SMTP], tuple[int, bytes]]:
-    """Return the work of a client that sends a report, as a server does."""
-
-    def work(client: smtplib.SMTP) -> tuple[int, bytes]:
-        client.ehlo("mx.example")
-        client.mail("")
-        for each in to or (a_path(),):
-            refused = client.rcpt(each)
-            if refused[0] != 250:
-                return refused
-        return client.data(content)
-
-    return work
-
-
-async def arrived(world: World) -> bool:
-    """Return whether a mail was received whole."""
-    return bool(world.contents)
-
-
-async def talk(world: World, octets: bytes) -> bytes:
-    """Send octets as they are, and return all that comes back."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
-    writer.write(octets)
-    try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            return await reader.read()
-    except ConnectionResetError:  # what was sent is not read any more
-        return b"421"
-    finally:
-        writer.close()
-
-
-def session(content: bytes, to: str = "") -> bytes:
-    """Return the octets of a session in one group of commands."""
-    begin = f"EHLO mx\r\nMAIL FROM:<>\r\nRCPT TO:<{to or a_path()}>\r\nDATA\r\n"
-    return begin.encode() + content + b"\r\n.\r\nQUIT\r\n"
 
 
 async def test_a_report_is_read_and_published(world: World) -> None:
@@ -190,89 +99,217 @@ async def test_the_other_server_keeps_what_cannot_be_kept(world: World, failure:
 @pytest.mark.parametrize(
     ("content", "reply"),
     [
-        (b"Subject: x\n\r\nhello", b"550 5.6.0 "),
-        (b"Subject: x\r\n\r\nhel\0lo", b"550 5.6.0 "),
-        (b"Subject: x\r\n\r\n\n.\r\nMAIL FROM:<>\r\n", b"550 5.6.0 "),
-        (b"Subject: x\r\n\r\n" + b"y" * 40_000, b"500 5.5.2 "),
-        (b"Subject: x\r\n\r\n" + b"yyyyyyyyyyyyyyy\r\n" * 70_000, b"552 5.3.4 "),
+        (b"Subject: x\n\r\nhello\r\n", "550 5.6.0"),
+        (b"Subject: x\r\n\r\nhel\0lo\r\n", "550 5.6.0"),
+        (b"Subject: x\r\n\r\n\n.\r\nMAIL FROM:<>\r\n", "550 5.6.0"),
+        (b"Subject: x\r\n\r\n" + b"yyyyyyyyyyyyyyy\r\n" * 9_000 + b"\n\r\n", "550 5.6.0"),
+        (b"Subject: x\r\n\r\n" + b"y" * 40_000 + b"\r\n", "500 5.5.2"),
+        (b"Subject: x\r\n\r\n" + b"yyyyyyyyyyyyyyy\r\n" * 70_000, "552 5.3.4"),
     ],
-    ids=["bare LF", "NUL", "smuggled", "long line", "too big"],
+    ids=["bare LF", "NUL", "smuggled", "bare LF later", "long line", "too big"],
 )
-async def test_what_no_server_sends_is_refused(world: World, content: bytes, reply: bytes) -> None:
+async def test_what_no_server_sends_is_refused(world: World, content: bytes, reply: str) -> None:
     """A bare line end, a NUL, a line and a mail that are too long are refused at the final dot."""
-    answer = await talk(world, session(content))
+    async with connected(world) as talk:
+        answer = await talk.send(content, envelope())
+        assert await talk.say(b"QUIT") == ["221"]
 
-    assert reply in answer
-    assert b"221 " in answer
+    assert code(answer) == reply
     assert world.contents == []
 
 
 async def test_only_the_beginning_of_a_mail_is_kept(world: World) -> None:
     """Of a large mail the first octets are read, without dot stuffing; the rest is dropped."""
-    large = b"Subject: x\r\n\r\n..dot\r\n" + b"0123456789\r\n" * 80_000
-    answer = await talk(world, session(large))
+    large = b"Subject: x\r\n\r\n.dot\r\n" + b"0123456789\r\n" * 80_000
+    async with connected(world) as talk:
+        assert code(await talk.send(large, envelope())) == "250 2.0.0"
 
     [content] = world.contents
-    assert b"250 2.0.0 " in answer
     assert content.startswith(b"Subject: x\r\n\r\n.dot\r\n")
     assert MAX_READ_OCTETS - 10 <= len(content) <= MAX_READ_OCTETS
 
 
 async def test_commands_in_a_group(world: World) -> None:
-    """A server may send all commands and mails at once (RFC 2920)."""
-    one = session(dsn().replace(b"\r\n.", b"\r\n.."))
-    answer = await talk(world, one.replace(b"QUIT\r\n", b"") + one)
+    """A server may send commands in a group, also behind a mail (RFC 2920)."""
+    group = b"\r\n".join([*envelope(), b"DATA", b""])
+    mail = dsn().replace(b"\r\n.", b"\r\n..") + b".\r\n"
+    async with connected(world) as talk:
+        talk.writer.write(group)
+        codes = [code(await talk.reply()) for _ in range(3)]
+        talk.writer.write(mail + group)
+        codes += [code(await talk.reply()) for _ in range(4)]
+        talk.writer.write(mail + b"QUIT\r\n")
+        codes += [code(await talk.reply()) for _ in range(2)]
 
-    assert answer.count(b"250 2.0.0 ") == 2
+    begun = ["250 2.1.0", "250 2.1.5", "354"]
+    assert codes == [*begun, "250 2.0.0", *begun, "250 2.0.0", "221"]
+
+
+async def test_a_mail_before_the_reply_to_data(world: World) -> None:
+    """Octets behind DATA may be a mail or commands: they end the session (RFC 2920 3.1)."""
+    async with connected(world) as talk:
+        talk.writer.write(b"\r\n".join([*envelope(), b"DATA", dsn() + b".", b"QUIT", b""]))
+        codes = [code(await talk.reply()) for _ in range(4)]
+
+    assert codes == ["250 2.1.0", "250 2.1.5", "503 5.5.0", "421 4.7.0"]
+    assert world.contents == []
+
+
+@pytest.mark.parametrize(
+    ("commands", "reply"),
+    [
+        ([b"MAIL FROM:<ann@example.org> SIZE=10 BODY=8BITMIME"], "250 2.1.0"),
+        ([b"MAIL FROM:<> SIZE=1000001"], "552 5.3.4"),
+        ([b"MAIL FROM:<> RET=HDRS"], "555 5.5.4"),
+        ([b"RCPT TO:<postmaster>"], "503 5.5.1"),
+        ([b"MAIL FROM:<>", b"RCPT TO:<postmaster>"], "250 2.1.5"),
+        ([b"MAIL FROM:<>", b"DATA"], "554 5.5.1"),
+        ([b"AUTH PLAIN AHNob3AAcmlnaHQ="], "502 5.5.1"),
+        ([b"STARTTLS"], "503 5.5.1"),
+        ([b"VRFY postmaster@bounce.our.example"], "252"),
+        ([b"EXPN all"], "502"),
+    ],
+    ids=lambda value: repr(value)[-40:],
+)
+async def test_replies(world: World, commands: list[bytes], reply: str) -> None:
+    """Each refusal is in the reply to its command, and the session goes on."""
+    async with connected(world) as talk:
+        assert (await talk.say(*commands))[-1] == reply
+        assert await talk.say(b"RSET") == ["250"]
+        assert code(await talk.send(dsn(), envelope())) == "250 2.0.0"
+
+
+async def test_starttls(
+    tmp_path: Path, certified: ssl.SSLContext, trusting: ssl.SSLContext
+) -> None:
+    """With a certificate STARTTLS is offered and not demanded; commands before it are forgotten."""
+
+    def work(client: smtplib.SMTP) -> tuple[int, bytes]:
+        client.ehlo("mx.example")
+        assert client.has_extn("starttls")
+        client.mail("")
+        client.starttls(context=trusting)
+        assert client.rcpt(a_path())[0] == 503
+        reply = given(dsn())(client)
+        assert not client.has_extn("starttls")
+        assert client.docmd("STARTTLS")[0] == 503
+        return reply
+
+    async with serving(tmp_path, terms=replace(TERMS, context=certified)) as world:
+        assert (await called(world, work))[0] == 250
+        assert (await called(world, given(dsn())))[0] == 250
+        async with connected(world) as talk:
+            assert code(await talk.ask(b"STARTTLS\r\nNOOP")) == "503 5.5.0"
+            assert await talk.reply() == "421 4.7.0 Closing"
+
+    assert len(world.published) == 2
+
+
+async def test_a_server_greets_first(world: World) -> None:
+    """Without a greeting there is no mail."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+    talk = Talk(reader, writer)
+    await talk.reply()
+
+    assert await talk.say(*envelope(), b"DATA") == ["503 5.5.1"] * 3
+    assert await talk.say(b"HELO mx", *envelope(), b"DATA") == [
+        *("250", "250 2.1.0", "250 2.1.5", "354")
+    ]
+    writer.close()
+
+
+async def test_too_many_commands(world: World) -> None:
+    """A session without a mail ends; a mail begins the count anew."""
+    async with connected(world) as talk:
+        assert await talk.say(*[b"NOOP"] * (MAX_UNTRUSTED_REPLIES - 10)) == ["250"] * 190
+        assert code(await talk.send(dsn(), envelope())) == "250 2.0.0"
+        replies = await talk.say(*[b"NOOP"] * MAX_UNTRUSTED_REPLIES)
+        assert await talk.reply() == "421 4.7.0 Too many commands"
+
+    assert replies == ["250"] * MAX_UNTRUSTED_REPLIES
+
+
+async def test_too_many_mails(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection ends after a number of mails, the last of which is answered."""
+    monkeypatch.setattr("services.inbound.reports.door.MAX_MAILS", 2)
+    async with connected(world) as talk:
+        replies = [await talk.send(dsn(), envelope()) for _ in range(2)]
+        assert (await talk.reply()).startswith("421 4.7.0 ")
+
+    assert [code(each) for each in replies] == ["250 2.0.0"] * 2
 
 
 async def test_too_many_connections(tmp_path: Path) -> None:
     """Beyond the limit of an address the next connection is told so and closed."""
-    limits = DoorLimits(1_000_000, 50, 2, idle_seconds=60, session_seconds=60)
-    async with serving(tmp_path, limits) as world:
-        first = [await asyncio.open_connection("127.0.0.1", world.port) for _ in range(2)]
-        greetings = [await reader.readline() for reader, _ in first]
-        refused = await talk(world, b"")
-        first[0][1].close()
-        answer = b"421"
-        while answer.startswith(b"421"):
-            answer = await talk(world, b"QUIT\r\n")
-        first[1][1].close()
+    few = Limits(50, 2)
+    async with serving(tmp_path, limits=few) as world, connected(world), connected(world) as second:
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        refused = await reader.read()
+        writer.close()
+        assert await second.say(b"QUIT") == ["221"]
+        assert await second.reply() == ""
+        async with connected(world):
+            pass
 
-    assert [each[:4] for each in greetings] == [b"220 ", b"220 "]
-    assert refused.startswith(b"421")
-    assert answer.startswith(b"220 ")
+    assert refused.startswith(b"421 4.7.0 Too many connections")
 
 
-@pytest.mark.parametrize("limits", [{"idle_seconds": 0.05}, {"session_seconds": 0.05}])
+@pytest.mark.parametrize("limits", [{"command_seconds": 0.05}, {"untrusted_seconds": 0.05}])
 async def test_a_slow_connection_is_closed(tmp_path: Path, limits: dict[str, Any]) -> None:
     """A connection that says nothing, or takes too long, is closed."""
-    values: dict[str, Any] = {"idle_seconds": 60, "session_seconds": 60} | limits
-    async with serving(tmp_path, DoorLimits(1_000_000, 50, 40, **values)) as world:
-        answer = await talk(world, b"EHLO mx\r\n")
+    async with serving(tmp_path, terms=replace(TERMS, **limits)) as world:
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        answer = await reader.read()
+        writer.close()
 
-    assert b"250 " in answer
+    assert answer.endswith(b"421 4.4.2 Timeout\r\n")
+
+
+async def test_a_slow_mail_is_cut(tmp_path: Path) -> None:
+    """A mail that does not end within its time is not received."""
+    async with serving(tmp_path, terms=replace(TERMS, mail_seconds=0.05)) as world:
+        async with connected(world) as talk:
+            await talk.say(*envelope(), b"DATA")
+            talk.writer.write(b"Subject: x\r\n")
+            assert await talk.reply() == "421 4.4.2 Timeout"
+
+        assert world.contents == []
+
+
+async def test_an_answer_that_takes_long_comes(tmp_path: Path) -> None:
+    """A mail that was received whole is answered, also when the time of its session is over."""
+    async with serving(tmp_path, terms=replace(TERMS, command_seconds=0.05)) as world:
+        world.hold = asyncio.Event()
+        async with connected(world) as talk:
+            sending = asyncio.create_task(talk.send(dsn(), envelope()))
+            await until(partial(arrived, world))
+            asyncio.get_running_loop().call_later(0.2, world.hold.set)
+            assert code(await sending) == "250 2.0.0"
+            assert (await talk.reply()).startswith("421 4.7.0 ")
+
+    assert len(world.published) == 1
 
 
 async def test_too_many_recipients(world: World) -> None:
     """A report has one recipient; of many the others are put off."""
-    to = [a_path()] * (MAX_RECIPIENTS + 1)
+    to = [a_path(recipient=f"{number}@x.example") for number in range(11)]
 
     assert (await called(world, given(dsn(), *to)))[0] == 452
 
 
-async def test_a_mail_that_was_received_whole_is_answered_at_the_end(tmp_path: Path) -> None:
-    """At a shutdown the reply to a whole mail is still sent, and others are closed at once."""
-    async with serving(tmp_path) as world:
-        world.hold = asyncio.Event()
-        idle, writer = await asyncio.open_connection("127.0.0.1", world.port)
-        await idle.readline()
-        sending = asyncio.create_task(called(world, given(dsn())))
-        await until(partial(arrived, world))
-        asyncio.get_running_loop().call_later(0.01, world.hold.set)
-    writer.close()
+async def test_the_end(tmp_path: Path) -> None:
+    """At a shutdown idle connections end at once, and others when their mail is answered."""
+    async with AsyncExitStack() as stack:
+        async with serving(tmp_path) as world:
+            world.hold = asyncio.Event()
+            idle = await stack.enter_async_context(connected(world))
+            busy = await stack.enter_async_context(connected(world))
+            sending = asyncio.create_task(busy.send(dsn(), envelope()))
+            await until(partial(arrived, world))
+            asyncio.get_running_loop().call_later(0.01, world.hold.set)
 
-    assert (await sending)[0] == 250
+        assert code(await sending) == "250 2.0.0"
+        assert [code(await each.reply()) for each in (idle, busy)] == ["421 4.3.2"] * 2
     assert len(world.published) == 1
 
 

@@ -3,10 +3,12 @@
 import asyncio
 import smtplib
 import socket
+import ssl
 from functools import partial
 from pathlib import Path
 
 import aiohttp
+import trustme
 
 from ops.simulator.simulator import Simulator
 from services.inbound import service as inbound
@@ -27,6 +29,7 @@ from shared.contracts import (
     decode,
 )
 from shared.rabbitmq import declare
+from tests.inbound.doors import files_of
 from tests.inbound.reports.mails import BOUNCE_KEY, DOMAIN, dsn
 from tests.sender.commands import a_command
 from tests.sender.senders import SUPPRESSION_KEY, environment
@@ -67,22 +70,26 @@ async def heard(events: Tap, kind: type[Contract]) -> Contract:
             return event
 
 
-def give(port: int, to: str, content: bytes) -> int:
-    """Send a report as a mail server does; return the code of the reply."""
+def give(port: int, context: ssl.SSLContext, to: str, content: bytes) -> int:
+    """Send a report over TLS as a mail server does; return the code of the reply."""
     with smtplib.SMTP("127.0.0.1", port, timeout=PATIENCE_SECONDS) as client:
+        client.starttls(context=context)
         client.ehlo("mx.example")
         client.mail("")
         client.rcpt(to)
         return client.data(content)[0]
 
 
-async def test_a_delivered_mail_bounces(vhost: str, tmp_path: Path) -> None:
+async def test_a_delivered_mail_bounces(
+    vhost: str, tmp_path: Path, authority: trustme.CA, trusting: ssl.SSLContext
+) -> None:
     """A mail under its return path is delivered; the report that comes back there is counted.
 
     The history shows both, the address is suppressed, and a copy of the report changes nothing.
     """
     await declare(vhost, topology.EXCHANGES, topology.queues(scale=0.01))
     port, health = free_port(), free_port()
+    chain, key = files_of(authority, tmp_path)
     books = LedgerSettings(amqp_url=vhost, data_dir=tmp_path, suppression_key=SUPPRESSION_KEY)
     door = InboundSettings.load(
         {
@@ -92,6 +99,8 @@ async def test_a_delivered_mail_bounces(vhost: str, tmp_path: Path) -> None:
             "INBOUND_REPORT_DOMAIN": DOMAIN,
             "INBOUND_REPORT_HOST": "127.0.0.1",
             "INBOUND_REPORT_PORT": str(port),
+            "INBOUND_REPORT_CERTIFICATE": str(chain),
+            "INBOUND_REPORT_CERTIFICATE_KEY": str(key),
             "INBOUND_REPORT_READERS": "1",
             "INBOUND_ANSWER_SECONDS": "10",
             "HEALTH_HOST": "127.0.0.1",
@@ -118,7 +127,9 @@ async def test_a_delivered_mail_bounces(vhost: str, tmp_path: Path) -> None:
             await broker.publish(a_command(ANN, client="shop", id="mail-1"))
             await heard(events, EmailDelivered)
             [mail] = relay.mailbox.find()
-            codes = [await asyncio.to_thread(give, port, mail.sender, dsn()) for _ in range(2)]
+            codes = [
+                await asyncio.to_thread(give, port, trusting, mail.sender, dsn()) for _ in range(2)
+            ]
             found = await heard(events, ReportBounced)
             added = await heard(events, SuppressionAdded)
 

@@ -10,7 +10,6 @@ import aiohttp
 import pytest
 import trustme
 
-from ops.stack.settings import certificate
 from services.gateway import service as gateway
 from services.inbound import service
 from services.inbound.config import InboundSettings
@@ -18,19 +17,14 @@ from shared import topology
 from shared.contracts import SendEmail, decode
 from tests.gateway.api_client import ApiClient, declare
 from tests.gateway.api_client import settings as gateway_settings
-from tests.inbound.doors import MAIL, Clients, Door, code, plain
+from tests.inbound.doors import MAIL, Clients, Door, code, files_of, plain
 from tests.tap import tapped
 
 
 @pytest.fixture
 def files(authority: trustme.CA, tmp_path: Path) -> tuple[Path, Path]:
     """Write a certificate for 127.0.0.1 and its key."""
-    chain, key = certificate(tmp_path)
-    issued = authority.issue_cert("127.0.0.1")
-    issued.cert_chain_pems[0].write_to_path(chain)
-    key.touch(0o600)
-    issued.private_key_pem.write_to_path(key)
-    return chain, key
+    return files_of(authority, tmp_path)
 
 
 def inbound_settings(vhost: str, files: tuple[Path, Path], **more: object) -> InboundSettings:
@@ -143,5 +137,7 @@ async def test_no_certificate(vhost: str) -> None:
 
 def test_files(vhost: str, files: tuple[Path, Path]) -> None:
     """A certificate without its key is a mistake in the settings."""
-    with pytest.raises(ValueError, match="go together"):
+    with pytest.raises(ValueError, match="INBOUND_SUBMISSION_CERTIFICATE_KEY go together"):
         inbound_settings(vhost, files, inbound_submission_certificate_key=None)
+    with pytest.raises(ValueError, match="INBOUND_REPORT_CERTIFICATE_KEY go together"):
+        inbound_settings(vhost, files, inbound_report_certificate=files[0])

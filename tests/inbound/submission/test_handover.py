@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.inbound.submission.handover import AcceptanceRules, Handover, Refused
+from services.inbound.envelope import Refused
+from services.inbound.submission.handover import AcceptanceRules, Handover
 from shared.contracts import Category, decode, encode, mime
 from shared.contracts.fields import Tag
 from tests.inbound.doors import MAIL, NOW, SHOP

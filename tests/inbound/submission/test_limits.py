@@ -38,12 +38,16 @@ def test_names() -> None:
 def test_budget() -> None:
     """A mail's part is bounded, and free again at its end; a refusal says which bound it was."""
     budget = MailBudget(100)
-    with budget.taking(80) as one, budget.taking(80) as other:
-        assert one.take(80)
-        assert not one.take(1)
-        assert one.is_full
-        assert not other.take(21)
-        assert not other.is_full
-        assert other.take(20)
+    with budget.taking(80) as one, budget.taking(80) as other, budget.taking(80) as third:
+        one.add(b"a" * 79)
+        one.add(b"b")
+        other.add(b"c" * 21)
+        third.add(b"d" * 20)
+        assert (one.octets, one.is_full) == (b"a" * 79 + b"b", False)
+        assert (other.octets, other.is_full) == (None, False)
+        one.add(b"e")
+        one.add(b"")
+        assert (one.octets, one.is_full) == (None, True)
+        assert third.octets == b"d" * 20
 
     assert budget.left == 100
