@@ -18,11 +18,14 @@ from yarl import URL
 
 from services.webhooks import signing
 from services.webhooks.addresses import Network, may_call
-from shared.contracts.webhooks import MAX_ANSWER_CHARS, MAX_ERROR_CHARS
+from shared.contracts.webhooks import (
+    MAX_ANSWER_CHARS,
+    MAX_ERROR_CHARS,
+    MAX_HEADER_CHARS,
+    MAX_HEADERS,
+)
 
 MAX_ANSWER_BYTES = MAX_ANSWER_CHARS  # kept; the rest is not read
-MAX_ANSWER_HEADERS = 50
-MAX_ANSWER_HEADER_CHARS = 500  # kept of one
 MAX_HEADER_BYTES = 16 << 10  # of one line of an answer; a longer one is an error
 # Servers close idle connections after 5 s (Node) or later; one that is closed just then would cost
 # a try.
@@ -215,9 +218,9 @@ def _shown(response: aiohttp.ClientResponse) -> dict[str, str]:
     """Return the headers of an answer, the first of each name, cut to a size that is kept."""
     shown = dict[str, str]()
     for name, value in response.headers.items():
-        if len(shown) < MAX_ANSWER_HEADERS:
+        if len(shown) < MAX_HEADERS:
             text = value.encode(errors="replace").decode()  # no surrogates
-            shown.setdefault(name[:MAX_ANSWER_HEADER_CHARS], text[:MAX_ANSWER_HEADER_CHARS])
+            shown.setdefault(name[:MAX_HEADER_CHARS], text[:MAX_HEADER_CHARS])
     return shown
 
 

@@ -186,7 +186,7 @@ class FindEmail(Question):
         None, pattern=MAIL_KEY, max_length=MAIL_KEY_CHARS, description="Of a return path, as hex"
     )
     address_hash: int | None = Field(
-        None, ge=-(2**63), lt=2**63, description="Of the recipient of the return path"
+        None, ge=-(2**63), le=2**63 - 1, description="Of the recipient of the return path"
     )
     email_id: Id | None = None
     message_id: Annotated[ShortText, AfterValidator(no_control)] | None = None

@@ -23,8 +23,12 @@ MAX_LISTED_DELIVERIES = 100  # of a page
 MAX_LISTED_TRIES = 20  # of a page, each with its bodies
 MAX_WEBHOOKS_BYTES = 1 << 20  # of a page: an endpoint has 6 kB at most
 MAX_TRIES_BYTES = 16 << 20  # of a page: an event has 256 kB, perhaps escaped
+MAX_SENT_CHARS = 1 << 20  # of a request's body, an event
+MAX_HEADERS = 50  # of a request or an answer, as they are kept
+MAX_HEADER_CHARS = 500
 MAX_ANSWER_CHARS = 4096  # of what a receiver answers
 MAX_ERROR_CHARS = 500
+MAX_STATUS = 999  # three digits (RFC 9112 4)
 MAX_OLD_SECRET_SECONDS = 30 * 86_400.0
 EVENT_TYPE = r"^[a-z]+\.([a-z]+|\*)$"
 SECRET = r"^whsec_[A-Za-z0-9+/]{32,86}={0,2}$"  # noqa: S105 -- the form, of 24 to 64 bytes
@@ -295,6 +299,15 @@ class ListWebhookTries(Question):
     limit: int = Field(MAX_LISTED_TRIES, ge=1, le=MAX_LISTED_TRIES)
 
 
+KeptHeaders = Annotated[
+    Mapping[
+        Annotated[str, StringConstraints(max_length=MAX_HEADER_CHARS)],
+        Annotated[str, StringConstraints(max_length=MAX_HEADER_CHARS)],
+    ],
+    Field(max_length=MAX_HEADERS),
+]
+
+
 class WebhookTry(BaseModel):
     """One request to an endpoint, exactly as it was sent and answered."""
 
@@ -304,10 +317,12 @@ class WebhookTry(BaseModel):
     number: int = Field(ge=1, le=MAX_COUNT, description="1 for the first try of the event")
     at: Moment = Field(description="When it began")
     url: str = Field(max_length=MAX_URL_CHARS)
-    headers: Mapping[str, str] = Field(description="As they were sent")
-    body: str = Field(description="As it was sent")
-    status: int | None = Field(None, description="Of the answer; absent if there was none")
-    answer_headers: Mapping[str, str] = Field(default_factory=dict)
+    headers: KeptHeaders = Field(description="As they were sent")
+    body: str = Field(max_length=MAX_SENT_CHARS, description="As it was sent")
+    status: int | None = Field(
+        None, ge=0, le=MAX_STATUS, description="Of the answer; absent if there was none"
+    )
+    answer_headers: KeptHeaders = Field(default_factory=dict)
     answer: str = Field(
         "", max_length=MAX_ANSWER_CHARS, description="The beginning of the answer's body"
     )

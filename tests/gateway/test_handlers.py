@@ -25,7 +25,7 @@ async def ask(
 async def test_right(vhost: str, api: ApiClient) -> None:
     """A right key is answered with all that the client may do."""
     assert await ask(vhost, "shop", api.key) == AuthenticatedClient(
-        id="shop", scopes=("codes", "events", "read", "send", "suppress")
+        id="shop", scopes=("codes", "events", "read", "send", "suppress", "webhooks")
     )
 
 

@@ -63,7 +63,7 @@ def test_the_url_that_is_printed_logs_in(
     assert urlsplit(url).username == NAME
     assert captured.err == f"its own shard for mail is {shard_of(NAME)}\n"
     assert asyncio.run(depth(url, QUEUE)) == 0
-    assert bindings(rabbit, vhost) == {"email.#"}
+    assert bindings(rabbit, vhost) == {"email.#", "report.#"}
     assert account(rabbit)["limits"] == LIMITS
 
 
@@ -117,7 +117,7 @@ def test_the_bindings_become_those_that_are_asked_for(run: Run, rabbit: Node, vh
     assert bindings(rabbit, vhost) == {"email.bounced", "email.failed"}
 
     assert run(NAME) == 0
-    assert bindings(rabbit, vhost) == {"email.#"}
+    assert bindings(rabbit, vhost) == {"email.#", "report.#"}
 
 
 async def test_the_topology_may_be_declared_before_or_after(rabbit: Node, vhost: str) -> None:
@@ -263,7 +263,7 @@ def test_a_program_s_queue_never_refuses() -> None:
     queue = rights.program_queue("shop")
 
     assert queue.name == "shop.events"
-    assert queue.bindings == (Binding(EVENTS, "email.#"),)
+    assert queue.bindings == (Binding(EVENTS, "email.#"), Binding(EVENTS, "report.#"))
     assert queue.arguments == {
         "x-queue-type": "quorum",
         "x-overflow": "drop-head",

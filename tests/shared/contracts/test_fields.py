@@ -134,6 +134,7 @@ def places(contract: type[Contract], schema: Schema, value: object, path: Path) 
 def fits(schema: Schema, value: object) -> bool:
     """Return whether a schema is the one of a value among several."""
     kinds: Mapping[str, Any] = {
+        "boolean": bool,
         "string": str,
         "array": list,
         "object": dict,
