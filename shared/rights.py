@@ -94,7 +94,7 @@ USERS: tuple[User, ...] = (
         Owner.INBOUND,
         commands=rf"^({_MAIL_KEYS}|email\.send\.otp|email\.(schedule\.(transactional|bulk))"
         r"|client\.authenticate|email\.find)$",
-        events=r"^report\.",
+        events=r"^(report\.|mail\.received$)",
         consumes=False,
     ),
     _user(Owner.WEBHOOKS, events=r"^webhook\.disabled$"),

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import orjson
 
 from shared import contracts
-from shared.contracts import Category, Event, SuppressionAdded, SuppressionRemoved
+from shared.contracts import Category, Event, MailReceived, SuppressionAdded, SuppressionRemoved
 from shared.contracts.fields import Tag
 from shared.runtime.sealing import fold
 
@@ -110,4 +110,6 @@ def _owner(event: Event) -> str | None:
 def _address(event: Event) -> str | None:
     if isinstance(event, SuppressionAdded | SuppressionRemoved):
         return event.suppression.email
+    if isinstance(event, MailReceived):
+        return event.recipient or event.sender
     return getattr(event, "recipient", None) or getattr(event, "email", None)

@@ -104,7 +104,9 @@ from shared.contracts.outcomes import (
     Stage,
 )
 from shared.contracts.reports import (
+    MailReceived,
     MailReference,
+    ReceivedHeader,
     Report,
     ReportBounced,
     ReportComplained,
@@ -181,7 +183,7 @@ CONTRACTS: tuple[type[Contract], ...] = tuple(
     if each is not AcceptedEmail
 )
 # The events that endpoints of clients may want, by the first word of their keys.
-WEBHOOK_NOUNS = ("email", "code", "domain", "suppression", "report", "content", "webhook")
+WEBHOOK_NOUNS = ("email", "code", "domain", "suppression", "report", "mail", "content", "webhook")
 WEBHOOK_CONTRACTS: tuple[type[Event], ...] = tuple(
     each
     for each in CONTRACTS

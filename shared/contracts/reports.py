@@ -5,6 +5,7 @@ follows the outcome of the sender, whose relay had accepted the mail.
 """
 
 from enum import StrEnum
+from hashlib import sha256
 from operator import not_
 from typing import Annotated, Any, Self
 from uuid import UUID, uuid5
@@ -17,6 +18,11 @@ from shared.contracts.message import Event
 from shared.contracts.outcomes import MAX_OUTCOME_BYTES, MAX_RULE_CHARS, Reply, ReplyClass
 
 MAX_REPORTER_CHARS = 255  # of a domain name
+MAX_RECEIVED_BYTES = 256 * 1024  # of a mail that was received, as far as it is told
+MAX_RECEIVED_HEADERS = 100
+MAX_HEADER_NAME_CHARS = 100
+MAX_HEADERS_CHARS = 16_384  # names and values of all
+MAX_TEXT_CHARS = 32_768
 MAX_FEEDBACK_CHARS = 50
 FEEDBACK_TYPE = "^[a-z0-9][a-z0-9-]*$"
 _EVENTS = UUID("b8c1f0a2-3d5e-4f6b-8a77-51e2c94d6f30")  # the name space of our event ids
@@ -124,3 +130,50 @@ class ReportComplained(Report):
     feedback_type: Annotated[
         str, StringConstraints(max_length=MAX_FEEDBACK_CHARS, pattern=FEEDBACK_TYPE)
     ] = Field("abuse", description="Of RFC 5965 7.3, such as abuse or fraud")
+
+
+class ReceivedHeader(BaseModel):
+    """A header field of a mail, decoded (RFC 2047)."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str = Field(max_length=MAX_HEADER_NAME_CHARS)
+    value: str = Field(max_length=MAX_HEADERS_CHARS)
+
+
+class MailReceived(Event):
+    """Signals that a mail came to a return path, or to another address for reports, and is none.
+
+    The fields from `client` to `metadata` are those of the mail that it answers: its return path
+    proves it. They are absent for a mail to another address.
+    """
+
+    keys = ("mail.received",)
+    must_arrive = True  # its sender was answered that it is kept
+    max_bytes = MAX_RECEIVED_BYTES
+
+    sender: ShortText = Field(description="Of the envelope; empty for the null sender")
+    to: ShortText = Field(description="The address that it came to")
+    headers: tuple[ReceivedHeader, ...] = Field(
+        max_length=MAX_RECEIVED_HEADERS, description="In their order, the first ones"
+    )
+    text: str = Field(
+        max_length=MAX_TEXT_CHARS,
+        description="Of its first plain part, the beginning; empty if it has none",
+    )
+    is_cut: bool = Field(description="Whether headers or text are not all that came")
+    client: Id | None = None
+    email_id: Id | None = None
+    category: Category | None = None
+    message_id: ShortText | None = None
+    recipient: ShortText | None = None
+    tags: Tags = Field((), exclude_if=not_)
+    metadata: Metadata = Field(default_factory=dict, exclude_if=not_)
+
+    @classmethod
+    def about(cls, mail: MailReference | None, content: bytes, **more: Any) -> Self:  # noqa: ANN401 -- the other fields, which pydantic checks
+        """Return the event of a mail. The same content to the same address is one event."""
+        names = () if mail is None else MailReference.model_fields
+        known = {name: getattr(mail, name) for name in names}
+        id_ = uuid5(_EVENTS, f"{more['to']}\n{sha256(content).hexdigest()}")
+        return cls(id=str(id_), **known, **more)

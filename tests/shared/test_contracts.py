@@ -353,6 +353,7 @@ def test_feedback_of_other_services_must_be_kept() -> None:
 
     assert kept == [
         "FeedbackReported",
+        "MailReceived",
         *("ReportBounced", "ReportComplained", "ReportDelayed", "ReportDelivered"),
         *("EmailRescheduled", "SuppressionAdded", "SuppressionRemoved"),
     ]

@@ -32,6 +32,10 @@ class ReportSettings(Settings):
         max_length=MAX_ADDRESSES,
         description="Other addresses that take reports, such as those of feedback loops",
     )
+    inbound_report_others: bool = Field(
+        default=False,
+        description="Whether a mail that is no report becomes the event mail.received",
+    )
     inbound_report_host: str = Field("0.0.0.0", description="Where it listens")  # noqa: S104 -- as a mail server does
     inbound_report_port: Port = Field(25, description="Its port; 0 for any")
     inbound_report_max_bytes: int = Field(

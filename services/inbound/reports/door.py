@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from typing import Final
 
 from services.inbound.envelope import Refused, too_big
 from services.inbound.lines import MAIL_END, unstuffed
 from services.inbound.reports import metrics
 from services.inbound.reports.reading import MAX_READ_OCTETS
-from services.inbound.reports.receiving import ReportReceiver
+from services.inbound.reports.receiving import ArrivedMail, ReportReceiver
 from services.inbound.smtp import LimitedSmtp, OpenConnections, SmtpTerms
-from shared.return_path import ReturnedMail, ReturnPaths
 from shared.runtime.http_connections import Connections
 
 MAX_MAILS: Final = 100  # of a connection
@@ -67,23 +65,15 @@ class ReportDoor:
     """The parts that all connections of the door share; `addresses` take reports too."""
 
     receiver: ReportReceiver
-    paths: ReturnPaths
     addresses: Sequence[str]
     opened: OpenConnections = field(default_factory=OpenConnections)
 
-    def returned(self, address: str) -> ReturnedMail | None:
-        """Return the mail of a return path that a sender has signed, None for another address."""
-        today: date = self.receiver.now().date()
-        return self.paths.read(address, today)
-
     def takes(self, address: str) -> bool:
         """Return whether an address is a return path, or another one that takes reports."""
-        others = {
-            _POSTMASTER,
-            f"{_POSTMASTER}@{self.paths.domain}",
-            *map(str.lower, self.addresses),
-        }
-        return address.lower() in others or self.returned(address) is not None
+        domain = self.receiver.paths.domain
+        ours = (_POSTMASTER, f"{_POSTMASTER}@{domain}", *self.addresses)
+        is_ours = address.lower() in {each.lower() for each in ours}
+        return is_ours or self.receiver.returned(address) is not None
 
 
 class ReportConnection(LimitedSmtp):
@@ -114,6 +104,5 @@ class ReportConnection(LimitedSmtp):
         await self.read_mail(pieces.add)
         if pieces.refusal is not None:
             return pieces.refusal
-        found = map(self._door.returned, self.recipients)
-        to = [each for each in found if each is not None]
-        return await self._door.receiver.receive(to, pieces.content)
+        mail = ArrivedMail(self.sender or "", [*self.recipients], pieces.content)
+        return await self._door.receiver.receive(mail)

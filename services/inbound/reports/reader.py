@@ -82,12 +82,14 @@ class _ReaderProcess(LimitedProcess):
 
 
 def _decoded(line: bytes) -> Reading:
-    kind, blocks, reporter, feedback_type, paths = orjson.loads(line)
+    kind, blocks, reporter, feedback_type, paths, headers, text, is_cut = orjson.loads(line)
     found = tuple(
         RecipientBlock(Action(action), tuple(addresses), *texts)
         for action, addresses, *texts in blocks
     )
-    return Reading(MailKind(kind), found, reporter, feedback_type, tuple(paths))
+    texts = (reporter, feedback_type, tuple(paths))
+    fields = [(name, value) for name, value in headers]
+    return Reading(MailKind(kind), found, *texts, fields, text, is_cut)
 
 
 def answer(content: bytes) -> bytes:

@@ -8,6 +8,7 @@ import binascii
 import email
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from email import policy
 from email.header import decode_header, make_header
 from email.message import Message
@@ -16,6 +17,13 @@ from itertools import islice
 from typing import NamedTuple
 
 from flufl.bounce import all_failures
+
+from shared.contracts.reports import (
+    MAX_HEADER_NAME_CHARS,
+    MAX_HEADERS_CHARS,
+    MAX_RECEIVED_HEADERS,
+    MAX_TEXT_CHARS,
+)
 
 MAX_READ_OCTETS = 262_144  # a report is in the first parts; the returned mail follows
 MAX_HEADER_LINES = 2_000  # before the first empty line
@@ -51,6 +59,7 @@ _QUOTED_REPLY = re.compile(
     r"(?<![\d.])([45]\d\d[ -](?:[45]\.\d{1,3}\.\d{1,3}[ \t]*)?[^\r\n]{3,500})"
 )
 _DAEMON = re.compile(r"(mailer-?daemon|postmaster|mail[ -]delivery)", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _AUTOMATIC_HEADERS = ("x-autoreply", "x-autorespond", "x-autoresponder", "x-auto-response-suppress")
 
 
@@ -92,6 +101,9 @@ class Reading(NamedTuple):
     reporter: str = ""
     feedback_type: str = ""
     paths: Sequence[str] = ()
+    headers: Sequence[tuple[str, str]] = ()  # of a mail that is no report
+    text: str = ""
+    is_cut: bool = False  # whether there are more headers or text
 
 
 def read(content: bytes) -> Reading:
@@ -284,10 +296,48 @@ def _without_standard(mail: Message, content: bytes, parts: Sequence[Message]) -
         for each in sorted(names)[:MAX_BLOCKS]
     ]
     if not blocks:
-        return Reading(MailKind.OTHER)
+        return _other(mail, parts, is_cut=len(content) >= MAX_READ_OCTETS)
     found = _ADDRESS.search(str(mail.get("From", "")))
     reporter = found[0].rpartition("@")[2] if found else ""
     return Reading(MailKind.DSN, blocks, reporter, paths=_paths(parts))
+
+
+def _other(mail: Message, parts: Sequence[Message], *, is_cut: bool) -> Reading:
+    """Return what a person wrote, as far as it is told: the first headers, and the text's start."""
+    headers, left = list[tuple[str, str]](), MAX_HEADERS_CHARS
+    for name, value in mail.items()[:MAX_RECEIVED_HEADERS]:
+        field = (_printable(name)[:MAX_HEADER_NAME_CHARS], _header_text(str(value)))
+        left -= sum(map(len, field))
+        if left < 0:
+            break
+        headers.append(field)
+    plain = next((part for part in parts if part.get_content_type() == "text/plain"), None)
+    text = "" if plain is None else _written(plain)
+    is_cut = is_cut or len(headers) < len(mail.keys()) or len(text) > MAX_TEXT_CHARS
+    paths = _paths(parts)
+    return Reading(MailKind.OTHER, (), "", "", paths, headers, text[:MAX_TEXT_CHARS], is_cut)
+
+
+def _header_text(value: str) -> str:
+    with suppress(ValueError, LookupError, binascii.Error, email.errors.HeaderParseError):
+        value = str(make_header(decode_header(value)))
+    return " ".join(_printable(value).split())
+
+
+def _written(part: Message) -> str:
+    """Return the text of a part in its charset."""
+    charset = part.get_content_charset("utf-8")
+    try:
+        octets = part.get_payload(decode=True)
+        text = octets.decode(charset) if isinstance(octets, bytes) else ""
+    except (ValueError, LookupError, binascii.Error):
+        text = _text(part)
+    return _printable(text.replace("\r\n", "\n"))
+
+
+def _printable(text: str) -> str:
+    """Return a text without control characters, but for tabs and line ends."""
+    return _CONTROL.sub("", text.encode(errors="replace").decode())
 
 
 def _is_automatic(mail: Message) -> bool:

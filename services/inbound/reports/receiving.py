@@ -1,7 +1,7 @@
 """A mail that came to a return path: read, found in the ledger, and published as a report."""
 
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -12,7 +12,7 @@ from services.inbound.reports import metrics
 from services.inbound.reports.events import event_of
 from services.inbound.reports.kept import KeptMails
 from services.inbound.reports.reading import MailKind, Reading
-from shared.contracts import Contract, EmailFound, FindEmail, MailReference
+from shared.contracts import Contract, EmailFound, FindEmail, MailReceived, MailReference
 from shared.errors import NoAnswer, Unavailable
 from shared.return_path import ReturnedMail, ReturnPaths
 
@@ -36,6 +36,15 @@ class Asker(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class ArrivedMail:
+    """A mail as it came: its envelope, and its first octets."""
+
+    sender: str
+    recipients: Sequence[str]
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ReportReceiver:
     """Receives mails for the return paths of a domain.
 
@@ -48,22 +57,30 @@ class ReportReceiver:
     paths: ReturnPaths
     answer_seconds: float
     now: Callable[[], datetime]
+    tells_others: bool = False  # whether a mail that is no report becomes an event
 
-    async def receive(self, to: Sequence[ReturnedMail], content: bytes) -> str:
+    def returned(self, address: str) -> ReturnedMail | None:
+        """Return the mail of a return path that a sender has signed, None for another address."""
+        return self.paths.read(address, self.now().date())
+
+    async def receive(self, mail: ArrivedMail) -> str:
         """Return the reply to a mail for some return paths, or for another address of ours.
 
         A mail to another address, such as that of a feedback loop, is about the return paths that
-        it names. It is accepted when each of its reports is confirmed, and refused for a while when
+        it names. It is accepted when each of its events is confirmed, and refused for a while when
         the ledger or the broker is away.
         """
-        reading = await self.read(content)
+        reading = await self.read(mail.content)
         metrics.RECEIVED.labels(reading.kind).inc()
         if reading.kind is MailKind.AUTOMATIC:
             return ACCEPTED
-        about = {*(to or self._named(reading))} if reading.kind in _FINAL else set()
         try:
+            if reading.kind is MailKind.OTHER and self.tells_others:
+                await self._tell(mail, reading)
+                return ACCEPTED
+            about = self._about(mail, reading) if reading.kind in _FINAL else ()
             if not about:
-                await self.kept.keep(content)
+                await self.kept.keep(mail.content)
                 return KEPT
             for each in about:
                 await self._report(each, reading)
@@ -75,10 +92,30 @@ class ReportReceiver:
             return NO_STORAGE
         return ACCEPTED
 
-    def _named(self, reading: Reading) -> Sequence[ReturnedMail]:
-        """Return the mails whose return paths a report names, if our MAC proves them."""
-        found = (self.paths.read(each, self.now().date()) for each in reading.paths)
-        return [each for each in found if each is not None]
+    def _about(self, mail: ArrivedMail, reading: Reading) -> Collection[ReturnedMail]:
+        """Return the mails of its return paths, or those that a report names by theirs."""
+        for addresses in (mail.recipients, reading.paths):
+            found = {*map(self.returned, addresses)} - {None}
+            if found:
+                return [each for each in found if each is not None]
+        return ()
+
+    async def _tell(self, mail: ArrivedMail, reading: Reading) -> None:
+        """Publish a mail that is no report, once for each address that it came to."""
+        for to in mail.recipients:
+            returned = self.returned(to)
+            event = MailReceived.about(
+                None if returned is None else await self._find(returned),
+                mail.content,
+                at=self.now(),
+                sender=mail.sender,
+                to=to,
+                headers=[{"name": name, "value": value} for name, value in reading.headers],
+                text=reading.text,
+                is_cut=reading.is_cut,
+            )
+            await self.broker.publish(event)
+            logger.info("mail received", email_id=event.email_id)
 
     async def _report(self, returned: ReturnedMail, reading: Reading) -> None:
         mail = await self._find(returned)

@@ -46,8 +46,9 @@ async def serving(settings: InboundSettings, broker: Broker) -> AsyncIterator[in
     async with reading(settings.inbound_report_readers) as reader, _tls(settings) as context:
         now = partial(datetime.now, UTC)
         answer_seconds = settings.inbound_answer_seconds
-        receiver = ReportReceiver(broker, reader.read, kept, paths, answer_seconds, now)
-        door = ReportDoor(receiver, paths, settings.inbound_report_addresses)
+        others = settings.inbound_report_others
+        receiver = ReportReceiver(broker, reader.read, kept, paths, answer_seconds, now, others)
+        door = ReportDoor(receiver, settings.inbound_report_addresses)
         make = partial(ReportConnection, _terms(settings, context), _connections(settings), door)
         host, number = settings.inbound_report_host, settings.inbound_report_port
         async with (

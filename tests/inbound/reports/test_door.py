@@ -17,7 +17,7 @@ from services.inbound.reports.door import UNKNOWN
 from services.inbound.reports.reading import MAX_READ_OCTETS, MailKind, read
 from services.inbound.reports.receiving import ACCEPTED, AWAY
 from services.inbound.smtp import MAX_UNTRUSTED_REPLIES
-from shared.contracts import ReportBounced
+from shared.contracts import MailReceived, ReportBounced
 from shared.errors import NoAnswer, Unavailable
 from shared.return_path import VALID_DAYS
 from shared.runtime.http_connections import Limits
@@ -325,3 +325,32 @@ async def test_a_mail_that_is_no_report_is_kept(world: World, tmp_path: Path) ->
     assert file.stat().st_mode & 0o077 == 0
     assert read(vacation).kind is MailKind.AUTOMATIC
     assert world.published == []
+
+
+async def test_a_mail_that_is_no_report_is_told(tmp_path: Path) -> None:
+    """With the setting it becomes an event with its mail, by its return path, once for a copy."""
+    note = (
+        b"From: =?utf-8?q?J=C3=BCrgen?= <juergen@example.org>\r\nSubject: Re: Hello\r\n"
+        b"Content-Type: text/plain; charset=iso-8859-1\r\n\r\nGr\xfc\xdfe\r\n\x07!\r\n"
+    )
+    async with serving(tmp_path, tells_others=True) as world, connected(world) as talk:
+        begun = [b"MAIL FROM:<juergen@example.org>", *envelope(a_path(), "fbl@our.example")[1:]]
+        assert [code(await talk.send(note, begun)) for _ in range(2)] == ["250 2.0.0"] * 2
+        vacation = b"Auto-Submitted: auto-replied\r\n\r\nAway\r\n"
+        assert code(await talk.send(vacation, begun)) == "250 2.0.0"
+        assert code(await talk.send(dsn(), envelope())) == "250 2.0.0"
+        world.failure = Unavailable("no queue takes it")
+        assert code(await talk.send(note, begun)) == "451 4.3.0"
+
+    one, other, *copies, report = world.published
+    assert isinstance(one, MailReceived)
+    assert isinstance(other, MailReceived)
+    assert isinstance(report, ReportBounced)
+    assert copies == [one, other]
+    assert (one.sender, one.text) == ("juergen@example.org", "Gr\u00fc\u00dfe\n!\n")
+    assert one.headers[0].value == "J\u00fcrgen <juergen@example.org>"
+    assert (one.to, one.email_id, one.client) == (a_path(), MAIL.email_id, MAIL.client)
+    assert (one.recipient, one.message_id) == (MAIL.recipient, MAIL.message_id)
+    assert (other.to, other.email_id, other.client) == ("fbl@our.example", None, None)
+    assert one.id != other.id
+    assert not (tmp_path / "kept").exists()

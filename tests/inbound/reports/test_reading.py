@@ -11,13 +11,16 @@ from services.inbound.reports.events import COMPLAINTS, event_of
 from services.inbound.reports.reading import Action, MailKind, RecipientBlock, read
 from shared.contracts import (
     Category,
+    MailReceived,
     Report,
     ReportBounced,
     ReportComplained,
     ReportDelayed,
     ReportDelivered,
     ReportSource,
+    encode,
 )
+from shared.contracts.reports import MAX_TEXT_CHARS
 from tests.inbound.reports.corpus import EXAMPLES, Example
 from tests.inbound.reports.mails import (
     ANN,
@@ -196,3 +199,40 @@ def test_changed_reports_raise_no_error(place: int, seed: int, inserted: bytes) 
     found = read(bytes(content))
     event = event_of(found, MAIL, NOW)
     assert event is None or event.email_id == MAIL.email_id
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["X-A", "Subject", "Y" * 300]), st.text(max_size=3000))),
+    st.text(max_size=2000),
+    st.integers(1, 60),
+)
+@settings(max_examples=60, deadline=None)
+def test_another_mail_is_told_within_bounds(
+    headers: list[tuple[str, str]], text: str, times: int
+) -> None:
+    """The event of a mail that is no report fits its contract, whatever the mail is."""
+    lines = [f"{name}: {' '.join(value.split())}" for name, value in headers]
+    found = read("\n".join([*lines, "", text * times]).encode(errors="replace"))
+    if found.kind is not MailKind.OTHER:
+        return
+
+    event = MailReceived.about(
+        MAIL,
+        b"",
+        at=NOW,
+        sender="",
+        to=a_path(),
+        headers=[{"name": name, "value": value} for name, value in found.headers],
+        text=found.text,
+        is_cut=found.is_cut,
+    )
+    assert len(encode(event)) <= MailReceived.max_bytes
+
+
+def test_what_is_cut() -> None:
+    """A mail's first headers and the beginning of its text are told, and that there is more."""
+    body = "\U0001f600" * 60_000
+    found = read(b"X: y\r\n" * 200 + b"\r\n" + body.encode())
+
+    assert (found.kind, found.is_cut) == (MailKind.OTHER, True)
+    assert (len(found.headers), found.text) == (100, body[:MAX_TEXT_CHARS])

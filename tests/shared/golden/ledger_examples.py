@@ -26,8 +26,10 @@ from shared.contracts import (
     HistoryEntry,
     ListEmails,
     ListSuppressions,
+    MailReceived,
     MailReference,
     NewSuppression,
+    ReceivedHeader,
     RecipientStatus,
     RemoveSuppressions,
     Reply,
@@ -225,4 +227,12 @@ LEDGER_EXAMPLES: tuple[Contract, ...] = (
     ReportDelayed(**REPORT, reply=REFUSAL),
     ReportDelivered(**REPORT, reply=REFUSAL),
     ReportComplained(**REPORT, feedback_type="abuse"),
+    MailReceived(
+        **{name: value for name, value in REPORT.items() if name not in {"source", "reporter"}},
+        sender="ann@example.org",
+        to="b-token@bounce.shop.example",
+        headers=(ReceivedHeader(name="Subject", value="Re: Your order"),),
+        text="Thank you.",
+        is_cut=False,
+    ),
 )
