@@ -107,6 +107,7 @@ NO_MODULE = {
     "tests/otp/mail/test_template.py": "the placeholders of a translation, without its file",
     "tests/sender/test_stop_handlers.py": "the handlers of what stops mails, on real databases",
     "tests/gateway/api/test_repeats.py": "requests and keys together: messages that are sent again",
+    "tests/shared/replies/test_rules.py": "the rules, which are data, and their phrases",
     "tests/test_databases.py": "it is about the fixtures of tests/databases.py",
     "tests/test_publish.py": "it runs the programs of docs/publish.md",
     "tests/gateway/api/test_message_schema.py": "from a body to a command, without HTTP",

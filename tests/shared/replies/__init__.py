@@ -14,9 +14,12 @@ HOLDOUT = "holdout"
 FIELD = "field"
 SURVEY = "survey"
 PARTS = (DEVELOPMENT, HOLDOUT, FIELD, SURVEY)
-# The halves of fresh.toml: the rules were improved on one, and scored on the other at the end.
-IMPROVED_ON, HELD_BACK = "fresh, improved on", "fresh, held back"
-HALVES = (IMPROVED_ON, HELD_BACK)
+# The halves of fresh.toml and third.toml: the rules were improved on one, and scored on the other
+# at the end.
+IMPROVED_ON, HELD_BACK = "improved on", "held back"
+HALVES = tuple(
+    f"{name}, {which}" for name in ("fresh", "third") for which in (IMPROVED_ON, HELD_BACK)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +33,17 @@ class Example:
 
 def read(part: str) -> Iterator[Example]:
     """Yield one part of the corpus; a reply at an unknown stage is under `unknown`."""
-    if part not in HALVES:
-        yield from _examples(_load(part))
+    name, _, which = part.partition(", ")
+    if not which:
+        yield from _examples(_load(name))
         return
-    for group in _load("fresh").values():
-        yield from (each for each in _examples(group) if half(each.text) == part)
+    for group in _load(name).values():
+        yield from (each for each in _examples(group) if half(each.text) == which)
 
 
 def half(text: str) -> str:
-    """Return the half of fresh.toml that a reply is in: its hash decides."""
-    return HALVES[blake2b(text.encode()).digest()[0] % 2]
+    """Return the half of its set that a reply is in: its hash decides."""
+    return (IMPROVED_ON, HELD_BACK)[blake2b(text.encode()).digest()[0] % 2]
 
 
 def _load(name: str) -> Mapping[str, Any]:
