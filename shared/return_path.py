@@ -49,7 +49,12 @@ def _owner_key(client: str) -> bytes:
 
 def address_hash(email: str) -> int:
     """Return the number by which an address is looked up, whatever the case of its letters."""
-    digest = blake2b(email.lower().encode(), digest_size=_ADDRESS_BYTES).digest()
+    return text_hash(email.lower())
+
+
+def text_hash(text: str) -> int:
+    """Return the number by which a text is looked up."""
+    digest = blake2b(text.encode(), digest_size=_ADDRESS_BYTES).digest()
     return int.from_bytes(digest, signed=True)
 
 

@@ -19,7 +19,7 @@ from services.ledger.mails import (
     slices,
     waiting,
 )
-from shared.return_path import address_hash
+from shared.return_path import address_hash, text_hash
 
 COUNTS = (
     *("waiting", "delivered", "bounced_permanent", "bounced_transient", "bounced_undetermined"),
@@ -54,9 +54,10 @@ class MailChanges:
         self._totals: dict[Total, list[int]] = {}
         self._accepted: list[Row] = []
         self._tags: list[Row] = []
+        self._message_ids: list[Row] = []
 
-    def accept(self, mail: KnownMail, facts: Acceptance) -> None:
-        """Keep the facts of a new mail."""
+    def accept(self, mail: KnownMail, facts: Acceptance, recipients: Sequence[str]) -> None:
+        """Keep the facts of a new mail, by its Message-ID for `recipients` alone."""
         self._accepted.append(
             (
                 *(mail.number, facts.email_id, facts.client, facts.category, facts.sender),
@@ -65,6 +66,11 @@ class MailChanges:
             )
         )
         self._tags += ((mail.client, label, mail.number) for label in labels(mail.tags))
+        if facts.message_id is not None:
+            of = text_hash(facts.message_id)
+            self._message_ids += (
+                (mail.number, each, of) for each in {*map(address_hash, recipients)}
+            )
 
     def expect(self, mail: KnownMail, recipients: Iterable[str]) -> None:
         """Add the recipients of a command that have no outcome, unless they are known."""
@@ -97,6 +103,11 @@ class MailChanges:
     def tags(self) -> Sequence[Row]:
         """The rows of the tags of new mails."""
         return sorted(self._tags)
+
+    @property
+    def message_ids(self) -> Sequence[Row]:
+        """The rows of the Message-IDs that clients have chosen for new mails."""
+        return sorted(self._message_ids)
 
     @property
     def recipients(self) -> Sequence[Row]:

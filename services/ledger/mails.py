@@ -91,6 +91,7 @@ class Acceptance(NamedTuple):
     metadata: Mapping[str, str]
     size_bytes: int
     scheduled_at: int | None
+    message_id: str | None = None  # that its client has chosen
 
 
 class Rescheduling(NamedTuple):
@@ -144,6 +145,7 @@ def acceptance(command: AcceptedEmail) -> Acceptance:
         dict(command.metadata),
         command.size_bytes,
         _milliseconds(command.scheduled_at),
+        command.message_id if id_of_message(command.message_id or "") != command.id else None,
     )
 
 

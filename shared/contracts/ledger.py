@@ -176,8 +176,8 @@ class EmailDescribed(Answer):
 class FindEmail(Question):
     """Asks which mail a report is about: by its return path, its id, or its Message-ID.
 
-    Of a mail with several recipients the report names one. A Message-ID names a mail only if the
-    sender has made it.
+    Of a mail with several recipients the report names one. A Message-ID that its client has chosen,
+    at the submission door, names a mail only together with the recipient.
     """
 
     keys = ("email.find",)

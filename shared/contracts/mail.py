@@ -211,6 +211,7 @@ class AcceptedEmail(Command):
     expires_at: OptionalMoment = None
     scheduled_at: OptionalMoment = None
     accepted_at: OptionalMoment = None
+    message_id: ShortText | None = None
     size_bytes: int = Field(0, exclude=True, description="Of the whole command")
 
     @model_validator(mode="after")

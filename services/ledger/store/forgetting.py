@@ -22,6 +22,7 @@ from services.ledger.store.sql import (
     early_outcomes,
     forgotten,
     history,
+    message_ids,
     messages,
     recipients,
 )
@@ -122,6 +123,10 @@ def _forget_some(connection: sa.Connection, email: str, at: int) -> int:
         place = sa.tuple_(table.c.message, table.c.recipient)
         places = [(row.message, row.recipient) for row in found]
         connection.execute(sa.delete(table).where(place.in_(places)))
+    of_address = message_ids.c.address_hash == address_hash(email)
+    connection.execute(
+        sa.delete(message_ids).where(message_ids.c.message.in_([*mails]), of_address)
+    )
     sql.write(connection, sql.ADD_TOTALS, _sums(found))
     left = sa.select(recipients.c.message).where(recipients.c.message.in_([*mails]))
     others = {*connection.execute(left).scalars()}

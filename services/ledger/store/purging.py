@@ -20,6 +20,7 @@ from services.ledger.store.sql import (
     history,
     lock_keys,
     mail_keys,
+    message_ids,
     messages,
     recipients,
     totals,
@@ -95,7 +96,9 @@ def _forget_mails(connection: sa.Connection, found: Sequence[Any]) -> None:
     keys = sorted(mail_key(row.email_id, row.client) for row in found)
     connection.execute(sa.delete(mail_keys).where(mail_keys.c.key.in_(keys)))
     forget_tags(connection, ((row.number, row.client, row.tags) for row in found))
-    for column in (recipients.c.message, history.c.message, messages.c.number):
+    for column in (
+        *(recipients.c.message, history.c.message, message_ids.c.message, messages.c.number),
+    ):
         connection.execute(sa.delete(column.table).where(column.between(first, last)))
 
 

@@ -22,11 +22,18 @@ from services.ledger.mails import (
     id_of_message,
     milliseconds,
 )
-from services.ledger.store.sql import history, mail_keys, message_tags, messages, recipients
+from services.ledger.store.sql import (
+    history,
+    mail_keys,
+    message_ids,
+    message_tags,
+    messages,
+    recipients,
+)
 from shared.contracts import EmailStatus, FindEmail, ListEmails, MailReference
 from shared.contracts.fields import MAX_RECIPIENTS
 from shared.contracts.ledger import MAX_HISTORY, MAX_NAMED_CLIENTS
-from shared.return_path import address_hash, first_key, mail_key
+from shared.return_path import address_hash, first_key, mail_key, text_hash
 from shared.storage.database import Database, as_handler_errors
 
 MAX_SCANNED = 2000  # mails of a page that are looked up for conditions beside its index
@@ -62,6 +69,13 @@ _BY_KEY = (
     .where(mail_keys.c.message.is_not(None))
     .order_by(mail_keys.c.key)
     .limit(MAX_NAMED_CLIENTS)
+)
+_BY_MESSAGE_ID = (
+    sa.select(message_ids.c.message)
+    .where(message_ids.c.id_hash == sa.bindparam("id_hash"))
+    .where(message_ids.c.address_hash == sa.bindparam("address_hash"))
+    .order_by(message_ids.c.message.desc())
+    .limit(2)  # with two the report is about neither for certain
 )
 
 
@@ -184,6 +198,9 @@ def _find_reported(connection: sa.Connection, question: FindEmail) -> MailRefere
     address = question.address_hash
     if question.recipient is not None:
         address = address_hash(question.recipient)
+    if question.message_id is not None and address is not None:
+        of = {"id_hash": text_hash(question.message_id), "address_hash": address}
+        numbers = [*numbers, *connection.execute(_BY_MESSAGE_ID, of).scalars()]
     mails = _stored(connection, numbers)
     if address is None and len(mails) > 1:
         return None

@@ -100,11 +100,12 @@ class RecordingTransaction:
         gone: list[Row] = []
         for key, mail in mails.items():
             accepted = self._accepted.get(key, [])
-            if key in new and not self._known(mail, accepted[0]):
+            known = self._known(mail, accepted[0]) if key in new else ()
+            if key in new and not known:
                 gone.append((key,))  # to forgotten people alone
                 continue
             if key in new:
-                changes.accept(mail, accepted[0])
+                changes.accept(mail, accepted[0], known)
             for outcome in self._outcomes.get(key, []):
                 if not self._is_forgotten(mail, outcome.recipient):
                     changes.apply(mail, outcome)
@@ -218,6 +219,7 @@ class RecordingTransaction:
         for text, rows in (
             (sql.KEEP_MESSAGES, changes.messages),
             (sql.KEEP_TAGS, changes.tags),
+            (sql.KEEP_MESSAGE_IDS, changes.message_ids),
             (sql.KEEP_RECIPIENTS, changes.recipients),
             (sql.KEEP_HISTORY, changes.history),
             (sql.ADD_TOTALS, changes.totals),

@@ -68,6 +68,18 @@ message_tags = sa.Table(
     sqlite_with_rowid=False,
 )
 
+# The mails whose Message-ID their client has chosen: those of the submission door. All others are
+# found by their id, which is in the Message-ID.
+message_ids = sa.Table(
+    "message_ids",
+    metadata,
+    sa.Column("message", sa.BigInteger, primary_key=True),
+    sa.Column("address_hash", sa.BigInteger, primary_key=True),
+    sa.Column("id_hash", sa.BigInteger, nullable=False),
+    sa.Index("ix_message_ids_hash", "id_hash", "address_hash", "message"),
+    sqlite_with_rowid=False,
+)
+
 # Each recipient of each mail, with the outcome that counts: see `services.ledger.mails.rank`.
 recipients = sa.Table(
     "recipients",
@@ -257,6 +269,7 @@ KEEP_FORGOTTEN_KEYS = insert_text(
 )
 KEEP_MESSAGES = insert_text(messages, messages.c.keys())
 KEEP_TAGS = insert_text(message_tags, message_tags.c.keys())
+KEEP_MESSAGE_IDS = insert_text(message_ids, message_ids.c.keys())
 KEEP_RECIPIENTS = insert_text(
     recipients, ("message", "recipient", "client", "address_hash", *_STATE), replace=_STATE
 )

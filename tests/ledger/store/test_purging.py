@@ -58,7 +58,11 @@ async def test_what_is_old_is_forgotten_and_nothing_else(
         at = AT + timedelta(days=50 * number)
         clock.seconds = at.timestamp() + 60
         await asyncio.gather(
-            store.record(accepted(f"m-{number}", ADA, BOB, created_at=at, tags=TAGS)),
+            store.record(
+                accepted(
+                    f"m-{number}", ADA, BOB, created_at=at, tags=TAGS, message_id=f"<{number}@a.b>"
+                )
+            ),
             store.record(outcome(EmailDeferred, f"m-{number}", ADA)),
             store.record(outcome(EmailDeferred, f"m-{number}", ADA, 2)),
             store.record(outcome(email_id=f"never-{number}")),
@@ -71,6 +75,7 @@ async def test_what_is_old_is_forgotten_and_nothing_else(
         "mail_keys": 6,
         "messages": 3,
         "message_tags": 6,
+        "message_ids": 6,
         "recipients": 6,
         "history": 3,
         "early_outcomes": 3,
@@ -80,6 +85,7 @@ async def test_what_is_old_is_forgotten_and_nothing_else(
         "mail_keys": 4,
         "messages": 2,
         "message_tags": 4,
+        "message_ids": 4,
         "recipients": 4,
         "history": 1,
         "early_outcomes": 2,

@@ -15,6 +15,7 @@ from services.ledger.store import reader as readers
 from services.ledger.store.forgetting import AddressForgetter
 from services.ledger.store.reader import MailFilter, MailReader
 from services.ledger.store.recording import MailStore
+from services.ledger.store.sql import message_ids
 from shared.contracts import (
     Category,
     EmailBounced,
@@ -313,6 +314,57 @@ async def test_a_report_finds_its_mail(
         tags=(SPRING,),
         metadata={"order": "7"},
     )
+
+
+async def test_a_report_finds_a_mail_by_its_own_message_id(
+    store: MailStore, mails: MailReader, forgetter: AddressForgetter
+) -> None:
+    """A client's own Message-ID finds its mail by each recipient, until one is forgotten."""
+    own, twice = "<1@shop.example>", "<twice@shop.example>"
+    await recorded(
+        store,
+        accepted(ID, ADA, BOB, message_id=own),
+        accepted("m-2", ADA, message_id=twice),
+        accepted("m-3", ADA, message_id=twice),
+        accepted("m-4", ADA),
+        outcome(email_id=ID, message_id=own),
+    )
+
+    async def found(message_id: str, recipient: str | None) -> str | None:
+        asked = FindEmail(id="q", message_id=message_id, recipient=recipient)
+        mail = await mails.find_reported(asked)
+        return None if mail is None else f"{mail.email_id} {mail.recipient}"
+
+    assert await found(own, "Ada@one.example") == f"{ID} {ADA}"
+    assert await found(own, BOB) == f"{ID} {BOB}"
+    assert await found(own, "eve@one.example") is None
+    assert await found(own, None) is None
+    assert await found(own.upper(), ADA) is None
+    assert await found(twice, ADA) is None
+
+    await forgetter.forget(ADA)
+    assert await found(own, ADA) is None
+    assert await found(own, BOB) == f"{ID} {BOB}"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        FindEmail(id="q", message_id="<m-1@shop.example>", recipient=ADA),
+        FindEmail(id="q", message_id="<m-1@shop.example>"),
+    ],
+)
+async def test_a_message_id_of_the_sender_needs_no_place(
+    store: MailStore, mails: MailReader, database: Database, asked: FindEmail
+) -> None:
+    """A mail whose Message-ID has its id is found by that, and has no row of its own for it."""
+    await recorded(store, accepted("m-1", ADA, message_id="<m-1@shop.example>"))
+
+    found = await mails.find_reported(asked)
+    assert found is not None
+    assert found.email_id == "m-1"
+    count = sa.select(sa.func.count()).select_from(message_ids)
+    assert await database.read(lambda connection: connection.execute(count).scalar_one()) == 0
 
 
 @pytest.mark.parametrize(
