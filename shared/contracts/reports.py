@@ -25,14 +25,24 @@ MAX_HEADERS_CHARS = 16_384  # names and values of all
 MAX_TEXT_CHARS = 32_768
 MAX_FEEDBACK_CHARS = 50
 FEEDBACK_TYPE = "^[a-z0-9][a-z0-9-]*$"
+# RFC 5965 7.3, and those of older loops. The others say that a mail is no spam, or that its DKIM
+# signature was wrong (RFC 6591).
+COMPLAINT_TYPES = frozenset(
+    {"abuse", "fraud", "virus", "other", "opt-out", "opt-out-list", "unsubscribe", "miscategorized"}
+)
 _EVENTS = UUID("b8c1f0a2-3d5e-4f6b-8a77-51e2c94d6f30")  # the name space of our event ids
 
 
 class ReportSource(StrEnum):
-    """The form in which a report came."""
+    """The form in which a report came, or the provider whose webhook has made it."""
 
     DSN = "dsn"  # RFC 3464, or an older form
     ARF = "arf"  # RFC 5965
+    SES = "ses"
+    SENDGRID = "sendgrid"
+    POSTMARK = "postmark"
+    MAILGUN = "mailgun"
+    RESEND = "resend"
 
 
 class ReportKind(StrEnum):

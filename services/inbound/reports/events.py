@@ -1,6 +1,5 @@
 """Pure: the event of a report about a mail that the ledger knows."""
 
-import re
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -16,19 +15,9 @@ from shared.contracts import (
     ReportDelayed,
     ReportDelivered,
     ReportSource,
-    Stage,
 )
-from shared.contracts.reports import MAX_REPORTER_CHARS
-from shared.replies import reply as replies
-from shared.replies.classify import classify
-
-# RFC 5965 7.3, and those of older loops. The others say that a mail is no spam, or that its DKIM
-# signature was wrong (RFC 6591).
-COMPLAINTS = frozenset(
-    {"abuse", "fraud", "virus", "other", "opt-out", "opt-out-list", "unsubscribe", "miscategorized"}
-)
-_REPLY = re.compile(r"(?:smtp[;:] *)?([2-5]\d\d)(?:[ -](.*))?", re.IGNORECASE | re.DOTALL)
-_NO_DETAIL = ".0.0"  # a status that says no more than its class (RFC 3463 2)
+from shared.contracts.reports import COMPLAINT_TYPES, MAX_REPORTER_CHARS
+from shared.replies.quoted import QuotedReply
 
 
 def event_of(reading: Reading, mail: MailReference, now: datetime) -> Report | None:
@@ -39,7 +28,7 @@ def event_of(reading: Reading, mail: MailReference, now: datetime) -> Report | N
         "reporter": reading.reporter[:MAX_REPORTER_CHARS] or None,
     }
     if reading.kind is MailKind.ARF:
-        if reading.feedback_type not in COMPLAINTS:
+        if reading.feedback_type not in COMPLAINT_TYPES:
             return None
         return ReportComplained.about(mail, **known, feedback_type=reading.feedback_type)
     block = _about(reading.blocks, mail.recipient)
@@ -66,33 +55,15 @@ def _about(blocks: Sequence[RecipientBlock], recipient: str) -> RecipientBlock |
     return found[0] if len({each.action for each in found}) == 1 else None
 
 
-def _parts(block: RecipientBlock) -> tuple[int, str, str]:
-    """Return the code, enhanced code and text of the reply; 0 for a reply without a code.
-
-    The diagnostic counts first, since a server may write 5.0.0 as the status of a 550 5.1.1.
-    """
-    found = _REPLY.match(block.diagnostic)
-    code, text = (int(found[1]), found[2] or "") if found else (0, block.diagnostic)
-    reply = replies.received(Stage.RCPT, code, text)
-    status = "" if block.status.endswith(_NO_DETAIL) else block.status
-    if code and not status.startswith(str(code)[0]):
-        status = ""
-    return code, reply.enhanced or status, reply.text
-
-
 def _reply(block: RecipientBlock, *, is_code: bool) -> Reply | None:
     """Return the reply that a report quotes, None if it quotes none."""
     if not block.diagnostic:
         return None
-    code, enhanced, text = _parts(block)
-    redacted = replies.redacted(text, of_code=is_code)
-    return Reply(stage=Stage.RCPT, code=code, enhanced=enhanced or None, text=redacted)
+    return QuotedReply.read(block.diagnostic, block.status).redacted(of_code=is_code)
 
 
 def _class_of(block: RecipientBlock, recipient: str) -> tuple[ReplyClass, str | None]:
     """Return the class of a refusal and its rule; without the words of a server it is unknown."""
-    code, enhanced, text = _parts(block)
-    if not block.diagnostic or str(code).startswith("2"):
-        return ReplyClass.UNDETERMINED, None
-    found = classify(Stage.RCPT, code, enhanced or None, text, block.remote, recipient=recipient)
-    return found.reply_class, found.rule
+    quoted = QuotedReply.read(block.diagnostic, block.status)
+    found = quoted.classify(recipient, block.remote) if block.diagnostic else None
+    return found or (ReplyClass.UNDETERMINED, None)

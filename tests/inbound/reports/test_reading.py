@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.inbound.reports.events import COMPLAINTS, event_of
+from services.inbound.reports.events import event_of
 from services.inbound.reports.reading import Action, MailKind, RecipientBlock, read
 from shared.contracts import (
     Category,
@@ -20,7 +20,7 @@ from shared.contracts import (
     ReportSource,
     encode,
 )
-from shared.contracts.reports import MAX_TEXT_CHARS
+from shared.contracts.reports import COMPLAINT_TYPES, MAX_TEXT_CHARS
 from tests.inbound.reports.corpus import EXAMPLES, Example
 from tests.inbound.reports.mails import (
     ANN,
@@ -50,7 +50,7 @@ def test_each_report_is_read_as_it_was_meant(example: Example) -> None:
     assert found.kind == example.kind
     assert found.feedback_type == example.feedback_type
     if example.kind is MailKind.ARF:
-        assert isinstance(event, ReportComplained) is (example.feedback_type in COMPLAINTS)
+        assert isinstance(event, ReportComplained) is (example.feedback_type in COMPLAINT_TYPES)
         assert found.paths[0] == a_path()
         return
     if example.action is None:
