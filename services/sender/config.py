@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, model_v
 from pydantic_settings import NoDecode
 
 from services.sender.claims import LEASE_SECONDS
-from services.sender.mail.compose import MailDefaults
+from services.sender.mail.compose import MailDefaults, MailProvider
 from services.sender.mail.dkim import DkimSigner, read_signers
 from services.sender.schedule import Backoff, RetrySchedule
 from services.sender.smtp.rate_limits import domain_rate, relay_rate
@@ -95,6 +95,9 @@ class SenderSettings(Settings):
     sender_from: Mailbox = Field(description="From, where a command has none")
     sender_message_id_domain: Domain | None = Field(
         None, description="That of SENDER_FROM if absent"
+    )
+    sender_provider: MailProvider | None = Field(
+        None, description="The relay is of this provider, whose webhooks name mails by a header"
     )
     sender_dkim_keys: Signers = Field(
         default_factory=dict,
@@ -261,7 +264,9 @@ class SenderSettings(Settings):
     def mail_defaults(self) -> MailDefaults:
         """The defaults of a command."""
         domain = address.domain_of(address.bare_address(self.sender_from))
-        return MailDefaults(self.sender_from, self.sender_message_id_domain or domain)
+        return MailDefaults(
+            self.sender_from, self.sender_message_id_domain or domain, self.sender_provider
+        )
 
     def limits(self, category: Category) -> ConnectionLimits:
         """Return the limits of a class's connections."""

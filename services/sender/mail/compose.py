@@ -4,10 +4,12 @@ The output is 7-bit clean, except for addresses that need SMTPUTF8. Every line e
 at most 998 octets (RFC 5321 4.5.3.1.6). The same command always gives the same octets.
 """
 
+import json
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from enum import StrEnum
 from typing import Self
 
 from services.sender.mail import headers, mime
@@ -16,16 +18,26 @@ from shared.contracts import Category, SendEmail, address
 
 # RFC 5322's dot-atom has no dot at the end or before another dot; `=` occurs in no id.
 _STRAY_DOT = re.compile(r"\.(?=\.|$)")
+MAX_POSTMARK_CHARS = 80  # of a value; it refuses a mail with a longer one
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
+class MailProvider(StrEnum):
+    """A provider whose webhooks name a mail only by an argument that the mail came with."""
+
+    POSTMARK = "postmark"
+    SENDGRID = "sendgrid"
+    RESEND = "resend"
+
+
 @dataclass(frozen=True, slots=True)
 class MailDefaults:
-    """The default From of a command, and the domain of our Message-IDs."""
+    """The default From of a command, the domain of our Message-IDs, and the provider behind."""
 
     from_: str
     message_id_domain: str
+    provider: MailProvider | None = None
 
 
 def _allowed() -> None:
@@ -109,7 +121,7 @@ def compose(
     """
     from_ = command.from_ or defaults.from_
     sender, recipients = address.bare_address(from_), tuple(dict.fromkeys(command.recipients))
-    head = _head(command, from_, defaults.message_id_domain, date)
+    head = _head(command, from_, defaults, date)
     return OutgoingMail(
         sender=sender,
         recipients=recipients,
@@ -121,7 +133,8 @@ def compose(
     )
 
 
-def _head(command: SendEmail, from_: str, domain: str, date: datetime) -> str:
+def _head(command: SendEmail, from_: str, defaults: MailDefaults, date: datetime) -> str:
+    id_ = message_id(command.id, defaults.message_id_domain)
     lines = [
         f"Date: {_formatted(date)}\r\n",
         headers.mailboxes("From", from_),
@@ -129,13 +142,30 @@ def _head(command: SendEmail, from_: str, domain: str, date: datetime) -> str:
         headers.mailboxes("Cc", *command.cc) if command.cc else "",
         headers.mailboxes("Reply-To", *command.reply_to) if command.reply_to else "",
         headers.unstructured("Subject", command.subject),
-        f"Message-ID: {message_id(command.id, domain)}\r\n",
+        f"Message-ID: {id_}\r\n",
+        _argument(command, id_, defaults.provider) if defaults.provider else "",
         # RFC 3834 5: no auto-responder must answer a code.
         "Auto-Submitted: auto-generated\r\n" if command.category is Category.OTP else "",
         *(headers.custom(name, value) for name, value in command.headers.items()),
         "MIME-Version: 1.0\r\n",
     ]
     return "".join(lines)
+
+
+def _argument(command: SendEmail, id_: str, provider: MailProvider) -> str:
+    """Return the header by which a provider returns the Message-ID in its webhooks.
+
+    A command that has this header already keeps its own.
+    """
+    name, value = {
+        MailProvider.POSTMARK: ("X-PM-Metadata-postrider", id_),
+        MailProvider.SENDGRID: ("X-SMTPAPI", json.dumps({"unique_args": {"postrider": id_}})),
+        MailProvider.RESEND: ("X-Postrider-Id", id_),
+    }[provider]
+    is_too_long = provider is MailProvider.POSTMARK and len(id_) > MAX_POSTMARK_CHARS
+    if is_too_long or name.lower() in {each.lower() for each in command.headers}:
+        return ""
+    return f"{name}: {value}\r\n"
 
 
 def _formatted(date: datetime) -> str:

@@ -1,6 +1,7 @@
 """Tests of the composed mail, parsed with the standard library."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from email import message_from_string, policy
 from email.header import decode_header, make_header
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from services.sender.mail.compose import MailDefaults, OutgoingMail, compose
+from services.sender.mail.compose import MailDefaults, MailProvider, OutgoingMail, compose
 from services.sender.mail.mime import MailContent
 from shared.contracts import Category, SendEmail, address
 from shared.contracts.attachment import CalendarMethod, CalendarObject
@@ -311,3 +312,37 @@ def test_any_date(date: datetime) -> None:
     lines = composed(a_command(created_at=date)).content.split(b"\r\n")
 
     assert lines[0].decode() == f"Date: {format_datetime(date)}"
+
+
+@pytest.mark.parametrize(
+    ("provider", "line"),
+    [
+        (MailProvider.POSTMARK, "X-PM-Metadata-postrider: <m-1@id.our.example>"),
+        (
+            MailProvider.SENDGRID,
+            'X-SMTPAPI: {"unique_args": {"postrider": "<m-1@id.our.example>"}}',
+        ),
+        (MailProvider.RESEND, "X-Postrider-Id: <m-1@id.our.example>"),
+    ],
+)
+def test_a_provider_gets_the_message_id_as_it_returns_it(provider: MailProvider, line: str) -> None:
+    """The webhooks of these providers name a mail by an argument, and no other relay gets it."""
+    plain, content = a_command(id="m-1"), MailContent(text="Hello")
+    own = a_command(id="m-1", headers={line.partition(":")[0].upper(): "mine"})
+
+    def lines(command: SendEmail, defaults: MailDefaults) -> list[str]:
+        composed = compose(command, content, defaults, NOW).content
+        return composed.partition(b"\r\n\r\n")[0].decode().split("\r\n")
+
+    behind = replace(HEAD, provider=provider)
+    assert {*lines(plain, behind)} - {*lines(plain, HEAD)} == {line}
+    assert lines(own, behind) == lines(own, HEAD)
+
+
+def test_postmark_gets_no_argument_that_it_refuses() -> None:
+    """Postmark refuses a mail with a value of more than 80 characters."""
+    behind = replace(HEAD, provider=MailProvider.POSTMARK)
+
+    composed = compose(a_command(id="m" * 100), MailContent(text="Hello"), behind, NOW)
+
+    assert b"X-PM-Metadata" not in composed.content
