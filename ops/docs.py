@@ -8,6 +8,7 @@ from types import ModuleType
 
 from prometheus_client.metrics import MetricWrapperBase
 
+import services.gateway.api.feedback
 import services.gateway.middleware
 import services.inbound.reports.metrics
 import services.inbound.submission.metrics
@@ -27,6 +28,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 HOMES = {
     "Every service": shared.runtime.metrics,
     "The gateway": services.gateway.middleware,
+    "Providers' webhooks": services.gateway.api.feedback,
     "The submission door": services.inbound.submission.metrics,
     "The sender": services.sender.metrics,
     "Codes": services.otp.codes,

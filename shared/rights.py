@@ -72,14 +72,14 @@ def _user(name: Owner, *, commands: str = "", events: str = "", consumes: bool =
 USERS: tuple[User, ...] = (
     _user(
         Owner.GATEWAY,
-        commands=rf"^({_MAIL_KEYS}|email\.(send\.otp|cancel|describe|list|count)"
+        commands=rf"^({_MAIL_KEYS}|email\.(send\.otp|cancel|describe|find|list|count)"
         r"|email\.(schedule\.(transactional|bulk)|reschedule|unschedule)"
         r"|suppression\.(describe|list|add|remove)|code\.(issue|cancel|verify)"
         r"|domain\.(describe|list|count)|run\.(list|repeat)"
         r"|content\.(save|describe|delete|resume|list|render)"
         r"|subscription\.(add|describe|confirm|end|list)"
         r"|webhook\.(create|change|describe|delete|rotate|list|test|replay|deliveries|tries))$",
-        events=r"^feedback\.reported$",
+        events=r"^(feedback\.reported|report\.(bounced|delayed|delivered|complained))$",
     ),
     _user(Owner.SENDER, commands=r"^suppression\.announce$", events=r"^email\."),
     _user(Owner.OTP, commands=r"^email\.send\.otp$", events=r"^code\."),

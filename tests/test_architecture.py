@@ -66,6 +66,7 @@ PURE_FOLDERS: Mapping[str, Sequence[str]] = {
     "services/inbound": ("__main__", "lines", "listening", "service", "smtp"),
     "services/inbound/submission": ("connection", "door", "logins"),
     "shared/replies": (),
+    "services/gateway/feedback": ("sns",),
     "services/gateway/clients": ("idempotency_store", "rate_limiter", "store", "tables"),
 }
 # Folders of edges. The files that are named are pure all the same.

@@ -18,6 +18,7 @@ from services.gateway.api import (
     content_types,
     domains,
     events,
+    feedback,
     links,
     messages,
     openapi,
@@ -36,6 +37,7 @@ from services.gateway.api.codes import CodeViews
 from services.gateway.api.content_types import ContentTypeViews
 from services.gateway.api.domains import DomainViews
 from services.gateway.api.events import EventViews
+from services.gateway.api.feedback import FeedbackViews
 from services.gateway.api.links import LinkViews
 from services.gateway.api.messages import MessageViews
 from services.gateway.api.openapi import Access, Operation, Success
@@ -185,6 +187,7 @@ class Api:
     tasks: TaskViews
     codes: CodeViews
     events: EventViews
+    feedback: FeedbackViews
     domains: DomainViews
     records: RecordViews
     stats: StatsViews
@@ -225,6 +228,7 @@ VIEWS: Mapping[Operation, Callable[[Api], View]] = {
     events.PUT_DELIVERED: lambda api: api.events.put_delivered,
     events.PUT_BOUNCED: lambda api: api.events.put_bounced,
     events.POST_EVENTS: lambda api: api.events.post,
+    feedback.POST_FEEDBACK: lambda api: api.feedback.post,
     domains.LIST_DOMAINS: lambda api: api.domains.list,
     domains.COUNT_DOMAINS: lambda api: api.domains.count,
     domains.GET_DOMAIN: lambda api: api.domains.get,

@@ -1,10 +1,13 @@
 """The settings of the gateway."""
 
+from collections.abc import Callable
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, StringConstraints
 
 from services.gateway.client_address import Network
+from services.gateway.feedback import resend, sendgrid
+from services.gateway.feedback.sns import TOPIC
 from shared.config import Port, Seconds, Settings
 from shared.runtime import sealing
 from shared.topology import QUESTION_SECONDS
@@ -13,6 +16,10 @@ MIB = 1024 * 1024
 # Less than SENDER_REMEMBER: the sender would send a later repeat again.
 MAX_REMEMBER_SECONDS = 6 * 86_400.0
 MIN_KEY_BYTES = 32  # RFC 7518 3.2: as long as the hash of HS256
+
+MIN_MAILGUN_CHARS = 16
+LOGIN = r"^[A-Za-z0-9._-]{1,100}:[A-Za-z0-9._-]{16,200}$"  # as a URL can have it
+Topic = Annotated[str, StringConstraints(pattern=f"^{TOPIC}$")]
 
 
 def _check_key(text: str) -> str:
@@ -23,6 +30,16 @@ def _check_key(text: str) -> str:
     if len(key) < MIN_KEY_BYTES or len(set(key)) == 1:
         raise ValueError(f"must be {MIN_KEY_BYTES} random bytes or more as hex")
     return text
+
+
+def _checked_by(read: Callable[[str], object]) -> Callable[[str], str]:
+    """Return a validator of texts that `read` reads; it raises ValueError."""
+
+    def check(text: str) -> str:
+        read(text)
+        return text
+
+    return check
 
 
 class GatewaySettings(Settings):
@@ -98,5 +115,22 @@ class GatewaySettings(Settings):
         None,
         repr=False,
         description="Opens the links in mails, as the scheduler has it; no pages without it",
+    )
+    gateway_ses_topics: tuple[Topic, ...] = Field(
+        (), description="ARNs, as a JSON list, of the SNS topics that SES tells its events"
+    )
+    gateway_sendgrid_key: Annotated[str, AfterValidator(_checked_by(sendgrid.read_keys))] | None = (
+        Field(None, description="Verifies SendGrid's events; several with commas between them")
+    )
+    gateway_postmark_login: Annotated[str, Field(pattern=LOGIN)] | None = Field(
+        None, repr=False, description="user:password, of 16 or more letters and digits, of Postmark"
+    )
+    gateway_mailgun_key: Annotated[str, Field(min_length=MIN_MAILGUN_CHARS)] | None = Field(
+        None, repr=False, description="Verifies Mailgun's events; several with commas between them"
+    )
+    gateway_resend_secret: (
+        Annotated[str, AfterValidator(_checked_by(resend.read_secrets))] | None
+    ) = Field(
+        None, repr=False, description="Verifies Resend's events; several with commas between them"
     )
     gateway_docs: bool = Field(default=True, description="Serve the page of the API at /docs")

@@ -23,6 +23,7 @@ from services.gateway.api.codes import CodeViews
 from services.gateway.api.content_types import ContentTypeViews
 from services.gateway.api.domains import DomainViews
 from services.gateway.api.events import EventViews
+from services.gateway.api.feedback import FeedbackViews
 from services.gateway.api.links import MAX_USES, USES_SECONDS, LinkViews
 from services.gateway.api.messages import MessageViews
 from services.gateway.api.records import RecordViews
@@ -41,6 +42,13 @@ from services.gateway.clients.rate_limiter import LocalRateLimiter, RateLimiter
 from services.gateway.clients.store import ClientStore, QuotaStore, utc_now
 from services.gateway.clients.tables import MIGRATIONS
 from services.gateway.config import GatewaySettings
+from services.gateway.feedback import resend, sendgrid
+from services.gateway.feedback.events import Provider
+from services.gateway.feedback.mailgun import Mailgun
+from services.gateway.feedback.postmark import Postmark
+from services.gateway.feedback.resend import Resend
+from services.gateway.feedback.sendgrid import SendGrid
+from services.gateway.feedback.sns import SnsReader
 from services.gateway.handlers import ClientHandlers
 from services.gateway.middleware import GatewayProtocol, RequestLimit
 from shared import topology
@@ -134,7 +142,7 @@ def application(
         BodyBudget(settings.gateway_max_bodies, settings.gateway_max_body),
     )
     answer_seconds = settings.gateway_answer_seconds
-    rate = settings.gateway_client_rate
+    rate, topics = settings.gateway_client_rate, settings.gateway_ses_topics
     limit = RequestLimit(settings.gateway_max_requests)
     codes = CodeViews(reader, broker, answer_seconds)
     contents = ContentTypeViews(reader, broker, answer_seconds)
@@ -148,6 +156,11 @@ def application(
             tasks=TaskViews(reader, broker, answer_seconds, codes),
             codes=codes,
             events=EventViews(reader, broker),
+            feedback=FeedbackViews(
+                *(reader, broker, answer_seconds, _providers(settings)),
+                SnsReader(topics) if topics else None,
+                utc_now,
+            ),
             domains=DomainViews(reader, broker, answer_seconds),
             records=RecordViews(reader, broker, answer_seconds),
             stats=StatsViews(reader, broker, answer_seconds),
@@ -177,6 +190,20 @@ def _keys(settings: GatewaySettings) -> ApiKeys:
 def _authenticator(settings: GatewaySettings, stores: Stores) -> Authenticator:
     token = settings.gateway_admin_token.encode()
     return Authenticator(stores.clients, _keys(settings), token, utc_now)
+
+
+def _providers(settings: GatewaySettings) -> Mapping[str, Provider]:
+    """Return the mail providers that are set up, without SES, by their names."""
+    found = list[Provider]()
+    if key := settings.gateway_sendgrid_key:
+        found.append(SendGrid(sendgrid.read_keys(key)))
+    if login := settings.gateway_postmark_login:
+        found.append(Postmark(login))
+    if key := settings.gateway_mailgun_key:
+        found.append(Mailgun([each.strip() for each in key.split(",")]))
+    if secret := settings.gateway_resend_secret:
+        found.append(Resend(resend.read_secrets(secret)))
+    return {each.source: each for each in found}
 
 
 def _questions(handlers: ClientHandlers) -> Subscription:

@@ -47,12 +47,16 @@ class User:
         key: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Send one request to the gateway, with the stack's own key unless another is given."""
+        """Send one request to the gateway, with the stack's own key unless another is given.
+
+        The body is sent as JSON, octets as they are.
+        """
         authorization = f"Bearer {key or self._record['client_key']}"
         async with self._http.request(
             method,
             f"{self._record['gateway_url']}{path}",
-            json=body,
+            json=None if isinstance(body, bytes) else body,
+            data=body if isinstance(body, bytes) else None,
             headers={"Authorization": authorization, **(headers or {})},
         ) as response:
             content = await response.json() if "json" in response.content_type else None

@@ -64,8 +64,9 @@ def test_a_service_reads_its_own_queues_only(user: User) -> None:
             | {"subscription.confirm", "subscription.end", "subscription.list"}
             | {"webhook.create", "webhook.change", "webhook.describe", "webhook.delete"}
             | {"webhook.rotate", "webhook.list", "webhook.test", "webhook.replay"}
-            | {"webhook.deliveries", "webhook.tries"},
-            {"feedback.reported"},
+            | {"webhook.deliveries", "webhook.tries", "email.find"},
+            {"feedback.reported", "report.bounced", "report.delayed", "report.delivered"}
+            | {"report.complained"},
         ),
         (
             "sender",

@@ -14,6 +14,7 @@ from services.gateway.api import problem
 from services.gateway.api.body import RequestBody
 from services.gateway.api.problem import ProblemDocument, ProblemType
 from services.gateway.clients import idempotency
+from services.gateway.feedback.events import PROVIDERS
 from shared.contracts import fields
 from shared.contracts.clients import Scope
 
@@ -87,6 +88,7 @@ _TAGS = {
     "otp": "One-time codes",
     "events": "Outcomes of mails that were sent another way",
     "domains": "Evidence on recipient domains",
+    "feedback": "Webhooks of mail providers",
     "webhooks": "Events, sent to https endpoints of clients",
     "clients": "Programs and their keys; for the administrator",
     "service": "Health, metrics and this document",
@@ -110,6 +112,11 @@ _PARAMETERS: Mapping[str, Json] = {
         "description": "The id of a run",
         "schema": _ID,
         "example": "20261102T073000Z-19fba0e995b9",
+    },
+    "provider": {
+        "description": "A mail provider that is set up",
+        "schema": {"type": "string", "enum": [*PROVIDERS]},
+        "example": "postmark",
     },
     "key_id": {"description": "The id of a key", "schema": _ID, "example": "8e03978e"},
 }
@@ -257,7 +264,7 @@ def _problems(operation: Operation) -> Json:
 
 def _problem_types(operation: Operation) -> list[ProblemType]:
     if operation.access is Access.PUBLIC:
-        return [problem.HEADERS_TOO_LARGE]
+        return [problem.HEADERS_TOO_LARGE, *operation.problems]
     return [
         problem.HEADERS_TOO_LARGE,
         problem.UNAUTHORIZED,

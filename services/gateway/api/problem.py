@@ -35,6 +35,9 @@ MALFORMED = ProblemType(400, "malformed", "The request cannot be read")
 UNAUTHORIZED = ProblemType(401, "unauthorized", "A valid key is needed")
 FOREIGN_SENDER = ProblemType(403, "foreign-sender", "This client may not send from this address")
 INSUFFICIENT_SCOPE = ProblemType(403, "insufficient-scope", "This client has no right to do this")
+INVALID_SIGNATURE = ProblemType(
+    403, "invalid-signature", "The provider has not signed this request"
+)
 NOT_FOUND = ProblemType(404, "not-found", "There is nothing here")
 NO_SUCH_MESSAGE = ProblemType(404, "no-such-message", "No message of this client has this id")
 NO_SUCH_CONTENT_TYPE = ProblemType(

@@ -1,0 +1,1 @@
+"""The webhooks of mail providers: their signatures, and what they say of mails."""
