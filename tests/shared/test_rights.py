@@ -87,7 +87,8 @@ def test_a_service_reads_its_own_queues_only(user: User) -> None:
             {"email.send.otp", "email.send.transactional", "email.send.bulk"}
             | {"email.schedule.transactional", "email.schedule.bulk", "client.authenticate"}
             | {"email.find"},
-            {"report.bounced", "report.delayed", "report.delivered", "report.complained"},
+            {"report.bounced", "report.delayed", "report.delivered", "report.complained"}
+            | {"mail.received"},
         ),
     ],
 )
