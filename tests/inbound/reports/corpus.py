@@ -1,6 +1,6 @@
 """Reports with the reading that each must have: made from the RFCs and what servers write."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ class Example(NamedTuple):
     action: Action | None = None
     reply_class: ReplyClass | None = None
     feedback_type: str = ""
+    recipient: str = ANN
 
 
 # The words of servers, each with its class; the status is that of the field.
@@ -221,18 +222,116 @@ POSTFIX: dict[str, tuple[Action, ReplyClass | None]] = {
     "temporary-connect": (Action.FAILED, C.TEMPORARY),
     "relayed": (Action.RELAYED, None),
 }
-_FOLDER = Path(__file__).parent / "postfix"
+# The same of Exim 4.96 and Postfix 3.7. A file has the name of its recipient and of the action; the
+# next server had the refusals of a script.
+SERVED: Mapping[str, Mapping[str, ReplyClass | None]] = {
+    "exim": {
+        "auth-failed": C.AUTH_SENDER,
+        "delivered-delivered": None,
+        "disabled-failed": C.MAILBOX_DISABLED,
+        "expanded-delivered": None,
+        "expanded-failed": C.UNDETERMINED,  # of a member of the list
+        "full-delayed": None,
+        "full-failed": C.EXPIRED,  # Exim adds to the reply that its time is over
+        "fullperm-failed": C.MAILBOX_FULL,
+        "grey-delayed": None,
+        "grey-failed": C.EXPIRED,
+        "idn-failed": C.MAILBOX_UNKNOWN,
+        "local-unknown-failed": C.UNDETERMINED,  # only a person is told why
+        "mixed-delivered": None,
+        "mixed-failed": C.MAILBOX_UNKNOWN,
+        "multi-failed": C.MAILBOX_UNKNOWN,
+        "nodomain-delayed": None,
+        "nodomain-failed": C.UNDETERMINED,
+        "noenh-failed": C.MAILBOX_UNKNOWN,
+        "policy-failed": C.POLICY,
+        "relay-failed": C.RELAY_DENIED,
+        "relayed-delivered": None,
+        "several-delayed": None,
+        "several-failed": C.MAILBOX_UNKNOWN,
+        "size-delivered": None,
+        "spam-failed": C.SPAM_BLOCK,
+        "toobig-failed": C.TOO_BIG,
+        "unknown-failed": C.MAILBOX_UNKNOWN,
+        "utf8-failed": C.MAILBOX_UNKNOWN,
+    },
+    "postfix": {
+        "auth-failed": C.AUTH_SENDER,
+        "connect-delayed": None,
+        "connect-failed": C.TEMPORARY,
+        "delivered-delivered": None,
+        "disabled-failed": C.MAILBOX_DISABLED,
+        "expanded-expanded": None,
+        "expanded-failed": C.UNDETERMINED,
+        "full-delayed": None,
+        "full-failed": C.MAILBOX_FULL,
+        "fullperm-failed": C.MAILBOX_FULL,
+        "grey-delayed": None,
+        "grey-failed": C.TEMPORARY,
+        "idn-failed": C.MAILBOX_UNKNOWN,
+        "mixed-failed": C.MAILBOX_UNKNOWN,
+        "mixed-relayed": None,
+        "multi-failed": C.MAILBOX_UNKNOWN,
+        "noenh-failed": C.MAILBOX_UNKNOWN,
+        "policy-failed": C.POLICY,
+        "relay-failed": C.RELAY_DENIED,
+        "relayed-relayed": None,
+        "several-delayed": None,
+        "several-failed": C.MAILBOX_UNKNOWN,
+        "size-failed": C.TOO_BIG,
+        "spam-failed": C.SPAM_BLOCK,
+        "toobig-failed": C.TOO_BIG,
+        "unknown-failed": C.MAILBOX_UNKNOWN,
+        "utf8-failed": C.MAILBOX_UNKNOWN,
+    },
+}
+# The other recipients are those of the name, at x.example.
+RECIPIENTS: Mapping[str, str] = {
+    "connect-delayed": "ann@away.example",
+    "connect-failed": "ann@away.example",
+    "expanded-delivered": "list@local.their.example",
+    "expanded-expanded": "list@local.their.example",
+    "expanded-failed": "list@local.their.example",
+    "idn-failed": "unknown@bücher.example",
+    "local-unknown-failed": "eve@local.their.example",
+    "mixed-delivered": "ok@plain.example",
+    "mixed-failed": "unknown@x.example",
+    "mixed-relayed": "ok@plain.example",
+    "nodomain-delayed": "ann@nodomain.example",
+    "nodomain-failed": "ann@nodomain.example",
+    "relayed-delivered": "ok@plain.example",
+    "relayed-relayed": "ok@plain.example",
+    "several-delayed": "full@x.example",
+    "several-failed": "unknown@x.example",
+    "size-delivered": "ann@plain.example",
+    "size-failed": "ann@plain.example",
+    "utf8-failed": "unknown+jürgen@x.example",
+}
+_FOLDER = Path(__file__).parent
 
 
-def of_postfix() -> Iterator[Example]:
-    """Yield the reports that a Postfix has made."""
+def of_servers() -> Iterator[Example]:
+    """Yield the reports that a Postfix and an Exim have made."""
     for name, (action, reply_class) in POSTFIX.items():
-        content = (_FOLDER / f"{name}.eml").read_bytes()
+        content = (_FOLDER / "postfix" / f"{name}.eml").read_bytes()
         yield Example(f"postfix's {name}", content, MailKind.DSN, action, reply_class)
+    for server, names in SERVED.items():
+        for name, found in names.items():
+            content = (_FOLDER / server / f"{name}.eml").read_bytes()
+            local, _, last = name.rpartition("-")
+            to = RECIPIENTS.get(name, f"{local}@x.example")
+            yield Example(
+                f"{server}'s {name}",
+                content,
+                MailKind.DSN,
+                Action(last),
+                found,
+                recipient=to,
+            )
 
 
 EXAMPLES = (
-    *of_postfix(),
+    *of_servers(),
     *refusals(),
     *other_actions(),
     *without_words(),

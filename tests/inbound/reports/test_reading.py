@@ -2,6 +2,7 @@
 
 import base64
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -21,7 +22,7 @@ from shared.contracts import (
     encode,
 )
 from shared.contracts.reports import COMPLAINT_TYPES, MAX_TEXT_CHARS
-from tests.inbound.reports.corpus import EXAMPLES, Example
+from tests.inbound.reports.corpus import EXAMPLES, POSTFIX, SERVED, Example
 from tests.inbound.reports.mails import (
     ANN,
     MAIL,
@@ -37,15 +38,17 @@ from tests.inbound.reports.mails import (
 
 
 def test_the_corpus_is_large() -> None:
-    """There are some 200 reports, each with a name of its own."""
-    assert len({each.name for each in EXAMPLES}) == len(EXAMPLES) >= 190
+    """There are some 250 reports, each with a name of its own, and no file is left out."""
+    assert len({each.name for each in EXAMPLES}) == len(EXAMPLES) >= 240
+    files = [*Path(__file__).parent.glob("*/*.eml")]
+    assert len(files) == len(POSTFIX) + sum(map(len, SERVED.values()))
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda each: each.name)
 def test_each_report_is_read_as_it_was_meant(example: Example) -> None:
     """The kind, the fate of our recipient and the class of the refusal are as expected."""
     found = read(example.content)
-    event = event_of(found, MAIL, NOW)
+    event = event_of(found, MAIL.model_copy(update={"recipient": example.recipient}), NOW)
 
     assert found.kind == example.kind
     assert found.feedback_type == example.feedback_type
