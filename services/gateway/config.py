@@ -1,9 +1,10 @@
 """The settings of the gateway."""
 
+import re
 from collections.abc import Callable
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field
 
 from services.gateway.client_address import Network
 from services.gateway.feedback import resend, sendgrid
@@ -18,8 +19,7 @@ MAX_REMEMBER_SECONDS = 6 * 86_400.0
 MIN_KEY_BYTES = 32  # RFC 7518 3.2: as long as the hash of HS256
 
 MIN_MAILGUN_CHARS = 16
-LOGIN = r"^[A-Za-z0-9._-]{1,100}:[A-Za-z0-9._-]{16,200}$"  # as a URL can have it
-Topic = Annotated[str, StringConstraints(pattern=f"^{TOPIC}$")]
+LOGIN = r"[A-Za-z0-9._-]{1,100}:[A-Za-z0-9._-]{16,200}"  # as a URL can have it
 
 
 def _check_key(text: str) -> str:
@@ -40,6 +40,18 @@ def _checked_by(read: Callable[[str], object]) -> Callable[[str], str]:
         return text
 
     return check
+
+
+def _check_topic(text: str) -> str:
+    if not re.fullmatch(TOPIC, text):
+        raise ValueError("must be the ARN of an SNS topic: arn:aws:sns:<region>:<account>:<name>")
+    return text
+
+
+def _check_login(text: str) -> str:
+    if not re.fullmatch(LOGIN, text):
+        raise ValueError("must be user:password, of 16 or more letters and digits")
+    return text
 
 
 class GatewaySettings(Settings):
@@ -116,13 +128,13 @@ class GatewaySettings(Settings):
         repr=False,
         description="Opens the links in mails, as the scheduler has it; no pages without it",
     )
-    gateway_ses_topics: tuple[Topic, ...] = Field(
+    gateway_ses_topics: tuple[Annotated[str, AfterValidator(_check_topic)], ...] = Field(
         (), description="ARNs, as a JSON list, of the SNS topics that SES tells its events"
     )
     gateway_sendgrid_key: Annotated[str, AfterValidator(_checked_by(sendgrid.read_keys))] | None = (
         Field(None, description="Verifies SendGrid's events; several with commas between them")
     )
-    gateway_postmark_login: Annotated[str, Field(pattern=LOGIN)] | None = Field(
+    gateway_postmark_login: Annotated[str, AfterValidator(_check_login)] | None = Field(
         None, repr=False, description="user:password, of 16 or more letters and digits, of Postmark"
     )
     gateway_mailgun_key: Annotated[str, Field(min_length=MIN_MAILGUN_CHARS)] | None = Field(

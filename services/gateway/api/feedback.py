@@ -33,6 +33,7 @@ from services.gateway.feedback.sns import SnsReader
 from shared.contracts import EmailFound, FindEmail, Report, ReportSource
 
 MAX_BYTES = 2 * 1024 * 1024  # SendGrid sends up to 768 KB, SNS 256 KB
+TEXT = "text/plain"  # the Content-Type of the JSON of SNS
 MAX_ASKED = 50  # questions to the ledger at a time
 # Of all providers in the log, and in the budget of large bodies; no client can have this id.
 _CALLER = Client("(feedback)", AllowedSenders([]), frozenset())
@@ -60,6 +61,7 @@ POST_FEEDBACK = Operation(
     "Take the events of a mail provider's webhook",
     (Success(200, "The broker has stored the reports", FeedbackTaken),),
     Access.PUBLIC,
+    other_types=(JSON, TEXT),
     problems=(
         *(MALFORMED, UNAUTHORIZED, INVALID_SIGNATURE, NOT_FOUND, TIMEOUT, TOO_LARGE),
         *(UNSUPPORTED_MEDIA_TYPE, INTERNAL, UNAVAILABLE, OVERLOADED),
@@ -110,8 +112,7 @@ class FeedbackViews(AskingViews):
         self, request: web.Request, source: ReportSource, now: datetime
     ) -> Sequence[ProviderEvent | None]:
         if self.sns is not None and source is ReportSource.SES:
-            # SNS sends its JSON as a plain text.
-            content = await self.reader.read_bytes(request, MAX_BYTES, (JSON, "text/plain"))
+            content = await self.reader.read_bytes(request, MAX_BYTES, (JSON, TEXT))
             return await self.sns.read(content, now)
         content = await self.reader.read_bytes(request, MAX_BYTES)
         asked = ProviderRequest(request.headers, content)

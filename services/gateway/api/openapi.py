@@ -21,6 +21,7 @@ from shared.contracts.clients import Scope
 REF = "#/components/schemas/{model}"
 
 Json = dict[str, Any]
+_JSON = "application/json"
 
 
 class Access(StrEnum):
@@ -199,11 +200,8 @@ def _operation(operation: Operation) -> Json:
         described["description"] = operation.description
     if parameters := _parameters(operation):
         described["parameters"] = parameters
-    if operation.body:
-        described["requestBody"] = {
-            "required": True,
-            "content": _contents(operation, operation.body),
-        }
+    if operation.body or operation.other_types:
+        described["requestBody"] = {"required": True, "content": _contents(operation)}
     return described
 
 
@@ -220,13 +218,19 @@ def _tag(operation: Operation) -> str:
     return name if name in _TAGS else "service"
 
 
-def _contents(operation: Operation, body: type[RequestBody]) -> Json:
-    others = {each: {"schema": {"type": "string"}} for each in operation.other_types}
-    schemas = [_reference(each) for each in (body, *operation.other_bodies)]
+def _contents(operation: Operation) -> Json:
+    # Of JSON without a model nothing is known here.
+    others = {
+        each: {"schema": {} if each == _JSON else {"type": "string"}}
+        for each in operation.other_types
+    }
+    if operation.body is None:
+        return others
+    schemas = [_reference(each) for each in (operation.body, *operation.other_bodies)]
     if operation.bare_field:
-        schemas.append(_properties(body)[operation.bare_field])
+        schemas.append(_properties(operation.body)[operation.bare_field])
     schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
-    return {"application/json": {"schema": schema}} | others
+    return {_JSON: {"schema": schema}} | others
 
 
 def _parameters(operation: Operation) -> list[Json]:
