@@ -197,7 +197,8 @@ class LimitedSmtp(SMTP):
 
     async def handle_exception(self, error: Exception) -> str:
         """Return the reply to a command that has failed."""
-        logger.error("a command failed", exc_info=error, remote=self.remote)
+        if not isinstance(error, ConnectionError):  # the client has hung up
+            logger.error("a command failed", exc_info=error, remote=self.remote)
         return "451 4.3.0 Internal error, try again"
 
     def _set_rset_state(self) -> None:

@@ -14,6 +14,9 @@ from ops import ports
 from ops.docker import docker
 
 _TREE = Path(__file__).parents[2]
+_PUBLISHED = (
+    *("INBOUND_PUBLISHED", "INBOUND_SUBMISSION_PUBLISHED", "INBOUND_SUBMISSION_TLS_PUBLISHED"),
+)
 _PORTS = ("MAILBOX_PORT", "SMTP_PORT", "RABBITMQ_PORT", "RABBITMQ_MANAGEMENT_PORT")
 
 
@@ -76,6 +79,10 @@ def running(folder: Path) -> Iterator[Compose]:
     project = f"postrider-test-{secrets.token_hex(4)}"
     settings = dict(zip(_PORTS, map(str, ports.unused(len(_PORTS))), strict=True))
     first = _two_unused()
+    settings |= {
+        name: f"127.0.0.1:{port}"
+        for name, port in zip(_PUBLISHED, ports.unused(len(_PUBLISHED)), strict=True)
+    }
     settings |= {"GATEWAY_PORT": f"{first}-{first + 1}", "COMPOSE_PROJECT_NAME": project}
     settings["POSTRIDER_IMAGE"] = project
     environment = folder / "environment"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from services.inbound.reports.door import UNKNOWN
 from services.inbound.reports.reading import MAX_READ_OCTETS, MailKind, read
@@ -263,6 +264,20 @@ async def test_a_slow_connection_is_closed(tmp_path: Path, limits: dict[str, Any
         writer.close()
 
     assert answer.endswith(b"421 4.4.2 Timeout\r\n")
+
+
+async def test_a_client_that_hangs_up(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """A connection that is reset in the middle of anything is no error of ours."""
+    group = b"\r\n".join([*envelope(), b"DATA", b""])
+    with structlog.testing.capture_logs() as logs:
+        for octets in (b"NOOP\r\n" * 100, group, group[:-10]):
+            async with connected(world) as talk:
+                talk.writer.write(octets)
+                await talk.reply()
+        assert (await called(world, given(dsn())))[0] == 250
+
+    assert [each for each in logs if each["log_level"] in {"warning", "error"}] == []
+    assert caplog.records == []
 
 
 async def test_a_slow_mail_is_cut(tmp_path: Path) -> None:
