@@ -2,16 +2,21 @@
 
 import asyncio
 import io
+import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 import pytest
+import trustme
 
 from services.gateway import service
 from services.gateway.api.feedback import MAX_ASKED, MAX_BYTES
 from services.gateway.feedback.events import PROVIDERS, ProviderRequest
+from services.gateway.feedback.sns import SnsReader
 from shared import topology
 from shared.consumer import Handler
 from shared.contracts import Contract, EmailFound, FindEmail, Report, decode
@@ -19,6 +24,7 @@ from tests.gateway import api_client
 from tests.gateway.api_client import ApiClient, ApiResponse, declare
 from tests.gateway.fake_service import FakeService, running_service
 from tests.gateway.feedback import samples
+from tests.gateway.feedback.fake_sns import FakeSns
 from tests.gateway.feedback.samples import (
     LOGIN,
     MAIL,
@@ -36,6 +42,7 @@ from tests.gateway.feedback.samples import (
     resend_event,
     sendgrid,
     sendgrid_event,
+    signer,
 )
 from tests.gateway.test_app import problem
 from tests.tap import Tap, tapped
@@ -113,6 +120,44 @@ async def test_each_provider_reports(vhost: str, stranger: ApiClient) -> None:
         assert tap.empty()
     counted = (await stranger.call("GET", "/metrics")).content.decode()
     assert 'postrider_feedback_events_total{end="delivered",provider="mailgun"} ' in counted
+
+
+@pytest.fixture
+async def sns(
+    authority: trustme.CA, trusting: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[FakeSns]:
+    """Serve SNS on this machine, for gateways that start later."""
+    async with FakeSns.serving(authority) as fake:
+        reader = partial(SnsReader, connector=fake.connector(trusting))
+        monkeypatch.setattr(service, "SnsReader", reader)
+        yield fake
+
+
+async def test_ses_reports_through_sns(
+    vhost: str, tmp_path: Path, http: aiohttp.ClientSession, sns: FakeSns
+) -> None:
+    """SNS sends its JSON as a text: a subscription is confirmed, an event reported."""
+    headers = {"Content-Type": "text/plain; charset=UTF-8"}
+    await declare(vhost)
+    given = api_client.settings(vhost, tmp_path, **SETTINGS)
+    now = datetime.now(UTC)
+    bodies = [
+        signer().subscription(at=now),
+        signer().notification(samples.ses_bounce("Permanent", "General"), at=now),
+    ]
+    async with (
+        tapped(vhost, topology.EVENTS) as tap,
+        running_service(vhost, topology.LEDGER_QUESTIONS, LEDGER),
+        service.serving(given, asyncio.Event()) as port,
+    ):
+        api = ApiClient(http, f"http://127.0.0.1:{port}")
+        path = "/v1/feedback/ses"
+        answers = [await api.call("POST", path, None, headers, body) for body in bodies]
+        [report] = await arrived(tap, 1)
+
+    assert [each.json["reported"] for each in answers] == [0, 1]
+    assert "Action=ConfirmSubscription" in sns.got[1]
+    assert (report.kind, report.source, report.email_id) == ("bounced", "ses", MAIL.email_id)
 
 
 async def test_events_of_one_request_are_reported_once(vhost: str, stranger: ApiClient) -> None:

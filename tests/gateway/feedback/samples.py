@@ -288,26 +288,33 @@ class Signer:
             "UnsubscribeURL": f"{SNS}/?Action=Unsubscribe",
         }
 
-    def notification(self, event: object, version: str = "2") -> bytes:
+    def notification(self, event: object, version: str = "2", at: datetime = NOW) -> bytes:
         """Return the body of a request of SNS with an event of SES."""
-        subject = "Amazon SES Email Event Notification"
-        return encoded(self.message(version, Message=json.dumps(event), Subject=subject))
+        return encoded(
+            self.message(
+                version,
+                Message=json.dumps(event),
+                Subject="Amazon SES Email Event Notification",
+                Timestamp=at.isoformat(),
+            )
+        )
 
-    def subscription(self, **fields: str) -> bytes:
+    def subscription(self, url: str | None = None, at: datetime = NOW) -> bytes:
         """Return the body of a request of SNS that asks for a confirmation."""
-        url = f"{SNS}/?Action=ConfirmSubscription&TopicArn={TOPIC}&Token=2336412f37"
+        own = f"{SNS}/?Action=ConfirmSubscription&TopicArn={TOPIC}&Token=2336412f37"
         return encoded(
             self.message(
                 Type="SubscriptionConfirmation",
                 Token="2336412f37",
-                SubscribeURL=fields.get("url", url),
+                SubscribeURL=own if url is None else url,
+                Timestamp=at.isoformat(),
                 Message="You have chosen to subscribe to the topic.",
             )
         )
 
 
 @cache
-def signer(days: int = 365) -> Signer:
+def signer(days: int = 36_500) -> Signer:
     """Return a key of SNS with a certificate that is valid for some days from a month before."""
     key = rsa.generate_private_key(65537, 2048)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sns.amazonaws.com")])

@@ -1,23 +1,19 @@
 """Amazon SNS: signatures, certificates and subscriptions, with a web server in its place."""
 
 import json
-import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
-from functools import partial
 
-import aiohttp
 import pytest
 import trustme
 from aiohttp import web
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from services.gateway.api.problem import Problem
 from services.gateway.feedback.events import ProviderEvent
 from services.gateway.feedback.sns import MAX_CERTIFICATES, SnsMessage, SnsReader
 from shared.contracts import ReportKind
 from shared.errors import Unavailable
+from tests.gateway.feedback.fake_sns import FakeSns
 from tests.gateway.feedback.samples import (
     CERTIFICATE_URL,
     NOW,
@@ -29,59 +25,17 @@ from tests.gateway.feedback.samples import (
 )
 
 
-@dataclass
-class FakeSns(AbstractResolver):
-    """A web server for all of the world's names, and the requests that it got."""
-
-    answer: web.Response | None = None
-    got: list[str] = field(default_factory=list)
-    port: int = 0
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """Return the address of this server for any name."""
-        del port
-        found = ResolveResult(
-            hostname=host, host="127.0.0.1", port=self.port, family=family, proto=0, flags=0
-        )
-        return [found]
-
-    async def close(self) -> None:
-        """Do nothing: there is nothing to close."""
-
-    async def handle(self, request: web.Request) -> web.Response:
-        """Record a request and return the answer of the test, else the certificate."""
-        self.got.append(str(request.rel_url))
-        if self.answer is not None:
-            return web.Response(status=self.answer.status, body=self.answer.body)
-        return web.Response(body=signer().pem)
-
-
 @pytest.fixture
 async def sns(authority: trustme.CA) -> AsyncIterator[FakeSns]:
     """Serve https://sns.eu-west-1.amazonaws.com on this machine."""
-    fake = FakeSns()
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("sns.eu-west-1.amazonaws.com").configure_cert(context)
-    app = web.Application()
-    app.router.add_get("/{path:.*}", fake.handle)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
-    await site.start()
-    fake.port = runner.addresses[0][1]
-    yield fake
-    await runner.cleanup()
+    async with FakeSns.serving(authority) as fake:
+        yield fake
 
 
 @pytest.fixture
 def reader(sns: FakeSns, trusting: ssl.SSLContext) -> SnsReader:
     """Return a reader that reaches this machine under the names of AWS."""
-    connector = partial(
-        aiohttp.TCPConnector, resolver=sns, ssl=trusting, use_dns_cache=False, family=socket.AF_INET
-    )
-    return SnsReader([TOPIC], connector)
+    return SnsReader([TOPIC], sns.connector(trusting))
 
 
 async def refusal(reader: SnsReader, content: bytes) -> str:
@@ -262,11 +216,10 @@ async def test_few_certificates_are_kept(sns: FakeSns, reader: SnsReader) -> Non
 
 async def test_an_unreachable_sns_is_asked_again(trusting: ssl.SSLContext) -> None:
     """Without the certificate nothing is known of the signature: SNS comes again."""
-    nowhere = FakeSns(port=1)
-    connector = partial(aiohttp.TCPConnector, resolver=nowhere, ssl=trusting)
+    nowhere = FakeSns(port=1).connector(trusting)
 
     with pytest.raises(Unavailable):
-        await SnsReader([TOPIC], connector).read(signer().notification({}), NOW)
+        await SnsReader([TOPIC], nowhere).read(signer().notification({}), NOW)
 
 
 @pytest.mark.parametrize(
