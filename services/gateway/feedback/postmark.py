@@ -22,27 +22,24 @@ from shared.contracts import ReplyClass, ReportKind, ReportSource
 
 OUR_ID = "postrider"  # the metadata that the sender adds, and Postmark returns
 _CHALLENGE = 'Basic realm="postrider", charset="UTF-8"'  # RFC 7617 2
-_BOUNCED, _DELAYED, _COMPLAINED = (
-    *(ReportKind.BOUNCED, ReportKind.DELAYED, ReportKind.COMPLAINED),
-)
 # `Type` of a bounce: its kind, and its class where `Details` quotes no reply. The types that are
 # not here are no bounces: automatic replies, changed addresses, subscriptions.
 _TYPES: Mapping[str, tuple[ReportKind, ReplyClass]] = {
-    "HardBounce": (_BOUNCED, ReplyClass.MAILBOX_UNKNOWN),
-    "SoftBounce": (_BOUNCED, ReplyClass.TEMPORARY),
-    "Blocked": (_BOUNCED, ReplyClass.SPAM_BLOCK),
-    "SpamNotification": (_BOUNCED, ReplyClass.SPAM_BLOCK),
-    "VirusNotification": (_BOUNCED, ReplyClass.CONTENT),
-    "DMARCPolicy": (_BOUNCED, ReplyClass.AUTH_SENDER),
-    "BadEmailAddress": (_BOUNCED, ReplyClass.PROTOCOL),
-    "SMTPApiError": (_BOUNCED, ReplyClass.OUR_CONFIG),
+    "HardBounce": (ReportKind.BOUNCED, ReplyClass.MAILBOX_UNKNOWN),
+    "SoftBounce": (ReportKind.BOUNCED, ReplyClass.TEMPORARY),
+    "Blocked": (ReportKind.BOUNCED, ReplyClass.SPAM_BLOCK),
+    "SpamNotification": (ReportKind.BOUNCED, ReplyClass.SPAM_BLOCK),
+    "VirusNotification": (ReportKind.BOUNCED, ReplyClass.CONTENT),
+    "DMARCPolicy": (ReportKind.BOUNCED, ReplyClass.AUTH_SENDER),
+    "BadEmailAddress": (ReportKind.BOUNCED, ReplyClass.PROTOCOL),
+    "SMTPApiError": (ReportKind.BOUNCED, ReplyClass.OUR_CONFIG),
     # Postmark has refused these itself, for what happened to earlier mails.
-    "ManuallyDeactivated": (_BOUNCED, ReplyClass.UNDETERMINED),
-    "Unconfirmed": (_BOUNCED, ReplyClass.UNDETERMINED),
-    "Unknown": (_BOUNCED, ReplyClass.UNDETERMINED),
-    "Transient": (_DELAYED, ReplyClass.TEMPORARY),
-    "DnsError": (_DELAYED, ReplyClass.DOMAIN),
-    "SpamComplaint": (_COMPLAINED, ReplyClass.UNDETERMINED),
+    "ManuallyDeactivated": (ReportKind.BOUNCED, ReplyClass.UNDETERMINED),
+    "Unconfirmed": (ReportKind.BOUNCED, ReplyClass.UNDETERMINED),
+    "Unknown": (ReportKind.BOUNCED, ReplyClass.UNDETERMINED),
+    "Transient": (ReportKind.DELAYED, ReplyClass.TEMPORARY),
+    "DnsError": (ReportKind.DELAYED, ReplyClass.DOMAIN),
+    "SpamComplaint": (ReportKind.COMPLAINED, ReplyClass.UNDETERMINED),
 }
 _OF_POSTMARK = frozenset({"ManuallyDeactivated", "Unconfirmed", "BadEmailAddress", "SMTPApiError"})
 
@@ -84,7 +81,8 @@ def event_of(record: Mapping[str, object]) -> ProviderEvent | None:
         message_id(part(record, "Metadata").get(OUR_ID)),
         mailbox(record.get("Email")) or mailbox(record.get("Recipient")),
         moment(record.get("BouncedAt")) or moment(record.get("DeliveredAt")),
-        diagnostic=details or (text(record.get("Description")) if kind is _BOUNCED else ""),
+        diagnostic=details
+        or (text(record.get("Description")) if kind is ReportKind.BOUNCED else ""),
         category=type_,
         reply_class=reply_class,
         is_quoted=bool(details) and type_ not in _OF_POSTMARK,

@@ -32,7 +32,7 @@ from shared.errors import Unavailable
 
 TOPIC = r"arn:(aws[a-z-]*):sns:([a-z]{2}(?:-[a-z]+)+-\d):\d{12}:[A-Za-z0-9_.-]{1,256}"
 MAX_AGE = timedelta(hours=1, minutes=5)  # SNS tries for at most an hour, with the first signature
-FETCH_TIME = aiohttp.ClientTimeout(5.0)  # SNS waits 15 seconds for an answer
+FETCH_TIMEOUT = aiohttp.ClientTimeout(5.0)  # SNS waits 15 seconds for an answer
 MAX_CERTIFICATE_BYTES = 32 * 1024  # one has 2
 MAX_CERTIFICATES = 16  # one for each region is used for about a year
 _CERTIFICATE_PATH = re.compile(r"/SimpleNotificationService-[0-9a-f]{1,64}\.pem")
@@ -182,7 +182,7 @@ class SnsReader:
         try:
             # Once a year for a certificate: it is not worth a session that stays open.
             async with (
-                aiohttp.ClientSession(connector=self.connector(), timeout=FETCH_TIME) as session,
+                aiohttp.ClientSession(connector=self.connector(), timeout=FETCH_TIMEOUT) as session,
                 session.get(url, allow_redirects=False) as response,
             ):
                 content = await response.content.read(MAX_CERTIFICATE_BYTES)
