@@ -147,7 +147,12 @@ class LimitedSmtp(SMTP):
             self._deadline.cancel()
 
     def close(self) -> None:
-        """End the connection by a 421 (RFC 5321 3.8): the service ends."""
+        """End the connection by a 421 (RFC 5321 3.8): the service ends.
+
+        One that is closing already waits for its client to close too, and nobody for it.
+        """
+        if self._is_closing:
+            self._opened.remove(self)
         self._end("421 4.3.2 The service ends, try again")
 
     def abort(self) -> None:
@@ -158,9 +163,14 @@ class LimitedSmtp(SMTP):
     def _end(self, reply: str) -> None:
         if self._handler_coroutine is not None:
             self._handler_coroutine.cancel()
-        if self.transport is not None:
+        if not self._is_closing:
             self._writer.write(f"{reply}\r\n".encode())
             self._writer.close()
+
+    @property
+    def _is_closing(self) -> bool:
+        # A TLS connection that was closed twice, as aiosmtpd does at QUIT, cannot be written to.
+        return self.transport is None or self._writer.is_closing()
 
     async def _handle_client(self) -> None:
         # A lost connection ends aiosmtpd's task with an error, which asyncio would log.

@@ -34,7 +34,7 @@ from tests.inbound.reports.world import (
     given,
     serving,
 )
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 
 @pytest.fixture
@@ -326,6 +326,25 @@ async def test_the_end(tmp_path: Path) -> None:
         assert code(await sending) == "250 2.0.0"
         assert [code(await each.reply()) for each in (idle, busy)] == ["421 4.3.2"] * 2
     assert len(world.published) == 1
+
+
+async def test_the_end_of_a_client_that_stays(
+    tmp_path: Path, certified: ssl.SSLContext, trusting: ssl.SSLContext
+) -> None:
+    """A client that has left by QUIT, and does not close its side of TLS, delays no shutdown."""
+
+    def leave(port: int) -> smtplib.SMTP:
+        client = smtplib.SMTP("127.0.0.1", port, timeout=PATIENCE_SECONDS)
+        client.starttls(context=trusting)
+        assert client.docmd("QUIT")[0] == 221
+        return client
+
+    with structlog.testing.capture_logs() as logs:
+        async with serving(tmp_path, terms=replace(TERMS, context=certified)) as world:
+            client = await asyncio.to_thread(leave, world.port)
+    client.close()
+
+    assert logs == []
 
 
 async def test_a_mail_that_is_no_report_is_kept(world: World, tmp_path: Path) -> None:

@@ -1,15 +1,23 @@
 """Inbound whole: from a mail to its report, by a real broker, ledger, sender and SMTP."""
 
 import asyncio
+import os
 import smtplib
 import socket
 import ssl
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import aiohttp
+import pytest
 import trustme
 
+from benchmarks import postfix
+from benchmarks.bench import Bench
+from ops.broker import BrokerAddress, BrokerPorts
 from ops.simulator.simulator import Simulator
 from services.inbound import service as inbound
 from services.inbound.config import InboundSettings
@@ -30,7 +38,9 @@ from shared.contracts import (
 )
 from shared.rabbitmq import declare
 from tests.inbound.doors import files_of
-from tests.inbound.reports.mails import BOUNCE_KEY, DOMAIN, dsn
+from tests.inbound.reports.mails import BOUNCE_KEY, DOMAIN, a_path, dsn
+from tests.inbound.reports.world import TERMS
+from tests.inbound.reports.world import serving as door_open
 from tests.sender.commands import a_command
 from tests.sender.senders import SUPPRESSION_KEY, environment
 from tests.serving import serving
@@ -150,3 +160,38 @@ async def test_a_delivered_mail_bounces(
     assert added.suppression.email == ANN
     assert isinstance(told, EmailDescribed)
     assert [each.status for each in told.history] == ["delivered", "bounced"]
+
+
+@pytest.mark.postfix
+async def test_a_real_server_brings_its_report(tmp_path: Path, certified: ssl.SSLContext) -> None:
+    """A Postfix whose next server refuses a mail reports that to its return path, over TLS."""
+    now, terms = datetime.now(UTC), replace(TERMS, context=certified)
+    async with Simulator() as relay, door_open(tmp_path, terms=terms, now=now) as world:
+        here = f"[127.0.0.1]:{world.port}"
+        settings = {
+            "relayhost": f"[127.0.0.1]:{relay.smtp_port}",
+            "transport_maps": f"inline:{{ {{ {DOMAIN} = smtp:{here} }} }}",
+            "smtp_tls_policy_maps": f"inline:{{ {{ {here} = encrypt }} }}",
+        }
+
+        async def published() -> bool:
+            return bool(world.published)
+
+        with TemporaryDirectory(prefix="postrider-postfix-") as name:
+            os.chmod(name, 0o755)  # noqa: PTH101, S103 -- Postfix reads it when it has given up root
+            bench = Bench(Path(name), BrokerAddress(BrokerPorts(0, 0, 0, 0), ""))
+            async with postfix.serving(bench, settings) as (server, _):
+                await asyncio.to_thread(send_refused, server.port, a_path(now))
+                await until(published, within=60)
+
+    [event] = world.published
+    assert isinstance(event, ReportBounced)
+    assert event.reporter == postfix.HOSTNAME
+    assert event.reply is not None
+    assert (event.reply.code, event.reply.enhanced) == (550, "5.1.1")
+
+
+def send_refused(port: int, path: str) -> None:
+    """Send a mail that the next server refuses."""
+    with smtplib.SMTP("127.0.0.1", port, timeout=PATIENCE_SECONDS) as client:
+        client.sendmail(path, ["reply-rcpt-550-5-1-1@x.example"], b"Subject: Hello\r\n\r\nHi\r\n")
