@@ -1,7 +1,7 @@
 """SIGTERM to each service under load: nothing is lost and nothing is doubled."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import aiohttp
 import pytest
@@ -41,9 +41,23 @@ async def insisting(request: Callable[[], Awaitable[int]], wanted: int) -> int:
     return tries
 
 
-async def test_the_sender_ends_without_loss_or_copy(stack: Stack, user: User) -> None:
+@pytest.fixture(params=["DATA", "BDAT"])
+async def command(request: pytest.FixtureRequest, stack: Stack, user: User) -> AsyncIterator[str]:
+    """Return the command by which the sender sends contents, which BDAT is while it is offered."""
+    if request.param == "BDAT":
+        async with user.offering("CHUNKING"):
+            await restarted(stack, user, "sender", stack.terminate("sender"))
+            await user.send("first@bdat.example")
+            await user.wait_for_mails("first@bdat.example")
+            assert await user.metric("sender", "postrider_smtp_chunked_total")
+            yield request.param
+    else:
+        yield request.param
+
+
+async def test_the_sender_ends_without_loss_or_copy(stack: Stack, user: User, command: str) -> None:
     """Mails in SMTP at the end of a sender are finished, the others sent by the next one."""
-    addresses = [f"sigterm+{number}@sender.example" for number in range(LOAD)]
+    addresses = [f"sigterm+{number}@{command.lower()}.example" for number in range(LOAD)]
     sending = asyncio.gather(*(user.send(address) for address in addresses))
     await user.wait_for_mails(addresses[0])
     ended = stack.terminate("sender")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.waiting import until
 
@@ -119,6 +120,33 @@ class User:
         await until(is_counted, within=30)
         described: dict[str, Any] = (await self.ask("GET", f"/v1/domains/{domain}")).body
         return described
+
+    @asynccontextmanager
+    async def offering(self, extension: str) -> AsyncIterator[None]:
+        """Offer one more extension on new connections to the mailbox's SMTP server."""
+        before = await self._behaviour("GET")
+        extensions = [*before["extensions"], extension]
+        await self._behaviour("PUT", {**before, "extensions": extensions})
+        try:
+            yield
+        finally:
+            await self._behaviour("PUT", before)
+
+    async def _behaviour(self, method: str, document: object = None) -> dict[str, Any]:
+        url = f"{self._record['mailbox_url']}/api/behaviour"
+        async with self._http.request(
+            method, url, json=document, raise_for_status=True
+        ) as response:
+            behaviour: dict[str, Any] = await response.json()
+            return behaviour
+
+    async def metric(self, service: str, name: str) -> float:
+        """Return the sum of a service's samples of a name."""
+        url = self._record["services"][service]["health_url"].replace("healthz", "metrics")
+        async with self._http.get(url) as response:
+            families = text_string_to_metric_families(await response.text())
+        samples = (sample for family in families for sample in family.samples)
+        return sum(sample.value for sample in samples if sample.name == name)
 
     async def wait_until_ready(self, service: str) -> None:
         """Wait until a service is ready again."""
