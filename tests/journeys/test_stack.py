@@ -115,6 +115,9 @@ def test_the_record_says_where_everything_is(stack: Stack) -> None:
         "smtp_host",
         "smtp_port",
         "mailbox_url",
+        "client_id",
+        "submission_port",
+        "submission_tls_port",
         "services",
     }
     assert set(record["services"]) == set(Owner)

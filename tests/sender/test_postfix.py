@@ -112,7 +112,13 @@ async def test_what_it_offers(server: Postfix) -> None:
     connection.abort()
 
     assert connection.extensions == Extensions(
-        pipelining=True, chunking=True, smtputf8=True, sized=True, dsn=True, size=MAX_OCTETS
+        pipelining=True,
+        chunking=True,
+        eight_bit=True,
+        smtputf8=True,
+        sized=True,
+        dsn=True,
+        size=MAX_OCTETS,
     )
 
 

@@ -122,6 +122,7 @@ class SecretRotation(RequestBody):
         ge=0,
         le=MAX_OLD_SECRET_SECONDS,
         allow_inf_nan=False,
+        strict=True,  # else false would be 0
         description="For so long requests are signed with the secret before, too",
     )
 
