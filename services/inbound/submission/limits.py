@@ -20,8 +20,9 @@ class LeakyBuckets:
 
     def wait(self, name: str, now: float) -> float:
         """Return the seconds until the bucket has room for a drop."""
-        until = self._empty_at.get(name, now) + self._seconds - self._room
-        return max(0.0, until - now)
+        # The difference first: a large time plus and minus some seconds is not always itself.
+        level = max(0.0, self._empty_at.get(name, now) - now)
+        return max(0.0, level + self._seconds - self._room)
 
     def add(self, name: str, now: float) -> None:
         """Add a drop, whether there is room for it or not; it overflows unseen."""

@@ -16,6 +16,12 @@ def test_bucket() -> None:
     assert buckets.wait("b", 0.0) == 0
 
 
+def test_an_empty_bucket_has_room_at_any_time() -> None:
+    """Times are fractions, and rounding them refuses no first drop."""
+    for number in range(1000):
+        assert LeakyBuckets(1, 1000.0).wait("a", number * 13.77) == 0
+
+
 def test_overflow() -> None:
     """A full bucket does not get fuller."""
     buckets = LeakyBuckets(2, 10.0)
