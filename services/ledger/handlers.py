@@ -22,6 +22,7 @@ from services.ledger.mails import (
 from services.ledger.store.forgetting import AddressForgetter
 from services.ledger.store.reader import MailFilter, MailReader
 from services.ledger.store.recording import MailRecord, MailStore
+from services.ledger.store.reported import ReportedMails
 from services.ledger.store.suppressing import SuppressionStore
 from services.ledger.store.totals import TotalFilter, TotalReader
 from services.ledger.suppressions import StoredSuppression, SuppressingEvent, cause
@@ -104,6 +105,7 @@ class MailQueryHandlers:
     """Answers questions about mails. Changes nothing, so each can be asked again."""
 
     mails: MailReader
+    reported: ReportedMails
     totals: TotalReader
 
     async def on_describe_email(self, question: DescribeEmail) -> Sequence[Contract]:
@@ -123,7 +125,7 @@ class MailQueryHandlers:
 
     async def on_find_email(self, question: FindEmail) -> Sequence[Contract]:
         """Answer with the mail that a report is about, and its recipient."""
-        return [EmailFound(id=question.id, email=await self.mails.find_reported(question))]
+        return [EmailFound(id=question.id, email=await self.reported.find(question))]
 
     async def on_list_emails(self, question: ListEmails) -> Sequence[Contract]:
         """Answer with a page of mails, the newest first."""

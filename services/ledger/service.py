@@ -14,6 +14,7 @@ from services.ledger.store.forgetting import AddressForgetter
 from services.ledger.store.purging import LedgerPurge
 from services.ledger.store.reader import MailReader
 from services.ledger.store.recording import MailStore
+from services.ledger.store.reported import ReportedMails
 from services.ledger.store.suppressing import SuppressionStore
 from services.ledger.store.totals import TotalReader
 from shared import topology
@@ -74,7 +75,9 @@ async def run(settings: LedgerSettings, stop: asyncio.Event) -> None:
         mails = MailHandlers(
             MailStore(database, random.getrandbits(32), hasher), changes.on_refused
         )
-        questions = MailQueryHandlers(MailReader(database), TotalReader(database))
+        questions = MailQueryHandlers(
+            MailReader(database), ReportedMails(database), TotalReader(database)
+        )
         purge = LedgerPurge(database, settings.retention)
         checks = {"broker": broker.ready, "questions": asked.ready, "database": database.ready}
         async with (

@@ -13,27 +13,25 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from services.ledger.answers import KeptMail, MessageRow, reference
+from services.ledger.answers import KeptMail, MessageRow
 from services.ledger.mails import (
     CATEGORIES,
     STATUSES,
     RecordedOutcome,
     first_number,
-    id_of_message,
     milliseconds,
 )
 from services.ledger.store.sql import (
     history,
     mail_keys,
-    message_ids,
     message_tags,
     messages,
     recipients,
 )
-from shared.contracts import EmailStatus, FindEmail, ListEmails, MailReference
+from shared.contracts import EmailStatus, ListEmails
 from shared.contracts.fields import MAX_RECIPIENTS
 from shared.contracts.ledger import MAX_HISTORY, MAX_NAMED_CLIENTS
-from shared.return_path import address_hash, first_key, mail_key, text_hash
+from shared.return_path import address_hash, first_key, mail_key
 from shared.storage.database import Database, as_handler_errors
 
 MAX_SCANNED = 2000  # mails of a page that are looked up for conditions beside its index
@@ -63,19 +61,12 @@ _SCHEDULES = sa.select(mail_keys.c.message, mail_keys.c.scheduled_at).where(
     mail_keys.c.key.in_(sa.bindparam("keys", expanding=True)),
     mail_keys.c.scheduled_at.is_not(None),
 )
-_BY_KEY = (
+BY_KEY = (
     sa.select(mail_keys.c.message)
     .where(mail_keys.c.key.between(sa.bindparam("first"), sa.bindparam("last")))
     .where(mail_keys.c.message.is_not(None))
     .order_by(mail_keys.c.key)
     .limit(MAX_NAMED_CLIENTS)
-)
-_BY_MESSAGE_ID = (
-    sa.select(message_ids.c.message)
-    .where(message_ids.c.id_hash == sa.bindparam("id_hash"))
-    .where(message_ids.c.address_hash == sa.bindparam("address_hash"))
-    .order_by(message_ids.c.message.desc())
-    .limit(2)  # with two the report is about neither for certain
 )
 
 
@@ -158,12 +149,6 @@ class MailReader:
             look = partial(_owners, email_id=email_id, client=client)
             return await self._database.read_inline(look)
 
-    async def find_reported(self, question: FindEmail) -> MailReference | None:
-        """Return the mail that a report names, None if there is none or several."""
-        with as_handler_errors("the ledger"):
-            look = partial(_find_reported, question=question)
-            return await self._database.read_inline(look)
-
     async def page(self, conditions: MailFilter, limit: int) -> MailPage:
         """Return the newest mails below `conditions.end`, at most `limit`."""
         with as_handler_errors("the ledger"):
@@ -180,46 +165,25 @@ def clients_of(connection: sa.Connection, column: sa.Column[str]) -> Sequence[st
 
 
 def _find(connection: sa.Connection, email_id: str, client: str | None) -> KeptMail | None:
-    stored = _stored(connection, _numbers_of(connection, email_id, client))
-    if len(stored) != 1:
+    found = stored(connection, numbers_of(connection, email_id, client))
+    if len(found) != 1:
         return None
-    of = {"of": stored[0].message.number}
+    of = {"of": found[0].message.number}
     earlier = [RecordedOutcome(*row) for row in connection.execute(_EARLIER, of)]
-    return stored[0]._replace(earlier=earlier)
-
-
-def _find_reported(connection: sa.Connection, question: FindEmail) -> MailReference | None:
-    numbers: Sequence[int] = []
-    if question.mail_key is not None:
-        key = bytes.fromhex(question.mail_key)
-        numbers = connection.execute(_BY_KEY, {"first": key, "last": key}).scalars().all()
-    elif email_id := question.email_id or id_of_message(question.message_id or ""):
-        numbers = _numbers_of(connection, email_id, None)
-    address = question.address_hash
-    if question.recipient is not None:
-        address = address_hash(question.recipient)
-    if question.message_id is not None and address is not None:
-        of = {"id_hash": text_hash(question.message_id), "address_hash": address}
-        numbers = [*numbers, *connection.execute(_BY_MESSAGE_ID, of).scalars()]
-    mails = _stored(connection, numbers)
-    if address is None and len(mails) > 1:
-        return None
-    found = [reference(mail, address, question.message_id) for mail in mails]
-    known = [each for each in found if each is not None]
-    return known[0] if len(known) == 1 else None
+    return found[0]._replace(earlier=earlier)
 
 
 def _owners(connection: sa.Connection, email_id: str, client: str | None) -> MailOwners:
-    numbers = _numbers_of(connection, email_id, client)
-    stored = _stored(connection, numbers)
-    return MailOwners([each.message.client for each in stored], len(stored) < len(numbers))
+    numbers = numbers_of(connection, email_id, client)
+    found = stored(connection, numbers)
+    return MailOwners([each.message.client for each in found], len(found) < len(numbers))
 
 
-def _numbers_of(connection: sa.Connection, email_id: str, client: str | None) -> Sequence[int]:
+def numbers_of(connection: sa.Connection, email_id: str, client: str | None) -> Sequence[int]:
     """Return the numbers of the mails of an id. A forgotten mail has one, and no row."""
     first = first_key(email_id) if client is None else mail_key(email_id, client)
     last = first + _KEY_END if client is None else first
-    return connection.execute(_BY_KEY, {"first": first, "last": last}).scalars().all()
+    return connection.execute(BY_KEY, {"first": first, "last": last}).scalars().all()
 
 
 def _page(connection: sa.Connection, conditions: MailFilter, limit: int) -> MailPage:
@@ -228,7 +192,7 @@ def _page(connection: sa.Connection, conditions: MailFilter, limit: int) -> Mail
         # few rows in any range of numbers, and reads and sorts all mails of a client.
         connection.exec_driver_sql("SET LOCAL plan_cache_mode = force_custom_plan")
     numbers, following = _numbers(connection, conditions, limit)
-    mails = _stored(connection, numbers)
+    mails = stored(connection, numbers)
     if len(mails) < len(numbers) and mails:
         following = mails[-1].message.number
     return MailPage(mails, following)
@@ -369,7 +333,7 @@ def _has_status(number: sa.ColumnElement[int], *, by_address: bool) -> sa.Exists
     return sa.exists().where(column.message == number, has_it, *of_address)
 
 
-def _stored(connection: sa.Connection, numbers: Sequence[int]) -> Sequence[KeptMail]:
+def stored(connection: sa.Connection, numbers: Sequence[int]) -> Sequence[KeptMail]:
     """Return mails with all their recipients, the newest first; fewer if these are too many."""
     if not numbers:
         return []

@@ -10,6 +10,7 @@ import pytest
 from services.ledger.handlers import MailQueryHandlers
 from services.ledger.store.reader import MailReader
 from services.ledger.store.recording import MailRecord, MailStore
+from services.ledger.store.reported import ReportedMails
 from services.ledger.store.totals import TotalFilter, TotalReader
 from shared.contracts import (
     Category,
@@ -35,7 +36,7 @@ def moment(text: str) -> datetime:
 @pytest.fixture
 def handlers(database: Database) -> MailQueryHandlers:
     """Return the handlers of one test."""
-    return MailQueryHandlers(MailReader(database), TotalReader(database))
+    return MailQueryHandlers(MailReader(database), ReportedMails(database), TotalReader(database))
 
 
 async def counted(
