@@ -49,9 +49,11 @@ async def receive(folder: str, port: int, hanging: int, expected: int) -> list[t
     all_there = asyncio.Event()
 
     async def answer(request: web.Request) -> web.Response:
+        body = await request.read()
         if int(request.match_info["number"]) < hanging:
             await asyncio.sleep(_END_SECONDS)
-        now, event = time.time(), orjson.loads(await request.read())
+            return web.Response()
+        now, event = time.time(), orjson.loads(body)
         found.append((now, now - datetime.fromisoformat(event["timestamp"]).timestamp()))
         if len(found) >= expected:
             all_there.set()

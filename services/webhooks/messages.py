@@ -1,9 +1,11 @@
 """Pure: an event as endpoints get it, and the endpoints that want it."""
 
-from collections.abc import Collection
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from hashlib import sha256
-from typing import NamedTuple, Protocol
+from itertools import chain, product
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import orjson
 
@@ -14,6 +16,7 @@ from shared.runtime.sealing import fold
 
 OPERATOR = ""  # the client of the administrator's endpoints
 TEST_TYPE = "webhook.test"
+_ANY_TAG = ""  # no tag has an empty name
 
 
 class Message(NamedTuple):
@@ -47,6 +50,9 @@ class Wanted(Protocol):
     @property
     def tags(self) -> Collection[str]:
         """Tags, `name` or `name:value`; any mail if empty."""
+
+
+Endpoint = TypeVar("Endpoint", bound=Wanted)
 
 
 def message_of(event: Event) -> Message:
@@ -87,15 +93,49 @@ def wants(endpoint: Wanted, message: Message) -> bool:
         endpoint.client if message.client is None else message.client,
     ):
         return False
-    noun = message.type.partition(".")[0]
-    if message.type not in endpoint.events and f"{noun}.*" not in endpoint.events:
+    if not _names(message) & {*endpoint.events}:
         return False
     if message.category is None:
         return True
     if endpoint.categories and message.category not in endpoint.categories:
         return False
-    labels = {label for tag in message.tags for label in (tag.name, f"{tag.name}:{tag.value}")}
-    return not endpoint.tags or not labels.isdisjoint(endpoint.tags)
+    return not endpoint.tags or not _labels(message).isdisjoint(endpoint.tags)
+
+
+class Audience(Generic[Endpoint]):
+    """Endpoints, found by the types of events and the tags that they want.
+
+    With a thousand of them, to ask each of them about each event takes all of a processor.
+    """
+
+    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
+        self._by_event = defaultdict[str, list[Endpoint]](list)
+        self._by_tag = defaultdict[tuple[str, str], list[Endpoint]](list)
+        for each in endpoints:
+            for name in each.events:
+                self._by_event[name].append(each)
+                for label in each.tags or (_ANY_TAG,):
+                    self._by_tag[name, label].append(each)
+
+    def of(self, message: Message) -> Sequence[Endpoint]:
+        """Return the endpoints that get a message, each once."""
+        names = _names(message)
+        if message.category is None:
+            found = [self._by_event.get(name, ()) for name in names]
+        else:
+            labels = {_ANY_TAG, *_labels(message)}
+            found = [self._by_tag.get(key, ()) for key in product(names, labels)]
+        once = {id(each): each for each in chain.from_iterable(found)}
+        return [each for each in once.values() if wants(each, message)]
+
+
+def _names(message: Message) -> set[str]:
+    """Return the names by which an endpoint may want a message: its type, and all of its noun."""
+    return {message.type, f"{message.type.partition('.')[0]}.*"}
+
+
+def _labels(message: Message) -> set[str]:
+    return {label for tag in message.tags for label in (tag.name, f"{tag.name}:{tag.value}")}
 
 
 def _owner(event: Event) -> str | None:

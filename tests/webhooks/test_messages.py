@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import pytest
 
-from services.webhooks.messages import message_of, wants
+from services.webhooks.messages import Audience, Message, message_of, wants
 from shared.contracts import Category, MailReceived, MailReference
+from shared.contracts.fields import Tag
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
 ORDER = MailReference(
@@ -45,3 +46,27 @@ def test_a_mail_that_came_back(
     assert [each for each in ("", "shop", "other") if wants(Hook(each), message)] == owners
     assert message.address == address
     assert not wants(Hook("", events=("report.*",)), message)
+
+
+CLASSES = (None, Category.TRANSACTIONAL, Category.BULK)
+HOOKS = [
+    Hook(client, events, categories, tags)
+    for client in ("", "shop", "other")
+    for events in (("email.bounced",), ("email.*", "email.bounced"), ("code.*",))
+    for categories in ((), ("bulk",))
+    for tags in ((), ("campaign",), ("campaign:spring", "campaign"), ("campaign:autumn",))
+]
+
+
+@pytest.mark.parametrize("client", [None, "", "shop"])
+@pytest.mark.parametrize("category", CLASSES)
+@pytest.mark.parametrize("tags", [(), (Tag(name="campaign", value="spring"),)])
+def test_an_audience_is_all_that_want_a_message(
+    client: str | None, category: Category | None, tags: tuple[Tag, ...]
+) -> None:
+    """Those that are found are those that want it when each is asked, each once."""
+    message = Message("msg_1", "email.bounced", NOW, client, "", category, tags, b"{}")
+
+    assert sorted(Audience(HOOKS).of(message)) == sorted(
+        each for each in HOOKS if wants(each, message)
+    )

@@ -10,7 +10,7 @@ import orjson
 import sqlalchemy as sa
 
 from services.webhooks.attempts import RETRY_SPAN, Next, State, is_success
-from services.webhooks.messages import OPERATOR, Message, wants
+from services.webhooks.messages import OPERATOR, Audience, Message
 from services.webhooks.store.endpoints import milliseconds, moment, park
 from services.webhooks.store.tables import deliveries, endpoints, messages, tries
 from shared.contracts import DisabledFor
@@ -140,8 +140,8 @@ class DeliveryStore:
         clients = {each.client for each in young}
         if None not in clients:
             look = look.where(_ENDPOINT.client.in_({OPERATOR, *clients}))
-        subscribers = [_subscriber(row) for row in connection.execute(look)]
-        pairs = ((each, [to for to in subscribers if wants(to, each)]) for each in young)
+        audience = Audience(_subscriber(row) for row in connection.execute(look))
+        pairs = ((each, audience.of(each)) for each in young)
         return [(each, to) for each, to in pairs if to]
 
     def _insert(
