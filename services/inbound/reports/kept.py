@@ -40,7 +40,7 @@ class KeptMails:
         self._purge()
 
     def _purge(self) -> None:
-        kept = sorted(self._folder.glob("*.eml"))
+        kept = sorted(self._folder.glob(f"{'[0-9]' * 20}-*.eml"))  # others are not ours
         oldest = time.time_ns() - round(self._seconds * 1e9)
         is_old = [int(each.name.partition("-")[0]) < oldest for each in kept]
         gone = max(len(kept) - self._files, sum(is_old))

@@ -26,6 +26,17 @@ async def test_old_ones_are_deleted(tmp_path: Path) -> None:
     assert list((tmp_path / "kept").iterdir()) == []
 
 
+async def test_other_files(tmp_path: Path) -> None:
+    """A file that a person has put there is left alone, and no mail is refused for it."""
+    kept = KeptMails(tmp_path / "kept", 1, 60)
+    await kept.keep(b"old")
+    (tmp_path / "kept" / "copy.eml").write_bytes(b"copy")
+    await kept.keep(b"new")
+
+    files = sorted((tmp_path / "kept").iterdir())
+    assert [each.read_bytes() for each in files] == [b"new", b"copy"]
+
+
 async def test_none_is_kept_when_there_is_no_room_for_any(tmp_path: Path) -> None:
     """With no files allowed nothing is written."""
     await KeptMails(tmp_path / "kept", 0, 60).keep(b"x")
