@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +26,8 @@ _OPTIONS: Mapping[str, str] = {
     "x-postrider-metadata": "metadata",
     "x-postrider-scheduled-at": "scheduled_at",
 }
+_FIELDS = {option: name.title() for name, option in _OPTIONS.items()}
+_OPTION = re.compile(rf"(^|; )({'|'.join(_FIELDS)})\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ class AcceptanceRules:
         try:
             command = SendEmail.model_validate(values)
         except ValidationError as error:
-            raise Refused(f"554 5.6.0 The mail is refused: {_one_line(mistakes(error))}") from None
+            raise Refused(f"554 5.6.0 The mail is refused: {_shown(error)}") from None
         at, now = command.scheduled_at, self.now()
         if at is None:
             return command
@@ -157,7 +160,28 @@ def _metadata(text: str) -> object:
         raise ValueError("must have X-Postrider-Metadata as a JSON object") from None
 
 
-_READERS: Mapping[str, Callable[[str], object]] = {"tags": _tags, "metadata": _metadata}
+def _time(text: str) -> datetime:
+    """Read `2026-12-24T18:00:00+01:00`. Raises ValueError.
+
+    A date such as 20261224 is no number of seconds: the mail would be sent at once.
+    """
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise ValueError(
+            "must have X-Postrider-Scheduled-At as a date and time with its offset from UTC, such "
+            "as 2026-12-24T18:00:00+01:00"
+        )
+    return at
+
+
+_READERS: Mapping[str, Callable[[str], object]] = {
+    "tags": _tags,
+    "metadata": _metadata,
+    "scheduled_at": _time,
+}
 
 
 def _mail_id(mail: Handover, message_id: str) -> str:
@@ -166,5 +190,7 @@ def _mail_id(mail: Handover, message_id: str) -> str:
     return hashlib.sha256("\x00".join(parts).encode()).hexdigest()[:32]
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:400]
+def _shown(error: ValidationError) -> str:
+    """Return the mistakes in a line, with the names of the header fields that they are in."""
+    text = mistakes(error).removeprefix("body: ")
+    return " ".join(_OPTION.sub(lambda found: found[1] + _FIELDS[found[2]], text).split())[:400]

@@ -84,9 +84,10 @@ def test_options() -> None:
 
 def test_past() -> None:
     """A mail for a time that is over is sent at once."""
-    fields = b"X-Postrider-Scheduled-At: 2020-01-01T00:00:00Z\r\n"
+    for at in (b"2020-01-01T00:00:00Z", b"2026-11-29T11:00:00+00:00"):
+        fields = b"X-Postrider-Scheduled-At: " + at + b"\r\n"
 
-    assert RULES.command(replace(MAIL_OF_SHOP, content=fields + MAIL)).scheduled_at == NOW
+        assert RULES.command(replace(MAIL_OF_SHOP, content=fields + MAIL)).scheduled_at == NOW
 
 
 @pytest.mark.parametrize(
@@ -101,6 +102,10 @@ def test_past() -> None:
         (b"X-Postrider-Metadata: [1]", "554 5.6.0"),
         (b"X-Postrider-Scheduled-At: tomorrow", "554 5.6.0"),
         (b"X-Postrider-Scheduled-At: 2027-11-30T12:00:00Z", "554 5.6.0"),
+        (b"X-Postrider-Scheduled-At: 20261224", "554 5.6.0"),
+        (b"X-Postrider-Scheduled-At: 1798041600", "554 5.6.0"),
+        (b"X-Postrider-Scheduled-At: 2026-12-24T18:00:00", "554 5.6.0"),
+        (b"X-Postrider-Scheduled-At:", "554 5.6.0"),
         (b"X-Postrider-Category: transactional\r\nX-Postrider-List-Id: news", "554 5.6.0"),
         (b"From: ann@shop.example", "554 5.6.0"),
         (b"Sender: eve@other.example", "550 5.7.1"),
@@ -113,6 +118,26 @@ def test_past() -> None:
 def test_refused(field: bytes, reply: str) -> None:
     """A mail with a field that cannot be as it is meant is refused."""
     assert refusal(field + b"\r\n" + MAIL).startswith(reply)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (b"X-Postrider-Category: spam", "X-Postrider-Category: Input should be"),
+        (b"X-Postrider-Tags: a", "X-Postrider-Tags.0.value: "),
+        (b"X-Postrider-Metadata: [1]", "X-Postrider-Metadata: "),
+        (
+            b"X-Postrider-Category: transactional\r\nX-Postrider-List-Id: news",
+            "refused: must be bulk to have a `list_id`",
+        ),
+        (b"X-Postrider-Tags: a\r\nX-Postrider-Category: spam", "; X-Postrider-Tags.0.value: "),
+        (b"X-Postrider-Scheduled-At: 20261224", "X-Postrider-Scheduled-At as a date and time"),
+    ],
+    ids=lambda value: repr(value)[:60],
+)
+def test_named(fields: bytes, words: str) -> None:
+    """A refusal names the header field, since its reader knows no field of a command."""
+    assert words in refusal(fields + b"\r\n" + MAIL)
 
 
 @pytest.mark.parametrize("value", [b"ann", b"<a b@x>", b"<a@x> <b@x>", b"", "<ä@x>".encode()])
