@@ -28,6 +28,14 @@ COMMAND_OCTETS = 4096  # AUTH with a key in base64 has some 600; RFC 4954 4 allo
 HANDSHAKE_SECONDS = 20.0
 MAX_ERRORS = 50  # of one connection without a mail between them
 MAX_UNTRUSTED_REPLIES = 200  # the same, before a login
+# RFC 2034 4: each reply but a greeting has an enhanced code. aiosmtpd's own have none.
+_ENHANCED = {
+    b"221": b"2.0.0",
+    b"250": b"2.0.0",
+    b"500": b"5.5.2",
+    b"501": b"5.5.4",
+    b"502": b"5.5.1",
+}
 
 logger = structlog.get_logger(__name__)
 logging.getLogger("mail.log").setLevel(logging.ERROR)  # aiosmtpd's own, with every command
@@ -192,13 +200,22 @@ class LimitedSmtp(SMTP):
 
     async def push(self, status: AnyStr) -> None:
         """Send a line; end the connection after too many errors, or without a login replies."""
-        await super().push(status)
+        await super().push(self._coded(status))
         self._errors += status[:1] in {"5", b"5"}
         self._replies += 1
         if self._errors > MAX_ERRORS:
             self._end("421 4.7.0 Too many errors")
         elif self._replies > MAX_UNTRUSTED_REPLIES and not self._is_trusted:
             self._end("421 4.7.0 Too many commands")
+
+    def _coded(self, reply: str | bytes) -> bytes:
+        """Return a reply with an enhanced code, if it is one of aiosmtpd's that should have one."""
+        octets = reply.encode() if isinstance(reply, str) else reply
+        code, _, text = octets.partition(b" ")
+        is_greeting = text == self.terms.host_name.encode()  # to HELO
+        if code not in _ENHANCED or is_greeting or text[1:2] == b".":
+            return octets
+        return b" ".join((code, _ENHANCED[code], text))
 
     async def refuse_bad(self, reply: str) -> None:
         """Send a reply and end the connection."""
@@ -242,6 +259,13 @@ class LimitedSmtp(SMTP):
         """Refuse a login where there is none."""
         del arg
         await self.push("502 5.5.1 AUTH is not offered")
+
+    @syntax("VRFY <address>")
+    async def smtp_VRFY(self, arg: str | None) -> None:
+        """Confirm no address, and deny none (RFC 5321 7.3)."""
+        del arg
+        if not await self.check_auth_needed("VRFY"):
+            await self.push("252 2.0.0 Addresses are not verified; send the mail")
 
     @syntax("STARTTLS")
     async def smtp_STARTTLS(self, arg: str | None) -> None:

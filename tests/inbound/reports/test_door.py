@@ -113,7 +113,7 @@ async def test_what_no_server_sends_is_refused(world: World, content: bytes, rep
     """A bare line end, a NUL, a line and a mail that are too long are refused at the final dot."""
     async with connected(world) as talk:
         answer = await talk.send(content, envelope())
-        assert await talk.say(b"QUIT") == ["221"]
+        assert await talk.say(b"QUIT") == ["221 2.0.0"]
 
     assert code(answer) == reply
     assert world.contents == []
@@ -143,7 +143,7 @@ async def test_commands_in_a_group(world: World) -> None:
         codes += [code(await talk.reply()) for _ in range(2)]
 
     begun = ["250 2.1.0", "250 2.1.5", "354"]
-    assert codes == [*begun, "250 2.0.0", *begun, "250 2.0.0", "221"]
+    assert codes == [*begun, "250 2.0.0", *begun, "250 2.0.0", "221 2.0.0"]
 
 
 async def test_a_mail_before_the_reply_to_data(world: World) -> None:
@@ -167,16 +167,23 @@ async def test_a_mail_before_the_reply_to_data(world: World) -> None:
         ([b"MAIL FROM:<>", b"DATA"], "554 5.5.1"),
         ([b"AUTH PLAIN AHNob3AAcmlnaHQ="], "502 5.5.1"),
         ([b"STARTTLS"], "503 5.5.1"),
-        ([b"VRFY postmaster@bounce.our.example"], "252"),
-        ([b"EXPN all"], "502"),
+        ([b"VRFY postmaster@bounce.our.example"], "252 2.0.0"),
+        ([b"VRFY <"], "252 2.0.0"),
+        ([b"VRFY \xff"], "252 2.0.0"),
+        ([b"EXPN all"], "502 5.5.1"),
+        ([b"HELP"], "250 2.0.0"),
+        ([b"HELO mx"], "250"),
+        ([b"RSET now"], "501 5.5.4"),
+        ([b"XCLIENT"], "500 5.5.2"),
+        ([b"\xff"], "500 5.5.2"),
     ],
     ids=lambda value: repr(value)[-40:],
 )
 async def test_replies(world: World, commands: list[bytes], reply: str) -> None:
-    """Each refusal is in the reply to its command, and the session goes on."""
+    """Each reply but a greeting has an enhanced code (RFC 2034 4), and the session goes on."""
     async with connected(world) as talk:
         assert (await talk.say(*commands))[-1] == reply
-        assert await talk.say(b"RSET") == ["250"]
+        assert await talk.say(b"RSET") == ["250 2.0.0"]
         assert code(await talk.send(dsn(), envelope())) == "250 2.0.0"
 
 
@@ -222,12 +229,12 @@ async def test_a_server_greets_first(world: World) -> None:
 async def test_too_many_commands(world: World) -> None:
     """A session without a mail ends; a mail begins the count anew."""
     async with connected(world) as talk:
-        assert await talk.say(*[b"NOOP"] * (MAX_UNTRUSTED_REPLIES - 10)) == ["250"] * 190
+        assert await talk.say(*[b"NOOP"] * (MAX_UNTRUSTED_REPLIES - 10)) == ["250 2.0.0"] * 190
         assert code(await talk.send(dsn(), envelope())) == "250 2.0.0"
         replies = await talk.say(*[b"NOOP"] * MAX_UNTRUSTED_REPLIES)
         assert await talk.reply() == "421 4.7.0 Too many commands"
 
-    assert replies == ["250"] * MAX_UNTRUSTED_REPLIES
+    assert replies == ["250 2.0.0"] * MAX_UNTRUSTED_REPLIES
 
 
 async def test_too_many_mails(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +254,7 @@ async def test_too_many_connections(tmp_path: Path) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
         refused = await reader.read()
         writer.close()
-        assert await second.say(b"QUIT") == ["221"]
+        assert await second.say(b"QUIT") == ["221 2.0.0"]
         assert await second.reply() == ""
         async with connected(world):
             pass

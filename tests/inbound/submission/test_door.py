@@ -123,7 +123,7 @@ async def test_limit(vhost: str, files: tuple[Path, Path], trusting: ssl.SSLCont
             reader, writer = await asyncio.open_connection("127.0.0.1", door.port)
             assert (await reader.read()).startswith(b"421 4.7.0")
             writer.close()
-            assert await talk.say(b"QUIT") == ["221"]
+            assert await talk.say(b"QUIT") == ["221 2.0.0"]
             assert await talk.reply() == ""
         async with door.talk():
             pass
