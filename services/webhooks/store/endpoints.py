@@ -140,6 +140,10 @@ class EndpointStore:
             if (value := getattr(asked, name)) is not None:
                 values[name] = orjson.dumps(value).decode()
         is_enabled = found.disabled_at is None
+        if is_enabled and values.get("url", found.url) != found.url:
+            # The failures are those of another receiver.
+            values |= {"failures": 0, "failing_since": None}
+            _hasten(connection, found.webhook_id, now)
         if asked.enabled is not None and asked.enabled is not is_enabled:
             values |= _switched(now, enable=asked.enabled)
             park(connection, found.webhook_id, held=asked.enabled)
@@ -192,6 +196,14 @@ def park(connection: sa.Connection, endpoint_id: str, *, held: bool) -> None:
         )
         .values(state=State.HELD if held else State.PARKED, due_at=None)
     )
+
+
+def _hasten(connection: sa.Connection, endpoint_id: str, now: int) -> None:
+    """Make due what waits for its next try; what is parked follows with the upkeep."""
+    table = deliveries.c
+    waits = (table.endpoint_id == endpoint_id, table.state == State.WAITING)
+    later = sa.update(deliveries).where(*waits, table.token.is_(None), table.due_at > now)
+    connection.execute(later.values(due_at=now))
 
 
 def moment(value: int) -> datetime:

@@ -126,6 +126,25 @@ async def test_an_owner_disables_and_enables_an_endpoint(tables: Tables) -> None
     assert list(await tables.upkeep.unannounced()) == []
 
 
+async def test_a_new_url_is_tried_at_once(tables: Tables) -> None:
+    """The failures were those of another receiver: the new one waits for nothing, nor is blamed."""
+    await tables.add()
+    await tables.keep("e1", "e2", "e3", "e4")
+    for due in await tables.take():
+        await tables.end(due, 500)
+    change = ChangeWebhook(id="q", client="shop", webhook_id="w1", url=URL)
+    same = (await tables.endpoints.change(change)).webhook
+    unchanged = await tables.take()
+    moved = (await tables.endpoints.change(change.model_copy(update={"url": URL + "/new"}))).webhook
+    await tables.upkeep.spread()
+
+    assert same is not None
+    assert (same.failures, unchanged) == (4, [])
+    assert moved is not None
+    assert (moved.failures, moved.failing_since) == (0, None)
+    assert [due.url for due in await tables.take()] == [URL + "/new"] * 4
+
+
 async def test_a_secret_is_rotated(tables: Tables) -> None:
     """Both sign until the time is over; a third is refused until then, unless it replaces both."""
     await tables.add()
