@@ -59,10 +59,14 @@ def text_hash(text: str) -> int:
 
 
 class ReturnedMail(NamedTuple):
-    """The mail and the recipient of a return path: a `mail_key` and an `address_hash`."""
+    """The mail and the recipient of a return path: a `mail_key` and an `address_hash`.
+
+    `age_days` counts from the day of its signature, and is -1 where the clocks differ.
+    """
 
     mail_key: bytes
     address_hash: int
+    age_days: int
 
 
 class ReturnPaths:
@@ -108,7 +112,7 @@ class ReturnPaths:
         # The clocks of two machines may be on both sides of midnight.
         if not -1 <= age <= VALID_DAYS:
             return None
-        return ReturnedMail(key, int.from_bytes(rest[:_ADDRESS_BYTES], signed=True))
+        return ReturnedMail(key, int.from_bytes(rest[:_ADDRESS_BYTES], signed=True), age)
 
     def _opened(self, token: str) -> bytes | None:
         """Return the content of a token, None unless its MAC is right."""

@@ -29,7 +29,7 @@ from shared.errors import Reject
 from shared.inflight import Handling, Phase
 from shared.replies import reply as replies
 from shared.retry import Reschedule
-from shared.return_path import address_hash, mail_key
+from shared.return_path import ReturnedMail, address_hash, mail_key
 from tests.sender.commands import NOW, a_command
 from tests.sender.mails import a_pool, a_relay
 from tests.sender.scripted import CHUNKING, HANG, scripted
@@ -289,7 +289,7 @@ async def test_return_paths(claims: ClaimStore, simulator: Simulator) -> None:
     assert kinds(returned) == [EmailDelivered, EmailDelivered]
     assert [mail.recipients for mail in mails] == [(ANNA,), (BEN,)]
     assert [RETURN_PATHS.read(mail.sender, NOW.date()) for mail in mails] == [
-        (mail_key("mail-1", "shop"), address_hash(each)) for each in (ANNA, BEN)
+        ReturnedMail(mail_key("mail-1", "shop"), address_hash(each), 0) for each in (ANNA, BEN)
     ]
     assert {b"From: post@our.example\r\n" in mail.raw for mail in mails} == {True}
 

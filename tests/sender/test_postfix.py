@@ -24,7 +24,7 @@ from services.sender.store import ClaimStore
 from shared.contracts import EmailBounced, EmailDeferred, EmailDelivered, ReplyClass, Stage
 from shared.contracts.attachment import CalendarObject
 from shared.replies.reply import classify_refusal, too_many_recipients
-from shared.return_path import address_hash, mail_key
+from shared.return_path import ReturnedMail, address_hash, mail_key
 from tests.sender.commands import NOW, a_command
 from tests.sender.mails import ANNA, a_mail, a_pool, a_relay, ends, of, sent
 from tests.sender.senders import RETURN_PATHS, a_sender, later
@@ -253,7 +253,8 @@ async def test_return_paths(home: Path, claims: ClaimStore, simulator: Simulator
 
     found = {mail.recipients[0]: mail.sender for mail in simulator.mailbox.find()}
     assert {each: RETURN_PATHS.read(path, NOW.date()) for each, path in found.items()} == {
-        each: (mail_key("mail-1", None), address_hash(each)) for each in (ANNA, "b@x.example")
+        each: ReturnedMail(mail_key("mail-1", None), address_hash(each), 0)
+        for each in (ANNA, "b@x.example")
     }
 
 

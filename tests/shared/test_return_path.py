@@ -16,7 +16,7 @@ KEY, NEWER = "3d" * 32, "4e" * 32
 PATHS = ReturnPaths.from_text(DOMAIN, KEY)
 ANNA = "anna@x.example"
 MAX_LOCAL_OCTETS = 64  # RFC 5321 4.5.3.1.1
-FOUND = ReturnedMail(mail_key("mail-1", "shop"), address_hash(ANNA))
+FOUND = ReturnedMail(mail_key("mail-1", "shop"), address_hash(ANNA), 0)
 
 
 def a_path(today: date = TODAY) -> str:
@@ -30,7 +30,8 @@ def test_it_is_read_as_it_was_made(client: str | None) -> None:
     email_id = "m" * MAX_ID_CHARS
     path = PATHS.of(email_id, client, "ANNA@x.example", TODAY)
 
-    assert PATHS.read(path, TODAY) == ReturnedMail(mail_key(email_id, client), address_hash(ANNA))
+    found = ReturnedMail(mail_key(email_id, client), address_hash(ANNA), 0)
+    assert PATHS.read(path, TODAY) == found
     assert check_address(path) == path
     assert len(path.partition("@")[0]) <= MAX_LOCAL_OCTETS
 
@@ -42,9 +43,10 @@ def test_letters_of_another_case_do_no_harm() -> None:
 
 def test_it_has_an_end() -> None:
     """A return path is read for 30 days, and by a clock that is just before its midnight."""
-    assert PATHS.read(a_path(TODAY - timedelta(days=VALID_DAYS)), TODAY) == FOUND
+    oldest = PATHS.read(a_path(TODAY - timedelta(days=VALID_DAYS)), TODAY)
+    assert oldest == FOUND._replace(age_days=VALID_DAYS)
     assert PATHS.read(a_path(TODAY - timedelta(days=VALID_DAYS + 1)), TODAY) is None
-    assert PATHS.read(a_path(TODAY + timedelta(days=1)), TODAY) == FOUND
+    assert PATHS.read(a_path(TODAY + timedelta(days=1)), TODAY) == FOUND._replace(age_days=-1)
     assert PATHS.read(a_path(TODAY + timedelta(days=2)), TODAY) is None
 
 

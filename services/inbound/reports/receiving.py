@@ -20,6 +20,7 @@ ACCEPTED = "250 2.0.0 Read"
 KEPT = "250 2.0.0 Kept"
 AWAY = "451 4.3.0 Reports cannot be kept now, please try again later"
 NO_STORAGE = "452 4.3.1 Mail cannot be kept now, please try again later"
+NEW_DAYS = 1  # of a return path: the ledger may be behind with the mails of these days
 _FINAL = frozenset({MailKind.DSN, MailKind.ARF})
 
 logger = structlog.get_logger(__name__)
@@ -135,11 +136,18 @@ class ReportReceiver:
         )
 
     async def _find(self, returned: ReturnedMail) -> MailReference | None:
-        """Return the mail, None if the ledger has it no more. Raises Unavailable."""
+        """Return the mail, None if the ledger has it no more.
+
+        Raises Unavailable, also while the ledger may not have it yet: a report can come before the
+        ledger has recorded its mail.
+        """
         question = FindEmail(
             id=str(uuid.uuid4()),
             mail_key=returned.mail_key.hex(),
             address_hash=returned.address_hash,
         )
         answer = await self.broker.ask(question, self.answer_seconds)
-        return answer.email if isinstance(answer, EmailFound) else None
+        found = answer.email if isinstance(answer, EmailFound) else None
+        if found is None and returned.age_days <= NEW_DAYS:
+            raise Unavailable("the ledger has not recorded the mail yet")
+        return found

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from services.inbound.reports.kept import MAX_KEPT_OCTETS, KeptMails
+from services.inbound.reports.reading import MailKind, read
+from tests.inbound.reports.world import called, given, serving
 
 
 async def test_the_oldest_are_deleted_first(tmp_path: Path) -> None:
@@ -42,3 +44,18 @@ async def test_none_is_kept_when_there_is_no_room_for_any(tmp_path: Path) -> Non
     await KeptMails(tmp_path / "kept", 0, 60).keep(b"x")
 
     assert not (tmp_path / "kept").exists()
+
+
+async def test_a_mail_that_is_no_report_is_kept(tmp_path: Path) -> None:
+    """A mail that is not understood is kept for a person, and changes nothing."""
+    note = b"From: ann@example.org\r\nSubject: hi\r\n\r\nHello!\r\n"
+    vacation = b"From: ann@example.org\r\nAuto-Submitted: auto-replied\r\n\r\nAway\r\n"
+    async with serving(tmp_path) as world:
+        assert (await called(world, given(note)))[0] == 250
+        assert (await called(world, given(vacation)))[0] == 250
+
+    [file] = (tmp_path / "kept").iterdir()
+    assert file.read_bytes() == note
+    assert file.stat().st_mode & 0o077 == 0
+    assert read(vacation).kind is MailKind.AUTOMATIC
+    assert world.published == []

@@ -36,6 +36,7 @@ class World:
     contents: list[bytes] = field(default_factory=list)
     failure: Exception | None = None
     hold: asyncio.Event | None = None
+    is_recorded: bool = True  # the mail, by the ledger
     port: int = 0
 
     async def publish(self, message: Contract) -> None:
@@ -51,7 +52,7 @@ class World:
         if isinstance(self.failure, NoAnswer):
             raise self.failure
         assert within
-        return EmailFound(id=question.id, email=MAIL)
+        return EmailFound(id=question.id, email=MAIL if self.is_recorded else None)
 
     async def read(self, content: bytes) -> Reading:
         """Read a mail."""
