@@ -5,7 +5,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import prometheus_client
 from aiohttp import web
@@ -31,10 +31,13 @@ from services.gateway.clients.clients import AllowedSenders, Client
 from services.gateway.feedback.events import Provider, ProviderEvent, ProviderRequest, report_of
 from services.gateway.feedback.sns import SnsReader
 from shared.contracts import EmailFound, FindEmail, Report, ReportSource
+from shared.errors import Unavailable
 
 MAX_BYTES = 2 * 1024 * 1024  # SendGrid sends up to 768 KB, SNS 256 KB
 TEXT = "text/plain"  # the Content-Type of the JSON of SNS
 MAX_ASKED = 50  # questions to the ledger at a time
+# After an event, in which the ledger may not have recorded its mail yet: its queue may be long.
+RECENT = timedelta(minutes=1)
 # Of all providers in the log, and in the budget of large bodies; no client can have this id.
 _CALLER = Client("(feedback)", AllowedSenders([]), frozenset())
 
@@ -76,7 +79,8 @@ POST_FEEDBACK = Operation(
 class FeedbackViews(AskingViews):
     """Finds the mails of events and publishes reports about them.
 
-    Safe to repeat: a report has the same id each time.
+    Safe to repeat: a report has the same id each time. An event that has just happened may be about
+    a mail that the ledger has yet to record: its provider comes again.
     """
 
     providers: Mapping[str, Provider]
@@ -99,6 +103,8 @@ class FeedbackViews(AskingViews):
         ends, reports = await self._reports(events, source, now)
         if failures := await self.broker.publish_all(reports):
             raise next(iter(failures.values()))
+        if ends["early"]:
+            raise Unavailable("the ledger may not have recorded a mail yet")
         for end, count in ends.items():
             EVENTS.labels(name, end).inc(count)
         unknown, ignored = ends["unknown"], ends["ignored"]
@@ -148,8 +154,11 @@ class FeedbackViews(AskingViews):
             return "ignored"
         question = _question(event)
         answer = question and await self.ask(question, EmailFound)
-        if not answer or answer.email is None:
+        if not answer:
             return "unknown"
+        if answer.email is None:
+            is_recent = event.at is not None and now - event.at < RECENT
+            return "early" if is_recent else "unknown"
         return report_of(event, source, answer.email, now) or "ignored"
 
 

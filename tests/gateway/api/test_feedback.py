@@ -193,6 +193,28 @@ async def test_the_provider_comes_again_while_the_ledger_is_away(
         assert tap.empty()
 
 
+async def test_the_provider_comes_again_for_a_mail_that_is_not_recorded_yet(
+    vhost: str, stranger: ApiClient
+) -> None:
+    """A new event of an unknown mail is a 503; the reports beside it are published."""
+    now = int(time.time())
+    early = sendgrid_event("bounce", timestamp=now, **{"smtp-id": "<1@other.example>"})
+    late = {**early, "timestamp": now - 120}
+    async with (
+        tapped(vhost, topology.EVENTS) as tap,
+        running_service(vhost, topology.LEDGER_QUESTIONS, LEDGER),
+    ):
+        asked = sendgrid(sendgrid_event("delivered"), early, seconds=now)
+        refused = await post(stranger, "sendgrid", asked)
+        [report] = await arrived(tap, 1)
+        taken = await post(stranger, "sendgrid", sendgrid(late, seconds=now))
+
+    assert problem(refused) == (503, "unavailable")
+    assert "Retry-After" in refused.headers
+    assert report.kind == "delivered"
+    assert taken.json == {"reported": 0, "unknown": 1, "ignored": 0}
+
+
 async def test_the_provider_comes_again_while_no_queue_takes_reports(
     vhost: str, stranger: ApiClient
 ) -> None:
