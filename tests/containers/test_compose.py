@@ -112,14 +112,17 @@ def test_the_first_start_says_nothing_of_errors(compose: Compose) -> None:
     assert not re.search(r"(?i)error|warn", compose.first_start)
 
 
-def test_five_ports_are_published_on_loopback(compose: Compose) -> None:
-    """Five ports are published on this machine; that of the database is not."""
+def test_eight_ports_are_published_on_loopback(compose: Compose) -> None:
+    """Eight ports are published on this machine; that of the database is not."""
     published = compose.run("ps", "--format", "{{.Ports}}").split()
     ways = [each for each in published if "->" in each]
 
     assert sorted(each.partition("->")[2].strip(",") for each in ways) == [
         "15672/tcp",
+        "2465/tcp",
         "2525/tcp",
+        "2526/tcp",
+        "2587/tcp",
         "5672/tcp",
         "8025/tcp",
         "8080/tcp",
