@@ -51,7 +51,7 @@ async def receive(folder: str, port: int, hanging: int, expected: int) -> list[t
     async def answer(request: web.Request) -> web.Response:
         body = await request.read()
         if int(request.match_info["number"]) < hanging:
-            await asyncio.sleep(_END_SECONDS)
+            await all_there.wait()
             return web.Response()
         now, event = time.time(), orjson.loads(body)
         found.append((now, now - datetime.fromisoformat(event["timestamp"]).timestamp()))
