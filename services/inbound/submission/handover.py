@@ -153,11 +153,17 @@ def _tags(text: str) -> list[dict[str, str]]:
 
 
 def _metadata(text: str) -> object:
-    """Read `{"order": "4711"}`. Raises ValueError."""
+    """Read `{"order": "4711"}`, each name once. Raises ValueError."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError):
         raise ValueError("must have X-Postrider-Metadata as a JSON object") from None
+
+
+def _once(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name stands twice")
+    return dict(pairs)
 
 
 def _time(text: str) -> datetime:

@@ -100,6 +100,7 @@ def test_past() -> None:
         (b"X-Postrider-Metadata: a=b", "554 5.6.0"),
         (b"X-Postrider-Metadata: " + b"[" * 800, "554 5.6.0"),
         (b"X-Postrider-Metadata: [1]", "554 5.6.0"),
+        (b'X-Postrider-Metadata: {"a": "1", "a": "2"}', "554 5.6.0"),
         (b"X-Postrider-Scheduled-At: tomorrow", "554 5.6.0"),
         (b"X-Postrider-Scheduled-At: 2027-11-30T12:00:00Z", "554 5.6.0"),
         (b"X-Postrider-Scheduled-At: 20261224", "554 5.6.0"),
