@@ -58,7 +58,7 @@ class ReportReceiver:
     paths: ReturnPaths
     answer_seconds: float
     now: Callable[[], datetime]
-    tells_others: bool = False  # whether a mail that is no report becomes an event
+    publishes_others: bool = False  # whether a mail that is no report becomes an event
 
     def returned(self, address: str) -> ReturnedMail | None:
         """Return the mail of a return path that a sender has signed, None for another address."""
@@ -76,8 +76,8 @@ class ReportReceiver:
         if reading.kind is MailKind.AUTOMATIC:
             return ACCEPTED
         try:
-            if reading.kind is MailKind.OTHER and self.tells_others:
-                await self._tell(mail, reading)
+            if reading.kind is MailKind.OTHER and self.publishes_others:
+                await self._publish_received(mail, reading)
                 return ACCEPTED
             about = self._about(mail, reading) if reading.kind in _FINAL else ()
             if not about:
@@ -101,7 +101,7 @@ class ReportReceiver:
                 return [each for each in found if each is not None]
         return ()
 
-    async def _tell(self, mail: ArrivedMail, reading: Reading) -> None:
+    async def _publish_received(self, mail: ArrivedMail, reading: Reading) -> None:
         """Publish a mail that is no report, once for each address that it came to."""
         for to in mail.recipients:
             returned = self.returned(to)

@@ -373,7 +373,7 @@ async def test_a_mail_that_is_no_report_is_told(tmp_path: Path) -> None:
         b"From: =?utf-8?q?J=C3=BCrgen?= <juergen@example.org>\r\nSubject: Re: Hello\r\n"
         b"Content-Type: text/plain; charset=iso-8859-1\r\n\r\nGr\xfc\xdfe\r\n\x07!\r\n"
     )
-    async with serving(tmp_path, tells_others=True) as world, connected(world) as talk:
+    async with serving(tmp_path, publishes_others=True) as world, connected(world) as talk:
         begun = [b"MAIL FROM:<juergen@example.org>", *envelope(a_path(), "fbl@our.example")[1:]]
         assert [code(await talk.send(note, begun)) for _ in range(2)] == ["250 2.0.0"] * 2
         vacation = b"Auto-Submitted: auto-replied\r\n\r\nAway\r\n"

@@ -68,12 +68,12 @@ async def serving(  # noqa: PLR0913 -- the terms of the door
     now: datetime = NOW,
     drain: float = 5,
     terms: SmtpTerms = TERMS,
-    tells_others: bool = False,
+    publishes_others: bool = False,
 ) -> AsyncIterator[World]:
     """Open a door for the length of the block."""
     world = World()
     kept = KeptMails(folder / "kept", 10, 60)
-    receiver = ReportReceiver(world, world.read, kept, PATHS, 5, lambda: now, tells_others)
+    receiver = ReportReceiver(world, world.read, kept, PATHS, 5, lambda: now, publishes_others)
     door = ReportDoor(receiver, ["fbl@our.example"])
     make = partial(ReportConnection, terms, Connections(limits), door)
     async with drained(door.opened, drain), listening(make, "127.0.0.1", 0) as world.port:
