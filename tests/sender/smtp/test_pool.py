@@ -140,11 +140,12 @@ async def test_closed_while_idle(simulator: Simulator) -> None:
     async with a_pool(a_relay(simulator.smtp_port), connections=3) as pool:
         await asyncio.gather(*(sent(pool) for _ in range(3)))
         await simulator.traffic.wait_until(lambda: simulator.traffic.open == 0)
-        simulator.behaviour = Behaviour()
+        simulator.behaviour, opened = Behaviour(), simulator.traffic.total
         results = await asyncio.gather(*(sent(pool) for _ in range(3)))
 
     assert results == [DELIVERED] * 3
-    assert simulator.traffic.total == 6
+    # How many depends on which comes first, a connection that is free again or a new one.
+    assert simulator.traffic.total > opened
 
 
 async def test_reset_while_idle(simulator: Simulator) -> None:
