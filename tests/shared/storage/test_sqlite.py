@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
@@ -61,10 +62,12 @@ def notes(path: Path) -> list[str]:
 
 
 @asynccontextmanager
-async def held(file: SqliteDatabase) -> AsyncIterator[asyncio.Task[object]]:
-    """Keep a transaction open for the length of the block, with a note in it."""
+async def held(
+    file: SqliteDatabase, go_on: threading.Event | None = None
+) -> AsyncIterator[asyncio.Task[object]]:
+    """Keep a transaction open until `go_on` or the end of the block, with a note in it."""
     loop = asyncio.get_running_loop()
-    begun, go_on = asyncio.Event(), threading.Event()
+    begun, go_on = asyncio.Event(), go_on or threading.Event()
 
     def work(connection: sa.Connection) -> None:
         note("held")(connection)
@@ -308,17 +311,29 @@ async def test_closing_finishes_what_was_asked_for(path: Path) -> None:
         await file.read(note("late"))
 
 
-async def test_a_cancelled_close_still_ends_the_threads(path: Path) -> None:
+async def test_a_cancelled_close_still_ends_the_threads(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A cancelled close cancels the transactions that wait, and ends the threads."""
-    before = set(threading.enumerate())
+    before, go_on = set(threading.enumerate()), threading.Event()
+
+    class Thread(ThreadPoolExecutor):
+        """Release the transaction under way only when those behind it are cancelled."""
+
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 -- as of the library
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            go_on.set()
+            super().shutdown(wait)
+
+    monkeypatch.setattr(sqlite, "ThreadPoolExecutor", Thread)
     file = SqliteDatabase(path)
     await file.write(NOTES.metadata.create_all)
-    async with held(file) as first:
+    async with held(file, go_on) as first:
         (other,) = await asked(file, note("late"))
         closed = asyncio.create_task(file.close())
         await asyncio.wait({closed}, timeout=0)
         closed.cancel()
-    await asyncio.wait_for(asyncio.wait({closed, first, other}), PATIENCE_SECONDS)
+        await asyncio.wait_for(asyncio.wait({closed, first, other}), PATIENCE_SECONDS)
 
     assert closed.cancelled()
     assert other.cancelled()
