@@ -148,8 +148,10 @@ class Bench:
                 writer.close()
                 return
             await asyncio.sleep(_POLL_SECONDS)
-        output = self.output(name).read_text(errors="replace")
-        raise BenchError(f"{name} did not start: {output[-_MAX_OUTPUT_CHARS:].strip()}")
+        output = self.output(name).read_text(errors="replace")[-_MAX_OUTPUT_CHARS:].strip()
+        ended = process.returncode is not None
+        how = f"ended with exit code {process.returncode}" if ended else "does not listen"
+        raise BenchError(f"{name} {how}, port {port}: {output}")
 
     def output(self, name: str) -> Path:
         """Return the file of a process's output."""

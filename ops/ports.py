@@ -3,11 +3,15 @@
 import random
 import socket
 from contextlib import suppress
+from itertools import count, islice
 
 import psutil
 
 # Below Linux's range for outgoing connections (32768-60999), which could take a port meanwhile.
 _RANGE = range(20000, 32000)
+# Each process goes on from a place of its own. Two that chose at random would now and then choose
+# the same port in the seconds before the first one's server listens there.
+_numbers = count(random.SystemRandom().randrange(len(_RANGE)))
 
 
 def is_free(port: int) -> bool:
@@ -22,15 +26,16 @@ def is_free(port: int) -> bool:
     return True
 
 
-def unused(count: int) -> list[int]:
-    """Return distinct ports that are free now. Raises RuntimeError when there are too few."""
-    free: list[int] = []
-    for port in random.SystemRandom().sample(_RANGE, k=len(_RANGE)):
-        if len(free) == count:
-            return free
-        if is_free(port):
-            free.append(port)
-    raise RuntimeError(f"fewer than {count} free ports from {_RANGE.start} to {_RANGE.stop}")
+def unused(amount: int) -> list[int]:
+    """Return distinct ports that are free now, and that this process was not given lately.
+
+    Raises RuntimeError when there are too few.
+    """
+    tried = (_RANGE[number % len(_RANGE)] for number in islice(_numbers, len(_RANGE)))
+    free = list(islice(filter(is_free, tried), amount))
+    if len(free) < amount:
+        raise RuntimeError(f"fewer than {amount} free ports from {_RANGE.start} to {_RANGE.stop}")
+    return free
 
 
 def holder(port: int) -> str | None:
