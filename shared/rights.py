@@ -79,7 +79,8 @@ USERS: tuple[User, ...] = (
         r"|content\.(save|describe|delete|resume|list|render)"
         r"|subscription\.(add|describe|confirm|end|list)"
         r"|webhook\.(create|change|describe|delete|rotate|list|test|replay|deliveries|tries))$",
-        events=r"^(feedback\.reported|report\.(bounced|delayed|delivered|complained))$",
+        events=r"^(client\.removed|feedback\.reported"
+        r"|report\.(bounced|delayed|delivered|complained))$",
     ),
     _user(Owner.SENDER, commands=r"^suppression\.announce$", events=r"^email\."),
     _user(Owner.OTP, commands=r"^email\.send\.otp$", events=r"^code\."),

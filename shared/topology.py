@@ -17,6 +17,7 @@ from shared.contracts import (
     AnnounceSuppressions,
     CancelCode,
     Category,
+    ClientRemoved,
     Command,
     Contract,
     EmailBounced,
@@ -349,8 +350,7 @@ def queues(owners: Sequence[Owner] = tuple(Owner), scale: float = 1.0) -> tuple[
             *_bindings(EmailDelivered, EmailBounced, ReportBounced, FeedbackReported),
         ),
         _questions(
-            CLASSIFIER_QUESTIONS,
-            Owner.CLASSIFIER,
+            *(CLASSIFIER_QUESTIONS, Owner.CLASSIFIER),
             *("domain.describe", "domain.list", "domain.count"),
         ),
         *_work(SCHEDULER_MAIL, Owner.SCHEDULER, Binding(COMMANDS, "email.schedule.*")),
@@ -385,7 +385,7 @@ def queues(owners: Sequence[Owner] = tuple(Owner), scale: float = 1.0) -> tuple[
             *("suppression.list", "suppression.add", "suppression.remove"),
         ),
         *_work(WEBHOOK_EVENTS, Owner.WEBHOOKS, *(Binding(EVENTS, f"{n}.*") for n in WEBHOOK_NOUNS)),
-        *_work(WEBHOOK_COMMANDS, Owner.WEBHOOKS, *_bindings(ForgetAddress)),
+        *_work(WEBHOOK_COMMANDS, Owner.WEBHOOKS, *_bindings(ForgetAddress, ClientRemoved)),
         _questions(WEBHOOK_QUESTIONS, Owner.WEBHOOKS, "webhook.*"),
     )
     pipeline = (

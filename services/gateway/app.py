@@ -41,7 +41,7 @@ from services.gateway.api.feedback import FeedbackViews
 from services.gateway.api.links import LinkViews
 from services.gateway.api.messages import MessageViews
 from services.gateway.api.openapi import Access, Operation, Success
-from services.gateway.api.problem import CHALLENGE, UNAUTHORIZED, Problem
+from services.gateway.api.problem import unauthorized
 from services.gateway.api.records import RecordViews
 from services.gateway.api.request import (
     ADMIN,
@@ -153,7 +153,7 @@ class Authenticator:
         try:
             return await self.verify(_bearer_token(authorization), remote)
         except InvalidApiKey as error:
-            raise _unauthorized(str(error)) from None
+            raise unauthorized(str(error)) from None
 
     async def verify(self, token: str, remote: str) -> Client:
         """Return the client of a token that is a valid key at `remote`.
@@ -171,7 +171,7 @@ class Authenticator:
     def check_admin(self, authorization: str | None) -> None:
         """Check the administrator's token. Raises Problem."""
         if not self.is_admin(authorization):
-            raise _unauthorized("NotTheAdministrator")
+            raise unauthorized("NotTheAdministrator")
 
     def is_admin(self, authorization: str | None) -> bool:
         """Return whether the token is the administrator's. Raises Problem for none at all."""
@@ -375,12 +375,8 @@ def _bearer_token(authorization: str | None) -> str:
     token = token.strip(" ")
     # Beyond ASCII the header holds surrogate escapes, which nothing could encode.
     if scheme.lower() != "bearer" or not token.isascii():
-        raise _unauthorized("NoBearerToken")
+        raise unauthorized("NoBearerToken")
     return token
-
-
-def _unauthorized(reason: str) -> Problem:
-    return Problem(UNAUTHORIZED, headers={"WWW-Authenticate": CHALLENGE}, reason=reason)
 
 
 def docs_routes() -> list[web.RouteDef]:

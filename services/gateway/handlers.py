@@ -1,4 +1,4 @@
-"""The handlers of the gateway: questions of other services about clients."""
+"""The handlers of the gateway: questions of other services about clients, and their removals."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -7,12 +7,14 @@ import structlog
 
 from services.gateway.clients.clients import Client
 from services.gateway.clients.keys import InvalidApiKey
+from services.gateway.clients.store import ClientStore
 from shared.contracts import (
     AuthenticateClient,
     AuthenticatedClient,
     ClientAuthenticated,
     Contract,
 )
+from shared.errors import Unavailable
 
 logger = structlog.get_logger(__name__)
 
@@ -45,3 +47,23 @@ class ClientHandlers:
             expires_at=client.expires_at,
         )
         return [ClientAuthenticated(id=question.id, client=found)]
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalAnnouncer:
+    """Publishes the removals of clients, each until the broker has confirmed it.
+
+    Two gateways may publish one removal twice, by an event with the same id.
+    """
+
+    store: ClientStore
+    publish: Callable[[Contract], Awaitable[None]]
+
+    async def announce(self) -> None:
+        """Publish what is not announced; without the broker or the database it waits."""
+        try:
+            for event in await self.store.unannounced():
+                await self.publish(event)
+                await self.store.announced(event)
+        except Unavailable as error:
+            logger.warning("the removals of clients wait", reason=str(error))

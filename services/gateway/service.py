@@ -49,7 +49,7 @@ from services.gateway.feedback.postmark import Postmark
 from services.gateway.feedback.resend import Resend
 from services.gateway.feedback.sendgrid import SendGrid
 from services.gateway.feedback.sns import SnsReader
-from services.gateway.handlers import ClientHandlers
+from services.gateway.handlers import ClientHandlers, RemovalAnnouncer
 from services.gateway.middleware import GatewayProtocol, RequestLimit
 from shared import topology
 from shared.broker import Broker
@@ -64,6 +64,7 @@ from shared.storage.database import Database
 from shared.storage.rate import Rate
 
 MAX_QUESTIONS_IN_FLIGHT = 32
+ANNOUNCE_SECONDS = 5.0  # until a removal is published that no gateway could publish at once
 STORE_USES_SECONDS = 60.0  # between two writes of the days on which keys were used
 
 logger = structlog.get_logger(__name__)
@@ -104,12 +105,14 @@ async def serving(settings: GatewaySettings, stop: asyncio.Event) -> AsyncIterat
         Broker.connect(settings.amqp_url, settings.service) as broker,
     ):
         stores = Stores.of(database, settings.gateway_remember)
+        removals = RemovalAnnouncer(stores.clients, broker.publish)
         keys = ClientHandlers(_authenticator(settings, stores).verify)
         app = application(settings, broker, database, stores, stop)
         purge_seconds = settings.gateway_purge_seconds
         async with (
             lifecycle.repeating(stores.idempotency_keys.purge, purge_seconds, "purge"),
             lifecycle.repeating(stores.clients.store_uses, STORE_USES_SECONDS, "uses of keys"),
+            lifecycle.repeating(removals.announce, ANNOUNCE_SECONDS, "removals of clients"),
             broker.consuming(_questions(keys), drain=settings.drain_seconds),
             # All services answer at a health port; this one also at its own.
             health.endpoint(settings.health_host, settings.health_port, _checks(broker, database)),
@@ -170,7 +173,10 @@ def application(
             subscriptions=SubscriptionViews(reader, broker, answer_seconds),
             webhooks=WebhookTryViews(reader, broker, answer_seconds),
             links=_link_views(settings, reader, broker),
-            clients=ClientViews(reader, stores.clients, _keys(settings)),
+            clients=ClientViews(
+                *(reader, stores.clients, _keys(settings)),
+                RemovalAnnouncer(stores.clients, broker.publish).announce,
+            ),
             authenticator=_authenticator(settings, stores),
             rate_limiter=RateLimiter(Rate(rate) if rate else None, stores.quotas, time.monotonic),
             request_limit=limit,

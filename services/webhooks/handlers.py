@@ -13,6 +13,7 @@ from services.webhooks.store.history import HistoryStore
 from services.webhooks.store.upkeep import UpkeepStore
 from shared.contracts import (
     ChangeWebhook,
+    ClientRemoved,
     Contract,
     CreateWebhook,
     DeleteWebhook,
@@ -106,6 +107,14 @@ class EndpointHandlers:
         await self.on_change(asked.webhook_id)
         result = WebhookResult.DELETED if deleted else WebhookResult.UNKNOWN
         return [WebhookAnswered(id=asked.id, result=result)]
+
+    async def on_client_removed(self, event: ClientRemoved) -> Sequence[Contract]:
+        """Delete the endpoints of a client. Safe to run twice: it has none any more."""
+        deleted = await self.endpoints.remove_client(event)
+        for each in deleted:
+            await self.on_change(each)
+        logger.info("deleted the endpoints of a client", client=event.client, count=len(deleted))
+        return ()
 
     async def on_list(self, asked: ListWebhooks) -> Sequence[Contract]:
         """Answer with a page of endpoints."""

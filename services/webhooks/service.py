@@ -24,6 +24,7 @@ from shared.consumer import Subscription
 from shared.contracts import (
     WEBHOOK_CONTRACTS,
     ChangeWebhook,
+    ClientRemoved,
     CreateWebhook,
     DeleteWebhook,
     DescribeWebhook,
@@ -93,7 +94,7 @@ async def run(settings: WebhookSettings, stop: asyncio.Event) -> None:
             _upkeep(upkeep, dispatcher, broker),
             broker.consuming(
                 _events(events),
-                _commands(events),
+                _commands(events, endpoints),
                 _questions(endpoints, history),
                 drain=settings.drain_seconds,
             ),
@@ -142,10 +143,10 @@ def _events(handlers: WebhookEventHandlers) -> Subscription:
     )
 
 
-def _commands(handlers: WebhookEventHandlers) -> Subscription:
+def _commands(events: WebhookEventHandlers, endpoints: EndpointHandlers) -> Subscription:
     return Subscription(
         topology.WEBHOOK_COMMANDS,
-        {ForgetAddress: handlers.on_forget},
+        {ForgetAddress: events.on_forget, ClientRemoved: endpoints.on_client_removed},
         MAX_COMMANDS_IN_FLIGHT,
         limit_seconds=COMMAND_SECONDS,
     )

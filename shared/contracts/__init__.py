@@ -13,6 +13,7 @@ from shared.contracts.clients import (
     AuthenticateClient,
     AuthenticatedClient,
     ClientAuthenticated,
+    ClientRemoved,
 )
 from shared.contracts.codes import (
     CancelCode,

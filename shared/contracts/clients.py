@@ -1,4 +1,4 @@
-"""Clients, as a service beside the gateway sees them: the question whose key a password is."""
+"""Clients, as services beside the gateway see them: whose key a password is, and their removal."""
 
 from collections.abc import Collection
 from enum import StrEnum
@@ -7,8 +7,15 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from shared.contracts import address
-from shared.contracts.fields import MAX_IP_CHARS, Id, OptionalMoment, ShortText, no_control
-from shared.contracts.message import Answer, Question
+from shared.contracts.fields import (
+    MAX_IP_CHARS,
+    Id,
+    Moment,
+    OptionalMoment,
+    ShortText,
+    no_control,
+)
+from shared.contracts.message import Answer, Event, Question
 
 MAX_SENDERS = 100  # of a client
 MAX_KEY_CHARS = 2000  # a key has some 300
@@ -69,3 +76,16 @@ class ClientAuthenticated(Answer):
     keys = ("client.authenticated",)
 
     client: AuthenticatedClient | None = None
+
+
+class ClientRemoved(Event):
+    """Signals that a client was removed: what acts in its name ends.
+
+    Its id may be registered again, before or after this arrives; the time of the registration says
+    which of the two clients was removed.
+    """
+
+    keys = ("client.removed",)
+
+    client: Id
+    registered_at: Moment = Field(description="When the client that was removed was registered")

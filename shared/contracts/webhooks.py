@@ -7,7 +7,15 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from yarl import URL
 
-from shared.contracts.fields import MAX_COUNT, Count, Id, LineText, Moment, Seconds
+from shared.contracts.fields import (
+    MAX_COUNT,
+    Count,
+    Id,
+    LineText,
+    Moment,
+    OptionalMoment,
+    Seconds,
+)
 from shared.contracts.ledger import TagLabel
 from shared.contracts.mail import Category
 from shared.contracts.message import Answer, Event, Question
@@ -124,6 +132,7 @@ class WebhookResult(StrEnum):
     TOO_MANY = "too_many"  # endpoints of the client
     TOO_MANY_SECRETS = "too_many_secrets"  # it has two already
     NOT_HTTPS = "not_https"
+    NO_CLIENT = "no_client"  # it was removed meanwhile
     DISABLED = "disabled"  # and so it gets no replay
 
 
@@ -133,6 +142,7 @@ class CreateWebhook(Question, WebhookFilter):
     keys = ("webhook.create",)
 
     client: Id | None = None
+    registered_at: OptionalMoment = Field(None, description="When its client was registered")
     url: WebhookUrl
     description: LineText = ""
 

@@ -1,14 +1,28 @@
-"""Tests of the questions of other services about clients."""
+"""Tests of the questions of other services about clients, and of their removals."""
 
 import uuid
 from datetime import timedelta
 
 import pytest
 
-from services.gateway.clients.store import utc_now
+from services.gateway.clients.keys import ApiKey
+from services.gateway.clients.store import ClientStore, NewKey, utc_now
+from services.gateway.clients.tables import MIGRATIONS
+from services.gateway.handlers import RemovalAnnouncer
+from shared import topology
 from shared.broker import Broker
-from shared.contracts import AuthenticateClient, AuthenticatedClient, ClientAuthenticated
+from shared.contracts import (
+    AuthenticateClient,
+    AuthenticatedClient,
+    ClientAuthenticated,
+    ClientRemoved,
+    Contract,
+    decode,
+)
+from shared.errors import Unavailable
+from tests.databases import Opener
 from tests.gateway.api_client import ApiClient
+from tests.tap import Tap, tapped
 
 
 async def ask(
@@ -63,3 +77,52 @@ async def test_revoked(vhost: str, api: ApiClient) -> None:
     assert (await api.admin.call("DELETE", "/v1/clients/shop")).status == 204
 
     assert await ask(vhost, "shop", api.key) is None
+
+
+async def test_a_removal_is_announced(vhost: str, api: ApiClient) -> None:
+    """The event is published before the answer, once."""
+    async with tapped(vhost, topology.EVENTS, "client.*") as tap:
+        assert (await api.admin.call("DELETE", "/v1/clients/shop")).status == 204
+        assert (await api.admin.call("DELETE", "/v1/clients/shop")).status == 404
+        await api.registered("shop")
+        assert (await api.admin.call("DELETE", "/v1/clients/shop")).status == 204
+        events = [await removal(tap), await removal(tap)]
+
+    assert [each.client for each in events] == ["shop", "shop"]
+    assert events[0].registered_at < events[1].registered_at
+    assert tap.empty()
+
+
+async def test_a_removal_is_announced_later_without_a_broker(open_database: Opener) -> None:
+    """The client is removed all the same; the event follows, in order, with its id."""
+    times = iter([utc_now(), utc_now() + timedelta(seconds=1)])
+    store = ClientStore(await open_database("gateway", MIGRATIONS), lambda: next(times))
+    for name in ("bank", "shop"):
+        await store.register(NewKey(ApiKey(name, "k1"), utc_now(), utc_now()), {})
+        await store.revoke(name)
+    tried, published = list[Contract](), list[Contract]()
+
+    async def refuse(event: Contract) -> None:
+        tried.append(event)
+        raise Unavailable("no broker")
+
+    async def publish(event: Contract) -> None:
+        published.append(event)
+
+    await RemovalAnnouncer(store, refuse).announce()
+    for _ in range(2):
+        await RemovalAnnouncer(store, publish).announce()
+
+    assert [each.client for each in published if isinstance(each, ClientRemoved)] == [
+        "bank",
+        "shop",
+    ]
+    assert tried == published[:1]
+
+
+async def removal(tap: Tap) -> ClientRemoved:
+    """Return the next removal of a client."""
+    message = await tap.next()
+    event = decode(message.type or "", message.body)
+    assert isinstance(event, ClientRemoved)
+    return event

@@ -66,6 +66,7 @@ REFUSED: Mapping[Owner, Sequence[Attempt]] = {
         Publish(DELAYS[0].name, "sender.bulk"),
     ),
     Owner.INBOUND: (
+        Publish(topology.EVENTS, "client.removed"),
         Consume("sender.otp"),
         Consume("gateway.questions"),
         Browse("sender.bulk.dead"),

@@ -66,7 +66,7 @@ def test_a_service_reads_its_own_queues_only(user: User) -> None:
             | {"webhook.rotate", "webhook.list", "webhook.test", "webhook.replay"}
             | {"webhook.deliveries", "webhook.tries", "email.find"},
             {"feedback.reported", "report.bounced", "report.delayed", "report.delivered"}
-            | {"report.complained"},
+            | {"report.complained", "client.removed"},
         ),
         (
             "sender",

@@ -1,6 +1,7 @@
 """Clients and their keys: registered, changed and revoked by the administrator."""
 
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Annotated, cast
@@ -190,6 +191,7 @@ DELETE_CLIENT = Operation(
     (Success(204, "They are revoked", media_type=None),),
     Access.ADMIN,
     problems=(NO_SUCH_CLIENT,),
+    description="Its webhooks are deleted too, as soon as their service is there.",
 )
 POST_KEY = Operation(
     "postKey",
@@ -219,6 +221,7 @@ class ClientViews:
     reader: RequestReader
     store: ClientStore
     keys: ApiKeys
+    announce_removals: Callable[[], Awaitable[None]]
 
     async def post(self, request: web.Request) -> web.Response:
         """Register a client and return its first key."""
@@ -254,6 +257,7 @@ class ClientViews:
         """Revoke a client and its keys."""
         if not await self.store.revoke(_client_id(request)):
             raise Problem(NO_SUCH_CLIENT)
+        await self.announce_removals()
         return web.Response(status=204)
 
     async def post_key(self, request: web.Request) -> web.Response:

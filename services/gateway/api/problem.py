@@ -159,6 +159,11 @@ def invalid(pointer: str, detail: str) -> Problem:
     return Problem(INVALID, errors=[Mistake(pointer, detail)])
 
 
+def unauthorized(reason: str) -> Problem:
+    """Return the problem of a request without a valid key."""
+    return Problem(UNAUTHORIZED, headers={"WWW-Authenticate": CHALLENGE}, reason=reason)
+
+
 def retry_after(seconds: float = RETRY_SECONDS) -> Mapping[str, str]:
     """Return the header with the whole seconds until the next try, at least 1."""
     return {"Retry-After": str(max(1, math.ceil(seconds)))}

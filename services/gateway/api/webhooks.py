@@ -16,8 +16,9 @@ from services.gateway.api.problem import (
     TOO_MANY_WEBHOOKS,
     Problem,
     invalid,
+    unauthorized,
 )
-from services.gateway.api.request import REPEATABLE, SUBJECT, client_of
+from services.gateway.api.request import CLIENT, REPEATABLE, SUBJECT, client_of
 from services.gateway.api.response import AskingViews, ResponseBody, respond
 from shared.contracts import (
     WEBHOOK_CONTRACTS,
@@ -259,11 +260,16 @@ class WebhookViews(AskingViews):
         """Add an endpoint."""
         new, _ = await self.reader.read(request, NewWebhook)
         question = CreateWebhook.model_construct(
-            id=self.new_id(), client=client_of(request), **new.model_dump()
+            id=self.new_id(),
+            client=client_of(request),
+            registered_at=request[CLIENT].registered_at,
+            **new.model_dump(),
         )
         answer = await self.ask(question, WebhookAnswered)
         if answer.result is WebhookResult.TOO_MANY:
             raise Problem(TOO_MANY_WEBHOOKS)
+        if answer.result is WebhookResult.NO_CLIENT:
+            raise unauthorized("ClientRemoved")
         location = f"/v1/webhooks/{question.id}"
         return _with_secret(answer, 201, {"Location": location})
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Annotated, TypedDict
 
@@ -75,6 +75,7 @@ class Client:
     scopes: AbstractSet[Scope] = ALL_SCOPES
     networks: Sequence[Network] | None = None
     expires_at: datetime | None = None
+    registered_at: datetime | None = field(default=None, compare=False)  # of every stored client
 
     def refusal(self, remote: str, at: datetime) -> str | None:
         """Return why no key of the client is valid at `remote`, for the log; None if one is."""

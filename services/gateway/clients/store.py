@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import Enum, auto
 from typing import Any
+from uuid import uuid4
 
 import sqlalchemy as sa
 
@@ -18,9 +19,9 @@ from services.gateway.clients.clients import (
     RegisteredClient,
 )
 from services.gateway.clients.keys import ApiKey
-from services.gateway.clients.tables import bounded, client_keys, clients, quotas
+from services.gateway.clients.tables import bounded, client_keys, clients, quotas, removals
 from shared.batch import Batcher
-from shared.contracts.clients import Scope
+from shared.contracts.clients import ClientRemoved, Scope
 from shared.storage import dialect
 from shared.storage.database import Database
 from shared.storage.dialect import Clock
@@ -33,6 +34,7 @@ _SETTINGS = (
     clients.c.scopes,
     clients.c.networks,
     clients.c.expires_at,
+    clients.c.created_at,
 )
 _CLIENTS_OF_KEYS = (
     sa.select(client_keys.c.id.label("key_id"), *_SETTINGS)
@@ -129,10 +131,40 @@ class ClientStore:
             return await self._database.write(lambda c: c.execute(changed).rowcount > 0)
 
     async def revoke(self, client: str) -> bool:
-        """Remove a client and its keys; return False when there is no client of that id."""
-        gone = sa.delete(clients).where(clients.c.id == client)
+        """Remove a client and its keys; return False when there is no client of that id.
+
+        The event of it is in the same transaction, until it is announced.
+        """
+        gone = sa.delete(clients).where(clients.c.id == client).returning(clients.c.created_at)
+
+        def work(connection: sa.Connection) -> bool:
+            registered_at = connection.scalar(gone)
+            if registered_at is None:
+                return False
+            row = {"id": str(uuid4()), "client": client, "registered_at": registered_at}
+            connection.execute(sa.insert(removals).values({**row, "removed_at": self._clock()}))
+            return True
+
         async with bounded():
-            return await self._database.write(lambda c: c.execute(gone).rowcount > 0)
+            return await self._database.write(work)
+
+    async def unannounced(self) -> Sequence[ClientRemoved]:
+        """Return the events of removals that are not announced, the oldest first."""
+        look = sa.select(removals).order_by(removals.c.removed_at)
+        async with bounded():
+            rows = await self._database.read(lambda c: c.execute(look).all())
+        return [
+            ClientRemoved(
+                id=row.id, at=row.removed_at, client=row.client, registered_at=row.registered_at
+            )
+            for row in rows
+        ]
+
+    async def announced(self, event: ClientRemoved) -> None:
+        """Note that an event was published."""
+        done = sa.delete(removals).where(removals.c.id == event.id)
+        async with bounded():
+            await self._database.write(lambda c: c.execute(done))
 
     async def add_key(self, new: NewKey) -> KeyAddition:
         """Add a key, and remove those that have expired."""
@@ -230,6 +262,7 @@ def _client(row: sa.Row[*tuple[Any, ...]]) -> Client:
         frozenset(scopes),
         None if row.networks is None else [*map(parse_network, row.networks)],
         row.expires_at,
+        row.created_at,
     )
 
 

@@ -1,4 +1,4 @@
-"""The tables of the gateway: clients, their keys, Idempotency-Keys, and used quotas."""
+"""The tables of the gateway: clients and their keys, Idempotency-Keys, used quotas, removals."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -54,6 +54,16 @@ client_keys = sa.Table(
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("expires_at", UtcDateTime),
     sa.Column("last_used_on", sa.Date),
+)
+
+# Clients that were removed, until the event of it is published.
+removals = sa.Table(
+    "removals",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),  # of the event
+    sa.Column("client", sa.String(64), nullable=False),
+    sa.Column("registered_at", UtcDateTime, nullable=False),
+    sa.Column("removed_at", UtcDateTime, nullable=False),
 )
 
 # The table keeps its old name: a rename would fail every request with a key at the replicas of

@@ -10,9 +10,10 @@ import sqlalchemy as sa
 
 from services.webhooks.attempts import State
 from services.webhooks.signing import SECRET_BYTES, secret_text
-from services.webhooks.store.tables import deliveries, endpoints, removed
+from services.webhooks.store.tables import deliveries, endpoints, removed, removed_clients
 from shared.contracts import (
     ChangeWebhook,
+    ClientRemoved,
     CreateWebhook,
     DisabledFor,
     ListWebhooks,
@@ -91,9 +92,19 @@ class EndpointStore:
         """Delete an endpoint; the purge deletes what belongs to it. Return whether it was there."""
         return await self._database.write(lambda c: self._delete(c, client, webhook_id))
 
+    async def remove_client(self, event: ClientRemoved) -> Sequence[str]:
+        """Delete the endpoints of a client that was removed; return their ids.
+
+        A client that was registered later with the same id keeps its own.
+        """
+        return await self._database.write(lambda c: self._remove_client(c, event))
+
     def _create(self, connection: sa.Connection, asked: CreateWebhook) -> Changed:
         dialect.lock(connection, _CREATE_LOCK, alone=True)
         client, identifier = asked.client or "", asked.id
+        registered_at = None if asked.registered_at is None else milliseconds(asked.registered_at)
+        if registered_at is not None and _is_removed(connection, client, registered_at):
+            return Changed(WebhookResult.NO_CLIENT)
         count = sa.select(sa.func.count()).where(_TABLE.client == client, _TABLE.id != identifier)
         if (connection.scalar(count) or 0) >= self._max_endpoints:
             return Changed(WebhookResult.TOO_MANY)
@@ -111,6 +122,7 @@ class EndpointStore:
             "announced": True,
             "failures": 0,
             "backlogged": False,
+            "registered_at": registered_at,
         }
         insert = dialect.insert(connection, endpoints).values(values)
         replace = {"secret": insert.excluded.secret}
@@ -125,6 +137,29 @@ class EndpointStore:
         values = {"endpoint_id": webhook_id, "at": dialect.read_now(connection, self._clock)}
         connection.execute(sa.insert(removed).values(values))
         return True
+
+    def _remove_client(self, connection: sa.Connection, event: ClientRemoved) -> Sequence[str]:
+        # An endpoint that is being added is there before this, or refused after it.
+        dialect.lock(connection, _CREATE_LOCK, alone=True)
+        now, registered_at = (
+            dialect.read_now(connection, self._clock),
+            milliseconds(event.registered_at),
+        )
+        values = {"client": event.client, "registered_at": registered_at, "at": now}
+        insert = dialect.insert(connection, removed_clients).values(values)
+        newer = insert.excluded.registered_at > removed_clients.c.registered_at
+        latest = sa.case(
+            (newer, insert.excluded.registered_at), else_=removed_clients.c.registered_at
+        )
+        again = {"registered_at": latest, "at": now}
+        connection.execute(insert.on_conflict_do_update(index_elements=["client"], set_=again))
+        own = sa.or_(_TABLE.registered_at.is_(None), _TABLE.registered_at <= registered_at)
+        remove = sa.delete(endpoints).where(_TABLE.client == event.client, own)
+        ids = connection.scalars(remove.returning(_TABLE.id)).all()
+        if ids:
+            gone = [{"endpoint_id": each, "at": now} for each in ids]
+            connection.execute(sa.insert(removed), gone)
+        return ids
 
     def _change(self, connection: sa.Connection, asked: ChangeWebhook) -> Changed:
         found = find(connection, asked.client, asked.webhook_id, lock=True)
@@ -168,6 +203,14 @@ class EndpointStore:
         connection.execute(sa.update(endpoints).where(_TABLE.id == found.webhook_id).values(values))
         found = find(connection, asked.client, asked.webhook_id)
         return Changed(WebhookResult.CHANGED, found, secret_text(secret))
+
+
+def _is_removed(connection: sa.Connection, client: str, registered_at: int) -> bool:
+    table = removed_clients.c
+    look = sa.select(table.client).where(
+        table.client == client, table.registered_at >= registered_at
+    )
+    return connection.execute(look).first() is not None
 
 
 def find(

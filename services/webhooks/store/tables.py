@@ -35,6 +35,7 @@ endpoints = sa.Table(
     sa.Column("failures", sa.BigInteger, nullable=False),  # since the last success
     sa.Column("failing_since", sa.BigInteger),
     sa.Column("backlogged", sa.Boolean, nullable=False),  # new events are parked
+    sa.Column("registered_at", sa.BigInteger),  # of its client; NULL for the administrator's
     sa.Index("ix_endpoints_client", "client"),
 )
 
@@ -75,6 +76,16 @@ removed = sa.Table(
     "removed",
     metadata,
     sa.Column("endpoint_id", sa.Text, primary_key=True),
+    sa.Column("at", sa.BigInteger, nullable=False),
+)
+
+# The clients that were removed lately, by the last registration that ended: what was asked for in
+# the name of one may arrive after its removal.
+removed_clients = sa.Table(
+    "removed_clients",
+    metadata,
+    sa.Column("client", sa.Text, primary_key=True),
+    sa.Column("registered_at", sa.BigInteger, nullable=False),
     sa.Column("at", sa.BigInteger, nullable=False),
 )
 

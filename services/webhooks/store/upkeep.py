@@ -8,7 +8,14 @@ import sqlalchemy as sa
 
 from services.webhooks.attempts import State
 from services.webhooks.store.endpoints import moment
-from services.webhooks.store.tables import deliveries, endpoints, messages, removed, tries
+from services.webhooks.store.tables import (
+    deliveries,
+    endpoints,
+    messages,
+    removed,
+    removed_clients,
+    tries,
+)
 from shared.contracts import DisabledFor, WebhookDisabled
 from shared.runtime.sealing import fold
 from shared.storage import dialect
@@ -17,7 +24,8 @@ from shared.storage.dialect import Clock
 
 MAX_WAITING = 1000  # events that are due, or will be, at one endpoint; the others are parked
 PURGE_ROWS = 500  # of a transaction
-# In which a service that read the endpoints before the deletion keeps no event for one any more.
+# In which a service that read the endpoints before the deletion keeps no event for one any more,
+# and a gateway that knew a client before its removal asks for no further endpoint of it.
 REMOVED_SPAN = timedelta(hours=1)
 _MILLISECOND = timedelta(milliseconds=1)
 _DELIVERY = deliveries.c
@@ -71,6 +79,7 @@ class UpkeepStore:
         for row in await self._database.read(lambda c: c.execute(sa.select(removed)).all()):
             old += await self._database.write_all(lambda c: _purge_of(c, row.endpoint_id))  # noqa: B023 -- awaited here
             await self._database.write(lambda c: self._end_removal(c, row.endpoint_id))  # noqa: B023 -- awaited here
+        await self._database.write(self._end_client_removals)
         return old
 
     async def forget(self, email: str) -> int:
@@ -105,6 +114,10 @@ class UpkeepStore:
         cutoff = dialect.read_now(connection, self._clock) - REMOVED_SPAN // _MILLISECOND
         done = sa.delete(removed).where(removed.c.endpoint_id == endpoint_id)
         connection.execute(done.where(removed.c.at < cutoff))
+
+    def _end_client_removals(self, connection: sa.Connection) -> None:
+        cutoff = dialect.read_now(connection, self._clock) - REMOVED_SPAN // _MILLISECOND
+        connection.execute(sa.delete(removed_clients).where(removed_clients.c.at < cutoff))
 
 
 _WAITING = (

@@ -216,3 +216,26 @@ def test_every_event_may_be_asked_for() -> None:
     """Each type, and all of a kind."""
     assert {"email.delivered", "report.bounced", "webhook.disabled", "email.*"} <= {*EVENT_TYPES}
     assert "feedback.reported" not in EVENT_TYPES
+
+
+async def test_the_endpoints_of_a_removed_client_go_with_it(
+    api: ApiClient, receiver: Receiver, vhost: str
+) -> None:
+    """A client that is registered with its id has none, and its events are sent nowhere old."""
+    old = await added(api, receiver, url=receiver.url("/old", host="127.0.0.1"))
+    await added(api.admin, receiver, url=receiver.url("/all", host="127.0.0.1"))
+    assert (await api.admin.call("DELETE", "/v1/clients/shop")).status == 204
+
+    async def is_gone() -> bool:
+        return (await api.admin.call("GET", f"{PATH}/{old['id']}")).status == 404
+
+    await until(is_gone)
+    again = await api.registered("shop")
+    own = await added(again, receiver)
+    async with Broker.connect(vhost, "sender") as broker:
+        await broker.publish(delivered("e1"))
+    await receiver.count(2)
+    listed = (await again.call("GET", PATH)).json["webhooks"]
+
+    assert [each["id"] for each in listed] == [own["id"]]
+    assert {each.path for each in receiver.got} == {"/all", "/hooks"}

@@ -39,12 +39,14 @@ def new(key: ApiKey = KEY, at: datetime = NOW, lifetime: timedelta = YEAR) -> Ne
 
 
 async def test_a_registered_key_is_valid(database: Database) -> None:
-    """A key is valid from its registration on, for its client alone."""
+    """A key is valid from its registration on, for its client alone, which knows the time of it."""
     store = ClientStore(database)
 
     assert await store.client(KEY) is None
-    assert await store.register(new(), {})
-    assert await store.client(KEY) == SHOP
+    assert await store.register(new(at=NOW + MOMENT), {})
+    client = await store.client(KEY)
+    assert client == SHOP
+    assert client.registered_at == NOW + MOMENT
     assert await store.client(ApiKey("bank", "k1")) is None
     assert await store.client(ApiKey("shop", "k2")) is None
 
@@ -375,3 +377,19 @@ async def test_an_unused_quota_is_not_saved_up(database: Database) -> None:
     waits = [await store.take("shop", 5, quota) for _ in range(3)]
 
     assert [wait == 0.0 for wait in waits] == [True, True, False]
+
+
+async def test_a_removal_waits_until_it_is_announced(database: Database, replica: Database) -> None:
+    """With the registration that ended, whatever is registered afterwards; a repeat is no other."""
+    store, other, at = ClientStore(database, lambda: NOW + YEAR), ClientStore(replica), NOW + MOMENT
+    await store.register(new(at=at), {})
+    await store.revoke("shop")
+    await store.revoke("shop")
+    await store.register(new(ApiKey("shop", "k2"), NOW + YEAR), {})
+    [event] = await other.unannounced()
+    again = await store.unannounced()
+    await other.announced(event)
+
+    assert (event.client, event.registered_at, event.at) == ("shop", at, NOW + YEAR)
+    assert again == [event]
+    assert await store.unannounced() == []

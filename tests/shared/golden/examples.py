@@ -12,6 +12,7 @@ from shared.contracts import (
     CancelCode,
     Category,
     ClientAuthenticated,
+    ClientRemoved,
     CodeCancelled,
     CodeIssued,
     CodeRefused,
@@ -259,6 +260,7 @@ EXAMPLES: tuple[Contract, ...] = (
         id=EMAIL, catch_all=2, not_catch_all=3, unknown=5, total=10, delivered=4711, bounced=12
     ),
     AuthenticateClient(id=EVENT, client="shop", key="eyJhbGciOi", remote="192.0.2.1"),
+    ClientRemoved(id=EVENT, at=AT, client="shop", registered_at=AT - timedelta(days=1)),
     ClientAuthenticated(
         id=EVENT,
         client=AuthenticatedClient(

@@ -57,7 +57,7 @@ DELIVERY_CURSOR = f"1782900000000-{MESSAGE}"
 TRY_CURSOR = f"{DELIVERY_CURSOR}-1"
 
 WEBHOOK_EXAMPLES: tuple[Contract, ...] = (
-    CreateWebhook(id=EMAIL, client="shop", url=URL, **WISHES),
+    CreateWebhook(id=EMAIL, client="shop", registered_at=AT, url=URL, **WISHES),
     ChangeWebhook(**OWN, url=URL, **WISHES, enabled=True),
     DescribeWebhook(**OWN),
     DeleteWebhook(**OWN),

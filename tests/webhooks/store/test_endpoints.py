@@ -1,11 +1,15 @@
 """Endpoints in both databases: created, changed, found by their owners alone, with two secrets."""
 
+from datetime import UTC, datetime, timedelta
+
 import sqlalchemy as sa
 
-from services.webhooks.store.tables import endpoints
+from services.webhooks.store.tables import endpoints, removed_clients
+from services.webhooks.store.upkeep import REMOVED_SPAN
 from shared.contracts import (
     Category,
     ChangeWebhook,
+    ClientRemoved,
     CreateWebhook,
     DisabledFor,
     ListWebhooks,
@@ -16,6 +20,9 @@ from shared.storage.database import Database
 from tests.webhooks.store.tables import MAX_ENDPOINTS, SEALER, URL, Tables
 
 DAY = 86_400
+REGISTERED = datetime(2026, 11, 1, 12, 0, 0, 123456, tzinfo=UTC)
+AGAIN = REGISTERED + timedelta(days=1)
+REMOVED = ClientRemoved(id="r1", at=AGAIN, client="shop", registered_at=REGISTERED)
 ROTATE = RotateWebhookSecret(id="q", client="shop", webhook_id="w1", old_seconds=DAY)
 
 
@@ -166,3 +173,59 @@ async def test_a_secret_is_rotated(tables: Tables) -> None:
     assert replaced.result is WebhookResult.CHANGED
     assert alone is None
     assert late.old_secret is None
+
+
+async def test_the_endpoints_of_a_removed_client_are_deleted(tables: Tables) -> None:
+    """With what waits for them; those of others stay, and those of an earlier version go too."""
+    await tables.add("w1", registered_at=REGISTERED)
+    await tables.add("w2")
+    await tables.add("w3", "bank", registered_at=REGISTERED)
+    await tables.add("w4", None)
+    await tables.keep("e1")
+    deleted = [sorted(await tables.endpoints.remove_client(REMOVED)) for _ in range(2)]
+    due = await tables.take()
+    await tables.upkeep.purge()
+    left, _ = await tables.endpoints.page(ListWebhooks(id="q"))
+
+    assert deleted == [["w1", "w2"], []]
+    assert [each.webhook_id for each in left] == ["w3", "w4"]
+    assert [each.endpoint_id for each in due] == ["w4"]
+
+
+async def test_a_client_that_is_registered_again_keeps_its_endpoints(tables: Tables) -> None:
+    """In any order: the removal of the client before may arrive late, and twice."""
+    await tables.add("w1", registered_at=REGISTERED)
+    await tables.add("w2", registered_at=AGAIN)
+    deleted = [await tables.endpoints.remove_client(REMOVED) for _ in range(2)]
+    added = await tables.add("w3", registered_at=AGAIN)
+
+    assert deleted == [["w1"], []]
+    assert (await tables.found("w2")).client == "shop"
+    assert await tables.found("w3") == added
+
+
+async def test_a_removed_client_adds_no_endpoint(tables: Tables, other: Tables) -> None:
+    """A request that was under way at its removal is refused, also after a later removal."""
+    asked = CreateWebhook(
+        id="w1", client="shop", registered_at=REGISTERED, url=URL, events=("email.*",)
+    )
+    later = REMOVED.model_copy(update={"registered_at": AGAIN})
+    await tables.endpoints.remove_client(later)
+    await tables.endpoints.remove_client(REMOVED)
+
+    assert (await other.endpoints.create(asked)).result is WebhookResult.NO_CLIENT
+    assert await tables.endpoints.find(None, "w1") is None
+
+
+async def test_a_removal_is_forgotten_once_no_request_is_under_way(tables: Tables) -> None:
+    """The table of removed clients does not grow for ever."""
+    database: Database = tables.endpoints._database
+    count = sa.select(sa.func.count()).select_from(removed_clients)
+    await tables.endpoints.remove_client(REMOVED)
+    tables.clock.seconds += REMOVED_SPAN.total_seconds()
+    await tables.upkeep.purge()
+    kept = await database.read(lambda c: c.scalar(count))
+    tables.clock.seconds += 1
+    await tables.upkeep.purge()
+
+    assert (kept, await database.read(lambda c: c.scalar(count))) == (1, 0)
