@@ -8,18 +8,17 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
+from yarl import URL
+
+from shared.config.url import tls
 from shared.rights import User
 from shared.topology import EXCHANGES, Exchange
 
 NOTHING = "^$"  # the pattern that matches no name and no key
 _REQUEST_SECONDS = 10.0
-# By scheme. The default ports are RabbitMQ's: https://www.rabbitmq.com/docs/management
-_CONNECTIONS = {
-    "http": (http.client.HTTPConnection, 15672),
-    "https": (http.client.HTTPSConnection, 15671),
-}
+_PORT, _TLS_PORT = 15672, 15671  # https://www.rabbitmq.com/docs/management
 START_SECONDS = 90.0  # about 6 on an idle machine, most of it loading code
 # RabbitMQ 3.10 takes 6 seconds, for its management agent times out; quorum queues may add.
 STOP_SECONDS = 30.0
@@ -44,9 +43,7 @@ class Management:
 
         Raises ManagementError for any status but 2xx.
         """
-        where = urlsplit(self.url)
-        kind, port = _CONNECTIONS[where.scheme]
-        connection = kind(where.hostname or "", where.port or port, timeout=_REQUEST_SECONDS)
+        connection = self._connection()
         token = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
         headers = {"authorization": f"Basic {token}", "content-type": "application/json"}
         try:
@@ -58,6 +55,16 @@ class Management:
         if not http.client.OK <= response.status < http.client.MULTIPLE_CHOICES:
             raise ManagementError(f"{method} {path}: {response.status} {content.decode()}")
         return json.loads(content) if content else None
+
+    def _connection(self) -> http.client.HTTPConnection:
+        where = URL(self.url)
+        host, port = where.host or "", where.explicit_port
+        context = tls(where)
+        if context is None:
+            return http.client.HTTPConnection(host, port or _PORT, timeout=_REQUEST_SECONDS)
+        return http.client.HTTPSConnection(
+            host, port or _TLS_PORT, timeout=_REQUEST_SECONDS, context=context
+        )
 
     def answers(self) -> bool:
         """Return whether it is up and accepts the user."""

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from ops.broker import BrokerError, ManagementError
-from shared.config.url import check_broker, check_http
+from shared.config.url import check_broker, check_management
 from shared.errors import ConfigError
 
 
@@ -82,7 +82,7 @@ def find_management_url(given: str | None, environ: Mapping[str, str]) -> str:
     """Return the URL of the management API to use. Raises as `find_amqp_url` does."""
     variable = "RABBITMQ_MANAGEMENT_URL"
     places = {"--management-url": given, variable: environ.get(variable)}
-    found = _first(places, "management_url", environ, check_http)
+    found = _first(places, "management_url", environ, check_management)
     if not found:
         raise BrokerError(f"no management API: give --management-url or {variable}")
     return found

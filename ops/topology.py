@@ -12,11 +12,14 @@ from collections.abc import Mapping, Sequence
 from http.client import HTTPException
 from urllib.parse import unquote, urlsplit
 
+from yarl import URL
+
 from ops import cli, program
 from ops.broker import BrokerError, Management
 from shared import rabbitmq, rights, topology
 from shared.broker import Broker
-from shared.runtime.outage import Outage, described
+from shared.config.url import masked
+from shared.runtime.outage import Outage, is_refused_by_tls
 from shared.topology import Owner, shard_of
 
 _START_SECONDS = 60.0  # for a broker that is still starting
@@ -184,15 +187,14 @@ def _password_variable(user: str) -> str:
 
 async def _answering(management: Management, patience: float) -> None:
     """Wait until the management API answers, which may start later than AMQP."""
-    outage = Outage("the management API", management.url, "RABBITMQ_MANAGEMENT_URL")
+    outage = Outage("the management API", masked(URL(management.url)), "RABBITMQ_MANAGEMENT_URL")
     give_up = time.monotonic() + patience
     while True:
         try:
             await asyncio.to_thread(management.request, "GET", "/whoami")
         except (OSError, HTTPException) as error:
-            if time.monotonic() >= give_up:
-                found = f"{management.url} does not answer: {described(error)}"
-                raise BrokerError(f"{found}; {outage.advice(error)}") from error
+            if is_refused_by_tls(error) or time.monotonic() >= give_up:
+                raise BrokerError(outage.failure(error)) from error
             outage.log(error)
             await asyncio.sleep(_POLL_SECONDS)
         else:

@@ -7,7 +7,7 @@ from typing import Self
 
 from ops import ports
 from ops.broker import BrokerPorts
-from shared.config.url import check_broker, check_database, check_http
+from shared.config.url import check_broker, check_database, check_management
 from shared.errors import ConfigError
 
 _TREE = Path(__file__).parent.parent.parent
@@ -36,7 +36,7 @@ _MAX_PORT = 65535
 _URLS = {
     "AMQP_URL": check_broker,
     "DATABASE_URL": check_database,
-    "RABBITMQ_MANAGEMENT_URL": check_http,
+    "RABBITMQ_MANAGEMENT_URL": check_management,
 }
 # In the order of their start; the end is in reverse.
 SERVICES = ("ledger", "classifier", "otp", "sender", "scheduler", "inbound", "webhooks", "gateway")

@@ -11,11 +11,19 @@ from yarl import URL
 from shared.config.sources import check_private, perhaps, reason
 
 DRIVER: Final = "postgresql+asyncpg"  # as SQLAlchemy names it
+# The parameters of TLS: the files of trusted certificates, of our certificate, and of its key.
 _CERTIFICATE_FILES: Final = ("cafile", "certfile", "keyfile")
-# The parameters of a URL for asyncpg: https://magicstack.github.io/asyncpg/current/api/index.html
+# Of a database by libpq's names: https://www.postgresql.org/docs/current/libpq-connect.html
+_DATABASE_FILES: Final = ("sslrootcert", "sslcert", "sslkey")
 _SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-_DATABASE_PARAMETERS: Final = ("host", "port", "ssl", "prepared_statement_cache_size")
-_OTHER_NAMES: Final = {"sslmode": "ssl"}  # libpq's name of a parameter, and ours
+DATABASE_TLS: Final = ("sslmode", *_DATABASE_FILES)
+# Others that asyncpg takes: https://magicstack.github.io/asyncpg/current/api/index.html
+_DATABASE_PARAMETERS: Final = (
+    *("host", "port", "ssl", "prepared_statement_cache_size"),
+    *DATABASE_TLS,
+)
+_OTHER_NAMES: Final = dict(zip(_CERTIFICATE_FILES, _DATABASE_FILES, strict=True))
+_WITH_TLS: Final = ("amqps", "https")
 _NO_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ESCAPED: Final = "a '/', '?', '#', '%' or '@' of a password is written as %2F, %3F, %23, %25, %40"
 
@@ -38,6 +46,11 @@ def check_http(text: str) -> str:
     return _checked(text, ("http", "https"), _http_mistakes)
 
 
+def check_management(text: str) -> str:
+    """Return the address of RabbitMQ's management API as it is. Raise as `check_broker` does."""
+    return _checked(text, ("http", "https"), _broker_mistakes)
+
+
 def check_certificates(path: Path) -> Path:
     """Return the path of a file of trusted certificates. Raise ValueError if it has none."""
     try:
@@ -50,17 +63,19 @@ def check_certificates(path: Path) -> Path:
 
 
 def tls(url: URL) -> ssl.SSLContext | None:
-    """Return the context of an amqps address; `cafile` names a file of trusted certificates.
+    """Return the context of an amqps or https address; `cafile` names trusted certificates.
 
     Name and certificate are always checked. Raises OSError when a file cannot be read or used,
     ValueError for a key with a password: OpenSSL would ask for it on the terminal.
     """
-    if url.scheme != "amqps":
-        return None
-    context = ssl.create_default_context(cafile=url.query.get("cafile"))
-    certificate = url.query.get("certfile")
+    return _context(url, _CERTIFICATE_FILES) if url.scheme in _WITH_TLS else None
+
+
+def _context(url: URL, names: tuple[str, str, str]) -> ssl.SSLContext:
+    authority, certificate, key = map(url.query.get, names)
+    context = ssl.create_default_context(cafile=authority)
     if certificate:
-        context.load_cert_chain(certificate, url.query.get("keyfile"), password=_no_password)
+        context.load_cert_chain(certificate, key, password=_no_password)
     return context
 
 
@@ -106,20 +121,22 @@ def _broker_mistakes(url: URL) -> Iterator[str]:
     if not url.host:
         yield "must name a host"
     yield from _parameter_mistakes(url, _CERTIFICATE_FILES, {})
-    files = {name: url.query[name] for name in _CERTIFICATE_FILES if name in url.query}
-    if files and url.scheme == "amqp":
-        yield f"{', '.join(files)}: certificates go with amqps://"
-        return
-    if "keyfile" in files and "certfile" not in files:
-        yield "keyfile: needs a certfile"
-    yield from _file_mistakes(url, files)
+    files = [name for name in _CERTIFICATE_FILES if name in url.query]
+    if files and url.scheme not in _WITH_TLS:
+        yield f"{', '.join(files)}: certificates go with {url.scheme}s://"
+    else:
+        yield from _file_mistakes(url, _CERTIFICATE_FILES)
 
 
-def _file_mistakes(url: URL, files: Mapping[str, str]) -> Iterator[str]:
+def _file_mistakes(url: URL, names: tuple[str, str, str]) -> Iterator[str]:
+    authority, certificate, key = names
+    files = {name: url.query[name] for name in names if name in url.query}
+    if key in files and certificate not in files:
+        yield f"{key}: needs a {certificate}"
     if unread := [f"{name}: {why}" for name, path in files.items() if (why := _unreadable(path))]:
         yield from unread
         return
-    checks = {"cafile": check_certificates, "keyfile": check_private}
+    checks = {authority: check_certificates, key: check_private}
     for name in checks.keys() & files.keys():
         try:
             checks[name](Path(files[name]))
@@ -127,11 +144,11 @@ def _file_mistakes(url: URL, files: Mapping[str, str]) -> Iterator[str]:
             yield f"{name}: {error}"
             return
     try:
-        tls(url)
+        _context(url, names)
     except ssl.SSLError:
-        yield "certfile and keyfile: must hold a certificate in PEM, and its key"
+        yield f"{certificate} and {key}: must hold a certificate in PEM, and its key"
     except ValueError as error:
-        yield f"keyfile: {error}"
+        yield f"{key}: {error}"
 
 
 def _unreadable(path: str) -> str | None:
@@ -148,8 +165,12 @@ def _database_mistakes(url: URL) -> Iterator[str]:
     if not url.path.removeprefix("/"):
         yield "must name a database, as in …@host/postrider"
     yield from _parameter_mistakes(url, _DATABASE_PARAMETERS, _OTHER_NAMES)
-    if (mode := url.query.get("ssl")) is not None and mode not in _SSL_MODES:
-        yield f"ssl: must be {', '.join(_SSL_MODES[:-1])} or {_SSL_MODES[-1]}"
+    for name in ("ssl", "sslmode"):
+        if url.query.get(name, _SSL_MODES[0]) not in _SSL_MODES:
+            yield f"{name}: must be {', '.join(_SSL_MODES[:-1])} or {_SSL_MODES[-1]}"
+    if "ssl" in url.query and "sslmode" in url.query:
+        yield "ssl and sslmode are the same: give one of them"
+    yield from _file_mistakes(url, _DATABASE_FILES)
     for name in ("port", "prepared_statement_cache_size"):
         if not url.query.get(name, "0").isdecimal():
             yield f"{name}: must be a number"

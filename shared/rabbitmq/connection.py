@@ -19,7 +19,7 @@ from shared.config.url import masked, tls
 from shared.errors import Unavailable
 from shared.rabbitmq import frames
 from shared.rabbitmq.channel import Channel, Socket
-from shared.runtime.outage import Outage, described
+from shared.runtime.outage import Outage, described, is_refused_by_tls
 from shared.topology import Exchange, Queue
 
 CONNECT_SECONDS = 10.0
@@ -83,7 +83,7 @@ class Connection:
     ) -> AsyncIterator[Self]:
         """Connect under `name`; wait `patience` seconds for a broker that is starting.
 
-        Raises Unavailable when none answers, or at once when it refuses the login.
+        Raises Unavailable when none answers, or at once when login or certificate are refused.
         """
         connection = cls(url, name, heartbeat_seconds)
         await connection._connect(patience)
@@ -123,7 +123,7 @@ class Connection:
         return Channel(opened, connection.socket)
 
     async def _connect(self, patience: float) -> None:
-        """Connect within `patience` seconds. Raises Unavailable, at once for a refused login."""
+        """Connect within `patience` seconds. Raises Unavailable, at once when it is refused."""
         loop = asyncio.get_running_loop()
         give_up = loop.time() + patience
         while True:
@@ -132,9 +132,8 @@ class Connection:
             except _REFUSALS as error:
                 raise Unavailable(f"{self._outage.address} {_refusal(error)}") from error
             except Exception as error:  # a service must connect again after any error
-                if loop.time() >= give_up:
-                    text = f"{self._outage.address} does not answer: {described(error)}"
-                    raise Unavailable(f"{text}; {self._outage.advice(error)}") from error
+                if is_refused_by_tls(error) or loop.time() >= give_up:
+                    raise Unavailable(self._outage.failure(error)) from error
                 self._outage.log(error)
                 await asyncio.sleep(RECONNECT_SECONDS)
             else:

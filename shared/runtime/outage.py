@@ -54,6 +54,11 @@ class Outage:
             advice=advice or self.advice(error),
         )
 
+    def failure(self, error: Exception) -> str:
+        """Return one line about an error that ends the waiting."""
+        what = "has no valid TLS" if is_refused_by_tls(error) else "does not answer"
+        return f"{self.address} {what}: {described(error)}; {self.advice(error)}"
+
     def advice(self, error: Exception) -> str:
         """Return advice for the operator about an error."""
         match error:
@@ -69,6 +74,14 @@ class Outage:
                 return f"check host and port in {self._setting}, and firewalls on the way"
             case _:
                 return f"look at its log, and check host, port and scheme in {self._setting}"
+
+
+def is_refused_by_tls(error: Exception) -> bool:
+    """Return whether another try would fail too: a certificate that is not valid, or no TLS there.
+
+    An end during the handshake, which has classes of its own, may be a server that is starting.
+    """
+    return type(error) in (ssl.SSLError, ssl.SSLCertVerificationError)
 
 
 def described(error: Exception) -> str:

@@ -4,20 +4,21 @@ import asyncio
 import sqlite3
 import time
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
+from urllib.parse import urlencode
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from yarl import URL
 
-from shared.config.url import masked
+from shared.config.url import DATABASE_TLS, masked
 from shared.errors import DatabaseAway, Reject
-from shared.runtime.outage import Outage, described
+from shared.runtime.outage import Outage, described, is_refused_by_tls
 from shared.storage import dialect, sqlite, versions
 from shared.storage.dialect import MILLISECONDS_PER_SECOND, Clock
 
@@ -44,12 +45,13 @@ class PostgresDatabase:
     """The schema of one service on a PostgreSQL server."""
 
     def __init__(self, url: str, service: str) -> None:
+        address, tls = _without_tls(sa.make_url(url))
         self._writer = create_async_engine(
-            url,
+            address,
             hide_parameters=True,
             pool_size=POOL_SIZE,
             pool_pre_ping=True,  # a server that was restarted costs a reconnect, not an error
-            connect_args={"server_settings": {"search_path": service}},
+            connect_args={"server_settings": {"search_path": service}, **tls},
         )
         # The same pool.
         self._reader = self._writer.execution_options(postgresql_readonly=True)
@@ -242,6 +244,18 @@ class DatabaseClock:
         return datetime.fromtimestamp(self._begin + self._steady(), UTC)
 
 
+def _without_tls(url: sa.URL) -> tuple[sa.URL, Mapping[str, str]]:
+    """Return an address without its parameters of TLS, and asyncpg's argument that has them.
+
+    It takes files of certificates in an address of libpq's alone, and reads them at each connect.
+    """
+    given = {name: str(url.query[name]) for name in DATABASE_TLS if name in url.query}
+    if mode := url.query.get("ssl"):
+        given["sslmode"] = str(mode)
+    dsn = f"postgresql://?{urlencode(given)}"
+    return url.difference_update_query((*given, "ssl")), {"dsn": dsn} if given else {}
+
+
 async def _run(engine: AsyncEngine, work: Callable[[sa.Connection], T]) -> T:
     async with engine.begin() as connection:
         return await connection.run_sync(work)
@@ -266,7 +280,9 @@ async def _waiting(work: Callable[[], Awaitable[object]], where: str, patience: 
 
 def _is_away(error: Exception) -> bool:
     """Return whether there is no server, or it accepts no logins for a moment."""
-    return not isinstance(error, sa.exc.DBAPIError) or _sqlstate(error) in _AWAY_STATES
+    if isinstance(error, sa.exc.DBAPIError):
+        return _sqlstate(error) in _AWAY_STATES
+    return not is_refused_by_tls(error)
 
 
 def _sqlstate(error: Exception) -> str:

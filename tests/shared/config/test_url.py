@@ -119,6 +119,7 @@ def test_certificates_are_read(tmp_path: Path, authority: trustme.CA) -> None:
     [
         "postgresql+asyncpg://u:p@db.example:5432/postrider",
         "postgresql+asyncpg://u:p@db/postrider?ssl=verify-full",
+        "postgresql+asyncpg://u:p@db/postrider?sslmode=verify-full",
         "postgresql+asyncpg://u:p@/postrider?host=/run/postgresql",
         "postgresql+asyncpg:///postrider",
         "postgresql+asyncpg://db/postrider?prepared_statement_cache_size=0",
@@ -136,9 +137,18 @@ def test_an_address_of_a_database_is_taken_as_it_is(text: str) -> None:
         ("postgresql://u:hunter2@db/x", "must begin with postgresql+asyncpg://"),
         ("postgresql+asyncpg://db", NO_DATABASE),
         ("postgresql+asyncpg://u:hunter2@db:x/y", f"{UNREADABLE}{ESCAPED}"),
+        ("postgresql+asyncpg://db/x?sslmode=1", f"sslmode{SSL.removeprefix('ssl')}"),
         (
-            "postgresql+asyncpg://db/x?sslmode=1",
-            "sslmode: there is no such parameter; perhaps ssl?",
+            "postgresql+asyncpg://db/x?cafile=1",
+            "cafile: there is no such parameter; perhaps sslrootcert?",
+        ),
+        (
+            "postgresql+asyncpg://db/x?ssl=require&sslmode=require",
+            "ssl and sslmode are the same: give one of them",
+        ),
+        (
+            "postgresql+asyncpg://db/x?sslrootcert=/no/ca&sslkey=/no/key",
+            f"sslkey: needs a sslcert; sslrootcert: /no/ca {MISSING}; sslkey: /no/key {MISSING}",
         ),
         ("postgresql+asyncpg://db/?ssl=on&port=x", f"{NO_DATABASE}; {SSL}; port: must be a number"),
     ],
@@ -146,6 +156,20 @@ def test_an_address_of_a_database_is_taken_as_it_is(text: str) -> None:
 def test_a_wrong_address_of_a_database_is_reported(text: str, expected: str) -> None:
     """All mistakes in a database's address are reported before anything connects."""
     assert mistakes(url.check_database, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("amqp://broker/", "must begin with http:// or https://"),
+        ("http://broker:15672/?cafile=x", "cafile: certificates go with https://"),
+        ("https://broker/?cafile=/no/ca", f"cafile: /no/ca {MISSING}"),
+        ("https://broker/?cafil=x", "cafil: there is no such parameter; perhaps cafile?"),
+    ],
+)
+def test_a_wrong_address_of_the_management_api_is_reported(text: str, expected: str) -> None:
+    """It has the parameters of TLS that a broker's address has."""
+    assert mistakes(url.check_management, text) == expected
 
 
 @pytest.mark.parametrize(
