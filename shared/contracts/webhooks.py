@@ -134,6 +134,7 @@ class WebhookResult(StrEnum):
     NOT_HTTPS = "not_https"
     NO_CLIENT = "no_client"  # it was removed meanwhile
     DISABLED = "disabled"  # and so it gets no replay
+    NO_EVENT = "no_event"  # of this id was for the endpoint, or is kept any more
 
 
 class CreateWebhook(Question, WebhookFilter):

@@ -48,6 +48,7 @@ NO_SUCH_SUBSCRIPTION = ProblemType(
     404, "no-such-subscription", "The client has no subscription of this id"
 )
 NO_SUCH_WEBHOOK = ProblemType(404, "no-such-webhook", "The client has no webhook of this id")
+NO_SUCH_EVENT = ProblemType(404, "no-such-event", "The webhook has no event of this id")
 NOT_SUPPRESSED = ProblemType(404, "not-suppressed", "This address is not suppressed")
 NO_SUCH_CLIENT = ProblemType(404, "no-such-client", "No client has this id")
 NO_SUCH_KEY = ProblemType(404, "no-such-key", "The client has no key of this id")

@@ -4,11 +4,16 @@ from datetime import datetime
 from typing import Annotated, Self
 
 from aiohttp import web
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from services.gateway.api.body import RFC3339_TIME, RequestBody, StrictModel, read_query
 from services.gateway.api.openapi import Access, Operation, Success
-from services.gateway.api.problem import NO_SUCH_WEBHOOK, WEBHOOK_DISABLED, Problem
+from services.gateway.api.problem import (
+    NO_SUCH_EVENT,
+    NO_SUCH_WEBHOOK,
+    WEBHOOK_DISABLED,
+    Problem,
+)
 from services.gateway.api.response import ResponseBody, respond
 from services.gateway.api.webhooks import WebhookViews
 from shared.contracts import (
@@ -52,6 +57,14 @@ class WebhookReplay(RequestBody):
     delivered: bool = Field(
         default=False, strict=True, description="Of a span, also those that were delivered"
     )
+
+    @field_validator("until")
+    @classmethod
+    def _is_after_since(cls, until: datetime | None, info: ValidationInfo) -> datetime | None:
+        since = info.data.get("since")
+        if until is not None and since is not None and until <= since:
+            raise ValueError("must be later than since")
+        return until
 
     @model_validator(mode="after")
     def _is_one_or_a_span(self) -> Self:
@@ -145,7 +158,7 @@ REPLAY_WEBHOOK = Operation(
     Access.ANY,
     Scope.WEBHOOKS,
     body=WebhookReplay,
-    problems=(NO_SUCH_WEBHOOK, WEBHOOK_DISABLED),
+    problems=(NO_SUCH_WEBHOOK, NO_SUCH_EVENT, WEBHOOK_DISABLED),
     description="Of a span, what has not been delivered, unless `delivered` is set.",
 )
 LIST_DELIVERIES = Operation(
@@ -209,6 +222,8 @@ def _check(result: WebhookResult) -> None:
         raise Problem(NO_SUCH_WEBHOOK)
     if result is WebhookResult.DISABLED:
         raise Problem(WEBHOOK_DISABLED)
+    if result is WebhookResult.NO_EVENT:
+        raise Problem(NO_SUCH_EVENT)
 
 
 def _replayed(answer: WebhookReplayed) -> web.Response:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
@@ -27,6 +28,9 @@ from shared.storage.database import Database, HandlerDatabase
 from shared.storage.dialect import Clock
 
 REPLAY_ROWS = 1000  # of a transaction: others have their turn meanwhile
+# The time and the id of an event, by which a replay goes through a span.
+Place = tuple[int, str]
+_BEGINNING: Place = (-1, "")  # before every event
 _DELIVERY = deliveries.c
 _TRY = tries.c
 _STATUS = {
@@ -43,6 +47,13 @@ class HistoryPage(NamedTuple):
 
     items: Sequence[Any]
     next: str | None
+
+
+class ReplayedPiece(NamedTuple):
+    """The number of events that are sent again, and the place of the last if there may be more."""
+
+    events: int
+    last: Place | None
 
 
 class HistoryStore:
@@ -74,24 +85,36 @@ class HistoryStore:
         if found.disabled_at is not None:
             return WebhookResult.DISABLED, 0
         if asked.message_id is not None:
-            count = await self._database.write(lambda c: self._replay_one(c, asked))
-        else:
-            count = await self._database.write_all(lambda c: _replay(c, asked))
-        return WebhookResult.FOUND, count
+            return await self._database.write(lambda c: self._replay_one(c, asked))
+        return WebhookResult.FOUND, await self._replay_span(asked)
 
     async def send_test(self, asked: SendTestEvent) -> str | None:
         """Send a test, once, whether or not the endpoint is disabled; return its webhook-id."""
         return await self._database.write(lambda c: self._send_test(c, asked))
 
-    def _replay_one(self, connection: sa.Connection, asked: ReplayWebhook) -> int:
+    async def _replay_span(self, asked: ReplayWebhook) -> int:
+        """Replay in pieces; what was sent meanwhile is behind them, and not sent a second time."""
+        count, after = 0, _BEGINNING
+        while True:
+            piece = await self._database.write(partial(_replay, asked=asked, after=after))
+            count += piece.events
+            if piece.last is None:
+                return count
+            after = piece.last
+
+    def _replay_one(
+        self, connection: sa.Connection, asked: ReplayWebhook
+    ) -> tuple[WebhookResult, int]:
         now = dialect.read_now(connection, self._clock)
-        again = sa.update(deliveries).where(
+        is_it = (
             _DELIVERY.endpoint_id == asked.webhook_id,
             _DELIVERY.message_id == asked.message_id,
-            _DELIVERY.token.is_(None),
         )
+        if connection.execute(sa.select(_DELIVERY.state).where(*is_it)).first() is None:
+            return WebhookResult.NO_EVENT, 0
+        again = sa.update(deliveries).where(*is_it, _DELIVERY.token.is_(None))
         values = {"state": State.WAITING, "due_at": now, "tries": 0, "begun_at": None}
-        return connection.execute(again.values(values)).rowcount
+        return WebhookResult.FOUND, connection.execute(again.values(values)).rowcount
 
     def _send_test(self, connection: sa.Connection, asked: SendTestEvent) -> str | None:
         if find(connection, asked.client, asked.webhook_id) is None:
@@ -123,11 +146,28 @@ class HistoryStore:
         return identifier
 
 
-def _replay(connection: sa.Connection, asked: ReplayWebhook) -> int:
-    """Park a piece of what is to be sent again; the upkeep moves it on as there is room."""
+def _replay(connection: sa.Connection, asked: ReplayWebhook, after: Place) -> ReplayedPiece:
+    """Park what is to be sent again, beyond a place; the upkeep moves it on as there is room."""
+    key = (_DELIVERY.at, _DELIVERY.message_id)
+    beyond = sa.tuple_(*key) > sa.tuple_(*map(sa.literal, after))
+    look = sa.select(*key).where(*_is_replayed(asked), beyond).order_by(*key).limit(REPLAY_ROWS)
+    rows = connection.execute(look).all()
+    if not rows:
+        return ReplayedPiece(0, None)
+    found = _DELIVERY.message_id.in_([row.message_id for row in rows])
+    again = sa.update(deliveries).where(*_is_replayed(asked), found)
+    parked = {"state": State.PARKED, "due_at": None, "tries": 0, "begun_at": None}
+    count = connection.execute(again.values(parked)).rowcount
+    backlogged = sa.update(endpoints).where(endpoints.c.id == asked.webhook_id)
+    connection.execute(backlogged.values(backlogged=True))
+    is_full = len(rows) == REPLAY_ROWS
+    return ReplayedPiece(count, (rows[-1].at, rows[-1].message_id) if is_full else None)
+
+
+def _is_replayed(asked: ReplayWebhook) -> tuple[sa.ColumnElement[bool], ...]:
     states = [State.WAITING, State.HELD, State.FAILED]
     states += [State.DELIVERED] * asked.delivered
-    chosen = sa.select(_DELIVERY.message_id).where(
+    return (
         _DELIVERY.endpoint_id == asked.webhook_id,
         _DELIVERY.state.in_(states),
         _DELIVERY.token.is_(None),
@@ -135,16 +175,6 @@ def _replay(connection: sa.Connection, asked: ReplayWebhook) -> int:
         *((_DELIVERY.at >= milliseconds(asked.since),) if asked.since else ()),
         *((_DELIVERY.at < milliseconds(asked.until),) if asked.until else ()),
     )
-    again = sa.update(deliveries).where(
-        _DELIVERY.endpoint_id == asked.webhook_id,
-        _DELIVERY.message_id.in_(chosen.order_by(_DELIVERY.at).limit(REPLAY_ROWS)),
-    )
-    parked = {"state": State.PARKED, "due_at": None, "tries": 0, "begun_at": None}
-    count = connection.execute(again.values(parked)).rowcount
-    if count:
-        backlogged = sa.update(endpoints).where(endpoints.c.id == asked.webhook_id)
-        connection.execute(backlogged.values(backlogged=True))
-    return count
 
 
 def _deliveries(connection: sa.Connection, asked: ListWebhookDeliveries) -> HistoryPage | None:

@@ -127,6 +127,22 @@ async def test_events_are_sent_again(api: ApiClient, receiver: Receiver, vhost: 
     assert (refused.status, refused.json["code"]) == (409, "webhook-disabled")
 
 
+async def test_a_replay_of_nothing_is_refused(api: ApiClient, receiver: Receiver) -> None:
+    """An event that is not there is a 404, a span that ends before it begins a 422."""
+    path = f"{PATH}/{(await added(api, receiver))['id']}/replay"
+    missing = await api.post(path, {"message_id": "msg_0"})
+    wrong = [
+        await api.post(path, {"since": "2026-11-01T12:00:00Z", "until": until})
+        for until in ("2026-11-01T12:00:00Z", "2026-11-01T12:30:00+01:00")
+    ]
+    empty = await api.post(path, {"since": "2026-11-01T12:00:00Z", "until": "2026-11-01T12:01:00Z"})
+
+    assert (missing.status, missing.json["code"]) == (404, "no-such-event")
+    assert [each.status for each in wrong] == [422, 422]
+    assert wrong[0].json["errors"] == [{"pointer": "#/until", "detail": "must be later than since"}]
+    assert (empty.status, empty.json) == (202, {"count": 0})
+
+
 async def test_a_secret_is_rotated(api: ApiClient, receiver: Receiver) -> None:
     """Two sign at a time; a third is a 409, unless it replaces both."""
     webhook = await added(api, receiver)

@@ -85,11 +85,14 @@ class Tables:
 
     async def end(self, due: Due, status: int | None = 200, jitter: float = 0.5) -> bool:
         """Finish a try with an answer of this status; return whether that was written."""
+        return (await self.deliveries.finish([self.tried(due, status, jitter)]))[0]
+
+    def tried(self, due: Due, status: int | None = 200, jitter: float = 0.5) -> Try:
+        """Return a try with an answer of this status."""
         at = datetime.fromtimestamp(self.clock.seconds, UTC)
         since = at - (due.begun_at or at)
         following = attempts.after(status, due.tries + 1, since, jitter, once=due.once)
-        done = Try(due, following, at, {"webhook-id": due.message_id}, status, answer=b"ok")
-        return (await self.deliveries.finish([done]))[0]
+        return Try(due, following, at, {"webhook-id": due.message_id}, status, answer=b"ok")
 
     async def found(self, name: str = "w1") -> Webhook:
         """Return an endpoint."""

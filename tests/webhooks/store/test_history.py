@@ -1,9 +1,14 @@
 """The history of an endpoint in both databases, and what is sent again."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import orjson
+import pytest
+import sqlalchemy as sa
 
+from services.webhooks.store.tables import deliveries
 from shared.contracts import (
     ChangeWebhook,
     DeliveryStatus,
@@ -14,9 +19,11 @@ from shared.contracts import (
     WebhookResult,
     WebhookTry,
 )
+from shared.storage.database import HandlerDatabase
 from tests.webhooks.store.tables import URL, Tables
 from tests.webhooks.store.test_deliveries import of
 
+T = TypeVar("T")
 REPLAY = ReplayWebhook(id="q", client="shop", webhook_id="w1")
 
 
@@ -128,6 +135,58 @@ async def test_a_span_is_sent_again(tables: Tables) -> None:
     assert nothing == (WebhookResult.FOUND, 0)
     assert counts == [2, 0]
     assert {each.message_id for each in await tables.take()} == {of("e1"), of("e2")}
+
+
+async def test_an_event_that_is_not_there_is_not_sent_again(tables: Tables) -> None:
+    """An unknown id, and that of another endpoint's event, have a result of their own."""
+    await tables.add()
+    await tables.add("w2", "bank")
+    await tables.keep("e1", client="bank")
+    await tables.keep("e2")
+    [due] = [each for each in await tables.take() if each.endpoint_id == "w1"]
+    results = [
+        await tables.history.replay(REPLAY.model_copy(update={"message_id": each}))
+        for each in (of("e0"), of("e1"), due.message_id)
+    ]
+
+    assert results[:2] == [(WebhookResult.NO_EVENT, 0)] * 2
+    assert results[2] == (WebhookResult.FOUND, 0)  # it is under way
+
+
+async def test_a_long_replay_sends_each_event_once(
+    tables: Tables, other: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event that another replica has sent between two pieces is not chosen by the next one."""
+    await tables.add()
+    names = [f"e{number}" for number in range(2500)]
+    await tables.keep(*names[:1250])
+    tables.clock.seconds += 1
+    await tables.keep(*names[1250:])
+
+    async def send_all() -> int:
+        await other.upkeep.spread()
+        due = await other.take(len(names))
+        return sum(await other.deliveries.finish([*map(other.tried, due)]))
+
+    assert await send_all() == len(names)
+    database: HandlerDatabase = tables.history._database
+    write, sent = database.write, list[int]()
+
+    async def write_and_send(work: Callable[[sa.Connection], T]) -> T:
+        result = await write(work)
+        sent.append(await send_all())
+        return result
+
+    monkeypatch.setattr(database, "write", write_and_send)
+    replayed = await tables.history.replay(REPLAY.model_copy(update={"delivered": True}))
+    sent.append(await send_all())
+    await other.upkeep.spread()
+    numbers = sa.select(deliveries.c.number, sa.func.count()).group_by(deliveries.c.number)
+    rows = await database.read(lambda c: c.execute(numbers).all())
+
+    assert replayed == (WebhookResult.FOUND, len(names))
+    assert sum(sent) == len(names)
+    assert [(number, count) for number, count in rows] == [(2, len(names))]
 
 
 async def test_what_a_disabled_endpoint_missed_is_sent_once_it_is_enabled(tables: Tables) -> None:
