@@ -10,8 +10,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 import services.gateway.api.feedback
 import services.gateway.middleware
-import services.inbound.reports.metrics
-import services.inbound.submission.metrics
+import services.inbound.metrics
 import services.otp.codes
 import services.scheduler.metrics
 import services.sender.metrics
@@ -29,12 +28,11 @@ HOMES = {
     "Every service": shared.runtime.metrics,
     "The gateway": services.gateway.middleware,
     "Providers' webhooks": services.gateway.api.feedback,
-    "The submission door": services.inbound.submission.metrics,
+    "Inbound": services.inbound.metrics,
     "The sender": services.sender.metrics,
     "Codes": services.otp.codes,
     "Newsletters and mail for later": services.scheduler.metrics,
     "Webhooks": services.webhooks.metrics,
-    "Reports": services.inbound.reports.metrics,
 }
 _ABOUT = """\
 # Metrics

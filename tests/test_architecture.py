@@ -53,7 +53,7 @@ PURE_FOLDERS: Mapping[str, Sequence[str]] = {
     "shared/contracts": (),
     "services/classifier": ("__main__", "handlers", "service"),
     "services/ledger": ("__main__", "announcing", "handlers", "service"),
-    "services/inbound/reports": ("door", "kept", "metrics", "reader", "receiving", "serving"),
+    "services/inbound/reports": ("door", "kept", "reader", "receiving", "serving"),
     "services/scheduler": (
         *("__main__", "handlers", "release", "rendering", "run_handlers", "service"),
     ),

@@ -1,7 +1,7 @@
 """Pure: the addresses that a client may have called.
 
-A receiver's name is the client's own: it may lead into the operator's network, at any time, also at
-the second look-up (server-side request forgery).
+A receiver's name is the client's own: it may lead into the administrator's network, at any time,
+also at the second look-up (server-side request forgery).
 """
 
 from collections.abc import Sequence

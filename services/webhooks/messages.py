@@ -14,7 +14,7 @@ from shared.contracts import Category, Event, MailReceived, SuppressionAdded, Su
 from shared.contracts.fields import Tag
 from shared.runtime.sealing import fold
 
-OPERATOR = ""  # the client of the administrator's endpoints
+ADMINISTRATOR = ""  # the client of the administrator's endpoints
 TEST_TYPE = "webhook.test"
 _ANY_TAG = ""  # no tag has an empty name
 
@@ -89,7 +89,7 @@ def wants(endpoint: Wanted, message: Message) -> bool:
     Its classes and tags limit events of mails, which have some; others have neither.
     """
     if endpoint.client not in (
-        OPERATOR,
+        ADMINISTRATOR,
         endpoint.client if message.client is None else message.client,
     ):
         return False
@@ -139,12 +139,12 @@ def _labels(message: Message) -> set[str]:
 
 
 def _owner(event: Event) -> str | None:
-    """Return the client that an event is about, the operator's for none, None for all."""
+    """Return the client that an event is about, the administrator's for none, None for all."""
     if isinstance(event, SuppressionAdded | SuppressionRemoved):
-        return event.suppression.client or OPERATOR
+        return event.suppression.client or ADMINISTRATOR
     if "client" not in type(event).model_fields:
         return None
-    return getattr(event, "client") or OPERATOR  # noqa: B009 -- not every event has it
+    return getattr(event, "client") or ADMINISTRATOR  # noqa: B009 -- not every event has it
 
 
 def _address(event: Event) -> str | None:

@@ -63,16 +63,16 @@ class World:
     async def run(self, count: int) -> Sequence[NewsletterId]:
         """Return the mails of a run to so many addresses, which were published."""
         for number in range(count):
-            await self.subscriptions.subscribe(
-                Subscribe(
-                    id="q",
-                    client="shop",
-                    email=f"{number}@example.org",
-                    content_type="news",
-                    frequency="@daily",
-                )
-            )
+            await self.subscribe(number)
         return await self.mailed(count)
+
+    async def subscribe(self, number: int, at: str | None = None) -> None:
+        """Add a daily subscription of an address of its own, perhaps at a local time."""
+        email = f"{number}@example.org"
+        asked = Subscribe(
+            id="q", client="shop", email=email, content_type="news", frequency="@daily", at=at
+        )
+        await self.subscriptions.subscribe(asked)
 
     async def mailed(self, count: int) -> Sequence[NewsletterId]:
         """Move what is due on to the next period; return its mails."""
@@ -148,11 +148,7 @@ async def test_a_report_counts_once(worlds: Sequence[World]) -> None:
 
 async def test_a_report_may_be_first(world: World) -> None:
     """A server may refuse a mail before the scheduler has counted it as published."""
-    await world.subscriptions.subscribe(
-        Subscribe(
-            id="q", client="shop", email="a@b.example", content_type="news", frequency="@daily"
-        )
-    )
+    await world.subscribe(0)
     taken = await world.due.take({NEWS: 1})
     [due] = taken.subscriptions
     early = await world.runs.report(NEWS, NewsletterId(due.id, due.period), UNKNOWN_MAILBOX)
@@ -186,16 +182,7 @@ async def test_bounces_pause_once(worlds: Sequence[World]) -> None:
 async def test_small_runs_of_a_day_count_together(world: World) -> None:
     """Where each subscription has a time of its own, the bounces of all of them pause it."""
     for hour in range(12):
-        await world.subscriptions.subscribe(
-            Subscribe(
-                id="q",
-                client="shop",
-                email=f"{hour}@example.org",
-                content_type="news",
-                frequency="@daily",
-                at=f"{hour:02}:00",
-            )
-        )
+        await world.subscribe(hour, f"{hour:02}:00")
     mails = sorted(await world.mailed(12), key=lambda each: each.period)
     events = [await world.handlers.on_bounced(bounce(each)) for each in mails[-2:]]
 

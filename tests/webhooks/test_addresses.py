@@ -25,7 +25,7 @@ PUBLIC_WITHIN = ("::ffff:8.8.8.8", "64:ff9b::8.8.8.8")
 
 @pytest.mark.parametrize("address", REFUSED)
 def test_an_address_that_is_not_public_is_refused(address: str) -> None:
-    """It may be a host of the operator's own network."""
+    """It may be a host of the administrator's own network."""
     assert not may_call(address)
 
 

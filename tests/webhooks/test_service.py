@@ -185,7 +185,7 @@ async def test_an_endpoint_must_be_https(hooked: Hooked) -> None:
 
 
 async def test_an_endpoint_that_is_gone_is_announced(hooked: Hooked) -> None:
-    """The operator's queue gets the event, and so does an endpoint that wants it."""
+    """The administrator's queue gets the event, and so does an endpoint that wants it."""
     hooked.receiver.statuses["/gone"] = 410
     async with tapped(hooked.vhost, topology.EVENTS, "webhook.disabled") as tap:
         await hooked.add("/gone")

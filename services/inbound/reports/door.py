@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from services.inbound import metrics
 from services.inbound.envelope import Refused, too_big
 from services.inbound.lines import MAIL_END, unstuffed
-from services.inbound.reports import metrics
 from services.inbound.reports.reading import MAX_READ_OCTETS
 from services.inbound.reports.receiving import ArrivedMail, ReportReceiver
 from services.inbound.smtp import LimitedSmtp, OpenConnections, SmtpTerms

@@ -5,7 +5,7 @@ import time
 import uuid
 from pathlib import Path
 
-from services.inbound.reports import metrics
+from services.inbound import metrics
 
 MAX_KEPT_OCTETS = 65_536  # of each
 

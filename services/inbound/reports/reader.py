@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import orjson
 
-from services.inbound.reports import metrics
+from services.inbound import metrics
 from services.inbound.reports.reading import Action, MailKind, Reading, RecipientBlock, read
 from shared.runtime.limited_process import LimitedProcess, limit_memory, limited_time
 

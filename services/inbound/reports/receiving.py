@@ -8,7 +8,7 @@ from typing import Protocol
 
 import structlog
 
-from services.inbound.reports import metrics
+from services.inbound import metrics
 from services.inbound.reports.events import event_of
 from services.inbound.reports.kept import KeptMails
 from services.inbound.reports.reading import MailKind, Reading

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import structlog
 
+from services.inbound import metrics
 from services.inbound.config import InboundSettings
 from services.inbound.listening import certified, drained, listening
-from services.inbound.reports import metrics
 from services.inbound.reports.door import ReportConnection, ReportDoor
 from services.inbound.reports.kept import KeptMails
 from services.inbound.reports.reader import reading
@@ -90,4 +90,6 @@ def _connections(settings: InboundSettings) -> Connections:
         settings.inbound_report_max_connections,
         settings.inbound_report_max_connections_by_address,
     )
-    return Connections(limits, gauge=metrics.CONNECTIONS, refusals=metrics.CONNECTIONS_REFUSED)
+    return Connections(
+        limits, gauge=metrics.REPORT_CONNECTIONS, refusals=metrics.REPORT_CONNECTIONS_REFUSED
+    )

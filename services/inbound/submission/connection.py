@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import structlog
 from aiosmtpd.smtp import MISSING, syntax
 
+from services.inbound import metrics
 from services.inbound.envelope import Refused, read_address, too_big
 from services.inbound.lines import unstuffed
 from services.inbound.smtp import LimitedSmtp, OpenConnections, SmtpTerms
-from services.inbound.submission import metrics
 from services.inbound.submission.handover import AcceptanceRules, Handover, check_sender
 from services.inbound.submission.limits import LeakyBuckets, MailBudget
 from services.inbound.submission.logins import ClientLogin, Logins, TooManyGuesses

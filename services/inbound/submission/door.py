@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import structlog
 
+from services.inbound import metrics
 from services.inbound.config import InboundSettings
 from services.inbound.listening import certified, drained, listening
 from services.inbound.smtp import SmtpTerms
-from services.inbound.submission import metrics
 from services.inbound.submission.connection import SubmissionConnection, SubmissionDoor
 from services.inbound.submission.handover import AcceptanceRules
 from services.inbound.submission.limits import LeakyBuckets, MailBudget
@@ -56,7 +56,9 @@ async def serving(settings: InboundSettings, broker: Broker) -> AsyncIterator[Do
         settings.inbound_submission_max_connections_by_address,
     )
     connections = Connections(
-        limits, gauge=metrics.CONNECTIONS, refusals=metrics.CONNECTIONS_REFUSED
+        limits,
+        gauge=metrics.SUBMISSION_CONNECTIONS,
+        refusals=metrics.SUBMISSION_CONNECTIONS_REFUSED,
     )
     door = _door(settings, broker)
     async with certified(certificate, key, settings.inbound_certificate_seconds) as context:

@@ -10,8 +10,8 @@ import orjson
 import sqlalchemy as sa
 
 from services.webhooks.attempts import RETRY_SPAN, Next, State, is_success
-from services.webhooks.messages import OPERATOR, Audience, Message
-from services.webhooks.store.endpoints import milliseconds, moment, park
+from services.webhooks.messages import ADMINISTRATOR, Audience, Message
+from services.webhooks.store.endpoints import MILLISECOND, milliseconds, moment, park
 from services.webhooks.store.tables import deliveries, endpoints, messages, tries
 from shared.contracts import DisabledFor
 from shared.storage import dialect
@@ -19,10 +19,9 @@ from shared.storage.database import Database, HandlerDatabase
 from shared.storage.dialect import Clock
 
 PARK_FAILURES = 3  # in a row: then one event at a time shows whether the endpoint works again
-_MILLISECOND = timedelta(milliseconds=1)
 _TABLE = deliveries.c
 _ENDPOINT = endpoints.c
-_RETRY_SPAN_MILLISECONDS = RETRY_SPAN // _MILLISECOND
+_RETRY_SPAN_MILLISECONDS = RETRY_SPAN // MILLISECOND
 
 _KEEP_MESSAGES = (
     dialect.insert_text(
@@ -91,8 +90,8 @@ class DeliveryStore:
         self, database: Database, lease: timedelta, keep_days: int, clock: Clock = dialect.now
     ) -> None:
         self._database = HandlerDatabase(database, "the webhooks")
-        self._lease = lease // _MILLISECOND
-        self._keep = timedelta(days=keep_days) // _MILLISECOND
+        self._lease = lease // MILLISECOND
+        self._keep = timedelta(days=keep_days) // MILLISECOND
         self._clock = clock
         self._name = uuid4().hex
         self._numbers = count(1)
@@ -139,7 +138,7 @@ class DeliveryStore:
         look = sa.select(*_SUBSCRIBER)
         clients = {each.client for each in young}
         if None not in clients:
-            look = look.where(_ENDPOINT.client.in_({OPERATOR, *clients}))
+            look = look.where(_ENDPOINT.client.in_({ADMINISTRATOR, *clients}))
         audience = Audience(_subscriber(row) for row in connection.execute(look))
         pairs = ((each, audience.of(each)) for each in young)
         return [(each, to) for each, to in pairs if to]

@@ -28,7 +28,7 @@ from shared.storage.database import Database, HandlerDatabase
 from shared.storage.dialect import Clock
 
 _CREATE_LOCK = 0x776562686F6F6B73  # any number: while endpoints are counted, none is added
-_MILLISECOND = timedelta(milliseconds=1)
+MILLISECOND = timedelta(milliseconds=1)
 _LISTS = ("events", "categories", "tags")
 _TABLE = endpoints.c
 
@@ -251,12 +251,12 @@ def _hasten(connection: sa.Connection, endpoint_id: str, now: int) -> None:
 
 def moment(value: int) -> datetime:
     """Return a time of the tables, in UTC."""
-    return EPOCH + value * _MILLISECOND
+    return EPOCH + value * MILLISECOND
 
 
 def milliseconds(value: datetime) -> int:
     """Return a time as the tables have it."""
-    return (value.astimezone(UTC) - EPOCH) // _MILLISECOND
+    return (value.astimezone(UTC) - EPOCH) // MILLISECOND
 
 
 def _switched(now: int, *, enable: bool) -> dict[str, Any]:

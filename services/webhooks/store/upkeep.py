@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from services.webhooks.attempts import State
-from services.webhooks.store.endpoints import moment
+from services.webhooks.store.endpoints import MILLISECOND, moment
 from services.webhooks.store.tables import (
     deliveries,
     endpoints,
@@ -27,7 +27,6 @@ PURGE_ROWS = 500  # of a transaction
 # In which a service that read the endpoints before the deletion keeps no event for one any more,
 # and a gateway that knew a client before its removal asks for no further endpoint of it.
 REMOVED_SPAN = timedelta(hours=1)
-_MILLISECOND = timedelta(milliseconds=1)
 _DELIVERY = deliveries.c
 _ENDPOINT = endpoints.c
 
@@ -40,7 +39,7 @@ class UpkeepStore:
 
     def __init__(self, database: Database, keep_days: int, clock: Clock = dialect.now) -> None:
         self._database = HandlerDatabase(database, "the webhooks")
-        self._keep = timedelta(days=keep_days) // _MILLISECOND
+        self._keep = timedelta(days=keep_days) // MILLISECOND
         self._clock = clock
 
     async def spread(self) -> int:
@@ -111,12 +110,12 @@ class UpkeepStore:
         return _delete_messages(connection, connection.scalars(look.limit(PURGE_ROWS)).all())
 
     def _end_removal(self, connection: sa.Connection, endpoint_id: str) -> None:
-        cutoff = dialect.read_now(connection, self._clock) - REMOVED_SPAN // _MILLISECOND
+        cutoff = dialect.read_now(connection, self._clock) - REMOVED_SPAN // MILLISECOND
         done = sa.delete(removed).where(removed.c.endpoint_id == endpoint_id)
         connection.execute(done.where(removed.c.at < cutoff))
 
     def _end_client_removals(self, connection: sa.Connection) -> None:
-        cutoff = dialect.read_now(connection, self._clock) - REMOVED_SPAN // _MILLISECOND
+        cutoff = dialect.read_now(connection, self._clock) - REMOVED_SPAN // MILLISECOND
         connection.execute(sa.delete(removed_clients).where(removed_clients.c.at < cutoff))
 
 

@@ -168,7 +168,7 @@ async def test_410_disables_an_endpoint(tables: Tables) -> None:
 
 
 async def test_three_days_of_failures_disable_an_endpoint(tables: Tables) -> None:
-    """Less does not, however many events fail; the operator learns of it by an event."""
+    """Less does not, however many events fail; the administrator learns of it by an event."""
     await tables.add()
     await tables.keep("e1")
     begin = tables.clock.seconds

@@ -116,7 +116,7 @@ async def test_a_change_leaves_the_rest(tables: Tables) -> None:
 
 
 async def test_an_owner_disables_and_enables_an_endpoint(tables: Tables) -> None:
-    """It begins without failures, and no operator is told of it."""
+    """It begins without failures, and no administrator is told of it."""
     await tables.add()
     await tables.keep("e1")
     [due] = await tables.take()

@@ -1,4 +1,4 @@
-"""The metrics of inbound."""
+"""The metrics of the report door and of the submission door."""
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -20,10 +20,12 @@ REFUSED = Counter(
     "Mails and recipients refused, by the reason",
     ("reason",),
 )
-CONNECTIONS = Gauge("postrider_inbound_connections", "SMTP connections open now")
-CONNECTIONS_REFUSED = Counter(
+REPORT_CONNECTIONS = Gauge(
+    "postrider_inbound_connections", "SMTP connections of the report door that are open now"
+)
+REPORT_CONNECTIONS_REFUSED = Counter(
     "postrider_inbound_connections_refused",
-    "SMTP connections that a limit has refused: total, address",
+    "SMTP connections of the report door that a limit has refused: total, address",
     ("limit",),
 )
 KEPT = Gauge("postrider_inbound_kept", "Mails kept because they were not understood")
@@ -32,4 +34,20 @@ READING = Histogram(
 )
 READERS_ENDED = Counter(
     "postrider_inbound_readers_ended", "Processes ended by a mail that took too much"
+)
+
+SUBMISSION_CONNECTIONS = Gauge(
+    "postrider_submission_connections", "SMTP connections of the submission door that are open now"
+)
+SUBMISSION_CONNECTIONS_REFUSED = Counter(
+    "postrider_submission_connections_refused",
+    "SMTP connections of the submission door that a limit has refused: total, address",
+    ("limit",),
+)
+LOGINS = Counter("postrider_submission_logins", "Logins, by their end", ("end",))
+HANDED_OVER = Counter("postrider_submission_mails", "Mails handed over, by the reply", ("reply",))
+ACCEPTING = Histogram(
+    "postrider_submission_accepting_seconds",
+    "From the final dot to the reply",
+    buckets=SECONDS_BUCKETS,
 )
