@@ -119,6 +119,7 @@ def of_containers(secret: Callable[[str], str]) -> Mapping[str, Mapping[str, str
     return {
         "rabbitmq": {"RABBITMQ_DEFAULT_PASS": broker},
         "postgres": {"POSTGRES_PASSWORD": database},
+        "grafana": {"GRAFANA_ADMIN_PASSWORD": secret("GRAFANA_ADMIN_PASSWORD")},
         "topology": {
             "AMQP_URL": f"amqp://{ADMINISTRATOR}:{broker}@rabbitmq/",
             **{f"{owner.upper()}_AMQP_PASSWORD": brokers[owner] for owner in Owner},

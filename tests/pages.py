@@ -86,6 +86,7 @@ NOT_RUN = {
     ("docs/http-api.md", "RateLimit-Policy"): "tests/gateway/clients/test_rate_limiter.py does",
     ("docs/examples.md", '"""shop.py'): "tests/journeys/test_examples.py does",
     ("docs/examples.md", "// shop.mjs"): "the same",
+    ("docs/operations.md", "docker compose --profile"): "test_prometheus_knows_every_metric does",
     ("docs/operations.md", "amqps://sender"): "tests/test_tls.py gets such an error",
     ("docs/publish.md", "docker compose run"): "test_a_program_publishes_as_the_page_says does",
     ("docs/publish.md", '"""send.py'): "tests/test_publish.py does",

@@ -115,6 +115,7 @@ NO_MODULE = {
     "tests/gateway/test_overload.py": "the gateway and a broker that takes no more",
     "tests/test_docs.py": "it is about README.md and docs/",
     "tests/test_shop.py": "it is about what a program can do to all services",
+    "tests/test_monitoring.py": "it is about the rules and the dashboard of ops/monitoring",
     "tests/test_tls.py": "it is about a broker and a database that accept TLS alone",
     "tests/test_settings.py": "it is about the settings of all services",
     "tests/test_architecture.py": "it is about the whole tree",

@@ -11,9 +11,11 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from subprocess import CalledProcessError
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
+import aiohttp
 import pytest
 
 from ops.docker import docker
@@ -32,6 +34,8 @@ from tests.pages import blocks, is_run
 from tests.processes import started
 from tests.shell import is_like, shell
 from tests.shop import block
+from tests.test_monitoring import RULES, SELECTOR, expressions
+from tests.waiting import until
 
 __all__ = [
     "test_a_client_that_waits_gets_the_outcome",
@@ -40,6 +44,7 @@ __all__ = [
     "test_our_own_mail_is_evidence",
 ]
 
+FOLDER = Path(__file__).parent
 # The first test waits for an image to be built and for everything to start.
 pytestmark = [pytest.mark.container, pytest.mark.timeout(600)]
 
@@ -216,6 +221,54 @@ def test_the_gateway_may_be_scaled(compose: Compose) -> None:
     compose.run("up", "--detach", "--wait", "--no-recreate", "--scale", "gateway=1")
 
     assert answers == [b"pong", b"pong"]
+
+
+async def test_prometheus_knows_every_metric(compose: Compose) -> None:
+    """Prometheus reaches all of them, and each metric of an alert or a panel is there."""
+    wanted = {name for each in expressions() for name, _ in SELECTOR.findall(each)}
+    await asyncio.to_thread(compose.run, "up", "--detach", "--wait", "--no-recreate", "prometheus")
+    try:
+        base = f"{compose.url('prometheus', 9090)}/api/v1"
+        async with aiohttp.ClientSession(raise_for_status=True) as session:
+
+            async def ask(path: str) -> Any:  # noqa: ANN401 -- JSON
+                async with session.get(f"{base}/{path}") as answer:
+                    return (await answer.json())["data"]
+
+            async def unknown() -> set[str]:
+                known = await ask("metadata")
+                return {
+                    name
+                    for name in wanted
+                    if name not in known and re.sub("_(bucket|sum|count)$", "", name) not in known
+                }
+
+            async def all_is_seen() -> bool:
+                targets = (await ask("targets"))["activeTargets"]
+                seen = {each["labels"].get("service") for each in targets if each["health"] == "up"}
+                rules = (await ask("rules"))["groups"][0]["rules"]
+                return (
+                    seen == {*Owner, "rabbitmq-nodes"}
+                    and {rule["health"] for rule in rules} == {"ok"}
+                    and not await unknown()
+                )
+
+            try:
+                await until(all_is_seen, within=180)
+            except TimeoutError:
+                pytest.fail(f"unknown: {await unknown()}; {json.dumps(await ask('targets'))}")
+    finally:
+        compose.run("rm", "--stop", "--force", "prometheus")
+
+
+def test_each_alert_fires_for_what_it_is_about() -> None:
+    """Promtool plays alerts_test.yml: each alert fires, and none while all is well."""
+    folders = (f"--volume={ROOT}/ops/monitoring:/rules:ro", f"--volume={FOLDER}:/tests:ro")
+    tool = ("run", "--rm", "--entrypoint=promtool", *folders, "prom/prometheus:v3")
+
+    assert "SUCCESS" in docker(*tool, "test", "rules", "/tests/alerts_test.yml")
+    tested = set(re.findall(r"- name: (\w+)\n", (FOLDER / "alerts_test.yml").read_text()))
+    assert tested == {rule["alert"] for rule in RULES}
 
 
 @pytest.mark.parametrize("container", OURS)
