@@ -174,6 +174,7 @@ from shared.contracts.webhooks import (
     WebhookTriesListed,
     WebhookTry,
 )
+from shared.contracts.wording import KEY, detail
 from shared.errors import Undecodable
 
 # All that are imported above. The ledger's own form of a command is no other contract.
@@ -235,14 +236,12 @@ def max_bytes(key: str) -> int:
 
 
 def mistakes(error: ValidationError) -> str:
-    """Return the mistakes, field by field, without the values."""
-    found = error.errors(include_input=False, include_url=False, include_context=False)
-    return "; ".join(
-        f"{_place(mistake['loc'])}: {mistake['msg'].removeprefix('Value error, ')}"
-        for mistake in found[:MAX_MISTAKES]
-    )
+    """Return the mistakes in plain words, field by field, without the values."""
+    found = error.errors(include_input=False, include_url=False)[:MAX_MISTAKES]
+    return "; ".join(f"{_place(each['loc'])}: {detail(each)}" for each in found)
 
 
 def _place(parts: Sequence[str | int]) -> str:
     """Return the path of a value; the name of a mapping's entry is part of the input."""
-    return ".".join(str(part)[:MAX_PLACE_CHARS] for part in parts) or "body"
+    named = (str(part)[:MAX_PLACE_CHARS] for part in parts if part not in ("", KEY))
+    return ".".join(named) or "body"

@@ -17,6 +17,8 @@ from shared.contracts.fields import (
 )
 from shared.contracts.message import Answer, Event, Question
 
+MAX_CLIENT_ID_CHARS = 64
+CLIENT_ID_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 MAX_SENDERS = 100  # of a client
 MAX_KEY_CHARS = 2000  # a key has some 300
 MAX_SCOPES = 100

@@ -94,7 +94,7 @@ async def test_every_way_to_die_is_reported(url: str, capsys: pytest.CaptureFixt
     assert code == 0
     assert {(each["queue"], each["count"]) for each in groups} == {(LETTERS, 1)}
     assert {each["cause"]: each["reason"] for each in groups} == {
-        "undecodable": "body: Invalid JSON: expected ident at line 1 column 2",
+        "undecodable": "body: is not JSON: expected ident at line 1 column 2",
         "rejected": "never s",
         "exhausted": "not now",
         "delivery_limit": "the broker's own decision",

@@ -41,9 +41,9 @@ def poisoned(reason: str, **changes: object) -> Poison:
 
 
 POISONS = {
-    "attempt of 64 bits": poisoned("attempt: Input should be less than", attempt=1 << 63),
+    "attempt of 64 bits": poisoned("attempt: must be at most", attempt=1 << 63),
     "attempt of 4,000 digits": poisoned("attempt: ", attempt=10**4000),
-    "retries": poisoned("retries: Input should be less than", retries=MILLION),
+    "retries": poisoned("retries: must be at most", retries=MILLION),
     "500 unknown recipients pending": poisoned("pending: ", pending=ADDRESSES),
     "an unknown recipient pending": poisoned(
         "must have no pending recipients", pending=["eve@x.example"]
@@ -56,8 +56,8 @@ POISONS = {
         "headers: must have at most 50 entries", headers=dict.fromkeys(range(20_000), 1)
     ),
     "a deep body": Poison(b'{"id":' + b"[" * MILLION, "at most 50000 values"),
-    "a body as deep as it may be": Poison(b'{"id":' + b"[" * 49_000, "Invalid JSON"),
-    "a long number": Poison(b'{"id":"p","attempt":' + b"9" * MILLION + b"}", "Invalid JSON"),
+    "a body as deep as it may be": Poison(b'{"id":' + b"[" * 49_000, "body: is not JSON"),
+    "a long number": Poison(b'{"id":"p","attempt":' + b"9" * MILLION + b"}", "body: is not JSON"),
 }
 
 

@@ -22,8 +22,6 @@ from services.gateway.api.problem import (
 from services.gateway.api.request import SUBJECT, RequestReader
 from services.gateway.api.response import ResponseBody, respond
 from services.gateway.clients.clients import (
-    CLIENT_ID_PATTERN,
-    MAX_CLIENT_ID_CHARS,
     MAX_LIVE_KEYS,
     MAX_NETWORKS,
     ClientSettings,
@@ -33,7 +31,12 @@ from services.gateway.clients.clients import (
 )
 from services.gateway.clients.keys import ApiKey, ApiKeys
 from services.gateway.clients.store import ClientStore, KeyAddition, NewKey
-from shared.contracts.clients import MAX_SENDERS, Scope
+from shared.contracts.clients import (
+    CLIENT_ID_PATTERN,
+    MAX_CLIENT_ID_CHARS,
+    MAX_SENDERS,
+    Scope,
+)
 from shared.contracts.fields import NOT_EMPTY, Moment
 
 MAX_PAGE_SIZE = 100  # clients

@@ -13,8 +13,6 @@ from services.gateway.client_address import Network
 from shared.contracts import address
 from shared.contracts.clients import Scope, allows_sender
 
-MAX_CLIENT_ID_CHARS = 64
-CLIENT_ID_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 MAX_SENDER_CHARS = 255  # an address (RFC 5321 4.5.3.1, errata 1690), or a domain with its `@`
 SENDER_FORM = "@"  # as far as JSON Schema can express it
 MAX_NETWORKS = 100  # of a client

@@ -10,8 +10,8 @@ import pytest
 from multidict import MultiDict
 from pydantic import BaseModel
 
-from services.gateway.api import body, domains, events, openapi
 from services.gateway.api import body as bodies
+from services.gateway.api import domains, events, openapi
 from services.gateway.api.body import RequestBody, StrictModel
 from services.gateway.api.clients import ClientChange, ClientPage, KeyRequest, NewClient
 from services.gateway.api.codes import CodeGuess, NewCode
@@ -34,9 +34,10 @@ from services.gateway.api.tasks import (
     read_task,
 )
 from services.gateway.app import OPERATIONS
-from services.gateway.clients.clients import CLIENT_ID_PATTERN, NETWORK_FORM, SENDER_FORM
+from services.gateway.clients.clients import NETWORK_FORM, SENDER_FORM
 from services.gateway.clients.idempotency import RequestStamp
-from shared.contracts import attachment, fields, webhooks
+from shared.contracts import attachment, fields, webhooks, wording
+from shared.contracts.clients import CLIENT_ID_PATTERN
 
 MAIL = {"to": "ann@example.com", "subject": "Hello", "text": "Hello, Ann."}
 FILE = {"filename": "a.txt", "content": "SGVsbG8="}
@@ -190,7 +191,7 @@ def test_each_form_of_a_text_has_words() -> None:
     found = set(patterns(openapi.document(OPERATIONS)["components"]["schemas"]))
 
     assert CLIENT_ID_PATTERN in found
-    assert found <= body.PATTERNS.keys() | FORMS
+    assert found <= wording.PATTERNS.keys() | FORMS
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Tests of the command of a mail that is handed over."""
 
+import json
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -9,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.inbound.envelope import Refused
-from services.inbound.submission.handover import AcceptanceRules, Handover
+from services.inbound.submission.handover import _FIELDS, AcceptanceRules, Handover
 from shared.contracts import Category, decode, encode, mime
 from shared.contracts.fields import Tag
+from tests.gateway.api.test_mistakes import JARGON
 from tests.inbound.doors import MAIL, NOW, SHOP
 
 RULES = AcceptanceRules(Category.BULK, lambda: NOW, lambda: "new-id")
@@ -124,9 +126,16 @@ def test_refused(field: bytes, reply: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        (b"X-Postrider-Category: spam", "X-Postrider-Category: Input should be"),
-        (b"X-Postrider-Tags: a", "X-Postrider-Tags.0.value: "),
-        (b"X-Postrider-Metadata: [1]", "X-Postrider-Metadata: "),
+        (
+            b"X-Postrider-Category: spam",
+            "X-Postrider-Category: must be 'otp', 'transactional' or 'bulk'",
+        ),
+        (
+            b"X-Postrider-Tags: a",
+            "X-Postrider-Tags.0.value: must be 1 to 256 letters, digits, underscores and hyphens",
+        ),
+        (b"X-Postrider-Metadata: [1]", "X-Postrider-Metadata: must be a JSON object"),
+        (b"X-Postrider-List-Id: a b", "X-Postrider-List-Id: must be 1 to 100 letters, digits,"),
         (
             b"X-Postrider-Category: transactional\r\nX-Postrider-List-Id: news",
             "refused: must be bulk to have a `list_id`",
@@ -139,6 +148,47 @@ def test_refused(field: bytes, reply: str) -> None:
 def test_named(fields: bytes, words: str) -> None:
     """A refusal names the header field, since its reader knows no field of a command."""
     assert words in refusal(fields + b"\r\n" + MAIL)
+
+
+@pytest.mark.parametrize("name", sorted(_FIELDS.values()))
+def test_plain_words(name: str) -> None:
+    """No refusal of a field has the terms of Python, of the validator or of regular expressions."""
+    values = (
+        *(
+            "",
+            "a",
+            "a b",
+            "a=b c",
+            "=b",
+            "=",
+            "spam",
+            "x" * 101,
+            "a=" + "x" * 257,
+            "1",
+            "2026-13-01",
+        ),
+        *("[1]", "5", "{}", '{"": "x"}', '{"a": 5}', '{"a": null}', '{"a": {}}', "{"),
+        *(f'{{"{"k" * 41}": "x"}}', f'{{"k": "{"x" * 501}"}}', "2026-12-24T18:00:00+99:00"),
+        *(", ".join(f"a{number}=b" for number in range(count)) for count in (11, 100)),
+        json.dumps({f"k{number}": "x" for number in range(21)}),
+        *("9999-12-31T23:59:59Z", "1960-01-01T00:00:00Z"),
+    )
+    refused = [refused_words(f"{name}: {value}\r\n".encode()) for value in values]
+    texts = [text for text in refused if text]
+
+    assert texts
+    for text in texts:
+        assert name in text, text
+        assert not JARGON.search(text), text
+
+
+def refused_words(fields: bytes) -> str:
+    """Return the words of a refusal, empty for none."""
+    try:
+        RULES.command(replace(MAIL_OF_SHOP, content=fields + MAIL))
+    except Refused as refused:
+        return refused.reply
+    return ""
 
 
 @pytest.mark.parametrize("value", [b"ann", b"<a b@x>", b"<a@x> <b@x>", b"", "<ä@x>".encode()])

@@ -89,7 +89,7 @@ def test_only_bulk_mail_belongs_to_a_list(category: str) -> None:
         ({"tags": [{"name": "a", "value": "x" * 257}]}, "at most 256"),
         ({"metadata": {f"k{i}": "x" for i in range(21)}}, "at most 20"),
         ({"metadata": {"k" * 41: "x"}}, "at most 40"),
-        ({"metadata": {"": "x"}}, "at least 1"),
+        ({"metadata": {"": "x"}}, "its name must not be empty"),
         ({"metadata": {"k\n": "x"}}, "no control characters"),
         ({"metadata": {"k": "x" * 501}}, "at most 500"),
         ({"metadata": {"k": "a\u2028b"}}, "no control characters"),

@@ -59,7 +59,7 @@ def test_every_contract_has_a_size(contract: type[Contract]) -> None:
     """A body beyond the limit is not parsed, and the reason names the limit."""
     key = contract.keys[0]
     for size, reason in (
-        (contract.max_bytes, "Invalid JSON"),
+        (contract.max_bytes, "is not JSON"),
         (contract.max_bytes + 1, f"body: must have at most {contract.max_bytes} bytes"),
     ):
         with pytest.raises(Undecodable, match=reason):
