@@ -28,6 +28,7 @@ _GAPS = {"..": 3, "...": 8}
 
 _MAILBOX = r"[^\s<>()\"',;:\[\]=]+@[^\s<>()\"',;:\[\]]+"
 _ADDRESS = re.compile(_MAILBOX + r"|<[^<>\s/]*>")
+_LOCAL = r"^((?:[245]\.\d{{1,3}}\.\d{{1,3}}\s+)?){0}(?=[\s:,]|$)|(?<=[\"'`]){0}(?=[\"'`])"
 # Chinese, Japanese and Korean have no blanks between words: there a sign is a word. NFKD splits
 # Korean signs.
 _SIGN = re.compile(r"([\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff])")
@@ -48,10 +49,14 @@ _WORD = re.compile(r"#[245]\.\d{1,3}\.\d{1,3}(?![.\d])|\d*[^\W\d]\w*|\d{4,}|0\d+
 def words_of(text: str, recipient: str = "") -> list[str]:
     """Return the words of a reply in lower case, without accents and without mail addresses.
 
-    An address, above all the recipient's own, may contain any word and means nothing.
+    An address, above all the recipient's own, may contain any word and means nothing. Its part
+    before the @ alone, quoted or as the first word, is the word `recipient`.
     """
     if recipient:
         text = re.sub(re.escape(recipient), " ", text, flags=re.IGNORECASE)
+        local = re.escape(recipient.rpartition("@")[0])
+        if local:
+            text = re.sub(_LOCAL.format(local), r"\g<1>recipient", text, flags=re.IGNORECASE)
     if "@" in text or "<" in text:
         text = _ADDRESS.sub(" ", text)
     text = text.casefold()

@@ -173,6 +173,30 @@ def test_the_subject(text: str, unknown: bool) -> None:  # noqa: FBT001 -- a tab
         "We do not have an account for this domain",
         "user has never created this rule",
         "Unknown address error 550-'Relaying denied'",
+        "Mailbox database not found",
+        "The recipient does not know you",
+        "The account you are sending from does not exist",
+        "certificate name unknown",
+        "Your server's address is invalid",
+        "Destination not found in routing table",
+        "The user has no valid certificate",
+        "mailbox unavailable, your IP is in our list",
+        "could not look up user, try again",
+        "The mailbox is currently unavailable",
+        "no recipients given",
+        "not a known customer of this relay",
+        "Absender unbekannt",
+        "Domain nicht gefunden",
+        "Keine Berechtigung für diesen Empfänger",
+        "Votre adresse est inconnue",
+        "Adresse IP inconnue",
+        "L'utente non accetta messaggi",
+        "Su servidor no existe en nuestra lista blanca",
+        "Remetente não existe",
+        "Afzender bestaat niet",
+        "Отправитель не найден",
+        "域名无效",
+        "密码不正确",
     ],
 )
 def test_another_matter(text: str) -> None:
@@ -180,10 +204,41 @@ def test_another_matter(text: str) -> None:
     assert class_of(Stage.RCPT, 550, text) is not UNKNOWN
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "not one of our users",
+        "No record of this user",
+        "One or more of the recipients are invalid",
+        "mailbox anna unavailable",
+        '"anna" is not known here',
+        "anna is unknown at host x.example",
+        "Benutzer in dieser Domain nicht bekannt",
+        "L'adresse n'a pas été trouvée",
+        "Impossibile trovare l'indirizzo",
+        "Adressen hittades inte",
+        "無此使用者",
+    ],
+)
+def test_an_unknown_mailbox(text: str) -> None:
+    """An unknown mailbox is recognized by what the words say of the recipient."""
+    assert class_of(Stage.RCPT, 550, text, "anna@x.example") is UNKNOWN
+
+
 def test_underscores() -> None:
     """Underscores between words are blanks."""
     assert class_of(Stage.RCPT, 550, "user_unknown") is UNKNOWN
     assert words_of("OFR_416 virus_scan") == ["ofr_416", "virus", "scan"]
+
+
+def test_the_part_before_the_at() -> None:
+    """It is the recipient if it is quoted or comes first; elsewhere it may be any word."""
+    anna = "anna@x.example"
+
+    assert words_of("5.1.1 Anna: no", anna) == ["recipient", "no"]
+    assert words_of('no "anna" here', anna) == ["no", "recipient", "here"]
+    assert words_of("hannah anna no", anna) == ["hannah", "anna", "no"]
+    assert words_of("no @x.example", "@x.example") == ["no"]
 
 
 def test_a_recipient_that_is_no_address() -> None:
