@@ -111,7 +111,7 @@ class DeliveryStore:
     async def take(
         self, limit: int, full: Collection[str] = (), *, failing: bool = True
     ) -> Sequence[Due]:
-        """Claim up to `limit` due events, the one that is due for longest first.
+        """Claim up to `limit` due events, those that are due for longest; return them in any order.
 
         None of the endpoints that are `full`, and without `failing` none of those that failed last.
         """
