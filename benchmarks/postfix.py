@@ -169,8 +169,13 @@ async def serving(
     postfix = Postfix(bench.directory / f"{NAME}-{port}", port, plain_port)
     postfix.prepare(settings)
     async with bench.running(NAME, postfix.command(), {}) as process:
-        for each in (port, plain_port):
-            await bench.listening(NAME, process, each)
+        try:
+            for each in (port, plain_port):
+                await bench.listening(NAME, process, each)
+        except BenchError as error:
+            # It writes nothing to its output, and not even there when a port is taken.
+            log = postfix.log.read_text() if postfix.log.exists() else "no log"
+            raise BenchError(f"{error}{log}") from error
         yield postfix, process
 
 
