@@ -8,6 +8,7 @@ import structlog
 
 from shared import delivery, inflight
 from shared.consumer import (
+    DONE,
     MAX_GROUP_BYTES,
     PAUSE_ITERATIONS,
     BatchHandler,
@@ -20,7 +21,7 @@ from shared.contracts import Contract
 from shared.delivery import Delivery
 from shared.errors import Unavailable
 from shared.inflight import DeliveryTag, Phase
-from shared.runtime import log
+from shared.runtime import log, tracing
 
 # That deliveries wait for others, since a batch costs as much as many deliveries: the first after a
 # pause, and those that came while a batch was handled.
@@ -71,23 +72,32 @@ class BatchConsumer(GroupConsumer):
         inflight.reach(Phase.BEGUN)
         log.bind({"queue": self._subscription.queue})
         begun = time.perf_counter()
+        messages = [message for message, _ in batch]
+        with tracing.processing_batch(self._subscription.queue, messages) as span:
+            acknowledged = await self._settle_batch(batch)
+            span.set({"postrider.batch.acknowledged": acknowledged})
+        seconds = time.perf_counter() - begun
+        for _ in range(acknowledged):
+            self._metrics.handled(DONE, seconds)
+
+    async def _settle_batch(self, batch: Sequence[Tagged]) -> int:
+        """Handle a batch, each alone if it fails; return how many were acknowledged together."""
         contracts, handled, alone = await self._decoded(batch)
+        tracing.handle_together([message for message, _ in handled])
         if contracts and not await self._is_handled(contracts):
             handled, alone = [], batch
         for message, tag in alone:
             self._start_alone(message, tag)
-        acknowledged = sum(map(_is_acknowledged, handled))
+        acknowledged = sum(_is_acknowledged(tag) for _, tag in handled)
         if acknowledged < len(handled):
             logger.warning("a channel closed before acknowledgements; those deliveries come again")
-        seconds = time.perf_counter() - begun
-        for _ in range(acknowledged):
-            self._metrics.handled("done", seconds)
+        return acknowledged
 
     async def _decoded(
         self, batch: Sequence[Tagged]
-    ) -> tuple[Sequence[Contract], Sequence[DeliveryTag], Sequence[Tagged]]:
-        """Return the messages that can be decoded, their tags, and the other deliveries."""
-        contracts, tags, others, size = list[Contract](), list[DeliveryTag](), list[Tagged](), 0
+    ) -> tuple[Sequence[Contract], Sequence[Tagged], Sequence[Tagged]]:
+        """Return the messages that can be decoded, their deliveries, and the other deliveries."""
+        contracts, decoded, others, size = list[Contract](), list[Tagged](), list[Tagged](), 0
         for message, tag in batch:
             if (size := size + len(message.body)) > MAX_GROUP_BYTES:
                 size = len(message.body)
@@ -95,10 +105,10 @@ class BatchConsumer(GroupConsumer):
                     await asyncio.sleep(0)
             try:
                 contracts.append(delivery.contract(message, self._contracts))
-                tags.append(tag)
+                decoded.append((message, tag))
             except Exception:  # noqa: BLE001 -- it is raised again, and answered, alone
                 others.append((message, tag))
-        return contracts, tags, others
+        return contracts, decoded, others
 
     async def _is_handled(self, contracts: Sequence[Contract]) -> bool:
         """Handle a batch under the time limit; return whether it succeeded."""

@@ -27,11 +27,14 @@ from shared.errors import NoAnswer, Unavailable, Undecodable
 from shared.identity import DIRECT_REPLY
 from shared.inflight import DeliveryTag
 from shared.rabbitmq import Connection, Fetched, Publisher, QueueReader
-from shared.runtime import metrics
+from shared.runtime import metrics, tracing
+from shared.runtime.tracing import PublishSpans, Trace
 
 PATIENCE_SECONDS = 30.0  # for a broker that is still starting
 
 OnReply = Callable[[Contract], None]
+
+_NO_TRACES: Mapping[str, Trace] = {}
 
 logger = structlog.get_logger(__name__)
 
@@ -89,12 +92,21 @@ class Broker:
         """
         await self.send(delivery.publishing(message, correlation_id))
 
-    async def publish_all(self, messages: Sequence[Contract]) -> Mapping[str, Unavailable]:
+    async def publish_all(
+        self, messages: Sequence[Contract], traces: Mapping[str, Trace] = _NO_TRACES
+    ) -> Mapping[str, Unavailable]:
         """Publish messages, which have ids of their own; return the failures by the message's id.
 
-        What `publish` promises holds for each of them.
+        What `publish` promises holds for each of them. `traces` has the traces that some of them
+        continue, by the message's id.
         """
-        ends = await self._publisher.publish_all(map(delivery.publishing, messages))
+        items = (delivery.publishing(each, trace=traces.get(each.id)) for each in messages)
+        spans = PublishSpans()
+        ends: Mapping[str, Unavailable | None] = {}
+        try:
+            ends = await self._publisher.publish_all(map(spans.begin, items))
+        finally:
+            spans.end(ends)
         failures = {each: end for each, end in ends.items() if end is not None}
         for each in messages:
             if each.id not in ends:
@@ -243,7 +255,8 @@ def _settle(answer: asyncio.Future[Contract], found: Contract | None) -> None:
 
 async def _send(publisher: Publisher, item: Publishing) -> None:
     try:
-        await publisher.publish(item)
+        with tracing.publishing(item) as span:
+            await publisher.publish(tracing.traced(item, span))
     except Unavailable:
         _published(item.exchange, "failed").inc()
         raise

@@ -24,13 +24,14 @@ from shared.delivery import Delivery, Jitter, Publishing
 from shared.errors import DatabaseAway, Reject, Retry, Unavailable, Undecodable
 from shared.inflight import DeliveryTag, InFlight, Phase
 from shared.retry import Reschedule
-from shared.runtime import log
+from shared.runtime import log, tracing
 from shared.runtime.metrics import QueueMetrics
 
 HANDLING_SECONDS = 60.0  # the time limit of a handler, unless its subscription has another
 REPUBLISH_SECONDS = 1.0  # between two tries to publish a result
 DATABASE_SECONDS = 1.0  # between two tries of a handler whose database is away
 MAX_GROUP_BYTES = 64 << 10  # of bodies, which take about a millisecond to decode
+DONE, REQUEUED = "done", "requeued"  # ends of a handling; the second is one of a defect
 PAUSE_ITERATIONS = 4  # of the loop: in so many a question is read, handled, answered and sent
 
 Handler = Callable[[Any], Awaitable[Sequence[Contract | Reschedule]]]
@@ -116,10 +117,22 @@ class Consumer:
             self._start(message, tag)
 
     async def _process(self, message: Delivery, tag: DeliveryTag) -> None:
-        """Decode, handle, publish what was returned, and only then acknowledge."""
+        """Handle a delivery to its end, in a span of its trace."""
         inflight.reach(Phase.BEGUN)
-        begun, end = time.perf_counter(), "done"
+        begun = time.perf_counter()
         log.bind({"queue": message.queue, "type": message.type, "id": message.message_id[:100]})
+        with tracing.processing(message) as span:
+            end = await self._settle(message, tag)
+            tracing.processed(span, end)
+        if end != REQUEUED:
+            self._metrics.handled(end, time.perf_counter() - begun)
+
+    async def _settle(self, message: Delivery, tag: DeliveryTag) -> str:
+        """Decode, handle, publish what was returned, and only then acknowledge.
+
+        Return the end of the handling, as metrics name it.
+        """
+        end = DONE
         limit = asyncio.timeout(self._subscription.limit_seconds)
         try:
             try:
@@ -143,8 +156,8 @@ class Consumer:
             logger.exception("requeued after an internal error")
             with suppress(Unavailable):
                 tag.requeue()
-            return
-        self._metrics.handled(end, time.perf_counter() - begun)
+            return REQUEUED
+        return end
 
     async def _handle(self, contract: Contract) -> Sequence[Contract | Reschedule]:
         """Call the handler until its database answers; a question is not kept waiting.

@@ -105,6 +105,8 @@ NOT_RUN = {
     ("docs/testing.md", "make check"): "the tests themselves",
     ("docs/testing.md", "8476 passed"): "the tests themselves",
     ("docs/webhooks.md", '"""receiver.py'): "tests/journeys/test_webhooks.py does",
+    ("docs/tracing.md", "OTEL_EXPORTER"): "tests/journeys/test_traces.py runs such a stack",
+    ("docs/tracing.md", "POST /v1/messages"): "the same sees such spans",
     ("docs/upstream.md", ""): "all blocks of it show faults of libraries",
 }
 

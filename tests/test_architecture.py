@@ -46,6 +46,7 @@ LIBRARIES = {
     ),
     "alembic": ("services/*/store.py", "*/migrations/*", "shared/storage/versions.py"),
     "asyncpg": ("shared/storage/database.py",),
+    "opentelemetry": ("shared/runtime/otel.py",),
 }
 
 # Folders of pure code. The files that are named wait, do I/O or wire the others: their edges.
@@ -329,6 +330,7 @@ def test_the_package_under_test_is_this_tree() -> None:
         (libraries, "shared/consumer.py", "from pamqp import commands"),
         (libraries, "shared/broker.py", "import aio_pika"),
         (libraries, "services/sender/handlers.py", "import aiosmtplib"),
+        (libraries, "shared/runtime/tracing.py", "from opentelemetry import trace"),
         (libraries, "services/otp/handlers.py", "from sqlalchemy.ext.asyncio import AsyncEngine"),
         (purity, "services/otp/codes.py", "import os"),
         (purity, "services/otp/codes.py", "import os.path"),

@@ -31,9 +31,10 @@ from services.gateway.client_address import Network
 from services.gateway.clients import idempotency
 from shared.errors import NoAnswer, Unavailable
 from shared.links import LinkKind
-from shared.runtime import log
+from shared.runtime import log, tracing
 from shared.runtime.http_connections import LimitedProtocol
 from shared.runtime.metrics import SECONDS_BUCKETS
+from shared.runtime.tracing import Span
 
 REQUESTS = Counter(
     "postrider_http_requests", "Requests, by route and status", ("method", "route", "status")
@@ -102,7 +103,9 @@ def observe(proxies: Sequence[Network]) -> Middleware:
         log.bind({"request_id": _request_id(request)})
         forwarded = request.headers.getall("X-Forwarded-For", ())
         request[CLIENT_ADDRESS] = client_address.find(request.remote or "", forwarded, proxies)
-        response = await handler(request)
+        with _span(request) as span:
+            response = await handler(request)
+            tracing.answered(span, response.status)
         seconds = time.perf_counter() - begun
         _count(request, response.status, seconds)
         _log(request, response.status, seconds)
@@ -183,6 +186,17 @@ def _count(request: web.Request, status: int, seconds: float) -> None:
 def _metrics(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
     """Return the metrics of one route; finding them in the library costs more than counting."""
     return REQUESTS.labels(method, route, status), DURATION.labels(route)
+
+
+def _span(request: web.Request) -> Span:
+    """Return the span of a request; its path, as in the log, has no address and no token."""
+    resource = request.match_info.route.resource
+    return tracing.serving(
+        request.method,
+        resource.canonical if resource else None,
+        lambda: {"url.path": _logged_path(request.rel_url.raw_path), "url.scheme": request.scheme},
+        lambda name: request.headers.getall(name, ()),
+    )
 
 
 def _log(request: web.Request, status: int, seconds: float) -> None:

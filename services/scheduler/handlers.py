@@ -47,6 +47,7 @@ from shared.contracts import (
 from shared.contracts.schedule import MAX_SCHEDULE
 from shared.errors import Reject
 from shared.links import Links
+from shared.runtime import tracing
 from shared.template import MailTemplate, TemplateMistake, VariableMistake
 
 # Each may take half a second and the start of a process; other questions wait behind them.
@@ -215,7 +216,7 @@ class LaterHandlers:
     async def on_send_email(self, command: SendEmail) -> Sequence[Contract]:
         """Keep a mail until its time."""
         self._check_time(command.scheduled_at)
-        await self.mails.keep(command)
+        await self.mails.keep(command, tracing.traceparent())
         return ()
 
     async def on_reschedule(self, asked: RescheduleEmail) -> Sequence[Contract]:

@@ -21,6 +21,7 @@ from services.scheduler.store.due import FAR, DueStore, DueSubscription, Step, T
 from services.scheduler.store.later import DueMail, LaterStore
 from shared.contracts import Category, Contract, EmailCancelled, SendEmail
 from shared.errors import Unavailable
+from shared.runtime.tracing import Trace
 from shared.template import RenderedMail, VariableMistake
 from shared.topology import shard_of, shard_queues
 
@@ -32,6 +33,10 @@ MAX_MADE = 20  # mails that are asked for at once
 MAX_MADE_CHARS = 8 << 20  # of the mails in memory
 
 PublishAll = Callable[[Sequence[Contract]], Awaitable[Mapping[str, Unavailable]]]
+# With the traces that messages continue, by their ids.
+PublishTraced = Callable[
+    [Sequence[Contract], Mapping[str, Trace]], Awaitable[Mapping[str, Unavailable]]
+]
 # Without those that are unknown.
 FindContents = Callable[[set[Key]], Awaitable[Mapping[Key, Content]]]
 
@@ -261,7 +266,7 @@ class LaterReleaser:
     """
 
     store: LaterStore
-    publish_all: PublishAll
+    publish_all: PublishTraced
     now: Callable[[], datetime]
 
     async def run(self) -> None:
@@ -271,7 +276,15 @@ class LaterReleaser:
             if not taken:
                 return
             messages = [self._messages(each) for each in taken]
-            failures = await self.publish_all([*chain.from_iterable(filter(None, messages))])
+            failures = await self.publish_all(
+                [*chain.from_iterable(filter(None, messages))],
+                {
+                    message.id: {"traceparent": each.trace}
+                    for each, own in zip(taken, messages, strict=True)
+                    for message in own or ()
+                    if each.trace is not None
+                },
+            )
             done, failed = list[DueMail](), list[DueMail]()
             for each, own in zip(taken, messages, strict=True):
                 if own is not None:

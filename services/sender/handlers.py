@@ -129,6 +129,7 @@ class SendHandler:
             inflight.reach(phase, waits_for)
 
         return AttemptProgress(
+            command.attempt,
             check=partial(self.claims.check_stops, claim, command),
             begin=partial(step, "mail", Phase.BEGUN, "a transaction before its content"),
             commit=partial(step, "content", Phase.COMMITTED, "the relay's reply to a whole mail"),

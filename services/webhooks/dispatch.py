@@ -7,13 +7,16 @@ from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
 import structlog
+from yarl import URL
 
 from services.webhooks import attempts, metrics
 from services.webhooks.requests import ReceiverAnswer
 from services.webhooks.store.deliveries import Due, Try
 from shared.batch import Batcher
 from shared.errors import Retry
+from shared.runtime import tracing
 from shared.runtime.sealing import Sealer
+from shared.runtime.tracing import Attributes, Span, SpanKind
 
 # That an event may wait here for a connection: the endpoint may be deleted or changed meanwhile.
 MAX_WAIT_SECONDS = 2.0
@@ -236,7 +239,9 @@ class Dispatcher:
         except ValueError as error:  # WEBHOOK_KEY was replaced, and not extended
             logger.error("a secret cannot be opened", endpoint=due.endpoint_id, reason=str(error))  # noqa: TRY400 -- the line says it all
             return False
-        answer = await self._send(due.url, due.message_id, due.body, secrets)
+        with _span(due) as span:
+            answer = await self._send(due.url, due.message_id, due.body, secrets)
+            _describe(span, answer)
         done = self._judged(due, answer)
         success = attempts.is_success(answer.status)
         if not success:
@@ -283,6 +288,26 @@ class Dispatcher:
         if taken:
             with suppress(Retry):  # due again after the lease
                 await self._store.give_back(taken)
+
+
+def _span(due: Due) -> Span:
+    """Return the span of a request, without its path and query, which may hold a secret."""
+    url = URL(due.url, encoded=True)
+    attributes: Attributes = {
+        "http.request.method": "POST",
+        "http.request.resend_count": due.tries or None,
+        "server.address": url.host,
+        "server.port": url.port,
+        "messaging.message.id": due.message_id,
+    }
+    parent = {tracing.PARENT: due.trace} if due.trace else {}
+    return tracing.span("POST", SpanKind.CLIENT, attributes, parent)
+
+
+def _describe(span: Span, answer: ReceiverAnswer) -> None:
+    span.set({"http.response.status_code": answer.status})
+    if not attempts.is_success(answer.status):
+        span.fail("no_answer" if answer.status is None else str(answer.status))
 
 
 def _count(done: Try, answer: ReceiverAnswer, *, success: bool, written: bool) -> None:

@@ -33,6 +33,7 @@ from shared.contracts import (
     WebhooksListed,
     WebhookTriesListed,
 )
+from shared.runtime import tracing
 
 logger = structlog.get_logger(__name__)
 
@@ -50,7 +51,8 @@ class WebhookEventHandlers:
 
     async def on_batch(self, events: Sequence[Event]) -> None:
         """Keep events in one transaction."""
-        if await self.store.keep([*map(message_of, events)]):
+        traces = [each.get(tracing.PARENT) for each in tracing.origins(len(events))]
+        if await self.store.keep([*map(message_of, events, traces)]):
             self.on_kept()
 
     async def on_event(self, event: Event) -> Sequence[Contract]:

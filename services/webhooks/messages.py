@@ -30,6 +30,7 @@ class Message(NamedTuple):
     category: Category | None
     tags: Collection[Tag]
     body: bytes  # as it is sent
+    trace: str | None = None  # the traceparent that its requests continue
 
 
 class Wanted(Protocol):
@@ -55,7 +56,7 @@ class Wanted(Protocol):
 Endpoint = TypeVar("Endpoint", bound=Wanted)
 
 
-def message_of(event: Event) -> Message:
+def message_of(event: Event, trace: str | None = None) -> Message:
     """Return an event as endpoints get it. A copy of the event is the same message."""
     type_ = event.routing_key
     client, address = _owner(event), _address(event)
@@ -68,6 +69,7 @@ def message_of(event: Event) -> Message:
         category=getattr(event, "category", None),
         tags=getattr(event, "tags", ()),
         body=body(type_, event.at, contracts.encode(event)),
+        trace=trace,
     )
 
 

@@ -24,6 +24,7 @@ from shared.contracts.webhooks import (
     MAX_HEADER_CHARS,
     MAX_HEADERS,
 )
+from shared.runtime import tracing
 
 MAX_ANSWER_BYTES = MAX_ANSWER_CHARS  # kept; the rest is not read
 MAX_HEADER_BYTES = 16 << 10  # of one line of an answer; a longer one is an error
@@ -144,6 +145,7 @@ class WebhookRequester:
         at, begun, target = self._now(), time.monotonic(), URL(url, encoded=True)
         host = target.host_port_subcomponent or ""
         headers = signing.headers(secrets, host, message_id, int(at.timestamp()), body)
+        headers |= tracing.current.get().headers
         ended = _Ended()
         try:
             async with asyncio.timeout(self._try_seconds):

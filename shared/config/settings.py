@@ -26,7 +26,17 @@ Seconds = Annotated[float, Field(gt=0)]
 Secret = Annotated[str, Field(min_length=32, repr=False)]  # 128 bits as hex at the least
 BrokerUrl = Annotated[str, AfterValidator(url.check_broker)]
 DatabaseUrl = Annotated[str, AfterValidator(url.check_database)]
+HttpUrl = Annotated[str, AfterValidator(url.check_http)]
 SecretFile = Annotated[FilePath, AfterValidator(check_private)]
+# A parentbased one records what the client, or another program, records.
+Sampler = Literal[
+    "always_on",
+    "always_off",
+    "traceidratio",
+    "parentbased_always_on",
+    "parentbased_always_off",
+    "parentbased_traceidratio",
+]
 CertificateFile = Annotated[FilePath, AfterValidator(url.check_certificates)]
 
 _NO_JSON: Final = frozenset({"tuple_type", "list_type", "set_type", "dict_type", "mapping_type"})
@@ -57,6 +67,22 @@ class Settings(BaseSettings):
     )
     health_port: Port = Field(0, description="Their port; any that is free if 0")
     drain_seconds: Seconds = Field(DRAIN_SECONDS, description="For what is in flight at a shutdown")
+    # By the names of OpenTelemetry's own variables, as operators know them.
+    otel_exporter_otlp_endpoint: HttpUrl | None = Field(
+        None, description="Where traces go by OTLP over HTTP, as http://host:4318; none if absent"
+    )
+    otel_exporter_otlp_headers: str | None = Field(
+        None, repr=False, description="Headers of these requests: name=value,name=value"
+    )
+    otel_service_name: str | None = Field(
+        None, description="The service in traces; postrider- and its name if absent"
+    )
+    otel_traces_sampler: Sampler = Field(
+        "parentbased_always_on", description="Which traces are recorded"
+    )
+    otel_traces_sampler_arg: float = Field(
+        1.0, ge=0, le=1, description="The share of traces, for the samplers by ratio"
+    )
 
     @classmethod
     def settings_customise_sources(

@@ -15,7 +15,7 @@ import uvloop
 
 from shared.config import Settings, SettingsWarning
 from shared.errors import ConfigError, Unavailable
-from shared.runtime import log
+from shared.runtime import log, tracing
 
 EXIT_USAGE = 2  # the settings are wrong: a restart does not help
 EXIT_FAILURE = 1  # the broker, a database or a port is not available: a restart may help
@@ -65,11 +65,14 @@ def run(
     _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
     gc.set_threshold(GC_THRESHOLD, *gc.get_threshold()[1:])
+    tracing.start(loaded)
     try:
         uvloop.run(_until_signalled(service, loaded))
     except (Unavailable, OSError) as error:
         logger.error("gave up", reason=str(error))  # noqa: TRY400 -- the line says it all
         return EXIT_FAILURE
+    finally:
+        tracing.stop()
     return 0
 
 

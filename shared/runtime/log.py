@@ -34,6 +34,8 @@ QUIET = {
     # What it logs of a lost connection or a returned message is raised as well, and logged by us.
     "aiormq": logging.CRITICAL,
     "aio_pika": logging.CRITICAL,
+    # Of a malformed tracestate, of which any client can send many, it logs the text.
+    "opentelemetry.trace": logging.ERROR,
 }
 
 

@@ -42,6 +42,7 @@ class DueMail(NamedTuple):
     email_id: str
     cancelled: bool
     command: bytes | None  # as on the wire
+    trace: str | None = None  # the traceparent of the request for it
 
 
 class LaterStore:
@@ -62,13 +63,15 @@ class LaterStore:
         self._hashers = hashers
         self._clock = clock
 
-    async def keep(self, command: SendEmail) -> None:
+    async def keep(self, command: SendEmail, trace: str | None = None) -> None:
         """Keep a mail until its time; a second command of its id changes nothing.
+
+        Its sending continues `trace`, the traceparent of its request.
 
         The command of a mail that was cancelled is due at once, to be reported. Recipients who were
         forgotten after the mail was accepted are left out.
         """
-        await self._database.write(lambda c: self._keep(c, command))
+        await self._database.write(lambda c: self._keep(c, command, trace))
 
     async def reschedule(self, client: str | None, email_id: str, at: datetime) -> datetime | None:
         """Change the time of a mail; return when that was done, None if it is on its way.
@@ -180,7 +183,7 @@ class LaterStore:
 
         return is_forgotten if times else lambda _: False
 
-    def _keep(self, connection: sa.Connection, accepted: SendEmail) -> None:
+    def _keep(self, connection: sa.Connection, accepted: SendEmail, trace: str | None) -> None:
         command = without(accepted, self._is_forgotten(connection, accepted))
         if command is None:
             return
@@ -192,6 +195,7 @@ class LaterStore:
             "due_at": due,
             "cancelled": False,
             "command": contracts.encode(command),
+            "trace": trace,
         }
         insert = dialect.insert(connection, mails).values(values)
         made = connection.execute(insert.on_conflict_do_nothing()).rowcount
@@ -200,7 +204,7 @@ class LaterStore:
                 *_is(command.client, command.id), _TABLE.cancelled, _TABLE.command.is_(None)
             )
             now = dialect.read_now(connection, self._clock)
-            change = cancelled.values(command=values["command"], due_at=now)
+            change = cancelled.values(command=values["command"], trace=trace, due_at=now)
             made = connection.execute(change).rowcount
         if made:
             key = {"client": command.client or "", "email_id": command.id}
@@ -251,7 +255,7 @@ class LaterStore:
             sa.update(mails)
             .where(key.in_(due))
             .values(due_at=now + self._leases.milliseconds, token=token)
-            .returning(_TABLE.client, _TABLE.email_id, _TABLE.cancelled, _TABLE.command)
+            .returning(*(_TABLE[name] for name in DueMail._fields))
         )
         return [DueMail(*row) for row in connection.execute(take)]
 

@@ -67,6 +67,7 @@ mails = sa.Table(
     sa.Column("token", sa.Text),
     sa.Column("cancelled", sa.Boolean, nullable=False),
     sa.Column("command", sa.LargeBinary),  # as on the wire
+    sa.Column("trace", sa.Text),  # the traceparent of the request for it
     sa.Index("ix_mails_due_at", "due_at"),
 )
 

@@ -56,9 +56,10 @@ class AttemptProgress:
     refused the sender for a reason that may be its own (see `SenderRefusals`). `check` is awaited
     for the recipients of a transaction once there is a connection for it. `begin` is called right
     before MAIL, `commit` right before each piece of the content. Each raises an exception when the
-    step must not be made any more.
+    step must not be made any more. `attempt` is its number, from 1.
     """
 
+    attempt: int = 1
     content_begun: bool = False  # then the final dot may have left, and the mail be accepted
     relay: str = ""
     suspected: bool = False

@@ -17,6 +17,8 @@ from services.sender.smtp.relay_pool import RelayPool
 from shared.contracts import Reply, Stage
 from shared.contracts.address import domain_of
 from shared.replies import reply as replies
+from shared.runtime import tracing
+from shared.runtime.tracing import Attributes, Span, SpanKind
 
 # For all that comes before the final dot, so that even the slowest transaction, with ten minutes
 # for the dot, ends before the broker takes the command back (30 minutes, RabbitMQ's default).
@@ -72,6 +74,45 @@ def another_may_take(result: SendResult) -> bool:
 def best_answer(answers: Iterable[RelayAnswer]) -> RelayAnswer:
     """Choose the answer that counts: not a final one while one relay may still take the mail."""
     return max(answers, key=lambda each: each.rank)
+
+
+def _span(relay: str, mail: OutgoingMail) -> Span:
+    """Return the span of a mail at one relay, from the wait for a connection to the last reply."""
+    host, _, port = relay.rpartition(":")
+    attributes: Attributes = {
+        "server.address": host,
+        "server.port": int(port),
+        "network.protocol.name": "smtp",
+        "postrider.attempt": mail.progress.attempt,
+        "postrider.smtp.recipients": len(mail.recipients),
+    }
+    return tracing.span("SMTP transaction", SpanKind.CLIENT, attributes)
+
+
+def _describe(span: Span, result: SendResult) -> None:
+    """Add the result of a mail to its span: codes without texts, which may have addresses.
+
+    The codes are those of the reply that settled most recipients.
+    """
+    match result:
+        case NotAttempted(seconds):
+            span.set({"postrider.smtp.not_attempted_seconds": seconds})
+            return
+        case Unsendable(reason):
+            span.fail(reason)
+            return
+    found = Counter((each.stage, each.code, each.enhanced) for each in result.values())
+    [((stage, code, enhanced), _)] = found.most_common(1)
+    accepted = sum(map(replies.accepted, result.values()))
+    about: Attributes = {
+        "postrider.smtp.stage": stage,
+        "postrider.smtp.reply_code": code,
+        "postrider.smtp.enhanced_status": enhanced,
+        "postrider.smtp.accepted": accepted,
+    }
+    span.set(about)
+    if not accepted:
+        span.fail(str(code) if code != replies.NO_REPLY else "no_reply")
 
 
 def _is_before_rcpt(reply: Reply) -> bool:
@@ -149,7 +190,9 @@ class SmtpPool:
         while able:
             name = self._next(able, mail)
             able.remove(name)
-            result = await self._pools[name].send(mail, deadline, is_last=not able)
+            with _span(name, mail) as span:
+                result = await self._pools[name].send(mail, deadline, is_last=not able)
+                _describe(span, result)
             if not another_may_take(result):
                 return result
             answers.append(RelayAnswer(name, result, mail.progress.suspected))

@@ -26,7 +26,7 @@ _RETRY_SPAN_MILLISECONDS = RETRY_SPAN // MILLISECOND
 _KEEP_MESSAGES = (
     dialect.insert_text(
         messages,
-        ("message_id", "type", "address", "body", "at"),
+        ("message_id", "type", "address", "body", "at", "trace"),
         {"kept_at": "CAST($1 AS bigint)"},
     )
     + " ON CONFLICT DO NOTHING"
@@ -67,6 +67,7 @@ class Due(NamedTuple):
     secret: str  # sealed
     old_secret: str | None  # sealed; absent if its time is over
     failures: int  # of the endpoint, since its last success
+    trace: str | None = None  # the traceparent of the event
 
 
 class Try(NamedTuple):
@@ -149,10 +150,13 @@ class DeliveryStore:
         chosen: Sequence[tuple[Message, Sequence[Subscriber]]],
     ) -> None:
         now = dialect.read_now(connection, self._clock)
-        kept = sorted(
-            (each.message_id, each.type, each.address, each.body, milliseconds(each.at))
-            for each, _ in chosen
-        )
+        kept = [
+            (
+                *(each.message_id, each.type, each.address, each.body),
+                *(milliseconds(each.at), each.trace),
+            )
+            for each, _ in sorted(chosen, key=lambda pair: pair[0].message_id)
+        ]
         dialect.run(connection, _KEEP_MESSAGES, kept, [now])
         rows = sorted(
             (
@@ -253,24 +257,25 @@ _KEEP_TRIES = (
 
 def _joined(connection: sa.Connection, rows: Sequence[sa.Row[Any]], now: int) -> Sequence[Due]:
     """Return what was taken with its content; what has no endpoint any more is deleted."""
-    look = sa.select(messages.c.message_id, messages.c.body)
+    look = sa.select(messages.c.message_id, messages.c.body, messages.c.trace)
     look = look.where(messages.c.message_id.in_({row.message_id for row in rows}))
-    bodies = {row.message_id: row.body for row in connection.execute(look)}
+    contents = {message_id: (body, trace) for message_id, body, trace in connection.execute(look)}
     places = sa.select(endpoints).where(_ENDPOINT.id.in_({row.endpoint_id for row in rows}))
     found = {row.id: row for row in connection.execute(places)}
     due = list[Due]()
     for row in rows:
         to = found.get(row.endpoint_id)
-        if to is None or row.message_id not in bodies:
+        if to is None or row.message_id not in contents:
             _remove(connection, row)
         elif to.disabled_at is not None and not row.once:
             _park_one(connection, row)
         else:
-            due.append(_due(row, to, bodies[row.message_id], now))
+            due.append(_due(row, to, contents[row.message_id], now))
     return due
 
 
-def _due(row: sa.Row[Any], to: sa.Row[Any], body: bytes, now: int) -> Due:
+def _due(row: sa.Row[Any], to: sa.Row[Any], content: tuple[bytes, str | None], now: int) -> Due:
+    body, trace = content
     is_signed_by_old = to.old_until is not None and to.old_until > now
     return Due(
         endpoint_id=row.endpoint_id,
@@ -285,6 +290,7 @@ def _due(row: sa.Row[Any], to: sa.Row[Any], body: bytes, now: int) -> Due:
         secret=to.secret,
         old_secret=to.old_secret if is_signed_by_old else None,
         failures=to.failures,
+        trace=trace,
     )
 
 

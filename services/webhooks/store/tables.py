@@ -48,6 +48,7 @@ messages = sa.Table(
     sa.Column("body", sa.LargeBinary, nullable=False),  # as it is sent
     sa.Column("at", sa.BigInteger, nullable=False),  # of the event
     sa.Column("kept_at", sa.BigInteger, nullable=False),
+    sa.Column("trace", sa.Text),  # the traceparent of the event
     sa.Index("ix_messages_address", "address"),
     sa.Index("ix_messages_kept_at", "kept_at"),
 )
