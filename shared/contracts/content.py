@@ -33,6 +33,8 @@ _PERIOD_CHARS = len("20261101T083000Z")
 _NEWSLETTER_ID = re.compile(r"([0-9a-f]{32})\.([0-9]{8}T[0-9]{6}Z)(?:\.([1-9][0-9]{0,3}))?")
 
 CONTENT_CURSOR = r"^[A-Za-z0-9._-]{0,100}/[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # client and name
+NOT_BLANK = r"\S"
+HtmlTemplate = Annotated[Text, StringConstraints(pattern=NOT_BLANK)]
 ContentCursor = Annotated[str, StringConstraints(pattern=CONTENT_CURSOR, max_length=201)]
 # The list's name as its readers see it.
 Title = Annotated[LineText, StringConstraints(min_length=1, max_length=100)]
@@ -138,7 +140,7 @@ class SaveContentType(Question):
     replaces: bool = Field(description="Replace one that exists, instead of creating one")
     subject: Text
     title: Title | None = None
-    html: Text = Field(repr=False)
+    html: HtmlTemplate = Field(repr=False)
     text: Text | None = Field(None, repr=False)
 
 

@@ -33,6 +33,7 @@ PATTERNS: Mapping[str, str] = {
     attachment.CONTENT_ID: "must be 1 to 100 letters, digits and any of ._+- , a letter or digit "
     "first, such as logo",
     ledger.CURSOR_FORM: "must be `next` of another page",
+    content.NOT_BLANK: "must not be blank",
     content.CONTENT_CURSOR: "must be `next` of another page",
     suppressions.CURSOR: "must be `next` of another page",
     webhooks.EVENT_TYPE: "must be a type of events, such as email.bounced or email.*",

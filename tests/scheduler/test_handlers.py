@@ -46,9 +46,11 @@ from shared.contracts import (
     SuppressionAdded,
     SuppressionOrigin,
     UnscheduleEmail,
+    decode,
+    encode,
 )
 from shared.contracts.schedule import subscription_id
-from shared.errors import Reject
+from shared.errors import Reject, Undecodable
 from shared.links import LinkKind, Links
 from shared.runtime.sealing import AddressHasher, Sealer
 from tests.clock import Clock
@@ -135,6 +137,14 @@ def answer(messages: Sequence[Contract]) -> SubscriptionAnswered:
     """Return the answer among messages."""
     (found,) = [each for each in messages if isinstance(each, SubscriptionAnswered)]
     return found
+
+
+def test_a_blank_template_is_refused() -> None:
+    """A mail without content is a mistake, also of a program that asks the scheduler itself."""
+    blank = NEWS.model_copy(update={"html": " \n\t"})
+
+    with pytest.raises(Undecodable, match="html: must not be blank"):
+        decode(blank.routing_key, encode(blank))
 
 
 async def test_templates_that_cannot_be_read_are_refused(handling: Handling) -> None:

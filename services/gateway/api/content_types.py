@@ -37,7 +37,12 @@ from shared.contracts import (
     SaveContentType,
 )
 from shared.contracts.clients import Scope
-from shared.contracts.content import MAX_LISTED_CONTENT_TYPES, ContentCursor, Title
+from shared.contracts.content import (
+    MAX_LISTED_CONTENT_TYPES,
+    ContentCursor,
+    HtmlTemplate,
+    Title,
+)
 from shared.contracts.fields import ID, Id, Text
 from shared.contracts.ledger import OwnerName
 from shared.links import UNSUBSCRIBE_VARIABLE
@@ -53,7 +58,8 @@ MAX_SUBJECT_TEMPLATE_CHARS = 4096
 
 
 _NAME = re.compile(ID)
-_Template = Annotated[Text, StringConstraints(max_length=MAX_TEMPLATE_CHARS)]
+_TEMPLATE_SIZE = StringConstraints(max_length=MAX_TEMPLATE_CHARS)
+_Template = Annotated[Text, _TEMPLATE_SIZE]
 _EXAMPLE: dict[str, JsonValue] = {
     "subject": "News for {{ name }}",
     "content": "<h1>Hello {{ name }}</h1>",
@@ -68,7 +74,7 @@ class ContentTypeChange(RequestBody):
     max_bytes = None
 
     subject: Annotated[Text, StringConstraints(max_length=MAX_SUBJECT_TEMPLATE_CHARS)]
-    content: Annotated[_Template, StringConstraints(min_length=1)] = Field(
+    content: Annotated[HtmlTemplate, _TEMPLATE_SIZE] = Field(
         repr=False, description="HTML; variables are escaped"
     )
     text: _Template | None = Field(

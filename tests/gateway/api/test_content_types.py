@@ -186,6 +186,7 @@ async def test_a_template_that_cannot_be_read_is_not_kept(
         ({"subject": "x" * 5000}, "#/subject"),
         ({"content": "x" * (128 * 1024 + 1)}, "#/content"),
         ({"content": ""}, "#/content"),
+        ({"content": " \n\u00a0\t"}, "#/content"),
         ({"text": "a\0"}, "#/text"),
         ({"title": ""}, "#/title"),
         ({"title": "a\nb"}, "#/title"),
@@ -199,6 +200,8 @@ async def test_a_mistake_in_a_field_is_a_422(
     answer = await api.post("/v1/content-types", {**NEWS, **change})
 
     assert (answer.status, answer.json["errors"][0]["pointer"]) == (422, pointer)
+    blank = pointer == "#/content" and not change["content"].strip()
+    assert (answer.json["errors"][0]["detail"] == "must not be blank") is blank
     assert scheduler.got == []
 
 
