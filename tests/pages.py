@@ -103,7 +103,6 @@ NOT_RUN = {
     ("docs/smtp.md", "swaks"): "the same runs swaks",
     ("docs/templates.md", "direction"): "tests/otp/mail reads it as a language",
     ("docs/testing.md", "make check"): "the tests themselves",
-    ("docs/testing.md", "8476 passed"): "the tests themselves",
     ("docs/webhooks.md", '"""receiver.py'): "tests/journeys/test_webhooks.py does",
     ("docs/tracing.md", "OTEL_EXPORTER"): "tests/journeys/test_traces.py runs such a stack",
     ("docs/tracing.md", "POST /v1/messages"): "the same sees such spans",
