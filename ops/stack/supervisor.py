@@ -91,6 +91,7 @@ class StackRecord:
     client_id: str
     submission_port: int
     submission_tls_port: int
+    report_port: int
 
 
 class Supervisor:
@@ -202,6 +203,7 @@ class Supervisor:
             client_id=_CLIENT_ID,
             submission_port=ports["INBOUND_SUBMISSION_PORT"],
             submission_tls_port=ports["INBOUND_SUBMISSION_TLS_PORT"],
+            report_port=ports["INBOUND_REPORT_PORT"],
         )
 
     def _write_record(self) -> None:
@@ -278,6 +280,7 @@ Postrider is up.
   SMTP       {record.smtp_host}:{record.smtp_port}, to the mailbox
   submission {_submission(record)}
              user {record.client_id}, password: its key, client_key in stack.json
+  reports    {record.smtp_host}:{record.report_port}, about mails that came back
   RabbitMQ   {record.management_url or "as given by AMQP_URL"}
   files      {run_dir}: stack.json has all addresses and keys, logs/ has the logs
 

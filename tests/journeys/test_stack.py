@@ -118,6 +118,7 @@ def test_the_record_says_where_everything_is(stack: Stack) -> None:
         "client_id",
         "submission_port",
         "submission_tls_port",
+        "report_port",
         "services",
     }
     assert set(record["services"]) == set(Owner)

@@ -208,6 +208,7 @@ async def test_swaks(stack: Stack, user: User, tmp_path: Path) -> None:
         subprocess.run,
         [
             *("swaks", "--server", server, "--tls", "--auth-user", name, "--auth-password", key),
+            *("--tls-verify", "--tls-ca-path", str(stack.run_dir / "certificate.pem")),
             *("--from", SENDER, "--to", to, "--data", f"@{tmp_path}/mail", "--hide-all"),
         ],
         check=True,
