@@ -94,6 +94,8 @@ def _describe(span: Span, result: SendResult) -> None:
 
     The codes are those of the reply that settled most recipients.
     """
+    if not span.trace_id:  # nothing is recorded
+        return
     match result:
         case NotAttempted(seconds):
             span.set({"postrider.smtp.not_attempted_seconds": seconds})
