@@ -11,6 +11,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1 import trace_pb2
 
+from shared.runtime import tracing
+from tests.shared.tiny import TinySettings
 from tests.waiting import until
 
 
@@ -132,6 +134,18 @@ def collecting() -> Iterator[Collector]:
     finally:
         collector.close()
         thread.join()
+
+
+@contextmanager
+def recording(**environ: str) -> Iterator[Collector]:
+    """Record the spans of this process; `of` and `spans` have them all after `tracing.stop`."""
+    with collecting() as collector:
+        url = {"AMQP_URL": "amqp://localhost/", "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
+        tracing.start(TinySettings.load({**url, **environ}))
+        try:
+            yield collector
+        finally:
+            tracing.stop()
 
 
 def roots(spans: Sequence[Spanned]) -> list[Spanned]:

@@ -70,6 +70,19 @@ async def test_a_mail_is_due_once_at_its_time(
     assert await taken(store) == []
 
 
+async def test_a_mail_keeps_the_trace_of_its_request(store: LaterStore, clock: Clock) -> None:
+    """A mail is due with it, also one that was cancelled first; a copy of its command adds none."""
+    await store.keep(command(clock, 0), "00-1-1-01")
+    await store.keep(command(clock, 0), "00-2-2-01")
+    await store.keep(command(clock, 0, id="m2"))
+    await store.unschedule("shop", "m3")
+    await store.keep(command(clock, id="m3"), "00-3-3-01")
+    _, found = await store.take(10)
+
+    traces = {each.email_id: each.trace for each in found}
+    assert traces == {"m1": "00-1-1-01", "m2": None, "m3": "00-3-3-01"}
+
+
 async def test_a_mail_is_never_early(store: LaterStore, clock: Clock) -> None:
     """A time within a millisecond is over at the end of it, at first and after a change."""
     await store.keep(command(clock, 0, scheduled_at=_inside(clock)))

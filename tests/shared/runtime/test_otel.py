@@ -15,7 +15,7 @@ from shared.delivery import Publishing
 from shared.errors import Reject, Unavailable
 from shared.runtime import otel, tracing
 from shared.runtime.tracing import PublishSpans, SpanKind
-from tests.collector import Collector, Spanned, collecting
+from tests.collector import Collector, Spanned, recording
 from tests.shared.consuming import Handler, Publisher, arrived, facts, is_settled, raising
 from tests.shared.messages import QUEUE, mail
 from tests.shared.tag import RecordingTag
@@ -28,19 +28,17 @@ NOT_SAMPLED = f"00-{TRACE_ID}-{SPAN_ID}-00"
 RECORDED, NOT_RECORDED = ("01", "03"), ("00", "02")
 
 
-def settings(endpoint: str, **more: str) -> TinySettings:
+def settings(endpoint: str) -> TinySettings:
     """Return the settings of a service with traces."""
     environ = {"AMQP_URL": "amqp://localhost/", "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
-    return TinySettings.load({**environ, **more})
+    return TinySettings.load(environ)
 
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
     """Run a collector to which this process sends its spans."""
-    with collecting() as running:
-        tracing.start(settings(running.url))
+    with recording() as running:
         yield running
-        tracing.stop()
 
 
 def ended(collector: Collector) -> list[Spanned]:
@@ -210,9 +208,7 @@ async def test_a_batch_links_to_its_traces(collector: Collector) -> None:
 )
 def test_the_sampler_decides(sampler: str, parent: str, *, is_recorded: bool) -> None:
     """A span that is not recorded is passed on too, so that no later one is recorded alone."""
-    with collecting() as collector:
-        more = {"OTEL_TRACES_SAMPLER": sampler, "OTEL_TRACES_SAMPLER_ARG": "0"}
-        tracing.start(settings(collector.url, **more))
+    with recording(OTEL_TRACES_SAMPLER=sampler, OTEL_TRACES_SAMPLER_ARG="0") as collector:
         with tracing.span("x", SpanKind.SERVER, {}, {"traceparent": parent}) as span:
             header = tracing.traceparent()
         spans = ended(collector)

@@ -41,6 +41,16 @@ async def test_an_event_is_kept_once_for_each_endpoint_that_wants_it(tables: Tab
     assert len({each.body for each in due}) == 2
 
 
+async def test_an_event_keeps_its_trace(tables: Tables) -> None:
+    """It is due with the trace that it came with; a copy of it without one changes nothing."""
+    await tables.add("w1")
+    first, other = tables.messages("e1", "e2")
+    await tables.deliveries.keep([first._replace(trace="00-1-1-01"), first, other])
+
+    traces = {each.message_id: each.trace for each in await tables.take()}
+    assert traces == {of("e1"): "00-1-1-01", of("e2"): None}
+
+
 async def test_no_client_gets_the_events_of_another(tables: Tables) -> None:
     """An endpoint gets its client's events; the administrator's gets those of all."""
     await tables.add("w1", "shop")
