@@ -21,6 +21,7 @@ _COMMANDS = {
     "dead": ("ops.dead:add_arguments", "list, show, replay or drop dead letters"),
     "ledger": ("ops.ledger:add_arguments", "check that the books add up, or show one message"),
     "forget": ("ops.ledger:add_forget", "remove a person's address from all services"),
+    "dkim": ("ops.dkim:add_arguments", "make DKIM keys, show and check the DNS of a domain"),
     "load": ("ops.load.cli:add_arguments", "put a running stack under load, and check the result"),
     "classify": ("ops.classify:add_arguments", "classify an SMTP reply"),
 }

@@ -83,6 +83,7 @@ NOT_RUN = {
     ("docs/containers.md", "docker compose down"): "test_a_second_up_finds_its_data does",
     ("docs/containers.md", "docker compose exec -T rabbitmq rabbitmqctl"): "of the old version",
     ("docs/containers.md", "docker compose up --build --detach"): "after the old version",
+    ("docs/dns.md", ".venv/bin/ops dkim check"): "tests/ops/test_dkim.py does, on a DNS of its own",
     ("docs/http-api.md", "RateLimit-Policy"): "tests/gateway/clients/test_rate_limiter.py does",
     ("docs/examples.md", '"""shop.py'): "tests/journeys/test_examples.py does",
     ("docs/examples.md", "// shop.mjs"): "the same",

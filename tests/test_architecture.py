@@ -39,14 +39,13 @@ LIBRARIES = {
         "services/sender/stops.py",
         "services/*/tables.py",
         "*/migrations/*",
-        "benchmarks/domains.py",
-        "benchmarks/ledger.py",
-        "benchmarks/schedule.py",
+        *("benchmarks/domains.py", "benchmarks/ledger.py", "benchmarks/schedule.py"),
         "shared/storage/*",
     ),
     "alembic": ("services/*/store.py", "*/migrations/*", "shared/storage/versions.py"),
     "asyncpg": ("shared/storage/database.py",),
     "opentelemetry": ("shared/runtime/otel.py",),
+    "dns": ("ops/dns/lookup.py", "ops/dkim.py"),
 }
 
 # Folders of pure code. The files that are named wait, do I/O or wire the others: their edges.
@@ -67,6 +66,7 @@ PURE_FOLDERS: Mapping[str, Sequence[str]] = {
     "services/inbound": ("__main__", "lines", "listening", "service", "smtp"),
     "services/inbound/submission": ("connection", "door", "logins"),
     "shared/replies": (),
+    "ops/dns": ("lookup",),
     "services/gateway/feedback": ("sns",),
     "services/gateway/clients": ("idempotency_store", "rate_limiter", "store", "tables"),
 }

@@ -41,8 +41,9 @@ PrivateKey = RSAPrivateKey | Ed25519PrivateKey
 Fields = Mapping[bytes, Sequence[bytes]]  # canonical fields by name, in the order of the mail
 MIN_RSA_BITS = 2048  # RFC 8301 3.2: signers SHOULD
 MAX_RSA_BITS = 4096  # RFC 8301 3.2: every verifier can check it
+NEXT_SUFFIX = ".next"  # of a key that is to be published before it signs
 _LABEL = "[0-9A-Za-z](?:[0-9A-Za-z-]{0,61}[0-9A-Za-z])?"  # RFC 1035 2.3.1
-_SELECTOR = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")  # RFC 6376 3.1
+SELECTOR = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")  # RFC 6376 3.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +176,7 @@ def _signer(folder: Path) -> DkimSigner:
     if not _is_canonical(folder.name):
         raise ValueError(f"{folder}: must be named after a domain, in lower-case A-labels")
     files = [each for each in sorted(folder.iterdir()) if _is_ours(each)]
-    keys = [_key(each) for each in files if each.suffix == ".pem"]
+    keys = [read_key(each) for each in files if each.suffix == ".pem"]
     of_rsa = [key for key in keys if isinstance(key.private, RSAPrivateKey)]
     # Many receivers cannot check Ed25519 (RFC 8463 5): it comes second, never alone.
     others = [key for key in keys if key not in of_rsa]
@@ -184,13 +185,18 @@ def _signer(folder: Path) -> DkimSigner:
     return DkimSigner(folder.name, (*of_rsa, *others))
 
 
-def _key(file: Path) -> DkimKey:
-    if not _SELECTOR.fullmatch(file.stem):
+def read_key(file: Path) -> DkimKey:
+    """Read a private key from `<selector>.pem`, or from `<selector>.pem.next` of a rotation.
+
+    Raises ValueError with the name of the file, without its content, and OSError.
+    """
+    selector = file.name.removesuffix(NEXT_SUFFIX).removesuffix(".pem")
+    if not SELECTOR.fullmatch(selector):
         raise ValueError(f"{file}: must be named after a selector, in ASCII letters and digits")
     private = _private(file)
     if isinstance(private, RSAPrivateKey) and not MIN_RSA_BITS <= private.key_size <= MAX_RSA_BITS:
         raise ValueError(f"{file}: must be an RSA key of {MIN_RSA_BITS} to {MAX_RSA_BITS} bits")
-    return DkimKey(file.stem, private)
+    return DkimKey(selector, private)
 
 
 def _private(file: Path) -> PrivateKey:
