@@ -15,7 +15,7 @@ from typing import Any
 from ops import ports
 from ops.stack.settings import PORTS, SERVICES
 
-UP_SECONDS = 90.0
+UP_SECONDS = 180.0
 DOWN_SECONDS = 60.0
 LOOK_SECONDS = 0.1  # between two looks for `stack.json`, which announces itself in no other way
 
