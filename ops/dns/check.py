@@ -128,7 +128,8 @@ def _check_spf(domain: SendingDomain, answers: Answers) -> Iterator[Finding]:
     yield from _check_spf_of(domain.return_path, domain.addresses, answers)
     if domain.return_path == domain.name:
         return
-    if spf.records_of(answers.get(domain.name, "TXT").values):
+    answer = answers.get(domain.name, "TXT")
+    if answer.failure or spf.records_of(answer.values):
         yield from _check_spf_of(domain.name, (), answers)
     else:
         text = f"{domain.name} has none; mails of Postrider come from {domain.return_path}"

@@ -174,6 +174,13 @@ def test_spf_counts_for_the_return_path() -> None:
     assert fault == (Level.WRONG, "SPF", f"bounce.our.example does not permit {ADDRESS} (fail)")
 
 
+def test_spf_of_the_domain_in_from_may_be_unknown() -> None:
+    """A server that fails does not say that the domain has no record."""
+    (fault,) = faults(findings(BOUNCED, RETURN_PATH, broken=("our.example",)))
+
+    assert fault[:2] == (Level.UNKNOWN, "SPF")
+
+
 @pytest.mark.parametrize(
     ("values", "level", "text"),
     [
