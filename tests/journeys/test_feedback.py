@@ -1,11 +1,19 @@
-"""A mail through all processes, and what its provider's webhooks then say of it."""
+"""A mail through all processes, and what its provider's webhooks then say of it.
 
+And kill -9 of the gateway that takes them, while the provider tries again and again.
+"""
+
+import asyncio
+import signal
 import time
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from services.gateway.feedback.events import ProviderRequest
@@ -21,13 +29,26 @@ from tests.gateway.feedback.samples import (
     postmark_bounce,
     postmark_delivery,
 )
-from tests.journeys.stack import fresh_environ, running
+from tests.journeys.stack import Stack, fresh_environ, running
+from tests.journeys.test_kill import STEPS, Killer, Replica
 from tests.journeys.user import User
 from tests.waiting import PATIENCE_SECONDS, until
 
 pytestmark = [pytest.mark.journey, pytest.mark.timeout(300)]
 
 ANN = "ann@feedback.example"
+MAILS = 12  # that bounce while a gateway is killed
+AT_ONCE = 6  # requests of the provider
+REPORTED = {"reported": 1, "unknown": 0, "ignored": 0}
+# Each request has one question and one report; a confirm may be of all that are under way.
+KILLS = {
+    name: replace(
+        step,
+        marker=step.marker.replace(b"messages", b"feedback").replace(b"202", b"200"),
+        before=1 if step.before < AT_ONCE else AT_ONCE,
+    )
+    for name, step in STEPS.items()
+}
 
 
 def now() -> str:
@@ -101,14 +122,13 @@ async def test_a_delivered_mail_bounces_once(run_directory: Path) -> None:
                 message={"headers": {"message-id": message_id}},
                 **{"delivery-status": mailgun_status(550, "5.1.1 User unknown")},
             )
-            reported = {"reported": 1, "unknown": 0, "ignored": 0}
-            assert await told(user, "postmark", delivered) == reported
+            assert await told(user, "postmark", delivered) == REPORTED
             assert await history(user, email_id, 2) == [
                 ("delivered", None),
                 ("delivered", "postmark"),
             ]
-            assert await told(user, "postmark", bounced) == reported
-            assert await told(user, "mailgun", mailgun(same, seconds=int(time.time()))) == reported
+            assert await told(user, "postmark", bounced) == REPORTED
+            assert await told(user, "mailgun", mailgun(same, seconds=int(time.time()))) == REPORTED
             entries = await history(user, email_id, 3)
 
             async def is_suppressed() -> bool:
@@ -126,3 +146,81 @@ async def test_a_delivered_mail_bounces_once(run_directory: Path) -> None:
     assert entries[2:] == [("bounced", "postmark")]
     (recipient,) = described["recipients"]
     assert (recipient["status"], recipient["reply_class"]) == ("bounced", "mailbox_unknown")
+
+
+async def bounce_of(user: User, to: str) -> ProviderRequest:
+    """Return what Postmark sends of a mail that has arrived and bounces later."""
+    (mail,) = await user.wait_for_mails(to, within=PATIENCE_SECONDS)
+    metadata = {"postrider": mail["headers"]["Message-ID"]}
+    refused = f"smtp;{UNKNOWN_USER}"
+    return postmark(
+        postmark_bounce("HardBounce", refused, Email=to, Metadata=metadata, BouncedAt=now())
+    )
+
+
+async def insist(user: User, asked: ProviderRequest) -> None:
+    """Send a request as a provider does, until it is taken."""
+
+    async def is_taken() -> bool:
+        headers = {"Content-Type": "application/json", **asked.headers}
+        try:
+            answer = await user.ask("POST", "/v1/feedback/postmark", asked.body, headers=headers)
+        except aiohttp.ClientError:
+            return False
+        assert answer.status in {200, 503}, answer
+        assert answer.status == 503 or answer.body == REPORTED
+        return answer.status == 200
+
+    await until(is_taken, within=2 * PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize("name", KILLS)
+async def test_each_bounce_counts_once_wherever_the_gateway_dies(
+    stack: Stack, user: User, name: str
+) -> None:
+    """After kill -9 at any step each bounce is in the history and in the evidence, once."""
+    step, domain = KILLS[name], f"{name.replace(' ', '-')}.feedback.example"
+    addresses = [f"m{number}@{domain}" for number in range(MAILS)]
+    ids = [(await user.send(each)).body["id"] for each in addresses]
+    bounces = [await bounce_of(user, each) for each in addresses]
+    for each in ids:
+        assert await history(user, each, 1) == [("delivered", None)]
+    async with (
+        Replica.beside(stack, GATEWAY_POSTMARK_LOGIN=LOGIN) as replica,
+        AsyncExitStack() as opened,
+        replica.user() as provider,
+    ):
+        first = await opened.enter_async_context(replica.running())
+        proxy = replica.amqp if step.where == "amqp" else replica.http
+        proxy.watch = Killer(step, first.pid).watch
+        free = asyncio.Semaphore(AT_ONCE)
+
+        async def report(asked: ProviderRequest) -> None:
+            async with free:
+                await insist(provider, asked)
+
+        reporting = asyncio.gather(*map(report, bounces))
+        async with asyncio.timeout(2 * PATIENCE_SECONDS):
+            code = await first.wait()
+        await opened.enter_async_context(replica.running())
+        await reporting
+        # A report comes again long after it was taken.
+        await insist(provider, bounces[0])
+
+    async def counts() -> tuple[int, int]:
+        described = (await user.ask("GET", f"/v1/domains/{domain}")).body
+        return described["bounced"], described["delivered"]
+
+    async def are_counted(bounced: int, delivered: int) -> bool:
+        return sum(await counts()) >= bounced + delivered
+
+    await until(lambda: are_counted(MAILS, MAILS))
+    # A later mail has passed the ledger and the classifier: no second bounce is on its way.
+    later = (await user.send(f"later@{domain}")).body["id"]
+    await history(user, later, 1)
+    await until(lambda: are_counted(MAILS, MAILS + 1))
+
+    assert code == -signal.SIGKILL
+    assert await counts() == (MAILS, MAILS + 1)
+    expected = [("delivered", None), ("bounced", "postmark")]
+    assert [await history(user, each, 2) for each in ids] == [expected] * MAILS

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -91,15 +91,16 @@ class Replica:
     port: int
     amqp: Proxy
     http: Proxy
+    settings: Mapping[str, str]
 
     @classmethod
     @asynccontextmanager
-    async def beside(cls, stack: Stack) -> AsyncIterator["Replica"]:
-        """Open the two proxies; no gateway is started yet."""
+    async def beside(cls, stack: Stack, **settings: str) -> AsyncIterator["Replica"]:
+        """Open the two proxies; no gateway, which has further settings, is started yet."""
         (port,) = ports.unused(1)
         broker = urlsplit(stack.record["amqp_url"])
         async with Proxy.to(broker.port or 0) as amqp, Proxy.to(port) as http:
-            yield cls(stack, port, amqp, http)
+            yield cls(stack, port, amqp, http, settings)
 
     @property
     def environ(self) -> dict[str, str]:
@@ -114,6 +115,7 @@ class Replica:
             ),
             "AMQP_URL": broker._replace(netloc=host).geturl(),
             "GATEWAY_PORT": str(self.port),
+            **self.settings,
         }
 
     @asynccontextmanager
