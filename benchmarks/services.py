@@ -20,9 +20,9 @@ from yarl import URL
 
 from benchmarks import mail
 from benchmarks.bench import POSTGRESQL, Bench, BenchError, hotspots, peak_memory, profiling
-from benchmarks.postgres import PostgresAccount, PostgresError, PostgresPrograms, PostgresServer
 from ops import ports, topology
 from ops.load import http
+from ops.postgres import PostgresAccount, PostgresError, PostgresPrograms, PostgresServer
 from shared.broker import Broker
 from shared.contracts import Category, Contract
 from shared.topology import Owner, sending_queue, shard_queues

@@ -13,8 +13,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from benchmarks.postgres import PostgresAccount, PostgresError
 from ops import ports
+from ops.postgres import PostgresAccount, PostgresError
 from shared.storage.database import Database
 from tests import postgres as servers
 

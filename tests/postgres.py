@@ -3,7 +3,8 @@
 import time
 from pathlib import Path
 
-from benchmarks.postgres import (
+from ops import docker
+from ops.postgres import (
     FAST,
     START_SECONDS,
     USER,
@@ -12,7 +13,6 @@ from benchmarks.postgres import (
     PostgresPrograms,
     PostgresServer,
 )
-from ops import docker
 
 IMAGE = "postgres:18"
 _POLL_SECONDS = 0.05

@@ -6,8 +6,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from benchmarks.postgres import PostgresAccount
 from ops import docker, ports
+from ops.postgres import PostgresAccount
 from tests.postgres import PostgresContainer
 
 

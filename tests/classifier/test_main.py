@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from benchmarks.postgres import CRASH_SAFE, PostgresAccount, PostgresPrograms, PostgresServer
 from ops import ports
+from ops.postgres import CRASH_SAFE, PostgresAccount, PostgresPrograms, PostgresServer
 from services.classifier.evidence import observe
 from services.classifier.rule import VerdictRule
 from services.classifier.service import MIGRATIONS

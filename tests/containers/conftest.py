@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.postgres import PostgresAccount
 from ops import docker, ports
 from ops.broker import BrokerAddress, BrokerPorts, RabbitServer
 from ops.docker import RabbitContainer
+from ops.postgres import PostgresAccount
 from tests.postgres import PostgresContainer
 
 RABBITMQ_IMAGES = ("rabbitmq:4.0-management", "rabbitmq:4.3-management")

@@ -17,9 +17,9 @@ import aiohttp
 import orjson
 import pytest
 
-from benchmarks.postgres import PostgresAccount, PostgresError, PostgresServer
 from ops import ports
 from ops.load.mails import MailPlan
+from ops.postgres import PostgresAccount, PostgresError, PostgresServer
 from ops.process import PidFiles
 from ops.simulator.simulator import Simulator, SimulatorSettings
 from ops.stack.settings import SERVICES

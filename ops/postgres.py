@@ -1,4 +1,4 @@
-"""A private PostgreSQL server for benchmarks and tests, run from the machine's programs.
+"""A private PostgreSQL server, run from the machine's programs, for tests, benchmarks and faults.
 
 It trades durability for speed: its data do not survive a power cut.
 """
