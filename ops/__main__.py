@@ -23,6 +23,7 @@ _COMMANDS = {
     "forget": ("ops.ledger:add_forget", "remove a person's address from all services"),
     "dkim": ("ops.dkim:add_arguments", "make DKIM keys, show and check the DNS of a domain"),
     "load": ("ops.load.cli:add_arguments", "put a running stack under load, and check the result"),
+    "chaos": ("ops.chaos.__main__:add_arguments", "run faults on a stack of one's own, under load"),
     "classify": ("ops.classify:add_arguments", "classify an SMTP reply"),
 }
 

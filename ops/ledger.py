@@ -140,14 +140,9 @@ async def _audit(url: str, arguments: argparse.Namespace) -> int:
         auditor = Auditor(broker)
         if arguments.action == "message":
             return await _show(auditor, arguments.id, arguments.client)
-        management, vhost = management_of(url, arguments.management_url)
-        path = f"/queues/{quote(vhost, safe='')}?columns=name,messages"
         now = datetime.now(UTC)
-        evidence = await auditor.books(
-            now - timedelta(days=arguments.days),
-            lambda: _depths(management.request("GET", path)),
-            arguments.settle,
-        )
+        since = now - timedelta(days=arguments.days)
+        evidence = await auditor.books_at(url, arguments.management_url, since, arguments.settle)
         return _report(evidence, now)
 
 
@@ -170,11 +165,16 @@ def _report(evidence: Books, now: datetime) -> int:
         print(f"forgotten: {forgotten} of these recipients")
     if waiting := books.for_later(evidence, now):
         print(f"for later: {waiting} of these recipients, whose time has not come")
-    found = list(books.faults(evidence, now, _patience(os.environ)))
+    found = faults(evidence, now)
     for fault in found:
         print(fault)
     print("the books do not add up" if found else "the books add up")
     return 1 if found else 0
+
+
+def faults(evidence: Books, now: datetime) -> Sequence[str]:
+    """Return a line for each thing that does not add up, by the settings of the environment."""
+    return list(books.faults(evidence, now, _patience(os.environ)))
 
 
 def add_forget(parser: argparse.ArgumentParser) -> None:
@@ -205,6 +205,19 @@ class Auditor:
     """Asks the ledger, and looks into dead letters. Raises Unavailable or NoAnswer."""
 
     broker: Broker
+
+    async def books_at(
+        self, url: str, management_url: str | None, since: datetime, settle_seconds: float
+    ) -> Books:
+        """Return the evidence since a time, with the queues of the broker at a URL.
+
+        Raises ManagementError and OSError, too.
+        """
+        management, vhost = management_of(url, management_url)
+        path = f"/queues/{quote(vhost, safe='')}?columns=name,messages"
+        return await self.books(
+            since, lambda: _depths(management.request("GET", path)), settle_seconds
+        )
 
     async def describe(self, email_id: str, client: str | None = None) -> EmailDescribed:
         """Return a message of a client, or of any if None, and its history."""

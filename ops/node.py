@@ -6,7 +6,7 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -20,6 +20,7 @@ from ops.broker import (
     RabbitServer,
 )
 from ops.docker import RabbitContainer
+from ops.ports import is_free
 from ops.process import PidFiles, ended
 
 _PACKAGES = Path(__file__).with_name("packages")
@@ -30,6 +31,7 @@ _NONE_FOUND = (
 _EPMD_STOP_SECONDS = 5.0
 _SERVER_FOLDERS = ("/usr/lib/rabbitmq/bin", "/usr/local/opt/rabbitmq/sbin", "/opt/homebrew/sbin")
 _EPMD_FOLDERS = ("/usr/lib/erlang/bin", "/usr/lib64/erlang/bin", "/usr/local/bin")
+CONTROL_SECONDS = 60.0  # a command loads an Erlang machine of its own
 _LOG_LINES = 5  # shown when a start fails
 
 
@@ -44,6 +46,11 @@ class RabbitPrograms:
     server: Path  # RabbitMQ's start script
     epmd: Path  # Erlang's port mapper
 
+    @property
+    def control(self) -> Path:
+        """Its command for operators."""
+        return self.server.with_name("rabbitmqctl")
+
     @classmethod
     def find(cls, path: str = os.environ.get("PATH", os.defpath)) -> Self | None:
         """Find them, in PATH and other usual folders; return None when one is missing."""
@@ -54,23 +61,35 @@ class RabbitPrograms:
         return cls(Path(server), Path(epmd)) if server and epmd else None
 
 
+@dataclass(frozen=True)
+class ClusterMember:
+    """The name of a node, those of all nodes of its cluster, and the secret that they share."""
+
+    name: str = "postrider@localhost"
+    nodes: Sequence[str] = ()
+    cookie: str = field(default_factory=lambda: secrets.token_hex(20), repr=False)
+
+
 class RabbitNode(RabbitServer):
     """A node with its own ports, cookie, epmd, home, configuration and data.
 
     It needs no root and no system service, and does not disturb the system's node. `pids` records
-    its processes for a later launcher. The path of `directory` must not contain any of the
-    characters `*?^![]{}` (rabbitmq.com/docs/relocate).
+    its processes for a later launcher. Nodes of one cluster have one epmd port. The path of
+    `directory` must not contain any of the characters `*?^![]{}` (rabbitmq.com/docs/relocate).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- its place, its parts and its neighbours
         self,
         directory: Path,
         address: BrokerAddress,
         programs: RabbitPrograms,
         pids: PidFiles | None = None,
         start_as: Wrapper = list,
+        *,
+        member: ClusterMember | None = None,
     ) -> None:
         self.address = address
+        self._member = member or ClusterMember()
         self._directory = directory.absolute()
         self._programs = programs
         self._pids = pids or PidFiles(self._directory / "pids")
@@ -88,7 +107,7 @@ class RabbitNode(RabbitServer):
         """
         self._write_files()
         ports = self.address.ports
-        if self._pid("epmd") is None:
+        if self._pid("epmd") is None and is_free(ports.epmd):
             # Started first: the node would start one that outlives it.
             port = str(ports.epmd)
             self._spawn("epmd", self._programs.epmd, "-port", port, "-address", "127.0.0.1")
@@ -118,6 +137,22 @@ class RabbitNode(RabbitServer):
         """Kill it and delete its directory."""
         self.kill()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+    def control(self, *words: str) -> None:
+        """Run `rabbitmqctl` on the running node. Raises BrokerError with its last line."""
+        done = subprocess.run(  # noqa: S603 -- a program found on this machine
+            (self._programs.control, *words),
+            env=self._environment(),
+            cwd=self._directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=CONTROL_SECONDS,
+            check=False,
+        )
+        if done.returncode:
+            raise BrokerError(f"rabbitmqctl {words[0]}: {done.stdout.strip().splitlines()[-1:]}")
 
     def _spawn(self, name: str, *command: str | Path) -> None:
         log = self._directory / "log"
@@ -157,7 +192,7 @@ class RabbitNode(RabbitServer):
             # The start script then becomes the Erlang machine instead of waiting beside it: signals
             # to our child reach the node.
             "RUNNING_UNDER_SYSTEMD": "true",
-            "RABBITMQ_NODENAME": "postrider@localhost",
+            "RABBITMQ_NODENAME": self._member.name,
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": str(ports.amqp),
             "RABBITMQ_DIST_PORT": str(ports.distribution),
@@ -178,12 +213,13 @@ class RabbitNode(RabbitServer):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (here / "rabbitmq.conf").write_text(
             _configuration(self.address.ports, here / "definitions.json")
+            + _clustering(self._member.nodes)
         )
         (here / "plugins").write_text("[rabbitmq_management].\n")
         credentials.write_private(here / "definitions.json", json.dumps(_definitions(self.address)))
         cookie = here / ".erlang.cookie"
         if not cookie.exists():
-            credentials.write_private(cookie, secrets.token_hex(20))
+            credentials.write_private(cookie, self._member.cookie)
             cookie.chmod(0o400)  # Erlang insists
 
     def _tail(self) -> str:
@@ -208,6 +244,16 @@ disk_free_limit.absolute = 200MB
 # 16 MiB, the default of RabbitMQ 4; that of 3.x is 128 MiB.
 max_message_size = 16777216
 """
+
+
+def _clustering(nodes: Sequence[str]) -> str:
+    """Return the lines of a node that forms a cluster with others at its first start."""
+    if not nodes:
+        return ""
+    peers = (f"cluster_formation.classic_config.nodes.{i} = {n}" for i, n in enumerate(nodes, 1))
+    lines = ("cluster_formation.peer_discovery_backend = classic_config", *peers)
+    # 3.x goes on in both halves of a partition by default; 4.3 ignores the key.
+    return "\n".join((*lines, "cluster_partition_handling = pause_minority", ""))
 
 
 def _definitions(address: BrokerAddress) -> dict[str, object]:

@@ -77,6 +77,7 @@ NOT_RUN = {
     ("README.md", "git clone"): "it needs the address of the repository",
     ("README.md", "make up"): "the journeys start the same program and compare what it prints",
     ("docs/architecture.md", "sequenceDiagram"): "a diagram",
+    ("docs/chaos.md", ".venv/bin/python -m ops.chaos"): "tests/journeys/test_chaos.py runs faults",
     ("docs/codes.md", "[otp.test_codes"): "tests/otp/test_config.py reads it",
     ("docs/containers.md", "docker compose up --build\n"): "all tests in tests/containers start so",
     ("docs/containers.md", "GATEWAY_PORT=8080-8083"): "test_the_gateway_may_be_scaled does, to 2",

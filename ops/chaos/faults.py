@@ -1,0 +1,200 @@
+"""The faults, as data: what each does to a stack, how it is undone, and what must follow."""
+
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from ops.chaos.cluster import Cluster
+from ops.chaos.scene import BROKER, RELAY, Kind, Scene
+from ops.stack.settings import SERVICES
+
+Action = Callable[[Scene], Awaitable[None]]
+
+BOUND_SECONDS: Final = 10.0
+# A killed sender's mails wait for the end of its claims (SENDER_CLAIM_SECONDS, 30), and up to 10
+# seconds more for their next try. Mails that a relay cut off wait for the delay queues.
+TAKEOVER_SECONDS: Final = 60.0
+_PAUSE_SECONDS: Final = 6.0
+# Beyond three heartbeats and three seconds, after which a connection counts as lost.
+_SILENCE_SECONDS: Final = 40.0
+_PARTED_SECONDS: Final = 20.0
+_NO_DISK: Final = "1000TB"
+_SOME_DISK: Final = "200MB"
+_SOME_MEMORY: Final = "0.4"  # RabbitMQ's default
+_STATEFUL: Final = tuple(each for each in SERVICES if each != "inbound")
+
+
+async def _nothing(_: Scene) -> None:
+    """Do nothing: what the fault ends is started again by the stack."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault that lasts `held_seconds` between `begin` and `end`.
+
+    Recovery counts from its end, or from its begin if it has none, or if the stack must go on
+    meanwhile (`survived`). `backlog_seconds`, and as long as it lasted, is the bound for what
+    waited. After one that `doubles`, SMTP cannot tell whether mails of the classes that are sent
+    again have arrived, and no outcome says so.
+    """
+
+    name: str
+    text: str
+    begin: Action
+    end: Action = _nothing
+    held_seconds: float = 0.0
+    kind: Kind = Kind.PLAIN
+    backlog_seconds: float = BOUND_SECONDS
+    doubles: bool = False
+    survived: bool = False
+
+    @property
+    def is_over_at_once(self) -> bool:
+        """Whether it has no end."""
+        return self.end is _nothing
+
+
+def _signal(number: signal.Signals, name: str) -> Action:
+    async def send(scene: Scene) -> None:
+        scene.send_signal(name, number)
+
+    return send
+
+
+def _limit(name: str, octets: int | None) -> Action:
+    async def limit(scene: Scene) -> None:
+        scene.limit_files(name, octets)
+
+    return limit
+
+
+def _control(*words: str) -> Action:
+    return lambda scene: scene.control(*words)
+
+
+def _to_postgres(number: signal.Signals) -> Action:
+    async def send(scene: Scene) -> None:
+        scene.signal_postgres(number)
+
+    return send
+
+
+def _of_services() -> Iterator[Fault]:
+    for name in SERVICES:
+        is_sender = name == "sender"
+        backlog = TAKEOVER_SECONDS if is_sender else BOUND_SECONDS
+        kill, end = (_signal(each, name) for each in (signal.SIGKILL, signal.SIGTERM))
+        text = f"kill -9 of {name}"
+        yield Fault(f"kill-{name}", text, kill, backlog_seconds=backlog, doubles=is_sender)
+        yield Fault(f"roll-{name}", f"SIGTERM to {name}, and its start", end)
+    for name in _STATEFUL:
+        yield Fault(
+            f"full-{name}",
+            f"no file of {name} can grow, as on a full disk (SQLite)",
+            _limit(name, 0),
+            _limit(name, None),
+            _PAUSE_SECONDS,
+        )
+
+
+def _of_broker() -> Iterator[Fault]:
+    stop, go = _signal(signal.SIGSTOP, BROKER), _signal(signal.SIGCONT, BROKER)
+    back: Action = Scene.broker_is_back
+    kill, end = (
+        partial(Scene.end_broker, number=each) for each in (signal.SIGKILL, signal.SIGTERM)
+    )
+    yield Fault("kill-broker", "kill -9 of RabbitMQ, and its start", kill, back)
+    yield Fault("roll-broker", "SIGTERM to RabbitMQ, and its start", end, back)
+    yield Fault("pause-broker", "RabbitMQ is stopped for some seconds", stop, go, _PAUSE_SECONDS)
+    text = "RabbitMQ is stopped for longer than its heartbeats"
+    yield Fault("silence-broker", text, stop, go, _SILENCE_SECONDS)
+    yield Fault(
+        "memory-alarm",
+        "RabbitMQ takes no messages: its memory is full",
+        _control("set_vm_memory_high_watermark", "0"),
+        _control("set_vm_memory_high_watermark", _SOME_MEMORY),
+        _PAUSE_SECONDS,
+    )
+    yield Fault(
+        "disk-alarm",
+        "RabbitMQ takes no messages: its disk is full",
+        _control("set_disk_free_limit", _NO_DISK),
+        _control("set_disk_free_limit", _SOME_DISK),
+        _PAUSE_SECONDS,
+    )
+
+
+def _of_relay() -> Iterator[Fault]:
+    stop, go = _signal(signal.SIGSTOP, RELAY), _signal(signal.SIGCONT, RELAY)
+    kill = _signal(signal.SIGKILL, RELAY)
+    yield Fault(
+        "stall-relay", "the SMTP relay is silent for some seconds", stop, go, _PAUSE_SECONDS
+    )
+    yield Fault(
+        "cut-relay",
+        "kill -9 of the SMTP relay, and its start",
+        kill,
+        backlog_seconds=TAKEOVER_SECONDS,
+    )
+
+
+def _of_postgres() -> Iterator[Fault]:
+    stop, go = _to_postgres(signal.SIGSTOP), _to_postgres(signal.SIGCONT)
+    restart: Action = Scene.restart_postgres
+    fault = partial(Fault, kind=Kind.POSTGRES)
+    yield fault("kill-postgres", "PostgreSQL ends as at a crash, and starts", restart)
+    yield fault(
+        "pause-postgres", "PostgreSQL is stopped for some seconds", stop, go, _PAUSE_SECONDS
+    )
+
+
+def _of_cluster() -> Iterator[Fault]:
+    fault = partial(Fault, kind=Kind.CLUSTER)
+    text = "kill -9 of a RabbitMQ node of three, and its start"
+    yield fault("kill-node", text, _on_cluster(partial(_signal_node, which=signal.SIGKILL)))
+    yield fault("roll-nodes", "each RabbitMQ node in turn ends and starts", _on_cluster(_roll))
+    yield fault(
+        "pause-node",
+        "a RabbitMQ node is stopped for some seconds",
+        _on_cluster(partial(_signal_node, which=signal.SIGSTOP)),
+        _on_cluster(partial(_signal_node, which=signal.SIGCONT)),
+        _PARTED_SECONDS,
+    )
+    yield fault(
+        "partition-node",
+        "a RabbitMQ node is cut off from the two others",
+        _on_cluster(lambda cluster: cluster.part(0)),
+        _on_cluster(lambda cluster: cluster.heal(0)),
+        _PARTED_SECONDS,
+        survived=True,
+    )
+
+
+def _on_cluster(action: Callable[[Cluster], Awaitable[None]]) -> Action:
+    async def act(scene: Scene) -> None:
+        assert scene.cluster is not None  # noqa: S101 -- by the kind of the stack
+        await action(scene.cluster)
+
+    return act
+
+
+async def _signal_node(cluster: Cluster, which: signal.Signals) -> None:
+    cluster.send_signal(0, which)
+
+
+async def _roll(cluster: Cluster) -> None:
+    for number in range(len(cluster.nodes)):
+        await cluster.restart(number)
+
+
+def _named() -> Iterator[Fault]:
+    yield from _of_services()
+    yield from _of_broker()
+    yield from _of_relay()
+    yield from _of_postgres()
+    yield from _of_cluster()
+
+
+FAULTS: Final = {each.name: each for each in _named()}

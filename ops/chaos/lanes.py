@@ -1,0 +1,263 @@
+"""The load during a fault: each lane is one way through the stack, at a steady rate."""
+
+import asyncio
+import smtplib
+import ssl
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+from yarl import URL
+
+from ops.load.http import GatewayClient, HttpRequest
+from ops.load.mails import GROUP_SIZE, MailPlan, read_arrivals
+from ops.load.run import Connect, Send, Workers, over_http
+from shared.contracts import Category
+from shared.errors import Unavailable
+
+LATER_SECONDS: Final = 1.0  # from the planned request of a mail for later to its time
+_SMTP_SECONDS: Final = 30.0  # for each reply at the submission door
+_HTTP_SENDERS: Final = 8  # connections of a lane
+_DOMAIN_ANSWER: Final = "/v1/domains/stats"
+_LEDGER_ANSWER: Final = "/v1/stats"
+
+
+class Lane(StrEnum):
+    """A way through the stack; each one needs another service."""
+
+    MAIL = "mail"  # by HTTP to the mailbox: gateway, sender
+    CODE = "code"  # otp
+    LATER = "later"  # scheduler
+    SUBMISSION = "submission"  # by SMTP: inbound
+    LEDGER = "ledger"  # sums
+    DOMAIN = "domain"  # classifier
+    WEBHOOK = "webhook"  # from the mailbox to an endpoint: webhooks
+
+    @property
+    def is_mailed(self) -> bool:
+        """Whether its items arrive in the mailbox."""
+        return self not in {Lane.LEDGER, Lane.DOMAIN, Lane.WEBHOOK}
+
+
+# Items a second. A webhook follows each mail.
+RATES: Final[Mapping[Lane, float]] = {
+    Lane.MAIL: 20.0,
+    Lane.CODE: 4.0,
+    Lane.LATER: 4.0,
+    Lane.SUBMISSION: 4.0,
+    Lane.LEDGER: 2.0,
+    Lane.DOMAIN: 2.0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LanePlan(MailPlan):
+    """The items of one lane, by number: item N is due N / `rate` seconds after `begin`.
+
+    `begin` is in seconds since the epoch.
+    """
+
+    lane: Lane
+    begin: float
+    rate: float
+
+    def due(self, number: int) -> float:
+        """Return the time of an item: that of its request, or of a mail for later its own."""
+        wait = LATER_SECONDS if self.lane is Lane.LATER else 0.0
+        return self.begin + number / self.rate + wait
+
+    def request(self, number: int) -> HttpRequest:
+        """Return the request of an item, the same each time."""
+        mail: dict[str, Any] = orjson.loads(MailPlan.request(self, number).body)
+        key = f"{self.prefix}{number}"
+        match self.lane:
+            case Lane.LEDGER:
+                return HttpRequest("GET", _LEDGER_ANSWER)
+            case Lane.DOMAIN:
+                return HttpRequest("GET", _DOMAIN_ANSWER)
+            case Lane.CODE:
+                # Each user has a network: the codes that one may ask for are few.
+                user = {"email": mail["to"], "ip": f"2001:db8:{number:x}::1"}
+                return HttpRequest("POST", "/v1/otp", orjson.dumps(user), key)
+            case Lane.LATER:
+                mail["scheduled_at"] = datetime.fromtimestamp(self.due(number), UTC).isoformat()
+        return HttpRequest("POST", "/v1/messages", orjson.dumps(mail), key)
+
+    def submission(self, number: int) -> bytes:
+        """Return the mail of an item as a program composes it, the same each time."""
+        head = f"From: chaos@localhost.example\r\nTo: {self.recipient(number)}\r\nSubject: Chaos"
+        return (
+            f"{head}\r\nMessage-ID: <{self.prefix}{number}@chaos.example>\r\n\r\nOne.\r\n".encode()
+        )
+
+
+@dataclass(slots=True)
+class LaneLoad:
+    """The items of a lane that were accepted, with the time of each, and those that may be."""
+
+    plan: LanePlan
+    accepted: dict[int, float] = field(default_factory=dict)
+    unsure: Sequence[int] = ()
+
+    def sent(self, number: int) -> None:
+        """Note that an item was accepted."""
+        self.accepted[number] = max(time.time(), self.plan.due(number))
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Where a stack takes its load."""
+
+    gateway_url: str
+    mailbox_url: str
+    client_id: str
+    submission_tls_port: int
+    certificate: Path
+    client_key: str = field(repr=False)
+
+
+class LaneRun:
+    """Sends the items of all lanes until it is stopped, `seconds` at most."""
+
+    def __init__(self, run: str, doors: Doors, seconds: float) -> None:
+        self._doors = doors
+        begin = time.time()
+        self.loads = {
+            lane: LaneLoad(_plan(f"{run}-{lane}", lane, begin, rate, seconds))
+            for lane, rate in RATES.items()
+        }
+        self._workers: dict[Lane, Workers[int]] = {}
+
+    def stop(self) -> None:
+        """Send nothing new and nothing again."""
+        for each in self._workers.values():
+            each.stop()
+
+    def all_accept(self, since: float) -> bool:
+        """Return whether each lane has accepted an item after a time."""
+        return all(max(each.accepted.values(), default=0.0) > since for each in self.loads.values())
+
+    async def run(self, within: float) -> None:
+        """Send all items, or those of so many seconds. Raises LoadError for a final refusal."""
+        async with asyncio.TaskGroup() as group:
+            for load in self.loads.values():
+                group.create_task(self._run(load, within))
+
+    async def _run(self, load: LaneLoad, within: float) -> None:
+        plan = load.plan
+        async with self._connecting(plan) as connect:
+            workers = Workers(iter(range(plan.mails)), _paced(connect, plan), load.sent)
+            self._workers[plan.lane] = workers
+            await workers.work(_HTTP_SENDERS, within)
+        load.unsure = workers.unsure
+
+    def _connecting(self, plan: LanePlan) -> AbstractAsyncContextManager[Connect[int]]:
+        if plan.lane is Lane.SUBMISSION:
+            return _over_smtp(plan, self._doors)
+        return over_http(URL(self._doors.gateway_url), self._doors.client_key, plan.request)
+
+    async def arrivals(self) -> Mapping[Lane, Mapping[str, Sequence[float]]]:
+        """Return the times of all copies in the mailbox by lane and recipient, the first first.
+
+        Raises as `GatewayClient.send` does.
+        """
+        found: dict[Lane, dict[str, list[float]]] = {}
+        async with GatewayClient.open(URL(self._doors.mailbox_url)) as client:
+            for lane, load in self.loads.items():
+                copies = found.setdefault(lane, {})
+                if lane.is_mailed:
+                    for each in await read_arrivals(client, load.plan):
+                        copies.setdefault(each.recipient, []).append(each.at)
+        return {lane: {to: sorted(at) for to, at in each.items()} for lane, each in found.items()}
+
+
+def _plan(run: str, lane: Lane, begin: float, rate: float, seconds: float) -> LanePlan:
+    both = (Category.TRANSACTIONAL, Category.BULK)
+    categories = both if lane is Lane.MAIL else both[:1]
+    most = GROUP_SIZE * -(-int(rate * seconds) // GROUP_SIZE)
+    return LanePlan(run, most, categories, lane, begin, rate)
+
+
+def _paced(connect: Connect[int], plan: LanePlan) -> Connect[int]:
+    """Return a way to send that holds each item back until its time."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Send[int]]:
+        async with connect() as send:
+
+            async def send_in_time(number: int) -> None:
+                begin = plan.begin + number / plan.rate
+                await asyncio.sleep(max(0.0, begin - time.time()))
+                await send(number)
+
+            yield send_in_time
+
+    return opened
+
+
+@asynccontextmanager
+async def _over_smtp(plan: LanePlan, doors: Doors) -> AsyncIterator[Connect[int]]:
+    """Hand over each item over a connection of its own; what has no 250 is handed over again."""
+    context = ssl.create_default_context(cafile=doors.certificate)
+
+    def hand_over(number: int) -> None:
+        port, within = doors.submission_tls_port, _SMTP_SECONDS
+        with smtplib.SMTP_SSL("127.0.0.1", port, timeout=within, context=context) as smtp:
+            smtp.login(doors.client_id, doors.client_key)
+            sender, recipient = "chaos@localhost.example", plan.recipient(number)
+            smtp.sendmail(sender, recipient, plan.submission(number))
+
+    async def send(number: int) -> None:
+        try:
+            await asyncio.to_thread(hand_over, number)
+        except OSError as error:  # a refusal by a reply is one as well
+            raise Unavailable(str(error)) from error
+
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[Send[int]]:
+        yield send
+
+    yield connect
+
+
+class Endpoint:
+    """An endpoint of webhooks: the time of the first event for each recipient."""
+
+    def __init__(self) -> None:
+        self.heard: dict[str, float] = {}
+        self.url = ""
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, port: int) -> AsyncIterator["Endpoint"]:
+        """Serve on a port of 127.0.0.1 for the length of the block."""
+        endpoint = cls()
+        application = web.Application()
+        application.router.add_post("/", endpoint._hear)
+        runner = web.AppRunner(application, access_log=None)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", port).start()
+            endpoint.url = f"http://127.0.0.1:{port}/"
+            yield endpoint
+        finally:
+            await runner.cleanup()
+
+    async def register(self, doors: Doors) -> None:
+        """Ask for all deliveries of the client. Raises LoadError when it is refused."""
+        body = orjson.dumps({"url": self.url, "events": ["email.delivered"]})
+        client = GatewayClient.open(URL(doors.gateway_url), doors.client_key)
+        async with client as opened:
+            await opened.send(HttpRequest("POST", "/v1/webhooks", body))
+
+    async def _hear(self, request: web.Request) -> web.Response:
+        event = orjson.loads(await request.read())
+        self.heard.setdefault(event["data"]["recipient"], time.time())
+        return web.Response()

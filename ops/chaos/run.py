@@ -1,0 +1,227 @@
+"""One fault on a running stack: load before, during and after it, and then the books."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple, TypeVar
+
+from yarl import URL
+
+from ops import ledger
+from ops.chaos.faults import BOUND_SECONDS, Fault
+from ops.chaos.lanes import Endpoint, Lane, LaneRun
+from ops.chaos.scene import Scene, until
+from ops.chaos.verdict import Bounds, LoadItem, Outcome, count, recovery
+from ops.ledger import SETTLE_SECONDS, Auditor
+from ops.load.events import count_events
+from ops.load.http import GatewayClient, LoadError
+from shared.broker import Broker
+from shared.contracts import EmailStatus
+from shared.errors import NoAnswer, Unavailable
+
+BEFORE_SECONDS: Final = 3.0
+AFTER_SECONDS: Final = 8.0  # of load after the fault, or after the last lane goes on
+STUCK_SECONDS: Final = 60.0  # after the fault; a lane that does not go on until then never does
+MAX_LOAD_SECONDS: Final = 300.0  # of one fault, its begin and its end together
+DRAIN_SECONDS: Final = 120.0  # for all that was accepted to arrive
+_POLL_SECONDS: Final = 0.5
+_PATIENCE_SECONDS: Final = 30.0  # for an answer to a single question
+
+T = TypeVar("T")
+Arrivals = Mapping[Lane, Mapping[str, Sequence[float]]]
+
+
+class FaultTimes(NamedTuple):
+    """The begin and the end of a fault, and since when the stack must go on."""
+
+    begun: float
+    ended: float
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChaosRun:
+    """Runs faults, one after the other, on one stack."""
+
+    scene: Scene
+    endpoint: Endpoint
+
+    async def run(self, fault: Fault, name: str) -> Outcome:
+        """Run a fault; `name` is that of its load.
+
+        Raises SkippedError when the machine cannot do it, LoadError when the stack cannot be asked.
+        """
+        lanes = LaneRun(name, self.scene.doors, MAX_LOAD_SECONDS)
+        loading = asyncio.create_task(lanes.run(MAX_LOAD_SECONDS), name="load")
+        try:
+            times = await self._fault(fault)
+            await self._gone_on(lanes, times.ended)
+            lanes.stop()
+            await loading
+        finally:
+            loading.cancel()
+        return await self._outcome(fault, lanes, times)
+
+    async def _fault(self, fault: Fault) -> FaultTimes:
+        await asyncio.sleep(BEFORE_SECONDS)
+        await fault.begin(self.scene)
+        begun = time.time()
+        if fault.is_over_at_once:
+            return FaultTimes(begun, begun, begun)
+        try:
+            await asyncio.sleep(fault.held_seconds)
+        finally:
+            await fault.end(self.scene)
+        ended = time.time()
+        return FaultTimes(begun, ended, begun if fault.survived else ended)
+
+    async def _gone_on(self, lanes: LaneRun, since: float) -> None:
+        """Wait until each lane has accepted something new, and for a while of steady load."""
+
+        async def all_accept() -> bool:
+            return lanes.all_accept(since)
+
+        with suppress(TimeoutError):
+            await until(all_accept, STUCK_SECONDS)
+        await asyncio.sleep(AFTER_SECONDS)
+
+    async def _outcome(self, fault: Fault, lanes: LaneRun, times: FaultTimes) -> Outcome:
+        arrivals, uncertain = await self._drained(fault, lanes)
+        await self._heard(arrivals)
+        copies = {
+            load.plan.recipient(number): len(arrivals[lane].get(load.plan.recipient(number), ()))
+            for lane, load in lanes.loads.items()
+            if lane.is_mailed
+            for number in load.accepted
+        }
+        items = [*_items(lanes, arrivals), *_heard_items(arrivals, self.endpoint.heard)]
+        silent = sum(not each.arrivals for each in items if each.lane == Lane.WEBHOOK)
+        books = [f"{silent} deliveries were not told to the webhook"] if silent else []
+        books += await self._insist(self._books)
+        books += await self._uncounted()
+        return Outcome(
+            fault.name,
+            times.ended - times.begun,
+            count(copies, uncertain),
+            recovery(items, times.since),
+            Bounds(BOUND_SECONDS, fault.backlog_seconds + times.ended - times.begun),
+            books,
+        )
+
+    async def _drained(self, fault: Fault, lanes: LaneRun) -> tuple[Arrivals, AbstractSet[str]]:
+        """Wait until each accepted mail has arrived, or is uncertain; return the copies and those.
+
+        After DRAIN_SECONDS the rest is lost.
+        """
+        give_up = time.monotonic() + DRAIN_SECONDS
+        while True:
+            arrivals = await self._insist(lanes.arrivals)
+            doubtful = set(_doubtful(lanes, arrivals))
+            uncertain = {each for each in doubtful if await self._is_uncertain(each)}
+            missing = {to for to in doubtful - uncertain if not _copies(arrivals, to)}
+            if not missing or time.monotonic() > give_up:
+                if fault.doubles:
+                    uncertain |= {to for to in doubtful if _copies(arrivals, to) > 1}
+                return arrivals, uncertain
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _heard(self, arrivals: Arrivals) -> None:
+        """Wait until the webhooks of all mails have come, for DRAIN_SECONDS at most."""
+        wanted = {to for lane in arrivals.values() for to in lane}
+
+        async def all_heard() -> bool:
+            return wanted <= self.endpoint.heard.keys()
+
+        with suppress(TimeoutError):
+            await until(all_heard, DRAIN_SECONDS)
+
+    async def _is_uncertain(self, recipient: str) -> bool:
+        """Return whether an attempt for a recipient was uncertain, by the ledger."""
+        path = f"/v1/messages?recipient={recipient}"
+        page = await self._insist(lambda: self._get(path))
+        for message in page["messages"]:
+            path = f"/v1/messages/{message['id']}"
+            life = await self._insist(lambda path=path: self._get(path))  # type: ignore[misc]
+            if any(each["status"] == EmailStatus.UNCERTAIN for each in _entries(life)):
+                return True
+        return False
+
+    async def _uncounted(self) -> Sequence[str]:
+        """Return a line if the classifier has not counted the deliveries of the ledger."""
+        stats = await self._insist(lambda: self._get("/v1/stats"))
+        delivered, now = stats["counts"]["delivered"], await self._insist(self._counted)
+        if delivered == now:
+            return ()
+        return [f"the ledger has {delivered} deliveries, the classifier {now}"]
+
+    async def _counted(self) -> int:
+        async with self._client() as client:
+            return await count_events(client)
+
+    async def _get(self, path: str) -> Any:  # noqa: ANN401 -- JSON
+        async with self._client() as client:
+            return await client.get(path)
+
+    def _client(self) -> AbstractAsyncContextManager[GatewayClient]:
+        doors = self.scene.doors
+        return GatewayClient.open(URL(doors.gateway_url), doors.client_key)
+
+    async def _books(self) -> Sequence[str]:
+        """Return what the books say is wrong."""
+        record, now = self.scene.record, datetime.now(UTC)
+        url = record["amqp_url"]
+        async with Broker.connect(url, "ops chaos", patience=0) as broker:
+            evidence = await Auditor(broker).books_at(
+                url, record["management_url"], now - timedelta(days=1), SETTLE_SECONDS
+            )
+        return ledger.faults(evidence, now)
+
+    async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask until there is an answer, for _PATIENCE_SECONDS. Raises what the last try raised."""
+        give_up = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                return await ask()
+            except (LoadError, Unavailable, NoAnswer, OSError):
+                if time.monotonic() > give_up:
+                    raise
+                await asyncio.sleep(_POLL_SECONDS)
+
+
+def _doubtful(lanes: LaneRun, arrivals: Arrivals) -> Iterator[str]:
+    """Yield each recipient with none or several copies of its accepted mail."""
+    for lane, load in lanes.loads.items():
+        for number in load.accepted if lane.is_mailed else ():
+            recipient = load.plan.recipient(number)
+            if len(arrivals[lane].get(recipient, ())) != 1:
+                yield recipient
+
+
+def _copies(arrivals: Arrivals, recipient: str) -> int:
+    return sum(len(lane.get(recipient, ())) for lane in arrivals.values())
+
+
+def _items(lanes: LaneRun, arrivals: Arrivals) -> Iterator[LoadItem]:
+    """Yield all accepted items; an answer to a question arrives as it is accepted."""
+    for lane, load in lanes.loads.items():
+        for number, accepted in load.accepted.items():
+            copies = arrivals[lane].get(load.plan.recipient(number), ())
+            yield LoadItem(lane, accepted, copies if lane.is_mailed else [accepted])
+
+
+def _heard_items(arrivals: Arrivals, heard: Mapping[str, float]) -> Iterator[LoadItem]:
+    """Yield the webhooks, each accepted as its mail arrived."""
+    for lane in arrivals.values():
+        for recipient, copies in lane.items():
+            at = heard.get(recipient)
+            yield LoadItem(Lane.WEBHOOK, copies[0], [] if at is None else [at])
+
+
+def _entries(life: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    for recipient in life["recipients"]:
+        yield recipient
+        yield from recipient.get("history", ())

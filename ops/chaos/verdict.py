@@ -1,0 +1,153 @@
+"""Pure: what became of the load of a fault, whether that is as promised, and the table."""
+
+import math
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import Final
+
+# An item that takes longer waited for the fault: without one most take less than a tenth of it.
+LATE_SECONDS: Final = 2.0
+_HEADS: Final = (
+    *("fault", "lasted", "accepted", "delivered", "lost", "doubled", "uncertain"),
+    *("new after", "all after", "verdict"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadItem:
+    """An accepted item: its lane, when it was accepted or due, and when each copy arrived."""
+
+    lane: str
+    accepted: float
+    arrivals: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The items of a fault.
+
+    `uncertain` are the mails of which SMTP cannot tell whether they arrived, by the books. A copy
+    too many of one of them is `doubled` and allowed, of any other it is `repeated`.
+    """
+
+    accepted: int
+    delivered: int
+    lost: int
+    doubled: int
+    repeated: int
+    uncertain: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """Seconds from the end of a fault; None is never.
+
+    `first` is when the slowest lane had its first item that was accepted afterwards, `backlog`
+    when the last late item arrived; each with its lane.
+    """
+
+    first: float | None
+    backlog: float
+    first_lane: str = ""
+    backlog_lane: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The most seconds of a recovery."""
+
+    first: float
+    backlog: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result of a fault that lasted `lasted` seconds; `books` has a line for each mistake."""
+
+    fault: str
+    lasted: float
+    counts: Counts
+    recovery: Recovery
+    bounds: Bounds
+    books: Sequence[str] = field(default=())
+
+    @property
+    def complaints(self) -> Sequence[str]:
+        """Each broken promise in a few words; none if all is well."""
+        counts, recovery, bounds = self.counts, self.recovery, self.bounds
+        first = recovery.first
+        found = {
+            f"{counts.lost} lost": counts.lost > 0,
+            f"{counts.repeated} doubled without need": counts.repeated > 0,
+            "the books do not add up": bool(self.books),
+            f"no new {recovery.first_lane}": first is None,
+            f"new {recovery.first_lane} after more than {bounds.first:g} s": (
+                first is not None and first > bounds.first
+            ),
+            f"all {recovery.backlog_lane} after more than {bounds.backlog:g} s": (
+                recovery.backlog > bounds.backlog
+            ),
+        }
+        return [text for text, is_so in found.items() if is_so]
+
+
+def count(copies: Mapping[str, int], uncertain: AbstractSet[str]) -> Counts:
+    """Return the counts of the accepted mails.
+
+    `copies` are those of each mail's recipient in the mailbox, 0 if it is not there.
+    """
+    delivered = sum(each > 0 for each in copies.values())
+    missing = {to for to, each in copies.items() if not each}
+    extra = {to: each - 1 for to, each in copies.items() if each > 1}
+    return Counts(
+        accepted=len(copies),
+        delivered=delivered,
+        lost=len(missing - uncertain),
+        doubled=sum(each for to, each in extra.items() if to in uncertain),
+        repeated=sum(each for to, each in extra.items() if to not in uncertain),
+        uncertain=len(uncertain),
+    )
+
+
+def recovery(items: Sequence[LoadItem], since: float) -> Recovery:
+    """Return how soon all lanes of some items went on after a time."""
+    new = {each.lane: math.inf for each in items}
+    late = [(0.0, "")]
+    for each in items:
+        if not each.arrivals:
+            continue
+        after = min(each.arrivals) - since
+        if each.accepted >= since:
+            new[each.lane] = min(new[each.lane], after)
+        if min(each.arrivals) - each.accepted > LATE_SECONDS:
+            late.append((after, each.lane))
+    first, first_lane = max(((after, lane) for lane, after in new.items()), default=(math.inf, ""))
+    backlog, backlog_lane = max(late)
+    return Recovery(first if first < math.inf else None, backlog, first_lane, backlog_lane)
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """Return the table, a line each, with a head."""
+    rows = [_HEADS, *(_row(each) for each in outcomes)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    last = len(_HEADS) - 1
+
+    def cell(number: int, text: str) -> str:
+        return text.ljust(widths[number]) if number in {0, last} else text.rjust(widths[number])
+
+    return "\n".join("  ".join(map(cell, range(last + 1), row)).rstrip() for row in rows)
+
+
+def _row(outcome: Outcome) -> tuple[str, ...]:
+    counts, recovered = outcome.counts, outcome.recovery
+    numbers = (counts.accepted, counts.delivered, counts.lost, counts.doubled + counts.repeated)
+    first = "never" if recovered.first is None else f"{recovered.first:.1f} s"
+    return (
+        outcome.fault,
+        f"{outcome.lasted:.1f} s",
+        *(f"{each:,}" for each in (*numbers, counts.uncertain)),
+        first,
+        f"{recovered.backlog:.1f} s",
+        "; ".join(outcome.complaints) or "ok",
+    )
