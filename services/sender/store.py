@@ -48,7 +48,7 @@ logger = structlog.get_logger(__name__)
 
 
 class _HeldClaim(NamedTuple):
-    """A claim that is renewed, on `rows` recipients of a mail: 0 while it is being made."""
+    """A claim that is renewed, on `rows` recipients of a mail: 0 while it is made or ended."""
 
     email_id: str
     lease: Lease
@@ -152,6 +152,8 @@ class ClaimStore:
         """
         rows = [OutcomeRow.of(claim, event) for event in events]
         change = ClaimChange(claim, keep=rows, free=len(rows) < len(claim.ours))
+        if claim.token in self._held:
+            self._held[claim.token] = _HeldClaim(claim.email_id, claim.lease)
         try:
             lost = (await self._batcher.add(change, KEEP_SECONDS)).busy
             return tuple(event for event in events if event.recipient not in lost)
@@ -184,14 +186,22 @@ class ClaimStore:
             return
         mails = {token: each.email_id for token, each in held.items()}
         counts = await self._database.write(lambda c: self._in(c).renew(c, mails))
-        lost = [each.lease for token, each in held.items() if counts[token] < each.rows]
+        lost = []
         for token, (_, lease, rows) in held.items():
+            if not self._is_renewed(token):  # it has ended meanwhile: nobody has taken it over
+                continue
             if rows and counts[token] == rows:
                 lease.until = max(lease.until, begun + self._safe_seconds)
+            elif counts[token] < rows:
+                lost.append(lease)
         if any(lease.until > -math.inf for lease in lost):
             logger.warning("claims were taken over by another sender", count=len(lost))
         for lease in lost:
             lease.until = -math.inf
+
+    def _is_renewed(self, token: str) -> bool:
+        """Return whether a claim is held, and neither being made nor being ended."""
+        return token in self._held and self._held[token].rows > 0
 
     async def purge(self, remember: float) -> int:
         """Delete the mails first claimed more than `remember` seconds ago; return the row count."""

@@ -1,10 +1,12 @@
 """Claims in both databases: one sender at a time, outcomes kept, claims taken over."""
 
 import asyncio
+import math
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from structlog.testing import capture_logs
 
 from services.sender.claims import LEASE_SECONDS, Claim
 from services.sender.store import ClaimStore
@@ -165,6 +167,18 @@ async def test_renewal(store: ClaimStore, replica: ClaimStore, clock: Clock) -> 
 
     assert kept.busy == (ANNA,)
     assert (await replica.claim(a_command())).orphans == (ANNA,)
+
+
+async def test_a_claim_that_ends_during_a_renewal_is_not_lost(store: ClaimStore) -> None:
+    """A claim that its holder ends was taken over by nobody, and no warning says so."""
+    kept, freed = [await store.claim(a_command(each)) for each in (ANNA, BEN)]
+    with capture_logs() as logs:
+        await asyncio.gather(
+            store.settle(kept, delivered(a_command(), ANNA)), store.give_back(freed), store.renew()
+        )
+
+    assert logs == []
+    assert -math.inf not in {kept.lease.until, freed.lease.until}
 
 
 async def test_an_orphan_stays_one(store: ClaimStore, clock: Clock) -> None:
