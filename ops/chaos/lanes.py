@@ -43,7 +43,12 @@ class Lane(StrEnum):
     @property
     def is_mailed(self) -> bool:
         """Whether its items arrive in the mailbox."""
-        return self not in {Lane.LEDGER, Lane.DOMAIN, Lane.WEBHOOK}
+        return not self.is_asked and self is not Lane.WEBHOOK
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether its items are questions."""
+        return self in {Lane.LEDGER, Lane.DOMAIN}
 
 
 # Items a second. A webhook follows each mail.
@@ -100,15 +105,28 @@ class LanePlan(MailPlan):
 
 @dataclass(slots=True)
 class LaneLoad:
-    """The items of a lane that were accepted, with the time of each, and those that may be."""
+    """The items of a lane that were accepted, with the time of each.
+
+    A question counts as accepted when it was asked: it may have been answered before a fault whose
+    end the answer does not see. `answered` has the times of the answers.
+    """
 
     plan: LanePlan
     accepted: dict[int, float] = field(default_factory=dict)
-    unsure: Sequence[int] = ()
+    answered: dict[int, float] = field(default_factory=dict)
+    _begun: dict[int, float] = field(default_factory=dict)
+
+    def begin(self, number: int) -> None:
+        """Note that an item is sent, perhaps again."""
+        self._begun[number] = time.time()
 
     def sent(self, number: int) -> None:
         """Note that an item was accepted."""
-        self.accepted[number] = max(time.time(), self.plan.due(number))
+        now = time.time()
+        if self.plan.lane.is_asked:
+            self.accepted[number], self.answered[number] = self._begun[number], now
+        else:
+            self.accepted[number] = max(now, self.plan.due(number))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +171,9 @@ class LaneRun:
     async def _run(self, load: LaneLoad, within: float) -> None:
         plan = load.plan
         async with self._connecting(plan) as connect:
-            workers = Workers(iter(range(plan.mails)), _paced(connect, plan), load.sent)
+            workers = Workers(iter(range(plan.mails)), _paced(connect, load), load.sent)
             self._workers[plan.lane] = workers
             await workers.work(_HTTP_SENDERS, within)
-        load.unsure = workers.unsure
 
     def _connecting(self, plan: LanePlan) -> AbstractAsyncContextManager[Connect[int]]:
         if plan.lane is Lane.SUBMISSION:
@@ -185,7 +202,7 @@ def _plan(run: str, lane: Lane, begin: float, rate: float, seconds: float) -> La
     return LanePlan(run, most, categories, lane, begin, rate)
 
 
-def _paced(connect: Connect[int], plan: LanePlan) -> Connect[int]:
+def _paced(connect: Connect[int], load: LaneLoad) -> Connect[int]:
     """Return a way to send that holds each item back until its time."""
 
     @asynccontextmanager
@@ -193,8 +210,9 @@ def _paced(connect: Connect[int], plan: LanePlan) -> Connect[int]:
         async with connect() as send:
 
             async def send_in_time(number: int) -> None:
-                begin = plan.begin + number / plan.rate
+                begin = load.plan.begin + number / load.plan.rate
                 await asyncio.sleep(max(0.0, begin - time.time()))
+                load.begin(number)
                 await send(number)
 
             yield send_in_time

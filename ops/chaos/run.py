@@ -206,11 +206,11 @@ def _copies(arrivals: Arrivals, recipient: str) -> int:
 
 
 def _items(lanes: LaneRun, arrivals: Arrivals) -> Iterator[LoadItem]:
-    """Yield all accepted items; an answer to a question arrives as it is accepted."""
+    """Yield all accepted items."""
     for lane, load in lanes.loads.items():
         for number, accepted in load.accepted.items():
             copies = arrivals[lane].get(load.plan.recipient(number), ())
-            yield LoadItem(lane, accepted, copies if lane.is_mailed else [accepted])
+            yield LoadItem(lane, accepted, copies if lane.is_mailed else [load.answered[number]])
 
 
 def _heard_items(arrivals: Arrivals, heard: Mapping[str, float]) -> Iterator[LoadItem]:

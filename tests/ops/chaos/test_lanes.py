@@ -44,6 +44,15 @@ def test_a_mail_for_later_has_a_time_of_its_own() -> None:
     assert load.accepted == {8: BEGIN + 2 + LATER_SECONDS}
 
 
+def test_a_question_counts_from_when_it_was_asked() -> None:
+    """An answer that comes after a kill may be older than it."""
+    load = LaneLoad(plan(Lane.LEDGER))
+    load.begin(3)
+    load.sent(3)
+
+    assert BEGIN > load.answered[3] >= load.accepted[3] > 0
+
+
 def test_a_handed_over_mail_has_one_message_id() -> None:
     """By it the submission door knows a mail that comes again."""
     first, again, other = (plan(Lane.SUBMISSION).submission(number) for number in (1, 1, 2))
