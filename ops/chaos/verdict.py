@@ -143,11 +143,12 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
     counts, recovered = outcome.counts, outcome.recovery
     numbers = (counts.accepted, counts.delivered, counts.lost, counts.doubled + counts.repeated)
     first = "never" if recovered.first is None else f"{recovered.first:.1f} s"
+    backlog = f"{recovered.backlog:.1f} s"
     return (
         outcome.fault,
         f"{outcome.lasted:.1f} s",
         *(f"{each:,}" for each in (*numbers, counts.uncertain)),
-        first,
-        f"{recovered.backlog:.1f} s",
+        f"{first} {recovered.first_lane}".rstrip(),
+        f"{backlog} {recovered.backlog_lane}".rstrip(),
         "; ".join(outcome.complaints) or "ok",
     )

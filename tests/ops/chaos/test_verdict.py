@@ -109,4 +109,4 @@ def test_a_double_that_smtp_cannot_tell_is_no_complaint() -> None:
 
     head, row = ([*filter(None, line.split("  "))] for line in table([doubled]).splitlines())
     assert [*map(str.strip, head)][4:] == ["lost", "doubled", "uncertain", *LAST]
-    assert [*map(str.strip, row)][4:] == ["0", "2", "3", "1.0 s", "2.0 s", "ok"]
+    assert [*map(str.strip, row)][4:] == ["0", "2", "3", "1.0 s mail", "2.0 s code", "ok"]
