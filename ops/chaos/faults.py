@@ -20,7 +20,7 @@ _PAUSE_SECONDS: Final = 6.0
 # Beyond three heartbeats and three seconds, after which a connection counts as lost.
 _SILENCE_SECONDS: Final = 40.0
 _PARTED_SECONDS: Final = 20.0
-_NO_DISK: Final = "1000TB"
+_NO_DISK: Final = "1000000GB"
 _SOME_DISK: Final = "200MB"
 _SOME_MEMORY: Final = "0.4"  # RabbitMQ's default
 _STATEFUL: Final = tuple(each for each in SERVICES if each != "inbound")
