@@ -24,7 +24,7 @@ from shared.contracts import EmailStatus
 from shared.errors import NoAnswer, Unavailable
 
 BEFORE_SECONDS: Final = 3.0
-AFTER_SECONDS: Final = 8.0  # of load after the fault, or after the last lane goes on
+AFTER_SECONDS: Final = 8.0
 STUCK_SECONDS: Final = 60.0  # after the fault; a lane that does not go on until then never does
 MAX_LOAD_SECONDS: Final = 300.0  # of one fault, its begin and its end together
 DRAIN_SECONDS: Final = 120.0  # for all that was accepted to arrive
@@ -45,10 +45,14 @@ class FaultTimes(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ChaosRun:
-    """Runs faults, one after the other, on one stack."""
+    """Runs faults, one after the other, on one stack.
+
+    Load goes on for `after_seconds` once each lane goes on.
+    """
 
     scene: Scene
     endpoint: Endpoint
+    after_seconds: float = AFTER_SECONDS
 
     async def run(self, fault: Fault, name: str) -> Outcome:
         """Run a fault; `name` is that of its load.
@@ -87,7 +91,7 @@ class ChaosRun:
 
         with suppress(TimeoutError):
             await until(all_accept, STUCK_SECONDS)
-        await asyncio.sleep(AFTER_SECONDS)
+        await asyncio.sleep(self.after_seconds)
 
     async def _outcome(self, fault: Fault, lanes: LaneRun, times: FaultTimes) -> Outcome:
         arrivals, uncertain = await self._drained(fault, lanes)
