@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,7 +14,7 @@ from ops import ledger
 from ops.chaos.faults import BOUND_SECONDS, Fault
 from ops.chaos.lanes import Endpoint, Lane, LaneRun
 from ops.chaos.scene import Scene, until
-from ops.chaos.verdict import Bounds, LoadItem, Outcome, count, recovery
+from ops.chaos.verdict import Bounds, Doubt, LoadItem, Outcome, count, recovery
 from ops.ledger import SETTLE_SECONDS, Auditor
 from ops.load.events import count_events
 from ops.load.http import GatewayClient, LoadError
@@ -94,7 +93,7 @@ class ChaosRun:
         await asyncio.sleep(self.after_seconds)
 
     async def _outcome(self, fault: Fault, lanes: LaneRun, times: FaultTimes) -> Outcome:
-        arrivals, uncertain = await self._drained(fault, lanes)
+        arrivals, doubt = await self._drained(fault, lanes)
         await self._heard(arrivals)
         copies = {
             load.plan.recipient(number): len(arrivals[lane].get(load.plan.recipient(number), ()))
@@ -110,27 +109,29 @@ class ChaosRun:
         return Outcome(
             fault.name,
             times.ended - times.begun,
-            count(copies, uncertain),
+            count(copies, doubt),
             recovery(items, times.since),
             Bounds(BOUND_SECONDS, fault.backlog_seconds + times.ended - times.begun),
             books,
         )
 
-    async def _drained(self, fault: Fault, lanes: LaneRun) -> tuple[Arrivals, AbstractSet[str]]:
+    async def _drained(self, fault: Fault, lanes: LaneRun) -> tuple[Arrivals, Doubt]:
         """Wait until each accepted mail has arrived, or is uncertain; return the copies and those.
 
-        After DRAIN_SECONDS the rest is lost.
+        After DRAIN_SECONDS the rest is deferred, or lost.
         """
         give_up = time.monotonic() + DRAIN_SECONDS
         while True:
             arrivals = await self._insist(lanes.arrivals)
             doubtful = set(_doubtful(lanes, arrivals))
-            uncertain = {each for each in doubtful if await self._is_uncertain(each)}
+            lives = {each: await self._statuses(each) for each in doubtful}
+            uncertain = {to for to, seen in lives.items() if EmailStatus.UNCERTAIN in seen}
             missing = {to for to in doubtful - uncertain if not _copies(arrivals, to)}
             if not missing or time.monotonic() > give_up:
                 if fault.doubles:
                     uncertain |= {to for to in doubtful if _copies(arrivals, to) > 1}
-                return arrivals, uncertain
+                deferred = {to for to in missing if lives[to][:1] == [EmailStatus.DEFERRED]}
+                return arrivals, Doubt(uncertain, deferred)
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _heard(self, arrivals: Arrivals) -> None:
@@ -143,16 +144,16 @@ class ChaosRun:
         with suppress(TimeoutError):
             await until(all_heard, DRAIN_SECONDS)
 
-    async def _is_uncertain(self, recipient: str) -> bool:
-        """Return whether an attempt for a recipient was uncertain, by the ledger."""
+    async def _statuses(self, recipient: str) -> Sequence[str]:
+        """Return the status of a recipient in the ledger, and then those of all its attempts."""
         path = f"/v1/messages?recipient={recipient}"
         page = await self._insist(lambda: self._get(path))
+        found: list[str] = []
         for message in page["messages"]:
             path = f"/v1/messages/{message['id']}"
             life = await self._insist(lambda path=path: self._get(path))  # type: ignore[misc]
-            if any(each["status"] == EmailStatus.UNCERTAIN for each in _entries(life)):
-                return True
-        return False
+            found += [each["status"] for each in _entries(life)]
+        return found
 
     async def _uncounted(self) -> Sequence[str]:
         """Return a line if the classifier has not counted the deliveries of the ledger."""

@@ -9,7 +9,7 @@ from typing import Final
 # An item that takes longer waited for the fault: without one most take less than a tenth of it.
 LATE_SECONDS: Final = 2.0
 _HEADS: Final = (
-    *("fault", "lasted", "accepted", "delivered", "lost", "doubled", "uncertain"),
+    *("fault", "lasted", "accepted", "delivered", "deferred", "lost", "doubled", "uncertain"),
     *("new after", "all after", "verdict"),
 )
 
@@ -24,15 +24,24 @@ class LoadItem:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """The items of a fault.
+class Doubt:
+    """The recipients, by the ledger, of which SMTP cannot tell, and that wait for an attempt."""
 
-    `uncertain` are the mails of which SMTP cannot tell whether they arrived, by the books. A copy
-    too many of one of them is `doubled` and allowed, of any other it is `repeated`.
+    uncertain: AbstractSet[str] = frozenset()
+    deferred: AbstractSet[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The mails of a fault.
+
+    A copy too many of one that is `uncertain` is `doubled` and allowed, of any other it is
+    `repeated`.
     """
 
     accepted: int
     delivered: int
+    deferred: int
     lost: int
     doubled: int
     repeated: int
@@ -92,21 +101,21 @@ class Outcome:
         return [text for text, is_so in found.items() if is_so]
 
 
-def count(copies: Mapping[str, int], uncertain: AbstractSet[str]) -> Counts:
+def count(copies: Mapping[str, int], doubt: Doubt) -> Counts:
     """Return the counts of the accepted mails.
 
     `copies` are those of each mail's recipient in the mailbox, 0 if it is not there.
     """
-    delivered = sum(each > 0 for each in copies.values())
     missing = {to for to, each in copies.items() if not each}
     extra = {to: each - 1 for to, each in copies.items() if each > 1}
     return Counts(
         accepted=len(copies),
-        delivered=delivered,
-        lost=len(missing - uncertain),
-        doubled=sum(each for to, each in extra.items() if to in uncertain),
-        repeated=sum(each for to, each in extra.items() if to not in uncertain),
-        uncertain=len(uncertain),
+        delivered=len(copies) - len(missing),
+        deferred=len(missing & doubt.deferred),
+        lost=len(missing - doubt.uncertain - doubt.deferred),
+        doubled=sum(each for to, each in extra.items() if to in doubt.uncertain),
+        repeated=sum(each for to, each in extra.items() if to not in doubt.uncertain),
+        uncertain=len(doubt.uncertain),
     )
 
 
@@ -141,7 +150,8 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
 def _row(outcome: Outcome) -> tuple[str, ...]:
     counts, recovered = outcome.counts, outcome.recovery
-    numbers = (counts.accepted, counts.delivered, counts.lost, counts.doubled + counts.repeated)
+    doubled = counts.doubled + counts.repeated
+    numbers = (counts.accepted, counts.delivered, counts.deferred, counts.lost, doubled)
     first = "never" if recovered.first is None else f"{recovered.first:.1f} s"
     backlog = f"{recovered.backlog:.1f} s"
     return (
