@@ -18,11 +18,11 @@ import structlog
 import trustme
 from yarl import URL
 
-from benchmarks.postgres import FAST, PostgresAccount, PostgresPrograms, PostgresServer
 from ops import ports
 from ops.__main__ import main
 from ops.broker import BrokerAddress, BrokerPorts
 from ops.node import RabbitNode, RabbitPrograms
+from ops.postgres import FAST, PostgresAccount, PostgresPrograms, PostgresServer
 from services.classifier.service import MIGRATIONS
 from shared.broker import Broker
 from shared.config.url import check_broker, check_database, check_management
