@@ -14,7 +14,7 @@ import structlog
 import uvloop
 
 from shared.config import Settings, SettingsWarning
-from shared.errors import ConfigError, Unavailable
+from shared.errors import ConfigError, Retry, Unavailable
 from shared.runtime import log, tracing
 
 EXIT_USAGE = 2  # the settings are wrong: a restart does not help
@@ -126,7 +126,7 @@ async def repeating(work: Work, seconds: float, name: str) -> AsyncIterator[None
     """Run `work` at once and then every `seconds`, until the block is left.
 
     Leaving the block cancels it at any point, so `work` must leave nothing half done. A failure is
-    logged, and the next run comes after `seconds` as usual.
+    logged, without its traceback if it is a Retry, and the next run comes after `seconds` as usual.
     """
     task = asyncio.create_task(_repeat(work, seconds, name), name=name)
     try:
@@ -141,6 +141,8 @@ async def _repeat(work: Work, seconds: float, name: str) -> None:
     while True:
         try:
             await work()
+        except Retry as error:  # the database is away: no defect, and perhaps its disk is full
+            logger.warning("periodic work has to wait", work=name, reason=str(error))
         except Exception:
             logger.exception("periodic work failed", work=name)
         await asyncio.sleep(seconds)

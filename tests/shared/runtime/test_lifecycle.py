@@ -10,8 +10,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from ops import ports
+from shared.errors import DatabaseAway
 from shared.runtime import lifecycle
 from tests.processes import started
 from tests.waiting import PATIENCE_SECONDS
@@ -222,9 +224,10 @@ async def test_a_defect_is_logged_with_its_traceback() -> None:
 class Work:
     """Counts its runs; the first ones may fail."""
 
-    def __init__(self, failures: int = 0) -> None:
+    def __init__(self, failures: int = 0, error: Exception | None = None) -> None:
         self.turns = 0
         self._failures = failures
+        self._error = error or ConnectionError("the database is away")
         self._done = asyncio.Condition()
 
     async def __call__(self) -> None:
@@ -233,7 +236,7 @@ class Work:
         async with self._done:
             self._done.notify_all()
         if self.turns <= self._failures:
-            raise ConnectionError("the database is away")
+            raise self._error
 
     async def reached(self, turns: int) -> None:
         """Wait for a number of runs."""
@@ -255,6 +258,17 @@ async def test_it_comes_again_after_a_failure(capsys: pytest.CaptureFixture[str]
         await work.reached(4)
 
     assert "the database is away" in capsys.readouterr().out
+
+
+async def test_a_database_that_is_away_is_one_line() -> None:
+    """Work that comes twice a second does not fill a disk with tracebacks."""
+    work = Work(failures=2, error=DatabaseAway("the codes cannot be reached"))
+    with capture_logs() as logs:
+        async with lifecycle.repeating(work, 0.001, "test"):
+            await work.reached(4)
+
+    assert [each["reason"] for each in logs] == ["the codes cannot be reached"] * 2
+    assert not any("exc_info" in each for each in logs)
 
 
 async def test_it_ends_with_the_block() -> None:
