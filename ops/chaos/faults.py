@@ -144,7 +144,8 @@ def _of_postgres() -> Iterator[Fault]:
     stop, go = _to_postgres(signal.SIGSTOP), _to_postgres(signal.SIGCONT)
     restart: Action = Scene.restart_postgres
     fault = partial(Fault, kind=Kind.POSTGRES)
-    yield fault("kill-postgres", "PostgreSQL ends as at a crash, and starts", restart)
+    kill = _to_postgres(signal.SIGKILL)
+    yield fault("kill-postgres", "kill -9 of PostgreSQL, and its start", kill, restart)
     yield fault(
         "pause-postgres", "PostgreSQL is stopped for some seconds", stop, go, _PAUSE_SECONDS
     )
