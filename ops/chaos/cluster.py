@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -101,7 +101,8 @@ async def clustered(directory: Path) -> AsyncIterator[Cluster]:
         for number, (member, three) in enumerate(zip(members, _threes(others), strict=True))
     ]
     async with AsyncExitStack() as stack:
-        logs = ServiceLogs(directory / "logs", stack.enter_context(_log(directory)))
+        output = stack.enter_context(_log(directory))
+        logs = stack.enter_context(closing(ServiceLogs(directory / "logs", output)))
         kept = (stack.enter_async_context(messaging.kept(each, logs)) for each in nodes)
         await asyncio.gather(*kept)
         port = await stack.enter_async_context(_balanced([n.address.ports.amqp for n in nodes]))

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -190,8 +190,11 @@ async def _running(scene: Scene) -> AsyncIterator[None]:
     scene.run_dir.mkdir(parents=True, exist_ok=True)
     settings = StackSettings.load(scene.environ)
     pids = PidFiles(scene.run_dir / "pids")
-    with (scene.run_dir / "up.out").open("w") as output, run_directory.held(scene.run_dir):
-        logs = ServiceLogs(scene.run_dir / "logs", output)
+    with (
+        run_directory.held(scene.run_dir),
+        (scene.run_dir / "up.out").open("w") as output,
+        closing(ServiceLogs(scene.run_dir / "logs", output)) as logs,
+    ):
         supervisor = Supervisor(settings, scene.environ, logs, pids)
         running = asyncio.create_task(supervisor.run(), name="stack")
         try:
@@ -201,7 +204,6 @@ async def _running(scene: Scene) -> AsyncIterator[None]:
             running.cancel()
             with suppress(asyncio.CancelledError):
                 await running
-            logs.close()
 
 
 async def _until_up(scene: Scene, running: asyncio.Task[None]) -> None:
