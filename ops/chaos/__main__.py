@@ -15,11 +15,11 @@ from typing import Final
 import uvloop
 
 from ops import ports
-from ops.chaos.faults import FAULTS, Fault
-from ops.chaos.lanes import Endpoint
+from ops.chaos.faults import FAULTS, StackFault
+from ops.chaos.flows import Endpoint
 from ops.chaos.run import ChaosRun
-from ops.chaos.scene import Kind, SkippedError, opened
-from ops.chaos.verdict import Outcome, table
+from ops.chaos.scratch import SkippedError, StackKind, opened
+from ops.chaos.verdict import FaultResult, table
 from ops.cli import print_error, quiet
 from ops.load.http import LoadError
 from ops.stack.settings import StackError
@@ -57,17 +57,17 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     try:
         with quiet():
-            outcomes = uvloop.run(_run(faults))
+            results = uvloop.run(_run(faults))
     except (StackError, LoadError, TimeoutError) as error:
         return print_error(f"chaos: {error}")
-    print(table(outcomes))
-    for each in outcomes:
+    print(table(results))
+    for each in results:
         for line in each.books:
             print(f"{each.fault}: {line}")
-    return 1 if any(each.complaints for each in outcomes) else 0
+    return 1 if any(each.complaints for each in results) else 0
 
 
-def _fault(text: str) -> Sequence[Fault]:
+def _fault(text: str) -> Sequence[StackFault]:
     """Return the faults of a name, or of a word of their names."""
     named = [each for each in FAULTS.values() if text in {each.name, *each.name.split("-")}]
     if not named:
@@ -75,33 +75,33 @@ def _fault(text: str) -> Sequence[Fault]:
     return named
 
 
-async def _run(faults: Sequence[Fault]) -> Sequence[Outcome]:
-    outcomes: list[Outcome] = []
-    ordered = sorted(faults, key=lambda each: list(Kind).index(each.kind))
+async def _run(faults: Sequence[StackFault]) -> Sequence[FaultResult]:
+    results: list[FaultResult] = []
+    ordered = sorted(faults, key=lambda each: list(StackKind).index(each.kind))
     for kind, group in groupby(ordered, key=lambda each: each.kind):
         try:
-            outcomes += await _run_on(kind, list(group))
+            results += await _run_on(kind, list(group))
         except SkippedError as error:
             print(f"skipped, {kind}: {error}", file=sys.stderr)
-    return outcomes
+    return results
 
 
-async def _run_on(kind: Kind, faults: Sequence[Fault]) -> Sequence[Outcome]:
+async def _run_on(kind: StackKind, faults: Sequence[StackFault]) -> Sequence[FaultResult]:
     """Run the faults that need one kind of stack."""
-    outcomes: list[Outcome] = []
+    results: list[FaultResult] = []
     print(f"starting a stack ({kind})", file=sys.stderr)
-    async with opened(kind, _PARENT) as scene, Endpoint.open(*ports.unused(1)) as endpoint:
-        await endpoint.register(scene.doors)
-        runs = ChaosRun(scene, endpoint)
+    async with opened(kind, _PARENT) as scratch, Endpoint.open(*ports.unused(1)) as endpoint:
+        await endpoint.register(scratch.addresses)
+        runs = ChaosRun(scratch, endpoint)
         for fault in faults:
             print(f"{fault.name}: {fault.text}", file=sys.stderr)
             try:
-                outcomes.append(await runs.run(fault, secrets.token_hex(_RUN_BYTES)))
+                results.append(await runs.run(fault, secrets.token_hex(_RUN_BYTES)))
             except SkippedError as error:
                 print(f"skipped, {fault.name}: {error}", file=sys.stderr)
             else:
-                print(table(outcomes[-1:]).splitlines()[-1], file=sys.stderr)
-    return outcomes
+                print(table(results[-1:]).splitlines()[-1], file=sys.stderr)
+    return results
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ from functools import partial
 from typing import Final
 
 from ops.chaos.cluster import Cluster
-from ops.chaos.scene import BROKER, RELAY, Kind, Scene
+from ops.chaos.scratch import BROKER, RELAY, ScratchStack, StackKind
 from ops.stack.settings import SERVICES
 
-Action = Callable[[Scene], Awaitable[None]]
+Action = Callable[[ScratchStack], Awaitable[None]]
 
 BOUND_SECONDS: Final = 10.0
 # A killed sender's mails wait for the end of its claims (SENDER_CLAIM_SECONDS, 30), and up to 10
@@ -26,18 +26,18 @@ _SOME_MEMORY: Final = "0.4"  # RabbitMQ's default
 _STATEFUL: Final = tuple(each for each in SERVICES if each != "inbound")
 
 
-async def _nothing(_: Scene) -> None:
+async def _nothing(_: ScratchStack) -> None:
     """Do nothing: what the fault ends is started again by the stack."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class StackFault:
     """A fault that lasts `held_seconds` between `begin` and `end`.
 
     Recovery counts from its end, or from its begin if it has none, or if the stack must go on
     meanwhile (`survived`). `backlog_seconds`, and as long as it lasted, is the bound for what
     waited. After one that `doubles`, SMTP cannot tell whether mails of the classes that are sent
-    again have arrived, and no outcome says so.
+    again have arrived, and no result says so.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Fault:
     begin: Action
     end: Action = _nothing
     held_seconds: float = 0.0
-    kind: Kind = Kind.PLAIN
+    kind: StackKind = StackKind.PLAIN
     backlog_seconds: float = BOUND_SECONDS
     doubles: bool = False
     survived: bool = False
@@ -57,40 +57,40 @@ class Fault:
 
 
 def _signal(number: signal.Signals, name: str) -> Action:
-    async def send(scene: Scene) -> None:
-        scene.send_signal(name, number)
+    async def send(scratch: ScratchStack) -> None:
+        scratch.send_signal(name, number)
 
     return send
 
 
 def _limit(name: str, octets: int | None) -> Action:
-    async def limit(scene: Scene) -> None:
-        scene.limit_files(name, octets)
+    async def limit(scratch: ScratchStack) -> None:
+        scratch.limit_files(name, octets)
 
     return limit
 
 
 def _control(*words: str) -> Action:
-    return lambda scene: scene.control(*words)
+    return lambda scratch: scratch.control(*words)
 
 
 def _to_postgres(number: signal.Signals) -> Action:
-    async def send(scene: Scene) -> None:
-        scene.signal_postgres(number)
+    async def send(scratch: ScratchStack) -> None:
+        scratch.signal_postgres(number)
 
     return send
 
 
-def _of_services() -> Iterator[Fault]:
+def _of_services() -> Iterator[StackFault]:
     for name in SERVICES:
         is_sender = name == "sender"
         backlog = TAKEOVER_SECONDS if is_sender else BOUND_SECONDS
         kill, end = (_signal(each, name) for each in (signal.SIGKILL, signal.SIGTERM))
         text = f"kill -9 of {name}"
-        yield Fault(f"kill-{name}", text, kill, backlog_seconds=backlog, doubles=is_sender)
-        yield Fault(f"roll-{name}", f"SIGTERM to {name}, and its start", end)
+        yield StackFault(f"kill-{name}", text, kill, backlog_seconds=backlog, doubles=is_sender)
+        yield StackFault(f"roll-{name}", f"SIGTERM to {name}, and its start", end)
     for name in _STATEFUL:
-        yield Fault(
+        yield StackFault(
             f"full-{name}",
             f"no file of {name} can grow, as on a full disk (SQLite)",
             _limit(name, 0),
@@ -99,25 +99,27 @@ def _of_services() -> Iterator[Fault]:
         )
 
 
-def _of_broker() -> Iterator[Fault]:
+def _of_broker() -> Iterator[StackFault]:
     stop, go = _signal(signal.SIGSTOP, BROKER), _signal(signal.SIGCONT, BROKER)
-    back: Action = Scene.broker_is_back
+    back: Action = ScratchStack.broker_is_back
     kill, end = (
-        partial(Scene.end_broker, number=each) for each in (signal.SIGKILL, signal.SIGTERM)
+        partial(ScratchStack.end_broker, number=each) for each in (signal.SIGKILL, signal.SIGTERM)
     )
-    yield Fault("kill-broker", "kill -9 of RabbitMQ, and its start", kill, back)
-    yield Fault("roll-broker", "SIGTERM to RabbitMQ, and its start", end, back)
-    yield Fault("pause-broker", "RabbitMQ is stopped for some seconds", stop, go, _PAUSE_SECONDS)
+    yield StackFault("kill-broker", "kill -9 of RabbitMQ, and its start", kill, back)
+    yield StackFault("roll-broker", "SIGTERM to RabbitMQ, and its start", end, back)
+    yield StackFault(
+        "pause-broker", "RabbitMQ is stopped for some seconds", stop, go, _PAUSE_SECONDS
+    )
     text = "RabbitMQ is stopped for longer than its heartbeats"
-    yield Fault("silence-broker", text, stop, go, _SILENCE_SECONDS)
-    yield Fault(
+    yield StackFault("silence-broker", text, stop, go, _SILENCE_SECONDS)
+    yield StackFault(
         "memory-alarm",
         "RabbitMQ takes no messages: its memory is full",
         _control("set_vm_memory_high_watermark", "0"),
         _control("set_vm_memory_high_watermark", _SOME_MEMORY),
         _PAUSE_SECONDS,
     )
-    yield Fault(
+    yield StackFault(
         "disk-alarm",
         "RabbitMQ takes no messages: its disk is full",
         _control("set_disk_free_limit", _NO_DISK),
@@ -126,13 +128,13 @@ def _of_broker() -> Iterator[Fault]:
     )
 
 
-def _of_relay() -> Iterator[Fault]:
+def _of_relay() -> Iterator[StackFault]:
     stop, go = _signal(signal.SIGSTOP, RELAY), _signal(signal.SIGCONT, RELAY)
     kill = _signal(signal.SIGKILL, RELAY)
-    yield Fault(
+    yield StackFault(
         "stall-relay", "the SMTP relay is silent for some seconds", stop, go, _PAUSE_SECONDS
     )
-    yield Fault(
+    yield StackFault(
         "cut-relay",
         "kill -9 of the SMTP relay, and its start",
         kill,
@@ -140,10 +142,10 @@ def _of_relay() -> Iterator[Fault]:
     )
 
 
-def _of_postgres() -> Iterator[Fault]:
+def _of_postgres() -> Iterator[StackFault]:
     stop, go = _to_postgres(signal.SIGSTOP), _to_postgres(signal.SIGCONT)
-    restart: Action = Scene.restart_postgres
-    fault = partial(Fault, kind=Kind.POSTGRES)
+    restart: Action = ScratchStack.restart_postgres
+    fault = partial(StackFault, kind=StackKind.POSTGRES)
     kill = _to_postgres(signal.SIGKILL)
     yield fault("kill-postgres", "kill -9 of PostgreSQL, and its start", kill, restart)
     yield fault(
@@ -151,8 +153,8 @@ def _of_postgres() -> Iterator[Fault]:
     )
 
 
-def _of_cluster() -> Iterator[Fault]:
-    fault = partial(Fault, kind=Kind.CLUSTER)
+def _of_cluster() -> Iterator[StackFault]:
+    fault = partial(StackFault, kind=StackKind.CLUSTER)
     text = "kill -9 of a RabbitMQ node of three, and its start"
     yield fault("kill-node", text, _on_cluster(partial(_signal_node, which=signal.SIGKILL)))
     yield fault("roll-nodes", "each RabbitMQ node in turn ends and starts", _on_cluster(_roll))
@@ -174,9 +176,9 @@ def _of_cluster() -> Iterator[Fault]:
 
 
 def _on_cluster(action: Callable[[Cluster], Awaitable[None]]) -> Action:
-    async def act(scene: Scene) -> None:
-        assert scene.cluster is not None  # noqa: S101 -- by the kind of the stack
-        await action(scene.cluster)
+    async def act(scratch: ScratchStack) -> None:
+        assert scratch.cluster is not None  # noqa: S101 -- by the kind of the stack
+        await action(scratch.cluster)
 
     return act
 
@@ -190,7 +192,7 @@ async def _roll(cluster: Cluster) -> None:
         await cluster.restart(number)
 
 
-def _named() -> Iterator[Fault]:
+def _named() -> Iterator[StackFault]:
     yield from _of_services()
     yield from _of_broker()
     yield from _of_relay()

@@ -11,10 +11,10 @@ from typing import Any, Final, NamedTuple, TypeVar
 from yarl import URL
 
 from ops import ledger
-from ops.chaos.faults import BOUND_SECONDS, Fault
-from ops.chaos.lanes import Endpoint, Lane, LaneRun
-from ops.chaos.scene import Scene, until
-from ops.chaos.verdict import Bounds, Doubt, LoadItem, Outcome, count, recovery
+from ops.chaos.faults import BOUND_SECONDS, StackFault
+from ops.chaos.flows import Endpoint, Flow, FlowRun
+from ops.chaos.scratch import ScratchStack, until
+from ops.chaos.verdict import Bounds, Doubt, FaultResult, LoadItem, count, recovery
 from ops.ledger import SETTLE_SECONDS, Auditor
 from ops.load.events import count_events
 from ops.load.http import GatewayClient, LoadError
@@ -24,14 +24,14 @@ from shared.errors import NoAnswer, Unavailable
 
 BEFORE_SECONDS: Final = 3.0
 AFTER_SECONDS: Final = 8.0
-STUCK_SECONDS: Final = 60.0  # after the fault; a lane that does not go on until then never does
+STUCK_SECONDS: Final = 60.0  # after the fault; a flow that does not go on until then never does
 MAX_LOAD_SECONDS: Final = 300.0  # of one fault, its begin and its end together
 DRAIN_SECONDS: Final = 120.0  # for all that was accepted to arrive
 _POLL_SECONDS: Final = 0.5
 _PATIENCE_SECONDS: Final = 30.0  # for an answer to a single question
 
 T = TypeVar("T")
-Arrivals = Mapping[Lane, Mapping[str, Sequence[float]]]
+Arrivals = Mapping[Flow, Mapping[str, Sequence[float]]]
 
 
 class FaultTimes(NamedTuple):
@@ -46,67 +46,67 @@ class FaultTimes(NamedTuple):
 class ChaosRun:
     """Runs faults, one after the other, on one stack.
 
-    Load goes on for `after_seconds` once each lane goes on.
+    Load goes on for `after_seconds` once each flow goes on.
     """
 
-    scene: Scene
+    scratch: ScratchStack
     endpoint: Endpoint
     after_seconds: float = AFTER_SECONDS
 
-    async def run(self, fault: Fault, name: str) -> Outcome:
+    async def run(self, fault: StackFault, name: str) -> FaultResult:
         """Run a fault; `name` is that of its load.
 
         Raises SkippedError when the machine cannot do it, LoadError when the stack cannot be asked.
         """
-        lanes = LaneRun(name, self.scene.doors, MAX_LOAD_SECONDS)
-        loading = asyncio.create_task(lanes.run(MAX_LOAD_SECONDS), name="load")
+        flows = FlowRun(name, self.scratch.addresses, MAX_LOAD_SECONDS)
+        loading = asyncio.create_task(flows.run(MAX_LOAD_SECONDS), name="load")
         try:
             times = await self._fault(fault)
-            await self._gone_on(lanes, times.ended)
-            lanes.stop()
+            await self._gone_on(flows, times.ended)
+            flows.stop()
             await loading
         finally:
             loading.cancel()
-        return await self._outcome(fault, lanes, times)
+        return await self._result(fault, flows, times)
 
-    async def _fault(self, fault: Fault) -> FaultTimes:
+    async def _fault(self, fault: StackFault) -> FaultTimes:
         await asyncio.sleep(BEFORE_SECONDS)
-        await fault.begin(self.scene)
+        await fault.begin(self.scratch)
         begun = time.time()
         if fault.is_over_at_once:
             return FaultTimes(begun, begun, begun)
         try:
             await asyncio.sleep(fault.held_seconds)
         finally:
-            await fault.end(self.scene)
+            await fault.end(self.scratch)
         ended = time.time()
         return FaultTimes(begun, ended, begun if fault.survived else ended)
 
-    async def _gone_on(self, lanes: LaneRun, since: float) -> None:
-        """Wait until each lane has accepted something new, and for a while of steady load."""
+    async def _gone_on(self, flows: FlowRun, since: float) -> None:
+        """Wait until each flow has accepted something new, and for a while of steady load."""
 
         async def all_accept() -> bool:
-            return lanes.all_accept(since)
+            return flows.all_accept(since)
 
         with suppress(TimeoutError):
             await until(all_accept, STUCK_SECONDS)
         await asyncio.sleep(self.after_seconds)
 
-    async def _outcome(self, fault: Fault, lanes: LaneRun, times: FaultTimes) -> Outcome:
-        arrivals, doubt = await self._drained(fault, lanes)
+    async def _result(self, fault: StackFault, flows: FlowRun, times: FaultTimes) -> FaultResult:
+        arrivals, doubt = await self._drained(fault, flows)
         await self._heard(arrivals)
         copies = {
-            load.plan.recipient(number): len(arrivals[lane].get(load.plan.recipient(number), ()))
-            for lane, load in lanes.loads.items()
-            if lane.is_mailed
+            load.plan.recipient(number): len(arrivals[flow].get(load.plan.recipient(number), ()))
+            for flow, load in flows.loads.items()
+            if flow.is_mailed
             for number in load.accepted
         }
-        items = [*_items(lanes, arrivals), *_heard_items(arrivals, self.endpoint.heard)]
-        silent = sum(not each.arrivals for each in items if each.lane == Lane.WEBHOOK)
+        items = [*_items(flows, arrivals), *_heard_items(arrivals, self.endpoint.heard)]
+        silent = sum(not each.arrivals for each in items if each.flow == Flow.WEBHOOK)
         books = [f"{silent} deliveries were not told to the webhook"] if silent else []
         books += await self._insist(self._books)
         books += await self._uncounted()
-        return Outcome(
+        return FaultResult(
             fault.name,
             times.ended - times.begun,
             count(copies, doubt),
@@ -115,15 +115,15 @@ class ChaosRun:
             books,
         )
 
-    async def _drained(self, fault: Fault, lanes: LaneRun) -> tuple[Arrivals, Doubt]:
+    async def _drained(self, fault: StackFault, flows: FlowRun) -> tuple[Arrivals, Doubt]:
         """Wait until each accepted mail has arrived, or is uncertain; return the copies and those.
 
         After DRAIN_SECONDS the rest is deferred, or lost.
         """
         give_up = time.monotonic() + DRAIN_SECONDS
         while True:
-            arrivals = await self._insist(lanes.arrivals)
-            doubtful = set(_doubtful(lanes, arrivals))
+            arrivals = await self._insist(flows.arrivals)
+            doubtful = set(_doubtful(flows, arrivals))
             lives = {each: await self._statuses(each) for each in doubtful}
             uncertain = {to for to, seen in lives.items() if EmailStatus.UNCERTAIN in seen}
             missing = {to for to in doubtful - uncertain if not _copies(arrivals, to)}
@@ -136,7 +136,7 @@ class ChaosRun:
 
     async def _heard(self, arrivals: Arrivals) -> None:
         """Wait until the webhooks of all mails have come, for DRAIN_SECONDS at most."""
-        wanted = {to for lane in arrivals.values() for to in lane}
+        wanted = {to for flow in arrivals.values() for to in flow}
 
         async def all_heard() -> bool:
             return wanted <= self.endpoint.heard.keys()
@@ -172,12 +172,12 @@ class ChaosRun:
             return await client.get(path)
 
     def _client(self) -> AbstractAsyncContextManager[GatewayClient]:
-        doors = self.scene.doors
-        return GatewayClient.open(URL(doors.gateway_url), doors.client_key)
+        addresses = self.scratch.addresses
+        return GatewayClient.open(URL(addresses.gateway_url), addresses.client_key)
 
     async def _books(self) -> Sequence[str]:
         """Return what the books say is wrong."""
-        record, now = self.scene.record, datetime.now(UTC)
+        record, now = self.scratch.record, datetime.now(UTC)
         url = record["amqp_url"]
         async with Broker.connect(url, "ops chaos", patience=0) as broker:
             evidence = await Auditor(broker).books_at(
@@ -197,33 +197,33 @@ class ChaosRun:
                 await asyncio.sleep(_POLL_SECONDS)
 
 
-def _doubtful(lanes: LaneRun, arrivals: Arrivals) -> Iterator[str]:
+def _doubtful(flows: FlowRun, arrivals: Arrivals) -> Iterator[str]:
     """Yield each recipient with none or several copies of its accepted mail."""
-    for lane, load in lanes.loads.items():
-        for number in load.accepted if lane.is_mailed else ():
+    for flow, load in flows.loads.items():
+        for number in load.accepted if flow.is_mailed else ():
             recipient = load.plan.recipient(number)
-            if len(arrivals[lane].get(recipient, ())) != 1:
+            if len(arrivals[flow].get(recipient, ())) != 1:
                 yield recipient
 
 
 def _copies(arrivals: Arrivals, recipient: str) -> int:
-    return sum(len(lane.get(recipient, ())) for lane in arrivals.values())
+    return sum(len(flow.get(recipient, ())) for flow in arrivals.values())
 
 
-def _items(lanes: LaneRun, arrivals: Arrivals) -> Iterator[LoadItem]:
+def _items(flows: FlowRun, arrivals: Arrivals) -> Iterator[LoadItem]:
     """Yield all accepted items."""
-    for lane, load in lanes.loads.items():
+    for flow, load in flows.loads.items():
         for number, accepted in load.accepted.items():
-            copies = arrivals[lane].get(load.plan.recipient(number), ())
-            yield LoadItem(lane, accepted, copies if lane.is_mailed else [load.answered[number]])
+            copies = arrivals[flow].get(load.plan.recipient(number), ())
+            yield LoadItem(flow, accepted, copies if flow.is_mailed else [load.answered[number]])
 
 
 def _heard_items(arrivals: Arrivals, heard: Mapping[str, float]) -> Iterator[LoadItem]:
     """Yield the webhooks, each accepted as its mail arrived."""
-    for lane in arrivals.values():
-        for recipient, copies in lane.items():
+    for flow in arrivals.values():
+        for recipient, copies in flow.items():
             at = heard.get(recipient)
-            yield LoadItem(Lane.WEBHOOK, copies[0], [] if at is None else [at])
+            yield LoadItem(Flow.WEBHOOK, copies[0], [] if at is None else [at])
 
 
 def _entries(life: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -16,9 +16,9 @@ _HEADS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class LoadItem:
-    """An accepted item: its lane, when it was accepted or due, and when each copy arrived."""
+    """An accepted item: its flow, when it was accepted or due, and when each copy arrived."""
 
-    lane: str
+    flow: str
     accepted: float
     arrivals: Sequence[float]
 
@@ -52,14 +52,14 @@ class Counts:
 class Recovery:
     """Seconds from the end of a fault; None is never.
 
-    `first` is when the slowest lane had its first item that was accepted afterwards, `backlog`
-    when the last late item arrived; each with its lane.
+    `first` is when the slowest flow had its first item that was accepted afterwards, `backlog`
+    when the last late item arrived; each with its flow.
     """
 
     first: float | None
     backlog: float
-    first_lane: str = ""
-    backlog_lane: str = ""
+    first_flow: str = ""
+    backlog_flow: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class FaultResult:
     """The result of a fault that lasted `lasted` seconds; `books` has a line for each mistake."""
 
     fault: str
@@ -90,11 +90,11 @@ class Outcome:
             f"{counts.lost} lost": counts.lost > 0,
             f"{counts.repeated} doubled without need": counts.repeated > 0,
             "the books do not add up": bool(self.books),
-            f"no new {recovery.first_lane}": first is None,
-            f"new {recovery.first_lane} after more than {bounds.first:g} s": (
+            f"no new {recovery.first_flow}": first is None,
+            f"new {recovery.first_flow} after more than {bounds.first:g} s": (
                 first is not None and first > bounds.first
             ),
-            f"all {recovery.backlog_lane} after more than {bounds.backlog:g} s": (
+            f"all {recovery.backlog_flow} after more than {bounds.backlog:g} s": (
                 recovery.backlog > bounds.backlog
             ),
         }
@@ -120,25 +120,25 @@ def count(copies: Mapping[str, int], doubt: Doubt) -> Counts:
 
 
 def recovery(items: Sequence[LoadItem], since: float) -> Recovery:
-    """Return how soon all lanes of some items went on after a time."""
-    new = {each.lane: math.inf for each in items}
+    """Return how soon all flows of some items went on after a time."""
+    new = {each.flow: math.inf for each in items}
     late = [(0.0, "")]
     for each in items:
         if not each.arrivals:
             continue
         after = min(each.arrivals) - since
         if each.accepted >= since:
-            new[each.lane] = min(new[each.lane], after)
+            new[each.flow] = min(new[each.flow], after)
         if min(each.arrivals) - each.accepted > LATE_SECONDS:
-            late.append((after, each.lane))
-    first, first_lane = max(((after, lane) for lane, after in new.items()), default=(math.inf, ""))
-    backlog, backlog_lane = max(late)
-    return Recovery(first if first < math.inf else None, backlog, first_lane, backlog_lane)
+            late.append((after, each.flow))
+    first, first_flow = max(((after, flow) for flow, after in new.items()), default=(math.inf, ""))
+    backlog, backlog_flow = max(late)
+    return Recovery(first if first < math.inf else None, backlog, first_flow, backlog_flow)
 
 
-def table(outcomes: Sequence[Outcome]) -> str:
+def table(results: Sequence[FaultResult]) -> str:
     """Return the table, a line each, with a head."""
-    rows = [_HEADS, *(_row(each) for each in outcomes)]
+    rows = [_HEADS, *(_row(each) for each in results)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     last = len(_HEADS) - 1
 
@@ -148,17 +148,17 @@ def table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join("  ".join(map(cell, range(last + 1), row)).rstrip() for row in rows)
 
 
-def _row(outcome: Outcome) -> tuple[str, ...]:
-    counts, recovered = outcome.counts, outcome.recovery
+def _row(result: FaultResult) -> tuple[str, ...]:
+    counts, recovered = result.counts, result.recovery
     doubled = counts.doubled + counts.repeated
     numbers = (counts.accepted, counts.delivered, counts.deferred, counts.lost, doubled)
     first = "never" if recovered.first is None else f"{recovered.first:.1f} s"
     backlog = f"{recovered.backlog:.1f} s"
     return (
-        outcome.fault,
-        f"{outcome.lasted:.1f} s",
+        result.fault,
+        f"{result.lasted:.1f} s",
         *(f"{each:,}" for each in (*numbers, counts.uncertain)),
-        f"{first} {recovered.first_lane}".rstrip(),
-        f"{backlog} {recovered.backlog_lane}".rstrip(),
-        "; ".join(outcome.complaints) or "ok",
+        f"{first} {recovered.first_flow}".rstrip(),
+        f"{backlog} {recovered.backlog_flow}".rstrip(),
+        "; ".join(result.complaints) or "ok",
     )

@@ -7,8 +7,8 @@ from ops.chaos.verdict import (
     Bounds,
     Counts,
     Doubt,
+    FaultResult,
     LoadItem,
-    Outcome,
     Recovery,
     count,
     recovery,
@@ -21,11 +21,11 @@ BOUNDS = Bounds(10.0, 60.0)
 LAST = ("new after", "all after", "verdict")
 
 
-def outcome(
+def result(
     counts: Counts = FINE, recovered: Recovery = SOON, books: tuple[str, ...] = ()
-) -> Outcome:
-    """Return the outcome of a fault."""
-    return Outcome("kill-otp", 0.0, counts, recovered, BOUNDS, books)
+) -> FaultResult:
+    """Return the result of a fault."""
+    return FaultResult("kill-otp", 0.0, counts, recovered, BOUNDS, books)
 
 
 def test_a_mail_without_a_copy_is_lost_unless_the_ledger_knows_better() -> None:
@@ -43,8 +43,8 @@ def test_a_copy_too_many_is_allowed_of_an_uncertain_mail() -> None:
     assert (counts.doubled, counts.repeated) == (1, 2)
 
 
-def test_recovery_is_that_of_the_slowest_lane() -> None:
-    """A lane goes on with its first item that was accepted after the fault."""
+def test_recovery_is_that_of_the_slowest_flow() -> None:
+    """A flow goes on with its first item that was accepted after the fault."""
     items = [
         LoadItem("mail", 99.0, [100.5]),
         LoadItem("mail", 101.0, [101.5]),
@@ -54,16 +54,16 @@ def test_recovery_is_that_of_the_slowest_lane() -> None:
 
     found = recovery(items, since=100.0)
 
-    assert (found.first, found.first_lane) == (2.5, "code")
+    assert (found.first, found.first_flow) == (2.5, "code")
 
 
-def test_a_lane_without_a_new_item_never_goes_on() -> None:
+def test_a_flow_without_a_new_item_never_goes_on() -> None:
     """An item that was accepted and did not arrive is no recovery."""
     items = [LoadItem("mail", 101.0, [101.5]), LoadItem("code", 101.0, [])]
 
     found = recovery(items, since=100.0)
 
-    assert (found.first, found.first_lane) == (None, "code")
+    assert (found.first, found.first_flow) == (None, "code")
 
 
 def test_the_backlog_ends_with_the_last_late_item() -> None:
@@ -84,22 +84,22 @@ def test_without_late_items_there_is_no_backlog() -> None:
 
 def test_a_kept_promise_has_no_complaint() -> None:
     """The limits belong to what is allowed."""
-    assert outcome().complaints == []
-    assert outcome(recovered=Recovery(10.0, 60.0)).complaints == []
+    assert result().complaints == []
+    assert result(recovered=Recovery(10.0, 60.0)).complaints == []
 
 
 @pytest.mark.parametrize(
     ("broken", "complaint"),
     [
-        (outcome(Counts(3, 2, 0, 1, 0, 0, 0)), "1 lost"),
-        (outcome(Counts(3, 3, 0, 0, 0, 2, 0)), "2 doubled without need"),
-        (outcome(recovered=Recovery(None, 0.0, "code")), "no new code"),
-        (outcome(recovered=Recovery(10.1, 0.0, "code")), "new code after more than 10 s"),
-        (outcome(recovered=Recovery(1.0, 60.1, "", "mail")), "all mail after more than 60 s"),
-        (outcome(books=("lost: 1",)), "the books do not add up"),
+        (result(Counts(3, 2, 0, 1, 0, 0, 0)), "1 lost"),
+        (result(Counts(3, 3, 0, 0, 0, 2, 0)), "2 doubled without need"),
+        (result(recovered=Recovery(None, 0.0, "code")), "no new code"),
+        (result(recovered=Recovery(10.1, 0.0, "code")), "new code after more than 10 s"),
+        (result(recovered=Recovery(1.0, 60.1, "", "mail")), "all mail after more than 60 s"),
+        (result(books=("lost: 1",)), "the books do not add up"),
     ],
 )
-def test_each_broken_promise_is_a_complaint(broken: Outcome, complaint: str) -> None:
+def test_each_broken_promise_is_a_complaint(broken: FaultResult, complaint: str) -> None:
     """The table names it."""
     assert broken.complaints == [complaint]
     assert table([broken]).splitlines()[-1].endswith(complaint)
@@ -107,7 +107,7 @@ def test_each_broken_promise_is_a_complaint(broken: Outcome, complaint: str) -> 
 
 def test_a_double_that_smtp_cannot_tell_is_no_complaint() -> None:
     """It stands in the table all the same."""
-    doubled = outcome(Counts(1000, 999, 1, 0, 2, 0, 3))
+    doubled = result(Counts(1000, 999, 1, 0, 2, 0, 3))
 
     head, row = ([*filter(None, line.split("  "))] for line in table([doubled]).splitlines())
     assert [*map(str.strip, head)][4:] == ["deferred", "lost", "doubled", "uncertain", *LAST]

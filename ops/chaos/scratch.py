@@ -17,7 +17,7 @@ import psutil
 from ops import ports, run_directory
 from ops.broker import BrokerAddress, BrokerError
 from ops.chaos.cluster import Cluster, clustered
-from ops.chaos.lanes import Doors
+from ops.chaos.flows import StackAddresses
 from ops.credentials import SecretFile
 from ops.node import RabbitNode, RabbitPrograms
 from ops.postgres import CRASH_SAFE, PostgresAccount, PostgresPrograms, PostgresServer
@@ -35,7 +35,7 @@ _POLL_SECONDS: Final = 0.05
 _OURS: Final = ("AMQP_URL", "DATABASE_URL", "CONFIG_FILE", "RUN_DIR", "RABBITMQ_")
 
 
-class Kind(StrEnum):
+class StackKind(StrEnum):
     """The servers under a stack."""
 
     PLAIN = "plain"  # one RabbitMQ, SQLite
@@ -48,7 +48,7 @@ class SkippedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class ScratchStack:
     """A running stack, by its directory and the variables that it was started with."""
 
     run_dir: Path
@@ -63,10 +63,10 @@ class Scene:
         return found
 
     @property
-    def doors(self) -> Doors:
+    def addresses(self) -> StackAddresses:
         """Where the stack takes its load."""
         record, (trusted, _) = self.record, certificate(self.run_dir)
-        return Doors(
+        return StackAddresses(
             gateway_url=record["gateway_url"],
             mailbox_url=record["mailbox_url"],
             client_id=record["client_id"],
@@ -143,7 +143,7 @@ class Scene:
 
 
 @asynccontextmanager
-async def opened(kind: Kind, parent: Path) -> AsyncIterator[Scene]:
+async def opened(kind: StackKind, parent: Path) -> AsyncIterator[ScratchStack]:
     """Run a stack in a new directory under `parent`, with ports, broker and database of its own.
 
     Raises SkippedError when the machine has not what it needs, StackError when it does not start.
@@ -151,23 +151,23 @@ async def opened(kind: Kind, parent: Path) -> AsyncIterator[Scene]:
     async with AsyncExitStack() as stack:
         home = stack.enter_context(run_directory.scratch(parent))
         environ = _environ(home / "run")
-        scene = Scene(home / "run", environ)
+        scratch = ScratchStack(home / "run", environ)
         match kind:
-            case Kind.POSTGRES:
+            case StackKind.POSTGRES:
                 postgres = _postgres(home / "postgres")
                 stack.callback(postgres.discard)
                 await asyncio.to_thread(postgres.start)
                 environ["DATABASE_URL"] = postgres.account.url()
-                scene = replace(scene, postgres=postgres)
-            case Kind.CLUSTER:
+                scratch = replace(scratch, postgres=postgres)
+            case StackKind.CLUSTER:
                 if RabbitPrograms.find() is None:
                     raise SkippedError(_NO_NODE)
                 cluster = await stack.enter_async_context(clustered(home / "cluster"))
                 environ["AMQP_URL"] = cluster.amqp_url
                 environ["RABBITMQ_MANAGEMENT_URL"] = cluster.management_url
-                scene = replace(scene, cluster=cluster)
-        await stack.enter_async_context(_running(scene))
-        yield scene
+                scratch = replace(scratch, cluster=cluster)
+        await stack.enter_async_context(_running(scratch))
+        yield scratch
 
 
 def _environ(run_dir: Path) -> dict[str, str]:
@@ -186,19 +186,19 @@ def _postgres(record: Path) -> PostgresServer:
 
 
 @asynccontextmanager
-async def _running(scene: Scene) -> AsyncIterator[None]:
-    scene.run_dir.mkdir(parents=True, exist_ok=True)
-    settings = StackSettings.load(scene.environ)
-    pids = PidFiles(scene.run_dir / "pids")
+async def _running(scratch: ScratchStack) -> AsyncIterator[None]:
+    scratch.run_dir.mkdir(parents=True, exist_ok=True)
+    settings = StackSettings.load(scratch.environ)
+    pids = PidFiles(scratch.run_dir / "pids")
     with (
-        run_directory.held(scene.run_dir),
-        (scene.run_dir / "up.out").open("w") as output,
-        closing(ServiceLogs(scene.run_dir / "logs", output)) as logs,
+        run_directory.held(scratch.run_dir),
+        (scratch.run_dir / "up.out").open("w") as output,
+        closing(ServiceLogs(scratch.run_dir / "logs", output)) as logs,
     ):
-        supervisor = Supervisor(settings, scene.environ, logs, pids)
+        supervisor = Supervisor(settings, scratch.environ, logs, pids)
         running = asyncio.create_task(supervisor.run(), name="stack")
         try:
-            await _until_up(scene, running)
+            await _until_up(scratch, running)
             yield
         finally:
             running.cancel()
@@ -206,13 +206,13 @@ async def _running(scene: Scene) -> AsyncIterator[None]:
                 await running
 
 
-async def _until_up(scene: Scene, running: asyncio.Task[None]) -> None:
+async def _until_up(scratch: ScratchStack, running: asyncio.Task[None]) -> None:
     """Wait for `stack.json`. Raises what ended the stack."""
 
     async def is_up() -> bool:
         if running.done():
             running.result()
-        return (scene.run_dir / "stack.json").exists()
+        return (scratch.run_dir / "stack.json").exists()
 
     await until(is_up, _UP_SECONDS)
 

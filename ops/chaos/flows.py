@@ -1,4 +1,4 @@
-"""The load during a fault: each lane is one way through the stack, at a steady rate."""
+"""The load during a fault: each flow is one way through the stack, at a steady rate."""
 
 import asyncio
 import smtplib
@@ -24,12 +24,12 @@ from shared.errors import Unavailable
 
 LATER_SECONDS: Final = 1.0  # from the planned request of a mail for later to its time
 _SMTP_SECONDS: Final = 30.0  # for each reply at the submission door
-_HTTP_SENDERS: Final = 8  # connections of a lane
+_HTTP_SENDERS: Final = 8  # connections of a flow
 _DOMAIN_ANSWER: Final = "/v1/domains/stats"
 _LEDGER_ANSWER: Final = "/v1/stats"
 
 
-class Lane(StrEnum):
+class Flow(StrEnum):
     """A way through the stack; each one needs another service."""
 
     MAIL = "mail"  # by HTTP to the mailbox: gateway, sender
@@ -43,55 +43,55 @@ class Lane(StrEnum):
     @property
     def is_mailed(self) -> bool:
         """Whether its items arrive in the mailbox."""
-        return not self.is_asked and self is not Lane.WEBHOOK
+        return not self.is_asked and self is not Flow.WEBHOOK
 
     @property
     def is_asked(self) -> bool:
         """Whether its items are questions."""
-        return self in {Lane.LEDGER, Lane.DOMAIN}
+        return self in {Flow.LEDGER, Flow.DOMAIN}
 
 
 # Items a second. A webhook follows each mail.
-RATES: Final[Mapping[Lane, float]] = {
-    Lane.MAIL: 20.0,
-    Lane.CODE: 4.0,
-    Lane.LATER: 4.0,
-    Lane.SUBMISSION: 4.0,
-    Lane.LEDGER: 2.0,
-    Lane.DOMAIN: 2.0,
+RATES: Final[Mapping[Flow, float]] = {
+    Flow.MAIL: 20.0,
+    Flow.CODE: 4.0,
+    Flow.LATER: 4.0,
+    Flow.SUBMISSION: 4.0,
+    Flow.LEDGER: 2.0,
+    Flow.DOMAIN: 2.0,
 }
 
 
 @dataclass(frozen=True, slots=True)
-class LanePlan(MailPlan):
-    """The items of one lane, by number: item N is due N / `rate` seconds after `begin`.
+class FlowPlan(MailPlan):
+    """The items of one flow, by number: item N is due N / `rate` seconds after `begin`.
 
     `begin` is in seconds since the epoch.
     """
 
-    lane: Lane
+    flow: Flow
     begin: float
     rate: float
 
     def due(self, number: int) -> float:
         """Return the time of an item: that of its request, or of a mail for later its own."""
-        wait = LATER_SECONDS if self.lane is Lane.LATER else 0.0
+        wait = LATER_SECONDS if self.flow is Flow.LATER else 0.0
         return self.begin + number / self.rate + wait
 
     def request(self, number: int) -> HttpRequest:
         """Return the request of an item, the same each time."""
         mail: dict[str, Any] = orjson.loads(MailPlan.request(self, number).body)
         key = f"{self.prefix}{number}"
-        match self.lane:
-            case Lane.LEDGER:
+        match self.flow:
+            case Flow.LEDGER:
                 return HttpRequest("GET", _LEDGER_ANSWER)
-            case Lane.DOMAIN:
+            case Flow.DOMAIN:
                 return HttpRequest("GET", _DOMAIN_ANSWER)
-            case Lane.CODE:
+            case Flow.CODE:
                 # Each user has a network: the codes that one may ask for are few.
                 user = {"email": mail["to"], "ip": f"2001:db8:{number:x}::1"}
                 return HttpRequest("POST", "/v1/otp", orjson.dumps(user), key)
-            case Lane.LATER:
+            case Flow.LATER:
                 mail["scheduled_at"] = datetime.fromtimestamp(self.due(number), UTC).isoformat()
         return HttpRequest("POST", "/v1/messages", orjson.dumps(mail), key)
 
@@ -104,14 +104,14 @@ class LanePlan(MailPlan):
 
 
 @dataclass(slots=True)
-class LaneLoad:
-    """The items of a lane that were accepted, with the time of each.
+class FlowLoad:
+    """The items of a flow that were accepted, with the time of each.
 
     A question counts as accepted when it was asked: it may have been answered before a fault whose
     end the answer does not see. `answered` has the times of the answers.
     """
 
-    plan: LanePlan
+    plan: FlowPlan
     accepted: dict[int, float] = field(default_factory=dict)
     answered: dict[int, float] = field(default_factory=dict)
     _begun: dict[int, float] = field(default_factory=dict)
@@ -123,14 +123,14 @@ class LaneLoad:
     def sent(self, number: int) -> None:
         """Note that an item was accepted."""
         now = time.time()
-        if self.plan.lane.is_asked:
+        if self.plan.flow.is_asked:
             self.accepted[number], self.answered[number] = self._begun[number], now
         else:
             self.accepted[number] = max(now, self.plan.due(number))
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
+class StackAddresses:
     """Where a stack takes its load."""
 
     gateway_url: str
@@ -141,17 +141,17 @@ class Doors:
     client_key: str = field(repr=False)
 
 
-class LaneRun:
-    """Sends the items of all lanes until it is stopped, `seconds` at most."""
+class FlowRun:
+    """Sends the items of all flows until it is stopped, `seconds` at most."""
 
-    def __init__(self, run: str, doors: Doors, seconds: float) -> None:
-        self._doors = doors
+    def __init__(self, run: str, addresses: StackAddresses, seconds: float) -> None:
+        self._addresses = addresses
         begin = time.time()
         self.loads = {
-            lane: LaneLoad(_plan(f"{run}-{lane}", lane, begin, rate, seconds))
-            for lane, rate in RATES.items()
+            flow: FlowLoad(_plan(f"{run}-{flow}", flow, begin, rate, seconds))
+            for flow, rate in RATES.items()
         }
-        self._workers: dict[Lane, Workers[int]] = {}
+        self._workers: dict[Flow, Workers[int]] = {}
 
     def stop(self) -> None:
         """Send nothing new and nothing again."""
@@ -159,7 +159,7 @@ class LaneRun:
             each.stop()
 
     def all_accept(self, since: float) -> bool:
-        """Return whether each lane has accepted an item after a time."""
+        """Return whether each flow has accepted an item after a time."""
         return all(max(each.accepted.values(), default=0.0) > since for each in self.loads.values())
 
     async def run(self, within: float) -> None:
@@ -168,41 +168,41 @@ class LaneRun:
             for load in self.loads.values():
                 group.create_task(self._run(load, within))
 
-    async def _run(self, load: LaneLoad, within: float) -> None:
+    async def _run(self, load: FlowLoad, within: float) -> None:
         plan = load.plan
         async with self._connecting(plan) as connect:
             workers = Workers(iter(range(plan.mails)), _paced(connect, load), load.sent)
-            self._workers[plan.lane] = workers
+            self._workers[plan.flow] = workers
             await workers.work(_HTTP_SENDERS, within)
 
-    def _connecting(self, plan: LanePlan) -> AbstractAsyncContextManager[Connect[int]]:
-        if plan.lane is Lane.SUBMISSION:
-            return _over_smtp(plan, self._doors)
-        return over_http(URL(self._doors.gateway_url), self._doors.client_key, plan.request)
+    def _connecting(self, plan: FlowPlan) -> AbstractAsyncContextManager[Connect[int]]:
+        if plan.flow is Flow.SUBMISSION:
+            return _over_smtp(plan, self._addresses)
+        return over_http(URL(self._addresses.gateway_url), self._addresses.client_key, plan.request)
 
-    async def arrivals(self) -> Mapping[Lane, Mapping[str, Sequence[float]]]:
-        """Return the times of all copies in the mailbox by lane and recipient, the first first.
+    async def arrivals(self) -> Mapping[Flow, Mapping[str, Sequence[float]]]:
+        """Return the times of all copies in the mailbox by flow and recipient, the first first.
 
         Raises as `GatewayClient.send` does.
         """
-        found: dict[Lane, dict[str, list[float]]] = {}
-        async with GatewayClient.open(URL(self._doors.mailbox_url)) as client:
-            for lane, load in self.loads.items():
-                copies = found.setdefault(lane, {})
-                if lane.is_mailed:
+        found: dict[Flow, dict[str, list[float]]] = {}
+        async with GatewayClient.open(URL(self._addresses.mailbox_url)) as client:
+            for flow, load in self.loads.items():
+                copies = found.setdefault(flow, {})
+                if flow.is_mailed:
                     for each in await read_arrivals(client, load.plan):
                         copies.setdefault(each.recipient, []).append(each.at)
-        return {lane: {to: sorted(at) for to, at in each.items()} for lane, each in found.items()}
+        return {flow: {to: sorted(at) for to, at in each.items()} for flow, each in found.items()}
 
 
-def _plan(run: str, lane: Lane, begin: float, rate: float, seconds: float) -> LanePlan:
+def _plan(run: str, flow: Flow, begin: float, rate: float, seconds: float) -> FlowPlan:
     both = (Category.TRANSACTIONAL, Category.BULK)
-    categories = both if lane is Lane.MAIL else both[:1]
+    categories = both if flow is Flow.MAIL else both[:1]
     most = GROUP_SIZE * -(-int(rate * seconds) // GROUP_SIZE)
-    return LanePlan(run, most, categories, lane, begin, rate)
+    return FlowPlan(run, most, categories, flow, begin, rate)
 
 
-def _paced(connect: Connect[int], load: LaneLoad) -> Connect[int]:
+def _paced(connect: Connect[int], load: FlowLoad) -> Connect[int]:
     """Return a way to send that holds each item back until its time."""
 
     @asynccontextmanager
@@ -221,14 +221,14 @@ def _paced(connect: Connect[int], load: LaneLoad) -> Connect[int]:
 
 
 @asynccontextmanager
-async def _over_smtp(plan: LanePlan, doors: Doors) -> AsyncIterator[Connect[int]]:
+async def _over_smtp(plan: FlowPlan, addresses: StackAddresses) -> AsyncIterator[Connect[int]]:
     """Hand over each item over a connection of its own; what has no 250 is handed over again."""
-    context = ssl.create_default_context(cafile=doors.certificate)
+    context = ssl.create_default_context(cafile=addresses.certificate)
 
     def hand_over(number: int) -> None:
-        port, within = doors.submission_tls_port, _SMTP_SECONDS
+        port, within = addresses.submission_tls_port, _SMTP_SECONDS
         with smtplib.SMTP_SSL("127.0.0.1", port, timeout=within, context=context) as smtp:
-            smtp.login(doors.client_id, doors.client_key)
+            smtp.login(addresses.client_id, addresses.client_key)
             sender, recipient = "chaos@localhost.example", plan.recipient(number)
             smtp.sendmail(sender, recipient, plan.submission(number))
 
@@ -268,10 +268,10 @@ class Endpoint:
         finally:
             await runner.cleanup()
 
-    async def register(self, doors: Doors) -> None:
+    async def register(self, addresses: StackAddresses) -> None:
         """Ask for all deliveries of the client. Raises LoadError when it is refused."""
         body = orjson.dumps({"url": self.url, "events": ["email.delivered"]})
-        client = GatewayClient.open(URL(doors.gateway_url), doors.client_key)
+        client = GatewayClient.open(URL(addresses.gateway_url), addresses.client_key)
         async with client as opened:
             await opened.send(HttpRequest("POST", "/v1/webhooks", body))
 

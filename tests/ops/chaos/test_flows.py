@@ -6,7 +6,7 @@ import orjson
 import pytest
 from yarl import URL
 
-from ops.chaos.lanes import LATER_SECONDS, RATES, Endpoint, Lane, LaneLoad, LanePlan
+from ops.chaos.flows import LATER_SECONDS, RATES, Endpoint, Flow, FlowLoad, FlowPlan
 from ops.load.http import GatewayClient, HttpRequest
 from ops.ports import unused
 from shared.contracts import Category
@@ -14,30 +14,30 @@ from shared.contracts import Category
 BEGIN = 1_900_000_000.0
 
 
-def plan(lane: Lane) -> LanePlan:
-    """Return the plan of a lane, with four items a second."""
-    return LanePlan("0a1b", 500, (Category.TRANSACTIONAL,), lane, BEGIN, 4.0)
+def plan(flow: Flow) -> FlowPlan:
+    """Return the plan of a flow, with four items a second."""
+    return FlowPlan("0a1b", 500, (Category.TRANSACTIONAL,), flow, BEGIN, 4.0)
 
 
-@pytest.mark.parametrize("lane", RATES)
-def test_a_request_is_the_same_each_time(lane: Lane) -> None:
+@pytest.mark.parametrize("flow", RATES)
+def test_a_request_is_the_same_each_time(flow: Flow) -> None:
     """An item that is sent again has the same key and body, and so no second effect."""
-    assert plan(lane).request(7) == plan(lane).request(7)
-    assert plan(lane).request(7).method == "GET" or plan(lane).request(7).key
+    assert plan(flow).request(7) == plan(flow).request(7)
+    assert plan(flow).request(7).method == "GET" or plan(flow).request(7).key
 
 
 def test_each_user_of_codes_has_a_network_and_an_address() -> None:
     """The limits of codes do not bound the load."""
-    bodies = [orjson.loads(plan(Lane.CODE).request(number).body) for number in range(100)]
+    bodies = [orjson.loads(plan(Flow.CODE).request(number).body) for number in range(100)]
 
     assert len({each["ip"] for each in bodies}) == len({each["email"] for each in bodies}) == 100
 
 
 def test_a_mail_for_later_has_a_time_of_its_own() -> None:
     """It counts as accepted from its time on, though it was accepted before."""
-    later = plan(Lane.LATER)
+    later = plan(Flow.LATER)
     body = orjson.loads(later.request(8).body)
-    load = LaneLoad(later)
+    load = FlowLoad(later)
     load.sent(8)
 
     assert datetime.fromisoformat(body["scheduled_at"]).timestamp() == BEGIN + 2 + LATER_SECONDS
@@ -46,7 +46,7 @@ def test_a_mail_for_later_has_a_time_of_its_own() -> None:
 
 def test_a_question_counts_from_when_it_was_asked() -> None:
     """An answer that comes after a kill may be older than it."""
-    load = LaneLoad(plan(Lane.LEDGER))
+    load = FlowLoad(plan(Flow.LEDGER))
     load.begin(3)
     load.sent(3)
 
@@ -55,7 +55,7 @@ def test_a_question_counts_from_when_it_was_asked() -> None:
 
 def test_a_handed_over_mail_has_one_message_id() -> None:
     """By it the submission door knows a mail that comes again."""
-    first, again, other = (plan(Lane.SUBMISSION).submission(number) for number in (1, 1, 2))
+    first, again, other = (plan(Flow.SUBMISSION).submission(number) for number in (1, 1, 2))
 
     assert first == again != other
     assert first.count(b"Message-ID: ") == 1
