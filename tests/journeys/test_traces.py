@@ -221,7 +221,8 @@ async def test_the_trace_of_a_program_is_continued(traced: Traced) -> None:
         await exchange.publish(message, key)
     spans = await traced.collector.trace(client.trace_id, SMTP)
 
-    assert [each.parent for each in roots(spans)] == [client.span_id]
+    # The ledger reads the command too, and its span is another child of the program's.
+    assert {each.parent for each in roots(spans)} == {client.span_id}
 
 
 @pytest.mark.parametrize(
