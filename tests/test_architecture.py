@@ -73,8 +73,8 @@ PURE_FOLDERS: Mapping[str, Sequence[str]] = {
 # Folders of edges. The files that are named are pure all the same.
 EDGE_FOLDERS: Mapping[str, Sequence[str]] = {
     "shared": (
-        *("dead_letter", "delivery", "errors", "identity", "retry", "return_path"),
-        *("template", "template_language", "topology"),
+        *("client_address", "dead_letter", "delivery", "errors", "identity", "retry"),
+        *("return_path", "template", "template_language", "topology"),
     ),
     "shared/storage": ("rate",),
     **{f"services/{each}/store": () for each in ("classifier", "ledger", "scheduler", "webhooks")},

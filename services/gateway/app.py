@@ -59,7 +59,6 @@ from services.gateway.api.subscriptions import SubscriptionViews
 from services.gateway.api.suppressions import SuppressionViews
 from services.gateway.api.tasks import TaskViews
 from services.gateway.api.webhook_tries import WebhookTryViews
-from services.gateway.client_address import Network
 from services.gateway.clients.clients import Client
 from services.gateway.clients.keys import ApiKeys, InvalidApiKey
 from services.gateway.clients.rate_limiter import RateLimiter
@@ -70,6 +69,7 @@ from services.gateway.middleware import (
     explain_errors,
     observe,
 )
+from shared.client_address import Network
 from shared.runtime import health
 from shared.runtime.health import Check
 

@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from services.gateway.client_address import Network
 from services.gateway.feedback import resend, sendgrid
 from services.gateway.feedback.sns import TOPIC
+from shared.client_address import Network
 from shared.config import Port, Seconds, Settings
 from shared.runtime import sealing
 from shared.topology import QUESTION_SECONDS

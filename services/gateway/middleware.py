@@ -13,7 +13,6 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import Counter, Gauge, Histogram
 
-from services.gateway import client_address
 from services.gateway.api import problem
 from services.gateway.api.problem import Problem
 from services.gateway.api.request import (
@@ -27,8 +26,9 @@ from services.gateway.api.request import (
     SUBJECT,
 )
 from services.gateway.api.response import COMMON_HEADERS, problem_response
-from services.gateway.client_address import Network
 from services.gateway.clients import idempotency
+from shared import client_address
+from shared.client_address import Network
 from shared.errors import NoAnswer, Unavailable
 from shared.links import LinkKind
 from shared.runtime import log, tracing

@@ -15,7 +15,6 @@ from typing import Self
 import structlog
 from aiohttp import web
 
-from services.gateway import client_address
 from services.gateway.api.batch import BatchViews
 from services.gateway.api.body import BodyBudget
 from services.gateway.api.clients import ClientViews
@@ -38,7 +37,7 @@ from services.gateway.app import Api, Authenticator, build_app
 from services.gateway.clients.idempotency import RequestStamp
 from services.gateway.clients.idempotency_store import IdempotencyKeyStore
 from services.gateway.clients.keys import ApiKeys
-from services.gateway.clients.rate_limiter import LocalRateLimiter, RateLimiter
+from services.gateway.clients.rate_limiter import RateLimiter
 from services.gateway.clients.store import ClientStore, QuotaStore, utc_now
 from services.gateway.clients.tables import MIGRATIONS
 from services.gateway.config import GatewaySettings
@@ -51,7 +50,7 @@ from services.gateway.feedback.sendgrid import SendGrid
 from services.gateway.feedback.sns import SnsReader
 from services.gateway.handlers import ClientHandlers, RemovalAnnouncer
 from services.gateway.middleware import GatewayProtocol, RequestLimit
-from shared import topology
+from shared import client_address, topology
 from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import AuthenticateClient
@@ -61,7 +60,7 @@ from shared.runtime.health import Check
 from shared.runtime.http_connections import Connections, Limits
 from shared.runtime.sealing import Sealer
 from shared.storage.database import Database
-from shared.storage.rate import Rate
+from shared.storage.rate import LocalRateLimiter, Rate
 
 MAX_QUESTIONS_IN_FLIGHT = 32
 ANNOUNCE_SECONDS = 5.0  # until a removal is published that no gateway could publish at once

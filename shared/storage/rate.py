@@ -1,10 +1,12 @@
-"""Pure: the rate of something that is limited, and the tokens that one process has reserved."""
+"""Pure: the rate of something that is limited, in one process or over all of them."""
 
 import math
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 CHUNK_SECONDS = 0.5  # the time for which a process reserves tokens: one write for many uses
 MICROSECONDS_PER_SECOND = 1_000_000
+MAX_KEYS = 10_000  # of which one process remembers when they were used
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +64,26 @@ class ReservedTokens:
     def refused(self, seconds: float, now: float) -> None:
         """Remember that no tokens are granted for so many seconds."""
         self._none_until = now + seconds
+
+
+class LocalRateLimiter:
+    """Admits `count` requests of a key in `seconds`, in this process alone; `clock` is in seconds.
+
+    Of more than MAX_KEYS keys it forgets the one that was not used for longest.
+    """
+
+    def __init__(self, count: int, seconds: float, clock: Callable[[], float]) -> None:
+        self._cost = seconds / count
+        self._seconds = seconds
+        self._clock = clock
+        self._used_until: dict[Hashable, float] = {}  # the one used last is the last
+
+    def wait(self, key: Hashable) -> float:
+        """Count a request and return 0.0, or return the seconds until one is admitted."""
+        now = self._clock()
+        used_until = max(now, self._used_until.pop(key, now))
+        wait = max(0.0, used_until + self._cost - now - self._seconds)
+        self._used_until[key] = used_until if wait else used_until + self._cost
+        if len(self._used_until) > MAX_KEYS:
+            del self._used_until[next(iter(self._used_until))]
+        return wait

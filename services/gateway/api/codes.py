@@ -6,7 +6,6 @@ from typing import Annotated
 from aiohttp import web
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 
-from services.gateway import client_address
 from services.gateway.api import problem
 from services.gateway.api.body import INTEGER, RequestBody
 from services.gateway.api.openapi import Operation, Success
@@ -20,6 +19,7 @@ from services.gateway.api.request import (
 )
 from services.gateway.api.response import AskingViews, ResponseBody, respond, unexpected
 from services.gateway.clients.idempotency import RequestStamp
+from shared import client_address
 from shared.contracts import (
     CancelCode,
     CodeCancelled,

@@ -21,7 +21,6 @@ from services.gateway.api.link_texts import TEXTS, LinkTexts, accepted_languages
 from services.gateway.api.problem import retry_after
 from services.gateway.api.request import REASON, REPEATABLE
 from services.gateway.api.response import AskingViews
-from services.gateway.clients.rate_limiter import LocalRateLimiter
 from shared.contracts import (
     AddSuppressions,
     Category,
@@ -38,6 +37,7 @@ from shared.contracts import (
 from shared.contracts.schedule import subscription_id
 from shared.errors import NoAnswer, Unavailable
 from shared.links import LinkedSubscription, LinkKind, Links
+from shared.storage.rate import LocalRateLimiter
 
 MAX_FORM_BYTES = 4 * 1024
 # Of one subscription, whichever of its links is used: each costs questions to other services.

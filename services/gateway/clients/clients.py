@@ -8,8 +8,8 @@ from typing import Annotated, TypedDict
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from services.gateway import client_address
-from services.gateway.client_address import Network
+from shared import client_address
+from shared.client_address import Network
 from shared.contracts import address
 from shared.contracts.clients import Scope, allows_sender
 

@@ -1,15 +1,14 @@
-"""Limits of requests: of each client over all gateways, and of each link at one of them."""
+"""The limit of the requests of each client, over all gateways."""
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from services.gateway.api import problem
 from shared.storage.rate import Rate
 from shared.storage.rate_limit import Reservations
 
-MAX_KEYS = 10_000  # of which one process remembers when they were used
 POLICY = "default"  # the name of the quota in the header fields and in the problem document
 
 
@@ -51,29 +50,6 @@ class RateLimiter:
         if not seconds:
             self._unclaimed[client] = await self._quotas.left(client, quota)
         return seconds
-
-
-class LocalRateLimiter:
-    """Admits `count` requests of a key in `seconds`, at this gateway alone; `clock` is in seconds.
-
-    Of more than MAX_KEYS keys it forgets the one that was not used for longest.
-    """
-
-    def __init__(self, count: int, seconds: float, clock: Callable[[], float]) -> None:
-        self._cost = seconds / count
-        self._seconds = seconds
-        self._clock = clock
-        self._used_until: dict[Hashable, float] = {}  # the one used last is the last
-
-    def wait(self, key: Hashable) -> float:
-        """Count a request and return 0.0, or return the seconds until one is admitted."""
-        now = self._clock()
-        used_until = max(now, self._used_until.pop(key, now))
-        wait = max(0.0, used_until + self._cost - now - self._seconds)
-        self._used_until[key] = used_until if wait else used_until + self._cost
-        if len(self._used_until) > MAX_KEYS:
-            del self._used_until[next(iter(self._used_until))]
-        return wait
 
 
 def header_fields(quota: Rate, left: int, wait_seconds: float) -> Mapping[str, str]:

@@ -9,7 +9,6 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 
-from services.gateway.client_address import parse_network
 from services.gateway.clients.clients import (
     MAX_LIVE_KEYS,
     AllowedSenders,
@@ -21,6 +20,7 @@ from services.gateway.clients.clients import (
 from services.gateway.clients.keys import ApiKey
 from services.gateway.clients.tables import bounded, client_keys, clients, quotas, removals
 from shared.batch import Batcher
+from shared.client_address import parse_network
 from shared.contracts.clients import ClientRemoved, Scope
 from shared.storage import dialect
 from shared.storage.database import Database

@@ -5,14 +5,8 @@ import asyncio
 import pytest
 
 from services.gateway.api.problem import Problem
-from services.gateway.clients.rate_limiter import (
-    MAX_KEYS,
-    LocalRateLimiter,
-    RateLimiter,
-    header_fields,
-)
+from services.gateway.clients.rate_limiter import RateLimiter, header_fields
 from shared.storage.rate import Rate
-from tests.clock import Watch
 
 
 class Taken:
@@ -117,33 +111,3 @@ def test_a_policy_has_whole_numbers(per_second: float, policy: str) -> None:
     assert fields["RateLimit-Policy"] == f'"default";{policy}'
     assert fields["RateLimit"] == f'"default";r={requests};t={window}'
     assert requests / window <= per_second
-
-
-def test_each_key_has_a_quota_at_one_gateway() -> None:
-    """A key is admitted so often at once, then as the time allows, whatever other keys do."""
-    watch = Watch()
-    limiter = LocalRateLimiter(3, 60.0, watch)
-    waits = [limiter.wait("ann") for _ in range(4)]
-    other = limiter.wait("bob")
-    watch.now += 20.0
-    again = [limiter.wait("ann") for _ in range(2)]
-    watch.now += 3600.0
-    rested = [limiter.wait("ann") for _ in range(4)]
-
-    assert waits == rested == [0.0, 0.0, 0.0, pytest.approx(20.0)]
-    assert other == 0.0
-    assert again == [0.0, pytest.approx(20.0)]
-
-
-def test_a_gateway_remembers_so_many_keys() -> None:
-    """However many keys come, the one that was not used for longest makes room."""
-    limiter = LocalRateLimiter(1, 60.0, Watch())
-    limiter.wait("ann")
-    for number in range(MAX_KEYS - 1):
-        limiter.wait(number)
-    known = limiter.wait("ann")  # the one used last now
-    limiter.wait("bob")
-
-    assert known > 0.0
-    assert limiter.wait("ann") > 0.0
-    assert limiter.wait(0) == 0.0

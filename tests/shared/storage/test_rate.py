@@ -2,7 +2,8 @@
 
 import pytest
 
-from shared.storage.rate import CHUNK_SECONDS, Rate, ReservedTokens
+from shared.storage.rate import CHUNK_SECONDS, MAX_KEYS, LocalRateLimiter, Rate, ReservedTokens
+from tests.clock import Watch
 
 
 @pytest.mark.parametrize(
@@ -87,3 +88,33 @@ def test_after_a_refusal_there_is_no_use_in_asking() -> None:
     reserved.refused(2.0, 10.0)
 
     assert [reserved.wait(now) for now in (10.0, 11.5, 12.0, 13.0)] == [2.0, 0.5, 0.0, 0.0]
+
+
+def test_each_key_has_a_quota_in_one_process() -> None:
+    """A key is admitted so often at once, then as the time allows, whatever other keys do."""
+    watch = Watch()
+    limiter = LocalRateLimiter(3, 60.0, watch)
+    waits = [limiter.wait("ann") for _ in range(4)]
+    other = limiter.wait("bob")
+    watch.now += 20.0
+    again = [limiter.wait("ann") for _ in range(2)]
+    watch.now += 3600.0
+    rested = [limiter.wait("ann") for _ in range(4)]
+
+    assert waits == rested == [0.0, 0.0, 0.0, pytest.approx(20.0)]
+    assert other == 0.0
+    assert again == [0.0, pytest.approx(20.0)]
+
+
+def test_a_process_remembers_so_many_keys() -> None:
+    """However many keys come, the one that was not used for longest makes room."""
+    limiter = LocalRateLimiter(1, 60.0, Watch())
+    limiter.wait("ann")
+    for number in range(MAX_KEYS - 1):
+        limiter.wait(number)
+    known = limiter.wait("ann")  # the one used last now
+    limiter.wait("bob")
+
+    assert known > 0.0
+    assert limiter.wait("ann") > 0.0
+    assert limiter.wait(0) == 0.0
