@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--json", action="store_true", help="for programs")
     _add_limit(listing, "read at most N letters of each queue", _LIST_LIMIT)
     show = actions.add_parser("show", help="show headers and body of letters")
-    show.add_argument("queue", choices=dead_letters.dead_queues(), metavar="QUEUE")
+    show.add_argument("queue", choices=dead_letter.dead_queues(), metavar="QUEUE")
     show.add_argument("id", nargs="?", metavar="ID", help="of one letter, else the first ones")
     show.add_argument("--body", action="store_true", help="show mail contents and codes, too")
     _add_limit(show, "show at most N letters", _SHOW_LIMIT)
@@ -67,7 +67,7 @@ async def _run(url: str, arguments: argparse.Namespace) -> int:
 
 async def _list(broker: Broker, limit: int, *, as_json: bool) -> int:
     tally, readable = DeadLetterTally(), True
-    for queue in dead_letters.dead_queues():
+    for queue in dead_letter.dead_queues():
         try:
             await _count(broker, queue, limit, tally)
         except Unavailable as error:
@@ -114,7 +114,7 @@ async def _replay(broker: Broker, arguments: argparse.Namespace) -> int:
         async with broker.browsing(arguments.queue) as browsed:
             async for each, tag in _matching(browsed, arguments.limit, _selection(arguments)):
                 missing.discard(each.delivery.message_id)
-                if dead_letters.can_return(each):
+                if dead_letter.can_return(each):
                     await broker.send(dead_letter.replay(each))
                     tag.ack()
                     replayed += 1
@@ -180,7 +180,7 @@ def _add_limit(parser: argparse.ArgumentParser, meaning: str, default: int | Non
 
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("queue", choices=dead_letters.dead_queues(), metavar="QUEUE")
+    parser.add_argument("queue", choices=dead_letter.dead_queues(), metavar="QUEUE")
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--id", nargs="+", default=(), metavar="ID", help="those with these ids")
     which.add_argument(

@@ -6,19 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
-from shared import topology
-from shared.contracts import CONTRACTS
+from shared import dead_letter
 from shared.dead_letter import DeadLetter
-
-# The fields that a contract keeps out of its repr, except addresses, by which a letter is found.
-WITHHELD = frozenset(
-    declared.alias or name
-    for contract in CONTRACTS
-    for name, declared in contract.model_fields.items()
-    if not declared.repr and name != "email"
-)
-_NAMES = frozenset(queue.name for queue in topology.queues())
-_ORIGINS = tuple(sorted(name for name in _NAMES if topology.dead_queue(name) in _NAMES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +57,6 @@ class DeadLetterTally:
         return sorted(groups, key=lambda group: (group.queue, -group.count, group.reason))
 
 
-def dead_queues() -> tuple[str, ...]:
-    """Return the names of the queues of dead letters."""
-    return (*dict.fromkeys(map(topology.dead_queue, _ORIGINS)), topology.UNROUTED)
-
-
-def can_return(letter: DeadLetter) -> bool:
-    """Return whether a dead letter names an origin whose dead letters belong in its queue."""
-    if letter.origin not in _ORIGINS:
-        return False
-    return letter.delivery.queue in (topology.dead_queue(letter.origin), topology.UNROUTED)
-
-
 def table(groups: Sequence[DeadLetterGroup]) -> str:
     """Format groups as a table."""
     heads = ("QUEUE", "CAUSE", "REASON", "COUNT", "OLDEST", "NEWEST")
@@ -107,33 +84,8 @@ def page(letter: DeadLetter, *, body: bool) -> str:
         **delivery.trace,
     }
     lines = _columns([(name, str(value)) for name, value in facts.items()])
-    return f"{lines}\n\n{_body(delivery.body, withhold=not body)}\n"
-
-
-def _body(content: bytes, *, withhold: bool) -> str:
-    try:
-        value: object = json.loads(content)
-        shown = _without_content(value) if withhold else value
-    except (ValueError, RecursionError):
-        value = shown = None
-    if isinstance(value, dict):
-        return _lines(json.dumps(shown, indent=2, ensure_ascii=False))
-    if withhold:
-        return f"(not a JSON object: {len(content)} bytes withheld)"
-    return _lines(content.decode(errors="backslashreplace"))
-
-
-def _without_content(value: object) -> object:
-    if isinstance(value, dict):
-        return {
-            key: _withheld(item) if key.casefold() in WITHHELD else _without_content(item)
-            for key, item in value.items()
-        }
-    return [_without_content(item) for item in value] if isinstance(value, list) else value
-
-
-def _withheld(value: object) -> str:
-    return f"({len(str(value))} characters withheld)"
+    text = dead_letter.body_text(delivery.body, withhold=not body)
+    return f"{lines}\n\n{_lines(text)}\n"
 
 
 def _group(

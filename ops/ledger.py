@@ -15,12 +15,12 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
-from ops import books, cli, dead_letters
+from ops import books, cli
 from ops.books import Books, MailName, Recount
 from ops.cli import print_error
 from ops.topology import management_of
 from services.sender.config import SenderSettings
-from shared import identity, topology
+from shared import dead_letter, identity, topology
 from shared.broker import Broker
 from shared.contracts import (
     Answer,
@@ -86,7 +86,7 @@ def dead_queues_of_mails() -> tuple[str, ...]:
     """Return the queues of dead letters that may hold a mail, or an outcome of one."""
     others = (topology.SCHEDULER_MAIL, topology.LEDGER_MAIL)
     owned = tuple(f"{each}." for each in (Owner.SENDER, *others))
-    every = dead_letters.dead_queues()
+    every = dead_letter.dead_queues()
     return tuple(each for each in every if each.startswith(owned) or each == topology.UNROUTED)
 
 

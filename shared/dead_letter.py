@@ -1,22 +1,35 @@
-"""Pure: a dead letter, the cause in its headers, and its replay.
+"""Pure: a dead letter, the cause in its headers, its text for a person, and its replay.
 
 A service writes the cause into headers of its own. For a message that the broker gave up, such as
 after too many returns, the broker writes it into `x-death`.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from shared import topology
+from shared.contracts import CONTRACTS
 from shared.delivery import ATTEMPT, CAUSE, DIED_AT, ORIGIN, REASON, Delivery, Publishing
 from shared.identity import USER
+from shared.retry import Delay
 from shared.topology import type_of
 
 BROKER_REASON = "the broker's own decision"
 # Our consumers reject unread a body that is too large, and a message on which reading fails.
 REJECTED, UNREAD_REASON = "rejected", "it was not read: its body is too large, or see the log"
 UNKNOWN = "unknown"
+# The fields that a contract keeps out of its repr, except addresses, by which a letter is found.
+WITHHELD = frozenset(
+    declared.alias or name
+    for contract in CONTRACTS
+    for name, declared in contract.model_fields.items()
+    if not declared.repr and name != "email"
+)
+_NAMES = frozenset(queue.name for queue in topology.queues())
+ORIGINS = tuple(sorted(name for name in _NAMES if topology.dead_queue(name) in _NAMES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +57,30 @@ def read(delivery: Delivery, headers: Mapping[str, object]) -> DeadLetter:
     )
 
 
-def replay(letter: DeadLetter) -> Publishing:
+def dead_queues() -> tuple[str, ...]:
+    """Return the names of the queues of dead letters."""
+    return (*dict.fromkeys(map(topology.dead_queue, ORIGINS)), topology.UNROUTED)
+
+
+def can_return(letter: DeadLetter) -> bool:
+    """Return whether a dead letter names an origin whose dead letters belong in its queue."""
+    if letter.origin not in ORIGINS:
+        return False
+    return letter.delivery.queue in (topology.dead_queue(letter.origin), topology.UNROUTED)
+
+
+def replay(letter: DeadLetter, delay: Delay | None = None) -> Publishing:
     """Return the publishing that puts a dead letter into its queue again, at the first attempt.
 
-    It has no `reply_to`: its asker waits no longer. Raises ValueError when the origin is unknown.
+    With a delay it goes by that delay's exchange, whose rights know queues by name; those of the
+    default exchange do not. It has no `reply_to`: its asker waits no longer. Raises ValueError when
+    the origin is unknown.
     """
     if letter.origin is None:
         raise ValueError("the queue that this dead letter came from is unknown")
     delivery = letter.delivery
     return Publishing(
-        exchange="",
+        exchange="" if delay is None else topology.delay_exchange(delay, letter.origin),
         routing_key=letter.origin,
         type=delivery.type,
         body=delivery.body,
@@ -61,6 +88,33 @@ def replay(letter: DeadLetter) -> Publishing:
         correlation_id=delivery.correlation_id,
         headers={**delivery.trace, USER: delivery.publisher.user or "", ATTEMPT: 1},
     )
+
+
+def body_text(content: bytes, *, withhold: bool) -> str:
+    """Return a body as indented JSON; `withhold` leaves out the content of mails, and codes."""
+    try:
+        value: object = json.loads(content)
+        shown = _without_content(value) if withhold else value
+    except (ValueError, RecursionError):
+        value = shown = None
+    if isinstance(value, dict):
+        return json.dumps(shown, indent=2, ensure_ascii=False)
+    if withhold:
+        return f"(not a JSON object: {len(content)} bytes withheld)"
+    return content.decode(errors="backslashreplace")
+
+
+def _without_content(value: object) -> object:
+    if isinstance(value, dict):
+        return {
+            key: _withheld(item) if key.casefold() in WITHHELD else _without_content(item)
+            for key, item in value.items()
+        }
+    return [_without_content(item) for item in value] if isinstance(value, list) else value
+
+
+def _withheld(value: object) -> str:
+    return f"({len(str(value))} characters withheld)"
 
 
 def _given_up_by_broker(delivery: Delivery, death: Mapping[str, Any]) -> DeadLetter:

@@ -8,7 +8,7 @@ import pytest
 
 from ops import dead_letters
 from ops.dead_letters import DeadLetterFilter, DeadLetterGroup, DeadLetterTally
-from shared import topology
+from shared import dead_letter, topology
 from shared.dead_letter import DeadLetter
 from shared.delivery import Delivery
 
@@ -88,7 +88,7 @@ def test_a_table_and_a_json_say_the_same() -> None:
 
 def test_every_dead_queue_is_known() -> None:
     """Every queue of dead letters in the topology is listed, and the unrouted one."""
-    assert set(dead_letters.dead_queues()) == {
+    assert set(dead_letter.dead_queues()) == {
         "sender.otp.dead",
         "sender.transactional.dead",
         "sender.bulk.dead",
@@ -122,7 +122,7 @@ def test_every_dead_queue_is_known() -> None:
 )
 def test_only_to_a_queue_whose_letters_lie_here(letter: DeadLetter, *, able: bool) -> None:
     """A forged origin cannot move a message into another service's queue."""
-    assert dead_letters.can_return(letter) is able
+    assert dead_letter.can_return(letter) is able
 
 
 def test_a_page_withholds_what_a_mail_says() -> None:
@@ -171,5 +171,5 @@ def test_a_letter_does_not_command_the_terminal(body: bytes) -> None:
 
 def test_withheld_fields_are_those_of_the_contracts() -> None:
     """The withheld fields are those that contracts keep out of their repr."""
-    assert {"text", "html", "sealed", "code"} <= dead_letters.WITHHELD
-    assert not {"to", "cc", "bcc", "from", "subject", "email", "id"} & dead_letters.WITHHELD
+    assert {"text", "html", "sealed", "code"} <= dead_letter.WITHHELD
+    assert not {"to", "cc", "bcc", "from", "subject", "email", "id"} & dead_letter.WITHHELD

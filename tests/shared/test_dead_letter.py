@@ -8,6 +8,7 @@ import pytest
 from shared import dead_letter, delivery
 from shared.delivery import Delivery
 from shared.identity import Identity
+from shared.retry import DELAYS
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LAIN = Delivery(
@@ -100,6 +101,15 @@ def test_a_replay_is_the_same_message_at_its_first_attempt() -> None:
     assert back.headers == {"traceparent": "00-1-2-01", "x-user": "shop", "x-attempt": 1}
     assert back.mandatory
     assert back.persistent
+
+
+def test_a_replay_by_a_delay_comes_back_to_the_same_queue() -> None:
+    """A delay's exchange, one of its own for codes, routes by the name of the queue."""
+    mail = dead_letter.replay(dead_letter.read(LAIN, {"x-origin": "sender.bulk"}), DELAYS[0])
+    code = dead_letter.replay(dead_letter.read(LAIN, {"x-origin": "sender.otp"}), DELAYS[0])
+
+    assert (mail.exchange, mail.routing_key) == ("delay.5s", "sender.bulk")
+    assert (code.exchange, code.routing_key) == ("delay.5s.codes", "sender.otp")
 
 
 def test_an_unknown_origin_cannot_be_replayed() -> None:
