@@ -138,11 +138,14 @@ async def repeating(work: Work, seconds: float, name: str) -> AsyncIterator[None
 
 
 async def _repeat(work: Work, seconds: float, name: str) -> None:
-    while True:
+    task = asyncio.current_task()
+    # A library may lose a cancellation: aiormq 7 does while it closes a channel.
+    while task is not None and not task.cancelling():
         try:
             await work()
         except Retry as error:  # the database is away: no defect, and perhaps its disk is full
             logger.warning("periodic work has to wait", work=name, reason=str(error))
         except Exception:
             logger.exception("periodic work failed", work=name)
-        await asyncio.sleep(seconds)
+        if not task.cancelling():
+            await asyncio.sleep(seconds)

@@ -6,7 +6,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -286,3 +286,16 @@ async def test_it_ends_with_the_block() -> None:
         await begun.wait()
 
     assert "endless work" not in {task.get_name() for task in asyncio.all_tasks()}
+
+
+async def test_it_ends_although_the_work_loses_its_cancellation() -> None:
+    """A library that answers a cancellation by a result does not keep the service from ending."""
+    begun = asyncio.Event()
+
+    async def loses_it() -> None:
+        begun.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    async with asyncio.timeout(PATIENCE_SECONDS), lifecycle.repeating(loses_it, 3600, "work"):
+        await begun.wait()
