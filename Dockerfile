@@ -2,9 +2,9 @@
 FROM python:3.14-slim
 
 LABEL org.opencontainers.image.title="Postrider" \
-      org.opencontainers.image.description="A mail pipeline: gateway, sender, otp, classifier, ledger, scheduler, webhooks, simulator" \
+      org.opencontainers.image.description="A mail pipeline: gateway, sender, otp, classifier, ledger, scheduler, webhooks, console, simulator" \
       org.opencontainers.image.version="0.1.0" \
-      org.opencontainers.image.licenses="MIT AND Apache-2.0" \
+      org.opencontainers.image.licenses="MIT AND Apache-2.0 AND 0BSD" \
       org.opencontainers.image.base.name="docker.io/library/python:3.14-slim"
 
 # Safe path: modules come from the installation, never from a working directory or a mounted folder.

@@ -6,7 +6,7 @@ publishes, acknowledgements included.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -26,7 +26,7 @@ from shared.delivery import Publishing
 from shared.errors import NoAnswer, Unavailable, Undecodable
 from shared.identity import DIRECT_REPLY
 from shared.inflight import DeliveryTag
-from shared.rabbitmq import Connection, Fetched, Publisher, QueueReader
+from shared.rabbitmq import Connection, Fetched, Publisher, QueueReader, QueueState
 from shared.runtime import metrics, tracing
 from shared.runtime.tracing import PublishSpans, Trace
 
@@ -119,6 +119,10 @@ class Broker:
     async def count_waiting(self, queue: str) -> int:
         """Return how many messages wait in a queue. Raises Unavailable."""
         return await rabbitmq.count_waiting(self._publishing, queue)
+
+    async def queue_states(self, queues: Iterable[str]) -> Mapping[str, QueueState | None]:
+        """Return how much waits in each queue, None for one that is missing. Raises Unavailable."""
+        return await rabbitmq.read_states(self._consuming, queues)
 
     async def send(self, item: Publishing) -> None:
         """Publish, and wait for the confirm of a persistent message. Raises Unavailable."""

@@ -4,10 +4,12 @@ Services may configure nothing: `ops topology` declares everything as the operat
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shared.contracts import CONTRACTS, Category, Event
+from shared.dead_letter import ORIGINS
+from shared.retry import DELAYS
 from shared.topology import (
     COMMANDS,
     DEAD,
@@ -19,9 +21,11 @@ from shared.topology import (
     SHARD_PATTERN,
     SHARDED,
     SHARDED_MAILS,
+    UNROUTED,
     Binding,
     Owner,
     Queue,
+    delay_exchange,
     is_reserved,
     shard_of,
 )
@@ -69,6 +73,43 @@ def _user(name: Owner, *, commands: str = "", events: str = "", consumes: bool =
     )
 
 
+def _console() -> User:
+    """Return the rights of the console: to ask, to read dead letters and to send them back.
+
+    A replay goes by the exchange of the shortest delay, where topic rights know queues by name;
+    the default exchange, which needs no such right, would reach any queue. The right to write to
+    the services' queues shows how much waits there, and nothing else: it binds a queue only to an
+    exchange that the user may read, and the console may read none.
+    """
+    commands = (
+        r"^(email\.(describe|list|count|cancel|unschedule)"
+        r"|suppression\.(describe|list|add|remove)|domain\.(describe|list|count)"
+        r"|content\.(describe|list|render|resume)|run\.(list|repeat)"
+        r"|subscription\.(describe|list|end)"
+        r"|webhook\.(change|describe|list|test|replay|deliveries|tries))$"
+    )
+    origins = rf"^({_SENDING_QUEUES}|{_alternatives(_WORK_QUEUES)})$"
+    back = dict.fromkeys((delay_exchange(DELAYS[0], each) for each in ORIGINS), origins)
+    written = _alternatives((COMMANDS, *DELAY_EXCHANGES))
+    return User(
+        Owner.CONSOLE,
+        write=rf"^({written}|({_alternatives(Owner)})\..+)$",
+        read=rf"^([a-z]+\.[a-z]+\.dead|{re.escape(UNROUTED)})$",
+        topics={
+            **dict.fromkeys((EVENTS, DEAD, *DELAY_EXCHANGES), "^$"),
+            COMMANDS: commands,
+            **back,
+        },
+    )
+
+
+def _alternatives(names: Iterable[str]) -> str:
+    return "|".join(map(re.escape, names))
+
+
+# Of which the sending queues are known by their pattern.
+_WORK_QUEUES = tuple(name for name in ORIGINS if not re.fullmatch(_SENDING_QUEUES, name))
+
 USERS: tuple[User, ...] = (
     _user(
         Owner.GATEWAY,
@@ -99,6 +140,7 @@ USERS: tuple[User, ...] = (
         consumes=False,
     ),
     _user(Owner.WEBHOOKS, events=r"^webhook\.disabled$"),
+    _console(),
 )
 
 _PROGRAM_NAME = re.compile("[a-z0-9-]{1,50}")

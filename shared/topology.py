@@ -63,7 +63,7 @@ SHARD_KEYS = tuple(f"{each}.{shard}" for each in sorted(_TYPES) for shard in ran
 
 
 class Owner(StrEnum):
-    """The services that own queues; the broker's user of a service has the same name."""
+    """The services, which own queues or none; the broker's user of a service has the same name."""
 
     GATEWAY = "gateway"
     SENDER = "sender"
@@ -73,13 +73,13 @@ class Owner(StrEnum):
     LEDGER = "ledger"
     INBOUND = "inbound"
     WEBHOOKS = "webhooks"
+    CONSOLE = "console"
 
 
-# The first words of queue names that a program may not have: those of the services, also of future
-# ones, of the pipeline and of the broker.
-RESERVED = frozenset({*Owner, "mail", "delay", "amq", "console"})
+# The first words of queue names that no program may have: of services, the pipeline, the broker.
+RESERVED = frozenset({*Owner, "mail", "delay", "amq"})
 
-# The broker's administrator, who replays dead letters; `make up` and compose.yaml name it so.
+# The broker's administrator; `make up` and compose.yaml name it so.
 OPERATOR = "postrider"
 # The users whose messages name the client they are for; any other user is a client itself.
 CLIENT_NAMING = frozenset({*Owner, OPERATOR} - {Owner.CLASSIFIER})
@@ -130,11 +130,11 @@ def may_name_clients(user: str) -> bool:
 def may_copy(queue: str, user: str) -> bool:
     """Return whether a broker's user may write copies, with our own headers, into `queue`.
 
-    These users are the queue's owner, through delay queues and dead letters, and the operator.
-    Unroutable messages may come from any service.
+    These users are the queue's owner, through delay queues and dead letters, and those who replay
+    dead letters: the operator and the console. Unroutable messages may come from any service.
     """
     owner = queue.partition(".")[0]
-    return user in (OPERATOR, owner) or (queue == UNROUTED and user in set(Owner))
+    return user in (OPERATOR, Owner.CONSOLE, owner) or (queue == UNROUTED and user in set(Owner))
 
 
 def exchange_of(message: Contract) -> str:

@@ -27,10 +27,7 @@ LIBRARIES = {
     ),
     "aiosmtpd": ("ops/simulator/*", "services/inbound/*"),
     "flufl": ("services/inbound/reports/reading.py",),
-    "jinja2": (
-        *("shared/template.py", "shared/template_language.py"),
-        "services/gateway/api/links.py",
-    ),
+    "jinja2": ("shared/template*.py", "*/api/links.py", "services/console/rendering.py"),
     "sqlalchemy": (
         "services/*/store.py",
         "services/otp/sql.py",
@@ -80,6 +77,8 @@ EDGE_FOLDERS: Mapping[str, Sequence[str]] = {
     **{f"services/{each}/store": () for each in ("classifier", "ledger", "scheduler", "webhooks")},
     "services/gateway/api": ("body", "link_texts", "openapi", "problem"),
     "services/sender/smtp": ("circuit_breaker", "relay"),
+    "services/console": ("queues", "sessions", "traffic"),
+    "services/console/pages": (),
 }
 NOT_IN_PURE = (
     *("asyncio", "os", "socket", "logging", "aiohttp"),
@@ -102,6 +101,7 @@ NO_MODULE = {
     "tests/gateway/test_docs.py": "the page of the API in a browser",
     "tests/gateway/api/test_mistakes.py": "the words for the mistakes of all bodies",
     "tests/gateway/test_link_pages.py": "the pages of api/links.py in a browser",
+    "tests/console/test_browser.py": "the pages in a browser",
     "tests/ledger/store/test_schedules.py": "times in any order, from records to answers",
     "tests/scheduler/test_later.py": "from a request for later to the sender",
     "tests/ledger/test_suppression_handlers.py": "from a bounce to a mail that is not sent",

@@ -27,6 +27,8 @@ SECRETS = {
     "LINK_KEY": KEY,
     "BOUNCE_KEY": KEY,
     "WEBHOOK_KEY": KEY,
+    "CONSOLE_SESSION_KEY": KEY,
+    "CONSOLE_TOKEN": KEY,
     "SENDER_SMTP_PASSWORD": "hunter2",
 }
 HELP_SECONDS = 30.0  # to start Python and its libraries on a busy machine

@@ -31,6 +31,7 @@ PORTS = {
     "INBOUND_SUBMISSION_TLS_PORT": 2465,
     "WEBHOOKS_HEALTH_PORT": 8097,
     "INBOUND_REPORT_PORT": 2526,
+    "CONSOLE_PORT": 8090,
 }
 _MAX_PORT = 65535
 _URLS = {
@@ -39,7 +40,10 @@ _URLS = {
     "RABBITMQ_MANAGEMENT_URL": check_management,
 }
 # In the order of their start; the end is in reverse.
-SERVICES = ("ledger", "classifier", "otp", "sender", "scheduler", "inbound", "webhooks", "gateway")
+SERVICES = (
+    *("ledger", "classifier", "otp", "sender", "scheduler", "inbound", "webhooks", "console"),
+    "gateway",
+)
 SECRETS = {
     "gateway": ("GATEWAY_ADMIN_TOKEN", "GATEWAY_KEY_SECRET", "LINK_KEY"),
     "otp": ("OTP_KEY", "SEALING_KEY"),
@@ -49,17 +53,19 @@ SECRETS = {
     "scheduler": ("LINK_KEY",),
     "inbound": ("BOUNCE_KEY",),
     "webhooks": ("WEBHOOK_KEY",),
+    "console": ("CONSOLE_SESSION_KEY", "CONSOLE_TOKEN"),
 }
+_WITH_HTTP = ("gateway", "console")  # whose own port also answers health checks
 _ALL_SECRETS = frozenset(name for names in SECRETS.values() for name in names)
 _RELAY = frozenset({"SENDER_SMTP_HOST", "SENDER_SMTP_PORT", "SENDER_SMTP_TLS"})
-# The variables that a file of settings may override. The administrator's token is not one of them,
-# since the stack itself is a client of the gateway; nor are the ports where it checks a service.
+# The variables that a file of settings may override. The tokens are not among them, since the stack
+# uses or prints them; nor are the ports where it checks a service.
 _OVERRIDABLE = {
     *("SENDER_FROM", "INBOUND_REPORT_DOMAIN"),
     *("SCHEDULER_PUBLIC_URL", "WEBHOOKS_ALLOW_NETWORKS", "WEBHOOKS_ALLOW_HTTP"),
     *_RELAY,
     *_ALL_SECRETS,
-} - {"GATEWAY_ADMIN_TOKEN"}
+} - {"GATEWAY_ADMIN_TOKEN", "CONSOLE_TOKEN"}
 
 
 class StackError(Exception):
@@ -141,7 +147,7 @@ def _url_mistakes(environ: Mapping[str, str]) -> Iterator[str]:
 
 def health_port(service: str) -> str:
     """Return the variable with the port of a service's health check."""
-    return "GATEWAY_PORT" if service == "gateway" else f"{service.upper()}_HEALTH_PORT"
+    return f"{service.upper()}_PORT" if service in _WITH_HTTP else f"{service.upper()}_HEALTH_PORT"
 
 
 def service_environment(
@@ -201,8 +207,9 @@ def simulator_environment(
 
 def _inherited(service: str, environ: Mapping[str, str]) -> dict[str, str]:
     others = tuple(f"{name.upper()}_" for name in SERVICES if name != service)
-    # The stack's variable of a health port is no setting of a service, except the gateway's.
-    hidden = {*_ALL_SECRETS, "AMQP_URL", *({health_port(service)} - {"GATEWAY_PORT"})}
+    # The stack's variable of a health port is no setting of a service without an HTTP port.
+    ports = set[str]() if service in _WITH_HTTP else {health_port(service)}
+    hidden = {*_ALL_SECRETS, "AMQP_URL", *ports}
     return {
         name: value
         for name, value in environ.items()
@@ -214,8 +221,8 @@ def _common(service: str, ports: Mapping[str, int], run_dir: Path) -> dict[str, 
     return {
         "DATA_DIR": str(run_dir / "data"),
         "HEALTH_HOST": "127.0.0.1",
-        # The gateway's API has the health check too, so its health port may be any.
-        "HEALTH_PORT": "0" if service == "gateway" else str(ports[health_port(service)]),
+        # Where a service has a port for HTTP, the health check is there too.
+        "HEALTH_PORT": "0" if service in _WITH_HTTP else str(ports[health_port(service)]),
         "PYTHONUNBUFFERED": "1",  # each log line is shown at once
     }
 
@@ -227,8 +234,9 @@ def certificate(run_dir: Path) -> tuple[Path, Path]:
 
 def _own(service: str, ports: Mapping[str, int], run_dir: Path) -> dict[str, str]:
     match service:
-        case "gateway":
-            return {"GATEWAY_HOST": "127.0.0.1", "GATEWAY_PORT": str(ports["GATEWAY_PORT"])}
+        case "gateway" | "console":
+            name = health_port(service)
+            return {f"{service.upper()}_HOST": "127.0.0.1", name: str(ports[name])}
         case "sender":
             return {
                 "SENDER_SMTP_HOST": "127.0.0.1",

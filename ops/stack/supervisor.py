@@ -31,6 +31,7 @@ from ops.stack.settings import (
     simulator_environment,
 )
 from services.classifier.config import ClassifierSettings
+from services.console.config import ConsoleSettings
 from services.gateway.config import GatewaySettings
 from services.inbound.config import InboundSettings
 from services.ledger.config import LedgerSettings
@@ -45,7 +46,7 @@ _SETTINGS: dict[str, type[Settings]] = {
     each.service: each
     for each in (
         *(ClassifierSettings, GatewaySettings, LedgerSettings, OtpSettings, SchedulerSettings),
-        *(SenderSettings, InboundSettings, WebhookSettings),
+        *(SenderSettings, InboundSettings, WebhookSettings, ConsoleSettings),
     )
 }
 _READY_SECONDS = 60.0  # until every service must be ready
@@ -92,6 +93,8 @@ class StackRecord:
     submission_port: int
     submission_tls_port: int
     report_port: int
+    console_url: str
+    console_token: str = field(repr=False)
 
 
 class Supervisor:
@@ -204,6 +207,8 @@ class Supervisor:
             submission_port=ports["INBOUND_SUBMISSION_PORT"],
             submission_tls_port=ports["INBOUND_SUBMISSION_TLS_PORT"],
             report_port=ports["INBOUND_REPORT_PORT"],
+            console_url=_local(ports["CONSOLE_PORT"]),
+            console_token=self._keys.get("CONSOLE_TOKEN"),
         )
 
     def _write_record(self) -> None:
@@ -277,6 +282,7 @@ Postrider is up.
 
   gateway    {record.gateway_url}
   mailbox    {record.mailbox_url}
+  console    {record.console_url}, token: console_token in stack.json
   SMTP       {record.smtp_host}:{record.smtp_port}, to the mailbox
   submission {_submission(record)}
              user {record.client_id}, password: its key, client_key in stack.json

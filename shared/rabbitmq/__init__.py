@@ -8,7 +8,15 @@ that takes a third of the processor time.
 from shared.rabbitmq import frames
 from shared.rabbitmq.connection import Connection, declare
 from shared.rabbitmq.publisher import Publisher
-from shared.rabbitmq.queue_reader import ChannelTag, Fetched, QueueReader, count_waiting, fetching
+from shared.rabbitmq.queue_reader import (
+    ChannelTag,
+    Fetched,
+    QueueReader,
+    QueueState,
+    count_waiting,
+    fetching,
+    read_states,
+)
 
 __all__ = [
     "ChannelTag",
@@ -16,9 +24,11 @@ __all__ = [
     "Fetched",
     "Publisher",
     "QueueReader",
+    "QueueState",
     "count_waiting",
     "declare",
     "fetching",
+    "read_states",
 ]
 
 frames.install()

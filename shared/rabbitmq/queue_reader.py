@@ -1,13 +1,14 @@
 """Reading a queue: by a consumer that attaches again, or message by message."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
 import structlog
 from aiormq.abc import DeliveredMessage
+from aiormq.exceptions import ChannelNotFoundEntity
 from pamqp import commands
 
 from shared import contracts, delivery, identity, topology
@@ -52,6 +53,13 @@ class ChannelTag(NamedTuple):
     def void(self) -> bool:
         """Whether the channel is gone, so that the broker delivers the message again."""
         return not self.channel.is_open
+
+
+class QueueState(NamedTuple):
+    """The messages that wait in a queue, and the consumers that are attached."""
+
+    waiting: int
+    consumers: int
 
 
 class QueueReader:
@@ -185,6 +193,34 @@ async def fetching(
         yield waiting, _fetched(channel, queue, waiting, connection.user)
     finally:
         await _flush(channel, queue)
+
+
+async def read_states(
+    connection: Connection, queues: Iterable[str]
+) -> Mapping[str, QueueState | None]:
+    """Return the state of each queue, which takes any right on it; None for one that is missing.
+
+    Raises Unavailable.
+    """
+    states: dict[str, QueueState | None] = {}
+    channel: Channel | None = None
+    for queue in queues:
+        channel = channel or await connection.channel()
+        with translated(f"cannot count {queue}"):
+            try:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    found = await channel.library.queue_declare(queue, passive=True)
+            except ChannelNotFoundEntity:
+                states[queue], channel = None, None  # the broker has closed it
+                continue
+        states[queue] = QueueState(found.message_count or 0, found.consumer_count or 0)
+    # After a failure or a cancelled call the channel closes by itself: to close it again would end
+    # the connection, or wait for ever.
+    if channel is not None:
+        with translated("not closed"):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await channel.library.close()
+    return states
 
 
 async def count_waiting(connection: Connection, queue: str) -> int:

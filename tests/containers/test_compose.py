@@ -57,6 +57,7 @@ OURS = {
     "scheduler": {"AMQP_URL", "DATABASE_URL", "LINK_KEY"},
     "inbound": {"AMQP_URL", "BOUNCE_KEY", "DATABASE_URL"},
     "webhooks": {"AMQP_URL", "DATABASE_URL", "WEBHOOK_KEY"},
+    "console": {"AMQP_URL", "CONSOLE_SESSION_KEY", "CONSOLE_TOKEN", "DATABASE_URL"},
     "otp": {"AMQP_URL", "DATABASE_URL", "OTP_KEY", "SEALING_KEY"},
     "sender": {"AMQP_URL", "BOUNCE_KEY", "DATABASE_URL", "SEALING_KEY", "SUPPRESSION_KEY"},
     "rabbitmq": {"RABBITMQ_DEFAULT_PASS"},
@@ -117,8 +118,8 @@ def test_the_first_start_says_nothing_of_errors(compose: Compose) -> None:
     assert not re.search(r"(?i)error|warn", compose.first_start)
 
 
-def test_eight_ports_are_published_on_loopback(compose: Compose) -> None:
-    """Eight ports are published on this machine; that of the database is not."""
+def test_nine_ports_are_published_on_loopback(compose: Compose) -> None:
+    """Nine ports are published on this machine; that of the database is not."""
     published = compose.run("ps", "--format", "{{.Ports}}").split()
     ways = [each for each in published if "->" in each]
 
@@ -130,7 +131,8 @@ def test_eight_ports_are_published_on_loopback(compose: Compose) -> None:
         "2587/tcp",
         "5672/tcp",
         "8025/tcp",
-        "8080/tcp",
+        "8080/tcp",  # of the gateway
+        "8080/tcp",  # of the console
     ]
     assert all(each.startswith("127.0.0.1:") for each in ways)
 

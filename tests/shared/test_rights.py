@@ -4,13 +4,15 @@ import re
 
 import pytest
 
-from shared import rights, topology
+from shared import dead_letter, rights, topology
 from shared.contracts import CONTRACTS, Category, Command, Event, Question
+from shared.retry import DELAYS
 from shared.rights import User
 from shared.topology import EXCHANGES, sending_queue, shard_queues
 from tests.shared.test_topology import ALL, name_of
 
 USERS = {user.name: user for user in rights.USERS}
+SERVICES = [user for user in rights.USERS if user.name != "console"]
 COMMAND_KEYS = [
     key for each in CONTRACTS if issubclass(each, Command | Question) for key in each.keys
 ]
@@ -31,13 +33,27 @@ def test_a_publisher_of_mail_may_look_for_its_queues() -> None:
     sending = {name for c in Category for name in (sending_queue(c), *shard_queues(c))}
     own = dict.fromkeys(("otp", "scheduler"), sending)
     own["gateway"] = own["inbound"] = {*sending, topology.SCHEDULER_MAIL}
+    own["console"] = {each.name for each in ALL if each.owner}  # it counts what waits
 
     for name, user in USERS.items():
         found = {each.name for each in ALL if each.owner and re.search(user.write, each.name)}
         assert found == own.get(name, set())
 
 
-@pytest.mark.parametrize("user", rights.USERS, ids=name_of)
+def test_the_console_reads_dead_letters_and_sends_them_back_alone() -> None:
+    """The console reads no queue of work, and its copies reach the queues of work alone."""
+    user = USERS["console"]
+    readable = {queue.name for queue in ALL if re.search(user.read, queue.name)}
+    back = {topology.delay_exchange(DELAYS[0], each) for each in dead_letter.ORIGINS}
+
+    assert readable == set(dead_letter.dead_queues())
+    for exchange in (topology.DEAD, *topology.DELAY_EXCHANGES):
+        reached = {queue.name for queue in ALL if re.search(user.topics[exchange], queue.name)}
+        assert reached == (set(dead_letter.ORIGINS) if exchange in back else set())
+    assert not re.search(user.write, "amq.default")
+
+
+@pytest.mark.parametrize("user", SERVICES, ids=name_of)
 def test_a_service_reads_its_own_queues_only(user: User) -> None:
     """A service reads its own queues alone, and can delay or reject only their messages."""
     readable = {queue.name for queue in ALL if re.search(user.read, queue.name)}
@@ -82,6 +98,17 @@ def test_a_service_reads_its_own_queues_only(user: User) -> None:
         ),
         ("ledger", set(), {"suppression.added", "suppression.removed"}),
         ("webhooks", set(), {"webhook.disabled"}),
+        (
+            "console",
+            {"email.describe", "email.list", "email.count", "email.cancel", "email.unschedule"}
+            | {"suppression.describe", "suppression.list", "suppression.add"}
+            | {"suppression.remove", "domain.describe", "domain.list", "domain.count"}
+            | {"content.describe", "content.list", "content.render", "content.resume"}
+            | {"run.list", "run.repeat", "subscription.describe", "subscription.list"}
+            | {"subscription.end", "webhook.change", "webhook.describe", "webhook.list"}
+            | {"webhook.test", "webhook.replay", "webhook.deliveries", "webhook.tries"},
+            set(),
+        ),
         (
             "inbound",
             {"email.send.otp", "email.send.transactional", "email.send.bulk"}

@@ -115,6 +115,7 @@ def test_up_brings_everything_and_ends_with_everything(own_stack: Stack) -> None
         *("gateway_url", "admin_token", "client_key", "amqp_url", "management_url"),
         *("smtp_host", "smtp_port", "mailbox_url", "services"),
         *("client_id", "submission_port", "submission_tls_port", "report_port"),
+        *("console_url", "console_token"),
     }
     assert record["services"].keys() == set(SERVICES)
     for service in record["services"].values():

@@ -29,6 +29,8 @@ _SECRETS = {
     "LINK_KEY",
     "BOUNCE_KEY",
     "WEBHOOK_KEY",
+    "CONSOLE_SESSION_KEY",
+    "CONSOLE_TOKEN",
 }
 
 
@@ -123,6 +125,7 @@ def _of(service: str, **environ: str) -> dict[str, str]:
         ("ledger", {"SUPPRESSION_KEY"}),
         ("scheduler", {"LINK_KEY"}),
         ("webhooks", {"WEBHOOK_KEY"}),
+        ("console", {"CONSOLE_SESSION_KEY", "CONSOLE_TOKEN"}),
         ("inbound", {"BOUNCE_KEY"}),
     ],
 )

@@ -1,0 +1,121 @@
+"""The parts that all pages need: questions to services, rendering, sessions and the audit."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from services.console.audit import ActionResult, Audit
+from services.console.rendering import PageRenderer
+from services.console.sessions import Session, Sessions
+from shared.broker import Broker
+from shared.contracts import Answer, Contract
+from shared.errors import NoAnswer, Retry, Unavailable
+
+SESSION = web.RequestKey("session", Session)  # set before a page is called
+REMOTE = web.RequestKey("remote", str)  # the operator's address
+MAX_FORM_BYTES = 64 * 1024
+# By the first word of a question's key, for the text when no answer comes.
+SERVICES: Mapping[str, str] = {
+    "email": "ledger",
+    "suppression": "ledger",
+    "domain": "classifier",
+    "content": "scheduler",
+    "run": "scheduler",
+    "subscription": "scheduler",
+    "webhook": "webhooks",
+    "client": "gateway",
+    "relay": "sender",
+}
+
+A = TypeVar("A", bound=Answer)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The part of a page that could not be had, with the reason and what to do."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PageContext:
+    """Asks, renders and acts for the pages; methods raise Unavailable or NoAnswer."""
+
+    broker: Broker
+    renderer: PageRenderer
+    sessions: Sessions
+    audit: Audit
+    answer_seconds: float
+    new_id: Callable[[], str]
+
+    async def ask(self, question: Contract, kind: type[A]) -> A:
+        """Return the answer to a question, which is of one kind."""
+        answer = await self.broker.ask(question, self.answer_seconds)
+        if not isinstance(answer, kind):
+            raise NoAnswer(f"an answer of the wrong type, {answer.routing_key}")
+        return answer
+
+    def page(
+        self, request: web.Request, template: str, status: int = 200, **more: object
+    ) -> web.Response:
+        """Return a page for the operator of a request."""
+        session = request[SESSION]
+        note = request.query.get("note", "")
+        context: dict[str, Any] = {
+            "session": session,
+            "form_token": self.sessions.form_token(session),
+            "path": request.path,
+            "url": request.path_qs,
+            "note": self.sessions.read_note(session, note) if note else None,
+            **more,
+        }
+        text = self.renderer.render(template, context)
+        return web.Response(text=text, status=status, content_type="text/html")
+
+    @asynccontextmanager
+    async def acting(
+        self, request: web.Request, action: str, subject: str
+    ) -> AsyncIterator[ActionResult]:
+        """Record what the block does, before and after it. Raises Retry if it cannot be kept."""
+        session, remote = request[SESSION], request[REMOTE]
+        async with self.audit.acting(session, remote, action, subject) as result:
+            yield result
+
+    def back(self, request: web.Request, path: str, note: str) -> web.HTTPSeeOther:
+        """Return the redirect after an action: the page of `path`, which shows the note once."""
+        signed = self.sessions.note(request[SESSION], note)
+        joint = "&" if "?" in path else "?"
+        return web.HTTPSeeOther(f"{path}{joint}note={signed}")
+
+
+async def tried(work: Awaitable[T]) -> T | Missing:
+    """Return the result, or the reason why a service or the broker did not answer."""
+    try:
+        return await work
+    except (NoAnswer, Unavailable, Retry) as error:
+        return Missing(explained(error))
+
+
+def explained(error: Exception) -> str:
+    """Return a failure in words, with what to do."""
+    if isinstance(error, NoAnswer):
+        key = str(error).removeprefix("no answer to ").partition(" ")[0]
+        service = SERVICES.get(key.partition(".")[0])
+        if service is not None:
+            return f"The service {service} did not answer. Look whether it runs, and at its log."
+    return f"{error}. Look whether RabbitMQ and the database run."
+
+
+async def read_form(request: web.Request) -> Mapping[str, str]:
+    """Return the fields of a form, the last of each name."""
+    posted = await request.post()
+    return {name: value for name, value in posted.items() if isinstance(value, str)}
+
+
+def given(fields: Mapping[str, str], *names: str) -> dict[str, str]:
+    """Return the fields of some names that are not empty, without spaces around them."""
+    return {name: text for name in names if (text := fields.get(name, "").strip())}

@@ -1,0 +1,150 @@
+"""Reading dead letters for a page, and sending them back or dropping them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from shared import dead_letter
+from shared.broker import Broker, DeadLetterQueue
+from shared.dead_letter import DeadLetter
+from shared.errors import Unavailable
+from shared.retry import DELAYS
+
+MAX_SHOWN = 200  # dead letters of one page; each is read with its body
+MAX_ACTED = 10_000  # of one action
+
+
+@dataclass(frozen=True, slots=True)
+class LetterSummary:
+    """A dead letter without its body."""
+
+    id: str
+    type: str
+    cause: str
+    reason: str
+    origin: str | None
+    died_at: datetime | None
+    can_return: bool
+
+
+class LetterGroup(NamedTuple):
+    """Dead letters of one cause and reason, the first that was read first."""
+
+    cause: str
+    reason: str
+    letters: Sequence[LetterSummary]
+
+
+class LettersRead(NamedTuple):
+    """The groups of those that were read, the largest first, and how many there are in all."""
+
+    waiting: int
+    groups: Sequence[LetterGroup]
+
+    @property
+    def shown(self) -> int:
+        """How many were read."""
+        return sum(len(each.letters) for each in self.groups)
+
+
+class LettersMoved(NamedTuple):
+    """The numbers of letters that an action moved, and of those that it had to keep."""
+
+    moved: int
+    kept: int
+
+
+Selects = Callable[[DeadLetter], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetters:
+    """The dead letters, one reader at a time: while one reads, no other sees what it has read.
+
+    Methods raise Unavailable.
+    """
+
+    broker: Broker
+    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def read(self, queue: str) -> LettersRead:
+        """Return the first MAX_SHOWN letters of a queue by cause and reason."""
+        groups: dict[tuple[str, str], list[LetterSummary]] = {}
+        count = 0
+        async with self._browsing(queue) as browsed:
+            async for letter, _ in browsed.letters:
+                groups.setdefault((letter.cause, letter.reason), []).append(_summary(letter))
+                count += 1
+                if count >= MAX_SHOWN:
+                    break
+            waiting = browsed.waiting
+        found = [LetterGroup(*alike, letters) for alike, letters in groups.items()]
+        return LettersRead(waiting, sorted(found, key=lambda each: -len(each.letters)))
+
+    async def find(self, queue: str, identifier: str) -> DeadLetter | None:
+        """Return the letter of an id, None if there is none."""
+        async with self._browsing(queue) as browsed:
+            async for letter, _ in browsed.letters:
+                if letter.delivery.message_id == identifier:
+                    return letter
+        return None
+
+    async def replay(self, queue: str, selects: Selects) -> LettersMoved:
+        """Send letters back to the queues that they came from, where they begin anew.
+
+        Each is acknowledged after the confirm of its copy. If this ends in between, there are two
+        with one id, which its consumer handles once.
+        """
+        moved, kept = 0, 0
+        async with self._browsing(queue) as browsed:
+            async for letter, tag in browsed.letters:
+                if not selects(letter):
+                    continue
+                if not dead_letter.can_return(letter):
+                    kept += 1
+                    continue
+                await self.broker.send(dead_letter.replay(letter, DELAYS[0]))
+                tag.ack()
+                moved += 1
+                if moved >= MAX_ACTED:
+                    break
+        return LettersMoved(moved, kept)
+
+    async def drop(self, queue: str, selects: Selects) -> LettersMoved:
+        """Delete letters for good."""
+        moved = 0
+        async with self._browsing(queue) as browsed:
+            async for letter, tag in browsed.letters:
+                if selects(letter):
+                    tag.ack()
+                    moved += 1
+                    if moved >= MAX_ACTED:
+                        break
+        return LettersMoved(moved, 0)
+
+    @asynccontextmanager
+    async def _browsing(self, queue: str) -> AsyncIterator[DeadLetterQueue]:
+        if queue not in dead_letter.dead_queues():
+            raise Unavailable(f"{queue[:100]} is no queue of dead letters")
+        async with self.reading, self.broker.browsing(queue) as browsed:
+            yield browsed
+
+
+def by_id(identifier: str) -> Selects:
+    """Return the selection of one letter by its id."""
+    return lambda letter: letter.delivery.message_id == identifier
+
+
+def by_cause(cause: str, reason: str) -> Selects:
+    """Return the selection of all letters of one cause and reason."""
+    return lambda letter: (letter.cause, letter.reason) == (cause, reason)
+
+
+def _summary(letter: DeadLetter) -> LetterSummary:
+    return LetterSummary(
+        *(letter.delivery.message_id, letter.delivery.type, letter.cause, letter.reason),
+        *(letter.origin, letter.died_at, dead_letter.can_return(letter)),
+    )

@@ -1,0 +1,114 @@
+"""Mails: found by their recipient, and the life of one from the request to the last reply."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import quote, urlencode
+
+from aiohttp import web
+
+from services.console.context import PageContext, given
+from shared.contracts import (
+    CancelEmail,
+    Category,
+    DescribeEmail,
+    EmailCancelling,
+    EmailDescribed,
+    EmailRecord,
+    EmailsListed,
+    EmailStatus,
+    ListEmails,
+    SchedulingAnswered,
+    SchedulingResult,
+    UnscheduleEmail,
+)
+
+FILTERS = ("recipient", "client", "status", "category", "tag", "after")
+
+
+@dataclass(frozen=True, slots=True)
+class MessagePages:
+    """Shows mails as the ledger knows them, and cancels one."""
+
+    context: PageContext
+
+    def routes(self) -> Sequence[web.RouteDef]:
+        """Return the routes."""
+        return [
+            web.get("/messages", self.list),
+            web.get("/messages/{id}", self.show),
+            web.post("/messages/{id}", self.cancel),
+        ]
+
+    async def list(self, request: web.Request) -> web.Response:
+        """Return the newest mails, or those of a recipient, a client, a status or a class."""
+        filters = given(request.query, *FILTERS)
+        question = ListEmails.model_validate({"id": self.context.new_id(), **filters})
+        found = await self.context.ask(question, EmailsListed)
+        more = urlencode({**filters, "after": found.next}) if found.next else None
+        return self.context.page(
+            request,
+            "messages.html",
+            filters=filters,
+            statuses=list(EmailStatus),
+            categories=list(Category),
+            emails=found.emails,
+            more=more,
+        )
+
+    async def show(self, request: web.Request) -> web.Response:
+        """Return the life of a mail; if several clients have one of this id, their names."""
+        described = await self._described(request)
+        identifier = request.match_info["id"]
+        if described.email is None:
+            return self.context.page(
+                request,
+                "message_unknown.html",
+                identifier=identifier,
+                clients=described.clients,
+                forgotten=described.forgotten,
+            )
+        ends = [each.at for each in described.email.recipients if each.status.ended and each.at]
+        return self.context.page(
+            request,
+            "message.html",
+            email=described.email,
+            history=described.history,
+            is_over=all(each.status.ended for each in described.email.recipients),
+            last_end=max(ends, default=None),
+        )
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        """Cancel a mail for the recipients that it is not too late for."""
+        identifier = request.match_info["id"]
+        email = (await self._described(request)).email
+        if email is None:
+            raise web.HTTPNotFound(text="There is no such mail.")
+        async with self.context.acting(request, "cancel mail", identifier) as result:
+            result.text = await self._cancel(email)
+        client = urlencode({"client": email.client or ""})
+        raise self.context.back(request, f"/messages/{quote(identifier)}?{client}", result.text)
+
+    async def _described(self, request: web.Request) -> EmailDescribed:
+        question = DescribeEmail(
+            id=self.context.new_id(),
+            email_id=request.match_info["id"],
+            client=request.query.get("client"),
+        )
+        return await self.context.ask(question, EmailDescribed)
+
+    async def _cancel(self, email: EmailRecord) -> str:
+        """Return what was cancelled; a mail for later is with the scheduler until it is due."""
+        name, client = email.email_id, email.client
+        if email.scheduled_at is not None:
+            later = UnscheduleEmail(id=self.context.new_id(), email_id=name, client=client)
+            answer = await self.context.ask(later, SchedulingAnswered)
+            if answer.result is SchedulingResult.DONE:
+                return "it will not be sent"
+        question = CancelEmail(id=self.context.new_id(), email_id=name, client=client)
+        found = await self.context.ask(question, EmailCancelling)
+        if not found.waiting + found.undecided + found.ended + found.cancelled:
+            return "it will be sent to no recipient"
+        return (
+            f"{found.cancelled + found.waiting} recipients cancelled, {found.undecided} undecided: "
+            f"an attempt is under way, {found.ended} had ended before"
+        )

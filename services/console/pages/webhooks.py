@@ -1,0 +1,146 @@
+"""Webhooks: the endpoints of clients, the events for each, and every request to it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import quote, urlencode
+
+from aiohttp import web
+
+from services.console.context import PageContext, given, read_form
+from shared.contracts import (
+    ChangeWebhook,
+    Contract,
+    DeliveryStatus,
+    DescribeWebhook,
+    ListWebhookDeliveries,
+    ListWebhooks,
+    ListWebhookTries,
+    ReplayWebhook,
+    SendTestEvent,
+    Webhook,
+    WebhookAnswered,
+    WebhookDeliveriesListed,
+    WebhookReplayed,
+    WebhookResult,
+    WebhooksListed,
+    WebhookTriesListed,
+)
+
+PAGE_SIZE = 50
+TRIES = 10  # of a page, each with its bodies
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookPages:
+    """Shows endpoints, events and tries; tests, replays, disables and enables."""
+
+    context: PageContext
+
+    def routes(self) -> Sequence[web.RouteDef]:
+        """Return the routes."""
+        return [
+            web.get("/webhooks", self.list),
+            web.get("/webhooks/{id}", self.show),
+            web.get("/webhooks/{id}/tries", self.tries),
+            web.post("/webhooks/{id}", self.act),
+        ]
+
+    async def list(self, request: web.Request) -> web.Response:
+        """Return the endpoints of all clients, or of one."""
+        filters = given(request.query, "client", "after")
+        question = ListWebhooks.model_validate({"id": self.context.new_id(), **filters})
+        found = await self.context.ask(question, WebhooksListed)
+        more = urlencode({**filters, "after": found.next}) if found.next else None
+        return self.context.page(
+            request, "webhooks.html", filters=filters, webhooks=found.webhooks, more=more
+        )
+
+    async def show(self, request: web.Request) -> web.Response:
+        """Return an endpoint and its newest events."""
+        webhook = await self._webhook(request)
+        filters = given(request.query, "status", "after")
+        question = ListWebhookDeliveries.model_validate(
+            {
+                "id": self.context.new_id(),
+                "webhook_id": webhook.webhook_id,
+                "limit": PAGE_SIZE,
+                **filters,
+            }
+        )
+        found = await self.context.ask(question, WebhookDeliveriesListed)
+        more = urlencode({**filters, "after": found.next}) if found.next else None
+        return self.context.page(
+            request,
+            "webhook.html",
+            webhook=webhook,
+            filters=filters,
+            statuses=list(DeliveryStatus),
+            deliveries=found.deliveries,
+            more=more,
+        )
+
+    async def tries(self, request: web.Request) -> web.Response:
+        """Return the newest requests to an endpoint, of all events or of one."""
+        webhook = await self._webhook(request)
+        filters = given(request.query, "message_id", "after")
+        question = ListWebhookTries.model_validate(
+            {
+                "id": self.context.new_id(),
+                "webhook_id": webhook.webhook_id,
+                "limit": TRIES,
+                **filters,
+            }
+        )
+        found = await self.context.ask(question, WebhookTriesListed)
+        more = urlencode({**filters, "after": found.next}) if found.next else None
+        return self.context.page(
+            request,
+            "webhook_tries.html",
+            webhook=webhook,
+            filters=filters,
+            tries=found.tries,
+            more=more,
+        )
+
+    async def act(self, request: web.Request) -> web.Response:
+        """Send a test event, send again what was not delivered, disable or enable."""
+        form = await read_form(request)
+        act, identifier = form.get("act", ""), request.match_info["id"]
+        question = self._question(act, identifier, form.get("message_id") or None)
+        async with self.context.acting(request, f"{act} webhook", identifier) as result:
+            answer = await self.context.broker.ask(question, self.context.answer_seconds)
+            result.text = _described(answer)
+        raise self.context.back(request, f"/webhooks/{quote(identifier)}", result.text)
+
+    def _question(self, act: str, identifier: str, message: str | None) -> Contract:
+        fields = {"id": self.context.new_id(), "webhook_id": identifier}
+        match act:
+            case "test":
+                return SendTestEvent.model_validate(fields)
+            case "replay":
+                return ReplayWebhook.model_validate({**fields, "message_id": message})
+            case "disable" | "enable":
+                return ChangeWebhook.model_validate({**fields, "enabled": act == "enable"})
+            case _:
+                raise web.HTTPBadRequest(text="There is no such action.")
+
+    async def _webhook(self, request: web.Request) -> Webhook:
+        question = DescribeWebhook(id=self.context.new_id(), webhook_id=request.match_info["id"])
+        found = (await self.context.ask(question, WebhookAnswered)).webhook
+        if found is None:
+            raise web.HTTPNotFound(text="There is no such endpoint.")
+        return found
+
+
+def _described(answer: Contract) -> str:
+    match answer:
+        case WebhookReplayed(result=WebhookResult.DISABLED):
+            return "nothing is sent to a disabled endpoint: enable it first"
+        case WebhookReplayed(result=WebhookResult.FOUND):
+            return f"{answer.count} events are sent"
+        case WebhookAnswered(result=WebhookResult.CHANGED):
+            return "changed"
+        case WebhookReplayed() | WebhookAnswered():
+            return answer.result.replace("_", " ")
+        case _:
+            return "no answer that is known"

@@ -1,0 +1,69 @@
+"""The looks at queues and sums that the console takes by itself, whether or not a page is open."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from services.console.context import Missing, PageContext, explained
+from services.console.queues import DELAYS, PURPOSES, SHARDS, QueueHistory
+from services.console.traffic import TrafficHistory, span
+from shared import dead_letter
+from shared.contracts import Category, CountEmails, EmailsCounted
+from shared.errors import NoAnswer, Unavailable
+
+QUEUES = (
+    *PURPOSES,
+    *(shard for shards in SHARDS.values() for shard in shards),
+    *DELAYS,
+    *dead_letter.dead_queues(),
+)
+
+
+@dataclass(slots=True)
+class Sampler:
+    """Looks at all queues and at the sums of the ledger; `missing_…`: why the last look failed."""
+
+    context: PageContext
+    now: Callable[[], datetime]
+    queues: QueueHistory = field(default_factory=QueueHistory)
+    traffic: TrafficHistory = field(default_factory=TrafficHistory)
+    missing_queues: Missing | None = None
+    missing_traffic: Missing | None = None
+
+    async def look_at_queues(self) -> None:
+        """Count what waits."""
+        try:
+            states = await self.context.broker.queue_states(QUEUES)
+        except Unavailable as error:
+            self.missing_queues = Missing(explained(error))
+            return
+        self.queues.add(self.now(), states)
+        self.missing_queues = None
+
+    async def look_at_traffic(self) -> None:
+        """Ask for the sums of the last day, class by class."""
+        now = self.now()
+        since, until = span(now)
+        try:
+            answers = await asyncio.gather(
+                *(
+                    self.context.ask(
+                        CountEmails(
+                            id=self.context.new_id(),
+                            since=since,
+                            until=until,
+                            by="hour",
+                            category=category,
+                        ),
+                        EmailsCounted,
+                    )
+                    for category in Category
+                )
+            )
+        except (NoAnswer, Unavailable) as error:
+            self.missing_traffic = Missing(explained(error))
+            return
+        periods = {each: found.periods for each, found in zip(Category, answers, strict=True)}
+        self.traffic.add(now, periods)
+        self.missing_traffic = None

@@ -1,0 +1,106 @@
+"""Pure: sessions of operators in signed cookies, and the tokens of their forms."""
+
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Self
+
+import jwt
+
+from shared.runtime.sealing import read_keys
+
+ALGORITHM = "HS256"  # the only one: a token's own header never chooses (RFC 8725 3.1)
+NOTE_SECONDS = 60.0  # in which a page may show the note of the action before it
+SESSION, NOTE = "session", "note"  # kinds of tokens, of which none is valid as another
+_PURPOSE = b"sessions of the console"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An operator who is logged in: the name, and whether actions are allowed."""
+
+    id: str
+    name: str
+    may_act: bool
+    expires_at: float  # Unix time
+
+
+class Sessions:
+    """Signs and reads cookies; the first of the keys signs. `clock` returns Unix time."""
+
+    def __init__(
+        self,
+        keys: tuple[bytes, ...],
+        seconds: float,
+        clock: Callable[[], float],
+        new_id: Callable[[], str],
+    ) -> None:
+        self._keys = [hmac.digest(key, _PURPOSE, sha256) for key in keys]
+        self.seconds = seconds
+        self._clock = clock
+        self._new_id = new_id
+
+    @classmethod
+    def from_text(
+        cls, text: str, seconds: float, clock: Callable[[], float], new_id: Callable[[], str]
+    ) -> Self:
+        """Return the sessions of keys as hex. Raises ValueError."""
+        return cls(read_keys(text), seconds, clock, new_id)
+
+    def begin(self, name: str, *, may_act: bool) -> Session:
+        """Return a new session."""
+        return Session(self._new_id(), name, may_act, self._clock() + self.seconds)
+
+    def cookie(self, session: Session) -> str:
+        """Return the signed text of a session."""
+        claims = {"jti": session.id, "sub": session.name, "act": session.may_act}
+        return self.sign(SESSION, claims, session.expires_at)
+
+    def read(self, cookie: str) -> Session | None:
+        """Return the session of a cookie, None if it is not valid or is over."""
+        found = self.verify(SESSION, cookie)
+        if found is None:
+            return None
+        return Session(found["jti"], found["sub"], found["act"], found["exp"])
+
+    def form_token(self, session: Session) -> str:
+        """Return the token that each form of a session sends: other sites cannot know it."""
+        return hmac.digest(self._keys[0], f"form {session.id}".encode(), sha256).hex()
+
+    def is_form_token(self, session: Session, token: str) -> bool:
+        """Return whether a token is the one of this session's forms."""
+        made = (hmac.digest(key, f"form {session.id}".encode(), sha256) for key in self._keys)
+        return any(hmac.compare_digest(each.hex().encode(), token.encode()) for each in made)
+
+    def note(self, session: Session, text: str) -> str:
+        """Return a signed text about an action, which the next page of this session may show."""
+        return self.sign(NOTE, {"jti": session.id, "text": text}, self._clock() + NOTE_SECONDS)
+
+    def read_note(self, session: Session, token: str) -> str | None:
+        """Return the text of a note of this session, None if it is another's or too old."""
+        found = self.verify(NOTE, token)
+        return str(found["text"]) if found and found["jti"] == session.id else None
+
+    def sign(self, kind: str, claims: dict[str, Any], expires_at: float) -> str:
+        """Return a token of one kind, valid until a Unix time."""
+        return jwt.encode(
+            {**claims, "exp": expires_at}, self._keys[0], ALGORITHM, headers={"typ": kind}
+        )
+
+    def verify(self, kind: str, token: str) -> dict[str, Any] | None:
+        """Return the claims of a token of one kind, None if it is not valid or is over."""
+        for key in self._keys:
+            try:
+                found = jwt.decode_complete(
+                    token,
+                    key,
+                    algorithms=[ALGORITHM],
+                    options={"require": ["exp"], "verify_exp": False},
+                )
+            except (jwt.PyJWTError, ValueError):
+                continue
+            claims: dict[str, Any] = found["payload"]
+            is_valid = found["header"].get("typ") == kind and self._clock() < claims["exp"]
+            return claims if is_valid else None
+        return None

@@ -1,0 +1,167 @@
+"""The guard of the pages: sessions, forms of other sites, headers."""
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+from yarl import URL
+
+from services.console.app import UNGUARDED
+from services.console.login import COOKIE, MAX_LOGINS
+from services.console.rendering import NAVIGATION, STATIC_FILES
+from services.console.sessions import Sessions
+from shared.contracts import RemoveSuppressions
+from tests.console.answers import Answers
+from tests.console.operator import SESSION_KEY, TOKEN, Operator, declare, settings, visiting
+
+pytestmark = pytest.mark.rabbit
+DROP = {"act": "drop", "cause": "rejected", "reason": "x"}
+LETTERS = "/dead-letters/sender.bulk.dead"
+
+
+async def test_without_a_session_there_is_nothing_but_the_login(visitor: Operator) -> None:
+    """Every page leads to the login and then back to the page."""
+    for path in (*NAVIGATION, "/traffic.json", LETTERS):
+        shown = await visitor.get(path)
+        assert "/login" in shown.url, path
+    part = await visitor.get("/", **{"HX-Request": "true"})
+    back = await visitor.log_in(target="/audit")
+
+    assert (part.status, part.headers["HX-Redirect"]) == (401, "/login")
+    assert back.url.endswith("/audit")
+    assert back.status == 200
+
+
+async def test_every_page_is_in_the_navigation_and_has_the_headers(
+    answers: Answers, operator: Operator
+) -> None:
+    """A page allows nothing inline and nothing from elsewhere, and is not cached."""
+    del answers
+    for path in (*NAVIGATION, *STATIC_FILES, "/nowhere"):
+        shown = await operator.get(path)
+
+        assert shown.status == (404 if path == "/nowhere" else 200), shown.text
+        policy = shown.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; ")
+        assert not re.search("unsafe|http:|https:|[*]", policy)
+        assert shown.headers["X-Content-Type-Options"] == "nosniff"
+        assert shown.headers["Server"] == "postrider"
+        cached = "no-cache" if path in STATIC_FILES else "no-store"
+        assert shown.headers["Cache-Control"] == cached
+        assert not re.search(r"<(script|style)>| on\w+=| style=", shown.text) or ".js" in path
+
+
+async def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(
+    vhost: str, tmp_path: Path
+) -> None:
+    """It is HttpOnly and SameSite, and Secure where operators come by https."""
+    await declare(vhost)
+    given = settings(vhost, tmp_path, console_url="https://ops.example")
+    async with visiting(given) as visitor:
+        fields = {"token": TOKEN, "next": "/"}
+        async with visitor.http.post(
+            f"{visitor.url}/login", data=fields, allow_redirects=False
+        ) as answer:
+            cookie = answer.cookies[COOKIE]
+
+    assert (cookie["httponly"], cookie["samesite"], cookie["secure"]) == (True, "Lax", True)
+    assert cookie["max-age"] == str(8 * 3600)
+
+
+async def test_a_wrong_token_begins_no_session(visitor: Operator) -> None:
+    """It is refused with what to do, and without the token that was right."""
+    refused = await visitor.log_in("wrong")
+    page = await visitor.get("/")
+
+    assert refused.status == 403
+    assert "CONSOLE_TOKEN" in refused.text
+    assert TOKEN not in refused.text
+    assert "/login" in page.url
+
+
+async def test_an_address_may_not_guess_for_ever(visitor: Operator) -> None:
+    """After some tries in a minute even the right token has to wait."""
+    statuses = [(await visitor.log_in("wrong")).status for _ in range(MAX_LOGINS)]
+    late = await visitor.log_in()
+
+    assert set(statuses) == {403}
+    assert late.status == 429
+    assert "Try again in" in late.words
+
+
+@pytest.mark.parametrize("target", ["https://evil.example/", "//evil.example", "/\\evil.example"])
+async def test_the_login_leads_to_no_other_site(visitor: Operator, target: str) -> None:
+    """A link to the login cannot lead elsewhere after it."""
+    shown = await visitor.log_in(target=target)
+
+    assert shown.url == f"{visitor.url}/"
+
+
+async def test_a_form_needs_the_token_of_its_session(operator: Operator) -> None:
+    """A form without the token, or with one of another session, does nothing."""
+    for token in ("", "0" * 64):
+        refused = await operator.post(LETTERS, {**DROP, "form_token": token})
+        assert refused.status == 403
+
+    assert "Nothing yet" in (await operator.get("/audit")).words
+
+
+@pytest.mark.parametrize(
+    "header", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}]
+)
+async def test_a_form_of_another_site_is_refused(
+    operator: Operator, header: dict[str, str]
+) -> None:
+    """The browser tells where a form is from, also that of the login."""
+    token = (await operator.get("/")).form_token
+    action = await operator.post(LETTERS, {**DROP, "form_token": token}, header)
+    login = await operator.post("/login", {"token": TOKEN}, header)
+
+    assert (action.status, login.status) == (403, 403)
+
+
+async def test_after_the_logout_there_is_no_session(operator: Operator) -> None:
+    """The logout removes the cookie."""
+    await operator.act("/", "/logout")
+
+    assert "/login" in (await operator.get("/")).url
+
+
+async def test_health_needs_no_session(visitor: Operator) -> None:
+    """An orchestrator asks without a login, and is told nothing else."""
+    ready = await visitor.get("/readyz")
+
+    assert ready.status == 200
+    assert '"broker": true' in ready.text
+    assert {"/readyz", "/healthz"} <= UNGUARDED
+
+
+async def test_an_operator_who_may_only_look_sees_everything_and_changes_nothing(
+    answers: Answers, visitor: Operator
+) -> None:
+    """There is no button, and a form that is sent all the same does nothing."""
+    sessions = Sessions.from_text(SESSION_KEY, 3600.0, time.time, lambda: "s-1")
+    session = sessions.begin("ann", may_act=False)
+    visitor.http.cookie_jar.update_cookies({COOKIE: sessions.cookie(session)}, URL(visitor.url))
+    page = await visitor.get("/suppressions")
+    fields = {"email": "ada@example.com", "form_token": page.form_token}
+    refused = await visitor.post("/suppressions/remove", fields)
+
+    assert page.status == 200
+    assert "ann, who may look only" in page.words
+    assert "<button>Suppress" not in page.text
+    assert refused.status == 403
+    assert not any(isinstance(each, RemoveSuppressions) for each in answers.asked)
+
+
+async def test_a_service_that_does_not_answer_is_named(vhost: str, tmp_path: Path) -> None:
+    """The page says which service to look at, and the others still work."""
+    await declare(vhost)
+    async with visiting(settings(vhost, tmp_path, console_answer_seconds=0.1)) as operator:
+        await operator.log_in()
+        for path, name in (("/messages", "ledger"), ("/domains", "classifier")):
+            away = await operator.get(path)
+            assert away.status == 503
+            assert f"The service {name} did not answer" in away.words
+        assert (await operator.get("/audit")).status == 200

@@ -1,0 +1,82 @@
+"""Sessions in cookies: signed, limited in time, of one kind."""
+
+from dataclasses import replace
+
+import pytest
+
+from services.console.sessions import NOTE, NOTE_SECONDS, SESSION, Sessions
+from tests.clock import Watch
+
+OLD, NEW, OTHER = "1a" * 32, "2b" * 32, "3c" * 32
+SECONDS = 3600.0
+
+
+def sessions(keys: str, watch: Watch, identifier: str = "s-1") -> Sessions:
+    """Return the sessions of some keys."""
+    return Sessions.from_text(keys, SECONDS, watch, lambda: identifier)
+
+
+@pytest.fixture
+def watch() -> Watch:
+    """Return a clock that stands still."""
+    found = Watch()
+    found.now = 1_800_000_000.0
+    return found
+
+
+def test_a_cookie_is_read_until_its_session_is_over(watch: Watch) -> None:
+    """A session has the name, the right to act, and an end."""
+    ours = sessions(NEW, watch)
+    session = ours.begin("ann", may_act=False)
+    cookie = ours.cookie(session)
+
+    assert ours.read(cookie) == session
+    assert (session.name, session.may_act) == ("ann", False)
+    watch.now += SECONDS - 1
+    assert ours.read(cookie) == session
+    watch.now += 1
+    assert ours.read(cookie) is None
+
+
+def test_an_older_key_is_read_and_a_foreign_one_is_not(watch: Watch) -> None:
+    """A new key is put before the old one, and nobody is logged out."""
+    cookie = sessions(OLD, watch).cookie(sessions(OLD, watch).begin("ann", may_act=True))
+
+    assert sessions(f"{NEW},{OLD}", watch).read(cookie)
+    assert sessions(NEW, watch).read(cookie) is None
+    assert sessions(OTHER, watch).read("") is None
+    assert sessions(OLD, watch).read(cookie[:-2]) is None
+
+
+def test_a_token_of_another_kind_is_no_session(watch: Watch) -> None:
+    """A note, which is in a URL, cannot be made a cookie, nor the other way round."""
+    ours = sessions(NEW, watch)
+    session = ours.begin("ann", may_act=True)
+    note = ours.sign(NOTE, {"jti": "s-1", "sub": "x", "act": True}, watch.now + 9)
+
+    assert ours.read(note) is None
+    assert ours.verify(SESSION, note) is None
+    assert ours.read_note(session, ours.cookie(session)) is None
+
+
+def test_a_form_token_is_of_one_session(watch: Watch) -> None:
+    """The token of another session is refused, and that of an older key is taken."""
+    ours, old = sessions(f"{NEW},{OLD}", watch), sessions(OLD, watch)
+    session = ours.begin("ann", may_act=True)
+
+    assert ours.is_form_token(session, ours.form_token(session))
+    assert ours.is_form_token(session, old.form_token(session))
+    for token in ("", "é", ours.form_token(replace(session, id="s-2")), session.id):
+        assert not ours.is_form_token(session, token)
+
+
+def test_a_note_is_shown_to_its_session_for_a_minute(watch: Watch) -> None:
+    """A link with the note of another session shows nothing."""
+    ours = sessions(NEW, watch)
+    session = ours.begin("ann", may_act=True)
+    note = ours.note(session, "3 dropped")
+
+    assert ours.read_note(session, note) == "3 dropped"
+    assert ours.read_note(replace(session, id="s-2"), note) is None
+    watch.now += NOTE_SECONDS
+    assert ours.read_note(session, note) is None
