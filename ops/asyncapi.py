@@ -22,6 +22,12 @@ _SHARDS_TEXT = f"A client's own shard is `{{}}.<n>` with n from 0 to {SHARDS - 1
 ANSWERS: Mapping[type[Contract], tuple[type[Contract], ...]] = {
     contracts.SendEmail: tuple(each for each in CONTRACTS if issubclass(each, contracts.Outcome)),
     contracts.AuthenticateClient: (contracts.ClientAuthenticated,),
+    contracts.ListClients: (contracts.ClientsListed,),
+    contracts.DescribeClient: (contracts.ClientAnswered,),
+    contracts.RegisterClient: (contracts.ClientAnswered,),
+    contracts.RevokeClient: (contracts.ClientAnswered,),
+    contracts.AddClientKey: (contracts.ClientAnswered,),
+    contracts.RevokeClientKey: (contracts.ClientAnswered,),
     contracts.IssueCode: (contracts.CodeIssued, contracts.CodeWithheld),
     contracts.CancelCode: (contracts.CodeCancelled,),
     contracts.VerifyCode: (

@@ -15,7 +15,7 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from shared import topology
-from shared.contracts import AcceptedEmail, Contract, SendEmail
+from shared.contracts import AcceptedEmail, Contract, OperatorQuestion, SendEmail
 from shared.contracts.fields import Id
 from shared.errors import Undecodable
 
@@ -42,6 +42,7 @@ class Identity:
     names_clients: bool = False  # whether `client` in the body counts
     is_copy: bool = False  # made by a service of ours, so that its headers are believed
     is_forged: bool = False  # it has a header that only a copy has
+    is_operator: bool = False  # the console, the operator, or the only user that there is
 
 
 @lru_cache(maxsize=1024)  # few users publish all messages
@@ -54,7 +55,9 @@ def identify(queue: str, reader: str, user_id: str | None, stated: str | None) -
     is_copy = user_id is not None and (user_id == reader or topology.may_copy(queue, user_id))
     user = stated or None if is_copy and stated is not None else user_id
     names_clients = user is not None and (user == reader or topology.may_name_clients(user))
-    return Identity(user, names_clients, is_copy, stated is not None and not is_copy)
+    is_operator = user is not None and (user == reader or user in topology.OPERATORS)
+    is_forged = stated is not None and not is_copy
+    return Identity(user, names_clients, is_copy, is_forged, is_operator)
 
 
 def attributed(message: C, identity: Identity) -> C:
@@ -66,6 +69,8 @@ def attributed(message: C, identity: Identity) -> C:
     """
     if identity.is_forged:
         raise Undecodable(f"{USER}: only a service or {topology.OPERATOR} may set this header")
+    if isinstance(message, OperatorQuestion) and not identity.is_operator:
+        raise Undecodable(f"only {topology.OPERATOR} and {topology.Owner.CONSOLE} may ask this")
     if identity.names_clients or "client" not in type(message).model_fields:
         return message
     claimed: str | None = getattr(message, "client")  # noqa: B009 -- not every contract has it

@@ -81,6 +81,8 @@ RESERVED = frozenset({*Owner, "mail", "delay", "amq"})
 
 # The broker's administrator; `make up` and compose.yaml name it so.
 OPERATOR = "postrider"
+# The users of operators, who replay dead letters and ask what nobody else may.
+OPERATORS = frozenset({OPERATOR, Owner.CONSOLE})
 # The users whose messages name the client they are for; any other user is a client itself.
 CLIENT_NAMING = frozenset({*Owner, OPERATOR} - {Owner.CLASSIFIER})
 
@@ -134,7 +136,7 @@ def may_copy(queue: str, user: str) -> bool:
     dead letters: the operator and the console. Unroutable messages may come from any service.
     """
     owner = queue.partition(".")[0]
-    return user in (OPERATOR, Owner.CONSOLE, owner) or (queue == UNROUTED and user in set(Owner))
+    return user in OPERATORS or user == owner or (queue == UNROUTED and user in set(Owner))
 
 
 def exchange_of(message: Contract) -> str:
@@ -332,7 +334,7 @@ def queues(owners: Sequence[Owner] = tuple(Owner), scale: float = 1.0) -> tuple[
     queues of a service that is not deployed are not declared.
     """
     owned = (
-        _questions(GATEWAY_QUESTIONS, Owner.GATEWAY, "client.authenticate"),
+        _questions(GATEWAY_QUESTIONS, Owner.GATEWAY, "client.*"),
         # No time to live, not for codes either: a code that is too late would become a dead letter
         # without an outcome. The sender checks the expiry, and the code is sealed in both places.
         *(queue for category in Category for queue in _sending(category)),
@@ -349,10 +351,7 @@ def queues(owners: Sequence[Owner] = tuple(Owner), scale: float = 1.0) -> tuple[
             Owner.CLASSIFIER,
             *_bindings(EmailDelivered, EmailBounced, ReportBounced, FeedbackReported),
         ),
-        _questions(
-            *(CLASSIFIER_QUESTIONS, Owner.CLASSIFIER),
-            *("domain.describe", "domain.list", "domain.count"),
-        ),
+        _questions(CLASSIFIER_QUESTIONS, Owner.CLASSIFIER, "domain.*"),
         *_work(SCHEDULER_MAIL, Owner.SCHEDULER, Binding(COMMANDS, "email.schedule.*")),
         *_work(
             SCHEDULER_ADDRESSES,

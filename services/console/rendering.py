@@ -28,6 +28,7 @@ NAVIGATION: Mapping[str, str] = {
     "/webhooks": "Webhooks",
     "/content": "Content",
     "/subscriptions": "Subscriptions",
+    "/clients": "Clients",
     "/audit": "Audit",
 }
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))

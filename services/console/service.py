@@ -17,6 +17,7 @@ from services.console.context import PageContext
 from services.console.letters import DeadLetters
 from services.console.login import LOGINS_SECONDS, MAX_LOGINS, LoginPages
 from services.console.pages.audit import AuditPages
+from services.console.pages.clients import ClientPages
 from services.console.pages.content import ContentPages
 from services.console.pages.dead_letters import DeadLetterPages
 from services.console.pages.domains import DomainPages
@@ -115,6 +116,7 @@ def _pages(context: PageContext, sampler: Sampler, store: ActionStore) -> list[P
         WebhookPages(context),
         ContentPages(context),
         SubscriptionPages(context),
+        ClientPages(context),
         AuditPages(context, store),
     ]
 

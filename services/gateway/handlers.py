@@ -1,19 +1,39 @@
 """The handlers of the gateway: questions of other services about clients, and their removals."""
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
 
-from services.gateway.clients.clients import Client
-from services.gateway.clients.keys import InvalidApiKey
-from services.gateway.clients.store import ClientStore
+from services.gateway.clients.clients import (
+    Client,
+    ClientSettings,
+    RegisteredClient,
+    check_network,
+    check_sender,
+)
+from services.gateway.clients.idempotency import RequestStamp
+from services.gateway.clients.keys import ApiKey, ApiKeys, InvalidApiKey
+from services.gateway.clients.store import ClientStore, KeyAddition, NewKey
 from shared.contracts import (
+    AddClientKey,
     AuthenticateClient,
     AuthenticatedClient,
+    ClientAnswered,
     ClientAuthenticated,
+    ClientKeyRecord,
+    ClientRecord,
+    ClientResult,
+    ClientsListed,
     Contract,
+    DescribeClient,
+    ListClients,
+    RegisterClient,
+    RevokeClient,
+    RevokeClientKey,
 )
+from shared.contracts.clients import CLIENT_ID_PATTERN, Scope
 from shared.errors import Unavailable
 
 logger = structlog.get_logger(__name__)
@@ -67,3 +87,120 @@ class RemovalAnnouncer:
                 await self.store.announced(event)
         except Unavailable as error:
             logger.warning("the removals of clients wait", reason=str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorHandlers:
+    """Registers, shows and revokes clients and their keys, as the administrator does by HTTP.
+
+    Raises StoreUnavailable, and the asker gets no answer. Only operators may ask: see
+    `OperatorQuestion`.
+    """
+
+    store: ClientStore
+    keys: ApiKeys
+    new_stamp: Callable[[], RequestStamp]
+
+    async def on_list(self, question: ListClients) -> Sequence[Contract]:
+        """Answer with a page of clients. Changes nothing."""
+        found = await self.store.page(question.after or "", question.limit + 1)
+        shown = found[: question.limit]
+        following = shown[-1].client.id if len(found) > len(shown) else None
+        clients = tuple(map(_record, shown))
+        return [ClientsListed(id=question.id, clients=clients, next=following)]
+
+    async def on_describe(self, question: DescribeClient) -> Sequence[Contract]:
+        """Answer with a client. Changes nothing."""
+        return [await self._answer(question.id, ClientResult.FOUND, question.client_id)]
+
+    async def on_register(self, question: RegisterClient) -> Sequence[Contract]:
+        """Register a client. Asked again, it exists, and its key is shown no more."""
+        settings = _settings(question)
+        if settings is None:
+            return [ClientAnswered(id=question.id, result=ClientResult.INVALID)]
+        new = self._new_key(question.client_id)
+        if not await self.store.register(new, settings):
+            return [ClientAnswered(id=question.id, result=ClientResult.EXISTS)]
+        return [await self._answer(question.id, ClientResult.CREATED, question.client_id, new)]
+
+    async def on_revoke(self, question: RevokeClient) -> Sequence[Contract]:
+        """Revoke a client and its keys. Safe to run twice: the second time there is none."""
+        is_gone = await self.store.revoke(question.client_id)
+        result = ClientResult.REVOKED if is_gone else ClientResult.UNKNOWN
+        return [ClientAnswered(id=question.id, result=result)]
+
+    async def on_add_key(self, question: AddClientKey) -> Sequence[Contract]:
+        """Add a key. Run twice, it adds two, of which the asker knows one; a third is refused."""
+        new = self._new_key(question.client_id)
+        match await self.store.add_key(new):
+            case KeyAddition.ADDED:
+                done = ClientResult.CREATED
+                return [await self._answer(question.id, done, question.client_id, new)]
+            case KeyAddition.NO_CLIENT:
+                return [ClientAnswered(id=question.id, result=ClientResult.UNKNOWN)]
+            case KeyAddition.TOO_MANY:
+                return [ClientAnswered(id=question.id, result=ClientResult.TOO_MANY_KEYS)]
+
+    async def on_revoke_key(self, question: RevokeClientKey) -> Sequence[Contract]:
+        """Revoke a key. Safe to run twice: the second time there is none."""
+        is_gone = await self.store.remove_key(ApiKey(question.client_id, question.key_id))
+        result = ClientResult.REVOKED if is_gone else ClientResult.UNKNOWN
+        return [await self._answer(question.id, result, question.client_id)]
+
+    async def _answer(
+        self, identifier: str, result: ClientResult, client: str, new: NewKey | None = None
+    ) -> ClientAnswered:
+        found = await self.store.get(client)
+        if found is None:
+            result = ClientResult.UNKNOWN
+        return ClientAnswered(
+            id=identifier,
+            result=result,
+            client=_record(found) if found else None,
+            key_id=new.key.id if new else None,
+            api_key=self.keys.sign(new.key, new.created_at, new.expires_at) if new else None,
+        )
+
+    def _new_key(self, client: str) -> NewKey:
+        stamp = self.new_stamp()
+        return NewKey(ApiKey(client, stamp.id), stamp.at, stamp.at + self.keys.lifetime)
+
+
+def _settings(question: RegisterClient) -> ClientSettings | None:
+    """Return the settings of a new client in their canonical form, None if one is not valid."""
+    if not re.fullmatch(CLIENT_ID_PATTERN, question.client_id) or question.networks == ():
+        return None
+    try:
+        return ClientSettings(
+            senders=_all(check_sender, question.senders),
+            scopes=None if question.scopes is None else list[Scope](question.scopes),
+            networks=_all(check_network, question.networks),
+        )
+    except ValueError:
+        return None
+
+
+def _all(check: Callable[[str], str], texts: Sequence[str] | None) -> list[str] | None:
+    return None if texts is None else [*map(check, texts)]
+
+
+def _record(registered: RegisteredClient) -> ClientRecord:
+    client = registered.client
+    senders = client.allowed_senders.senders
+    return ClientRecord(
+        client_id=client.id,
+        created_at=registered.created_at,
+        senders=None if senders is None else tuple(senders),
+        scopes=tuple(each for each in Scope if each in client.scopes),
+        networks=None if client.networks is None else tuple(map(str, client.networks)),
+        expires_at=client.expires_at,
+        client_keys=tuple(
+            ClientKeyRecord(
+                key_id=key.id,
+                created_at=key.created_at,
+                expires_at=key.expires_at,
+                last_used_on=key.last_used_on,
+            )
+            for key in registered.keys
+        ),
+    )

@@ -48,12 +48,20 @@ from services.gateway.feedback.postmark import Postmark
 from services.gateway.feedback.resend import Resend
 from services.gateway.feedback.sendgrid import SendGrid
 from services.gateway.feedback.sns import SnsReader
-from services.gateway.handlers import ClientHandlers, RemovalAnnouncer
+from services.gateway.handlers import ClientHandlers, OperatorHandlers, RemovalAnnouncer
 from services.gateway.middleware import GatewayProtocol, RequestLimit
 from shared import client_address, topology
 from shared.broker import Broker
 from shared.consumer import Subscription
-from shared.contracts import AuthenticateClient
+from shared.contracts import (
+    AddClientKey,
+    AuthenticateClient,
+    DescribeClient,
+    ListClients,
+    RegisterClient,
+    RevokeClient,
+    RevokeClientKey,
+)
 from shared.links import Links
 from shared.runtime import health, lifecycle
 from shared.runtime.health import Check
@@ -106,13 +114,14 @@ async def serving(settings: GatewaySettings, stop: asyncio.Event) -> AsyncIterat
         stores = Stores.of(database, settings.gateway_remember)
         removals = RemovalAnnouncer(stores.clients, broker.publish)
         keys = ClientHandlers(_authenticator(settings, stores).verify)
+        operators = OperatorHandlers(stores.clients, _keys(settings), _new_stamp)
         app = application(settings, broker, database, stores, stop)
         purge_seconds = settings.gateway_purge_seconds
         async with (
             lifecycle.repeating(stores.idempotency_keys.purge, purge_seconds, "purge"),
             lifecycle.repeating(stores.clients.store_uses, STORE_USES_SECONDS, "uses of keys"),
             lifecycle.repeating(removals.announce, ANNOUNCE_SECONDS, "removals of clients"),
-            broker.consuming(_questions(keys), drain=settings.drain_seconds),
+            broker.consuming(_questions(keys, operators), drain=settings.drain_seconds),
             # All services answer at a health port; this one also at its own.
             health.endpoint(settings.health_host, settings.health_port, _checks(broker, database)),
             health.serving(
@@ -140,7 +149,7 @@ def application(
         stores.idempotency_keys,
         # A key of its own: the other one signs clients' keys.
         hmac.digest(secret, b"fingerprints of bodies", hashlib.sha256),
-        lambda: RequestStamp(str(uuid.uuid4()), datetime.now(UTC)),
+        _new_stamp,
         BodyBudget(settings.gateway_max_bodies, settings.gateway_max_body),
     )
     answer_seconds = settings.gateway_answer_seconds
@@ -187,6 +196,10 @@ def application(
     )
 
 
+def _new_stamp() -> RequestStamp:
+    return RequestStamp(str(uuid.uuid4()), datetime.now(UTC))
+
+
 def _keys(settings: GatewaySettings) -> ApiKeys:
     secret = bytes.fromhex(settings.gateway_key_secret)
     return ApiKeys(secret, timedelta(days=settings.gateway_key_days), time.time)
@@ -211,10 +224,18 @@ def _providers(settings: GatewaySettings) -> Mapping[str, Provider]:
     return {each.source: each for each in found}
 
 
-def _questions(handlers: ClientHandlers) -> Subscription:
+def _questions(keys: ClientHandlers, operators: OperatorHandlers) -> Subscription:
     return Subscription(
         topology.GATEWAY_QUESTIONS,
-        {AuthenticateClient: handlers.on_authenticate_client},
+        {
+            AuthenticateClient: keys.on_authenticate_client,
+            ListClients: operators.on_list,
+            DescribeClient: operators.on_describe,
+            RegisterClient: operators.on_register,
+            RevokeClient: operators.on_revoke,
+            AddClientKey: operators.on_add_key,
+            RevokeClientKey: operators.on_revoke_key,
+        },
         MAX_QUESTIONS_IN_FLIGHT,
         limit_seconds=topology.QUESTION_SECONDS,
         retries=False,

@@ -10,10 +10,21 @@ from functools import lru_cache
 from pydantic import ValidationError
 
 from shared.contracts.clients import (
+    AddClientKey,
     AuthenticateClient,
     AuthenticatedClient,
+    ClientAnswered,
     ClientAuthenticated,
+    ClientKeyRecord,
+    ClientRecord,
     ClientRemoved,
+    ClientResult,
+    ClientsListed,
+    DescribeClient,
+    ListClients,
+    RegisterClient,
+    RevokeClient,
+    RevokeClientKey,
 )
 from shared.contracts.codes import (
     CancelCode,
@@ -86,6 +97,7 @@ from shared.contracts.message import (
     Command,
     Contract,
     Event,
+    OperatorQuestion,
     Question,
     check_size,
 )

@@ -1,6 +1,7 @@
-"""Clients, as services beside the gateway see them: whose key a password is, and their removal."""
+"""Clients, as services beside the gateway see them: whose key it is, removals, and changes."""
 
 from collections.abc import Collection
+from datetime import date
 from enum import StrEnum
 from typing import Annotated
 
@@ -15,13 +16,18 @@ from shared.contracts.fields import (
     ShortText,
     no_control,
 )
-from shared.contracts.message import Answer, Event, Question
+from shared.contracts.message import Answer, Event, OperatorQuestion, Question
 
 MAX_CLIENT_ID_CHARS = 64
 CLIENT_ID_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 MAX_SENDERS = 100  # of a client
 MAX_KEY_CHARS = 2000  # a key has some 300
 MAX_SCOPES = 100
+MAX_NETWORKS = 100  # of a client
+MAX_LISTED_CLIENTS = 100  # of a page
+MAX_CLIENT_KEYS = 10  # that are shown of a client; it has two at most
+MAX_CLIENTS_BYTES = 16 * 1024 * 1024  # of a page: senders and networks take 80 kB a client
+MAX_CLIENT_BYTES = 256 * 1024
 
 
 class Scope(StrEnum):
@@ -91,3 +97,126 @@ class ClientRemoved(Event):
 
     client: Id
     registered_at: Moment = Field(description="When the client that was removed was registered")
+
+
+class ClientKeyRecord(BaseModel):
+    """A key of a client, without what is needed to use it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    key_id: Id
+    created_at: Moment
+    expires_at: OptionalMoment = None
+    last_used_on: date | None = Field(None, description="By UTC; absent if it was never used")
+
+
+class ClientRecord(BaseModel):
+    """A client: what it may do, from where and until when, and its keys, the oldest first."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    client_id: Id
+    created_at: Moment
+    senders: tuple[ShortText, ...] | None = Field(
+        None, max_length=MAX_SENDERS, description="From addresses and domains; any if absent"
+    )
+    scopes: Annotated[tuple[ShortText, ...], Field(max_length=MAX_SCOPES)]
+    networks: tuple[ShortText, ...] | None = Field(
+        None, max_length=MAX_NETWORKS, description="Where its keys are valid; anywhere if absent"
+    )
+    expires_at: OptionalMoment = None
+    client_keys: tuple[ClientKeyRecord, ...] = Field((), max_length=MAX_CLIENT_KEYS)
+
+
+class ClientResult(StrEnum):
+    """The result of a question about a client."""
+
+    FOUND = "found"
+    CREATED = "created"
+    REVOKED = "revoked"
+    EXISTS = "exists"  # already, so that nothing was created
+    UNKNOWN = "unknown"  # the client, or the key of it
+    TOO_MANY_KEYS = "too_many_keys"
+    INVALID = "invalid"  # no client can have such an id, sender or network
+
+
+class ListClients(OperatorQuestion):
+    """Asks for a page of clients, by id."""
+
+    keys = ("client.list",)
+
+    after: Id | None = Field(None, description="`next` of the page before")
+    limit: int = Field(MAX_LISTED_CLIENTS, ge=1, le=MAX_LISTED_CLIENTS)
+
+
+class ClientsListed(Answer):
+    """Answers with a page of clients."""
+
+    keys = ("client.listed",)
+    max_bytes = MAX_CLIENTS_BYTES
+
+    clients: tuple[ClientRecord, ...] = Field(max_length=MAX_LISTED_CLIENTS)
+    next: Id | None = Field(None, description="`after` of the next page; absent at the last one")
+
+
+class DescribeClient(OperatorQuestion):
+    """Asks for a client."""
+
+    keys = ("client.describe",)
+
+    client_id: Id
+
+
+class RegisterClient(OperatorQuestion):
+    """Asks for a client to be registered. The answer, after the commit, has its first key."""
+
+    keys = ("client.register",)
+    max_bytes = MAX_CLIENT_BYTES
+
+    client_id: Id
+    senders: tuple[ShortText, ...] | None = Field(
+        None, max_length=MAX_SENDERS, description="From addresses and domains; any if absent"
+    )
+    scopes: tuple[Scope, ...] | None = Field(
+        None, max_length=len(Scope), description="What it may do; all if absent"
+    )
+    networks: tuple[ShortText, ...] | None = Field(
+        None, max_length=MAX_NETWORKS, description="Where its keys are valid; anywhere if absent"
+    )
+
+
+class RevokeClient(OperatorQuestion):
+    """Asks for a client and its keys to be revoked. Asked again, there is none."""
+
+    keys = ("client.revoke",)
+
+    client_id: Id
+
+
+class AddClientKey(OperatorQuestion):
+    """Asks for a second key of a client, so that the first can be revoked after it."""
+
+    keys = ("client.add_key",)
+
+    client_id: Id
+
+
+class RevokeClientKey(OperatorQuestion):
+    """Asks for a key of a client to be revoked. Asked again, there is none."""
+
+    keys = ("client.revoke_key",)
+
+    client_id: Id
+    key_id: Id
+
+
+class ClientAnswered(Answer):
+    """Answers with the result, the client if there is one, and a key if it is new."""
+
+    keys = ("client.answered",)
+    max_bytes = MAX_CLIENT_BYTES
+
+    result: ClientResult
+    client: ClientRecord | None = None
+    key_id: Id | None = None
+    api_key: str | None = Field(None, max_length=MAX_KEY_CHARS, repr=False)

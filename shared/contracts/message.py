@@ -44,6 +44,10 @@ class Question(Contract):
     """Asks one service for an answer; published to `mail.commands`, forgotten after a deadline."""
 
 
+class OperatorQuestion(Question):
+    """Asks for what only an operator may see or do; refused from any other user of the broker."""
+
+
 class Event(Contract):
     """States a fact; published to `mail.events` for the queues that are bound, perhaps none."""
 

@@ -12,11 +12,21 @@ from services.gateway.handlers import RemovalAnnouncer
 from shared import topology
 from shared.broker import Broker
 from shared.contracts import (
+    AddClientKey,
     AuthenticateClient,
     AuthenticatedClient,
+    ClientAnswered,
     ClientAuthenticated,
     ClientRemoved,
+    ClientResult,
+    ClientsListed,
     Contract,
+    DescribeClient,
+    ListClients,
+    OperatorQuestion,
+    RegisterClient,
+    RevokeClient,
+    RevokeClientKey,
     decode,
 )
 from shared.errors import Unavailable
@@ -126,3 +136,96 @@ async def removal(tap: Tap) -> ClientRemoved:
     event = decode(message.type or "", message.body)
     assert isinstance(event, ClientRemoved)
     return event
+
+
+async def answered(vhost: str, question: OperatorQuestion) -> ClientAnswered:
+    """Return the gateway's answer to an operator's question about a client."""
+    async with Broker.connect(vhost, "console") as broker:
+        answer = await broker.ask(question, 10)
+    assert isinstance(answer, ClientAnswered)
+    return answer
+
+
+async def test_an_operator_registers_a_client_whose_key_works(vhost: str, api: ApiClient) -> None:
+    """The client has the rights that were asked for, in their canonical form."""
+    question = RegisterClient.model_validate(
+        {
+            "id": "q-1",
+            "client_id": "bakery",
+            "senders": ["@Bakery.Example"],
+            "scopes": ["read"],
+            "networks": ["127.0.0.1"],
+        }
+    )
+    made, again = await answered(vhost, question), await answered(vhost, question)
+    found = await answered(vhost, DescribeClient(id="q-2", client_id="bakery"))
+
+    assert (made.result, again.result) == (ClientResult.CREATED, ClientResult.EXISTS)
+    assert again.api_key is None
+    assert made.client is not None
+    assert made.client.senders == ("@bakery.example",)
+    assert (made.client.scopes, made.client.networks) == (("read",), ("127.0.0.1/32",))
+    assert [each.key_id for each in made.client.client_keys] == [made.key_id]
+    assert (found.client, found.api_key) == (made.client, None)
+    assert (await api.with_key(str(made.api_key)).call("GET", "/v1/messages/x")).status != 401
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"client_id": "Bakery"},
+        {"senders": ["bakery"]},
+        {"networks": ["here"]},
+        {"networks": []},
+    ],
+)
+async def test_no_client_is_registered_with_what_none_can_have(
+    vhost: str, api: ApiClient, fields: dict[str, object]
+) -> None:
+    """The rules are those of the HTTP API."""
+    question = RegisterClient.model_validate({"id": "q-1", "client_id": "bakery", **fields})
+
+    assert (await answered(vhost, question)).result is ClientResult.INVALID
+    assert (await api.admin.call("GET", "/v1/clients/bakery")).status == 404
+
+
+async def test_an_operator_rotates_a_key(vhost: str, api: ApiClient) -> None:
+    """A client has two keys at most; the first one that is revoked is refused at once."""
+    second = await answered(vhost, AddClientKey(id="q-1", client_id="shop"))
+    third = await answered(vhost, AddClientKey(id="q-2", client_id="shop"))
+    assert second.client is not None
+    first = second.client.client_keys[0].key_id
+    revoking = RevokeClientKey(id="q-3", client_id="shop", key_id=first)
+    revoked, again = await answered(vhost, revoking), await answered(vhost, revoking)
+    unknown = await answered(vhost, AddClientKey(id="q-4", client_id="nobody"))
+
+    assert third.result is ClientResult.TOO_MANY_KEYS
+    assert (revoked.result, again.result) == (ClientResult.REVOKED, ClientResult.UNKNOWN)
+    assert unknown.result is ClientResult.UNKNOWN
+    assert (await api.call("GET", "/v1/domains/x.example")).status == 401
+    assert (await api.with_key(str(second.api_key)).call("GET", "/v1/messages/x")).status != 401
+
+
+async def test_an_operator_revokes_a_client(vhost: str, api: ApiClient) -> None:
+    """Its key is refused; the second time there is none."""
+    question = RevokeClient(id="q-1", client_id="shop")
+    results = [(await answered(vhost, question)).result for _ in range(2)]
+
+    assert results == [ClientResult.REVOKED, ClientResult.UNKNOWN]
+    assert (await api.call("GET", "/v1/messages/x")).status == 401
+
+
+async def test_clients_are_listed_page_by_page(vhost: str, api: ApiClient) -> None:
+    """Each client is on one page."""
+    for name in ("bakery", "zoo"):
+        await api.registered(name)
+    names, after = list[str](), None
+    async with Broker.connect(vhost, "console") as broker:
+        while True:
+            page = await broker.ask(ListClients(id=f"q-{len(names)}", after=after, limit=2), 10)
+            assert isinstance(page, ClientsListed)
+            names += [each.client_id for each in page.clients]
+            if (after := page.next) is None:
+                break
+
+    assert names == ["bakery", "shop", "zoo"]

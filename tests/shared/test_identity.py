@@ -11,6 +11,7 @@ from shared.contracts import (
     AcceptedEmail,
     CancelCode,
     Contract,
+    DescribeClient,
     DescribeDomain,
     IssueCode,
     SendEmail,
@@ -98,6 +99,19 @@ def test_any_user_may_ask_about_domains() -> None:
     message: Contract = DescribeDomain(id="d", domain="example.com")
 
     assert attributed(message, SHOP) is message
+
+
+@pytest.mark.parametrize("user", ["shop", Owner.INBOUND, Owner.SENDER, None])
+def test_what_only_operators_may_ask_is_refused_from_all_others(user: str | None) -> None:
+    """A key that is named in a CC header passes the rights by topic; the user does not."""
+    question = DescribeClient(id="q-1", client_id="shop")
+    others = identify(topology.GATEWAY_QUESTIONS, "gateway", user, None)
+
+    with pytest.raises(Undecodable, match="only postrider and console may ask this"):
+        attributed(question, others)
+    for ours in (OPERATOR, Owner.CONSOLE, "gateway"):
+        identity = identify(topology.GATEWAY_QUESTIONS, "gateway", str(ours), None)
+        assert attributed(question, identity) is question
 
 
 def test_a_user_whose_name_is_no_client_s_is_refused() -> None:

@@ -106,7 +106,9 @@ def test_a_service_reads_its_own_queues_only(user: User) -> None:
             | {"content.describe", "content.list", "content.render", "content.resume"}
             | {"run.list", "run.repeat", "subscription.describe", "subscription.list"}
             | {"subscription.end", "webhook.change", "webhook.describe", "webhook.list"}
-            | {"webhook.test", "webhook.replay", "webhook.deliveries", "webhook.tries"},
+            | {"webhook.test", "webhook.replay", "webhook.deliveries", "webhook.tries"}
+            | {"client.describe", "client.list", "client.register", "client.revoke"}
+            | {"client.add_key", "client.revoke_key"},
             set(),
         ),
         (

@@ -7,12 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from shared.contracts import (
-    AuthenticateClient,
-    AuthenticatedClient,
     CancelCode,
     Category,
-    ClientAuthenticated,
-    ClientRemoved,
     CodeCancelled,
     CodeIssued,
     CodeRefused,
@@ -51,6 +47,7 @@ from shared.contracts import (
 )
 from shared.contracts.attachment import Attachment, CalendarObject
 from shared.contracts.fields import Tag
+from tests.shared.golden.client_examples import CLIENT_EXAMPLES
 from tests.shared.golden.ledger_examples import AT, EMAIL, EVENT, LEDGER_EXAMPLES, MESSAGE_ID
 from tests.shared.golden.schedule_examples import SCHEDULE_EXAMPLES
 from tests.shared.golden.webhook_examples import WEBHOOK_EXAMPLES
@@ -259,14 +256,7 @@ EXAMPLES: tuple[Contract, ...] = (
     DomainsCounted(
         id=EMAIL, catch_all=2, not_catch_all=3, unknown=5, total=10, delivered=4711, bounced=12
     ),
-    AuthenticateClient(id=EVENT, client="shop", key="eyJhbGciOi", remote="192.0.2.1"),
-    ClientRemoved(id=EVENT, at=AT, client="shop", registered_at=AT - timedelta(days=1)),
-    ClientAuthenticated(
-        id=EVENT,
-        client=AuthenticatedClient(
-            id="shop", senders=("@shop.example",), scopes=("read", "send"), expires_at=AT
-        ),
-    ),
+    *CLIENT_EXAMPLES,
     *LEDGER_EXAMPLES,
     *SCHEDULE_EXAMPLES,
     *WEBHOOK_EXAMPLES,

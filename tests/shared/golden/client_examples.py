@@ -1,0 +1,66 @@
+"""One example of every contract about clients, with every field set."""
+
+from datetime import date, timedelta
+
+from shared.contracts import (
+    AddClientKey,
+    AuthenticateClient,
+    AuthenticatedClient,
+    ClientAnswered,
+    ClientAuthenticated,
+    ClientKeyRecord,
+    ClientRecord,
+    ClientRemoved,
+    ClientResult,
+    ClientsListed,
+    DescribeClient,
+    ListClients,
+    RegisterClient,
+    RevokeClient,
+    RevokeClientKey,
+)
+from shared.contracts.clients import Scope
+from tests.shared.golden.ledger_examples import AT, EVENT
+
+KEY = "3f0c7a4e-5a0e-4f5c-9b0e-2f8f1d0a7c11"
+CLIENT = ClientRecord(
+    client_id="shop",
+    created_at=AT,
+    senders=("@shop.example",),
+    scopes=("send", "read"),
+    networks=("192.0.2.0/24",),
+    expires_at=AT,
+    client_keys=(
+        ClientKeyRecord(key_id=KEY, created_at=AT, expires_at=AT, last_used_on=date(2026, 11, 1)),
+    ),
+)
+CLIENT_EXAMPLES = (
+    AuthenticateClient(id=EVENT, client="shop", key="eyJhbGciOi", remote="192.0.2.1"),
+    ClientAuthenticated(
+        id=EVENT,
+        client=AuthenticatedClient(
+            id="shop", senders=("@shop.example",), scopes=("read", "send"), expires_at=AT
+        ),
+    ),
+    ClientRemoved(id=EVENT, at=AT, client="shop", registered_at=AT - timedelta(days=1)),
+    ListClients(id=EVENT, after="bakery", limit=10),
+    ClientsListed(id=EVENT, clients=(CLIENT,), next="shop"),
+    DescribeClient(id=EVENT, client_id="shop"),
+    RegisterClient(
+        id=EVENT,
+        client_id="shop",
+        senders=("@shop.example",),
+        scopes=(Scope.SEND, Scope.READ),
+        networks=("192.0.2.0/24",),
+    ),
+    RevokeClient(id=EVENT, client_id="shop"),
+    AddClientKey(id=EVENT, client_id="shop"),
+    RevokeClientKey(id=EVENT, client_id="shop", key_id=KEY),
+    ClientAnswered(
+        id=EVENT,
+        result=ClientResult.CREATED,
+        client=CLIENT,
+        key_id=KEY,
+        api_key="eyJhbGciOi",
+    ),
+)
