@@ -28,6 +28,7 @@ ANSWERS: Mapping[type[Contract], tuple[type[Contract], ...]] = {
     contracts.RevokeClient: (contracts.ClientAnswered,),
     contracts.AddClientKey: (contracts.ClientAnswered,),
     contracts.RevokeClientKey: (contracts.ClientAnswered,),
+    contracts.DescribeRelays: (contracts.RelaysDescribed,),
     contracts.IssueCode: (contracts.CodeIssued, contracts.CodeWithheld),
     contracts.CancelCode: (contracts.CodeCancelled,),
     contracts.VerifyCode: (

@@ -343,7 +343,7 @@ def queues(owners: Sequence[Owner] = tuple(Owner), scale: float = 1.0) -> tuple[
             Owner.SENDER,
             *_bindings(SuppressionAdded, SuppressionRemoved, ForgetAddress),
         ),
-        _questions(SENDER_QUESTIONS, Owner.SENDER, "email.cancel"),
+        _questions(SENDER_QUESTIONS, Owner.SENDER, "email.cancel", "relay.describe"),
         *_work(OTP_COMMANDS, Owner.OTP, *_bindings(IssueCode, CancelCode, ForgetAddress)),
         _questions(OTP_QUESTIONS, Owner.OTP, "code.verify"),
         *_work(

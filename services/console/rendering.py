@@ -22,6 +22,7 @@ STATIC_FILES: Mapping[str, str] = {
 NAVIGATION: Mapping[str, str] = {
     "/": "Overview",
     "/messages": "Messages",
+    "/relays": "Relays",
     "/dead-letters": "Dead letters",
     "/suppressions": "Suppression",
     "/domains": "Domains",

@@ -7,9 +7,16 @@ from datetime import datetime
 
 from services.console.context import Missing, PageContext, explained
 from services.console.queues import DELAYS, PURPOSES, SHARDS, QueueHistory
+from services.console.relays import RelayHistory
 from services.console.traffic import TrafficHistory, span
 from shared import dead_letter
-from shared.contracts import Category, CountEmails, EmailsCounted
+from shared.contracts import (
+    Category,
+    CountEmails,
+    DescribeRelays,
+    EmailsCounted,
+    RelaysDescribed,
+)
 from shared.errors import NoAnswer, Unavailable
 
 QUEUES = (
@@ -30,6 +37,8 @@ class Sampler:
     traffic: TrafficHistory = field(default_factory=TrafficHistory)
     missing_queues: Missing | None = None
     missing_traffic: Missing | None = None
+    relays: RelayHistory = field(default_factory=RelayHistory)
+    missing_relays: Missing | None = None
 
     async def look_at_queues(self) -> None:
         """Count what waits."""
@@ -67,3 +76,14 @@ class Sampler:
         periods = {each: found.periods for each, found in zip(Category, answers, strict=True)}
         self.traffic.add(now, periods)
         self.missing_traffic = None
+
+    async def look_at_relays(self) -> None:
+        """Ask one sender for its relays."""
+        question = DescribeRelays(id=self.context.new_id())
+        try:
+            answer = await self.context.ask(question, RelaysDescribed)
+        except (NoAnswer, Unavailable) as error:
+            self.missing_relays = Missing(explained(error))
+            return
+        self.relays.add(self.now(), answer)
+        self.missing_relays = None

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from services.console import queues, traffic
+from services.console import queues, relays, traffic
 from services.console.app import Pages, build_app
 from services.console.audit import Audit
 from services.console.config import ConsoleSettings
@@ -23,6 +23,7 @@ from services.console.pages.dead_letters import DeadLetterPages
 from services.console.pages.domains import DomainPages
 from services.console.pages.messages import MessagePages
 from services.console.pages.overview import OverviewPages
+from services.console.pages.relays import RelayPages
 from services.console.pages.subscriptions import SubscriptionPages
 from services.console.pages.suppressions import SuppressionPages
 from services.console.pages.webhooks import WebhookPages
@@ -65,6 +66,7 @@ async def serving(settings: ConsoleSettings) -> AsyncIterator[int]:
         checks = {"broker": broker.ready, "database": database.ready}
         async with (
             lifecycle.repeating(sampler.look_at_queues, queues.SAMPLE_SECONDS, "look at queues"),
+            lifecycle.repeating(sampler.look_at_relays, relays.SAMPLE_SECONDS, "look at relays"),
             lifecycle.repeating(sampler.look_at_traffic, traffic.SAMPLE_SECONDS, "look at mails"),
             lifecycle.repeating(store.purge, PURGE_SECONDS, "purge of the audit"),
             health.endpoint(settings.health_host, settings.health_port, checks),
@@ -110,6 +112,7 @@ def _pages(context: PageContext, sampler: Sampler, store: ActionStore) -> list[P
     return [
         OverviewPages(context, sampler),
         MessagePages(context),
+        RelayPages(context, sampler),
         DeadLetterPages(context, sampler, DeadLetters(context.broker)),
         SuppressionPages(context),
         DomainPages(context),

@@ -1,5 +1,8 @@
 """The metrics of the sender."""
 
+from collections import Counter as Counts
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -93,6 +96,18 @@ def counter(metric: Counter, *labels: str) -> Counter:
 def histogram(metric: Histogram, *labels: str) -> Histogram:
     """Return one series of a histogram."""
     return metric.labels(*labels)
+
+
+def latencies() -> Iterator[tuple[str, Sequence[tuple[float, int]]]]:
+    """Yield each class and its final outcomes within so many seconds, over all relays."""
+    counts: defaultdict[str, Counts[float]] = defaultdict(Counts)
+    for family in FINAL.collect():
+        for sample in family.samples:
+            if "le" in sample.labels:
+                bound = float(sample.labels["le"])
+                counts[sample.labels["category"]][bound] += int(sample.value)
+    for category, found in counts.items():
+        yield category, sorted(found.items())
 
 
 class RelayMetrics:

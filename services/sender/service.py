@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -10,6 +11,7 @@ from pathlib import Path
 from services.sender.config import SenderSettings
 from services.sender.handlers import SendHandler, StopHandlers, ask_for_copy
 from services.sender.mail.builder import MailBuilder
+from services.sender.relay_handlers import RelayHandlers
 from services.sender.smtp.pool import SmtpPool
 from services.sender.smtp.rate_limits import Throttle
 from services.sender.smtp.relay import Relay, RelaySettings, Tls
@@ -21,6 +23,7 @@ from shared.consumer import Subscription
 from shared.contracts import (
     CancelEmail,
     Category,
+    DescribeRelays,
     ForgetAddress,
     SendEmail,
     SuppressionAdded,
@@ -77,10 +80,16 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
             settings.return_paths,
         )
         throttle = Throttle(TokenBuckets(database, paces), settings.rates)
-        subscriptions = [*_stop_subscriptions(StopHandlers(stops, claims, hasher))]
+        pools = dict[Category, SmtpPool]()
+        described = RelayHandlers(
+            lambda: [state for name, pool in pools.items() for state in pool.states(name)],
+            str(uuid.uuid4()),
+            clock.now(),
+        )
+        subscriptions = [*_stop_subscriptions(StopHandlers(stops, claims, hasher), described)]
         for category in Category:
             pool = SmtpPool(relays, settings.limits(category), category, throttle, clock.now)
-            await opened.enter_async_context(pool)
+            pools[category] = await opened.enter_async_context(pool)
             handler = SendHandler(pool, builder, claims, clock.now, settings.schedule(category))
             subscriptions.append(_subscription(settings, category, handler))
         checks = {"broker": broker.ready, "database": database.ready}
@@ -109,7 +118,7 @@ def _subscription(
     )
 
 
-def _stop_subscriptions(handlers: StopHandlers) -> tuple[Subscription, ...]:
+def _stop_subscriptions(handlers: StopHandlers, relays: RelayHandlers) -> tuple[Subscription, ...]:
     return (
         Subscription(
             SENDER_ADDRESSES,
@@ -123,7 +132,10 @@ def _stop_subscriptions(handlers: StopHandlers) -> tuple[Subscription, ...]:
         ),
         Subscription(
             SENDER_QUESTIONS,
-            {CancelEmail: handlers.on_cancel_email},
+            {
+                CancelEmail: handlers.on_cancel_email,
+                DescribeRelays: relays.on_describe_relays,
+            },
             MAX_ENTRIES_IN_FLIGHT,
             limit_seconds=QUESTION_SECONDS,
             retries=False,

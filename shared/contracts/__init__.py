@@ -116,6 +116,14 @@ from shared.contracts.outcomes import (
     ReplyClass,
     Stage,
 )
+from shared.contracts.relays import (
+    CircuitState,
+    DescribeRelays,
+    Latency,
+    LatencyStep,
+    RelaysDescribed,
+    RelayState,
+)
 from shared.contracts.reports import (
     MailReceived,
     MailReference,

@@ -5,6 +5,7 @@ A reply that never came has the code NO_REPLY.
 
 import re
 import unicodedata
+from collections.abc import Callable, Mapping
 
 from shared.contracts import Reply, ReplyClass, Stage
 from shared.replies.classify import Classification, classify
@@ -320,3 +321,8 @@ def _seconds(text: str) -> float:
         hours, minutes, rest = (0, first, second) if third is None else (first, second, int(third))
         return hours * 3600.0 + minutes * 60.0 + rest
     return 0.0
+
+
+def any_of(result: Mapping[str, Reply], condition: Callable[[Reply], bool]) -> bool:
+    """Return whether a condition holds for the reply to any recipient."""
+    return any(map(condition, result.values()))

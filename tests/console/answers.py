@@ -25,6 +25,7 @@ from shared.contracts import (
     DescribeContentType,
     DescribeDomain,
     DescribeEmail,
+    DescribeRelays,
     DescribeSuppression,
     DescribeWebhook,
     DomainDescribed,
@@ -46,6 +47,7 @@ from shared.contracts import (
     ListWebhooks,
     ListWebhookTries,
     RegisterClient,
+    RelaysDescribed,
     RemoveSuppressions,
     RenderContent,
     ReplayWebhook,
@@ -90,7 +92,10 @@ ANSWERS: Mapping[str, Mapping[type[Contract], type[Contract]]] = {
         AddSuppressions: SuppressionsChanged,
         RemoveSuppressions: SuppressionsChanged,
     },
-    topology.SENDER_QUESTIONS: {CancelEmail: EmailCancelling},
+    topology.SENDER_QUESTIONS: {
+        CancelEmail: EmailCancelling,
+        DescribeRelays: RelaysDescribed,
+    },
     topology.CLASSIFIER_QUESTIONS: {
         CountDomains: DomainsCounted,
         DescribeDomain: DomainDescribed,

@@ -108,7 +108,7 @@ def test_a_service_reads_its_own_queues_only(user: User) -> None:
             | {"subscription.end", "webhook.change", "webhook.describe", "webhook.list"}
             | {"webhook.test", "webhook.replay", "webhook.deliveries", "webhook.tries"}
             | {"client.describe", "client.list", "client.register", "client.revoke"}
-            | {"client.add_key", "client.revoke_key"},
+            | {"client.add_key", "client.revoke_key", "relay.describe"},
             set(),
         ),
         (

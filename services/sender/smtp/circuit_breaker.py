@@ -34,6 +34,11 @@ class CircuitBreaker:
         left = max(0.0, self._until - now)
         return max(left, self._backoff.first) if self._probing else left
 
+    @property
+    def failures(self) -> int:
+        """The failures in a row."""
+        return self._failures
+
     def begin(self) -> None:
         """Record an attempt that `wait` has let through."""
         self._probing = self._failures > 0

@@ -127,6 +127,16 @@ class ConcurrencyLimiter:
         """Whether `acquire` would return at once."""
         return self._active < self._limit.limit
 
+    @property
+    def limit(self) -> int:
+        """The present limit."""
+        return self._limit.limit
+
+    @property
+    def active(self) -> int:
+        """The mails that have a place."""
+        return self._active
+
     async def acquire(self, seconds: float, flow: Hashable = None) -> bool:
         """Wait for a place; False after `seconds`. A place must be given back by `release`."""
         if self.has_capacity:

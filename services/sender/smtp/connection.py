@@ -8,6 +8,7 @@ import math
 from dataclasses import replace
 
 from services.sender.mail.compose import OutgoingMail
+from services.sender.outcome import Replies, Unsendable
 from services.sender.smtp.relay import ContentMode, Extensions, Timeouts
 from services.sender.smtp.stream import SmtpStream
 from services.sender.smtp.transaction import (
@@ -52,6 +53,28 @@ class SmtpConnection:
     def usable(self) -> bool:
         """Whether another transaction may be tried: it is open, and no reply is left over."""
         return self._stream.is_open and not self._stream.has_unread
+
+    def is_full(self, ours: int) -> bool:
+        """Return whether it has had as many mails as our limit or the server's allows."""
+        theirs = self.extensions.mails
+        return self.mails >= (ours if theirs is None else min(ours, theirs))
+
+    def is_recent(self, seconds: float) -> bool:
+        """Return whether it was in use less than so many seconds ago."""
+        return _now() - self.idle_since < seconds
+
+    def is_gone(self, result: Replies | Unsendable) -> bool:
+        """Return whether it took nothing of a mail: it was closed, or is used up."""
+        if isinstance(result, Unsendable):
+            return self.exhausted
+        return self.exhausted or replies.any_of(result, replies.closed_before)
+
+    def may_repeat(self, result: Replies | Unsendable) -> bool:
+        """Return whether a mail may go again by DATA: the server failed at BDAT, and took none."""
+        if isinstance(result, Unsendable) or not self.chunking_failed:
+            return False
+        taken = replies.any_of(result, replies.accepted)
+        return not (taken or replies.any_of(result, replies.lost_after_dot))
 
     async def is_alive(self, seconds: float) -> bool:
         """Send NOOP and return whether the server replies; a half-open connection looks fine."""

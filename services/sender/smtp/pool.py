@@ -14,7 +14,7 @@ from services.sender.outcome import FailureReason, NotAttempted, SendResult, Uns
 from services.sender.smtp.rate_limits import Throttle, domain_rate
 from services.sender.smtp.relay import ConnectionLimits, Relay
 from services.sender.smtp.relay_pool import RelayPool
-from shared.contracts import Reply, Stage
+from shared.contracts import Category, RelayState, Reply, Stage
 from shared.contracts.address import domain_of
 from shared.replies import reply as replies
 from shared.runtime import tracing
@@ -168,6 +168,10 @@ class SmtpPool:
     async def __aexit__(self, *_: object) -> None:
         """Close all idle connections with QUIT."""
         await asyncio.gather(*(pool.close() for pool in self._pools.values()))
+
+    def states(self, category: Category) -> Sequence[RelayState]:
+        """Return what an operator wants to know of each relay, under the name of its class."""
+        return [pool.state(category) for pool in self._pools.values()]
 
     async def send(self, mail: OutgoingMail) -> SendResult:
         """Run one transaction and return the reply that settled each recipient.

@@ -55,6 +55,11 @@ class Throttle:
         """Whether there is any rate at all: without one `wait` need not be called."""
         return bool(self._rates)
 
+    def per_second(self, name: str) -> float | None:
+        """Return the rate of a name, None without a limit."""
+        rate = self._rates.get(name)
+        return None if rate is None else rate.per_second
+
     async def wait(
         self, mails: Mapping[str, int], flow: Hashable = None, *, patient: bool = False
     ) -> float:

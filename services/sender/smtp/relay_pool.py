@@ -22,7 +22,7 @@ from services.sender.smtp.connection import SmtpConnection
 from services.sender.smtp.rate_limits import Throttle, relay_rate
 from services.sender.smtp.relay import Chunking, ConnectionLimits, ContentMode, Pipelining, Relay
 from services.sender.smtp.transaction import ConnectionLost
-from shared.contracts import Reply
+from shared.contracts import Category, CircuitState, RelayState
 from shared.replies import reply as replies
 
 logger = structlog.get_logger(__name__)
@@ -73,6 +73,25 @@ class RelayPool:
         if any(connection.usable for connection in self._idle):
             return 0.0
         return self._breaker.wait(_clock())
+
+    def state(self, category: Category) -> RelayState:
+        """Return what an operator wants to know of it."""
+        pause, failures = self._breaker.wait(_clock()), self._breaker.failures
+        held = CircuitState.OPEN if pause else CircuitState.PROBING
+        return RelayState(
+            relay=self._name,
+            category=category,
+            idle=len(self._idle),
+            busy=self._busy,
+            opening=len(self._opening),
+            mails=self._limiter.active,
+            limit=self._limiter.limit,
+            max_connections=self._limits.connections,
+            circuit=held if failures else CircuitState.CLOSED,
+            pause_seconds=pause,
+            failures=failures,
+            rate=self._throttle.per_second(relay_rate(self._name)),
+        )
 
     async def close(self) -> None:
         """Close all idle connections with QUIT, and open none that no mail waits for."""
@@ -139,9 +158,9 @@ class RelayPool:
                 connection, is_kept = over
                 seconds = self._limits.kept_seconds if is_kept else math.inf
                 result = await self._send_over(connection, mail, deadline, seconds)
-                if is_kept and _is_gone(connection, result):
+                if is_kept and connection.is_gone(result):
                     self._metrics.replaced.inc()
-                elif not _may_repeat(connection, result):
+                elif not connection.may_repeat(result):
                     return result
                 kept = None
             connection = await self._connect(deadline)
@@ -235,20 +254,21 @@ class RelayPool:
         blamed = pauses = False
         if all(map(replies.accepted, result.values())):
             self._senders.accepted(_sender(mail), begun)
-        elif _any(result, replies.not_opened):
+        elif replies.any_of(result, replies.not_opened):
             blamed = True
             # While other connections work, one that cannot be opened is one too many.
             pauses = not self._busy and self._breaker.failed(_clock(), _chance())
-        elif _any(result, replies.not_taken):
+        elif replies.any_of(result, replies.not_taken):
             blamed = self._senders.refused(_sender(mail), _clock())
             mail.progress.suspected = self._senders.suspects(_sender(mail))
-            doubtful = blamed and _any(result, replies.not_begun)
+            doubtful = blamed and replies.any_of(result, replies.not_begun)
             pauses = doubtful and self._breaker.doubted(_clock(), _chance())
-        elif not _any(result, replies.ends_at_mail):
+        elif not replies.any_of(result, replies.ends_at_mail):
             self._senders.accepted(_sender(mail), begun)
         if not blamed and not self._senders.suspicious:
             self._breaker.succeeded()
-        await self._blame(pauses=pauses, pushes_back=blamed and _any(result, replies.is_pushback))
+        pushes_back = blamed and replies.any_of(result, replies.is_pushback)
+        await self._blame(pauses=pauses, pushes_back=pushes_back)
 
     async def _blame(self, *, pauses: bool, pushes_back: bool) -> None:
         if pauses:
@@ -260,14 +280,15 @@ class RelayPool:
 
     async def _kept(self, mail: OutgoingMail) -> SmtpConnection | None:
         """Return a usable idle connection; close those that are not, or have no room."""
+        trusted = self._limits.idle_seconds
         while self._idle:
             connection = self._idle.pop()
-            if connection.mails >= self._max_mails(connection) or not connection.has_room(mail):
+            if connection.is_full(self._limits.mails) or not connection.has_room(mail):
                 # Before another is opened: the server may limit how many there are.
                 await self._quit(connection)
             elif not connection.usable:
                 self._replace(connection)
-            elif self._is_recent(connection) or await self._is_alive(connection):
+            elif connection.is_recent(trusted) or await self._is_alive(connection):
                 return connection
         return None
 
@@ -290,13 +311,6 @@ class RelayPool:
     def _replace(self, connection: SmtpConnection) -> None:
         self._metrics.replaced.inc()
         self._drop(connection)
-
-    def _max_mails(self, connection: SmtpConnection) -> int:
-        ours, theirs = self._limits.mails, connection.extensions.mails
-        return ours if theirs is None else min(ours, theirs)
-
-    def _is_recent(self, connection: SmtpConnection) -> bool:
-        return _clock() - connection.idle_since < self._limits.idle_seconds
 
     async def _send_over(
         self,
@@ -348,7 +362,7 @@ class RelayPool:
             self._pipelining.succeeded(group)
         if connection.chunking_failed:
             self._chunking_failed(result)
-        elif mode is ContentMode.TRIAL and _any(result, replies.accepted):
+        elif mode is ContentMode.TRIAL and replies.any_of(result, replies.accepted):
             self._chunking.succeeded()
         return result
 
@@ -368,23 +382,6 @@ class RelayPool:
     def _drop(self, connection: SmtpConnection) -> None:
         connection.abort()
         self._metrics.closed(connection.mails)
-
-
-def _is_gone(connection: SmtpConnection, result: Replies | Unsendable) -> bool:
-    """Return whether a connection took nothing of a mail: it was closed, or is used up."""
-    closed = not isinstance(result, Unsendable) and _any(result, replies.closed_before)
-    return connection.exhausted or closed
-
-
-def _may_repeat(connection: SmtpConnection, result: Replies | Unsendable) -> bool:
-    """Return whether a mail may go again by DATA: the server failed at BDAT and took nothing."""
-    if isinstance(result, Unsendable) or not connection.chunking_failed:
-        return False
-    return not (_any(result, replies.accepted) or _any(result, replies.lost_after_dot))
-
-
-def _any(result: Replies, condition: Callable[[Reply], bool]) -> bool:
-    return any(map(condition, result.values()))
 
 
 def _sender(mail: OutgoingMail) -> tuple[str, bool]:

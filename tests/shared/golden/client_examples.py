@@ -1,4 +1,4 @@
-"""One example of every contract about clients, with every field set."""
+"""One example of every contract about clients and relays, with every field set."""
 
 from datetime import date, timedelta
 
@@ -6,6 +6,8 @@ from shared.contracts import (
     AddClientKey,
     AuthenticateClient,
     AuthenticatedClient,
+    Category,
+    CircuitState,
     ClientAnswered,
     ClientAuthenticated,
     ClientKeyRecord,
@@ -14,8 +16,13 @@ from shared.contracts import (
     ClientResult,
     ClientsListed,
     DescribeClient,
+    DescribeRelays,
+    Latency,
+    LatencyStep,
     ListClients,
     RegisterClient,
+    RelaysDescribed,
+    RelayState,
     RevokeClient,
     RevokeClientKey,
 )
@@ -62,5 +69,33 @@ CLIENT_EXAMPLES = (
         client=CLIENT,
         key_id=KEY,
         api_key="eyJhbGciOi",
+    ),
+    DescribeRelays(id=EVENT),
+    RelaysDescribed(
+        id=EVENT,
+        sender=KEY,
+        started_at=AT,
+        relays=(
+            RelayState(
+                relay="relay.example:587",
+                category=Category.BULK,
+                idle=1,
+                busy=3,
+                opening=1,
+                mails=4,
+                limit=8,
+                max_connections=10,
+                circuit=CircuitState.OPEN,
+                pause_seconds=4.5,
+                failures=2,
+                rate=50.0,
+            ),
+        ),
+        latencies=(
+            Latency(
+                category=Category.BULK,
+                steps=(LatencyStep(seconds=0.5, count=90), LatencyStep(count=100)),
+            ),
+        ),
     ),
 )
