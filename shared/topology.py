@@ -356,9 +356,8 @@ def queues(owners: Sequence[Owner] = tuple(Owner), scale: float = 1.0) -> tuple[
         *_work(
             SCHEDULER_ADDRESSES,
             Owner.SCHEDULER,
-            *_bindings(
-                SuppressionAdded, EmailBounced, ReportBounced, ReportComplained, ForgetAddress
-            ),
+            *_bindings(SuppressionAdded, EmailBounced, ReportBounced, ReportComplained),
+            *_bindings(ForgetAddress, ClientRemoved),
         ),
         _questions(
             SCHEDULER_QUESTIONS,

@@ -13,7 +13,7 @@ from services.scheduler.handlers import SubscriptionHandlers
 from services.scheduler.newsletters import CONTENT_TYPE, NewsletterMaker
 from services.scheduler.plan import Key
 from services.scheduler.rendering import RenderMails
-from services.scheduler.store.content_types import ContentStore
+from services.scheduler.store.content_types import ContentStore, Pause
 from services.scheduler.store.runs import (
     COMPLAINT,
     UNKNOWN_MAILBOX,
@@ -22,6 +22,7 @@ from services.scheduler.store.runs import (
     RunStore,
 )
 from shared.contracts import (
+    ClientRemoved,
     ContentTypePaused,
     Contract,
     EmailBounced,
@@ -37,8 +38,10 @@ from shared.contracts import (
     SuppressionAdded,
     SuppressionOrigin,
 )
-from shared.contracts.content import NewsletterId, run_id
+from shared.contracts.content import NewsletterId, name_hash, run_id
 from shared.template import RenderedMail
+
+REMOVED = "the client was removed"
 
 
 class StopRule(NamedTuple):
@@ -112,6 +115,15 @@ class RunHandlers:
         await self.subscriptions.on_suppression(event)
         return messages
 
+    async def on_client_removed(self, event: ClientRemoved) -> Sequence[Contract]:
+        """Pause the content types of a client: nobody has a key any more to end its newsletters."""
+        pauses = await self.contents.pause_all(event.client, REMOVED, event.id)
+        logger.info("paused the content types of a client", client=event.client, count=len(pauses))
+        return [
+            _paused(f"{event.id[:60]}.{name_hash(name)}", (event.client, name), pause)
+            for name, pause in pauses.items()
+        ]
+
     async def on_list_runs(self, asked: ListRuns) -> Sequence[Contract]:
         """Answer with a page of runs."""
         key = (asked.client or "", asked.name)
@@ -167,9 +179,11 @@ class RunHandlers:
         # Also logged and counted: nobody may be listening to the event.
         logger.warning("a content type is paused", client=client, name=name, reason=pause.reason)
         metrics.PAUSED.inc()
-        identifier = f"{newsletter}.paused"
-        return [
-            ContentTypePaused(
-                id=identifier, at=pause.at, name=name, client=client or None, reason=pause.reason
-            )
-        ]
+        return [_paused(f"{newsletter}.paused", key, pause)]
+
+
+def _paused(identifier: str, key: Key, pause: Pause) -> ContentTypePaused:
+    client, name = key
+    return ContentTypePaused(
+        id=identifier, at=pause.at, name=name, client=client or None, reason=pause.reason
+    )

@@ -28,6 +28,7 @@ from shared import topology
 from shared.broker import Broker
 from shared.consumer import Subscription
 from shared.contracts import (
+    ClientRemoved,
     ConfirmSubscription,
     DeleteContentType,
     DescribeContentType,
@@ -182,6 +183,7 @@ def _addresses(runs: RunHandlers, forget: ForgetHandlers) -> Subscription:
             ReportBounced: runs.on_bounced,
             ReportComplained: runs.on_complained,
             ForgetAddress: forget.on_forget,
+            ClientRemoved: runs.on_client_removed,
         },
         MAX_EVENTS_IN_FLIGHT,
     )

@@ -46,8 +46,12 @@ def run_id(content_type: str, period_at: datetime) -> str:
 
     It has the name as a hash, since a name may have a dot, and a tag not.
     """
-    digest = sha256(content_type.encode()).hexdigest()[:12]
-    return f"{period_at.astimezone(UTC):{_PERIOD_FORM}}-{digest}"
+    return f"{period_at.astimezone(UTC):{_PERIOD_FORM}}-{name_hash(content_type)}"
+
+
+def name_hash(content_type: str) -> str:
+    """Return a short text for the name of a content type in an id, which has less room."""
+    return sha256(content_type.encode()).hexdigest()[:12]
 
 
 def run_period(content_type: str, run: str) -> datetime | None:

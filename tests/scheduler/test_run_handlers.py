@@ -15,6 +15,7 @@ from services.scheduler.store.due import DueStore, DueSubscription, Leases, Step
 from services.scheduler.store.runs import UNKNOWN_MAILBOX, ReportCounts, RunCounts, RunStore
 from services.scheduler.store.subscriptions import SubscriptionStore
 from shared.contracts import (
+    ClientRemoved,
     ContentTypePaused,
     Contract,
     EmailsRepeated,
@@ -354,3 +355,26 @@ async def test_reports_that_come_later_count_as_refusals_do(worlds: Sequence[Wor
     assert again in ([], [paused])
     [run], _ = await worlds[0].runs.page(NEWS, None, 10)
     assert (run.unknown_mailboxes, run.complaints) == (2, 3)
+
+
+async def test_the_content_types_of_a_removed_client_are_paused(worlds: Sequence[World]) -> None:
+    """By one event each, however often the removal comes; resumed, they stay so."""
+    other = {"id": "q", "replaces": False, "subject": "s", "html": "<p>x</p>"}
+    for client, name in (("shop", "offers"), ("bank", "news")):
+        asked = SaveContentType.model_validate({**other, "client": client, "name": name})
+        await worlds[0].contents.save(asked)
+    removed = ClientRemoved(id="r1", at=NOW, client="shop", registered_at=NOW)
+    events = [await each.handlers.on_client_removed(removed) for each in worlds]
+    reason = await worlds[1].paused_for()
+    await worlds[1].contents.resume(NEWS)
+    await worlds[0].handlers.on_client_removed(removed)
+    bank = await worlds[0].contents.describe(("bank", "news"))
+
+    paused = [each for each in events[0] if isinstance(each, ContentTypePaused)]
+    assert {(each.client, each.name) for each in paused} == {("shop", "news"), ("shop", "offers")}
+    assert len({each.id for each in paused}) == 2
+    assert {each.id for each in events[1]} == {each.id for each in paused}
+    assert reason == "the client was removed"
+    assert await worlds[0].paused_for() is None
+    assert bank is not None
+    assert bank.paused_at is None

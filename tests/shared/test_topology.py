@@ -210,7 +210,7 @@ def test_commands_reach_their_service(key: str, expected: set[str]) -> None:
         ("domain.classified", {"webhooks.events"}),
         ("content.paused", {"webhooks.events"}),
         ("webhook.disabled", {"webhooks.events"}),
-        ("client.removed", {"webhooks.commands"}),
+        ("client.removed", {"webhooks.commands", "scheduler.addresses"}),
     ],
 )
 def test_events_reach_their_listeners(key: str, expected: set[str]) -> None:

@@ -25,6 +25,8 @@ _COLUMNS = tuple(content_types.c)
 _KEY = (content_types.c.client, content_types.c.name)
 _SUMMARY = tuple(each for each in _COLUMNS if each.name not in {"html", "text"})
 
+Conditions = tuple[sa.ColumnElement[bool], ...]
+
 
 class Pause(NamedTuple):
     """The time from which a content type is paused, and the reason in words."""
@@ -77,7 +79,16 @@ class ContentStore:
 
         Return the pause, None if another report has paused it before. One report pauses once.
         """
-        return await self._database.write(lambda c: self._pause(c, key, reason, email_id))
+        paused = await self._database.write(lambda c: self._pause(c, _is(key), reason, email_id))
+        return paused.get(key[1])
+
+    async def pause_all(self, client: str, reason: str, event_id: str) -> Mapping[str, Pause]:
+        """Send no mail of any content type of a client from now on, because of an event.
+
+        Return the pauses by name, without those of other reasons. One event pauses once.
+        """
+        own = (content_types.c.client == client,)
+        return await self._database.write(lambda c: self._pause(c, own, reason, event_id))
 
     async def resume(self, key: Key) -> ContentType | None:
         """Send its mail again, what has become due meanwhile too. Return the content type."""
@@ -108,23 +119,23 @@ class ContentStore:
         return ContentResult.CHANGED, _find(connection, key)
 
     def _pause(
-        self, connection: sa.Connection, key: Key, reason: str, email_id: str
-    ) -> Pause | None:
+        self, connection: sa.Connection, which: Conditions, reason: str, by: str
+    ) -> Mapping[str, Pause]:
         values = {
             "paused_at": dialect.read_now(connection, self._clock),
             "paused_for": reason,
-            "paused_by": email_id,
+            "paused_by": by,
         }
         table = content_types.c
         change = sa.update(content_types).where(
-            *_is(key), table.paused_at.is_(None), table.paused_by.is_distinct_from(email_id)
+            *which, table.paused_at.is_(None), table.paused_by.is_distinct_from(by)
         )
         connection.execute(change.values(values))
-        look = sa.select(table.paused_at, table.paused_for).where(
-            *_is(key), table.paused_at.is_not(None), table.paused_by == email_id
+        look = sa.select(table.name, table.paused_at, table.paused_for).where(
+            *which, table.paused_at.is_not(None), table.paused_by == by
         )
-        row = connection.execute(look).first()
-        return None if row is None else Pause(moment(row.paused_at), row.paused_for)
+        rows = connection.execute(look)
+        return {row.name: Pause(moment(row.paused_at), row.paused_for) for row in rows}
 
 
 def _content(row: sa.Row[tuple[object, ...]]) -> Content:
@@ -168,7 +179,7 @@ def _resume(connection: sa.Connection, key: Key) -> None:
     connection.execute(excuse.values({f"excused_{name}": runs.c[name] for name in names}))
 
 
-def _is(key: Key) -> tuple[sa.ColumnElement[bool], ...]:
+def _is(key: Key) -> Conditions:
     return tuple(column == value for column, value in zip(_KEY, key, strict=True))
 
 

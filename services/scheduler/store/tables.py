@@ -24,7 +24,7 @@ content_types = sa.Table(
     sa.Column("changed_at", sa.BigInteger, nullable=False),
     sa.Column("paused_at", sa.BigInteger),
     sa.Column("paused_for", sa.Text),
-    sa.Column("paused_by", sa.Text),  # the id of the mail whose report was the last one
+    sa.Column("paused_by", sa.Text),  # the id of the last mail that was reported, or event
 )
 
 # The id follows from the client, the content type and the address: there is one subscription of
