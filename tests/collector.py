@@ -62,19 +62,22 @@ class Collector:
         with self._lock:
             return any(text in body for path, _, body in self.requests if path == "/v1/traces")
 
-    async def trace(self, trace_id: str, *names: str) -> list[Spanned]:
+    async def trace(self, trace_id: str, *names: str, parent: str | None = None) -> list[Spanned]:
         """Wait until a trace has spans of names that begin so; return all of its spans.
 
-        Each process sends its own spans, so a span may come before its parent: wait for that too.
+        Each process sends its own spans, so a span may come before its parent. Wait until all are
+        one tree, under the span `parent` if there is one.
         """
+        found: list[Spanned] = []
 
         async def complete() -> bool:
-            found = self.of(trace_id)
+            found[:] = self.of(trace_id)
             has_all = all(any(each.name.startswith(name) for each in found) for name in names)
-            return has_all and len({each.parent for each in roots(found)}) == 1
+            above = {each.parent for each in roots(found)}
+            return has_all and len(above) == 1 and parent in {None, *above}
 
         await until(complete)
-        return self.of(trace_id)
+        return found
 
     async def request(self, path: str, trace_id: str) -> Mapping[str, str]:
         """Wait for a request of a trace to a path, and return its headers."""
