@@ -67,10 +67,13 @@ def leftovers(management: Management, vhost: str, name: str) -> Sequence[str]:
 
 
 def login(administrator: str, name: str, password: str | None) -> str:
-    """Return the AMQP URL of a program, with host and vhost of the administrator's."""
+    """Return the AMQP URL of a program, with the first host and the vhost of the administrator's.
+
+    Libraries know no address with several hosts.
+    """
     where = urlsplit(administrator)
     account = name if password is None else f"{name}:{quote(password, safe='')}"
-    place = where.netloc.rpartition("@")[2]
+    place = where.netloc.rpartition("@")[2].partition(",")[0]
     return f"{where.scheme}://{account}@{place}{where.path or '/'}"
 
 

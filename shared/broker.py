@@ -5,6 +5,7 @@ publishes, acknowledgements included.
 """
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -19,6 +20,7 @@ from yarl import URL
 from shared import contracts, dead_letter, delivery, rabbitmq, topology
 from shared.batch_consumer import BatchConsumer
 from shared.config.settings import DRAIN_SECONDS
+from shared.config.url import brokers
 from shared.consumer import Consumer, GroupConsumer, Publish, Subscription
 from shared.contracts import Contract
 from shared.dead_letter import DeadLetter
@@ -67,13 +69,19 @@ class Broker:
     @classmethod
     @asynccontextmanager
     async def connect(
-        cls, url: str, name: str, patience: float = PATIENCE_SECONDS
+        cls,
+        url: str,
+        name: str,
+        patience: float = PATIENCE_SECONDS,
+        shuffle: Callable[[list[URL]], None] = random.shuffle,
     ) -> AsyncIterator[Self]:
         """Open both connections as service `name`; wait `patience` seconds for a broker.
 
-        Raises Unavailable when none answers, or at once when it refuses the login.
+        The replicas of a service spread over the nodes of a cluster, since each tries them in an
+        order of its own. Raises Unavailable when none answers, or at once when one refuses us.
         """
-        where = URL(url)
+        where = brokers(url)
+        shuffle(where)
         async with (
             Connection.open(where, f"{name} publish", patience) as publishing,
             Connection.open(where, f"{name} consume", patience) as consuming,

@@ -2,7 +2,7 @@
 
 import re
 import ssl
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +33,7 @@ def check_broker(text: str) -> str:
 
     No message repeats the address, which may hold a password. The files that it names are read.
     """
-    return _checked(text, ("amqp", "amqps"), _broker_mistakes)
+    return _checked(text, ("amqp", "amqps"), _broker_mistakes, _each_host(text))
 
 
 def check_database(text: str) -> str:
@@ -83,17 +83,43 @@ def _no_password() -> str:
     raise ValueError("a key with a password cannot be used")
 
 
+def brokers(text: str) -> list[URL]:
+    """Return the address of each node of a cluster, whose hosts are separated by commas."""
+    return [URL(each) for each in _each_host(text)]
+
+
+def _each_host(text: str) -> list[str]:
+    """Return the addresses, one for each host; all but host and port is the same."""
+    scheme, separator, rest = text.partition("://")
+    place = re.split("[/?#]", rest, maxsplit=1)[0]
+    account, at, hosts = place.rpartition("@")
+    begin, end = f"{scheme}{separator}{account}{at}", rest.removeprefix(place)
+    return [f"{begin}{host}{end}" for host in hosts.split(",")]
+
+
+def masked_brokers(text: str) -> str:
+    """Return the address of one broker or several for a log or an error, see `masked`."""
+    return ", ".join(map(masked, brokers(text)))
+
+
 def masked(url: URL) -> str:
     """Return an address for a log or an error: without the password and without parameters."""
     return str((url.with_password("***") if url.password else url).with_query(None))
 
 
-def _checked(text: str, schemes: tuple[str, ...], mistakes: Callable[[URL], Iterable[str]]) -> str:
-    found = [*_form_mistakes(text, schemes)]
+def _checked(
+    text: str,
+    schemes: tuple[str, ...],
+    mistakes: Callable[[URL], Iterable[str]],
+    parts: Sequence[str] = (),
+) -> str:
+    """Check `text`, or the addresses that it stands for, of which a mistake is named once."""
+    parts = parts or (text,)
+    found = [mistake for each in parts for mistake in _form_mistakes(each, schemes)]
     if not found:
-        found = [*mistakes(URL(text))]
+        found = [mistake for each in parts for mistake in mistakes(URL(each))]
     if found:
-        raise ValueError("; ".join(found))
+        raise ValueError("; ".join(dict.fromkeys(found)))
     return text
 
 

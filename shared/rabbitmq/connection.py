@@ -1,8 +1,10 @@
 """A connection to the broker that comes back by itself, and the topology made on one."""
 
 import asyncio
+import itertools
 import math
 import ssl
+from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Self
@@ -15,7 +17,7 @@ from aiormq.channel import Channel as LibraryChannel
 from aiormq.exceptions import InvalidFrameError
 from yarl import URL
 
-from shared.config.url import masked, tls
+from shared.config.url import brokers, masked, masked_brokers, tls
 from shared.errors import Unavailable
 from shared.rabbitmq import frames
 from shared.rabbitmq.channel import Channel, Socket
@@ -65,12 +67,12 @@ class _LibraryConnection(aio_pika.Connection):
 class Connection:
     """A connection that comes back by itself; made by `open`, which also closes it."""
 
-    def __init__(self, url: URL, name: str, heartbeat_seconds: int) -> None:
-        self._url = url
-        self.user = url.user or DEFAULT_USER  # of the broker
+    def __init__(self, urls: Sequence[URL], name: str, heartbeat_seconds: int) -> None:
+        self._urls = deque(urls)  # the first is that of the connection, or of the next try
+        self.user = urls[0].user or DEFAULT_USER  # of the broker
         self._name = name
         self._heartbeat_seconds = heartbeat_seconds
-        self._outage = Outage("the broker", masked(url), "AMQP_URL")
+        self._outage = Outage("the broker", ", ".join(map(masked, urls)), "AMQP_URL")
         self._connection: _LibraryConnection
         self._up = asyncio.Event()
         self._lost = asyncio.Event()
@@ -79,13 +81,18 @@ class Connection:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, url: URL, name: str, patience: float, heartbeat_seconds: int = HEARTBEAT_SECONDS
+        cls,
+        urls: Sequence[URL],
+        name: str,
+        patience: float,
+        heartbeat_seconds: int = HEARTBEAT_SECONDS,
     ) -> AsyncIterator[Self]:
         """Connect under `name`; wait `patience` seconds for a broker that is starting.
 
-        Raises Unavailable when none answers, or at once when login or certificate are refused.
+        `urls` are those of the nodes of a cluster, in the order in which they are tried. Raises
+        Unavailable when none answers, or at once when one refuses the login or our TLS.
         """
-        connection = cls(url, name, heartbeat_seconds)
+        connection = cls(urls, name, heartbeat_seconds)
         await connection._connect(patience)
         keeping = asyncio.create_task(connection._keep(), name=f"connection {name}")
         try:
@@ -123,19 +130,24 @@ class Connection:
         return Channel(opened, connection.socket)
 
     async def _connect(self, patience: float) -> None:
-        """Connect within `patience` seconds. Raises Unavailable, at once when it is refused."""
+        """Connect within `patience` seconds. Raises Unavailable, at once when it is refused.
+
+        Each node is tried once in RECONNECT_SECONDS, and once at least.
+        """
         loop = asyncio.get_running_loop()
         give_up = loop.time() + patience
-        while True:
+        for tries in itertools.count(1):
             try:
-                self._connection = await self._connected()
+                self._connection = await self._connected(self._urls[0])
             except _REFUSALS as error:
-                raise Unavailable(f"{self._outage.address} {_refusal(error)}") from error
+                raise Unavailable(f"{masked(self._urls[0])} {_refusal(error)}") from error
             except Exception as error:  # a service must connect again after any error
-                if is_refused_by_tls(error) or loop.time() >= give_up:
+                is_last = loop.time() >= give_up and tries >= len(self._urls)
+                if is_refused_by_tls(error) or is_last:
                     raise Unavailable(self._outage.failure(error)) from error
                 self._outage.log(error)
-                await asyncio.sleep(RECONNECT_SECONDS)
+                self._urls.rotate(-1)
+                await asyncio.sleep(RECONNECT_SECONDS / len(self._urls))
             else:
                 self._outage.end()
                 self._lost.clear()
@@ -145,14 +157,14 @@ class Connection:
                 self._up.set()
                 return
 
-    async def _connected(self) -> _LibraryConnection:
+    async def _connected(self, url: URL) -> _LibraryConnection:
         try:
             with only_own_cancellation():
                 async with asyncio.timeout(CONNECT_SECONDS):
                     return await aio_pika.connect(
-                        self._url,
+                        url,
                         connection_class=_LibraryConnection,
-                        ssl_context=tls(self._url),
+                        ssl_context=tls(url),
                         heartbeat=self._heartbeat_seconds,
                         name=self._name,
                     )
@@ -172,11 +184,13 @@ class Connection:
     async def _keep(self) -> None:
         """Connect again whenever the connection is lost, until cancelled.
 
-        It tries for as long as it takes: each publisher has a limit of time of its own.
+        It tries for as long as it takes: each publisher has a limit of time of its own. The node
+        that was lost is tried last.
         """
         while True:
             await self._lost.wait()
             self._up.clear()
+            self._urls.rotate(-1)
             logger.warning("connection lost", connection=self._name, reason=self._reason)
             while not self._up.is_set():
                 try:
@@ -184,6 +198,7 @@ class Connection:
                     logger.info("connection is back", connection=self._name)
                 except Unavailable as error:  # a refused login, which may be put right meanwhile
                     self._outage.log(error)
+                    self._urls.rotate(-1)
                     await asyncio.sleep(RECONNECT_SECONDS)
 
 
@@ -233,8 +248,8 @@ async def declare(url: str, exchanges: Iterable[Exchange], queues: Sequence[Queu
 
     Raises Unavailable, also when one is there with other arguments: those can never be changed.
     """
-    async with Connection.open(URL(url), "declare", 0) as connection:
-        with translated(masked(URL(url))):
+    async with Connection.open(brokers(url), "declare", 0) as connection:
+        with translated(masked_brokers(url)):
             async with asyncio.timeout(DECLARE_SECONDS):
                 library = await connection.library()
                 async with library.channel() as channel:

@@ -50,7 +50,8 @@ MAY_HAVE_NUL = {
 
 def test_every_route_is_in_the_document_and_nothing_else(tmp_path: Path) -> None:
     """The app has exactly the routes of the document, and pages for people beside it."""
-    broker = Broker("gateway", Connection(URL(), "publish", 10), Connection(URL(), "consume", 10))
+    publishing, consuming = (Connection([URL()], name, 10) for name in ("publish", "consume"))
+    broker = Broker("gateway", publishing, consuming)
     database = Database(PostgresDatabase("postgresql+asyncpg://", "gateway"))
     given = settings("amqp://nowhere", tmp_path)
     stores = service.Stores.of(database, 1.0)

@@ -37,6 +37,7 @@ def mistakes(check: Callable[[str], str], text: str) -> str:
         "amqp://shop:p%2Fw@broker.example:5672/a%2Fb",
         "amqps://[2001:db8::1]:5671/",
         "amqps://broker",
+        "amqp://shop:p,w@a.example,b.example:5673,[2001:db8::1]/mail",
     ],
 )
 def test_an_address_of_a_broker_is_taken_as_it_is(text: str) -> None:
@@ -62,6 +63,9 @@ def test_an_address_of_a_broker_is_taken_as_it_is(text: str) -> None:
         ("amqp://u:hunter2%@broker/", ESCAPED),
         ("amqp://u:p@broker/#hunter2", ESCAPED),
         ("amqp://bro ker/", "must have no blanks in it"),
+        ("amqp://u:hunter2@a,,b/", "must name a host"),
+        ("amqp://a,b:0,c:0/", "the port must be from 1 to 65535"),
+        ("amqps://a,b/?cafil=x", "cafil: there is no such parameter; perhaps cafile?"),
         ("amqp://broker/?heartbeat=3", "heartbeat: there is no such parameter"),
         ("amqps://broker/?cafil=x", "cafil: there is no such parameter; perhaps cafile?"),
         ("amqp://broker/?cafile=x", "cafile: certificates go with amqps://"),
@@ -75,6 +79,18 @@ def test_an_address_of_a_broker_is_taken_as_it_is(text: str) -> None:
 def test_a_wrong_address_of_a_broker_is_reported(text: str, expected: str) -> None:
     """A wrong address is reported before anything connects, without its password."""
     assert mistakes(url.check_broker, text) == expected
+
+
+def test_an_address_names_each_node_of_a_cluster() -> None:
+    """The hosts have one login, virtual host and TLS, and a port of their own or none."""
+    found = url.brokers("amqps://ann:s,3cret@a,b:5673,[::1]:1/v?cafile=x")
+
+    assert list(map(str, found)) == [
+        "amqps://ann:s,3cret@a/v?cafile=x",
+        "amqps://ann:s,3cret@b:5673/v?cafile=x",
+        "amqps://ann:s,3cret@[::1]:1/v?cafile=x",
+    ]
+    assert url.masked_brokers("amqp://ann:s3cret@a,b/") == "amqp://ann:***@a/, amqp://ann:***@b/"
 
 
 def test_certificates_are_read(tmp_path: Path, authority: trustme.CA) -> None:

@@ -36,12 +36,12 @@ async def proxy(vhost: str) -> AsyncIterator[Proxy]:
 async def connection(vhost: str, proxy: Proxy) -> AsyncIterator[Connection]:
     """Connect by that way, when there is a queue."""
     await declare(vhost, [], [QUORUM])
-    async with Connection.open(URL(vhost).with_port(proxy.port), "tests", 0) as opened:
+    async with Connection.open([URL(vhost).with_port(proxy.port)], "tests", 0) as opened:
         yield opened
 
 
 @pytest.fixture
 async def steady(vhost: str) -> AsyncIterator[Connection]:
     """Connect by a way that is never cut."""
-    async with Connection.open(URL(vhost), "steady", 0) as opened:
+    async with Connection.open([URL(vhost)], "steady", 0) as opened:
         yield opened

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import trustme
 from pamqp import commands
 from yarl import URL
 
+from ops import ports
 from shared.delivery import Publishing
 from shared.errors import Unavailable
 from shared.rabbitmq import Connection, Publisher, declare
@@ -29,7 +31,7 @@ MEGABYTES = 5_000_000  # bytes: some forty frames
 
 async def entered(url: URL, patience: float) -> bool:
     """Open a connection and close it."""
-    async with Connection.open(url, "tests", patience) as connection:
+    async with Connection.open([url], "tests", patience) as connection:
         return connection.is_up
 
 
@@ -62,6 +64,40 @@ async def test_a_lost_connection_comes_back(connection: Connection, proxy: Proxy
         await until(is_published)
 
 
+async def test_the_next_node_takes_over(vhost: str) -> None:
+    """When the node of a connection is gone, the service goes on at another one."""
+    await declare(vhost, [], [QUORUM])
+    url = URL(vhost)
+    async with AsyncExitStack() as first, Proxy.to(url.port or 0) as other:
+        gone = await first.enter_async_context(Proxy.to(url.port or 0))
+        nodes = [url.with_port(gone.port), url.with_port(other.port)]
+        async with Connection.open(nodes, "tests", 0) as opened:
+            publisher = Publisher(opened, "tests")
+
+            async def is_published() -> bool:
+                try:
+                    await publisher.publish(item())
+                except Unavailable:
+                    return False
+                return True
+
+            assert await is_published()
+            await first.aclose()
+            await until(is_published)
+
+
+async def test_each_node_is_tried_at_least_once(vhost: str) -> None:
+    """A command that does not wait finds the node that is there, or names all of them."""
+    away = [URL(f"amqp://ann:s3cret@127.0.0.1:{port}/") for port in ports.unused(2)]
+    async with Connection.open([*away, URL(vhost)], "tests", 0) as opened:
+        assert opened.is_up
+
+    with pytest.raises(Unavailable, match="does not answer") as caught:
+        async with Connection.open(away, "tests", 0):
+            pass
+    assert all(f"amqp://ann:***@127.0.0.1:{each.port}/" in str(caught.value) for each in away)
+
+
 async def test_a_network_that_stands_still_is_noticed(
     vhost: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,7 +109,7 @@ async def test_a_network_that_stands_still_is_noticed(
     async def is_down() -> bool:
         return not opened.is_up
 
-    async with Connection.open(url, "tests", 0, heartbeat_seconds=1) as opened:
+    async with Connection.open([url], "tests", 0, heartbeat_seconds=1) as opened:
         publisher = Publisher(opened, "tests")
         await publisher.publish(item())
         proxy.hold()
@@ -134,7 +170,7 @@ async def test_a_silent_broker_is_not_waited_for(
     monkeypatch.setattr(connections, "CONNECT_SECONDS", 0.05)
 
     with pytest.raises(Unavailable, match="does not answer: TimeoutError"):
-        async with Connection.open(script.url, "tests", 0):
+        async with Connection.open([script.url], "tests", 0):
             pass
     assert await (await script.peer()).ended()
 
@@ -144,7 +180,7 @@ async def test_a_wrong_password_is_an_error_at_once(vhost: str) -> None:
     url = URL(vhost).with_password("s3cret")
 
     with pytest.raises(Unavailable, match="refuses the login") as caught:
-        async with Connection.open(url, "tests", 99):
+        async with Connection.open([url], "tests", 99):
             pass
     assert "s3cret" not in str(caught.value)
 
@@ -165,7 +201,7 @@ async def test_a_connection_can_be_left_at_any_time(
             peer.hang_up()
 
     welcoming = asyncio.create_task(welcome())
-    async with asyncio.timeout(PATIENCE_SECONDS), Connection.open(script.url, "tests", 0):
+    async with asyncio.timeout(PATIENCE_SECONDS), Connection.open([script.url], "tests", 0):
         await welcoming
         if at == "greeting":
             await (await script.peer()).start()
@@ -191,7 +227,7 @@ async def secured(vhost: str, tmp_path: Path) -> AsyncIterator[URL]:
 
 async def test_tls_carries_messages(secured: URL) -> None:
     """Large ones too, encrypted to the proxy before the broker."""
-    async with Connection.open(secured, "tests", 0) as connection:
+    async with Connection.open([secured], "tests", 0) as connection:
         await Publisher(connection, "tests").publish(item(body=b"x" * MEGABYTES))
 
         assert await waiting(connection) == 1
@@ -206,7 +242,7 @@ async def test_tls_with_the_wrong_peer_is_refused(secured: URL, host: str, cafil
     url = secured.with_host(host).with_query(cafile=str(file))
 
     with pytest.raises(Unavailable, match="certificate verify failed"):
-        async with Connection.open(url, "tests", 0):
+        async with Connection.open([url], "tests", 0):
             pass
 
 
@@ -322,7 +358,7 @@ async def test_a_login_refused_to_a_running_service_is_tried_again(script: Scrip
     with structlog.testing.capture_logs() as logs:
         async with (
             asyncio.timeout(PATIENCE_SECONDS),
-            Connection.open(script.url, "tests", 0) as connection,
+            Connection.open([script.url], "tests", 0) as connection,
         ):
             await welcoming
             await until(is_up)

@@ -175,7 +175,7 @@ async def put(url: str, queue: str, *, time: bytes | None = None, **properties: 
 async def fetched(url: str, queue: str, _: int) -> list[Delivery]:
     """Return all messages of a queue, fetched one by one."""
     async with (
-        Connection.open(URL(url), "tests", 0) as connection,
+        Connection.open([URL(url)], "tests", 0) as connection,
         fetching(connection, queue) as (_, found),
     ):
         return [each.delivery async for each in found]
@@ -184,7 +184,7 @@ async def fetched(url: str, queue: str, _: int) -> list[Delivery]:
 async def consumed(url: str, queue: str, count: int) -> list[Delivery]:
     """Return so many messages of a queue, read by a consumer."""
     came = Came()
-    async with Connection.open(URL(url), "tests", 0) as connection:
+    async with Connection.open([URL(url)], "tests", 0) as connection:
         reading = reader(connection, came, queue)
         await reading.open()
         found = [message for message, _ in await taken(came, count)]

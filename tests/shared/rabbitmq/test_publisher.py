@@ -255,7 +255,7 @@ async def scripted(script: Script) -> AsyncIterator[tuple[Peer, Connection, Publ
         return peer
 
     welcoming = asyncio.create_task(welcome())
-    async with Connection.open(script.url, "tests", 0) as connection:
+    async with Connection.open([script.url], "tests", 0) as connection:
         peer = await welcoming
         publisher = Publisher(connection, "tests")
         publishing = asyncio.create_task(publisher.publish(item("first")))
