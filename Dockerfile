@@ -1,3 +1,15 @@
+# The proxy of compose.cluster.yaml, from Debian's package
+FROM python:3.14-slim AS proxy
+# A mirror may lag behind its dates; the signatures are checked all the same.
+RUN apt-get -o Acquire::Check-Valid-Until=false update \
+ && apt-get install --yes --no-install-recommends haproxy \
+ && rm -rf /var/lib/apt/lists/*
+COPY ops/proxy.cfg /etc/haproxy/haproxy.cfg
+USER haproxy
+EXPOSE 8080
+STOPSIGNAL SIGUSR1
+CMD ["haproxy", "-W", "-db", "-f", "/etc/haproxy/haproxy.cfg"]
+
 # One image for every service and the simulator; the command chooses: python -m services.gateway
 FROM python:3.14-slim
 
@@ -36,7 +48,7 @@ WORKDIR /data
 USER 10001
 STOPSIGNAL SIGTERM
 # A service is healthy when it is ready, the simulator when it answers, any other program while it runs.
-HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=6 \
+HEALTHCHECK --interval=5s --timeout=15s --start-period=120s --retries=6 \
   CMD ["python", "-m", "ops.health"]
 ENTRYPOINT ["postrider-entrypoint"]
 CMD ["ops", "--help"]

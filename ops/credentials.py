@@ -111,17 +111,25 @@ def _read(path: Path) -> dict[str, str]:
         raise StackError(f"{path} is damaged: delete it, new secrets will be made") from error
 
 
-def of_containers(secret: Callable[[str], str]) -> Mapping[str, Mapping[str, str]]:
-    """Return the variables of each container; `secret` returns a URL-safe secret by name. Pure."""
+def of_containers(
+    secret: Callable[[str], str], nodes: str = "rabbitmq"
+) -> Mapping[str, Mapping[str, str]]:
+    """Return the variables of each container; `secret` returns a URL-safe secret by name. Pure.
+
+    `nodes` are the hosts of RabbitMQ, with commas between them.
+    """
     broker, database = secret("RABBITMQ_ADMIN_PASSWORD"), secret("POSTGRES_ADMIN_PASSWORD")
     brokers = {owner: secret(f"{owner.upper()}_AMQP_PASSWORD") for owner in Owner}
     databases = {owner: secret(f"{owner.upper()}_DATABASE_PASSWORD") for owner in Owner}
     return {
-        "rabbitmq": {"RABBITMQ_DEFAULT_PASS": broker},
+        "rabbitmq": {
+            "RABBITMQ_DEFAULT_PASS": broker,
+            "ERLANG_COOKIE": secret("ERLANG_COOKIE"),  # the nodes of a cluster share it
+        },
         "postgres": {"POSTGRES_PASSWORD": database},
         "grafana": {"GRAFANA_ADMIN_PASSWORD": secret("GRAFANA_ADMIN_PASSWORD")},
         "topology": {
-            "AMQP_URL": f"amqp://{ADMINISTRATOR}:{broker}@rabbitmq/",
+            "AMQP_URL": f"amqp://{ADMINISTRATOR}:{broker}@{nodes}/",
             **{f"{owner.upper()}_AMQP_PASSWORD": brokers[owner] for owner in Owner},
         },
         "roles": {
@@ -130,7 +138,7 @@ def of_containers(secret: Callable[[str], str]) -> Mapping[str, Mapping[str, str
         },
         **{
             owner.value: {
-                "AMQP_URL": f"amqp://{owner}:{brokers[owner]}@rabbitmq/",
+                "AMQP_URL": f"amqp://{owner}:{brokers[owner]}@{nodes}/",
                 "DATABASE_URL": (
                     f"postgresql+asyncpg://{owner}:{databases[owner]}@postgres/postrider"
                 ),
@@ -144,10 +152,12 @@ def of_containers(secret: Callable[[str], str]) -> Mapping[str, Mapping[str, str
 def write(root: Path, environ: Mapping[str, str]) -> None:
     """Write a folder for each container under `root`; a secret in `environ` takes precedence.
 
-    Raises StackError when the file that keeps the secrets is damaged.
+    RABBITMQ_HOSTS names the nodes of a cluster, with commas between them. Raises StackError when
+    the file that keeps the secrets is damaged.
     """
     keys = SecretFile(root / "keys" / "keys.json", environ)
-    for container, variables in of_containers(keys.get).items():
+    nodes = environ.get("RABBITMQ_HOSTS") or "rabbitmq"
+    for container, variables in of_containers(keys.get, nodes).items():
         folder = root / container
         folder.mkdir(exist_ok=True)
         for name, value in variables.items():

@@ -89,6 +89,8 @@ NOT_RUN = {
     ("docs/examples.md", '"""shop.py'): "tests/journeys/test_examples.py does",
     ("docs/examples.md", "// shop.mjs"): "the same",
     ("docs/operations.md", "docker compose --profile"): "test_prometheus_knows_every_metric does",
+    ("docs/operations.md", "docker compose -f"): "tests/containers/test_cluster.py starts so",
+    ("docs/operations.md", "rabbitmqctl"): "after the loss of a node's data",
     ("docs/operations.md", "amqps://sender"): "tests/test_tls.py gets such an error",
     ("docs/operations.md", "rabbitmqctl add_vhost"): "tests/ops/test_topology.py does, by the API",
     ("docs/operations.md", "umask 077"): "tests/journeys/test_backup.py does",

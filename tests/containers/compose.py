@@ -2,9 +2,10 @@
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -30,15 +31,24 @@ class Compose:
     environment in which `docker compose` is about this project.
     """
 
-    def __init__(self, project: DockerCompose, image: str, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        project: DockerCompose,
+        image: str,
+        environ: Mapping[str, str],
+        scale: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         self.image = image
+        self._scale = [f"--scale={service}={count}" for service, count in scale.items()]
+        # The service that has the port of the API.
+        self.door = "proxy" if scale else "gateway"
         self.environ = environ
         self.first_start = ""
         self._project = project
 
     def build_and_start(self) -> None:
         """Build the image and start the project for the first time."""
-        whole = [*self._project.compose_command_property, "up", "--build", "--wait"]
+        whole = [*self._project.compose_command_property, "up", "--build", "--wait", *self._scale]
         self.first_start = self._project._run_command(whole).stderr.decode()
 
     def up(self) -> None:
@@ -77,8 +87,15 @@ class Compose:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Compose]:
-    """Run the project for the length of the block, then remove all of it."""
+def running(
+    folder: Path,
+    files: Sequence[str] = ("compose.yaml",),
+    scale: Mapping[str, int] = MappingProxyType({}),
+) -> Iterator[Compose]:
+    """Run the project for the length of the block, then remove all of it.
+
+    `scale` is the number of replicas by service; behind the proxy the gateways have no ports.
+    """
     project = f"postrider-test-{secrets.token_hex(4)}"
     settings = dict(zip(_PORTS, map(str, ports.unused(len(_PORTS))), strict=True))
     first = _two_unused()
@@ -86,18 +103,20 @@ def running(folder: Path) -> Iterator[Compose]:
         name: f"127.0.0.1:{port}"
         for name, port in zip(_PUBLISHED, ports.unused(len(_PUBLISHED)), strict=True)
     }
-    settings |= {"GATEWAY_PORT": f"{first}-{first + 1}", "COMPOSE_PROJECT_NAME": project}
+    gateway = str(first) if scale else f"{first}-{first + 1}"
+    settings |= {"GATEWAY_PORT": gateway, "COMPOSE_PROJECT_NAME": project}
     settings["POSTRIDER_IMAGE"] = project
     environment = folder / "environment"
     environment.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
     whole = {**os.environ, **settings}
-    compose = Compose(DockerCompose(_TREE, env_file=str(environment)), project, whole)
+    started = DockerCompose(_TREE, compose_file_name=[*files], env_file=str(environment))
+    compose = Compose(started, project, whole, scale)
     try:
         compose.build_and_start()
         yield compose
     finally:
         compose.run("down", "--volumes")
-        docker("image", "rm", "--force", project)
+        docker("image", "rm", "--force", project, *([f"{project}-proxy"] if scale else []))
 
 
 def _two_unused() -> int:
@@ -108,7 +127,7 @@ def _two_unused() -> int:
 async def registered(compose: Compose, client: str) -> dict[str, Any]:
     """Register a client as docs/containers.md says; return its addresses and key."""
     token = compose.execute("gateway", "cat", "/run/secrets/GATEWAY_ADMIN_TOKEN")
-    gateway = compose.url("gateway", 8080)
+    gateway = compose.url(compose.door, 8080)
     headers = {"Authorization": f"Bearer {token}"}
     async with (
         aiohttp.ClientSession(headers=headers) as session,
@@ -121,6 +140,6 @@ async def registered(compose: Compose, client: str) -> dict[str, Any]:
 def addresses(compose: Compose) -> dict[str, Any]:
     """Return the present URLs of gateway and mailbox."""
     return {
-        "gateway_url": compose.url("gateway", 8080),
+        "gateway_url": compose.url(compose.door, 8080),
         "mailbox_url": compose.url("simulator", 8025),
     }

@@ -60,7 +60,7 @@ OURS = {
     "console": {"AMQP_URL", "CONSOLE_SESSION_KEY", "CONSOLE_TOKEN", "DATABASE_URL"},
     "otp": {"AMQP_URL", "DATABASE_URL", "OTP_KEY", "SEALING_KEY"},
     "sender": {"AMQP_URL", "BOUNCE_KEY", "DATABASE_URL", "SEALING_KEY", "SUPPRESSION_KEY"},
-    "rabbitmq": {"RABBITMQ_DEFAULT_PASS"},
+    "rabbitmq": {"ERLANG_COOKIE", "RABBITMQ_DEFAULT_PASS"},
     "postgres": {"POSTGRES_PASSWORD"},
 }
 

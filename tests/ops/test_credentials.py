@@ -107,6 +107,18 @@ def test_both_sides_of_a_login_agree(root: Path, service: str) -> None:
     ]
 
 
+def test_a_cluster_is_reached_by_all_of_its_nodes(tmp_path: Path) -> None:
+    """RABBITMQ_HOSTS is in the URL of each service, and none sees the cookie of the nodes."""
+    credentials.write(tmp_path, {"RABBITMQ_HOSTS": "a,b,c"})
+    written = read(tmp_path)
+    cookie = written["rabbitmq"]["ERLANG_COOKIE"]
+
+    assert {written[each]["AMQP_URL"].partition("@")[2] for each in (*Owner, "topology")} == {
+        "a,b,c/"
+    }
+    assert [name for name, found in written.items() if cookie in found.values()] == ["rabbitmq"]
+
+
 def test_administrators_agree(root: Path) -> None:
     """The administrator's passwords are those of broker and database."""
     written = read(root)
