@@ -48,7 +48,7 @@ WORKDIR /data
 USER 10001
 STOPSIGNAL SIGTERM
 # A service is healthy when it is ready, the simulator when it answers, any other program while it runs.
-HEALTHCHECK --interval=5s --timeout=15s --start-period=120s --retries=6 \
+HEALTHCHECK --interval=10s --timeout=15s --start-period=120s --retries=6 \
   CMD ["python", "-m", "ops.health"]
 ENTRYPOINT ["postrider-entrypoint"]
 CMD ["ops", "--help"]

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from http.client import HTTPException
 from urllib.parse import unquote, urlsplit
 
@@ -20,7 +21,7 @@ from shared import rabbitmq, rights, topology
 from shared.broker import Broker
 from shared.config.url import masked
 from shared.runtime.outage import Outage, is_refused_by_tls
-from shared.topology import Owner, shard_of
+from shared.topology import Owner, Queue, shard_of
 
 _START_SECONDS = 60.0  # for a broker that is still starting
 _MAX_START_SECONDS = 86_400.0
@@ -28,13 +29,31 @@ _POLL_SECONDS = 1.0
 
 
 async def declare(
-    amqp_url: str, owners: Sequence[Owner] = tuple(Owner), scale: float = 1.0
+    amqp_url: str,
+    owners: Sequence[Owner] = tuple(Owner),
+    scale: float = 1.0,
+    *,
+    in_cluster: bool = False,
 ) -> None:
     """Declare all exchanges, and the queues of `owners`; `scale` shortens the delays in tests.
 
     Raises Unavailable, also when one exists with other arguments, which can never be changed.
     """
-    await rabbitmq.declare(amqp_url, topology.EXCHANGES, topology.queues(owners, scale))
+    queues = topology.queues(owners, scale)
+    if in_cluster:
+        queues = tuple(map(_replicated, queues))
+    await rabbitmq.declare(amqp_url, topology.EXCHANGES, queues)
+
+
+def _replicated(queue: Queue) -> Queue:
+    """Return a queue as a quorum queue: a classic one is away while its only node is."""
+    if queue.arguments["x-queue-type"] != "classic":
+        return queue
+    kind: Mapping[str, str | int] = {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": topology.DELIVERY_LIMIT,
+    }
+    return replace(queue, arguments={**queue.arguments, **kind})
 
 
 async def grant(
@@ -92,6 +111,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help="RabbitMQ's management API (default: RABBITMQ_MANAGEMENT_URL, else that of the"
             " running stack)",
         )
+    declaring.add_argument(
+        "--cluster",
+        action="store_true",
+        help="also the queues of questions outlive the loss of a node; a question then costs the"
+        " broker as much as a mail",
+    )
     for action in (declaring, granting, making):
         cli.add_amqp_url(action)
         action.add_argument(
@@ -129,7 +154,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _declare(url: str, arguments: argparse.Namespace) -> int:
     async with Broker.connect(url, "ops topology", patience=arguments.wait):
-        await declare(url)
+        await declare(url, in_cluster=arguments.cluster)
     print("topology declared")
     return 0
 

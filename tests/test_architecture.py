@@ -110,17 +110,9 @@ NO_MODULE = {
     "tests/sender/test_stop_handlers.py": "the handlers of what stops mails, on real databases",
     "tests/gateway/api/test_repeats.py": "requests and keys together: messages that are sent again",
     "tests/shared/replies/test_rules.py": "the rules, which are data, and their phrases",
-    "tests/test_databases.py": "it is about the fixtures of tests/databases.py",
-    "tests/test_publish.py": "it runs the programs of docs/publish.md",
     "tests/gateway/api/test_message_schema.py": "from a body to a command, without HTTP",
     "tests/gateway/test_overload.py": "the gateway and a broker that takes no more",
-    "tests/test_docs.py": "it is about README.md and docs/",
-    "tests/test_shop.py": "it is about what a program can do to all services",
-    "tests/test_monitoring.py": "it is about the rules and the dashboard of ops/monitoring",
-    "tests/test_tls.py": "it is about a broker and a database that accept TLS alone",
-    "tests/test_settings.py": "it is about the settings of all services",
-    "tests/test_architecture.py": "it is about the whole tree",
-    "tests/test_wording.py": "the same",
+    "tests/ops/test_roles.py": "it is about ops/roles.sql",
     "tests/shared/test_group_consumer.py": "the consumer in groups: each delivery as if alone",
     "tests/shared/test_shards.py": "queues and rights together: a queue for each shard",
     "tests/shared/storage/test_clock.py": "DatabaseClock, a class of shared/storage/database.py",
@@ -141,8 +133,8 @@ NO_MODULE = {
     "tests/ops/simulator/test_whole.py": "the parts of the simulator together",
     "tests/ops/simulator/test_page.py": "the page in a browser",
 }
-# The processes together, or the tests of a module once more: not one module.
-NO_MIRROR = ("tests/journeys/*", "tests/containers/*")
+# The processes together, the tests of a module once more, or what concerns the whole tree.
+NO_MIRROR = ("tests/journeys/*", "tests/containers/*", "tests/test_*.py")
 
 Rule = Callable[[Module], Iterable[str]]
 
