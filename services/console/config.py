@@ -1,8 +1,8 @@
 """The settings of the console."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from shared.client_address import Network
 from shared.config import Port, Seconds, Secret, Settings
@@ -26,6 +26,17 @@ class ConsoleSettings(Settings):
         "with https its cookies are sent over TLS alone",
     )
     console_token: Secret = Field(description="The operator's token, to log in and to act")
+    console_oidc_issuer: PublicUrl | None = Field(
+        None, description="An OpenID provider by which operators log in, too"
+    )
+    console_oidc_client_id: str = Field("", description="Of the console at the provider")
+    console_oidc_client_secret: Annotated[str, Field(min_length=16)] | None = Field(
+        None, repr=False, description="The same; none for a public client, which has PKCE alone"
+    )
+    console_oidc_actors: tuple[str, ...] = Field(
+        (), description="Verified addresses, or subjects, as a JSON list, that may see and act"
+    )
+    console_oidc_viewers: tuple[str, ...] = Field((), description="The same, that may only see")
     console_session_key: Annotated[Secret, AfterValidator(sealing.check_keys)] = Field(
         description="Signs sessions; 32 bytes as hex, the newest first"
     )
@@ -41,3 +52,9 @@ class ConsoleSettings(Settings):
     console_audit_days: int = Field(
         400, ge=1, le=3660, description="How long is kept what operators did"
     )
+
+    @model_validator(mode="after")
+    def _has_all_of_oidc(self) -> Self:
+        if self.console_oidc_issuer and not (self.console_url and self.console_oidc_client_id):
+            raise ValueError("CONSOLE_OIDC_ISSUER needs CONSOLE_OIDC_CLIENT_ID and CONSOLE_URL")
+        return self

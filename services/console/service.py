@@ -1,12 +1,15 @@
 """The wiring of the console."""
 
 import asyncio
+import secrets
 import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 
+import aiohttp
 import structlog
 
 from services.console import queues, relays, traffic
@@ -15,7 +18,8 @@ from services.console.audit import Audit
 from services.console.config import ConsoleSettings
 from services.console.context import PageContext
 from services.console.letters import DeadLetters
-from services.console.login import LOGINS_SECONDS, MAX_LOGINS, LoginPages
+from services.console.login import LOGIN_PATH, LOGINS_SECONDS, MAX_LOGINS, LoginPages
+from services.console.oidc import OidcOperators, OidcProvider
 from services.console.pages.audit import AuditPages
 from services.console.pages.clients import ClientPages
 from services.console.pages.content import ContentPages
@@ -59,6 +63,7 @@ async def serving(settings: ConsoleSettings) -> AsyncIterator[int]:
             settings.service, settings.database_url, settings.data_dir, MIGRATIONS
         ) as database,
         Broker.connect(settings.amqp_url, settings.service) as broker,
+        aiohttp.ClientSession() as http,
     ):
         store = ActionStore(database, settings.console_audit_days)
         context = _context(settings, broker, store)
@@ -73,7 +78,7 @@ async def serving(settings: ConsoleSettings) -> AsyncIterator[int]:
             health.serving(
                 build_app(
                     context,
-                    _login(settings, context),
+                    _login(settings, context, http),
                     _pages(context, sampler, store),
                     checks,
                     settings.console_proxies,
@@ -99,12 +104,29 @@ def _context(settings: ConsoleSettings, broker: Broker, store: ActionStore) -> P
     )
 
 
-def _login(settings: ConsoleSettings, context: PageContext) -> LoginPages:
+def _login(
+    settings: ConsoleSettings, context: PageContext, http: aiohttp.ClientSession
+) -> LoginPages:
     return LoginPages(
         context,
         settings.console_token.encode(),
         LocalRateLimiter(MAX_LOGINS, LOGINS_SECONDS, time.monotonic),
         (settings.console_url or "").startswith("https:"),
+        _provider(settings, http),
+        OidcOperators(settings.console_oidc_viewers, settings.console_oidc_actors),
+        partial(secrets.token_urlsafe, 32),
+    )
+
+
+def _provider(settings: ConsoleSettings, http: aiohttp.ClientSession) -> OidcProvider | None:
+    if settings.console_oidc_issuer is None:
+        return None
+    return OidcProvider(
+        http,
+        settings.console_oidc_issuer,
+        settings.console_oidc_client_id,
+        settings.console_oidc_client_secret,
+        f"{(settings.console_url or '').rstrip('/')}{LOGIN_PATH}/callback",
     )
 
 

@@ -12,7 +12,8 @@ from shared.runtime.sealing import read_keys
 
 ALGORITHM = "HS256"  # the only one: a token's own header never chooses (RFC 8725 3.1)
 NOTE_SECONDS = 60.0  # in which a page may show the note of the action before it
-SESSION, NOTE = "session", "note"  # kinds of tokens, of which none is valid as another
+# Kinds of tokens, of which none is valid as another.
+SESSION, NOTE, LOGIN = "session", "note", "login"
 _PURPOSE = b"sessions of the console"
 
 
@@ -81,6 +82,10 @@ class Sessions:
         """Return the text of a note of this session, None if it is another's or too old."""
         found = self.verify(NOTE, token)
         return str(found["text"]) if found and found["jti"] == session.id else None
+
+    def attempt(self, claims: dict[str, Any], seconds: float) -> str:
+        """Return the signed text of a login that goes on elsewhere for so many seconds."""
+        return self.sign(LOGIN, claims, self._clock() + seconds)
 
     def sign(self, kind: str, claims: dict[str, Any], expires_at: float) -> str:
         """Return a token of one kind, valid until a Unix time."""

@@ -1,0 +1,183 @@
+"""The login by an OpenID provider: an authorization code with PKCE.
+
+RFC 7636, OpenID Connect Core 3.1, OpenID Connect Discovery.
+"""
+
+import asyncio
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Self
+from urllib.parse import urlencode
+
+import aiohttp
+import jwt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+ALGORITHMS = ("RS256", "ES256", "EdDSA")  # of ID tokens: no secret that both sides know
+PROVIDER_SECONDS = 10.0  # for an answer of the provider
+LEEWAY_SECONDS = 30  # between its clock and ours
+SCOPES = "openid email profile"
+
+Url = Annotated[str, Field(max_length=2000, pattern="^https?://")]
+
+
+class OidcError(Exception):
+    """The provider did not answer as it must; the text is for the operator and the log."""
+
+
+class _Discovered(BaseModel):
+    """The part that is used of a provider's configuration (OpenID Connect Discovery 4.2)."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    issuer: str
+    authorization_endpoint: Url
+    token_endpoint: Url
+    jwks_uri: Url
+
+
+@dataclass(frozen=True, slots=True)
+class LoginAttempt:
+    """The secrets of one login, which the browser keeps until the provider sends it back."""
+
+    state: str
+    nonce: str
+    verifier: str
+
+    @classmethod
+    def new(cls, random: Callable[[], str]) -> Self:
+        """Return an attempt; `random` returns text of 256 bits that a URL may have."""
+        return cls(random(), random(), random())
+
+    @property
+    def challenge(self) -> str:
+        """The hash of the verifier (RFC 7636 4.2)."""
+        digest = hashlib.sha256(self.verifier.encode()).digest()
+        return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+@dataclass(frozen=True, slots=True)
+class OidcOperators:
+    """The names that may see the pages, and those that may act; a name is an address or a `sub`."""
+
+    viewers: Sequence[str]
+    actors: Sequence[str]
+
+    def find(self, claims: Mapping[str, Any]) -> tuple[str, bool] | None:
+        """Return the name in an ID token and whether it may act, None for anybody else.
+
+        An address counts only if the provider has verified it.
+        """
+        names = [str(claims["sub"])]
+        if claims.get("email_verified") is True and claims.get("email"):
+            names.insert(0, str(claims["email"]))
+        for name in names:
+            if _is_in(name, self.actors):
+                return name, True
+        for name in names:
+            if _is_in(name, self.viewers):
+                return name, False
+        return None
+
+
+def _is_in(name: str, known: Sequence[str]) -> bool:
+    return name.casefold() in {each.casefold() for each in known}
+
+
+@dataclass(frozen=True, slots=True)
+class OidcProvider:
+    """An OpenID provider as this console uses it. Methods raise OidcError."""
+
+    http: aiohttp.ClientSession
+    issuer: str
+    client_id: str
+    client_secret: str | None = field(repr=False)
+    redirect_uri: str
+
+    async def login_url(self, attempt: LoginAttempt) -> str:
+        """Return where the browser goes to log in."""
+        found = await self._discover()
+        query = {
+            "response_type": "code",
+            "client_id": self.client_id,
+            "redirect_uri": self.redirect_uri,
+            "scope": SCOPES,
+            "state": attempt.state,
+            "nonce": attempt.nonce,
+            "code_challenge": attempt.challenge,
+            "code_challenge_method": "S256",
+        }
+        joint = "&" if "?" in found.authorization_endpoint else "?"
+        return f"{found.authorization_endpoint}{joint}{urlencode(query)}"
+
+    async def claims(self, code: str, attempt: LoginAttempt) -> Mapping[str, Any]:
+        """Return the claims of the ID token that a code is exchanged for."""
+        found = await self._discover()
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": self.redirect_uri,
+            "client_id": self.client_id,
+            "code_verifier": attempt.verifier,
+        }
+        if self.client_secret is not None:
+            form["client_secret"] = self.client_secret
+        answer = await self._read(self.http.post(found.token_endpoint, data=form))
+        token = answer.get("id_token")
+        if not isinstance(token, str):
+            raise OidcError("the provider sent no ID token")
+        keys = await self._read(self.http.get(found.jwks_uri))
+        claims = self._verified(token, keys, found.issuer)
+        if claims.get("nonce") != attempt.nonce:
+            raise OidcError("the ID token is of another login")
+        return claims
+
+    async def _discover(self) -> _Discovered:
+        url = f"{self.issuer.rstrip('/')}/.well-known/openid-configuration"
+        answer = await self._read(self.http.get(url))
+        try:
+            found = _Discovered.model_validate(answer)
+        except ValidationError as error:
+            raise OidcError("the provider's configuration is not complete") from error
+        if found.issuer.rstrip("/") != self.issuer.rstrip("/"):
+            raise OidcError("the provider's configuration names another issuer")
+        return found
+
+    def _verified(self, token: str, keys: Mapping[str, Any], issuer: str) -> Mapping[str, Any]:
+        """Return the claims of a token that one of the provider's keys has signed for us."""
+        try:
+            known = jwt.PyJWKSet.from_dict(dict(keys))
+            header = jwt.get_unverified_header(token)
+            key = next(each for each in known.keys if each.key_id == header.get("kid"))
+            claims: Mapping[str, Any] = jwt.decode(
+                token,
+                key.key,
+                algorithms=ALGORITHMS,
+                audience=self.client_id,
+                issuer=issuer,
+                leeway=LEEWAY_SECONDS,
+                options={"require": ["iss", "sub", "aud", "exp", "iat"]},
+            )
+        except (jwt.PyJWTError, StopIteration, ValueError) as error:
+            raise OidcError(f"the ID token is not valid: {type(error).__name__}") from error
+        return claims
+
+    async def _read(self, request: "aiohttp.client._RequestContextManager") -> dict[str, Any]:
+        """Return the JSON object of a successful answer."""
+        try:
+            async with asyncio.timeout(PROVIDER_SECONDS), request as answer:
+                body = await answer.read()
+                if not answer.ok:
+                    raise OidcError(f"the provider answered {answer.status}")
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise OidcError(f"the provider does not answer: {type(error).__name__}") from error
+        try:
+            found = json.loads(body)
+        except ValueError as error:
+            raise OidcError("the provider's answer is no JSON") from error
+        if not isinstance(found, dict):
+            raise OidcError("the provider's answer is no object")
+        return found
