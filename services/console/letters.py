@@ -15,6 +15,9 @@ from shared.retry import DELAYS
 
 MAX_SHOWN = 200  # dead letters of one page; each is read with its body
 MAX_ACTED = 10_000  # of one action
+# After it has closed a channel the broker puts back, in its own time, what was read there: a page
+# that came at once would miss it.
+MAX_LOOKS, LOOK_SECONDS = 50, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +84,21 @@ class DeadLetters:
                 if count >= MAX_SHOWN:
                     break
             waiting = browsed.waiting
+        await self._returned(queue, waiting)
         found = [LetterGroup(*alike, letters) for alike, letters in groups.items()]
         return LettersRead(waiting, sorted(found, key=lambda each: -len(each.letters)))
 
     async def find(self, queue: str, identifier: str) -> DeadLetter | None:
         """Return the letter of an id, None if there is none."""
+        found, waiting = None, 0
         async with self._browsing(queue) as browsed:
+            waiting = browsed.waiting
             async for letter, _ in browsed.letters:
                 if letter.delivery.message_id == identifier:
-                    return letter
-        return None
+                    found = letter
+                    break
+        await self._returned(queue, waiting)
+        return found
 
     async def replay(self, queue: str, selects: Selects) -> LettersMoved:
         """Send letters back to the queues that they came from, where they begin anew.
@@ -98,8 +106,9 @@ class DeadLetters:
         Each is acknowledged after the confirm of its copy. If this ends in between, there are two
         with one id, which its consumer handles once.
         """
-        moved, kept = 0, 0
+        moved, kept, waiting = 0, 0, 0
         async with self._browsing(queue) as browsed:
+            waiting = browsed.waiting
             async for letter, tag in browsed.letters:
                 if not selects(letter):
                     continue
@@ -111,19 +120,30 @@ class DeadLetters:
                 moved += 1
                 if moved >= MAX_ACTED:
                     break
+        await self._returned(queue, waiting - moved)
         return LettersMoved(moved, kept)
 
     async def drop(self, queue: str, selects: Selects) -> LettersMoved:
         """Delete letters for good."""
-        moved = 0
+        moved, waiting = 0, 0
         async with self._browsing(queue) as browsed:
+            waiting = browsed.waiting
             async for letter, tag in browsed.letters:
                 if selects(letter):
                     tag.ack()
                     moved += 1
                     if moved >= MAX_ACTED:
                         break
+        await self._returned(queue, waiting - moved)
         return LettersMoved(moved, 0)
+
+    async def _returned(self, queue: str, count: int) -> None:
+        """Wait until a queue has so many letters again, for a few seconds at most."""
+        for _ in range(MAX_LOOKS):
+            state = (await self.broker.queue_states([queue]))[queue]
+            if state is None or state.waiting >= count:
+                return
+            await asyncio.sleep(LOOK_SECONDS)
 
     @asynccontextmanager
     async def _browsing(self, queue: str) -> AsyncIterator[DeadLetterQueue]:

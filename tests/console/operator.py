@@ -80,6 +80,7 @@ def settings(amqp_url: str, data_dir: Path, **more: object) -> ConsoleSettings:
         "console_port": 0,
         "console_token": TOKEN,
         "console_session_key": SESSION_KEY,
+        "console_answer_seconds": 10.0,  # the longest: a busy machine is slow
     }
     return ConsoleSettings.model_validate(values | more)
 

@@ -16,7 +16,7 @@ from shared.topology import Owner
 from tests.console.operator import DELAYS, Operator, declare, settings, visiting
 from tests.gateway.fake_service import FakeService
 from tests.ops.dying import LETTERS, QUEUE, fail, handled, mail, refuse, rejected, settled
-from tests.tap import depth, publish_raw
+from tests.tap import publish_raw
 from tests.waiting import until
 from tests.world import PASSWORDS, login
 
@@ -62,7 +62,7 @@ async def test_letters_are_shown_by_cause(vhost: str, operator: Operator) -> Non
     assert "secret" not in letter.text
     assert "(6 characters withheld)" in letter.words
     assert gone.status == 404
-    assert await depth(vhost, LETTERS) == 3
+    await settled(vhost, LETTERS, 3)
 
 
 async def test_the_first_pages_count_letters_and_queues(vhost: str, operator: Operator) -> None:
@@ -112,7 +112,7 @@ async def test_one_letter_is_dropped_for_good(vhost: str, operator: Operator) ->
     assert "1 dropped" in shown.words
     assert "m-1" not in shown.words
     assert "m-2" in shown.words
-    assert await depth(vhost, LETTERS) == 1
+    await settled(vhost, LETTERS, 1)
     assert f"operator 127.0.0.1 drop dead letters {LETTERS}: m-1 1 dropped" in audit.words
 
 
