@@ -203,7 +203,9 @@ async def test_an_endpoint_that_is_deleted_while_a_try_is_under_way(
         await all_are(tables, "delivered", "w2")
 
     assert receiver.counts.total() == 3
-    assert await tables.upkeep.purge() == 2
+    # The event that waited is deleted by the dispatcher if it looks in time, else by the purge.
+    assert await tables.upkeep.purge() in {1, 2}
+    assert await tables.upkeep.purge() == 0
 
 
 async def test_two_replicas_send_each_event_once(
