@@ -1,5 +1,10 @@
 """The fixtures of the whole tree."""
 
+import os
+from collections.abc import Iterator
+
+import pytest
+
 pytest_plugins = [
     "tests.brokers",
     "tests.certificates",
@@ -9,3 +14,14 @@ pytest_plugins = [
     "tests.webhooks.receivers",
     "tests.world",
 ]
+
+
+@pytest.fixture(autouse=True)
+def umask() -> Iterator[None]:
+    """Reset the mode of new files: servers under users of their own read those of tests.
+
+    A test may run in its own process what sets another one, as `ops up` does.
+    """
+    os.umask(0o022)
+    yield
+    os.umask(0o022)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.contracts.fields import Count, Id, Moment, Seconds, ShortText
+from shared.contracts.fields import MAX_COUNT, Count, Id, Moment, Seconds, ShortText
 from shared.contracts.mail import Category
 from shared.contracts.message import Answer, Question
 
@@ -38,7 +38,10 @@ class RelayState(BaseModel):
     pause_seconds: Seconds = Field(0.0, description="Until it is tried again")
     failures: Count = Field(description="In a row")
     rate: float | None = Field(
-        None, ge=0, description="The setting: mails a second, over all senders; no limit if absent"
+        None,
+        ge=0,
+        le=MAX_COUNT,
+        description="The setting: mails a second, over all senders; no limit if absent",
     )
 
 

@@ -115,6 +115,8 @@ def test_the_record_says_where_everything_is(stack: Stack) -> None:
         "smtp_host",
         "smtp_port",
         "mailbox_url",
+        "console_url",
+        "console_token",
         "client_id",
         "submission_port",
         "submission_tls_port",

@@ -77,7 +77,7 @@ def is_bounded(schema: Schema) -> bool:
             return True
         case {"additionalProperties": True}:
             return True  # any JSON: the size of the whole message bounds it
-        case {"format": "ipv4" | "ipv6"} | {"type": "null" | "boolean"}:
+        case {"format": "ipv4" | "ipv6" | "date"} | {"type": "null" | "boolean"}:
             return True
         case {"format": "date-time"}:
             return "formatExclusiveMaximum" in schema
