@@ -49,8 +49,8 @@ def _run(command: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Na
 
 def _up(arguments: argparse.Namespace) -> None:
     """Run the stack until a signal ends it. Raises StackError when it cannot start."""
-    os.umask(_OWNER_ALONE)
     settings = StackSettings.load(os.environ, arguments.config)
+    os.umask(_OWNER_ALONE)
     with run_directory.held(settings.run_dir):
         if ended := run_directory.clear(settings.run_dir):
             print(f"postrider: ended processes of an earlier stack: {', '.join(ended)}")

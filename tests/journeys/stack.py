@@ -14,6 +14,7 @@ from typing import Any
 
 from ops import ports
 from ops.stack.settings import PORTS, SERVICES
+from tests.waiting import until
 
 UP_SECONDS = 180.0
 DOWN_SECONDS = 60.0
@@ -43,6 +44,18 @@ class Stack:
         pid = self.pid(service)
         os.kill(pid, signal.SIGTERM)
         return pid
+
+    async def kill(self, service: str) -> None:
+        """Send SIGKILL to a service; the record may still have the process before this one."""
+
+        async def is_killed() -> bool:
+            try:
+                os.kill(self.pid(service), signal.SIGKILL)
+            except ProcessLookupError:
+                return False
+            return True
+
+        await until(is_killed)
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         """End the stack as Ctrl-C does and return its exit code."""

@@ -75,9 +75,9 @@ class OtherServer:
         histories = [await self.history(each) for each in recipients]
         return sum("bounced" in each for each in histories)
 
-    def kill(self) -> None:
+    async def kill(self) -> None:
         """Kill inbound; the stack starts it again."""
-        os.kill(self._stack.pid("inbound"), signal.SIGKILL)
+        await self._stack.kill("inbound")
 
 
 def bounce(recipient: str) -> bytes:
@@ -107,7 +107,7 @@ async def test_kill(run_directory: Path) -> None:
         try:
             client = await asyncio.to_thread(server.begun, path)
             client.send(bounce(recipient) + b".\r\n")
-            server.kill()
+            await server.kill()
             with pytest.raises((OSError, smtplib.SMTPException)):
                 await asyncio.to_thread(client.getreply)
             client.close()
@@ -130,7 +130,7 @@ async def test_kill(run_directory: Path) -> None:
                 return await server.bounced([*mails]) > before or sending.done()
 
             await until(more, within=60)
-            server.kill()
+            await server.kill()
         await sending
 
         async def all_bounced() -> bool:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import signal
 import smtplib
 import ssl
 import subprocess
@@ -289,7 +288,7 @@ async def test_kill(run_directory: Path) -> None:
                     return len(await _all(user, mails)) > before or sending.done()
 
                 await until(more)
-                os.kill(stack.pid("inbound"), signal.SIGKILL)
+                await stack.kill("inbound")
             await sending
             for mail, to in mails:
                 assert await arrived(user, to) == mail
