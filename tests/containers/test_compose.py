@@ -164,7 +164,7 @@ def test_the_image_says_what_it_is(compose: Compose) -> None:
 
     assert config["Labels"]["org.opencontainers.image.title"] == "Postrider"
     assert config["Labels"]["org.opencontainers.image.version"] == version("postrider")
-    assert config["Labels"]["org.opencontainers.image.licenses"] == "MIT AND Apache-2.0"
+    assert config["Labels"]["org.opencontainers.image.licenses"] == "MIT AND Apache-2.0 AND 0BSD"
     assert config["Healthcheck"]["Test"] == ["CMD", "python", "-m", "ops.health"]
 
 
