@@ -35,6 +35,20 @@ async def test_clients_are_listed_with_their_rights(answers: Answers, operator: 
     assert "No client yet" in nothing.words
 
 
+async def test_a_client_whose_keys_were_never_used_is_listed(
+    answers: Answers, operator: Operator
+) -> None:
+    """A client that has just been registered has no day of its last use."""
+    [client] = example(ClientsListed).clients
+    keys = tuple(key.model_copy(update={"last_used_on": None}) for key in client.client_keys)
+    new = client.model_copy(update={"client_keys": keys})
+    answers.set(ListClients, ClientsListed, clients=(new,), next=None)
+    page = await operator.get("/clients")
+
+    assert page.status == 200
+    assert "never" in page.words
+
+
 async def test_a_client_is_registered_and_its_key_shown_once(
     answers: Answers, operator: Operator
 ) -> None:
