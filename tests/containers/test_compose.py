@@ -246,7 +246,10 @@ async def test_prometheus_knows_every_metric(compose: Compose) -> None:
                 }
 
             async def all_is_seen() -> bool:
-                targets = (await ask("targets"))["activeTargets"]
+                try:
+                    targets = (await ask("targets"))["activeTargets"]
+                except aiohttp.ClientError:  # Docker listens before Prometheus does
+                    return False
                 seen = {each["labels"].get("service") for each in targets if each["health"] == "up"}
                 rules = (await ask("rules"))["groups"][0]["rules"]
                 return (
