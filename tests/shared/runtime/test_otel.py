@@ -125,7 +125,7 @@ async def test_a_long_tracestate_is_left_out(collector: Collector) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "end"), [(Reject("ada@example.com"), "rejected"), (ValueError("ada"), "again")]
+    ("error", "end"), [(Reject("lovelace@example.com"), "rejected"), (ValueError("lovelace"), "again")]
 )
 async def test_failures_have_no_text(collector: Collector, error: Exception, end: str) -> None:
     """A failed handling has the end that metrics have; the text of its error is for the log."""
@@ -134,18 +134,18 @@ async def test_failures_have_no_text(collector: Collector, error: Exception, end
 
     assert process.failed
     assert process.attributes["error.type"] == end
-    assert not collector.holds(b"ada")
+    assert not collector.holds(b"lovelace")
 
 
 async def test_an_exception_ends_a_span(collector: Collector) -> None:
     """The span has the name of the exception, and not its text."""
     item = delivery.publishing(mail("a"))
     with pytest.raises(Unavailable), tracing.publishing(item):
-        raise Unavailable("no queue for ada@example.com")
+        raise Unavailable("no queue for lovelace@example.com")
 
     span = one(collector)
     assert (span.failed, span.attributes["error.type"]) == (True, "Unavailable")
-    assert not collector.holds(b"ada")
+    assert not collector.holds(b"lovelace")
 
 
 def test_a_kept_trace_is_continued(collector: Collector) -> None:
